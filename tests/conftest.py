@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: where things are, the host in this process, and the pack inside
+"""Provide the fixtures for all tests: folders, the host in this process, and the pack imported in
 it."""
 
 import asyncio
@@ -31,7 +31,7 @@ SHARED = REPO_ROOT.parent / "shared"
 
 @dataclass(frozen=True)
 class ComfyHost:
-    """The host imported into the test process, with folders of its own."""
+    """Store the folders of the ComfyUI that is imported into the test process."""
 
     root: Path
     # its base directory: base/input, base/models/loras, ... as ``folder_paths`` sees them
@@ -51,7 +51,7 @@ class ComfyHost:
 
 
 @pytest.fixture(autouse=True)
-def same_numbers() -> None:
+def seed_torch() -> None:
     """Seed torch, so that every test draws the same random tensors, whatever ran before it."""
     torch.manual_seed(0)
 
@@ -66,15 +66,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def device(pytestconfig) -> torch.device:
-    """Give the device of ``--device``, for tests of what takes tensors of any."""
+    """Provide the device of ``--device``, for tests whose code runs on any device."""
     return torch.device(pytestconfig.getoption("device"))
 
 
 @pytest.fixture(scope="session")
-def rounding(device) -> float:
-    """Give the factor on float32's tolerance on a CPU. A card adds in another order, takes exp and
-    log to 2 bits, and our kernel there is held to 1e-5 of the largest value, where a CPU's is 1e-6.
-    """
+def tolerance_factor(device) -> float:
+    """Provide the factor by which a GPU's float32 tolerance exceeds a CPU's."""
     return 1.0 if device.type == "cpu" else 10.0
 
 
@@ -85,7 +83,7 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope="session")
 def environment(host_root) -> Environment:
-    """Find the host, to run under the Python that runs the tests."""
+    """Provide the host's environment, with the Python that runs the tests."""
     try:
         return Environment(find_host(), Path(sys.executable), Layout())
     except SetupError as error:
@@ -94,7 +92,7 @@ def environment(host_root) -> Environment:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Find the development data beside the checkout. A user's checkout has none."""
+    """Provide the folder of development data beside the checkout, or skip the test without it."""
     if not SHARED.is_dir():
         pytest.skip("needs the development data in ../shared, which is not part of the repository")
     return SHARED
@@ -102,47 +100,45 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def add_sound() -> Callable[[Path, np.ndarray, int], None]:
-    """Give add_sound(video file, waveform [1, N] -1...1, samples a second), which adds sound to the
-    file and keeps its picture."""
+    """Provide a function that adds a sound track to a video file and keeps its picture."""
     av = pytest.importorskip("av", reason="decodes video")
 
-    def add(video: Path, waveform: np.ndarray, rate: int) -> None:
-        silent = io.BytesIO(video.read_bytes())
-        with av.open(silent) as source, av.open(str(video), "w") as target:
-            picture = target.add_stream_from_template(source.streams.video[0])
-            sound = target.add_stream("aac", rate=rate, layout="mono")
+    def add_to_file(video: Path, waveform: np.ndarray, sample_rate: int) -> None:
+        silent_bytes = io.BytesIO(video.read_bytes())
+        with av.open(silent_bytes) as source, av.open(str(video), "w") as target:
+            picture_stream = target.add_stream_from_template(source.streams.video[0])
+            audio_stream = target.add_stream("aac", rate=sample_rate, layout="mono")
             for packet in source.demux(video=0):
                 if packet.dts is not None:
-                    packet.stream = picture
+                    packet.stream = picture_stream
                     target.mux(packet)
             frame = av.AudioFrame.from_ndarray(
                 np.ascontiguousarray(waveform, np.float32), format="fltp", layout="mono"
             )
-            frame.sample_rate, frame.pts = rate, 0
-            target.mux(sound.encode(frame))
-            target.mux(sound.encode(None))
+            frame.sample_rate, frame.pts = sample_rate, 0
+            target.mux(audio_stream.encode(frame))
+            target.mux(audio_stream.encode(None))
 
-    return add
+    return add_to_file
 
 
 @pytest.fixture(scope="session")
 def read_ply() -> Callable[[IO[bytes]], tuple[np.ndarray, np.ndarray]]:
-    """Give read_ply(file) -> (xyz [N, 3] float32, rgb [N, 3] uint8), for a PLY file of positions
-    and colours."""
-    vertex = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    """Provide a function that reads positions [N, 3] and colours [N, 3] from a PLY file."""
+    vertex_type = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
 
-    def read(file: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    def read_vertices(file: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
         header, body = file.read().split(b"end_header\n", 1)
-        vertices = np.frombuffer(body, dtype=vertex)
+        vertices = np.frombuffer(body, dtype=vertex_type)
         assert f"element vertex {len(vertices)}\n".encode() in header
         return vertices["xyz"], vertices["rgb"]
 
-    return read
+    return read_vertices
 
 
 @pytest.fixture(scope="session")
 def host_root() -> Path:
-    """Find the ComfyUI folder, without importing anything from it."""
+    """Provide the ComfyUI folder, without importing anything from it."""
     try:
         host = find_host()
     except SetupError as error:
@@ -154,14 +150,13 @@ def host_root() -> Path:
 
 @pytest.fixture(scope="session")
 def is_pinned_host(host_root) -> bool:
-    """Check for the pinned release, of whose page tests expect more than of an older one's."""
+    """Check for the pinned ComfyUI release, of whose page tests expect more than of an older one's."""
     return read_version(host_root) == PINNED.version
 
 
 @pytest.fixture(scope="session")
 def pinned_host(host_root, is_pinned_host) -> None:
-    """Skip tests that hold on one release only: they compare with a table made from it, or with
-    what its page can do."""
+    """Skip tests whose expected values are of the pinned ComfyUI release only."""
     if not is_pinned_host:
         pytest.skip(
             f"holds on ComfyUI {PINNED.tag}; this is v{'.'.join(map(str, read_version(host_root)))}"
@@ -170,8 +165,7 @@ def pinned_host(host_root, is_pinned_host) -> None:
 
 @pytest.fixture(scope="session")
 def comfy_host(host_root, tmp_path_factory) -> ComfyHost:
-    """Make the host importable in this process (``import comfy``, ``import folder_paths``), on the
-    CPU if there is no GPU."""
+    """Make ComfyUI importable in this process, on the CPU if there is no GPU."""
     base = tmp_path_factory.mktemp("host_base")
     import_host(host_root, base)
     return ComfyHost(root=host_root, base=base)
@@ -179,38 +173,36 @@ def comfy_host(host_root, tmp_path_factory) -> ComfyHost:
 
 @pytest.fixture(scope="session")
 def pack(comfy_host) -> ModuleType:
-    """Import the pack as the host does: one package, here named ``egox_pack``."""
+    """Import the node pack as ComfyUI does, here as the package ``egox_pack``."""
     return load_pack("egox_pack")
 
 
 @pytest.fixture(params=["as they are", "blank"])
-def wordless(request, monkeypatch) -> bool:
-    """Blank all remarks in one of two cases, so that a test shows that nothing else depends on
-    their words."""
-    if blank := request.param == "blank":
-        blanked = property(lambda _: "", lambda *_: None)
+def are_remarks_blank(request, monkeypatch) -> bool:
+    """Run a test twice, with remarks as they are and blank, to show that only texts depend on them."""
+    if is_blank := request.param == "blank":
+        blank_text = property(lambda _: "", lambda *_: None)
         for name, module in list(sys.modules.items()):  # the pack has a copy of the core
             if name.endswith("egox_core.remarks"):
-                monkeypatch.setattr(module.Remark, "text", blanked)
-    return blank
+                monkeypatch.setattr(module.Remark, "text", blank_text)
+    return is_blank
 
 
 @pytest.fixture
-def awaited() -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Give ``awaited(coroutine)``, which runs it in a thread of its own, because the browser tests'
-    Playwright leaves an event loop running in the main one."""
+def run_coroutine() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Provide a function that runs a coroutine in its own thread, because Playwright leaves an
+    event loop running in the main one."""
 
-    def result(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def run_in_thread(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(asyncio.run, coroutine).result()
 
-    return result
+    return run_in_thread
 
 
 @pytest.fixture(scope="session")
-def standins(tmp_path_factory) -> Path:
-    """Make a models folder with all stand-in weights once for all processes of a run. Tests copy
-    from it."""
+def standin_models(tmp_path_factory) -> Path:
+    """Write a models folder with all stand-in weights once for all test processes."""
     from tools.rigs.standins import main
 
     base_folder = tmp_path_factory.getbasetemp()
@@ -219,51 +211,50 @@ def standins(tmp_path_factory) -> Path:
     ) / "standins"
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
-            part = folder.with_suffix(".part")
-            main(["--all", "--out", str(part)])
-            part.rename(folder)
+            unfinished_folder = folder.with_suffix(".part")
+            main(["--all", "--out", str(unfinished_folder)])
+            unfinished_folder.rename(folder)
     return folder
 
 
-ONE_PROCESS = ("browser", "host", "nodes")
-"""Folders whose tests share what takes long to start: a server, a browser, the imported host."""
+ONE_PROCESS_FOLDERS = ("browser", "host", "nodes")
+"""Folders whose tests share a server, a browser or the imported host, which start slowly."""
 
 
-def group(nodeid: str) -> str:
-    """Group the tests that stay together if several processes run them: a folder of
-    ``ONE_PROCESS``, else a file."""
+def process_group(nodeid: str) -> str:
+    """Name the group of tests that one process runs: a folder of ``ONE_PROCESS_FOLDERS``, or a
+    file."""
     file = nodeid.split("::")[0]
     folder = file.split("/")[1]
-    return folder if folder in ONE_PROCESS else file
+    return folder if folder in ONE_PROCESS_FOLDERS else file
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling
 
-    class Together(LoadScopeScheduling):
+    class GroupScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return group(nodeid)
+            return process_group(nodeid)
 
-    return Together(config, log)
+    return GroupScheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the longest groups, so that none is left to one process at the end, and leave slow
-    tests to ``run.py test --all``, unless the call selects by marker or names them itself."""
-    items.sort(key=lambda item: group(item.nodeid) not in ONE_PROCESS)
+    """Sort the longest groups first and skip slow tests, unless the call selects them itself."""
+    items.sort(key=lambda item: process_group(item.nodeid) not in ONE_PROCESS_FOLDERS)
     if config.option.device != "cpu":
-        elsewhere = [item for item in items if "device" not in item.fixturenames]
-        config.hook.pytest_deselected(items=elsewhere)
+        cpu_only_items = [item for item in items if "device" not in item.fixturenames]
+        config.hook.pytest_deselected(items=cpu_only_items)
         items[:] = [item for item in items if "device" in item.fixturenames]
-    device_chosen = (
+    includes_slow_tests = (
         os.environ.get("EGOX_TEST_ALL") == "1"
         or config.option.markexpr
-        or any("::" in a for a in config.args)
+        or any("::" in argument for argument in config.args)
     )
-    if device_chosen:
+    if includes_slow_tests:
         return
-    skip = pytest.mark.skip(reason="slow: run `python3 run.py test --all`")
+    skip_mark = pytest.mark.skip(reason="slow: run `python3 run.py test --all`")
     for item in items:
         if "slow" in item.keywords:
-            item.add_marker(skip)
+            item.add_marker(skip_mark)

@@ -1,5 +1,4 @@
-"""Damage of files: bytes flipped, cut or spliced, values of JSON replaced, members of zips
-changed."""
+"""Damage file contents: flip, cut or splice bytes, replace JSON values, change members of zips."""
 
 import copy
 import io
@@ -8,7 +7,7 @@ import random
 import zipfile
 
 DIGITS = "9" * 5000
-ODD = (
+ODD_VALUES = (
     None,
     True,
     -1,
@@ -39,47 +38,47 @@ ODD = (
 )
 
 
-def damaged(content: bytes, rng: random.Random) -> bytes:
-    """Damage the content in one way, of those that its form allows."""
-    ways = [_flipped, _cut, _spliced, _zeroed, _flipped]
+def damage_content(content: bytes, rng: random.Random) -> bytes:
+    """Damage file contents in one random way that suits their format."""
+    damage_functions = [_flip_bytes, _cut_end, _splice_bytes, _zero_bytes, _flip_bytes]
     if content[:1] in b"{[":
-        ways += [other_values] * 5
+        damage_functions += [_change_json_values] * 5
     if content[:4] == b"PK\3\4":
-        ways += [_other_member] * 5
+        damage_functions += [_damage_zip_member] * 5
     if content[:6] == b"\x93NUMPY":
-        ways += [_other_header] * 3
-    return rng.choice(ways)(content, rng)
+        damage_functions += [_change_npy_header] * 3
+    return rng.choice(damage_functions)(content, rng)
 
 
-def _flipped(content: bytes, rng: random.Random) -> bytes:
-    out = bytearray(content)
+def _flip_bytes(content: bytes, rng: random.Random) -> bytes:
+    result = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 8, 64))):
-        if out:
-            out[rng.randrange(len(out))] = rng.randrange(256)
-    return bytes(out)
+        if result:
+            result[rng.randrange(len(result))] = rng.randrange(256)
+    return bytes(result)
 
 
-def _cut(content: bytes, rng: random.Random) -> bytes:
+def _cut_end(content: bytes, rng: random.Random) -> bytes:
     return content[: rng.choice((0, 1, 8, rng.randrange(len(content) + 1)))]
 
 
-def _spliced(content: bytes, rng: random.Random) -> bytes:
-    start, place = rng.randrange(len(content) + 1), rng.randrange(len(content) + 1)
+def _splice_bytes(content: bytes, rng: random.Random) -> bytes:
+    start, target = rng.randrange(len(content) + 1), rng.randrange(len(content) + 1)
     piece = content[start : start + rng.choice((1, 4, 64, 1024))]
-    return content[:place] + piece + content[place + rng.choice((0, len(piece))) :]
+    return content[:target] + piece + content[target + rng.choice((0, len(piece))) :]
 
 
-def _zeroed(content: bytes, rng: random.Random) -> bytes:
+def _zero_bytes(content: bytes, rng: random.Random) -> bytes:
     start, length = rng.randrange(len(content) + 1), rng.choice((1, 4, 64, 4096))
     return content[:start] + bytes(min(length, len(content) - start)) + content[start + length :]
 
 
-def other_values(content: bytes, rng: random.Random) -> bytes:
-    """Replace, move or remove one to three values of valid JSON."""
+def _change_json_values(content: bytes, rng: random.Random) -> bytes:
+    """Replace or remove one to three values of valid JSON."""
     try:
         root = [json.loads(content)]
     except ValueError:  # lines of JSON
-        return _flipped(content, rng)
+        return _flip_bytes(content, rng)
     for _ in range(rng.randint(1, 3)):
         node, depth = root, rng.randint(0, 6)
         while True:
@@ -90,30 +89,30 @@ def other_values(content: bytes, rng: random.Random) -> bytes:
         if rng.random() < 0.15 and node is not root:
             del node[key]
         else:
-            node[key] = copy.deepcopy(rng.choice(ODD))
+            node[key] = copy.deepcopy(rng.choice(ODD_VALUES))
         if not root[0]:
             break
     return json.dumps(root[0]).replace('"@digits@"', DIGITS).encode()
 
 
-def _other_member(content: bytes, rng: random.Random) -> bytes:
-    """Damage one member of an archive, and write it with right checksums."""
+def _damage_zip_member(content: bytes, rng: random.Random) -> bytes:
+    """Damage one member of a zip archive and write it with correct checksums."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = rng.choice(list(members))
-    members[name] = damaged(members[name], rng)
-    out = io.BytesIO()
+    members[name] = damage_content(members[name], rng)
+    buffer = io.BytesIO()
     with zipfile.ZipFile(
-        out, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
+        buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
     ) as archive:
         for name, member in members.items():
             archive.writestr(name, member)
-    packed = out.getvalue()
-    return _flipped(packed, rng) if rng.random() < 0.3 else packed
+    archive_bytes = buffer.getvalue()
+    return _flip_bytes(archive_bytes, rng) if rng.random() < 0.3 else archive_bytes
 
 
-def _other_header(content: bytes, rng: random.Random) -> bytes:
-    """Claim another type, order or shape in the header of a .npy."""
+def _change_npy_header(content: bytes, rng: random.Random) -> bytes:
+    """Write another type, order or shape into the header of a .npy file."""
     end = 10 + int.from_bytes(content[8:10], "little")
     header = content[10:end]
     old, new = rng.choice(

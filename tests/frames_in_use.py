@@ -1,4 +1,4 @@
-"""Frames in use of a made-up source, for tests of what follows them."""
+"""Select frames of an imaginary source video for tests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,18 +14,17 @@ def frames_in_use(
     *,
     fps: float = 20.0,
     kind: type[FrameSelection] = FrameSelection,
-    **more: Any,
+    **more_fields: Any,
 ) -> FrameSelection:
-    """Select frames by their indices, at the source's own rate and size, with ``more`` for other
-    fields."""
-    places = torch.tensor(indices)
-    values = dict(
-        indices=places,
-        times_s=places.double() / fps,
+    """Select source frames by their indices, at the source's own rate and size."""
+    frame_indices = torch.tensor(indices)
+    fields = dict(
+        indices=frame_indices,
+        times_s=frame_indices.double() / fps,
         rate=fps,
         fps=fps,
         source_size=size,
         size=size,
         resize="crop",
     )
-    return kind(**values | more)
+    return kind(**fields | more_fields)

@@ -1,17 +1,17 @@
-"""A disk that is full, as the kernel itself says it."""
+"""Simulate a full disk by the operating system's limit on file sizes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Limit the size of written files (POSIX)."""
+def limit_file_size(max_bytes: int) -> Iterator[None]:
+    """Limit the size of files that this process writes, on POSIX systems."""
     import resource
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard_limit))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft_limit, hard_limit))

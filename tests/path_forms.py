@@ -1,5 +1,5 @@
-"""Camera paths in the ten forms of other programs and our own, written by their public descriptions
-alone: none of the pack's writers is used."""
+"""Write camera paths in ten file formats by their public descriptions, without the pack's own
+writers."""
 
 import json
 import struct
@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-FLIP = np.diag([1.0, -1.0, -1.0])
+OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
 """From OpenCV's axes to OpenGL's, and back."""
 
 
 @dataclass(frozen=True)
 class Poses:
-    """A path to write: numbered by source frame, seen by a pinhole of K and (width, height)."""
+    """Store a camera path to write, with one pose per source frame and a pinhole lens."""
 
     w2c: np.ndarray  # [N, 3, 4] OpenCV axes, of the upright picture
-    k: np.ndarray  # [3, 3], pixel centres at integers
+    intrinsics: np.ndarray  # [3, 3], pixel centres at integers
     size: tuple[int, int]
     fps: float
     exo_w2c: np.ndarray | None = None  # [N, 3, 4]; the exo part of a file that has both
@@ -35,18 +35,20 @@ class Poses:
         return Rotation.from_matrix(self.w2c[:, :, :3]).as_quat()
 
     @property
-    def opengl(self) -> np.ndarray:  # [N, 4, 4] c2w, both frames turned
-        flip = np.diag([1.0, -1.0, -1.0, 1.0])
-        return flip @ self.c2w @ flip
+    def opengl_c2w(self) -> np.ndarray:  # [N, 4, 4] c2w, both frames turned
+        axes_flip = np.diag([1.0, -1.0, -1.0, 1.0])
+        return axes_flip @ self.c2w @ axes_flip
 
 
 def _colmap_text(folder: Path, path: Poses) -> Path:
-    (fx, _, cx), (_, fy, cy), _ = path.k.tolist()
-    row = f"1 PINHOLE {path.size[0]} {path.size[1]} {fx!r} {fy!r} {cx + 0.5!r} {cy + 0.5!r}\n"
-    (folder / "cameras.txt").write_text(row, "utf-8")
+    (fx, _, cx), (_, fy, cy), _ = path.intrinsics.tolist()
+    camera_line = (
+        f"1 PINHOLE {path.size[0]} {path.size[1]} {fx!r} {fy!r} {cx + 0.5!r} {cy + 0.5!r}\n"
+    )
+    (folder / "cameras.txt").write_text(camera_line, "utf-8")
     lines = [
-        f"{i + 1} {w!r} {x!r} {y!r} {z!r} {' '.join(map(repr, t))} 1 frame_{i:06d}.png\n\n"
-        for i, ((x, y, z, w), t) in enumerate(
+        f"{i + 1} {w!r} {x!r} {y!r} {z!r} {' '.join(map(repr, translation))} 1 frame_{i:06d}.png\n\n"
+        for i, ((x, y, z, w), translation) in enumerate(
             zip(path.quaternions.tolist(), path.w2c[:, :, 3].tolist(), strict=True)
         )
     ]
@@ -55,9 +57,9 @@ def _colmap_text(folder: Path, path: Poses) -> Path:
 
 
 def _colmap_binary(folder: Path, path: Poses) -> Path:
-    k, pinhole = path.k, 1
-    lens = k[0, 0], k[1, 1], k[0, 2] + 0.5, k[1, 2] + 0.5
-    content = struct.pack("<QIiQQ4d", 1, 1, pinhole, *path.size, *lens)
+    intrinsics, pinhole = path.intrinsics, 1
+    lens_values = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2] + 0.5, intrinsics[1, 2] + 0.5
+    content = struct.pack("<QIiQQ4d", 1, 1, pinhole, *path.size, *lens_values)
     (folder / "cameras.bin").write_bytes(content)
     content = struct.pack("<Q", len(path.w2c))
     for i, ((x, y, z, w), t) in enumerate(zip(path.quaternions, path.w2c[:, :, 3], strict=True)):
@@ -71,23 +73,25 @@ def _colmap_binary(folder: Path, path: Poses) -> Path:
 def _blender(folder: Path, path: Poses) -> Path:
     frames = [
         {"file_path": f"images/frame_{i:06d}.png", "transform_matrix": matrix.tolist()}
-        for i, matrix in enumerate(path.opengl)
+        for i, matrix in enumerate(path.opengl_c2w)
     ]
-    (fx, _, cx), (_, fy, cy), _ = path.k.tolist()
+    (fx, _, cx), (_, fy, cy), _ = path.intrinsics.tolist()
     lens = {"fl_x": fx, "fl_y": fy, "cx": cx + 0.5, "cy": cy + 0.5}
     size = {"w": path.size[0], "h": path.size[1]}
-    return _json(folder / "transforms.json", lens | size | {"frames": frames})
+    return _write_json(folder / "transforms.json", lens | size | {"frames": frames})
 
 
 def _tum(folder: Path, path: Poses) -> Path:
     c2w = path.c2w[:, :3]
-    turns = Rotation.from_matrix(c2w[:, :, :3]).as_quat()
-    np.savetxt(folder / "path.txt", np.c_[np.arange(len(c2w)) / path.fps, c2w[:, :, 3], turns])
+    quaternions = Rotation.from_matrix(c2w[:, :, :3]).as_quat()
+    np.savetxt(
+        folder / "path.txt", np.c_[np.arange(len(c2w)) / path.fps, c2w[:, :, 3], quaternions]
+    )
     return folder / "path.txt"
 
 
 def _chan(folder: Path, path: Poses) -> Path:
-    c2w = path.opengl[:, :3]
+    c2w = path.opengl_c2w[:, :3]
     y, x, z = Rotation.from_matrix(c2w[:, :, :3]).as_euler("YXZ", degrees=True).T
     np.savetxt(folder / "path.chan", np.c_[np.arange(len(c2w)), c2w[:, :, 3], x, y, z])
     return folder / "path.chan"
@@ -96,10 +100,23 @@ def _chan(folder: Path, path: Poses) -> Path:
 def _vipe(folder: Path, path: Poses) -> Path:
     for name in ("pose", "intrinsics"):
         (folder / name).mkdir(exist_ok=True)
-    numbers = np.arange(len(path.w2c))
-    np.savez(folder / "pose" / "clip.npz", data=path.c2w, inds=numbers)
-    k = np.array([[path.k[0, 0], path.k[1, 1], path.k[0, 2], path.k[1, 2]]])
-    np.savez(folder / "intrinsics" / "clip.npz", data=k.repeat(len(numbers), 0), inds=numbers)
+    frame_numbers = np.arange(len(path.w2c))
+    np.savez(folder / "pose" / "clip.npz", data=path.c2w, inds=frame_numbers)
+    lens_values = np.array(
+        [
+            [
+                path.intrinsics[0, 0],
+                path.intrinsics[1, 1],
+                path.intrinsics[0, 2],
+                path.intrinsics[1, 2],
+            ]
+        ]
+    )
+    np.savez(
+        folder / "intrinsics" / "clip.npz",
+        data=lens_values.repeat(len(frame_numbers), 0),
+        inds=frame_numbers,
+    )
     return folder / "pose" / "clip.npz"
 
 
@@ -109,31 +126,34 @@ def _gvhmr(folder: Path, path: Poses) -> Path:
 
 
 def _omnicam(folder: Path, path: Poses) -> Path:
-    """Write the right-handed form with y up, where right = forward x up, turned towards up by the
-    roll."""
-    keys = []
+    """Write OmniCam's scene.json, with y up and the roll measured from the level right direction."""
+    keyframes = []
     for frame, pose in enumerate(path.c2w):
-        right, forward, place = pose[:3, 0], pose[:3, 2], pose[:3, 3]
-        level = np.cross(forward, [0, 1, 0]) / np.linalg.norm(np.cross(forward, [0, 1, 0]))
-        roll = np.degrees(np.arctan2(right @ np.cross(level, forward), right @ level))
-        camera = {"position": place.tolist(), "target": (place + forward).tolist(), "roll": roll}
-        keys.append({"frame": frame, "camera": camera})
-    track = {"duration_frames": len(keys), "keyframes": keys}
+        right, forward, position = pose[:3, 0], pose[:3, 2], pose[:3, 3]
+        level_right = np.cross(forward, [0, 1, 0]) / np.linalg.norm(np.cross(forward, [0, 1, 0]))
+        roll = np.degrees(np.arctan2(right @ np.cross(level_right, forward), right @ level_right))
+        camera = {
+            "position": position.tolist(),
+            "target": (position + forward).tolist(),
+            "roll": roll,
+        }
+        keyframes.append({"frame": frame, "camera": camera})
+    track = {"duration_frames": len(keyframes), "keyframes": keyframes}
     cameras = [{"id": "a", "track": track}]
-    return _json(
+    return _write_json(
         folder / "scene.json", {"timeline": {}, "cameras": cameras, "active_camera_id": "a"}
     )
 
 
 def _meta(folder: Path, path: Poses) -> Path:
-    content = {"ego_extrinsics": path.w2c.tolist(), "ego_intrinsics": path.k.tolist()}
+    content = {"ego_extrinsics": path.w2c.tolist(), "ego_intrinsics": path.intrinsics.tolist()}
     if path.exo_w2c is not None:
         content["camera_extrinsics"] = path.exo_w2c.tolist()
-    return _json(folder / "meta.json", content)
+    return _write_json(folder / "meta.json", content)
 
 
-def _ours(folder: Path, path: Poses) -> Path:
-    (fx, _, cx), (_, fy, cy), _ = path.k.tolist()
+def _egox_trajectory(folder: Path, path: Poses) -> Path:
+    (fx, _, cx), (_, fy, cy), _ = path.intrinsics.tolist()
     camera = dict(lens="pinhole", width=path.size[0], height=path.size[1], fx=fx, fy=fy, cx=cx)
     content = {
         "format": "egox_trajectory",
@@ -144,10 +164,10 @@ def _ours(folder: Path, path: Poses) -> Path:
     }
     if path.exo_w2c is not None:
         content["exo_w2c"] = path.exo_w2c.tolist()
-    return _json(folder / "trajectory.json", content)
+    return _write_json(folder / "trajectory.json", content)
 
 
-def _json(file: Path, content: object) -> Path:
+def _write_json(file: Path, content: object) -> Path:
     file.write_text(json.dumps(content), "utf-8")
     return file
 
@@ -162,8 +182,8 @@ FORMS: Mapping[str, Callable[[Path, Poses], Path]] = {
     "gvhmr": _gvhmr,
     "omnicam": _omnicam,
     "meta": _meta,
-    "ours": _ours,
+    "ours": _egox_trajectory,
 }
-"""Writers into a folder; they return the file to open."""
-OF_BOTH = ("meta", "ours")
-"""Forms that hold the ego and the exo camera, in one world; those of the others is nobody's."""
+"""Functions that write a path into a folder and return the file to open."""
+FORMS_WITH_BOTH_CAMERAS = ("meta", "ours")
+"""Formats that contain the ego and the exo camera in one world."""

@@ -1,4 +1,4 @@
-"""Folders and files that tests of many rooms name."""
+"""Name folders and files that many tests use."""
 
 from pathlib import Path
 
@@ -7,7 +7,9 @@ GOLDEN = ROOT / "tests" / "golden"
 STANDIN_VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 
 
-def contents(folder: Path, *but: str) -> dict[str, bytes]:
-    """Read the bytes of all files below a folder by their paths in it, without files of some names."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in but)
+def read_folder_files(folder: Path, *excluded_names: str) -> dict[str, bytes]:
+    """Read the bytes of all files below a folder, by their paths relative to it."""
+    files = (
+        path for path in folder.rglob("*") if path.is_file() and path.name not in excluded_names
+    )
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

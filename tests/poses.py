@@ -1,4 +1,4 @@
-"""Poses that tests of many rooms use."""
+"""Build camera poses and paths for the tests."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,12 +11,12 @@ from egox_core.frames import Frames
 from egox_core.types import CameraTrajectory, DepthVideo
 
 
-def still(count: int) -> torch.Tensor:  # [T, 3, 4] float64
-    """Keep a camera in the world's origin, along its axes."""
+def still_poses(count: int) -> torch.Tensor:  # [T, 3, 4] float64
+    """Build poses of a camera that stays at the world's origin, along its axes."""
     return torch.eye(3, 4, dtype=torch.float64).repeat(count, 1, 1)
 
 
-def path_of(
+def make_path(
     w2c: torch.Tensor,  # [T, 3, 4]
     camera: CameraModel,
     fps: float | None = None,
@@ -24,25 +24,25 @@ def path_of(
     exo_w2c: torch.Tensor | None = None,  # [3, 4] or [T, 3, 4]
     exo_camera: CameraModel | None = None,
     # Other fields.
-    **more: Any,
+    **more_fields: Any,
 ) -> CameraTrajectory:
-    """Build a path of successive poses, ``fps`` of them a second. With None the times are unknown."""
+    """Build a path of successive poses at ``fps`` frames a second, or of unknown times for None."""
     frames = Frames.of_count(len(w2c))
     if fps is not None:
         frames = Frames.timed(frames.indices.double() / fps)
     exo = CameraPath.of_exo(exo_camera, exo_w2c, frames)
     ego = CameraPath(lens=camera, w2c=w2c, frames=frames, world=exo.world)
-    return CameraTrajectory(ego=ego, exo=exo, **more)
+    return CameraTrajectory(ego=ego, exo=exo, **more_fields)
 
 
-def with_ego(path: CameraTrajectory, **changes: Any) -> CameraTrajectory:
-    """Replace fields of the path's ego camera: ``w2c``, ``lens``, …"""
+def replace_ego(path: CameraTrajectory, **changes: Any) -> CameraTrajectory:
+    """Replace fields of the path's ego camera, such as ``w2c`` or ``lens``."""
     return replace(path, ego=replace(path.ego, **changes))
 
 
-def with_exo(
+def replace_exo_pose(
     depth: DepthVideo,
     w2c: torch.Tensor | None,  # [3, 4] or [T, 3, 4]
 ) -> DepthVideo:
-    """Give the depth another exo pose."""
+    """Replace the exo camera's pose of a depth video."""
     return replace(depth, exo=CameraPath.of_exo(depth.exo.lens, w2c, depth.frames))

@@ -1,4 +1,4 @@
-"""Shared helper of tests of refusals."""
+"""Check that bad input is refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +7,9 @@ import pytest
 
 
 @contextmanager
-def refuses(words: str | None = None) -> Iterator[pytest.ExceptionInfo]:
-    """Expect an EgoXInputError with these words: of the core, or of the pack as the host imports
-    it."""
-    with pytest.raises(Exception, match=words) as raised:
+def refuses(message_pattern: str | None = None) -> Iterator[pytest.ExceptionInfo]:
+    """Expect an EgoXInputError, of the core or of the pack imported by ComfyUI, that matches a
+    pattern."""
+    with pytest.raises(Exception, match=message_pattern) as raised:
         yield raised
-    assert "EgoXInputError" in {kind.__name__ for kind in type(raised.value).__mro__}
+    assert "EgoXInputError" in {error_class.__name__ for error_class in type(raised.value).__mro__}

@@ -1,4 +1,4 @@
-"""Readers of damaged files answer, or refuse in our words, soon. No bug is reported as damage.
+"""Check that readers of damaged files answer, or raise EgoXInputError, within ten seconds.
 
 ``EGOX_SEED`` tries other damage than the committed seeds.
 """
@@ -49,9 +49,9 @@ from egox_train.data.take_list import TAKE_LIST
 from egox_train.takes.head_files import read_keypoints
 from egox_train.takes.mask_files import find_mask, open_mask
 from egox_train.wan.weights import file_metadata, weights_hash
-from tests.core.robots.episodes import episode, hands
-from tests.core.video.test_timing import tone, with_sound
-from tests.damage import damaged
+from tests.core.robots.episodes import make_episode, moving_hands
+from tests.core.video.test_timing import sine_tone, write_video_with_sound
+from tests.damage import damage_content
 from tests.frames_in_use import frames_in_use
 from tests.path_forms import FORMS, Poses
 from tests.refusals import refuses
@@ -65,19 +65,19 @@ except ImportError:  # the extra `geometry`
     OpenEXR = None
 
 SEED = int(os.environ.get("EGOX_SEED", "38"))
-SECONDS = 10.0  # of processors; none may take more
-CAMERA = preset_camera("aria_released", 64)
-K = [[70.0, 0, 42], [0, 70.0, 24], [0, 0, 1]]
-META = {
+MAX_CPU_SECONDS = 10.0  # of processors; none may take more
+EGO_CAMERA = preset_camera("aria_released", 64)
+EXO_INTRINSICS = [[70.0, 0, 42], [0, 70.0, 24], [0, 0, 1]]
+META_CONTENT = {
     "prompt": "x",
-    "camera_intrinsics": K,
+    "camera_intrinsics": EXO_INTRINSICS,
     "camera_extrinsics": EXO_POSE,
-    "ego_intrinsics": K,
+    "ego_intrinsics": EXO_INTRINSICS,
     "ego_extrinsics": [EGO_POSE] * 5,
-    "ego_camera": CAMERA.to_json(),
+    "ego_camera": EGO_CAMERA.to_json(),
     "exo_path": "a/take/exo.mp4",
 }
-KEYS = {
+KEYFRAMES = {
     "up": [0, -1, 0],
     "interpolation": "spline",
     "keyframes": [
@@ -87,42 +87,44 @@ KEYS = {
 }
 
 
-def saved(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -> bytes:
+def saved_bytes(
+    save_arrays: Callable[..., None], *arrays: np.ndarray, **named_arrays: np.ndarray
+) -> bytes:
     """Save arrays with one of numpy's functions, and return the bytes."""
-    save(out := io.BytesIO(), *arrays, **named)
-    return out.getvalue()
+    save_arrays(buffer := io.BytesIO(), *arrays, **named_arrays)
+    return buffer.getvalue()
 
 
-npz, npy = partial(saved, np.savez_compressed), partial(saved, np.save)
+npz_bytes, npy_bytes = partial(saved_bytes, np.savez_compressed), partial(saved_bytes, np.save)
 
 
-def png(dtype: type, value: int = 200) -> bytes:
+def png_bytes(dtype: type, value: int = 200) -> bytes:
     return cv2.imencode(".png", np.full((24, 42), value, dtype))[1].tobytes()
 
 
-def text(content: object) -> bytes:
+def json_bytes(content: object) -> bytes:
     return json.dumps(content).encode()
 
 
-def written(make: Callable[[Path], object], folder: Path) -> dict[str, bytes]:
+def read_written_files(write_files: Callable[[Path], object], folder: Path) -> dict[str, bytes]:
     """Read the files that ``make`` leaves, by their names below ``folder``."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    make(folder)
+    write_files(folder)
     return {
-        p.relative_to(folder).as_posix(): p.read_bytes()
-        for p in sorted(folder.rglob("*"))
-        if p.is_file()
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
     }
 
 
-def lay_out(tree: dict[str, bytes], folder: Path) -> None:
-    for file, content in tree.items():
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_bytes(content)
+def write_tree(tree: dict[str, bytes], folder: Path) -> None:
+    for file_name, content in tree.items():
+        (folder / file_name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file_name).write_bytes(content)
 
 
-def openpose(rng: np.random.Generator) -> list[dict]:
+def random_openpose(rng: np.random.Generator) -> list[dict]:
     return [
         {
             "canvas_width": 84,
@@ -133,29 +135,29 @@ def openpose(rng: np.random.Generator) -> list[dict]:
     ]
 
 
-def lora() -> bytes:
-    part = "transformer.blocks.0.attn1.to_q"
+def lora_bytes() -> bytes:
+    layer = "transformer.blocks.0.attn1.to_q"
     return save(
         {
-            f"{part}.lora_A.weight": torch.ones(2, 4),
-            f"{part}.lora_B.weight": torch.ones(4, 2),
-            f"{part}.alpha": torch.tensor(2.0),
+            f"{layer}.lora_A.weight": torch.ones(2, 4),
+            f"{layer}.lora_B.weight": torch.ones(4, 2),
+            f"{layer}.alpha": torch.tensor(2.0),
         },
         {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 2, "transformer.r": 2})},
     )
 
 
-def manifest(folder: Path) -> bytes:
+def manifest_bytes(folder: Path) -> bytes:
     write_manifest(folder / "manifest.jsonl", [clip_record("a", files={})])
     return (folder / "manifest.jsonl").read_bytes()
 
 
-def videos(folder: Path) -> None:
+def write_test_videos(folder: Path) -> None:
     for name in ("a.mp4", "a.mkv", "a.avi", "a.webm.mkv"):
         write_lamps(folder / name, (64, 32), [(20, 10)], 6, 10)
 
 
-def heard_videos(folder: Path) -> None:
+def write_sound_videos(folder: Path) -> None:
     for name, layout, codec in (
         ("a.mp4", "7.1", "aac"),
         ("a.mov", "7.1", "pcm_s16le"),
@@ -164,76 +166,85 @@ def heard_videos(folder: Path) -> None:
         ("a.avi", "mono", "libmp3lame"),
     ):
         channels = {"mono": 1, "stereo": 2, "quad": 4}.get(layout, 8)
-        with_sound(folder / name, tone(48000, channels), 48000, layout, codec)
+        write_video_with_sound(folder / name, sine_tone(48000, channels), 48000, layout, codec)
 
 
 def write_exrs(folder: Path) -> None:
-    """Write colours and depth in layers, a window that is smaller, and two parts."""
+    """Write EXR files with colour and depth layers, a data window smaller than the display, and two
+    parts."""
     (folder / "d").mkdir()
     depth = np.ones((24, 42), np.float32)
-    ends = (np.array([3, 2], np.int32), np.array([44, 25], np.int32))
+    data_window = (np.array([3, 2], np.int32), np.array([44, 25], np.int32))
     display_window = (np.zeros(2, np.int32), np.array([49, 29], np.int32))
-    header = {"type": OpenEXR.scanlineimage, "dataWindow": ends, "displayWindow": display_window}
+    header = {
+        "type": OpenEXR.scanlineimage,
+        "dataWindow": data_window,
+        "displayWindow": display_window,
+    }
     channels = {"R": depth, "G": depth, "B": 2 * depth, "depth.Z": depth}
     parts = [OpenEXR.Part({**header, "name": f"part{i}"}, {**channels}) for i in range(2)]
-    for number, packing in enumerate((OpenEXR.ZIP_COMPRESSION, OpenEXR.NO_COMPRESSION)):
+    for number, compression in enumerate((OpenEXR.ZIP_COMPRESSION, OpenEXR.NO_COMPRESSION)):
         for part in parts:
-            part.header["compression"] = packing
+            part.header["compression"] = compression
         with OpenEXR.File(parts[: number + 1]) as file:
             file.write(str(folder / "d" / f"{number}.exr"))
 
 
-def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
-    """Write small right inputs for each reader, each as files by name."""
+def intact_examples(folder: Path) -> dict[str, list[dict[str, bytes]]]:
+    """Write small valid inputs for each reader, each as file contents by name."""
     rng = np.random.default_rng(0)
     depth = (1 + rng.random((4, 24, 42))).astype(np.float16)
-    moving = rng.random((4, 24, 42)) > 0.5
-    solid = rng.random((3, 70, 3)).astype(np.float32)
-    mhr = {
-        "pred_keypoints_3d": solid,
+    dynamic_mask = rng.random((4, 24, 42)) > 0.5
+    points_3d = rng.random((3, 70, 3)).astype(np.float32)
+    mhr_arrays = {
+        "pred_keypoints_3d": points_3d,
         "pred_cam_t": np.ones((3, 3), np.float32),
         "focal_length": np.ones(3),
         "image_size": np.array([48, 84]),
     }
-    movies = written(videos, folder / "videos")
-    heard = written(heard_videos, folder / "sounds")
-    zipped = io.BytesIO()
-    with zipfile.ZipFile(zipped, "w") as archive:
-        archive.writestr("take/depth.npz", npz(depth_m=depth))
-        archive.writestr("take/meta.json", text(META))
-    blender = {
+    video_files = read_written_files(write_test_videos, folder / "videos")
+    sound_files = read_written_files(write_sound_videos, folder / "sounds")
+    zip_buffer = io.BytesIO()
+    with zipfile.ZipFile(zip_buffer, "w") as archive:
+        archive.writestr("take/depth.npz", npz_bytes(depth_m=depth))
+        archive.writestr("take/meta.json", json_bytes(META_CONTENT))
+    blender_json = {
         "w": 64,
         "h": 48,
         "fl_x": 50,
         "camera_angle_x": 0.8,
         "frames": [{"time": i / 5, "transform_matrix": np.eye(4).tolist()} for i in range(5)],
     }
-    keyframes = {
+    trajectory_json = {
         "format": "egox_trajectory",
         "version": 1,
-        "camera": CAMERA.to_json(),
+        "camera": EGO_CAMERA.to_json(),
         "times_s": [i / 5 for i in range(5)],
         "w2c": [EGO_POSE] * 5,
         "exo_w2c": [EXO_POSE] * 5,
         "exo_camera": CameraModel(
             lens="pinhole", width=84, height=48, fx=70, fy=70, cx=42, cy=24
         ).to_json(),
-        "meta_intrinsics": K,
+        "meta_intrinsics": EXO_INTRINSICS,
         "confidence": [1.0] * 5,
     }
-    colmap = {
+    colmap_files = {
         "cameras.txt": b"1 PINHOLE 64 48 50 50 32 24\n",
         "images.txt": "".join(f"{i} 1 0 0 0 0 0 {i} 1 a{i}.png\n\n" for i in range(1, 10)).encode(),
     }
-    poses = Poses(np.eye(3, 4)[None].repeat(9, 0), np.array(K), (84, 48), 9.0)
-    others = []
+    poses = Poses(np.eye(3, 4)[None].repeat(9, 0), np.array(EXO_INTRINSICS), (84, 48), 9.0)
+    pose_file_trees = []
     for form in ("colmap binary", "tum", "chan", "gvhmr", "omnicam"):
-        with TemporaryDirectory() as place:
-            FORMS[form](Path(place), poses)
-            others.append({file.name: file.read_bytes() for file in Path(place).iterdir()})
-    row = "cam01,3840,2160,KANNALABRANDTK3,1700,1700,1920,1080,0,0,0,0,-1,-1,1"
-    calibs = ",".join((*COLUMNS, "start_frame_idx", "end_frame_idx", "quality")) + f"\n{row}\n"
-    aria = text(
+        with TemporaryDirectory() as temporary_folder:
+            FORMS[form](Path(temporary_folder), poses)
+            pose_file_trees.append(
+                {file.name: file.read_bytes() for file in Path(temporary_folder).iterdir()}
+            )
+    csv_row = "cam01,3840,2160,KANNALABRANDTK3,1700,1700,1920,1080,0,0,0,0,-1,-1,1"
+    calibration_csv = (
+        ",".join((*COLUMNS, "start_frame_idx", "end_frame_idx", "quality")) + f"\n{csv_row}\n"
+    )
+    aria_calibration = json_bytes(
         {
             "CameraCalibrations": [
                 {
@@ -246,82 +257,88 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
             ]
         }
     )
-    dataset = written(lambda f: write_egoexo4d(f, "t1", frames=5), folder / "dataset") | {
-        "takes/t1/trajectory/gopro_calibs.csv": calibs.encode(),
-        "takes/t1/trajectory/online_calibration.jsonl": aria,
-        TAKE_LIST: text(
+    dataset = read_written_files(
+        lambda f: write_egoexo4d(f, "t1", frames=5), folder / "dataset"
+    ) | {
+        "takes/t1/trajectory/gopro_calibs.csv": calibration_csv.encode(),
+        "takes/t1/trajectory/online_calibration.jsonl": aria_calibration,
+        TAKE_LIST: json_bytes(
             [{"take_name": "t1", "take_uid": "uid-t1", "task_start_sec": 0.0, "task_end_sec": 1.0}]
         ),
     }
     return {
-        "sound": [{"f" + Path(name).suffix: content} for name, content in heard.items()],
-        "video": [{"f" + Path(name).suffix: content} for name, content in movies.items()],
+        "sound": [{"f" + Path(name).suffix: content} for name, content in sound_files.items()],
+        "video": [{"f" + Path(name).suffix: content} for name, content in video_files.items()],
         "depth": [
-            {"d.npz": npz(depth_m=depth, dynamic=moving)},
-            {"d.npz": saved(np.savez, depth_m=depth, dynamic=moving)},
-            {"d.npy": npy(depth)},
-            {f"d/{i}.png": png(np.uint16) for i in range(3)},
-            {f"d/{i}.npy": npy(depth[0]) for i in range(3)},
-            *([] if OpenEXR is None else [written(write_exrs, folder / "exr")]),
+            {"d.npz": npz_bytes(depth_m=depth, dynamic=dynamic_mask)},
+            {"d.npz": saved_bytes(np.savez, depth_m=depth, dynamic=dynamic_mask)},
+            {"d.npy": npy_bytes(depth)},
+            {f"d/{i}.png": png_bytes(np.uint16) for i in range(3)},
+            {f"d/{i}.npy": npy_bytes(depth[0]) for i in range(3)},
+            *([] if OpenEXR is None else [read_written_files(write_exrs, folder / "exr")]),
         ],
         "mask": [
-            {"m.npz": npz(mask=moving)},
-            {f"m/{i}.png": png(np.uint8, 255) for i in range(3)},
+            {"m.npz": npz_bytes(mask=dynamic_mask)},
+            {f"m/{i}.png": png_bytes(np.uint8, 255) for i in range(3)},
         ],
         "meta": [
-            {"meta.json": text(META)},
-            {"meta.json": text({"test_datasets": [META, META]})},
+            {"meta.json": json_bytes(META_CONTENT)},
+            {"meta.json": json_bytes({"test_datasets": [META_CONTENT, META_CONTENT]})},
             {
-                "intrinsics/a.npz": npz(
+                "intrinsics/a.npz": npz_bytes(
                     data=np.tile([50.0, 50, 42, 24], (4, 1)), inds=np.arange(4)
                 ),
-                "pose/a.npz": npz(data=np.stack([np.eye(4)] * 4), inds=np.arange(4)),
+                "pose/a.npz": npz_bytes(data=np.stack([np.eye(4)] * 4), inds=np.arange(4)),
             },
         ],
         "trajectory": [
-            {"t.json": text(keyframes)},
-            {"t.json": text(KEYS)},
-            {"t.json": text(blender)},
-            {"t.json": text(META)},
-            colmap,
-            *others,
+            {"t.json": json_bytes(trajectory_json)},
+            {"t.json": json_bytes(KEYFRAMES)},
+            {"t.json": json_bytes(blender_json)},
+            {"t.json": json_bytes(META_CONTENT)},
+            colmap_files,
+            *pose_file_trees,
         ],
         "editor": [
-            {"t.json": text(KEYS)},
-            {"t.json": text(keyframes)},
-            {"t.json": text(blender)},
-            colmap,
+            {"t.json": json_bytes(KEYFRAMES)},
+            {"t.json": json_bytes(trajectory_json)},
+            {"t.json": json_bytes(blender_json)},
+            colmap_files,
         ],
         "keypoints": [
-            {"k.json": text(openpose(rng))},
-            {"k.npz": npz(**mhr)},
-            {f"k/{i}.json": text(openpose(rng)[0]) for i in range(3)},
+            {"k.json": json_bytes(random_openpose(rng))},
+            {"k.npz": npz_bytes(**mhr_arrays)},
+            {f"k/{i}.json": json_bytes(random_openpose(rng)[0]) for i in range(3)},
         ],
         "payload": [
-            {"openpose": text(openpose(rng))},
+            {"openpose": json_bytes(random_openpose(rng))},
             {
-                "mhr": text(
+                "mhr": json_bytes(
                     {
                         "image_size": [48, 84],
                         "frames": [
-                            [{k: v[0].tolist() for k, v in mhr.items() if k != "image_size"}]
+                            [{k: v[0].tolist() for k, v in mhr_arrays.items() if k != "image_size"}]
                         ],
                     }
                 )
             },
         ],
-        "hands": [written(lambda f: write_hands(hands(5), f / "hands.json"), folder / "hands")],
-        "robots": [written(write_robots, folder / "robots")],
-        "weights": [{"w.safetensors": lora()}],
-        "cache": [written(lambda f: make_cache(f, clips=2), folder / "cache")],
+        "hands": [
+            read_written_files(
+                lambda f: write_hands(moving_hands(5), f / "hands.json"), folder / "hands"
+            )
+        ],
+        "robots": [read_written_files(write_robots, folder / "robots")],
+        "weights": [{"w.safetensors": lora_bytes()}],
+        "cache": [read_written_files(lambda f: make_cache(f, clips=2), folder / "cache")],
         "lists": [
-            {"manifest.jsonl": manifest(folder)},
-            {"captions.json": text({"a": "x", "b": "y"})},
+            {"manifest.jsonl": manifest_bytes(folder)},
+            {"captions.json": json_bytes({"a": "x", "b": "y"})},
         ],
         "egoexo4d": [dataset],
         "upload": [
-            {"take.zip": zipped.getvalue()},
-            {"depth.npz": npz(depth_m=depth), "meta.json": text(META)},
+            {"take.zip": zip_buffer.getvalue()},
+            {"depth.npz": npz_bytes(depth_m=depth), "meta.json": json_bytes(META_CONTENT)},
         ],
     }
 
@@ -341,8 +358,8 @@ def read_sounds(folder: Path) -> None:
 def read_depth(folder: Path) -> None:
     for file in folder.iterdir():
         with open_depth(file) as depth:
-            frames = list(depth.read(list(range(min(8, depth.numbering.count)))))
-        assert all(frame.ndim == 2 and frame.dtype == np.float32 for frame, _ in frames)
+            maps = list(depth.read(list(range(min(8, depth.numbering.count)))))
+        assert all(frame.ndim == 2 and frame.dtype == np.float32 for frame, _ in maps)
 
 
 def read_masks(folder: Path) -> None:
@@ -351,32 +368,32 @@ def read_masks(folder: Path) -> None:
         assert all(frame.ndim == 2 for frame in frames(list(range(min(8, mask.numbering.count)))))
 
 
-def read_metas(folder: Path) -> None:
+def read_meta_files(folder: Path) -> None:
     for file in (folder / "meta.json", folder / "intrinsics" / "a.npz"):
         if file.is_file():
             depth_camera(read_meta(file, "0"), (84, 48))
 
 
-def read_paths(folder: Path) -> None:
-    path = max(folder.iterdir(), key=lambda file: file.name)  # not COLMAP's cameras
-    assert torch.isfinite(read_trajectory(path, CAMERA)[0].ego.w2c).all()
+def read_pose_files(folder: Path) -> None:
+    pose_file = max(folder.iterdir(), key=lambda file: file.name)  # not COLMAP's cameras
+    assert torch.isfinite(read_trajectory(pose_file, EGO_CAMERA)[0].ego.w2c).all()
 
 
-def edit_paths(folder: Path) -> None:
+def export_pose_files(folder: Path) -> None:
     clip = Frames.stated([0, 1], [0.0, 0.4], 9)
     texts = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir()}
-    document, _ = import_path(texts, CAMERA, clip)
+    document, _ = import_path(texts, EGO_CAMERA, clip)
     for form in ("meta", "blender", "colmap", "trajectory"):
-        assert export_path(form, document, CAMERA, clip)[1]
+        assert export_path(form, document, EGO_CAMERA, clip)[1]
 
 
-def read_points(folder: Path) -> None:
+def read_keypoint_files(folder: Path) -> None:
     for path in folder.iterdir():
         assert len(read_keypoints(path, frames_in_use(range(5), (84, 48)), person=0).uv)
 
 
 def read_payloads(folder: Path) -> None:
-    """Read payloads as Python values, as sockets bring them."""
+    """Read head detections as Python values, as a graph's sockets give them."""
     readers = {"openpose": openpose_people, "mhr": mhr_people}
     for path in folder.iterdir():
         try:
@@ -409,12 +426,12 @@ def read_lists(folder: Path) -> None:
         read_manifest(file) if file.suffix == ".jsonl" else read_captions(file)
 
 
-def read_dataset(folder: Path) -> None:
+def read_egoexo4d_dataset(folder: Path) -> None:
     skipped: list[tuple[str, str]] = []
     assert len(list(read_egoexo4d(folder, skipped))) + len(skipped) == 1
 
 
-def take_upload(folder: Path) -> None:
+def unpack_upload(folder: Path) -> None:
     unpack_uploads(folder)
     find_take_files(contents(folder))
 
@@ -422,7 +439,7 @@ def take_upload(folder: Path) -> None:
 def write_robots(folder: Path) -> None:
     pytest.importorskip("pyarrow", reason="writes parquet")
     with open_set(folder) as robots:
-        robots.append(episode(0))
+        robots.append(make_episode(0))
 
 
 def read_robots(folder: Path) -> None:
@@ -435,68 +452,69 @@ READERS: dict[str, Callable[[Path], None]] = {
     "sound": read_sounds,
     "depth": read_depth,
     "mask": read_masks,
-    "meta": read_metas,
-    "trajectory": read_paths,
-    "editor": edit_paths,
-    "keypoints": read_points,
+    "meta": read_meta_files,
+    "trajectory": read_pose_files,
+    "editor": export_pose_files,
+    "keypoints": read_keypoint_files,
     "payload": read_payloads,
     "hands": lambda folder: read_hands(folder / "hands.json"),
     "robots": read_robots,
     "weights": read_weights,
     "cache": read_cache,
     "lists": read_lists,
-    "egoexo4d": read_dataset,
-    "upload": take_upload,
+    "egoexo4d": read_egoexo4d_dataset,
+    "upload": unpack_upload,
 }
 
 
 @pytest.fixture(scope="module")
 def intact_files(tmp_path_factory) -> dict[str, list[dict[str, bytes]]]:
-    return seeds(tmp_path_factory.mktemp("seeds"))
+    return intact_examples(tmp_path_factory.mktemp("seeds"))
 
 
-def run_damaged(
-    reader: str, files: list[dict[str, bytes]], folder: Path, count: int, seed: int
+def list_failures(
+    reader_name: str, examples: list[dict[str, bytes]], folder: Path, count: int, seed: int
 ) -> list[str]:
-    """List the files that ended in another exception than ours, or took too long: seed, kind of
-    error, and place."""
-    wrong = []
+    """List the damaged files that raised another exception than EgoXInputError or took too long."""
+    failures = []
     for number in range(count):
-        name = f"{seed}:{reader}:{number}"
-        rng = random.Random(name)
+        case_name = f"{seed}:{reader_name}:{number}"
+        rng = random.Random(case_name)
         shutil.rmtree(folder, ignore_errors=True)
-        tree = dict(rng.choice(files))
-        target = rng.choice(list(tree))
-        tree[target] = damaged(tree[target], rng)
-        lay_out(tree, folder)
+        example = dict(rng.choice(examples))
+        damaged_file = rng.choice(list(example))
+        example[damaged_file] = damage_content(example[damaged_file], rng)
+        write_tree(example, folder)
         start = time.process_time()
         try:
-            READERS[reader](folder)
+            READERS[reader_name](folder)
         except EgoXInputError:
             pass
         except Exception as error:  # all others are what is looked for
-            last = error.__traceback__
-            while last.tb_next is not None:
-                last = last.tb_next
-            place = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}"
-            wrong.append(f"{name} {target} {type(error).__name__} {place}: {error!s:.120}")
-        if (seconds := time.process_time() - start) > SECONDS:
-            wrong.append(f"{name} {target}: {seconds:.1f} s")
-    return wrong
+            last_frame = error.__traceback__
+            while last_frame.tb_next is not None:
+                last_frame = last_frame.tb_next
+            location = f"{Path(last_frame.tb_frame.f_code.co_filename).name}:{last_frame.tb_lineno}"
+            failures.append(
+                f"{case_name} {damaged_file} {type(error).__name__} {location}: {error!s:.120}"
+            )
+        if (seconds := time.process_time() - start) > MAX_CPU_SECONDS:
+            failures.append(f"{case_name} {damaged_file}: {seconds:.1f} s")
+    return failures
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_damaged_files_are_refused_in_our_words(reader, intact_files, tmp_path):
-    for number, tree in enumerate(intact_files[reader]):  # or the damage would not be what is tried
+@pytest.mark.parametrize("reader_name", READERS)
+def test_damaged_files_are_read_or_refused_with_an_input_error(reader_name, intact_files, tmp_path):
+    for number, example in enumerate(intact_files[reader_name]):  # intact files must be readable
         folder = tmp_path / f"intact {number}"
-        lay_out(tree, folder)
-        READERS[reader](folder)
-    assert run_damaged(reader, intact_files[reader], tmp_path / "files", 24, SEED) == []
+        write_tree(example, folder)
+        READERS[reader_name](folder)
+    assert list_failures(reader_name, intact_files[reader_name], tmp_path / "files", 24, SEED) == []
 
 
-@pytest.mark.parametrize("error", [AttributeError, TypeError, KeyError])
+@pytest.mark.parametrize("error_type", [AttributeError, TypeError, KeyError])
 @pytest.mark.parametrize(
-    "reader, place",
+    "reader_name, patched_function",
     [
         ("video", "egox_core.video.reader._shown_picture"),
         ("depth", "egox_core.takes.depth_readers._check_shape"),
@@ -508,28 +526,28 @@ def test_damaged_files_are_refused_in_our_words(reader, intact_files, tmp_path):
         ("weights", "egox_core.wan.weights._is_entry"),
     ],
 )
-def test_a_bug_of_ours_is_not_told_as_damage(
-    reader, place, error, intact_files, tmp_path, monkeypatch
+def test_programming_error_is_not_reported_as_damage(
+    reader_name, patched_function, error_type, intact_files, tmp_path, monkeypatch
 ):
-    def broken(*_, **__):
-        raise error("planted")
+    def raise_planted_error(*_, **__):
+        raise error_type("planted")
 
-    monkeypatch.setattr(place, broken)
-    met = 0
-    for number, tree in enumerate(intact_files[reader]):
+    monkeypatch.setattr(patched_function, raise_planted_error)
+    raised_count = 0
+    for number, example in enumerate(intact_files[reader_name]):
         folder = tmp_path / str(number)
-        lay_out(tree, folder)
+        write_tree(example, folder)
         try:
-            READERS[reader](folder)
-        except error as met_error:
-            assert "planted" in str(met_error)
-            met += 1
-    assert met > 0
+            READERS[reader_name](folder)
+        except error_type as raised_error:
+            assert "planted" in str(raised_error)
+            raised_count += 1
+    assert raised_count > 0
 
 
 def test_damaged_compressed_frames_are_named(tmp_path):
-    """Deflate fails in the middle of a read, after header and directory were found to be right."""
-    content = bytearray(npz(depth_m=np.random.default_rng(0).random((4, 64, 64))))
+    """Damage the middle of a compressed array, where only decompression fails."""
+    content = bytearray(npz_bytes(depth_m=np.random.default_rng(0).random((4, 64, 64))))
     content[4000:4040] = bytes(40)
     (tmp_path / "d.npz").write_bytes(content)
     with refuses("depth d.npz: got damaged data"), open_depth(tmp_path / "d.npz") as depth:

@@ -1,4 +1,4 @@
-"""Pages and comments name what exists: entries of docs/quirks.md, files, modules, links, headings."""
+"""Check that pages and comments name only entries, files, modules, links and headings that exist."""
 
 import ast
 import json
@@ -17,16 +17,19 @@ from .test_imports import TREES
 CITATION = re.compile(
     r"\bquirks?\s+(\d+(?:(?:,\s*|\s+and\s+|\s+to\s+|\s*[-–]\s*)\d+)*)", re.IGNORECASE
 )
-OURS = "|".join((*TREES, "docs", "web", "workflows", "configs", "sample", "locales", "subgraphs"))
-PATH = re.compile(rf"(?<![\w/.<*…-])(?:{OURS})/[\w./*…<>$-]*\w")
-MODULE = re.compile(rf"(?<![\w/.])(?:{'|'.join(TREES)})(?:\.\w+)+")
-MADE = "benchmarks/results/gpu_"  # what `run.py bench gpu` makes on a machine with a GPU
+FOLDERS = "|".join(
+    (*TREES, "docs", "web", "workflows", "configs", "sample", "locales", "subgraphs")
+)
+PATH_PATTERN = re.compile(rf"(?<![\w/.<*…-])(?:{FOLDERS})/[\w./*…<>$-]*\w")
+MODULE_PATTERN = re.compile(rf"(?<![\w/.])(?:{'|'.join(TREES)})(?:\.\w+)+")
+GPU_RESULTS = "benchmarks/results/gpu_"  # what `run.py bench gpu` makes on a machine with a GPU
 
 
-def texts(*suffixes: str) -> Iterator[tuple[Path, str]]:
-    """Yield the text of all tracked files, and of the changelog only the newest part."""
-    listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
-    for path in (ROOT / name for name in listed if name.endswith(suffixes)):
+def tracked_texts(*suffixes: str) -> Iterator[tuple[Path, str]]:
+    """Yield the text of all tracked files with these suffixes, and of the changelog only the newest
+    part."""
+    file_names = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
+    for path in (ROOT / name for name in file_names if name.endswith(suffixes)):
         if path.is_file() and "vendor" not in path.parts:
             text = path.read_text("utf-8")
             yield path, re.split(r"(?m)^## ", text)[1] if path.name == "CHANGELOG.md" else text
@@ -36,7 +39,7 @@ def test_every_cited_quirk_has_an_entry():
     page = (ROOT / "docs" / "quirks.md").read_text("utf-8")
     numbers = [int(number) for number in re.findall(r"(?m)^(\d+)\. \S", page)]
     assert numbers == list(range(1, len(numbers) + 1)) and numbers
-    for path, text in texts(".py", ".md", ".mjs", ".js", ".yaml", ".toml"):
+    for path, text in tracked_texts(".py", ".md", ".mjs", ".js", ".yaml", ".toml"):
         # A citation may run on in the next comment line.
         for citation in CITATION.findall(re.sub(r"\n[ \t]*(?:#|//|\*)?[ \t]*", " ", text)):
             for first, last in re.findall(r"(\d+)(?:\s*(?:to|[-–])\s*(\d+))?", citation):
@@ -57,60 +60,79 @@ def is_link_alive(target: str, file: Path) -> bool:
     return anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
-def is_there(name: str) -> bool:
+def path_exists(name: str) -> bool:
     pattern = re.sub(r"<\w+>|…|\$\w+", "*", name)
     return any(ROOT.glob(pattern)) if "*" in pattern else (ROOT / pattern).exists()
 
 
-def is_module(name: str) -> bool:
-    """Check that a name is a package, a module, or defined in one of them."""
-    place = ROOT.joinpath(*name.split("."))
+def is_module_or_member(name: str) -> bool:
+    """Check that a dotted name is a package, a module, or defined in one."""
+    module_path = ROOT.joinpath(*name.split("."))
     files = (
-        place.parent.with_suffix(".py"),
-        place.parent / "__init__.py",
+        module_path.parent.with_suffix(".py"),
+        module_path.parent / "__init__.py",
     )
     sources = "\n".join(file.read_text("utf-8") for file in files if file.is_file())
-    return place.is_dir() or place.with_suffix(".py").is_file() or place.name in sources
+    return (
+        module_path.is_dir()
+        or module_path.with_suffix(".py").is_file()
+        or module_path.name in sources
+    )
 
 
 def test_pages_name_only_what_exists():
-    dead = []
-    for file, text in (*texts(".md"), (ROOT / "egox_core" / "__init__.py", egox_core.__doc__)):
+    dead_names = []
+    for file, text in (
+        *tracked_texts(".md"),
+        (ROOT / "egox_core" / "__init__.py", egox_core.__doc__),
+    ):
         if "results" not in file.parts:
-            dead += [
-                (file, t)
-                for t in re.findall(r"\]\(([^)\s]+)\)", text)
-                if not is_link_alive(t, file)
+            dead_names += [
+                (file, link)
+                for link in re.findall(r"\]\(([^)\s]+)\)", text)
+                if not is_link_alive(link, file)
             ]
-            plain = re.sub(r"\]\([^)\s]+\)", " ", text)
-            dead += [(file, name) for name in PATH.findall(plain) if not is_there(name)]
-            dead += [(file, name) for name in MODULE.findall(plain) if not is_module(name)]
-    assert not [(file, name) for file, name in dead if not name.startswith(MADE)]
+            text_without_links = re.sub(r"\]\([^)\s]+\)", " ", text)
+            dead_names += [
+                (file, name)
+                for name in PATH_PATTERN.findall(text_without_links)
+                if not path_exists(name)
+            ]
+            dead_names += [
+                (file, name)
+                for name in MODULE_PATTERN.findall(text_without_links)
+                if not is_module_or_member(name)
+            ]
+    assert not [(file, name) for file, name in dead_names if not name.startswith(GPU_RESULTS)]
 
 
-def test_installs_of_the_pages_are_quoted_for_every_shell():
-    """Windows' cmd takes single quotes for part of the name, a bare > for a file to write to."""
-    lines = [line for _, text in texts(".md") for line in re.findall(r"pip install [^`\n]+", text)]
-    wrong = re.compile(r"'|[\[<>](?![^\"]*\")")
-    assert lines and not [line for line in lines if wrong.search(line)]
+def test_pip_commands_in_pages_are_quoted_for_every_shell():
+    """Refuse single quotes, which Windows passes to pip, and a bare >, which redirects output."""
+    lines = [
+        line
+        for _, text in tracked_texts(".md")
+        for line in re.findall(r"pip install [^`\n]+", text)
+    ]
+    unquoted_pattern = re.compile(r"'|[\[<>](?![^\"]*\")")
+    assert lines and not [line for line in lines if unquoted_pattern.search(line)]
 
 
 def test_comments_name_only_source_files_that_exist():
-    comments = re.compile(r'(?s)"""(.*?)"""|(?m:#(.*)$)|/\*(.*?)\*/|(?m:(?<!:)//(.*)$)')
-    dead = [
+    comment_pattern = re.compile(r'(?s)"""(.*?)"""|(?m:#(.*)$)|/\*(.*?)\*/|(?m:(?<!:)//(.*)$)')
+    dead_names = [
         (path, name)
-        for path, text in texts(".py", ".mjs", ".js")
-        for comment in comments.findall(text)
-        for name in PATH.findall("".join(comment))
-        if name.endswith((".py", ".mjs", ".js")) and not is_there(name)
+        for path, text in tracked_texts(".py", ".mjs", ".js")
+        for comment in comment_pattern.findall(text)
+        for name in PATH_PATTERN.findall("".join(comment))
+        if name.endswith((".py", ".mjs", ".js")) and not path_exists(name)
     ]
-    assert not dead
+    assert not dead_names
 
 
-def test_docstrings_say_one_thing_at_a_time():
-    """Ruff's D401 checks the verb. A semicolon is a second sentence, or a comment at its line."""
+def test_docstrings_have_no_semicolon_and_no_question_word_first():
+    """Check the form that ruff's D401, which looks for an imperative verb, doesn't see."""
     faults = []
-    for path, text in texts(".py"):
+    for path, text in tracked_texts(".py"):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 first_paragraph = (ast.get_docstring(node) or "").split("\n\n")[0]
@@ -121,31 +143,34 @@ def test_docstrings_say_one_thing_at_a_time():
     assert not faults
 
 
-def test_docstrings_of_handed_out_names_are_in_google_form():
-    """By ruff's pydocstyle, for the names that rooms of the core hand out. An argument that the
-    signature explains needs no line."""
-    handed = {ROOT / "egox_core" / f"{name}.py": None for name in ("stages", "take", "types")}
-    for face in (ROOT / "egox_core").glob("*/__init__.py"):
-        for node in ast.parse(face.read_text("utf-8")).body:
+def test_docstrings_of_exported_names_are_in_google_form():
+    """Run ruff's pydocstyle on all names that rooms of the core export."""
+    exported_names = {
+        ROOT / "egox_core" / f"{name}.py": None for name in ("stages", "take", "types")
+    }
+    for init_file in (ROOT / "egox_core").glob("*/__init__.py"):
+        for node in ast.parse(init_file.read_text("utf-8")).body:
             if isinstance(node, ast.ImportFrom):
-                names = handed.setdefault(face.with_name(f"{node.module}.py"), set())
+                names = exported_names.setdefault(init_file.with_name(f"{node.module}.py"), set())
                 names.update(alias.name for alias in node.names)
     command = (
         "-m ruff check --isolated --select=D --ignore=D105,D107,D417 --output-format=json".split()
     )
-    google = '--config=lint.pydocstyle.convention="google"'
-    done = subprocess.run([sys.executable, *command, google, *handed], stdout=subprocess.PIPE)
-    faults = json.loads(done.stdout)
-    for path, names in handed.items():
-        lines = [
+    google_convention = '--config=lint.pydocstyle.convention="google"'
+    ruff_result = subprocess.run(
+        [sys.executable, *command, google_convention, *exported_names], stdout=subprocess.PIPE
+    )
+    faults = json.loads(ruff_result.stdout)
+    for path, names in exported_names.items():
+        definition_lines = [
             range(node.lineno, node.end_lineno + 1)
             for node in ast.parse(path.read_text("utf-8")).body
             if getattr(node, "name", None) and (names is None or node.name in names)
         ]
-        wrong = [
+        failures = [
             (fault["location"]["row"], fault["message"])
             for fault in faults
             if Path(fault["filename"]) == path
-            and any(fault["location"]["row"] in part for part in lines)
+            and any(fault["location"]["row"] in line_range for line_range in definition_lines)
         ]
-        assert not wrong, f"{path}: {wrong}"
+        assert not failures, f"{path}: {failures}"

@@ -1,4 +1,4 @@
-"""A video of uneven frame times, as phones record them."""
+"""Write a video of uneven frame times, as phones record them."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 av = pytest.importorskip("av", reason="decodes video")
 
 
-def uneven_clip(file: Path) -> Path:
-    """Write 60 frames, half of them at 30 a second and the others at 10."""
+def write_uneven_clip(file: Path) -> Path:
+    """Write a video of 60 frames, the first 30 at 30 a second and the others at 10."""
     with av.open(str(file), "w") as container:
         stream = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = 128, 80, "yuv420p"

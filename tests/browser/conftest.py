@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.browser.page import PageUnderTest
-from tests.flat_graph import flat
+from tests.flat_graph import flatten_workflow
 from tools.rigs.comfy_page import open_browsers, read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import make_base_dir
@@ -32,12 +32,12 @@ def browser_file() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser_server(browser_file, environment, standins, tmp_path_factory) -> Iterator[Server]:
+def browser_server(browser_file, environment, standin_models, tmp_path_factory) -> Iterator[Server]:
     """Start the host's own main.py."""
     layout = environment.layout
     packs = {"egox_standin_nodes": layout.repo / "tests" / "standin_nodes"}
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
-    shutil.copytree(standins, base.models, dirs_exist_ok=True)
+    shutil.copytree(standin_models, base.models, dirs_exist_ok=True)
     place_weights(base.models, map(read_workflow, shipped_workflows(layout.repo).values()))
     with Server(environment, base, base.root / "server.log") as running:
         yield running
@@ -95,4 +95,4 @@ def shipped(repo_root) -> Callable[[str], dict[str, Any]]:
 @pytest.fixture(scope="session")
 def unpacked(shipped) -> Callable[[str], dict[str, Any]]:
     """Give ``unpacked(name)``, which reads a workflow with all its nodes on the canvas."""
-    return lambda name: flat(shipped(name))
+    return lambda name: flatten_workflow(shipped(name))

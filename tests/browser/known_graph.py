@@ -4,7 +4,7 @@ answer."""
 import copy
 from typing import Any
 
-from tests.flat_graph import nodes_of
+from tests.flat_graph import all_nodes
 from tests.host.prompts import STANDIN_LOADERS
 
 DETECTORS = frozenset(
@@ -31,7 +31,7 @@ def with_known_detectors(saved: dict[str, Any]) -> dict[str, Any]:
     small: dict[
         str, str
     ] = {}  # a real file's name, also where a subgraph's node shows it -> the stand-in's
-    for node in nodes_of(saved):
+    for node in all_nodes(saved):
         kind, values = node["type"], node.get("widgets_values") or []
         if kind in DETECTORS or kind == "CLIPLoader" and values[0].startswith(LANGUAGE_MODEL):
             node["type"] = f"EgoXTests{kind}"
@@ -42,7 +42,7 @@ def with_known_detectors(saved: dict[str, Any]) -> dict[str, Any]:
                 node["type"], node["widgets_values"] = stand_in, [name]
                 node["inputs"] = [slot for slot in node["inputs"] if slot["name"] == "clip_name"]
         node.get("properties", {}).pop("models", None)
-    for node in nodes_of(saved):
+    for node in all_nodes(saved):
         values = node.get("widgets_values") or []
         node["widgets_values"] = [small.get(v, v) if isinstance(v, str) else v for v in values]
     return saved

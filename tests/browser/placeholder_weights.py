@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.flat_graph import nodes_of
+from tests.flat_graph import all_nodes
 from tests.paths import ROOT
 
 PACK_MODELS = ROOT / "models"
@@ -19,7 +19,7 @@ def place_weights(models: Path, workflows: Iterable[dict[str, Any]]) -> None:
     """Write one empty file for each model that a workflow names and the pack does not bring."""
     brought = {path.name for path in PACK_MODELS.rglob("*.safetensors")}
     for saved in workflows:
-        for node in nodes_of(saved):
+        for node in all_nodes(saved):
             named = [
                 (m["directory"], m["name"])
                 for m in (node.get("properties") or {}).get("models", [])

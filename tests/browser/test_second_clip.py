@@ -18,7 +18,7 @@ from tests.browser.upload_page import (
     told,
     value,
 )
-from tests.uneven_clip import uneven_clip
+from tests.uneven_clip import write_uneven_clip
 from tools.rigs.comfy_page import FORM_ROW
 
 SAMPLE = "sample/synthetic_room/exo.mp4"
@@ -105,7 +105,9 @@ def test_what_was_pressed_for_a_clip_ends_with_it(open_page, shipped, uploads, t
     use(page, clip(tmp_path / "next.mp4", 25, 60), "of 2.4 s: 49 frames, 25 per second")
     assert settings(page) == SHIPPED
 
-    assert "variable frame rate" in use(page, uneven_clip(tmp_path / "uneven.mp4"), "49 frames")
+    assert "variable frame rate" in use(
+        page, write_uneven_clip(tmp_path / "uneven.mp4"), "49 frames"
+    )
 
 
 def in_tab(page, saved: dict) -> None:

@@ -8,7 +8,7 @@ import torch
 from egox_core.cameras import preset_camera
 from egox_core.stereo import StereoForm, mark_stereo, stereo_pictures
 from egox_train.video_writer import write_video
-from tests.poses import path_of, still
+from tests.poses import make_path, still_poses
 from tools.setup.base_dir import PACK_NAME
 
 RIGHT, UP = math.radians(30), math.radians(20)
@@ -66,7 +66,7 @@ def test_file_plays_flat_and_round(open_page, browser_server):
         for colour in ([0.9, 0.0, 0.0], [0.0, 0.9, 0.0])
     ]
     pictures = stereo_pictures(
-        *eyes, path_of(still(1), camera), StereoForm(eye_px=256, stabilise="off")
+        *eyes, make_path(still_poses(1), camera), StereoForm(eye_px=256, stabilise="off")
     )
     path = browser_server.base.root / "input" / "patch_180_LR.mp4"
     write_video(path, [*pictures] * 5, 10.0)

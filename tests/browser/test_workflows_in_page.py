@@ -3,7 +3,7 @@ headless runs use. Its form, its translation and its layout are checked, too."""
 
 import re
 
-from tests.flat_graph import nodes_of
+from tests.flat_graph import all_nodes
 from tests.host.prompts import inputs_of_type, run_successfully, shrink_graph, use_standin_loaders
 from tests.paths import ROOT
 from tools import api_forms
@@ -133,7 +133,7 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
         saved = read_workflow(path)
         page.load(saved)
         assert not page.problems(saved), path
-        run = [n for n in nodes_of(saved) if not n["mode"] and n["type"] != "MarkdownNote"]
+        run = [n for n in all_nodes(saved) if not n["mode"] and n["type"] != "MarkdownNote"]
         assert len(page.to_prompt()) == len(run) - 1, "all but the subgraph's own node"
         assert SOCKETS.get(path.stem, set()) <= set(page.evaluate(_SOCKETS))
     offered = browser_client.get("/global_subgraphs").values()

@@ -1,4 +1,4 @@
-"""An empty box room seen by any camera, in closed form: the truth for tests of several exo cameras."""
+"""Compute views of an empty box room in closed form, as truth for several exo cameras."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.poses import camera_centre, invert, transform
 
-LOW, HIGH = (
+LOW_CORNER, HIGH = (
     torch.tensor([-3.0, -1.5, -2.5]).double(),
     torch.tensor([3.0, 1.2, 2.5]).double(),
 )  # x right, y down, z
@@ -21,21 +21,22 @@ class RoomView:
     rgb: Tensor  # [H, W, 3] uint8, a smooth colour of the place
 
 
-def view(camera: CameraModel, w2c: Tensor) -> RoomView:
+def view_room(camera: CameraModel, w2c: Tensor) -> RoomView:
     rays, valid = camera.pixel_rays(torch.float64)
-    origin, world = camera_centre(w2c), rays @ invert(w2c)[:, :3].T
-    limits = torch.where(world > 0, HIGH, LOW)
-    distance = ((limits - origin) / torch.where(world.abs() < 1e-12, 1e-12, world)).amin(-1)
-    points = origin + world * distance[..., None]
+    origin, world_rays = camera_centre(w2c), rays @ invert(w2c)[:, :3].T
+    limits = torch.where(world_rays > 0, HIGH, LOW_CORNER)
+    distance = ((limits - origin) / torch.where(world_rays.abs() < 1e-12, 1e-12, world_rays)).amin(
+        -1
+    )
+    points = origin + world_rays * distance[..., None]
     depth = torch.where(valid & (rays[..., 2] > 1e-3), distance * rays[..., 2], torch.nan).float()
-    rgb = ((points - LOW) / (HIGH - LOW) * 200 + 20).round().to(torch.uint8)
+    rgb = ((points - LOW_CORNER) / (HIGH - LOW_CORNER) * 200 + 20).round().to(torch.uint8)
     return RoomView(depth_m=depth, points=points, rgb=rgb)
 
 
 def true_coverage(ego: CameraModel, ego_w2c: Tensor, exo: CameraModel, exo_w2c: Tensor) -> float:
-    """Measure the share of the ego picture whose surfaces lie in the exo picture (nothing hides
-    anything in an empty room)."""
-    known = ego.pixel_rays(torch.float64)[1]
-    points = view(ego, ego_w2c).points
+    """Measure the share of the ego picture whose surfaces lie in the exo picture."""
+    lens_mask = ego.pixel_rays(torch.float64)[1]
+    points = view_room(ego, ego_w2c).points
     uv, valid = exo.project(transform(exo_w2c, points.flatten(0, 1)).view_as(points))
-    return float((known & valid & exo.inside(uv)).double().mean())
+    return float((lens_mask & valid & exo.inside(uv)).double().mean())

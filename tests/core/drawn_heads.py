@@ -1,5 +1,4 @@
-"""A drawn wearer's exact head, its points in the exo picture, and depth that is known round
-them."""
+"""Lay out drawn wearers' heads with exact poses, key points and depth around the points."""
 
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from lab.drawn.layout import Layout, draw_layout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnHeads:
-    """One clip. Points of the head are seen in all frames, whatever stands before them."""
+    """Store one clip's true head poses, and its points as if nothing hid them."""
 
     layout: Layout
     truth: np.ndarray  # [T, 3, 4] world_from_head
@@ -30,8 +29,7 @@ class DrawnHeads:
     times_s: Tensor
 
     def points(self, **changes) -> HeadPoints:
-        """Make points as a detector gives them, with ``scores`` [T, 8], ``uv`` or ``metres``
-        replaced."""
+        """Build head points as a detector gives them, with scores, uv or metres replaced."""
         uv = changes.get("uv", self.uv)
         metres = changes.get("metres")
         scores = changes.get("scores", np.ones(uv.shape[:2]))
@@ -43,16 +41,15 @@ class DrawnHeads:
         )
 
     def face(self, count: int = 238) -> np.ndarray:  # [T, count, 3] metres
-        """Draw points all over the face, in the exo camera's axes, as a model's mesh has them."""
+        """Draw points on the face, in the exo camera's axes, as a body model's mesh has them."""
         rng = np.random.default_rng(0)
-        at = rng.uniform([-0.07, -0.07, -0.05], [0.07, 0.11, 0.02], (count, 3))
-        local = self.exo_w2c.numpy()[:, :3] @ self.truth[..., :3]
-        eyes = self.metres[:, :2].mean(1, keepdims=True)
-        return at @ local.transpose(0, 2, 1) + eyes
+        face_points = rng.uniform([-0.07, -0.07, -0.05], [0.07, 0.11, 0.02], (count, 3))
+        exo_from_head = self.exo_w2c.numpy()[:, :3] @ self.truth[..., :3]
+        eye_middle = self.metres[:, :2].mean(1, keepdims=True)
+        return face_points @ exo_from_head.transpose(0, 2, 1) + eye_middle
 
     def depth(self) -> Tensor:  # [T, H, W]
-        """Draw depth of patches round the points: at the head their own, at the shoulders the
-        skin's."""
+        """Draw depth of small patches around the head's points."""
         width, height = self.camera.stored_size
         maps = torch.full((len(self.uv), height, width), torch.nan)
         for t in range(len(self.uv)):
@@ -63,28 +60,33 @@ class DrawnHeads:
         return maps
 
     def errors(self, path: HeadPath, frames: slice = slice(None)) -> tuple[float, float, float]:
-        """Measure medians of the errors: across the ray in metres, along it as a share of the
-        distance, and angle in degrees."""
-        answer, eye = path.world_from_head.numpy(), camera_centre(self.exo_w2c).numpy()
-        away = self.truth[..., 3] - eye
-        far = np.linalg.norm(away, axis=-1)
-        ray, error = away / far[:, None], answer[..., 3] - self.truth[..., 3]
-        along = (error * ray).sum(-1)
-        across = np.linalg.norm(error - along[:, None] * ray, axis=-1)
-        turns = Rotation.from_matrix(
-            self.truth[..., :3].transpose(0, 2, 1) @ answer[..., :3]
+        """Measure median errors across the ray in metres, along it as a share, and of the angle."""
+        estimated_pose, exo_centre = (
+            path.world_from_head.numpy(),
+            camera_centre(self.exo_w2c).numpy(),
+        )
+        head_offset = self.truth[..., 3] - exo_centre
+        head_distance = np.linalg.norm(head_offset, axis=-1)
+        ray, error = (
+            head_offset / head_distance[:, None],
+            estimated_pose[..., 3] - self.truth[..., 3],
+        )
+        error_along = (error * ray).sum(-1)
+        error_across = np.linalg.norm(error - error_along[:, None] * ray, axis=-1)
+        rotation_errors = Rotation.from_matrix(
+            self.truth[..., :3].transpose(0, 2, 1) @ estimated_pose[..., :3]
         ).magnitude()
         return (
-            float(np.median(across[frames])),
-            float(np.median(np.abs(along[frames]) / far[frames])),
-            float(np.degrees(np.median(turns[frames]))),
+            float(np.median(error_across[frames])),
+            float(np.median(np.abs(error_along[frames]) / head_distance[frames])),
+            float(np.degrees(np.median(rotation_errors[frames]))),
         )
 
 
-def drawn_heads(
+def lay_out_heads(
     seed: int = 500, frames: int = 25, height: int = 224, fps: float = 10.0, **options
 ) -> DrawnHeads:
-    """Lay out the wearer of a take without drawing it."""
+    """Lay out the wearer of a take without rendering it."""
     spec = SyntheticSpec(
         seed=seed,
         frames=frames,
@@ -97,16 +99,16 @@ def drawn_heads(
     )
     layout = draw_layout(spec)
     head, camera, w2c = layout.head, layout.scene.exo.camera, layout.scene.exo.pose
-    local = transform(
+    points_in_exo = transform(
         w2c, torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))
     )
-    uv, _ = camera.project(local)
+    uv, _ = camera.project(points_in_exo)
     return DrawnHeads(
         layout=layout,
         truth=head.world_from_eyes,
         camera=camera,
         exo_w2c=w2c,
         uv=uv.numpy(),
-        metres=local.numpy(),
+        metres=points_in_exo.numpy(),
         times_s=torch.arange(frames, dtype=torch.float64) / fps,
     )

@@ -1,5 +1,4 @@
-"""README's lines, those of the stages' docstring and docs/examples/ run as they stand, also from the
-wheel in an environment of its own."""
+"""Run README's example, the stages' docstring and docs/examples/, also from the built wheel."""
 
 import os
 import re
@@ -17,7 +16,7 @@ from tests.paths import ROOT
 from tools.setup.environment import venv_python
 from tools.setup.host import failure
 
-GIVEN = """
+DOCSTRING_SETUP = """
 import json, os, torch
 from egox_core.stages import *
 os.chdir("take")
@@ -29,8 +28,8 @@ class encoders:
     decode = lambda latent: torch.zeros(1, 8, 8, 3)
     embed = lambda picture: picture
 """
-"""Stands before the docstring's lines."""
-ASKED = """
+"""Code that runs before the docstring's lines."""
+DOCSTRING_CHECKS = """
 assert (depth.exo.camera.fx, depth.exo.lens_guessed) == (float(K[0, 0]), False)
 assert torch.allclose(depth.exo.pose, exo_w2c.double())
 os.chdir("..")
@@ -39,20 +38,19 @@ os.chdir("..")
 
 @pytest.fixture
 def scripts(tmp_path, monkeypatch) -> list[list[str]]:
-    """List README's lines as a script, and the examples, with arguments. The current folder has a
-    take."""
+    """Write the examples as scripts beside a take, and list them with arguments."""
     pytest.importorskip("av", reason="decodes video")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "sample" / "calm_room", "take")
     lines = re.search(r"(?s)```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"))[1]
     Path("readme.py").write_text(lines, "utf-8")
     lines = "\n".join(re.findall(r"(?m)^    (\w.*)", str(stages.__doc__)))
-    Path("stages.py").write_text(f"{GIVEN}{lines}{ASKED}", "utf-8")
+    Path("stages.py").write_text(f"{DOCSTRING_SETUP}{lines}{DOCSTRING_CHECKS}", "utf-8")
     examples = sorted(map(str, (ROOT / "docs" / "examples").glob("*.py")))
     return [["readme.py"], ["stages.py"], *([file, "take", "out"] for file in examples)]
 
 
-def test_they_run(scripts, monkeypatch, capsys):
+def test_examples_run_without_warnings(scripts, monkeypatch, capsys):
     for script in scripts:
         monkeypatch.setattr(sys, "argv", script)
         runpy.run_path(script[0])
@@ -61,18 +59,18 @@ def test_they_run(scripts, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_they_run_with_the_wheel(scripts):
-    """Next to torch the wheel needs few packages. With ``-I`` nothing is found beside a script."""
+def test_examples_run_with_the_wheel(scripts):
+    """Install the wheel into its own environment, and count the packages that it needs."""
     with TemporaryDirectory() as folder:  # torch alone may have 5 GB
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = venv_python(Path(folder))
         pip = [python, "-m", "pip"]
-        build = [*pip, "wheel", "--no-deps", ROOT / "egox_core"]
-        if problem := failure([*pip, "install", "torch"]) or failure(build):
+        build_command = [*pip, "wheel", "--no-deps", ROOT / "egox_core"]
+        if problem := failure([*pip, "install", "torch"]) or failure(build_command):
             pytest.skip(f"needs a package index: {problem[-200:]}")
-        before = subprocess.check_output([*pip, "list"]).splitlines()
+        packages_before = subprocess.check_output([*pip, "list"]).splitlines()
         assert not failure([*pip, "install", *Path().glob("*.whl")])
-        after = subprocess.check_output([*pip, "list"]).splitlines()
-        assert len(before) < len(after) <= len(before) + 12
+        packages_after = subprocess.check_output([*pip, "list"]).splitlines()
+        assert len(packages_before) < len(packages_after) <= len(packages_before) + 12
         for script in scripts:
             subprocess.run([python, "-I", *script], check=True)

@@ -1,4 +1,4 @@
-"""Files of kinds that no reader takes are named at each door, with advice. Text is read in any
+"""Test that files of unsupported kinds are refused with advice, and that text is read in any
 Unicode."""
 
 import json
@@ -17,14 +17,14 @@ from egox_core.wan import read_header
 from egox_train.video_writer import write_video
 from tests.refusals import refuses
 
-DOORS = {
+READERS_BY_SUFFIX = {
     "json": lambda path: read_json(path, "meta file"),
     "npz": open_depth,
     "txt": CameraFile.read,
     "safetensors": lambda path: read_header(path, "LoRA"),
     "mp4": probe_video,
 }
-BEGINNINGS = {
+FIRST_BYTES = {
     b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n": "Git LFS pointer.*git lfs pull",
     b"../.git/annex/objects/a/b": "git-annex",
     b"\xef\xbb\xbf\n<!DOCTYPE html><html>": "a web page.*download the file itself",
@@ -52,19 +52,19 @@ BEGINNINGS = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_file_of_no_reader_is_named(tmp_path, door):
-    everywhere = [kind for kind in FOREIGN if not kind.of_pictures]
-    assert len(BEGINNINGS) == len(everywhere)
-    file = tmp_path / f"file.{door}"
-    for start, words in BEGINNINGS.items():
-        file.write_bytes(start + bytes(range(256)) * 8)
-        with refuses(f"(?s){words}"), DOORS[door](file):  # ty: ignore[invalid-context-manager]
+@pytest.mark.parametrize("suffix", READERS_BY_SUFFIX)
+def test_unsupported_files_are_refused_by_kind(tmp_path, suffix):
+    general_kinds = [kind for kind in FOREIGN if not kind.of_pictures]
+    assert len(FIRST_BYTES) == len(general_kinds)
+    file = tmp_path / f"file.{suffix}"
+    for first_bytes, message_pattern in FIRST_BYTES.items():
+        file.write_bytes(first_bytes + bytes(range(256)) * 8)
+        with refuses(f"(?s){message_pattern}"), READERS_BY_SUFFIX[suffix](file):  # ty: ignore[invalid-context-manager]
             pass
 
 
 @pytest.mark.parametrize(
-    ("letters", "words"),
+    ("codec_tag", "message_pattern"),
     [
         ("encv", "encrypted .encv"),
         ("brxq", "Blackmagic RAW"),
@@ -74,14 +74,14 @@ def test_a_file_of_no_reader_is_named(tmp_path, door):
         ("zzzz", "a codec that FFmpeg lacks .zzzz"),
     ],
 )
-def test_pictures_that_can_t_be_decoded_are_named(tmp_path, letters, words):
+def test_undecodable_video_codecs_are_refused_by_name(tmp_path, codec_tag, message_pattern):
     file = tmp_path / "a.mp4"
     write_video(file, torch.zeros(5, 32, 32, dtype=torch.uint8), 10)
     content = file.read_bytes()
     assert content.count(b"avc1") >= 1
-    place = content.index(b"avc1", content.index(b"stsd"))
-    file.write_bytes(content[:place] + letters.encode() + content[place + 4 :])
-    with refuses(words):
+    tag_position = content.index(b"avc1", content.index(b"stsd"))
+    file.write_bytes(content[:tag_position] + codec_tag.encode() + content[tag_position + 4 :])
+    with refuses(message_pattern):
         probe_video(file)
 
 
@@ -119,7 +119,7 @@ def test_text_is_read_in_any_unicode(tmp_path, encoding, outcome):
         ("time[s] x[m] y[m] z[m] q_w q_x q_y q_z", "utf-16"),
     ],
 )
-def test_a_text_of_poses_may_begin_with_names(tmp_path, header, encoding):
+def test_pose_text_may_begin_with_column_names(tmp_path, header, encoding):
     rows = np.tile([0.0, 1, 2, 3, 0, 0, 0, 1], (3, 1))
     rows[:, 0] = 0, 0.1, 0.2
     if "w " in header:
@@ -132,13 +132,13 @@ def test_a_text_of_poses_may_begin_with_names(tmp_path, header, encoding):
     assert np.allclose(path.w2c[0], [[1, 0, 0, -1], [0, 1, 0, -2], [0, 0, 1, -3]])
 
 
-def test_an_npz_of_other_arrays_is_no_path(tmp_path):
+def test_npz_of_other_arrays_is_refused_as_a_path(tmp_path):
     np.savez(tmp_path / "a.npz", points=np.zeros(3))
     with refuses("camera path: got a.npz, an npz of points.*ViPE or GVHMR"):
         CameraFile.read(tmp_path / "a.npz")
 
 
-def test_names_and_arrays_of_other_worlds_are_taken(tmp_path):
+def test_undecodable_names_and_unusual_arrays_are_accepted(tmp_path):
     name = b"caf\xe9".decode(
         "utf-8", "surrogateescape"
     )  # as Linux hands out a name that is no UTF-8

@@ -1,4 +1,4 @@
-"""The digest of payloads: whatever a payload holds, now or later, is part of it."""
+"""Test that the digest of a payload includes all of its values."""
 
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -12,14 +12,14 @@ from egox_core.cameras.path import CameraPath
 from egox_core.frames import Frames
 from egox_core.frozen import content_digest, frozen
 from egox_core.types import CameraTrajectory, DepthVideo, TakeNotes
-from tests.poses import path_of
+from tests.poses import make_path
 
 LENS = CameraModel(
     lens="pinhole", width=8, height=6, fx=4.0, fy=5.0, cx=3.5, cy=2.5, max_angle_deg=70.0
 )
 
 
-def payloads() -> tuple[Any, ...]:
+def make_payloads() -> tuple[Any, ...]:
     frames, pose = 3, torch.eye(3, 4).double()
     mask = torch.zeros(frames, 6, 8, dtype=torch.bool)
     exo = CameraPath(
@@ -37,79 +37,81 @@ def payloads() -> tuple[Any, ...]:
         trust=torch.ones(frames, 6, 8),
     )
     guessed = torch.zeros(frames, dtype=torch.bool)
-    path = path_of(pose.repeat(frames, 1, 1), LENS, 1.0, exo_w2c=pose, guessed=guessed)
+    path = make_path(pose.repeat(frames, 1, 1), LENS, 1.0, exo_w2c=pose, guessed=guessed)
     notes = TakeNotes(prompt="a", meta_intrinsics=torch.eye(3).double(), source="b", placed="c")
     return depth, path, notes
 
 
-def leaves(value: Any, place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """List the places of all values below a payload."""
+def list_value_paths(value: Any, field_path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """List the field paths of all values inside a payload."""
     if not is_dataclass(value):
-        return [place]
+        return [field_path]
     return [
-        leaf
-        for each in fields(value)
-        for leaf in leaves(getattr(value, each.name), (*place, each.name))
+        path
+        for field in fields(value)
+        for path in list_value_paths(getattr(value, field.name), (*field_path, field.name))
     ]
 
 
-def changed(value: Any, place: tuple[str, ...]) -> Any:
-    """Copy the payload with another value at one place."""
-    if place:
-        name, *rest = place
-        return altered(value, name, changed(getattr(value, name), tuple(rest)))
+def change_value(value: Any, field_path: tuple[str, ...]) -> Any:
+    """Copy a payload with another value at one field path."""
+    if field_path:
+        name, *rest = field_path
+        return replace_unchecked(value, name, change_value(getattr(value, name), tuple(rest)))
     if isinstance(value, torch.Tensor):
-        flat = value.clone().reshape(-1)
-        flat[-1] = ~flat[-1] if value.dtype == torch.bool else flat[-1] + 1
-        return flat.reshape(value.shape)
+        flat_value = value.clone().reshape(-1)
+        flat_value[-1] = ~flat_value[-1] if value.dtype == torch.bool else flat_value[-1] + 1
+        return flat_value.reshape(value.shape)
     if isinstance(value, bool):
         return not value
-    others = {str: "another", int: 7, float: 7.5, tuple: (1.5,), type(None): 5}
-    return others[type(value)]
+    other_values = {str: "another", int: 7, float: 7.5, tuple: (1.5,), type(None): 5}
+    return other_values[type(value)]
 
 
-def altered(payload: Any, name: str, value: Any) -> Any:
-    """Replace a field as :func:`replace`, past the checks of what such a payload may hold."""
+def replace_unchecked(payload: Any, name: str, value: Any) -> Any:
+    """Replace a field of a payload without the checks of its class."""
     copy = object.__new__(type(payload))
-    for each in fields(payload):
-        field_value = value if each.name == name else getattr(payload, each.name)
-        object.__setattr__(copy, each.name, field_value)
+    for field in fields(payload):
+        field_value = value if field.name == name else getattr(payload, field.name)
+        object.__setattr__(copy, field.name, field_value)
     return copy
 
 
 @pytest.mark.parametrize("number", range(3), ids=["depth", "path", "notes"])
 def test_every_field_of_a_payload_is_in_its_digest(number):
-    payload, again = (payloads()[number] for _ in range(2))
+    payload, equal_payload = (make_payloads()[number] for _ in range(2))
     digest = content_digest(payload)
-    assert content_digest(again) == digest, "content, not identity"
-    places = leaves(payload)
-    others = [content_digest(changed(payload, place)) for place in places]
-    assert len({digest, *others}) == 1 + len(places) > 4
+    assert content_digest(equal_payload) == digest, "content, not identity"
+    field_paths = list_value_paths(payload)
+    other_digests = [
+        content_digest(change_value(payload, field_path)) for field_path in field_paths
+    ]
+    assert len({digest, *other_digests}) == 1 + len(field_paths) > 4
 
 
-def test_a_field_that_a_later_version_adds_is_in_it_too():
+def test_fields_of_a_later_version_are_in_the_digest():
     @dataclass(frozen=True, kw_only=True)
-    class Depth(DepthVideo):
+    class LaterDepth(DepthVideo):
         shutter_s: float | None = None
 
     @dataclass(frozen=True, kw_only=True)
-    class Path(CameraTrajectory):
+    class LaterPath(CameraTrajectory):
         notes: TakeNotes
 
-    depth, path, notes = payloads()
-    of_later = [
-        Depth(**{each.name: getattr(depth, each.name) for each in fields(depth)}, shutter_s=s)
+    depth, path, notes = make_payloads()
+    later_depths = [
+        LaterDepth(**{each.name: getattr(depth, each.name) for each in fields(depth)}, shutter_s=s)
         for s in (None, 0.01, 0.02)
     ]
     old_fields = {each.name: getattr(path, each.name) for each in fields(path)}
-    with_notes = [
-        Path(**old_fields, notes=each)
+    later_paths = [
+        LaterPath(**old_fields, notes=each)
         for each in (notes, replace(notes, meta_intrinsics=torch.eye(3)))
     ]
-    assert len({content_digest(each) for each in (depth, path, *of_later, *with_notes)}) == 7
+    assert len({content_digest(each) for each in (depth, path, *later_depths, *later_paths)}) == 7
 
 
-def test_what_is_near_is_not_the_same():
+def test_similar_values_have_different_digests():
     pairs = [
         (("ab", "c"), ("a", "bc")),
         ([1, 2], [12]),
@@ -122,17 +124,17 @@ def test_what_is_near_is_not_the_same():
         (None, "None"),
         ([[], [1]], [[1], []]),
     ]
-    for one, other in pairs:
-        assert content_digest(one) != content_digest(other)
+    for first_value, second_value in pairs:
+        assert content_digest(first_value) != content_digest(second_value)
     transposed = torch.arange(6.0).reshape(2, 3).t()
     assert content_digest(transposed) == content_digest(transposed.contiguous())
     assert content_digest(torch.ones(3).bfloat16()) != content_digest(torch.ones(3).half())
 
 
-def test_what_is_made_of_the_rest_is_left_out_and_the_unknown_is_refused():
+def test_values_of_unknown_type_are_refused():
     @frozen
-    class Odd:
+    class UnknownPayload:
         callback: Any
 
     with pytest.raises(TypeError, match="the content of a object isn't known"):
-        content_digest(Odd(callback=object()))
+        content_digest(UnknownPayload(callback=object()))

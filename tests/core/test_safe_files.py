@@ -1,5 +1,4 @@
-"""Files from strangers have size limits, no unpickling, and zip members that stay inside. Writes
-are whole."""
+"""Test safe file access: size limits, no unpickling, zip members, and atomic writing."""
 
 import io
 import os
@@ -29,11 +28,11 @@ from egox_core.safe_files import (
     whole_number,
     write_json,
 )
-from tests.full_disk import files_up_to
+from tests.full_disk import limit_file_size
 from tests.refusals import refuses
 
 
-def test_a_folder_that_can_be_written_stays_as_it_was(tmp_path):
+def test_checking_a_writable_folder_leaves_no_files(tmp_path):
     for folder in (tmp_path, tmp_path / "new" / "deeper"):
         require_writable(folder, "out")
     assert not list(tmp_path.iterdir())
@@ -41,23 +40,23 @@ def test_a_folder_that_can_be_written_stays_as_it_was(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux' own")
 @pytest.mark.parametrize("case", ["a file", "a file above", "a full disk", "read-only", "no name"])
-def test_a_folder_where_nothing_can_be_written_is_named(tmp_path, case):
-    """Each cause is named as the system states it. Rights are only denied to others than root."""
+def test_unwritable_folder_is_refused_with_the_cause(tmp_path, case):
+    """Include only causes that hold for the root user, who may write everywhere."""
     (tmp_path / "file").write_text("x")
-    folder, words = {
+    folder, expected_cause = {
         "a file": (tmp_path / "file", "Not a directory"),
         "a file above": (tmp_path / "file" / "out", "Not a directory"),
         "a full disk": (tmp_path / "out", "File too large"),
         "read-only": (Path("/proc/self/out"), "No such file"),
         "no name": (tmp_path / ("x" * 300), "File name too long"),
     }[case]
-    with files_up_to(100 if case == "a full disk" else 10**6):
-        with refuses(f"out: got '{folder.name}', where nothing can be written .{words}"):
+    with limit_file_size(100 if case == "a full disk" else 10**6):
+        with refuses(f"out: got '{folder.name}', where nothing can be written .{expected_cause}"):
             require_writable(folder, "out")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-def test_json_is_limited_and_must_be_json(tmp_path):
+def test_too_large_and_invalid_json_is_refused(tmp_path):
     path = tmp_path / "meta.json"
     write_json(path, {"prompt": "ä", "x": [1, 2]})
     assert read_json(path) == {"prompt": "ä", "x": [1, 2]}
@@ -65,8 +64,8 @@ def test_json_is_limited_and_must_be_json(tmp_path):
         read_json(path, limit=8)
     path.write_bytes(b"\xef\xbb\xbf[1]")  # a byte order mark, as Windows editors write it
     assert read_json(path) == [1]
-    for broken in (b"{", b"\xff\xfe\x00", b"[" * 100_000):
-        path.write_bytes(broken)
+    for broken_content in (b"{", b"\xff\xfe\x00", b"[" * 100_000):
+        path.write_bytes(broken_content)
         with refuses("not JSON|no Unicode"):
             read_json(path)
     with refuses("not there"):
@@ -81,7 +80,7 @@ def test_json_is_limited_and_must_be_json(tmp_path):
     assert (whole_number("007"), whole_number("9" * 5000), whole_number("-1")) == (7, None, None)
 
 
-def archive_of(path: Path, *members: str | zipfile.ZipInfo, content: bytes = b"1") -> Path:
+def write_zip(path: Path, *members: str | zipfile.ZipInfo, content: bytes = b"1") -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for member in members:
             archive.writestr(member, content)
@@ -99,24 +98,26 @@ def archive_of(path: Path, *members: str | zipfile.ZipInfo, content: bytes = b"1
         "nameless",
     ],
 )
-def test_zip_members_stay_inside(tmp_path, name):
-    path = archive_of(tmp_path / "depth.zip", name)
+def test_zip_members_outside_the_folder_are_refused(tmp_path, name):
+    path = write_zip(tmp_path / "depth.zip", name)
     path.write_bytes(path.read_bytes().replace(b"nameless", bytes(8)))
     with refuses("tree"), open_zip(path):
         pass
 
 
 def test_zip_bombs_are_refused(tmp_path):
-    path = archive_of(tmp_path / "depth.zip", "00000.npy", content=bytes(4 * 2**20))
+    path = write_zip(tmp_path / "depth.zip", "00000.npy", content=bytes(4 * 2**20))
     with refuses("unpacking"), open_zip(path, limit=2**20):
         pass
     with open_zip(path) as archive:
         assert archive.namelist() == ["00000.npy"]
     # A header that claims what deflate can't do.
     content = path.read_bytes()
-    forged = content.replace((4 * 2**20).to_bytes(4, "little"), (2**30).to_bytes(4, "little"))
-    assert forged != content
-    path.write_bytes(forged)
+    forged_content = content.replace(
+        (4 * 2**20).to_bytes(4, "little"), (2**30).to_bytes(4, "little")
+    )
+    assert forged_content != content
+    path.write_bytes(forged_content)
     with refuses("times"), open_zip(path):
         pass
     path.write_bytes(b"no zip")
@@ -124,56 +125,56 @@ def test_zip_bombs_are_refused(tmp_path):
         pass
 
 
-def test_numpy_never_unpickles():
-    def header(content: bytes):
+def test_pickled_and_damaged_numpy_files_are_refused():
+    def read_header(content: bytes):
         return read_npy_header(io.BytesIO(content), "depth", len(content))
 
-    def saved(array: np.ndarray) -> bytes:
+    def npy_content(array: np.ndarray) -> bytes:
         np.save(stream := io.BytesIO(), array)
         return stream.getvalue()
 
-    npy_bytes = saved(np.arange(6, dtype=np.float16).reshape(2, 3))
-    assert header(npy_bytes) == ((2, 3), np.dtype(np.float16))
+    npy_bytes = npy_content(np.arange(6, dtype=np.float16).reshape(2, 3))
+    assert read_header(npy_bytes) == ((2, 3), np.dtype(np.float16))
     for content, message in (
-        (saved(np.array([{"a": 1}], dtype=object)), "pickled"),
+        (npy_content(np.array([{"a": 1}], dtype=object)), "pickled"),
         (pickle.dumps([1, 2, 3]), "expected a numpy array"),
         (npy_bytes[:-4], "8 bytes.*with 12 bytes"),
         (npy_bytes + b"1", "13 bytes"),
-        (saved(np.zeros((2, 3)).T), "column order"),
+        (npy_content(np.zeros((2, 3)).T), "column order"),
     ):
         with refuses(message):
-            header(content)
+            read_header(content)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pt2", ".bin", ".ckpt", ".pth", ".PT"])
-def test_pickled_weights_are_refused_with_the_way_to_convert(suffix):
+def test_pickled_weights_are_refused_with_the_conversion_command(suffix):
     with refuses(r"save_file: .*weights"):
         refuse_pickled(Path("weights" + suffix), "LoRA")
     refuse_pickled(Path("weights.safetensors"), "LoRA")
 
 
-def test_the_named_command_converts(tmp_path, repo_root, monkeypatch):
+def test_conversion_command_writes_safetensors(tmp_path, repo_root, monkeypatch):
     source = tmp_path / "lora.bin"
     tensors = {"a.lora_A.weight": torch.randn(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)}
     torch.save({"state_dict": tensors, "step": 3}, source)
     monkeypatch.setattr(sys, "argv", ["", str(source)])
 
-    def ended_with() -> int:
-        with pytest.raises(SystemExit) as end:
+    def exit_code() -> int:
+        with pytest.raises(SystemExit) as exit_error:
             runpy.run_path(
                 str(repo_root / "tools" / "convert_to_safetensors.py"), run_name="__main__"
             )
-        return end.value.code
+        return exit_error.value.code
 
-    assert ended_with() == 0
+    assert exit_code() == 0
     converted = load_file(tmp_path / "lora.safetensors")
     assert converted.keys() == tensors.keys() and all(
         torch.equal(converted[k], v) for k, v in tensors.items()
     )
-    assert ended_with() == 1  # never overwrites
+    assert exit_code() == 1  # never overwrites
 
 
-def test_whole_writes(tmp_path):
+def test_atomic_write_leaves_the_old_file_on_failure(tmp_path):
     path = tmp_path / "new" / "a.txt"
     with pytest.raises(OSError, match="No space left.*a.txt"), atomic_write(path):
         raise OSError(28, "No space left on device")  # as a file's own write says it
@@ -190,7 +191,7 @@ def test_whole_writes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "safe"),
+    ("file_name", "expected_name"),
     [
         ("depth.npz", "depth.npz"),
         ("../../etc/passwd", "passwd"),
@@ -208,18 +209,20 @@ def test_whole_writes(tmp_path):
         ("x" * 400 + ".npz", "x" * 116 + ".npz"),
     ],
 )
-def test_names_that_every_system_can_hold(given, safe):
-    assert safe_name(given) == safe == safe_name(safe)
+def test_file_names_are_made_valid_on_every_system(file_name, expected_name):
+    assert safe_name(file_name) == expected_name == safe_name(expected_name)
 
 
-def unpacked(path: Path, **limits: int) -> list[str]:
+def unpack_and_list(path: Path, **limits: int) -> list[str]:
     folder = path.parent / "out"
     unpack_zip(path, folder, (".npy", ".json"), **{"most_bytes": 2**20, "most_files": 10} | limits)
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return sorted(
+        file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()
+    )
 
 
-def test_an_archive_is_unpacked_without_what_is_of_no_use(tmp_path):
-    path = archive_of(
+def test_only_files_of_useful_types_are_unpacked(tmp_path):
+    path = write_zip(
         tmp_path / "take.zip",
         "take/",
         "take/depth/0001.npy",
@@ -231,11 +234,16 @@ def test_an_archive_is_unpacked_without_what_is_of_no_use(tmp_path):
         "windows\\made.json",
         "e\u0301/macos.json",  # two characters, which are one
     )
-    plain = ["take/depth/0001.npy", "take/meta.json", "windows/made.json", "\u00e9/macos.json"]
-    assert unpacked(path) == plain
+    expected_files = [
+        "take/depth/0001.npy",
+        "take/meta.json",
+        "windows/made.json",
+        "\u00e9/macos.json",
+    ]
+    assert unpack_and_list(path) == expected_files
 
 
-def test_links_and_names_of_devices_stay_packed(tmp_path):
+def test_zip_links_and_windows_device_names_are_refused(tmp_path):
     link = zipfile.ZipInfo("meta.json")
     link.external_attr = 0o120777 << 16
     for number, (member, message) in enumerate(
@@ -247,75 +255,83 @@ def test_links_and_names_of_devices_stay_packed(tmp_path):
             ("b?.json", "Windows"),
         )
     ):
-        path = archive_of(tmp_path / f"{number}.zip", member)
+        path = write_zip(tmp_path / f"{number}.zip", member)
         with refuses(message):
-            unpacked(path)
+            unpack_and_list(path)
     assert not (tmp_path / "out").exists() and len(list(tmp_path.iterdir())) == 5
     with refuses("twice, ignoring case"):
-        unpacked(archive_of(tmp_path / "twice.zip", "\u00e9.json", "E\u0301.json"))
+        unpack_and_list(write_zip(tmp_path / "twice.zip", "\u00e9.json", "E\u0301.json"))
 
 
-def test_what_an_archive_holds_is_counted_while_it_is_unpacked(tmp_path, monkeypatch):
+def test_zip_contents_are_limited_while_unpacking(tmp_path, monkeypatch):
     with refuses("11 members"):
-        unpacked(archive_of(tmp_path / "many.zip", *(f"{i}.npy" for i in range(11))))
+        unpack_and_list(write_zip(tmp_path / "many.zip", *(f"{i}.npy" for i in range(11))))
     with refuses("unpacking"):
-        unpacked(archive_of(tmp_path / "bomb.zip", "a.npy", content=bytes(2**20 + 1)))
+        unpack_and_list(write_zip(tmp_path / "bomb.zip", "a.npy", content=bytes(2**20 + 1)))
     # The sizes in the headers are the stranger's word: here they say nothing of what comes out.
-    path = archive_of(tmp_path / "liar.zip", "a.npy", "b.npy", content=bytes(2**20))
+    path = write_zip(tmp_path / "liar.zip", "a.npy", "b.npy", content=bytes(2**20))
     monkeypatch.setattr(
         "egox_core.archives.open_zip", lambda path, what, limit: zipfile.ZipFile(path)
     )
     with refuses("more than its header states"):
-        unpacked(path)
-    damaged = archive_of(tmp_path / "damaged.zip", "d.npy", content=bytes(range(256)) * 64)
-    content = bytearray(damaged.read_bytes())
+        unpack_and_list(path)
+    damaged_zip = write_zip(tmp_path / "damaged.zip", "d.npy", content=bytes(range(256)) * 64)
+    content = bytearray(damaged_zip.read_bytes())
     content[60:80] = bytes(20)
-    damaged.write_bytes(content)
+    damaged_zip.write_bytes(content)
     with refuses("damaged"):
-        unpacked(damaged)
+        unpack_and_list(damaged_zip)
 
 
-def test_a_folder_is_replaced_whole_or_stays(tmp_path, monkeypatch):
-    """Windows moves no folder in which a file is open."""
-    new, old = tmp_path / "new", tmp_path / "old"
-    for folder in (new, old):
+def test_replacing_a_folder_succeeds_or_changes_nothing(tmp_path, monkeypatch):
+    """Simulate Windows, which moves no folder with an open file."""
+    new_folder, old_folder = tmp_path / "new", tmp_path / "old"
+    for folder in (new_folder, old_folder):
         folder.mkdir()
         (folder / "file").write_text(folder.name, "utf-8")
-    move = os.replace
+    original_replace = os.replace
 
-    for stuck in (old, new):
+    for blocked_folder in (old_folder, new_folder):
 
-        def refuses(source: Path, target: Path, stuck: Path = stuck) -> None:
-            if Path(source) == stuck:
+        def replace_or_raise(
+            source: Path, target: Path, blocked_folder: Path = blocked_folder
+        ) -> None:
+            if Path(source) == blocked_folder:
                 raise PermissionError(5, "Access is denied")
-            move(source, target)
+            original_replace(source, target)
 
-        monkeypatch.setattr(os, "replace", refuses)
+        monkeypatch.setattr(os, "replace", replace_or_raise)
         with pytest.raises(PermissionError):
-            replace_folder(new, old)
-        assert (old / "file").read_text("utf-8") == "old" and (new / "file").is_file()
+            replace_folder(new_folder, old_folder)
+        assert (old_folder / "file").read_text("utf-8") == "old" and (new_folder / "file").is_file()
     monkeypatch.undo()
-    replace_folder(new, old)
-    assert (old / "file").read_text("utf-8") == "new" and list(tmp_path.iterdir()) == [old]
+    replace_folder(new_folder, old_folder)
+    assert (old_folder / "file").read_text("utf-8") == "new" and list(tmp_path.iterdir()) == [
+        old_folder
+    ]
 
 
-def test_two_threads_never_parse_a_header_at_once(monkeypatch):
-    """Python 3.11 fails there once in some thousand runs (seen in a soak)."""
+def test_numpy_headers_are_parsed_by_one_thread_at_a_time(monkeypatch):
+    """Check the lock because Python 3.11 rarely fails in concurrent parsing."""
     file = io.BytesIO()
     np.save(file, np.zeros((3, 4), np.float32))
-    content, read, within = file.getvalue(), np.lib.format.read_array_header_1_0, []
+    content, original_read, active_changes = (
+        file.getvalue(),
+        np.lib.format.read_array_header_1_0,
+        [],
+    )
 
-    def slow(stream):
-        within.append(+1)
-        assert sum(within) == 1
+    def slow_read(stream):
+        active_changes.append(+1)
+        assert sum(active_changes) == 1
         time.sleep(0.02)
-        within.append(-1)
-        return read(stream)
+        active_changes.append(-1)
+        return original_read(stream)
 
-    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", slow)
+    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", slow_read)
     with ThreadPoolExecutor(4) as pool:
         headers = [
             pool.submit(read_npy_header, io.BytesIO(content), "depth", len(content))
             for _ in range(4)
         ]
-        assert {header.result()[0] for header in headers} == {(3, 4)} and len(within) == 8
+        assert {header.result()[0] for header in headers} == {(3, 4)} and len(active_changes) == 8

@@ -1,4 +1,4 @@
-"""The seven stages take arrays of numpy and torch, refuse what doesn't fit, and can be cancelled."""
+"""Test the seven stages on numpy and torch arrays: results, refused input and cancelling."""
 
 import pickle
 from dataclasses import replace
@@ -17,16 +17,18 @@ from egox_core.wan import denormalise_latent
 from tests.refusals import refuses
 
 FRAMES, HEIGHT, WIDTH = 5, 32, 48
-K = np.array([[40.0, 0, 23.5], [0, 40.0, 15.5], [0, 0, 1]])
-DRAWN = np.random.default_rng(0)
-VIDEO = DRAWN.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
-DEPTH = 2 + DRAWN.random((FRAMES, HEIGHT, WIDTH), np.float32)
-UPPER = np.broadcast_to(np.arange(HEIGHT)[:, None] < HEIGHT // 2, DEPTH.shape).astype(np.float32)
-STILL = np.eye(3, 4)[None].repeat(FRAMES, 0)
+INTRINSICS = np.array([[40.0, 0, 23.5], [0, 40.0, 15.5], [0, 0, 1]])
+RNG = np.random.default_rng(0)
+VIDEO = RNG.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+DEPTH = 2 + RNG.random((FRAMES, HEIGHT, WIDTH), np.float32)
+UPPER_HALF_MASK = np.broadcast_to(np.arange(HEIGHT)[:, None] < HEIGHT // 2, DEPTH.shape).astype(
+    np.float32
+)
+STILL_POSES = np.eye(3, 4)[None].repeat(FRAMES, 0)
 
 
-class Encoders:
-    """Encodes latents of the right sizes. An embedding is the image itself."""
+class ConstantEncoders:
+    """Encode images into constant latents of the right sizes, as a stand-in for the real encoders."""
 
     def encode(self, video):
         t, h, w = 1 + (len(video) - 1) // 4, video.shape[1] // 8, video.shape[2] // 8
@@ -39,151 +41,192 @@ class Encoders:
         return picture
 
 
-def a_scene():
-    return scene(VIDEO, DEPTH, camera=K)[0]
+def make_scene():
+    return scene(VIDEO, DEPTH, camera=INTRINSICS)[0]
 
 
-def a_depth():
-    return align(DEPTH, camera=K)[0]
+def make_depth():
+    return align(DEPTH, camera=INTRINSICS)[0]
 
 
-def test_arrays_go_all_the_way(device):
-    on = {"device": device}
-    clip, _ = load_clip(VIDEO, frame_count=FRAMES, fps=20, **on)
+def test_stages_run_on_arrays_from_video_to_judgement(device):
+    device_option = {"device": device}
+    clip, _ = load_clip(VIDEO, frame_count=FRAMES, fps=20, **device_option)
     assert clip.exo.dtype == torch.uint8 and np.array_equal(clip.exo.cpu(), VIDEO)
-    depth, report = align(DEPTH, frames=clip.selection, camera=K, exo_w2c=STILL[0], **on)
+    depth, report = align(
+        DEPTH, frames=clip.selection, camera=INTRINSICS, exo_w2c=STILL_POSES[0], **device_option
+    )
     assert (
         np.array_equal(depth.depth_m.cpu(), DEPTH) and depth.exo.camera.fx == 40 and report.text()
     )
-    trajectory, _ = path(STILL, frames=clip.selection, ego_size=HEIGHT, **on)
+    trajectory, _ = path(STILL_POSES, frames=clip.selection, ego_size=HEIGHT, **device_option)
     assert torch.equal(trajectory.ego.frames.times_s.cpu(), clip.selection.times_s)
-    points, built = scene(clip.exo, depth, dynamic_mask=np.zeros((1, HEIGHT, WIDTH)), **on)
-    assert points.frame_count == FRAMES and "static points" in built.text()
-    align(depth, trust=True), path(trajectory, camera="pinhole"), points.points(0)
-    ego, prior_report = prior(points, trajectory, hidden_lines="leave out", classes=True, **on)
-    assert "no intrinsics" in scene(VIDEO, DEPTH)[1].text()
-    text = seen_text(seen_shares(ego.seen))
-    assert text in prior_report.text() and "never seen (most in frame" in text
-    assert ego.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and prior_report.covered.shape == (FRAMES,)
-    conditioned, _ = condition(clip.exo, ego.rgb, Encoders(), **on)
-    packed = conditioned.model_input(torch.zeros_like(conditioned.canvas.prior_latent))
-    assert packed.shape == (1, 36, 2, 4, 6 + 4) and packed.dtype == torch.float32
-    exo = denormalise_latent(packed[:, :16, ..., :6])
-    torch.testing.assert_close(exo, conditioned.canvas.exo_latent)
-    judgement, judged = judge(
-        ego.rgb, scene=points, trajectory=trajectory, truth=ego.rgb.numpy(), **on
+    points, scene_report = scene(
+        clip.exo, depth, dynamic_mask=np.zeros((1, HEIGHT, WIDTH)), **device_option
     )
-    assert float(judgement.psnr_db.min()) == 100 and "PSNR" in judged.text()
+    assert points.frame_count == FRAMES and "static points" in scene_report.text()
+    align(depth, trust=True), path(trajectory, camera="pinhole"), points.points(0)
+    ego_prior, prior_report = prior(
+        points, trajectory, hidden_lines="leave out", classes=True, **device_option
+    )
+    assert "no intrinsics" in scene(VIDEO, DEPTH)[1].text()
+    text = seen_text(seen_shares(ego_prior.seen))
+    assert text in prior_report.text() and "never seen (most in frame" in text
+    assert ego_prior.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and prior_report.covered.shape == (
+        FRAMES,
+    )
+    conditioned, _ = condition(clip.exo, ego_prior.rgb, ConstantEncoders(), **device_option)
+    model_input = conditioned.model_input(torch.zeros_like(conditioned.canvas.prior_latent))
+    assert model_input.shape == (1, 36, 2, 4, 6 + 4) and model_input.dtype == torch.float32
+    exo_latent = denormalise_latent(model_input[:, :16, ..., :6])
+    torch.testing.assert_close(exo_latent, conditioned.canvas.exo_latent)
+    judgement, judge_report = judge(
+        ego_prior.rgb,
+        scene=points,
+        trajectory=trajectory,
+        truth=ego_prior.rgb.numpy(),
+        **device_option,
+    )
+    assert float(judgement.psnr_db.min()) == 100 and "PSNR" in judge_report.text()
 
 
-def test_warnings_are_of_a_kind_not_of_words(wordless):
-    """Depth in wrong units, and a lens that nothing tells."""
+def test_warnings_do_not_depend_on_remark_texts(are_remarks_blank):
+    """Align depth in wrong units, without a lens."""
     assert [len(align(scale * DEPTH)[1].warnings()) for scale in (1, 200)] == [1, 2]
 
 
-def test_forms_of_one_video_are_one():
-    """Bytes and floats, the other byte order, the views that cv2's colours are."""
-    kinds = (VIDEO / 255).astype(np.float32), (VIDEO / 255).astype(">f8"), VIDEO[..., ::-1].copy()
-    depths = DEPTH, DEPTH.astype(">f4"), DEPTH[:, ::-1].copy()[:, ::-1]
-    of_bytes = a_scene().static
-    for video, depth in zip((*kinds[:2], kinds[2][..., ::-1]), depths, strict=True):
-        points = scene(video, depth, camera=K)[0].static
-        assert torch.equal(of_bytes.rgb, points.rgb) and torch.equal(of_bytes.xyz, points.xyz)
+def test_array_types_of_one_video_give_the_same_points():
+    """Compare bytes, floats, the other byte order and views with negative strides."""
+    video_forms = (
+        (VIDEO / 255).astype(np.float32),
+        (VIDEO / 255).astype(">f8"),
+        VIDEO[..., ::-1].copy(),
+    )
+    depth_forms = DEPTH, DEPTH.astype(">f4"), DEPTH[:, ::-1].copy()[:, ::-1]
+    byte_points = make_scene().static
+    for video, depth in zip(
+        (*video_forms[:2], video_forms[2][..., ::-1]), depth_forms, strict=True
+    ):
+        points = scene(video, depth, camera=INTRINSICS)[0].static
+        assert torch.equal(byte_points.rgb, points.rgb) and torch.equal(byte_points.xyz, points.xyz)
 
 
-def test_the_embedding_of_a_seed_is_that_of_its_noise():
-    def embedded(**options):
-        return condition(VIDEO, VIDEO[:, :, :HEIGHT], Encoders(), **options)[0].embedding
+def test_embedding_depends_on_the_noise_seed():
+    def make_embedding(**options):
+        return condition(VIDEO, VIDEO[:, :, :HEIGHT], ConstantEncoders(), **options)[0].embedding
 
-    drawn = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(3))
-    assert torch.equal(embedded(noise_seed=3), embedded(draw_noise=lambda _: drawn))
-    assert not torch.equal(embedded(noise_seed=3), embedded(noise_seed=4))
-    assert embedded(image_embedding="none") is None
-    assert embedded(image_embedding="exo+prior").shape == (1, HEIGHT, WIDTH + HEIGHT, 3)
+    noise = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(make_embedding(noise_seed=3), make_embedding(draw_noise=lambda _: noise))
+    assert not torch.equal(make_embedding(noise_seed=3), make_embedding(noise_seed=4))
+    assert make_embedding(image_embedding="none") is None
+    assert make_embedding(image_embedding="exo+prior").shape == (1, HEIGHT, WIDTH + HEIGHT, 3)
 
 
-def spoilt(value: float) -> np.ndarray:
-    """Make a clip of floats with one number in one frame."""
+def video_with_value(value: float) -> np.ndarray:
+    """Build a float video with one value in one pixel."""
     video = np.repeat(VIDEO / 255, 4, 0)
     video[13, 3, 3] = value
     return video
 
 
-def test_payloads_take_numpy_and_refuse_another_camera():
+def test_payloads_take_numpy_and_refuse_wrong_cameras():
     lens = CAMERA_PRESETS["pinhole"].camera
-    exo = CameraPath.of_exo(lens, STILL, Frames.timed(np.arange(FRAMES) / 30))
+    exo = CameraPath.of_exo(lens, STILL_POSES, Frames.timed(np.arange(FRAMES) / 30))
     assert exo.w2c.dtype == exo.frames.times_s.dtype == torch.float64 and exo == replace(exo)
     assert DepthVideo(depth_m=DEPTH[:, ::-1].astype(">f4"), exo=exo).valid.all()
-    for wrong, words in ((K, "camera of the depth video: got ndarray"), (exo.at(0), "got Tensor")):
-        with refuses(words):
-            DepthVideo(depth_m=DEPTH, exo=wrong)
+    for wrong_camera, expected_text in (
+        (INTRINSICS, "camera of the depth video: got ndarray"),
+        (exo.at(0), "got Tensor"),
+    ):
+        with refuses(expected_text):
+            DepthVideo(depth_m=DEPTH, exo=wrong_camera)
     with refuses("lens of a camera path: got ndarray"):
-        CameraPath.of_exo(K)
+        CameraPath.of_exo(INTRINSICS)
 
 
-def test_payloads_of_another_version_are_refused_with_both():
-    """As a cache has kept them, and as an installed egox-core makes them beside a newer pack."""
-    depth, _ = align(DEPTH, camera=K)
-    again = pickle.loads(pickle.dumps(depth))
-    assert torch.equal(again.depth_m, depth.depth_m) and again.exo == depth.exo
-    old = {"depth_m": torch.from_numpy(DEPTH), "camera": depth.exo.camera, "exo_w2c": None}
+def test_payloads_of_another_version_are_refused():
+    """Restore payloads as a cache of another EgoX version stored them."""
+    depth, _ = align(DEPTH, camera=INTRINSICS)
+    restored_depth = pickle.loads(pickle.dumps(depth))
+    assert torch.equal(restored_depth.depth_m, depth.depth_m) and restored_depth.exo == depth.exo
+    old_state = {"depth_m": torch.from_numpy(DEPTH), "camera": depth.exo.camera, "exo_w2c": None}
     with refuses(f"kept DepthVideo: got one that EgoX 1.1 or older .*one of {__version__}"):
-        DepthVideo.__new__(DepthVideo).__setstate__(old)
+        DepthVideo.__new__(DepthVideo).__setstate__(old_state)
     with refuses(f"EgoX {__version__} made; expected one of {__version__} in its present state"):
-        DepthVideo.__new__(DepthVideo).__setstate__(old | {"egox_core": __version__})
+        DepthVideo.__new__(DepthVideo).__setstate__(old_state | {"egox_core": __version__})
     with refuses(f"kept DepthVideo: .*one of {__version__}"):
-        scene(VIDEO, type("DepthVideo", (), old)())
+        scene(VIDEO, type("DepthVideo", (), old_state)())
 
 
-def test_a_path_of_keyframes_and_a_path_go_in():
-    key = {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]}
-    assert "turned by 90 degrees" in prior(a_scene(), STILL)[1].text()
-    assert "turned" not in path(STILL, camera="pinhole")[1].placed
-    trajectory, notes = path([key], count=FRAMES, scene=a_scene())
+def test_stages_take_keyframes_and_paths():
+    keyframe = {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]}
+    assert "turned by 90 degrees" in prior(make_scene(), STILL_POSES)[1].text()
+    assert "turned" not in path(STILL_POSES, camera="pinhole")[1].placed
+    trajectory, notes = path([keyframe], count=FRAMES, scene=make_scene())
     assert trajectory.ego.w2c.shape == (FRAMES, 3, 4) and notes.prompt == ""
-    smaller, _ = path(trajectory, camera="pinhole", ego_size=16)
-    assert smaller.ego.camera.stored_size == (16, 16)
+    smaller_path, _ = path(trajectory, camera="pinhole", ego_size=16)
+    assert smaller_path.ego.camera.stored_size == (16, 16)
 
 
 @pytest.mark.parametrize(
-    "stage, words",
+    "call_stage, message_pattern",
     [
         (lambda: load_clip(VIDEO[0]), "exo video: got shape"),
         (lambda: load_clip(VIDEO.astype(np.float32), frame_count=5), "floats of 0 to 255"),
         (lambda: load_clip(VIDEO.astype(np.int32), frame_count=5), "got torch.int32"),
-        (lambda: scene(spoilt(255.0), np.repeat(DEPTH, 4, 0), camera=K), "floats of 0 to 255"),
-        (lambda: scene(spoilt(np.nan), np.repeat(DEPTH, 4, 0), camera=K), "floats of nan"),
-        (lambda: align(DEPTH[0], camera=K), "depth array: got shape"),
-        (lambda: align((DEPTH * 1000).astype(np.uint16), camera=K), "uint16|int32"),
-        (lambda: align(DEPTH, camera=K[:2]), "K of the exo camera: got shape"),
-        (lambda: align(np.full_like(DEPTH, np.nan), camera=K), "valid"),
-        (lambda: align(np.where(UPPER, DEPTH, np.nan), camera=K, sky_mask=UPPER), "not sky"),
-        (lambda: path(STILL[:, :2]), "ego poses: got shape"),
-        (lambda: scene(VIDEO, DEPTH, camera=K, dynamic_mask=np.ones((2, 3))), "dynamic mask"),
-        (lambda: prior(DEPTH, STILL), "scene of the prior: got ndarray"),
-        (lambda: prior(a_scene(), STILL, "prettiest"), "prettiest"),
+        (
+            lambda: scene(video_with_value(255.0), np.repeat(DEPTH, 4, 0), camera=INTRINSICS),
+            "floats of 0 to 255",
+        ),
+        (
+            lambda: scene(video_with_value(np.nan), np.repeat(DEPTH, 4, 0), camera=INTRINSICS),
+            "floats of nan",
+        ),
+        (lambda: align(DEPTH[0], camera=INTRINSICS), "depth array: got shape"),
+        (lambda: align((DEPTH * 1000).astype(np.uint16), camera=INTRINSICS), "uint16|int32"),
+        (lambda: align(DEPTH, camera=INTRINSICS[:2]), "K of the exo camera: got shape"),
+        (lambda: align(np.full_like(DEPTH, np.nan), camera=INTRINSICS), "valid"),
+        (
+            lambda: align(
+                np.where(UPPER_HALF_MASK, DEPTH, np.nan),
+                camera=INTRINSICS,
+                sky_mask=UPPER_HALF_MASK,
+            ),
+            "not sky",
+        ),
+        (lambda: path(STILL_POSES[:, :2]), "ego poses: got shape"),
+        (
+            lambda: scene(VIDEO, DEPTH, camera=INTRINSICS, dynamic_mask=np.ones((2, 3))),
+            "dynamic mask",
+        ),
+        (lambda: prior(DEPTH, STILL_POSES), "scene of the prior: got ndarray"),
+        (lambda: prior(make_scene(), STILL_POSES, "prettiest"), "prettiest"),
         (lambda: judge(VIDEO[..., 0]), "ego video: got shape"),
         (
             lambda: load_clip("a.mp4", fps=20),
             "fps of stages.load_clip: got a value that it has no use",
         ),
-        (lambda: align(a_depth(), video_depth=DEPTH), "video_depth of stages.align"),
-        (lambda: align(DEPTH, camera=K, exo_w2c=STILL[:2]), "exo_w2c: got 2 frames"),
+        (lambda: align(make_depth(), video_depth=DEPTH), "video_depth of stages.align"),
+        (lambda: align(DEPTH, camera=INTRINSICS, exo_w2c=STILL_POSES[:2]), "exo_w2c: got 2 frames"),
         (lambda: align(DEPTH, sockets={"depth_image": VIDEO}), "depth of stages.align"),
-        (lambda: path(STILL, entry="a"), "entry of stages.path"),
-        (lambda: path(path(STILL)[0], every_nth=2), "every_nth of stages.path"),
+        (lambda: path(STILL_POSES, entry="a"), "entry of stages.path"),
+        (lambda: path(path(STILL_POSES)[0], every_nth=2), "every_nth of stages.path"),
         (
-            lambda: path(path(STILL, exo_w2c=STILL[0])[0], exo_w2c=np.eye(3, 4)[[1, 2, 0]]),
+            lambda: path(
+                path(STILL_POSES, exo_w2c=STILL_POSES[0])[0], exo_w2c=np.eye(3, 4)[[1, 2, 0]]
+            ),
             "another pose",
         ),
-        (lambda: prior(a_scene(), path(STILL)[0], camera="pinhole"), "camera of stages.prior"),
-        (lambda: judge(VIDEO, scene=a_scene()), "scene of stages.judge"),
+        (
+            lambda: prior(make_scene(), path(STILL_POSES)[0], camera="pinhole"),
+            "camera of stages.prior",
+        ),
+        (lambda: judge(VIDEO, scene=make_scene()), "scene of stages.judge"),
     ],
 )
-def test_wrong_arrays_are_refused(stage, words):
-    """Arrays of the right kind that don't fit are refused in the rooms, whose tests name the cases."""
-    with refuses(words):
-        stage()
+def test_unfitting_arrays_and_arguments_are_refused(call_stage, message_pattern):
+    with refuses(message_pattern):
+        call_stage()
 
 
 class Cancelled(Exception):
@@ -191,22 +234,29 @@ class Cancelled(Exception):
 
 
 @pytest.mark.parametrize(
-    "stage",
+    "call_stage",
     [
-        lambda stop: load_clip(VIDEO, frame_count=FRAMES, progress=stop),
-        lambda stop: align(DEPTH, camera=K, video_depth=DEPTH, progress=stop),
-        lambda stop: path(STILL, progress=stop),
-        lambda stop: scene(VIDEO, DEPTH, camera=K, progress=stop),
-        lambda stop: prior(a_scene(), STILL, progress=stop),
-        lambda stop: condition(VIDEO, VIDEO, Encoders(), progress=stop),
-        lambda stop: judge(
-            VIDEO[:, :, :32], scene=a_scene(), trajectory=path(STILL)[0], progress=stop
+        lambda raise_cancelled: load_clip(VIDEO, frame_count=FRAMES, progress=raise_cancelled),
+        lambda raise_cancelled: align(
+            DEPTH, camera=INTRINSICS, video_depth=DEPTH, progress=raise_cancelled
+        ),
+        lambda raise_cancelled: path(STILL_POSES, progress=raise_cancelled),
+        lambda raise_cancelled: scene(VIDEO, DEPTH, camera=INTRINSICS, progress=raise_cancelled),
+        lambda raise_cancelled: prior(make_scene(), STILL_POSES, progress=raise_cancelled),
+        lambda raise_cancelled: condition(
+            VIDEO, VIDEO, ConstantEncoders(), progress=raise_cancelled
+        ),
+        lambda raise_cancelled: judge(
+            VIDEO[:, :, :32],
+            scene=make_scene(),
+            trajectory=path(STILL_POSES)[0],
+            progress=raise_cancelled,
         ),
     ],
 )
-def test_progress_cancels(stage):
-    def stop(*_):
+def test_every_stage_is_cancelled_by_its_progress_callback(call_stage):
+    def raise_cancelled(*_):
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        stage(stop)
+        call_stage(raise_cancelled)

@@ -15,12 +15,12 @@ from tools.setup.server import Server
 
 
 @pytest.fixture(scope="session")
-def server(environment, standins, tmp_path_factory) -> Iterator[Server]:
+def server(environment, standin_models, tmp_path_factory) -> Iterator[Server]:
     """Start ComfyUI's own main.py, with model, input and output folders that only this session
     uses."""
     packs = {"egox_standin_nodes": environment.layout.repo / "tests" / "standin_nodes"}
     base_dir = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
-    shutil.copytree(standins, base_dir.models, dirs_exist_ok=True)
+    shutil.copytree(standin_models, base_dir.models, dirs_exist_ok=True)
     # Two cores are shared with the tests themselves.
     with Server(
         environment, base_dir, base_dir.root / "server.log", variables={"OMP_NUM_THREADS": "2"}
@@ -60,7 +60,7 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
 
 
 @pytest.fixture(scope="module")
-def image_embedding_rig(pack, standins) -> model_rig.ModelRig:
+def image_embedding_rig(pack, standin_models) -> model_rig.ModelRig:
     """Make a small transformer with an image embedding and a clip's conditioning in this process."""
     with torch.inference_mode():
-        return model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=5)
+        return model_rig.make_rig(pack, standin_models, image_embedding=True, noise_seed=5)

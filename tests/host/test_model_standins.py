@@ -15,7 +15,7 @@ from tools.rigs import standins
 @pytest.fixture
 def remade_models(request) -> Path:
     """Return the folder of models that the script has written for this session."""
-    return request.getfixturevalue("standins")
+    return request.getfixturevalue("standin_models")
 
 
 @pytest.mark.parametrize("model_kind", sorted(standins.SHIPPED))

@@ -5,7 +5,7 @@ import os
 import random
 from typing import Any
 
-from tests.damage import other_values
+from tests.damage import _change_json_values
 from tests.host.asking import request
 from tests.host.test_pose_editor_routes import ask_editor, pose_graph, run_pose_node
 
@@ -72,7 +72,7 @@ def test_random_requests_are_answered_or_refused_with_a_reason(server, load_work
         request_body = (
             rng.choice(RAW_BODIES)
             if rng.random() < 0.1
-            else other_values(json.dumps(kept_fields).encode(), rng)
+            else _change_json_values(json.dumps(kept_fields).encode(), rng)
         )
         headers = {"Content_Encoding": "gzip"} if rng.random() < 0.03 else {}
         answer = ask_editor(server.client, route, request_body, **headers)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from egox_core.safe_files import read_json
-from tests.flat_graph import nodes_of
+from tests.flat_graph import all_nodes
 from tests.paths import ROOT
 from tools.rigs import standins
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
@@ -92,7 +92,7 @@ def test_each_saved_widget_value_belongs_to_its_input(path, object_info):
     makes the widgets."""
     prompt = {} if path in BLUEPRINTS else read_prompt(path.stem)
     prompt_inputs = {number.rpartition(":")[2]: node["inputs"] for number, node in prompt.items()}
-    for node in nodes_of(read_workflow(path)):
+    for node in all_nodes(read_workflow(path)):
         if not node["type"].startswith("EgoX"):
             continue
         values = iter(node["widgets_values"])

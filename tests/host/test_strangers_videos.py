@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from egox_core.video.clip import open_clip
-from tests.core.video.test_timing import JITTER, beeps, tone, with_sound
+from tests.core.video.test_timing import JITTER_S, beep_starts, sine_tone, write_video_with_sound
 
 av = pytest.importorskip("av", reason="decodes video")
 
@@ -54,17 +54,17 @@ def read_sound(path) -> tuple[np.ndarray, int]:
         ("film4.mov", "quad", "pcm_s16le", 4, 48000, None, 30),
         ("recorder.mov", "mono", "pcm_s16le", 1, 192000, None, 30),
         ("logger.mov", "mono", "pcm_s16le", 1, 11024, None, 30),
-        ("stream.ts", "stereo", "mp2", 2, 48000, lambda i: 0.01 + i / 30 + JITTER[i], 30),
+        ("stream.ts", "stereo", "mp2", 2, 48000, lambda i: 0.01 + i / 30 + JITTER_S[i], 30),
         ("slow.mkv", "mono", "aac", 1, 44100, lambda i: i / (30 if i < 20 else 10), None),
     ],
 )
 def test_a_saved_video_has_the_files_rate_and_sound(
     client, server_base, file_name, layout, codec, channels, rate, pts_s, expected_rate
 ):
-    sound = tone(rate, channels)
+    sound = sine_tone(rate, channels)
     sound[:, : rate // 2] = sound[:, rate // 2 + rate // 10 :] = 0  # a beep at .5 s
     path = server_base.root / "input" / file_name
-    with_sound(path, sound, rate, layout, codec, pts_s or (lambda i: i / 30))
+    write_video_with_sound(path, sound, rate, layout, codec, pts_s or (lambda i: i / 30))
     assert client.run(video_graph(file_name, 57)).status == "success"
     (video,) = (server_base.root / "output" / "strange").glob(f"{file_name}*.mp4")
     (audio,) = (server_base.root / "output" / "strange").glob(f"{file_name}*.flac")
@@ -82,6 +82,6 @@ def test_a_saved_video_has_the_files_rate_and_sound(
     assert samples.size / min(channels, 2) / sample_rate == pytest.approx(sound_s, abs=0.03)
     saved_sound = open_clip(video, frame_count=57).sound()
     lead_s = 0.01 if file_name == "stream.ts" else 0.0
-    assert beeps(saved_sound.waveform, saved_sound.sample_rate) == pytest.approx(
+    assert beep_starts(saved_sound.waveform, saved_sound.sample_rate) == pytest.approx(
         [0.5 - lead_s], abs=0.05
     )

@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 
-from tests.poses import path_of, still, with_ego
+from tests.poses import make_path, replace_ego, still_poses
 from tools.rigs import model_rig
 
 
@@ -26,12 +26,12 @@ def test_all_clips_of_a_preview_have_the_same_step(player_module):
 def test_the_frame_rate_follows_from_the_frames_times(pack):
     video_module = importlib.import_module(f"{pack.__name__}.nodes.host.video")
     camera = model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32)
-    path = path_of(still(5), camera, 8)
+    path = make_path(still_poses(5), camera, 8)
     path = model_rig.core(pack, "types").CameraTrajectory(ego=path.ego, exo=path.exo)
     assert video_module.clip_fps(path) == pytest.approx(8)
     frames_class = model_rig.core(pack, "frames").Frames
     untimed_paths = [
-        with_ego(path, frames=frames)
+        replace_ego(path, frames=frames)
         for frames in (frames_class.of_count(5), frames_class.timed(torch.zeros(5)))
     ]
     assert [video_module.clip_fps(clip) for clip in (None, *untimed_paths)] == [30.0] * 3

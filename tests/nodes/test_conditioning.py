@@ -16,8 +16,8 @@ def conditioning_module(pack):
 
 
 @torch.inference_mode()
-def test_outputs_are_an_ego_latent_and_comfyuis_conditioning(pack, standins):
-    rig = model_rig.make_rig(pack, standins)
+def test_outputs_are_an_ego_latent_and_comfyuis_conditioning(pack, standin_models):
+    rig = model_rig.make_rig(pack, standin_models)
     assert rig.latent["samples"].shape == (1, 16, 3, 4, 4) and not rig.latent["samples"].any()
     canvas = rig.canvas
     assert (
@@ -37,14 +37,14 @@ def test_outputs_are_an_ego_latent_and_comfyuis_conditioning(pack, standins):
 
 
 @torch.inference_mode()
-def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, standins):
+def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, standin_models):
     import comfy.latent_formats
     import comfy.sample
 
     embeddings = {}
     for mode in ("released", "exo+prior", "exo only"):
         rig = model_rig.make_rig(
-            pack, standins, image_embedding=True, noise_seed=7, image_embedding_mode=mode
+            pack, standin_models, image_embedding=True, noise_seed=7, image_embedding_mode=mode
         )
         embeddings[mode] = rig.positive[0][1]["clip_vision_output"].penultimate_hidden_states
         assert embeddings[mode].shape == (1, 257, 1280)
@@ -67,8 +67,8 @@ def test_a_prior_of_another_length_is_refused_before_the_vae_runs(conditioning_m
         conditioning_module.EgoXConditioning.execute([], [], None, exo, prior, -1)
 
 
-def test_a_model_with_image_embedding_needs_clip_vision(conditioning_module, standins):
-    model = model_rig.load_transformer(standins / TESTS_ONLY["transformer_img_emb"])
+def test_a_model_with_image_embedding_needs_clip_vision(conditioning_module, standin_models):
+    model = model_rig.load_transformer(standin_models / TESTS_ONLY["transformer_img_emb"])
     with refuses("clip_vision_h"):
         conditioning_module.EgoXConditioning.execute(
             [],
@@ -82,11 +82,13 @@ def test_a_model_with_image_embedding_needs_clip_vision(conditioning_module, sta
 
 
 @torch.inference_mode()
-def test_a_model_without_image_embedding_gets_none(pack, conditioning_module, standins, caplog):
-    rig = model_rig.make_rig(pack, standins, image_embedding=True)
+def test_a_model_without_image_embedding_gets_none(
+    pack, conditioning_module, standin_models, caplog
+):
+    rig = model_rig.make_rig(pack, standin_models, image_embedding=True)
     exo, prior = model_rig.clip_pictures(rig.size)
     plain_conditioning = model_rig.text_conditioning(1024, 6, 1)
-    wan22_model = model_rig.load_transformer(standins / SHIPPED["transformer"])
+    wan22_model = model_rig.load_transformer(standin_models / SHIPPED["transformer"])
     with caplog.at_level("INFO"):
         node_output = conditioning_module.EgoXConditioning.execute(
             plain_conditioning,
@@ -109,10 +111,14 @@ def test_a_model_without_image_embedding_gets_none(pack, conditioning_module, st
 
 
 @torch.inference_mode()
-def test_low_memory_encodes_and_decodes_in_comfyuis_tiles(pack, conditioning_module, standins):
+def test_low_memory_encodes_and_decodes_in_comfyuis_tiles(
+    pack, conditioning_module, standin_models
+):
     import nodes as host_nodes
 
-    rig = model_rig.make_rig(pack, standins, model_rig.RigSize(frames=5, exo_width=288, height=48))
+    rig = model_rig.make_rig(
+        pack, standin_models, model_rig.RigSize(frames=5, exo_width=288, height=48)
+    )
     exo, prior = model_rig.clip_pictures(rig.size)
     plain_conditioning = model_rig.text_conditioning(1024, 6, 1)
     node_output = conditioning_module.EgoXConditioning.execute(
@@ -128,8 +134,8 @@ def test_low_memory_encodes_and_decodes_in_comfyuis_tiles(pack, conditioning_mod
 
 
 @torch.inference_mode()
-def test_the_vae_reports_its_progress(pack, standins, monkeypatch):
-    rig, reports = model_rig.make_rig(pack, standins), list[tuple[int, int, str]]()
+def test_the_vae_reports_its_progress(pack, standin_models, monkeypatch):
+    rig, reports = model_rig.make_rig(pack, standin_models), list[tuple[int, int, str]]()
     host_vae = importlib.import_module(f"{pack.__name__}.nodes.host.vae")
     monkeypatch.setattr(
         host_vae, "host_progress", lambda total: lambda *report: reports.append(report)
@@ -155,9 +161,9 @@ def test_the_vae_reports_its_progress(pack, standins, monkeypatch):
 
 
 @torch.inference_mode()
-def test_the_same_pictures_are_encoded_once(pack, conditioning_module, standins, monkeypatch):
+def test_the_same_pictures_are_encoded_once(pack, conditioning_module, standin_models, monkeypatch):
     """Condition the same pictures again with another LoRA strength and with another seed."""
-    rig = model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=7)
+    rig = model_rig.make_rig(pack, standin_models, image_embedding=True, noise_seed=7)
     exo, prior = model_rig.clip_pictures(rig.size)
     vision_model = rig.canvas.clip_vision
     encoded_images, vision_calls = [], []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.core.video.test_timing import tone, with_sound
+from tests.core.video.test_timing import sine_tone, write_video_with_sound
 from tests.refusals import refuses
 
 from .test_input_nodes import load_video
@@ -107,7 +107,7 @@ def test_a_cropped_video_keeps_its_sound(pack, comfy_host, layout, suffix):
     rate, channels = 48000, 1 if layout == "mono" else 8
     path = comfy_host.input / "crops" / f"film.{suffix}"
     path.parent.mkdir(exist_ok=True)
-    with_sound(path, tone(rate, channels), rate, layout)
+    write_video_with_sound(path, sine_tone(rate, channels), rate, layout)
     video = make_croppable_class(True)(str(path)).as_cropped(0, 0, 32, 32)
     if channels > 2:
         with refuses("sound of 8 channels"):

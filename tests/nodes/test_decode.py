@@ -15,7 +15,7 @@ import torch
 from egox_core.cameras import preset_camera
 from egox_core.metrics import PathError
 from egox_core.types import NOW, REDRAWN, seen_shares
-from tests.poses import path_of, still
+from tests.poses import make_path, still_poses
 from tests.refusals import refuses
 from tools.rigs import model_rig, standins
 
@@ -106,7 +106,7 @@ def test_values_upstream_of_a_node_are_collected(pack):
 
 def make_trajectory(pack, count: int, fps: float):
     camera = model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32)
-    camera_path = path_of(still(count), camera, fps)
+    camera_path = make_path(still_poses(count), camera, fps)
     return model_rig.core(pack, "types").CameraTrajectory(ego=camera_path.ego, exo=camera_path.exo)
 
 

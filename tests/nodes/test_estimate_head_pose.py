@@ -17,7 +17,7 @@ from egox_core.cameras import camera_centre
 from egox_core.cameras.poses import compose, invert
 from egox_core.trajectory.head_payloads import MHR_POINTS
 from egox_core.trajectory.head_template import POINTS, ego_from_head
-from tests.core.drawn_heads import DrawnHeads, drawn_heads
+from tests.core.drawn_heads import DrawnHeads, lay_out_heads
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 from tools.rigs.model_rig import core, node_defaults
@@ -37,7 +37,7 @@ SDPOSE_POINTS = (
 
 @pytest.fixture(scope="module")
 def drawn_clip() -> DrawnHeads:
-    return drawn_heads(frames=FRAMES, height=HEIGHT, turning_deg=40.0)
+    return lay_out_heads(frames=FRAMES, height=HEIGHT, turning_deg=40.0)
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import torch
 
 from egox_core.safe_files import write_json
 from tests.host.asking import Page
-from tests.poses import still
+from tests.poses import still_poses
 from tests.refusals import refuses
-from tests.uneven_clip import uneven_clip
+from tests.uneven_clip import write_uneven_clip
 
 FRAME_COUNT = 34
 
@@ -151,7 +151,7 @@ def test_a_variable_frame_rate_is_reported_on_the_node(comfy_host, clip, monkeyp
     page.attach_node(monkeypatch, EgoXLoadExoVideo, steps)
     load_video()
     assert page.texts == []
-    uneven_clip(comfy_host.input / "clips" / "uneven.mp4")
+    write_uneven_clip(comfy_host.input / "clips" / "uneven.mp4")
     assert load_video(file="clips/uneven.mp4")[2] == 30, "that of these frames"
     ((node, text),) = page.texts
     assert node == "7" and "variable frame rate" in text and "fps is an average" in text
@@ -268,7 +268,7 @@ def test_keyframes_make_a_path_or_correct_another(meta_poses):
         resting_path = run_pose_node(
             source="keyframes", keyframes=empty_keyframes, frames=frames, camera="pinhole"
         )[0]
-        assert torch.equal(resting_path.ego.w2c, still(13))
+        assert torch.equal(resting_path.ego.w2c, still_poses(13))
     based_path = run_pose_node(
         base=moving_path, camera="pinhole", exo_images=torch.zeros(13, 32, 8, 3)
     )[0]

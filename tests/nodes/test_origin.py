@@ -54,7 +54,7 @@ def test_the_digest_looks_for_few_texts_on_the_disk(graph_module, monkeypatch):
     assert graph_module.input_digest(graph, "2", ["value"]) != digest_before
 
 
-def test_the_route_computes_outside_the_event_loop(pack, monkeypatch, awaited):
+def test_the_route_computes_outside_the_event_loop(pack, monkeypatch, run_coroutine):
     routes = importlib.import_module(f"{pack.__name__}.nodes.page.routes")
     threads: list[int] = []
 
@@ -68,7 +68,7 @@ def test_the_route_computes_outside_the_event_loop(pack, monkeypatch, awaited):
         threads.append(threading.get_ident())
         return await routes.graph_origin.__wrapped__({"node": "0", "graph": make_chain(1)})
 
-    answer = awaited(request_origin())
+    answer = run_coroutine(request_origin())
     assert (
         answer.text
         == '{"origin": {"scene": "a", "path": "b"}, "file_missing": false, "video": null}'

@@ -42,7 +42,7 @@ def test_a_page_of_another_origin_is_recognised(pack, fetch_site, origin, is_sam
     ],
 )
 def test_a_route_for_files_answers_errors_with_a_reason(
-    pack, awaited, origin, content_type, status, reason
+    pack, run_coroutine, origin, content_type, status, reason
 ):
     from aiohttp.test_utils import make_mocked_request
     from egox_pack.nodes.page.requests import takes_files
@@ -54,7 +54,7 @@ def test_a_route_for_files_answers_errors_with_a_reason(
     upload_request = make_mocked_request(
         "POST", "/", headers={"Host": "box", "Origin": origin, "Content-Type": content_type}
     )
-    answer = awaited(receive_on_full_disk(upload_request))
+    answer = run_coroutine(receive_on_full_disk(upload_request))
     assert answer.status == status and reason in json.loads(answer.body)["reason"]
 
 

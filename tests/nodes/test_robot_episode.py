@@ -7,7 +7,7 @@ import pytest
 
 from egox_core.safe_files import read_json
 from lab.drawn import SyntheticSpec, make_take
-from tests.full_disk import files_up_to
+from tests.full_disk import limit_file_size
 from tests.refusals import refuses
 
 pytest.importorskip("pyarrow", reason="writes parquet")
@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_a_run(node, episode_i
     assert "\n" not in message and str(comfy_host.output) not in message
     with refuses("'taken': got 'taken', where nothing can be written"):
         node.execute(**{**episode_inputs, "dataset": "taken"})
-    with files_up_to(100):
+    with limit_file_size(100):
         assert "where nothing can be written" in node.validate_inputs(dataset="new", task="x")
     assert (
         node.validate_inputs(dataset="new", task="x") is True and not (sets_folder / "new").exists()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from tests.poses import with_ego
+from tests.poses import replace_ego
 from tests.refusals import refuses
 from tools.rigs.model_rig import node_defaults
 
@@ -131,7 +131,7 @@ def test_frames_of_another_size_are_resized_to_the_depth(take):
     assert scene.exo.camera.stored_size == (128, 64)
 
 
-def test_wrong_depth_and_a_misplaced_head_have_a_badge(take, scene, wordless):
+def test_wrong_depth_and_a_misplaced_head_have_a_badge(take, scene, are_remarks_blank):
     from egox_pack.egox_core.scene.own_take import WARNING
     from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
 
@@ -140,7 +140,7 @@ def test_wrong_depth_and_a_misplaced_head_have_a_badge(take, scene, wordless):
         output = EgoXRenderEgoPrior.execute(path, "clean", "preset", replace(scene, notes=notes))
         preview = output.ui["egox_preview"][0]
         assert preview["badge"] == badge and all(note.text in preview["text"] for note in notes)
-    misplaced_path = with_ego(path, w2c=path.ego.w2c * torch.tensor([1.0, 1, 1, 99]))
+    misplaced_path = replace_ego(path, w2c=path.ego.w2c * torch.tensor([1.0, 1, 1, 99]))
     output = EgoXRenderEgoPrior.execute(misplaced_path, "clean", "preset", scene)
     assert output.ui["egox_preview"][0]["badge"] == "strangePlace"
 

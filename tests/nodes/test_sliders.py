@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.fixture
-def list_refusals(pack, monkeypatch, awaited):
+def list_refusals(pack, monkeypatch, run_coroutine):
     """Return ``list_refusals(node, name, value)``, which gives ComfyUI's complaints about that
     input."""
     import execution
@@ -16,7 +16,7 @@ def list_refusals(pack, monkeypatch, awaited):
 
     def validate_input(node: str, name: str, value: float) -> list[str]:
         prompt = {"1": {"class_type": node, "inputs": {name: value}}}
-        answer = awaited(execution.validate_inputs("prompt", prompt, "1", {}))
+        answer = run_coroutine(execution.validate_inputs("prompt", prompt, "1", {}))
         errors = [error for error in answer[1] if error["extra_info"].get("input_name") == name]
         return [f"{error['message']}: {error['details']}" for error in errors]
 

@@ -1,5 +1,4 @@
-"""Comparison trainings (without GGA, prior, clean exo half) and trainings that start from a LoRA's
-weights."""
+"""Test comparison trainings without GGA, prior or clean exo half, and training from a LoRA."""
 
 import logging
 from dataclasses import replace
@@ -33,7 +32,7 @@ ABLATIONS = {
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_each_trains_and_says_so_in_its_file(workplace, tiny, name):
+def test_each_ablation_is_named_in_its_lora_file(workplace, tiny, name):
     conditioning = ABLATIONS[name]
     tiny.train(workplace, steps=2, conditioning=conditioning)
     metadata = inspect(workplace / "run" / "lora.safetensors")
@@ -45,17 +44,19 @@ def test_each_trains_and_says_so_in_its_file(workplace, tiny, name):
         "exo": "sees_ego",
         **conditioning,
     }
-    assert {k: metadata[f"egox.{k}"] for k in expected} == {
-        k: str(v).lower() for k, v in expected.items()
+    assert {setting: metadata[f"egox.{setting}"] for setting in expected} == {
+        setting: str(value).lower() for setting, value in expected.items()
     }
-    warned = contradictions({}, {k: v for k, v in metadata.items() if k.startswith("egox.")})
-    assert len(warned) == ("noised" in name) + ("prior" in name)
+    warnings = contradictions(
+        {}, {setting: value for setting, value in metadata.items() if setting.startswith("egox.")}
+    )
+    assert len(warnings) == ("noised" in name) + ("prior" in name)
 
 
-def test_what_each_one_takes_away(workplace, tiny):
-    """The input's channels are 16 noisy latent, 4 mask and 16 condition, exo columns first."""
+def test_ablations_change_only_their_part_of_the_input(workplace, tiny):
+    """Compare 16 noisy, 4 mask and 16 condition channels, with the exo columns first."""
 
-    def packed(**conditioning):
+    def make_input(**conditioning):
         config = tiny.config(workplace, conditioning=conditioning)
         sample = tiny.first_sample(config)
         t, h, w_exo, w_ego = sample.grid
@@ -63,33 +64,33 @@ def test_what_each_one_takes_away(workplace, tiny):
         noise = torch.randn(1, 16, t, h, w_exo + w_ego)
         return noised_input(sample, noise, torch.tensor([0.25]), config.conditioning), sample, noise
 
-    usual, sample, noise = packed()
+    default_input, sample, noise = make_input()
     w_exo = sample.grid[2]
     assert (
-        torch.equal(usual[:, :16, ..., :w_exo], sample.exo)
-        and usual[:, 20:, ..., w_exo:].abs().sum() > 0
+        torch.equal(default_input[:, :16, ..., :w_exo], sample.exo)
+        and default_input[:, 20:, ..., w_exo:].abs().sum() > 0
     )
-    without = packed(prior="zero")[0]
-    assert without[:, 20:, ..., w_exo:].abs().sum() == 0
-    assert torch.equal(without[:, :20], usual[:, :20]) and torch.equal(
-        without[..., :w_exo], usual[..., :w_exo]
+    input_without_prior = make_input(prior="zero")[0]
+    assert input_without_prior[:, 20:, ..., w_exo:].abs().sum() == 0
+    assert torch.equal(input_without_prior[:, :20], default_input[:, :20]) and torch.equal(
+        input_without_prior[..., :w_exo], default_input[..., :w_exo]
     )
-    noised = packed(exo_clean=False)[0]
+    input_with_noised_exo = make_input(exo_clean=False)[0]
     torch.testing.assert_close(
-        noised[:, :16, ..., :w_exo], 0.75 * sample.exo + 0.25 * noise[..., :w_exo]
+        input_with_noised_exo[:, :16, ..., :w_exo], 0.75 * sample.exo + 0.25 * noise[..., :w_exo]
     )
-    assert torch.equal(noised[:, 16:], usual[:, 16:]) and torch.equal(
-        noised[..., w_exo:], usual[..., w_exo:]
+    assert torch.equal(input_with_noised_exo[:, 16:], default_input[:, 16:]) and torch.equal(
+        input_with_noised_exo[..., w_exo:], default_input[..., w_exo:]
     )
 
 
-def test_loss_stays_on_ego_unless_exo_is_to_be_learnt(workplace, tiny):
+def test_loss_covers_exo_only_if_it_is_learnt(workplace, tiny):
     model = load_base(workplace / "base.safetensors")
     scope = install_gga(model)
     sample = tiny.first_sample(tiny.config(workplace))
     noise = torch.randn(1, 16, 2, 4, 10)
     with torch.no_grad():
-        ego, canvas = (
+        ego_result, canvas_result = (
             flow_loss(
                 model,
                 scope,
@@ -100,30 +101,36 @@ def test_loss_stays_on_ego_unless_exo_is_to_be_learnt(workplace, tiny):
             )
             for learnt in (False, True)
         )
-    assert torch.equal(ego.prediction, canvas.prediction)
-    assert float(ego.loss) == pytest.approx(
-        float((ego.prediction - ego.target).square().mean()), rel=1e-6
+    assert torch.equal(ego_result.prediction, canvas_result.prediction)
+    assert float(ego_result.loss) == pytest.approx(
+        float((ego_result.prediction - ego_result.target).square().mean()), rel=1e-6
     )
-    assert float(ego.loss) != float(canvas.loss)
+    assert float(ego_result.loss) != float(canvas_result.loss)
 
 
-def test_sampling_follows_the_training(workplace, tiny):
-    """Attention and exo half are as in training. The prior comes with the sample."""
+def test_sampling_uses_the_ablations_of_training(workplace, tiny):
     model = load_base(workplace / "base.safetensors").eval()
     scope = install_gga(model)
     sample = tiny.first_sample(tiny.config(workplace))
     latents = {
-        name: sample_ego(model, scope, sample, ConditioningConfig(**c), steps=3)
-        for name, c in {"usual": {}, **ABLATIONS}.items()
+        name: sample_ego(model, scope, sample, ConditioningConfig(**conditioning), steps=3)
+        for name, conditioning in {"usual": {}, **ABLATIONS}.items()
     }
-    assert all(m.shape == sample.ego.shape and torch.isfinite(m).all() for m in latents.values())
+    assert all(
+        latent.shape == sample.ego.shape and torch.isfinite(latent).all()
+        for latent in latents.values()
+    )
     distinct = ("usual", "no geometry", "noised exo", "noised exo, learnt")
-    assert all(not torch.equal(latents[a], latents[b]) for a in distinct for b in distinct if a < b)
+    assert all(
+        not torch.equal(latents[first_name], latents[second_name])
+        for first_name in distinct
+        for second_name in distinct
+        if first_name < second_name
+    )
 
 
-def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, monkeypatch):
-    """The training's prediction, with blocks run again in backward or not, and kept and recomputed
-    samples."""
+def test_exo_alone_gives_equal_results_in_training_and_sampling(workplace, tiny, monkeypatch):
+    """Compare with and without gradient checkpointing, and with cached and recomputed exo tokens."""
 
     sample = tiny.first_sample(tiny.config(workplace))
     conditioning = ConditioningConfig(exo="alone")
@@ -139,38 +146,52 @@ def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, mon
         results.append(
             (
                 result.prediction.detach(),
-                {k: p.grad for k, p in model.named_parameters() if p.grad is not None},
+                {
+                    parameter_name: p.grad
+                    for parameter_name, p in model.named_parameters()
+                    if p.grad is not None
+                },
             )
         )
-    (plain, gradients), (again, repeated) = results
-    assert torch.equal(plain, again) and gradients.keys() == repeated.keys()
-    assert all(torch.allclose(gradients[k], repeated[k], rtol=1e-5, atol=1e-8) for k in gradients)
-    sees = flow_loss(
+    (plain_prediction, gradients), (checkpointed_prediction, checkpointed_gradients) = results
+    assert (
+        torch.equal(plain_prediction, checkpointed_prediction)
+        and gradients.keys() == checkpointed_gradients.keys()
+    )
+    assert all(
+        torch.allclose(
+            gradients[parameter_name], checkpointed_gradients[parameter_name], rtol=1e-5, atol=1e-8
+        )
+        for parameter_name in gradients
+    )
+    prediction_seeing_ego = flow_loss(
         model, scope, sample, noise, torch.tensor([0.5]), ConditioningConfig()
     ).prediction
-    assert (sees - plain).abs().max() > 1e-4 * plain.abs().max()
+    assert (
+        prediction_seeing_ego - plain_prediction
+    ).abs().max() > 1e-4 * plain_prediction.abs().max()
     model.eval()
     kept_latent = sample_ego(model, scope, sample, conditioning, steps=4)
     monkeypatch.setattr("egox_core.gga.exo_cache.ExoCache._is_valid", lambda *args: False)
-    anew = sample_ego(model, scope, sample, conditioning, steps=4)
-    assert (kept_latent - anew).abs().max() <= 1e-5 * anew.abs().max()
+    recomputed_latent = sample_ego(model, scope, sample, conditioning, steps=4)
+    assert (kept_latent - recomputed_latent).abs().max() <= 1e-5 * recomputed_latent.abs().max()
     t, h, w_exo, w_ego = sample.grid
-    wide = replace(sample, exo=sample.exo[..., :w_ego])
+    sample_of_equal_widths = replace(sample, exo=sample.exo[..., :w_ego])
     with refuses("one width"):
-        flow_loss(model, scope, wide, noise, torch.tensor([0.5]), conditioning)
+        flow_loss(model, scope, sample_of_equal_widths, noise, torch.tensor([0.5]), conditioning)
 
 
-def first_run(workplace, tiny, **more):
+def train_first_run(workplace, tiny, **changed_settings):
     values = tiny.settings(
-        workplace, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "ffn"]}, **more
+        workplace, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "ffn"]}, **changed_settings
     )
     train(parse_config(values))
     return values, workplace / "run" / "lora.safetensors"
 
 
-def test_a_later_run_starts_from_a_lora_with_a_fresh_optimizer(workplace, tiny):
-    values, file = first_run(workplace, tiny)
-    later = {
+def test_training_starts_from_a_lora_with_a_new_optimizer(workplace, tiny):
+    values, file = train_first_run(workplace, tiny)
+    later_settings = {
         **values,
         "output": str(workplace / "later"),
         "init_lora": str(file),
@@ -179,51 +200,63 @@ def test_a_later_run_starts_from_a_lora_with_a_fresh_optimizer(workplace, tiny):
     }
     # alpha / rank is inside the file's B and in the new layers as well: the effect must be the
     # same, not doubled.
-    start = make_trainable(parse_config(later), torch.device("cpu")).tensors()
-    trained = load_file(checkpoint_folders(workplace / "run")[-1] / "trainable.safetensors")
-    assert all(torch.allclose(start[k], trained[k], atol=1e-7) for k in trained)
-    train(parse_config(later))
-    before, after = read_lora(file)[0], read_lora(workplace / "later" / "lora.safetensors")
-    assert all(torch.allclose(before[k], after[0][k], atol=1e-6) for k in before)
-    assert '"init_lora": "lora.safetensors"' in after[1]["egox.config"]
+    start_tensors = make_trainable(parse_config(later_settings), torch.device("cpu")).tensors()
+    trained_tensors = load_file(checkpoint_folders(workplace / "run")[-1] / "trainable.safetensors")
+    assert all(
+        torch.allclose(start_tensors[tensor_name], trained_tensors[tensor_name], atol=1e-7)
+        for tensor_name in trained_tensors
+    )
+    train(parse_config(later_settings))
+    first_lora, later_lora = read_lora(file)[0], read_lora(workplace / "later" / "lora.safetensors")
+    assert all(
+        torch.allclose(first_lora[tensor_name], later_lora[0][tensor_name], atol=1e-6)
+        for tensor_name in first_lora
+    )
+    assert '"init_lora": "lora.safetensors"' in later_lora[1]["egox.config"]
     state = load_checkpoint(checkpoint_folders(workplace / "later")[-1])
-    assert {float(s["step"]) for s in state.optimizer["state"].values()} == {2.0}
+    assert {
+        float(parameter_state["step"]) for parameter_state in state.optimizer["state"].values()
+    } == {2.0}
     with refuses("init_lora"):  # going on without it would not be the same run
-        train(parse_config({**later, "steps": 3, "init_lora": None}))
+        train(parse_config({**later_settings, "steps": 3, "init_lora": None}))
 
 
-def test_a_higher_rank_starts_with_the_effect_of_the_lower_one(workplace, tiny):
-    values, file = first_run(workplace, tiny)
-    wider = {
+def test_lora_of_higher_rank_starts_with_the_same_effect(workplace, tiny):
+    values, file = train_first_run(workplace, tiny)
+    wider_settings = {
         **values,
         "output": str(workplace / "wider"),
         "init_lora": str(file),
         "lora": {"rank": 8, "alpha": 8, "targets": ["attn1", "ffn"]},
     }
-    start = make_trainable(parse_config(wider), torch.device("cpu")).tensors()
-    before = read_lora(file)[0]
-    for name in (k for k in before if ".lora_A." in k):
-        other = name.replace(".lora_A.", ".lora_B.")
-        assert start[name].shape[0] == 8 and start[name].abs().amax(dim=1).gt(0).all()
+    start_tensors = make_trainable(parse_config(wider_settings), torch.device("cpu")).tensors()
+    lower_rank_lora = read_lora(file)[0]
+    for name in (tensor_name for tensor_name in lower_rank_lora if ".lora_A." in tensor_name):
+        up_name = name.replace(".lora_A.", ".lora_B.")
+        assert (
+            start_tensors[name].shape[0] == 8 and start_tensors[name].abs().amax(dim=1).gt(0).all()
+        )
         # read_lora has alpha / rank inside B; the wider LoRA's is 1.
         assert torch.allclose(
-            start[other] @ start[name], before[other].float() @ before[name].float(), atol=1e-6
+            start_tensors[up_name] @ start_tensors[name],
+            lower_rank_lora[up_name].float() @ lower_rank_lora[name].float(),
+            atol=1e-6,
         )
 
 
 def test_init_lora_rejects_other_model_or_rank(workplace, tiny, caplog):
-    values, file = first_run(workplace, tiny, steps=1)
-    later = {**values, "output": str(workplace / "later"), "init_lora": str(file)}
+    values, file = train_first_run(workplace, tiny, steps=1)
+    later_settings = {**values, "output": str(workplace / "later"), "init_lora": str(file)}
     with refuses("lora.safetensors"):
-        train(parse_config({**later, "lora": {"rank": 2, "targets": ["attn1", "ffn"]}}))
+        train(parse_config({**later_settings, "lora": {"rank": 2, "targets": ["attn1", "ffn"]}}))
     with refuses("not there"):
-        train(parse_config({**later, "init_lora": str(workplace / "none.safetensors")}))
+        train(parse_config({**later_settings, "init_lora": str(workplace / "none.safetensors")}))
     with refuses("init_lora"):
-        parse_config({**later, "task": "base_i2v"})
+        parse_config({**later_settings, "task": "base_i2v"})
     tiny.make_base(workplace / "base.safetensors", layers=3)
     with refuses("a different model"):
-        train(parse_config(later))
+        train(parse_config(later_settings))
     tiny.make_base(workplace / "base.safetensors", seed=1)
     with caplog.at_level(logging.WARNING):
-        make_trainable(parse_config(later), torch.device("cpu"))
+        make_trainable(parse_config(later_settings), torch.device("cpu"))
     assert "not on this base" in caplog.text

@@ -1,5 +1,4 @@
-"""``generate``: resumable, follows the LoRA's own metadata, and every option that it was asked for
-matters."""
+"""Test ``generate``: resuming, a LoRA's own settings, guidance, kept exo tokens and refusals."""
 
 import json
 from dataclasses import replace
@@ -21,14 +20,14 @@ from egox_train.train.generate import conditioning_of, generate
 from egox_train.train.samples import TrainSample
 from egox_train.train.sampling import sample_ego
 from egox_train.wan.diffusers_processor import install_gga
-from tests.paths import GOLDEN, STANDIN_VAE, contents
+from tests.paths import GOLDEN, STANDIN_VAE, read_folder_files
 from tests.refusals import refuses
 from tests.train.golden_model import golden_transformer
 from tests.train.held_item import another_is_at
 
 
 @pytest.fixture(scope="module")
-def place(training_set, tiny, tmp_path_factory) -> Path:
+def generate_folder(training_set, tiny, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("generate")
     build_cache(
         training_set / "manifest.jsonl",
@@ -41,7 +40,7 @@ def place(training_set, tiny, tmp_path_factory) -> Path:
     return folder
 
 
-def options(place: Path, **more) -> GenerateOptions:
+def generate_options(place: Path, **changes) -> GenerateOptions:
     return GenerateOptions(
         **{
             "base": place / "base.safetensors",
@@ -49,118 +48,156 @@ def options(place: Path, **more) -> GenerateOptions:
             "split": "train",
             "steps": 2,
             "lora": place / "run" / "lora.safetensors",
-            **more,
+            **changes,
         }
     )
 
 
-def test_one_video_a_clip_made_once(place, training_set, tmp_path):
-    clips, made_count = generate(place / "cache", tmp_path, options(place))
+def test_each_clips_video_is_made_once(generate_folder, training_set, tmp_path):
+    clips, made_count = generate(
+        generate_folder / "cache", tmp_path, generate_options(generate_folder)
+    )
     files = sorted(tmp_path.glob("*.mp4"))
     assert clips == made_count == len(files) >= 1
     info = probe_video(files[0])
     assert (info.frame_count, info.width, info.height) == (5, 32, 32)
-    assert info.fps == CacheReader(place / "cache").fps_of(files[0].stem)
+    assert info.fps == CacheReader(generate_folder / "cache").fps_of(files[0].stem)
     clip = files[0].stem
-    of_video, of_prior = (
+    video_classes, prior_classes = (
         read_classes(file, 5, (32, 32))
         for file in (tmp_path / f"{clip}.seen.mkv", training_set / "clips" / clip / "seen.mkv")
     )
-    changed = of_video != of_prior
-    assert (of_video[changed] == REDRAWN).all() and (of_prior[changed] >= EARLIER).all()
-    assert (of_prior > UNOBSERVED).any() and (of_video == UNOBSERVED).any()
-    before = {f: f.read_bytes() for f in files}
+    changed_mask = video_classes != prior_classes
+    assert (video_classes[changed_mask] == REDRAWN).all() and (
+        prior_classes[changed_mask] >= EARLIER
+    ).all()
+    assert (prior_classes > UNOBSERVED).any() and (video_classes == UNOBSERVED).any()
+    files_before = {f: f.read_bytes() for f in files}
     files[0].unlink()
-    assert generate(place / "cache", tmp_path, options(place)) == (clips, 1)
-    assert {f: f.read_bytes() for f in files} == before
-    assert generate(place / "cache", tmp_path, options(place))[1] == 0
-    both = options(place, seed=5, stereo=training_set / "manifest.jsonl")
-    assert generate(place / "cache", tmp_path, both)[1] == clips
-    assert files[0].read_bytes() != before[files[0]]
-    pair = tmp_path / f"{clip}_180_LR.mp4"
+    assert generate(generate_folder / "cache", tmp_path, generate_options(generate_folder)) == (
+        clips,
+        1,
+    )
+    assert {f: f.read_bytes() for f in files} == files_before
+    assert generate(generate_folder / "cache", tmp_path, generate_options(generate_folder))[1] == 0
+    stereo_options = generate_options(
+        generate_folder, seed=5, stereo=training_set / "manifest.jsonl"
+    )
+    assert generate(generate_folder / "cache", tmp_path, stereo_options)[1] == clips
+    assert files[0].read_bytes() != files_before[files[0]]
+    stereo_file = tmp_path / f"{clip}_180_LR.mp4"
     with refuses("360 video"):  # as it says of itself
-        probe_video(pair)
-    pair.unlink()
-    assert generate(place / "cache", tmp_path, both)[1] == 1
+        probe_video(stereo_file)
+    stereo_file.unlink()
+    assert generate(generate_folder / "cache", tmp_path, stereo_options)[1] == 1
 
 
-def test_observed_pixels_are_put_back(place, training_set, tmp_path, monkeypatch):
-    """They go into a softened prior, all of it observed (of pictures so small too little is). An
-    old cache is refused."""
-    (clip,) = CacheReader(place / "cache").clips("train")[:1]
+def test_observed_pixels_are_put_back(generate_folder, training_set, tmp_path, monkeypatch):
+    """Put observed pixels into a softened prior, and refuse a cache without classes."""
+    (clip,) = CacheReader(generate_folder / "cache").clips("train")[:1]
 
-    def video(file: Path) -> torch.Tensor:
+    def read_video(file: Path) -> torch.Tensor:
         return read_all(file, 5, (32, 32)).float() / 255
 
-    prior = video(training_set / "clips" / clip / "ego_prior.mp4")
-    all_now = torch.full((5, 32, 32), NOW, dtype=torch.uint8)
+    prior = read_video(training_set / "clips" / clip / "ego_prior.mp4")
+    observed_classes = torch.full((5, 32, 32), NOW, dtype=torch.uint8)
     module = "egox_train.train.generate."
     monkeypatch.setattr(module + "_sampled", lambda *_: (prior + torch.roll(prior, 1, 2)) / 2)
-    monkeypatch.setattr(module + "read_classes", lambda *_: all_now)
-    off, one = [], RunOptions(clips=1)
+    monkeypatch.setattr(module + "read_classes", lambda *_: observed_classes)
+    errors, one_clip = [], RunOptions(clips=1)
     for keep in (0.0, 1.0):
-        generate(place / "cache", tmp_path, options(place, keep_observed=keep), one)
-        off.append((video(tmp_path / f"{clip}.mp4") - prior).abs().mean())
+        generate(
+            generate_folder / "cache",
+            tmp_path,
+            generate_options(generate_folder, keep_observed=keep),
+            one_clip,
+        )
+        errors.append((read_video(tmp_path / f"{clip}.mp4") - prior).abs().mean())
         has_kept_pixels = (
             read_classes(tmp_path / f"{clip}.seen.mkv", 5, (32, 32)) == KEPT_NOW
         ).any()
         assert has_kept_pixels == (keep > 0)
-    assert off[1] < 0.9 * off[0]
+    assert errors[1] < 0.9 * errors[0]
     monkeypatch.setattr(module + "SEEN", "none.mkv")
-    for keep, fault in ((2.0, "keep_observed"), (1.0, "run prepare and cache again")):
-        with refuses(fault):
-            generate(place / "cache", tmp_path / "again", options(place, keep_observed=keep), one)
+    for keep, expected_text in ((2.0, "keep_observed"), (1.0, "run prepare and cache again")):
+        with refuses(expected_text):
+            generate(
+                generate_folder / "cache",
+                tmp_path / "again",
+                generate_options(generate_folder, keep_observed=keep),
+                one_clip,
+            )
 
 
-def test_parts_make_what_one_call_makes_and_say_what_it_would_cost(place, tiny, tmp_path):
+def test_parts_make_the_same_videos_and_a_dry_run_estimates_the_cost(
+    generate_folder, tiny, tmp_path
+):
     cache = tiny.make_cache(tmp_path / "cache", 12)
-    usual, one, parts = options(place, lora=None, steps=1), tmp_path / "one", tmp_path / "parts"
-    one.mkdir()
-    (one / ".take5__cam.0123abcd.mp4").touch()  # of a killed run
-    first = one / f"{sorted(CacheReader(cache).clips('train'))[0]}.mp4"
-    with another_is_at(first, 7) as progress:
-        assert generate(cache, one, usual, progress=progress) == (8, 8)
-    assert generate(cache, parts, usual, RunOptions(part=(0, 2), clips=4)) == (2, 2)
-    sums = generate(cache, parts, usual, RunOptions(dry_run=True))
-    assert sums.clips == 6 and sums.size_bytes > 0 and "with 1, 8, 64 devices" in str(sums)
-    assert generate(cache, parts, usual) == (8, 6)
-    for folder in (one, parts):
-        for note in folder.glob("*.json"):  # the one thing that no two runs have alike
-            stored_sums = json.loads(note.read_text())
+    one_step_options, full_folder, parts_folder = (
+        generate_options(generate_folder, lora=None, steps=1),
+        tmp_path / "one",
+        tmp_path / "parts",
+    )
+    full_folder.mkdir()
+    (full_folder / ".take5__cam.0123abcd.mp4").touch()  # of a killed run
+    first_video = full_folder / f"{sorted(CacheReader(cache).clips('train'))[0]}.mp4"
+    with another_is_at(first_video, 7) as progress:
+        assert generate(cache, full_folder, one_step_options, progress=progress) == (8, 8)
+    assert generate(cache, parts_folder, one_step_options, RunOptions(part=(0, 2), clips=4)) == (
+        2,
+        2,
+    )
+    dry_run_result = generate(cache, parts_folder, one_step_options, RunOptions(dry_run=True))
+    assert (
+        dry_run_result.clips == 6
+        and dry_run_result.size_bytes > 0
+        and "with 1, 8, 64 devices" in str(dry_run_result)
+    )
+    assert generate(cache, parts_folder, one_step_options) == (8, 6)
+    for folder in (full_folder, parts_folder):
+        for cost_file in folder.glob("*.json"):  # the one thing that no two runs have alike
+            stored_sums = json.loads(cost_file.read_text())
             assert stored_sums.pop("seconds") >= 0
-            note.write_text(json.dumps(stored_sums))
-    assert contents(one) == contents(parts) and len(contents(one)) == 16
+            cost_file.write_text(json.dumps(stored_sums))
+    assert (
+        read_folder_files(full_folder) == read_folder_files(parts_folder)
+        and len(read_folder_files(full_folder)) == 16
+    )
 
 
-def test_the_lora_says_how_it_wants_to_be_used(place):
-    reader = CacheReader(place / "cache")
-    conditioning = conditioning_of(options(place), reader)
+def test_loras_settings_are_followed(generate_folder):
+    reader = CacheReader(generate_folder / "cache")
+    conditioning = conditioning_of(generate_options(generate_folder), reader)
     assert (conditioning.mask_mode, conditioning.lambda_g, conditioning.gga_mode) == (
         "paper",
         2.0,
         "released",
     )
-    assert conditioning_of(options(place, lambda_g=0.5), reader).lambda_g == 0.5
-    assert conditioning_of(options(place, lora=None), reader).mask_mode == "released"
+    assert conditioning_of(generate_options(generate_folder, lambda_g=0.5), reader).lambda_g == 0.5
+    assert (
+        conditioning_of(generate_options(generate_folder, lora=None), reader).mask_mode
+        == "released"
+    )
 
 
 @pytest.mark.parametrize("lambda_g", [0.0, 3.0])
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(
-    place, tiny, monkeypatch, lambda_g, shared
+@pytest.mark.parametrize("has_shared_bias", [True, False])
+def test_cached_exo_tokens_give_the_full_canvas_result(
+    generate_folder, tiny, monkeypatch, lambda_g, has_shared_bias
 ):
-    """They agree at the same noise and in float32. Beyond it, steps between differ a little from
-    full ones."""
+    """Compare at one noise level in float32, since other levels differ a little."""
     from egox_core.gga.exo_cache import ExoCache
     from egox_core.wan.canvas import build_mask, model_input
     from egox_train.wan.transformer import load_base
 
-    if not shared:
+    if not has_shared_bias:
         monkeypatch.setattr("egox_train.wan.diffusers_processor.SHARED_BIAS_BYTES", 0)
-    config = parse_config({"base": "b", "cache": str(place / "cache"), "output": "o", "steps": 1})
+    config = parse_config(
+        {"base": "b", "cache": str(generate_folder / "cache"), "output": "o", "steps": 1}
+    )
     conditioning = config.conditioning.model_copy(update={"lambda_g": lambda_g})
     sample = tiny.first_sample(config)
-    model = load_base(place / "base.safetensors")
+    model = load_base(generate_folder / "base.safetensors")
     scope = install_gga(model)
     scope.set(sample.geometry, conditioning.gga_options())
     t, h, w_exo, w_ego = sample.grid
@@ -173,7 +210,7 @@ def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(
             grid = (t, h // 2, w_exo // 2, w_ego // 2)
             scope.exo = cache.forward((), (0,), 0.9, [0.9, 0.0], grid, 0, torch.device("cpu"))
             columns = packed[..., w_exo:] if scope.exo.kept else packed
-            out = model(
+            prediction = model(
                 hidden_states=columns,
                 timestep=torch.tensor([900.0]),
                 encoder_hidden_states=sample.text,
@@ -181,23 +218,25 @@ def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(
                 return_dict=False,
             )[0]
             scope.exo.finish(len(model.blocks))
-            ego_parts.append(out[..., -w_ego:])
+            ego_parts.append(prediction[..., -w_ego:])
     scope.exo = None
     assert (cache.full, cache.kept) == (1, 1)
     assert (ego_parts[0] - ego_parts[1]).abs().max() <= 1e-5 * ego_parts[0].abs().max()
     negative = {"cfg": 2.0, "negative": torch.zeros_like(sample.text)}
-    every, kept_latent = (
-        sample_ego(model, scope, sample, conditioning, steps=4, recompute_exo=n, **negative)
-        for n in (1, 4)
+    full_latent, kept_latent = (
+        sample_ego(model, scope, sample, conditioning, steps=4, recompute_exo=interval, **negative)
+        for interval in (1, 4)
     )
-    assert 0 < (every - kept_latent).std() < 0.2 * every.std() and scope.exo is None
+    assert 0 < (full_latent - kept_latent).std() < 0.2 * full_latent.std() and scope.exo is None
 
 
-def test_a_noisy_exo_half_is_not_kept(place, tiny):
+def test_noisy_exo_tokens_are_not_cached(generate_folder, tiny):
     from egox_train.wan.transformer import load_base
 
-    config = parse_config({"base": "b", "cache": str(place / "cache"), "output": "o", "steps": 1})
-    model = load_base(place / "base.safetensors")
+    config = parse_config(
+        {"base": "b", "cache": str(generate_folder / "cache"), "output": "o", "steps": 1}
+    )
+    model = load_base(generate_folder / "base.safetensors")
     with refuses("noisy"):
         sample_ego(
             model,
@@ -209,16 +248,18 @@ def test_a_noisy_exo_half_is_not_kept(place, tiny):
 
 
 @pytest.mark.parametrize(("case", "mode"), [("gga3", "released"), ("no_gga", "off")])
-def test_guidance_is_the_released_loops(case, mode):
-    """Six steps with guidance 5 against the numbers of the released pipeline (golden
-    ``denoise_6step``)."""
+def test_guidance_reproduces_the_released_latents(case, mode):
+    """Run six steps with guidance 5 and compare with the golden ``denoise_6step``."""
     golden = load_file(GOLDEN / "denoise_6step.safetensors")
     model = golden_transformer().eval()
     w_ego = golden["in.cam_rays"].shape[2]
-    start, prior = golden["in.initial_latent"], golden["in.condition_20ch"][:, 4:, ..., -w_ego:]
+    initial_latent, prior = (
+        golden["in.initial_latent"],
+        golden["in.condition_20ch"][:, 4:, ..., -w_ego:],
+    )
     sample = TrainSample(
         clips=("golden",),
-        exo=start[..., :-w_ego],
+        exo=initial_latent[..., :-w_ego],
         ego=torch.zeros_like(prior),
         cond_ego=prior,
         text=golden["in.text_embeds"],
@@ -233,7 +274,7 @@ def test_guidance_is_the_released_loops(case, mode):
         steps=6,
         cfg=5.0,
         negative=golden["in.negative_text_embeds"],
-        noise=start[..., -w_ego:],
+        noise=initial_latent[..., -w_ego:],
     )
     # quirks.md: 1e-4 for the whole loop
     torch.testing.assert_close(
@@ -241,22 +282,37 @@ def test_guidance_is_the_released_loops(case, mode):
     )
 
 
-def test_guidance_encodes_its_negative_prompt_and_needs_the_caches_encoder(place, tmp_path):
-    usual = options(place, cfg=3.0, text="zeros:2x24")
-    clips, made_count = generate(place / "cache", tmp_path, usual)
+def test_guidance_needs_the_caches_text_encoder(generate_folder, tmp_path):
+    guided_options = generate_options(generate_folder, cfg=3.0, text="zeros:2x24")
+    clips, made_count = generate(generate_folder / "cache", tmp_path, guided_options)
     assert clips == made_count
-    assert generate(place / "cache", tmp_path, usual)[1] == 0
-    assert generate(place / "cache", tmp_path, replace(usual, negative="another"))[1] == clips
+    assert generate(generate_folder / "cache", tmp_path, guided_options)[1] == 0
+    assert (
+        generate(generate_folder / "cache", tmp_path, replace(guided_options, negative="another"))[
+            1
+        ]
+        == clips
+    )
     with refuses("--text"):
-        generate(place / "cache", tmp_path, options(place, cfg=3.0))
+        generate(generate_folder / "cache", tmp_path, generate_options(generate_folder, cfg=3.0))
     with refuses("that of the cache"):
-        generate(place / "cache", tmp_path, options(place, cfg=3.0, text="zeros:3x24"))
+        generate(
+            generate_folder / "cache",
+            tmp_path,
+            generate_options(generate_folder, cfg=3.0, text="zeros:3x24"),
+        )
 
 
-def test_bad_requests(place, tmp_path):
+def test_bad_generate_options_are_refused(generate_folder, tmp_path):
     with refuses("no clip"):
-        generate(place / "cache", tmp_path, options(place, split="test"))
+        generate(
+            generate_folder / "cache", tmp_path, generate_options(generate_folder, split="test")
+        )
     with refuses("steps"):
-        generate(place / "cache", tmp_path, options(place, steps=0))
+        generate(generate_folder / "cache", tmp_path, generate_options(generate_folder, steps=0))
     with refuses("LoRA"):
-        generate(place / "cache", tmp_path, options(place, lora=tmp_path / "none.safetensors"))
+        generate(
+            generate_folder / "cache",
+            tmp_path,
+            generate_options(generate_folder, lora=tmp_path / "none.safetensors"),
+        )

@@ -1,5 +1,4 @@
-"""The training loop on the CPU: resumed bit for bit, stopped cleanly, stopped by bad numbers,
-refused when mixed up."""
+"""Test the training loop on the CPU: exact resuming, checkpoints, logs and refused settings."""
 
 import importlib.util
 import json
@@ -21,8 +20,8 @@ from egox_train.train.loop import train
 from egox_train.train.model import make_optimizer
 from egox_train.train.samples import CachedSamples, Item
 from egox_train.train.step_log import bucket_losses
-from tests.full_disk import files_up_to
-from tests.paths import STANDIN_VAE, contents
+from tests.full_disk import limit_file_size
+from tests.paths import STANDIN_VAE, read_folder_files
 from tests.refusals import refuses
 
 needs_muon = pytest.mark.skipif(
@@ -31,10 +30,10 @@ needs_muon = pytest.mark.skipif(
 
 
 class Killed(Exception):
-    """Stands for a process that dies between two steps."""
+    """Raise this in place of a process that dies between two steps."""
 
 
-def dies_at(step: int):
+def raise_killed_at(step: int):
     def progress(done: int, total: int, stage: str) -> None:
         if done == step:
             raise Killed
@@ -42,16 +41,20 @@ def dies_at(step: int):
     return progress
 
 
-def trained(output: Path) -> dict[str, torch.Tensor]:
+def load_trained(output: Path) -> dict[str, torch.Tensor]:
     return load_file(checkpoint_folders(output)[-1] / "trainable.safetensors")
 
 
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+def tensors_equal(
+    first_tensors: dict[str, torch.Tensor], second_tensors: dict[str, torch.Tensor]
+) -> bool:
+    return first_tensors.keys() == second_tensors.keys() and all(
+        torch.equal(first_tensors[name], second_tensors[name]) for name in first_tensors
+    )
 
 
 @pytest.mark.parametrize(
-    "more",
+    "changed_settings",
     [
         {},
         {
@@ -64,37 +67,43 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
         pytest.param({"optimizer": {"name": "muon"}}, marks=needs_muon),
     ],
 )
-def test_a_run_that_died_ends_like_one_that_did_not(workplace, tiny, more):
-    uncut_config = tiny.config(workplace, output=str(workplace / "whole"), **more)
-    broken = tiny.config(workplace, output=str(workplace / "broken"), **more)
-    train(uncut_config)
+def test_resumed_run_equals_an_uninterrupted_one(workplace, tiny, changed_settings):
+    uninterrupted_config = tiny.config(
+        workplace, output=str(workplace / "whole"), **changed_settings
+    )
+    interrupted_config = tiny.config(
+        workplace, output=str(workplace / "broken"), **changed_settings
+    )
+    train(uninterrupted_config)
     with pytest.raises(Killed):
-        train(broken, progress=dies_at(3))  # behind the checkpoint of step 2
-    outcome = train(broken)
+        train(interrupted_config, progress=raise_killed_at(3))  # behind the checkpoint of step 2
+    outcome = train(interrupted_config)
     assert (outcome.step, outcome.finished) == (6, True)
-    assert same(trained(workplace / "whole"), trained(workplace / "broken"))
+    assert tensors_equal(load_trained(workplace / "whole"), load_trained(workplace / "broken"))
     assert tiny.curve(workplace / "whole") == tiny.curve(workplace / "broken")
-    result = "base.safetensors" if more.get("task") else "lora.safetensors"
-    assert same(load_file(workplace / "whole" / result), load_file(workplace / "broken" / result))
+    result_name = "base.safetensors" if changed_settings.get("task") else "lora.safetensors"
+    assert tensors_equal(
+        load_file(workplace / "whole" / result_name), load_file(workplace / "broken" / result_name)
+    )
 
 
 @needs_muon
-def test_muon_steps_in_all_directions_alike_and_takes_matrices_alone(tmp_path, tiny, workplace):
+def test_muon_steps_equally_in_all_directions_and_refuses_vectors(tmp_path, tiny, workplace):
     config = tiny.config(
         tmp_path, optimizer={"name": "muon", "learning_rate": 0.1, "weight_decay": 0}
     )
     weight = torch.nn.Parameter(torch.zeros(4, 8))
     weight.grad = torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.03])) @ torch.eye(4, 8)
     make_optimizer(config.optimizer, [weight]).step()
-    sizes = torch.linalg.svdvals(weight.detach())
+    singular_values = torch.linalg.svdvals(weight.detach())
     # Newton and Schulz in bfloat16 leave .7 to 1.2; a step is .2 of the root of the longer side, as
     # Adam's.
-    assert ((sizes / (0.1 * 0.2 * 8**0.5) - 0.95).abs() < 0.35).all(), sizes
+    assert ((singular_values / (0.1 * 0.2 * 8**0.5) - 0.95).abs() < 0.35).all(), singular_values
     with refuses(r"optimizer.name.*matrices alone"):
         tiny.train(workplace, task="base_i2v", optimizer={"name": "muon"})
 
 
-def test_training_learns_and_keeps_the_last_n(workplace, tiny):
+def test_training_reduces_the_loss_and_keeps_last_checkpoints(workplace, tiny):
     config = tiny.config(
         workplace,
         steps=60,
@@ -115,7 +124,7 @@ def test_training_learns_and_keeps_the_last_n(workplace, tiny):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_samples_on_the_way(workplace, tiny, dtype):
+def test_validation_writes_sample_videos(workplace, tiny, dtype):
     tiny.train(
         workplace,
         steps=2,
@@ -126,18 +135,21 @@ def test_samples_on_the_way(workplace, tiny, dtype):
     assert 0 < line["validation/psnr"] < 100 and -1 <= line["validation/ssim"] <= 1
     (video,) = (workplace / "run" / "samples" / "step-00000002").glob("*.mp4")
     assert probe_video(video).frame_count == 5
-    for vae, words in ((None, "no validation.vae"), ("none.safetensors", "none.safetensors")):
-        with refuses(words):
+    for vae, expected_text in (
+        (None, "no validation.vae"),
+        ("none.safetensors", "none.safetensors"),
+    ):
+        with refuses(expected_text):
             tiny.train(workplace, validation={"every": 2, "sample_steps": 2, "vae": vae})
 
 
-def test_losses_are_told_by_noise_level():
+def test_losses_are_averaged_by_noise_level():
     means = {"loss/sigma_0.00-0.25": 1.0, "loss/sigma_0.50-0.75": 2.0, "loss/sigma_0.75-1.00": 4.0}
     assert bucket_losses([0.1, 0.6, 0.8, 1.0], [1, 2, 3, 5], 4) == means
 
 
-def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch):
-    """TensorBoard, and Weights & Biases without a network."""
+def test_trackers_have_one_curve_of_a_resumed_run(workplace, tiny, monkeypatch):
+    """Log to TensorBoard, and to Weights & Biases without a network."""
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
     )
@@ -151,26 +163,28 @@ def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch
         validation={"every": 5, "clips": 1, "sample_steps": 1, "vae": str(STANDIN_VAE)},
     )
     with pytest.raises(Killed):
-        train(parse_config(values), progress=dies_at(3))  # behind the checkpoint of step 2
+        train(parse_config(values), progress=raise_killed_at(3))  # behind the checkpoint of step 2
     train(parse_config(values))
     folder = workplace / "run" / "log"
     events = event_accumulator.EventAccumulator(str(folder))
     events.Reload()
-    ours = [line["loss"] for line in tiny.curve(workplace / "run") if "loss" in line]
-    assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4, 5]
-    assert [e.value for e in events.Scalars("loss")] == pytest.approx(ours, rel=1e-6)
+    logged_losses = [line["loss"] for line in tiny.curve(workplace / "run") if "loss" in line]
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(
+        logged_losses, rel=1e-6
+    )
     if "wandb" in names:
         files = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
         assert len({file.stem.rpartition("-")[2] for file in files}) == 1  # of one run, by its id
-        written = b"".join(
+        log_bytes = b"".join(
             file.read_bytes() for file in files
         )  # records with their numbers as JSON text
-        assert b"gradient_norm" in written and all(
-            json.dumps(loss).encode() in written for loss in ours
+        assert b"gradient_norm" in log_bytes and all(
+            json.dumps(loss).encode() in log_bytes for loss in logged_losses
         )
 
 
-def test_a_checkpoint_comes_with_the_minutes_too(workplace, tiny, monkeypatch):
+def test_checkpoints_are_also_written_by_time(workplace, tiny, monkeypatch):
     steps = []
     monkeypatch.setattr(
         "egox_train.train.loop.save_checkpoint",
@@ -185,31 +199,37 @@ def test_a_checkpoint_comes_with_the_minutes_too(workplace, tiny, monkeypatch):
     assert steps == [3, 6]
 
 
-def test_captions_are_dropped_by_their_share(workplace, tiny):
+def test_captions_are_dropped_at_the_set_share(workplace, tiny):
     values = tiny.settings(workplace, conditioning={"caption_dropout": 0.5})
     samples = CachedSamples(parse_config(values), "train")
-    drawn = [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
-    assert 70 < sum(item.silent for item in drawn) < 130
-    assert drawn == [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
+    drawn_items = [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
+    assert 70 < sum(item.silent for item in drawn_items) < 130
+    assert drawn_items == [
+        item for step in range(100) for item, _ in samples.items_of_step(step, 2)
+    ]
     with refuses("caption_dropout=0"):
         train(parse_config(values))  # a cache without the empty caption
     shard = workplace / "cache" / "shard-00000.safetensors"
     made_from, _ = shard_header(shard)
     write_shard(shard, {**load_file(shard), EMPTY_CAPTION: torch.full((4, 24), 7.0)}, made_from)
     reader = CachedSamples(parse_config(values), "train")
-    silent, spoken = (
-        reader.load(Item(clip="take0__cam", silent=silent)).text for silent in (True, False)
+    empty_text, caption_text = (
+        reader.load(Item(clip="take0__cam", silent=empty_text)).text for empty_text in (True, False)
     )
     assert (
-        bool((silent == 7).all())
-        and silent.shape == spoken.shape
-        and not torch.equal(silent, spoken)
+        bool((empty_text == 7).all())
+        and empty_text.shape == caption_text.shape
+        and not torch.equal(empty_text, caption_text)
     )
-    none = CachedSamples(tiny.config(workplace), "train")
-    assert not any(item.silent for step in range(100) for item, _ in none.items_of_step(step, 2))
+    samples_without_dropout = CachedSamples(tiny.config(workplace), "train")
+    assert not any(
+        item.silent
+        for step in range(100)
+        for item, _ in samples_without_dropout.items_of_step(step, 2)
+    )
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_clip(workplace, tiny):
+def test_infinite_loss_stops_training_and_names_the_clip(workplace, tiny):
     tiny.make_cache(workplace / "cache", spoil="take2__cam")
     config = tiny.config(workplace, batch_size=1, checkpoint={"every": 1, "keep": 9}, steps=4)
     with refuses("take2__cam") as error:
@@ -217,31 +237,32 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_clip(workplace, tiny):
     assert "NaN" in str(error.value) and "last good checkpoint" in str(error.value)
     for folder in checkpoint_folders(workplace / "run"):
         assert all(
-            torch.isfinite(t).all() for t in load_file(folder / "trainable.safetensors").values()
+            torch.isfinite(tensor).all()
+            for tensor in load_file(folder / "trainable.safetensors").values()
         )
 
 
-def test_other_settings_base_or_cache_do_not_go_on_from_a_checkpoint(workplace, tiny):
+def test_checkpoint_of_other_settings_is_refused(workplace, tiny):
     tiny.train(workplace, steps=2)
-    for change, match in (
+    for changed_settings, message_pattern in (
         ({"seed": 4}, "seed"),
         ({"lora": {"rank": 8, "alpha": 8}}, "lora"),
         ({"conditioning": {"mode": "paper", "rays": "released"}}, "conditioning"),
         ({"conditioning": {"hidden_lines": "leave out"}}, "got 'draw'; expected 'leave out'"),
     ):
-        with refuses(match):
-            tiny.train(workplace, steps=4, **change)
+        with refuses(message_pattern):
+            tiny.train(workplace, steps=4, **changed_settings)
     # One from before a setting existed goes on.
     file = checkpoint_folders(workplace / "run")[-1] / "state.json"
     state = read_json(file)
-    for later in ("text_encoding", "hidden_lines"):
-        del state["config"]["conditioning"][later]
+    for later_setting in ("text_encoding", "hidden_lines"):
+        del state["config"]["conditioning"][later_setting]
     del state["config"]["init_lora"]
     write_json(file, state)
     assert tiny.train(workplace, steps=3).step == 3
-    for rays, match in (("exact", "rays"), ("released", "cache contents")):
+    for rays, message_pattern in (("exact", "rays"), ("released", "cache contents")):
         tiny.make_cache(workplace / "cache", clips=5, rays=rays)
-        with refuses(match):
+        with refuses(message_pattern):
             tiny.train(workplace, steps=4)
     tiny.make_cache(workplace / "cache")
     tiny.make_base(workplace / "base.safetensors", layers=3)
@@ -260,25 +281,28 @@ def test_wrong_bases_are_refused(workplace, tiny):
     (workplace / "cut.safetensors").write_bytes(content[:5000])
     (workplace / "old.ckpt").write_bytes(b"x")
     tiny.make_base(workplace / "t2v.safetensors", in_channels=16)
-    for base, match in (
+    for base, message_pattern in (
         ("t2v.safetensors", "36"),
         ("none.safetensors", "not there"),
         ("cache/shard-00000.safetensors", "a different model"),
         ("cut.safetensors", "safetensors"),
         ("old.ckpt", "pickled"),
     ):
-        with refuses(match):
+        with refuses(message_pattern):
             tiny.train(workplace, base=str(workplace / base))
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(workplace, tiny, caplog):
+def test_damaged_checkpoint_is_replaced_by_the_previous_one(workplace, tiny, caplog):
     tiny.train(workplace, output=str(workplace / "whole"))
     tiny.train(workplace, steps=4)
-    before, newest = checkpoint_folders(workplace / "run")
-    content = (newest / "trainable.safetensors").read_bytes()
-    (newest / "trainable.safetensors").write_bytes(content[: len(content) // 2])
+    previous_checkpoint, newest_checkpoint = checkpoint_folders(workplace / "run")
+    content = (newest_checkpoint / "trainable.safetensors").read_bytes()
+    (newest_checkpoint / "trainable.safetensors").write_bytes(content[: len(content) // 2])
     assert tiny.train(workplace).finished
-    assert newest.name in caplog.text and f"continues from {before.name} instead" in caplog.text
+    assert (
+        newest_checkpoint.name in caplog.text
+        and f"continues from {previous_checkpoint.name} instead" in caplog.text
+    )
     steps = [line["step"] for line in tiny.curve(workplace / "run")]
     assert steps == [1, 2, 3, 4, 5, 6]
     for folder in checkpoint_folders(workplace / "run"):
@@ -288,12 +312,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(workplace, tiny,
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes as POSIX has them")
-def test_others_can_read_what_a_training_leaves(workplace, tiny):
-    before = os.umask(0o022)
+def test_training_files_are_readable_by_other_users(workplace, tiny):
+    umask_before = os.umask(0o022)
     try:
         tiny.train(workplace, steps=2)
     finally:
-        os.umask(before)
+        os.umask(umask_before)
     files = [path for path in (workplace / "run").rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {
         "lora.safetensors",
@@ -303,31 +327,31 @@ def test_others_can_read_what_a_training_leaves(workplace, tiny):
     assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o644"}
 
 
-def test_what_a_killed_run_had_begun_to_save_is_cleared_at_the_next_start(workplace, tiny):
-    begun = workplace / "run" / "checkpoints" / ".step-00000002.0123abcd"
-    begun.mkdir(parents=True)
-    (begun / "trainable.safetensors").write_bytes(b"half")
+def test_unfinished_checkpoint_is_removed_at_the_next_start(workplace, tiny):
+    unfinished_folder = workplace / "run" / "checkpoints" / ".step-00000002.0123abcd"
+    unfinished_folder.mkdir(parents=True)
+    (unfinished_folder / "trainable.safetensors").write_bytes(b"half")
     tiny.train(workplace, steps=2)
-    assert not begun.exists() and checkpoint_folders(workplace / "run")
+    assert not unfinished_folder.exists() and checkpoint_folders(workplace / "run")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
-def test_a_full_disk_loses_nothing(workplace, tiny):
+def test_full_disk_keeps_the_last_checkpoint(workplace, tiny):
     checkpoints = workplace / "run" / "checkpoints"
     tiny.train(workplace, steps=4)
-    before = contents(checkpoints)
+    files_before = read_folder_files(checkpoints)
     # Larger than the log and configuration, smaller than the weights.
-    with files_up_to(8000), refuses("room on the disk") as error:
+    with limit_file_size(8000), refuses("room on the disk") as error:
         tiny.train(workplace, steps=8, log={"every": 100})
     assert "step-00000004" in str(error.value)
-    assert contents(checkpoints) == before
+    assert read_folder_files(checkpoints) == files_before
     assert tiny.train(workplace, steps=8).step == 8
 
 
-def test_a_changed_shard_is_noticed(workplace, tiny):
-    other = tiny.make_cache(workplace / "other", spoil="take0__cam")
+def test_changed_cache_shard_is_refused(workplace, tiny):
+    other_cache = tiny.make_cache(workplace / "other", spoil="take0__cam")
     (workplace / "cache" / "shard-00000.safetensors").write_bytes(
-        (other / "shard-00000.safetensors").read_bytes()
+        (other_cache / "shard-00000.safetensors").read_bytes()
     )
     with refuses("shard-00000"):
         tiny.train(workplace)

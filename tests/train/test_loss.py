@@ -1,5 +1,4 @@
-"""The training step against the numbers that the released trainer's own code gave (golden
-``train_step``)."""
+"""Compare the training step with the released trainer's numbers (golden ``train_step``)."""
 
 from dataclasses import replace
 
@@ -62,8 +61,10 @@ def test_loss_and_gradients_equal_the_released_trainers(
     conditioning = ConditioningConfig(mode="trainer", gga_mode=mode)
     assert (conditioning.mask_mode, conditioning.lambda_g) == ("trainer", 1.0)
     sigmas, noise = golden[f"{case}.sigma"], golden[f"{noise_of}.noise"]
-    packed = noised_input(sample, noise, sigmas, conditioning)
-    torch.testing.assert_close(packed, golden[f"{noise_of}.model_input_36ch"], atol=1e-6, rtol=0)
+    model_input = noised_input(sample, noise, sigmas, conditioning)
+    torch.testing.assert_close(
+        model_input, golden[f"{noise_of}.model_input_36ch"], atol=1e-6, rtol=0
+    )
     assert model_timesteps(sigmas).tolist() == golden[f"{case}.timestep"].tolist()
 
     result = flow_loss(model, scope, sample, noise, sigmas, conditioning)
@@ -80,7 +81,7 @@ def test_loss_and_gradients_equal_the_released_trainers(
         assert (weights[name].grad - expected).norm() / expected.norm() < 1e-4, name
 
 
-def geometry_of(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeometry:
+def random_geometry(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeometry:
     """Draw random directions and trust on a grid of tokens."""
     generator = torch.Generator().manual_seed(seed)
     directions, rays = (
@@ -91,9 +92,8 @@ def geometry_of(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeometr
     return tokens_from_latents(directions, rays, trust)
 
 
-def test_recomputing_the_bias_changes_no_number():
-    """Bit for bit: backward then works on the bias that forward had."""
-    geometry, options = geometry_of(3, 4, 6, 4, seed=1), GgaOptions()
+def test_recomputed_bias_gives_identical_gradients():
+    geometry, options = random_geometry(3, 4, 6, 4, seed=1), GgaOptions()
     generator = torch.Generator().manual_seed(2)
     inputs = [
         torch.randn(1, geometry.tokens, 32, generator=generator, requires_grad=True)
@@ -101,9 +101,12 @@ def test_recomputing_the_bias_changes_no_number():
     ]
     results = []
     for recompute in (False, True):
-        out = gga_attention(*inputs, 2, geometry, options, recompute=recompute, chunk_bytes=1)
-        results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
-    assert all(torch.equal(stored, again) for stored, again in zip(*results, strict=True))
+        result = gga_attention(*inputs, 2, geometry, options, recompute=recompute, chunk_bytes=1)
+        results.append((result, *torch.autograd.grad(result.square().sum(), inputs)))
+    assert all(
+        torch.equal(stored_tensor, recomputed_tensor)
+        for stored_tensor, recomputed_tensor in zip(*results, strict=True)
+    )
     with torch.no_grad():
         assert torch.equal(
             gga_attention(*inputs, 2, geometry, options, chunk_bytes=1), results[0][0]
@@ -111,9 +114,8 @@ def test_recomputing_the_bias_changes_no_number():
 
 
 @pytest.mark.parametrize("clips", [1, 3])
-def test_a_small_batch_with_shared_bias_equals_clip_by_clip(workplace, tiny, monkeypatch, clips):
-    """Loss and gradients of the path that makes the bias once a step, against the one for large
-    canvases."""
+def test_shared_bias_of_a_batch_equals_single_clips(workplace, tiny, monkeypatch, clips):
+    """Compare losses and gradients of the paths for small and for large canvases."""
     cached = CachedSamples(tiny.config(workplace), "train")
     samples = [cached.load(item) for item in cached.groups[0][:clips]]
     noise = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
@@ -128,32 +130,32 @@ def test_a_small_batch_with_shared_bias_equals_clip_by_clip(workplace, tiny, mon
         assert (scope.shared_bias(torch.float32) is not None) == (path == "shared")
         result.loss.backward()
         results[path] = result.per_clip, model.blocks[0].attn1.to_q.weight.grad
-    for ours, expected in zip(*results.values(), strict=True):
+    for shared_value, single_value in zip(*results.values(), strict=True):
         torch.testing.assert_close(
-            ours, expected, atol=1e-6, rtol=1e-5
+            shared_value, single_value, atol=1e-6, rtol=1e-5
         )  # float32 sums in another order
 
 
-def test_backward_keeps_no_bias_map():
-    """Memory of autograd between forward and backward stays far under one L x L_ego map."""
-    geometry = geometry_of(6, 12, 12, 12, seed=3)
+def test_backward_stores_no_full_bias():
+    """Measure autograd's memory between forward and backward."""
+    geometry = random_geometry(6, 12, 12, 12, seed=3)
     q, k, v = (torch.randn(1, geometry.tokens, 8, requires_grad=True) for _ in range(3))
-    saved: dict[int, int] = {}
+    saved_bytes: dict[int, int] = {}
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    def record_size(tensor: torch.Tensor) -> torch.Tensor:
+        saved_bytes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(record_size, lambda tensor: tensor):
         gga_attention(
             q, k, v, 1, geometry, GgaOptions(mode="released", lambda_g=3.0), recompute=True
         )
     ego_map = 4 * geometry.tokens * 6 * 12 * 12
     geometry_bytes = geometry.key_dirs.numel() * 4  # the inputs themselves
-    assert sum(saved.values()) < ego_map / 4 + geometry_bytes
+    assert sum(saved_bytes.values()) < ego_map / 4 + geometry_bytes
 
 
-def test_trainer_table_is_the_released_trainers():
+def test_noise_table_equals_the_released_trainers():
     table = sigma_table(TimestepConfig(kind="table", shift=1.0))
     torch.testing.assert_close(table, torch.arange(1000, 0, -1) / 1000, atol=1e-6, rtol=0)
     assert model_timesteps(table).tolist() == list(range(1000, 0, -1))
@@ -164,17 +166,19 @@ def test_trainer_table_is_the_released_trainers():
 
 def test_drawn_noise_levels_follow_shift_and_generator():
     config = TimestepConfig(kind="uniform", shift=3.0)
-    draw = draw_sigmas(config, 20000, torch.Generator().manual_seed(5))
-    again = draw_sigmas(config, 20000, torch.Generator().manual_seed(5))
-    assert torch.equal(draw, again)
-    assert float(draw.median()) == pytest.approx(0.75, abs=0.01)  # 3 * 0.5 / (1 + 2 * 0.5)
-    half = TimestepConfig(kind="table", shift=100.0, uniform_share=0.5)  # under 1 % below .5
-    draw = draw_sigmas(half, 20000, torch.Generator().manual_seed(5))
-    assert float((draw < 0.5).float().mean()) == pytest.approx(0.255, abs=0.01)
+    sigmas = draw_sigmas(config, 20000, torch.Generator().manual_seed(5))
+    repeated_sigmas = draw_sigmas(config, 20000, torch.Generator().manual_seed(5))
+    assert torch.equal(sigmas, repeated_sigmas)
+    assert float(sigmas.median()) == pytest.approx(0.75, abs=0.01)  # 3 * 0.5 / (1 + 2 * 0.5)
+    half_uniform_config = TimestepConfig(
+        kind="table", shift=100.0, uniform_share=0.5
+    )  # under 1 % below .5
+    sigmas = draw_sigmas(half_uniform_config, 20000, torch.Generator().manual_seed(5))
+    assert float((sigmas < 0.5).float().mean()) == pytest.approx(0.255, abs=0.01)
 
 
 @pytest.mark.parametrize("first_known", [True, False])
-def test_of_a_single_view_the_first_frame_is_known_or_parts_of_all(first_known):
+def test_single_views_have_a_known_first_frame_or_known_parts(first_known):
     ego, condition = torch.randn(1, 16, 2, 4, 4), torch.randn(1, 16, 2, 4, 4)
     view = TrainSample(
         clips=("view",),
@@ -186,25 +190,27 @@ def test_of_a_single_view_the_first_frame_is_known_or_parts_of_all(first_known):
     )
     noise = torch.randn_like(ego)
     batch = collate([view, view])
-    packed = noised_input(batch, torch.cat([noise, noise]), torch.ones(2), ConditioningConfig())
-    torch.testing.assert_close(packed[:1, :16], noise)
-    assert torch.equal(packed[1:, 20:], condition)
-    assert (packed[:, 16:20, 0] == first_known).all() and not packed[:, 16:20, 1:].any()
+    model_input = noised_input(
+        batch, torch.cat([noise, noise]), torch.ones(2), ConditioningConfig()
+    )
+    torch.testing.assert_close(model_input[:1, :16], noise)
+    assert torch.equal(model_input[1:, 20:], condition)
+    assert (model_input[:, 16:20, 0] == first_known).all() and not model_input[:, 16:20, 1:].any()
     with refuses("clips of one batch: .*expected one size"):
         collate([view, replace(view, text=torch.zeros(1, 2, 24))])
 
 
 @pytest.mark.parametrize("exo_clean", [True, False])
-def test_the_noise_level_of_a_bfloat16_sample_is_not_rounded(exo_clean):
-    """.1 % of the levels of the table are pure noise. In bfloat16 2.4 % of them were."""
+def test_noise_levels_of_bfloat16_samples_are_not_rounded(exo_clean):
+    """Count the levels of pure noise, 0.1 % of the table, of which bfloat16 made 2.4 %."""
     shape = (1, 16, 1, 2, 2)
-    clean = torch.full(shape, 100.0, dtype=torch.bfloat16)
+    clean_latent = torch.full(shape, 100.0, dtype=torch.bfloat16)
     sample = TrainSample(
         clips=("one",),
-        exo=clean,
-        ego=clean,
-        cond_ego=clean,
-        text=clean,
+        exo=clean_latent,
+        ego=clean_latent,
+        cond_ego=clean_latent,
+        text=clean_latent,
         image=None,
         geometry=(None,),
     )
@@ -215,8 +221,8 @@ def test_the_noise_level_of_a_bfloat16_sample_is_not_rounded(exo_clean):
         noised_input(sample, noise, table[n : n + 1], conditioning) for n in range(len(table))
     ]
     columns = slice(2, 4) if exo_clean else slice(0, 4)
-    signal = torch.stack([packed[0, :16, ..., columns] for packed in inputs]).float()
+    signal = torch.stack([model_input[0, :16, ..., columns] for model_input in inputs]).float()
     assert (signal == 0).flatten(1).all(1).float().mean() == 0.001
-    exact = 100 * (1 - table)
-    error = (signal - exact.view(-1, 1, 1, 1, 1)).abs().flatten(1).amax(1)
-    assert (error <= 2**-8 * exact).all(), "one rounding, of the result"
+    exact_signal = 100 * (1 - table)
+    error = (signal - exact_signal.view(-1, 1, 1, 1, 1)).abs().flatten(1).amax(1)
+    assert (error <= 2**-8 * exact_signal).all(), "one rounding, of the result"

@@ -1,5 +1,4 @@
-"""Camera models against OpenCV and projectaria_tools, their gradients, and the algebra of rescale,
-crop and turn."""
+"""Compare camera models with OpenCV and projectaria_tools, and test gradients, crops and turns."""
 
 import math
 from dataclasses import replace
@@ -43,28 +42,32 @@ ARIA = CameraModel(
     max_angle_deg=75,
 )
 
-every_lens = pytest.mark.parametrize(
+with_every_lens = pytest.mark.parametrize(
     "camera", [PINHOLE, OPENCV, FISHEYE, ARIA], ids=lambda camera: camera.lens
 )
-every_turn = pytest.mark.parametrize("turns", [0, 1, 2, 3])
+with_every_quarter_turn = pytest.mark.parametrize("turns", [0, 1, 2, 3])
 
 
-def directions(camera: CameraModel, device="cpu", *, count: int) -> torch.Tensor:  # [N, 3] float64
-    angle, turn, length = torch.rand(3, count).double()
-    angle, turn = angle * math.radians(camera.max_angle_deg - 0.01), turn * 2 * math.pi
-    rays = torch.stack((angle.sin() * turn.cos(), angle.sin() * turn.sin(), angle.cos()), dim=-1)
+def random_points(
+    camera: CameraModel, device="cpu", *, count: int
+) -> torch.Tensor:  # [N, 3] float64
+    angle, azimuth, length = torch.rand(3, count).double()
+    angle, azimuth = angle * math.radians(camera.max_angle_deg - 0.01), azimuth * 2 * math.pi
+    rays = torch.stack(
+        (angle.sin() * azimuth.cos(), angle.sin() * azimuth.sin(), angle.cos()), dim=-1
+    )
     return (rays * (0.3 + 9 * length[:, None])).to(device)
 
 
 def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
-    k = camera.intrinsics.numpy()
+    intrinsics = camera.intrinsics.numpy()
     zero = np.zeros((3, 1))
     if camera.lens in ("pinhole", "opencv"):
-        numbers = np.array(camera.distortion) if camera.distortion else None
-        return cv2.projectPoints(points, zero, zero, k, numbers)[0][:, 0]
-    return cv2.fisheye.projectPoints(points[:, None], zero, zero, k, np.array(camera.distortion))[
-        0
-    ][:, 0]
+        distortion = np.array(camera.distortion) if camera.distortion else None
+        return cv2.projectPoints(points, zero, zero, intrinsics, distortion)[0][:, 0]
+    return cv2.fisheye.projectPoints(
+        points[:, None], zero, zero, intrinsics, np.array(camera.distortion)
+    )[0][:, 0]
 
 
 def aria_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
@@ -72,51 +75,53 @@ def aria_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
         "projectaria_tools.core.calibration",
         reason="projectaria-tools has no wheel here (test extra)",
     )
-    numbers = np.array([camera.fx, camera.cx, camera.cy, *camera.distortion])
-    theirs = calibration.CameraProjection(calibration.CameraModelType.FISHEYE624, numbers)
-    return np.stack([np.asarray(theirs.project(point)).ravel() for point in points])
+    parameters = np.array([camera.fx, camera.cx, camera.cy, *camera.distortion])
+    aria_projection = calibration.CameraProjection(
+        calibration.CameraModelType.FISHEYE624, parameters
+    )
+    return np.stack([np.asarray(aria_projection.project(point)).ravel() for point in points])
 
 
-@every_lens
+@with_every_lens
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_project_and_unproject_agree_with_opencv_and_projectaria_tools(camera, dtype, device):
-    reference = aria_pixels if camera is ARIA else opencv_pixels
-    points = directions(camera, count=3000)
-    expected = reference(camera, points.numpy())
+    reference_projection = aria_pixels if camera is ARIA else opencv_pixels
+    points = random_points(camera, count=3000)
+    expected = reference_projection(camera, points.numpy())
     uv, valid = camera.project(points.to(device, dtype))
     assert valid.all()
     assert np.abs(uv.double().cpu().numpy() - expected).max() < PIXEL_TOLERANCE
     # The way back is judged in pixels too: the reference must put our ray where the pixel was.
     rays, valid = camera.unproject(torch.from_numpy(expected).to(device, dtype))
     assert valid.all()
-    back = reference(camera, rays.double().cpu().numpy())
-    assert np.abs(back - expected).max() < PIXEL_TOLERANCE
+    reprojected_uv = reference_projection(camera, rays.double().cpu().numpy())
+    assert np.abs(reprojected_uv - expected).max() < PIXEL_TOLERANCE
 
 
-@every_turn
-@every_lens
-def test_round_trip_over_the_whole_picture(camera, turns, device):
+@with_every_quarter_turn
+@with_every_lens
+def test_unprojected_pixels_project_back(camera, turns, device):
     camera = replace(camera.rescale(97, 61), quarter_turns=turns, max_angle_deg=89)
-    grid = camera.pixel_grid(torch.float64).to(device)
-    rays, valid = camera.unproject(grid)
-    uv, seen = camera.project(rays)
+    pixel_grid = camera.pixel_grid(torch.float64).to(device)
+    rays, valid_mask = camera.unproject(pixel_grid)
+    uv, seen_mask = camera.project(rays)
     assert rays.shape[:2] == (camera.stored_size[1], camera.stored_size[0])
-    assert valid.float().mean() > 0.5 and bool(seen[valid].all())
-    assert (uv - grid)[valid].abs().max() < 1e-8
+    assert valid_mask.float().mean() > 0.5 and bool(seen_mask[valid_mask].all())
+    assert (uv - pixel_grid)[valid_mask].abs().max() < 1e-8
     assert (rays.norm(dim=-1) - 1).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE, ARIA, replace(ARIA, distortion=())])
-def test_gradients(camera, device):
+def test_projection_gradients_are_correct(camera, device):
     camera = replace(camera, quarter_turns=1)
-    points = directions(camera, device, count=6).requires_grad_()
+    points = random_points(camera, device, count=6).requires_grad_()
     assert torch.autograd.gradcheck(lambda p: camera.project(p)[0], points)
     uv = camera.project(points)[0].detach().requires_grad_()
     assert torch.autograd.gradcheck(lambda p: camera.unproject(p)[0], uv)
 
 
 @pytest.mark.parametrize("camera", [FISHEYE, ARIA])
-def test_the_axis_has_finite_gradients(camera, device):
+def test_gradients_on_the_optical_axis_are_finite(camera, device):
     point = torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64, device=device, requires_grad=True)
     uv, valid = camera.project(point)
     uv.sum().backward()
@@ -131,54 +136,63 @@ def test_the_axis_has_finite_gradients(camera, device):
     )
 
 
-def test_valid_is_false_outside_the_angle_and_behind(device):
+def test_points_outside_the_field_of_view_are_invalid(device):
     points = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 0.0]]).to(
         device
     )
     for camera in (PINHOLE, replace(ARIA, max_angle_deg=60)):
         assert camera.project(points)[1].tolist() == [True, False, False, False]
-    wide = replace(ARIA, distortion=(), max_angle_deg=110)
-    beyond = points.new_tensor([[1.0, 0.0, -0.2], [1.0, 0.0, -0.5]])
-    assert wide.project(beyond)[1].tolist() == [True, False]
-    assert torch.isfinite(wide.project(points)[0]).all()
+    wide_camera = replace(ARIA, distortion=(), max_angle_deg=110)
+    side_points = points.new_tensor([[1.0, 0.0, -0.2], [1.0, 0.0, -0.5]])
+    assert wide_camera.project(side_points)[1].tolist() == [True, False]
+    assert torch.isfinite(wide_camera.project(points)[0]).all()
 
 
-def test_a_lens_ends_where_its_polynomial_folds_back(device):
-    folding = replace(FISHEYE, distortion=(-0.3, 0.0, 0.0, 0.0), max_angle_deg=89)
+def test_points_beyond_the_fold_of_the_distortion_are_invalid(device):
+    folding_camera = replace(FISHEYE, distortion=(-0.3, 0.0, 0.0, 0.0), max_angle_deg=89)
     theta = math.asin(1.0) * 80 / 90  # slope 1 - 0.9 theta^2 is negative here
     point = torch.tensor([math.sin(theta), 0.0, math.cos(theta)]).to(device)
-    assert not folding.project(point)[1]
-    assert not folding.unproject(point.new_tensor([folding.cx + 2 * folding.fx, folding.cy]))[1]
-    barrel = replace(OPENCV, distortion=(-0.3, 0.0, 0.0, 0.0))  # turns back at a radius of 1.04
-    assert barrel.project(point.new_tensor([[1.0, 0, 1], [1.2, 0, 1]]))[1].tolist() == [True, False]
-    rays = barrel.unproject(point.new_tensor([[600.0, 300], [barrel.cx + 0.75 * barrel.fx, 362]]))
+    assert not folding_camera.project(point)[1]
+    assert not folding_camera.unproject(
+        point.new_tensor([folding_camera.cx + 2 * folding_camera.fx, folding_camera.cy])
+    )[1]
+    barrel_camera = replace(
+        OPENCV, distortion=(-0.3, 0.0, 0.0, 0.0)
+    )  # turns back at a radius of 1.04
+    assert barrel_camera.project(point.new_tensor([[1.0, 0, 1], [1.2, 0, 1]]))[1].tolist() == [
+        True,
+        False,
+    ]
+    rays = barrel_camera.unproject(
+        point.new_tensor([[600.0, 300], [barrel_camera.cx + 0.75 * barrel_camera.fx, 362]])
+    )
     assert rays[1].tolist() == [True, False] and torch.isfinite(rays[0]).all()
 
 
 def test_quarter_turn_is_the_rotation_of_the_stored_picture():
     sensor = replace(ARIA.rescale(8, 6), quarter_turns=0)
-    flat = sensor.pixel_rays(torch.float64)[0].numpy()  # [6, 8, 3]
+    sensor_rays = sensor.pixel_rays(torch.float64)[0].numpy()  # [6, 8, 3]
     for turns in (1, 2, 3):
-        turned = replace(sensor, quarter_turns=turns).pixel_rays(torch.float64)[0].numpy()
-        assert np.allclose(turned, np.rot90(flat, k=-turns, axes=(0, 1)), atol=1e-12)
+        turned_rays = replace(sensor, quarter_turns=turns).pixel_rays(torch.float64)[0].numpy()
+        assert np.allclose(turned_rays, np.rot90(sensor_rays, k=-turns, axes=(0, 1)), atol=1e-12)
 
 
-@every_turn
+@with_every_quarter_turn
 def test_crop_and_rescale_are_exact(turns, device):
     camera = replace(FISHEYE, quarter_turns=turns)
-    points = directions(camera, device, count=200)
+    points = random_points(camera, device, count=200)
     uv, _ = camera.project(points)
-    cropped = camera.crop(37, -5, 300, 210)
-    assert cropped.stored_size == (300, 210)
-    assert torch.allclose(cropped.project(points)[0], uv - uv.new_tensor([37.0, -5.0]))
+    cropped_camera = camera.crop(37, -5, 300, 210)
+    assert cropped_camera.stored_size == (300, 210)
+    assert torch.allclose(cropped_camera.project(points)[0], uv - uv.new_tensor([37.0, -5.0]))
     width, height = camera.stored_size
-    half = camera.rescale(width // 2, height // 2)
-    assert half.stored_size == (width // 2, height // 2)
-    assert torch.allclose(half.project(points)[0], (uv + 0.5) / 2 - 0.5)
-    assert half.rescale(width, height) == camera
+    half_size_camera = camera.rescale(width // 2, height // 2)
+    assert half_size_camera.stored_size == (width // 2, height // 2)
+    assert torch.allclose(half_size_camera.project(points)[0], (uv + 0.5) / 2 - 0.5)
+    assert half_size_camera.rescale(width, height) == camera
 
 
-def test_inside_picture(device):
+def test_points_inside_the_picture_are_found(device):
     uv = torch.tensor([[-0.5, 0.0], [-0.51, 0.0], [783.49, 447.4], [783.5, 0.0], [0.0, 448.0]]).to(
         device
     )
@@ -188,18 +202,25 @@ def test_inside_picture(device):
 
 def test_presets_scale_with_the_picture():
     for name in CAMERA_PRESETS:
-        large, small = preset_camera(name, 448), preset_camera(name, 224)
-        assert large.stored_size == (448, 448) and math.isclose(large.fx, 2 * small.fx)
-    released = preset_camera("aria_released", 448)
-    numbers = (released.fx, released.cx, released.cy, released.quarter_turns)
-    assert numbers == (204.6, 224.0, 226.8, 1)
+        large_camera, small_camera = preset_camera(name, 448), preset_camera(name, 224)
+        assert large_camera.stored_size == (448, 448) and math.isclose(
+            large_camera.fx, 2 * small_camera.fx
+        )
+    released_camera = preset_camera("aria_released", 448)
+    lens_values = (
+        released_camera.fx,
+        released_camera.cx,
+        released_camera.cy,
+        released_camera.quarter_turns,
+    )
+    assert lens_values == (204.6, 224.0, 226.8, 1)
     assert math.isclose(preset_camera("aria_meta", 448).cx, 223.5)
     with refuses("aria_released"):
         preset_camera("gopro", 448)
 
 
 @pytest.mark.parametrize(
-    ("k", "message"),
+    ("intrinsics", "message"),
     [
         ([[1, 0], [0, 1]], r"shape \(2, 2\)"),
         ([[1, 0, 0], [0, 1, 0], [0, 0]], "rows of numbers"),
@@ -211,9 +232,9 @@ def test_presets_scale_with_the_picture():
         ("nonsense", "3x3"),
     ],
 )
-def test_bad_intrinsics_are_refused(k, message):
+def test_bad_intrinsics_are_refused(intrinsics, message):
     with refuses(message):
-        CameraModel.from_intrinsics(k, 10, 10)
+        CameraModel.from_intrinsics(intrinsics, 10, 10)
 
 
 def test_bad_cameras_are_refused():
@@ -225,26 +246,29 @@ def test_bad_cameras_are_refused():
         replace(PINHOLE, width=0)
 
 
-@every_turn
-@every_lens
-def test_upright_camera_sees_the_same(camera, turns, device):
-    turned = replace(camera, quarter_turns=turns)
-    points = directions(camera, device, count=300)
-    upright = turned.upright()
-    assert upright.quarter_turns == 0 and upright.stored_size == turned.stored_size
-    expected, _ = turned.project(points @ sensor_from_upright(turns).T.to(device))
-    assert (upright.project(points)[0] - expected).abs().max() < 1e-9
+@with_every_quarter_turn
+@with_every_lens
+def test_upright_camera_sees_the_same_points(camera, turns, device):
+    turned_camera = replace(camera, quarter_turns=turns)
+    points = random_points(camera, device, count=300)
+    upright_camera = turned_camera.upright()
+    assert (
+        upright_camera.quarter_turns == 0
+        and upright_camera.stored_size == turned_camera.stored_size
+    )
+    expected, _ = turned_camera.project(points @ sensor_from_upright(turns).T.to(device))
+    assert (upright_camera.project(points)[0] - expected).abs().max() < 1e-9
 
 
-def test_cameras_as_json():
+def test_cameras_are_read_back_from_json():
     for camera in (PINHOLE, FISHEYE, ARIA, preset_camera("aria_released", 448)):
         assert CameraModel.from_json(camera.to_json()) == camera
     content = PINHOLE.to_json()
-    for broken, message in (
+    for broken_content, message in (
         (content | {"f": 3}, "expected an object"),
         ({"lens": "pinhole"}, "expected an object"),
         ([1], "list"),
         (content | {"fx": "wide"}, "wrong type"),
     ):
         with refuses(message):
-            CameraModel.from_json(broken)
+            CameraModel.from_json(broken_content)

@@ -1,4 +1,4 @@
-"""Poses: checks with the defect named, inverse, composition, centre."""
+"""Test camera poses: validation, inverse, composition and look-at."""
 
 import numpy as np
 import pytest
@@ -18,22 +18,25 @@ def random_poses(count: int) -> torch.Tensor:  # [T, 3, 4] float64
 
 
 def test_inverse_composition_and_centre():
-    a, b = random_poses(4), random_poses(8)[4:]
+    first_poses, second_poses = random_poses(4), random_poses(8)[4:]
     points = torch.randn(4, 7, 3, dtype=torch.float64)
-    assert torch.allclose(transform(invert(a), transform(a, points)), points)
-    assert torch.allclose(transform(compose(a, b), points), transform(a, transform(b, points)))
-    assert transform(a, camera_centre(a)[:, None]).abs().max() < 1e-12
+    assert torch.allclose(transform(invert(first_poses), transform(first_poses, points)), points)
+    assert torch.allclose(
+        transform(compose(first_poses, second_poses), points),
+        transform(first_poses, transform(second_poses, points)),
+    )
+    assert transform(first_poses, camera_centre(first_poses)[:, None]).abs().max() < 1e-12
 
 
-def test_good_poses_pass():
+def test_valid_poses_are_accepted():
     poses = random_poses(5)
     assert torch.equal(validate_w2c(poses.tolist(), "poses"), poses)
     assert validate_w2c(poses[0].float(), "pose").shape == (3, 4)
-    square = torch.cat(
+    matrices = torch.cat(
         (poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(5, 1, 4)), dim=1
     )
-    assert torch.equal(validate_w2c(square, "poses"), poses)
-    for given, expected in ((square, poses), (square[0], poses[:1]), (poses[0], poses[:1])):
+    assert torch.equal(validate_w2c(matrices, "poses"), poses)
+    for given, expected in ((matrices, poses), (matrices[0], poses[:1]), (poses[0], poses[:1])):
         assert torch.equal(CameraPath(lens=None, w2c=given, world="unknown").w2c, expected)
     with refuses(r"poses of a camera path: got shape \(1, 5, 3, 4\)"):
         CameraPath(lens=None, w2c=poses[None], world="unknown")
@@ -43,30 +46,30 @@ def test_good_poses_pass():
 
 def test_bad_poses_are_refused_by_name():
     poses = random_poses(5)
-    mirrored = poses.clone()
-    mirrored[3, 0, :3] *= -1
-    scaled = poses.clone()
-    scaled[2, :, :3] *= 1.01
-    broken = poses.clone()
-    broken[1, 0, 3] = float("nan")
-    for bad, message in (
-        (mirrored, "reflection .*frame 3"),
-        (scaled, "not a rotation.*frame 2"),
-        (broken, "NaN"),
+    mirrored_poses = poses.clone()
+    mirrored_poses[3, 0, :3] *= -1
+    scaled_poses = poses.clone()
+    scaled_poses[2, :, :3] *= 1.01
+    poses_with_nan = poses.clone()
+    poses_with_nan[1, 0, 3] = float("nan")
+    for bad_poses, message in (
+        (mirrored_poses, "reflection .*frame 3"),
+        (scaled_poses, "not a rotation.*frame 2"),
+        (poses_with_nan, "NaN"),
         (poses[..., :3], r"shape \(5, 3, 3\)"),
         (poses[:0], "shape"),
         ([[1, 2], [3]], "equal length"),
         (torch.eye(4).T + torch.tensor([[0.0] * 4] * 3 + [[1.0, 2, 3, 0]]), "last row"),
     ):
-        with refuses(message) as caught:
-            validate_w2c(bad, "ego_extrinsics")
-        assert "ego_extrinsics" in str(caught.value)
+        with refuses(message) as error_info:
+            validate_w2c(bad_poses, "ego_extrinsics")
+        assert "ego_extrinsics" in str(error_info.value)
 
 
-def test_look_at():
-    level = look_at((1.0, 2.0, 3.0), (1.0, 2.0, 8.0))  # along z: the world's own axes
+def test_look_at_gives_upright_and_tilted_poses():
+    level_pose = look_at((1.0, 2.0, 3.0), (1.0, 2.0, 8.0))  # along z: the world's own axes
     assert torch.equal(
-        level, torch.tensor([[1.0, 0, 0, -1], [0, 1, 0, -2], [0, 0, 1, -3]]).double()
+        level_pose, torch.tensor([[1.0, 0, 0, -1], [0, 1, 0, -2], [0, 0, 1, -3]]).double()
     )
     pose = validate_w2c(look_at((0.0, 0, 0), (3.0, 1.0, 0.5), up=(0.0, 0, 1)), "pose")
     camera_points = transform(
@@ -76,28 +79,33 @@ def test_look_at():
     assert (
         camera_points[1, 1] < 0 and abs(float(camera_points[1, 0])) < 1e-12
     )  # what is above is seen above (y down)
-    tilted = look_at((0.0, 0, 0), (0.0, 0, 1), roll_deg=90)
+    tilted_pose = look_at((0.0, 0, 0), (0.0, 0, 1), roll_deg=90)
     # A camera tilted clockwise sees the world tilted anticlockwise: what was on the right goes up.
-    assert torch.allclose(tilted[:, 0], torch.tensor([0.0, -1, 0]).double())
+    assert torch.allclose(tilted_pose[:, 0], torch.tensor([0.0, -1, 0]).double())
     for target in ((0.0, 0, 0), (0.0, -2, 0)):
         with refuses("look_at"):
             look_at((0.0, 0, 0), target)
 
 
-@pytest.mark.parametrize("away", [0.0, 3000.0])
-def test_a_pose_that_a_file_rounds_stays_the_same_one(away):
-    """It is rounded to four digits, as the camera's pose or as its inverse, or to half the bits. In
-    a world of its own it is another pose."""
-    turns = torch.from_numpy(Rotation.random(20, random_state=5).as_matrix())
-    places = away + torch.randn(20, 3, 1, generator=torch.Generator().manual_seed(5)).double()
-    small = torch.from_numpy(Rotation.from_rotvec([0, 0.01, 0]).as_matrix())
-    for w2c in torch.cat((turns, places), 2):
+@pytest.mark.parametrize("distance_m", [0.0, 3000.0])
+def test_rounded_pose_is_the_same_and_a_moved_one_is_not(distance_m):
+    """Round poses or their inverses to four digits, or to float32, near and far from the origin."""
+    rotations = torch.from_numpy(Rotation.random(20, random_state=5).as_matrix())
+    translations = (
+        distance_m + torch.randn(20, 3, 1, generator=torch.Generator().manual_seed(5)).double()
+    )
+    small_rotation = torch.from_numpy(Rotation.from_rotvec([0, 0.01, 0]).as_matrix())
+    for w2c in torch.cat((rotations, translations), 2):
         exact_path = CameraPath.of_exo(None, w2c)
-        rounded = [w2c.round(decimals=4), invert(invert(w2c).round(decimals=4)), w2c.float()]
-        assert all(CameraPath.of_exo(None, each).begins_as(exact_path) for each in rounded)
-        shifted, turned = w2c.clone(), w2c.clone()
-        shifted[:, 3] += w2c[:, :3] @ torch.tensor([0.01, 0.0, 0.0]).double()
-        turned[:, :3] = w2c[:, :3] @ small
+        rounded_poses = [w2c.round(decimals=4), invert(invert(w2c).round(decimals=4)), w2c.float()]
+        assert all(
+            CameraPath.of_exo(None, other_pose).begins_as(exact_path)
+            for other_pose in rounded_poses
+        )
+        shifted_pose, turned_pose = w2c.clone(), w2c.clone()
+        shifted_pose[:, 3] += w2c[:, :3] @ torch.tensor([0.01, 0.0, 0.0]).double()
+        turned_pose[:, :3] = w2c[:, :3] @ small_rotation
         assert not any(
-            CameraPath.of_exo(None, each).begins_as(exact_path) for each in (shifted, turned)
+            CameraPath.of_exo(None, other_pose).begins_as(exact_path)
+            for other_pose in (shifted_pose, turned_pose)
         )

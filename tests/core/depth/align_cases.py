@@ -1,4 +1,4 @@
-"""Pairs of metric and video depth of a box room with a known affine relation.
+"""Draw metric and video depth of a box room with a known affine relation.
 
 The video depth is made from the exact metric depth by the inverse of the model, D^v = α / (1/D - β).
 """
@@ -11,17 +11,19 @@ from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import look_at
 from egox_core.frozen import frozen
 from egox_core.types import DepthVideo
-from tests.core.box_room import view
+from tests.core.box_room import view_room
 
-NOISE = 0.02  # of a pixel's depth: standard deviation of a normal factor, independent from pixel to pixel
-OUTLIERS = 0.2  # of the pixels, drawn uniformly from the depth range of the map that they replace
-IN_A_CORNER = look_at((-2.2, 0.3, -2.2), (1.0, 0.9, 0.5))
+NOISE_SIGMA = 0.02  # of a pixel's depth: standard deviation of a normal factor, independent from pixel to pixel
+OUTLIER_SHARE = (
+    0.2  # of the pixels, drawn uniformly from the depth range of the map that they replace
+)
+CORNER_POSE = look_at((-2.2, 0.3, -2.2), (1.0, 0.9, 0.5))
 CLEAN_BAR, NOISE_BAR, OUTLIER_BAR = (1e-4, 1e-4), (0.02, 0.02), (0.01, 0.04)  # of α and of β
 
 
 @frozen
 class AlignCase:
-    """One test case, with maps named by 'm' (metric), 'v' (video), 'b' (both), '' (neither)."""
+    """Describe a test case, whose noisy maps are 'm' (metric), 'v' (video), 'b' (both) or none."""
 
     alpha: float = 1.3
     beta: float = 0.05  # 1/m
@@ -34,14 +36,13 @@ class AlignCase:
         alpha: Tensor,  # [T] as applied
         beta: Tensor,  # [T] 1/m
     ) -> tuple[float, float]:
-        """Measure the worst relative error of α and of β over the frames."""
+        """Measure the largest relative errors of α and β over the frames."""
         return float((alpha / self.alpha - 1).abs().max()), float(
             (beta / self.beta - 1).abs().max()
         )
 
-    def bar(self, mode: str) -> tuple[float, float] | None:
-        """Choose the error bounds of α and β for a mode of Depth Align, None if they are only
-        reported."""
+    def max_errors(self, mode: str) -> tuple[float, float] | None:
+        """Choose the error limits of α and β for an alignment mode, or None."""
         if self.outliers_in:
             return OUTLIER_BAR if mode == "robust" and self.outliers_in != "b" else None
         return NOISE_BAR if self.noise_in else CLEAN_BAR
@@ -50,23 +51,28 @@ class AlignCase:
 def make_case(
     case: AlignCase, frames: int, height: int, width: int, seed: int = 0
 ) -> tuple[DepthVideo, DepthVideo]:
-    """Make the metric and the video depth of a case. The true α of frame t is ``alpha * (1 + drift
-    * t / (frames - 1))``."""
+    """Draw the metric and the video depth of a case, whose α grows evenly by ``drift``."""
     generator = torch.Generator().manual_seed(seed)
     camera = CameraModel.pinhole(width, height, 0.7 * width)
-    exact = view(camera, IN_A_CORNER).depth_m.expand(frames, -1, -1)
+    exact_depth = view_room(camera, CORNER_POSE).depth_m.expand(frames, -1, -1)
     alpha = case.alpha * (1 + case.drift * torch.linspace(0, 1, frames)).reshape(-1, 1, 1)
-    maps = {"m": exact.clone(), "v": alpha / (1 / exact - case.beta)}
-    ranges = {name: (float(values.min()), float(values.max())) for name, values in maps.items()}
-    for name in maps:
+    depth_maps = {"m": exact_depth.clone(), "v": alpha / (1 / exact_depth - case.beta)}
+    ranges = {
+        name: (float(values.min()), float(values.max())) for name, values in depth_maps.items()
+    }
+    for name in depth_maps:
         if case.noise_in in (name, "b"):
-            maps[name] *= 1 + NOISE * torch.randn(exact.shape, generator=generator)
+            depth_maps[name] *= 1 + NOISE_SIGMA * torch.randn(
+                exact_depth.shape, generator=generator
+            )
     if case.outliers_in:
-        replaced = torch.rand(exact.shape, generator=generator) < OUTLIERS
+        outlier_mask = torch.rand(exact_depth.shape, generator=generator) < OUTLIER_SHARE
         for name, (low, high) in ranges.items():
             if case.outliers_in in (name, "b"):
-                draws = low + (high - low) * torch.rand(exact.shape, generator=generator)
-                maps[name] = torch.where(replaced, draws, maps[name])
-    return DepthVideo(depth_m=maps["m"], exo=CameraPath.of_exo(camera)), DepthVideo(
-        depth_m=maps["v"], kind="relative z", exo=CameraPath.of_exo(camera)
+                random_depth = low + (high - low) * torch.rand(
+                    exact_depth.shape, generator=generator
+                )
+                depth_maps[name] = torch.where(outlier_mask, random_depth, depth_maps[name])
+    return DepthVideo(depth_m=depth_maps["m"], exo=CameraPath.of_exo(camera)), DepthVideo(
+        depth_m=depth_maps["v"], kind="relative z", exo=CameraPath.of_exo(camera)
     )

@@ -1,5 +1,4 @@
-"""Depth alignment: recovery of known α and β, its plain twin, momentum, masks, pass-through,
-refusals."""
+"""Test depth alignment: known scale and shift, the plain form, momentum, masks and refusals."""
 
 from dataclasses import replace
 
@@ -16,36 +15,36 @@ from tests.twins.align_depth import align_depth_reference
 
 SIZE = dict(frames=3, height=224, width=392)
 MODES = ("least squares", "robust")
-both_modes = pytest.mark.parametrize("mode", MODES)
+in_both_modes = pytest.mark.parametrize("mode", MODES)
 CASES = [
     AlignCase(),
     *(AlignCase(noise_in=n, outliers_in=o) for n in "mvb" for o in ("", "m", "v", "b")),
 ]
 
 
-@both_modes
+@in_both_modes
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda c: f"noise_{c.noise_in or '-'}_outliers_{c.outliers_in or '-'}"
 )
-def test_recovers_alpha_and_beta(case, mode):
+def test_known_scale_and_shift_are_recovered(case, mode):
     metric, video = make_case(case, **SIZE)
     aligned, report = align_depth(metric, video, mode=mode)
-    bar = case.bar(mode)
-    if bar is not None:
-        worst = case.errors(report.alpha, report.beta)
-        assert worst[0] <= bar[0] and worst[1] <= bar[1]
+    max_errors = case.max_errors(mode)
+    if max_errors is not None:
+        worst_errors = case.errors(report.alpha, report.beta)
+        assert worst_errors[0] <= max_errors[0] and worst_errors[1] <= max_errors[1]
     assert aligned.kind == "metric z" and not report.reported_frames
     if not case.noise_in:
         torch.testing.assert_close(aligned.depth_m, metric.depth_m, rtol=1e-4, atol=0)
 
 
-@both_modes
+@in_both_modes
 @pytest.mark.parametrize(
     "case",
     [AlignCase(), AlignCase(noise_in="b"), AlignCase(noise_in="m", outliers_in="m")],
     ids=["clean", "noise", "outliers"],
 )
-def test_equals_its_plain_twin(monkeypatch, case, mode):
+def test_alignment_equals_the_plain_implementation(monkeypatch, case, mode):
     # Small enough that the samples are the whole frame; what differs is single against double
     # precision in the inverse depths, which moves a few pixels across a gate, and that the robust
     # twin iterates to the very end, whereas the fast path stops where α changes by less than 1e-4;
@@ -55,28 +54,28 @@ def test_equals_its_plain_twin(monkeypatch, case, mode):
     metric = replace(metric, dynamic=torch.zeros_like(metric.depth_m, dtype=torch.bool))
     metric.dynamic[:, 20:60, 30:90] = True
     monkeypatch.setattr(align, "MOMENTUM", 0.5)
-    fast, fast_report = align_depth(metric, video, mode=mode)
-    plain, plain_report = align_depth_reference(metric, video, mode=mode)
+    fast_depth, fast_report = align_depth(metric, video, mode=mode)
+    plain_depth, plain_report = align_depth_reference(metric, video, mode=mode)
     for name, rtol in (("alpha", 5e-4), ("beta", 2e-3), ("residual", 5e-3), ("used_share", 3e-3)):
-        a, b = getattr(fast_report, name), getattr(plain_report, name)
+        fast_value, plain_value = getattr(fast_report, name), getattr(plain_report, name)
         torch.testing.assert_close(
-            a, b, rtol=rtol, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}"
+            fast_value, plain_value, rtol=rtol, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}"
         )
-    torch.testing.assert_close(fast.depth_m, plain.depth_m, rtol=1e-3, atol=0)
+    torch.testing.assert_close(fast_depth.depth_m, plain_depth.depth_m, rtol=1e-3, atol=0)
 
 
-@both_modes
-def test_samples_move_the_fit_less_than_its_noise(mode):
+@in_both_modes
+def test_sampling_changes_the_fit_less_than_noise(mode):
     # At 351,232 px the fast path takes its quantiles and the robust iterations from a sample, the
     # twin from all pixels.
     metric, video = make_case(AlignCase(noise_in="b"), frames=1, height=448, width=784)
-    _, fast = align_depth(metric, video, mode=mode)
-    _, plain = align_depth_reference(metric, video, mode=mode)
-    torch.testing.assert_close(fast.fit_alpha, plain.fit_alpha, rtol=5e-4, atol=0)
-    torch.testing.assert_close(fast.fit_beta, plain.fit_beta, rtol=5e-3, atol=0)
+    _, fast_report = align_depth(metric, video, mode=mode)
+    _, plain_report = align_depth_reference(metric, video, mode=mode)
+    torch.testing.assert_close(fast_report.fit_alpha, plain_report.fit_alpha, rtol=5e-4, atol=0)
+    torch.testing.assert_close(fast_report.fit_beta, plain_report.fit_beta, rtol=5e-3, atol=0)
 
 
-def test_disparity_is_inverse_depth_up_to_scale_and_shift():
+def test_disparity_is_aligned_like_inverse_depth():
     case = AlignCase(alpha=0.8, beta=0.1)
     metric, video = make_case(case, **SIZE)
     disparity = replace(video, depth_m=1 / video.depth_m, kind="disparity")
@@ -85,7 +84,7 @@ def test_disparity_is_inverse_depth_up_to_scale_and_shift():
     torch.testing.assert_close(aligned.depth_m, metric.depth_m, rtol=1e-4, atol=0)
 
 
-def test_momentum_trails_a_drift_and_the_report_says_so(monkeypatch):
+def test_momentum_lags_behind_a_drift_and_is_reported(monkeypatch):
     case = AlignCase(drift=0.10)
     metric, video = make_case(case, frames=25, height=90, width=160)
     _, report = align_depth(metric, video)
@@ -98,11 +97,14 @@ def test_momentum_trails_a_drift_and_the_report_says_so(monkeypatch):
     assert lag[0] < 1e-5 and lag[-1] > 0.04 and bool((lag.diff() > 0).all())
     assert "lag" in report.text()
     monkeypatch.setattr(align, "MOMENTUM", 0.0)
-    _, free = align_depth(metric, video)
-    assert float((free.lag / free.mean_inverse).abs().max()) < 1e-9
+    _, report_without_momentum = align_depth(metric, video)
+    assert (
+        float((report_without_momentum.lag / report_without_momentum.mean_inverse).abs().max())
+        < 1e-9
+    )
 
 
-def test_masks_keep_moving_and_sky_pixels_out_of_the_fit():
+def test_moving_and_sky_pixels_are_left_out_of_the_fit():
     case = AlignCase()
     metric, video = make_case(case, **SIZE)
     dynamic, sky = torch.zeros(2, *metric.depth_m.shape, dtype=torch.bool)
@@ -118,8 +120,8 @@ def test_masks_keep_moving_and_sky_pixels_out_of_the_fit():
     assert max(case.errors(unmasked.alpha, unmasked.beta)) > 0.02
 
 
-@both_modes
-def test_frames_with_too_few_pixels_take_the_momentum_state_and_are_reported(mode):
+@in_both_modes
+def test_frames_with_few_pixels_use_the_momentum_state(mode):
     case = AlignCase()
     metric, video = make_case(case, frames=5, height=90, width=160)
     metric.depth_m[0] = float("nan")
@@ -139,7 +141,7 @@ def test_inverse_depth_is_clamped():
     assert float(aligned.depth_m.max()) == pytest.approx(1000.0)
 
 
-def test_without_video_depth_the_metric_one_passes_through():
+def test_metric_depth_alone_is_returned_unchanged():
     metric, _ = make_case(AlignCase(), frames=3, height=60, width=80)
     sky = torch.zeros_like(metric.depth_m, dtype=torch.bool)
     sky[:, 0] = True
@@ -151,34 +153,36 @@ def test_without_video_depth_the_metric_one_passes_through():
     assert aligned.exo == metric.exo and "as it is" in report.text()
 
 
-def refused(match, *arguments, **options):
-    with refuses(match):
+def check_refusal(message_pattern, *arguments, **options):
+    with refuses(message_pattern):
         align_depth(*arguments, **options)
 
 
-def test_refusals_name_what_is_missing():
+def test_missing_and_unfitting_depth_is_refused():
     metric, video = make_case(AlignCase(), frames=2, height=60, width=80)
-    refused("the video's own depth", None, None)
-    refused("video depth only", None, video)
-    refused("kind 'relative z'", video, None)
-    refused("video depth: got 1 frames", metric, replace(video, depth_m=video.depth_m[:1]))
-    refused("sky mask", metric, video, sky=torch.zeros(2, 5, 5, dtype=torch.bool))
-    everything = torch.ones_like(metric.depth_m, dtype=torch.bool)
-    refused("no frame in which scale and shift", metric, video, dynamic=everything)
-    flat = replace(metric, depth_m=torch.full_like(metric.depth_m, 3.0))
-    refused("alignment mode", metric, video, mode="median")
+    check_refusal("the video's own depth", None, None)
+    check_refusal("video depth only", None, video)
+    check_refusal("kind 'relative z'", video, None)
+    check_refusal("video depth: got 1 frames", metric, replace(video, depth_m=video.depth_m[:1]))
+    check_refusal("sky mask", metric, video, sky=torch.zeros(2, 5, 5, dtype=torch.bool))
+    full_mask = torch.ones_like(metric.depth_m, dtype=torch.bool)
+    check_refusal("no frame in which scale and shift", metric, video, dynamic=full_mask)
+    constant_depth = replace(metric, depth_m=torch.full_like(metric.depth_m, 3.0))
+    check_refusal("alignment mode", metric, video, mode="median")
     for mode in MODES:
-        refused("no frame", flat, replace(flat, kind="relative z"), mode=mode)
+        check_refusal(
+            "no frame", constant_depth, replace(constant_depth, kind="relative z"), mode=mode
+        )
 
 
-def test_disparity_by_mistake_is_found_by_order_and_scale():
+def test_wrongly_declared_disparity_is_refused():
     metric, video = make_case(AlignCase(noise_in="b"), frames=2, height=90, width=160)
     disparity = 255 * (1 / video.depth_m) / (1 / video.depth_m).max()
-    refused("looks like disparity", metric, replace(video, depth_m=disparity))
-    refused("looks like z depth", metric, replace(video, kind="disparity"))
+    check_refusal("looks like disparity", metric, replace(video, depth_m=disparity))
+    check_refusal("looks like z depth", metric, replace(video, kind="disparity"))
 
 
-def test_a_few_wild_pixels_do_not_tilt_the_robust_line():
+def test_robust_fit_ignores_few_extreme_pixels():
     # Next to zero depth is a huge inverse depth: a lever that no quantile range holds back in this
     # mode.
     case = AlignCase(noise_in="b")
@@ -190,9 +194,9 @@ def test_a_few_wild_pixels_do_not_tilt_the_robust_line():
     assert alpha <= 0.01 and beta <= 0.04
 
 
-def test_a_depth_video_keeps_its_time_and_indices():
+def test_aligned_depth_keeps_times_and_indices():
     metric, video = make_case(AlignCase(), frames=2, height=60, width=80)
     frames = Frames.stated([4, 8], [0.2, 0.4])
-    stamped: DepthVideo = replace(metric, exo=replace(metric.exo, frames=frames))
-    aligned, _ = align_depth(stamped, video)
+    depth_with_frames: DepthVideo = replace(metric, exo=replace(metric.exo, frames=frames))
+    aligned, _ = align_depth(depth_with_frames, video)
     assert aligned.frames == frames

@@ -1,4 +1,4 @@
-"""Trust is low at edges, holes and flicker, and full elsewhere."""
+"""Test the trust of depth pixels at planes, edges, holes and flicker."""
 
 import pytest
 import torch
@@ -14,28 +14,28 @@ from egox_core.depth.trust import (
 from egox_core.depth.valid import median_over_frames
 from egox_core.types import DepthVideo
 
-T, H, W = 5, 40, 60
+FRAME_COUNT, HEIGHT, WIDTH = 5, 40, 60
 
 
-def planes() -> torch.Tensor:
-    """Draw a steep slanted wall with a near box before it, static."""
-    u = torch.arange(W).float()
-    wall = 1 / (0.1 + 0.004 * u)
-    depth = wall.expand(T, H, W).clone()
+def draw_planes() -> torch.Tensor:
+    """Draw constant depth of a slanted wall with a box in front."""
+    columns = torch.arange(WIDTH).float()
+    wall_depth = 1 / (0.1 + 0.004 * columns)
+    depth = wall_depth.expand(FRAME_COUNT, HEIGHT, WIDTH).clone()
     depth[:, 10:30, 20:40] = 1.2
     return depth
 
 
-def test_planes_are_believed_and_edges_not():
-    trust = depth_trust(planes())
+def test_trust_is_high_on_planes_and_low_at_edges():
+    trust = depth_trust(draw_planes())
     assert float(trust[:, 2:6, 3:-3].min()) > 0.99, "a plane has no bend, however steep"
     assert float(trust[:, 15:25, 25:35].min()) > 0.99
     assert float(trust[:, 9:11, 22:38].max()) < 0.05 and float(trust[:, 8, 22:38].max()) < 0.05
     assert bool((trust >= FLOOR).all())
 
 
-def test_holes_are_zero_and_spoil_their_surroundings():
-    depth = planes()
+def test_trust_is_zero_in_holes_and_low_around_them():
+    depth = draw_planes()
     depth[:, 35, 50] = float("nan")
     trust = depth_trust(depth)
     assert float(trust[0, 35, 50]) == 0 and float(trust[0, 35, 48]) == pytest.approx(FLOOR)
@@ -43,9 +43,9 @@ def test_holes_are_zero_and_spoil_their_surroundings():
 
 
 def test_flicker_lowers_trust_of_static_pixels_only():
-    depth = planes()
+    depth = draw_planes()
     depth[2, 12:38, 2:18] *= 1.3
-    dynamic = torch.zeros(T, H, W, dtype=torch.bool)
+    dynamic = torch.zeros(FRAME_COUNT, HEIGHT, WIDTH, dtype=torch.bool)
     dynamic[:, 12:38, 10:18] = True
     trust = depth_trust(depth, dynamic)
     change = 1 - 1 / 1.3
@@ -54,18 +54,18 @@ def test_flicker_lowers_trust_of_static_pixels_only():
     assert float(depth_trust(depth, fixed_camera=False)[2, 25, 7]) > 0.99
 
 
-def test_noise_alone_does_not_take_the_trust_away():
-    noisy = planes() * (1 + 0.02 * torch.randn(T, H, W))
-    trust = depth_trust(noisy)
-    flat, edge = trust[:, 2:6, 3:-3], trust[:, 9:11, 22:38]
-    assert float(flat.mean()) > 0.5 > 0.2 > float(edge.mean())
+def test_trust_stays_high_with_noise():
+    noisy_depth = draw_planes() * (1 + 0.02 * torch.randn(FRAME_COUNT, HEIGHT, WIDTH))
+    trust = depth_trust(noisy_depth)
+    plane_trust, edge_trust = trust[:, 2:6, 3:-3], trust[:, 9:11, 22:38]
+    assert float(plane_trust.mean()) > 0.5 > 0.2 > float(edge_trust.mean())
 
 
-def test_a_models_confidence_is_kept_where_it_is_lower():
-    camera = CameraModel.pinhole(W, H, 50)
-    confidence = torch.ones(T, H, W)
+def test_lower_confidence_of_a_model_limits_the_trust():
+    camera = CameraModel.pinhole(WIDTH, HEIGHT, 50)
+    confidence = torch.ones(FRAME_COUNT, HEIGHT, WIDTH)
     confidence[:, :, :10], confidence[:, 0] = 0.3, 0.0
-    depth = planes()
+    depth = draw_planes()
     depth[:, 0, 0] = float("nan")
     trust = with_trust(
         DepthVideo(depth_m=depth, trust=confidence, exo=CameraPath.of_exo(camera))
@@ -76,7 +76,7 @@ def test_a_models_confidence_is_kept_where_it_is_lower():
     assert float(trust[0, 0, 0]) == 0
 
 
-def test_median_over_frames_leaves_missing_pixels_out():
+def test_median_over_frames_ignores_missing_pixels():
     values = torch.rand(7, 20, 30)
     values[torch.rand(7, 20, 30) < 0.4] = float("nan")
     values[:, 3, 3] = float("nan")

@@ -1,4 +1,4 @@
-"""Paths as other programs write them: each lens is read or refused, each pose is of its frame."""
+"""Test camera paths of other programs: lenses, intrinsics, frame numbers and times."""
 
 import json
 import re
@@ -23,25 +23,33 @@ from egox_core.takes.meta import depth_camera
 from egox_core.takes.take_cameras import exo_lens_of_size, given_lens
 from egox_core.trajectory import PoseTrack
 from egox_core.types import DepthVideo, TakeMeta
-from tests.core.exchange.test_camera_files import PLACES, TURNS, N, trajectory, w2c
+from tests.core.exchange.test_camera_files import (
+    POSE_COUNT,
+    POSITIONS,
+    ROTATIONS,
+    make_trajectory,
+    path_w2c,
+)
 from tests.refusals import refuses
 
-W2C, EGO = w2c(), preset_camera("aria_released", 64)
+W2C, EGO = path_w2c(), preset_camera("aria_released", 64)
 
 
-def transforms(folder: Path, words: str) -> Path:
-    """Write transforms.json with these words in place of our own."""
-    write_blender(folder / "transforms.json", trajectory().ego)
-    content = read_json(folder / "transforms.json") | json.loads(words)
+def write_transforms(folder: Path, changed_json: str) -> Path:
+    """Write transforms.json with some of its entries replaced."""
+    write_blender(folder / "transforms.json", make_trajectory().ego)
+    content = read_json(folder / "transforms.json") | json.loads(changed_json)
     content = {k: v for k, v in content.items() if k != "egox_camera" and v is not None}
-    content["frames"] = [{k: v for k, v in f.items() if k != "time"} for f in content["frames"]]
+    content["frames"] = [
+        {k: v for k, v in frame.items() if k != "time"} for frame in content["frames"]
+    ]
     write_json(folder / "transforms.json", content)
     return folder / "transforms.json"
 
 
-def colmap(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5 4.5 17\n") -> Path:
-    """Write COLMAP's text with this camera, and this text between the lines of pictures."""
-    write_colmap(folder, trajectory().ego, trajectory().frames.indices)
+def write_colmap_text(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5 4.5 17\n") -> Path:
+    """Write COLMAP's text files with a camera line, and a text between the lines of images."""
+    write_colmap(folder, make_trajectory().ego, make_trajectory().frames.indices)
     file = folder / "images.txt"
     file.write_text("\ufeff" + file.read_text("utf-8").replace("\n\n", points), "utf-8")
     (folder / "cameras.txt").write_text("\ufeff1 " + camera, "utf-8")
@@ -73,23 +81,29 @@ def colmap(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5 4.5 17\n")
         "SIMPLE_RADIAL 64 64 32 32 32 32 .1 -> refused SIMPLE_RADIAL with 5 numbers",
     ],
 )
-def test_a_lens_is_read_or_refused(case, tmp_path):
-    words, expected = case.split(" -> ")
-    file = transforms(tmp_path, words) if words[0] == "{" else colmap(tmp_path, words)
+def test_lenses_of_other_programs_are_read_or_refused(case, tmp_path):
+    lens_text, expected = case.split(" -> ")
+    file = (
+        write_transforms(tmp_path, lens_text)
+        if lens_text[0] == "{"
+        else write_colmap_text(tmp_path, lens_text)
+    )
     if expected.startswith("refused "):
         with refuses(expected.removeprefix("refused ")):
             read_trajectory(file, EGO)
     else:
-        camera, (lens, *numbers) = read_trajectory(file, EGO)[0].ego.camera, expected.split()
-        assert (camera.lens, camera.distortion) == (lens, tuple(map(float, numbers)))
+        camera, (lens, *distortion) = read_trajectory(file, EGO)[0].ego.camera, expected.split()
+        assert (camera.lens, camera.distortion) == (lens, tuple(map(float, distortion)))
         assert (camera.fx, camera.fy, camera.cx) == (32, 32, 31.5)
     # Where only poses are wanted any lens will do.
     assert read_trajectory(file, EGO, lens=False)[0].ego.camera == EGO.upright()
     assert torch.allclose(CameraFile.read(file).path.w2c, W2C)
 
 
-def test_intrinsics_may_be_of_each_frame(tmp_path):
-    file = transforms(tmp_path, '{"fl_x": null, "fl_y": null, "w": null, "camera_angle_x": null}')
+def test_intrinsics_of_each_frame_are_read(tmp_path):
+    file = write_transforms(
+        tmp_path, '{"fl_x": null, "fl_y": null, "w": null, "camera_angle_x": null}'
+    )
     text = file.read_text("utf-8").replace('"file_path"', '"fl_x": 30, "w": 64, "file_path"')
     file.write_text(text, "utf-8")
     assert read_trajectory(file, EGO)[0].ego.camera.fy == 30
@@ -101,40 +115,49 @@ def test_intrinsics_may_be_of_each_frame(tmp_path):
 @pytest.mark.parametrize(
     "case", ["246 114 kept", "233 126 kept", "448 256 fits", "960 540 fits", "448 114 refused"]
 )
-def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
+def test_intrinsics_of_another_resolution_need_one_scale(case):
     *centre, result = case.split()
-    k = torch.tensor([[344.5, 0, float(centre[0])], [0, 344.5, float(centre[1])], [0, 0, 1]])
-    meta = TakeMeta(name="take", camera_intrinsics=k.double())
+    intrinsics = torch.tensor(
+        [[344.5, 0, float(centre[0])], [0, 344.5, float(centre[1])], [0, 0, 1]]
+    )
+    meta = TakeMeta(name="take", camera_intrinsics=intrinsics.double())
     if result == "refused":
         with refuses("camera_intrinsics of take: got a centre 448, 114 for 448x256"):
             depth_camera(meta, (448, 256))
         return
     camera, note = depth_camera(meta, (448, 256))
-    kept_and_noted = torch.equal(camera.intrinsics, k.double()), "as they are" in note
+    kept_and_noted = torch.equal(camera.intrinsics, intrinsics.double()), "as they are" in note
     assert kept_and_noted == ((result == "kept"),) * 2
     assert exo_lens_of_size(meta, (448, 256))[0].cx == pytest.approx(camera.cx, abs=1)
 
 
 @pytest.mark.parametrize(
-    "off", [(0, 0), (0.01, 0.01), (0.01, -0.01), (0.024, 0.024), (-0.024, 0.01)]
+    "centre_offset", [(0, 0), (0.01, 0.01), (0.01, -0.01), (0.024, 0.024), (-0.024, 0.01)]
 )
 @pytest.mark.parametrize("case", ["1920x1080 640x360", "3840x2160 1280x720", "1920x1120 192x112"])
-def test_a_calibrated_k_of_another_resolution_keeps_its_centre_and_focal_length(case, off):
-    (width, height), size = (tuple(map(int, pair.split("x"))) for pair in case.split())
+def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_offset):
+    (width, height), size = (tuple(map(int, size_text.split("x"))) for size_text in case.split())
     source = CameraModel.pinhole(width, height, 0.6 * width)
-    source = replace(source, cx=source.cx + off[0] * width, cy=source.cy + off[1] * height)
+    source = replace(
+        source, cx=source.cx + centre_offset[0] * width, cy=source.cy + centre_offset[1] * height
+    )
     pictures = {size: lambda camera: camera}
-    truth, k = source.rescale(*size).intrinsics, source.intrinsics
-    assert torch.allclose(given_lens(source, pictures)[0].intrinsics, truth, atol=1e-6, rtol=0)
-    meta = TakeMeta(name="take", camera_intrinsics=k)
-    if any(off) and height == 1120:  # no standard size
+    expected_intrinsics, intrinsics = source.rescale(*size).intrinsics, source.intrinsics
+    assert torch.allclose(
+        given_lens(source, pictures)[0].intrinsics, expected_intrinsics, atol=1e-6, rtol=0
+    )
+    meta = TakeMeta(name="take", camera_intrinsics=intrinsics)
+    if any(centre_offset) and height == 1120:  # no standard size
         with refuses("say which size K is of"):
-            given_lens(k, pictures)
+            given_lens(intrinsics, pictures)
         with refuses("exo_camera"):
             exo_lens_of_size(meta, size)
         return
-    for lens, note in (given_lens(k, pictures), exo_lens_of_size(meta, size)):
-        assert torch.allclose(lens.intrinsics, truth, rtol=0.01) and f"{width}x{height}" in note
+    for lens, note in (given_lens(intrinsics, pictures), exo_lens_of_size(meta, size)):
+        assert (
+            torch.allclose(lens.intrinsics, expected_intrinsics, rtol=0.01)
+            and f"{width}x{height}" in note
+        )
 
 
 @pytest.mark.parametrize(
@@ -181,84 +204,98 @@ def test_a_calibrated_k_of_another_resolution_keeps_its_centre_and_focal_length(
         "0-2 6-11 @ 0 2.8; 12 -> refused frames of x: got 9 poses, numbered",
     ],
 )
-def test_a_pose_belongs_to_its_frame(case, tmp_path):
-    setting, expected = case.split(" -> ")
-    words, clip = setting.split("; ")
-    count, first, last, every_nth = [*map(int, clip.split()), 0, 0, 0][:4]
-    frames = clip_of(count, range(first, (last or count - 1) + 1))
-    names, _, clock = words.partition(" @ ")
-    numbers = torch.tensor(spans(names), dtype=torch.float64)
+def test_poses_are_assigned_to_frames_by_number_or_time(case, tmp_path):
+    input_text, expected = case.split(" -> ")
+    number_text, clip_text = input_text.split("; ")
+    count, first, last, every_nth = [*map(int, clip_text.split()), 0, 0, 0][:4]
+    frames = make_frames(count, range(first, (last or count - 1) + 1))
+    names, _, clock = number_text.partition(" @ ")
+    numbers = torch.tensor(expand_ranges(names), dtype=torch.float64)
     if clock:
         start, unit = map(float, clock.split())
         numbers = start + unit * numbers / 30
-    call, w2c = (numbers, frames, "x", every_nth), W2C[: len(numbers)]
+    arguments, w2c = (numbers, frames, "x", every_nth), W2C[: len(numbers)]
     if expected.startswith("refused "):
         with refuses(expected.removeprefix("refused ")):
-            place_values(*call)
+            place_values(*arguments)
         return
-    placed = place_values(*call)
-    poses = w2c[placed.order]
-    track = PoseTrack(w2c=poses, moments=placed.moments, clock=placed.clock, name="x")
-    at = torch.tensor(spans(expected)) - first
+    placement = place_values(*arguments)
+    poses = w2c[placement.order]
+    track = PoseTrack(w2c=poses, moments=placement.moments, clock=placement.clock, name="x")
+    expected_frames = torch.tensor(expand_ranges(expected)) - first
     path = track.of_frames(frames)
-    assert torch.allclose(path[at], w2c, atol=1e-4)  # nanoseconds fill a double
-    filled = len(path) - len(at)
-    assert (f"; {filled} of {len(path)} frames have no pose" in placed.words) == (filled > 0)
-
-
-def clip_of(whole: int, used: range):
-    moments = torch.tensor(used).double()
-    return Frames.stated(moments, moments / 30, whole or None)
-
-
-def spans(words: str) -> list[int]:
-    """Expand ``0-2 6`` into its numbers."""
-    ends = [word.split("-") for word in words.split()]
-    return [n for pair in ends for n in range(int(pair[0]), int(pair[-1]) + 1)]
-
-
-def test_files_go_by_names_and_times(tmp_path):
-    """Frames written in no order, pictures that COLMAP didn't register, key frames of a SLAM."""
-    moments, frames = torch.arange(N).double() / 30, clip_of(N, range(N))
-    depth = DepthVideo(
-        depth_m=torch.ones(N, 1, 1),
-        exo=CameraPath.of_exo(EGO, frames=replace(Frames.timed(moments), total=N)),
+    assert torch.allclose(path[expected_frames], w2c, atol=1e-4)  # nanoseconds fill a double
+    interpolated_count = len(path) - len(expected_frames)
+    assert (f"; {interpolated_count} of {len(path)} frames have no pose" in placement.words) == (
+        interpolated_count > 0
     )
-    file = transforms(tmp_path, "{}")
+
+
+def make_frames(total: int, used_frames: range):
+    moments = torch.tensor(used_frames).double()
+    return Frames.stated(moments, moments / 30, total or None)
+
+
+def expand_ranges(ranges_text: str) -> list[int]:
+    """Expand a text of numbers and ranges such as ``0-2 6`` into its numbers."""
+    range_ends = [word.split("-") for word in ranges_text.split()]
+    return [n for pair in range_ends for n in range(int(pair[0]), int(pair[-1]) + 1)]
+
+
+def test_unordered_and_incomplete_pose_files_are_assigned_by_name_or_time(tmp_path):
+    """Read reversed frames, images that COLMAP didn't register, and key frames of a SLAM."""
+    moments, frames = (
+        torch.arange(POSE_COUNT).double() / 30,
+        make_frames(POSE_COUNT, range(POSE_COUNT)),
+    )
+    depth = DepthVideo(
+        depth_m=torch.ones(POSE_COUNT, 1, 1),
+        exo=CameraPath.of_exo(EGO, frames=replace(Frames.timed(moments), total=POSE_COUNT)),
+    )
+    file = write_transforms(tmp_path, "{}")
     write_json(file, {"frames": read_json(file)["frames"][::-1]})
-    known = torch.tensor([0, 1, 2, *range(6, N)])
-    text = colmap(tmp_path, "FOV", "\n").read_text("utf-8")
+    registered_frames = torch.tensor([0, 1, 2, *range(6, POSE_COUNT)])
+    text = write_colmap_text(tmp_path, "FOV", "\n").read_text("utf-8")
     (tmp_path / "images.txt").write_text(re.sub(r"\n[456] .*", "", text), "utf-8")
-    rows = np.c_[1000 + moments, PLACES, TURNS.as_quat()]
-    np.savetxt(tmp_path / "tum.txt", rows[known])
-    for path, at in (
-        (file, torch.arange(N)),
-        (tmp_path / "images.txt", known),
-        (tmp_path / "tum.txt", known),
+    rows = np.c_[1000 + moments, POSITIONS, ROTATIONS.as_quat()]
+    np.savetxt(tmp_path / "tum.txt", rows[registered_frames])
+    for path, frames_with_pose in (
+        (file, torch.arange(POSE_COUNT)),
+        (tmp_path / "images.txt", registered_frames),
+        (tmp_path / "tum.txt", registered_frames),
     ):
         exo, note = CameraFile.read(path).of(depth)
         assert exo.frames == depth.frames
-        assert torch.allclose(exo.w2c[at], W2C[at]) and ("3 of 12 frames" in note) == (len(at) < N)
+        assert torch.allclose(exo.w2c[frames_with_pose], W2C[frames_with_pose]) and (
+            "3 of 12 frames" in note
+        ) == (len(frames_with_pose) < POSE_COUNT)
         if path.name != "tum.txt":
             ego, notes = read_trajectory(path, EGO, frames, lens=False)
             assert torch.equal(ego.ego.w2c, exo.w2c) and note == notes.placed
         assert exo.gravity == (path.name != "images.txt")  # nobody turns COLMAP's world
 
 
-def test_pictures_of_every_second_frame_may_be_the_first_half():
-    note = place_values(torch.arange(N), clip_of(2 * N, range(9)), "x").words
+def test_ambiguous_frame_numbers_are_remarked():
+    note = place_values(torch.arange(POSE_COUNT), make_frames(2 * POSE_COUNT, range(9)), "x").words
     assert "one in 2 has a pose" in note and "first 12 frames alone, set every_nth 1" in note
-    for count, words in ((70, "; every_nth -5 where number 0 is"), (60, "")):
-        note = place_values(1 + torch.arange(N), clip_of(count, range(50)), "x", 5).words
-        assert note.endswith(words or "interpolated")
+    for count, expected_end in ((70, "; every_nth -5 where number 0 is"), (60, "")):
+        note = place_values(
+            1 + torch.arange(POSE_COUNT), make_frames(count, range(50)), "x", 5
+        ).words
+        assert note.endswith(expected_end or "interpolated")
     # Of the whole video, though a part is in use.
-    stamps = 14e8 + torch.arange(N).double() / 30
-    assert "from 1400000000" in place_values(stamps, clip_of(N, range(4, 9)), "x").words
+    stamps = 14e8 + torch.arange(POSE_COUNT).double() / 30
+    assert (
+        "from 1400000000" in place_values(stamps, make_frames(POSE_COUNT, range(4, 9)), "x").words
+    )
     # Not milliseconds, though these would span the frames in use.
-    assert "number 0" in place_values(10 * torch.arange(N), clip_of(120, range(4)), "x").words
+    assert (
+        "number 0"
+        in place_values(10 * torch.arange(POSE_COUNT), make_frames(120, range(4)), "x").words
+    )
 
 
-def test_names_tell_their_numbers():
+def test_frame_numbers_are_read_from_file_names():
     assert numbers_of(["cam2/f_010.png", "cam2/f_9.png"], "a").tolist() == [10, 9]
     assert torch.equal(numbers_of([None, None], "a"), torch.arange(2).double())
     assert numbers_of(["1305031102.175304.png", "1305031102.2.png"], "a")[0] == 1305031102.175304
@@ -270,7 +307,9 @@ def test_names_tell_their_numbers():
             numbers_of(names, "a")
 
 
-def test_a_spacing_and_a_declaration_are_one_too_many(tmp_path):
-    file = transforms(tmp_path, "{}")
+def test_every_nth_and_file_frames_together_are_refused(tmp_path):
+    file = write_transforms(tmp_path, "{}")
     with refuses("every_nth -2 and file_frames 'source'"):
-        read_trajectory(file, EGO, clip_of(N, range(4)), every_nth=-2, file_frames="source")
+        read_trajectory(
+            file, EGO, make_frames(POSE_COUNT, range(4)), every_nth=-2, file_frames="source"
+        )

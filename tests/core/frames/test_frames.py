@@ -1,4 +1,4 @@
-"""Frames are equal by value, compared by moments, kept and restored. Forms state their numbers."""
+"""Test frames of a video: equality, moments, numbering, storage, and entries of files."""
 
 import copy
 import pickle
@@ -14,79 +14,107 @@ from egox_core.types import FrameSelection
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
-CLIP = Frames.stated([4, 6, 8], [0.2, 0.3, 0.4], 20)
+CLIP_FRAMES = Frames.stated([4, 6, 8], [0.2, 0.3, 0.4], 20)
 
 
-def test_frames_are_equal_where_all_values_are():
-    assert replace(CLIP, times_s=CLIP.times_s + 1e-9) == CLIP
-    assert CLIP.rate == pytest.approx(20) and len(CLIP) == 3 and CLIP.last == 8
-    others = [
-        replace(CLIP, indices=CLIP.indices + 1),
-        replace(CLIP, times_s=CLIP.times_s + 0.01),
-        replace(CLIP, rate=21.0),
-        replace(CLIP, total=None),
-        replace(CLIP, counted=True),
-        CLIP.of(slice(2)),
-        CLIP.from_zero(),
+def test_frames_are_equal_if_all_values_are():
+    assert replace(CLIP_FRAMES, times_s=CLIP_FRAMES.times_s + 1e-9) == CLIP_FRAMES
+    assert CLIP_FRAMES.rate == pytest.approx(20) and len(CLIP_FRAMES) == 3 and CLIP_FRAMES.last == 8
+    changed_frames = [
+        replace(CLIP_FRAMES, indices=CLIP_FRAMES.indices + 1),
+        replace(CLIP_FRAMES, times_s=CLIP_FRAMES.times_s + 0.01),
+        replace(CLIP_FRAMES, rate=21.0),
+        replace(CLIP_FRAMES, total=None),
+        replace(CLIP_FRAMES, counted=True),
+        CLIP_FRAMES.of(slice(2)),
+        CLIP_FRAMES.from_zero(),
     ]
-    assert all(other != CLIP for other in others)
+    assert all(changed != CLIP_FRAMES for changed in changed_frames)
     selection = frames_in_use([4, 6, 8], (8, 8), fps=20.0, total=20)
-    assert selection.bare == CLIP and selection != CLIP
+    assert selection.bare == CLIP_FRAMES and selection != CLIP_FRAMES
     assert replace(selection, size=(4, 4)) != selection
 
 
-def test_what_nobody_said_is_the_values_own():
-    count = Frames.of_count(2)
-    assert UNSAID.or_those(CLIP) is CLIP and CLIP.or_those(count) is CLIP
-    assert UNSAID.moments_of(CLIP) == CLIP == CLIP.moments_of(count)
-    assert count.moments_of(CLIP) == CLIP.of(slice(2)) and count.or_those(CLIP) is count
-    assert count.recounted(5) == Frames.of_count(5) and CLIP.recounted(5) is CLIP
-    assert count.closed == replace(count, total=2) and CLIP.closed is CLIP
-    one = Frames.of_count(1)  # of a camera that stands
-    assert one.of(torch.tensor([4, 6])) is one and len(CLIP.of(slice(1)).of(slice(0))) == 0
-    assert (CLIP.end, replace(CLIP, total=None).end) == (20, 9)
-    assert CLIP.numbers is CLIP.indices and count.numbers is None
+def test_unstated_frames_take_the_stated_ones():
+    counted_frames = Frames.of_count(2)
+    assert (
+        UNSAID.or_those(CLIP_FRAMES) is CLIP_FRAMES
+        and CLIP_FRAMES.or_those(counted_frames) is CLIP_FRAMES
+    )
+    assert UNSAID.moments_of(CLIP_FRAMES) == CLIP_FRAMES == CLIP_FRAMES.moments_of(counted_frames)
+    assert (
+        counted_frames.moments_of(CLIP_FRAMES) == CLIP_FRAMES.of(slice(2))
+        and counted_frames.or_those(CLIP_FRAMES) is counted_frames
+    )
+    assert (
+        counted_frames.recounted(5) == Frames.of_count(5)
+        and CLIP_FRAMES.recounted(5) is CLIP_FRAMES
+    )
+    assert (
+        counted_frames.closed == replace(counted_frames, total=2)
+        and CLIP_FRAMES.closed is CLIP_FRAMES
+    )
+    still_frame = Frames.of_count(1)  # of a camera that stands
+    assert (
+        still_frame.of(torch.tensor([4, 6])) is still_frame
+        and len(CLIP_FRAMES.of(slice(1)).of(slice(0))) == 0
+    )
+    assert (CLIP_FRAMES.end, replace(CLIP_FRAMES, total=None).end) == (20, 9)
+    assert CLIP_FRAMES.numbers is CLIP_FRAMES.indices and counted_frames.numbers is None
     assert len(Frames.stated(range(MAX_CLIP_FRAMES), range(MAX_CLIP_FRAMES))) == MAX_CLIP_FRAMES
 
 
-def test_clips_are_in_step_to_half_a_frame_each_from_its_own_start():
-    later = Frames.stated([0, 2, 4], [7.0, 7.1, 7.249], 9)
-    assert CLIP.in_step(later) and not CLIP.in_step(replace(later, times_s=later.times_s * 1.3))
-    assert not CLIP.in_step(Frames.stated([0, 2, 4], [7.0, 7.1, 7.251]))
-    assert CLIP.in_step(Frames.of_count(3)) and Frames.of_count(3).in_step(CLIP)
-    assert CLIP.of(slice(1)).in_step(later.of(slice(2, None)))
-    assert CLIP.times_of(torch.tensor([2.0, 10.0])).tolist() == pytest.approx([0.1, 0.5])
-    assert (CLIP.slack("index"), CLIP.slack("seconds")) == pytest.approx((1e-9, 0.025))
-
-
-def test_videos_differ_by_their_files_sizes(tmp_path):
-    first, copied, other, lost = (
-        replace(CLIP, source=tmp_path / name) for name in ("a", "b", "c", "d")
+def test_clips_are_in_step_within_half_a_frame():
+    later_frames = Frames.stated([0, 2, 4], [7.0, 7.1, 7.249], 9)
+    assert CLIP_FRAMES.in_step(later_frames) and not CLIP_FRAMES.in_step(
+        replace(later_frames, times_s=later_frames.times_s * 1.3)
     )
-    for frames, content in ((first, "x"), (copied, "y"), (other, "long")):
+    assert not CLIP_FRAMES.in_step(Frames.stated([0, 2, 4], [7.0, 7.1, 7.251]))
+    assert CLIP_FRAMES.in_step(Frames.of_count(3)) and Frames.of_count(3).in_step(CLIP_FRAMES)
+    assert CLIP_FRAMES.of(slice(1)).in_step(later_frames.of(slice(2, None)))
+    assert CLIP_FRAMES.times_of(torch.tensor([2.0, 10.0])).tolist() == pytest.approx([0.1, 0.5])
+    assert (CLIP_FRAMES.slack("index"), CLIP_FRAMES.slack("seconds")) == pytest.approx(
+        (1e-9, 0.025)
+    )
+
+
+def test_videos_are_told_apart_by_file_size(tmp_path):
+    first_frames, copied_frames, other_frames, missing_file_frames = (
+        replace(CLIP_FRAMES, source=tmp_path / name) for name in ("a", "b", "c", "d")
+    )
+    for frames, content in ((first_frames, "x"), (copied_frames, "y"), (other_frames, "long")):
         frames.source.write_text(content, "utf-8")
-    differ = [first.of_other_video(each) for each in (first, copied, other, lost, CLIP)]
-    assert differ == [False, False, True, False, False]
+    is_other_video = [
+        first_frames.of_other_video(compared_frames)
+        for compared_frames in (
+            first_frames,
+            copied_frames,
+            other_frames,
+            missing_file_frames,
+            CLIP_FRAMES,
+        )
+    ]
+    assert is_other_video == [False, False, True, False, False]
 
 
-def test_one_more_in_memory_than_in_use_is_left_over():
+def test_one_extra_entry_in_memory_is_ignored():
     for total, count in ((60, 41), (None, 60)):
         frames = replace(Frames.of_count(40), total=total)
         entries = entries_of(frames, Numbering(what="x", count=count, in_memory=True))
         assert entries.at == slice(40) and "the first 40 are used" in str(entries.remark)
 
 
-def test_frames_come_back_and_those_of_older_versions_are_told():
+def test_pickled_frames_are_restored_and_older_ones_refused():
     selection = frames_in_use(range(4), (8, 8), total=9)
-    for each in (CLIP, selection):
-        assert pickle.loads(pickle.dumps(each)) == copy.deepcopy(each) == each
-    old = object.__new__(FrameSelection)
+    for value in (CLIP_FRAMES, selection):
+        assert pickle.loads(pickle.dumps(value)) == copy.deepcopy(value) == value
+    old_selection = object.__new__(FrameSelection)
     with refuses("kept FrameSelection: got one that EgoX 1.2"):
-        old.__setstate__([torch.arange(4), torch.arange(4) / 20, 20.0, 20.0])
+        old_selection.__setstate__([torch.arange(4), torch.arange(4) / 20, 20.0, 20.0])
     track = HandTrack.unknown(3)
-    older = object.__new__(HandTrack)
-    older.__setstate__([getattr(track, each.name) for each in fields(track)][:4])
-    assert older.frames == track.frames == pickle.loads(pickle.dumps(track)).frames
+    older_track = object.__new__(HandTrack)
+    older_track.__setstate__([getattr(track, value.name) for value in fields(track)][:4])
+    assert older_track.frames == track.frames == pickle.loads(pickle.dumps(track)).frames
 
 
 @pytest.mark.parametrize(
@@ -101,37 +129,39 @@ def test_frames_come_back_and_those_of_older_versions_are_told():
         ([10**12], [0]),
     ],
 )
-def test_a_caller_states_rising_frames(indices, times_s):
+def test_frames_that_do_not_rise_are_refused(indices, times_s):
     with refuses("moments"):
         Frames.stated(indices, times_s)
 
 
-def test_moments_are_those_of_both_to_half_a_frame():
-    CLIP.check_same(replace(CLIP, times_s=CLIP.times_s + 0.049), "a and b")
-    late = replace(CLIP, times_s=CLIP.times_s + 0.051)
+def test_different_moments_are_refused_beyond_half_a_frame():
+    CLIP_FRAMES.check_same(replace(CLIP_FRAMES, times_s=CLIP_FRAMES.times_s + 0.049), "a and b")
+    late_frames = replace(CLIP_FRAMES, times_s=CLIP_FRAMES.times_s + 0.051)
     with refuses("moments of a and b: got times from 0.2 s and from 0.251 s"):
-        CLIP.check_same(late, "a and b")
-    unsaid = Frames.of_count(3)
-    unsaid.check_same(late, "a and b")
-    CLIP.check_same(unsaid, "a and b", still=True)
-    CLIP.from_zero().of(slice(0, 1)).check_same(CLIP, "a and b")
+        CLIP_FRAMES.check_same(late_frames, "a and b")
+    unstated_frames = Frames.of_count(3)
+    unstated_frames.check_same(late_frames, "a and b")
+    CLIP_FRAMES.check_same(unstated_frames, "a and b", still=True)
+    CLIP_FRAMES.from_zero().of(slice(0, 1)).check_same(CLIP_FRAMES, "a and b")
     with refuses("moments"):
-        CLIP.check_same(unsaid, "a and b")
+        CLIP_FRAMES.check_same(unstated_frames, "a and b")
     with refuses("moments"):
-        CLIP.check_same(late, "a and b", still=True)
-    replace(CLIP, times_s=CLIP.times_s - 0.2).check_same(unsaid, "a and b")
-    one = CLIP.of(slice(1))
-    one.check_same(replace(one, times_s=one.times_s + 0.016), "a and b")
+        CLIP_FRAMES.check_same(late_frames, "a and b", still=True)
+    replace(CLIP_FRAMES, times_s=CLIP_FRAMES.times_s - 0.2).check_same(unstated_frames, "a and b")
+    single_frame = CLIP_FRAMES.of(slice(1))
+    single_frame.check_same(replace(single_frame, times_s=single_frame.times_s + 0.016), "a and b")
     with refuses("moments"):
-        one.check_same(replace(one, times_s=one.times_s + 0.018), "a and b")
+        single_frame.check_same(
+            replace(single_frame, times_s=single_frame.times_s + 0.018), "a and b"
+        )
 
 
-def numbered(*numbers: int, **more) -> Numbering:
-    return Numbering(what="x", count=len(numbers), numbers=torch.tensor(numbers), **more)
+def numbered_entries(*numbers: int, **more_fields) -> Numbering:
+    return Numbering(what="x", count=len(numbers), numbers=torch.tensor(numbers), **more_fields)
 
 
 @pytest.mark.parametrize(
-    ("numbers", "at"),
+    ("numbers", "expected_entries"),
     [
         ((8, 6, 4), [2, 1, 0]),
         ((4, 5, 6, 7, 8, 19), [0, 2, 4]),
@@ -145,20 +175,19 @@ def numbered(*numbers: int, **more) -> Numbering:
         (range(2, 24), None),
     ],
 )
-def test_stated_numbers(numbers, at):
-    """Stated numbers choose the entries. A run of numbers as long as the source, without a gap and
-    beyond its end, is taken in order."""
-    if at is None:
+def test_entries_are_chosen_by_stated_numbers(numbers, expected_entries):
+    """Take a gapless run of numbers as long as the source in order, even if it ends beyond it."""
+    if expected_entries is None:
         with refuses("x: got .* numbered"):
-            entries_of(CLIP, numbered(*numbers))
+            entries_of(CLIP_FRAMES, numbered_entries(*numbers))
     else:
-        entries = entries_of(CLIP, numbered(*numbers)).at
-        assert torch.arange(len(numbers))[entries].tolist() == at
+        entries = entries_of(CLIP_FRAMES, numbered_entries(*numbers)).at
+        assert torch.arange(len(numbers))[entries].tolist() == expected_entries
 
 
-def test_where_nobody_was_seen_a_detector_has_no_entry():
-    assert entries_of(CLIP, numbered(4, 5, 8, sparse=True)).at.tolist() == [0, -1, 2]
-    exact = entries_of(CLIP.of(torch.tensor([0, 0, 2])), numbered(4, 4, 8))
-    assert exact.at == slice(3)
+def test_sparse_detections_have_no_entry_for_missing_frames():
+    assert entries_of(CLIP_FRAMES, numbered_entries(4, 5, 8, sparse=True)).at.tolist() == [0, -1, 2]
+    exact_entries = entries_of(CLIP_FRAMES.of(torch.tensor([0, 0, 2])), numbered_entries(4, 4, 8))
+    assert exact_entries.at == slice(3)
     with refuses("file_frames: got 'all'"):
-        entries_of(CLIP, Numbering(what="x", count=3, file_frames="all"))  # ty: ignore
+        entries_of(CLIP_FRAMES, Numbering(what="x", count=3, file_frames="all"))  # ty: ignore

@@ -1,5 +1,4 @@
-"""Geometry-guided attention: the chunked path against its dense twin, modes, ranges, and what is
-refused."""
+"""Test geometry-guided attention: chunks against the dense form, modes, kernels, refused input."""
 
 from dataclasses import replace
 from functools import partial
@@ -20,8 +19,8 @@ from egox_core.gga.rows import BiasRows
 from egox_core.types import GgaGeometry
 from tests.refusals import refuses
 
-HEADS, DIM = 4, 16
-T, H, W_EXO, W_EGO = 3, 6, 8, 6  # latents; half of that in tokens
+HEADS, HEAD_SIZE = 4, 16
+LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO = 3, 6, 8, 6  # latents; half of that in tokens
 ATTENTION_ROUNDING = 2e-6  # float32 softmax over 126 keys, values of size 1
 MODES = [
     ("released", 3.0),
@@ -34,25 +33,29 @@ MODES = [
 
 
 def random_geometry(
-    device: torch.device, holes: bool = False, latents=(T, H, W_EXO, W_EGO)
+    device: torch.device,
+    has_holes: bool = False,
+    latent_size=(LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO),
 ) -> GgaGeometry:
-    t, h, w_exo, w_ego = latents
+    t, h, w_exo, w_ego = latent_size
     generator = torch.Generator().manual_seed(0)
-    exo, ego = (
+    exo_rays, ego_rays = (
         normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
         for shape in ((t, t, h, w_exo), (t, h, w_ego))
     )
-    trust = None
-    if holes:
-        trust = (torch.rand(t, h, w_exo, generator=generator) * 2 - 0.5).clamp(0, 1)
-        trust[:, :2, :2] = 0  # a whole token without depth
-    return tokens_from_latents(exo, ego, trust).to(device)
+    trust_map = None
+    if has_holes:
+        trust_map = (torch.rand(t, h, w_exo, generator=generator) * 2 - 0.5).clamp(0, 1)
+        trust_map[:, :2, :2] = 0  # a whole token without depth
+    return tokens_from_latents(exo_rays, ego_rays, trust_map).to(device)
 
 
 def random_qkv(device: torch.device, batch: int = 2, dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
     return [
-        torch.randn(batch, T * 3 * 7, HEADS * DIM, generator=generator).to(device, dtype)
+        torch.randn(batch, LATENT_FRAMES * 3 * 7, HEADS * HEAD_SIZE, generator=generator).to(
+            device, dtype
+        )
         for _ in range(3)
     ]
 
@@ -61,30 +64,32 @@ def exact_attention(q, k, v, geometry: GgaGeometry, options: GgaOptions) -> torc
     return reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
 
 
-@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("has_holes", [False, True])
 @pytest.mark.parametrize("chunk_bytes", [1, 24 * 2**20])
 @pytest.mark.parametrize("mode, lambda_g", [MODES[0], MODES[-1]])
-def test_chunks_equal_the_dense_twin(mode, lambda_g, holes, chunk_bytes, device, rounding):
-    """Every mode's numbers are compared row by row below."""
+def test_chunked_attention_equals_the_dense_form(
+    mode, lambda_g, has_holes, chunk_bytes, device, tolerance_factor
+):
+    """Compare two modes, since the next test compares each mode's bias row by row."""
     q, k, v = random_qkv(device)
     geometry, options = (
-        random_geometry(device, holes=holes),
+        random_geometry(device, has_holes=has_holes),
         GgaOptions(mode=mode, lambda_g=lambda_g),
     )
-    ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=chunk_bytes)
-    twin = exact_attention(q, k, v, geometry, options)
-    assert (ours - twin).abs().max() <= ATTENTION_ROUNDING * rounding
-    assert (ours - plain_attention(q, k, v, HEADS)).abs().max() > 1e-3
+    chunked_result = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=chunk_bytes)
+    dense_result = exact_attention(q, k, v, geometry, options)
+    assert (chunked_result - dense_result).abs().max() <= ATTENTION_ROUNDING * tolerance_factor
+    assert (chunked_result - plain_attention(q, k, v, HEADS)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("mode, lambda_g", MODES)
-def test_bias_rows_equal_the_twin(mode, lambda_g, device, rounding):
+def test_bias_rows_equal_the_dense_bias(mode, lambda_g, device, tolerance_factor):
     geometry, options = (
-        random_geometry(device, holes=True),
+        random_geometry(device, has_holes=True),
         GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=True),
     )
-    cos = torch.cat([cosine_rows(geometry, frame) for frame in range(T)])
-    twin = bias_from_cosine(cos, geometry.key_trust > 0, options, geometry.key_trust)
+    cosines = torch.cat([cosine_rows(geometry, frame) for frame in range(LATENT_FRAMES)])
+    dense_rows = bias_from_cosine(cosines, geometry.key_trust > 0, options, geometry.key_trust)
     rows_of = BiasRows(geometry, options, torch.float32, reuse=True)
     for queries in (
         slice(0, 27),
@@ -93,101 +98,104 @@ def test_bias_rows_equal_the_twin(mode, lambda_g, device, rounding):
     ):  # within a frame of 9, and over its end
         # exp: near cosine -1 the logarithm stretches the last bit of the cosine, in a weight that
         # is nearly 0.
-        error = (rows_of(queries).exp() - twin[queries].exp()).abs().max()
-        assert error <= 2e-6 * rounding * max(1.0, float(twin.exp().max()))
+        error = (rows_of(queries).exp() - dense_rows[queries].exp()).abs().max()
+        assert error <= 2e-6 * tolerance_factor * max(1.0, float(dense_rows.exp().max()))
 
 
 class LargestTensor(TorchDispatchMode):
-    """Bytes of the largest tensor that an operation has made."""
+    """Record the bytes of the largest tensor that any operation returns."""
 
     nbytes = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        sizes = [x.nbytes for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        result = func(*args, **(kwargs or {}))
+        sizes = [x.nbytes for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
         self.nbytes = max(self.nbytes, *sizes, 0)
-        return out
+        return result
 
 
-def test_no_map_of_all_queries_and_keys_is_made():
-    geometry = random_geometry(torch.device("cpu"), latents=(6, 12, 16, 12))
+def test_attention_builds_no_full_score_matrix():
+    geometry = random_geometry(torch.device("cpu"), latent_size=(6, 12, 16, 12))
     q, k, v = (torch.randn(1, geometry.tokens, 8) for _ in range(3))
-    guided = partial(gga_attention, q, k, v, 1, geometry, GgaOptions())
-    guided()  # kernels are compared once
-    with LargestTensor() as largest:
-        guided(chunk_bytes=2**16)
-    assert largest.nbytes <= 2**16 < 4 * geometry.tokens**2 / 8
+    guided_attention = partial(gga_attention, q, k, v, 1, geometry, GgaOptions())
+    guided_attention()  # kernels are compared once
+    with LargestTensor() as recorder:
+        guided_attention(chunk_bytes=2**16)
+    assert recorder.nbytes <= 2**16 < 4 * geometry.tokens**2 / 8
 
 
 @pytest.mark.parametrize("mode, lambda_g", [("off", None), ("released", 0), ("power", 0)])
-def test_no_geometry_is_the_plain_path_bit_for_bit(mode, lambda_g, device):
+def test_unguided_attention_equals_plain_attention_exactly(mode, lambda_g, device):
     options = GgaOptions(mode=mode, lambda_g=lambda_g)
     q, k, v = random_qkv(device)
     calls = []
 
-    def plain(*args):
+    def recorded_attention(*args):
         calls.append(args)
         return plain_attention(*args)
 
     assert torch.equal(
-        gga_attention(q, k, v, HEADS, random_geometry(device), options, plain=plain),
+        gga_attention(q, k, v, HEADS, random_geometry(device), options, plain=recorded_attention),
         plain_attention(q, k, v, HEADS),
     )
     assert len(calls) == 1
 
 
-def choose_fake(monkeypatch, kind: str, calls: list[slice], *others: str) -> None:
-    """Make a kernel of this kind of fault the fastest, before ``others``."""
+def install_faulty_kernel(monkeypatch, fault: str, calls: list[slice], *other_kernels: str) -> None:
+    """Install a kernel with one kind of fault as the fastest, before ``others``."""
 
-    def run(q, k, v, heads, bias_rows, queries):
+    def faulty_kernel(q, k, v, heads, bias_rows, queries):
         calls.append(queries)
-        if kind == "raises at once" or (
-            kind == "raises on the last chunk" and queries.stop == T * 9
+        if fault == "raises at once" or (
+            fault == "raises on the last chunk" and queries.stop == LATENT_FRAMES * 9
         ):
             raise NotImplementedError("as a compiler's error: no RuntimeError of torch")
-        out = backends.BACKENDS["sdpa"](q, k, v, heads, bias_rows, queries)
-        return out + 0.1 if kind == "wrong numbers" else out
+        result = backends.BACKENDS["sdpa"](q, k, v, heads, bias_rows, queries)
+        return result + 0.1 if fault == "wrong numbers" else result
 
-    monkeypatch.setitem(backends.BACKENDS, "fake", run)
-    monkeypatch.setattr(backends, "backend_choices", lambda _: ("fake", *others))
-    monkeypatch.setattr(backends, "best_seconds", lambda kernel, *_: float(kernel is not run))
+    monkeypatch.setitem(backends.BACKENDS, "fake", faulty_kernel)
+    monkeypatch.setattr(backends, "backend_choices", lambda _: ("fake", *other_kernels))
+    monkeypatch.setattr(
+        backends, "best_seconds", lambda kernel, *_: float(kernel is not faulty_kernel)
+    )
     monkeypatch.setattr(backends, "_cached_choices", {})
 
 
-@pytest.mark.parametrize("others", [(), ("sdpa",)])
-@pytest.mark.parametrize("kind", ["wrong numbers", "raises at once", "raises on the last chunk"])
+@pytest.mark.parametrize("other_kernels", [(), ("sdpa",)])
+@pytest.mark.parametrize("fault", ["wrong numbers", "raises at once", "raises on the last chunk"])
 @pytest.mark.parametrize(
     "dtype, tolerance", [(torch.float32, ATTENTION_ROUNDING), (torch.bfloat16, 2e-2)]
 )
-def test_a_broken_kernel_is_survived_and_remembered(
-    monkeypatch, kind, others, dtype, tolerance, device, rounding
+def test_faulty_kernel_is_replaced_and_remembered(
+    monkeypatch, fault, other_kernels, dtype, tolerance, device, tolerance_factor
 ):
-    """The test calls the public function. Without ``others`` only the mathematical form is left, in
-    small pieces."""
+    """Check also that the mathematical form is used in small pieces if no other kernel exists."""
     calls: list[slice] = []
-    choose_fake(monkeypatch, kind, calls, *others)
+    install_faulty_kernel(monkeypatch, fault, calls, *other_kernels)
     monkeypatch.setattr(backends, "SCORE_BYTES", 8000)
     q, k, v = random_qkv(device, dtype=dtype)
-    geometry, options = random_geometry(device, holes=True), GgaOptions(lambda_g=1.0)
-    tolerance = min(tolerance * rounding, 2e-2)
-    twin = exact_attention(q, k, v, geometry, options)
+    geometry, options = random_geometry(device, has_holes=True), GgaOptions(lambda_g=1.0)
+    tolerance = min(tolerance * tolerance_factor, 2e-2)
+    exact_result = exact_attention(q, k, v, geometry, options)
     kernels_used = backends.KernelsUsed()
     for _ in range(2):
-        ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=1, used=kernels_used)
-        assert (ours - twin).abs().max() <= tolerance * twin.abs().max().clamp_min(1)
-    chunks = T * 3
-    assert len(calls) == (1 + chunks if kind == "raises on the last chunk" else 1)
+        result = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=1, used=kernels_used)
+        assert (
+            result - exact_result
+        ).abs().max() <= tolerance * exact_result.abs().max().clamp_min(1)
+    chunks = LATENT_FRAMES * 3
+    assert len(calls) == (1 + chunks if fault == "raises on the last chunk" else 1)
     assert kernels_used.words().startswith(
-        f"guided attention by {others[0] if others else backends.MATH_WORDS} (not fake: "
+        f"guided attention by {other_kernels[0] if other_kernels else backends.MATH_WORDS} (not fake: "
     )
     assert (
-        "wrong numbers" if kind == "wrong numbers" else "as a compiler's error"
+        "wrong numbers" if fault == "wrong numbers" else "as a compiler's error"
     ) in kernels_used.words()
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_a_kernel_that_breaks_in_training_is_survived(monkeypatch, recompute, device):
-    choose_fake(monkeypatch, "raises on the last chunk", [], "sdpa")
+def test_kernel_failing_in_training_is_replaced(monkeypatch, recompute, device):
+    install_faulty_kernel(monkeypatch, "raises on the last chunk", [], "sdpa")
     gradients = []
     for backend in ("auto", "reference"):
         q, k, v = (x.requires_grad_() for x in random_qkv(device, batch=1))
@@ -208,37 +216,44 @@ def test_a_kernel_that_breaks_in_training_is_survived(monkeypatch, recompute, de
     ].abs().max()  # float32 sums
 
 
-def test_untrusted_keys_lose_their_bias(device):
+def test_bias_is_scaled_by_trust(device):
     geometry = random_geometry(device)
-    trust = geometry.key_trust * 0.25
-    half = dense_bias(replace(geometry, key_trust=trust), GgaOptions(soft_trust=True))
-    full = dense_bias(geometry, GgaOptions())
-    exo = geometry.key_trust > 0
-    assert torch.allclose(half[:, exo], 0.25 * full[:, exo])
-    ignored = dense_bias(replace(geometry, key_trust=trust), GgaOptions(soft_trust=False))
-    assert torch.equal(ignored, full)
+    quarter_trust = geometry.key_trust * 0.25
+    scaled_bias = dense_bias(
+        replace(geometry, key_trust=quarter_trust), GgaOptions(soft_trust=True)
+    )
+    full_bias = dense_bias(geometry, GgaOptions())
+    exo_mask = geometry.key_trust > 0
+    assert torch.allclose(scaled_bias[:, exo_mask], 0.25 * full_bias[:, exo_mask])
+    unscaled_bias = dense_bias(
+        replace(geometry, key_trust=quarter_trust), GgaOptions(soft_trust=False)
+    )
+    assert torch.equal(unscaled_bias, full_bias)
 
 
-def test_bfloat16_is_as_exact_as_plain_bfloat16(device):
+def test_bfloat16_error_is_that_of_plain_attention(device):
     q, k, v = random_qkv(device, dtype=torch.bfloat16)
     geometry, options = random_geometry(device), GgaOptions()
-    ours = gga_attention(q, k, v, HEADS, geometry, options)
-    ours = (ours - exact_attention(q, k, v, geometry, options)).abs()
-    exact = plain_attention(q.double(), k.double(), v.double(), HEADS)
-    plain = (plain_attention(q, k, v, HEADS) - exact).abs()
+    guided_error = gga_attention(q, k, v, HEADS, geometry, options)
+    guided_error = (guided_error - exact_attention(q, k, v, geometry, options)).abs()
+    exact_plain = plain_attention(q.double(), k.double(), v.double(), HEADS)
+    plain_error = (plain_attention(q, k, v, HEADS) - exact_plain).abs()
     # 1.2: the bias is rounded to bfloat16 too (quirks 17), and sharper attention gives larger
     # numbers. A card's plain form keeps scores in float32 and errs less: 1.23 of that.
-    assert ours.mean() <= (1.2 if device.type == "cpu" else 1.3) * plain.mean()
+    assert guided_error.mean() <= (1.2 if device.type == "cpu" else 1.3) * plain_error.mean()
 
 
-def test_a_part_of_the_frames_is_the_part_of_the_tables(device):
-    geometry = random_geometry(device, holes=True)
-    part = geometry.select_frames([0, 2])
-    per_frame = 21
-    index = torch.cat((torch.arange(per_frame), 2 * per_frame + torch.arange(per_frame)))
-    assert part.grid == (2, 3, 4, 3)
+def test_selected_frames_have_the_bias_of_those_frames(device):
+    geometry = random_geometry(device, has_holes=True)
+    selected_geometry = geometry.select_frames([0, 2])
+    tokens_per_frame = 21
+    index = torch.cat(
+        (torch.arange(tokens_per_frame), 2 * tokens_per_frame + torch.arange(tokens_per_frame))
+    )
+    assert selected_geometry.grid == (2, 3, 4, 3)
     assert torch.equal(
-        dense_bias(part, GgaOptions()), dense_bias(geometry, GgaOptions())[index][:, index]
+        dense_bias(selected_geometry, GgaOptions()),
+        dense_bias(geometry, GgaOptions())[index][:, index],
     )
 
 
@@ -271,7 +286,7 @@ def test_defaults_follow_the_mode():
     assert [GgaOptions(mode=m).lambda_g for m in ("released", "paper", "power")] == [3.0, 1.0, 1.0]
 
 
-def test_another_canvas_is_refused(device):
+def test_attention_of_another_canvas_size_is_refused(device):
     q, k, v = (x[:, :-7] for x in random_qkv(device))
     with refuses("tokens of the attention"):
         gga_attention(q, k, v, HEADS, random_geometry(device), GgaOptions())

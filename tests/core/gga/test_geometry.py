@@ -1,5 +1,4 @@
-"""Rules for wide, holed and other depth, on a plain scene: a wall 2 m in front of the exo camera,
-ego beside it.
+"""Test the geometry of guided attention on a wall 2 m in front of the exo camera.
 
 The goldens of real takes are compared in test_fidelity.py.
 """
@@ -15,103 +14,112 @@ from egox_core.cameras.poses import compose, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.gga.geometry import exo_points, gga_geometry
 from egox_core.types import DepthVideo, of_frames
-from tests.poses import path_of, still, with_exo
+from tests.poses import make_path, replace_exo_pose, still_poses
 from tests.refusals import refuses
 
 
-def plain_scene(device, scale: int = 1):
+def wall_scene(device, scale: int = 1):
     height, width = 64 * scale, 96 * scale
     exo = CameraModel.pinhole(width, height, 80.0 * scale)
-    w2c = still(9)
+    w2c = still_poses(9)
     w2c[:, 0, 3] = torch.linspace(0, -0.5, 9, dtype=torch.float64)
     camera, exo_w2c = preset_camera("pinhole", 64), w2c[0].to(device)
-    trajectory = path_of(w2c.to(device), camera, 30, exo_w2c=exo_w2c)
+    trajectory = make_path(w2c.to(device), camera, 30, exo_w2c=exo_w2c)
     return DepthVideo(
         depth_m=torch.full((9, height, width), 2.0, device=device), exo=CameraPath.of_exo(exo)
     ), trajectory
 
 
-SIZES = {"frames": 9, "exo_size": (96, 64), "ego_size": (64, 64)}
+VIDEO_SIZES = {"frames": 9, "exo_size": (96, 64), "ego_size": (64, 64)}
 EXACT = "exact"
 
 
-def test_exact_rays_point_at_what_they_see(device):
-    depth, trajectory = plain_scene(device)
-    geometry = gga_geometry(depth, trajectory, EXACT, **SIZES)
+def test_exact_rays_of_ego_and_exo_meet_at_the_wall(device):
+    depth, trajectory = wall_scene(device)
+    geometry = gga_geometry(depth, trajectory, EXACT, **VIDEO_SIZES)
     assert geometry.grid == (3, 4, 6, 4) and geometry.tokens == 120
     # An ego camera in the exo camera's place, frame 0: the key in a query's direction is the one
     # that it sees.
-    cos = (
+    cosines = (
         (geometry.query_dirs[0] @ geometry.key_dirs[0].T)
         .unflatten(0, (4, 4))
         .unflatten(2, (3, 4, 10))[:, :, 0]
     )
-    best = cos[..., :6].flatten(2).argmax(-1)
+    best_keys = cosines[..., :6].flatten(2).argmax(-1)
     keys = geometry.key_dirs[0].unflatten(0, (3, 4, 10))[0, :, :6].reshape(-1, 3)
-    gap = 1 - torch.nn.functional.cosine_similarity(
-        keys[best], geometry.query_dirs[0].unflatten(0, (4, 4)), dim=-1
+    cosine_gap = 1 - torch.nn.functional.cosine_similarity(
+        keys[best_keys], geometry.query_dirs[0].unflatten(0, (4, 4)), dim=-1
     )
-    assert gap[1:3, 1:3].max() < 0.02  # within a token of the middle
+    assert cosine_gap[1:3, 1:3].max() < 0.02  # within a token of the middle
 
 
 def test_wide_depth_is_cropped_in_the_middle(device):
-    depth, trajectory = plain_scene(device)
-    wide = DepthVideo(
+    depth, trajectory = wall_scene(device)
+    wide_depth = DepthVideo(
         depth_m=torch.nn.functional.pad(depth.depth_m, (6, 6), value=9.0),
         exo=CameraPath.of_exo(depth.exo.camera.crop(-6, 0, 108, 64)),
     )
-    ours, same = (gga_geometry(d, trajectory, EXACT, **SIZES) for d in (wide, depth))
-    assert torch.equal(ours.key_dirs, same.key_dirs)
+    wide_geometry, plain_geometry = (
+        gga_geometry(depth_video, trajectory, EXACT, **VIDEO_SIZES)
+        for depth_video in (wide_depth, depth)
+    )
+    assert torch.equal(wide_geometry.key_dirs, plain_geometry.key_dirs)
 
 
 def test_depth_of_another_resolution_is_sampled(device):
-    depth, trajectory = plain_scene(device)
-    twice, _ = plain_scene(device, 2)
-    ours, same = (gga_geometry(d, trajectory, EXACT, **SIZES) for d in (twice, depth))
+    depth, trajectory = wall_scene(device)
+    large_depth, _ = wall_scene(device, 2)
+    large_geometry, plain_geometry = (
+        gga_geometry(depth_video, trajectory, EXACT, **VIDEO_SIZES)
+        for depth_video in (large_depth, depth)
+    )
     assert (
-        ours.key_dirs - same.key_dirs
+        large_geometry.key_dirs - plain_geometry.key_dirs
     ).abs().max() < 1e-5  # a flat wall: any sampling of it is exact
 
 
-def test_missing_depth_takes_no_side_and_is_not_trusted(device):
-    depth, trajectory = plain_scene(device)
-    holed = depth.depth_m.clone()
-    holed[:, :16, :16] = float("nan")  # one token
-    holed[:, :16, 16:20] = float("inf")
-    geometry = gga_geometry(replace(depth, depth_m=holed), trajectory, EXACT, **SIZES)
-    full = gga_geometry(depth, trajectory, EXACT, **SIZES)
+def test_missing_depth_gives_zero_direction_and_trust(device):
+    depth, trajectory = wall_scene(device)
+    depth_with_holes = depth.depth_m.clone()
+    depth_with_holes[:, :16, :16] = float("nan")  # one token
+    depth_with_holes[:, :16, 16:20] = float("inf")
+    geometry = gga_geometry(
+        replace(depth, depth_m=depth_with_holes), trajectory, EXACT, **VIDEO_SIZES
+    )
+    full_geometry = gga_geometry(depth, trajectory, EXACT, **VIDEO_SIZES)
     trust = geometry.key_trust.unflatten(0, (3, 4, 10))
     assert trust[0, 0, 0] == 0 and 0 < trust[0, 0, 1] < 1 and (trust[0, 1:, :6] == 1).all()
     keys = geometry.key_dirs.unflatten(1, (3, 4, 10))
     assert not keys[:, :, 0, 0].any() and torch.isfinite(geometry.key_dirs).all()
-    assert torch.equal(keys[:, :, 1:], full.key_dirs.unflatten(1, (3, 4, 10))[:, :, 1:])
+    assert torch.equal(keys[:, :, 1:], full_geometry.key_dirs.unflatten(1, (3, 4, 10))[:, :, 1:])
 
 
 def test_trust_of_the_depth_is_pooled(device):
-    depth, trajectory = plain_scene(device)
+    depth, trajectory = wall_scene(device)
     trust = torch.full_like(depth.depth_m, 0.5)
-    geometry = gga_geometry(replace(depth, trust=trust), trajectory, EXACT, **SIZES)
+    geometry = gga_geometry(replace(depth, trust=trust), trajectory, EXACT, **VIDEO_SIZES)
     assert torch.allclose(geometry.key_trust.unflatten(0, (3, 4, 10))[..., :6], torch.tensor(0.5))
 
 
 def test_moving_exo_camera_moves_the_points(device):
-    depth, trajectory = plain_scene(device)
-    moved = still(9)
-    moved[4:, 2, 3] = 1.0
-    points, _ = exo_points(with_exo(depth, moved), trajectory, torch.tensor([0, 4, 8]), (96, 64))
+    depth, trajectory = wall_scene(device)
+    moving_w2c = still_poses(9)
+    moving_w2c[4:, 2, 3] = 1.0
+    points, _ = exo_points(
+        replace_exo_pose(depth, moving_w2c), trajectory, torch.tensor([0, 4, 8]), (96, 64)
+    )
     assert torch.allclose(points[0, ..., 2], torch.tensor(2.0, dtype=torch.float64))
     assert torch.allclose(points[1:, ..., 2], torch.tensor(1.0, dtype=torch.float64))
 
 
-def test_a_motion_in_the_exo_cameras_frame_goes_into_the_paths_world():
-    """Estimated poses begin with the exo camera's own frame, and the path's world tells where that
-    is."""
-    _, trajectory = plain_scene("cpu")
-    pose, moved = look_at([0.3, 0.0, -1.0], [0.0, 0.0, 2.0]), still(9)
-    moved[4:, 2, 3] = 1.0
-    estimated = CameraPath(lens=None, w2c=moved, world="exo")
+def test_estimated_exo_motion_is_moved_into_the_paths_world():
+    """Estimate poses that begin in the exo camera's own frame."""
+    _, trajectory = wall_scene("cpu")
+    pose, relative_w2c = look_at([0.3, 0.0, -1.0], [0.0, 0.0, 2.0]), still_poses(9)
+    relative_w2c[4:, 2, 3] = 1.0
+    estimated_path = CameraPath(lens=None, w2c=relative_w2c, world="exo")
     path = replace(trajectory, exo=CameraPath.of_exo(None, pose))
-    assert torch.equal(path.exo_of(estimated).w2c, compose(moved, pose))
+    assert torch.equal(path.exo_of(estimated_path).w2c, compose(relative_w2c, pose))
     assert path.exo_of(CameraPath.of_exo(None)) == path.exo
 
 
@@ -127,28 +135,30 @@ def test_a_motion_in_the_exo_cameras_frame_goes_into_the_paths_world():
 )
 def test_sizes_that_do_not_fit_are_refused(change, message, device):
     with refuses(message):
-        gga_geometry(*plain_scene(device), EXACT, **{**SIZES, **change})
+        gga_geometry(*wall_scene(device), EXACT, **{**VIDEO_SIZES, **change})
 
 
 def test_short_trajectory_and_unknown_modes_are_refused(device):
-    depth, trajectory = plain_scene(device)
-    unknown = replace(trajectory, ego=replace(trajectory.ego, world="unknown"), exo=None)
-    for posed in (depth, with_exo(depth, still(9))):
+    depth, trajectory = wall_scene(device)
+    foreign_path = replace(trajectory, ego=replace(trajectory.ego, world="unknown"), exo=None)
+    for depth_video in (depth, replace_exo_pose(depth, still_poses(9))):
         with refuses("world of another program"):
-            gga_geometry(posed, unknown, EXACT, **SIZES)
+            gga_geometry(depth_video, foreign_path, EXACT, **VIDEO_SIZES)
     with refuses("ego trajectory"):
-        gga_geometry(depth, of_frames(trajectory, slice(5)), EXACT, **SIZES)
+        gga_geometry(depth, of_frames(trajectory, slice(5)), EXACT, **VIDEO_SIZES)
     with refuses("metric z depth"):
-        gga_geometry(replace(depth, kind="disparity"), trajectory, EXACT, **SIZES)
+        gga_geometry(replace(depth, kind="disparity"), trajectory, EXACT, **VIDEO_SIZES)
     with refuses("exo camera of the depth"):
-        gga_geometry(replace(depth, depth_m=depth.depth_m[:, :, 2:]), trajectory, EXACT, **SIZES)
+        gga_geometry(
+            replace(depth, depth_m=depth.depth_m[:, :, 2:]), trajectory, EXACT, **VIDEO_SIZES
+        )
     with refuses("ray geometry"):
-        gga_geometry(depth, trajectory, "true", **SIZES)
+        gga_geometry(depth, trajectory, "true", **VIDEO_SIZES)
 
 
-def test_cancel_passes_through(device):
-    def stop(*_):
+def test_geometry_is_cancelled_by_its_progress_callback(device):
+    def raise_interrupt(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        gga_geometry(*plain_scene(device), EXACT, progress=stop, **SIZES)
+        gga_geometry(*wall_scene(device), EXACT, progress=raise_interrupt, **VIDEO_SIZES)

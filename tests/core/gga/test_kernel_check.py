@@ -1,4 +1,4 @@
-"""The check of attention kernels: float32 whatever surrounds it, compared head by head."""
+"""Test the choice of attention kernels, whose results are compared with float32 head by head."""
 
 import math
 import re
@@ -19,219 +19,246 @@ from egox_core.types import GgaGeometry
 from tests.core.gga.test_attention import random_geometry
 from tests.refusals import refuses
 
-HEADS, DIM = 3, 64
-SMALL = 1  # head whose values are a thousandth of the others'
-HALVES = (torch.bfloat16, torch.float16)
-CHOICES = backends.backend_choices
+HEADS, HEAD_SIZE = 3, 64
+SMALL_HEAD = 1  # head whose values are a thousandth of the others'
+HALF_TYPES = (torch.bfloat16, torch.float16)
+KERNEL_CHOICES = backends.backend_choices
 OPTIONS = GgaOptions(lambda_g=1.0)  # no slope: here kernels are judged, not the formula
 
-with_autocast = pytest.mark.parametrize("autocast", [False, True])
-in_halves = pytest.mark.parametrize("dtype", HALVES)
+with_and_without_autocast = pytest.mark.parametrize("autocast", [False, True])
+in_half_precision = pytest.mark.parametrize("dtype", HALF_TYPES)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_chosen_yet(monkeypatch) -> None:
+def _clear_kernel_choices(monkeypatch) -> None:
     monkeypatch.setattr(backends, "_cached_choices", {})
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("sdpa",))
 
 
-def geometry(device: torch.device) -> GgaGeometry:
-    return random_geometry(device, latents=(2, 12, 16, 12))
+def draw_geometry(device: torch.device) -> GgaGeometry:
+    return random_geometry(device, latent_size=(2, 12, 16, 12))
 
 
-def peaked(device, dtype: torch.dtype, gain: float, shared: bool = False) -> list[Tensor]:
-    """Draw q, k, v of two samples, with the gain of learned norms, and channels large for all
-    tokens alike."""
-    draw = torch.Generator().manual_seed(1)
-    count = geometry(device).tokens
-    q, k, v = (torch.randn(2, count, HEADS, DIM, generator=draw) for _ in range(3))
+def draw_qkv(
+    device, dtype: torch.dtype, gain: float, has_shared_channels: bool = False
+) -> list[Tensor]:
+    """Draw q, k and v of two samples, scaled by a gain, some channels large for all tokens alike."""
+    generator = torch.Generator().manual_seed(1)
+    count = draw_geometry(device).tokens
+    q, k, v = (torch.randn(2, count, HEADS, HEAD_SIZE, generator=generator) for _ in range(3))
     for x in (q, k):
         x *= gain
-        x[..., :3] += 4 * gain * shared
-    v[:, :, SMALL] *= 1e-3
+        x[..., :3] += 4 * gain * has_shared_channels
+    v[:, :, SMALL_HEAD] *= 1e-3
     return [x.flatten(2).to(device, dtype) for x in (q, k, v)]
 
 
-def around(device, autocast: bool, dtype: torch.dtype):
+def autocast_context(device, autocast: bool, dtype: torch.dtype):
     return torch.autocast(device.type, dtype) if autocast else nullcontext()
 
 
-def errors(ours: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # -> [heads]
-    """Measure differences from float64, as a share of the head's largest value."""
-    exact = q.double(), k.double(), v.double(), HEADS, geometry(q.device)
-    twin = reference_attention(*exact, OPTIONS)
-    error, largest = (
-        x.unflatten(-1, (HEADS, DIM)).abs().amax((0, 1, 3)) for x in (ours.double() - twin, twin)
+def head_errors(result: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # -> [heads]
+    """Measure each head's error against float64, as a share of the head's largest value."""
+    exact_inputs = q.double(), k.double(), v.double(), HEADS, draw_geometry(q.device)
+    exact_result = reference_attention(*exact_inputs, OPTIONS)
+    largest_error, largest_value = (
+        x.unflatten(-1, (HEADS, HEAD_SIZE)).abs().amax((0, 1, 3))
+        for x in (result.double() - exact_result, exact_result)
     )
-    return error / largest
+    return largest_error / largest_value
 
 
-def check_right(qkv: list[Tensor], **how) -> None:
-    ours = gga_attention(*qkv, HEADS, geometry(qkv[0].device), OPTIONS, **how)
-    assert (errors(ours, *qkv) <= AGREEMENT[ours.dtype]).all()
+def check_result(qkv: list[Tensor], **options) -> None:
+    result = gga_attention(*qkv, HEADS, draw_geometry(qkv[0].device), OPTIONS, **options)
+    assert (head_errors(result, *qkv) <= AGREEMENT[result.dtype]).all()
 
 
-def wrong_in_one_head(sample: slice):
-    """Make a kernel of torch's that forgets the bias in the small head of these samples."""
-    right, part = BACKENDS["sdpa"], slice(SMALL * DIM, (SMALL + 1) * DIM)
+def make_wrong_kernel(sample: slice):
+    """Make a kernel that ignores the bias in the small head of some samples."""
+    torch_kernel, head_channels = (
+        BACKENDS["sdpa"],
+        slice(SMALL_HEAD * HEAD_SIZE, (SMALL_HEAD + 1) * HEAD_SIZE),
+    )
 
-    def run(q, k, v, heads, bias_rows, queries):
-        out = right(q, k, v, heads, bias_rows, queries)
-        plain = right(
-            q[..., part],
-            k[..., part],
-            v[..., part],
+    def wrong_kernel(q, k, v, heads, bias_rows, queries):
+        result = torch_kernel(q, k, v, heads, bias_rows, queries)
+        unguided_head = torch_kernel(
+            q[..., head_channels],
+            k[..., head_channels],
+            v[..., head_channels],
             1,
             lambda rows: torch.zeros_like(bias_rows(rows)),
             queries,
         )
-        out[sample, ..., part] = plain[sample]
-        return out
+        result[sample, ..., head_channels] = unguided_head[sample]
+        return result
 
-    return run
+    return wrong_kernel
 
 
-@with_autocast
-@pytest.mark.parametrize(("gain", "shared"), [(1, False), (6, False), (6, True)])
-@in_halves
-def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared, autocast, device):
-    kernels_used, qkv = KernelsUsed(), peaked(device, dtype, gain, shared)
-    with around(device, autocast, dtype):
+@with_and_without_autocast
+@pytest.mark.parametrize(("gain", "has_shared_channels"), [(1, False), (6, False), (6, True)])
+@in_half_precision
+def test_correct_kernel_is_chosen_for_peaked_attention(
+    dtype, gain, has_shared_channels, autocast, device
+):
+    kernels_used, qkv = KernelsUsed(), draw_qkv(device, dtype, gain, has_shared_channels)
+    with autocast_context(device, autocast, dtype):
         for backend in ("sdpa", "steady", "auto"):
-            check_right(qkv, backend=backend, used=kernels_used)
+            check_result(qkv, backend=backend, used=kernels_used)
     assert kernels_used.words().partition(";")[0] == "guided attention by sdpa"
 
 
-@with_autocast
+@with_and_without_autocast
 @pytest.mark.parametrize(("gain", "sample"), [(1, slice(None)), (6, slice(1, 2))])
-@in_halves
-def test_a_kernel_wrong_in_one_small_head_is_found(
+@in_half_precision
+def test_kernel_wrong_in_one_small_head_is_rejected(
     monkeypatch, dtype, gain, sample, autocast, device
 ):
-    """Chosen by name, it is refused. Otherwise the mathematical form takes its place, exact in
-    autocast too."""
-    monkeypatch.setitem(BACKENDS, "sdpa", wrong_in_one_head(sample))
-    qkv = peaked(device, dtype, gain)
-    with around(device, autocast, dtype):
+    """Refuse the kernel if it was chosen by name, and otherwise use the mathematical form."""
+    monkeypatch.setitem(BACKENDS, "sdpa", make_wrong_kernel(sample))
+    qkv = draw_qkv(device, dtype, gain)
+    with autocast_context(device, autocast, dtype):
         with refuses("sdpa, which gives wrong numbers here"):
-            gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend="sdpa")
+            gga_attention(*qkv, HEADS, draw_geometry(device), OPTIONS, backend="sdpa")
         for backend in ("steady", "auto"):
             kernels_used = KernelsUsed()
-            check_right(qkv, backend=backend, used=kernels_used)
+            check_result(qkv, backend=backend, used=kernels_used)
             assert kernels_used.lost and "the mathematical form" in kernels_used.words()
 
 
-@in_halves
+@in_half_precision
 def test_autocast_changes_no_bit_of_the_mathematical_form(monkeypatch, dtype, device):
     monkeypatch.setattr(backends, "backend_choices", lambda _: ())
-    q, k, v = peaked(device, dtype, 3, shared=True)
+    q, k, v = draw_qkv(device, dtype, 3, has_shared_channels=True)
     results = []
     for autocast in (False, True):
         inputs = [x.clone().requires_grad_() for x in (q, k, v)]
-        with around(device, autocast, dtype):
-            out = gga_attention(*inputs, HEADS, geometry(device), OPTIONS, recompute=True)
-        results.append((out, *torch.autograd.grad(out.float().square().sum(), inputs)))
+        with autocast_context(device, autocast, dtype):
+            result = gga_attention(*inputs, HEADS, draw_geometry(device), OPTIONS, recompute=True)
+        results.append((result, *torch.autograd.grad(result.float().square().sum(), inputs)))
     # A card's own kernel of exo queries adds gradients in any order.
-    limit = 0 if device.type == "cpu" else AGREEMENT[dtype]
-    for outside, inside in zip(*results, strict=True):
-        assert (outside - inside).abs().max() <= limit * outside.abs().max()
+    max_difference = 0 if device.type == "cpu" else AGREEMENT[dtype]
+    for plain_tensor, autocast_tensor in zip(*results, strict=True):
+        assert (
+            plain_tensor - autocast_tensor
+        ).abs().max() <= max_difference * plain_tensor.abs().max()
 
 
 def test_autocast_changes_no_bit_of_the_dense_bias(device):
-    with around(device, True, torch.bfloat16):
-        inside = dense_bias(geometry(device), OPTIONS)
-    assert torch.equal(inside, dense_bias(geometry(device), OPTIONS))
+    with autocast_context(device, True, torch.bfloat16):
+        autocast_bias = dense_bias(draw_geometry(device), OPTIONS)
+    assert torch.equal(autocast_bias, dense_bias(draw_geometry(device), OPTIONS))
 
 
-@pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
-def test_a_head_that_says_nothing_condemns_no_kernel(dtype, device):
-    kernels_used, (q, k, v) = KernelsUsed(), peaked(device, dtype, 1)
-    v[..., :DIM] = 0
-    v[..., DIM : 2 * DIM] = torch.finfo(dtype).tiny  # its sums are rounded to the type's last bits
-    gga_attention(q, k, v, HEADS, geometry(device), OPTIONS, used=kernels_used)
+@pytest.mark.parametrize("dtype", [*HALF_TYPES, torch.float32])
+def test_kernel_is_not_rejected_for_a_head_of_zeros(dtype, device):
+    kernels_used, (q, k, v) = KernelsUsed(), draw_qkv(device, dtype, 1)
+    v[..., :HEAD_SIZE] = 0
+    v[..., HEAD_SIZE : 2 * HEAD_SIZE] = torch.finfo(
+        dtype
+    ).tiny  # its sums are rounded to the type's last bits
+    gga_attention(q, k, v, HEADS, draw_geometry(device), OPTIONS, used=kernels_used)
     assert kernels_used.words().partition(";")[0] == "guided attention by sdpa"
 
 
 @pytest.mark.parametrize("backend", ["auto", "sdpa"])
-def test_a_nan_is_no_kernel_s_fault(monkeypatch, backend, device):
-    """A wrong kernel is judged anew at a run's start."""
-    kernels_used, (q, k, v) = KernelsUsed(), peaked(device, torch.float16, 1)
-    for broken in ((q * torch.inf, k, v), (q, k * torch.nan, v), (q, k, v + torch.inf)):
-        gga_attention(*broken, HEADS, geometry(device), OPTIONS, backend=backend, used=kernels_used)
+def test_kernel_is_not_rejected_for_nan_inputs(monkeypatch, backend, device):
+    """Check also that a rejected kernel is compared again when a run starts."""
+    kernels_used, (q, k, v) = KernelsUsed(), draw_qkv(device, torch.float16, 1)
+    for broken_inputs in ((q * torch.inf, k, v), (q, k * torch.nan, v), (q, k, v + torch.inf)):
+        gga_attention(
+            *broken_inputs,
+            HEADS,
+            draw_geometry(device),
+            OPTIONS,
+            backend=backend,
+            used=kernels_used,
+        )
     assert not backends._cached_choices and not kernels_used.lost
-    with monkeypatch.context() as wrong:
-        wrong.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
-        gga_attention(q, k, v, HEADS, geometry(device), OPTIONS)
+    with monkeypatch.context() as patch_context:
+        patch_context.setitem(BACKENDS, "sdpa", make_wrong_kernel(slice(None)))
+        gga_attention(q, k, v, HEADS, draw_geometry(device), OPTIONS)
     kernels_used.clear()
-    gga_attention(q, k, v, HEADS, geometry(device), OPTIONS, backend=backend, used=kernels_used)
+    gga_attention(
+        q, k, v, HEADS, draw_geometry(device), OPTIONS, backend=backend, used=kernels_used
+    )
     assert kernels_used.words().partition(";")[0] == "guided attention by sdpa"
 
 
-def test_steady_takes_the_next_kernel_and_times_none(monkeypatch, device):
+def test_steady_uses_the_first_correct_kernel_without_timing(monkeypatch, device):
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("slow", "fast"))
     monkeypatch.setattr(backends, "best_seconds", lambda *args: pytest.fail("timed"))
     for name in ("slow", "fast"):
         monkeypatch.setitem(BACKENDS, name, BACKENDS["sdpa"])
-    monkeypatch.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
-    for first, kernel_name in (("", "slow"), ("fast", "fast")):  # of a run that is resumed
-        kernels_used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
-        kernels_used.first = first
-        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend="steady", used=kernels_used)
-        words = f"guided attention by {kernel_name} (not sdpa: gives wrong numbers here)"
-        assert kernels_used.words().partition(";")[0] == words and kernels_used.name == kernel_name
+    monkeypatch.setitem(BACKENDS, "sdpa", make_wrong_kernel(slice(None)))
+    for first_kernel, kernel_name in (("", "slow"), ("fast", "fast")):  # of a run that is resumed
+        kernels_used, qkv = KernelsUsed(), draw_qkv(device, torch.bfloat16, 1)
+        kernels_used.first = first_kernel
+        gga_attention(
+            *qkv, HEADS, draw_geometry(device), OPTIONS, backend="steady", used=kernels_used
+        )
+        expected_text = f"guided attention by {kernel_name} (not sdpa: gives wrong numbers here)"
+        assert (
+            kernels_used.words().partition(";")[0] == expected_text
+            and kernels_used.name == kernel_name
+        )
 
 
 @pytest.mark.parametrize(
-    ("card", "names"),
+    ("gpu_version", "kernel_names"),
     [
         ((9, 0), ("triton", "sdpa")),
         ((8, 9), ("triton", "cudnn", "sdpa")),
         (None, ("triton", "cudnn", "sdpa")),  # AMD's
     ],
 )
-def test_a_card_of_the_table_has_nothing_to_time(monkeypatch, card, names):
-    monkeypatch.setattr(backends, "card_of", lambda device: card)
-    assert CHOICES(torch.device("cuda")) == names
+def test_kernels_of_listed_gpus_are_not_timed(monkeypatch, gpu_version, kernel_names):
+    monkeypatch.setattr(backends, "card_of", lambda device: gpu_version)
+    assert KERNEL_CHOICES(torch.device("cuda")) == kernel_names
 
 
-def test_kernels_with_rows_are_timed_once_in_a_process(monkeypatch, device):
-    timed, sdpa = [], BACKENDS["sdpa"]
-    monkeypatch.setitem(BACKENDS, "slow", lambda *args: sdpa(*args))
-    monkeypatch.setitem(BACKENDS, "fast", sdpa)
+def test_kernels_are_timed_once_per_process(monkeypatch, device):
+    timed_kernels, sdpa_kernel = [], BACKENDS["sdpa"]
+    monkeypatch.setitem(BACKENDS, "slow", lambda *args: sdpa_kernel(*args))
+    monkeypatch.setitem(BACKENDS, "fast", sdpa_kernel)
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("slow", "fast"))
     monkeypatch.setattr(
-        backends, "best_seconds", lambda run, args: timed.append(run) or float(run is not sdpa)
+        backends,
+        "best_seconds",
+        lambda run, args: timed_kernels.append(run) or float(run is not sdpa_kernel),
     )
     for _ in range(2):
-        kernels_used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
+        kernels_used, qkv = KernelsUsed(), draw_qkv(device, torch.bfloat16, 1)
         kernels_used.clear()
-        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=kernels_used)
+        gga_attention(*qkv, HEADS, draw_geometry(device), OPTIONS, used=kernels_used)
         assert kernels_used.words().partition(";")[0] == "guided attention by fast"
-    assert len(timed) == 2
+    assert len(timed_kernels) == 2
 
 
-def test_a_kernel_that_could_not_be_compiled_is_tried_again_in_the_next_run(monkeypatch, device):
-    """This happens on the day a C compiler is installed. In the run itself the note says what is
-    missing."""
-    compiler, sdpa = [], BACKENDS["sdpa"]
+def test_uncompiled_kernel_is_tried_again_in_the_next_run(monkeypatch, device):
+    """Simulate the installation of a C compiler between two runs."""
+    installed_compilers, sdpa_kernel = [], BACKENDS["sdpa"]
 
-    def ours(*args) -> Tensor:
-        if not compiler:
+    def compiled_kernel(*args) -> Tensor:
+        if not installed_compilers:
             raise RuntimeError("Failed to find C compiler")
-        return sdpa(*args)
+        return sdpa_kernel(*args)
 
-    monkeypatch.setitem(BACKENDS, "ours", ours)
+    monkeypatch.setitem(BACKENDS, "ours", compiled_kernel)
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("ours", "sdpa"))
-    monkeypatch.setattr(backends, "best_seconds", lambda run, args: float(run is not ours))
-    kernels_used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
-    for words in ("sdpa (not ours: is not available: Failed to find C compiler)", "ours"):
-        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=kernels_used)
-        assert kernels_used.words().partition(";")[0] == f"guided attention by {words}"
-        compiler.append("gcc")
+    monkeypatch.setattr(
+        backends, "best_seconds", lambda run, args: float(run is not compiled_kernel)
+    )
+    kernels_used, qkv = KernelsUsed(), draw_qkv(device, torch.bfloat16, 1)
+    for expected_text in ("sdpa (not ours: is not available: Failed to find C compiler)", "ours"):
+        gga_attention(*qkv, HEADS, draw_geometry(device), OPTIONS, used=kernels_used)
+        assert kernels_used.words().partition(";")[0] == f"guided attention by {expected_text}"
+        installed_compilers.append("gcc")
         kernels_used.clear()
 
 
-@pytest.mark.parametrize("when", ["compared", "timed", "in a run", "unguided"])
+@pytest.mark.parametrize("failing_step", ["compared", "timed", "in a run", "unguided"])
 @pytest.mark.parametrize(
     "error",
     [
@@ -241,67 +268,72 @@ def test_a_kernel_that_could_not_be_compiled_is_tried_again_in_the_next_run(monk
     ],
     ids=["torch", "accelerator", "Triton"],
 )
-def test_memory_that_runs_out_is_raised_and_condemns_no_kernel(monkeypatch, device, error, when):
-    calls, sdpa = [], BACKENDS["sdpa"]
-    fails_in = {"compared": 1, "timed": 2, "in a run": 3 + TIMED_RUNS}.get(when)
+def test_out_of_memory_is_raised_and_rejects_no_kernel(monkeypatch, device, error, failing_step):
+    calls, sdpa_kernel = [], BACKENDS["sdpa"]
+    failing_call = {"compared": 1, "timed": 2, "in a run": 3 + TIMED_RUNS}.get(failing_step)
 
-    def ours(*args) -> Tensor:
+    def failing_kernel(*args) -> Tensor:
         calls.append(1)
-        if len(calls) == fails_in:
+        if len(calls) == failing_call:
             raise error
-        return sdpa(*args)
+        return sdpa_kernel(*args)
 
-    def full(*args) -> Tensor:
+    def raise_error(*args) -> Tensor:
         raise error
 
-    monkeypatch.setitem(BACKENDS, "ours", ours)
+    monkeypatch.setitem(BACKENDS, "ours", failing_kernel)
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("ours", "sdpa"))
     monkeypatch.setattr(plain, "_takes_cudnn", {})
-    monkeypatch.setattr(plain, "_cudnn", full)
-    if when == "unguided":
+    monkeypatch.setattr(plain, "_cudnn", raise_error)
+    if failing_step == "unguided":
         monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
-    if when == "in a run":  # the fastest, so that it runs
+    if failing_step == "in a run":  # the fastest, so that it runs
         best_seconds = backends.best_seconds
 
-        def ours_first(run, args) -> float:
+        def time_kernel(run, args) -> float:
             seconds = best_seconds(run, args)
-            return 0.0 if run is ours else seconds
+            return 0.0 if run is failing_kernel else seconds
 
-        monkeypatch.setattr(backends, "best_seconds", ours_first)
+        monkeypatch.setattr(backends, "best_seconds", time_kernel)
     kernels_used = KernelsUsed()
     with pytest.raises(type(error), match=re.escape(str(error))):
         gga_attention(
-            *peaked(device, torch.bfloat16, 1), HEADS, geometry(device), OPTIONS, used=kernels_used
+            *draw_qkv(device, torch.bfloat16, 1),
+            HEADS,
+            draw_geometry(device),
+            OPTIONS,
+            used=kernels_used,
         )
     assert not kernels_used.lost and not plain._takes_cudnn
     assert not any(choice.lost for choice in backends._cached_choices.values())
 
 
-@with_autocast
+@with_and_without_autocast
 @pytest.mark.parametrize("mode", ["released", "power", "paper"])
-def test_a_mask_has_the_type_of_its_queries(mode, autocast, device):
-    """cuDNN on 9.0 reads a float32 mask of bfloat16 queries as bfloat16, without a word."""
-    masks = []
+def test_attention_mask_has_the_type_of_its_queries(mode, autocast, device):
+    """Check this because cuDNN reads a float32 mask of bfloat16 queries as bfloat16 without an
+    error."""
+    tensor_types = []
 
-    class Watch(TorchDispatchMode):
+    class RecordTypes(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             if "attention" in func.__name__:
                 tensors = [x for x in (*args, *(kwargs or {}).values()) if isinstance(x, Tensor)]
-                masks.append({x.dtype for x in tensors if x.is_floating_point()})
+                tensor_types.append({x.dtype for x in tensors if x.is_floating_point()})
             return func(*args, **(kwargs or {}))
 
-    for dtype in HALVES if autocast else (*HALVES, torch.float32):
+    for dtype in HALF_TYPES if autocast else (*HALF_TYPES, torch.float32):
         for recompute, backend in ((False, "auto"), (False, "sdpa"), (True, "steady")):
-            q, k, v = (x.requires_grad_(recompute) for x in peaked(device, dtype, 1))
+            q, k, v = (x.requires_grad_(recompute) for x in draw_qkv(device, dtype, 1))
             options = GgaOptions(mode=mode, lambda_g=2.0)
-            with Watch(), around(device, autocast, dtype):
-                how = {"backend": backend, "recompute": recompute}
-                gga_attention(q, k, v, HEADS, geometry(device), options, **how)
-    assert masks and all(len(kinds) == 1 for kinds in masks)
+            with RecordTypes(), autocast_context(device, autocast, dtype):
+                attention_options = {"backend": backend, "recompute": recompute}
+                gga_attention(q, k, v, HEADS, draw_geometry(device), options, **attention_options)
+    assert tensor_types and all(len(types_of_call) == 1 for types_of_call in tensor_types)
 
 
 @pytest.mark.parametrize(
-    ("card", "cudnn", "taken"),
+    ("gpu_version", "cudnn_behaviour", "chosen_kernel"),
     [
         (None, "right", "torch"),  # no card: nothing is told
         ((9, 0), "right", "cudnn"),
@@ -312,41 +344,49 @@ def test_a_mask_has_the_type_of_its_queries(mode, autocast, device):
         ((8, 9), "missing", "torch"),
     ],
 )
-def test_unguided_queries_take_cudnn_by_the_table_or_the_clock(monkeypatch, card, cudnn, taken):
-    """cuDNN is compared once with the kernel of torch, on finite numbers, and timed only if the
-    table has no entry."""
-    q, k, v = peaked("cpu", torch.bfloat16, 1)
-    called, notes = [], []
+def test_unguided_queries_use_cudnn_by_table_or_timing(
+    monkeypatch, gpu_version, cudnn_behaviour, chosen_kernel
+):
+    """Compare cuDNN once with torch's kernel, and time it only if the table has no entry."""
+    q, k, v = draw_qkv("cpu", torch.bfloat16, 1)
+    called_kernels, notes = [], []
 
-    def own(*args) -> Tensor:
-        called.append("torch")
+    def torch_kernel(*args) -> Tensor:
+        called_kernels.append("torch")
         return plain.plain_attention(*args)
 
-    def other(*args) -> Tensor:
-        called.append("cudnn")
-        if cudnn == "missing":
+    def cudnn_kernel(*args) -> Tensor:
+        called_kernels.append("cudnn")
+        if cudnn_behaviour == "missing":
             raise RuntimeError("no engine")
-        return plain.plain_attention(*args) * (1.1 if cudnn == "wrong" else 1)
+        return plain.plain_attention(*args) * (1.1 if cudnn_behaviour == "wrong" else 1)
 
-    def seconds(run, args) -> float:
-        assert card == (8, 9), "the table says which"
-        return 1.0 if run is own else {"faster": 0.5, "slower": 2.0, "missing": math.inf}[cudnn]
+    def kernel_seconds(attention, args) -> float:
+        assert gpu_version == (8, 9), "the table says which"
+        return (
+            1.0
+            if attention is torch_kernel
+            else {"faster": 0.5, "slower": 2.0, "missing": math.inf}[cudnn_behaviour]
+        )
 
-    if card:
+    if gpu_version:
         monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
-    monkeypatch.setattr(plain, "card_of", lambda device: card)
-    monkeypatch.setattr(plain, "best_seconds", seconds)
-    monkeypatch.setattr(plain, "_cudnn", other)
+    monkeypatch.setattr(plain, "card_of", lambda device: gpu_version)
+    monkeypatch.setattr(plain, "best_seconds", kernel_seconds)
+    monkeypatch.setattr(plain, "_cudnn", cudnn_kernel)
     monkeypatch.setattr(plain, "_takes_cudnn", {})
-    run = plain.or_cudnn(own, Choosing(notes.append))
-    broken = v.clone()
-    broken[0, 3, 5] = torch.nan
-    run(q, k, broken, HEADS)
-    assert not plain._takes_cudnn and called[-1] == "torch", "a NaN condemns nothing"
+    attention = plain.or_cudnn(torch_kernel, Choosing(notes.append))
+    values_with_nan = v.clone()
+    values_with_nan[0, 3, 5] = torch.nan
+    attention(q, k, values_with_nan, HEADS)
+    assert not plain._takes_cudnn and called_kernels[-1] == "torch", "a NaN condemns nothing"
     notes.clear()
-    run(q, k, v, HEADS)
-    words = ["choosing a kernel, 0 s (unguided queries)", f"unguided attention by {taken}"]
-    assert notes == (words if card else [])
-    called.clear()
-    assert torch.equal(run(q, k, v, HEADS), plain.plain_attention(q, k, v, HEADS))
-    assert called == [taken]
+    attention(q, k, v, HEADS)
+    expected_notes = [
+        "choosing a kernel, 0 s (unguided queries)",
+        f"unguided attention by {chosen_kernel}",
+    ]
+    assert notes == (expected_notes if gpu_version else [])
+    called_kernels.clear()
+    assert torch.equal(attention(q, k, v, HEADS), plain.plain_attention(q, k, v, HEADS))
+    assert called_kernels == [chosen_kernel]

@@ -1,4 +1,4 @@
-"""Triton kernels of guided attention: numbers and addresses in the interpreter, the table, refusals.
+"""Compare the Triton kernels of guided attention with the plain form, in Triton's interpreter.
 
     TRITON_INTERPRET=1 python -m tests.core.gga.test_triton_kernels     the numbers alone
 
@@ -31,106 +31,107 @@ from egox_core.gga.rows import BiasRows
 from tests.paths import ROOT
 from tests.refusals import refuses
 
-FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-EXACT, HALF = 1e-5, 2e-3
-"""Error in float32 and float16, of a head's largest value."""
-SLOPE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-"""Error of gradients, of their largest value."""
-PLAIN = 1.05
-"""Error in half precision over all cases, of the plain form's with exact weights: both round shares
-and results once, but of other numbers."""
-MODES = [("released", x) for x in (0.5, 1.0, 3.0, 10.0, 1000.0)] + [
+FLOAT_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+FLOAT32_TOLERANCE, FLOAT16_TOLERANCE = 1e-5, 2e-3
+"""Greatest errors in float32 and float16, as a share of a head's largest value."""
+GRADIENT_TOLERANCES = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+"""Greatest errors of gradients, as a share of their largest value."""
+MAX_ERROR_RATIO = 1.05
+"""Greatest ratio of the kernel's error in half precision to that of the plain form."""
+GUIDANCE_MODES = [("released", x) for x in (0.5, 1.0, 3.0, 10.0, 1000.0)] + [
     ("paper", 0.5),
     ("paper", 1000.0),
 ]
-SHAPES = [  # t, h, w_exo, w_ego in tokens; heads, dim of a head; samples
+INPUT_SHAPES = [  # t, h, w_exo, w_ego in tokens; heads, dim of a head; samples
     ((2, 1, 40, 3), 2, 64, 1),
     ((1, 1, 1, 1), 1, 128, 1),
     ((1, 1, 60, 17), 1, 80, 2),
     ((1, 3, 30, 5), 2, 128, 1),
 ]
-CARDS = ((9, 0), (8, 0))
+GPU_VERSIONS = ((9, 0), (8, 0))
 
 
-def case(grid, heads, dim, batch, dtype, holes=False, device="cpu"):
-    """Draw q, k, v with rows apart, the second head of v empty. Some directions are opposite, some
-    equal."""
+def draw_inputs(grid, heads, head_size, batch, dtype, has_holes=False, device="cpu"):
+    """Draw q, k and v of padded rows with an empty head of v, and geometry with opposite and equal
+    rays."""
     t, h, w_exo, w_ego = grid
-    draw = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
 
-    def unit(*shape):
+    def unit_vectors(*shape):
         return (
-            normalize(torch.randn(*shape, 3, generator=draw), dim=-1)
+            normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
             .repeat_interleave(2, -3)
             .repeat_interleave(2, -2)
         )
 
-    exo, ego = unit(t, t, h, w_exo), unit(t, h, w_ego)
-    exo[..., ::2, :2, :] = -ego[:, None, :1, :1]
-    trust = torch.ones(t, 2 * h, 2 * w_exo)
-    if holes:
-        trust[:, :2, :2] = 0
-    geometry = tokens_from_latents(exo, ego, trust)
-    width = heads * dim
+    exo_rays, ego_rays = unit_vectors(t, t, h, w_exo), unit_vectors(t, h, w_ego)
+    exo_rays[..., ::2, :2, :] = -ego_rays[:, None, :1, :1]
+    trust_map = torch.ones(t, 2 * h, 2 * w_exo)
+    if has_holes:
+        trust_map[:, :2, :2] = 0
+    geometry = tokens_from_latents(exo_rays, ego_rays, trust_map)
+    width = heads * head_size
     q, k, v = (
-        torch.randn(batch, geometry.tokens, 2 * width + 3, generator=draw)
+        torch.randn(batch, geometry.tokens, 2 * width + 3, generator=generator)
         .to(device, dtype)
         .narrow(-1, 0, width)
         for _ in range(3)
     )
-    v[..., dim : 2 * dim] = 0
+    v[..., head_size : 2 * head_size] = 0
     return q, k, v, heads, geometry.to(device)
 
 
-def errors(ours, twin, heads):
-    """Measure errors of each value, in units of its head's largest."""
-    error, twin = (x.unflatten(-1, (heads, -1)) for x in (ours.double() - twin, twin))
-    return error / twin.abs().amax((0, 1, 3), keepdim=True).clamp_min(1e-30)
+def relative_errors(values, expected, heads):
+    """Measure the error of each value relative to its head's largest value."""
+    error, expected = (x.unflatten(-1, (heads, -1)) for x in (values.double() - expected, expected))
+    return error / expected.abs().amax((0, 1, 3), keepdim=True).clamp_min(1e-30)
 
 
-def mend_interpreter(*kernels) -> None:
-    """Mend faults of Triton's interpreter (3.6): numpy from 2.4 on makes no number of an array of
-    one, and tl.dot multiplies the bits of bfloat16 instead of its values, which it rounds towards
-    zero.
+def patch_interpreter(*kernels) -> None:
+    """Patch bugs of Triton 3.6's interpreter, and refuse addresses outside a launch's tensors.
 
     Addresses outside the tensors of a launch are refused."""
     import numpy as np
     from triton.runtime import interpreter
 
     builder, tl = interpreter.InterpreterBuilder, interpreter.tl
-    patch, dot, cast = interpreter._patch_lang_tensor, builder.create_dot, builder.cast_impl
-    load, store = builder.create_masked_load, builder.create_masked_store
-    ranges = []
+    original_patch, original_dot, original_cast = (
+        interpreter._patch_lang_tensor,
+        builder.create_dot,
+        builder.cast_impl,
+    )
+    original_load, original_store = builder.create_masked_load, builder.create_masked_store
+    address_ranges = []
 
-    def launched(*inputs, **_):
+    def record_addresses(*inputs, **_):
         tensors = [x for x in inputs if isinstance(x, torch.Tensor)]
-        lasts = [sum((n - 1) * by for n, by in zip(x.shape, x.stride())) for x in tensors]  # noqa: B905
-        ranges[:] = sorted(
-            (x.data_ptr(), x.data_ptr() + (last + 1) * x.element_size())
-            for x, last in zip(tensors, lasts, strict=True)
+        last_offsets = [sum((n - 1) * by for n, by in zip(x.shape, x.stride())) for x in tensors]  # noqa: B905
+        address_ranges[:] = sorted(
+            (x.data_ptr(), x.data_ptr() + (last_offset + 1) * x.element_size())
+            for x, last_offset in zip(tensors, last_offsets, strict=True)
         )
 
-    def check(pointers, mask):
-        places = pointers.data[np.broadcast_to(mask.data, pointers.data.shape)].astype(np.int64)
-        firsts, ends = np.array(ranges).T
+    def check_addresses(pointers, mask):
+        addresses = pointers.data[np.broadcast_to(mask.data, pointers.data.shape)].astype(np.int64)
+        firsts, ends = np.array(address_ranges).T
         ends = np.append(ends, 0)  # of what lies before all
-        last_byte = places + pointers.get_element_ty().primitive_bitwidth // 8
-        inside = last_byte <= ends[np.searchsorted(firsts, places, "right") - 1]
-        assert inside.all(), "an address outside all tensors"
+        last_byte = addresses + pointers.get_element_ty().primitive_bitwidth // 8
+        inside_mask = last_byte <= ends[np.searchsorted(firsts, addresses, "right") - 1]
+        assert inside_mask.all(), "an address outside all tensors"
 
-    def checked_load(self, pointers, mask, *rest):
-        check(pointers, mask)
-        return load(self, pointers, mask, *rest)
+    def checked_load(self, pointers, mask, *arguments):
+        check_addresses(pointers, mask)
+        return original_load(self, pointers, mask, *arguments)
 
-    def checked_store(self, pointers, value, mask, *rest):
-        check(pointers, mask)
-        return store(self, pointers, value, mask, *rest)
+    def checked_store(self, pointers, value, mask, *arguments):
+        check_addresses(pointers, mask)
+        return original_store(self, pointers, value, mask, *arguments)
 
-    def patch_for_new_numpy(tensor, *rest):
-        patch(tensor, *rest)
+    def patch_for_new_numpy(tensor, *arguments):
+        original_patch(tensor, *arguments)
         tensor.__index__ = lambda self: self.handle.data.item()
 
-    def values(x):
+    def float_values(x):
         if x.data.dtype != np.uint16:
             return x
         assert str(x.dtype.scalar) == "bf16"
@@ -138,193 +139,244 @@ def mend_interpreter(*kernels) -> None:
             (x.data.astype(np.uint32) << 16).view(np.float32), tl.float32
         )
 
-    def nearest(self, x, kind):
-        if (x.dtype.scalar, kind.scalar) != (tl.float32, tl.bfloat16):
-            return cast(self, x, kind)
+    def cast_to_nearest(self, x, target_type):
+        if (x.dtype.scalar, target_type.scalar) != (tl.float32, tl.bfloat16):
+            return original_cast(self, x, target_type)
         rounded = torch.from_numpy(np.ascontiguousarray(x.data)).bfloat16().view(torch.int16)
         return interpreter.TensorHandle(rounded.numpy().view(np.uint16), tl.bfloat16)
 
     for kernel in kernels:
-        kernel.add_pre_run_hook(launched)
+        kernel.add_pre_run_hook(record_addresses)
     options = interpreter.interpreter_builder.options  # sizes here are far from any overflow
     interpreter.interpreter_builder.options = replace(options, sanitize_overflow=False)
     interpreter._patch_lang_tensor = patch_for_new_numpy
-    builder.create_dot = lambda self, a, b, *rest: dot(self, values(a), values(b), *rest)
-    builder.cast_impl = nearest
+    builder.create_dot = lambda self, a, b, *arguments: original_dot(
+        self, float_values(a), float_values(b), *arguments
+    )
+    builder.cast_impl = cast_to_nearest
     builder.create_masked_load, builder.create_masked_store = checked_load, checked_store
 
 
-def plain_error(q, k, v, heads, bias) -> torch.Tensor:
-    """Measure the error of the plain form as a fused kernel does it: shares rounded to the type of
-    v, sums not."""
+def half_precision_error(q, k, v, heads, bias) -> torch.Tensor:
+    """Measure the error of plain attention whose weights are rounded as in a fused kernel."""
     q4, k4, v4 = (x.double().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    twin = scaled_dot_product_attention(q4, k4, v4, attn_mask=bias)
+    exact_result = scaled_dot_product_attention(q4, k4, v4, attn_mask=bias)
     scores = q4 @ k4.transpose(-1, -2) / math.sqrt(q4.shape[-1])
-    shares = (scores - scores.amax(-1, keepdim=True)).exp() * bias.exp()
-    ours = (shares.to(q.dtype).double() @ v4 / shares.sum(-1, keepdim=True)).to(q.dtype)
-    return errors(*(x.transpose(1, 2).flatten(2) for x in (ours, twin)), heads)
+    weights = (scores - scores.amax(-1, keepdim=True)).exp() * bias.exp()
+    rounded_result = (weights.to(q.dtype).double() @ v4 / weights.sum(-1, keepdim=True)).to(q.dtype)
+    return relative_errors(
+        *(x.transpose(1, 2).flatten(2) for x in (rounded_result, exact_result)), heads
+    )
 
 
-def torchs(*inputs) -> torch.Tensor:  # not asked for cuDNN's, which a pretended card would have
+def torch_attention(
+    *inputs,
+) -> torch.Tensor:  # not asked for cuDNN's, which a pretended card would have
     return plain_attention(*inputs)
 
 
-def triton(*inputs, plain=torchs, **how) -> torch.Tensor:
-    return gga_attention(*inputs, backend="triton", plain=plain, **how)
+def triton_attention(*inputs, plain_function=torch_attention, **more_options) -> torch.Tensor:
+    return gga_attention(*inputs, backend="triton", plain=plain_function, **more_options)
 
 
-def ego(x, geometry) -> torch.Tensor:
+def ego_part(x, geometry) -> torch.Tensor:
     return ego_tokens(x, geometry.grid, 1)
 
 
-def pretend(card: tuple[int, int]) -> None:
-    kernel_table.card_of = lambda device: card
+def pretend_gpu(gpu_version: tuple[int, int]) -> None:
+    kernel_table.card_of = lambda device: gpu_version
 
 
 def check_modes() -> None:
-    for shift, dtype in enumerate(FLOATS):
-        squares = []
-        for number, (mode, strength) in enumerate(MODES):
-            pretend(CARDS[number % 2])
-            shape, holes = SHAPES[(number + shift) % len(SHAPES)], number % 2 == 1
-            q, k, v, heads, geometry = case(*shape, dtype, holes)
+    for type_index, dtype in enumerate(FLOAT_TYPES):
+        squared_errors = []
+        for number, (mode, strength) in enumerate(GUIDANCE_MODES):
+            pretend_gpu(GPU_VERSIONS[number % 2])
+            input_shape, holes = (
+                INPUT_SHAPES[(number + type_index) % len(INPUT_SHAPES)],
+                number % 2 == 1,
+            )
+            q, k, v, heads, geometry = draw_inputs(*input_shape, dtype, holes)
             options = GgaOptions(mode=mode, lambda_g=strength, soft_trust=True)
-            exact = q.double(), k.double(), v.double(), heads, geometry, options
-            twin = ego(reference_attention(*exact), geometry)
-            ours = ego(triton(q, k, v, heads, geometry, options), geometry)
-            error = errors(ours, twin, heads)
-            assert dtype != torch.float32 or error.abs().max() <= EXACT, (mode, strength)
-            bias = ego(dense_bias(geometry, options, torch.float64)[None], geometry)[0]
-            plain = plain_error(ego(q, geometry), k, v, heads, bias)
-            squares.append([error.square().sum(), plain.square().sum()])
-        ours, plain = torch.tensor(squares).sum(0).sqrt().tolist()
-        assert dtype == torch.float32 or ours <= PLAIN * plain, (dtype, ours, plain)
+            exact_inputs = q.double(), k.double(), v.double(), heads, geometry, options
+            exact_result = ego_part(reference_attention(*exact_inputs), geometry)
+            kernel_error = ego_part(triton_attention(q, k, v, heads, geometry, options), geometry)
+            error = relative_errors(kernel_error, exact_result, heads)
+            assert dtype != torch.float32 or error.abs().max() <= FLOAT32_TOLERANCE, (
+                mode,
+                strength,
+            )
+            bias = ego_part(dense_bias(geometry, options, torch.float64)[None], geometry)[0]
+            plain_error = half_precision_error(ego_part(q, geometry), k, v, heads, bias)
+            squared_errors.append([error.square().sum(), plain_error.square().sum()])
+        kernel_error, plain_error = torch.tensor(squared_errors).sum(0).sqrt().tolist()
+        assert dtype == torch.float32 or kernel_error <= MAX_ERROR_RATIO * plain_error, (
+            dtype,
+            kernel_error,
+            plain_error,
+        )
 
 
-def check_parts() -> None:
-    """Check odd sizes, one launch or many, exo kept, and a window of frames."""
-    pretend(CARDS[0])
+def check_sizes_and_parts() -> None:
+    """Check odd sizes, one launch and many, ego rows alone, and a window of frames."""
+    pretend_gpu(GPU_VERSIONS[0])
     # 783 queries in a frame; a block of queries of two frames.
     for grid in ((1, 1, 1, 1), (1, 27, 1, 29), (2, 1, 3, 131)):
-        q, k, v, heads, geometry = inputs = case(grid, 1, 16, 1, torch.float16)
-        exact = q.double(), k.double(), v.double(), heads, geometry
-        twin = reference_attention(*exact, GgaOptions())
-        assert errors(triton(*inputs, GgaOptions()), twin, heads).abs().max() <= HALF
-    q, k, v, heads, geometry = case((1, 1, 28_026, 2), 1, 16, 1, torch.float16)
-    few, rows = ego(q, geometry), BiasRows(geometry, GgaOptions(), torch.float64, reuse=True)
-    twin = backends.math_rows(few.double(), k.double(), v.double(), 1, rows, slice(0, 2))
-    ours = triton(few, k, v, 1, geometry, GgaOptions())
-    assert errors(ours, twin, 1).abs().max() <= HALF, "many keys"
-    q, k, v, heads, geometry = inputs = case((3, 2, 9, 5), 1, 16, 2, torch.float16)
-    ego_rows = ego(triton(*inputs, GgaOptions()), geometry)
-    cut = ego(triton(*inputs, GgaOptions(), chunk_bytes=1), geometry)
-    kept_rows = triton(ego(q, geometry), *inputs[1:], GgaOptions())
-    assert torch.equal(cut, ego_rows) and torch.equal(kept_rows, ego_rows)
+        q, k, v, heads, geometry = inputs = draw_inputs(grid, 1, 16, 1, torch.float16)
+        exact_inputs = q.double(), k.double(), v.double(), heads, geometry
+        exact_result = reference_attention(*exact_inputs, GgaOptions())
+        assert (
+            relative_errors(triton_attention(*inputs, GgaOptions()), exact_result, heads)
+            .abs()
+            .max()
+            <= FLOAT16_TOLERANCE
+        )
+    q, k, v, heads, geometry = draw_inputs((1, 1, 28_026, 2), 1, 16, 1, torch.float16)
+    ego_queries, rows = (
+        ego_part(q, geometry),
+        BiasRows(geometry, GgaOptions(), torch.float64, reuse=True),
+    )
+    exact_result = backends.math_rows(
+        ego_queries.double(), k.double(), v.double(), 1, rows, slice(0, 2)
+    )
+    kernel_result = triton_attention(ego_queries, k, v, 1, geometry, GgaOptions())
+    assert relative_errors(kernel_result, exact_result, 1).abs().max() <= FLOAT16_TOLERANCE, (
+        "many keys"
+    )
+    q, k, v, heads, geometry = inputs = draw_inputs((3, 2, 9, 5), 1, 16, 2, torch.float16)
+    ego_rows = ego_part(triton_attention(*inputs, GgaOptions()), geometry)
+    chunked_rows = ego_part(triton_attention(*inputs, GgaOptions(), chunk_bytes=1), geometry)
+    ego_only_rows = triton_attention(ego_part(q, geometry), *inputs[1:], GgaOptions())
+    assert torch.equal(chunked_rows, ego_rows) and torch.equal(ego_only_rows, ego_rows)
     assert len(geometry.made) == 1, "columns are made once"
-    triton(*inputs, GgaOptions(lambda_g=2))
+    triton_attention(*inputs, GgaOptions(lambda_g=2))
     assert len(geometry.made) == 2, "and again for another strength"
-    part = geometry.select_frames([2, 0])
+    part_geometry = geometry.select_frames([2, 0])
     q, k, v = (x.unflatten(1, (3, -1))[:, [2, 0]].flatten(1, 2) for x in (q, k, v))
-    twin = reference_attention(q.double(), k.double(), v.double(), heads, part, GgaOptions())
-    error = errors(triton(q, k, v, heads, part, GgaOptions()), twin, heads)
-    assert error.abs().max() <= HALF, "a window"
-    unguided = triton(*inputs, GgaOptions(lambda_g=0.0))
+    exact_result = reference_attention(
+        q.double(), k.double(), v.double(), heads, part_geometry, GgaOptions()
+    )
+    error = relative_errors(
+        triton_attention(q, k, v, heads, part_geometry, GgaOptions()), exact_result, heads
+    )
+    assert error.abs().max() <= FLOAT16_TOLERANCE, "a window"
+    unguided = triton_attention(*inputs, GgaOptions(lambda_g=0.0))
     assert torch.equal(unguided, plain_attention(*inputs[:4])), "lambda 0"
 
 
-def check_gradients(dtype, mode, strength, shape, kept=False, **how) -> None:
-    """Check the gradients of q, k and v against autograd through the dense form. A second run must
-    be equal."""
+def check_gradients(dtype, mode, strength, shape, ego_only=False, **launch_options) -> None:
+    """Check the gradients of q, k and v against the dense form, and that a second run gives equal
+    ones."""
     options = GgaOptions(mode=mode, lambda_g=strength)
-    q, k, v, heads, geometry = case(*shape, dtype, holes=True)
-    if how:
+    q, k, v, heads, geometry = draw_inputs(*shape, dtype, has_holes=True)
+    if launch_options:
         geometry = geometry.select_frames([2, 0])
         q, k, v = (x[:, : geometry.tokens] for x in (q, k, v))
 
-    def ours(q, *rest):
-        return triton(ego(q, geometry) if kept else q, *rest, recompute=True, **how)
+    def kernel_attention(q, *rest):
+        return triton_attention(
+            ego_part(q, geometry) if ego_only else q, *rest, recompute=True, **launch_options
+        )
 
-    def twin(*inputs):
-        out = reference_attention(*inputs)
-        return ego(out, geometry) if kept else out
+    def exact_attention(*inputs):
+        result = reference_attention(*inputs)
+        return ego_part(result, geometry) if ego_only else result
 
-    def slopes(attend, *inputs):
-        leaves = [x.detach().requires_grad_() for x in inputs]
-        out = attend(*leaves, heads, geometry, options)
+    def gradients_of(attend, *inputs):
+        leaf_tensors = [x.detach().requires_grad_() for x in inputs]
+        out = attend(*leaf_tensors, heads, geometry, options)
         weights = torch.linspace(-1, 1, out.numel()).view_as(out).to(out)
-        return torch.autograd.grad((out * weights).sum(), leaves)
+        return torch.autograd.grad((out * weights).sum(), leaf_tensors)
 
-    exact = slopes(twin, q.double(), k.double(), v.double())
-    first, second = (slopes(ours, q, k, v) for _ in range(2))
-    for one, again, right in zip(first, second, exact, strict=True):
-        assert torch.equal(one, again)
-        assert (one - right).abs().max() <= SLOPE[dtype] * right.abs().max(), (options, dtype)
+    exact_gradients = gradients_of(exact_attention, q.double(), k.double(), v.double())
+    first_gradients, second_gradients = (gradients_of(kernel_attention, q, k, v) for _ in range(2))
+    for gradient, repeated_gradient, exact_gradient in zip(
+        first_gradients, second_gradients, exact_gradients, strict=True
+    ):
+        assert torch.equal(gradient, repeated_gradient)
+        assert (gradient - exact_gradient).abs().max() <= GRADIENT_TOLERANCES[
+            dtype
+        ] * exact_gradient.abs().max(), (options, dtype)
 
 
 def check_extremes() -> None:
-    """Check keys that are all opposite to the ray, strengths beyond what float16 holds, and no
-    finite score."""
-    q, k, v, heads, geometry = case((1, 1, 30, 2), 1, 16, 1, torch.float32)
+    """Check keys opposite to the ray, strengths beyond float16's range, and infinite scores."""
+    q, k, v, heads, geometry = draw_inputs((1, 1, 30, 2), 1, 16, 1, torch.float32)
     ray = normalize(torch.tensor([[[1.0, 2.0, 3.0]]]), dim=-1)
-    behind = replace(
+    opposite_geometry = replace(
         geometry,
         query_dirs=ray.expand(1, 2, 3).contiguous(),
         key_dirs=-ray.expand(1, geometry.tokens, 3).contiguous(),
     )
-    mute = torch.full_like(k, -torch.inf)
-    for dtype in FLOATS:
-        values = v.to(dtype)
+    infinite_keys = torch.full_like(k, -torch.inf)
+    for dtype in FLOAT_TYPES:
+        typed_values = v.to(dtype)
         for strength in (1.0, 1000.0, 100_000.0):
             options = GgaOptions(lambda_g=strength)
-            here = q.to(dtype), k.to(dtype), values, heads
-            out = ego(triton(*here, behind, options), geometry)
-            assert out.isfinite().all() and out.abs().max() <= values.abs().max()
-            assert out.abs().max() > 0.01, "weights, if small ones"
-            one = q.abs().to(dtype), mute.to(dtype), values, heads
-            assert (ego(triton(*one, geometry, options, plain=blank), geometry) == 0).all()
+            attention_inputs = q.to(dtype), k.to(dtype), typed_values, heads
+            result = ego_part(
+                triton_attention(*attention_inputs, opposite_geometry, options), geometry
+            )
+            assert result.isfinite().all() and result.abs().max() <= typed_values.abs().max()
+            assert result.abs().max() > 0.01, "weights, if small ones"
+            infinite_inputs = q.abs().to(dtype), infinite_keys.to(dtype), typed_values, heads
+            assert (
+                ego_part(
+                    triton_attention(
+                        *infinite_inputs, geometry, options, plain_function=zero_attention
+                    ),
+                    geometry,
+                )
+                == 0
+            ).all()
 
 
-def blank(q, k, v, heads) -> torch.Tensor:
+def zero_attention(q, k, v, heads) -> torch.Tensor:
     return torch.zeros_like(q)
 
 
-def test_the_kernels_give_the_twins_numbers():
-    """In Triton's interpreter: 1e-5 of a head's largest value in float32, plain's error in half."""
+def test_triton_kernels_agree_with_plain_attention():
+    """Run this module in Triton's interpreter, which has to be chosen before Triton is imported."""
     pytest.importorskip(
         "triton", reason="Triton is not installed here; GPU machines without it use torch"
     )
-    run = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.core.gga.test_triton_kernels"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         env={**os.environ, "TRITON_INTERPRET": "1"},
     )
-    assert run.returncode == 0, run.stderr
+    assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("dtype", FLOATS[1:])
+@pytest.mark.parametrize("dtype", FLOAT_TYPES[1:])
 @pytest.mark.parametrize("backend", list(backends.BACKENDS))
-def test_each_kernel_on_a_card(backend, dtype, device):
-    """Over the end of a frame of the released size."""
+def test_each_kernel_agrees_with_plain_attention_on_a_gpu(backend, dtype, device):
+    """Compare queries that reach over the end of a frame of the released size."""
     if device.type != "cuda":
         pytest.skip("takes a card: --device cuda")
-    q, k, v, heads, geometry = case((13, 28, 49, 28), 4, 128, 1, dtype, device=device)
-    queries, options = slice(700, 956), GgaOptions()
-    few, rows = ego(q, geometry)[:, queries], BiasRows(geometry, options, dtype, reuse=True)
-    ours = backends.BACKENDS[backend](few, k, v, heads, rows, queries)
-    exact = BiasRows(geometry, options, torch.float64, reuse=True)
-    twin = backends.math_rows(few.double(), k.double(), v.double(), heads, exact, queries)
-    assert errors(ours, twin, heads).abs().max() <= AGREEMENT[dtype]
+    q, k, v, heads, geometry = draw_inputs((13, 28, 49, 28), 4, 128, 1, dtype, device=device)
+    query_slice, options = slice(700, 956), GgaOptions()
+    ego_queries, rows = (
+        ego_part(q, geometry)[:, query_slice],
+        BiasRows(geometry, options, dtype, reuse=True),
+    )
+    kernel_result = backends.BACKENDS[backend](ego_queries, k, v, heads, rows, query_slice)
+    exact_rows = BiasRows(geometry, options, torch.float64, reuse=True)
+    exact_result = backends.math_rows(
+        ego_queries.double(), k.double(), v.double(), heads, exact_rows, query_slice
+    )
+    assert relative_errors(kernel_result, exact_result, heads).abs().max() <= AGREEMENT[dtype]
 
 
-def asked(**changes) -> KernelRequest:
-    usual = {"device": torch.device("cuda", 0), "dtype": torch.bfloat16, "head_size": 128}
-    return KernelRequest(**usual | changes)
+def kernel_request(**changes) -> KernelRequest:
+    default_fields = {"device": torch.device("cuda", 0), "dtype": torch.bfloat16, "head_size": 128}
+    return KernelRequest(**default_fields | changes)
 
 
 @pytest.mark.parametrize(
-    ("card", "changes", "words"),
+    ("gpu_version", "changes", "expected_text"),
     [
         ((9, 0), {}, ""),
         ((8, 9), {"by_name": False}, "never measured on a card of 8.9: choose it by name"),
@@ -337,74 +389,78 @@ def asked(**changes) -> KernelRequest:
         ((9, 0), {"head_size": 256}, "at most 128 channels"),
     ],
 )
-def test_the_table_says_what_the_kernel_takes(monkeypatch, card, changes, words):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: card)
+def test_kernel_table_refuses_unsupported_requests(
+    monkeypatch, gpu_version, changes, expected_text
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: gpu_version)
     monkeypatch.setattr(kernel_table, "triton_version", lambda: (3, 6))
-    refusal = KERNELS["triton"].refusal(asked(**changes))
-    assert words in refusal and bool(words) == bool(refusal)
+    refusal = KERNELS["triton"].refusal(kernel_request(**changes))
+    assert expected_text in refusal and bool(expected_text) == bool(refusal)
     monkeypatch.setattr(kernel_table, "triton_version", lambda: (0, 0))
-    assert KERNELS["triton"].refusal(asked(**changes)), "no Triton"
+    assert KERNELS["triton"].refusal(kernel_request(**changes)), "no Triton"
 
 
-def test_the_page_shows_the_table():
+def test_documentation_shows_the_kernel_table():
     page = (ROOT / "docs/model-path.md").read_text(encoding="utf-8")
     assert [line for line in kernel_table.matrix() if line not in page.splitlines()] == []
 
 
-def test_what_the_table_refuses_is_refused_by_name_and_passed_over_by_auto(monkeypatch):
+def test_auto_skips_a_kernel_that_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(backends, "_cached_choices", {})
-    inputs = case((1, 2, 3, 2), 2, 16, 1, torch.float32)
+    inputs = draw_inputs((1, 2, 3, 2), 2, 16, 1, torch.float32)
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("triton", "sdpa"))
     kernels_used = backends.KernelsUsed()
     gga_attention(*inputs, GgaOptions(), used=kernels_used)
-    why = KERNELS["triton"].refusal(asked(device=torch.device("cpu"), head_size=16))
-    assert kernels_used.words() == f"guided attention by sdpa (not triton: {why})"
-    with refuses(f"triton, which {why}.*set backend to auto"):
+    reason = KERNELS["triton"].refusal(kernel_request(device=torch.device("cpu"), head_size=16))
+    assert kernels_used.words() == f"guided attention by sdpa (not triton: {reason})"
+    with refuses(f"triton, which {reason}.*set backend to auto"):
         gga_attention(*inputs, GgaOptions(), backend="triton")
 
 
-def test_a_kernel_that_took_all_queries_leaves_pieces_to_the_next(monkeypatch):
-    """From the next call on: its bias is in memory for some image rows at a time."""
-    inputs = case((2, 6, 3, 2), 2, 16, 1, torch.float32)
-    query_counts, pieces, sdpa = [], [], backends.BACKENDS["sdpa"]
+def test_failed_kernel_is_replaced_by_one_with_smaller_pieces(monkeypatch):
+    """Let a kernel that takes all queries at once fail in the second call."""
+    inputs = draw_inputs((2, 6, 3, 2), 2, 16, 1, torch.float32)
+    query_counts, piece_sizes, sdpa_attention = [], [], backends.BACKENDS["sdpa"]
 
-    def fails_later(q, *rest):
+    def fail_on_second_call(q, *arguments):
         query_counts.append(q.shape[1])
         if len(query_counts) > 1:
             raise RuntimeError("launch failed")
-        return sdpa(q, *rest)
+        return sdpa_attention(q, *arguments)
 
-    def counted(q, *rest):
-        pieces.append(q.shape[1])
-        return sdpa(q, *rest)
+    def count_pieces(q, *arguments):
+        piece_sizes.append(q.shape[1])
+        return sdpa_attention(q, *arguments)
 
     monkeypatch.setattr(backends, "_cached_choices", {})
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("triton", "sdpa"))
-    monkeypatch.setitem(backends.BACKENDS, "triton", fails_later)
-    monkeypatch.setitem(backends.BACKENDS, "sdpa", counted)
+    monkeypatch.setitem(backends.BACKENDS, "triton", fail_on_second_call)
+    monkeypatch.setitem(backends.BACKENDS, "sdpa", count_pieces)
     monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
-    monkeypatch.setattr(backends, "best_seconds", lambda run, *rest: float(run is not fails_later))
+    monkeypatch.setattr(
+        backends, "best_seconds", lambda run, *arguments: float(run is not fail_on_second_call)
+    )
     monkeypatch.setattr("egox_core.gga.attention.CHUNK_QUERIES", 6)
-    kernels_used, twin = backends.KernelsUsed(), reference_attention(*inputs, GgaOptions())
+    kernels_used, exact_result = backends.KernelsUsed(), reference_attention(*inputs, GgaOptions())
     for _ in range(2):
-        ours = gga_attention(*inputs, GgaOptions(), used=kernels_used, plain=torchs)
-        assert errors(ours, twin, 2).abs().max() <= EXACT
+        result = gga_attention(*inputs, GgaOptions(), used=kernels_used, plain=torch_attention)
+        assert relative_errors(result, exact_result, 2).abs().max() <= FLOAT32_TOLERANCE
         assert "sdpa (not triton: failed: launch failed)" in kernels_used.words()
     assert query_counts == [6, 12], "of the comparison; of the whole canvas"
-    assert pieces == [6, 3, 3, 3, 3]
+    assert piece_sizes == [6, 3, 3, 3, 3]
 
 
 if __name__ == "__main__":
-    mend_interpreter(product.product_kernel(), *product_gradient.gradient_kernels())
+    patch_interpreter(product.product_kernel(), *product_gradient.gradient_kernels())
     # What a choice compares is compared here, and closer.
     backends._matching_kernels = lambda names, *_: backends.Choice(names=list(names))
-    pretend(CARDS[0])
-    for dtype in FLOATS:
-        check_gradients(dtype, "released", 3.0, ((1, 1, 20, 7), 1, 80, 2), kept=True)
+    pretend_gpu(GPU_VERSIONS[0])
+    for dtype in FLOAT_TYPES:
+        check_gradients(dtype, "released", 3.0, ((1, 1, 20, 7), 1, 80, 2), ego_only=True)
     check_gradients(torch.float32, "released", 0.5, ((3, 1, 3, 5), 1, 16, 2), chunk_bytes=1)
-    pretend(CARDS[1])
+    pretend_gpu(GPU_VERSIONS[1])
     check_gradients(torch.float32, "released", 10.0, ((2, 1, 9, 3), 2, 64, 1))
-    check_gradients(torch.float32, "paper", 2.0, SHAPES[3])
+    check_gradients(torch.float32, "paper", 2.0, INPUT_SHAPES[3])
     check_modes()
-    check_parts()
+    check_sizes_and_parts()
     check_extremes()

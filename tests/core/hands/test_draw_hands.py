@@ -1,4 +1,4 @@
-"""Drawn hands: on the skin of their bones, and hidden by what is before them."""
+"""Test drawn hands: the skin around their bones, and occlusion by depth."""
 
 import pytest
 import torch
@@ -11,53 +11,59 @@ from lab.drawn.layout import draw_layout
 from lab.drawn.take import drawn_hands
 from tests.refusals import refuses
 
-SIZE = 128
+PICTURE_SIZE = 128
 
 
 @pytest.fixture(scope="module")
-def clip() -> tuple[HandTrack, CameraTrajectory]:
-    layout = draw_layout(SyntheticSpec(seed=3, frames=1, ego_size=SIZE))
+def hands_and_path() -> tuple[HandTrack, CameraTrajectory]:
+    layout = draw_layout(SyntheticSpec(seed=3, frames=1, ego_size=PICTURE_SIZE))
     scene = layout.scene
     return drawn_hands(layout, scene.exo), CameraTrajectory(ego=scene.ego, exo=scene.exo)
 
 
 def skin_distance(points: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:  # [N, 3] -> [N]
-    """Compute the distance from the skin plainly, as the least over all capsules."""
-    least = torch.full(points.shape[:1], torch.inf)
-    for (a, b), radius in zip(CAPSULES, RADII, strict=True):
-        axis = joints[b] - joints[a]
-        share = ((points - joints[a]) @ axis / (axis @ axis)).clamp(0, 1)
-        off = (points - joints[a] - share[:, None] * axis).norm(dim=-1) - radius
-        least = least.minimum(off)
-    return least
+    """Compute the distance to the skin as the least distance to all capsules."""
+    least_distance = torch.full(points.shape[:1], torch.inf)
+    for (start_joint, end_joint), radius in zip(CAPSULES, RADII, strict=True):
+        axis = joints[end_joint] - joints[start_joint]
+        axis_share = ((points - joints[start_joint]) @ axis / (axis @ axis)).clamp(0, 1)
+        capsule_distance = (points - joints[start_joint] - axis_share[:, None] * axis).norm(
+            dim=-1
+        ) - radius
+        least_distance = least_distance.minimum(capsule_distance)
+    return least_distance
 
 
-def test_rays_end_where_they_first_meet_the_skin(clip):
-    """Float32 rounds to a tenth of a millimetre, where a ray only grazes."""
-    track, path = clip
-    every = path.ego.camera.upright().pixel_rays()[0].reshape(-1, 3)
+def test_rays_end_at_the_first_skin_point(hands_and_path):
+    """Allow a tenth of a millimetre, to which float32 rounds for grazing rays."""
+    track, path = hands_and_path
+    all_rays = path.ego.camera.upright().pixel_rays()[0].reshape(-1, 3)
     for joints in track.in_head(path)[0][0].float():
-        near = meets(every, joints)
-        assert cast_capsules(every[~near], joints)[0].isinf().all()
-        rays = every[near]
-        far, shade = cast_capsules(rays, joints)
-        hit = far.isfinite()
-        assert skin_distance(rays[hit] * far[hit, None], joints).abs().max() < 1e-4
-        assert hit.sum() > 50 and shade[hit].min() >= 0.3 and shade[hit].max() > 0.9
-        for back in torch.linspace(0.0, 0.3, 60):  # no skin before a hit, none on rays without one
-            place = torch.where(hit, far, joints[0].norm() + 0.15) - back
-            assert skin_distance(rays * place[:, None], joints).min() > -1e-4
+        near_mask = meets(all_rays, joints)
+        assert cast_capsules(all_rays[~near_mask], joints)[0].isinf().all()
+        rays = all_rays[near_mask]
+        hit_distance, shade = cast_capsules(rays, joints)
+        hit_mask = hit_distance.isfinite()
+        assert (
+            skin_distance(rays[hit_mask] * hit_distance[hit_mask, None], joints).abs().max() < 1e-4
+        )
+        assert hit_mask.sum() > 50 and shade[hit_mask].min() >= 0.3 and shade[hit_mask].max() > 0.9
+        for offset_m in torch.linspace(
+            0.0, 0.3, 60
+        ):  # no skin before a hit, none on rays without one
+            distance = torch.where(hit_mask, hit_distance, joints[0].norm() + 0.15) - offset_m
+            assert skin_distance(rays * distance[:, None], joints).min() > -1e-4
 
 
-def test_hidden_by_a_wall_and_left_out_where_doubtful(clip):
-    track, path = clip
-    middle = float(track.in_head(path)[0][..., 2].median())
-    wall = torch.full((1, SIZE, SIZE), middle - 0.03)
-    wall[:, :, : SIZE // 2] = torch.nan
-    picture, mask = draw_hands(track, path, wall)
+def test_hands_are_hidden_by_a_wall_and_left_out_if_doubtful(hands_and_path):
+    track, path = hands_and_path
+    hand_depth = float(track.in_head(path)[0][..., 2].median())
+    wall_depth = torch.full((1, PICTURE_SIZE, PICTURE_SIZE), hand_depth - 0.03)
+    wall_depth[:, :, : PICTURE_SIZE // 2] = torch.nan
+    picture, mask = draw_hands(track, path, wall_depth)
     full_mask = draw_hands(track, path)[1]
     assert mask.sum() < full_mask.sum() and picture[mask == 0].max() == 0 < picture[mask > 0].min()
-    assert mask[..., : SIZE // 2].equal(full_mask[..., : SIZE // 2])
+    assert mask[..., : PICTURE_SIZE // 2].equal(full_mask[..., : PICTURE_SIZE // 2])
     assert draw_hands(HandTrack.of_joints(track.joints * torch.nan), path)[1].max() == 0
     with refuses("depth of the ego view"):
         draw_hands(track, path, torch.ones(1, 50, 50))

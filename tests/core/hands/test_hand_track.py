@@ -1,4 +1,4 @@
-"""Tracks of both hands: the wrists' turn, other frames, and the file."""
+"""Test tracks of both hands: wrist rotations, frames, files, units, joint orders and refusals."""
 
 import json
 import re
@@ -13,19 +13,19 @@ from egox_core.cameras import look_at, preset_camera
 from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
 from egox_core.hands.track import PALM, PALMS, wrist_turns
 from lab.drawn.person import HAND
-from tests.poses import path_of
+from tests.poses import make_path
 from tests.refusals import refuses
 
 
-def palms(turns: torch.Tensor) -> torch.Tensor:  # [T, 3, 3] -> [T, 2, 21, 3]
-    """Make both hands turned alike, 0.4 m before the exo camera."""
-    right = torch.from_numpy(HAND[:, [1, 0, 2]])
-    hand = torch.stack([right * torch.tensor([1, -1, 1]), right])
-    hand[:, PALM] = PALMS
-    return hand @ turns.mT.unsqueeze(1) + torch.tensor([0.0, 0.0, 0.4])
+def draw_hands_at(rotations: torch.Tensor) -> torch.Tensor:  # [T, 3, 3] -> [T, 2, 21, 3]
+    """Draw both hands with the same rotation, 0.4 m in front of the exo camera."""
+    right_hand = torch.from_numpy(HAND[:, [1, 0, 2]])
+    both_hands = torch.stack([right_hand * torch.tensor([1, -1, 1]), right_hand])
+    both_hands[:, PALM] = PALMS
+    return both_hands @ rotations.mT.unsqueeze(1) + torch.tensor([0.0, 0.0, 0.4])
 
 
-def random_turns(count: int) -> torch.Tensor:
+def random_rotations(count: int) -> torch.Tensor:
     return torch.from_numpy(Rotation.random(count, random_state=1).as_matrix())
 
 
@@ -34,79 +34,83 @@ def angles_deg(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.rad2deg(((trace - 1) / 2).clamp(-1, 1).arccos())
 
 
-def test_hands_laid_side_by_side_are_turned_alike_and_noise_is_small():
-    turns = random_turns(500)
-    hands = palms(turns)
-    assert (wrist_turns(hands) - turns[:, None]).abs().max() < 1e-9
+def test_wrist_rotations_are_exact_and_robust_to_noise():
+    rotations = random_rotations(500)
+    hands = draw_hands_at(rotations)
+    assert (wrist_turns(hands) - rotations[:, None]).abs().max() < 1e-9
     assert torch.linalg.det(wrist_turns(hands)).allclose(torch.tensor(1.0, dtype=torch.float64))
     noise = 0.01 * torch.randn(hands.shape, generator=torch.Generator().manual_seed(2)).double()
-    off = angles_deg(wrist_turns(hands + noise), turns[:, None])
-    assert off.median() < 13 and off.quantile(0.95) < 26
+    errors_deg = angles_deg(wrist_turns(hands + noise), rotations[:, None])
+    assert errors_deg.median() < 13 and errors_deg.quantile(0.95) < 26
     hands[3, 0, PALM[2], 1] = torch.nan
     assert wrist_turns(hands)[3, 0].isnan().all() and wrist_turns(hands)[3, 1].isfinite().all()
 
 
-def test_the_head_is_the_upright_ego_camera():
-    """Projected from there, they are where the turned sensor sees them from the world."""
+def test_hands_in_the_head_frame_agree_with_the_upright_camera():
+    """Compare their projection with that of the turned sensor, computed from the world."""
     camera = preset_camera("aria_released", 448)
     exo_w2c = look_at([0.1, -0.5, -0.4], [0.0, 0.0, 0.5])
     w2c = torch.stack([look_at([0.0, 0.1 * t, -0.3], [0.0, 0.0, 0.3]) for t in range(2)])
-    path = path_of(w2c, camera, exo_w2c=exo_w2c)
-    track = HandTrack.of_joints(palms(random_turns(2)))
-    world, world_turns = track.in_world(path.exo)
-    sensor = world @ w2c[:, None, :, :3].mT + w2c[:, None, None, :, 3]
-    joints, turns = track.in_head(path)
-    expected, got = camera.project(sensor)[0], camera.upright().project(joints)[0]
-    assert (expected - got).abs().max() < 1e-6
-    assert (turns - camera.upright_poses(w2c)[:, None, :, :3] @ world_turns).abs().max() < 1e-9
+    path = make_path(w2c, camera, exo_w2c=exo_w2c)
+    track = HandTrack.of_joints(draw_hands_at(random_rotations(2)))
+    joints_in_world, wrist_rotations_in_world = track.in_world(path.exo)
+    joints_in_sensor = joints_in_world @ w2c[:, None, :, :3].mT + w2c[:, None, None, :, 3]
+    joints, wrist_rotations = track.in_head(path)
+    expected_uv, result_uv = (
+        camera.project(joints_in_sensor)[0],
+        camera.upright().project(joints)[0],
+    )
+    assert (expected_uv - result_uv).abs().max() < 1e-6
+    assert (
+        wrist_rotations - camera.upright_poses(w2c)[:, None, :, :3] @ wrist_rotations_in_world
+    ).abs().max() < 1e-9
 
 
-def test_file(tmp_path):
-    """Unknown joints stay unknown, and a doubt keeps its reason."""
-    joints = palms(random_turns(4))
+def test_hand_file_keeps_unknown_joints_and_reasons(tmp_path):
+    joints = draw_hands_at(random_rotations(4))
     joints[0, 1], joints[1, 0, 4], joints[2] = torch.nan, torch.nan, torch.nan
     track = HandTrack.of_joints(joints)
     assert track.valid.tolist() == [[True, False], [False, True], [False, False], [True, True]]
     track.reason[3, 1] = 4
     write_hands(track, tmp_path / "hands.json")
-    again = read_hands(tmp_path / "hands.json")
-    assert torch.allclose(again.joints, joints, atol=1e-6, equal_nan=True)
-    assert again.reason.equal(track.reason)
-    some = again.select(torch.tensor([3, 0]))
-    assert some.valid.tolist() == [[True, False], [True, False]]
+    read_track = read_hands(tmp_path / "hands.json")
+    assert torch.allclose(read_track.joints, joints, atol=1e-6, equal_nan=True)
+    assert read_track.reason.equal(track.reason)
+    selected_track = read_track.select(torch.tensor([3, 0]))
+    assert selected_track.valid.tolist() == [[True, False], [True, False]]
 
 
-def absent(number: float) -> Callable:
-    """Give a change that sets frame 2, where nothing was found, to this number."""
+def frame_set_to(number: float) -> Callable:
+    """Make a function that sets all joints of frame 2 to a number."""
     return lambda joints: torch.where(torch.arange(4)[:, None, None, None] == 2, number, joints)
 
 
-def one_joint_absent(joints: torch.Tensor) -> torch.Tensor:
+def zero_one_joint(joints: torch.Tensor) -> torch.Tensor:
     return torch.where(torch.arange(4 * 42).view(4, 2, 21, 1) == 100, 0.0, joints)  # frame 2, left
 
 
-SIDE = torch.tensor([-1.0, 1, 1])
+MIRROR_X = torch.tensor([-1.0, 1, 1])
 
 
-def written(folder: Path, joints: torch.Tensor, /, **more: object) -> Path:
+def write_hand_file(folder: Path, joints: torch.Tensor, /, **more_entries: object) -> Path:
     content = {"format": "egox_hands", "version": 1, "joints": joints.tolist()}
-    (folder / "hands.json").write_text(json.dumps(content | more), "utf-8")
+    (folder / "hands.json").write_text(json.dumps(content | more_entries), "utf-8")
     return folder / "hands.json"
 
 
 @pytest.mark.parametrize(
-    ("change", "outcome"),
+    ("change_joints", "outcome"),
     [
         (lambda joints: joints * 1.4, "seen in 4 of 4 frames$"),
         (lambda joints: joints * 0.6, "seen in 4 of 4 frames$"),
         (lambda joints: joints + 0.005 * torch.randn(joints.shape), "seen in 4 of 4 frames$"),
         (lambda joints: joints * 1000, "seen in 4 of 4 frames; given in mm"),
         (lambda joints: joints * 60, "seen in 4 of 4 frames; given in cm"),
-        (absent(0.0), "3 of 4 frames, 1 not given$"),
-        (absent(-1.0), "3 of 4 frames, 1 not given$"),
-        (one_joint_absent, "left hand seen in 3 of 4 frames, 1 bones of other lengths"),
+        (frame_set_to(0.0), "3 of 4 frames, 1 not given$"),
+        (frame_set_to(-1.0), "3 of 4 frames, 1 not given$"),
+        (zero_one_joint, "left hand seen in 3 of 4 frames, 1 bones of other lengths"),
         (lambda joints: joints.flip(1), "0 of 4 frames, 4 mirrored"),
-        (lambda joints: joints * SIDE, "0 of 4 frames, 4 mirrored"),
+        (lambda joints: joints * MIRROR_X, "0 of 4 frames, 4 mirrored"),
         (
             lambda joints: joints * 10,
             "8.* long together, in a unit not stated; .* as 'unit': m, cm",
@@ -118,12 +122,12 @@ def written(folder: Path, joints: torch.Tensor, /, **more: object) -> Path:
         (lambda joints: 1000 * (joints - joints[:, :, 9:10]), "about the hand's own root"),
     ],
 )
-def test_files_that_declare_nothing(tmp_path, change, outcome):
-    """True hands stay to the last digit. Others are not valid, or refused."""
-    joints = palms(random_turns(4))
+def test_hand_files_without_declarations_are_checked(tmp_path, change_joints, outcome):
+    """Check that true hands keep every digit, while others are invalid or refused."""
+    joints = draw_hands_at(random_rotations(4))
     torch.manual_seed(0)
-    file_joints = change(joints).nan_to_num()
-    file = written(tmp_path, file_joints)
+    file_joints = change_joints(joints).nan_to_num()
+    file = write_hand_file(tmp_path, file_joints)
     if "of 4" not in outcome:
         with refuses(outcome):
             read_hands(file)
@@ -153,24 +157,26 @@ UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
 
 
 @pytest.mark.parametrize("order", OTHER_ORDERS)
-def test_another_order_is_declared_or_refused(tmp_path, order):
-    """Of hands of other sizes and proportions, off by up to 1 cm a joint, none is taken for it."""
-    places = list(OTHER_ORDERS[order])
-    names = [JOINT_NAMES[place] for place in places]
-    joints, random = palms(random_turns(9)), torch.Generator().manual_seed(0)
-    for unit, metres in UNITS.items():
-        file = written(tmp_path, joints[:, :, places] / metres, names=names, unit=unit)
+def test_other_joint_orders_must_be_declared(tmp_path, order):
+    """Check that hands with errors of up to 1 cm are not taken for another order."""
+    joint_order = list(OTHER_ORDERS[order])
+    names = [JOINT_NAMES[place] for place in joint_order]
+    joints, rng = draw_hands_at(random_rotations(9)), torch.Generator().manual_seed(0)
+    for unit, metres_per_unit in UNITS.items():
+        file = write_hand_file(
+            tmp_path, joints[:, :, joint_order] / metres_per_unit, names=names, unit=unit
+        )
         assert (read_hands(file).joints - joints).abs().max() < 1e-12
         assert read_hands(file).valid.all()
     for noise in (0.0, 0.005, 0.01):
-        noisy = joints + noise * torch.randn(joints.shape, generator=random).double()
+        noisy_joints = joints + noise * torch.randn(joints.shape, generator=rng).double()
         with refuses("order of joints of hands .* 'names' in the order that the file has"):
-            read_hands(written(tmp_path, noisy[:, :, places]))
-        read_hands(written(tmp_path, noisy))
+            read_hands(write_hand_file(tmp_path, noisy_joints[:, :, joint_order]))
+        read_hands(write_hand_file(tmp_path, noisy_joints))
 
 
 @pytest.mark.parametrize(
-    ("more", "message"),
+    ("declarations", "message"),
     [
         ({"unit": "mm"}, "unit of hands .*: got hands whose bones are 0.8.* long together, in mm"),
         ({"unit": "yards"}, "unit of hands .*: got 'yards'; expected one of m, cm, mm, in, ft"),
@@ -180,31 +186,38 @@ def test_another_order_is_declared_or_refused(tmp_path, order):
         ({"names": [*reversed(JOINT_NAMES)]}, "order of joints of hands"),
     ],
 )
-def test_what_is_declared_is_checked(tmp_path, more, message):
+def test_wrong_declarations_are_refused(tmp_path, declarations, message):
     with refuses(message):
-        read_hands(written(tmp_path, palms(random_turns(4)), **more))
+        read_hands(write_hand_file(tmp_path, draw_hands_at(random_rotations(4)), **declarations))
 
 
-def test_a_stated_reason_is_kept(tmp_path):
-    joints = palms(random_turns(4))
-    stated = torch.tensor([[2, 0], [0, 4], [0, 0], [5, 6]])
-    write_hands(HandTrack(joints=joints, reason=stated), tmp_path / "hands.json")
-    assert read_hands(tmp_path / "hands.json").reason.equal(stated)
+def test_stored_reasons_are_read_back(tmp_path):
+    joints = draw_hands_at(random_rotations(4))
+    reasons = torch.tensor([[2, 0], [0, 4], [0, 0], [5, 6]])
+    write_hands(HandTrack(joints=joints, reason=reasons), tmp_path / "hands.json")
+    assert read_hands(tmp_path / "hands.json").reason.equal(reasons)
 
 
-STATED = [[0.0, 0.1, 0.5]] * 21
+CONSTANT_HAND = [[0.0, 0.1, 0.5]] * 21
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changed_entries", "message"),
     [
         ({"version": 2}, "version of hands 'hands.json': got 2; expected 1"),
-        ({"joints": [None, [STATED, STATED[:15]]]}, "frame 1: got 15 entries; expected 21"),
-        ({"joints": [[STATED, [[1e12, 0, 0]] * 21]]}, "1000000000000.0; expected metres"),
+        (
+            {"joints": [None, [CONSTANT_HAND, CONSTANT_HAND[:15]]]},
+            "frame 1: got 15 entries; expected 21",
+        ),
+        ({"joints": [[CONSTANT_HAND, [[1e12, 0, 0]] * 21]]}, "1000000000000.0; expected metres"),
         ({"reason": [[0, 0]]}, "a valid hand with an unknown joint"),
         ({"reason": [[0, 99]]}, "an unknown number"),
     ],
 )
-def test_other_files_are_refused(tmp_path, change, message):
+def test_invalid_hand_files_are_refused(tmp_path, changed_entries, message):
     with refuses(message):
-        read_hands(written(tmp_path, torch.zeros(0), **{"joints": [[STATED, None]]} | change))
+        read_hands(
+            write_hand_file(
+                tmp_path, torch.zeros(0), **{"joints": [[CONSTANT_HAND, None]]} | changed_entries
+            )
+        )

@@ -1,4 +1,4 @@
-"""Hands of a body model on drawn people: how near the truth they are, and what isn't believed."""
+"""Test the check of a body model's hands on drawn people: accuracy and doubtful joints."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,163 +20,165 @@ from tests.core.hands.test_hand_track import angles_deg
 FRAMES = 9
 
 
-class Clip(NamedTuple):
-    """A take that is laid out but not drawn."""
+class LaidOutClip(NamedTuple):
+    """Store the layout of a take and the true hand joints, without drawn pictures."""
 
     layout: Layout
     joints: torch.Tensor  # [T, 2, 21, 3] the truth
 
-    def judged(self, joints: torch.Tensor, *used: str) -> HandTrack:
-        """Judge the joints by those of depth and mask that are named in ``used``."""
+    def judge_joints(self, joints: torch.Tensor, *evidence_names: str) -> HandTrack:
+        """Check hand joints with the evidence named in ``used``, depth or mask."""
         evidence = self.evidence(joints)
         camera, frames = self.layout.scene.exo.camera, Frames.timed(torch.arange(FRAMES) / 10)
         return judged_hands(
-            joints, camera, frames=frames, **{name: evidence[name] for name in used}
+            joints, camera, frames=frames, **{name: evidence[name] for name in evidence_names}
         )[0]
 
     def evidence(self, joints: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Cast depth and mask at the places where joints are looked up."""
+        """Compute depth and mask at the pixels where the joints are looked up."""
         scene, camera = self.layout.scene, self.layout.scene.exo.camera
         width, height = camera.stored_size
         uv, pixels, _ = camera.look_up(joints)
         rays, _ = camera.unproject(uv.round())
         frames = torch.arange(FRAMES)[:, None, None].expand(pixels.shape)
-        world = (rays @ scene.exo.pose[:, :3]).reshape(-1, 3)
-        far, solid = exo_hits(self.layout, world, frames.flatten())
+        world_rays = (rays @ scene.exo.pose[:, :3]).reshape(-1, 3)
+        distances, solid_indices = exo_hits(self.layout, world_rays, frames.flatten())
         maps = torch.zeros(2, FRAMES, height * width, dtype=torch.float64)
-        maps[0, frames, pixels] = far.view(pixels.shape) * rays[..., 2]
-        moving = scene.group_table(*MOVING_GROUPS)[solid]
-        maps[1, frames, pixels] = moving.view(pixels.shape).double()
+        maps[0, frames, pixels] = distances.view(pixels.shape) * rays[..., 2]
+        is_moving = scene.group_table(*MOVING_GROUPS)[solid_indices]
+        maps[1, frames, pixels] = is_moving.view(pixels.shape).double()
         return dict(zip(("depth_m", "mask"), maps.unflatten(2, (height, width)), strict=True))
 
 
-def drawn_clip(seed: int, **more: Any) -> Clip:
-    spec = SyntheticSpec(seed=seed, frames=FRAMES, fps=10.0, wearer="drawn", **more)
+def drawn_clip(seed: int, **spec_fields: Any) -> LaidOutClip:
+    spec = SyntheticSpec(seed=seed, frames=FRAMES, fps=10.0, wearer="drawn", **spec_fields)
     layout = draw_layout(spec)
-    return Clip(layout, drawn_hands(layout, layout.scene.exo).joints)
+    return LaidOutClip(layout, drawn_hands(layout, layout.scene.exo).joints)
 
 
 @pytest.fixture(scope="module")
-def clips() -> list[Clip]:
+def clips() -> list[LaidOutClip]:
     return [drawn_clip(seed) for seed in range(200, 212)]
 
 
 @pytest.mark.parametrize(
-    ("noise", "bars"),
+    ("noise", "error_limits"),
     [
         # what, in which share of them at most: metres, degrees, px of the ego picture
         (0.0, [("wrist", 1.0, 0.01), ("tip", 0.95, 0.015), ("turn", 1.0, 5.0), ("px", 0.95, 2.0)]),
         (0.01, [("wrist", 0.5, 0.02), ("turn", 0.5, 13.0), ("turn", 0.95, 26.0)]),
     ],
 )
-def test_drawn_takes(clips, noise, bars):
-    """The network has the body a little too large or small, and depth tells by how much."""
-    random, errors = torch.Generator().manual_seed(0), {}
+def test_checked_hands_are_accurate_on_drawn_takes(clips, noise, error_limits):
+    """Scale the body a little, as networks do, so that depth has to correct the size."""
+    rng, errors = torch.Generator().manual_seed(0), {}
     valid = []
     for number, clip in enumerate(clips):
-        scene, true = clip.layout.scene, HandTrack.of_joints(clip.joints)
-        noisy_joints = (
-            clip.joints + noise * torch.randn(clip.joints.shape, generator=random).double()
-        )
-        track = clip.judged((0.85 + 0.03 * number) * noisy_joints, "depth_m", "mask")
+        scene, true_track = clip.layout.scene, HandTrack.of_joints(clip.joints)
+        noisy_joints = clip.joints + noise * torch.randn(clip.joints.shape, generator=rng).double()
+        track = clip.judge_joints((0.85 + 0.03 * number) * noisy_joints, "depth_m", "mask")
         path = CameraTrajectory(ego=scene.ego, exo=scene.exo)
-        (ours, turns), (theirs, true_turns) = track.in_head(path), true.in_head(path)
-        off, camera = (ours - theirs).norm(dim=-1), path.ego.camera.upright()
+        (hand_joints, wrist_rotations), (true_joints, true_turns) = (
+            track.in_head(path),
+            true_track.in_head(path),
+        )
+        joint_errors, camera = (hand_joints - true_joints).norm(dim=-1), path.ego.camera.upright()
         (uv, _), (true_uv, in_picture) = (
-            camera.project(each[:, :, TIPS]) for each in (ours, theirs)
+            camera.project(joint_set[:, :, TIPS]) for joint_set in (hand_joints, true_joints)
         )
         tip_mask = track.valid[..., None] & in_picture & camera.inside(true_uv)
         errors_by_name = {
-            "wrist": off[track.valid][:, 0],
-            "tip": off[track.valid][:, TIPS].flatten(),
-            "turn": angles_deg(turns, true_turns)[track.valid],
+            "wrist": joint_errors[track.valid][:, 0],
+            "tip": joint_errors[track.valid][:, TIPS].flatten(),
+            "turn": angles_deg(wrist_rotations, true_turns)[track.valid],
             "px": (uv - true_uv).norm(dim=-1)[tip_mask],
         }
         for name, values in errors_by_name.items():
             errors.setdefault(name, []).append(values)
         valid.append(track.valid.double().mean())
     assert sum(valid) / len(clips) > 0.9
-    for name, share, bar in bars:
-        assert torch.cat(errors[name]).quantile(share) < bar, name
+    for name, share, limit in error_limits:
+        assert torch.cat(errors[name]).quantile(share) < limit, name
 
 
-def at_once(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
-    """Apply a change to frame 4 alone."""
+def change_frame_4(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
+    """Make a function that applies a change to frame 4 alone."""
 
-    def changed(joints: torch.Tensor) -> torch.Tensor:
+    def change_one_frame(joints: torch.Tensor) -> torch.Tensor:
         joints = joints.clone()
         joints[4] = change(joints[4])
         return joints
 
-    return changed
+    return change_one_frame
 
 
-def mirrored(joints: torch.Tensor) -> torch.Tensor:
+def mirror_hands(joints: torch.Tensor) -> torch.Tensor:
     wrists = joints[..., :1, :]
     return wrists + (joints - wrists) * joints.new_tensor((-1, 1, 1))
 
 
-SHIFT = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+SHIFT_X = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
-    ("change", "frames", "reason"),
+    ("change_joints", "frames", "reason"),
     [
-        (at_once(lambda hands: hands * torch.nan), [4], "not given"),
-        (at_once(lambda hands: hands + 20 * SHIFT), [4], "outside the picture"),
-        (at_once(lambda hands: hands - 0.8 * SHIFT), [4], "outside the wearer's mask"),
-        (at_once(lambda hands: hands * 1.1), [4], "not where"),
-        (at_once(lambda hands: hands[:, :1] + 1.6 * (hands - hands[:, :1])), [4], "bones"),
-        (at_once(lambda hands: hands + 0.7 * SHIFT), [3, 4, 5], "faster than hands move"),
-        (mirrored, range(FRAMES), "mirrored"),
+        (change_frame_4(lambda hands: hands * torch.nan), [4], "not given"),
+        (change_frame_4(lambda hands: hands + 20 * SHIFT_X), [4], "outside the picture"),
+        (change_frame_4(lambda hands: hands - 0.8 * SHIFT_X), [4], "outside the wearer's mask"),
+        (change_frame_4(lambda hands: hands * 1.1), [4], "not where"),
+        (change_frame_4(lambda hands: hands[:, :1] + 1.6 * (hands - hands[:, :1])), [4], "bones"),
+        (change_frame_4(lambda hands: hands + 0.7 * SHIFT_X), [3, 4, 5], "faster than hands move"),
+        (mirror_hands, range(FRAMES), "mirrored"),
         (lambda joints: joints.flip(1), range(FRAMES), "mirrored"),
-        (at_once(mirrored), [4], "mirrored"),
+        (change_frame_4(mirror_hands), [4], "mirrored"),
     ],
 )
-def test_doubts(clips, change, frames, reason):
-    """Each is told where it is, and nothing is filled in."""
+def test_doubtful_hands_are_marked_with_the_reason(clips, change_joints, frames, reason):
+    """Check that each doubt marks its own frames and that no joint is filled in."""
     evidence_names = {"outside the wearer's mask": ["depth_m", "mask"], "not where": ["depth_m"]}
-    doubtful_joints = change(clips[0].joints)
-    track = clips[0].judged(doubtful_joints, *evidence_names.get(reason, []))
-    doubtful = ~track.valid
-    assert doubtful.nonzero()[:, 0].unique().tolist() == list(frames)
-    assert doubtful[frames].all() and reason in track.text()
+    doubtful_joints = change_joints(clips[0].joints)
+    track = clips[0].judge_joints(doubtful_joints, *evidence_names.get(reason, []))
+    doubtful_mask = ~track.valid
+    assert doubtful_mask.nonzero()[:, 0].unique().tolist() == list(frames)
+    assert doubtful_mask[frames].all() and reason in track.text()
     assert track.joints.isnan().equal(doubtful_joints.isnan())
 
 
-def test_an_empty_mask_tells_nothing(clips):
+def test_empty_wearer_mask_is_ignored(clips):
     joints, camera = clips[0].joints, clips[0].layout.scene.exo.camera
-    nobody = torch.zeros(FRAMES, *camera.stored_size[::-1], dtype=torch.bool)
+    empty_mask = torch.zeros(FRAMES, *camera.stored_size[::-1], dtype=torch.bool)
     track, _ = judged_hands(
-        joints, camera, frames=Frames.timed(torch.arange(FRAMES) / 10), mask=nobody
+        joints, camera, frames=Frames.timed(torch.arange(FRAMES) / 10), mask=empty_mask
     )
     assert track.valid.all()
 
 
 @pytest.mark.parametrize(
-    ("scale", "wave", "noted"),
+    ("scale", "wave_height", "min_remarks"),
     [(1.0, 0.0, 0), (1.0, 0.04, 0), (1.03, 0.02, 0), (1.08, 0.0, 10), (0.9, 0.01, 10)],
 )
-def test_depth_that_disagrees_is_told(clips, scale, wave, noted):
-    """In nearly all of twelve clips where it is off in all of them, in none where it is but wavy."""
+def test_depth_of_another_scale_is_remarked(clips, scale, wave_height, min_remarks):
+    """Expect remarks for most of twelve clips of wrong scale, and for none with only wavy depth."""
     notes = []
     for clip in clips:
         depth_m = clip.evidence(clip.joints)["depth_m"]
-        across = torch.linspace(0, 19, depth_m.shape[2]).sin()
-        wavy = scale * (1 + wave * across * torch.linspace(0, 13, depth_m.shape[1]).sin()[:, None])
+        column_wave = torch.linspace(0, 19, depth_m.shape[2]).sin()
+        depth_factor = scale * (
+            1 + wave_height * column_wave * torch.linspace(0, 13, depth_m.shape[1]).sin()[:, None]
+        )
         track = HandTrack.of_joints(clip.joints)
-        checked_track = track.beside(depth_m * wavy, clip.layout.scene.exo.camera)
+        checked_track = track.beside(depth_m * depth_factor, clip.layout.scene.exo.camera)
         assert checked_track.joints.equal(clip.joints) and checked_track.valid.all()
         notes.append(checked_track.note)
     scale_notes = [note for note in notes if note]
-    assert noted <= len(scale_notes) <= (12 if noted else 0)
+    assert min_remarks <= len(scale_notes) <= (12 if min_remarks else 0)
     assert all(abs(float(note.split()[5]) - scale) < 0.03 for note in scale_notes)
 
 
-def test_a_back_that_hides_the_wrists_is_no_other_depth(clips):
-    """Nor is what lets them be seen in one frame."""
-    behind = [drawn_clip(seed, exo_side="behind") for seed in range(300, 312)]
-    for clip, factor in [(clips[0], 0.83), *((clip, 1.0) for clip in behind)]:
+def test_hidden_wrists_are_not_taken_for_another_scale(clips):
+    clips_from_behind = [drawn_clip(seed, exo_side="behind") for seed in range(300, 312)]
+    for clip, factor in [(clips[0], 0.83), *((clip, 1.0) for clip in clips_from_behind)]:
         depth_m, track = clip.evidence(clip.joints)["depth_m"], HandTrack.of_joints(clip.joints)
         depth_m[1:] *= factor
         assert not track.beside(depth_m, clip.layout.scene.exo.camera).note

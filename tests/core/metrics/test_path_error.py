@@ -1,5 +1,4 @@
-"""The angle between a view and its path: known turns are measured, what doesn't match isn't
-judged."""
+"""Test the measured angle between an ego video and its path, and cases that are not judged."""
 
 from dataclasses import replace
 
@@ -12,10 +11,10 @@ from egox_core.cameras.poses import compose
 from egox_core.metrics.off_path import PathError, PathViews
 from egox_core.scene.build import build_scene
 from lab.drawn import SyntheticSpec, make_take
-from tests.poses import with_ego
+from tests.poses import replace_ego
 from tests.refusals import refuses
 
-SPEC = SyntheticSpec(
+TAKE_SPEC = SyntheticSpec(
     seed=900_001,
     frames=3,
     fps=3.0,
@@ -30,7 +29,7 @@ SPEC = SyntheticSpec(
 
 @pytest.fixture(scope="module")
 def take():
-    return make_take(SPEC)
+    return make_take(TAKE_SPEC)
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +37,28 @@ def scene(take):
     return build_scene(take.exo_frames(), take.depth_video())
 
 
-@pytest.mark.parametrize("turn", [(0, 0, 0), (10, 0, 0), (0, -20, 0), (0, 0, 5)])
-def test_a_path_turned_away_is_measured(take, scene, turn):
-    """The true video against a path that is turned back: the view is off by the turn."""
+@pytest.mark.parametrize("turn_deg", [(0, 0, 0), (10, 0, 0), (0, -20, 0), (0, 0, 5)])
+def test_rotation_between_video_and_path_is_measured(take, scene, turn_deg):
+    """Compare the true video with a path that is turned back by a known rotation."""
     upright = sensor_from_upright(take.ego.camera.quarter_turns)
-    about = torch.tensor(turn, dtype=torch.float64) @ upright.T
-    back = torch.from_numpy(Rotation.from_rotvec(about, degrees=True).inv().as_matrix())
-    path = with_ego(
-        take.trajectory(), w2c=compose(torch.cat((back, torch.zeros(3, 1)), 1)[None], take.ego.w2c)
+    rotation_vector = torch.tensor(turn_deg, dtype=torch.float64) @ upright.T
+    inverse_rotation = torch.from_numpy(
+        Rotation.from_rotvec(rotation_vector, degrees=True).inv().as_matrix()
+    )
+    path = replace_ego(
+        take.trajectory(),
+        w2c=compose(torch.cat((inverse_rotation, torch.zeros(3, 1)), 1)[None], take.ego.w2c),
     )
     path_error = PathViews.of(scene, path).error(take.ego_frames())
     assert bool(path_error.judged.all()) and float(path_error.spread_deg.max()) < 1.5
-    off = (path_error.turn_deg - torch.tensor(turn)).norm(dim=1)
-    assert float(off.median()) < 0.8, path_error.turn_deg
+    turn_error = (path_error.turn_deg - torch.tensor(turn_deg)).norm(dim=1)
+    assert float(turn_error.median()) < 0.8, path_error.turn_deg
     assert path_error.text().startswith("The view is ")
 
 
-def test_classes_are_moved_to_where_the_video_shows_them(take):
-    """A spot of the ordered view is found at its own direction in the turned one. A frame that
-    wasn't judged stays."""
+def test_classes_are_moved_with_the_video(take):
+    """Move a spot of the ordered view to its direction in the turned one, except in frames not
+    judged."""
     turns = torch.tensor([(0.0, 8.0, 0.0), (6.0, 0.0, 0.0), (0.0, 0.0, float("nan"))])
     path_error = PathError(
         turn_deg=turns, shift_m=turns, spread_deg=turns[:, 2], score=torch.ones(3), step=2
@@ -65,33 +67,36 @@ def test_classes_are_moved_to_where_the_video_shows_them(take):
     upright = sensor_from_upright(camera.quarter_turns).float()
     point, pixels = upright @ torch.tensor((0.1, 0.2, 1.0)), camera.pixel_grid()
 
-    def spot(turn_deg: torch.Tensor) -> torch.Tensor:
-        about = Rotation.from_rotvec(turn_deg @ upright.T, degrees=True).as_matrix()
-        at, _ = camera.project(torch.from_numpy(about).float() @ point)
-        return ((pixels - at).norm(dim=-1) < 6).to(torch.uint8) * 255
+    def draw_spot(turn_deg: torch.Tensor) -> torch.Tensor:
+        rotation = Rotation.from_rotvec(turn_deg @ upright.T, degrees=True).as_matrix()
+        spot_uv, _ = camera.project(torch.from_numpy(rotation).float() @ point)
+        return ((pixels - spot_uv).norm(dim=-1) < 6).to(torch.uint8) * 255
 
-    ordered = spot(torch.zeros(3))
-    moved = path_error.moved(ordered.expand(5, -1, -1), camera)
-    assert torch.equal(moved[4], ordered) and set(moved.unique().tolist()) == {0, 255}
+    ordered_spot = draw_spot(torch.zeros(3))
+    moved_spots = path_error.moved(ordered_spot.expand(5, -1, -1), camera)
+    assert torch.equal(moved_spots[4], ordered_spot) and set(moved_spots.unique().tolist()) == {
+        0,
+        255,
+    }
     for frame in range(4):
-        expected = spot(turns[frame // 2])
+        expected = draw_spot(turns[frame // 2])
         # The lens draws a spot a bit smaller elsewhere.
-        assert (moved[frame] != expected).sum() < 0.3 * (expected > 0).sum()
-        assert (moved[frame] != ordered).sum() > 0.8 * (expected > 0).sum()
+        assert (moved_spots[frame] != expected).sum() < 0.3 * (expected > 0).sum()
+        assert (moved_spots[frame] != ordered_spot).sum() > 0.8 * (expected > 0).sum()
 
 
-def test_a_long_clip_is_compared_at_every_so_many_frames(take, scene, monkeypatch):
-    every = PathViews.of(scene, take.trajectory()).error(take.ego_frames())
+def test_long_clip_is_compared_at_sampled_frames(take, scene, monkeypatch):
+    full_error = PathViews.of(scene, take.trajectory()).error(take.ego_frames())
     monkeypatch.setattr("egox_core.metrics.off_path.MAX_FRAMES", 2)
     path_error = PathViews.of(scene, take.trajectory()).error(take.ego_frames())
-    assert (every.step, path_error.step) == (1, 2)
-    assert torch.allclose(path_error.turn_deg, every.turn_deg[::2], atol=0.1)
+    assert (full_error.step, path_error.step) == (1, 2)
+    assert torch.allclose(path_error.turn_deg, full_error.turn_deg[::2], atol=0.1)
 
 
 def test_noise_and_another_room_are_not_judged(take, scene):
     noise = torch.rand(take.ego_rgb.shape)
-    other = make_take(replace(SPEC, seed=900_004)).ego_frames()
-    for video in (noise, other, torch.full_like(noise, 0.5)):
+    other_room_video = make_take(replace(TAKE_SPEC, seed=900_004)).ego_frames()
+    for video in (noise, other_room_video, torch.full_like(noise, 0.5)):
         path_error = PathViews.of(scene, take.trajectory()).error(video)
         assert (
             not path_error.judged.any()

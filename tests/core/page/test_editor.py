@@ -1,5 +1,4 @@
-"""Queries of the pose editor to the core: coarse pictures, picks, what is up, lens rims, paths in
-and out."""
+"""Test the core functions behind the pose editor: previews, picks, lens outlines, paths."""
 
 import json
 import zipfile
@@ -24,8 +23,8 @@ from egox_core.scene.build import build_scene
 from egox_core.trajectory.keyframe_fit import deviations, fit_keyframes
 from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
 from egox_core.types import DOUBTFUL, NOW, UNOBSERVED, DepthVideo, PointCloud
-from tests.core.box_room import view
-from tests.poses import path_of
+from tests.core.box_room import view_room
+from tests.poses import make_path
 from tests.refusals import refuses
 
 EXO = CameraModel.pinhole(192, 128, 120)
@@ -50,126 +49,130 @@ DOCUMENT = {
 }
 
 
-def room(world: bool, frames: int = 5) -> PointCloud:
-    exo_view = view(EXO, EXO_W2C)
+def draw_room(has_world: bool, frame_count: int = 5) -> PointCloud:
+    exo_view = view_room(EXO, EXO_W2C)
     depth = DepthVideo(
-        depth_m=exo_view.depth_m.expand(frames, -1, -1),
-        exo=CameraPath.of_exo(EXO, EXO_W2C if world else None),
+        depth_m=exo_view.depth_m.expand(frame_count, -1, -1),
+        exo=CameraPath.of_exo(EXO, EXO_W2C if has_world else None),
     )
-    return build_scene(exo_view.rgb.expand(frames, -1, -1, -1), depth)
+    return build_scene(exo_view.rgb.expand(frame_count, -1, -1, -1), depth)
 
 
-def test_the_coarse_picture_is_the_released_prior_made_small():
-    scene = room(world=True)
+def test_coarse_preview_agrees_with_the_released_prior():
+    scene = draw_room(has_world=True)
     points = CoarsePoints.of(scene.static)
     assert 0 < len(points) <= len(scene.static) and len(CoarsePoints.of(scene.static, 100)) == 100
     pose = upright_pose(torch.tensor([0.0, -0.4, -1.0]), 20, -25, 0)
-    path = path_of(sensor_pose(pose, EGO.quarter_turns).expand(5, 3, 4), EGO)
+    path = make_path(sensor_pose(pose, EGO.quarter_turns).expand(5, 3, 4), EGO)
     options = replace(prior_preset("released"), device="cpu")
-    full = render_ego_prior(scene, path, options, classes=True)
-    every = CoarsePoints.of(
+    full_prior = render_ego_prior(scene, path, options, classes=True)
+    many_points = CoarsePoints.of(
         replace(scene.static, coarse=torch.arange(len(scene.static)) % 4 == 0), 5000
     )
-    assert every.released == 5000 == len(every)  # the released renderer's come first
+    assert many_points.released == 5000 == len(many_points)  # the released renderer's come first
     points = points.first(points.released)
     picture, coverage, classes = points.picture(path.ego.one(0), size=64, of=(scene, 0))
     assert picture.dtype == torch.uint8 and coverage == pytest.approx(
-        float(full.coverage[0].float().mean()), abs=0.01
+        float(full_prior.coverage[0].float().mean()), abs=0.01
     )
-    assert classes is not None and full.seen is not None
-    for kind in (UNOBSERVED, DOUBTFUL, NOW):
-        share = (full.seen[0] == kind).double().mean()
-        assert (classes == kind).double().mean() == pytest.approx(float(share), abs=0.02)
-    for kind, low, high in ((NOW, 0, 0), (DOUBTFUL, 0.03, 0.1), (UNOBSERVED, 0.1, 0.2)):
-        changed_mask = mark_seen(picture, torch.full_like(classes, kind)) != picture
+    assert classes is not None and full_prior.seen is not None
+    for point_class in (UNOBSERVED, DOUBTFUL, NOW):
+        expected_share = (full_prior.seen[0] == point_class).double().mean()
+        assert (classes == point_class).double().mean() == pytest.approx(
+            float(expected_share), abs=0.02
+        )
+    for point_class, low, high in ((NOW, 0, 0), (DOUBTFUL, 0.03, 0.1), (UNOBSERVED, 0.1, 0.2)):
+        changed_mask = mark_seen(picture, torch.full_like(classes, point_class)) != picture
         assert low <= changed_mask.any(-1).double().mean() <= high
     # Fewer layers are laid over each other: where discs are dense nothing changes by more than a
     # few grey levels.
-    assert (picture.float() / 255 - full.rgb[0]).abs().mean() < 0.02
-    turned, _, _ = points.picture(
+    assert (picture.float() / 255 - full_prior.rgb[0]).abs().mean() < 0.02
+    upright_picture, _, _ = points.picture(
         path.ego.upright.one(0), size=64
     )  # as the page asks: all in upright axes
-    assert (turned.float() - picture.float()).abs().mean() < 0.5
-    away = upright_pose(torch.tensor([0.0, 0, -50]), 180, 0, 0)
-    nothing, share, _ = points.picture(
-        path_of(sensor_pose(away, EGO.quarter_turns)[None], EGO).ego, size=64
+    assert (upright_picture.float() - picture.float()).abs().mean() < 0.5
+    far_pose = upright_pose(torch.tensor([0.0, 0, -50]), 180, 0, 0)
+    empty_picture, expected_share, _ = points.picture(
+        make_path(sensor_pose(far_pose, EGO.quarter_turns)[None], EGO).ego, size=64
     )
-    assert share == 0 and not nothing.any()
+    assert expected_share == 0 and not empty_picture.any()
     assert len(points.joined(points)) == 2 * len(points)
     assert len(points.packed()) == 15 * len(points)
 
 
-@pytest.mark.parametrize("world", [True, False])
-def test_a_click_finds_the_surface(world):
-    scene = room(world)
-    points, exo_view = CoarsePoints.of(scene.static, 12000), view(EXO, EXO_W2C)  # of 24,000
-    exo, pose = scene.exo.one(0), scene.exo.at(0)
+@pytest.mark.parametrize("has_world", [True, False])
+def test_clicked_pixel_gives_the_surface_point(has_world):
+    scene = draw_room(has_world)
+    points, exo_view = CoarsePoints.of(scene.static, 12000), view_room(EXO, EXO_W2C)  # of 24,000
+    exo_camera, pose = scene.exo.one(0), scene.exo.at(0)
     for u, v in ((60, 80), (140, 100), (96, 24)):
-        hit = pick_point(points, exo, (u, v))
+        hit = pick_point(points, exo_camera, (u, v))
         assert hit is not None
         uv, _ = EXO.project((pose[:, :3] @ hit.point + pose[:, 3])[None])
         assert torch.allclose(
             uv[0], torch.tensor([u, v], dtype=torch.float64), atol=1e-3
         )  # on the pixel's own ray
         assert hit.depth_m == pytest.approx(float(exo_view.depth_m[v, u]), rel=0.03)
-    assert pick_point(points, exo, (-500.0, 0.0)) is None
+    assert pick_point(points, exo_camera, (-500.0, 0.0)) is None
     # What is near the wearer's head is the wearer: the click goes on to what is behind, or nowhere.
-    wall = pick_point(points, exo, (60, 80))
-    nearer = (wall.point - invert(pose)[:, 3]) * 0.6 + invert(pose)[:, 3]
-    body = replace(points.first(200), xyz=nearer.float() + 0.02 * torch.randn(200, 3))
-    both = body.joined(points)
-    assert pick_point(both, exo, (60, 80)).depth_m < 0.7 * wall.depth_m
-    behind = pick_point(both, exo, (60, 80), wearer=nearer)
-    assert behind.depth_m == pytest.approx(wall.depth_m, rel=1e-3)
-    assert pick_point(body, exo, (60, 80), wearer=nearer) is None
+    wall_hit = pick_point(points, exo_camera, (60, 80))
+    nearer_point = (wall_hit.point - invert(pose)[:, 3]) * 0.6 + invert(pose)[:, 3]
+    body_points = replace(points.first(200), xyz=nearer_point.float() + 0.02 * torch.randn(200, 3))
+    body_and_room = body_points.joined(points)
+    assert pick_point(body_and_room, exo_camera, (60, 80)).depth_m < 0.7 * wall_hit.depth_m
+    hit_behind_wearer = pick_point(body_and_room, exo_camera, (60, 80), wearer=nearer_point)
+    assert hit_behind_wearer.depth_m == pytest.approx(wall_hit.depth_m, rel=1e-3)
+    assert pick_point(body_points, exo_camera, (60, 80), wearer=nearer_point) is None
 
 
-def test_the_rim_of_a_lens_lies_on_the_edge_of_its_picture():
+def test_lens_outline_lies_on_the_picture_edge():
     for name in ("aria_released", "aria_meta", "pinhole"):
         camera = preset_camera(name, 64).upright()
-        rim = lens_outline(preset_camera(name, 64), 16)
-        assert torch.allclose(rim.norm(dim=-1), torch.ones(16, dtype=torch.float64))
-        uv, valid = camera.project(rim)
+        outline_rays = lens_outline(preset_camera(name, 64), 16)
+        assert torch.allclose(outline_rays.norm(dim=-1), torch.ones(16, dtype=torch.float64))
+        uv, valid = camera.project(outline_rays)
         assert valid.all() and (uv > -1).all() and (uv < 64).all()
         assert (
             uv[0, 1] < 16 and uv[8, 1] > 48 and uv[4, 0] > 48 and uv[12, 0] < 16
         )  # clockwise from the top
 
 
-def test_few_keyframes_stay_close_to_a_path():
+def test_fitted_keyframes_stay_close_to_the_path():
     track = keyframe_track(DOCUMENT, EGO)
     moments = CLIP.indices
     path = track.at(moments)
     keyframes = fit_keyframes(path, moments)
     assert keyframes[0] == 0 and keyframes[-1] == 39 and len(keyframes) < 20
-    off_m, off_deg = deviations(path, moments, keyframes)
-    assert off_m.max() <= 0.005 and off_deg.max() <= 0.5
-    still = path[:1].expand(40, 3, 4)
-    assert fit_keyframes(still, moments) == [0, 39]
+    errors_m, errors_deg = deviations(path, moments, keyframes)
+    assert errors_m.max() <= 0.005 and errors_deg.max() <= 0.5
+    still_path = path[:1].expand(40, 3, 4)
+    assert fit_keyframes(still_path, moments) == [0, 39]
 
 
 @pytest.mark.parametrize("form", sorted(EXPORTS.keys() - {"chan"}))  # Nuke's is for others alone
-@pytest.mark.parametrize("world", [True, False])
-def test_every_form_comes_back_as_the_same_path(form, world):
-    scene = room(world, len(CLIP))
-    before = trajectory_of_keyframes(DOCUMENT, EGO, CLIP, scene)
-    name, content = export_path(form, DOCUMENT, EGO, CLIP, scene, "a room")
-    if name.endswith(".zip"):
+@pytest.mark.parametrize("has_world", [True, False])
+def test_exported_paths_are_imported_again(form, has_world):
+    scene = draw_room(has_world, len(CLIP))
+    exported_path = trajectory_of_keyframes(DOCUMENT, EGO, CLIP, scene)
+    file_name, content = export_path(form, DOCUMENT, EGO, CLIP, scene, "a room")
+    if file_name.endswith(".zip"):
         with zipfile.ZipFile(BytesIO(content)) as archive:
             files = {
-                n: archive.read(n).decode("utf-8")
-                for n in sorted(archive.namelist())
-                if n != "points3D.txt"
+                member: archive.read(member).decode("utf-8")
+                for member in sorted(archive.namelist())
+                if member != "points3D.txt"
             }
         files = {"about.md": "the folder's files, chosen together"} | files
     else:
-        files = {name: content.decode("utf-8")}
+        files = {file_name: content.decode("utf-8")}
     document, note = import_path(files, EGO, CLIP, scene)
     assert "keyframes" in note
-    after = trajectory_of_keyframes(document, EGO, CLIP, scene)
-    apart = EGO.upright_poses(after.ego.w2c) - EGO.upright_poses(before.ego.w2c)
+    imported_path = trajectory_of_keyframes(document, EGO, CLIP, scene)
+    pose_difference = EGO.upright_poses(imported_path.ego.w2c) - EGO.upright_poses(
+        exported_path.ego.w2c
+    )
     assert (
-        len(after.ego.w2c) == 40 and apart.abs().max() < 0.02
+        len(imported_path.ego.w2c) == 40 and pose_difference.abs().max() < 0.02
     )  # 5 mm and half a degree, at a metre or two
     if form == "meta":
         meta = json.loads(content)
@@ -183,7 +186,7 @@ def test_every_form_comes_back_as_the_same_path(form, world):
         assert poses.shape == (9, 3, 4) and np.ptp(poses, 0).max() == 0
 
 
-def test_imports_are_refused_with_a_reason():
+def test_invalid_imports_are_refused():
     for files, message in (
         ({"../x.json": "{}"}, "plain file name"),
         ({"a\\b.json": "{}"}, "plain file name"),
@@ -203,15 +206,15 @@ def test_imports_are_refused_with_a_reason():
         export_path("fbx", DOCUMENT, EGO, CLIP)
 
 
-def test_keyframes_hold_at_their_ends_and_reach_every_frame():
+def test_keyframe_interpolation_can_be_set_per_keyframe():
     track = keyframe_track(DOCUMENT | {"interpolation": "hold"}, EGO)
     moments = torch.tensor([0.0, 8, 19.9, 20, 46.9, 47, 90], dtype=torch.float64)
     poses = track.at(moments)
     assert torch.equal(poses, track.w2c[[0, 0, 0, 1, 2, 3, 3]])
-    mixed = json.loads(json.dumps(DOCUMENT))
-    mixed["keyframes"][1]["interpolation"] = "linear"
-    track = keyframe_track(mixed, EGO)
+    mixed_document = json.loads(json.dumps(DOCUMENT))
+    mixed_document["keyframes"][1]["interpolation"] = "linear"
+    track = keyframe_track(mixed_document, EGO)
     assert track.between == ("spline", "linear", "spline")
     moments = torch.tensor([20.0, 26.5, 33]).double()
-    begin, middle, end = camera_centre(track.at(moments))
-    assert torch.allclose((begin + end) / 2, middle, atol=1e-9)
+    begin_centre, middle_centre, end_centre = camera_centre(track.at(moments))
+    assert torch.allclose((begin_centre + end_centre) / 2, middle_centre, atol=1e-9)

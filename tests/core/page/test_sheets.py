@@ -1,4 +1,4 @@
-"""Contact sheets: every frame is where the layout says, no frame too large, long clips thinned."""
+"""Test contact sheets of previews: positions of frames, sizes, lossless maps and legends."""
 
 import cv2
 import numpy as np
@@ -17,9 +17,8 @@ from egox_core.page.maps import (
 from tests.refusals import refuses
 
 
-def frame_of(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
-    """Cut out the sheet's part that a page draws for the number-th frame, by the rule of
-    ``web/js/previews/sheets.mjs``."""
+def cut_frame(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
+    """Cut a frame out of its sheet, by the rule of ``web/js/previews/sheets.mjs``."""
     per_sheet = sheets.columns * sheets.rows
     sheet = cv2.imdecode(
         np.frombuffer(sheets.files[number // per_sheet], np.uint8), cv2.IMREAD_COLOR
@@ -31,39 +30,38 @@ def frame_of(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
     ]
 
 
-def flat_frames(count: int, height: int, width: int) -> torch.Tensor:
-    """Make frames of which frame n is grey n / count all over."""
+def grey_frames(count: int, height: int, width: int) -> torch.Tensor:
+    """Draw frames of which frame n has the grey level n / count."""
     return (torch.arange(count) / count)[:, None, None, None].expand(count, height, width, 3)
 
 
 @pytest.mark.parametrize("count", [1, 5, 49])
-def test_every_frame_is_in_its_place(count, monkeypatch):
+def test_every_frame_is_at_its_place_of_the_sheet(count, monkeypatch):
     monkeypatch.setattr(
         preview_sheets, "SHEET_PIXELS", 20 * 32 * 48
     )  # several sheets, the last one not full
-    sheets = preview_sheets.make_sheets(flat_frames(count, 32, 48))
+    sheets = preview_sheets.make_sheets(grey_frames(count, 32, 48))
     assert (sheets.count, sheets.step, sheets.width, sheets.height) == (count, 1, 48, 32)
     for number in range(count):
-        picture = frame_of(sheets, number)
+        picture = cut_frame(sheets, number)
         assert picture.shape == (32, 48, 3)
         # JPEG of quality 90 moves a flat grey by 2 of 255 at most; neighbours differ by 5.
         assert np.abs(picture.astype(int) - round(255 * number / count)).max() <= 2
 
 
 def test_long_and_large_clips_are_thinned_and_scaled():
-    sheets = preview_sheets.make_sheets(flat_frames(100, 40, 80), step=4, max_side=40)
+    sheets = preview_sheets.make_sheets(grey_frames(100, 40, 80), step=4, max_side=40)
     assert (sheets.step, sheets.count, sheets.width, sheets.height) == (4, 25, 40, 20)
-    assert abs(int(frame_of(sheets, 24)[5, 5, 0]) - round(255 * 96 / 100)) <= 2
+    assert abs(int(cut_frame(sheets, 24)[5, 5, 0]) - round(255 * 96 / 100)) <= 2
 
 
-def test_a_map_keeps_its_values():
-    """Smaller, too: a pixel of the page has the level of a pixel of the map."""
+def test_lossless_sheets_keep_the_values_of_maps():
     levels = torch.tensor([0, 64, 128, 255])[torch.randint(4, (7, 96, 96))]
     grey = (levels / 255)[..., None].expand(-1, -1, -1, 3)
     sheets = preview_sheets.make_sheets(grey, lossless=True)
-    assert all((frame_of(sheets, n)[..., 0] == levels[n].numpy()).all() for n in range(7))
-    third = preview_sheets.make_sheets(grey, lossless=True, max_side=32)
-    assert (frame_of(third, 6)[..., 0] == levels[6, 1::3, 1::3].numpy()).all()
+    assert all((cut_frame(sheets, n)[..., 0] == levels[n].numpy()).all() for n in range(7))
+    small_sheets = preview_sheets.make_sheets(grey, lossless=True, max_side=32)
+    assert (cut_frame(small_sheets, 6)[..., 0] == levels[6, 1::3, 1::3].numpy()).all()
 
 
 def test_no_frames_are_refused():
@@ -71,7 +69,7 @@ def test_no_frames_are_refused():
         preview_sheets.make_sheets(torch.zeros(0, 4, 4, 3))
 
 
-def test_uncovered_is_marked_and_covered_is_not():
+def test_only_uncovered_pixels_are_marked():
     rgb, coverage = torch.rand(2, 16, 16, 3), torch.zeros(2, 16, 16, dtype=torch.bool)
     coverage[0, :, :4] = True
     previews = torch.stack(list(coverage_preview(rgb, coverage)))
@@ -80,7 +78,7 @@ def test_uncovered_is_marked_and_covered_is_not():
     assert bool((red > 2 * green).all() and (blue > 2 * green).all()), "magenta"
 
 
-def test_legend_of_a_depth_says_where_its_metres_lie():
+def test_depth_legend_agrees_with_the_colours():
     depth_m = torch.linspace(1.0, 8.0, 4096).reshape(1, 64, 64)
     scale = depth_scale(depth_m)
     picture = depth_preview(depth_m)[0][0].reshape(-1, 3)
@@ -89,14 +87,14 @@ def test_legend_of_a_depth_says_where_its_metres_lie():
     assert [tick["label"] for tick in legend["ticks"]] == labels
     for tick in legend["ticks"]:
         metres = float(tick["label"].split()[0])
-        drawn = picture[int((depth_m.flatten() - metres).abs().argmin())].numpy()
+        drawn_colour = picture[int((depth_m.flatten() - metres).abs().argmin())].numpy()
         # The pixel and the legend meet within one of 256 colours.
-        distance = np.abs(colour_table() - drawn).sum(1).argmin() - 255 * tick["at"]
+        distance = np.abs(colour_table() - drawn_colour).sum(1).argmin() - 255 * tick["at"]
         assert abs(distance) <= 1.5
     assert legend["colours"][0] == "#30123b" and legend["colours"] == colour_stops()
 
 
-def test_round_values_are_few_and_inside():
+def test_legend_values_are_round_and_within_range():
     assert round_values(0.9, 11) == [1, 2, 5, 10]
     assert round_values(3.1, 3.2) == [3.1, 3.2]
     many = round_values(0.01, 1000)

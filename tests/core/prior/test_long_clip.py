@@ -1,4 +1,4 @@
-"""A long clip's maps lie in mapped files, and are what they would be in memory."""
+"""Test that a long clip's maps are stored in mapped files with the same values."""
 
 import pytest
 import torch
@@ -26,28 +26,30 @@ def take() -> SyntheticTake:
     )
 
 
-def maps(take: SyntheticTake) -> dict[str, Tensor]:
-    """Make all of the clip's maps, from the payloads of two depth models to the prior."""
+def make_maps(take: SyntheticTake) -> dict[str, Tensor]:
+    """Make all maps of a clip, from two depth models' payloads to the prior."""
     depth_m = take.exo_depth_m
-    small = depth_m[:, ::2, ::2]
-    lens = torch.tensor([[0.8, 0, 0.5], [0, 1.6, 0.5], [0, 0, 1]]).expand(FRAMES, 3, 3)
-    metric = {
+    small_depth = depth_m[:, ::2, ::2]
+    normalized_intrinsics = torch.tensor([[0.8, 0, 0.5], [0, 1.6, 0.5], [0, 0, 1]]).expand(
+        FRAMES, 3, 3
+    )
+    moge_payload = {
         "depth": depth_m,
         "normal": torch.zeros(1),
         "mask": depth_m < depth_m.max() * 0.95,
-        "intrinsics": lens,
+        "intrinsics": normalized_intrinsics,
     }
-    steady = {"depth": small / 3, "mode": "mono", "confidence": 1 + small}
+    da3_payload = {"depth": small_depth / 3, "mode": "mono", "confidence": 1 + small_depth}
     sockets = {
-        "moge_geometry": metric,
-        "da3_geometry": steady,
+        "moge_geometry": moge_payload,
+        "da3_geometry": da3_payload,
     }
-    sky = torch.zeros(FRAMES, HEIGHT // 2, WIDTH // 2)
-    sky[:, :2] = 1
+    sky_mask = torch.zeros(FRAMES, HEIGHT // 2, WIDTH // 2)
+    sky_mask[:, :2] = 1
     depth, *_ = align_sources(
         list(socket_sources(sockets)),
         exo=CameraPath.of_exo(None, take.exo.pose),
-        sky_mask=sky,
+        sky_mask=sky_mask,
         dynamic_mask=take.exo_dynamic.float(),
     )
     depth = with_trust(depth)
@@ -64,9 +66,9 @@ def maps(take: SyntheticTake) -> dict[str, Tensor]:
 
 
 def test_maps_of_a_long_clip_are_mapped_files(take, monkeypatch):
-    in_memory = maps(take)
+    in_memory = make_maps(take)
     monkeypatch.setattr(frame_store, "MEMORY_LIMIT", 0)
-    for name, values in maps(take).items():
+    for name, values in make_maps(take).items():
         assert torch.equal(values.nan_to_num(-1), in_memory[name].nan_to_num(-1)), name
         assert frame_store._mapped_pages(values) and not frame_store._mapped_pages(
             in_memory[name]

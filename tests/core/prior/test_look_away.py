@@ -1,4 +1,4 @@
-"""Memory of never-seen places: what comes back, and what never does."""
+"""Test the memory of places outside the exo view: what is drawn again, and what never is."""
 
 from dataclasses import replace
 
@@ -12,118 +12,130 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.prior.look_away import MAX_PARALLAX, LookAwayMemory, guess_depth
 from egox_core.prior.options import PriorOptions
 from egox_core.types import CameraTrajectory, DepthVideo
-from tests.poses import path_of
+from tests.poses import make_path
 
-from ..box_room import view
-from .test_render import fill_card
+from ..box_room import view_room
+from .test_render import exhaust_device_memory
 
 EXO = preset_camera("pinhole", 64)
 EGO = preset_camera("aria_released", 64).rescale(64, 64)
 
 
-def turned(yaw_deg: float, x: float = 0.0) -> torch.Tensor:
-    """Compute w2c of a head in the middle of the room that has turned away from the exo camera's
-    view."""
-    turn = Rotation.from_euler("y", -yaw_deg, degrees=True).as_matrix()
-    pose = sensor_from_upright(EGO.quarter_turns) @ torch.from_numpy(turn)
-    return torch.cat((pose, -x * pose[:, :1]), 1)
+def turned_pose(yaw_deg: float, x: float = 0.0) -> torch.Tensor:
+    """Compute the pose of a head in the middle of the room that has turned away from the exo view."""
+    rotation = Rotation.from_euler("y", -yaw_deg, degrees=True).as_matrix()
+    sensor_rotation = sensor_from_upright(EGO.quarter_turns) @ torch.from_numpy(rotation)
+    return torch.cat((sensor_rotation, -x * sensor_rotation[:, :1]), 1)
 
 
-def clip(
+def draw_clip(
     poses: list[torch.Tensor],
 ) -> tuple[torch.Tensor, DepthVideo, CameraTrajectory, torch.Tensor]:
-    """Draw exo's pictures and depth, the path, and what the ego camera truly sees."""
+    """Draw the exo frames and depth, the ego path, and the true ego video."""
     exo_w2c = torch.eye(3, 4).double()
-    exo, path = view(EXO, exo_w2c), path_of(torch.stack(poses), EGO, exo_w2c=exo_w2c)
-    depth_m = exo.depth_m.expand(len(poses), -1, -1)
+    exo_view, path = view_room(EXO, exo_w2c), make_path(torch.stack(poses), EGO, exo_w2c=exo_w2c)
+    depth_m = exo_view.depth_m.expand(len(poses), -1, -1)
     depth = DepthVideo(
         depth_m=depth_m,
         dynamic=torch.zeros_like(depth_m, dtype=torch.bool),
         exo=CameraPath.of_exo(EXO, exo_w2c, path.frames),
     )
-    rgb = exo.rgb.float().expand(len(poses), -1, -1, -1) / 255
-    return rgb, depth, path, torch.stack([view(EGO, pose).rgb.float() / 255 for pose in poses])
+    rgb = exo_view.rgb.float().expand(len(poses), -1, -1, -1) / 255
+    return rgb, depth, path, torch.stack([view_room(EGO, pose).rgb.float() / 255 for pose in poses])
 
 
-def after(ego: torch.Tensor) -> LookAwayMemory:
-    """Remember a chunk ``ego`` that looked away, and one after it that looked back."""
+def make_memory(ego: torch.Tensor) -> LookAwayMemory:
+    """Fill a memory with a chunk that looked away and one that looked back."""
     memory = LookAwayMemory()
-    for poses, ego_video in ((AWAY, ego), ([turned(0)] * 9, clip([turned(0)] * 9)[3])):
-        exo, depth, path, _ = clip(poses)
+    for poses, ego_video in (
+        (AWAY_POSES, ego),
+        ([turned_pose(0)] * 9, draw_clip([turned_pose(0)] * 9)[3]),
+    ):
+        exo, depth, path, _ = draw_clip(poses)
         assert not memory.fill(exo, torch.zeros_like(ego), depth, path).any(), "nothing to draw yet"
         memory.keep(ego_video, path)
     return memory
 
 
-def second_visit(ego: torch.Tensor, then: list[torch.Tensor]) -> tuple:
-    """Fill the prior of poses ``then`` after :func:`after`, and return it with the filled mask and
-    the truth."""
-    memory = after(ego)
-    exo, depth, path, truth = clip(then)
-    filled = memory.fill(exo, torch.zeros(len(then), 64, 64, 3), depth, path)
+def fill_second_visit(ego: torch.Tensor, later_poses: list[torch.Tensor]) -> tuple:
+    """Fill the prior of later poses and return it with the filled mask and the true video."""
+    memory = make_memory(ego)
+    exo, depth, path, truth = draw_clip(later_poses)
+    filled = memory.fill(exo, torch.zeros(len(later_poses), 64, 64, 3), depth, path)
     return filled, filled.amax(-1) > 0, truth
 
 
-AWAY = [turned(60 + 2 * t) for t in range(9)]
+AWAY_POSES = [turned_pose(60 + 2 * t) for t in range(9)]
 
 
-def test_the_second_visit_shows_what_the_first_one_made():
-    filled, where, expected = second_visit(clip(AWAY)[3], [turned(66), turned(72)])
-    assert where.float().mean() > 0.3
-    assert (filled - expected)[where].square().mean().sqrt() < 0.03
-    assert not where[0, ~EGO.pixel_rays()[1]].any(), "outside of the lens nothing is drawn"
+def test_second_visit_shows_the_frames_of_the_first_one():
+    filled_prior, filled_mask, expected = fill_second_visit(
+        draw_clip(AWAY_POSES)[3], [turned_pose(66), turned_pose(72)]
+    )
+    assert filled_mask.float().mean() > 0.3
+    assert (filled_prior - expected)[filled_mask].square().mean().sqrt() < 0.03
+    assert not filled_mask[0, ~EGO.pixel_rays()[1]].any(), "outside of the lens nothing is drawn"
 
 
-def test_a_card_that_is_full_costs_a_word(monkeypatch):
-    fill_card(monkeypatch)
-    ego, filled = clip(AWAY)[3], []
-    for kind in ("cpu", "meta"):
-        monkeypatch.setattr(PriorOptions, "torch_device", lambda _, kind=kind: torch.device(kind))
-        filled.append(second_visit(ego, [turned(66)])[0])
-    assert torch.equal(*filled) and filled[0].any()
-    (note,) = after(ego).notes
+def test_memory_is_drawn_on_the_cpu_when_the_gpu_is_full(monkeypatch):
+    exhaust_device_memory(monkeypatch)
+    ego, priors = draw_clip(AWAY_POSES)[3], []
+    for device_name in ("cpu", "meta"):
+        monkeypatch.setattr(
+            PriorOptions,
+            "torch_device",
+            lambda _, device_name=device_name: torch.device(device_name),
+        )
+        priors.append(fill_second_visit(ego, [turned_pose(66)])[0])
+    assert torch.equal(*priors) and priors[0].any()
+    (note,) = make_memory(ego).notes
     assert note.text == "the prior is drawn on the CPU, not on meta: Memory is full"
 
 
-def test_exo_always_wins():
-    """Pixels that the prior shows, and those whose surface the scene has, stay as they are."""
-    memory = after(torch.ones(9, 64, 64, 3))  # a wrong colour everywhere
-    exo, depth, path, _ = clip(AWAY)
+def test_pixels_of_the_exo_scene_are_never_replaced():
+    """Remember wrong colours, which must not be drawn over the prior or the scene's surfaces."""
+    memory = make_memory(torch.ones(9, 64, 64, 3))  # a wrong colour everywhere
+    exo, depth, path, _ = draw_clip(AWAY_POSES)
     assert memory.fill(exo, torch.zeros(9, 64, 64, 3), depth, path).any()
-    grey = torch.full((9, 64, 64, 3), 0.5)
-    assert torch.equal(memory.fill(exo, grey, depth, path), grey)
-    exo, depth, path, _ = clip([turned(0)])
+    grey_prior = torch.full((9, 64, 64, 3), 0.5)
+    assert torch.equal(memory.fill(exo, grey_prior, depth, path), grey_prior)
+    exo, depth, path, _ = draw_clip([turned_pose(0)])
     assert memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path)[0, 24:40, 24:40].amax() == 0
 
 
-def test_what_moves_is_not_remembered():
-    ego = clip(AWAY)[3]
+def test_moving_pixels_are_not_remembered():
+    ego = draw_clip(AWAY_POSES)[3]
     for t in range(9):
         ego[t, 20:40, 20:40] = t / 8  # another colour in each frame
-    _, where, _ = second_visit(ego, [turned(64)])
-    _, still, _ = second_visit(clip(AWAY)[3], [turned(64)])
-    assert where[0, 24:36, 24:36].float().mean() < 0.2 < 0.8 < still[0, 24:36, 24:36].float().mean()
+    _, filled_mask, _ = fill_second_visit(ego, [turned_pose(64)])
+    _, still_mask, _ = fill_second_visit(draw_clip(AWAY_POSES)[3], [turned_pose(64)])
+    assert (
+        filled_mask[0, 24:36, 24:36].float().mean()
+        < 0.2
+        < 0.8
+        < still_mask[0, 24:36, 24:36].float().mean()
+    )
 
 
-def test_chunks_that_show_no_surface_end_no_run(recwarn):
-    """The head has turned from all that exo saw, or a chunk's depth is unknown throughout."""
-    memory, ego = after(clip(AWAY)[3]), torch.ones(9, 64, 64, 3)
-    exo, depth, path, _ = clip([turned(178 + t) for t in range(9)])
+def test_chunks_without_surface_are_accepted(recwarn):
+    """Look away from everything that the exo camera saw, or give depth that is unknown."""
+    memory, ego = make_memory(draw_clip(AWAY_POSES)[3]), torch.ones(9, 64, 64, 3)
+    exo, depth, path, _ = draw_clip([turned_pose(178 + t) for t in range(9)])
     for chunk_depth in (depth, replace(depth, depth_m=torch.full_like(depth.depth_m, torch.nan))):
         memory.fill(exo, torch.zeros_like(ego), chunk_depth, path)
         memory.keep(ego, path)
     assert not recwarn.list and not any(len(chunk.points) for chunk in memory._chunks[2:])
 
 
-@pytest.mark.parametrize(("share", "drawn"), [(0.5, True), (1.5, False)])
-def test_a_guessed_place_is_drawn_near_its_own_view_only(share, drawn):
-    memory = after(clip(AWAY)[3])
-    x = share * MAX_PARALLAX * memory._chunks[0].distance_m
-    exo, depth, path, _ = clip([turned(66, x=x)])
-    assert bool(memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path).any()) == drawn
+@pytest.mark.parametrize(("parallax_share", "is_drawn"), [(0.5, True), (1.5, False)])
+def test_guessed_places_are_drawn_only_near_their_first_view(parallax_share, is_drawn):
+    memory = make_memory(draw_clip(AWAY_POSES)[3])
+    offset_x = parallax_share * MAX_PARALLAX * memory._chunks[0].distance_m
+    exo, depth, path, _ = draw_clip([turned_pose(66, x=offset_x)])
+    assert bool(memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path).any()) == is_drawn
 
 
-def test_guessed_depth_keeps_what_is_known_and_continues_it():
+def test_guessed_depth_continues_known_depth():
     depth_m = torch.full((32, 32), 2.0)
     depth_m[:, 16:] = torch.nan
     guess = guess_depth(depth_m, 9.0)

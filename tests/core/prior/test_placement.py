@@ -1,4 +1,5 @@
-"""The head seen from exo: right takes pass in silence, wrong readings are told and named."""
+"""Test the check of the wearer's head in the scene: true takes pass, wrong units and axes are
+named."""
 
 import math
 import re
@@ -15,11 +16,11 @@ from egox_core.scene.fusion import fuse_scenes
 from egox_core.stages import prior, scene
 from lab.drawn import SyntheticSpec, make_take
 from lab.drawn.parts import turn_z
-from tests.poses import path_of, with_ego, with_exo
+from tests.poses import make_path, replace_ego, replace_exo_pose
 from tests.refusals import refuses
 
-SMALL = {"frames": 3, "fps": 2.0, "exo_width": 128, "exo_height": 64, "ego_size": 32}
-DEPTH = {
+SMALL_TAKE = {"frames": 3, "fps": 2.0, "exo_width": 128, "exo_height": 64, "ego_size": 32}
+DEPTH_ERRORS = {
     "depth in millimetres": scaled(1000),
     "depth in centimetres": scaled(100),
     "depth in 1/256 m": scaled(256),
@@ -27,13 +28,13 @@ DEPTH = {
     "depth that is inverse": torch.reciprocal,
     "depth that is disparity": lambda depth_m: 40 / depth_m,
 }
-POSES = {
+POSE_ERRORS = {
     "poses that are camera-to-world": invert,
     "poses in OpenGL's axes": flipped,
     "poses in millimetres": scaled((1, 1, 1, 1000)),
     "pose, which is missing": None,
 }
-EGO = {
+EGO_POSE_ERRORS = {
     "ego poses in OpenGL's axes: negate rows y and z": flipped,
     "an upright picture with the lens of a turned sensor, .*by 90": rolled(-1),
     "an upright picture with the lens of a turned sensor, .*by -90": rolled(1),
@@ -42,109 +43,136 @@ EGO = {
 
 @pytest.fixture(scope="module")
 def take():
-    return make_take(SyntheticSpec(seed=101, exo_views=2, **SMALL))
+    return make_take(SyntheticSpec(seed=101, exo_views=2, **SMALL_TAKE))
 
 
-def words_of(take, *, depth=torch.clone, poses=torch.clone, **settings):
-    exo_w2c = poses and poses(take.exo.pose)
-    maps = with_exo(replace(take.depth_video(), depth_m=depth(take.exo_depth_m)), exo_w2c)
-    ego_w2c = (poses or flipped)(take.ego.w2c)
-    path = path_of(ego_w2c, take.ego.camera, exo_w2c=exo_w2c, exo_camera=take.exo.camera)
-    return check_placement(scene(take.exo_rgb, maps)[0], path, **settings)
+def placement_warnings(take, *, change_depth=torch.clone, change_poses=torch.clone, **settings):
+    exo_w2c = change_poses and change_poses(take.exo.pose)
+    depth_video = replace_exo_pose(
+        replace(take.depth_video(), depth_m=change_depth(take.exo_depth_m)), exo_w2c
+    )
+    ego_w2c = (change_poses or flipped)(take.ego.w2c)
+    path = make_path(ego_w2c, take.ego.camera, exo_w2c=exo_w2c, exo_camera=take.exo.camera)
+    return check_placement(scene(take.exo_rgb, depth_video)[0], path, **settings)
 
 
-@pytest.mark.parametrize("named", [*DEPTH, *POSES])
-def test_a_wrong_reading_is_told_and_named(take, named):
-    depth, poses = (changes.get(named, torch.clone) for changes in (DEPTH, POSES))
-    words = words_of(take, depth=depth, poses=poses, draw_anyway=True)[0].text
-    assert words.startswith("warning: ") and named in words.split("; it would be right with ")[1]
+@pytest.mark.parametrize("error_name", [*DEPTH_ERRORS, *POSE_ERRORS])
+def test_wrong_depth_and_poses_are_named(take, error_name):
+    change_depth, change_poses = (
+        error_functions.get(error_name, torch.clone)
+        for error_functions in (DEPTH_ERRORS, POSE_ERRORS)
+    )
+    warning = placement_warnings(
+        take, change_depth=change_depth, change_poses=change_poses, draw_anyway=True
+    )[0].text
+    assert (
+        warning.startswith("warning: ")
+        and error_name in warning.split("; it would be right with ")[1]
+    )
 
 
-@pytest.mark.parametrize("named", EGO)
-def test_a_wrong_reading_of_the_ego_poses_alone_is_named(take, named):
+@pytest.mark.parametrize("error_name", EGO_POSE_ERRORS)
+def test_wrong_ego_poses_are_named(take, error_name):
     path = take.trajectory()
-    if EGO[named] is flipped:  # of a turned sensor it is a turn about the vertical, as a head makes
+    if (
+        EGO_POSE_ERRORS[error_name] is flipped
+    ):  # of a turned sensor it is a turn about the vertical, as a head makes
         path = replace(path, ego=path.ego.upright)
     points, _ = scene(take.exo_rgb, take.depth_video())
-    words = check_placement(points, with_ego(path, w2c=EGO[named](path.ego.w2c)))[0].text
-    assert re.search(named, words.split("; it would be right with ")[1])
+    warning = check_placement(
+        points, replace_ego(path, w2c=EGO_POSE_ERRORS[error_name](path.ego.w2c))
+    )[0].text
+    assert re.search(error_name, warning.split("; it would be right with ")[1])
 
 
 @pytest.mark.parametrize("degrees", [-120, -60, 60, 120])
-def test_a_head_that_is_turned_neither_looks_up_nor_lies_on_its_side(take, degrees):
-    turn = torch.from_numpy(turn_z(math.radians(degrees)))
+def test_turned_head_is_not_taken_for_a_lying_one(take, degrees):
+    rotation = torch.from_numpy(turn_z(math.radians(degrees)))
     w2c = take.ego.w2c
-    turned = w2c[..., :3] @ turn
-    place = -(turned @ camera_centre(w2c)[..., None])
+    turned_rotations = w2c[..., :3] @ rotation
+    translations = -(turned_rotations @ camera_centre(w2c)[..., None])
     points, path = scene(take.exo_rgb, take.depth_video())[0], take.trajectory()
-    words = check_placement(points, with_ego(path, w2c=torch.cat((turned, place), -1)))
-    assert not [word for word in words if "side" in word.text or "looks up" in word.text]
+    warnings = check_placement(
+        points, replace_ego(path, w2c=torch.cat((turned_rotations, translations), -1))
+    )
+    assert not [
+        warning for warning in warnings if "side" in warning.text or "looks up" in warning.text
+    ]
 
 
-def test_right_takes_of_several_and_moving_cameras_pass(take):
-    fused = fuse_scenes([scene(view.exo_rgb, view.depth_video())[0] for view in take.views])
-    assert check_placement(fused, take.trajectory()) == ()
-    moved = torch.eye(3, 4, dtype=torch.float64) * torch.ones(3, 1, 1)
-    moved[:, 0, 3] = torch.arange(3)  # the world, under both cameras
-    assert words_of(take, poses=lambda w2c: compose(w2c.expand(3, 3, 4), moved)) == ()
+def test_true_takes_of_several_and_moving_cameras_pass(take):
+    fused_scene = fuse_scenes([scene(view.exo_rgb, view.depth_video())[0] for view in take.views])
+    assert check_placement(fused_scene, take.trajectory()) == ()
+    world_motion = torch.eye(3, 4, dtype=torch.float64) * torch.ones(3, 1, 1)
+    world_motion[:, 0, 3] = torch.arange(3)  # the world, under both cameras
+    assert (
+        placement_warnings(
+            take, change_poses=lambda w2c: compose(w2c.expand(3, 3, 4), world_motion)
+        )
+        == ()
+    )
 
 
-def test_a_wearer_outside_the_picture_is_right(take):
-    depth, left = take.depth_video(), 84  # px, beyond the head
-    cut = {"depth_m": depth.depth_m[..., left:], "dynamic": None}
-    camera = depth.exo.camera.crop(left, 0, 128 - left, 64)
+def test_wearer_outside_the_picture_passes(take):
+    depth, left_px = take.depth_video(), 84  # px, beyond the head
+    cropped_fields = {"depth_m": depth.depth_m[..., left_px:], "dynamic": None}
+    camera = depth.exo.camera.crop(left_px, 0, 128 - left_px, 64)
     exo = replace(depth.exo, lens=camera)
-    points, _ = scene(take.exo_rgb[:, :, left:], replace(depth, **cut, exo=exo))
+    points, _ = scene(take.exo_rgb[:, :, left_px:], replace(depth, **cropped_fields, exo=exo))
     assert check_placement(points, take.trajectory()) == ()
 
 
 @pytest.mark.parametrize("degrees", [90, 180])
-def test_a_right_head_is_silent_however_it_is_held(take, degrees):
-    """Exo is rolled as a phone, or hung upside down: the head lies, or stands on itself."""
+def test_true_head_passes_with_a_rolled_exo_camera(take, degrees):
+    """Roll the exo camera like a phone, or hang it upside down."""
     angle = math.radians(degrees)
-    turn = torch.eye(3, 4, dtype=torch.float64)
-    turn[:2, :2] = torch.tensor(
+    roll = torch.eye(3, 4, dtype=torch.float64)
+    roll[:2, :2] = torch.tensor(
         [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     )
     points, _ = scene(take.exo_rgb, take.depth_video())
     assert check_placement(points, take.trajectory()) == ()
     depth = take.depth_video()
-    quarter = degrees // 90
-    maps = {name: getattr(depth, name).rot90(-quarter, (1, 2)) for name in ("depth_m", "dynamic")}
+    quarter_turns = degrees // 90
+    maps = {
+        name: getattr(depth, name).rot90(-quarter_turns, (1, 2)) for name in ("depth_m", "dynamic")
+    }
     height, width = maps["depth_m"].shape[1:]
     lens = CameraModel.pinhole(width, height, depth.exo.camera.fx)
-    rolled_exo = CameraPath.of_exo(lens, compose(turn, depth.exo.w2c[0]))
-    points, _ = scene(take.exo_rgb.rot90(-quarter, (1, 2)), replace(depth, **maps, exo=rolled_exo))
+    rolled_exo = CameraPath.of_exo(lens, compose(roll, depth.exo.w2c[0]))
+    points, _ = scene(
+        take.exo_rgb.rot90(-quarter_turns, (1, 2)), replace(depth, **maps, exo=rolled_exo)
+    )
     path = replace(take.trajectory(), exo=rolled_exo)
     assert check_placement(points, path) == ()
 
 
 @pytest.mark.parametrize("factor", [1 / 1.4, 1.4])
-def test_a_scale_that_estimates_have_is_silent(take, factor):
-    assert words_of(take, depth=scaled(factor)) == ()
+def test_usual_scale_errors_of_estimates_pass(take, factor):
+    assert placement_warnings(take, change_depth=scaled(factor)) == ()
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.5, 1 / 0.3048, 0.256, 5.0])
-def test_a_plain_scale_is_named_with_its_factor(take, factor):
-    words = words_of(take, depth=scaled(factor), draw_anyway=True)[0].text
-    named = float(re.search("scale it by ([0-9.]+)", words)[1])
-    assert named * factor == pytest.approx(1, rel=0.25) and "disparity" not in words
+def test_wrong_scale_is_named_with_its_factor(take, factor):
+    warning = placement_warnings(take, change_depth=scaled(factor), draw_anyway=True)[0].text
+    named_factor = float(re.search("scale it by ([0-9.]+)", warning)[1])
+    assert named_factor * factor == pytest.approx(1, rel=0.25) and "disparity" not in warning
 
 
-def test_what_cannot_be_is_refused_unless_it_is_drawn_anyway(take, wordless):
-    def stop(count, total, stage):
+def test_impossible_placement_is_refused_unless_drawn_anyway(take, are_remarks_blank):
+    def raise_interrupted(count, total, stage):
         raise InterruptedError(stage)
 
     depth, path = take.depth_video(), take.trajectory()
-    vast, _ = scene(take.exo_rgb, replace(depth, depth_m=1000 * depth.depth_m))
+    huge_scene, _ = scene(take.exo_rgb, replace(depth, depth_m=1000 * depth.depth_m))
     with pytest.raises(InterruptedError, match="readings"):
-        prior(vast, path, progress=stop)
+        prior(huge_scene, path, progress=raise_interrupted)
     with refuses("draw_anyway"):
-        prior(vast, path)
-    (warning,) = prior(vast, path, draw_anyway=True)[1].warnings()
-    assert wordless or "can't" in warning
+        prior(huge_scene, path)
+    (warning,) = prior(huge_scene, path, draw_anyway=True)[1].warnings()
+    assert are_remarks_blank or "can't" in warning
     # Without a reading under which it would be right it goes on, and says what it sees.
     points, _ = scene(take.exo_rgb, depth)
-    away = with_ego(path, w2c=scaled((1, 1, 1, 99))(take.ego.w2c))
-    (warning,) = prior(points, away)[1].warnings()
-    assert wordless or "hardly can" in warning
+    distant_path = replace_ego(path, w2c=scaled((1, 1, 1, 99))(take.ego.w2c))
+    (warning,) = prior(points, distant_path)[1].warnings()
+    assert are_remarks_blank or "hardly can" in warning

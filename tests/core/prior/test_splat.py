@@ -1,4 +1,4 @@
-"""The splatter: equal to its plain twin, exact where the answer is known, refused where it makes no sense."""
+"""Test the point splatter: the plain form, known pictures, gaps, and large pictures."""
 
 from dataclasses import replace
 
@@ -23,21 +23,22 @@ def _large_patches(monkeypatch) -> None:
 
 @pytest.fixture
 def splat(device):
-    """Run the fast splatter on the device, with points and pictures on the CPU."""
+    """Provide the fast splatter on the test device, with points and pictures on the CPU."""
 
-    def moved(of, where):
-        return type(of)(**{name: getattr(of, name).to(where) for name in of.__slots__})
+    def copy_to(value, device_name):
+        return type(value)(
+            **{name: getattr(value, name).to(device_name) for name in value.__slots__}
+        )
 
-    return lambda points, *how: moved(splat_torch(moved(points, device), *how), "cpu")
+    return lambda points, *how: copy_to(splat_torch(copy_to(points, device), *how), "cpu")
 
 
 def points_on_two_planes(count: int = 3000) -> ScreenPoints:
-    """Draw points of a near patch on the left and a slanted plane behind, with patches of many
-    shapes."""
+    """Draw points of a near patch on the left and of a slanted plane behind it."""
     generator = torch.Generator().manual_seed(3)
     uv = torch.rand(count, 2, generator=generator) * torch.tensor([84.0, 76.0]) - 10
-    near = uv[:, 0] < 24
-    depth = torch.where(near, torch.full((count,), 1.5), 3 + 0.02 * uv[:, 1])
+    near_mask = uv[:, 0] < 24
+    depth = torch.where(near_mask, torch.full((count,), 1.5), 3 + 0.02 * uv[:, 1])
     axes = torch.randn(count, 2, 2, generator=generator) * 1.5
     return ScreenPoints(
         uv=uv,
@@ -58,9 +59,12 @@ def one_point(u: float, v: float, depth: float = 2.0, size: float = 4.0) -> Scre
     )
 
 
-def join(*parts: ScreenPoints) -> ScreenPoints:
+def join_points(*parts: ScreenPoints) -> ScreenPoints:
     return ScreenPoints(
-        **{name: torch.cat([getattr(p, name) for p in parts]) for name in ScreenPoints.__slots__}
+        **{
+            name: torch.cat([getattr(points, name) for points in parts])
+            for name in ScreenPoints.__slots__
+        }
     )
 
 
@@ -74,35 +78,46 @@ def join(*parts: ScreenPoints) -> ScreenPoints:
     ],
 )
 @pytest.mark.parametrize("count", [40, 3000])
-def test_torch_equals_reference(options, count, splat):
+def test_fast_splatter_equals_the_plain_implementation(options, count, splat):
     points = points_on_two_planes(count)
-    fast, plain = (
+    fast_image, plain_image = (
         splat(points, 64, 56, options),
         splat_reference(points, 64, 56, options),
     )
     # Both decide by the same float32 comparisons; a pixel exactly on a rim may fall either way by one rounding.
-    assert float(((fast.rgb - plain.rgb).abs().amax(-1) > 2 / 255).float().mean()) <= 0.005
-    both, any_ = (fast.coverage & plain.coverage).sum(), (fast.coverage | plain.coverage).sum()
-    assert both / any_ >= 0.999
-    agree = fast.coverage & plain.coverage
-    assert torch.allclose(fast.depth[agree], plain.depth[agree], atol=1e-3)
+    assert (
+        float(((fast_image.rgb - plain_image.rgb).abs().amax(-1) > 2 / 255).float().mean()) <= 0.005
+    )
+    common_pixels, all_pixels = (
+        (fast_image.coverage & plain_image.coverage).sum(),
+        (fast_image.coverage | plain_image.coverage).sum(),
+    )
+    assert common_pixels / all_pixels >= 0.999
+    common_mask = fast_image.coverage & plain_image.coverage
+    assert torch.allclose(fast_image.depth[common_mask], plain_image.depth[common_mask], atol=1e-3)
     # Which side most of the samples show, and which of two discs is nearer, may hang on a rounding.
-    assert float((fast.back == plain.back)[agree].float().mean()) >= 0.999
-    assert float(((fast.off - plain.off).abs() < 1e-3)[agree].float().mean()) >= 0.999
-    assert torch.equal(torch.isnan(fast.depth), ~fast.coverage)
-    assert not fast.rgb[~fast.coverage].any()
+    assert float((fast_image.back == plain_image.back)[common_mask].float().mean()) >= 0.999
+    assert (
+        float(((fast_image.off - plain_image.off).abs() < 1e-3)[common_mask].float().mean())
+        >= 0.999
+    )
+    assert torch.equal(torch.isnan(fast_image.depth), ~fast_image.coverage)
+    assert not fast_image.rgb[~fast_image.coverage].any()
 
 
 @pytest.mark.parametrize(
-    ("options", "limit", "most"), [(SURFACE, "PAIRS_AT_ONCE", 500), (COMPOSITE, "BAND_ROWS", 13)]
+    ("options", "limit_name", "limit_value"),
+    [(SURFACE, "PAIRS_AT_ONCE", 500), (COMPOSITE, "BAND_ROWS", 13)],
 )
-def test_what_does_not_fit_at_once_gives_the_same_picture(options, limit, most, monkeypatch, splat):
+def test_picture_does_not_depend_on_memory_limits(
+    options, limit_name, limit_value, monkeypatch, splat
+):
     points = points_on_two_planes()
-    at_once = splat(points, 64, 56, options)
-    monkeypatch.setattr(f"egox_core.prior.splat_torch.{limit}", most)
-    parts = splat(points, 64, 56, options)
-    assert torch.equal(at_once.coverage, parts.coverage)
-    assert torch.allclose(at_once.rgb, parts.rgb, atol=1e-5)  # sums in another order
+    full_image = splat(points, 64, 56, options)
+    monkeypatch.setattr(f"egox_core.prior.splat_torch.{limit_name}", limit_value)
+    limited_image = splat(points, 64, 56, options)
+    assert torch.equal(full_image.coverage, limited_image.coverage)
+    assert torch.allclose(full_image.rgb, limited_image.rgb, atol=1e-5)  # sums in another order
 
 
 def test_a_patch_covers_exactly_its_pixels(splat):
@@ -121,15 +136,15 @@ def test_a_disc_fades_to_its_rim(splat):
 
 
 @pytest.mark.parametrize("options", [COMPOSITE, SURFACE])
-def test_the_nearer_point_wins(options, splat):
-    far = replace(one_point(30, 28, depth=5.0), rgb=torch.tensor([[0.0, 0.0, 1.0]]))
-    image = splat(join(far, one_point(30, 28, depth=1.0)), 64, 56, options)
+def test_nearer_point_hides_the_farther_one(options, splat):
+    far_point = replace(one_point(30, 28, depth=5.0), rgb=torch.tensor([[0.0, 0.0, 1.0]]))
+    image = splat(join_points(far_point, one_point(30, 28, depth=1.0)), 64, 56, options)
     assert torch.allclose(image.rgb[28, 30], torch.tensor([1.0, 0.5, 0.25]), atol=1e-6)
     assert float(image.depth[28, 30]) == pytest.approx(1.0)
 
 
-def test_a_dense_surface_has_no_holes_and_a_sparse_one_keeps_them(splat):
-    for spacing, holes in ((0.4, False), (1.0, False), (3.7, False), (40.0, True)):
+def test_dense_points_leave_no_holes_and_sparse_ones_do(splat):
+    for spacing, has_holes in ((0.4, False), (1.0, False), (3.7, False), (40.0, True)):
         steps = torch.arange(-5.0, 75.0, spacing)
         count = len(steps) ** 2
         grid = ScreenPoints(
@@ -140,41 +155,46 @@ def test_a_dense_surface_has_no_holes_and_a_sparse_one_keeps_them(splat):
             extent=torch.zeros(count),
         )
         image = splat(grid, 64, 56, SURFACE)
-        assert image.coverage.all() != holes, spacing
+        assert image.coverage.all() != has_holes, spacing
 
 
-def test_no_points_give_black():
-    nothing = ScreenPoints(
+def test_empty_scene_gives_a_black_picture():
+    no_points = ScreenPoints(
         **{name: getattr(one_point(0, 0), name)[:0] for name in ScreenPoints.__slots__}
     )
     for draw in (splat_torch, splat_reference):
-        image = draw(nothing, 8, 6, COMPOSITE)
+        image = draw(no_points, 8, 6, COMPOSITE)
         assert image.rgb.shape == (6, 8, 3)
         assert not image.coverage.any() and image.depth.isnan().all()
 
 
-def test_gaps_close_but_outlines_do_not_grow():
+def test_gaps_are_filled_without_growing_outlines():
     depth = torch.full((20, 20), 4.0)
     depth[5:15, 5:15] = 2.0
     depth[:, 10] = 4.0  # a crack of one column
-    everywhere = torch.ones(20, 20, dtype=torch.bool)
-    tight = replace(
-        blank(20, 20), rgb=depth[..., None].expand(-1, -1, 3) / 4, coverage=everywhere, depth=depth
+    full_mask = torch.ones(20, 20, dtype=torch.bool)
+    narrow_image = replace(
+        blank(20, 20), rgb=depth[..., None].expand(-1, -1, 3) / 4, coverage=full_mask, depth=depth
     )
-    grown = torch.full((20, 20), 4.0)
-    grown[3:17, 3:17] = 2.0
-    wide = replace(tight, rgb=grown[..., None].expand(-1, -1, 3) / 4, depth=grown, back=everywhere)
-    filled = fill_gaps(tight, wide, 2)
+    wide_depth = torch.full((20, 20), 4.0)
+    wide_depth[3:17, 3:17] = 2.0
+    wide_image = replace(
+        narrow_image,
+        rgb=wide_depth[..., None].expand(-1, -1, 3) / 4,
+        depth=wide_depth,
+        back=full_mask,
+    )
+    filled_image = fill_gaps(narrow_image, wide_image, 2)
     expected = torch.full((20, 20), 4.0)
     expected[5:15, 5:15] = 2.0
-    assert torch.equal(filled.depth, expected)
-    assert torch.equal(filled.rgb[..., 0], expected / 4)
-    assert torch.equal(filled.back, depth != expected)
+    assert torch.equal(filled_image.depth, expected)
+    assert torch.equal(filled_image.rgb[..., 0], expected / 4)
+    assert torch.equal(filled_image.back, depth != expected)
 
 
-def test_pixels_of_large_pictures_are_counted_exactly():
-    """Beyond 2^24 pixels, where float32 knows even numbers only."""
+def test_pixel_indices_of_large_pictures_are_exact():
+    """Draw a picture of more than 2^24 pixels, where float32 has no odd numbers."""
     from egox_core.prior.splat_torch import _point_pixel_pairs
 
-    (_, pixel, away, _), *_ = _point_pixel_pairs(one_point(5001, 5000, size=0.5), 6000, 6000)
-    assert 5000 * 6000 + 5001 in pixel[away < 0.5].tolist() and (pixel % 2 == 1).any()
+    (_, pixel, distance, _), *_ = _point_pixel_pairs(one_point(5001, 5000, size=0.5), 6000, 6000)
+    assert 5000 * 6000 + 5001 in pixel[distance < 0.5].tolist() and (pixel % 2 == 1).any()

@@ -1,4 +1,4 @@
-"""Small runs with a number burnt into every picture, and their sets read back by the public form."""
+"""Build small robot episodes with a number drawn into every picture, and read their data sets."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -17,18 +17,18 @@ from egox_core.robots.videos import DEPTH_MAX_M, DEPTH_MIN_M, DEPTH_SHIFT_M, LEV
 from egox_core.safe_files import read_json
 from egox_core.types import CameraTrajectory
 from lab.drawn.person import HAND
-from tests.poses import path_of
+from tests.poses import make_path
 
 av = pytest.importorskip("av", reason="decodes video")
-EXO, EGO, FRAMES, BITS, CELL = (96, 64), (64, 64), 12, 8, 8
+EXO_SIZE, EGO_SIZE, FRAMES, BITS, CELL = (96, 64), (64, 64), 12, 8, 8
 LENS = CameraModel(
     lens="opencv_fisheye", width=64, height=64, fx=30, fy=31, cx=30, cy=33, quarter_turns=1
 )
-EXO_LENS = CameraModel.pinhole(*EXO, 80.0)
+EXO_LENS = CameraModel.pinhole(*EXO_SIZE, 80.0)
 
 
-def numbered(size: tuple[int, int], first: int, count: int) -> Tensor:  # [T, H, W, 3] uint8
-    """Draw grey pictures whose first rows hold their number in white squares."""
+def draw_numbered(size: tuple[int, int], first: int, count: int) -> Tensor:  # [T, H, W, 3] uint8
+    """Draw grey pictures whose first rows contain their number in white squares."""
     frames = torch.full((count, size[1], size[0], 3), 30, dtype=torch.uint8)
     frames[:, 16:, :, 1] = 60 + first % 50
     bits = torch.arange(first, first + count)[:, None] >> torch.arange(BITS) & 1
@@ -37,59 +37,59 @@ def numbered(size: tuple[int, int], first: int, count: int) -> Tensor:  # [T, H,
     return frames
 
 
-def number_of(picture: np.ndarray) -> int:  # [H, W, 3] uint8
-    """Read the number that :func:`numbered` burnt in."""
-    middle = CELL // 2
-    lit = picture[middle, middle : CELL * BITS : CELL, 0] > 128
-    return int(np.packbits(lit, bitorder="little")[0])
+def read_number(picture: np.ndarray) -> int:  # [H, W, 3] uint8
+    """Read the number that :func:`draw_numbered` drew into a picture."""
+    cell_middle = CELL // 2
+    is_lit = picture[cell_middle, cell_middle : CELL * BITS : CELL, 0] > 128
+    return int(np.packbits(is_lit, bitorder="little")[0])
 
 
-def trajectory(count: int, fps: float) -> CameraTrajectory:
-    """Make a head that turns and walks, with an exo camera beside it."""
+def walking_path(count: int, fps: float) -> CameraTrajectory:
+    """Build the path of a head that turns and walks, with an exo camera beside it."""
     times_s = np.arange(count) / fps
-    turns = Rotation.from_euler("y", times_s[:, None]).as_matrix()
-    places = times_s[:, None, None] * [[1.0], [0.0], [0.1]]
+    rotations = Rotation.from_euler("y", times_s[:, None]).as_matrix()
+    positions = times_s[:, None, None] * [[1.0], [0.0], [0.1]]
     exo_w2c = torch.eye(3, 4, dtype=torch.float64)
     exo_w2c[:, 3] = torch.tensor([0.1, 0.2, 0.5])
-    w2c = torch.from_numpy(np.concatenate((turns, places), 2))
-    return path_of(w2c, LENS, fps, exo_w2c=exo_w2c, exo_camera=EXO_LENS)
+    w2c = torch.from_numpy(np.concatenate((rotations, positions), 2))
+    return make_path(w2c, LENS, fps, exo_w2c=exo_w2c, exo_camera=EXO_LENS)
 
 
-def hands(count: int) -> HandTrack:
-    """Make hands a metre before the exo camera. The left one is unknown in frames 3 and 4."""
-    moved = 0.02 * torch.arange(count, dtype=torch.float64)[:, None, None, None]
+def moving_hands(count: int) -> HandTrack:
+    """Build hands a metre in front of the exo camera, the left one unknown in frames 3 and 4."""
+    motion = 0.02 * torch.arange(count, dtype=torch.float64)[:, None, None, None]
     hand = torch.from_numpy(HAND)
-    both = torch.stack([hand * torch.tensor([-1, 1, 1]), hand]) + torch.tensor([0.0, 0, 1])
-    joints = both + 0.005 * torch.randn(2, 21, 3, dtype=torch.float64) + moved
+    both_hands = torch.stack([hand * torch.tensor([-1, 1, 1]), hand]) + torch.tensor([0.0, 0, 1])
+    joints = both_hands + 0.005 * torch.randn(2, 21, 3, dtype=torch.float64) + motion
     joints[3:5, 0] = torch.nan
     return HandTrack.of_joints(joints)
 
 
-def episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **more) -> Episode:
-    """Run ``number``, whose first frame has the number that it has in a set of such runs."""
+def make_episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **options) -> Episode:
+    """Make the episode of a number, whose pictures continue the previous episode's numbers."""
     torch.manual_seed(number)
-    first = number * count
+    first_number = number * count
     (first_episode,) = make_episodes(
         f"run {number}",
         ("pour water", "open the door", "fold a shirt")[number % 3],
-        numbered(EXO, first, count),
-        numbered(EGO, first, count).float() / 255,
-        trajectory(count, source_fps),
-        hands(count),
-        **{"fps": 10, **more},
+        draw_numbered(EXO_SIZE, first_number, count),
+        draw_numbered(EGO_SIZE, first_number, count).float() / 255,
+        walking_path(count, source_fps),
+        moving_hands(count),
+        **{"fps": 10, **options},
     )
     return first_episode
 
 
-def with_maps(number: int) -> Episode:
-    """Make a run that has depth and classes, too."""
-    depth_m = torch.linspace(0.4, 6, EGO[0] * EGO[1]).view(*EGO).repeat(FRAMES, 1, 1)
+def make_episode_with_maps(number: int) -> Episode:
+    """Make an episode that also has depth and classes."""
+    depth_m = torch.linspace(0.4, 6, EGO_SIZE[0] * EGO_SIZE[1]).view(*EGO_SIZE).repeat(FRAMES, 1, 1)
     depth_m[:, :8] = torch.nan
     classes = torch.tensor([0, 64, 128, 255], dtype=torch.uint8).repeat_interleave(16)
-    return episode(number, depth_m=depth_m, seen=classes.expand(FRAMES, *EGO))
+    return make_episode(number, depth_m=depth_m, seen=classes.expand(FRAMES, *EGO_SIZE))
 
 
-def rows_of(folder: Path, series: str) -> list[dict]:
+def read_rows(folder: Path, series: str) -> list[dict]:
     """Read all rows of a series' files, in the order of their names."""
     import pyarrow.parquet as pq
 
@@ -97,32 +97,37 @@ def rows_of(folder: Path, series: str) -> list[dict]:
 
 
 def frames_in_order(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
-    """Yield each index's row with its pictures by key, as the format says where they are: a picture
-    is at from_timestamp + timestamp of its episode's file."""
-    info, decode = read_json(folder / "meta/info.json"), cache(decoded)
-    videos = {key: each for key, each in info["features"].items() if each["dtype"] == "video"}
-    episodes = rows_of(folder, "meta/episodes")
-    for row in rows_of(folder, "data"):
-        at, pictures = episodes[row["episode_index"]], {}
-        assert row["index"] == at["dataset_from_index"] + row["frame_index"]
-        for key, each in videos.items():
-            place = {name: at[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
-            file = folder / info["video_path"].format(video_key=key, **place)
-            times, frames = decode(file, each["info"]["is_depth_map"])
-            moment_s = at[f"videos/{key}/from_timestamp"] + row["timestamp"]
+    """Yield the row of each index with its pictures, found by the format's time stamps."""
+    info, decode_cached = read_json(folder / "meta/info.json"), cache(decode_video)
+    videos = {
+        key: feature for key, feature in info["features"].items() if feature["dtype"] == "video"
+    }
+    episodes = read_rows(folder, "meta/episodes")
+    for row in read_rows(folder, "data"):
+        episode_row, pictures = episodes[row["episode_index"]], {}
+        assert row["index"] == episode_row["dataset_from_index"] + row["frame_index"]
+        for key, feature in videos.items():
+            file_location = {
+                name: episode_row[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")
+            }
+            file = folder / info["video_path"].format(video_key=key, **file_location)
+            times, frames = decode_cached(file, feature["info"]["is_depth_map"])
+            moment_s = episode_row[f"videos/{key}/from_timestamp"] + row["timestamp"]
             nearest = int(np.abs(times - moment_s).argmin())
             assert abs(times[nearest] - moment_s) < 1e-4
             pictures[key] = frames[nearest]
         yield row, pictures
 
 
-def decoded(file: Path, depth: bool) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Decode the time of each frame in seconds, and its picture, in metres for a depth video."""
+def decode_video(file: Path, is_depth: bool) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Decode the time of each frame in seconds and its picture, in metres for a depth video."""
     with av.open(str(file)) as container:
         frames = list(container.decode(video=0))
     times = np.array([float(frame.pts * frame.time_base) for frame in frames])
-    if not depth:
+    if not is_depth:
         return times, [frame.to_ndarray(format="rgb24") for frame in frames]
-    near, far = np.log(DEPTH_MIN_M + DEPTH_SHIFT_M), np.log(DEPTH_MAX_M + DEPTH_SHIFT_M)
+    log_near, log_far = np.log(DEPTH_MIN_M + DEPTH_SHIFT_M), np.log(DEPTH_MAX_M + DEPTH_SHIFT_M)
     codes = [frame.to_ndarray(format="gray12le") for frame in frames]
-    return times, [np.exp(code / LEVELS * (far - near) + near) - DEPTH_SHIFT_M for code in codes]
+    return times, [
+        np.exp(code / LEVELS * (log_far - log_near) + log_near) - DEPTH_SHIFT_M for code in codes
+    ]

@@ -1,4 +1,4 @@
-"""Labels of an episode for hands, cameras and times, against the pictures next to them."""
+"""Compare the labels of a robot episode for hands, cameras and times with its pictures."""
 
 import math
 import re
@@ -18,70 +18,95 @@ from egox_core.robots.hand_gaps import HandGaps
 from egox_core.robots.statistics import merged, of_episode
 from egox_core.stages import scene
 from lab.drawn import SyntheticSpec, make_take
-from tests.poses import with_ego, with_exo
+from tests.poses import replace_ego, replace_exo_pose
 from tests.refusals import refuses
 
-from .episodes import FRAMES, LENS, episode, hands, number_of, numbered, trajectory
+from .episodes import (
+    FRAMES,
+    LENS,
+    draw_numbered,
+    make_episode,
+    moving_hands,
+    read_number,
+    walking_path,
+)
 
-POINTS = torch.tensor([1.0, 0, 0, 1, 1, 1, 1, 1])[:, None]
-"""Points among a hand's eight vectors: the wrist, two axes of its rotation, five finger tips."""
+IS_POINT = torch.tensor([1.0, 0, 0, 1, 1, 1, 1, 1])[:, None]
+"""Which of a hand's eight vectors are points: the wrist and five finger tips, not two axes."""
 
 
-def vectors_of(values: np.ndarray) -> torch.Tensor:  # [T, 48] -> [T, 2, 8, 3]
+def hand_vectors(values: np.ndarray) -> torch.Tensor:  # [T, 48] -> [T, 2, 8, 3]
     return torch.from_numpy(values).double().view(-1, 2, 8, 3)
 
 
-def poses_of(own: Episode, name: str) -> torch.Tensor:  # [T, 4, 4]
-    return torch.from_numpy(own.columns[f"egox.{name}"]).view(-1, 4, 4)
+def column_poses(run_episode: Episode, name: str) -> torch.Tensor:  # [T, 4, 4]
+    return torch.from_numpy(run_episode.columns[f"egox.{name}"]).view(-1, 4, 4)
 
 
-def track_of(number: int) -> HandTrack:
+def draw_hand_track(number: int) -> HandTrack:
     torch.manual_seed(number)
-    return hands(FRAMES)
+    return moving_hands(FRAMES)
 
 
-def test_labels_lie_on_the_pixels_of_the_pictures_as_stored():
-    run, path, track = episode(1), trajectory(FRAMES, 10), track_of(1)
-    world = track.in_world(path.exo)[0][:, :, TIPS, :]
-    turned, in_picture = path.ego.camera.project(
-        transform(path.ego.w2c[:, None], world)
+def test_hand_labels_lie_on_the_pixels_of_stored_pictures():
+    run_episode, path, track = make_episode(1), walking_path(FRAMES, 10), draw_hand_track(1)
+    tips_in_world = track.in_world(path.exo)[0][:, :, TIPS, :]
+    sensor_uv, in_picture_mask = path.ego.camera.project(
+        transform(path.ego.w2c[:, None], tips_in_world)
     )  # the sensor's own way
-    known_tips = in_picture & track.valid[..., None]
-    state = vectors_of(run.columns["observation.state"])[:, :, 3:]
-    for tips in (state, transform(poses_of(run, "ego_w2c")[:, None, :3], world)):
-        upright, _ = run.ego_camera.project(tips)
+    known_tips = in_picture_mask & track.valid[..., None]
+    state_tips = hand_vectors(run_episode.columns["observation.state"])[:, :, 3:]
+    for tips in (
+        state_tips,
+        transform(column_poses(run_episode, "ego_w2c")[:, None, :3], tips_in_world),
+    ):
+        upright_uv, _ = run_episode.ego_camera.project(tips)
         assert known_tips.sum() > 100 and torch.allclose(
-            turned[known_tips], upright[known_tips], atol=1e-4
+            sensor_uv[known_tips], upright_uv[known_tips], atol=1e-4
         )
-    exo = transform(poses_of(run, "exo_w2c")[:, None, :3], world)
-    assert torch.allclose(exo[known_tips], track.joints[:, :, TIPS, :][known_tips])
-    for which, camera in (("ego", run.ego_camera), ("exo", run.exo_camera)):
+    tips_in_exo = transform(column_poses(run_episode, "exo_w2c")[:, None, :3], tips_in_world)
+    assert torch.allclose(tips_in_exo[known_tips], track.joints[:, :, TIPS, :][known_tips])
+    for camera_name, camera in (("ego", run_episode.ego_camera), ("exo", run_episode.exo_camera)):
         assert camera.quarter_turns == 0
-        assert (run.columns[f"egox.{which}_K"] == camera.intrinsics.flatten().numpy()).all()
-        both_ways = poses_of(run, f"{which}_w2c") @ poses_of(run, f"{which}_c2w")
-        assert torch.allclose(both_ways, torch.eye(4, dtype=torch.float64))
+        assert (
+            run_episode.columns[f"egox.{camera_name}_K"] == camera.intrinsics.flatten().numpy()
+        ).all()
+        pose_product = column_poses(run_episode, f"{camera_name}_w2c") @ column_poses(
+            run_episode, f"{camera_name}_c2w"
+        )
+        assert torch.allclose(pose_product, torch.eye(4, dtype=torch.float64))
 
 
-def test_an_action_is_the_next_state_from_this_head():
-    run = episode(1)
-    state, action = (vectors_of(run.columns[key]) for key in ("observation.state", "action"))
-    heads = poses_of(run, "ego_w2c")
-    step = (heads[:-1] @ heads[1:].inverse())[:, None]  # this head from the next one
-    moved = state[1:] @ step[..., :3, :3].mT + POINTS * step[..., None, :3, 3]
-    valid, action_valid = run.columns["egox.hand_valid"], run.columns["egox.action_valid"]
-    both = action_valid[:-1]
-    assert torch.allclose(moved[both], action[:-1][both], atol=1e-6)
+def test_action_is_the_next_state_in_the_current_head_frame():
+    run_episode = make_episode(1)
+    state, action = (
+        hand_vectors(run_episode.columns[key]) for key in ("observation.state", "action")
+    )
+    head_w2c = column_poses(run_episode, "ego_w2c")
+    head_from_next_head = (head_w2c[:-1] @ head_w2c[1:].inverse())[
+        :, None
+    ]  # this head from the next one
+    moved_state = (
+        state[1:] @ head_from_next_head[..., :3, :3].mT
+        + IS_POINT * head_from_next_head[..., None, :3, 3]
+    )
+    valid, action_valid = (
+        run_episode.columns["egox.hand_valid"],
+        run_episode.columns["egox.action_valid"],
+    )
+    both_valid = action_valid[:-1]
+    assert torch.allclose(moved_state[both_valid], action[:-1][both_valid], atol=1e-6)
     assert valid[:, 0].tolist() == [True] * 3 + [False] * 2 + [True] * 7
     assert action_valid[:, 0].tolist() == [True] * 2 + [False] * 3 + [True] * 7
     held_pose = state[2, 0]  # the last pose that was seen stands for the gap
     assert torch.stack((*state[3:5, 0], *action[2:4, 0])).equal(held_pose.expand(4, -1, -1))
-    assert torch.allclose(moved[4, 0], action[4, 0], atol=1e-6), "where it is seen again"
-    assert run.columns["egox.action_repeated"].tolist() == [False] * 11 + [True]
+    assert torch.allclose(moved_state[4, 0], action[4, 0], atol=1e-6), "where it is seen again"
+    assert run_episode.columns["egox.action_repeated"].tolist() == [False] * 11 + [True]
     assert action[-1].equal(state[-1])
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "labelled", "pieces"),
+    ("left_marks", "right_marks", "expected_labelled", "expected_pieces"),
     [
         ("v" * 20, "v" * 20, (True, True), [(0, 20)]),
         ("-" * 20, "v" * 20, (False, True), [(0, 20)]),
@@ -94,70 +119,78 @@ def test_an_action_is_the_next_state_from_this_head():
         ("vvv------vvvvvvvvvvv", "v" * 20, (True, True), [(9, 20)]),
     ],
 )
-def test_a_gap_is_bridged_or_cut_out(left, right, labelled, pieces):
-    """At 10 frames a second, half a second is 5 frames. In the table ``v`` is a frame with a valid
-    hand."""
-    valid = torch.tensor([[each == "v" for each in hand] for hand in (left, right)]).T
+def test_short_hand_gaps_are_bridged_and_long_ones_cut_out(
+    left_marks, right_marks, expected_labelled, expected_pieces
+):
+    """Bridge up to half a second, where ``v`` marks a frame with a valid hand."""
+    valid = torch.tensor([[mark == "v" for mark in hand] for hand in (left_marks, right_marks)]).T
     gaps = HandGaps.of(valid, 10)
-    assert tuple(gaps.labelled.tolist()) == labelled
-    assert [(int(piece[0]), int(piece[-1]) + 1) for piece in gaps.pieces] == pieces
-    assert bool(gaps.text(20)) == (labelled != (True, True) or pieces != [(0, 20)])
+    assert tuple(gaps.labelled.tolist()) == expected_labelled
+    assert [(int(piece[0]), int(piece[-1]) + 1) for piece in gaps.pieces] == expected_pieces
+    assert bool(gaps.text(20)) == (
+        expected_labelled != (True, True) or expected_pieces != [(0, 20)]
+    )
 
 
-def test_a_run_with_a_long_gap_becomes_several_episodes():
-    joints = hands(40).joints.clone()
+def test_long_hand_gap_splits_a_run_into_episodes():
+    joints = moving_hands(40).joints.clone()
     joints[12:20, 0] = torch.nan
-    runs = make_episodes(
+    episodes = make_episodes(
         "run",
         "pour",
-        numbered((96, 64), 0, 40),
-        numbered((64, 64), 0, 40),
-        trajectory(40, 10.0),
+        draw_numbered((96, 64), 0, 40),
+        draw_numbered((64, 64), 0, 40),
+        walking_path(40, 10.0),
         HandTrack.of_joints(joints),
         fps=10,
         cameras="ego",
     )
-    assert [(run.name, len(run)) for run in runs] == [("run_1of2", 12), ("run_2of2", 20)]
-    for run, first in zip(runs, (0, 20), strict=True):
-        ((key, (_, pictures)),) = run.videos.items()
-        assert key == "observation.images.ego" and number_of(pictures[0].numpy()) == first
-        assert run.columns["egox.source_time"][0] == pytest.approx(first / 10)
-        assert run.columns["egox.action_repeated"].tolist() == [False] * (len(run) - 1) + [True]
-        assert "8 of 40 frames are left out" in run.fit.text()
+    assert [(part_episode.name, len(part_episode)) for part_episode in episodes] == [
+        ("run_1of2", 12),
+        ("run_2of2", 20),
+    ]
+    for part_episode, first_frame in zip(episodes, (0, 20), strict=True):
+        ((key, (_, pictures)),) = part_episode.videos.items()
+        assert key == "observation.images.ego" and read_number(pictures[0].numpy()) == first_frame
+        assert part_episode.columns["egox.source_time"][0] == pytest.approx(first_frame / 10)
+        assert part_episode.columns["egox.action_repeated"].tolist() == [False] * (
+            len(part_episode) - 1
+        ) + [True]
+        assert "8 of 40 frames are left out" in part_episode.fit.text()
 
 
-def test_a_policy_can_learn_from_what_is_missing():
-    """Ten runs of 6 s with a third of the left hand missing in short and long gaps, in one all of it: by
-    LeRobot's own formulas no normalised value is over 10, and no label stands still for over half a
-    second."""
-    random = np.random.default_rng(7)
-    total, columns = {}, []
+def test_episodes_with_missing_hands_give_learnable_labels():
+    """Check LeRobot's normalised values and label changes of ten runs with missing left hands."""
+    rng = np.random.default_rng(7)
+    total_statistics, columns = {}, []
     for number in range(10):
-        joints = hands(180).joints.clone()
-        joints += 0.1 * torch.sin(torch.arange(180) / 9)[:, None, None, None]
+        hand_joints = moving_hands(180).joints.clone()
+        hand_joints += 0.1 * torch.sin(torch.arange(180) / 9)[:, None, None, None]
         start = 10
         while start < 170 and number:
-            gap = int(random.integers(3, 30))
-            joints[start : start + gap, 0] = torch.nan
-            start += 3 * gap
+            gap_frames = int(rng.integers(3, 30))
+            hand_joints[start : start + gap_frames, 0] = torch.nan
+            start += 3 * gap_frames
         if number == 4:
-            joints[:, 0] = torch.nan
+            hand_joints[:, 0] = torch.nan
         pictures = torch.zeros(180, 16, 16, 3, dtype=torch.uint8)
-        runs = make_episodes(
+        episodes = make_episodes(
             f"run {number}",
             "pour",
             pictures,
             pictures,
-            trajectory(180, 30.0),
-            HandTrack.of_joints(joints),
+            walking_path(180, 30.0),
+            HandTrack.of_joints(hand_joints),
             fps=30,
         )
-        columns += [run.columns for run in runs]
-        for run in runs:
-            total = merged(total, of_episode(run, run.columns))
+        columns += [part_episode.columns for part_episode in episodes]
+        for part_episode in episodes:
+            total_statistics = merged(
+                total_statistics, of_episode(part_episode, part_episode.columns)
+            )
     assert len(columns) > 12
     for key in ("observation.state", "action"):
-        statistics = total[key]
+        statistics = total_statistics[key]
         for run_columns in columns:
             values = run_columns[key]
             assert np.abs((values - statistics["mean"]) / (statistics["std"] + 1e-8)).max() < 10
@@ -173,109 +206,111 @@ def test_a_policy_can_learn_from_what_is_missing():
             for hand in (0, 1):
                 if run_columns["egox.hand_valid"][:, hand].any():
                     wrist = values[:, 24 * hand : 24 * hand + 3]
-                    still = (np.diff(wrist, axis=0) == 0).all(1)
-                    longest = max(map(len, "".join(map(str, still.astype(int))).split("0")))
-                    assert longest <= 15
+                    still_mask = (np.diff(wrist, axis=0) == 0).all(1)
+                    longest_still = max(
+                        map(len, "".join(map(str, still_mask.astype(int))).split("0"))
+                    )
+                    assert longest_still <= 15
 
 
-def test_times_of_another_rate_take_the_nearest_frames():
-    run = episode(0, count=25, source_fps=24.0, resample=True)
-    times = run.columns["egox.source_time"]
-    assert len(run) == 11 and np.abs(times - np.arange(11) / 10).max() <= 0.5 / 24 + 1e-9
+def test_resampled_episodes_use_the_nearest_frames():
+    run_episode = make_episode(0, count=25, source_fps=24.0, resample=True)
+    times = run_episode.columns["egox.source_time"]
+    assert len(run_episode) == 11 and np.abs(times - np.arange(11) / 10).max() <= 0.5 / 24 + 1e-9
     frames = np.rint(times * 24).astype(int)
-    numbers = [number_of(each.numpy()) for each in run.videos["observation.images.ego"][1]]
-    assert numbers == frames.tolist()
-    turned = LENS.upright_poses(trajectory(25, 24.0).ego.w2c[frames])
-    assert torch.allclose(poses_of(run, "ego_w2c")[:, :3], turned)
-    almost = torch.arange(49, dtype=torch.float64) / 29.97
-    assert torch.equal(frames_at(almost, 30, False, "clip"), torch.arange(49))
+    picture_numbers = [
+        read_number(picture.numpy()) for picture in run_episode.videos["observation.images.ego"][1]
+    ]
+    assert picture_numbers == frames.tolist()
+    expected_w2c = LENS.upright_poses(walking_path(25, 24.0).ego.w2c[frames])
+    assert torch.allclose(column_poses(run_episode, "ego_w2c")[:, :3], expected_w2c)
+    nearly_even_times = torch.arange(49, dtype=torch.float64) / 29.97
+    assert torch.equal(frames_at(nearly_even_times, 30, False, "clip"), torch.arange(49))
     with refuses("uneven"):
         frames_at(torch.tensor([0.0, 0.1, 0.1, 0.2]).double(), 10, True, "clip")
 
 
-def test_a_pinhole_view_has_its_own_lens():
-    pinhole_run = episode(2, rectify_deg=80.0, depth_m=torch.ones(FRAMES, 64, 64))
+def test_rectified_view_has_a_pinhole_lens():
+    pinhole_run = make_episode(2, rectify_deg=80.0, depth_m=torch.ones(FRAMES, 64, 64))
     lens, ray = pinhole_run.ego_camera, torch.tensor([0.2, -0.1, 1.0])
     assert lens.lens == "pinhole" and lens.fx == pytest.approx(32 / math.tan(math.radians(40)))
     assert np.allclose(pinhole_run.columns["egox.ego_K"][0].reshape(3, 3), lens.intrinsics)
-    before, after = (
-        run.videos["observation.images.ego"][1][5, row, column].int()
-        for run in (episode(2), pinhole_run)
-        for column, row in [run.ego_camera.project(ray)[0].round().long()]
+    original_pixel, rectified_pixel = (
+        run_episode.videos["observation.images.ego"][1][5, row, column].int()
+        for run_episode in (make_episode(2), pinhole_run)
+        for column, row in [run_episode.ego_camera.project(ray)[0].round().long()]
     )
-    assert (after - before).abs().max() < 3
+    assert (rectified_pixel - original_pixel).abs().max() < 3
     assert (pinhole_run.videos["observation.images.ego_depth"][1][:, 32, 32] == 1).all()
 
 
-def test_labels_are_held_against_what_a_detector_saw():
-    track = track_of(3)
-    joints, _ = track.in_head(trajectory(FRAMES, 10))
+def test_label_error_is_measured_against_a_detector():
+    track = draw_hand_track(3)
+    joints, _ = track.in_head(walking_path(FRAMES, 10))
     shifted = joints + torch.tensor([0.01, 0.0, 0.0]) * joints[..., 2:]
-    exact, off, untested = (
-        episode(3, detected=detected_track).columns["egox.hand_label_px"]
+    exact_error, shifted_error, untested_error = (
+        make_episode(3, detected=detected_track).columns["egox.hand_label_px"]
         for detected_track in (HandTrack.of_joints(joints), HandTrack.of_joints(shifted), None)
     )
-    valid = track.valid.numpy() & (exact >= 0)
-    assert valid.sum() > 10 and exact[valid].max() < 1e-3
-    assert 0.05 < off[valid].min() and off[valid].max() < 0.01 * LENS.fy + 0.05
-    assert (off[~track.valid.numpy()] == -1).all() and (untested == -1).all()
+    valid = track.valid.numpy() & (exact_error >= 0)
+    assert valid.sum() > 10 and exact_error[valid].max() < 1e-3
+    assert 0.05 < shifted_error[valid].min() and shifted_error[valid].max() < 0.01 * LENS.fy + 0.05
+    assert (shifted_error[~track.valid.numpy()] == -1).all() and (untested_error == -1).all()
 
 
-def test_what_makes_no_episode_is_refused(wordless):
-    wrong = CameraFit(path_deg=torch.zeros(FRAMES), fits=0, notes=(Remark("7° off"),))
-    assert (episode(0, fit=wrong).columns["egox.camera_fits"] == 0).all()
-    with refuses("cameras of" if wordless else "7° off"):
-        episode(0, fit=wrong, strict=True)
+def test_unfit_episodes_are_refused(are_remarks_blank):
+    wrong_fit = CameraFit(path_deg=torch.zeros(FRAMES), fits=0, notes=(Remark("7° off"),))
+    assert (make_episode(0, fit=wrong_fit).columns["egox.camera_fits"] == 0).all()
+    with refuses("cameras of" if are_remarks_blank else "7° off"):
+        make_episode(0, fit=wrong_fit, strict=True)
     with refuses("5 of depth"):
-        episode(0, depth_m=torch.ones(5, 64, 64))
+        make_episode(0, depth_m=torch.ones(5, 64, 64))
 
 
-def test_a_true_video_tells_of_a_camera_that_is_wrong():
-    """The camera is off by a turn of the head or of the exo camera, about which the scene turns, or
-    by ten centimetres. A generated video tells nothing but a head outside the room."""
+def test_camera_fit_finds_wrong_cameras_of_a_real_video():
+    """Turn or shift the head or exo camera, which a generated video reveals only outside the room."""
     take = make_take(SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96))
     depth, path, ego = take.depth_video(), take.trajectory(), take.ego_frames()
     points, _ = scene(take.exo_rgb, depth)
-    turn = torch.from_numpy(Rotation.from_rotvec([6, 0, 8], degrees=True).as_matrix())
-    turned = with_exo(depth, turn @ path.exo.pose)
-    turned_scene, _ = scene(take.exo_rgb, turned)
-    shifted = path.ego.w2c.clone()
-    shifted[:, 1, 3] += 0.1
-    right, head_turned, head_shifted, exo_turned = (
-        camera_fit(*each, ego, generated=False)
-        for each in (
+    rotation = torch.from_numpy(Rotation.from_rotvec([6, 0, 8], degrees=True).as_matrix())
+    turned_depth = replace_exo_pose(depth, rotation @ path.exo.pose)
+    turned_scene, _ = scene(take.exo_rgb, turned_depth)
+    shifted_w2c = path.ego.w2c.clone()
+    shifted_w2c[:, 1, 3] += 0.1
+    right_fit, head_turned_fit, head_shifted_fit, exo_turned_fit = (
+        camera_fit(*scene_and_path, ego, generated=False)
+        for scene_and_path in (
             (points, path),
-            (points, with_ego(path, w2c=turn @ path.ego.w2c)),
-            (points, with_ego(path, w2c=shifted)),
-            (turned_scene, replace(path, exo=turned.exo)),
+            (points, replace_ego(path, w2c=rotation @ path.ego.w2c)),
+            (points, replace_ego(path, w2c=shifted_w2c)),
+            (turned_scene, replace(path, exo=turned_depth.exo)),
         )
     )
-    assert right.fits == 1 and right.path_deg.max() < 1
-    for fit in (head_turned, exo_turned):
+    assert right_fit.fits == 1 and right_fit.path_deg.max() < 1
+    for fit in (head_turned_fit, exo_turned_fit):
         assert fit.fits == 0 and fit.path_deg.median() == pytest.approx(10, abs=1)
-    assert head_shifted.fits == 0
-    assert 8 <= int(re.search(r"(\d+) cm off", head_shifted.text())[1]) <= 12
-    foreign, _ = scene(take.exo_rgb, replace(depth, depth_m=depth.depth_m.flip(2)))
-    generated = camera_fit(foreign, path, ego, generated=True)
+    assert head_shifted_fit.fits == 0
+    assert 8 <= int(re.search(r"(\d+) cm off", head_shifted_fit.text())[1]) <= 12
+    foreign_scene, _ = scene(take.exo_rgb, replace(depth, depth_m=depth.depth_m.flip(2)))
+    generated = camera_fit(foreign_scene, path, ego, generated=True)
     assert generated.fits == -1 and "the depth doesn't fit" in generated.text()
-    shifted[:, 1, 3] += 100
-    outside = camera_fit(points, with_ego(path, w2c=shifted), ego, generated=True)
-    assert outside.fits == 0 and "the ego camera hardly can be" in outside.text()
+    shifted_w2c[:, 1, 3] += 100
+    outside_fit = camera_fit(points, replace_ego(path, w2c=shifted_w2c), ego, generated=True)
+    assert outside_fit.fits == 0 and "the ego camera hardly can be" in outside_fit.text()
 
 
-def test_a_late_ego_video_is_named_as_that():
-    """Not as a wrong camera, which a turned one is."""
+def test_late_ego_video_is_not_taken_for_a_wrong_camera():
     spec = SyntheticSpec(seed=6, frames=33, exo_width=128, exo_height=80, ego_size=96)
     take = make_take(spec)
     path, ego = take.trajectory(), take.ego_frames()
     points, _ = scene(take.exo_rgb, take.depth_video())
-    late = torch.cat([ego[:1], ego[:1], ego[:1], ego[:-3]])
-    turn = torch.from_numpy(Rotation.from_rotvec([3, 2, 4], degrees=True).as_matrix())
-    turned = with_ego(path, w2c=turn @ path.ego.w2c)
-    right, lagging, wrong = (
-        camera_fit(points, *each, generated=False)
-        for each in ((path, ego), (path, late), (turned, ego))
+    late_video = torch.cat([ego[:1], ego[:1], ego[:1], ego[:-3]])
+    rotation = torch.from_numpy(Rotation.from_rotvec([3, 2, 4], degrees=True).as_matrix())
+    turned_path = replace_ego(path, w2c=rotation @ path.ego.w2c)
+    right_fit, late_fit, turned_fit = (
+        camera_fit(points, *path_and_video, generated=False)
+        for path_and_video in ((path, ego), (path, late_video), (turned_path, ego))
     )
-    assert right.fits == 1 and lagging.fits == wrong.fits == 0
-    assert "about 3 frames late" in lagging.text()
-    assert "late" not in right.text() + wrong.text()
+    assert right_fit.fits == 1 and late_fit.fits == turned_fit.fits == 0
+    assert "about 3 frames late" in late_fit.text()
+    assert "late" not in right_fit.text() + turned_fit.text()

@@ -1,4 +1,4 @@
-"""An exo camera that moves: its poses, what is refused, and depth that agrees with them."""
+"""Test the estimated motion of an exo camera: poses, corrected depth and refused input."""
 
 import re
 from dataclasses import replace
@@ -17,12 +17,12 @@ from egox_core.scene.exo_motion import estimate_exo_motion
 from egox_core.scene.exo_tracks import find_tracks
 from egox_core.types import DepthVideo
 from lab.drawn import DepthErrors, SyntheticSpec, make_take, with_errors
-from tests.poses import with_exo
+from tests.poses import replace_exo_pose
 from tests.refusals import refuses
 from tests.twins.exo_adjust import adjust_reference
 
-T, SIZE = 13, (320, 192)
-WAYS = {
+FRAME_COUNT, SIZE = 13, (320, 192)
+MOTIONS = {
     "still": {},
     "shake": {"exo_motion": 0.03, "exo_turn_deg": 2.0},
     "pan": {"exo_path": "pan", "exo_turn_deg": 25.0},
@@ -32,29 +32,33 @@ WAYS = {
 
 
 @cache
-def clip(kind: str) -> tuple[torch.Tensor, DepthVideo, DepthVideo]:
-    """Draw a clip: frames, depth with a network's errors and without poses, and the true depth."""
-    size = {"exo_width": SIZE[0], "exo_height": SIZE[1], "ego_size": 16, "edge_samples": 1}
-    take = make_take(SyntheticSpec(seed=1, frames=T, fps=10, texture="soft", **size, **WAYS[kind]))
-    exact = take.depth_video()
+def draw_clip(kind: str) -> tuple[torch.Tensor, DepthVideo, DepthVideo]:
+    """Draw a clip: frames, erroneous depth without poses, and the true depth."""
+    take_sizes = {"exo_width": SIZE[0], "exo_height": SIZE[1], "ego_size": 16, "edge_samples": 1}
+    take = make_take(
+        SyntheticSpec(
+            seed=1, frames=FRAME_COUNT, fps=10, texture="soft", **take_sizes, **MOTIONS[kind]
+        )
+    )
+    exact_depth = take.depth_video()
     # Of eight draws of errors two leave a pan's maps as wrong as they were.
-    wrong = with_errors(exact, DepthErrors(low_frequency=0.06, flicker=0.03), 4)
-    return take.exo_rgb, with_exo(wrong, None), exact
+    erroneous_depth = with_errors(exact_depth, DepthErrors(low_frequency=0.06, flicker=0.03), 4)
+    return take.exo_rgb, replace_exo_pose(erroneous_depth, None), exact_depth
 
 
-def from_start(w2c: torch.Tensor) -> torch.Tensor:
+def relative_to_first(w2c: torch.Tensor) -> torch.Tensor:
     return compose(w2c, invert(w2c[0]))
 
 
-def off(found: torch.Tensor, true: torch.Tensor) -> tuple[float, float]:
-    """Measure the worst error of all frames, in degrees and metres."""
-    across = compose(from_start(found), invert(from_start(true)))
-    turns = Rotation.from_matrix(across[:, :, :3].numpy()).magnitude()
-    return float(np.degrees(turns.max())), float(across[:, :, 3].norm(dim=1).max())
+def largest_errors(estimated_w2c: torch.Tensor, true_w2c: torch.Tensor) -> tuple[float, float]:
+    """Measure the largest pose errors of all frames, in degrees and metres."""
+    pose_difference = compose(relative_to_first(estimated_w2c), invert(relative_to_first(true_w2c)))
+    turns = Rotation.from_matrix(pose_difference[:, :, :3].numpy()).magnitude()
+    return float(np.degrees(turns.max())), float(pose_difference[:, :, 3].norm(dim=1).max())
 
 
 @pytest.mark.parametrize(
-    "kind, motion, degrees, metres",
+    "kind, motion, max_degrees, max_metres",
     [
         ("shake", "moves", 0.3, 0.02),
         ("pan", "turns", 0.3, 0.0),
@@ -62,27 +66,33 @@ def off(found: torch.Tensor, true: torch.Tensor) -> tuple[float, float]:
         ("walk", "moves", 1.0, 0.08),
     ],
 )
-def test_poses_and_depth(kind, motion, degrees, metres):
-    frames, depth, exact = clip(kind)
-    mended, motion_report = estimate_exo_motion(frames, depth)
-    turn, way = off(mended.exo.pose, exact.exo.pose)
-    assert motion_report.motion == motion and turn <= degrees and way <= metres + 1e-9
+def test_poses_and_depth_are_close_to_the_truth(kind, motion, max_degrees, max_metres):
+    frames, depth, exact_depth = draw_clip(kind)
+    corrected_depth, motion_report = estimate_exo_motion(frames, depth)
+    error_deg, error_m = largest_errors(corrected_depth.exo.pose, exact_depth.exo.pose)
+    assert (
+        motion_report.motion == motion and error_deg <= max_degrees and error_m <= max_metres + 1e-9
+    )
     assert (
         f"the exo camera {motion}" in motion_report.text() and "warning" not in motion_report.text()
     )
-    wrong, less = (torch.log(d.depth_m / exact.depth_m).flatten(1) for d in (depth, mended))
-    flicker = [d.median(1).values.diff().std() for d in (wrong, less)]
-    assert flicker[1] < 0.5 * flicker[0]
-    assert (less - less.median()).abs().mean() < (wrong - wrong.median()).abs().mean()
+    original_error, corrected_error = (
+        torch.log(d.depth_m / exact_depth.depth_m).flatten(1) for d in (depth, corrected_depth)
+    )
+    flicker_levels = [d.median(1).values.diff().std() for d in (original_error, corrected_error)]
+    assert flicker_levels[1] < 0.5 * flicker_levels[0]
+    assert (corrected_error - corrected_error.median()).abs().mean() < (
+        original_error - original_error.median()
+    ).abs().mean()
     if kind == "pan":
-        base = exact.exo.pose[5]
-        placed_depth, _ = estimate_exo_motion(frames, with_exo(depth, base))
-        assert torch.equal(placed_depth.exo.pose, compose(mended.exo.pose, base))
+        base_pose = exact_depth.exo.pose[5]
+        placed_depth, _ = estimate_exo_motion(frames, replace_exo_pose(depth, base_pose))
+        assert torch.equal(placed_depth.exo.pose, compose(corrected_depth.exo.pose, base_pose))
         camera = depth.exo.camera
         fov = 2 * np.degrees(np.arctan(camera.width / 2 / camera.fx))
-        longer = replace(camera, fx=1.1 * camera.fx, fy=1.1 * camera.fy)
+        longer_lens = replace(camera, fx=1.1 * camera.fx, fy=1.1 * camera.fy)
         _, motion_report = estimate_exo_motion(
-            frames, replace(depth, exo=replace(depth.exo, lens=longer))
+            frames, replace(depth, exo=replace(depth.exo, lens=longer_lens))
         )
         match = re.search(
             r"warning: the pictures are those of a turn seen (\d+)°", motion_report.text()
@@ -90,90 +100,102 @@ def test_poses_and_depth(kind, motion, degrees, metres):
         assert match and float(match[1]) == pytest.approx(fov, abs=1.5)
 
 
-def test_a_given_path_is_checked_and_scaled():
-    frames, depth, exact = clip("walk")
-    path = exact.exo.pose
-    mended, motion_report = estimate_exo_motion(frames, with_exo(depth, path))
+def test_given_exo_path_is_checked_and_scaled():
+    frames, depth, exact_depth = draw_clip("walk")
+    exo_w2c = exact_depth.exo.pose
+    corrected_depth, motion_report = estimate_exo_motion(frames, replace_exo_pose(depth, exo_w2c))
     assert (
-        torch.equal(mended.exo.pose, path)
+        torch.equal(corrected_depth.exo.pose, exo_w2c)
         and motion_report.agree > 0.8
         and motion_report.depth_spread < 0.05
     )
-    half = CameraPath.of_exo(None, from_start(path) * torch.tensor([1, 1, 1, 0.5]))
-    of_another = replace(half, world="unknown")
-    scaled, motion_report = estimate_exo_motion(frames, depth, "auto", of_another)
-    assert scaled.exo.world == "exo"
+    half_scale_path = CameraPath.of_exo(
+        None, relative_to_first(exo_w2c) * torch.tensor([1, 1, 1, 0.5])
+    )
+    foreign_path = replace(half_scale_path, world="unknown")
+    scaled_depth, motion_report = estimate_exo_motion(frames, depth, "auto", foreign_path)
+    assert scaled_depth.exo.world == "exo"
     assert "scale from the depth: x " in motion_report.text()
-    assert off(scaled.exo.pose, path)[1] < 0.08
-    other = clip("shake")[2].exo
-    for wrong, why in ((half, "times its travel"), (other, "% of the mat")):
-        with refuses(f"given path of the exo camera: .*{why}.*Fix"):
-            estimate_exo_motion(frames, depth, "auto", wrong)
+    assert largest_errors(scaled_depth.exo.pose, exo_w2c)[1] < 0.08
+    other_path = draw_clip("shake")[2].exo
+    for wrong_path, reason in ((half_scale_path, "times its travel"), (other_path, "% of the mat")):
+        with refuses(f"given path of the exo camera: .*{reason}.*Fix"):
+            estimate_exo_motion(frames, depth, "auto", wrong_path)
     with refuses("given path of the exo camera: .*motion 'stands'"):
-        estimate_exo_motion(frames, depth, "stands", exact.exo)
-    blank = torch.full_like(frames, 128)
-    kept_depth, motion_report = estimate_exo_motion(blank, depth, "auto", exact.exo)
-    assert torch.equal(kept_depth.exo.pose, path) and "isn't checked" in motion_report.text()
+        estimate_exo_motion(frames, depth, "stands", exact_depth.exo)
+    blank_frames = torch.full_like(frames, 128)
+    kept_depth, motion_report = estimate_exo_motion(blank_frames, depth, "auto", exact_depth.exo)
+    assert torch.equal(kept_depth.exo.pose, exo_w2c) and "isn't checked" in motion_report.text()
     with refuses("given path of the exo camera: got the background can't be followed"):
-        estimate_exo_motion(blank, depth, "auto", of_another)
+        estimate_exo_motion(blank_frames, depth, "auto", foreign_path)
 
 
-def test_a_rolling_shutter_isnt_taken_for_travel():
-    """A narrower view turned over one frame, each row at its own time."""
-    frames, _, exact = clip("still")
-    lens, phase = exact.exo.camera, np.arange(3)
+def test_rolling_shutter_is_not_taken_for_travel():
+    """Turn a narrow view by one frame, with each row at its own time."""
+    frames, _, exact_depth = draw_clip("still")
+    lens, phase = exact_depth.exo.camera, np.arange(3)
     camera = replace(lens, fx=2 * lens.fx, fy=2 * lens.fy)
     rays = camera.pixel_rays(torch.float64)[0].numpy()
 
-    def turned(times: np.ndarray) -> np.ndarray:  # [n] -> [n, 3, 3]
-        way = np.sin(times[:, None] / 2 + phase) - np.sin(phase)
-        return Rotation.from_rotvec(np.radians(3) * way).as_matrix()
+    def rotations_at(times: np.ndarray) -> np.ndarray:  # [n] -> [n, 3, 3]
+        rotation_vector = np.sin(times[:, None] / 2 + phase) - np.sin(phase)
+        return Rotation.from_rotvec(np.radians(3) * rotation_vector).as_matrix()
 
-    rolled = []
-    for t in range(T):
-        late = np.arange(SIZE[1]) / SIZE[1] / 2 - 0.25
-        ways = np.einsum("hji,hwj->hwi", turned(t + late), rays)
-        at = lens.project(torch.from_numpy(ways))[0].float().numpy()
-        rolled.append(cv2.remap(frames[0].numpy(), at, None, cv2.INTER_LINEAR))
-    poses = torch.from_numpy(np.pad(turned(np.arange(T)), ((0, 0), (0, 0), (0, 1))))
-    depth = DepthVideo(depth_m=torch.full((T, *SIZE[::-1]), 3.0), exo=CameraPath.of_exo(camera))
-    mended, motion_report = estimate_exo_motion(torch.from_numpy(np.stack(rolled)), depth)
+    rolling_frames = []
+    for t in range(FRAME_COUNT):
+        row_times = np.arange(SIZE[1]) / SIZE[1] / 2 - 0.25
+        ray_directions = np.einsum("hji,hwj->hwi", rotations_at(t + row_times), rays)
+        pixel_map = lens.project(torch.from_numpy(ray_directions))[0].float().numpy()
+        rolling_frames.append(cv2.remap(frames[0].numpy(), pixel_map, None, cv2.INTER_LINEAR))
+    poses = torch.from_numpy(np.pad(rotations_at(np.arange(FRAME_COUNT)), ((0, 0), (0, 0), (0, 1))))
+    depth = DepthVideo(
+        depth_m=torch.full((FRAME_COUNT, *SIZE[::-1]), 3.0), exo=CameraPath.of_exo(camera)
+    )
+    corrected_depth, motion_report = estimate_exo_motion(
+        torch.from_numpy(np.stack(rolling_frames)), depth
+    )
     assert motion_report.motion == "turns" and "warning" not in motion_report.text()
-    assert off(mended.exo.pose, poses)[0] < 0.5
+    assert largest_errors(corrected_depth.exo.pose, poses)[0] < 0.5
 
 
-def test_a_camera_that_stands_passes_bit_for_bit():
-    frames, depth, _ = clip("still")
+def test_depth_of_a_still_camera_is_returned_unchanged():
+    frames, depth, _ = draw_clip("still")
     assert estimate_exo_motion(frames, depth)[0] is depth
     assert estimate_exo_motion(frames, depth, "stands")[0] is depth
 
 
-def test_what_cant_be_followed_is_refused():
-    frames, depth, exact = clip("walk")
-    gaps = frames.clone()
-    gaps[4:9] = 128
-    kept_depth, motion_report = estimate_exo_motion(gaps, depth)
+def test_untrackable_frames_are_refused_or_interpolated():
+    frames, depth, exact_depth = draw_clip("walk")
+    frames_with_gap = frames.clone()
+    frames_with_gap[4:9] = 128
+    kept_depth, motion_report = estimate_exo_motion(frames_with_gap, depth)
     assert kept_depth is depth and "frames 4 to 8 can't be followed" in motion_report.text()
     with refuses("motion of the exo camera: .*frames 4 to 8.*Fix"):
-        estimate_exo_motion(gaps, depth, "moves")
-    gaps = frames.clone()
-    gaps[5] = 128  # one frame is interpolated
-    mended, motion_report = estimate_exo_motion(gaps, depth)
-    assert motion_report.motion == "moves" and off(mended.exo.pose, exact.exo.pose)[1] < 0.1
+        estimate_exo_motion(frames_with_gap, depth, "moves")
+    frames_with_gap = frames.clone()
+    frames_with_gap[5] = 128  # one frame is interpolated
+    corrected_depth, motion_report = estimate_exo_motion(frames_with_gap, depth)
+    assert (
+        motion_report.motion == "moves"
+        and largest_errors(corrected_depth.exo.pose, exact_depth.exo.pose)[1] < 0.1
+    )
 
 
 @pytest.mark.parametrize("kind", ["pan", "walk"])
-def test_the_adjustment_is_that_of_scipy(kind):
-    """Every so many of a clip's points, in four frames."""
-    frames, depth, _ = clip(kind)
-    nothing = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
-    all_tracks = find_tracks(frames[::4], depth.depth_m[::4], depth.exo.camera, list(nothing))
-    some = np.arange(0, len(all_tracks.home), len(all_tracks.home) // 20)
-    rows = np.isin(all_tracks.point, some)
+def test_bundle_adjustment_agrees_with_scipy(kind):
+    """Adjust some of a clip's points in four frames."""
+    frames, depth, _ = draw_clip(kind)
+    empty_masks = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
+    all_tracks = find_tracks(frames[::4], depth.depth_m[::4], depth.exo.camera, list(empty_masks))
+    chosen_points = np.arange(0, len(all_tracks.home), len(all_tracks.home) // 20)
+    rows = np.isin(all_tracks.point, chosen_points)
     tracks = replace(
         all_tracks,
-        point=np.searchsorted(some, all_tracks.point[rows]),
-        **{key: getattr(all_tracks, key)[some] for key in ("home", "ray", "depth_m", "home_uv")},
+        point=np.searchsorted(chosen_points, all_tracks.point[rows]),
+        **{
+            key: getattr(all_tracks, key)[chosen_points]
+            for key in ("home", "ray", "depth_m", "home_uv")
+        },
         **{key: getattr(all_tracks, key)[rows] for key in ("frame", "plane", "map_m", "uv", "px")},
     )
     fit = adjust(tracks, turns=kind == "pan")

@@ -1,4 +1,4 @@
-"""Depth of another take is told from a clip's own."""
+"""Test the warning about depth that belongs to another take."""
 
 import pytest
 import torch
@@ -12,15 +12,15 @@ from tests.paths import ROOT
 
 @pytest.fixture(scope="module")
 def room(repo_root) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read frames and depth of the sample."""
+    """Read the frames and the depth of a sample take."""
     pytest.importorskip("av", reason="decodes video")
     take = load_take(repo_root / "sample" / "synthetic_room")
     return take.read_exo(), take.depth.depth_m
 
 
-def test_depth_of_another_take_is_told(room):
+def test_depth_of_another_take_is_remarked(room):
     frames, depth = room
-    for clip, maps, says in (
+    for clip_frames, depth_maps, expected_remarks in (
         (frames, depth, ()),
         (frames.float() / 255, depth, ()),
         (frames, depth[:1].expand_as(depth), ()),  # a still map
@@ -31,11 +31,11 @@ def test_depth_of_another_take_is_told(room):
         (torch.zeros_like(frames), depth, ()),
         (frames, torch.ones_like(depth), ()),
     ):
-        assert strange_depth(clip, maps) == says
+        assert strange_depth(clip_frames, depth_maps) == expected_remarks
 
 
 @pytest.mark.parametrize("name", ["synthetic_room", "calm_room"])
-def test_a_head_camera_s_video_in_exo_s_place_is_named(name):
+def test_ego_video_given_as_exo_video_is_remarked(name):
     take = ROOT / "sample" / name
     meta = read_meta(take / "meta.json")
     for video, is_head in (("exo.mp4", False), ("ego_ground_truth.mp4", True)):

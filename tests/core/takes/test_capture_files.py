@@ -1,4 +1,4 @@
-"""Camera files of other tools: ViPE's npz pair, Aria's calibration."""
+"""Test camera files of other tools: ViPE's npz pair and Aria's calibration."""
 
 import json
 from pathlib import Path
@@ -15,42 +15,44 @@ from egox_train.data.aria import read_aria_calibration
 from tests.refusals import refuses
 
 
-def write_vipe(root: Path, c2w: np.ndarray, numbers=None) -> Path:
-    square = np.tile(np.eye(4, dtype=np.float32), (len(c2w), 1, 1))
-    square[:, :3] = c2w
-    k = np.linspace((599, 600, 391, 223), (601, 602, 393, 225), len(c2w), dtype=np.float32)
-    for name, data in (("pose", square), ("intrinsics", k)):
+def write_vipe(root: Path, c2w: np.ndarray, frame_numbers=None) -> Path:
+    matrices = np.tile(np.eye(4, dtype=np.float32), (len(c2w), 1, 1))
+    matrices[:, :3] = c2w
+    lens_values = np.linspace(
+        (599, 600, 391, 223), (601, 602, 393, 225), len(c2w), dtype=np.float32
+    )
+    for name, data in (("pose", matrices), ("intrinsics", lens_values)):
         (root / name).mkdir(parents=True, exist_ok=True)
-        inds = np.arange(len(c2w)) if numbers is None else numbers
-        np.savez(root / name / "clip.npz", data=data, inds=inds)
+        frame_indices = np.arange(len(c2w)) if frame_numbers is None else frame_numbers
+        np.savez(root / name / "clip.npz", data=data, inds=frame_indices)
     return root / "intrinsics" / "clip.npz"
 
 
-def moving(count: int = 6, step: float = 0.2) -> np.ndarray:
+def moving_c2w(count: int = 6, step: float = 0.2) -> np.ndarray:
     return invert(
         torch.stack([look_at((step * t, 0.0, 0.0), (0.0, 0.5, 4.0)) for t in range(count)])
     ).numpy()
 
 
-def test_vipe(tmp_path):
-    path = write_vipe(tmp_path, moving())
+def test_vipe_poses_and_intrinsics_are_read(tmp_path):
+    path = write_vipe(tmp_path, moving_c2w())
     meta = read_vipe(path)
     assert meta.name == "clip" and torch.equal(read_meta(path).exo.pose, meta.exo.pose)
     assert torch.allclose(
         meta.camera_intrinsics.diagonal(), torch.tensor([600.0, 601, 1], dtype=torch.float64)
     )
     assert meta.exo.pose.shape == (6, 3, 4)
-    assert torch.allclose(invert(meta.exo.pose), torch.from_numpy(moving()), atol=1e-5)
-    shuffled = write_vipe(tmp_path / "b", moving()[[3, 1, 0, 2]], np.array([3, 1, 0, 2]))
-    assert torch.allclose(read_vipe(shuffled).exo.pose, meta.exo.pose[:4], atol=1e-5)
-    still = read_vipe(write_vipe(tmp_path / "c", moving(step=0.0005)))
-    assert still.exo.pose.shape == (3, 4)
+    assert torch.allclose(invert(meta.exo.pose), torch.from_numpy(moving_c2w()), atol=1e-5)
+    shuffled_file = write_vipe(tmp_path / "b", moving_c2w()[[3, 1, 0, 2]], np.array([3, 1, 0, 2]))
+    assert torch.allclose(read_vipe(shuffled_file).exo.pose, meta.exo.pose[:4], atol=1e-5)
+    still_meta = read_vipe(write_vipe(tmp_path / "c", moving_c2w(step=0.0005)))
+    assert still_meta.exo.pose.shape == (3, 4)
     (tmp_path / "c" / "pose" / "clip.npz").unlink()
     assert read_vipe(path.parents[1] / "c" / "intrinsics" / "clip.npz").exo.pose is None
 
 
 def test_bad_vipe_files_are_refused(tmp_path):
-    path = write_vipe(tmp_path, moving())
+    path = write_vipe(tmp_path, moving_c2w())
     for arrays, message in (
         ({"data": np.ones((3, 4))}, "data and inds"),
         ({"data": np.ones((3, 5)), "inds": np.arange(3)}, "kind MEI; expected PINHOLE"),
@@ -61,11 +63,13 @@ def test_bad_vipe_files_are_refused(tmp_path):
         np.savez(path, **arrays)
         with refuses(message):
             read_vipe(path)
-    for kind, refused in (("PANORAMA", True), ("MEI", True), ("PINHOLE", False)):
-        path = write_vipe(tmp_path, moving())
-        path.with_name(f"{path.stem}_camera.txt").write_text(f"0: {kind}\n1: {kind}\n", "utf-8")
-        if refused:
-            with refuses(f"kind {kind}"):
+    for lens_kind, is_refused in (("PANORAMA", True), ("MEI", True), ("PINHOLE", False)):
+        path = write_vipe(tmp_path, moving_c2w())
+        path.with_name(f"{path.stem}_camera.txt").write_text(
+            f"0: {lens_kind}\n1: {lens_kind}\n", "utf-8"
+        )
+        if is_refused:
+            with refuses(f"kind {lens_kind}"):
                 read_vipe(path)
         else:
             read_vipe(path)
@@ -76,22 +80,22 @@ def test_bad_vipe_files_are_refused(tmp_path):
 FULL_SENSOR = [1220.592182729911, 1464.618192267255, 1442.370245962395, *ARIA_DISTORTION]
 
 
-def projection(numbers: list[float], name: str = "FisheyeRadTanThinPrism") -> dict:
-    return {"Name": name, "Params": numbers}
+def projection_entry(parameters: list[float], name: str = "FisheyeRadTanThinPrism") -> dict:
+    return {"Name": name, "Params": parameters}
 
 
-def calibration(**changes) -> dict:
-    rgb = {"Label": "camera-rgb", "Projection": projection(FULL_SENSOR)}
-    return {"CameraCalibrations": [{"Label": "camera-slam-left"}, rgb | changes]}
+def calibration_entry(**changes) -> dict:
+    rgb_camera = {"Label": "camera-rgb", "Projection": projection_entry(FULL_SENSOR)}
+    return {"CameraCalibrations": [{"Label": "camera-slam-left"}, rgb_camera | changes]}
 
 
-def test_aria_recordings_have_the_lens_that_projectaria_tools_gives_them(tmp_path):
+def test_aria_lens_agrees_with_projectaria_tools(tmp_path):
     reference = pytest.importorskip(
         "projectaria_tools.core.calibration",
         reason="projectaria-tools has no wheel here (test extra)",
     )
     path = tmp_path / "online_calibration.jsonl"
-    path.write_text(json.dumps(calibration()), "utf-8")
+    path.write_text(json.dumps(calibration_entry()), "utf-8")
     sensor = reference.CameraCalibration(
         "camera-rgb",
         reference.CameraModelType.FISHEYE624,
@@ -104,36 +108,49 @@ def test_aria_recordings_have_the_lens_that_projectaria_tools_gives_them(tmp_pat
         "",
     )
     for side, factor in ((1408, 0.5), (448, 448 / 2816)):
-        theirs = sensor.rescale(np.array([side, side]), factor, np.array([32.0, 32.0]))
-        ours = read_aria_calibration(path).rescale(side, side)
-        assert (ours.cx, ours.cy) == pytest.approx(theirs.get_principal_point(), abs=1e-6)
-        assert (ours.fx, ours.fy) == pytest.approx(theirs.get_focal_lengths(), abs=1e-6)
+        aria_camera = sensor.rescale(np.array([side, side]), factor, np.array([32.0, 32.0]))
+        egox_camera = read_aria_calibration(path).rescale(side, side)
+        assert (egox_camera.cx, egox_camera.cy) == pytest.approx(
+            aria_camera.get_principal_point(), abs=1e-6
+        )
+        assert (egox_camera.fx, egox_camera.fy) == pytest.approx(
+            aria_camera.get_focal_lengths(), abs=1e-6
+        )
 
 
-def test_aria_calibration(tmp_path):
+def test_aria_calibration_is_read_at_both_sizes(tmp_path):
     path = tmp_path / "online_calibration.jsonl"
-    other = calibration(Label="camera-slam-right")
-    path.write_text(json.dumps(calibration()) + "\n" + json.dumps(other), "utf-8")
-    full = read_aria_calibration(path, 2880)
+    other_calibration = calibration_entry(Label="camera-slam-right")
+    path.write_text(json.dumps(calibration_entry()) + "\n" + json.dumps(other_calibration), "utf-8")
+    full_camera = read_aria_calibration(path, 2880)
     assert (
-        full.stored_size == (2880, 2880) and full.quarter_turns == 1 and len(full.distortion) == 12
+        full_camera.stored_size == (2880, 2880)
+        and full_camera.quarter_turns == 1
+        and len(full_camera.distortion) == 12
     )
-    half = read_aria_calibration(path)
-    smaller = [half.fx, half.cx, half.cy, *half.distortion]
-    path.write_text(json.dumps(calibration(Projection=projection(smaller))), "utf-8")
-    assert read_aria_calibration(path) == half
-    again = read_aria_calibration(path, 2880)
-    assert again.fx == pytest.approx(full.fx) and again.cx == pytest.approx(full.cx)
-    for name, numbers, message in (
+    half_camera = read_aria_calibration(path)
+    half_parameters = [half_camera.fx, half_camera.cx, half_camera.cy, *half_camera.distortion]
+    path.write_text(
+        json.dumps(calibration_entry(Projection=projection_entry(half_parameters))), "utf-8"
+    )
+    assert read_aria_calibration(path) == half_camera
+    restored_camera = read_aria_calibration(path, 2880)
+    assert restored_camera.fx == pytest.approx(
+        full_camera.fx
+    ) and restored_camera.cx == pytest.approx(full_camera.cx)
+    for name, parameters, message in (
         ("KannalaBrandtK3", [1.0] * 15, "KannalaBrandtK3"),
         ("FisheyeRadTanThinPrism", [1.0, 2.0], "15 numbers"),
         ("FisheyeRadTanThinPrism", [100.0, 90.0, 90.0] + [0.0] * 12, "principal point"),
     ):
-        content = calibration(Projection=projection(numbers, name))
+        content = calibration_entry(Projection=projection_entry(parameters, name))
         path.write_text(json.dumps(content), "utf-8")
         with refuses(message):
             read_aria_calibration(path)
-    for text, message in ((json.dumps(other).encode(), "camera-rgb"), (b"\xff\xfe\x00", "UTF-8")):
+    for text, message in (
+        (json.dumps(other_calibration).encode(), "camera-rgb"),
+        (b"\xff\xfe\x00", "UTF-8"),
+    ):
         path.write_bytes(text)
         with refuses(message):
             read_aria_calibration(path)

@@ -1,5 +1,4 @@
-"""An npz of depth with more arrays, as depth models dump it: K and poses are used, a mask says what it
-means, the rest is named."""
+"""Test depth npz files that contain intrinsics, poses, masks and other arrays."""
 
 from dataclasses import replace
 
@@ -13,17 +12,21 @@ from egox_core.takes.take_cameras import same_lens
 from egox_core.types import TakeMeta
 from tests.refusals import refuses
 
-T, H, W = 3, 24, 32
-DEPTH = np.linspace(1, 4, T * H * W, dtype=np.float32).reshape(T, H, W)
-K = np.array([[30.0, 0, 15.5], [0, 30, 11.5], [0, 0, 1]])
-SHARES = K / np.array([[W], [H], [1]])
-PIXELS = np.diag([10.0, 10, 1]) @ K + np.array([[0, 0, 4.5], [0, 0, 4.5], [0, 0, 0]])  # of 320x240
-MOVING = np.tile(np.eye(3, 4), (T, 1, 1))
-MOVING[:, 0, 3] = 1.0, 1.5, 2.0
-SQUARE = np.concatenate([MOVING, np.tile([[[0.0, 0, 0, 1]]], (T, 1, 1))], 1)
+FRAME_COUNT, HEIGHT, WIDTH = 3, 24, 32
+DEPTH = np.linspace(1, 4, FRAME_COUNT * HEIGHT * WIDTH, dtype=np.float32).reshape(
+    FRAME_COUNT, HEIGHT, WIDTH
+)
+INTRINSICS = np.array([[30.0, 0, 15.5], [0, 30, 11.5], [0, 0, 1]])
+NORMALIZED_INTRINSICS = INTRINSICS / np.array([[WIDTH], [HEIGHT], [1]])
+LARGE_INTRINSICS = np.diag([10.0, 10, 1]) @ INTRINSICS + np.array(
+    [[0, 0, 4.5], [0, 0, 4.5], [0, 0, 0]]
+)  # of 320x240
+MOVING_W2C = np.tile(np.eye(3, 4), (FRAME_COUNT, 1, 1))
+MOVING_W2C[:, 0, 3] = 1.0, 1.5, 2.0
+MOVING_MATRICES = np.concatenate([MOVING_W2C, np.tile([[[0.0, 0, 0, 1]]], (FRAME_COUNT, 1, 1))], 1)
 
 
-def load(tmp_path, meta: TakeMeta | None = None, **arrays):
+def save_and_load(tmp_path, meta: TakeMeta | None = None, **arrays):
     np.savez(tmp_path / "depth.npz", **({"depth": DEPTH} | arrays))
     source = load_depth_file(tmp_path / "depth.npz", meta, guess_camera=True)
     return source.depth, "\n".join(map(str, source.notes))
@@ -32,18 +35,24 @@ def load(tmp_path, meta: TakeMeta | None = None, **arrays):
 @pytest.mark.parametrize(
     "arrays",
     [
-        {"K": K},
-        {"intrinsics": np.tile(K, (T, 1, 1)), "extrinsics": MOVING},  # Depth Anything 3
-        {"intrinsic": np.tile(K, (1, T, 1, 1)), "extrinsic": MOVING[None]},  # VGGT
-        {"intrinsics": K[None], "confidence": DEPTH},  # UniDepth
-        {"intrinsic": K, "cam_c2w": SQUARE, "images": DEPTH},  # MegaSaM
-        {"intrinsics": SHARES},  # MoGe
-        {"intrinsics": np.stack([K, K, 9 * K])},
-        {"cam_K": PIXELS},
+        {"K": INTRINSICS},
+        {
+            "intrinsics": np.tile(INTRINSICS, (FRAME_COUNT, 1, 1)),
+            "extrinsics": MOVING_W2C,
+        },  # Depth Anything 3
+        {
+            "intrinsic": np.tile(INTRINSICS, (1, FRAME_COUNT, 1, 1)),
+            "extrinsic": MOVING_W2C[None],
+        },  # VGGT
+        {"intrinsics": INTRINSICS[None], "confidence": DEPTH},  # UniDepth
+        {"intrinsic": INTRINSICS, "cam_c2w": MOVING_MATRICES, "images": DEPTH},  # MegaSaM
+        {"intrinsics": NORMALIZED_INTRINSICS},  # MoGe
+        {"intrinsics": np.stack([INTRINSICS, INTRINSICS, 9 * INTRINSICS])},
+        {"cam_K": LARGE_INTRINSICS},
     ],
 )
-def test_k_of_the_file_is_used(tmp_path, arrays):
-    depth, notes = load(tmp_path, **arrays)
+def test_intrinsics_of_the_file_are_used(tmp_path, arrays):
+    depth, notes = save_and_load(tmp_path, **arrays)
     lens = depth.exo.camera
     assert not depth.exo.lens_guessed and "K of depth.npz" in notes
     assert (lens.fx, lens.fy) == pytest.approx((30, 30), rel=0.01)
@@ -51,58 +60,60 @@ def test_k_of_the_file_is_used(tmp_path, arrays):
 
 
 @pytest.mark.parametrize(
-    ("arrays", "x"),
+    ("arrays", "expected_x"),
     [
         ({}, [0]),
-        ({"extrinsics": MOVING}, [0]),
-        ({"w2c": MOVING}, [0, 0.5, 1]),
-        ({"extrinsics_w2c": SQUARE}, [0, 0.5, 1]),
-        ({"cam_c2w": SQUARE}, [0, -0.5, -1]),
-        ({"c2w": SQUARE[:1]}, [0]),
-        ({"w2c": np.tile(MOVING[1], (T, 1, 1))}, [0]),
+        ({"extrinsics": MOVING_W2C}, [0]),
+        ({"w2c": MOVING_W2C}, [0, 0.5, 1]),
+        ({"extrinsics_w2c": MOVING_MATRICES}, [0, 0.5, 1]),
+        ({"cam_c2w": MOVING_MATRICES}, [0, -0.5, -1]),
+        ({"c2w": MOVING_MATRICES[:1]}, [0]),
+        ({"w2c": np.tile(MOVING_W2C[1], (FRAME_COUNT, 1, 1))}, [0]),
     ],
 )
-def test_poses_are_used_where_their_key_says_the_direction(tmp_path, arrays, x):
-    depth, notes = load(tmp_path, **arrays)
-    assert depth.exo.w2c[:, 0, 3].tolist() == pytest.approx(x) and depth.exo.world == "exo"
+def test_poses_are_used_if_their_key_names_the_direction(tmp_path, arrays, expected_x):
+    depth, notes = save_and_load(tmp_path, **arrays)
+    assert depth.exo.w2c[:, 0, 3].tolist() == pytest.approx(expected_x) and depth.exo.world == "exo"
     assert ("rename it to w2c" in notes) == ("extrinsics" in arrays)
 
 
-def test_the_meta_file_wins_and_a_difference_is_named(tmp_path):
-    meta = TakeMeta(name="take", camera_intrinsics=torch.from_numpy(K))
-    near, notes = load(tmp_path, meta, K=K * [[1.01], [1.01], [1]])
-    assert "differs" not in notes and near.exo.camera.fx == 30
-    far, notes = load(tmp_path, meta, K=K * [[1.2], [1], [1]])
-    assert "K of depth.npz differs by 20 %" in notes and far.exo.camera.fx == 30
+def test_meta_json_overrides_the_depth_files_intrinsics(tmp_path):
+    meta = TakeMeta(name="take", camera_intrinsics=torch.from_numpy(INTRINSICS))
+    similar_depth, notes = save_and_load(tmp_path, meta, K=INTRINSICS * [[1.01], [1.01], [1]])
+    assert "differs" not in notes and similar_depth.exo.camera.fx == 30
+    different_depth, notes = save_and_load(tmp_path, meta, K=INTRINSICS * [[1.2], [1], [1]])
+    assert "K of depth.npz differs by 20 %" in notes and different_depth.exo.camera.fx == 30
 
 
-def test_a_mask_says_what_it_means(tmp_path):
-    mask = np.ones((T, H, W), bool)
+def test_masks_need_a_key_that_names_their_meaning(tmp_path):
+    mask = np.ones((FRAME_COUNT, HEIGHT, WIDTH), bool)
     mask[:, :4] = False
     for key, dtype in (("mask", bool), ("mask", np.uint8), ("masks", bool)):
         with refuses("may mean what is valid or what moves.*valid or dynamic.*a.pop"):
-            load(tmp_path, **{key: mask.astype(dtype)})
+            save_and_load(tmp_path, **{key: mask.astype(dtype)})
     # As MoGe writes it: the map itself has no value there.
-    masked_depth, notes = load(tmp_path, mask=mask, depth=np.where(mask, DEPTH, np.inf))
+    masked_depth, notes = save_and_load(tmp_path, mask=mask, depth=np.where(mask, DEPTH, np.inf))
     assert (
         torch.equal(masked_depth.valid, torch.from_numpy(mask)) and "mask leaves out what" in notes
     )
-    valid_depth, _ = load(tmp_path, valid=mask)
+    valid_depth, _ = save_and_load(tmp_path, valid=mask)
     assert torch.equal(valid_depth.valid, torch.from_numpy(mask)) and valid_depth.dynamic is None
-    moves, notes = load(tmp_path, dynamic=~mask, scale=np.array(2.0), conf=DEPTH)
-    assert moves.dynamic is not None and bool(moves.dynamic[:, :4].all())
+    dynamic_depth, notes = save_and_load(tmp_path, dynamic=~mask, scale=np.array(2.0), conf=DEPTH)
+    assert dynamic_depth.dynamic is not None and bool(dynamic_depth.dynamic[:, :4].all())
     assert "scale (2) isn't applied" in notes and "not used: conf" in notes
     with refuses("K of depth.npz: got.*expected"):
-        load(tmp_path, K=np.eye(4))
+        save_and_load(tmp_path, K=np.eye(4))
     with refuses("2 poses for 3 maps"):
-        load(tmp_path, w2c=MOVING[:2])
+        save_and_load(tmp_path, w2c=MOVING_W2C[:2])
 
 
 @pytest.mark.parametrize(
-    ("one", "two", "same"),
+    ("first_k1", "second_k1", "is_same"),
     [(-0.12, 0.2, False), (-0.12, -0.12, True), (0.0, 1e-7, True), (0.0, 0.05, False)],
 )
-def test_distortion_is_compared(one, two, same):
+def test_lenses_of_different_distortion_differ(first_k1, second_k1, is_same):
     lens = CameraModel(lens="opencv", width=64, height=48, fx=50, fy=50, cx=31.5, cy=23.5)
-    first, second = (replace(lens, distortion=(k, 0.0, 0.0, 0.0)) for k in (one, two))
-    assert same_lens(first, second) is same
+    first_lens, second_lens = (
+        replace(lens, distortion=(k, 0.0, 0.0, 0.0)) for k in (first_k1, second_k1)
+    )
+    assert same_lens(first_lens, second_lens) is is_same

@@ -1,4 +1,4 @@
-"""A take folder loaded as a whole: the same frames everywhere, whatever start and rate."""
+"""Test loading a take folder: all parts have the same frames at any start and frame rate."""
 
 import os
 import shutil
@@ -18,25 +18,25 @@ from egox_core.safe_files import read_json, write_json
 from egox_core.take import load_take
 from egox_train.data.sources import list_takes
 from egox_train.video_writer import write_video
-from tests.poses import still
+from tests.poses import still_poses
 from tests.refusals import refuses
 
-COUNT = 34
+VIDEO_FRAMES = 34
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def take_folder(tmp_path_factory) -> Path:
     pytest.importorskip("av", reason="decodes video")
-    folder = tmp_path_factory.mktemp("takes") / "corridor"
-    numbers = np.arange(COUNT)[:, None, None, None]
-    frames = np.broadcast_to(7 * numbers, (COUNT, 48, 80, 3)).astype(np.uint8)
-    write_video(folder / "exo.mp4", torch.from_numpy(frames), 20.0)
-    depth_m = np.broadcast_to(1 + numbers[1:, 0], (COUNT - 1, 48, 80)).astype(np.float16)
-    np.savez_compressed(folder / "depth.npz", depth_m=depth_m)
-    poses = still(COUNT)
-    poses[:, 2, 3] = torch.arange(COUNT) / 10
+    new_folder = tmp_path_factory.mktemp("takes") / "corridor"
+    numbers = np.arange(VIDEO_FRAMES)[:, None, None, None]
+    frames = np.broadcast_to(7 * numbers, (VIDEO_FRAMES, 48, 80, 3)).astype(np.uint8)
+    write_video(new_folder / "exo.mp4", torch.from_numpy(frames), 20.0)
+    depth_m = np.broadcast_to(1 + numbers[1:, 0], (VIDEO_FRAMES - 1, 48, 80)).astype(np.float16)
+    np.savez_compressed(new_folder / "depth.npz", depth_m=depth_m)
+    poses = still_poses(VIDEO_FRAMES)
+    poses[:, 2, 3] = torch.arange(VIDEO_FRAMES) / 10
     write_json(
-        folder / "meta.json",
+        new_folder / "meta.json",
         {
             "prompt": "a corridor",
             "camera_intrinsics": [[70, 0, 40], [0, 70, 24], [0, 0, 1]],
@@ -45,11 +45,11 @@ def folder(tmp_path_factory) -> Path:
             "ego_extrinsics": poses.tolist(),
         },
     )
-    return folder
+    return new_folder
 
 
 @pytest.mark.parametrize(
-    ("focal", "centre", "told"),
+    ("focal_px", "centre_px", "is_remarked"),
     [
         (150, (255.5, 255.5), False),  # every released take's
         (75, (127.5, 127.5), False),
@@ -59,77 +59,86 @@ def folder(tmp_path_factory) -> Path:
         (610, (703.5, 703.5), True),
     ],
 )
-def test_a_take_that_states_only_k_of_another_ego_camera_is_told(
-    folder, tmp_path, focal, centre, told
+def test_ego_intrinsics_of_another_camera_are_remarked(
+    take_folder, tmp_path, focal_px, centre_px, is_remarked
 ):
-    shutil.copytree(folder, tmp_path / "take")
-    content = read_json(folder / "meta.json")
-    content["ego_intrinsics"] = [[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]]
+    shutil.copytree(take_folder, tmp_path / "take")
+    content = read_json(take_folder / "meta.json")
+    content["ego_intrinsics"] = [
+        [focal_px, 0, centre_px[0]],
+        [0, focal_px, centre_px[1]],
+        [0, 0, 1],
+    ]
     write_json(tmp_path / "take/meta.json", content)
     remarks = [load_take(tmp_path / "take", frame_count=5).notes.placed]
     remarks.append(stages.path(tmp_path / "take/meta.json")[1].placed)
-    (raw,) = list_takes(tmp_path / "take", "auto", [])
-    remarks.append("; ".join(map(str, raw.notes)))
-    assert [("quarter_turns" in remark) for remark in remarks] == [told] * 3
-    declared = load_take(tmp_path / "take", frame_count=5, camera_preset="pinhole")
+    (raw_take,) = list_takes(tmp_path / "take", "auto", [])
+    remarks.append("; ".join(map(str, raw_take.notes)))
+    assert [("quarter_turns" in remark) for remark in remarks] == [is_remarked] * 3
+    take_with_preset = load_take(tmp_path / "take", frame_count=5, camera_preset="pinhole")
     _, path_notes = stages.path(tmp_path / "take/meta.json", camera="aria_released")
-    assert "turns" not in declared.notes.placed + path_notes.placed
-    upright = preset_camera("pinhole", 448)
-    write_json(tmp_path / "take/meta.json", {**content, "ego_camera": upright.to_json()})
-    stated = load_take(tmp_path / "take", frame_count=5, ego_size=448)
-    assert "turns" not in stated.notes.placed and stated.trajectory.ego.camera == upright
+    assert "turns" not in take_with_preset.notes.placed + path_notes.placed
+    upright_camera = preset_camera("pinhole", 448)
+    write_json(tmp_path / "take/meta.json", {**content, "ego_camera": upright_camera.to_json()})
+    take_with_camera = load_take(tmp_path / "take", frame_count=5, ego_size=448)
+    assert (
+        "turns" not in take_with_camera.notes.placed
+        and take_with_camera.trajectory.ego.camera == upright_camera
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
-def test_a_folder_name_that_is_no_unicode_makes_no_training_set(folder, tmp_path):
-    take = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
-    shutil.copytree(folder, take)
-    assert load_take(take, frame_count=5).name == take.name
+def test_take_folder_without_unicode_name_is_skipped_in_training(take_folder, tmp_path):
+    renamed_folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    shutil.copytree(take_folder, renamed_folder)
+    assert load_take(renamed_folder, frame_count=5).name == renamed_folder.name
     skipped: list[tuple[str, str]] = []
-    assert not list(list_takes(take, "auto", skipped)) and "no Unicode" in skipped[0][1]
+    assert not list(list_takes(renamed_folder, "auto", skipped)) and "no Unicode" in skipped[0][1]
 
 
-def test_all_parts_are_of_the_same_frames(folder):
-    plain = load_take(folder, frame_count=33)
+def test_all_parts_of_a_take_have_the_same_frames(take_folder):
+    full_take = load_take(take_folder, frame_count=33)
     assert (
-        plain.read_exo().shape == (33, 48, 80, 3)
-        and plain.notes.prompt == "a corridor"
-        and plain.name == "corridor"
+        full_take.read_exo().shape == (33, 48, 80, 3)
+        and full_take.notes.prompt == "a corridor"
+        and full_take.name == "corridor"
     )
-    assert plain.trajectory.ego.camera == preset_camera("aria_released", 48)
-    half = load_take(folder, start_frame=8, frame_count=13, target_fps=10)
-    indices = half.frames.indices.tolist()
+    assert full_take.trajectory.ego.camera == preset_camera("aria_released", 48)
+    half_rate_take = load_take(take_folder, start_frame=8, frame_count=13, target_fps=10)
+    indices = half_rate_take.frames.indices.tolist()
     assert indices == list(range(8, 33, 2))
-    assert torch.equal(half.depth.depth_m, plain.depth.depth_m[indices])
-    assert torch.equal(half.trajectory.ego.w2c, plain.trajectory.ego.w2c[indices])
-    assert torch.equal(half.read_exo(), plain.read_exo()[indices])
-    assert torch.equal(half.trajectory.ego.frames.times_s, half.depth.exo.frames.times_s)
+    assert torch.equal(half_rate_take.depth.depth_m, full_take.depth.depth_m[indices])
+    assert torch.equal(half_rate_take.trajectory.ego.w2c, full_take.trajectory.ego.w2c[indices])
+    assert torch.equal(half_rate_take.read_exo(), full_take.read_exo()[indices])
+    assert torch.equal(
+        half_rate_take.trajectory.ego.frames.times_s, half_rate_take.depth.exo.frames.times_s
+    )
 
 
-def test_a_moving_exo_camera_follows_the_frames_of_the_path(folder, tmp_path):
-    content, exo = read_json(folder / "meta.json"), still(COUNT)
-    exo[:, 0, 3] = torch.arange(COUNT) / 100
-    write_json(tmp_path / "meta.json", {**content, "camera_extrinsics": exo.tolist()})
+def test_moving_exo_poses_are_those_of_the_ego_frames(take_folder, tmp_path):
+    content, exo_w2c = read_json(take_folder / "meta.json"), still_poses(VIDEO_FRAMES)
+    exo_w2c[:, 0, 3] = torch.arange(VIDEO_FRAMES) / 100
+    write_json(tmp_path / "meta.json", {**content, "camera_extrinsics": exo_w2c.tolist()})
     camera = preset_camera("pinhole", 48)
-    frames = load_take(folder, start_frame=8, frame_count=13, target_fps=10).frames
+    frames = load_take(take_folder, start_frame=8, frame_count=13, target_fps=10).frames
     assert torch.equal(
         read_trajectory(tmp_path / "meta.json", camera, frames)[0].exo.pose,
-        exo[frames.indices],
+        exo_w2c[frames.indices],
     )
-    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera)[0].exo.pose, exo)
+    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera)[0].exo.pose, exo_w2c)
     assert torch.equal(
-        read_trajectory(tmp_path / "meta.json", camera, Frames.of_count(5))[0].exo.pose, exo[:5]
+        read_trajectory(tmp_path / "meta.json", camera, Frames.of_count(5))[0].exo.pose, exo_w2c[:5]
     )
 
 
-def test_longer_parts_are_cut_and_shorter_refused(folder):
-    assert load_take(folder, frame_count=None).frames.indices.shape == (33,)
+def test_longer_parts_are_cut_and_too_short_ones_refused(take_folder):
+    assert load_take(take_folder, frame_count=None).frames.indices.shape == (33,)
     with refuses("depth depth.npz: got 33 frames"):
-        load_take(folder, start_frame=1, frame_count=33)
+        load_take(take_folder, start_frame=1, frame_count=33)
     with refuses("use frame_count 33"):
-        load_take(folder)
+        load_take(take_folder)
     with refuses("no folder"):
-        load_take(folder / "none")
+        load_take(take_folder / "none")
 
 
 @pytest.mark.parametrize(
@@ -147,47 +156,47 @@ def test_longer_parts_are_cut_and_shorter_refused(folder):
         "33 by drawing -> read",
     ],
 )
-def test_poses_made_with_the_pack_may_be_fewer_but_not_of_a_longer_video(folder, tmp_path, case):
-    counts, result = case.split(" -> ")
-    counts, _, maker = counts.partition(" by ")
-    ego, _, exo = counts.partition(" exo ")
-    content = read_json(folder / "meta.json") | {"pose_source": maker or "pose editor"}
-    content["ego_extrinsics"] = still(int(ego)).tolist()
-    if exo:
-        poses = still(int(exo))
+def test_edited_poses_may_be_fewer_than_the_videos_frames(take_folder, tmp_path, case):
+    count_text, result = case.split(" -> ")
+    count_text, _, pose_source = count_text.partition(" by ")
+    ego_count, _, exo_count = count_text.partition(" exo ")
+    content = read_json(take_folder / "meta.json") | {"pose_source": pose_source or "pose editor"}
+    content["ego_extrinsics"] = still_poses(int(ego_count)).tolist()
+    if exo_count:
+        poses = still_poses(int(exo_count))
         poses[:, 0, 3] = torch.arange(len(poses)) / 9
         content["camera_extrinsics"] = poses.tolist()
     write_json(tmp_path / "meta.json", content)
-    frames = load_take(folder, frame_count=9).frames
-    result, _, more = result.partition(" ")
+    frames = load_take(take_folder, frame_count=9).frames
+    result, _, expected_text = result.partition(" ")
     if result == "refused":
-        with refuses(f"{more} frames.* for a video of 34 frames .20 a second"):
+        with refuses(f"{expected_text} frames.* for a video of 34 frames .20 a second"):
             read_trajectory(tmp_path / "meta.json", preset_camera("aria_released", 64), frames)
         return
     path, notes = read_trajectory(
         tmp_path / "meta.json", preset_camera("aria_released", 64), frames
     )
-    assert len(path.ego.w2c) == 9 and more in notes.placed
+    assert len(path.ego.w2c) == 9 and expected_text in notes.placed
 
 
-def test_an_exact_exo_camera_of_another_shape_is_refused(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "take")
-    content = read_json(folder / "meta.json")
+def test_exact_exo_camera_of_another_aspect_ratio_is_refused(take_folder, tmp_path):
+    shutil.copytree(take_folder, tmp_path / "take")
+    content = read_json(take_folder / "meta.json")
     content["exo_camera"] = CameraModel.pinhole(640, 480, 500.0).to_json()
     write_json(tmp_path / "take" / "meta.json", content)
     with refuses("exo_camera of take: got one of 640x480 px for a picture of"):
         load_take(tmp_path / "take", frame_count=9)
 
 
-def test_missing_depth_is_refused_with_advice(folder, tmp_path):
+def test_missing_depth_is_refused_with_advice(take_folder, tmp_path):
     for name in ("exo.mp4", "meta.json"):
-        (tmp_path / name).write_bytes((folder / name).read_bytes())
+        (tmp_path / name).write_bytes((take_folder / name).read_bytes())
     with refuses("stages.align"):
         load_take(tmp_path, frame_count=5)
 
 
-def test_released_takes(shared_dir):
-    for folder in sorted((shared_dir / "data" / "takes").iterdir()):
-        take = load_take(folder)
+def test_released_takes_are_loaded(shared_dir):
+    for released_folder in sorted((shared_dir / "data" / "takes").iterdir()):
+        take = load_take(released_folder)
         assert take.frames.size == (784, 448) and take.depth.depth_m.shape == (49, 448, 784)
         assert take.trajectory.ego.w2c.shape == (49, 3, 4) and take.depth.exo.camera.cx == 392

@@ -1,4 +1,4 @@
-"""Up in a world: as exact as what shows it, with an uncertainty that holds, an axis by evidence alone."""
+"""Test the estimated up direction of a world: accuracy, uncertainty and world axes."""
 
 import math
 from dataclasses import replace
@@ -13,108 +13,120 @@ from lab.drawn import SyntheticSpec, make_take
 from lab.drawn.depth_errors import DepthErrors, with_errors
 from lab.drawn.layout import draw_layout
 from lab.drawn.take import render_layout
-from tests.poses import with_exo
+from tests.poses import replace_exo_pose
 
-SMALL = {"frames": 9, "fps": 3.0, "exo_width": 128, "exo_height": 80, "ego_size": 16}
+SMALL_TAKE = {"frames": 9, "fps": 3.0, "exo_width": 128, "exo_height": 80, "ego_size": 16}
 SEEDS = range(6121, 6127)
 
 
 @pytest.fixture(scope="module")
 def takes():
-    return [make_take(SyntheticSpec(seed=seed, edge_samples=1, **SMALL)) for seed in SEEDS]
+    return [make_take(SyntheticSpec(seed=seed, edge_samples=1, **SMALL_TAKE)) for seed in SEEDS]
 
 
-def off_deg(up, truth):
+def up_error_deg(up, truth):
     return math.degrees(math.acos(min(1.0, float(up.direction @ truth))))
 
 
-def in_world_of(take, world_from_room):
-    """Move a take into another world: exo, ego, depth and the up direction."""
+def move_to_world(take, world_from_room):
+    """Move a take into another world: exo and ego cameras, depth and the up direction."""
     room_from_world = invert(world_from_room)
-    depth = with_exo(take.depth_video(), compose(take.exo.w2c[0], room_from_world))
+    depth = replace_exo_pose(take.depth_video(), compose(take.exo.w2c[0], room_from_world))
     ego = replace(take.ego, w2c=compose(take.ego.w2c, room_from_world))
     return depth.exo, ego, depth, world_from_room[:, 2]
 
 
-@pytest.mark.parametrize("world", ["z up", "first camera's"])
-def test_floor_and_cameras_tell_what_is_up(takes, world):
+@pytest.mark.parametrize("world_name", ["z up", "first camera's"])
+def test_up_is_found_from_floor_and_cameras(takes, world_name):
     for take in takes:
         world_from_room = (
-            torch.eye(3, 4, dtype=torch.float64) if world == "z up" else take.exo.w2c[0]
+            torch.eye(3, 4, dtype=torch.float64) if world_name == "z up" else take.exo.w2c[0]
         )
-        exo, ego, depth, truth = in_world_of(take, world_from_room)
-        exact = find_up([exo], ego, [depth])
-        assert off_deg(exact, truth) < 1 and exact.within_deg < 3
-        assert ("world's axis +z" in exact.text()) == (world == "z up")
-        bent = find_up([exo], ego, [with_errors(depth, DepthErrors(bend=0.1), seed=take.spec.seed)])
-        assert off_deg(bent, truth) < min(7, max(1, bent.within_deg))
+        exo, ego, depth, truth = move_to_world(take, world_from_room)
+        exact_up = find_up([exo], ego, [depth])
+        assert up_error_deg(exact_up, truth) < 1 and exact_up.within_deg < 3
+        assert ("world's axis +z" in exact_up.text()) == (world_name == "z up")
+        up_from_bent_depth = find_up(
+            [exo], ego, [with_errors(depth, DepthErrors(bend=0.1), seed=take.spec.seed)]
+        )
+        assert up_error_deg(up_from_bent_depth, truth) < min(
+            7, max(1, up_from_bent_depth.within_deg)
+        )
 
 
 @pytest.mark.parametrize("degrees", [15, 40])
-def test_a_world_that_is_off_gravity_has_no_axis(takes, degrees):
+def test_tilted_world_has_no_vertical_axis(takes, degrees):
     angle = math.radians(degrees)
-    turn = torch.eye(3, 4, dtype=torch.float64)
-    turn[1:, 1:3] = torch.tensor(
+    tilt = torch.eye(3, 4, dtype=torch.float64)
+    tilt[1:, 1:3] = torch.tensor(
         [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     )
     for take in takes:
-        exo, ego, depth, truth = in_world_of(take, turn)
+        exo, ego, depth, truth = move_to_world(take, tilt)
         up = find_up([exo], ego, [depth])
-        assert "axis" not in up.text() and off_deg(up, truth) < 1
+        assert "axis" not in up.text() and up_error_deg(up, truth) < 1
         cameras = find_up([exo], ego)
-        assert off_deg(cameras, truth) < cameras.within_deg
+        assert up_error_deg(cameras, truth) < cameras.within_deg
 
 
 @pytest.mark.parametrize("posture", ["lying", "bent", "climbing"])
 @pytest.mark.parametrize("place", ["low", "overhead", "ceiling"])
 def test_no_posture_and_no_place_of_exo_makes_it_wrong(posture, place):
     for seed in (6201, 6202):
-        spec = SyntheticSpec(seed=seed, edge_samples=1, posture=posture, exo_place=place, **SMALL)
+        spec = SyntheticSpec(
+            seed=seed, edge_samples=1, posture=posture, exo_place=place, **SMALL_TAKE
+        )
         take = make_take(spec)
-        exo, ego, depth, truth = in_world_of(take, take.exo.w2c[0])
+        exo, ego, depth, truth = move_to_world(take, take.exo.w2c[0])
         up = find_up([exo], ego, [depth])
-        assert off_deg(up, truth) < max(1, up.within_deg) or not up.known
+        assert up_error_deg(up, truth) < max(1, up.within_deg) or not up.known
 
 
 @pytest.mark.parametrize("seed", [6301, 6302, 6303])
-def test_a_head_placed_by_hand_is_level_where_exo_looks_far_down(seed):
-    """The editor asks so: exo looks down by 40 degrees, no head's path is known, depth is a network's."""
-    spec = SyntheticSpec(seed=seed, edge_samples=1, **SMALL)
+def test_hand_placed_head_is_level_with_a_steep_exo_camera(seed):
+    """Look down by 40 degrees with erroneous depth and no head path, as in the editor."""
+    spec = SyntheticSpec(seed=seed, edge_samples=1, **SMALL_TAKE)
     layout = draw_layout(spec)
-    exo, truth = layout.scene.exos[0], torch.tensor([0.0, 0.0, 1.0]).double()
-    eye, flat = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :2]
-    flat = flat / flat.norm() * math.cos(math.radians(40))
-    aim = eye + torch.cat((flat, torch.tensor([-math.sin(math.radians(40))])))
-    exo = replace(exo, w2c=look_at(eye, aim, truth).expand_as(exo.w2c))
+    exo, true_up = layout.scene.exos[0], torch.tensor([0.0, 0.0, 1.0]).double()
+    exo_centre, horizontal_direction = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :2]
+    horizontal_direction = (
+        horizontal_direction / horizontal_direction.norm() * math.cos(math.radians(40))
+    )
+    look_target = exo_centre + torch.cat(
+        (horizontal_direction, torch.tensor([-math.sin(math.radians(40))]))
+    )
+    exo = replace(exo, w2c=look_at(exo_centre, look_target, true_up).expand_as(exo.w2c))
     take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo,))), spec)
     depth = with_errors(take.depth_video(), DepthErrors(bend=0.1), seed=seed)
     up = find_up([take.exo], None, [depth])
-    assert off_deg(up, truth) < 3 and "axis +z" in up.text()
-    head = look_at(eye, eye + torch.tensor([0.7, -0.7, -0.3]), up.direction)
-    assert abs(float(head[0] @ torch.cat((truth, truth.new_zeros(1))))) < math.sin(math.radians(1))
+    assert up_error_deg(up, true_up) < 3 and "axis +z" in up.text()
+    head = look_at(exo_centre, exo_centre + torch.tensor([0.7, -0.7, -0.3]), up.direction)
+    assert abs(float(head[0] @ torch.cat((true_up, true_up.new_zeros(1))))) < math.sin(
+        math.radians(1)
+    )
 
 
-def test_a_form_that_nobody_levels_has_no_axis(takes):
-    exo, ego, depth, _ = in_world_of(takes[0], torch.eye(3, 4, dtype=torch.float64))
+def test_unlevelled_file_format_has_no_vertical_axis(takes):
+    exo, ego, depth, _ = move_to_world(takes[0], torch.eye(3, 4, dtype=torch.float64))
     exo = replace(exo, gravity=False)
     assert "axis" not in find_up([exo], ego, [depth]).text()
 
 
-def test_a_head_that_lies_is_not_taken_for_one_that_stands(takes):
-    """Turned about its gaze by 90 degrees: alone it would say so, floor and cameras know better."""
-    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()
+def test_lying_head_does_not_decide_the_up_direction(takes):
+    """Turn the head by 90 degrees about its gaze, against the floor and the cameras."""
+    roll = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()
     for take in takes:
-        exo, ego, depth, truth = in_world_of(take, take.exo.w2c[0])
-        lying = CameraPath(
+        exo, ego, depth, truth = move_to_world(take, take.exo.w2c[0])
+        lying_path = CameraPath(
             lens=ego.camera.upright(),
-            w2c=turn @ ego.upright_w2c,
+            w2c=roll @ ego.upright_w2c,
             frames=ego.frames,
             world="take",
         )
-        up = find_up([exo], lying, [depth])
-        assert off_deg(up, truth) < 3 or not up.known
-    assert not find_up([], lying).known and "isn't known" in find_up([], lying).text()
+        up = find_up([exo], lying_path, [depth])
+        assert up_error_deg(up, truth) < 3 or not up.known
+    assert not find_up([], lying_path).known and "isn't known" in find_up([], lying_path).text()
 
 
-def test_nothing_tells_nothing():
+def test_up_is_unknown_without_evidence():
     assert not find_up([]).known

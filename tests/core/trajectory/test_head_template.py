@@ -1,4 +1,4 @@
-"""The head's lengths, and where a camera sits on it."""
+"""Test the template of a head's lengths, and the camera's position on the head."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ from egox_core.trajectory.head_template import (
 from tests.refusals import refuses
 
 
-def test_lengths_are_those_of_their_sources():
-    """Spot checks in millimetres against the published means (see the module's docstring)."""
+def test_template_lengths_equal_published_means():
+    """Check single lengths in millimetres."""
     right_eye, left_eye, right_ear, left_ear, nose = template_points()
     assert np.linalg.norm(right_eye - left_eye) == pytest.approx(0.0629)  # ANSUR II
     assert np.linalg.norm(right_ear - left_ear) == pytest.approx(0.139)  # ANSUR 1988
@@ -30,38 +30,38 @@ def test_lengths_are_those_of_their_sources():
     assert right_eye[2] - right_ear[2] == pytest.approx(0.0805)  # ANSUR 1988
     assert pytest.approx([0.19465, 0.15105], abs=1e-4) == [HEAD_LENGTH, HEAD_BREADTH]  # ANSUR II
     assert nose[1] == pytest.approx(0.0375) and nose[2] == pytest.approx(0.040)
-    larger = template_points(np.array([0.1, 0, 0, 0, 0, 0, 0]))
-    assert np.allclose(larger, np.exp(0.1) * template_points()) and len(SHAPE_SIGMA) == 7
-    deeper = template_points(np.array([0, 0, 0, 0, 0.01, 0, 0]))
-    assert deeper[2, 2] == pytest.approx(right_ear[2] - 0.01)
-    assert np.allclose(deeper[[0, 1, 4]], template_points()[[0, 1, 4]])
+    larger_head = template_points(np.array([0.1, 0, 0, 0, 0, 0, 0]))
+    assert np.allclose(larger_head, np.exp(0.1) * template_points()) and len(SHAPE_SIGMA) == 7
+    deeper_head = template_points(np.array([0, 0, 0, 0, 0.01, 0, 0]))
+    assert deeper_head[2, 2] == pytest.approx(right_ear[2] - 0.01)
+    assert np.allclose(deeper_head[[0, 1, 4]], template_points()[[0, 1, 4]])
 
 
-def test_glasses_are_where_the_published_calibration_has_them():
+def test_glasses_camera_agrees_with_aria_calibration():
     calibration = pytest.importorskip("projectaria_tools.core.calibration")
     poses = []
     for frame in ("DVT-S", "DVT-L"):
-        cad = calibration.DeviceCadExtrinsics(
+        cad_extrinsics = calibration.DeviceCadExtrinsics(
             calibration.DeviceVersion.Gen1, frame, "camera-slam-left"
         )
         device = calibration.DeviceCalibration(
-            device_cad_extrinsics=cad,
+            device_cad_extrinsics=cad_extrinsics,
             device_subtype=frame,
             origin_label="camera-slam-left",
             device_version=calibration.DeviceVersion.Gen1,
         )
         poses.append(device.get_transform_cpf_sensor("camera-rgb", True).to_matrix())
-    mean = np.mean(poses, axis=0)  # central pupil frame: x left, y up, z forward
+    mean_pose = np.mean(poses, axis=0)  # central pupil frame: x left, y up, z forward
     head_from_cpf = np.diag([-1.0, -1.0, 1.0])
     pose = invert(ego_from_head(1)).numpy()
-    assert np.allclose(pose[:, 3], head_from_cpf @ mean[:3, 3], atol=2e-4)
-    assert np.allclose(pose[:, :3], head_from_cpf @ mean[:3, :3], atol=2e-3)
+    assert np.allclose(pose[:, 3], head_from_cpf @ mean_pose[:3, 3], atol=2e-4)
+    assert np.allclose(pose[:, :3], head_from_cpf @ mean_pose[:3, :3], atol=2e-3)
 
 
-@pytest.mark.parametrize("turns", [0, 1])
-def test_a_camera_sits_on_the_head(turns):
-    """A head at a known place: the camera's centre and where it looks, whichever way its sensor is turned."""
-    camera = preset_camera("aria_released" if turns else "pinhole", 64)
+@pytest.mark.parametrize("quarter_turns", [0, 1])
+def test_camera_is_mounted_on_the_head(quarter_turns):
+    """Check centre and direction of the camera for both sensor orientations."""
+    camera = preset_camera("aria_released" if quarter_turns else "pinhole", 64)
     head = torch.eye(3, 4, dtype=torch.float64)[None].clone()
     head[0, :, 3] = torch.tensor([1.0, 2.0, 3.0])
     path = HeadPath(world_from_head=head, up=torch.zeros(3), report=HeadReport(seen=("face",)))
@@ -72,7 +72,7 @@ def test_a_camera_sits_on_the_head(turns):
         offset=(0.01, -0.02, 0.1),
         pitch_deg=30.0 - GLASSES_PITCH_DEG,
     )
-    assert camera.quarter_turns == turns
+    assert camera.quarter_turns == quarter_turns
     torch.testing.assert_close(
         camera_centre(ego.ego.w2c)[0],
         torch.tensor([1.01, 1.98, 3.1]).double() + torch.tensor(GLASSES),
@@ -84,6 +84,6 @@ def test_a_camera_sits_on_the_head(turns):
 
 
 @pytest.mark.parametrize("mount", [((0.0, 0.0, 57.0), 0.0), ((0.0, 0.0, 0.0), float("nan"))])
-def test_mounts_that_are_none_are_refused(mount):
+def test_impossible_camera_mounts_are_refused(mount):
     with refuses("mount"):
         ego_from_head(0, *mount)

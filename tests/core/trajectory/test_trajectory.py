@@ -1,5 +1,4 @@
-"""Paths are exact at the given poses and sensible between them. Files are read in every accepted
-form, lengths and defects are named."""
+"""Test camera paths: interpolation, smoothing, keyframes, looks, files and refused input."""
 
 import math
 from collections.abc import Sequence
@@ -20,13 +19,13 @@ from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_
 from egox_core.trajectory.path import PoseTrack, adapted, interpolate_poses, resample
 from egox_core.types import FrameSelection, TakeNotes
 from tests.frames_in_use import frames_in_use
-from tests.poses import path_of
+from tests.poses import make_path
 from tests.refusals import refuses
 
 CAMERA = preset_camera("aria_released", 64)
 
 
-def circle(
+def circle_poses(
     count: int,
 ) -> torch.Tensor:  # [T, 3, 4] float64: a camera that walks a circle and looks at its middle
     angles = torch.linspace(0, 1.5, count, dtype=torch.float64)
@@ -35,83 +34,93 @@ def circle(
     )
 
 
-def selection(indices: Sequence[int]) -> FrameSelection:
+def select_frames(indices: Sequence[int]) -> FrameSelection:
     return frames_in_use(indices, (80, 48))
 
 
-def turned(a: torch.Tensor, b: torch.Tensor) -> Rotation:
-    """Compute the turns from poses b to poses a."""
+def relative_rotation(a: torch.Tensor, b: torch.Tensor) -> Rotation:
+    """Compute the rotations from poses b to poses a."""
     return Rotation.from_matrix((a[:, :, :3] @ b[:, :, :3].mT).numpy())
 
 
 def test_interpolation_is_exact_at_the_poses_and_close_between():
-    poses = circle(31)
+    poses = circle_poses(31)
     times = torch.arange(31, dtype=torch.float64)
     assert torch.equal(interpolate_poses(poses, times, times), poses)
-    truth = circle(61)
-    between = interpolate_poses(poses, times, torch.arange(61, dtype=torch.float64) / 2)
-    assert (camera_centre(between) - camera_centre(truth)).norm(dim=-1).max() < 1e-5
+    true_poses = circle_poses(61)
+    middle_poses = interpolate_poses(poses, times, torch.arange(61, dtype=torch.float64) / 2)
+    assert (camera_centre(middle_poses) - camera_centre(true_poses)).norm(dim=-1).max() < 1e-5
     assert (
-        turned(between, truth).magnitude().max() < 2e-3
+        relative_rotation(middle_poses, true_poses).magnitude().max() < 2e-3
     )  # slerp turns evenly between two poses, the circle does not quite
-    straight = interpolate_poses(poses, times, torch.tensor([0.5], dtype=torch.float64), "linear")
-    assert torch.allclose(camera_centre(straight)[0], camera_centre(poses[:2]).mean(0))
+    linear_pose = interpolate_poses(
+        poses, times, torch.tensor([0.5], dtype=torch.float64), "linear"
+    )
+    assert torch.allclose(camera_centre(linear_pose)[0], camera_centre(poses[:2]).mean(0))
     for count in (1, 2, 3):
-        few = interpolate_poses(poses[:count], times[:count], times[:count])
-        assert torch.allclose(few, poses[:count], atol=1e-12)
+        few_poses = interpolate_poses(poses[:count], times[:count], times[:count])
+        assert torch.allclose(few_poses, poses[:count], atol=1e-12)
 
 
-def test_numbered_poses_follow_the_source_index():
-    poses = circle(50)
+def test_numbered_poses_are_selected_by_source_index():
+    poses = circle_poses(50)
     track = PoseTrack.numbered(poses, "take")
-    assert torch.allclose(track.of_frames(selection(range(8, 49, 2))), poses[8:49:2])
+    assert torch.allclose(track.of_frames(select_frames(range(8, 49, 2))), poses[8:49:2])
     full_path = track.trajectory(CAMERA, Frames.of_count(49))
     assert torch.equal(full_path.ego.w2c, poses[:49])
-    for call in (
-        lambda: track.of_frames(selection([48, 49, 50])),
+    for request_poses in (
+        lambda: track.of_frames(select_frames([48, 49, 50])),
         lambda: track.trajectory(CAMERA, Frames.of_count(53)),
-        lambda: PoseTrack.numbered(poses[:2], "take").of_frames(selection([1, 2])),
+        lambda: PoseTrack.numbered(poses[:2], "take").of_frames(select_frames([1, 2])),
     ):
         with refuses("frames in use"):
-            call()
-    still = PoseTrack.numbered(poses[3:4], "take").trajectory(CAMERA, selection([4, 9]))
-    assert torch.equal(still.ego.w2c, poses[3].expand(2, 3, 4))
+            request_poses()
+    constant_path = PoseTrack.numbered(poses[3:4], "take").trajectory(CAMERA, select_frames([4, 9]))
+    assert torch.equal(constant_path.ego.w2c, poses[3].expand(2, 3, 4))
 
 
-def test_timed_poses_follow_the_time():
-    poses = circle(40)
+def test_timed_poses_are_interpolated_by_time():
+    poses = circle_poses(40)
     track = PoseTrack(
         w2c=poses,
         moments=torch.arange(40, dtype=torch.float64) / 10,
         clock="seconds",
         name="editor",
     )
-    at = track.of_frames(selection([0, 2, 4]))  # at 20 fps every second frame has a pose
-    assert torch.allclose(at, poses[:3], atol=1e-12)
+    frame_poses = track.of_frames(
+        select_frames([0, 2, 4])
+    )  # at 20 fps every second frame has a pose
+    assert torch.allclose(frame_poses, poses[:3], atol=1e-12)
     with refuses("times 0 to 3.9 s"):
-        track.of_frames(selection([80]))
+        track.of_frames(select_frames([80]))
     with refuses("do not rise"):
         PoseTrack(w2c=poses[:2], moments=torch.tensor([1.0, 1.0]), clock="seconds", name="x")
     with refuses("one finite time"):
         PoseTrack(w2c=poses[:2], moments=torch.tensor([1.0]), clock="seconds", name="x")
 
 
-def test_smoothing_calms_noise_and_keeps_steady_motion():
-    poses = circle(60)
+def test_smoothing_reduces_noise_and_keeps_steady_motion():
+    poses = circle_poses(60)
     rng = np.random.default_rng(0)
-    shake = torch.from_numpy(Rotation.from_rotvec(rng.normal(size=(60, 3)) * 0.02).as_matrix())
-    noisy = shake @ poses
+    noise_rotations = torch.from_numpy(
+        Rotation.from_rotvec(rng.normal(size=(60, 3)) * 0.02).as_matrix()
+    )
+    noisy_poses = noise_rotations @ poses
 
-    def calm(path: torch.Tensor, sigma_s: float) -> torch.Tensor:
-        return adapted(path_of(path, CAMERA, 20), smooth_s=sigma_s).ego.w2c
+    def smooth_poses(path: torch.Tensor, sigma_s: float) -> torch.Tensor:
+        return adapted(make_path(path, CAMERA, 20), smooth_s=sigma_s).ego.w2c
 
-    def jitter(path: torch.Tensor) -> float:
-        return float(np.abs(np.diff(turned(path[1:], path[:-1]).as_rotvec(), axis=0)).mean())
+    def mean_rotation(path: torch.Tensor) -> float:
+        return float(
+            np.abs(np.diff(relative_rotation(path[1:], path[:-1]).as_rotvec(), axis=0)).mean()
+        )
 
-    assert jitter(calm(noisy, 0.1)) < 0.25 * jitter(noisy)
-    steady = torch.stack([look_at((0.1 * t, 0.0, 0.0), (0.1 * t, 0.0, 5.0)) for t in range(20)])
-    assert torch.allclose(calm(steady, 0.15), steady, atol=1e-9)
-    assert torch.equal(calm(poses, 0), poses)
+    assert mean_rotation(smooth_poses(noisy_poses, 0.1)) < 0.25 * mean_rotation(noisy_poses)
+    steady_poses = torch.stack(
+        [look_at((0.1 * t, 0.0, 0.0), (0.1 * t, 0.0, 5.0)) for t in range(20)]
+    )
+    assert torch.allclose(smooth_poses(steady_poses, 0.15), steady_poses, atol=1e-9)
+    assert torch.equal(smooth_poses(poses, 0), poses)
 
 
 def meta_content() -> dict:
@@ -120,29 +129,29 @@ def meta_content() -> dict:
         "camera_intrinsics": [[900.0, 0, 960], [0, 900, 540], [0, 0, 1]],
         "camera_extrinsics": look_at((0.0, -1, -2), (0.0, 0, 0)).tolist(),
         "ego_intrinsics": [[150.0, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
-        "ego_extrinsics": circle(50).tolist(),
+        "ego_extrinsics": circle_poses(50).tolist(),
     }
 
 
-def test_released_meta_in_both_forms(tmp_path):
+def test_released_meta_json_is_read_alone_and_in_a_list(tmp_path):
     folder = tmp_path / "kitchen"
     folder.mkdir()
     write_json(folder / "meta.json", meta_content())
-    one, notes = read_trajectory(folder / "meta.json", CAMERA, selection(range(49)))
+    path, notes = read_trajectory(folder / "meta.json", CAMERA, select_frames(range(49)))
     assert (
-        one.ego.w2c.shape == (49, 3, 4)
+        path.ego.w2c.shape == (49, 3, 4)
         and notes.prompt.startswith("[Exo view]")
-        and one.ego.camera == CAMERA
+        and path.ego.camera == CAMERA
     )
-    assert one.exo.lens.stored_size == (80, 48) and float(notes.meta_intrinsics[0, 0]) == 150
+    assert path.exo.lens.stored_size == (80, 48) and float(notes.meta_intrinsics[0, 0]) == 150
     file_camera = preset_camera("pinhole", 40)
     write_json(folder / "own.json", meta_content() | {"ego_camera": file_camera.to_json()})
     assert read_trajectory(folder / "own.json", CAMERA)[0].ego.camera == file_camera
-    other = meta_content() | {"prompt": "other", "exo_path": "./videos/garden/exo.mp4"}
+    other_entry = meta_content() | {"prompt": "other", "exo_path": "./videos/garden/exo.mp4"}
     wanted_entry = meta_content() | {"exo_path": "./videos/kitchen/exo.mp4"}
-    write_json(folder / "list.json", {"test_datasets": [other, wanted_entry]})
+    write_json(folder / "list.json", {"test_datasets": [other_entry, wanted_entry]})
     assert torch.equal(
-        read_trajectory(folder / "list.json", CAMERA, Frames.of_count(49))[0].ego.w2c, one.ego.w2c
+        read_trajectory(folder / "list.json", CAMERA, Frames.of_count(49))[0].ego.w2c, path.ego.w2c
     )  # by the folder's name
     assert read_meta(folder / "list.json", "garden").prompt == "other"
     assert read_meta(folder / "list.json", "0").prompt == "other"
@@ -150,48 +159,57 @@ def test_released_meta_in_both_forms(tmp_path):
         read_meta(folder / "list.json", "cellar")
     with refuses(r"one of \['garden'\]"):
         read_meta(folder / "list.json", "gard")
-    write_json(tmp_path / "list.json", {"test_datasets": [other, wanted_entry]})
+    write_json(tmp_path / "list.json", {"test_datasets": [other_entry, wanted_entry]})
     with refuses("name the take"):
         read_meta(tmp_path / "list.json")
-    write_json(tmp_path / "list.json", {"test_datasets": [other]})
+    write_json(tmp_path / "list.json", {"test_datasets": [other_entry]})
     assert read_meta(tmp_path / "list.json").prompt == "other"
 
 
 @pytest.mark.parametrize("key", ["train_datasets", "val_datasets", "test_datasets"])
 def test_lists_of_the_authors_name_the_entry_and_frame_of_a_bad_pose(tmp_path, key):
-    good = meta_content() | {"exo_path": "./videos/b_1_49/exo.mp4"}
-    lost, bent = ({**good, "exo_path": f"./videos/{n}/exo.mp4"} for n in ("lost", "bent"))
-    lost["ego_extrinsics"] = [None if n in (7, 9) else p for n, p in enumerate(circle(50).tolist())]
-    bent["ego_extrinsics"] = [
-        (2 * torch.eye(3, 4)).tolist() if n == 4 else p for n, p in enumerate(circle(50).tolist())
+    valid_entry = meta_content() | {"exo_path": "./videos/b_1_49/exo.mp4"}
+    missing_pose_entry, bad_pose_entry = (
+        {**valid_entry, "exo_path": f"./videos/{n}/exo.mp4"} for n in ("lost", "bent")
+    )
+    missing_pose_entry["ego_extrinsics"] = [
+        None if n in (7, 9) else p for n, p in enumerate(circle_poses(50).tolist())
+    ]
+    bad_pose_entry["ego_extrinsics"] = [
+        (2 * torch.eye(3, 4)).tolist() if n == 4 else p
+        for n, p in enumerate(circle_poses(50).tolist())
     ]
     file = tmp_path / "meta_train.json"
-    write_json(file, {key: [lost, good, bent]})
+    write_json(file, {key: [missing_pose_entry, valid_entry, bad_pose_entry]})
     video = tmp_path / "b_1_49" / "exo.mp4"
     assert read_meta(file, "b_1_49").ego == read_meta(file, video=video).ego
-    path, _ = read_trajectory(file, CAMERA, replace(selection(range(49)), source=video))
+    path, _ = read_trajectory(file, CAMERA, replace(select_frames(range(49)), source=video))
     assert path.ego.w2c.shape == (49, 3, 4)
-    for entry, words in (
+    for entry, message_pattern in (
         ("lost", "lost, frame 7: got null, as in 1 more"),
         ("bent", "bent, frame 4"),
     ):
-        with refuses(words):
+        with refuses(message_pattern):
             read_meta(file, entry)
     with refuses("prepare --clips"):
         read_meta(tmp_path / "dataset_info_unseen.csv")
 
 
-def test_namesakes_in_a_list_are_chosen_by_number_where_they_differ(tmp_path):
-    first = meta_content() | {"exo_path": "./videos/b_1_49/exo.mp4"}
-    again = {**first, "exo_path": "C:\\elsewhere\\b_1_49\\exo.mp4"}
-    other = {**first, "ego_extrinsics": circle(49).flip(0).tolist(), "best_camera": "cam02"}
+def test_list_entries_of_one_name_are_chosen_by_number(tmp_path):
+    first_entry = meta_content() | {"exo_path": "./videos/b_1_49/exo.mp4"}
+    equal_entry = {**first_entry, "exo_path": "C:\\elsewhere\\b_1_49\\exo.mp4"}
+    other_entry = {
+        **first_entry,
+        "ego_extrinsics": circle_poses(49).flip(0).tolist(),
+        "best_camera": "cam02",
+    }
     file = tmp_path / "meta_seen.json"
-    write_json(file, {"val_datasets": [first, again]})
+    write_json(file, {"val_datasets": [first_entry, equal_entry]})
     assert read_meta(file, "b_1_49").ego is not None, "the same one twice is no question"
-    write_json(file, {"val_datasets": [first, again, other]})
-    both = "numbers 0, 1, 2, which differ in best_camera, ego_extrinsics.*0 or 1 or 2"
+    write_json(file, {"val_datasets": [first_entry, equal_entry, other_entry]})
+    message_pattern = "numbers 0, 1, 2, which differ in best_camera, ego_extrinsics.*0 or 1 or 2"
     for entry, video in (("b_1_49", None), ("", tmp_path / "b_1_49" / "exo.mp4")):
-        with refuses(both):
+        with refuses(message_pattern):
             read_meta(file, entry, video)
     assert read_meta(file, "0").ego == read_meta(file, "1").ego != read_meta(file, "2").ego
 
@@ -214,48 +232,57 @@ def test_bad_meta_is_refused(tmp_path):
             read_trajectory(tmp_path / "meta.json", CAMERA)
 
 
-def test_own_format_round_trip(tmp_path):
-    path = tmp_path / "path.json"
-    exo = {"exo_w2c": circle(1)[0], "exo_camera": preset_camera("pinhole", 32)}
-    before = path_of(circle(21), CAMERA, 20, **exo)
-    k = torch.eye(3, dtype=torch.float64)
-    notes = TakeNotes(prompt="ä", source="editor", meta_intrinsics=k)
-    write_trajectory(path, before, notes)
-    after, read = read_trajectory(path, preset_camera("pinhole", 8))
-    assert after.ego.camera == CAMERA and after.exo.lens == before.exo.lens
-    assert (read.prompt, read.source) == ("ä", "editor") and torch.equal(read.meta_intrinsics, k)
-    assert (after.ego, after.exo) == (before.ego, before.exo)
-    half, _ = read_trajectory(path, CAMERA, selection([0, 2, 4]))
-    assert torch.allclose(half.ego.w2c, before.ego.w2c[[0, 2, 4]], atol=1e-12)
-    twice = resample(before, selection([0, 2, 2, 4]))
-    for uneven in (before, twice):
-        again = resample(uneven, selection([0, 2, 4]))
-        assert torch.allclose(again.ego.w2c, half.ego.w2c)
-    content = read_json(path)
-    point = (camera_centre(before.ego.w2c)[8] + torch.tensor([0.3, 1.0, 2.0])).tolist()
-    write_json(path, content | {"looks": [{"frame": 8, "point": point}], "confidence": [1.0] * 21})
-    bent, _ = read_trajectory(path, CAMERA)
-    assert torch.allclose(camera_centre(bent.ego.w2c), camera_centre(before.ego.w2c))
-    ray = CAMERA.upright_poses(bent.ego.w2c)[8, 2, :3]
-    aim = torch.tensor(point, dtype=torch.float64) - camera_centre(before.ego.w2c)[8]
-    assert float(ray @ aim) == pytest.approx(float(aim.norm()))
-    write_trajectory(path, bent, notes, [{"time_s": 0.4, "point": point}])  # as the command does
-    assert torch.allclose(read_trajectory(path, CAMERA)[0].ego.w2c, bent.ego.w2c, atol=1e-12)
-    for broken, message in (
+def test_written_trajectory_is_read_back_equal(tmp_path):
+    file = tmp_path / "path.json"
+    exo_camera = {"exo_w2c": circle_poses(1)[0], "exo_camera": preset_camera("pinhole", 32)}
+    written_path = make_path(circle_poses(21), CAMERA, 20, **exo_camera)
+    intrinsics = torch.eye(3, dtype=torch.float64)
+    notes = TakeNotes(prompt="ä", source="editor", meta_intrinsics=intrinsics)
+    write_trajectory(file, written_path, notes)
+    read_path, read_notes = read_trajectory(file, preset_camera("pinhole", 8))
+    assert read_path.ego.camera == CAMERA and read_path.exo.lens == written_path.exo.lens
+    assert (read_notes.prompt, read_notes.source) == ("ä", "editor") and torch.equal(
+        read_notes.meta_intrinsics, intrinsics
+    )
+    assert (read_path.ego, read_path.exo) == (written_path.ego, written_path.exo)
+    selected_path, _ = read_trajectory(file, CAMERA, select_frames([0, 2, 4]))
+    assert torch.allclose(selected_path.ego.w2c, written_path.ego.w2c[[0, 2, 4]], atol=1e-12)
+    repeated_path = resample(written_path, select_frames([0, 2, 2, 4]))
+    for source_path in (written_path, repeated_path):
+        resampled_path = resample(source_path, select_frames([0, 2, 4]))
+        assert torch.allclose(resampled_path.ego.w2c, selected_path.ego.w2c)
+    content = read_json(file)
+    point = (camera_centre(written_path.ego.w2c)[8] + torch.tensor([0.3, 1.0, 2.0])).tolist()
+    write_json(file, content | {"looks": [{"frame": 8, "point": point}], "confidence": [1.0] * 21})
+    looking_path, _ = read_trajectory(file, CAMERA)
+    assert torch.allclose(camera_centre(looking_path.ego.w2c), camera_centre(written_path.ego.w2c))
+    ray = CAMERA.upright_poses(looking_path.ego.w2c)[8, 2, :3]
+    point_offset = torch.tensor(point, dtype=torch.float64) - camera_centre(written_path.ego.w2c)[8]
+    assert float(ray @ point_offset) == pytest.approx(float(point_offset.norm()))
+    write_trajectory(
+        file, looking_path, notes, [{"time_s": 0.4, "point": point}]
+    )  # as the command does
+    assert torch.allclose(
+        read_trajectory(file, CAMERA)[0].ego.w2c, looking_path.ego.w2c, atol=1e-12
+    )
+    for broken_content, message in (
         (content | {"looks": [{"frame": 40, "point": point}]}, "frame or time_s|clock"),
         (content | {"looks": 5}, "a list of objects"),
         (content | {"colour": 1}, "unknown .'colour'"),
         (content | {"version": 9}, "version 9"),
-        ({k: v for k, v in content.items() if k != "w2c"}, "missing keys .'w2c'"),
+        (
+            {intrinsics: v for intrinsics, v in content.items() if intrinsics != "w2c"},
+            "missing keys .'w2c'",
+        ),
         (content | {"times_s": [0, 1]}, "one finite time"),
         (content | {"times_s": "soon"}, "times_s"),
     ):
-        write_json(path, broken)
+        write_json(file, broken_content)
         with refuses(message):
-            read_trajectory(path, CAMERA)
+            read_trajectory(file, CAMERA)
 
 
-def test_keyframes():
+def test_keyframes_of_positions_angles_and_matrices_give_a_path():
     content = {
         "keyframes": [
             {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]},
@@ -269,52 +296,86 @@ def test_keyframes():
         ],
         "interpolation": "linear",
     }
-    path = keyframe_track(content, CAMERA).trajectory(CAMERA, selection([0, 10, 20, 30, 40]))
+    path = keyframe_track(content, CAMERA).trajectory(CAMERA, select_frames([0, 10, 20, 30, 40]))
     assert torch.allclose(
         camera_centre(path.ego.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64)
     )
     # The picture is upright: the middle of the stored picture looks along z, its right side towards +x, its foot to +y.
     rays = CAMERA.pixel_rays(torch.float64)[0] @ invert(path.ego.w2c[0])[:, :3].T
     assert rays[32, 32, 2] > 0.99 and rays[32, 60, 0] > 0.5 and rays[60, 32, 1] > 0.5
-    constant = keyframe_track([content["keyframes"][0]], CAMERA)
-    rest = upright_pose((1.0, 2, 3), 20, 0, 0)
-    resting, origin = keyframe_track([], CAMERA, rest=rest), keyframe_track([], CAMERA)
-    assert resting.constant and torch.equal(resting.w2c[0], sensor_pose(rest, CAMERA.quarter_turns))
-    assert torch.equal(
-        origin.w2c[0], sensor_pose(torch.eye(3, 4, dtype=torch.float64), CAMERA.quarter_turns)
+    constant_track = keyframe_track([content["keyframes"][0]], CAMERA)
+    resting_pose = upright_pose((1.0, 2, 3), 20, 0, 0)
+    resting_track, origin_track = (
+        keyframe_track([], CAMERA, rest=resting_pose),
+        keyframe_track([], CAMERA),
     )
-    assert constant.trajectory(CAMERA, selection([0, 5, 99])).ego.w2c.shape == (3, 3, 4)
+    assert resting_track.constant and torch.equal(
+        resting_track.w2c[0], sensor_pose(resting_pose, CAMERA.quarter_turns)
+    )
+    assert torch.equal(
+        origin_track.w2c[0], sensor_pose(torch.eye(3, 4, dtype=torch.float64), CAMERA.quarter_turns)
+    )
+    assert constant_track.trajectory(CAMERA, select_frames([0, 5, 99])).ego.w2c.shape == (3, 3, 4)
 
 
-def test_looks_bend_the_path_and_keep_its_own_turns():
-    """At their frames the camera looks at the points without roll. Between two of them, and with
-    one everywhere, the path turns from frame to frame as it did."""
-    frames = selection(range(49))
-    wave = [
-        {"frame": t, "position": [0.02 * t, 0, 1], "yaw_deg": 30 * math.sin(t / 5), "roll_deg": 5}
-        for t in range(0, 49, 4)
+def test_looks_turn_the_camera_to_points_and_keep_its_motion_between():
+    """Compare the rotations from frame to frame with those of the path without looks."""
+    frames = select_frames(range(49))
+    keyframes = [
+        {
+            "frame": frame,
+            "position": [0.02 * frame, 0, 1],
+            "yaw_deg": 30 * math.sin(frame / 5),
+            "roll_deg": 5,
+        }
+        for frame in range(0, 49, 4)
     ]
     up, points = [0.1, -1.0, 0.2], [[0.5, 0.6, 2.0], [2.5, -0.3, 1.5]]
 
-    def path(*looks: tuple[int, int], keys=wave) -> torch.Tensor:
-        content = {"keyframes": keys, "up": up}
-        content |= {"looks": [{"frame": t, "point": points[i]} for t, i in looks]} if looks else {}
+    def path_with_looks(*looks: tuple[int, int], path_keys=keyframes) -> torch.Tensor:
+        content = {"keyframes": path_keys, "up": up}
+        content |= (
+            {
+                "looks": [
+                    {"frame": frame, "point": points[point_index]} for frame, point_index in looks
+                ]
+            }
+            if looks
+            else {}
+        )
         return keyframe_track(content, CAMERA).trajectory(CAMERA, frames).ego.w2c
 
-    def turns(w2c: torch.Tensor) -> np.ndarray:
-        return turned(w2c[1:], w2c[:-1]).magnitude()
+    def frame_rotations(w2c: torch.Tensor) -> np.ndarray:
+        return relative_rotation(w2c[1:], w2c[:-1]).magnitude()
 
-    bare_path, one, two = path(), path((24, 0)), path((8, 0), (40, 1))
-    assert np.allclose(turns(one), turns(bare_path), atol=1e-9)
-    assert np.degrees(np.abs(turns(two) - turns(bare_path)).max()) < 6
-    for bent, t, i in ((one, 24, 0), (two, 8, 0), (two, 40, 1)):
-        centre = camera_centre(bare_path)[t]
+    bare_path, one_look_path, two_looks_path = (
+        path_with_looks(),
+        path_with_looks((24, 0)),
+        path_with_looks((8, 0), (40, 1)),
+    )
+    assert np.allclose(frame_rotations(one_look_path), frame_rotations(bare_path), atol=1e-9)
+    assert (
+        np.degrees(np.abs(frame_rotations(two_looks_path) - frame_rotations(bare_path)).max()) < 6
+    )
+    for looking_path, frame, point_index in (
+        (one_look_path, 24, 0),
+        (two_looks_path, 8, 0),
+        (two_looks_path, 40, 1),
+    ):
+        centre = camera_centre(bare_path)[frame]
         assert torch.allclose(
-            CAMERA.upright_poses(bent[t]), look_at(centre, points[i], up), atol=1e-9
+            CAMERA.upright_poses(looking_path[frame]),
+            look_at(centre, points[point_index], up),
+            atol=1e-9,
         )
-    assert torch.allclose(camera_centre(two), camera_centre(bare_path))
-    still = path((8, 0), (40, 1), keys=wave[:1])  # one pose: the shortest way from look to look
-    assert np.ptp(turns(still)[8:40]) < 1e-9 and turns(still)[:8].max() < 1e-7
+    assert torch.allclose(camera_centre(two_looks_path), camera_centre(bare_path))
+    single_key_path = path_with_looks(
+        (8, 0), (40, 1), path_keys=keyframes[:1]
+    )  # one pose: the shortest way from look to look
+    assert (
+        np.ptp(frame_rotations(single_key_path)[8:40]) < 1e-9
+        and frame_rotations(single_key_path)[:8].max() < 1e-7
+    )
     for looks, message in (
         ([{"frame": 3}], "a list of objects"),
         ([{"time_s": 3, "point": [0, 0, 9]}], "clock of the path"),
@@ -322,23 +383,31 @@ def test_looks_bend_the_path_and_keep_its_own_turns():
         ([{"frame": 0, "point": [0.1, -1, 1.2]}], "straight above"),
     ):
         with refuses(message):
-            keyframe_track({"keyframes": wave, "up": up, "looks": looks}, CAMERA)
+            keyframe_track({"keyframes": keyframes, "up": up, "looks": looks}, CAMERA)
 
 
-def test_angles_turn_the_upright_way():
-    def seen(point, yaw=0, pitch=0, roll=0):
-        turn = upright_pose((0.0, 0, 0), yaw, pitch, roll)[:, :3]
-        return (turn @ torch.tensor(point).double()).round(decimals=9).tolist()
+def test_keyframe_angles_turn_the_camera_right_up_and_clockwise():
+    def direction_in_camera(point, yaw=0, pitch=0, roll=0):
+        rotation = upright_pose((0.0, 0, 0), yaw, pitch, roll)[:, :3]
+        return (rotation @ torch.tensor(point).double()).round(decimals=9).tolist()
 
-    right = (1.0, 0, 0)
-    assert seen(right, yaw=90) == [0, 0, 1]  # turned right, what was on the right is ahead
-    assert seen((0.0, -1, 0), pitch=90) == [0, 0, 1]  # looking up (y is down)
-    assert seen(right, roll=90) == [0, -1, 0]  # tilted clockwise, what was on the right is above
+    right_direction = (1.0, 0, 0)
+    assert direction_in_camera(right_direction, yaw=90) == [
+        0,
+        0,
+        1,
+    ]  # turned right, what was on the right is ahead
+    assert direction_in_camera((0.0, -1, 0), pitch=90) == [0, 0, 1]  # looking up (y is down)
+    assert direction_in_camera(right_direction, roll=90) == [
+        0,
+        -1,
+        0,
+    ]  # tilted clockwise, what was on the right is above
     assert upright_pose((0.0, 0, 0), 0, 0, 0, up=(0.0, 0, 1))[1, 2] < -0.99
 
 
-AT = {"position": [0, 0, 0], "yaw_deg": 0}
-FIRST = {"time_s": 0, **AT}
+KEYFRAME_POSE = {"position": [0, 0, 0], "yaw_deg": 0}
+FIRST_KEYFRAME = {"time_s": 0, **KEYFRAME_POSE}
 
 
 @pytest.mark.parametrize(
@@ -346,11 +415,11 @@ FIRST = {"time_s": 0, **AT}
     [
         ({"frames": []}, "list of keyframes"),
         ([{"time_s": 0}], "keys"),
-        ([FIRST | {"position": [0, 0]}], "position"),
-        ([FIRST | {"zoom": 2}], "keys"),
-        ([FIRST | {"yaw_deg": "left"}], "yaw_deg"),
-        ([FIRST, {"frame": 4, **AT}], "throughout"),
-        ([FIRST | {"time_s": 1}, FIRST], "rise"),
+        ([FIRST_KEYFRAME | {"position": [0, 0]}], "position"),
+        ([FIRST_KEYFRAME | {"zoom": 2}], "keys"),
+        ([FIRST_KEYFRAME | {"yaw_deg": "left"}], "yaw_deg"),
+        ([FIRST_KEYFRAME, {"frame": 4, **KEYFRAME_POSE}], "throughout"),
+        ([FIRST_KEYFRAME | {"time_s": 1}, FIRST_KEYFRAME], "rise"),
         ({"keyframes": [{"time_s": 0, "w2c": [[1]]}]}, "shape"),
         ({"keyframes": [], "interpolation": "jump"}, "one of spline, linear, hold"),
     ],
@@ -360,19 +429,24 @@ def test_bad_keyframes_are_refused(content, message):
         keyframe_track(content, CAMERA)
 
 
-def test_another_camera_keeps_the_view_upright():
-    path = path_of(circle(3), CAMERA)
-    same = adapted(path, camera=preset_camera("aria_meta", 64))
-    assert torch.equal(same.ego.w2c, path.ego.w2c)
-    upright = adapted(path, camera=preset_camera("pinhole", 64))
-    for before, after in ((path, upright), (upright, adapted(upright, camera=CAMERA))):
-        worlds = [
-            p.ego.camera.pixel_rays(torch.float64)[0][32, [32, 60]] @ invert(p.ego.w2c[1])[:, :3].T
-            for p in (before, after)
+def test_changing_the_camera_keeps_the_view_upright():
+    path = make_path(circle_poses(3), CAMERA)
+    same_camera_path = adapted(path, camera=preset_camera("aria_meta", 64))
+    assert torch.equal(same_camera_path.ego.w2c, path.ego.w2c)
+    upright_path = adapted(path, camera=preset_camera("pinhole", 64))
+    for original, changed in (
+        (path, upright_path),
+        (upright_path, adapted(upright_path, camera=CAMERA)),
+    ):
+        world_rays = [
+            path_compared.ego.camera.pixel_rays(torch.float64)[0][32, [32, 60]]
+            @ invert(path_compared.ego.w2c[1])[:, :3].T
+            for path_compared in (original, changed)
         ]
         # The lenses differ, so only directions from the middle are compared: the same way is ahead and to the right.
-        assert (worlds[0][0] * worlds[1][0]).sum() > 0.99
-        sideways = [
-            torch.nn.functional.normalize(w[1] - (w[1] @ w[0]) * w[0], dim=0) for w in worlds
+        assert (world_rays[0][0] * world_rays[1][0]).sum() > 0.99
+        right_rays = [
+            torch.nn.functional.normalize(rays[1] - (rays[1] @ rays[0]) * rays[0], dim=0)
+            for rays in world_rays
         ]
-        assert (sideways[0] * sideways[1]).sum() > 0.99
+        assert (right_rays[0] * right_rays[1]).sum() > 0.99

@@ -1,4 +1,4 @@
-"""Videos beside each other, each under its name."""
+"""Test videos laid out in a grid, each under its name."""
 
 import numpy as np
 import pytest
@@ -15,93 +15,109 @@ from egox_core.video.grid import (
 from tests.refusals import refuses
 
 
-def flat(value: float, frames: int = 2, height: int = 64, width: int = 64) -> torch.Tensor:
+def constant_video(
+    value: float, frames: int = 2, height: int = 64, width: int = 64
+) -> torch.Tensor:
     return torch.full((frames, height, width, 3), value)
 
 
-def cell(grid: torch.Tensor, row: int, column: int, height: int, width: int) -> torch.Tensor:
-    """Cut out the picture of one cell, without its name."""
-    strip = label_height(height)
-    top = row * (strip + height + GAP) + strip
+def cut_cell(grid: torch.Tensor, row: int, column: int, height: int, width: int) -> torch.Tensor:
+    """Cut the picture of one cell out of a grid, without its name."""
+    label_rows = label_height(height)
+    top = row * (label_rows + height + GAP) + label_rows
     left = column * (width + GAP)
     return grid[:, top : top + height, left : left + width]
 
 
-def test_each_video_in_its_place():
+def test_each_video_is_in_its_cell():
     values = (0.2, 0.4, 0.6, 0.8, 1.0)
-    grid = labelled_grid([flat(value) for value in values], [f"v{i}" for i in range(5)], columns=3)
-    strip = label_height(64)
+    grid = labelled_grid(
+        [constant_video(value) for value in values], [f"v{i}" for i in range(5)], columns=3
+    )
+    label_rows = label_height(64)
     assert (
-        grid.shape == (2, 2 * (64 + strip) + GAP, 3 * 64 + 2 * GAP, 3)
+        grid.shape == (2, 2 * (64 + label_rows) + GAP, 3 * 64 + 2 * GAP, 3)
         and grid.dtype == torch.float32
     )
     for index, value in enumerate(values):
         torch.testing.assert_close(
-            cell(grid, index // 3, index % 3, 64, 64), flat(round(value * 255) / 255)
+            cut_cell(grid, index // 3, index % 3, 64, 64), constant_video(round(value * 255) / 255)
         )
-    assert torch.all(cell(grid, 1, 2, 64, 64) == GAP_GREY / 255), "the last place stays empty"
+    assert torch.all(cut_cell(grid, 1, 2, 64, 64) == GAP_GREY / 255), "the last place stays empty"
 
 
-def test_as_square_as_it_gets_and_even():
-    grid = labelled_grid([flat(0.5, height=33, width=47)] * 4, [])
+def test_grid_is_nearly_square_with_even_sides():
+    grid = labelled_grid([constant_video(0.5, height=33, width=47)] * 4, [])
     assert grid.shape[1] % 2 == grid.shape[2] % 2 == 0
     assert grid.shape[2] == 2 * 47 + GAP
 
 
-def test_a_shorter_video_holds_its_last_picture():
-    long = torch.stack([flat(i / 10, 1)[0] for i in range(5)])
-    grid = labelled_grid([long, long[:2]], [], columns=2)
+def test_shorter_video_repeats_its_last_frame():
+    long_video = torch.stack([constant_video(i / 10, 1)[0] for i in range(5)])
+    grid = labelled_grid([long_video, long_video[:2]], [], columns=2)
     assert len(grid) == 5
-    second_cell = cell(grid, 0, 1, 64, 64)
+    second_cell = cut_cell(grid, 0, 1, 64, 64)
     torch.testing.assert_close(second_cell[4], second_cell[1])
-    assert not torch.equal(cell(grid, 0, 0, 64, 64)[4], second_cell[4])
+    assert not torch.equal(cut_cell(grid, 0, 0, 64, 64)[4], second_cell[4])
 
 
-def test_another_shape_is_fitted_not_stretched():
-    grid = labelled_grid([flat(0.5, 1, 64, 112), flat(1.0, 1, 64, 64)], [], columns=1)
-    square = cell(grid, 1, 0, 64, 112)[0]
-    white = (square[..., 0] == 1).nonzero()
-    assert white[:, 1].min() == 24 and white[:, 1].max() == 24 + 63 and white[:, 0].max() == 63
+def test_other_aspect_ratios_are_fitted_without_stretching():
+    grid = labelled_grid(
+        [constant_video(0.5, 1, 64, 112), constant_video(1.0, 1, 64, 64)], [], columns=1
+    )
+    square_cell = cut_cell(grid, 1, 0, 64, 112)[0]
+    white_pixels = (square_cell[..., 0] == 1).nonzero()
+    assert (
+        white_pixels[:, 1].min() == 24
+        and white_pixels[:, 1].max() == 24 + 63
+        and white_pixels[:, 0].max() == 63
+    )
 
 
-def test_cells_of_another_size():
+def test_videos_are_resized_to_the_cell():
     video = torch.rand((1, 64, 64, 3))
-    small = cell(labelled_grid([video], [], cell_height=32), 0, 0, 32, 32)
-    averaged = torch.nn.functional.avg_pool2d(video.movedim(-1, 1), 2).movedim(1, -1)
-    assert float((small - averaged).abs().max()) < 1.5 / 255, "averaged, to the rounding of 8 bits"
-    wide = torch.linspace(0.1, 0.9, 24)[None, None, :, None].expand(1, 16, 24, 3)
-    large = cell(labelled_grid([wide], [], cell_height=32), 0, 0, 32, 48)[0]
-    between = torch.linspace(0.1 - 0.8 / 92, 0.9 + 0.8 / 92, 48).clamp(0.1, 0.9)
-    assert float((large - between[None, :, None]).abs().max()) < 1.5 / 255, "straight between two"
+    small_cell = cut_cell(labelled_grid([video], [], cell_height=32), 0, 0, 32, 32)
+    averaged_video = torch.nn.functional.avg_pool2d(video.movedim(-1, 1), 2).movedim(1, -1)
+    assert float((small_cell - averaged_video).abs().max()) < 1.5 / 255, (
+        "averaged, to the rounding of 8 bits"
+    )
+    ramp_video = torch.linspace(0.1, 0.9, 24)[None, None, :, None].expand(1, 16, 24, 3)
+    large_cell = cut_cell(labelled_grid([ramp_video], [], cell_height=32), 0, 0, 32, 48)[0]
+    expected_ramp = torch.linspace(0.1 - 0.8 / 92, 0.9 + 0.8 / 92, 48).clamp(0.1, 0.9)
+    assert float((large_cell - expected_ramp[None, :, None]).abs().max()) < 1.5 / 255, (
+        "straight between two"
+    )
 
 
-def test_names_are_written_and_fit():
-    empty, name, long = (label_strip(text, 200, 24) for text in ("", "lambda_g 3", "a name " * 30))
-    assert empty.std() == 0 and name.max() > 150
-    assert long[:, -4:].max() == 32, "does not run out of its cell"
+def test_names_are_written_within_their_cell():
+    empty_strip, name_strip, long_strip = (
+        label_strip(text, 200, 24) for text in ("", "lambda_g 3", "a name " * 30)
+    )
+    assert empty_strip.std() == 0 and name_strip.max() > 150
+    assert long_strip[:, -4:].max() == 32, "does not run out of its cell"
     assert np.array_equal(label_strip("λ_g 3", 200, 24), label_strip("lambda_g 3", 200, 24))
 
 
-def test_no_videos():
+def test_grid_without_videos_is_refused():
     with refuses("give videos"):
         labelled_grid([], [])
     with refuses(r"\[T, H, W, 3\]"):
         labelled_grid([torch.zeros((4, 4))], [])
 
 
-def test_progress_and_cancel():
+def test_grid_is_cancelled_by_its_progress_callback():
     def cancel(done: int, total: int, stage: str) -> None:
         assert (done, total) == (1, 3)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        labelled_grid([flat(0.5, 3)], [], progress=cancel)
+        labelled_grid([constant_video(0.5, 3)], [], progress=cancel)
 
 
-def test_a_row_of_videos_is_as_high_as_the_last_and_keeps_shapes():
-    wide, square = flat(1.0, 5, 64, 112), flat(0.5, 3, 32, 32)
-    row = side_by_side([wide, square], ["exo", "prior"], step=2)
-    strip = label_height(32)
-    assert row.shape == (3, strip + 32 + (strip % 2), 56 + GAP + 32, 3)
-    assert (row[:, strip : strip + 32, :56] == 1).all()
-    assert (row[:, strip : strip + 32, 56 + GAP :] - 0.5).abs().max() < 0.01
+def test_row_has_the_height_of_the_last_video():
+    wide_video, square_video = constant_video(1.0, 5, 64, 112), constant_video(0.5, 3, 32, 32)
+    row = side_by_side([wide_video, square_video], ["exo", "prior"], step=2)
+    label_rows = label_height(32)
+    assert row.shape == (3, label_rows + 32 + (label_rows % 2), 56 + GAP + 32, 3)
+    assert (row[:, label_rows : label_rows + 32, :56] == 1).all()
+    assert (row[:, label_rows : label_rows + 32, 56 + GAP :] - 0.5).abs().max() < 0.01

@@ -1,4 +1,4 @@
-"""The ego picture's circle, orientation and pinhole view."""
+"""Test redrawing the ego fisheye picture as an upright pinhole view."""
 
 import torch
 
@@ -8,19 +8,18 @@ from tests.refusals import refuses
 
 
 def test_reprojected_directions_are_those_of_the_pinhole():
-    """A fisheye picture that shows each pixel's own viewing direction must, redrawn, show the
-    pinhole's directions."""
+    """Redraw a fisheye picture whose colours are the viewing directions of its pixels."""
     fisheye = preset_camera("aria_released", 128)
     pinhole = fisheye.as_pinhole(80.0)
     directions, _ = fisheye.pixel_rays(torch.float64)
-    drawn = reproject(directions[None].float(), fisheye, pinhole)[0].double()
+    redrawn_directions = reproject(directions[None].float(), fisheye, pinhole)[0].double()
     expected, _ = pinhole.pixel_rays(torch.float64)
     # Bilinear sampling of a smooth field: the error is its curvature over a pixel of 1/60 rad,
     # about 1e-4.
-    assert (drawn - expected).abs().max() < 5e-4
+    assert (redrawn_directions - expected).abs().max() < 5e-4
 
 
-def test_the_axis_stays_where_the_pinhole_has_it():
+def test_optical_axis_is_in_the_middle_of_the_pinhole():
     fisheye = preset_camera("aria_released", 64)
     pinhole = fisheye.as_pinhole(90.0)
     uv, valid = pinhole.project(torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]))
@@ -32,11 +31,11 @@ def test_the_axis_stays_where_the_pinhole_has_it():
     assert torch.allclose(uv[1] - uv[0], torch.tensor([0.0, height / 2]), atol=1e-4)
 
 
-def test_black_where_the_fisheye_saw_nothing():
+def test_pixels_outside_the_fisheye_are_black():
     fisheye = preset_camera("aria_released", 32)
-    drawn = reproject(torch.ones(1, 32, 32, 3), fisheye, fisheye.as_pinhole(150.0))
+    redrawn_picture = reproject(torch.ones(1, 32, 32, 3), fisheye, fisheye.as_pinhole(150.0))
     # 75 degrees off the axis lies 20 px from it, outside a picture of 32 px.
-    assert drawn[0, 0, 16].sum() == 0 and drawn[0, 16, 16].min() > 0.99
+    assert redrawn_picture[0, 0, 16].sum() == 0 and redrawn_picture[0, 16, 16].min() > 0.99
 
 
 def test_wrong_picture_size_is_refused():

@@ -1,5 +1,4 @@
-"""Fisheye exo video to pinhole: straight lines come out straight, no empty corner, defects
-named."""
+"""Test redrawing a fisheye exo video as a pinhole video."""
 
 from dataclasses import replace
 
@@ -25,8 +24,7 @@ FISHEYE = CameraModel(
 
 
 def smooth_picture(camera: CameraModel) -> torch.Tensor:  # [H, W, 3] float32
-    """Draw a pattern that depends on the viewing direction alone, so that its truth is known for
-    any lens."""
+    """Draw a pattern of viewing directions, whose true picture is known for any lens."""
     rays, _ = camera.pixel_rays(torch.float64)
     x, y = rays[..., 0] / rays[..., 2].clamp_min(0.05), rays[..., 1] / rays[..., 2].clamp_min(0.05)
     return (
@@ -34,48 +32,55 @@ def smooth_picture(camera: CameraModel) -> torch.Tensor:  # [H, W, 3] float32
     ).float()
 
 
-def test_the_picture_is_what_a_pinhole_sees():
+def test_undistorted_picture_is_that_of_a_pinhole():
     target = undistorted_camera(FISHEYE, "inside")
-    redrawn = Undistortion(FISHEYE, target)
-    assert bool(redrawn.seen.all())
-    assert (redrawn(smooth_picture(FISHEYE)) - smooth_picture(target)).abs().max() < 0.02
+    undistortion = Undistortion(FISHEYE, target)
+    assert bool(undistortion.seen.all())
+    assert (undistortion(smooth_picture(FISHEYE)) - smooth_picture(target)).abs().max() < 0.02
 
 
-def test_inside_is_the_widest_without_empty_corners_and_all_leaves_nothing_out():
-    inside = undistorted_camera(FISHEYE, "inside", (200, 120))
-    assert inside.stored_size == (200, 120) and bool(seen_by(FISHEYE, inside).all())
-    wider = replace(inside, fx=0.98 * inside.fx, fy=0.98 * inside.fy)
-    assert not bool(seen_by(FISHEYE, wider).all())
-    narrow = replace(FISHEYE, fx=160.0, fy=160.0)
-    everything = undistorted_camera(narrow, "all")
-    rays, _ = narrow.pixel_rays(torch.float64)
-    uv, valid = everything.project(rays)
+def test_inside_has_no_empty_corners_and_all_shows_every_pixel():
+    inside_camera = undistorted_camera(FISHEYE, "inside", (200, 120))
+    assert inside_camera.stored_size == (200, 120) and bool(seen_by(FISHEYE, inside_camera).all())
+    wider_camera = replace(inside_camera, fx=0.98 * inside_camera.fx, fy=0.98 * inside_camera.fy)
+    assert not bool(seen_by(FISHEYE, wider_camera).all())
+    narrow_fisheye = replace(FISHEYE, fx=160.0, fy=160.0)
+    full_camera = undistorted_camera(narrow_fisheye, "all")
+    rays, _ = narrow_fisheye.pixel_rays(torch.float64)
+    uv, valid = full_camera.project(rays)
     assert bool(valid.all()) and uv[..., 0].min() > -0.6 and uv[..., 0].max() < 239.6
-    assert 0.5 < seen_by(narrow, everything).double().mean() < 1
-    assert undistorted_camera(FISHEYE, "all").fx < inside.fx
+    assert 0.5 < seen_by(narrow_fisheye, full_camera).double().mean() < 1
+    assert undistorted_camera(FISHEYE, "all").fx < inside_camera.fx
 
 
 @pytest.mark.parametrize("scale", [255, 1.0])
-def test_a_clip_is_redrawn_picture_by_picture(scale):
-    """Bars stand beside a picture that is smaller than the whole."""
+def test_clip_is_undistorted_frame_by_frame(scale):
+    """Redraw into a picture with black bars at its sides."""
     video = smooth_picture(FISHEYE) * torch.linspace(0.8, 1, 9)[:, None, None, None]
     video = (video * 255).byte() if scale == 255 else video
-    redraw = Undistortion(FISHEYE, undistorted_camera(FISHEYE, "inside", (128, 96)), (160, 96))
-    clip = open_clip(video, frame_count=5, step=2, undistortion=redraw)
-    assert torch.equal(clip.read(), torch.stack([redraw(frame) for frame in video[::2]]))
-    assert clip.selection.camera(redraw.camera) == redraw.camera and redraw.camera.cx == 79.5
-    assert redraw.seen[:, 16:-16].all() and not redraw.seen[:, :16].any()
+    undistortion = Undistortion(
+        FISHEYE, undistorted_camera(FISHEYE, "inside", (128, 96)), (160, 96)
+    )
+    clip = open_clip(video, frame_count=5, step=2, undistortion=undistortion)
+    assert torch.equal(clip.read(), torch.stack([undistortion(frame) for frame in video[::2]]))
+    assert (
+        clip.selection.camera(undistortion.camera) == undistortion.camera
+        and undistortion.camera.cx == 79.5
+    )
+    assert undistortion.seen[:, 16:-16].all() and not undistortion.seen[:, :16].any()
     assert clip.read()[1:, :, 16:-16].any() and not clip.read()[:, :, -16:].any()
     with refuses("240x136"):
-        open_clip(video[:, 1:], undistortion=redraw)
+        open_clip(video[:, 1:], undistortion=undistortion)
 
 
-def test_fine_sources_are_averaged_down():
-    """Stripes of one pixel, far too fine for the target, come out grey, not as moiré."""
-    fine = FISHEYE.rescale(960, 544)
+def test_fine_stripes_are_averaged_to_grey():
+    """Draw stripes of one pixel, which must not become moiré."""
+    fine_camera = FISHEYE.rescale(960, 544)
     stripes = (torch.arange(960) % 2).float()[None, :, None].expand(544, 960, 3)
-    grey = Undistortion(fine, undistorted_camera(fine, "inside", (160, 96)))(stripes)
-    assert (grey - 0.5).abs().max() < 0.15
+    averaged_picture = Undistortion(
+        fine_camera, undistorted_camera(fine_camera, "inside", (160, 96))
+    )(stripes)
+    assert (averaged_picture - 0.5).abs().max() < 0.15
 
 
 def test_bad_input_is_refused():

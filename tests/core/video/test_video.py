@@ -1,4 +1,4 @@
-"""Videos go in and out, with only the needed frames, by index. Sizes, rates and defects are named."""
+"""Test reading and writing videos: frames by index, colours, sound, sizes, rates and refused files."""
 
 import io
 import itertools
@@ -24,18 +24,18 @@ from egox_core.video.selection import select_frames
 from egox_train.video_writer import write_video
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
-from tests.uneven_clip import uneven_clip
+from tests.uneven_clip import write_uneven_clip
 
 av = pytest.importorskip("av", reason="decodes video")
-RATE = 20.0
+FPS = 20.0
 HIDDEN_FRAMES = {"auto-alt-ref": "1", "lag-in-frames": "25", "b:v": "4M"}  # of VP8 and VP9
 
 
 def numbered_frames(
     count: int, height: int = 48, width: int = 80
 ) -> torch.Tensor:  # [T, H, W, 3] uint8
-    """Draw frame t as a grey of 4 t, with a red left edge and a blue right edge that survive the
-    codec."""
+    """Draw frames whose grey level is four times their number, with a red left and a blue right
+    edge."""
     frames = torch.zeros(count, height, width, 3, dtype=torch.uint8)
     frames += (4 * torch.arange(count, dtype=torch.uint8))[:, None, None, None]
     frames[:, :, :16] = torch.tensor([250, 5, 5], dtype=torch.uint8)
@@ -44,11 +44,11 @@ def numbered_frames(
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory, add_sound) -> Path:
+def clip_file(tmp_path_factory, add_sound) -> Path:
     path = tmp_path_factory.mktemp("video") / "clip.mp4"
     tone = torch.sin(torch.arange(44100 * 3) * (2 * math.pi * 440 / 44100))[None] * 0.5
     tone[:, :44100] = 0  # silent for a second: the trim can be told from the tone
-    write_video(path, numbered_frames(60), RATE)
+    write_video(path, numbered_frames(60), FPS)
     add_sound(path, tone.numpy(), 44100)
     return path
 
@@ -57,148 +57,154 @@ def encode(
     path: Path,
     pictures,
     codec: str = "libx264",
-    pixels: str = "yuv420p",
+    pixel_format: str = "yuv420p",
     options=None,
     matrix: int | None = None,
-    rate: int = 20,
+    fps: int = 20,
     tags: Mapping[str, str] = MappingProxyType({}),
-    **context,
+    **codec_fields,
 ) -> None:
-    """Encode pictures [T, H, W, 3] into a file. ``context`` has more options of its codec, ``tags``
-    are its track's, and ``matrix`` is one of H.273 that it doesn't name."""
+    """Encode pictures [T, H, W, 3] into a video file, with options for its codec, track and colour
+    matrix."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options)
+        stream = container.add_stream(codec, rate=fps, options=options)
         stream.metadata.update(tags)
         stream.height, stream.width = pictures.shape[1:3]
-        stream.pix_fmt = pixels
-        for name, value in context.items():
+        stream.pix_fmt = pixel_format
+        for name, value in codec_fields.items():
             setattr(stream.codec_context, name, value)
         for picture in np.asarray(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if matrix is not None:
-                frame = frame.reformat(format=pixels, dst_colorspace=matrix)
+                frame = frame.reformat(format=pixel_format, dst_colorspace=matrix)
                 frame.colorspace = 2
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 
 # As shown, and how near: black, a mid grey, reference white, brighter light.
-GREYS = [[1], [117], [243], [252]], [1, 28, 5, 3]
-RED = [[200, 50, 50]], [4]
+EXPECTED_GREYS = [[1], [117], [243], [252]], [1, 28, 5, 3]
+EXPECTED_RED = [[200, 50, 50]], [4]
 
 
 @pytest.mark.parametrize(
-    ("said", "tags", "stored", "expected"),
+    ("colour_space", "tags", "stored", "expected"),
     [  # reference white (75 % HLG, 58 % PQ) is 203 cd/m²
-        ("HLG", (9, 18, 9), [[0], [97], [191], [255]], GREYS),
-        ("PQ", (9, 16, 9), [[0], [97], [148], [191]], GREYS),
-        ("BT.2020", (9, 14, 5), [[166, 77, 58]], RED),
-        ("P3", (12, 1, 5), [[185, 65, 59]], RED),
+        ("HLG", (9, 18, 9), [[0], [97], [191], [255]], EXPECTED_GREYS),
+        ("PQ", (9, 16, 9), [[0], [97], [148], [191]], EXPECTED_GREYS),
+        ("BT.2020", (9, 14, 5), [[166, 77, 58]], EXPECTED_RED),
+        ("P3", (12, 1, 5), [[185, 65, 59]], EXPECTED_RED),
     ],
 )
-def test_other_ranges_and_gamuts_become_srgb(tmp_path, said, tags, stored, expected):
-    colours, near = expected
-    row = np.repeat(np.uint8(stored), 32, axis=0)
-    pictures = np.broadcast_to(row, (1, 32, len(row), 3))
-    tagged = dict(zip(("color_primaries", "color_trc", "colorspace"), tags, strict=True))
-    encode(tmp_path / "phone.mkv", pictures, "ffv1", "yuv444p10le", **tagged)
-    phone = open_clip(tmp_path / "phone.mkv", frame_count=1)
-    off = phone.read()[0, 16, 16::32].numpy() - np.array(colours)
-    assert str(phone.notes[0]).startswith(f"{said} brought to")
-    assert (np.abs(off).max(axis=1) <= near).all()
-    assert np.ptp(off, axis=1).max() <= 2, "grey stays grey"
+def test_other_ranges_and_gamuts_become_srgb(tmp_path, colour_space, tags, stored, expected):
+    colours, max_error = expected
+    picture_row = np.repeat(np.uint8(stored), 32, axis=0)
+    pictures = np.broadcast_to(picture_row, (1, 32, len(picture_row), 3))
+    colour_tags = dict(zip(("color_primaries", "color_trc", "colorspace"), tags, strict=True))
+    encode(tmp_path / "phone.mkv", pictures, "ffv1", "yuv444p10le", **colour_tags)
+    phone_clip = open_clip(tmp_path / "phone.mkv", frame_count=1)
+    colour_error = phone_clip.read()[0, 16, 16::32].numpy() - np.array(colours)
+    assert str(phone_clip.notes[0]).startswith(f"{colour_space} brought to")
+    assert (np.abs(colour_error).max(axis=1) <= max_error).all()
+    assert np.ptp(colour_error, axis=1).max() <= 2, "grey stays grey"
 
 
-def test_a_matrix_that_ffmpeg_lacks_is_named(tmp_path):
+def test_unsupported_colour_matrix_is_refused_by_name(tmp_path):
     pictures = np.full((1, 32, 64, 3), 90, np.uint8)
-    for matrix, words in ((8, "YCgCo"), (14, "ICtCp"), (13, "constant luminance")):
+    for matrix, matrix_name in ((8, "YCgCo"), (14, "ICtCp"), (13, "constant luminance")):
         encode(tmp_path / "odd.mkv", pictures, "ffv1", "yuv444p", colorspace=matrix)
-        with refuses(f"colours in .*{words}.*zscale"):
+        with refuses(f"colours in .*{matrix_name}.*zscale"):
             probe_video(tmp_path / "odd.mkv")
 
 
-def grey(frames: torch.Tensor) -> list[int]:
+def frame_numbers(frames: torch.Tensor) -> list[int]:
     return (frames[:, 24, 40].float().mean(-1) / 4).round().int().tolist()
 
 
-def test_probe(clip):
-    info = probe_video(clip)
+def test_probe_reads_size_rate_and_times(clip_file):
+    info = probe_video(clip_file)
     assert (info.width, info.height, info.frame_count) == (80, 48, 60)
-    assert info.fps == RATE and info.has_audio
-    assert np.allclose(info.times_s, np.arange(60) / RATE, atol=1e-4)
-    with av.open(str(clip)) as container:
+    assert info.fps == FPS and info.has_audio
+    assert np.allclose(info.times_s, np.arange(60) / FPS, atol=1e-4)
+    with av.open(str(clip_file)) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.pix_fmt == "yuv420p" and stream.sample_aspect_ratio in (None, 1)
 
 
 @pytest.mark.parametrize("source", ["path", "memory"])
-def test_frames_come_by_index(clip, source):
-    file = clip if source == "path" else io.BytesIO(clip.read_bytes())
+def test_frames_are_read_by_index(clip_file, source):
+    file = clip_file if source == "path" else io.BytesIO(clip_file.read_bytes())
     frames = open_clip(file, start_frame=30, frame_count=9).read()
     assert frames.dtype == torch.uint8 and frames.shape == (9, 48, 80, 3)
-    assert grey(frames) == list(range(30, 39))
+    assert frame_numbers(frames) == list(range(30, 39))
     assert frames[0, 20, 4, 0] > 200 and frames[0, 20, -4, 2] > 200
 
 
-def test_only_needed_frames_are_decoded(clip, monkeypatch, tmp_path):
-    path = tmp_path / "keyed.mp4"
-    encode(path, numbered_frames(60), options={"x264-params": "keyint=10:min-keyint=10:scenecut=0"})
-    info = probe_video(path)
+def test_only_needed_frames_are_decoded(clip_file, monkeypatch, tmp_path):
+    video_file = tmp_path / "keyed.mp4"
+    encode(
+        video_file,
+        numbered_frames(60),
+        options={"x264-params": "keyint=10:min-keyint=10:scenecut=0"},
+    )
+    info = probe_video(video_file)
     assert len(info.keyframes) == 6
     import egox_core.video.reader as video
 
-    decoded = []
+    decoded_indices = []
     advance = video._frame_at
     monkeypatch.setattr(
         video,
         "_frame_at",
-        lambda frames, index: advance((decoded.append(f[0]) or f for f in frames), index),
+        lambda frames, index: advance(
+            (decoded_indices.append(frame[0]) or frame for frame in frames), index
+        ),
     )
-    got = {
+    read_numbers = {
         index: picture[24, 40].mean() / 4
-        for index, picture in decode_frames(path, info, [3, 44, 45, 59])
+        for index, picture in decode_frames(video_file, info, [3, 44, 45, 59])
     }
-    assert [round(v) for v in got.values()] == [3, 44, 45, 59]
-    assert set(decoded) == {0, 1, 2, 3, *range(40, 60)}  # from 45 on a seek would not pay
+    assert [round(v) for v in read_numbers.values()] == [3, 44, 45, 59]
+    assert set(decoded_indices) == {0, 1, 2, 3, *range(40, 60)}  # from 45 on a seek would not pay
 
 
-def test_half_the_rate_takes_every_second_frame(clip):
-    info = probe_video(clip)
-    selection = select_frames(info, start_frame=8, frame_count=25, target_fps=RATE / 2)
+def test_half_the_rate_takes_every_second_frame(clip_file):
+    info = probe_video(clip_file)
+    selection = select_frames(info, start_frame=8, frame_count=25, target_fps=FPS / 2)
     assert selection.indices.tolist() == list(range(8, 57, 2))
-    assert torch.allclose(selection.times_s, selection.indices.double() / RATE, atol=1e-4)
-    assert selection.fps == RATE / 2 and selection.rate == RATE
-    third = select_frames(info, frame_count=5, target_fps=8)
-    assert third.indices.tolist() == [0, 2, 5, 7, 10]
+    assert torch.allclose(selection.times_s, selection.indices.double() / FPS, atol=1e-4)
+    assert selection.fps == FPS / 2 and selection.rate == FPS
+    uneven_selection = select_frames(info, frame_count=5, target_fps=8)
+    assert uneven_selection.indices.tolist() == [0, 2, 5, 7, 10]
 
 
-def test_sound_is_trimmed_to_the_frames(clip):
-    early, late, straddling = (
-        open_clip(clip, start_frame=start, frame_count=count).sound().waveform
+def test_sound_is_trimmed_to_the_frames(clip_file):
+    silent_part, tone_part, mixed_part = (
+        open_clip(clip_file, start_frame=start, frame_count=count).sound().waveform
         for start, count in ((0, 17), (30, 21), (10, 41))
     )
-    assert early.shape == (1, round(17 / RATE * 44100)) and early.abs().max() < 0.05
-    assert late.shape == (1, round(21 / RATE * 44100)) and late.abs().max() > 0.4
-    begins = int((straddling[0].abs() > 0.1).nonzero()[0])
-    assert abs(begins - 22050) < 1100  # half a second in; AAC frames are 1024 samples long
+    assert silent_part.shape == (1, round(17 / FPS * 44100)) and silent_part.abs().max() < 0.05
+    assert tone_part.shape == (1, round(21 / FPS * 44100)) and tone_part.abs().max() > 0.4
+    tone_start = int((mixed_part[0].abs() > 0.1).nonzero()[0])
+    assert abs(tone_start - 22050) < 1100  # half a second in; AAC frames are 1024 samples long
 
 
-def test_sound_lies_where_its_stamps_say(clip, tmp_path):
-    """A recorder drops .6 s of sound, and the picture continues."""
+def test_sound_is_placed_by_its_time_stamps(clip_file, tmp_path):
+    """Read a recording that lacks 0.6 s of sound while its picture continues."""
     beeps = []
     for tenth in (*range(6), *range(12, 30)):
         beep = np.full((1, 800), 9000 if tenth in (0, 5, 15) else 0, np.int16)
         beeps.append(av.AudioFrame.from_ndarray(beep, layout="mono"))
         beeps[-1].sample_rate, beeps[-1].pts = 8000, tenth * 800
-    gap = remux(clip, tmp_path / "gap.mkv", sound=beeps)
-    heard = open_clip(gap, frame_count=57).sound().waveform[0]
-    tenths = heard[:22400].reshape(28, 800).mean(1)
-    assert (tenths > 0.1).nonzero()[:, 0].tolist() == [0, 5, 15]
+    gap_file = remux(clip_file, tmp_path / "gap.mkv", sound_frames=beeps)
+    waveform = open_clip(gap_file, frame_count=57).sound().waveform[0]
+    tenth_means = waveform[:22400].reshape(28, 800).mean(1)
+    assert (tenth_means > 0.1).nonzero()[:, 0].tolist() == [0, 5, 15]
 
 
-def test_crop_and_pad_keep_the_geometry():
-    """A camera point lands in the resized picture where the resized camera says, for both ways and
-    any size."""
+def test_resized_pictures_agree_with_resized_cameras():
+    """Compare the place of a bright square in the resized picture with the resized camera's
+    projection."""
     from egox_core.video.reader import fit_picture
 
     camera = CameraModel(lens="pinhole", width=200, height=96, fx=150, fy=150, cx=101, cy=50)
@@ -211,144 +217,164 @@ def test_crop_and_pad_keep_the_geometry():
         ((400, 192), "crop"),
     ):
         selection = frames_in_use([0], size, source_size=(200, 96), resize=resize)
-        fitted = fit_picture(picture, selection.rectangle, size).astype(np.float64).mean(-1)
-        assert fitted.shape == size[::-1]
-        centre = center_of_mass(fitted)[::-1]
+        resized_picture = (
+            fit_picture(picture, selection.rectangle, size).astype(np.float64).mean(-1)
+        )
+        assert resized_picture.shape == size[::-1]
+        centre = center_of_mass(resized_picture)[::-1]
         ray, _ = camera.unproject(torch.tensor([121.5, 41.5], dtype=torch.float64))
         expected, _ = selection.camera(camera).project(ray)
         assert np.allclose(centre, expected.numpy(), atol=0.05), (size, resize)
     assert camera.crop(0, 0, 200, 96).rescale(200, 96) == camera
 
 
-def whole(source) -> tuple[np.ndarray, dict[str, str]]:
-    """Read all frames, each the same when it is read alone, and the remarks."""
+def read_all_frames(source) -> tuple[np.ndarray, dict[str, str]]:
+    """Read all frames and remarks of a video, and check that frames read singly are equal."""
     info = probe_video(source)
     frames = [frame for _, frame in decode_frames(source, info, range(info.frame_count))]
     for index in range(0, len(frames), 4):
-        ((_, alone),) = decode_frames(source, info, [index])
-        assert np.array_equal(alone, frames[index])
+        ((_, single_frame),) = decode_frames(source, info, [index])
+        assert np.array_equal(single_frame, frames[index])
     return np.array(frames), dict(info.remarks)
 
 
-def test_pictures_are_turned_as_the_display_matrix_says(tmp_path):
-    """A phone's portrait video, and a front camera's that is mirrored."""
-    path = tmp_path / "phone.mp4"
-    encode(path, numbered_frames(1))
-    content = bytearray(path.read_bytes())
-    place = content.find(b"tkhd") + 44
-    plain = whole(path)[0][0]
-    for right, down, transposed in itertools.product((1, -1), (1, -1), (False, True)):
-        turn = (0, down, 0, right, 0) if transposed else (right, 0, 0, 0, down)
-        content[place : place + 20] = struct.pack(">5i", *(number << 16 for number in turn))
-        turned = (plain.swapaxes(0, 1) if transposed else plain)[::down, ::right]
-        assert np.array_equal(whole(io.BytesIO(content))[0][0], turned)
+def test_pictures_are_rotated_by_the_display_matrix(tmp_path):
+    """Check the eight rotations and mirrorings of phones' cameras."""
+    video_file = tmp_path / "phone.mp4"
+    encode(video_file, numbered_frames(1))
+    content = bytearray(video_file.read_bytes())
+    matrix_offset = content.find(b"tkhd") + 44
+    stored_picture = read_all_frames(video_file)[0][0]
+    for x_sign, y_sign, transposed in itertools.product((1, -1), (1, -1), (False, True)):
+        matrix_entries = (0, y_sign, 0, x_sign, 0) if transposed else (x_sign, 0, 0, 0, y_sign)
+        content[matrix_offset : matrix_offset + 20] = struct.pack(
+            ">5i", *(number << 16 for number in matrix_entries)
+        )
+        expected_picture = (stored_picture.swapaxes(0, 1) if transposed else stored_picture)[
+            ::y_sign, ::x_sign
+        ]
+        assert np.array_equal(read_all_frames(io.BytesIO(content))[0][0], expected_picture)
 
 
-def remux(source: Path, target: Path, first: int = 0, sound=()) -> Path:
-    """Copy the packets of a file's video from the ``first`` on into another file, with this sound."""
-    with av.open(str(source)) as old, av.open(str(target), "w") as new:
-        stream = new.add_stream_from_template(old.streams.video[0])
-        heard = new.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
-        for packet in [p for p in old.demux(video=0) if p.size][first:]:
+def remux(source: Path, target: Path, first_packet: int = 0, sound_frames=()) -> Path:
+    """Copy the video packets of a file from the ``first`` on into another file, with a sound track."""
+    with av.open(str(source)) as source_container, av.open(str(target), "w") as target_container:
+        stream = target_container.add_stream_from_template(source_container.streams.video[0])
+        sound_stream = (
+            target_container.add_stream("pcm_s16le", rate=8000, layout="mono")
+            if sound_frames
+            else None
+        )
+        for packet in [
+            packet_read for packet_read in source_container.demux(video=0) if packet_read.size
+        ][first_packet:]:
             packet.stream = stream
-            new.mux(packet)
-        for frame in sound:
-            new.mux(heard.encode(frame))
+            target_container.mux(packet)
+        for frame in sound_frames:
+            target_container.mux(sound_stream.encode(frame))
     return target
 
 
-def test_frames_are_those_that_can_be_decoded(tmp_path):
-    """AVI stamps B-frames in the order they are stored in. Dashcam files begin inside an open
-    group."""
-    groups = "keyint=10:min-keyint=10:scenecut=0:open-gop=1:bframes=2:b-adapt=0"
-    encode(tmp_path / "all.ts", numbered_frames(40), options={"x264-params": groups})
-    for name, first in (("dvr.avi", 0), ("dashcam.mp4", 5), ("cut.mkv", 5)):
-        frames, remarks = whole(remux(tmp_path / "all.ts", tmp_path / name, first))
-        left_out = int(remarks.get("cut", 0))
-        assert grey(torch.from_numpy(frames)) == list(range(left_out + first, 40))
-        assert (left_out > 0) == (first > 0)
+def test_undecodable_leading_frames_are_left_out(tmp_path):
+    """Read AVI, MP4 and MKV files, of which some begin inside an open group of pictures."""
+    x264_options = "keyint=10:min-keyint=10:scenecut=0:open-gop=1:bframes=2:b-adapt=0"
+    encode(tmp_path / "all.ts", numbered_frames(40), options={"x264-params": x264_options})
+    for name, first_packet in (("dvr.avi", 0), ("dashcam.mp4", 5), ("cut.mkv", 5)):
+        frames, remarks = read_all_frames(remux(tmp_path / "all.ts", tmp_path / name, first_packet))
+        cut_frames = int(remarks.get("cut", 0))
+        assert frame_numbers(torch.from_numpy(frames)) == list(range(cut_frames + first_packet, 40))
+        assert (cut_frames > 0) == (first_packet > 0)
 
 
 def test_interlaced_frames_are_deinterlaced(tmp_path):
     fields = numbered_frames(32)
     for number, field in enumerate(fields):
         field[:, 20 + number : 30 + number] = 255
-    woven = fields[::2].clone()
-    woven[:, 1::2] = fields[1::2, 1::2]
-    path = tmp_path / "tv.mp4"
-    encode(path, woven, options={"x264-params": "tff=1:keyint=8", "crf": "5"})
-    frames, remarks = whole(path)
-    combs = [
-        np.abs(np.diff(each[:, :, 20:60].astype(int), axis=1)).mean()
-        for each in (woven.numpy(), frames)
+    interlaced_frames = fields[::2].clone()
+    interlaced_frames[:, 1::2] = fields[1::2, 1::2]
+    video_file = tmp_path / "tv.mp4"
+    encode(video_file, interlaced_frames, options={"x264-params": "tff=1:keyint=8", "crf": "5"})
+    frames, remarks = read_all_frames(video_file)
+    line_differences = [
+        np.abs(np.diff(video[:, :, 20:60].astype(int), axis=1)).mean()
+        for video in (interlaced_frames.numpy(), frames)
     ]
-    assert len(frames) == 16 and "interlaced" in remarks and combs[1] < combs[0] / 4
+    assert (
+        len(frames) == 16
+        and "interlaced" in remarks
+        and line_differences[1] < line_differences[0] / 4
+    )
 
 
-def test_fields_of_hevc_become_pictures_of_full_height(tmp_path):
-    """Every second field has the lower lines. A stripe must not jump up and down with them."""
+def test_hevc_fields_become_frames_of_full_height(tmp_path):
+    """Check that a stripe stays in place though every second field has the lower lines."""
     stripe = np.zeros((8, 96, 160, 3), np.uint8)
     stripe[:, 40:57] = 255
     fields = np.stack([picture[number % 2 :: 2] for number, picture in enumerate(stripe)])
-    path = tmp_path / "tv.mkv"
-    encode(path, fields, "libx265", options={"x265-params": "interlace=tff:log-level=none"})
-    frames, remarks = whole(path)
+    video_file = tmp_path / "tv.mkv"
+    encode(video_file, fields, "libx265", options={"x265-params": "interlace=tff:log-level=none"})
+    frames, remarks = read_all_frames(video_file)
     assert frames.shape == (8, 96, 160, 3) and "fields" in remarks and "interlaced" not in remarks
-    middles = [center_of_mass(frame[..., 0].astype(float))[0] for frame in frames]
-    assert middles == pytest.approx([48] * 8, abs=0.2)
+    stripe_centres = [center_of_mass(frame[..., 0].astype(float))[0] for frame in frames]
+    assert stripe_centres == pytest.approx([48] * 8, abs=0.2)
 
 
-def test_the_default_track_is_read_and_a_cover_is_none(tmp_path):
-    path = tmp_path / "tracks.mp4"
+def test_default_track_is_read_and_cover_images_are_ignored(tmp_path):
+    video_file = tmp_path / "tracks.mp4"
     for widths in ((), (80, 160)):
-        with av.open(str(path), "w") as container:
-            for wide in (64, *widths):
-                stream = container.add_stream("mjpeg" if wide == 64 else "libx264", rate=20)
-                stream.width, stream.height, stream.pix_fmt = wide, 48, "yuvj420p"
-                stream.disposition = av.stream.Disposition({64: 1024, 80: 0, 160: 1}[wide])
+        with av.open(str(video_file), "w") as container:
+            for width in (64, *widths):
+                stream = container.add_stream("mjpeg" if width == 64 else "libx264", rate=20)
+                stream.width, stream.height, stream.pix_fmt = width, 48, "yuvj420p"
+                stream.disposition = av.stream.Disposition({64: 1024, 80: 0, 160: 1}[width])
             for stream in container.streams.video:
                 picture = numbered_frames(1, 48, stream.width)[0].numpy()
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 container.mux([*stream.encode(frame), *stream.encode(None)])
         if not widths:
             with refuses("only sound"):
-                probe_video(path)
-    frames, remarks = whole(path)
+                probe_video(video_file)
+    frames, remarks = read_all_frames(video_file)
     assert frames.shape == (1, 48, 160, 3) and remarks["tracks"] == "2"
 
 
-def test_a_360_video_is_refused_and_one_twice_as_wide_asked_about(tmp_path):
-    path = tmp_path / "around.mp4"
-    encode(path, numbered_frames(1, 48, 96))
-    assert whole(path)[1] == {"panorama": "96x48"}
-    content = path.read_bytes()
-    place, box = content.find(b"moov") - 4, b"\0\0\0\x29uuid<GSpherical:Spherical>true</GSpherical"
-    size = struct.pack(">I", len(content) - place + len(box))
+def test_360_video_is_refused_and_one_of_double_width_remarked(tmp_path):
+    video_file = tmp_path / "around.mp4"
+    encode(video_file, numbered_frames(1, 48, 96))
+    assert read_all_frames(video_file)[1] == {"panorama": "96x48"}
+    content = video_file.read_bytes()
+    box_offset, spherical_box = (
+        content.find(b"moov") - 4,
+        b"\0\0\0\x29uuid<GSpherical:Spherical>true</GSpherical",
+    )
+    size = struct.pack(">I", len(content) - box_offset + len(spherical_box))
     with refuses("v360"):
-        probe_video(io.BytesIO(content[:place] + size + content[place + 4 :] + box))
+        probe_video(
+            io.BytesIO(content[:box_offset] + size + content[box_offset + 4 :] + spherical_box)
+        )
 
 
-IN_TRACK = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+TRACK_BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 
 
-def in_sample_entry(path: Path, entry: bytes, box: bytes) -> None:
-    """Append a box to the description of the only track's pictures."""
-    data, at, places = bytearray(path.read_bytes()), 0, []
-    for name in (*IN_TRACK, entry):
-        at = data.index(name, at) + 4
-        places.append(at - 8)
+def append_to_sample_entry(path: Path, entry_name: bytes, box: bytes) -> None:
+    """Append a box to the sample description of an MP4 file's only track."""
+    data, position, box_offsets = bytearray(path.read_bytes()), 0, []
+    for name in (*TRACK_BOXES, entry_name):
+        position = data.index(name, position) + 4
+        box_offsets.append(position - 8)
 
-    def size(place: int) -> int:
-        return int.from_bytes(data[place : place + 4], "big")
+    def box_size(offset: int) -> int:
+        return int.from_bytes(data[offset : offset + 4], "big")
 
-    end = places[-1] + size(places[-1])
-    for place in places:
-        data[place : place + 4] = struct.pack(">I", size(place) + len(box))
-    path.write_bytes(data[:end] + box + data[end:])
+    entry_end = box_offsets[-1] + box_size(box_offsets[-1])
+    for offset in box_offsets:
+        data[offset : offset + 4] = struct.pack(">I", box_size(offset) + len(box))
+    path.write_bytes(data[:entry_end] + box + data[entry_end:])
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec", "told", "words"),
+    ("suffix", "codec", "stereo_metadata", "expected_layout"),
     [
         ("mp4", "libx264", {"x264-params": "frame-packing=3"}, "side by side"),
         ("ts", "libx264", {"x264-params": "frame-packing=4"}, "one above the other"),
@@ -362,30 +388,38 @@ def in_sample_entry(path: Path, entry: bytes, box: bytes) -> None:
         ("mp4", "libx264", b"\0", None),
     ],
 )
-def test_a_stereo_video_is_told(tmp_path, suffix, codec, told, words):
-    """By the codec's frame packing, Matroska's StereoMode or the box st3d."""
+def test_stereo_video_is_remarked(tmp_path, suffix, codec, stereo_metadata, expected_layout):
+    """Mark videos as stereo by frame packing, Matroska's StereoMode or the st3d box."""
     path = tmp_path / f"both.{suffix}"
-    if isinstance(told, bytes):
+    if isinstance(stereo_metadata, bytes):
         encode(path, numbered_frames(5), codec)
-        in_sample_entry(path, b"avc1", struct.pack(">I4sIc", 13, b"st3d", 0, told))
+        append_to_sample_entry(
+            path, b"avc1", struct.pack(">I4sIc", 13, b"st3d", 0, stereo_metadata)
+        )
     else:
-        options = told if "x264-params" in told else {}
-        encode(path, numbered_frames(5), codec, options=options, tags={} if options else told)
-    assert whole(path)[1].get("stereo") == words
+        options = stereo_metadata if "x264-params" in stereo_metadata else {}
+        encode(
+            path,
+            numbered_frames(5),
+            codec,
+            options=options,
+            tags={} if options else stereo_metadata,
+        )
+    assert read_all_frames(path)[1].get("stereo") == expected_layout
     notes = [str(note) for note in open_clip(path, frame_count=5).notes]
-    if words is None:
+    if expected_layout is None:
         assert not notes
     else:
-        assert len(notes) == 1 and f"both eyes {words}" in notes[0]
+        assert len(notes) == 1 and f"both eyes {expected_layout}" in notes[0]
 
 
-def clean_aperture(wide: int, high: int, right: int, down: int) -> bytes:
-    """Build the box clap: size, and the middle's offset from that of the picture, px."""
-    return struct.pack(">I4s8i", 40, b"clap", wide, 1, high, 1, right, 1, down, 1)
+def clean_aperture(width: int, height: int, offset_x: int, offset_y: int) -> bytes:
+    """Build an MP4 clap box from a size and the offset of its centre in pixels."""
+    return struct.pack(">I4s8i", 40, b"clap", width, 1, height, 1, offset_x, 1, offset_y, 1)
 
 
 @pytest.mark.parametrize(
-    ("box", "part"),
+    ("crop_box", "expected_crop"),
     [
         (clean_aperture(48, 40, 6, -2), (22, 2, 48, 40)),
         (clean_aperture(80, 48, 0, 0), None),  # all of it
@@ -396,76 +430,86 @@ def clean_aperture(wide: int, high: int, right: int, down: int) -> bytes:
         (b"\x54\xaa", (0, 0, 80, 32)),
     ],
 )
-def test_a_containers_crop_is_shown_and_named(tmp_path, box, part):
-    if len(box) > 2:
-        path = tmp_path / "phone.mp4"
-        encode(path, numbered_frames(5))
-        in_sample_entry(path, b"avc1", box)
+def test_container_crop_is_applied_and_remarked(tmp_path, crop_box, expected_crop):
+    if len(crop_box) > 2:
+        video_file = tmp_path / "phone.mp4"
+        encode(video_file, numbered_frames(5))
+        append_to_sample_entry(video_file, b"avc1", crop_box)
     else:  # in place of the unit of what is displayed
-        path = tmp_path / "phone.mkv"
-        encode(path, numbered_frames(5), "ffv1", "yuv444p")
-        content = path.read_bytes()
+        video_file = tmp_path / "phone.mkv"
+        encode(video_file, numbered_frames(5), "ffv1", "yuv444p")
+        content = video_file.read_bytes()
         assert content.count(b"\x54\xb2\x81\x04") == 1
-        path.write_bytes(content.replace(b"\x54\xb2\x81\x04", box + b"\x81\x10"))
-    info = probe_video(path)
-    assert (info.width, info.height, info.part) == (80, 48, part)
-    picture = np.array([frame for _, frame in decode_frames(path, info, [3])])[0]
-    left, top, wide, high = part or (0, 0, 80, 48)
-    size = {"width": wide // 16 * 16, "height": high // 16 * 16}
-    cropped_clip = open_clip(path, start_frame=3, frame_count=1, **size)
-    across, down, *_ = cropped_clip.selection.rectangle
-    assert left <= across and top <= down
-    expected = picture[down:, across:][: size["height"], : size["width"]]
+        video_file.write_bytes(content.replace(b"\x54\xb2\x81\x04", crop_box + b"\x81\x10"))
+    info = probe_video(video_file)
+    assert (info.width, info.height, info.part) == (80, 48, expected_crop)
+    picture = np.array([frame for _, frame in decode_frames(video_file, info, [3])])[0]
+    left, top, crop_width, crop_height = expected_crop or (0, 0, 80, 48)
+    size = {"width": crop_width // 16 * 16, "height": crop_height // 16 * 16}
+    cropped_clip = open_clip(video_file, start_frame=3, frame_count=1, **size)
+    crop_x, crop_y, *_ = cropped_clip.selection.rectangle
+    assert left <= crop_x and top <= crop_y
+    expected = picture[crop_y:, crop_x:][: size["height"], : size["width"]]
     if cropped_clip.selection.rectangle[2:] == (size["width"], size["height"]):
         assert np.array_equal(cropped_clip.read()[0].numpy(), expected)
-    is_named = any(f"{wide}x{high} px at" in str(note) for note in cropped_clip.notes)
-    assert is_named == (part is not None)
+    is_remarked = any(
+        f"{crop_width}x{crop_height} px at" in str(note) for note in cropped_clip.notes
+    )
+    assert is_remarked == (expected_crop is not None)
     camera = CameraModel(lens="pinhole", width=80, height=48, fx=70, fy=70, cx=39.5, cy=23.5)
-    of_part = cropped_clip.selection.camera(camera)  # that of the whole picture, cropped along
+    cropped_camera = cropped_clip.selection.camera(
+        camera
+    )  # that of the whole picture, cropped along
     scale = size["width"] / cropped_clip.selection.rectangle[2]
-    assert of_part.cx == pytest.approx((40 - across) * scale - 0.5, abs=0.01)
+    assert cropped_camera.cx == pytest.approx((40 - crop_x) * scale - 0.5, abs=0.01)
 
 
-def test_a_crop_is_turned_with_its_picture(tmp_path):
-    path = tmp_path / "phone.mp4"
-    encode(path, numbered_frames(1))
-    in_sample_entry(path, b"avc1", clean_aperture(48, 40, 6, -2))
-    content = bytearray(path.read_bytes())
-    place = content.find(b"tkhd") + 44
-    mask = np.zeros((48, 80), bool)
-    mask[2:42, 22:70] = True
-    for right, down, transposed in itertools.product((1, -1), (1, -1), (False, True)):
-        turn = (0, down, 0, right, 0) if transposed else (right, 0, 0, 0, down)
-        content[place : place + 20] = struct.pack(">5i", *(number << 16 for number in turn))
-        turned = (mask.T if transposed else mask)[::down, ::right]
+def test_crop_is_rotated_with_its_picture(tmp_path):
+    video_file = tmp_path / "phone.mp4"
+    encode(video_file, numbered_frames(1))
+    append_to_sample_entry(video_file, b"avc1", clean_aperture(48, 40, 6, -2))
+    content = bytearray(video_file.read_bytes())
+    matrix_offset = content.find(b"tkhd") + 44
+    crop_mask = np.zeros((48, 80), bool)
+    crop_mask[2:42, 22:70] = True
+    for x_sign, y_sign, transposed in itertools.product((1, -1), (1, -1), (False, True)):
+        matrix_entries = (0, y_sign, 0, x_sign, 0) if transposed else (x_sign, 0, 0, 0, y_sign)
+        content[matrix_offset : matrix_offset + 20] = struct.pack(
+            ">5i", *(number << 16 for number in matrix_entries)
+        )
+        expected_mask = (crop_mask.T if transposed else crop_mask)[::y_sign, ::x_sign]
         left, top, width, height = probe_video(io.BytesIO(content)).part
-        inside = turned[top : top + height, left : left + width]
-        assert inside.all() and inside.sum() == turned.sum()
+        cropped_mask = expected_mask[top : top + height, left : left + width]
+        assert cropped_mask.all() and cropped_mask.sum() == expected_mask.sum()
 
 
 @pytest.mark.parametrize(
-    ("profile", "compatible", "told"),
+    ("profile", "compatibility_id", "is_remarked"),
     [(5, 0, True), (10, 0, True), (8, 1, False), (8, 4, False), (7, 6, False), (10, 1, False)],
 )
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_dolby_visions_own_colours_are_told(tmp_path, suffix, profile, compatible, told):
-    path = tmp_path / f"phone.{suffix}"
-    settings = bytes((1, 0, profile << 1, 0x1D, compatible << 4)).ljust(24, b"\0")
-    encode(path, numbered_frames(5))
+def test_dolby_vision_colours_are_remarked(
+    tmp_path, suffix, profile, compatibility_id, is_remarked
+):
+    video_file = tmp_path / f"phone.{suffix}"
+    dolby_settings = bytes((1, 0, profile << 1, 0x1D, compatibility_id << 4)).ljust(24, b"\0")
+    encode(video_file, numbered_frames(5))
     if suffix == "mp4":
-        in_sample_entry(path, b"avc1", struct.pack(">I4s", 32, b"dvcC") + settings)
+        append_to_sample_entry(
+            video_file, b"avc1", struct.pack(">I4s", 32, b"dvcC") + dolby_settings
+        )
     else:  # in place of the padding before the tracks
-        mapping = b"\x41\xe7\x84dvcC\x41\xed\x98" + settings
-        data = path.read_bytes()
+        mapping_bytes = b"\x41\xe7\x84dvcC\x41\xed\x98" + dolby_settings
+        data = video_file.read_bytes()
         end = re.search(rb"\0{48,}", data[:4096]).end()
-        path.write_bytes(data[: end - len(mapping)] + mapping + data[end:])
-    assert whole(path)[1].get("dolby") == (str(profile) if told else None)
+        video_file.write_bytes(data[: end - len(mapping_bytes)] + mapping_bytes + data[end:])
+    assert read_all_frames(video_file)[1].get("dolby") == (str(profile) if is_remarked else None)
 
 
 @pytest.mark.parametrize(("codec", "size", "count"), [("mpeg2video", 48, 5), ("libx264", 96, 9)])
-def test_camcorders_mxf_is_read(tmp_path, codec, size, count):
+def test_mxf_files_are_read(tmp_path, codec, size, count):
     path = tmp_path / "clip.mxf"
-    encode(path, numbered_frames(count, size), codec, rate=25)
+    encode(path, numbered_frames(count, size), codec, fps=25)
     mxf_clip = open_clip(path, frame_count=count)
     assert mxf_clip.info.fps == 25 and mxf_clip.info.frame_count == count and not mxf_clip.notes
     levels = mxf_clip.read()[:, size // 2, 40].float().mean(-1)
@@ -473,7 +517,7 @@ def test_camcorders_mxf_is_read(tmp_path, codec, size, count):
 
 
 @pytest.mark.parametrize(
-    ("writer", "tags", "matrix", "said"),
+    ("writing_app", "tags", "matrix", "is_remarked"),
     [
         (b"Cam1", {}, 1, False),
         (b"Cam1", {"prompt": "{}"}, 5, False),  # of the host's Save Video
@@ -481,7 +525,9 @@ def test_camcorders_mxf_is_read(tmp_path, codec, size, count):
         (b"Lavf", {}, 5, True),  # diffusers and OpenCV; or a camera's, converted
     ],
 )
-def test_untagged_hd_is_bt709_but_for_what_libraries_write(tmp_path, writer, tags, matrix, said):
+def test_untagged_hd_is_bt709_unless_a_library_wrote_it(
+    tmp_path, writing_app, tags, matrix, is_remarked
+):
     path = tmp_path / "hd.mkv"
     with av.open(str(path), "w") as container:
         container.metadata.update(tags)
@@ -493,19 +539,19 @@ def test_untagged_hd_is_bt709_but_for_what_libraries_write(tmp_path, writer, tag
         container.mux([*stream.encode(frame), *stream.encode(None)])
     content = path.read_bytes()
     assert b"Lavf" in content
-    frames, remarks = whole(io.BytesIO(content.replace(b"Lavf", writer)))
+    frames, remarks = read_all_frames(io.BytesIO(content.replace(b"Lavf", writing_app)))
     assert np.abs(frames[0, 360, 4] - [250.0, 5, 5]).max() <= 4
-    assert ("matrix" in remarks) == said
+    assert ("matrix" in remarks) == is_remarked
 
 
-def test_our_hd_is_tagged(tmp_path):
-    write_video(tmp_path / "ours.mp4", numbered_frames(1, 720), RATE)
-    frames, remarks = whole(tmp_path / "ours.mp4")
+def test_written_hd_video_has_colour_tags(tmp_path):
+    write_video(tmp_path / "ours.mp4", numbered_frames(1, 720), FPS)
+    frames, remarks = read_all_frames(tmp_path / "ours.mp4")
     assert np.abs(frames[0, 360, 4] - [250.0, 5, 5]).max() <= 4 and not remarks
 
 
-def test_the_colour_track_of_a_recorder_is_read(tmp_path):
-    """Azure Kinect's: all tracks are the default, depth is raw and may be the largest."""
+def test_colour_track_of_a_depth_recorder_is_read(tmp_path):
+    """Write tracks like Azure Kinect's, where all are the default and the largest may be depth."""
     path = tmp_path / "k4a.mkv"
     for titles in (("", ""), ("DEPTH", "COLOR"), ("IR camera", "")):
         with av.open(str(path), "w") as container:
@@ -519,12 +565,12 @@ def test_the_colour_track_of_a_recorder_is_read(tmp_path):
                 picture = numbered_frames(1, stream.height, stream.width)[0].numpy()
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 container.mux([*stream.encode(frame), *stream.encode(None)])
-        frames, remarks = whole(path)
+        frames, remarks = read_all_frames(path)
         assert frames.shape == (1, 48, 80, 3) and remarks["tracks"] == "2"
 
 
-def test_a_still_beside_the_video_is_not_read(tmp_path):
-    """Animated AVIF has its first picture as a still, which is the default, too, and comes first."""
+def test_still_image_track_is_not_read(tmp_path):
+    """Write a still image as the first default track, as animated AVIF has one."""
     path = tmp_path / "poster.mp4"
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("mpeg4", rate=20) for _ in range(2)]
@@ -539,28 +585,28 @@ def test_a_still_beside_the_video_is_not_read(tmp_path):
     assert probe_video(path).frame_count == 5
 
 
-def test_uneven_time_stamps(tmp_path):
-    """Frames are chosen by the moment they are shown, not by counting."""
+def test_frames_of_uneven_times_are_selected_by_time(tmp_path):
     trimmed_clip = open_clip(
-        uneven_clip(tmp_path / "uneven.mkv"), start_frame=30, frame_count=5, target_fps=14
+        write_uneven_clip(tmp_path / "uneven.mkv"), start_frame=30, frame_count=5, target_fps=14
     )
     assert (
-        grey(trimmed_clip.read()) == trimmed_clip.selection.indices.tolist() == [30, 31, 31, 32, 33]
+        frame_numbers(trimmed_clip.read())
+        == trimmed_clip.selection.indices.tolist()
+        == [30, 31, 31, 32, 33]
     )
     assert trimmed_clip.selection.times_s.tolist() == pytest.approx([1, 1.1, 1.1, 1.2, 1.3])
 
 
-def test_turned_and_stretched_pixels(tmp_path):
-    """A file whose pixels are twice as wide as high is shown twice as wide."""
+def test_pixels_of_double_width_are_stretched(tmp_path):
     path = tmp_path / "anamorphic.mp4"
     encode(path, numbered_frames(5, 96, 80), sample_aspect_ratio=Fraction(2, 1))
-    turned_clip = open_clip(path, frame_count=5)
-    assert (turned_clip.info.width, turned_clip.info.height) == (160, 96)
-    assert turned_clip.read().shape == (5, 96, 160, 3)
+    stretched_clip = open_clip(path, frame_count=5)
+    assert (stretched_clip.info.width, stretched_clip.info.height) == (160, 96)
+    assert stretched_clip.read().shape == (5, 96, 160, 3)
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec", "options", "pixels"),
+    ("suffix", "codec", "options", "pixel_format"),
     [
         ("webm", "libvpx", HIDDEN_FRAMES, "yuv420p"),
         ("webm", "libvpx-vp9", HIDDEN_FRAMES, "yuv420p"),
@@ -569,22 +615,28 @@ def test_turned_and_stretched_pixels(tmp_path):
         ("h264", "libx264", {}, "yuv420p"),  # a bare stream without time stamps
     ],
 )
-def test_other_formats(tmp_path, suffix, codec, options, pixels):
-    """Formats with hidden frames, other depths, or no time stamps give the same frames by index."""
-    path = tmp_path / f"clip.{suffix}"
+def test_uncommon_formats_are_read_by_index(tmp_path, suffix, codec, options, pixel_format):
+    """Read formats with hidden frames, more than 8 bits, or no time stamps."""
+    video_file = tmp_path / f"clip.{suffix}"
     try:
         levels = np.arange(0, 240, 8, dtype=np.uint8)[:, None, None, None]
-        encode(path, levels.repeat(48, 1).repeat(80, 2).repeat(3, 3), codec, pixels, options)
+        encode(
+            video_file,
+            levels.repeat(48, 1).repeat(80, 2).repeat(3, 3),
+            codec,
+            pixel_format,
+            options,
+        )
     except (av.error.FFmpegError, ValueError):
         pytest.skip(f"this ffmpeg has no encoder {codec}")
-    read = open_clip(path, start_frame=13, frame_count=17)
-    info, levels = read.info, read.read()[:, 24, 40].float().mean(-1)
+    opened_clip = open_clip(video_file, start_frame=13, frame_count=17)
+    info, levels = opened_clip.info, opened_clip.read()[:, 24, 40].float().mean(-1)
     assert info.frame_count == 30 and (info.width, info.height) == (80, 48)
     assert (levels / 8 - torch.arange(13, 30)).abs().max() < 0.5
 
 
-def test_bad_requests_are_refused(clip):
-    info = probe_video(clip)
+def test_bad_requests_are_refused(clip_file):
+    info = probe_video(clip_file)
     for options, message in (
         ({"frame_count": 48}, "use 49"),
         ({"frame_count": 0}, "use 1"),
@@ -600,18 +652,18 @@ def test_bad_requests_are_refused(clip):
             select_frames(info, **options)
 
 
-def test_bad_files_are_refused(clip, tmp_path):
-    """Playlists are none: of HLS by an absolute path, of FFmpeg's own under a video's name."""
-    sound = io.BytesIO()
-    with wave.open(sound, "wb") as file:
+def test_bad_files_are_refused(clip_file, tmp_path):
+    """Include playlists, which could name other files of the machine."""
+    wave_buffer = io.BytesIO()
+    with wave.open(wave_buffer, "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
         file.writeframes(bytes(1600))
-    hls = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{clip}\n#EXT-X-ENDLIST\n"
-    shutil.copy(clip, tmp_path / "other.mp4")
-    for name, content, words in (
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{clip_file}\n#EXT-X-ENDLIST\n"
+    shutil.copy(clip_file, tmp_path / "other.mp4")
+    for name, content, message_pattern in (
         ("none.mp4", None, "not there"),
         ("corrupt.mp4", b"not a video at all" * 100, "can't be decoded"),
-        ("sound.wav", sound.getvalue(), "no video stream"),
+        ("sound.wav", wave_buffer.getvalue(), "no video stream"),
         ("moving.webp", b"RIFF....WEBPVP8X", "a WebP;.*convert it to mp4"),
         ("moving.png", b"\x89PNG\r\n", "a PNG"),
         ("a.y4m", b"YUV4MPEG2 W80 H48 F20:1 Ip A1:1\n", "a y4m .pictures.*convert it to mp4"),
@@ -619,55 +671,55 @@ def test_bad_files_are_refused(clip, tmp_path):
         ("c.nut", b"nut/multimedia container\0N", "a NUT"),
         ("tape.dv", b"\x1f\x07\0\x3f\xff", "a DV stream of a camcorder"),
         ("tape_pal.dv", b"\x1f\x07\0\xbf\xff", "a DV stream of a camcorder"),
-        ("list.m3u8", hls.encode(), "can't be decoded"),
+        ("list.m3u8", playlist.encode(), "can't be decoded"),
         ("list.mp4", b"ffconcat version 1.0\nfile other.mp4\n", "can't be decoded"),
     ):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        with refuses(words) as refused:
+        with refuses(message_pattern) as error_info:
             probe_video(tmp_path / name)
-        assert str(tmp_path) not in str(refused.value), "the name is enough"
+        assert str(tmp_path) not in str(error_info.value), "the name is enough"
 
 
-def test_damage_inside_a_file_is_named(tmp_path):
-    damaged = tmp_path / "damaged.mkv"
-    write_video(damaged, numbered_frames(60), RATE)
-    content = damaged.read_bytes()
+def test_damage_inside_a_file_is_refused(tmp_path):
+    damaged_file = tmp_path / "damaged.mkv"
+    write_video(damaged_file, numbered_frames(60), FPS)
+    content = damaged_file.read_bytes()
     half = len(content) // 2
-    damaged.write_bytes(content[:half] + bytes(half))
+    damaged_file.write_bytes(content[:half] + bytes(half))
     with refuses():
-        open_clip(damaged, frame_count=57).read()
+        open_clip(damaged_file, frame_count=57).read()
 
 
-def test_writing_is_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "out.mp4"
+def test_cancelled_or_failed_writing_leaves_no_partial_file(tmp_path):
+    video_file = tmp_path / "out.mp4"
 
     def cancel(done: int, total: int, stage: str) -> None:
         if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_video(path, numbered_frames(9), RATE, progress=cancel)
+        write_video(video_file, numbered_frames(9), FPS, progress=cancel)
     assert list(tmp_path.iterdir()) == []
-    write_video(path, (frame.float() / 255 for frame in numbered_frames(5)), RATE)
-    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"] and probe_video(
-        path
+    write_video(video_file, (frame.float() / 255 for frame in numbered_frames(5)), FPS)
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"] and probe_video(
+        video_file
     ).frame_count == 5
     with refuses("even"):
-        write_video(path, numbered_frames(5)[:, :47], RATE)
+        write_video(video_file, numbered_frames(5)[:, :47], FPS)
     with refuses("no frames"):
-        write_video(path, iter(()), RATE)
-    assert probe_video(path).frame_count == 5  # the failed ones left the old file
+        write_video(video_file, iter(()), FPS)
+    assert probe_video(video_file).frame_count == 5  # the failed ones left the old file
 
 
-def test_reading_can_be_cancelled(clip, tmp_path):
-    """The decoding by which some files' frames are counted, too."""
+def test_reading_can_be_cancelled(clip_file, tmp_path):
+    """Cancel the reading of frames, and the decoding that counts frames in some formats."""
 
     def cancel(done: int, total: int, stage: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_clip(clip).read(cancel)
+        open_clip(clip_file).read(cancel)
     encode(tmp_path / "dvr.avi", numbered_frames(9))  # B-frames
     with pytest.raises(KeyboardInterrupt):
         open_clip(tmp_path / "dvr.avi", progress=cancel)

@@ -1,4 +1,4 @@
-"""Files whose end is missing, or one picture of them: said, and never of a whole one."""
+"""Test that truncated video files and damaged pictures are remarked, and intact ones are not."""
 
 import io
 import re
@@ -13,16 +13,22 @@ from egox_core.video.reader import decode_frames, probe_video
 from tests.refusals import refuses
 
 av = pytest.importorskip("av", reason="decodes video")
-PIXELS = {"mjpeg": "yuvj420p"}
-FASTSTART, FRAGMENTED = {"movflags": "faststart"}, {"movflags": "frag_keyframe+empty_moov"}
+PIXEL_FORMATS = {"mjpeg": "yuvj420p"}
+FASTSTART_OPTIONS, FRAGMENTED = {"movflags": "faststart"}, {"movflags": "frag_keyframe+empty_moov"}
 
 
-def written(path: Path, codec: str = "libx264", pixels: str = "", **options) -> Path:
-    """Write 60 noisy frames, each of a grey of its own."""
+def write_noisy_video(
+    path: Path, codec: str = "libx264", pixel_format: str = "", **options
+) -> Path:
+    """Write 60 noisy frames, each with its own grey level."""
     noise = np.random.default_rng(0)
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=30, options={"g": "10"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels or PIXELS.get(codec, "yuv420p")
+        stream.width, stream.height, stream.pix_fmt = (
+            64,
+            48,
+            pixel_format or PIXEL_FORMATS.get(codec, "yuv420p"),
+        )
         for number in range(60):
             picture = np.uint8(3 * number + noise.integers(0, 40, (48, 64, 3)))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
@@ -31,10 +37,10 @@ def written(path: Path, codec: str = "libx264", pixels: str = "", **options) -> 
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec", "options", "words"),
+    ("suffix", "codec", "options", "remark_pattern"),
     [
-        ("mp4", "libx264", FASTSTART, r"\d+ of 60 frames, .* MB are there"),
-        ("mov", "libx264", FASTSTART, r"\d+ of 60 frames, "),
+        ("mp4", "libx264", FASTSTART_OPTIONS, r"\d+ of 60 frames, .* MB are there"),
+        ("mov", "libx264", FASTSTART_OPTIONS, r"\d+ of 60 frames, "),
         ("avi", "mjpeg", {}, r"[\d.]+ of [\d.]+ MB"),
         ("mkv", "libx264", {}, r"[\d.]+ of [\d.]+ MB"),
         ("webm", "libvpx", {}, r"[\d.]+ of [\d.]+ MB"),
@@ -43,26 +49,26 @@ def written(path: Path, codec: str = "libx264", pixels: str = "", **options) -> 
         ("ts", "libx264", {}, "^$"),
     ],
 )
-def test_a_file_that_is_cut_off_is_said_to_be(tmp_path, suffix, codec, options, words):
-    uncut_file = written(tmp_path / f"whole.{suffix}", codec, **options)
+def test_truncated_video_is_remarked(tmp_path, suffix, codec, options, remark_pattern):
+    uncut_file = write_noisy_video(tmp_path / f"whole.{suffix}", codec, **options)
     content = uncut_file.read_bytes()
     info = probe_video(uncut_file)
     assert info.frame_count == 60 and "end" not in dict(info.remarks)
-    part = io.BytesIO(content[: round(0.6 * len(content))])
-    rest = probe_video(part)
-    assert 10 < rest.frame_count < 60
-    match = re.search(words, dict(rest.remarks).get("end", ""))
-    assert match, rest.remarks
-    if words != "^$":
-        assert "cut off" in str(open_clip(part, frame_count=9).notes[0])
+    cut_file = io.BytesIO(content[: round(0.6 * len(content))])
+    cut_info = probe_video(cut_file)
+    assert 10 < cut_info.frame_count < 60
+    match = re.search(remark_pattern, dict(cut_info.remarks).get("end", ""))
+    assert match, cut_info.remarks
+    if remark_pattern != "^$":
+        assert "cut off" in str(open_clip(cut_file, frame_count=9).notes[0])
         with refuses("cut off"):
-            open_clip(part, frame_count=57)
+            open_clip(cut_file, frame_count=57)
     assert not cut_off(io.BytesIO(content + bytes(100))), "what lies behind a file is none of it"
 
 
-def test_a_recording_without_its_index_is_named(tmp_path):
-    """It comes last, where nothing put it first."""
-    content = written(tmp_path / "camera.mp4").read_bytes()
+def test_video_without_its_index_is_refused(tmp_path):
+    """Cut off the index, which is the last part of a recording."""
+    content = write_noisy_video(tmp_path / "camera.mp4").read_bytes()
     with refuses("cut off: its index .moov. is missing"):
         probe_video(io.BytesIO(content[: content.rindex(b"moov") - 4]))
 
@@ -77,25 +83,37 @@ def test_a_recording_without_its_index_is_named(tmp_path):
         ("mkv", "libvpx", "yuv420p"),
     ],
 )
-def test_one_damaged_picture_is_named_or_left_out(tmp_path, suffix, codec, pixels):
-    path, damaged = written(tmp_path / f"a.{suffix}", codec, pixels), tmp_path / f"b.{suffix}"
-    with av.open(str(path)) as old, av.open(str(damaged), "w") as new:
-        track = new.add_stream_from_template(old.streams.video[0])
-        for number, packet in enumerate(p for p in old.demux(video=0) if p.size):
+def test_single_damaged_picture_is_refused_or_left_out(tmp_path, suffix, codec, pixels):
+    path, damaged_file = (
+        write_noisy_video(tmp_path / f"a.{suffix}", codec, pixels),
+        tmp_path / f"b.{suffix}",
+    )
+    with (
+        av.open(str(path)) as source_container,
+        av.open(str(damaged_file), "w") as target_container,
+    ):
+        video_stream = target_container.add_stream_from_template(source_container.streams.video[0])
+        for number, packet in enumerate(
+            source_packet for source_packet in source_container.demux(video=0) if source_packet.size
+        ):
             if number == 30:
-                bad = av.Packet(b"\x07" * packet.size)
-                bad.pts, bad.dts, bad.time_base = packet.pts, packet.dts, packet.time_base
-                packet = bad
-            packet.stream = track
-            new.mux(packet)
-    info = probe_video(damaged)
-    before, after = (
-        [frame for _, frame in decode_frames(damaged, info, part)]
-        for part in (range(20, 30), range(40, 50))
+                damaged_packet = av.Packet(b"\x07" * packet.size)
+                damaged_packet.pts, damaged_packet.dts, damaged_packet.time_base = (
+                    packet.pts,
+                    packet.dts,
+                    packet.time_base,
+                )
+                packet = damaged_packet
+            packet.stream = video_stream
+            target_container.mux(packet)
+    info = probe_video(damaged_file)
+    frames_before, frames_after = (
+        [frame for _, frame in decode_frames(damaged_file, info, indices)]
+        for indices in (range(20, 30), range(40, 50))
     )
     expected = np.array([*range(20, 30), *range(40, 50)]) * 3 + 19.5
-    levels = np.array([frame.mean() for frame in (*before, *after)])
+    levels = np.array([frame.mean() for frame in (*frames_before, *frames_after)])
     assert np.abs(levels - expected).max() < 4
     if info.frame_count == 60:
         with refuses("frame 30 missing or corrupt"):
-            list(decode_frames(damaged, info, [29, 30, 31]))
+            list(decode_frames(damaged_file, info, [29, 30, 31]))

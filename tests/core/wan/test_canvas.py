@@ -1,5 +1,4 @@
-"""Masks and the embedding picture are tested here, packing against the golden in
-tests/benchmarks/test_fidelity.py."""
+"""Test the canvas of a denoising step: masks, embedding pictures, sizes and refused input."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,7 +13,7 @@ from egox_core.wan.canvas import build_mask, check_pictures, widen
 from egox_core.wan.vision import embedding_picture
 from tests.refusals import refuses
 
-T, H, W_EXO, W_EGO = 3, 14, 24, 14
+LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO = 3, 14, 24, 14
 
 
 @pytest.fixture(scope="module")
@@ -25,31 +24,31 @@ def golden(repo_root, device):
 @pytest.fixture
 def canvas() -> Canvas:
     return Canvas(
-        exo_latent=torch.zeros(1, 16, T, H, W_EXO),
-        prior_latent=torch.zeros(1, 16, T, H, W_EGO),
+        exo_latent=torch.zeros(1, 16, LATENT_FRAMES, LATENT_HEIGHT, W_EXO),
+        prior_latent=torch.zeros(1, 16, LATENT_FRAMES, LATENT_HEIGHT, W_EGO),
         frames=9,
-        exo_size=(W_EXO * 8, H * 8),
-        ego_size=(W_EGO * 8, H * 8),
+        exo_size=(W_EXO * 8, LATENT_HEIGHT * 8),
+        ego_size=(W_EGO * 8, LATENT_HEIGHT * 8),
     )
 
 
-def test_widen_makes_the_same_input_from_the_half_that_the_host_holds(golden):
-    full = golden["out.model_input_36ch"]
-    ego = full[..., W_EXO:]
-    batch = torch.cat((ego, ego))  # cond and uncond stacked
-    exo = full[:, :16][..., :W_EXO], full[:, 16:20][..., :W_EXO]
-    assert torch.equal(widen(batch, *exo), torch.cat((full, full)))
-    assert widen(batch.bfloat16(), *exo).dtype == torch.bfloat16
+def test_widened_ego_half_equals_the_golden_model_input(golden):
+    golden_input = golden["out.model_input_36ch"]
+    ego_half = golden_input[..., W_EXO:]
+    batch = torch.cat((ego_half, ego_half))  # cond and uncond stacked
+    exo_half = golden_input[:, :16][..., :W_EXO], golden_input[:, 16:20][..., :W_EXO]
+    assert torch.equal(widen(batch, *exo_half), torch.cat((golden_input, golden_input)))
+    assert widen(batch.bfloat16(), *exo_half).dtype == torch.bfloat16
 
 
-def test_mask_modes_differ_as_quirks_say(golden):
+def test_mask_modes_differ_as_documented(golden):
     released = golden["out.mask_4ch"].cpu()
-    paper = build_mask("paper", T, H, W_EXO, W_EGO)
+    paper = build_mask("paper", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO)
     assert paper[..., :W_EXO].all() and not paper[..., W_EXO:].any()
-    extra = build_mask("trainer", T, H, W_EXO, W_EGO) - released
-    assert extra[:, 3, -1, :, :W_EXO].all() and extra.sum() == H * W_EXO
+    extra_mask = build_mask("trainer", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO) - released
+    assert extra_mask[:, 3, -1, :, :W_EXO].all() and extra_mask.sum() == LATENT_HEIGHT * W_EXO
     with refuses("mask mode"):
-        build_mask("everything", T, H, W_EXO, W_EGO)
+        build_mask("everything", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO)
 
 
 def test_embedding_pictures_of_each_mode():
@@ -65,7 +64,7 @@ def test_embedding_pictures_of_each_mode():
         embedding_picture("both", exo_frame=exo, prior_frame=prior)
 
 
-def test_sizes_that_a_model_can_take():
+def test_impossible_video_sizes_are_refused():
     assert latent_frames(49) == 13 and latent_frames(1) == 1
     assert latent_size(784, 448) == (98, 56)
     with refuses("use 49 frames"):
@@ -75,7 +74,7 @@ def test_sizes_that_a_model_can_take():
 
 
 @pytest.mark.parametrize(
-    ("frames", "width", "prior", "words"),
+    ("frames", "width", "prior_size", "message_pattern"),
     [
         (9, 64, (13, 32), None),
         (8, 64, (9, 32), "4n\\+1"),
@@ -84,24 +83,27 @@ def test_sizes_that_a_model_can_take():
         (9, 64, (9, 48), "ego height"),
     ],
 )
-def test_pictures_that_do_not_fit_are_refused_and_a_longer_prior_is_cut(
-    frames, width, prior, words
+def test_unfitting_videos_are_refused_and_a_longer_prior_is_cut(
+    frames, width, prior_size, message_pattern
 ):
-    count, height = prior
+    count, height = prior_size
     pictures = torch.rand(frames, 32, width, 3), torch.rand(count, height, height, 3)
-    with refuses(words) if words else nullcontext():
-        frames, cut = check_pictures(*pictures)
-        assert frames == len(cut) == 9
+    with refuses(message_pattern) if message_pattern else nullcontext():
+        frames, cut_prior = check_pictures(*pictures)
+        assert frames == len(cut_prior) == 9
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"frames": 13}, "exo latent"),
-        ({"exo_latent": torch.zeros(1, 16, T, H, W_EXO + 2)}, "exo latent"),
-        ({"prior_latent": torch.zeros(1, 16, T, H, W_EGO + 2)}, "prior latent"),
-        ({"ego_size": (W_EGO * 8, H * 8 + 16)}, "ego height"),
-        ({"exo_size": (W_EXO * 8 + 8, H * 8)}, "exo size"),
+        ({"exo_latent": torch.zeros(1, 16, LATENT_FRAMES, LATENT_HEIGHT, W_EXO + 2)}, "exo latent"),
+        (
+            {"prior_latent": torch.zeros(1, 16, LATENT_FRAMES, LATENT_HEIGHT, W_EGO + 2)},
+            "prior latent",
+        ),
+        ({"ego_size": (W_EGO * 8, LATENT_HEIGHT * 8 + 16)}, "ego height"),
+        ({"exo_size": (W_EXO * 8 + 8, LATENT_HEIGHT * 8)}, "exo size"),
         ({"mask_mode": "auto"}, "mask mode"),
     ],
 )
@@ -111,12 +113,18 @@ def test_canvas_that_does_not_fit_is_refused(canvas, change, message):
 
 
 def test_latent_of_another_canvas_is_refused(canvas):
-    canvas.check_sampled(torch.zeros(1, 16, T, H, W_EGO))
+    canvas.check_sampled(torch.zeros(1, 16, LATENT_FRAMES, LATENT_HEIGHT, W_EGO))
     with refuses("latent to sample"):
-        canvas.check_sampled(torch.zeros(1, 16, T + 1, H, W_EGO))
+        canvas.check_sampled(torch.zeros(1, 16, LATENT_FRAMES + 1, LATENT_HEIGHT, W_EGO))
     with refuses("exo latent of the canvas"):
         widen(
-            torch.zeros(1, 36, T + 1, H, W_EGO), canvas.exo_latent, torch.zeros(1, 4, T, H, W_EXO)
+            torch.zeros(1, 36, LATENT_FRAMES + 1, LATENT_HEIGHT, W_EGO),
+            canvas.exo_latent,
+            torch.zeros(1, 4, LATENT_FRAMES, LATENT_HEIGHT, W_EXO),
         )
     with refuses("36 channels"):
-        widen(torch.zeros(1, 16, T, H, W_EGO), canvas.exo_latent, torch.zeros(1, 4, T, H, W_EXO))
+        widen(
+            torch.zeros(1, 16, LATENT_FRAMES, LATENT_HEIGHT, W_EGO),
+            canvas.exo_latent,
+            torch.zeros(1, 4, LATENT_FRAMES, LATENT_HEIGHT, W_EXO),
+        )

@@ -1,5 +1,4 @@
-"""Captions of a language model: what it is shown and told, and answers as models really write
-them."""
+"""Test captions of language models: the request, repaired answers and refused ones."""
 
 import pytest
 import torch
@@ -20,33 +19,33 @@ EXO_SCENE = "A kitchen with a white table. A kettle stands on the left."
 EXO_ACTION = "A person lifts the kettle with the right hand. Later it stands on the table again."
 EGO_SCENE = "The white table lies below, the kettle on the left."
 EGO_ACTION = "The right hand takes the kettle. The view follows it to the cup."
-FORM = f"[Exo view] {SCENE} {EXO_SCENE} {ACTION} {EXO_ACTION} [Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}"
+CAPTION = f"[Exo view] {SCENE} {EXO_SCENE} {ACTION} {EXO_ACTION} [Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}"
 ANSWERS = {
-    "in the form": (FORM, ()),
+    "in the form": (CAPTION, ()),
     "on lines of their own": (
-        FORM.replace(" **", "\n**").replace(":** ", ":**\n").replace(" [Ego", "\n\n[Ego"),
+        CAPTION.replace(" **", "\n**").replace(":** ", ":**\n").replace(" [Ego", "\n\n[Ego"),
         (),
     ),
     "thinking left in": (
-        f"<think>\nThe form is [Exo view] and [Ego view].\n</think>\n\n{FORM}",
+        f"<think>\nThe form is [Exo view] and [Ego view].\n</think>\n\n{CAPTION}",
         ("thinking",),
     ),
     "thinking begun by the template": (
-        f"I should say [Exo view] first.</think>{FORM}<|im_end|>",
+        f"I should say [Exo view] first.</think>{CAPTION}<|im_end|>",
         ("thinking",),
     ),
     "channels": (
-        f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{FORM}",
+        f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{CAPTION}",
         ("thinking",),
     ),
     "a polite beginning": (
-        f"Sure! Here is the description:\n\n{FORM}",
+        f"Sure! Here is the description:\n\n{CAPTION}",
         ("words before [Exo view]",),
     ),
-    "quotes": (f'"{FORM}"', ("quotes or fences",)),
-    "a fence": (f"```markdown\n{FORM}\n```", ("quotes or fences",)),
+    "quotes": (f'"{CAPTION}"', ("quotes or fences",)),
+    "a fence": (f"```markdown\n{CAPTION}\n```", ("quotes or fences",)),
     "bold marks": (
-        FORM.replace("[Exo view]", "**[Exo View]**").replace("[Ego view]", "**[Ego View]**"),
+        CAPTION.replace("[Exo view]", "**[Exo View]**").replace("[Ego view]", "**[Ego View]**"),
         ("headings put right",),
     ),
     "markdown headings": (
@@ -60,7 +59,7 @@ ANSWERS = {
         ("headings put right",),
     ),
     "lists and bold words": (
-        FORM.replace(
+        CAPTION.replace(
             EXO_SCENE, "\n- A **kitchen** with a white table.\n- A `kettle` stands on the left.\n"
         ),
         ("markdown",),
@@ -70,38 +69,38 @@ ANSWERS = {
         ("in order",),
     ),
     "said again": (
-        FORM.replace(EGO_ACTION, f"{EGO_ACTION} {EGO_ACTION} {EGO_ACTION}"),
+        CAPTION.replace(EGO_ACTION, f"{EGO_ACTION} {EGO_ACTION} {EGO_ACTION}"),
         ("said again",),
     ),
-    "all of it twice": (f"{FORM}\n\n{FORM}", ("comes twice",)),
+    "all of it twice": (f"{CAPTION}\n\n{CAPTION}", ("comes twice",)),
     "cut in a sentence": (
-        f"{FORM} Then the left hand reaches for the",
+        f"{CAPTION} Then the left hand reaches for the",
         ("cut off; its unfinished last sentence is left out. Raise max_length",),
     ),
 }
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_is_brought_into_the_form(name):
-    answer, words = ANSWERS[name]
+def test_answers_are_repaired_to_the_caption_format(name):
+    answer, expected_notes = ANSWERS[name]
     caption, notes = repair_caption(answer)
-    assert caption == FORM
-    assert all(any(word in note for note in notes) for word in words) and bool(notes) == bool(
-        words
-    ), notes
+    assert caption == CAPTION
+    assert all(any(word in note for note in notes) for word in expected_notes) and bool(
+        notes
+    ) == bool(expected_notes), notes
     assert check_caption(caption, "x") == caption and repair_caption(caption) == (caption, ())
 
 
-def test_what_is_missing_is_told():
+def test_missing_caption_parts_are_noted():
     caption, notes = repair_caption(
         f"[Exo view] {EXO_SCENE}\n[Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}"
     )
     assert notes == ("[Exo view] has no **Action Analysis:**",)
     assert caption.startswith(f"[Exo view] {SCENE} A kitchen")
-    prose = FORM.replace(
+    prose_caption = CAPTION.replace(
         EGO_SCENE, "From the first-person view the scene overview stays: a white table lies below."
     )
-    assert repair_caption(prose) == (prose, ())
+    assert repair_caption(prose_caption) == (prose_caption, ())
 
 
 @pytest.mark.parametrize(
@@ -109,30 +108,30 @@ def test_what_is_missing_is_told():
     [
         ("", "no description under"),
         ("I cannot see any pictures.", r"no description under \[Exo view\]"),
-        (FORM.partition("[Ego")[0], r"no description under \[Ego view\]"),
+        (CAPTION.partition("[Ego")[0], r"no description under \[Ego view\]"),
         (f"[Exo view] {SCENE} {EXO_SCENE} [Ego view] {SCENE}", r"\[Ego view\] in .*max_length"),
-        (f"<think>{FORM}", "thinking that was cut"),
+        (f"<think>{CAPTION}", "thinking that was cut"),
         (request_text(4, True), "the request itself"),
     ],
 )
-def test_an_answer_that_is_none_is_refused(answer, message):
+def test_answers_without_a_caption_are_refused(answer, message):
     with refuses(message):
         repair_caption(answer)
 
 
-def test_the_request_says_the_form():
-    alone, both = request_text(4, False), request_text(3, True)
-    for text in (alone, both):
+def test_request_text_names_the_caption_format():
+    exo_request, exo_prior_request = request_text(4, False), request_text(3, True)
+    for text in (exo_request, exo_prior_request):
         assert (
             text.index("[Exo view]") < text.index("[Ego view]")
             and text.count(SCENE) == text.count(ACTION) == 2
         )
         assert not set(text) & set("{}()|"), "a host's template or emphasis could read these"
-    assert "4 moments" in alone and "Right:" not in alone
-    assert "3 moments" in both and "Right:" in both
+    assert "4 moments" in exo_request and "Right:" not in exo_request
+    assert "3 moments" in exo_prior_request and "Right:" in exo_prior_request
 
 
-def test_pictures_are_even_moments_side_by_side():
+def test_request_pictures_show_evenly_spaced_moments():
     exo = torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 32, 56, 3)
     prior = 1 - torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 64, 64, 3)
     pictures = request_pictures(exo, prior)

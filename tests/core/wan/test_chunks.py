@@ -1,5 +1,4 @@
-"""Chunks of a long video: their plan, their parts of depth and poses, colours, and a run that goes
-on."""
+"""Test chunks of a long video: plan, frames, overlap, colours, and a resumed run."""
 
 from dataclasses import replace
 
@@ -20,24 +19,33 @@ from egox_core.wan.chunks import (
     plan_chunks,
     sample_chunks,
 )
-from tests.poses import path_of
+from tests.poses import make_path
 from tests.refusals import refuses
 
 
 @pytest.mark.parametrize("frames", [1, 9, 49, 53, 93, 97, 193, 1441])
-@pytest.mark.parametrize("known", [1, 5, 9, 45])
-def test_chunks_cover_the_video_and_each_goes_on_from_the_one_before(frames, known):
-    chunks = plan_chunks(frames, 49, known)
+@pytest.mark.parametrize("overlap", [1, 5, 9, 45])
+def test_chunks_cover_the_video_and_overlap(frames, overlap):
+    chunks = plan_chunks(frames, 49, overlap)
     assert (chunks[0].start, chunks[0].known, chunks[-1].frames.stop) == (0, 0, frames)
     assert {chunk.count for chunk in chunks} == {min(frames, 49)}
-    for number, (one, following) in enumerate(zip(chunks, chunks[1:], strict=False), start=1):
-        assert following.number == number and one.start < following.start
-        assert following.known == one.frames.stop - following.start and following.known % 4 == 1
-        assert following.known == known or following is chunks[-1] and known <= following.known < 49
+    for number, (previous_chunk, next_chunk) in enumerate(
+        zip(chunks, chunks[1:], strict=False), start=1
+    ):
+        assert next_chunk.number == number and previous_chunk.start < next_chunk.start
+        assert (
+            next_chunk.known == previous_chunk.frames.stop - next_chunk.start
+            and next_chunk.known % 4 == 1
+        )
+        assert (
+            next_chunk.known == overlap
+            or next_chunk is chunks[-1]
+            and overlap <= next_chunk.known < 49
+        )
 
 
 @pytest.mark.parametrize(
-    ("frames", "length", "known", "words"),
+    ("frames", "length", "overlap", "expected_text"),
     [
         (50, 49, 5, "50"),
         (97, 48, 5, "48"),
@@ -48,44 +56,48 @@ def test_chunks_cover_the_video_and_each_goes_on_from_the_one_before(frames, kno
         (97, 1, 1, "fewer than its 1"),
     ],
 )
-def test_counts_that_cannot_be_are_refused(frames, length, known, words):
-    with refuses(words):
-        plan_chunks(frames, length, known)
+def test_impossible_chunk_counts_are_refused(frames, length, overlap, expected_text):
+    with refuses(expected_text):
+        plan_chunks(frames, length, overlap)
 
 
-def test_the_offered_overlap_is_taken():
+def test_suggested_overlap_is_accepted():
     with refuses("use 1,"):
         check_overlap(5, 5)
     check_overlap(5, 1)
 
 
-def clip(frames: int, moves: bool = False) -> tuple[DepthVideo, CameraTrajectory]:
+def draw_depth_and_path(
+    frame_count: int, exo_moves: bool = False
+) -> tuple[DepthVideo, CameraTrajectory]:
     camera = preset_camera("aria_released", 8)
-    times_s = torch.arange(frames).double()
+    times_s = torch.arange(frame_count).double()
     pose = torch.eye(3, 4).double()
-    exo_w2c = pose.repeat(frames, 1, 1) * times_s[:, None, None] if moves else pose
+    exo_w2c = pose.repeat(frame_count, 1, 1) * times_s[:, None, None] if exo_moves else pose
     depth = DepthVideo(
         depth_m=times_s.float()[:, None, None].expand(-1, 8, 8),
         exo=CameraPath.of_exo(camera, exo_w2c, Frames.timed(times_s)),
     )
-    w2c = pose.repeat(frames, 1, 1) * times_s[:, None, None]
-    return depth, path_of(w2c, camera, exo_w2c=exo_w2c, guessed=times_s < 9)
+    w2c = pose.repeat(frame_count, 1, 1) * times_s[:, None, None]
+    return depth, make_path(w2c, camera, exo_w2c=exo_w2c, guessed=times_s < 9)
 
 
-@pytest.mark.parametrize("moves", [False, True])
-def test_depth_and_poses_are_those_of_the_chunks_own_frames(moves):
+@pytest.mark.parametrize("exo_moves", [False, True])
+def test_chunk_has_the_depth_and_poses_of_its_frames(exo_moves):
     chunk = plan_chunks(17, 9, 1)[1]
-    depth, trajectory = (of_frames(payload, chunk.frames) for payload in clip(17, moves))
+    depth, trajectory = (
+        of_frames(payload, chunk.frames) for payload in draw_depth_and_path(17, exo_moves)
+    )
     assert (
         depth.depth_m[:, 0, 0].tolist() == depth.exo.frames.times_s.tolist() == list(range(8, 17))
     )
     assert trajectory.ego.w2c[:, 0, 0].tolist() == list(range(8, 17))
     assert trajectory.guessed.tolist() == [True] + [False] * 8
-    assert trajectory.exo.pose.shape == ((9, 3, 4) if moves else (3, 4))
+    assert trajectory.exo.pose.shape == ((9, 3, 4) if exo_moves else (3, 4))
 
 
-def test_what_ends_before_the_video_is_refused():
-    depth, trajectory = clip(13)
+def test_too_short_depth_and_paths_are_refused():
+    depth, trajectory = draw_depth_and_path(13)
     check_covers(depth, trajectory, 13)
     check_covers(None, None, 17)
     with refuses("depth: got 13 frames; expected the video's 17"):
@@ -96,109 +108,136 @@ def test_what_ends_before_the_video_is_refused():
         check_covers(None, trajectory, 13, needed=True)
 
 
-def test_colours_are_held_to_the_overlap():
-    true = 0.2 + 0.5 * torch.rand(9, 16, 16, 3)
-    assert (hold_colours(true, true[:5]) - true).abs().max() < 1e-5
-    drifted = (0.9 * true + torch.tensor((0.08, 0.0, -0.05))).clamp(0, 1)
-    held_video = hold_colours(drifted, true[:5])
-    assert (held_video - true).abs().mean() < 0.25 * (drifted - true).abs().mean()
-    black = torch.zeros(5, 16, 16, 3)
-    assert hold_colours(black, black[:1]).abs().max() < 1e-3, "nothing to scale a flat picture by"
+def test_colours_are_matched_to_the_overlap():
+    true_video = 0.2 + 0.5 * torch.rand(9, 16, 16, 3)
+    assert (hold_colours(true_video, true_video[:5]) - true_video).abs().max() < 1e-5
+    drifted_video = (0.9 * true_video + torch.tensor((0.08, 0.0, -0.05))).clamp(0, 1)
+    matched_video = hold_colours(drifted_video, true_video[:5])
+    assert (matched_video - true_video).abs().mean() < 0.25 * (
+        drifted_video - true_video
+    ).abs().mean()
+    black_video = torch.zeros(5, 16, 16, 3)
+    assert hold_colours(black_video, black_video[:1]).abs().max() < 1e-3, (
+        "nothing to scale a flat picture by"
+    )
 
 
-def pictures(frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+def random_videos(frames: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(frames, 16, 32, 3), torch.rand(frames, 16, 16, 3)
 
 
-class Sampler:
-    """Returns the prior, darker. It records its arguments, and can be cancelled."""
+class DarkeningSampler:
+    """Return the prior at half its brightness, and record the arguments of each call."""
 
     def __init__(self, cancel_at: int | None = None) -> None:
-        self.asked: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+        self.calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []
         self.cancel_at = cancel_at
 
-    def __call__(self, chunk, exo, prior, depth, trajectory, before) -> torch.Tensor:
+    def __call__(self, chunk, exo, prior, depth, trajectory, previous_frames) -> torch.Tensor:
         if chunk.number == self.cancel_at:
             raise KeyboardInterrupt
         assert len(exo) == len(prior) == len(trajectory.ego.w2c) == chunk.count
-        self.asked.append((chunk.number, prior, before))
+        self.calls.append((chunk.number, prior, previous_frames))
         return 0.5 * prior
 
 
-def test_each_chunk_begins_with_the_frames_that_the_one_before_ended_with():
-    exo, prior = pictures(29)
-    chunks, sampler = plan_chunks(29, 9, 5), Sampler()
-    ego = sample_chunks(chunks, exo, prior, *clip(29), sampler)
+def test_each_chunk_begins_with_the_last_frames_of_the_previous_one():
+    exo, prior = random_videos(29)
+    chunks, sampler = plan_chunks(29, 9, 5), DarkeningSampler()
+    ego = sample_chunks(chunks, exo, prior, *draw_depth_and_path(29), sampler)
     assert ego.shape == prior.shape and ego.dtype == torch.float32
-    for chunk, (_, seen, before) in zip(chunks, sampler.asked, strict=True):
-        assert torch.equal(before, ego[chunk.frames][: chunk.known]) and torch.equal(
-            seen, prior[chunk.frames]
+    for chunk, (_, shown_prior, previous_frames) in zip(chunks, sampler.calls, strict=True):
+        assert torch.equal(previous_frames, ego[chunk.frames][: chunk.known]) and torch.equal(
+            shown_prior, prior[chunk.frames]
         )
     assert torch.equal(ego[:9], 0.5 * prior[:9]), "the first chunk's colours are its own"
 
 
-class LightMemory:
-    """Brings each chunk's prior nearer to white than the one before."""
+class LighteningMemory:
+    """Make each chunk's prior lighter than the previous one's."""
 
-    kept = 0
+    chunk_count = 0
 
     def fill(self, exo, prior, depth, trajectory) -> torch.Tensor:
-        return prior + (1 - prior) * self.kept / 9
+        return prior + (1 - prior) * self.chunk_count / 9
 
     def keep(self, ego, trajectory) -> None:
-        self.kept += 1
+        self.chunk_count += 1
 
 
-def test_the_prior_is_shown_as_the_chunk_of_each_frame_was_given_it():
-    exo, prior = pictures(29)
-    sampler, shown_prior = Sampler(), FrameStore(29, (16, 16, 3), np.float32)
+def test_shown_prior_is_the_one_given_to_each_chunk():
+    exo, prior = random_videos(29)
+    sampler, shown_prior = DarkeningSampler(), FrameStore(29, (16, 16, 3), np.float32)
     chunks = plan_chunks(29, 9, 5)
-    sample_chunks(chunks, exo, prior, *clip(29), sampler, memory=LightMemory(), given=shown_prior)
+    sample_chunks(
+        chunks,
+        exo,
+        prior,
+        *draw_depth_and_path(29),
+        sampler,
+        memory=LighteningMemory(),
+        given=shown_prior,
+    )
     chunk_priors = [
-        seen[chunk.known :] for chunk, (_, seen, _) in zip(chunks, sampler.asked, strict=True)
+        chunk_prior[chunk.known :]
+        for chunk, (_, chunk_prior, _) in zip(chunks, sampler.calls, strict=True)
     ]
     assert torch.equal(shown_prior.tensor(), torch.cat(chunk_priors)) and not torch.equal(
         chunk_priors[1], prior[9:13]
     )
 
 
-def test_a_cancelled_run_goes_on(tmp_path):
-    exo, prior = pictures(29)
+def test_cancelled_run_continues_from_its_files(tmp_path):
+    exo, prior = random_videos(29)
     chunks = plan_chunks(29, 9, 5)
-    uncut_run = sample_chunks(chunks, exo, prior, *clip(29), Sampler())
+    uninterrupted_video = sample_chunks(
+        chunks, exo, prior, *draw_depth_and_path(29), DarkeningSampler()
+    )
     with pytest.raises(KeyboardInterrupt):
         sample_chunks(
-            chunks, exo, prior, *clip(29), Sampler(cancel_at=3), ChunkFiles(tmp_path, "a")
+            chunks,
+            exo,
+            prior,
+            *draw_depth_and_path(29),
+            DarkeningSampler(cancel_at=3),
+            ChunkFiles(tmp_path, "a"),
         )
     assert len(list(tmp_path.iterdir())) == 3, "whole files and nothing else"
-    rest, files = Sampler(), ChunkFiles(tmp_path, "a")
-    assert torch.equal(sample_chunks(chunks, exo, prior, *clip(29), rest, files), uncut_run)
-    assert [number for number, *_ in rest.asked] == [3, 4, 5]
+    second_sampler, files = DarkeningSampler(), ChunkFiles(tmp_path, "a")
+    assert torch.equal(
+        sample_chunks(chunks, exo, prior, *draw_depth_and_path(29), second_sampler, files),
+        uninterrupted_video,
+    )
+    assert [number for number, *_ in second_sampler.calls] == [3, 4, 5]
     files.clear()
     assert not list(tmp_path.iterdir())
 
 
-def test_only_the_same_work_is_taken_up(tmp_path):
-    exo, prior = pictures(17)
+def test_stored_chunks_are_reused_only_for_equal_inputs(tmp_path):
+    exo, prior = random_videos(17)
     chunks = plan_chunks(17, 9, 1)
-    depth, trajectory = clip(17)
+    depth, trajectory = draw_depth_and_path(17)
 
-    def computed(*inputs, origin: str = "a") -> list[int]:
-        sampler = Sampler()
+    def sample_and_list_chunks(*inputs, origin: str = "a") -> list[int]:
+        sampler = DarkeningSampler()
         sample_chunks(chunks, *inputs, sampler, ChunkFiles(tmp_path, origin))
-        return [number for number, *_ in sampler.asked]
+        return [number for number, *_ in sampler.calls]
 
     assert (
-        computed(exo, prior, depth, trajectory) == [0, 1]
-        and computed(exo, prior, depth, trajectory) == []
+        sample_and_list_chunks(exo, prior, depth, trajectory) == [0, 1]
+        and sample_and_list_chunks(exo, prior, depth, trajectory) == []
     )
-    assert computed(exo, prior, depth, trajectory, origin="b") == [0, 1]
-    later = exo.clone()
-    later[12] += 0.01
-    assert computed(later, prior, depth, trajectory) == [1], "the first chunk is the same"
-    assert computed(exo, prior, None, trajectory) == [0, 1]
+    assert sample_and_list_chunks(exo, prior, depth, trajectory, origin="b") == [0, 1]
+    changed_exo = exo.clone()
+    changed_exo[12] += 0.01
+    assert sample_and_list_chunks(changed_exo, prior, depth, trajectory) == [1], (
+        "the first chunk is the same"
+    )
+    assert sample_and_list_chunks(exo, prior, None, trajectory) == [0, 1]
     other_lens = replace(depth.exo, lens=depth.exo.lens.rescale(16, 16).crop(4, 4, 8, 8))
-    assert computed(exo, prior, replace(depth, exo=other_lens), trajectory) == [0, 1]
+    assert sample_and_list_chunks(exo, prior, replace(depth, exo=other_lens), trajectory) == [0, 1]
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:200])
-    assert computed(exo, prior, depth, trajectory) == [0, 1], "damaged files are made anew"
+    assert sample_and_list_chunks(exo, prior, depth, trajectory) == [0, 1], (
+        "damaged files are made anew"
+    )

@@ -1,4 +1,4 @@
-"""Weight files told by their headers: true names, small shapes, no content."""
+"""Test the recognition of weight files by their headers, with true names and small shapes."""
 
 import json
 import math
@@ -15,18 +15,20 @@ from tests.refusals import refuses
 
 MODEL, TEXT, VAE, VISION, LORA = "model", "text encoder", "VAE", "CLIP vision", "LoRA"
 
-ITEM = {"F16": 2, "F8_E4M3": 1}
-T5 = "encoder.block.{}.layer.0.SelfAttention.{}.weight"
-HTML = b"\n<!DOCTYPE html><title>Access is restricted</title>" + b"x" * 400
-LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3355522016\n"
+BYTES_PER_ITEM = {"F16": 2, "F8_E4M3": 1}
+T5_NAME = "encoder.block.{}.layer.0.SelfAttention.{}.weight"
+WEB_PAGE = b"\n<!DOCTYPE html><title>Access is restricted</title>" + b"x" * 400
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3355522016\n"
 
 
-def put(file: Path, content: bytes | dict[str, tuple[int, ...]], dtype: str = "F16") -> Path:
-    """Write these bytes, or a safetensors file of these tensors, all zero."""
+def write_weights(
+    file: Path, content: bytes | dict[str, tuple[int, ...]], dtype: str = "F16"
+) -> Path:
+    """Write bytes, or a safetensors file of zero tensors of the given shapes."""
     if isinstance(content, dict):
         header, end = {}, 0
         for name, shape in content.items():
-            begin, end = end, end + ITEM[dtype] * math.prod(shape)
+            begin, end = end, end + BYTES_PER_ITEM[dtype] * math.prod(shape)
             header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
         text = json.dumps(header).encode()
         content = len(text).to_bytes(8, "little") + text + bytes(end)
@@ -34,103 +36,137 @@ def put(file: Path, content: bytes | dict[str, tuple[int, ...]], dtype: str = "F
     return file
 
 
-def wan(channels: int, dim: int = 8, **more: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    query = {"blocks.0.self_attn.q.weight": (dim, dim)}
-    patch = {"patch_embedding.weight": (dim, channels, 1, 2, 2)}
-    return {"head.modulation": (1, 2, dim), **more, **patch, **query}
+def wan_shapes(
+    channels: int, width: int = 8, **more_shapes: tuple[int, ...]
+) -> dict[str, tuple[int, ...]]:
+    query = {"blocks.0.self_attn.q.weight": (width, width)}
+    patch = {"patch_embedding.weight": (width, channels, 1, 2, 2)}
+    return {"head.modulation": (1, 2, width), **more_shapes, **patch, **query}
 
 
-def lora(dim: int = 8, up: int = 4) -> dict[str, tuple[int, ...]]:
-    part = "transformer.blocks.0.attn1.to_q"
+def lora_shapes(width: int = 8, up_width: int = 4) -> dict[str, tuple[int, ...]]:
+    layer = "transformer.blocks.0.attn1.to_q"
     return {
-        f"{part}.lora_A.weight": (4, dim),
-        f"{part}.lora_B.weight": (dim, up),
+        f"{layer}.lora_A.weight": (4, width),
+        f"{layer}.lora_B.weight": (width, up_width),
     }
 
 
-def umt5(*, everywhere: bool, tokenizer: bool = True) -> dict[str, tuple[int, ...]]:
-    shapes = {T5.format(block, "q"): (8, 8) for block in range(2)}
-    bias = {T5.format(b, "relative_attention_bias"): (32, 1) for b in range(1 + everywhere)}
-    return {**shapes, **bias, **({"spiece_model": (9,)} if tokenizer else {})}
+def umt5_shapes(*, in_every_block: bool, has_tokenizer: bool = True) -> dict[str, tuple[int, ...]]:
+    shapes = {T5_NAME.format(block, "q"): (8, 8) for block in range(2)}
+    bias = {
+        T5_NAME.format(b, "relative_attention_bias"): (32, 1) for b in range(1 + in_every_block)
+    }
+    return {**shapes, **bias, **({"spiece_model": (9,)} if has_tokenizer else {})}
 
 
-VAE21 = {"decoder.middle.0.residual.0.gamma": (8, 1, 1, 1)}
-VAE22 = {**VAE21, "decoder.upsamples.0.upsamples.0.residual.2.weight": (8, 8, 3, 3, 3)}
-CLIP = "vision_model.embeddings.class_embedding"
+VAE21_SHAPES = {"decoder.middle.0.residual.0.gamma": (8, 1, 1, 1)}
+VAE22_SHAPES = {
+    **VAE21_SHAPES,
+    "decoder.upsamples.0.upsamples.0.residual.2.weight": (8, 8, 3, 3, 3),
+}
+CLIP_NAME = "vision_model.embeddings.class_embedding"
 
 
 @pytest.mark.parametrize(
-    ("place", "content", "words"),
+    ("expected_kind", "content", "message_pattern"),
     [
-        (MODEL, wan(36), None),
-        (MODEL, wan(36, scaled_fp8=(2,)), None),
-        (MODEL, HTML, "file.safetensors' of 4.. bytes.*a web page.*in a browser"),
-        (MODEL, LFS, "a Git LFS pointer.*git lfs pull"),
+        (MODEL, wan_shapes(36), None),
+        (MODEL, wan_shapes(36, scaled_fp8=(2,)), None),
+        (MODEL, WEB_PAGE, "file.safetensors' of 4.. bytes.*a web page.*in a browser"),
+        (MODEL, LFS_POINTER, "a Git LFS pointer.*git lfs pull"),
         (MODEL, b"", "empty.*download it again"),
-        (MODEL, wan(16), r"of \d+ bytes: .*16 input channels .text-to-video.*2.1 I2V 14B 480P"),
-        (MODEL, wan(48), "48 input channels .Fun Control"),
-        (MODEL, wan(16, **{"vace_patch_embedding.weight": (8, 96, 1, 2, 2)}), "Wan VACE"),
-        (MODEL, wan(36, **{"control_adapter.conv.weight": (8, 8)}), "Camera transformer with 36"),
-        (MODEL, lora(), "a LoRA"),
-        (TEXT, umt5(everywhere=True), None),
-        (TEXT, umt5(everywhere=False), "t5xxl.*take umt5_xxl_fp8_e4m3fn_scaled"),
-        (TEXT, umt5(everywhere=True, tokenizer=False), "without its tokenizer"),
+        (
+            MODEL,
+            wan_shapes(16),
+            r"of \d+ bytes: .*16 input channels .text-to-video.*2.1 I2V 14B 480P",
+        ),
+        (MODEL, wan_shapes(48), "48 input channels .Fun Control"),
+        (MODEL, wan_shapes(16, **{"vace_patch_embedding.weight": (8, 96, 1, 2, 2)}), "Wan VACE"),
+        (
+            MODEL,
+            wan_shapes(36, **{"control_adapter.conv.weight": (8, 8)}),
+            "Camera transformer with 36",
+        ),
+        (MODEL, lora_shapes(), "a LoRA"),
+        (TEXT, umt5_shapes(in_every_block=True), None),
+        (TEXT, umt5_shapes(in_every_block=False), "t5xxl.*take umt5_xxl_fp8_e4m3fn_scaled"),
+        (TEXT, umt5_shapes(in_every_block=True, has_tokenizer=False), "without its tokenizer"),
         (TEXT, {"blocks.0.pos_embedding.embedding.weight": (32, 64)}, "WanVideoWrapper's naming"),
         (
             TEXT,
             {"model.layers.0.mlp.up_proj.weight": (8, 8)},
             "a different model, such as model.layer",
         ),
-        (VAE, VAE21, None),
-        (VAE, VAE22, "the Wan 2.2 5B VAE.*take wan_2.1_vae"),
-        (VISION, {CLIP: (1280,)}, None),
-        (VISION, {CLIP: (1024,)}, "of another width, .1024.*take clip_vision_h"),
-        (VISION, wan(16, scaled_fp8=(2,)), "16 input channels .text-to-video., scaled float8"),
-        (LORA, lora(), None),
-        (LORA, HTML, "a web page"),
-        (LORA, lora(dim=6), "size 6x6 in 'file.safetensors' of .* on 'base.safet.*expected 8x8"),
-        (LORA, lora(up=3), r"rank of the LoRA: got .*A \(4, 8\), B \(8, 3\) in 'file.safetens"),
+        (VAE, VAE21_SHAPES, None),
+        (VAE, VAE22_SHAPES, "the Wan 2.2 5B VAE.*take wan_2.1_vae"),
+        (VISION, {CLIP_NAME: (1280,)}, None),
+        (VISION, {CLIP_NAME: (1024,)}, "of another width, .1024.*take clip_vision_h"),
+        (
+            VISION,
+            wan_shapes(16, scaled_fp8=(2,)),
+            "16 input channels .text-to-video., scaled float8",
+        ),
+        (LORA, lora_shapes(), None),
+        (LORA, WEB_PAGE, "a web page"),
+        (
+            LORA,
+            lora_shapes(width=6),
+            "size 6x6 in 'file.safetensors' of .* on 'base.safet.*expected 8x8",
+        ),
+        (
+            LORA,
+            lora_shapes(up_width=3),
+            r"rank of the LoRA: got .*A \(4, 8\), B \(8, 3\) in 'file.safetens",
+        ),
         (LORA, {"unet.down_blocks.0.attn.to_q.lora_A.weight": (4, 8)}, "of a Wan transformer"),
     ],
 )
-def test_a_file_is_told_by_its_header(tmp_path, place, content, words):
-    file = put(tmp_path / "file.safetensors", content, "F8_E4M3")
-    base = put(tmp_path / "base.safetensors", wan(36))
+def test_weight_files_are_recognised_by_their_headers(
+    tmp_path, expected_kind, content, message_pattern
+):
+    file = write_weights(tmp_path / "file.safetensors", content, "F8_E4M3")
+    base = write_weights(tmp_path / "base.safetensors", wan_shapes(36))
 
     def check() -> None:
-        check_lora(file, base) if place == LORA else check_weights(file, place)
+        check_lora(file, base) if expected_kind == LORA else check_weights(file, expected_kind)
 
-    if words is None:
+    if message_pattern is None:
         return check()
-    with refuses(f"(?s){words}"):
+    with refuses(f"(?s){message_pattern}"):
         check()
 
 
-def test_a_cut_file_says_how_much_belongs_to_it(tmp_path):
-    content = put(tmp_path / "whole.safetensors", wan(36)).read_bytes()
-    file = put(tmp_path / "cut.safetensors", content[:-20])
+def test_truncated_file_is_refused_with_its_full_size(tmp_path):
+    content = write_weights(tmp_path / "whole.safetensors", wan_shapes(36)).read_bytes()
+    file = write_weights(tmp_path / "cut.safetensors", content[:-20])
     with refuses(
         f"'cut.safet.* of {len(content) - 20:,} bytes.*cut off: {len(content):,} bytes belong"
     ):
         check_run_files(file)
 
 
-def test_what_nobody_knows_may_pass(tmp_path):
-    file = put(tmp_path / "tae.safetensors", {"decoder.22.bias": (3,)})
+def test_unknown_weights_pass_if_allowed(tmp_path):
+    file = write_weights(tmp_path / "tae.safetensors", {"decoder.22.bias": (3,)})
     check_weights(file, VAE, unknown=True)
     with refuses("of a different model, such as decoder.22.bias"):
         check_weights(file, VAE)
 
 
-def whole_wan(blocks: int = 3) -> dict[str, tuple[int, ...]]:
-    parts = ("self_attn.q.weight", "self_attn.q.bias", "ffn.0.weight", "modulation")
-    of_blocks = {f"blocks.{n}.{part}": (8, 8) for n in range(blocks) for part in parts}
-    ends = {"patch_embedding.weight": (8, 36, 1, 2, 2), "time_embedding.0.weight": (8, 8)}
-    return {**ends, **of_blocks, "head.modulation": (1, 2, 8), "head.head.weight": (8, 8)}
+def full_wan_shapes(blocks: int = 3) -> dict[str, tuple[int, ...]]:
+    part_names = ("self_attn.q.weight", "self_attn.q.bias", "ffn.0.weight", "modulation")
+    block_shapes = {f"blocks.{n}.{part}": (8, 8) for n in range(blocks) for part in part_names}
+    outer_shapes = {"patch_embedding.weight": (8, 36, 1, 2, 2), "time_embedding.0.weight": (8, 8)}
+    return {
+        **outer_shapes,
+        **block_shapes,
+        "head.modulation": (1, 2, 8),
+        "head.head.weight": (8, 8),
+    }
 
 
 @pytest.mark.parametrize(
-    ("left", "missing"),
+    ("present_tensors", "missing_name"),
     [
         (range(16), None),
         (range(7), "blocks.1.ffn.0.weight"),
@@ -143,12 +179,16 @@ def whole_wan(blocks: int = 3) -> dict[str, tuple[int, ...]]:
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
-def test_a_part_of_a_model_is_not_taken_for_it(tmp_path, left, missing, prefix):
-    content = {f"{prefix}{name}": shape for name, shape in whole_wan().items()}
+def test_part_of_a_split_model_is_refused(tmp_path, present_tensors, missing_name, prefix):
+    content = {f"{prefix}{name}": shape for name, shape in full_wan_shapes().items()}
     names = list(content)
-    file = put(tmp_path / "model.safetensors", {names[n]: content[names[n]] for n in left})
-    if missing is None:
+    file = write_weights(
+        tmp_path / "model.safetensors", {names[n]: content[names[n]] for n in present_tensors}
+    )
+    if missing_name is None:
         return check_weights(file, MODEL)
-    words = f"a Wan transformer.*of which {len(left)} tensors are here and {missing} is not"
-    with refuses(f"{words}.*Fix: give the whole model; parts of a split one work only together"):
+    message_pattern = f"a Wan transformer.*of which {len(present_tensors)} tensors are here and {missing_name} is not"
+    with refuses(
+        f"{message_pattern}.*Fix: give the whole model; parts of a split one work only together"
+    ):
         check_weights(file, MODEL)

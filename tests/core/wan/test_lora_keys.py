@@ -1,5 +1,5 @@
-"""LoRA and checkpoint names: every tensor of the goldens finds its place, deltas stay, other files
-are refused."""
+"""Test the names of LoRA and checkpoint tensors: conversion, scales, other formats and refused
+files."""
 
 import itertools
 import json
@@ -23,38 +23,42 @@ from tools.convert_lora import main as convert_lora_tool
 QUERY = "transformer.blocks.0.attn1.to_q"
 
 
-def part_of(golden, prefix):
+def strip_prefix(golden, prefix):
     return {
         key.removeprefix(prefix): tensor for key, tensor in golden.items() if key.startswith(prefix)
     }
 
 
 @pytest.fixture(scope="module")
-def released(repo_root):
-    return part_of(load_file(repo_root / "tests/golden/tiny_lora.safetensors"), "r4a4.file.")
+def released_lora(repo_root):
+    return strip_prefix(load_file(repo_root / "tests/golden/tiny_lora.safetensors"), "r4a4.file.")
 
 
 @pytest.fixture(scope="module")
 def golden_weights(repo_root):
-    return part_of(load_file(repo_root / "tests/golden/tiny_transformer.safetensors"), "weights.")
+    return strip_prefix(
+        load_file(repo_root / "tests/golden/tiny_transformer.safetensors"), "weights."
+    )
 
 
-def pair(part: str, rank: int = 2, width: int = 8, **on) -> dict[str, torch.Tensor]:
+def lora_pair(
+    layer: str, rank: int = 2, width: int = 8, **tensor_options
+) -> dict[str, torch.Tensor]:
     return {
-        f"{part}.lora_A.weight": torch.ones(rank, width, **on),
-        f"{part}.lora_B.weight": torch.ones(width, rank, **on),
+        f"{layer}.lora_A.weight": torch.ones(rank, width, **tensor_options),
+        f"{layer}.lora_B.weight": torch.ones(width, rank, **tensor_options),
     }
 
 
-def test_there_and_back_is_the_same_file(released):
-    back = convert_lora(convert_lora(released).tensors, to="diffusers").tensors
-    assert back.keys() == released.keys() and all(
-        torch.equal(back[key], released[key]) for key in released
+def test_converting_to_native_names_and_back_gives_the_same_tensors(released_lora):
+    converted_back = convert_lora(convert_lora(released_lora).tensors, to="diffusers").tensors
+    assert converted_back.keys() == released_lora.keys() and all(
+        torch.equal(converted_back[key], released_lora[key]) for key in released_lora
     )
 
 
 @pytest.mark.parametrize(
-    "form",
+    "name_template",
     [
         "diffusion_model.blocks.7.{native}.lora_A.weight",
         "blocks.7.{part}.lora_A.weight",
@@ -67,27 +71,43 @@ def test_there_and_back_is_the_same_file(released):
         "pipe.dit.blocks.7.{native}.lora_A.hands.weight",
     ],
 )
-def test_other_namings_are_read(form):
-    for part, native in BLOCK_PARTS.items():
-        flat, flat_native = (name.replace(".", "_") for name in (part, native))
-        down = form.format(part=part, native=native, flat=flat, flat_native=flat_native)
-        up = down.replace("lora_A", "lora_B").replace("lora_down", "lora_up")
-        lora = convert_lora({down: torch.zeros(2, 8), up: torch.zeros(8, 2)})
-        named = f"diffusion_model.blocks.7.{native}.lora_"
-        assert set(lora.tensors) == {named + "A.weight", named + "B.weight"}
+def test_other_naming_schemes_are_converted(name_template):
+    for layer, native_layer in BLOCK_PARTS.items():
+        flat_layer, flat_native = (name.replace(".", "_") for name in (layer, native_layer))
+        down_name = name_template.format(
+            part=layer, native=native_layer, flat=flat_layer, flat_native=flat_native
+        )
+        up_name = down_name.replace("lora_A", "lora_B").replace("lora_down", "lora_up")
+        lora = convert_lora({down_name: torch.zeros(2, 8), up_name: torch.zeros(8, 2)})
+        native_prefix = f"diffusion_model.blocks.7.{native_layer}.lora_"
+        assert set(lora.tensors) == {native_prefix + "A.weight", native_prefix + "B.weight"}
 
 
-ALPHA = {"r": 4, "lora_alpha": 16}
+ALPHA_SETTINGS = {"r": 4, "lora_alpha": 16}
 
 
 @pytest.mark.parametrize(
-    ("metadata", "scale"),
+    ("metadata", "expected_scale"),
     [
         (None, 1),
         ({"lora_adapter_metadata": "not json, lora_alpha"}, 1),
-        ({"lora_adapter_metadata": json.dumps({f"transformer.{k}": ALPHA[k] for k in ALPHA})}, 4),
-        ({"lora_adapter_metadata": json.dumps({f"text_encoder.{k}": ALPHA[k] for k in ALPHA})}, 1),
-        ({"config": json.dumps({**ALPHA, "use_rslora": True})}, 8),
+        (
+            {
+                "lora_adapter_metadata": json.dumps(
+                    {f"transformer.{k}": ALPHA_SETTINGS[k] for k in ALPHA_SETTINGS}
+                )
+            },
+            4,
+        ),
+        (
+            {
+                "lora_adapter_metadata": json.dumps(
+                    {f"text_encoder.{k}": ALPHA_SETTINGS[k] for k in ALPHA_SETTINGS}
+                )
+            },
+            1,
+        ),
+        ({"config": json.dumps({**ALPHA_SETTINGS, "use_rslora": True})}, 8),
         ({"config": json.dumps({"r": 4, "lora_alpha": 4})}, 1),
         ({"format": "pt", "lora_alpha": "16", "r": "4"}, 4),
         ({"lora_alpha": "2", "use_rslora": "False"}, 0.5),
@@ -95,14 +115,16 @@ ALPHA = {"r": 4, "lora_alpha": 16}
         ({"egox.config": json.dumps({"lora": {"alpha": 16}}), "egox.alpha": "16"}, 1),
     ],
 )
-def test_alpha_comes_from_the_file_or_from_its_settings(released, metadata, scale):
-    assert convert_lora(released, metadata).scales == (scale,)
-    file_lora = convert_lora({**released, f"{QUERY}.alpha": torch.tensor(2.0)}, metadata)
-    assert file_lora.scales == tuple(sorted({scale, 0.5}, reverse=True)), "the file's own counts"
+def test_alpha_comes_from_the_file_or_from_its_settings(released_lora, metadata, expected_scale):
+    assert convert_lora(released_lora, metadata).scales == (expected_scale,)
+    file_lora = convert_lora({**released_lora, f"{QUERY}.alpha": torch.tensor(2.0)}, metadata)
+    assert file_lora.scales == tuple(sorted({expected_scale, 0.5}, reverse=True)), (
+        "the file's own counts"
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "alpha", "scale"),
+    ("name", "alpha", "expected_scale"),
     [
         ("adapter_model", 16, 4),
         ("adapter_model", 4, 1),
@@ -110,22 +132,22 @@ def test_alpha_comes_from_the_file_or_from_its_settings(released, metadata, scal
         ("mine", 16, 1),
     ],
 )
-def test_peft_keeps_alpha_beside_its_weights(tmp_path, capsys, name, alpha, scale):
-    """PEFT keeps them under its own two names. Settings next to another file may be another LoRA's."""
+def test_alpha_is_read_from_pefts_adapter_config(tmp_path, capsys, name, alpha, expected_scale):
+    """Ignore adapter_config.json beside a file of another name, which may be another LoRA."""
     source, target = tmp_path / f"{name}.safetensors", tmp_path / "native.safetensors"
-    save_file(pair("base_model.model.blocks.0.self_attn.q", 4), source)
+    save_file(lora_pair("base_model.model.blocks.0.self_attn.q", 4), source)
     settings = tmp_path / "adapter_config.json"
     settings.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": alpha}), "utf-8")
     assert convert_lora_tool([str(source), str(target)]) == 0
     output = capsys.readouterr().out
-    assert f"alpha/rank {scale:g}" in output
+    assert f"alpha/rank {expected_scale:g}" in output
     assert ("warning: alpha is not known" in output) is (name == "mine")
     settings.write_text("{", "utf-8")
     assert convert_lora_tool([str(source), str(target)]) == (name != "mine")
 
 
 @pytest.mark.parametrize(
-    ("part", "words"),
+    ("layer", "expected_fix"),
     [
         ("lora_unet_blocks_0_self_attn_k", "Fix: load it with ComfyUI's own Load LoRA"),
         ("diffusion_model.blocks.3.ffn.0", "Fix: load it with"),
@@ -133,7 +155,7 @@ def test_peft_keeps_alpha_beside_its_weights(tmp_path, capsys, name, alpha, scal
     ],
 )
 @pytest.mark.parametrize(
-    ("kind", "ends"),
+    ("adapter_type", "tensor_names"),
     [
         ("LoKr", ("alpha", "lokr_w1", "lokr_w2")),
         ("LoKr", ("lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_t2")),
@@ -143,67 +165,85 @@ def test_peft_keeps_alpha_beside_its_weights(tmp_path, capsys, name, alpha, scal
         ("set of whole differences", ("diff", "diff_b")),
     ],
 )
-def test_other_products_of_lycoris_are_named(tmp_path, part, words, kind, ends):
-    state = {f"{part}.{end}": torch.ones(4, 4) for end in ends}
-    with refuses(f"got {len(ends)} tensors of a {kind};.*{words}"):
+def test_other_adapter_types_of_lycoris_are_refused_by_name(
+    tmp_path, layer, expected_fix, adapter_type, tensor_names
+):
+    state = {f"{layer}.{end}": torch.ones(4, 4) for end in tensor_names}
+    with refuses(f"got {len(tensor_names)} tensors of a {adapter_type};.*{expected_fix}"):
         convert_lora(state)
     save_file(state, tmp_path / "it.safetensors")
-    with refuses(f"of a {kind} in 'it.safetensors' of .* bytes: a {kind};.*{words}"):
+    with refuses(
+        f"of a {adapter_type} in 'it.safetensors' of .* bytes: a {adapter_type};.*{expected_fix}"
+    ):
         check_lora(tmp_path / "it.safetensors")
-    mixed_lora = convert_lora({**state, **pair("blocks.0.self_attn.q")})
-    assert mixed_lora.matched == 2 and len(mixed_lora.others) == len(ends)
+    mixed_lora = convert_lora({**state, **lora_pair("blocks.0.self_attn.q")})
+    assert mixed_lora.matched == 2 and len(mixed_lora.others) == len(tensor_names)
 
 
-@pytest.mark.parametrize("kind", ["oft_R.weight", "boft_s", "vera_lambda_b", "ia3_l", "oft_r.mine"])
-def test_kinds_that_nobody_here_reads_are_told_by_their_parts(kind):
+@pytest.mark.parametrize(
+    "tensor_name", ["oft_R.weight", "boft_s", "vera_lambda_b", "ia3_l", "oft_r.mine"]
+)
+def test_unknown_adapter_types_are_refused_by_tensor_name(tensor_name):
     for module in ("transformer.blocks.0.attn1.to_q", "lycoris_blocks_0_self_attn_q"):
-        with refuses(f"1 tensors of another kind, such as {kind} of {module}; .* write a LoRA"):
-            convert_lora({f"{module}.{kind}": torch.ones(4, 4)})
+        with refuses(
+            f"1 tensors of another kind, such as {tensor_name} of {module}; .* write a LoRA"
+        ):
+            convert_lora({f"{module}.{tensor_name}": torch.ones(4, 4)})
     with refuses("10 to_q .*made for Wan image-to-video"):
         convert_lora({f"blocks.{n}.attn1.to_q.weight": torch.ones(4, 4) for n in range(10)})
 
 
-def test_numbers_that_are_none_and_changes_that_are_nothing():
-    state = pair("blocks.0.self_attn.q") | pair("blocks.1.self_attn.k", dtype=torch.bfloat16)
+def test_nan_is_refused_and_zero_changes_are_warned_of():
+    state = lora_pair("blocks.0.self_attn.q") | lora_pair(
+        "blocks.1.self_attn.k", dtype=torch.bfloat16
+    )
     assert "warning" not in convert_lora(state).report
     for value in (math.nan, math.inf):
         for name in state:
             with refuses(f"NaN or infinity in 1 of 4 tensors, such as diffusion_model.{name}"):
                 convert_lora({**state, name: torch.full_like(state[name], value)})
-    ups = [name for name in state if "lora_B" in name]
-    one = {**state, ups[0]: torch.zeros_like(state[ups[0]])}
-    assert "warning" not in convert_lora(one).report
-    none = {**one, ups[1]: torch.zeros_like(state[ups[1]]).to(torch.float8_e4m3fn)}
-    assert "warning: all of its changes are 0" in convert_lora(none).report
-    alphas = {name.replace("lora_B.weight", "alpha"): torch.tensor(0.0) for name in ups}
-    assert "changes are 0" in convert_lora({**state, **alphas}).report
-    for more in ("self_attn.q.dora_scale", "norm3.diff"):
-        assert "warning" not in convert_lora({**none, f"blocks.0.{more}": torch.ones(8, 1)}).report
+    up_names = [name for name in state if "lora_B" in name]
+    one_zero_state = {**state, up_names[0]: torch.zeros_like(state[up_names[0]])}
+    assert "warning" not in convert_lora(one_zero_state).report
+    all_zero_state = {
+        **one_zero_state,
+        up_names[1]: torch.zeros_like(state[up_names[1]]).to(torch.float8_e4m3fn),
+    }
+    assert "warning: all of its changes are 0" in convert_lora(all_zero_state).report
+    zero_alphas = {name.replace("lora_B.weight", "alpha"): torch.tensor(0.0) for name in up_names}
+    assert "changes are 0" in convert_lora({**state, **zero_alphas}).report
+    for extra_name in ("self_attn.q.dora_scale", "norm3.diff"):
+        assert (
+            "warning"
+            not in convert_lora(
+                {**all_zero_state, f"blocks.0.{extra_name}": torch.ones(8, 1)}
+            ).report
+        )
 
 
-def test_peft_patterns_give_single_parts_their_own_scale():
+def test_peft_patterns_scale_single_layers():
     ranks = {"attn1.to_q": 4, "attn1.to_k": 2, "attn2.to_q": 4}
     state = {}
     for name, rank in ranks.items():
-        state |= pair(f"transformer.blocks.0.{name}", rank)
+        state |= lora_pair(f"transformer.blocks.0.{name}", rank)
 
-    def alphas(**patterns):
+    def converted_alphas(**patterns):
         settings = {"r": 4, "lora_alpha": 4, "rank_pattern": {"to_k": 2}, **patterns}
-        peft = json.dumps({f"transformer.{name}": value for name, value in settings.items()})
-        tensors = convert_lora(state, {"lora_adapter_metadata": peft}).tensors
-        parts = (BLOCK_PARTS[name] for name in ranks)
-        return [float(tensors[f"diffusion_model.blocks.0.{part}.alpha"]) for part in parts]
+        peft_json = json.dumps({f"transformer.{name}": value for name, value in settings.items()})
+        tensors = convert_lora(state, {"lora_adapter_metadata": peft_json}).tensors
+        native_layers = (BLOCK_PARTS[name] for name in ranks)
+        return [float(tensors[f"diffusion_model.blocks.0.{part}.alpha"]) for part in native_layers]
 
-    assert alphas(lora_alpha=8) == [8, 8, 8]
-    assert alphas(alpha_pattern={"^blocks.0.attn1.to_q": 12}) == [12, 4, 4]
-    assert alphas(alpha_pattern={r"blocks\.\d+\.attn2\.to_q": 1, "to_q": 2}) == [2, 4, 1]
+    assert converted_alphas(lora_alpha=8) == [8, 8, 8]
+    assert converted_alphas(alpha_pattern={"^blocks.0.attn1.to_q": 12}) == [12, 4, 4]
+    assert converted_alphas(alpha_pattern={r"blocks\.\d+\.attn2\.to_q": 1, "to_q": 2}) == [2, 4, 1]
     for pattern in ("(", "(a+)+b"):
         with refuses("alpha_pattern"):
-            alphas(alpha_pattern={pattern: 1})
+            converted_alphas(alpha_pattern={pattern: 1})
 
 
 @pytest.mark.parametrize(
-    ("part", "words"),
+    ("layer", "expected_text"),
     [
         ("vace.blocks.0.self_attn.q", "2 of Wan VACE"),
         ("diffusion_model.vace_blocks.0.self_attn.q", "2 of Wan VACE"),
@@ -215,16 +255,18 @@ def test_peft_patterns_give_single_parts_their_own_scale():
         ("vae.decoder", "2 of a VAE"),
     ],
 )
-def test_parts_of_other_models_are_named(part, words):
-    with refuses(words):
-        convert_lora(pair(part))
-    lora = convert_lora({**pair(part), **pair("x.blocks.0.self_attn.q"), **pair("x.head.head")})
-    assert lora.matched == 4 and lora.unmatched == tuple(pair(part))
-    assert "2 unmatched" in lora.report and words in lora.report
+def test_layers_of_other_models_are_refused_by_model_name(layer, expected_text):
+    with refuses(expected_text):
+        convert_lora(lora_pair(layer))
+    lora = convert_lora(
+        {**lora_pair(layer), **lora_pair("x.blocks.0.self_attn.q"), **lora_pair("x.head.head")}
+    )
+    assert lora.matched == 4 and lora.unmatched == tuple(lora_pair(layer))
+    assert "2 unmatched" in lora.report and expected_text in lora.report
 
 
-def test_fp8_scales_are_multiplied_in_and_a_mid_matrix_leaves_its_part_out():
-    state = pair("blocks.0.self_attn.q") | pair("blocks.0.self_attn.k")
+def test_fp8_scales_are_multiplied_in_and_layers_with_mid_matrices_left_out():
+    state = lora_pair("blocks.0.self_attn.q") | lora_pair("blocks.0.self_attn.k")
     state["blocks.0.self_attn.q.lora_A.scale_weight"] = torch.tensor(3.0)
     state["blocks.0.self_attn.k.lora_mid.weight"] = torch.ones(2, 2)
     lora = convert_lora(state)
@@ -232,10 +274,10 @@ def test_fp8_scales_are_multiplied_in_and_a_mid_matrix_leaves_its_part_out():
     assert lora.matched == 2 and not lora.others and "1 lora_mid" in lora.report
 
 
-def test_magnitudes_of_dora_go_with_their_part():
-    """They are the column that the host takes, or PEFT's row. The naming of diffusers hasn't them."""
+def test_dora_magnitudes_are_converted_with_their_layer():
+    """Convert ComfyUI's column and PEFT's row of magnitudes, for which diffusers has no name."""
     for name, shape in (("dora_scale", (8, 1)), ("lora_magnitude_vector", (8,))):
-        state = pair(QUERY) | {f"{QUERY}.{name}": torch.ones(shape)}
+        state = lora_pair(QUERY) | {f"{QUERY}.{name}": torch.ones(shape)}
         lora = convert_lora(state)
         assert lora.tensors["diffusion_model.blocks.0.self_attn.q.dora_scale"].shape == (8, 1)
     with refuses("DoRA"):
@@ -244,16 +286,18 @@ def test_magnitudes_of_dora_go_with_their_part():
         convert_lora(state | {f"{QUERY}.{name}": torch.ones(3)})
 
 
-def test_lora_for_another_model_is_refused(released):
-    lora = convert_lora(released)
+def test_lora_for_another_model_is_refused(released_lora):
+    lora = convert_lora(released_lora)
     shapes = {
         key.removeprefix("diffusion_model.").replace(".lora_A", ""): (64, 64)
         for key in lora.tensors
         if "lora_A" in key
     }
     assert lora.check_fits(shapes) == ()
-    shorter = {name: shape for name, shape in shapes.items() if name.startswith("blocks.0")}
-    assert len(lora.check_fits(shorter)) == 8
+    one_block_shapes = {
+        name: shape for name, shape in shapes.items() if name.startswith("blocks.0")
+    }
+    assert len(lora.check_fits(one_block_shapes)) == 8
     with refuses("the model of this LoRA"):
         lora.check_fits(dict.fromkeys(shapes, (128, 64)))
     with refuses("parts of the loaded model"):
@@ -263,12 +307,18 @@ def test_lora_for_another_model_is_refused(released):
 @pytest.mark.parametrize(
     "state, message",
     [  # the first of both models of Wan 2.2
-        (pair(QUERY) | pair("transformer_2.blocks.0.attn1.to_q"), "transformer_2.blocks.0.attn1"),
+        (
+            lora_pair(QUERY) | lora_pair("transformer_2.blocks.0.attn1.to_q"),
+            "transformer_2.blocks.0.attn1",
+        ),
         ({"text_model.encoder.lora_A.weight": torch.zeros(4, 8)}, "Wan transformer"),
         ({}, "Wan transformer"),
         ({f"{QUERY}.lora_A.weight": torch.zeros(4, 8)}, "without its lora_B"),
-        (pair(QUERY) | {f"{QUERY}.lora_B.weight": torch.zeros(8, 3)}, "rank of the LoRA"),
-        (pair("blocks.0.attn1.to_k") | {f"{QUERY}.lora_B.weight": torch.zeros(8, 4)}, "its lora_A"),
+        (lora_pair(QUERY) | {f"{QUERY}.lora_B.weight": torch.zeros(8, 3)}, "rank of the LoRA"),
+        (
+            lora_pair("blocks.0.attn1.to_k") | {f"{QUERY}.lora_B.weight": torch.zeros(8, 4)},
+            "its lora_A",
+        ),
     ],
 )
 def test_files_that_are_no_wan_lora_are_refused(state, message):
@@ -276,14 +326,19 @@ def test_files_that_are_no_wan_lora_are_refused(state, message):
         convert_lora(state)
 
 
-def test_whole_transformer_converts_and_comes_back(golden_weights):
-    native, unmatched = convert_transformer(golden_weights)
-    assert unmatched == () and len(native) == len(golden_weights)
-    assert native["blocks.1.self_attn.o.weight"] is golden_weights["blocks.1.attn1.to_out.0.weight"]
-    assert native["head.modulation"] is golden_weights["scale_shift_table"]
-    in_a_checkpoint = {f"model.diffusion_model.{key}": tensor for key, tensor in native.items()}
-    back, _ = convert_transformer(in_a_checkpoint, "diffusers")
-    assert back.keys() == golden_weights.keys()
+def test_full_transformer_converts_to_native_names_and_back(golden_weights):
+    native_tensors, unmatched = convert_transformer(golden_weights)
+    assert unmatched == () and len(native_tensors) == len(golden_weights)
+    assert (
+        native_tensors["blocks.1.self_attn.o.weight"]
+        is golden_weights["blocks.1.attn1.to_out.0.weight"]
+    )
+    assert native_tensors["head.modulation"] is golden_weights["scale_shift_table"]
+    prefixed_tensors = {
+        f"model.diffusion_model.{key}": tensor for key, tensor in native_tensors.items()
+    }
+    converted_back, _ = convert_transformer(prefixed_tensors, "diffusers")
+    assert converted_back.keys() == golden_weights.keys()
 
 
 def test_a_checkpoint_of_no_transformer_is_refused():
@@ -292,11 +347,11 @@ def test_a_checkpoint_of_no_transformer_is_refused():
         convert_transformer({"encoder.conv.weight": torch.zeros(1)})
 
 
-def test_the_tool_writes_what_the_stock_loader_takes(released, tmp_path, capsys):
+def test_convert_lora_command_writes_native_names(released_lora, tmp_path, capsys):
     source, target = tmp_path / "released.safetensors", tmp_path / "native.safetensors"
-    save_file(released, source, metadata={"format": "pt", "egox.mask_mode": "paper"})
+    save_file(released_lora, source, metadata={"format": "pt", "egox.mask_mode": "paper"})
 
-    def refused(source, target):
+    def refusal_text(source, target):
         assert convert_lora_tool([str(source), str(target)]) == 1
         return capsys.readouterr().err
 
@@ -306,73 +361,78 @@ def test_the_tool_writes_what_the_stock_loader_takes(released, tmp_path, capsys)
         assert all(key.startswith("diffusion_model.blocks.") for key in file.keys())
         assert file.metadata()["egox.mask_mode"] == "paper"
     (tmp_path / "released.bin").write_bytes(b"")
-    assert 'save_file: "released.bin"' in refused(tmp_path / "released.bin", target)
-    assert ".safetensors" in refused(source, tmp_path / "native.pt")
+    assert 'save_file: "released.bin"' in refusal_text(tmp_path / "released.bin", target)
+    assert ".safetensors" in refusal_text(source, tmp_path / "native.pt")
 
 
-@pytest.mark.parametrize("kind", ["LoKr", "diff beside pairs", "alone", "other adapter"])
-def test_the_tool_takes_over_what_the_host_reads(tmp_path, capsys, kind):
+@pytest.mark.parametrize("content_kind", ["LoKr", "diff beside pairs", "alone", "other adapter"])
+def test_convert_lora_command_keeps_other_adapter_tensors(tmp_path, capsys, content_kind):
     source, target = tmp_path / "source.safetensors", tmp_path / "native.safetensors"
     state = {
         "LoKr": {f"{QUERY}.lokr_w{n}": torch.ones(4, 4) for n in (1, 2)},
-        "diff beside pairs": pair(QUERY) | {"transformer.blocks.0.norm2.diff": torch.ones(8)},
-        "alone": pair(QUERY),
+        "diff beside pairs": lora_pair(QUERY) | {"transformer.blocks.0.norm2.diff": torch.ones(8)},
+        "alone": lora_pair(QUERY),
         "other adapter": {
-            name.replace(".weight", ".hands.weight"): x for name, x in pair(QUERY).items()
+            name.replace(".weight", ".hands.weight"): x for name, x in lora_pair(QUERY).items()
         },
-    }[kind]
-    save_file(state, source, {"egox.exo": "alone"} if kind == "alone" else {})
+    }[content_kind]
+    save_file(state, source, {"egox.exo": "alone"} if content_kind == "alone" else {})
     assert convert_lora_tool([str(source), str(target)]) == 0
     output, names = capsys.readouterr().out, load_file(target).keys()
     assert all(name.startswith("diffusion_model.blocks.0.") for name in names)
     assert len(names) == len(state) and "not taken over" not in output
-    words = {"LoKr": "2 tensors of other kinds", "diff beside pairs": "1 tensors of other kinds"}
-    words["alone"] = "trained with exo alone, which only the file's metadata say"
-    assert words.get(kind, "2 tensors matched") in output
+    expected_texts = {
+        "LoKr": "2 tensors of other kinds",
+        "diff beside pairs": "1 tensors of other kinds",
+    }
+    expected_texts["alone"] = "trained with exo alone, which only the file's metadata say"
+    assert expected_texts.get(content_kind, "2 tensors matched") in output
 
 
-def test_the_tool_refuses_parts_of_a_transformer_and_its_own_source(
+def test_convert_command_refuses_shards_and_overwriting_its_source(
     golden_weights, tmp_path, capsys
 ):
     full_file, target = tmp_path / "whole.safetensors", tmp_path / "native.safetensors"
     save_file(golden_weights, full_file)
     names = list(golden_weights)
-    shard, scaled = tmp_path / "shard.safetensors", tmp_path / "scaled.safetensors"
-    save_file({name: golden_weights[name] for name in names[:40]}, shard)
-    query = "blocks.0.attn1.to_q.weight_scale"
-    save_file({**golden_weights, query: torch.ones(())}, scaled)
-    for source, path, words in (
-        (shard, target, "of which 40 tensors are here"),
-        (scaled, target, "quantised; expected all of its weights"),
+    shard_file, quantised_file = tmp_path / "shard.safetensors", tmp_path / "scaled.safetensors"
+    save_file({name: golden_weights[name] for name in names[:40]}, shard_file)
+    scale_name = "blocks.0.attn1.to_q.weight_scale"
+    save_file({**golden_weights, scale_name: torch.ones(())}, quantised_file)
+    for source, target_path, expected_text in (
+        (shard_file, target, "of which 40 tensors are here"),
+        (quantised_file, target, "quantised; expected all of its weights"),
         (full_file, full_file, "whole.safetensors, which it is made of"),
     ):
-        assert convert_lora_tool([str(source), str(path)]) == 1
-        assert words in capsys.readouterr().err
+        assert convert_lora_tool([str(source), str(target_path)]) == 1
+        assert expected_text in capsys.readouterr().err
     assert convert_lora_tool([str(full_file), str(target)]) == 0
     assert len(load_file(target)) == len(names)
 
 
-RELEASED_PARTS = tuple(
+RELEASED_LAYERS = tuple(
     f"attn{which}.to_{matrix}" for which in (1, 2) for matrix in ("q", "k", "v", "out.0")
 )
 
 
-def test_the_released_files_form_at_full_size():
-    """40 blocks of width 5120, rank of the authors' script, no alpha.
+def test_released_lora_layout_converts_at_full_size():
+    """Build 40 blocks of width 5120 by hand from the documented names, without alpha.
 
     Written by hand from the documented names (docs/quirks.md, LoRA key names), so that no rule of
     ours makes both."""
     state = {}
-    for block, part in itertools.product(range(40), RELEASED_PARTS):
-        state |= pair(f"transformer.blocks.{block}.{part}", 256, 5120, device="meta")
+    for block, layer in itertools.product(range(40), RELEASED_LAYERS):
+        state |= lora_pair(f"transformer.blocks.{block}.{layer}", 256, 5120, device="meta")
     lora = convert_lora(state, {"format": "pt"})
     assert (lora.matched, lora.unmatched, lora.ranks, lora.scales) == (640, (), (256,), (1.0,))
-    parts = {
+    native_layers = {
         f"blocks.{block}.{attention}.{matrix}"
         for block in range(40)
         for attention in ("self_attn", "cross_attn")
         for matrix in "qkvo"
     }
-    assert lora.check_fits({f"{part}.weight": (5120, 5120) for part in parts}) == ()
-    named = {f"diffusion_model.{part}.lora_{half}.weight" for part in parts for half in "AB"}
-    assert set(lora.tensors) == named
+    assert lora.check_fits({f"{layer}.weight": (5120, 5120) for layer in native_layers}) == ()
+    expected_names = {
+        f"diffusion_model.{layer}.lora_{half}.weight" for layer in native_layers for half in "AB"
+    }
+    assert set(lora.tensors) == expected_names

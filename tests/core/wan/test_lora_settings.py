@@ -1,9 +1,9 @@
-"""Inputs that follow a LoRA's metadata."""
+"""Test settings that follow a LoRA's metadata."""
 
 from egox_core.wan.lora_settings import contradictions, resolve_auto
 
 
-def test_auto_follows_the_file_else_released():
+def test_auto_settings_follow_the_lora_file():
     assert resolve_auto("rays", "auto", {"egox.rays": "exact"}) == "exact"
     assert resolve_auto("rays", "auto", {}) == "released"
     assert resolve_auto("hidden_lines", "auto", {}, fallback="draw") == "draw"
@@ -12,7 +12,7 @@ def test_auto_follows_the_file_else_released():
     assert resolve_auto("rays", "pinhole", {"egox.rays": "exact"}) == "pinhole"
 
 
-def test_modes_that_only_the_trainer_has_become_released_without_a_word():
+def test_modes_of_the_trainer_alone_become_released():
     metadata = {
         "egox.mode": "trainer",
         "egox.rays": "trainer",
@@ -27,7 +27,7 @@ def test_modes_that_only_the_trainer_has_become_released_without_a_word():
     )
 
 
-def test_differences_are_named():
+def test_settings_that_differ_from_the_lora_are_named():
     metadata = {"egox.mode": "paper", "egox.lambda_g": "1", "egox.gga_mode": "paper"}
     assert contradictions({"lambda_g": 1.0, "gga_mode": "paper", "rays": "exact"}, metadata) == []
     assert contradictions({"lambda_g": 3.0, "gga_mode": "paper"}, metadata) == [
@@ -35,7 +35,7 @@ def test_differences_are_named():
     ]
 
 
-def test_words_of_a_newer_trainer_contradict_nothing():
-    newer = {"egox.lambda_g": "learned", "egox.gga_mode": "newer", "egox.something": "new"}
-    assert contradictions({"lambda_g": 3.0, "gga_mode": "released"}, newer) == []
-    assert resolve_auto("gga_mode", "auto", newer) == "released"
+def test_settings_of_a_newer_trainer_are_ignored():
+    newer_metadata = {"egox.lambda_g": "learned", "egox.gga_mode": "newer", "egox.something": "new"}
+    assert contradictions({"lambda_g": 3.0, "gga_mode": "released"}, newer_metadata) == []
+    assert resolve_auto("gga_mode", "auto", newer_metadata) == "released"

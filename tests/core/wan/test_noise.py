@@ -1,11 +1,11 @@
-"""The released noise. tests/benchmarks/test_fidelity.py shows that it is the authors' bit for bit."""
+"""Test that the released noise leaves the global random state alone."""
 
 import torch
 
 from egox_core.wan.noise import released_noise
 
 
-def test_the_global_random_state_is_left_alone():
-    before = torch.get_rng_state()
+def test_released_noise_keeps_the_global_random_state():
+    state_before = torch.get_rng_state()
     released_noise((1, 16, 1, 2, 2), 1)
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), state_before)

@@ -1,4 +1,4 @@
-"""The released sampler. tests/benchmarks/test_fidelity.py has its table and its solver."""
+"""Test the released sampler on golden predictions, and its noise schedule."""
 
 import pytest
 import torch
@@ -14,19 +14,18 @@ from tests.refusals import refuses
 
 
 @pytest.fixture(scope="module")
-def steps6(repo_root, device):
+def golden_steps(repo_root, device):
     pytest.importorskip("diffusers", reason="its solver")
     return load_file(repo_root / "tests/golden/denoise_6step.safetensors", str(device))
 
 
 @pytest.fixture(scope="module")
-def predictions(steps6):
-    return [steps6[f"gga3.noise_pred_after_cfg_and_exo_zero.{i}"] for i in range(6)]
+def predictions(golden_steps):
+    return [golden_steps[f"gga3.noise_pred_after_cfg_and_exo_zero.{i}"] for i in range(6)]
 
 
 class ReplayModel:
-    """A CONST flow model, as the host presents one, that answers with the golden predictions in
-    turn."""
+    """Return golden predictions in turn, as a flow model of ComfyUI would."""
 
     def __init__(self, predictions, latent_image=None, noise=None):
         self.predictions, self.timesteps = predictions, []
@@ -37,7 +36,7 @@ class ReplayModel:
         return x - sigma.view(-1, 1, 1, 1, 1) * self.predictions[len(self.timesteps) - 1]
 
 
-def test_timesteps_survive_any_table_and_its_parts():
+def test_timesteps_are_recovered_from_any_schedule():
     for steps in (1, 4, 20, 33, 100, 250):
         for shift in (1.0, 3.0, 8.0):
             schedule = released_schedule(steps, shift)
@@ -48,51 +47,59 @@ def test_timesteps_survive_any_table_and_its_parts():
             assert (truncated_timesteps(schedule[0]) - schedule[1]).abs().max() <= 1
 
 
-def test_sampler_recovers_velocity_and_truncated_timesteps_from_a_host_model(steps6, predictions):
+def test_sampler_reproduces_the_golden_steps(golden_steps, predictions):
     model = ReplayModel(predictions)
-    steps_seen = []
+    callback_entries = []
     x = sample_released(
-        model, steps6["in.initial_latent"], released_schedule(6)[0], callback=steps_seen.append
+        model,
+        golden_steps["in.initial_latent"],
+        released_schedule(6)[0],
+        callback=callback_entries.append,
     )
     # v goes through x - sigma v and back in float32: 6e-8 * |x| / sigma, about 1e-6 a step.
-    assert (x - steps6["gga3.latents_after_step.5"]).abs().max() <= 2e-5
-    assert [float(t[0]) for t in model.timesteps] == [float(t) for t in steps6["timesteps"]]
-    assert [entry["i"] for entry in steps_seen] == list(range(6))
+    assert (x - golden_steps["gga3.latents_after_step.5"]).abs().max() <= 2e-5
+    assert [float(t[0]) for t in model.timesteps] == [float(t) for t in golden_steps["timesteps"]]
+    assert [entry["i"] for entry in callback_entries] == list(range(6))
     assert (
-        steps_seen[-1]["denoised"] - x
+        callback_entries[-1]["denoised"] - x
     ).abs().max() < 1.0  # the last preview is close to the result, not noise
 
 
-def test_first_noise_is_not_scaled(steps6, predictions):
-    sigmas, noise = released_schedule(6)[0], steps6["in.initial_latent"]
-    scaled_by_host = sigmas[0] * noise
+def test_first_noise_is_not_scaled(golden_steps, predictions):
+    sigmas, noise = released_schedule(6)[0], golden_steps["in.initial_latent"]
+    scaled_noise = sigmas[0] * noise
     model = ReplayModel(predictions, latent_image=torch.zeros_like(noise), noise=noise)
-    plain = sample_released(ReplayModel(predictions), noise, sigmas)
-    assert torch.equal(sample_released(model, scaled_by_host, sigmas), plain)
+    unscaled_result = sample_released(ReplayModel(predictions), noise, sigmas)
+    assert torch.equal(sample_released(model, scaled_noise, sigmas), unscaled_result)
     # An image to start from, or a start in the middle, keeps what the host mixed.
     model = ReplayModel(predictions, latent_image=torch.ones_like(noise), noise=noise)
-    assert not torch.equal(sample_released(model, scaled_by_host, sigmas), plain)
+    assert not torch.equal(sample_released(model, scaled_noise, sigmas), unscaled_result)
 
 
-def test_a_callback_that_raises_cancels(steps6, predictions):
-    def stop(entry):
+def test_sampling_is_cancelled_by_its_callback(golden_steps, predictions):
+    def raise_interrupt(entry):
         if entry["i"] == 1:
             raise KeyboardInterrupt
 
     model = ReplayModel(predictions)
     with pytest.raises(KeyboardInterrupt):
-        sample_released(model, steps6["in.initial_latent"], released_schedule(6)[0], callback=stop)
+        sample_released(
+            model,
+            golden_steps["in.initial_latent"],
+            released_schedule(6)[0],
+            callback=raise_interrupt,
+        )
     assert len(model.timesteps) == 2
 
 
 @pytest.mark.parametrize(("steps", "shift"), [(999, 0.9), (500, 0.5), (50, 0.01)])
-def test_no_timestep_is_truncated_to_0(steps, shift):
+def test_no_timestep_is_truncated_to_zero(steps, shift):
     sigmas, timesteps = released_schedule(steps, shift)
     assert timesteps.min() == 1 and (timesteps.diff() <= 0).all()
     pytest.importorskip("diffusers", reason="its solver")
     schedule, noise = (sigmas, timesteps), torch.ones(1, 1, 1, 1, 1)
-    out = sample_released(lambda x, sigma: x * (1 - sigma / 2), noise, sigmas, schedule=schedule)
-    assert out.isfinite().all()
+    result = sample_released(lambda x, sigma: x * (1 - sigma / 2), noise, sigmas, schedule=schedule)
+    assert result.isfinite().all()
 
 
 def test_schedule_that_starts_at_one_stays_finite(device):

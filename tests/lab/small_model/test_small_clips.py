@@ -12,7 +12,7 @@ from lab.drawn import make_take
 from lab.small_model.clips import clip_spec, draw_clip
 from lab.small_model.settings import FIRST_SEED, MAX_ROOMS, SMALL
 from tests.lab.small_model.tiny import TINY
-from tests.poses import with_ego
+from tests.poses import replace_ego
 
 pytest.importorskip("diffusers")
 
@@ -45,7 +45,7 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
                 replace(exo, cx=exo.width - 1 - exo.cx), across @ depth.exo.pose @ world
             ),
         ),
-        with_ego(
+        replace_ego(
             path,
             w2c=on_sensor @ path.ego.w2c @ world,
             lens=replace(ego, cy=ego.height - 1 - ego.cy),

@@ -16,7 +16,7 @@ from egox_train.calibrate.scale import similarity
 from egox_train.options import CalibrateOptions
 from tests.refusals import refuses
 from tests.train.cli.test_first_commands import (
-    SMALLER,
+    SMALL_OPTIONS,
     run_page,
     workplace as workplace,  # a fixture
 )
@@ -50,7 +50,7 @@ def test_from_two_videos_to_a_training(recording, workplace, capsys):
     for file in ("ego.mp4", "exo.mp4"):
         shutil.copyfile(filmed / file, workplace / "recording" / file)
     shutil.copyfile(filmed / "lens.json", workplace / "lens.json")
-    more = SMALLER | {
+    more = SMALL_OPTIONS | {
         "calibrate": "--ego-lens lens.json --exo-lens phone",
         "prepare": "--size 112x64 --frames 5 --clips-per-camera 2",
     }

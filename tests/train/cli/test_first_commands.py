@@ -1,6 +1,4 @@
-"""The commands of docs/training.md, docs/paper_table.md and docs/robots.md, as they stand there: from
-the download to a video, on the real raw take, to the paper's table, on two drawn ones, and from a
-drawn clip to a data set for robots.
+"""Run the commands of docs/training.md, docs/paper_table.md and docs/robots.md on small data.
 
 Every option of the pages is given. What is added makes pictures, models and grids of points smaller.
 Models are stand-ins of random weights, masks are noise: this proves the way, not a picture."""
@@ -28,7 +26,7 @@ from tools.convert_to_safetensors import convert
 
 FRAMES, SIZE, CLIPS = 5, (112, 64), 2
 # What is added to a command, so that it fits a test.
-SMALLER = {
+SMALL_OPTIONS = {
     "undistort": "--size 112x64",
     "prepare": f"--size 112x64 --frames {FRAMES} --clips-per-camera 1 --cameras {CLIPS}",
     "cache": "--image-embedding none --dtype float32 --device cpu",
@@ -41,8 +39,8 @@ SMALLER = {
 
 
 def documented_commands(page: str, number: int = 0) -> list[list[str]]:
-    """Read the words of each train_egox.py command in one of a page's indented blocks, loops
-    written out."""
+    """Read the words of each train_egox.py command in one code block of a page, with loops
+    expanded."""
     text = (ROOT / "docs" / page).read_text("utf-8")
     block = re.findall(r"(?m)(?:^    .*\n)+", text)[number].replace("\\\n", " ")
     for loop in re.finditer(r"for (\w+) in (.*?); do (.*?); done", block):
@@ -54,18 +52,19 @@ def documented_commands(page: str, number: int = 0) -> list[list[str]]:
     ]
 
 
-def run_page(page: str, source: Path, more: Mapping[str, str], number: int = 0) -> None:
-    """Run the commands of a block on a data set, with ``more`` words behind each, in the current
-    folder."""
+def run_page(
+    page: str, source: Path, options_by_command: Mapping[str, str], number: int = 0
+) -> None:
+    """Run the commands of a page's code block on a data set, each with additional options."""
     for words in documented_commands(page, number):
         words = [str(source) if word == "/data/egoexo4d" else word for word in words]
         if words[0] == "prepare" and "--mask-root" in words:
             write_masks(Path("data/exo"), Path("data/masks"))
-        assert train_egox.main([*words, *more[words[0]].split()]) == 0, words
+        assert train_egox.main([*words, *options_by_command[words[0]].split()]) == 0, words
 
 
 def write_masks(videos: Path, out: Path) -> None:
-    """Write a mask file of random pixels for every video of undistort."""
+    """Write a mask file of random pixels for every undistorted video."""
     out.mkdir()
     for video in videos.glob("*.mp4"):
         info = probe_video(video)
@@ -76,7 +75,7 @@ def write_masks(videos: Path, out: Path) -> None:
 
 @pytest.fixture
 def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
-    """Make a folder with the models under the names of the page."""
+    """Provide a folder with the models under the names that the pages use."""
     metric, _ = depth_models
     shutil.copytree(metric, tmp_path / "depth_anything_v2_metric")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
@@ -93,12 +92,16 @@ def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_from_the_download_to_a_video(shared_dir, workplace):
+def test_training_page_leads_from_raw_data_to_a_video(shared_dir, workplace):
     source = shared_dir / "data" / "egoexo4d_raw"
-    assert [words[0] for words in documented_commands("training.md")] == list(SMALLER)
-    run_page("training.md", source, SMALLER | {"generate": SMALLER["generate"] + " --split train"})
+    assert [words[0] for words in documented_commands("training.md")] == list(SMALL_OPTIONS)
+    run_page(
+        "training.md",
+        source,
+        SMALL_OPTIONS | {"generate": SMALL_OPTIONS["generate"] + " --split train"},
+    )
     records = read_manifest(workplace / "data" / "set" / "manifest.jsonl")
-    assert len(records) == CLIPS and {r.depth for r in records} == {"model"}
+    assert len(records) == CLIPS and {record_entry.depth for record_entry in records} == {"model"}
     for record in records:
         content = np.load(workplace / "data" / "set" / record.folder / "depth.npz")
         with np.load(
@@ -108,13 +111,13 @@ def test_from_the_download_to_a_video(shared_dir, workplace):
                 content["dynamic"], masks["mask"][record.start : record.start + FRAMES]
             )
     videos = sorted((workplace / "out").glob("*.mp4"))
-    assert [v.stem for v in videos] == sorted(r.clip for r in records)
+    assert [video.stem for video in videos] == sorted(record_entry.clip for record_entry in records)
     assert probe_video(videos[0]).frame_count == FRAMES
     assert (workplace / "egox_lora_native.safetensors").is_file()
 
 
-def test_from_a_clip_to_a_data_set_for_robots(tmp_path, monkeypatch, capsys):
-    """The drawn wearer's own video stands for what the graph would draw."""
+def test_robots_page_leads_from_a_clip_to_a_data_set(tmp_path, monkeypatch, capsys):
+    """Use the drawn wearer's own video in place of a generated one."""
     import pyarrow.parquet as pq
 
     monkeypatch.chdir(tmp_path)
@@ -131,8 +134,8 @@ def test_from_a_clip_to_a_data_set_for_robots(tmp_path, monkeypatch, capsys):
     assert (info["total_episodes"], info["total_frames"], info["fps"]) == (1, 9, 8)
     frames = pq.read_table(set_folder / "data" / "chunk-000" / "file-000.parquet").to_pylist()
     assert all(row["egox.ego_generated"] and all(row["egox.hand_valid"]) for row in frames)
-    guessed = [row["egox.head_guessed"] for row in frames]
-    assert True in guessed, "as headpose said"
+    guessed_flags = [row["egox.head_guessed"] for row in frames]
+    assert True in guessed_flags, "as headpose said"
     assert pq.read_table(set_folder / "meta" / "tasks.parquet")["task"].to_pylist() == [
         "set the table"
     ]
@@ -144,16 +147,21 @@ def test_from_a_clip_to_a_data_set_for_robots(tmp_path, monkeypatch, capsys):
 # RAFT needs sides of 128 px, FVD nine frames and two clips.
 TABLE_FRAMES = 9
 OBJECT_LABELS = {"Location Err (px)", "IoU", "Contour Acc"}
-AT_TABLE = SMALLER | {
+TABLE_OPTIONS = SMALL_OPTIONS | {
     "prepare": f"--size 224x128 --frames {TABLE_FRAMES} --clips-per-camera 1 --cameras {CLIPS} "
     "--validation 0",
-    "train": SMALLER["train"] + " --set steps=1",
-    "generate": SMALLER["generate"] + " --steps 1",
+    "train": SMALL_OPTIONS["train"] + " --set steps=1",
+    "generate": SMALL_OPTIONS["generate"] + " --steps 1",
     "masks": "--device cpu",
     "evaluate": "--device cpu --no-baselines",
 }
-USUAL = {"gga_mode": "released", "prior": "prior", "exo_clean": "true", "exo": "sees_ego"}
-ROWS = {
+DEFAULT_CONDITIONING = {
+    "gga_mode": "released",
+    "prior": "prior",
+    "exo_clean": "true",
+    "exo": "sees_ego",
+}
+TABLE2_ROWS = {
     "full": {},
     "no_gga": {"gga_mode": "off"},
     "no_prior": {"prior": "none"},
@@ -161,17 +169,19 @@ ROWS = {
 }
 
 
-def test_from_the_download_to_the_papers_table(workplace, takes, networks, monkeypatch):
+def test_table_page_leads_from_raw_data_to_the_papers_tables(
+    workplace, takes, networks, monkeypatch
+):
     pytest.importorskip("cdfvd.fvd")
     monkeypatch.setattr("egox_train.metrics.track_masks.GRID", 3)  # of 8 points a side
     source = workplace / "raw"
     for number, (name, split) in enumerate([("a_1", "train"), ("b_1", "test")]):
         cameras = dict.fromkeys(("cam01", "cam02"), (224, 128))
         takes.write_egoexo4d(source, name, frames=TABLE_FRAMES, cameras=cameras, split=split)
-        coarse = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(number))
-        picture = torch.nn.functional.interpolate(coarse, size=(128, 128)).movedim(1, -1)
-        (ego,) = source.glob(f"takes/{name}/**/aria01*.mp4")
-        write_video(ego, picture.expand(TABLE_FRAMES, -1, -1, -1), 30, threads=1)
+        coarse_colours = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(number))
+        picture = torch.nn.functional.interpolate(coarse_colours, size=(128, 128)).movedim(1, -1)
+        (ego_file,) = source.glob(f"takes/{name}/**/aria01*.mp4")
+        write_video(ego_file, picture.expand(TABLE_FRAMES, -1, -1, -1), 30, threads=1)
     base = workplace / "models" / "diffusion_models" / "wan2.1_fun_inp_1.3B_bf16.safetensors"
     base.parent.mkdir(parents=True)
     shutil.copy("base.safetensors", base)
@@ -184,20 +194,27 @@ def test_from_the_download_to_the_papers_table(workplace, takes, networks, monke
     networks.write_clip(workplace / "clip-vit-base-patch32")
     networks.write_dino(workplace / "dinov3-vitb16-pretrain-lvd1689m", "dinov3")
     networks.write_sam(workplace / "sam2.1-hiera-large", sure=True)
-    run_page("paper_table.md", source, AT_TABLE)
+    run_page("paper_table.md", source, TABLE_OPTIONS)
     report = read_json(workplace / "out" / "table" / "report.json")
     rows = ["generated", "without GGA", "without ego prior", "without clean latent"]
     assert list(report["means"])[:4] == rows and len(report["seeds"]["generated"]) == 3
     assert {"LPIPS", "CLIP-I", "IoU", "Dynamic Degree"}.isdisjoint(report["not_computed"])
     assert report["sets"]["fvd"].keys() >= set(rows)
-    loras = [workplace / "runs" / "table2" / row / "lora.safetensors" for row in ROWS]
-    settings_of_loras = [{k: inspect(lora)[f"egox.{k}"] for k in USUAL} for lora in loras]
-    assert settings_of_loras == [{**USUAL, **changed} for changed in ROWS.values()]
+    loras = [workplace / "runs" / "table2" / row / "lora.safetensors" for row in TABLE2_ROWS]
+    settings_of_loras = [
+        {setting: inspect(lora)[f"egox.{setting}"] for setting in DEFAULT_CONDITIONING}
+        for lora in loras
+    ]
+    assert settings_of_loras == [
+        {**DEFAULT_CONDITIONING, **changed_settings} for changed_settings in TABLE2_ROWS.values()
+    ]
     # Table 1, by lists as the authors have them.
     shutil.copy(loras[0], "pytorch_lora_weights.safetensors")
     shutil.copytree("sam2.1-hiera-large", "sam2-hiera-large")
-    dino = shutil.copytree("dinov3-vitb16-pretrain-lvd1689m", "dinov3-vitl16-pretrain-lvd1689m")
-    networks.write_dino_processor(dino)
+    dino_folder = shutil.copytree(
+        "dinov3-vitb16-pretrain-lvd1689m", "dinov3-vitl16-pretrain-lvd1689m"
+    )
+    networks.write_dino_processor(dino_folder)
     for name, key, take in (
         ("train", "train_datasets", "gone_1"),
         ("seen", "val_datasets", "a_1"),
@@ -210,7 +227,10 @@ def test_from_the_download_to_the_papers_table(workplace, takes, networks, monke
                 "exo_path": f"./videos/{take}_0_{TABLE_FRAMES - 1}/exo.mp4",
                 "best_camera": camera,
                 "prompt": "[Exo view] a [Ego view] b",
-                **{k: cameras[camera][k] for k in ("camera_intrinsics", "camera_extrinsics")},
+                **{
+                    setting: cameras[camera][setting]
+                    for setting in ("camera_intrinsics", "camera_extrinsics")
+                },
                 "ego_intrinsics": cameras["aria01"]["camera_intrinsics"],
                 "ego_extrinsics": [*cameras["aria01"]["camera_extrinsics"].values()],
             }
@@ -218,13 +238,13 @@ def test_from_the_download_to_the_papers_table(workplace, takes, networks, monke
         ]
         write_json(workplace / f"meta_{name}.json", {key: entries})
     monkeypatch.setattr("egox_train.metrics.auto_masks.POINTS", 3)  # of 32 a side
-    smaller = AT_TABLE | {"evaluate": "--device cpu", "masks": "--device cpu"}
-    smaller["prepare"] = f"--size 224x128 --frames {TABLE_FRAMES}"
-    run_page("paper_table.md", source, smaller, number=1)
-    for split, paper in (("validation", 16.05), ("test", 14.38)):
+    small_options = TABLE_OPTIONS | {"evaluate": "--device cpu", "masks": "--device cpu"}
+    small_options["prepare"] = f"--size 224x128 --frames {TABLE_FRAMES}"
+    run_page("paper_table.md", source, small_options, number=1)
+    for split, published_psnr in (("validation", 16.05), ("test", 14.38)):
         report = read_json(workplace / "out" / f"table1_{split}" / "report.json")
         assert report["clips"] == 2 and not report["errors"]
-        assert report["references"]["rows"]["paper"]["psnr"] == paper
+        assert report["references"]["rows"]["paper"]["psnr"] == published_psnr
         not_computed = report["not_computed"].keys() - OBJECT_LABELS  # random looks may pair none
         assert not_computed == {"Motion Smoothness"}  # no --amt on the page
         assert report["sets"]["fvd"].keys() == {"generated"}

@@ -13,7 +13,7 @@ from egox_train.cli.prior import main
 from egox_train.data.clip_files import read_all, read_classes
 from egox_train.options import parse_scale
 from lab.drawn import SyntheticSpec, make_take, write_take
-from tests.full_disk import files_up_to
+from tests.full_disk import limit_file_size
 from tests.refusals import refuses
 
 SPEC = SyntheticSpec(
@@ -75,7 +75,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(
 
 
 def test_a_disk_that_fills_up_is_one_line(folder, tmp_path, capsys):
-    with files_up_to(5000):
+    with limit_file_size(5000):
         assert main(["--take", str(folder), "--frames", "9", "--out", str(tmp_path / "out")]) == 1
     last_line = capsys.readouterr().err.splitlines()[-1]
     assert last_line.startswith("run.py prior: ") and "File too large" in last_line

@@ -1,5 +1,4 @@
-"""``cache`` is tested by its content, by the changes that it notices, and by kills. Its encoders
-are compared with the host's."""
+"""Test ``cache``: its content, changes that it notices, interrupted runs, and its encoders."""
 
 import json
 import shutil
@@ -24,150 +23,169 @@ from egox_train.options import CacheSettings, RunOptions
 from egox_train.train.samples import CachedSamples
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.vae import VaeEncoder
-from tests.full_disk import files_up_to
-from tests.paths import ROOT, contents
+from tests.full_disk import limit_file_size
+from tests.paths import ROOT, read_folder_files
 from tests.refusals import refuses
 from tests.train.held_item import another_is_at
 from train_egox import main
 
-VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+VAE_FILE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 
 
-USUAL = {"text": "zeros:2x24", "image_embedding": "none", "dtype": "float32", "shard_clips": 2}
+DEFAULT_SETTINGS = {
+    "text": "zeros:2x24",
+    "image_embedding": "none",
+    "dtype": "float32",
+    "shard_clips": 2,
+}
 
 
-def settings(**more) -> CacheSettings:
-    return CacheSettings(**{"vae": VAE, **USUAL, **more})
+def cache_settings(**changes) -> CacheSettings:
+    return CacheSettings(**{"vae": VAE_FILE, **DEFAULT_SETTINGS, **changes})
 
 
-def call(manifest: Path, out: Path, *more: str) -> int:
-    """Run the command with the usual settings."""
-    words = [w for k, v in USUAL.items() for w in (f"--{k.replace('_', '-')}", str(v))]
-    return main(["cache", str(manifest), str(out), "--vae", str(VAE), *words, *more])
+def run_cache(manifest: Path, out: Path, *more_options: str) -> int:
+    """Run the cache command with the default settings."""
+    setting_options = [
+        option
+        for name, value in DEFAULT_SETTINGS.items()
+        for option in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    return main(
+        ["cache", str(manifest), str(out), "--vae", str(VAE_FILE), *setting_options, *more_options]
+    )
 
 
 @pytest.fixture(scope="module")
-def whole(training_set, tmp_path_factory) -> Path:
+def finished_cache(training_set, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
-    outcome = build_cache(training_set / "manifest.jsonl", folder, settings(views=True))
+    outcome = build_cache(training_set / "manifest.jsonl", folder, cache_settings(views=True))
     assert (outcome.clips, outcome.new, outcome.kept) == (4, 4, 0)
     return folder
 
 
-def test_a_clip_holds_what_training_needs(training_set, whole):
-    reader = CacheReader(whole)
+def test_cached_clip_has_all_tensors_of_training(training_set, finished_cache):
+    reader = CacheReader(finished_cache)
     record = read_manifest(training_set / "manifest.jsonl")[0]
     clip = read_clip(training_set, record)
-    have = reader.tensors(
+    tensors = reader.tensors(
         record.clip,
         "exo ego prior grey text query_dirs key_dirs key_trust grid exo_first ego_first".split(),
     )
-    assert have["exo"].shape == (16, 2, 4, 8)
-    assert have["ego"].shape == have["prior"].shape == (16, 2, 4, 4)
-    vae = VaeEncoder(VAE)
-    torch.testing.assert_close(have["ego"], vae.encode(clip.ego))
+    assert tensors["exo"].shape == (16, 2, 4, 8)
+    assert tensors["ego"].shape == tensors["prior"].shape == (16, 2, 4, 4)
+    vae = VaeEncoder(VAE_FILE)
+    torch.testing.assert_close(tensors["ego"], vae.encode(clip.ego))
     torch.testing.assert_close(
-        have["ego_first"][:, :1], have["ego"][:, :1]
+        tensors["ego_first"][:, :1], tensors["ego"][:, :1]
     )  # the VAE is causal: one first frame
     geometry = clip_geometry(clip, "released")
     assert (
-        torch.equal(have["key_dirs"], geometry.key_dirs)
-        and tuple(have["grid"].tolist()) == geometry.grid
+        torch.equal(tensors["key_dirs"], geometry.key_dirs)
+        and tuple(tensors["grid"].tolist()) == geometry.grid
     )
-    directions = sum(have[k].numel() for k in ("query_dirs", "key_dirs", "key_trust"))
+    directions = sum(tensors[k].numel() for k in ("query_dirs", "key_dirs", "key_trust"))
     assert (
         directions < 8 * geometry.tokens * geometry.grid[0]
     )  # linear in tokens a frame, never L x L
     splits = {e.clip: e.split for e in reader.index.entries}
-    listed = (training_set / "splits" / "validation.txt").read_text("utf-8").split()
-    assert sorted(c for c, s in splits.items() if s == "validation") == sorted(listed)
+    validation_clips = (training_set / "splits" / "validation.txt").read_text("utf-8").split()
+    assert sorted(c for c, s in splits.items() if s == "validation") == sorted(validation_clips)
 
 
-def test_the_same_again_makes_nothing_and_a_change_is_noticed(training_set, tmp_path):
+def test_only_changed_settings_make_clips_again(training_set, tmp_path):
     manifest = training_set / "manifest.jsonl"
-    build_cache(manifest, tmp_path, settings())
-    again = build_cache(manifest, tmp_path, settings())
-    assert (again.new, again.kept, again.remade_because) == (0, 4, "")
+    build_cache(manifest, tmp_path, cache_settings())
+    second_outcome = build_cache(manifest, tmp_path, cache_settings())
+    assert (second_outcome.new, second_outcome.kept, second_outcome.remade_because) == (0, 4, "")
     records = read_manifest(manifest)
-    left_out = [record.model_copy(update={"hidden_lines": "leave out"}) for record in records]
-    mixed = training_set / "mixed.jsonl"
-    write_manifest(mixed, left_out[:1] + records[1:])
+    changed_records = [
+        record.model_copy(update={"hidden_lines": "leave out"}) for record in records
+    ]
+    mixed_manifest = training_set / "mixed.jsonl"
+    write_manifest(mixed_manifest, changed_records[:1] + records[1:])
     with refuses("one --hidden-lines"):
-        build_cache(mixed, tmp_path, settings())
-    write_manifest(mixed, left_out)
-    build_cache(mixed, tmp_path, settings())
-    mixed.unlink()  # other tests compare the set
+        build_cache(mixed_manifest, tmp_path, cache_settings())
+    write_manifest(mixed_manifest, changed_records)
+    build_cache(mixed_manifest, tmp_path, cache_settings())
+    mixed_manifest.unlink()  # other tests compare the set
     assert CacheReader(tmp_path).index.settings["hidden_lines"] == "leave out"
-    other = build_cache(manifest, tmp_path, settings(rays="exact"))
-    assert (other.new, other.remade_because) == (4, "hidden_lines, rays")
-    vae = {k: v.clone() for k, v in load_file(VAE).items()}
-    vae["conv1.bias"][0] += 1
-    save_file(vae, tmp_path.parent / "other_vae.safetensors")
-    last = settings(rays="exact", vae=tmp_path.parent / "other_vae.safetensors")
-    changed = build_cache(manifest, tmp_path, last)
-    assert (changed.new, changed.remade_because) == (4, "vae")
+    changed_outcome = build_cache(manifest, tmp_path, cache_settings(rays="exact"))
+    assert (changed_outcome.new, changed_outcome.remade_because) == (4, "hidden_lines, rays")
+    changed_vae = {k: v.clone() for k, v in load_file(VAE_FILE).items()}
+    changed_vae["conv1.bias"][0] += 1
+    save_file(changed_vae, tmp_path.parent / "other_vae.safetensors")
+    last_settings = cache_settings(rays="exact", vae=tmp_path.parent / "other_vae.safetensors")
+    vae_outcome = build_cache(manifest, tmp_path, last_settings)
+    assert (vae_outcome.new, vae_outcome.remade_because) == (4, "vae")
     shard = tmp_path / shard_name("synthetic_001")
     shard.write_bytes(shard.read_bytes()[:100])
     with refuses(shard.name):
         CacheReader(tmp_path)
-    assert build_cache(manifest, tmp_path, last).new == 1
+    assert build_cache(manifest, tmp_path, last_settings).new == 1
 
 
-def test_two_parts_equal_one_run(training_set, tmp_path):
-    manifest, more = training_set / "manifest.jsonl", settings(shard_clips=1)
-    build_cache(manifest, tmp_path / "whole", more)
-    first = build_cache(manifest, tmp_path / "parts", more, RunOptions(part=(0, 2)))
-    assert (first.clips, first.new, first.missing) == (4, 2, 2)
+def test_cache_built_in_two_parts_equals_one_run(training_set, tmp_path):
+    manifest, shard_settings = training_set / "manifest.jsonl", cache_settings(shard_clips=1)
+    build_cache(manifest, tmp_path / "whole", shard_settings)
+    first_outcome = build_cache(
+        manifest, tmp_path / "parts", shard_settings, RunOptions(part=(0, 2))
+    )
+    assert (first_outcome.clips, first_outcome.new, first_outcome.missing) == (4, 2, 2)
     with refuses("finished cache"):
         CacheReader(tmp_path / "parts")
-    one = (manifest, tmp_path / "parts", "--shard-clips", "1", "--shard")
-    assert call(*one, "1/2") == 0
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
-    assert call(*one, "2/2") == 2 == call(*one[:-1], "--device", "cpu,nowhere")
+    part_arguments = (manifest, tmp_path / "parts", "--shard-clips", "1", "--shard")
+    assert run_cache(*part_arguments, "1/2") == 0
+    assert read_folder_files(tmp_path / "parts") == read_folder_files(tmp_path / "whole")
+    assert (
+        run_cache(*part_arguments, "2/2")
+        == 2
+        == run_cache(*part_arguments[:-1], "--device", "cpu,nowhere")
+    )
     with pytest.raises(SystemExit):
-        call(*one, "half")
+        run_cache(*part_arguments, "half")
 
 
-def test_a_shard_that_another_process_is_at_is_made_last(training_set, whole, tmp_path):
-    left = tmp_path / f".{shard_name('synthetic_001')[:-12]}.0123abcd.safetensors"
-    left.touch()  # of a killed run
+def test_shard_locked_by_another_process_is_made_last(training_set, finished_cache, tmp_path):
+    leftover_file = tmp_path / f".{shard_name('synthetic_001')[:-12]}.0123abcd.safetensors"
+    leftover_file.touch()  # of a killed run
     with another_is_at(tmp_path / shard_name("synthetic_000"), 3) as progress:
         build_cache(
-            training_set / "manifest.jsonl", tmp_path, settings(views=True), progress=progress
+            training_set / "manifest.jsonl", tmp_path, cache_settings(views=True), progress=progress
         )
-    assert not left.exists()
-    assert CacheReader(tmp_path).index == CacheReader(whole).index
+    assert not leftover_file.exists()
+    assert CacheReader(tmp_path).index == CacheReader(finished_cache).index
 
 
-def test_texts_that_ftfy_cleaned_are_other_texts(training_set, tmp_path, monkeypatch):
+def test_texts_are_encoded_again_if_their_cleaning_changes(training_set, tmp_path, monkeypatch):
     manifest = training_set / "manifest.jsonl"
-    for module, new, because in (
+    for module, expected_new, expected_reason in (
         (None, 4, ""),
         (SimpleNamespace(fix_text=str), 4, "text_cleaning"),
         (None, 4, "text_cleaning"),
         (None, 0, ""),
     ):
         monkeypatch.setitem(sys.modules, "ftfy", module)
-        outcome = build_cache(manifest, tmp_path, settings())
-        assert (outcome.new, outcome.remade_because) == (new, because)
+        outcome = build_cache(manifest, tmp_path, cache_settings())
+        assert (outcome.new, outcome.remade_because) == (expected_new, expected_reason)
 
 
 @pytest.mark.parametrize(
-    ("bad", "match"),
+    ("changed_settings", "message_pattern"),
     [
-        ({"vae": VAE.with_name("none.safetensors")}, "VAE"),
+        ({"vae": VAE_FILE.with_name("none.safetensors")}, "VAE"),
         ({"text": "zeros:2"}, "zeros:"),
         ({"image_embedding": "released"}, "clip-vision"),
         ({"vae": ROOT / "models" / "loras" / "egox_standin_lora_wan22.safetensors"}, "Wan 2.1 VAE"),
     ],
 )
-def test_bad_models_are_refused(training_set, tmp_path, bad, match):
-    with refuses(match):
-        build_cache(training_set / "manifest.jsonl", tmp_path, settings(**bad))
+def test_bad_models_are_refused(training_set, tmp_path, changed_settings, message_pattern):
+    with refuses(message_pattern):
+        build_cache(training_set / "manifest.jsonl", tmp_path, cache_settings(**changed_settings))
 
 
-def records_of(training_set: Path, takes: int, clips: int) -> list[dict]:
-    """Build the lines of a manifest, in which each take has its own clip under several names."""
+def renamed_records(training_set: Path, takes: int, clips: int) -> list[dict]:
+    """Build manifest lines in which each take has one clip under several names."""
     lines = [
         json.loads(line)
         for line in (training_set / "manifest.jsonl").read_text("utf-8").splitlines()
@@ -179,24 +197,26 @@ def records_of(training_set: Path, takes: int, clips: int) -> list[dict]:
     ]
 
 
-def written(file: Path, records: list[dict]) -> Path:
+def write_lines(file: Path, records: list[dict]) -> Path:
     file.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
     return file
 
 
-def test_a_clip_that_goes_touches_its_own_take_alone(training_set, tmp_path, monkeypatch, capsys):
-    """Four takes of four clips, two shards each."""
+def test_removed_clip_changes_only_its_takes_shards(training_set, tmp_path, monkeypatch, capsys):
+    """Cache four takes of four clips in two shards each."""
     monkeypatch.setattr(
         "egox_train.data.cache_build.clip_tensors", lambda clip, settings: {"text": torch.zeros(1)}
     )
     root, out = tmp_path / "set", tmp_path / "cache"
     shutil.copytree(training_set, root)
-    records = records_of(training_set, 4, 4)
-    build_cache(written(root / "manifest.jsonl", records), out, settings())
-    before = {p.name: p.stat().st_mtime_ns for p in out.glob("shard-*")}
-    assert len(before) == 8
-    written(root / "manifest.jsonl", records[1:])
-    assert call(root / "manifest.jsonl", out) == 0
+    records = renamed_records(training_set, 4, 4)
+    build_cache(write_lines(root / "manifest.jsonl", records), out, cache_settings())
+    times_before = {
+        shard_file.name: shard_file.stat().st_mtime_ns for shard_file in out.glob("shard-*")
+    }
+    assert len(times_before) == 8
+    write_lines(root / "manifest.jsonl", records[1:])
+    assert run_cache(root / "manifest.jsonl", out) == 0
     output = capsys.readouterr().out
     assert (
         f"made anew because of changes in: the clips of 1 takes, first {records[0]['take']}"
@@ -204,66 +224,83 @@ def test_a_clip_that_goes_touches_its_own_take_alone(training_set, tmp_path, mon
     )
     assert "15 clips; 2 shards made, 6 kept" in output
     take_shards = {shard_name(records[0]["take"], number) for number in range(2)}
-    assert {n for n, time in before.items() if (out / n).stat().st_mtime_ns != time} == take_shards
-    added = [{**records[0], "clip": "early", "take": "aaa"}, *records[1:]]
-    more = build_cache(written(root / "manifest.jsonl", added), out, settings())
-    assert (more.clips, more.new, more.kept, more.remade_because) == (16, 1, 8, "")
+    assert {
+        shard for shard, time in times_before.items() if (out / shard).stat().st_mtime_ns != time
+    } == take_shards
+    records_with_new_clip = [{**records[0], "clip": "early", "take": "aaa"}, *records[1:]]
+    second_outcome = build_cache(
+        write_lines(root / "manifest.jsonl", records_with_new_clip), out, cache_settings()
+    )
+    assert (
+        second_outcome.clips,
+        second_outcome.new,
+        second_outcome.kept,
+        second_outcome.remade_because,
+    ) == (16, 1, 8, "")
     assert len(CacheReader(out).index.entries) == 16
 
 
-def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
-    training_set, tmp_path, capsys
-):
+def test_unreadable_clip_is_left_out_until_it_is_repaired(training_set, tmp_path, capsys):
     root, out = tmp_path / "set", tmp_path / "cache"
     shutil.copytree(training_set, root)
-    victim = sorted((root / "clips").iterdir())[1] / "ego_prior.mp4"
-    content = victim.read_bytes()
-    victim.write_bytes(content[:300])
+    damaged_file = sorted((root / "clips").iterdir())[1] / "ego_prior.mp4"
+    content = damaged_file.read_bytes()
+    damaged_file.write_bytes(content[:300])
     manifest = root / "manifest.jsonl"
-    assert call(manifest, out) == 0
+    assert run_cache(manifest, out) == 0
     output = capsys.readouterr().out
     assert (
-        f"left out: {victim.parent.name}: " in output
+        f"left out: {damaged_file.parent.name}: " in output
         and "ego_prior.mp4" in output
         and "3 clips; 4 shards" in output
     )
-    assert victim.parent.name not in {e.clip for e in CacheReader(out).index.entries}
-    again = build_cache(manifest, out, settings())
-    assert (again.clips, again.new, [clip for clip, _ in again.left_out]) == (
+    assert damaged_file.parent.name not in {e.clip for e in CacheReader(out).index.entries}
+    second_outcome = build_cache(manifest, out, cache_settings())
+    assert (
+        second_outcome.clips,
+        second_outcome.new,
+        [clip for clip, _ in second_outcome.left_out],
+    ) == (
         3,
         0,
-        [victim.parent.name],
+        [damaged_file.parent.name],
     )
-    victim.write_bytes(content)
-    mended = build_cache(manifest, out, settings())
-    assert (mended.clips, mended.new, mended.left_out) == (4, 1, ())
+    damaged_file.write_bytes(content)
+    repaired_outcome = build_cache(manifest, out, cache_settings())
+    assert (repaired_outcome.clips, repaired_outcome.new, repaired_outcome.left_out) == (4, 1, ())
     (out / "index.json").write_text("[]", "utf-8")
-    again = build_cache(manifest, out, settings())
-    assert (again.new, again.remade_because) == (0, "index.json, which is damaged")
+    second_outcome = build_cache(manifest, out, cache_settings())
+    assert (second_outcome.new, second_outcome.remade_because) == (
+        0,
+        "index.json, which is damaged",
+    )
     assert len(CacheReader(out).index.entries) == 4
     for clip in (root / "clips").iterdir():
         (clip / "ego_prior.mp4").write_bytes(b"")
     with refuses("no clip that can be read"):
-        build_cache(manifest, tmp_path / "none", settings())
+        build_cache(manifest, tmp_path / "none", cache_settings())
 
 
 def test_trainer_rays_follow_the_released_trainers_formula(training_set):
-    """Pinhole rays of K are turned by R (not its inverse), (x, y) to (-y, x), and checked by hand
-    for one latent."""
+    """Compute one latent's ray by hand from K, with R instead of its inverse."""
     record = read_manifest(training_set / "manifest.jsonl")[0]
     clip = read_clip(training_set, record)
-    trajectory, k = clip.take.trajectory, clip.take.notes.meta_intrinsics
-    rays = trainer_rays(trajectory.ego.one(0), k, 4, 4)
-    k = k * (4 / trajectory.ego.camera.width)
-    plain = torch.tensor(
-        [(2 - k[0, 2]) / k[0, 0], (1 - k[1, 2]) / k[1, 1], 1.0], dtype=torch.float64
+    trajectory, intrinsics = clip.take.trajectory, clip.take.notes.meta_intrinsics
+    rays = trainer_rays(trajectory.ego.one(0), intrinsics, 4, 4)
+    intrinsics = intrinsics * (4 / trajectory.ego.camera.width)
+    pinhole_ray = torch.tensor(
+        [(2 - intrinsics[0, 2]) / intrinsics[0, 0], (1 - intrinsics[1, 2]) / intrinsics[1, 1], 1.0],
+        dtype=torch.float64,
     )
-    turned = trajectory.ego.w2c[0, :, :3] @ (plain / plain.norm())
+    rotated_ray = trajectory.ego.w2c[0, :, :3] @ (pinhole_ray / pinhole_ray.norm())
     torch.testing.assert_close(
-        rays[0, 1, 2], torch.stack((-turned[1], turned[0], turned[2])), atol=1e-9, rtol=0
+        rays[0, 1, 2],
+        torch.stack((-rotated_ray[1], rotated_ray[0], rotated_ray[2])),
+        atol=1e-9,
+        rtol=0,
     )
-    ours = clip_geometry(clip, "trainer")
-    theirs = gga_geometry(
+    trainer_geometry = clip_geometry(clip, "trainer")
+    exact_geometry = gga_geometry(
         clip.take.depth,
         trajectory,
         "exact",
@@ -271,59 +308,63 @@ def test_trainer_rays_follow_the_released_trainers_formula(training_set):
         exo_size=record.exo_size,
         ego_size=record.ego_size,
     )
-    assert ours.rays == "trainer" and torch.equal(ours.key_dirs, theirs.key_dirs)
-    assert not torch.allclose(ours.query_dirs, theirs.query_dirs) and FRAMES_PER_LATENT == 4
+    assert trainer_geometry.rays == "trainer" and torch.equal(
+        trainer_geometry.key_dirs, exact_geometry.key_dirs
+    )
+    assert (
+        not torch.allclose(trainer_geometry.query_dirs, exact_geometry.query_dirs)
+        and FRAMES_PER_LATENT == 4
+    )
 
 
-def test_the_vae_equals_the_hosts(comfy_host):
-    """The same file, the same latents and pictures as the host's VAE class gives."""
+def test_vae_gives_the_latents_and_pictures_of_comfyuis(comfy_host):
     from comfy.ldm.wan.vae import WanVAE
 
-    frames, weights = torch.rand(9, 32, 48, 3), load_file(VAE)
-    theirs = WanVAE(
+    frames, weights = torch.rand(9, 32, 48, 3), load_file(VAE_FILE)
+    comfyui_vae = WanVAE(
         dim=weights["decoder.head.0.gamma"].shape[0],
         z_dim=16,
         num_res_blocks=2,
         temperal_downsample=[False, True, True],
     )
-    theirs.load_state_dict({k: v.float() for k, v in weights.items()})
-    ours = VaeEncoder(VAE)
+    comfyui_vae.load_state_dict({k: v.float() for k, v in weights.items()})
+    egox_vae = VaeEncoder(VAE_FILE)
     from egox_core.wan.latents import denormalise_latent
 
     with torch.no_grad():
-        expected = theirs.encode((frames * 2 - 1).movedim(-1, 0)[None])
-        latent = ours.encode(frames)
+        expected = comfyui_vae.encode((frames * 2 - 1).movedim(-1, 0)[None])
+        latent = egox_vae.encode(frames)
         torch.testing.assert_close(denormalise_latent(latent[None]), expected, atol=1e-5, rtol=1e-5)
-        picture = ((theirs.decode(expected)[0].movedim(0, -1) + 1) / 2).clamp(0, 1)
-    torch.testing.assert_close(ours.decode(latent), picture, atol=1e-5, rtol=0)
+        picture = ((comfyui_vae.decode(expected)[0].movedim(0, -1) + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(egox_vae.decode(latent), picture, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
-def test_the_vision_encoder_equals_the_hosts(comfy_host, standins):
-    """ComfyUI's single file (a stand-in of its form) through transformers, against the host's own
-    class."""
+def test_vision_encoder_gives_the_embedding_of_comfyuis(comfy_host, standin_models):
+    """Load a stand-in of ComfyUI's single file through transformers."""
     import comfy.clip_vision
     import comfy.utils
     from safetensors import safe_open
 
     from egox_train.wan.vision import VisionEncoder
 
-    (vision_file,) = (standins / "clip_vision").iterdir()
+    (vision_file,) = (standin_models / "clip_vision").iterdir()
     with safe_open(vision_file, "pt") as stream:
         configuration = json.loads(stream.metadata()["config"])
     vision = comfy.clip_vision.ClipVisionModel(configuration)
     vision.load_sd(comfy.utils.load_torch_file(str(vision_file)))
     picture = torch.rand(1, 64, 96, 3)
     with torch.no_grad():
-        host_states = vision.encode_image(picture)["penultimate_hidden_states"][0].float()
-    our_states = VisionEncoder(vision_file).encode(picture)
+        comfyui_embedding = vision.encode_image(picture)["penultimate_hidden_states"][0].float()
+    egox_embedding = VisionEncoder(vision_file).encode(picture)
     # Resampling filters and half precision differ in the last digits of a byte.
-    assert float((our_states - host_states).abs().mean()) < 5e-3 * float(host_states.abs().max())
+    assert float((egox_embedding - comfyui_embedding).abs().mean()) < 5e-3 * float(
+        comfyui_embedding.abs().max()
+    )
 
 
-def test_text_is_encoded_as_inference_or_as_the_released_trainer_does(tmp_path):
-    """Quirks 38: text is masked and trimmed, then padded with zeros, or it is 512 padded ids
-    without a mask, with the values of the padding kept."""
+def test_text_is_encoded_as_in_inference_or_in_training(tmp_path):
+    """Mask and zero the padding as in inference, or encode it as the released trainer does."""
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -339,68 +380,73 @@ def test_text_is_encoded_as_inference_or_as_the_released_trainer_does(tmp_path):
         )
     ).eval()
     model.save_pretrained(tmp_path / "text_encoder")
-    inner = Tokenizer(
+    word_tokenizer = Tokenizer(
         models.WordLevel(
             {"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3, "b": 4, "&": 5}, unk_token="<unk>"
         )
     )
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    inner.post_processor = processors.TemplateProcessing(
+    word_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    word_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+        tokenizer_object=word_tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(tmp_path / "tokenizer")
-    prompt, long = "a &amp; b", "a " * 600
-    released, trainer = (
+    prompt, long_prompt = "a &amp; b", "a " * 600
+    released_encoder, trainer_encoder = (
         make_text_encoder(str(tmp_path), "cpu", how) for how in ("released", "trainer")
     )
 
-    def encoded(ids: list[int], masked: bool) -> torch.Tensor:
+    def encode_ids(ids: list[int], masked: bool) -> torch.Tensor:
         padded = torch.tensor([ids + [0] * (512 - len(ids))])
         with torch.no_grad():
             return model(
                 padded, attention_mask=(padded != 0).long() if masked else None
             ).last_hidden_state[0]
 
-    ours = released.encode(prompt)
-    torch.testing.assert_close(ours[:4], encoded([3, 5, 4, 1], masked=True)[:4], atol=1e-5, rtol=0)
-    assert ours[4:].abs().sum() == 0
+    released_embedding = released_encoder.encode(prompt)
     torch.testing.assert_close(
-        trainer.encode(prompt), encoded([3, 2, 4, 1], masked=False), atol=1e-5, rtol=0
+        released_embedding[:4], encode_ids([3, 5, 4, 1], masked=True)[:4], atol=1e-5, rtol=0
+    )
+    assert released_embedding[4:].abs().sum() == 0
+    torch.testing.assert_close(
+        trainer_encoder.encode(prompt), encode_ids([3, 2, 4, 1], masked=False), atol=1e-5, rtol=0
     )
     torch.testing.assert_close(
-        released.encode(long), encoded([3] * 511 + [1], masked=True), atol=1e-5, rtol=0
+        released_encoder.encode(long_prompt),
+        encode_ids([3] * 511 + [1], masked=True),
+        atol=1e-5,
+        rtol=0,
     )
 
 
 def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tiny, tmp_path):
-    """Unless its text is zeros, which no encoding changes."""
+    """Accept zero text, which no encoding changes."""
     text = tmp_path / "text.safetensors"
     save_file({"embedding": torch.randn(2, 24)}, text)
-    for source in (str(text), USUAL["text"]):
-        other = settings(text=source, text_encoding="trainer")
-        build_cache(training_set / "manifest.jsonl", tmp_path / "cache", other)
-        alike, unlike = (
+    for source in (str(text), DEFAULT_SETTINGS["text"]):
+        trainer_settings = cache_settings(text=source, text_encoding="trainer")
+        build_cache(training_set / "manifest.jsonl", tmp_path / "cache", trainer_settings)
+        same_config, other_config = (
             tiny.config(tmp_path, conditioning={"text_encoding": encoding})
             for encoding in ("trainer", "released")
         )
-        assert CachedSamples(alike, "train").groups
+        assert CachedSamples(same_config, "train").groups
         with refuses("text_encoding") if source == str(text) else nullcontext():
-            CachedSamples(unlike, "train")
+            CachedSamples(other_config, "train")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
-def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_path):
+def test_full_disk_is_reported_and_keeps_finished_shards(training_set, finished_cache, tmp_path):
     def build():
-        return build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
+        return build_cache(training_set / "manifest.jsonl", tmp_path, cache_settings(views=True))
 
     build()
     (tmp_path / shard_name("synthetic_001")).unlink()
-    before = contents(tmp_path)
-    with files_up_to(4000), refuses("room on the disk") as error:
+    files_before = read_folder_files(tmp_path)
+    with limit_file_size(4000), refuses("room on the disk") as error:
         build()
     assert shard_name("synthetic_001") in str(error.value) and "are kept" in str(error.value)
-    assert contents(tmp_path) == before  # no half shard, no temporary file
+    assert read_folder_files(tmp_path) == files_before  # no half shard, no temporary file
     assert build().new == 1
-    assert contents(tmp_path) == contents(whole)
+    assert read_folder_files(tmp_path) == read_folder_files(finished_cache)

@@ -16,7 +16,7 @@ from egox_train.data.egoexo4d import read_egoexo4d
 from egox_train.data.gopro_calibs import read_gopro_calibs
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.video_writer import write_video
-from tests.poses import still
+from tests.poses import still_poses
 from tests.refusals import refuses
 from tests.train.prepared_takes import SMALL, prepared, write_lens_table
 
@@ -80,7 +80,7 @@ def released_layout(tmp_path) -> Path:
     np.savez(folder / "depth.npz", depth_m=np.full((count, 64, 112), 2.0, np.float16))
     exo, ego = (
         torch.eye(3, 4, dtype=torch.float64),
-        still(count),
+        still_poses(count),
     )
     exo[0, 3], ego[:, 2, 3] = 0.5, torch.arange(count) / 10
     write_json(

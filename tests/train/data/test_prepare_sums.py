@@ -15,7 +15,7 @@ from egox_train.data.manifest import read_manifest
 from egox_train.data.plan import drawn
 from egox_train.data.prepare import join, prepare
 from egox_train.options import RunOptions
-from tests.paths import contents
+from tests.paths import read_folder_files
 from tests.refusals import refuses
 from tests.train.prepared_takes import HALF_HELD_OUT, SMALL, prepared
 from train_egox import main
@@ -45,7 +45,7 @@ def starts(manifest: Path) -> dict[str, list[int]]:
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    return contents(root, "report.json", "0-of-2.json", "1-of-2.json")
+    return read_folder_files(root, "report.json", "0-of-2.json", "1-of-2.json")
 
 
 def test_a_dry_run_says_what_a_run_then_leaves(long_takes, long_set, tmp_path, capsys):

@@ -19,7 +19,7 @@ from egox_train.data.manifest import read_manifest
 from egox_train.data.robot_clips import write_robots
 from egox_train.options import RobotOptions
 from egox_train.video_writer import write_video
-from tests.core.robots.episodes import frames_in_order, rows_of
+from tests.core.robots.episodes import frames_in_order, read_rows
 from tests.refusals import refuses
 
 pytest.importorskip("pyarrow", reason="writes parquet")
@@ -69,9 +69,9 @@ def test_clips_that_fail_are_named_and_the_others_written(tmp_path, repo_root):
     options = {"clips": tmp_path / "clips", "out": tmp_path / "set", "task": "work"}
     with refuses("1 of 2 clips.*b_bad"):
         lines.extend(write_robots(RobotOptions(**options, strict=True)))
-    assert [row["egox/name"] for row in rows_of(tmp_path / "set", "meta/episodes")] == ["a_good"]
+    assert [row["egox/name"] for row in read_rows(tmp_path / "set", "meta/episodes")] == ["a_good"]
     list(write_robots(RobotOptions(**options)))
-    fits = [row["egox.camera_fits"] for row in rows_of(tmp_path / "set", "data")]
+    fits = [row["egox.camera_fits"] for row in read_rows(tmp_path / "set", "data")]
     assert fits == [1] * 9 + [0] * 9
 
 

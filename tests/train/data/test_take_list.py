@@ -78,15 +78,17 @@ def test_clips_stay_within_the_task_and_the_annotators_camera_goes_first(takes, 
     assert {r.start for r in alone} == {15, 20, 25}
 
 
-def test_without_a_task_there_is_a_warning_and_task_fills_in(takes, tmp_path, capsys, wordless):
+def test_without_a_task_there_is_a_warning_and_task_fills_in(
+    takes, tmp_path, capsys, are_remarks_blank
+):
     source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES)
     takes.write_egoexo4d(source, "cmu_bike08_3", frames=FRAMES)
     call = f"prepare {source} {tmp_path / 'set'} --frames 5 --stride 5 --size 112x64 --depth plane"
     call = call.split()
     assert main(call) == 0
-    words = "" if wordless else "2 of 2 takes"
+    words = "" if are_remarks_blank else "2 of 2 takes"
     assert f"warning: {words}" in capsys.readouterr().out
-    assert ("QR code" in notes(tmp_path / "set", "cmu_bike08_3")) != wordless
+    assert ("QR code" in notes(tmp_path / "set", "cmu_bike08_3")) != are_remarks_blank
     write_list(
         source,
         {"take_name": TAKE, "task_start_sec": 0.5, "task_end_sec": 0.8},

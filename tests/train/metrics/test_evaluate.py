@@ -1,4 +1,4 @@
-"""The whole evaluation over a small manifest: report, restart, bad rows, comparison, command."""
+"""Test the evaluation of a small manifest: report, restart, refused clips, comparisons, command."""
 
 import filecmp
 import json
@@ -30,39 +30,40 @@ from tests.train.held_item import another_is_at
 
 FRAMES, SIZE, FPS = 5, 32, 10.0
 CLIPS = ("a", "b", "c", "d")
-FAST = EvaluateOptions(sheet_clips=2)
-BARE = replace(FAST, baselines=False, sheet_clips=0)
-TRUTH, MADE = "ego_ground_truth.mp4", "generated"
-CUP = np.zeros((1, FRAMES, SIZE, SIZE), bool)
-CUP[:, :, 4:12, 4:12] = True
+FAST_OPTIONS = EvaluateOptions(sheet_clips=2)
+MINIMAL_OPTIONS = replace(FAST_OPTIONS, baselines=False, sheet_clips=0)
+TRUTH_NAME, GENERATED = "ego_ground_truth.mp4", "generated"
+CUP_MASKS = np.zeros((1, FRAMES, SIZE, SIZE), bool)
+CUP_MASKS[:, :, 4:12, 4:12] = True
 
 
-def picture(seed: int, frames: int = FRAMES, width: int = SIZE) -> torch.Tensor:
-    """Draw large soft shapes, so that H.264 changes little."""
-    coarse = np.random.default_rng(seed).random((4, 4, 3), np.float32) * 0.7 + 0.2
-    still = cv2.resize(coarse, (width, SIZE), interpolation=cv2.INTER_CUBIC).clip(0.1, 1)
-    return torch.from_numpy(still).expand(frames, -1, -1, -1).contiguous()
+def soft_picture(seed: int, frames: int = FRAMES, width: int = SIZE) -> torch.Tensor:
+    """Draw a still video of large soft shapes, which H.264 changes little."""
+    coarse_colours = np.random.default_rng(seed).random((4, 4, 3), np.float32) * 0.7 + 0.2
+    picture = cv2.resize(coarse_colours, (width, SIZE), interpolation=cv2.INTER_CUBIC).clip(0.1, 1)
+    return torch.from_numpy(picture).expand(frames, -1, -1, -1).contiguous()
 
 
-def save(file: Path, frames: torch.Tensor, fps: float = FPS) -> None:
+def save_video(file: Path, frames: torch.Tensor, fps: float = FPS) -> None:
     write_video(file, frames, fps, threads=1)
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory) -> Path:
-    """Write a set of four clips with priors that cover the left half, and generated videos near the
-    truth."""
+def evaluation_set(tmp_path_factory) -> Path:
+    """Write four clips with priors of the left half, and generated videos near the truth."""
     root, records = tmp_path_factory.mktemp("set"), []
     for seed, name in enumerate(CLIPS):
-        folder, truth = root / "clips" / name, picture(seed)
+        folder, truth = root / "clips" / name, soft_picture(seed)
         prior = truth.clone()
         prior[:, :, SIZE // 2 :] = 0
-        save(folder / "exo.mp4", picture(seed + 50, width=2 * SIZE))
-        save(folder / TRUTH, truth)
-        save(folder / "ego_prior.mp4", prior)
-        save(root / MADE / f"{name}.mp4", truth * 0.9 + 0.1 * picture(seed + 90))
-        moved = np.roll(CUP, 3, axis=3)
-        write_masks(root / "masks" / f"{name}.npz", name, CUP, ["cup"], moved, ["cup"])
+        save_video(folder / "exo.mp4", soft_picture(seed + 50, width=2 * SIZE))
+        save_video(folder / TRUTH_NAME, truth)
+        save_video(folder / "ego_prior.mp4", prior)
+        save_video(root / GENERATED / f"{name}.mp4", truth * 0.9 + 0.1 * soft_picture(seed + 90))
+        shifted_masks = np.roll(CUP_MASKS, 3, axis=3)
+        write_masks(
+            root / "masks" / f"{name}.npz", name, CUP_MASKS, ["cup"], shifted_masks, ["cup"]
+        )
         room = {"a": "hall", "c": "hall", "d": "yard"}.get(name, "")
         records.append(clip_record(name, take=f"take_{name}", fps=FPS, room=room))
     write_manifest(root / "manifest.jsonl", records)
@@ -70,32 +71,43 @@ def clean(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def place(clean, tmp_path) -> Path:
-    """Copy the set, so that it may be spoilt."""
-    return shutil.copytree(clean, tmp_path / "set")
+def set_copy(evaluation_set, tmp_path) -> Path:
+    """Copy the evaluation set, so that a test may damage it."""
+    return shutil.copytree(evaluation_set, tmp_path / "set")
 
 
-def run(
+def run_evaluation(
     root: Path,
     out: str = "out",
-    options: EvaluateOptions = FAST,
-    how: RunOptions = ALONE,
-    **more,
+    options: EvaluateOptions = FAST_OPTIONS,
+    run_options: RunOptions = ALONE,
+    **options_of_evaluate,
 ):
-    return evaluate(root / "manifest.jsonl", root / MADE, root / out, options, how, **more)
+    return evaluate(
+        root / "manifest.jsonl",
+        root / GENERATED,
+        root / out,
+        options,
+        run_options,
+        **options_of_evaluate,
+    )
 
 
-def test_report_holds_what_was_put_in(place):
-    report = run(place, options=replace(FAST, masks=place / "masks")).report
-    assert report == read_json(place / "out" / REPORT)
+def test_report_contains_all_figures(set_copy):
+    report = run_evaluation(
+        set_copy, options=replace(FAST_OPTIONS, masks=set_copy / "masks")
+    ).report
+    assert report == read_json(set_copy / "out" / REPORT)
     assert (report["clips"], report["takes"], report["failed"], report["errors"]) == (4, 4, 0, {})
     assert [row["clip"] for row in report["rows"]] == list(CLIPS)
     means = report["means"]
     baselines = ["prior", "prior + Telea", "exo resized", "exo mean colour", "shrink"]
-    assert list(means) == [MADE, *baselines]
-    made_means = {name: estimate["mean"] for name, estimate in means[MADE].items()}
+    assert list(means) == [GENERATED, *baselines]
+    made_means = {name: estimate["mean"] for name, estimate in means[GENERATED].items()}
     assert 20 < made_means["psnr"] < 40 and 0.5 < made_means["ssim"] < 1
-    assert "low" not in means[MADE]["psnr"] and means[MADE]["psnr"]["takes"] == 4  # too few
+    assert (
+        "low" not in means[GENERATED]["psnr"] and means[GENERATED]["psnr"]["takes"] == 4
+    )  # too few
     assert made_means["coverage"] == pytest.approx(0.5, abs=0.03)
     assert means["prior"]["psnr_inside"]["mean"] > means["prior"]["psnr_outside"]["mean"] + 10
     assert report["paired"]["generated - prior"]["psnr"]["mean"] > 0
@@ -106,80 +118,87 @@ def test_report_holds_what_was_put_in(place):
     assert report["object_matching"] == "by id" and report["coverage_from"] == ["picture"]
     need_weights = "LPIPS,CLIP-I,FVD,FVD (VideoMAE),Motion Smoothness,Dynamic Degree".split(",")
     assert list(report["not_computed"]) == need_weights
-    table = (place / "out" / TABLE).read_text("utf-8")
+    table = (set_copy / "out" / TABLE).read_text("utf-8")
     heading = (
         "|  | clips, takes | PSNR ↑ | SSIM ↑ | LPIPS ↓ | CLIP-I ↑ | Location Err (px) ↓ | IoU ↑ | "
         "Contour Acc ↑ | FVD ↓ | FVD (VideoMAE) ↓ | Temporal Flickering ↑ | Motion Smoothness ↑ | "
         "Dynamic Degree ↑ |"
     )
     assert next(line for line in table.splitlines() if line.startswith("|")) == heading
-    names = report["protocol"]["clip_list"]
-    how = "32x32 px, resized: none, frames 5 at 10 a second; networks: none; "
-    assert f"Protocol: 4 clips (list {names}), {how}" in table
-    sheet = cv2.imread(str(place / "out" / SHEET))
+    clip_list = report["protocol"]["clip_list"]
+    protocol_text = "32x32 px, resized: none, frames 5 at 10 a second; networks: none; "
+    assert f"Protocol: 4 clips (list {clip_list}), {protocol_text}" in table
+    sheet = cv2.imread(str(set_copy / "out" / SHEET))
     # Two clips; exo is twice as wide as the three ego pictures, of which the last is the truth.
     assert sheet.shape == (2 * (SIZE + 16), 5 * SIZE + 3 * GAP, 3)
     sheet_part = sheet[16 : 16 + SIZE, -SIZE:, ::-1]
-    assert np.abs(sheet_part - picture(0)[0].numpy() * 255).mean() < 6
+    assert np.abs(sheet_part - soft_picture(0)[0].numpy() * 255).mean() < 6
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_report(place):
-    def kill(done: int, total: int, stage: str) -> None:
+def test_interrupted_run_continues_to_the_same_report(set_copy):
+    def raise_interrupt(done: int, total: int, stage: str) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(place, progress=kill)
-    assert not (place / "out" / REPORT).exists()
-    assert len(list((place / "out" / ROWS).glob("*.json"))) == 2
-    assert run(place).kept == 2
-    (place / "fresh" / ROWS).mkdir(parents=True)
-    with another_is_at(place / "fresh" / ROWS / "a.json", 3) as progress:
-        run(place, out="fresh", progress=progress)
+        run_evaluation(set_copy, progress=raise_interrupt)
+    assert not (set_copy / "out" / REPORT).exists()
+    assert len(list((set_copy / "out" / ROWS).glob("*.json"))) == 2
+    assert run_evaluation(set_copy).kept == 2
+    (set_copy / "fresh" / ROWS).mkdir(parents=True)
+    with another_is_at(set_copy / "fresh" / ROWS / "a.json", 3) as progress:
+        run_evaluation(set_copy, out="fresh", progress=progress)
     for name in (REPORT, TABLE, SHEET):
-        assert filecmp.cmp(place / "out" / name, place / "fresh" / name, shallow=False)
+        assert filecmp.cmp(set_copy / "out" / name, set_copy / "fresh" / name, shallow=False)
 
 
-def test_a_row_is_made_anew_when_its_files_or_settings_change(place):
-    run(place)
-    assert run(place).kept == 4
-    save(place / MADE / "b.mp4", picture(0))  # what clip a should be
-    (place / "out" / ROWS / "c.npz").write_bytes(b"cut off")
-    (place / "out" / ROWS / "d.json").write_text("{", "utf-8")
-    changed = run(place)
-    assert changed.kept == 1
-    assert changed.report["rows"][1]["metrics"][MADE]["patch_zncc"] < 0.5
-    np.savez(place / "clips" / "a" / "coverage.npz", coverage=np.ones((FRAMES, SIZE, SIZE), bool))
-    exact = run(place).report
-    assert exact["coverage_from"] == ["picture", "renderer"]
-    assert exact["rows"][0]["metrics"][MADE]["coverage"] == 1
-    assert run(place, options=BARE).kept == 0
+def test_rows_are_made_again_if_files_or_settings_change(set_copy):
+    run_evaluation(set_copy)
+    assert run_evaluation(set_copy).kept == 4
+    save_video(set_copy / GENERATED / "b.mp4", soft_picture(0))  # what clip a should be
+    (set_copy / "out" / ROWS / "c.npz").write_bytes(b"cut off")
+    (set_copy / "out" / ROWS / "d.json").write_text("{", "utf-8")
+    changed_outcome = run_evaluation(set_copy)
+    assert changed_outcome.kept == 1
+    assert changed_outcome.report["rows"][1]["metrics"][GENERATED]["patch_zncc"] < 0.5
+    np.savez(
+        set_copy / "clips" / "a" / "coverage.npz", coverage=np.ones((FRAMES, SIZE, SIZE), bool)
+    )
+    exact_report = run_evaluation(set_copy).report
+    assert exact_report["coverage_from"] == ["picture", "renderer"]
+    assert exact_report["rows"][0]["metrics"][GENERATED]["coverage"] == 1
+    assert run_evaluation(set_copy, options=MINIMAL_OPTIONS).kept == 0
 
 
-def test_figures_by_how_exo_knows_a_pixel(place):
-    """A clip without seen.mkv has none. A class that a clip lacks has none either."""
+def test_figures_are_given_per_visibility_class(set_copy):
+    """Leave out figures of clips without seen.mkv, and of classes that a clip lacks."""
     classes = torch.full((FRAMES, SIZE, SIZE), NOW, dtype=torch.uint8)
     classes[:, : SIZE // 2], classes[0, 0] = UNOBSERVED, DOUBTFUL
-    write_levels(place / "clips" / "a" / "seen.mkv", classes, FPS)
-    report = run(place).report
-    row, without = (report["rows"][place_]["metrics"][MADE] for place_ in (0, 1))
+    write_levels(set_copy / "clips" / "a" / "seen.mkv", classes, FPS)
+    report = run_evaluation(set_copy).report
+    row, row_without_classes = (
+        report["rows"][row_number]["metrics"][GENERATED] for row_number in (0, 1)
+    )
     generated, truth = (
         read_all(file, FRAMES, (SIZE, SIZE)) / 255
-        for file in (place / MADE / "a.mp4", place / "clips" / "a" / TRUTH)
+        for file in (set_copy / GENERATED / "a.mp4", set_copy / "clips" / "a" / TRUTH_NAME)
     )
-    lower = (generated - truth)[:, SIZE // 2 :].double().square().mean()
-    assert row["psnr_now"] == pytest.approx(float(-10 * lower.log10()), abs=1e-3)
+    lower_error = (generated - truth)[:, SIZE // 2 :].double().square().mean()
+    assert row["psnr_now"] == pytest.approx(float(-10 * lower_error.log10()), abs=1e-3)
     assert row["psnr_earlier"] is None and row["ssim_doubtful"] is not None
     mean = row["ssim_now"] / 2 + row["ssim_unobserved"] / 2
     assert row["ssim"] == pytest.approx(mean, abs=0.02)
-    assert "psnr_now" not in without and report["means"][MADE]["psnr_now"]["clips"] == 1
-    table = (place / "out" / TABLE).read_text("utf-8")
+    assert (
+        "psnr_now" not in row_without_classes
+        and report["means"][GENERATED]["psnr_now"]["clips"] == 1
+    )
+    table = (set_copy / "out" / TABLE).read_text("utf-8")
     assert "## Observed and unobserved areas" in table and "| PSNR now ↑ |" in table
-    (place / "clips" / "a" / "seen.mkv").write_bytes(b"cut off")
-    assert "a" in run(place).errors
+    (set_copy / "clips" / "a" / "seen.mkv").write_bytes(b"cut off")
+    assert "a" in run_evaluation(set_copy).errors
 
 
-SPOILT = {
+DAMAGED_CLIPS = {
     "size": "48x32",
     "length": "9 frames",
     "rate": "20 frames a second",
@@ -193,139 +212,147 @@ SPOILT = {
     "outside": "next to the manifest",
     "coverage": "together with the prior",
 }
-"""Clips that can't be evaluated, each for its own reason -> what its message says."""
+"""Names of clips that can't be evaluated, with the text of the reason."""
 
 
-def spoil(root: Path) -> None:
-    """Add the clips of :data:`SPOILT`."""
-    good = json.loads((root / "manifest.jsonl").read_text("utf-8").splitlines()[0])
-    made_folder, masks, lines = root / MADE, root / "masks", {}
-    for name in SPOILT:
+def add_damaged_clips(root: Path) -> None:
+    """Add the clips of :data:`DAMAGED_CLIPS` to a set."""
+    valid_line = json.loads((root / "manifest.jsonl").read_text("utf-8").splitlines()[0])
+    made_folder, masks, lines = root / GENERATED, root / "masks", {}
+    for name in DAMAGED_CLIPS:
         shutil.copytree(root / "clips" / "a", root / "clips" / name)
         shutil.copy(made_folder / "a.mp4", made_folder / f"{name}.mp4")
-        write_masks(masks / f"{name}.npz", name, CUP, ["cup"], CUP, ["cup"])
-        lines[name] = good | {"clip": name, "folder": f"clips/{name}"}
-    save(made_folder / "size.mp4", picture(0, width=48))
-    save(made_folder / "length.mp4", picture(0, frames=9))
-    save(made_folder / "rate.mp4", picture(0), 2 * FPS)
+        write_masks(masks / f"{name}.npz", name, CUP_MASKS, ["cup"], CUP_MASKS, ["cup"])
+        lines[name] = valid_line | {"clip": name, "folder": f"clips/{name}"}
+    save_video(made_folder / "size.mp4", soft_picture(0, width=48))
+    save_video(made_folder / "length.mp4", soft_picture(0, frames=9))
+    save_video(made_folder / "rate.mp4", soft_picture(0), 2 * FPS)
     (made_folder / "absent.mp4").unlink()
     (made_folder / "corrupt.mp4").write_bytes(b"\0" * 500)
     (made_folder / "cut.mp4").write_bytes((made_folder / "a.mp4").read_bytes()[:900])
     lines["no_truth"]["ground_truth"] = False
-    (root / "clips" / "truth_lost" / TRUTH).unlink()
+    (root / "clips" / "truth_lost" / TRUTH_NAME).unlink()
     shutil.copy(masks / "b.npz", masks / "masks_other.npz")
-    half = CUP[..., :16]
-    np.savez(root / "clips" / "coverage" / "coverage.npz", coverage=half[0])
-    write_masks(masks / "masks_size.npz", "masks_size", half, ["cup"], half, ["cup"])
+    half_masks = CUP_MASKS[..., :16]
+    np.savez(root / "clips" / "coverage" / "coverage.npz", coverage=half_masks[0])
+    write_masks(masks / "masks_size.npz", "masks_size", half_masks, ["cup"], half_masks, ["cup"])
     lines["outside"]["folder"] = "../elsewhere"
     with (root / "manifest.jsonl").open("a", encoding="utf-8") as stream:
         stream.writelines(json.dumps(line) + "\n" for line in lines.values())
 
 
-def test_bad_clips_are_named_and_the_rest_is_evaluated(place):
-    spoil(place)
-    outcome = run(place, options=replace(FAST, masks=place / "masks"))
-    assert outcome.errors.keys() == SPOILT.keys()
-    for name, words in SPOILT.items():
-        assert words in outcome.errors[name] and "Fix:" in outcome.errors[name], name
+def test_damaged_clips_are_reported_and_the_others_evaluated(set_copy):
+    add_damaged_clips(set_copy)
+    outcome = run_evaluation(set_copy, options=replace(FAST_OPTIONS, masks=set_copy / "masks"))
+    assert outcome.errors.keys() == DAMAGED_CLIPS.keys()
+    for name, reason in DAMAGED_CLIPS.items():
+        assert reason in outcome.errors[name] and "Fix:" in outcome.errors[name], name
     assert [row["clip"] for row in outcome.report["rows"]] == list(CLIPS)
-    table = (place / "out" / TABLE).read_text("utf-8")
-    assert all(f"- {name}: " in table for name in SPOILT)
+    table = (set_copy / "out" / TABLE).read_text("utf-8")
+    assert all(f"- {name}: " in table for name in DAMAGED_CLIPS)
     # Nothing left to evaluate still gives a report.
-    shutil.rmtree(place / MADE)
-    (place / MADE).mkdir()
-    outcome = run(place)
-    assert len(outcome.errors) == 4 + len(SPOILT) and outcome.report["clips"] == 0
+    shutil.rmtree(set_copy / GENERATED)
+    (set_copy / GENERATED).mkdir()
+    outcome = run_evaluation(set_copy)
+    assert len(outcome.errors) == 4 + len(DAMAGED_CLIPS) and outcome.report["clips"] == 0
     assert each_once([("a", "no"), ("b", "no"), ("c", "cut")]) == ["a and 1 more: no", "c: cut"]
 
 
-def truths(place: Path, name: str) -> tuple[str, Path]:
-    """Put the true videos in another method's place, for ``also``."""
+def copy_true_videos(place: Path, name: str) -> tuple[str, Path]:
+    """Copy the true videos into a folder as another method's results."""
     (place / name).mkdir()
     for clip in CLIPS:
-        shutil.copy(place / "clips" / clip / TRUTH, place / name / f"{clip}.mp4")
+        shutil.copy(place / "clips" / clip / TRUTH_NAME, place / name / f"{clip}.mp4")
     return (name, place / name)
 
 
-def test_methods_stand_in_one_table_seeds_in_one_row_and_groups_apart(place):
-    (place / "splits").mkdir()
+def test_report_compares_methods_seeds_and_groups(set_copy):
+    (set_copy / "splits").mkdir()
     for split, clips in ("train", "a\nb\n"), ("test", "c\nd\n"):
-        (place / "splits" / f"{split}.txt").write_text(clips, "utf-8")
-    vae = truths(place, "vae")
-    report = run(place, options=replace(BARE, also=(vae, (MADE, vae[1])))).report
-    assert list(report["means"]) == [MADE, "vae"]
+        (set_copy / "splits" / f"{split}.txt").write_text(clips, "utf-8")
+    vae = copy_true_videos(set_copy, "vae")
+    report = run_evaluation(
+        set_copy, options=replace(MINIMAL_OPTIONS, also=(vae, (GENERATED, vae[1])))
+    ).report
+    assert list(report["means"]) == [GENERATED, "vae"]
     assert report["paired"]["generated - vae"]["psnr"]["mean"] < 0
-    first = report["rows"][0]["metrics"]
-    assert first[MADE]["psnr"] < first[f"{MADE}, seed 2"]["psnr"] == 100
+    first_metrics = report["rows"][0]["metrics"]
+    assert first_metrics[GENERATED]["psnr"] < first_metrics[f"{GENERATED}, seed 2"]["psnr"] == 100
     assert {
-        kind: {name: g["means"][MADE]["psnr"]["clips"] for name, g in groups.items()}
+        kind: {name: group["means"][GENERATED]["psnr"]["clips"] for name, group in groups.items()}
         for kind, groups in report["groups"].items()
     } == {
         "split": {"test": 2, "train": 2},
         "seen and unseen scenes": {"seen in training": 2, "unseen": 1},
         "scene": {"hall": 2, "yard": 1},
     }
-    for also in ((("prior", place),), (("x", place / "absent"),)):
+    for other_methods in ((("prior", set_copy),), (("x", set_copy / "absent"),)):
         with refuses():
-            run(place, options=EvaluateOptions(also=also))
+            run_evaluation(set_copy, options=EvaluateOptions(also=other_methods))
 
 
-def test_fvd_is_one_figure_a_method_and_survives_a_restart(place, monkeypatch):
-    """With another feature than I3D's (the mean colour): what is tested is the way from rows to
-    report."""
-    weights = {"fvd": place / "weights.safetensors"}
+def test_fvd_is_computed_per_method_and_kept_after_a_restart(set_copy, monkeypatch):
+    """Replace I3D's features by mean colours, because only the way to the report is tested."""
+    weights = {"fvd": set_copy / "weights.safetensors"}
     save_file({"any": torch.zeros(1)}, weights["fvd"])
     monkeypatch.setitem(
         fvd.NETWORKS, "fvd", lambda weights, device: lambda frames: frames.mean((0, 1, 2)).numpy()
     )
-    options = replace(FAST, sheet_clips=0, weights=weights, also=(truths(place, "same"),))
-    report = run(place, options=options).report
-    distance, same = (report["sets"]["fvd"][name] for name in (MADE, "same"))
-    assert len(report["sets"]["fvd"]) == 2 and distance > 0 == same
+    options = replace(
+        FAST_OPTIONS, sheet_clips=0, weights=weights, also=(copy_true_videos(set_copy, "same"),)
+    )
+    report = run_evaluation(set_copy, options=options).report
+    distance, truth_distance = (report["sets"]["fvd"][name] for name in (GENERATED, "same"))
+    assert len(report["sets"]["fvd"]) == 2 and distance > 0 == truth_distance
     assert "FVD" not in report["not_computed"]
-    assert f"| {distance:.1f} |" in (place / "out" / TABLE).read_text("utf-8")
-    assert run(place, options=options).report == report
-    assert run(place).report["sets"] == {}  # rows without features are others
+    assert f"| {distance:.1f} |" in (set_copy / "out" / TABLE).read_text("utf-8")
+    assert run_evaluation(set_copy, options=options).report == report
+    assert run_evaluation(set_copy).report["sets"] == {}  # rows without features are others
 
 
-def test_split_parts_and_sums(place):
-    (place / "splits").mkdir()
-    (place / "splits" / "test.txt").write_text("b\nd\n", "utf-8")
-    outcome = run(place, out="split", options=replace(FAST, split="test"))
+def test_splits_parts_and_dry_runs_are_evaluated(set_copy):
+    (set_copy / "splits").mkdir()
+    (set_copy / "splits" / "test.txt").write_text("b\nd\n", "utf-8")
+    outcome = run_evaluation(set_copy, out="split", options=replace(FAST_OPTIONS, split="test"))
     assert [row["clip"] for row in outcome.report["rows"]] == ["b", "d"]
-    assert run(place, out="both", options=replace(FAST, split="validation,test")).clips == 2
+    assert (
+        run_evaluation(
+            set_copy, out="both", options=replace(FAST_OPTIONS, split="validation,test")
+        ).clips
+        == 2
+    )
     for split in ("validation", "nonsense"):
         with refuses("split"):
-            run(place, options=EvaluateOptions(split=split))
-    full_report = run(place, out="whole").report
-    part = run(place, how=RunOptions(part=(1, 2)))
-    assert (part.clips, part.kept, part.report) == (2, 0, {})
-    assert not (place / "out" / REPORT).exists()
-    sums = run(place, how=RunOptions(dry_run=True))
-    assert sums.clips == 4 and sums.seconds > 0
-    again = run(place)
-    assert again.kept == 2 and again.report == full_report
+            run_evaluation(set_copy, options=EvaluateOptions(split=split))
+    full_report = run_evaluation(set_copy, out="whole").report
+    part_outcome = run_evaluation(set_copy, run_options=RunOptions(part=(1, 2)))
+    assert (part_outcome.clips, part_outcome.kept, part_outcome.report) == (2, 0, {})
+    assert not (set_copy / "out" / REPORT).exists()
+    dry_run_outcome = run_evaluation(set_copy, run_options=RunOptions(dry_run=True))
+    assert dry_run_outcome.clips == 4 and dry_run_outcome.seconds > 0
+    second_outcome = run_evaluation(set_copy)
+    assert second_outcome.kept == 2 and second_outcome.report == full_report
 
 
-def test_command_ends_non_zero_where_a_clip_failed(place, capsys):
-    files = [str(place / name) for name in ("manifest.jsonl", MADE, "out")]
+def test_evaluate_command_fails_if_a_clip_failed(set_copy, capsys):
+    files = [str(set_copy / name) for name in ("manifest.jsonl", GENERATED, "out")]
     command = ["evaluate", *files, "--sheet", "2"]
     assert train_egox.main(command) == 0
     assert "4 of 4 clips evaluated (0 kept" in capsys.readouterr().out
-    (place / MADE / "c.mp4").unlink()
+    (set_copy / GENERATED / "c.mp4").unlink()
     assert train_egox.main(command) == 1
     output = capsys.readouterr().out
     assert "not evaluated: c: " in output and "3 of 4 clips evaluated (3 kept" in output
-    assert train_egox.main([*command, "--masks", str(place / "no")]) == 2
+    assert train_egox.main([*command, "--masks", str(set_copy / "no")]) == 2
     assert "folder of masks" in capsys.readouterr().err
 
 
-def test_wrong_weights_are_refused_before_the_first_row(place):
-    save_file({"any": torch.zeros(1)}, place / "other.safetensors")
-    for name, file, why in (
+def test_wrong_weights_are_refused_before_the_first_row(set_copy):
+    save_file({"any": torch.zeros(1)}, set_copy / "other.safetensors")
+    for name, file, expected_text in (
         ("lpips", "other.safetensors", "AlexNet"),
         ("clip", ".", "config.json"),
     ):
-        with refuses(why):
-            run(place, options=EvaluateOptions(weights={name: place / file}))
-    assert not (place / "out" / ROWS).exists()
+        with refuses(expected_text):
+            run_evaluation(set_copy, options=EvaluateOptions(weights={name: set_copy / file}))
+    assert not (set_copy / "out" / ROWS).exists()
