@@ -56,7 +56,7 @@ def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
         EgoXInputError: none changes, several do that don't rise together, or folder and file do.
     """
     if len(names) < 2 or set(names) == {None}:
-        return torch.arange(len(names), dtype=torch.float64)
+        return torch.arange(len(names)).double()
     paths = [PurePosixPath(str(name)) for name in names]
     files = {path.name for path in paths}
     folders = {str(path.parent) for path in paths}

@@ -297,7 +297,6 @@ def test_ambiguous_frame_numbers_are_remarked():
 
 def test_frame_numbers_are_read_from_file_names():
     assert numbers_of(["cam2/f_010.png", "cam2/f_9.png"], "a").tolist() == [10, 9]
-    assert torch.equal(numbers_of([None, None], "a"), torch.arange(2).double())
     assert numbers_of(["1305031102.175304.png", "1305031102.2.png"], "a")[0] == 1305031102.175304
     names = [f"IMG_20240101_12000{n // 2}_{n:03d}.jpg" for n in (8, 9, 10)]
     assert numbers_of(names, "a").tolist() == [8, 9, 10]
