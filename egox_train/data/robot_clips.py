@@ -51,6 +51,11 @@ class _Source:
     seen: Path  # classes of its pixels, where they were kept
     generated: bool
 
+    @property
+    def files(self) -> list[Path]:
+        """List what each episode is made of, in the order of its digests."""
+        return [self.ego, *(self.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))]
+
 
 def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Iterator[str]:
     """Append every clip that a LeRobot data set lacks, or only check the clips, and yield a line of
@@ -115,8 +120,7 @@ def _sources(options: RobotOptions) -> Iterator[_Source]:
 def _digest(source: _Source, options: RobotOptions) -> str:
     """Compute the hash that identifies an episode's content: its task, source files and options."""
     options_digested = {k: str(v) for k, v in asdict(options).items() if k not in NOT_OF_EPISODES}
-    names = (EXO, META, HANDS, HEAD_TRAJECTORY, *DEPTH_NAMES)
-    files = [source.ego, *(source.folder / name for name in names)]
+    files = [*source.files, *(source.folder / name for name in DEPTH_NAMES)]
     if options.seen:
         files.append(source.seen)
     if options.detected is not None:
@@ -135,8 +139,7 @@ def _older_digest(source: _Source, options: RobotOptions) -> str:
     if options.file_frames != "auto":
         settings.append(options.file_frames)
     digest = hashlib.sha256(repr(tuple(settings)).encode())
-    take_files = (source.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))
-    for file in (source.ego, *take_files):
+    for file in source.files:
         digest.update(file_ends(file))
     return digest.hexdigest()
 
