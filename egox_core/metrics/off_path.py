@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..cameras import CameraModel, sensor_from_upright
 from ..errors import EgoXInputError
+from ..frames import Frames
 from ..frozen import frozen
 from ..prior import iter_ego_prior, prior_preset
 from ..progress import Progress, no_progress
@@ -152,7 +153,7 @@ class PathError:
 class PathViews:
     """Renders of a scene from the poses of a path, wider than the ego lens."""
 
-    frame_count: int  # of the clip
+    frames: Frames  # of the clip
     step: int  # from one drawn frame to the next
     camera: CameraModel  # of the ordered path
     pictures: list[np.ndarray]  # [S, S, 3] per drawn frame
@@ -216,7 +217,7 @@ class PathViews:
         minus_cross = torch.linalg.cross(rays[:, :, None], axes[None, None]).numpy()
         ray_z = rays[..., 2].clamp_min(1e-3)
         return cls(
-            frame_count=scene.frame_count,
+            frames=scene.frames,
             step=step,
             camera=trajectory.ego.camera,
             pictures=[view.rgb.numpy() for view in views],
@@ -237,10 +238,10 @@ class PathViews:
         Raises:
             EgoXInputError: another count of frames than the scene's.
         """
-        if len(video) != self.frame_count:
+        if len(video) != len(self.frames):
             raise EgoXInputError(
                 "ego video and scene",
-                got=f"{len(video)} and {self.frame_count} frames",
+                got=f"{len(video)} and {len(self.frames)} frames",
                 expected="as many",
                 fix="give the scene that the ego prior was rendered from",
             )
