@@ -60,29 +60,27 @@ def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
 
 
 def best_camera(
-    used: Sources, given: CameraModel | None, width: int, height: int
+    sources: Sources, given_camera: CameraModel | None, width: int, height: int
 ) -> tuple[CameraModel, tuple[Remark, ...], bool]:
     """Choose the exo camera at ``width`` x ``height``: the given one, a source's, or a guess.
 
     Returns:
         Camera, notes, and whether it is a guess. The sources have that size already.
 
-    The sources have that size already.
-
     Raises:
         EgoXInputError: a given camera of another size.
     """
-    if given is not None:
-        given.check_size("exo camera", width, height)
-        return given, (), False
-    for source in used:
+    if given_camera is not None:
+        given_camera.check_size("exo camera", width, height)
+        return given_camera, (), False
+    for source in sources:
         if not source.depth.exo.lens_guessed:
             lens = source.depth.exo.camera
             note = (
                 f"exo camera from {source.name}: focal length {lens.fx:.0f} px at {width} px width"
             )
             return lens, (Remark(note),), False
-    return used[0].depth.exo.camera, (LENS_GUESSED,), True
+    return sources[0].depth.exo.camera, (LENS_GUESSED,), True
 
 
 def align_sources(

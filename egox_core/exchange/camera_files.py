@@ -60,7 +60,7 @@ class CameraFile:
         *,
         lens: Callable[[], CameraModel] | None = None,
         # What the file says of their frames, as fields of Numbering; nothing: frames 0, 1, 2, ...
-        **said: Any,
+        **numbering_fields: Any,
     ) -> CameraFile:
         """Make a camera file from poses, with what the file says about their frames.
 
@@ -68,7 +68,7 @@ class CameraFile:
             EgoXInputError: no rigid ones.
         """
         path = CameraPath(lens=None, w2c=validate_w2c(w2c, f"path {name}"), world=world)
-        numbering = Numbering(what=name, count=len(path.w2c), **said)
+        numbering = Numbering(what=name, count=len(path.w2c), **numbering_fields)
         return cls(name=name, path=path, numbering=numbering, lens=lens)
 
     @classmethod

@@ -49,10 +49,7 @@ def fuse_moving(
     A pixel's depth is the mean of all key frames that see its surface. It is left out where
     more of them see past it, or see another colour there, as where somebody has left, and where
     an earlier key frame has the surface already.
-
-    A pixel's depth is the mean of all key frames that see its surface. It goes where more of them
-    see past it, or see another colour there, as where somebody has left; and where an earlier key
-    frame has the surface already."""
+    """
     key_frames, voted_keys, parts = [], [], []
     for t, depth, rgb in static_samples(clip.rgb, clip.depth.depth_m, masks, MAX_KEY_FRAMES):
         smooth = torch.nn.functional.avg_pool2d(

@@ -66,9 +66,9 @@ def host_sound(
 
 
 def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) -> Sound | None:
-    """Read the sound from the first frame in use to one frame after the last, None without any.
+    """Read the sound of the frames in use, or return None for a video without sound.
 
-    Shorter than the picture where the sound track ends early. Packets that can't be decoded are
+    It ends one frame after the last, or earlier if the track does. Packets that can't be decoded are
     silent, and its notes name them.
 
     Raises:
