@@ -279,8 +279,8 @@ class CalibrateOptions:
 
     ego_lens: str = argument(
         "free",
-        "the head camera's: free, phone, fisheye, gopro-wide, gopro-linear, aria, or a JSON file "
-        "with a camera",
+        "the head camera's: free, phone, fisheye, gopro-wide, gopro-linear, aria, a JSON file "
+        "with a camera, or Aria's own online_calibration.jsonl",
     )
     exo_lens: str = argument("free", "the fixed cameras', likewise")
     path: Path | None = argument(

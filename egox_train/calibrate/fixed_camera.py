@@ -29,6 +29,8 @@ ALONE_M = 0.05
 """A head that moves by less (standard deviation) is no target."""
 SCAN_S, SCAN_STEP_S = 6.0, 0.1
 USUAL_WAY_M = 5.0  # of sound, to a camera whose distance isn't known
+READOUT_S = 0.016
+"""A rolling shutter reads a picture's rows in 8 to 25 ms: phones, action cameras, Aria."""
 
 
 def solve_exo(
@@ -68,7 +70,9 @@ def solve_exo(
         kind = "phone" if options.exo_lens == "free" else options.exo_lens
         _, free = lens_of(kind, *whole)
         sd_units, sd_deg = picture_sds(structure, name, f"{EGO}/", lenses[exo.name], free)
-        sd_m = sd_units * world.from_structure[0]
+        shutter = math.radians(world.turning_deg_s()) * READOUT_S / math.sqrt(12)
+        sd_deg = math.hypot(sd_deg, math.degrees(shutter))
+        sd_m = math.hypot(sd_units * world.from_structure[0], shutter * distance)
         by_scale = 0.0 if world.scale.metres is None else world.scale.sd * distance
         fits = _ears_off(exo, world, clocks, pose, lens)
         if fits is not None:

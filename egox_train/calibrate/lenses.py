@@ -10,6 +10,8 @@ from egox_core.cameras import CAMERA_PRESETS, LENSES, CameraModel, raw_gopro
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import read_json
 
+from ..data.aria import read_aria_calibration
+
 NAMES = ("free", "phone", "fisheye", "gopro-wide", "gopro-linear", "aria")
 """``free``: both kinds are tried, and the better one is taken."""
 FOCAL = {"phone": 0.8, "fisheye": 0.45, "gopro-linear": 0.54}
@@ -49,14 +51,19 @@ def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, Free]:
         focal = ARIA_FOCAL * long
         return replace(shape, fx=focal, fy=focal), "focal length"
     path = Path(choice)
-    if path.suffix.lower() != ".json":
+    kind = path.suffix.lower()
+    if kind not in (".json", ".jsonl"):
         raise EgoXInputError(
             "lens",
             got=repr(choice)[:60],
-            expected=f"one of {', '.join(NAMES)}, or a JSON file with a camera",
+            expected=f"one of {', '.join(NAMES)}, a JSON file with a camera, or Aria's own "
+            "online_calibration.jsonl",
             fix="take free, if the camera has another name",
         )
-    camera = CameraModel.from_json(read_json(path, "lens"), f"lens {path.name}")
+    if kind == ".jsonl":
+        camera = read_aria_calibration(path, width)
+    else:
+        camera = CameraModel.from_json(read_json(path, "lens"), f"lens {path.name}")
     own_width, own_height = camera.stored_size
     if abs(own_width * height - own_height * width) > 0.02 * own_width * height:
         raise EgoXInputError(

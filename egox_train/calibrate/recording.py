@@ -13,7 +13,7 @@ from ..data.depth_model import require_metric
 from ..options import CalibrateOptions
 from .fixed_camera import solve_exo
 from .pictures import SHORTEST_S, lens_notes, solve_pictures
-from .recording_files import ExoFile, find_files
+from .recording_files import EGO, ExoFile, find_files
 from .results import Outcome
 from .sound import Clocks, clocks_by_sound, read_mono
 from .world import LEAST_PARALLAX, World, given_path, parallax, scale_by_depth
@@ -58,7 +58,7 @@ def calibrate(
         if poses is None:
             raise
         notes.append(f"not by pictures: {error}")
-    if structure is not None and parallax(structure) < LEAST_PARALLAX:
+    if structure is not None and parallax(structure, lenses[EGO]) < LEAST_PARALLAX:
         notes.append("not by pictures: the head turns without moving, so they tell no distances")
         structure, lenses = None, {}
     if structure is not None:

@@ -12,6 +12,9 @@ from egox_core.video import open_video, probe_video
 RATE = 16000
 BAND_HZ = (150.0, 6000.0)  # below it rooms hum, above it codecs leave nothing
 WINDOW_S, STEP_S = 12.0, 2.0
+WINDOWS = 3
+"""Of a short file: so many windows side by side, of SHORTEST_WINDOW_S or more each."""
+SHORTEST_WINDOW_S = 5.0
 AROUND_S = 0.3
 """Lags about the coarse offset that a window looks at: the drift of an hour at 80 ppm."""
 COARSE_S = 600.0
@@ -74,7 +77,8 @@ def clocks_by_sound(exo: np.ndarray, ego: np.ndarray) -> Clocks | None:
     """Find offset and drift of two sounds [N] at RATE, None if they aren't of one moment."""
     most = round(COARSE_S * RATE)
     coarse, _ = _lag(exo[:most], ego[:most], None)
-    span, step = round(WINDOW_S * RATE), round(STEP_S * RATE)
+    window_s = float(np.clip(len(exo) / RATE / WINDOWS, SHORTEST_WINDOW_S, WINDOW_S))
+    span, step = round(window_s * RATE), round(window_s / WINDOW_S * STEP_S * RATE)
     around = round(AROUND_S * RATE)
     times, lags, ratios = [], [], []
     for begin in range(0, max(len(exo) - span // 2, 1), step):
@@ -90,15 +94,17 @@ def clocks_by_sound(exo: np.ndarray, ego: np.ndarray) -> Clocks | None:
             ratios.append(ratio)
     if not times:
         return None
-    return _line(np.array(times), np.array(lags), np.array(ratios))
+    return _line(np.array(times), np.array(lags), np.array(ratios), window_s)
 
 
-def _line(times: np.ndarray, lags: np.ndarray, ratios: np.ndarray) -> Clocks | None:
+def _line(
+    times: np.ndarray, lags: np.ndarray, ratios: np.ndarray, window_s: float
+) -> Clocks | None:
     """Fit lag = offset + drift t, with windows off the line counted as wrong."""
     span = np.ptp(times)
     best = np.abs(lags - np.median(lags)) < FITS_S + MOST_DRIFT * span / 2
     drift = 0.0
-    if best.sum() >= 3 and span > WINDOW_S:
+    if best.sum() >= 3 and span > window_s:
         slopes = [
             (lags[j] - lags[i]) / (times[j] - times[i])
             for i in range(len(times))
@@ -117,7 +123,7 @@ def _line(times: np.ndarray, lags: np.ndarray, ratios: np.ndarray) -> Clocks | N
     )
     if not agreed:
         return None
-    if count >= 3 and span > WINDOW_S:
+    if count >= 3 and span > window_s:
         slope, level = np.polyfit(times[fits], lags[fits], 1)
         drift = float(np.clip(slope, -MOST_DRIFT, MOST_DRIFT))
         level = float(np.mean(lags[fits] - drift * times[fits]))

@@ -4,7 +4,7 @@ other libraries, and only a process can be ended at once."""
 import json
 import multiprocessing
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..fingerprint import fingerprint
 from .lenses import Free
 from .scale import robust_similarity
 
-JOB, DATABASE = "job.json", "database.db"
+JOB, DATABASE, PAIRS, MATCHED = "job.json", "database.db", "pairs.txt", "matches.done"
 NEAR = (1, 2, 3, 4, 6, 9, 13, 19, 28)
 """Pictures of the moving camera that are matched, by how many they are apart."""
 SEED = 1
@@ -122,29 +122,15 @@ def _solve(place: str) -> None:
     job = json.loads((folder / JOB).read_text("utf-8"))
     pycolmap.logging.minloglevel = 2
     pycolmap.set_random_seed(SEED)
-    database = folder / DATABASE
-    database.unlink(missing_ok=True)
-    extraction = pycolmap.FeatureExtractionOptions()
-    extraction.sift.max_num_features = MOST_FEATURES
-    for name, files in job["pictures"].items():
-        model, numbers, _ = job["lenses"][name]
-        reader = pycolmap.ImageReaderOptions()
-        reader.camera_model, reader.camera_params = model, ",".join(map(repr, numbers))
-        pycolmap.extract_features(
-            database,
-            folder,
-            image_names=[f"{name}/{file}" for file in files],
-            camera_mode=pycolmap.CameraMode.SINGLE,
-            reader_options=reader,
-            extraction_options=extraction,
-            device=pycolmap.Device.cpu,
-        )
-    pairs = folder / "pairs.txt"
-    pairs.write_text("\n".join(f"{a} {b}" for a, b in _pairs(job)) + "\n", "utf-8")
-    pairing = pycolmap.ImportedPairingOptions()
-    pairing.match_list_path = str(pairs)
-    pycolmap.match_image_pairs(database, pairing_options=pairing, device=pycolmap.Device.cpu)
+    _write_matches(folder, job)
+    _verify(folder, job)
     solution = _map(folder, job)
+    moving = None if solution is None else _known_lenses(solution, job)[2]
+    if moving is not None:
+        # With the lens that the pictures told, more matches are of two views.
+        job["lenses"][job["moving"]][1] = list(solution.cameras[moving].params)
+        _verify(folder, job)
+        solution = _map(folder, job, told=job["moving"]) or solution
     if solution is None:
         np.savez_compressed(folder / job["result"], empty=True)
         return
@@ -179,6 +165,59 @@ def _solve(place: str) -> None:
     )
 
 
+def _write_matches(folder: Path, job: dict) -> None:
+    """Write features and their matches once for all lenses, which only their verification needs."""
+    import pycolmap
+
+    done, database = folder / MATCHED, folder / DATABASE
+    if done.is_file():
+        return
+    database.unlink(missing_ok=True)
+    extraction = pycolmap.FeatureExtractionOptions()
+    extraction.sift.max_num_features = MOST_FEATURES
+    for name, files in job["pictures"].items():
+        pycolmap.extract_features(
+            database,
+            folder,
+            image_names=[f"{name}/{file}" for file in files],
+            camera_mode=pycolmap.CameraMode.SINGLE,
+            extraction_options=extraction,
+            device=pycolmap.Device.cpu,
+        )
+    pairs = folder / PAIRS
+    pairs.write_text("\n".join(f"{a} {b}" for a, b in _pairs(job)) + "\n", "utf-8")
+    pairing = pycolmap.ImportedPairingOptions()
+    pairing.match_list_path = str(pairs)
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.skip_geometric_verification = True
+    pycolmap.match_image_pairs(
+        database,
+        matching_options=matching,
+        pairing_options=pairing,
+        device=pycolmap.Device.cpu,
+    )
+    done.write_text("", "utf-8")
+
+
+def _verify(folder: Path, job: dict) -> None:
+    """Give the folders their lenses, and leave the matches that two views of such lenses have."""
+    import pycolmap
+
+    with pycolmap.Database.open(folder / DATABASE) as database:
+        for name, files in job["pictures"].items():
+            model, numbers, _ = job["lenses"][name]
+            image = database.read_image_with_name(f"{name}/{files[0]}")
+            camera = database.read_camera(image.camera_id)
+            camera.model, camera.params = model, numbers
+            # Without it fisheyes are matched as pinholes are.
+            camera.has_prior_focal_length = True
+            database.update_camera(camera)
+        database.clear_two_view_geometries()
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = SEED
+    pycolmap.verify_matches(folder / DATABASE, folder / PAIRS, options)
+
+
 def _pairs(job: dict) -> list[tuple[str, str]]:
     named = {name: [f"{name}/{file}" for file in own] for name, own in job["pictures"].items()}
     way = named.pop(job["moving"])
@@ -188,16 +227,16 @@ def _pairs(job: dict) -> list[tuple[str, str]]:
     return pairs + [(a, b) for i, a in enumerate(still) for b in still[i + 1 :]]
 
 
-def _map(folder: Path, job: dict):
+def _map(folder: Path, job: dict, told: str = ""):
     """Find the largest reconstruction, None if there is none. Lenses are fixed while pictures are
-    added, and what of them is free is so at the end."""
+    added (that of the folder ``told`` in any case), and what of them is free is so at the end."""
     import pycolmap
 
     with pycolmap.Database.open(folder / DATABASE) as database:
         known = {
             database.read_image_with_name(f"{name}/{files[0]}").camera_id
             for name, files in job["pictures"].items()
-            if job["lenses"][name][2] != "lens"
+            if job["lenses"][name][2] != "lens" or name == told
         }
     best = None
     for held in (True, False):
@@ -233,27 +272,36 @@ def _map(folder: Path, job: dict):
     return best
 
 
-def _refine(solution, named: Iterable[int], held: Iterable[int]) -> None:
+def _refine(
+    solution, named: Collection[int], held: Collection[int], moving: int | None = None
+) -> None:
     """Adjust poses, points and lenses. Of the cameras ``named`` only the focal length is free, of
-    those ``held`` nothing."""
+    those ``held`` nothing, of a ``moving`` one everything, because it has many pictures."""
     import pycolmap
 
-    for extras in (True, False):
+    stages = [(True, False, {*named, *held}), (False, False, set(held))]
+    if moving is not None:
+        stages.insert(1, (True, True, set(solution.cameras) - {moving}))
+    for extras, centre, constant in stages:
         config = pycolmap.BundleAdjustmentConfig()
         for image in solution.reg_image_ids():
             config.add_image(image)
         config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-        for camera in (*named, *held) if extras else held:
+        for camera in constant:
             config.set_constant_cam_intrinsics(camera)
         final = pycolmap.BundleAdjustmentOptions()
         final.refine_focal_length, final.refine_extra_params = True, extras
+        final.refine_principal_point = centre
         final.print_summary = False
         final.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
+        # Ceres' own; COLMAP's 0 takes four times as long for a ten thousandth of the way.
+        final.ceres.solver_options.function_tolerance = 1e-6
         pycolmap.create_default_bundle_adjuster(final, config, solution).solve()
 
 
-def _known_lenses(solution, job: dict) -> tuple[list[int], list[int]]:
-    """Find the cameras whose focal length alone is free, and those that are held."""
+def _known_lenses(solution, job: dict) -> tuple[list[int], list[int], int | None]:
+    """Find the cameras whose focal length alone is free, those that are held, and the moving one
+    if its lens is free."""
     by_folder = {image.name.split("/")[0]: image.camera_id for image in solution.images.values()}
     named, held = [], []
     for name, camera in by_folder.items():
@@ -262,7 +310,8 @@ def _known_lenses(solution, job: dict) -> tuple[list[int], list[int]]:
             named.append(camera)
         elif free == "nothing":
             held.append(camera)
-    return named, held
+    moving = by_folder.get(job["moving"])
+    return named, held, None if moving in held else moving
 
 
 def _without(
@@ -273,7 +322,7 @@ def _without(
     import pycolmap
 
     poses = np.full((len(names), PARTS, 3, 4), np.nan)
-    named, held = _known_lenses(solution, job)
+    named, held, moving_camera = _known_lenses(solution, job)
     folders = {image.camera_id: image.name.split("/")[0] for image in solution.images.values()}
     longer: dict[str, list[float]] = {folders[camera]: [] for camera in held}
     images = {image.name: image.image_id for image in solution.images.values() if image.has_pose}
@@ -284,7 +333,7 @@ def _without(
             rest.deregister_frame(rest.images[images[name]].frame_id)
         if rest.num_points3D() < 10 or rest.num_reg_images() < 3:
             continue
-        _refine(rest, named, held)
+        _refine(rest, named, held, moving_camera)
         shared = [number for number in rest.points3D if number in solution.points3D]
         before = np.array([rest.points3D[number].xyz for number in shared])
         after = np.array([solution.points3D[number].xyz for number in shared])
@@ -298,7 +347,7 @@ def _without(
             poses[row, part] = np.c_[rotation, scale * pose[:, 3] - rotation @ shift]
         if held:
             before_free = {camera: rest.cameras[camera].mean_focal_length() for camera in held}
-            _refine(rest, (*named, *held), ())
+            _refine(rest, (*named, *held), (), moving_camera)
             for camera, focal in before_free.items():
                 share = rest.cameras[camera].mean_focal_length() / focal - 1
                 longer[folders[camera]].append(share)

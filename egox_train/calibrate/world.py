@@ -27,8 +27,8 @@ from .scale import Scale, floor_scale, similarity, upwards
 from .structure import Structure
 from .written import still_depth
 
-LEAST_PARALLAX = 0.01
-"""0.6 degrees, where points are seen to 0.2."""
+LEAST_PARALLAX = 3.0
+"""The way of the head, as seen from the points, against the errors of their pixels."""
 DEPTH_SD = 0.03  # share, of a network's metric depth as a whole
 OFTEN = 4  # pictures that show a point, for it to tell the floor
 
@@ -131,6 +131,13 @@ class World:
         rotation = w2c[:, :3] @ turn.T
         return np.concatenate([rotation, (scale * w2c[:, 3] - rotation @ shift)[:, None]], axis=1)
 
+    def turning_deg_s(self) -> float:
+        """Measure how fast the head turns (median)."""
+        pair = np.isfinite(self.w2c[:, 0, 0])
+        pair = np.flatnonzero(pair[1:] & pair[:-1])
+        turns = Rotation.from_matrix(self.w2c[pair + 1, :, :3] @ self.w2c[pair, :, :3].mT)
+        return float(np.degrees(np.median(turns.magnitude() / np.diff(self.times_s)[pair])))
+
     def carrier(self) -> Place:
         """Interpolate the head camera between its known poses."""
         known = np.isfinite(self.w2c[:, 0, 0])
@@ -202,15 +209,16 @@ def scale_by_depth(
     return middle, sd, f"by exo's metric depth at {len(every)} points, which differ by {spread:.0%}"
 
 
-def parallax(structure: Structure) -> float:
-    """Compare the way of the head camera (standard deviation) with the points' distance
-    (median)."""
+def parallax(structure: Structure, lens: CameraModel) -> float:
+    """Compare the angle of the head camera's way (standard deviation) from the points (median) with
+    that of their error in its pictures."""
     own = [pose for name, pose in structure.w2c.items() if name.startswith(f"{EGO}/")]
     if not own:
         return 0.0
     heads = centres(np.stack(own))
     distance = np.median(np.linalg.norm(structure.points - heads.mean(axis=0), axis=1))
-    return float(np.sqrt(heads.var(axis=0).sum()) / max(distance, 1e-12))
+    way = float(np.sqrt(heads.var(axis=0).sum()) / max(distance, 1e-12))
+    return way / max(structure.error_px / lens.fx, 1e-12)
 
 
 def _often_seen(structure: Structure) -> np.ndarray:  # [P] bool

@@ -1,5 +1,7 @@
 """Test steps of ``calibrate``: clocks by sound, cameras from a moving point, lenses, the floor."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from egox_train.calibrate.sound import RATE, clocks_by_sound, read_mono
 from egox_train.calibrate.structure import Structure
 from egox_train.calibrate.world import LEAST_PARALLAX, parallax
 from egox_train.options import CalibrateOptions
+from tests.core.takes.test_capture_files import calibration_entry
 from tests.refusals import refuses
 from tests.train.drawn_recordings import SOUNDS, write_film
 
@@ -33,9 +36,11 @@ def draw_sound(seed: int, seconds: float) -> np.ndarray:
     return (noise * loudness).astype(np.float32)
 
 
-@pytest.mark.parametrize("offset_s, ppm", [(3.21, 50), (-2.87, -40)])
-def test_clock_offset_and_drift_are_measured_by_sound(offset_s, ppm):
-    rng, seconds = np.random.default_rng(5), 45
+@pytest.mark.parametrize(
+    "offset_s, ppm, seconds", [(3.21, 50, 45), (-2.87, -40, 45), (1.4, 45, 18)]
+)
+def test_clock_offset_and_drift_are_measured_by_sound(offset_s, ppm, seconds):
+    rng = np.random.default_rng(5)
     world_sound = draw_sound(1, seconds + 10)
     times = np.arange(round(seconds * RATE)) / RATE
     exo_sound = np.interp(times + 5, np.arange(len(world_sound)) / RATE, world_sound)
@@ -48,8 +53,8 @@ def test_clock_offset_and_drift_are_measured_by_sound(offset_s, ppm):
     clocks = clocks_by_sound(exo_sound.astype(np.float32), ego_sound.astype(np.float32))
     assert clocks is not None and "by sound" in clocks.how
     assert clocks.offset_s == pytest.approx(offset_s, abs=2e-3)
-    assert clocks.ego_s(np.array([40.0]))[0] == pytest.approx(
-        40 * (1 + 1e-6 * ppm) + offset_s, abs=1e-3
+    assert clocks.ego_s(np.array([0.9 * seconds]))[0] == pytest.approx(
+        0.9 * seconds * (1 + 1e-6 * ppm) + offset_s, abs=1e-3
     )
     assert clocks.drift == pytest.approx(1e-6 * ppm, abs=15e-6)
 
@@ -207,6 +212,15 @@ def test_named_lenses_are_converted_to_colmap_and_back(name):
         lens_of("gopro 5", 1920, 1080)
 
 
+def test_arias_own_calibration_is_a_lens_that_is_held(tmp_path):
+    file = tmp_path / "online_calibration.jsonl"
+    file.write_text(json.dumps(calibration_entry()), "utf-8")
+    lens, free = lens_of(str(file), 448, 448)
+    assert free == "nothing" and lens.fx == pytest.approx(194.18512, abs=1e-5)
+    with refuses("lens online_calibration.jsonl: got one of 1408x1408 px; expected the shape of"):
+        lens_of(str(file), 640, 360)
+
+
 def test_contradicted_calibrated_lens_is_remarked():
     structure = Structure(
         w2c={},
@@ -237,7 +251,7 @@ def test_turning_head_without_motion_gives_no_distances():
             without={},
             longer={},
         )
-        assert (parallax(structure) > LEAST_PARALLAX) == has_parallax
+        assert (parallax(structure, LENS) > LEAST_PARALLAX) == has_parallax
 
 
 def test_up_and_floor_height_are_found():
