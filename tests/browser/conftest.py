@@ -1,5 +1,5 @@
-"""The real server and one browser for all tests in this folder. ``run.py test --browser`` runs only
-them."""
+"""Start the real server and one browser for all tests of this folder, which ``run.py test
+--browser`` runs alone."""
 
 import importlib.util
 import shutil
@@ -33,7 +33,7 @@ def browser_file() -> Path:
 
 @pytest.fixture(scope="session")
 def browser_server(browser_file, environment, standin_models, tmp_path_factory) -> Iterator[Server]:
-    """Start the host's own main.py."""
+    """Start ComfyUI's own main.py with stand-in models and empty files for the others."""
     layout = environment.layout
     packs = {"egox_standin_nodes": layout.repo / "tests" / "standin_nodes"}
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
@@ -44,32 +44,33 @@ def browser_server(browser_file, environment, standin_models, tmp_path_factory) 
 
 
 @pytest.fixture(scope="session")
-def browser(browser_file) -> Iterator[Callable[[bool], Any]]:
+def start_browser(browser_file) -> Iterator[Callable[[bool], Any]]:
     with open_browsers(browser_file) as running:
         yield running
 
 
 @pytest.fixture
-def browser_client(browser_server) -> ApiClient:
+def api_client(browser_server) -> ApiClient:
     assert browser_server.is_running(), browser_server.log_tail(60)
     return browser_server.client
 
 
 @pytest.fixture
-def open_page(browser, browser_client) -> Iterator[Callable[..., PageUnderTest]]:
-    """Yield ``open_page(theme=…, vue_nodes=…, size=…)``, which opens a page that is ready. One that
-    opens the editor has ``webgl``. Tests don't see each other's state: storage and settings are a
-    new user's, and the server has forgotten its results. At the end every page must have asked for
-    nothing outside the machine, and no script may have failed."""
-    pages: list[PageUnderTest] = []
-    browser_client.post("/free", {"unload_models": True, "free_memory": True})
+def open_page(start_browser, api_client) -> Iterator[Callable[..., PageUnderTest]]:
+    """Yield ``open_page(theme=…, vue_nodes=…, size=…, webgl=…)``, which opens a page that is ready,
+    with ``webgl`` for the pose editor.
 
-    def make(path: str = "/", *, webgl: bool = False, **options: Any) -> PageUnderTest:
-        pages.append(PageUnderTest(browser(webgl), browser_client, **options))
+    Each test has a new user's storage and settings, and a server without cached results. At its
+    end, fail if a page asked for anything outside the machine or if a script failed."""
+    pages: list[PageUnderTest] = []
+    api_client.post("/free", {"unload_models": True, "free_memory": True})
+
+    def open_new_page(path: str = "/", *, webgl: bool = False, **options: Any) -> PageUnderTest:
+        pages.append(PageUnderTest(start_browser(webgl), api_client, **options))
         return pages[-1].open(path)
 
     try:
-        yield make
+        yield open_new_page
         for page in pages:
             page.check()
     finally:
@@ -78,21 +79,22 @@ def open_page(browser, browser_client) -> Iterator[Callable[..., PageUnderTest]]
 
 
 @pytest.fixture
-def uploads(browser_server) -> Iterator[Path]:
-    """Yield the folder of uploads, empty before and after."""
-    place = browser_server.base.root / "input" / "egox"
-    shutil.rmtree(place, ignore_errors=True)
-    yield place
-    shutil.rmtree(place, ignore_errors=True)
+def upload_folder(browser_server) -> Iterator[Path]:
+    """Yield the folder of uploads, empty before and after a test."""
+    upload_dir = browser_server.base.root / "input" / "egox"
+    shutil.rmtree(upload_dir, ignore_errors=True)
+    yield upload_dir
+    shutil.rmtree(upload_dir, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def shipped(repo_root) -> Callable[[str], dict[str, Any]]:
-    """Give ``shipped(name)``, which reads a workflow as it is saved."""
+def read_shipped(repo_root) -> Callable[[str], dict[str, Any]]:
+    """Return ``read_shipped(name)``, which reads a workflow as it is saved."""
     return lambda name: read_workflow(shipped_workflows(repo_root)[name])
 
 
 @pytest.fixture(scope="session")
-def unpacked(shipped) -> Callable[[str], dict[str, Any]]:
-    """Give ``unpacked(name)``, which reads a workflow with all its nodes on the canvas."""
-    return lambda name: flatten_workflow(shipped(name))
+def read_unpacked(read_shipped) -> Callable[[str], dict[str, Any]]:
+    """Return ``read_unpacked(name)``, which reads a workflow with all nodes of its subgraphs on the
+    canvas."""
+    return lambda name: flatten_workflow(read_shipped(name))

@@ -1,4 +1,4 @@
-"""The pose editor on an open page: the graph that feeds it, and its controls by their test ids."""
+"""Operate the pose editor on an open page: its graph, and its controls by their test ids."""
 
 from typing import Any
 
@@ -6,42 +6,50 @@ import numpy as np
 
 from tests.browser.page import PageUnderTest
 
-NODE = "EgoXEgoPoseInput"
-NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", NODE, "EgoXRenderEgoPrior")
+POSE_NODE = "EgoXEgoPoseInput"
+EDITOR_NODES = (
+    "EgoXLoadExoVideo",
+    "EgoXDepthAlign",
+    "EgoXBuildScene",
+    POSE_NODE,
+    "EgoXRenderEgoPrior",
+)
 
 
 def editor_graph(demo: dict[str, Any]) -> dict[str, Any]:
-    """Cut out the part of egox_demo that leads to the prior, without sampling. Its slots change."""
-    nodes = [node for node in demo["nodes"] if node["type"] in NEEDED]
-    ids = {node["id"] for node in nodes}
-    links = [link for link in demo["links"] if link[1] in ids and link[3] in ids]
+    """Cut out the part of egox_demo that leads to the prior without sampling, by changing the
+    demo's sockets."""
+    nodes = [node for node in demo["nodes"] if node["type"] in EDITOR_NODES]
+    node_ids = {node["id"] for node in nodes}
+    links = [link for link in demo["links"] if link[1] in node_ids and link[3] in node_ids]
     link_ids = {link[0] for link in links}
     for node in nodes:
         for slot in node.get("inputs", []):
             slot["link"] = slot.get("link") if slot.get("link") in link_ids else None
         for slot in node.get("outputs", []):
-            slot["links"] = [number for number in slot.get("links") or [] if number in link_ids]
+            slot["links"] = [link_id for link_id in slot.get("links") or [] if link_id in link_ids]
     return demo | {"nodes": nodes, "links": links, "groups": []}
 
 
 class EditorPage:
-    """Hands and eyes on the editor."""
+    """Click, type and read in the pose editor of an open page."""
 
     def __init__(self, page: PageUnderTest) -> None:
-        self.page, self.hands = page, page.page
+        self.page, self.tab = page, page.page
 
-    def at(self, name: str) -> Any:
-        return self.hands.get_by_test_id(f"egox-{name}")
+    def find(self, name: str) -> Any:
+        return self.tab.get_by_test_id(f"egox-{name}")
 
     def open(self, *, load: bool) -> "EditorPage":
-        """Open the editor by the node's own button. With ``load``, press "Load scene" and wait for
-        points and the first coarse prior."""
-        self.page.show(self.page.node_bounds(NODE))
-        self.at("open").first.click()
-        self.hands.wait_for_selector("[data-testid=egox-editor]")
+        """Open the editor by the node's own button.
+
+        With ``load``, press "Load scene" and wait for points and the first coarse prior."""
+        self.page.show(self.page.node_bounds(POSE_NODE))
+        self.find("open").first.click()
+        self.tab.wait_for_selector("[data-testid=egox-editor]")
         if load:
             # By itself, where no head was placed; in one look, since it may begin or end meanwhile.
-            self.hands.evaluate(
+            self.tab.evaluate(
                 f"() => {self.script('scene.running')} || {self.script('view.cloud.count')} || "
                 "document.querySelector('[data-testid=egox-load-empty]').click()"
             )
@@ -50,86 +58,91 @@ class EditorPage:
 
     def wait_for_scene(self) -> None:
         try:
-            self.hands.wait_for_function(
+            self.tab.wait_for_function(
                 "() => document.querySelector('[data-testid=egox-empty]').hidden && "
                 f"{self.script('view.cloud.count')} > 1000"
             )
-        except Exception as late:  # of Playwright, which only browser runs have
-            texts = [self.at(name).inner_text() for name in ("status", "banner", "empty")]
-            raise AssertionError(f"no scene; the editor says {texts}") from late
-        self.wait_until_seen()
+        except Exception as timeout_error:  # of Playwright, which only browser runs have
+            texts = [self.find(name).inner_text() for name in ("status", "banner", "empty")]
+            raise AssertionError(f"no scene; the editor says {texts}") from timeout_error
+        self.wait_for_prior()
 
     def close(self) -> None:
-        self.at("close").click()
-        self.hands.wait_for_selector("[data-testid=egox-editor]", state="detached")
+        self.find("close").click()
+        self.tab.wait_for_selector("[data-testid=egox-editor]", state="detached")
 
     @staticmethod
-    def script(what: str) -> str:
-        return f"app.graph.nodes.find((n) => n.type === '{NODE}').egoxPose.editor.{what}"
+    def script(expression: str) -> str:
+        return f"app.graph.nodes.find((n) => n.type === '{POSE_NODE}').egoxPose.editor.{expression}"
 
-    def ask(self, what: str) -> Any:
-        return self.hands.evaluate(f"() => {self.script(what)}")
+    def read_state(self, expression: str) -> Any:
+        return self.tab.evaluate(f"() => {self.script(expression)}")
 
-    def wait_until_seen(self) -> None:
-        """Wait until the coarse prior is that of the pose in the editor, with no request pending."""
-        self.hands.wait_for_function(
+    def wait_for_prior(self) -> None:
+        """Wait until the shown coarse prior belongs to the editor's pose, with no request pending."""
+        self.tab.wait_for_function(
             f"() => {self.script('side.latest')}.wish === null && "
             f"!{self.script('side.latest')}.busy && {self.script('side.count')} > 0"
         )
 
-    def prior(self) -> np.ndarray:
-        """Read the coarse prior that is shown, [224, 224, 3] float."""
-        self.wait_until_seen()
-        rgba = self.hands.evaluate(
+    def read_prior(self) -> np.ndarray:
+        """Read the coarse prior that the editor shows, [224, 224, 3] float."""
+        self.wait_for_prior()
+        rgba = self.tab.evaluate(
             "() => { const c = document.querySelector('[data-testid=egox-prior]'); "
             "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }"
         )
         return np.array(rgba, dtype=np.float64).reshape(224, 224, 4)[..., :3]
 
-    def keyframes(self) -> str:
-        """Read the node's own value."""
-        return self.hands.evaluate(
-            f"() => app.graph.nodes.find((n) => n.type === '{NODE}')"
+    def read_keyframes(self) -> str:
+        """Read the keyframes in the node's widget."""
+        return self.tab.evaluate(
+            f"() => app.graph.nodes.find((n) => n.type === '{POSE_NODE}')"
             ".widgets.find((w) => w.name === 'keyframes').value"
         )
 
-    def click_exo(self, *places: tuple[float, float]) -> None:
-        """Click at these shares of the exo picture, one after the other. Each click changes the
-        node's value."""
-        for place in places:
-            before = self.keyframes()
-            self.hands.mouse.click(*self.in_box("exo", *place))
-            self.hands.wait_for_function(
-                f"(old) => app.graph.nodes.find((n) => n.type === '{NODE}')"
+    def click_exo(self, *shares: tuple[float, float]) -> None:
+        """Click at shares of the exo picture one after the other, and wait until each click changes
+        the keyframes."""
+        for share in shares:
+            keyframes_before = self.read_keyframes()
+            self.tab.mouse.click(*self.point_in_box("exo", *share))
+            self.tab.wait_for_function(
+                f"(old) => app.graph.nodes.find((n) => n.type === '{POSE_NODE}')"
                 ".widgets.find((w) => w.name === 'keyframes').value !== old",
-                arg=before,
+                arg=keyframes_before,
             )
 
     def go_to_frame(self, frame: int) -> None:
-        self.at("track").focus()
-        self.hands.keyboard.press("Home")
+        self.find("track").focus()
+        self.tab.keyboard.press("Home")
         for _ in range(frame):
-            self.hands.keyboard.press("ArrowRight")
-        assert self.ask("state.frame") == frame
+            self.tab.keyboard.press("ArrowRight")
+        assert self.read_state("state.frame") == frame
 
     def type_into(self, name: str, value: float) -> None:
-        self.at(name).fill(str(value))
-        self.hands.keyboard.press("Enter")
+        self.find(name).fill(str(value))
+        self.tab.keyboard.press("Enter")
 
-    def drag(self, start: tuple[float, float], by: tuple[float, float]) -> None:
-        self.hands.mouse.move(*start)
-        self.hands.mouse.down()
-        for i in range(1, 9):
-            self.hands.mouse.move(start[0] + by[0] * i / 8, start[1] + by[1] * i / 8)
-        self.hands.mouse.up()
+    def drag(self, start: tuple[float, float], offset: tuple[float, float]) -> None:
+        self.tab.mouse.move(*start)
+        self.tab.mouse.down()
+        for step in range(1, 9):
+            self.tab.mouse.move(start[0] + offset[0] * step / 8, start[1] + offset[1] * step / 8)
+        self.tab.mouse.up()
 
-    def drag_key(self, i: int, frames: int) -> None:
+    def drag_key(self, key_number: int, frames: int) -> None:
         """Drag the mark of a keyframe along the timeline."""
-        box, track = self.at(f"key-{i}").bounding_box(), self.at("track").bounding_box()
-        each = (track["width"] - 28) / (self.ask("state.clip.count") - 1)
-        self.drag((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (frames * each, 0))
+        box, track = (
+            self.find(f"key-{key_number}").bounding_box(),
+            self.find("track").bounding_box(),
+        )
+        frame_width = (track["width"] - 28) / (self.read_state("state.clip.count") - 1)
+        self.drag(
+            (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (frames * frame_width, 0)
+        )
 
-    def in_box(self, name: str, x: float, y: float) -> tuple[float, float]:
-        """Compute a place inside a control from shares of its size."""
-        box = self.at(name).bounding_box()
+    def point_in_box(self, name: str, x: float, y: float) -> tuple[float, float]:
+        """Compute a position on the page from shares of a control's size."""
+        box = self.find(name).bounding_box()
         return box["x"] + x * box["width"], box["y"] + y * box["height"]

@@ -1,11 +1,11 @@
-"""Estimate Head Pose added to a graph on the canvas, with a detector that knows the answer
+"""Add Estimate Head Pose to a graph on the canvas, with a detector whose answer is known
 (tests/standin_nodes)."""
 
 from tests.browser.page import PageUnderTest
 
-HEAD, DETECTOR = "EgoXEstimateHeadPose", "EgoXTestsSDPoseKeypointExtractor"
+HEAD_NODE, DETECTOR_NODE = "EgoXEstimateHeadPose", "EgoXTestsSDPoseKeypointExtractor"
 
-BUILD = """
+BUILD_HELPERS_SCRIPT = """
   const by = (type) => app.graph.nodes.find((node) => node.type === type);
   const link = (from, output, to, input) => from.connect(
     from.outputs.findIndex((slot) => slot.name === output), to, to.inputs.findIndex((slot) => slot.name === input));
@@ -16,12 +16,12 @@ BUILD = """
     return node;
   };
 """
-"""Script helpers to build a graph: the one node of a type, a link by its ends' names, a new node at a
-place."""
+"""Script functions that find the only node of a type, link two nodes by socket names, and add a
+node at a position."""
 
-_ADD = (
+_ADD_SCRIPT = (
     "([head, detector]) => {"
-    + BUILD
+    + BUILD_HELPERS_SCRIPT
     + """
   const video = by('EgoXLoadExoVideo'), depth = by('EgoXDepthAlign'), pose = by('EgoXEgoPoseInput');
   const loader = add('EgoXTestsCheckpointLoaderSimple', 0, 4200), points = add(detector, 400, 4200);
@@ -38,6 +38,6 @@ _ADD = (
 
 
 def add_head(page: PageUnderTest) -> None:
-    """Add the head nodes before Ego Pose Input, whose source stays what it is."""
-    page.evaluate(_ADD, [HEAD, DETECTOR])
+    """Add the head's nodes before Ego Pose Input, whose source stays unchanged."""
+    page.evaluate(_ADD_SCRIPT, [HEAD_NODE, DETECTOR_NODE])
     page.settle()

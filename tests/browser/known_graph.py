@@ -1,5 +1,5 @@
-"""A shipped graph as it is saved, with stand-ins for its weights and detectors that know the
-answer."""
+"""Replace the weights of a shipped graph by stand-ins, and its detectors by nodes whose answers are
+known."""
 
 import copy
 from typing import Any
@@ -21,28 +21,39 @@ DETECTORS = frozenset(
         "TextGenerate",
     }
 )
-"""Nodes that tests/standin_nodes has under a name of its own."""
+"""Types of nodes that tests/standin_nodes defines under another name."""
 LANGUAGE_MODEL = "qwen3vl"
 
 
-def with_known_detectors(saved: dict[str, Any]) -> dict[str, Any]:
-    """Replace the detectors by known answers. Every socket and link stays."""
-    saved = copy.deepcopy(saved)
-    small: dict[
+def use_known_detectors(saved_graph: dict[str, Any]) -> dict[str, Any]:
+    """Replace the detectors of a saved graph by nodes with known answers, with all sockets and
+    links unchanged."""
+    saved_graph = copy.deepcopy(saved_graph)
+    standin_by_file: dict[
         str, str
     ] = {}  # a real file's name, also where a subgraph's node shows it -> the stand-in's
-    for node in all_nodes(saved):
-        kind, values = node["type"], node.get("widgets_values") or []
-        if kind in DETECTORS or kind == "CLIPLoader" and values[0].startswith(LANGUAGE_MODEL):
-            node["type"] = f"EgoXTests{kind}"
-        elif kind in STANDIN_LOADERS:
-            stand_in, (name,) = STANDIN_LOADERS[kind][0], STANDIN_LOADERS[kind][1].values()
-            small[values[0]] = name
-            if stand_in is not None:
-                node["type"], node["widgets_values"] = stand_in, [name]
+    for node in all_nodes(saved_graph):
+        node_type, values = node["type"], node.get("widgets_values") or []
+        if (
+            node_type in DETECTORS
+            or node_type == "CLIPLoader"
+            and values[0].startswith(LANGUAGE_MODEL)
+        ):
+            node["type"] = f"EgoXTests{node_type}"
+        elif node_type in STANDIN_LOADERS:
+            standin_class, (name,) = (
+                STANDIN_LOADERS[node_type][0],
+                STANDIN_LOADERS[node_type][1].values(),
+            )
+            standin_by_file[values[0]] = name
+            if standin_class is not None:
+                node["type"], node["widgets_values"] = standin_class, [name]
                 node["inputs"] = [slot for slot in node["inputs"] if slot["name"] == "clip_name"]
         node.get("properties", {}).pop("models", None)
-    for node in all_nodes(saved):
+    for node in all_nodes(saved_graph):
         values = node.get("widgets_values") or []
-        node["widgets_values"] = [small.get(v, v) if isinstance(v, str) else v for v in values]
-    return saved
+        node["widgets_values"] = [
+            standin_by_file.get(value, value) if isinstance(value, str) else value
+            for value in values
+        ]
+    return saved_graph

@@ -1,23 +1,23 @@
-"""The demo with everything connected that the previews show: head, comparison, ground truth,
+"""Connect everything in the demo graph that the previews show: head, comparison, ground truth,
 attention."""
 
 from typing import Any
 
-from tests.browser.head_graph import BUILD, HEAD, add_head
+from tests.browser.head_graph import BUILD_HELPERS_SCRIPT, HEAD_NODE, add_head
 from tests.browser.page import PageUnderTest
 
-NODES = (
+PREVIEW_NODES = (
     "EgoXDepthAlign",
-    HEAD,
+    HEAD_NODE,
     "EgoXRenderEgoPrior",
     "EgoXWanSampler",
     "EgoXDecodeEgoHalf",
     "EgoXAttentionView",
 )
 
-_CONNECT = (
+_CONNECT_SCRIPT = (
     "() => {"
-    + BUILD
+    + BUILD_HELPERS_SCRIPT
     + """
   const video = by('EgoXLoadExoVideo'), prior = by('EgoXRenderEgoPrior'), sampler = by('EgoXWanSampler');
   const decode = by('EgoXDecodeEgoHalf');
@@ -38,8 +38,8 @@ _CONNECT = (
 }"""
 )
 
-# What one preview shows: its state, and how lively the picture on its stage is.
-_STATE = """(type) => {
+# Returns the state of one preview, and the standard deviation of the picture that it shows.
+_STATE_SCRIPT = """(type) => {
   const preview = app.graph.nodes.find((node) => node.type === type).egoxPreview;
   const canvas = preview.parts.canvas, box = preview.element.getBoundingClientRect();
   const data = canvas.width && canvas.height
@@ -67,29 +67,29 @@ _STATE = """(type) => {
 
 def connect_everything(page: PageUnderTest) -> None:
     add_head(page)
-    page.evaluate(_CONNECT)
+    page.evaluate(_CONNECT_SCRIPT)
     page.settle()
 
 
-def loaded(page: PageUnderTest, node: str) -> dict[str, Any]:
-    """Read the content of the preview of the one node of a type, once the pictures of its last
-    result are there."""
+def wait_for_preview(page: PageUnderTest, node: str) -> dict[str, Any]:
+    """Wait until the preview of a type's only node shows the pictures of its last result, and read
+    its content."""
     page.page.wait_for_function(
         "(type) => { const p = app.graph.nodes.find((n) => n.type === type).egoxPreview; "
         "const { previews, chosen } = p.items; "
         "return p.clips.length && (!previews.length || p.told === previews[chosen]); }",
         arg=node,
     )
-    return state(page, node)
+    return read_preview(page, node)
 
 
-def state(page: PageUnderTest, node: str) -> dict[str, Any]:
-    """Read the content of the preview of the one node of a type."""
+def read_preview(page: PageUnderTest, node: str) -> dict[str, Any]:
+    """Read the content of the preview on a type's only node."""
     page.settle(2)
-    return page.evaluate(_STATE, node)
+    return page.evaluate(_STATE_SCRIPT, node)
 
 
-def part(page: PageUnderTest, node: str, name: str):
+def find_preview_part(page: PageUnderTest, node: str, name: str):
     """Find an element of a preview by its test id, for clicks and keys."""
     page.evaluate(
         "(type) => { for (const node of app.graph.nodes) if (node.egoxPreview) "
@@ -101,4 +101,4 @@ def part(page: PageUnderTest, node: str, name: str):
 
 def choose_view(page: PageUnderTest, node: str, view: str) -> None:
     """Choose a view by its tab."""
-    part(page, node, "egox-preview-view").locator(f'[data-view="{view}"]').click()
+    find_preview_part(page, node, "egox-preview-view").locator(f'[data-view="{view}"]').click()

@@ -1,11 +1,11 @@
-"""Make a shipped graph small on the canvas itself, by its widgets, so that it runs in seconds, and
-place a node in it by hand."""
+"""Shrink a shipped graph on the canvas by its widgets, so that it runs in seconds, and place nodes
+in it by hand."""
 
 from tests.browser.page import PageUnderTest
 
 FRAMES, HEIGHT, WIDTH, STEPS = 5, 128, 224, 2
 
-_PLACE = """([kind, wires, values]) => {
+_PLACE_SCRIPT = """([kind, wires, values]) => {
   const node = LiteGraph.createNode(kind);
   app.graph.add(node);
   node.pos = [2000, 0];
@@ -18,7 +18,7 @@ _PLACE = """([kind, wires, values]) => {
 }"""
 
 
-def make_small(page: PageUnderTest, sampler: str = "EgoXWanSampler") -> None:
+def shrink_graph_on_canvas(page: PageUnderTest, sampler: str = "EgoXWanSampler") -> None:
     for kind, name, value in (
         ("EgoXLoadExoVideo", "frame_count", FRAMES),
         ("EgoXLoadExoVideo", "height", HEIGHT),
@@ -28,11 +28,13 @@ def make_small(page: PageUnderTest, sampler: str = "EgoXWanSampler") -> None:
         page.set_widget(kind, name, value)
 
 
-def place(
+def place_node(
     page: PageUnderTest,
-    kind: str,
-    wires: dict[str, tuple[str, str]],  # by input: the node's type or title, and its output
+    node_type: str,
+    wires: dict[
+        str, tuple[str, str]
+    ],  # input name: the source node's type or title, and its output
     **values: object,  # of its widgets
 ) -> None:
-    """Add a node to the canvas and wire it."""
-    assert page.evaluate(_PLACE, [kind, wires, values]) == len(wires)
+    """Add a node to the canvas, connect its inputs and set its widgets."""
+    assert page.evaluate(_PLACE_SCRIPT, [node_type, wires, values]) == len(wires)

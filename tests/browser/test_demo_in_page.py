@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .preview_graph import choose_view, loaded, part, state
-from .small_graph import FRAMES, HEIGHT, make_small
+from .preview_graph import choose_view, find_preview_part, read_preview, wait_for_preview
+from .small_graph import FRAMES, HEIGHT, shrink_graph_on_canvas
 from .test_workflows_in_page import OVERLAPS
 
 NODE, SEED = "EgoXDecodeEgoHalf", 71
@@ -86,12 +86,12 @@ _CELLS = f"""() => app.graph.nodes.find((n) => n.type === '{NODE}').egoxPreview.
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
 def test_a_click_on_run_shows_the_ego_video(
-    open_page, shipped, browser_server, is_pinned_host, vue_nodes
+    open_page, read_shipped, browser_server, is_pinned_host, vue_nodes
 ):
     """While it is sampled on the subgraph's player, then from the file."""
     page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
-    page.load(shipped("egox_demo"))
-    make_small(page)
+    page.load(read_shipped("egox_demo"))
+    shrink_graph_on_canvas(page)
     page.set_widget("EgoXWanSampler", "seed", SEED)
     page.queue()
     if is_pinned_host or not vue_nodes:  # the newer nodes of older pages draw no player there
@@ -125,16 +125,16 @@ def test_a_click_on_run_shows_the_ego_video(
 def run(page) -> dict:
     page.queue()
     page.wait_for_run()
-    return loaded(page, NODE)
+    return wait_for_preview(page, NODE)
 
 
 def about(page) -> str:
-    return part(page, NODE, "egox-preview-about").inner_text()
+    return find_preview_part(page, NODE, "egox-preview-about").inner_text()
 
 
 def two_runs_are_compared(page) -> None:
     page.show(page.node_bounds(NODE))
-    first = loaded(page, NODE)
+    first = wait_for_preview(page, NODE)
     assert first["view"] == "side" and "before" not in first["views"]
     page.set_widget("EgoXWanSampler", "lambda_g", 0)
     second = run(page)
@@ -147,13 +147,13 @@ def two_runs_are_compared(page) -> None:
     opaque = (before == 255) & (now == 255)
     assert ((difference == expected) | (difference == 255) | opaque).all()
 
-    stage = part(page, NODE, "egox-preview-stage")
+    stage = find_preview_part(page, NODE, "egox-preview-stage")
     stage.click(position={"x": 10, "y": 10})
     page.page.keyboard.press("d")
-    before = state(page, NODE)
+    before = read_preview(page, NODE)
     assert before["view"] == "difference"
-    part(page, NODE, "egox-preview-factor").select_option("32")
-    assert state(page, NODE)["hash"] != before["hash"]
+    find_preview_part(page, NODE, "egox-preview-factor").select_option("32")
+    assert read_preview(page, NODE)["hash"] != before["hash"]
     stage.click(position={"x": 10, "y": 10})
     page.page.keyboard.press("1")
     assert about(page) == ""
@@ -162,9 +162,9 @@ def two_runs_are_compared(page) -> None:
     page.set_widget("EgoXWanSampler", "lambda_g", 5)
     assert run(page)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
     page.load(page.saved())
-    assert loaded(page, NODE)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
+    assert wait_for_preview(page, NODE)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
     choose_view(page, NODE, "wipe")
-    sides = [part(page, NODE, f"egox-preview-{side}") for side in ("left", "right")]
+    sides = [find_preview_part(page, NODE, f"egox-preview-{side}") for side in ("left", "right")]
     listed = dict(
         option.split("|")
         for option in sides[0].evaluate("(list) => [...list].map((o) => `${o.value}|${o.text}`)")
@@ -174,10 +174,10 @@ def two_runs_are_compared(page) -> None:
         assert listed[name].endswith(("dB", "°")), listed
     for side, name in zip(sides, ("run2", "before"), strict=True):
         side.select_option(name)
-    part(page, NODE, "egox-preview-about").filter(has_text="λ_g 3 → 0").wait_for()
+    find_preview_part(page, NODE, "egox-preview-about").filter(has_text="λ_g 3 → 0").wait_for()
 
     choose_view(page, NODE, "strip")
-    maker = part(page, NODE, "egox-preview-make")
+    maker = find_preview_part(page, NODE, "egox-preview-make")
     maker.click()
     assert "8 runs, about" in about(page)
     maker.click()
@@ -195,28 +195,28 @@ def two_runs_are_compared(page) -> None:
 def weights_follow_pointer_and_strength(page) -> None:
     """Check that weights follow pointer and strength without a run."""
     for node in (page.evaluate(_PRIOR), NODE):
-        loaded(page, node)
+        wait_for_preview(page, node)
         page.set_widget("EgoXWanSampler", "lambda_g", 3)
         page.show(page.node_bounds(node))
         page.settle(6)
         choose_view(page, node, "geometry")
-        about = part(page, node, "egox-preview-about")
-        first = state(page, node)
+        about = find_preview_part(page, node, "egox-preview-about")
+        first = read_preview(page, node)
         assert first["view"] == "geometry" and first["deviation"] > 5 and not first["message"]
         assert about.inner_text().startswith("λ_g 3 (released) · weight "), about.inner_text()
         box = page.evaluate(
             "(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.boxes[1].box", node
         )
-        stage = part(page, node, "egox-preview-stage")
+        stage = find_preview_part(page, node, "egox-preview-stage")
         zoom = stage.bounding_box()["width"] / stage.evaluate("(stage) => stage.offsetWidth")
         stage.hover(
             position={"x": zoom * (box[0] + box[2] * 0.8), "y": zoom * (box[1] + box[3] * 0.8)}
         )
-        pointed = state(page, node)
+        pointed = read_preview(page, node)
         assert pointed["hash"] != first["hash"], "another pixel, another picture"
         stage.focus()
         page.page.keyboard.press("Shift+ArrowLeft")
-        moved = state(page, node)
+        moved = read_preview(page, node)
         assert moved["hash"] != pointed["hash"] and moved["frame"] == pointed["frame"]
         for value, words in (4, "λ_g 4 (released)"), (0, "weight 1 to 1"):
             page.set_widget("EgoXWanSampler", "lambda_g", value)
@@ -225,25 +225,30 @@ def weights_follow_pointer_and_strength(page) -> None:
 
 def marks_tell_how_each_pixel_is_known(page) -> None:
     choose_view(page, NODE, "ego")
-    bare, switch = state(page, NODE)["hash"], part(page, NODE, "egox-preview-seen")
+    bare, switch = (
+        read_preview(page, NODE)["hash"],
+        find_preview_part(page, NODE, "egox-preview-seen"),
+    )
     assert switch.get_attribute("aria-pressed") == "false"
     switch.click()
-    marked_hash = state(page, NODE)["hash"]
+    marked_hash = read_preview(page, NODE)["hash"]
     assert marked_hash != bare and switch.get_attribute("aria-pressed") == "true"
     text = about(page)
     assert text.startswith("This frame: ")
     now, redrawn, *others = (int(share) for share in re.findall(r"(\d+) %", text))
     assert redrawn <= now and sum((now, *others)) in range(98, 103), text
-    stage, note = (part(page, NODE, f"egox-preview-{name}") for name in ("stage", "note"))
+    stage, note = (
+        find_preview_part(page, NODE, f"egox-preview-{name}") for name in ("stage", "note")
+    )
     assert stage.evaluate("(stage) => stage.clientHeight") > 140, "legend and note take no more"
     assert note.get_attribute("title") == note.text_content()
     for view in ("exo", "geometry", "strip"):
         choose_view(page, NODE, view)
         assert not switch.is_visible() and "This frame: " not in about(page), view
     choose_view(page, NODE, "ego")
-    assert state(page, NODE)["hash"] == marked_hash
+    assert read_preview(page, NODE)["hash"] == marked_hash
     page.page.keyboard.press("o")
-    assert state(page, NODE)["hash"] == bare
+    assert read_preview(page, NODE)["hash"] == bare
 
 
 def a_player_is_saved(page, output: Path) -> None:
@@ -256,9 +261,9 @@ def a_player_is_saved(page, output: Path) -> None:
     page.set_widget("EgoXWanSampler", "seed", SEED + 1)  # not the run's
     for view in ("prior", "side"):
         choose_view(page, node, view)
-        frame, pixels = state(page, node)["frame"], page.evaluate(_PIXELS, [node, 2])
-        part(page, node, "egox-preview-save").click()
-        message = part(page, node, "egox-preview-about").filter(has_text="aved: ")
+        frame, pixels = read_preview(page, node)["frame"], page.evaluate(_PIXELS, [node, 2])
+        find_preview_part(page, node, "egox-preview-save").click()
+        message = find_preview_part(page, node, "egox-preview-about").filter(has_text="aved: ")
         message.wait_for()
         path = output.parent / message.inner_text().partition(": ")[2].partition(",")[0]
         assert path.parent.name == "egox_previews" and path.name.startswith(f"{view}_")
@@ -273,7 +278,7 @@ def a_player_is_saved(page, output: Path) -> None:
         if view == "prior":
             prior = np.array(pixels[view]).reshape(HEIGHT, HEIGHT, 4)[..., :3]
             assert np.abs(frames[2] - prior.astype(float)).mean() < 8, "two lossy steps"
-        assert state(page, node)["frame"] == frame, "the player stays where it was"
+        assert read_preview(page, node)["frame"] == frame, "the player stays where it was"
     names = {inside["name"] for inside in graph["definitions"]["subgraphs"]}
     assert names == {"Scene and prior", "EgoX"}
     kinds = {node["class_type"]: node["inputs"] for node in prompt.values()}

@@ -1,5 +1,4 @@
-"""The inputs of our nodes in the page: rare ones out of sight, sliders, help, and the same values,
-whatever is shown."""
+"""Test the inputs of EgoX nodes in the page: hidden rows, sliders, help, and unchanged values."""
 
 from typing import Any
 
@@ -9,10 +8,10 @@ from egox_core.safe_files import read_json
 from tests.paths import ROOT
 from tools.rigs.comfy_page import FORM_ROW
 
-MOST = 8  # rows of a node that can be edited, as it opens
+MAX_ROWS = 8  # editable rows that a node shows when it opens
 
 # Of one node: the names of the widgets that are drawn, where each lies, and how high the node is.
-_SEEN = """(type) => {
+_ROWS_SCRIPT = """(type) => {
   const node = app.graph.nodes.find((n) => n.type === type);
   const drawn = (w) => node.isWidgetRowVisible?.(w) ?? node.isWidgetVisible(w);
   const shown = (node.widgets ?? []).filter(drawn);
@@ -27,36 +26,36 @@ _SEEN = """(type) => {
              .map((w) => [w.name, w.value])),
            text: node.widgets?.find((w) => w.name === 'egox_advanced_inputs')?.label };
 }"""
-ROW = "egox_advanced_inputs"
+ADVANCED_ROW = "egox_advanced_inputs"
 
 
-_LINK = """(type) => {
+_LINK_SCRIPT = """(type) => {
   const number = LiteGraph.createNode('PrimitiveFloat');
   app.graph.add(number);
   const node = app.graph.nodes.find((n) => n.type === type);
   number.connect(0, node, node.inputs.findIndex((input) => input.name === 'shift'));
 }"""
-_PLACE = """(kinds) => kinds.forEach((kind, i) => {
+_PLACE_SCRIPT = """(kinds) => kinds.forEach((kind, i) => {
   const node = LiteGraph.createNode(kind);
   node.pos = [(i % 6) * 600, Math.floor(i / 6) * 1100];
   app.graph.add(node);
 })"""
 
 
-def seen(page, node: str) -> dict[str, Any]:
+def read_rows(page, node: str) -> dict[str, Any]:
     page.settle()
-    return page.evaluate(_SEEN, node)
+    return page.evaluate(_ROWS_SCRIPT, node)
 
 
-def press(page, node: str, name: str) -> None:
+def press_row(page, node: str, name: str) -> None:
     page.show(page.node_bounds(node))
-    x, y = seen(page, node)["press"][name]
+    x, y = read_rows(page, node)["press"][name]
     page.page.mouse.click(x, y)
     page.settle()
 
 
-def packed(state: dict[str, Any]) -> bool:
-    """Check that rows follow each other without a gap, and that none is below the node's edge."""
+def are_rows_packed(state: dict[str, Any]) -> bool:
+    """Check that rows follow each other without a gap, and end above the node's lower edge."""
     rows = sorted(state["rows"].values())
     return (
         all(
@@ -67,83 +66,99 @@ def packed(state: dict[str, Any]) -> bool:
     )
 
 
-def test_rare_inputs_come_go_and_are_saved_on_the_classic_canvas(open_page, unpacked):
+def test_rare_inputs_are_shown_hidden_and_saved_on_the_classic_canvas(open_page, read_unpacked):
     page, node = open_page(size=(1200, 800)), "EgoXWanSampler"
-    page.load(unpacked("egox_demo"))
+    page.load(read_unpacked("egox_demo"))
     page.show(page.node_bounds(node))
-    before = seen(page, node)
-    press(page, node, ROW)
-    opened = seen(page, node)
-    come = set(opened["names"]) - set(before["names"])
-    assert come == {"gga_mode", "shift", "scheduler", "noise"} and packed(opened), opened["rows"]
-    assert opened["height"] > before["height"] + 20 * len(come)
-    assert opened["text"] != before["text"]
+    rows_before = read_rows(page, node)
+    press_row(page, node, ADVANCED_ROW)
+    opened_rows = read_rows(page, node)
+    added_names = set(opened_rows["names"]) - set(rows_before["names"])
+    assert added_names == {"gga_mode", "shift", "scheduler", "noise"} and are_rows_packed(
+        opened_rows
+    ), opened_rows["rows"]
+    assert opened_rows["height"] > rows_before["height"] + 20 * len(added_names)
+    assert opened_rows["text"] != rows_before["text"]
     page.load(page.saved())
-    again = seen(page, node)
-    assert (again["names"], again["values"]) == (opened["names"], before["values"])
-    press(page, node, ROW)
-    after = seen(page, node)
-    assert after["names"] == before["names"] and after["values"] == before["values"]
-    assert after["height"] == pytest.approx(before["height"], abs=1)
-    page.evaluate(_LINK, node)
-    assert "shift" in seen(page, node)["names"], "a link shows it"
+    reloaded_rows = read_rows(page, node)
+    assert (reloaded_rows["names"], reloaded_rows["values"]) == (
+        opened_rows["names"],
+        rows_before["values"],
+    )
+    press_row(page, node, ADVANCED_ROW)
+    closed_rows = read_rows(page, node)
+    assert (
+        closed_rows["names"] == rows_before["names"]
+        and closed_rows["values"] == rows_before["values"]
+    )
+    assert closed_rows["height"] == pytest.approx(rows_before["height"], abs=1)
+    page.evaluate(_LINK_SCRIPT, node)
+    assert "shift" in read_rows(page, node)["names"], "a link shows it"
 
     # Every node opens short and packed.
-    kinds = page.evaluate("""() => Object.keys(LiteGraph.registered_node_types).filter(
+    node_types = page.evaluate("""() => Object.keys(LiteGraph.registered_node_types).filter(
       (k) => k.startsWith('EgoX') && !k.startsWith('EgoXTests'))""")
-    assert len(kinds) > 20
-    page.load({**unpacked("egox_demo"), "nodes": [], "links": [], "groups": []})
-    page.evaluate(_PLACE, kinds)
+    assert len(node_types) > 20
+    page.load({**read_unpacked("egox_demo"), "nodes": [], "links": [], "groups": []})
+    page.evaluate(_PLACE_SCRIPT, node_types)
     page.show()
-    for kind in kinds:
-        state = seen(page, kind)
-        names = [n for n in state["names"] if not n.startswith("egox_") and n != "upload"]
-        assert len(names) <= MOST, f"{kind}: {names}"
-        assert not state["rows"] or packed(state), f"{kind}: {state['rows']}, {state['height']}"
+    for node_type in node_types:
+        rows = read_rows(page, node_type)
+        names = [
+            name for name in rows["names"] if not name.startswith("egox_") and name != "upload"
+        ]
+        assert len(names) <= MAX_ROWS, f"{node_type}: {names}"
+        assert not rows["rows"] or are_rows_packed(rows), (
+            f"{node_type}: {rows['rows']}, {rows['height']}"
+        )
 
 
 # λ_g on the canvas, and the type of the subgraph's node that has it.
-_SLIDER = """() => {
+_SLIDER_SCRIPT = """() => {
   const { value, type, options } = app.graph.nodes.flatMap((n) => n.widgets ?? []).find((w) => w.name === 'lambda_g');
   return { value, type, min: options.min, max: options.max };
 }"""
-_SUBGRAPH = "() => app.graph.nodes.find((n) => n.title === 'EgoX').type"
+_SUBGRAPH_SCRIPT = "() => app.graph.nodes.find((n) => n.title === 'EgoX').type"
 
 
-def slider(page) -> dict[str, Any]:
-    return page.evaluate(_SLIDER)
+def read_slider(page) -> dict[str, Any]:
+    return page.evaluate(_SLIDER_SCRIPT)
 
 
-def saved_lambda(page) -> float:
+def read_prompt_lambda(page) -> float:
     nodes = page.to_prompt().values()
-    return next(n["inputs"]["lambda_g"] for n in nodes if n["class_type"] == "EgoXWanSampler")
+    return next(
+        node["inputs"]["lambda_g"] for node in nodes if node["class_type"] == "EgoXWanSampler"
+    )
 
 
-def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, shipped):
+def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, read_shipped):
     page = open_page(size=(1600, 900))
-    page.load(shipped("egox_demo"))
-    assert slider(page) == {"value": 3, "type": "slider", "min": 0, "max": 10}
-    node = page.evaluate(_SUBGRAPH)
+    page.load(read_shipped("egox_demo"))
+    assert read_slider(page) == {"value": 3, "type": "slider", "min": 0, "max": 10}
+    node = page.evaluate(_SUBGRAPH_SCRIPT)
     page.show(page.node_bounds(node))
-    x, y = seen(page, node)["press"]["lambda_g"]
+    x, y = read_rows(page, node)["press"]["lambda_g"]
     for _ in range(10):  # a page that isn't drawn yet takes a click for one beside the slider
         page.page.mouse.click(x, y)
         page.settle()
-        if (dragged := slider(page)["value"]) != 3:
+        if (dragged_value := read_slider(page)["value"]) != 3:
             break
-    assert dragged == pytest.approx(5, abs=0.3) and dragged == pytest.approx(round(dragged, 1))
-    field = double_clicked(page, x, y)
-    assert float(field.input_value()) == dragged
+    assert dragged_value == pytest.approx(5, abs=0.3) and dragged_value == pytest.approx(
+        round(dragged_value, 1)
+    )
+    field = double_click_for_field(page, x, y)
+    assert float(field.input_value()) == dragged_value
     field.fill("3.25")
     field.press("Enter")
-    assert slider(page)["value"] == 3.25
+    assert read_slider(page)["value"] == 3.25
     page.set_widget("EgoXWanSampler", "lambda_g", 25)
     for _ in range(2):
         page.load(page.saved())
-        assert slider(page) == {"value": 25, "type": "slider", "min": 0, "max": 25}
-    assert saved_lambda(page) == 25
+        assert read_slider(page) == {"value": 25, "type": "slider", "min": 0, "max": 25}
+    assert read_prompt_lambda(page) == 25
 
-    page.open_form(shipped("egox_demo"))
+    page.open_form(read_shipped("egox_demo"))
     field = page.page.locator('input[aria-label="lambda_g"]').first
     for number in (25, 3.25):
         field.click()
@@ -151,13 +166,13 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
         page.page.keyboard.type(str(number))
         page.page.keyboard.press("Enter")
         page.settle()
-        assert slider(page)["value"] == number == saved_lambda(page)
+        assert read_slider(page)["value"] == number == read_prompt_lambda(page)
         assert float(field.input_value()) == number
 
 
-def double_clicked(page, x: float, y: float):
-    """Double-click, and return the field that opens. A page that is slow between the two clicks
-    takes them for single ones, so this is tried again."""
+def double_click_for_field(page, x: float, y: float):
+    """Double-click until a field opens, because a slow page takes a double click for two single
+    ones."""
     field = page.page.locator(".graphdialog input")
     for _ in range(10):
         page.page.wait_for_timeout(1000)
@@ -167,41 +182,41 @@ def double_clicked(page, x: float, y: float):
     return field
 
 
-TIPS = read_json(ROOT / "locales" / "en" / "nodeDefs.json")["EgoXWanSampler"]["inputs"]
-STEPS = TIPS["steps"]["tooltip"]
-_PLAYER = """() => { const player = app.graph.nodes.find((n) => n.title === 'EgoX').widgets.find(
+SAMPLER_TEXTS = read_json(ROOT / "locales" / "en" / "nodeDefs.json")["EgoXWanSampler"]["inputs"]
+STEPS_TOOLTIP = SAMPLER_TEXTS["steps"]["tooltip"]
+_PLAYER_SCRIPT = """() => { const player = app.graph.nodes.find((n) => n.title === 'EgoX').widgets.find(
   (w) => w.name === 'egox_preview'); return [player.width ?? null, player.y]; }"""
-_HELP_ON_ROWS = "() => !!document.querySelector('[data-testid=node-widget]')"
+_HAS_ROW_ELEMENTS_SCRIPT = "() => !!document.querySelector('[data-testid=node-widget]')"
 
 
-def test_help_on_what_a_subgraph_s_node_shows(open_page, shipped):
-    """On the classic canvas by the host's own tip, on the rows of the form and of nodes 2.0 by the
-    browser's. The side panel with the node's help leaves the player its place."""
+def test_a_subgraphs_inputs_show_their_tooltips(open_page, read_shipped):
+    """Look for ComfyUI's tooltip on the classic canvas, the browser's on rows of the form and of
+    nodes 2.0, and the help panel."""
     page = open_page(size=(1400, 900))
-    page.load(shipped("egox_demo"))
+    page.load(read_shipped("egox_demo"))
     page.show()
-    player = page.evaluate(_PLAYER)
-    node = page.evaluate(_SUBGRAPH)
-    x, y = seen(page, node)["press"]["steps"]
+    player_place = page.evaluate(_PLAYER_SCRIPT)
+    node = page.evaluate(_SUBGRAPH_SCRIPT)
+    x, y = read_rows(page, node)["press"]["steps"]
     page.page.mouse.move(x - 5, y)
     page.page.mouse.move(x, y)
-    page.page.locator(".node-tooltip", has_text=STEPS).wait_for()
+    page.page.locator(".node-tooltip", has_text=STEPS_TOOLTIP).wait_for()
     page.page.mouse.click(x, page.on_page(page.node_bounds(node), 0)["y"] + 12)
     page.page.get_by_test_id("info-button").first.click()
     page.page.get_by_text("Ego video while it is sampled").first.wait_for()
     page.settle(10)
-    assert page.evaluate(_PLAYER) == player and player[0] is None
-    page.open_form(shipped("egox_demo"))
-    for label, tip in (("Steps", STEPS), ("λ_g", TIPS["lambda_g"]["tooltip"])):
+    assert page.evaluate(_PLAYER_SCRIPT) == player_place and player_place[0] is None
+    page.open_form(read_shipped("egox_demo"))
+    for label, tip in (("Steps", STEPS_TOOLTIP), ("λ_g", SAMPLER_TEXTS["lambda_g"]["tooltip"])):
         row = page.page.locator(FORM_ROW).filter(has_text=label).first
         row.hover()
         assert tip in row.get_attribute("title")
-    newer = open_page(size=(1400, 900), vue_nodes=True)
-    newer.load(shipped("egox_demo"))
-    newer.show()
-    newer.page.locator("[data-node-id]").first.wait_for()
-    if newer.evaluate(_HELP_ON_ROWS):  # the rows of older pages can't be told apart
-        label = newer.page.get_by_test_id("widget-layout-field-label").filter(has_text="Steps")
-        row = newer.page.get_by_test_id("node-widget").filter(has=label).first
+    newer_page = open_page(size=(1400, 900), vue_nodes=True)
+    newer_page.load(read_shipped("egox_demo"))
+    newer_page.show()
+    newer_page.page.locator("[data-node-id]").first.wait_for()
+    if newer_page.evaluate(_HAS_ROW_ELEMENTS_SCRIPT):  # the rows of older pages can't be told apart
+        label = newer_page.page.get_by_test_id("widget-layout-field-label").filter(has_text="Steps")
+        row = newer_page.page.get_by_test_id("node-widget").filter(has=label).first
         row.hover()
-        assert row.get_attribute("title") == STEPS
+        assert row.get_attribute("title") == STEPS_TOOLTIP

@@ -1,5 +1,5 @@
-"""Two videos one after the other: the path that runs is of the one in use, and corrections come
-back with their own."""
+"""Test two videos after each other: the path that runs belongs to the current video, and
+corrections return with theirs."""
 
 import shutil
 import zipfile
@@ -7,29 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.editor_page import NODE, editor_graph
+from tests.browser.editor_page import POSE_NODE, editor_graph
 from tests.browser.page import PageUnderTest
-from tests.browser.test_editor import run_path
-from tests.browser.upload_page import LOADER, choose, toast_of
+from tests.browser.test_editor import run_and_read_path
+from tests.browser.upload_page import LOADER, choose_files, wait_for_toast
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
-KEYS = '[{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.4, 2]}]'
-FIRST = "egox/kitchen/kitchen.mp4"
+KEYFRAMES = '[{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.4, 2]}]'
+FIRST_VIDEO = "egox/kitchen/kitchen.mp4"
 
 
 @pytest.fixture
-def takes(tmp_path, repo_root, uploads) -> dict[str, Path]:
-    """Make ``first`` and ``second``, a video each with depth and poses beside it, and ``zip``, all
-    of the second."""
+def takes(tmp_path, repo_root, upload_folder) -> dict[str, Path]:
+    """Write ``first`` and ``second``, each a video with depth and poses beside it, and ``zip``, an
+    archive of the second."""
     for take_name, sample in (("kitchen", "synthetic_room"), ("portrait", "calm_room")):
         folder = tmp_path / take_name
         folder.mkdir()
-        for name, to in (
+        for name, file_name in (
             ("exo.mp4", f"{take_name}.mp4"),
             ("depth.npz", "depth.npz"),
             ("meta.json", "meta.json"),
         ):
-            shutil.copy(repo_root / "sample" / sample / name, folder / to)
+            shutil.copy(repo_root / "sample" / sample / name, folder / file_name)
     with zipfile.ZipFile(tmp_path / "portrait.zip", "w") as archive:
         for file in sorted((tmp_path / "portrait").iterdir()):
             archive.write(file, file.name)
@@ -40,67 +40,71 @@ def takes(tmp_path, repo_root, uploads) -> dict[str, Path]:
     }
 
 
-_NODE = f"app.graph.nodes.find((n) => n.type === '{NODE}')"
+_NODE_SCRIPT = f"app.graph.nodes.find((n) => n.type === '{POSE_NODE}')"
 
 
 def wait_for_video(page, name: str) -> None:
     page.page.wait_for_function(
-        f"(name) => {_NODE}.egoxPose.video?.video.endsWith(`/${{name}}`)", arg=name
+        f"(name) => {_NODE_SCRIPT}.egoxPose.video?.video.endsWith(`/${{name}}`)", arg=name
     )
 
 
-def inputs(page, *names: str) -> tuple:
-    return tuple(page.widget(NODE, name) for name in names)
+def read_pose_inputs(page, *names: str) -> tuple:
+    return tuple(page.widget(POSE_NODE, name) for name in names)
 
 
 @pytest.fixture
-def page(open_page, unpacked) -> PageUnderTest:
+def page(open_page, read_unpacked) -> PageUnderTest:
     page = open_page(size=(1400, 900), webgl=True)
-    page.load(editor_graph(unpacked("egox_demo")))
-    for name, small in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
-        page.set_widget(LOADER, name, small)
+    page.load(editor_graph(read_unpacked("egox_demo")))
+    for name, value in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
+        page.set_widget(LOADER, name, value)
     wait_for_video(page, "exo.mp4")
     return page
 
 
-def test_the_scene_is_still_there_after_another_workflow_was_looked_at(page):
-    run_path(page)
-    opened = page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")
+def test_the_scene_stays_while_another_workflow_is_open(page):
+    run_and_read_path(page)
+    workflow_name = page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")
     page.evaluate(
         "async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow'); }"
     )
     page.page.wait_for_function("() => !app.graph.nodes.length")
-    page.page.get_by_text(opened, exact=True).first.click()
-    page.page.wait_for_function(f"() => {_NODE}?.egoxPose.data?.scene.points > 1000")
+    page.page.get_by_text(workflow_name, exact=True).first.click()
+    page.page.wait_for_function(f"() => {_NODE_SCRIPT}?.egoxPose.data?.scene.points > 1000")
 
 
-def test_the_second_video_as_a_take_in_a_reopened_workflow(page, takes):
+def test_each_video_keeps_its_path_in_a_reopened_workflow(page, takes):
     page.show(page.node_bounds(LOADER))
-    choose(page, LOADER, *sorted(takes["first"].iterdir()))
+    choose_files(page, LOADER, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
     assert not page.page.get_by_text("is saved and returns").count(), "nobody drew one"
-    for name, value in (("source", "keyframes"), ("keyframes", KEYS), ("camera", "aria_meta")):
-        page.set_widget(NODE, name, value)
+    for name, value in (("source", "keyframes"), ("keyframes", KEYFRAMES), ("camera", "aria_meta")):
+        page.set_widget(POSE_NODE, name, value)
     page.load(page.saved())
     wait_for_video(page, "kitchen.mp4")
-    assert inputs(page, "source", "camera") == ("keyframes", "aria_meta"), "as it was saved"
+    assert read_pose_inputs(page, "source", "camera") == ("keyframes", "aria_meta"), (
+        "as it was saved"
+    )
     page.show(page.node_bounds(LOADER))
-    choose(page, LOADER, takes["zip"])
+    choose_files(page, LOADER, takes["zip"])
     wait_for_video(page, "portrait.mp4")
-    toast_of(page, "head path for kitchen.mp4 is saved")
-    assert inputs(page, "source", "file") == ("file", "egox/portrait/meta.json")
+    wait_for_toast(page, "head path for kitchen.mp4 is saved")
+    assert read_pose_inputs(page, "source", "file") == ("file", "egox/portrait/meta.json")
     page.load(page.saved())
     wait_for_video(page, "portrait.mp4")
-    assert inputs(page, "source") == ("file",)
-    page.set_widget(LOADER, "file", FIRST)
+    assert read_pose_inputs(page, "source") == ("file",)
+    page.set_widget(LOADER, "file", FIRST_VIDEO)
     wait_for_video(page, "kitchen.mp4")
-    assert inputs(page, "source", "camera") == ("keyframes", "aria_meta"), "back with its video"
+    assert read_pose_inputs(page, "source", "camera") == ("keyframes", "aria_meta"), (
+        "back with its video"
+    )
 
     # Takes call their files alike: the folder tells them apart.
     page.set_widget(LOADER, "file", "sample/calm_room/exo.mp4")
     wait_for_video(page, "exo.mp4")
-    for name, value in ("source", "keyframes"), ("keyframes", KEYS):
-        page.set_widget(NODE, name, value)
+    for name, value in ("source", "keyframes"), ("keyframes", KEYFRAMES):
+        page.set_widget(POSE_NODE, name, value)
     page.set_widget(LOADER, "file", "sample/synthetic_room/exo.mp4")
-    toast = toast_of(page, "head path for calm_room/exo.mp4 is saved")
+    toast = wait_for_toast(page, "head path for calm_room/exo.mp4 is saved")
     assert toast.count("is saved and returns") == 1

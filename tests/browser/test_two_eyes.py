@@ -1,5 +1,5 @@
-"""A VR180 file plays in a browser, flat and as a half sphere through the pack's three.js. The
-player shows both eyes' views."""
+"""Test that a VR180 file plays in a browser, flat and on a half sphere, and that the player shows
+both eyes' views."""
 
 import math
 
@@ -11,8 +11,8 @@ from egox_train.video_writer import write_video
 from tests.poses import make_path, still_poses
 from tools.setup.base_dir import PACK_NAME
 
-RIGHT, UP = math.radians(30), math.radians(20)
-_PLAY = """async ([pack, right, up]) => {
+RIGHT_RAD, UP_RAD = math.radians(30), math.radians(20)
+_PLAY_SCRIPT = """async ([pack, right, up]) => {
   const from = (file) => import(`/extensions/${pack}/${file}`);
   const three = await from('vendor/three.mjs'), { eyeClips } = await from('previews/eyes.mjs');
   const video = Object.assign(document.createElement('video'), { muted: true });
@@ -55,14 +55,19 @@ _PLAY = """async ([pack, right, up]) => {
 }"""
 
 
-def test_file_plays_flat_and_round(open_page, browser_server):
-    """A red patch, 30 degrees to the right and 20 up, that the right eye has green, on blue."""
+def test_a_vr180_file_plays_flat_and_on_a_half_sphere(open_page, browser_server):
+    """Draw a patch 30 degrees to the right and 20 up, red for the left eye and green for the right,
+    on blue."""
     camera = preset_camera("aria_released", 128)
     rays, _ = camera.upright().pixel_rays()
-    way = (math.cos(UP) * math.sin(RIGHT), -math.sin(UP), math.cos(UP) * math.cos(RIGHT))
-    patch = (rays @ torch.tensor(way) > math.cos(math.radians(8)))[None, ..., None]
+    patch_direction = (
+        math.cos(UP_RAD) * math.sin(RIGHT_RAD),
+        -math.sin(UP_RAD),
+        math.cos(UP_RAD) * math.cos(RIGHT_RAD),
+    )
+    patch_mask = (rays @ torch.tensor(patch_direction) > math.cos(math.radians(8)))[None, ..., None]
     eyes = [
-        torch.where(patch, torch.tensor(colour), torch.tensor([0.0, 0.0, 0.8]))
+        torch.where(patch_mask, torch.tensor(colour), torch.tensor([0.0, 0.0, 0.8]))
         for colour in ([0.9, 0.0, 0.0], [0.0, 0.9, 0.0])
     ]
     pictures = stereo_pictures(
@@ -72,12 +77,12 @@ def test_file_plays_flat_and_round(open_page, browser_server):
     write_video(path, [*pictures] * 5, 10.0)
     mark_stereo(path, half_sphere=True)
     page = open_page(webgl=True)
-    player = page.evaluate(_PLAY, [PACK_NAME, RIGHT, UP])
-    assert player["size"] == [512, 256]
+    player_colours = page.evaluate(_PLAY_SCRIPT, [PACK_NAME, RIGHT_RAD, UP_RAD])
+    assert player_colours["size"] == [512, 256]
 
-    def channel(name: str) -> set[int]:
-        return {i for i, value in enumerate(player[name]) if value > 100}
+    def bright_channels(name: str) -> set[int]:
+        return {i for i, value in enumerate(player_colours[name]) if value > 100}
 
-    assert channel("patch") == channel("there") == {0}
-    assert channel("mirrored") == channel("ground") == {2}
-    assert channel("anaglyph") == {0, 1}  # red of the left eye, green of the right one
+    assert bright_channels("patch") == bright_channels("there") == {0}
+    assert bright_channels("mirrored") == bright_channels("ground") == {2}
+    assert bright_channels("anaglyph") == {0, 1}  # red of the left eye, green of the right one

@@ -15,11 +15,11 @@ from tests.browser.upload_page import (
     LOADER,
     POSES,
     TOASTS,
-    choose,
+    choose_files,
+    read_value,
     set_value,
-    toast_of,
-    told,
-    value,
+    wait_for_toast,
+    wait_for_upload_note,
 )
 from tools.rigs.comfy_page import FORM_ROW, PageError
 
@@ -74,16 +74,16 @@ def dismiss(page: PageUnderTest) -> None:
 
 
 def test_the_form_names_the_field_and_the_next_click(
-    open_page, shipped, browser_server, uploads, repo_root, tmp_path
+    open_page, read_shipped, browser_server, upload_folder, repo_root, tmp_path
 ):
     page = open_page(size=(1600, 900))
-    page.open_form(shipped("egox_demo"))
+    page.open_form(read_shipped("egox_demo"))
     sample = repo_root / "sample" / "synthetic_room" / "exo.mp4"
-    choose(page, LOADER, Path(shutil.copy(sample, tmp_path / "lone.mp4")))
-    told(page, LOADER, "Set in")
-    toast_of(page, "Set in")
+    choose_files(page, LOADER, Path(shutil.copy(sample, tmp_path / "lone.mp4")))
+    wait_for_upload_note(page, LOADER, "Set in")
+    wait_for_toast(page, "Set in")
     press_run(page)
-    toast = toast_of(page, "Ego Pose Input: file")
+    toast = wait_for_toast(page, "Ego Pose Input: file")
     assert "Open pose editor" in toast and "Load scene" in toast
     assert "Other ways: help of Depth Align" in toast and "expected" not in toast
     assert toast.index("Upload own files") < toast.index("Ego Pose Input"), "what to do first"
@@ -92,22 +92,22 @@ def test_the_form_names_the_field_and_the_next_click(
     assert len(page.evaluate(OURS)) == 1
     boxes = page.evaluate(BOXES)
     assert all(box["right"] <= button["left"] for box, button in boxes), boxes
-    choose(page, LOADER, *(repo_root / "sample" / "synthetic_room").iterdir())
-    told(page, LOADER, "Set in")
+    choose_files(page, LOADER, *(repo_root / "sample" / "synthetic_room").iterdir())
+    wait_for_upload_note(page, LOADER, "Set in")
     page.page.wait_for_function(f"() => !({MARKED})().length")
     page.page.wait_for_function(f"() => !({OURS})().length", timeout=5000)  # less than its life
     set_value(page, LOADER, "file", "egox/lone/gone.mp4")
     press_run(page)
-    assert toast_of(page, "Load Exo Video: Exo video").count("not there") == 1
+    assert wait_for_toast(page, "Load Exo Video: Exo video").count("not there") == 1
     assert "Exo video" in page.evaluate(MARKED)
 
     # A wrong file is told at its input beside the prior.
     lora = browser_server.base.models / "loras" / "pytorch_lora_weights.safetensors"
     lora.write_text("version https://git-lfs.github.com/spec/v1\n")
     try:
-        open_small(page, shipped("egox_basic"))
+        open_small(page, read_shipped("egox_basic"))
         press_run(page)
-        assert "Git LFS" in toast_of(page, "EgoX LoRA: lora_name")
+        assert "Git LFS" in wait_for_toast(page, "EgoX LoRA: lora_name")
         page.wait_for_run()
     finally:
         lora.write_bytes(b"")
@@ -115,7 +115,7 @@ def test_the_form_names_the_field_and_the_next_click(
 
 
 def test_a_fault_in_the_course_of_a_run_is_told_with_its_reason(
-    open_page, shipped, browser_server, uploads, repo_root, tmp_path
+    open_page, read_shipped, browser_server, upload_folder, repo_root, tmp_path
 ):
     """The clip has a cut in its middle, which only its frames show, and the log has one line about
     it."""
@@ -125,15 +125,15 @@ def test_a_fault_in_the_course_of_a_run_is_told_with_its_reason(
     frames[FRAMES:] = frames[FRAMES:].flip(1, 2)
     write_video(take / "exo.mp4", frames, 30.0)
     page = open_page(size=(1600, 900))
-    page.open_form(shipped("egox_demo"))
-    choose(page, LOADER, *(take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
-    told(page, LOADER, "Set in")
+    page.open_form(read_shipped("egox_demo"))
+    choose_files(page, LOADER, *(take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
+    wait_for_upload_note(page, LOADER, "Set in")
     before = len(browser_server.log_tail(100000))
     with pytest.raises(PageError):
         page.run_form(120)
-    assert "cut" in toast_of(page, "Load Exo Video: ")
+    assert "cut" in wait_for_toast(page, "Load Exo Video: ")
     page.page.wait_for_timeout(21000)  # longer than what has to be read lives
-    assert "cut" in toast_of(page, "Load Exo Video: ")
+    assert "cut" in wait_for_toast(page, "Load Exo Video: ")
     logged = browser_server.log_tail(100000)[before:]
     assert "cut" in logged and "Traceback" not in logged, logged
     marks = f"() => app.lastExecutionError?.node_id ?? ({MARKED})()[0] ?? null"
@@ -150,27 +150,27 @@ def test_a_fault_in_the_course_of_a_run_is_told_with_its_reason(
 
 
 def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
-    open_page, shipped, no_weights
+    open_page, read_shipped, no_weights
 ):
     page = open_page(size=(1600, 900))
-    open_small(page, shipped("egox_fast"))
+    open_small(page, read_shipped("egox_fast"))
     page.run_form()
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
-    toast = toast_of(page, "Missing weights")
+    toast = wait_for_toast(page, "Missing weights")
     assert "wan2.1_i2v_480p_14B" in toast and "wan_2.1_vae" in toast and "6 files, 29 GB" in toast
     assert toast.count("https://huggingface.co/") == toast.count("models/") == 6
     assert "The ego prior is made without them" in toast
     assert not page.lasting(MARKED), "no row is wrong"
     dismiss(page)
-    open_small(page, shipped("egox_one_video"))
+    open_small(page, read_shipped("egox_one_video"))
     page.page.locator(ALONE).first.click()
-    toast = toast_of(page, "moge_2_vitl")
+    toast = wait_for_toast(page, "moge_2_vitl")
     assert "sdpose_wholebody" in toast and "sam3" in toast and "GB" in toast
     assert "wan" not in toast and "qwen" not in toast, "only the prior's models"
     assert "Missing even for the ego prior alone" in toast and "is made" not in toast
     dismiss(page)
     press_run(page)
-    toast = toast_of(page, "Missing even for the ego prior alone")
+    toast = wait_for_toast(page, "Missing even for the ego prior alone")
     assert "qwen" not in toast, "the prior comes first"
     assert "The ego video needs more (6 files, 33 GB in all), which Run lists once" in toast
 
@@ -186,16 +186,16 @@ def place_the_head(page: PageUnderTest) -> None:
 
 
 def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
-    open_page, shipped, no_weights, uploads, repo_root, tmp_path
+    open_page, read_shipped, no_weights, upload_folder, repo_root, tmp_path
 ):
     page = open_page(size=(1600, 900), webgl=True)
-    open_small(page, shipped("egox_one_video"))
+    open_small(page, read_shipped("egox_one_video"))
     take = repo_root / "sample" / "synthetic_room"
-    choose(page, LOADER, take / "exo.mp4", take / "depth.npz")  # 1
-    assert "Wearer's head" in told(page, LOADER, "are not used")
-    assert value(page, POSES, "source") == "keyframes", "by hand: nothing can estimate it"
+    choose_files(page, LOADER, take / "exo.mp4", take / "depth.npz")  # 1
+    assert "Wearer's head" in wait_for_upload_note(page, LOADER, "are not used")
+    assert read_value(page, POSES, "source") == "keyframes", "by hand: nothing can estimate it"
     page.page.locator(ALONE).first.click()
-    assert "only the node's example" in toast_of(page, "Ego Pose Input: keyframes")
+    assert "only the node's example" in wait_for_toast(page, "Ego Pose Input: keyframes")
     assert page.evaluate(MARKED) == ["Head: place and gaze"]
     dismiss(page)
     place_the_head(page)  # 2 to 4
@@ -213,24 +213,24 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
     assert stage.bounding_box()["height"] >= 240
     kinds = {node["class_type"] for node in page.to_prompt().values()}
     assert not kinds & {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"}
-    choose(page, LOADER, Path(shutil.copy(take / "exo.mp4", tmp_path / "lone.mp4")))
-    told(page, LOADER, "lone")
-    assert value(page, POSES, "source") == "estimated"
+    choose_files(page, LOADER, Path(shutil.copy(take / "exo.mp4", tmp_path / "lone.mp4")))
+    wait_for_upload_note(page, LOADER, "lone")
+    assert read_value(page, POSES, "source") == "estimated"
     kinds = {node["class_type"] for node in page.to_prompt().values()}
     assert {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"} <= kinds
 
 
 def test_any_video_s_own_take_needs_no_weights_for_its_prior_and_no_text_of_the_sample(
-    open_page, shipped, no_weights, uploads, repo_root
+    open_page, read_shipped, no_weights, upload_folder, repo_root
 ):
     """Nor SAM3's: Build Scene finds what moves by the depth."""
     page = open_page(size=(1600, 900))
-    open_small(page, shipped("egox_from_any_video"))
+    open_small(page, read_shipped("egox_from_any_video"))
     assert "green shirt" in texts_sent(page)
     take = repo_root / "sample" / "synthetic_room"
-    choose(page, LOADER, *(take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
-    assert "What the exo camera sees" in toast_of(page, "described the sample")
-    told(page, LOADER, "are not used")
+    choose_files(page, LOADER, *(take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
+    assert "What the exo camera sees" in wait_for_toast(page, "described the sample")
+    wait_for_upload_note(page, LOADER, "are not used")
     assert texts_sent(page) == ""
     page.page.locator(ALONE).first.click()
     page.wait_for_run(200)

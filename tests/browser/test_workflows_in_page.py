@@ -110,14 +110,14 @@ def heard(prompt) -> dict[str, tuple]:
 
 
 def test_every_graph_loads_and_its_api_form_is_the_pages_own(
-    open_page, browser_client, shipped, is_pinned_host
+    open_page, api_client, read_shipped, is_pinned_host
 ):
     """No link runs behind a third node, no note is cut and few rows are seen, on the page that the graphs were laid
     out for."""
     page, faults = open_page(size=(1600, 900)), []
     for name in NAMES:
-        page.load(shipped(name))
-        assert not page.problems(shipped(name)), name
+        page.load(read_shipped(name))
+        assert not page.problems(read_shipped(name)), name
         assert heard(page.to_prompt()) == heard(read_prompt(name)), name
         if is_pinned_host:
             faults += [(name, link) for link in page.evaluate(_BEHIND)]
@@ -136,32 +136,32 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
         run = [n for n in all_nodes(saved) if not n["mode"] and n["type"] != "MarkdownNote"]
         assert len(page.to_prompt()) == len(run) - 1, "all but the subgraph's own node"
         assert SOCKETS.get(path.stem, set()) <= set(page.evaluate(_SOCKETS))
-    offered = browser_client.get("/global_subgraphs").values()
+    offered = api_client.get("/global_subgraphs").values()
     assert {entry["name"] for entry in offered if entry["info"]["node_pack"].endswith(PACK)} == {
         path.stem for path in BLUEPRINTS
     }
 
 
-def test_the_faster_group_takes_less_than_a_third(open_page, browser_client, shipped):
+def test_the_faster_group_takes_less_than_a_third(open_page, api_client, read_shipped):
     """As its note says: 24 steps, *recompute exo* 4, CFG Override un-bypassed where it lies, in the
     subgraph. A kept forward is .446 of a full one (on an H100)."""
     page = open_page(size=(1600, 900))
-    page.load(shipped("egox_basic"))
+    page.load(read_shipped("egox_basic"))
     assert "CFGOverride" not in {node["class_type"] for node in page.to_prompt().values()}
     page.evaluate(_UNBYPASS, "CFGOverride")
     prompt = use_standin_loaders(shrink_graph(page.to_prompt(), frames=5, steps=24))
     inputs_of_type(prompt, "EgoXWanSampler")["recompute_exo"] = 4
     assert inputs_of_type(prompt, "CFGOverride")["start_percent"] == 0.727
-    text = words_of(run_successfully(browser_client, prompt), prompt, "EgoXWanSampler")
+    text = words_of(run_successfully(api_client, prompt), prompt, "EgoXWanSampler")
     full, forwards = map(int, re.search(r"exo computed in (\d+) of (\d+) forwards", text).groups())
     assert (full, forwards) == (6, 24) and full + (forwards - full) * 0.446 < 50 / 3
 
 
-def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_page, shipped):
+def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_page, read_shipped):
     """Also those of a graph that a page in another language saved."""
     page = open_page(size=(1600, 900))
     for name in NAMES:
-        saved = shipped(name)
+        saved = read_shipped(name)
         page.open_form(saved)
         page.page.wait_for_function(f"() => ({_FORM})().every(([, , height]) => height > 20)")
         labels, places, _ = zip(*page.evaluate(_FORM), strict=True)
@@ -184,7 +184,7 @@ def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_pag
     assert tuple(text for text, *_ in page.evaluate(_FORM)) == labels
 
 
-def test_all_of_a_card_s_graph_is_seen(open_page, shipped, pinned_host):
+def test_all_of_a_card_s_graph_is_seen(open_page, read_shipped, pinned_host):
     """By its address, by its card and by its address, one after the other: the host fits the later
     ones into a canvas that isn't there, while an earlier one's form is open."""
     first, second, third = CARDS[:3]
@@ -207,14 +207,14 @@ def test_all_of_a_card_s_graph_is_seen(open_page, shipped, pinned_host):
         page.page.wait_for_function(  # the fit is animated
             f"() => app.canvas.ds.scale >= {LEAST_ZOOM} && !({_OUTSIDE})().length"
         )
-        assert not page.problems(shipped(name)), name
+        assert not page.problems(read_shipped(name)), name
 
 
-def test_in_the_newer_nodes_none_covers_another(open_page, shipped, pinned_host):
+def test_in_the_newer_nodes_none_covers_another(open_page, read_shipped, pinned_host):
     """There a note is as high as its text."""
     page = open_page(vue_nodes=True, size=(1600, 900))
     for name in CARDS:
-        page.load(shipped(name))
+        page.load(read_shipped(name))
         page.show()
         page.page.wait_for_function(f"() => !({OVERLAPS})().length")
         assert not page.evaluate(_SHORT), name

@@ -1,5 +1,8 @@
-"""Loaders of the tiny stand-in text and picture encoders, which no stock loader reads, and detectors that know the
-answer (:mod:`.known_detectors`). For tests only.
+"""Define nodes for tests: loaders of tiny stand-in encoders, and detectors whose answers are known
+(:mod:`.known_detectors`).
+
+``run.py`` links this folder into the custom_nodes of the ComfyUI that tests run in, and nowhere
+else. A stand-in file contains its configuration in its metadata. ¶ -
 
 ``run.py`` links this folder into the custom_nodes of the host that tests run in, and nowhere else; the pack never
 registers these nodes. A stand-in file carries its configuration in its metadata.
@@ -19,13 +22,13 @@ from .known_detectors import KNOWN_DETECTORS
 CATEGORY = "EgoX/tests"
 
 
-def _config(path: str) -> dict:
+def _read_config(path: str) -> dict:
     with safe_open(path, framework="pt") as file:
         return json.loads(file.metadata()["config"])
 
 
-def loader(node_id: str, folder: str, output) -> type[io.ComfyNode]:
-    """Build a node with a loader's socket and menu."""
+def make_loader_base(node_id: str, folder: str, output) -> type[io.ComfyNode]:
+    """Build the base class of a loader node, with its menu of files and its output."""
 
     class Loader(io.ComfyNode):
         @classmethod
@@ -42,9 +45,9 @@ def loader(node_id: str, folder: str, output) -> type[io.ComfyNode]:
 
 
 class StandinTextEncoderLoader(
-    loader("EgoXTestsLoadTextEncoder", "text_encoders", io.Clip.Output())
+    make_loader_base("EgoXTestsLoadTextEncoder", "text_encoders", io.Clip.Output())
 ):
-    """CLIPLoader for a small umT5."""
+    """Load a small umT5, as CLIPLoader does with the large one."""
 
     @classmethod
     def execute(cls, clip_name: str) -> io.NodeOutput:
@@ -53,20 +56,20 @@ class StandinTextEncoderLoader(
             comfy.sd.load_clip(
                 [path],
                 clip_type=comfy.sd.CLIPType.WAN,
-                model_options={"umt5xxl_model_config": _config(path)},
+                model_options={"umt5xxl_model_config": _read_config(path)},
             )
         )
 
 
 class StandinClipVisionLoader(
-    loader("EgoXTestsLoadClipVision", "clip_vision", io.ClipVision.Output())
+    make_loader_base("EgoXTestsLoadClipVision", "clip_vision", io.ClipVision.Output())
 ):
-    """CLIPVisionLoader for a small picture encoder."""
+    """Load a small picture encoder, as CLIPVisionLoader does with the large one."""
 
     @classmethod
     def execute(cls, clip_name: str) -> io.NodeOutput:
         path = folder_paths.get_full_path_or_raise("clip_vision", clip_name)
-        vision = comfy.clip_vision.ClipVisionModel(_config(path))
+        vision = comfy.clip_vision.ClipVisionModel(_read_config(path))
         missing, unexpected = vision.load_sd(comfy.utils.load_torch_file(path))
         if missing or unexpected:
             raise ValueError(

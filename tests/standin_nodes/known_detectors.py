@@ -1,6 +1,8 @@
-"""Detectors that know the answer: the host's own nodes, whose models' weights can't be had in
-tests, with their sockets and what they give, but told by the drawn take instead of seen in the
-picture. For tests only.
+"""Replace ComfyUI's detectors in tests by nodes that read their answers from the drawn take.
+
+Their models' weights can't be downloaded here. Each answer has ComfyUI's own form and, where
+possible, is packed by ComfyUI's code, which ``tests/nodes/test_estimate_head_pose.py`` and
+``test_host_depth_models.py`` test. ¶ -
 
 This is the one place where more than weights stands in. Each answer has the host's exact form, by
 its own packing where it has one; how the host's code fills it in life is tested in
@@ -34,7 +36,7 @@ from lab.sample import samples  # noqa: E402
 
 CATEGORY = "EgoX/tests"
 PREFIX = "EgoXTests"
-MMPOSE = (
+SDPOSE_POINTS = (
     "nose",
     "left_eye",
     "right_eye",
@@ -43,13 +45,15 @@ MMPOSE = (
     "left_shoulder",
     "right_shoulder",
 )
-"""First of the 133 points that SDPose's heatmaps are of."""
-DA3_UNIT = 0.4  # what Depth Anything 3 has no scale for: metres times this
-CUT = " The hands go on and"
+"""First names of the 133 points in SDPose's heatmaps."""
+DA3_UNIT = 0.4  # metres times this: Depth Anything 3 gives depth without a scale
+CUT_OFF_TEXT = " The hands go on and"
 
 
 @lru_cache(maxsize=4)
-def _take(name: str, start: int, count: int, fps: float, width: int, height: int) -> Take:
+def _load_sample_take(
+    name: str, start: int, count: int, fps: float, width: int, height: int
+) -> Take:
     return load_take(
         REPO_ROOT / "sample" / name,
         start_frame=start,
@@ -60,37 +64,37 @@ def _take(name: str, start: int, count: int, fps: float, width: int, height: int
 
 
 @lru_cache(maxsize=2)
-def _person(name: str) -> SeenPerson:
+def _load_person(name: str) -> SeenPerson:
     return seen_person(draw_layout(samples()[name].spec))
 
 
-def exo_in_use(prompt: dict) -> dict:
-    """Find the values of the graph's Load Exo Video. Another one may load the ego truth."""
-    (load,) = (
+def find_exo_inputs(prompt: dict) -> dict:
+    """Find the inputs of the graph's Load Exo Video, and skip one that loads the true ego video."""
+    (exo_inputs,) = (
         node["inputs"]
         for node in prompt.values()
         if node["class_type"] == "EgoXLoadExoVideo" and Path(node["inputs"]["file"]).name != TRUTH
     )
-    return load
+    return exo_inputs
 
 
-def take_in_use(prompt: dict) -> Take:
+def load_take_in_use(prompt: dict) -> Take:
     """Load the sample's take in the frames that the graph's Load Exo Video selects."""
-    load = exo_in_use(prompt)
-    return _take(
-        Path(load["file"]).parent.name,
-        load["start_frame"],
-        load["frame_count"],
-        load["target_fps"],
-        load["width"],
-        load["height"],
+    exo_inputs = find_exo_inputs(prompt)
+    return _load_sample_take(
+        Path(exo_inputs["file"]).parent.name,
+        exo_inputs["start_frame"],
+        exo_inputs["frame_count"],
+        exo_inputs["target_fps"],
+        exo_inputs["width"],
+        exo_inputs["height"],
     )
 
 
-def known(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """Copy the host's node under a test's name, with the graph as a hidden input."""
+def derive_test_node(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    """Derive a class from ComfyUI's node, with a test's id and the graph as a hidden input."""
 
-    class Known(host_node):
+    class TestNode(host_node):
         @classmethod
         def define_schema(cls) -> io.Schema:
             schema = super().define_schema()
@@ -98,18 +102,18 @@ def known(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
             schema.hidden = [*schema.hidden, io.Hidden.prompt]
             return schema
 
-    return Known
+    return TestNode
 
 
-class KnownTrack(known(SAM3_VideoTrack)):
-    """One object: the person and what moves with it."""
+class KnownTrack(derive_test_node(SAM3_VideoTrack)):
+    """Return the track of one object, which contains the person and all that moves with it."""
 
     @classmethod
     def execute(cls, images, **settings) -> io.NodeOutput:
-        moves = take_in_use(cls.hidden.prompt).depth.dynamic
+        moving_mask = load_take_in_use(cls.hidden.prompt).depth.dynamic
         return io.NodeOutput(
             {
-                "packed_masks": pack_masks(moves[:, None].float()),
+                "packed_masks": pack_masks(moving_mask[:, None].float()),
                 "n_frames": len(images),
                 "scores": [1.0],
                 "orig_size": tuple(images.shape[1:3]),
@@ -117,18 +121,19 @@ class KnownTrack(known(SAM3_VideoTrack)):
         )
 
 
-class KnownBoxes(known(SAM3_Detect)):
-    """The same as masks and boxes."""
+class KnownBoxes(derive_test_node(SAM3_Detect)):
+    """Return mask and box of the person and all that moves with it."""
 
     @classmethod
     def execute(cls, image, **settings) -> io.NodeOutput:
-        moves = take_in_use(cls.hidden.prompt).depth.dynamic
+        moving_masks = load_take_in_use(cls.hidden.prompt).depth.dynamic
         return io.NodeOutput(
-            moves.float(), [[_box(mask)] if bool(mask.any()) else [] for mask in moves]
+            moving_masks.float(),
+            [[_bounding_box(mask)] if bool(mask.any()) else [] for mask in moving_masks],
         )
 
 
-def _box(mask: torch.Tensor) -> dict[str, float]:
+def _bounding_box(mask: torch.Tensor) -> dict[str, float]:
     rows, columns = mask.nonzero(as_tuple=True)
     x, y = float(columns.min()), float(rows.min())
     return {
@@ -140,33 +145,34 @@ def _box(mask: torch.Tensor) -> dict[str, float]:
     }
 
 
-class KnownKeypoints(known(SDPoseKeypointExtractor)):
-    """The points of the wearer that the exo camera sees, and no hands, feet or faces in detail."""
+class KnownKeypoints(derive_test_node(SDPoseKeypointExtractor)):
+    """Return the points of the wearer that the exo camera sees, without details of hands, feet and
+    face."""
 
     @classmethod
     def execute(cls, image, **settings) -> io.NodeOutput:
-        take = take_in_use(cls.hidden.prompt)
-        person = _person(Path(exo_in_use(cls.hidden.prompt)["file"]).parent.name)
+        take = load_take_in_use(cls.hidden.prompt)
+        person = _load_person(Path(find_exo_inputs(cls.hidden.prompt)["file"]).parent.name)
         frames = take.frames.indices.numpy()
         uv, _ = take.depth.exo.camera.project(torch.from_numpy(person.metres[frames]))
-        raw, scores = np.zeros((len(frames), 1, 133, 2)), np.zeros((len(frames), 1, 133))
-        for row, name in enumerate(MMPOSE):
-            raw[:, 0, row] = uv[:, POINTS.index(name)].numpy()
+        points, scores = np.zeros((len(frames), 1, 133, 2)), np.zeros((len(frames), 1, 133))
+        for row, name in enumerate(SDPOSE_POINTS):
+            points[:, 0, row] = uv[:, POINTS.index(name)].numpy()
             scores[:, 0, row] = 0.9 * person.seen[frames][:, POINTS.index(name)]
-        return io.NodeOutput(_to_openpose_frames(raw, scores, *image.shape[1:3]))
+        return io.NodeOutput(_to_openpose_frames(points, scores, *image.shape[1:3]))
 
 
-class KnownMoGe(known(MoGeInference)):
-    """Metric depth, as v2 gives it: with points, normals and the lens."""
+class KnownMoGe(derive_test_node(MoGeInference)):
+    """Return metric depth as MoGe v2 does, with points, normals and the lens."""
 
     @classmethod
     def execute(cls, image, **settings) -> io.NodeOutput:
-        depth = take_in_use(cls.hidden.prompt).depth
+        depth = load_take_in_use(cls.hidden.prompt).depth
         camera, z = depth.exo.camera, depth.depth_m.float()
         width, height = camera.stored_size
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         x, y = (columns - camera.cx) / camera.fx * z, (rows - camera.cy) / camera.fy * z
-        lens = torch.tensor(
+        intrinsics = torch.tensor(
             [
                 [camera.fx / width, 0, (camera.cx + 0.5) / width],
                 [0, camera.fy / height, (camera.cy + 0.5) / height],
@@ -181,22 +187,22 @@ class KnownMoGe(known(MoGeInference)):
                 "points": torch.stack((x, y, z), dim=-1),
                 "depth": z,
                 "mask": finite_mask,
-                "intrinsics": lens.expand(len(z), 3, 3),
+                "intrinsics": intrinsics.expand(len(z), 3, 3),
                 "normal": torch.zeros(*z.shape, 3),
             }
         )
 
 
-class KnownDA3(known(DA3Inference)):
-    """Depth of no known scale, and the lens in pixels of the smaller picture that the model
+class KnownDA3(derive_test_node(DA3Inference)):
+    """Return depth without a scale, and the lens in pixels of the smaller picture that the model
     sees."""
 
     @classmethod
     def execute(cls, image, resolution, mode, **settings) -> io.NodeOutput:
-        depth = take_in_use(cls.hidden.prompt).depth
+        depth = load_take_in_use(cls.hidden.prompt).depth
         camera, count = depth.exo.camera, len(depth.depth_m)
         scale = resolution / max(camera.stored_size)
-        lens = torch.tensor(
+        intrinsics = torch.tensor(
             [
                 [camera.fx * scale, 0, camera.width * scale / 2],
                 [0, camera.fy * scale, camera.height * scale / 2],
@@ -211,52 +217,56 @@ class KnownDA3(known(DA3Inference)):
                 "mode": mode["mode"],
                 "confidence": torch.full_like(z, 2.0),
                 "extrinsics": torch.eye(4).expand(1, count, 4, 4),
-                "intrinsics": lens.expand(1, count, 3, 3),
+                "intrinsics": intrinsics.expand(1, count, 3, 3),
             }
         )
 
 
-class KnownText(known(TextGenerate)):
-    """The take's own prompt as a model would write it: with its thinking, headings of its own, and
-    cut off."""
+class KnownText(derive_test_node(TextGenerate)):
+    """Return the take's prompt as a language model writes it: after its reasoning, with other
+    headings, and cut off."""
 
     @classmethod
     def execute(cls, prompt, image=None, **settings) -> io.NodeOutput:
         if image is None or "[Exo view]" not in prompt:
             raise ValueError("no pictures or no instruction came to the language model")
-        caption = take_in_use(cls.hidden.prompt).notes.prompt.replace(
+        caption = load_take_in_use(cls.hidden.prompt).notes.prompt.replace(
             "[Ego view]", "\n\n## Ego view\n"
         )
-        return io.NodeOutput(f"<think>\n{len(image)} pictures.\n</think>\n\n{caption}{CUT}")
+        return io.NodeOutput(
+            f"<think>\n{len(image)} pictures.\n</think>\n\n{caption}{CUT_OFF_TEXT}"
+        )
 
 
-def nothing_loaded(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    class Nothing(known(host_node)):
+def derive_idle_loader(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    class IdleLoader(derive_test_node(host_node)):
         @classmethod
         def execute(cls, **settings) -> io.NodeOutput:
             return io.NodeOutput(None)
 
-    return Nothing
+    return IdleLoader
 
 
-def nothing(kind: str, inputs: list, outputs: list, result: tuple = ()) -> type[io.ComfyNode]:
-    """Copy a node of the host's, by its sockets, that reads no file and computes nothing."""
+def make_idle_node(
+    class_type: str, inputs: list, outputs: list, result: tuple = ()
+) -> type[io.ComfyNode]:
+    """Make a node with the sockets of one of ComfyUI's, which reads no file and computes nothing."""
 
-    class Nothing(io.ComfyNode):
+    class IdleNode(io.ComfyNode):
         @classmethod
         def define_schema(cls) -> io.Schema:
             return io.Schema(
-                node_id=f"{PREFIX}{kind}", category=CATEGORY, inputs=inputs, outputs=outputs
+                node_id=f"{PREFIX}{class_type}", category=CATEGORY, inputs=inputs, outputs=outputs
             )
 
         @classmethod
         def execute(cls, **settings) -> io.NodeOutput:
             return io.NodeOutput(*result or [None] * len(outputs))
 
-    return Nothing
+    return IdleNode
 
 
-def menu(name: str, folder: str) -> io.Combo.Input:
+def model_menu(name: str, folder: str) -> io.Combo.Input:
     return io.Combo.Input(name, options=folder_paths.get_filename_list(folder))
 
 
@@ -267,26 +277,26 @@ KNOWN_DETECTORS: tuple[type[io.ComfyNode], ...] = (
     KnownMoGe,
     KnownDA3,
     KnownText,
-    nothing(
+    make_idle_node(
         "CheckpointLoaderSimple",
-        [menu("ckpt_name", "checkpoints")],
+        [model_menu("ckpt_name", "checkpoints")],
         [io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
     ),
-    nothing(
+    make_idle_node(
         "CLIPLoader",
         [
-            menu("clip_name", "text_encoders"),
+            model_menu("clip_name", "text_encoders"),
             io.Combo.Input("type", options=["stable_diffusion", "wan", "qwen_image"]),
             io.Combo.Input("device", options=["default", "cpu"], optional=True),
         ],
         [io.Clip.Output()],
     ),
-    nothing(
+    make_idle_node(
         "CLIPTextEncode",
         [io.String.Input("text", multiline=True), io.Clip.Input("clip")],
         [io.Conditioning.Output()],
         ([],),
     ),
-    nothing_loaded(LoadMoGeModel),
-    nothing_loaded(LoadDA3Model),
+    derive_idle_loader(LoadMoGeModel),
+    derive_idle_loader(LoadDA3Model),
 )

@@ -1,4 +1,4 @@
-"""The page's modules outside a page, run by Node."""
+"""Run the page's modules in Node, outside a page."""
 
 import shutil
 import subprocess
@@ -12,14 +12,14 @@ HERE = Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def run_node() -> Callable[..., str]:
-    """Give ``run_node(*arguments)``, which returns what Node prints, run in this folder. A test
-    that fails there fails here."""
+    """Return ``run_node(*arguments)``, which runs Node in this folder, fails if Node does, and
+    returns what it prints."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs Node.js (node), which runs the page's modules outside a page")
 
     def run(*arguments: str) -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             [node, *arguments],
             cwd=HERE,
             capture_output=True,
@@ -27,16 +27,16 @@ def run_node() -> Callable[..., str]:
             encoding="utf-8",
             timeout=120,
         )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-        return done.stdout
+        assert process.returncode == 0, process.stdout[-4000:] + process.stderr[-4000:]
+        return process.stdout
 
     return run
 
 
 @pytest.fixture(scope="session")
 def run_node_tests(run_node) -> Callable[[str], int]:
-    """Give ``run_node_tests(file)``, which counts the passed tests of a file, none of which may
-    fail."""
+    """Return ``run_node_tests(file)``, which runs a file's tests in Node, fails if one fails, and
+    counts the passed ones."""
 
     def run(file: str) -> int:
         out = run_node("--test", "--test-reporter=tap", file)

@@ -1,5 +1,5 @@
-"""The pose editor's modules, run by Node: their own tests, and the same paths as Python makes of
-the same keyframes."""
+"""Test the pose editor's modules in Node: their own tests, and their paths against those that
+Python makes of the same keyframes."""
 
 import json
 import math
@@ -19,11 +19,11 @@ JS = HERE.parent.parent / "web" / "js"
 CAMERAS = {0: preset_camera("pinhole", 64), 1: preset_camera("aria_released", 64)}
 
 
-def test_the_modules_own_tests(run_node_tests):
+def test_the_editor_modules_tests_pass(run_node_tests):
     assert run_node_tests("editor_state.test.mjs") >= 10
 
 
-def documents() -> list[dict]:
+def make_track_cases() -> list[dict]:
     """Build keyframe documents of every length, spacing, kind of pose, clock and interpolation."""
     rng = random.Random(3)
     cases = []
@@ -40,11 +40,11 @@ def documents() -> list[dict]:
                     clock: moment if clock == "frame" else moment / 30,
                     "position": position,
                 }
-                way = rng.choice(["angles", "look_at", "w2c"])
+                pose_kind = rng.choice(["angles", "look_at", "w2c"])
                 angles = [rng.uniform(-180, 180), rng.uniform(-80, 80), rng.uniform(-60, 60)]
-                if way == "angles":
+                if pose_kind == "angles":
                     key |= dict(zip(("yaw_deg", "pitch_deg", "roll_deg"), angles, strict=True))
-                elif way == "look_at":
+                elif pose_kind == "look_at":
                     key |= {"look_at": [rng.uniform(3, 5) for _ in range(3)], "roll_deg": angles[2]}
                 else:
                     pose = sensor_pose(
@@ -65,22 +65,22 @@ def documents() -> list[dict]:
                 for m in sorted(rng.sample(range(0, 200), count % 4))
             ]
             scale = 1 if clock == "frame" else 30
-            wanted = [m / scale for m in moments] + [
+            query_moments = [m / scale for m in moments] + [
                 rng.uniform(-5, 205) / scale for _ in range(40)
             ]
-            cases.append({"document": document, "wanted": wanted, "quarter_turns": turns})
+            cases.append({"document": document, "wanted": query_moments, "quarter_turns": turns})
     return cases
 
 
-def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path):
-    cases = documents()
+def test_the_page_and_a_run_make_the_same_path(run_node, tmp_path):
+    cases = make_track_cases()
     write_json(tmp_path / "cases.json", cases)
     results = json.loads(run_node("evaluate_tracks.mjs", str(tmp_path / "cases.json")))
     for case, result in zip(cases, results, strict=True):
         camera = CAMERAS[case["quarter_turns"]]
-        wanted = torch.tensor(case["wanted"], dtype=torch.float64)
+        query_moments = torch.tensor(case["wanted"], dtype=torch.float64)
         track = keyframe_track(case["document"], camera)
-        path = camera.upright_poses(track.at(wanted))
+        path = camera.upright_poses(track.at(query_moments))
         # Both in double precision; the spline's system and the slerp are solved in different
         # orders.
         assert torch.allclose(
@@ -88,16 +88,21 @@ def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path):
         ), case
         up = case["document"].get("up", [0.0, -1.0, 0.0])
         for pose, angles in zip(camera.upright_poses(track.w2c), result["angles"], strict=True):
-            off = [
+            angle_differences = [
                 math.remainder(a - b, 360)
                 for a, b in zip(pose_angles(pose, up), angles, strict=True)
             ]
-            assert max(map(abs, off)) < 1e-4
+            assert max(map(abs, angle_differences)) < 1e-4
         # What the page writes into the node gives the same path, to the digits that it writes.
-        again = keyframe_track(result["written"], camera)
-        assert again.between == track.between and again.moments.tolist() == track.moments.tolist()
-        assert torch.allclose(again.w2c, track.w2c, atol=5e-6, rtol=0)
-        assert torch.allclose(again.at(wanted), track.at(wanted), atol=5e-5, rtol=0)
+        reloaded_track = keyframe_track(result["written"], camera)
+        assert (
+            reloaded_track.between == track.between
+            and reloaded_track.moments.tolist() == track.moments.tolist()
+        )
+        assert torch.allclose(reloaded_track.w2c, track.w2c, atol=5e-6, rtol=0)
+        assert torch.allclose(
+            reloaded_track.at(query_moments), track.at(query_moments), atol=5e-5, rtol=0
+        )
 
 
 def test_the_page_marks_points_where_the_lens_sees_them(run_node, tmp_path):
@@ -106,28 +111,32 @@ def test_the_page_marks_points_where_the_lens_sees_them(run_node, tmp_path):
     lenses += [("opencv", (-0.3, k2, 0.003, -0.002)) for k2 in (0.1, 0.02, -0.01)]
     for lens, distortion in lenses:
         camera = replace(CAMERAS[0], lens=lens, distortion=distortion)
-        case = {"camera": camera.to_json(), "points": points.tolist()}
-        write_json(tmp_path / "cases.json", [case])
+        projection_case = {"camera": camera.to_json(), "points": points.tolist()}
+        write_json(tmp_path / "cases.json", [projection_case])
         (marks,) = json.loads(run_node("project_points.mjs", str(tmp_path / "cases.json")))
-        pixels, seen = camera.project(points)
-        assert [mark is not None for mark in marks] == seen.tolist()
-        drawn = torch.tensor([mark for mark in marks if mark], dtype=torch.float64)
-        assert torch.allclose(drawn, pixels[seen], atol=1e-9) and len(drawn) > 50
+        pixels, seen_mask = camera.project(points)
+        assert [mark is not None for mark in marks] == seen_mask.tolist()
+        drawn_pixels = torch.tensor([mark for mark in marks if mark], dtype=torch.float64)
+        assert torch.allclose(drawn_pixels, pixels[seen_mask], atol=1e-9) and len(drawn_pixels) > 50
 
 
-def test_vendored_three_is_the_recorded_one():
+def test_the_vendored_three_js_is_the_recorded_one():
     from tools.vendor_three import BUNDLE, DATA, LICENCE, TARGET, sha256
 
-    data = read_json(DATA)
-    assert set(data["files"]) == {BUNDLE, LICENCE}
-    assert data["files"] == {path.name: sha256(path) for path in TARGET.iterdir()}
+    bundle_record = read_json(DATA)
+    assert set(bundle_record["files"]) == {BUNDLE, LICENCE}
+    assert bundle_record["files"] == {path.name: sha256(path) for path in TARGET.iterdir()}
     text = (TARGET / BUNDLE).read_text("utf-8")
     assert not re.search(r"(?m)^\s*(?:import\b|export\b.*\bfrom\b)|\bimport\(", text), "all in one"
     assert "SPDX-License-Identifier: MIT" in text
-    used = {
+    used_names = {
         name
         for module in (JS / "editor").rglob("*.mjs")
         for block in module.read_text("utf-8").split('} from "../../vendor/three.mjs"')[:-1]
         for name in block.rsplit("import {", 1)[1].replace(",", " ").split()
     }
-    assert {"Scene", "OrbitControls"} <= used <= {*data["core"], *data["addons"]}
+    assert (
+        {"Scene", "OrbitControls"}
+        <= used_names
+        <= {*bundle_record["core"], *bundle_record["addons"]}
+    )

@@ -1,5 +1,5 @@
-"""The previews' modules that need no page, run by Node."""
+"""Test in Node the modules for previews that need no page."""
 
 
-def test_the_modules_own_tests(run_node_tests):
+def test_the_preview_modules_tests_pass(run_node_tests):
     assert run_node_tests("previews.test.mjs") >= 10

@@ -1,5 +1,5 @@
-"""Texts of the page, said by Node: gaps and fall-backs."""
+"""Test in Node how the page fills placeholders in texts and replaces missing translations."""
 
 
-def test_the_texts_own_tests(run_node_tests):
+def test_the_text_modules_tests_pass(run_node_tests):
     assert run_node_tests("texts.test.mjs") == 2

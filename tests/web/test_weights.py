@@ -1,4 +1,4 @@
-"""The page's weights of the geometry are those of the bias that the model gets, on a synthetic take
+"""Test that the page's weights of the geometry equal those of the model's bias, on a synthetic take
 with holes."""
 
 import json
@@ -33,9 +33,9 @@ def geometry():
     )
     depth = take.exo_depth_m.clone()
     depth[:, :20, :40] = torch.nan
-    trust = torch.linspace(0, 1, depth.numel()).view_as(depth)
+    trust_map = torch.linspace(0, 1, depth.numel()).view_as(depth)
     return gga_geometry(
-        DepthVideo(depth_m=depth, trust=trust, exo=CameraPath.of_exo(take.exo.camera)),
+        DepthVideo(depth_m=depth, trust=trust_map, exo=CameraPath.of_exo(take.exo.camera)),
         take.trajectory(),
         "exact",
         frames=9,
@@ -45,37 +45,47 @@ def geometry():
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_the_page_draws_the_bias(run_node, geometry, tmp_path, soft):
-    t, h, w_exo, w_ego = geometry.grid
+def test_the_pages_weights_equal_the_models(run_node, geometry, tmp_path, soft):
+    latent_frames, h, w_exo, w_ego = geometry.grid
     cases = [
         {"at": at, "strength": {"mode": mode, "lambda": value, "soft": soft}}
         for mode, value in MODES
         for at in ([0, 0, 0], [1, 2, 3], [2, 3, 1])
     ]
-    told = {"grid": list(geometry.grid)}
-    (tmp_path / "cases.json").write_text(json.dumps({"told": told, "cases": cases}), "utf-8")
+    page_data = {"grid": list(geometry.grid)}
+    (tmp_path / "cases.json").write_text(json.dumps({"told": page_data, "cases": cases}), "utf-8")
     (tmp_path / "geometry.bin").write_bytes(geometry_file(geometry)[0])
     answer = json.loads(
         run_node("weights.mjs", str(tmp_path / "cases.json"), str(tmp_path / "geometry.bin"))
     )
-    assert answer["latents"] == [0, 1, 1, 2, 2, t - 1]
-    trusted = geometry.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo] > 0
-    assert trusted.any() and not trusted.all()
-    for case, seen in zip(cases, answer["results"], strict=True):
+    assert answer["latents"] == [0, 1, 1, 2, 2, latent_frames - 1]
+    trusted_mask = geometry.key_trust.view(latent_frames, h, w_exo + w_ego)[..., :w_exo] > 0
+    assert trusted_mask.any() and not trusted_mask.all()
+    for case, page_weights in zip(cases, answer["results"], strict=True):
         frame, row, column = case["at"]
         options = GgaOptions(
             mode=case["strength"]["mode"], lambda_g=case["strength"]["lambda"], soft_trust=soft
         )
-        bias = dense_bias(geometry, options).view(t, h, w_exo + w_ego, t, h, w_exo + w_ego)
+        bias = dense_bias(geometry, options).view(
+            latent_frames, h, w_exo + w_ego, latent_frames, h, w_exo + w_ego
+        )
         expected = bias[frame, row, w_exo + column, frame, :, :w_exo].exp().flatten()
-        known = trusted[frame].flatten()
+        known_mask = trusted_mask[frame].flatten()
         # JSON says null where the page has no weight.
-        assert [value is None for value in seen] == (~known).tolist(), case
-        found = torch.tensor([math.nan if value is None else value for value in seen])
+        assert [value is None for value in page_weights] == (~known_mask).tolist(), case
+        page_weight_tensor = torch.tensor(
+            [math.nan if value is None else value for value in page_weights]
+        )
         # The bias is made in float32, whose 1 + cos has seven digits.
-        assert torch.allclose(found[known], expected[known], rtol=1e-4, atol=1e-6), case
+        assert torch.allclose(
+            page_weight_tensor[known_mask], expected[known_mask], rtol=1e-4, atol=1e-6
+        ), case
 
 
-def test_no_preference_stands_in_the_middle_of_the_legend():
-    at = {tick["label"]: tick["at"] for tick in weight_legend()["ticks"]}
-    assert at["1"] == 0.5 and at["0"] == 0 and at["4"] == pytest.approx(0.8)
+def test_weight_1_is_in_the_middle_of_the_legend():
+    position_by_label = {tick["label"]: tick["at"] for tick in weight_legend()["ticks"]}
+    assert (
+        position_by_label["1"] == 0.5
+        and position_by_label["0"] == 0
+        and position_by_label["4"] == pytest.approx(0.8)
+    )
