@@ -1,5 +1,5 @@
-"""Depth Align: files, the host's depth models or depth pictures to one aligned metric depth of the
-exo video."""
+"""Define Depth Align, which makes one aligned metric depth of files, depth models' outputs or depth
+pictures."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,14 @@ from ..egox_core.takes import (
     with_exo_lens,
 )
 from ..egox_core.types import ALIGN_MODES, TakeMeta
-from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked, sidecar_missing
+from .host.graph import (
+    Graph,
+    check_or_message,
+    frames_in_use,
+    inputs_of,
+    linked_node_id,
+    sidecar_missing,
+)
 from .host.paths import beside_video, fingerprint, inside, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
@@ -40,7 +47,7 @@ EXO_FOV = Slider("exo field of view", usual=(0.0, 150.0), step=1.0, wide=(0.0, 1
 
 
 class EgoXDepthAlign(io.ComfyNode):
-    """Files and sockets in, one metric depth of the exo video out."""
+    """Align depth from files and sockets to one metric depth of the exo video."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -217,11 +224,11 @@ class EgoXDepthAlign(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, depth_file="", camera_file="", **others) -> str:
-        """Digest files, so that those which changed on disk make the node run again."""
+        """Compute a digest of the files, so that the node runs again after they changed on disk."""
         names = [
             name for name in (depth_file, camera_file) if isinstance(name, str) and name
         ]  # linked: not known yet
-        return "/".join(state for name in names for state in _fingerprints(name))
+        return "/".join(digest for name in names for digest in _fingerprints(name))
 
     @classmethod
     def execute(
@@ -243,10 +250,10 @@ class EgoXDepthAlign(io.ComfyNode):
     ) -> io.NodeOutput:
         frames, scale = Frames.given(frames), PRIOR_PRESETS[preset].scale or "as is"
         progress = host_progress()
-        sockets = connected(
+        sockets = select_connected(
             moge_geometry=moge_geometry, da3_geometry=da3_geometry, depth_image=depth_image
         )
-        depth_path = None if sockets else _file_path(depth_file, frames)
+        depth_path = None if sockets else _find_depth_file(depth_file, frames)
         meta, lens_note = exo_meta(camera_file, depth_path, frames, preset)
         depth, report = align(
             depth_path,
@@ -269,13 +276,13 @@ class EgoXDepthAlign(io.ComfyNode):
         return io.NodeOutput(depth, picture, plot, text, preset, ui=ui)
 
 
-def connected(**payloads: Any) -> dict[str, Any]:
-    """Select the depth models' sockets that carry something."""
+def select_connected(**payloads: Any) -> dict[str, Any]:
+    """Select the depth models' sockets that are connected."""
     return {name: payload for name, payload in payloads.items() if payload is not None}
 
 
 def check_depth_inputs(graph: Graph, node: str) -> None:
-    """Check what is known of depth and camera before a run.
+    """Check before a run what is known of depth and camera.
 
     Raises:
         EgoXInputError: no metric depth from anywhere, a file that is not there or of another video, a
@@ -288,7 +295,7 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
         resolve(camera_file, "camera file")
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
-    sockets = [name for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None]
+    sockets = [name for name in DEPTH_ADAPTERS if linked_node_id(graph, node, name) is not None]
     file_alone = isinstance(depth_file, str) and not sockets
     is_missing = file_alone and not depth_file.strip() and sidecar_missing(graph, node, DEPTH)
     no_depth_text = f"no {DEPTH} next to the video, no depth_file, and no depth model connected"
@@ -296,15 +303,15 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     if not file_alone:
         return
     frames = frames_in_use(graph, node)
-    path = _file_path(depth_file, frames)
+    path = _find_depth_file(depth_file, frames)
     if path is not None:
         check_depth_file(path, frames, values.get("file_frames") or "auto")
     if isinstance(camera_file, str):
         exo_meta(camera_file, path, frames, str(values.get("preset")))
 
 
-def _file_path(name: str, frames: Frames) -> Path | None:
-    """Find the named depth file, else the one beside the video, if there is one."""
+def _find_depth_file(name: str, frames: Frames) -> Path | None:
+    """Find the named depth file, or the one beside the video if no name is given."""
     if not name.strip():
         return beside_video(frames, DEPTH)
     with depth_advice():
@@ -317,12 +324,12 @@ def exo_meta(
     frames: Frames,
     preset: str,
 ) -> tuple[TakeMeta | None, str]:
-    """Read the exo camera as far as it is known, and note its lens.
+    """Read the known part of the exo camera, with a note on its lens.
 
     Raises:
         EgoXInputError: a file that can't be read.
     """
-    path = _meta_path(camera_file, depth_path, frames)
+    path = _find_meta_file(camera_file, depth_path, frames)
     if path is not None:
         prior_options = PRIOR_PRESETS.get(preset)
         lens = prior_options.exo_lens if prior_options is not None else None
@@ -330,7 +337,7 @@ def exo_meta(
     return None, "exo lens as given"
 
 
-def _meta_path(name: str, depth_path: Path | None, frames: Frames) -> Path | None:
+def _find_meta_file(name: str, depth_path: Path | None, frames: Frames) -> Path | None:
     """Find the named camera file, else the meta.json beside the depth file, else the one beside the
     video."""
     if name.strip():
@@ -340,7 +347,7 @@ def _meta_path(name: str, depth_path: Path | None, frames: Frames) -> Path | Non
 
 
 def _fingerprints(name: str) -> list[str]:
-    """State of a named file, and of the meta.json that is read with it."""
+    """Digest the state of a named depth file, and of the meta.json that is read with it."""
     try:
         meta_path = meta_beside(resolve(name, "depth file", folder_too=True))
     except EgoXInputError:

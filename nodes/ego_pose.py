@@ -1,4 +1,4 @@
-"""Ego Pose Input: the ego path from a file, keyframes or an estimate."""
+"""Define Ego Pose Input, which reads the ego path from a file, keyframes or an estimate."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +20,12 @@ from ..egox_core.types import CameraTrajectory, is_a
 from ..egox_core.video import video_mark
 from .host.graph import (
     Graph,
-    asked_alone,
     check_or_message,
     exo_video,
     frames_in_use,
     inputs_of,
-    linked,
+    is_only_target,
+    linked_node_id,
     output_is_used,
     sidecar_missing,
     this_node,
@@ -48,7 +48,7 @@ KEYFRAMES_EXAMPLE = """[
   {"time_s": 2, "position": [0.2, 0, 1], "look_at": [0, 0.5, 2]}
 ]"""
 
-CAMERA_INFO = 2  # place among the outputs
+CAMERA_INFO = 2  # index among the outputs
 UNTIED_CAMERA = (
     "camera_info begins at the exo camera of the poses' own file: connect scene where the viewer "
     "shows the scene of another one"
@@ -56,7 +56,7 @@ UNTIED_CAMERA = (
 
 
 class EgoXEgoPoseInput(io.ComfyNode):
-    """A trajectory for the ego camera, and the take's prompt."""
+    """Read a trajectory of the ego camera, with the take's prompt."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -224,7 +224,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         frames = Frames.given(frames)
         _, (_, size) = frames.sizes((size, size))
         if source == "estimated" and base is None and estimated is None:
-            raise nothing_estimated()
+            raise missing_estimate_error()
         if base is not None or source == "estimated":
             poses = estimated if base is None else base
         elif source == "file":
@@ -255,7 +255,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
 
 def check_poses(graph: Graph, node: str) -> None:
-    """Check what is known of the chosen source before a run.
+    """Check before a run what is known of the chosen source of poses.
 
     Raises:
         EgoXInputError: a file that is not there, without poses or of fewer than the frames in use,
@@ -264,11 +264,11 @@ def check_poses(graph: Graph, node: str) -> None:
     """
     values = inputs_of(graph, node)
     source, file, keyframes = (values.get(name) for name in ("source", "file", "keyframes"))
-    if linked(graph, node, "base") is not None:
+    if linked_node_id(graph, node, "base") is not None:
         return
     if source == "file" and file == BESIDE:
         if sidecar_missing(graph, node, META):
-            raise no_poses_beside()
+            raise missing_poses_error()
     if source == "file" and isinstance(file, str):
         frames, entry = frames_in_use(graph, node), values.get("entry")
         if (file != BESIDE or frames.source is not None) and isinstance(entry, str):
@@ -281,9 +281,9 @@ def check_poses(graph: Graph, node: str) -> None:
                 every_nth=every_nth if isinstance(every_nth := values.get("every_nth"), int) else 0,
                 file_frames=values.get("file_frames") or "auto",
             )
-    elif source == "estimated" and linked(graph, node, "estimated") is None:
-        raise nothing_estimated()
-    elif source == "keyframes" and keyframes == KEYFRAMES_EXAMPLE and not asked_alone(node):
+    elif source == "estimated" and linked_node_id(graph, node, "estimated") is None:
+        raise missing_estimate_error()
+    elif source == "keyframes" and keyframes == KEYFRAMES_EXAMPLE and not is_only_target(node):
         raise EgoXInputError(
             "ego poses",
             got="keyframes, and in them only the node's example",
@@ -296,8 +296,8 @@ def check_poses(graph: Graph, node: str) -> None:
         check_made_on(content, video_mark(exo_video(graph, node)))
 
 
-def nothing_estimated() -> EgoXInputError:
-    """Word the refusal of an estimate that nobody makes."""
+def missing_estimate_error() -> EgoXInputError:
+    """Build the error for source "estimated" without a connected estimate."""
     return EgoXInputError(
         "ego poses",
         got="source estimated, and nothing connected to 'estimated'",
@@ -307,8 +307,8 @@ def nothing_estimated() -> EgoXInputError:
     )
 
 
-def no_poses_beside() -> EgoXInputError:
-    """Word the refusal of a take without poses."""
+def missing_poses_error() -> EgoXInputError:
+    """Build the error for a take without poses beside its video."""
     return EgoXInputError(
         "ego poses",
         got=f"no {META} next to the exo video of 'frames'",
@@ -328,5 +328,5 @@ def trajectory_file(file: str, frames: Frames) -> Path:
         return resolve(file, "trajectory file")
     path = beside_video(frames, META)
     if path is None:
-        raise no_poses_beside()
+        raise missing_poses_error()
     return path

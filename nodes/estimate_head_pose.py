@@ -22,7 +22,7 @@ from ..egox_core.hands import judged_hands
 from ..egox_core.takes import read_meta, take_exo
 from ..egox_core.trajectory import estimate_head, joined_points, keyframes_of_path
 from ..egox_core.types import DepthVideo
-from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked
+from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked_node_id
 from .host.paths import beside_video
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXHands, EgoXTrajectory
@@ -248,7 +248,7 @@ def check_head_inputs(graph: Graph, node: str) -> None:
     if not values.keys() & DETECTORS:  # linked, or a value: the API allows it
         joined_points({}, UNSAID)  # refuses it
     frames = frames_in_use(graph, node)
-    if linked(graph, node, "depth") is None:
+    if linked_node_id(graph, node, "depth") is None:
         exo_without_depth(frames, (1, 1))
 
 

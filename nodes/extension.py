@@ -204,7 +204,7 @@ def _serve_page() -> None:
     if server is not None:  # none where only the nodes are wanted, as in tests
         for part in (routes, uploads, clips, exo_clip):
             part.register(server.routes)
-        server.app.on_response_prepare.append(routes.ask_for_modules_again)
+        server.app.on_response_prepare.append(routes.disable_module_caching)
 
 
 def _note_graphs() -> None:

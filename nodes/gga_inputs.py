@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..egox_core.gga import GgaOptions
 from ..egox_core.types import GGA_MODES, DepthVideo, RayMode
 from ..egox_core.wan import resolve_auto
-from .host.graph import Graph, check_weights_of, inputs_of, linked
+from .host.graph import Graph, check_weights_of, inputs_of, linked_node_id
 from .io_types import EgoXDepth, EgoXTrajectory
 from .patch.patch import RETIRED, no_geometry
 from .sliders import Slider
@@ -126,7 +126,7 @@ def check_geometry(graph: Graph, node: str) -> None:
         return
     options, _ = gga_options({}, gga, None)
     for name in ("depth", "trajectory") if options.biases else ():
-        if linked(graph, node, name) is None:
+        if linked_node_id(graph, node, name) is None:
             raise no_geometry(name)
 
 

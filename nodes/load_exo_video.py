@@ -1,4 +1,5 @@
-"""Load Exo Video: the frames in use, their sound, and which frames of the source they are."""
+"""Define Load Exo Video, which gives the frames in use, their sound, and their indices in the
+source."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,15 +32,15 @@ from .io_types import EgoXFrames
 from .search_words import node_schema
 
 FIRST_VIDEO = "sample/synthetic_room/exo.mp4"
-"""A sample that has as many frames as a new node asks for."""
+"""Sample with as many frames as a new node loads."""
 MAX_SIDE = 4096
-"""Pixels of a frame's width or height."""
+"""Largest width or height of a frame in pixels."""
 MANY_CHANNELS = 8
 
 
 class EgoXLoadExoVideo(io.ComfyNode):
-    """Video (a file or a VIDEO) to frames of one size, with the source indices that depth and poses
-    follow."""
+    """Load frames of one size from a file or a VIDEO, with the source indices that depth and poses
+    use."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -229,7 +230,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
 
 
 def check_side(longest: int) -> None:
-    """Refuse a size that came over a wire, which the host does not check.
+    """Refuse a size from a link, which ComfyUI does not check.
 
     Raises:
         EgoXInputError: too large.
@@ -244,7 +245,7 @@ def check_side(longest: int) -> None:
 
 
 def check_video(graph: Graph, node: str) -> None:
-    """Check file, frame count and size before a run, those that no wire brings.
+    """Check before a run the file, frame count and size, as far as no link gives them.
 
     Raises:
         EgoXInputError: no 4n+1 frames, no multiples of 16 px; as :func:`.host.graph.selection_of`.
@@ -260,8 +261,10 @@ def check_video(graph: Graph, node: str) -> None:
 
 
 def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
-    """Check whether a host node has cropped or resized the video: then its file still holds the
-    whole picture.
+    """Check whether a node of ComfyUI's has cropped or resized the video, whose file still contains
+    the whole picture.
+
+    ComfyUI from 0.35 on stores such edits in a VIDEO and applies them when its frames are read.
 
     Hosts from 0.35 on put such edits on a VIDEO and carry them out when its frames are asked for.
     """
@@ -277,7 +280,9 @@ def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
 
 
 def refuse_sound_of_edited(source: VideoSource) -> None:
-    """Refuse a file whose sound the host's own reader must not be asked for.
+    """Refuse a file with a sound on which ComfyUI's own reader would end the process.
+
+    PyAV ends the process at 8 channels or more, and at channels that the container names.
 
     PyAV ends the process at 8 channels or more, and at channels that the container names.
 
@@ -296,7 +301,7 @@ def refuse_sound_of_edited(source: VideoSource) -> None:
         )
 
 
-def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
+def _source_and_window(video) -> tuple[VideoSource, tuple[float, float]]:
     source = video.get_stream_source()
     # Older hosts know no trimming.
     window = (
@@ -306,36 +311,42 @@ def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
 
 
 def _read_clip(file: str, video, options: dict) -> tuple[Clip, tuple[Remark, ...]]:
-    """Read the clip of a host's VIDEO or, without one, of the named file, with remarks on the
-    source."""
+    """Read the clip of a VIDEO socket or of the named file, with remarks on the source."""
     if video is None:
         clip, report = load_clip(resolve(file, "exo video"), **options)
         return clip, report.notes
     if isinstance(video, InputImpl.VideoFromFile):
-        source, window = _stream_source(video)
+        source, window = _source_and_window(video)
         with open_video(source):
             pass  # refuses a playlist, which the host's own reader would follow
         if not has_edited_picture(video):
             clip, report = load_clip(source, window_s=window, **options)
             return clip, report.notes
-        return _edited_clip(video, options)
-    parts = video.get_components()
+        return _read_edited_clip(video, options)
+    components = video.get_components()
     sound = None
-    if parts.audio is not None:
-        sound = Sound(waveform=parts.audio["waveform"][0], sample_rate=parts.audio["sample_rate"])
-    clip, _ = load_clip(parts.images, fps=float(parts.frame_rate), sound=sound, **options)
+    if components.audio is not None:
+        sound = Sound(
+            waveform=components.audio["waveform"][0], sample_rate=components.audio["sample_rate"]
+        )
+    clip, _ = load_clip(components.images, fps=float(components.frame_rate), sound=sound, **options)
     return clip, ()
 
 
-def _edited_clip(video: InputImpl.VideoFromFile, options: dict) -> tuple[Clip, tuple[Remark, ...]]:
-    """Read a file's pictures as the host edits them, with times, rate and sound of the file.
+def _read_edited_clip(
+    video: InputImpl.VideoFromFile, options: dict
+) -> tuple[Clip, tuple[Remark, ...]]:
+    """Read a cropped or resized video's pictures from ComfyUI, with times, rate and sound of its
+    file.
+
+    Poses follow the file's own frame indices, before trimming.
 
     Poses, which know nothing of a trim, go by the file's own indices.
 
     Raises:
         EgoXInputError: sound on which the host's reader ends the process.
     """
-    source, window = _stream_source(video)
+    source, window = _source_and_window(video)
     refuse_sound_of_edited(source)
     file_clip = open_clip(source, frame_count=1, window_s=window)
     clip, _ = load_clip(video.get_components().images, fps=file_clip.info.fps, **options)

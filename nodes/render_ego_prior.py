@@ -21,7 +21,7 @@ from ..egox_core.types import (
     PointCloud,
 )
 from ..egox_core.wan import resolve_auto
-from .host.graph import Graph, check_or_message, inputs_of, linked
+from .host.graph import Graph, check_or_message, inputs_of, linked_node_id
 from .host.memory import drawing_device
 from .host.progress import host_progress
 from .host.remember import DRAWN_FROM, remembered
@@ -269,7 +269,9 @@ def check_prior_inputs(graph: Graph, node: str) -> None:
     if isinstance(preset, str):
         prior_preset(preset)
     sources = {
-        name for name in ("scene", "exo_images", "depth") if linked(graph, node, name) is not None
+        name
+        for name in ("scene", "exo_images", "depth")
+        if linked_node_id(graph, node, name) is not None
     }
     if "scene" not in sources and not {"exo_images", "depth"} <= sources:
         raise nothing_to_render()

@@ -38,7 +38,7 @@ from .host.graph import (
     check_or_message,
     input_digest,
     inputs_of,
-    linked,
+    linked_node_id,
     this_node,
     upstream_files,
 )
@@ -268,7 +268,7 @@ def check_long(graph: Graph, node: str) -> None:
     if isinstance(length, int) and isinstance(known_frames, int):
         plan_chunks(1, length, known_frames)  # refuses what can't be
     for name in ("depth", "trajectory") if values.get("look_away_memory") is True else ():
-        if linked(graph, node, name) is None:
+        if linked_node_id(graph, node, name) is None:
             raise EgoXInputError(
                 "look-away memory",
                 got=f"no {name}",
@@ -277,7 +277,7 @@ def check_long(graph: Graph, node: str) -> None:
             )
     steps, switch = values.get("steps"), values.get("switch_step", 0)
     if isinstance(steps, int) and isinstance(switch, int):
-        if linked(graph, node, "low_noise_model") is not None:
+        if linked_node_id(graph, node, "low_noise_model") is not None:
             pair_switch(steps, switch)
     check_geometry(graph, node)
 

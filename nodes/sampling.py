@@ -33,7 +33,7 @@ from .host.noise import HOST, NOISE_TOOLTIP, NOISES, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import MADE_OF, EgoXCanvas
-from .patch.checks import check_conditioning, has_image_embedding, with_kernels
+from .patch.checks import add_run_notes, check_conditioning, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .released_sampling import released_sampler, shift_input, steps_input
@@ -261,7 +261,7 @@ def sample_clip(
     connected = {"trajectory": trajectory, "depth": depth}
     made_of = {name: value for name, value in connected.items() if value is not None}
     out = {**out, MADE_OF: latent.get(MADE_OF, {}) | made_of}
-    return out, with_kernels(note, calls)
+    return out, add_run_notes(note, calls)
 
 
 class HeldLatents:

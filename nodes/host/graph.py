@@ -1,5 +1,9 @@
-"""The graph that the host checks or runs: what an input's link leads to, and what a result was made
-from.
+"""Read the graph that ComfyUI checks or runs: what an input's link leads to, and what a result was
+made from.
+
+``validate_inputs`` gets only a node's own values. Many errors show only in two nodes together
+(poses are expected beside a video that has none), so the graph of a request is noted before
+ComfyUI checks it. ¶ -
 
 ``validate_inputs`` is told a node's own values only. What is wrong with a graph is often seen from
 two nodes (poses are wanted from beside a video that has none there), so the graph of the request is
@@ -24,18 +28,19 @@ from ...egox_core.wan import check_weights
 from .paths import TAKE_FILES, resolve
 
 Graph = Mapping[str, Mapping]
-"""As the host takes it: ``{node id: {"class_type": …, "inputs": {name: value, or [node id,
+"""Graph in ComfyUI's form: ``{node id: {"class_type": …, "inputs": {name: value, or [node id,
 slot]}}}``."""
 LOADER = "EgoXLoadExoVideo"
 SELECTION = ("start_frame", "frame_count", "target_fps", "resize", "width", "height")
-"""Its inputs that say which frames."""
+"""Inputs of Load Exo Video that select frames."""
 FROM_NODES = ("video", "images")
-"""Its sockets that are used instead of its file."""
+"""Inputs of Load Exo Video that replace its file."""
 LONGEST_NAME = 1000
 MAX_LOOKUPS = 500
-"""Texts of a graph that are looked for on the disk, in some twenty folders each; it has tens."""
+"""Largest number of texts of a graph that are looked for on the disk, in some twenty folders each.
+A graph has tens."""
 LONGEST_SHOWN = 60
-"""Characters of a text that is told as it is."""
+"""Longest text, in characters, that is shown as it is."""
 SAFETENSORS = (".safetensors", ".sft")
 LOADERS = {
     "model": ("unet_name", "diffusion_models", "model"),
@@ -44,13 +49,14 @@ LOADERS = {
     "vae": ("vae_name", "vae", "VAE"),
     "clip_vision": ("clip_name", "clip_vision", "CLIP vision"),
 }
-"""Input of a node -> the loader's input that names the file, the host's folder, the file's place."""
+"""For an input of a node: the loader's input with the file name, ComfyUI's folder, and the kind of
+file."""
 _CHECKED: ContextVar[Graph | None] = ContextVar("egox_checked_graph", default=None)
 _ASKED: ContextVar[list | None] = ContextVar("egox_asked_nodes", default=None)
 
 
 def note_graphs() -> None:
-    """Have the host show every graph that it is about to check."""
+    """Register :func:`note_graph` for every graph that ComfyUI is about to check."""
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
@@ -59,10 +65,8 @@ def note_graphs() -> None:
 
 
 def note_graph(request: dict) -> dict:
-    """Note a request to run, and pass it on unchanged.
-
-    Its graph is the one that :func:`checked_graph` gives in the same task.
-    """
+    """Store a request's graph for :func:`checked_inputs` in the same task, and return the request
+    unchanged."""
     body = request if isinstance(request, dict) else {}
     graph = body.get("prompt")
     _CHECKED.set(graph if isinstance(graph, Mapping) else None)
@@ -70,20 +74,22 @@ def note_graph(request: dict) -> dict:
     return request
 
 
-def asked_alone(node_id: str) -> bool:
-    """Check whether the request wants this node and no other, as the pose editor's does."""
+def is_only_target(node_id: str) -> bool:
+    """Check whether the request runs this node only, as the pose editor's request does."""
     return _ASKED.get() == [node_id]
 
 
 def checked_inputs(node: type) -> tuple[Graph, str]:
-    """Look up graph and node id while ``validate_inputs`` of a node class runs, or ({}, "") if
-    unknown."""
+    """Look up the graph and the node's id while ``validate_inputs`` of a node class runs, or ({},
+    "") if unknown."""
     graph, (_, node_id) = _CHECKED.get(), this_node(node)
     return (graph, node_id) if graph is not None and node_id in graph else ({}, "")
 
 
 def this_node(node: type) -> tuple[Graph, str]:
-    """Look up the running graph and the node's id in it, or ({}, "") if no host runs it.
+    """Look up the running graph and the node's id in it, or ({}, "") outside ComfyUI.
+
+    The node class has to declare both as hidden inputs.
 
     The node class has to ask for both as hidden inputs.
     """
@@ -94,8 +100,12 @@ def this_node(node: type) -> tuple[Graph, str]:
 def check_or_message(
     node: type, check: Callable[[Graph, str], None], known: bool | str = True
 ) -> bool | str:
-    """Run ``check(graph, node id)`` for ``validate_inputs``: True, or the message of what it
-    raises.
+    """Run ``check(graph, node id)`` for ``validate_inputs``, and return True or the message of its
+    error.
+
+    ``known`` is the result of an earlier check, whose message is returned unchanged. The node
+    must declare its id (``hidden=[io.Hidden.unique_id]``) and name an input that always has a
+    value or a link: ComfyUI shows the message once for each input that is named. ¶ -
 
     ``known``: the same of a check that went before, whose message is given as it is.
 
@@ -111,14 +121,15 @@ def check_or_message(
 
 
 def inputs_of(graph: Graph, node_id: str) -> Mapping:
-    """Look up a node's inputs, none if the graph has no such node."""
+    """Look up a node's inputs, which are empty if the graph has no such node."""
     node = graph.get(node_id)
     inputs = node.get("inputs") if isinstance(node, Mapping) else None
     return inputs if isinstance(inputs, Mapping) else {}
 
 
-def linked(graph: Graph, node_id: str, name: str) -> str | None:
-    """Look up the id of the node that an input is linked to, with None for a value or no input."""
+def linked_node_id(graph: Graph, node_id: str, name: str) -> str | None:
+    """Look up the id of the node that an input is linked to, or None if it has a value or doesn't
+    exist."""
     value = inputs_of(graph, node_id).get(name)
     is_link = (
         isinstance(value, list)
@@ -131,7 +142,7 @@ def linked(graph: Graph, node_id: str, name: str) -> str | None:
 
 def output_is_used(graph: Graph, node_id: str, output: int) -> bool:
     """Check whether any node has an input that is linked to this output."""
-    return any([node_id, output] in inputs_of(graph, at).values() for at in graph)
+    return any([node_id, output] in inputs_of(graph, other_id).values() for other_id in graph)
 
 
 def upstream_ids(graph: Graph, node_id: str) -> list[str]:
@@ -141,51 +152,59 @@ def upstream_ids(graph: Graph, node_id: str) -> list[str]:
         current = pending.pop()
         if current not in node_ids:
             node_ids[current] = None
-            pending += _sources(graph, current)
+            pending += _source_ids(graph, current)
     return list(node_ids)
 
 
-def _sources(graph: Graph, node_id: str) -> list[str]:
+def _source_ids(graph: Graph, node_id: str) -> list[str]:
     """List the nodes that a node's inputs are linked to."""
     return [
-        source for name in inputs_of(graph, node_id) if (source := linked(graph, node_id, name))
+        source
+        for name in inputs_of(graph, node_id)
+        if (source := linked_node_id(graph, node_id, name))
     ]
 
 
 def upstream_files(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
-    """List the texts behind some inputs of a node that name a file."""
-    sources = {
-        at
+    """List the texts that name a file, in all nodes behind some inputs of a node."""
+    node_ids_behind = {
+        node_id_behind
         for name in names
-        if (source := linked(graph, node_id, name))
-        for at in upstream_ids(graph, source)
+        if (source := linked_node_id(graph, node_id, name))
+        for node_id_behind in upstream_ids(graph, source)
     }
-    values = [value for at in sources for value in inputs_of(graph, at).values()]
-    return {value for value in values if _path(value) is not None}
+    input_values = [
+        value
+        for node_id_behind in node_ids_behind
+        for value in inputs_of(graph, node_id_behind).values()
+    ]
+    return {value for value in input_values if _find_file(value) is not None}
 
 
 def upstream_values(graph: Graph, node_id: str) -> dict[str, dict]:
-    """Collect the values that a result was made with, for people to compare: ``{node id: {"kind":
-    …, "values": {input: value}}}``.
+    """Collect the values that a result was made with, for users to compare: ``{node id: {"kind": …,
+    "values": {input: value}}}``.
+
+    A long text, or a value of another type, is replaced by a digest (``{"digest": …}``).
 
     Of a long text, or of what is no plain value, only a digest (``{"digest": …}``) is given.
     """
     return {
-        at: {
-            "kind": graph[at].get("class_type"),
+        upstream_id: {
+            "kind": graph[upstream_id].get("class_type"),
             "values": {
-                name: _shown(value)
-                for name, value in inputs_of(graph, at).items()
-                if linked(graph, at, name) is None
+                name: _shorten_value(value)
+                for name, value in inputs_of(graph, upstream_id).items()
+                if linked_node_id(graph, upstream_id, name) is None
             },
         }
-        for at in upstream_ids(graph, node_id)
-        if at in graph
+        for upstream_id in upstream_ids(graph, node_id)
+        if upstream_id in graph
     }
 
 
-def _shown(value: object) -> object:
-    value = _plain(value)
+def _shorten_value(value: object) -> object:
+    value = _normalize_value(value)
     if (
         value is None
         or isinstance(value, (bool, float))
@@ -200,25 +219,29 @@ def _shown(value: object) -> object:
 
 
 def weights_file(graph: Graph, node_id: str, name: str) -> Path | None:
-    """Find the safetensors file that the loader behind an input (:data:`LOADERS`) reads.
+    """Find the safetensors file that the loader behind an input (:data:`LOADERS`) reads, None if
+    unknown before a run.
+
+    Nodes that pass the model on under the same name are skipped.
 
     Nodes that hand it on under the same name are passed over. None where it isn't known before
     a run.
     """
     key, folder, _ = LOADERS[name]
-    current, passed_nodes = linked(graph, node_id, name), set[str]()
+    current, passed_nodes = linked_node_id(graph, node_id, name), set[str]()
     while current is not None and current not in passed_nodes:
         value = inputs_of(graph, current).get(key)
         if isinstance(value, str):
             path = folder_paths.get_full_path(folder, value)
             return Path(path) if path and path.lower().endswith(SAFETENSORS) else None
         passed_nodes.add(current)
-        current = linked(graph, current, name.removeprefix("low_noise_"))
+        current = linked_node_id(graph, current, name.removeprefix("low_noise_"))
     return None
 
 
 def check_weights_of(graph: Graph, node_id: str, names: Iterable[str] = LOADERS) -> None:
-    """Refuse files behind a node's inputs that aren't whole or of the right kind, by their headers.
+    """Refuse files behind a node's inputs that are incomplete or of the wrong kind, by their
+    headers.
 
     Raises:
         EgoXInputError: names the file, what it is and what to take.
@@ -230,23 +253,23 @@ def check_weights_of(graph: Graph, node_id: str, names: Iterable[str] = LOADERS)
 
 
 def check_encoders(graph: Graph, node_id: str) -> None:
-    """Check weights as :func:`check_weights_of` does, without the model, of which the sampler
-    tells."""
+    """Check the weights of text encoder, VAE and CLIP vision, but not of the model, which the
+    sampler checks."""
     check_weights_of(graph, node_id, ("clip", "vae", "clip_vision"))
 
 
 def exo_video(graph: Graph, node_id: str) -> Path | None:
-    """Find the file of the Load Exo Video that ``frames`` is linked to, if it is known before a
+    """Find the file of the Load Exo Video that ``frames`` is linked to, None if unknown before a
     run."""
-    loader = linked(graph, node_id, "frames")
+    loader = linked_node_id(graph, node_id, "frames")
     if (
         loader is None
         or graph[loader].get("class_type") != LOADER
-        or any(linked(graph, loader, name) for name in FROM_NODES)
+        or any(linked_node_id(graph, loader, name) for name in FROM_NODES)
     ):
         return None
     name = inputs_of(graph, loader).get("file")
-    return _path(name)
+    return _find_file(name)
 
 
 def frames_in_use(graph: Graph, node_id: str) -> Frames:
@@ -256,21 +279,20 @@ def frames_in_use(graph: Graph, node_id: str) -> Frames:
     Raises:
         EgoXInputError: as :func:`selection_of`.
     """
-    loader = linked(graph, node_id, "frames")
+    loader = linked_node_id(graph, node_id, "frames")
     is_loader = loader is not None and graph[loader].get("class_type") == LOADER
     return Frames.given(selection_of(graph, loader) if is_loader else None)
 
 
 def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
-    """Select the frames that a Load Exo Video will give, or None if a wire brings one of its
-    values.
+    """Select the frames that a Load Exo Video will give, or None if a link gives one of its values.
 
     Raises:
         EgoXInputError: a file that is not there or no video, frames that it doesn't have.
     """
     values = inputs_of(graph, loader)
     options: dict[str, Any] = {name: values.get(name) for name in SELECTION}
-    from_node = any(linked(graph, loader, name) for name in FROM_NODES)
+    from_node = any(linked_node_id(graph, loader, name) for name in FROM_NODES)
     if from_node or not isinstance(values.get("file"), str):
         return None
     path = resolve(values["file"], "exo video")
@@ -280,8 +302,8 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
 
 
 def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:
-    """Check whether it is certain before a run that no file ``name`` is beside the exo video of
-    ``frames``."""
+    """Check whether no file ``name`` exists beside the exo video of ``frames``, as far as that is
+    known before a run."""
     if graph and "frames" not in inputs_of(graph, node_id):
         return True
     video = exo_video(graph, node_id)
@@ -289,7 +311,11 @@ def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:
 
 
 def input_digest(graph: Graph, node_id: str, names: Iterable[str]) -> str:
-    """Digest some inputs of a node with any value, link or file behind them.
+    """Compute a digest of some inputs of a node, including every value, link and file behind them.
+
+    Node ids don't count, and files count by their sizes, so that a graph that was saved and
+    opened on another machine keeps its digest. Files beyond the first MAX_LOOKUPS count by their
+    names alone.
 
     The numbers of the nodes don't count, and files do with their sizes, so that a graph that was
     saved and opened on another machine keeps its own. Files beyond the first MAX_LOOKUPS count by
@@ -299,7 +325,7 @@ def input_digest(graph: Graph, node_id: str, names: Iterable[str]) -> str:
         EgoXInputError: a circle, values too deep to be a graph that runs.
     """
     try:
-        content = json.dumps(_Origins(graph).of_inputs(node_id, sorted(names)))
+        content = json.dumps(_NodeDigests(graph).digest_inputs(node_id, sorted(names)))
     except (CycleError, RecursionError) as error:
         raise EgoXInputError(
             "graph",
@@ -310,38 +336,42 @@ def input_digest(graph: Graph, node_id: str, names: Iterable[str]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-class _Origins:
-    """Digests of a graph's nodes, each made once."""
+class _NodeDigests:
+    """Compute the digests of a graph's nodes, each once."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph, self._digests = graph, dict[str, str]()
         self._files = dict[str, list[int]]()
 
-    def of_inputs(self, node_id: str, names: Iterable[str]) -> list:
+    def digest_inputs(self, node_id: str, names: Iterable[str]) -> list:
         inputs = inputs_of(self._graph, node_id)
         return [
-            [name, self._of_value(node_id, name, inputs[name])] for name in names if name in inputs
+            [name, self._digest_value(node_id, name, inputs[name])]
+            for name in names
+            if name in inputs
         ]
 
-    def _of_value(self, node_id: str, name: str, value: Any) -> object:
-        source = linked(self._graph, node_id, name)
+    def _digest_value(self, node_id: str, name: str, value: Any) -> object:
+        source = linked_node_id(self._graph, node_id, name)
         if source is None:
-            return [_plain(value), self._of_file(value)]
-        return [self._of_node(source), value[1]]
+            return [_normalize_value(value), self._digest_file(value)]
+        return [self._digest_node(source), value[1]]
 
-    def _of_node(self, node_id: str) -> str:
+    def _digest_node(self, node_id: str) -> str:
         if node_id not in self._digests:
-            sources = {at: _sources(self._graph, at) for at in upstream_ids(self._graph, node_id)}
+            sources = {
+                at: _source_ids(self._graph, at) for at in upstream_ids(self._graph, node_id)
+            }
             for at in TopologicalSorter(sources).static_order():
                 if at not in self._digests:
                     content = [
                         self._graph[at].get("class_type"),
-                        self.of_inputs(at, sorted(inputs_of(self._graph, at))),
+                        self.digest_inputs(at, sorted(inputs_of(self._graph, at))),
                     ]
                     self._digests[at] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return self._digests[node_id]
 
-    def _of_file(self, value: object) -> list[int]:
+    def _digest_file(self, value: object) -> list[int]:
         if not _may_be_file(value):
             return []
         if value not in self._files and len(self._files) < MAX_LOOKUPS:
@@ -349,8 +379,10 @@ class _Origins:
         return self._files.get(value, [])
 
 
-def _plain(value: object) -> object:
-    """Bring a value as a page sends it, and as the host turns it before a run, to one form.
+def _normalize_value(value: object) -> object:
+    """Convert a value from the page and the one that ComfyUI passes to a node to the same form.
+
+    Numbers become floats, and wrapped lists are unpacked.
 
     Numbers become floats, and wrapped lists are unpacked.
     """
@@ -360,9 +392,9 @@ def _plain(value: object) -> object:
 
 
 def _file_state(value: object) -> list[int]:
-    """List the sizes of the file that a value names and of a take's files beside it, or a folder's
-    file count."""
-    path = _path(value)
+    """List the sizes of the file that a value names and of the take's files beside it, or a
+    folder's number of files."""
+    path = _find_file(value)
     if path is None:
         return []
     if path.is_dir():
@@ -382,7 +414,7 @@ def _may_be_file(value: object) -> TypeGuard[str]:
     )
 
 
-def _path(value: object) -> Path | None:
+def _find_file(value: object) -> Path | None:
     if not _may_be_file(value):
         return None
     try:

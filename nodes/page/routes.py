@@ -1,5 +1,11 @@
-"""Routes of the page: points, pictures, a coarse prior, picks and files for the pose editor, sample
-videos.
+"""Answer the page's requests: points, pictures, a coarse prior, picks and files for the pose
+editor, and sample videos.
+
+The editor's routes are POST with a JSON object, answered to the server's own page only. Errors
+have a JSON body with a ``reason``: 400 for a malformed request, 403 for another page, 410 for a
+scene that was dropped, 413 for a body that is too large. Work is done on one thread beside the
+event loop and never on a GPU, so that a running prompt keeps its own. Sample videos have a route
+because ComfyUI's ``/view`` reads its input, output and temp folders only. ¶ -
 
 The editor's routes are POST with a JSON object, answered to the server's own page only. 400: a
 malformed request, 403: another page asks, 410: the scene of the token is gone, 413: too large; each
@@ -29,7 +35,7 @@ from ...egox_core.takes import read_meta
 from ...egox_core.trajectory import direction, keyframes_of_path
 from ...egox_core.types import PointCloud
 from ...egox_core.video import video_mark
-from ..host.graph import Graph, exo_video, inputs_of, linked, sidecar_missing
+from ..host.graph import Graph, exo_video, inputs_of, linked_node_id, sidecar_missing
 from ..host.paths import resolve
 from ..host.remember import RENEWALS
 from ..pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
@@ -52,21 +58,23 @@ SAMPLE_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv")  # what a browser's video el
 SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
 PRIOR_SIZES = (64, 512)
 MOST_POINTS = 300_000
-"""That a page may ask for, as many as the coarse prior keeps."""
+"""Largest number of points that a page may request, which is what the coarse prior keeps."""
 VIEWS_REMEMBERED, MOST_RENEWED = 64, 1000
 MOST_FRAMES = 10**7
 WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-editor")
 FILES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-files")
-"""Imports and exports of long paths take seconds, for which pictures do not wait."""
+"""Thread for imports and exports of long paths, which take seconds, so that pictures don't wait for
+them."""
 Handler = Callable[[dict], Awaitable[web.StreamResponse]]
 
 
 class SceneExpired(Exception):
-    """The token's scene is not there any more."""
+    """Signal that the scene of a token was dropped."""
 
 
-class Latest:
-    """The newest request of every view: an older one that still waits is not worth drawing."""
+class NewestRequests:
+    """Remember the newest request of every view, so that older requests that still wait are
+    dropped."""
 
     def __init__(self) -> None:
         self._newest: OrderedDict[str, int] = OrderedDict()
@@ -80,14 +88,14 @@ class Latest:
         return count < self._newest.get(view, 0)
 
 
-LATEST = Latest()
+NEWEST_REQUESTS = NewestRequests()
 
 
 def guarded(
     limit: int,
 ) -> Callable[[Handler], Callable[[web.Request], Awaitable[web.StreamResponse]]]:
-    """Wrap a handler of a JSON body as a route's handler: who may ask, how much, and what a failure
-    answers."""
+    """Make a route's handler from a handler of a JSON body, with checks of origin and size, and
+    answers to errors."""
 
     def wrap(handler: Handler):
         @functools.wraps(handler)
@@ -111,13 +119,15 @@ def guarded(
 
 
 async def in_worker(function: Callable, *arguments, worker: ThreadPoolExecutor = WORKER):
-    """Run on the editor's thread."""
+    """Run a function on the editor's thread."""
     return await asyncio.get_running_loop().run_in_executor(worker, function, *arguments)
 
 
 @guarded(SMALL_BODY)
 async def cloud(body: dict) -> web.Response:
-    """Send points as bytes: float32 xyz of all, then uint8 rgb.
+    """Send points as bytes: float32 xyz of all points, then their uint8 rgb.
+
+    ``part`` is static, or moving with ``frame``.
 
     ``part``: static, or moving with ``frame``.
     """
@@ -128,7 +138,7 @@ async def cloud(body: dict) -> web.Response:
             "part", got=repr(part)[:40], expected="static or moving", fix="send one of them"
         )
     most_points = whole_number(body, "most", 1, MOST_POINTS, MOST_POINTS)
-    frame = frame_of(body, entry)
+    frame = read_frame(body, entry)
     points = entry.static if part == "static" else await in_worker(entry.moving, frame)
     if len(points) > most_points:
         points = points.first(most_points)
@@ -140,20 +150,24 @@ async def prior(body: dict) -> web.Response:
     """Send a JPEG of the ego prior at one pose ``w2c`` (upright camera axes), or 204 if a newer
     request of this ``view`` waits.
 
+    ``moving`` adds the frame's moving points. ``dense`` draws all points, not only those that
+    the released renderer draws. ``seen`` marks each pixel that exo doesn't see in this frame. ¶
+    -
+
     ``moving``: with the frame's moving points. ``dense``: all points, not only those that the
     released renderer takes. ``seen``: with a mark on each pixel that exo doesn't see now."""
-    entry, camera = scene_entry(body), lens(body).upright()
+    entry, camera = scene_entry(body), read_camera(body).upright()
     pose = validate_w2c(body.get("w2c"), "w2c")
     if pose.ndim != 2:
         raise EgoXInputError(
             "w2c", got=f"shape {tuple(pose.shape)}", expected="shape (3, 4)", fix="send one pose"
         )
     size = whole_number(body, "size", *PRIOR_SIZES, 224)
-    frame = frame_of(body, entry)
+    frame = read_frame(body, entry)
     view, count = str(body.get("view", ""))[:64], whole_number(body, "count", 0, 2**53, 0)
-    LATEST.note(view, count)
+    NEWEST_REQUESTS.note(view, count)
     draw = functools.partial(
-        _draw,
+        _draw_prior,
         entry,
         CameraPath(lens=camera, w2c=pose, world=entry.scene.exo.world),
         size,
@@ -162,14 +176,14 @@ async def prior(body: dict) -> web.Response:
         dense=body.get("dense") is True,
         seen=body.get("seen") is True,
     )
-    result = await in_worker(lambda: None if LATEST.is_late(view, count) else draw())
+    result = await in_worker(lambda: None if NEWEST_REQUESTS.is_late(view, count) else draw())
     if result is None:
         return web.Response(status=204)
     picture, coverage = result
     return unkept(picture, headers={"X-EgoX-Coverage": f"{coverage:.4f}"})
 
 
-def _draw(
+def _draw_prior(
     entry: SceneEntry,
     ego: CameraPath,
     size: int,
@@ -192,7 +206,7 @@ def _draw(
 async def exo_frame(body: dict) -> web.Response:
     """Send a JPEG of an exo frame."""
     entry = scene_entry(body)
-    picture = await in_worker(entry.picture, frame_of(body, entry))
+    picture = await in_worker(entry.picture, read_frame(body, entry))
     if picture is None:
         return refuse(404, "no exo frames are connected to the node")
     return unkept(picture)
@@ -202,40 +216,47 @@ async def exo_frame(body: dict) -> web.Response:
 async def pick(body: dict) -> web.Response:
     """Find the point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture).
 
+    With ``head`` it is the centre of the head there. With ``wearer``, the head's position, no
+    point belongs to that person.
+
     With ``head`` true it is the centre of the head there. With ``wearer``, the head's place, no
     point is a part of that person.
     """
     entry = scene_entry(body)
-    frame = frame_of(body, entry)
+    frame = read_frame(body, entry)
     width, height = entry.scene.exo.camera.stored_size
     pixel = number(body, "u", 0, 1) * width - 0.5, number(body, "v", 0, 1) * height - 0.5
     if body.get("head") is True:
-        query = functools.partial(pick_head, lens_guessed=entry.scene.exo.lens_guessed)
+        pick_function = functools.partial(pick_head, lens_guessed=entry.scene.exo.lens_guessed)
     else:
         wearer_place = body.get("wearer")
         wearer = None if wearer_place is None else direction(wearer_place, "wearer")
-        query = functools.partial(pick_point, wearer=wearer)
-    hit = await in_worker(_pick, entry, frame, pixel, query)
-    if hit is None:
+        pick_function = functools.partial(pick_point, wearer=wearer)
+    picked_point = await in_worker(_pick_in_scene, entry, frame, pixel, pick_function)
+    if picked_point is None:
         return refuse(
             404,
             "nothing to look at is known there (the wearer's own body is ignored): click on "
             "something that the cloud shows",
         )
     return web.json_response(
-        {"point": hit.point.tolist(), "depth_m": hit.depth_m, "off_px": hit.off_px}
+        {
+            "point": picked_point.point.tolist(),
+            "depth_m": picked_point.depth_m,
+            "off_px": picked_point.off_px,
+        }
     )
 
 
-def _pick(entry: SceneEntry, frame: int, pixel: tuple[float, float], pick: Callable):
+def _pick_in_scene(entry: SceneEntry, frame: int, pixel: tuple[float, float], pick: Callable):
     points = entry.static.joined(entry.moving(frame))
     return pick(points, entry.exo(frame), pixel)
 
 
 @guarded(SMALL_BODY)
 async def camera(body: dict) -> web.Response:
-    """Send the ego camera that the node's menu stands for, and the rim of its picture as rays in
-    upright axes."""
+    """Send the ego camera of the node's menu choice, and the rim of its picture as rays in upright
+    axes."""
     name = str(body.get("camera"))
     model = preset_camera(DEFAULT_PRESET if name == AUTO else name, REFERENCE_SIZE)
     outline = await in_worker(lens_outline, model)
@@ -250,19 +271,21 @@ async def camera(body: dict) -> web.Response:
 
 @guarded(FILE_BODY)
 async def import_keyframes(body: dict) -> web.Response:
-    """Make a keyframe document from files' ``texts``, a ``file`` in the host's folders, or upright
-    ``poses``."""
+    """Send a keyframe document made from files' ``texts``, from a ``file`` in ComfyUI's folders, or
+    from upright ``poses``."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
-    document, note = await in_worker(_imported, body, scene, worker=FILES)
+    document, note = await in_worker(_import_keyframes, body, scene, worker=FILES)
     return web.json_response({"document": document, "note": note})
 
 
-def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
-    """Import a keyframe document, with a note on it.
+def _import_keyframes(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
+    """Make the keyframe document of a request, with a note on it.
+
+    Files are read here, not on the event loop.
 
     Files are looked for and read here, not on the event loop.
     """
-    model, clip = lens(body), moments(body)
+    model, clip = read_camera(body), read_frames(body)
     up = direction(body.get("up"), "up").tolist()
     options = (
         str(body.get("entry", "")),
@@ -295,14 +318,14 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
 
 @guarded(FILE_BODY)
 async def export_keyframes(body: dict) -> web.Response:
-    """Send a keyframe ``document`` as a file of some ``form``, for the page to save."""
+    """Send a keyframe ``document`` as a file in the format ``form``, for the page to save."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
     name, content = await in_worker(
         lambda: export_path(
             str(body.get("form", "")),
             body.get("document"),
-            lens(body),
-            moments(body),
+            read_camera(body),
+            read_frames(body),
             scene,
             str(body.get("prompt", "")),
         ),
@@ -313,7 +336,10 @@ async def export_keyframes(body: dict) -> web.Response:
 
 @guarded(FILE_BODY)
 async def graph_origin(body: dict) -> web.Response:
-    """Describe a pose ``node`` in the page's ``graph`` now.
+    """Describe the current inputs of a pose ``node`` in the page's ``graph``.
+
+    The answer contains the digests of its scene and path, whether the file of its poses is
+    missing or has none, and the mark of its video, if that is known.
 
     The answer: the origin of its scene and path; whether the file of its poses is known to be
     missing, or to have none; the mark of its video, where that is known.
@@ -341,17 +367,17 @@ async def graph_origin(body: dict) -> web.Response:
 
 
 def poses_missing(graph: Graph, node: str) -> bool:
-    """Check whether the node's poses are to come from beside the exo video, and none are there."""
+    """Check whether the node reads poses from beside the exo video and none exist there."""
     values = inputs_of(graph, node)
-    source, base = (values.get("source"), values.get("file")), linked(graph, node, "base")
+    source, base = (values.get("source"), values.get("file")), linked_node_id(graph, node, "base")
     if source != ("file", BESIDE) or base is not None:
         return False
     return sidecar_missing(graph, node, META) or not has_poses(graph, node)
 
 
 def has_poses(graph: Graph, node: str) -> bool:
-    """Check whether the meta.json beside the exo video may give ego poses (True where that isn't
-    known before a run)."""
+    """Check whether the meta.json beside the exo video may give ego poses, True if that is unknown
+    before a run."""
     video = exo_video(graph, node)
     try:
         return video is None or read_meta(video.parent / META).ego is not None
@@ -361,8 +387,8 @@ def has_poses(graph: Graph, node: str) -> bool:
 
 @guarded(SMALL_BODY)
 async def renew(body: dict) -> web.Response:
-    """Have the node's next run keep its scene again, instead of coming from the cache, after it was
-    dropped."""
+    """Make the node's next run store its scene again instead of using the cache, after the scene
+    was dropped."""
     node = body.get("node")
     if not isinstance(node, str) or not 0 < len(node) <= 100:
         raise EgoXInputError("node", got=repr(node)[:40], expected="the node's id", fix="send it")
@@ -373,7 +399,7 @@ async def renew(body: dict) -> web.Response:
 
 
 def scene_entry(body: dict) -> SceneEntry:
-    """Look up the store's entry of the request's token.
+    """Look up the stored scene of the request's token.
 
     Raises:
         SceneExpired: the store has dropped it.
@@ -389,12 +415,12 @@ def scene_entry(body: dict) -> SceneEntry:
     return entry
 
 
-def frame_of(body: dict, entry: SceneEntry) -> int:
-    """Read the request's frame of a scene, 0 if it names none."""
+def read_frame(body: dict, entry: SceneEntry) -> int:
+    """Read the request's frame number in a scene, 0 if it has none."""
     return whole_number(body, "frame", 0, entry.frames - 1, 0)
 
 
-def lens(body: dict) -> CameraModel:
+def read_camera(body: dict) -> CameraModel:
     """Read the request's ego camera.
 
     Raises:
@@ -411,23 +437,25 @@ def lens(body: dict) -> CameraModel:
     return model
 
 
-def moments(body: dict) -> Frames:
-    """Read the request's frames in use."""
+def read_frames(body: dict) -> Frames:
+    """Read the request's frames in use, with their times."""
     source_count = whole_number(body, "source_frames", 0, MOST_FRAMES, 0)
     return Frames.stated(body.get("indices"), body.get("times_s"), source_count or None)
 
 
 @reads_file
 async def sample_video(request: web.Request, name: str) -> web.StreamResponse:
-    """Send the file that *Load Exo Video* would read for ``?file=sample/…``, or 400 for no video of
-    a sample."""
+    """Send the sample video that *Load Exo Video* reads for ``?file=sample/…``, or 400 if it isn't
+    one."""
     if not name.startswith("sample/") or not name.lower().endswith(SAMPLE_SUFFIXES):
         return refuse(400, "file must name a video, sample/…")
     return web.FileResponse(await asyncio.to_thread(resolve, name, "sample video"))
 
 
-async def ask_for_modules_again(request: web.Request, response: web.StreamResponse) -> None:
-    """Have a browser ask if a module of ours is still the same.
+async def disable_module_caching(request: web.Request, response: web.StreamResponse) -> None:
+    """Set a header that makes a browser ask whether a module has changed.
+
+    ComfyUI does so for scripts only: after an update, old modules would run with new scripts.
 
     The host says so of scripts alone: after an update, old modules would meet new scripts.
     """
@@ -449,7 +477,7 @@ EDITOR_ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]
 
 
 def register(routes: web.RouteTableDef) -> None:
-    """Add all of the pack's routes to the host's."""
+    """Add all of the pack's routes to ComfyUI's."""
     for name, handler in EDITOR_ROUTES.items():
         routes.post(f"{EDITOR_PREFIX}/{name}")(handler)
     routes.get(SAMPLE_PATH)(sample_video)

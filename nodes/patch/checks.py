@@ -1,4 +1,9 @@
-"""Checks of one run: which model and conditioning may be sampled, and whether the patch really ran.
+"""Check one run: whether the model and its conditioning may be sampled, and whether the patch
+really acted.
+
+Only ComfyUI's plain Wan class with 36 input channels is accepted, before anything is changed.
+Nodes that replace the model's forward (as TeaCache nodes do) bypass canvas or geometry without
+an error, so the run counts what passed through the patch. ¶ -
 
 Exactly the host's plain Wan class with 36 input channels is taken, before anything is changed.
 Nodes that replace the model's forward (TeaCache nodes do) bypass canvas or geometry without an
@@ -38,22 +43,22 @@ REFUSED_PATCHES = {
     "WanUni3CCnetPatch": "Uni3C's control, which lays its video over exo and ego half alike",
     "MultiTalkCrossAttnPatch": "InfiniteTalk's audio, which takes exo and ego half for one picture",
 }
-"""Classes of the host's model patches that draw on the whole canvas as if it were one picture."""
+"""Classes of ComfyUI's model patches that treat the whole canvas as one picture."""
 HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch")
 BYPASSED_FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
 COMPILED_FORMS = 64
 WEIGHTS = "egox_weights"
-"""Key in transformer_options: the hooks that change the model's weights in this forward, with their
-strengths."""
+"""Key in transformer_options for the hooks that change the model's weights in this forward, with
+their strengths."""
 RETAINED = "egox_retained_places"
-"""Key in transformer_options: places of every window in which the host shows the condition of the
-clip's frame of that number (``retain_first_frame``: place 0)."""
+"""Key in transformer_options for the places of a window that show the first frame's condition
+(``retain_first_frame``: place 0)."""
 TIME = 2  # dimension of the latent
 FULL, KEPT, ATTENTION, CACHE = "full", "kept", "attention", "cache"
-"""Parts of a run that are timed: forwards of the whole canvas and of the ego half; within them
-guided or plain self-attention, and what is kept of exo, in and out."""
+"""Timed parts of a run: forwards of the whole canvas, forwards of the ego half, self-attention in
+them, and access to the cached exo half."""
 OFFERED = 4
-"""Setting of *recompute exo* that the note offers."""
+"""Setting of *recompute exo* that the note suggests."""
 
 
 def check_model(model: ModelPatcher) -> None:
@@ -98,12 +103,12 @@ def has_image_embedding(model: ModelPatcher) -> bool:
 
 
 RUN: ContextVar[PatchCalls | None] = ContextVar("egox_run", default=None)
-"""Counts of the run that goes on, while its positive model is a patched one."""
+"""Counts of the current run, while its positive model is a patched one."""
 
 
 @contextmanager
 def running(calls: PatchCalls) -> Generator[None]:
-    """Have :data:`RUN` be a run's."""
+    """Make a run's counts available in :data:`RUN` until the context ends."""
     token = RUN.set(calls)
     try:
         yield
@@ -112,8 +117,7 @@ def running(calls: PatchCalls) -> Generator[None]:
 
 
 def check_in_run(model: ModelPatcher, calls: PatchCalls) -> None:
-    """Refuse a patched model that a guider takes beside one that isn't: the canvas of both is the
-    first one's.
+    """Refuse a guider of two models in which only the negative's model is patched.
 
     Raises:
         EgoXInputError: a guider of two models, of which the negative alone is patched.
@@ -134,8 +138,8 @@ def check_in_run(model: ModelPatcher, calls: PatchCalls) -> None:
 
 
 class SamplingCheck:
-    """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or
-    computed, and a model whose first step goes past the patch."""
+    """Refuse, as an OUTER_SAMPLE wrapper, inputs that don't fit the canvas, and a model whose first
+    step bypasses the patch."""
 
     def __init__(self, canvas: Canvas, calls: PatchCalls) -> None:
         self.canvas = canvas
@@ -165,23 +169,25 @@ class SamplingCheck:
             )
         cache = self.calls.exo_cache
         if cache is None:
-            with running(self.calls), forms_to_compile(model):
+            with running(self.calls), allow_compiled_forms(model):
                 return executor(noise, *args, **kwargs)
         t, h, w_exo, w_ego = self.canvas.latent_grid
         cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
         # A guider without a cfg of its own asks for all of its conditions.
         conditions = 1 if getattr(guider, "cfg", None) == 1.0 else len(guider.conds)
-        self.calls.warning = room_words(cache, model, conditions * noise.shape[0], self.canvas)
+        self.calls.warning = describe_missing_room(
+            cache, model, conditions * noise.shape[0], self.canvas
+        )
         try:
-            with running(self.calls), forms_to_compile(model):
+            with running(self.calls), allow_compiled_forms(model):
                 return executor(noise, *args, **kwargs)
         finally:
             cache.clear()
 
 
-def forms_to_compile(model: ModelPatcher) -> AbstractContextManager[None]:
-    """Have torch compile as many forms of the host's layers as a run has: all of a kind share one
-    piece of code, in full and kept steps, for one condition and for two."""
+def allow_compiled_forms(model: ModelPatcher) -> AbstractContextManager[None]:
+    """Let torch compile as many variants of ComfyUI's layers as one run needs: full and cached
+    steps, one condition and two."""
     if "torch_compile_kwargs" not in model.model_options:
         return nullcontext()
     import torch._dynamo  # noqa: PLC0415  (takes a second)
@@ -189,26 +195,25 @@ def forms_to_compile(model: ModelPatcher) -> AbstractContextManager[None]:
     return torch._dynamo.config.patch(cache_size_limit=COMPILED_FORMS)
 
 
-def room_words(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas) -> str:
-    """Say which memory is missing to keep exo, before a model is loaded and a step is computed, ""
-    where there is room."""
+def describe_missing_room(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas) -> str:
+    """Describe how much memory is missing to cache the exo half, or return "" if there is enough."""
     t, h, w_exo, w_ego = canvas.latent_grid
     transformer: Any = model.get_model_object("diffusion_model")
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     needed_bytes = kept_size(len(transformer.blocks), batch, grid, transformer.dim, None)
     if any(
-        cache.memory.room(place) >= needed_bytes
-        for place in (model.load_device, torch.device("cpu"))
+        cache.memory.room(device) >= needed_bytes
+        for device in (model.load_device, torch.device("cpu"))
     ):
         return ""
-    words = f"no room to keep exo, which takes {needed_bytes / 1e9:.3g} GB: every step computes all of it"
-    logging.warning("[EgoX] %s", words)
-    return words
+    warning = f"no room to keep exo, which takes {needed_bytes / 1e9:.3g} GB: every step computes all of it"
+    logging.warning("[EgoX] %s", warning)
+    return warning
 
 
 class WholeCanvasMemory:
-    """A PREPARE_SAMPLING wrapper: has the host make room for the whole canvas, not for the ego half
-    it sees."""
+    """Reserve, as a PREPARE_SAMPLING wrapper, memory for the whole canvas instead of the ego half
+    alone."""
 
     def __init__(self, w_exo: int) -> None:
         self.w_exo = w_exo  # latents
@@ -224,8 +229,11 @@ class WholeCanvasMemory:
         return executor(model, [*noise_shape[:-1], noise_shape[-1] + self.w_exo], *args, **kwargs)
 
     def batching_patches(self) -> dict[str, Any]:
-        """Make object patches by which the host's batching decision (cond and uncond together?)
-        counts the exo half too.
+        """Make object patches that add the exo half to ComfyUI's memory estimate for stacking
+        conditions.
+
+        ComfyUI adds up the sizes of the input and of the named conditions, so the condition
+        latent stands for the exo half. ¶ -
 
         It adds up the sizes of the input and of the named conditions, so the condition latent
         stands for the exo half."""
@@ -271,7 +279,7 @@ def check_conditioning(
                         expected="only what EgoX Conditioning sets",
                         fix="take the node that adds them out of the conditioning's path",
                     )
-            if cond.get("set_area_to_bounds") or is_part(cond.get("area"), size):
+            if cond.get("set_area_to_bounds") or covers_part(cond.get("area"), size):
                 raise EgoXInputError(
                     f"{name} conditioning",
                     got="an area, a part of the picture or of the time",
@@ -289,15 +297,15 @@ def check_conditioning(
                 )
 
 
-def is_part(
-    # A condition's ``area``: sizes, then starts, along the last dimensions; in latents, or after the
-    # word "percentage" as shares. None: all.
+def covers_part(
+    # A condition's ``area``: sizes, then starts, along the last dimensions. They are latents, or after
+    # the word "percentage" shares. None means the whole latent.
     area: tuple | None,
     # t, h, w in latents.
     size: Sequence[int],
 ) -> bool:
-    """Check whether a condition isn't for the whole latent, or of shares that the host can't place
-    in a video."""
+    """Check whether a condition applies to a part of the latent, or has shares that ComfyUI can't
+    place in a video."""
     if area is None:
         return False
     shares = area[0] == "percentage"
@@ -306,12 +314,17 @@ def is_part(
     if shares and count < len(size):
         return True
     canvas_sizes = size[len(size) - count :]
-    spans = [round(x * n) if shares else x for x, n in zip(numbers, canvas_sizes, strict=False)]
-    return any(numbers[count:]) or any(x < n for x, n in zip(spans, canvas_sizes, strict=True))
+    covered_sizes = [
+        round(extent * n) if shares else extent
+        for extent, n in zip(numbers, canvas_sizes, strict=False)
+    ]
+    return any(numbers[count:]) or any(
+        extent < n for extent, n in zip(covered_sizes, canvas_sizes, strict=True)
+    )
 
 
 def check_patches(model_options: Mapping[str, Any]) -> None:
-    """Refuse patches of other nodes that would draw garbage on both halves.
+    """Refuse patches of other nodes that treat both halves of the canvas as one picture.
 
     Raises:
         EgoXInputError: a patch of :data:`REFUSED_PATCHES`.
@@ -328,8 +341,8 @@ def check_patches(model_options: Mapping[str, Any]) -> None:
 
 
 def module_of(code: Any) -> str:
-    """Name the module of a function, or of an object's class, and another pack's where code of the
-    host's stands for its code (``functools.wraps``, ``torch.compile``)."""
+    """Name the module of a function or of an object's class, looking through ``functools.wraps``
+    and ``torch.compile``."""
     while isinstance(code, partial):
         code = code.func
     names = [getattr(code, "__module__", None) or type(code).__module__]
@@ -342,7 +355,12 @@ def retained_places(
     handler: Any,
     noise: Tensor,  # [B, 16, t, h, w]
 ) -> tuple[int, ...]:
-    """Find the places for RETAINED, once the windows are such that both halves show the same times.
+    """Find the places for RETAINED, after checking that both halves of each window show the same
+    times.
+
+    The first place of a window is ComfyUI's anchor frame, whose result is dropped, so it may
+    show frame 0. In a place whose result is used, a retained condition would draw frame 0 at
+    another time, and a retained latent would differ in time from its condition.
 
     The first place of a window is the host's anchor frame, whose result is dropped; so it may show
     frame 0. In a place whose result is kept, a retained condition would draw frame 0 at another
@@ -381,7 +399,7 @@ def retained_places(
 
 
 class PatchCalls:
-    """Counts of one run, filled by the widening wrapper and the attention override."""
+    """Count in one run what passed through the widening wrapper and the attention override."""
 
     def __init__(self, exo_cache: ExoCache | None = None) -> None:
         self.kernels = KernelsUsed()
@@ -390,7 +408,7 @@ class PatchCalls:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the run before."""
+        """Set all counts to zero before a run."""
         self.batch = 0  # latents that are sampled together; 0: not known
         self.widened = 0  # forwards that saw the whole canvas
         self.guided = 0  # those of them in which geometry was to act
@@ -405,7 +423,7 @@ class PatchCalls:
 
     @property
     def lost(self) -> str | None:
-        """Name the part of the patch that a step went without, None where all is well."""
+        """Part of the patch that a step ran without, None if there is none."""
         if not self.widened:
             return "the exo half: the model ran without the EgoX canvas"
         if self.guided and not self.attended:
@@ -413,7 +431,8 @@ class PatchCalls:
         return None
 
     def missed(self) -> str:
-        """Tell how many self-attentions went without geometry after the first step, or nothing."""
+        """Describe how many self-attentions ran without geometry after the first step, or return
+        ""."""
         if self.attended >= self.to_attend:
             return ""
         return (
@@ -422,34 +441,40 @@ class PatchCalls:
         )
 
     def watch(self, callback: Callable | None, model: ModelPatcher) -> Callable:
-        """Wrap the sampler's step callback to fail after the first step if that step went past the
+        """Wrap the sampler's step callback so that it fails after a first step that bypassed the
         patch.
+
+        Steps that a cache leaves out later are no failure. The callback raises an
+        EgoXInputError.
 
         Steps that a cache leaves out later are no failure. The callback raises an EgoXInputError.
         """
-        first = True
+        is_first_step = True
 
-        def watched(step: int, *args: Any) -> Any:
-            nonlocal first
-            if first and self.lost is not None:
+        def check_and_call(step: int, *args: Any) -> Any:
+            nonlocal is_first_step
+            if is_first_step and self.lost is not None:
                 raise EgoXInputError(
                     "first sampling step",
-                    got=f"a step without {self.lost}{suspects(model)}",
+                    got=f"a step without {self.lost}{name_foreign_code(model)}",
                     expected="the patched model",
                     fix=BYPASSED_FIX,
                 )
-            first = False
+            is_first_step = False
             self.steps += 1
             if self.missed():
-                self.bypassed_by = self.bypassed_by or suspects(model)
+                self.bypassed_by = self.bypassed_by or name_foreign_code(model)
             return None if callback is None else callback(step, *args)
 
-        return watched
+        return check_and_call
 
 
 class NoteAfterRun:
-    """An OUTER_SAMPLE wrapper: writes on a node, when a run ends, its note and what computed the
-    attention.
+    """Show on a node, as an OUTER_SAMPLE wrapper, its note and the attention kernels that a run
+    used.
+
+    The kernel is chosen while the model runs, on another node than the one that patched the
+    model. ¶ -
 
     Which kernel is fastest and right shows only while the model runs, on another node than the one
     that patched it."""
@@ -461,62 +486,68 @@ class NoteAfterRun:
         self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
         if self.node_id is not None:
-            tell = self.calls.kernels.tell = partial(tell_on_node, node_id=self.node_id)
+            show_on_node = self.calls.kernels.tell = partial(tell_on_node, node_id=self.node_id)
             if self.calls.warning:
-                tell(self.calls.warning)
-        out = executor(noise, *args, **kwargs)
+                show_on_node(self.calls.warning)
+        latent = executor(noise, *args, **kwargs)
         if self.node_id is not None:
-            tell_on_node(with_kernels(self.note, self.calls), self.node_id)
-        return out
+            tell_on_node(add_run_notes(self.note, self.calls), self.node_id)
+        return latent
 
 
-def with_kernels(note: str, calls: PatchCalls) -> str:
-    """Add to a node's note what the run that just ended has computed with."""
+def add_run_notes(note: str, calls: PatchCalls) -> str:
+    """Add to a node's note how the run that just ended was computed."""
     missed = calls.missed()
     if missed:
         logging.warning("[EgoX] %s", missed)
-    parts = (note, missed, calls.kernels.words(), exo_words(calls.exo_cache), time_words(calls))
+    parts = (
+        note,
+        missed,
+        calls.kernels.words(),
+        describe_exo_use(calls.exo_cache),
+        describe_times(calls),
+    )
     return "; ".join(part for part in parts if part)
 
 
-def exo_words(cache: ExoCache | None) -> str:
-    """Say the share of forwards that computed exo in the run that just ended, "" without a cache."""
+def describe_exo_use(cache: ExoCache | None) -> str:
+    """Describe the share of forwards that computed the exo half in the last run, or return ""
+    without a cache."""
     if cache is None:
         return ""
-    words = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
+    note = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
     if cache.refused_bytes:
-        words += f"; no room to keep it: it takes {cache.refused_bytes / 1e9:.3g} GB"
+        note += f"; no room to keep it: it takes {cache.refused_bytes / 1e9:.3g} GB"
     if cache.in_the_way:
-        words += (
+        note += (
             f"; {', '.join(sorted(cache.in_the_way))} needs the whole canvas at every step: add that node "
             "before the EgoX patch, or take it out"
         )
-    return words
+    return note
 
 
-def time_words(calls: PatchCalls) -> str:
-    """Write the seconds of the run that just ended by part, and what keeping exo would bring."""
-    total = calls.seconds.total(FULL, KEPT)
-    if not calls.steps or total == 0:
+def describe_times(calls: PatchCalls) -> str:
+    """Describe the seconds that each part of the last run took, and what caching the exo half would
+    save."""
+    total_seconds = calls.seconds.total(FULL, KEPT)
+    if not calls.steps or total_seconds == 0:
         return ""
-    words = f"{total / calls.steps:.3g} s per step in the model"
+    note = f"{total_seconds / calls.steps:.3g} s per step in the model"
     if kept_seconds := calls.seconds.mean(KEPT):
-        words += (
-            f" (a forward {calls.seconds.mean(FULL):.3g} s, with exo kept {kept_seconds:.3g} s)"
-        )
-    if attention := calls.seconds.total(ATTENTION):
-        words += f", {100 * attention / total:.0f} % of it in self-attention"
-    if stored := calls.seconds.total(CACHE):
-        words += f", {100 * stored / total:.0f} % in keeping exo"
+        note += f" (a forward {calls.seconds.mean(FULL):.3g} s, with exo kept {kept_seconds:.3g} s)"
+    if attention_seconds := calls.seconds.total(ATTENTION):
+        note += f", {100 * attention_seconds / total_seconds:.0f} % of it in self-attention"
+    if cache_seconds := calls.seconds.total(CACHE):
+        note += f", {100 * cache_seconds / total_seconds:.0f} % in keeping exo"
     if calls.exo_cache is None and calls.steps >= 2 * OFFERED:
         full_share = -(-calls.steps // OFFERED) / calls.steps
-        share = full_share + (1 - full_share) * calls.ego_share
-        words += f"; recompute exo {OFFERED} would take about {100 * share:.0f} % of it"
-    return words
+        computed_share = full_share + (1 - full_share) * calls.ego_share
+        note += f"; recompute exo {OFFERED} would take about {100 * computed_share:.0f} % of it"
+    return note
 
 
-def suspects(model: ModelPatcher) -> str:
-    """Name the code of other packs that stands between sampler and transformer, or nothing."""
+def name_foreign_code(model: ModelPatcher) -> str:
+    """Name the code of other packs between sampler and transformer, or return ""."""
     functions = [model.model_options.get("model_function_wrapper")]
     functions += [patch for key, patch in model.object_patches.items() if "forward" in key]
     transformer = model.get_model_object("diffusion_model")

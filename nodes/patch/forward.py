@@ -1,4 +1,11 @@
-"""One forward of the patched model: the whole canvas in, geometry in its self-attention, ego out.
+"""Run one forward of the patched model on the whole canvas, with geometry in its self-attention,
+and return the ego half.
+
+ComfyUI's node for torch.compile drops every guard on transformer_options, so that compiled code
+of an earlier run is reused although another wrapper, strength or window is in them. What changes
+between calls therefore runs outside compiled code (``torch.compiler.disable``). Whether there is
+a canvas, guidance, or positions for tokens shows in the names of keyword arguments, whose guards
+stay. ¶ -
 
 torch.compile: the host's compile node drops every guard on transformer_options, so compiled code of
 an earlier run is taken again although another wrapper, another strength or another window is in
@@ -59,10 +66,10 @@ if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
 
 PLACED_BYTES = 64 * 2**20
-"""Directions kept on the devices that the model runs on, those of context windows too. The host's
-default windows over 241 frames at the released size are four of 12 MiB; more are selected anew,
-which is a copy. So is, at each call, a whole clip beyond that (about 200 frames at once). Columns
-that the kernel `triton` makes of them come with them: 2.7 times their bytes."""
+"""Limit of the bytes of directions kept on the model's devices. ComfyUI's default windows over 241
+frames at the released size are four of 12 MiB. Beyond the limit they are selected again at each
+call, which is a copy, as is a whole clip of about 200 frames. Columns that the kernel `triton`
+makes of them take 2.7 times their bytes."""
 untraced_widen = torch.compiler.disable(widen)
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
@@ -70,8 +77,8 @@ KEPT_MARK = "egox_exo_kept"
 STORED_MARK = "egox_exo_stored"
 ALONE_MARK = "egox_exo_alone"
 JOINED_KEYS = "egox_joined_keys"
-"""In the transformer_options that the host hands to its hook after self-attention: both halves' keys
-[B, tokens, heads * d], where the host knows the ego half's alone."""
+"""Key in the transformer_options of ComfyUI's hook after self-attention: both halves' keys [B,
+tokens, heads * d], where ComfyUI has only those of the ego half."""
 
 
 def mark_canvas(
@@ -84,8 +91,11 @@ def mark_canvas(
     transformer_options: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    """Make compiled code of a patched model, as an APPLY_MODEL wrapper, another one than the plain
-    model's.
+    """Mark calls of a patched model, as an APPLY_MODEL wrapper, so that they never use the plain
+    model's compiled code.
+
+    It also records the hooks that ComfyUI has just put into the weights (scheduled LoRAs), for
+    the exo cache. ¶ -
 
     It also names the hooks that the host has just put into the weights (scheduled LoRAs), for the
     exo cache."""
@@ -98,8 +108,12 @@ def mark_canvas(
 
 
 class WideningWrapper:
-    """A DIFFUSION_MODEL wrapper: ego input in, whole canvas to the model, ego half of what it
-    returns out.
+    """Add the exo half to the model's input, as a DIFFUSION_MODEL wrapper, and return the ego half
+    of its output.
+
+    A sampler that never sees the exo half can't change it, so the result equals a loop at full
+    width whose exo velocity is zero. The clean exo latent is in model space, and ComfyUI moves
+    it with the model by calling :meth:`to`. ¶ -
 
     A sampler that never sees the exo half can't change it: this equals a full-width loop whose exo
     velocity is zero. Holds the clean exo latent in model space; the host moves it with the model by
@@ -125,7 +139,7 @@ class WideningWrapper:
         self.w_ego = w_ego
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
-        """Follow the device that the host calls with, but not the dtype, since each call casts for
+        """Move to the device that ComfyUI names, but keep the dtype, which each call casts for
         itself."""
         if isinstance(target, torch.dtype):
             return self
@@ -210,7 +224,7 @@ class WideningWrapper:
                 exo_forward.finish(len(executor.class_obj.blocks))
         if geometry is not None:
             self.calls.guided += 1
-            layers = len(executor.class_obj.blocks) - skipped_layers(options)
+            layers = len(executor.class_obj.blocks) - count_skipped_layers(options)
             kwargs[GUIDED_MARK] = None
         if geometry is not None or exo_forward is not None:
             options[OVERRIDE] = AttentionOverride(
@@ -236,7 +250,9 @@ class WideningWrapper:
         attended = self.calls.attended
         with self.calls.seconds.of(KEPT if uses_cache else FULL, x.device):
             out = forward()
-        if geometry is not None and (self.calls.attended > attended or not host_skips(executor)):
+        if geometry is not None and (
+            self.calls.attended > attended or not may_skip_forwards(executor)
+        ):
             self.calls.to_attend += layers
         ego = out if uses_cache else out[..., exo.shape[-1] :]
         torch.compiler.disable(check_finite)(
@@ -252,8 +268,8 @@ class WideningWrapper:
 
 
 @torch.compiler.disable
-def skipped_layers(options: Mapping[str, Any]) -> int:
-    """List the blocks that the host's own nodes leave out of this call."""
+def count_skipped_layers(options: Mapping[str, Any]) -> int:
+    """Count the blocks that ComfyUI's own nodes leave out of this call."""
     replacements = ((options.get(SLOTS) or {}).get("dit") or {}).items()
     return sum(
         place[0] == "double_block" and module_of(code).split(".")[0] in HOSTS_OWN
@@ -262,9 +278,9 @@ def skipped_layers(options: Mapping[str, Any]) -> int:
 
 
 @torch.compiler.disable
-def host_skips(executor: WrapperExecutor) -> bool:
-    """Check whether a node of the host's stands behind the patch, which may leave out whole
-    forwards (EasyCache does)."""
+def may_skip_forwards(executor: WrapperExecutor) -> bool:
+    """Check whether a node of ComfyUI's that may skip whole forwards (as EasyCache does) comes
+    after the patch."""
     later_wrappers = executor.wrappers[executor.idx + 1 :]
     return any(module_of(code).split(".")[0] in HOSTS_OWN for code in later_wrappers)
 
@@ -275,7 +291,8 @@ def check_call(
     # Sizes t, h, w of the ego half in this call.
     expected: tuple[int, int, int],
 ) -> None:
-    """Refuse a part of the ego half whose place the exo half doesn't know.
+    """Refuse an input that is only a part of the ego half, because its position in the canvas is
+    unknown.
 
     Raises:
         EgoXInputError: other frames than the host's context window says, or a tile of the picture.
@@ -291,7 +308,11 @@ def check_call(
 
 
 class GeometryGuidance:
-    """Directions and options that guide the attention of one patched model.
+    """Hold the directions and options that guide the attention of one patched model.
+
+    The clip's directions stay on their device. What a call needs is copied to the call's device
+    in float32, which the logarithm needs. The wrapper calls :meth:`model_moved` when the model
+    moves. ¶ -
 
     The clip's directions stay where they were made; what a call needs is copied to its device, in
     float32, which the logarithm needs. The wrapper that holds this tells where the model went."""
@@ -303,15 +324,17 @@ class GeometryGuidance:
         self._placed: dict[tuple, GgaGeometry] = {}
 
     def model_moved(self) -> None:
-        """Drop what lies on the device that the model left."""
+        """Drop the copies on the device that the model left."""
         self._placed.clear()
 
     @torch.compiler.disable
     def directions(
         self, device: torch.device, frames: list[int] | None, dtype: torch.dtype
     ) -> GgaGeometry:
-        """Compute the directions of these frames on this device (a model spread over GPUs calls on
-        several), with what a kernel for this dtype makes of them.
+        """Copy the directions of these frames to a device, prepared for the kernel of this dtype.
+
+        A model spread over several GPUs calls on each of them. The copies that were used last
+        are kept, up to PLACED_BYTES.
 
         The ones used last are kept, up to PLACED_BYTES.
         """
@@ -336,12 +359,12 @@ class GeometryGuidance:
 
     @property
     def placed_bytes(self) -> int:
-        """Memory of the directions that are kept where the model runs."""
+        """Bytes of the directions that are kept on the model's devices."""
         return sum(geometry_bytes(device_geometry) for device_geometry in self._placed.values())
 
 
 def geometry_bytes(geometry: GgaGeometry) -> int:
-    """Count the bytes of the directions."""
+    """Count the bytes of a geometry's directions and trust."""
     return sum(
         x.numel() * x.element_size()
         for x in (geometry.query_dirs, geometry.key_dirs, geometry.key_trust)
@@ -349,7 +372,11 @@ def geometry_bytes(geometry: GgaGeometry) -> int:
 
 
 class AttentionOverride:
-    """Bias self-attention, and pass all other calls and the exo queries on as before.
+    """Add the geometry's bias to self-attention, and leave cross-attention and the exo queries
+    unchanged.
+
+    With an exo cache, the exo half's keys and values are stored in a full forward and added to a
+    later one. ¶ -
 
     With an exo cache, exo's keys and values are stored in a full forward and joined in a kept one.
     """
@@ -389,7 +416,7 @@ class AttentionOverride:
         mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:  # [B, n, heads * d]
-        def plain(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        def attend_unbiased(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
             if self.previous is not None:
                 return self.previous(func, q, k, v, heads, mask=mask, **kwargs)
             return func(q, k, v, heads, mask=mask, **kwargs)
@@ -397,7 +424,7 @@ class AttentionOverride:
         options = kwargs.get("transformer_options") or {}
         block = options.get("block_index", 0)
         if not self.is_self_attention(q, k, block):
-            return plain(q, k, v, heads)
+            return attend_unbiased(q, k, v, heads)
         seconds = self.calls.seconds
         if self.exo is not None:
             with seconds.of(CACHE, q.device):
@@ -406,9 +433,9 @@ class AttentionOverride:
                 options[JOINED_KEYS] = k
         with seconds.of(ATTENTION, q.device):
             if self.geometry is None or self.guidance is None:
-                return plain(q, k, v, heads)
+                return attend_unbiased(q, k, v, heads)
             self.calls.attended += 1
-            torchs = self.previous is None and mask is None and is_torchs(func)
+            uses_torch = self.previous is None and mask is None and lets_torch_choose(func)
             kernels = self.calls.kernels
             return gga_attention(
                 q,
@@ -417,7 +444,7 @@ class AttentionOverride:
                 heads,
                 self.geometry,
                 self.guidance.options,
-                plain=or_cudnn(plain, kernels) if torchs else plain,
+                plain=or_cudnn(attend_unbiased, kernels) if uses_torch else attend_unbiased,
                 backend=self.guidance.backend,
                 used=kernels,
             )
@@ -433,12 +460,12 @@ class AttentionOverride:
             return False
         if not self.ambiguous:
             return True
-        first, self.last_block = block != self.last_block, block
-        return first
+        is_first_call, self.last_block = block != self.last_block, block
+        return is_first_call
 
 
-def is_torchs(func: Callable) -> bool:
-    """Check whether the host's own attention lets torch choose a kernel."""
+def lets_torch_choose(func: Callable) -> bool:
+    """Check whether ComfyUI's attention function leaves the choice of a kernel to torch."""
     return getattr(func, "__name__", "") == "attention_pytorch"
 
 
@@ -450,7 +477,12 @@ def window_frames(
     # Number of latent frames of this call.
     call: int,
 ) -> list[int] | None:
-    """List the latent frames of the context window, place by place.
+    """List the latent frames of a context window in order, or return None if the call covers the
+    whole clip.
+
+    A looped window with ComfyUI's anchor frame may be as long as the clip and yet begin in its
+    middle. In a retained place the whole exo half shows the retained frame, as the ego half's
+    condition does. ¶ -
 
     None where the call is about the clip as it is.
 
@@ -463,5 +495,5 @@ def window_frames(
     frames = window.get_tensor(torch.arange(clip)[None], dim=1)[0].tolist()
     for place in transformer_options.get(RETAINED, ()):
         frames[place] = place
-    left_over = call == clip != len(frames)  # of an earlier windowed call; this one is whole
-    return None if left_over or frames == list(range(clip)) else frames
+    is_stale_window = call == clip != len(frames)  # of an earlier windowed call; this one is whole
+    return None if is_stale_window or frames == list(range(clip)) else frames

@@ -219,7 +219,7 @@ def test_comfyuis_step_caches_skip_forwards_with_and_without_cached_exo(
         assert cache.kept == 0 and forward_count == 8, (
             "it decides after the patch, which then keeps nothing"
         )
-        assert "nodes_easycache needs the whole canvas" in rig.nodes("patch.checks").exo_words(
+        assert "nodes_easycache needs the whole canvas" in rig.nodes("patch.checks").describe_exo_use(
             cache
         )
     else:
@@ -483,7 +483,7 @@ def test_without_room_for_the_exo_cache_the_note_says_how_much_it_takes(rig, mon
     assert torch.equal(latent, rig.ksample(rig.patch(), steps=4)), "every step is full"
     calls = rig.nodes("patch.patch").patch_calls(model)
     assert calls.warning.startswith("no room to keep exo, which takes "), "before the first step"
-    note = rig.nodes("patch.checks").with_kernels("", calls)
+    note = rig.nodes("patch.checks").add_run_notes("", calls)
     assert "exo computed in 4 of 4 forwards; no room to keep it" in note
 
 
@@ -573,14 +573,14 @@ def test_the_note_says_where_time_went_and_what_caching_exo_would_save(rig):
     checks, patch_calls = rig.nodes("patch.checks"), rig.nodes("patch.patch").patch_calls
     model = rig.patch()
     rig.ksample(model, steps=8)
-    time_note = checks.time_words(patch_calls(model))
+    time_note = checks.describe_times(patch_calls(model))
     assert time_note.endswith("; recompute exo 4 would take about 50 % of it"), (
         "2 of 8 whole, 6 of a third"
     )
     assert not patch_calls(model).seconds.total(checks.CACHE)
     model = rig.patch(recompute_exo=4)
     rig.ksample(model, steps=8)
-    time_note, seconds = checks.time_words(patch_calls(model)), patch_calls(model).seconds
+    time_note, seconds = checks.describe_times(patch_calls(model)), patch_calls(model).seconds
     assert (
         "with exo kept" in time_note
         and "in keeping exo" in time_note
@@ -744,7 +744,7 @@ def test_attention_that_another_node_replaces_switches_the_exo_cache_off(
             object_name, REPLACEMENTS[replacement_kind](model.get_model_object(object_name))
         )
     check_reused_equals_full(rig, model, 1e-5)
-    cache_note = rig.nodes("patch.checks").exo_words(exo_cache_of(model))
+    cache_note = rig.nodes("patch.checks").describe_exo_use(exo_cache_of(model))
     assert (
         count_full_and_reused(model)[1] == 0 and f"{__name__} needs the whole canvas" in cache_note
     )

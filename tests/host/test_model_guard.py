@@ -84,7 +84,7 @@ def test_geometry_lost_after_the_first_step_is_reported(rig, caplog):
     checks, patch_calls = rig.nodes("patch.checks"), rig.nodes("patch.patch").patch_calls
     model = replace_forward(rig.patch(), 1)
     rig.ksample(model, steps=4)
-    note = checks.with_kernels("", patch_calls(model))
+    note = checks.add_run_notes("", patch_calls(model))
     block_count = len(model.get_model_object("diffusion_model").blocks)
     assert (
         f"geometry acted in {block_count} of {4 * block_count} self-attentions (overridden by: "
