@@ -1,4 +1,7 @@
-"""Attention made visible by two nodes.
+"""Define two nodes that show the model's attention.
+
+EgoX Attention Capture records the queries and keys of one block in one sampling step. EgoX
+Attention View shows which exo parts an ego pixel attends to, with geometry and without. ¶ -
 
 EgoX Attention Capture keeps the queries and keys of one block in one sampling step. EgoX Attention
 View shows where in the exo video an ego pixel looks, with geometry and without.
@@ -31,13 +34,16 @@ if TYPE_CHECKING:
 
 CAPTURE_KEY = "egox_attention"
 CAPTURE_MARK = "egox_capture"
-SIGMAS = 2  # place of the sigmas among outer_sample's arguments after the noise
+SIGMAS = 2  # index of the sigmas among outer_sample's arguments after the noise
 COND = 0  # the host's number of the positive prompt among what it stacks
 
 
 class AttentionCapture:
-    """Payload of the attention socket: empty until the patched model was sampled, then the last
-    run's record.
+    """Hold what the attention socket passes on: nothing until the patched model is sampled, then
+    the last run's record.
+
+    It patches the model by ComfyUI's own hook after self-attention, which gets the q and k of
+    the attention. It changes no result, and works beside any override of attention. ¶ -
 
     Patches the model by the host's own hook after self-attention, which gets the very q and k that
     attention got. It changes nothing and works beside whatever overrides attention."""
@@ -49,7 +55,7 @@ class AttentionCapture:
         self._widening: WideningWrapper | None = None
 
     def patch(self, model: ModelPatcher) -> ModelPatcher:
-        """Make a clone that fills this capture while it is sampled.
+        """Clone a model so that sampling it fills this capture.
 
         Raises:
             EgoXInputError: no plain Wan model, no such block.
@@ -57,7 +63,7 @@ class AttentionCapture:
         check_model(model)
         transformer: Any = model.get_model_object("diffusion_model")
         blocks = len(transformer.blocks)
-        self.block = from_start("block", self.block, blocks, "the transformer's blocks")
+        self.block = index_from_start("block", self.block, blocks, "the transformer's blocks")
         patched = model.clone()
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, CAPTURE_KEY, mark_capture)
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, CAPTURE_KEY, self.watch)
@@ -65,7 +71,7 @@ class AttentionCapture:
         return patched
 
     def watch(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Note the schedule and geometry of this run, and refuse what can't be captured (an
+        """Record the schedule and geometry of a run, and refuse one that can't be captured (an
         OUTER_SAMPLE wrapper).
 
         Raises:
@@ -81,7 +87,7 @@ class AttentionCapture:
                 fix="connect EgoX Attention Capture before or after EgoX Model Patch",
             )
         sigmas = args[SIGMAS].detach().cpu().float()
-        from_start("sampling step", self.step, len(sigmas) - 1, "the steps of this run")
+        index_from_start("sampling step", self.step, len(sigmas) - 1, "the steps of this run")
         self.record, self._sigmas, self._widening = None, sigmas, widening[0]
         try:
             return executor(noise, *args, **kwargs)
@@ -90,8 +96,10 @@ class AttentionCapture:
 
     @torch.compiler.disable
     def after_attention(self, call: dict[str, Any]) -> Tensor:
-        """Record queries and keys in the host's hook, and hand back its ``x`` [B, N, heads * d] as
-        it is.
+        """Record queries and keys in ComfyUI's hook, and return its ``x`` [B, N, heads * d]
+        unchanged.
+
+        ``q`` and ``k`` are [B, N, heads, d]. With cached exo keys, ``q`` has ego's queries only.
 
         ``q`` and ``k`` are [B, N, heads, d]. Where exo's keys are kept, ego's queries come
         alone.
@@ -102,10 +110,10 @@ class AttentionCapture:
         exo = override.exo if isinstance(override, AttentionOverride) else None
         is_exo_call = exo is not None and exo.cache.alone and not exo.kept
         if self.record is None and options.get("block_index") == self.block and not is_exo_call:
-            self._take(call["q"], call["k"] if joined_keys is None else joined_keys, options)
+            self._record(call["q"], call["k"] if joined_keys is None else joined_keys, options)
         return call["x"]
 
-    def _take(
+    def _record(
         self,
         q: Tensor,  # [B, tokens, heads, d] of the whole canvas, or of the ego half
         k: Tensor,  # [B, tokens, ...] of the whole canvas
@@ -114,14 +122,14 @@ class AttentionCapture:
         sigmas, widening = self._sigmas, self._widening
         if sigmas is None or widening is None:
             return
-        stacked = list(options.get("cond_or_uncond", [COND]))
+        stacked_sides = list(options.get("cond_or_uncond", [COND]))
         steps = len(sigmas) - 1
         sigma = float(options["sigmas"].flatten()[0])
-        nearest = int((sigmas[:-1] - sigma).abs().argmin())
-        if COND not in stacked or nearest != self.step % steps:
+        nearest_step = int((sigmas[:-1] - sigma).abs().argmin())
+        if COND not in stacked_sides or nearest_step != self.step % steps:
             return
-        clip = stacked.index(COND) * (
-            q.shape[0] // len(stacked)
+        clip = stacked_sides.index(COND) * (
+            q.shape[0] // len(stacked_sides)
         )  # the first one of the batch, its positive prompt
         t, h, _ = options["grid_sizes"]
         w_exo, w = widening.exo.shape[-1] // PATCH, k.shape[1] // (t * h)
@@ -136,7 +144,7 @@ class AttentionCapture:
             (t, h, w_exo, w - w_exo),
             block=self.block,
             blocks=int(options["total_blocks"]),
-            step=nearest,
+            step=nearest_step,
             steps=steps,
             sigma=sigma,
             geometry=geometry,
@@ -146,8 +154,7 @@ class AttentionCapture:
 
 
 def mark_capture(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
-    """Mark the call, so that compiled code of a capturing model differs from that of the same model
-    without.
+    """Mark a call, so that compiled code of a capturing model is never used without the capture.
 
     An APPLY_MODEL wrapper (see :class:`WideningWrapper`).
     """
@@ -155,7 +162,7 @@ def mark_capture(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor
 
 
 class EgoXAttentionCapture(io.ComfyNode):
-    """MODEL to MODEL, between model patch and sampler."""
+    """Record attention in a model between its patch and the sampler."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -213,8 +220,7 @@ class EgoXAttentionCapture(io.ComfyNode):
 
 
 class EgoXAttentionView(io.ComfyNode):
-    """Draws what EgoX Attention Capture kept, for any pixel clicked in the ego picture, without
-    sampling."""
+    """Draw what EgoX Attention Capture recorded for any pixel of the ego picture, without sampling."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -293,8 +299,8 @@ class EgoXAttentionView(io.ComfyNode):
         return io.NodeOutput(view[None], text, ui=ui)
 
 
-def from_start(what: str, number: int, count: int, of: str) -> int:
-    """Count ``number`` from the start, as negative ones count from the end.
+def index_from_start(what: str, number: int, count: int, range_name: str) -> int:
+    """Count ``number`` from the start, where negative numbers count from the end.
 
     Raises:
         EgoXInputError: outside.
@@ -303,7 +309,7 @@ def from_start(what: str, number: int, count: int, of: str) -> int:
         raise EgoXInputError(
             what,
             got=number,
-            expected=f"0 to {count - 1} ({of}), or -1 for the last",
+            expected=f"0 to {count - 1} ({range_name}), or -1 for the last",
             fix=f"capture a different {what}",
         )
     return number % count

@@ -1,4 +1,7 @@
-"""Conditioning of the model.
+"""Define the nodes for the model's conditioning.
+
+EgoX Prompt joins and cleans the two sections of the text. EgoX Conditioning makes the canvas,
+the conditioning and the latent to sample from exo video and ego prior. ¶ -
 
 EgoX Prompt joins and cleans the two sections of the text. EgoX Conditioning turns exo video and ego
 prior into the canvas, the conditioning and the latent to sample.
@@ -47,7 +50,7 @@ SEED_UNKNOWN = -1
 
 
 class EgoXPrompt(io.ComfyNode):
-    """The take's prompt, either section of it rewritten by hand."""
+    """Join the sections of the take's prompt, each of which may be rewritten by hand."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -97,8 +100,7 @@ class EgoXPrompt(io.ComfyNode):
 
 
 def conditioning_inputs() -> tuple[io.Input, ...]:
-    """Make the inputs for conditioning, pictures and encoders, alike on every node that makes a
-    canvas."""
+    """Make the inputs for conditioning, pictures and encoders that every node with a canvas has."""
     return (
         io.Conditioning.Input(
             "positive", tooltip="The encoded prompt, with its sections for exo view and ego view."
@@ -125,7 +127,7 @@ def conditioning_inputs() -> tuple[io.Input, ...]:
 
 
 def low_memory_input(advanced: bool = False) -> io.Input:
-    """Make the input for the VAE's tiles, alike on the same nodes."""
+    """Make the input for the VAE's tiles that every node with a canvas has."""
     return io.Boolean.Input(
         "low_memory",
         default=False,
@@ -141,7 +143,7 @@ def low_memory_input(advanced: bool = False) -> io.Input:
 
 
 class EgoXConditioning(io.ComfyNode):
-    """Encodes both halves and says which latents the model may take as known."""
+    """Encode both halves of the canvas, and mark which latents the model gets as known."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -272,15 +274,17 @@ def condition_clip(
         image_embedding = "none"
     mask_mode = resolve_auto("mask_mode", "auto", metadata)
     seed = max(noise_seed, 0) if image_embedding == "released" else 0
-    conditioned_clip, text = conditioned(
+    conditioned_clip, text = encode_clip(
         vae, clip_vision, exo_images, prior, mask_mode, image_embedding, seed, tile_size
     )
     known_seed = None if noise_seed == SEED_UNKNOWN else noise_seed
     canvas = CanvasWithEncoders(
-        vae=vae, clip_vision=clip_vision, **parts_of(conditioned_clip.canvas, noise_seed=known_seed)
+        vae=vae,
+        clip_vision=clip_vision,
+        **canvas_fields(conditioned_clip.canvas, noise_seed=known_seed),
     )
-    t, h, w_exo, w_ego = canvas.latent_grid
-    mask_ego = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., w_exo:]
+    latent_frames, h, w_exo, w_ego = canvas.latent_grid
+    mask_ego = build_mask(canvas.mask_mode, latent_frames, h, w_exo, w_ego)[..., w_exo:]
     values = {
         "concat_latent_image": canvas.prior_latent,
         "concat_mask": 1.0 - mask_ego,
@@ -290,7 +294,7 @@ def condition_clip(
     latent = torch.zeros_like(
         canvas.prior_latent, device=comfy.model_management.intermediate_device()
     )
-    made_of = {
+    sources = {
         **DRAWN_FROM.get(prior, {}),
         "exo_images": exo_images[..., :3],
         "prior": prior[: canvas.frames, ..., :3],
@@ -299,19 +303,19 @@ def condition_clip(
     return (
         node_helpers.conditioning_set_values(positive, values),
         node_helpers.conditioning_set_values(negative, values),
-        {"samples": latent, MADE_OF: made_of},
+        {"samples": latent, MADE_OF: sources},
         canvas,
         f"{text}; {note}",
     )
 
 
-def parts_of(canvas: Canvas, **changes: Any) -> dict[str, Any]:
+def canvas_fields(canvas: Canvas, **changes: Any) -> dict[str, Any]:
     """Collect the fields of a canvas, with changes."""
-    return {part.name: getattr(canvas, part.name) for part in fields(canvas)} | changes
+    return {field.name: getattr(canvas, field.name) for field in fields(canvas)} | changes
 
 
 @remembered(slots=2)
-def conditioned(
+def encode_clip(
     vae: VAE,
     clip_vision: ClipVisionModel | None,
     exo_images: torch.Tensor,  # [T, H, W, 3 or 4] 0...1
@@ -321,7 +325,10 @@ def conditioned(
     seed: int,  # of the noise in a released embedding
     tile_size: int,  # px; 0: whole
 ) -> tuple[Conditioned, str]:
-    """Encode a clip to latents, colours and embedding, with a text on them.
+    """Encode a clip to latents, preview colours and embedding, with a text on them.
+
+    The result is remembered, because EgoX Conditioning runs again when the LoRA's strength
+    changes.
 
     The result is remembered, as a changed LoRA strength has EgoX Conditioning run again.
     """
@@ -344,7 +351,7 @@ def embedding_note(
     connected: bool,  # CLIP vision is there
     seeded: bool,  # the sampler's seed is known
 ) -> str:
-    """Name the picture embedding that is made."""
+    """Describe the image embedding that is made."""
     if mode == "none":
         return "no picture embedding (the model takes none, or it is switched off)"
     if not connected:

@@ -228,7 +228,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         if base is not None or source == "estimated":
             poses = estimated if base is None else base
         elif source == "file":
-            poses = trajectory_file(file, frames)
+            poses = find_trajectory_file(file, frames)
         else:
             poses = parse_json(keyframes, "keyframes") if keyframes.strip() else []
             poses = poses if isinstance(poses, dict) else {"keyframes": poses}
@@ -273,7 +273,7 @@ def check_poses(graph: Graph, node: str) -> None:
         frames, entry = frames_in_use(graph, node), values.get("entry")
         if (file != BESIDE or frames.source is not None) and isinstance(entry, str):
             read_trajectory(
-                trajectory_file(file, frames),
+                find_trajectory_file(file, frames),
                 preset_camera(DEFAULT_PRESET, REFERENCE_SIZE),
                 frames,
                 entry=entry,
@@ -318,8 +318,8 @@ def missing_poses_error() -> EgoXInputError:
     )
 
 
-def trajectory_file(file: str, frames: Frames) -> Path:
-    """Find the file that the widget stands for.
+def find_trajectory_file(file: str, frames: Frames) -> Path:
+    """Find the file of the widget's choice.
 
     Raises:
         EgoXInputError: not there, or outside the host's folders.

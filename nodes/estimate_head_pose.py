@@ -1,5 +1,5 @@
-"""Estimate Head Pose: what detectors saw of the wearer in the exo video becomes the ego camera's
-path."""
+"""Define Estimate Head Pose, which makes the ego camera's path from detections of the wearer in the
+exo video."""
 
 import json
 from dataclasses import replace
@@ -40,7 +40,8 @@ LENS_GUESSED = (
 
 
 class EgoXEstimateHeadPose(io.ComfyNode):
-    """Keypoints, depth and a mask in, a trajectory, the same as keyframes, and the hands out."""
+    """Estimate a trajectory, its keyframes and the wearer's hands from key points, depth and a
+    mask."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -172,9 +173,9 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
         frames = Frames.given(frames)
-        in_use = moments(pictures, depth, frames)
+        in_use = check_frames(pictures, depth, frames)
         detections = {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data}
-        points, mask, notes = points_of_wearer(
+        points, mask, notes = find_wearer_points(
             detections, in_use, (height, width), person, person_mask
         )
         if depth is None:
@@ -207,9 +208,9 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         return io.NodeOutput(trajectory, json.dumps(keyframes), head_pictures, text, hands, ui=ui)
 
 
-def points_of_wearer(
+def find_wearer_points(
     # Points by the detector's payload.
-    seen: dict[str, Any],
+    detections: dict[str, Any],
     # Of the pictures.
     frames: Frames,
     # Height and width.
@@ -219,6 +220,9 @@ def points_of_wearer(
     person_mask: torch.Tensor | None,
 ):
     """Find the wearer's points.
+
+    Returns the points of the wearer's head, the mask in that size or None if it is empty, and
+    notes. ¶ -
 
     Returns:
         Points of the wearer's head, the mask in that size or None where it is empty, notes.
@@ -231,7 +235,7 @@ def points_of_wearer(
     if person_mask is not None:
         mask, mask_notes = fit_host_mask(person_mask, frames, *size, "mask of the wearer")
     person_number = None if person < 0 else person
-    points, notes = joined_points(seen, frames, person=person_number, mask=mask)
+    points, notes = joined_points(detections, frames, person=person_number, mask=mask)
     notes += tuple(map(str, mask_notes))
     if person_mask is not None and mask is None:
         notes += ("the mask of the wearer is empty: not used",)
@@ -239,7 +243,7 @@ def points_of_wearer(
 
 
 def check_head_inputs(graph: Graph, node: str) -> None:
-    """Check what is known before a run.
+    """Check before a run what is known of detectors and exo camera.
 
     Raises:
         EgoXInputError: no detector, a bad meta.json beside the video.
@@ -253,7 +257,7 @@ def check_head_inputs(graph: Graph, node: str) -> None:
 
 
 def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath, str]:
-    """Find the exo camera in px of the frames, and note where it is from."""
+    """Find the exo camera in pixels of the frames, with a note on its source."""
     path = beside_video(frames, META)
     meta = None if path is None else read_meta(path)
     if meta is not None and meta.exo_camera is not None:
@@ -262,16 +266,16 @@ def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath
     return CameraPath.of_exo(guessed_camera(*size), lens_guessed=True), LENS_GUESSED
 
 
-def moments(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frames) -> Frames:
-    """Check that everything connected is of the pictures' frames, and give those frames.
+def check_frames(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frames) -> Frames:
+    """Check that all inputs belong to the pictures' frames, and return those frames.
 
     Raises:
         EgoXInputError: another number of frames, other moments; depth that is not in metres.
     """
     count = len(pictures)
-    of_depth = Frames.of_count(count) if depth is None else depth.frames
-    in_use = frames.or_those(of_depth)
-    maps = of_depth if depth is None else depth.depth_m
+    depth_frames = Frames.of_count(count) if depth is None else depth.frames
+    in_use = frames.or_those(depth_frames)
+    maps = depth_frames if depth is None else depth.depth_m
     for name, entries in {"depth": maps, "frames": in_use}.items():
         if len(entries) != count:
             raise EgoXInputError(
@@ -282,5 +286,5 @@ def moments(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frames) ->
             )
     if depth is not None:
         depth.check_metric("depth for the head")
-        of_depth.check_same(in_use, "depth and frames")
+        depth_frames.check_same(in_use, "depth and frames")
     return in_use

@@ -1,4 +1,4 @@
-"""Render Ego Prior: the scene as the ego camera sees it."""
+"""Define Render Ego Prior, which renders the scene from the ego camera."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ PRESET, AUTO = "preset", "auto"
 
 
 class EgoXRenderEgoPrior(io.ComfyNode):
-    """Splats the points into the ego camera, frame by frame."""
+    """Render the points of a scene from the ego camera, frame by frame."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -187,16 +187,22 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         progress = host_progress()
         if scene is None:
             if exo_images is None or depth is None:
-                raise nothing_to_render()
+                raise missing_points_error()
             scene, _ = stages.scene(exo_images, depth, progress=progress)
-        hidden_choice = None if hidden_lines == AUTO else hidden_lines
+        hidden_lines_choice = None if hidden_lines == AUTO else hidden_lines
         if model is not None:
-            hidden_choice = resolve_auto(
+            hidden_lines_choice = resolve_auto(
                 "hidden_lines", hidden_lines, lora_metadata(model), fallback=None
             )
-        moving_points = None if dynamic == PRESET else dynamic
-        prior, report = drawn_prior(
-            scene, trajectory, preset, moving_points, hidden_choice, draw_anyway, drawing_device()
+        moving_choice = None if dynamic == PRESET else dynamic
+        prior, report = render_remembered(
+            scene,
+            trajectory,
+            preset,
+            moving_choice,
+            hidden_lines_choice,
+            draw_anyway,
+            drawing_device(),
         )
         tied_trajectory = trajectory.tied(scene.exo)
         DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": tied_trajectory, "seen": prior.seen}
@@ -213,25 +219,28 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             depth,
             progress,
         )
-        coverage, masks = prior.coverage.float(), seen_masks(prior.seen)
+        coverage, masks = prior.coverage.float(), make_class_masks(prior.seen)
         return io.NodeOutput(prior.rgb, coverage, depth_picture, prior.depth(), *masks, ui=ui)
 
 
-def seen_masks(
+def make_class_masks(
     seen: Tensor,  # [frames, h, w] uint8 class of each pixel
 ) -> list[Tensor]:  # of [frames, h, w], 1 where so
-    """Mark what was not observed, what is doubtful, and what was observed at another time.
+    """Make masks of pixels that were not observed, that are doubtful, and that were observed at
+    another time.
+
+    The masks of a long clip are stored on disk, as the prior is.
 
     The masks of a long clip are on disk, as the prior is.
     """
     return [
-        store_frames(((frame == kind).float() for frame in seen), len(seen))
-        for kind in (UNOBSERVED, DOUBTFUL, EARLIER)
+        store_frames(((frame == pixel_class).float() for frame in seen), len(seen))
+        for pixel_class in (UNOBSERVED, DOUBTFUL, EARLIER)
     ]
 
 
 @remembered(slots=1)
-def drawn_prior(
+def render_remembered(
     scene: PointCloud,
     trajectory: CameraTrajectory,
     preset: str,
@@ -240,7 +249,10 @@ def drawn_prior(
     draw_anyway: bool,
     device: torch.device,
 ) -> tuple[EgoPrior, stages.PriorReport]:
-    """Draw a square prior, and report on it.
+    """Render a square prior, with a report on it.
+
+    The result is remembered, because the node runs again when the strength of a LoRA in
+    ``model`` changes.
 
     The result is remembered, as a changed LoRA strength has the node run again where ``model``
     is connected.
@@ -260,7 +272,7 @@ def drawn_prior(
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:
-    """Check what is known before a run.
+    """Check before a run that something can be rendered.
 
     Raises:
         EgoXInputError: nothing to render, no such preset.
@@ -274,11 +286,11 @@ def check_prior_inputs(graph: Graph, node: str) -> None:
         if linked_node_id(graph, node, name) is not None
     }
     if "scene" not in sources and not {"exo_images", "depth"} <= sources:
-        raise nothing_to_render()
+        raise missing_points_error()
 
 
-def nothing_to_render() -> EgoXInputError:
-    """Word the refusal of a node without points."""
+def missing_points_error() -> EgoXInputError:
+    """Build the error for a node without points."""
     return EgoXInputError(
         "what to render",
         got="neither a scene nor images with depth",

@@ -1,5 +1,5 @@
-"""EgoX Sample Long Video: conditioning, sampling and decoding of one chunk after the other, by the
-functions of the separate nodes."""
+"""Define EgoX Sample Long Video, which conditions, samples and decodes one chunk after the other
+with the separate nodes' functions."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 CHUNK_DAYS = 3
-"""Days for which the chunks of a run are kept that nobody went on with."""
+"""Days after which the chunks of a run that nobody continued are deleted."""
 OF_CHUNKS = ("exo_images", "prior", "depth", "trajectory", "audio")
-"""Inputs whose content is looked at chunk by chunk, or changes no chunk."""
+"""Inputs that a chunk reads only in its own frames, or that change no chunk."""
 SEEDS = 2**64
-"""Count of seeds that the host takes."""
+"""Number of seeds that ComfyUI accepts."""
 
 
 class EgoXSampleLong(io.ComfyNode):
-    """Ego frames of a video of any length."""
+    """Sample the ego frames of a video of any length."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -192,12 +192,12 @@ class EgoXSampleLong(io.ComfyNode):
             condition_clip, positive, negative, vae, image_embedding="auto", **encoding
         )
         samplers = [
-            partial(sample_clip, node or None, pass_model, steps=steps, **sampling, **its_steps)
-            for pass_model, its_steps in model_steps(model, low_noise_model, steps, switch_step)
+            partial(sample_clip, node or None, pass_model, steps=steps, **sampling, **step_range)
+            for pass_model, step_range in model_steps(model, low_noise_model, steps, switch_step)
         ]
         notes = []
-        sample = chunk_sampler(encode, samplers, vae, seed, len(chunks), notes)
-        files = chunk_files(graph, node) if node in graph else None
+        sample = make_chunk_sampler(encode, samplers, vae, seed, len(chunks), notes)
+        files = open_chunk_files(graph, node) if node in graph else None
         memory = LookAwayMemory(host_progress(), drawing_device) if look_away_memory else None
         size = tuple(prior.shape[1:])
         prior_store = FrameStore(frames, size, np.float32) if memory and bool(shown) else None
@@ -210,46 +210,50 @@ class EgoXSampleLong(io.ComfyNode):
             notes[-1] = "; ".join((notes[-1], *map(str, memory.notes)))
         prior_drawn = prior_store.tensor() if prior_store else prior
         clips = {"exo": exo_images, "prior": prior_drawn, "ego": ego}
-        seen_classes = without_memory(seen_classes, prior, prior_drawn)
-        parts = len(chunks), chunks[0].count
-        ui = shown and shown.long_ego(cls, clips, trajectory, *parts, notes, seen_classes)
+        seen_classes = mark_remembered_unobserved(seen_classes, prior, prior_drawn)
+        chunk_sizes = len(chunks), chunks[0].count
+        ui = shown and shown.long_ego(cls, clips, trajectory, *chunk_sizes, notes, seen_classes)
         return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), ui=ui)
 
 
-def without_memory(
+def mark_remembered_unobserved(
     seen: Tensor | None,  # [T or more, H, W] uint8 classes of the prior's pixels
     prior: Tensor,  # [T, H, W, 3]
-    drawn: Tensor,  # [T, H, W, 3] with what look-away memory added
+    prior_with_memory: Tensor,  # [T, H, W, 3] with what look-away memory added
 ) -> Tensor | None:  # [T, H, W] uint8
-    """Change to unobserved the classes of what a model made before, and memory drew again."""
-    if seen is None or drawn is prior:
+    """Set the class of pixels that look-away memory drew to unobserved, because a model generated
+    them."""
+    if seen is None or prior_with_memory is prior:
         return None if seen is None else seen[: len(prior)]
-    frames = zip(seen, prior, drawn, strict=False)
-    marked_frames = (kinds.masked_fill((a != b).any(-1), UNOBSERVED) for kinds, a, b in frames)
+    frames = zip(seen, prior, prior_with_memory, strict=False)
+    marked_frames = (
+        frame_classes.masked_fill((frame != frame_with_memory).any(-1), UNOBSERVED)
+        for frame_classes, frame, frame_with_memory in frames
+    )
     return store_frames(marked_frames, len(prior))
 
 
-def chunk_sampler(
+def make_chunk_sampler(
     # A condition_clip of pictures and a seed.
     encode: Callable[..., tuple],
     # A sample_clip for each model.
-    passes: Sequence[Callable[..., tuple[dict, str]]],
+    sample_passes: Sequence[Callable[..., tuple[dict, str]]],
     vae: VAE,
     seed: int,
-    chunks: int,
+    chunk_count: int,
     notes: list[str],
 ) -> Callable[..., Tensor]:
-    """Build the function that makes a chunk's ego frames from the separate nodes' functions, and
+    """Build the function that makes a chunk's ego frames with the separate nodes' functions, and
     adds a note per call."""
 
-    def sample(chunk, exo, prior, depth, trajectory, before):
-        own_seed = (seed + chunk.number) % SEEDS
-        part = "" if chunks == 1 else f"chunk {chunk.number + 1}/{chunks}, "
-        *conds, latent, canvas, _ = encode(exo, prior, own_seed)
+    def sample(chunk, exo, prior, depth, trajectory, previous_frames):
+        chunk_seed = (seed + chunk.number) % SEEDS
+        progress_prefix = "" if chunk_count == 1 else f"chunk {chunk.number + 1}/{chunk_count}, "
+        *conds, latent, canvas, _ = encode(exo, prior, chunk_seed)
         tile_size = latent[MADE_OF]["tile_size"]
-        known_latents = encode_video(vae, before, tile_size) if chunk.known else None
-        options = {"seed": own_seed, "part": part, "known": known_latents}
-        for sample_pass in passes:
+        known_latents = encode_video(vae, previous_frames, tile_size) if chunk.known else None
+        options = {"seed": chunk_seed, "part": progress_prefix, "known": known_latents}
+        for sample_pass in sample_passes:
             latent, note = sample_pass(*conds, latent, canvas, depth, trajectory, **options)
         notes.append(note)
         return decode_video(vae, ego_half(latent["samples"]), tile_size)
@@ -258,7 +262,8 @@ def chunk_sampler(
 
 
 def check_long(graph: Graph, node: str) -> None:
-    """Check lengths, geometry, a pair's steps and what look-away memory needs before a run.
+    """Check before a run the lengths, the geometry, a pair's steps, and what look-away memory
+    needs.
 
     Raises:
         EgoXInputError: lengths, steps or a geometry that can't be, memory without depth or trajectory.
@@ -278,29 +283,29 @@ def check_long(graph: Graph, node: str) -> None:
     steps, switch = values.get("steps"), values.get("switch_step", 0)
     if isinstance(steps, int) and isinstance(switch, int):
         if linked_node_id(graph, node, "low_noise_model") is not None:
-            pair_switch(steps, switch)
+            choose_switch_step(steps, switch)
     check_geometry(graph, node)
 
 
 def model_steps(
     model: ModelPatcher, low_noise_model: ModelPatcher | None, steps: int, switch_step: int
 ) -> tuple[tuple[ModelPatcher, dict[str, Any]], ...]:
-    """List the models that sample a chunk in turn, and which steps each of them takes.
+    """List the models that sample a chunk one after the other, with the steps of each.
 
     Raises:
         EgoXInputError: no step left for the second model.
     """
     if low_noise_model is None:
         return ((model, {}),)
-    switch = pair_switch(steps, switch_step)
+    switch = choose_switch_step(steps, switch_step)
     return (
         (model, {"end_step": switch, "leftover_noise": True}),
         (low_noise_model, {"start_step": switch, "add_noise": False}),
     )
 
 
-def pair_switch(steps: int, switch_step: int) -> int:
-    """Choose the step at which the second model of a pair takes over (``switch_step`` 0: half of
+def choose_switch_step(steps: int, switch_step: int) -> int:
+    """Choose the step at which the second model of a pair begins (``switch_step`` 0: after half of
     them).
 
     Raises:
@@ -317,18 +322,19 @@ def pair_switch(steps: int, switch_step: int) -> int:
     return switch
 
 
-def chunk_files(graph: Graph, node: str) -> ChunkFiles:
-    """Open the files of the node's finished chunks, from which a run goes on, also after a crash."""
+def open_chunk_files(graph: Graph, node: str) -> ChunkFiles:
+    """Open the files of the node's finished chunks, from which a run continues after a crash."""
     folder = kept_path("chunks")
-    oldest = time.time() - CHUNK_DAYS * 24 * 3600
+    oldest_time = time.time() - CHUNK_DAYS * 24 * 3600
     for path in folder.glob("*.npy") if folder.is_dir() else ():
-        if path.stat().st_mtime < oldest:
+        if path.stat().st_mtime < oldest_time:
             path.unlink(missing_ok=True)
-    return ChunkFiles(folder, chunk_origin(graph, node))
+    return ChunkFiles(folder, chunk_digest(graph, node))
 
 
-def chunk_origin(graph: Mapping[str, Any], node: str) -> str:
-    """Digest every setting, link and file that a chunk is made with besides its own frames."""
+def chunk_digest(graph: Mapping[str, Any], node: str) -> str:
+    """Compute a digest of every setting, link and file that a chunk is made with, besides its
+    frames."""
     names = [name for name in inputs_of(graph, node) if name not in OF_CHUNKS]
     files = sorted(fingerprint(name) for name in upstream_files(graph, node, names))
     return hashlib.sha256(

@@ -1,5 +1,5 @@
-"""Wan EgoX Sampler: model patch and sampling in one node, by the same functions as the separate
-nodes."""
+"""Define Wan EgoX Sampler, which patches and samples a model with the same functions as the
+separate nodes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ LAST_STEP = 10000
 
 
 def sampling_inputs() -> tuple[io.Input, ...]:
-    """Seed, steps, solver and geometry, alike on every node that samples."""
+    """Make the inputs for seed, steps, solver and geometry that every node that samples has."""
     return (
         io.Int.Input(
             "seed",
@@ -101,8 +101,7 @@ def sampling_inputs() -> tuple[io.Input, ...]:
 
 
 class EgoXWanSampler(io.ComfyNode):
-    """Samples the ego half, with released sampling first and by default, then all the host's
-    samplers."""
+    """Sample the ego half with released sampling (the default) or any of ComfyUI's samplers."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -158,7 +157,7 @@ class EgoXWanSampler(io.ComfyNode):
         canvas,
         depth=None,
         trajectory=None,
-        **sampling,  # named by sample_clip
+        **sampling,  # keyword arguments of sample_clip
     ) -> io.NodeOutput:
         node_id = this_node(cls)[1] or None
         clip = (model, positive, negative, latent, canvas, depth, trajectory)
@@ -193,14 +192,14 @@ def sample_clip(
     | None = None,  # [1, 16, n, h, w_ego] raw: what the first latent frames are to become
     **gga: Any,  # values of gga_inputs
 ) -> tuple[dict, str]:
-    """Sample the ego LATENT, and say what there is to say about it.
+    """Sample the ego LATENT, and return it with a note on the run.
 
     Raises:
         EgoXInputError: a model, canvas, geometry or schedule that can't be sampled.
     """
     options, rays = gga_options(lora_metadata(model), gga, depth)
     canvas.check_sampled(latent["samples"])
-    released = released_sampler(steps, shift) if sampler == RELEASED else None
+    released_solver = released_sampler(steps, shift) if sampler == RELEASED else None
     patched, note = patch_model(
         model, canvas, depth, trajectory, options, rays, recompute_exo=recompute_exo
     )
@@ -226,13 +225,13 @@ def sample_clip(
     live = shown and shown.live(node_id, canvas.latent_colours, trajectory)
     for listener in filter(None, (time_left, live)):
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, listener)
-    if released is None and noise == RELEASED:  # the host's KSampler draws its own
-        released = host_sampler(patched, steps, sampler, scheduler)
-    if released is not None:
-        noise_source = noise_object(seed, noise) if add_noise else Noise_EmptyNoise()
-        out = sample_with(
+    if released_solver is None and noise == RELEASED:  # the host's KSampler draws its own
+        released_solver = make_ksampler(patched, steps, sampler, scheduler)
+    if released_solver is not None:
+        noise_source = make_noise(seed, noise) if add_noise else Noise_EmptyNoise()
+        sampled_latent = sample_range(
             patched,
-            *released,
+            *released_solver,
             positive,
             negative,
             latent,
@@ -243,7 +242,7 @@ def sample_clip(
             leftover_noise,
         )
     else:
-        (out,) = host_nodes.common_ksampler(
+        (sampled_latent,) = host_nodes.common_ksampler(
             patched,
             seed,
             steps,
@@ -258,14 +257,19 @@ def sample_clip(
             last_step=end_step,
             force_full_denoise=not leftover_noise,
         )
-    connected = {"trajectory": trajectory, "depth": depth}
-    made_of = {name: value for name, value in connected.items() if value is not None}
-    out = {**out, MADE_OF: latent.get(MADE_OF, {}) | made_of}
-    return out, add_run_notes(note, calls)
+    connected_inputs = {"trajectory": trajectory, "depth": depth}
+    sources = {name: value for name, value in connected_inputs.items() if value is not None}
+    sampled_latent = {**sampled_latent, MADE_OF: latent.get(MADE_OF, {}) | sources}
+    return sampled_latent, add_run_notes(note, calls)
 
 
 class HeldLatents:
-    """A function after CFG that knows what the first latent frames become.
+    """Replace, after classifier-free guidance, the first latent frames by known ones.
+
+    A flow sampler then moves these frames from their noise straight to the known result, so that
+    at every step the model sees them at the step's noise level, with any solver and over both
+    models of a pair. ComfyUI's noise mask fails in the second sampling of a pair, which has no
+    noise. ¶ -
 
     A flow sampler then takes them from its own noise straight to that, so that at every step the
     model sees them at the step's noise level, with any solver, and over both models of a pair. (The
@@ -281,15 +285,15 @@ class HeldLatents:
         return denoised
 
 
-def host_sampler(
+def make_ksampler(
     model: ModelPatcher, steps: int, sampler: str, scheduler: str
 ) -> tuple[Any, torch.Tensor]:
-    """Make the sampler object and sigmas [steps + 1] of the host's KSampler."""
+    """Make the sampler object and the sigmas [steps + 1] of ComfyUI's KSampler."""
     ksampler = comfy.samplers.KSampler(model, steps, model.load_device, sampler, scheduler)
     return comfy.samplers.sampler_object(sampler), ksampler.sigmas
 
 
-def noise_object(seed: int, noise: str) -> Noise_RandomNoise | ReleasedNoise:
+def make_noise(seed: int, noise: str) -> Noise_RandomNoise | ReleasedNoise:
     return ReleasedNoise(seed) if noise == RELEASED else Noise_RandomNoise(seed)
 
 
@@ -301,8 +305,8 @@ def reembed(
     positive: list,
     negative: list,
 ) -> tuple[list, list]:
-    """Replace, in mode ``released``, the conditioning's picture embedding by one of this run's own
-    noise."""
+    """Replace the conditioning's image embedding, in mode ``released``, by one made from this run's
+    own noise."""
     same_noise = canvas.noise_seed == seed and noise == HOST
     if canvas.image_embedding != RELEASED or not has_image_embedding(model) or same_noise:
         return positive, negative
@@ -317,7 +321,7 @@ def reembed(
     )
 
 
-def sample_with(
+def sample_range(
     model: ModelPatcher,
     sampler: Any,
     sigmas: torch.Tensor,
@@ -330,7 +334,7 @@ def sample_with(
     end_step: int,
     leftover_noise: bool,
 ) -> dict:
-    """Run the host's SamplerCustomAdvanced over part of a schedule, and give its LATENT."""
+    """Run ComfyUI's SamplerCustomAdvanced over a part of a schedule, and return its LATENT."""
     sigmas = sigmas[start_step : end_step + 1].clone()
     if len(sigmas) < 2:
         return latent

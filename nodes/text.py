@@ -1,5 +1,5 @@
-"""The words for the model: EgoX Caption Request asks a language model for them, EgoX Text checks
-them and encodes them as the released pipeline does."""
+"""Define EgoX Caption Request, which asks a language model for the prompt, and EgoX Text, which
+encodes it as the released pipeline does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BLOCK = re.compile(r"encoder\.block\.\d+$")
 
 
 class EgoXText(io.ComfyNode):
-    """Both texts cleaned, tokenised and cut as in the released inference."""
+    """Clean, tokenise and cut both texts as in the released inference."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -122,11 +122,11 @@ class EgoXText(io.ComfyNode):
                 expected="umT5",
                 fix="connect Load CLIP; a checkpoint may have none",
             )
-        prompt, repairs = words_of(prompt, caption)
+        prompt, repairs = choose_prompt(prompt, caption)
         texts = [clean_prompt(text) for text in (prompt, plain_emphasis(negative))]
         blocks = text_blocks(clip)
         with told_calls(blocks, max(1, len(texts) * len(blocks)), "text"):
-            encoded_texts = [encode(clip, text) for text in texts]
+            encoded_texts = [encode_text(clip, text) for text in texts]
         note = "\n".join(
             f"{name}: {length_note}"
             for name, (_, length_note) in zip(("prompt", "negative"), encoded_texts, strict=True)
@@ -145,7 +145,7 @@ class EgoXText(io.ComfyNode):
 
 
 class EgoXCaptionRequest(io.ComfyNode):
-    """Pictures and an instruction for the host's Generate Text."""
+    """Build pictures and an instruction for ComfyUI's Generate Text."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -196,8 +196,7 @@ class EgoXCaptionRequest(io.ComfyNode):
 
 
 def escape_emphasis(prompt: str) -> str:
-    """Escape parentheses to plain characters: the host's text encoders read ``(word:1.2)`` as
-    emphasis."""
+    """Escape parentheses, because ComfyUI's text encoders read ``(word:1.2)`` as emphasis."""
     return re.sub(r"(?<!\\)([()])", r"\\\1", prompt)
 
 
@@ -206,8 +205,10 @@ def plain_emphasis(prompt: str) -> str:
     return re.sub(r"\\([()])", r"\1", prompt)
 
 
-def words_of(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
-    """Choose what is to be encoded, and list what was done for it.
+def choose_prompt(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
+    """Choose the text to encode, and list the corrections that were made.
+
+    A prompt is None if ComfyUI ran no node for it, because it isn't needed.
 
     A prompt is None if the host ran nothing for it because it doesn't count.
 
@@ -228,32 +229,31 @@ def text_blocks(clip: CLIP) -> list[Module]:
     return [module for name, module in modules if BLOCK.search(name)]
 
 
-def encode(
+def encode_text(
     clip: CLIP,
     text: str,  # cleaned
-) -> tuple[list, str]:  # CONDITIONING, what there is to say about the length
-    """Encode one text with the connected encoder, padded to 512 tokens by the host.
+) -> tuple[list, str]:  # CONDITIONING, and a note on the length
+    """Encode one text with the connected encoder, padded to 512 tokens by ComfyUI.
 
     Raises:
         EgoXInputError: the encoder is not umT5.
     """
-    row = tokens_of(clip, text)
-    count = unpadded(row)
+    token_row = tokenize(clip, text)
+    count = count_unpadded(token_row)
     length_note = f"{count} of {TOKENS} tokens"
     if count > TOKENS:
-        place = cut_place(text, lambda part: unpadded(tokens_of(clip, part)) - 1, TOKENS)
-        length_note = f"the last {count - TOKENS} of {count} tokens are cut off" + (
-            f", {place}" if place else ""
+        cut_position = cut_place(
+            text, lambda text_part: count_unpadded(tokenize(clip, text_part)) - 1, TOKENS
         )
-        row = cut_tokens(row[:count], TOKENS)
-    return clip.encode_from_tokens_scheduled({ENCODER: [row]}), length_note
+        length_note = f"the last {count - TOKENS} of {count} tokens are cut off" + (
+            f", {cut_position}" if cut_position else ""
+        )
+        token_row = cut_tokens(token_row[:count], TOKENS)
+    return clip.encode_from_tokens_scheduled({ENCODER: [token_row]}), length_note
 
 
-def tokens_of(clip: CLIP, text: str) -> list[tuple[Any, ...]]:
-    """Tokenise a text into the host's padded row of (token, weight).
-
-    Every parenthesis is escaped: none is read as emphasis.
-    """
+def tokenize(clip: CLIP, text: str) -> list[tuple[Any, ...]]:
+    """Tokenise a text into ComfyUI's padded row of (token, weight), with every parenthesis escaped."""
     tokens = clip.tokenize(text.replace("(", "\\(").replace(")", "\\)"))
     if list(tokens) != [ENCODER] or len(tokens[ENCODER]) != 1:
         raise EgoXInputError(
@@ -265,8 +265,8 @@ def tokens_of(clip: CLIP, text: str) -> list[tuple[Any, ...]]:
     return tokens[ENCODER][0]
 
 
-def unpadded(row: list[tuple[Any, ...]]) -> int:
-    """Count the entries of a row that are the text's own, with the end mark."""
+def count_unpadded(row: list[tuple[Any, ...]]) -> int:
+    """Count the entries of a row that belong to the text, including the end mark."""
     count = len(row)
     while count and isinstance(row[count - 1][0], int) and row[count - 1][0] == PAD:
         count -= 1

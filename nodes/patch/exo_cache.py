@@ -1,5 +1,5 @@
-"""The exo cache in the host's model: which forwards may take kept keys and values, what each block
-keeps or projects anew, and where the ego half then stands."""
+"""Connect the exo cache to ComfyUI's model: which forwards may reuse cached keys and values, what
+each block caches, and the ego half's positions."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from ..host.steps import PartSeconds
 
 ASKED = "egox_asked"
-"""Key in transformer_options: conditions that the guider asks for at this noise level."""
+"""Key in transformer_options for the conditions that the guider requests at this noise level."""
 NAMES = "cond_or_uncond", "uuids"
-"""Keys in transformer_options: side and name of each stacked condition."""
+"""Keys in transformer_options for the side and id of each stacked condition."""
 OVERRIDE = "optimized_attention_override"
 SLOTS = "patches_replace"
-OF_OURS = __name__.removesuffix("patch.exo_cache")  # how modules of our nodes begin
+OF_OURS = __name__.removesuffix("patch.exo_cache")  # prefix of the modules of this pack's nodes
 
 
 @frozen
 class ExoCall:
-    """Request of a forward to the cache."""
+    """Describe a forward's request to the cache."""
 
     # All that makes exo's keys and values others but condition, noise level and weights.
     key: Hashable
@@ -43,19 +43,19 @@ class ExoCall:
     weights: Hashable
     asked: Collection  # conditions that are asked for together; empty: not known
 
-    def only(self, places: list[int]) -> ExoCall:
-        """Keep some of its conditions."""
+    def select_conditions(self, places: list[int]) -> ExoCall:
+        """Select some of the request's conditions."""
         return replace(self, conditions=tuple(self.conditions[place] for place in places))
 
 
 @torch.compiler.disable
-def exo_call(
+def make_exo_call(
     cache: ExoCache,
     # The executor of the host's Wan model.
     executor: WrapperExecutor,
     x: Tensor,  # [B, 36, t, h, w_ego]
     # What the model is told of each condition, [B, ...] each.
-    told: Sequence[Tensor],
+    condition_tensors: Sequence[Tensor],
     # The transformer_options of this call.
     options: Mapping[str, Any],
     # Latent frames of the context window; None: all of them.
@@ -63,20 +63,24 @@ def exo_call(
     # Latents that are sampled together; 0: not known.
     batch: int,
 ) -> ExoCall | None:
-    """Describe what this forward asks of the cache, None where every token is computed.
+    """Describe a forward's request to the cache, None if every token must be computed.
+
+    Code of other nodes between the patch and the model (later wrappers, patches, replaced
+    blocks, positions) may need the whole canvas, so that exo is computed again. Layers that
+    ComfyUI's own nodes skip need not. The key contains all that changes exo's keys and values.
 
     Code of other nodes between the patch and the model (wrappers that were added later, patches,
     replaced blocks, positions) may expect the whole canvas, so exo is then recomputed; layers that
     the host's own nodes skip do not. The key holds all that makes exo's keys and values others.
     """
     sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
-    inner = {module_of(code) for code in inner_code(executor, options)}
-    cache.in_the_way.update(inner)
-    if sigmas is None or sigma is None or inner:
+    foreign_modules = {module_of(code) for code in list_foreign_code(executor, options)}
+    cache.in_the_way.update(foreign_modules)
+    if sigmas is None or sigma is None or foreign_modules:
         cache.full += 1
         return None
-    names = names_of_rows(options, len(x), batch)
-    conditions = names or told_digests(told, len(x), batch)
+    names = condition_names(options, len(x), batch)
+    conditions = names or digest_conditions(condition_tensors, len(x), batch)
     replaced_blocks = frozenset((options.get(SLOTS) or {}).get("dit") or ())
     window = None if frames is None else tuple(frames)
     return ExoCall(
@@ -89,9 +93,13 @@ def exo_call(
     )
 
 
-def names_of_rows(options: Mapping[str, Any], rows: int, batch: int) -> tuple:
-    """List the host's names of the stacked conditions, none where they are of other rows, as where
-    a wrapper asks for one condition of a stack at a time.
+def condition_names(options: Mapping[str, Any], rows: int, batch: int) -> tuple:
+    """List ComfyUI's names of the stacked conditions, or nothing if they don't belong to these
+    rows.
+
+    Names may belong to other rows where a wrapper calls the model for one condition of a stack
+    at a time. Without names the batch is one condition. A negative that ComfyUI makes for a
+    positive's area has the positive's name.
 
     Of a sampler that names no conditions, the batch is one. The negative that the host makes for
     the area of a positive has that one's name.
@@ -104,10 +112,10 @@ def names_of_rows(options: Mapping[str, Any], rows: int, batch: int) -> tuple:
     return tuple(zip(sides, uuids, strict=True))
 
 
-def told_digests(told: Sequence[Tensor], rows: int, batch: int) -> tuple:
-    """Name a batch's conditions by what the model is told of each."""
+def digest_conditions(condition_tensors: Sequence[Tensor], rows: int, batch: int) -> tuple:
+    """Name the conditions of a batch by digests of their tensors."""
     count = rows // batch if batch and rows % batch == 0 else 1
-    parts = [x.chunk(count) for x in told]
+    parts = [tensor.chunk(count) for tensor in condition_tensors]
     return tuple(content_digest(*part_tensors) for part_tensors in zip(*parts, strict=True))
 
 
@@ -119,7 +127,7 @@ def open_exo_cache(
     x: Tensor,  # [B, 36, t, h, w_ego]
     w_exo: int,  # latents
 ) -> ExoForward | None:
-    """Open this forward's part in the cache, None where exo has no room."""
+    """Open the cache for a forward, or return None if there is no room for exo."""
     transformer = executor.class_obj
     batch, _, t, h, w_ego = x.shape
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
@@ -139,36 +147,38 @@ def open_exo_cache(
 
 
 @torch.compiler.disable
-def alike(cache: ExoCache, call: ExoCall) -> list[list[int]]:
-    """List the places of the call's conditions that one forward can serve."""
+def group_conditions(cache: ExoCache, call: ExoCall) -> list[list[int]]:
+    """Group the call's conditions that one forward can compute."""
     return cache.alike(call.key, call.conditions, call.sigma, call.sigmas, call.weights)
 
 
 @torch.compiler.disable
-def forward_apart(
+def forward_by_group(
     forward: Callable[..., Tensor],
     groups: list[list[int]],
     batched: Sequence[Tensor | None],  # [B, ...] each
     options: Mapping[str, Any],
 ) -> Tensor:  # [B, ...]
-    """Compute a stack's conditions by one forward for each group of places, and put them in their
-    order again."""
+    """Compute a stack's conditions with one forward for each group, and return the results in the
+    original order."""
     count = sum(map(len, groups))
     outputs: dict[int, Tensor] = {}
     for places in groups:
-        parts = [None if x is None else x.chunk(count) for x in batched]
-        rows = [None if x is None else torch.cat([x[place] for place in places]) for x in parts]
+        chunks = [None if x is None else x.chunk(count) for x in batched]
+        group_rows = [
+            None if x is None else torch.cat([x[place] for place in places]) for x in chunks
+        ]
         tensors_by_name = {
             name: [options[name][place] for place in places]
             for name in NAMES
             if len(options.get(name) or ()) == count
         }
-        out = forward(*rows, {**options, **tensors_by_name})
-        outputs |= dict(zip(places, out.chunk(len(places)), strict=True))
+        group_output = forward(*group_rows, {**options, **tensors_by_name})
+        outputs |= dict(zip(places, group_output.chunk(len(places)), strict=True))
     return torch.cat([outputs[place] for place in range(count)])
 
 
-def name_asked(
+def list_requested_conditions(
     executor: WrapperExecutor,
     model: Any,
     conds: list[list[dict] | None],
@@ -176,8 +186,8 @@ def name_asked(
     timestep: Tensor,  # [B] sigmas
     model_options: dict[str, Any],
 ) -> Any:
-    """Tell each forward, as a CALC_COND_BATCH wrapper, which conditions are asked for beside its
-    own, since the host stacks them as its memory allows."""
+    """List for each forward, as a CALC_COND_BATCH wrapper, all requested conditions, which ComfyUI
+    stacks as memory allows."""
     condition_ids = frozenset(
         (side, cond["uuid"])
         for side, entries in enumerate(conds)
@@ -189,10 +199,13 @@ def name_asked(
 
 
 @torch.compiler.disable
-def with_inputs(
+def add_block_inputs(
     options: dict[str, Any], exo: ExoForward, executor: WrapperExecutor, seconds: PartSeconds
 ) -> dict[str, Any]:
-    """Add to ``options`` what keeps each block's input in 8 bits or projects exo anew.
+    """Add to ``options`` the block replacements that cache each block's input in 8 bits, or compute
+    exo's keys from it.
+
+    Without 8 bits the options stay unchanged, because keys and values are cached themselves.
 
     The options stay as they are where exo's keys and values are kept themselves.
     """
@@ -207,9 +220,11 @@ def with_inputs(
 
 
 class BlockInput:
-    """Takes a block's place in the host: keeps what comes into it, or has the block itself project
-    exo's keys and values from what was kept. What stood there before it (the host skips layers so)
-    decides whether the block runs."""
+    """Replace a block in ComfyUI by one that caches its input, or computes exo's keys and values
+    from the cached input.
+
+    A replacement that was there before (as ComfyUI uses to skip layers) decides whether the
+    block runs. ¶ -"""
 
     def __init__(
         self, exo: ExoForward, number: int, previous: Callable | None, seconds: PartSeconds
@@ -220,7 +235,7 @@ class BlockInput:
     def __call__(self, args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
         original = extra["original_block"]
 
-        def block(args: dict[str, Any]) -> dict[str, Any]:
+        def run_block(args: dict[str, Any]) -> dict[str, Any]:
             with self.seconds.of(CACHE, args["img"].device):
                 if self.exo.kept:
                     self.project(args, original)
@@ -229,22 +244,27 @@ class BlockInput:
             return original(args)
 
         if self.previous is not None:
-            return self.previous(args, {**extra, "original_block": block})
-        return block(args)
+            return self.previous(args, {**extra, "original_block": run_block})
+        return run_block(args)
 
     def project(self, args: dict[str, Any], original: Callable) -> None:
-        """Project exo's keys and values, by the block's own code up to its self-attention."""
-        x, modulation, rotations = self.exo.kept_input(self.number, args["img"].dtype)
+        """Compute exo's keys and values by the block's own code up to its self-attention."""
+        block_input, modulation, rotations = self.exo.kept_input(self.number, args["img"].dtype)
         options = {**args["transformer_options"], OVERRIDE: catch_keys}
-        of_exo = {"img": x, "vec": modulation, "pe": rotations, "transformer_options": options}
+        exo_arguments = {
+            "img": block_input,
+            "vec": modulation,
+            "pe": rotations,
+            "transformer_options": options,
+        }
         try:
-            original({**args, **of_exo})
-        except _CaughtError as caught:
+            original({**args, **exo_arguments})
+        except _KeysCaught as caught:
             self.exo.put_projected(self.number, *caught.pair)
 
 
-class _CaughtError(Exception):
-    """Ends a block at its self-attention."""
+class _KeysCaught(Exception):
+    """Stop a block at its self-attention, and return its keys and values."""
 
     def __init__(self, *pair: Tensor) -> None:  # [B, tokens, heads * d] each
         super().__init__()
@@ -253,12 +273,15 @@ class _CaughtError(Exception):
 
 @torch.compiler.disable
 def catch_keys(func: Callable, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> None:
-    """Stop at keys and values, as an attention override that goes no further."""
-    raise _CaughtError(k, v)
+    """Raise an exception with keys and values, as an attention override that computes nothing."""
+    raise _KeysCaught(k, v)
 
 
-def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
-    """List the code of other nodes that a forward meets after the patch.
+def list_foreign_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
+    """List the code of other nodes that a forward runs after the patch.
+
+    The hook of Attention Capture works with both halves. ComfyUI's own code may stay where it
+    replaces blocks (to skip layers) and as methods of transformer, blocks and self-attentions.
 
     Attention Capture's hook takes both halves. The host's own may stay where blocks are replaced
     (it skips layers) and as methods of transformer, blocks and self-attentions.
@@ -267,15 +290,15 @@ def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[An
     replacements = ((options.get(SLOTS) or {}).get("dit") or {}).values()
     transformer = executor.class_obj
     # Not of cross-attention (NAG) or the rest of a block, where each token is on its own.
-    mixing = [
-        getattr(part, "_orig_mod", part)  # as it is behind torch.compile
+    mixing_modules = [
+        getattr(module, "_orig_mod", module)  # as it is behind torch.compile
         for block in transformer.blocks
-        for part in (block, block.self_attn)
+        for module in (block, block.self_attn)
     ]
     methods = [transformer.rope_encode, transformer.forward_orig]
-    for part in mixing:
-        of_torch = *part._forward_hooks.values(), *part._forward_pre_hooks.values()
-        methods += [part.forward, *of_torch]
+    for module in mixing_modules:
+        torch_hooks = *module._forward_hooks.values(), *module._forward_pre_hooks.values()
+        methods += [module.forward, *torch_hooks]
     return [
         *executor.wrappers[executor.idx + 1 :],
         *(code for code in hooks if not module_of(code).startswith(OF_OURS)),
@@ -288,7 +311,7 @@ def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[An
 
 
 def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
-    """Refuse a forward without exo's own, for a LoRA that was trained so.
+    """Refuse a LoRA that was trained with exo alone if its exo half can't be cached.
 
     Raises:
         EgoXInputError: code of another node that needs whole canvases, no memory.
@@ -310,9 +333,9 @@ def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
     )
 
 
-def rope_right_of(w_exo: int, own: Mapping[str, float] | None) -> dict[str, float]:
-    """Compute the host's rope_options with which the ego half alone has its positions of the whole
+def shift_rope_options(w_exo: int, options: Mapping[str, float] | None) -> dict[str, float]:
+    """Compute ComfyUI's rope_options with which the ego half alone has its positions in the whole
     canvas."""
-    own = dict(own or {})
-    own["shift_x"] = own.get("shift_x", 0.0) + w_exo // PATCH * own.get("scale_x", 1.0)
-    return own
+    options = dict(options or {})
+    options["shift_x"] = options.get("shift_x", 0.0) + w_exo // PATCH * options.get("scale_x", 1.0)
+    return options

@@ -53,13 +53,13 @@ from .checks import (
 from .exo_cache import (
     OVERRIDE,
     SLOTS,
-    alike,
+    add_block_inputs,
     check_alone,
-    exo_call,
-    forward_apart,
+    forward_by_group,
+    group_conditions,
+    make_exo_call,
     open_exo_cache,
-    rope_right_of,
-    with_inputs,
+    shift_rope_options,
 )
 
 if TYPE_CHECKING:
@@ -183,11 +183,11 @@ class WideningWrapper:
         call = None
         if cache is not None:
             condition_tensors = [part for part in (context, clip_fea) if part is not None]
-            call = exo_call(
+            call = make_exo_call(
                 cache, executor, x, condition_tensors, options, frames, self.calls.batch
             )
         if cache is not None and call is not None:
-            groups = alike(cache, call)
+            groups = group_conditions(cache, call)
             if len(groups) > 1:
 
                 def forward_rows(x, timestep, context, clip_fea, options):
@@ -196,7 +196,7 @@ class WideningWrapper:
                     )
 
                 batched = x, timestep, context, clip_fea
-                return forward_apart(forward_rows, groups, batched, options)
+                return forward_by_group(forward_rows, groups, batched, options)
             exo_forward = open_exo_cache(cache, call, executor, x, exo.shape[-1])
         if cache is not None and cache.alone:
             exo_forward = check_alone(cache, exo_forward)
@@ -212,7 +212,7 @@ class WideningWrapper:
                         context,
                         clip_fea,
                         time_dim_concat,
-                        with_inputs(
+                        add_block_inputs(
                             {**options, OVERRIDE: override},
                             exo_forward,
                             executor,
@@ -232,12 +232,12 @@ class WideningWrapper:
             )
         uses_cache = exo_forward is not None and exo_forward.kept
         if exo_forward is not None:
-            options = with_inputs(options, exo_forward, executor, self.calls.seconds)
+            options = add_block_inputs(options, exo_forward, executor, self.calls.seconds)
             if not uses_cache:
                 kwargs[STORED_MARK] = None
         if uses_cache:
             kwargs[KEPT_MARK] = None
-            options["rope_options"] = rope_right_of(exo.shape[-1], options.get("rope_options"))
+            options["rope_options"] = shift_rope_options(exo.shape[-1], options.get("rope_options"))
             model_input = x
         else:
             model_input = untraced_widen(x, exo, mask_exo, cond_exo)

@@ -1,4 +1,6 @@
-"""Patches a Wan model: the exo half beside what is sampled, and geometry in the attention.
+"""Patch a Wan model, which adds the exo half to the sampled half, and geometry to the attention.
+
+EgoX Model Patch and Wan EgoX Sampler both use it, so that they give the same numbers. ¶ -
 
 Used by EgoX Model Patch and Wan EgoX Sampler, so that both give the same numbers.
 """
@@ -28,7 +30,7 @@ from .checks import (
     check_model,
     has_image_embedding,
 )
-from .exo_cache import name_asked
+from .exo_cache import list_requested_conditions
 from .forward import GeometryGuidance, WideningWrapper, mark_canvas
 from .lora_metadata import lora_metadata, merged_metadata, position_scale, set_positions
 
@@ -41,7 +43,7 @@ HOSTS_ATTENTION = (
     "start option --use-flash-attention or --use-sage-attention takes another"
 )
 RETIRED = ("cudnn", "efficient")
-"""Backends of saved graphs, which are no choice of their own any more."""
+"""Backends in saved graphs that no longer exist, and mean auto."""
 
 
 def patch_model(
@@ -54,8 +56,10 @@ def patch_model(
     backend: str = "auto",
     recompute_exo: int = 1,
 ) -> tuple[ModelPatcher, str]:
-    """Patch a clone of the model, and say what there is to say about it. The model that came in is
-    left as it was.
+    """Patch a clone of the model, and return it with a note.
+
+    The given model stays unchanged. Patching a patched model replaces the first patch, because
+    wrappers under one key would stack.
 
     Patching a patched model replaces the first patch: wrappers under one key would stack.
 
@@ -68,8 +72,8 @@ def patch_model(
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend, recompute_exo)
     if geometry is None or trajectory is None or geometry.rays != "released":
         return patched, note
-    of_k = released_k_note(trajectory.ego.camera, intrinsics_beside(trajectory))
-    return patched, f"{note}; {of_k}" if of_k else note
+    intrinsics_note = released_k_note(trajectory.ego.camera, intrinsics_beside(trajectory))
+    return patched, f"{note}; {intrinsics_note}" if intrinsics_note else note
 
 
 def patch_with_geometry(
@@ -82,8 +86,8 @@ def patch_with_geometry(
     # At every n-th step; 0: only at the first step.
     recompute_exo: int = 1,
 ) -> tuple[ModelPatcher, str]:
-    """Patch as :func:`patch_model` does, with a model that was checked and directions that are
-    already there."""
+    """Patch a clone of the model as :func:`patch_model` does, with a checked model and given
+    directions."""
     notes = [f"mask {canvas.mask_mode}"]
     guidance = None
     if backend in RETIRED:
@@ -109,62 +113,65 @@ def patch_with_geometry(
         notes.append(
             f"with a LoRA in it: {model_metadata.get(f'{MERGED}_from', 'of an unknown name')}"
         )
-    exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
+    exo_latent = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
-    exo_is_alone, cache = exo_alone(model), None
+    exo_is_alone, cache = is_exo_alone(model), None
     if exo_is_alone or recompute_exo != 1:
         cache = ExoCache(0 if exo_is_alone else recompute_exo, alone=exo_is_alone)
     if exo_is_alone:
         notes.append(
             "exo attends only to itself, as in the training of the LoRA: computed once per run"
         )
-    memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
-    for kind, wrapper in (
+    canvas_memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
+    for wrapper_type, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
-        (WrappersMP.CALC_COND_BATCH, name_asked),
+        (WrappersMP.CALC_COND_BATCH, list_requested_conditions),
         (
             WrappersMP.DIFFUSION_MODEL,
-            WideningWrapper(exo, mask_exo, guidance, calls=calls, w_ego=w_ego),
+            WideningWrapper(exo_latent, mask_exo, guidance, calls=calls, w_ego=w_ego),
         ),
         (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls)),
-        (WrappersMP.PREPARE_SAMPLING, memory),
+        (WrappersMP.PREPARE_SAMPLING, canvas_memory),
     ):
-        patched.remove_wrappers_with_key(kind, KEY)
-        patched.add_wrapper_with_key(kind, KEY, wrapper)
+        patched.remove_wrappers_with_key(wrapper_type, KEY)
+        patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
     patched.remove_callbacks_with_key(CallbacksMP.ON_PRE_RUN, KEY)
     patched.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, partial(check_in_run, calls=calls))
-    for name, value in memory.batching_patches().items():
+    for name, value in canvas_memory.batching_patches().items():
         patched.add_object_patch(name, value)
     return patched, "; ".join(notes)
 
 
 def arithmetic_notes(model: ModelPatcher) -> list[str]:
-    """List the numbers in which a file of 8 or fewer bits is computed, as the loaded layers say."""
+    """Describe the number format in which weights of 8 or fewer bits are computed, according to the
+    loaded layers."""
     transformer: Any = model.get_model_object("diffusion_model")
     layer = transformer.blocks[0].ffn[0]
-    kind, dtype = getattr(layer, "quant_format", None), getattr(layer.weight, "dtype", None)
-    if kind is None and (dtype is None or dtype.itemsize > 1):
+    quant_format, dtype = getattr(layer, "quant_format", None), getattr(layer.weight, "dtype", None)
+    if quant_format is None and (dtype is None or dtype.itemsize > 1):
         return []
-    compute = str(model.model.get_dtype_inference()).removeprefix("torch.")
-    if kind is not None and not layer._full_precision_mm:
-        return [f"{kind} weights and matrix products"]
-    words = f"{kind or dtype} weights, matrix products in {compute}".replace("torch.", "")
-    if kind is not None:
+    compute_dtype = str(model.model.get_dtype_inference()).removeprefix("torch.")
+    if quant_format is not None and not layer._full_precision_mm:
+        return [f"{quant_format} weights and matrix products"]
+    note = f"{quant_format or dtype} weights, matrix products in {compute_dtype}".replace(
+        "torch.", ""
+    )
+    if quant_format is not None:
         full_precision = layer._full_precision_mm_config
-        words += (
+        note += (
             ", as the file asks"
             if full_precision
             else ", since this device has none of that format"
         )
     device = model.load_device
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
-        words += (
+        note += (
             "; a file with int8_tensorwise (or, from compute 8.9 on, fp8) products may be faster"
         )
-    return [words]
+    return [note]
 
 
-def exo_alone(model: ModelPatcher) -> bool:
+def is_exo_alone(model: ModelPatcher) -> bool:
     """Check whether the model's LoRA was trained with exo attending to exo alone."""
     return trained_with(lora_metadata(model)).get("exo") == "alone"
 

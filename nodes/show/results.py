@@ -1,4 +1,6 @@
-"""Display of results, one function for each kind of result.
+"""Show results of nodes, with one function for each kind of result.
+
+All but :func:`live` return the node's ``ui``. ¶ -
 
 All but :func:`live` return the node's ``ui``.
 """
@@ -40,19 +42,19 @@ Node = type[io.ComfyNode]
 
 
 def note(text: str) -> ui.PreviewText:
-    """Show words on the node."""
+    """Show a text on the node."""
     return ui.PreviewText(text)
 
 
 def live(
     node: str | None, factors: Tensor | None, trajectory: CameraTrajectory | None
 ) -> LivePreview:
-    """Show the clip while it is sampled, by a wrapper for the host's sampling."""
+    """Show the clip while it is sampled, by a wrapper for ComfyUI's sampling."""
     return LivePreview(node, factors, clip_fps(trajectory))
 
 
 def pictures(node: Node, images: Tensor) -> ui.PreviewImage:  # [N, H, W, 3]
-    """Show pictures as the host shows its own."""
+    """Show pictures as ComfyUI shows its own."""
     return ui.PreviewImage(images, cls=node)
 
 
@@ -85,7 +87,7 @@ def motion(
     text: str,
     progress: Progress,
 ) -> Ui:
-    """Show a player of the points that were followed, and the camera's path."""
+    """Show a player of the tracked points and of the camera's path."""
     points, legend = sightings_picture(frames, sightings)
     streams = {"points": points}
     if sightings is not None and not depth.exo.stands:
@@ -147,7 +149,7 @@ def prior(
     depth: DepthVideo | None,
     progress: Progress,
 ) -> Ui:
-    """Show a player, and beside it the host's own of exo, prior and truth in one video."""
+    """Show a player of the prior, and a video of exo, prior and truth side by side."""
     graph, node_id = this_node(node)
     size = prior.rgb.shape[1]
     streams = {
@@ -157,14 +159,14 @@ def prior(
         "exo": exo_images,
     }
     coverage_percent = [100 * float(frame.float().mean()) for frame in prior.coverage]
-    kinds = {note.kind for note in report.notes}
+    remark_kinds = {note.kind for note in report.notes}
     player_ui = preview_ui(
         "prior",
         streams,
         trajectory,
         text=f"{report.text()}\nexo lens of the scene: {scene.exo.camera.words}",
         legends={"depth": legend},
-        badge=next((str(kind.value) for kind in STRANGE if kind in kinds), None),
+        badge=next((str(kind.value) for kind in STRANGE if kind in remark_kinds), None),
         progress=progress,
         curve={"label": "coverage", "unit": "%", "values": coverage_percent},
         geometry=geometry_data(depth, trajectory, exo_images, size, graph, node_id),
@@ -173,9 +175,9 @@ def prior(
     clips = {name: clip for name, clip in clips.items() if clip is not None}
     step = common_step(len(prior.rgb))
     row = side_by_side(list(clips.values()), list(clips), step, progress)
-    made_by = {**(node.hidden.extra_pnginfo or {}), "prompt": graph} if graph else {}
+    video_metadata = {**(node.hidden.extra_pnginfo or {}), "prompt": graph} if graph else {}
     # The host's form, queue and assets show it; "images" would also lie over our player.
-    video = temp_video("prior", row, clip_fps(trajectory) / step, made_by)
+    video = temp_video("prior", row, clip_fps(trajectory) / step, video_metadata)
     return {**player_ui, "video": [video]}
 
 
@@ -184,7 +186,7 @@ def ego(
     frames: Tensor,  # [T, H, W, 3]
     decoded: Tensor,  # [T, H', W', 3] as the model made them
     # See MADE_OF.
-    made_of: Mapping[str, Any],
+    sources: Mapping[str, Any],
     truth: Tensor | None,
     # Classes of the decoded frames.
     observed: Observed | None,
@@ -193,38 +195,40 @@ def ego(
     # The camera for which ``frames`` were redrawn.
     pinhole: CameraModel | None,
 ) -> Ui:
-    """Show a player that compares, and how near the frames came to the ordered path and to the
-    truth."""
+    """Show a player that compares videos, with the ego video's distance from the wanted path and
+    from the truth."""
     graph, node_id = this_node(node)
     count, height, width = frames.shape[:3]
-    trajectory = made_of.get("trajectory")
+    trajectory = sources.get("trajectory")
     if truth is None and pinhole is None:
         truth = truth_beside(graph, (height, width))
-    exo_images = made_of.get("exo_images")
-    clips = {"exo": exo_images, "prior": made_of.get("prior"), "ego": frames, "truth": truth}
-    lines, curve, measure = [f"{count} frames of {width}x{height}"], None, None
+    exo_images = sources.get("exo_images")
+    clips = {"exo": exo_images, "prior": sources.get("prior"), "ego": frames, "truth": truth}
+    lines, curve, short_result = [f"{count} frames of {width}x{height}"], None, None
     path_error, geometry = followed_path(
-        decoded, made_of.get("scene"), trajectory, made_of.get("depth"), exo_images
+        decoded, sources.get("scene"), trajectory, sources.get("depth"), exo_images
     )
     if isinstance(path_error, str):
         lines.append(path_error)
     elif path_error is not None:
         lines.append(path_error.text())
         if bool(path_error.judged.any()):
-            measure, curve = f"{path_error.median_deg:.1f}°", angle_curve(path_error, count)
+            short_result, curve = f"{path_error.median_deg:.1f}°", angle_curve(path_error, count)
         if geometry:
             lines.append(geometry)
     if truth is not None and truth.shape[:3] == frames.shape[:3]:
-        near_db, line = truth_psnr(frames, truth[..., :3], node_id)
+        psnr_db, line = truth_psnr(frames, truth[..., :3], node_id)
         lines.append(line)
-        measure = f"{near_db:.1f} dB"
+        short_result = f"{psnr_db:.1f} dB"
     if observed is not None:
         # The classes are of the prior's geometry, and stay where another one was judged by.
-        off_path = path_error if isinstance(path_error, PathError) and not geometry else None
-        observed = observed.shown_as(off_path, lens, pinhole)
+        observed_path_error = (
+            path_error if isinstance(path_error, PathError) and not geometry else None
+        )
+        observed = observed.shown_as(observed_path_error, lens, pinhole)
         lines.extend(observed.doubts())
     # A pinhole view doesn't show the ego pixels that the model had.
-    geometry_sources = None if pinhole else (made_of.get("depth"), trajectory, exo_images)
+    geometry_sources = None if pinhole else (sources.get("depth"), trajectory, exo_images)
     return preview_ui(
         "compare",
         clips,
@@ -233,7 +237,7 @@ def ego(
         curve=curve,
         geometry=geometry_sources and geometry_data(*geometry_sources, width, graph, node_id),
         values=upstream_values(graph, node_id),
-        measure=measure,
+        measure=short_result,
         seen=None if observed is None else observed.seen,
         seen_parts="" if observed is None else observed.parts(),
         video_classes=None if observed is None else observed.classes,
@@ -248,7 +252,7 @@ def eyes(
     trajectory: CameraTrajectory,
     progress: Progress,
 ) -> Ui:
-    """Show a player of both eyes, which the page also lays over each other."""
+    """Show a player of both eyes' views, which the page also lays over each other."""
     clips = {"leftEye": left, "rightEye": right}
     return preview_ui("eyes", clips, trajectory, text=text, progress=progress)
 
@@ -265,8 +269,8 @@ def long_ego(
     notes: Sequence[str],
     seen: Tensor | None,  # [T, H, W] uint8 classes of the ego pixels
 ) -> Ui:
-    """Show a player that compares the clips of a long video, and how many of its chunks an earlier
-    run had made."""
+    """Show a player that compares the clips of a long video, with the number of chunks from an
+    earlier run."""
     text = f"{len(clips['ego'])} frames in {chunks} chunks of {length}"
     if len(notes) < chunks:
         text += f", {chunks - len(notes)} of them from a run that was ended"
@@ -283,14 +287,14 @@ def attention(
     maps: Sequence[Any],
     text: str,
 ) -> Ui:
-    """Show a player of each map over the exo frame, where a click in the ego frame picks another
+    """Show a player of each map over the exo frame, in which a click on the ego frame picks another
     pixel."""
-    heat_pictures = {heat.name: heat.picture(exo_images[frame])[None] for heat in maps}
+    heat_pictures = {heat_map.name: heat_map.picture(exo_images[frame])[None] for heat_map in maps}
     return preview_ui(
         "attention",
         {"ego": ego_images, **heat_pictures},
         text=text,
-        legends={heat.name: heat.legend() for heat in maps},
+        legends={heat_map.name: heat_map.legend() for heat_map in maps},
         whole=heat_pictures,
         pick=PICK,
         mark={"x": pixel[0], "y": pixel[1], "frame": frame},

@@ -833,7 +833,7 @@ def test_the_strength_of_a_scheduled_lora_is_part_of_the_cache_key(rig):
         (base_options, [0, 1, 2]),
     ]
     exo_calls = [
-        exo_cache_module.exo_call(cache, executor, model_input, (), options, frames, 1)
+        exo_cache_module.make_exo_call(cache, executor, model_input, (), options, frames, 1)
         for options, frames in cases
     ]
     assert len({(call.key, call.conditions, call.weights) for call in exo_calls}) == 6

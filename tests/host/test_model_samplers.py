@@ -155,7 +155,7 @@ def test_with_the_same_noise_comfyuis_samplers_give_the_same_without_ksampler(ri
         ksampler_latent = rig.wan_sample(sampler="dpmpp_2m", **step_options)
         with monkeypatch.context() as patch:
             patch.setattr(
-                sampling, "noise_object", lambda seed, noise: sampling.Noise_RandomNoise(seed)
+                sampling, "make_noise", lambda seed, noise: sampling.Noise_RandomNoise(seed)
             )
             assert torch.equal(
                 rig.wan_sample(sampler="dpmpp_2m", noise="released", **step_options),

@@ -153,7 +153,7 @@ def test_a_merged_file_in_eight_bits_acts_as_base_and_lora(
             rig.ksample(rig.patch(model, **options)) for model in (merged_model, exact_model)
         )
         assert 0 < (merged_latent - exact_latent).std() < tolerance * exact_latent.std(), options
-    assert rig.nodes("patch.patch").exo_alone(merged_model)
+    assert rig.nodes("patch.patch").is_exo_alone(merged_model)
     patched_model = rig.patch(merged_model)
     assert patched_model.model_options["transformer_options"]["rope_options"]["scale_y"] == 0.5
     with refuses("in the model's file already"):

@@ -182,10 +182,10 @@ def test_the_note_says_what_was_cut(text_module, clip, run_text_node):
     def read_note(name: str) -> str:
         return run_text_node(PROMPTS[name])[4]
 
-    token_count = len(text_module.tokens_of(clip, clean_prompt(PROMPTS["short"])))
+    token_count = len(text_module.tokenize(clip, clean_prompt(PROMPTS["short"])))
     assert token_count == 512, "padded by the host"
-    unpadded_count = text_module.unpadded(
-        text_module.tokens_of(clip, clean_prompt(PROMPTS["long in ego"]))
+    unpadded_count = text_module.count_unpadded(
+        text_module.tokenize(clip, clean_prompt(PROMPTS["long in ego"]))
     )
     assert unpadded_count > 600
     assert read_note("long in ego").splitlines() == [
@@ -269,7 +269,7 @@ def test_the_caption_request_fits_comfyuis_generate_text(text_module):
     ).result[0]
     assert answer == instruction
     with refuses("the request itself"):
-        text_module.words_of(answer, "from a model")
+        text_module.choose_prompt(answer, "from a model")
 
 
 def test_qwens_tokenizer_reads_the_whole_request(text_module):
