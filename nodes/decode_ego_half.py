@@ -1,4 +1,5 @@
-"""Decode Ego Half: the sampled ego latent becomes the ego video, and the exo half is never decoded."""
+"""Define Decode Ego Half, which decodes the sampled ego latent to the ego video, without the exo
+half."""
 
 import torch
 from comfy_api.latest import io
@@ -20,7 +21,7 @@ from .show import shown
 
 
 class EgoXDecodeEgoHalf(io.ComfyNode):
-    """Latent to ego frames in the stored (upright) orientation."""
+    """Decode a latent to ego frames in their stored (upright) orientation."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -136,7 +137,10 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> str:
-        """Change when a ground truth came after a run, because that is no input.
+        """Return a value that changes when a true ego video is added after a run, because that is
+        no input.
+
+        Which video is compared is unknown here, since ComfyUI passes no graph.
 
         Which video is compared can't be told here, where the host gives no graph.
         """
@@ -158,25 +162,25 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         keep_observed=0.0,
     ) -> io.NodeOutput:
         latent_sources = latent.get(MADE_OF, {})
-        connected = {
+        connected_inputs = {
             "trajectory": trajectory,
             "exo_images": exo_images,
             "prior": prior,
             "depth": depth,
             "scene": scene,
         }
-        made_of = latent_sources | {
-            name: value for name, value in connected.items() if value is not None
+        sources = latent_sources | {
+            name: value for name, value in connected_inputs.items() if value is not None
         }
-        samples, trajectory = ego_half(latent["samples"]), made_of.get("trajectory")
-        height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
+        samples, trajectory = ego_half(latent["samples"]), sources.get("trajectory")
+        height, width = (PIXELS_PER_LATENT * latent_side for latent_side in samples.shape[-2:])
         lens = (
             preset_camera(DEFAULT_PRESET, height) if trajectory is None else trajectory.ego.camera
         )
         lens = lens.rescale(width, height)
         # Before decoding, since a wrong angle is refused.
-        target = lens.as_pinhole(pinhole_fov) if pinhole_fov else None
-        frames = decoded_frames = decode_video(vae, samples, made_of.get("tile_size", 0))
+        pinhole_camera = lens.as_pinhole(pinhole_fov) if pinhole_fov else None
+        frames = decoded_frames = decode_video(vae, samples, sources.get("tile_size", 0))
         lens_circle, observed = lens.circle(), None
         if bool(shown) or keep_observed:
             observed = observed_in(
@@ -186,8 +190,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 keep_observed,
             )
             frames = decoded_frames if observed is None else observed.frames
-        if target is not None:
-            frames = reproject(frames, lens, target, host_progress(len(frames)))
+        if pinhole_camera is not None:
+            frames = reproject(frames, lens, pinhole_camera, host_progress(len(frames)))
             lens_circle = torch.ones_like(lens_circle)
         return io.NodeOutput(
             frames,
@@ -195,6 +199,6 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             native_video(frames, clip_fps(trajectory), audio),
             ui=shown
             and shown.ego(
-                cls, frames, decoded_frames, made_of, ground_truth, observed, lens, target
+                cls, frames, decoded_frames, sources, ground_truth, observed, lens, pinhole_camera
             ),
         )

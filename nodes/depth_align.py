@@ -33,7 +33,7 @@ from .host.graph import (
     linked_node_id,
     sidecar_missing,
 )
-from .host.paths import beside_video, fingerprint, inside, resolve
+from .host.paths import beside_video, fingerprint, require_inside, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
 from .pose_inputs import file_frames_input
@@ -343,7 +343,7 @@ def _find_meta_file(name: str, depth_path: Path | None, frames: Frames) -> Path 
     if name.strip():
         return resolve(name, "camera file")
     path = None if depth_path is None else meta_beside(depth_path)
-    return beside_video(frames, META) if path is None else inside(path, META)
+    return beside_video(frames, META) if path is None else require_inside(path, META)
 
 
 def _fingerprints(name: str) -> list[str]:

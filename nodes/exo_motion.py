@@ -1,4 +1,5 @@
-"""Exo Camera Motion: the poses of an exo camera in the hand, from its frames and their depth."""
+"""Define Exo Camera Motion, which estimates the poses of a handheld exo camera from its frames and
+their depth."""
 
 from typing import get_args
 
@@ -21,7 +22,7 @@ OmniCamScene = io.Custom("OMNICAM_MOTION_SCENE")
 
 
 class EgoXExoMotion(io.ComfyNode):
-    """Frames and depth in, depth with a pose per frame out."""
+    """Add a camera pose per frame to the depth of an exo video."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -105,7 +106,8 @@ class EgoXExoMotion(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, poses_file="", **others) -> str:
-        """Change when the poses' file changes on disk, so that the node runs again."""
+        """Compute a digest of the poses' file, so that the node runs again after it changed on
+        disk."""
         return fingerprint(poses_file) if isinstance(poses_file, str) and poses_file else ""
 
     @classmethod
@@ -123,15 +125,15 @@ class EgoXExoMotion(io.ComfyNode):
     ) -> io.NodeOutput:
         frames, progress = as_frames(exo_images, "exo frames").cpu(), host_progress()
         depth, mask_notes = with_host_masks(depth, dynamic=dynamic_mask)
-        path = None
+        camera_file = None
         if poses_file.strip():
-            path = CameraFile.read(resolve(poses_file, "poses file"))
+            camera_file = CameraFile.read(resolve(poses_file, "poses file"))
         for name, value in (("camera_track", camera_track), ("motion_scene", motion_scene)):
             if value is not None:
-                path = CameraFile.parse(value, name)
+                camera_file = CameraFile.parse(value, name)
         given_path, placement_note = None, ""
-        if path is not None:
-            given_path, placement_note = path.of(
+        if camera_file is not None:
+            given_path, placement_note = camera_file.of(
                 depth, every_nth=every_nth, file_frames=file_frames
             )
         depth, motion_found = estimate_exo_motion(

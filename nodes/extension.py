@@ -1,5 +1,5 @@
-"""Entry point for the host: the nodes, each file imported by itself, so that a name that moved
-costs one file's nodes."""
+"""Load the nodes for ComfyUI, each file by itself, so that a name that moved loses the nodes of one
+file only."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -159,33 +159,33 @@ NODE_FILES: Mapping[Callable[[], ModuleType], tuple[str, ...]] = {
     _study: ("EgoXSweep", "EgoXLabelledGrid"),
     _robot_episode: ("EgoXSaveRobotEpisode",),
 }
-"""Files of this folder and the nodes in them, in the order in which the host lists them. Each import is
-written out: the registry flags a pack that imports by a computed name."""
+"""Loaders of this folder's files, and the nodes in them, in ComfyUI's order. Each import is written
+out, because the registry flags a pack that imports by a computed name."""
 
 
 def load_nodes(
     files: Mapping[Callable[[], ModuleType], tuple[str, ...]] = NODE_FILES,
 ) -> tuple[type[io.ComfyNode], ...]:
-    """Load the nodes that this host can have, and log which others are lost and why."""
+    """Load the nodes that work in this version of ComfyUI, and log which others are lost and why."""
     nodes: list[type[io.ComfyNode]] = []
     for file, names in files.items():
         try:
             module = file()
         except Exception as error:  # a host that moved something answers in any way
-            _say_lost(names, error)
+            _log_lost_nodes(names, error)
             continue
         for name in names:
             node = getattr(module, name)
             try:
                 node.define_schema()  # the host asks for it when it lists the nodes, and drops all for one that fails
             except Exception as error:
-                _say_lost((name,), error)
+                _log_lost_nodes((name,), error)
             else:
                 nodes.append(node)
     return tuple(nodes)
 
 
-def _say_lost(names: tuple[str, ...], error: Exception) -> None:
+def _log_lost_nodes(names: tuple[str, ...], error: Exception) -> None:
     cause = f"{type(error).__name__}: {error}"
     logging.error(
         "[EgoX] Not in the list of nodes: %s (%s). The others are not affected.",
@@ -202,8 +202,8 @@ def _serve_page() -> None:
 
     server = getattr(PromptServer, "instance", None)
     if server is not None:  # none where only the nodes are wanted, as in tests
-        for part in (routes, uploads, clips, exo_clip):
-            part.register(server.routes)
+        for page_module in (routes, uploads, clips, exo_clip):
+            page_module.register(server.routes)
         server.app.on_response_prepare.append(routes.disable_module_caching)
 
 
@@ -235,7 +235,7 @@ SERVICES = {
 
 
 class EgoXExtension(ComfyExtension):
-    """Entry point that the host asks for the pack's nodes."""
+    """Give ComfyUI the pack's nodes, as its entry point."""
 
     async def on_load(self) -> None:
         for service, start in SERVICES.items():

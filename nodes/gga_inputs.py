@@ -1,4 +1,7 @@
-"""The inputs of geometry-guided attention, the same on the model patch and on the sampler node.
+"""Make the inputs of geometry-guided attention for the model patch and the sampler node.
+
+Both nodes take them as ``execute(..., **gga)`` and pass them to :func:`gga_options` unchanged,
+so that each input is declared once. ¶ -
 
 Both nodes take them as ``execute(..., **gga)`` (the host calls by name) and hand them to
 :func:`gga_options` as they are, so that each input is declared once."""
@@ -13,21 +16,21 @@ from ..egox_core.types import GGA_MODES, DepthVideo, RayMode
 from ..egox_core.wan import resolve_auto
 from .host.graph import Graph, check_weights_of, inputs_of, linked_node_id
 from .io_types import EgoXDepth, EgoXTrajectory
-from .patch.patch import RETIRED, no_geometry
+from .patch.patch import RETIRED, missing_geometry_error
 from .sliders import Slider
 
 LAMBDA = Slider("λ_g", usual=(0.0, 10.0), step=0.1, wide=(0.0, 100.0))
 
 
 def wan_model_input() -> io.Input:
-    """Make the input of the transformer that is to be sampled."""
+    """Make the input for the transformer that is sampled."""
     return io.Model.Input(
         "model", tooltip="A Wan image-to-video transformer (36 input channels), from EgoX LoRA."
     )
 
 
 def geometry_inputs() -> list[io.Input]:
-    """Make the inputs for depth and trajectory, from which the directions are made."""
+    """Make the inputs for depth and trajectory, which give the directions of the guidance."""
     return [
         EgoXDepth.Input(
             "depth",
@@ -43,7 +46,7 @@ def geometry_inputs() -> list[io.Input]:
 
 
 def gga_inputs() -> list[io.Input]:
-    """Make the inputs of the guidance by geometry."""
+    """Make the inputs for strength and mode of the geometry's guidance."""
     return [
         LAMBDA.input(
             "lambda_g",
@@ -74,7 +77,7 @@ def gga_inputs() -> list[io.Input]:
 
 
 def backend_input() -> io.Input:
-    """Make the input that chooses the kernel of the biased attention by name."""
+    """Make the input that chooses the kernel of the guided attention."""
     return io.Combo.Input(
         "backend",
         options=["auto", "sdpa", *RETIRED, "triton", "reference"],
@@ -91,7 +94,7 @@ def backend_input() -> io.Input:
 
 
 def recompute_exo_input(advanced: bool = False) -> io.Input:
-    """Make the input for the steps from one full computation of exo to the next."""
+    """Make the input for the number of steps between two full computations of exo."""
     return io.Int.Input(
         "recompute_exo",
         display_name="recompute exo",
@@ -112,7 +115,7 @@ def recompute_exo_input(advanced: bool = False) -> io.Input:
 
 
 def check_geometry(graph: Graph, node: str) -> None:
-    """Check what is known of the geometry and of the weights' files before a run.
+    """Check before a run what is known of the geometry and of the weights' files.
 
     Raises:
         EgoXInputError: a strength or mode that makes no sense, no depth or trajectory to guide by,
@@ -120,20 +123,21 @@ def check_geometry(graph: Graph, node: str) -> None:
     """
     check_weights_of(graph, node)
     values = inputs_of(graph, node)
-    gga = {entry.id: values.get(entry.id) for entry in gga_inputs()}
-    from_wire = any(value is None or isinstance(value, list) for value in gga.values())
-    if from_wire or gga["gga_mode"] == "auto":  # then the LoRA says it
+    gga_values = {entry.id: values.get(entry.id) for entry in gga_inputs()}
+    is_unknown = any(value is None or isinstance(value, list) for value in gga_values.values())
+    if is_unknown or gga_values["gga_mode"] == "auto":  # then the LoRA says it
         return
-    options, _ = gga_options({}, gga, None)
+    options, _ = gga_options({}, gga_values, None)
     for name in ("depth", "trajectory") if options.biases else ():
         if linked_node_id(graph, node, name) is None:
-            raise no_geometry(name)
+            raise missing_geometry_error(name)
 
 
 def gga_options(
     metadata: Mapping[str, str], inputs: Mapping[str, Any], depth: DepthVideo | None
 ) -> tuple[GgaOptions, RayMode]:
-    """Make the core's options of the inputs above, and choose the kind of rays by the LoRA.
+    """Make the core's options from the values of these inputs, and choose the kind of rays by the
+    LoRA.
 
     Args:
         metadata: the LoRA's.

@@ -26,7 +26,7 @@ from ..egox_core.video import VideoSource, frame_rate, made_safe, open_clip, ope
 from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_node
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
-from .host.steps import tell_on_node
+from .host.steps import show_on_node
 from .host.video import audio_of, native_video
 from .io_types import EgoXFrames
 from .search_words import node_schema
@@ -222,7 +222,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
         sound = clip.sound
         notes = (*notes, *(sound.notes if sound else ()))
         if notes:
-            tell_on_node("; ".join(map(str, notes)), this_node(cls)[1] or None)
+            show_on_node("; ".join(map(str, notes)), this_node(cls)[1] or None)
         audio = sound and audio_of(sound)
         selection = clip.selection
         frames = clip.exo if clip.exo.is_floating_point() else clip.exo.float().div_(255)

@@ -1,4 +1,5 @@
-"""EgoX LoRA: the released key naming, which the host's own loader skips in silence."""
+"""Define EgoX LoRA, which loads LoRAs with the released key names that ComfyUI's own loader skips
+silently."""
 
 from __future__ import annotations
 
@@ -39,12 +40,12 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 FLOAT8 = re.compile(r"(fp8|float8|e4m3|e5m2).*\.(safetensors|sft)$", re.IGNORECASE)
-"""Names of files with float8 weights."""
+"""Pattern of names of files with float8 weights."""
 STRENGTH = Slider("strength", usual=(0.0, 2.0), step=0.05, wide=(-100.0, 100.0))
 
 
 class EgoXLoadLora(io.ComfyNode):
-    """Adds a LoRA to a Wan transformer and says how much of it was matched."""
+    """Apply a LoRA to a Wan transformer, and report how many tensors were matched."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -101,7 +102,7 @@ class EgoXLoadLora(io.ComfyNode):
 
 
 def check_files(graph: Graph, node: str) -> None:
-    """Tell what is known of the weights' files before a run, and before they are downloaded.
+    """Check before a run what is known of the weights' files, also before they are downloaded.
 
     Raises:
         EgoXInputError: a LoRA in a format that runs code when it is read, cut off, or of another
@@ -122,7 +123,13 @@ def check_files(graph: Graph, node: str) -> None:
     if comfy.model_management.get_torch_device().type != "mps":
         return
     values = [value for node_id in graph for value in inputs_of(graph, node_id).values()]
-    if float8_files := sorted({x for x in values if isinstance(x, str) and FLOAT8.search(x)}):
+    if float8_files := sorted(
+        {
+            value_text
+            for value_text in values
+            if isinstance(value_text, str) and FLOAT8.search(value_text)
+        }
+    ):
         raise EgoXInputError(
             "weights on a Mac",
             got=", ".join(float8_files),
@@ -133,7 +140,7 @@ def check_files(graph: Graph, node: str) -> None:
 
 
 def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
-    """Map native names to shapes, also where torch.compile has wrapped blocks or the whole
+    """Map the weights' native names to shapes, also if torch.compile wrapped blocks or the whole
     transformer."""
     transformer = model.get_model_object("diffusion_model")
     return {
@@ -143,13 +150,8 @@ def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
 
 
 def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPatcher, str]:
-    """Clone the model with the LoRA's patches, and report on them.
-
-    The host applies them when the model is loaded.
-
-    Raises:
-        EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit.
-    """
+    """Clone the model with the LoRA's patches, which ComfyUI applies when it loads the model, and
+    report on them."""
     if path.name.endswith(SAFETENSORS):
         check_lora(path)  # a name that was not known before the run
     state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
@@ -166,13 +168,13 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     patched = model.clone()
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
 
-    def add(tensors: dict[str, Tensor]) -> list[str]:
+    def add_tensors(tensors: dict[str, Tensor]) -> list[str]:
         return patched.add_patches(comfy.lora.load_lora(tensors, keys, log_missing=False), strength)
 
-    changed_weights = add(lora.tensors)
+    changed_weights = add_tensors(lora.tensors)
     # Step-distilled LoRAs also hold whole differences of norms and biases, under names that only
     # the host knows.
-    differences = add(lora.others)
+    differences = add_tensors(lora.others)
     if not changed_weights:
         raise EgoXInputError(
             "LoRA",

@@ -1,4 +1,4 @@
-"""Save Robot Episode: one run becomes an episode of a LeRobot data set in the output folder."""
+"""Define Save Robot Episode, which appends a run to a LeRobot data set in the output folder."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +25,11 @@ from .search_words import node_schema
 from .show import shown
 
 SETS = "egox_robots"
-"""Folder of the host's output folder, with a folder a set."""
+"""Subfolder of ComfyUI's output folder that contains the data sets."""
 
 
 class EgoXSaveRobotEpisode(io.ComfyNode):
-    """Appends a run to a set, which is whole before and after."""
+    """Append a run to a robot data set, which is complete before and after."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -164,22 +164,24 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         folder = Path(folder_paths.get_output_directory(), SETS) / require_safe_name(
             dataset, "dataset"
         )
-        progress, fit = host_progress(), None
-        path, owner = trajectory, depth.exo
+        progress, camera_fit_report = host_progress(), None
+        path, exo_path = trajectory, depth.exo
         if scene is not None:
             path = trajectory.tied(scene.exo)
-            if scene.exo.world != owner.world:  # of another depth: what was drawn counts
-                owner = replace(scene.exo, lens=owner.lens, lens_guessed=owner.lens_guessed)
+            if scene.exo.world != exo_path.world:  # of another depth: what was drawn counts
+                exo_path = replace(
+                    scene.exo, lens=exo_path.lens, lens_guessed=exo_path.lens_guessed
+                )
         camera_remarks = dict.fromkeys(
             (*trajectory.other_exo(depth.exo), *path.other_exo(depth.exo))
         )
-        path = path.beside(owner)
+        path = path.beside(exo_path)
         with open_set(folder, SetOptions(made_by=made_by)) as robots:
             name = f"run_{len(robots):06d}"
             fps = robots.rate_for(name, path.frames.times_s, resample=resample)
             if scene is not None:
-                fit = camera_fit(scene, path, ego_images.cpu(), generated, progress)
-            first = len(robots)
+                camera_fit_report = camera_fit(scene, path, ego_images.cpu(), generated, progress)
+            first_number = len(robots)
             episodes = make_episodes(
                 name,
                 task,
@@ -191,29 +193,36 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 resample=resample,
                 generated=generated,
                 depth_m=None if ego_depth is None else ego_depth.depth_m,
-                seen=seen_in(scene, path, ego_images) if ego_seen else None,
-                fit=fit,
+                seen=classify_ego_pixels(scene, path, ego_images) if ego_seen else None,
+                fit=camera_fit_report,
                 strict=strict,
                 progress=progress,
             )
             for episode in episodes:
                 robots.append(episode, progress)
-        last = first + len(episodes) - 1
-        episode_text = f"episode {first}" if last == first else f"episodes {first} to {last}"
+        last_number = first_number + len(episodes) - 1
+        episode_text = (
+            f"episode {first_number}"
+            if last_number == first_number
+            else f"episodes {first_number} to {last_number}"
+        )
         frame_count = sum(map(len, episodes))
-        parts = [f"{episode_text} of {folder.name}, {frame_count} frames", episodes[0].fit.text()]
-        parts += map(str, camera_remarks)
+        note_lines = [
+            f"{episode_text} of {folder.name}, {frame_count} frames",
+            episodes[0].fit.text(),
+        ]
+        note_lines += map(str, camera_remarks)
         if hands is None:
-            parts.append("no hands: without state and action")
+            note_lines.append("no hands: without state and action")
         else:
-            parts.append(hands.beside(depth.depth_m, depth.exo.camera).text())
-        return io.NodeOutput(str(folder), ui=shown and shown.note("\n".join(parts)))
+            note_lines.append(hands.beside(depth.depth_m, depth.exo.camera).text())
+        return io.NodeOutput(str(folder), ui=shown and shown.note("\n".join(note_lines)))
 
 
-def seen_in(
+def classify_ego_pixels(
     scene: PointCloud | None, trajectory: CameraTrajectory, ego_images: Tensor
 ) -> Tensor | None:  # [T, h, w] uint8
-    """Classify the ego frames' pixels, as EgoPrior has them.
+    """Classify the ego frames' pixels by what the exo camera observed.
 
     Raises:
         EgoXInputError: no scene.

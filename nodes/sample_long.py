@@ -43,7 +43,7 @@ from .host.graph import (
     upstream_files,
 )
 from .host.memory import drawing_device
-from .host.paths import fingerprint, kept_path
+from .host.paths import fingerprint, persistent_path
 from .host.progress import host_progress
 from .host.remember import DRAWN_FROM
 from .host.vae import decode_video, encode_video
@@ -324,7 +324,7 @@ def choose_switch_step(steps: int, switch_step: int) -> int:
 
 def open_chunk_files(graph: Graph, node: str) -> ChunkFiles:
     """Open the files of the node's finished chunks, from which a run continues after a crash."""
-    folder = kept_path("chunks")
+    folder = persistent_path("chunks")
     oldest_time = time.time() - CHUNK_DAYS * 24 * 3600
     for path in folder.glob("*.npy") if folder.is_dir() else ():
         if path.stat().st_mtime < oldest_time:

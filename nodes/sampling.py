@@ -220,7 +220,7 @@ def sample_clip(
     calls = patch_calls(patched)
     time_left = TimeLeft(node_id, part, lambda: calls.warning)
     if node_id is not None:
-        calls.kernels.tell = time_left.aside
+        calls.kernels.tell = time_left.show_after_last_line
         patched.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, time_left.loaded)
     live = shown and shown.live(node_id, canvas.latent_colours, trajectory)
     for listener in filter(None, (time_left, live)):

@@ -1,5 +1,8 @@
-"""Words that people who don't know our names type into the host's node search, in the four
-languages of the texts.
+"""List words by which people who don't know the nodes' names find them in ComfyUI's search, in four
+languages.
+
+ComfyUI's search compares a node's name and these words whatever the page's language, so all
+languages are in one list. ¶ -
 
 The host's search looks at a node's name and these words whatever the page's language, so all
 languages stand together."""
@@ -8,15 +11,15 @@ from typing import Any
 
 from comfy_api.latest import io
 
-EGO = ("ego", "egocentric", "pov", "first person", "一人称視点", "1인칭 시점", "第一人称视角")
-EXO = ("exo", "exocentric", "third person", "三人称視点", "3인칭 시점", "第三人称视角")
-PATH = ("camera path", "camera trajectory", "カメラ軌道", "카메라 궤적", "相机轨迹")
-CLOUD = ("point cloud", "ply", "点群", "포인트 클라우드", "点云")
-GEOMETRY = ("geometry guided attention", "gga", "lambda", "ジオメトリ", "기하", "几何")
+EGO_WORDS = ("ego", "egocentric", "pov", "first person", "一人称視点", "1인칭 시점", "第一人称视角")
+EXO_WORDS = ("exo", "exocentric", "third person", "三人称視点", "3인칭 시점", "第三人称视角")
+PATH_WORDS = ("camera path", "camera trajectory", "カメラ軌道", "카메라 궤적", "相机轨迹")
+CLOUD_WORDS = ("point cloud", "ply", "点群", "포인트 클라우드", "点云")
+GEOMETRY_WORDS = ("geometry guided attention", "gga", "lambda", "ジオメトリ", "기하", "几何")
 
 SEARCH_WORDS: dict[str, tuple[str, ...]] = {
     "EgoXLoadExoVideo": (
-        *EXO,
+        *EXO_WORDS,
         "load video",
         "video input",
         "動画を読み込む",
@@ -24,7 +27,7 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "加载视频",
     ),
     "EgoXRankExoCameras": (
-        *EXO,
+        *EXO_WORDS,
         "best camera",
         "choose camera",
         "カメラ選択",
@@ -32,8 +35,8 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "选择相机",
     ),
     "EgoXEgoPoseInput": (
-        *EGO,
-        *PATH,
+        *EGO_WORDS,
+        *PATH_WORDS,
         "head pose",
         "keyframes",
         "頭部姿勢",
@@ -50,8 +53,8 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "深度对齐",
     ),
     "EgoXExoMotion": (
-        *EXO,
-        *PATH,
+        *EXO_WORDS,
+        *PATH_WORDS,
         "camera motion",
         "camera tracking",
         "handheld",
@@ -71,9 +74,16 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "머리 포즈 추정",
         "头部姿态估计",
     ),
-    "EgoXBuildScene": (*CLOUD, "unproject depth", "depth to points", "シーン", "장면", "场景"),
+    "EgoXBuildScene": (
+        *CLOUD_WORDS,
+        "unproject depth",
+        "depth to points",
+        "シーン",
+        "장면",
+        "场景",
+    ),
     "EgoXFuseScenes": (
-        *CLOUD,
+        *CLOUD_WORDS,
         "merge point clouds",
         "multi camera",
         "シーンを結合",
@@ -81,18 +91,18 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "合并场景",
     ),
     "EgoXRenderEgoPrior": (
-        *EGO,
-        *CLOUD,
+        *EGO_WORDS,
+        *CLOUD_WORDS,
         "render points",
         "novel view",
         "新規視点",
         "새 시점",
         "新视角",
     ),
-    "EgoXDrawHands": (*EGO, "hand pose", "skeleton", "手の描画", "손 그리기", "绘制手部"),
+    "EgoXDrawHands": (*EGO_WORDS, "hand pose", "skeleton", "手の描画", "손 그리기", "绘制手部"),
     "EgoXLoadLora": ("egox", "load lora", "wan lora", "LoRA読み込み", "LoRA 불러오기", "加载LoRA"),
     "EgoXText": (
-        *EGO,
+        *EGO_WORDS,
         "text encode",
         "umt5",
         "clip text encode",
@@ -111,7 +121,7 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "字幕描述",
     ),
     "EgoXPrompt": (
-        *EGO,
+        *EGO_WORDS,
         "prompt",
         "caption",
         "negative prompt",
@@ -119,8 +129,23 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "프롬프트",
         "提示词",
     ),
-    "EgoXConditioning": (*EGO, *EXO, "image to video", "wan i2v", "条件付け", "컨디셔닝", "条件"),
-    "EgoXModelPatch": (*EGO, *GEOMETRY, "wan model patch", "モデルパッチ", "모델 패치", "模型补丁"),
+    "EgoXConditioning": (
+        *EGO_WORDS,
+        *EXO_WORDS,
+        "image to video",
+        "wan i2v",
+        "条件付け",
+        "컨디셔닝",
+        "条件",
+    ),
+    "EgoXModelPatch": (
+        *EGO_WORDS,
+        *GEOMETRY_WORDS,
+        "wan model patch",
+        "モデルパッチ",
+        "모델 패치",
+        "模型补丁",
+    ),
     "EgoXReleasedSampling": (
         "unipc",
         "scheduler",
@@ -131,8 +156,8 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "调度器",
     ),
     "EgoXWanSampler": (
-        *EGO,
-        *GEOMETRY,
+        *EGO_WORDS,
+        *GEOMETRY_WORDS,
         "exo to ego",
         "ksampler",
         "wan sampler",
@@ -141,8 +166,8 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "采样器",
     ),
     "EgoXSampleLong": (
-        *EGO,
-        *GEOMETRY,
+        *EGO_WORDS,
+        *GEOMETRY_WORDS,
         "long video",
         "extend video",
         "continue motion",
@@ -151,9 +176,16 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "긴 비디오",
         "长视频",
     ),
-    "EgoXDecodeEgoHalf": (*EGO, "vae decode", "fisheye to pinhole", "デコード", "디코드", "解码"),
+    "EgoXDecodeEgoHalf": (
+        *EGO_WORDS,
+        "vae decode",
+        "fisheye to pinhole",
+        "デコード",
+        "디코드",
+        "解码",
+    ),
     "EgoXSecondEye": (
-        *EGO,
+        *EGO_WORDS,
         "stereo",
         "vr180",
         "3d video",
@@ -196,7 +228,7 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "并排比较",
     ),
     "EgoXSaveRobotEpisode": (
-        *EGO,
+        *EGO_WORDS,
         "lerobot",
         "robot dataset",
         "hands",
@@ -205,7 +237,7 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "机器人数据集",
     ),
 }
-"""Node id -> its words."""
+"""Search words by node id."""
 ESSENTIALS = {
     "EgoXLoadExoVideo": "Video Tools",
     "EgoXEgoPoseInput": "Video Generation",
@@ -213,11 +245,11 @@ ESSENTIALS = {
     "EgoXWanSampler": "Video Generation",
     "EgoXDecodeEgoHalf": "Video Generation",
 }
-"""Node id -> the host's category of what most people need; the others have none."""
+"""ComfyUI's category of essential nodes, by node id."""
 
 
 def node_schema(node_id: str, **parts: Any) -> io.Schema:
-    """Make a node's schema, with its fields for the host's search and its essentials."""
+    """Make a node's schema, with its search words and its category of essential nodes."""
     return io.Schema(
         node_id=node_id,
         search_aliases=list(SEARCH_WORDS[node_id]),

@@ -1,4 +1,4 @@
-"""Second Eye: an ego video becomes a pair of eyes, written as headsets read it."""
+"""Define Second Eye, which makes a stereo video for headsets of an ego video."""
 
 from pathlib import Path
 
@@ -15,21 +15,21 @@ from .show import shown
 
 
 class StereoVideo(InputImpl.VideoFromComponents):
-    """A video whose file says that it holds two eyes, which one in memory doesn't say."""
+    """Save a video with marks in its file that say that it contains two eyes."""
 
     def __init__(self, video: InputImpl.VideoFromComponents, half_sphere: bool) -> None:
         super().__init__(video.get_components())
         self._half_sphere = half_sphere
 
     def save_to(self, path, *args, **options) -> None:
-        """Save the video as the host does, and mark it."""
+        """Save the video as ComfyUI does, and mark the file as stereo."""
         super().save_to(path, *args, **options)
         if isinstance(path, (str, Path)):
             mark_stereo(Path(path), half_sphere=self._half_sphere)
 
 
 class EgoXSecondEye(io.ComfyNode):
-    """The right eye of a left one, and both side by side."""
+    """Make the right eye's view of a left one, and put both side by side."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

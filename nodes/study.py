@@ -1,4 +1,7 @@
-"""Studying results.
+"""Define the nodes for comparing results.
+
+EgoX Sweep makes lists of λ_g and LoRA strength, over which ComfyUI runs the connected nodes.
+Labelled Video Grid shows a list of videos as one. ¶ -
 
 EgoX Sweep makes lists of λ_g and LoRA strength, over which the host runs the rest of the graph.
 Labelled Video Grid shows a list of videos as one.
@@ -16,7 +19,7 @@ from .show import shown
 
 
 class EgoXSweep(io.ComfyNode):
-    """Makes every pair once, so that all that is connected to the lists runs once for each."""
+    """List every pair of λ_g and strength once, so that connected nodes run once for each."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -91,7 +94,7 @@ class EgoXSweep(io.ComfyNode):
 
 
 class EgoXLabelledGrid(io.ComfyNode):
-    """Gathers what the host ran as a list."""
+    """Arrange the videos of a list in one grid."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

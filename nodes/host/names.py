@@ -1,4 +1,8 @@
-"""Names of the host that would fail in silence if a release moved them, and the effect of each.
+"""List names of ComfyUI that would fail silently if a release moved them, with the effect of each.
+
+A missing import or attribute raises where it is used, and needs no entry. Listed are keys that
+ComfyUI only looks up, and arguments that the pack passes by position. The list is checked when
+the pack is loaded, so that ComfyUI's log says what won't work before anything runs.
 
 A missing import or attribute raises where it is used, and needs no entry. Listed are keys that the
 host only looks up, and arguments that the pack takes by their place. The list is checked when the
@@ -66,7 +70,8 @@ MODULES: dict[str, Callable[[], types.ModuleType]] = {
     "comfy.sampler_helpers": _sampler_helpers,
     "comfy.samplers": _samplers,
 }
-"""Modules that names may stand in, each import written out: the registry flags a computed one."""
+"""Modules that contain the names. Each import is written out, because the registry flags a computed
+one."""
 SILENT_NAMES: Mapping[str, tuple[str, ...]] = {
     "geometry guidance (λ_g): it would be off": (
         "comfy.ldm.modules.attention[optimized_attention_override]",
@@ -98,7 +103,7 @@ SILENT_NAMES: Mapping[str, tuple[str, ...]] = {
         "comfy.samplers[cond_or_uncond]",
     ),
 }
-"""Effect of the loss: names."""
+"""Names by the effect of their loss."""
 
 _FORM = re.compile(
     r"(?P<module>[\w.]+)(?::(?P<attribute>[\w.]+))?"
@@ -106,21 +111,21 @@ _FORM = re.compile(
 )
 
 
-def is_there(name: str) -> bool:
-    """Check whether the host has ``name``, written in one of the module's forms."""
+def name_exists(name: str) -> bool:
+    """Check whether ComfyUI has ``name``, written in one of this module's forms."""
     form = _FORM.fullmatch(name)
     if form is None:
         return False
     try:
         host_object: Any = MODULES[form["module"]]()
-        for part in (form["attribute"] or "").split("."):
-            host_object = getattr(host_object, part) if part else host_object
+        for attribute in (form["attribute"] or "").split("."):
+            host_object = getattr(host_object, attribute) if attribute else host_object
     except Exception:  # a moved module may fail on import in any way
         return False
     if form["first"] is not None:
-        first = form["first"].split(", ")
+        expected_parameters = form["first"].split(", ")
         parameters = [name for name in inspect.signature(host_object).parameters if name != "self"]
-        return parameters[: len(first)] == first
+        return parameters[: len(expected_parameters)] == expected_parameters
     return form["word"] is None or form["word"] in code_words(host_object)
 
 
@@ -129,8 +134,7 @@ _CODE = (type, types.FunctionType, property, staticmethod, classmethod)
 
 @functools.cache
 def code_words(thing: Any) -> frozenset[str]:
-    """List names and strings in the code of a module, class or function, read from its compiled
-    form."""
+    """List names and strings in the compiled code of a module, class or function."""
     words: set[str] = set()
     pending, seen_ids = [thing], set()
     while pending:
@@ -159,17 +163,17 @@ def code_words(thing: Any) -> frozenset[str]:
     return frozenset(words)
 
 
-def missing() -> dict[str, list[str]]:
-    """List the names that are missing on this host, by the effect of their loss."""
+def list_missing_names() -> dict[str, list[str]]:
+    """List the names that this version of ComfyUI lacks, by the effect of their loss."""
     missing_names = {
-        effect: [name for name in names if not is_there(name)]
+        effect: [name for name in names if not name_exists(name)]
         for effect, names in SILENT_NAMES.items()
     }
     return {effect: names for effect, names in missing_names.items() if names}
 
 
 def host_version() -> str:
-    """Name the version of the host, in its own words."""
+    """Name ComfyUI's version as ComfyUI states it."""
     try:
         from comfyui_version import __version__
     except ImportError:
@@ -177,9 +181,9 @@ def host_version() -> str:
     return str(__version__)
 
 
-def say_missing(say: Callable[[str], None] = logging.warning) -> None:
-    """Report the silent names that this host lacks and what won't work without them."""
-    missing_names = missing()
+def log_missing_names(log: Callable[[str], None] = logging.warning) -> None:
+    """Log the names that this version of ComfyUI lacks, and what won't work without them."""
+    missing_names = list_missing_names()
     if not missing_names:
         return
     lines = [
@@ -190,4 +194,4 @@ def say_missing(say: Callable[[str], None] = logging.warning) -> None:
         f"[EgoX]   will not work: {effect}; missing: {', '.join(names)}"
         for effect, names in missing_names.items()
     ]
-    say("\n".join(lines))
+    log("\n".join(lines))

@@ -1,5 +1,10 @@
-"""Files of the host and of the pack: names in a workflow to paths, what is beside the exo video,
-model folders.
+"""Find files of ComfyUI and of the pack: by names in a workflow, beside the exo video, and in model
+folders.
+
+A workflow may come from anyone, so a name in it must not reach the rest of the disk: not by
+``..``, not by an absolute path, not by a symlink that leads out. Absolute paths are refused even
+inside, so that a reviewer has one rule to check and a workflow works on other machines. Only
+ComfyUI's own folders and the pack's ``sample/`` are open. ¶ -
 
 A workflow comes from anywhere, so a name in it must not reach the rest of the disk: not by ``..``,
 not by an absolute path (refused even where it lies inside, so that a reviewer has one rule to check
@@ -23,15 +28,15 @@ from ...egox_core.safe_files import NO_NAMES
 PACK_ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = PACK_ROOT / "sample"
 LIST_LIMIT = 4000
-"""Files looked at for a drop-down list; an input folder with more is still usable by typing or
-uploading."""
+"""Largest number of files that are read for a drop-down list. Others can still be typed or
+uploaded."""
 TAKE_FILES = (DEPTH, META, HANDS)
 STANDINS, SMALL_MODEL = PACK_ROOT / "models", PACK_ROOT / "models" / "demo"
 MODEL_KINDS = ("diffusion_models", "vae", "loras")
 
 
 def input_roots() -> list[Path]:
-    """List the folders that media and JSON may be in, in the order of search."""
+    """List the folders that media and JSON files may be in, in the order of search."""
     return [
         Path(p)
         for p in (
@@ -43,8 +48,8 @@ def input_roots() -> list[Path]:
 
 
 def model_roots() -> list[Path]:
-    """List the host's model folders, extra ones included, but not other packs' own files, settings
-    among them."""
+    """List ComfyUI's model folders and extra ones, but not the folders of other packs, which
+    contain settings."""
     return [
         Path(p)
         for kind, (paths, _) in folder_paths.folder_names_and_paths.items()
@@ -53,15 +58,17 @@ def model_roots() -> list[Path]:
     ]
 
 
-def kept_path(name: str) -> Path:
-    """Place a file or folder of the pack's own where it outlives a restart: the host empties its
-    temp folder when it starts."""
+def persistent_path(name: str) -> Path:
+    """Return the path of a file or folder that outlives a restart, unlike ComfyUI's temp folder."""
     return Path(folder_paths.get_user_directory()) / "egox" / name
 
 
 def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
-    """Find the existing file (or folder) that ``name`` stands for, with ``what`` as its name in
+    """Find the existing file or folder of a name in a workflow, with ``what`` as its name in
     errors.
+
+    ``name`` is relative to the input, output or temp folder (also with ComfyUI's "[output]"
+    endings), to a model folder, or to the pack if it begins with ``sample/``.
 
     ``name`` is relative to the input, output or temp folder (with the host's "[output]" endings
     too), to a model folder, or to the pack if it begins with ``sample/``.
@@ -82,11 +89,11 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     plain_name, annotated = folder_paths.annotated_filepath(name)
     plain_name = plain_name.strip().replace("\\", "/")
     if ".." in PurePosixPath(plain_name).parts:
-        raise _outside(name, what)
+        raise _outside_error(name, what)
     # By name, before anything is looked at: on Windows, to ask whether //server/share/x exists logs
     # in to that server.
     if plain_name.startswith("/") or Path(plain_name).anchor:
-        raise _absolute(plain_name, what)
+        raise _absolute_path_error(plain_name, what)
     roots = [Path(annotated)] if annotated else [*input_roots(), *model_roots()]
     candidates = [(root, root / plain_name) for root in roots]
     if plain_name.split("/")[0] == "sample" and not annotated:
@@ -102,7 +109,7 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
         elif path.is_file() or folder_too:
             return path.resolve()
     if is_outside:
-        raise _outside(name, what)
+        raise _outside_error(name, what)
     raise EgoXInputError(
         what,
         got=f"{name!r}, which is not there",
@@ -111,19 +118,20 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     )
 
 
-def inside(path: Path, what: str) -> Path:
-    """Check a path that the pack itself put together: once its links are followed, it must lie
-    inside.
+def require_inside(path: Path, what: str) -> Path:
+    """Check that a path which the pack built lies inside ComfyUI's folders after its links are
+    followed.
 
     Raises:
         EgoXInputError: it leads out of the host's folders (a symlink).
     """
-    real = path.resolve()
+    real_path = path.resolve()
     if any(
-        real.is_relative_to(root.resolve()) for root in (*input_roots(), *model_roots(), SAMPLE)
+        real_path.is_relative_to(root.resolve())
+        for root in (*input_roots(), *model_roots(), SAMPLE)
     ):
-        return real
-    raise _outside(f"{path.parent.name}/{path.name}", what)
+        return real_path
+    raise _outside_error(f"{path.parent.name}/{path.name}", what)
 
 
 def _exists(path: Path) -> bool:
@@ -134,7 +142,10 @@ def _exists(path: Path) -> bool:
 
 
 def fingerprint(name: str | Path) -> str:
-    """Digest that changes when the file behind ``name`` (or at that path) does.
+    """Compute a digest that changes when the file behind a name or at a path changes.
+
+    ComfyUI saves it in every video and picture of the graph, where a path would contain the
+    user's name, and size and time would identify the file.
 
     The host saves it in every video and picture of the graph, where a path would tell the user's
     name, and a size and time which file it was.
@@ -146,38 +157,40 @@ def fingerprint(name: str | Path) -> str:
         file_state = [state.st_mtime_ns, state.st_size]
         if path.is_dir():
             file_state = [
-                (p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(path.iterdir())
+                (entry_path.name, entry_path.stat().st_mtime_ns, entry_path.stat().st_size)
+                for entry_path in sorted(path.iterdir())
             ]
-    own_name = name if isinstance(name, str) else name.name
+    file_name = name if isinstance(name, str) else name.name
     # A name may be no Unicode.
-    digest = hashlib.sha256(f"{own_name}|{file_state}".encode("utf-8", "surrogatepass"))
+    digest = hashlib.sha256(f"{file_name}|{file_state}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:32]
 
 
 def list_files(suffixes: tuple[str, ...]) -> list[str]:
-    """List names for a drop-down list: the pack's samples, the input folder with its sub-folders."""
-    samples = [f"sample/{name}" for name in _walk(SAMPLE, suffixes)]
-    return samples + list(_walk(Path(folder_paths.get_input_directory()), suffixes))
+    """List names for a drop-down list: the pack's samples, and the input folder with its
+    subfolders."""
+    samples = [f"sample/{name}" for name in _list_files_below(SAMPLE, suffixes)]
+    return samples + list(_list_files_below(Path(folder_paths.get_input_directory()), suffixes))
 
 
-def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
-    names, seen_count = [], 0
+def _list_files_below(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
+    names, file_count = [], 0
     for folder, folders, files in os.walk(
         root
     ):  # links to folders are not followed: they may lead in circles
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        folders[:] = sorted(file_name for file_name in folders if not file_name.startswith("."))
         names += [
-            Path(folder, f).relative_to(root).as_posix()
-            for f in files
-            if f.lower().endswith(suffixes) and not f.startswith(".")
+            Path(folder, file_name).relative_to(root).as_posix()
+            for file_name in files
+            if file_name.lower().endswith(suffixes) and not file_name.startswith(".")
         ]
-        seen_count += len(files)
-        if seen_count > LIST_LIMIT:
+        file_count += len(files)
+        if file_count > LIST_LIMIT:
             break
     return iter(sorted(names))
 
 
-def _outside(name: str, what: str) -> EgoXInputError:
+def _outside_error(name: str, what: str) -> EgoXInputError:
     return EgoXInputError(
         what,
         got=f"{name!r}, which leads out of the host's folders",
@@ -186,7 +199,7 @@ def _outside(name: str, what: str) -> EgoXInputError:
     )
 
 
-def _absolute(name: str, what: str) -> EgoXInputError:
+def _absolute_path_error(name: str, what: str) -> EgoXInputError:
     path = Path(name)
     inputs = input_roots()[0]
     return EgoXInputError(
@@ -208,11 +221,15 @@ def beside_video(frames: Frames, name: str) -> Path | None:
     if frames.source is None:
         return None
     path = Path(frames.source).parent / name
-    return inside(path, name) if path.is_file() else None
+    return require_inside(path, name) if path.is_file() else None
 
 
 def add_model_folders(root: Path = SMALL_MODEL) -> None:
-    """Append the small model's folders to the host's search paths, once however often it is called.
+    """Append the small model's folders to ComfyUI's search paths, also if called twice.
+
+    Stand-ins are for tests and would be a trap in the loaders' lists. The folders come last, so
+    that a user's file of the same name is found first, and nodes that save to models, which
+    write into the first path, never write into the pack.
 
     The stand-ins are for tests: in the loaders' lists of other graphs they would be a trap. The
     folders go to the end, so that a file of the same name in the user's own folders wins, and "save

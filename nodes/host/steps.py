@@ -1,5 +1,5 @@
-"""A sampling, followed without changing a number: loading, steps and the time left, shown on the
-node, and time per part."""
+"""Follow a sampling without changing its result: show loading, steps and the time left on the node,
+and measure each part's time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.patcher_extension import WrapperExecutor
 
-SIGMAS, CALLBACK = 2, 4  # places among outer_sample's arguments after the noise
+SIGMAS, CALLBACK = 2, 4  # indices among outer_sample's arguments after the noise
 
 
 class PartSeconds:
-    """Seconds per named part of a run, on CUDA by events that are read at the end, so that nothing
-    waits.
+    """Measure the seconds of named parts of a run, on CUDA by events that are read at the end, so
+    that nothing waits.
+
+    Devices other than CUDA and CPU work in the background without such events, so nothing is
+    measured there. ¶ -
 
     Other devices than CUDA and CPU work in the background without such events: nothing is measured.
     """
@@ -32,12 +35,12 @@ class PartSeconds:
         self._spans: dict[str, list[tuple[Any, Any]]] = {}
 
     def clear(self) -> None:
-        """Forget the steps of the run before."""
+        """Drop the measurements of the last run."""
         self._spans.clear()
 
     @contextmanager
-    def of(self, part: str, device: torch.device) -> Generator[None]:
-        """Measure what is done in this block."""
+    def measure(self, part: str, device: torch.device) -> Generator[None]:
+        """Measure the time of this block for a part of the run."""
         if device.type == "cuda":
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record(torch.cuda.current_stream(device))
@@ -53,11 +56,11 @@ class PartSeconds:
         self._spans.setdefault(part, []).append((begin, end))
 
     def total(self, *parts: str) -> float:
-        """Add up the seconds of these parts, waiting for the device."""
+        """Add up the seconds of these parts, after waiting for the device."""
         return sum(_span_seconds(*span) for part in parts for span in self._spans.get(part, ()))
 
     def mean(self, part: str) -> float:
-        """Average the seconds per span of a part, 0 without any."""
+        """Compute the mean seconds of a part's spans, 0 if there are none."""
         return self.total(part) / max(1, len(self._spans.get(part, ())))
 
 
@@ -69,7 +72,7 @@ def _span_seconds(begin: Any, end: Any) -> float:
 
 
 class StepListener:
-    """An OUTER_SAMPLE wrapper, whose subclasses say in :meth:`after_step` what they do with a step."""
+    """Call :meth:`after_step` after each sampling step, as an OUTER_SAMPLE wrapper."""
 
     def __init__(self, node_id: str | None) -> None:
         self.node_id = node_id
@@ -94,19 +97,21 @@ class StepListener:
     ) -> None:
         """Handle a finished step.
 
+        ``x0`` [B, 16, t, h, w] is the model's current estimate of the clip, in model space.
+
         ``x0`` [B, 16, t, h, w]: what the model now thinks the clip is, in model space.
         """
         raise NotImplementedError
 
 
 def running_server() -> Any | None:
-    """Find the host's server. Without one (tests, scripts) nobody is listening."""
+    """Find ComfyUI's server, None in tests and scripts without one."""
     from server import PromptServer
 
     return getattr(PromptServer, "instance", None)
 
 
-def tell_on_node(text: str, node_id: str | None) -> None:
+def show_on_node(text: str, node_id: str | None) -> None:
     """Show a line on a node while it runs and until its next run."""
     server = running_server()
     if server is not None:
@@ -114,8 +119,8 @@ def tell_on_node(text: str, node_id: str | None) -> None:
 
 
 class TimeLeft(StepListener):
-    """Tells the running node what a sampling is at: loading, merging, which step, and from the
-    second on how long the rest will take.
+    """Show on the running node the state of a sampling: loading, merging, the step, and after two
+    steps the time left.
 
     Args:
         part: said before it, for a run of several samplings.
@@ -139,11 +144,11 @@ class TimeLeft(StepListener):
         self.show(
             f"loading the model ({model.model_size() / 1e9:.0f} GB), then step 1 of {self.total}"
         )
-        with told_merging(model, self.show):
+        with show_merging(model, self.show):
             return super().__call__(executor, noise, *args, **kwargs)
 
     def loaded(self, *_: object) -> None:
-        """Note that the model is where it computes, as the host's callback."""
+        """Show the first step when the model is on its device, as ComfyUI's callback."""
         self.show(f"step 1 of {self.total}")
 
     def after_step(
@@ -157,34 +162,39 @@ class TimeLeft(StepListener):
         """Show a line on the node."""
         warning = self.warning()
         self.text = self.part + text + (f"; {warning}" if warning else "")
-        tell_on_node(self.text, self.node_id)
+        show_on_node(self.text, self.node_id)
 
-    def aside(self, words: str) -> None:
-        """Show what is done meanwhile after the last line."""
-        tell_on_node(f"{self.text}; {words}", self.node_id)
+    def show_after_last_line(self, words: str) -> None:
+        """Show after the last line what is done meanwhile."""
+        show_on_node(f"{self.text}; {words}", self.node_id)
 
 
 def time_left_text(done: int, total: int, seconds: float) -> str:
-    """Write ``step 4 of 50, 4:10 left``, of steps that are done.
+    """Write ``step 4 of 50, 4:10 left`` from the steps done.
+
+    The time left is the mean of the steps after the first, which reads the model's file, times
+    the remaining steps.
 
     The mean of those after the first, which reads the model's file, times what remains.
     """
     if done == total:
         return f"{total} of {total} steps"
-    words = f"step {done + 1} of {total}"
+    step_text = f"step {done + 1} of {total}"
     if done < 2:
-        return words
-    left = round(seconds / (done - 1) * (total - done))
-    return f"{words}, {left // 60}:{left % 60:02d} left"
+        return step_text
+    seconds_left = round(seconds / (done - 1) * (total - done))
+    return f"{step_text}, {seconds_left // 60}:{seconds_left % 60:02d} left"
 
 
 @contextmanager
-def told_merging(model: ModelPatcher, show: Callable[[str], None]) -> Generator[None]:
-    """Show how far the host is in merging LoRAs into weights, by its own order (the largest first),
-    and let Cancel end it: with a file of 28 GB and no GPU it takes half an hour."""
-    merge, total, count = model.patch_weight_to_device, len(model.patches), 0
+def show_merging(model: ModelPatcher, show: Callable[[str], None]) -> Generator[None]:
+    """Show how many weights ComfyUI has merged with LoRAs, and let Cancel end it.
 
-    def told(key: str, *args: Any, **kwargs: Any) -> Any:
+    ComfyUI merges the largest weights first. With a file of 28 GB and no GPU it takes half an
+    hour. ¶ -"""
+    merge_weight, total, count = model.patch_weight_to_device, len(model.patches), 0
+
+    def merge_and_show(key: str, *args: Any, **kwargs: Any) -> Any:
         nonlocal count
         if key in model.patches:
             try:
@@ -194,9 +204,9 @@ def told_merging(model: ModelPatcher, show: Callable[[str], None]) -> Generator[
                 raise
             count += 1
             show(f"merging the LoRA, weight {count} of {total}")
-        return merge(key, *args, **kwargs)
+        return merge_weight(key, *args, **kwargs)
 
-    model.patch_weight_to_device = told
+    model.patch_weight_to_device = merge_and_show
     try:
         yield
     finally:

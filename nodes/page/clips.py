@@ -21,7 +21,7 @@ from ...egox_core.errors import EgoXInputError, intact
 from ...egox_core.page import MAX_FRAMES
 from ...egox_core.safe_files import atomic_write, safe_name
 from ..host.steps import running_server
-from .requests import blocks_of, json_object, number, parts_of, takes_files
+from .requests import file_receiving_route, iterate_blocks, iterate_parts, json_object, number
 
 SAVE_PATH = "/egox/save_clip"
 FOLDER = "egox_previews"
@@ -31,7 +31,7 @@ MAX_PIXELS = 2**27
 """Pixels of all frames together: 1.6 GB as the host's video takes them."""
 
 
-@takes_files
+@file_receiving_route
 async def save_clip(request: web.Request) -> web.Response:
     """Save a field ``about`` (JSON: name, fps, run), then JPEGs of all frames, sent as
     multipart/form-data.
@@ -45,9 +45,9 @@ async def save_clip(request: web.Request) -> web.Response:
 async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
     """Receive the description of the clip, and its pictures."""
     description, pictures, received = b"", list[bytes](), 0
-    async for part in parts_of(request):
+    async for part in iterate_parts(request):
         data = bytearray()
-        async for block in blocks_of(part, 2**20):
+        async for block in iterate_blocks(part, 2**20):
             received += len(block)
             if received > request.client_max_size:
                 raise web.HTTPRequestEntityTooLarge(

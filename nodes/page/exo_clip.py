@@ -13,7 +13,7 @@ from ...egox_core.file_names import DEPTH
 from ...egox_core.safe_files import whole_number
 from ...egox_core.video import VideoInfo, decode_frames, probe_video, resize_picture
 from ..host.paths import resolve
-from .requests import reads_file, unkept
+from .requests import file_reading_route, uncached_response
 from .scenes import jpeg
 
 CLIP_PATH, FRAME_PATH = "/egox/exo_clip", "/egox/exo_frame"
@@ -21,7 +21,7 @@ MAX_HIGH = 448
 """px of a frame that is sent."""
 
 
-@reads_file
+@file_reading_route
 async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
     """Describe the video of ``?file=…``: frames, frames a second, width and height (px), ``hdr``
     (HLG, PQ or empty), ``remarks``, ``depth`` (whether one lies beside it) and, where they aren't
@@ -51,11 +51,13 @@ def probe_with_depth(name: str) -> tuple[VideoInfo, bool]:
     return probe_video(path), path.with_name(DEPTH).is_file()
 
 
-@reads_file
+@file_reading_route
 async def exo_frame(request: web.Request, name: str) -> web.StreamResponse:
     """Send frame ``frame`` of ``?file=…`` as a JPEG of the whole picture."""
     frame = whole_number(request.query.get("frame", "0")) or 0
-    return unkept(await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), frame)))
+    return uncached_response(
+        await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), frame))
+    )
 
 
 def frame_jpeg(path: Path, number: int) -> bytes:

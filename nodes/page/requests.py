@@ -1,5 +1,5 @@
-"""Requests that the pack's own routes answer: those of the host's own page, with a body that is
-small enough."""
+"""Check requests to the pack's routes, which must come from the server's own page with a body that
+isn't too large."""
 
 import asyncio
 import functools
@@ -18,7 +18,8 @@ from ...egox_core.safe_files import NAME_CLASHES, parse_json
 
 SHORT_BODY = 64 * 1024
 ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""In JSON; after an odd backslash the six characters are the text itself."""
+"""Pattern of an escaped NUL in JSON. After an odd number of backslashes the six characters are
+plain text."""
 BAD_BODIES = (
     AssertionError,
     HttpProcessingError,
@@ -27,24 +28,29 @@ BAD_BODIES = (
     ValueError,
     web.RequestPayloadError,
 )
-"""Raised by aiohttp at bodies that their headers do not fit: no boundary, no gzip, cut off."""
+"""Exceptions of aiohttp for bodies that contradict their headers: no boundary, no gzip, cut off."""
 
 
 def refuse(status: int, reason: str) -> web.Response:
-    """Make an answer that says why not."""
+    """Make an answer with a status and the reason of a refusal."""
     return web.json_response({"reason": reason}, status=status)
 
 
-def unkept(
-    body: bytes, kind: str = "image/jpeg", headers: Mapping[str, str] | None = None
+def uncached_response(
+    body: bytes, content_type: str = "image/jpeg", headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Make an answer that no browser keeps."""
+    """Make an answer that no browser caches."""
     headers = {"Cache-Control": "no-store", **(headers or {})}
-    return web.Response(body=body, content_type=kind, headers=headers)
+    return web.Response(body=body, content_type=content_type, headers=headers)
 
 
 def is_same_origin(request: web.Request) -> bool:
-    """Check whether a page of this server asks.
+    """Check whether a request comes from a page of this server.
+
+    Browsers state this in Sec-Fetch-Site, which no page can set, but only to addresses that they
+    trust (https, localhost). Over plain http in a network they send the page's Origin with every
+    POST, and the routes accept nothing else. A foreign name that leads to this machine (DNS
+    rebinding) passes, as in ComfyUI: no server can list all names that its user gives it. ¶ -
 
     Browsers say so in Sec-Fetch-Site, which no page can set, but only to addresses that they trust
     (https, localhost); over plain http in a network they send the page's Origin with every POST,
@@ -64,11 +70,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OTHER_PAGE = "only this server's own page may ask"
 
 
-def reads_file(
+def file_reading_route(
     handler: Callable[[web.Request, str], Awaitable[web.StreamResponse]],
 ) -> Handler:
-    """Turn a handler of ``?file=…`` into a route's handler: 403 where another page asks, else 400
-    and what the handler says.
+    """Make a route's handler from a handler of ``?file=…``, with status 403 for other pages and 400
+    for errors.
+
+    An img or video element sends no Origin, so only Sec-Fetch-Site is checked, if the browser
+    sends it. ¶ -
 
     An img or video element sends no Origin; what a browser says of the asking page counts where it
     says anything."""
@@ -85,9 +94,9 @@ def reads_file(
     return route
 
 
-def takes_files(handler: Handler) -> Handler:
-    """Turn a handler of multipart/form-data into a route's handler, answering as
-    :func:`writes_files`."""
+def file_receiving_route(handler: Handler) -> Handler:
+    """Make a route's handler from a handler of multipart/form-data, with the errors of
+    :func:`file_writing_route`."""
 
     @functools.wraps(handler)
     async def route(request: web.Request) -> web.StreamResponse:
@@ -95,12 +104,15 @@ def takes_files(handler: Handler) -> Handler:
             return refuse(400, "send multipart/form-data")
         return await handler(request)
 
-    return writes_files(route)
+    return file_writing_route(route)
 
 
-def writes_files(handler: Handler) -> Handler:
-    """Turn a handler that writes files into a route's handler: who may ask, and what a failure
-    answers.
+def file_writing_route(handler: Handler) -> Handler:
+    """Make a route's handler from a handler that writes files, with checks of its origin and
+    answers to errors.
+
+    Status 400: the handler's error, or a body that breaks off. 403: another page asks. 413:
+    above ComfyUI's limit. 507: the disk refuses. ¶ -
 
     400: what the handler says, a body that breaks off, 403: another page asks, 413: over the host's
     limit, 507: the disk refuses.
@@ -177,22 +189,22 @@ def json_object(raw: bytes, what: str = "request") -> dict:
     return body
 
 
-def whole() -> AbstractContextManager:
-    """Refuse a multipart body that breaks off in this block."""
-    expected = "whole multipart/form-data"
-    return intact("request", BAD_BODIES, expected=expected, fix="send it again")
+def refuse_incomplete() -> AbstractContextManager:
+    """Refuse a multipart body that breaks off within this block."""
+    expected_body = "whole multipart/form-data"
+    return intact("request", BAD_BODIES, expected=expected_body, fix="send it again")
 
 
-async def parts_of(request: web.Request) -> AsyncIterator[BodyPartReader]:
+async def iterate_parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
     """Read the parts of a multipart request.
 
     Raises:
         EgoXInputError: cut off, without a boundary, parts within parts.
     """
-    with whole():
+    with refuse_incomplete():
         reader = await request.multipart()
     while True:
-        with whole():
+        with refuse_incomplete():
             part = await reader.next()
         if part is None:
             return
@@ -203,14 +215,14 @@ async def parts_of(request: web.Request) -> AsyncIterator[BodyPartReader]:
         yield part
 
 
-async def blocks_of(part: BodyPartReader, size: int) -> AsyncIterator[bytes]:
+async def iterate_blocks(part: BodyPartReader, size: int) -> AsyncIterator[bytes]:
     """Read the content of a part in blocks of at most ``size`` bytes.
 
     Raises:
         EgoXInputError: cut off.
     """
     while True:
-        with whole():
+        with refuse_incomplete():
             block = await part.read_chunk(size)
         if not block:
             return
@@ -223,7 +235,7 @@ def whole_number(body: dict, key: str, low: int, high: int, default: int | None 
     Raises:
         EgoXInputError: missing without a default, no integer, outside.
     """
-    return _within(body.get(key, default), key, low, high, "a whole number", int)
+    return _require_in_range(body.get(key, default), key, low, high, "a whole number", int)
 
 
 def number(body: dict, key: str, low: float, high: float) -> float:
@@ -232,15 +244,17 @@ def number(body: dict, key: str, low: float, high: float) -> float:
     Raises:
         EgoXInputError: missing, no number, outside.
     """
-    return float(_within(body.get(key), key, low, high, "a number", (int, float)))
+    return float(_require_in_range(body.get(key), key, low, high, "a number", (int, float)))
 
 
-def _within(value: Any, key: str, low: float, high: float, words: str, kinds: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+def _require_in_range(
+    value: Any, key: str, low: float, high: float, type_words: str, types: Any
+) -> Any:
+    if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
         raise EgoXInputError(
             key,
             got=repr(value)[:40],
-            expected=f"{words} from {low} to {high}",
+            expected=f"{type_words} from {low} to {high}",
             fix=f"send {key}",
         )
     return value

@@ -40,12 +40,12 @@ from ..host.paths import resolve
 from ..host.remember import RENEWALS
 from ..pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
 from .requests import (
+    file_reading_route,
     is_same_origin,
     number,
     read_body,
-    reads_file,
     refuse,
-    unkept,
+    uncached_response,
     whole_number,
 )
 from .scenes import SCENES, SceneEntry, jpeg
@@ -142,7 +142,9 @@ async def cloud(body: dict) -> web.Response:
     points = entry.static if part == "static" else await in_worker(entry.moving, frame)
     if len(points) > most_points:
         points = points.first(most_points)
-    return unkept(await in_worker(points.packed), BYTES, {"X-EgoX-Points": str(len(points))})
+    return uncached_response(
+        await in_worker(points.packed), BYTES, {"X-EgoX-Points": str(len(points))}
+    )
 
 
 @guarded(SMALL_BODY)
@@ -180,7 +182,7 @@ async def prior(body: dict) -> web.Response:
     if result is None:
         return web.Response(status=204)
     picture, coverage = result
-    return unkept(picture, headers={"X-EgoX-Coverage": f"{coverage:.4f}"})
+    return uncached_response(picture, headers={"X-EgoX-Coverage": f"{coverage:.4f}"})
 
 
 def _draw_prior(
@@ -209,7 +211,7 @@ async def exo_frame(body: dict) -> web.Response:
     picture = await in_worker(entry.picture, read_frame(body, entry))
     if picture is None:
         return refuse(404, "no exo frames are connected to the node")
-    return unkept(picture)
+    return uncached_response(picture)
 
 
 @guarded(SMALL_BODY)
@@ -331,7 +333,9 @@ async def export_keyframes(body: dict) -> web.Response:
         ),
         worker=FILES,
     )
-    return unkept(content, BYTES, {"Content-Disposition": f'attachment; filename="{name}"'})
+    return uncached_response(
+        content, BYTES, {"Content-Disposition": f'attachment; filename="{name}"'}
+    )
 
 
 @guarded(FILE_BODY)
@@ -443,7 +447,7 @@ def read_frames(body: dict) -> Frames:
     return Frames.stated(body.get("indices"), body.get("times_s"), source_count or None)
 
 
-@reads_file
+@file_reading_route
 async def sample_video(request: web.Request, name: str) -> web.StreamResponse:
     """Send the sample video that *Load Exo Video* reads for ``?file=sample/…``, or 400 if it isn't
     one."""

@@ -1,4 +1,4 @@
-"""Scenes for the page's pose editor: the last few that nodes had, under tokens that can't be
+"""Store the scenes of the last few nodes for the page's pose editor, under tokens that can't be
 guessed."""
 
 import secrets
@@ -19,31 +19,31 @@ from ...egox_core.types import PointCloud
 
 MAX_SCENES = 4
 MAX_BYTES = 2 * 2**30
-"""Size of all scenes together: a usual clip (49 frames of 784 x 448 with depth) has some 300 MB."""
+"""Largest size of all scenes together. A usual clip (49 frames of 784 x 448 with depth) has about
+300 MB."""
 MOVING_AT_ONCE = 100_000
-"""Moving points of one frame that are kept; a person fills some 30,000 px of a released exo
-frame."""
+"""Largest number of moving points of a frame that are stored. A person covers about 30,000 px of a
+released exo frame."""
 FRAMES_REMEMBERED = 8
 PICTURE_QUALITY = 85
 
 
 @lru_cache(maxsize=1)
 def cap_bytes() -> int:
-    """Limit of all scenes together: less where the machine has little, for a model must fit beside
-    them."""
+    """Compute the limit of all scenes together, which leaves memory for a model."""
     return min(MAX_BYTES, psutil.virtual_memory().total // 8)
 
 
 @dataclass(slots=True, kw_only=True)
 class SceneEntry:
-    """One scene with its exo frames, as a node was given them."""
+    """Hold one scene of a node with its exo frames."""
 
     token: str
     scene: PointCloud
     images: Tensor | None  # [T, H, W, 3] float32 0...1
     static: CoarsePoints
     up: Up
-    size_bytes: int  # of all that it keeps from being freed
+    size_bytes: int  # bytes that this entry keeps allocated
     whole: bool  # False: without moving points and pictures, which are too large to keep
     _moving: OrderedDict[int, CoarsePoints] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -53,7 +53,7 @@ class SceneEntry:
         return self.scene.frame_count
 
     def moving(self, frame: int) -> CoarsePoints:
-        """Load the moving points of one frame, and remember those of the last few."""
+        """Load the moving points of one frame, and remember those of the last few frames."""
         with self._lock:
             if frame not in self._moving:
                 points = self.scene.moving[frame]
@@ -64,19 +64,19 @@ class SceneEntry:
             return self._moving[frame]
 
     def picture(self, frame: int) -> bytes | None:
-        """Encode the exo frame as JPEG, or give None where there are none."""
+        """Encode the exo frame as JPEG, or return None without frames."""
         if self.images is None or not len(self.images):
             return None
         rgb = self.images[min(frame, len(self.images) - 1), ..., :3]
         return jpeg((rgb.clamp(0, 1) * 255).round().to(torch.uint8))
 
     def exo(self, frame: int) -> CameraPath:
-        """Take the exo camera as it stands in one frame."""
+        """Select the exo camera of one frame."""
         return self.scene.exo.one(min(frame, self.scene.frame_count - 1))
 
 
 class SceneStore:
-    """The last scenes, least recently used dropped, safe to use from several threads."""
+    """Store the last scenes and drop the least recently used one, safely for several threads."""
 
     def __init__(self, most: int = MAX_SCENES, cap: int | None = None) -> None:
         self._most, self._cap = most, cap
@@ -84,24 +84,25 @@ class SceneStore:
         self._lock = threading.Lock()
 
     def put(self, scene: PointCloud, images: Tensor | None) -> SceneEntry:  # images [T, H, W, 3]
-        """Keep a scene under a token, the one that it already has if scene and frames are the same."""
+        """Store a scene under a new token, or under its own one if scene and frames are stored
+        already."""
         with self._lock:
             for entry in self._entries.values():
                 if entry.scene is scene and (entry.images is images or not entry.whole):
                     self._entries.move_to_end(entry.token)
                     return entry
-        entry = _entry(scene, images, self._cap or cap_bytes())
+        entry = _make_entry(scene, images, self._cap or cap_bytes())
         with self._lock:
             self._entries[entry.token] = entry
-            cap = self._cap or cap_bytes()
+            max_bytes = self._cap or cap_bytes()
             while len(self._entries) > 1 and (
-                len(self._entries) > self._most or self._size() > cap
+                len(self._entries) > self._most or self._size() > max_bytes
             ):
                 self._entries.popitem(last=False)
         return entry
 
     def get(self, token: object) -> SceneEntry | None:
-        """Find the scene of a token, if it is known and wasn't dropped."""
+        """Find the scene of a token, None if it is unknown or was dropped."""
         with self._lock:
             entry = self._entries.get(token) if isinstance(token, str) else None
             if entry is not None:
@@ -118,7 +119,7 @@ class SceneStore:
 SCENES = SceneStore()
 
 
-def _entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
+def _make_entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
     static = CoarsePoints.of(scene.static)
     size = tensor_bytes((scene, images, static))
     fits_whole = size <= cap
@@ -127,7 +128,7 @@ def _entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
         images = None
     return SceneEntry(
         token=secrets.token_urlsafe(24),
-        scene=scene if fits_whole else _thin_scene(scene),
+        scene=scene if fits_whole else _drop_points(scene),
         images=images,
         static=static,
         up=up_of_scene(scene),
@@ -136,14 +137,14 @@ def _entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
     )
 
 
-def _thin_scene(scene: PointCloud) -> PointCloud:
-    """Keep the scene's cameras and times, without its points."""
-    none = scene.static.select(torch.zeros(0, dtype=torch.int64))
-    return replace(scene, static=none, moving=(none,) * scene.frame_count)
+def _drop_points(scene: PointCloud) -> PointCloud:
+    """Copy a scene's cameras and times without its points."""
+    empty_points = scene.static.select(torch.zeros(0, dtype=torch.int64))
+    return replace(scene, static=empty_points, moving=(empty_points,) * scene.frame_count)
 
 
 def tensor_bytes(thing: object, seen_ids: set[int] | None = None) -> int:
-    """Count the bytes of all tensors that a payload keeps from being freed, each storage once."""
+    """Count the bytes of all tensors that an object keeps allocated, each storage once."""
     seen_ids = set() if seen_ids is None else seen_ids
     if isinstance(thing, Tensor):
         storage = thing.untyped_storage()
@@ -155,15 +156,15 @@ def tensor_bytes(thing: object, seen_ids: set[int] | None = None) -> int:
         return 0
     seen_ids.add(id(thing))
     if isinstance(thing, (list, tuple)):
-        return sum(tensor_bytes(part, seen_ids) for part in thing)
+        return sum(tensor_bytes(item, seen_ids) for item in thing)
     if isinstance(thing, dict):
-        return sum(tensor_bytes(part, seen_ids) for part in thing.values())
-    names = (
-        [f.name for f in fields(thing)]
+        return sum(tensor_bytes(item, seen_ids) for item in thing.values())
+    field_names = (
+        [entry.name for entry in fields(thing)]
         if is_dataclass(thing)
         else list(getattr(thing, "__dict__", ()))
     )
-    return sum(tensor_bytes(getattr(thing, name), seen_ids) for name in names)
+    return sum(tensor_bytes(getattr(thing, name), seen_ids) for name in field_names)
 
 
 def jpeg(rgb: Tensor) -> bytes:  # [H, W, 3] uint8

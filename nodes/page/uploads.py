@@ -1,5 +1,9 @@
-"""A user's own take through the page: files into the host's input folder, told apart, checked, and
-never overwritten.
+"""Receive a user's own take from the page into ComfyUI's input folder, sorted, checked, and without
+overwriting files.
+
+ComfyUI's own upload takes one file and has no notion of depth or archives. Here one request
+brings all files that were chosen or dropped at once, which become one folder below
+``input/egox``. ComfyUI's limit on an upload applies. ¶ -
 
 The host's own upload takes one file and knows nothing of depth or archives. Here one request brings
 all files that were chosen or dropped at once; they become one folder below ``input/egox``. The
@@ -21,57 +25,63 @@ from ...egox_core.page import MAX_FILES, UPLOAD_SUFFIXES, store_upload, use_as_t
 from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
 from ..host.paths import resolve
 from ..host.remember import RENEWALS
-from .requests import SHORT_BODY, blocks_of, parts_of, read_body, takes_files, writes_files
+from .requests import (
+    SHORT_BODY,
+    file_receiving_route,
+    file_writing_route,
+    iterate_blocks,
+    iterate_parts,
+    read_body,
+)
 
 UPLOAD_PATH, TRUTH_PATH = "/egox/upload", "/egox/upload/truth"
 FOLDER = "egox"
-"""Below the input folder."""
+"""Name of the uploads' folder below the input folder."""
 STAGING = f".{'[0-9a-f]' * 32}.*"
-"""Folders that uploads are received into, and their locks."""
+"""Pattern of folders that receive uploads, and of their locks."""
 ANIMATED = (".webp", ".gif", ".apng")
-"""Pictures that may move, which are no video here."""
+"""Suffixes of pictures that may be animated, which are not accepted as videos."""
 PHOTOS = (".jpg", ".jpeg", ".heic", ".bmp", ".tif", ".tiff")
 BLOCK = 2**20
 MULTIPART_HEAD = 64 * 1024
-"""Bytes that a request may have beside its files."""
+"""Bytes that a request may have besides its files."""
 
 
 async def limit(request: web.Request) -> web.Response:
-    """Send the limits of one upload: bytes, kinds and count of files, for the page to check before
-    it sends."""
+    """Send the limits of one upload for the page to check before it sends: bytes, kinds and number
+    of files."""
     return web.json_response(
         {"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES, "files": MAX_FILES}
     )
 
 
-@takes_files
+@file_receiving_route
 async def upload(request: web.Request) -> web.Response:
-    """Receive files of one take as multipart/form-data, and answer what they are, by names for the
-    nodes' inputs."""
+    """Receive the files of one take as multipart/form-data, and answer with their kinds and their
+    names for the nodes' inputs."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
     name = uuid.uuid4().hex
     staging_folder = root / f".{name}.part"
     with file_lock(root / name):  # another server would take it for a leftover
         try:
             staging_folder.mkdir(parents=True)
-            names = await _receive(request, staging_folder)
+            names = await _receive_files(request, staging_folder)
             return web.json_response(
-                await asyncio.to_thread(placed_files, staging_folder, root, names)
+                await asyncio.to_thread(store_and_describe, staging_folder, root, names)
             )
         finally:
             await asyncio.to_thread(shutil.rmtree, staging_folder, ignore_errors=True)
 
 
-async def _receive(request: web.Request, folder: Path) -> list[str]:
-    """Write the request's files into a folder, and list their names there, with the folders that
-    they had."""
+async def _receive_files(request: web.Request, folder: Path) -> list[str]:
+    """Write the request's files into a folder, and list their names there, including subfolders."""
     too_large = web.HTTPRequestEntityTooLarge(
         max_size=request.client_max_size, actual_size=request.content_length or 0
     )
     most_bytes, received_bytes, names = request.client_max_size, 0, list[str]()
     if (request.content_length or 0) > most_bytes + MULTIPART_HEAD:
         raise too_large
-    async for part in parts_of(request):
+    async for part in iterate_parts(request):
         if not part.filename:
             continue
         name = "/".join(
@@ -85,7 +95,7 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
                 "upload",
                 got=f"a photo, {name!r}" if suffix in PHOTOS else repr(name),
                 expected=f"one of {', '.join(UPLOAD_SUFFIXES)}",
-                fix=_fix_of(suffix),
+                fix=_advise_on_suffix(suffix),
             )
         if len(names) == MAX_FILES or name.casefold() in map(str.casefold, names):
             raise EgoXInputError(
@@ -97,7 +107,7 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
         names.append(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("xb") as target:
-            async for block in blocks_of(part, BLOCK):
+            async for block in iterate_blocks(part, BLOCK):
                 received_bytes += len(block)
                 if received_bytes > most_bytes:
                     raise too_large
@@ -107,7 +117,7 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
     return names
 
 
-def _fix_of(suffix: str) -> str:
+def _advise_on_suffix(suffix: str) -> str:
     if suffix in PHOTOS:
         return "upload the video of the scene: EgoX makes a video of a video"
     if suffix in ANIMATED:
@@ -115,8 +125,8 @@ def _fix_of(suffix: str) -> str:
     return "choose the files of a take, or a zip of them"
 
 
-def placed_files(staging: Path, root: Path, names: list[str]) -> dict:
-    """Store received files, and describe for the page where they lie now and what they are.
+def store_and_describe(staging: Path, root: Path, names: list[str]) -> dict:
+    """Store received files, and describe for the page where they are now and what they contain.
 
     Raises:
         EgoXInputError: no take's files.
@@ -124,40 +134,43 @@ def placed_files(staging: Path, root: Path, names: list[str]) -> dict:
     """
     upload_place, files = store_upload(staging, root, names)
 
-    def named(path: Path | None) -> str | None:
+    def name_below_input(path: Path | None) -> str | None:
         return None if path is None else path.relative_to(root.parent).as_posix()
 
     return {
         "folder": upload_place.folder.name,
         "name": upload_place.name,
         "reused": upload_place.reused,
-        "video": named(files.video),
-        "depth": named(files.depth),
-        "camera": named(files.camera),
-        "poses": named(files.poses),
+        "video": name_below_input(files.video),
+        "depth": name_below_input(files.depth),
+        "camera": name_below_input(files.camera),
+        "poses": name_below_input(files.poses),
         "frames": files.frames,
         "depth_frames": files.depth_frames,
-        "turning": named(files.turning),
-        "truth": named(files.truth),
-        "hands": named(files.hands),
+        "turning": name_below_input(files.turning),
+        "truth": name_below_input(files.truth),
+        "hands": name_below_input(files.hands),
         "unused": files.unused,
     }
 
 
-@writes_files
+@file_writing_route
 async def truth(request: web.Request) -> web.Response:
-    """Make one of an upload's videos the wearer's own view.
+    """Store one of an upload's videos as the wearer's true ego video.
+
+    The body is JSON ``{"ego", "exo"}`` with the names of both. From then on the first one is
+    shown as the truth.
 
     JSON ``{"ego", "exo"}``: their names. From here on the first is shown so.
     """
     body = await read_body(request, SHORT_BODY)
     root = (Path(folder_paths.get_input_directory()) / FOLDER).resolve()
     ego, exo = (resolve(str(body.get(name, "")), f"{name} video") for name in ("ego", "exo"))
-    uploads = {
+    upload_folders = {
         path.relative_to(root).parts[:1] if path.is_relative_to(root) else path
         for path in (ego, exo)
     }
-    if len(uploads) != 1 or ego == exo:
+    if len(upload_folders) != 1 or ego == exo:
         raise EgoXInputError(
             "ground truth",
             got=f"{body.get('ego')!r} and {body.get('exo')!r}",

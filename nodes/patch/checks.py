@@ -28,7 +28,7 @@ from ...egox_core.sizes import MODEL_CHANNELS, PATCH
 from ...egox_core.types import Canvas
 from ...egox_core.wan import MODEL_FIX
 from ..host.memory import HostMemory
-from ..host.steps import CALLBACK, PartSeconds, tell_on_node
+from ..host.steps import CALLBACK, PartSeconds, show_on_node
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -486,12 +486,12 @@ class NoteAfterRun:
         self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
         if self.node_id is not None:
-            show_on_node = self.calls.kernels.tell = partial(tell_on_node, node_id=self.node_id)
+            show_text = self.calls.kernels.tell = partial(show_on_node, node_id=self.node_id)
             if self.calls.warning:
-                show_on_node(self.calls.warning)
+                show_text(self.calls.warning)
         latent = executor(noise, *args, **kwargs)
         if self.node_id is not None:
-            tell_on_node(add_run_notes(self.note, self.calls), self.node_id)
+            show_on_node(add_run_notes(self.note, self.calls), self.node_id)
         return latent
 
 

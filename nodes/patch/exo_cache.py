@@ -236,7 +236,7 @@ class BlockInput:
         original = extra["original_block"]
 
         def run_block(args: dict[str, Any]) -> dict[str, Any]:
-            with self.seconds.of(CACHE, args["img"].device):
+            with self.seconds.measure(CACHE, args["img"].device):
                 if self.exo.kept:
                     self.project(args, original)
                 else:

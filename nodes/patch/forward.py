@@ -205,7 +205,7 @@ class WideningWrapper:
                     None, None, options.get(OVERRIDE), others, self.calls, exo_forward
                 )
                 wide = untraced_widen(x, exo, mask_exo, cond_exo)[..., : exo.shape[-1]]
-                with self.calls.seconds.of(FULL, x.device):
+                with self.calls.seconds.measure(FULL, x.device):
                     executor(
                         wide,
                         torch.zeros_like(timestep),
@@ -248,7 +248,7 @@ class WideningWrapper:
             executor, model_input, timestep, context, clip_fea, time_dim_concat, options, **kwargs
         )
         attended = self.calls.attended
-        with self.calls.seconds.of(KEPT if uses_cache else FULL, x.device):
+        with self.calls.seconds.measure(KEPT if uses_cache else FULL, x.device):
             out = forward()
         if geometry is not None and (
             self.calls.attended > attended or not may_skip_forwards(executor)
@@ -427,11 +427,11 @@ class AttentionOverride:
             return attend_unbiased(q, k, v, heads)
         seconds = self.calls.seconds
         if self.exo is not None:
-            with seconds.of(CACHE, q.device):
+            with seconds.measure(CACHE, q.device):
                 k, v = self.exo.keys_and_values(block, k, v)
             if self.exo.kept and "attn1_patch" in (options.get("patches") or {}):
                 options[JOINED_KEYS] = k
-        with seconds.of(ATTENTION, q.device):
+        with seconds.measure(ATTENTION, q.device):
             if self.geometry is None or self.guidance is None:
                 return attend_unbiased(q, k, v, heads)
             self.calls.attended += 1

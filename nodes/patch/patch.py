@@ -72,7 +72,7 @@ def patch_model(
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend, recompute_exo)
     if geometry is None or trajectory is None or geometry.rays != "released":
         return patched, note
-    intrinsics_note = released_k_note(trajectory.ego.camera, intrinsics_beside(trajectory))
+    intrinsics_note = released_k_note(trajectory.ego.camera, file_intrinsics(trajectory))
     return patched, f"{note}; {intrinsics_note}" if intrinsics_note else note
 
 
@@ -190,7 +190,7 @@ def canvas_geometry(
         EgoXInputError: depth or trajectory missing or unfit.
     """
     if depth is None or trajectory is None:
-        raise no_geometry("depth" if depth is None else "trajectory")
+        raise missing_geometry_error("depth" if depth is None else "trajectory")
     return clip_geometry(depth, trajectory, rays, canvas.frames, canvas.exo_size, canvas.ego_size)
 
 
@@ -204,8 +204,8 @@ def clip_geometry(
     exo_size: tuple[int, int],  # (width, height) px
     ego_size: tuple[int, int],  # (width, height) px
 ) -> GgaGeometry:
-    """Compute the directions of a clip's tokens, and remember them, as the players show what the
-    sampler uses.
+    """Compute the directions of a clip's tokens, and remember them for the players, which show
+    them.
 
     Raises:
         EgoXInputError: depth or trajectory unfit.
@@ -217,19 +217,19 @@ def clip_geometry(
         frames=frames,
         exo_size=exo_size,
         ego_size=ego_size,
-        meta_intrinsics=intrinsics_beside(trajectory),
+        meta_intrinsics=file_intrinsics(trajectory),
         progress=host_progress(),
     )
 
 
-def intrinsics_beside(trajectory: CameraTrajectory) -> Tensor | None:  # [3, 3]
-    """Look up the K that a path's file has next to it, None without any."""
+def file_intrinsics(trajectory: CameraTrajectory) -> Tensor | None:  # [3, 3]
+    """Look up the K that a path's file contains, None if it has none."""
     has_notes = isinstance(trajectory, TrajectoryWithNotes)
     return trajectory.notes.meta_intrinsics if has_notes else None
 
 
-def no_geometry(name: str) -> EgoXInputError:
-    """Word the refusal of guidance without ``depth`` or ``trajectory``."""
+def missing_geometry_error(name: str) -> EgoXInputError:
+    """Build the error for guidance without ``depth`` or ``trajectory``."""
     node = {"depth": "Depth Align", "trajectory": "Ego Pose Input"}[name]
     return EgoXInputError(
         f"{name} for the geometry",
@@ -242,7 +242,7 @@ def no_geometry(name: str) -> EgoXInputError:
 def contradiction_notes(
     model: ModelPatcher, canvas: Canvas, options: GgaOptions, geometry: GgaGeometry | None
 ) -> list[str]:
-    """List the differences from the LoRA's own training, and log them as warnings."""
+    """List settings that differ from the LoRA's training, and log them as warnings."""
     inputs: dict[str, str | float] = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
     if geometry is not None:
         inputs |= {"lambda_g": options.lambda_g, "rays": geometry.rays}

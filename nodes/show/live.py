@@ -16,7 +16,7 @@ from ...egox_core.page import make_sheets
 from ...egox_core.sizes import FRAMES_PER_LATENT
 from ...egox_core.wan import latent_colours
 from ..host.steps import StepListener, running_server
-from .player import stream_data
+from .player import describe_stream
 
 EVENT = "egox.live"
 FORM_SIDE = 448
@@ -82,7 +82,7 @@ class LivePreview(StepListener):
             "kind": "live",
             "fps": self.fps / FRAMES_PER_LATENT,
             "frames": sheets.count,
-            "streams": [stream_data("ego", sheets.layout(), files)],
+            "streams": [describe_stream("ego", sheets.layout(), files)],
             "curve": None,
             "mark": None,
             "text": "",

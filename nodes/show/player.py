@@ -1,5 +1,7 @@
-"""The players on the nodes: clips as contact sheets in the host's temp folder, sent to the page
+"""Make the players on the nodes: clips as contact sheets in ComfyUI's temp folder, sent to the page
 with a node's result.
+
+``web/js/previews.js`` draws them. ¶ -
 
 ``web/js/previews.js`` draws them.
 """
@@ -24,9 +26,9 @@ from .temp_files import temp_file
 
 KEY = "egox_preview"
 LABELS = {"truth": "ground truth"}
-"""What people read in place of a stream's name."""
+"""Names that users see in place of a stream's name."""
 SEEN_SIDE = 224
-"""px, of a map of classes: the page only veils, dots and hatches by it."""
+"""Largest side of a class map in px, which the page only draws as veil, dots and hatches."""
 Ui = dict[str, Any]
 
 
@@ -68,7 +70,7 @@ def preview_ui(
     redrawn: Sequence[float | None] | None = None,
     progress: Progress = no_progress,
 ) -> Ui:
-    """Make the node's ``ui`` result: the note as text, and what the page needs for the preview."""
+    """Make a node's ``ui`` result: its note as text, and the data of its preview for the page."""
     if seen is not None:
         text += f"\n{seen_text(seen_shares(seen), seen_parts)}"
     clips = {name: clip for name, clip in streams.items() if clip is not None}
@@ -77,7 +79,7 @@ def preview_ui(
     for name, clip in clips.items():
         size: Ui = {"max_side": max(clip.shape[1:3])} if name in whole else {}
         sheets = make_sheets(clip, step=step, progress=progress, **size)
-        data = stream_data(name, sheets.layout(), sheet_files(name, sheets.files, "jpg"))
+        data = describe_stream(name, sheets.layout(), write_sheets(name, sheets.files, "jpg"))
         data["source"] = [clip.shape[2], clip.shape[1]]
         data["legend"] = (legends or {}).get(name)
         data["pick"] = pick if name == "ego" else None
@@ -94,13 +96,15 @@ def preview_ui(
         "values": values or {},
         "measure": measure,
         "geometry": geometry,
-        "seen": None if seen is None else seen_data(seen, video_classes, redrawn, step, progress),
+        "seen": None
+        if seen is None
+        else describe_classes(seen, video_classes, redrawn, step, progress),
         "run": getattr(get_executing_context(), "prompt_id", None),
     }
     return {"text": (text,), KEY: [preview]}
 
 
-def seen_data(
+def describe_classes(
     seen: Tensor,  # [T, H, W] uint8 classes
     # Returns the classes of one frame.
     video_classes: Callable[[int], Tensor] | None,
@@ -109,34 +113,36 @@ def seen_data(
     step: int,
     progress: Progress,
 ) -> Ui:
-    """Describe classes of pixels as the page reads them.
+    """Describe the classes of pixels for the page.
+
+    The result is a stream of grey PNG sheets that contain class values only, the share of each
+    class per frame, and the redrawn share where it is known.
 
     A stream of grey PNG sheets without any other value, the share of each class per frame of
     the clip, whether redrawn, kept or neither, and the share that is redrawn, where that is
     known.
     """
 
-    def grey(frame: int) -> Tensor:
-        kinds = seen[frame] if video_classes is None else video_classes(frame)
-        return (kinds.float() / 255)[..., None].expand(-1, -1, 3)
+    def draw_grey(frame: int) -> Tensor:
+        frame_classes = seen[frame] if video_classes is None else video_classes(frame)
+        return (frame_classes.float() / 255)[..., None].expand(-1, -1, 3)
 
     frames, height, width = seen.shape
-    map_ = Drawn(shape=(frames, height, width, 3), draw=grey)
-    sheets = make_sheets(map_, step=step, max_side=SEEN_SIDE, lossless=True, progress=progress)
-    data = stream_data("seen", sheets.layout(), sheet_files("seen", sheets.files, "png"))
+    class_map = Drawn(shape=(frames, height, width, 3), draw=draw_grey)
+    sheets = make_sheets(class_map, step=step, max_side=SEEN_SIDE, lossless=True, progress=progress)
+    data = describe_stream("seen", sheets.layout(), write_sheets("seen", sheets.files, "png"))
     shares = {name: share.tolist() for name, share in seen_shares(seen).items()}
     return {**data, "shares": shares, "redrawn": redrawn}
 
 
-def sheet_files(name: str, sheets: Sequence[bytes], suffix: str) -> list[dict[str, str]]:
+def write_sheets(name: str, sheets: Sequence[bytes], suffix: str) -> list[dict[str, str]]:
     """Write a stream's sheets under a name that no other run has."""
     stem = f"{name}_{uuid.uuid4().hex}"
     return [temp_file(f"{stem}_{n}.{suffix}", data) for n, data in enumerate(sheets)]
 
 
-def stream_data(name: str, layout: dict[str, int], files: Sequence[dict[str, str]]) -> Ui:
-    """Describe a plain stream as the page reads it, with ``files`` holding the sheets of that
-    layout."""
+def describe_stream(name: str, layout: dict[str, int], files: Sequence[dict[str, str]]) -> Ui:
+    """Describe a stream for the page, with ``files`` as the sheets of that layout."""
     return {
         "name": name,
         "label": LABELS.get(name, name),

@@ -17,23 +17,23 @@ def names_module(pack) -> types.ModuleType:
 
 def test_no_name_is_missing_in_this_comfyui(names_module):
     messages: list[str] = []
-    names_module.say_missing(messages.append)
-    assert names_module.missing() == {} and not messages
+    names_module.log_missing_names(messages.append)
+    assert names_module.list_missing_names() == {} and not messages
 
 
 def test_each_missing_name_is_reported(names_module, monkeypatch):
-    is_there = names_module.is_there
+    name_exists = names_module.name_exists
     for lost_feature, listed_names in names_module.SILENT_NAMES.items():
         for missing_name in listed_names:
             monkeypatch.setattr(
                 names_module,
-                "is_there",
-                lambda name, missing_name=missing_name: name != missing_name and is_there(name),
+                "name_exists",
+                lambda name, missing_name=missing_name: name != missing_name and name_exists(name),
             )
             messages: list[str] = []
-            names_module.say_missing(messages.append)
+            names_module.log_missing_names(messages.append)
             assert (
-                names_module.missing() == {lost_feature: [missing_name]}
+                names_module.list_missing_names() == {lost_feature: [missing_name]}
                 and missing_name in messages[0]
                 and lost_feature in messages[0]
             )
@@ -66,7 +66,7 @@ def test_each_form_of_a_name_is_checked(names_module, monkeypatch, tmp_path):
         "egox_test_host[loose]": True,
         "egox_test_host:loose[inside]": False,
     }.items():
-        assert names_module.is_there(name) is exists, name
+        assert names_module.name_exists(name) is exists, name
 
 
 def test_a_file_that_cannot_be_imported_only_loses_its_nodes(pack, caplog):

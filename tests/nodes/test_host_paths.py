@@ -143,4 +143,4 @@ def test_names_that_lead_out_are_refused(paths_module, comfy_host, tmp_path):
     with refuses("not there"):
         paths_module.resolve("sample", "json")  # a folder where a file is asked for
     with refuses("leads out"):
-        paths_module.inside(comfy_host.input / "link.json", "json")  # as one beside a video
+        paths_module.require_inside(comfy_host.input / "link.json", "json")  # as one beside a video

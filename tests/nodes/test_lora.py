@@ -320,7 +320,7 @@ def test_a_merge_reports_progress_and_can_be_cancelled(rig, released_lora):
 
     (rig.model.detach(), messages := [])
     patched_model, _ = load_lora(rig, released_lora)
-    with rig.nodes("host.steps").told_merging(patched_model, messages.append):
+    with rig.nodes("host.steps").show_merging(patched_model, messages.append):
         patched_weights = read_patched_weights(patched_model)
     assert messages[::15] == [f"merging the LoRA, weight {n} of 16" for n in (1, 16)]
     patched_model.detach()
@@ -332,7 +332,7 @@ def test_a_merge_reports_progress_and_can_be_cancelled(rig, released_lora):
             management.interrupt_current_processing()
 
     with (
-        rig.nodes("host.steps").told_merging(half_model, cancel),
+        rig.nodes("host.steps").show_merging(half_model, cancel),
         pytest.raises(management.InterruptProcessingException),
     ):
         read_patched_weights(half_model)
