@@ -1,4 +1,7 @@
-"""The EgoX nodes: thin translations from host types to ``egox_core`` and back.
+"""Translate between ComfyUI's types and ``egox_core`` in the EgoX nodes.
+
+ComfyUI reads ``extension``. Nothing is imported here, so that ``host.names`` can check ComfyUI
+first. ¶ -
 
 ``extension`` is what the host asks for. Nothing is imported here, so that ``host.names`` can look at the host first.
 """

@@ -1,4 +1,4 @@
-"""The graph's words in messages of the core, which speak of functions and arguments."""
+"""Replace functions and arguments in the core's messages by nodes and buttons of a graph."""
 
 from ..egox_core.errors import WORDS
 

@@ -14,7 +14,7 @@ from .host.remember import RENEWALS
 from .host.vae import decode_video
 from .host.video import clip_fps, native_video
 from .io_types import MADE_OF, EgoXDepth, EgoXScene, EgoXTrajectory
-from .observed import observed_in
+from .observed import compare_with_prior
 from .pose_inputs import DEFAULT_PRESET
 from .search_words import node_schema
 from .show import shown
@@ -183,7 +183,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         frames = decoded_frames = decode_video(vae, samples, sources.get("tile_size", 0))
         lens_circle, observed = lens.circle(), None
         if bool(shown) or keep_observed:
-            observed = observed_in(
+            observed = compare_with_prior(
                 latent_sources.get("prior"),
                 latent_sources.get("seen"),
                 decoded_frames,

@@ -1,4 +1,4 @@
-"""Draw Hands: the wearer's hands as the ego camera sees them."""
+"""Define Draw Hands, which draws the wearer's hands as the ego camera sees them."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from .show import shown
 
 
 class EgoXDrawHands(io.ComfyNode):
-    """Hands, an ego path and what may hide them in, their picture out."""
+    """Draw hands from an ego path, hidden by the prior's depth."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -78,16 +78,16 @@ class EgoXDrawHands(io.ComfyNode):
     def execute(
         cls, trajectory, depth=None, hands=None, frames=None, file_frames="auto"
     ) -> io.NodeOutput:
-        track = hands_in_use(Frames.given(frames), file_frames) if hands is None else hands
-        path = trajectory if depth is None else seen_by(trajectory, depth)
+        track = read_hands_in_use(Frames.given(frames), file_frames) if hands is None else hands
+        path = trajectory if depth is None else use_depth_camera(trajectory, depth)
         depth_m = None if depth is None else depth.depth_m
         text = "\n".join([track.text(), *map(str, path.other_hands(track.frames))])
         pictures, mask = draw_hands(track, path, depth_m, progress=host_progress(len(track)))
         return io.NodeOutput(pictures, mask, track, ui=shown and shown.note(text))
 
 
-def hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
-    """Read the hands of hands.json beside the exo video, in the frames in use.
+def read_hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
+    """Read the hands of hands.json beside the exo video, for the frames in use.
 
     Raises:
         EgoXInputError: no such file, a bad one, fewer frames.
@@ -104,16 +104,16 @@ def hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
     return read_hands(path).in_use(frames, file_frames)
 
 
-def seen_by(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:
-    """Give the path the camera that the prior's depth has.
+def use_depth_camera(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:
+    """Set the path's camera to that of the prior's depth.
 
     Raises:
         EgoXInputError: depth of another camera, such as exo's.
     """
     ego, depth_poses = trajectory.ego, depth.exo.w2c
-    readings = [ego.w2c] if trajectory.exo is None else [ego.w2c, ego.seen_from(trajectory.exo)]
+    ego_poses = [ego.w2c] if trajectory.exo is None else [ego.w2c, ego.seen_from(trajectory.exo)]
     if not any(
-        depth_poses.shape == w2c.shape and torch.allclose(depth_poses, w2c) for w2c in readings
+        depth_poses.shape == w2c.shape and torch.allclose(depth_poses, w2c) for w2c in ego_poses
     ):
         raise EgoXInputError(
             "depth of the ego view",

@@ -1,4 +1,4 @@
-"""Rank Exo Cameras: the one of several takes of an event that shows most of the wearer's view."""
+"""Define Rank Exo Cameras, which finds the take of an event that shows most of the wearer's view."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from .show import shown
 
 
 class EgoXRankExoCameras(io.ComfyNode):
-    """Take folders in, the best one and a table out."""
+    """Rank the takes in folders by how much of the ego view they show."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

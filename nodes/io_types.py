@@ -1,5 +1,4 @@
-"""The pack's own socket types. Each carries one frozen payload of ``egox_core.types``, documented
-there."""
+"""Define the pack's own socket types, each with one frozen payload of ``egox_core.types``."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ EgoXAttention = io.Custom(
 
 @frozen
 class CanvasWithEncoders(Canvas):
-    """A canvas and the host's encoders, with which a sampler redoes the picture embedding from its
-    own seed."""
+    """Hold a canvas with ComfyUI's encoders, by which a sampler recomputes the image embedding for
+    its own seed."""
 
     vae: VAE
     clip_vision: ClipVisionModel | None
@@ -37,19 +36,18 @@ class CanvasWithEncoders(Canvas):
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class TrajectoryWithNotes(CameraTrajectory):
-    """A path, and what its file has next to it: one socket carries both."""
+    """Hold a path with the notes of its file in one socket."""
 
     notes: TakeNotes
 
 
 def notes_of(trajectory: CameraTrajectory) -> TakeNotes:
-    """Look up the notes that came along with a path, or make empty ones."""
+    """Look up the notes of a path, or make empty ones."""
     return trajectory.notes if isinstance(trajectory, TrajectoryWithNotes) else TakeNotes()
 
 
 MADE_OF = "egox_made_of"
-"""Key of an ego LATENT under which EgoX Conditioning (exo_images and prior [T, H, W, 3], tile_size
-in px, the scene and trajectory that the prior was drawn from, and the classes of its pixels, seen
-[T, H, W]) and Wan EgoX Sampler (its trajectory
-and depth) leave what it was made of; samplers hand it on. Decode Ego Half takes from it what isn't
-connected or set."""
+"""Key of an ego LATENT for its sources, which samplers pass on. EgoX Conditioning stores exo_images
+and prior [T, H, W, 3], tile_size in px, the prior's scene and trajectory, and its pixels' classes,
+seen [T, H, W]. Wan EgoX Sampler adds its trajectory and depth. Decode Ego Half uses them for inputs
+that aren't connected or set."""

@@ -27,7 +27,7 @@ from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_n
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .host.steps import show_on_node
-from .host.video import audio_of, native_video
+from .host.video import native_video, wrap_audio
 from .io_types import EgoXFrames
 from .search_words import node_schema
 
@@ -223,7 +223,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
         notes = (*notes, *(sound.notes if sound else ()))
         if notes:
             show_on_node("; ".join(map(str, notes)), this_node(cls)[1] or None)
-        audio = sound and audio_of(sound)
+        audio = sound and wrap_audio(sound)
         selection = clip.selection
         frames = clip.exo if clip.exo.is_floating_point() else clip.exo.float().div_(255)
         return io.NodeOutput(frames, audio, selection.fps, selection)

@@ -1,5 +1,5 @@
-"""EgoX Model Patch: a Wan model that sees the exo half beside what the sampler works on, guided by
-geometry."""
+"""Define EgoX Model Patch, which adds the exo half and geometry guidance to a Wan model for any
+sampler."""
 
 import logging
 
@@ -26,7 +26,7 @@ from .show import shown
 
 
 class EgoXModelPatch(io.ComfyNode):
-    """MODEL to MODEL, for any sampler of the host."""
+    """Patch a model for any of ComfyUI's samplers."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,5 +1,5 @@
-"""A decoded ego video beside what exo observed of it: classes of its pixels, what is redrawn, and
-the observed pixels put back."""
+"""Compare a decoded ego video with what exo observed: classes of its pixels, redrawn parts, and
+observed pixels put back."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from .host.progress import host_progress
 
 @frozen
 class Observed:
-    """An ego video, and how each of its pixels is known."""
+    """Hold an ego video with the classes of its pixels."""
 
     frames: Tensor  # [T, H, W, 3] with what was put back
     seen: Tensor  # [T, H, W] uint8 classes, the prior's own, which no sampling changes
@@ -25,18 +25,19 @@ class Observed:
     kept: Tensor  # [T, H, W] bool, what was put back
     judged: Tensor  # [T] bool, frames that could be compared with what exo saw
 
-    def shown_as(
-        self, followed: PathError | None, lens: CameraModel, target: CameraModel | None
+    def match_view(
+        self, path_error: PathError | None, lens: CameraModel, target_camera: CameraModel | None
     ) -> "Observed":
-        """Move the marks as the video's view was found to be, and redraw all classes for another
-        lens."""
+        """Move the marks by the measured error of the view, and project all maps to another lens."""
         maps = {name: getattr(self, name) for name in ("seen", "marked", "redrawn", "kept")}
-        if followed is not None:
-            maps["marked"] = followed.moved(self.seen, lens)
-        if target is not None:
-            for name, map_ in maps.items():
-                redrawn = reproject(map_[..., None], lens, target, mode="nearest")[..., 0]
-                maps[name] = redrawn.to(map_.dtype)
+        if path_error is not None:
+            maps["marked"] = path_error.moved(self.seen, lens)
+        if target_camera is not None:
+            for name, class_map in maps.items():
+                projected_map = reproject(
+                    class_map[..., None], lens, target_camera, mode="nearest"
+                )[..., 0]
+                maps[name] = projected_map.to(class_map.dtype)
         return replace(self, **maps)
 
     def classes(self, frame: int) -> Tensor:  # [H, W] uint8
@@ -44,44 +45,45 @@ class Observed:
         return video_classes(self.marked[frame], self.redrawn[frame], self.kept[frame])
 
     def redrawn_shares(self) -> list[float | None]:
-        """Measure the share of each frame's picture that is redrawn, with None for frames that
-        can't be judged."""
+        """Measure the share of each frame that is redrawn, None for frames that can't be judged."""
         shares = self.redrawn.float().mean((1, 2)).tolist()
         return [
             share if is_judged else None
             for share, is_judged in zip(shares, self.judged.tolist(), strict=True)
         ]
 
-    def parts(self) -> str:
-        """Name the parts of what exo sees (copied from it, and drawn otherwise), in percent of all
-        pictures."""
-        words = []
+    def describe_parts(self) -> str:
+        """Describe in percent how much of the pictures was copied from exo's observation, and how
+        much the model redrew."""
+        notes = []
         if self.kept.any():
-            words.append(f"{100 * float(self.kept.float().mean()):.0f} % copied by keep_observed")
+            notes.append(f"{100 * float(self.kept.float().mean()):.0f} % copied by keep_observed")
         if self.judged.any():
-            redrawn = 100 * float(self.redrawn[self.judged].float().mean())
-            words.append(f"{redrawn:.0f} % drawn otherwise by the model")
-        return ", ".join(words)
+            redrawn_percent = 100 * float(self.redrawn[self.judged].float().mean())
+            notes.append(f"{redrawn_percent:.0f} % drawn otherwise by the model")
+        return ", ".join(notes)
 
     def doubts(self) -> list[str]:
-        """Say of which frames nobody can tell whether the model drew what exo saw."""
-        count, unknown = len(self.judged), int((~self.judged).sum())
-        if not unknown:
+        """Describe for how many frames it is unknown whether the model drew what exo saw."""
+        count, unjudged_count = len(self.judged), int((~self.judged).sum())
+        if not unjudged_count:
             return []
-        frames = "" if unknown == count else f" in {unknown} of {count} frames"
+        frames = "" if unjudged_count == count else f" in {unjudged_count} of {count} frames"
         return [
             f"Whether the model drew what exo saw can't be judged{frames}: what the prior shows there "
             "doesn't match, its depth is off, or all of it was redrawn"
         ]
 
 
-def observed_in(
+def compare_with_prior(
     prior: Tensor | None,  # [T, H', W', 3] that the latent was made of
     seen: Tensor | None,  # [T or more, H', W'] uint8, its classes
     decoded: Tensor,  # [T, H, W, 3]
     keep: float,
 ) -> Observed | None:
-    """Compare a decoded video with its prior, at the video's size, and put back what is observed.
+    """Compare a decoded video with its prior at the video's size, and put observed pixels back.
+
+    Returns None if nothing is known of the prior's pixels.
 
     None where nothing is known of the prior's pixels.
     """

@@ -1,4 +1,5 @@
-"""Values of Ego Pose Input, and what its scene and path depend on: the page asks for these too."""
+"""Define values of Ego Pose Input, and digests of what its scene and path depend on, which the page
+requests too."""
 
 from comfy_api.latest import io
 
@@ -10,12 +11,12 @@ BESIDE = f"{META} beside the video"
 AUTO = "auto"
 DEFAULT_PRESET = "aria_released"
 SCENE_INPUTS = ("frames", "scene", "exo_images")
-OF_FILE = ("file", "entry", "every_nth", "file_frames")
-"""Inputs that a path from a file depends on; keyframes are the editor's own."""
+FILE_INPUTS = ("file", "entry", "every_nth", "file_frames")
+"""Inputs on which a path from a file depends. Keyframes belong to the editor."""
 
 
 def every_nth_input(source: str) -> io.Int.Input:
-    """Make the input for the spacing of pictures that another program was given."""
+    """Make the input for the number of video frames between two pictures of another program."""
     return io.Int.Input(
         "every_nth",
         default=0,
@@ -50,12 +51,14 @@ def file_frames_input(what: str) -> io.Combo.Input:
     )
 
 
-def editor_origin(graph: Graph, node: str) -> dict[str, str]:
-    """Digest the inputs of the editor's scene and of a path from elsewhere.
+def digest_editor_inputs(graph: Graph, node: str) -> dict[str, str]:
+    """Compute digests of the inputs of the editor's scene and of its path.
+
+    If they differ from those of a run, the run had another video, depth or path.
 
     Where they differ from the run's, the run was of another video, depth or path.
     """
-    path = OF_FILE if inputs_of(graph, node).get("source") == "file" else ()
+    path = FILE_INPUTS if inputs_of(graph, node).get("source") == "file" else ()
     return {
         "scene": input_digest(graph, node, SCENE_INPUTS),
         "path": input_digest(graph, node, ("source", "base", *path)),

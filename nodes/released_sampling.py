@@ -1,4 +1,5 @@
-"""EgoX Released Sampling: the authors' solver and schedule as a native SAMPLER and SIGMAS."""
+"""Define EgoX Released Sampling, which gives the authors' solver and schedule as ComfyUI's SAMPLER
+and SIGMAS."""
 
 import comfy.samplers
 import torch
@@ -18,7 +19,7 @@ SHIFT_TOOLTIP = (
 
 
 def steps_input() -> io.Input:
-    """Make the input for the sampling steps, alike on every node that has them."""
+    """Make the input for the sampling steps that every node that samples has."""
     return io.Int.Input(
         "steps",
         default=50,
@@ -29,7 +30,7 @@ def steps_input() -> io.Input:
 
 
 def shift_input(*, advanced: bool = False) -> io.Input:
-    """Make the input for the flow shift, alike on every node that has it."""
+    """Make the input for the flow shift that every node that samples has."""
     return io.Float.Input(
         "shift",
         default=3.0,
@@ -42,7 +43,7 @@ def shift_input(*, advanced: bool = False) -> io.Input:
 
 
 def released_sampler(steps: int, flow_shift: float) -> tuple[comfy.samplers.KSAMPLER, torch.Tensor]:
-    """Make the host's sampler object and the sigmas [steps + 1] of the released inference.
+    """Make ComfyUI's sampler object and the sigmas [steps + 1] of the released inference.
 
     Raises:
         EgoXInputError: steps or shift out of range.
@@ -58,8 +59,8 @@ def released_sampler(steps: int, flow_shift: float) -> tuple[comfy.samplers.KSAM
 
 
 class EgoXReleasedSampling(io.ComfyNode):
-    """diffusers' UniPC with the golden sigma table, truncated timesteps and unscaled initial
-    noise."""
+    """Provide diffusers' UniPC with the released sigma table, truncated timesteps and unscaled
+    initial noise."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

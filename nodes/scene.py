@@ -1,4 +1,7 @@
-"""The scene nodes.
+"""Define the scene nodes.
+
+Build Scene makes points of exo frames and depth, without any ego pose. Fuse Scenes joins the
+scenes of several exo cameras of one event. ¶ -
 
 Build Scene turns exo frames and depth into points, without any ego pose. Fuse Scenes joins the exo
 cameras of one event.
@@ -19,7 +22,8 @@ from .show import shown
 
 
 class EgoXBuildScene(io.ComfyNode):
-    """The static background over the whole clip, and what moves in each frame."""
+    """Build a scene of the static background over the whole clip and the moving points of each
+    frame."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -103,7 +107,7 @@ class EgoXBuildScene(io.ComfyNode):
 
 
 class EgoXFuseScenes(io.ComfyNode):
-    """Two to four scenes in one world in, one scene out."""
+    """Join two to four scenes of one world to one scene."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""The host's SPLAT of a scene, made when a node first reads it: most graphs never do."""
+"""Make ComfyUI's SPLAT of a scene when a node first reads it, since most graphs never do."""
 
 import torch
 from comfy_api.latest import Types
@@ -13,17 +13,17 @@ FIELDS = {
     "opacities": "opacities",
     "sh": "harmonics",
 }
-"""Tensors of a SPLAT, and those of Gaussians that they are made of."""
+"""Tensors of a SPLAT, and the fields of Gaussians that they come from."""
 
 
 class SceneSplat(Types.SPLAT):
-    """An item per frame, or a single one if nothing moves."""
+    """Hold one set of Gaussians per frame, or a single one if nothing moves."""
 
     def __init__(self, scene: PointCloud) -> None:
         self.scene = scene
 
     def __getattr__(self, name: str) -> torch.Tensor:
-        """Make all tensors at the first read of one."""
+        """Compute all tensors when one is read first."""
         if name not in FIELDS and name != "counts":
             raise AttributeError(name)
         frames = range(len(self.scene.moving))

@@ -1,5 +1,8 @@
-"""Numbers with a slider over their usual range, which a saved graph, a script or a typed value may
-leave.
+"""Define numbers with a slider over their usual range, which a saved graph, a script or a typed
+value may exceed.
+
+ComfyUI refuses values outside an input's range unless the node checks that input itself in
+``validate_inputs``, so a node with a :class:`Slider` calls :meth:`Slider.check` there. ¶ -
 
 The host refuses what is outside an input's range unless the node looks at that input itself
 (``validate_inputs``), so a node that takes a :class:`Slider`'s input hands its value to
@@ -15,7 +18,8 @@ from ..egox_core.errors import EgoXInputError
 
 @dataclass(frozen=True)
 class Slider:
-    """The usual range, in steps, and the wide one beyond which nothing is taken."""
+    """Describe a number by its usual range, its step, and the wide range beyond which values are
+    refused."""
 
     what: str
     usual: tuple[float, float]
@@ -23,7 +27,7 @@ class Slider:
     wide: tuple[float, float]
 
     def input(self, name: str, **settings: Any) -> io.Float.Input:
-        """Make the node's input, with ``settings`` of the host's own."""
+        """Make the node's input, with further ``settings`` of ComfyUI's."""
         low, high = self.usual
         return io.Float.Input(
             name,
@@ -35,7 +39,9 @@ class Slider:
         )
 
     def check(self, value: float | None) -> bool | str:
-        """Check a value for ``validate_inputs``: True, or what is wrong.
+        """Check a value for ``validate_inputs``, and return True or a message.
+
+        None, a link whose value is unknown yet, is accepted.
 
         None, a wire of which nothing is known yet, is right.
         """

@@ -21,7 +21,7 @@ from ..egox_core.wan import (
     repair_caption,
 )
 from .host.graph import check_encoders, check_or_message
-from .host.vae import told_calls
+from .host.vae import report_calls
 from .search_words import node_schema
 from .show import shown
 
@@ -125,7 +125,7 @@ class EgoXText(io.ComfyNode):
         prompt, repairs = choose_prompt(prompt, caption)
         texts = [clean_prompt(text) for text in (prompt, plain_emphasis(negative))]
         blocks = text_blocks(clip)
-        with told_calls(blocks, max(1, len(texts) * len(blocks)), "text"):
+        with report_calls(blocks, max(1, len(texts) * len(blocks)), "text"):
             encoded_texts = [encode_text(clip, text) for text in texts]
         note = "\n".join(
             f"{name}: {length_note}"

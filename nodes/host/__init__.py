@@ -1,5 +1,7 @@
-"""Parts of the host that the nodes need, one file each: paths, progress, steps of a sampler, VAE,
-names.
+"""Wrap the parts of ComfyUI that the nodes need, one per file: paths, progress, steps of a sampler,
+VAE, names.
+
+Nothing is imported here, so that a ComfyUI that lacks a name loses only what uses it. ¶ -
 
 Nothing is imported here: a host that lacks a name loses only what uses it.
 """

@@ -1,4 +1,4 @@
-"""The host's memory management, as the exo cache and drawing ask it."""
+"""Connect the exo cache and the drawing of points to ComfyUI's memory management."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 MAIN_MEMORY_LEFT = 4 * 2**30
-"""Bytes of main memory that are left to the rest of the machine."""
+"""Bytes of main memory that stay free for other programs."""
 DRAWING_BYTES = 2**30
-"""Room for drawing a prior; where it is not enough, the CPU draws."""
+"""Memory for drawing a prior. Without it, points are drawn on the CPU."""
 
 
 def drawing_device() -> torch.device:
-    """Choose the host's device to draw points on, for which models move out where its memory is
-    full."""
+    """Choose ComfyUI's device to draw points on, and unload models if its memory is full."""
     device = management.get_torch_device()
     if not management.is_device_cpu(device):
         management.free_memory(DRAWING_BYTES, device)
@@ -28,7 +27,7 @@ def drawing_device() -> torch.device:
 
 
 class HostMemory:
-    """Room beside one model's full forward, and pinned main memory."""
+    """Measure the free memory besides one model's full forward, and pin main memory."""
 
     def __init__(self, model: ModelPatcher, canvas_shape: list[int]) -> None:
         # The model's own callbacks lead here: a strong reference would make a circle, and the host
@@ -37,7 +36,12 @@ class HostMemory:
         self._forward_bytes = int(model.memory_required(canvas_shape))
 
     def room(self, device: torch.device) -> int:
-        """Count the bytes that are free or that other models give up, less those that are needed.
+        """Count the bytes that are free or occupied by other models, less the bytes that are
+        needed.
+
+        Needed are those of a forward, of weights that are not loaded yet (on the model's
+        device), and of other programs. A text encoder, CLIP and VAE stay on the device after
+        their work until their memory is needed: 8 GB in the shipped graphs.
 
         Needed are those of a forward, of weights that are still to come (on the model's
         device), and of other programs. A text encoder, CLIP and VAE whose work is done stay
@@ -46,13 +50,13 @@ class HostMemory:
         free_bytes = int(management.get_free_memory(device))
         if management.is_device_cpu(device):
             return free_bytes - MAIN_MEMORY_LEFT
-        freed_bytes = sum(loaded.model_loaded_memory() for loaded in self._others(device))
+        freed_bytes = sum(loaded.model_loaded_memory() for loaded in self._other_models(device))
         return free_bytes + freed_bytes - self._needed_bytes()
 
     def take(self, device: torch.device, size: int) -> None:
-        """Have text encoders, VAEs and other models leave, if so much isn't free."""
+        """Unload text encoders, VAEs and other models if this many bytes aren't free."""
         if not management.is_device_cpu(device):
-            leaving_models = self._others(device)
+            leaving_models = self._other_models(device)
             kept_models = [
                 loaded
                 for loaded in management.current_loaded_models
@@ -64,8 +68,8 @@ class HostMemory:
         to_load = self._model.model_size() - self._model.loaded_size()
         return to_load + self._forward_bytes + int(management.minimum_inference_memory())
 
-    def _others(self, device: torch.device) -> list[Any]:
-        """List the host's entries of models on the device that this one's forward doesn't need."""
+    def _other_models(self, device: torch.device) -> list[Any]:
+        """List ComfyUI's entries of models on the device that this model's forward doesn't need."""
         needed_models = (
             *self._model.get_nested_additional_models(),
             *self._model.model_patches_models(),
@@ -80,7 +84,7 @@ class HostMemory:
         ]
 
     def pin(self, tensor: Tensor) -> bool:
-        """Pin a tensor within the host's own limit, beyond which it is fetched more slowly."""
+        """Pin a tensor in main memory, within ComfyUI's limit, so that it is copied faster."""
         return management.pin_memory(tensor)
 
     def unpin(self, tensor: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The host's noise or the authors', as a NOISE object of the host."""
+"""Draw ComfyUI's noise or the authors' noise as a NOISE object."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ NOISE_TOOLTIP = (
 
 
 class ReleasedNoise:
-    """NOISE for SamplerCustomAdvanced."""
+    """Provide the authors' noise as NOISE for SamplerCustomAdvanced."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
-        """Draw float32 noise in the latent's shape, or the part of it for a part of a batch."""
+        """Draw float32 noise in the latent's shape, or the part for some entries of a batch."""
         shape = tuple(input_latent["samples"].shape)
-        places = input_latent.get("batch_index")
-        if places is None:
+        batch_indices = input_latent.get("batch_index")
+        if batch_indices is None:
             return released_noise(shape, self.seed)
-        return released_noise((max(places) + 1, *shape[1:]), self.seed)[list(places)]
+        return released_noise((max(batch_indices) + 1, *shape[1:]), self.seed)[list(batch_indices)]
 
 
 def first_noise(latent: Tensor, seed: int, noise: str) -> Tensor:  # [B, ...] -> [1, ...]

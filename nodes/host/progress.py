@@ -1,4 +1,5 @@
-"""Connects the core's progress callback to the host: a progress bar on the running node, and the Cancel button."""
+"""Connect the core's progress callback to ComfyUI's progress bar on the running node, and to its
+Cancel button."""
 
 import comfy.model_management
 import comfy.utils
@@ -8,6 +9,10 @@ from ...egox_core.progress import Progress
 
 def host_progress(total: int = 1) -> Progress:
     """Make a progress callback for one run of one node.
+
+    ``total`` is the bar's initial length. Every report has its own total, because a node often
+    calls several core functions in turn. The callback raises ComfyUI's
+    ``InterruptProcessingException`` after the user pressed Cancel, which the core passes on. ¶ -
 
     ``total`` is only the bar's first length; every report carries its own, because a node often calls several core
     functions one after the other, each with its own count. The callback raises the host's

@@ -1,4 +1,4 @@
-"""Expected refusals in the server's log: one line, the host's own, without the traceback after it."""
+"""Log expected refusals in one line, ComfyUI's own, without the traceback after it."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ from ...egox_core.errors import EgoXInputError
 
 
 def log_refusals_in_one_line() -> None:
-    """Leave out the tracebacks that the host logs of refused input."""
+    """Remove the tracebacks that ComfyUI logs for refused input."""
     logging.getLogger().addFilter(_is_no_refusals_traceback)
 
 

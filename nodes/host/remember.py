@@ -1,4 +1,7 @@
-"""Memory between runs.
+"""Remember data between runs.
+
+These are results of a function's last calls, for a node that runs again because another input
+changed, the sources of rendered pictures, and nodes that have to run again. ¶ -
 
 Results of a function's last calls, for a node that runs again because another input changed. What
 pictures were drawn from. Nodes that have to run again.
@@ -13,42 +16,48 @@ from typing import Any
 from torch.utils.weak import WeakTensorKeyDictionary
 
 DRAWN_FROM = WeakTensorKeyDictionary()
-"""Pictures of Render Ego Prior -> the ``scene`` and ``trajectory`` that they were drawn from, and the
-classes of their pixels, ``seen``, by name. EgoX Conditioning sends them along with the ego latent."""
+"""For pictures of Render Ego Prior: the ``scene`` and ``trajectory`` that they were rendered from,
+and their pixels' classes ``seen``. EgoX Conditioning passes them on with the ego latent."""
 RENEWALS = Counter[str]()
-"""Node id -> how often a page found its scene dropped: the node's next run must keep it again, and
-not come from the host's cache. Under a file's name: how often a page put one beside a video that a
-run may have used without it."""
+"""For a node id: how often a page found its scene dropped, so that the next run stores it again
+instead of using the cache. For a file's name: how often a page put such a file beside a video after
+a run."""
 
 
 def remembered(slots: int) -> Callable[[Callable], Callable]:
-    """Decorate a function, so that a call with the very same objects and equal plain values, among
-    the last ``slots``, gives the same result again. Arguments are not kept alive. Results, which
-    nobody may change, are."""
+    """Decorate a function so that it returns its earlier result for the same objects and equal
+    plain values.
 
-    def decorate(function: Callable) -> Callable:
+    The last ``slots`` calls are remembered. Arguments are not kept alive. Results are, and must
+    not be changed. ¶ -"""
+
+    def decorate_function(function: Callable) -> Callable:
         last_calls: deque[tuple[tuple, Any]] = deque(maxlen=slots)
 
         @functools.wraps(function)
-        def call(*args: Any) -> Any:
+        def call_once(*args: Any) -> Any:
             for last_arguments, result in last_calls:
-                if len(last_arguments) == len(args) and all(map(_same, last_arguments, args)):
+                if len(last_arguments) == len(args) and all(map(_is_same, last_arguments, args)):
                     return result
             result = function(*args)
-            last_calls.append((tuple(map(_reference, args)), result))
+            last_calls.append((tuple(map(_weak_reference, args)), result))
             return result
 
-        return call
+        return call_once
 
-    return decorate
+    return decorate_function
 
 
-def _reference(value: Any) -> Any:
+def _weak_reference(value: Any) -> Any:
     try:
         return weakref.ref(value)
     except TypeError:  # a plain value
         return value
 
 
-def _same(before: Any, now: Any) -> bool:
-    return before() is now if isinstance(before, weakref.ref) else before == now
+def _is_same(earlier_argument: Any, argument: Any) -> bool:
+    return (
+        earlier_argument() is argument
+        if isinstance(earlier_argument, weakref.ref)
+        else earlier_argument == argument
+    )

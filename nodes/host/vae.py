@@ -1,4 +1,4 @@
-"""The host's VAE, whole or in tiles by one rule for both ways, and the picture embedding, which
+"""Encode and decode with ComfyUI's VAE, whole or in tiles, and make the image embedding, which
 needs its decoder."""
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ LOW_MEMORY_TILE = 256  # px
 
 
 @contextmanager
-def told_calls(modules: Iterable[object], calls: int, stage: str) -> Generator[None]:
-    """Show the running node's progress by the calls of a model's parts, and let Cancel end them.
+def report_calls(modules: Iterable[object], calls: int, stage: str) -> Generator[None]:
+    """Show progress on the running node by the calls of a model's modules, and let Cancel end them.
+
+    Args:\n        modules: objects that are no torch modules are left out.\n        calls: in
+    one round of the work, which may be repeated. ¶ -
 
     Args:
         modules: what is none of torch's is left out.
@@ -34,12 +37,12 @@ def told_calls(modules: Iterable[object], calls: int, stage: str) -> Generator[N
     modules = [module for module in modules if isinstance(module, torch.nn.Module)]
     report, count = host_progress(calls), 0
 
-    def told(*_: object) -> None:
+    def count_call(*_: object) -> None:
         nonlocal count
         count += 1
         report(count, calls * -(-count // calls), stage)
 
-    handles = [module.register_forward_hook(told) for module in modules]
+    handles = [module.register_forward_hook(count_call) for module in modules]
     try:
         yield
     finally:
@@ -47,12 +50,17 @@ def told_calls(modules: Iterable[object], calls: int, stage: str) -> Generator[N
             handle.remove()
 
 
-def told_passes(vae: VAE, part: str, passes: int) -> AbstractContextManager:
+def report_passes(vae: VAE, module_name: str, passes: int) -> AbstractContextManager:
     """Report progress by the passes of the VAE's ``encoder`` or ``decoder``.
+
+    ComfyUI's video VAEs process a few frames at a time. ``passes`` is the number for a clip or
+    for a tile of one. ¶ -
 
     The host's video VAEs go through a clip a few frames at a time; ``passes`` are those of a clip
     (or a tile of one)."""
-    return told_calls((getattr(getattr(vae, "first_stage_model", None), part, None),), passes, part)
+    return report_calls(
+        (getattr(getattr(vae, "first_stage_model", None), module_name, None),), passes, module_name
+    )
 
 
 @remembered(slots=4)
@@ -61,11 +69,14 @@ def encode_video(
     images: Tensor,  # [T, H, W, 3] float32 0...1
     tile_size: int = 0,  # px; 0: whole
 ) -> Tensor:  # [1, 16, t, h, w] raw VAE latent (its mean, the host never samples the posterior)
-    """Encode one clip with the host's video VAE.
+    """Encode one clip with ComfyUI's video VAE.
+
+    The result is remembered, because the same clip is encoded again for another seed or LoRA
+    strength.
 
     The result is remembered, as another seed or LoRA strength has the same clip encoded again.
     """
-    with told_passes(vae, "encoder", 1 + (len(images) - 1) // 2):
+    with report_passes(vae, "encoder", 1 + (len(images) - 1) // 2):
         if tile_size == 0:
             return vae.encode(images)
         return vae.encode_tiled(images, tile_x=tile_size, tile_y=tile_size, overlap=tile_size // 4)
@@ -76,9 +87,9 @@ def decode_video(
     latent: Tensor,  # [B, 16, t, h, w] raw VAE latent
     tile_size: int = 0,  # px; 0: whole
 ) -> Tensor:  # [B * T, H, W, 3] float32 0...1
-    """Decode clips with the host's video VAE, batches one after the other, as its own decode node
-    gives them."""
-    with told_passes(vae, "decoder", 1 + latent.shape[2] // 2):
+    """Decode clips with ComfyUI's video VAE, and join batches one after the other as its own node
+    does."""
+    with report_passes(vae, "decoder", 1 + latent.shape[2] // 2):
         if tile_size == 0:
             images = vae.decode(latent)
         else:
@@ -89,7 +100,7 @@ def decode_video(
 
 @frozen
 class HostEncoders:
-    """The host's VAE and CLIP vision, as :func:`stages.condition` asks for them."""
+    """Wrap ComfyUI's VAE and CLIP vision for :func:`stages.condition`."""
 
     vae: VAE
     clip_vision: ClipVisionModel | None
@@ -115,8 +126,10 @@ def released_embedding(
     seed: int,
     noise: str,  # of NOISES
 ) -> Output:
-    """Compute the embedding of the released inference: first frame of the decoded canvas [exo |
-    noise].
+    """Compute the embedding of the released inference from the first frame of the decoded canvas
+    [exo | noise].
+
+    The noise is the one from which a sampler with the same ``seed`` and ``noise`` starts.
 
     The noise is that from which a sampler with the same ``seed`` and ``noise`` starts.
     """
@@ -134,6 +147,6 @@ def released_embedding(
 def encode_picture(
     clip_vision: ClipVisionModel, picture: Tensor
 ) -> Output:  # picture [1, H, W, 3] 0...1
-    """Encode a picture with its shortest edge at CLIP's size and the centre cut out, as the
+    """Encode a picture with its shortest edge at CLIP's size and its centre cut out, as the
     released processor does (quirks 28)."""
     return clip_vision.encode_image(picture, crop=True)

@@ -1,4 +1,4 @@
-"""The host's own video of frames that a node, or a player of the page, has."""
+"""Make ComfyUI's own video of frames from a node or from a player of the page."""
 
 from fractions import Fraction
 
@@ -13,25 +13,27 @@ from ...egox_core.video import frame_rate, host_sound
 def native_video(
     frames: Tensor, fps: float, audio: Input.Audio | None = None
 ) -> InputImpl.VideoFromComponents:
-    """Make the host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video does.
+    """Make ComfyUI's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video does.
+
+    0 as fps means the usual rate. The sound is converted to a form that ComfyUI can save.
 
     0 as fps is the usual rate. Its sound, of which the host saves few forms, is brought to one of
     them.
     """
     if audio is not None:
-        audio = audio_of(host_sound(audio["waveform"][0], audio["sample_rate"]))
+        audio = wrap_audio(host_sound(audio["waveform"][0], audio["sample_rate"]))
     rate = Fraction(fps or UNTIMED_FPS).limit_denominator(1001)  # 29.97 is 30000/1001
     return InputImpl.VideoFromComponents(
         Types.VideoComponents(images=frames, audio=audio, frame_rate=rate)
     )
 
 
-def audio_of(sound: Sound) -> Input.Audio:
-    """Wrap a sound as the host's AUDIO."""
+def wrap_audio(sound: Sound) -> Input.Audio:
+    """Wrap a sound as ComfyUI's AUDIO."""
     return {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
 
 
 def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float:
-    """Look up the frames per second of what has times, else the usual rate."""
+    """Look up the frames per second of a clip with times, else the usual rate."""
     rate = 0.0 if clip is None else frame_rate(clip.frames.times_s.numpy())
     return rate or UNTIMED_FPS

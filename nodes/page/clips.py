@@ -1,5 +1,8 @@
-"""The players' *Save*: the page draws what it shows, frame by frame, and the host's output folder
-gets a video of it.
+"""Save a player's clip: the page draws its frames, and a video of them is written to ComfyUI's
+output folder.
+
+The file contains the workflow of the run that made the pictures, from ComfyUI's list of runs,
+not the graph that the page shows by then. ¶ -
 
 The file carries the workflow of the run that made the pictures, from the host's own list of runs,
 not the graph as it stands on the page by now."""
@@ -25,44 +28,47 @@ from .requests import file_receiving_route, iterate_blocks, iterate_parts, json_
 
 SAVE_PATH = "/egox/save_clip"
 FOLDER = "egox_previews"
-"""Below the output folder."""
+"""Name of the folder below ComfyUI's output folder."""
 ABOUT_BYTES = 4096
 MAX_PIXELS = 2**27
-"""Pixels of all frames together: 1.6 GB as the host's video takes them."""
+"""Largest number of pixels of all frames together, which take 1.6 GB in ComfyUI's video."""
 
 
 @file_receiving_route
 async def save_clip(request: web.Request) -> web.Response:
-    """Save a field ``about`` (JSON: name, fps, run), then JPEGs of all frames, sent as
-    multipart/form-data.
+    """Save the JPEGs of a clip's frames as a video, sent as multipart/form-data after a field
+    ``about`` (JSON: name, fps, run).
+
+    The answer is ``{"file", "workflow"}``: the name below the output folder, and whether the
+    file contains its workflow. ¶ -
 
     Answers ``{"file", "workflow"}``: the name below the output folder, and whether the file carries
     its workflow."""
-    description, pictures = await _receive(request)
+    description, pictures = await _receive_clip(request)
     return web.json_response(await asyncio.to_thread(write_clip, description, pictures))
 
 
-async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
+async def _receive_clip(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
     """Receive the description of the clip, and its pictures."""
-    description, pictures, received = b"", list[bytes](), 0
-    async for part in iterate_parts(request):
-        data = bytearray()
-        async for block in iterate_blocks(part, 2**20):
-            received += len(block)
-            if received > request.client_max_size:
+    description, pictures, received_bytes = b"", list[bytes](), 0
+    async for field in iterate_parts(request):
+        field_content = bytearray()
+        async for block in iterate_blocks(field, 2**20):
+            received_bytes += len(block)
+            if received_bytes > request.client_max_size:
                 raise web.HTTPRequestEntityTooLarge(
-                    max_size=request.client_max_size, actual_size=received
+                    max_size=request.client_max_size, actual_size=received_bytes
                 )
-            data += block
-        if part.name == "about":
-            description = bytes(data[:ABOUT_BYTES])
+            field_content += block
+        if field.name == "about":
+            description = bytes(field_content[:ABOUT_BYTES])
         else:
-            pictures.append(bytes(data))
+            pictures.append(bytes(field_content))
     return json_object(description, "about"), pictures
 
 
 def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
-    """Write the video, and give the route's answer.
+    """Write the video, and return the route's answer.
 
     Raises:
         EgoXInputError: no clip.
@@ -72,16 +78,16 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
         native_video,
     )  # here: a host that lacks what it needs still has all other routes
 
-    frames, fps = clip_frames(pictures), number(about, "fps", 0.01, 1000)
-    run = about.get("run")
-    made_by = run_metadata(run) if isinstance(run, str) else {}
+    frames, fps = decode_frames(pictures), number(about, "fps", 0.01, 1000)
+    run_id = about.get("run")
+    metadata = run_metadata(run_id) if isinstance(run_id, str) else {}
     prefix = f"{FOLDER}/{safe_name(str(about.get('name') or 'clip'))}"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory()
     )
-    place = Path(folder) / f"{name}_{counter:05}_.mp4"
+    video_path = Path(folder) / f"{name}_{counter:05}_.mp4"
     with (
-        atomic_write(place) as unfinished,
+        atomic_write(video_path) as unfinished,
         intact(
             "frames",
             (av.error.FFmpegError,),
@@ -89,12 +95,12 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
             fix="save a different clip",
         ),
     ):
-        native_video(frames, fps).save_to(str(unfinished), metadata=made_by or None)
-    return {"file": f"{subfolder}/{place.name}", "workflow": "workflow" in made_by}
+        native_video(frames, fps).save_to(str(unfinished), metadata=metadata or None)
+    return {"file": f"{subfolder}/{video_path.name}", "workflow": "workflow" in metadata}
 
 
-def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
-    """Decode JPEGs of one size, even as video files need it.
+def decode_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
+    """Decode JPEGs of one size with even sides, which video files need.
 
     Raises:
         EgoXInputError: none, too many, no JPEGs, sizes that differ, are odd or too large.
@@ -120,17 +126,15 @@ def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
     return torch.stack(frames).float() / 255
 
 
-def run_metadata(run: str) -> dict[str, Any]:
-    """Collect the metadata that the host's own Save nodes write of a run.
-
-    Empty where the host forgot it or has it turned off.
-    """
+def run_metadata(run_id: str) -> dict[str, Any]:
+    """Collect the metadata that ComfyUI's own Save nodes write for a run, none if ComfyUI dropped
+    it or writes none."""
     from comfy.cli_args import args
 
     server = running_server()
     if server is None or args.disable_metadata:
         return {}
-    history = server.prompt_queue.get_history(prompt_id=run).get(run)
+    history = server.prompt_queue.get_history(prompt_id=run_id).get(run_id)
     if history is None:
         return {}
     _, _, prompt, extra, *_ = history["prompt"]
@@ -138,5 +142,5 @@ def run_metadata(run: str) -> dict[str, Any]:
 
 
 def register(routes: web.RouteTableDef) -> None:
-    """Add the route to the host's."""
+    """Add the route to ComfyUI's."""
     routes.post(SAVE_PATH)(save_clip)

@@ -1,4 +1,6 @@
-"""The chosen exo video for the page: what it holds, and single frames as the nodes will read them.
+"""Describe the chosen exo video for the page, and send single frames as the nodes read them.
+
+A browser plays few of the phones' formats, and shows none of them in the standard range. ¶ -
 
 A browser plays few of the phones' formats, and shows none of them in the standard range.
 """
@@ -18,14 +20,16 @@ from .scenes import jpeg
 
 CLIP_PATH, FRAME_PATH = "/egox/exo_clip", "/egox/exo_frame"
 MAX_HIGH = 448
-"""px of a frame that is sent."""
+"""Largest height in px of a frame that is sent."""
 
 
 @file_reading_route
 async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
-    """Describe the video of ``?file=…``: frames, frames a second, width and height (px), ``hdr``
-    (HLG, PQ or empty), ``remarks``, ``depth`` (whether one lies beside it) and, where they aren't
-    even, ``times`` (s)."""
+    """Describe the video of ``?file=…``.
+
+    The answer contains frames, frames per second, width and height (px), ``hdr`` (HLG, PQ or
+    empty), ``remarks``, ``depth`` (whether a depth file is beside it), and ``times`` (s) if they
+    are uneven. ¶ -"""
     info, has_depth = await asyncio.to_thread(probe_with_depth, name)
     return web.json_response(
         {
@@ -42,7 +46,7 @@ async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
 
 
 def probe_with_depth(name: str) -> tuple[VideoInfo, bool]:
-    """Probe a named video, and check whether its depth lies beside it.
+    """Probe a named video, and check whether its depth is beside it.
 
     Raises:
         EgoXInputError: no video that can be read.
@@ -56,12 +60,13 @@ async def exo_frame(request: web.Request, name: str) -> web.StreamResponse:
     """Send frame ``frame`` of ``?file=…`` as a JPEG of the whole picture."""
     frame = whole_number(request.query.get("frame", "0")) or 0
     return uncached_response(
-        await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), frame))
+        await asyncio.to_thread(lambda: encode_frame(resolve(name, "exo video"), frame))
     )
 
 
-def frame_jpeg(path: Path, number: int) -> bytes:
-    """Encode a frame of a video, at most MAX_HIGH px high, or the last one where it has fewer.
+def encode_frame(path: Path, number: int) -> bytes:
+    """Encode a frame of a video as JPEG, at most MAX_HIGH px high, or its last frame if it has
+    fewer.
 
     Raises:
         EgoXInputError: no video that can be read.
@@ -74,6 +79,6 @@ def frame_jpeg(path: Path, number: int) -> bytes:
 
 
 def register(routes: web.RouteTableDef) -> None:
-    """Add both routes to the host's."""
+    """Add both routes to ComfyUI's."""
     routes.get(CLIP_PATH)(exo_clip)
     routes.get(FRAME_PATH)(exo_frame)

@@ -38,7 +38,7 @@ from ...egox_core.video import video_mark
 from ..host.graph import Graph, exo_video, inputs_of, linked_node_id, sidecar_missing
 from ..host.paths import resolve
 from ..host.remember import RENEWALS
-from ..pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
+from ..pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, digest_editor_inputs
 from .requests import (
     file_reading_route,
     is_same_origin,
@@ -362,7 +362,7 @@ async def graph_origin(body: dict) -> web.Response:
     return web.json_response(
         await asyncio.to_thread(
             lambda: {
-                "origin": editor_origin(graph, node),
+                "origin": digest_editor_inputs(graph, node),
                 "file_missing": poses_missing(graph, node),
                 "video": video_mark(exo_video(graph, node)),
             }

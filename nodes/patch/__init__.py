@@ -1,5 +1,7 @@
-"""Patch of the host's Wan model: the wider input, the guided attention, checks before sampling,
-LoRA metadata.
+"""Patch ComfyUI's Wan model: a wider input, guided attention, checks before sampling, and LoRA
+metadata.
+
+Nothing is imported here, so that a ComfyUI that lacks a name loses only what uses it. ¶ -
 
 Nothing is imported here: a host that lacks a name loses only what uses it.
 """

@@ -1,5 +1,5 @@
-"""Training settings of a LoRA's file, carried on the model from EgoX LoRA (or the host's own Load
-LoRA) to the nodes downstream, or in the file of a model into which the LoRA was merged."""
+"""Carry the training settings of a LoRA on the model to later nodes, from EgoX LoRA, ComfyUI's Load
+LoRA, or a merged model's file."""
 
 from __future__ import annotations
 
@@ -14,46 +14,44 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 ATTACHMENT = "egox_lora_metadata"
-OF_HOST = "lora_metadata"
-"""Attachment of the host's own Load LoRA: all metadata of the last file."""
+COMFYUI_ATTACHMENT = "lora_metadata"
+"""Attachment of ComfyUI's own Load LoRA, with all metadata of the last file."""
 
 
 def lora_metadata(model: ModelPatcher) -> Mapping[str, str]:
-    """Collect the ``egox.*`` metadata of the LoRAs on this model and in its file, none where none
-    says anything."""
-    of_host = model.get_attachment(OF_HOST) or {}
+    """Collect the ``egox.*`` metadata of the LoRAs on this model and in its file."""
+    comfyui_metadata = model.get_attachment(COMFYUI_ATTACHMENT) or {}
     return {
         **merged_metadata(model),
-        **{name: text for name, text in of_host.items() if name.startswith(PREFIX)},
+        **{name: text for name, text in comfyui_metadata.items() if name.startswith(PREFIX)},
         **(model.get_attachment(ATTACHMENT) or {}),
     }
 
 
 def position_scale(model: ModelPatcher) -> float:
-    """Scale of heights and widths in the rotary embedding that the model's last LoRA was trained
-    with."""
+    """Read the scale of heights and widths in the rotary embedding with which the model's last LoRA
+    was trained."""
     return check_position_scale(lora_metadata(model))
 
 
 def set_positions(model: ModelPatcher) -> None:
-    """Give a cloned model the positions of :func:`position_scale`."""
+    """Apply :func:`position_scale` to a cloned model."""
     scale = position_scale(model)
     model.set_model_rope_options(scale, 0.0, scale, 0.0, 1.0, 0.0)
 
 
 def merged_metadata(model: ModelPatcher) -> Mapping[str, str]:
-    """Read the ``egox.*`` metadata of the file that the host read the model from, none where no
-    LoRA was merged into it."""
+    """Read the ``egox.*`` metadata of the model's file, none if no LoRA was merged into it."""
     loader, values, *_ = getattr(model, "cached_patcher_init", None) or (None, ("",))
     file = Path(str(values[0]))
-    of_file = getattr(loader, "__name__", "") == "load_diffusion_model" and file.is_file()
-    can_read = of_file and file.suffix == ".safetensors"
-    return _merged(file, file.stat().st_mtime_ns) if can_read else {}
+    is_model_file = getattr(loader, "__name__", "") == "load_diffusion_model" and file.is_file()
+    can_read = is_model_file and file.suffix == ".safetensors"
+    return _read_merged_metadata(file, file.stat().st_mtime_ns) if can_read else {}
 
 
 @lru_cache(maxsize=4)
-def _merged(file: Path, changed_ns: int) -> Mapping[str, str]:
-    """Read once for each state of the file."""
+def _read_merged_metadata(file: Path, changed_ns: int) -> Mapping[str, str]:
+    """Read the metadata once for each state of the file."""
     del changed_ns
     metadata = read_header(file, "model").get("__metadata__") or {}
     egox_metadata = {name: text for name, text in metadata.items() if name.startswith(PREFIX)}
@@ -61,7 +59,7 @@ def _merged(file: Path, changed_ns: int) -> Mapping[str, str]:
 
 
 def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> list[str]:
-    """Add a LoRA's ``egox.*`` metadata to a cloned model, and name what contradicts an earlier
+    """Add a LoRA's ``egox.*`` metadata to a cloned model, and list those that contradict an earlier
     LoRA."""
     earlier = dict(lora_metadata(model))
     egox_metadata = {name: value for name, value in metadata.items() if name.startswith(PREFIX)}

@@ -1,4 +1,8 @@
-"""Display of the nodes' results, the only place that draws or judges one.
+"""Show the nodes' results, which no other module draws or judges.
+
+``shown`` has a function for each kind of result. In a ComfyUI that was started by ``python -X
+egox_show=0``, for runs that nobody looks at, it is None, and nothing that it needs is imported.
+Images that are outputs of a node come from here too. ¶ -
 
 ``shown`` has a function for each kind of result. A host that was started by ``python -X
 egox_show=0``, for runs that nobody looks at, makes it None, and nothing that it needs is imported.
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING
 from ...egox_core.page import attention_view, depth_preview, draw_head_path, plot_report
 
 
-def _results() -> ModuleType | None:
+def _import_results() -> ModuleType | None:
     if sys._xoptions.get("egox_show") == "0":
         return None
     try:
@@ -26,4 +30,4 @@ def _results() -> ModuleType | None:
 if TYPE_CHECKING:
     from . import results as shown
 else:
-    shown = _results()
+    shown = _import_results()

@@ -1,4 +1,4 @@
-"""Data of Ego Pose Input for the page's pose editor."""
+"""Collect the data of Ego Pose Input for the page's pose editor."""
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ DIGITS = 6
 """Decimals of lengths in metres (a micrometre) and of rotations."""
 
 
-def editor_data(
+def collect_editor_data(
     trajectory: CameraTrajectory,
     frames: Frames,
     scene: PointCloud | None,
@@ -22,14 +22,19 @@ def editor_data(
     # The id by which a run knows the node (in a subgraph this isn't the page's own number).
     node: str = "",
 ) -> dict:
-    """Describe, as plain JSON, the frames in use, the path in the scene's frame, and under which
-    token the scene is kept.
+    """Describe as JSON the frames in use, the path in the scene's frame, and the token of the
+    stored scene.
+
+    ``path`` is upright w2c [T][3][4], ``exo_from_scene`` one pose or T poses. ``up`` is the
+    scene's upward direction, which is nine times in ten right within ``up_within`` degrees.
+    ``video`` is the mark of the video in use, if it is a file. ``guessed`` lists the frames
+    whose pose is a guess. ¶ -
 
     ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward
     direction, nine times in ten within ``up_within`` degrees; ``video`` the mark of the video in
     use, where it is a file; ``guessed`` the frames whose pose is a guess."""
     count = len(trajectory)
-    in_use = clip_of(trajectory, frames, scene)
+    in_use = select_editor_frames(trajectory, frames, scene)
     data = {
         "frames": count,
         "indices": in_use.indices.tolist(),
@@ -54,12 +59,14 @@ def editor_data(
         ) as error:  # the renderer refuses such a path; here the page may still show the scene
             data["note"] = str(error)
             ego = None
-        data["scene"] = scene_data(scene, exo_images)
-    data["path"] = None if ego is None else rounded(ego.upright_w2c)
+        data["scene"] = describe_scene(scene, exo_images)
+    data["path"] = None if ego is None else round_poses(ego.upright_w2c)
     return data
 
 
-def clip_of(trajectory: CameraTrajectory, frames: Frames, scene: PointCloud | None) -> Frames:
+def select_editor_frames(
+    trajectory: CameraTrajectory, frames: Frames, scene: PointCloud | None
+) -> Frames:
     """Find the frames in use, as keyframes count them."""
     count = len(trajectory)
     scene_covers = scene is not None and scene.frame_count >= count
@@ -69,8 +76,8 @@ def clip_of(trajectory: CameraTrajectory, frames: Frames, scene: PointCloud | No
     return frames.or_those(known_frames)
 
 
-def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]
-    """Describe the stored scene by its key and its exo camera."""
+def describe_scene(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]
+    """Describe the stored scene by its token and its exo camera."""
     entry = SCENES.put(scene, exo_images)
     exo = scene.exo
     return {
@@ -83,8 +90,8 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
         "up": [round(v, 4) + 0.0 for v in entry.up.direction.tolist()],
         "up_within": round(entry.up.within_deg),
         "up_note": entry.up.text(),
-        "exo_from_scene": rounded(exo.w2c if exo.moves else exo.w2c[:1]),
-        "rest": rounded(exo.upright.at(0)),
+        "exo_from_scene": round_poses(exo.w2c if exo.moves else exo.w2c[:1]),
+        "rest": round_poses(exo.upright.at(0)),
         "exo_camera": exo.camera.to_json(),
         "exo_size": list(exo.camera.stored_size),
         "lens_guessed": exo.lens_guessed,
@@ -92,6 +99,6 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
     }
 
 
-def rounded(poses: Tensor) -> list:  # [..., 3, 4]
+def round_poses(poses: Tensor) -> list:  # [..., 3, 4]
     """Round poses to JSON numbers."""
     return poses.double().round(decimals=DIGITS).tolist()

@@ -1,5 +1,5 @@
-"""The geometry for the page's players: directions of one canvas as a file, and which node's λ_g
-they belong to."""
+"""Write the geometry of one canvas to a file for the page's players, and find the node whose λ_g
+guides by it."""
 
 import logging
 import uuid
@@ -15,13 +15,13 @@ from ...egox_core.types import CameraTrajectory, DepthVideo
 from ...egox_core.wan import resolve_auto
 from ..host.graph import Graph, inputs_of, upstream_ids
 from ..patch.patch import clip_geometry
-from .temp_files import temp_file
+from .temp_files import write_temp_file
 
-GUIDED = ("EgoXWanSampler", "EgoXSampleLong", "EgoXModelPatch")
-LORA = "EgoXLoadLora"
+GUIDED_CLASSES = ("EgoXWanSampler", "EgoXSampleLong", "EgoXModelPatch")
+LORA_CLASS = "EgoXLoadLora"
 
 
-def geometry_data(
+def collect_geometry(
     depth: DepthVideo | None,
     trajectory: CameraTrajectory | None,
     exo_images: Tensor | None,
@@ -29,8 +29,12 @@ def geometry_data(
     graph: Graph,
     node: str,
 ) -> dict | None:
-    """Collect data of the geometry view for ``preview_ui``, None without depth, poses and pictures,
-    with a ``reason`` where they don't fit a canvas.
+    """Collect the data of the geometry view for ``preview_ui``, None without depth, poses and
+    pictures.
+
+    If they don't fit a canvas, the result contains a ``reason``. ¶ Args:\n        exo_images:
+    [T, H, W, 3].\n        ego_size: side of the ego picture, px.\n        node: the player's own
+    id in ``graph``. The first guided node before or after it is shown. ¶ -
 
     Args:
         exo_images: [T, H, W, 3].
@@ -40,8 +44,8 @@ def geometry_data(
     """
     if depth is None or trajectory is None or exo_images is None:
         return None
-    guide = guided_node(graph, node)
-    metadata = {} if guide is None else _lora_metadata(graph, guide)
+    guide = find_guided_node(graph, node)
+    metadata = {} if guide is None else _read_lora_metadata(graph, guide)
     rays = resolve_auto("rays", "auto", metadata)
     frames, height, width = exo_images.shape[:3]
     try:
@@ -52,7 +56,7 @@ def geometry_data(
         return {"reason": str(error)}
     content, legend = geometry_file(geometry)
     return {
-        "file": temp_file(f"geometry_{uuid.uuid4().hex}.bin", content),
+        "file": write_temp_file(f"geometry_{uuid.uuid4().hex}.bin", content),
         "grid": list(geometry.grid),
         "legend": legend,
         "guide": guide,
@@ -61,18 +65,18 @@ def geometry_data(
     }
 
 
-def guided_node(graph: Graph, node: str) -> str | None:
-    """Find the node, if any, whose λ_g acts on what this node gives or takes."""
+def find_guided_node(graph: Graph, node: str) -> str | None:
+    """Find the node whose λ_g acts on the inputs or outputs of this node, None if there is none."""
     upstream = set(upstream_ids(graph, node))
     for name, entry in graph.items():
-        if entry.get("class_type") in GUIDED and (
+        if entry.get("class_type") in GUIDED_CLASSES and (
             name in upstream or node in upstream_ids(graph, name)
         ):
             return name
     return None
 
 
-def _lora_metadata(graph: Graph, guide: str) -> Mapping[str, str]:
+def _read_lora_metadata(graph: Graph, guide: str) -> Mapping[str, str]:
     metadata: dict[str, str] = {}
     for node in reversed(
         upstream_ids(graph, guide)

@@ -1,5 +1,4 @@
-"""Comparison of a decoded ego video with the path that it was ordered on, and with the wearer's own
-video."""
+"""Compare a decoded ego video with its requested camera path and with the wearer's true ego video."""
 
 from dataclasses import replace
 from typing import Any
@@ -22,18 +21,22 @@ EXACT = (
     "scale, so a video that follows the prior itself can be called off"
 )
 _last_psnr: dict[str, tuple[torch.Size, float, float]] = {}
-"""Node id -> shape and mean of the truth that its last run was compared with, and the PSNR, dB."""
+"""For each node id: shape and mean of the true video of its last run, and the PSNR in dB."""
 
 
-def followed_path(
+def measure_path_error(
     frames: Tensor,
     scene: PointCloud | None,
     trajectory: CameraTrajectory | None,
     depth: DepthVideo | None = None,
     exo_images: Tensor | None = None,
 ) -> tuple[PathError | str | None, str]:
-    """Measure the angle of decoded frames to the ordered path, or say why there is none (None
-    without scene or path).
+    """Measure the angle between decoded frames and the requested path, or explain why it is
+    unknown.
+
+    The first result is None without scene or path. The second names the geometry, "" for the
+    scene's own: a scene of Ego-Exo4D with a released preset is judged by the exact geometry
+    instead.
 
     The second result says by which geometry, "" for the scene's own. A scene of Ego-Exo4D as
     the released presets have it is judged by the exact one instead.
@@ -43,18 +46,18 @@ def followed_path(
     try:  # what doesn't fit here must not cost a sampled video
         exact_result = None
         if depth is not None and exo_images is not None and scene.exo == depth.exo:
-            exact_result = exact_views(exo_images, depth, trajectory)
-        views, geometry = exact_result or (ordered_views(scene, trajectory), "")
+            exact_result = render_exact_views(exo_images, depth, trajectory)
+        views, geometry = exact_result or (render_requested_views(scene, trajectory), "")
         return judge(frames, views=views)[0].path, geometry and EXACT.format(geometry)
     except EgoXInputError as error:
         return f"Whether the view follows the path can't be judged: {error}", ""
 
 
 @remembered(slots=1)
-def exact_views(
+def render_exact_views(
     exo_images: Tensor, depth: DepthVideo, trajectory: CameraTrajectory
 ) -> tuple[PathViews, str] | None:
-    """Draw the exact scene from the ordered path, with a note on it, if it is known."""
+    """Render the exact scene from the requested path, with a note on it, None if it is unknown."""
     exact_result = exact_scene(exo_images, depth, trajectory, progress=host_progress())
     if exact_result is None:
         return None
@@ -63,25 +66,24 @@ def exact_views(
 
 
 @remembered(slots=1)
-def ordered_views(scene: PointCloud, trajectory: CameraTrajectory) -> PathViews:
-    """Draw the scene from the ordered path, and remember it, as the next λ_g is compared with the
-    same."""
+def render_requested_views(scene: PointCloud, trajectory: CameraTrajectory) -> PathViews:
+    """Render the scene from the requested path, and remember it for the next comparison."""
     return PathViews.of(scene, trajectory, progress=host_progress())
 
 
-def angle_curve(followed: PathError, frames: int) -> dict[str, Any]:
-    """List the degrees off the path, one for each of so many frames."""
+def angle_curve(path_error: PathError, frames: int) -> dict[str, Any]:
+    """List for each frame the angle to the requested path in degrees."""
     angles = [
         float(angle) if is_judged else None
-        for angle, is_judged in zip(followed.angle_deg, followed.judged, strict=True)
+        for angle, is_judged in zip(path_error.angle_deg, path_error.judged, strict=True)
     ]
-    values = [angles[t // followed.step] for t in range(frames)]
+    values = [angles[frame // path_error.step] for frame in range(frames)]
     return {"label": "off the path", "unit": "°", "values": values}
 
 
-def truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
-    """Read the wearer's own video beside the graph's one exo video, [T, H, W, 3] at the frames in
-    use, None without one."""
+def read_truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
+    """Read the true ego video beside the graph's only exo video, [T, H, W, 3] at the frames in use,
+    None if there is none."""
     loaders = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
     try:  # what doesn't fit here must not cost a sampled video
         selection = selection_of(graph, loaders[0]) if len(loaders) == 1 else None
@@ -106,7 +108,9 @@ def truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
 
 
 def truth_psnr(frames: Tensor, truth: Tensor, node: str) -> tuple[float, str]:
-    """Compute the PSNR to the truth, dB, and write a line about it.
+    """Compute the PSNR to the true video in dB, and write a line about it.
+
+    The line also names the PSNR of this node's previous run, if it had the same true video.
 
     The line names that of this node's run before, where the truth was the same.
     """

@@ -1,4 +1,6 @@
-"""The clip while it is being sampled: after each step the page is sent all of it in rough colours.
+"""Send the page the whole clip in rough colours after each sampling step.
+
+ComfyUI's own preview shows the same latent, but only its first frame. ¶ -
 
 (The host's own preview, where switched on, shows the same latent, but its first frame only.)"""
 
@@ -20,14 +22,17 @@ from .player import describe_stream
 
 EVENT = "egox.live"
 FORM_SIDE = 448
-"""px, height of the picture that the form shows of a step."""
+"""Height in px of a step's picture in the form."""
 NOBODY = "1000000"
-"""The id of no node."""
-_TO_UNIT = torch.cat((torch.zeros(16, 3), torch.ones(1, 3)))  # adds 1 to the offset alone
+"""Id that no node has."""
+_TO_UNIT = torch.cat((torch.zeros(16, 3), torch.ones(1, 3)))  # adds 1 to the offset only
 
 
 def show_in_form(server: Any, picture: Tensor, run: str) -> None:  # picture [h, w, 3] 0...1
-    """Show a picture of a run in the middle of the page's form, by the host's own preview message.
+    """Show a picture of a run in the middle of the page's form, by ComfyUI's own preview message.
+
+    ComfyUI also puts the picture on the node that the message names. Here that is no node of the
+    graph, whose sampler has a player. ¶ -
 
     The host also puts such a picture on the node that the message names; here that is none of the
     graph's, whose sampler has a player."""
@@ -47,7 +52,7 @@ def show_in_form(server: Any, picture: Tensor, run: str) -> None:  # picture [h,
 
 
 class LivePreview(StepListener):
-    """Sends the page what the model now thinks the clip is."""
+    """Send the page the model's current estimate of the clip after each step."""
 
     def __init__(self, node_id: str | None, factors: Tensor | None, fps: float) -> None:
         super().__init__(node_id)
@@ -60,19 +65,24 @@ class LivePreview(StepListener):
         server = running_server()
         if server is None or server.client_id is None:
             return
-        colours = self.colours(x0, latent_format)
+        colours = self.draw_colours(x0, latent_format)
         server.send_sync(
             EVENT,
-            {"node": self.node_id, "step": step, "total": total, "preview": self.preview(colours)},
+            {
+                "node": self.node_id,
+                "step": step,
+                "total": total,
+                "preview": self.make_preview(colours),
+            },
             server.client_id,
         )
         context = get_executing_context()
         if context is not None:
             show_in_form(server, colours[len(colours) // 2], context.prompt_id)
 
-    def preview(self, colours: Tensor) -> dict[str, Any]:  # [t, h, w, 3] 0...1
-        """Make a preview in the form of :func:`.player.preview_ui`, with the pictures inside the
-        message, as they live for one step."""
+    def make_preview(self, colours: Tensor) -> dict[str, Any]:  # [t, h, w, 3] 0...1
+        """Make a preview in the form of :func:`.player.preview_ui`, with its pictures inside the
+        message, because they are shown for one step."""
         sheets = make_sheets(colours)
         files = [
             {"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")}
@@ -88,11 +98,15 @@ class LivePreview(StepListener):
             "text": "",
         }
 
-    def colours(self, x0: Tensor, latent_format: Any) -> Tensor:  # [B, 16, t, h, w] -> [t, h, w, 3]
-        """Draw the first clip of the batch."""
+    def draw_colours(
+        self, x0: Tensor, latent_format: Any
+    ) -> Tensor:  # [B, 16, t, h, w] -> [t, h, w, 3]
+        """Draw the first clip of the batch in rough colours."""
         if self.factors is not None:
             return latent_colours(latent_format.process_out(x0[:1].float())[0], self.factors)
-        host = torch.tensor(
+        host_factors = torch.tensor(
             [*latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias]
         )
-        return latent_colours(x0[0], (host + _TO_UNIT) / 2)  # the host's colours run from -1 to 1
+        return latent_colours(
+            x0[0], (host_factors + _TO_UNIT) / 2
+        )  # the host's colours run from -1 to 1

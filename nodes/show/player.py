@@ -22,7 +22,7 @@ from ...egox_core.types import (
     seen_text,
 )
 from ..host.video import clip_fps
-from .temp_files import temp_file
+from .temp_files import write_temp_file
 
 KEY = "egox_preview"
 LABELS = {"truth": "ground truth"}
@@ -138,7 +138,7 @@ def describe_classes(
 def write_sheets(name: str, sheets: Sequence[bytes], suffix: str) -> list[dict[str, str]]:
     """Write a stream's sheets under a name that no other run has."""
     stem = f"{name}_{uuid.uuid4().hex}"
-    return [temp_file(f"{stem}_{n}.{suffix}", data) for n, data in enumerate(sheets)]
+    return [write_temp_file(f"{stem}_{n}.{suffix}", data) for n, data in enumerate(sheets)]
 
 
 def describe_stream(name: str, layout: dict[str, int], files: Sequence[dict[str, str]]) -> Ui:

@@ -27,13 +27,13 @@ from ...egox_core.video import side_by_side
 from ..host.graph import this_node, upstream_values
 from ..host.video import clip_fps
 from ..observed import Observed
-from ..pose_inputs import editor_origin
-from .editor import editor_data
-from .geometry import geometry_data
-from .judgement import angle_curve, followed_path, truth_beside, truth_psnr
+from ..pose_inputs import digest_editor_inputs
+from .editor import collect_editor_data
+from .geometry import collect_geometry
+from .judgement import angle_curve, measure_path_error, read_truth_beside, truth_psnr
 from .live import LivePreview
 from .player import Ui, preview_ui
-from .temp_files import temp_video
+from .temp_files import write_temp_video
 
 PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
 LENS_GUESSED = "lensGuessed"
@@ -132,8 +132,8 @@ def path(
 ) -> Ui:
     """Show the path and its scene in the page's pose editor."""
     graph, node_id = this_node(node)
-    data = editor_data(path, frames, scene, exo_images, node_id)
-    data["origin"] = editor_origin(graph, node_id) if node_id in graph else None
+    data = collect_editor_data(path, frames, scene, exo_images, node_id)
+    data["origin"] = digest_editor_inputs(graph, node_id) if node_id in graph else None
     return {"egox_pose": [data]}
 
 
@@ -169,15 +169,15 @@ def prior(
         badge=next((str(kind.value) for kind in STRANGE if kind in remark_kinds), None),
         progress=progress,
         curve={"label": "coverage", "unit": "%", "values": coverage_percent},
-        geometry=geometry_data(depth, trajectory, exo_images, size, graph, node_id),
+        geometry=collect_geometry(depth, trajectory, exo_images, size, graph, node_id),
     )
-    clips = {"exo": exo_images, "prior": prior.rgb, "truth": truth_beside(graph, (size, size))}
+    clips = {"exo": exo_images, "prior": prior.rgb, "truth": read_truth_beside(graph, (size, size))}
     clips = {name: clip for name, clip in clips.items() if clip is not None}
     step = common_step(len(prior.rgb))
     row = side_by_side(list(clips.values()), list(clips), step, progress)
     video_metadata = {**(node.hidden.extra_pnginfo or {}), "prompt": graph} if graph else {}
     # The host's form, queue and assets show it; "images" would also lie over our player.
-    video = temp_video("prior", row, clip_fps(trajectory) / step, video_metadata)
+    video = write_temp_video("prior", row, clip_fps(trajectory) / step, video_metadata)
     return {**player_ui, "video": [video]}
 
 
@@ -201,11 +201,11 @@ def ego(
     count, height, width = frames.shape[:3]
     trajectory = sources.get("trajectory")
     if truth is None and pinhole is None:
-        truth = truth_beside(graph, (height, width))
+        truth = read_truth_beside(graph, (height, width))
     exo_images = sources.get("exo_images")
     clips = {"exo": exo_images, "prior": sources.get("prior"), "ego": frames, "truth": truth}
     lines, curve, short_result = [f"{count} frames of {width}x{height}"], None, None
-    path_error, geometry = followed_path(
+    path_error, geometry = measure_path_error(
         decoded, sources.get("scene"), trajectory, sources.get("depth"), exo_images
     )
     if isinstance(path_error, str):
@@ -225,7 +225,7 @@ def ego(
         observed_path_error = (
             path_error if isinstance(path_error, PathError) and not geometry else None
         )
-        observed = observed.shown_as(observed_path_error, lens, pinhole)
+        observed = observed.match_view(observed_path_error, lens, pinhole)
         lines.extend(observed.doubts())
     # A pinhole view doesn't show the ego pixels that the model had.
     geometry_sources = None if pinhole else (sources.get("depth"), trajectory, exo_images)
@@ -235,11 +235,11 @@ def ego(
         trajectory,
         text="\n".join(lines),
         curve=curve,
-        geometry=geometry_sources and geometry_data(*geometry_sources, width, graph, node_id),
+        geometry=geometry_sources and collect_geometry(*geometry_sources, width, graph, node_id),
         values=upstream_values(graph, node_id),
         measure=short_result,
         seen=None if observed is None else observed.seen,
-        seen_parts="" if observed is None else observed.parts(),
+        seen_parts="" if observed is None else observed.describe_parts(),
         video_classes=None if observed is None else observed.classes,
         redrawn=None if observed is None else observed.redrawn_shares(),
     )

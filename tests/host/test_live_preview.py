@@ -45,7 +45,7 @@ def test_the_preview_has_the_fitted_colours_of_the_raw_latent(rig):
     latents_module = model_rig.core(rig.pack, "wan.latents")
     live_preview = rig.nodes("show.live").LivePreview("7", rig.canvas.latent_colours, 30.0)
     latent_format = comfy.latent_formats.Wan21()
-    drawn_colours = live_preview.colours(
+    drawn_colours = live_preview.draw_colours(
         latent_format.process_in(rig.canvas.prior_latent.float()), latent_format
     )
     assert drawn_colours.shape == (3, 4, 4, 3)
@@ -65,5 +65,5 @@ def test_without_a_fit_the_preview_has_comfyuis_colours(rig):
     )
     expected_colours = np.asarray(host_previewer.decode_latent_to_preview(x0), np.float32) / 255
     live_preview = rig.nodes("show.live").LivePreview("7", None, 30.0)
-    drawn_colours = live_preview.colours(x0, latent_format)[0].numpy()
+    drawn_colours = live_preview.draw_colours(x0, latent_format)[0].numpy()
     assert np.abs(drawn_colours - expected_colours).max() <= 1 / 255, "the host truncates to bytes"

@@ -219,9 +219,9 @@ def test_comfyuis_step_caches_skip_forwards_with_and_without_cached_exo(
         assert cache.kept == 0 and forward_count == 8, (
             "it decides after the patch, which then keeps nothing"
         )
-        assert "nodes_easycache needs the whole canvas" in rig.nodes("patch.checks").describe_exo_use(
-            cache
-        )
+        assert "nodes_easycache needs the whole canvas" in rig.nodes(
+            "patch.checks"
+        ).describe_exo_use(cache)
     else:
         assert forward_count < 8
 

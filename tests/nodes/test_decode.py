@@ -202,7 +202,7 @@ def test_a_video_that_looks_elsewhere_changes_marks_but_no_shares(pack):
         judged=empty_mask[:, 0, 0],
     )
     videos = [
-        observed.shown_as(
+        observed.match_view(
             PathError(
                 turn_deg=torch.tensor([[0.0, turn_deg, 0.0]]),
                 spread_deg=torch.ones(1),
@@ -282,7 +282,7 @@ def test_the_ego_video_beside_the_exo_video_is_found(judgement_module, repo_root
         "height": 128,
     }
     graph = {"1": {"class_type": "EgoXLoadExoVideo", "inputs": video_inputs}}
-    true_frames = judgement_module.truth_beside(graph, (128, 128))
+    true_frames = judgement_module.read_truth_beside(graph, (128, 128))
     decoded = list(
         av.open(str(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")).decode(video=0)
     )
@@ -291,6 +291,6 @@ def test_the_ego_video_beside_the_exo_video_is_found(judgement_module, repo_root
         decoded[2].to_ndarray(format="rgb24"), (128, 128), interpolation=cv2.INTER_AREA
     )
     assert np.abs(true_frames[0].numpy() * 255 - expected_frame).mean() < 2
-    assert judgement_module.truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (
+    assert judgement_module.read_truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (
         "of which of two videos?"
     )

@@ -58,11 +58,11 @@ def test_the_route_computes_outside_the_event_loop(pack, monkeypatch, run_corout
     routes = importlib.import_module(f"{pack.__name__}.nodes.page.routes")
     threads: list[int] = []
 
-    def editor_origin(graph: dict, node: str) -> dict[str, str]:
+    def digest_editor_inputs(graph: dict, node: str) -> dict[str, str]:
         threads.append(threading.get_ident())
         return {"scene": "a", "path": "b"}
 
-    monkeypatch.setattr(routes, "editor_origin", editor_origin)
+    monkeypatch.setattr(routes, "digest_editor_inputs", digest_editor_inputs)
 
     async def request_origin():
         threads.append(threading.get_ident())

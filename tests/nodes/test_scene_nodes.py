@@ -116,7 +116,8 @@ def test_views_along_a_path_are_drawn_once(take, scene, monkeypatch):
         judgement.PathViews, "of", lambda *a, **k: draw_calls.append(1) or draw_views(*a, **k)
     )
     first_path, second_path = (
-        judgement.followed_path(prior * brightness, scene, path)[0] for brightness in (1.0, 0.5)
+        judgement.measure_path_error(prior * brightness, scene, path)[0]
+        for brightness in (1.0, 0.5)
     )
     assert (
         draw_calls == [1] and first_path.text().startswith("The view is") and second_path.step == 1
