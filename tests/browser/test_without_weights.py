@@ -178,7 +178,7 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
 def place_the_head(page: PageUnderTest) -> None:
     """Place the head by three clicks: one opens the editor, two are in the exo picture."""
     editor = EditorPage(page)
-    editor.at("open").first.click()
+    editor.find("open").first.click()
     page.page.wait_for_selector("[data-testid=egox-editor]")
     editor.wait_for_scene()
     page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
