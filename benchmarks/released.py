@@ -25,13 +25,13 @@ from egox_core.video import resize_picture
 from egox_train.metrics.frame_metrics import frame_metrics
 from tools.pictures import read_frames
 from tools.setup.api_client import read_prompt
-from tools.setup.base_dir import make_base_dir, read_models, share_models
+from tools.setup.base_dir import make_base_dir, model_path_arguments, user_model_arguments
 from tools.setup.demo import (
     DemoOptions,
     apply_options,
     check_options,
-    collect,
-    of_type,
+    inputs_by_type,
+    move_videos,
     run_prompt,
     save_all,
     stage_take,
@@ -59,7 +59,7 @@ def released_prompt(
     for kind, values in {
         "EgoXWanSampler": {"seed": SEED, "noise": "released"},
     }.items():
-        for inputs in of_type(prompt, kind):
+        for inputs in inputs_by_type(prompt, kind):
             inputs.update(values)
     return use_standins(prompt) if stand_in else prompt
 
@@ -74,14 +74,14 @@ def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> 
     layout = environment.layout
     base = make_base_dir(layout.base, layout)
     prompt = released_prompt(options, stage_take(options.take, base), stand_in, layout.repo)
-    models = share_models(environment.host, base)
+    models = user_model_arguments(environment.host, base)
     if stand_in:
-        models = read_models(layout.repo / "models", base, "pack")
+        models = model_path_arguments(layout.repo / "models", base, "pack")
     log = layout.logs / "released_server.log"
     with Server(environment, base, log, arguments=models) as server:
         start = time.monotonic()
         outcome = run_prompt(server, prompt)
-        folder = collect(outcome, prompt, base, layout.output / "egox_released")
+        folder = move_videos(outcome, prompt, base, layout.output / "egox_released")
         return folder, time.monotonic() - start
 
 

@@ -1,4 +1,5 @@
-"""Tools around the pack: setting up, driving the host, and the makers of what ships.
+"""Hold the tools around the pack: for setting up, for driving ComfyUI, and for making files that
+ship.
 
 Rooms, each importing only those before it:
 

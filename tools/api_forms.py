@@ -18,8 +18,8 @@ from tools.setup.environment import this_environment
 from tools.setup.layout import REPO_ROOT, Layout, SetupError
 from tools.setup.server import Server
 
-OF_THE_PAGE = ("video-preview", "egox_preview")
-"""Widgets that the page adds by itself and sends along; the server takes no notice of them."""
+PAGE_WIDGETS = ("video-preview", "egox_preview")
+"""Widgets that the page adds and sends, but the server ignores."""
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
                 prompt = page.to_prompt()
                 for node in prompt.values():
                     inputs = node["inputs"]
-                    for widget in OF_THE_PAGE:
+                    for widget in PAGE_WIDGETS:
                         inputs.pop(widget, None)
                     if prefix := inputs.get("filename_prefix"):
                         # The page writes λ_g and seed behind it, which a later run may change.

@@ -17,23 +17,27 @@ All that files and rooms of `egox_core` hand out. Made by `python3 run.py make a
 """
 
 
-def page() -> str:
-    """Write the whole page: files, then rooms."""
+def write_page() -> str:
+    """Write the whole page: files, then packages."""
     parts = []
     for name in (*FILES, *sorted(path.parent.name for path in CORE.glob("*/__init__.py"))):
         is_room = (CORE / name).is_dir()
         file = CORE / name / "__init__.py" if is_room else CORE / f"{name}.py"
         tree = ast.parse(file.read_text("utf-8"))
-        parts += [f"## egox_core.{name}", _first(ast.get_docstring(tree)), *_entries(file)]
+        parts += [
+            f"## egox_core.{name}",
+            _first_paragraph(ast.get_docstring(tree)),
+            *_format_entries(file),
+        ]
         for node in tree.body:
             if is_room and isinstance(node, ast.ImportFrom):
                 names = {alias.name for alias in node.names}
-                parts += _entries(file.with_name(f"{node.module}.py"), names)
+                parts += _format_entries(file.with_name(f"{node.module}.py"), names)
     return HEAD + "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _entries(file: Path, names: set[str] | None = None) -> Iterator[str]:
-    """Format each of the names, or all public ones, that a file defines: source, then purpose."""
+def _format_entries(file: Path, names: set[str] | None = None) -> Iterator[str]:
+    """Format source and purpose of each of the names, or of all public ones, that a file defines."""
     text = file.read_text("utf-8")
     for node in ast.parse(text).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", node)
@@ -41,15 +45,19 @@ def _entries(file: Path, names: set[str] | None = None) -> Iterator[str]:
         if name.startswith("_") if names is None else name not in names:
             continue
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            source, about = _head(node, text.splitlines()), ast.get_docstring(node)
+            source, docstring = _definition_lines(node, text.splitlines()), ast.get_docstring(node)
         else:
-            source, about = re.split(r" = .\n", ast.get_source_segment(text, node) or "")[:1], ""
+            source, docstring = (
+                re.split(r" = .\n", ast.get_source_segment(text, node) or "")[:1],
+                "",
+            )
         yield "\n".join([f"### {name}", "", "```python", *source, "```"])
-        yield _first(about)
+        yield _first_paragraph(docstring)
 
 
-def _head(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) -> list[str]:
-    """Show a definition down to its docstring, with fields and methods of a class."""
+def _definition_lines(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) -> list[str]:
+    """List the source lines of a definition down to its docstring, with fields and methods of a
+    class."""
     docstring = node.body[0]
     head_lines = lines[node.lineno - 1 : docstring.lineno - 1]
     if isinstance(node, ast.ClassDef):
@@ -57,14 +65,14 @@ def _head(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) -> list[str]:
         head_lines += filter(None, lines[docstring.end_lineno : max(fields, default=0)])
         for part in node.body:
             if isinstance(part, ast.FunctionDef) and part.name[0] != "_":
-                head_lines += _head(part, lines)
+                head_lines += _definition_lines(part, lines)
     return head_lines
 
 
-def _first(docstring: str | None) -> str:
-    """Format the first paragraph as Markdown."""
+def _first_paragraph(docstring: str | None) -> str:
+    """Format a docstring's first paragraph as Markdown."""
     return re.sub(r":\w+:(?=`)", "", (docstring or "").split("\n\n")[0]).replace("``", "`")
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), "utf-8")
+    PAGE.write_text(write_page(), "utf-8")

@@ -47,19 +47,19 @@ from egox_core.wan import (
 TYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16")}
 MATRICES = (".lora_A.weight", ".lora_B.weight")
 REPORT_EVERY = 40
-"""Matrices between two lines of progress."""
+"""Number of matrices between two lines of progress."""
 
 
 @frozen
-class Smaller:
-    """The remainder of one product B A."""
+class ReducedSize:
+    """Hold the rank and the energy of a reduced product B A."""
 
     rank: int
     energy: float  # share of the sum of squares of the product's elements
 
 
 class SmallerLora:
-    """A LoRA in another type, and with fewer directions where that is asked for.
+    """Convert a LoRA to another type, and reduce its rank if requested.
 
     Raises:
         EgoXInputError: a LoRA with parts that are no product of two matrices, or in scaled float8.
@@ -69,16 +69,16 @@ class SmallerLora:
         self,
         source: Path,
         naming: Any,
-        dtype: torch.dtype | None,  # None: each tensor's own
-        energy: float | None,  # in 0...1, least share of each product
-        rank: int | None,  # most directions of each product
+        dtype: torch.dtype | None,  # None: unchanged
+        energy: float | None,  # smallest share of each product's squares, 0...1
+        rank: int | None,  # largest rank of each product
     ) -> None:
         self.source, self.dtype, self.energy, self.rank = source, dtype, energy, rank
         self.naming, self.header = naming, read_header(source, "LoRA file")
         names = [name for name in self.header if name != "__metadata__"]
         metadata = dict(self.header.get("__metadata__") or {})
         if scaled := [name for name in names if name.endswith(SCALES)]:
-            raise self._unfit(
+            raise self._unfit_error(
                 f"scaled float8 ({scaled[0]})",
                 "convert it without --dtype, --energy and --rank, then the result with them",
             )
@@ -88,46 +88,48 @@ class SmallerLora:
         for name in (*self.lora.others, *self.lora.tensors):
             kind = "DoRA" if name.endswith(".dora_scale") else product_of(name)
             if kind:
-                raise self._unfit(f"a {kind} ({name})", "keep the file as it is")
+                raise self._unfit_error(f"a {kind} ({name})", "keep the file as it is")
         self.parts = [
             name.removesuffix(MATRICES[0])
             for name in self.lora.tensors
             if name.endswith(MATRICES[0])
         ]
         self.metadata = {"format": "pt", **metadata}
-        self.sizes: dict[str, Smaller] = {}
+        self.sizes: dict[str, ReducedSize] = {}
 
     @property
-    def resized(self) -> bool:
+    def is_resized(self) -> bool:
         return self.energy is not None or self.rank is not None
 
-    def write(self, target: Path, tell: Callable[[str], None]) -> None:
-        """Decide each rank, then write the file, whole or not at all."""
-        if self.resized:
-            for number, part in enumerate(self.parts):
+    def write(self, target: Path, report: Callable[[str], None]) -> None:
+        """Choose each rank, then write the file completely or not at all."""
+        if self.is_resized:
+            for number, layer in enumerate(self.parts):
                 if number % REPORT_EVERY == 0:
-                    tell(f"{number} of {len(self.parts)} matrices looked at")
-                self.sizes[part] = self._size(part)
+                    report(f"{number} of {len(self.parts)} matrices looked at")
+                self.sizes[layer] = self._choose_size(layer)
             self._forget_old_rank()
-        entries = dict(self._entries())
+        entries = dict(self._list_entries())
         second_matrices: dict[
             str, Tensor
         ] = {}  # the second matrix of the part that is being written
 
-        def tensor_of(name: str) -> Tensor:
+        def make_tensor(name: str) -> Tensor:
             if name in second_matrices:
                 return second_matrices.pop(name)
-            part = name.removesuffix(MATRICES[0])
-            if part == name:
-                return self._alpha(name)
-            number = self.parts.index(part)
+            layer = name.removesuffix(MATRICES[0])
+            if layer == name:
+                return self._make_alpha(name)
+            number = self.parts.index(layer)
             if number % REPORT_EVERY == 0:
-                tell(f"{number} of {len(self.parts)} matrices written")
-            down, up = (self._stored(part, each, entries) for each in self._matrices(part))
-            second_matrices[part + MATRICES[1]] = up
+                report(f"{number} of {len(self.parts)} matrices written")
+            down, up = (
+                self._convert_type(layer, each, entries) for each in self._compute_matrices(layer)
+            )
+            second_matrices[layer + MATRICES[1]] = up
             return down
 
-        write_streamed(target, entries, tensor_of, self.metadata)
+        write_streamed(target, entries, make_tensor, self.metadata)
 
     def report(self) -> Iterator[str]:
         """Yield one line for the matrices of each kind: their number, rank and energy."""
@@ -141,7 +143,7 @@ class SmallerLora:
                 f"{statistics.median(ranks):g}), energy {min(energies):.4f} or more"
             )
 
-    def _unfit(self, parts: str, fix: str) -> EgoXInputError:
+    def _unfit_error(self, parts: str, fix: str) -> EgoXInputError:
         return EgoXInputError(
             "LoRA to make smaller",
             got=f"{self.source.name} with {parts}",
@@ -158,7 +160,7 @@ class SmallerLora:
     def _read(self, name: str) -> Tensor:
         return read_tensor(self.source, self.header, name, "LoRA file")
 
-    def _pair(self, part: str) -> tuple[Tensor, Tensor]:
+    def _read_pair(self, part: str) -> tuple[Tensor, Tensor]:
         """Read A [r, ...] and B [out, r, ...] in the file's type.
 
         Raises:
@@ -174,9 +176,10 @@ class SmallerLora:
             )
         return pair[0], pair[1]
 
-    def _size(self, part: str) -> Smaller:
-        """Find the rank that is asked for, and the energy that it keeps."""
-        down, up = (matrix.flatten(1).float() for matrix in self._pair(part))
+    def _choose_size(self, part: str) -> ReducedSize:
+        """Choose the rank of a product by the requested rank and energy, and compute the energy
+        that it keeps."""
+        down, up = (matrix.flatten(1).float() for matrix in self._read_pair(part))
         triangles = torch.linalg.qr(up, "r").R, torch.linalg.qr(down.T, "r").R
         squares = torch.linalg.svdvals(triangles[0] @ triangles[1].T).double().square()
         shares = squares.cumsum(0) / squares.sum().clamp_min(1e-300)
@@ -184,17 +187,19 @@ class SmallerLora:
         if self.energy is not None:
             rank = int((shares < self.energy).sum()) + 1
         rank = min(rank, self.rank or rank, len(shares))
-        return Smaller(rank=rank, energy=float(shares[rank - 1]))
+        return ReducedSize(rank=rank, energy=float(shares[rank - 1]))
 
-    def _matrices(self, part: str) -> tuple[Tensor, Tensor]:
-        """Compute A and B as they are written, before their type changes.
+    def _compute_matrices(self, part: str) -> tuple[Tensor, Tensor]:
+        """Compute A and B for the file, before their type changes.
+
+        Each matrix of a reduced product has the square roots of its singular values.
 
         Of a smaller product each holds half of its size.
         """
-        down, up = self._pair(part)
-        if not self.resized:
+        down, up = self._read_pair(part)
+        if not self.is_resized:
             return down, up
-        rank, scale = self.sizes[part].rank, self._scale(part, len(down))
+        rank, scale = self.sizes[part].rank, self._file_scale(part, len(down))
         (left, left_r), (right, right_r) = (
             torch.linalg.qr(matrix.float()) for matrix in (up.flatten(1), down.flatten(1).T)
         )
@@ -207,7 +212,7 @@ class SmallerLora:
             new_up.reshape(len(up), rank, *up.shape[2:]),
         )
 
-    def _stored(
+    def _convert_type(
         self, part: str, matrix: Tensor, entries: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
     ) -> Tensor:
         stored = matrix.to(entries[part + MATRICES[0]][1])
@@ -220,33 +225,37 @@ class SmallerLora:
             )
         return stored
 
-    def _scale(self, part: str, rank: int) -> float:
+    def _file_scale(self, part: str, rank: int) -> float:
         """Compute alpha / rank of the file.
+
+        A reduced product contains this factor, and has 1 in the file.
 
         A smaller product has it inside, and 1 beside it.
         """
         alpha = self.lora.tensors.get(f"{part}.alpha")
         return 1.0 if alpha is None else float(alpha) / rank
 
-    def _alpha(self, name: str) -> Tensor:
+    def _make_alpha(self, name: str) -> Tensor:
         part = name.removesuffix(".alpha")
         return (
-            torch.tensor(float(self.sizes[part].rank)) if self.resized else self.lora.tensors[name]
+            torch.tensor(float(self.sizes[part].rank))
+            if self.is_resized
+            else self.lora.tensors[name]
         )
 
-    def _entries(self) -> Iterator[tuple[str, tuple[tuple[int, ...], torch.dtype]]]:
-        """Name, shape and type of each tensor of the result."""
+    def _list_entries(self) -> Iterator[tuple[str, tuple[tuple[int, ...], torch.dtype]]]:
+        """List name, shape and type of each tensor of the result."""
         for part in self.parts:
             shapes = [list(self.lora.tensors[part + end].shape) for end in MATRICES]
-            if self.resized:
+            if self.is_resized:
                 shapes[0][0] = shapes[1][1] = self.sizes[part].rank
             for end, shape in zip(MATRICES, shapes, strict=True):
                 file_dtype = self._read_dtype(part + end)
                 yield part + end, (tuple(shape), self.dtype or file_dtype)
             # Readers of diffusers' names take the rank for alpha where there is none.
-            if f"{part}.alpha" in self.lora.tensors and not self.resized:
+            if f"{part}.alpha" in self.lora.tensors and not self.is_resized:
                 yield f"{part}.alpha", ((), torch.float32)
-            elif self.resized and self.naming == "native":
+            elif self.is_resized and self.naming == "native":
                 yield f"{part}.alpha", ((), torch.float32)
 
     def _read_dtype(self, name: str) -> torch.dtype:
@@ -255,7 +264,7 @@ class SmallerLora:
         )
 
     def _forget_old_rank(self) -> None:
-        """Take settings of the old rank out of the metadata, which readers would scale by."""
+        """Remove settings of the old rank from the metadata, because readers would scale by them."""
         rank = str(max(size.rank for size in self.sizes.values()))
         self.metadata = {
             key: rank if key in (f"{PREFIX}rank", f"{PREFIX}alpha") else text
@@ -265,44 +274,52 @@ class SmallerLora:
 
 
 def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...]]:
-    """Write a LoRA or transformer under other names, report, and list keys that have no place."""
-    content, state = weight_file(source, "weights file"), load_file(source)
-    if content.place == "LoRA":
-        native = naming == "native"
-        lora = convert_lora(state, content.metadata, naming, file=source, products=native)
-        of_host = lora.of_host if native else {}
-        tensors, renamed = {**lora.tensors, **of_host}, {lora.sources[name] for name in of_host}
-        unmatched = tuple(key for key in lora.unmatched if key not in renamed)
+    """Write a LoRA or transformer under other names, and return a report and the keys that have no
+    counterpart."""
+    weights_content, tensors_by_name = weight_file(source, "weights file"), load_file(source)
+    if weights_content.place == "LoRA":
+        is_native = naming == "native"
+        lora = convert_lora(
+            tensors_by_name, weights_content.metadata, naming, file=source, products=is_native
+        )
+        comfyui_tensors = lora.of_host if is_native else {}
+        tensors, renamed_sources = (
+            {**lora.tensors, **comfyui_tensors},
+            {lora.sources[name] for name in comfyui_tensors},
+        )
+        unmatched = tuple(key for key in lora.unmatched if key not in renamed_sources)
         notes = [lora.report] if lora.ranks else []
-        if of_host:
-            notes.append(f"{len(of_host)} tensors of other kinds, which ComfyUI's own loader reads")
-        report = "; ".join(filter(None, [*notes, told_by_metadata(content.metadata)]))
-    elif content.quantised or content.missing:
+        if comfyui_tensors:
+            notes.append(
+                f"{len(comfyui_tensors)} tensors of other kinds, which ComfyUI's own loader reads"
+            )
+        report = "; ".join(filter(None, [*notes, told_by_metadata(weights_content.metadata)]))
+    elif weights_content.quantised or weights_content.missing:
         raise EgoXInputError(
             "transformer",
-            got=f"{source.name}: {content.words}",
+            got=f"{source.name}: {weights_content.words}",
             expected="all of its weights, in bf16, fp16 or fp32",
             fix="give the whole file that ends in _bf16 or _fp16",
         )
     else:
-        content.check_one_transformer()
-        tensors, unmatched = convert_transformer(state, naming)
+        weights_content.check_one_transformer()
+        tensors, unmatched = convert_transformer(tensors_by_name, naming)
         report = f"{len(tensors)} tensors of a transformer matched, {len(unmatched)} unmatched"
     with atomic_write(target) as temporary:
         save_file(
             {key: tensor.contiguous() for key, tensor in tensors.items()},
             temporary,
-            metadata={"format": "pt", **content.metadata},
+            metadata={"format": "pt", **weights_content.metadata},
         )
     return report, unmatched
 
 
-def in_range(kind: type, text: str) -> Any:
-    """Read a number of the command line, and let argparse say what is wrong with it."""
-    value = kind(text)
-    if not (0 < value <= 1 if kind is float else value >= 1):
+def parse_in_range(number_type: type, text: str) -> Any:
+    """Read a number of the command line, and let argparse report values out of range."""
+    value = number_type(text)
+    if not (0 < value <= 1 if number_type is float else value >= 1):
         raise argparse.ArgumentTypeError(
-            f"got {text}; expected {'a share in 0...1' if kind is float else '1 or more'}"
+            f"got {text}; expected {'a share in 0...1' if number_type is float else '1 or more'}"
         )
     return value
 
@@ -320,11 +337,11 @@ def main(arguments: list[str] | None = None) -> int:
     less = parser.add_mutually_exclusive_group()
     less.add_argument(
         "--energy",
-        type=partial(in_range, float),
+        type=partial(parse_in_range, float),
         help="of a LoRA: keep at least this share of each product's sum of squares, as .99",
     )
     less.add_argument(
-        "--rank", type=partial(in_range, int), help="of a LoRA: keep so many directions"
+        "--rank", type=partial(parse_in_range, int), help="of a LoRA: keep so many directions"
     )
     options = parser.parse_args(arguments)
     try:

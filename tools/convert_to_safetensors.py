@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 
 def find_tensors(content: object) -> dict[str, torch.Tensor]:
-    """Find the state dictionary in what torch.load gave.
+    """Find the dictionary of tensors in what torch.load returned.
 
     Raises:
         ValueError: none found.
@@ -32,13 +32,16 @@ def find_tensors(content: object) -> dict[str, torch.Tensor]:
 
 
 def convert(source: Path) -> Path:
-    """Write SOURCE with the suffix .safetensors unless that file exists, and hand back its path."""
+    """Write a copy of the file with the suffix .safetensors unless that exists, and return its
+    path."""
     target = source.with_suffix(".safetensors")
     if target.exists():
         raise FileExistsError(f"{target} exists already")
     tensors = find_tensors(torch.load(source, map_location="cpu", weights_only=True))
     partial = target.with_suffix(".partial")
-    save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, partial)
+    save_file(
+        {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, partial
+    )
     partial.replace(target)
     return target
 

@@ -43,53 +43,59 @@ from egox_core.wan import (
     weight_file,
 )
 
-WIDE: Mapping[str, torch.dtype] = {
+WIDE_TYPES: Mapping[str, torch.dtype] = {
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-"""Types that are kept where nothing is merged, by their names in headers."""
-GROUPS = (256, 64, 16)
-"""Columns that are rotated together before they are rounded, the largest that divides a matrix."""
+"""Types of unmerged weights that stay as they are, by their names in headers."""
+GROUP_SIZES = (256, 64, 16)
+"""Numbers of columns that are rotated together before rounding. The largest that divides a matrix
+is used."""
 FORMS = ("int8_tensorwise", "float8_e4m3fn")
-AROUND = Path(__file__).absolute().parents[3]
-"""ComfyUI, where the pack is in its custom_nodes."""
-LOOKED_AT = 8
-"""Matrices whose numbers are compared when the file is read back; how each is stored is for all."""
-ROUNDED = 0.1
-"""Largest share by which rounding to 8 bits changes a matrix (int8 1 %, float8 3 %)."""
+COMFYUI_DIR = Path(__file__).absolute().parents[3]
+"""ComfyUI's folder, if the pack is in its custom_nodes."""
+COMPARED_MATRICES = 8
+"""Number of matrices whose values are compared when the file is read back. The form of all of them
+is checked."""
+MAX_ROUNDING_ERROR = 0.1
+"""Largest error of a matrix in 8 bits, as a share of its norm (int8 1 %, float8 3 %)."""
 
 
 def layer_config(form: str, shape: list[int]) -> dict[str, Any]:
-    """Describe a matrix [rows, columns] in 8 bits, as the host reads it."""
-    group = next((size for size in GROUPS if shape[1] % size == 0), 0)
-    if form == "int8_tensorwise" and group:
-        return {"format": form, "convrot": True, "convrot_groupsize": group}
+    """Describe a matrix [rows, columns] in 8 bits in ComfyUI's terms."""
+    group_size = next((size for size in GROUP_SIZES if shape[1] % size == 0), 0)
+    if form == "int8_tensorwise" and group_size:
+        return {"format": form, "convrot": True, "convrot_groupsize": group_size}
     return {"format": form}
 
 
-def in_eight_bits(
+def quantise(
     weight: Tensor,  # [rows, columns]
     # The result of layer_config.
     config: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    """Quantise a matrix to the host's tensors, by the end of their names.
+    """Quantise a matrix to ComfyUI's tensors, by the end of their names.
+
+    They are whole numbers with a scale for each row, or 8-bit floats with one scale.
 
     They are whole numbers with a scale for each row, or 8-bit floats with one.
     """
     from comfy_kitchen import tensor as layouts
 
-    how = {key: value for key, value in config.items() if key != "format"}
+    quantise_options = {key: value for key, value in config.items() if key != "format"}
     if config["format"] == "int8_tensorwise":  # of a newer host than the oldest that is supported
-        data, params = layouts.TensorWiseINT8Layout.quantize(weight, per_channel=True, **how)
+        data, params = layouts.TensorWiseINT8Layout.quantize(
+            weight, per_channel=True, **quantise_options
+        )
     else:
         data, params = layouts.TensorCoreFP8Layout.quantize(weight, scale="recalculate")
-    text = torch.tensor(list(json.dumps(config).encode()), dtype=torch.uint8)
-    return {"weight": data, "weight_scale": params.scale.float(), "comfy_quant": text}
+    config_bytes = torch.tensor(list(json.dumps(config).encode()), dtype=torch.uint8)
+    return {"weight": data, "weight_scale": params.scale.float(), "comfy_quant": config_bytes}
 
 
 class Merge:
-    """A base with a LoRA in it, weight by weight.
+    """Merge a LoRA into a base model, weight by weight.
 
     Raises:
         EgoXInputError: files of other kinds, a LoRA of another model, or with parts that are no
@@ -130,28 +136,34 @@ class Merge:
         return read_tensor(self.base, self.header, source, "base model")
 
     def config(self, name: str) -> dict[str, Any] | None:
-        """Choose the form of a weight in 8 bits, None for all but the blocks' matrices, which stay."""
+        """Choose the 8-bit form of a weight, None for all weights that stay as they are."""
         shape = self.header[self.names[name]]["shape"]
         matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) == 2
         return layer_config(self.form, shape) if matrix else None
 
     def entries(self, name: str) -> dict[str, tuple[str, list[int], int]]:
-        """Type, shape and bytes of one weight's tensors, by their whole names."""
+        """List type, shape and bytes of one weight's tensors by their full names."""
         entry, config = self.header[self.names[name]], self.config(name)
         shape, stem = entry["shape"], name.removesuffix("weight")
-        count = math.prod(shape)
+        element_count = math.prod(shape)
         if config is None:
-            kind = entry["dtype"] if entry["dtype"] in WIDE and not self.changes(name) else "BF16"
-            return {name: (kind, shape, count * WIDE[kind].itemsize)}
-        eight, scales = ("I8", shape[:1] + [1]) if "int8" in self.form else ("F8_E4M3", [])
+            type_name = (
+                entry["dtype"]
+                if entry["dtype"] in WIDE_TYPES and not self.is_changed(name)
+                else "BF16"
+            )
+            return {name: (type_name, shape, element_count * WIDE_TYPES[type_name].itemsize)}
+        eight_bit_type, scale_shape = (
+            ("I8", shape[:1] + [1]) if "int8" in self.form else ("F8_E4M3", [])
+        )
         length = len(json.dumps(config))
         return {
-            name: (eight, shape, count),
-            f"{stem}weight_scale": ("F32", scales, 4 * math.prod(scales)),
+            name: (eight_bit_type, shape, element_count),
+            f"{stem}weight_scale": ("F32", scale_shape, 4 * math.prod(scale_shape)),
             f"{stem}comfy_quant": ("U8", [length], length),
         }
 
-    def changes(self, name: str) -> bool:
+    def is_changed(self, name: str) -> bool:
         """Check whether the LoRA changes a weight."""
         return f"diffusion_model.{name.removesuffix('.weight')}.lora_A.weight" in self.matrices
 
@@ -161,15 +173,15 @@ class Merge:
         weight, stem = self.read(source), source.removesuffix("weight")
         scale = next((stem + end for end in SCALES if stem + end in self.header), None)
         if scale is not None or not weight.is_floating_point():
-            rows = torch.zeros(0) if scale is None else self.read(scale).float()
-            if weight.dtype != torch.float8_e4m3fn or rows.numel() not in (1, len(weight)):
+            row_scales = torch.zeros(0) if scale is None else self.read(scale).float()
+            if weight.dtype != torch.float8_e4m3fn or row_scales.numel() not in (1, len(weight)):
                 raise EgoXInputError(
                     "base model",
                     got=f"{source} quantised to {weight.dtype}",
                     expected="bf16, fp16, or fp8_scaled, whose error then stays",
                     fix="give the file that ends in _bf16 or _fp16",
                 )
-            weight = weight.float() * rows.reshape(-1, *(1 for _ in weight.shape[1:]))
+            weight = weight.float() * row_scales.reshape(-1, *(1 for _ in weight.shape[1:]))
         if not weight.float().isfinite().all():
             raise EgoXInputError(
                 "base model",
@@ -177,23 +189,23 @@ class Merge:
                 expected="finite numbers",
                 fix="download it again",
             )
-        part = f"diffusion_model.{name.removesuffix('.weight')}"
-        down = self.matrices.get(f"{part}.lora_A.weight")
+        layer = f"diffusion_model.{name.removesuffix('.weight')}"
+        down = self.matrices.get(f"{layer}.lora_A.weight")
         if down is not None:
-            up = self.matrices[f"{part}.lora_B.weight"]
-            alpha = self.matrices.get(f"{part}.alpha")
+            up = self.matrices[f"{layer}.lora_B.weight"]
+            alpha = self.matrices.get(f"{layer}.alpha")
             factor = self.strength * (1 if alpha is None else float(alpha) / len(down))
             change = up.flatten(1).float() @ down.flatten(1).float()
             weight = weight.float() + factor * change.reshape(weight.shape)
         return weight
 
-    def parts(self, name: str) -> dict[str, Tensor]:
+    def compute_tensors(self, name: str) -> dict[str, Tensor]:
         """Compute the tensors of one weight of the result, by their full names."""
         weight, config = self.weight(name), self.config(name)
         if config is None:
-            return {name: weight.to(WIDE[self.entries(name)[name][0]])}
+            return {name: weight.to(WIDE_TYPES[self.entries(name)[name][0]])}
         # bfloat16 first, as the host would hold it before it rounds.
-        tensors = in_eight_bits(weight.to(torch.bfloat16), config)
+        tensors = quantise(weight.to(torch.bfloat16), config)
         return {name.removesuffix("weight") + end: tensor for end, tensor in tensors.items()}
 
 
@@ -204,10 +216,11 @@ def merge(
     *,
     strength: float = 1.0,
     form: str = "int8_tensorwise",
-    tell: Callable[[str], None] = lambda words: None,
-    comfyui: Path = AROUND,
+    report: Callable[[str], None] = lambda words: None,
+    comfyui: Path = COMFYUI_DIR,
 ) -> None:
-    """Write the merged file whole or not at all, and go on from what a killed run has written.
+    """Write the merged file completely or not at all, and continue the file of an earlier run that
+    was stopped.
 
     Raises:
         EgoXInputError: see :class:`Merge`; comfy-kitchen missing or too old, a full disk, a target
@@ -233,88 +246,90 @@ def merge(
             expected="ComfyUI 0.27 or newer",
             fix="update it, or add --to float8_e4m3fn",
         )
-    work = Merge(base, lora, strength, form)
-    tell(work.report)
-    names = list(work.names)
-    lengths = [sum(length for *_, length in work.entries(name).values()) for name in names]
-    header = _header(work, names, (base, lora))
+    merge_job = Merge(base, lora, strength, form)
+    report(merge_job.report)
+    names = list(merge_job.names)
+    lengths = [sum(length for *_, length in merge_job.entries(name).values()) for name in names]
+    header = _build_header(merge_job, names, (base, lora))
     size = len(header) + sum(lengths)
-    part = target.with_name(f"{target.name}.part")
-    done = part.stat().st_size if part.is_file() else 0
-    if shutil.disk_usage(target.resolve().parent).free < size - done:
+    partial_file = target.with_name(f"{target.name}.part")
+    bytes_written = partial_file.stat().st_size if partial_file.is_file() else 0
+    if shutil.disk_usage(target.resolve().parent).free < size - bytes_written:
         raise EgoXInputError(
             "target",
             got=f"{shutil.disk_usage(target.resolve().parent).free / 1e9:.1f} GB of free disk",
-            expected=f"{(size - done) / 1e9:.1f} GB",
+            expected=f"{(size - bytes_written) / 1e9:.1f} GB",
             fix="make room, or write to another disk",
         )
-    with part.open("r+b" if done else "wb") as stream:
-        if done and stream.read(len(header)) != header:
-            done = 0  # of other files or settings
+    with partial_file.open("r+b" if bytes_written else "wb") as stream:
+        if bytes_written and stream.read(len(header)) != header:
+            bytes_written = 0  # of other files or settings
         stream.seek(0)
-        if done < len(header):
+        if bytes_written < len(header):
             stream.truncate()
             stream.write(header)
-            done = len(header)
+            bytes_written = len(header)
         end = len(header)
         for number, (name, length) in enumerate(zip(names, lengths, strict=True)):
-            if end + length > done:
+            if end + length > bytes_written:
                 stream.seek(end)
                 stream.truncate()
-                for tensor in work.parts(name).values():
+                for tensor in merge_job.compute_tensors(name).values():
                     stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
                 stream.flush()
             end += length
             if number % 50 == 0:
-                tell(f"{number} of {len(names)} weights")
+                report(f"{number} of {len(names)} weights")
         os.fsync(stream.fileno())
-    tell(read_back(part, work, comfyui))
-    os.replace(part, target)
-    tell(f"{target}: {size / 1e9:.2f} GB, {form}, {work.metadata[f'{MERGED}_from']}")
+    report(read_back(partial_file, merge_job, comfyui))
+    os.replace(partial_file, target)
+    report(f"{target}: {size / 1e9:.2f} GB, {form}, {merge_job.metadata[f'{MERGED}_from']}")
 
 
-def read_back(file: Path, work: Merge, comfyui: Path = AROUND) -> str:
-    """Read a merged file as ComfyUI's loader does, layer by layer, and say what there is to say.
+def read_back(file: Path, merge_job: Merge, comfyui: Path = COMFYUI_DIR) -> str:
+    """Read a merged file as ComfyUI's loader does, layer by layer, and return a note.
 
     Raises:
         EgoXInputError: ComfyUI reads other numbers than were written.
     """
-    host = host_code(comfyui)
-    if host is None:
+    comfyui_code = import_comfyui_code(comfyui)
+    if comfyui_code is None:
         return "not read back, since ComfyUI isn't here: add --comfyui FOLDER"
-    ops, utils = host
+    ops, utils = comfyui_code
     header = read_header(file, "merged file")
     read = partial(read_tensor, file, header, what="merged file")
-    described = {name: read(name) for name in header if name.endswith(".comfy_quant")}
+    quant_configs = {name: read(name) for name in header if name.endswith(".comfy_quant")}
     metadata = header["__metadata__"]
-    described, _ = utils.convert_old_quants(described, "", metadata=metadata)
-    matrices = [name for name in work.names if work.config(name) is not None]
-    looked_at = matrices[:: max(1, len(matrices) // LOOKED_AT)]
-    kinds = ops.mixed_precision_ops({}, compute_dtype=torch.bfloat16)
-    for name in matrices:
+    quant_configs, _ = utils.convert_old_quants(quant_configs, "", metadata=metadata)
+    matrix_names = [name for name in merge_job.names if merge_job.config(name) is not None]
+    compared_names = matrix_names[:: max(1, len(matrix_names) // COMPARED_MATRICES)]
+    layer_classes = ops.mixed_precision_ops({}, compute_dtype=torch.bfloat16)
+    for name in matrix_names:
         stem = name.removesuffix("weight")
         rows, columns = header[name]["shape"]
-        layer = kinds.Linear(columns, rows, bias=False, device="cpu")
-        quant = described.pop(f"{stem}comfy_quant", None)
-        as_written = quant is not None and json.loads(bytes(quant.tolist())) == work.config(name)
-        if as_written and name in looked_at:
-            parts = {end: read(stem + end) for end in ("weight", "weight_scale")}
-            layer.load_state_dict({**parts, "comfy_quant": quant})
-            expected = work.weight(name).float()
+        layer = layer_classes.Linear(columns, rows, bias=False, device="cpu")
+        quant = quant_configs.pop(f"{stem}comfy_quant", None)
+        is_as_written = quant is not None and json.loads(bytes(quant.tolist())) == merge_job.config(
+            name
+        )
+        if is_as_written and name in compared_names:
+            layer_tensors = {end: read(stem + end) for end in ("weight", "weight_scale")}
+            layer.load_state_dict({**layer_tensors, "comfy_quant": quant})
+            expected = merge_job.weight(name).float()
             error = layer.weight.dequantize().float() - expected
-            as_written = bool(error.norm() <= ROUNDED * expected.norm())
-        if not as_written:
+            is_as_written = bool(error.norm() <= MAX_ROUNDING_ERROR * expected.norm())
+        if not is_as_written:
             raise EgoXInputError(
                 "merged file",
                 got=f"{name}, which ComfyUI reads otherwise than it was written",
                 expected="the base's weights with the LoRA in them",
                 fix="update ComfyUI, or take the other of both forms (--to)",
             )
-    return f"read back by ComfyUI: {len(matrices)} matrices as written"
+    return f"read back by ComfyUI: {len(matrix_names)} matrices as written"
 
 
-def host_code(comfyui: Path) -> tuple[Any, Any] | None:
-    """Import ComfyUI's layers and reader, from its folder where they aren't known yet.
+def import_comfyui_code(comfyui: Path) -> tuple[Any, Any] | None:
+    """Import ComfyUI's layers and reader, from its folder if needed, None if they don't exist.
 
     None where they aren't there.
     """
@@ -331,15 +346,17 @@ def host_code(comfyui: Path) -> tuple[Any, Any] | None:
     return comfy.ops, comfy.utils
 
 
-def _header(work: Merge, names: list[str], sources: tuple[Path, ...]) -> bytes:
-    """Build length and header of the file, with a digest that tells the sources and settings apart."""
-    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sources]
-    state_text = json.dumps([state, work.strength, work.form])
+def _build_header(merge_job: Merge, names: list[str], sources: tuple[Path, ...]) -> bytes:
+    """Build length and header of the file, with a digest of its sources and settings."""
+    source_states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sources]
+    state_text = json.dumps([source_states, merge_job.strength, merge_job.form])
     state_digest = hashlib.sha256(state_text.encode()).hexdigest()[:16]
-    header: dict[str, Any] = {"__metadata__": {**work.metadata, f"{MERGED}_state": state_digest}}
+    header: dict[str, Any] = {
+        "__metadata__": {**merge_job.metadata, f"{MERGED}_state": state_digest}
+    }
     end = 0
     for name in names:
-        for full_name, (kind, shape, length) in work.entries(name).items():
+        for full_name, (kind, shape, length) in merge_job.entries(name).items():
             offsets = [end, end + length]
             header[full_name] = {"dtype": kind, "shape": shape, "data_offsets": offsets}
             end += length
@@ -360,7 +377,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--comfyui",
         type=Path,
-        default=AROUND,
+        default=COMFYUI_DIR,
         help="ComfyUI's folder, whose reader checks the file",
     )
     options = parser.parse_args(arguments)
@@ -371,7 +388,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.target,
             strength=options.strength,
             form=options.to,
-            tell=lambda words: print(words, flush=True),
+            report=lambda words: print(words, flush=True),
             comfyui=options.comfyui.expanduser().absolute(),
         )
     except EgoXInputError as error:

@@ -1,5 +1,5 @@
-"""The demo's pictures that ship: the strip (its ego video for each pair of λ_g and LoRA strength)
-and its side by side, moving.
+"""Make the demo's pictures that ship: its ego video for each pair of λ_g and LoRA strength, and its
+side-by-side video.
 
 python3 run.py make pictures    # runs the small model nine times through the host, some minutes
 
@@ -26,10 +26,10 @@ from tools.setup.server import Server
 
 # As web/js/previews/strip.mjs cuts the picture.
 LAMBDAS, STRENGTHS = (0, 1, 3, 10), (0.5, 1)
-FOR_READING = REPO_ROOT / "docs" / "img" / "lambda_strip.jpg"
-MOVING = REPO_ROOT / "docs" / "img" / "demo.webp"
-FOR_THE_PAGE = REPO_ROOT / "web" / "js" / "previews" / "strip.webp"
-CELL = 240  # px
+STRIP_FILE = REPO_ROOT / "docs" / "img" / "lambda_strip.jpg"
+DEMO_FILE = REPO_ROOT / "docs" / "img" / "demo.webp"
+PAGE_STRIP_FILE = REPO_ROOT / "web" / "js" / "previews" / "strip.webp"
+CELL_PX = 240  # px
 FPS = 8
 
 
@@ -39,12 +39,17 @@ def main() -> int:
     if environment is None:
         raise SetupError("There is no ComfyUI here: run `python3 run.py demo` once.")
     run_demo(environment, DemoOptions())
-    row = read_frames(layout.output / "egox_demo" / "side_by_side.mp4")
-    first, *others = [Image.fromarray(picture) for picture in row]
-    first.save(
-        MOVING, save_all=True, append_images=others, duration=1000 // FPS, loop=0, quality=60
+    side_by_side = read_frames(layout.output / "egox_demo" / "side_by_side.mp4")
+    first_picture, *other_pictures = [Image.fromarray(picture) for picture in side_by_side]
+    first_picture.save(
+        DEMO_FILE,
+        save_all=True,
+        append_images=other_pictures,
+        duration=1000 // FPS,
+        loop=0,
+        quality=60,
     )
-    print(f"{MOVING.relative_to(REPO_ROOT)}: {MOVING.stat().st_size / 1000:.0f} kB")
+    print(f"{DEMO_FILE.relative_to(REPO_ROOT)}: {DEMO_FILE.stat().st_size / 1000:.0f} kB")
     with tempfile.TemporaryDirectory() as folder:
         base = make_base_dir(Path(folder), layout)
         with Server(environment, base, Path(folder) / "server.log") as server:
@@ -59,14 +64,14 @@ def main() -> int:
     pictures = [video[-1] for video in videos]
     labels = [f"λ_g {value:g}, LoRA {strength:g}" for strength in STRENGTHS for value in LAMBDAS]
     cells = [torch.from_numpy(picture)[None] / 255 for picture in pictures]
-    grid = labelled_grid(cells, labels, len(LAMBDAS), CELL)[0]
-    rows = [
+    grid = labelled_grid(cells, labels, len(LAMBDAS), CELL_PX)[0]
+    strip_rows = [
         np.concatenate(pictures[: len(LAMBDAS)], 1),
         np.concatenate(pictures[len(LAMBDAS) :], 1),
     ]
     for file, picture in (
-        (FOR_READING, (grid * 255).round().to(torch.uint8).numpy()),
-        (FOR_THE_PAGE, np.concatenate(rows)),
+        (STRIP_FILE, (grid * 255).round().to(torch.uint8).numpy()),
+        (PAGE_STRIP_FILE, np.concatenate(strip_rows)),
     ):
         Image.fromarray(picture).save(file, quality=88)
         print(f"{file.relative_to(REPO_ROOT)}: {file.stat().st_size / 1000:.0f} kB")
@@ -80,31 +85,34 @@ def read_frames(path: Path) -> np.ndarray:
 
 
 def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Change the demo to a sweep over both values that saves each ego video.
-
-    The player's own button asks for the same sweep.
-    """
-    kinds = {node["class_type"]: name for name, node in prompt.items()}
+    """Change the demo to a sweep over both values that saves each ego video, as the player's own
+    button does."""
+    id_by_class = {node["class_type"]: name for name, node in prompt.items()}
     nodes = {
         name: node
         for name, node in prompt.items()
         if node["class_type"] not in ("CreateVideo", "SaveVideo")
     }
-    values = {
+    sweep_inputs = {
         "lambda_g": ", ".join(map(str, LAMBDAS)),
         "strength": ", ".join(map(str, STRENGTHS)),
     }
     # The conditioning keeps the LoRA that it had: of the model it reads what the LoRA says of itself.
-    lora = nodes[kinds["EgoXLoadLora"]]
-    sampler = nodes[kinds["EgoXWanSampler"]]
+    lora = nodes[id_by_class["EgoXLoadLora"]]
+    sampler = nodes[id_by_class["EgoXWanSampler"]]
     sampler["inputs"] |= {"model": ["lora", 0], "lambda_g": ["sweep", 0]}
-    saved = {"filename_prefix": "strip", "format": "mp4", "codec": "h264", "video": ["video", 0]}
-    decoded = {"images": [kinds["EgoXDecodeEgoHalf"], 0], "fps": float(FPS)}
+    save_inputs = {
+        "filename_prefix": "strip",
+        "format": "mp4",
+        "codec": "h264",
+        "video": ["video", 0],
+    }
+    video_inputs = {"images": [id_by_class["EgoXDecodeEgoHalf"], 0], "fps": float(FPS)}
     return nodes | {
-        "sweep": {"class_type": "EgoXSweep", "inputs": values},
+        "sweep": {"class_type": "EgoXSweep", "inputs": sweep_inputs},
         "lora": {**lora, "inputs": {**lora["inputs"], "strength": ["sweep", 1]}},
-        "video": {"class_type": "CreateVideo", "inputs": decoded},
-        "save": {"class_type": "SaveVideo", "inputs": saved},
+        "video": {"class_type": "CreateVideo", "inputs": video_inputs},
+        "save": {"class_type": "SaveVideo", "inputs": save_inputs},
     }
 
 

@@ -15,7 +15,7 @@ import tomllib
 REPO = Path(__file__).resolve().parent.parent
 
 
-def faults(repo: Path, tag: str) -> list[str]:
+def find_faults(repo: Path, tag: str) -> list[str]:
     """List the reasons not to publish this tag."""
     data = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
     project, comfy = data["project"], data["tool"]["comfy"]
@@ -40,7 +40,9 @@ def faults(repo: Path, tag: str) -> list[str]:
 
 
 def list_entry(repo: Path) -> dict[str, str | list[str]]:
-    """Write the pack's entry in the Manager's own list, for a pull request there.
+    """Write the pack's entry for ComfyUI-Manager's own list, for a pull request there.
+
+    By ``nodename_pattern`` the Manager finds the pack for a graph whose nodes are missing.
 
     By ``nodename_pattern`` the Manager finds the pack for a graph whose nodes are missing.
     """
@@ -64,6 +66,6 @@ def list_entry(repo: Path) -> dict[str, str | list[str]]:
 if __name__ == "__main__":
     if sys.argv[1] == "--list":
         sys.exit(print(json.dumps(list_entry(REPO), indent=4)))
-    found = faults(REPO, sys.argv[1])
+    found = find_faults(REPO, sys.argv[1])
     print("\n".join(found) or f"{sys.argv[1]} may be published")
     sys.exit(1 if found else 0)

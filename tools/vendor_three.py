@@ -34,7 +34,8 @@ def main() -> None:
 
 
 def bundle(data: dict) -> None:
-    """Fetch the pinned packages by npm into a temporary folder and bundle what is named into the target folder."""
+    """Fetch the pinned packages by npm into a temporary folder, and bundle the listed names into
+    the target folder."""
     npm = shutil.which("npm")
     if npm is None:
         raise SystemExit("npm is not installed: it comes with Node.js")
@@ -46,8 +47,8 @@ def bundle(data: dict) -> None:
         subprocess.run(
             [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=True
         )
-        edit(data, folder / "node_modules" / "three")
-        (folder / "entry.mjs").write_text(entry(data), "utf-8")
+        apply_edits(data, folder / "node_modules" / "three")
+        (folder / "entry.mjs").write_text(entry_module(data), "utf-8")
         TARGET.mkdir(parents=True, exist_ok=True)
         esbuild = (
             folder / "node_modules" / ".bin" / ("esbuild.cmd" if os.name == "nt" else "esbuild")
@@ -69,8 +70,8 @@ def bundle(data: dict) -> None:
         shutil.copyfile(folder / "node_modules" / "three" / "LICENSE", TARGET / LICENCE)
 
 
-def edit(data: dict, three: Path) -> None:
-    """Apply the edits to the library's files, each of which must still find its place."""
+def apply_edits(data: dict, three: Path) -> None:
+    """Apply the edits to the library's files, each of which must match at least one."""
     files = {
         path: path.read_text("utf-8")
         for path in (
@@ -79,20 +80,20 @@ def edit(data: dict, three: Path) -> None:
         )
     }
     for pattern, replacement in data["edits"]:
-        changed = {
+        changed_texts = {
             path: re.sub(pattern, replacement, text)
             for path, text in files.items()
             if re.search(pattern, text)
         }
-        if not changed:
+        if not changed_texts:
             raise SystemExit(f"three.js has no place for the edit {pattern!r} any more")
-        files.update(changed)
+        files.update(changed_texts)
     for path, text in files.items():
         path.write_text(text, "utf-8", newline="\n")
 
 
 def banner(data: dict) -> str:
-    """Say in the file itself where it comes from."""
+    """Write the comment that tells in the file where it comes from."""
     return (
         f"// SPDX-License-Identifier: MIT (see {LICENCE}). "
         f"Parts of three.js {data['packages']['three']} (npm package three), "
@@ -101,8 +102,8 @@ def banner(data: dict) -> str:
     )
 
 
-def entry(data: dict) -> str:
-    """Write the module that is bundled, which leaves out everything else of the library."""
+def entry_module(data: dict) -> str:
+    """Write the module that is bundled, which exports only the names that the page uses."""
     lines = [f'export {{ {", ".join(data["core"])} }} from "three/src/Three.js";']
     lines += [
         f'export {{ {name} }} from "three/addons/{path}";' for name, path in data["addons"].items()

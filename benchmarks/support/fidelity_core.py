@@ -22,7 +22,7 @@ from egox_core.wan import (
     released_schedule,
     rename_parameter,
 )
-from tools.rigs.golden_model import golden, part
+from tools.rigs.golden_model import load_golden, select_prefix
 
 TAKES = ("sfu_covid", "joker")
 LAMBDAS = (0.5, 1.0, 3.0)
@@ -69,9 +69,9 @@ def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajector
 def geometry_checks(folder: Path) -> Iterator[Check]:
     """Compare the GGA directions and biases of two takes with golden numbers, which are in a folder
     outside the repository."""
-    bias_golden = golden("gga_bias", folder)
+    bias_golden = load_golden("gga_bias", folder)
     for name in TAKES:
-        tensors = golden(f"gga_geometry_{name}", folder)
+        tensors = load_golden(f"gga_geometry_{name}", folder)
         depth, trajectory = golden_take(tensors)
         k = tensors["in_ego_intrinsics"].double()
         geometry = gga_geometry(depth, trajectory, meta_intrinsics=k)
@@ -133,7 +133,7 @@ def bias_checks(
 def packing_checks() -> Iterator[Check]:
     """Compare the packing of the model's 36 channels with golden numbers: mask, latents, and the
     latent behind the released image embedding."""
-    tensors = golden("pack_mask")
+    tensors = load_golden("pack_mask")
     exo, prior = (
         normalise_latent(tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior")
     )
@@ -145,7 +145,7 @@ def packing_checks() -> Iterator[Check]:
     trainer = build_mask("trainer", t, h, w_exo, prior.shape[-1])
     yield Check(
         "packing: the trainer's mask",
-        worst(trainer, golden("train_step")["gc_on_gga.model_input_36ch"][:, 16:20]),
+        worst(trainer, load_golden("train_step")["gc_on_gga.model_input_36ch"][:, 16:20]),
         0.0,
     )
     decoded: list[Tensor] = []
@@ -167,7 +167,7 @@ def packing_checks() -> Iterator[Check]:
 
 def schedule_checks() -> Iterator[Check]:
     """Compare the noise schedule of 50 steps with golden numbers, and with the installed diffusers."""
-    tensors = golden("schedule_50")
+    tensors = load_golden("schedule_50")
     for shift in (1.0, 3.0, 5.0):
         sigmas, timesteps = released_schedule(50, shift)
         scheduler = make_scheduler(sigmas)
@@ -181,7 +181,7 @@ def schedule_checks() -> Iterator[Check]:
             worst(scheduler.timesteps, tensors[f"shift_{shift}.timesteps"]),
             0.0,
         )
-    tensors = golden("denoise_6step")
+    tensors = load_golden("denoise_6step")
     for run in ("no_gga", "gga3"):
         scheduler, x = (
             make_scheduler(released_schedule(6)[0]),
@@ -199,11 +199,11 @@ def schedule_checks() -> Iterator[Check]:
 def lora_delta_checks() -> Iterator[Check]:
     """Compare the LoRA's product B A, from renamed tensors, with golden weight changes of the fused
     model."""
-    tensors = golden("tiny_lora")
+    tensors = load_golden("tiny_lora")
     for tag in ("r4a4", "r4a8"):
-        lora = convert_lora(part(tensors, f"{tag}.file."))
+        lora = convert_lora(select_prefix(tensors, f"{tag}.file."))
         error = 0.0
-        for name, delta in part(tensors, f"{tag}.delta_1.0.").items():
+        for name, delta in select_prefix(tensors, f"{tag}.delta_1.0.").items():
             native = f"diffusion_model.{rename_parameter(name)}".removesuffix(".weight")
             product = (
                 lora.tensors[f"{native}.lora_B.weight"] @ lora.tensors[f"{native}.lora_A.weight"]

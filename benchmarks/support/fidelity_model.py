@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tools.rigs import standins
-from tools.rigs.golden_model import golden, golden_model, part
-from tools.rigs.model_rig import core
+from tools.rigs.golden_model import load_golden, load_golden_model, select_prefix
+from tools.rigs.model_rig import import_core_module
 
 from .fidelity_core import Check, worst
 
@@ -30,7 +30,7 @@ def nodes(pack: ModuleType, name: str) -> ModuleType:
 
 
 def geometry_of(pack: ModuleType, tensors: dict[str, Tensor]) -> Any:
-    return core(pack, "gga").tokens_from_latents(
+    return import_core_module(pack, "gga").tokens_from_latents(
         tensors["in.point_vecs_per_frame"], tensors["in.cam_rays"]
     )
 
@@ -52,7 +52,7 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     exo, ego = hidden[..., :w_exo], hidden[..., w_exo:]
     guidance = None
     if lambda_g > 0:
-        options = core(pack, "gga").GgaOptions(lambda_g=lambda_g)
+        options = import_core_module(pack, "gga").GgaOptions(lambda_g=lambda_g)
         guidance = nodes(pack, "patch.forward").GeometryGuidance(
             geometry_of(pack, tensors), options, "auto"
         )
@@ -86,7 +86,7 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
 def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
     """Compare the outputs of a tiny transformer with golden numbers, without GGA and with three
     strengths, in units of the output's standard deviation."""
-    tensors = golden("tiny_transformer")
+    tensors = load_golden("tiny_transformer")
     for name, lambda_g in (
         ("no_gga", 0.0),
         ("gga_lambda_0.5", 0.5),
@@ -103,11 +103,11 @@ def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
     """Compare the outputs of a tiny model with *EgoX LoRA* at two strengths with golden numbers, in
     units of the output's standard deviation."""
-    inputs, tensors = golden("tiny_transformer"), golden("tiny_lora")
+    inputs, tensors = load_golden("tiny_transformer"), load_golden("tiny_lora")
     with tempfile.TemporaryDirectory() as folder:
         for tag in ("r4a4", "r4a8"):
             path = Path(folder) / f"{tag}.safetensors"
-            save_file(part(tensors, f"{tag}.file."), path, metadata={"format": "pt"})
+            save_file(select_prefix(tensors, f"{tag}.file."), path, metadata={"format": "pt"})
             for strength in (1.0, 0.5):
                 patched, _ = nodes(pack, "lora").load_lora(model, path, strength)
                 for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
@@ -125,7 +125,7 @@ def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
     """Compare six denoising steps with golden numbers, through *EgoX Model Patch*, *EgoX Released
     Sampling* and ComfyUI's CFG guider."""
-    tensors = golden("denoise_6step")
+    tensors = load_golden("denoise_6step")
     for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
         expected = [tensors[f"{run}.latents_after_step.{i}"] for i in range(STEPS)]
         w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
@@ -142,7 +142,7 @@ def denoise(
     import comfy.clip_vision
     import comfy.samplers
 
-    latents, types = core(pack, "wan"), core(pack, "types")
+    latents, types = import_core_module(pack, "wan"), import_core_module(pack, "types")
     w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
     exo, noise = (
         tensors["in.initial_latent"][..., :w_exo],
@@ -157,7 +157,7 @@ def denoise(
         exo_size=(8 * w_exo, 8 * h),
         ego_size=(8 * w_ego, 8 * h),
     )
-    options = core(pack, "gga").GgaOptions(lambda_g=lambda_g)
+    options = import_core_module(pack, "gga").GgaOptions(lambda_g=lambda_g)
     geometry = geometry_of(pack, tensors) if options.biases else None
     patched, _ = nodes(pack, "patch.patch").patch_with_geometry(model, canvas, geometry, options)
     embedding = comfy.clip_vision.Output()
@@ -196,7 +196,7 @@ def embedding_picture_checks() -> Iterator[Check]:
     import comfy.clip_model
     import comfy.sample
 
-    tensors = golden("pack_mask")
+    tensors = load_golden("pack_mask")
     picture = tensors["clip.preproc_in_56x154"].movedim(0, -1)[None]
     ours = comfy.clip_model.clip_preprocess(picture, size=224)[..., ::4, ::4]
     mean = float((ours - tensors["clip.preproc_inference_every4"]).abs().mean())
@@ -233,7 +233,7 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
     import sentencepiece
     from comfy.text_encoders.wan import WanT5Tokenizer
 
-    vocabulary = standins.tokenizer_model()
+    vocabulary = standins.train_tokenizer()
     tokenizer = WanT5Tokenizer(tokenizer_data={"spiece_model": vocabulary})
     pieces = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.numpy().tobytes())
     clip = SimpleNamespace(
@@ -272,7 +272,7 @@ def worst_ids(row: list[tuple[int, float]], expected: list[int]) -> float:
 def model_checks(pack: ModuleType) -> Iterator[Check]:
     """Run all comparisons that need ComfyUI's model."""
     with torch.inference_mode():
-        model = golden_model(pack)
+        model = load_golden_model(pack)
         yield from transformer_checks(pack, model)
         yield from lora_checks(pack, model)
         yield from denoise_checks(pack, model)

@@ -17,7 +17,7 @@ SECOND_BAR_S = 2.5
 
 def demo_row(size: str, judged: bool) -> Row:
     """Measure the time of the workflow's first run and of a second run with another seed."""
-    from tools.setup.demo import DemoOptions, apply_options, of_type, run_prompt
+    from tools.setup.demo import DemoOptions, apply_options, inputs_by_type, run_prompt
 
     environment, run_seconds = this_environment(), []
     small = DemoOptions(frames=5, size=64, steps=1)
@@ -34,7 +34,7 @@ def demo_row(size: str, judged: bool) -> Row:
             Server(environment, base, base.root / "log", arguments=page) as server,
         ):
             for seed in (1, 2):
-                of_type(prompt, "EgoXWanSampler")[0]["seed"] = seed
+                inputs_by_type(prompt, "EgoXWanSampler")[0]["seed"] = seed
                 began = time.perf_counter()
                 run_prompt(server, prompt)
                 run_seconds.append(time.perf_counter() - began)

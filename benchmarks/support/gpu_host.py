@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks.support.attention_case import random_geometry
 from benchmarks.support.gpu_row import GB, Row
-from tools.rigs.model_rig import core
+from tools.rigs.model_rig import import_core_module
 from tools.rigs.pack_in_process import import_host, load_pack
 from tools.rigs.wan_shapes import CLIPS, IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS, wan_model
 from tools.setup.host import find_host
@@ -323,10 +323,10 @@ def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
     All widen, so all see the whole canvas.
     """
     pack, clip = load_pack(), CLIPS[size]
-    options = core(pack, "gga").GgaOptions
+    options = import_core_module(pack, "gga").GgaOptions
     t, h, w_exo, w_ego = clip.grid
     exo, prior = (torch.randn(1, 16, t, 2 * h, 2 * w) for w in (w_exo, w_ego))
-    canvas = core(pack, "types").Canvas(
+    canvas = import_core_module(pack, "types").Canvas(
         exo_latent=exo,
         prior_latent=prior,
         frames=clip.frames,
@@ -337,7 +337,7 @@ def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
     geometry = random_geometry(
         (t, 2 * h, 2 * w_exo, 2 * w_ego),
         torch.Generator().manual_seed(0),
-        core(pack, "gga").tokens_from_latents,
+        import_core_module(pack, "gga").tokens_from_latents,
     )
     return (
         patch(model, canvas, None, options(mode="off"))[0],

@@ -7,7 +7,7 @@ import torch
 from benchmarks.fidelity import all_checks
 from benchmarks.support import fidelity_model as fidelity
 from tests.conftest import SHARED
-from tools.rigs.golden_model import golden, golden_model
+from tools.rigs.golden_model import load_golden, load_golden_model
 
 OF_TAKES = 2 * (3 + 3 * 3)
 """Rays, directions and bias of both takes, whose numbers are development data."""
@@ -25,7 +25,7 @@ def test_every_comparison_holds(pack):
 
 @torch.inference_mode()
 def test_the_bounds_tell_the_modes_apart(pack):
-    model, tensors = golden_model(pack), golden("tiny_transformer")
+    model, tensors = load_golden_model(pack), load_golden("tiny_transformer")
     bound = 1e-4 * float(tensors["out.no_gga"].std())
     outputs = [
         fidelity.forward(pack, model, tensors, strength) for strength in (0.0, 0.5, 1.0, 3.0)

@@ -6,21 +6,24 @@ import sys
 import pytest
 
 from benchmarks import released
-from tools.setup.demo import DemoOptions, of_type
+from tools.setup.demo import DemoOptions, inputs_by_type
 
 
 @pytest.mark.parametrize("stand_in", [False, True])
 def test_the_graph_is_set_as_the_public_run_was(repo_root, stand_in):
     options = DemoOptions(take=repo_root / "sample/calm_room", steps=released.STEPS)
     prompt = released.released_prompt(options, "take_x", stand_in, repo_root)
-    (sampler,), (load,) = of_type(prompt, "EgoXWanSampler"), of_type(prompt, "EgoXLoadExoVideo")
+    (sampler,), (load,) = (
+        inputs_by_type(prompt, "EgoXWanSampler"),
+        inputs_by_type(prompt, "EgoXLoadExoVideo"),
+    )
     assert (sampler["seed"], sampler["steps"], sampler["noise"]) == (42, 50, "released")
     assert load["file"] == "take_x/exo.mp4" and load["frame_count"] == 49
     assert (load["width"], load["height"]) == (784, 448)
     if not stand_in:
         released_settings = {"cfg": 5.0, "lambda_g": 3.0, "sampler": "released", "shift": 3.0}
         assert released_settings.items() <= sampler.items()
-        assert of_type(prompt, "EgoXLoadLora")[0]["strength"] == 1.0
+        assert inputs_by_type(prompt, "EgoXLoadLora")[0]["strength"] == 1.0
 
 
 def test_without_a_truth_it_ends_before_any_work(monkeypatch, tmp_path):

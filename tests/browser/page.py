@@ -67,7 +67,7 @@ class PageUnderTest(ComfyPage):
         of_pack = re.compile(
             r"^(error|warning): (?!\[appModeStore\]).*(egox|comfyui-egox)", re.I | re.S
         )
-        return [line for line in self.said if of_pack.match(line)]
+        return [line for line in self.console_lines if of_pack.match(line)]
 
     def widget(self, kind: str, name: str) -> Any:
         """Read the value of a widget of the one node of a type, at the top level."""
@@ -127,7 +127,7 @@ class PageUnderTest(ComfyPage):
                 )
             self.page.wait_for_timeout(200)
         raise PageError(
-            f"the run did not end within {timeout:.0f} s; seen: {kinds}; console: {self.said[-8:]}"
+            f"the run did not end within {timeout:.0f} s; seen: {kinds}; console: {self.console_lines[-8:]}"
         )
 
     def wait_for_node(self, kind: str) -> dict[str, Any]:

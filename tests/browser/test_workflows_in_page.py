@@ -9,7 +9,7 @@ from tests.paths import ROOT
 from tools import api_forms
 from tools.rigs.comfy_page import FORM_ROW, read_workflow, shipped_workflows
 from tools.setup.api_client import read_prompt
-from tools.setup.demo import words_of
+from tools.setup.demo import read_node_text
 
 NAMES = list(shipped_workflows(ROOT))
 CARDS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
@@ -20,7 +20,7 @@ SOCKETS = {
 """Of a blueprint: what graphs of one's own bring along, beside what it can't do without."""
 _SOCKETS = "() => app.graph.nodes[0].inputs.map((slot) => slot.name)"
 PACK = "comfyui-egox"
-OF_THE_PAGE = {*api_forms.OF_THE_PAGE, "filename_prefix", "viewport_state"}
+OF_THE_PAGE = {*api_forms.PAGE_WIDGETS, "filename_prefix", "viewport_state"}
 """Widgets that the page adds by itself and sends along, of which the server takes no notice; the
 name into which it writes λ_g and seed; and what a 3D viewer was last looked at from."""
 MOST_ROWS, MOST_PROMOTED, MOST_IN_FORM = 8, 6, 11
@@ -152,7 +152,7 @@ def test_the_faster_group_takes_less_than_a_third(open_page, api_client, read_sh
     prompt = use_standin_loaders(shrink_graph(page.to_prompt(), frames=5, steps=24))
     inputs_of_type(prompt, "EgoXWanSampler")["recompute_exo"] = 4
     assert inputs_of_type(prompt, "CFGOverride")["start_percent"] == 0.727
-    text = words_of(run_successfully(api_client, prompt), prompt, "EgoXWanSampler")
+    text = read_node_text(run_successfully(api_client, prompt), prompt, "EgoXWanSampler")
     full, forwards = map(int, re.search(r"exo computed in (\d+) of (\d+) forwards", text).groups())
     assert (full, forwards) == (6, 24) and full + (forwards - full) * 0.446 < 50 / 3
 

@@ -14,7 +14,7 @@ import pytest
 from egox_core import stages
 from tests.paths import ROOT
 from tools.setup.environment import venv_python
-from tools.setup.host import failure
+from tools.setup.host import run_for_error
 
 DOCSTRING_SETUP = """
 import json, os, torch
@@ -66,10 +66,10 @@ def test_examples_run_with_the_wheel(scripts):
         python = venv_python(Path(folder))
         pip = [python, "-m", "pip"]
         build_command = [*pip, "wheel", "--no-deps", ROOT / "egox_core"]
-        if problem := failure([*pip, "install", "torch"]) or failure(build_command):
+        if problem := run_for_error([*pip, "install", "torch"]) or run_for_error(build_command):
             pytest.skip(f"needs a package index: {problem[-200:]}")
         packages_before = subprocess.check_output([*pip, "list"]).splitlines()
-        assert not failure([*pip, "install", *Path().glob("*.whl")])
+        assert not run_for_error([*pip, "install", *Path().glob("*.whl")])
         packages_after = subprocess.check_output([*pip, "list"]).splitlines()
         assert len(packages_before) < len(packages_after) <= len(packages_before) + 12
         for script in scripts:

@@ -76,7 +76,7 @@ def test_recorded_rows_equal_those_of_the_full_matrix(rig, attention_calls):
     # Two blocks a step; cond and uncond of equal length are stacked, uncond first (HOST facts).
     call = attention_calls[1 * 2 + BLOCK_NUMBER]
     assert call["q"].shape[0] == 2
-    guidance_bias = model_rig.core(rig.pack, "gga.bias").dense_bias(
+    guidance_bias = model_rig.import_core_module(rig.pack, "gga.bias").dense_bias(
         record.geometry, record.options, torch.float64
     )
     guided_matrix, plain_matrix = (
@@ -106,7 +106,10 @@ def test_recorded_rows_equal_those_of_the_full_matrix(rig, attention_calls):
 
 
 def test_the_guidance_weight_is_one_plus_the_cosine(rig):
-    record, bias_module = record_attention(rig).record, model_rig.core(rig.pack, "gga.bias")
+    record, bias_module = (
+        record_attention(rig).record,
+        model_rig.import_core_module(rig.pack, "gga.bias"),
+    )
     query = record.query(20, 9, 5)  # 5: the third latent frame; token row 0, column 1
     t, h, w_exo, w_ego = record.grid
     assert query == (2 * h + 0) * w_ego + 1

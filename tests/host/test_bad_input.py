@@ -23,7 +23,7 @@ def run_refused(client: ApiClient, prompt: dict[str, Any]) -> tuple[str, list[st
     except PromptRefused as error:
         return str(error), []
     assert outcome.status == "error", f"accepted: {outcome.status}"
-    return outcome.error_text, [prompt[node_id]["class_type"] for node_id in outcome.ran]
+    return outcome.error_text, [prompt[node_id]["class_type"] for node_id in outcome.executed_nodes]
 
 
 def change_inputs(prompt: dict[str, Any], class_type: str, **values: Any) -> dict[str, Any]:
@@ -67,9 +67,9 @@ def test_files_that_are_not_the_expected_weights_are_refused(
     if content == "wide":
         from safetensors.torch import save
 
-        from tools.rigs.standins import TransformerForm, lora_shapes, random_tensors
+        from tools.rigs.standins import TransformerForm, draw_tensors, lora_shapes
 
-        content = save(random_tensors(lora_shapes(TransformerForm(dim=256), 4), 1))
+        content = save(draw_tensors(lora_shapes(TransformerForm(dim=256), 4), 1))
     elif isinstance(content, str):
         content = next((server_base.models / content).glob("egox_standin_*")).read_bytes()
     (server_base.models / folder / "bad.safetensors").write_bytes(content)

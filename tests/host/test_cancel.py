@@ -77,7 +77,7 @@ def cancel_during(client: ApiClient, prompt: dict[str, Any], class_type: str) ->
             client.interrupt(data["prompt_id"])
 
     outcome = client.run(prompt, on_event, timeout=600)
-    assert outcome.status == "interrupted" and target_id in outcome.ran, outcome
+    assert outcome.status == "interrupted" and target_id in outcome.executed_nodes, outcome
     return outcome
 
 

@@ -28,7 +28,9 @@ def test_the_demo_command_writes_three_videos_and_reports_a_dead_server(
         assert server.is_running()
         with pytest.raises(SetupError, match="(?s)The server went away.*The end of .*Prompt exec"):
             kill = server.process.kill
-            monkeypatch.setattr("tools.setup.demo.announce", lambda prompt: lambda event: kill())
+            monkeypatch.setattr(
+                "tools.setup.demo.print_node_names", lambda prompt: lambda event: kill()
+            )
             run_prompt(server, {"1": image_node(64, 7), "2": preview_node("1")})
         server.process.wait(30)  # killed, it may take a moment to be gone
         alive_after_kill.append(server.is_running())

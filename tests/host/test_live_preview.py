@@ -42,7 +42,7 @@ def test_the_preview_has_the_fitted_colours_of_the_raw_latent(rig):
     latents."""
     import comfy.latent_formats
 
-    latents_module = model_rig.core(rig.pack, "wan.latents")
+    latents_module = model_rig.import_core_module(rig.pack, "wan.latents")
     live_preview = rig.nodes("show.live").LivePreview("7", rig.canvas.latent_colours, 30.0)
     latent_format = comfy.latent_formats.Wan21()
     drawn_colours = live_preview.draw_colours(

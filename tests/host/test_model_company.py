@@ -44,7 +44,8 @@ def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monk
     """Compute shapes alone for the 14B model's 28,028 tokens, with meta tensors and a biased kernel
     that computes nothing."""
     backends_module, geometry_module, options_module = (
-        model_rig.core(rig.pack, f"gga.{name}") for name in ("backends", "geometry", "options")
+        model_rig.import_core_module(rig.pack, f"gga.{name}")
+        for name in ("backends", "geometry", "options")
     )
     monkeypatch.setattr(
         backends_module, "_choose_kernels", lambda *args: backends_module.Choice(names=["sdpa"])
@@ -213,7 +214,9 @@ def test_torch_compile_never_takes_the_code_of_another_run(
     counters.clear()
     rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
     one_layer_form = replace(standins.WAN22_I2V, layers=1)  # tracing takes seconds per layer
-    standins.write(tmp_path / "one_layer.safetensors", *standins.transformer(one_layer_form))
+    standins.save_standin(
+        tmp_path / "one_layer.safetensors", *standins.make_transformer(one_layer_form)
+    )
     rig.model = model_rig.load_transformer(tmp_path / "one_layer.safetensors")
     models = {
         "plain": rig.model,
@@ -255,7 +258,7 @@ def test_the_nodes_note_names_the_attention_kernel(rig, monkeypatch, changes, ke
     page.attach_node(monkeypatch, rig.nodes("model_patch").EgoXModelPatch, rig.nodes("host.steps"))
     model = rig.patch(**changes)
     assert page.texts == [], "not known yet"
-    model_rig.core(rig.pack, "gga.backends")._cached_choices.clear()
+    model_rig.import_core_module(rig.pack, "gga.backends")._cached_choices.clear()
     rig.ksample(model, steps=1)
     *progress_texts, (node, note) = page.texts
     expected_progress = ["choosing a kernel, 0 s (sdpa)", "attention by sdpa"]
@@ -390,7 +393,7 @@ def clone_with_patch(add_patch, model):
 def widen_by_hand(rig, add_patch, *, patch_first: bool):
     """Put the exo half beside the ego half without EgoX's code, before or after another pack's
     patch."""
-    canvas_module = model_rig.core(rig.pack, "wan.canvas")
+    canvas_module = model_rig.import_core_module(rig.pack, "wan.canvas")
     t, h, w_exo, w_ego = rig.canvas.latent_grid
     exo_mask = canvas_module.build_mask(rig.canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
     exo_latent = rig.model.get_model_object("latent_format").process_in(

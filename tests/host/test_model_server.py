@@ -95,7 +95,7 @@ def test_a_changed_input_runs_only_the_nodes_that_depend_on_it(client, load_work
     ):
         inputs_of_type(prompt, class_type)[name] = value
         executed_types = {
-            prompt[node]["class_type"] for node in run_successfully(client, prompt).ran
+            prompt[node]["class_type"] for node in run_successfully(client, prompt).executed_nodes
         }
         executed_egox_types = {each for each in executed_types if each.startswith("EgoX")}
         assert executed_egox_types == expected and not any(

@@ -55,14 +55,14 @@ def set_text_width(rig, width: int) -> model_rig.ModelRig:
 
 def test_gguf_weights_work_with_patch_and_lora(rig, shared_dir, comfy_host, tmp_path):
     pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
-    tensors, _ = standins.transformer(GGUF_FORM)
+    tensors, _ = standins.make_transformer(GGUF_FORM)
     folder = comfy_host.models / "diffusion_models"
     folder.mkdir(parents=True, exist_ok=True)
     write_gguf(folder / "standin-Q8_0.gguf", tensors)
-    standins.write(tmp_path / "exact.safetensors", tensors)
-    standins.write(
+    standins.save_standin(tmp_path / "exact.safetensors", tensors)
+    standins.save_standin(
         tmp_path / "lora.safetensors",
-        standins.random_tensors(standins.lora_shapes(GGUF_FORM, 4), 3),
+        standins.draw_tensors(standins.lora_shapes(GGUF_FORM, 4), 3),
     )
 
     loader = load_gguf_pack(shared_dir / "peers" / "ComfyUI-GGUF").NODE_CLASS_MAPPINGS[

@@ -322,6 +322,6 @@ def test_after_a_renew_request_the_node_runs_again_for_a_new_token(client, load_
     prompt = pose_graph(load_workflow)
     node_id = node_id_of_type(prompt, "EgoXEgoPoseInput")
     run_successfully(client, prompt)
-    assert run_successfully(client, prompt).ran == []
+    assert run_successfully(client, prompt).executed_nodes == []
     assert ask_editor(client, "renew", {"node": node_id}).status == 200
-    assert node_id in run_successfully(client, prompt).ran
+    assert node_id in run_successfully(client, prompt).executed_nodes

@@ -14,7 +14,10 @@ def test_the_demo_is_saved_as_an_episode_with_hands_and_depth(client, load_workf
     prompt = shrink_graph(load_workflow("egox_demo_episode"))
     save_inputs = inputs_of_type(prompt, "EgoXSaveRobotEpisode")
     save_inputs.update(ego_depth=[node_id_of_type(prompt, "EgoXRenderEgoPrior"), 3], ego_seen=True)
-    assert node_id_of_type(prompt, "EgoXSaveRobotEpisode") in run_successfully(client, prompt).ran
+    assert (
+        node_id_of_type(prompt, "EgoXSaveRobotEpisode")
+        in run_successfully(client, prompt).executed_nodes
+    )
     set_folder = server_base.output / "egox_robots" / save_inputs["dataset"]
     info = read_json(set_folder / "meta" / "info.json")
     assert (info["total_episodes"], info["total_frames"]) == (1, FRAMES)

@@ -300,7 +300,7 @@ def use_standin_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
 def test_egox_basic_runs_and_reuses_its_results(client, load_workflow, server_base):
     prompt = use_standin_loaders(shrink_to_one_step(load_workflow("egox_basic")))
     check_run(client, prompt, server_base, {"ego"})
-    assert not run_successfully(client, prompt).ran, "nothing changed, so nothing runs"
+    assert not run_successfully(client, prompt).executed_nodes, "nothing changed, so nothing runs"
 
 
 def test_egox_fast_runs_with_low_memory(client, load_workflow, server_base):

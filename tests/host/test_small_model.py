@@ -6,7 +6,7 @@ import pytest
 
 from egox_core.safe_files import read_json
 from lab.small_model.files import WorkFiles
-from tools.setup.demo import DECODE, words_of
+from tools.setup.demo import DECODE, read_node_text
 
 from .prompts import run_successfully
 
@@ -17,6 +17,6 @@ SLACK_DB = 0.5
 def test_the_demo_reaches_its_recorded_psnr(client, load_workflow):
     prompt = load_workflow("egox_demo")
     assert "standin" not in str(prompt)
-    text = words_of(run_successfully(client, prompt), prompt, DECODE)
+    text = read_node_text(run_successfully(client, prompt), prompt, DECODE)
     psnr_db = float(re.search(r"PSNR to the truth ([\d.]+) dB", text)[1])
     assert psnr_db >= read_json(WorkFiles().records / "demo.json")["psnr"] - SLACK_DB

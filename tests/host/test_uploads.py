@@ -17,7 +17,7 @@ from tests.host.asking import multipart, request
 from tests.host.prompts import inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 from tests.paths import ROOT
 from tools.setup.api_client import ApiClient
-from tools.setup.demo import DECODE, LOAD, words_of
+from tools.setup.demo import DECODE, LOAD, read_node_text
 
 TAKE = ROOT / "sample" / "synthetic_room"
 Files = dict[str, bytes]
@@ -165,12 +165,12 @@ def test_an_ego_video_uploaded_after_a_run_is_compared_by_the_next(
     )
     prompt = shrink_graph(load_workflow("egox_demo"))
     inputs_of_type(prompt, LOAD)["file"] = reply["video"]
-    assert "PSNR" not in words_of(run_successfully(client, prompt), prompt, DECODE)
+    assert "PSNR" not in read_node_text(run_successfully(client, prompt), prompt, DECODE)
     answer = json.dumps({"ego": reply["turning"], "exo": reply["video"]}).encode()
     assert request(client, "/egox/upload/truth", answer).status == 200
     second_outcome = run_successfully(client, prompt)
-    assert "PSNR to the truth" in words_of(second_outcome, prompt, DECODE)
-    assert node_id_of_type(prompt, "EgoXWanSampler") not in second_outcome.ran
+    assert "PSNR to the truth" in read_node_text(second_outcome, prompt, DECODE)
+    assert node_id_of_type(prompt, "EgoXWanSampler") not in second_outcome.executed_nodes
 
 
 def test_an_upload_beyond_comfyuis_limit_is_refused(client, upload_folder):

@@ -25,11 +25,13 @@ def test_all_clips_of_a_preview_have_the_same_step(player_module):
 
 def test_the_frame_rate_follows_from_the_frames_times(pack):
     video_module = importlib.import_module(f"{pack.__name__}.nodes.host.video")
-    camera = model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32)
+    camera = model_rig.import_core_module(pack, "cameras.presets").preset_camera(
+        "aria_released", 32
+    )
     path = make_path(still_poses(5), camera, 8)
-    path = model_rig.core(pack, "types").CameraTrajectory(ego=path.ego, exo=path.exo)
+    path = model_rig.import_core_module(pack, "types").CameraTrajectory(ego=path.ego, exo=path.exo)
     assert video_module.clip_fps(path) == pytest.approx(8)
-    frames_class = model_rig.core(pack, "frames").Frames
+    frames_class = model_rig.import_core_module(pack, "frames").Frames
     untimed_paths = [
         replace_ego(path, frames=frames)
         for frames in (frames_class.of_count(5), frames_class.timed(torch.zeros(5)))

@@ -105,9 +105,13 @@ def test_values_upstream_of_a_node_are_collected(pack):
 
 
 def make_trajectory(pack, count: int, fps: float):
-    camera = model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32)
+    camera = model_rig.import_core_module(pack, "cameras.presets").preset_camera(
+        "aria_released", 32
+    )
     camera_path = make_path(still_poses(count), camera, fps)
-    return model_rig.core(pack, "types").CameraTrajectory(ego=camera_path.ego, exo=camera_path.exo)
+    return model_rig.import_core_module(pack, "types").CameraTrajectory(
+        ego=camera_path.ego, exo=camera_path.exo
+    )
 
 
 def test_the_video_output_has_the_sources_frame_rate_and_sound(pack, decode_latent):

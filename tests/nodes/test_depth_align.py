@@ -13,7 +13,7 @@ import torch
 from egox_core.safe_files import read_json, write_json
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
-from tools.rigs.model_rig import core, node_defaults
+from tools.rigs.model_rig import import_core_module, node_defaults
 
 FRAMES, HEIGHT, WIDTH = 5, 64, 112
 FOCAL_PX = 90.0
@@ -65,7 +65,7 @@ def take_folder(comfy_host):
 @pytest.fixture
 def select_frames(pack) -> partial:
     """Return a function that makes the selection of the file's frames in use."""
-    kind = core(pack, "types").FrameSelection
+    kind = import_core_module(pack, "types").FrameSelection
     return partial(frames_in_use, range(1, FRAMES + 1), (WIDTH, HEIGHT), fps=30.0, kind=kind)
 
 

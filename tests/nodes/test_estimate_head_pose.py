@@ -20,7 +20,7 @@ from egox_core.trajectory.head_template import POINTS, ego_from_head
 from tests.core.drawn_heads import DrawnHeads, lay_out_heads
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
-from tools.rigs.model_rig import core, node_defaults
+from tools.rigs.model_rig import import_core_module, node_defaults
 
 FRAMES, HEIGHT = 13, 224
 SDPOSE_POINTS = (
@@ -85,7 +85,7 @@ def estimate_pose(node, drawn_clip):
 
 @pytest.fixture(scope="module")
 def depth(pack, drawn_clip):
-    types = core(pack, "types")
+    types = import_core_module(pack, "types")
     return types.DepthVideo(
         depth_m=drawn_clip.depth(),
         exo=types.CameraPath.of_exo(
@@ -182,7 +182,7 @@ def test_the_keyframes_give_the_same_path_in_ego_pose_input(pack, estimate_pose,
         drawn_clip.camera.stored_size,
         fps=30.0,
         times_s=drawn_clip.times_s,
-        kind=core(pack, "types").FrameSelection,
+        kind=import_core_module(pack, "types").FrameSelection,
     )
     answer = estimate_pose(
         depth=depth, frames=frames, pose_keypoints=sdpose_keypoints(drawn_clip, 0.0)

@@ -14,7 +14,7 @@ import math
 import pytest
 import torch
 
-from tools.rigs.model_rig import core, node_defaults
+from tools.rigs.model_rig import import_core_module, node_defaults
 
 FRAMES, HEIGHT, WIDTH = 2, 56, 98
 
@@ -116,7 +116,7 @@ def moge_payload(pictures) -> dict:
 
 
 def test_depth_and_camera_of_moge_v2_are_read(pack, moge_payload):
-    moge_source = core(pack, "depth.moge").moge_depth(moge_payload)
+    moge_source = import_core_module(pack, "depth.moge").moge_depth(moge_payload)
     depth, camera = moge_source.depth, moge_source.depth.exo.camera
     assert depth.kind == "metric z"
     torch.testing.assert_close(depth.depth_m, moge_payload["depth"].float())
@@ -179,7 +179,7 @@ def test_depth_and_camera_of_depth_anything_3_are_read(pack, pictures, da3_model
         3,
         3,
     )
-    da3_source = core(pack, "depth.da3").da3_depth(payload)
+    da3_source = import_core_module(pack, "depth.da3").da3_depth(payload)
     assert da3_source.depth.kind == "relative z" and not da3_source.depth.exo.lens_guessed
     input_height, input_width = compute_target_size(HEIGHT, WIDTH, 140)
     intrinsics = payload["intrinsics"][0].double()

@@ -84,7 +84,7 @@ def test_two_loras_add_up_and_alpha_scales_a_lora(rig, released_lora, tmp_path):
 
 @pytest.fixture
 def native_tensors(rig, released_lora) -> dict[str, torch.Tensor]:
-    convert = model_rig.core(rig.pack, "wan.lora_keys").convert_lora
+    convert = model_rig.import_core_module(rig.pack, "wan.lora_keys").convert_lora
     return dict(convert(load_file(released_lora)).tensors)
 
 
@@ -209,7 +209,7 @@ def test_another_lora_under_the_released_file_name_is_reported(rig, released_lor
     )
 
     released_form = standins.TransformerForm(image_embedding=False)
-    tensors = standins.random_tensors(standins.lora_shapes(released_form, 256), 1)
+    tensors = standins.draw_tensors(standins.lora_shapes(released_form, 256), 1)
     save_file(tensors, renamed_file)
     assert (
         "warning" not in (report := load_lora(rig, renamed_file)[1])

@@ -48,9 +48,9 @@ def encoder_file(tmp_path_factory) -> Path:
         "normalization_rule_name": "identity",
         "num_threads": 1,
     }
-    model = standins.tokenizer_model(SENTENCES * 4, vocab_size=120, **training_options)
+    model = standins.train_tokenizer(SENTENCES * 4, vocab_size=120, **training_options)
     shapes = umt5_shapes({**standins.UMT5_CONFIG, "vocab_size": len(decode_vocabulary(model))})
-    tensors = {name: tensor.float() for name, tensor in standins.random_tensors(shapes, 3).items()}
+    tensors = {name: tensor.float() for name, tensor in standins.draw_tensors(shapes, 3).items()}
     path = tmp_path_factory.mktemp("text") / "umt5.safetensors"
     save_file({**tensors, "spiece_model": model}, str(path))
     return path

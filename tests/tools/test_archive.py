@@ -24,7 +24,7 @@ from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import PACK_NAME, make_base_dir
 from tools.setup.browser import find_browser
 from tools.setup.environment import Environment, venv_python
-from tools.setup.host import failure, find_host
+from tools.setup.host import find_host, run_for_error
 from tools.setup.layout import Layout
 from tools.setup.server import Server
 
@@ -231,7 +231,7 @@ def programs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("programs")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
     python = venv_python(folder)
-    if problem := failure([python, "-m", "pip", "install", "--quiet", "comfy-cli"]):
+    if problem := run_for_error([python, "-m", "pip", "install", "--quiet", "comfy-cli"]):
         pytest.skip(f"needs comfy-cli, which can't be installed: {problem[-200:]}")
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = subprocess.check_output([python, "-c", where], text=True).strip()

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from egox_core.safe_files import read_json
-from tools.setup.base_dir import BASE_FOLDERS, PACK_NAME, link_folder, make_base_dir, share_models
+from tools.setup.base_dir import (
+    BASE_FOLDERS,
+    PACK_NAME,
+    link_folder,
+    make_base_dir,
+    user_model_arguments,
+)
 from tools.setup.host import Host
 from tools.setup.layout import Layout
 
@@ -40,11 +46,11 @@ def test_a_link_to_elsewhere_is_put_right(layout, tmp_path):
 def test_models_of_a_users_host_are_shared_by_name(layout, tmp_path):
     base = make_base_dir(layout.base, layout)
     theirs = Host(tmp_path / "theirs", (0, 30, 0), "test", owned=False)
-    assert share_models(theirs, base) == (), "it has no models folder"
+    assert user_model_arguments(theirs, base) == (), "it has no models folder"
     (theirs.root / "models" / "diffusion_models").mkdir(parents=True)
-    option, file = share_models(theirs, base)
+    option, file = user_model_arguments(theirs, base)
     assert option == "--extra-model-paths-config"
     assert read_json(Path(file)) == {
         "host": {"base_path": str(theirs.root / "models"), "diffusion_models": "diffusion_models"}
     }
-    assert share_models(replace(theirs, owned=True), base) == ()
+    assert user_model_arguments(replace(theirs, owned=True), base) == ()

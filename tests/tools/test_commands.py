@@ -14,7 +14,7 @@ from tools.setup import commands
 from tools.setup.base_dir import BaseDir
 from tools.setup.environment import Environment
 from tools.setup.layout import Layout, SetupError
-from tools.setup.server import Server, check_port, free_port
+from tools.setup.server import Server, check_port, find_free_port
 
 from .test_host import environment_of
 
@@ -184,7 +184,7 @@ def test_without_a_host_modules_run_and_the_demo_says_so(calls, monkeypatch, cap
 
 
 def test_ports():
-    port = free_port()
+    port = find_free_port()
     assert check_port(port) == port
     with pytest.raises(SetupError, match="Port 70000"):
         check_port(70000)

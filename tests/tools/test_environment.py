@@ -49,7 +49,7 @@ def layout(tmp_path) -> Layout:
 def pip_calls(layout, monkeypatch) -> list[list[str]]:
     """Record the packages that would be installed, instead of installing them."""
     calls: list[list[str]] = []
-    monkeypatch.setattr(module, "CPU", "http://127.0.0.1:9")  # answers nothing
+    monkeypatch.setattr(module, "CPU_INDEX", "http://127.0.0.1:9")  # answers nothing
 
     def make(layout: Layout, say) -> None:
         venv_python(layout.venv).parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def test_a_broken_venv_is_made_anew(tmp_path):
 
 
 def test_without_a_venv_module_the_package_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "failure", lambda command: "No module named ensurepip")
+    monkeypatch.setattr(module, "run_for_error", lambda command: "No module named ensurepip")
     with pytest.raises(SetupError, match="(?s)No module named ensurepip.*python3-venv"):
         make_venv(Layout(tmp_path), quiet)
 
@@ -279,7 +279,9 @@ def test_pip_installs_where_uv_fails_or_cannot_be_had(layout, monkeypatch, has_u
         return len(calls) == 1 and has_uv  # the first way fails
 
     monkeypatch.setattr(
-        module, "failure", lambda command: fetched.append(command) or ("" if has_uv else "none")
+        module,
+        "run_for_error",
+        lambda command: fetched.append(command) or ("" if has_uv else "none"),
     )
     monkeypatch.setattr(module.subprocess, "call", call)
     monkeypatch.setattr(module, "uv_settings", lambda listed: ({}, []))
@@ -301,7 +303,7 @@ def test_torch_for_the_cpu_is_taken_where_its_index_answers(layout, pip_calls, m
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Simple) as server:
-        monkeypatch.setattr(module, "CPU", index := f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(module, "CPU_INDEX", index := f"http://127.0.0.1:{server.server_port}")
         threading.Thread(target=server.serve_forever, daemon=True).start()
         prepare(layout, quiet, small=True)
         server.shutdown()

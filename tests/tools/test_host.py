@@ -207,7 +207,9 @@ def test_without_an_index_it_is_cloned_if_its_content_is_the_known_one(repositor
 
 def test_no_network_says_so_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        host_module, "failure", lambda command: "first line\nERROR: No matching distribution found"
+        host_module,
+        "run_for_error",
+        lambda command: "first line\nERROR: No matching distribution found",
     )
     root = tmp_path / "state" / "ComfyUI"
     (root.parent / ".part-of-an-interrupted-run").mkdir(parents=True)

@@ -65,7 +65,7 @@ def test_a_scaled_base_gives_nearly_the_same(sources, tmp_path, comfy_host, newe
     bases = sources[0], of_scaled_float8(tmp_path, sources[0], newer)
     words, values = [], []
     for base in bases:
-        merge(base, sources[1], tmp_path / "out.safetensors", form=form, tell=words.append)
+        merge(base, sources[1], tmp_path / "out.safetensors", form=form, report=words.append)
         values.append(as_the_host_reads(tmp_path / "out.safetensors"))
     assert words.count("read back by ComfyUI: 20 matrices as written") == 2
     assert (values[0] - values[1]).norm() < 0.05 * values[0].norm()
@@ -121,7 +121,7 @@ def test_what_the_base_lacks_is_told(sources, tmp_path, what):
         lora |= {f"diffusion_model.{part}.lora_{half}.weight": x for half, x in pair.items()}
     save_file(lora, tmp_path / "lora.safetensors")
     words = []
-    merge(model, tmp_path / "lora.safetensors", tmp_path / "out.safetensors", tell=words.append)
+    merge(model, tmp_path / "lora.safetensors", tmp_path / "out.safetensors", report=words.append)
     assert f"parts are not in this model, such as {part}" in words[0]
     assert ("made for Wan 2.1 I2V" in words[0]) is (what == "image parts")
 

@@ -9,14 +9,14 @@ import pytest
 
 from tools import api_page
 from tools.setup.environment import venv_python
-from tools.setup.host import failure
+from tools.setup.host import run_for_error
 
 OF_THE_OWNER = ("Repository", "PublisherId", "Icon", "Banner")
 
 
 def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_path):
     pytest.importorskip("tomllib")
-    from tools.publish_check import faults, list_entry
+    from tools.publish_check import find_faults, list_entry
 
     (tmp_path / "egox_core").mkdir()
     for name in ("pyproject.toml", "CHANGELOG.md", "CITATION.cff", "egox_core/__init__.py"):
@@ -27,15 +27,15 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
     empty = text.replace("[project.urls]\n", "[project.urls_of_old]\n")
     empty = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ".*"$', r'\1 = ""', empty)
     page.write_text(empty, "utf-8")
-    faults_found = faults(tmp_path, f"v{version}")
+    faults_found = find_faults(tmp_path, f"v{version}")
     assert [name for name in OF_THE_OWNER if any(name in each for each in faults_found)] == [
         *OF_THE_OWNER
     ]
     filled = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ""$', r'\1 = "given"', empty)
     filled += '\n[project.urls]\nRepository = "given"\n'
     page.write_text(filled, "utf-8")
-    assert faults(tmp_path, f"v{version}") == []
-    assert len(faults(tmp_path, "v0.0.1")) == 1
+    assert find_faults(tmp_path, f"v{version}") == []
+    assert len(find_faults(tmp_path, "v0.0.1")) == 1
     entry = list_entry(tmp_path)  # the keys of the Manager's list, as its entries have them
     keys = "author title id reference nodename_pattern files install_type description"
     assert list(entry) == keys.split()
@@ -54,7 +54,7 @@ def test_the_core_needs_what_the_pack_lists(repo_root):
 
 
 def test_the_api_page_is_that_of_the_sources():
-    assert api_page.PAGE.read_text("utf-8") == api_page.page(), "run: python3 run.py make api"
+    assert api_page.PAGE.read_text("utf-8") == api_page.write_page(), "run: python3 run.py make api"
 
 
 def test_the_security_page_has_every_route_and_names_tests_that_are_there(pack, repo_root):
@@ -92,7 +92,7 @@ def test_what_github_reads_is_valid(repo_root, tmp_path):
     """By the schemas of check-jsonschema and the linter zizmor, in an environment of their own."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True, capture_output=True)
     python = venv_python(tmp_path)
-    if problem := failure(
+    if problem := run_for_error(
         [python, "-m", "pip", "install", "--quiet", "check-jsonschema", "zizmor"]
     ):
         pytest.skip(

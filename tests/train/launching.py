@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from tests.paths import ROOT
-from tools.setup.server import free_port
+from tools.setup.server import find_free_port
 
 ENVIRONMENT = {
     **os.environ,
@@ -34,7 +34,7 @@ def launcher(kind: str, processes: int, shipped: str = "accelerate_ddp.yaml") ->
             "--main_process_port",
         )
         file = ["--config_file", str(ROOT / "configs" / shipped)]
-    return ["-m", module, *file, count, str(processes), port, str(free_port())]
+    return ["-m", module, *file, count, str(processes), port, str(find_free_port())]
 
 
 def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen:

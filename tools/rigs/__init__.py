@@ -1,4 +1,5 @@
-"""Rigs for tests, benches and makers: a page in a browser, the host and the pack in this process, tiny models.
+"""Drive a page in a browser, ComfyUI and the pack in this process, and tiny models, for tests,
+benchmarks and makers.
 
 In goes a host (``tools.setup``) or a folder of weights; out come a :class:`~.comfy_page.ComfyPage`, an imported pack,
 a :class:`~.model_rig.Rig`, or stand-in weights in the form of the real files.

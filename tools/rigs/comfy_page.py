@@ -1,5 +1,5 @@
-"""The host's page in a real browser: a workflow loaded, run by its button, looked at. For tests and
-for pictures.
+"""Drive ComfyUI's page in a real browser: load a workflow, run it by its button, and look at it,
+for tests and pictures.
 
 Needs Playwright (the extra ``dev``) and a browser (:mod:`tools.setup.browser`).
 """
@@ -14,11 +14,11 @@ from typing import Any
 from tools.setup.api_client import ApiClient
 from tools.setup.browser import ARGUMENTS, WITHOUT_WEBGL
 
-PATIENCE_S = 120.0  # of one wait, on a machine that does other work
-QUIET_PLACE = "/system_stats"
+WAIT_LIMIT_S = 120.0  # limit of one wait, long enough for a busy machine
+QUIET_PATH = "/system_stats"
 FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
-"""Addresses that a page may ask if it loads nothing from outside the machine."""
+"""Beginnings of the addresses that a page may request without leaving the machine."""
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else the template chooser covers the first page
@@ -35,7 +35,7 @@ SETTINGS = {
     "Comfy.RightSidePanel.IsOpen": False,  # a help page that was opened before leaves it open
 }
 
-_BOUNDS = """() => {
+_BOUNDS_SCRIPT = """() => {
   const boxes = [...app.graph.nodes].map((n) => n.boundingRect ?? n.getBounding())
     .concat([...app.graph.groups].map((g) => g.boundingRect ?? g._bounding));
   const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
@@ -43,7 +43,7 @@ _BOUNDS = """() => {
   return [left, top, right - left, bottom - top];
 }"""
 
-_SHOW = """([left, top, width, height, margin]) => {
+_SHOW_SCRIPT = """([left, top, width, height, margin]) => {
   const canvas = app.canvas.canvas, ds = app.canvas.ds;
   const w = canvas.clientWidth, h = canvas.clientHeight;
   // The page's own bars are over the canvas.
@@ -58,19 +58,19 @@ _SHOW = """([left, top, width, height, margin]) => {
 
 
 class PageError(RuntimeError):
-    """The page did not do what was asked of it."""
+    """Report that the page did not do what was requested."""
 
 
-class KeptPages:
-    """A headless browser's pages, each handed on emptied: the host's scripts are not compiled
-    anew."""
+class PagePool:
+    """Reuse a headless browser's pages after emptying them, so that ComfyUI's scripts aren't
+    compiled again."""
 
     def __init__(self, browser: Any) -> None:
         self._browser = browser
         self._free: dict[bool, list[Any]] = {False: [], True: []}
 
     def take(self, size: tuple[int, int], touch: bool) -> Any:
-        """Open a Playwright ``Page`` of that size that holds nothing of an earlier one."""
+        """Open a Playwright ``Page`` of that size without any state of an earlier one."""
         width, height = size
         if self._free[touch]:
             page = self._free[touch].pop()
@@ -82,12 +82,12 @@ class KeptPages:
         return context.new_page()
 
     def give_back(self, page: Any, address: str, touch: bool) -> None:
-        """Empty a page of the server at ``address`` for the next that takes one."""
+        """Empty a page of the server at ``address``, and keep it for reuse."""
         from playwright.sync_api import Error
 
         try:
             page.unroute_all(behavior="ignoreErrors")
-            page.goto(address + QUIET_PLACE)  # no script of the host's that could write again
+            page.goto(address + QUIET_PATH)  # no script of the host's that could write again
             page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
             session = page.context.new_cdp_session(page)
             session.send("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
@@ -100,21 +100,23 @@ class KeptPages:
 
 
 @contextmanager
-def open_browsers(executable: Path) -> Iterator[Callable[[bool], KeptPages]]:
-    """Yield a function ``browser(webgl)`` that opens pages of a headless browser with 3-D views or
-    without. Each browser starts when it is first needed and closes at the end."""
+def open_browsers(executable: Path) -> Iterator[Callable[[bool], PagePool]]:
+    """Yield ``browser(webgl)``, which returns the page pool of a headless browser with or without
+    3-D views.
+
+    Each browser starts when it is first needed, and closes at the end. ¶ -"""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, ExitStack() as running:
 
         @cache
-        def browser(webgl: bool) -> KeptPages:
+        def browser(webgl: bool) -> PagePool:
             arguments = ARGUMENTS if webgl else ARGUMENTS + WITHOUT_WEBGL
-            started = playwright.chromium.launch(
+            launched_browser = playwright.chromium.launch(
                 executable_path=str(executable), args=list(arguments), headless=True
             )
-            running.callback(started.close)
-            return KeptPages(started)
+            running.callback(launched_browser.close)
+            return PagePool(launched_browser)
 
         yield browser
 
@@ -122,13 +124,16 @@ def open_browsers(executable: Path) -> Iterator[Callable[[bool], KeptPages]]:
 class ComfyPage:
     """Drive one page of the running server.
 
+    ``outside`` lists its requests to other machines, and ``faults`` its errors, which
+    :meth:`check` reports at the end of a test.
+
     What it asked for outside this machine is in ``outside``, its faults in ``faults``. A test
     looks at both at its end (:meth:`check`).
     """
 
     def __init__(
         self,
-        pages: KeptPages,
+        pages: PagePool,
         client: ApiClient,
         *,
         size: tuple[int, int] = (1600, 1000),
@@ -140,14 +145,14 @@ class ComfyPage:
         self._tabs: dict[Any, int] = {}
         self.outside: list[str] = []
         self.faults: list[str] = []
-        self.said: list[str] = []
+        self.console_lines: list[str] = []
         """Console output of the page, for a failing test's message."""
         client.post(
             "/settings",
             {**SETTINGS, "Comfy.ColorPalette": theme, "Comfy.VueNodes.Enabled": vue_nodes},
         )
         self.page = pages.take(size, touch)
-        self.page.set_default_timeout(PATIENCE_S * 1000)
+        self.page.set_default_timeout(WAIT_LIMIT_S * 1000)
         self._give_back = partial(pages.give_back, self.page, self.address, touch)
         self._listeners = {
             "request": self._on_request,
@@ -165,11 +170,11 @@ class ComfyPage:
         self.faults.append(str(error))
 
     def _on_console(self, message: Any) -> None:
-        self.said.append(f"{message.type}: {message.text}")
+        self.console_lines.append(f"{message.type}: {message.text}")
 
     def open(self, path: str = "/") -> "ComfyPage":
-        """Go to the page and wait until its first workflow is loaded, so that it doesn't replace
-        what a test loads."""
+        """Open the page and wait for its first workflow, which would otherwise replace what a test
+        loads."""
         self.page.goto(self.address + path, wait_until="domcontentloaded")
         self.page.wait_for_function(
             "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager "
@@ -183,14 +188,14 @@ class ComfyPage:
         return self
 
     def close(self) -> None:
-        """Hand the page on without its listeners, so that errors while it is emptied count for
-        nobody."""
+        """Return the page to the pool without its listeners, so that errors while it is emptied are
+        ignored."""
         for event, listener in self._listeners.items():
             self.page.remove_listener(event, listener)
         self._give_back()
 
     def check(self) -> None:
-        """Refuse a page that asked outside the machine, or in which a script failed.
+        """Refuse a page that requested anything outside the machine, or in which a script failed.
 
         Raises:
             PageError: with the addresses or the errors.
@@ -201,15 +206,17 @@ class ComfyPage:
             raise PageError("scripts of the page failed: " + "; ".join(self.faults))
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
-        """Call a function of the page, and fail where it never answers, as any other wait does."""
-        late = f"setTimeout(fail, {PATIENCE_S * 1000}, Error('no answer in {PATIENCE_S:.0f} s'))"
+        """Call a function of the page, and fail if it doesn't answer in time."""
+        timeout_script = (
+            f"setTimeout(fail, {WAIT_LIMIT_S * 1000}, Error('no answer in {WAIT_LIMIT_S:.0f} s'))"
+        )
         return self.page.evaluate(
-            f"(argument) => Promise.race([({script})(argument), new Promise((_, fail) => {late})])",
+            f"(argument) => Promise.race([({script})(argument), new Promise((_, fail) => {timeout_script})])",
             argument,
         )
 
     def settle(self, frames: int = 3) -> None:
-        """Let the page draw."""
+        """Wait until the page has drawn some frames."""
         self.evaluate(
             "(n) => new Promise((done) => { const step = () => n-- > 0 ? requestAnimationFrame(step) : "
             "done(); step(); })",
@@ -219,8 +226,10 @@ class ComfyPage:
     # -- workflows
 
     def load(self, workflow: dict[str, Any], *, form: bool = False) -> None:
-        """Load a saved workflow as the page's own file menu would, as a graph or as the form that
-        it may have.
+        """Load a saved workflow as the page's file menu does, as a graph or as its form.
+
+        A graph has a tab of its own, a form a new one each time: newer pages open a file of the
+        active tab's name in that tab, in its last view. ¶ -
 
         A graph has a tab of its own, a form a new one each time: newer pages open a file of the
         active tab's name in that tab, in the view that it was left in."""
@@ -235,8 +244,8 @@ class ComfyPage:
         self.settle()
 
     def set_widget(self, kind: str, name: str, value: Any) -> None:
-        """Set a widget of every node of a type, as a user's hand would: on the node of a subgraph
-        where it stands there."""
+        """Set a widget of every node of a type as a user does, on the subgraph's node if it is
+        shown there."""
         count = self.evaluate(
             """([kind, name, value]) => {
           let count = 0;
@@ -266,28 +275,30 @@ class ComfyPage:
             raise PageError(f"no node of type {kind} with a widget {name}")
 
     def to_prompt(self) -> dict[str, Any]:
-        """Export the graph in the API form, as the page itself would send it."""
+        """Export the graph in the API form, as the page sends it."""
         return self.evaluate("async () => (await app.graphToPrompt()).output")
 
     # -- looking
 
     def graph_bounds(self) -> tuple[float, float, float, float]:
-        """Measure (x, y, width, height) of all nodes and groups, in the graph's own units."""
-        return tuple(self.evaluate(_BOUNDS))
+        """Measure (x, y, width, height) of all nodes and groups, in graph units."""
+        return tuple(self.evaluate(_BOUNDS_SCRIPT))
 
     def show(
         self, bounds: tuple[float, float, float, float] | None = None, margin: float = 20.0
     ) -> float:
-        """Pan and zoom to fill the page with a part of the graph, and answer the zoom.
+        """Pan and zoom to fill the page with a part of the graph, and return the zoom.
+
+        The part is (x, y, width, height), or the whole graph.
 
         The part is (x, y, width, height), or all of the graph.
         """
-        scale = self.evaluate(_SHOW, [*(bounds or self.graph_bounds()), margin])
+        scale = self.evaluate(_SHOW_SCRIPT, [*(bounds or self.graph_bounds()), margin])
         self.settle(6)
         return scale
 
     def node_bounds(self, kind: str) -> tuple[float, float, float, float]:
-        """Measure (x, y, width, height) of the one node of a type.
+        """Measure (x, y, width, height) of a type's only node, title included, in graph units.
 
         In the graph's own units, title included.
         """
@@ -302,7 +313,7 @@ class ComfyPage:
 
 
 def shipped_workflows(repo: Path) -> dict[str, Path]:
-    """Name -> file, of the host's templates and of those in ``more``."""
+    """List the files of ComfyUI's templates and of the workflows in ``more`` by name."""
     folder = repo / "workflows"
     return {
         path.stem: path for path in sorted([*folder.glob("*.json"), *folder.glob("more/*.json")])

@@ -1,4 +1,4 @@
-"""The tiny golden transformer as a model of the host: its own WanModel class, its own patcher, the golden weights."""
+"""Load the tiny golden transformer as a model of ComfyUI, with its own WanModel class and patcher."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tools.setup.layout import REPO_ROOT
 
-from .model_rig import core
+from .model_rig import import_core_module
 
 GOLDEN = REPO_ROOT / "tests" / "golden"
 SETTINGS = {  # tests/golden/tiny_config.json in the host's words
@@ -32,13 +32,13 @@ SETTINGS = {  # tests/golden/tiny_config.json in the host's words
 IMAGE_DIM = 20
 
 
-def golden(name: str, folder: Path = GOLDEN) -> dict[str, Tensor]:
+def load_golden(name: str, folder: Path = GOLDEN) -> dict[str, Tensor]:
     """Load the tensors of ``name.safetensors``."""
     return load_file(folder / f"{name}.safetensors")
 
 
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Select the tensors whose key starts with ``prefix``, under the rest of their key."""
+def select_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Select the tensors whose key starts with ``prefix``, and remove the prefix."""
     return {
         key.removeprefix(prefix): tensor
         for key, tensor in tensors.items()
@@ -46,9 +46,8 @@ def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def golden_model(pack: ModuleType) -> Any:
-    """Load a float32 ModelPatcher of the golden weights, which our key table names, and check that
-    every one of them fits."""
+def load_golden_model(pack: ModuleType) -> Any:
+    """Load a float32 ModelPatcher of the golden weights, and check that every one of them fits."""
     import comfy.ldm.wan.model
     import comfy.model_base
     import comfy.model_management
@@ -68,8 +67,8 @@ def golden_model(pack: ModuleType) -> Any:
     model.diffusion_model.img_emb = comfy.ldm.wan.model.MLPProj(
         IMAGE_DIM, SETTINGS["dim"], operation_settings=operations
     )
-    weights, unmatched = core(pack, "wan").convert_transformer(
-        part(golden("tiny_transformer"), "weights.")
+    weights, unmatched = import_core_module(pack, "wan").convert_transformer(
+        select_prefix(load_golden("tiny_transformer"), "weights.")
     )
     assert not unmatched, unmatched
     model.diffusion_model.load_state_dict(weights, strict=True)

@@ -1,5 +1,8 @@
-"""A small model path in one process, for tests and benchmarks: stand-in models, one clip's canvas,
-depth and poses.
+"""Prepare a small model path in one process, for tests and benchmarks: stand-in models, one clip's
+canvas, depth and poses.
+
+It needs an importable ComfyUI and the pack loaded as a package (the tests' ``pack`` fixture does
+both). ¶ -
 
 Needs the host importable and the pack loaded as a package (the tests' ``pack`` fixture does both).
 """
@@ -19,7 +22,8 @@ from tools.rigs import standins
 
 @frozen
 class RigSize:
-    """Pictures in px, frames 4n+1. The default has 3 x 2 x (4 + 2) = 36 tokens."""
+    """Hold picture sizes in px and a number of frames 4n+1, of which the default has 3 x 2 x (4 +
+    2) = 36 tokens."""
 
     frames: int = 9
     exo_width: int = 64
@@ -31,14 +35,18 @@ class RigSize:
 
 
 def node_defaults(node: Any) -> dict[str, Any]:
-    """List the defaults of a node's inputs that have one."""
+    """List the defaults of a node's inputs."""
     inputs = node.GET_SCHEMA().inputs
-    return {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
+    return {
+        node_input.id: node_input.default
+        for node_input in inputs
+        if getattr(node_input, "default", None) is not None
+    }
 
 
 @dataclass(slots=True, kw_only=True)
 class ModelRig:
-    """Inputs that a graph has just before the model patch."""
+    """Hold the inputs that a graph has just before the model patch."""
 
     pack: ModuleType
     size: RigSize
@@ -57,12 +65,11 @@ class ModelRig:
 
     @property
     def gga_defaults(self) -> dict[str, Any]:
-        """Defaults of the inputs that the model patch and the sampler node share, from their
-        declaration."""
+        """Defaults of the geometry inputs that the model patch and the sampler node declare."""
         return {entry.id: entry.default for entry in self.nodes("gga_inputs").gga_inputs()}
 
     def patch(self, model: Any = None, **changes: Any) -> Any:
-        """Run EgoX Model Patch with its defaults, on the rig's model or another."""
+        """Run EgoX Model Patch with its defaults, on the rig's model or another one."""
         inputs = {
             "depth": self.depth,
             "trajectory": self.trajectory,
@@ -84,11 +91,11 @@ class ModelRig:
         latent: dict | None = None,
         **inputs: Any,
     ) -> torch.Tensor:
-        """Sample with the stock KSampler to a latent [B, 16, t, h, w_ego]."""
+        """Sample a latent [B, 16, t, h, w_ego] with ComfyUI's KSampler."""
         import nodes as host_nodes
 
         with torch.inference_mode():
-            (out,) = host_nodes.common_ksampler(
+            (sampled,) = host_nodes.common_ksampler(
                 model,
                 seed,
                 steps,
@@ -100,7 +107,7 @@ class ModelRig:
                 latent or self.latent,
                 **inputs,
             )
-        return out["samples"]
+        return sampled["samples"]
 
     def wan_sample(
         self,
@@ -127,7 +134,7 @@ class ModelRig:
         }
         node = self.nodes("sampling").EgoXWanSampler
         with torch.inference_mode():
-            out = node.execute(
+            sampled = node.execute(
                 self.model if model is None else model,
                 seed=seed,
                 steps=steps,
@@ -135,24 +142,24 @@ class ModelRig:
                 sampler=sampler,
                 **inputs,
             )
-        return out[0]["samples"]
+        return sampled[0]["samples"]
 
 
-def core(pack: ModuleType, name: str) -> ModuleType:
-    """Import a room or file of ``egox_core`` as the pack sees it, so that its types are the nodes'
-    own."""
+def import_core_module(pack: ModuleType, name: str) -> ModuleType:
+    """Import a module of ``egox_core`` as part of the pack, so that its types are those of the
+    nodes."""
     return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
 
 
 def load_transformer(path: Path, **model_options: Any) -> Any:
-    """Load a transformer through the code of the stock UNETLoader."""
+    """Load a transformer by the code of ComfyUI's UNETLoader."""
     import comfy.sd
 
     return comfy.sd.load_diffusion_model(str(path), model_options=model_options)
 
 
 def load_vae(path: Path) -> Any:
-    """Load a VAE through the code of the stock VAELoader."""
+    """Load a VAE by the code of ComfyUI's VAELoader."""
     import comfy.sd
     import comfy.utils
 
@@ -162,7 +169,7 @@ def load_vae(path: Path) -> Any:
 
 
 def text_conditioning(width: int, tokens: int, seed: int) -> list:
-    """Draw random text features [1, tokens, width] in the host's CONDITIONING form."""
+    """Draw random text features [1, tokens, width] in the form of ComfyUI's CONDITIONING."""
     return [[torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(seed)), {}]]
 
 
@@ -170,20 +177,20 @@ def clip_pictures(size: RigSize) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw exo frames and an ego prior [T, H, W, 3] of smooth moving colours."""
     generator = torch.Generator().manual_seed(0)
 
-    def picture(width: int) -> torch.Tensor:
-        coarse = torch.rand(1, 3, 3, 4, 4, generator=generator)
-        smooth = torch.nn.functional.interpolate(
-            coarse, (size.frames, size.height, width), mode="trilinear"
+    def draw_picture(width: int) -> torch.Tensor:
+        coarse_colours = torch.rand(1, 3, 3, 4, 4, generator=generator)
+        smooth_colours = torch.nn.functional.interpolate(
+            coarse_colours, (size.frames, size.height, width), mode="trilinear"
         )
-        return smooth[0].permute(1, 2, 3, 0).contiguous()
+        return smooth_colours[0].permute(1, 2, 3, 0).contiguous()
 
-    return picture(size.exo_width), picture(size.ego_width)
+    return draw_picture(size.exo_width), draw_picture(size.ego_width)
 
 
 def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
-    """Make a slanted floor seen by the exo camera, and an ego camera that walks along it:
-    DepthVideo, CameraTrajectory."""
-    types, cameras = core(pack, "types"), core(pack, "cameras")
+    """Make the depth of a slanted floor in front of the exo camera, and the path of an ego camera
+    along it."""
+    types, cameras = import_core_module(pack, "types"), import_core_module(pack, "cameras")
     exo_camera = cameras.CameraModel.pinhole(size.exo_width, size.height, 0.8 * size.exo_width)
     rows = torch.linspace(4.0, 2.0, size.height)[None, :, None]
     columns = torch.linspace(-0.5, 0.5, size.exo_width)[None, None, :]
@@ -195,7 +202,9 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
     w2c[:, :, 3] = torch.stack(
         (0.5 * angle, torch.full_like(angle, 0.2), torch.full_like(angle, -0.5)), dim=-1
     )
-    frames = core(pack, "frames").Frames.timed(torch.arange(size.frames).double() / 20)
+    frames = import_core_module(pack, "frames").Frames.timed(
+        torch.arange(size.frames).double() / 20
+    )
     exo = cameras.CameraPath.of_exo(exo_camera, frames=frames)
     lens = cameras.preset_camera("aria_released", size.height)
     ego = cameras.CameraPath(lens=lens, w2c=w2c, frames=frames, world="exo")
@@ -208,7 +217,7 @@ def make_rig(
     models: Path,
     size: RigSize | None = None,
     *,
-    # True takes the form of Wan 2.1, with CLIP vision.
+    # True selects the form of Wan 2.1, with CLIP vision.
     image_embedding: bool = False,
     # Numbers for the positive and the negative prompt.
     prompt_tokens: tuple[int, int] = (6, 6),
@@ -217,7 +226,7 @@ def make_rig(
     # Further arguments of condition_clip.
     **conditioning: Any,
 ) -> ModelRig:
-    """Load the stand-ins and condition a small clip."""
+    """Load the stand-in models and condition a small clip."""
     size = size or RigSize()
     files = standins.TESTS_ONLY if image_embedding else standins.SHIPPED
     model = load_transformer(
@@ -257,10 +266,11 @@ def make_rig(
 
 
 def random_rig(pack: ModuleType, models: Path, size: RigSize) -> ModelRig:
-    """Make a rig as :func:`make_rig`, with random latents instead of encoded pictures, for
-    measurements in which the VAE would take most of the time. It has the form of Wan 2.2, without a
-    picture embedding."""
-    types = core(pack, "types")
+    """Make a rig with random latents instead of encoded pictures, for measurements that the VAE
+    would dominate.
+
+    The model has the form of Wan 2.2, without an image embedding. ¶ -"""
+    types = import_core_module(pack, "types")
     model = load_transformer(models / standins.SHIPPED["transformer"])
     generator = torch.Generator().manual_seed(0)
     t, h = latent_frames(size.frames), size.height // PIXELS_PER_LATENT
@@ -295,7 +305,7 @@ def random_rig(pack: ModuleType, models: Path, size: RigSize) -> ModelRig:
 
 
 def load_clip_vision(path: Path) -> Any:
-    """Load the stand-in picture encoder, which no stock loader reads."""
+    """Load the stand-in picture encoder, which no loader of ComfyUI reads."""
     import comfy.clip_vision
     import comfy.utils
 

@@ -1,5 +1,4 @@
-"""Import the host and the pack into this process, for tests and benchmarks (tools.setup.server
-starts a server)."""
+"""Import ComfyUI and the pack into this process, for tests and benchmarks."""
 
 import importlib
 import importlib.util
@@ -18,7 +17,12 @@ HOST_FOLDERS = ("input", "output", "temp", "models", "custom_nodes", "user")
 
 
 def import_host(root: Path, base: Path, **options: Any) -> None:
-    """Make ``import comfy`` and ``import folder_paths`` work, with the host's own folders below ``base``.
+    """Make ``import comfy`` and ``import folder_paths`` work, with ComfyUI's own folders below
+    ``base``.
+
+    This must come before any other import of ComfyUI, which reads its command line then, and
+    must be told if there is no GPU. ``options`` are further command-line options
+    (``reserve_vram=2.0``). ¶ -
 
     Must come before any other import of the host: it reads its command line then, and without a GPU it must be told.
     ``options`` are further ones of its command line (``reserve_vram=2.0``).
@@ -44,7 +48,8 @@ def import_host(root: Path, base: Path, **options: Any) -> None:
 
 
 def load_root(name: str) -> ModuleType:
-    """Import the repository root as package ``name``, as the host does. Nothing of the pack is imported yet."""
+    """Import the repository root as package ``name``, as ComfyUI does, before any other module of
+    the pack."""
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(
             name, REPO_ROOT / "__init__.py", submodule_search_locations=[str(REPO_ROOT)]
@@ -65,8 +70,10 @@ def load_pack(name: str = "egox_pack") -> ModuleType:
 
 @contextmanager
 def pack_on_host(command: str, **options: Any) -> Iterator[tuple[Host, ModuleType]]:
-    """Load the host that is there and the pack in it, both in this process, with folders that go
-    afterwards.
+    """Load the installed ComfyUI and the pack into this process, with temporary folders.
+
+    ``command`` is the command of ``run.py`` for the error message, and ``options`` are those of
+    :func:`import_host`.
 
     ``command`` is what asks for them, of ``run.py``; ``options`` as :func:`import_host` has them.
 

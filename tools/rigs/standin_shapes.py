@@ -1,4 +1,7 @@
-"""Tensor names and shapes of the stand-in models, as the host's loaders look for them.
+"""List names and shapes of the stand-in models' tensors, as ComfyUI's loaders expect them.
+
+Nothing here needs ComfyUI: names and shapes are those of diffusers' and transformers' classes,
+and a test loads every file by ComfyUI's loaders and allows no missing and no unexpected key. ¶ -
 
 Nothing here needs the host: names and shapes are those of diffusers' and transformers' classes, and a test loads every
 file through the stock loaders and asks for no missing and no unexpected key.
@@ -23,8 +26,10 @@ DEMO_VAE = REPO_ROOT / "models" / "demo" / "vae" / "egox_demo_vae.safetensors"
 
 @frozen
 class TransformerForm:
-    """One Wan image-to-video transformer, small. ``heads`` and ``text_dim`` go into the metadata where they differ
-    from what the host would guess (dim / 128 and 4096)."""
+    """Describe a small Wan image-to-video transformer.
+
+    ``heads`` and ``text_dim`` are stored in the metadata if they differ from what ComfyUI
+    assumes (dim / 128 and 4096). ¶ -"""
 
     dim: int = 128
     ffn_dim: int = 64
@@ -34,21 +39,23 @@ class TransformerForm:
     image_embedding: bool = True
     in_channels: int = 36
     vace_channels: int = 0
-    """Above 0: a Wan VACE, with one block for its control video (32 latent and 64 mask channels: 96)."""
+    """If above 0, the channels of a Wan VACE's control video (32 latent and 64 mask channels:
+    96), which has one block."""
 
 
 WAN21_I2V = TransformerForm()
 WAN22_I2V = TransformerForm(heads=2, text_dim=1024, image_embedding=False)
-"""1024 wide text, because the demo's conditioning comes from the host's LotusConditioning, which needs no file."""
+"""Form with text of width 1024, because the demo's conditioning comes from ComfyUI's
+LotusConditioning, which needs no file."""
 
 WAN21_VACE = TransformerForm(image_embedding=False, in_channels=LATENT_CHANNELS, vace_channels=96)
 WAN21_FUN_CONTROL = TransformerForm(in_channels=3 * LATENT_CHANNELS)
-"""The two that a workflow compares EgoX with."""
+"""Forms of the two models with which a workflow compares EgoX."""
 
 
 def transformer_shapes(form: TransformerForm) -> Shapes:
-    """List names and shapes of a Wan transformer in the native naming: diffusers' own class,
-    renamed by our key table."""
+    """List names and shapes of a Wan transformer under native names, converted from diffusers'
+    class."""
     from diffusers import WanTransformer3DModel
 
     image = (
@@ -81,7 +88,7 @@ def transformer_shapes(form: TransformerForm) -> Shapes:
 
 
 def lora_shapes(form: TransformerForm, rank: int) -> Shapes:
-    """List the shapes of a LoRA in the naming of the released file: diffusers modules, prefix
+    """List the shapes of a LoRA under the released file's names: diffusers modules, prefix
     ``transformer.``, no alpha."""
     shapes: Shapes = {}
     for i in range(form.layers):
@@ -94,8 +101,8 @@ def lora_shapes(form: TransformerForm, rank: int) -> Shapes:
 
 
 def vae_shapes(dim: int) -> Shapes:
-    """List the shapes of the Wan 2.1 VAE with ``dim`` base channels: diffusers' class in native
-    names."""
+    """List the shapes of the Wan 2.1 VAE with ``dim`` base channels under native names, from
+    diffusers' class."""
     from diffusers import AutoencoderKLWan
     from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
@@ -107,7 +114,7 @@ def vae_shapes(dim: int) -> Shapes:
 
 
 def umt5_shapes(config: Mapping[str, int]) -> Shapes:
-    """List the shapes of a umT5 encoder, 4096 wide as the transformer's text input asks."""
+    """List the shapes of a umT5 encoder of width 4096, which the transformer's text input needs."""
     from transformers import UMT5Config, UMT5EncoderModel
 
     shapes = _shapes(UMT5EncoderModel, UMT5Config(**config, d_model=4096))

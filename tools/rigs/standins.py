@@ -1,4 +1,4 @@
-"""Make the stand-in models: tiny, seeded, random weights in the form of the real files.
+"""Make the stand-in models: tiny models with seeded random weights in the form of the real files.
 
 They exist so that the whole graph can run where the real 14B weights can't be had; the code path is
 the same, the pictures are noise. The committed ones (``models/``) are remade with equal tensors by
@@ -58,8 +58,7 @@ TESTS_ONLY = {
 
 LETTERS = " ".join(chr(i) for i in range(33, 127))
 UMT5_CONFIG = {"num_layers": 1, "d_ff": 64, "num_heads": 1, "d_kv": 64, "vocab_size": 128}
-"""Overrides of the host's T5-XXL configuration with which a loader reads the stand-in text
-encoder."""
+"""Changes of ComfyUI's T5-XXL configuration with which a loader reads the stand-in text encoder."""
 
 CLIP_VISION_CONFIG = {
     "hidden_act": "gelu",
@@ -73,14 +72,17 @@ CLIP_VISION_CONFIG = {
     "patch_size": 14,
     "projection_dim": 1024,
 }
-"""The picture encoder's configuration, as the host's ClipVisionModel takes it."""
+"""Configuration of the picture encoder, in the form of ComfyUI's ClipVisionModel."""
 
 
 NOTE = {"note": "EgoX stand-in: random weights, for tests and the demo only"}
 
 
-def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
+def draw_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """Draw one seeded tensor: unit gain for weights, ones for norm scales, small biases.
+
+    It uses numpy's legacy generator, whose numbers never change, and a separate stream for each
+    name, so that a further tensor doesn't change the others. ¶ -
 
     numpy's legacy generator, because its stream is frozen for good; one stream a name, so that
     adding a tensor leaves the others as they were."""
@@ -97,37 +99,38 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     return noise / math.sqrt(max(1, math.prod(shape[1:])))
 
 
-def random_tensors(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
+def draw_tensors(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
     """Draw seeded tensors for a table of shapes."""
     return {
-        name: random_tensor(name, shape, seed).to(torch.float16).contiguous()
+        name: draw_tensor(name, shape, seed).to(torch.float16).contiguous()
         for name, shape in shapes.items()
     }
 
 
-def with_config(config: dict[str, object]) -> dict[str, str]:
-    """Build metadata with what a loader can't tell from shapes (those of tests/standin_nodes: the
-    configuration)."""
+def config_metadata(config: dict[str, object]) -> dict[str, str]:
+    """Build metadata with the configuration that a loader can't derive from shapes."""
     return {**NOTE, "config": json.dumps(config)}
 
 
-def transformer(
+def make_transformer(
     form: TransformerForm, seed: int = SEED
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Make a transformer and the metadata that the stock loader needs with it."""
-    differs = {}
+    """Make a transformer, and the metadata that ComfyUI's loader needs."""
+    config_changes = {}
     if form.heads != form.dim // 128:
-        differs["num_heads"] = form.heads
+        config_changes["num_heads"] = form.heads
     if form.text_dim != 4096:
-        differs["text_dim"] = form.text_dim
-    return random_tensors(transformer_shapes(form), seed), with_config(
-        {"transformer": differs}
-    ) if differs else NOTE
+        config_changes["text_dim"] = form.text_dim
+    return draw_tensors(transformer_shapes(form), seed), config_metadata(
+        {"transformer": config_changes}
+    ) if config_changes else NOTE
 
 
-def tokenizer_model(sentences: Sequence[str] = (LETTERS, LETTERS), **options: Any) -> torch.Tensor:
-    """Train a sentencepiece model with umT5's special ids (pad 0, end 1), as the bytes of its file,
-    of single characters unless the trainer's options say otherwise."""
+def train_tokenizer(sentences: Sequence[str] = (LETTERS, LETTERS), **options: Any) -> torch.Tensor:
+    """Train a sentencepiece model with umT5's special ids (pad 0, end 1), and return the bytes of
+    its file.
+
+    Its pieces are single characters unless the trainer's options say otherwise. ¶ -"""
     import sentencepiece  # a requirement of the host; only --all comes here
 
     model = io.BytesIO()
@@ -146,10 +149,10 @@ def tokenizer_model(sentences: Sequence[str] = (LETTERS, LETTERS), **options: An
     return torch.from_numpy(np.frombuffer(model.getvalue(), dtype=np.uint8).copy())
 
 
-def write(
+def save_standin(
     path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Save one file and say its size."""
+    """Save one file and print its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, str(path), metadata=metadata or NOTE)
     print(f"{path}  {path.stat().st_size / 1e6:.2f} MB (stand-in)")
@@ -157,30 +160,30 @@ def write(
 
 def make_shipped(out: Path, seed: int = SEED) -> None:
     """Make the three files that the demo's workflow reads."""
-    write(out / SHIPPED["transformer"], *transformer(WAN22_I2V, seed))
-    write(out / SHIPPED["vae"], random_tensors(vae_shapes(VAE_DIM), seed))
-    write(
+    save_standin(out / SHIPPED["transformer"], *make_transformer(WAN22_I2V, seed))
+    save_standin(out / SHIPPED["vae"], draw_tensors(vae_shapes(VAE_DIM), seed))
+    save_standin(
         out / SHIPPED["lora"],
-        random_tensors(lora_shapes(WAN22_I2V, LORA_RANK), seed),
+        draw_tensors(lora_shapes(WAN22_I2V, LORA_RANK), seed),
         {"format": "pt"},
     )
 
 
 def make_tests_only(out: Path, seed: int = SEED) -> None:
-    """Make the forms of Wan 2.1 I2V, VACE and Fun Control, and the text and picture encoders, which
-    no stock loader reads."""
-    write(out / TESTS_ONLY["transformer_img_emb"], *transformer(WAN21_I2V, seed + 1))
-    write(out / TESTS_ONLY["vace"], *transformer(WAN21_VACE, seed + 2))
-    write(out / TESTS_ONLY["fun_control"], *transformer(WAN21_FUN_CONTROL, seed + 3))
-    lora = random_tensors(lora_shapes(WAN21_I2V, LORA_RANK), seed + 1)
-    write(out / TESTS_ONLY["lora_img_emb"], lora, {"format": "pt"})
-    text = random_tensors(umt5_shapes(UMT5_CONFIG), seed)
-    text["spiece_model"] = tokenizer_model()
-    write(out / TESTS_ONLY["text"], text, with_config(UMT5_CONFIG))
-    write(
+    """Make the models that only tests read: forms of Wan 2.1 I2V, VACE and Fun Control, and the
+    text and picture encoders."""
+    save_standin(out / TESTS_ONLY["transformer_img_emb"], *make_transformer(WAN21_I2V, seed + 1))
+    save_standin(out / TESTS_ONLY["vace"], *make_transformer(WAN21_VACE, seed + 2))
+    save_standin(out / TESTS_ONLY["fun_control"], *make_transformer(WAN21_FUN_CONTROL, seed + 3))
+    lora = draw_tensors(lora_shapes(WAN21_I2V, LORA_RANK), seed + 1)
+    save_standin(out / TESTS_ONLY["lora_img_emb"], lora, {"format": "pt"})
+    text = draw_tensors(umt5_shapes(UMT5_CONFIG), seed)
+    text["spiece_model"] = train_tokenizer()
+    save_standin(out / TESTS_ONLY["text"], text, config_metadata(UMT5_CONFIG))
+    save_standin(
         out / TESTS_ONLY["clip_vision"],
-        random_tensors(clip_vision_shapes(CLIP_VISION_CONFIG), seed),
-        with_config(CLIP_VISION_CONFIG),
+        draw_tensors(clip_vision_shapes(CLIP_VISION_CONFIG), seed),
+        config_metadata(CLIP_VISION_CONFIG),
     )
 
 

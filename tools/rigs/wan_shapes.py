@@ -1,5 +1,5 @@
-"""The Wan transformer at full size without its weights: for shapes and sums, and as the frame of
-random ones."""
+"""Build the Wan transformer at full size without its weights, for shapes, operation counts, and
+random weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,13 +27,12 @@ SIZES: Mapping[str, Mapping[str, int]] = {
         "text_dim": 128,
     },
 }
-"""Wan 2.1 I2V 14B, and the same in small (heads of 128 too) for machines
-without a GPU."""
+"""Sizes of Wan 2.1 I2V 14B, and of a small model with heads of 128 for machines without a GPU."""
 
 
 @frozen
 class Clip:
-    """Size of a clip, frames and px."""
+    """Hold the size of a clip in frames and px."""
 
     frames: int
     exo_width: int
@@ -60,12 +59,12 @@ CLIPS: Mapping[str, Clip] = {
     ),
     "small": Clip(frames=9, exo_width=112, height=64, ego_width=64),
 }
-"""The clip that each size is measured with; the first is the released one."""
+"""Clip with which each size is measured, of which the first is the released one."""
 IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS = 1280, 257, 512
 
 
 def wan_model(size: str, weight_dtype: torch.dtype, compute_dtype: torch.dtype) -> Any:
-    """Build the host's model object (``WAN21``) with uninitialised weights on the CPU."""
+    """Build ComfyUI's model object (``WAN21``) with uninitialised weights on the CPU."""
     import comfy.model_base
     import comfy.supported_models
 
@@ -91,11 +90,14 @@ def forward_flops(size: str, tokens: int) -> float:
     """Count multiplications and additions of one forward of the transformer for one prompt."""
     shape = SIZES[size]
     dim, ffn = shape["dim"], shape["ffn_dim"]
-    extra = TEXT_TOKENS + IMAGE_TOKENS
-    linear = (
+    extra_tokens = TEXT_TOKENS + IMAGE_TOKENS
+    linear_flops = (
         2 * tokens * dim * (4 * dim + 2 * dim + 2 * ffn)
     )  # self q k v o, cross q o, feed-forward
-    cross_kv = 2 * extra * dim * 2 * dim
-    attention = 4 * tokens * dim * (tokens + extra)
-    ends = 2 * tokens * dim * (36 + 16) * 4
-    return shape["num_layers"] * float(linear + cross_kv + attention) + ends
+    cross_kv_flops = 2 * extra_tokens * dim * 2 * dim
+    attention_flops = 4 * tokens * dim * (tokens + extra_tokens)
+    input_output_flops = 2 * tokens * dim * (36 + 16) * 4
+    return (
+        shape["num_layers"] * float(linear_flops + cross_kv_flops + attention_flops)
+        + input_output_flops
+    )

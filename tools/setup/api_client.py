@@ -1,4 +1,4 @@
-"""The host's HTTP API: queue a prompt, follow it over the websocket, read what came of it."""
+"""Call ComfyUI's HTTP API: queue a prompt, follow it over the websocket, and read its outputs."""
 
 import asyncio
 import json
@@ -16,10 +16,10 @@ import aiohttp
 from .layout import REPO_ROOT
 
 # A proxy that the user has set for the network knows nothing of this machine's loopback.
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-# A message of the host: its type and its data; "binary" with its bytes.
+DIRECT_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# A message of ComfyUI: its type and its data ("binary" with bytes).
 Event = tuple[str, dict[str, Any]]
-ENDS = {
+END_STATUS = {
     "execution_success": "success",
     "execution_error": "error",
     "execution_interrupted": "interrupted",
@@ -27,7 +27,7 @@ ENDS = {
 
 
 def prompt_file(name: str, repo: Path = REPO_ROOT) -> Path:
-    """Name the file of a shipped workflow's API form."""
+    """Return the path of a shipped workflow's API form."""
     return repo / "workflows" / "api" / f"{name}.json"
 
 
@@ -37,7 +37,7 @@ def read_prompt(name: str, repo: Path = REPO_ROOT) -> dict[str, Any]:
 
 
 class PromptRefused(RuntimeError):
-    """Report, in the host's own words, that it did not accept a prompt."""
+    """Report in ComfyUI's own words that it did not accept a prompt."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         lines = [str((answer.get("error") or {}).get("message", "a part of the graph is invalid"))]
@@ -51,11 +51,11 @@ class PromptRefused(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of one prompt."""
+    """Hold the status, outputs and executed nodes of one prompt."""
 
     status: str  # success | error | interrupted
     outputs: dict[str, Any]  # node id -> what the node gave to the interface
-    ran: list[str]  # node ids, in the order of running
+    executed_nodes: list[str]  # node ids, in the order of running
     error: dict[str, Any]  # the host's data of the end
 
     @property
@@ -65,23 +65,23 @@ class Outcome:
 
 
 class ApiClient:
-    """Plain HTTP to one server."""
+    """Send HTTP requests to one server."""
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
 
     def get(self, path: str, timeout: float = 60.0) -> Any:
-        return self._ask(self.address + path, timeout)
+        return self._request(self.address + path, timeout)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        head = {"Content-Type": "application/json"}
-        return self._ask(
-            urllib.request.Request(self.address + path, json.dumps(body).encode(), head), 60.0
+        headers = {"Content-Type": "application/json"}
+        return self._request(
+            urllib.request.Request(self.address + path, json.dumps(body).encode(), headers), 60.0
         )
 
-    def _ask(self, request: str | urllib.request.Request, timeout: float) -> Any:
+    def _request(self, request: str | urllib.request.Request, timeout: float) -> Any:
         try:
-            with DIRECT.open(request, timeout=timeout) as answer:
+            with DIRECT_OPENER.open(request, timeout=timeout) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError:
             raise  # it answered
@@ -97,7 +97,8 @@ class ApiClient:
         return True
 
     def arguments(self) -> list[str]:
-        """Ask the server, perhaps somebody else's, for its command line, empty if it is no ComfyUI."""
+        """Read the command line of the server, which may be another program's, empty if it is no
+        ComfyUI."""
         answer = self.get("/system_stats")
         system = answer.get("system") if isinstance(answer, dict) else None
         words = system.get("argv") if isinstance(system, dict) else None
@@ -107,11 +108,11 @@ class ApiClient:
         return str(self.get("/system_stats")["system"].get("comfyui_version", "unknown"))
 
     def object_info(self) -> dict[str, Any]:
-        """Fetch every node type that the server has, with its inputs."""
+        """Read every node type of the server, with its inputs."""
         return self.get("/object_info", timeout=120.0)
 
     def queue(self, prompt: dict[str, Any], client_id: str) -> str:
-        """Queue an API prompt, and answer its id.
+        """Queue an API prompt, and return its id.
 
         Raises:
             PromptRefused: the host found it invalid, or a part of it (the host would run the rest).
@@ -137,6 +138,8 @@ class ApiClient:
     ) -> Outcome:
         """Queue ``prompt`` and follow it to its end.
 
+        ``on_event`` gets, in a thread, every message that belongs to it.
+
         ``on_event`` sees, in a thread, every message that belongs to it.
 
         Raises:
@@ -145,8 +148,8 @@ class ApiClient:
         # In a thread, since a browser's test has an event loop in the main one.
         pool = ThreadPoolExecutor(1)
         try:
-            followed = asyncio.wait_for(self._follow(prompt, on_event), timeout)
-            future = pool.submit(asyncio.run, followed)
+            outcome_task = asyncio.wait_for(self._follow(prompt, on_event), timeout)
+            future = pool.submit(asyncio.run, outcome_task)
             # Windows hears Ctrl-C only between two waits.
             while not wait([future], timeout=1.0).done:
                 pass
@@ -159,7 +162,7 @@ class ApiClient:
             pool.shutdown(wait=False)
 
     async def _follow(self, prompt: dict[str, Any], on_event: Callable[[Event], None]) -> Outcome:
-        client_id, ran = uuid.uuid4().hex, []
+        client_id, executed_nodes = uuid.uuid4().hex, []
         async with (
             aiohttp.ClientSession() as session,
             session.ws_connect(f"{self.address}/ws?clientId={client_id}", max_msg_size=0) as socket,
@@ -167,20 +170,24 @@ class ApiClient:
             await socket.receive()  # the host's greeting: now it knows the client
             prompt_id = self.queue(prompt, client_id)
             async for message in socket:
-                kind, data = "binary", {"bytes": message.data}
+                event_type, data = "binary", {"bytes": message.data}
                 if isinstance(message.data, str):
                     content = json.loads(message.data)
-                    kind, data = content.get("type", ""), content.get("data") or {}
+                    event_type, data = content.get("type", ""), content.get("data") or {}
                 if data.get("prompt_id", prompt_id) != prompt_id:
                     continue
-                if kind == "executing" and data.get("node") not in (None, *ran):
-                    ran.append(data["node"])
-                on_event((kind, data))
-                if kind in ENDS:
+                if event_type == "executing" and data.get("node") not in (None, *executed_nodes):
+                    executed_nodes.append(data["node"])
+                on_event((event_type, data))
+                if event_type in END_STATUS:
                     break
         # The last message comes a moment before the history has it; a lost connection ends here too.
         while not (entry := self.get(f"/history/{prompt_id}").get(prompt_id)):
             await asyncio.sleep(0.05)
         messages = entry["status"]["messages"]
-        ((status, error),) = [(ENDS[kind], data) for kind, data in messages if kind in ENDS]
-        return Outcome(status, entry["outputs"], ran, error)
+        ((status, error),) = [
+            (END_STATUS[event_type], data)
+            for event_type, data in messages
+            if event_type in END_STATUS
+        ]
+        return Outcome(status, entry["outputs"], executed_nodes, error)

@@ -1,5 +1,5 @@
-"""The host's base directory: folders of run.py's own, with the pack linked in, so that no user's
-folder is touched."""
+"""Create ComfyUI's base directory for run.py, with the pack linked in, so that no user's folder is
+changed."""
 
 import json
 import os
@@ -13,7 +13,7 @@ BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 
 
 class BaseDir:
-    """A base directory (``--base-directory``) and its folders."""
+    """Hold a base directory (``--base-directory``) and its folders."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -22,8 +22,7 @@ class BaseDir:
 
 
 def make_base_dir(root: Path, layout: Layout, nodes: dict[str, Path] | None = None) -> BaseDir:
-    """Make the folders and link the pack (and further node packs, name to folder) into its
-    custom_nodes."""
+    """Create the folders, and link the pack and further node packs into custom_nodes."""
     base = BaseDir(root)
     for name in BASE_FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -33,7 +32,7 @@ def make_base_dir(root: Path, layout: Layout, nodes: dict[str, Path] | None = No
 
 
 def link_folder(source: Path, place: Path) -> None:
-    """Make ``place`` stand for the folder ``source``: a link, on Windows a junction, which needs no
+    """Link ``place`` to the folder ``source``, on Windows by a junction, which needs no special
     right."""
     if place.is_symlink():
         place.unlink()
@@ -47,18 +46,20 @@ def link_folder(source: Path, place: Path) -> None:
         place.symlink_to(source.resolve(), target_is_directory=True)
 
 
-def share_models(host: Host, base: BaseDir) -> tuple[str, ...]:
-    """Let the server also read the models of the user's own host, by these arguments.
+def user_model_arguments(host: Host, base: BaseDir) -> tuple[str, ...]:
+    """Build arguments that let the server also read the models of the user's own ComfyUI.
+
+    None are needed for run.py's own ComfyUI.
 
     None are needed for a host of run.py's.
     """
     models = host.root / "models"
-    return () if host.owned or not models.is_dir() else read_models(models, base, "host")
+    return () if host.owned or not models.is_dir() else model_path_arguments(models, base, "host")
 
 
-def read_models(models: Path, base: BaseDir, name: str) -> tuple[str, ...]:
-    """Build arguments that let the server also read the models in the folders of ``models``, each
-    of the kind of its name."""
+def model_path_arguments(models: Path, base: BaseDir, name: str) -> tuple[str, ...]:
+    """Build arguments that let the server also read the models in the subfolders of ``models``,
+    each named by its kind."""
     kinds = {folder.name: folder.name for folder in sorted(models.iterdir()) if folder.is_dir()}
     file = base.root / "user" / f"models_of_the_{name}.yaml"
     # JSON is YAML, and spares the quoting of paths.

@@ -1,4 +1,8 @@
-"""The browser that the page is tried in: found, or installed where that is one safe command.
+"""Find the browser for tests of the page, or install it if one safe command can.
+
+Only the standard library is imported, because run.py calls this before anything is installed.
+Playwright drives the system's browser: its own download comes from another host than the package
+index, and is not needed. ¶ -
 
 Nothing but the standard library at import time, since run.py asks before anything is installed.
 Playwright drives the browser that the system has: its own download comes from another host than the
@@ -11,7 +15,7 @@ import sys
 from pathlib import Path
 
 VARIABLE = "EGOX_BROWSER"
-"""Environment variable that names the executable of a Chromium (or Chrome, or Edge)."""
+"""Environment variable with the executable of a Chromium (or Chrome, or Edge)."""
 
 NAMES = (
     "chromium",
@@ -49,20 +53,21 @@ ARGUMENTS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 WITHOUT_WEBGL = ("--disable-gpu-compositing",)
-"""Added where no page has a 3-D view: twice as fast again, and a 3-D view ten times as slow."""
+"""Options for pages without a 3-D view, which then draw twice as fast, and 3-D views ten times as
+slowly."""
 
 
 def find_browser() -> Path | None:
-    """Find the browser's executable: the one that EGOX_BROWSER names, else the first of the usual
-    names and places."""
-    named = os.environ.get(VARIABLE)
-    if named:
-        return Path(named) if Path(named).is_file() else None
+    """Find the browser's executable, which EGOX_BROWSER names, or which has one of the usual names
+    and places."""
+    named_browser = os.environ.get(VARIABLE)
+    if named_browser:
+        return Path(named_browser) if Path(named_browser).is_file() else None
     for name in NAMES:
         path = shutil.which(name)
         if path:
             return Path(path)
-    return next((Path(place) for place in PLACES if Path(place).is_file()), None)
+    return next((Path(candidate) for candidate in PLACES if Path(candidate).is_file()), None)
 
 
 def install_advice() -> str:
@@ -74,18 +79,17 @@ def install_advice() -> str:
     return f"install Chrome, Chromium or Edge, or name its executable in {VARIABLE}"
 
 
-def may_install() -> bool:
-    """Check whether one command of the system's own package manager, which asks nobody, would do:
-    root with apt."""
+def can_install_by_apt() -> bool:
+    """Check whether apt can install a browser without asking, which needs root."""
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     return root and shutil.which("apt-get") is not None and os.environ.get("EGOX_NO_SETUP") != "1"
 
 
 def prepare_browser(log: Path) -> Path | None:
-    """Find the browser, or install it by apt where that may be, or say why the browser tests will
-    be skipped and give None."""
+    """Find the browser, or install it by apt if allowed, or print why the browser tests are skipped
+    and return None."""
     browser = find_browser()
-    if browser is None and not os.environ.get(VARIABLE) and may_install():
+    if browser is None and not os.environ.get(VARIABLE) and can_install_by_apt():
         print(f"Installing chromium by apt (details in {log})")
         log.parent.mkdir(parents=True, exist_ok=True)
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

@@ -1,4 +1,6 @@
-"""The sub-commands of run.py: read in any Python, run inside the environment.
+"""Run the sub-commands of run.py, parsed by any Python and run inside the environment.
+
+At import it needs the standard library only. Functions import what the environment contains. ¶ -
 
 At import it needs the standard library only; functions import what the environment has.
 """
@@ -18,7 +20,7 @@ MODULES = {
     "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code"),
     "train-demo": ("lab.small_model", "draw rooms and train the small model on them, by the clock"),
 }
-"""Sub-commands that are modules; with EGOX_NO_SETUP=1 they run without a host, too."""
+"""Sub-commands that are modules. With EGOX_NO_SETUP=1 they run without ComfyUI, too."""
 
 MAKERS = {
     "workflows": "tools.api_forms",
@@ -29,10 +31,12 @@ MAKERS = {
     "first_screen": "lab.first_screen",
     "api": "tools.api_page",
 }
-"""Targets of ``run.py make``: the API form of the shipped workflows, the English locale from the nodes' schemas,
-the sample takes, the stand-in weights, the λ_g strip, README's moving picture, the core's API page."""
+"""Modules of the targets of ``run.py make``: the API form of the shipped workflows, the English
+locale, the sample takes, the stand-in weights, the λ_g strip, README's moving picture, the core's
+API page."""
 TEXTS = ["make", "texts"]
-"""Reads what nodes say of themselves: needs host and pack, no GPU and none of the tests' packages."""
+"""Command that reads the nodes' schemas. It needs ComfyUI and the pack, but no GPU and no packages
+of the tests."""
 
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed
@@ -47,15 +51,18 @@ INSIDE = "EGOX_INSIDE"
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run one sub-command, and answer its exit code.
+    """Run one sub-command, and return its exit code.
+
+    Errors that the user can fix are printed without a traceback. A polite kill or a closed
+    terminal acts like Ctrl-C, so that a server is ended.
 
     Errors that the user can act on come without a traceback.
 
     A polite kill or a closed terminal unwinds like Ctrl-C does, so that a server is ended.
     """
     words = sys.argv[1:] if words is None else words
-    before = {
-        number: signal.signal(number, _unwind)
+    old_handlers = {
+        number: signal.signal(number, _raise_interrupt)
         for name in ("SIGTERM", "SIGHUP")
         if (number := getattr(signal, name, None)) is not None
     }
@@ -72,16 +79,16 @@ def main(words: list[str] | None = None) -> int:
         print("\nrun.py: interrupted", file=sys.stderr)
         return 130
     finally:
-        for number, handler in before.items():
+        for number, handler in old_handlers.items():
             signal.signal(number, handler)
 
 
-def _unwind(*_: object) -> None:
+def _raise_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
 def start_inside(words: list[str]) -> int:
-    """Make the environment ready and start run.py again inside it."""
+    """Prepare the environment and start run.py again inside it."""
     environment = prepare(Layout(), small=words[:2] == TEXTS)
     command = [str(environment.python), str(environment.layout.repo / "run.py"), *words]
     variables = {**environment.variables(), INSIDE: "1"}
@@ -141,7 +148,7 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a command inside the environment."""
+    """Run a sub-command inside the environment."""
     layout = Layout()
     environment = this_environment(layout)
     if environment is None:
@@ -154,8 +161,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.command == "test" or os.environ.get("EGOX_NO_SETUP") != "1":
         from .requirements import check_requirements
 
-        texts = [args.command, *args.rest[:1]] == TEXTS
-        check_requirements(environment, "texts" if texts else args.command)
+        is_texts = [args.command, *args.rest[:1]] == TEXTS
+        check_requirements(environment, "texts" if is_texts else args.command)
     if args.command == "demo":
         from .demo import DemoOptions, run_demo
 
@@ -178,20 +185,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_ui(environment: Environment, port: int | None) -> int:
-    """Start the server and leave it running until Ctrl-C."""
-    from .base_dir import make_base_dir, share_models
+    """Start the server and keep it running until Ctrl-C."""
+    from .base_dir import make_base_dir, user_model_arguments
     from .server import Server
 
     layout = environment.layout
     base = make_base_dir(layout.base, layout)
-    arguments = share_models(environment.host, base)
+    arguments = user_model_arguments(environment.host, base)
     with Server(
         environment, base, layout.logs / "ui_server.log", port=port, arguments=arguments
     ) as server:
-        also = f" (and the models of {environment.host.root})" if arguments else ""
+        models_text = f" (and the models of {environment.host.root})" if arguments else ""
         print(
             f"ComfyUI {server.client.version()} with EgoX: {server.address}\nIts models, input and output folders "
-            f"are in {base.root}{also}; its log is {server.log}\nCtrl-C ends it."
+            f"are in {base.root}{models_text}; its log is {server.log}\nCtrl-C ends it."
         )
         server.wait_for_ctrl_c()
     return 0

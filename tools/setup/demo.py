@@ -1,4 +1,5 @@
-"""``run.py demo``: the shipped demo workflow through the real server, and its results as files."""
+"""Run the shipped demo workflow on the real server for ``run.py demo``, and write its results to
+files."""
 
 import shutil
 from collections.abc import Callable
@@ -10,17 +11,17 @@ from egox_core.file_names import DEPTH, EXO, META, TRUTH
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE
 
 from .api_client import Event, Outcome, PromptRefused, read_prompt
-from .base_dir import BaseDir, make_base_dir, read_models
+from .base_dir import BaseDir, make_base_dir, model_path_arguments
 from .environment import Environment
 from .layout import SetupError
 from .server import Server
 
 LOAD, DECODE = "EgoXLoadExoVideo", "EgoXDecodeEgoHalf"
 GAP = 4
-"""Pixels between the pictures of the side by side."""
-# Length at which a take is run unless asked otherwise: the released model's.
+"""Pixels between the pictures of the side-by-side video."""
+# Default number of frames for a take, as in the released model.
 TAKE_FRAMES = 49
-# Node type -> its file input, and the stand-in for it.
+# For each node type: its file input, and the stand-in's file.
 STANDINS = {
     "UNETLoader": ("unet_name", "egox_standin_wan22_i2v.safetensors"),
     "VAELoader": ("vae_name", "egox_standin_wan_vae.safetensors"),
@@ -30,7 +31,7 @@ STANDINS = {
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Change the demo graph by the command line, where None leaves the workflow's own value."""
+    """Hold the command line's changes of the demo graph, where None keeps the workflow's value."""
 
     take: Path | None = None
     frames: int | None = None
@@ -43,7 +44,7 @@ class DemoOptions:
 
 
 def run_demo(environment: Environment, options: DemoOptions) -> int:
-    """Make output/egox_demo/{ego,prior,side_by_side}.mp4, and answer the exit code.
+    """Write output/egox_demo/{ego,prior,side_by_side}.mp4, and return the exit code.
 
     Raises:
         SetupError: the take is no take, the server did not start, or the prompt was refused or
@@ -58,21 +59,21 @@ def run_demo(environment: Environment, options: DemoOptions) -> int:
     if is_stand_in:
         use_standins(prompt)
     save_all(prompt, (base.input, layout.repo))
-    arguments = read_models(layout.repo / "models", base, "pack") if is_stand_in else ()
+    arguments = model_path_arguments(layout.repo / "models", base, "pack") if is_stand_in else ()
     log = layout.logs / "demo_server.log"
     with Server(environment, base, log, port=options.port, arguments=arguments) as server:
         print(f"Server: ComfyUI {server.client.version()} at {server.address}, log in {log}")
         outcome = run_prompt(server, prompt)
-        results = collect(outcome, prompt, base, layout.output / "egox_demo")
-        tell(results, words_of(outcome, prompt, DECODE), is_stand_in)
+        results = move_videos(outcome, prompt, base, layout.output / "egox_demo")
+        print_results(results, read_node_text(outcome, prompt, DECODE), is_stand_in)
         if options.keep_server:
             print(f"\nThe server keeps running at {server.address}. Press Ctrl-C to end it.")
             server.wait_for_ctrl_c()
     return 0
 
 
-def announce(prompt: dict[str, Any]) -> Callable[[Event], None]:
-    """Make a listener that prints each node's name as it begins."""
+def print_node_names(prompt: dict[str, Any]) -> Callable[[Event], None]:
+    """Make a listener that prints each node's name when it begins."""
 
     def listen(event: Event) -> None:
         kind, data = event
@@ -84,13 +85,13 @@ def announce(prompt: dict[str, Any]) -> Callable[[Event], None]:
 
 
 def run_prompt(server: Server, prompt: dict[str, Any]) -> Outcome:
-    """Run a graph to its end, and tell its progress.
+    """Run a graph to its end, and print its progress.
 
     Raises:
         SetupError: refused, failed, or the server went away.
     """
     try:
-        outcome = server.client.run(prompt, announce(prompt))
+        outcome = server.client.run(prompt, print_node_names(prompt))
     except PromptRefused as error:
         raise SetupError(f"The server refused the workflow:\n{error}") from None
     except ConnectionError as error:
@@ -104,7 +105,7 @@ def run_prompt(server: Server, prompt: dict[str, Any]) -> Outcome:
 
 
 def check_options(options: DemoOptions) -> None:
-    """Refuse before the server starts what no node would see, and leave the rest to the nodes."""
+    """Refuse before the server starts what no node could check."""
     if options.take is not None:
         missing = [name for name in (EXO, DEPTH, META) if not (options.take / name).is_file()]
         if missing:
@@ -112,8 +113,11 @@ def check_options(options: DemoOptions) -> None:
 
 
 def stage_take(take: Path, base: BaseDir) -> str:
-    """Copy a take into the demo host's own input folder, and name its folder there."""
-    name = "take_" + "".join(c if c.isalnum() or c in "-_." else "_" for c in take.resolve().name)
+    """Copy a take into the input folder of the demo's ComfyUI, and return its name there."""
+    name = "take_" + "".join(
+        character if character.isalnum() or character in "-_." else "_"
+        for character in take.resolve().name
+    )
     target = base.input / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -126,7 +130,7 @@ def stage_take(take: Path, base: BaseDir) -> str:
 def apply_options(
     prompt: dict[str, Any], options: DemoOptions, staged: str | None
 ) -> dict[str, Any]:
-    """Set what the options ask for, by node type.
+    """Set the options' values in the graph, by node type.
 
     Raises:
         SetupError: the graph has no such node or input.
@@ -135,66 +139,71 @@ def apply_options(
     size = options.size or (height if staged else None)
     frames = options.frames or (TAKE_FRAMES if staged else None)
     if frames is not None:
-        _set(prompt, LOAD, "frame_count", frames)
+        _set_input(prompt, LOAD, "frame_count", frames)
     if size is not None:
-        _set(prompt, LOAD, "height", size)
+        _set_input(prompt, LOAD, "height", size)
         width = round(size * width / height / PIXEL_STEP) * PIXEL_STEP
-        _set(prompt, LOAD, "width", width)
+        _set_input(prompt, LOAD, "width", width)
     if options.steps is not None:
-        _set(prompt, "EgoXWanSampler", "steps", options.steps)
+        _set_input(prompt, "EgoXWanSampler", "steps", options.steps)
     if staged is not None:
-        _set(prompt, LOAD, "file", f"{staged}/{EXO}")  # depth and poses are beside it
+        _set_input(prompt, LOAD, "file", f"{staged}/{EXO}")  # depth and poses are beside it
     return prompt
 
 
-def save_all(prompt: dict[str, Any], places: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Save the prior, too, and all videos side by side, with the true one that lies beside the exo
-    video in one of the folders: the page has players for them, a command line has files."""
+def save_all(prompt: dict[str, Any], search_folders: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Add nodes that save the prior and all videos side by side, with the true ego video if it
+    exists beside the exo video.
+
+    The page has players for them, a command line needs files. ¶ -"""
     ids = {node["class_type"]: node_id for node_id, node in prompt.items()}
-    (load,), (ego,) = of_type(prompt, LOAD), of_type(prompt, "SaveVideo")
+    (load_inputs,), (save_inputs,) = (
+        inputs_by_type(prompt, LOAD),
+        inputs_by_type(prompt, "SaveVideo"),
+    )
     videos = {"prior": [ids["EgoXRenderEgoPrior"], 0], "ego": [ids[DECODE], 0]}
-    truth = Path(load["file"]).with_name(TRUTH).as_posix()
-    if any((place / truth).is_file() for place in places):
-        inputs = {**load, "file": truth, "width": load["height"]}
+    truth = Path(load_inputs["file"]).with_name(TRUTH).as_posix()
+    if any((search_folder / truth).is_file() for search_folder in search_folders):
+        inputs = {**load_inputs, "file": truth, "width": load_inputs["height"]}
         prompt["truth"] = {"class_type": LOAD, "inputs": inputs}
         videos["truth"] = ["truth", 0]
-    row = [ids[LOAD], 0]
-    look = {"direction": "right", "match_image_size": True, "spacing_color": "black"}
+    row_output = [ids[LOAD], 0]
+    stitch_options = {"direction": "right", "match_image_size": True, "spacing_color": "black"}
     for name, images in videos.items():
-        inputs = {"image1": row, "image2": images, "spacing_width": GAP, **look}
+        inputs = {"image1": row_output, "image2": images, "spacing_width": GAP, **stitch_options}
         prompt[f"row_{name}"] = {"class_type": "ImageStitch", "inputs": inputs}
-        row = [f"row_{name}", 0]
-    for name, images in {"prior": videos["prior"], "side_by_side": row}.items():
+        row_output = [f"row_{name}", 0]
+    for name, images in {"prior": videos["prior"], "side_by_side": row_output}.items():
         inputs = {"images": images, "fps": [ids[LOAD], 2]}
         prompt[f"{name}_video"] = {"class_type": "CreateVideo", "inputs": inputs}
-        prefix = f"{ego['filename_prefix'].rpartition('/')[0]}/{name}"
-        inputs = {**ego, "video": [f"{name}_video", 0], "filename_prefix": prefix}
+        prefix = f"{save_inputs['filename_prefix'].rpartition('/')[0]}/{name}"
+        inputs = {**save_inputs, "video": [f"{name}_video", 0], "filename_prefix": prefix}
         prompt[f"{name}_file"] = {"class_type": "SaveVideo", "inputs": inputs}
     return prompt
 
 
 def use_standins(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Put the stand-in weights into every loader of a demo graph."""
+    """Set the stand-in weights in every loader of a demo graph."""
     for kind, (name, file) in STANDINS.items():
-        _set(prompt, kind, name, file)
+        _set_input(prompt, kind, name, file)
     return prompt
 
 
-def of_type(prompt: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+def inputs_by_type(prompt: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     """List the inputs of each node of a type."""
     return [node["inputs"] for node in prompt.values() if node["class_type"] == kind]
 
 
-def _set(prompt: dict[str, Any], kind: str, name: str, value: Any) -> None:
-    nodes = of_type(prompt, kind)
+def _set_input(prompt: dict[str, Any], kind: str, name: str, value: Any) -> None:
+    nodes = inputs_by_type(prompt, kind)
     if not nodes or any(name not in inputs for inputs in nodes):
         raise SetupError(f"The demo workflow has no {kind} node with an input {name} to set.")
     for inputs in nodes:
         inputs[name] = value
 
 
-def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, target: Path) -> Path:
-    """Move what the SaveVideo nodes wrote to ``target``/NAME.mp4."""
+def move_videos(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, target: Path) -> Path:
+    """Move the videos of the SaveVideo nodes to ``target``/NAME.mp4."""
     target.mkdir(parents=True, exist_ok=True)
     for node_id, output in outcome.outputs.items():
         prefix = prompt[node_id]["inputs"].get("filename_prefix")
@@ -204,15 +213,14 @@ def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, target: Pat
     return target
 
 
-def words_of(outcome: Outcome, prompt: dict[str, Any], kind: str) -> str:
-    """Read the text that the one node of a type shows on itself."""
+def read_node_text(outcome: Outcome, prompt: dict[str, Any], kind: str) -> str:
+    """Read the text that a type's only node shows."""
     (node_id,) = (name for name, node in prompt.items() if node["class_type"] == kind)
     return "\n".join(outcome.outputs[node_id]["text"])
 
 
-def tell(results: Path, said: str, is_stand_in: bool) -> None:
-    """Print what each result is, what the decoding node says of the ego video, and what of it is
-    stand-in."""
+def print_results(results: Path, node_text: str, is_stand_in: bool) -> None:
+    """Print the result files, the decoding node's text, and which weights are stand-ins."""
     mark = " - STAND-IN weights: noise, not a picture of anything" if is_stand_in else ""
     print(
         f"\nResults in {results}\n"
@@ -226,4 +234,4 @@ def tell(results: Path, said: str, is_stand_in: bool) -> None:
             "With the real weights (README) the same graph makes the real video: workflows/egox_basic.json."
         )
     else:
-        print(said)
+        print(node_text)

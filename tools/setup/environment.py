@@ -1,4 +1,5 @@
-"""The Python that run.py works in: its own, or that of the user's host. Standard library only."""
+"""Prepare the Python that run.py uses: its own, or that of the user's ComfyUI, with the standard
+library only."""
 
 import ast
 import hashlib
@@ -14,19 +15,19 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from .host import PINNED, Host, failure, fetch_host, find_host
+from .host import PINNED, Host, fetch_host, find_host, run_for_error
 from .layout import Layout, SetupError
 
 TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
-"""The set that run.py was tested with; the pack itself asks for no torch version."""
+"""Versions with which run.py was tested. The pack itself requires no torch version."""
 
-CPU = "https://download.pytorch.org/whl/cpu"
-"""Index of torch's builds for the CPU, a fifth of the other's size."""
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+"""Index of torch's builds for the CPU, which have a fifth of the others' size."""
 
 FRESH_BYTES = 10 * 10**9
-"""Room that a fresh environment needs: 6.3 GB, and beside it the downloads until the end."""
+"""Disk space for a fresh environment of 6.3 GB, with the downloads beside it until the end."""
 
-VARIABLES = {
+UV_VARIABLES = {
     "index-url": "UV_INDEX_URL",
     "extra-index-url": "UV_INDEX",
     "cert": "SSL_CERT_FILE",
@@ -35,23 +36,23 @@ VARIABLES = {
     "default-timeout": "UV_HTTP_TIMEOUT",
     "retries": "UV_HTTP_RETRIES",
 }
-"""Settings of pip, and the variables of uv that say the same."""
-FLAGS = {
+"""Variables of uv for settings of pip."""
+UV_FLAGS = {
     "find-links": "--find-links",
     "constraint": "--constraints",
     "trusted-host": "--allow-insecure-host",
 }
-"""Settings of pip with values apart from each other, and uv's word before each value."""
-OF_PIP_ALONE = set(
+"""Options of uv for settings of pip, repeated before each value."""
+PIP_ONLY_SETTINGS = set(
     "cache-dir config-file disable-pip-version-check no-cache-dir no-color no-input progress-bar "
     "no-python-version-warning no-warn-script-location quiet root-user-action verbose".split()
 )
-"""Settings of pip that change nothing of what is installed."""
+"""Settings of pip that don't change what is installed."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A host and the Python that it runs under."""
+    """Hold a ComfyUI and the Python that it runs in."""
 
     host: Host | None
     """None only for modules that need no host, on a machine where there is none."""
@@ -59,8 +60,11 @@ class Environment:
     layout: Layout
 
     def variables(self) -> dict[str, str]:
-        """Build the environment of the started processes, in which the repository can be imported
-        and the host is known.
+        """Build the environment variables of started processes, which can import the repository and
+        find ComfyUI.
+
+        Python keeps compiled files below ``.egox``, never in a user's ComfyUI. Without them each
+        start compiles the sources of torch and ComfyUI again, which is two thirds of its time.
 
         Python keeps what it compiled below ``.egox``, never in a user's host: without it each start
         compiles torch's and the host's sources anew, two thirds of its time.
@@ -82,14 +86,13 @@ class Environment:
         }
 
     def run(self, arguments: list[str]) -> int:
-        """Run this Python with ``arguments`` in the repository, and answer its exit code."""
+        """Run this Python with ``arguments`` in the repository, and return its exit code."""
         command = [str(self.python), *arguments]
         return subprocess.call(command, cwd=self.layout.repo, env=self.variables())
 
 
 def this_environment(layout: Layout | None = None) -> Environment | None:
-    """Find the host that is there under this very Python, or None, without making or fetching
-    anything.
+    """Find the ComfyUI that belongs to this Python, or None, without creating or fetching anything.
 
     Raises:
         SetupError: a named folder is no ComfyUI, or the host is too old.
@@ -104,7 +107,10 @@ def venv_python(venv: Path) -> Path:
 
 
 def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
-    """Prepare host and environment as far as they are run.py's own.
+    """Prepare ComfyUI and the environment, if they are run.py's own.
+
+    ``small`` is for commands that compute nothing, for which a new environment gets torch for
+    the CPU. With EGOX_NO_SETUP=1 nothing is installed or fetched.
 
     ``small``: for what computes nothing, so where there is none yet, torch for the CPU will do.
     With EGOX_NO_SETUP=1 nothing is installed or fetched: what is there is used, host or not.
@@ -123,7 +129,7 @@ def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
         host = fetch_host(PINNED, layout.host, own_python, say)
     say(f"Host: ComfyUI {host.version_text} in {host.root} ({host.source})")
     if host.owned:
-        _prepare_own(layout, host, say, small)
+        _prepare_own_venv(layout, host, say, small)
         return Environment(host, own_python, layout)
     python = find_host_python(host)
     say(f"Python: {python} (the host's own; nothing in it is changed)")
@@ -131,9 +137,9 @@ def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
 
 
 def make_venv(layout: Layout, say=print) -> None:
-    """Make ``.venv``, or make it anew if an interrupted run left it unusable."""
+    """Create ``.venv``, or create it again if an interrupted run left it unusable."""
     has_pip = [venv_python(layout.venv), "-c", "import pip"]
-    if not failure(has_pip):
+    if not run_for_error(has_pip):
         return
     free = shutil.disk_usage(layout.repo).free
     if free < FRESH_BYTES:
@@ -142,7 +148,9 @@ def make_venv(layout: Layout, say=print) -> None:
             "10 needed. Free some, or set COMFYUI_DIR to a ComfyUI that is there."
         )
     say(f"Making a Python environment in {layout.venv}")
-    problem = failure([sys.executable, "-m", "venv", "--clear", layout.venv]) or failure(has_pip)
+    problem = run_for_error(
+        [sys.executable, "-m", "venv", "--clear", layout.venv]
+    ) or run_for_error(has_pip)
     if problem:
         raise SetupError(
             f"{sys.executable} could not make a virtual environment:\n{problem}\n"
@@ -150,20 +158,28 @@ def make_venv(layout: Layout, say=print) -> None:
         )
 
 
-def _prepare_own(layout: Layout, host: Host, say, small: bool) -> None:
-    """Install into ``.venv`` what is not there yet, or was there from other requirements."""
+def _prepare_own_venv(layout: Layout, host: Host, say, small: bool) -> None:
+    """Install into ``.venv`` what is missing, or what belongs to other requirements."""
     python, stamp = venv_python(layout.venv), layout.venv / ".egox_installed.json"
-    files = [host.root / "requirements.txt", layout.repo / "requirements.txt"]
-    request = repr([TORCH_PINS, sys.version_info[:2], *(path.read_bytes() for path in files)])
+    requirement_files = [host.root / "requirements.txt", layout.repo / "requirements.txt"]
+    requirement_text = repr(
+        [TORCH_PINS, sys.version_info[:2], *(path.read_bytes() for path in requirement_files)]
+    )
     index = os.environ.get("EGOX_TORCH_INDEX", "")
-    have = json.loads(stamp.read_text("utf-8")) if stamp.is_file() and python.is_file() else {}
-    if small and not index and have.get("torch_index", CPU) == CPU:
-        index = CPU
+    installed_state = (
+        json.loads(stamp.read_text("utf-8")) if stamp.is_file() and python.is_file() else {}
+    )
+    if small and not index and installed_state.get("torch_index", CPU_INDEX) == CPU_INDEX:
+        index = CPU_INDEX
     target_state = {
-        "requirements": hashlib.sha256(request.encode()).hexdigest(),
+        "requirements": hashlib.sha256(requirement_text.encode()).hexdigest(),
         "torch_index": index,
     }
-    if have == target_state or small and have.get("requirements") == target_state["requirements"]:
+    if (
+        installed_state == target_state
+        or small
+        and installed_state.get("requirements") == target_state["requirements"]
+    ):
         return
     make_venv(layout, say)
     if os.name == "nt" and not index and shutil.which("nvidia-smi"):
@@ -172,31 +188,43 @@ def _prepare_own(layout: Layout, host: Host, say, small: bool) -> None:
             "to the index that pytorch.org names for your CUDA version, and run this again."
         )
     stamp.write_text(json.dumps({"torch_index": index}), "utf-8")
-    size = "2 GB" if index == CPU else "6 GB"
+    size = "2 GB" if index == CPU_INDEX else "6 GB"
     say(f"Installing packages ({size}, one to some minutes; details in {layout.logs / 'pip.log'})")
     # An installed torch satisfies the pin whichever build it is, so another index must be forced.
-    force = ["--force-reinstall"] if have.get("torch_index", index) != index else []
-    if index == CPU:
-        force += ["--extra-index-url", CPU] if _answers(f"{CPU}/torch/") else []
+    torch_options = (
+        ["--force-reinstall"] if installed_state.get("torch_index", index) != index else []
+    )
+    if index == CPU_INDEX:
+        torch_options += (
+            ["--extra-index-url", CPU_INDEX] if _is_reachable(f"{CPU_INDEX}/torch/") else []
+        )
     elif index:
-        force += ["--index-url", index]
-    install(layout, python, "torch", [*force, *TORCH_PINS], say)
+        torch_options += ["--index-url", index]
+    install(layout, python, "torch", [*torch_options, *TORCH_PINS], say)
     # The pins go along with every call, so that no other requirement can pull in another torch.
-    listed = [word for path in files for word in ("-r", str(path))]
-    install(layout, python, "the requirements of host and pack", [*listed, *TORCH_PINS], say)
+    requirement_options = [word for path in requirement_files for word in ("-r", str(path))]
+    install(
+        layout,
+        python,
+        "the requirements of host and pack",
+        [*requirement_options, *TORCH_PINS],
+        say,
+    )
     stamp.write_text(json.dumps(target_state), "utf-8")
 
 
 def find_host_python(host: Host) -> Path:
-    """Find the Python that a user's own host runs under.
+    """Find the Python of a user's own ComfyUI.
 
     Raises:
         SetupError: none of the usual places has one, and this Python has no torch.
     """
-    around = (host.root, host.root.parent)
-    places = [venv_python(folder / name) for folder in around for name in ("venv", ".venv")]
-    places += [folder / "python_embeded" / "python.exe" for folder in around]
-    pythons = [place for place in places if place.is_file()]
+    parent_folders = (host.root, host.root.parent)
+    candidates = [
+        venv_python(folder / name) for folder in parent_folders for name in ("venv", ".venv")
+    ]
+    candidates += [folder / "python_embeded" / "python.exe" for folder in parent_folders]
+    pythons = [place for place in candidates if place.is_file()]
     if not pythons and importlib.util.find_spec("torch") is None:
         raise SetupError(
             f"No Python was found for the ComfyUI in {host.root} (venv, .venv, "
@@ -205,8 +233,11 @@ def find_host_python(host: Host) -> Path:
     return pythons[0] if pythons else Path(sys.executable)
 
 
-def install(layout: Layout, python: Path, what: str, arguments: list[str], say=print) -> None:
-    """Install ``arguments``, written as for pip, by uv or by pip.
+def install(layout: Layout, python: Path, purpose: str, arguments: list[str], say=print) -> None:
+    """Install ``arguments``, written as for pip, by uv or by pip, with output to logs/pip.log.
+
+    uv takes a third of pip's time. It is used if each setting of pip has a counterpart, and is
+    installed below ``.egox`` with its files, never into ``python``. ¶ -
 
     Both write to logs/pip.log.
 
@@ -216,68 +247,70 @@ def install(layout: Layout, python: Path, what: str, arguments: list[str], say=p
     Raises:
         SetupError: both failed; the message has the end of what they said.
     """
-    say(f"  {what}")
+    say(f"  {purpose}")
     log, temporary = layout.logs / "pip.log", layout.state / "tmp"
     pip = [str(python), "-m", "pip"]
     uv = layout.state / "uv" / "bin" / ("uv.exe" if os.name == "nt" else "uv")
     # Unpacked on the disk whose room was checked: a system's temporary folder is often small.
     for folder in (temporary, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
-    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "UV_CACHE_DIR"), str(temporary))
-    ways = [([*pip, "install", "--progress-bar", "off", "--no-compile"], {})]
-    utf8 = {"env": {**os.environ, "PYTHONUTF8": "1"}, "encoding": "utf-8"}
-    output = subprocess.run([*pip, "config", "list"], capture_output=True, **utf8).stdout
+    temp_variables = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "UV_CACHE_DIR"), str(temporary))
+    install_commands = [([*pip, "install", "--progress-bar", "off", "--no-compile"], {})]
+    utf8_options = {"env": {**os.environ, "PYTHONUTF8": "1"}, "encoding": "utf-8"}
+    output = subprocess.run([*pip, "config", "list"], capture_output=True, **utf8_options).stdout
     settings = uv_settings(output)
-    fetch = [*pip, "install", "--upgrade", "--target", uv.parent.parent, "uv"]
-    if settings and (uv.is_file() or not failure(fetch)):
-        variables, words = settings
-        ways.insert(0, ([uv, "pip", "install", "--python", python, *words], variables))
+    fetch_uv = [*pip, "install", "--upgrade", "--target", uv.parent.parent, "uv"]
+    if settings and (uv.is_file() or not run_for_error(fetch_uv)):
+        variables, uv_options = settings
+        install_commands.insert(
+            0, ([uv, "pip", "install", "--python", python, *uv_options], variables)
+        )
     with open(log, "w", encoding="utf-8") as sink:
         failed = all(
             subprocess.call(
-                [*way, *arguments],
-                env={**os.environ, **places, **variables},
+                [*install_command, *arguments],
+                env={**os.environ, **temp_variables, **variables},
                 stdout=sink,
                 stderr=sink,
                 stdin=subprocess.DEVNULL,
             )
-            for way, variables in ways
+            for install_command, variables in install_commands
         )
     shutil.rmtree(temporary, ignore_errors=True)
     if failed:
         output = log.read_text("utf-8", errors="replace").strip().splitlines()[-6:]
         raise SetupError(
-            f"Installing {what} failed. Is there a network (a COMFYUI_DIR of your own needs none), "
+            f"Installing {purpose} failed. Is there a network (a COMFYUI_DIR of your own needs none), "
             "and room on the disk? Then run this again: it continues where it stopped.\n"
             f"The end of {log}:\n" + "\n".join("  " + line for line in output)
         )
 
 
-def uv_settings(listed: str) -> tuple[dict[str, str], list[str]] | None:
-    """Translate what ``pip config list`` lists to uv's variables and words.
-
-    None where it can't all be said.
-    """
-    lines = re.findall(r"^(global|install|:env:)\.([\w-]+)=(.+)$", listed, re.M)
+def uv_settings(config_text: str) -> tuple[dict[str, str], list[str]] | None:
+    """Translate the output of ``pip config list`` to uv's variables and options, None if a setting
+    has no counterpart."""
+    lines = re.findall(r"^(global|install|:env:)\.([\w-]+)=(.+)$", config_text, re.M)
     lines.sort(key=lambda line: ("global", "install", ":env:").index(line[0]))
     settings = {name: value for _, name, text in lines if (value := ast.literal_eval(text))}
     # pip takes the newest of all its indexes.
-    variables, words = {"UV_INDEX_STRATEGY": "unsafe-best-match"}, []
+    variables, options = {"UV_INDEX_STRATEGY": "unsafe-best-match"}, []
     for name, value in settings.items():
-        if name in VARIABLES:
-            variables[VARIABLES[name]] = " ".join(value.split())
-        elif name in FLAGS:
-            words += [word for each in value.split() for word in (FLAGS[name], each)]
+        if name in UV_VARIABLES:
+            variables[UV_VARIABLES[name]] = " ".join(value.split())
+        elif name in UV_FLAGS:
+            options += [word for each in value.split() for word in (UV_FLAGS[name], each)]
         elif name == "proxy":
             variables |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), value)
         elif name == "no-index":
-            words += ["--no-index"] if value.lower() in ("1", "y", "yes", "t", "true", "on") else []
-        elif name not in OF_PIP_ALONE:
+            options += (
+                ["--no-index"] if value.lower() in ("1", "y", "yes", "t", "true", "on") else []
+            )
+        elif name not in PIP_ONLY_SETTINGS:
             return None
-    return variables, words
+    return variables, options
 
 
-def _answers(url: str) -> bool:
+def _is_reachable(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True

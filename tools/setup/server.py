@@ -1,4 +1,4 @@
-"""Starting the real ComfyUI server and ending it with everything that it started."""
+"""Start the real ComfyUI server, and end it with every process that it started."""
 
 import os
 import signal
@@ -17,15 +17,15 @@ from .layout import SetupError
 START_TIMEOUT_S = 180.0
 
 
-def free_port() -> int:
-    """Find a loopback port that nobody listens on now."""
+def find_free_port() -> int:
+    """Find a loopback port that no program listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def check_port(port: int) -> int:
-    """Refuse a port that somebody listens on."""
+    """Refuse a port that another program listens on."""
     with socket.socket() as probe:
         if os.name != "nt":  # there it would let two programs share the port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -40,7 +40,7 @@ def check_port(port: int) -> int:
 
 
 class Server:
-    """Run the host's own ``main.py`` in a process of its own, as a context manager."""
+    """Run ComfyUI's own ``main.py`` in a separate process, as a context manager."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Server:
         variables: dict[str, str] | None = None,
     ) -> None:
         self.environment, self.base, self.log = environment, base, log
-        self.port = check_port(port) if port is not None else free_port()
+        self.port = check_port(port) if port is not None else find_free_port()
         self.arguments, self.variables = arguments, variables or {}
         self.process: subprocess.Popen | None = None
         self.client = ApiClient(f"http://127.0.0.1:{self.port}")
@@ -63,8 +63,9 @@ class Server:
         return self.client.address
 
     def command(self) -> list[str]:
-        """Build the command that starts the host. ``--database-url`` is in memory, since it may not
-        write beside the user's host."""
+        """Build the command that starts ComfyUI.
+
+        Its database is in memory, because it may not write beside the user's ComfyUI. ¶ -"""
         device = [] if torch.cuda.is_available() else ["--cpu"]
         return [
             str(self.environment.python),
@@ -84,7 +85,7 @@ class Server:
         ]
 
     def start(self) -> "Server":
-        """Start and wait until it answers.
+        """Start the server and wait until it answers.
 
         Raises:
             SetupError: it ended, or did not answer in time; the end of its log is in the message.
@@ -92,14 +93,14 @@ class Server:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         # The repository must not be on the host's path: its folder `nodes` would hide the host's
         # nodes.py.
-        path = {"PYTHONPATH": os.environ.get("EGOX_PACKAGES", "")}
+        path_variable = {"PYTHONPATH": os.environ.get("EGOX_PACKAGES", "")}
         variables = {
             **self.environment.variables(),
-            **path,
+            **path_variable,
             "PYTHONUNBUFFERED": "1",
             **self.variables,
         }
-        own_group = (
+        group_options = (
             {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
             if os.name == "nt"
             else {"start_new_session": True}
@@ -112,7 +113,7 @@ class Server:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                **own_group,
+                **group_options,
             )
         try:
             self._wait_until_up()
@@ -150,7 +151,7 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def wait_for_ctrl_c(self) -> None:
-        """Return when the user ends it, or it has ended."""
+        """Wait until the user presses Ctrl-C or the server ends."""
         try:
             while self.is_running():
                 time.sleep(0.3)
@@ -166,13 +167,13 @@ class Server:
             subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True)
             process.wait(timeout=20)
             return
-        for how, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 20.0)):
+        for stop_signal, wait_limit_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 20.0)):
             try:
-                os.killpg(process.pid, how)  # it leads its own group
+                os.killpg(process.pid, stop_signal)  # it leads its own group
             except ProcessLookupError:
                 break
             try:
-                process.wait(timeout=patience)
+                process.wait(timeout=wait_limit_s)
             except subprocess.TimeoutExpired:
                 continue
         process.wait(timeout=20)

@@ -1,5 +1,5 @@
-"""``run.py test``: ruff, ty and pytest, on the host that is there, on another release or another
-page."""
+"""Run ruff, ty and pytest for ``run.py test``, on the installed ComfyUI, on another release or with
+another page."""
 
 import argparse
 import os
@@ -25,21 +25,25 @@ OLDEST = Release(
 RELEASES = {release.tag[1:]: release for release in (OLDEST, PINNED)}
 FRONTEND = "comfyui-frontend-package"
 
-OF_THE_HOST = ["tests/host", "tests/nodes"]
-"""Tests that another release of the host can break."""
+HOST_TESTS = ["tests/host", "tests/nodes"]
+"""Tests that another release of ComfyUI can break."""
 
-TYPED = ("egox_core", "egox_train", "nodes")
-"""Folders whose types are checked; what to leave out and why is in pyproject.toml."""
+TYPED_FOLDERS = ("egox_core", "egox_train", "nodes")
+"""Folders whose types are checked, with exceptions in pyproject.toml."""
 
-SIDE_BY_SIDE = ["-n", "3", "--no-loadscope-reorder"]
-"""The whole suite, on two processors too: a third of it waits for a server or a browser, while
-other tests run."""
+PARALLEL_OPTIONS = ["-n", "3", "--no-loadscope-reorder"]
+"""Options of pytest for the whole suite, also on two processors, since a third of it waits for a
+server or a browser."""
 
 
-def run_tests(environment: Environment, rest: list[str]) -> int:
-    """Run the gates (ruff and ty), then pytest. With --gates no pytest, with --browser only the
-    tests in a browser, with --screenshots these also remake docs/img. With --device no gates, and
-    of tests/core those that can on that device.
+def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
+    """Run ruff and ty, then pytest, as the options say.
+
+    With --gates no pytest, with --browser only the tests in a browser, with --screenshots these
+    also take the pictures of docs/img. With --device no ruff and ty, and only those tests of
+    tests/core that can run on the device. Without further arguments the page is the newest on
+    PyPI, which users have. --all also runs the tests in a browser with ComfyUI's own page.
+    --host and --frontend run the tests that another ComfyUI or page can break. ¶ -
 
     Without further arguments the page is the newest on PyPI, which is what people have; --all takes
     the tests in a browser to the host's own page, too. --host and --frontend run the tests that a
@@ -51,50 +55,56 @@ def run_tests(environment: Environment, rest: list[str]) -> int:
     parser.add_argument("--device")
     for name in ("--all", "--browser", "--gates", "--screenshots"):
         parser.add_argument(name, action="store_true")
-    ours, rest = parser.parse_known_args(rest)
-    if ours.gates:
+    options, pytest_arguments = parser.parse_known_args(pytest_arguments)
+    if options.gates:
         return check_gates(environment)
-    if ours.device:
-        which = rest or ["tests/core"]
-        return environment.run(["-m", "pytest", *which, "--device", ours.device])
-    if ours.all:
+    if options.device:
+        device_tests = pytest_arguments or ["tests/core"]
+        return environment.run(["-m", "pytest", *device_tests, "--device", options.device])
+    if options.all:
         os.environ["EGOX_TEST_ALL"] = "1"
-    if ours.screenshots:
+    if options.screenshots:
         os.environ["EGOX_SCREENSHOTS"] = "1"
-    other = ours.host is not None or ours.frontend is not None
-    if other:
-        environment = other_host(environment, ours.host, ours.frontend)
-    in_browser = ours.browser or (ours.frontend is not None and ours.host is None)
+    is_other_host = options.host is not None or options.frontend is not None
+    if is_other_host:
+        environment = prepare_other_host(environment, options.host, options.frontend)
+    in_browser = options.browser or (options.frontend is not None and options.host is None)
     if in_browser:
-        rest = (
-            rest
-            if any("tests/browser" in argument for argument in rest)
-            else [*rest, "tests/browser"]
+        pytest_arguments = (
+            pytest_arguments
+            if any("tests/browser" in argument for argument in pytest_arguments)
+            else [*pytest_arguments, "tests/browser"]
         )
     browser = prepare_browser(environment.layout.logs / "apt.log")
     if browser is None and in_browser:
         raise SetupError(f"The tests in a browser need one: {install_advice()}.")
-    if other:
-        return _test_other(environment, rest, in_browser=in_browser, browser=browser is not None)
+    if is_other_host:
+        return _test_other_host(
+            environment, pytest_arguments, in_browser=in_browser, browser=browser is not None
+        )
     if code := check_gates(environment):
         return code
-    if rest and rest != ["tests/browser"]:
+    if pytest_arguments and pytest_arguments != ["tests/browser"]:
         print("pytest", flush=True)
-        return environment.run(["-m", "pytest", *rest])
-    newest = None if ours.screenshots or browser is None else newest_frontend(environment)
-    if newest is not None:
-        environment = other_host(environment, None, newest)
-    print(f"pytest, page {newest or 'of the host'}", flush=True)
-    code = environment.run(["-m", "pytest", *(rest or SIDE_BY_SIDE)])
-    if newest is None or not ours.all:
+        return environment.run(["-m", "pytest", *pytest_arguments])
+    newest_version = (
+        None if options.screenshots or browser is None else find_newest_frontend(environment)
+    )
+    if newest_version is not None:
+        environment = prepare_other_host(environment, None, newest_version)
+    print(f"pytest, page {newest_version or 'of the host'}", flush=True)
+    code = environment.run(["-m", "pytest", *(pytest_arguments or PARALLEL_OPTIONS)])
+    if newest_version is None or not options.all:
         return code
     print("pytest tests/browser, page of the host", flush=True)
     del os.environ["EGOX_PACKAGES"]
     return environment.run(["-m", "pytest", "tests/browser"]) or code
 
 
-def newest_frontend(environment: Environment) -> str | None:
+def find_newest_frontend(environment: Environment) -> str | None:
     """Look up the version of the newest page on PyPI.
+
+    Without a network it is the newest that was installed before, None if none was.
 
     Without a network it is the newest that was installed before, None if none was.
     """
@@ -115,7 +125,7 @@ def newest_frontend(environment: Environment) -> str | None:
 
 
 def check_gates(environment: Environment) -> int:
-    """Run what a commit has to pass before any test: lints, format and types."""
+    """Run the checks that a commit must pass before any test: lints, format and types."""
     for gate in (["check", "."], ["format", "--check", "."]):
         print("ruff", *gate[:-1], flush=True)
         if code := environment.run(["-m", "ruff", *gate]):
@@ -125,7 +135,10 @@ def check_gates(environment: Environment) -> int:
 
 
 def check_types(environment: Environment) -> int:
-    """Check the types of core, trainer and nodes, and answer the exit code.
+    """Check the types of core, trainer and nodes, and return the exit code.
+
+    Nodes import the core as a neighbour in one package (``..egox_core``), so ty reads the
+    repository through a link whose name can be a package's.
 
     Nodes import the core as a neighbour in one package (``..egox_core``), so ty looks at the
     repository through a link whose name can be a package's.
@@ -135,10 +148,10 @@ def check_types(environment: Environment) -> int:
         link_folder(environment.layout.repo, package)
         command = [environment.python, "-m", "ty", "check", "--output-format", "concise"]
         command += ["--project", package, "--python", environment.python]
-        for place in (folder, environment.host.root):
-            command += ["--extra-search-path", place]
-        done = subprocess.run(
-            [*map(str, command), *(str(package / name) for name in TYPED)],
+        for search_path in (folder, environment.host.root):
+            command += ["--extra-search-path", search_path]
+        process = subprocess.run(
+            [*map(str, command), *(str(package / name) for name in TYPED_FOLDERS)],
             cwd=environment.layout.repo,
             # ty would take PYTHONPATH for further places of the same files.
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
@@ -146,40 +159,43 @@ def check_types(environment: Environment) -> int:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
         )
-        print(done.stdout.replace(f"{package}{os.sep}", ""), end="", flush=True)
-    return done.returncode
+        print(process.stdout.replace(f"{package}{os.sep}", ""), end="", flush=True)
+    return process.returncode
 
 
-def _test_other(
+def _test_other_host(
     environment: Environment, rest: list[str], *, in_browser: bool, browser: bool
 ) -> int:
-    """Run the host's and the nodes' tests, which count, then those in a browser, whose failures may
-    be that page's own."""
-    named = [
+    """Run the tests of another ComfyUI, then those in a browser, whose failures are only reported."""
+    named_tests = [
         argument
         for argument in rest
         if (environment.layout.repo / argument.partition("::")[0]).exists()
     ]
     print("pytest", flush=True)
-    code = environment.run(["-m", "pytest", *rest, *([] if named else OF_THE_HOST)])
-    if named or in_browser:
+    code = environment.run(["-m", "pytest", *rest, *([] if named_tests else HOST_TESTS)])
+    if named_tests or in_browser:
         return code
     if not browser:
         print("The tests in a browser were not run: there is none.")
         return code
     print("pytest tests/browser (reported only)", flush=True)
-    page = environment.run(["-m", "pytest", *rest, "tests/browser"])
-    passed = ["failed" if failed else "passed" for failed in (code, page)]
+    page_code = environment.run(["-m", "pytest", *rest, "tests/browser"])
+    verdicts = ["failed" if failed else "passed" for failed in (code, page_code)]
     print(
-        f"On ComfyUI {environment.host.version_text}: host and nodes {passed[0]}, the page {passed[1]} "
+        f"On ComfyUI {environment.host.version_text}: host and nodes {verdicts[0]}, the page {verdicts[1]} "
         "(which is only reported)."
     )
     return code
 
 
-def other_host(environment: Environment, version: str | None, frontend: str | None) -> Environment:
-    """Make the host of release ``version`` (None: this one) with frontend package ``frontend``
-    (None: its own).
+def prepare_other_host(
+    environment: Environment, version: str | None, frontend: str | None
+) -> Environment:
+    """Prepare the ComfyUI of release ``version`` (None: this one) with frontend package
+    ``frontend`` (None: its own).
+
+    Packages that differ are installed in a folder that is searched before the environment's own.
 
     Packages that differ are put in a folder that is searched before the environment's own.
 

@@ -1,1 +1,1 @@
-"""Texts that follow from the nodes' schemas: the English locale (``run.py make texts``)."""
+"""Write the texts that follow from the nodes' schemas: the English locale (``run.py make texts``)."""

@@ -1,5 +1,11 @@
-"""locales/en/nodeDefs.json from the nodes' schemas, and what the translations lack of it and of
-main.json.
+"""Write locales/en/nodeDefs.json from the nodes' schemas, and list what the translations of it and
+of main.json lack.
+
+ComfyUI serves ``locales/<language>/`` of every pack under ``/i18n``. main.json contains the
+texts of the pack's own page, written by hand in each language (``web/js/page_texts.mjs``). The
+front end looks up nodes' texts as ``nodeDefs.<node>.inputs.<id>.name``, and outputs by number:
+``outputs.0.name``. Choices of a menu are not translated there, so tooltips quote them unchanged.
+¶ -
 
 The host serves ``locales/<language>/`` of every pack under ``/i18n``; main.json is what the pack's
 own page says, written by hand in each language (``web/js/page_texts.mjs``). Its front end looks the
@@ -17,26 +23,26 @@ from tools.setup.layout import REPO_ROOT
 SOURCE, NODES, PAGE = "en", "nodeDefs", "main"
 TRANSLATIONS = ("ko", "zh", "ja")
 HELP = REPO_ROOT / "web" / "js" / "docs"
-"""A page ``<node id>.md`` of help for each node, written by hand."""
+"""Folder with a hand-written help page ``<node id>.md`` for each node."""
 MARKS = Path(__file__).with_name("translated.json")
-"""By language and key: hashes of the English text and of its translation when they last agreed. A
-translation that still says the same after a change of English: take its line out."""
+"""File with hashes of each English text and its translation when they last agreed, by language and
+key. If a translation stays correct after a change of English, remove its line."""
 
 
 def renew(schemas: Sequence[Any], write: bool = True) -> tuple[list[str], list[str]]:
-    """Write the English texts and the marks of the translations (or only compare).
+    """Write the English texts and the marks of the translations, or only compare them.
 
     Returns:
         A line each: translations that are missing, which the page shows in English; what is wrong.
     """
     english = node_defs(schemas)
-    missing, wrong, marks = review(english)
-    for path, now in ((locale_file(SOURCE), english), (MARKS, marks)):
+    missing_lines, outdated_lines, marks = review(english)
+    for path, content in ((locale_file(SOURCE), english), (MARKS, marks)):
         if write:
-            _write(path, now)
-        elif json.loads(path.read_text("utf-8")) != now:
-            wrong.append(f"{path.relative_to(REPO_ROOT).as_posix()}: not up to date")
-    return missing, wrong
+            _write_json_file(path, content)
+        elif json.loads(path.read_text("utf-8")) != content:
+            outdated_lines.append(f"{path.relative_to(REPO_ROOT).as_posix()}: not up to date")
+    return missing_lines, outdated_lines
 
 
 def review(nodes: dict[str, Any]) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:
@@ -45,38 +51,38 @@ def review(nodes: dict[str, Any]) -> tuple[list[str], list[str], dict[str, dict[
     Returns:
         Lines of what is missing and of what is wrong, and what MARKS should hold.
     """
-    was = json.loads(MARKS.read_text("utf-8"))
-    english = _texts(nodes, read_locale(SOURCE, PAGE))
-    missing, wrong, marks = [], [], {}
+    all_old_marks = json.loads(MARKS.read_text("utf-8"))
+    english = _collect_texts(nodes, read_locale(SOURCE, PAGE))
+    missing_lines, outdated_lines, marks = [], [], {}
     for language in TRANSLATIONS:
-        texts = _texts(read_locale(language), read_locale(language, PAGE))
-        marks[language], old_marks = {}, was.get(language, {})
-        missing += [f"{language} {key}: missing" for key in english if key not in texts]
-        wrong += [
+        texts = _collect_texts(read_locale(language), read_locale(language, PAGE))
+        marks[language], old_marks = {}, all_old_marks.get(language, {})
+        missing_lines += [f"{language} {key}: missing" for key in english if key not in texts]
+        outdated_lines += [
             f"{language} {key}: English no longer has it" for key in texts if key not in english
         ]
         for key in english:
             if key not in texts:
                 continue
-            now = [_mark(english[key]), _mark(texts[key])]
-            then = old_marks.get(key, " ".join(now)).split()
-            if then[0] != now[0] and then[1] == now[1]:
-                wrong.append(f"{language} {key}: English has changed")
-                now = then
-            marks[language][key] = " ".join(now)
-    return missing, wrong, marks
+            current_mark = [_hash_text(english[key]), _hash_text(texts[key])]
+            old_mark = old_marks.get(key, " ".join(current_mark)).split()
+            if old_mark[0] != current_mark[0] and old_mark[1] == current_mark[1]:
+                outdated_lines.append(f"{language} {key}: English has changed")
+                current_mark = old_mark
+            marks[language][key] = " ".join(current_mark)
+    return missing_lines, outdated_lines, marks
 
 
-def _texts(nodes: dict[str, Any], page: dict[str, Any]) -> dict[str, str]:
-    """Collect the texts by their dotted keys, empty ones left out."""
+def _collect_texts(nodes: dict[str, Any], page: dict[str, Any]) -> dict[str, str]:
+    """Collect the texts by their dotted keys, without empty ones."""
     return {key: text for key, text in leaves({NODES: nodes, PAGE: page}) if text.strip()}
 
 
-def _mark(text: str) -> str:
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write_json_file(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     path.write_text(text, "utf-8", newline="\n")
@@ -87,13 +93,13 @@ def locale_file(language: str, name: str = NODES) -> Path:
 
 
 def read_locale(language: str, name: str = NODES) -> dict[str, Any]:
-    """Read a language's texts, empty where there is no file yet."""
+    """Read a language's texts, empty if there is no file."""
     path = locale_file(language, name)
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def node_defs(schemas: Sequence[Any]) -> dict[str, Any]:
-    """List the English texts of the host's schemas, in the front end's layout."""
+    """List the English texts of the nodes' schemas in the front end's layout."""
     return {
         schema.node_id: {
             "display_name": schema.display_name,
@@ -113,7 +119,7 @@ def node_defs(schemas: Sequence[Any]) -> dict[str, Any]:
 
 
 def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every text with its dotted key."""
+    """Yield every text of a tree with its dotted key."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from leaves(value, f"{above}{key}.")
