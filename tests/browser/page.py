@@ -1,4 +1,5 @@
-"""The host's page with what only tests ask of it: faults of its graph, runs by its button, parts of it as pictures."""
+"""Drive ComfyUI's page in tests: list faults of its graph, run it by its buttons, and take pictures
+of its parts."""
 
 import io
 import re
@@ -8,7 +9,7 @@ from typing import Any
 
 from tools.rigs.comfy_page import FORM_ROW, ComfyPage, PageError
 
-_LISTEN = """() => {
+_LISTEN_SCRIPT = """() => {
   window.egoxSeen = [];
   for (const kind of ['execution_start', 'execution_cached', 'executed', 'execution_success', 'execution_error',
                       'execution_interrupted']) {
@@ -16,7 +17,7 @@ _LISTEN = """() => {
   }
 }"""
 
-_PROBLEMS = """(saved) => {
+_PROBLEMS_SCRIPT = """(saved) => {
   const faults = [];
   for (const node of app.graph.nodes) {
     if (!(node.type in LiteGraph.registered_node_types)) faults.push(`node ${node.id}: no node type ${node.type}`);
@@ -40,12 +41,12 @@ _PROBLEMS = """(saved) => {
 
 
 class PageUnderTest(ComfyPage):
-    """A page that notes the messages of its runs."""
+    """Record the messages that the page gets from the server during its runs."""
 
     def open(self, path: str = "/") -> "PageUnderTest":
-        """Open the page, and listen to its messages from then on."""
+        """Open the page, and record its messages from then on."""
         super().open(path)
-        self.evaluate(_LISTEN)
+        self.evaluate(_LISTEN_SCRIPT)
         return self
 
     def open_form(self, saved: dict[str, Any]) -> None:
@@ -55,29 +56,32 @@ class PageUnderTest(ComfyPage):
         self.page.locator(FORM_ROW).nth(rows - 1).wait_for()
 
     def problems(self, workflow: dict[str, Any]) -> list[str]:
-        """List the differences of the graph on the canvas from the file that it was loaded from."""
-        return self.evaluate(_PROBLEMS, workflow)
+        """List how the graph on the canvas differs from the file that it was loaded from."""
+        return self.evaluate(_PROBLEMS_SCRIPT, workflow)
 
     def complaints(self) -> list[str]:
-        """List errors and warnings in the console that come from this pack or its nodes.
+        """List errors and warnings of this pack and its nodes in the console.
+
+        The newest page writes a note wherever a form's row belongs to a subgraph, although the
+        row is there. ¶ -
 
         The newest page writes a note of its own wherever a form's row is a subgraph's; the row is
         there all the same.
         """
-        of_pack = re.compile(
+        pack_message = re.compile(
             r"^(error|warning): (?!\[appModeStore\]).*(egox|comfyui-egox)", re.I | re.S
         )
-        return [line for line in self.console_lines if of_pack.match(line)]
+        return [line for line in self.console_lines if pack_message.match(line)]
 
     def widget(self, kind: str, name: str) -> Any:
-        """Read the value of a widget of the one node of a type, at the top level."""
+        """Read the value of a widget on the only node of a type, at the top level."""
         return self.evaluate(
             "([kind, name]) => app.graph.nodes.find((n) => n.type === kind)"
             ".widgets.find((w) => w.name === name).value",
             [kind, name],
         )
 
-    def saved(self) -> dict[str, Any]:
+    def serialize_graph(self) -> dict[str, Any]:
         """Serialize the graph as the page would save it."""
         return self.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
 
@@ -93,7 +97,7 @@ class PageUnderTest(ComfyPage):
     # -- running
 
     def queue(self) -> None:
-        """Click the page's own button."""
+        """Click the page's own Run button."""
         self.evaluate("() => { window.egoxSeen.length = 0; }")
         # A mouse that rests on the page's login button (where the editor's close button was) holds a hint open there,
         # on newer pages over this button.
@@ -116,22 +120,22 @@ class PageUnderTest(ComfyPage):
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             events = self.evaluate("() => window.egoxSeen")
-            kinds = [event["kind"] for event in events]
-            if "execution_success" in kinds:
+            event_kinds = [event["kind"] for event in events]
+            if "execution_success" in event_kinds:
                 self.settle()
                 return events
-            if "execution_error" in kinds or "execution_interrupted" in kinds:
-                failed = events[-1]["data"]
+            if "execution_error" in event_kinds or "execution_interrupted" in event_kinds:
+                error_data = events[-1]["data"]
                 raise PageError(
-                    f"{failed.get('node_type')}: {failed.get('exception_message', 'interrupted')}"
+                    f"{error_data.get('node_type')}: {error_data.get('exception_message', 'interrupted')}"
                 )
             self.page.wait_for_timeout(200)
         raise PageError(
-            f"the run did not end within {timeout:.0f} s; seen: {kinds}; console: {self.console_lines[-8:]}"
+            f"the run did not end within {timeout:.0f} s; seen: {event_kinds}; console: {self.console_lines[-8:]}"
         )
 
     def wait_for_node(self, kind: str) -> dict[str, Any]:
-        """Wait until a node of a type has given its result to the page, and return it."""
+        """Wait until the only node of a type has sent its result to the page, and return it."""
         deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             output = self.evaluate(
@@ -154,17 +158,18 @@ class PageUnderTest(ComfyPage):
             self.page.wait_for_timeout(200)
         raise PageError(f"{kind} gave the page no result within 600 s")
 
-    def lasting(self, script: str, timeout: float = 10.0) -> list[Any]:
-        """Evaluate a script that lists faults until it lists none, and return those that stay."""
+    def list_lasting_faults(self, script: str, timeout: float = 10.0) -> list[Any]:
+        """Evaluate a script that lists faults until it lists none or the time is up, and return the
+        faults."""
         end = time.monotonic() + timeout
         while (faults := self.evaluate(script)) and time.monotonic() < end:
             self.page.wait_for_timeout(200)
         return faults
 
-    def on_page(
+    def page_rectangle(
         self, bounds: tuple[float, float, float, float], margin: float = 12.0
     ) -> dict[str, float]:
-        """Convert a part of the graph to a rectangle of the page, for a picture of it alone."""
+        """Convert a part of the graph to a rectangle of the page, for a picture of this part."""
         x, y, w, h = bounds
         left, top, scale = self.evaluate(
             "([x, y]) => { const ds = app.canvas.ds, box = "

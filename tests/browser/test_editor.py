@@ -136,7 +136,7 @@ def test_a_path_is_made_changed_undone_saved_and_run(open_page, read_unpacked, r
     assert tab.evaluate("() => app.canvas.pause_rendering") is False
 
     # Saved and loaded again it is the same path, and that is what a run renders.
-    saved_graph = page.saved()
+    saved_graph = page.serialize_graph()
     assert not editor.find("level").is_visible(), "the floor tells what is up"
     page.load(saved_graph)
     assert editor.read_keyframes() == looking_keyframes

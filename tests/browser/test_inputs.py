@@ -79,7 +79,7 @@ def test_rare_inputs_are_shown_hidden_and_saved_on_the_classic_canvas(open_page,
     ), opened_rows["rows"]
     assert opened_rows["height"] > rows_before["height"] + 20 * len(added_names)
     assert opened_rows["text"] != rows_before["text"]
-    page.load(page.saved())
+    page.load(page.serialize_graph())
     reloaded_rows = read_rows(page, node)
     assert (reloaded_rows["names"], reloaded_rows["values"]) == (
         opened_rows["names"],
@@ -154,7 +154,7 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
     assert read_slider(page)["value"] == 3.25
     page.set_widget("EgoXWanSampler", "lambda_g", 25)
     for _ in range(2):
-        page.load(page.saved())
+        page.load(page.serialize_graph())
         assert read_slider(page) == {"value": 25, "type": "slider", "min": 0, "max": 25}
     assert read_prompt_lambda(page) == 25
 
@@ -201,7 +201,7 @@ def test_a_subgraphs_inputs_show_their_tooltips(open_page, read_shipped):
     page.page.mouse.move(x - 5, y)
     page.page.mouse.move(x, y)
     page.page.locator(".node-tooltip", has_text=STEPS_TOOLTIP).wait_for()
-    page.page.mouse.click(x, page.on_page(page.node_bounds(node), 0)["y"] + 12)
+    page.page.mouse.click(x, page.page_rectangle(page.node_bounds(node), 0)["y"] + 12)
     page.page.get_by_test_id("info-button").first.click()
     page.page.get_by_text("Ego video while it is sampled").first.wait_for()
     page.settle(10)

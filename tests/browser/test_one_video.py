@@ -22,7 +22,7 @@ from egox_core.take import load_take
 from tests.browser.editor_page import POSE_NODE, EditorPage
 from tests.browser.known_graph import use_known_detectors
 from tests.browser.small_graph import FRAMES, HEIGHT, WIDTH, place_node, shrink_graph_on_canvas
-from tests.browser.test_demo_in_page import SEEN
+from tests.browser.test_demo_in_page import VIDEO_STATE_SCRIPT
 
 EPISODE_WIRES = {
     "exo_images": ("EgoXLoadExoVideo", "exo_images"),
@@ -91,7 +91,7 @@ def test_the_video_alone_gives_an_ego_video_and_an_episode(
     assert {row["egox.camera_fits"] for row in rows} == {-1}, "a generated view can't tell"
 
     page.show()
-    player_state = page.evaluate(SEEN, "ego_")
+    player_state = page.evaluate(VIDEO_STATE_SCRIPT, "ego_")
     assert (player_state["width"], player_state["height"]) == (HEIGHT, HEIGHT) and player_state[
         "deviation"
     ] > 1

@@ -81,7 +81,7 @@ def test_each_video_keeps_its_path_in_a_reopened_workflow(page, takes):
     assert not page.page.get_by_text("is saved and returns").count(), "nobody drew one"
     for name, value in (("source", "keyframes"), ("keyframes", KEYFRAMES), ("camera", "aria_meta")):
         page.set_widget(POSE_NODE, name, value)
-    page.load(page.saved())
+    page.load(page.serialize_graph())
     wait_for_video(page, "kitchen.mp4")
     assert read_pose_inputs(page, "source", "camera") == ("keyframes", "aria_meta"), (
         "as it was saved"
@@ -91,7 +91,7 @@ def test_each_video_keeps_its_path_in_a_reopened_workflow(page, takes):
     wait_for_video(page, "portrait.mp4")
     wait_for_toast(page, "head path for kitchen.mp4 is saved")
     assert read_pose_inputs(page, "source", "file") == ("file", "egox/portrait/meta.json")
-    page.load(page.saved())
+    page.load(page.serialize_graph())
     wait_for_video(page, "portrait.mp4")
     assert read_pose_inputs(page, "source") == ("file",)
     page.set_widget(LOADER, "file", FIRST_VIDEO)

@@ -69,7 +69,7 @@ def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, rea
     scrub_and_wipe(page)
     pick_a_pixel(page)
     check_lambda_follows_mode(page)
-    saved_nodes = {node["type"]: node for node in page.saved()["nodes"]}
+    saved_nodes = {node["type"]: node for node in page.serialize_graph()["nodes"]}
     saved_view = saved_nodes["EgoXDecodeEgoHalf"]["properties"]["egox_preview_view"]
     assert saved_view == "ego", "a saved workflow opens as it was left"
     values = saved_nodes["EgoXRenderEgoPrior"]["widgets_values"]

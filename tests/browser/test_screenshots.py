@@ -16,7 +16,7 @@ from .editor_page import POSE_NODE, EditorPage, editor_graph
 from .head_graph import add_head
 from .preview_graph import choose_view, connect_everything
 from .small_graph import HEIGHT, shrink_graph_on_canvas
-from .test_workflows_in_page import NAMES, PACK
+from .test_workflows_in_page import PACK, WORKFLOW_NAMES
 
 IS_SMALL = os.environ.get("EGOX_SCREENSHOTS") == "small"
 pytestmark = pytest.mark.skipif(
@@ -63,7 +63,7 @@ def save_node_picture(page: PageUnderTest, node: str, name: str, width: int) -> 
     bounds = (x, y - 28, w, h + 28)  # the badge stands above the title
     page.show(bounds)
     page.page.wait_for_timeout(1200)
-    page.save_picture(IMG / f"{name}.jpg", page.on_page(bounds), width=width, quality=76)
+    page.save_picture(IMG / f"{name}.jpg", page.page_rectangle(bounds), width=width, quality=76)
 
 
 def save_graph_picture(page: PageUnderTest, name: str) -> None:
@@ -71,13 +71,13 @@ def save_graph_picture(page: PageUnderTest, name: str) -> None:
     page.show(bounds)
     page.page.wait_for_timeout(1500)
     page.save_picture(
-        IMG / f"workflow_{name}_dark.jpg", page.on_page(bounds), width=1900, quality=66
+        IMG / f"workflow_{name}_dark.jpg", page.page_rectangle(bounds), width=1900, quality=66
     )
 
 
 def test_pictures_of_the_workflows(open_page, read_shipped):
     page = open_page(size=WIDE_SIZE)
-    for name in NAMES:
+    for name in WORKFLOW_NAMES:
         if name != "egox_demo":
             page.load(read_shipped(name))
             save_graph_picture(page, name)

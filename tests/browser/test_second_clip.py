@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from egox_train.video_writer import write_video
-from tests.browser.test_without_weights import ALONE
+from tests.browser.test_without_weights import PRIOR_BUTTON
 from tests.browser.upload_page import (
     DEPTH,
     LOADER,
@@ -88,7 +88,9 @@ def test_settings_for_a_clip_end_with_it(open_page, read_shipped, upload_folder,
     assert read_settings(page) == [12, 49, 30, "pad"] and "30 per second" in wait_for_note(
         page, "49 frames"
     )
-    page.load(page.saved() | {"extra": read_shipped("egox_one_video")["extra"]}, form=True)
+    page.load(
+        page.serialize_graph() | {"extra": read_shipped("egox_one_video")["extra"]}, form=True
+    )
     wait_for_note(page, "30 per second")
     trim_control(page, "half").click()
     assert read_settings(page) == [12, 49, 0, "pad"]
@@ -135,7 +137,7 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
     choose_files(page, LOADER, *(own_take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
     wait_for_upload_note(page, LOADER, "Set in")
     page.evaluate("() => { window.egoxSeen.length = 0; }")
-    page.page.locator(ALONE).first.click()
+    page.page.locator(PRIOR_BUTTON).first.click()
     page.wait_for_run()
     page.page.wait_for_function(f"() => String(({_IS_GREY})()) === 'false,false'")
     own_video = read_value(page, LOADER, "file")
@@ -146,7 +148,7 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
     set_value(page, LOADER, "file", own_video)
     page.page.wait_for_function(f"() => String(({_IS_GREY})()) === 'false,false'")
     assert badge.count() == 0
-    open_over_tab(page, page.saved() | {"extra": read_shipped("egox_demo")["extra"]})
+    open_over_tab(page, page.serialize_graph() | {"extra": read_shipped("egox_demo")["extra"]})
     page.page.wait_for_function(f"() => ({_CLIP_NAMES_SCRIPT})().includes('prior')")
     open_over_tab(page, read_shipped("egox_demo"))
     page.page.wait_for_function(

@@ -92,7 +92,7 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
         assert page.page.get_by_test_id("egox-upload").first.is_visible()
     assert len(list(upload_folder.glob("exo*/ego_ground_truth.mp4"))) == 2
     assert "egox_upload" not in str(page.to_prompt())
-    assert len(page.saved()["nodes"]) == len(read_unpacked("egox_demo")["nodes"])
+    assert len(page.serialize_graph()["nodes"]) == len(read_unpacked("egox_demo")["nodes"])
 
 
 def test_comfyuis_own_video_button_names_the_upload_limit(open_page, read_shipped, tmp_path):

@@ -1,5 +1,5 @@
-"""A press of Run that the server refuses names node, field and remedy in the form. On a host
-without weights, Run still makes the ego prior."""
+"""Test refused runs and a ComfyUI without weights: the form names node, field and remedy, and Run
+still makes the prior."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,50 +24,52 @@ from tests.browser.upload_page import (
 from tools.rigs.comfy_page import FORM_ROW, PageError
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
-PRIOR = "EgoXRenderEgoPrior"
-ALONE = '[data-testid="egox-preview-alone"]:visible'
-# But for what became of an upload.
-OURS = f"() => ({TOASTS})().filter((text) => text.includes('EgoX') && !text.includes('Set in'))"
-# Of each message, and of the button that lies nearest to them.
-BOXES = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map(
+PRIOR_NODE = "EgoXRenderEgoPrior"
+PRIOR_BUTTON = '[data-testid="egox-preview-alone"]:visible'
+# Lists the pack's messages, except those on uploads.
+EGOX_TOASTS = (
+    f"() => ({TOASTS})().filter((text) => text.includes('EgoX') && !text.includes('Set in'))"
+)
+# Lists the boxes of each message and of the upload button, which lies nearest to them.
+TOAST_BOXES = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map(
   (message) => [message, document.querySelector('[data-widget-key] [data-testid="egox-upload"]')].map(
     (element) => element.getBoundingClientRect().toJSON()))"""
-# Of the form's rows: the label of each round which a red frame is seen.
-MARKED = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
+# Lists the labels of the form's rows that have a red frame.
+MARKED_ROWS = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
   (row) => [...row.querySelectorAll('[class*="ring-node-stroke-error"], .ring-destructive')].some(
     (framed) => getComputedStyle(framed).boxShadow !== 'none')).map(
   (row) => row.querySelector('[data-testid="builder-widget-label"]').innerText.trim())"""
-_AT_INPUTS = """() => Object.values(app.lastNodeErrors).find((n) => n.class_type === 'EgoXLoadLora').errors.map(
+_LORA_ERROR_INPUTS = """() => Object.values(app.lastNodeErrors).find((n) => n.class_type === 'EgoXLoadLora').errors.map(
   (error) => error.extra_info.input_name)"""
 
 
 @pytest.fixture
-def no_weights(browser_server) -> Iterator[None]:
-    """Take away the files of the host's model folders."""
+def hidden_weights(browser_server) -> Iterator[None]:
+    """Hide the files of ComfyUI's model folders during a test."""
     models = browser_server.base.models
-    away = models.with_name("models_away")
-    shutil.move(models, away)
-    for folder in away.iterdir():
+    hidden_models = models.with_name("models_away")
+    shutil.move(models, hidden_models)
+    for folder in hidden_models.iterdir():
         (models / folder.name).mkdir(parents=True)
     try:
         yield
     finally:
         shutil.rmtree(models)
-        shutil.move(away, models)
+        shutil.move(hidden_models, models)
 
 
 def press_run(page: PageUnderTest) -> None:
     page.page.get_by_role("button", name="Run", exact=True).last.click()
 
 
-def open_small(page: PageUnderTest, saved: dict) -> None:
-    page.open_form(saved)
-    for name, small in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
-        set_value(page, LOADER, name, small)
+def open_small_form(page: PageUnderTest, saved_graph: dict) -> None:
+    page.open_form(saved_graph)
+    for name, value in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
+        set_value(page, LOADER, name, value)
     page.evaluate("() => { window.egoxSeen.length = 0; }")
 
 
-def dismiss(page: PageUnderTest) -> None:
+def dismiss_toasts(page: PageUnderTest) -> None:
     page.evaluate(
         "() => (app.extensionManager.toast.dismissAll ?? app.extensionManager.toast.removeAll)()"
     )
@@ -88,37 +90,39 @@ def test_the_form_names_the_field_and_the_next_click(
     assert "Other ways: help of Depth Align" in toast and "expected" not in toast
     assert toast.index("Upload own files") < toast.index("Ego Pose Input"), "what to do first"
     assert "GB" not in toast and "prior is made" not in toast
-    assert page.evaluate(MARKED) == ["Head: place and gaze"]
-    assert len(page.evaluate(OURS)) == 1
-    boxes = page.evaluate(BOXES)
+    assert page.evaluate(MARKED_ROWS) == ["Head: place and gaze"]
+    assert len(page.evaluate(EGOX_TOASTS)) == 1
+    boxes = page.evaluate(TOAST_BOXES)
     assert all(box["right"] <= button["left"] for box, button in boxes), boxes
     choose_files(page, LOADER, *(repo_root / "sample" / "synthetic_room").iterdir())
     wait_for_upload_note(page, LOADER, "Set in")
-    page.page.wait_for_function(f"() => !({MARKED})().length")
-    page.page.wait_for_function(f"() => !({OURS})().length", timeout=5000)  # less than its life
+    page.page.wait_for_function(f"() => !({MARKED_ROWS})().length")
+    page.page.wait_for_function(
+        f"() => !({EGOX_TOASTS})().length", timeout=5000
+    )  # less than its life
     set_value(page, LOADER, "file", "egox/lone/gone.mp4")
     press_run(page)
     assert wait_for_toast(page, "Load Exo Video: Exo video").count("not there") == 1
-    assert "Exo video" in page.evaluate(MARKED)
+    assert "Exo video" in page.evaluate(MARKED_ROWS)
 
     # A wrong file is told at its input beside the prior.
     lora = browser_server.base.models / "loras" / "pytorch_lora_weights.safetensors"
     lora.write_text("version https://git-lfs.github.com/spec/v1\n")
     try:
-        open_small(page, read_shipped("egox_basic"))
+        open_small_form(page, read_shipped("egox_basic"))
         press_run(page)
         assert "Git LFS" in wait_for_toast(page, "EgoX LoRA: lora_name")
         page.wait_for_run()
     finally:
         lora.write_bytes(b"")
-    assert page.evaluate(_AT_INPUTS) == ["lora_name"]
+    assert page.evaluate(_LORA_ERROR_INPUTS) == ["lora_name"]
 
 
-def test_a_fault_in_the_course_of_a_run_is_told_with_its_reason(
+def test_an_error_during_a_run_is_shown_with_its_reason(
     open_page, read_shipped, browser_server, upload_folder, repo_root, tmp_path
 ):
-    """The clip has a cut in its middle, which only its frames show, and the log has one line about
-    it."""
+    """Run a clip with a cut in its middle, which only its frames show, and check that the log has
+    one line about it."""
     take = Path(shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "take"))
     info = probe_video(take / "exo.mp4")
     frames = read_frames(take / "exo.mp4", info, select_frames(info, frame_count=9))
@@ -128,47 +132,47 @@ def test_a_fault_in_the_course_of_a_run_is_told_with_its_reason(
     page.open_form(read_shipped("egox_demo"))
     choose_files(page, LOADER, *(take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
     wait_for_upload_note(page, LOADER, "Set in")
-    before = len(browser_server.log_tail(100000))
+    log_length = len(browser_server.log_tail(100000))
     with pytest.raises(PageError):
         page.run_form(120)
     assert "cut" in wait_for_toast(page, "Load Exo Video: ")
     page.page.wait_for_timeout(21000)  # longer than what has to be read lives
     assert "cut" in wait_for_toast(page, "Load Exo Video: ")
-    logged = browser_server.log_tail(100000)[before:]
+    logged = browser_server.log_tail(100000)[log_length:]
     assert "cut" in logged and "Traceback" not in logged, logged
-    marks = f"() => app.lastExecutionError?.node_id ?? ({MARKED})()[0] ?? null"
-    assert page.evaluate(marks)
+    marks_script = f"() => app.lastExecutionError?.node_id ?? ({MARKED_ROWS})()[0] ?? null"
+    assert page.evaluate(marks_script)
     set_value(page, "EgoXWanSampler", "steps", 3)
     page.page.mouse.click(700, 450)
     page.page.wait_for_timeout(1000)  # in which it stays
-    assert page.evaluate(marks)
+    assert page.evaluate(marks_script)
     page.page.get_by_test_id("egox-trim-start-s").locator("visible=true").fill(
         "0.2"
     )  # after the cut
     page.page.keyboard.press("Tab")
-    page.page.wait_for_function(f"() => ({marks})() === null && !({OURS})().length")
+    page.page.wait_for_function(f"() => ({marks_script})() === null && !({EGOX_TOASTS})().length")
 
 
 def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
-    open_page, read_shipped, no_weights
+    open_page, read_shipped, hidden_weights
 ):
     page = open_page(size=(1600, 900))
-    open_small(page, read_shipped("egox_fast"))
+    open_small_form(page, read_shipped("egox_fast"))
     page.run_form()
-    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
+    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR_NODE)["text"][0]
     toast = wait_for_toast(page, "Missing weights")
     assert "wan2.1_i2v_480p_14B" in toast and "wan_2.1_vae" in toast and "6 files, 29 GB" in toast
     assert toast.count("https://huggingface.co/") == toast.count("models/") == 6
     assert "The ego prior is made without them" in toast
-    assert not page.lasting(MARKED), "no row is wrong"
-    dismiss(page)
-    open_small(page, read_shipped("egox_one_video"))
-    page.page.locator(ALONE).first.click()
+    assert not page.list_lasting_faults(MARKED_ROWS), "no row is wrong"
+    dismiss_toasts(page)
+    open_small_form(page, read_shipped("egox_one_video"))
+    page.page.locator(PRIOR_BUTTON).first.click()
     toast = wait_for_toast(page, "moge_2_vitl")
     assert "sdpose_wholebody" in toast and "sam3" in toast and "GB" in toast
     assert "wan" not in toast and "qwen" not in toast, "only the prior's models"
     assert "Missing even for the ego prior alone" in toast and "is made" not in toast
-    dismiss(page)
+    dismiss_toasts(page)
     press_run(page)
     toast = wait_for_toast(page, "Missing even for the ego prior alone")
     assert "qwen" not in toast, "the prior comes first"
@@ -176,7 +180,8 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
 
 
 def place_the_head(page: PageUnderTest) -> None:
-    """Place the head by three clicks: one opens the editor, two are in the exo picture."""
+    """Place the wearer's head by three clicks, of which one opens the editor and two are in the exo
+    picture."""
     editor = EditorPage(page)
     editor.find("open").first.click()
     page.page.wait_for_selector("[data-testid=egox-editor]")
@@ -186,58 +191,62 @@ def place_the_head(page: PageUnderTest) -> None:
 
 
 def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
-    open_page, read_shipped, no_weights, upload_folder, repo_root, tmp_path
+    open_page, read_shipped, hidden_weights, upload_folder, repo_root, tmp_path
 ):
     page = open_page(size=(1600, 900), webgl=True)
-    open_small(page, read_shipped("egox_one_video"))
+    open_small_form(page, read_shipped("egox_one_video"))
     take = repo_root / "sample" / "synthetic_room"
     choose_files(page, LOADER, take / "exo.mp4", take / "depth.npz")  # 1
     assert "Wearer's head" in wait_for_upload_note(page, LOADER, "are not used")
     assert read_value(page, POSES, "source") == "keyframes", "by hand: nothing can estimate it"
-    page.page.locator(ALONE).first.click()
+    page.page.locator(PRIOR_BUTTON).first.click()
     assert "only the node's example" in wait_for_toast(page, "Ego Pose Input: keyframes")
-    assert page.evaluate(MARKED) == ["Head: place and gaze"]
-    dismiss(page)
+    assert page.evaluate(MARKED_ROWS) == ["Head: place and gaze"]
+    dismiss_toasts(page)
     place_the_head(page)  # 2 to 4
-    assert not page.evaluate(OURS)
+    assert not page.evaluate(EGOX_TOASTS)
     page.evaluate("() => { window.egoxSeen.length = 0; }")
     page.page.get_by_test_id("egox-render").click()  # 5: the editor closes, the prior is drawn
     page.wait_for_run()
-    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
-    assert not page.evaluate(OURS)
-    (video,) = page.wait_for_node(PRIOR)["video"]
-    middle = page.page.locator(f"video[src*='{video['filename']}']:visible").first
-    middle.wait_for()
-    assert middle.bounding_box()["width"] > 700
+    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR_NODE)["text"][0]
+    assert not page.evaluate(EGOX_TOASTS)
+    (video,) = page.wait_for_node(PRIOR_NODE)["video"]
+    middle_video = page.page.locator(f"video[src*='{video['filename']}']:visible").first
+    middle_video.wait_for()
+    assert middle_video.bounding_box()["width"] > 700
     stage = page.page.get_by_test_id("egox-preview-stage").locator("visible=true").first
     assert stage.bounding_box()["height"] >= 240
-    kinds = {node["class_type"] for node in page.to_prompt().values()}
-    assert not kinds & {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"}
+    node_classes = {node["class_type"] for node in page.to_prompt().values()}
+    assert not node_classes & {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"}
     choose_files(page, LOADER, Path(shutil.copy(take / "exo.mp4", tmp_path / "lone.mp4")))
     wait_for_upload_note(page, LOADER, "lone")
     assert read_value(page, POSES, "source") == "estimated"
-    kinds = {node["class_type"] for node in page.to_prompt().values()}
-    assert {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"} <= kinds
+    node_classes = {node["class_type"] for node in page.to_prompt().values()}
+    assert {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"} <= node_classes
 
 
-def test_any_video_s_own_take_needs_no_weights_for_its_prior_and_no_text_of_the_sample(
-    open_page, read_shipped, no_weights, upload_folder, repo_root
+def test_a_take_in_egox_from_any_video_needs_no_weights_and_no_sample_text(
+    open_page, read_shipped, hidden_weights, upload_folder, repo_root
 ):
-    """Nor SAM3's: Build Scene finds what moves by the depth."""
+    """Check that not even SAM3 is needed, since Build Scene finds moving points by the depth."""
     page = open_page(size=(1600, 900))
-    open_small(page, read_shipped("egox_from_any_video"))
-    assert "green shirt" in texts_sent(page)
+    open_small_form(page, read_shipped("egox_from_any_video"))
+    assert "green shirt" in read_prompt_sections(page)
     take = repo_root / "sample" / "synthetic_room"
     choose_files(page, LOADER, *(take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
     assert "What the exo camera sees" in wait_for_toast(page, "described the sample")
     wait_for_upload_note(page, LOADER, "are not used")
-    assert texts_sent(page) == ""
-    page.page.locator(ALONE).first.click()
+    assert read_prompt_sections(page) == ""
+    page.page.locator(PRIOR_BUTTON).first.click()
     page.wait_for_run(200)
-    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
+    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR_NODE)["text"][0]
     assert "SAM3_TrackToMask" not in {node["class_type"] for node in page.to_prompt().values()}
 
 
-def texts_sent(page: PageUnderTest) -> str:
-    (node,) = (n for n in page.to_prompt().values() if n["class_type"] == "EgoXPrompt")
+def read_prompt_sections(page: PageUnderTest) -> str:
+    (node,) = (
+        prompt_node
+        for prompt_node in page.to_prompt().values()
+        if prompt_node["class_type"] == "EgoXPrompt"
+    )
     return node["inputs"]["exo_view"] + node["inputs"]["ego_view"]

@@ -1,5 +1,7 @@
-"""Every shipped graph works in the page: no missing nodes, no loose links, the API form that
-headless runs use. Its form, its translation and its layout are checked, too."""
+"""Test that every shipped graph works in the page: no missing nodes, no loose links, and the API
+form of headless runs.
+
+Its form, its translation and its layout are checked, too. ¶ -"""
 
 import re
 
@@ -11,24 +13,24 @@ from tools.rigs.comfy_page import FORM_ROW, read_workflow, shipped_workflows
 from tools.setup.api_client import read_prompt
 from tools.setup.demo import read_node_text
 
-NAMES = list(shipped_workflows(ROOT))
-CARDS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+WORKFLOW_NAMES = list(shipped_workflows(ROOT))
+TEMPLATE_NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
-SOCKETS = {
+OPTIONAL_SOCKETS = {
     "EgoX Scene and prior": {"dynamic_mask", "depth_image", "moge_geometry", "da3_geometry"},
 }
-"""Of a blueprint: what graphs of one's own bring along, beside what it can't do without."""
-_SOCKETS = "() => app.graph.nodes[0].inputs.map((slot) => slot.name)"
+"""Optional inputs of a blueprint, which users' graphs may connect."""
+_SOCKET_NAMES_SCRIPT = "() => app.graph.nodes[0].inputs.map((slot) => slot.name)"
 PACK = "comfyui-egox"
-OF_THE_PAGE = {*api_forms.PAGE_WIDGETS, "filename_prefix", "viewport_state"}
-"""Widgets that the page adds by itself and sends along, of which the server takes no notice; the
-name into which it writes λ_g and seed; and what a 3D viewer was last looked at from."""
-MOST_ROWS, MOST_PROMOTED, MOST_IN_FORM = 8, 6, 11
-LEAST_ZOOM = 8 / 14  # the host draws no text that is smaller than 8 px
+IGNORED_WIDGETS = {*api_forms.PAGE_WIDGETS, "filename_prefix", "viewport_state"}
+"""Widgets that the page adds and the server ignores, the name into which the page writes λ_g and
+seed, and the view of a 3D viewer."""
+MAX_ROWS, MAX_SUBGRAPH_ROWS, MAX_FORM_ROWS = 8, 6, 11
+MIN_ZOOM = 8 / 14  # the host draws no text that is smaller than 8 px
 
-# Links as the classic canvas draws them: a Bezier from right to left, its handles a quarter of the
-# way long.
-_BEHIND = """() => {
+# Lists links behind nodes. The classic canvas draws a link as a Bezier from right to left, with handles
+# of a quarter of its length.
+_HIDDEN_LINKS_SCRIPT = """() => {
   const found = [];
   for (const link of app.graph.links.values()) {
     const from = app.graph.getNodeById(link.origin_id), to = app.graph.getNodeById(link.target_id);
@@ -49,12 +51,12 @@ _BEHIND = """() => {
   return [...new Set(found)];
 }"""
 
-# Notes of which a part has to be scrolled to.
-_CUT = """() => [...document.querySelectorAll('.comfy-markdown .tiptap')].filter(
+# Lists notes of which a part must be scrolled to.
+_CUT_NOTES_SCRIPT = """() => [...document.querySelectorAll('.comfy-markdown .tiptap')].filter(
   (text) => text.offsetParent && text.scrollHeight > text.clientHeight).map((text) => text.innerText.slice(0, 30))"""
 
-# Rows that can be edited, of our nodes and of subgraphs.
-_ROWS = """() => app.graph.nodes.filter((n) => n.type.startsWith('EgoX') || n.isSubgraphNode?.()).map((node) => {
+# Lists the editable rows of EgoX nodes and subgraphs.
+_ROWS_SCRIPT = """() => app.graph.nodes.filter((n) => n.type.startsWith('EgoX') || n.isSubgraphNode?.()).map((node) => {
   const linked = (w) => node.inputs.some((slot) => slot.widget?.name === w.name && slot.link != null);
   const rows = (node.widgets ?? []).filter((w) => (node.isWidgetVisible?.(w) ?? !w.hidden) && !w.element && !linked(w)
     && w.type !== 'button');
@@ -62,9 +64,9 @@ _ROWS = """() => app.graph.nodes.filter((n) => n.type.startsWith('EgoX') || n.is
 })"""
 
 
-_OPENED = "(name) => app.extensionManager.workflow.activeWorkflow.filename === name"
-# What lies outside the canvas' part of the page.
-_OUTSIDE = """() => {
+_IS_OPENED_SCRIPT = "(name) => app.extensionManager.workflow.activeWorkflow.filename === name"
+# Lists nodes outside the visible part of the canvas.
+_OUTSIDE_SCRIPT = """() => {
   const { ds, canvas } = app.canvas, box = canvas.getBoundingClientRect();
   return app.graph.nodes.filter((node) => {
     const [x, y, w, h] = node.boundingRect ?? node.getBounding();
@@ -72,8 +74,8 @@ _OUTSIDE = """() => {
     return !(left >= 0 && top >= 0 && left + w * ds.scale <= box.width && top + h * ds.scale <= box.height);
   }).map((node) => node.title);
 }"""
-# Nodes of which one covers a part of another, in px of the canvas; as the newer nodes are drawn, of the page.
-OVERLAPS = """() => {
+# Lists pairs of nodes that overlap, in px of the canvas, or of the page for the newer nodes.
+OVERLAPS_SCRIPT = """() => {
   const drawn = [...document.querySelectorAll('[data-node-id]')];
   if (LiteGraph.vueNodesMode && drawn.length !== app.graph.nodes.length) return ['nodes are not drawn yet'];
   const boxes = LiteGraph.vueNodesMode ? drawn.map((element) => {
@@ -85,136 +87,150 @@ OVERLAPS = """() => {
              Math.min(y + h, top + high) - Math.max(y, top)) > (LiteGraph.vueNodesMode ? 2 : 0))
     .map(([b]) => `${a} and ${b}`));
 }"""
-# Of the form's rows: label, node and widget, and how high the widget is drawn, in px.
-_FORM = f"""() => [...document.querySelectorAll('{FORM_ROW}')].map((row) => [
+# Lists the form's rows: label, node and widget, and the widget's height in px.
+_FORM_SCRIPT = f"""() => [...document.querySelectorAll('{FORM_ROW}')].map((row) => [
   row.querySelector('[data-testid="builder-widget-label"]').innerText.trim(),
   row.dataset.widgetKey.split(':').slice(-2).map(decodeURIComponent),
   row.lastElementChild.getBoundingClientRect().height])"""
-# Sliders that a long label leaves no more than a dot, by their length in px of their own.
-_SHORT = """() => [...document.querySelectorAll('[data-slot="slider-track"]')].filter(
+# Lists the lengths in px of sliders that a long label leaves no room for.
+_SHORT_SLIDERS_SCRIPT = """() => [...document.querySelectorAll('[data-slot="slider-track"]')].filter(
   (track) => track.offsetParent && track.offsetWidth <= 50).map((track) => track.offsetWidth)"""
-_UNBYPASS = """(type) => app.graph.nodes.flatMap((node) => node.subgraph?.nodes ?? [])
+_UNBYPASS_SCRIPT = """(type) => app.graph.nodes.flatMap((node) => node.subgraph?.nodes ?? [])
   .filter((node) => node.type === type).forEach((node) => { node.mode = 0; })"""
-_LOCALE = "(locale) => app.extensionManager.setting.set('Comfy.Locale', locale)"
+_LOCALE_SCRIPT = "(locale) => app.extensionManager.setting.set('Comfy.Locale', locale)"
 
 
-def heard(prompt) -> dict[str, tuple]:
-    """Reduce a prompt to what the server takes notice of."""
+def keep_relevant_inputs(prompt) -> dict[str, tuple]:
+    """Reduce a prompt to the inputs that the server uses."""
     return {
-        number: (
+        node_id: (
             node["class_type"],
-            {name: node["inputs"][name] for name in node["inputs"].keys() - OF_THE_PAGE},
+            {name: node["inputs"][name] for name in node["inputs"].keys() - IGNORED_WIDGETS},
         )
-        for number, node in prompt.items()
+        for node_id, node in prompt.items()
     }
 
 
 def test_every_graph_loads_and_its_api_form_is_the_pages_own(
     open_page, api_client, read_shipped, is_pinned_host
 ):
-    """No link runs behind a third node, no note is cut and few rows are seen, on the page that the graphs were laid
-    out for."""
+    """Check on the page for which the graphs were laid out that no link runs behind a node, no note
+    is cut, and rows are few."""
     page, faults = open_page(size=(1600, 900)), []
-    for name in NAMES:
+    for name in WORKFLOW_NAMES:
         page.load(read_shipped(name))
         assert not page.problems(read_shipped(name)), name
-        assert heard(page.to_prompt()) == heard(read_prompt(name)), name
+        assert keep_relevant_inputs(page.to_prompt()) == keep_relevant_inputs(read_prompt(name)), (
+            name
+        )
         if is_pinned_host:
-            faults += [(name, link) for link in page.evaluate(_BEHIND)]
-            faults += [(name, text) for text in page.lasting(_CUT)]
+            faults += [(name, link) for link in page.evaluate(_HIDDEN_LINKS_SCRIPT)]
+            faults += [(name, text) for text in page.list_lasting_faults(_CUT_NOTES_SCRIPT)]
             faults += [
                 (name, title, rows)
-                for title, is_subgraph, rows in page.evaluate(_ROWS)
-                if len(rows) > (MOST_PROMOTED if is_subgraph else MOST_ROWS)
+                for title, is_subgraph, rows in page.evaluate(_ROWS_SCRIPT)
+                if len(rows) > (MAX_SUBGRAPH_ROWS if is_subgraph else MAX_ROWS)
             ]
     assert not faults
     assert not page.complaints()
     for path in BLUEPRINTS:
-        saved = read_workflow(path)
-        page.load(saved)
-        assert not page.problems(saved), path
-        run = [n for n in all_nodes(saved) if not n["mode"] and n["type"] != "MarkdownNote"]
-        assert len(page.to_prompt()) == len(run) - 1, "all but the subgraph's own node"
-        assert SOCKETS.get(path.stem, set()) <= set(page.evaluate(_SOCKETS))
-    offered = api_client.get("/global_subgraphs").values()
-    assert {entry["name"] for entry in offered if entry["info"]["node_pack"].endswith(PACK)} == {
-        path.stem for path in BLUEPRINTS
-    }
+        saved_graph = read_workflow(path)
+        page.load(saved_graph)
+        assert not page.problems(saved_graph), path
+        active_nodes = [
+            node
+            for node in all_nodes(saved_graph)
+            if not node["mode"] and node["type"] != "MarkdownNote"
+        ]
+        assert len(page.to_prompt()) == len(active_nodes) - 1, "all but the subgraph's own node"
+        assert OPTIONAL_SOCKETS.get(path.stem, set()) <= set(page.evaluate(_SOCKET_NAMES_SCRIPT))
+    offered_blueprints = api_client.get("/global_subgraphs").values()
+    assert {
+        entry["name"] for entry in offered_blueprints if entry["info"]["node_pack"].endswith(PACK)
+    } == {path.stem for path in BLUEPRINTS}
 
 
 def test_the_faster_group_takes_less_than_a_third(open_page, api_client, read_shipped):
-    """As its note says: 24 steps, *recompute exo* 4, CFG Override un-bypassed where it lies, in the
-    subgraph. A kept forward is .446 of a full one (on an H100)."""
+    """Follow the group's note: 24 steps, *recompute exo* 4, CFG Override un-bypassed. A forward
+    with cached exo takes .446 of a full one on an H100."""
     page = open_page(size=(1600, 900))
     page.load(read_shipped("egox_basic"))
     assert "CFGOverride" not in {node["class_type"] for node in page.to_prompt().values()}
-    page.evaluate(_UNBYPASS, "CFGOverride")
+    page.evaluate(_UNBYPASS_SCRIPT, "CFGOverride")
     prompt = use_standin_loaders(shrink_graph(page.to_prompt(), frames=5, steps=24))
     inputs_of_type(prompt, "EgoXWanSampler")["recompute_exo"] = 4
     assert inputs_of_type(prompt, "CFGOverride")["start_percent"] == 0.727
     text = read_node_text(run_successfully(api_client, prompt), prompt, "EgoXWanSampler")
-    full, forwards = map(int, re.search(r"exo computed in (\d+) of (\d+) forwards", text).groups())
-    assert (full, forwards) == (6, 24) and full + (forwards - full) * 0.446 < 50 / 3
+    full_count, forward_count = map(
+        int, re.search(r"exo computed in (\d+) of (\d+) forwards", text).groups()
+    )
+    assert (full_count, forward_count) == (6, 24) and full_count + (
+        forward_count - full_count
+    ) * 0.446 < 50 / 3
 
 
 def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_page, read_shipped):
-    """Also those of a graph that a page in another language saved."""
+    """Open each form, also that of a graph that a page in Japanese saved."""
     page = open_page(size=(1600, 900))
-    for name in NAMES:
-        saved = read_shipped(name)
-        page.open_form(saved)
-        page.page.wait_for_function(f"() => ({_FORM})().every(([, , height]) => height > 20)")
-        labels, places, _ = zip(*page.evaluate(_FORM), strict=True)
-        rows = saved["extra"]["linearData"]["inputs"]
-        assert [[int(number), widget] for number, widget in places] == rows, name
-        assert len(set(labels)) == len(labels) <= MOST_IN_FORM
+    for name in WORKFLOW_NAMES:
+        saved_graph = read_shipped(name)
+        page.open_form(saved_graph)
+        page.page.wait_for_function(
+            f"() => ({_FORM_SCRIPT})().every(([, , height]) => height > 20)"
+        )
+        labels, row_widgets, _ = zip(*page.evaluate(_FORM_SCRIPT), strict=True)
+        rows = saved_graph["extra"]["linearData"]["inputs"]
+        assert [[int(number), widget] for number, widget in row_widgets] == rows, name
+        assert len(set(labels)) == len(labels) <= MAX_FORM_ROWS
         assert not any("_" in text.replace("λ_g", "") for text in labels), labels
-        assert not page.evaluate(_SHORT), name
-        assert heard(page.to_prompt()) == heard(read_prompt(name)), name
+        assert not page.evaluate(_SHORT_SLIDERS_SCRIPT), name
+        assert keep_relevant_inputs(page.to_prompt()) == keep_relevant_inputs(read_prompt(name)), (
+            name
+        )
     assert not page.complaints()
-    page.evaluate(_LOCALE, "ja")
+    page.evaluate(_LOCALE_SCRIPT, "ja")
     try:
-        page.open_form(saved)
-        for text, *_ in page.evaluate(_FORM):
+        page.open_form(saved_graph)
+        for text, *_ in page.evaluate(_FORM_SCRIPT):
             assert re.search("[ぁ-ヶ一-鿿]", text), text
-        japanese = page.saved() | {"extra": saved["extra"]}
+        japanese_graph = page.serialize_graph() | {"extra": saved_graph["extra"]}
     finally:
-        page.evaluate(_LOCALE, "en")
-    page.open_form(japanese)
-    assert tuple(text for text, *_ in page.evaluate(_FORM)) == labels
+        page.evaluate(_LOCALE_SCRIPT, "en")
+    page.open_form(japanese_graph)
+    assert tuple(text for text, *_ in page.evaluate(_FORM_SCRIPT)) == labels
 
 
-def test_all_of_a_card_s_graph_is_seen(open_page, read_shipped, pinned_host):
-    """By its address, by its card and by its address, one after the other: the host fits the later
-    ones into a canvas that isn't there, while an earlier one's form is open."""
-    first, second, third = CARDS[:3]
-    page = open_page(f"/?template={first}&source={PACK}", size=(1440, 900))
-    for name in (first, second, third):
-        if name == third:
-            page.open(f"/?template={third}&source={PACK}")
-        if name == second:
+def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinned_host):
+    """Open templates by address, by card and by address again, since ComfyUI fits later ones while
+    a form covers the canvas."""
+    first_name, second_name, third_name = TEMPLATE_NAMES[:3]
+    page = open_page(f"/?template={first_name}&source={PACK}", size=(1440, 900))
+    for name in (first_name, second_name, third_name):
+        if name == third_name:
+            page.open(f"/?template={third_name}&source={PACK}")
+        if name == second_name:
             page.open_templates(PACK)
-            for card in CARDS:
+            for card in TEMPLATE_NAMES:
                 picture = page.page.get_by_test_id(f"template-workflow-{card}").locator("img").first
                 picture.scroll_into_view_if_needed()
                 page.page.wait_for_function(
                     "(img) => img.complete && img.naturalWidth > 100", arg=picture.element_handle()
                 )
             page.page.get_by_test_id(f"template-workflow-{name}").click()
-        page.page.wait_for_function(_OPENED, arg=name)
+        page.page.wait_for_function(_IS_OPENED_SCRIPT, arg=name)
         page.page.locator(FORM_ROW).first.wait_for()
         page.page.get_by_role("button", name="Enter node graph").first.click()
         page.page.wait_for_function(  # the fit is animated
-            f"() => app.canvas.ds.scale >= {LEAST_ZOOM} && !({_OUTSIDE})().length"
+            f"() => app.canvas.ds.scale >= {MIN_ZOOM} && !({_OUTSIDE_SCRIPT})().length"
         )
         assert not page.problems(read_shipped(name)), name
 
 
-def test_in_the_newer_nodes_none_covers_another(open_page, read_shipped, pinned_host):
-    """There a note is as high as its text."""
+def test_the_newer_nodes_do_not_overlap(open_page, read_shipped, pinned_host):
+    """Check the newer nodes, whose notes are as high as their text."""
     page = open_page(vue_nodes=True, size=(1600, 900))
-    for name in CARDS:
+    for name in TEMPLATE_NAMES:
         page.load(read_shipped(name))
         page.show()
-        page.page.wait_for_function(f"() => !({OVERLAPS})().length")
-        assert not page.evaluate(_SHORT), name
+        page.page.wait_for_function(f"() => !({OVERLAPS_SCRIPT})().length")
+        assert not page.evaluate(_SHORT_SLIDERS_SCRIPT), name

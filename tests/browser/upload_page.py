@@ -90,5 +90,5 @@ def point_on_node(page: PageUnderTest, kind: str) -> tuple[float, float]:
     """Find a point of the page on a node's upper edge, below its title."""
     bounds = page.node_bounds(kind)
     page.show(bounds)
-    rectangle = page.on_page((bounds[0], bounds[1], bounds[2], bounds[3]), 0)
+    rectangle = page.page_rectangle((bounds[0], bounds[1], bounds[2], bounds[3]), 0)
     return rectangle["x"] + rectangle["width"] / 2, rectangle["y"] + 12
