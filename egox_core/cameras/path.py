@@ -19,7 +19,7 @@ from .poses import compose, invert, validate_w2c
 World = Literal["exo", "take", "unknown"]
 """The exo camera's own frame (of frame 0, where it moves), since nobody knows a larger one; the
 take's; or that of a file of another program, until a scene, a take or a pose ties it."""
-LEAST_MOTION = 1e-6
+MIN_MOTION = 1e-6
 """Rotation, or metres, by which poses differ by more than rounding."""
 SAME_TURN, SAME_M, SAME_SHARE = 2e-3, 2e-3, 1e-6
 """Rotation and place up to which two files have one pose of a camera: of three digits, and far from the
@@ -166,7 +166,7 @@ class CameraPath:
     @property
     def moves(self) -> bool:
         """True if the poses differ by more than rounding."""
-        return float((self.w2c - self.w2c[:1]).abs().max()) > LEAST_MOTION
+        return float((self.w2c - self.w2c[:1]).abs().max()) > MIN_MOTION
 
     @property
     def upright_w2c(self) -> Tensor:  # [1 or T, 3, 4] float64

@@ -32,9 +32,9 @@ QUANTILES = 0.10, 0.90
 """Pixels count where both depths are between these of the frame; robust: in its first fit only."""
 MOMENTUM = 0.99
 """state = MOMENTUM * state + (1 - MOMENTUM) * fit of the frame."""
-LEAST_INVERSE = 1e-3
+MIN_INVERSE = 1e-3
 """1/m, so nothing lies further than 1000 m."""
-LEAST_SHARE = 0.05
+MIN_SHARE = 0.05
 """Valid pixels of a frame; below it the frame takes the momentum's state."""
 
 MISSING_METRIC = "metric depth (the scale of the scene)"
@@ -124,7 +124,7 @@ def align_depth(
         alpha, beta = (np.float32(number) for number in states[t])
         inverse = values[t] * alpha if disparity else alpha / values[t]
         inverse += beta
-        np.maximum(inverse, np.float32(LEAST_INVERSE), out=inverse)  # keeps NaN
+        np.maximum(inverse, np.float32(MIN_INVERSE), out=inverse)  # keeps NaN
         depth = torch.from_numpy(np.reciprocal(inverse, out=inverse))
         return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
 
@@ -170,7 +170,7 @@ def fit_frame(
     valid = np.isfinite(video_sample + metric_sample)
     share = float(valid.mean())
     video_sample, metric_sample = video_sample[valid], metric_sample[valid]
-    if share < LEAST_SHARE or video_sample.size < 16:
+    if share < MIN_SHARE or video_sample.size < 16:
         return None, f"only {100 * share:.1f} % of the pixels are static and valid in both depths"
     fit = fit_least_squares(
         video_inverse,
@@ -255,7 +255,7 @@ def _pass_through(
     count = len(metric.depth_m)
 
     def clamped_frame(t: int) -> Tensor:
-        depth = metric.depth_m[t].cpu().clamp_max(1 / LEAST_INVERSE)  # keeps NaN
+        depth = metric.depth_m[t].cpu().clamp_max(1 / MIN_INVERSE)  # keeps NaN
         return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
 
     depth = store_frames(map(clamped_frame, range(count)), count)

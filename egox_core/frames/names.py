@@ -11,7 +11,7 @@ import torch
 from ..errors import EgoXInputError
 from .rule import Numbering
 
-LEAST_STAMP = 1e9
+MIN_STAMP = 1e9
 """Least whole number in a file's name that is a time: seconds of this century."""
 
 
@@ -89,7 +89,7 @@ def numbered_files(
             fix="add the missing frame, or renumber the files",
         )
     sorted_numbers = number[order]
-    are_times = (sorted_numbers % 1).any() or sorted_numbers[0] >= LEAST_STAMP
+    are_times = (sorted_numbers % 1).any() or sorted_numbers[0] >= MIN_STAMP
     frames = (
         None if are_times or sorted_numbers[0] == 1 else torch.from_numpy(sorted_numbers).long()
     )
@@ -103,5 +103,5 @@ def _frame_steps(numbers: np.ndarray) -> np.ndarray:  # [N] -> [N - 1]
     Times are divided by their median step (of two middle ones the smaller).
     """
     steps = np.diff(np.sort(numbers))
-    are_times = len(steps) and ((numbers % 1).any() or numbers.min() >= LEAST_STAMP)
+    are_times = len(steps) and ((numbers % 1).any() or numbers.min() >= MIN_STAMP)
     return np.round(steps / (np.quantile(steps, 0.5, method="lower") or 1) if are_times else steps)

@@ -23,7 +23,7 @@ from .rule import FileFrames, Numbering, entries_of
 
 MANY = 10  # poses of every n-th frame from which on two lost pictures more tell nothing
 MAX_GAP_S = 1.0  # between two known poses; the frames between are interpolated
-MOST_FRAMES = 1e6  # of a video; longer spans of whole numbers are times
+MAX_FRAMES = 1e6  # of a video; longer spans of whole numbers are times
 UNITS = (1.0, 1e-3, 1e-6, 1e-9)  # of times: seconds to nanoseconds
 
 
@@ -266,7 +266,7 @@ def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
     if values[0] == 0 and values[-1] == 1 and abs(end - 1) > tolerance_s:
         yield reading("times as shares of the video", values * end)
     for unit in UNITS:
-        are_numbers = are_whole and (step == 1 or np.ptp(values) <= (total or MOST_FRAMES))
+        are_numbers = are_whole and (step == 1 or np.ptp(values) <= (total or MAX_FRAMES))
         if are_numbers and step * unit < tolerance_s:
             continue  # numbers of frames
         pose_times = values * unit

@@ -43,17 +43,17 @@ APART_RAD = math.radians(9)
 CLIP_SCORE_WEIGHT = 0.5
 """Weight of the clip's mean score beside the frame's own: a path is mostly wrong by one turn
 throughout."""
-MAX_STEP, LEAST_STEP = 0.2, 1e-3
+MAX_STEP, MIN_STEP = 0.2, 1e-3
 """Bounds of an update's length, radians and metres together."""
-LOCAL_PX, LEAST_CONTRAST = 8.0, 0.03
+LOCAL_PX, MIN_CONTRAST = 8.0, 0.03
 SHIFT_PRIOR_M = 0.1
 CORRELATED_PIXELS = 30.0
 """Count of pixels whose errors go together."""
 BLOCK_PX = 8
 SPREAD_FACTOR = 5.0
 """True error per frame of drawn rooms over what its residuals say."""
-LEAST_OVERLAP = 0.2
-LEAST_COVERED, LEAST_SCORE, MAX_SPREAD_DEG = 0.03, 0.45, 3.0
+MIN_OVERLAP = 0.2
+MIN_COVERED, MIN_SCORE, MAX_SPREAD_DEG = 0.03, 0.45, 3.0
 """Share of the scene's picture that must be covered; correlation and spread from which on a frame
 counts as judged: of drawn rooms, another room's frames and noise reach 0.34, 95 % of the true ones
 0.55 or more."""
@@ -260,9 +260,7 @@ class PathViews:
         shift = np.stack([p.shift for p in frame_poses])
         spread = np.rad2deg([pose.spread for pose in frame_poses]) * SPREAD_FACTOR
         coverage = np.array([mask.mean() for mask in self.masks])
-        judged_mask = (
-            (score >= LEAST_SCORE) & (spread <= MAX_SPREAD_DEG) & (coverage >= LEAST_COVERED)
-        )
+        judged_mask = (score >= MIN_SCORE) & (spread <= MAX_SPREAD_DEG) & (coverage >= MIN_COVERED)
         nan_if_unjudged = np.where(judged_mask, 0.0, np.nan)
         return PathError(
             turn_deg=torch.from_numpy(turn @ upright_axes + nan_if_unjudged[:, None]).float(),
@@ -470,7 +468,7 @@ def _align_frame(view: _View, pose: _Pose, level: _Level) -> _Pose:
             )
             > 0
         )
-        if valid.mean() < LEAST_OVERLAP or inner_mask.sum() < 20:
+        if valid.mean() < MIN_OVERLAP or inner_mask.sum() < 20:
             return _Pose(rotation, shift)
         differences = (video - scene)[inner_mask]
         error = np.square(differences).mean(1)
@@ -490,7 +488,7 @@ def _align_frame(view: _View, pose: _Pose, level: _Level) -> _Pose:
             gradients.sum(0) + noise * shift_prior @ np.concatenate((np.zeros(3), shift)),
         )
         step_length = np.linalg.norm(change)
-        if step_length < LEAST_STEP:
+        if step_length < MIN_STEP:
             break
         change *= MAX_STEP / max(step_length, MAX_STEP)
         turn = _rotation_matrices(change[:3])
@@ -532,4 +530,4 @@ def _even_contrast(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.nd
     inverse_share, inside = 1 / np.maximum(box_blur(mask), 1e-3), mask[..., None]
     deviations = (picture - box_blur(picture * inside) * inverse_share[..., None]) * inside
     spread = box_blur(np.square(deviations).mean(2)) * inverse_share
-    return deviations / np.sqrt(spread + LEAST_CONTRAST**2)[..., None]
+    return deviations / np.sqrt(spread + MIN_CONTRAST**2)[..., None]

@@ -16,11 +16,11 @@ from ..frozen import frozen
 from .off_path import PathError
 
 LONGEST_FRAMES, STEP_FRAMES = 8.0, 0.25
-LEAST_FRAMES = 0.75
+MIN_FRAMES = 0.75
 """A lag below is none that anybody could mend."""
 LEFT_SHARE = 0.5
 """Of what is off as the path is stated, and as one turn leaves it, at most so much may be left."""
-LEAST_JUDGED = 4
+MIN_JUDGED = 4
 
 
 @frozen
@@ -48,7 +48,7 @@ def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
     from scipy.spatial.transform import Rotation, Slerp
 
     judged_frames = np.flatnonzero(error.judged.numpy())
-    if len(judged_frames) < LEAST_JUDGED or not ego.moves:
+    if len(judged_frames) < MIN_JUDGED or not ego.moves:
         return None
     path = Rotation.from_matrix(ego.upright_w2c[:, :3, :3].numpy())
     frame_numbers, last_frame = judged_frames * error.step, len(path) - 1
@@ -61,12 +61,12 @@ def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
         # Where the path has no moment, nothing is known.
         known_mask = (frame_numbers - lag >= 0) & (frame_numbers - lag <= last_frame)
         left_turns = shown_turns[known_mask] * path_at(frame_numbers[known_mask] - lag).inv()
-        has_enough = known_mask.sum() >= LEAST_JUDGED
+        has_enough = known_mask.sum() >= MIN_JUDGED
         left_medians.append(float(np.median(left_turns.magnitude())) if has_enough else math.inf)
     best_index = int(np.argmin(left_medians))
     lag, tried_lags = float(lags[best_index]), lags[np.isfinite(left_medians)]
     # The least at a border of the search is none.
-    if abs(lag) < LEAST_FRAMES or lag in (tried_lags.min(), tried_lags.max()):
+    if abs(lag) < MIN_FRAMES or lag in (tried_lags.min(), tried_lags.max()):
         return None
     off_path = off_path[(frame_numbers - lag >= 0) & (frame_numbers - lag <= last_frame)]
     stated_rad, turned_rad = (

@@ -27,11 +27,11 @@ EDGE_BLUR_PX, COLOUR_BLUR_PX = 1.0, 3.0
 FRAME_GAIN, PLACE_GAIN = 0.7, 0.5
 """Share of the squared error, of a frame and of a place's surroundings, under which a move explains
 it. Drawn rooms, the small model's video: no frame, 9 % of places; moved by 4 or 6 px: each frame."""
-LEAST_ERROR = (2 / 255) ** 2
+MIN_ERROR = (2 / 255) ** 2
 """Squared error from which on there is something to explain."""
 PLACE_FRACTION = 4
 """The surroundings of a place are this part of the picture's height."""
-FEWEST_OBSERVED = 0.1
+MIN_OBSERVED = 0.1
 """Share of the surroundings that must be observed, to judge them."""
 PLACE_CORRELATION, TEXTURE_FITS = 0.5, 0.75
 """Correlation from which on a place fits, and the least share of places with texture that do.
@@ -132,7 +132,7 @@ def departs(
         edge_pictures[1],
         observed_mask,
     )
-    marks |= (error_moved < PLACE_GAIN * error_in_place) & (error_in_place > LEAST_ERROR)
+    marks |= (error_moved < PLACE_GAIN * error_in_place) & (error_in_place > MIN_ERROR)
     texture_agrees = texture_fits(*edge_pictures, observed_mask)
     if move is not None:
         marks[:] = True
@@ -181,7 +181,7 @@ def move_errors(
             cv2.blur(summand, (window_px, window_px), borderType=cv2.BORDER_CONSTANT)
             for summand in (error, overlap)
         )
-        local_error = np.where(count > FEWEST_OBSERVED, sums / np.maximum(count, 1e-6), np.inf)
+        local_error = np.where(count > MIN_OBSERVED, sums / np.maximum(count, 1e-6), np.inf)
         frame_error = float(error.sum()) / max(float(overlap.sum()), 1.0)
         if distance == 0:
             error_in_place, frame_in_place = local_error, frame_error
@@ -192,9 +192,7 @@ def move_errors(
     return (
         error_in_place,
         error_moved,
-        move
-        if frame_moved < FRAME_GAIN * frame_in_place and frame_in_place > LEAST_ERROR
-        else None,
+        move if frame_moved < FRAME_GAIN * frame_in_place and frame_in_place > MIN_ERROR else None,
     )
 
 
@@ -221,16 +219,13 @@ def texture_fits(
             observed_mask,
         )
     )
-    judged_mask = (
-        (prior_power > TEXTURE**2 * count) & (count > FEWEST_OBSERVED) & (observed_mask > 0)
-    )
+    judged_mask = (prior_power > TEXTURE**2 * count) & (count > MIN_OBSERVED) & (observed_mask > 0)
     fits_mask = (
         product[judged_mask]
         > PLACE_CORRELATION * np.sqrt(np.maximum(video_power * prior_power, 0))[judged_mask]
     )
     return bool(
-        judged_mask.sum() < FEWEST_OBSERVED * observed_mask.sum()
-        or fits_mask.mean() >= TEXTURE_FITS
+        judged_mask.sum() < MIN_OBSERVED * observed_mask.sum() or fits_mask.mean() >= TEXTURE_FITS
     )
 
 

@@ -15,7 +15,7 @@ from ..scene import AGREES_PX
 from .maps import colour_stops, colour_table
 from .sheets import Drawn
 
-SIDE, MARGIN, LEAST_M = 384, 40, 0.05  # px; px; of the square that is shown
+SIDE, MARGIN, MIN_M = 384, 40, 0.05  # px; px; of the square that is shown
 GAZE_PX, GAZES = 18, 12
 
 
@@ -50,7 +50,7 @@ def path_from_above(exo: CameraPath) -> Tensor:  # [1, SIDE, SIDE, 3] 0...1
         vectors[:, [0, 2]].numpy() for vectors in (camera_centre(poses), poses[:, 2, :3])
     )
     lowest, highest = positions.min(0), positions.max(0)
-    extent_m = max(LEAST_M, float((highest - lowest).max()))
+    extent_m = max(MIN_M, float((highest - lowest).max()))
     scale = (SIDE - 2 * MARGIN) / extent_m
     path_px = (positions - (lowest + highest) / 2) * scale * [1, -1] + SIDE / 2
     step = -(-len(path_px) // GAZES)

@@ -17,7 +17,7 @@ REACH_PX = 12.0
 WINDOW_PX = 7.0
 """Side of the square around a click in which the nearest thing counts: a head in the back of a room
 is that small."""
-SAME_OBJECT, LEAST_OBJECT_SHARE = 0.05, 0.15
+SAME_OBJECT, MIN_OBJECT_SHARE = 0.05, 0.15
 """Relative depth that the points of one thing span there, and the share of the points that it must
 have: fewer are strays between two surfaces."""
 HEAD_STEPS = 12
@@ -106,7 +106,7 @@ def _nearest_object_depth(depths: Tensor) -> float:  # [N] metres
         len(depths)
     )
     first_index = int(
-        (counts >= max(min(2, len(depths)), LEAST_OBJECT_SHARE * len(depths))).int().argmax()
+        (counts >= max(min(2, len(depths)), MIN_OBJECT_SHARE * len(depths))).int().argmax()
     )
     return float(depths[first_index : first_index + int(counts[first_index])].median())
 

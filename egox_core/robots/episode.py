@@ -22,7 +22,7 @@ from ..types import CameraTrajectory, of_frames
 from ..video import reproject
 from .fit import NOT_TESTABLE, WRONG, CameraFit
 from .hand_gaps import MIN_HAND_SHARE, HandGaps, bridged, hands_at_rest
-from .videos import MOST_S, PictureKind
+from .videos import MAX_S, PictureKind
 
 TIPS = tuple(index for index, name in enumerate(JOINT_NAMES) if name.endswith("_tip"))
 STATE_NAMES = tuple(
@@ -167,7 +167,7 @@ def make_episodes(
         fit = replace(fit, notes=(*fit.notes, *trajectory.other_hands(hands.frames)))
     times_s = trajectory.frames.times_s
     frame_numbers = frames_at(times_s, fps, resample, name)
-    if (seconds := len(frame_numbers) / fps) > MOST_S:
+    if (seconds := len(frame_numbers) / fps) > MAX_S:
         sentence = (
             f"{seconds:.0f} s in a file of its own: readers may not find its frames; cut the clip"
         )

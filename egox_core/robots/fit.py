@@ -19,7 +19,7 @@ WORDS = {
     WRONG: "The cameras don't fit the pictures",
     RIGHT: "The cameras fit the pictures",
 }
-MOST_DEG, MOST_M, LEAST_SCORE = 2.5, 0.08, 0.65
+MAX_DEG, MAX_M, MIN_SCORE = 2.5, 0.08, 0.65
 """Turn and shift of a true ego video against the scene, medians over the clip, from which on a
 camera is wrong, and the correlation that it takes to say so. Of 64 drawn takes with right cameras none
 is off by more than 0.5 degrees, and one has a lower correlation. A network's errors of depth look like
@@ -66,7 +66,7 @@ def camera_fit(
     strange_places = [note for note in place_notes if note.kind == RemarkKind.STRANGE_PLACE]
     path_error = PathViews.of(scene, trajectory, progress=progress).error(ego)
     score = float(path_error.score.median())
-    if not generated and score < LEAST_SCORE:
+    if not generated and score < MIN_SCORE:
         turned_error = exo_turned_error(scene, trajectory, ego, progress)
         turned_score = float(turned_error.score.median())
         if turned_score > score:
@@ -78,13 +78,13 @@ def camera_fit(
     camera_remarks = trajectory.other_exo(*scene.exos)
     verdict = NOT_TESTABLE
     notes = [*place_notes, *misfit_notes, *camera_remarks, Remark(path_error.text())]
-    if not generated and path_error.median_deg is not None and score >= LEAST_SCORE:
+    if not generated and path_error.median_deg is not None and score >= MIN_SCORE:
         shift_m = float(path_error.shift_m.nanmedian(0).values.norm())
-        verdict = RIGHT if path_error.median_deg <= MOST_DEG and shift_m <= MOST_M else WRONG
+        verdict = RIGHT if path_error.median_deg <= MAX_DEG and shift_m <= MAX_M else WRONG
         lag = path_lag(path_error, trajectory.ego)
         if lag is not None:
             notes.append(Remark(lag.text()))
-        if lag is None or shift_m > MOST_M:
+        if lag is None or shift_m > MAX_M:
             notes.append(Remark(f"Its camera is {100 * shift_m:.0f} cm off"))
     elif strange_places:
         verdict = WRONG

@@ -29,7 +29,7 @@ from .card import data_card
 from .episode import COLUMNS, HAND_COLUMNS, Episode, filled, frames_at
 from .statistics import NAMES, Statistics, merged, of_episode
 from .tables import frame_table, grow, read_rows, row_groups, row_table, write_tasks
-from .videos import MOST_S, encode, join, video_feature
+from .videos import MAX_S, encode, join, video_feature
 
 VERSION = "v3.0"
 DATA, EPISODES = "data", "meta/episodes"
@@ -385,7 +385,7 @@ class RobotSet:
                 first_episode, size_known = len(self) - self._rows_in_file, size_known or 0
             elif self._was_edited:
                 size_known = np.inf
-            if size_known + size >= limit_mb * 2**20 or file_end_s + seconds > MOST_S:
+            if size_known + size >= limit_mb * 2**20 or file_end_s + seconds > MAX_S:
                 file_number, first_episode, size_known = file_number + 1, len(self), 0
         new_place = (*divmod(file_number, files), first_episode, size_known + size)
         row |= {

@@ -12,11 +12,11 @@ Statistics = Mapping[str, np.ndarray]
 """By name, as :data:`NAMES` has them."""
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
-LEAST_STD = 0.02
+MIN_STD = 0.02
 """Floor of the standard deviation by which a policy divides state, action and depth, metres and
 entries of rotations: what rests, such as a hand that is never seen, isn't blown up."""
 OF_LEAST_STD = ("observation.state", "action", "observation.images.ego_depth")
-SAMPLES, MOST_SAMPLES, LARGE_PX, SMALL_PX = 100, 10_000, 300, 150
+SAMPLES, MAX_SAMPLES, LARGE_PX, SMALL_PX = 100, 10_000, 300, 150
 
 
 def of_episode(
@@ -27,7 +27,7 @@ def of_episode(
     statistics = {key: of_pictures(frames, kind) for key, (kind, frames) in episode.videos.items()}
     statistics |= {key: of_numbers(values) for key, values in columns.items()}
     for key in statistics.keys() & {*OF_LEAST_STD}:
-        std = np.maximum(statistics[key]["std"], LEAST_STD)
+        std = np.maximum(statistics[key]["std"], MIN_STD)
         statistics[key] = {**statistics[key], "std": std}
     return statistics
 
@@ -54,7 +54,7 @@ def of_pictures(
 ) -> Statistics:
     """Compute the statistics of each channel [C, 1, 1] over pixels of evenly spaced frames."""
     frame_count = len(frames)
-    sample_count = int(np.clip(frame_count**0.75, min(SAMPLES, frame_count), MOST_SAMPLES))
+    sample_count = int(np.clip(frame_count**0.75, min(SAMPLES, frame_count), MAX_SAMPLES))
     sampled_frames = as_loaded(
         frames[np.linspace(0, frame_count - 1, sample_count).round().astype(int)], kind
     )

@@ -53,7 +53,7 @@ FORMS: dict[PictureKind, VideoForm] = {
         },
     ),
 }
-MOST_S = 500.0
+MAX_S = 500.0
 """Length of a file, seconds: LeRobot's reader, which looks for times of 32 bits, fails from 1300 s on."""
 KEY_EVERY = 2
 """Frames from one that needs no other to the next: whoever learns reads frames in any order."""

@@ -15,13 +15,13 @@ from ..sizes import REFERENCE_EXO_SIZE
 from ..video import decode_frames, probe_video, resize_picture
 
 SAMPLE_COUNT = 13  # frames that are looked at, spread over the clip
-CORNERS, LEAST_CORNERS = 400, 30  # that are followed, and that must agree
+CORNERS, MIN_CORNERS = 400, 30  # that are followed, and that must agree
 AGREE_PX = 1.0  # with the common motion
-LEAST_AREA_SHARE = 0.5  # of the picture, between the corners that agree: a walker fills less
+MIN_AREA_SHARE = 0.5  # of the picture, between the corners that agree: a walker fills less
 MOVED_SHARE = 0.004  # of the picture's width, 3 px of 784
 STANDING_SHARE = 0.1  # of the corners, in their places: fewer, and the camera doesn't stand
 LOST_SHARE = 1 / 3  # of the looks: somebody who passes close by hides the background for fewer
-LEAST_ZOOM = 1.05  # less changes depth by less than a network errs, and a hand's shake has it
+MIN_ZOOM = 1.05  # less changes depth by less than a network errs, and a hand's shake has it
 ZOOM_SHARE = 2 / 3  # of the motion, that a zoom about the middle explains: the rest is a hand's
 
 
@@ -94,7 +94,7 @@ def camera_motion(
     start_points = cv2.goodFeaturesToTrack(
         first_picture, CORNERS, 0.01, 0.015 * width, mask=static_mask
     )
-    if start_points is None or len(start_points) < LEAST_CORNERS:
+    if start_points is None or len(start_points) < MIN_CORNERS:
         return None
     picture_corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float)
     motion, largest_px, largest_motion, lost_frames = np.eye(2, 3), 0.0, None, []
@@ -109,7 +109,7 @@ def camera_motion(
         )
         found_mask = status[:, 0] > 0
         new_motion = _common_motion(
-            start_points[found_mask], found_points[found_mask], LEAST_AREA_SHARE * width * height
+            start_points[found_mask], found_points[found_mask], MIN_AREA_SHARE * width * height
         )
         if new_motion is not None:
             motion = new_motion
@@ -146,7 +146,7 @@ def _zoom_of_motion(
         middle + zoom * (picture_corners - middle) - moved_corners, axis=1
     ).mean()
     total_px = np.linalg.norm(moved_corners - picture_corners, axis=1).mean()
-    is_zoom = remaining_px < (1 - ZOOM_SHARE) * total_px and max(zoom, 1 / zoom) > LEAST_ZOOM
+    is_zoom = remaining_px < (1 - ZOOM_SHARE) * total_px and max(zoom, 1 / zoom) > MIN_ZOOM
     return zoom if is_zoom else 1.0
 
 
@@ -155,12 +155,12 @@ def _common_motion(
     found_points: np.ndarray,  # [N, 1, 2] px
     area: float,  # px², least between the corners that agree
 ) -> np.ndarray | None:  # [2, 3]
-    if len(start_points) < LEAST_CORNERS:
+    if len(start_points) < MIN_CORNERS:
         return None
     motion, inliers = cv2.estimateAffinePartial2D(
         start_points, found_points, ransacReprojThreshold=AGREE_PX
     )
-    if motion is None or inliers.sum() < LEAST_CORNERS:
+    if motion is None or inliers.sum() < MIN_CORNERS:
         return None
     return (
         motion if cv2.contourArea(cv2.convexHull(start_points[inliers[:, 0] > 0])) >= area else None

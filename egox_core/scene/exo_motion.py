@@ -26,13 +26,13 @@ from .exo_tracks import FloatArray, Tracks, find_tracks
 AGREES_PX = 3.0
 SIMILAR_FACTOR, SIMILAR_PX = 1.1, 0.02  # rotations explain as much: times the residual, and px more
 DOUBTFUL_FACTOR = 1.3  # times, where the travel is so small that a rolling shutter looks like it
-LEAST_PARALLAX = 0.005
+MIN_PARALLAX = 0.005
 DEPTH_DOUBT = 0.12  # spread of the points' depth around the maps' from which travel isn't believed
-LEAST_AGREE, POOR_AGREE = 0.3, 0.5  # of a clip's matches; of the worst frame's
+MIN_AGREE, POOR_AGREE = 0.3, 0.5  # of a clip's matches; of the worst frame's
 MAX_LOST = 2  # frames in a row without a pose of their own; poses between are interpolated
 MAX_LOG_FOCAL, LENS_TURN_DEG = 0.05, 10.0  # of the focal length's logarithm; deg that show it
 MAX_LOG_SCALE = 0.15  # of the scale's logarithm
-TERM_RIDGE, LEAST_ROWS, MEND_SIGMA, MEND_ROUNDS = 3.0, 20, 0.03, 3
+TERM_RIDGE, MIN_ROWS, MEND_SIGMA, MEND_ROUNDS = 3.0, 20, 0.03, 3
 
 
 @frozen
@@ -122,7 +122,7 @@ def estimate_exo_motion(
     turns, notes = _choose_motion(tracks, turned_fit, moved_fit, depth, motion)
     fit = turned_fit if turns else moved_fit
     agreement = _match_shares(tracks, fit).mean()
-    if agreement < LEAST_AGREE:
+    if agreement < MIN_AGREE:
         reason = f"only {agreement:.0%} of the matches agree"
         return _keep_static(depth, motion, reason, zoom_notes)
     from scipy.interpolate import make_interp_spline  # a tenth of torch's time
@@ -306,7 +306,7 @@ def _choose_motion(
     looks_like_shutter = (
         travel < frame_rotations.magnitude().max() and turning_px <= DOUBTFUL_FACTOR * moving_px
     )
-    if looks_like_shutter or parallax < LEAST_PARALLAX:
+    if looks_like_shutter or parallax < MIN_PARALLAX:
         sentence = (
             f"a travel of {travel:.1%} of the distance is no more than a rolling shutter or "
             "people who fill the picture look like: the camera is taken to turn only"
@@ -375,7 +375,7 @@ def _correct_maps(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Ten
     point_counts, residuals = np.bincount(point), log_ratios
     for _ in range(MEND_ROUNDS):
         weight = 1 / (1 + (residuals / MEND_SIGMA) ** 2)
-        for t in np.flatnonzero(np.bincount(frame) >= LEAST_ROWS):
+        for t in np.flatnonzero(np.bincount(frame) >= MIN_ROWS):
             frame_mask = frame == t
             weighted = basis[frame_mask].T * weight[frame_mask]
             target = weighted @ (log_ratios + point_shifts[point])[frame_mask]

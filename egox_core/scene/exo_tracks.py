@@ -22,7 +22,7 @@ MAX_DEPTH_RANGE = (
 )
 MASK_MARGIN_PX = 7  # px, of the reduced picture
 MAX_RAY_OFFSET = 1.7  # of a ray at z = 1, 60 degrees: a wide lens' rim is left out
-LEAST_MATCHES, MAX_SIGHTINGS = 12, 700  # per frame
+MIN_MATCHES, MAX_SIGHTINGS = 12, 700  # per frame
 GATE_PX = 6.0  # for the first poses
 
 
@@ -143,7 +143,7 @@ def _first_pose(
     plane: FloatArray,  # [P, 2]
     pixel_scale: FloatArray,  # [P]
 ) -> tuple[FloatArray, FloatArray, FloatArray] | None:  # [3, 3], [3], [K] int that agree
-    if len(world_points) < LEAST_MATCHES:
+    if len(world_points) < MIN_MATCHES:
         return None
     is_solved, turn, shift, inliers = cv2.solvePnPRansac(
         world_points,
@@ -155,7 +155,7 @@ def _first_pose(
         confidence=0.9999,
         flags=cv2.SOLVEPNP_EPNP,
     )
-    if not is_solved or len(inliers) < LEAST_MATCHES:
+    if not is_solved or len(inliers) < MIN_MATCHES:
         return None
     inliers = inliers[:, 0].astype(int)
     turn, shift = cv2.solvePnPRefineLM(

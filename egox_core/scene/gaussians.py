@@ -15,7 +15,7 @@ FLATNESS = 0.05
 OPACITY = 0.999
 DC_SHARE = 0.28209479177387814
 """Y_00, the constant spherical harmonic."""
-LEAST_M, LEAST_SHARE = 1e-6, 1e-3
+MIN_M, MIN_SHARE = 1e-6, 1e-3
 """A step that is none, in metres and of the other one."""
 
 
@@ -57,12 +57,12 @@ def _surface_patches(
 ) -> tuple[Tensor, Tensor]:  # [N, 3, 3] axes as columns, [N, 3] standard deviations, metres
     """Compute the axes of each point's surface patch, and the standard deviations along them."""
     right, down = (turn @ points.steps).unbind(-1)
-    width = right.norm(dim=-1, keepdim=True).clamp_min(LEAST_M)
-    x_axis = torch.where(width > LEAST_M, right / width, torch.eye(3)[0])
+    width = right.norm(dim=-1, keepdim=True).clamp_min(MIN_M)
+    x_axis = torch.where(width > MIN_M, right / width, torch.eye(3)[0])
     down = down - (down * x_axis).sum(-1, keepdim=True) * x_axis
-    height = down.norm(dim=-1, keepdim=True).clamp_min(LEAST_M)
+    height = down.norm(dim=-1, keepdim=True).clamp_min(MIN_M)
     # At the rim of a lens' image circle a step may be missing, or lie along the other.
-    is_step = height > (LEAST_SHARE * width).clamp_min(LEAST_M)
+    is_step = height > (MIN_SHARE * width).clamp_min(MIN_M)
     y_axis = torch.where(is_step, down / height, _perpendicular(x_axis))
     axes = torch.stack((x_axis, y_axis, torch.linalg.cross(x_axis, y_axis)), dim=-1)
     thickness = FLATNESS * torch.minimum(width, height)

@@ -27,7 +27,7 @@ VALID_KEYS = ("valid", "valid_mask", "mask_valid")
 DYNAMIC_KEYS = ("dynamic", "dynamic_mask", "moving_mask")
 MASK_KEYS = ("mask", "masks")
 """Masks of which the name doesn't say what they mark."""
-MOST_BYTES = 2**24
+MAX_BYTES = 2**24
 """Size of an array of K, poses or a scale: 49 hours of poses are more."""
 
 
@@ -63,7 +63,7 @@ def read_depth_arrays(
 
     def read_camera_array(key: str) -> np.ndarray:
         used_keys.add(key)
-        if archive.getinfo(members[key]).file_size > MOST_BYTES:
+        if archive.getinfo(members[key]).file_size > MAX_BYTES:
             raise EgoXInputError(
                 f"{key} of {name}",
                 got="an array as large as maps",

@@ -67,10 +67,10 @@ FLOOR, CEILING = 0.45, 0.1
 LARGE_PLANE_CERTAINTY, SMALL_PLANE_SHARE = 0.9, 0.04
 """Share of large planes that are level or standing, and the share of all surface at which it is half of
 that: small ones are slopes, backs of chairs, a network's blobs."""
-LEAST_SHARE = 0.03
+MIN_SHARE = 0.03
 SAME_DEG = 8.0
 """Spread of normals that are taken for one plane's; a network's are that far off."""
-LEAST_DEG = 0.3
+MIN_DEG = 0.3
 """Error of a plane's direction however exact its depth is."""
 DEPTH_FRAMES = 3
 GRAVITY_WORLDS = 2 / 3
@@ -408,13 +408,13 @@ def _find_planes(depth: DepthVideo) -> list[Plane]:
                 depth.dynamic[frame][rows][:, columns], math.nan
             )
         normal, area = _fit_patches(rays, depth_values)
-        if len(normal) < LEAST_SHARE * depth_values.numel() / PATCH_PX**2:
+        if len(normal) < MIN_SHARE * depth_values.numel() / PATCH_PX**2:
             continue
         normals.append(normal @ depth.exo.at(frame)[:, :3])
         areas.append(area / area.sum().clamp_min(1e-9))
     normal, area = torch.cat(normals), torch.cat(areas)
     area, planes = area / area.sum().clamp_min(1e-9), []
-    while float(area.sum()) > LEAST_SHARE:
+    while float(area.sum()) > MIN_SHARE:
         candidate_normals = normal[area.argsort(descending=True)[:: max(1, len(area) // 64)]]
         votes = (-(1 - candidate_normals @ normal.T) / math.radians(SAME_DEG) ** 2).exp() @ area
         mean_normal, angle_width = candidate_normals[int(votes.argmax())], math.radians(SAME_DEG)
@@ -427,10 +427,10 @@ def _find_planes(depth: DepthVideo) -> list[Plane]:
             angle_width = min(max(1.5 * spread, math.radians(1.0)), math.radians(SAME_DEG))
         plane_mask = normal @ mean_normal > math.cos(max(3 * angle_width, math.radians(SAME_DEG)))
         share = float((area * plane_mask).sum())
-        if share < LEAST_SHARE:
+        if share < MIN_SHARE:
             break
         surface_count = max(1.0, SURFACES * share)
-        sigma = math.sqrt(spread**2 / surface_count + math.radians(LEAST_DEG) ** 2)
+        sigma = math.sqrt(spread**2 / surface_count + math.radians(MIN_DEG) ** 2)
         planes.append(Plane(normal=mean_normal, sigma=sigma, share=share))
         area = area.masked_fill(plane_mask, 0.0)
     return planes

@@ -36,7 +36,7 @@ SURFACE_M = 0.025  # of the surface at the points against the points themselves,
 HEAD_SURFACE_M = 0.03  # of the head's middle against an ellipsoid
 WALL_RATIO = 1.35  # a surface so much further than the head's size says is what stands behind it
 HEAD_DEPTH_M = 0.2  # a surface so far behind that at another point of the head is not the head's
-LEAST_PATCH_PX = 1.0
+MIN_PATCH_PX = 1.0
 SIZE_FRAMES = 24  # before and after, over which a head's apparent size is told
 STRAY_M, STRAY_FRAMES = (
     0.3,
@@ -84,7 +84,7 @@ class ExoView:
         before a wall is nearer than it.
         """
         assert self.depth_m is not None
-        radius = max(radius_px, LEAST_PATCH_PX)
+        radius = max(radius_px, MIN_PATCH_PX)
         left, top = np.ceil(uv - radius).astype(int).clip(0)
         right, bottom = (np.floor(uv + radius).astype(int) + 1).clip(0)
         patch = (frame, slice(top, bottom), slice(left, right))

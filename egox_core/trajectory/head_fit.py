@@ -45,8 +45,10 @@ NOISE_FRAMES = 10.0  # how many numbers the assumed noise weighs as much as
 ROUNDS, LOOK_ROUNDS, NOISE_ROUNDS = 14, (0, 3, 6), (4, 7, 10)
 STEP = 1e-5  # of numeric derivatives, radians and metres
 POSE = 6
-OF_POINTS = 2 * len(HEAD_POINTS)  # residuals of a frame: across the rays of the points;
-ROBUST = OF_POINTS + 2  # then of the surface at the points and at the middle; others aren't robust
+POINT_RESIDUALS = 2 * len(HEAD_POINTS)  # residuals of a frame: across the rays of the points;
+ROBUST = (
+    POINT_RESIDUALS + 2
+)  # then of the surface at the points and at the middle; others aren't robust
 
 
 def fit_heads(
@@ -153,7 +155,7 @@ class _Model:
         )
         weight = np.ones_like(base_residuals)
         ray_errors = np.linalg.norm(
-            base_residuals[:, :OF_POINTS].reshape(len(base_residuals), -1, 2), axis=-1
+            base_residuals[:, :POINT_RESIDUALS].reshape(len(base_residuals), -1, 2), axis=-1
         )
         head_points = placed_points(heads.rotation, heads.place - evidence.origin, heads.shape)
         ray_errors_m = ray_errors / np.maximum(self.point, 1e-9) * evidence.distance[:, None]
@@ -164,9 +166,9 @@ class _Model:
         point_weights = np.sqrt(likelihood_real / (likelihood_real + likelihood_invented))[
             :, 0
         ] / np.sqrt(1 + (ray_errors / CAUCHY) ** 2)
-        weight[:, :OF_POINTS] = point_weights.repeat(2, axis=1)
-        weight[:, OF_POINTS:ROBUST] = 1 / np.sqrt(
-            1 + (base_residuals[:, OF_POINTS:ROBUST] / CAUCHY) ** 2
+        weight[:, :POINT_RESIDUALS] = point_weights.repeat(2, axis=1)
+        weight[:, POINT_RESIDUALS:ROBUST] = 1 / np.sqrt(
+            1 + (base_residuals[:, POINT_RESIDUALS:ROBUST] / CAUCHY) ** 2
         )
         slopes *= weight[..., None]
         return base_residuals * weight, slopes[..., :POSE], slopes[..., POSE:]
@@ -178,7 +180,7 @@ def _estimate_noise(model: _Model, heads: _Heads) -> float:
     Only what a pose leaves over tells: three points always fit. Some frames' worth of the
     assumption stays in.
     """
-    residuals = model.residuals(heads)[:, :OF_POINTS].reshape(-1, len(HEAD_POINTS), 2)
+    residuals = model.residuals(heads)[:, :POINT_RESIDUALS].reshape(-1, len(HEAD_POINTS), 2)
     squares = np.minimum((residuals**2).sum(-1), 9.0)
     surplus = np.maximum(2 * model.evidence.seen.sum(1) - POSE, 0)
     error_sum = squares[surplus > 0].sum() * model.noise**2

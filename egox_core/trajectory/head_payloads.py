@@ -29,7 +29,7 @@ MHR_HANDS = [
     for wrist in (62, 41)
 ]
 """Left and right hand: the wrist, then from each finger's root, which the model has last, to its tip."""
-LEAST_POINTS = 10  # of a person, for a projection
+MIN_POINTS = 10  # of a person, for a projection
 MAX_LOG_ERROR = 0.2
 """Of a focal length, or a picture's side, in natural logarithms, in the median over all people."""
 FIX_DETECTOR_OUTPUT = "give the detector's own output"
@@ -147,7 +147,7 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
         known_mask = np.isfinite(np.hstack((uv, points_m))).all(1) & (points_m[:, 2] > 0)
         uv, rays = uv[known_mask], points_m[known_mask, :2] / points_m[known_mask, 2:]
         spread = np.square(offsets := rays - rays.mean(0)).sum()
-        if known_mask.sum() >= LEAST_POINTS and spread > 0:
+        if known_mask.sum() >= MIN_POINTS and spread > 0:
             focal = (offsets * uv).sum() / spread
             stated_focal = person.get("focal_length")
             share = 1.0 if stated_focal is None else focal / np.mean(_array(stated_focal, source))

@@ -29,7 +29,7 @@ HABIT_S = 1.0
 """Time over which a head's habit changes: within it frames repeat each other and count once."""
 DISTANCE_SHARE = 0.3  # of a distance that is told by size alone
 MISS_RATE = 0.12  # share of points in sight that detectors don't report
-LEAST_PROBABILITY = 0.03  # of a point's being in sight, or hidden, by a pose
+MIN_PROBABILITY = 0.03  # of a point's being in sight, or hidden, by a pose
 BLUR_M = 0.015  # by which a grid of 15 degrees moves points, and detectors all through a clip
 OUTLINE_M2 = 0.04  # of a head in the picture, anywhere on which a hidden point may be made up
 SURFACE_SHARE = 0.2  # of depth's own distance, whose scale may be off
@@ -44,7 +44,7 @@ STEP_DEG, STEP_MOST = (
 
 def in_sight(sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """Compute the probability [...] that each point is in sight."""
-    return np.clip((1 + sight - hidden) / 2, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return np.clip((1 + sight - hidden) / 2, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
 
 
 def likelihoods(
@@ -57,12 +57,12 @@ def likelihoods(
     made up, per square metre."""
     sigma = np.where(evidence.seen, evidence.sigma, 1.0) * distance[:, None]
     variance = (sigma**2 + BLUR_M**2)[:, None]
-    real_probability = sight_probability * (1 - LEAST_PROBABILITY)
+    real_probability = sight_probability * (1 - MIN_PROBABILITY)
     seen_points = evidence.seen[evidence.seen.any(1)]
     report_rate = np.clip(
         seen_points.mean() ** 2 if len(seen_points) else 0.5,
-        LEAST_PROBABILITY,
-        1 - LEAST_PROBABILITY,
+        MIN_PROBABILITY,
+        1 - MIN_PROBABILITY,
     )  # of hidden points
     return (
         real_probability * np.exp(-(ray_errors_m**2) / (2 * variance)) / (2 * np.pi * variance),

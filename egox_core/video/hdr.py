@@ -40,7 +40,7 @@ GAMUTS: Mapping[int, tuple[str, np.ndarray]] = {
 GAMMAS: Mapping[int, str] = {4: "2.2", 13: "2.2"}
 """Values of ``color_trc`` -> the display's gamma, of others 2.4."""
 _CODE_COUNT = 2**16
-_MOST_WHITES = 16.0
+_MAX_WHITES = 16.0
 """Reference whites above which all is the same white."""
 
 
@@ -57,7 +57,7 @@ def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3]
     if transfer not in TRANSFERS.values():
         return np.round(255 * np.minimum(light, 1) ** (1 / float(transfer))).astype(np.uint8)
     return _srgb_table()[
-        np.minimum(light * ((_CODE_COUNT - 1) / _MOST_WHITES), _CODE_COUNT - 1).astype(np.uint16)
+        np.minimum(light * ((_CODE_COUNT - 1) / _MAX_WHITES), _CODE_COUNT - 1).astype(np.uint16)
     ]
 
 
@@ -91,8 +91,8 @@ def _linear_light_table(transfer: str) -> np.ndarray:  # [65536] float32
 
 @lru_cache(maxsize=1)
 def _srgb_table() -> np.ndarray:  # [65536] uint8
-    """Tabulate the sRGB code of linear light from 0 to _MOST_WHITES reference whites."""
-    light = np.linspace(0, _MOST_WHITES, _CODE_COUNT)
+    """Tabulate the sRGB code of linear light from 0 to _MAX_WHITES reference whites."""
+    light = np.linspace(0, _MAX_WHITES, _CODE_COUNT)
     compressed_light = np.where(
         light <= KNEE, light, 1 - (1 - KNEE) * np.exp(-(light - KNEE) / (1 - KNEE))
     )

@@ -13,13 +13,13 @@ STANDARD_RATES = (
 )
 NEAR_STANDARD = 0.01
 """Share by which times that scatter, or lack a frame, may at most be off the rate meant."""
-LEAST_SHARE = 0.9
+MIN_SHARE = 0.9
 """Share of frames on a line that a few at a cut, with gaps beside them, have left."""
 ROUNDING_S = 0.0006
 """Of time stamps in milliseconds, and a little."""
 JOIN_S = 0.1
 """Stamps of sound that go back by more begin another recording."""
-LEAST_RECORDING = 8
+MIN_RECORDING = 8
 """Frames, on average, of recordings put end to end; stamps that go back more often are none."""
 
 
@@ -31,7 +31,7 @@ def frame_rate(
 
     The stated rate where each frame lies within half a frame of its number over it, counted from
     the first; else, from any beginning, that one or a standard one as near as the times scatter, or the
-    slope of a line on which they lie; else the stated or the usual one if LEAST_SHARE of them do. Where they lie
+    slope of a line on which they lie; else the stated or the usual one if MIN_SHARE of them do. Where they lie
     on no line (10 a second, then 30), frames over their time. 0: not known.
     """
     times = np.asarray(times_s, dtype=np.float64)
@@ -57,10 +57,7 @@ def frame_rate(
     for rate in (stated, usual_rate):
         if rate > 0:
             delays = times - numbers / rate
-            if (
-                np.mean(np.abs(delays - np.median(delays)) <= 0.5 / rate + ROUNDING_S)
-                >= LEAST_SHARE
-            ):
+            if np.mean(np.abs(delays - np.median(delays)) <= 0.5 / rate + ROUNDING_S) >= MIN_SHARE:
                 return rate
     return float((len(times) - 1) / times[-1])
 
@@ -76,7 +73,7 @@ def joined_times(
     stamps = np.asarray(stamps_s, dtype=np.float64)
     steps = np.diff(stamps)
     recording_starts = np.flatnonzero(steps <= 0) + 1
-    if len(recording_starts) * LEAST_RECORDING > len(stamps):
+    if len(recording_starts) * MIN_RECORDING > len(stamps):
         return None
     added_s = np.zeros(len(stamps))
     usual_step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0

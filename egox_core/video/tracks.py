@@ -64,7 +64,7 @@ _DOLBY = re.compile(rb"(?:\0\0\0 dv[cvw]C|dv[cvw]C\x41\xed[\x80-\xff])(.{5})", r
 _CLEAN_APERTURE = re.compile(rb"\0\0\0\x28clap(.{32})", re.DOTALL)
 _DOLBY_ONLY_PROFILES = (5, 10)
 """Profiles whose base layer, where it is compatible with nothing else, has Dolby's own colours."""
-_MOST_HEADER, _MOST_BEGINNING = 2**26, 2**16
+_MAX_HEADER, _MAX_BEGINNING = 2**26, 2**16
 _NOT_COLOUR_TITLE = re.compile(
     r"\b(alpha|depth|ir|infrared|disparity|confidence|thermal)\b", re.IGNORECASE
 )
@@ -250,7 +250,7 @@ def _side_data(frame: av.VideoFrame, name: str) -> bytes | None:
 def _beginning(source: Any) -> bytes:
     with nullcontext(source) if hasattr(source, "getbuffer") else source.open("rb") as file:
         file.seek(0)
-        return file.read(_MOST_BEGINNING)
+        return file.read(_MAX_BEGINNING)
 
 
 def _mp4_header(source: Any) -> bytes:
@@ -264,7 +264,7 @@ def _mp4_header(source: Any) -> bytes:
             if not 0 <= size < 2**60:
                 break
             if kind == b"moov":
-                return file.read(min(size, _MOST_HEADER))
+                return file.read(min(size, _MAX_HEADER))
             file.seek(size, 1)
     return b""
 

@@ -34,7 +34,7 @@ def align_depth_reference(
             if mask is not None:
                 counts &= ~mask[t].numpy()
         fit = None
-        if counts.mean() >= align.LEAST_SHARE:
+        if counts.mean() >= align.MIN_SHARE:
             fit = (_robust if mode == "robust" else _least_squares)(
                 np.where(counts, x, np.nan), np.where(counts, y, np.nan)
             )
@@ -50,7 +50,7 @@ def align_depth_reference(
         states.append((alpha, beta))
         x = video.depth_m[t].double()
         x = x if video.kind == "disparity" else 1 / x
-        depth = 1 / (alpha * x + beta).clamp_min(align.LEAST_INVERSE)
+        depth = 1 / (alpha * x + beta).clamp_min(align.MIN_INVERSE)
         for mask in (metric.sky, video.sky):
             if mask is not None:
                 depth = depth.masked_fill(mask[t], float("nan"))

@@ -3,9 +3,9 @@
 import numpy as np
 
 from egox_core.metrics.redrawn import (
-    FEWEST_OBSERVED,
     FRAME_GAIN,
-    LEAST_ERROR,
+    MIN_ERROR,
+    MIN_OBSERVED,
     PLACE_FRACTION,
     REACH,
     SHORTEST_MOVE,
@@ -37,8 +37,8 @@ def move_errors_reference(
             moves.append((down - REACH, right - REACH))
         for y, x in np.ndindex(height, width):
             near = square[np.abs(at - (y, x)).max(1) <= half]
-            if len(near) > FEWEST_OBSERVED * (2 * half + 1) ** 2:
+            if len(near) > MIN_OBSERVED * (2 * half + 1) ** 2:
                 errors = here if far == 0 else best
                 errors[y, x] = min(errors[y, x], near.mean())
-    explained = min(whole, default=np.inf) < FRAME_GAIN * still and still > LEAST_ERROR
+    explained = min(whole, default=np.inf) < FRAME_GAIN * still and still > MIN_ERROR
     return here, best, moves[int(np.argmin(whole))] if explained else None

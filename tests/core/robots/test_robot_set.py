@@ -322,8 +322,8 @@ def test_card_names_all_class_values(tmp_path):
 
 
 def test_video_files_are_split_by_length(tmp_path, monkeypatch):
-    monkeypatch.setattr(robot_set, "MOST_S", 3.0)
-    monkeypatch.setattr("egox_core.robots.episode.MOST_S", 3.0)
+    monkeypatch.setattr(robot_set, "MAX_S", 3.0)
+    monkeypatch.setattr("egox_core.robots.episode.MAX_S", 3.0)
     episodes = [
         make_episode(0),
         make_episode(1),
