@@ -169,7 +169,7 @@ class Clip:
 
     @property
     def exo_pose(self) -> np.ndarray:  # [3, 4], or [T, 3, 4] of a camera that moves
-        return (self.exo_w2c if self.exo_moves else self.take.exo.exo_pose).numpy()
+        return (self.exo_w2c if self.exo_moves else self.take.exo.pose).numpy()
 
     @property
     def ego_w2c(self) -> Tensor:  # [T, 3, 4]
