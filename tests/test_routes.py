@@ -47,7 +47,7 @@ from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
 from lab.sample import write_keypoints
 from tests.path_forms import FORMS, FORMS_WITH_BOTH_CAMERAS, Poses
 from tests.refusals import refuses
-from tests.train.prepared_takes import prepared
+from tests.train.prepared_takes import prepare_and_read
 from train_egox import main as train_egox
 
 # --- What the payloads hold -------------------------------------------------------------------
@@ -1058,7 +1058,9 @@ def check_prepared_clips(clip_of) -> None:
             ego_size=height,
             device="cpu",
         )
-        records, _ = prepared(takes_folder, clip.folder / f"set {exo_moves}", prepare_options)
+        records, _ = prepare_and_read(
+            takes_folder, clip.folder / f"set {exo_moves}", prepare_options
+        )
         record = next(r for r in records if r.start == clip.indices[0])
         folder = clip.folder / f"set {exo_moves}" / record.folder
         meta = read_meta(folder / "meta.json")

@@ -80,7 +80,7 @@ def synthetic_takes(takes, tmp_path_factory) -> Path:
 def training_set(takes, synthetic_takes, tmp_path_factory) -> Path:
     """Set that ``prepare`` makes of them: read only."""
     root = tmp_path_factory.mktemp("set")
-    takes.prepared(synthetic_takes, root, validation=0.5)
+    takes.prepare_and_read(synthetic_takes, root, validation=0.5)
     return root
 
 

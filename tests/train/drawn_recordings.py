@@ -1,5 +1,4 @@
-"""Recordings of drawn scenes as somebody films them: two files with clocks of their own, sounds that
-have places, a room's echo, codecs."""
+"""Draw recordings of scenes: two video files with their own clocks, sounds, echo and codecs."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,12 +16,12 @@ from lab.drawn.layout import draw_layout
 
 RATE, SOUND = 48000, 343.0
 SOUNDS = {"aac": ".mp4", "libopus": ".mkv", "pcm_s16le": ".mov", "libmp3lame": ".mkv"}
-"""Codecs of sound, and the container that each is in."""
+"""Sound codecs, with the file suffix of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filmed:
-    """The making of two files, and what is true of them."""
+class RecordingSpec:
+    """Describe two recorded files and what is true of them."""
 
     seed: int
     seconds: float = 15.0
@@ -42,11 +41,11 @@ class Filmed:
 
     @property
     def offset_s(self) -> float:
-        """Seconds that a moment is later in ego than in exo, at exo's beginning."""
+        """Seconds by which a moment is later in the ego file than in the exo file."""
         return -self.late_frames / self.fps
 
     def take(self) -> SyntheticTake:
-        """Draw it."""
+        """Draw the recorded take."""
         return make_take(self.spec())
 
     def spec(self) -> SyntheticSpec:
@@ -67,59 +66,58 @@ class Filmed:
 
 
 def write_recording(
-    filmed: Filmed, folder: Path, take: SyntheticTake | None = None
+    spec: RecordingSpec, folder: Path, take: SyntheticTake | None = None
 ) -> SyntheticTake:
-    """Write ego and exo, and key points if wanted, and return the uncut drawn take."""
-    take = take or filmed.take()
+    """Write the ego and exo files, and key points on request, and return the drawn take."""
+    take = take or spec.take()
     folder.mkdir(parents=True, exist_ok=True)
-    first = {"exo": max(0, -filmed.late_frames), "ego": max(0, filmed.late_frames)}
-    sounds = room_sound(filmed, take) if filmed.sound else {}
+    first_frames = {"exo": max(0, -spec.late_frames), "ego": max(0, spec.late_frames)}
+    sounds = room_sound(spec, take) if spec.sound else {}
     for (name, frames), codec in zip(
-        (("exo", take.exo_rgb), ("ego", take.ego_rgb)), filmed.codecs, strict=True
+        (("exo", take.exo_rgb), ("ego", take.ego_rgb)), spec.codecs, strict=True
     ):
-        drift = filmed.drift if name == "ego" else 0.0
-        heard = None
-        if filmed.sound:
-            heard = sounds[name][round(first[name] / filmed.fps * (1 + drift) * RATE) :]
-        pictures = frames[first[name] :].numpy()
-        write_film(folder / f"{name}{SOUNDS[codec]}", pictures, filmed.fps, heard, codec)
-    if filmed.depth_scale:
-        depth = (take.exo_depth_m * filmed.depth_scale)[first["exo"] :]
+        drift = spec.drift if name == "ego" else 0.0
+        file_sound = None
+        if spec.sound:
+            file_sound = sounds[name][round(first_frames[name] / spec.fps * (1 + drift) * RATE) :]
+        pictures = frames[first_frames[name] :].numpy()
+        write_film(folder / f"{name}{SOUNDS[codec]}", pictures, spec.fps, file_sound, codec)
+    if spec.depth_scale:
+        depth = (take.exo_depth_m * spec.depth_scale)[first_frames["exo"] :]
         np.savez_compressed(folder / "exo_depth.npz", depth_m=depth.half().numpy())
-    if filmed.keypoints:
-        person = seen_person(draw_layout(filmed.spec()))
-        rng = np.random.default_rng([filmed.seed, 77])
+    if spec.keypoints:
+        person = seen_person(draw_layout(spec.spec()))
+        rng = np.random.default_rng([spec.seed, 77])
         uv, scores = network_points(person, take.exo.camera, rng)
-        people = [[each] for each in zip(uv, scores, strict=True)]
-        content = openpose_content(people, filmed.size[:2])[first["exo"] :]
+        people = [[person_points] for person_points in zip(uv, scores, strict=True)]
+        content = openpose_content(people, spec.size[:2])[first_frames["exo"] :]
         write_json(folder / "exo_keypoints.json", content)
     return take
 
 
-def room_sound(filmed: Filmed, take: SyntheticTake) -> dict[str, np.ndarray]:
-    """Compute what each camera hears from the drawn take's first moment on: a voice and knocks at
-    places, with an echo, and something else beside each camera."""
-    rng = np.random.default_rng([filmed.seed, 99])
-    count = round((filmed.seconds + 1) * RATE)
+def room_sound(spec: RecordingSpec, take: SyntheticTake) -> dict[str, np.ndarray]:
+    """Compute the sound at each camera: a voice and knocks with echoes, and other noise."""
+    rng = np.random.default_rng([spec.seed, 99])
+    count = round((spec.seconds + 1) * RATE)
     ego, exo = (camera_centre(path.w2c).mean(0).numpy() for path in (take.ego, take.exo))
     voice = _bursts(rng, count, 0.25, 0.5)
     knocks = _bursts(rng, count, 0.02, 0.3)
-    places = [ego + rng.normal(size=3) * 0.1, ego + rng.normal(size=3) * 1.0]
-    heard = {}
-    for name, place in (("exo", exo), ("ego", ego)):
+    source_positions = [ego + rng.normal(size=3) * 0.1, ego + rng.normal(size=3) * 1.0]
+    sound_by_camera = {}
+    for name, camera_position in (("exo", exo), ("ego", ego)):
         sound = np.zeros(count)
-        for source, where in zip((voice, knocks), places, strict=True):
-            far = max(float(np.linalg.norm(where - place)), 0.2)
-            sound += fftconvolve(source, _echo(rng, far), mode="full")[:count] / far
-        other = _bursts(rng, count, 0.3, 0.4)
-        sound += 0.4 * other * np.std(sound) / max(np.std(other), 1e-9)
+        for source, source_position in zip((voice, knocks), source_positions, strict=True):
+            distance_m = max(float(np.linalg.norm(source_position - camera_position)), 0.2)
+            sound += fftconvolve(source, _echo(rng, distance_m), mode="full")[:count] / distance_m
+        local_noise = _bursts(rng, count, 0.3, 0.4)
+        sound += 0.4 * local_noise * np.std(sound) / max(np.std(local_noise), 1e-9)
         sound += 0.02 * np.std(sound) * rng.normal(size=count)
-        if filmed.strangers and name == "ego":
+        if spec.strangers and name == "ego":
             sound = _bursts(rng, count, 0.25, 0.5)
-        heard[name] = 0.2 * sound / max(np.abs(sound).max(), 1e-9)
-    times = np.arange(count) / (1 + filmed.drift)
-    heard["ego"] = np.interp(times, np.arange(count), heard["ego"])
-    return heard
+        sound_by_camera[name] = 0.2 * sound / max(np.abs(sound).max(), 1e-9)
+    times = np.arange(count) / (1 + spec.drift)
+    sound_by_camera["ego"] = np.interp(times, np.arange(count), sound_by_camera["ego"])
+    return sound_by_camera
 
 
 def _bursts(rng: np.random.Generator, count: int, length_s: float, share: float) -> np.ndarray:
@@ -133,16 +131,21 @@ def _bursts(rng: np.random.Generator, count: int, length_s: float, share: float)
 
 
 def _echo(rng: np.random.Generator, far_m: float) -> np.ndarray:
-    """Draw a room's answer over 0.4 s, after the direct sound's own way."""
-    way = far_m / SOUND * RATE
+    """Draw a room's impulse response of 0.4 s, after the direct sound's delay."""
+    delay = far_m / SOUND * RATE
     tail = rng.normal(size=round(0.4 * RATE)) * 10 ** (
         -3 * np.arange(round(0.4 * RATE)) / (0.5 * RATE)
     )
-    answer = np.zeros(round(way) + len(tail) + 2)
-    low = int(way)
-    answer[low], answer[low + 1] = 1 - (way - low), way - low
-    answer[low + 200 : low + len(tail)] += 0.03 * tail[: len(tail) - 200] * min(far_m, 3.0)
-    return answer
+    response = np.zeros(round(delay) + len(tail) + 2)
+    first_sample = int(delay)
+    response[first_sample], response[first_sample + 1] = (
+        1 - (delay - first_sample),
+        delay - first_sample,
+    )
+    response[first_sample + 200 : first_sample + len(tail)] += (
+        0.03 * tail[: len(tail) - 200] * min(far_m, 3.0)
+    )
+    return response
 
 
 def write_film(

@@ -1,5 +1,4 @@
-"""Small synthetic takes in the take layout, drawn ones in Ego-Exo4D's, and an altered copy of the
-real take's poses."""
+"""Write small synthetic takes, drawn takes in Ego-Exo4D's layout, and altered copies of a real one."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,28 +19,28 @@ from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, make_take, write_take
 
 FRAMES = 5
-SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, device="cpu")
-"""Of takes that :func:`write_synthetic` writes."""
+SMALL_OPTIONS = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, device="cpu")
+"""Prepare options for the takes that :func:`write_synthetic` writes."""
 ALL_TRAIN = TrainingSetOptions(validation=0, test=0)
 HALF_HELD_OUT = TrainingSetOptions(validation=0.5, test=0)
 TAKE = "cmu_bike08_2"
 
 
-def prepared(
-    source: Path, out: Path, options: PrepareOptions = SMALL, **more
+def prepare_and_read(
+    source: Path, out: Path, options: PrepareOptions = SMALL_OPTIONS, **set_options
 ) -> tuple[list[ClipRecord], dict]:
-    """Read records and report of the set that ``prepare`` makes, all of it training by default."""
-    outcome = prepare(source, out, options, replace(ALL_TRAIN, **more))
+    """Run ``prepare``, by default with training clips only, and read its records and report."""
+    outcome = prepare(source, out, options, replace(ALL_TRAIN, **set_options))
     return read_manifest(outcome.manifest), read_json(out / "report.json")
 
 
-def reasons(report: dict) -> dict[str, str]:
-    """List the reason of each skipped thing."""
+def reasons_by_item(report: dict) -> dict[str, str]:
+    """List the reason why each item was skipped."""
     return {item: row["why"] for row in report["skipped"] for item in row["what"]}
 
 
 def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
-    """Write ``count`` takes of a few frames, with exo twice as wide as high."""
+    """Write takes of a few frames, whose exo videos are twice as wide as high."""
     for seed in range(count):
         spec = SyntheticSpec(
             seed=seed,
@@ -58,7 +57,7 @@ def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
 
 
 def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] = (112, 64)) -> None:
-    """Write a slanted wall's depth, as long as :func:`write_egoexo4d`'s takes of tests of files."""
+    """Write depth of a slanted wall for a camera of :func:`write_egoexo4d`'s takes."""
     root.mkdir(exist_ok=True)
     maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
         0, 1, size[0], dtype=np.float16
@@ -66,14 +65,14 @@ def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] =
     np.savez_compressed(root / f"{name}.npz", depth_m=maps)
 
 
-def copy_raw(source: Path, target: Path, alter: Callable[[dict], None]) -> Path:
-    """Copy the raw layout with altered annotations. Videos are links if the system has them."""
-    for file in sorted(p for p in source.rglob("*") if p.is_file()):
+def copy_raw(source: Path, target: Path, alter_annotation: Callable[[dict], None]) -> Path:
+    """Copy a raw data set with altered annotations, with links to videos where possible."""
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if file.parent.name == "camera_pose":
             content = read_json(file)
-            alter(content)
+            alter_annotation(content)
             write_json(copy, content)
         else:
             try:
@@ -85,9 +84,8 @@ def copy_raw(source: Path, target: Path, alter: Callable[[dict], None]) -> Path:
 
 RAW_FOCAL = 1766.0  # px of a GoPro's raw lens at 3840 px
 DISTORTION = (0.036902, 0.057131, -0.057154, 0.018458)
-POINTS = [(x, y, 2.5) for x in (-0.4, 0.0, 0.5) for y in (-0.45, 0.0, 0.3)]
-"""Lamps in front of every drawn exo camera, metres in its own frame: all in sight of an upright
-camera, too."""
+LAMP_POINTS = [(x, y, 2.5) for x in (-0.4, 0.0, 0.5) for y in (-0.45, 0.0, 0.3)]
+"""Lamps in front of every drawn exo camera, in metres in the camera's frame."""
 EXO_POSE = [
     [1.0, 0, 0, 0.2],
     [0, 0, -1.0, 1.2],
@@ -101,16 +99,16 @@ EGO_POSE = [
 
 
 def raw_lens(size: tuple[int, int]) -> CameraModel:
-    """Build the lens that :func:`write_egoexo4d` draws with, for a picture of this (width, height)."""
-    full = (3840, 2160) if size[0] > size[1] else (2160, 3840)
+    """Build the lens of :func:`write_egoexo4d`'s videos for a picture of (width, height)."""
+    full_size = (3840, 2160) if size[0] > size[1] else (2160, 3840)
     camera = CameraModel(
         lens="opencv_fisheye",
-        width=full[0],
-        height=full[1],
+        width=full_size[0],
+        height=full_size[1],
         fx=RAW_FOCAL,
         fy=RAW_FOCAL,
-        cx=full[0] / 2,
-        cy=full[1] / 2,
+        cx=full_size[0] / 2,
+        cy=full_size[1] / 2,
         distortion=DISTORTION,
         max_angle_deg=95.0,
     )
@@ -125,14 +123,13 @@ def write_egoexo4d(
     cameras: Mapping[str, tuple[int, int]] | None = None,
     split: str = "train",
 ) -> Path:
-    """Write one take in the dataset's own layout: exo cameras by name with the (width, height) of
-    their videos, which show :data:`POINTS` as white discs on grey."""
+    """Write a take in Ego-Exo4D's layout, whose videos show :data:`POINTS` as white discs."""
     videos = root / "takes" / name / "frame_aligned_videos/downscaled/448"
     videos.mkdir(parents=True)
     annotation: dict = {"metadata": {"take_name": name, "take_uid": f"uid-{name}"}}
     for camera, size in (cameras or {"cam01": (112, 64)}).items():
         lens, full = raw_lens(size), (3840, 2160) if size[0] > size[1] else (2160, 3840)
-        uv, _ = lens.project(torch.tensor(POINTS, dtype=torch.float64))
+        uv, _ = lens.project(torch.tensor(LAMP_POINTS, dtype=torch.float64))
         write_lamps(videos / f"{camera}.mp4", size, uv.tolist(), frames, 30)
         focal = undistorted_focal(RAW_FOCAL, full, DISTORTION)
         annotation[camera] = {
@@ -179,11 +176,11 @@ DAMAGES: Mapping[str, Callable[[dict], None]] = {
     "short_distortion": lambda c: c["cam01"].update(distortion_coeffs=[0.1, 0.2]),
     "long_name": lambda c: c["metadata"].update(take_name="9" * 400),
 }
-"""Annotations that no reader expects, by a name of what is wrong."""
+"""Functions that damage an annotation, by the name of the damage."""
 
 
 def write_damaged(root: Path) -> None:
-    """Write a take with each of :data:`DAMAGES`, beside the existing ones."""
+    """Write a take with each of the damaged annotations."""
     for name, damage in DAMAGES.items():
         write_egoexo4d(root, name, frames=5)
         file = root / "annotations" / "ego_pose" / "train" / "camera_pose" / f"uid-{name}.json"

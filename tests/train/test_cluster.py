@@ -1,4 +1,4 @@
-"""``--engine ray`` on a real cluster of two nodes: equal to one process, whatever of it dies."""
+"""Compare ``--engine ray`` on a cluster of two nodes with one process, also when workers die."""
 
 import importlib.util
 import os
@@ -44,14 +44,20 @@ def cluster(monkeypatch, clusters, tmp_path) -> Iterator:
         yield nodes
 
 
-def options(source: Path, out: Path) -> list[str]:
+def prepare_arguments(source: Path, out: Path) -> list[str]:
     words = "--depth plane --frames 5 --stride 5 --size 112x64 --validation 0.3 --test 0"
     return ["prepare", str(source), str(out), *words.split()]
 
 
-def start(source: Path, out: Path) -> subprocess.Popen:
+def start_prepare(source: Path, out: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "train_egox.py"), *options(source, out), "--engine", "ray"],
+        [
+            sys.executable,
+            str(ROOT / "train_egox.py"),
+            *prepare_arguments(source, out),
+            "--engine",
+            "ray",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -60,8 +66,7 @@ def start(source: Path, out: Path) -> subprocess.Popen:
 
 @pytest.fixture
 def recordings(takes, tmp_path) -> Path:
-    """Write four takes of two cameras with five clips each, and one for each kind of malformed
-    annotation."""
+    """Write four takes of two cameras, and one take for each kind of damaged annotation."""
     source = tmp_path / "raw"
     cameras = {"cam01": (112, 64), "cam02": (112, 64)}
     for number in range(4):
@@ -70,36 +75,36 @@ def recordings(takes, tmp_path) -> Path:
     return source
 
 
-def test_a_cluster_whose_workers_die_makes_the_set_of_one_process(
-    cluster, recordings, takes, tmp_path
-):
-    run = start(recordings, tmp_path / "cluster")
+def test_cluster_with_dying_workers_makes_the_same_set(cluster, recordings, takes, tmp_path):
+    process = start_prepare(recordings, tmp_path / "cluster")
     for _ in range(2):
         cluster.kill_worker()
         time.sleep(2)
-    output = run.communicate(timeout=1200)[0]
-    assert run.returncode == 0, output[-3000:]
+    output = process.communicate(timeout=1200)[0]
+    assert process.returncode == 0, output[-3000:]
     assert "runs on the Ray cluster at" in output and "died" in output and "2 CPUs" in output
-    assert main(options(recordings, tmp_path / "one")) == 0
-    ours, alone = ((tmp_path / name / "manifest.jsonl").read_bytes() for name in ("cluster", "one"))
-    assert ours == alone and len(ours.splitlines()) == 40
+    assert main(prepare_arguments(recordings, tmp_path / "one")) == 0
+    cluster_manifest, single_manifest = (
+        (tmp_path / name / "manifest.jsonl").read_bytes() for name in ("cluster", "one")
+    )
+    assert cluster_manifest == single_manifest and len(cluster_manifest.splitlines()) == 40
     skipped = read_json(tmp_path / "cluster" / "report.json")["skipped"]
     assert {item for row in skipped for item in row["what"]} == {
         f"uid-{name}" for name in takes.DAMAGES
     }
 
 
-def test_a_lost_head_ends_the_command_with_what_is_finished(cluster, recordings, tmp_path):
-    run = start(recordings, tmp_path / "set")
+def test_lost_cluster_head_ends_the_command_and_keeps_clips(cluster, recordings, tmp_path):
+    process = start_prepare(recordings, tmp_path / "set")
     clips = tmp_path / "set" / "clips"
     deadline = time.monotonic() + 600
     while not (clips.is_dir() and sum(not p.name.startswith(".") for p in clips.iterdir()) > 8):
-        assert run.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     cluster.kill_head()
-    began = time.monotonic()
-    output = run.communicate(timeout=300)[0]
-    assert run.returncode == 2 and time.monotonic() - began < HEAD_LIMIT_S, output[-3000:]
+    start_time = time.monotonic()
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 2 and time.monotonic() - start_time < HEAD_LIMIT_S, output[-3000:]
     assert (
         "error: Ray cluster: got no answer from its head" in output
         and "what is finished is kept" in output
@@ -113,8 +118,8 @@ def test_a_lost_head_ends_the_command_with_what_is_finished(cluster, recordings,
     assert sorted(sum(listed, [])) == [record.clip for record in finished]
 
 
-def test_models_hold_the_gpus_and_nothing_else_does(cluster, tmp_path):
-    """The model is a function that tells where it ran."""
+def test_only_model_processes_use_the_gpus(cluster, tmp_path):
+    """Run a function that returns the process and GPUs it ran on, in place of a model."""
     results = found_in(run_script("models", tmp_path))
     assert len({model for _, model, _, _ in results}) <= 2  # one process for each GPU
     assert not {worker for worker, *_ in results} & {model for _, model, _, _ in results}
@@ -123,8 +128,8 @@ def test_models_hold_the_gpus_and_nothing_else_does(cluster, tmp_path):
     }
 
 
-def test_each_gpu_loads_the_model_once_and_again_only_after_a_death(cluster, tiny, tmp_path):
-    """There are 40 clips on two GPUs, twice. In the second run a process is killed."""
+def test_each_gpu_loads_the_model_once_unless_its_process_dies(cluster, tiny, tmp_path):
+    """Generate 40 clips on two GPUs twice, and kill a process in the second run."""
     cache, loads = tiny.make_cache(tmp_path / "cache", 60), tmp_path / "loads"
     base = tiny.make_base(tmp_path / "base.safetensors")
 
@@ -139,7 +144,7 @@ def test_each_gpu_loads_the_model_once_and_again_only_after_a_death(cluster, tin
             text=True,
         )
 
-    def counted() -> int:
+    def count_loads() -> int:
         return len(loads.read_text("utf-8").split()) if loads.exists() else 0
 
     def videos(run: subprocess.Popen, name: str) -> dict[str, bytes]:
@@ -147,18 +152,18 @@ def test_each_gpu_loads_the_model_once_and_again_only_after_a_death(cluster, tin
         assert run.returncode == 0 and "40 clips (" in output, output[-3000:]
         return {file.name: file.read_bytes() for file in (tmp_path / name).glob("[!.]*.mp4")}
 
-    alone = videos(start("alone"), "alone")
-    assert counted() == 1
+    single_videos = videos(start("alone"), "alone")
+    assert count_loads() == 1
     on_gpus = ("--engine", "ray", "--device", "cuda")
-    assert videos(start("whole", *on_gpus), "whole") == alone and counted() == 2
-    hold = tmp_path / "loads.hold"
-    hold.touch()  # or the other GPU had done all before a new process is there
+    assert videos(start("whole", *on_gpus), "whole") == single_videos and count_loads() == 2
+    hold_file = tmp_path / "loads.hold"
+    hold_file.touch()  # or the other GPU had done all before a new process is there
     run = start("killed", *on_gpus)
     for loaded in (2, 3):
-        while counted() < loaded:
+        while count_loads() < loaded:
             assert run.poll() is None
             time.sleep(0.1)
         if loaded == 2:
             cluster.kill_worker()
-    hold.unlink()
-    assert videos(run, "killed") == alone and counted() == 3
+    hold_file.unlink()
+    assert videos(run, "killed") == single_videos and count_loads() == 3

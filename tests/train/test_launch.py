@@ -1,5 +1,4 @@
-"""Refusals before a run starts, the global batch of a resumed one, and where its average
-lies."""
+"""Test refused settings before a run, the global batch of a resumed run, and its weight average."""
 
 from types import SimpleNamespace
 
@@ -18,35 +17,38 @@ from egox_train.train.launch import (
 from egox_train.train.loop import moving_average
 from tests.refusals import refuses
 
-SMALL = {"base_dtype": "float8"}
-OFFLOADED, KEPT_OFF = {"block_offload": True}, {"checkpoint_offload": True}
-SEVERAL = ("ddp", "fsdp2")
+FLOAT8_BASE = {"base_dtype": "float8"}
+BLOCK_OFFLOAD, CHECKPOINT_OFFLOAD = {"block_offload": True}, {"checkpoint_offload": True}
+MULTI_PROCESS_LAUNCHES = ("ddp", "fsdp2")
 OPTIMIZERS = ({"name": name} for name in ("adafactor", "adamw8bit", "muon"))
-ALONE = [  # of one process
-    {"memory": {**OFFLOADED, **SMALL}},
-    {"memory": OFFLOADED, "task": "base_i2v"},
-    *({"memory": {"compile": True, **memory}} for memory in (SMALL, OFFLOADED, KEPT_OFF)),
+SINGLE_PROCESS_CHANGES = [  # of one process
+    {"memory": {**BLOCK_OFFLOAD, **FLOAT8_BASE}},
+    {"memory": BLOCK_OFFLOAD, "task": "base_i2v"},
+    *(
+        {"memory": {"compile": True, **memory}}
+        for memory in (FLOAT8_BASE, BLOCK_OFFLOAD, CHECKPOINT_OFFLOAD)
+    ),
 ]
-REFUSED = [
+REFUSED_SETTINGS = [
     (launch, change, name)
     for launches, name, changes in (
-        (SEVERAL, "memory.base_dtype", [{"memory": SMALL}]),
-        (SEVERAL, "memory.block_offload", [{"memory": OFFLOADED}]),
-        (SEVERAL, "memory.compile", [{"memory": {"compile": True}}]),
-        (("fsdp2",), "memory.checkpoint_offload", [{"memory": KEPT_OFF}]),
+        (MULTI_PROCESS_LAUNCHES, "memory.base_dtype", [{"memory": FLOAT8_BASE}]),
+        (MULTI_PROCESS_LAUNCHES, "memory.block_offload", [{"memory": BLOCK_OFFLOAD}]),
+        (MULTI_PROCESS_LAUNCHES, "memory.compile", [{"memory": {"compile": True}}]),
+        (("fsdp2",), "memory.checkpoint_offload", [{"memory": CHECKPOINT_OFFLOAD}]),
         (("fsdp2",), "ema_decay", [{"ema_decay": 0.9}]),
         (("fsdp2",), "optimizer.name", [{"optimizer": optimizer} for optimizer in OPTIMIZERS]),
         (("fsdp2",), "task", [{"task": "base_i2v"}]),
-        (("one",), "memory.block_offload", ALONE[:2]),
-        (("one",), "memory.compile", ALONE[2:]),
+        (("one",), "memory.block_offload", SINGLE_PROCESS_CHANGES[:2]),
+        (("one",), "memory.compile", SINGLE_PROCESS_CHANGES[2:]),
     )
     for launch in launches
     for change in changes
 ]
 
 
-@pytest.mark.parametrize(("launch", "change", "name"), REFUSED)
-def test_what_no_test_covers_is_refused(tiny, tmp_path, launch, change, name):
+@pytest.mark.parametrize(("launch", "change", "name"), REFUSED_SETTINGS)
+def test_untested_combinations_are_refused(tiny, tmp_path, launch, change, name):
     with refuses() as error:
         check_launch(tiny.config(tmp_path, **change), launch)
     assert str(error.value).startswith(name)
@@ -62,11 +64,11 @@ def test_what_no_test_covers_is_refused(tiny, tmp_path, launch, change, name):
         ("fsdp2", {"gradient_accumulation": 2}),
     ],
 )
-def test_what_tests_cover_is_taken(tiny, tmp_path, launch, change):
+def test_tested_combinations_are_accepted(tiny, tmp_path, launch, change):
     assert check_launch(tiny.config(tmp_path, **change), launch) is None
 
 
-def test_the_check_comes_before_the_base_is_read(workplace, tiny):
+def test_launch_is_checked_before_reading_the_base(workplace, tiny):
     (workplace / "base.safetensors").unlink()
     with refuses("memory.block_offload"):
         tiny.train(
@@ -75,7 +77,7 @@ def test_the_check_comes_before_the_base_is_read(workplace, tiny):
 
 
 @pytest.mark.parametrize(
-    ("kind", "more", "expected"),
+    ("kind", "fields", "expected"),
     [
         (DistributedType.NO, {}, "one"),
         (DistributedType.MULTI_CPU, {}, "ddp"),
@@ -86,8 +88,8 @@ def test_the_check_comes_before_the_base_is_read(workplace, tiny):
         (DistributedType.MEGATRON_LM, {}, "MEGATRON_LM"),
     ],
 )
-def test_ways_to_launch(kind, more, expected):
-    accelerator = SimpleNamespace(distributed_type=kind, **more)
+def test_launch_type_of_an_accelerator_is_recognised(kind, fields, expected):
+    accelerator = SimpleNamespace(distributed_type=kind, **fields)
     if expected in ("one", "ddp", "fsdp2"):
         assert launch_of(accelerator) == expected
     else:
@@ -109,22 +111,27 @@ def checkpoint(global_batch: int) -> TrainState:
 
 
 @pytest.mark.parametrize(
-    ("then", "now", "expected"), [(2, 1, 4), (2, 2, 2), (2, 4, 1), (4, 2, 4), (1, 2, 1)]
+    ("old_processes", "new_processes", "expected"),
+    [(2, 1, 4), (2, 2, 2), (2, 4, 1), (4, 2, 4), (1, 2, 1)],
 )
-def test_other_processes_keep_the_global_batch(tiny, tmp_path, then, now, expected):
+def test_global_batch_is_kept_with_other_process_counts(
+    tiny, tmp_path, old_processes, new_processes, expected
+):
     config = tiny.config(tmp_path, batch_size=2, gradient_accumulation=2)
-    assert accumulation_for(config, now, checkpoint(4 * then)) == expected
+    assert accumulation_for(config, new_processes, checkpoint(4 * old_processes)) == expected
     notes = [
         note
-        for note in resume_notes(config, expected, now, checkpoint(4 * then))
+        for note in resume_notes(config, expected, new_processes, checkpoint(4 * old_processes))
         if "clips" in note
     ]
-    assert len(notes) == (then != now) and all(f"{4 * then} clips" in note for note in notes)
-    assert accumulation_for(config, now, None) == 2
+    assert len(notes) == (old_processes != new_processes) and all(
+        f"{4 * old_processes} clips" in note for note in notes
+    )
+    assert accumulation_for(config, new_processes, None) == 2
 
 
 @pytest.mark.parametrize(
-    ("change", "now", "match"),
+    ("change", "new_processes", "message_pattern"),
     [
         ({}, 3, "3 processes"),
         ({}, 8, "8 processes"),
@@ -132,18 +139,20 @@ def test_other_processes_keep_the_global_batch(tiny, tmp_path, then, now, expect
         ({"batch_size": 1}, 2, "batch_size"),
     ],
 )
-def test_a_global_batch_that_cannot_be_kept_is_refused(tiny, tmp_path, change, now, match):
+def test_a_global_batch_that_cannot_be_kept_is_refused(
+    tiny, tmp_path, change, new_processes, message_pattern
+):
     config = tiny.config(tmp_path, **{"batch_size": 2, "gradient_accumulation": 2, **change})
-    with refuses(match):
-        accumulation_for(config, now, checkpoint(8))
+    with refuses(message_pattern):
+        accumulation_for(config, new_processes, checkpoint(8))
 
 
-def test_the_same_global_batch_may_be_split_otherwise(tiny, tmp_path):
+def test_global_batch_may_be_split_differently(tiny, tmp_path):
     config = tiny.config(tmp_path, batch_size=1, gradient_accumulation=4)
     assert accumulation_for(config, 2, checkpoint(8)) == 4
 
 
-def test_another_end_of_a_cosine_is_said(tiny, tmp_path):
+def test_changed_end_of_a_cosine_schedule_is_noted(tiny, tmp_path):
     state = checkpoint(4)
     state.config["steps"] = 99
     for decay, note_count in (("cosine", 1), ("constant", 0)):
@@ -154,20 +163,19 @@ def test_another_end_of_a_cosine_is_said(tiny, tmp_path):
         )
 
 
-def test_the_average_goes_on_where_the_weights_are(tiny, tmp_path):
-    """A checkpoint is read to the CPU. The weights of a run lie elsewhere (here on meta, which
-    mixes with nothing)."""
+def test_weight_average_is_moved_to_the_weights_device(tiny, tmp_path):
+    """Resume with weights on the meta device, which can't be mixed with the CPU."""
     config = tiny.config(tmp_path, ema_decay=0.9)
-    before = moving_average(
+    average_before = moving_average(
         config, [nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(2, 2))], None
     )
-    before.step([nn.Parameter(torch.zeros(3)), nn.Parameter(torch.ones(2, 2))])
-    elsewhere = [
+    average_before.step([nn.Parameter(torch.zeros(3)), nn.Parameter(torch.ones(2, 2))])
+    meta_weights = [
         nn.Parameter(torch.empty(3, device="meta")),
         nn.Parameter(torch.empty(2, 2, device="meta")),
     ]
-    ema = moving_average(config, elsewhere, before.state_dict())
+    ema = moving_average(config, meta_weights, average_before.state_dict())
     assert [p.device.type for p in ema.shadow_params] == ["meta"] * 2 and ema.optimization_step == 1
-    ema.step(elsewhere)  # fails where the average stayed behind
+    ema.step(meta_weights)  # fails where the average stayed behind
     assert ema.optimization_step == 2
-    assert moving_average(tiny.config(tmp_path), elsewhere, None) is None
+    assert moving_average(tiny.config(tmp_path), meta_weights, None) is None

@@ -1,5 +1,4 @@
-"""The shipped accelerate configurations, launched: each trains as one process does, and goes on
-where it stopped."""
+"""Launch the shipped accelerate configurations, and compare with training in one process."""
 
 import importlib.util
 import os
@@ -21,23 +20,24 @@ from tests.paths import STANDIN_VAE
 BFLOAT16 = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
 
 
-def goes_on_alike(output: Path, run_again) -> None:
-    """Check that the same command makes the same last checkpoint and result again after they were
-    deleted."""
-    before = load_file(output / "lora.safetensors")
+def check_resuming(output: Path, run_again) -> None:
+    """Check that a command makes a deleted last checkpoint and result again identically."""
+    tensors_before = load_file(output / "lora.safetensors")
     shutil.rmtree(checkpoint_folders(output)[-1])
     (output / "lora.safetensors").unlink()
     run_again()
-    after = load_file(output / "lora.safetensors")
-    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+    tensors_after = load_file(output / "lora.safetensors")
+    assert tensors_before.keys() == tensors_after.keys() and all(
+        torch.equal(tensors_before[k], tensors_after[k]) for k in tensors_before
+    )
 
 
-def curve_of_one(workplace, tiny, launching, values: dict) -> list[float]:
+def single_process_losses(workplace, tiny, launching, values: dict) -> list[float]:
     train(parse_config({**values, "batch_size": 4, "output": str(workplace / "one")}))
     return launching.losses(workplace / "one")
 
 
-PAIR = """
+FORKED_PAIR = """
 import multiprocessing, os, sys
 from pathlib import Path
 from egox_train.train.config import load_config
@@ -56,36 +56,47 @@ sys.exit(max(abs(process.exitcode) for process in processes))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the launched runs are slow tests")
-def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplace, tiny, launching):
-    """They are forked, so that two of them import once. The slow tests go through the launchers."""
+def test_two_processes_have_the_losses_of_one(workplace, tiny, launching):
+    """Fork the processes, so that both import the code once."""
     values = tiny.settings(workplace, steps=6)
     config = launching.write(workplace, "two", {**values, "batch_size": 2})
-    pair = {
+    process_environment = {
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(launching.free_port()),
         "ACCELERATE_USE_CPU": "true",
     }
-    run = subprocess.run(
-        [sys.executable, "-c", PAIR, str(config)],
+    result = subprocess.run(
+        [sys.executable, "-c", FORKED_PAIR, str(config)],
         cwd=launching.ROOT,
         text=True,
-        env={**launching.ENVIRONMENT, **pair},
+        env={**launching.ENVIRONMENT, **process_environment},
         capture_output=True,
         timeout=300,
     )
-    assert run.returncode == 0, run.stderr[-4000:]
+    assert result.returncode == 0, result.stderr[-4000:]
     train(parse_config({**values, "batch_size": 2, "steps": 1, "output": str(workplace / "half")}))
-    one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
-    assert len(one) == len(two) == 6 and one[0] != launching.losses(workplace / "half")[0]
+    single_losses, pair_losses = (
+        single_process_losses(workplace, tiny, launching, values),
+        launching.losses(workplace / "two"),
+    )
+    assert (
+        len(single_losses) == len(pair_losses) == 6
+        and single_losses[0] != launching.losses(workplace / "half")[0]
+    )
     # The same samples, noise and levels; sums are taken in another order.
-    assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
+    assert (
+        max(
+            abs(single_loss - pair_loss) / single_loss
+            for single_loss, pair_loss in zip(single_losses, pair_losses, strict=True)
+        )
+        < 1e-3
+    )
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
-    """Offloaded checkpoints, average, accumulation and validation too, against one process without
-    any of it."""
+def test_run_of_two_processes_resumes_with_one(workplace, tiny, launching):
+    """Use offloading, averaging, accumulation and validation, and compare with one plain process."""
     shared = tiny.settings(
         workplace,
         validation={"every": 4, "clips": 3},
@@ -104,15 +115,17 @@ def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
     outcome = train(parse_config({**values, "steps": 8, "output": str(workplace / "two")}))
     assert outcome.finished
     train(parse_config({**shared, "steps": 8, "batch_size": 4, "output": str(workplace / "one")}))
-    one, two = (tiny.curve(workplace / name) for name in ("one", "two"))
+    single_curve, pair_curve = (tiny.curve(workplace / name) for name in ("one", "two"))
     assert (
-        [line["step"] for line in one]
-        == [line["step"] for line in two]
+        [line["step"] for line in single_curve]
+        == [line["step"] for line in pair_curve]
         == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
     )
-    for a, b in zip(one, two, strict=True):
-        key = "loss" if "loss" in a else "validation/loss"
-        assert abs(a[key] - b[key]) / a[key] < 1e-3  # sums are taken in another order
+    for single_line, pair_line in zip(single_curve, pair_curve, strict=True):
+        key = "loss" if "loss" in single_line else "validation/loss"
+        assert (
+            abs(single_line[key] - pair_line[key]) / single_line[key] < 1e-3
+        )  # sums are taken in another order
     state = read_json(checkpoint_folders(workplace / "two")[-1] / "state.json")
     assert (state["global_batch"], state["config"]["gradient_accumulation"]) == (4, 2)
 
@@ -121,9 +134,8 @@ def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
 @pytest.mark.parametrize(
     "memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16]
 )
-def test_shards(workplace, tiny, launching, memory):
-    """FSDP2 runs on gloo, with accelerate's refusal of CPUs lifted, also with a base in another
-    dtype than the LoRA.
+def test_sharded_training_equals_one_process(workplace, tiny, launching, memory):
+    """Run FSDP2 on CPUs by gloo, with three unevenly shared validation clips.
 
     Three held-out clips are shared unevenly, and sampled where torchmetrics is installed.
     """
@@ -146,22 +158,29 @@ def test_shards(workplace, tiny, launching, memory):
 
     output = run()
     assert "FSDP2 True, " in output and "FSDP2 True, 0 of" not in output
-    one = curve_of_one(workplace, tiny, launching, {**values, "gradient_accumulation": 1})
+    single_losses = single_process_losses(
+        workplace, tiny, launching, {**values, "gradient_accumulation": 1}
+    )
     assert (
-        max(abs(a - b) / a for a, b in zip(one, launching.losses(workplace / "two"), strict=True))
+        max(
+            abs(a - b) / a
+            for a, b in zip(single_losses, launching.losses(workplace / "two"), strict=True)
+        )
         < 1e-3
     )
-    (alone,), (shared,) = (
+    (single_validation,), (sharded_validation,) = (
         [line for line in tiny.curve(workplace / name) if "validation/loss" in line]
         for name in ("one", "two")
     )
     assert (
-        alone.keys()
-        == shared.keys()
+        single_validation.keys()
+        == sharded_validation.keys()
         == {"step", "validation/loss", "validation/zero"}
         | ({"validation/psnr", "validation/ssim"} if sampled else set())
     )
     assert (
-        abs(alone["validation/loss"] - shared["validation/loss"]) / alone["validation/loss"] < 1e-3
+        abs(single_validation["validation/loss"] - sharded_validation["validation/loss"])
+        / single_validation["validation/loss"]
+        < 1e-3
     )
-    goes_on_alike(workplace / "two", run)
+    check_resuming(workplace / "two", run)

@@ -1,4 +1,4 @@
-"""Memory options change nothing but memory."""
+"""Test that memory options of the trainer change no gradient."""
 
 import pytest
 import torch
@@ -15,11 +15,12 @@ from tests.paths import ROOT
 from tests.refusals import refuses
 
 
-def gradients(workplace, tiny, more=None, **memory) -> tuple[float, dict[str, torch.Tensor]]:
-    """Compute loss and gradients of one fixed sample under some memory options, with ``more`` for
-    other settings."""
-    values = tiny.settings(workplace, **more or {})
-    values["memory"] = {**values["memory"], **memory}
+def loss_and_gradients(
+    workplace, tiny, changed_settings=None, **memory_options
+) -> tuple[float, dict[str, torch.Tensor]]:
+    """Compute the loss and gradients of one sample with some memory options."""
+    values = tiny.settings(workplace, **changed_settings or {})
+    values["memory"] = {**values["memory"], **memory_options}
     config = parse_config(values)
     trainable = make_trainable(config, torch.device("cpu"))
     torch.manual_seed(0)  # of dropout
@@ -43,11 +44,13 @@ def gradients(workplace, tiny, more=None, **memory) -> tuple[float, dict[str, to
         )
     result.loss.backward()
     return float(result.loss.detach()), {
-        n: p.grad.clone() for n, p in trainable.model.named_parameters() if p.requires_grad
+        name: weight.grad.clone()
+        for name, weight in trainable.model.named_parameters()
+        if weight.requires_grad
     }
 
 
-OFFLOADED = {"checkpoint_offload": True}
+CHECKPOINT_OFFLOAD = {"checkpoint_offload": True}
 
 
 @pytest.mark.parametrize(
@@ -55,21 +58,26 @@ OFFLOADED = {"checkpoint_offload": True}
     [
         ("float32", {"gradient_checkpointing": True}),
         ("float32", {"block_offload": True}),
-        ("float32", OFFLOADED),
-        ("float32", {"block_offload": True, **OFFLOADED}),
-        ("float8", OFFLOADED),  # configs/train_48gb.yaml
-        ("bfloat16", OFFLOADED),
+        ("float32", CHECKPOINT_OFFLOAD),
+        ("float32", {"block_offload": True, **CHECKPOINT_OFFLOAD}),
+        ("float8", CHECKPOINT_OFFLOAD),  # configs/train_48gb.yaml
+        ("bfloat16", CHECKPOINT_OFFLOAD),
         ("bfloat16", {"block_offload": True}),
     ],
 )
-def test_what_saves_memory_changes_no_gradient(workplace, tiny, base, memory):
+def test_memory_options_do_not_change_gradients(workplace, tiny, base, memory):
     if base == "float8":
         pytest.importorskip("torchao", reason="torchao is not installed (part of the train extra)")
-    how = {"base_dtype": base, "compute_dtype": "float32" if base == "float32" else "bfloat16"}
-    loss, expected = gradients(workplace, tiny, gradient_checkpointing=base != "float32", **how)
-    other, other_gradients = gradients(workplace, tiny, **how, **memory)
+    dtype_options = {
+        "base_dtype": base,
+        "compute_dtype": "float32" if base == "float32" else "bfloat16",
+    }
+    loss, expected = loss_and_gradients(
+        workplace, tiny, gradient_checkpointing=base != "float32", **dtype_options
+    )
+    other_loss, other_gradients = loss_and_gradients(workplace, tiny, **dtype_options, **memory)
     assert (
-        other == loss
+        other_loss == loss
         and other_gradients.keys() == expected.keys()
         and len(other_gradients) == 2 * 10 * 2
     )
@@ -81,68 +89,74 @@ def test_what_saves_memory_changes_no_gradient(workplace, tiny, base, memory):
 
 
 @pytest.mark.parametrize(
-    "more", [{"task": "base_i2v"}, {"lora": {"rank": 4, "alpha": 4, "dropout": 0.3}}]
+    "changed_settings", [{"task": "base_i2v"}, {"lora": {"rank": 4, "alpha": 4, "dropout": 0.3}}]
 )
-def test_whole_bases_and_dropout_have_the_same_gradients_too(workplace, tiny, more):
-    (loss, expected), (other, other_gradients) = (
-        gradients(workplace, tiny, more, checkpoint_offload=parked) for parked in (False, True)
+def test_offloading_keeps_gradients_of_full_bases_and_dropout(workplace, tiny, changed_settings):
+    (loss, expected), (other_loss, other_gradients) = (
+        loss_and_gradients(workplace, tiny, changed_settings, checkpoint_offload=is_offloaded)
+        for is_offloaded in (False, True)
     )
-    assert other == loss and other_gradients.keys() == expected.keys()
+    assert other_loss == loss and other_gradients.keys() == expected.keys()
     assert all(torch.equal(other_gradients[name], gradient) for name, gradient in expected.items())
 
 
 @pytest.mark.slow  # compiles for a minute
 def test_compiled_blocks_have_the_same_gradients(workplace, tiny, compiling):
-    loss, expected = gradients(workplace, tiny, gradient_checkpointing=False)
-    other, other_gradients = gradients(workplace, tiny, gradient_checkpointing=False, compile=True)
-    assert other == pytest.approx(loss, rel=1e-5) and other_gradients.keys() == expected.keys()
+    loss, expected = loss_and_gradients(workplace, tiny, gradient_checkpointing=False)
+    other_loss, other_gradients = loss_and_gradients(
+        workplace, tiny, gradient_checkpointing=False, compile=True
+    )
+    assert other_loss == pytest.approx(loss, rel=1e-5) and other_gradients.keys() == expected.keys()
     for name, gradient in expected.items():  # the same float32 sums in another order
         torch.testing.assert_close(other_gradients[name], gradient, atol=1e-6, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("memory", "bar"),
+    ("memory", "max_error"),
     [
         ({"base_dtype": "float32"}, 0.06),
         ({"base_dtype": "bfloat16"}, 0.06),
         ({"base_dtype": "float8"}, 0.15),
     ],
 )
-def test_fewer_bits_give_nearly_the_same_gradients(workplace, tiny, memory, bar):
+def test_low_precision_gives_nearly_the_same_gradients(workplace, tiny, memory, max_error):
     if memory["base_dtype"] == "float8":
         pytest.importorskip("torchao", reason="torchao is not installed (part of the train extra)")
-    loss, expected = gradients(workplace, tiny)
-    other, other_gradients = gradients(workplace, tiny, **{"compute_dtype": "bfloat16", **memory})
-    assert other == pytest.approx(loss, rel=bar / 3)
-    ours, theirs = (
-        torch.cat([g[n].float().flatten() for n in sorted(expected)])
-        for g in (other_gradients, expected)
+    loss, expected = loss_and_gradients(workplace, tiny)
+    other_loss, other_gradients = loss_and_gradients(
+        workplace, tiny, **{"compute_dtype": "bfloat16", **memory}
+    )
+    assert other_loss == pytest.approx(loss, rel=max_error / 3)
+    low_precision, full_precision = (
+        torch.cat([gradients_by_name[name].float().flatten() for name in sorted(expected)])
+        for gradients_by_name in (other_gradients, expected)
     )
     # bfloat16 keeps 8 bits, e4m3 four: the direction must be the same, the digits can't be.
-    assert float((ours - theirs).norm() / theirs.norm()) < bar
-    assert all(g.dtype == torch.float32 for g in other_gradients.values())
+    assert float((low_precision - full_precision).norm() / full_precision.norm()) < max_error
+    assert all(
+        gradients_by_name.dtype == torch.float32 for gradients_by_name in other_gradients.values()
+    )
 
 
 @pytest.mark.parametrize("name", ["block_offload", "checkpoint_offload"])
-def test_options_that_need_each_other(workplace, tiny, name):
+def test_offloading_needs_gradient_checkpointing(workplace, tiny, name):
     with refuses("gradient_checkpointing"):
-        gradients(workplace, tiny, **{name: True}, gradient_checkpointing=False)
+        loss_and_gradients(workplace, tiny, **{name: True}, gradient_checkpointing=False)
 
 
 @pytest.mark.parametrize(
     ("file", "optimizer"),
     [("train_14b_24gb.yaml", "adamw8bit"), ("train_14b_16gb.yaml", "adamw")],
 )
-def test_the_14b_on_small_cards_trains_as_without_its_switches(tmp_path, tiny, file, optimizer):
-    """The shipped files on a tiny bfloat16 base of the 14B's form: 20 steps equal the plain run's bit
-    for bit, also where the run is stopped and goes on from its checkpoint."""
+def test_configurations_for_small_gpus_train_identically(tmp_path, tiny, file, optimizer):
+    """Compare 20 steps of a tiny model with a plain run, also after stopping and resuming."""
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
     tiny.make_cache(tmp_path / "cache", image_dim=1280)
     base = load_base(tiny.make_base(tmp_path / "wide.safetensors", dim=256, image_dim=1280))
     save_native(base, tmp_path / "base.safetensors", {}, torch.bfloat16)
 
-    def trained(name: str, *more: str, progress=no_progress) -> dict[str, torch.Tensor]:
+    def train_and_load(name: str, *more: str, progress=no_progress) -> dict[str, torch.Tensor]:
         places = {"base": "base.safetensors", "cache": "cache", "output": name}
         settings = [
             *(f"{key}={tmp_path / place}" for key, place in places.items()),
@@ -153,15 +167,19 @@ def test_the_14b_on_small_cards_trains_as_without_its_switches(tmp_path, tiny, f
         train(load_config(ROOT / "configs" / file, settings), progress=progress)
         return load_file(tmp_path / name / "lora.safetensors")
 
-    def kill(step: int, *_) -> None:
+    def raise_interrupt(step: int, *_) -> None:
         if step == 11:
             raise KeyboardInterrupt
 
-    plain = trained("plain", "memory.block_offload=false", "memory.checkpoint_offload=false")
-    small = trained("small")
+    plain_tensors = train_and_load(
+        "plain", "memory.block_offload=false", "memory.checkpoint_offload=false"
+    )
+    offloaded_tensors = train_and_load("small")
     with pytest.raises(KeyboardInterrupt):
-        trained("killed", progress=kill)
-    resumed = trained("killed")
-    assert max(float(x.abs().max()) for n, x in plain.items() if "lora_B" in n) > 1e-3
-    for name, tensor in plain.items():
-        assert torch.equal(small[name], tensor) and torch.equal(resumed[name], tensor), name
+        train_and_load("killed", progress=raise_interrupt)
+    resumed_tensors = train_and_load("killed")
+    assert max(float(x.abs().max()) for n, x in plain_tensors.items() if "lora_B" in n) > 1e-3
+    for name, tensor in plain_tensors.items():
+        assert torch.equal(offloaded_tensors[name], tensor) and torch.equal(
+            resumed_tensors[name], tensor
+        ), name

@@ -1,5 +1,4 @@
-"""The predicted memory of a training step: it counts the architecture's weights, and the trainer
-says it."""
+"""Test the predicted memory of a training step against weights, measurements and documents."""
 
 import logging
 
@@ -25,19 +24,20 @@ GB = 1e9
 
 
 @pytest.mark.parametrize("name", ["14B", "1.3B"])
-def test_every_weight_is_counted_and_the_shapes_tell_the_size(name):
-    """Shapes as a file's header has them, in ComfyUI's naming."""
+def test_every_weight_is_counted_in_the_prediction(name):
     model = meta_model(name)
     native, unknown = convert_transformer(model.state_dict(), "native")
-    weights, strangers = convert_transformer(native, "diffusers")
+    weights, unknown_weights = convert_transformer(native, "diffusers")
     config = transformer_config(weights, {})
-    assert not unknown and not strangers and "img_emb.proj.1.weight" in native
+    assert not unknown and not unknown_weights and "img_emb.proj.1.weight" in native
     assert config.items() <= {**model.config, "text_dim": 4096}.items()
     memory = predict(load_config(CONFIGS / "train_24gb.yaml"), model, RELEASED)
-    assert memory.base == pytest.approx(2 * sum(p.numel() for p in model.parameters()), rel=0.005)
+    assert memory.base == pytest.approx(
+        2 * sum(parameter.numel() for parameter in model.parameters()), rel=0.005
+    )
     with torch.device("meta"):
         lora = add_lora(model, LoraSettings(rank=256), seed=0)
-    assert memory.lora == memory.gradients == 4 * sum(p.numel() for p in lora)
+    assert memory.lora == memory.gradients == 4 * sum(parameter.numel() for parameter in lora)
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes, ma
 @pytest.mark.parametrize(
     ("base", "measured_gb"), [("bfloat16", 64.1), ("bfloat16", 64.4), ("float8", 48.5)]
 )
-def test_the_prediction_is_just_above_what_cards_took(base, measured_gb):
-    """Peak of a step at rank 256 and the released size on an H200 (first, last) and an H100."""
+def test_prediction_is_slightly_above_measured_memory(base, measured_gb):
+    """Compare with peaks of a step at rank 256 on H200 and H100 GPUs."""
     values = {"base": "", "cache": "", "output": "", "steps": 1, "memory": {"base_dtype": base}}
     predicted = predict(parse_config(values), meta_model(), RELEASED)
     assert measured_gb < predicted.total / GB < 1.05 * measured_gb
 
 
 @pytest.mark.parametrize(
-    ("machine", "more", "words"),
+    ("machine", "changed_settings", "message_pattern"),
     [
         (
             (24, 64),
@@ -88,11 +88,11 @@ def test_the_prediction_is_just_above_what_cards_took(base, measured_gb):
         ((80, 16), ["optimizer.name=adamw8bit"], "main memory.*Fix: train at a smaller"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_what_would(machine, more, words):
-    plain = [*more] if more else ["optimizer.name=adamw"]
-    config = load_config(CONFIGS / "train_14b_24gb.yaml", plain)
+def test_training_beyond_memory_is_refused_with_a_fix(machine, changed_settings, message_pattern):
+    settings = [*changed_settings] if changed_settings else ["optimizer.name=adamw"]
+    config = load_config(CONFIGS / "train_14b_24gb.yaml", settings)
     card_gb, main_gb = machine
-    with refuses(words):
+    with refuses(message_pattern):
         check_memory(
             config,
             meta_model(),
@@ -102,8 +102,8 @@ def test_what_does_not_fit_is_refused_with_what_would(machine, more, words):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
-def test_bytes_of_a_real_step_agree_by_part(tmp_path, tiny, optimizer):
-    """Of a tiny bfloat16 model of the 14B's form on the CPU."""
+def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny, optimizer):
+    """Train a tiny bfloat16 model of the 14B's architecture on the CPU."""
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
     tiny.make_cache(tmp_path / "cache", image_dim=1280)
@@ -124,11 +124,11 @@ def test_bytes_of_a_real_step_agree_by_part(tmp_path, tiny, optimizer):
     sample, noise = tiny.first_sample(config), torch.randn(1, 16, 2, 4, 4)
     checkpoints: dict[int, torch.Tensor] = {}
 
-    def keep(_, hidden, *__) -> None:
+    def store_checkpoint(_, hidden, *__) -> None:
         checkpoints[id(hidden[0])] = hidden[0]
 
     for block in trainable.model.blocks:
-        block.register_forward_pre_hook(keep)
+        block.register_forward_pre_hook(store_checkpoint)
     with torch.autocast("cpu", torch.bfloat16):
         flow_loss(
             trainable.model,
@@ -140,31 +140,44 @@ def test_bytes_of_a_real_step_agree_by_part(tmp_path, tiny, optimizer):
         ).loss.backward()
     stepper.step()
 
-    def size(tensors) -> int:
-        return sum(t.untyped_storage().nbytes() for t in tensors if t.ndim)
+    def total_bytes(tensors) -> int:
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors if tensor.ndim)
 
-    trained_ids = {id(p) for p in trainable.parameters}
-    base = [p for p in trainable.model.parameters() if id(p) not in trained_ids]
-    states = [x for state in stepper.state.values() for x in state.values() if torch.is_tensor(x)]
-    states = [x for x in states if x.numel() >= 4096 or optimizer == "adamw"]  # not Adam's tables
+    trained_ids = {id(parameter) for parameter in trainable.parameters}
+    base = [
+        parameter for parameter in trainable.model.parameters() if id(parameter) not in trained_ids
+    ]
+    states = [
+        state_tensor
+        for state in stepper.state.values()
+        for state_tensor in state.values()
+        if torch.is_tensor(state_tensor)
+    ]
+    states = [
+        state_tensor
+        for state_tensor in states
+        if state_tensor.numel() >= 4096 or optimizer == "adamw"
+    ]  # not Adam's tables
     for name, tensors in {
         "base": base,
         "lora": trainable.parameters,
-        "gradients": [p.grad for p in trainable.parameters],
+        "gradients": [parameter.grad for parameter in trainable.parameters],
         "optimizer": states,
         "ema": ema.shadow_params,
         "checkpoints": [*checkpoints.values()][: len(trainable.model.blocks)],
     }.items():
         clips = config.batch_size if name == "checkpoints" else 1  # one clip of the batch was run
-        assert clips * size(tensors) == pytest.approx(getattr(predicted, name), rel=0.01), name
+        assert clips * total_bytes(tensors) == pytest.approx(getattr(predicted, name), rel=0.01), (
+            name
+        )
 
 
-def test_the_page_has_the_table_of_the_command(capsys):
+def test_training_page_has_the_memory_table(capsys):
     assert train_egox(["train", "--memory-table"]) == 0
     assert capsys.readouterr().out.strip() in (ROOT / "docs/training.md").read_text("utf-8")
 
 
-def test_a_dry_run_says_both_before_the_base_is_read(
+def test_dry_run_predicts_memory_before_reading_the_base(
     workplace, tiny, tmp_path, capsys, monkeypatch
 ):
     settings = tmp_path / "settings.yaml"
@@ -176,10 +189,10 @@ def test_a_dry_run_says_both_before_the_base_is_read(
     assert not (workplace / "run").exists()
 
 
-def test_the_trainer_says_its_prediction(workplace, tiny, caplog):
+def test_trainer_logs_its_predicted_memory(workplace, tiny, caplog):
     caplog.set_level(logging.INFO, "egox_train.train")
     tiny.train(workplace, steps=1)
     messages = [record.message[:33] for record in caplog.records if "GB" in record.message]
     assert messages == ["predicted peak memory of a step: ", "predicted main memory: 3.0 GB (bl"]
-    everything = tiny.config(workplace, task="base_i2v")
-    assert predict(everything, meta_model("1.3B"), (2, 4, 6, 4)) is None
+    base_training_config = tiny.config(workplace, task="base_i2v")
+    assert predict(base_training_config, meta_model("1.3B"), (2, 4, 6, 4)) is None

@@ -1,4 +1,4 @@
-"""Trainings as real processes: killed, asked to stop."""
+"""Test training processes that are killed or asked to stop."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ TENSORBOARD = bool(importlib.util.find_spec("tensorboard"))
 
 
 def wait_for_step(process: subprocess.Popen, output: Path, step: int) -> None:
-    """Wait until the run's log has that step."""
+    """Wait until the log of a run contains a step."""
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         file = output / "metrics.jsonl"
@@ -36,7 +36,7 @@ def wait_for_step(process: subprocess.Popen, output: Path, step: int) -> None:
     pytest.fail(f"no step {step} within 400 s:\n{process.stdout.read()}")
 
 
-def steps_of(output: Path) -> list[int]:
+def logged_steps(output: Path) -> list[int]:
     return [line["step"] for line in curve(output)]
 
 
@@ -44,8 +44,8 @@ def saved_step(output: Path) -> int:
     return read_json(checkpoint_folders(output)[-1] / "state.json")["step"]
 
 
-def shown_steps(output: Path) -> list[int]:
-    """Read the steps of the curve as TensorBoard shows it."""
+def tensorboard_steps(output: Path) -> list[int]:
+    """Read the steps of the loss curve from TensorBoard's files."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(output / "log"))
@@ -56,11 +56,8 @@ def shown_steps(output: Path) -> list[int]:
 @pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("kind", ["accelerate", "torchrun"])
-def test_a_launcher_that_is_asked_to_stop_saves_ends_with_0_and_goes_on(
-    workplace, tiny, launching, kind
-):
-    """There are two processes. Afterwards one curve has every step once, also behind a run that was
-    killed."""
+def test_stopped_launcher_saves_and_can_be_resumed(workplace, tiny, launching, kind):
+    """Check that two processes log every step once, also after a run that was killed."""
     values = tiny.settings(
         workplace,
         steps=4000,
@@ -70,7 +67,7 @@ def test_a_launcher_that_is_asked_to_stop_saves_ends_with_0_and_goes_on(
     )
     config, output = launching.write(workplace, "run", values), workplace / "run"
 
-    def begin() -> subprocess.Popen:
+    def start_run() -> subprocess.Popen:
         return launching.start(
             config,
             str(ROOT / "train_egox.py"),
@@ -79,31 +76,31 @@ def test_a_launcher_that_is_asked_to_stop_saves_ends_with_0_and_goes_on(
             *launching.launcher(kind, 2),
         )
 
-    first = begin()
-    wait_for_step(first, output, 5)
-    first.send_signal(signal.SIGTERM)
-    text = first.communicate(timeout=240)[0]
-    assert first.returncode == 0, text[-3000:]
-    reached = saved_step(output)
-    assert "stopped and saved" in text and steps_of(output) == list(range(1, reached + 1))
+    first_run = start_run()
+    wait_for_step(first_run, output, 5)
+    first_run.send_signal(signal.SIGTERM)
+    text = first_run.communicate(timeout=240)[0]
+    assert first_run.returncode == 0, text[-3000:]
+    saved = saved_step(output)
+    assert "stopped and saved" in text and logged_steps(output) == list(range(1, saved + 1))
 
-    second = begin()
-    wait_for_step(second, output, reached + 5)
-    (launcher,) = children_of(second.pid)
-    for worker in children_of(launcher):
+    second_run = start_run()
+    wait_for_step(second_run, output, saved + 5)
+    (launcher,) = child_processes(second_run.pid)
+    for worker in child_processes(launcher):
         os.kill(worker, signal.SIGKILL)  # nothing is saved
-    assert second.wait(60) != 0
-    assert saved_step(output) == reached and steps_of(output)[-1] >= reached + 5
+    assert second_run.wait(60) != 0
+    assert saved_step(output) == saved and logged_steps(output)[-1] >= saved + 5
 
-    end = reached + 8
+    end = saved + 8
     launching.write(workplace, "run", {**values, "steps": end})
-    third = begin()
-    assert third.wait(400) == 0, third.stdout.read()
-    assert steps_of(output) == list(range(1, end + 1))
-    assert not TENSORBOARD or shown_steps(output) == list(range(1, end + 1))
+    third_run = start_run()
+    assert third_run.wait(400) == 0, third_run.stdout.read()
+    assert logged_steps(output) == list(range(1, end + 1))
+    assert not TENSORBOARD or tensorboard_steps(output) == list(range(1, end + 1))
 
 
-def children_of(process: int) -> list[int]:
+def child_processes(process: int) -> list[int]:
     return [child.pid for child in psutil.Process(process).children()]
 
 
@@ -112,30 +109,28 @@ def children_of(process: int) -> list[int]:
     sys.platform != "linux",
     reason="the kernel tells a process of its parent's death on Linux alone",
 )
-def test_a_launcher_that_dies_leaves_no_orphan(workplace, tiny, launching):
-    """Plain accelerate, of one process, dies of SIGTERM without telling its child: which saves all
-    the same."""
+def test_training_saves_and_ends_when_its_launcher_dies(workplace, tiny, launching):
+    """Terminate plain accelerate, which doesn't pass the signal to its child."""
     values = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
     config, output = launching.write(workplace, "run", values), workplace / "run"
     process = launching.start(
         config, *launching.launcher("accelerate", 1, "accelerate_one_gpu.yaml")
     )
     wait_for_step(process, output, 5)
-    (child,) = children_of(process.pid)
+    (child,) = child_processes(process.pid)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == -signal.SIGTERM
     deadline = time.monotonic() + 120
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not Path(f"/proc/{child}").exists() and saved_step(output) == steps_of(output)[-1]
+    assert not Path(f"/proc/{child}").exists() and saved_step(output) == logged_steps(output)[-1]
 
 
 @pytest.mark.slow
 @POSIX
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-def test_the_batch_script_saves_and_queues_again(workplace, tiny, launching, tmp_path):
-    """As SLURM runs it, as far as a shell can: USR1 comes to the script, ``scontrol`` is a
-    stand-in."""
+def test_batch_script_saves_and_requeues_the_job(workplace, tiny, launching, tmp_path):
+    """Send USR1 to the script as SLURM does, with a stand-in for ``scontrol``."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, text in (
@@ -163,5 +158,5 @@ def test_the_batch_script_saves_and_queues_again(workplace, tiny, launching, tmp
     process.send_signal(signal.SIGUSR1)
     text = process.communicate(timeout=60)[0]
     assert process.returncode == 0 and "stopped and saved" in text, text[-3000:]
-    assert saved_step(output) == steps_of(output)[-1]
+    assert saved_step(output) == logged_steps(output)[-1]
     assert (tmp_path / "asked").read_text("utf-8").split() == ["requeue", "17"]

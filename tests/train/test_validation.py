@@ -1,5 +1,4 @@
-"""Validation never ends a run: not without clips, not when it fails, not when it is killed. It
-scores clips of all takes."""
+"""Test that validation scores clips of all takes and never ends a run."""
 
 import logging
 from dataclasses import replace
@@ -20,74 +19,81 @@ EVERY_2 = {"validation": {"every": 2, "clips": 4}}
 
 
 def put_splits(cache: Path, splits: list[str]) -> None:
-    """Write a cache's index anew with other splits of its clips."""
+    """Write a cache's index with other splits of its clips."""
     index = read_index(cache)
-    entries = [replace(e, split=s) for e, s in zip(index.entries, splits, strict=True)]
+    entries = [
+        replace(index_entry, split=new_split)
+        for index_entry, new_split in zip(index.entries, splits, strict=True)
+    ]
     write_index(cache, replace(index, entries=tuple(entries)))
 
 
-def test_a_set_without_validation_clips_is_told_at_the_start_and_trains(workplace, tiny, caplog):
+def test_missing_validation_clips_are_warned_of_at_the_start(workplace, tiny, caplog):
     put_splits(workplace / "cache", ["train"] * 6)
     was_told = []
 
-    def look(done: int, total: int, stage: str) -> None:
+    def record_warning(done: int, total: int, stage: str) -> None:
         was_told.append("no validation clip" in caplog.text)
 
     with caplog.at_level(logging.WARNING, logger="egox_train.train"):
-        outcome = tiny.train(workplace, progress=look, **EVERY_2)
+        outcome = tiny.train(workplace, progress=record_warning, **EVERY_2)
     assert outcome.finished and was_told == [True] * 6
     assert not any(COLUMNS[0] in line for line in tiny.curve(workplace / "run"))
 
 
-@pytest.mark.parametrize("fails", ["load_share", "score"])
-def test_a_validation_that_fails_is_noted_and_training_goes_on(
-    workplace, tiny, monkeypatch, caplog, fails
+@pytest.mark.parametrize("failing_method", ["load_share", "score"])
+def test_failed_validation_is_noted_and_training_continues(
+    workplace, tiny, monkeypatch, caplog, failing_method
 ):
     def out_of_memory(*_, **__):
         raise RuntimeError("out of memory")
 
     tiny.train(workplace, output=str(workplace / "plain"))
-    monkeypatch.setattr(HeldOut, fails, out_of_memory)
+    monkeypatch.setattr(HeldOut, failing_method, out_of_memory)
     with caplog.at_level(logging.WARNING, logger="egox_train.train"):
         outcome = tiny.train(workplace, **EVERY_2)
     assert outcome.finished and caplog.text.count("out of memory") == 3
     notes = [line for line in tiny.curve(workplace / "run") if "note" in line]
     assert [line["step"] for line in notes] == [2, 4, 6] and "out of memory" in notes[0]["note"]
-    plain, own = (load_file(workplace / name / "lora.safetensors") for name in ("plain", "run"))
-    assert all(torch.equal(plain[k], own[k]) for k in plain)
+    plain_lora, validated_lora = (
+        load_file(workplace / name / "lora.safetensors") for name in ("plain", "run")
+    )
+    assert all(torch.equal(plain_lora[key], validated_lora[key]) for key in plain_lora)
 
 
-def test_killed_between_save_and_validation_ends_like_never_killed(workplace, tiny, monkeypatch):
+def test_run_killed_before_validation_resumes_equally(workplace, tiny, monkeypatch):
     class Killed(BaseException):
         """Exception that no handler of errors may swallow, as a signal."""
 
-    def killed(*_, **__):
+    def raise_killed(*_, **__):
         raise Killed
 
-    whole, broken = (
+    uninterrupted_config, interrupted_config = (
         tiny.config(workplace, output=str(workplace / name), **EVERY_2)
         for name in ("whole", "broken")
     )
-    train(whole)
+    train(uninterrupted_config)
     with monkeypatch.context() as patch:
-        patch.setattr(HeldOut, "score", killed)
+        patch.setattr(HeldOut, "score", raise_killed)
         with pytest.raises(Killed):
-            train(broken)
+            train(interrupted_config)
     assert [f.name for f in checkpoint_folders(workplace / "broken")] == [
         "step-00000002"
     ]  # it was saved first
-    assert train(broken).finished
+    assert train(interrupted_config).finished
     assert tiny.curve(workplace / "broken") == tiny.curve(workplace / "whole")
     assert [line["step"] for line in tiny.curve(workplace / "whole") if COLUMNS[0] in line] == [
         2,
         4,
         6,
     ]
-    a, b = (load_file(workplace / name / "lora.safetensors") for name in ("whole", "broken"))
-    assert all(torch.equal(a[k], b[k]) for k in a)
+    uninterrupted_lora, resumed_lora = (
+        load_file(workplace / name / "lora.safetensors") for name in ("whole", "broken")
+    )
+    assert all(torch.equal(uninterrupted_lora[k], resumed_lora[k]) for k in uninterrupted_lora)
 
 
-def test_held_out_clips_come_from_all_takes(workplace, tiny):
+def test_validation_clips_are_spread_over_all_takes(workplace, tiny):
     samples = CachedSamples(tiny.config(workplace), "train")
     names = [
         f"take{take}__{camera}__{start}"
@@ -97,30 +103,33 @@ def test_held_out_clips_come_from_all_takes(workplace, tiny):
     ]
     items = [Item(clip=name) for name in names]
     samples.reader.take_of = lambda clip: clip.split("__")[0]
-    assert [i.clip for i in spread_over_takes(samples, items, 4)] == [
+    assert [clip_item.clip for clip_item in spread_over_takes(samples, items, 4)] == [
         "takea__cam1__0",
         "takea__cam2__0",
         "takeb__cam1__0",
         "takec__cam1__0",
     ]
-    assert {i.clip[:5] for i in spread_over_takes(samples, items, 2)} == {"takea", "takeb"}
+    assert {clip_item.clip[:5] for clip_item in spread_over_takes(samples, items, 2)} == {
+        "takea",
+        "takeb",
+    }
     assert (
         spread_over_takes(samples, items, 99) == items
         and spread_over_takes(samples, items[:1], 4) == items[:1]
     )
 
 
-@pytest.mark.parametrize("even", [False, True])
-def test_processes_share_the_clips_and_score_what_one_would(workplace, tiny, even):
+@pytest.mark.parametrize("is_even", [False, True])
+def test_processes_share_validation_clips_with_equal_scores(workplace, tiny, is_even):
     config = tiny.config(workplace, **EVERY_2)
     put_splits(workplace / "cache", ["train"] * 3 + ["validation"] * 3)
     samples = CachedSamples(config, "train")
     held_out = HeldOut.of(config, samples.reader)
     trainable = loop.make_trainable(config, torch.device("cpu"))
 
-    def rows(process: int, processes: int) -> torch.Tensor:
-        share = held_out.load_share(process, processes, even=even)
-        assert not even or len(share) == -(-3 // processes)
+    def score_rows(process: int, processes: int) -> torch.Tensor:
+        share = held_out.load_share(process, processes, even=is_even)
+        assert not is_even or len(share) == -(-3 // processes)
         return held_out.score(
             trainable.model,
             trainable.scope,
@@ -131,7 +140,12 @@ def test_processes_share_the_clips_and_score_what_one_would(workplace, tiny, eve
             dtype=torch.float32,
         )
 
-    one, shared = rows(0, 1), rows(0, 2) + rows(1, 2)
-    assert torch.equal(one, shared) and held_out.values(shared) == held_out.values(one)
-    assert set(held_out.values(one)) == set(COLUMNS[:2]) and held_out.values(rows(1, 2)) is None
+    single_rows, shared_rows = score_rows(0, 1), score_rows(0, 2) + score_rows(1, 2)
+    assert torch.equal(single_rows, shared_rows) and held_out.values(
+        shared_rows
+    ) == held_out.values(single_rows)
+    assert (
+        set(held_out.values(single_rows)) == set(COLUMNS[:2])
+        and held_out.values(score_rows(1, 2)) is None
+    )
     assert trainable.model.training

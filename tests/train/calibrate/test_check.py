@@ -1,5 +1,4 @@
-"""``calibrate --check``: known faults of drawn sets are found and mended, right ones stay as they
-are."""
+"""Test ``calibrate --check``: errors of drawn sets are found and corrected, right ones are kept."""
 
 import json
 import shutil
@@ -44,21 +43,21 @@ def takes(tmp_path_factory) -> Path:
     return folder
 
 
-def copied(takes: Path, folder: Path, **changes) -> dict:
-    """Copy one take with other entries of its meta.json, and return its former entries."""
+def copy_changed(takes: Path, folder: Path, **changes) -> dict:
+    """Copy a take with changed entries of its meta.json, and return the former entries."""
     shutil.copytree(takes / "one", folder)
     meta = read_json(folder / META)
     write_json(folder / META, meta | {key: np.array(x).tolist() for key, x in changes.items()})
     return meta
 
 
-def poses(take: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the stated poses of the head camera and of exo."""
+def stated_poses(take: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read the stated poses of the ego and the exo camera."""
     meta = meta_entry(read_json(take / META), take / META)
     return np.array(meta["ego_extrinsics"]), np.array(meta["camera_extrinsics"])
 
 
-def test_right_takes_are_not_accused(takes, tmp_path, capsys):
+def test_right_takes_pass_the_check(takes, tmp_path, capsys):
     assert train_egox.main(["calibrate", str(takes), str(tmp_path), "--check"]) == 0
     assert "0 of 2 episodes are wrong" in capsys.readouterr().out
     for row in json.loads((tmp_path / "check.json").read_text("utf-8")):
@@ -67,78 +66,88 @@ def test_right_takes_are_not_accused(takes, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("fault", ["turned head", "moved exo", "late"])
-def test_a_fault_is_measured_and_mended(takes, tmp_path, fault, capsys):
-    """The true poses are written back, and the stated ones stay beside them."""
-    ego, exo = poses(takes / "one")
-    wrong = {"ego_extrinsics": ego, "camera_extrinsics": exo}
+def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
+    """Write the corrected poses and keep the stated ones in another file."""
+    ego, exo = stated_poses(takes / "one")
+    wrong_poses = {"ego_extrinsics": ego, "camera_extrinsics": exo}
     if fault == "turned head":
-        wrong["ego_extrinsics"] = TURN @ ego
+        wrong_poses["ego_extrinsics"] = TURN @ ego
     elif fault == "moved exo":
-        wrong["camera_extrinsics"] = np.c_[exo[:, :3], exo[:, 3] - exo[:, :3] @ SHIFT]
+        wrong_poses["camera_extrinsics"] = np.c_[exo[:, :3], exo[:, 3] - exo[:, :3] @ SHIFT]
     else:
-        wrong["ego_extrinsics"] = np.concatenate([ego[:1], ego[:1], ego[:-2]])
-    copied(takes, tmp_path / "set" / "one", **wrong)
+        wrong_poses["ego_extrinsics"] = np.concatenate([ego[:1], ego[:1], ego[:-2]])
+    copy_changed(takes, tmp_path / "set" / "one", **wrong_poses)
     if fault == "late":  # in the form of the authors' lists
         file = tmp_path / "set" / "one" / META
         write_json(file, {"test_datasets": [{"exo_path": "one/exo.mp4"} | read_json(file)]})
-    stated = (tmp_path / "set" / "one" / META).read_bytes()
+    stated_bytes = (tmp_path / "set" / "one" / META).read_bytes()
     (row,) = check_set(tmp_path / "set")
     assert row.wrong and row.sigmas > 3.5
     if fault == "late":
         assert row.lag_s == pytest.approx(0.1, abs=0.03)
     else:
         assert row.deviation is not None
-        size = row.deviation.turn_deg, row.deviation.shift_m
-        assert size == pytest.approx((3.0, 0.0) if fault == "turned head" else (0, 0.1), abs=0.6)
-    assert (tmp_path / "set" / "one" / META).read_bytes() == stated
+        error_size = row.deviation.turn_deg, row.deviation.shift_m
+        assert error_size == pytest.approx(
+            (3.0, 0.0) if fault == "turned head" else (0, 0.1), abs=0.6
+        )
+    assert (tmp_path / "set" / "one" / META).read_bytes() == stated_bytes
     assert train_egox.main(["calibrate", str(tmp_path / "set"), "--check", "--write"]) == 0
     assert "1 of 1 episodes are wrong, 1 mended" in capsys.readouterr().out
-    assert (tmp_path / "set" / "one" / "meta_as_stated.json").read_bytes() == stated
-    mended = poses(tmp_path / "set" / "one")
-    inside = slice(3, -3)
+    assert (tmp_path / "set" / "one" / "meta_as_stated.json").read_bytes() == stated_bytes
+    corrected_poses = stated_poses(tmp_path / "set" / "one")
+    inner_frames = slice(3, -3)
     relative = [
-        Rotation.from_matrix(e[inside, :, :3] @ x[:, :3].T) for e, x in ((ego, exo), mended)
+        Rotation.from_matrix(e[inner_frames, :, :3] @ x[:, :3].T)
+        for e, x in ((ego, exo), corrected_poses)
     ]
     assert np.degrees((relative[0] * relative[1].inv()).magnitude()).max() < 1
-    (again,) = check_set(tmp_path / "set")
-    assert not again.wrong
+    (second_row,) = check_set(tmp_path / "set")
+    assert not second_row.wrong
 
 
 @pytest.mark.parametrize(
-    "what, words",
+    "wrong_part, expected_start",
     [
         ("other poses", "other poses: "),
         (TRUTH, "mirrored: the head turns to the left in its pictures"),
         (EXO, "mirrored: exo's picture"),
     ],
 )
-def test_what_cant_be_mended_is_said(takes, tmp_path, what, words):
-    """These are another take's poses, and pictures whose left is right. Nothing is written."""
+def test_uncorrectable_errors_are_reported(takes, tmp_path, wrong_part, expected_start):
+    """Give another take's poses or mirrored videos, and check that nothing is written."""
     folder = tmp_path / "set" / "one"
-    copied(takes, folder, ego_extrinsics=poses(takes / "another")[0])
-    if what != "other poses":
+    copy_changed(takes, folder, ego_extrinsics=stated_poses(takes / "another")[0])
+    if wrong_part != "other poses":
         shutil.copyfile(takes / "one" / META, folder / META)
-        source, file = takes / "one" / what, folder / what
+        source, file = takes / "one" / wrong_part, folder / wrong_part
         info = probe_video(source)
         frames = decode_frames(source, info, range(FRAMES))
         pictures = [picture[:, ::-1] for _, picture in frames]
         write_video(file, torch.from_numpy(np.stack(pictures)), info.fps)
-    stated = (folder / META).read_bytes()
+    stated_bytes = (folder / META).read_bytes()
     (row,) = check_set(tmp_path / "set", write=True)
-    assert row.wrong and not row.mendable and row.words.startswith(words)
-    assert (folder / META).read_bytes() == stated
+    assert row.wrong and not row.mendable and row.words.startswith(expected_start)
+    assert (folder / META).read_bytes() == stated_bytes
 
 
-def test_sets_of_other_forms(takes, tmp_path):
-    """A LeRobot set tells its clock. Without depth, turn and shift are left open."""
+def test_robot_sets_and_takes_without_depth_are_checked(takes, tmp_path):
+    """Find a late clock in a LeRobot set, and leave errors open that need depth."""
     pytest.importorskip("pyarrow", reason="reads parquet")
-    ego, _ = poses(takes / "one")
-    copied(takes, tmp_path / "takes" / "late", ego_extrinsics=np.r_[ego[:1], ego[:1], ego[:-2]])
+    ego, _ = stated_poses(takes / "one")
+    copy_changed(
+        takes, tmp_path / "takes" / "late", ego_extrinsics=np.r_[ego[:1], ego[:1], ego[:-2]]
+    )
     shutil.copytree(takes / "one", tmp_path / "takes" / "right")
     list(write_robots(RobotOptions(clips=tmp_path / "takes", out=tmp_path / "robots", task="x")))
-    late, right = check_set(tmp_path / "robots")
-    assert (late.name, late.wrong, right.name, right.wrong) == ("late", True, "right", False)
-    assert late.lag_s == pytest.approx(0.1, abs=0.03) and "no depth" in right.words
+    late_row, right_row = check_set(tmp_path / "robots")
+    assert (late_row.name, late_row.wrong, right_row.name, right_row.wrong) == (
+        "late",
+        True,
+        "right",
+        False,
+    )
+    assert late_row.lag_s == pytest.approx(0.1, abs=0.03) and "no depth" in right_row.words
     with refuses("--write.*take folders"):
         check_set(tmp_path / "robots", write=True)
     (tmp_path / "takes" / "right" / DEPTH).unlink()

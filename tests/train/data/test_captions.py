@@ -1,5 +1,4 @@
-"""Captions by a vision-language model: a tiny one of random weights, and one that knows six
-answers."""
+"""Test captions by a vision-language model, with a tiny random one and one of fixed answers."""
 
 import shutil
 from dataclasses import replace
@@ -14,7 +13,7 @@ from egox_train.data.captions import QUESTIONS, model_caption
 from egox_train.data.clip_files import read_clip
 from egox_train.data.prepare import prepare
 from tests.refusals import refuses
-from tests.train.prepared_takes import ALL_TRAIN, SMALL, prepared
+from tests.train.prepared_takes import ALL_TRAIN, SMALL_OPTIONS, prepare_and_read
 
 transformers = pytest.importorskip("transformers")
 ANSWERS = (
@@ -25,7 +24,7 @@ ANSWERS = (
     "a table stands before the person",
     "both hands move the box again",
 )
-SEEN = dict(
+ANSWERS_BY_QUESTION = dict(
     zip((question for pair in QUESTIONS.values() for question in pair), ANSWERS, strict=True)
 )
 TEMPLATE = (
@@ -35,22 +34,24 @@ TEMPLATE = (
 
 
 def write_model(folder: Path) -> None:
-    """Write a LLaVA of two layers whose vocabulary is the words of these questions and answers."""
+    """Write a LLaVA model of two layers whose vocabulary is that of the questions and answers."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = sorted(
         {
-            w
-            for text in [*SEEN, *SEEN.values()]
-            for w in text.replace(".", " .").replace(",", " ,").replace(":", " :").split()
+            word
+            for text in [*ANSWERS_BY_QUESTION, *ANSWERS_BY_QUESTION.values()]
+            for word in text.replace(".", " .").replace(",", " ,").replace(":", " :").split()
         }
         | {"answer"}
     )
-    vocabulary = {w: i for i, w in enumerate(["<pad>", "<unk>", "<s>", "</s>", "<image>", *words])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    vocabulary = {
+        word: i for i, word in enumerate(["<pad>", "<unk>", "<s>", "</s>", "<image>", *words])
+    }
+    word_tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    word_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=inner,
+        tokenizer_object=word_tokenizer,
         pad_token="<pad>",
         unk_token="<unk>",
         bos_token="<s>",
@@ -99,8 +100,8 @@ def write_model(folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-class Taught:
-    """The model, but with the sentence of the question among what it is shown."""
+class FixedAnswerModel:
+    """Answer each question by its fixed sentence, in place of the wrapped model."""
 
     def __init__(self, processor, model) -> None:
         self.model, self.words = model, processor.tokenizer
@@ -112,35 +113,37 @@ class Taught:
     def generate(self, input_ids: torch.Tensor, **_) -> torch.Tensor:
         ids_text = str(input_ids[0].tolist())
         (answer,) = (
-            a for question, a in SEEN.items() if str(self.ids(question)).strip("[]") in ids_text
+            a
+            for question, a in ANSWERS_BY_QUESTION.items()
+            if str(self.ids(question)).strip("[]") in ids_text
         )
         return torch.cat((input_ids, torch.tensor([[*self.ids(answer), 3]])), dim=1)
 
 
 @pytest.fixture(scope="module")
-def untaught(tmp_path_factory) -> Path:
+def random_model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("vlm") / "noise"
     write_model(folder)
     return folder
 
 
 @pytest.fixture
-def taught(untaught, tmp_path, monkeypatch) -> Path:
-    """Write a folder whose model answers each question, with any pictures, by its sentence."""
-    folder, load = tmp_path / "taught", captions.load_caption_model
+def fixed_answer_model(random_model, tmp_path, monkeypatch) -> Path:
+    """Write a folder whose model answers each question by its fixed sentence."""
+    folder, original_load = tmp_path / "taught", captions.load_caption_model
 
-    def loaded(asked: Path, device: str | None = None):
-        processor, model = load(asked, device)
-        return processor, Taught(processor, model) if asked == folder else model
+    def load_wrapped(model_folder: Path, device: str | None = None):
+        processor, model = original_load(model_folder, device)
+        return processor, FixedAnswerModel(processor, model) if model_folder == folder else model
 
-    shutil.copytree(untaught, folder)
-    monkeypatch.setattr(captions, "load_caption_model", loaded)
+    shutil.copytree(random_model, folder)
+    monkeypatch.setattr(captions, "load_caption_model", load_wrapped)
     return folder
 
 
 @pytest.fixture(scope="module")
-def silent_takes(synthetic_takes, tmp_path_factory) -> Path:
-    """Copy two takes, the second with a prompt of its own."""
+def partly_captioned_takes(synthetic_takes, tmp_path_factory) -> Path:
+    """Copy two takes, of which only the second has a prompt."""
     folder = tmp_path_factory.mktemp("silent")
     for number, take in enumerate(sorted(synthetic_takes.iterdir())[:2]):
         shutil.copytree(take, folder / take.name)
@@ -151,49 +154,60 @@ def silent_takes(synthetic_takes, tmp_path_factory) -> Path:
     return folder
 
 
-def frames(seed: int) -> torch.Tensor:
+def random_frames(seed: int) -> torch.Tensor:
     return torch.randint(
         0, 256, (9, 32, 64, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
     )
 
 
-def test_each_paragraph_is_the_answer_to_its_own_question(taught):
+def test_caption_paragraphs_answer_their_questions(fixed_answer_model):
     def section(mark: str, scene: str, action: str) -> str:
         return f"{mark} **Scene Overview:** {scene} **Action Analysis:** {action}"
 
     exo = section("[Exo view]", *ANSWERS[:2])
     assert (
-        model_caption(taught, frames(0), frames(1))
+        model_caption(fixed_answer_model, random_frames(0), random_frames(1))
         == f"{exo} {section('[Ego view]', *ANSWERS[2:4])}"
     )
-    assert model_caption(taught, frames(0), None) == f"{exo} {section('[Ego view]', *ANSWERS[4:])}"
+    assert (
+        model_caption(fixed_answer_model, random_frames(0), None)
+        == f"{exo} {section('[Ego view]', *ANSWERS[4:])}"
+    )
 
 
-def test_noise_is_no_caption(untaught):
+def test_endless_answers_are_refused(random_model):
     with refuses("without an end"):  # words without sense, for ever
-        model_caption(untaught, frames(0), frames(1))
+        model_caption(random_model, random_frames(0), random_frames(1))
 
 
 @pytest.mark.parametrize(
     "answer", ["", "box box box box box", "1 2 3 4 5 6", "a [Ego view] of two red boxes again"]
 )
-def test_answers_that_are_refused_and_a_heading_that_is_taken_off(answer):
+def test_bad_answers_are_refused_and_headings_removed(answer):
     caption = captions._checked("**Scene Overview:** two red boxes lie here", "section")
     assert caption == "two red boxes lie here"
     with refuses("description"):
         captions._checked(answer, "section")
 
 
-def test_prepare_captions_what_nobody_captioned(silent_takes, taught, untaught, tmp_path):
-    options = replace(SMALL, caption_model=taught)
-    records, _ = prepared(silent_takes, tmp_path / "set", options)
-    records.sort(key=lambda r: r.take)
-    assert [r.caption for r in records] == ["model", "source"]
+def test_prepare_captions_takes_without_a_prompt(
+    partly_captioned_takes, fixed_answer_model, random_model, tmp_path
+):
+    options = replace(SMALL_OPTIONS, caption_model=fixed_answer_model)
+    records, _ = prepare_and_read(partly_captioned_takes, tmp_path / "set", options)
+    records.sort(key=lambda record: record.take)
+    assert [record.caption for record in records] == ["model", "source"]
     assert ANSWERS[3] in read_clip(tmp_path / "set", records[0]).take.notes.prompt
-    assert prepare(silent_takes, tmp_path / "set", options, ALL_TRAIN).new == 0
-    noise = replace(SMALL, caption_model=untaught)
-    records, report = prepared(silent_takes, tmp_path / "noise", noise)
+    assert prepare(partly_captioned_takes, tmp_path / "set", options, ALL_TRAIN).new == 0
+    random_model_options = replace(SMALL_OPTIONS, caption_model=random_model)
+    records, report = prepare_and_read(
+        partly_captioned_takes, tmp_path / "noise", random_model_options
+    )
     assert len(records) == 1 and "caption by noise" in report["skipped"][0]["why"]
     with refuses("config.json"):
-        prepare(silent_takes, tmp_path / "none", replace(SMALL, caption_model=tmp_path))
+        prepare(
+            partly_captioned_takes,
+            tmp_path / "none",
+            replace(SMALL_OPTIONS, caption_model=tmp_path),
+        )
     assert not (tmp_path / "none").exists()

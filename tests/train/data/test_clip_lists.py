@@ -1,5 +1,4 @@
-"""``prepare --clips`` cuts the clips of lists from raw Ego-Exo4D. Priors that cover too little are
-tested, too."""
+"""Test ``prepare --clips``, which cuts listed clips from Ego-Exo4D, and too dark priors."""
 
 import json
 import logging
@@ -16,32 +15,38 @@ from egox_train.data.dry_run import dry_run
 from egox_train.data.manifest import read_splits
 from egox_train.options import TrainingSetOptions
 from tests.refusals import refuses
-from tests.train.prepared_takes import EGO_POSE, EXO_POSE, SMALL, prepared, reasons
+from tests.train.prepared_takes import (
+    EGO_POSE,
+    EXO_POSE,
+    SMALL_OPTIONS,
+    prepare_and_read,
+    reasons_by_item,
+)
 
-PLANE = replace(SMALL, depth="plane", draw_anyway=True)
+PLANE_OPTIONS = replace(SMALL_OPTIONS, depth="plane", draw_anyway=True)
 
 
-def entry(source: Path, take: str, camera: str, first: int, **more) -> dict:
-    """Build an entry as the authors have it, with the cameras of the take's annotation."""
+def list_entry(source: Path, take: str, camera: str, first_frame: int, **changed_entries) -> dict:
+    """Build an entry of the authors' lists with the cameras of the take's annotation."""
     file = source / "annotations/ego_pose/train/camera_pose" / f"uid-{take}.json"
     cameras = read_json(file)
     camera_fields = {
         key: cameras["cam01"][key] for key in ("camera_intrinsics", "camera_extrinsics")
     }
     return {
-        "exo_path": f"./videos/{take}_{first}_{first + 4}/exo.mp4",
-        "prompt": f"[Exo view] {take} {first} [Ego view] b",
+        "exo_path": f"./videos/{take}_{first_frame}_{first_frame + 4}/exo.mp4",
+        "prompt": f"[Exo view] {take} {first_frame} [Ego view] b",
         "best_camera": camera,
         **camera_fields,
         "ego_intrinsics": cameras["aria01"]["camera_intrinsics"],
         "ego_extrinsics": [EGO_POSE] * 5,
-        **more,
+        **changed_entries,
     }
 
 
 @pytest.fixture
 def source(takes, tmp_path) -> Path:
-    """Write a take of 20 frames and two cameras, and one that was downloaded without annotation."""
+    """Write a take of 20 frames with two cameras, and one without an annotation."""
     cameras = {"cam01": (112, 64), "cam02": (112, 64)}
     root = takes.write_egoexo4d(tmp_path / "raw", "lab_1_2", frames=20, cameras=cameras)
     return takes.write_egoexo4d(root, "lab_9", frames=12)
@@ -52,25 +57,27 @@ def write_list(file: Path, key: str, entries: list[dict]) -> Path:
     return file
 
 
-def test_listed_clips_are_cut_and_the_others_named(source, tmp_path, caplog):
-    take, bent = "lab_1_2", [[2.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+def test_listed_clips_are_cut_and_others_skipped_with_reasons(source, tmp_path, caplog):
+    take, scaled_pose = "lab_1_2", [[2.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
     entries = [
-        entry(source, take, "cam01", 3),
-        entry(source, take, "cam02", 3),
-        entry(source, take, "cam01", 8, ego_extrinsics=[EGO_POSE, None, *[EGO_POSE] * 3]),
-        entry(source, take, "cam02", 13, ego_extrinsics=[*[EGO_POSE] * 4, bent]),
-        entry(source, take, "cam05", 8),
-        entry(source, take, "cam01", 17),
-        entry(source, take, "cam01", 3, prompt="other"),
-        entry(
+        list_entry(source, take, "cam01", 3),
+        list_entry(source, take, "cam02", 3),
+        list_entry(source, take, "cam01", 8, ego_extrinsics=[EGO_POSE, None, *[EGO_POSE] * 3]),
+        list_entry(source, take, "cam02", 13, ego_extrinsics=[*[EGO_POSE] * 4, scaled_pose]),
+        list_entry(source, take, "cam05", 8),
+        list_entry(source, take, "cam01", 17),
+        list_entry(source, take, "cam01", 3, prompt="other"),
+        list_entry(
             source, take, "cam02", 5, ego_extrinsics=[EGO_POSE, EGO_POSE, EXO_POSE, *[EGO_POSE] * 2]
         ),
-        entry(source, take, "cam01", 12, camera_extrinsics=EGO_POSE),
+        list_entry(source, take, "cam01", 12, camera_extrinsics=EGO_POSE),
     ]
     lists = (
         write_list(tmp_path / "meta_seen.json", "val_datasets", entries),
         write_list(
-            tmp_path / "meta_train.json", "train_datasets", [entry(source, "lab_9", "cam01", 5)]
+            tmp_path / "meta_train.json",
+            "train_datasets",
+            [list_entry(source, "lab_9", "cam01", 5)],
         ),
         write_list(
             tmp_path / "meta_unseen.json",
@@ -80,9 +87,11 @@ def test_listed_clips_are_cut_and_the_others_named(source, tmp_path, caplog):
     )
     shutil.rmtree(source / "annotations")  # the lists know the cameras
     with caplog.at_level(logging.WARNING):
-        records, report = prepared(source, tmp_path / "set", PLANE, clip_lists=lists)
+        records, report = prepare_and_read(
+            source, tmp_path / "set", PLANE_OPTIONS, clip_lists=lists
+        )
     assert "2 of 6 listed clips can't be cut: 1 of 3 takes and 1 more exo videos" in caplog.text
-    names = [r.clip for r in records]
+    names = [record.clip for record in records]
     assert names == ["lab_1_2__cam01__000003", "lab_1_2__cam02__000003", "lab_9__cam01__000005"]
     splits = read_splits(tmp_path / "set" / "manifest.jsonl")
     assert [splits[name] for name in names] == ["validation", "validation", "train"]
@@ -90,31 +99,39 @@ def test_listed_clips_are_cut_and_the_others_named(source, tmp_path, caplog):
     assert meta["prompt"] == f"[Exo view] {take} 3 [Ego view] b" and records[0].caption == "file"
     assert meta["camera_extrinsics"] == EXO_POSE and len(meta["ego_extrinsics"]) == 5
     assert "poses lost" not in json.dumps(report), "a list knows its clips' frames alone"
-    why = reasons(report)
-    assert "frame 1: got null" in why["meta_seen.json, lab_1_2_8_12"]
-    assert "frame 4" in why["meta_seen.json, lab_1_2_13_17"]
-    assert why["lab_1_2_8_12"] == "exo camera 'cam05' can't be used: cam05: no video"
-    assert why["lab_1_2__cam01__000017"] == "it ends after the take's 20 frames"
-    assert why["lab_1_2_5_9"].startswith("its ego pose of frame 7 differs from that of an earlier")
-    assert "camera_extrinsics of cam01 differs" in why["lab_1_2_12_16"]
-    assert why["lab_1_2_3_7"].endswith("prepared once, as first listed: prompt differ")
-    assert "frame-aligned videos" in why["home_3_0_4"]
-    assert "no exo_path in a folder" in why["meta_unseen.json, entry 1"]
+    skip_reasons = reasons_by_item(report)
+    assert "frame 1: got null" in skip_reasons["meta_seen.json, lab_1_2_8_12"]
+    assert "frame 4" in skip_reasons["meta_seen.json, lab_1_2_13_17"]
+    assert skip_reasons["lab_1_2_8_12"] == "exo camera 'cam05' can't be used: cam05: no video"
+    assert skip_reasons["lab_1_2__cam01__000017"] == "it ends after the take's 20 frames"
+    assert skip_reasons["lab_1_2_5_9"].startswith(
+        "its ego pose of frame 7 differs from that of an earlier"
+    )
+    assert "camera_extrinsics of cam01 differs" in skip_reasons["lab_1_2_12_16"]
+    assert skip_reasons["lab_1_2_3_7"].endswith("prepared once, as first listed: prompt differ")
+    assert "frame-aligned videos" in skip_reasons["home_3_0_4"]
+    assert "no exo_path in a folder" in skip_reasons["meta_unseen.json, entry 1"]
     set_options = TrainingSetOptions(validation=0, test=0, clip_lists=lists)
-    assert dry_run(source, PLANE, set_options).clips == 3
+    assert dry_run(source, PLANE_OPTIONS, set_options).clips == 3
 
 
-def test_tables_and_own_lists_name_clips_of_the_annotations(source, tmp_path):
+def test_clips_are_listed_by_tables_and_json_files(source, tmp_path):
     table = tmp_path / "dataset_info_unseen.csv"
     rows = 'split,frame_range,task_name\r\nunseen,2-6,"lab_1_2_2_6"\r\nunseen,12_16,lab_1_2\r\n'
     table.write_text(rows + "unseen,3,lab_9\r\n", "utf-8-sig", newline="")
     json_list = tmp_path / "own.json"
-    one = {"take": "lab_9", "camera": "cam01", "first": 0, "last": 4, "split": "train"}
-    clips = [one, {**one, "last": 9}, {**one, "split": "none"}, {**one, "take": "gone"}, 3]
+    first_clip = {"take": "lab_9", "camera": "cam01", "first": 0, "last": 4, "split": "train"}
+    clips = [
+        first_clip,
+        {**first_clip, "last": 9},
+        {**first_clip, "split": "none"},
+        {**first_clip, "take": "gone"},
+        3,
+    ]
     json_list.write_text(json.dumps({"clips": clips}), "utf-8")
     skipped: list[tuple[str, str]] = []
     listed = read_clip_lists((table, json_list), skipped)
-    assert [(c.name, c.camera, c.split) for c in listed] == [
+    assert [(clip.name, clip.camera, clip.split) for clip in listed] == [
         ("lab_1_2_2_6", "", "test"),
         ("lab_1_2_12_16", "", "test"),
         ("lab_9_0_4", "cam01", "train"),
@@ -128,38 +145,44 @@ def test_tables_and_own_lists_name_clips_of_the_annotations(source, tmp_path):
     ]
     takes = {"take_name": "lab_1_2", "best_exo": "cam02"}
     (source / "takes.json").write_text(json.dumps([takes]), "utf-8")
-    records, report = prepared(source, tmp_path / "set", PLANE, clip_lists=(table, json_list))
-    names = [r.clip for r in records]
+    records, report = prepare_and_read(
+        source, tmp_path / "set", PLANE_OPTIONS, clip_lists=(table, json_list)
+    )
+    names = [record.clip for record in records]
     assert names == ["lab_1_2__cam02__000002", "lab_1_2__cam02__000012", "lab_9__cam01__000000"]
-    why = reasons(report)
-    assert why["lab_9_0_9"] == "10 frames in the list, 5 of --frames, --step"
-    assert "no usable annotation" in why["gone_0_4"]
+    skip_reasons = reasons_by_item(report)
+    assert skip_reasons["lab_9_0_9"] == "10 frames in the list, 5 of --frames, --step"
+    assert "no usable annotation" in skip_reasons["gone_0_4"]
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n", "utf-8")
-    for name, words in (("bad.csv", "columns a, b"), ("set/report.json", "keys")):
-        with refuses(words):
+    for name, message_pattern in (("bad.csv", "columns a, b"), ("set/report.json", "keys")):
+        with refuses(message_pattern):
             read_clip_lists((tmp_path / name,), [])
 
 
-def test_dark_priors_are_left_out_counted_and_shown(synthetic_takes, tmp_path):
-    """A wearer that looks away from all that exo saw has a prior that covers nothing."""
+def test_priors_that_cover_too_little_are_left_out(synthetic_takes, tmp_path):
+    """Turn a wearer away from everything that the exo camera saw."""
     source = shutil.copytree(synthetic_takes, tmp_path / "takes")
-    first = sorted(source.iterdir())[0]
-    meta = read_json(first / "meta.json")
+    first_take = sorted(source.iterdir())[0]
+    meta = read_json(first_take / "meta.json")
     for pose in meta["ego_extrinsics"]:  # turned half round about the camera's own upright
         for row in (0, 2):
             pose[row] = [-number for number in pose[row]]
-    (first / "meta.json").write_text(json.dumps(meta), "utf-8")
-    records, report = prepared(source, tmp_path / "set", replace(SMALL, draw_anyway=True))
-    covers = {r.clip: r.coverage for r in records}
-    assert report["dark"] == sum(clip.startswith(first.name) for clip in reasons(report))
-    least = sorted(covers.values())[1]
-    strict_options = replace(SMALL, draw_anyway=True, least_coverage=least)
-    fewer, report = prepared(source, tmp_path / "set", strict_options)
-    gone = covers.keys() - {r.clip for r in fewer}
-    assert gone and all(covers[clip] < least for clip in gone)
-    assert report["dark"] >= len(gone) and report["this_run"]["made"] == 0
-    assert all("of the picture" in reasons(report)[clip] for clip in gone)
+    (first_take / "meta.json").write_text(json.dumps(meta), "utf-8")
+    records, report = prepare_and_read(
+        source, tmp_path / "set", replace(SMALL_OPTIONS, draw_anyway=True)
+    )
+    coverage_by_clip = {record.clip: record.coverage for record in records}
+    assert report["dark"] == sum(
+        clip.startswith(first_take.name) for clip in reasons_by_item(report)
+    )
+    coverage_limit = sorted(coverage_by_clip.values())[1]
+    strict_options = replace(SMALL_OPTIONS, draw_anyway=True, least_coverage=coverage_limit)
+    covered_records, report = prepare_and_read(source, tmp_path / "set", strict_options)
+    dark_clips = coverage_by_clip.keys() - {record.clip for record in covered_records}
+    assert dark_clips and all(coverage_by_clip[clip] < coverage_limit for clip in dark_clips)
+    assert report["dark"] >= len(dark_clips) and report["this_run"]["made"] == 0
+    assert all("of the picture" in reasons_by_item(report)[clip] for clip in dark_clips)
     rows = cv2.imread(str(tmp_path / "set" / "contact_sheet.png")).shape[0]
-    assert rows == (len(fewer) + report["dark"]) * (112 + 16)
+    assert rows == (len(covered_records) + report["dark"]) * (112 + 16)
     with refuses("least coverage"):
-        replace(SMALL, least_coverage=1.0)
+        replace(SMALL_OPTIONS, least_coverage=1.0)

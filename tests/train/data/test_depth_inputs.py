@@ -1,5 +1,4 @@
-"""Depth of a real download: the videos for a tool to read, files checked before anything is
-decoded, models on them."""
+"""Test depth inputs of ``prepare``: undistorted videos, depth files and depth models."""
 
 import shutil
 from dataclasses import replace
@@ -22,13 +21,13 @@ from egox_train.data.undistort_videos import undistort_videos
 from egox_train.options import RunOptions
 from tests.refusals import refuses
 from tests.train.held_item import another_is_at
-from tests.train.prepared_takes import SMALL, TAKE, prepared, write_depth
+from tests.train.prepared_takes import SMALL_OPTIONS, TAKE, prepare_and_read, write_depth
 
 FRAMES, SIZE = 12, (112, 64)
-OPTIONS = replace(SMALL, exo_size=SIZE, ego_size=SIZE[1])
+OPTIONS = replace(SMALL_OPTIONS, exo_size=SIZE, ego_size=SIZE[1])
 
 
-def pictures_of(video: Path) -> np.ndarray:  # [T, H, W, 3]
+def read_pictures(video: Path) -> np.ndarray:  # [T, H, W, 3]
     info = probe_video(video)
     return np.stack(
         [p for _, p in decode_frames(video, info, list(range(info.frame_count)))]
@@ -36,45 +35,46 @@ def pictures_of(video: Path) -> np.ndarray:  # [T, H, W, 3]
 
 
 @pytest.mark.parametrize("pictures", ["undistorted", "as filmed"])
-def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
-    """They agree frame for frame and in the camera. A second run makes nothing anew, unless a
-    camera file is lost."""
+def test_undistorted_videos_equal_the_prepared_clips(raw, tmp_path, pictures):
+    """Compare frames and cameras, and check that a second run makes only lost files."""
     options = replace(OPTIONS, pictures=pictures)
 
-    def new(folder: str = "exo", options: PrepareOptions = options, **more) -> int:
-        return undistort_videos(raw, tmp_path / folder, options, **more).new
+    def count_new(folder: str = "exo", options: PrepareOptions = options, **run_options) -> int:
+        return undistort_videos(raw, tmp_path / folder, options, **run_options).new
 
-    assert new() == 2
+    assert count_new() == 2
     for camera in ("cam01", "cam02"):
         write_depth(tmp_path / "depth", f"{TAKE}__{camera}")
-    records, _ = prepared(raw, tmp_path / "set", replace(options, depth_root=tmp_path / "depth"))
+    records, _ = prepare_and_read(
+        raw, tmp_path / "set", replace(options, depth_root=tmp_path / "depth")
+    )
     for record in records:
         name = f"{record.take}__{record.exo_camera}"
-        about = read_json(tmp_path / "exo" / f"{name}.json")
+        camera_file = read_json(tmp_path / "exo" / f"{name}.json")
         read_back = read_clip(tmp_path / "set", record)
         assert (
-            about["exo_camera"] == read_back.take.depth.exo.camera.to_json()
-            and about["frames"] == FRAMES
+            camera_file["exo_camera"] == read_back.take.depth.exo.camera.to_json()
+            and camera_file["frames"] == FRAMES
         )
-        assert record.pictures == about["pictures"] == pictures
-        video = pictures_of(tmp_path / "exo" / f"{name}.mp4")
+        assert record.pictures == camera_file["pictures"] == pictures
+        video = read_pictures(tmp_path / "exo" / f"{name}.mp4")
         assert len(video) == FRAMES
-        clip = pictures_of(tmp_path / "set" / record.folder / "exo.mp4")
+        clip = read_pictures(tmp_path / "set" / record.folder / "exo.mp4")
         assert (
             np.abs(clip - video[record.start : record.start + 5]).mean() < 1
         )  # encoded in another order
-    assert new() == 0
+    assert count_new() == 0
     (tmp_path / "exo" / f"{TAKE}__cam02.json").unlink()
-    assert new() == 1
+    assert count_new() == 1
     (tmp_path / "shared").mkdir()
     with another_is_at(tmp_path / "shared" / f"{TAKE}__cam01.mp4", 1) as progress:
-        assert new("shared", progress=progress) == 2
-    assert new(options=replace(options, exo_size=(64, 32), ego_size=32)) == 2
-    assert [new("parts", how=RunOptions(part=(part, 2))) for part in range(2)] == [1, 1]
+        assert count_new("shared", progress=progress) == 2
+    assert count_new(options=replace(options, exo_size=(64, 32), ego_size=32)) == 2
+    assert [count_new("parts", how=RunOptions(part=(part, 2))) for part in range(2)] == [1, 1]
 
 
-def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):
-    """A camera named as a path would be read above the data set, and written above the output."""
+def test_camera_names_of_annotations_cannot_leave_the_folder(raw, tmp_path):
+    """Name a camera and a take by relative paths."""
     source = tmp_path / "raw"
     shutil.copytree(raw, source)
     (annotation,) = source.glob("annotations/ego_pose/*/camera_pose/*.json")
@@ -88,42 +88,45 @@ def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):
     shutil.copy(videos / "cam02.mp4", videos / f"{outside}.mp4")
     out = tmp_path / "a" / "b" / "out"
     outcome = undistort_videos(source, out, OPTIONS)
-    assert sorted(p.stem for p in tmp_path.rglob("*.mp4") if not p.is_relative_to(source)) == [
+    assert sorted(
+        file.stem for file in tmp_path.rglob("*.mp4") if not file.is_relative_to(source)
+    ) == [
         f"{TAKE}__cam01",
         f"{TAKE}__cam02",
     ]
-    ((name, why),) = outcome.skipped
-    assert name == "other" and "take name" in why
+    ((name, skip_reason),) = outcome.skipped
+    assert name == "other" and "take name" in skip_reason
 
 
-def test_pictures_as_filmed_are_the_authors(raw, tmp_path):
-    """They are the video's middle and a pinhole of the annotation's K. Their clips aren't the
-    undistorted ones."""
+def test_pictures_as_filmed_are_cropped_like_the_authors(raw, tmp_path):
+    """Compare with the middle of the video and a pinhole of the annotation's K."""
     options = replace(OPTIONS, depth="plane", clips_per_camera=1, cameras=1)
-    ((before,), _), ((record,), report) = (
-        prepared(raw, tmp_path / "set", replace(options, pictures=pictures))
+    ((undistorted_record,), _), ((record,), report) = (
+        prepare_and_read(raw, tmp_path / "set", replace(options, pictures=pictures))
         for pictures in ("undistorted", "as filmed")
     )
     # From which a cache's fingerprint follows.
-    assert record.files["exo.mp4"] != before.files["exo.mp4"]
+    assert record.files["exo.mp4"] != undistorted_record.files["exo.mp4"]
     assert report["options"]["pictures"] == "as filmed"
     camera = read_clip(tmp_path / "set", record).take.depth.exo.camera
-    k = read_json(next(raw.glob("annotations/ego_pose/*/camera_pose/*.json")))[record.exo_camera]
-    focal = k["camera_intrinsics"][0][0]
-    assert camera.lens == "pinhole" and camera.fx == pytest.approx(focal * 112 / 3840, rel=0.02)
-    video = pictures_of(next(raw.glob(f"takes/*/*/*/*/{record.exo_camera}.mp4")))
-    lamps = [
-        (frames[0].min(axis=-1) > 160).mean()
-        for frames in (video, pictures_of(tmp_path / "set" / record.folder / "exo.mp4"))
+    annotation = read_json(next(raw.glob("annotations/ego_pose/*/camera_pose/*.json")))[
+        record.exo_camera
     ]
-    assert lamps[1] == pytest.approx(lamps[0], rel=0.3)
+    focal = annotation["camera_intrinsics"][0][0]
+    assert camera.lens == "pinhole" and camera.fx == pytest.approx(focal * 112 / 3840, rel=0.02)
+    video = read_pictures(next(raw.glob(f"takes/*/*/*/*/{record.exo_camera}.mp4")))
+    bright_shares = [
+        (frames[0].min(axis=-1) > 160).mean()
+        for frames in (video, read_pictures(tmp_path / "set" / record.folder / "exo.mp4"))
+    ]
+    assert bright_shares[1] == pytest.approx(bright_shares[0], rel=0.3)
     # Beside it: the picture stays, the lens is the true one.
     true_lens = replace(options, pictures="as filmed", exo_lens="raw")
-    (record,), _ = prepared(raw, tmp_path / "raw_lens", true_lens)
+    (record,), _ = prepare_and_read(raw, tmp_path / "raw_lens", true_lens)
     assert read_clip(tmp_path / "raw_lens", record).take.depth.exo.camera.lens == "opencv_fisheye"
 
 
-def test_a_dataset_without_depth_is_refused_at_once(raw, tmp_path):
+def test_data_set_without_depth_is_refused(raw, tmp_path):
     with refuses("train_egox.py undistort"):
         prepare(raw, tmp_path / "set", OPTIONS)
     with refuses("no folder"):
@@ -131,36 +134,43 @@ def test_a_dataset_without_depth_is_refused_at_once(raw, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
-    """Eq. 1 and 2: the result has the relative model's shape in the metric one's metres. Both run a
-    few frames at once."""
+def test_relative_depth_model_is_aligned_to_a_metric_one(raw, depth_models):
+    """Run both models on a few frames at once, with and without a mask."""
     metric, relative = depth_models
-    alone = replace(OPTIONS, depth="model", depth_model=metric)
-    both = replace(alone, relative_depth_model=relative)
+    metric_options = replace(OPTIONS, depth="model", depth_model=metric)
+    aligned_options = replace(metric_options, relative_depth_model=relative)
     coarse = torch.rand(depth_model.BATCH + 3, 3, 5, 9)
     frames = (interpolate(coarse, size=(64, 112), mode="bilinear") * 255).byte().movedim(1, -1)
     camera = CameraModel.pinhole(112, 64, 60)
-    metric_m, aligned = (model_depth(o, frames, camera, None, None) for o in (alone, both))
+    metric_m, aligned = (
+        model_depth(model_options, frames, camera, None, None)
+        for model_options in (metric_options, aligned_options)
+    )
     assert metric_m.shape == aligned.shape == frames.shape[:3]
-    one = depth_model._load(metric, "cpu")
-    torch.testing.assert_close(metric_m[-1:], run_model(one, frames[-1:]), rtol=1e-3, atol=1e-3)
+    loaded_model = depth_model._load(metric, "cpu")
+    torch.testing.assert_close(
+        metric_m[-1:], run_model(loaded_model, frames[-1:]), rtol=1e-3, atol=1e-3
+    )
     known_mask = torch.isfinite(aligned) & torch.isfinite(metric_m)
     assert float(known_mask.double().mean()) > 0.9
     assert float((aligned / metric_m)[known_mask].median()) == pytest.approx(1, abs=0.05)
     # What a mask marks is left out of the alignment.
-    few = frames[:2]
-    block = torch.zeros(few.shape[:3], dtype=torch.bool)
-    block[:, 10:50, 30:90] = True
-    few[block] = 255  # whatever the models say of it
-    masked, unmasked = (model_depth(both, few, camera, mask, None) for mask in (block, None))
-    still = torch.isfinite(masked) & torch.isfinite(unmasked) & ~block
-    assert float((masked / unmasked - 1)[still].abs().median()) > 1e-3
+    first_frames = frames[:2]
+    block_mask = torch.zeros(first_frames.shape[:3], dtype=torch.bool)
+    block_mask[:, 10:50, 30:90] = True
+    first_frames[block_mask] = 255  # whatever the models say of it
+    masked_depth, unmasked_depth = (
+        model_depth(aligned_options, first_frames, camera, mask, None)
+        for mask in (block_mask, None)
+    )
+    compared_mask = torch.isfinite(masked_depth) & torch.isfinite(unmasked_depth) & ~block_mask
+    assert float((masked_depth / unmasked_depth - 1)[compared_mask].abs().median()) > 1e-3
     with refuses("a second metric depth"):
-        prepare(raw, raw.parent / "set", replace(both, relative_depth_model=metric))
+        prepare(raw, raw.parent / "set", replace(aligned_options, relative_depth_model=metric))
     with refuses("relative depth"):
-        prepare(raw, raw.parent / "set", replace(alone, depth_model=relative))
+        prepare(raw, raw.parent / "set", replace(metric_options, depth_model=relative))
     with refuses("config.json"):
-        prepare(raw, raw.parent / "set", replace(alone, depth_model=raw))
+        prepare(raw, raw.parent / "set", replace(metric_options, depth_model=raw))
     with refuses("device"):
-        prepare(raw, raw.parent / "set", replace(alone, device="cuda:99"))
+        prepare(raw, raw.parent / "set", replace(metric_options, device="cuda:99"))
     assert not (raw.parent / "set").exists()

@@ -18,7 +18,7 @@ from egox_train.data.prepare_options import PrepareOptions
 from egox_train.video_writer import write_video
 from tests.poses import still_poses
 from tests.refusals import refuses
-from tests.train.prepared_takes import SMALL, prepared, write_lens_table
+from tests.train.prepared_takes import SMALL_OPTIONS, prepare_and_read, write_lens_table
 
 PICTURE = (796, 448)  # the downscaled videos
 POSE = "g,0,0,0,0,0,0,1"
@@ -100,8 +100,10 @@ def test_prepare_takes_lens_and_scale_as_asked(released_layout, tmp_path):
     """A meta.json is read as given unless raw is chosen. Pictures and depth stay as filmed, and the
     camera tells."""
     for exo_lens, lens in ((None, "pinhole"), ("raw", "opencv_fisheye")):
-        options = replace(SMALL, exo_size=(112, 64), ego_size=64, exo_lens=exo_lens, scale=1.5)
-        (record,), _ = prepared(released_layout, tmp_path / str(exo_lens), options)
+        options = replace(
+            SMALL_OPTIONS, exo_size=(112, 64), ego_size=64, exo_lens=exo_lens, scale=1.5
+        )
+        (record,), _ = prepare_and_read(released_layout, tmp_path / str(exo_lens), options)
         depth = read_clip(tmp_path / str(exo_lens), record).take.depth
         assert depth.exo.camera.lens == lens and record.depth_scale["scale"] == 1.5
         assert torch.isfinite(depth.depth_m).all() and float(depth.depth_m[0, 0, 0]) == 3.0

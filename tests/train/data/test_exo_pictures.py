@@ -10,10 +10,10 @@ import torch
 from egox_core.video.reader import decode_frames
 from egox_train.data.clip_files import read_clip
 from egox_train.data.prepare import prepare
-from tests.train.prepared_takes import ALL_TRAIN, SMALL, prepared
+from tests.train.prepared_takes import ALL_TRAIN, SMALL_OPTIONS, prepare_and_read
 
 SIZE = (224, 128)
-OPTIONS = replace(SMALL, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
+OPTIONS = replace(SMALL_OPTIONS, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
 
 
 def lamps_in(
@@ -37,7 +37,9 @@ def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
         frames=5,
         cameras={"cam01": (144, 256), "cam02": (256, 144)},
     )
-    records, report = prepared(source, tmp_path / "set", replace(OPTIONS, exo_lens=exo_lens))
+    records, report = prepare_and_read(
+        source, tmp_path / "set", replace(OPTIONS, exo_lens=exo_lens)
+    )
     records = {r.exo_camera: r for r in records}
     notes = " ".join(report["notes"]["upenn_boulder_2"])
     assert "cam01: its picture of 144x256 is fitted whole" in notes and "cam02: its" not in notes
@@ -50,9 +52,9 @@ def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
         depth = clip.take.depth
         assert bool(torch.isfinite(depth.depth_m[0, :, :70]).any()) != bars
         if exo_lens == "raw":
-            uv, _ = depth.exo.camera.project(torch.tensor(takes.POINTS, dtype=torch.float64))
+            uv, _ = depth.exo.camera.project(torch.tensor(takes.LAMP_POINTS, dtype=torch.float64))
             lamps = lamps_in(picture)
-            assert len(lamps) == len(takes.POINTS)
+            assert len(lamps) == len(takes.LAMP_POINTS)
             assert (
                 max(min(((uv - torch.tensor(lamp)).norm(dim=-1)).tolist()) for lamp in lamps) < 1.0
             )

@@ -31,7 +31,13 @@ from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, make_take, write_take
 from tests.paths import read_folder_files
 from tests.refusals import refuses
-from tests.train.prepared_takes import ALL_TRAIN, DAMAGES, SMALL, prepared, reasons
+from tests.train.prepared_takes import (
+    ALL_TRAIN,
+    DAMAGES,
+    SMALL_OPTIONS,
+    prepare_and_read,
+    reasons_by_item,
+)
 
 REPORT_NAME = "report.json"  # whose times differ
 RAW_OPTIONS = PrepareOptions(
@@ -111,7 +117,7 @@ def test_stand_in_plane_is_the_floor(raw_data):
 
 
 def test_raw_take_is_prepared_with_all_cameras(raw_data, tmp_path):
-    records, report = prepared(raw_data, tmp_path, RAW_OPTIONS)
+    records, report = prepare_and_read(raw_data, tmp_path, RAW_OPTIONS)
     assert len(records) == 8 and not report["skipped"]
     assert (
         {record_entry.depth for record_entry in records}
@@ -145,10 +151,10 @@ def test_only_clips_with_lost_poses_are_skipped(raw_data, takes, tmp_path):
 
     source = takes.copy_raw(raw_data, tmp_path / "raw", damage_annotation)
     options = replace(RAW_OPTIONS, clips_per_camera=0, task_s=(0, 6.45))
-    records, report = prepared(source, tmp_path / "set", options)
+    records, report = prepare_and_read(source, tmp_path / "set", options)
     assert {record.exo_camera for record in records} == {"cam01", "cam04"}
     assert {record.start for record in records} == {0, 60, 150, 180}
-    assert {clip[-6:] for clip in reasons(report)} == {"000030", "000090", "000120"}
+    assert {clip[-6:] for clip in reasons_by_item(report)} == {"000030", "000090", "000120"}
     notes = " ".join(report["notes"][takes.TAKE])
     assert "cam02" in notes and "cam03" in notes and "4 of 632 ego poses lost" in notes
 
@@ -198,12 +204,16 @@ def test_clips_of_a_longer_take_equal_its_frames(takes, tmp_path, monkeypatch):
         lambda *arguments: probed_files.append(arguments[0]) or original_probe(*arguments),
     )
     source = takes.write_synthetic(tmp_path / "long", 1, frames=13)
-    records, _ = prepared(source, tmp_path / "set", replace(SMALL, stride=4, step=2))
+    records, _ = prepare_and_read(
+        source, tmp_path / "set", replace(SMALL_OPTIONS, stride=4, step=2)
+    )
     probed_source_files = [file for file in probed_files if source in file.parents]
     assert [record.start for record in records] == [0, 4] and len(probed_source_files) == len(
         set(probed_source_files)
     ) == 2
-    (long_record,), _ = prepared(source, tmp_path / "whole", replace(SMALL, frames=13, stride=13))
+    (long_record,), _ = prepare_and_read(
+        source, tmp_path / "whole", replace(SMALL_OPTIONS, frames=13, stride=13)
+    )
     long_clip, short_clip = (
         read_clip(tmp_path / "whole", long_record),
         read_clip(tmp_path / "set", records[1]),
@@ -264,9 +274,9 @@ def test_released_folder_layout_is_prepared(synthetic_takes, tmp_path):
     null_entry = {**entries[0], "exo_path": "./videos/null/exo.mp4", "ego_extrinsics": [None]}
     write_json(source / "meta.json", {"test_datasets": entries})
     write_json(source / "meta_train.json", {"train_datasets": [null_entry]})
-    records, report = prepared(source, tmp_path / "set")
+    records, report = prepare_and_read(source, tmp_path / "set")
     assert [record.layout for record in records] == ["released"] * 2
-    skip_reasons = reasons(report)
+    skip_reasons = reasons_by_item(report)
     assert "take name: got '..'" in skip_reasons[".."] and "exo.mp4" in skip_reasons["lost"]
     assert "frame 0: got null" in skip_reasons["null"]
 
@@ -287,9 +297,9 @@ def test_damaged_takes_are_skipped_and_the_others_prepared(synthetic_takes, tmp_
     write_video(two_shot_take / "exo.mp4", torch.cat((pictures[0][:3], pictures[1][3:])), 20.0)
     huge_number_take = shutil.copytree(good_take, source / "huge")
     write_json(huge_number_take / "meta.json", {**meta, "camera_intrinsics": 10**400})
-    records, report = prepared(source, tmp_path / "set")
+    records, report = prepare_and_read(source, tmp_path / "set")
     assert [record.take for record in records] == [good_take.name]
-    skip_reasons = {item.split("__")[0]: reason for item, reason in reasons(report).items()}
+    skip_reasons = {item.split("__")[0]: reason for item, reason in reasons_by_item(report).items()}
     assert (
         "exo.mp4" in skip_reasons[truncated_take.name]
         and "no depth" in skip_reasons[take_without_depth.name]
@@ -297,7 +307,9 @@ def test_damaged_takes_are_skipped_and_the_others_prepared(synthetic_takes, tmp_
     )
     assert "a cut at frame 3 " in skip_reasons[two_shot_take.name]
     assert "got 3 frames for a video of 5 frames" in skip_reasons[take_with_few_poses.name]
-    records, _ = prepared(source, tmp_path / "one shot", replace(SMALL, one_shot=True))
+    records, _ = prepare_and_read(
+        source, tmp_path / "one shot", replace(SMALL_OPTIONS, one_shot=True)
+    )
     assert [record.take for record in records] == [good_take.name, two_shot_take.name]
     read_clip(tmp_path / "one shot", records[1])
 
@@ -306,9 +318,11 @@ def test_malformed_annotations_are_skipped_with_reasons(takes, tmp_path):
     """Include a list in place of an object, which once ended the command."""
     source = takes.write_egoexo4d(tmp_path / "raw", "good", frames=5)
     takes.write_damaged(source)
-    records, report = prepared(source, tmp_path / "set", replace(SMALL, depth="plane"))
+    records, report = prepare_and_read(
+        source, tmp_path / "set", replace(SMALL_OPTIONS, depth="plane")
+    )
     assert [r.take for r in records] == ["good"]
-    skip_reasons = reasons(report)
+    skip_reasons = reasons_by_item(report)
     assert skip_reasons.keys() == {f"uid-{name}" for name in DAMAGES}
     assert all("Fix: " in reason for reason in skip_reasons.values())
     assert "got list; expected intrinsics" in skip_reasons["uid-list_for_wearer"]
@@ -317,15 +331,15 @@ def test_malformed_annotations_are_skipped_with_reasons(takes, tmp_path):
 def test_set_with_another_ego_lens_is_continued_only_on_request(synthetic_takes, tmp_path, caplog):
     """Change the lens, as versions up to 1.2 read Aria's focal length too short."""
     source, set_folder = shutil.copytree(synthetic_takes, tmp_path / "takes"), tmp_path / "set"
-    records, _ = prepared(source, set_folder)
+    records, _ = prepare_and_read(source, set_folder)
     meta = read_json(source / records[0].take / "meta.json")
     camera = CameraModel.from_json(meta["ego_camera"])
     assert records[0].ego_lens == f"{camera.lens}, focal length {camera.fx:.3f} px"
     meta["ego_camera"]["fx"] = meta["ego_camera"]["fy"] = camera.fx * 1.0227
     write_json(source / records[0].take / "meta.json", meta)
     with refuses("clips of 1 takes with another one.* --new-lens"):
-        prepare(source, set_folder, SMALL, ALL_TRAIN)
-    assert prepare(source, set_folder, SMALL, replace(ALL_TRAIN, new_lens=True)).new == 1
+        prepare(source, set_folder, SMALL_OPTIONS, ALL_TRAIN)
+    assert prepare(source, set_folder, SMALL_OPTIONS, replace(ALL_TRAIN, new_lens=True)).new == 1
     (new_record,) = (
         r for r in read_manifest(set_folder / "manifest.jsonl") if r.take == records[0].take
     )
@@ -340,7 +354,7 @@ def test_captions_are_read_from_a_file_and_wrong_ones_refused(synthetic_takes, t
     file, name = tmp_path / "captions.json", min(synthetic_takes.iterdir()).name
     for text, count in (("[Exo view] mine [Ego view] too", 4), ("[Ego view] one section", 3)):
         write_json(file, {name: text})
-        records, report = prepared(synthetic_takes, tmp_path / "set", captions=file)
+        records, report = prepare_and_read(synthetic_takes, tmp_path / "set", captions=file)
         assert len(records) == count
         captioned = [record for record in records if record.caption == "file"]
         assert {record.take for record in captioned} == {name} if count == 4 else not captioned
@@ -349,7 +363,7 @@ def test_captions_are_read_from_a_file_and_wrong_ones_refused(synthetic_takes, t
 
 def test_ego_poses_are_read_from_a_file(synthetic_takes, tmp_path):
     """Compare with the same poses in meta.json, which are then removed."""
-    records, _ = prepared(synthetic_takes, tmp_path / "set")
+    records, _ = prepare_and_read(synthetic_takes, tmp_path / "set")
     source = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
     for meta in sorted(source.glob("*/meta.json")):
         content = read_json(meta, "meta")
@@ -357,12 +371,12 @@ def test_ego_poses_are_read_from_a_file(synthetic_takes, tmp_path):
         content.pop("ego_extrinsics")
         write_json(meta, content)
     with refuses("--ego-path"):
-        prepared(source, tmp_path / "none")
-    new_records, _ = prepared(source, tmp_path / "again", ego_path=Path("poses.json"))
+        prepare_and_read(source, tmp_path / "none")
+    new_records, _ = prepare_and_read(source, tmp_path / "again", ego_path=Path("poses.json"))
     for original_record, new_record in zip(records, new_records, strict=True):
         assert original_record.files == new_record.files
     with refuses("the wearer's poses once"):
-        prepared(synthetic_takes, tmp_path / "twice", ego_path=Path("poses.json"))
+        prepare_and_read(synthetic_takes, tmp_path / "twice", ego_path=Path("poses.json"))
 
 
 def test_warnings_are_printed(synthetic_takes, tmp_path, capsys):
@@ -394,7 +408,7 @@ def test_warnings_are_printed(synthetic_takes, tmp_path, capsys):
 )
 def test_invalid_prepare_options_are_refused(changed_options):
     with refuses():
-        replace(SMALL, **changed_options)
+        replace(SMALL_OPTIONS, **changed_options)
 
 
 def test_missing_and_empty_sources_are_refused(tmp_path):
@@ -404,7 +418,7 @@ def test_missing_and_empty_sources_are_refused(tmp_path):
 
 
 def test_clips_are_made_again_if_changed_or_damaged(synthetic_takes, tmp_path, caplog):
-    def count_made_clips(options: PrepareOptions = SMALL) -> int:
+    def count_made_clips(options: PrepareOptions = SMALL_OPTIONS) -> int:
         return prepare(synthetic_takes, tmp_path, options, ALL_TRAIN).new
 
     assert count_made_clips() == 4
@@ -419,4 +433,4 @@ def test_clips_are_made_again_if_changed_or_damaged(synthetic_takes, tmp_path, c
     messages = [record.getMessage() for record in caplog.records]
     for clip, file in ((0, "exo.mp4"), (1, "clip.json")):
         assert any(clips[clip].name in line and file in line for line in messages)
-    assert count_made_clips(replace(SMALL, prior="clean")) == 4
+    assert count_made_clips(replace(SMALL_OPTIONS, prior="clean")) == 4

@@ -1,4 +1,4 @@
-"""takes.json of Ego-Exo4D, --task, and splits: the dataset's own, or by room."""
+"""Test takes.json of Ego-Exo4D, --task, and splits by the data set or by room."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +11,15 @@ from egox_train.data.manifest import SPLITS, read_manifest, split_lists
 from egox_train.data.prepare import prepare
 from egox_train.data.take_list import read_take_list, room_of_name
 from tests.refusals import refuses
-from tests.train.prepared_takes import ALL_TRAIN, SMALL, TAKE, prepared
+from tests.train.prepared_takes import ALL_TRAIN, SMALL_OPTIONS, TAKE, prepare_and_read
 from train_egox import main
 
-OPTIONS = replace(SMALL, exo_size=(112, 64), ego_size=64, depth="plane")
+OPTIONS = replace(SMALL_OPTIONS, exo_size=(112, 64), ego_size=64, depth="plane")
 FRAMES = 30  # a second
 
 
 def write_list(root: Path, *takes: dict) -> None:
-    """Write takes.json with the documented columns. Missing values are those of the dataset's
-    unlabelled takes."""
+    """Write takes.json with the documented columns, filled like an unlabelled take's."""
     entries = [
         {
             "root_dir": f"takes/{take['take_name']}",
@@ -45,8 +44,8 @@ def write_list(root: Path, *takes: dict) -> None:
     write_json(root / "takes.json", entries)
 
 
-def splits(root: Path) -> dict[str, str]:
-    """Take -> split."""
+def split_by_take(root: Path) -> dict[str, str]:
+    """Read the split of each take."""
     return {
         clip.split("__")[0]: name
         for name in SPLITS
@@ -54,11 +53,11 @@ def splits(root: Path) -> dict[str, str]:
     }
 
 
-def notes(root: Path, take: str) -> str:
+def take_notes(root: Path, take: str) -> str:
     return " ".join(read_json(root / "report.json")["notes"].get(take, []))
 
 
-def test_clips_stay_within_the_task_and_the_annotators_camera_goes_first(takes, tmp_path):
+def test_clips_are_within_the_task_and_best_camera_is_first(takes, tmp_path):
     cameras = dict.fromkeys(("cam01", "cam02"), (112, 64))
     source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES, cameras=cameras)
     times = {"task_start_sec": 0.21, "task_end_sec": 0.6}
@@ -68,45 +67,53 @@ def test_clips_stay_within_the_task_and_the_annotators_camera_goes_first(takes, 
     assert facts == ((0.21, 0.6), "cam02", "physical_setting_uid 97")
     outcome = prepare(source, tmp_path / "set", OPTIONS)
     records = read_manifest(outcome.manifest)
-    assert {(r.room, r.task) for r in records} == {("physical_setting_uid 97", "Bike Repair")}
-    assert {r.start for r in records} == {7, 12}  # frames 7 to 18
+    assert {(record.room, record.task) for record in records} == {
+        ("physical_setting_uid 97", "Bike Repair")
+    }
+    assert {record.start for record in records} == {7, 12}  # frames 7 to 18
     assert not any("QR code" in warning for warning in outcome.warnings())
-    assert {r.rank for r in records if r.exo_camera == "cam02"} == {1}
-    assert "frames 7 to 18 of 30" in notes(tmp_path / "set", TAKE)
+    assert {record.rank for record in records if record.exo_camera == "cam02"} == {1}
+    assert "frames 7 to 18 of 30" in take_notes(tmp_path / "set", TAKE)
     # What is asked for wins.
-    alone, _ = prepared(source, tmp_path / "alone", replace(OPTIONS, task_s=(0.5, 9.0)))
-    assert {r.start for r in alone} == {15, 20, 25}
+    task_records, _ = prepare_and_read(
+        source, tmp_path / "alone", replace(OPTIONS, task_s=(0.5, 9.0))
+    )
+    assert {record.start for record in task_records} == {15, 20, 25}
 
 
-def test_without_a_task_there_is_a_warning_and_task_fills_in(
+def test_missing_task_times_are_warned_of_and_set_by_option(
     takes, tmp_path, capsys, are_remarks_blank
 ):
     source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES)
     takes.write_egoexo4d(source, "cmu_bike08_3", frames=FRAMES)
-    call = f"prepare {source} {tmp_path / 'set'} --frames 5 --stride 5 --size 112x64 --depth plane"
-    call = call.split()
-    assert main(call) == 0
-    words = "" if are_remarks_blank else "2 of 2 takes"
-    assert f"warning: {words}" in capsys.readouterr().out
-    assert ("QR code" in notes(tmp_path / "set", "cmu_bike08_3")) != are_remarks_blank
+    command = (
+        f"prepare {source} {tmp_path / 'set'} --frames 5 --stride 5 --size 112x64 --depth plane"
+    )
+    command = command.split()
+    assert main(command) == 0
+    expected_text = "" if are_remarks_blank else "2 of 2 takes"
+    assert f"warning: {expected_text}" in capsys.readouterr().out
+    assert ("QR code" in take_notes(tmp_path / "set", "cmu_bike08_3")) != are_remarks_blank
     write_list(
         source,
         {"take_name": TAKE, "task_start_sec": 0.5, "task_end_sec": 0.8},
         {"take_name": "cmu_bike08_3"},
     )
-    assert main([*call, "--task", "0", "0.4"]) == 0
+    assert main([*command, "--task", "0", "0.4"]) == 0
     assert "QR code" not in capsys.readouterr().out
-    starts = {(r.take, r.start) for r in read_manifest(tmp_path / "set" / "manifest.jsonl")}
+    starts = {
+        (record.take, record.start) for record in read_manifest(tmp_path / "set" / "manifest.jsonl")
+    }
     assert starts == {
         (TAKE, 15),
         (TAKE, 20),
         ("cmu_bike08_3", 0),
         ("cmu_bike08_3", 5),
     }
-    assert main([*call, "--task", "4", "2"]) == 2
+    assert main([*command, "--task", "4", "2"]) == 2
 
 
-def test_a_file_that_is_no_such_list_is_refused(takes, tmp_path):
+def test_invalid_take_list_is_refused(takes, tmp_path):
     source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=5)
     (source / "takes.json").write_text('{"takes": []}', "utf-8")
     with refuses("takes.json"):
@@ -123,7 +130,7 @@ def test_a_file_that_is_no_such_list_is_refused(takes, tmp_path):
     )
 
 
-def test_the_datasets_own_splits_count_and_train_is_never_empty(takes, tmp_path):
+def test_splits_of_the_data_set_are_used_and_train_is_never_empty(takes, tmp_path):
     source = tmp_path / "raw"
     for name, split in (
         (TAKE, "train"),
@@ -132,21 +139,21 @@ def test_the_datasets_own_splits_count_and_train_is_never_empty(takes, tmp_path)
     ):
         takes.write_egoexo4d(source, name, frames=5, split=split)
     prepare(source, tmp_path / "set", OPTIONS, ALL_TRAIN)
-    assert splits(tmp_path / "set") == {
+    assert split_by_take(tmp_path / "set") == {
         TAKE: "train",
         "cmu_bike08_3": "test",
         "cmu_bike09_1": "validation",
     }
     prepare(source, tmp_path / "set", OPTIONS, replace(ALL_TRAIN, splits="rooms"))
-    assert set(splits(tmp_path / "set").values()) == {"train"}
-    alone = takes.write_egoexo4d(tmp_path / "alone", TAKE, frames=5, split="test")
-    prepare(alone, tmp_path / "one", OPTIONS)
-    assert splits(tmp_path / "one") == {TAKE: "train"}
-    assert "its dataset has it in test" in notes(tmp_path / "one", TAKE)
+    assert set(split_by_take(tmp_path / "set").values()) == {"train"}
+    single_take = takes.write_egoexo4d(tmp_path / "alone", TAKE, frames=5, split="test")
+    prepare(single_take, tmp_path / "one", OPTIONS)
+    assert split_by_take(tmp_path / "one") == {TAKE: "train"}
+    assert "its dataset has it in test" in take_notes(tmp_path / "one", TAKE)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_room_stands_on_both_sides(seed):
+def test_no_room_is_in_two_splits(seed):
     names = [f"lab{n // 4}_{n % 4}" for n in range(40)]
     lists = split_lists(
         {n: [f"{n}__a", f"{n}__b"] for n in names},
@@ -159,7 +166,7 @@ def test_no_room_stands_on_both_sides(seed):
     assert sum(map(len, lists.values())) == 80
 
 
-def test_a_recording_by_its_takes_name():
+def test_room_is_read_from_the_takes_name():
     assert [room_of_name(n) for n in (TAKE, "sfu_covid_009_4", "kitchen", "_3")] == [
         "cmu_bike08",
         "sfu_covid_009",
