@@ -1,4 +1,4 @@
-"""The comparisons of ``run.py fidelity``, and what would go unnoticed if they were too wide."""
+"""Test the comparisons of ``run.py fidelity`` and the width of their bounds."""
 
 from itertools import combinations
 

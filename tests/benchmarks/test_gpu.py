@@ -1,4 +1,4 @@
-"""``bench gpu`` without a GPU: the path at a small size, and what is told."""
+"""Test ``bench gpu`` without a GPU: all steps at a small size, and its messages."""
 
 import json
 import os
@@ -48,7 +48,7 @@ OTHERS += " filelock imageio scipy comfy torchao"
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: this is the run without one")
-def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypatch):
+def test_benchmark_runs_small_and_names_what_needs_a_gpu(host_root, monkeypatch):
     monkeypatch.setenv("EGOX_HOST_DIR", str(host_root))
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", "--small", "--json"],
@@ -81,8 +81,8 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     assert str(ROOT) not in text and str(Path.home()) not in run.stdout
 
 
-def test_torch_and_numpy_are_enough_for_the_kernels():
-    """In a Python where nothing else that the repository uses can be imported."""
+def test_kernel_benchmark_needs_only_torch_and_numpy():
+    """Run in a Python that can import no other package."""
     run = subprocess.run(
         [sys.executable, "-c", TORCH_ALONE, "", OTHERS], cwd=ROOT, capture_output=True, text=True
     )
@@ -95,9 +95,8 @@ def test_torch_and_numpy_are_enough_for_the_kernels():
     assert rows["training step, 24 GB"]["measured"].startswith("not run: ModuleNotFoundError")
 
 
-def test_random_weights_come_as_the_hosts_loader_gives_them(pack, monkeypatch):
-    """With the host's dynamic memory a module has no weights until a state dict is loaded. That is
-    all of it that a CPU shows: pages, pins and streams are a GPU's, here its patcher is the plain one."""
+def test_random_weights_are_loaded_like_comfyuis(pack, monkeypatch):
+    """Load weights as ComfyUI's dynamic memory does, as far as a CPU allows."""
     pytest.importorskip("comfy_aimdo")
     import comfy.memory_management
     import comfy.model_patcher
@@ -114,7 +113,7 @@ def test_random_weights_come_as_the_hosts_loader_gives_them(pack, monkeypatch):
         assert (value - mean).abs().amax() < 0.2 and value.float().std() > 0.01, name
 
 
-def test_what_is_missing_is_said_and_written_before_torch_is_imported(tmp_path):
+def test_missing_packages_are_reported_before_importing_torch(tmp_path):
     code = (
         "import sys, pathlib; from benchmarks import gpu; "
         "host, _ = gpu.first_look(pathlib.Path(sys.argv[1])); "
@@ -136,7 +135,7 @@ def test_what_is_missing_is_said_and_written_before_torch_is_imported(tmp_path):
     assert "not installed: ComfyUI" in " ".join(record["left_out"])
 
 
-def test_a_part_that_fails_says_so_and_loses_nothing():
+def test_failed_step_is_reported_and_other_results_kept():
     rows, report = [], gpu_run.Report()
     report.keep = rows.append
 
@@ -160,7 +159,7 @@ def test_a_part_that_fails_says_so_and_loses_nothing():
     assert str(ROOT) not in rows[1].measured
 
 
-def test_a_part_that_outruns_its_share_is_ended_and_loses_nothing():
+def test_step_over_its_time_is_ended_and_other_results_kept():
     report = gpu_run.Report()
 
     def endless():
@@ -178,7 +177,7 @@ def test_a_part_that_outruns_its_share_is_ended_and_loses_nothing():
     assert "its share of the time" in report.rows[1][1].measured
 
 
-def test_a_card_that_torch_cannot_use_is_told(monkeypatch):
+def test_unusable_gpu_is_reported(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(gpu_run.shutil, "which", lambda name: "x" if name == "nvidia-smi" else None)
     monkeypatch.setattr(sys, "argv", ["gpu"])
@@ -186,7 +185,7 @@ def test_a_card_that_torch_cannot_use_is_told(monkeypatch):
         gpu.main()
 
 
-def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
+def test_wrong_and_refusing_kernels_are_reported(monkeypatch):
     true = gpu_attention.gga_attention
 
     def attention(q, k, v, heads, geometry, options, backend):
@@ -220,7 +219,7 @@ def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
     assert "Running when this was written:\n- train bf16\nTo come:\n- demo" in text
 
 
-def test_nothing_that_identifies_is_shown(monkeypatch):
+def test_report_identifies_no_machine(monkeypatch):
     monkeypatch.setattr("benchmarks.support.gpu_row._user", lambda: "somebody")
     text = anonymous(
         f"{ROOT}/benchmarks/x.py of somebody in {Path.home()}/y and /opt/site/torch/nn.py, a/b"

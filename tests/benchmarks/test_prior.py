@@ -1,4 +1,4 @@
-"""The bench of the prior, small: its figures are what they claim."""
+"""Test the benchmark of the prior on a small take."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ def test_figures_of_a_small_drawn_take():
 
 
 def test_the_known_motion_undoes_itself():
-    """The truth, warped by the motion, is the truth: what stays is interpolation."""
+    """Warp the truth by the known motion, which leaves only interpolation errors."""
     take = make_take(SPEC)
     picture, known_mask = warped(take, 4, take.ego_rgb[3].float() / 255)
     where = covisible(take, 4).static & known_mask

@@ -1,4 +1,4 @@
-"""``bench released``: the protocol's settings, and the path with stand-ins."""
+"""Test ``bench released``: the protocol's settings, and a run with stand-in models."""
 
 import subprocess
 import sys

@@ -1,5 +1,4 @@
-"""Archive that the registry would ship: its files, what its checker says, and that it runs in a fresh
-host."""
+"""Test the archive for the registry: its files, the registry's checkers, and a fresh ComfyUI."""
 
 import ast
 import importlib.util
@@ -63,33 +62,34 @@ def git(folder: Path, *arguments: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def shipped(repo_root) -> list[str]:
-    """List the tracked files that .comfyignore keeps. Its patterns are git's."""
+def shipped_files(repo_root) -> list[str]:
+    """List the tracked files that .comfyignore keeps."""
     tracked = git(repo_root, "ls-files", "-z")
     left_out = set(git(repo_root, "ls-files", "-z", "-c", "-i", "--exclude-from=.comfyignore"))
     return [name for name in tracked if name not in left_out and (repo_root / name).is_file()]
 
 
-def test_what_ships(shipped, repo_root):
-    assert {name.split("/")[0] for name in shipped if "/" in name} == FOLDERS
-    assert {name for name in shipped if "/" not in name} == FILES
-    assert [name for name in shipped if name.startswith("tools/")] == [
+def test_archive_contains_only_needed_files(shipped_files, repo_root):
+    assert {name.split("/")[0] for name in shipped_files if "/" in name} == FOLDERS
+    assert {name for name in shipped_files if "/" not in name} == FILES
+    assert [name for name in shipped_files if name.startswith("tools/")] == [
         "tools/convert_lora.py",
         "tools/convert_to_safetensors.py",
         "tools/merge_lora.py",
     ]
-    assert all(name.startswith("models/demo/") for name in shipped if name.startswith("models/"))
-    assert sum((repo_root / name).stat().st_size for name in shipped) < MOST_BYTES
+    assert all(
+        name.startswith("models/demo/") for name in shipped_files if name.startswith("models/")
+    )
+    assert sum((repo_root / name).stat().st_size for name in shipped_files) < MOST_BYTES
 
 
-def test_it_stands_alone(shipped, repo_root):
-    """No module of it imports one that stays behind, and no message names a command that is not
-    there."""
+def test_shipped_code_needs_no_other_file(shipped_files, repo_root):
+    """Check imports, and commands that messages name."""
     shipped_names = {
-        *shipped,
+        *shipped_files,
         *git(repo_root, "ls-files", "-z", "-o", "--exclude-standard"),
     }  # and files about to be added
-    for name in shipped:
+    for name in shipped_files:
         if not name.endswith(".py"):
             continue
         path = repo_root / name
@@ -107,7 +107,7 @@ def test_it_stands_alone(shipped, repo_root):
                     assert command in shipped_names, f"{name}:{node.lineno} tells to run {command}"
 
 
-def test_its_door_to_training_says_where_the_rest_is(repo_root, tmp_path):
+def test_training_command_of_the_archive_names_the_repository(repo_root, tmp_path):
     door = shutil.copy2(repo_root / "train_egox.py", tmp_path)
     done = subprocess.run([sys.executable, door, "train"], capture_output=True, text=True)
     assert done.returncode == 1 and "clone the repository" in done.stderr, done.stderr
@@ -150,7 +150,7 @@ public: these are the hits that authors quote from its answers, looked up in Nov
 of whatever severity, keeps a version out of the Manager."""
 
 
-def hits(name: str, text: str) -> list[str]:
+def scanner_hits(name: str, text: str) -> list[str]:
     return [
         f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {match.group()[:60]}"
         for rule, endings in RULES.items()
@@ -159,19 +159,19 @@ def hits(name: str, text: str) -> list[str]:
     ]
 
 
-def test_the_registrys_scanner_would_find_nothing(shipped, repo_root):
+def test_registry_scanner_finds_nothing(shipped_files, repo_root):
     endings = (".svg", *CODE, *WORDS)
     findings = [
         hit
-        for name in shipped
+        for name in shipped_files
         if name.endswith(endings)
-        for hit in hits(name, (repo_root / name).read_text("utf-8"))
+        for hit in scanner_hits(name, (repo_root / name).read_text("utf-8"))
     ]
     assert findings == []
 
 
-def told(name: str, text: str) -> Iterator[str]:
-    """Yield the texts of a shipped file that a user may read: all but docstrings and comments."""
+def user_texts(name: str, text: str) -> Iterator[str]:
+    """Yield the texts of a shipped file without docstrings and comments."""
     if name.endswith(".py"):
         tree = ast.parse(text)
         docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -188,12 +188,13 @@ def told(name: str, text: str) -> Iterator[str]:
         yield text
 
 
-def test_nothing_that_a_user_reads_names_a_file_that_stays_behind(shipped, repo_root):
-    """These are texts of nodes and what they call, help pages, notes in graphs, and the page.
-    README says once where the rest is."""
-    behind = set(git(repo_root, "ls-files", "-z")) - set(shipped)
-    folders = {name.split("/")[0] for name in behind} - {name.split("/")[0] for name in shipped}
-    for name in shipped:
+def test_user_texts_name_only_shipped_files(shipped_files, repo_root):
+    """Check nodes, help pages, notes in graphs and the page, except README."""
+    behind = set(git(repo_root, "ls-files", "-z")) - set(shipped_files)
+    folders = {name.split("/")[0] for name in behind} - {
+        name.split("/")[0] for name in shipped_files
+    }
+    for name in shipped_files:
         if name.split("/")[0] not in {
             "nodes",
             "egox_core",
@@ -203,7 +204,7 @@ def test_nothing_that_a_user_reads_names_a_file_that_stays_behind(shipped, repo_
             "locales",
         }:
             continue
-        for text in told(name, (repo_root / name).read_text("utf-8", errors="replace")):
+        for text in user_texts(name, (repo_root / name).read_text("utf-8", errors="replace")):
             for word in re.findall(r"[\w.-]+(?:/[\w.-]+)*/?", text):
                 word = word.rstrip(".")
                 assert word not in behind and word != "train_egox.py", f"{name} names {word}"
@@ -213,8 +214,8 @@ def test_nothing_that_a_user_reads_names_a_file_that_stays_behind(shipped, repo_
 HOST_SETTINGS = {"OMP_NUM_THREADS": "2"}
 
 
-def test_a_second_copy_is_left_out_with_one_sentence(comfy_host, repo_root, monkeypatch, caplog):
-    """As the Manager's and a clone: a route twice would end the host's start."""
+def test_second_copy_of_the_pack_is_not_loaded(comfy_host, repo_root, monkeypatch, caplog):
+    """Load a copy of ComfyUI-Manager's and a clone, whose equal routes would end the start."""
     import nodes as host_nodes
 
     first = {"comfyui-egox": str(repo_root / "web" / "js")}
@@ -226,8 +227,7 @@ def test_a_second_copy_is_left_out_with_one_sentence(comfy_host, repo_root, monk
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory) -> Path:
-    """Install the registry's command-line tool in an environment of its own, which sees the host's
-    packages, as in a user's."""
+    """Install the registry's command-line tool in its own environment."""
     folder = tmp_path_factory.mktemp("programs")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
     python = venv_python(folder)
@@ -241,7 +241,7 @@ def programs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkout(repo_root, tmp_path_factory) -> Path:
-    """Copy the tracked files as they are now into a repository of their own."""
+    """Copy the tracked files into a new repository."""
     folder = tmp_path_factory.mktemp("checkout") / "comfyui-egox"
     for name in git(repo_root, "ls-files", "-z", "-c", "-o", "--exclude-standard"):
         if (repo_root / name).is_file():
@@ -254,7 +254,7 @@ def checkout(repo_root, tmp_path_factory) -> Path:
     return folder
 
 
-def call(program: Path, folder: Path, *arguments: str, **variables: str) -> str:
+def run_program(program: Path, folder: Path, *arguments: str, **variables: str) -> str:
     quiet = {
         **os.environ,
         "COMFY_CLI_SKIP_PROMPT": "1",
@@ -278,8 +278,8 @@ def call(program: Path, folder: Path, *arguments: str, **variables: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_registrys_checker_has_nothing_to_say(programs, checkout):
-    output = call(programs / "comfy", checkout, "--skip-prompt", "node", "validate")
+def test_registry_checker_reports_nothing(programs, checkout):
+    output = run_program(programs / "comfy", checkout, "--skip-prompt", "node", "validate")
     words = [
         line for line in output.splitlines() if re.search("warning|error", line, re.IGNORECASE)
     ]
@@ -287,22 +287,21 @@ def test_the_registrys_checker_has_nothing_to_say(programs, checkout):
     assert "All validation checks passed" in output
 
 
-def unpacked(programs: Path, checkout: Path, folder: Path) -> Path:
-    """Unpack the archive that would be published."""
-    call(programs / "comfy", checkout, "--skip-prompt", "node", "pack")
+def unpack_archive(programs: Path, checkout: Path, folder: Path) -> Path:
+    """Build and unpack the archive that would be published."""
+    run_program(programs / "comfy", checkout, "--skip-prompt", "node", "pack")
     with zipfile.ZipFile(checkout / "node.zip") as archive:
         archive.extractall(folder / "egox")
     return folder / "egox"
 
 
 @pytest.mark.slow
-def test_installed_it_runs_and_opens_all_that_it_brings(
-    programs, checkout, shipped, host_root, tmp_path
+def test_installed_archive_runs_the_demo_and_opens_every_graph(
+    programs, checkout, shipped_files, host_root, tmp_path
 ):
-    """It runs the demo, and opens every graph and help page."""
-    pack = unpacked(programs, checkout, tmp_path)
+    pack = unpack_archive(programs, checkout, tmp_path)
     names = {path.relative_to(pack).as_posix() for path in pack.rglob("*") if path.is_file()}
-    assert set(shipped) <= names, "the fast tests above look at what is really packed"
+    assert set(shipped_files) <= names, "the fast tests above look at what is really packed"
     assert {name.split("/")[0] for name in names} == FOLDERS | FILES
     base = make_base_dir(tmp_path / "base", Layout(pack))
     # The page marks nodes that name a file which isn't there.
@@ -326,7 +325,7 @@ def test_installed_it_runs_and_opens_all_that_it_brings(
 
 
 def open_graphs(server: Server, pack: Path) -> None:
-    """Open each shipped graph in the page of that host, unless there is no browser."""
+    """Open each shipped graph in ComfyUI's page, if there is a browser."""
     if importlib.util.find_spec("playwright") is None or (browser := find_browser()) is None:
         return
     with open_browsers(browser) as pages:

@@ -1,4 +1,4 @@
-"""The host's base directory and the pack in it."""
+"""Test ComfyUI's base directory and the pack in it."""
 
 from dataclasses import replace
 from pathlib import Path

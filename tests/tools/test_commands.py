@@ -1,4 +1,4 @@
-"""The command line: what it answers to wrong calls, and what it starts."""
+"""Test the command line: messages for wrong calls, and started processes."""
 
 import ast
 import os
@@ -20,7 +20,7 @@ from .test_host import environment_of
 
 
 @pytest.mark.parametrize("version", [(3, 7, 17), (3, 9, 25)])
-def test_an_old_python_is_told_so(repo_root, version):
+def test_old_python_is_refused(repo_root, version):
     script = (
         f"import sys, runpy; sys.version_info = {version!r}\n"
         "runpy.run_path('run.py', run_name='__main__')"
@@ -68,8 +68,8 @@ def test_workflows_without_a_browser_end_in_a_sentence(host_root, repo_root):
     assert (done.returncode, done.stderr) == (1, sentence)
 
 
-def test_it_starts_again_inside_the_environment(tmp_path):
-    """In the user's folder, so that paths that were typed stay what they are."""
+def test_run_py_restarts_in_its_environment(tmp_path):
+    """Keep the user's current folder, so that typed paths stay valid."""
     (tmp_path / "run.py").write_text(
         "import os, sys; print(os.getcwd(), os.environ['EGOX_INSIDE'], sys.argv[1:])",
         "utf-8",
@@ -91,8 +91,7 @@ def test_it_starts_again_inside_the_environment(tmp_path):
     assert done.stdout.strip() == f"{tmp_path} 1 ['test', '-k', 'a b']", done.stderr
 
 
-def test_it_is_ended_politely():
-    """A server that runs is ended on SIGTERM, too."""
+def test_server_ends_on_sigterm():
     script = (
         "import sys, time\nfrom tools.setup import commands\n"
         "def work(args):\n    try:\n        print('up'); time.sleep(60)\n    finally:\n        print('down')\n"
@@ -121,7 +120,7 @@ def test_wrong_calls_show_the_usage(call, capsys):
 @pytest.mark.parametrize(
     "call", [["bench"], ["bench", "no_such_bench"], ["bench", "../run"], ["make", "x"]]
 )
-def test_a_wrong_name_is_told_which_there_are(call, capsys, monkeypatch):
+def test_wrong_name_is_refused_with_the_valid_ones(call, capsys, monkeypatch):
     monkeypatch.setattr(commands, "this_environment", lambda layout: None)
     monkeypatch.setenv(commands.INSIDE, "1")
     assert commands.main(call) == 1
@@ -130,7 +129,7 @@ def test_a_wrong_name_is_told_which_there_are(call, capsys, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch) -> list[list[str]]:
-    """Record the arguments of the environment's runs, each of which ends in 3."""
+    """Record the arguments of runs in the environment, each of which exits with 3."""
     arguments: list[list[str]] = []
     monkeypatch.setattr(Environment, "run", lambda self, words: arguments.append(words) or 3)
     monkeypatch.setenv(commands.INSIDE, "1")
@@ -149,7 +148,7 @@ def calls(monkeypatch) -> list[list[str]]:
         (["make", "texts", "--check"], ["-m", "tools.texts", "--check"]),
     ],
 )
-def test_modules_get_their_arguments_unchanged(call, expected, calls, tmp_path, monkeypatch):
+def test_arguments_are_passed_unchanged_to_modules(call, expected, calls, tmp_path, monkeypatch):
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "some_bench.py").write_text("", "utf-8")
     layout = Layout(tmp_path)
@@ -164,7 +163,7 @@ def test_modules_get_their_arguments_unchanged(call, expected, calls, tmp_path, 
     assert calls == [expected]
 
 
-def test_the_environment_reaches_modules_of_the_repository(tmp_path):
+def test_environment_can_import_the_repositorys_modules(tmp_path):
     (tmp_path / "some_module.py").write_text(
         "import os, sys; sys.exit(0 if os.environ['EGOX_HOST_DIR'] == sys.argv[1] else 4)",
         "utf-8",
@@ -176,14 +175,14 @@ def test_the_environment_reaches_modules_of_the_repository(tmp_path):
     assert without.run(["-c", script]) == 0
 
 
-def test_without_a_host_modules_run_and_the_demo_says_so(calls, monkeypatch, capsys):
-    """EGOX_NO_SETUP=1 on a GPU machine without a network: benches that need torch only."""
+def test_modules_run_without_comfyui_and_the_demo_is_refused(calls, monkeypatch, capsys):
+    """Set EGOX_NO_SETUP=1, as for benchmarks on GPU machines without a network."""
     monkeypatch.setattr(commands, "this_environment", lambda layout: None)
     assert commands.main(["fidelity"]) == 3 and calls == [["-m", "benchmarks.fidelity"]]
     assert commands.main(["demo"]) == 1 and "Set COMFYUI_DIR" in capsys.readouterr().err
 
 
-def test_ports():
+def test_free_port_is_found():
     port = find_free_port()
     assert check_port(port) == port
     with pytest.raises(SetupError, match="Port 70000"):
@@ -191,7 +190,7 @@ def test_ports():
 
 
 def test_the_whole_process_tree_ends(tmp_path):
-    """A host that started a child of its own: both are gone after stop."""
+    """Start a server with a child process, both of which must end."""
     root = tmp_path / "host"
     root.mkdir()
     (root / "main.py").write_text(
@@ -210,16 +209,16 @@ def test_the_whole_process_tree_ends(tmp_path):
     with Server(environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt") as server:
         process = server.process
         child = int((root / "child").read_text("utf-8"))
-        assert alive(child)
+        assert is_process_running(child)
     assert process.poll() is not None
     deadline = time.monotonic() + 120  # the signal was sent; a busy machine takes its time
-    while alive(child) and time.monotonic() < deadline:
+    while is_process_running(child) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not alive(child)
+    assert not is_process_running(child)
 
 
-def alive(pid: int) -> bool:
-    """Check whether the process runs. One that ended and waits to be reaped does not."""
+def is_process_running(pid: int) -> bool:
+    """Check whether a process runs and isn't a zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""The demo's options, and the sample's keypoints."""
+"""Test the demo's options and the sample's key points."""
 
 import pytest
 
@@ -24,8 +24,7 @@ def test_options_that_no_node_would_see(tmp_path):
 
 
 def test_the_sample_s_keypoints_are_of_its_video():
-    """As a detector gives them: some frames without anybody, never a point outside the picture by
-    far."""
+    """Check frames without a person, and that no point is far outside."""
     video, frames = probe_video(EXO), read_json(CALM_ROOM / file_names.HEAD_KEYPOINTS)
     points = choose_person(openpose_people(frames))
     assert len(frames) == video.frame_count and points.picture == (video.width, video.height)

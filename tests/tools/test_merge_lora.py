@@ -1,5 +1,4 @@
-"""The command that writes base and LoRA in 8 bits: what it goes on from, and what it refuses. How
-the host reads its files is tests/host/test_model_weights.py."""
+"""Test the command that merges a LoRA into an 8-bit base: resuming and refused files."""
 
 import json
 import random
@@ -21,8 +20,8 @@ def sources(repo_root):
     return [repo_root / "models" / standins.SHIPPED[kind] for kind in ("transformer", "lora")]
 
 
-def test_a_killed_run_goes_on_and_other_settings_start_again(sources, tmp_path):
-    """A process that is killed leaves the beginning of the file."""
+def test_interrupted_merge_resumes_only_with_equal_settings(sources, tmp_path):
+    """Leave the beginning of the file, as a killed process does."""
     uncut_file, target = tmp_path / "whole.safetensors", tmp_path / "again.safetensors"
     part = tmp_path / "again.safetensors.part"
     merge(*sources, uncut_file)
@@ -41,9 +40,8 @@ def test_a_killed_run_goes_on_and_other_settings_start_again(sources, tmp_path):
 FFN = "blocks.0.ffn.0"
 
 
-def of_scaled_float8(folder, base, newer):
-    """Store the base in 8-bit floats with a scale, in the host's newer header or in the older form
-    without one."""
+def write_scaled_float8(folder, base, newer):
+    """Store a base in scaled 8-bit floats, with ComfyUI's new header or in its old form."""
     scaled, metadata = {}, {"config": "{}"}
     for name, tensor in load_file(base).items():
         if name == f"{FFN}.weight":
@@ -60,18 +58,18 @@ def of_scaled_float8(folder, base, newer):
 
 @pytest.mark.parametrize("newer", [True, False])
 @pytest.mark.parametrize("form", ["int8_tensorwise", "float8_e4m3fn"])
-def test_a_scaled_base_gives_nearly_the_same(sources, tmp_path, comfy_host, newer, form):
-    """Its error stays, and its description of its own tensors doesn't."""
-    bases = sources[0], of_scaled_float8(tmp_path, sources[0], newer)
+def test_scaled_base_gives_nearly_the_same_weights(sources, tmp_path, comfy_host, newer, form):
+    """Check that only the error of the base remains."""
+    bases = sources[0], write_scaled_float8(tmp_path, sources[0], newer)
     words, values = [], []
     for base in bases:
         merge(base, sources[1], tmp_path / "out.safetensors", form=form, report=words.append)
-        values.append(as_the_host_reads(tmp_path / "out.safetensors"))
+        values.append(read_like_comfyui(tmp_path / "out.safetensors"))
     assert words.count("read back by ComfyUI: 20 matrices as written") == 2
     assert (values[0] - values[1]).norm() < 0.05 * values[0].norm()
 
 
-def as_the_host_reads(file):
+def read_like_comfyui(file):
     import comfy.ops
     import comfy.utils
 
@@ -87,8 +85,8 @@ def as_the_host_reads(file):
     return layer.weight.dequantize().float()
 
 
-def test_a_file_that_the_host_reads_otherwise_gets_no_name(sources, tmp_path, comfy_host):
-    """As a copied description of the base's own tensors, or a scale of another layer, makes it."""
+def test_merged_file_that_comfyui_would_misread_is_not_written(sources, tmp_path, comfy_host):
+    """Copy a wrong description or another layer's scale."""
     merge(*sources, target := tmp_path / "whole.safetensors")
     work, tensors = Merge(*sources, 1.0, "int8_tensorwise"), load_file(target)
     with safe_open(target, "pt") as file:
@@ -108,7 +106,7 @@ def test_a_file_that_the_host_reads_otherwise_gets_no_name(sources, tmp_path, co
 
 
 @pytest.mark.parametrize("what", ["second block", "image parts"])
-def test_what_the_base_lacks_is_told(sources, tmp_path, what):
+def test_layers_missing_in_the_base_are_reported(sources, tmp_path, what):
     lora = load_file(sources[1])
     model, part = sources[0], "blocks.0.cross_attn.k_img"
     if what == "second block":
@@ -143,7 +141,7 @@ def test_what_the_base_lacks_is_told(sources, tmp_path, what):
         ("link", "other.safetensors, which it is made of"),
     ],
 )
-def test_what_cannot_be_merged_is_refused(which, words, sources, tmp_path):
+def test_unmergeable_files_are_refused(which, words, sources, tmp_path):
     (base, lora), target, strength = sources, tmp_path / "out.safetensors", 1.0
     if which in ("itself", "link"):
         target = base = tmp_path / "base.safetensors"
@@ -183,8 +181,8 @@ def test_what_cannot_be_merged_is_refused(which, words, sources, tmp_path):
     assert not list(tmp_path.glob("out*"))
 
 
-def test_a_broken_base_gets_no_name(sources, tmp_path):
-    """Also in a matrix that isn't among those whose numbers are compared at the end."""
+def test_merge_with_a_broken_base_writes_no_file(sources, tmp_path):
+    """Include a broken matrix that the final comparison doesn't check."""
     base, name = load_file(sources[0]), "blocks.1.ffn.0.weight"
     save_file({**base, name: base[name] / 0}, tmp_path / "broken.safetensors")
     with refuses(f"NaN or infinity in {name}"):

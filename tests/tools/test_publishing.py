@@ -1,4 +1,4 @@
-"""Files that a reviewer, GitHub and the registry read: complete, valid, and true of the code."""
+"""Test files that reviewers, GitHub and the registry read against the code."""
 
 import re
 import shutil
@@ -53,7 +53,7 @@ def test_the_core_needs_what_the_pack_lists(repo_root):
     assert {*core["dependencies"], *extra} < {*pack["dependencies"]}
 
 
-def test_the_api_page_is_that_of_the_sources():
+def test_api_page_equals_the_sources():
     assert api_page.PAGE.read_text("utf-8") == api_page.write_page(), "run: python3 run.py make api"
 
 
@@ -73,7 +73,7 @@ def test_the_security_page_has_every_route_and_names_tests_that_are_there(pack, 
 
 
 def test_the_repository_is_one_package(repo_root, tmp_path):
-    """It is found as by the build that pip starts, without an index."""
+    """Build it as pip does, without an index."""
     pytest.importorskip("setuptools", reason="setuptools is not installed: pip would fetch it")
     for folder in (
         path for path in repo_root.iterdir() if path.is_dir() and path.name[0] not in "._"
@@ -88,8 +88,8 @@ def test_the_repository_is_one_package(repo_root, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_github_reads_is_valid(repo_root, tmp_path):
-    """By the schemas of check-jsonschema and the linter zizmor, in an environment of their own."""
+def test_github_configuration_is_valid(repo_root, tmp_path):
+    """Check with check-jsonschema and the linter zizmor."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True, capture_output=True)
     python = venv_python(tmp_path)
     if problem := run_for_error(

@@ -1,4 +1,4 @@
-"""A LoRA in fewer bytes: what of each product is kept, who reads the file, and what is refused."""
+"""Test reducing a LoRA's rank and precision: kept energy, readers, and refused files."""
 
 import json
 
@@ -20,7 +20,7 @@ PARTS = tuple(
 
 @pytest.fixture
 def source(tmp_path):
-    """Write ten layers whose directions fade at different rates, with alpha twice the rank."""
+    """Write a LoRA of ten layers whose singular values fade at different rates."""
     draw, state = torch.Generator().manual_seed(11), {}
     for number, part in enumerate(PARTS):
         fading = torch.arange(1, RANK + 1) ** -(0.3 + 0.2 * number)
@@ -49,7 +49,7 @@ def smaller(source, *options):
 
 
 def products(file) -> dict[str, torch.Tensor]:
-    """Compute (alpha / rank) B A of each part in float64, as readers have it."""
+    """Compute (alpha / rank) B A of each layer in float64."""
     state = load_file(file)
     products_by_part = {}
     for name in (n for n in state if n.endswith("lora_A.weight")):
@@ -60,8 +60,8 @@ def products(file) -> dict[str, torch.Tensor]:
     return products_by_part
 
 
-def lost(file, whole) -> dict[str, float]:
-    """Measure each product's error in a file, as a share of the product's sum of squares."""
+def relative_errors(file, whole) -> dict[str, float]:
+    """Measure each layer's error as a share of its product's sum of squares."""
     file_products = products(file)
     return {
         p: float((file_products[p] - x).square().sum() / x.square().sum()) for p, x in whole.items()
@@ -69,10 +69,10 @@ def lost(file, whole) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("energy", [0.9, 0.99, 0.999])
-def test_each_product_keeps_the_energy_asked_for_and_no_direction_more(source, energy, capsys):
+def test_each_layer_keeps_the_requested_energy_at_the_least_rank(source, energy, capsys):
     file = smaller(source, "--energy", str(energy))
     state, source_products = load_file(file), products(source)
-    for part, share in lost(file, source_products).items():
+    for part, share in relative_errors(file, source_products).items():
         squares = torch.linalg.svdvals(source_products[part]).square()
         rest = 1 - squares.cumsum(0) / squares.sum()
         rank = len(state[f"{part}.lora_A.weight"])
@@ -85,13 +85,13 @@ def test_each_product_keeps_the_energy_asked_for_and_no_direction_more(source, e
     assert "self_attn.q: 2 matrices, rank " in output and "median" in output
 
 
-def test_float16_is_half_of_the_bytes_and_nearly_the_same(source):
+def test_float16_halves_the_file_with_small_errors(source):
     file = smaller(source, "--dtype", "float16")
     assert file.stat().st_size < 0.55 * source.stat().st_size
-    assert max(lost(file, products(source)).values()) ** 0.5 < 5e-4
+    assert max(relative_errors(file, products(source)).values()) ** 0.5 < 5e-4
 
 
-def test_what_the_lora_was_trained_with_stays_and_the_old_rank_goes(source):
+def test_training_metadata_is_kept_except_the_rank(source):
     metadata = read_header(smaller(source, "--rank", "5"), "LoRA")["__metadata__"]
     assert metadata["egox.lambda_g"] == "2" and metadata["egox.rays"] == "exact"
     assert metadata["egox.rank"] == metadata["egox.alpha"] == "5"
@@ -99,7 +99,7 @@ def test_what_the_lora_was_trained_with_stays_and_the_old_rank_goes(source):
 
 
 def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
-    """Each reads them under its own names. The rank differs in each layer."""
+    """Read ranks that differ by layer, under each program's names."""
     diffusers = pytest.importorskip("diffusers")
     pytest.importorskip("peft")
     from egox_train.train.export import export
@@ -138,7 +138,7 @@ def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
 
 
 def test_peft_reads_a_folder_by_the_ranks_of_its_layers(tmp_path):
-    """adapter_config.json names the ranks. A diffusers file has no scale of its own."""
+    """Write the ranks into adapter_config.json."""
     diffusers = pytest.importorskip("diffusers")
     peft = pytest.importorskip("peft")
     draw, folder = torch.Generator().manual_seed(7), tmp_path / "adapter"
@@ -177,7 +177,7 @@ Q = "diffusion_model.blocks.0.self_attn.q"
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("more", "message_pattern"),
     [
         ({f"{Q}.dora_scale": torch.ones(OUT, 1)}, "with a DoRA"),
         ({"diffusion_model.blocks.9.ffn.0.lokr_w1": torch.ones(2, 2)}, "with a LoKr"),
@@ -186,24 +186,24 @@ Q = "diffusion_model.blocks.0.self_attn.q"
         ({f"{Q}.lora_A.weight": torch.full((RANK, WIDTH), 1e6)}, "--dtype bfloat16"),
     ],
 )
-def test_what_is_no_plain_product_or_does_not_fit_is_refused(source, more, words):
+def test_unsupported_layers_are_refused(source, more, message_pattern):
     save_file({**load_file(source), **more}, source)
-    with refuses(words):
+    with refuses(message_pattern):
         SmallerLora(source, "native", torch.float16, None, None).write(
-            source.with_name("out.safetensors"), lambda words: None
+            source.with_name("out.safetensors"), lambda message_pattern: None
         )
     assert not source.with_name("out.safetensors").exists()
 
 
 @pytest.mark.parametrize("options", [["--energy", "1.5"], ["--rank", "0"], ["--energy", "99"]])
-def test_numbers_out_of_range_are_told(source, options, capsys):
+def test_out_of_range_options_are_refused(source, options, capsys):
     with pytest.raises(SystemExit):
         main([str(source), "out.safetensors", *options])
     assert "expected" in capsys.readouterr().err
 
 
-def test_merged_it_equals_the_whole_product_cut_alike(source, repo_root, tmp_path):
-    """A base with the smaller LoRA in it, against one with each product cut by its own SVD."""
+def test_merged_reduced_lora_equals_truncated_products(source, repo_root, tmp_path):
+    """Compare with a base in which each product was truncated by its own SVD."""
     pytest.importorskip("comfy_kitchen")
     from tools.merge_lora import merge
     from tools.rigs import standins

@@ -1,4 +1,4 @@
-"""A manifest's record of a clip, for tests that are about something else than its fields."""
+"""Build manifest records of clips for tests."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from egox_train.data.manifest import ClipRecord
 
 
 def clip_record(clip: str, **more: Any) -> ClipRecord:
-    """Make a record of five frames, exo twice as wide as high, with ``more`` for other fields."""
+    """Make the record of a clip of five frames, with ``more`` for other fields."""
     values = dict(
         clip=clip,
         take="t",

@@ -1,4 +1,4 @@
-"""Trainings of these tests run on one core, and one after the other."""
+"""Provide fixtures of training tests, which run on one core and one after the other."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -22,14 +22,13 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def clusters() -> ModuleType:
-    """Import the module that starts Ray clusters."""
+    """Provide the module that starts Ray clusters."""
     return import_module("tests.train.ray_cluster")
 
 
 @pytest.fixture(scope="session")
 def compiling() -> None:
-    """Skip the test if torch can't compile for this machine's processor, as ``compile_blocks``
-    does."""
+    """Skip the test if torch can't compile for this machine's processor."""
     import torch
 
     try:
@@ -40,25 +39,25 @@ def compiling() -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
-    """Import the module that makes small caches and bases."""
+    """Provide the module that makes small caches and base models."""
     return import_module("tests.train.tiny_cache")
 
 
 @pytest.fixture(scope="session")
 def networks() -> ModuleType:
-    """Import the module that makes the networks of metrics."""
+    """Provide the module that makes the networks of metrics."""
     return import_module("tests.train.random_networks")
 
 
 @pytest.fixture(scope="session")
 def launching() -> ModuleType:
-    """Import the module that starts trainings as processes."""
+    """Provide the module that starts trainings as processes."""
     return import_module("tests.train.launching")
 
 
 @pytest.fixture
 def workplace(tmp_path, tiny) -> Path:
-    """Make a folder with ``cache`` and ``base.safetensors``."""
+    """Write a folder with a small cache and base model."""
     tiny.make_cache(tmp_path / "cache")
     tiny.make_base(tmp_path / "base.safetensors")
     return tmp_path
@@ -66,19 +65,19 @@ def workplace(tmp_path, tiny) -> Path:
 
 @pytest.fixture(scope="session")
 def takes() -> ModuleType:
-    """Import the module that writes small takes."""
+    """Provide the module that writes small takes."""
     return import_module("tests.train.prepared_takes")
 
 
 @pytest.fixture(scope="session")
 def synthetic_takes(takes, tmp_path_factory) -> Path:
-    """Write four synthetic takes of five frames, 64x32."""
+    """Write four synthetic takes of five frames of 64x32 pixels."""
     return takes.write_synthetic(tmp_path_factory.mktemp("takes"), 4)
 
 
 @pytest.fixture(scope="session")
 def training_set(takes, synthetic_takes, tmp_path_factory) -> Path:
-    """Set that ``prepare`` makes of them: read only."""
+    """Prepare the synthetic takes as a set that tests only read."""
     root = tmp_path_factory.mktemp("set")
     takes.prepare_and_read(synthetic_takes, root, validation=0.5)
     return root
@@ -86,8 +85,7 @@ def training_set(takes, synthetic_takes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def raw(takes, tmp_path_factory) -> Path:
-    """Write a take of twelve frames, two cameras, in Ego-Exo4D's own layout, which holds no depth.
-    Tests only read it."""
+    """Write a take of twelve frames and two cameras in Ego-Exo4D's layout, for reading only."""
     cameras = dict.fromkeys(("cam01", "cam02"), (224, 126))
     folder = tmp_path_factory.mktemp("raw") / "raw"
     return takes.write_egoexo4d(folder, takes.TAKE, frames=12, cameras=cameras)
@@ -95,8 +93,7 @@ def raw(takes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def depth_models(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
-    """Write folders of a metric and a relative depth model of random weights, which look at small
-    pictures."""
+    """Write a metric and a relative depth model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     write_models = import_module("tests.train.random_depth_models").write_models
     with pytest.MonkeyPatch.context() as change:
@@ -106,7 +103,7 @@ def depth_models(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
 
 @pytest.fixture(scope="session")
 def mask_models(tmp_path_factory) -> tuple[Path, Path]:
-    """Write folders of a semantic and a universal segmentation model of random weights."""
+    """Write a semantic and a universal segmentation model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     models, folder = (
         import_module("tests.train.random_mask_models"),

@@ -1,6 +1,4 @@
-"""Once imported, ``generate`` writes a line to the file of $EGOX_TEST_LOADS for each base that a
-process loads, on a cluster too. Processes are held back after a clip while there is a file of that
-name with .hold behind."""
+"""Count the base models that ``generate`` loads in all processes, and hold processes back."""
 
 import os
 import time
@@ -18,7 +16,7 @@ def load_counted(*arguments):
 
 
 def clip_counted(job, device: str) -> str:
-    """Generate a clip in a worker, which imports this module and so counts loads, too."""
+    """Generate a clip in a worker, which counts its model loads by importing this module."""
     result = generate_clip(job, device)
     while os.path.exists(os.environ[LOADS] + ".hold"):
         time.sleep(0.05)

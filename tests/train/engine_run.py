@@ -1,5 +1,4 @@
-"""Runs items by a pool of two. ``work``: item 2 kills its worker the first time, item 3 raises,
-item 5 kills whatever has it, item 6 asks for more memory than there is.
+"""Run items in a pool of two, some of which fail, kill their worker or exhaust memory.
 
 ``models``: on a cluster, says which process had an item, and which one its model and how many
 GPUs.
@@ -49,12 +48,12 @@ def work(job: tuple[int, str]) -> int:
     return number * number
 
 
-def where(number: int, device: str) -> tuple[int, str, int, int]:
+def worker_place(number: int, device: str) -> tuple[int, str, int, int]:
     time.sleep(0.2)
     return number, device, os.getpid(), torch.get_num_threads()
 
 
-def meet(job: tuple[int, str]) -> bool:
+def wait_for_partner(job: tuple[int, str]) -> bool:
     number, folder = job
     die_once(number, folder)
     (Path(folder) / f"begun{number}").touch()
@@ -90,7 +89,7 @@ if __name__ == "__main__":
         sys.exit()
     if name == "devices":
         torch.set_num_threads(4)
-        run = run_items(where, range(12), RunPlaces(devices=("cpu", "cpu:0")))
+        run = run_items(worker_place, range(12), RunPlaces(devices=("cpu", "cpu:0")))
     else:
         count = {"meet": 8, "work": 7}[name]
         run = run_items(globals()[name], [(n, *folder) for n in range(count)], RunPlaces(workers=2))

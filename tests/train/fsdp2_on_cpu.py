@@ -1,4 +1,4 @@
-"""``train_egox.py`` under accelerate's FSDP2 on the CPU.
+"""Run ``train_egox.py`` under accelerate's FSDP2 on the CPU.
 
 accelerate offers FSDP on accelerators only; that refusal alone is lifted here. Spreading, clipping and gathering are
 its own code, torch's and ours.
@@ -24,8 +24,7 @@ def init_without_refusal(self, *args, fsdp_plugin=None, **more) -> None:
 
 
 def prepare_and_say(self, *args, **more):
-    """Prepare, and print a line that the test looks for, since a run that sharded nothing would
-    train all the same."""
+    """Prepare the model and print how many parameters were sharded."""
     prepared = prepare(self, *args, **more)
     parameters = list(prepared[0].parameters())
     print(

@@ -1,4 +1,4 @@
-"""The golden files' transformer."""
+"""Build the transformer of the golden files."""
 
 from safetensors.torch import load_file
 

@@ -1,4 +1,4 @@
-"""An item of a folder that another process is at, as long as others are left to make."""
+"""Hold one item of a folder as another process would."""
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -10,8 +10,7 @@ from egox_core.safe_files import file_lock
 
 @contextmanager
 def another_is_at(made: Path, others: int) -> Generator[Progress]:
-    """Hold the file ``made`` as another process would, and yield a progress callback that releases
-    it after ``others`` items.
+    """Hold a file as another process would, and yield a progress callback that releases it.
 
     What it has half written stays till then.
     """

@@ -1,5 +1,4 @@
-"""Trainings as processes of their own, on the CPU: plain, or through accelerate's launcher with a
-shipped file."""
+"""Start trainings as processes on the CPU, plain or through accelerate's launcher."""
 
 import json
 import os
@@ -22,8 +21,7 @@ FRONT = ROOT / "train_egox.py"
 
 
 def launcher(kind: str, processes: int, shipped: str = "accelerate_ddp.yaml") -> list[str]:
-    """Build the arguments of a launcher, after Python's own. Accelerate gets a shipped
-    configuration."""
+    """Build the arguments of a launcher with a shipped accelerate configuration."""
     if kind == "torchrun":
         module, count, port = "torch.distributed.run", "--nproc_per_node", "--master_port"
         file = []
@@ -38,7 +36,7 @@ def launcher(kind: str, processes: int, shipped: str = "accelerate_ddp.yaml") ->
 
 
 def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen:
-    """Start a training."""
+    """Start a training process with a configuration."""
     return subprocess.Popen(
         [sys.executable, *launcher, str(front), "train", "--config", str(config)],
         env=ENVIRONMENT,
@@ -49,8 +47,7 @@ def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen
 
 
 def launch(shipped: str, config: Path, *, front: Path = FRONT) -> str:
-    """Run two processes under accelerate with ``configs/SHIPPED``, which must end with 0, and
-    return their output."""
+    """Run two processes with a shipped accelerate configuration and return their output."""
     process = start(config, *launcher("accelerate", 2, shipped), front=front)
     try:
         text = process.communicate(timeout=300)[0]
@@ -68,6 +65,6 @@ def write(folder: Path, name: str, values: dict) -> Path:
 
 
 def losses(output: Path) -> list[float]:
-    """Read the run's curve, without held-out losses."""
+    """Read the training losses of a run."""
     lines = (output / "metrics.jsonl").read_text("utf-8").splitlines()
     return [line["loss"] for line in map(json.loads, lines) if "loss" in line]

@@ -1,4 +1,4 @@
-"""Depth models of random weights, in folders as transformers reads them."""
+"""Write depth models of random weights in transformers' folder layout."""
 
 from pathlib import Path
 
@@ -6,8 +6,7 @@ import torch
 
 
 def write_models(folder: Path) -> tuple[Path, Path]:
-    """Write a metric model of about 2 to 6 m, and a relative one whose disparity falls as that
-    depth rises."""
+    """Write a metric depth model of about 2 to 6 m, and a relative one."""
     import transformers
 
     backbone = transformers.Dinov2Config(

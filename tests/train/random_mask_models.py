@@ -1,4 +1,4 @@
-"""Segmentation models of random weights, in folders as transformers reads them."""
+"""Write segmentation models of random weights in transformers' folder layout."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def write_semantic(folder: Path) -> Path:
 
 
 def write_universal(folder: Path) -> Path:
-    """Write a Mask2Former whose every segment is a person."""
+    """Write a Mask2Former whose segments are all persons."""
     import transformers
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Networks that judge videos, of random weights, as their files and folders have them."""
+"""Write networks of video metrics with random weights, in their original file formats."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def alexnet() -> dict[str, torch.Tensor]:
 
 
 def write_clip(folder: Path) -> None:
-    """Write a CLIP of one layer."""
+    """Write a CLIP vision model of one layer."""
     import transformers
 
     torch.manual_seed(0)
@@ -31,7 +31,7 @@ def write_clip(folder: Path) -> None:
 
 
 def write_dino(folder: Path, kind: str) -> None:
-    """Write a DINOv2 or DINOv3 of one layer."""
+    """Write a DINOv2 or DINOv3 model of one layer."""
     import transformers
 
     torch.manual_seed(0)
@@ -53,15 +53,15 @@ def write_dino(folder: Path, kind: str) -> None:
 
 
 def write_dino_processor(folder: Path) -> None:
-    """Write the image processor of a DINOv3, as its folder has it."""
+    """Write the image processor of a DINOv3 folder."""
     import transformers
 
     processor = getattr(transformers, "DINOv3ViTImageProcessor", None)
     (processor or transformers.DINOv3ViTImageProcessorFast)().save_pretrained(folder)
 
 
-def write_sam(folder: Path, sure: bool = False) -> Path:
-    """Write a SAM 2 video model, which is ``sure`` of its masks if asked for."""
+def write_sam(folder: Path, is_confident: bool = False) -> Path:
+    """Write a SAM 2 video model, on request with confident masks."""
     import transformers
 
     torch.manual_seed(0)
@@ -105,7 +105,7 @@ def write_sam(folder: Path, sure: bool = False) -> Path:
         memory_fuser_intermediate_dim=32,
     )
     model = transformers.Sam2VideoModel(config)
-    if sure:
+    if is_confident:
         decoder = model.mask_decoder
         decoder.iou_prediction_head.proj_out.bias.data += 10
         for network in decoder.output_hypernetworks_mlps:
@@ -124,7 +124,7 @@ def write_sam(folder: Path, sure: bool = False) -> Path:
 
 
 def write_raft(file: Path) -> None:
-    """Write torchvision's RAFT, pickled as its authors give it out."""
+    """Write torchvision's RAFT as a pickled file."""
     from torchvision.models.optical_flow import raft_large
 
     torch.manual_seed(0)
@@ -132,7 +132,7 @@ def write_raft(file: Path) -> None:
 
 
 def write_i3d(file: Path) -> None:
-    """Write cd-fvd's I3D, pickled as its authors give it out."""
+    """Write cd-fvd's I3D as a pickled file."""
     from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
 
     torch.manual_seed(0)

@@ -1,5 +1,4 @@
-"""A Ray cluster of two nodes on this machine, from the installed package: what tests of ``--engine
-ray`` join."""
+"""Start a Ray cluster of two nodes on this machine for tests of ``--engine ray``."""
 
 import os
 import signal
@@ -16,7 +15,7 @@ ATTEMPTS = 4  # Ray gives a node half a minute to start, which a busy machine ne
 
 @dataclass
 class TwoNodes:
-    """The running cluster."""
+    """Control a running cluster of two nodes."""
 
     cluster: Any
 
@@ -25,7 +24,7 @@ class TwoNodes:
         return self.cluster.address
 
     def workers(self) -> list[int]:
-        """List the processes that have a task."""
+        """List the processes that are running a task."""
         raylets = [
             str(node.all_processes["raylet"][0].process.pid)
             for node in self.cluster.list_all_nodes()
@@ -38,7 +37,7 @@ class TwoNodes:
         return [int(pid) for pid, name in rows if name.startswith(at_work)]
 
     def kill_worker(self) -> None:
-        """Kill one of them, as a kernel without memory does."""
+        """Kill one worker process, as the kernel does without memory."""
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if workers := self.workers():
@@ -48,8 +47,7 @@ class TwoNodes:
         raise AssertionError("no task was at work")
 
     def kill_head(self) -> None:
-        """Kill the cluster's control process. Its workers are stopped first, because so little work
-        would be done before anybody noticed."""
+        """Kill the cluster's control process after stopping its workers."""
         for worker in self.workers():
             os.kill(worker, signal.SIGSTOP)
         self.cluster.head_node.kill_gcs_server(check_alive=False)
@@ -57,7 +55,7 @@ class TwoNodes:
 
 @contextmanager
 def two_nodes() -> Iterator[TwoNodes]:
-    """Start two nodes, and end them with the block. ``RAY_AUTH_MODE`` must be ``disabled`` by then."""
+    """Start two nodes and end them after the block, with ``RAY_AUTH_MODE`` disabled."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()

@@ -13,7 +13,7 @@ import pytest
 from egox_core.safe_files import read_json
 from egox_train.data.manifest import read_manifest
 from tests.paths import STANDIN_VAE
-from tests.train.test_parallel import found_in, run_script
+from tests.train.test_parallel import results_by_number, run_script
 from train_egox import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +120,7 @@ def test_lost_cluster_head_ends_the_command_and_keeps_clips(cluster, recordings,
 
 def test_only_model_processes_use_the_gpus(cluster, tmp_path):
     """Run a function that returns the process and GPUs it ran on, in place of a model."""
-    results = found_in(run_script("models", tmp_path))
+    results = results_by_number(run_script("models", tmp_path))
     assert len({model for _, model, _, _ in results}) <= 2  # one process for each GPU
     assert not {worker for worker, *_ in results} & {model for _, model, _, _ in results}
     assert {gpus for *_, gpus, _ in results} == {1} and {error for *_, error in results} == {

@@ -1,4 +1,4 @@
-"""The training configuration: validated, unknown keys refused, defaults those of the nodes."""
+"""Test the training configuration: validation, defaults, modes and files."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_defaults_are_the_nodes_defaults():
     assert parse_config(NEEDED).timesteps.shift == 3.0
 
 
-def test_modes_set_what_is_not_given():
+def test_modes_set_only_missing_values():
     trainer = parse_config({**NEEDED, "conditioning": {"mode": "trainer"}})
     assert (trainer.conditioning.lambda_g, trainer.timesteps.shift, trainer.conditioning.rays) == (
         1.0,
@@ -59,7 +59,7 @@ def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root)
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "bad_settings",
     [
         {"stepz": 5},
         {"steps": 0},
@@ -75,12 +75,12 @@ def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root)
         {"conditioning": {"mode": ["paper"]}, "optimizer": [1]},
     ],
 )
-def test_wrong_settings_are_refused(bad):
+def test_wrong_settings_are_refused(bad_settings):
     with refuses("training configuration"):
-        parse_config({**NEEDED, **bad})
+        parse_config({**NEEDED, **bad_settings})
 
 
-def test_file_overrides_and_the_resolved_file_read_back(tmp_path):
+def test_overrides_apply_and_the_resolved_file_is_read_back(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("base: b\ncache: c\noutput: o\nsteps: 7\nlora: {rank: 8}\n", "utf-8")
     config = load_config(
@@ -97,7 +97,7 @@ def test_file_overrides_and_the_resolved_file_read_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["a: [", "just words"])
-def test_files_that_are_no_configuration(tmp_path, text):
+def test_invalid_configuration_files_are_refused(tmp_path, text):
     file = tmp_path / "c.yaml"
     file.write_text(text, "utf-8")
     with refuses():

@@ -1,4 +1,4 @@
-"""Files of one size are told apart."""
+"""Test that files of one size with other contents have other fingerprints."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from egox_train.fingerprint import file_state
 
 
 @pytest.mark.parametrize("form", ["depth.npy", "depth", "depth.zip"])
-def test_new_numbers_of_the_same_size_are_another_state(tmp_path, form):
+def test_changed_numbers_change_the_fingerprint(tmp_path, form):
     path = tmp_path / form
     file = path / "0.npy" if form == "depth" else path
     states = [file_state(path)]

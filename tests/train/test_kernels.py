@@ -1,4 +1,4 @@
-"""A wrong attention kernel in bfloat16 training is replaced and noted."""
+"""Test that a wrong attention kernel is replaced and noted in bfloat16 training."""
 
 import pytest
 
@@ -10,9 +10,8 @@ def losses(lines: list[dict]) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
-def test_training_goes_on_without_a_wrong_kernel(workplace, tiny, monkeypatch):
-    """Two steps on one clip, whose bias is made in pieces, as at the released size. What is found
-    wrong, however small or peaked: tests/core/gga/test_kernel_check.py."""
+def test_training_replaces_a_wrong_kernel(workplace, tiny, monkeypatch):
+    """Train two steps on one clip, whose bias is computed in pieces as at the released size."""
     monkeypatch.setattr("egox_train.wan.diffusers_processor.SHARED_BIAS_BYTES", 0)
     monkeypatch.setattr(backends, "_cached_choices", {})
     memory, right = (

@@ -1,5 +1,4 @@
-"""One function over many items runs in one process and in a pool, and no dead worker loses an item.
-test_cluster.py runs it on Ray."""
+"""Test running a function on many items in one process and in a pool whose workers may die."""
 
 import json
 import os
@@ -25,7 +24,7 @@ SCRIPT = Path(__file__).with_name("engine_run.py")
 
 
 def environment() -> dict[str, str]:
-    """Build the environment of a process that imports the core and the script beside this file."""
+    """Build the environment of a process that imports the core and engine_run.py."""
     folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
 
@@ -40,10 +39,10 @@ def run_script(*arguments: object) -> subprocess.CompletedProcess:
     )
 
 
-def found_in(run: subprocess.CompletedProcess) -> dict[str, list]:
-    """Read each item's result and error by its number, as the script prints them."""
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout.rpartition("FOUND ")[2].splitlines()[0])
+def results_by_number(process: subprocess.CompletedProcess) -> dict[str, list]:
+    """Read each item's result and error from the script's output, by number."""
+    assert process.returncode == 0, process.stderr[-3000:]
+    return json.loads(process.stdout.rpartition("FOUND ")[2].splitlines()[0])
 
 
 def square(number: int) -> int:
@@ -54,7 +53,7 @@ def square(number: int) -> int:
     return number * number
 
 
-def test_a_bad_item_stops_no_other_in_one_process():
+def test_failed_item_stops_no_other_item():
     results = {i: (r, e) for i, r, e in run_items(square, range(8))}
     assert results[3][0] is None and "item" in results[3][1] and results[4] == (16, "")
     assert results[6] == (None, "MemoryError: Unable to allocate 72.0 TiB") and results[7] == (
@@ -65,7 +64,7 @@ def test_a_bad_item_stops_no_other_in_one_process():
         list(run_items(square, [], RunPlaces(engine="slurm")))
 
 
-def test_what_failed_is_named_and_progress_counts_what_was_there():
+def test_failures_are_named_and_progress_counts_finished_items():
     progress_calls = []
     failures, _ = run_all(
         square,
@@ -81,7 +80,7 @@ def test_what_failed_is_named_and_progress_counts_what_was_there():
     ]
 
 
-def test_devices_are_checked_and_handed_on(monkeypatch):
+def test_devices_are_checked_and_passed_to_workers(monkeypatch):
     assert devices_of("cpu, cpu:0") == ("cpu", "cpu:0") and devices_of("cuda:3,cuda:4", "ray") == (
         "cuda",
     )
@@ -97,7 +96,7 @@ def test_devices_are_checked_and_handed_on(monkeypatch):
     ]
 
 
-def test_an_error_says_the_same_in_another_process():
+def test_errors_keep_their_text_in_another_process():
     error = EgoXInputError("size", got=3, expected="4", fix="take 4")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is EgoXInputError and str(again) == str(error) and again.got == 3
@@ -108,8 +107,8 @@ def test_an_error_says_the_same_in_another_process():
 
 
 @pytest.mark.slow
-def test_each_worker_keeps_to_its_device_and_its_share_of_threads():
-    results = [result for result, _ in found_in(run_script("devices")).values()]
+def test_workers_use_their_device_and_share_of_threads():
+    results = [result for result, _ in results_by_number(run_script("devices")).values()]
     assert sorted(number for number, *_ in results) == list(range(12))
     assert {device for _, device, *_ in results} == {"cpu", "cpu:0"}
     assert len({(device, process) for _, device, process, _ in results}) == 2
@@ -117,18 +116,18 @@ def test_each_worker_keeps_to_its_device_and_its_share_of_threads():
 
 
 @pytest.mark.slow
-def test_after_a_death_the_others_stay_side_by_side(tmp_path):
-    """Of the later items each two wait for each other."""
+def test_workers_stay_parallel_after_a_death(tmp_path):
+    """Let pairs of later items wait for each other."""
     run = run_script("meet", tmp_path)
-    assert [result for result, _ in found_in(run).values()] == [True] * 8 and (
+    assert [result for result, _ in results_by_number(run).values()] == [True] * 8 and (
         tmp_path / "died"
     ).exists()
     assert "item 3 of 8 died" in run.stderr
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_takes_no_item_with_it(tmp_path):
-    results = found_in(run_script("work", tmp_path))
+def test_items_of_a_dead_worker_are_run_again(tmp_path):
+    results = results_by_number(run_script("work", tmp_path))
     assert (tmp_path / "died").exists()
     assert [results[str(i)][0] for i in (0, 1, 2, 4)] == [0, 1, 4, 16]
     assert "item" in results["3"][1] and "MemoryError" in results["6"][1]

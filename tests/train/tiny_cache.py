@@ -1,5 +1,4 @@
-"""A small cache of random latents with a learnable rule, and a tiny base in ComfyUI's naming: what
-trainings need."""
+"""Write a small cache of random latents with a learnable rule, and a tiny base model."""
 
 import json
 from pathlib import Path
@@ -22,13 +21,12 @@ def make_cache(
     folder: Path,
     clips: int = 6,
     *,
-    spoil: str = "",
+    nan_clip: str = "",
     rays: str = "released",
     image_dim: int = 0,
     text_dim: int = 24,
 ) -> Path:
-    """Write clips ``take0__cam`` ..., of which the last third is validation. The ego latent is the
-    prior plus a little noise."""
+    """Write a cache of clips whose ego latent is the prior plus a little noise."""
     folder.mkdir(parents=True, exist_ok=True)
     entries, shards, exo_shape, ego_shape = [], {}, (2, 4, 6), (2, 4, 4)
     for number in range(clips):
@@ -36,7 +34,7 @@ def make_cache(
         name = f"take{number}__cam"
         prior = torch.randn(16, *ego_shape, generator=generator)
         ego = prior + 0.1 * torch.randn(prior.shape, generator=generator)
-        if name == spoil:
+        if name == nan_clip:
             ego[0, 0, 0, 0] = float("nan")
         geometry = tokens_from_latents(
             *(
@@ -61,7 +59,7 @@ def make_cache(
             tensors["image"] = torch.randn(257, image_dim, generator=generator)
         shard, made_from = (
             f"shard-{number:05d}.safetensors",
-            fingerprint({"clip": name, "spoil": spoil}),
+            fingerprint({"clip": name, "spoil": nan_clip}),
         )
         write_shard(folder / shard, {f"{name}/{k}": v for k, v in tensors.items()}, made_from)
         shards[shard] = made_from
@@ -144,19 +142,19 @@ def config(folder: Path, **more):
 
 
 def train(folder: Path, *, progress=no_progress, **more):
-    """Train with these settings."""
+    """Train on a folder's cache with a small configuration."""
     from egox_train.train import loop
 
     return loop.train(config(folder, **more), progress=progress)
 
 
 def curve(output: Path) -> list[dict]:
-    """Read the lines that a run has written."""
+    """Read the lines of a run's metrics.jsonl."""
     return [json.loads(line) for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
 def first_sample(config):
-    """Read the first of the training clips in the cache of a configuration."""
+    """Read the first training clip of a configuration's cache."""
     from egox_train.train.samples import CachedSamples
 
     samples = CachedSamples(config, "train")

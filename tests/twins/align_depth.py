@@ -1,5 +1,4 @@
-"""The plain twin of ``egox_core/depth/align.py``: double precision, every pixel, one obvious step
-after the other. Slow.
+"""Align depth in double precision over all pixels, as a plain form of ``egox_core/depth/align.py``.
 
 Same signature, same meaning; the tests hold the fast path to it.
 """
@@ -23,7 +22,7 @@ def align_depth_reference(
     video: DepthVideo,
     mode: AlignMode = "least squares",
 ) -> tuple[DepthVideo, AlignReport]:
-    """Align as :func:`depth.align.align_depth`, for two valid inputs of one size, without checks."""
+    """Align like :func:`depth.align.align_depth`, without checks."""
     fits, reasons, used = [], [], []
     for t in range(len(metric.depth_m)):
         y = 1 / metric.depth_m[t].double().numpy()

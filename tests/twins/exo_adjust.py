@@ -1,5 +1,4 @@
-"""The plain twin of ``egox_core/scene/exo_adjust.py``: one residual after the other, minimised by
-scipy."""
+"""Adjust exo camera motion with scipy, as a plain form of ``egox_core/scene/exo_adjust.py``."""
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -10,8 +9,7 @@ from egox_core.scene.exo_tracks import Tracks
 
 
 def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> float:  # the cost
-    """Adjust as :func:`exo_adjust.adjust`, from a given start, because scipy alone takes minutes
-    from afar."""
+    """Adjust like :func:`exo_adjust.adjust`, from a given start."""
     later = len(tracks.rotation) - 1
     places, points = (0, 0) if turns else (3 * later, len(tracks.depth_m))
 

@@ -1,4 +1,4 @@
-"""The plain twin of ``egox_core/metrics/redrawn.py``: one pixel and one move at a time."""
+"""Try shifts one by one, as a plain form of ``egox_core/metrics/redrawn.py``."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from egox_core.metrics.redrawn import (
 def move_errors_reference(
     video: np.ndarray, prior: np.ndarray, on: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
-    """Measure as :func:`redrawn.move_errors`."""
+    """Measure shift errors like :func:`redrawn.move_errors`."""
     height, width = on.shape
     half, places = max(3, height // PLACE_FRACTION | 1) // 2, np.argwhere(on > 0)
     here, best = np.full((2, height, width), np.inf)

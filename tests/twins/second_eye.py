@@ -1,4 +1,4 @@
-"""The plain twin of ``egox_core/stereo/warp.py``: one pixel at a time."""
+"""Shift pixels one by one, as a plain form of ``egox_core/stereo/warp.py``."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from egox_core.stereo.warp import OFFSETS, RIM_PX, STEP
 
 
 def move_reference(camera: CameraModel, nearness: Tensor, eye: Tensor) -> Tensor:
-    """Move as :func:`warp.move`, but only the places."""
+    """Shift pixels like :func:`warp.move`, and return only their sources."""
     grid, (rays, inside) = camera.pixel_grid(), camera.pixel_rays()
     place, seen = camera.project(rays - nearness[..., None] * eye)
     front, source = torch.zeros_like(nearness), torch.full_like(place, torch.nan)

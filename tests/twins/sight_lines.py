@@ -1,4 +1,4 @@
-"""The plain twin of ``egox_core/prior/sight_lines.py``: one line and one place at a time."""
+"""Measure sight lines one by one, as a plain form of ``egox_core/prior/sight_lines.py``."""
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from egox_core.prior.sight_lines import (
 def hidden_length_reference(
     points: Tensor, now: list[DepthBound], ever: list[DepthBound]
 ) -> Tensor:
-    """Measure as :func:`sight_lines.hidden_length`."""
+    """Measure hidden lengths like :func:`sight_lines.hidden_length`."""
     return torch.tensor([_of_line(point, now, ever) for point in points])
 
 
@@ -39,8 +39,7 @@ def _of_line(point: Tensor, now: list[DepthBound], ever: list[DepthBound]) -> fl
 
 
 def _behind(place: Tensor, picture: DepthBound) -> tuple[float, bool] | None:
-    """Measure by how many metres the place is behind more than the tolerance, and whether the thing
-    in front moves. Outside of the picture it is None."""
+    """Measure how far a place is behind a depth picture, and whether the thing in front moves."""
     exo_from_ego = compose(picture.exo.at(0), picture.scene_from_ego).float()
     at = exo_from_ego[:, :3] @ place + exo_from_ego[:, 3]
     uv, valid = picture.exo.camera.project(at)

@@ -1,4 +1,4 @@
-"""The plain twin of ``egox_core/prior/splat_torch.py``: one point, one pixel at a time."""
+"""Splat points one by one, as a plain implementation of ``egox_core/prior/splat_torch.py``."""
 
 import math
 
@@ -20,7 +20,7 @@ from egox_core.sizes import REFERENCE_SIZE
 def splat_reference(
     points: ScreenPoints, width: int, height: int, options: SplatOptions
 ) -> SplatImage:
-    """Splat as :func:`splat_torch.splat_torch`."""
+    """Splat points like :func:`splat_torch.splat_torch`, one pixel at a time."""
     draw = _composite if options.style == "composite" else _surface
     return draw(points, width, height, options)
 

@@ -1,5 +1,4 @@
-"""Depth with a network's errors: of the asked size, smooth, soft at outlines, and the same for the
-same seed."""
+"""Test drawn errors of depth networks: size, smoothness, outlines and seeds."""
 
 from dataclasses import replace
 
@@ -17,8 +16,8 @@ CAMERA = CameraModel.pinhole(WIDTH, HEIGHT, 80.0)
 NONE = DepthErrors(low_frequency=0.0, bleed_px=0.0, flicker=0.0)
 
 
-def wall() -> DepthVideo:
-    """Draw a slanted wall, 2 to 5 m away, whose 1/z is linear in the picture."""
+def wall_depth() -> DepthVideo:
+    """Draw the depth of a slanted wall, 2 to 5 m away."""
     inverse = torch.linspace(0.2, 0.5, WIDTH).expand(FRAMES, HEIGHT, WIDTH)
     return DepthVideo(
         depth_m=1 / inverse,
@@ -27,14 +26,14 @@ def wall() -> DepthVideo:
 
 
 def test_flicker_is_one_factor_a_frame():
-    ratio = with_errors(wall(), replace(NONE, flicker=0.02), 3).depth_m / wall().depth_m
+    ratio = with_errors(wall_depth(), replace(NONE, flicker=0.02), 3).depth_m / wall_depth().depth_m
     assert float(ratio.flatten(1).std(1).max()) < 1e-6
     scales = ratio[:, 0, 0].log()
     assert 0.01 < float(scales.std()) < 0.03 and float((scales[1:] - scales[:-1]).abs().min()) > 0
 
 
 def test_no_errors_are_none_and_bad_ones_are_refused():
-    assert torch.equal(with_errors(wall(), NONE, 1).depth_m, wall().depth_m)
+    assert torch.equal(with_errors(wall_depth(), NONE, 1).depth_m, wall_depth().depth_m)
     for bad in ({"flicker": -0.1}, {"bleed_px": float("nan")}, {"low_frequency": float("inf")}):
         with refuses("depth errors"):
             DepthErrors(**bad)

@@ -1,4 +1,4 @@
-"""Detections of drawn people."""
+"""Test drawn detections of people."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Ray casting against independent answers: marching by distance, brute force, supersampling."""
+"""Compare ray casting with marching by distance, brute force and supersampling."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ SIZES = {
 
 
 def _rays(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw origins on a sphere of 1.5 m, and rays towards points near the middle, in float64."""
+    """Draw origins on a sphere of 1.5 m, with rays towards its middle."""
     generator = torch.Generator().manual_seed(seed)
     origin = torch.randn(count, 3, generator=generator, dtype=torch.float64)
     origin = 1.5 * torch.nn.functional.normalize(origin, dim=-1)
@@ -63,8 +63,7 @@ def test_a_ray_that_starts_inside_meets_nothing():
 
 
 def test_tiles_never_lose_a_hit():
-    """The culled cast of several frames is the plain one of each, which tries every solid on every
-    ray."""
+    """Compare the culled cast with one that tries every solid on every ray."""
     spec = SyntheticSpec(seed=4, frames=2, exo_width=112, exo_height=64, ego_size=64)
     scene = draw_layout(spec).scene
     indices = scene.indices(head=False)

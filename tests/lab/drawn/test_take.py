@@ -1,4 +1,4 @@
-"""The synthetic take is exact, repeatable, upright, varied, and is written as takes are."""
+"""Test synthetic takes: exact geometry, repeatability, motion, and written files."""
 
 import zipfile
 from dataclasses import replace
@@ -35,9 +35,8 @@ def _psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(-10 * torch.log10((a - b).square().mean()))
 
 
-def seen_by_both(take: SyntheticTake, frame: int) -> tuple[torch.Tensor, ...]:  # [N, 3] each
-    """Look up colours of co-visible static points in the exo picture, two columns beside, and in
-    the ego picture."""
+def colours_in_both(take: SyntheticTake, frame: int) -> tuple[torch.Tensor, ...]:  # [N, 3] each
+    """Look up colours of points that both cameras see, in the exo and the ego picture."""
     masks = covisible(take, frame)
     looked_up = (
         torch.from_numpy(
@@ -59,8 +58,7 @@ def test_depth_along_rays_is_longer_and_the_person_moves(take):
 
 @pytest.mark.parametrize("which", ["exo", "ego"])
 def test_depth_lies_on_the_solids(take, which):
-    """Every pixel's point, lifted by the cameras' own functions, lies on the surface of the solid
-    that it names."""
+    """Check that every pixel's point lies on the surface of the solid that it names."""
     path = take.exo if which == "exo" else take.ego
     rays = path.camera.pixel_rays(dtype=torch.float64)[0]
     for frame in (0, 4):
@@ -85,15 +83,14 @@ def test_depth_lies_on_the_solids(take, which):
 
 
 def test_both_cameras_see_the_same_colours(take):
-    """Co-visible static points looked up in the exo picture: Lambertian, one exposure, right
-    geometry on both sides."""
+    """Look up ego points in the exo picture, which needs the right geometry on both sides."""
     for frame in (0, 3):
-        looked_up, shifted, truth = seen_by_both(take, frame)
+        looked_up, shifted, truth = colours_in_both(take, frame)
         assert len(truth) > 0.05 * 128 * 128
         assert _psnr(looked_up, truth) > max(25, _psnr(shifted, truth) + 4)
 
 
-def test_the_ego_picture_is_upright_and_its_own_head_unseen(take):
+def test_ego_picture_is_upright_without_the_wearers_head(take):
     names = np.array([solid.name for solid in take.scene.solids])
     groups = np.array([solid.group for solid in take.scene.solids])
     solid_names = names[take.ego_index.long().numpy()]
@@ -113,7 +110,7 @@ def test_the_ego_picture_is_upright_and_its_own_head_unseen(take):
 
 
 def test_equal_specs_give_equal_takes(few):
-    """With another count of threads last bits differ on some processors, so a few pixels do."""
+    """Allow a few different pixels with another number of threads."""
     before = torch.get_num_threads()
     again = make_take(FEW)
     torch.set_num_threads(2)
@@ -153,7 +150,7 @@ HANDHELD = [
 
 
 @pytest.mark.parametrize("path, size, metres, degrees", HANDHELD, ids=lambda v: str(v)[:12])
-def test_a_handheld_exo_camera_goes_its_way(path, size, metres, degrees):
+def test_handheld_exo_camera_moves_as_specified(path, size, metres, degrees):
     spec = replace(FEW, exo_path=path, frames=5, fps=2.0, **size)
     poses = draw_layout(spec).scene.exo.w2c
     way = (camera_centre(poses) - camera_centre(poses[:1])).norm(dim=-1).max()
@@ -173,7 +170,7 @@ EXO_DOWN = {"usual": (0.1, 0.7), "low": (-0.9, 0.3), "overhead": (0.9, 1.0), "ce
 
 
 @pytest.mark.parametrize("posture", POSTURES)
-def test_a_posture_turns_the_head_and_moves_all_of_the_person(posture):
+def test_postures_move_the_head_and_body(posture):
     for seed in range(6):
         layout = draw_layout(replace(FEW, seed=seed, posture=posture))
         neck, eyes = layout.head.marks["neck"][0], layout.head.world_from_eyes[0, :, 3]
@@ -189,7 +186,7 @@ def test_a_posture_turns_the_head_and_moves_all_of_the_person(posture):
 
 
 @pytest.mark.parametrize("place", EXO_DOWN)
-def test_an_exo_camera_looks_from_its_place(place):
+def test_exo_camera_is_at_its_specified_place(place):
     for seed in range(6):
         exo = draw_layout(replace(FEW, seed=seed, exo_place=place)).scene.exo
         least, most = EXO_DOWN[place]
@@ -244,7 +241,7 @@ def test_written_take_is_read_back(take, tmp_path):
 
 
 def test_exo_cameras_share_scene_and_truth(few, tmp_path):
-    """The first is the one of a take with one camera, bit for bit. Two of four are the two of two."""
+    """Compare takes of one, two and four cameras, of which the first cameras are equal."""
     four = make_take(replace(FEW, exo_views=4))
     for name in "exo_rgb exo_depth_m exo_index ego_rgb ego_depth_m".split():
         assert torch.equal(getattr(four, name), getattr(few, name)), name
@@ -254,7 +251,7 @@ def test_exo_cameras_share_scene_and_truth(few, tmp_path):
     assert torch.equal(two.further[0].exo.w2c, four.further[0].exo.w2c)
     for view in four.further:
         assert view.ego_rgb is four.ego_rgb and view.trajectory().exo == view.exo
-        looked_up, _, truth = seen_by_both(view, 1)
+        looked_up, _, truth = colours_in_both(view, 1)
         assert _psnr(looked_up, truth) > 25
     write_take(four, tmp_path)
     folders = sorted(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Number of kernels and waits that a room costs a card, counted on the CPU."""
+"""Count the GPU kernels and waits of drawing a room, on the CPU."""
 
 from collections import Counter
 
@@ -17,7 +17,7 @@ WAITS = {"nonzero", "_local_scalar_dense", "is_nonzero", "equal", "bincount", "m
 
 
 class Launches(TorchDispatchMode):
-    """Counts operations that would start a kernel, and those for whose result Python waits."""
+    """Count operations that would start a kernel, and those that Python waits for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,8 +35,7 @@ class Launches(TorchDispatchMode):
 
 
 def test_a_room_is_few_large_launches():
-    """A launch takes a card some 5 to 10 microseconds and a wait some 20: with one cast for each
-    frame and sub-ray a room was 790,000 launches and 28,000 waits, no faster than on a core."""
+    """Limit launches, which cost 5 to 10 microseconds each on a GPU, and waits."""
     launches, threads = Launches(), torch.get_num_threads()
     torch.set_num_threads(1)  # another thread's operations wouldn't be counted
     try:

@@ -1,4 +1,4 @@
-"""The small model's clips and their latents, at sizes that take seconds."""
+"""Test the small model's clips and latents at sizes of seconds."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def test_splits_share_no_scene():
 
 
 def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
-    """Against the geometry of a scene that is really mirrored: depth, both cameras and the path."""
+    """Mirror depth, cameras and path of a scene for comparison."""
     take = make_take(clip_spec(100_003, TINY))
     depth, path, options = take.depth_video(), take.trajectory(), "exact"
     sizes = {"frames": TINY.frames, "exo_size": (64, 32), "ego_size": (32, 32)}
@@ -65,8 +65,7 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
 
 
 def test_a_room_file_is_what_its_seed_says(tmp_path):
-    """Each variant is a clip of its own: the second is mirrored and recoloured, in its latents and
-    in the directions of its tokens."""
+    """Check that the second variant is mirrored and recoloured."""
     training = replace(SMALL, clips=TINY)
     maker = LatentMaker(WorkFiles().vae)
     for split in ("train", "test"):

@@ -1,4 +1,4 @@
-"""The small model's training, at a size that takes seconds."""
+"""Test the training of the small model at a size of seconds."""
 
 import os
 import random
@@ -35,7 +35,7 @@ from tests.refusals import refuses  # noqa: E402
 
 
 def test_whole_clips_equal_the_chunks_of_the_host():
-    """float32 sums in another order: 1e-5 of values near 1."""
+    """Allow differences of 1e-5 of float32 sums in another order."""
     pieces, whole_model = (VaeEncoder(WorkFiles().vae, "cpu").model.float() for _ in range(2))
     video = torch.rand(1, 3, 9, 32, 48) * 2 - 1
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_whole_clips_equal_the_chunks_of_the_host():
 
 
 def test_one_command_draws_trains_and_measures(tmp_path):
-    """Its whole way, with a step or more of each stage in no time at all."""
+    """Run each stage for one step or more."""
     patient = replace(SMALL, first_rooms_until=12_000.0, figures_until=12_000.0)
     work, out, text = tmp_path / "work", tmp_path / "out", tmp_path / "text.safetensors"
     work.mkdir()
@@ -80,7 +80,7 @@ def test_one_command_draws_trains_and_measures(tmp_path):
     assert (out / "rooms.png").stat().st_size > 1000 and messages
 
 
-def test_processes_that_end_without_rooms_are_told(tmp_path):
+def test_drawing_processes_without_results_are_reported(tmp_path):
     job, text = Drawing(tmp_path / "no", True, "none", workers=1), tmp_path / "text.safetensors"
     save_file({"embedding": torch.randn(1, 2, 1024)}, text)
     patient = replace(SMALL, first_rooms_until=12_000.0)
@@ -102,7 +102,7 @@ if __name__ == "__main__":
 """
 
 
-def test_processes_that_draw_end_with_a_killed_one(tmp_path):
+def test_drawing_processes_end_with_a_killed_parent(tmp_path):
     (tmp_path / "orphan.py").write_text(ORPHAN)
     run = subprocess.run(
         [sys.executable, tmp_path / "orphan.py", tmp_path],
@@ -127,7 +127,7 @@ def test_outlines_are_a_share_of_the_truth():
 
 
 def test_the_newest_whole_save_is_put_together(tmp_path):
-    """Whatever parts a kill has left: of the last save some, all, or damaged ones."""
+    """Leave some, all or damaged parts of the last save, as a killed run does."""
     file, out, draw = tmp_path / WorkFiles(tmp_path).base.name, tmp_path / "out", random.Random(5)
     saves = []
     for _ in range(2):
@@ -150,7 +150,7 @@ def test_the_newest_whole_save_is_put_together(tmp_path):
         join_parts(out, tmp_path / "c")
 
 
-def test_what_is_missing_is_told_in_the_first_seconds(monkeypatch, tmp_path):
+def test_missing_requirements_are_reported_at_once(monkeypatch, tmp_path):
     monkeypatch.delenv("EGOX_HOST_DIR", raising=False)
     monkeypatch.setattr(first_look, "find_spec", lambda name: name != "diffusers" or None)
     monkeypatch.setattr(sys, "argv", ["small_model", "--out", str(tmp_path)])

@@ -1,4 +1,4 @@
-"""Size of the clips that the tests of the small model's training draw."""
+"""Define the clip sizes of the small model's tests."""
 
 from lab.small_model.settings import ClipSettings
 

@@ -193,7 +193,7 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
         convert(Path(name))
     networks.write_clip(workplace / "clip-vit-base-patch32")
     networks.write_dino(workplace / "dinov3-vitb16-pretrain-lvd1689m", "dinov3")
-    networks.write_sam(workplace / "sam2.1-hiera-large", sure=True)
+    networks.write_sam(workplace / "sam2.1-hiera-large", is_confident=True)
     run_page("paper_table.md", source, TABLE_OPTIONS)
     report = read_json(workplace / "out" / "table" / "report.json")
     rows = ["generated", "without GGA", "without ego prior", "without clean latent"]

@@ -1,4 +1,4 @@
-"""Commands in a Python that lacks a package: one line that names it, before any work."""
+"""Test that commands in a Python without a package name it in one line."""
 
 import subprocess
 import sys
@@ -53,7 +53,7 @@ def test_a_python_without_torch_is_named_in_one_line():
 def test_a_missing_package_is_named_before_any_work(
     tmp_path, training_set, synthetic_takes, package, words
 ):
-    """Files that aren't there would be the next complaint."""
+    """Give files that don't exist, which would be the next error."""
     robots, out = tmp_path / "robots", tmp_path / "out"
     (robots / "meta").mkdir(parents=True)
     (robots / "meta" / "info.json").write_text("{}", encoding="utf-8")

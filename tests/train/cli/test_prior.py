@@ -1,4 +1,4 @@
-"""The headless prior: what it writes and what it says."""
+"""Test the headless prior command: its files, report and error messages."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
-def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply, capsys):
+def test_prior_command_writes_video_coverage_and_report(folder, tmp_path, preset, read_ply, capsys):
     call = ["--take", str(folder), "--preset", preset, "--out", str(tmp_path)]
     assert main([*call, "--frames", "9", "--ply"]) == 0
     prior, coverage = (
@@ -65,16 +65,14 @@ def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply,
         (train_egox.main, ["lerobot", "--clips", "none", "--out"]),
     ],
 )
-def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(
-    tmp_path, capsys, command, words
-):
+def test_unwritable_output_is_refused_before_reading(tmp_path, capsys, command, words):
     (tmp_path / "file").write_text("x")
     assert command([*words, str(tmp_path / "file" / "out")]) != 0
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "'out', where nothing can be written" in error, error
 
 
-def test_a_disk_that_fills_up_is_one_line(folder, tmp_path, capsys):
+def test_full_disk_gives_a_one_line_error(folder, tmp_path, capsys):
     with limit_file_size(5000):
         assert main(["--take", str(folder), "--frames", "9", "--out", str(tmp_path / "out")]) == 1
     last_line = capsys.readouterr().err.splitlines()[-1]
@@ -89,7 +87,7 @@ def test_bad_takes_end_with_a_message(folder, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_words_of_a_scale():
+def test_scale_option_is_parsed():
     assert (parse_scale("as-is"), parse_scale("wearer"), parse_scale("1.5")) == (
         "as is",
         "wearer",

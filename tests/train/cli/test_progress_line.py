@@ -1,4 +1,4 @@
-"""The progress line of the console: time left, one line, a line now and then in a log."""
+"""Test the console's progress line: remaining time, one line per task, and log lines."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
-def test_a_console_has_one_line_a_piece_of_work(clock, capsys, monkeypatch):
+def test_console_shows_one_line_per_task(clock, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     line = ProgressLine()
     for done in range(1, 5):
@@ -25,7 +25,7 @@ def test_a_console_has_one_line_a_piece_of_work(clock, capsys, monkeypatch):
     assert printed.endswith(f"\r{'[1/4] second, 0:00:00 left':<100}")
 
 
-def test_a_run_that_goes_on_counts_its_own_steps(clock, capsys, monkeypatch):
+def test_resumed_run_estimates_time_from_its_own_steps(clock, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     line = ProgressLine()
     line(901, 1000, "steps")
@@ -34,7 +34,7 @@ def test_a_run_that_goes_on_counts_its_own_steps(clock, capsys, monkeypatch):
     assert "[902/1000] steps, 0:00:49 left" in capsys.readouterr().err
 
 
-def test_a_log_gets_a_line_now_and_then(clock, capsys):
+def test_log_gets_occasional_lines(clock, capsys):
     line = ProgressLine()
     for done in range(1, 41):
         line(done, 40, "work")
@@ -46,7 +46,7 @@ def test_a_log_gets_a_line_now_and_then(clock, capsys):
     ]
 
 
-def test_work_of_unknown_length_is_shown_now_and_then(clock, capsys):
+def test_tasks_of_unknown_length_are_shown_occasionally(clock, capsys):
     line = ProgressLine()
     for done in range(1, 41):
         line(done, 0, "seconds")

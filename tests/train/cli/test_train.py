@@ -1,5 +1,4 @@
-"""The front door: every subcommand explains itself, bad input ends with 2 and one line that says
-what to do."""
+"""Test that commands explain themselves and refuse bad input with a one-line fix."""
 
 import argparse
 import io
@@ -34,8 +33,8 @@ def test_bad_input_is_refused_with_a_fix(arguments, capsys):
     assert line.startswith("error: ") and "Fix: " in line
 
 
-def test_a_name_that_the_console_lacks_is_printed(tmp_path, monkeypatch):
-    """One of another code page, or on Linux of no UTF-8."""
+def test_unprintable_take_names_are_printed(tmp_path, monkeypatch):
+    """Print a name that the console's code page or UTF-8 lacks."""
     pytest.importorskip("av", reason="decodes video")
     console = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(console, "cp1252"))
@@ -45,7 +44,7 @@ def test_a_name_that_the_console_lacks_is_printed(tmp_path, monkeypatch):
     assert rb"\u53a8\u623f" in console.getvalue() and list(out.rglob("*.mp4"))
 
 
-def test_arguments_fill_the_dataclass_that_they_are_made_of():
+def test_command_arguments_fill_their_dataclass():
     parser = argparse.ArgumentParser()
     add_dataclass_arguments(parser, PrepareOptions)
 
@@ -82,7 +81,8 @@ def test_shipped_training_configurations_are_valid(file):
     "file", sorted(p.name for p in (ROOT / "configs").glob("accelerate_*.yaml"))
 )
 def test_shipped_accelerate_configurations_are_read_by_accelerate(file):
-    """Its own reader refuses unknown keys. The docs name each file."""
+    """Use accelerate's reader, which refuses unknown keys, and check that the documents name each
+    file."""
     from accelerate.commands.config.config_args import load_config_from_file
 
     read = load_config_from_file(str(ROOT / "configs" / file))

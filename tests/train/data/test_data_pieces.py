@@ -1,4 +1,4 @@
-"""Clips, captions, splits and manifest: the parts of data preparation that need no video."""
+"""Test clip windows, captions, splits and manifests of prepared data, without videos."""
 
 import pytest
 import torch
@@ -17,18 +17,20 @@ from tests.train.clip_record import clip_record
 
 
 def test_windows_skip_lost_poses_and_keep_the_grid():
-    known = torch.ones(100, dtype=torch.bool)
-    all_windows, skipped = clip_windows(known, 100, frames=9, stride=9)
+    known_mask = torch.ones(100, dtype=torch.bool)
+    all_windows, skipped = clip_windows(known_mask, 100, frames=9, stride=9)
     assert [w.start for w in all_windows] == list(range(0, 92, 9)) and not skipped
-    known[20] = False
-    holed, skipped = clip_windows(known, 100, frames=9, stride=9)
-    assert skipped == [18] and [w.start for w in holed] == [s for s in range(0, 92, 9) if s != 18]
-    assert longest_known(known) == 79
+    known_mask[20] = False
+    windows_with_gap, skipped = clip_windows(known_mask, 100, frames=9, stride=9)
+    assert skipped == [18] and [w.start for w in windows_with_gap] == [
+        s for s in range(0, 92, 9) if s != 18
+    ]
+    assert longest_known(known_mask) == 79
 
 
 def test_windows_respect_the_shortest_video_step_and_limit():
-    known = torch.ones(50, dtype=torch.bool)
-    windows, _ = clip_windows(known, 33, frames=5, stride=10, step=3)
+    known_mask = torch.ones(50, dtype=torch.bool)
+    windows, _ = clip_windows(known_mask, 33, frames=5, stride=10, step=3)
     assert [w.start for w in windows] == [0, 10, 20] and windows[1].indices.tolist() == [
         10,
         13,
@@ -36,35 +38,35 @@ def test_windows_respect_the_shortest_video_step_and_limit():
         19,
         22,
     ]
-    assert clip_windows(known, 4, frames=5, stride=5) == ([], [])
+    assert clip_windows(known_mask, 4, frames=5, stride=5) == ([], [])
 
 
-def test_a_pose_that_is_lost_between_the_frames_in_use_does_no_harm():
-    known = torch.ones(20, dtype=torch.bool)
-    known[1] = False
-    windows, skipped = clip_windows(known, 20, frames=5, stride=20, step=2)
+def test_lost_poses_between_used_frames_are_ignored():
+    known_mask = torch.ones(20, dtype=torch.bool)
+    known_mask[1] = False
+    windows, skipped = clip_windows(known_mask, 20, frames=5, stride=20, step=2)
     assert [w.start for w in windows] == [0] and not skipped
 
 
-def test_splits_never_move_a_take_and_leak_none():
+def test_takes_keep_their_split_with_all_clips():
     fractions = {"validation": 0.2, "test": 0.2}
     names = [f"take{i}" for i in range(300)]
-    before = {n: split_of(n, fractions) for n in names[:100]}
+    earlier_splits = {n: split_of(n, fractions) for n in names[:100]}
     lists = split_lists({n: [f"{n}__a", f"{n}__b"] for n in names}, fractions)
     assert sum(map(len, lists.values())) == 600
-    for name, split in before.items():
+    for name, split in earlier_splits.items():
         assert {f"{name}__a", f"{name}__b"} <= set(lists[split])
     assert 60 <= len(lists["validation"]) <= 180 and 60 <= len(lists["test"]) <= 180
     assert split_lists({n: [n] for n in names}, fractions, seed=1) != split_lists(
         {n: [n] for n in names}, fractions
     )
-    for bad in ({"validation": 0.5, "test": 0.5}, {"train": 0.1}, {"test": -0.1}):
+    for bad_fractions in ({"validation": 0.5, "test": 0.5}, {"train": 0.1}, {"test": -0.1}):
         with refuses():
-            check_fractions(bad)
+            check_fractions(bad_fractions)
 
 
 @pytest.mark.parametrize(
-    ("takes", "filled"),
+    ("take_count", "expected_splits"),
     [
         (1, ["train"]),
         (2, ["train", "validation"]),
@@ -74,21 +76,21 @@ def test_splits_never_move_a_take_and_leak_none():
     ],
 )
 @pytest.mark.parametrize("seed", range(4))
-def test_no_split_that_was_asked_for_is_empty_where_takes_are_enough(takes, filled, seed):
-    names = [f"take{i}" for i in range(takes)]
+def test_requested_splits_are_not_empty_with_enough_takes(take_count, expected_splits, seed):
+    names = [f"take{i}" for i in range(take_count)]
     lists = split_lists(
         {n: [f"{n}__a", f"{n}__b"] for n in names}, {"validation": 0.05, "test": 0.05}, seed
     )
-    assert [name for name, clips in lists.items() if clips] == filled
+    assert [name for name, clips in lists.items() if clips] == expected_splits
     assert sorted(sum(lists.values(), [])) == [f"{n}__{c}" for n in names for c in "ab"]
     assert all(len(clips) % 2 == 0 for clips in lists.values())  # both clips of a take on one side
     assert not split_lists({n: [n] for n in names}, {}, seed)["validation"]
 
 
 def test_captions_have_both_sections_or_no_marks():
-    for good in (NO_CAPTION, "a person cuts bread"):
-        assert check_caption(good, "x") == good
-    for bad in (
+    for valid_caption in (NO_CAPTION, "a person cuts bread"):
+        assert check_caption(valid_caption, "x") == valid_caption
+    for invalid_caption in (
         "",
         " ",
         "[Exo view] a",
@@ -97,13 +99,13 @@ def test_captions_have_both_sections_or_no_marks():
         "[Exo view] a [Ego view] ",
     ):
         with refuses("Exo view"):
-            check_caption(bad, "caption")
+            check_caption(invalid_caption, "caption")
     by_take = {"t": "[Exo view] a [Ego view] b"}
     assert caption_for("t__c", "t", by_take, "") == (by_take["t"], "file")
     assert caption_for("u__c", "u", by_take, "")[1] == "none"
 
 
-def test_manifest_round_trip_and_its_errors(tmp_path):
+def test_manifest_is_read_back_and_errors_are_refused(tmp_path):
     file = tmp_path / "manifest.jsonl"
     for name in ("b", "a"):
         (tmp_path / "clips" / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Exo pictures of cameras turned by 90 degrees are fitted whole. A video never lies in memory."""
+"""Test exo pictures of rotated cameras, and memory use of decoded frames."""
 
 import weakref
 from dataclasses import replace
@@ -28,9 +28,8 @@ def lamps_in(
 
 
 @pytest.mark.parametrize("exo_lens", ["raw", "as given"])
-def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
-    """Bars are black and have no depth. With the raw lens every lamp lies where the clip's camera
-    says."""
+def test_upright_video_is_fitted_with_black_bars(takes, tmp_path, exo_lens):
+    """Check black bars without depth, and the lamps' positions with the raw lens."""
     source = takes.write_egoexo4d(
         tmp_path / "raw",
         "upenn_boulder_2",
@@ -60,7 +59,7 @@ def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
             )
 
 
-def test_decoded_frames_are_let_go_one_by_one(takes, tmp_path, monkeypatch):
+def test_decoded_frames_are_released_one_by_one(takes, tmp_path, monkeypatch):
     pictures, most = [], 0
 
     def decode(source, info, indices):

@@ -1,4 +1,4 @@
-"""``lerobot`` over folders: prepared clips, generated videos, wrong cameras, and a set that is resumed."""
+"""Test ``lerobot`` on folders: prepared clips, generated videos, wrong cameras, resuming."""
 
 import re
 import shutil
@@ -38,33 +38,35 @@ def test_prepared_clips_keep_their_hands_and_classes(training_set, tmp_path):
     assert not list(write_robots(options)), "all of them are in the set"
 
 
-@pytest.mark.parametrize("part", [None, DEPTH, "depth", SEEN, "task"])
-def test_an_episode_depends_on_all_that_it_is_made_of(tmp_path, repo_root, part):
+@pytest.mark.parametrize("changed_part", [None, DEPTH, "depth", SEEN, "task"])
+def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part):
     folder = tmp_path / "clips" / "a"
     shutil.copytree(repo_root / "sample" / "calm_room", folder)
     (folder / SEEN).write_bytes(b"0")
     options = RobotOptions(clips=tmp_path / "clips", out=tmp_path, task="work", seen=True)
     [source] = robot_clips._sources(options)
-    before = robot_clips._digest(source, options)
-    if part in (DEPTH, SEEN):
-        content = bytearray((folder / part).read_bytes())
+    digest_before = robot_clips._digest(source, options)
+    if changed_part in (DEPTH, SEEN):
+        content = bytearray((folder / changed_part).read_bytes())
         content[-1] ^= 1
-        (folder / part).write_bytes(content)
-    elif part == "depth":
-        (folder / part).mkdir()
-        (folder / part / "0.npy").write_bytes(b"0")
-    elif part == "task":
+        (folder / changed_part).write_bytes(content)
+    elif changed_part == "depth":
+        (folder / changed_part).mkdir()
+        (folder / changed_part / "0.npy").write_bytes(b"0")
+    elif changed_part == "task":
         source = replace(source, task="rest")
-    assert (robot_clips._digest(source, options) == before) is (part is None)
+    assert (robot_clips._digest(source, options) == digest_before) is (changed_part is None)
 
 
-def test_clips_that_fail_are_named_and_the_others_written(tmp_path, repo_root):
-    good, bad = tmp_path / "clips" / "a_good", tmp_path / "clips" / "b_bad"
-    for clip in (good, bad):
+def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root):
+    valid_clip, wrong_clip = tmp_path / "clips" / "a_good", tmp_path / "clips" / "b_bad"
+    for clip in (valid_clip, wrong_clip):
         shutil.copytree(repo_root / "sample" / "calm_room", clip)
-    meta = read_json(bad / META)
-    turn = Rotation.from_euler("y", 10, degrees=True).as_matrix()
-    write_json(bad / META, meta | {"ego_extrinsics": (turn @ meta["ego_extrinsics"]).tolist()})
+    meta = read_json(wrong_clip / META)
+    rotation = Rotation.from_euler("y", 10, degrees=True).as_matrix()
+    write_json(
+        wrong_clip / META, meta | {"ego_extrinsics": (rotation @ meta["ego_extrinsics"]).tolist()}
+    )
     lines = []
     options = {"clips": tmp_path / "clips", "out": tmp_path / "set", "task": "work"}
     with refuses("1 of 2 clips.*b_bad"):
@@ -76,7 +78,7 @@ def test_clips_that_fail_are_named_and_the_others_written(tmp_path, repo_root):
 
 
 @pytest.mark.parametrize(
-    ("frames", "faster", "said"),
+    ("frames", "speed_factor", "expected_text"),
     [
         (9, 1.0, None),
         (10, 1.001, None),
@@ -86,17 +88,21 @@ def test_clips_that_fail_are_named_and_the_others_written(tmp_path, repo_root):
         (9, 1.25, "left out.*got 9 frames in 0.80 s"),
     ],
 )
-def test_an_ego_video_of_another_rate_is_refused(tmp_path, repo_root, frames, faster, said):
-    """Each frame lies beside one of the other video. If there are fewer, they are the first ones."""
+def test_an_ego_video_of_another_rate_is_refused(
+    tmp_path, repo_root, frames, speed_factor, expected_text
+):
+    """Accept a shorter video of the same rate, whose frames are the first ones."""
     room, ego = repo_root / "sample" / "calm_room", tmp_path / "ego"
     info = probe_video(room / TRUTH)
     pictures = read_all(room / TRUTH, 9, (info.width, info.height))
     ego.mkdir()
     repeated = pictures[torch.arange(frames).clamp(max=8)]
-    write_video(ego / "calm_room.mp4", repeated.float() / 255, faster * info.fps)
+    write_video(ego / "calm_room.mp4", repeated.float() / 255, speed_factor * info.fps)
     options = RobotOptions(clips=room, out=tmp_path / "set", ego=ego, task="x", check=True)
-    refused = said is not None and said.startswith("left out")
-    with refuses("1 of 1 clips") if refused else nullcontext():
+    is_refused = expected_text is not None and expected_text.startswith("left out")
+    with refuses("1 of 1 clips") if is_refused else nullcontext():
         for line in write_robots(options):
-            assert re.search(said, line) if said else "ego video" not in line, line
-            assert refused or "left hand seen in" in line
+            assert re.search(expected_text, line) if expected_text else "ego video" not in line, (
+                line
+            )
+            assert is_refused or "left hand seen in" in line

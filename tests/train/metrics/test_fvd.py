@@ -1,5 +1,4 @@
-"""FVD, motion smoothness and DINO matching: arithmetic against closed forms, real networks with
-random weights."""
+"""Test FVD, motion smoothness and DINO matching by known values and random networks."""
 
 import sys
 from dataclasses import replace
@@ -17,47 +16,53 @@ from egox_train.metrics.temporal import AMT_NETWORK, AmtBetween, _amt_module, mo
 from tests.refusals import refuses
 
 
-def test_frechet_distance_of_known_sets():
+def test_frechet_distance_of_known_sets_is_exact():
     draw = np.random.default_rng(0)
-    a = draw.normal(size=(50, 4))
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
-    assert frechet_distance(a, a + [3.0, 0, 4.0, 0]) == pytest.approx(25)
+    first_set = draw.normal(size=(50, 4))
+    assert frechet_distance(first_set, first_set) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(first_set, first_set + [3.0, 0, 4.0, 0]) == pytest.approx(25)
     # Doubled about its mean: every deviation s becomes 2 s, and (2 s - s)² adds up to the trace.
-    twice = a.mean(0) + 2 * (a - a.mean(0))
-    assert frechet_distance(a, twice) == pytest.approx(np.trace(np.cov(a, rowvar=False, bias=True)))
+    widened_set = first_set.mean(0) + 2 * (first_set - first_set.mean(0))
+    assert frechet_distance(first_set, widened_set) == pytest.approx(
+        np.trace(np.cov(first_set, rowvar=False, bias=True))
+    )
     with refuses("at least two"):
-        frechet_distance(a[:1], a)
+        frechet_distance(first_set[:1], first_set)
     # With scipy's matrix root of the covariances' product, also where they are singular (5 videos of
     # 8 features); a touch of the identity keeps the root real.
     for count in (30, 5):
-        a, b = draw.normal(size=(count, 8)), draw.normal(size=(count, 8)) * 2 + 1
-        first, second = (np.cov(x, rowvar=False, bias=True) + 1e-9 * np.eye(8) for x in (a, b))
+        first_set, second_set = draw.normal(size=(count, 8)), draw.normal(size=(count, 8)) * 2 + 1
+        first, second = (
+            np.cov(x, rowvar=False, bias=True) + 1e-9 * np.eye(8) for x in (first_set, second_set)
+        )
         root = sqrtm(first @ second).real
-        expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(first + second - 2 * root)
-        assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-3)
+        expected = np.square(first_set.mean(0) - second_set.mean(0)).sum() + np.trace(
+            first + second - 2 * root
+        )
+        assert frechet_distance(first_set, second_set) == pytest.approx(expected, rel=1e-3)
 
 
 def test_smoothness_is_one_for_even_motion_and_less_for_jerks():
-    def mean_of(before, after):
+    def mean_frame(before, after):
         return (before + after) / 2
 
-    even = torch.arange(0, 36, 4).view(9, 1, 1, 1).expand(9, 128, 128, 3) / 255
+    even_video = torch.arange(0, 36, 4).view(9, 1, 1, 1).expand(9, 128, 128, 3) / 255
     # The interpolated frame is cut to whole levels, and rounding may leave it a hair below one.
-    assert motion_smoothness(even, mean_of) == pytest.approx(1, abs=1.001 / 255)
-    jerky = torch.zeros(9, 128, 128, 3)
-    jerky[1::2] = 0.2
-    assert motion_smoothness(jerky, mean_of) == pytest.approx(0.8)
+    assert motion_smoothness(even_video, mean_frame) == pytest.approx(1, abs=1.001 / 255)
+    jerky_video = torch.zeros(9, 128, 128, 3)
+    jerky_video[1::2] = 0.2
+    assert motion_smoothness(jerky_video, mean_frame) == pytest.approx(0.8)
     # Of four frames only the second lies between two others that are looked at; the last has no
     # successor.
-    four = torch.zeros(4, 128, 128, 3)
-    four[1], four[3] = 0.4, 1.0
-    assert motion_smoothness(four, mean_of) == pytest.approx(0.6)
+    four_frames = torch.zeros(4, 128, 128, 3)
+    four_frames[1], four_frames[3] = 0.4, 1.0
+    assert motion_smoothness(four_frames, mean_frame) == pytest.approx(0.6)
     for frames in (torch.zeros(2, 128, 128, 3), torch.zeros(5, 64, 128, 3)):
         with refuses("three frames"):
-            motion_smoothness(frames, mean_of)
+            motion_smoothness(frames, mean_frame)
 
 
-def test_amt_of_vbench_takes_its_own_weights_alone(tmp_path):
+def test_amt_network_refuses_other_weights(tmp_path):
     try:
         module = _amt_module()
     except EgoXInputError as error:
@@ -76,7 +81,7 @@ def test_amt_of_vbench_takes_its_own_weights_alone(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "dinov3"])
-def test_objects_are_matched_by_what_they_look_like(networks, tmp_path, kind):
+def test_objects_are_matched_by_appearance(networks, tmp_path, kind):
     pytest.importorskip("transformers")
     from egox_train.metrics.dino_matching import DinoFeatures, looks, match_by_looks
 

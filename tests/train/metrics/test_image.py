@@ -1,5 +1,4 @@
-"""PSNR and SSIM equal hand-computed values and scikit-image. Flicker and patches follow their
-definitions."""
+"""Compare PSNR, SSIM, flicker and patch correlation with hand-computed values and libraries."""
 
 import sys
 from itertools import product
@@ -21,49 +20,53 @@ from egox_train.metrics.temporal import temporal_flickering
 from tests.refusals import refuses
 
 
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+def noise_video(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def test_psnr_of_a_known_error():
+def test_psnr_equals_known_values_and_torchmetrics():
     truth = torch.full((2, 16, 16, 3), 0.5)
     generated = truth.clone()
     generated[0] += 0.1  # mean square error 0.01: 20 dB
     generated[1, :8] += 0.2  # half of the pixels, 0.02: 16.99 dB
     assert psnr(generated, truth).tolist() == pytest.approx([20.0, 16.9897], abs=1e-4)
-    a, b = noise(3, 32, 28), noise(3, 32, 28, seed=1)
-    theirs = require_torchmetrics().peak_signal_noise_ratio(
-        a.double(), b.double(), data_range=1.0, reduction="none", dim=(1, 2, 3)
+    first_video, second_video = noise_video(3, 32, 28), noise_video(3, 32, 28, seed=1)
+    torchmetrics_psnr = require_torchmetrics().peak_signal_noise_ratio(
+        first_video.double(), second_video.double(), data_range=1.0, reduction="none", dim=(1, 2, 3)
     )
-    assert psnr(a, b).equal(theirs), "rows that were stored before stay as they are"
+    assert psnr(first_video, second_video).equal(torchmetrics_psnr), (
+        "rows that were stored before stay as they are"
+    )
 
 
-def test_equal_frames_have_the_cap_and_full_similarity():
-    video = noise(3, 24, 20)
+def test_equal_frames_have_maximal_psnr_and_ssim():
+    video = noise_video(3, 24, 20)
     assert psnr(video, video).tolist() == [PSNR_CAP_DB] * 3
     assert float(ssim_map(video, video).min()) == pytest.approx(1, abs=1e-5)
     error = squared_error(video, video)
     assert region_psnr(error, error == 0) == PSNR_CAP_DB
 
 
-def test_ssim_is_torchmetrics_and_scikit_images_away_from_the_border():
+def test_ssim_equals_torchmetrics_and_scikit_image():
     # scikit-image mirrors the picture differently at its border (with the outermost pixel), 5 px
     # deep.
     metrics = pytest.importorskip("skimage.metrics")
-    a = noise(3, 32, 28)
-    a[2] = 0.5
-    b = (a + 0.2 * noise(3, 32, 28, seed=1)).clamp(0, 1)
-    ours = ssim_map(a, b)
-    assert ours.shape == (3, 32, 28)
-    _, full = require_torchmetrics().structural_similarity_index_measure(
-        *(x.double().movedim(-1, 1) for x in (a, b)), data_range=1.0, return_full_image=True
+    truth = noise_video(3, 32, 28)
+    truth[2] = 0.5
+    noisy_video = (truth + 0.2 * noise_video(3, 32, 28, seed=1)).clamp(0, 1)
+    egox_map = ssim_map(truth, noisy_video)
+    assert egox_map.shape == (3, 32, 28)
+    _, torchmetrics_map = require_torchmetrics().structural_similarity_index_measure(
+        *(x.double().movedim(-1, 1) for x in (truth, noisy_video)),
+        data_range=1.0,
+        return_full_image=True,
     )
-    difference = full.mean(dim=1) - ours
+    difference = torchmetrics_map.mean(dim=1) - egox_map
     assert float(difference.mean(dim=(1, 2)).abs().max()) < 1e-9
     for frame in (0, 2):
-        _, theirs = metrics.structural_similarity(
-            a[frame].double().numpy(),
-            b[frame].double().numpy(),
+        _, scikit_map = metrics.structural_similarity(
+            truth[frame].double().numpy(),
+            noisy_video[frame].double().numpy(),
             data_range=1,
             channel_axis=-1,
             gaussian_weights=True,
@@ -71,7 +74,7 @@ def test_ssim_is_torchmetrics_and_scikit_images_away_from_the_border():
             full=True,
             use_sample_covariance=False,
         )
-        difference = np.abs(theirs.mean(-1) - ours[frame].numpy())[5:-5, 5:-5]
+        difference = np.abs(scikit_map.mean(-1) - egox_map[frame].numpy())[5:-5, 5:-5]
         assert difference.max() < 1e-9
 
 
@@ -87,47 +90,49 @@ def test_region_psnr_is_pooled_over_the_clip():
     assert region_psnr(error, torch.zeros_like(region)) is None
 
 
-def test_what_cannot_be_compared_is_refused():
-    for a, b in (
+def test_unequal_and_small_videos_are_refused():
+    for first_shape, second_shape in (
         ((2, 16, 16), (3, 16, 16)),
         ((2, 16, 16), (2, 16, 20)),
         ((0, 16, 16),) * 2,
         ((2, 8, 8),) * 2,
     ):
         with refuses("frames to compare"):
-            psnr(noise(*a), noise(*b))
+            psnr(noise_video(*first_shape), noise_video(*second_shape))
 
 
-def test_missing_torchmetrics_is_told_with_its_fix(monkeypatch):
+def test_missing_torchmetrics_is_refused_with_its_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)
     with refuses("pip install torchmetrics"):
         require_torchmetrics()
 
 
-def test_flicker_of_known_videos():
-    still = noise(1, 8, 8).expand(4, -1, -1, -1)
-    assert temporal_flickering(still) == 1
-    blinking = torch.zeros(5, 8, 8, 3)
+def test_flicker_of_known_videos_is_exact():
+    still_video = noise_video(1, 8, 8).expand(4, -1, -1, -1)
+    assert temporal_flickering(still_video) == 1
+    blinking_video = torch.zeros(5, 8, 8, 3)
     for step in (0.25, 1):
-        blinking[1::2] = step
-        assert temporal_flickering(blinking) == 1 - step
+        blinking_video[1::2] = step
+        assert temporal_flickering(blinking_video) == 1 - step
     ramp = torch.linspace(0, 1, 16).view(1, 1, 16, 1).expand(1, 8, 16, 3)
-    moving = torch.cat([ramp, torch.roll(ramp, 1, dims=2)])  # 15 columns change by 1/15, one by 1
-    assert temporal_flickering(moving) == pytest.approx(1 - 2 / 16)
+    moving_video = torch.cat(
+        [ramp, torch.roll(ramp, 1, dims=2)]
+    )  # 15 columns change by 1/15, one by 1
+    assert temporal_flickering(moving_video) == pytest.approx(1 - 2 / 16)
     with refuses("at least 2"):
-        temporal_flickering(still[:1])
+        temporal_flickering(still_video[:1])
 
 
-def test_patches_correlate_as_numpy_says_whatever_brightness_and_contrast():
-    ours, truth = noise(2, 128, 128, seed=1), noise(2, 128, 128, seed=2)
+def test_patch_correlation_ignores_brightness_and_contrast():
+    generated, truth = noise_video(2, 128, 128, seed=1), noise_video(2, 128, 128, seed=2)
     weights, expected = np.array([0.299, 0.587, 0.114]), []
     for t, y, x in product((0, 1), (0, 64), (0, 64)):
         patches = (
             (video[t, y : y + 64, x : x + 64].double().numpy() @ weights).ravel()
-            for video in (ours, truth)
+            for video in (generated, truth)
         )
         expected.append(np.corrcoef(*patches)[0, 1])
-    assert patch_zncc(ours, truth) == pytest.approx(np.mean(expected), abs=1e-9)
+    assert patch_zncc(generated, truth) == pytest.approx(np.mean(expected), abs=1e-9)
     assert patch_zncc(0.5 * truth + 0.3, truth) == pytest.approx(1)
-    flat = torch.full_like(truth, 0.5)
-    assert patch_zncc(flat, truth) == 0 and patch_zncc(truth, flat) is None
+    constant_video = torch.full_like(truth, 0.5)
+    assert patch_zncc(constant_video, truth) == 0 and patch_zncc(truth, constant_video) is None

@@ -1,4 +1,4 @@
-"""Object metrics on masks whose values can be counted by hand."""
+"""Test object metrics on masks whose values can be counted by hand."""
 
 import numpy as np
 import pytest
@@ -18,90 +18,90 @@ SIZE = 60
 EMPTY = np.zeros((SIZE, SIZE), bool)
 
 
-def square(row: int, column: int, side: int = 10) -> np.ndarray:
+def square_mask(row: int, column: int, side: int = 10) -> np.ndarray:
     mask = EMPTY.copy()
     mask[row : row + side, column : column + side] = True
     return mask
 
 
-def masks(truth: list[np.ndarray], generated: list[np.ndarray]) -> ObjectMasks:
-    """Build masks of one object over time."""
+def object_masks(truth: list[np.ndarray], generated: list[np.ndarray]) -> ObjectMasks:
+    """Build the masks of one object over time."""
     return ObjectMasks(ids=("a",), truth=np.stack(truth)[None], generated=np.stack(generated)[None])
 
 
-def grey(frames: int) -> torch.Tensor:
+def grey_video(frames: int) -> torch.Tensor:
     return torch.full((frames, SIZE, SIZE, 3), 0.5)
 
 
-def test_iou_by_counting():
-    assert iou(square(0, 0), square(0, 0)) == 1
-    assert iou(square(0, 0), square(0, 5)) == pytest.approx(50 / 150)
-    assert iou(square(0, 0), square(30, 30)) == 0
+def test_iou_equals_counted_values():
+    assert iou(square_mask(0, 0), square_mask(0, 0)) == 1
+    assert iou(square_mask(0, 0), square_mask(0, 5)) == pytest.approx(50 / 150)
+    assert iou(square_mask(0, 0), square_mask(30, 30)) == 0
     assert iou(EMPTY, EMPTY) == 1
 
 
-def test_location_is_the_way_between_the_outlines():
-    assert location_error_px(square(5, 5), square(5, 5)) == 0
-    assert location_error_px(square(5, 5), square(9, 8)) == pytest.approx(5)
+def test_location_error_is_the_distance_between_outlines():
+    assert location_error_px(square_mask(5, 5), square_mask(5, 5)) == 0
+    assert location_error_px(square_mask(5, 5), square_mask(9, 8)) == pytest.approx(5)
     # A speck far away is not the largest outline.
-    speck = square(5, 5) | square(55, 55, 1)
-    assert location_error_px(square(5, 5), speck) == 0
+    speck = square_mask(5, 5) | square_mask(55, 55, 1)
+    assert location_error_px(square_mask(5, 5), speck) == 0
 
 
-def test_boundary_is_that_of_the_davis_definition():
-    """Pixel by pixel: unlike its right, lower, or lower right neighbour inside the picture."""
-    random = np.random.default_rng(0).random((9, 7)) > 0.5
-    expected = np.zeros_like(random)
+def test_boundary_follows_the_davis_definition():
+    """Compare each pixel with its right, lower and lower right neighbours."""
+    random_mask = np.random.default_rng(0).random((9, 7)) > 0.5
+    expected = np.zeros_like(random_mask)
     for r, c in np.ndindex(9, 7):
-        expected[r, c] = (random[r : r + 2, c : c + 2] != random[r, c]).any()
-    assert (boundary(random) == expected).all()
+        expected[r, c] = (random_mask[r : r + 2, c : c + 2] != random_mask[r, c]).any()
+    assert (boundary(random_mask) == expected).all()
 
 
-def test_contour_accuracy_forgives_its_bound_and_no_more():
+def test_contour_accuracy_tolerates_one_pixel():
     assert int(np.ceil(0.008 * np.hypot(SIZE, SIZE))) == 1
-    assert contour_accuracy(square(5, 5), square(5, 5)) == 1
-    assert contour_accuracy(square(20, 20), square(20, 21)) == 1  # one pixel aside
-    assert contour_accuracy(square(20, 20), square(40, 40)) == 0
-    assert contour_accuracy(square(5, 5), EMPTY) == 0
+    assert contour_accuracy(square_mask(5, 5), square_mask(5, 5)) == 1
+    assert contour_accuracy(square_mask(20, 20), square_mask(20, 21)) == 1  # one pixel aside
+    assert contour_accuracy(square_mask(20, 20), square_mask(40, 40)) == 0
+    assert contour_accuracy(square_mask(5, 5), EMPTY) == 0
     assert contour_accuracy(EMPTY, EMPTY) == 1
     # Outlines of 40 pixels, 4 aside: 8 match on the top line, 8 on the bottom line, 2 on the side
     # between them.
-    assert contour_accuracy(square(20, 20), square(20, 24)) == pytest.approx(18 / 40)
+    assert contour_accuracy(square_mask(20, 20), square_mask(20, 24)) == pytest.approx(18 / 40)
 
 
-def test_missing_masks_are_counted_and_never_averaged_as_minus_one():
-    truth = [square(5, 5), square(5, 5), square(5, 5), EMPTY]
-    guess = [square(5, 5), square(8, 9), EMPTY, square(5, 5)]
-    rows = object_rows(masks(truth, guess), grey(4))
+def test_missing_masks_are_counted_but_not_averaged():
+    truth = [square_mask(5, 5), square_mask(5, 5), square_mask(5, 5), EMPTY]
+    generated = [square_mask(5, 5), square_mask(8, 9), EMPTY, square_mask(5, 5)]
+    rows = object_rows(object_masks(truth, generated), grey_video(4))
     assert rows["missing_masks"] == 1
     assert rows["location_error_px"] == pytest.approx(2.5)  # (0 + 5) / 2, the missing one has none
-    assert rows["iou"] == pytest.approx((1 + iou(truth[1], guess[1]) + 0) / 3)
-    rows = object_rows(masks([square(5, 5)], [EMPTY]), grey(1))
+    assert rows["iou"] == pytest.approx((1 + iou(truth[1], generated[1]) + 0) / 3)
+    rows = object_rows(object_masks([square_mask(5, 5)], [EMPTY]), grey_video(1))
     assert rows["location_error_px"] is None and rows["iou"] == 0 and rows["missing_masks"] == 1
 
 
-def test_mask_files_match_by_id_or_stay_as_they_are(tmp_path):
+def test_masks_are_matched_by_id_or_kept_in_order(tmp_path):
     file = tmp_path / "clip.npz"
-    two = np.stack([square(5, 5), square(30, 30)])[:, None]
-    write_masks(file, "clip", two, ["cup", "box"], two[1:], ["box"])
+    two_masks = np.stack([square_mask(5, 5), square_mask(30, 30)])[:, None]
+    write_masks(file, "clip", two_masks, ["cup", "box"], two_masks[1:], ["box"])
     objects = read_masks(file, "clip")
     assert objects.ids == ("box", "cup")
-    assert (objects.truth[1, 0] == square(5, 5)).all() and not objects.generated[1].any()
+    assert (objects.truth[1, 0] == square_mask(5, 5)).all() and not objects.generated[1].any()
     assert (objects.generated[0] == objects.truth[0]).all()
     # Something else matches them.
-    write_masks(file, "clip", two[:1], ["cup"], two[::-1], ["1", "2"])
+    write_masks(file, "clip", two_masks[:1], ["cup"], two_masks[::-1], ["1", "2"])
     objects = read_masks(file, "clip", by_id=False)
-    assert objects.ids == ("cup",) and (objects.generated == two[::-1]).all()
+    assert objects.ids == ("cup",) and (objects.generated == two_masks[::-1]).all()
 
 
-def test_mask_files_that_do_not_fit_are_refused(tmp_path):
-    one = square(5, 5)[None, None]
+def test_unfitting_mask_files_are_refused(tmp_path):
+    one_mask = square_mask(5, 5)[None, None]
     cases = {
-        "of clip": ("other", one, ["a"], one, ["a"]),
-        "ids in common": ("clip", one, ["a"], one, ["b"]),
-        "one size": ("clip", one, ["a"], one[..., :40], ["a"]),
-        "with 2 ids": ("clip", one, ["a", "b"], one, ["a"]),
-        "an id twice": ("clip", np.concatenate([one, one]), ["a", "a"], one, ["a"]),
+        "of clip": ("other", one_mask, ["a"], one_mask, ["a"]),
+        "ids in common": ("clip", one_mask, ["a"], one_mask, ["b"]),
+        "one size": ("clip", one_mask, ["a"], one_mask[..., :40], ["a"]),
+        "with 2 ids": ("clip", one_mask, ["a", "b"], one_mask, ["a"]),
+        "an id twice": ("clip", np.concatenate([one_mask, one_mask]), ["a", "a"], one_mask, ["a"]),
     }
     for number, (message, content) in enumerate(cases.items()):
         write_masks(tmp_path / f"{number}.npz", *content)
@@ -109,11 +109,11 @@ def test_mask_files_that_do_not_fit_are_refused(tmp_path):
             read_masks(tmp_path / f"{number}.npz", "clip")
     (tmp_path / "broken.npz").write_bytes(b"no zip")
     np.savez(tmp_path / "few.npz", clip="clip")
-    fields = {"clip": "clip", "truth_ids": ["a"], "generated": one, "generated_ids": ["a"]}
+    fields = {"clip": "clip", "truth_ids": ["a"], "generated": one_mask, "generated_ids": ["a"]}
     np.savez(tmp_path / "objects.npz", truth=np.array([None]), **fields)
     for name in ("broken", "few", "objects", "absent"):
         with refuses():
             read_masks(tmp_path / f"{name}.npz", "clip")
-    write_masks(tmp_path / "fits.npz", "clip", one, ["a"], one, ["a"])
+    write_masks(tmp_path / "fits.npz", "clip", one_mask, ["a"], one_mask, ["a"])
     with refuses("object masks"):
-        object_rows(read_masks(tmp_path / "fits.npz", "clip"), grey(2))
+        object_rows(read_masks(tmp_path / "fits.npz", "clip"), grey_video(2))

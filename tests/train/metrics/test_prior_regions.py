@@ -1,4 +1,4 @@
-"""Regions of the prior, baselines and bootstrap intervals."""
+"""Test metrics per region of the prior, baselines and bootstrap intervals."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from egox_train.metrics.bootstrap import bootstrap_mean, paired_difference
 from egox_train.metrics.prior_regions import coverage_of_picture, region_rows
 
 
-def test_errors_are_found_where_they_are():
+def test_errors_are_measured_in_their_region():
     truth = torch.rand(2, 64, 64, 3) * 0.5
     coverage = torch.zeros(2, 64, 64, dtype=torch.bool)
     coverage[:, :, :32] = True
@@ -26,14 +26,14 @@ def test_errors_are_found_where_they_are():
         assert clean == 100 and rows["coverage"] == 0.5
 
 
-def test_empty_and_full_coverage():
+def test_regions_of_empty_and_full_coverage_have_values_or_none():
     error = torch.full((1, 16, 16), 0.01)
     full, none = (torch.full((1, 16, 16), value) for value in (True, False))
     assert region_rows(error, full)["psnr_outside"] is None
     assert region_rows(error, none)["psnr_inside"] is None
 
 
-def test_baselines_by_their_definitions():
+def test_baseline_videos_follow_their_definitions():
     exo = torch.zeros(2, 8, 16, 3)
     exo[0] = 0.4  # mean over the clip: 0.2
     exo[:, :, :8, 0] += 0.5
@@ -57,14 +57,14 @@ def test_baselines_by_their_definitions():
     assert not BASELINES["prior + Telea"](exo, prior, torch.zeros_like(coverage)).any()
 
 
-def test_coverage_read_off_a_picture():
+def test_coverage_is_read_from_a_prior_picture():
     prior = torch.zeros(1, 4, 4, 3)
     prior[0, 0] = torch.tensor([0.0, 0.2, 0.0])
     prior[0, 1] = 0.05  # what compression makes of black
     assert coverage_of_picture(prior)[0].tolist() == [[True] * 4] + [[False] * 4] * 3
 
 
-def test_interval_holds_the_mean_and_repeats():
+def test_interval_contains_the_mean_and_is_reproducible():
     values = np.random.default_rng(0).normal(3.0, 1.0, 200).tolist()
     estimate, again = (bootstrap_mean(values, [*map(str, range(200))]) for _ in range(2))
     assert estimate == again and estimate.mean == pytest.approx(np.mean(values))
@@ -84,7 +84,7 @@ def test_clips_of_one_take_do_not_narrow_the_interval():
     assert bootstrap_mean([], []) is None
 
 
-def test_pairs_are_differences_within_a_clip():
+def test_paired_differences_are_within_a_clip():
     level = {str(n): 5.0 * n for n in range(40)}
     take_of, better = dict(zip(level, level, strict=True)), {n: v + 1 for n, v in level.items()}
     difference, p = paired_difference(better, level, take_of)

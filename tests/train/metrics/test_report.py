@@ -1,5 +1,4 @@
-"""The report of twelve clips of six takes, in two splits, by three seeds: figures worked out by
-hand."""
+"""Compare a report of twelve clips, two splits and three seeds with figures computed by hand."""
 
 from egox_train.metrics.report import build_report, markdown_report, protocol_of
 
@@ -23,7 +22,7 @@ def row(take: int, half: int) -> dict:
     }
 
 
-def test_splits_seeds_counts_and_tests_by_hand():
+def test_report_equals_figures_computed_by_hand():
     rows = [row(take, half) for take in TAKES for half in (0, 1)]
     clips = [r["clip"] for r in rows]
     report = build_report(

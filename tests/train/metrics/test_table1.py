@@ -298,7 +298,7 @@ def test_masks_command_and_evaluate_give_object_metrics(
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2Model"):
         pytest.skip("transformers is too old for SAM 2")
-    sam, dino = networks.write_sam(tmp_path / "sam", sure=True), tmp_path / "dino"
+    sam, dino = networks.write_sam(tmp_path / "sam", is_confident=True), tmp_path / "dino"
     networks.write_dino(dino, "dinov3")
     networks.write_dino_processor(dino)
     monkeypatch.setattr(auto_masks, "POINTS", 3)  # of 32 a side

@@ -1,5 +1,4 @@
-"""``masks``: SAM 2 over true and generated videos, with a model of random weights and one that
-answers as told."""
+"""Test ``masks``, which runs SAM 2 over true and generated videos, with random models."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +25,7 @@ SIZE, FRAMES = 64, 3
 
 @pytest.fixture(scope="module")
 def sam(networks, tmp_path_factory) -> Path:
-    """Write a SAM 2 video model of random weights, in a folder as transformers reads it."""
+    """Write a SAM 2 video model of random weights in transformers' folder layout."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2VideoModel"):
         pytest.skip("transformers is too old for SAM 2")
@@ -34,8 +33,8 @@ def sam(networks, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path) -> Path:
-    """Write two clips. A cup lies at the left in the first one's first frame."""
+def clips_folder(tmp_path) -> Path:
+    """Write two clips, the first with a mask of a cup in its first frame."""
     records = []
     for name in ("a", "b"):
         truth = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(ord(name)))
@@ -50,13 +49,13 @@ def place(tmp_path) -> Path:
     return tmp_path
 
 
-def test_both_videos_are_followed_from_one_first_mask(sam, place, capsys):
-    files = [str(place / name) for name in ("manifest.jsonl", "generated", "masks")]
-    more = ["--model", str(sam), "--first", str(place / "first"), "--clips", "1"]
+def test_both_videos_are_tracked_from_one_first_mask(sam, clips_folder, capsys):
+    files = [str(clips_folder / name) for name in ("manifest.jsonl", "generated", "masks")]
+    more = ["--model", str(sam), "--first", str(clips_folder / "first"), "--clips", "1"]
     assert main(["masks", *files, *more]) == 0
-    masks = read_masks(place / "masks" / "a.npz", "a")
+    masks = read_masks(clips_folder / "masks" / "a.npz", "a")
     assert masks.ids == ("3", "7") and masks.truth.shape == (2, FRAMES, SIZE, SIZE)
-    drawn = cv2.imread(str(place / "first" / "a.png"), cv2.IMREAD_UNCHANGED)
+    drawn = cv2.imread(str(clips_folder / "first" / "a.png"), cv2.IMREAD_UNCHANGED)
     for number, mask in zip((3, 7), masks.truth, strict=True):
         assert (mask[0] & (drawn == number)).sum() > 0.9 * (mask[0] | (drawn == number)).sum()
     assert np.array_equal(masks.truth, masks.generated)  # the two videos are the same
@@ -76,18 +75,18 @@ def test_a_grid_finds_each_outline_once(sam):
     assert len(calls[0]["inference_session"].obj_ids) == tracking.GRID**2
 
 
-def test_clips_without_masks_are_named_and_the_rest_kept(sam, place, monkeypatch):
-    options = MaskOptions(model=sam, first=place / "first")
+def test_clips_without_masks_are_named_and_the_others_kept(sam, clips_folder, monkeypatch):
+    options = MaskOptions(model=sam, first=clips_folder / "first")
 
     def track(generated: str = "generated", progress: Progress = no_progress) -> dict:
-        files = (place / "manifest.jsonl", place / generated, place / "masks")
+        files = (clips_folder / "manifest.jsonl", clips_folder / generated, clips_folder / "masks")
         return track_masks(*files, options, progress=progress)
 
     monkeypatch.setattr(Tracker, "objects", lambda self, video: {})
-    with another_is_at(place / "masks" / "a.npz", 1) as progress:
+    with another_is_at(clips_folder / "masks" / "a.npz", 1) as progress:
         failures = track(progress=progress)
     assert failures.keys() == {"b"} and "--first" in failures["b"]
-    first, second = (place / "masks" / f"{clip}.npz" for clip in "ab")
+    first, second = (clips_folder / "masks" / f"{clip}.npz" for clip in "ab")
     before = first.stat().st_mtime_ns
     monkeypatch.setattr(Tracker, "objects", lambda self, video: {"1": np.eye(SIZE, dtype=bool)})
     assert not track()

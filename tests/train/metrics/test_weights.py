@@ -1,4 +1,4 @@
-"""LPIPS and CLIP-I with small or random networks: equal pictures, order, and what is refused."""
+"""Test LPIPS, CLIP-I and RAFT motion with small random networks."""
 
 import math
 
@@ -26,8 +26,7 @@ def pictures() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def lpips_file(networks, tmp_path_factory):
-    """Write AlexNet's layers as torchvision names them, with random weights, since the metric's
-    arithmetic needs no trained ones."""
+    """Write AlexNet's layers of random weights under torchvision's names."""
     file = tmp_path_factory.mktemp("lpips") / "alexnet.safetensors"
     save_file({**networks.alexnet(), "classifier.6.bias": torch.zeros(3)}, file)
     return file
@@ -61,7 +60,7 @@ def test_lpips_refuses_other_files(lpips_file, pictures, tmp_path):
         Lpips(lpips_file)(pictures[:, :32, :32], pictures[:, :32, :32])
 
 
-def test_clip_i_of_a_small_clip(networks, tmp_path, pictures):
+def test_clip_i_is_one_for_equal_pictures(networks, tmp_path, pictures):
     pytest.importorskip("transformers")
     networks.write_clip(tmp_path / "clip")
     clip = ClipImage(tmp_path / "clip")
@@ -77,13 +76,13 @@ def test_clip_i_of_a_small_clip(networks, tmp_path, pictures):
         ClipImage(tmp_path)
 
 
-def test_top_mean_is_that_of_the_largest_twentieth():
+def test_top_mean_averages_the_largest_twentieth():
     lengths = torch.zeros(10, 20)
     lengths[0, :10] = torch.arange(1.0, 11)  # 200 values: the ten largest
     assert top_mean(lengths) == 5.5
 
 
-def test_a_clip_is_dynamic_by_enough_moving_pairs():
+def test_clip_is_dynamic_with_enough_moving_frame_pairs():
     motion = torch.tensor([3.1] * 4 + [2.9] * 11)  # four of 16 frames must move
     assert scaled_threshold_px(128) == 3.0
     assert is_dynamic(motion, 16, 3.0) and not is_dynamic(motion, 16, 6.0)
@@ -94,7 +93,7 @@ def test_a_clip_is_dynamic_by_enough_moving_pairs():
     assert len(thinned(frames, 8)) == len(thinned(frames, 2)) == 49
 
 
-def test_raft_takes_torchvisions_weights_alone(tmp_path):
+def test_raft_refuses_other_weights(tmp_path):
     from torchvision.models.optical_flow import raft_large
 
     save_model(raft_large(weights=None), tmp_path / "raft.safetensors")

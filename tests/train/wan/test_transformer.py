@@ -1,4 +1,4 @@
-"""Reading the base transformer: a folder in diffusers' layout, in shards."""
+"""Test reading the base transformer from diffusers folders, shards and quantised files."""
 
 from pathlib import Path
 
@@ -34,8 +34,8 @@ def bases(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_shards_are_read_in_the_dtype_asked_for(bases, monkeypatch, dtype):
-    """As they are read, not cast afterwards: the 14B model is 66 GB as float32."""
+def test_shards_are_read_in_the_requested_dtype(bases, monkeypatch, dtype):
+    """Cast while reading, because the 14B model takes 66 GB as float32."""
     monkeypatch.setattr("egox_train.wan.transformer.cast_base", lambda model, dtype: model)
     kept, may = set(), WanTransformer3DModel._keep_in_fp32_modules
     for name, parameter in load_base(bases["folder"], dtype).named_parameters():
@@ -48,7 +48,7 @@ def test_shards_are_read_in_the_dtype_asked_for(bases, monkeypatch, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_folder_and_a_file_give_the_same_model(bases, dtype):
-    """Weights that stay float32 were not rounded on the way. Rotary tables are compared, too."""
+    """Compare float32 weights and rotary tables exactly."""
     folder, file = (
         {**model.state_dict(), **dict(model.named_buffers())}
         for model in (load_base(bases[kind], dtype) for kind in ("folder", "file"))
@@ -58,7 +58,7 @@ def test_a_folder_and_a_file_give_the_same_model(bases, dtype):
         assert value.dtype == file[name].dtype and torch.equal(value, file[name]), name
 
 
-def test_a_float8_file_is_read_in_the_dtype_asked_for(bases, tmp_path, monkeypatch):
+def test_float8_file_is_read_in_the_requested_dtype(bases, tmp_path, monkeypatch):
     save_native(load_base(bases["file"]), tmp_path / "small.safetensors", {}, torch.float8_e4m3fn)
     exact = load_base(tmp_path / "small.safetensors").state_dict()
     monkeypatch.setattr("egox_train.wan.transformer.cast_base", lambda model, dtype: model)
@@ -68,8 +68,8 @@ def test_a_float8_file_is_read_in_the_dtype_asked_for(bases, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("suffix", ["scale_weight", "weight_scale"])
-def test_scaled_float8_is_taken_times_its_scale(bases, tmp_path, suffix):
-    """ComfyUI's old form (with ``scaled_fp8``) and its new one, a scale of each matrix or row."""
+def test_scaled_float8_weights_are_multiplied_by_their_scale(bases, tmp_path, suffix):
+    """Read ComfyUI's old format and its new one with a scale per matrix or row."""
     weights, expected = load_file(bases["file"]), {}
     for name in [name for name in weights if name.endswith("ffn.0.weight")]:
         scale = weights[name].abs().amax(*([1] if "blocks.1." in name else [])) / 448
@@ -85,7 +85,7 @@ def test_scaled_float8_is_taken_times_its_scale(bases, tmp_path, suffix):
         assert found.dtype == torch.bfloat16 and torch.equal(found, value.bfloat16())
 
 
-def test_other_quantised_files_are_named(bases, tmp_path):
+def test_other_quantised_files_are_refused(bases, tmp_path):
     weights = load_file(bases["file"])
     name = "blocks.0.ffn.0.weight"
     weights |= {name: weights[name].to(torch.int8), name + "_scale": torch.ones(1)}

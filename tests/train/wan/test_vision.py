@@ -1,4 +1,4 @@
-"""CLIP vision: the picture that it sees."""
+"""Test the picture that the CLIP vision model receives."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from egox_train.wan.vision import VisionEncoder
 
 
 @pytest.mark.parametrize("size", [(28, 61), (61, 28), (56, 120)])
-def test_clip_sees_the_middle_of_the_shortest_edge_as_its_own_processor_does(tmp_path, size):
-    """A training cache has one picture. The embedding is the last hidden state but one."""
+def test_clip_input_is_cropped_as_by_its_processor(tmp_path, size):
+    """Compare the hidden states before the last layer."""
     transformers = pytest.importorskip("transformers")
     layers = {"num_hidden_layers": 3, "num_attention_heads": 2}
     config = transformers.CLIPVisionConfig(
