@@ -1,5 +1,6 @@
 """Define Second Eye, which makes a stereo video for headsets of an ego video."""
 
+import logging
 from pathlib import Path
 
 from comfy_api.latest import InputImpl, io
@@ -13,6 +14,9 @@ from .io_types import EgoXScene, EgoXTrajectory
 from .search_words import node_schema
 from .show import shown
 
+HALF_SPHERE_NAME = "_180_LR"
+"""Part of a file's name by which players know half a sphere."""
+
 
 class StereoVideo(InputImpl.VideoFromComponents):
     """Save a video with marks in its file that say that it contains two eyes."""
@@ -24,8 +28,17 @@ class StereoVideo(InputImpl.VideoFromComponents):
     def save_to(self, path, *args, **options) -> None:
         """Save the video as ComfyUI does, and mark the file as stereo."""
         super().save_to(path, *args, **options)
-        if isinstance(path, (str, Path)):
-            mark_stereo(Path(path), half_sphere=self._half_sphere)
+        if not isinstance(path, (str, Path)):
+            return
+        mark_stereo(Path(path), half_sphere=self._half_sphere)
+        if not self._half_sphere and HALF_SPHERE_NAME in Path(path).name:
+            # The page renames it with the layout. A prompt from elsewhere may have left it.
+            logging.warning(
+                "[EgoX] %s is a flat film, but players take %s for half a sphere: give Save Video a "
+                "name with _LR alone.",
+                Path(path).name,
+                HALF_SPHERE_NAME,
+            )
 
 
 class EgoXSecondEye(io.ComfyNode):

@@ -12,7 +12,7 @@ from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 
 
-def test_the_stereo_video_is_saved_as_headsets_read_it(pack, tmp_path):
+def test_the_stereo_video_is_saved_as_headsets_read_it(pack, tmp_path, caplog):
     """Check that the mp4 file's index comes first, unlike in ComfyUI's own files, and that the node
     can be cancelled."""
     from comfy import model_management
@@ -22,12 +22,13 @@ def test_the_stereo_video_is_saved_as_headsets_read_it(pack, tmp_path):
     scene = build_scene(take.exo_rgb, take.depth_video())
     audio = {"waveform": torch.rand(1, 1, 800) - 0.5, "sample_rate": 8000}
     left_eye = (take.ego_frames(), scene, take.trajectory())
-    path = tmp_path / "pair.mp4"
+    path = tmp_path / "pair_180_LR.mp4"
     for layout, sv3d_count in (("VR180", 1), ("flat", 0)):
         options = (layout, "full", 128, 63.0, 2.0, audio)
         side_by_side, video, right_frames = EgoXSecondEye.execute(*left_eye, *options).args
         assert side_by_side.shape == (2, 128, 256, 3) and right_frames.shape == take.ego_rgb.shape
         video.save_to(str(path))
+        assert ("pair_180_LR.mp4 is a flat film" in caplog.text) is (layout == "flat")
         data = path.read_bytes()
         assert data.count(b"st3d") == 1 and data.count(b"sv3d") == sv3d_count
         assert data.index(b"moov") < data.index(b"mdat")
