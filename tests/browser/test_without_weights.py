@@ -39,6 +39,11 @@ MARKED_ROWS = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
   (row) => [...row.querySelectorAll('[class*="ring-node-stroke-error"], .ring-destructive')].some(
     (framed) => getComputedStyle(framed).boxShadow !== 'none')).map(
   (row) => row.querySelector('[data-testid="builder-widget-label"]').innerText.trim())"""
+_RECORD_TOASTS = f"""() => {{
+  window.told = new Set();
+  const note = () => ({TOASTS})().forEach((text) => window.told.add(text));
+  new MutationObserver(note).observe(document.body, {{ childList: true, subtree: true }});
+}}"""
 _LORA_ERROR_INPUTS = """() => Object.values(app.lastNodeErrors).find((n) => n.class_type === 'EgoXLoadLora').errors.map(
   (error) => error.extra_info.input_name)"""
 
@@ -158,9 +163,12 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
 ):
     page = open_page(size=(1600, 900))
     open_small_form(page, read_shipped("egox_fast"))
+    page.evaluate(_RECORD_TOASTS)
     page.run_form()
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR_NODE)["text"][0]
-    toast = wait_for_toast(page, "Missing weights")
+    last_toast = wait_for_toast(page, "29 GB in all. The ego prior is made without them")
+    assert "https" not in last_toast and len(page.evaluate(EGOX_TOASTS)) == 1
+    toast = next(text for text in page.evaluate("() => [...window.told]") if "https" in text)
     assert "wan2.1_i2v_480p_14B" in toast and "wan_2.1_vae" in toast and "6 files, 29 GB" in toast
     assert toast.count("https://huggingface.co/") == toast.count("models/") == 6
     assert "The ego prior is made without them" in toast
@@ -177,6 +185,20 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     toast = wait_for_toast(page, "Missing even for the ego prior alone")
     assert "qwen" not in toast, "the prior comes first"
     assert "The ego video needs more (6 files, 33 GB in all), which Run lists once" in toast
+
+
+def test_a_video_without_depth_marks_no_number(
+    open_page, read_shipped, hidden_weights, uploads, repo_root, tmp_path
+):
+    """Check it where files are missing as well, for which the form marks each row of a subgraph."""
+    page = open_page(size=(1024, 768))
+    page.open_form(read_shipped("egox_basic"))
+    sample = repo_root / "sample" / "synthetic_room" / "exo.mp4"
+    choose_files(page, LOADER, Path(shutil.copy(sample, tmp_path / "lone.mp4")))
+    wait_for_upload_note(page, LOADER, "Set in")
+    press_run(page)
+    wait_for_toast(page, "no depth at all")
+    page.page.wait_for_function(f"() => String(({MARKED_ROWS})()) === 'Head: place and gaze'")
 
 
 def place_the_head(page: PageUnderTest) -> None:

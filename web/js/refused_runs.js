@@ -29,20 +29,18 @@ const FILES = {
 
 const ORDER = ["EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput"]; // what to mend first
 const PRIOR = "EgoXRenderEgoPrior";
-const ONLY_FILES = "data-egox-only-files-missing";
-// The form rings every row of a subgraph in which something is missing, also numbers of which nothing is wrong.
-const UNRINGED = `[${ONLY_FILES}] [data-testid="app-mode-widget-item"]
-  :is(.ring-node-stroke-error, .ring-destructive):has([role="slider"], [role="spinbutton"], [role="switch"]) { box-shadow: none; }`;
+const ROW = '[data-testid="app-mode-widget-item"]';
+const NUMBER = ':has([role="slider"], [role="spinbutton"], [role="switch"])';
+const RINGED = ":is(.ring-node-stroke-error, .ring-destructive)"; // the second: on newer pages
+const rings = document.createElement("style");
 const REFUSAL = "EgoXInputError"; // also of a host's node, as of a sampler whose model is ours
 
 app.registerExtension({
   name: "EgoX.RefusedRuns",
   setup() {
-    const style = document.createElement("style");
-    style.textContent = UNRINGED;
-    document.head.append(style);
+    document.head.append(rings);
     api.addEventListener("execution_error", async ({ detail }) => {
-      noteOnlyFiles(false);
+      ringNumbersOf([detail.node_id]);
       const takeAway = tellFault(detail);
       noteFaults([detail.node_id], (await app.graphToPrompt()).output, takeAway);
     });
@@ -70,7 +68,12 @@ app.registerExtension({
   },
 });
 
-const noteOnlyFiles = (only) => document.documentElement.toggleAttribute(ONLY_FILES, only);
+// The form rings every row of a subgraph in which something is missing: numbers keep their ring where a node of these ids
+// has a fault of its own.
+function ringNumbersOf(ids) {
+  const others = ids.map((id) => `:not([data-widget-key*=":${String(id).split(":")[0]}:"])`).join("");
+  rings.textContent = `${ROW}${others} ${RINGED}${NUMBER} { box-shadow: none; }`;
+}
 
 // The host gives a node's reason once for each input that the node looks at: it is kept at the one that it names, by itself
 // or by its file, else at the first.
@@ -106,8 +109,21 @@ function tell(isPart, faults, prompt) {
   const own = ownFaults(faults);
   // The prior comes first: while something is in its way, the sampler's files are of no use.
   const lines = [...own, ...missing(before.length ? before : faults, faults, before.length > 0, isPart)];
-  noteOnlyFiles(!own.length);
-  return lines.length ? toast(app, isPart && !own.length ? "info" : "error", lines.join("\n"), Infinity) : null;
+  ringNumbersOf(faults.filter(([, { errors }]) => !errors.every(lacksWeights)).map(([id]) => id));
+  if (!lines.length) return null;
+  if (!isPart || own.length) return toast(app, "error", lines.join("\n"), Infinity);
+  let takeAway = toast(app, "info", lines.join("\n"), Infinity);
+  const ended = new AbortController();
+  // The list of files would lie over what the run has made.
+  const shorten = () => {
+    takeAway();
+    takeAway = toast(app, "info", missing(faults, faults, false, true, true).join(". "), Infinity);
+  };
+  api.addEventListener("execution_success", shorten, { once: true, signal: ended.signal });
+  return () => {
+    ended.abort();
+    takeAway();
+  };
 }
 
 function ownFaults(faults) {
@@ -119,7 +135,7 @@ function ownFaults(faults) {
     if (!kind.startsWith("EgoX")) continue;
     const node = findNode(app, id);
     for (const { type, message, details, extra_info: info } of errors) {
-      if (type === "value_not_in_list" && isWeights(info)) continue;
+      if (lacksWeights({ type, extra_info: info })) continue;
       const field = info?.input_name;
       const reason = details?.startsWith(`${field} - `) ? details.slice(field.length + 3) : `${message}: ${details}`;
       const label = node?.inputs?.find(({ name }) => name === field)?.label ?? field;
@@ -140,9 +156,10 @@ function inShort(reason, title) {
   return lines.join(" ");
 }
 
-const isWeights = (info) => String(info?.received_value).endsWith(".safetensors");
+const lacksWeights = ({ type, extra_info: info }) =>
+  type === "value_not_in_list" && String(info?.received_value).endsWith(".safetensors");
 
-function missing(faults, all, forPrior, priorMade) {
+function missing(faults, all, forPrior, priorMade, isShort = false) {
   const files = filesOf(faults);
   if (!files.length) return [];
   files.sort((a, b) => sizeOf(b) - sizeOf(a));
@@ -156,7 +173,8 @@ function missing(faults, all, forPrior, priorMade) {
     count: names.length,
     size: names.reduce((sum, name) => sum + sizeOf(name), 0).toFixed(0),
   });
-  const names = (files.length > 1 ? say("inAll", totals(files)) : "") + files.map(lineOf).join("");
+  const sum = files.length > 1 ? say("inAll", totals(files)) : "";
+  const names = sum && isShort ? sum : sum + files.map(lineOf).join("");
   const others = filesOf(all).filter((name) => !files.includes(name));
   return [
     say(forPrior ? "missingForPrior" : "missing", { names }),
@@ -170,7 +188,6 @@ const sizeOf = (name) => known(name)[0];
 
 // The weights that faults name as not there.
 function filesOf(faults) {
-  const errors = faults.flatMap(([, { errors }]) => errors);
-  const lacking = errors.filter(({ type, extra_info: info }) => type === "value_not_in_list" && isWeights(info));
+  const lacking = faults.flatMap(([, { errors }]) => errors.filter(lacksWeights));
   return [...new Set(lacking.map(({ extra_info: info }) => info.received_value))];
 }
