@@ -43,8 +43,9 @@ def main() -> int:
                     if prefix := inputs.get("filename_prefix"):
                         # The page writes λ_g and seed behind it, which a later run may change.
                         inputs["filename_prefix"] = prefix.partition("_lambda")[0]
-                    if "viewport_state" in inputs:  # NaN until the viewer has shown something
-                        inputs["viewport_state"] = ""
+                    if "viewport_state" in inputs:
+                        # NaN until the viewer has shown something. ComfyUI 0.26 reads the camera.
+                        inputs["viewport_state"] = {"camera_info": None}
                 write_json(prompt_file(name), prompt)
                 print(prompt_file(name).relative_to(REPO_ROOT).as_posix())
     return 0
