@@ -158,15 +158,21 @@ def test_twenty_of_twenty_cuts_are_found_and_none_in_forty_takes():
     assert [find_cuts(take) for take in uncut_clips] == [[]] * 40
 
 
-@pytest.mark.parametrize("zoom", [1.3, 1.6, 2.0])
-def test_sudden_zoom_is_a_cut(two_rooms, zoom):
-    wide_clip = two_rooms[0][0][:8]
+@pytest.mark.parametrize("turn_deg", [0.0, 8.0])
+@pytest.mark.parametrize(
+    ("zoom", "across", "down"), [(1.3, 0.5, 0.5), (1.6, 0.2, 0.9), (2.0, 1, 0)]
+)
+def test_sudden_zoom_to_any_part_is_a_cut_both_ways(turn_deg, zoom, across, down):
+    wide_clip = rooms(range(1), exo_path="pan", exo_turn_deg=turn_deg)[0][0]
     height, width = wide_clip.shape[1:3]
-    top, left = (round(side * (1 - 1 / zoom) / 2) for side in (height, width))
-    cropped_clip = wide_clip[:, top : height - top, left : width - left].permute(0, 3, 1, 2).float()
+    part_height, part_width = (round(side / zoom) for side in (height, width))
+    top, left = round(down * (height - part_height)), round(across * (width - part_width))
+    cropped_clip = wide_clip[:, top : top + part_height, left : left + part_width]
+    cropped_clip = cropped_clip.permute(0, 3, 1, 2).float()
     zoomed_clip = torch.nn.functional.interpolate(cropped_clip, (height, width), mode="bilinear")
-    joined_clip = torch.cat((wide_clip, zoomed_clip.permute(0, 2, 3, 1).round().byte()))
-    assert find_cuts(joined_clip) == [8]
+    zoomed_clip = zoomed_clip.permute(0, 2, 3, 1).round().byte()
+    assert find_cuts(torch.cat((wide_clip[:4], zoomed_clip[4:]))) == [4]
+    assert find_cuts(torch.cat((zoomed_clip[:4], wide_clip[4:]))) == [4]
 
 
 def test_clip_declared_as_one_shot_is_read(two_rooms):
