@@ -5,19 +5,24 @@ files, and files with a wrong unit, axes or direction.
 
 To be run again after a change of ``egox_core/prior/placement.py``, with seeds that nobody has seen. A
 wrong reading is silent, named rightly (alone or as one of two), or named as something else; a word alone
-offers no reading. Right takes have usual persons, and then all postures and places of exo."""
+offers no reading. Right takes have usual persons, and then all postures and places of exo. Each named
+remedy is followed as it is worded, and the points that the ego camera sees are compared with the true
+ones: *first* is the remedy named first, *other* the second one. A take that is still wrong cries again,
+or is silent."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmarks.support.record import bench_parser, finish
 from egox_core import stages
-from egox_core.cameras import CameraPath, compose, invert
+from egox_core.cameras import CameraPath, compose, invert, transform
 from egox_core.errors import EgoXInputError
 from egox_core.remarks import RemarkKind
 from egox_core.types import CameraTrajectory, DepthVideo
@@ -29,6 +34,9 @@ POSES = ("ego", "exo")
 KINDS = (RemarkKind.STRANGE_PLACE, RemarkKind.WARNING)
 TURNED = [[0.6, 0.0, 0.8, 0.5], [0.0, 1.0, 0.0, -0.4], [-0.8, 0.0, 0.6, 0.7]]
 """The take's world against the drawn one."""
+RIGHT_POINTS = 0.4
+"""Median error of points over their depth up to which a take is right: that of depth x 1.4, which nothing
+tells."""
 
 
 def flipped(w2c: Tensor) -> Tensor:
@@ -81,26 +89,44 @@ WRONG: dict[str, tuple[dict[str, Change], str]] = {
 }
 
 
-def placement_remark(take: SyntheticTake, changes: dict[str, Change]) -> str:
+class Files(NamedTuple):
+    """Hold what a user gives: depth and both cameras."""
+
+    depth_m: Tensor  # [T, H, W]
+    ego: CameraPath
+    exo: CameraPath
+
+    def changed(self, changes: dict[str, Change]) -> "Files":
+        """Change depth, ego and exo poses, and the exo camera's focal length, by their names."""
+        depth_m, ego, exo = self
+        if "focal" in changes:
+            focal = changes["focal"](exo.camera.fx)
+            exo = replace(exo, lens=replace(exo.camera, fx=focal, fy=focal))
+        return Files(
+            depth_m=changes.get("depth", torch.clone)(depth_m),
+            ego=replace(ego, w2c=changes.get("ego", torch.clone)(ego.w2c)),
+            exo=replace(exo, w2c=changes.get("exo", torch.clone)(exo.w2c)),
+        )
+
+    def points(self) -> Tensor:  # [T, H, W, 3]
+        """Compute the points of the exo pictures in the ego camera's frame."""
+        rays = self.exo.camera.depth_rays() * self.depth_m[..., None]
+        ego_from_exo = compose(self.ego.w2c, invert(self.exo.w2c)).float()
+        return transform(ego_from_exo[:, None], rays)
+
+
+def right_files(take: SyntheticTake) -> Files:
+    """Give the files of a drawn take, in a world of their own."""
+    world_from_drawn = torch.tensor(TURNED, dtype=torch.float64)
+    files = Files(take.exo_depth_m, take.ego.upright, take.exo)
+    return files.changed(dict.fromkeys(POSES, lambda w2c: compose(w2c, invert(world_from_drawn))))
+
+
+def placement_remark(take: SyntheticTake, files: Files) -> str:
     """Compute the prior of a take and find its remark on the head's place, "" if there is none,
-    "refused: ..." if the take is refused.
-
-    Args:
-        changes: of the take's depth_m, ego and exo poses, and focal length; {} is the right take.
-    """
-    take_from_drawn = torch.tensor(TURNED, dtype=torch.float64)
-    change = {name: changes.get(name, torch.clone) for name in ("depth", "ego", "exo")}
-
-    def pose(path: CameraPath, name: str) -> CameraPath:
-        return replace(path, w2c=change[name](compose(path.w2c, invert(take_from_drawn))))
-
-    exo, ego = pose(take.exo, "exo"), pose(take.ego.upright, "ego")
-    if "focal" in changes:
-        focal = changes["focal"](exo.camera.fx)
-        exo = replace(exo, lens=replace(exo.camera, fx=focal, fy=focal))
-    depth = DepthVideo(
-        depth_m=change["depth"](take.exo_depth_m).clamp(max=1000), exo=exo, dynamic=take.exo_dynamic
-    )
+    "refused: ..." if the take is refused."""
+    depth_m, ego, exo = files
+    depth = DepthVideo(depth_m=depth_m.clamp(max=1000), exo=exo, dynamic=take.exo_dynamic)
     scene, _ = stages.scene(take.exo_rgb, depth)
     try:
         _, report = stages.prior(scene, CameraTrajectory(ego=ego, exo=exo))
@@ -108,6 +134,50 @@ def placement_remark(take: SyntheticTake, changes: dict[str, Change]) -> str:
         return f"refused: {refusal}"
     remarks = [note for note in report.notes if note.kind in KINDS and "ego camera" in note.text]
     return remarks[0].text if remarks else ""
+
+
+def remedies(words: str) -> list[str]:
+    """List the remedies that a remark offers."""
+    offered = words.partition("would be right with ")[2].partition("; draw_anyway")[0]
+    return re.split(", or (?=depth |poses |ego poses |exo poses )", offered) if offered else []
+
+
+def follow(
+    files: Files,
+    remedy: str,
+    true_depth_m: Tensor,  # the metric one that disparity asks for
+) -> Files:
+    """Do what a remedy says."""
+    number = float((re.findall(r"by (-?[\d.e-]+)", remedy) or ["nan"])[-1].rstrip("."))
+
+    def fitted(video_depth: Tensor) -> Tensor:
+        pairs = torch.stack((video_depth, torch.ones_like(video_depth), 1 / true_depth_m), -1)
+        pairs = pairs[pairs.isfinite().all(-1)].double()
+        slope, shift = torch.linalg.lstsq(pairs[:, :2], pairs[:, 2:]).solution.flatten().tolist()
+        return 1 / (slope * video_depth + shift)
+
+    ways: tuple[tuple[str, Change], ...] = (
+        ("invert them, then negate", lambda w2c: flipped(invert(w2c))),
+        ("invert them", invert),
+        ("negate rows", flipped),
+        ("they are turned by", rolled(-number / 90)),
+        ("scale", times(number)),
+        ("one over it", torch.reciprocal),
+        ("as video depth", fitted),
+    )
+    (change, *_) = [way for words, way in ways if words in remedy]
+    first = remedy.split()[0]
+    named = POSES if first == "poses" else (first,)
+    return files.changed(dict.fromkeys(named, change))
+
+
+def outcome(take: SyntheticTake, truth: Files, files: Files) -> str:
+    """Tell whether a take is right after a remedy, and if not, whether it cries."""
+    true_depth_m = truth.depth_m
+    off = (files.points() - truth.points()).norm(dim=-1) / true_depth_m
+    if float(off.nanmedian()) <= RIGHT_POINTS:
+        return "right"
+    return "cries" if placement_remark(take, files) else "silent"
 
 
 def verdict(words: str, right: str) -> str:
@@ -146,14 +216,24 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     seeds = range(args.first_seed, args.first_seed + args.takes)
     takes = [usual(seed) for seed in seeds]
-    rows = {
-        "right, usual": Counter(verdict(placement_remark(take, {}), "nothing") for take in takes)
-    }
-    odd = [(name, placement_remark(take, {})) for name, take in unusual(seeds)]
+    ordinary = [placement_remark(take, right_files(take)) for take in takes]
+    rows = {"right, usual": Counter(verdict(words, "nothing") for words in ordinary)}
+    odd = [(name, placement_remark(take, right_files(take))) for name, take in unusual(seeds)]
     rows["right, any posture and camera"] = Counter(verdict(words, "nothing") for _, words in odd)
     for name, (changes, right) in WRONG.items():
-        rows[name] = Counter(verdict(placement_remark(take, changes), right) for take in takes)
-    names = ("silent", "right", "word", "wrong")
+        row = rows[name] = Counter()
+        for take in takes:
+            truth = right_files(take)
+            files = truth.changed(changes)
+            words = placement_remark(take, files)
+            row[verdict(words, right)] += 1
+            for place, remedy in zip(("first", "other"), remedies(words), strict=False):
+                done = follow(files, remedy, truth.depth_m)
+                row[f"{place}: {outcome(take, truth, done)}"] += 1
+    ends = [
+        f"{place}: {end}" for place in ("first", "other") for end in ("right", "cries", "silent")
+    ]
+    names = ("silent", "right", "word", "wrong", *ends)
     lines = ["| files | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += [
         f"| {name} | " + " | ".join(str(row[key]) for key in names) + " |"

@@ -163,7 +163,7 @@ def test_twenty_of_twenty_cuts_are_found_and_none_in_forty_takes():
     ("zoom", "across", "down"), [(1.3, 0.5, 0.5), (1.6, 0.2, 0.9), (2.0, 1, 0)]
 )
 def test_sudden_zoom_to_any_part_is_a_cut_both_ways(turn_deg, zoom, across, down):
-    wide_clip = rooms(range(1), exo_path="pan", exo_turn_deg=turn_deg)[0][0]
+    wide_clip = draw_rooms(range(1), exo_path="pan", exo_turn_deg=turn_deg)[0][0]
     height, width = wide_clip.shape[1:3]
     part_height, part_width = (round(side / zoom) for side in (height, width))
     top, left = round(down * (height - part_height)), round(across * (width - part_width))
