@@ -78,8 +78,8 @@ WRONG: dict[str, tuple[dict[str, Change], str]] = {
     "depth cm": ({"depth": times(100)}, "depth in centimetres"),
     "poses mm": (dict.fromkeys(POSES, times(1000)), "poses in millimetres"),
     "poses cm": (dict.fromkeys(POSES, times(100)), "poses in centimetres"),
-    "depth inverse": ({"depth": torch.reciprocal}, "depth that is inverse"),
-    "disparity 0 to 1": ({"depth": disparity}, "depth that is disparity"),
+    "depth inverse": ({"depth": torch.reciprocal}, "depth that is inverse or disparity"),
+    "disparity 0 to 1": ({"depth": disparity}, "depth that is inverse or disparity"),
     "depth x 2": ({"depth": times(2)}, "another unit or of another lens"),
     "depth / 2": ({"depth": times(0.5)}, "another unit or of another lens"),
     "depth feet": ({"depth": times(1 / 0.3048)}, "another unit or of another lens"),
@@ -162,7 +162,6 @@ def follow(
         ("negate rows", flipped),
         ("they are turned by", rolled(-number / 90)),
         ("scale", times(number)),
-        ("one over it", torch.reciprocal),
         ("as video depth", fitted),
     )
     (change, *_) = [way for words, way in ways if words in remedy]

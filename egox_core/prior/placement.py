@@ -78,14 +78,12 @@ class SeenHead:
 
     def read(self, changes: Mapping[str, Change]) -> SeenHead:
         """Apply changes of poses or depth that an alternative interpretation of the files makes."""
-        values = {key: getattr(self, key) for key in changes}
-        return replace(
-            self,
-            **{
-                key: replace(old, w2c=changes[key](old.w2c)) if key in POSES else changes[key](old)
-                for key, old in values.items()
-            },
-        )
+        head = self
+        for key, change in changes.items():
+            old = getattr(self, key)
+            new = replace(old, w2c=change(old.w2c)) if key in POSES else change(old)
+            head = replace(head, **{key: new})
+        return head
 
 
 class Placement(NamedTuple):
@@ -195,13 +193,14 @@ def check_placement(
 def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Progress) -> list[str]:
     """Describe the alternative interpretations of the files that fit much better than the given
     one."""
-    readings, misfits = dict(READINGS), {}
+    readings, misfits = list(READINGS), {}
     scale_reading = f"depth in another unit or of another lens: scale it by {placement.ratio:.2g}"
     if math.log(SCALE_OFF) < abs(math.log(placement.ratio)) < math.log(PLAIN):
-        readings[scale_reading] = {"depth_m": scaled(placement.ratio)}
-    for index, (name, changes) in enumerate(readings.items()):
+        readings.append((scale_reading, {"depth_m": scaled(placement.ratio)}))
+    for index, (name, changes) in enumerate(readings):
         progress(index, len(readings), "readings of poses and depth")
-        misfits[name] = measure([head.read(changes) for head in heads]).misfit
+        misfit = measure([head.read(changes) for head in heads]).misfit
+        misfits[name] = min(misfit, misfits.get(name, misfit))
     if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
         misfits[MILLIMETRES] = 0.0
     limit = min(FITS, placement.misfit - MARGIN)
@@ -209,13 +208,13 @@ def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Pro
         misfits = {
             name: misfit
             for name, misfit in misfits.items()
-            if name == scale_reading or "depth_m" not in readings[name]
+            if name == scale_reading or not name.startswith("depth")
         }
     ranked_names = sorted(misfits, key=misfits.__getitem__)
     if misfits[ranked_names[0]] > limit:
         return []
-    if ranked_names[0] in INVERSE:
-        return list(INVERSE)
+    if ranked_names[0] == INVERSE:
+        return [INVERSE]
     return [
         name
         for name in ranked_names[:2]
@@ -238,14 +237,14 @@ def seen_heads(
         size = (EXO_HEIGHT, round(EXO_HEIGHT * width / height))
         camera = depth.exo.camera.rescale(*size[::-1])
         rays = camera.depth_rays()
-        maps = torch.nn.functional.interpolate(
-            depth.depth_m[frames][None].float(), size, mode="nearest-exact"
-        )[0]
-        body = torch.zeros(maps.shape, dtype=torch.bool)
-        if depth.dynamic is not None:
-            body = torch.nn.functional.interpolate(
-                depth.dynamic[frames][None].float(), size, mode="nearest-exact"
-            )[0].bool()
+        still = torch.zeros(1).expand(depth.depth_m.shape)
+        moving = still if depth.dynamic is None else depth.dynamic
+        maps, body = (
+            torch.nn.functional.interpolate(
+                values[frames][None].float(), size, mode="nearest-exact"
+            )[0]
+            for values in (depth.depth_m, moving)
+        )
         heads.append(
             SeenHead(
                 exo=CameraPath(
@@ -255,7 +254,7 @@ def seen_heads(
                 ),
                 rays=rays.flatten(0, 1),
                 depth_m=(maps * rays[..., 2]).flatten(1),
-                body=body.flatten(1),
+                body=body.flatten(1).bool(),
                 ego=ego.resized(EGO_SIDE, EGO_SIDE).of(torch.tensor(frames)),
             )
         )
@@ -356,43 +355,39 @@ AXES: Mapping[str, Change] = {
 UNITS = (
     ("millimetres", 0.001),
     ("centimetres", 0.01),
-    # A PNG's units are read as millimetres, other files' as metres.
-    ("1/256 m", 1000 / 256),
     ("1/256 m", 1 / 256),
-    ("1/4000 m", 0.25),
     ("1/4000 m", 0.00025),
-    ("1/5000 m", 0.2),
     ("1/5000 m", 0.0002),
 )
-DEPTH_UNITS: Mapping[str, Mapping[str, Change]] = {
-    f"depth in {unit}: scale it by {factor:g}": {"depth_m": scaled(factor)}
-    for unit, factor in UNITS
-}
-INVERSE: Mapping[str, Mapping[str, Change]] = {
-    "depth that is inverse (1/m): give one over it": {"depth_m": torch.reciprocal},
-    "depth that is disparity: give it as video depth, together with a metric one": {
-        "depth_m": lambda d: 2 / (d / d.nanquantile(0.95) + 0.2)  # 1.7 to 10 m
-    },
-}
-READINGS: Mapping[str, Mapping[str, Change]] = {
-    **INVERSE,
-    **{
-        f"{prefix}poses {words}": dict.fromkeys(whose, change)
+INVERSE = (
+    "depth that is inverse or disparity: give one over it if it is in 1/m, or else give it as video "
+    "depth, together with a metric one"
+)
+READINGS: tuple[tuple[str, Mapping[str, Change]], ...] = (
+    (INVERSE, {"depth_m": torch.reciprocal}),
+    (INVERSE, {"depth_m": lambda d: 2 / (d / d.nanquantile(0.95) + 0.2)}),  # 1.7 to 10 m
+    *(
+        (f"{prefix}poses {words}", dict.fromkeys(whose, change))
         for words, change in AXES.items()
         for prefix, whose in (("", POSES), ("ego ", POSES[:1]), ("exo ", POSES[1:]))
-    },
-    **{
-        f"ego poses of an upright picture with the lens of a turned sensor, or the reverse: choose "
-        f"the camera that they are of (they are turned by {90 * quarters} degrees)": {
-            "ego": rolled(quarters)
-        }
+    ),
+    *(
+        (
+            "ego poses of an upright picture with the lens of a turned sensor, or the reverse: choose "
+            f"the camera that they are of (they are turned by {90 * quarters} degrees)",
+            {"ego": rolled(quarters)},
+        )
         for quarters in (1, -1)
-    },
-    **DEPTH_UNITS,
-    **{
-        f"poses in {unit}: scale their t by {factor:g}": dict.fromkeys(
-            POSES, scaled((1, 1, 1, factor))
+    ),
+    *(
+        (f"depth in {unit}: scale it by {factor:g}", {"depth_m": scaled(factor)})
+        for unit, factor in UNITS
+    ),
+    *(
+        (
+            f"poses in {unit}: scale their t by {factor:g}",
+            dict.fromkeys(POSES, scaled((1, 1, 1, factor))),
         )
         for unit, factor in UNITS[:2]
-    },
-}
+    ),
+)

@@ -25,8 +25,8 @@ DEPTH_ERRORS = {
     "depth in centimetres": scaled(100),
     "depth in 1/256 m": scaled(256),
     "depth in 1/4000 m: scale it by 0.00025": scaled(4000),
-    "depth that is inverse": torch.reciprocal,
-    "depth that is disparity": lambda depth_m: 40 / depth_m,
+    "depth that is inverse or disparity": torch.reciprocal,
+    "depth that is inverse or disparity: give one": lambda depth_m: 40 / depth_m,
 }
 POSE_ERRORS = {
     "poses that are camera-to-world": invert,
