@@ -193,8 +193,8 @@ def _punched_in(pictures: Sequence[np.ndarray], source: np.ndarray, target: np.n
 def _alike_moved(picture: np.ndarray, other: np.ndarray, motion: np.ndarray) -> bool:
     """Move a picture by a homography [3, 3], and compare it with the other one."""
     moved = cv2.warpPerspective(picture, motion, SWUNG_SIZE, borderMode=cv2.BORDER_REPLICATE)
-    patterns = (_pattern(torch.from_numpy(small)) for small in (moved, other))
-    return _kept_cells(*patterns) > SWUNG_CELLS
+    moved_pattern, other_pattern = (_pattern(torch.from_numpy(small)) for small in (moved, other))
+    return _kept_cells(moved_pattern, other_pattern) > SWUNG_CELLS
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> bool:
