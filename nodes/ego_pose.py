@@ -15,6 +15,7 @@ from ..egox_core.safe_files import parse_json
 from ..egox_core.scene import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.stages import path
+from ..egox_core.takes import check_same_take
 from ..egox_core.trajectory import check_made_on, keyframe_track
 from ..egox_core.types import CameraTrajectory, is_a
 from ..egox_core.video import video_mark
@@ -322,10 +323,12 @@ def find_trajectory_file(file: str, frames: Frames) -> Path:
     """Find the file of the widget's choice.
 
     Raises:
-        EgoXInputError: not there, or outside the host's folders.
+        EgoXInputError: not there, outside the host's folders, or of another take than the frames.
     """
     if file != BESIDE:
-        return resolve(file, "trajectory file")
+        path = resolve(file, "trajectory file")
+        check_same_take("poses", path, frames.source)
+        return path
     path = beside_video(frames, META)
     if path is None:
         raise missing_poses_error()

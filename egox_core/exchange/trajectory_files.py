@@ -13,7 +13,7 @@ from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..frames import UNSAID, FileFrames, Frames, states_moments
 from ..safe_files import read_json, read_optional, write_json
-from ..takes import MAX_META_BYTES, check_same_take, meta_trajectory, parse_meta
+from ..takes import MAX_META_BYTES, meta_trajectory, parse_meta
 from ..trajectory import (
     PoseTrack,
     check_made_on,
@@ -71,10 +71,9 @@ def read_trajectory(
         content: what a JSON file holds, where it was read already.
 
     Raises:
-        EgoXInputError: another take's file, unknown form or lens, frames that can't be told, bad
+        EgoXInputError: unknown form or lens, frames that can't be told, bad
             matrices, shorter than the frames in use.
     """
-    check_same_take("poses", path, frames.source)
     if path.suffix.lower() != ".json":
         file = CameraFile.read(path, "trajectory file")
     else:

@@ -11,7 +11,6 @@ from egox_core.cameras.path import CameraPath
 from egox_core.depth.adapters import DEPTH_ADAPTERS, socket_sources
 from egox_core.depth.align import ADVICE
 from egox_core.frames import UNSAID
-from egox_core.stages import path
 from egox_core.takes.depth_inputs import take_depth
 from egox_core.types import FrameSelection
 from tests.core.takes.test_depth_files import make_meta
@@ -99,8 +98,6 @@ def test_files_beside_another_video_are_refused(depth_file, tmp_path):
             depth_file, make_meta(INTRINSICS), select_frames(video=tmp_path / "mine" / "mine.ts")
         )
     assert ADVICE in str(error_info.value)
-    with refuses("the poses of .*, while the video in use is mine.ts"):
-        path(tmp_path / "meta.json", frames=select_frames(video=tmp_path / "mine" / "mine.ts"))
     take_depth(depth_file, make_meta(INTRINSICS), select_frames(video=tmp_path / "mine.ts"))
     (tmp_path / "mine" / "mine.ts").write_bytes(b"the take's own video")  # a copy
     take_depth(
