@@ -1,5 +1,5 @@
-"""Load the nodes for ComfyUI, each file by itself, so that a name that moved loses the nodes of one
-file only."""
+"""Load the nodes' files one by one, so that a missing name of ComfyUI loses only the nodes of one
+file."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -240,8 +240,8 @@ def weights_file(graph: Graph, node_id: str, name: str) -> Path | None:
 
 
 def check_weights_of(graph: Graph, node_id: str, names: Iterable[str] = LOADERS) -> None:
-    """Refuse files behind a node's inputs that are incomplete or of the wrong kind, by their
-    headers.
+    """Check by their headers that the files behind a node's inputs are complete and of the right
+    kind.
 
     Raises:
         EgoXInputError: names the file, what it is and what to take.

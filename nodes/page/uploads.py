@@ -183,7 +183,7 @@ async def truth(request: web.Request) -> web.Response:
 
 
 def register(routes: web.RouteTableDef) -> None:
-    """Add the upload's routes to the host's, and clear what a killed server left."""
+    """Add the upload's routes to ComfyUI's, and remove the incomplete uploads of a killed server."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
     threading.Thread(
         target=clear_leftovers, args=(root, STAGING), name="egox-leftovers", daemon=True

@@ -355,8 +355,8 @@ def retained_places(
     handler: Any,
     noise: Tensor,  # [B, 16, t, h, w]
 ) -> tuple[int, ...]:
-    """Find the places for RETAINED, after checking that both halves of each window show the same
-    times.
+    """Find the places of a context window that show the first frame's condition, if both halves
+    then agree in time.
 
     The first place of a window is ComfyUI's anchor frame, whose result is dropped, so it may
     show frame 0. In a place whose result is used, a retained condition would draw frame 0 at

@@ -278,7 +278,7 @@ def catch_keys(func: Callable, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kw
 
 
 def list_foreign_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
-    """List the code of other nodes that a forward runs after the patch.
+    """List the code of other node packs that runs between EgoX's patch and the model.
 
     The hook of Attention Capture works with both halves. ComfyUI's own code may stay where it
     replaces blocks (to skip layers) and as methods of transformer, blocks and self-attentions.

@@ -58,8 +58,7 @@ class Page:
         self.sent_messages: list[tuple] = []
 
     def attach_node(self, monkeypatch, node: type, *modules: object) -> None:
-        """Run a node as number 7 of this page's graph, and make ``modules`` find this page as the
-        running server."""
+        """Run a node class as number 7 of a graph, and make ``modules`` find this page's server."""
         hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
         monkeypatch.setattr(node, "hidden", hidden, raising=False)
         for module in modules:

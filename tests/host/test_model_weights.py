@@ -22,7 +22,7 @@ metadata (GGUF)."""
 
 
 def load_gguf_pack(folder: Path) -> ModuleType:
-    """Import the GGUF loader pack as the host imports a custom node."""
+    """Import the GGUF loader pack as ComfyUI imports a custom node."""
     if "comfyui_gguf" not in sys.modules:
         spec = importlib.util.spec_from_file_location(
             "comfyui_gguf", folder / "__init__.py", submodule_search_locations=[str(folder)]

@@ -93,7 +93,8 @@ def test_the_fingerprint_of_a_folder_changes_with_any_of_its_files(
 
 @pytest.mark.parametrize("drive", ["", "\\\\server\\share"])
 def test_a_path_outside_the_folders_is_never_accessed(paths_module, comfy_host, monkeypatch, drive):
-    """Resolve absolute names, since on Windows a look at another server's share logs in there."""
+    """Check that no disk access happens, since Windows would log in to the server of a network
+    path."""
 
     accessed_paths: list[str] = []
     for name in ("exists", "is_file", "is_dir", "stat", "resolve"):
