@@ -28,7 +28,8 @@ class Observed:
     def match_view(
         self, path_error: PathError | None, lens: CameraModel, target_camera: CameraModel | None
     ) -> "Observed":
-        """Move the marks by the measured error of the view, and project all maps to another lens."""
+        """Move the classes of the pixels by the measured error of the view, and project all maps to
+        another lens."""
         maps = {name: getattr(self, name) for name in ("seen", "marked", "redrawn", "kept")}
         if path_error is not None:
             maps["marked"] = path_error.moved(self.seen, lens)

@@ -51,7 +51,7 @@ def report_calls(modules: Iterable[object], calls: int, stage: str) -> Generator
 
 
 def report_passes(vae: VAE, module_name: str, passes: int) -> AbstractContextManager:
-    """Report progress by the passes of the VAE's ``encoder`` or ``decoder``.
+    """Report progress by counting how often the VAE's ``encoder`` or ``decoder`` is called.
 
     ComfyUI's video VAEs process a few frames at a time. ``passes`` is the number for a clip or
     for a tile of one. ¶ -

@@ -47,7 +47,7 @@ MULTIPART_HEAD = 64 * 1024
 """Bytes that a request may have besides its files."""
 
 
-async def limit(request: web.Request) -> web.Response:
+async def send_limits(request: web.Request) -> web.Response:
     """Send the limits of one upload for the page to check before it sends: bytes, kinds and number
     of files."""
     return web.json_response(
@@ -56,7 +56,7 @@ async def limit(request: web.Request) -> web.Response:
 
 
 @file_receiving_route
-async def upload(request: web.Request) -> web.Response:
+async def receive_upload(request: web.Request) -> web.Response:
     """Receive the files of one take as multipart/form-data, and answer with their kinds and their
     names for the nodes' inputs."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
@@ -155,7 +155,7 @@ def store_and_describe(staging: Path, root: Path, names: list[str]) -> dict:
 
 
 @file_writing_route
-async def truth(request: web.Request) -> web.Response:
+async def store_truth(request: web.Request) -> web.Response:
     """Store one of an upload's videos as the wearer's true ego video.
 
     The body is JSON ``{"ego", "exo"}`` with the names of both. From then on the first one is
@@ -188,6 +188,6 @@ def register(routes: web.RouteTableDef) -> None:
     threading.Thread(
         target=clear_leftovers, args=(root, STAGING), name="egox-leftovers", daemon=True
     ).start()
-    routes.get(UPLOAD_PATH)(limit)
-    routes.post(UPLOAD_PATH)(upload)
-    routes.post(TRUTH_PATH)(truth)
+    routes.get(UPLOAD_PATH)(send_limits)
+    routes.post(UPLOAD_PATH)(receive_upload)
+    routes.post(TRUTH_PATH)(store_truth)

@@ -22,7 +22,7 @@ from .placeholder_weights import place_weights
 
 @pytest.fixture(scope="session")
 def browser_file() -> Path:
-    """Find the browser's executable, and skip the tests by name if there is none."""
+    """Find the browser's executable, and skip the tests with a reason if there is none."""
     if importlib.util.find_spec("playwright") is None:
         pytest.skip("needs Playwright: pip install playwright")
     executable = find_browser()

@@ -36,7 +36,7 @@ def make_inputs(rig, frames: int) -> dict:
 def sample_long(
     rig, frames: int, node: type | None = None, returns_output: bool = False, **changes
 ):
-    """Run the node with its defaults and few steps.
+    """Run EgoX Sample Long Video with its defaults and few steps.
 
     Returns the ego frames, or with ``whole`` the node's output."""
     node = node or rig.nodes("sample_long").EgoXSampleLong

@@ -34,8 +34,8 @@ def test_a_refused_prompt_names_the_node(client):
 
 
 def test_a_partly_valid_prompt_is_refused(client):
-    """Check that the client refuses the prompt, whose valid part ComfyUI would run without
-    mentioning the other."""
+    """Refuse the prompt in the client, because ComfyUI would run its valid part without mentioning
+    the other."""
     valid_prompt = {"1": image_node(64), "2": preview_node("1")}
     with pytest.raises(PromptRefused, match=r"(?s)a part of the graph.*node 3 \(EmptyImage\)"):
         client.run(valid_prompt | {"3": image_node(-5), "4": preview_node("3")})

@@ -32,7 +32,7 @@ def make_track_cases() -> list[dict]:
             moments = sorted(rng.sample(range(0, 200), count))
             clock = rng.choice(["frame", "time_s"])
             up = rng.choice([None, [0.0, 0.0, 1.0], [0.05, -1.0, 0.3]])
-            turns = rng.choice([0, 1])
+            quarter_turns = rng.choice([0, 1])
             keys = []
             for moment in moments:
                 position = [rng.uniform(-2, 2) for _ in range(3)]
@@ -49,7 +49,7 @@ def make_track_cases() -> list[dict]:
                 else:
                     pose = sensor_pose(
                         upright_pose(torch.tensor(position), *angles),
-                        CAMERAS[turns].quarter_turns,
+                        CAMERAS[quarter_turns].quarter_turns,
                     )
                     key = {clock: key[clock], "w2c": pose.tolist()}
                 if mode == "mixed":
@@ -68,7 +68,9 @@ def make_track_cases() -> list[dict]:
             query_moments = [m / scale for m in moments] + [
                 rng.uniform(-5, 205) / scale for _ in range(40)
             ]
-            cases.append({"document": document, "wanted": query_moments, "quarter_turns": turns})
+            cases.append(
+                {"document": document, "wanted": query_moments, "quarter_turns": quarter_turns}
+            )
     return cases
 
 
