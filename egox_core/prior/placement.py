@@ -31,7 +31,7 @@ EXO_HEIGHT, EGO_SIDE = 48, 16
 HEAD_M = 0.2
 """Metres around the head's line of sight within which the surface is its own; the ring from twice to
 four times that is what stands around it."""
-NOTHING, LITTLE = 0.005, 0.1
+NO_COVERAGE, LOW_COVERAGE = 0.005, 0.1
 """Share of the ego picture that is no coverage, and that is less than drawn takes have whose head is hidden."""
 TOO_FAR = 2.0
 """Distance to the nearest surface, over the farthest that exo sees: 0.1 at most where it is right."""
@@ -50,11 +50,11 @@ OWN_M, BODY_M, NO_BODY_M = 0.25, 1.0, 0.5
 which some of it must be, as shoulders are: of 58 drawn right takes two have none."""
 LEAST_BODY = 4
 """px of the thinned picture that a mask must have of a body."""
-FITS, MARGIN, MOST = 1.0, 1.5, 3.0
+MAX_MISFIT, MARGIN, MAX_PENALTY = 1.0, 1.5, 3.0
 """Misfit up to which a reading is named, by how much it must be better than the files as they are, and
 most of one kind. Of 80 drawn right takes of all postures and places of exo (seeds 71000 to 71079)
 one is better by as much in another reading."""
-ALIKE = 0.3
+MISFIT_TOLERANCE = 0.3
 """How much worse a second reading may be."""
 POSES = ("ego", "exo")
 SATURATED_M = 999.0
@@ -80,9 +80,11 @@ class SeenHead:
         """Apply changes of poses or depth that an alternative interpretation of the files makes."""
         head = self
         for key, change in changes.items():
-            old = getattr(self, key)
-            new = replace(old, w2c=change(old.w2c)) if key in POSES else change(old)
-            head = replace(head, **{key: new})
+            old_value = getattr(self, key)
+            new_value = (
+                replace(old_value, w2c=change(old_value.w2c)) if key in POSES else change(old_value)
+            )
+            head = replace(head, **{key: new_value})
         return head
 
 
@@ -102,7 +104,7 @@ class Placement(NamedTuple):
         place."""
         is_depth_odd = self.ratio < (1 / RATIO if self.stands_out > STANDS_OUT else TOO_NEAR)
         # Something nearer may hide the head, unless a body is seen elsewhere or hardly anything is.
-        is_depth_odd |= self.ratio > RATIO and (self.bodiless_m > 0 or self.covered < LITTLE)
+        is_depth_odd |= self.ratio > RATIO and (self.bodiless_m > 0 or self.covered < LOW_COVERAGE)
         faults = {
             f"no surface is nearer than {self.far:.1f} times what exo sees": self.far > TOO_FAR,
             f"its depth is {self.ratio:.2g} times that of the surface exo sees there": is_depth_odd
@@ -128,7 +130,7 @@ class Placement(NamedTuple):
             (8, -self.below),
             (2, math.log(max(self.far, 1e-9) / TOO_FAR)),
         )
-        return sum(weight * min(max(0.0, value), MOST) for weight, value in excess)
+        return sum(weight * min(max(0.0, value), MAX_PENALTY) for weight, value in excess)
 
 
 def check_placement(
@@ -151,7 +153,7 @@ def check_placement(
     if not heads:
         return ()
     placement = measure(heads)
-    faults, sees_nothing = placement.words(), placement.covered < NOTHING
+    faults, sees_nothing = placement.words(), placement.covered < NO_COVERAGE
     if faults and abs(math.log(placement.ratio)) <= math.log(SCALE_OFF):
         # Estimated depth may be off by as much: if that is all, nothing is known to be wrong.
         scaled_heads = [head.read({"depth_m": scaled(placement.ratio)}) for head in heads]
@@ -203,7 +205,7 @@ def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Pro
         misfits[name] = min(misfit, misfits.get(name, misfit))
     if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
         misfits[MILLIMETRES] = 0.0
-    limit = min(FITS, placement.misfit - MARGIN)
+    limit = min(MAX_MISFIT, placement.misfit - MARGIN)
     if misfits.get(scale_reading, math.inf) <= limit:  # it is simpler than any other depth
         misfits = {
             name: misfit
@@ -218,7 +220,7 @@ def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Pro
     return [
         name
         for name in ranked_names[:2]
-        if misfits[name] <= min(FITS, misfits[ranked_names[0]] + ALIKE)
+        if misfits[name] <= min(MAX_MISFIT, misfits[ranked_names[0]] + MISFIT_TOLERANCE)
     ]
 
 

@@ -54,41 +54,50 @@ RELEASE_EVERY = 64
 def find_cuts(
     frames: Tensor,  # [T, H, W, 3] uint8, or float 0...1
 ) -> list[int]:
-    """Places of the frames that begin another shot."""
-    cuts, last = [], None
-    for place, frame in enumerate(frames):
-        pattern = _pattern(frame)
-        if last is not None and not _steady(last, pattern) and _is_cut(frames, place):
-            cuts.append(place)
-        last = pattern
-        if place % RELEASE_EVERY == RELEASE_EVERY - 1:
+    """List the positions of the frames that begin another shot."""
+    cuts, last_pattern = [], None
+    for position, frame in enumerate(frames):
+        pattern = _cell_pattern(frame)
+        if (
+            last_pattern is not None
+            and not _is_slow_pan(last_pattern, pattern)
+            and _is_cut(frames, position)
+        ):
+            cuts.append(position)
+        last_pattern = pattern
+        if position % RELEASE_EVERY == RELEASE_EVERY - 1:
             drop_pages(frames)
     return cuts
 
 
-def _is_cut(frames: Tensor, place: int) -> bool:
-    """Tell a change that parts two steady shots, the second of them another picture or a part of the
-    first.
+def _is_cut(frames: Tensor, position: int) -> bool:
+    """Check whether a change separates two steady shots: other scenes, or a zoom to a part of the
+    scene.
 
     Frames on both sides of a flash or a damaged one are alike; in a wild pan no two are.
     """
-    near = {t: _pattern(frames[t]) for t in range(max(0, place - 2), min(place + 3, len(frames)))}
+    patterns = {
+        t: _cell_pattern(frames[t])
+        for t in range(max(0, position - 2), min(position + 3, len(frames)))
+    }
 
-    def alike(*pairs: tuple[int, int]) -> list[bool]:
-        known = [(near[a], near[b]) for a, b in pairs if a in near and b in near]
-        return [_alike(*pair) or _steady(*pair) for pair in known]
+    def compare(*pairs: tuple[int, int]) -> list[bool]:
+        pattern_pairs = [
+            (patterns[a], patterns[b]) for a, b in pairs if a in patterns and b in patterns
+        ]
+        return [_are_similar(*pair) or _is_slow_pan(*pair) for pair in pattern_pairs]
 
-    if not all(alike((place - 2, place - 1), (place + 1, place + 2))):
+    if not all(compare((position - 2, position - 1), (position + 1, position + 2))):
         return False
-    pictures = [_small(frames[t]) for t in (place - 1, place)]
+    pictures = [_feature_picture(frames[t]) for t in (position - 1, position)]
     features = _common_features(*pictures)
-    if features is not None and _punched_in(pictures, *features):
+    if features is not None and _is_zoom(pictures, *features):
         return True
-    if _alike(near[place - 1], near[place]) or any(
-        alike((place - 2, place), (place - 1, place + 1))
+    if _are_similar(patterns[position - 1], patterns[position]) or any(
+        compare((position - 2, position), (position - 1, position + 1))
     ):
         return False
-    return features is None or not _swung(pictures, *features)
+    return features is None or not _is_fast_turn(pictures, *features)
 
 
 def refuse_cuts(
@@ -97,7 +106,7 @@ def refuse_cuts(
     name: str,  # of the video, for the message
     first: int = 0,  # source index that a user calls frame 0 (a trimmed video's)
 ) -> None:
-    """Check that frames are of one shot.
+    """Refuse frames with a hard cut.
 
     Raises:
         EgoXInputError: a hard cut; names its frame and the parts before and after.
@@ -106,33 +115,33 @@ def refuse_cuts(
     if not cuts:
         return
     indices = (selection.indices - first).tolist()
-    place, count = cuts[0], len(indices)
+    position, count = cuts[0], len(indices)
     step = (indices[-1] - indices[0]) / (count - 1)
     if len(cuts) > 1:
-        after = cuts[1] - place
+        length_after = cuts[1] - position
     elif step == 0:
-        after = count - place
+        length_after = count - position
     else:  # what is behind the frames in use was not looked at
-        after = int((selection.end - first - 1 - indices[place]) / step) + 1
-    more = f" and {len(cuts) - 1} more" if len(cuts) > 1 else ""
+        length_after = int((selection.end - first - 1 - indices[position]) / step) + 1
+    more_text = f" and {len(cuts) - 1} more" if len(cuts) > 1 else ""
     raise EgoXInputError(
         f"video {name}",
         expected="one shot of one camera",
-        got=f"a cut at frame {indices[place]} ({float(selection.times_s[place]):.2f} s){more}",
-        fix=f"use the part before it (start at frame {indices[0]}, {_frames_text(place)}) "
-        f"or the part after it (start at frame {indices[place]}, "
-        f"{_frames_text(min(after, count))}), or set one_shot where a lamp, a shadow or a person "
+        got=f"a cut at frame {indices[position]} ({float(selection.times_s[position]):.2f} s){more_text}",
+        fix=f"use the part before it (start at frame {indices[0]}, {_clip_length_text(position)}) "
+        f"or the part after it (start at frame {indices[position]}, "
+        f"{_clip_length_text(min(length_after, count))}), or set one_shot where a lamp, a shadow or a person "
         "made the change",
     )
 
 
-def _frames_text(available: int) -> str:
-    """Name the length of the longest clip in so many frames."""
+def _clip_length_text(available: int) -> str:
+    """Describe the length of the longest clip within ``available`` frames."""
     length = longest_clip(available)
     return "1 frame" if length == 1 else f"{length} frames"
 
 
-def _pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
+def _cell_pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
     """Reduce a frame to a small grey picture without fine noise and slow shading."""
     small = cv2.resize(frame.cpu().numpy(), SIZE, interpolation=cv2.INTER_AREA)
     scale = 1 if frame.dtype == torch.uint8 else 255
@@ -140,7 +149,7 @@ def _pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
     return cv2.GaussianBlur(grey, (0, 0), 1) - cv2.GaussianBlur(grey, (0, 0), 4)
 
 
-def _small(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [180, 320, 3] uint8
+def _feature_picture(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [180, 320, 3] uint8
     """Resize a frame to the size at which features are matched."""
     picture = (frame if frame.dtype == torch.uint8 else (frame * 255).byte()).cpu().numpy()
     return cv2.resize(picture, SWUNG_SIZE, interpolation=cv2.INTER_AREA)
@@ -149,74 +158,76 @@ def _small(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [180, 320, 3] uint8
 def _common_features(
     before: np.ndarray, after: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:  # [N, 2] px each
-    """Match the features of two pictures, None where there are too few for a homography."""
+    """Match the features of two pictures, or return None if they are too few for a homography."""
     finder = cv2.SIFT.create()
-    (first_points, first), (second_points, second) = (
+    (first_points, first_descriptors), (second_points, second_descriptors) = (
         finder.detectAndCompute(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), None)
         for picture in (before, after)
     )
-    if first is None or second is None:
+    if first_descriptors is None or second_descriptors is None:
         return None
-    pairs = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(first, second)
+    pairs = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(first_descriptors, second_descriptors)
     if len(pairs) < 4:
         return None
-    source = np.array([first_points[pair.queryIdx].pt for pair in pairs], np.float32)
-    return source, np.array([second_points[pair.trainIdx].pt for pair in pairs], np.float32)
+    first_matched = np.array([first_points[pair.queryIdx].pt for pair in pairs], np.float32)
+    return first_matched, np.array([second_points[pair.trainIdx].pt for pair in pairs], np.float32)
 
 
-def _swung(pictures: Sequence[np.ndarray], source: np.ndarray, target: np.ndarray) -> bool:
-    """Tell a camera that turned between two frames: one homography brings the first back.
+def _is_fast_turn(pictures: Sequence[np.ndarray], source: np.ndarray, target: np.ndarray) -> bool:
+    """Check whether the camera turned between two pictures, so that one homography aligns them.
 
     A picture that rolls by over 45 degrees, or is mirrored, is another shot.
     """
-    turn, _ = cv2.findHomography(source, target, cv2.RANSAC, AGREE_PX)
-    if turn is None or turn[0, 0] <= abs(turn[1, 0]):
+    homography, _ = cv2.findHomography(source, target, cv2.RANSAC, AGREE_PX)
+    if homography is None or homography[0, 0] <= abs(homography[1, 0]):
         return False
-    return _alike_moved(*pictures, turn)
+    return _is_similar_moved(*pictures, homography)
 
 
-def _punched_in(pictures: Sequence[np.ndarray], source: np.ndarray, target: np.ndarray) -> bool:
-    """Tell a zoom within one frame, about any point, by one similarity that enlarges one of the pictures
-    to the other.
+def _is_zoom(pictures: Sequence[np.ndarray], source: np.ndarray, target: np.ndarray) -> bool:
+    """Check whether one of two pictures is an enlarged part of the other.
 
     One K can't be of two focal lengths, and no lens zooms so fast.
     """
-    closer, _ = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=AGREE_PX)
-    zoom = 0.0 if closer is None else float(np.hypot(*closer[:, 0]))
+    similarity, _ = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=AGREE_PX)
+    zoom = 0.0 if similarity is None else float(np.hypot(*similarity[:, 0]))
     if not zoom or max(zoom, 1 / zoom) <= PUNCH:
         return False
     if zoom < 1:
-        pictures, closer = pictures[::-1], cv2.invertAffineTransform(closer)
-    return _alike_moved(*pictures, np.vstack((closer, (0.0, 0.0, 1.0))))
+        pictures, similarity = pictures[::-1], cv2.invertAffineTransform(similarity)
+    return _is_similar_moved(*pictures, np.vstack((similarity, (0.0, 0.0, 1.0))))
 
 
-def _alike_moved(picture: np.ndarray, other: np.ndarray, motion: np.ndarray) -> bool:
-    """Move a picture by a homography [3, 3], and compare it with the other one."""
+def _is_similar_moved(picture: np.ndarray, target_picture: np.ndarray, motion: np.ndarray) -> bool:
+    """Check whether a picture matches another one after it is moved by a homography [3, 3]."""
     moved = cv2.warpPerspective(picture, motion, SWUNG_SIZE, borderMode=cv2.BORDER_REPLICATE)
-    moved_pattern, other_pattern = (_pattern(torch.from_numpy(small)) for small in (moved, other))
-    return _kept_cells(moved_pattern, other_pattern) > SWUNG_CELLS
+    moved_pattern, other_pattern = (
+        _cell_pattern(torch.from_numpy(small)) for small in (moved, target_picture)
+    )
+    return _kept_share(moved_pattern, other_pattern) > SWUNG_CELLS
 
 
-def _alike(first: np.ndarray, second: np.ndarray) -> bool:
-    """Find enough cells of one pattern in place in the other, where two plain pictures are alike."""
-    return _kept_cells(first, second) > KEPT_CELLS
+def _are_similar(first: np.ndarray, second: np.ndarray) -> bool:
+    """Check whether two patterns share enough cells, or both are plain."""
+    return _kept_share(first, second) > KEPT_CELLS
 
 
-def _steady(first: np.ndarray, second: np.ndarray) -> bool:
-    """Find most cells of one pattern near their places in the other, as in a slow pan."""
-    return _kept_cells(first, second, MOVING) > STEADY_CELLS
+def _is_slow_pan(first: np.ndarray, second: np.ndarray) -> bool:
+    """Check whether two patterns have most cells in common, slightly moved as in a slow pan."""
+    return _kept_share(first, second, MOVING) > STEADY_CELLS
 
 
-def _kept_cells(first: np.ndarray, second: np.ndarray, shift: int = SHIFT) -> float:
-    """Compute the share of the cells with a pattern that the other picture has within a shift, 1 without any."""
-    around = cv2.copyMakeBorder(second, shift, shift, shift, shift, cv2.BORDER_REFLECT)
-    (width, height), same = CELL, []
+def _kept_share(first: np.ndarray, second: np.ndarray, shift: int = SHIFT) -> float:
+    """Compute the share of the structured cells that another pattern has within a shift, or 1
+    without any."""
+    padded = cv2.copyMakeBorder(second, shift, shift, shift, shift, cv2.BORDER_REFLECT)
+    (width, height), kept_flags = CELL, []
     for y in range(0, SIZE[1], height):
         for x in range(0, SIZE[0], width):
-            cell, other = (p[y : y + height, x : x + width] for p in (first, second))
+            cell, other = (pattern[y : y + height, x : x + width] for pattern in (first, second))
             if max(cell.std(), other.std()) < PLAIN:
                 continue
-            window = around[y : y + height + 2 * shift, x : x + width + 2 * shift]
+            window = padded[y : y + height + 2 * shift, x : x + width + 2 * shift]
             correlation = cv2.matchTemplate(window, cell, cv2.TM_CCOEFF_NORMED)
-            same.append(cell.std() > 0 and correlation.max() > SAME_PATTERN)
-    return float(np.mean(same)) if same else 1.0
+            kept_flags.append(cell.std() > 0 and correlation.max() > SAME_PATTERN)
+    return float(np.mean(kept_flags)) if kept_flags else 1.0

@@ -9,7 +9,7 @@ from torch import Tensor
 from egox_core import stages
 from egox_core.types import FrameSelection
 from egox_core.video.clip import open_clip
-from egox_core.video.cuts import _alike, _pattern, find_cuts, refuse_cuts
+from egox_core.video.cuts import _are_similar, _cell_pattern, find_cuts, refuse_cuts
 from lab.drawn import SyntheticSpec, make_take
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
@@ -100,7 +100,7 @@ def test_single_swing_of_the_camera_is_no_cut(texture):
     (swing_clip, *_) = draw_rooms(range(3, 4), texture=texture, exo_path="pan", exo_turn_deg=12.0)[
         0
     ]
-    assert not _alike(_pattern(swing_clip[0]), _pattern(swing_clip[8]))
+    assert not _are_similar(_cell_pattern(swing_clip[0]), _cell_pattern(swing_clip[8]))
     swung_clip = torch.cat((swing_clip[:1].repeat(4, 1, 1, 1), swing_clip[8:].repeat(4, 1, 1, 1)))
     assert find_cuts(swung_clip) == find_cuts(swung_clip.float() / 255) == []
 
