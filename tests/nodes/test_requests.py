@@ -45,9 +45,9 @@ def test_a_route_for_files_answers_errors_with_a_reason(
     pack, run_coroutine, origin, content_type, status, reason
 ):
     from aiohttp.test_utils import make_mocked_request
-    from egox_pack.nodes.page.requests import takes_files
+    from egox_pack.nodes.page.requests import file_receiving_route
 
-    @takes_files
+    @file_receiving_route
     async def receive_on_full_disk(request):
         raise OSError(28, "No space left on device")
 
