@@ -31,13 +31,13 @@ NOT_DIVIDED = "start stop width per_frame base span blocks tokens".split()
 """Numbers that needn't be multiples of 16."""
 
 
-def compiled(kernel, card: int, dtype: torch.dtype, constants: dict):
+def compile_kernel(kernel, card: int, dtype: torch.dtype, constants: dict):
     """Compile a kernel for one GPU architecture, specialised as Triton's launcher does."""
     names, warps = kernel.arg_names, constants.pop("num_warps")
     kinds = dict.fromkeys(names, "i32") | dict.fromkeys(FLOATS, "fp32")
     kinds |= dict.fromkeys("q k v out grad q_grad k_grad v_grad".split(), "*" + NAMES[dtype])
-    of_columns = "*fp32" if dtype == torch.float32 else "*fp16"
-    kinds |= dict.fromkeys(("query_columns", "key_columns"), of_columns)
+    column_type = "*fp32" if dtype == torch.float32 else "*fp16"
+    kinds |= dict.fromkeys(("query_columns", "key_columns"), column_type)
     kinds |= dict.fromkeys(("sums", "dots"), "*fp32") | dict.fromkeys(constants, "constexpr")
     uneven = {*FLOATS, *NOT_DIVIDED, *constants}
     source = ASTSource(
@@ -49,35 +49,37 @@ def compiled(kernel, card: int, dtype: torch.dtype, constants: dict):
     return triton.compile(source, target=GPUTarget("cuda", card, 32), options={"num_warps": warps})
 
 
-def usage(cubin: bytes) -> tuple[int, int]:
+def kernel_usage(cubin: bytes) -> tuple[int, int]:
     """Count the registers per thread and the spilled bytes of a compiled kernel."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         command = [tool, "-res-usage", file.name]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    registers, spilled = re.findall(r"REG:(\d+) STACK:(\d+)", text)[0]
+        resource_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    registers, spilled = re.findall(r"REG:(\d+) STACK:(\d+)", resource_text)[0]
     return int(registers), int(spilled)
 
 
-def cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]:
-    """Format a table cell with one kernel's resources, and check that they are within the limits."""
+def kernel_cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]:
+    """Format a table cell with one kernel's resources, and check that they are within the
+    limits."""
     kernel, constants = product_kernels(divmod(card, 10), dtype, dim)[name]
     sizes = [str(constants[f"block_{side}"]) for side in ("queries", "keys")]
     sizes += [str(constants[x]) for x in ("num_warps", "in_flight")]
-    compiled_kernel = compiled(kernel, card, dtype, constants)
-    registers, spilled = usage(compiled_kernel.asm["cubin"])
-    shared = compiled_kernel.metadata.shared / 1024
-    text = f"{' '.join(sizes)}: {registers} / {spilled} / {shared:.0f}"
-    return text, not spilled and shared <= SHARED_KB[card]
+    compiled_kernel = compile_kernel(kernel, card, dtype, constants)
+    registers, spilled = kernel_usage(compiled_kernel.asm["cubin"])
+    shared_kb = compiled_kernel.metadata.shared / 1024
+    cell_text = f"{' '.join(sizes)}: {registers} / {spilled} / {shared_kb:.0f}"
+    return cell_text, not spilled and shared_kb <= SHARED_KB[card]
 
 
 def main() -> int:
-    """Print the table of kernel resources or save it, and exit with 1 if a kernel needs too much."""
+    """Print the table of kernel resources or save it, and exit with 1 if a kernel needs too
+    much."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--save", action="store_true", help=f"keep it as {PAGE.name}")
-    save = parser.parse_args().save
+    is_saved = parser.parse_args().save
     cards = [f"{card // 10}.{card % 10} ({kb})" for card, kb in SHARED_KB.items()]
     lines = [
         f"The kernels of guided attention by product, compiled by Triton {triton.__version__}",
@@ -91,11 +93,13 @@ def main() -> int:
     print(*lines, sep="\n")
     for dtype, dim in ((dtype, dim) for dtype in NAMES for dim in (64, 128)):
         for name in product_kernels((8, 0), dtype, dim):
-            texts, good = zip(*(cell(card, dtype, dim, name) for card in SHARED_KB), strict=True)
+            texts, results_within_limits = zip(
+                *(kernel_cell(card, dtype, dim, name) for card in SHARED_KB), strict=True
+            )
             lines.append(f"| {' | '.join((f'{NAMES[dtype]} {dim}', name, *texts))} |")
-            print(lines[-1] + ("" if all(good) else "  <-- too much"), flush=True)
-            bars_hold &= all(good)
-    if save:
+            print(lines[-1] + ("" if all(results_within_limits) else "  <-- too much"), flush=True)
+            bars_hold &= all(results_within_limits)
+    if is_saved:
         PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0 if bars_hold else 1
 

@@ -39,20 +39,20 @@ OPTIONS = (
 )
 
 
-def zoomed(frame: Tensor, zoom: float, aside: np.ndarray) -> Tensor:
-    """Crop and enlarge a part of a picture [H, W, 3], whose middle is offset by ``aside`` (-1 to 1
-    each)."""
+def zoom_in(frame: Tensor, zoom: float, middle_offset: np.ndarray) -> Tensor:
+    """Crop and enlarge a part of a picture [H, W, 3], whose middle is offset by ``middle_offset``
+    (-1 to 1 each)."""
     height, width = frame.shape[:2]
-    half = np.array([width, height]) / 2
-    middle = half + aside * half * (1 - 1 / zoom)
+    half_size = np.array([width, height]) / 2
+    middle = half_size + middle_offset * half_size * (1 - 1 / zoom)
     warp = np.array([[zoom, 0, 0], [0, zoom, 0]], dtype=np.float64)
-    warp[:, 2] = half - zoom * middle
+    warp[:, 2] = half_size - zoom * middle
     return torch.from_numpy(
         cv2.warpAffine(frame.numpy(), warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
     )
 
 
-def verdict(frames: Tensor) -> str:
+def classify_clip(frames: Tensor) -> str:
     """Classify how a clip is treated: passed, moving camera, zoom, refused as a cut with a remedy,
     or refused without one."""
     if not find_cuts(frames):
@@ -75,36 +75,41 @@ def main(arguments: list[str] | None = None) -> int:
     rows: dict[str, Counter[str]] = {}
 
     def count(name: str, frames: Tensor) -> None:
-        rows.setdefault(name, Counter())[verdict(frames)] += 1
+        rows.setdefault(name, Counter())[classify_clip(frames)] += 1
 
-    before: Tensor | None = None
+    earlier_shot: Tensor | None = None
     for seed in range(args.first_seed, args.first_seed + args.rooms):
         rng = np.random.default_rng(seed)
         options = OPTIONS[seed % len(OPTIONS)]
         take = make_take(replace(SPEC, seed=seed, exo_views=2, **options))
-        here, there = (view.exo_rgb for view in take.views)
-        moves = "moving" if take.spec.exo_moves else "standing"
-        for shot in (here, there):
-            count(f"one shot, {moves} camera", shot)
-            aside = rng.uniform(-OFF_MIDDLE, OFF_MIDDLE, 2)
-            for name, where in (*[("", np.zeros(2))] * 4, (" beside the middle", aside)):
+        first_view, second_view = (view.exo_rgb for view in take.views)
+        camera_words = "moving" if take.spec.exo_moves else "standing"
+        for shot in (first_view, second_view):
+            count(f"one shot, {camera_words} camera", shot)
+            middle_offset = rng.uniform(-OFF_MIDDLE, OFF_MIDDLE, 2)
+            for name, offset in (*[("", np.zeros(2))] * 4, (" beside the middle", middle_offset)):
                 zoom = rng.uniform(*PUNCHES)
-                closer = torch.stack([zoomed(frame, zoom, where) for frame in shot[PLACE:]])
-                count(f"punch-in{name}", torch.cat((shot[:PLACE], closer)))
+                enlarged = torch.stack([zoom_in(frame, zoom, offset) for frame in shot[PLACE:]])
+                count(f"punch-in{name}", torch.cat((shot[:PLACE], enlarged)))
             if not take.spec.exo_moves:
-                length, zoom = rng.integers(*ZOOM_FRAMES), rng.uniform(*ZOOMS)
-                share = np.clip(np.arange(len(shot)) / length, 0, 1)
+                zoom_frames, zoom = rng.integers(*ZOOM_FRAMES), rng.uniform(*ZOOMS)
+                zoom_share = np.clip(np.arange(len(shot)) / zoom_frames, 0, 1)
                 lens = [
-                    zoomed(frame, zoom**s, np.zeros(2))
-                    for frame, s in zip(shot, share, strict=True)
+                    zoom_in(frame, zoom**s, np.zeros(2))
+                    for frame, s in zip(shot, zoom_share, strict=True)
                 ]
                 count("zoom by the lens", torch.stack(lens))
-        for first, second in ((here, there), (there, here)):
-            count("another camera of the room", torch.cat((first[:PLACE], second[PLACE:])))
-        if before is not None:
-            for first, second in ((before, here), (there, before)):
-                count("another room", torch.cat((first[:PLACE], second[PLACE:])))
-        before = here
+        for first_shot, second_shot in ((first_view, second_view), (second_view, first_view)):
+            count(
+                "another camera of the room", torch.cat((first_shot[:PLACE], second_shot[PLACE:]))
+            )
+        if earlier_shot is not None:
+            for first_shot, second_shot in (
+                (earlier_shot, first_view),
+                (second_view, earlier_shot),
+            ):
+                count("another room", torch.cat((first_shot[:PLACE], second_shot[PLACE:])))
+        earlier_shot = first_view
     names = ("passes", "moves", "zoom", "cut", "dead end")
     lines = ["| video | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += [

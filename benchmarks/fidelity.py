@@ -20,7 +20,8 @@ TAKE_GOLDENS = REPO_ROOT.parent / "shared" / "golden"
 
 
 def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
-    """Run all comparisons with golden numbers. Those that need takes run only if their files exist."""
+    """Run all comparisons with golden numbers. Those that need takes run only if their files
+    exist."""
     from benchmarks.support import fidelity_core, fidelity_model
 
     if take_goldens is not None:

@@ -52,37 +52,39 @@ def first_look(out: Path | None) -> tuple[Host | None, list[str]]:
 
     The same is written into the folder.
     """
-    host, machine, words = None, this_machine(), ""
+    host, machine, host_error = None, this_machine(), ""
     try:
         host = find_host()
     except SetupError as error:  # names its folder, which the page doesn't
-        words = str(error)
-    left_out = [
+        host_error = str(error)
+    left_out_parts = [
         f"not installed: {name}, so without {LEFT_OUT[name]}" for name in missing_packages(LEFT_OUT)
     ]
     if host is None:
-        left_out.append(
+        left_out_parts.append(
             "not installed: ComfyUI, so without its steps, and the demo, whose text it makes"
         )
     if machine["disk_gb"] < DISK_GB:
-        left_out.append(
+        left_out_parts.append(
             f"disk: too little for compiled steps and the demo, which take {DISK_GB} GB"
         )
-    left_out += [
+    left_out_parts += [
         f"main memory: too little for a training step of the 14B for {card} GB: {needed} GB"
         for card, needed in MAIN_GB.items()
         if machine["main_memory_gb"] is not None and machine["main_memory_gb"] < needed
     ]
     facts = ", ".join(f"{name} {value}" for name, value in machine.items())
-    print("\n".join(filter(None, [facts, words, *left_out])), file=sys.stderr, flush=True)
+    print(
+        "\n".join(filter(None, [facts, host_error, *left_out_parts])), file=sys.stderr, flush=True
+    )
     if out is not None:
-        record = {"machine": machine, "left_out": left_out, "running": "imports", "rows": []}
+        record = {"machine": machine, "left_out": left_out_parts, "running": "imports", "rows": []}
         write_first(out / "gpu.json", {"benchmark": "gpu", **record})
-    return host, left_out
+    return host, left_out_parts
 
 
 def main() -> int:
-    started = time.monotonic()
+    start_s = time.monotonic()
     parser = argparse.ArgumentParser(prog="gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="small also where there is a GPU")
     parser.add_argument("--minutes", type=float, default=60.0, help="for all of it")
@@ -91,12 +93,12 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--save", action="store_true", help="keep it, also where it is small")
     args = parser.parse_args()
-    host, left_out = first_look(args.out)
+    host, left_out_parts = first_look(args.out)
     # The host's allocator wants to be loaded before anything asks the driver.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     from benchmarks.support.gpu_run import run_bench  # noqa: PLC0415
 
-    return run_bench(host, started, args, left_out)
+    return run_bench(host, start_s, args, left_out_parts)
 
 
 if __name__ == "__main__":

@@ -33,13 +33,13 @@ from lab.drawn import (
     DepthErrors,
     SyntheticSpec,
     SyntheticTake,
+    add_depth_errors,
     covisible,
     make_take,
-    with_errors,
 )
 
 
-class SomeFrames:
+class MovingPointsSubset:
     """Sequence of a scene's moving points for some frames only, so that the other frames needn't be
     rendered."""
 
@@ -53,37 +53,41 @@ class SomeFrames:
         return self._moving[self._frames[place]]
 
 
-def drawn(scene: PointCloud, path: CameraTrajectory, options: PriorOptions, frames: list[int]):
+def render_frames(
+    scene: PointCloud, path: CameraTrajectory, options: PriorOptions, frames: list[int]
+):
     """Render the prior for the given frames, one at a time."""
-    part = replace(
-        scene, moving=SomeFrames(scene.moving, frames), exo=scene.exo.of(torch.tensor(frames))
+    scene_part = replace(
+        scene,
+        moving=MovingPointsSubset(scene.moving, frames),
+        exo=scene.exo.of(torch.tensor(frames)),
     )
     path = of_frames(path, torch.tensor(frames))
-    return iter_ego_prior(part, path, options)
+    return iter_ego_prior(scene_part, path, options)
 
 
-def warped(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Tensor, Tensor]:
+def warp_previous(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Tensor, Tensor]:
     """Warp the previous frame's picture [S, S, C] to the view of ``frame``, and mark the pixels
     where it is known."""
     rays, _ = take.ego.camera.pixel_rays()
     points = rays * take.ego_ray_depth_m[frame].nan_to_num(0)[..., None]
     before_from_now = compose(take.ego.w2c[frame - 1], invert(take.ego.w2c[frame]))
     points = transform(before_from_now, points.reshape(-1, 3).double())
-    uv, valid = take.ego.camera.project(points)
+    uv, valid_mask = take.ego.camera.project(points)
     size = picture.shape[0]
     # Something else may have stood in front of the surface then.
     col, row = (uv[:, axis].round().long().clamp(0, size - 1) for axis in (0, 1))
-    then = take.ego_ray_depth_m[frame - 1][row, col]
-    valid &= (then / points.norm(dim=-1) - 1).abs() < 0.01
-    valid &= ~take.ego_dynamic[frame - 1][row, col] & take.ego.camera.inside(uv, -1.0)
+    earlier_depth = take.ego_ray_depth_m[frame - 1][row, col]
+    valid_mask &= (earlier_depth / points.norm(dim=-1) - 1).abs() < 0.01
+    valid_mask &= ~take.ego_dynamic[frame - 1][row, col] & take.ego.camera.inside(uv, -1.0)
     grid = (uv.float().reshape(1, size, size, 2) + 0.5) / size * 2 - 1
-    out = torch.nn.functional.grid_sample(
+    warped_picture = torch.nn.functional.grid_sample(
         picture.permute(2, 0, 1)[None], grid, mode="bicubic", align_corners=False
     )
-    return out[0].permute(1, 2, 0), valid.reshape(size, size)
+    return warped_picture[0].permute(1, 2, 0), valid_mask.reshape(size, size)
 
 
-def away_from_outlines(index: Tensor) -> Tensor:
+def is_away_from_outlines(index: Tensor) -> Tensor:
     """Mark pixels [H, W] bool that have the same solid (or mask value) everywhere within 3 px."""
     solids = index.float()[None, None]
     highest, lowest = (
@@ -92,32 +96,42 @@ def away_from_outlines(index: Tensor) -> Tensor:
     return (highest == lowest)[0, 0]
 
 
-def measure_drawn(
-    take: SyntheticTake, depth: DepthVideo, options: PriorOptions, every: int
+def measure_preset(
+    take: SyntheticTake, depth: DepthVideo, options: PriorOptions, frame_step: int
 ) -> dict:
-    """Measure the colour errors and the flicker of one preset, on every ``every``-th frame and its
-    predecessor."""
+    """Measure the colour errors and the flicker of one preset, on every ``frame_step``-th frame and
+    its predecessor."""
     scene = build_scene(take.exo_rgb, depth)
-    compared = range(0, scene.frame_count, every)
+    compared = range(0, scene.frame_count, frame_step)
     frames = sorted({t for t in compared} | {t - 1 for t in compared if t})
     errors: dict[str, list[Tensor]] = {"static": [], "moving": []}
-    change: list[Tensor] = []
-    before = None
-    for t, frame in zip(frames, drawn(scene, take.trajectory(), options, frames), strict=True):
-        if t % every == 0:
+    colour_changes: list[Tensor] = []
+    earlier_frame = None
+    for t, frame in zip(
+        frames, render_frames(scene, take.trajectory(), options, frames), strict=True
+    ):
+        if t % frame_step == 0:
             masks, truth = covisible(take, t), take.ego_rgb[t].float() / 255
             for name, frame_errors in errors.items():
-                where = getattr(masks, name)
-                frame_errors.append((frame.rgb[where] - truth[where]).double().square().flatten())
-            if before is not None:
-                drawn_then = (away_from_outlines(before.coverage) & before.coverage)[..., None]
-                earlier, was_in_view = warped(take, t, torch.cat((before.rgb, drawn_then), -1))
-                inside = masks.static & was_in_view & frame.coverage & (earlier[..., 3] > 0.9)
-                inside &= away_from_outlines(frame.coverage) & away_from_outlines(take.ego_index[t])
-                change.append((frame.rgb - earlier[..., :3])[inside].abs().flatten())
-        before = frame if (t + 1) % every == 0 else None
+                region_mask = getattr(masks, name)
+                frame_errors.append(
+                    (frame.rgb[region_mask] - truth[region_mask]).double().square().flatten()
+                )
+            if earlier_frame is not None:
+                covered_then = (
+                    is_away_from_outlines(earlier_frame.coverage) & earlier_frame.coverage
+                )[..., None]
+                earlier, was_in_view = warp_previous(
+                    take, t, torch.cat((earlier_frame.rgb, covered_then), -1)
+                )
+                inside_mask = masks.static & was_in_view & frame.coverage & (earlier[..., 3] > 0.9)
+                inside_mask &= is_away_from_outlines(frame.coverage) & is_away_from_outlines(
+                    take.ego_index[t]
+                )
+                colour_changes.append((frame.rgb - earlier[..., :3])[inside_mask].abs().flatten())
+        earlier_frame = frame if (t + 1) % frame_step == 0 else None
     return {
-        "change_inside": float(torch.cat(change).mean()),
+        "change_inside": float(torch.cat(colour_changes).mean()),
         **{
             f"psnr_{name}": float(-10 * torch.cat(frame_errors).mean().log10())
             for name, frame_errors in errors.items()
@@ -125,17 +139,17 @@ def measure_drawn(
     }
 
 
-def measure_seed(spec: SyntheticSpec, every: int) -> dict:
+def measure_seed(spec: SyntheticSpec, frame_step: int) -> dict:
     """Measure all presets on one synthetic take, with exact depth and with a network's errors. The
     result is case -> preset -> figures."""
     take = make_take(spec)
     exact = take.depth_video()
-    cases = {"exact": exact, "errors": with_errors(exact, DepthErrors(), 1000 + spec.seed)}
+    cases = {"exact": exact, "errors": add_depth_errors(exact, DepthErrors(), 1000 + spec.seed)}
     return {
         "seed": spec.seed,
         **{
             case: {
-                name: measure_drawn(take, depth, options, every)
+                name: measure_preset(take, depth, options, frame_step)
                 for name, options in PRIOR_PRESETS.items()
             }
             for case, depth in cases.items()

@@ -79,28 +79,28 @@ def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> 
         models = model_path_arguments(layout.repo / "models", base, "pack")
     log = layout.logs / "released_server.log"
     with Server(environment, base, log, arguments=models) as server:
-        start = time.monotonic()
+        start_s = time.monotonic()
         outcome = run_prompt(server, prompt)
         folder = move_videos(outcome, prompt, base, layout.output / "egox_released")
-        return folder, time.monotonic() - start
+        return folder, time.monotonic() - start_s
 
 
 def compare(ego: Path, truth: Path) -> dict[str, float]:
     """Compute PSNR and SSIM of a generated video against the true one, which is scaled to the same
     size."""
-    ours = read_frames(ego)
-    height, width = ours.shape[1:3]
-    true = read_frames(truth)[: len(ours)]
-    ours = torch.from_numpy(ours[: len(true)]).float() / 255
+    generated_frames = read_frames(ego)
+    height, width = generated_frames.shape[1:3]
+    true = read_frames(truth)[: len(generated_frames)]
+    generated_frames = torch.from_numpy(generated_frames[: len(true)]).float() / 255
     true = torch.stack([torch.from_numpy(resize_picture(x, width, height)) for x in true]) / 255
-    values = frame_metrics(ours, true)
+    values = frame_metrics(generated_frames, true)
     return {key: float(values[key]) for key in PUBLIC}
 
 
-def verdict(values: dict[str, float]) -> dict[str, Any]:
+def compare_with_public_run(values: dict[str, float]) -> dict[str, Any]:
     """Compare the figures with those of the public run, and check that the difference is small."""
-    off = {key: values[key] - PUBLIC[key] for key in PUBLIC}
-    return {"off": off, "near": all(abs(off[key]) <= NEAR[key] for key in PUBLIC)}
+    differences = {key: values[key] - PUBLIC[key] for key in PUBLIC}
+    return {"off": differences, "near": all(abs(differences[key]) <= NEAR[key] for key in PUBLIC)}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -130,11 +130,11 @@ def main() -> int:
         help=f"default: {TRUTHS[0]} or {TRUTHS[1]} in the take",
     )
     parser.add_argument("--stand-in", action="store_true", help="tiny random weights, any machine")
-    for name, about in (("frames", "4n+1"), ("size", "px"), ("steps", "")):
+    for name, unit in (("frames", "4n+1"), ("size", "px"), ("steps", "")):
         parser.add_argument(
             f"--{name}",
             type=int,
-            help=f"{about} for a try; the figures then say nothing of the public run",
+            help=f"{unit} for a try; the figures then say nothing of the public run",
         )
     add_arguments(parser)
     args = parser.parse_args()
@@ -164,7 +164,7 @@ def main() -> int:
         "steps": options.steps,
         "minutes": seconds / 60,
         "values": values,
-        **verdict(values),
+        **compare_with_public_run(values),
     }
     return finish("released", result, args, table(result), args.stand_in or result["near"])
 

@@ -23,7 +23,7 @@ from benchmarks.support.record import bench_parser, finish
 from egox_core.cameras import CameraPath, camera_centre, compose, invert, look_at, transform
 from egox_core.trajectory import Up, find_up
 from egox_core.types import DepthVideo
-from lab.drawn import DepthErrors, SyntheticSpec, with_errors
+from lab.drawn import DepthErrors, SyntheticSpec, add_depth_errors
 from lab.drawn.layout import draw_layout
 from lab.drawn.take import render_layout
 
@@ -55,7 +55,7 @@ class Clip:
     up: Tensor  # [3] the true answer
     sees_floor: bool
 
-    def moved(self, world_from_room: Tensor) -> "Clip":  # [3, 4]
+    def to_world(self, world_from_room: Tensor) -> "Clip":  # [3, 4]
         """Transform the clip to another world."""
         room_from_world = invert(world_from_room)
         exo, ego = (
@@ -91,73 +91,84 @@ def draw_clip(group: str, seed: int) -> Clip:
         exo_place=str(rng.choice(PLACES)),
     )
     layout = draw_layout(spec)
-    exo = _turned(rng, layout.scene.exos[0])
+    exo = turn_exo(rng, layout.scene.exos[0])
     take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo,))), spec)
     points = take.exo.camera.depth_rays() * take.exo_depth_m[0, ..., None]
     points = transform(invert(take.exo.w2c[0]).float(), points)
     depth = take.depth_video()
     if depth_kind in BENDS:
-        depth = with_errors(depth, DepthErrors(bend=BENDS[depth_kind]), seed=seed)
+        depth = add_depth_errors(depth, DepthErrors(bend=BENDS[depth_kind]), seed=seed)
     return Clip(
         exo=take.exo,
-        ego=_rolled(rng, take.ego.upright),
+        ego=roll_ego(rng, take.ego.upright),
         depths=[] if depth_kind == "none" else [depth],
         up=torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64),
         sees_floor=float((points[..., 2].abs() < FLOOR_M).double().mean()) > FLOOR_SHARE,
     )
 
 
-def _turned(rng: np.random.Generator, exo: CameraPath) -> CameraPath:
+def turn_exo(rng: np.random.Generator, exo: CameraPath) -> CameraPath:
     """Turn a camera at its place to a random pitch and roll."""
-    eye, ahead = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :3]
+    eye, viewing_direction = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :3]
     pitch, roll_deg = np.radians(rng.uniform(*PITCH_DEG)), rng.normal() * ROLL_DEG[0]
-    flat = ahead[:2] / ahead[:2].norm() * math.cos(pitch)
-    aim = eye + torch.cat((flat, torch.tensor([math.sin(pitch)])))
+    level_direction = viewing_direction[:2] / viewing_direction[:2].norm() * math.cos(pitch)
+    aim = eye + torch.cat((level_direction, torch.tensor([math.sin(pitch)])))
     roll_deg = float(np.clip(roll_deg, -ROLL_DEG[1], ROLL_DEG[1]))
     return replace(exo, w2c=look_at(eye, aim, (0.0, 0.0, 1.0), roll_deg).expand_as(exo.w2c))
 
 
-def _rolled(rng: np.random.Generator, ego: CameraPath) -> CameraPath:
+def roll_ego(rng: np.random.Generator, ego: CameraPath) -> CameraPath:
     """Roll an upright camera path by an angle that varies from second to second, as a head does."""
     times_s, knots_s = ego.frames.times_s, np.arange(0.0, 60.0)
     roll = rng.normal() * ROLLED_DEG[0] + np.interp(
         times_s, knots_s, rng.normal(size=len(knots_s)) * ROLLED_DEG[1]
     )
     cosine, sine = (torch.from_numpy(f(np.radians(roll))) for f in (np.cos, np.sin))
-    turn = torch.zeros(len(ego.w2c), 3, 3, dtype=torch.float64)
-    turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1] = cosine, -sine, sine, cosine
-    turn[:, 2, 2] = 1
-    return replace(ego, w2c=turn @ ego.w2c)
+    roll_matrices = torch.zeros(len(ego.w2c), 3, 3, dtype=torch.float64)
+    (
+        roll_matrices[:, 0, 0],
+        roll_matrices[:, 0, 1],
+        roll_matrices[:, 1, 0],
+        roll_matrices[:, 1, 1],
+    ) = cosine, -sine, sine, cosine
+    roll_matrices[:, 2, 2] = 1
+    return replace(ego, w2c=roll_matrices @ ego.w2c)
 
 
-def off_deg(up: Up, truth: Tensor) -> float:
+def angle_deg(up: Up, truth: Tensor) -> float:
     """Measure the angle in degrees between an estimated up direction and the true one."""
     return math.degrees(math.acos(max(-1.0, min(1.0, float(up.direction @ truth)))))
 
 
-def row(clips: list[Clip]) -> dict[str, float]:
+def group_figures(clips: list[Clip]) -> dict[str, float]:
     """Compute the errors of a group of clips, once with three worlds in turn and once in the first
     camera's world."""
     turns = [torch.eye(3, 4, dtype=torch.float64), torch.tensor(Z_FROM_Y, dtype=torch.float64)]
-    in_turn = [clip.moved([*turns, clip.exo.w2c[0]][index % 3]) for index, clip in enumerate(clips)]
-    own = [clip.moved(clip.exo.w2c[0]) for clip in clips]
-    return {"clips": len(clips)} | _figures(in_turn, "") | _figures(own, ", own world")
+    in_turn = [
+        clip.to_world([*turns, clip.exo.w2c[0]][index % 3]) for index, clip in enumerate(clips)
+    ]
+    clips_in_camera_world = [clip.to_world(clip.exo.w2c[0]) for clip in clips]
+    return (
+        {"clips": len(clips)}
+        | _figures(in_turn, "")
+        | _figures(clips_in_camera_world, ", own world")
+    )
 
 
-def _figures(clips: list[Clip], where: str) -> dict[str, float]:
+def _figures(clips: list[Clip], suffix: str) -> dict[str, float]:
     answers = [(find_up([clip.exo], clip.ego, clip.depths), clip.up) for clip in clips]
-    off = np.array([off_deg(up, truth) for up, truth in answers])
-    within = np.array([up.within_deg for up, _ in answers])
+    angles_deg = np.array([angle_deg(up, truth) for up, truth in answers])
+    stated_deg = np.array([up.within_deg for up, _ in answers])
     up_known = np.array([up.known for up, _ in answers])
     figures = {
-        "median": np.median(off),
-        "95th": np.quantile(off, 0.95),
-        "stated": np.median(within),
-        "inside": (off <= within).mean(),
-        "inside or not known": ((off <= within) | ~up_known).mean(),
+        "median": np.median(angles_deg),
+        "95th": np.quantile(angles_deg, 0.95),
+        "stated": np.median(stated_deg),
+        "inside": (angles_deg <= stated_deg).mean(),
+        "inside or not known": ((angles_deg <= stated_deg) | ~up_known).mean(),
         "known": up_known.mean(),
     }
-    return {f"{name}{where}": float(value) for name, value in figures.items()}
+    return {f"{name}{suffix}": float(value) for name, value in figures.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -171,8 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
             draw_clip(group, seed) for seed in range(args.first_seed, args.first_seed + args.clips)
         ]
         for name, sees_floor in (("floor seen", True), ("no floor seen", False)):
-            if chosen := [clip for clip in clips if clip.sees_floor == sees_floor]:
-                rows[f"{group}, {name}"] = row(chosen)
+            if matching_clips := [clip for clip in clips if clip.sees_floor == sees_floor]:
+                rows[f"{group}, {name}"] = group_figures(matching_clips)
     result = {"first_seed": args.first_seed, "clips": args.clips, "degrees": rows}
     return finish("up", result, args, table(rows))
 

@@ -25,9 +25,9 @@ def file_ends(file: Path) -> bytes:
         return b"-1"
     size = file.stat().st_size
     with file.open("rb") as content:
-        start = content.read(ENDS)
+        first_bytes = content.read(ENDS)
         content.seek(max(0, size - ENDS))
-        return b"%d" % size + start + content.read(ENDS)
+        return b"%d" % size + first_bytes + content.read(ENDS)
 
 
 def file_state(path: Path | None) -> int | str:

@@ -54,49 +54,54 @@ def parse_scale(text: str) -> ScaleSource | float:
     )
 
 
-def argument(default: Any = MISSING, help: str | None = None, **words: Any) -> Any:
+def argument(default_value: Any = MISSING, help: str | None = None, **metadata: Any) -> Any:
     """Declare a dataclass field that is also a command line argument, required if it has no
     default.
 
     Args:
-        words: what the field's name, type and default don't tell argparse. ``flag``: another name;
+        metadata: what the field's name, type and default don't tell argparse. ``flag``: another
+            name;
             ``values``: the field's value by the word of a user; ``unset``: what stands for the
             field's default while nothing is given.
     """
-    return field(default=default, metadata={"help": help, **words})
+    return field(default=default_value, metadata={"help": help, **metadata})
 
 
 def add_dataclass_arguments(
-    parser: argparse.ArgumentParser, options: type[Any], only: Collection[str] = ()
+    parser: argparse.ArgumentParser, options: type[Any], field_names: Collection[str] = ()
 ) -> None:
     """Add command line arguments for the dataclass fields that were declared by :func:`argument`
-    (all, or those in ``only``)."""
+    (all, or those in ``field_names``)."""
     hints = get_type_hints(options)
     for entry in fields(options):
-        if not entry.metadata or (only and entry.name not in only):
+        if not entry.metadata or (field_names and entry.name not in field_names):
             continue
-        words = dict(entry.metadata)
-        flag = words.pop("flag", entry.name.replace("_", "-"))
-        hint, values = hints[entry.name], words.pop("values", None)
-        kinds = [hint]
-        if get_origin(hint) in (Union, UnionType):
-            kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-        if hint is bool:
-            words["action"] = "store_true"
-        elif values or ("type" not in words and get_origin(kinds[0]) is Literal):
-            words["choices"] = tuple(values or get_args(kinds[0]))
+        keywords = dict(entry.metadata)
+        flag = keywords.pop("flag", entry.name.replace("_", "-"))
+        field_type, values = hints[entry.name], keywords.pop("values", None)
+        kinds = [field_type]
+        if get_origin(field_type) in (Union, UnionType):
+            kinds = [
+                candidate_type
+                for candidate_type in get_args(field_type)
+                if candidate_type is not type(None)
+            ]
+        if field_type is bool:
+            keywords["action"] = "store_true"
+        elif values or ("type" not in keywords and get_origin(kinds[0]) is Literal):
+            keywords["choices"] = tuple(values or get_args(kinds[0]))
         else:
             name = flag.upper().replace("-", "_")
-            words = {"type": kinds[0], "metavar": name, **words}
+            keywords = {"type": kinds[0], "metavar": name, **keywords}
         if entry.default is MISSING:
-            words["required"] = True
-        elif hint is not bool:
-            words["default"] = words.pop("unset", entry.default)
-        parser.add_argument(f"--{flag}", dest=entry.name, **words)
+            keywords["required"] = True
+        elif field_type is not bool:
+            keywords["default"] = keywords.pop("unset", entry.default)
+        parser.add_argument(f"--{flag}", dest=entry.name, **keywords)
 
 
-def from_arguments(options: type[Options], args: argparse.Namespace, **more: Any) -> Options:
-    """Build an options dataclass from parsed command line arguments and ``more``, which takes
+def from_arguments(options: type[Options], args: argparse.Namespace, **overrides: Any) -> Options:
+    """Build an options dataclass from parsed command line arguments and ``overrides``, which takes
     precedence.
 
     Raises:
@@ -109,16 +114,18 @@ def from_arguments(options: type[Options], args: argparse.Namespace, **more: Any
             values: Mapping[str, Any] = entry.metadata.get("values") or {}
             value = tuple(value) if isinstance(value, list) else value
             arguments[entry.name] = values.get(value, value)
-    return options(**{**arguments, **more})
+    return options(**{**arguments, **overrides})
 
 
-def numbers_like(example: str, mark: str, kind: type[float]) -> Callable[[str], tuple[float, ...]]:
+def numbers_like(
+    example: str, separator: str, number_type: type[float]
+) -> Callable[[str], tuple[float, ...]]:
     """Create a parser of several numbers with a separator, as many as in the example."""
 
     def read(text: str) -> tuple[float, ...]:
         with suppress(ValueError):
-            numbers = tuple(map(kind, text.split(mark)))
-            if len(numbers) == example.count(mark) + 1:
+            numbers = tuple(map(number_type, text.split(separator)))
+            if len(numbers) == example.count(separator) + 1:
                 return numbers
         raise argparse.ArgumentTypeError(f"{text!r} is not like {example}")
 

@@ -75,8 +75,10 @@ def write_levels(
         stream = file.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = maps.shape[1:]
         stream.pix_fmt = "gray"
-        for each in maps:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(each.numpy()), format="gray")
+        for level_map in maps:
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(level_map.numpy()), format="gray"
+            )
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
 

@@ -31,14 +31,14 @@ SPEC = SyntheticSpec(
 
 
 def main() -> int:
-    show = ProgressLine()
+    progress = ProgressLine()
     with tempfile.TemporaryDirectory() as folder:
-        write_take(make_take(SPEC, show), Path(folder))
+        write_take(make_take(SPEC, progress), Path(folder))
         take = load_take(Path(folder), frame_count=None, ego_size=SPEC.ego_size)
         exo = take.read_exo()
-        points, _ = scene(exo, take.depth, progress=show)
-        drawn, _ = prior(points, take.trajectory, "clean", progress=show)
-        ego_frames = (drawn.rgb * 255).round().byte().numpy()
+        points, _ = scene(exo, take.depth, progress=progress)
+        drawn_prior, _ = prior(points, take.trajectory, "clean", progress=progress)
+        ego_frames = (drawn_prior.rgb * 255).round().byte().numpy()
     with Image.open(IMAGES / "editor_dark.jpg") as shot:
         width = round(shot.width * SPEC.exo_height / shot.height)
         editor = np.asarray(shot.resize((width, SPEC.exo_height), Image.Resampling.LANCZOS))

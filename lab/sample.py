@@ -24,7 +24,7 @@ from egox_core.safe_files import write_json
 from egox_train.cli.progress_line import ProgressLine
 from egox_train.video_writer import QUALITY
 from lab.drawn import SyntheticSpec, make_take, write_take
-from lab.drawn.detected import detected_person, openpose_content, seen_person
+from lab.drawn.detected import detect_person, openpose_content, project_person
 from lab.drawn.layout import draw_layout
 from lab.small_model.clips import clip_spec
 from lab.small_model.settings import FIRST_SEED, ClipSettings
@@ -42,12 +42,12 @@ class Sample:
 
 def samples() -> Mapping[str, Sample]:
     """List the specifications of the takes under sample/, by folder."""
-    first = clip_spec(FIRST_SEED["test"], ClipSettings())
+    first_spec = clip_spec(FIRST_SEED["test"], ClipSettings())
     return {
         "synthetic_room": Sample(spec=SyntheticSpec(seed=44, texture="soft")),
         # What is shrunk to a few pixels must not bring its blocks along: stored finer than usual.
-        "calm_room": Sample(quality=12, spec=first),
-        "four_cameras": Sample(quality=12, spec=replace(first, exo_views=4)),
+        "calm_room": Sample(quality=12, spec=first_spec),
+        "four_cameras": Sample(quality=12, spec=replace(first_spec, exo_views=4)),
     }
 
 
@@ -55,7 +55,7 @@ def write_keypoints(spec: SyntheticSpec, file: Path) -> None:
     """Write the body points of a take's wearer as a simulated detector finds them."""
     layout = draw_layout(spec)
     camera = layout.scene.exo.camera
-    people = detected_person(seen_person(layout), camera, spec.fps, np.random.default_rng(0))
+    people = detect_person(project_person(layout), camera, spec.fps, np.random.default_rng(0))
     write_json(file, openpose_content(people, camera.stored_size))
 
 
@@ -81,11 +81,11 @@ def main() -> int:
     if spec.wearer == "drawn" and spec.exo_views == 1:
         write_keypoints(spec, folder / HEAD_KEYPOINTS)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-    for name, size in sizes.items():
+    file_sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    for name, size in file_sizes.items():
         print(f"{name:24s} {size / 1000:8.0f} kB")
-    print(f"{'together':24s} {sum(sizes.values()) / 1000:8.0f} kB in {folder}")
-    if sum(sizes.values()) > LIMIT_BYTES:
+    print(f"{'together':24s} {sum(file_sizes.values()) / 1000:8.0f} kB in {folder}")
+    if sum(file_sizes.values()) > LIMIT_BYTES:
         print(
             f"more than the sample's limit of {LIMIT_BYTES / 1e6:.0f} MB: draw it smaller",
             file=sys.stderr,

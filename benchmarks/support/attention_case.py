@@ -57,8 +57,8 @@ def random_geometry(
     def unit(*shape: int) -> Tensor:
         # Pooling shortens random neighbours; scaled so that cosines still reach both ends.
         vectors = torch.randn(*shape, 3, generator=generator)
-        coarse = vectors / vectors.norm(dim=-1, keepdim=True)
-        return coarse.repeat_interleave(2, -3).repeat_interleave(2, -2)
+        rounded = vectors / vectors.norm(dim=-1, keepdim=True)
+        return rounded.repeat_interleave(2, -3).repeat_interleave(2, -2)
 
     return make(unit(t, t, h // 2, w_exo // 2), unit(t, h // 2, w_ego // 2))
 
@@ -94,8 +94,8 @@ def kernel(name: str) -> Iterator[None]:
         yield
 
 
-def in_turns(
-    works: dict[str, Callable[[], object]], device: torch.device, rounds: int
+def median_seconds(
+    functions: dict[str, Callable[[], object]], device: torch.device, rounds: int
 ) -> dict[str, float]:
     """Measure the median seconds of several functions, called in turns after one warm-up each.
 
@@ -103,14 +103,14 @@ def in_turns(
     run here, or for which memory is short, are left out.
     """
     times_of: dict[str, list[float]] = {}
-    for name, work in works.items():
+    for name, function in functions.items():
         with suppress(RuntimeError, ImportError):
-            work()
+            function()
             times_of[name] = []
-    order = random.Random(0)
+    turn_order = random.Random(0)
     for _ in range(rounds):
-        for name in order.sample(list(times_of), len(times_of)):
-            times_of[name].append(seconds(works[name], device))
+        for name in turn_order.sample(list(times_of), len(times_of)):
+            times_of[name].append(seconds(functions[name], device))
     return {name: statistics.median(times) for name, times in times_of.items()}
 
 
@@ -123,12 +123,13 @@ def exact_rows(
     """
     geometry, generator = case.geometry, torch.Generator().manual_seed(1)
     t, h, w_exo, w_ego = geometry.grid
-    picked = [
+    picked_rows = [
         (frame, torch.randperm(h * w_ego, generator=generator)[:ERROR_ROWS].to(case.q.device))
         for frame in sorted({0, t // 2, t - 1})
     ]
     tokens = [
-        (frame * h + ego // w_ego) * (w_exo + w_ego) + w_exo + ego % w_ego for frame, ego in picked
+        (frame * h + ego // w_ego) * (w_exo + w_ego) + w_exo + ego % w_ego
+        for frame, ego in picked_rows
     ]
 
     def of_heads(x: Tensor) -> Tensor:  # [n, heads * dim] -> [heads, n, dim]
@@ -137,8 +138,8 @@ def exact_rows(
     rows = []
     for sample in zip(case.q, case.k, case.v, strict=True):  # one at a time: float64 is large
         k, v = map(of_heads, sample[1:])
-        for (frame, ego), places in zip(picked, tokens, strict=True):
-            q = of_heads(sample[0][places])
+        for (frame, ego), token_indices in zip(picked_rows, tokens, strict=True):
+            q = of_heads(sample[0][token_indices])
             scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
             if options is not None:
                 cos = geometry.query_dirs[frame, ego].double() @ geometry.key_dirs[frame].double().T
@@ -147,17 +148,18 @@ def exact_rows(
     return torch.cat(tokens), torch.cat(rows).unflatten(0, (len(case.q), -1))
 
 
-def row_error(out: Tensor, exact: tuple[Tensor, Tensor]) -> float:
+def row_error(result: Tensor, exact: tuple[Tensor, Tensor]) -> float:
     """Compute the relative error of an attention result [B, tokens, heads * dim] in the rows of
     :func:`exact_rows`.
 
-    Both are root mean squares. A share, because bias sharpens attention and so enlarges what it gives.
+    Both are root mean squares. A share, because bias sharpens attention and so enlarges what it
+    gives.
     """
     tokens, rows = exact
-    return float((out[:, tokens].double() - rows).square().sum().div(rows.square().sum()).sqrt())
+    return float((result[:, tokens].double() - rows).square().sum().div(rows.square().sum()).sqrt())
 
 
-def peak_tensor_bytes(work: Callable[[], object], device: torch.device) -> int:
+def peak_tensor_bytes(function: Callable[[], object], device: torch.device) -> int:
     """Measure the peak memory in bytes that a function adds on a GPU, including its result.
 
     0 on a CPU.
@@ -166,7 +168,7 @@ def peak_tensor_bytes(work: Callable[[], object], device: torch.device) -> int:
         return 0
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    work()
+    bytes_before = torch.cuda.memory_allocated(device)
+    function()
     torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
+    return torch.cuda.max_memory_allocated(device) - bytes_before

@@ -44,9 +44,9 @@ class Check:
         return self.difference <= self.bound
 
 
-def worst(ours: Tensor, theirs: Tensor) -> float:
+def largest_difference(our_numbers: Tensor, their_numbers: Tensor) -> float:
     """Compute the largest absolute difference of two tensors, infinite if a number is missing."""
-    return float((ours - theirs).abs().nan_to_num(nan=math.inf).max())
+    return float((our_numbers - their_numbers).abs().nan_to_num(nan=math.inf).max())
 
 
 def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajectory]:
@@ -79,11 +79,13 @@ def geometry_checks(folder: Path) -> Iterator[Check]:
             ego_rays("released", trajectory.ego.camera, 56, 56, k),
             of_frames(trajectory, slice(None, None, 4)).ego,
         )
-        yield Check(f"{name}: ego rays", worst(own_rays, tensors["out_cam_rays"]), 1e-5)
+        yield Check(
+            f"{name}: ego rays", largest_difference(own_rays, tensors["out_cam_rays"]), 1e-5
+        )
         queries = geometry.query_dirs.unflatten(1, (28, EGO_COLUMNS))
         yield Check(
             f"{name}: query directions",
-            worst(queries, tensors["pooled_query_dirs"][:, :, EXO_COLUMNS:]),
+            largest_difference(queries, tensors["pooled_query_dirs"][:, :, EXO_COLUMNS:]),
             1e-5,
         )
         keys = geometry.key_dirs.unflatten(1, (FRAMES, 28, COLUMNS))[
@@ -91,7 +93,7 @@ def geometry_checks(folder: Path) -> Iterator[Check]:
         ]
         yield Check(
             f"{name}: key directions",
-            worst(keys[..., :EXO_COLUMNS, :], tensors["pooled_key_dirs_exo"]),
+            largest_difference(keys[..., :EXO_COLUMNS, :], tensors["pooled_key_dirs_exo"]),
             1e-5,
         )
         for lambda_g in LAMBDAS:
@@ -120,11 +122,14 @@ def bias_checks(
         query_of_all = frame * rows.per_frame + query
         bias = rows(slice(query_of_all, query_of_all + 1))[0]
         cos = geometry.key_dirs[frame] @ geometry.query_dirs[frame, query]
-        weight_error = max(weight_error, worst(bias[is_exo].exp(), expected.exp()))
-        safe = cos[is_exo] > -0.99
-        bias_error = max(bias_error, worst(bias[is_exo][safe], expected[safe]))
-        constant = tensors[f"{name}.lambda_{lambda_g}.bias_all_ego_keys_constant"]
-        ego_error = max(ego_error, worst(bias[~is_exo], constant))
+        weight_error = max(weight_error, largest_difference(bias[is_exo].exp(), expected.exp()))
+        is_well_conditioned = cos[is_exo] > -0.99
+        bias_error = max(
+            bias_error,
+            largest_difference(bias[is_exo][is_well_conditioned], expected[is_well_conditioned]),
+        )
+        is_constant = tensors[f"{name}.lambda_{lambda_g}.bias_all_ego_keys_constant"]
+        ego_error = max(ego_error, largest_difference(bias[~is_exo], is_constant))
     yield Check(f"{name}: exp(bias), λ {lambda_g}", weight_error, 1e-5)
     yield Check(f"{name}: bias where cos > -0.99, λ {lambda_g}", bias_error, 2e-4)
     yield Check(f"{name}: bias of ego keys, λ {lambda_g}", ego_error, 1e-9)
@@ -140,12 +145,16 @@ def packing_checks() -> Iterator[Check]:
     t, h, w_exo = exo.shape[2:]
     mask = build_mask("released", t, h, w_exo, prior.shape[-1])
     packed = model_input(tensors["in.ego_noise"], exo, mask, exo, prior)
-    yield Check("packing: 36 channels", worst(packed, tensors["out.model_input_36ch"]), 1e-6)
-    yield Check("packing: mask", worst(packed[:, 16:20], tensors["out.mask_4ch"]), 0.0)
+    yield Check(
+        "packing: 36 channels", largest_difference(packed, tensors["out.model_input_36ch"]), 1e-6
+    )
+    yield Check("packing: mask", largest_difference(packed[:, 16:20], tensors["out.mask_4ch"]), 0.0)
     trainer = build_mask("trainer", t, h, w_exo, prior.shape[-1])
     yield Check(
         "packing: the trainer's mask",
-        worst(trainer, load_golden("train_step")["gc_on_gga.model_input_36ch"][:, 16:20]),
+        largest_difference(
+            trainer, load_golden("train_step")["gc_on_gga.model_input_36ch"][:, 16:20]
+        ),
         0.0,
     )
     decoded: list[Tensor] = []
@@ -160,7 +169,7 @@ def packing_checks() -> Iterator[Check]:
     # roundings.
     yield Check(
         "image embedding: latent to decode",
-        worst(decoded[0], tensors["clip.decode_input_latent"][:, :, :1]),
+        largest_difference(decoded[0], tensors["clip.decode_input_latent"][:, :, :1]),
         2e-6,
     )
 
@@ -173,12 +182,12 @@ def schedule_checks() -> Iterator[Check]:
         scheduler = make_scheduler(sigmas)
         yield Check(
             f"schedule, shift {shift}: sigmas",
-            worst(scheduler.sigmas, tensors[f"shift_{shift}.sigmas"]),
+            largest_difference(scheduler.sigmas, tensors[f"shift_{shift}.sigmas"]),
             1e-6,
         )
         yield Check(
             f"schedule, shift {shift}: timesteps",
-            worst(scheduler.timesteps, tensors[f"shift_{shift}.timesteps"]),
+            largest_difference(scheduler.timesteps, tensors[f"shift_{shift}.timesteps"]),
             0.0,
         )
     tensors = load_golden("denoise_6step")
@@ -192,7 +201,7 @@ def schedule_checks() -> Iterator[Check]:
             x = scheduler.step(
                 tensors[f"{run}.noise_pred_after_cfg_and_exo_zero.{i}"], t, x, return_dict=False
             )[0]
-            error = max(error, worst(x, tensors[f"{run}.latents_after_step.{i}"]))
+            error = max(error, largest_difference(x, tensors[f"{run}.latents_after_step.{i}"]))
         yield Check(f"diffusers' UniPC on the stored predictions, {run}", error, 1e-5)
 
 
@@ -203,11 +212,11 @@ def lora_delta_checks() -> Iterator[Check]:
     for tag in ("r4a4", "r4a8"):
         lora = convert_lora(select_prefix(tensors, f"{tag}.file."))
         error = 0.0
-        for name, delta in select_prefix(tensors, f"{tag}.delta_1.0.").items():
+        for name, weight_change in select_prefix(tensors, f"{tag}.delta_1.0.").items():
             native = f"diffusion_model.{rename_parameter(name)}".removesuffix(".weight")
             product = (
                 lora.tensors[f"{native}.lora_B.weight"] @ lora.tensors[f"{native}.lora_A.weight"]
             )
-            error = max(error, worst(product, delta))
+            error = max(error, largest_difference(product, weight_change))
         yield Check(f"LoRA {tag}: delta", error, 1e-6)
         yield Check(f"LoRA {tag}: tensors without a place", float(len(lora.unmatched)), 0.0)

@@ -18,14 +18,14 @@ from tools.rigs import standins
 from tools.rigs.golden_model import load_golden, load_golden_model, select_prefix
 from tools.rigs.model_rig import import_core_module
 
-from .fidelity_core import Check, worst
+from .fidelity_core import Check, largest_difference
 
 KEY = "egox_fidelity"
 STEPS, CFG, FLOW_SHIFT = 6, 5.0, 3.0
 
 
-def nodes(pack: ModuleType, name: str) -> ModuleType:
-    """Import a module of the pack's ``nodes`` package."""
+def import_nodes(pack: ModuleType, name: str) -> ModuleType:
+    """Import a module of the pack's ``import_nodes`` package."""
     return importlib.import_module(f"{pack.__name__}.nodes.{name}")
 
 
@@ -47,16 +47,16 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     import comfy.model_management
     from comfy.patcher_extension import WrappersMP
 
-    hidden, t = tensors["in.hidden_states"], tensors["in.timestep"]
+    hidden_states, t = tensors["in.hidden_states"], tensors["in.timestep"]
     w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
-    exo, ego = hidden[..., :w_exo], hidden[..., w_exo:]
+    exo, ego = hidden_states[..., :w_exo], hidden_states[..., w_exo:]
     guidance = None
     if lambda_g > 0:
         options = import_core_module(pack, "gga").GgaOptions(lambda_g=lambda_g)
-        guidance = nodes(pack, "patch.forward").GeometryGuidance(
+        guidance = import_nodes(pack, "patch.forward").GeometryGuidance(
             geometry_of(pack, tensors), options, "auto"
         )
-    widening = nodes(pack, "patch.forward").WideningWrapper(
+    widening = import_nodes(pack, "patch.forward").WideningWrapper(
         exo[:, :16], exo[:, 16:20], guidance, exo[:, 20:]
     )
     outputs: list[Tensor] = []
@@ -94,7 +94,7 @@ def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
         ("gga_lambda_3.0", 3.0),
     ):
         expected = tensors[f"out.{name}"]
-        difference = worst(forward(pack, model, tensors, lambda_g), expected) / float(
+        difference = largest_difference(forward(pack, model, tensors, lambda_g), expected) / float(
             expected.std()
         )
         yield Check(f"transformer, {name}", difference, 1e-4)
@@ -109,16 +109,18 @@ def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
             path = Path(folder) / f"{tag}.safetensors"
             save_file(select_prefix(tensors, f"{tag}.file."), path, metadata={"format": "pt"})
             for strength in (1.0, 0.5):
-                patched, _ = nodes(pack, "lora").load_lora(model, path, strength)
+                patched, _ = import_nodes(pack, "lora").load_lora(model, path, strength)
                 for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
                     expected = tensors[f"{tag}.out.fused_{strength}.{run}"]
-                    difference = worst(forward(pack, patched, inputs, lambda_g), expected) / float(
-                        expected.std()
-                    )
+                    difference = largest_difference(
+                        forward(pack, patched, inputs, lambda_g), expected
+                    ) / float(expected.std())
                     yield Check(f"LoRA {tag} at strength {strength}, {run}", difference, 1e-4)
     # The last LoRA must be gone again from the weights that the clones share.
     expected = inputs["out.no_gga"]
-    difference = worst(forward(pack, model, inputs, 0.0), expected) / float(expected.std())
+    difference = largest_difference(forward(pack, model, inputs, 0.0), expected) / float(
+        expected.std()
+    )
     yield Check("transformer after the LoRAs", difference, 1e-4)
 
 
@@ -129,8 +131,11 @@ def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
     for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
         expected = [tensors[f"{run}.latents_after_step.{i}"] for i in range(STEPS)]
         w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
-        ours = denoise(pack, model, tensors, lambda_g)
-        difference = max(worst(x, y[..., w_exo:]) for x, y in zip(ours, expected, strict=True))
+        our_latents = denoise(pack, model, tensors, lambda_g)
+        difference = max(
+            largest_difference(x, y[..., w_exo:])
+            for x, y in zip(our_latents, expected, strict=True)
+        )
         yield Check(f"6-step CFG denoise, {run}", difference, 1e-3)
 
 
@@ -159,7 +164,9 @@ def denoise(
     )
     options = import_core_module(pack, "gga").GgaOptions(lambda_g=lambda_g)
     geometry = geometry_of(pack, tensors) if options.biases else None
-    patched, _ = nodes(pack, "patch.patch").patch_with_geometry(model, canvas, geometry, options)
+    patched, _ = import_nodes(pack, "patch.patch").patch_with_geometry(
+        model, canvas, geometry, options
+    )
     embedding = comfy.clip_vision.Output()
     embedding.penultimate_hidden_states = tensors["in.image_embeds"]
     conditions = {
@@ -176,10 +183,12 @@ def denoise(
     )
     guider.set_cfg(CFG)
     sampler, sigmas = (
-        nodes(pack, "released_sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
+        import_nodes(pack, "released_sampling")
+        .EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT)
+        .result
     )
     before_step: list[Tensor] = []
-    end = guider.sample(
+    final_latent = guider.sample(
         noise,
         torch.zeros_like(noise),
         sampler,
@@ -187,7 +196,7 @@ def denoise(
         disable_pbar=True,
         callback=lambda i, denoised, x, total: before_step.append(x.float().cpu().clone()),
     )
-    return [*before_step[1:], latents.normalise_latent(end.float().cpu())]
+    return [*before_step[1:], latents.normalise_latent(final_latent.float().cpu())]
 
 
 def embedding_picture_checks() -> Iterator[Check]:
@@ -198,11 +207,11 @@ def embedding_picture_checks() -> Iterator[Check]:
 
     tensors = load_golden("pack_mask")
     picture = tensors["clip.preproc_in_56x154"].movedim(0, -1)[None]
-    ours = comfy.clip_model.clip_preprocess(picture, size=224)[..., ::4, ::4]
-    mean = float((ours - tensors["clip.preproc_inference_every4"]).abs().mean())
+    our_picture = comfy.clip_model.clip_preprocess(picture, size=224)[..., ::4, ::4]
+    mean = float((our_picture - tensors["clip.preproc_inference_every4"]).abs().mean())
     yield Check("image embedding: picture for CLIP vision (mean difference)", mean, 0.02)
     noise = comfy.sample.prepare_noise(torch.zeros_like(tensors["in.ego_noise"]), 1234)
-    yield Check("noise of seed 1234", worst(noise, tensors["in.ego_noise"]), 0.0)
+    yield Check("noise of seed 1234", largest_difference(noise, tensors["in.ego_noise"]), 0.0)
 
 
 def noise_checks(pack: ModuleType) -> Iterator[Check]:
@@ -212,15 +221,17 @@ def noise_checks(pack: ModuleType) -> Iterator[Check]:
     for seed in (42, 846514):
         generator = torch.Generator("cpu").manual_seed(seed)
         expected = torch.randn(latent.shape, dtype=torch.bfloat16, generator=generator).float()
-        noise = nodes(pack, "host.noise").ReleasedNoise(seed)
+        noise = import_nodes(pack, "host.noise").ReleasedNoise(seed)
         yield Check(
             f"noise, released, seed {seed}",
-            worst(noise.generate_noise({"samples": latent}), expected),
+            largest_difference(noise.generate_noise({"samples": latent}), expected),
             0.0,
         )
-        embedded = nodes(pack, "host.noise").first_noise(latent, seed, "released")
+        embedded = import_nodes(pack, "host.noise").first_noise(latent, seed, "released")
         yield Check(
-            f"noise, released, seed {seed}: picture embedding", worst(embedded, expected), 0.0
+            f"noise, released, seed {seed}: picture embedding",
+            largest_difference(embedded, expected),
+            0.0,
         )
 
 
@@ -244,17 +255,21 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
         ("short", "[Exo view] tea (hot:1.5)\n[Ego view] hands"),
         ("long", f"[Exo view] {section * 8} [Ego view] {section * 8}"),
     ):
-        text = nodes(pack, "text").EgoXText
+        text = import_nodes(pack, "text").EgoXText
         tokens, empty, _, _, note = text.execute(clip, prompt, "", "as written").result
         (row,), (empty_row,) = tokens["umt5xxl"], empty["umt5xxl"]
         all_ids = pieces.encode(" ".join(html.unescape(html.unescape(prompt)).split()))
         expected = [*all_ids[:511], 1] + [0] * (511 - len(all_ids[:511]))
         yield Check(f"text, {name}: tokens", float(abs(len(row) - 512)), 0.0)
         yield Check(
-            f"text, {name}: ids, cut where the released ones are", worst_ids(row, expected), 0.0
+            f"text, {name}: ids, cut where the released ones are",
+            largest_id_difference(row, expected),
+            0.0,
         )
         yield Check(f"text, {name}: emphasis", max(abs(weight - 1.0) for _, weight in row), 0.0)
-        yield Check(f"text, {name}: empty negative", worst_ids(empty_row, [1] + [0] * 511), 0.0)
+        yield Check(
+            f"text, {name}: empty negative", largest_id_difference(empty_row, [1] + [0] * 511), 0.0
+        )
         yield Check(
             f"text, {name}: the note tells of a cut",
             float(("cut off, inside [Ego view]" in note) != (len(all_ids) > 511)),
@@ -262,11 +277,17 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
         )
 
 
-def worst_ids(row: list[tuple[int, float]], expected: list[int]) -> float:
-    """Compute the largest difference of two lists of token ids, infinite if their lengths differ."""
+def largest_id_difference(row: list[tuple[int, float]], expected: list[int]) -> float:
+    """Compute the largest difference of two lists of token ids, infinite if their lengths
+    differ."""
     if len(row) != len(expected):
         return math.inf
-    return float(max(abs(token - other) for (token, _), other in zip(row, expected, strict=True)))
+    return float(
+        max(
+            abs(token - expected_token)
+            for (token, _), expected_token in zip(row, expected, strict=True)
+        )
+    )
 
 
 def model_checks(pack: ModuleType) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.support import attention_case as rig
-from benchmarks.support.gpu_row import Row, why
+from benchmarks.support.gpu_row import Row, error_line
 from egox_core.gga import GgaOptions, dense_bias, gga_attention, plain_attention
 
 ERROR_BAR = 1.25
@@ -48,62 +48,65 @@ def kernel_rows(
     for dtype, batch in cases:
         with torch.inference_mode():
             case = rig.make_case(latents, heads, dim, DTYPES[dtype], device, batch)
-            bar = TIME_BARS[dtype] if judged else None
-            yield from _case_rows(case, names, f"{dtype}, batch {batch}", ROUNDS[size], bar)
+            time_bar = TIME_BARS[dtype] if judged else None
+            yield from _case_rows(case, names, f"{dtype}, batch {batch}", ROUNDS[size], time_bar)
         del case
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
 
 def _case_rows(
-    case: rig.Case, names: Sequence[str], where: str, rounds: int, time_bar: float | None
+    case: rig.Case, names: Sequence[str], case_description: str, rounds: int, time_bar: float | None
 ) -> Iterator[Row]:
-    plain, device = _plain_forms(case), case.q.device
-    plain_error = rig.row_error(plain["default"](), rig.exact_rows(case, None))
+    plain_kernels, device = _plain_kernels(case), case.q.device
+    plain_error = rig.row_error(plain_kernels["default"](), rig.exact_rows(case, None))
     exact = rig.exact_rows(case, GgaOptions())
     guided, errors = {}, {}
     for name in names:
-        run, label = _guided(case, name), f"guided by {name}, {where}"
+        run, label = _guided(case, name), f"guided by {name}, {case_description}"
         try:
             errors[label] = rig.row_error(run(), exact)
             guided[label] = run
         except Exception as failure:  # noqa: BLE001  (a kernel may refuse in any way)
             refused = name in FOR_GPUS and "CUDA error" not in str(failure)
-            words = f"does not run here: {why(failure)}"
-            yield Row(what=label, measured=words, held=None if refused else False)
-    forms = plain | {DENSE: _dense(case)}
+            failure_text = f"does not run here: {error_line(failure)}"
+            yield Row(what=label, measured=failure_text, held=None if refused else False)
+    kernels = plain_kernels | {DENSE: _dense(case)}
     if device.type == "cuda" and find_spec(SAGE) is not None:  # for all that carries no bias
-        forms |= {SAGE: partial(_sage, *case.inputs)}
-        forms |= {f"guided with {SAGE}": _guided(case, "auto", plain=_sage)}
-    times = rig.in_turns(forms | guided, device, rounds)
-    best = min(plain.keys() & times.keys(), key=times.__getitem__)
-    others = ", ".join(f"{name} {times[name] * 1e3:.1f}" for name in forms if name in times)
+        kernels |= {SAGE: partial(_sage, *case.inputs)}
+        kernels |= {f"guided with {SAGE}": _guided(case, "auto", plain=_sage)}
+    times = rig.median_seconds(kernels | guided, device, rounds)
+    fastest_plain = min(plain_kernels.keys() & times.keys(), key=times.__getitem__)
+    other_times = ", ".join(f"{name} {times[name] * 1e3:.1f}" for name in kernels if name in times)
     yield Row(
-        what=f"plain attention, {where}",
-        measured=f"{times[best] * 1e3:.1f} ms by {best}, error {plain_error:.1e} ({others})",
-        numbers={"kernel": best, "error": plain_error, "seconds": times},
+        what=f"plain attention, {case_description}",
+        measured=f"{times[fastest_plain] * 1e3:.1f} ms by {fastest_plain}, error {plain_error:.1e} ({other_times})",
+        numbers={"kernel": fastest_plain, "error": plain_error, "seconds": times},
     )
-    base_bytes = rig.peak_tensor_bytes(plain[best], device)
+    base_bytes = rig.peak_tensor_bytes(plain_kernels[fastest_plain], device)
     for label, run in guided.items():
-        ratio, share = times[label] / times[best], errors[label] / plain_error
+        ratio, error_ratio = times[label] / times[fastest_plain], errors[label] / plain_error
         # Only what users get is held to the time.
-        bar = time_bar if label.startswith("guided by auto") else None
+        time_limit = time_bar if label.startswith("guided by auto") else None
         extra_mb = (rig.peak_tensor_bytes(run, device) - base_bytes) / 2**20
         yield Row(
             what=label,
-            bar=f"error <= {ERROR_BAR} of plain's" + (f", time <= {bar} of plain's" if bar else ""),
-            measured=f"error {errors[label]:.1e} ({share:.2f} of plain's), {times[label] * 1e3:.1f} "
+            bar=f"error <= {ERROR_BAR} of plain's"
+            + (f", time <= {time_limit} of plain's" if time_limit else ""),
+            measured=f"error {errors[label]:.1e} ({error_ratio:.2f} of plain's), {times[label] * 1e3:.1f} "
             f"ms, {ratio:.3f} of plain, {extra_mb:+.0f} MiB",
-            held=share <= ERROR_BAR and (bar is None or ratio <= bar),
+            held=error_ratio <= ERROR_BAR and (time_limit is None or ratio <= time_limit),
             numbers={"error": errors[label], "ratio": ratio, "seconds": times[label]},
         )
 
 
-def _guided(case: rig.Case, name: str, **more: Any) -> Callable[[], Tensor]:
-    return partial(gga_attention, *case.inputs, case.geometry, GgaOptions(), backend=name, **more)
+def _guided(case: rig.Case, name: str, **kernel_options: Any) -> Callable[[], Tensor]:
+    return partial(
+        gga_attention, *case.inputs, case.geometry, GgaOptions(), backend=name, **kernel_options
+    )
 
 
-def _plain_forms(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
+def _plain_kernels(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
     """List functions that compute attention without geometry, one for each of torch's kernels, and
     one with cuDNN for exo and ego queries separately."""
     t, h, w_exo, _ = case.geometry.grid
@@ -115,9 +118,9 @@ def _plain_forms(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
     def apart() -> Tensor:
         rows = case.q.unflatten(1, (t * h, -1))
         with rig.kernel("cudnn"):
-            for half in (rows[:, :, :w_exo], rows[:, :, w_exo:]):
-                out = plain_attention(half.flatten(1, 2), case.k, case.v, case.heads)
-        return out
+            for query_half in (rows[:, :, :w_exo], rows[:, :, w_exo:]):
+                half_results = plain_attention(query_half.flatten(1, 2), case.k, case.v, case.heads)
+        return half_results
 
     return {name: partial(by, name) for name in rig.PLAIN_KERNELS} | {"cudnn, apart": apart}
 

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from benchmarks.support.attention_case import in_turns
-from benchmarks.support.gpu_row import GB, PACK, Row, anonymous, why
+from benchmarks.support.attention_case import median_seconds
+from benchmarks.support.gpu_row import GB, PACK, Row, anonymous, error_line
 from benchmarks.support.record import matrix_rate
 from egox_core.errors import EgoXInputError
 from tools.rigs.wan_shapes import CLIPS, SIZES
@@ -26,20 +26,20 @@ LARGEST_FP8, LARGEST_INT8 = 448.0, 127.0
 
 def device_row(device: torch.device) -> Row:
     """Describe the GPU, and measure its operations per second in one large matrix product."""
-    rate = matrix_rate(device)
-    facts = {"matrix_flops_per_second": rate}
-    text = f"{rate / 1e12:.1f} TFLOP/s of one large matrix product"
+    flops_per_second = matrix_rate(device)
+    facts = {"matrix_flops_per_second": flops_per_second}
+    rate_text = f"{flops_per_second / 1e12:.1f} TFLOP/s of one large matrix product"
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
         free, total = torch.cuda.mem_get_info(device)
         facts |= {"name": card.name, "capability": [card.major, card.minor], "total_bytes": total}
-        text += (
+        rate_text += (
             f" in bf16, {total / GB:.0f} GB, of which {free / GB:.0f} are free, "
             f"compute {card.major}.{card.minor}"
         )
         if find_spec("triton") is None:
-            text += WITHOUT_TRITON
-    return Row(what="device", measured=text, numbers=facts)
+            rate_text += WITHOUT_TRITON
+    return Row(what="device", measured=rate_text, numbers=facts)
 
 
 def product_rows(size: str, device: torch.device) -> Iterator[Row]:
@@ -60,10 +60,13 @@ def product_rows(size: str, device: torch.device) -> Iterator[Row]:
     # Of self- and cross-attention q and o, of self-attention k and v, and the feed-forward pair.
     shapes = [(dim, dim)] * 6 + [(dim, ffn), (ffn, dim)]
     activations = {width: random(tokens, width) for width in {dim, ffn}}
-    weights = [(activations[wide], random(out, wide) * wide**-0.5) for wide, out in shapes]
+    weights = [
+        (activations[input_width], random(output_width, input_width) * input_width**-0.5)
+        for input_width, output_width in shapes
+    ]
     with torch.inference_mode():
         exact = [x[:256].float() @ w.float().T for x, w in weights]
-        forms = {
+        products = {
             name: [partial(product, x, *stored_as(w)) for x, w in weights]
             for name, stored_as, product in (
                 ("bf16", lambda w: (w,), bf16_product),
@@ -71,18 +74,20 @@ def product_rows(size: str, device: torch.device) -> Iterator[Row]:
                 ("int8", int8_weight, int8_product),
             )
         }
-        times = in_turns(
-            {name: partial(run_all, works) for name, works in forms.items()}, device, ROUNDS
+        times = median_seconds(
+            {name: partial(run_all, functions) for name, functions in products.items()},
+            device,
+            ROUNDS,
         )
-        for name, works in forms.items():
+        for name, functions in products.items():
             if name not in times:
                 yield Row(what=f"products of a block, {name}", measured="does not run here")
                 continue
-            off = [
-                (work()[:256].float() - y).norm() / y.norm()
-                for work, y in zip(works, exact, strict=True)
+            errors = [
+                (function()[:256].float() - y).norm() / y.norm()
+                for function, y in zip(functions, exact, strict=True)
             ]
-            ratio, error = times[name] / times["bf16"], float(torch.stack(off).max())
+            ratio, error = times[name] / times["bf16"], float(torch.stack(errors).max())
             yield Row(
                 what=f"products of a block, {name}",
                 measured=f"{times[name] * 1e3:.1f} ms, {ratio:.3f} of bf16's, error {error:.1e}",
@@ -90,9 +95,9 @@ def product_rows(size: str, device: torch.device) -> Iterator[Row]:
             )
 
 
-def run_all(works: list[Callable[[], Tensor]]) -> None:
-    for work in works:
-        work()
+def run_all(functions: list[Callable[[], Tensor]]) -> None:
+    for function in functions:
+        function()
 
 
 def bf16_product(x: Tensor, w: Tensor) -> Tensor:
@@ -105,9 +110,9 @@ def fp8_weight(w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fp8_product(x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
-    cast = x.clamp(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn)
-    one = torch.ones_like(scale)
-    return torch._scaled_mm(cast, w.T, scale_a=one, scale_b=scale, out_dtype=x.dtype)
+    fp8_input = x.clamp(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn)
+    unit_scale = torch.ones_like(scale)
+    return torch._scaled_mm(fp8_input, w.T, scale_a=unit_scale, scale_b=scale, out_dtype=x.dtype)
 
 
 def int8_weight(w: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,20 +135,20 @@ def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row
         predicted_gb = predicted_bytes(stored) / GB
         free_gb = torch.cuda.mem_get_info(device)[0] / GB if judged else predicted_gb
         if free_gb < predicted_gb:
-            text = f"not run: predicted {predicted_gb:.1f} GB, {free_gb:.1f} are free"
-            return Row(what=title, measured=text)
+            reason = f"not run: predicted {predicted_gb:.1f} GB, {free_gb:.1f} are free"
+            return Row(what=title, measured=reason)
         seconds, peak_gb = measure(stored, size == "small")
     except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT or, for fp8, torchao
-        return Row(what=title, measured=f"not run: {why(error)}")
-    text = f"{seconds:.2f} s, {peak_words(peak_gb)}"
+        return Row(what=title, measured=f"not run: {error_line(error)}")
+    reason = f"{seconds:.2f} s, {peak_words(peak_gb)}"
     in_time = not timed or seconds <= TRAINING_BAR_S
-    bar = f"peak <= {TRAINING_SLACK} of the prediction"
+    bar_text = f"peak <= {TRAINING_SLACK} of the prediction"
     if timed:
-        bar = f"<= {TRAINING_BAR_S:g} s, {bar}"
+        bar_text = f"<= {TRAINING_BAR_S:g} s, {bar_text}"
     return Row(
         what=title,
-        measured=f"{text} (predicted {predicted_gb:.1f})",
-        bar=bar if judged else "",
+        measured=f"{reason} (predicted {predicted_gb:.1f})",
+        bar=bar_text if judged else "",
         held=in_time and peak_fits(peak_gb, predicted_gb) if judged else None,
         numbers={"seconds": seconds, "peak_gb": peak_gb, "predicted_gb": predicted_gb},
     )
@@ -156,19 +161,19 @@ def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[
     try:
         from benchmarks.support.training_step import measure_offloaded
 
-        step = measure_offloaded(gigabytes, size == "small")
+        measurement = measure_offloaded(gigabytes, size == "small")
     except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT, pydantic
-        yield Row(what=title, measured=f"not run: {why(error)}")
+        yield Row(what=title, measured=f"not run: {error_line(error)}")
         return
-    predicted_gb, main_gb = step["predicted_gb"], step["predicted_main_gb"]
+    predicted_gb, main_gb = measurement["predicted_gb"], measurement["predicted_main_gb"]
     yield Row(
         what=title,
-        measured=f"{step['seconds']:.2f} s by {step['optimizer']}, {peak_words(step['peak_gb'])} "
-        f"(predicted {predicted_gb:.1f}), main memory {step['main_gb']:.1f} GB "
+        measured=f"{measurement['seconds']:.2f} s by {measurement['optimizer']}, {peak_words(measurement['peak_gb'])} "
+        f"(predicted {predicted_gb:.1f}), main memory {measurement['main_gb']:.1f} GB "
         f"(predicted {main_gb:.1f} with copies while saving)",
         bar=f"peak <= {TRAINING_SLACK} of the prediction" if judged else "",
-        held=peak_fits(step["peak_gb"], predicted_gb) if judged else None,
-        numbers=step,
+        held=peak_fits(measurement["peak_gb"], predicted_gb) if judged else None,
+        numbers=measurement,
     )
 
 
@@ -188,14 +193,16 @@ def tests_row(device: torch.device) -> Row:
     title = "tests on the card"
     if device.type == "cpu" or find_spec("pytest") is None:
         return Row(what=title, measured="not run: takes a card and pytest")
-    words = ["pytest", "-q", "--device", device.type, "-p", "no:cacheprovider", GPU_TESTS]
+    command = ["pytest", "-q", "--device", device.type, "-p", "no:cacheprovider", GPU_TESTS]
     run = subprocess.run(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-m", *command],
         cwd=PACK,
         capture_output=True,
         text=True,
         encoding="utf-8",
         errors="replace",
     )
-    last = (run.stdout.strip() or run.stderr.strip() or "no output").splitlines()[-1].strip("= ")
-    return Row(what=title, measured=anonymous(last), bar="pass", held=run.returncode == 0)
+    last_line = (
+        (run.stdout.strip() or run.stderr.strip() or "no output").splitlines()[-1].strip("= ")
+    )
+    return Row(what=title, measured=anonymous(last_line), bar="pass", held=run.returncode == 0)

@@ -20,9 +20,9 @@ def demo_row(size: str, judged: bool) -> Row:
     from tools.setup.demo import DemoOptions, apply_options, inputs_by_type, run_prompt
 
     environment, run_seconds = this_environment(), []
-    small = DemoOptions(frames=5, size=64, steps=1)
+    small_options = DemoOptions(frames=5, size=64, steps=1)
     prompt = apply_options(
-        read_prompt("egox_demo"), small if size == "small" else DemoOptions(), None
+        read_prompt("egox_demo"), small_options if size == "small" else DemoOptions(), None
     )
     with tempfile.TemporaryDirectory() as root:
         base = make_base_dir(Path(root), environment.layout)
@@ -35,9 +35,9 @@ def demo_row(size: str, judged: bool) -> Row:
         ):
             for seed in (1, 2):
                 inputs_by_type(prompt, "EgoXWanSampler")[0]["seed"] = seed
-                began = time.perf_counter()
+                start_s = time.perf_counter()
                 run_prompt(server, prompt)
-                run_seconds.append(time.perf_counter() - began)
+                run_seconds.append(time.perf_counter() - start_s)
     return Row(
         what="egox_demo on the server",
         measured="first run {:.1f} s, second {:.2f} s".format(*run_seconds),

@@ -70,13 +70,13 @@ def start_host() -> str:
     return "dynamic memory" if dynamic else "no dynamic memory"
 
 
-def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
+def host_rows(part_name: str, settings: dict[str, Any]) -> Iterator[Row]:
     """Measure one part of the benchmark in ComfyUI, given by the type of weights or ``fast``, and
     optionally a limit of the GPU's free memory in GB."""
-    kind, _, rest = which.partition(" ")
-    held_gb = "" if kind == "compiled" else rest
-    size, total_bytes, ballast_bytes = given["size"], given["total_bytes"], 0
-    words = start_host()
+    kind, _, limit_text = part_name.partition(" ")
+    held_gb = "" if kind == "compiled" else limit_text
+    size, total_bytes, ballast_bytes = settings["size"], settings["total_bytes"], 0
+    memory_management = start_host()
     name = f"{kind}, {held_gb} GB" if held_gb else kind
     if total_bytes:
         import comfy.model_management
@@ -93,70 +93,82 @@ def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
 
     def memory() -> str:
         if not total_bytes:
-            return f"{words}, not measured on a CPU"
+            return f"{memory_management}, not measured on a CPU"
         # Torch keeps what it took, so afterwards the device is as full as it was.
         full = total_bytes - torch.cuda.mem_get_info()[0]
         peaks = [(x - ballast.nbytes) / GB for x in (torch.cuda.max_memory_allocated(), full)]
-        return "{}, peak {:.1f} GB of tensors, {:.1f} GB of device".format(words, *peaks)
+        return "{}, peak {:.1f} GB of tensors, {:.1f} GB of device".format(
+            memory_management, *peaks
+        )
 
     with torch.inference_mode():
         if kind == "compiled":
-            yield from compiled_rows(rest, size, given["judged"] and rest == "bf16")
+            yield from compiled_rows(limit_text, size, settings["judged"] and limit_text == "bf16")
         elif kind == "fast":
             yield fast_row(size, name, memory)
         else:
-            yield from step_rows(kind, name, memory, given, bool(held_gb))
+            yield from step_rows(kind, name, memory, settings, bool(held_gb))
 
 
 def step_rows(
-    weights: str, name: str, memory: Callable[[], str], given: dict[str, Any], held: bool
+    weights: str,
+    name: str,
+    memory: Callable[[], str],
+    settings: dict[str, Any],
+    is_memory_limited: bool,
 ) -> Iterator[Row]:
     """Measure the time of sampling steps with guided attention and CFG.
 
     Where memory isn't held, a text encoder stays beside them, and steps with exo kept and plain
     ones follow.
     """
-    size, judged = given["size"], given["judged"] and weights == "bf16"
-    encoder = None if held else resident_encoder(size)
+    size, judged = settings["size"], settings["judged"] and weights == "bf16"
+    encoder = None if is_memory_limited else resident_encoder(size)
     plain, guided, exo_kept = patched_models(random_model(size, WEIGHTS[weights]), size)
-    sampled(guided, size, 1, CFG)  # loads, chooses kernels
-    step_s, out = sampled(guided, size, STEPS, CFG)
+    time_sampling(guided, size, 1, CFG)  # loads, chooses kernels
+    step_s, guided_latent = time_sampling(guided, size, STEPS, CFG)
     (wrapper,) = guided.get_wrappers("diffusion_model", "egox")
-    clock = wrapper.calls.seconds
-    share = clock.total("attention") / clock.total("full")
-    minutes, limit = (STEPS_A_CLIP * s / 60 for s in (step_s, 2 * given["forward_limit_s"]))
+    timer = wrapper.calls.seconds
+    attention_share = timer.total("attention") / timer.total("full")
+    minutes, minute_limit = (
+        STEPS_A_CLIP * s / 60 for s in (step_s, 2 * settings["forward_limit_s"])
+    )
     yield Row(
         what=f"CFG step, {name}, guided",
         bar=f"<= {STEP_BAR_S} s" if judged else "",
         held=step_s <= STEP_BAR_S if judged else None,
-        measured=f"{step_s:.2f} s, {100 * share:.0f} % of it in self-attention; {STEPS_A_CLIP} "
-        f"steps {minutes:.1f} min (FLOP limit {limit:.1f})",
-        numbers={"seconds": step_s, "attention_share": share},
+        measured=f"{step_s:.2f} s, {100 * attention_share:.0f} % of it in self-attention; {STEPS_A_CLIP} "
+        f"steps {minutes:.1f} min (FLOP limit {minute_limit:.1f})",
+        numbers={"seconds": step_s, "attention_share": attention_share},
     )
-    peak, without = memory(), None
-    if not held:
-        plain_s, without = sampled(plain, size, STEPS, CFG)
+    memory_text, plain_latent = memory(), None
+    if not is_memory_limited:
+        plain_s, plain_latent = time_sampling(plain, size, STEPS, CFG)
         yield Row(
             what=f"CFG step, {name}, plain",
             measured=f"{plain_s:.2f} s; guided over plain {step_s / plain_s:.3f}",
             numbers={"seconds": plain_s},
         )
-        kept_s, home = sampled(exo_kept, size, STEPS, CFG)[0], kept_where(exo_kept, size)
+        kept_s, cache_place = (
+            time_sampling(exo_kept, size, STEPS, CFG)[0],
+            describe_kept_exo(exo_kept, size),
+        )
         minutes *= (1 + (KEPT_EVERY - 1) * kept_s / step_s) / KEPT_EVERY
         yield Row(
             what=f"CFG step, {name}, exo kept",
             bar=f"<= {KEPT_BAR} of a full step" if judged else "",
             held=kept_s <= KEPT_BAR * step_s if judged else None,
             measured=f"{kept_s:.2f} s, {kept_s / step_s:.3f} of a full step; {STEPS_A_CLIP} steps "
-            f"with recompute exo {KEPT_EVERY} {minutes:.1f} min; kept {home}, beside "
+            f"with recompute exo {KEPT_EVERY} {minutes:.1f} min; kept {cache_place}, beside "
             f"{encoder.model_size() / GB:.1f} GB of a text encoder",
             numbers={"seconds": kept_s},
         )
     yield Row(
         what=f"CFG step, {name}, result and memory",
-        measured=peak,
+        measured=memory_text,
         bar="finite, geometry changes it",
-        held=bool(out.isfinite().all()) and (without is None or not torch.equal(out, without)),
+        held=bool(guided_latent.isfinite().all())
+        and (plain_latent is None or not torch.equal(guided_latent, plain_latent)),
     )
 
 
@@ -179,22 +191,25 @@ def resident_encoder(size: str) -> Any:
     return patcher
 
 
-def kept_where(kept: Any, size: str) -> str:
+def describe_kept_exo(exo_kept: Any, size: str) -> str:
     """Describe where a run has stored the kept exo activations, and whether they are exact or in 8
     bits."""
-    (wrapper,) = kept.get_wrappers("diffusion_model", "egox")
-    cache, places = wrapper.calls.exo_cache, set()
+    (wrapper,) = exo_kept.get_wrappers("diffusion_model", "egox")
+    cache, cache_places = wrapper.calls.exo_cache, set()
 
     def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
         out = executor(*args, **kwargs)
-        places.update((entry.home.type, entry.packed) for entry in cache._entries.values())
+        cache_places.update((entry.home.type, entry.packed) for entry in cache._entries.values())
         return out
 
-    watched = kept.clone()
-    watched.add_wrapper_with_key("apply_model", "look", look)
-    sampled(watched, size, 1, CFG)
-    words = [f"{'in 8 bits' if packed else 'exactly'} on {home}" for home, packed in sorted(places)]
-    return ", ".join(words) or "nowhere"
+    watched_model = exo_kept.clone()
+    watched_model.add_wrapper_with_key("apply_model", "look", look)
+    time_sampling(watched_model, size, 1, CFG)
+    descriptions = [
+        f"{'in 8 bits' if packed else 'exactly'} on {cache_place}"
+        for cache_place, packed in sorted(cache_places)
+    ]
+    return ", ".join(descriptions) or "nowhere"
 
 
 def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
@@ -214,22 +229,24 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
             "eager": model,
             "compiled": TorchCompileModel.execute(model, backend)[0],
         }
-        first, best = {}, dict.fromkeys(forms, float("inf"))
-        for form, one in forms.items():
+        first_seconds, best_seconds = {}, dict.fromkeys(forms, float("inf"))
+        for compile_kind, patched_model in forms.items():
             started = time.perf_counter()
-            sampled(one, size, 2, CFG)  # exo is kept from the second step on
-            first[form] = time.perf_counter() - started
+            time_sampling(patched_model, size, 2, CFG)  # exo is kept from the second step on
+            first_seconds[compile_kind] = time.perf_counter() - started
         for _ in range(2):
-            for form, one in forms.items():
-                best[form] = min(best[form], sampled(one, size, STEPS, CFG)[0])
-        ratio = best["compiled"] / best["eager"]
+            for compile_kind, patched_model in forms.items():
+                best_seconds[compile_kind] = min(
+                    best_seconds[compile_kind], time_sampling(patched_model, size, STEPS, CFG)[0]
+                )
+        ratio = best_seconds["compiled"] / best_seconds["eager"]
         yield Row(
             what=f"CFG step, {name}, {model_name}, compiled",
             bar=f"<= {COMPILED_BAR} of eager" if judged else "",
             held=ratio <= COMPILED_BAR if judged else None,
-            measured=f"{best['compiled']:.2f} s, {ratio:.3f} of {best['eager']:.2f} s in turns; the "
-            f"first two steps {first['compiled']:.0f} s (eager {first['eager']:.0f})",
-            numbers={"seconds": best, "first": first},
+            measured=f"{best_seconds['compiled']:.2f} s, {ratio:.3f} of {best_seconds['eager']:.2f} s in turns; the "
+            f"first two steps {first_seconds['compiled']:.0f} s (eager {first_seconds['eager']:.0f})",
+            numbers={"seconds": best_seconds, "first": first_seconds},
         )
 
 
@@ -242,7 +259,7 @@ def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
     for width in (clip.exo_width, clip.ego_width):
         latent = vae.encode(torch.rand(clip.frames, clip.height, width, 3))
         stamps.append(time.perf_counter())
-    step_s, out = sampled(guided, size, FAST_STEPS, FAST_CFG)
+    step_s, out = time_sampling(guided, size, FAST_STEPS, FAST_CFG)
     stamps.append(time.perf_counter())
     vae.decode(latent)
     stamps.append(time.perf_counter())
@@ -271,8 +288,8 @@ def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False)
     # On a GPU 16-bit weights compute as they are; 8-bit ones in bfloat16.
     compute = weights if weights.itemsize == 2 else torch.bfloat16
     model = wan_model(size, weights, compute if device.type == "cuda" else torch.float32)
-    kind = comfy.model_patcher.CoreModelPatcher
-    patcher = (comfy.model_patcher.ModelPatcher if disable_dynamic else kind)(
+    patcher_class = comfy.model_patcher.CoreModelPatcher
+    patcher = (comfy.model_patcher.ModelPatcher if disable_dynamic else patcher_class)(
         model, load_device=device, offload_device=torch.device("cpu")
     )
     # Assigned, as under dynamic memory: else layers wouldn't share their tensors.
@@ -302,17 +319,20 @@ def random_state(
 
     No time depends on their values.
     """
-    generator, drawn, state = torch.Generator(device=device).manual_seed(0), {}, {}
-    for place, part in module.named_modules():
-        shapes = {name: value.shape for name, value in part.named_parameters(recurse=False)}
-        if isinstance(part, torch.nn.Linear):  # of the host, which may have none yet
-            shapes = {"weight": (part.out_features, part.in_features), "bias": (part.out_features,)}
+    generator, drawn_tensors, state = torch.Generator(device=device).manual_seed(0), {}, {}
+    for module_name, submodule in module.named_modules():
+        shapes = {name: value.shape for name, value in submodule.named_parameters(recurse=False)}
+        if isinstance(submodule, torch.nn.Linear):  # of the host, which may have none yet
+            shapes = {
+                "weight": (submodule.out_features, submodule.in_features),
+                "bias": (submodule.out_features,),
+            }
         for name, shape in shapes.items():
-            mean = float(name == "gamma" or ("norm" in place and name == "weight"))
-            if (key := (tuple(shape), mean)) not in drawn:
+            mean = float(name == "gamma" or ("norm" in module_name and name == "weight"))
+            if (key := (tuple(shape), mean)) not in drawn_tensors:
                 values = torch.randn(shape, generator=generator, device=device) * 0.02 + mean
-                drawn[key] = values.to(dtype).cpu()
-            state[f"{place}.{name}" if place else name] = drawn[key]
+                drawn_tensors[key] = values.to(dtype).cpu()
+            state[f"{module_name}.{name}" if module_name else name] = drawn_tensors[key]
     return state
 
 
@@ -346,7 +366,7 @@ def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
     )
 
 
-def sampled(patched: Any, size: str, steps: int, cfg: float) -> tuple[float, Tensor]:
+def time_sampling(patched: Any, size: str, steps: int, cfg: float) -> tuple[float, Tensor]:
     """Sample with ComfyUI's sampler, and return the seconds of the fastest step (without the first)
     and the latent.
 

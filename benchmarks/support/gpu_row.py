@@ -33,9 +33,9 @@ class Row:
 def anonymous(text: str) -> str:
     """Remove folders, user names and computer names from a text, so that it may be published."""
     for folder, placeholder in ((PACK, "<pack>"), (Path.home(), "~")):
-        for written in {str(folder), folder.as_posix(), str(folder).replace("\\", "\\\\")}:
-            if len(written) > 3:
-                text = text.replace(written, placeholder)
+        for path_text in {str(folder), folder.as_posix(), str(folder).replace("\\", "\\\\")}:
+            if len(path_text) > 3:
+                text = text.replace(path_text, placeholder)
     for name, placeholder in ((_user(), "<user>"), (socket.gethostname(), "<computer>")):
         # Short or everyday names would take harmless words apart.
         if len(name) > 3 and name not in ("root", "localhost"):
@@ -43,7 +43,7 @@ def anonymous(text: str) -> str:
     return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[\w.+~-]+[\\/])+(?=[\w.+~-])", ".../", text)
 
 
-def why(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Shorten an exception to one line for the table."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return anonymous(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")[

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.support import gpu_attention, gpu_card
-from benchmarks.support.gpu_row import Row, why
+from benchmarks.support.gpu_row import Row, error_line
 from benchmarks.support.record import RESULTS, full_record, machine, versions
 from egox_core.gga import BACKENDS
 from egox_core.safe_files import atomic_write, write_json
@@ -44,34 +44,34 @@ def time_limit(seconds: float | None) -> Generator[None]:
     """Raise TimeoutError in the main thread after so many seconds (None: never), within a ``with``
     block.
 
-    It is interrupted as by Ctrl-C, also behind ``nohup``, where Ctrl-C is ignored, and where it waits
-    for a lock or a process. What computes in a library goes on until it returns.
+    It is interrupted as by Ctrl-C, also behind ``nohup``, where Ctrl-C is ignored, and where it
+    waits for a lock or a process. What computes in a library goes on until it returns.
     """
     if seconds is None:
         yield
         return
-    over = threading.Event()
+    is_over = threading.Event()
 
     def end() -> None:
-        over.set()
+        is_over.set()
         if hasattr(signal, "pthread_kill"):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         else:
             _thread.interrupt_main()
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    old_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
     try:
         yield
     except KeyboardInterrupt:
-        if not over.is_set():
+        if not is_over.is_set():
             raise
         raise TimeoutError from None
     finally:
         timer.cancel()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, old_handler)
 
 
 @dataclass(slots=True)
@@ -90,17 +90,17 @@ class Report:
     ) -> None:
         """Run one part of the benchmark within a time limit. A failure or a timeout becomes a row
         of the table."""
-        started = time.monotonic()
+        start_s = time.monotonic()
         try:
             with time_limit(seconds):
                 for row in rows():
                     self.add(part, row)
         except TimeoutError:
-            text = f"ended after {time.monotonic() - started:.0f} s, its share of the time"
+            text = f"ended after {time.monotonic() - start_s:.0f} s, its share of the time"
             self.add(part, Row(what=part, measured=text))
         except (Exception, SetupError) as error:  # noqa: BLE001  (the other parts are wanted)
-            self.add(part, Row(what=part, measured=f"failed: {why(error)}", held=False))
-        self.seconds[part] = round(time.monotonic() - started, 1)
+            self.add(part, Row(what=part, measured=f"failed: {error_line(error)}", held=False))
+        self.seconds[part] = round(time.monotonic() - start_s, 1)
         gc.collect()
         if torch.cuda.is_available():
             with suppress(RuntimeError):  # after an error of the card itself
@@ -113,20 +113,20 @@ class Report:
         self.keep(row)
 
 
-def parts_of(size: str, device: torch.device, card: dict[str, Any], host: bool) -> Parts:
+def list_parts(size: str, device: torch.device, card: dict[str, Any], host: bool) -> Parts:
     """List the parts of the benchmark, most important first, without the description of the GPU."""
     judged = size == "14b" and card["capability"] == [9, 0]
-    room = card.get("total_bytes", LARGE_BYTES)
-    weights = "bf16" if room >= LARGE_BYTES else "fp8"
+    card_bytes = card.get("total_bytes", LARGE_BYTES)
+    weights = "bf16" if card_bytes >= LARGE_BYTES else "fp8"
     limit_s = forward_flops(size, CLIPS[size].tokens) / card["matrix_flops_per_second"]
     settings = {"size": size, "total_bytes": card.get("total_bytes"), "judged": judged}
     settings["forward_limit_s"] = limit_s
 
-    def in_host(which: str) -> Callable[[], Iterable[Row]]:
+    def in_host(part_name: str) -> Callable[[], Iterable[Row]]:
         def rows() -> Iterable[Row]:
             from benchmarks.support.gpu_host import host_rows  # noqa: PLC0415
 
-            return host_rows(which, settings)
+            return host_rows(part_name, settings)
 
         return rows
 
@@ -153,7 +153,7 @@ def parts_of(size: str, device: torch.device, card: dict[str, Any], host: bool) 
     parts["kernels fp16"] = kernels("fp16")
     parts["tests"] = lambda: [gpu_card.tests_row(device)]
     for held_memory in ("fp8 24", "fp8 16", "fast 24", "fast 16") if host else ():
-        if room > 0.95e9 * int(held_memory[-2:]):
+        if card_bytes > 0.95e9 * int(held_memory[-2:]):
             parts[f"host {held_memory}"] = in_host(held_memory)
     return parts | ({"demo": demo} if host else {})
 
@@ -203,9 +203,9 @@ def unused_card() -> bool:
 
 def run_bench(
     host: Host | None,
-    started: float,  # of time.monotonic
+    start_s: float,  # of time.monotonic
     args: argparse.Namespace,
-    left_out: list[str],  # by the first look
+    left_out_parts: list[str],  # by the first look
 ) -> int:
     """Run the parts that the command line selects, and return the exit code."""
     if not args.small and unused_card():
@@ -213,7 +213,7 @@ def run_bench(
             "bench gpu: there is an NVIDIA card that torch doesn't see. Install a torch with CUDA "
             "(EGOX_TORCH_INDEX is its index), or a newer driver. (--small runs without it.)"
         )
-    minutes_left = OVERRUN * args.minutes - (time.monotonic() - started) / 60
+    minutes_left = OVERRUN * args.minutes - (time.monotonic() - start_s) / 60
     # Whatever still computes in a library then: all rows are on disk.
     faulthandler.dump_traceback_later(max(1.0, 60 * minutes_left), exit=True)
     memory = ""
@@ -237,7 +237,7 @@ def run_bench(
         "system": machine()["system"],
     }
     report = Report(not_run={} if host else {"host": "ComfyUI is not installed"})
-    running, to_come = "device", ["what the device is"]
+    running, later_parts = "device", ["what the device is"]
 
     def say(text: str) -> None:
         if not args.json:
@@ -249,13 +249,13 @@ def run_bench(
             "name": report.card.get("name", "a CPU"),
             "size": size,
             "facts": facts,
-            "left_out": left_out,
+            "left_out": left_out_parts,
             "rows": rows,
             "running": running,
-            "to_come": to_come,
+            "to_come": later_parts,
             "not_run": report.not_run,
             "part_seconds": report.seconds,
-            "seconds": round(time.monotonic() - started, 1),
+            "seconds": round(time.monotonic() - start_s, 1),
             "passed": bool(rows) and all(row["held"] is not False for row in rows),
         }
 
@@ -270,21 +270,21 @@ def run_bench(
     report.keep = keep
     try:
         report.run("device", lambda: [gpu_card.device_row(device)])
-        parts = parts_of(size, device, report.card, bool(memory))
-        to_come = [part for part in parts if part.startswith(args.only)]
-        while to_come:
-            running, *to_come = to_come
-            left = 60 * args.minutes - (time.monotonic() - started)
-            if left < min(LEAST_S, 30 * args.minutes):
+        parts = list_parts(size, device, report.card, bool(memory))
+        later_parts = [part for part in parts if part.startswith(args.only)]
+        while later_parts:
+            running, *later_parts = later_parts
+            seconds_left = 60 * args.minutes - (time.monotonic() - start_s)
+            if seconds_left < min(LEAST_S, 30 * args.minutes):
                 report.not_run[running] = "the time was over"
                 continue
-            share = left * (1 if args.only else SHARE)
-            say(f"... {running}, {share:.0f} s at most")
+            part_seconds = seconds_left * (1 if args.only else SHARE)
+            say(f"... {running}, {part_seconds:.0f} s at most")
             write()
-            report.run(running, parts[running], share)
+            report.run(running, parts[running], part_seconds)
     except KeyboardInterrupt:
-        report.not_run |= dict.fromkeys([running, *to_come], "ended by Ctrl-C")
-    running, to_come = "", []
+        report.not_run |= dict.fromkeys([running, *later_parts], "ended by Ctrl-C")
+    running, later_parts = "", []
     result = so_far()
     print(json.dumps(full_record("gpu", result), indent=1) if args.json else table(result))
     write()
@@ -292,12 +292,12 @@ def run_bench(
     return 0 if result["passed"] else 1
 
 
-def _of_json(value: Any) -> Any:
+def _without_non_finite(value: Any) -> Any:
     """Replace numbers that JSON can't represent (NaN and infinity) by None."""
     if isinstance(value, dict):
-        return {name: _of_json(each) for name, each in value.items()}
+        return {name: _without_non_finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_of_json(each) for each in value]
+        return [_without_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -306,6 +306,6 @@ def write_result(out: Path | None, result: dict[str, Any]) -> None:
     card = re.sub(r"[^a-z0-9]+", "_", result["name"].lower())
     small = "_small" if result["size"] == "small" else ""
     file = RESULTS / f"gpu_{card}{small}" if out is None else out / "gpu"
-    write_json(file.with_suffix(".json"), full_record("gpu", _of_json(result)))
+    write_json(file.with_suffix(".json"), full_record("gpu", _without_non_finite(result)))
     with atomic_write(file.with_suffix(".md")) as temporary:
         temporary.write_text(table(result) + "\n", "utf-8")

@@ -17,7 +17,8 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """Describe this machine's CPU, cores, memory and GPU, without names that identify one computer."""
+    """Describe this machine's CPU, cores, memory and GPU, without names that identify one
+    computer."""
     facts: dict[str, Any] = {
         "system": platform.system(),
         "processor": _processor(),
@@ -42,15 +43,15 @@ def matrix_rate(device: torch.device) -> float:
     return 2 * n**3 / min(seconds(lambda: a @ b, device) for _ in range(10))
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
+def seconds(function: Callable[[], object], device: torch.device) -> float:
     """Measure the seconds of one call, waiting until the device has finished it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    work()
+    start_s = time.perf_counter()
+    function()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return time.perf_counter() - start_s
 
 
 def versions() -> dict[str, str]:

@@ -40,7 +40,7 @@ def measure(base: str, small: bool) -> tuple[float, float | None]:
     model, grid, rank = meta_model(), RELEASED_GRID, 256
     if small:
         model, grid, rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
-    return timed(make_step(base, model, grid, rank, device), device)
+    return time_second_step(make_step(base, model, grid, rank, device), device)
 
 
 def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
@@ -71,10 +71,10 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
             expected=f"{main.total / 1e9:.1f} GB",
             fix="close other programs",
         )
-    before = psutil.Process().memory_info().rss
+    bytes_before = psutil.Process().memory_info().rss
     step = make_step("bfloat16", model, grid, rank, device, config)
-    seconds, peak_gb = timed(step, device)
-    main_bytes = psutil.Process().memory_info().rss - before
+    seconds, peak_gb = time_second_step(step, device)
+    main_bytes = psutil.Process().memory_info().rss - bytes_before
     return {
         "seconds": seconds,
         "peak_gb": peak_gb,
@@ -85,18 +85,18 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
     }
 
 
-def timed(step: Callable[[], None], device: torch.device) -> tuple[float, float | None]:
+def time_second_step(step: Callable[[], None], device: torch.device) -> tuple[float, float | None]:
     """Run a training step twice, and measure the seconds of the second and the peak memory in GB of
     both (None on a CPU)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     seconds = []
     for _ in range(2):  # the first step compiles kernels and makes the optimizer's state
-        started = time.perf_counter()
+        start_s = time.perf_counter()
         step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.perf_counter() - start_s)
     peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None
     return seconds[-1], peak
 
@@ -169,8 +169,8 @@ def make_step(
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             time_step = torch.full((1,), 500.0, device=device)
-            out = model(packed, time_step, text, image, return_dict=False)[0]
-        out[..., 2 * w_exo :].float().square().mean().backward()
+            output = model(packed, time_step, text, image, return_dict=False)[0]
+        output[..., 2 * w_exo :].float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -1,5 +1,5 @@
-"""Two videos that nobody calibrated, and cameras that somebody stated: where the head camera was,
-where exo stands, and by how much their clocks differ.
+"""Calibrate recordings of a head camera and fixed cameras: find the head camera's path, the fixed
+cameras' poses and the offsets of their clocks. Check the cameras that data sets state.
 
 In: a folder with ``ego.mp4`` and ``exo*.mp4``. Out: take folders that ``prepare`` reads, and a
 report of what is known how well."""

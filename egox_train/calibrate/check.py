@@ -1,4 +1,4 @@
-"""``calibrate --check``: whether the cameras that a set states are those of its pictures.
+"""Check whether the cameras stated in a data set agree with its pictures (``calibrate --check``).
 
 Two measurements, neither of which needs the other. The head camera's turns from frame to frame tell
 when its poses are, and whose. Its view of the scene, which exo's pictures and depth make, tells a
@@ -18,7 +18,7 @@ from egox_core.video import decode_frames, probe_video
 
 from ..data.manifest import read_manifest
 from ..data.sources import list_takes
-from .check_row import Row
+from .check_row import EpisodeResult
 from .mend import mend
 from .robot_episodes import is_robot_set, robot_episodes
 from .stated import Stated
@@ -29,8 +29,10 @@ MOST_TURNS, MOST_VIEWS = 900, 49
 """Frames whose turns are compared, and frames that make the scene."""
 
 
-def check_set(root: Path, write: bool = False, progress: Progress = no_progress) -> tuple[Row, ...]:
-    """Check every episode of a set, and list the surest fault first.
+def check_set(
+    root: Path, write: bool = False, progress: Progress = no_progress
+) -> tuple[EpisodeResult, ...]:
+    """Check every episode of a data set, and list the results with the most certain fault first.
 
     Args:
         write: mend the poses in the ``meta.json`` of take folders whose fault is sure.
@@ -38,8 +40,8 @@ def check_set(root: Path, write: bool = False, progress: Progress = no_progress)
     Raises:
         EgoXInputError: no set, none with an ego video, ``write`` with another than take folders.
     """
-    stated = tuple(_stated(root, write))
-    if not stated:
+    episodes = tuple(_find_episodes(root, write))
+    if not episodes:
         raise EgoXInputError(
             "set",
             got=f"no episode with an ego video in {root.name!r}",
@@ -47,12 +49,12 @@ def check_set(root: Path, write: bool = False, progress: Progress = no_progress)
             fix="give the takes that the set was made from",
         )
     rows = []
-    for number, each in enumerate(stated):
-        progress(number, len(stated), f"cameras of {each.name}")
+    for number, episode in enumerate(episodes):
+        progress(number, len(episodes), f"cameras of {episode.name}")
         try:
-            rows.append(_checked(each, progress))
+            rows.append(_check_episode(episode, progress))
         except EgoXInputError as error:
-            rows.append(Row(name=each.name, words=f"not read: {error}"))
+            rows.append(EpisodeResult(name=episode.name, words=f"not read: {error}"))
     if write:
         for row in rows:
             if row.mendable and row.folder is not None:
@@ -60,7 +62,7 @@ def check_set(root: Path, write: bool = False, progress: Progress = no_progress)
     return tuple(sorted(rows, key=lambda row: (not row.wrong, -row.sigmas)))
 
 
-def _stated(root: Path, write: bool) -> Iterator[Stated]:
+def _find_episodes(root: Path, write: bool) -> Iterator[Stated]:
     manifest = root / "manifest.jsonl"
     takes = not manifest.is_file() and not is_robot_set(root)
     if write and not takes:
@@ -90,71 +92,71 @@ def _stated(root: Path, write: bool) -> Iterator[Stated]:
             folder = view.video.parent if take.layout == "take" else None
             name = take.name if len(take.exos) == 1 else f"{take.name}/{view.name}"
             yield Stated(name=name, ego_video=take.ego_video, folder=folder, ego=take.ego)
-    for name, why in skipped:
-        yield Stated(name=name, ego_video=None, problem=why)
+    for name, reason in skipped:
+        yield Stated(name=name, ego_video=None, problem=reason)
 
 
-def _checked(stated: Stated, progress: Progress) -> Row:
-    if stated.ego_video is None:
-        words = stated.problem or "not testable: no ego video"
-        return Row(name=stated.name, words=words)
-    take, why = None, "no depth"
-    if stated.folder is not None:
+def _check_episode(episode: Stated, progress: Progress) -> EpisodeResult:
+    if episode.ego_video is None:
+        message = episode.problem or "not testable: no ego video"
+        return EpisodeResult(name=episode.name, words=message)
+    take, reason = None, "no depth"
+    if episode.folder is not None:
         try:
-            take = _loaded(stated.folder, stated, progress)
+            take = _load_take(episode.folder, episode, progress)
         except EgoXInputError as error:
-            why = str(error)
-    ego = stated.ego
+            reason = str(error)
+    ego = episode.ego
     if ego is None and take is not None:
         ego = take.trajectory.ego
     if ego is None:
-        return Row(name=stated.name, words=f"not testable: {why}")
-    info = probe_video(stated.ego_video)
-    first = stated.first
-    posed = min(info.frame_count - first, len(ego))
-    times_s = np.asarray(info.times_s[first : first + posed])
-    count = min(posed, MOST_TURNS)
-    numbers = range(first, first + count)
+        return EpisodeResult(name=episode.name, words=f"not testable: {reason}")
+    info = probe_video(episode.ego_video)
+    first_pose_index = episode.first
+    posed_count = min(info.frame_count - first_pose_index, len(ego))
+    times_s = np.asarray(info.times_s[first_pose_index : first_pose_index + posed_count])
+    count = min(posed_count, MOST_TURNS)
+    numbers = range(first_pose_index, first_pose_index + count)
     upright = ego.upright
-    pictures = (picture for _, picture in decode_frames(stated.ego_video, info, numbers))
+    pictures = (picture for _, picture in decode_frames(episode.ego_video, info, numbers))
     turns = picture_turns(pictures, upright.camera.rescale(info.width, info.height), progress)
-    w2c = upright.poses(len(ego)).numpy()[:posed]
+    w2c = upright.poses(len(ego)).numpy()[:posed_count]
     motion = compare_turns(turns, times_s[:count], w2c[:count])
-    row = Row(name=stated.name, words="", folder=stated.folder, motion=motion)
+    row = EpisodeResult(name=episode.name, words="", folder=episode.folder, motion=motion)
     notes = []
     if motion is None:
         notes.append("its clock is not testable: too few frames with poses")
     elif not motion.told:
         notes.append("the head hardly turns: its clock is not testable")
     elif motion.mirrored or motion.others:
-        words = (
+        message = (
             "mirrored: the head turns to the left in its pictures and to the right in its poses"
             if motion.mirrored
             else f"other poses: they explain {max(motion.explained, 0):.0%} of the head's turns"
         )
-        return replace(row, strange_sigmas=motion.strange_sigmas, words=words)
+        return replace(row, strange_sigmas=motion.strange_sigmas, words=message)
     elif not motion.lag_known:
         notes.append("its clock is not testable: pictures and poses turn too differently")
     elif row.lag_s:
         notes.append("late" if row.lag_s > 0 else "early")
     if take is None:
-        notes.append(f"turn and shift are not testable: {why}")
+        notes.append(f"turn and shift are not testable: {reason}")
     else:
-        row, finding = fit_view(row, take, stated.ego_video, times_s, w2c, progress)
+        row, finding = fit_view(row, take, episode.ego_video, times_s, w2c, progress)
         notes.append(finding)
     return replace(row, words="; ".join(notes))
 
 
-def _loaded(folder: Path, stated: Stated, progress: Progress) -> Take:
-    """Read so many frames of a take as make its scene, evenly spaced."""
+def _load_take(folder: Path, episode: Stated, progress: Progress) -> Take:
+    """Load evenly spaced frames of a take, as many as its scene needs."""
     info = probe_video(folder / "exo.mp4")
-    count = stated.frames or info.frame_count
+    count = episode.frames or info.frame_count
     fps = 0.0 if count <= MOST_VIEWS else info.fps * MOST_VIEWS / count
     return load_take(
         folder,
         frame_count=None,
         target_fps=fps,
         # A clip of a set was judged when it was made.
-        one_shot=stated.frames is not None,
+        one_shot=episode.frames is not None,
         progress=progress,
     )

@@ -1,4 +1,4 @@
-"""One episode's line of ``calibrate --check``."""
+"""Define the result of ``calibrate --check`` for one episode."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,8 +16,9 @@ TITLES = ("episode", "sd", "late, frames", "turn, degrees", "shift, cm", "findin
 
 
 @frozen
-class Row:
-    """One episode: what would fit better than what is stated, and how sure that is."""
+class EpisodeResult:
+    """Result of one episode: which cameras would fit better than the stated ones, and how certain
+    that is."""
 
     name: str
     words: str
@@ -30,21 +31,21 @@ class Row:
 
     @property
     def lag_s(self) -> float:
-        """Seconds by which the poses are surely late, 0 if they are not."""
-        late = self.motion
-        if late is None or not late.lag_known or late.lag_sigmas < SURE:
+        """Delay of the poses in seconds, 0 unless it is certain."""
+        motion = self.motion
+        if motion is None or not motion.lag_known or motion.lag_sigmas < SURE:
             return 0.0
-        return late.lag_s if abs(late.lag_s) >= LEAST_FRAMES * late.frame_s else 0.0
+        return motion.lag_s if abs(motion.lag_s) >= LEAST_FRAMES * motion.frame_s else 0.0
 
     @property
     def displaced(self) -> bool:
-        """True where the camera is surely turned or shifted."""
-        off = self.deviation
-        return off is not None and off.sigmas >= SURE and matters(off)
+        """True if the camera is certainly rotated or shifted from the stated one."""
+        deviation = self.deviation
+        return deviation is not None and deviation.sigmas >= SURE and matters(deviation)
 
     @property
     def sigmas(self) -> float:
-        """By how many standard deviations the largest deviation is not chance."""
+        """Largest deviation of the episode in standard deviations."""
         if self.strange_sigmas is not None:
             return self.strange_sigmas
         known_lag = self.motion is not None and self.motion.lag_known
@@ -53,47 +54,47 @@ class Row:
 
     @property
     def wrong(self) -> bool:
-        """True where a fault is sure, and large enough to matter."""
+        """True if a fault is certain, and large enough to matter."""
         return self.strange_sigmas is not None or self.lag_s != 0 or self.displaced
 
     @property
     def mendable(self) -> bool:
-        """True where other poses in the take's ``meta.json`` mend the fault."""
+        """True if replacing the poses in the take's ``meta.json`` can correct the fault."""
         return self.wrong and self.strange_sigmas is None and self.folder is not None
 
     def cells(self) -> tuple[str, ...]:
-        """Format the row's line of the table."""
-        late = turn = shift = "-"
+        """Format the episode's result as cells of the table."""
+        late_text = turn_text = shift_text = "-"
         if self.motion is not None and self.motion.lag_known:
             frames, sd = (
                 x / self.motion.frame_s for x in (self.motion.lag_s, self.motion.lag_sd_s)
             )
-            late = f"{frames:+.1f} ± {sd:.1f}"
-        if (off := self.deviation) is not None:
-            turn = f"{off.turn_deg:.1f} ± {off.turn_sd_deg:.1f}"
-            shift = f"{100 * off.shift_m:.0f} ± {100 * off.shift_sd_m:.0f}"
-        return self.name, f"{self.sigmas:.1f}", late, turn, shift, self.words
+            late_text = f"{frames:+.1f} ± {sd:.1f}"
+        if (deviation := self.deviation) is not None:
+            turn_text = f"{deviation.turn_deg:.1f} ± {deviation.turn_sd_deg:.1f}"
+            shift_text = f"{100 * deviation.shift_m:.0f} ± {100 * deviation.shift_sd_m:.0f}"
+        return self.name, f"{self.sigmas:.1f}", late_text, turn_text, shift_text, self.words
 
     def to_json(self) -> dict[str, object]:
-        """Build the row's entry of the report."""
-        late, off = self.motion, self.deviation
+        """Build the episode's entry in the JSON report."""
+        motion, deviation = self.motion, self.deviation
         return {
             "episode": self.name,
             "wrong": self.wrong,
             "sigmas": self.sigmas,
             "finding": self.words,
-            "late_s": None if late is None or not late.lag_known else late.lag_s,
-            "late_sd_s": None if late is None or not late.lag_known else late.lag_sd_s,
-            "camera": None if off is None else "exo" if self.of_exo else "ego",
-            "turn_deg": None if off is None else np.degrees(off.value[:3]).tolist(),
-            "turn_sd_deg": None if off is None else off.turn_sd_deg,
-            "shift_m": None if off is None else off.value[3:].tolist(),
-            "shift_sd_m": None if off is None else off.shift_sd_m,
+            "late_s": None if motion is None or not motion.lag_known else motion.lag_s,
+            "late_sd_s": None if motion is None or not motion.lag_known else motion.lag_sd_s,
+            "camera": None if deviation is None else "exo" if self.of_exo else "ego",
+            "turn_deg": None if deviation is None else np.degrees(deviation.value[:3]).tolist(),
+            "turn_sd_deg": None if deviation is None else deviation.turn_sd_deg,
+            "shift_m": None if deviation is None else deviation.value[3:].tolist(),
+            "shift_sd_m": None if deviation is None else deviation.shift_sd_m,
         }
 
 
-def table(rows: Sequence[Row]) -> Iterator[str]:
-    """Lay rows out in columns."""
+def table(rows: Sequence[EpisodeResult]) -> Iterator[str]:
+    """Format the results as lines of a table with aligned columns."""
     cells = [TITLES, *(row.cells() for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(TITLES))]
     for line in cells:

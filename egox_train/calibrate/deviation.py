@@ -1,4 +1,4 @@
-"""A clip's camera error against its stated poses, and how well that is known.
+"""Measure the error of a clip's stated camera poses, with its covariance.
 
 The path meter gives a turn and a shift for each frame. Wrong depth pulls at them, too, and it is wrong
 alike in every frame. It shows in what is left: patches of the picture that no single turn and shift
@@ -24,9 +24,9 @@ PATCH, REACH = 16, 6
 LEAST_FILLED, LEAST_TEXTURE, LEAST_ALIKE = 0.6, 0.3, 0.6
 """Of a patch: share that both pictures show, its contrast, its correlation where it is found."""
 FEWEST = 8
-TOGETHER = 8.0
+CORRELATED_PATCHES = 8.0
 """Patches that are off together: each overlaps its neighbours by half, and depth is off slowly."""
-HELD_M = 0.3
+SHIFT_PRIOR_M = 0.3
 """A shift that is larger is no small one; it keeps the fit from running off."""
 SURE = 3.5
 """Standard deviations from which on a camera or a clock is called wrong."""
@@ -38,7 +38,8 @@ FLOOR_RAD, FLOOR_M = math.radians(0.1), 0.003
 
 @frozen
 class Deviation:
-    """From the stated camera to the video's, in the axes of the upright picture."""
+    """Rotation and shift from the stated camera to the actual one, in the axes of the upright
+    picture."""
 
     # [6]: rotation vector, radians; from the video's camera to the stated one, metres
     value: np.ndarray
@@ -46,28 +47,28 @@ class Deviation:
 
     @property
     def sigmas(self) -> float:
-        """The camera's error in standard deviations, all six numbers together."""
+        """Size of the camera's error in standard deviations, with rotation and shift combined."""
         chi_square = float(self.value @ np.linalg.solve(self.covariance, self.value))
         return math.sqrt(chi_square / 6)
 
     @property
     def turn_deg(self) -> float:
-        """Angle of the turn."""
+        """Angle of the rotation in degrees."""
         return math.degrees(float(np.linalg.norm(self.value[:3])))
 
     @property
     def turn_sd_deg(self) -> float:
-        """Its standard deviation."""
+        """Standard deviation of the rotation angle in degrees."""
         return math.degrees(math.sqrt(float(np.trace(self.covariance[:3, :3]))))
 
     @property
     def shift_m(self) -> float:
-        """Length of the shift."""
+        """Length of the shift in metres."""
         return float(np.linalg.norm(self.value[3:]))
 
     @property
     def shift_sd_m(self) -> float:
-        """Its standard deviation."""
+        """Standard deviation of the shift in metres."""
         return math.sqrt(float(np.trace(self.covariance[3:, 3:])))
 
 
@@ -76,24 +77,29 @@ def path_deviation(
     views: PathViews,
     video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
     # Of the same views and video.
-    found: PathError,
+    path_error: PathError,
     # The path that the views are of, with the exo camera.
     trajectory: CameraTrajectory,
 ) -> Deviation | None:
-    """Combine a clip's frames, None if too few of them could be judged."""
+    """Combine the path errors of a clip's frames to one deviation, None if too few frames could be
+    measured."""
     match = PictureMatch.of(video, views)
-    exo_at = trajectory.ego.seen_from(trajectory.known_exo)[:: views.step, :, 3].numpy()
+    exo_positions = trajectory.ego.seen_from(trajectory.known_exo)[:: views.step, :, 3].numpy()
     upright = sensor_from_upright(views.camera.quarter_turns).numpy()
-    both = np.kron(np.eye(2), upright)
+    upright_twice = np.kron(np.eye(2), upright)
     values, covariances = [], []
-    for t in torch.nonzero(found.judged)[:, 0].tolist():
-        turn = np.radians(found.turn_deg[t].numpy()) @ upright.T
-        shift = found.shift_m[t].numpy() @ upright.T
-        patches = _patches(match, t, Rotation.from_rotvec(turn).as_matrix(), shift, exo_at[t])
+    for t in torch.nonzero(path_error.judged)[:, 0].tolist():
+        rotation_vector = np.radians(path_error.turn_deg[t].numpy()) @ upright.T
+        shift = path_error.shift_m[t].numpy() @ upright.T
+        patches = _patches(
+            match, t, Rotation.from_rotvec(rotation_vector).as_matrix(), shift, exo_positions[t]
+        )
         if len(patches[0]) < FEWEST:
             continue
-        values.append(np.concatenate([np.radians(found.turn_deg[t].numpy()), found.shift_m[t]]))
-        covariances.append(both.T @ _covariance(*patches) @ both)
+        values.append(
+            np.concatenate([np.radians(path_error.turn_deg[t].numpy()), path_error.shift_m[t]])
+        )
+        covariances.append(upright_twice.T @ _covariance(*patches) @ upright_twice)
     if not values:
         return None
     measured = np.stack(values)
@@ -107,132 +113,157 @@ def path_deviation(
 
 
 def _patches(
-    match: PictureMatch, t: int, rotation: np.ndarray, shift: np.ndarray, exo_at: np.ndarray
+    match: PictureMatch, t: int, rotation: np.ndarray, shift: np.ndarray, exo_position: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find where the patches of the scene's picture lie in the video, which is drawn into it.
+    """Match patches of the rendered scene to the video picture, and measure their displacements.
 
-    How far off [N, 2] px, px per radian and metre [N, 2, 6], px that all of exo's depth makes [N, 2].
+    How far off [N, 2] px, px per radian and metre [N, 2, 6], px that all of exo's depth makes [N,
+    2].
     """
     views = match.views
-    seen, scene, used = match.drawn_over(t, rotation, shift)
-    side, half = used.shape[0], PATCH // 2
-    off, slope, by_depth = [], [], []
+    video_picture, scene, filled_mask = match.drawn_over(t, rotation, shift)
+    side, half = filled_mask.shape[0], PATCH // 2
+    displacements, gradients, depth_gradients = [], [], []
     for y in range(REACH, side - PATCH - REACH + 1, half):
         for x in range(REACH, side - PATCH - REACH + 1, half):
-            here = slice(y, y + PATCH), slice(x, x + PATCH)
-            wider = (
+            patch_slices = slice(y, y + PATCH), slice(x, x + PATCH)
+            search_slices = (
                 slice(y - REACH, y + PATCH + REACH),
                 slice(x - REACH, x + PATCH + REACH),
             )
-            patch = scene[here]
-            if used[here].mean() < LEAST_FILLED or np.square(patch).mean() < LEAST_TEXTURE**2:
+            patch = scene[patch_slices]
+            if (
+                filled_mask[patch_slices].mean() < LEAST_FILLED
+                or np.square(patch).mean() < LEAST_TEXTURE**2
+            ):
                 continue
-            alike = cv2.matchTemplate(seen[wider], patch, cv2.TM_CCORR_NORMED)
-            place = _peak(np.where(np.isfinite(alike), alike, -1.0))
-            if place is None:
+            correlation = cv2.matchTemplate(
+                video_picture[search_slices], patch, cv2.TM_CCORR_NORMED
+            )
+            position = _subpixel_peak(np.where(np.isfinite(correlation), correlation, -1.0))
+            if position is None:
                 continue
-            metres = float(np.median(views.metres[t][here][used[here] > 0]))
+            metres = float(np.median(views.metres[t][patch_slices][filled_mask[patch_slices] > 0]))
             middle = y + half, x + half
             by_point = views.by_point[middle] / metres
-            off.append(place - REACH)
-            slope.append(np.concatenate([views.by_turn[middle], by_point], -1))
-            by_depth.append(by_point @ (metres * views.rays[middle] - exo_at))
-    count = len(off)
+            displacements.append(position - REACH)
+            gradients.append(np.concatenate([views.by_turn[middle], by_point], -1))
+            depth_gradients.append(by_point @ (metres * views.rays[middle] - exo_position))
+    count = len(displacements)
     return (
-        np.array(off).reshape(count, 2),
-        np.array(slope).reshape(count, 2, 6),
-        np.array(by_depth).reshape(count, 2),
+        np.array(displacements).reshape(count, 2),
+        np.array(gradients).reshape(count, 2, 6),
+        np.array(depth_gradients).reshape(count, 2),
     )
 
 
-def _peak(alike: np.ndarray) -> np.ndarray | None:  # [2], across and down
-    """Find the best place between pixels, None if there is none, or at the border."""
-    row, column = np.unravel_index(alike.argmax(), alike.shape)
-    height, width = alike.shape
-    inside = 0 < row < height - 1 and 0 < column < width - 1
-    if not inside or alike[row, column] < LEAST_ALIKE:
+def _subpixel_peak(correlation: np.ndarray) -> np.ndarray | None:  # [2], across and down
+    """Find the position of the highest correlation with subpixel precision, None if it is too low
+    or at the border."""
+    row, column = np.unravel_index(correlation.argmax(), correlation.shape)
+    height, width = correlation.shape
+    is_inside = 0 < row < height - 1 and 0 < column < width - 1
+    if not is_inside or correlation[row, column] < LEAST_ALIKE:
         return None
-    across = _vertex(*alike[row, column - 1 : column + 2])
-    down = _vertex(*alike[row - 1 : row + 2, column])
-    return np.array([column + across, row + down])
+    column_offset = _vertex_offset(*correlation[row, column - 1 : column + 2])
+    row_offset = _vertex_offset(*correlation[row - 1 : row + 2, column])
+    return np.array([column + column_offset, row + row_offset])
 
 
-def _vertex(before: float, at: float, after: float) -> float:
-    """Find the top of a parabola through three values, from the middle one on."""
-    bend = before - 2 * at + after
-    return 0.0 if bend >= 0 else float(0.5 * (before - after) / bend)
+def _vertex_offset(left_value: float, middle_value: float, right_value: float) -> float:
+    """Compute the offset of a parabola's vertex from the middle of three values."""
+    curvature = left_value - 2 * middle_value + right_value
+    return 0.0 if curvature >= 0 else float(0.5 * (left_value - right_value) / curvature)
 
 
 def _covariance(
-    off: np.ndarray,  # [N, 2]
-    slope: np.ndarray,  # [N, 2, 6]
-    by_depth: np.ndarray,  # [N, 2]
+    displacements: np.ndarray,  # [N, 2]
+    gradients: np.ndarray,  # [N, 2, 6]
+    depth_gradients: np.ndarray,  # [N, 2]
 ) -> np.ndarray:  # [6, 6]
-    """Fit a turn and a shift to the patches, with Cauchy's weights, and return their covariance."""
-    hold = np.diag([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) / HELD_M**2
-    weight = np.ones(len(off))
+    """Fit a rotation and a shift to displaced patches, with Cauchy weights, and compute their
+    covariance."""
+    prior = np.diag([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) / SHIFT_PRIOR_M**2
+    weight = np.ones(len(displacements))
     for _ in range(8):
-        weighted = slope * weight[:, None, None]
-        normal = np.einsum("nij,nik->jk", weighted, slope) + hold
-        move = np.linalg.solve(normal, np.einsum("nij,ni->j", weighted, off))
-        rest = off - slope @ move
-        square = np.square(rest).sum(1)
+        weighted = gradients * weight[:, None, None]
+        normal = np.einsum("nij,nik->jk", weighted, gradients) + prior
+        estimate = np.linalg.solve(normal, np.einsum("nij,ni->j", weighted, displacements))
+        residuals = displacements - gradients @ estimate
+        square = np.square(residuals).sum(1)
         width = 1.26 * math.sqrt(float(np.median(square))) + 0.05
         weight = 1 / (1 + square / (3 * width) ** 2)
     inverse = np.linalg.inv(normal)
     variance = float((weight * square).sum() / (2 * weight.sum()))
     # A fit takes up most of what depth is off by as a whole: as much of it as differs may be common.
-    strength = np.square(by_depth).sum(1)
-    depth_off = (rest * by_depth).sum(1) / np.maximum(strength, 1e-9)
-    share = float((weight * strength * depth_off**2).sum() / (weight * strength).sum())
-    common = inverse @ np.einsum("nij,ni->j", weighted, by_depth)
-    return inverse * variance * TOGETHER + share * np.outer(common, common)
+    strength = np.square(depth_gradients).sum(1)
+    depth_off = (residuals * depth_gradients).sum(1) / np.maximum(strength, 1e-9)
+    common_variance = float((weight * strength * depth_off**2).sum() / (weight * strength).sum())
+    common_effect = inverse @ np.einsum("nij,ni->j", weighted, depth_gradients)
+    return inverse * variance * CORRELATED_PATCHES + common_variance * np.outer(
+        common_effect, common_effect
+    )
 
 
-def _matrix(value: np.ndarray) -> np.ndarray:  # [6] -> [4, 4]
-    """Give the transform of a deviation's turn and shift."""
-    turn = Rotation.from_rotvec(value[:3]).as_matrix()
-    return np.block([[turn, (turn @ value[3:])[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
+def _transform_matrix(value: np.ndarray) -> np.ndarray:  # [6] -> [4, 4]
+    """Compute the 4 x 4 transform of a deviation's rotation and shift."""
+    rotation = Rotation.from_rotvec(value[:3]).as_matrix()
+    return np.block(
+        [[rotation, (rotation @ value[3:])[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]]
+    )
 
 
-def moved(w2c: np.ndarray, value: np.ndarray) -> np.ndarray:  # [T, 3, 4]
-    """Put a camera's poses where a deviation says that they are."""
-    by = _matrix(value)
-    turned = by[:3, :3] @ w2c
-    turned[:, :, 3] += by[:3, 3]
-    return turned
+def apply_deviation(w2c: np.ndarray, value: np.ndarray) -> np.ndarray:  # [T, 3, 4]
+    """Apply a deviation to the poses of a camera."""
+    transform = _transform_matrix(value)
+    moved_poses = transform[:3, :3] @ w2c
+    moved_poses[:, :, 3] += transform[:3, 3]
+    return moved_poses
 
 
-def composed(first: np.ndarray, then: np.ndarray) -> np.ndarray:  # [6]
-    """Give the deviation of two, one after the other."""
-    both = _matrix(then) @ _matrix(first)
-    turn = both[:3, :3]
-    return np.concatenate([Rotation.from_matrix(turn).as_rotvec(), turn.T @ both[:3, 3]])
+def compose_deviations(first_value: np.ndarray, second_value: np.ndarray) -> np.ndarray:  # [6]
+    """Compute the deviation that results from applying one deviation after another."""
+    transform = _transform_matrix(second_value) @ _transform_matrix(first_value)
+    rotation = transform[:3, :3]
+    return np.concatenate(
+        [Rotation.from_matrix(rotation).as_rotvec(), rotation.T @ transform[:3, 3]]
+    )
 
 
-def inverse(value: np.ndarray) -> np.ndarray:  # [6]
-    """Give the way back."""
-    back = np.linalg.inv(_matrix(value))
-    turn = back[:3, :3]
-    return np.concatenate([Rotation.from_matrix(turn).as_rotvec(), turn.T @ back[:3, 3]])
+def inverse_deviation(value: np.ndarray) -> np.ndarray:  # [6]
+    """Compute the inverse of a deviation."""
+    transform = np.linalg.inv(_transform_matrix(value))
+    rotation = transform[:3, :3]
+    return np.concatenate(
+        [Rotation.from_matrix(rotation).as_rotvec(), rotation.T @ transform[:3, 3]]
+    )
 
 
-def size_of(off: Deviation) -> float:
-    """Compare a turn with a shift: the least of each that matters."""
-    return math.hypot(off.turn_deg / LEAST_DEG, off.shift_m / LEAST_M)
+def relative_size(deviation: Deviation) -> float:
+    """Compute the size of a deviation as rotation and shift together, each relative to the smallest
+    that matters."""
+    return math.hypot(deviation.turn_deg / LEAST_DEG, deviation.shift_m / LEAST_M)
 
 
-def as_exo(off: Deviation, path: CameraTrajectory) -> Deviation:
-    """Turn a deviation of the head camera into that of the exo camera, in exo's own axes."""
+def to_exo_deviation(deviation: Deviation, path: CameraTrajectory) -> Deviation:
+    """Convert a deviation of the head camera to the equivalent one of the exo camera, in the exo
+    camera's axes."""
     ego_from_exo = path.ego.upright.seen_from(path.known_exo.upright).mean(0).numpy()
     left, _, right = np.linalg.svd(ego_from_exo[:, :3])
-    back = (left @ right).T
+    exo_from_ego_rotation = (left @ right).T
     x, y, z = ego_from_exo[:, 3]
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    change = np.block([[back, np.zeros((3, 3))], [-back @ cross, back]])
-    return Deviation(value=change @ off.value, covariance=change @ off.covariance @ change.T)
+    adjoint = np.block(
+        [
+            [exo_from_ego_rotation, np.zeros((3, 3))],
+            [-exo_from_ego_rotation @ cross, exo_from_ego_rotation],
+        ]
+    )
+    return Deviation(
+        value=adjoint @ deviation.value, covariance=adjoint @ deviation.covariance @ adjoint.T
+    )
 
 
-def matters(off: Deviation) -> bool:
-    """Check whether a deviation is large enough to mend."""
-    return off.turn_deg >= LEAST_DEG or off.shift_m >= LEAST_M
+def matters(deviation: Deviation) -> bool:
+    """Check whether a deviation is large enough to be corrected."""
+    return deviation.turn_deg >= LEAST_DEG or deviation.shift_m >= LEAST_M

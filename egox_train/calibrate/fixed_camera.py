@@ -1,4 +1,5 @@
-"""One fixed camera of a recording: by pictures where they show enough, by the wearer's head else."""
+"""Find the pose of one fixed camera from pictures, or from the wearer's head if the pictures don't
+suffice."""
 
 import math
 from collections.abc import Mapping
@@ -40,7 +41,8 @@ def solve_exo(
     lenses: Mapping[str, CameraModel],
     options: CalibrateOptions,
 ) -> SolvedExo:
-    """Find one fixed camera: by pictures where they show enough, by the head else."""
+    """Find the pose and the clock of one fixed camera from the solved pictures if they suffice,
+    else from the wearer's head."""
     whole = exo.info.width, exo.info.height
     name = f"{exo.name}/still.png"
     lens = lenses[exo.name].rescale(*whole) if exo.name in lenses else None
@@ -125,7 +127,8 @@ def solve_exo(
 def _by_head(
     exo: ExoFile, world: World, clocks: Clocks | None, lens: CameraModel | None
 ) -> tuple[SolvedCamera | None, str]:
-    """Solve a camera by the wearer's ears, or say why it can't be solved."""
+    """Find the pose of a fixed camera from the wearer's ears, or return the reason why that is
+    impossible."""
     if exo.keypoints is None:
         return None, f"there are no key points ({exo.name}_keypoints.json)"
     if lens is None:
@@ -158,13 +161,15 @@ def _by_head(
 
 
 def ears_middle() -> np.ndarray:  # [3] metres
-    """Find the ears' middle in the upright axes of a camera worn as Aria glasses."""
+    """Compute the point between the ears in the upright axes of a camera that is worn as Aria
+    glasses are."""
     of_sensor = worn_points(torch.eye(3, 4, dtype=torch.float64)[None])[0, EARS].mean(dim=0)
     return (sensor_from_upright(1).T @ of_sensor).numpy()
 
 
 def _ears(exo: ExoFile) -> tuple[np.ndarray, np.ndarray]:
-    """Find pixels [N, 2] of the ears' middle where both are seen, and their moments [N]."""
+    """Read the pixels [N, 2] of the point between the ears in frames where both ears are detected,
+    and the times [N] of these frames."""
     assert exo.keypoints is not None
     points = read_keypoints(exo.keypoints, all_frames(exo.info, exo.video))
     points = points.resized((exo.info.width, exo.info.height))
@@ -174,7 +179,7 @@ def _ears(exo: ExoFile) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _known_at(world: World, uv: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Leave those moments at which the head camera's pose is known."""
+    """Select the moments at which the pose of the head camera is known."""
     known = np.isfinite(world.w2c[:, 0, 0])
     at = nearest_frames(world.times_s, moments)
     inside = known[at] & (moments >= world.times_s[0]) & (moments <= world.times_s[-1])

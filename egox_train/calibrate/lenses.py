@@ -1,4 +1,4 @@
-"""Lenses of cameras that people have: by the camera's name, by a file, or free."""
+"""Choose the lens of a camera: by the name of a camera type, from a file, or free to be estimated."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ a camera's name, nothing for a file, because somebody calibrated it."""
 
 
 def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, Free]:
-    """Give the lens of a picture, and what of it is still free.
+    """Choose the lens of a picture, and list which of its parameters are still free.
 
     Raises:
         EgoXInputError: no such name and no such file, a file of another shape.
@@ -76,13 +76,13 @@ def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, Free]:
 
 
 def _of_shape(camera: CameraModel, width: int, height: int) -> CameraModel:
-    """Scale a camera by the width, and crop its height."""
+    """Scale a lens to another width, and crop it to another height."""
     camera = camera.rescale(width, round(camera.height * width / camera.width))
     return camera.crop(0, (camera.height - height) // 2, width, height)
 
 
 def to_colmap(camera: CameraModel) -> tuple[str, tuple[float, ...]]:
-    """Give COLMAP's model and numbers of an upright camera."""
+    """Convert an upright camera to COLMAP's camera model and parameters."""
     camera = camera.upright()
     if camera.lens == "opencv" and not any(camera.distortion):
         # One picture of a fixed camera tells one number of distortion, not four.
@@ -95,7 +95,7 @@ def to_colmap(camera: CameraModel) -> tuple[str, tuple[float, ...]]:
 
 
 def from_colmap(model: str, numbers: tuple[float, ...], width: int, height: int) -> CameraModel:
-    """Give the camera of COLMAP's model and numbers."""
+    """Convert COLMAP's camera model and parameters to our camera model."""
     if model == "SIMPLE_RADIAL":
         focal, cx, cy, bend = numbers
         model, numbers = "OPENCV", (focal, focal, cx, cy, bend, 0.0, 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""A fixed camera from a point whose places a log knows: a robot's gripper by its joints."""
+"""Find the pose of a fixed camera from a point with a logged path, such as a robot's gripper."""
 
 import csv
 import math
@@ -24,7 +24,7 @@ LAGS_S = np.arange(-1.0, 1.025, 0.05)
 
 @frozen
 class PointLog:
-    """A point's path, and where the fixed camera sees it."""
+    """Logged path of a point, and its pixels in the fixed camera's video."""
 
     times_s: np.ndarray  # [N] rising
     places: np.ndarray  # [N, 3] metres, world
@@ -32,7 +32,7 @@ class PointLog:
 
 
 def read_point_log(file: Path) -> PointLog:
-    """Read a table with the columns ``time_s, x, y, z, u, v``, of which u and v may be empty.
+    """Read a table with the columns ``time_s, x, y, z, u, v``, in which u and v may be empty.
 
     Raises:
         EgoXInputError: no table of these columns, a value that is no number, times that don't rise.
@@ -50,8 +50,8 @@ def read_point_log(file: Path) -> PointLog:
             f"points {file.name}", got=str(error), expected=expected, fix=fix
         ) from error
     if not rows:
-        got = f"the columns {', '.join(names)[:80]}" if names else "an empty file"
-        raise EgoXInputError(f"points {file.name}", got=got, expected=expected, fix=fix)
+        problem = f"the columns {', '.join(names)[:80]}" if names else "an empty file"
+        raise EgoXInputError(f"points {file.name}", got=problem, expected=expected, fix=fix)
     values = np.array(
         [
             [_number(row[name], name, number, file) for name in COLUMNS]
@@ -88,8 +88,8 @@ def camera_from_log(
     camera: CameraModel,
     offset_s: float | None,  # seconds that the log is later than the video; None: not known
 ) -> SolvedCamera | None:
-    """Solve the camera that sees the point, None if it doesn't determine one."""
-    seen = np.isfinite(log.uv).all(axis=1)
+    """Find the pose of the camera that sees a logged point, None if the pose isn't determined."""
+    seen_mask = np.isfinite(log.uv).all(axis=1)
 
     def carrier(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         places = [np.interp(moments, log.times_s, axis) for axis in log.places.T]
@@ -97,8 +97,8 @@ def camera_from_log(
 
     return camera_from_point(
         camera,
-        log.uv[seen],
-        log.times_s[seen] + (offset_s or 0.0),
+        log.uv[seen_mask],
+        log.times_s[seen_mask] + (offset_s or 0.0),
         carrier,
         np.zeros(3),
         lags_s=LAGS_S if offset_s is None else None,
@@ -109,7 +109,8 @@ def camera_from_log(
 def write_camera_from_log(
     video: Path, table: Path, out: Path, exo_lens: str, offset_s: float | None
 ) -> SolvedCamera:
-    """Solve the fixed camera of ``video`` and write it with the keys of a take's ``meta.json``.
+    """Find the pose of the fixed camera that made ``video``, and write it with the keys of a take's
+    ``meta.json``.
 
     Raises:
         EgoXInputError: the lens isn't known, a table of another form, too few points, a path that
@@ -124,17 +125,17 @@ def write_camera_from_log(
             expected="a camera's name or a JSON file: one point doesn't tell the lens, too",
             fix="calibrate the lens by a checkerboard, and write it as in docs/own_recordings.md",
         )
-    found = camera_from_log(log, lens, offset_s)
-    if found is None or not found.solved:
-        known = (
+    solved_camera = camera_from_log(log, lens, offset_s)
+    if solved_camera is None or not solved_camera.solved:
+        camera_json = (
             f"{int(np.isfinite(log.uv).all(axis=1).sum())} points that tell no camera"
-            if found is None
-            else f"a camera known to {100 * found.sd_m:.0f} cm and {found.sd_deg:.1f} degrees (sd) "
-            f"at {found.distance_m:.1f} m"
+            if solved_camera is None
+            else f"a camera known to {100 * solved_camera.sd_m:.0f} cm and {solved_camera.sd_deg:.1f} degrees (sd) "
+            f"at {solved_camera.distance_m:.1f} m"
         )
         raise EgoXInputError(
             f"points {table.name}",
-            got=known,
+            got=camera_json,
             expected=f"{FEWEST} or more, of a path that fills the picture in all three directions",
             fix="log a longer run; check that u, v are of this video and x, y, z in metres",
         )
@@ -142,14 +143,14 @@ def write_camera_from_log(
         out,
         {
             "camera_intrinsics": lens.intrinsics.tolist(),
-            "camera_extrinsics": found.w2c.tolist(),
+            "camera_extrinsics": solved_camera.w2c.tolist(),
             "exo_camera": lens.to_json(),
-            "sd_m": found.sd_m,
-            "sd_deg": found.sd_deg,
-            "distance_m": found.distance_m,
-            "log_late_s": found.lag_s + (offset_s or 0.0),
-            "log_late_sd_s": found.lag_sd_s,
-            "residual_deg": list(found.residual_deg),
+            "sd_m": solved_camera.sd_m,
+            "sd_deg": solved_camera.sd_deg,
+            "distance_m": solved_camera.distance_m,
+            "log_late_s": solved_camera.lag_s + (offset_s or 0.0),
+            "log_late_sd_s": solved_camera.lag_sd_s,
+            "residual_deg": list(solved_camera.residual_deg),
         },
     )
-    return found
+    return solved_camera

@@ -1,4 +1,4 @@
-"""Better poses for a take whose stated ones are surely wrong."""
+"""Correct the poses of a take that are certainly wrong."""
 
 import shutil
 from pathlib import Path
@@ -12,15 +12,15 @@ from egox_core.takes import MAX_META_BYTES, meta_entry
 from egox_core.video import probe_video
 
 from ..data.sources import list_takes
-from .check_row import Row
-from .deviation import inverse, moved
+from .check_row import EpisodeResult
+from .deviation import apply_deviation, inverse_deviation
 from .frames import poses_at, sensor_poses
 
 AS_STATED = "meta_as_stated.json"
 
 
-def mend(row: Row, folder: Path) -> None:
-    """Write better poses into a take's meta.json, with the stated ones kept beside it."""
+def mend(row: EpisodeResult, folder: Path) -> None:
+    """Write corrected poses into a take's meta.json, and keep the stated ones in a file beside it."""
     file = folder / META
     content = read_json(file, META, MAX_META_BYTES)
     entry = meta_entry(content, file)
@@ -33,16 +33,18 @@ def mend(row: Row, folder: Path) -> None:
         times = np.asarray(probe_video(take.ego_video).times_s)
         times = np.arange(len(poses)) * row.motion.frame_s if len(times) < len(poses) else times
         times = times[: len(poses)]
-        later = poses_at(times, poses, times + row.lag_s)
-        poses = np.where(np.isfinite(poses), later, poses)
-    off = row.deviation
-    if off is not None and row.displaced:
+        shifted_poses = poses_at(times, poses, times + row.lag_s)
+        poses = np.where(np.isfinite(poses), shifted_poses, poses)
+    deviation = row.deviation
+    if deviation is not None and row.displaced:
         if row.of_exo:
-            stated = exo.upright_w2c.numpy()
-            better = moved(stated, inverse(off.value))
-            entry["camera_extrinsics"] = (better[0] if len(better) == 1 else better).tolist()
+            stated_poses = exo.upright_w2c.numpy()
+            corrected_poses = apply_deviation(stated_poses, inverse_deviation(deviation.value))
+            entry["camera_extrinsics"] = (
+                corrected_poses[0] if len(corrected_poses) == 1 else corrected_poses
+            ).tolist()
         else:
-            poses = moved(poses, off.value)
+            poses = apply_deviation(poses, deviation.value)
     rows = sensor_poses(ego, torch.from_numpy(poses)).numpy()
     entry["ego_extrinsics"] = [pose.tolist() if np.isfinite(pose).all() else None for pose in rows]
     write_json(file, content)

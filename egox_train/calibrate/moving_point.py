@@ -1,5 +1,5 @@
-"""Where a fixed camera stands that sees a point whose path is known: a wearer's head by the ego
-path, a robot's gripper by its joints."""
+"""Find the pose of a fixed camera that sees a point with a known path, such as the wearer's head or
+a robot's gripper."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +29,7 @@ WIDEST_DEG = 80.0  # off the axis: a plane has no place for more
 
 @frozen
 class SolvedCamera:
-    """A camera, and how well it is known."""
+    """Solved pose of a fixed camera, with its uncertainty."""
 
     w2c: np.ndarray  # [3, 4] camera_from_world
     lag_s: float  # the point's path runs so much later than the pixels say
@@ -42,7 +42,7 @@ class SolvedCamera:
 
     @property
     def solved(self) -> bool:
-        """True where place and turn are known well enough to be used."""
+        """True if position and rotation are certain enough to be used."""
         return self.sd_m <= SHARE * self.distance_m and self.sd_deg <= MOST_DEG
 
 
@@ -61,7 +61,8 @@ def camera_from_point(
     lag_sd_s: float = 0.02,
     offset_sd_m: float = OFFSET_SD_M,
 ) -> SolvedCamera | None:
-    """Solve a fixed camera of known lens, None if the points don't determine one.
+    """Find the pose of a fixed camera with a known lens from a moving point, None if it isn't
+    determined.
 
     SQPNP at each lag, then robust least squares over pose, lag and the point's offset, which is
     held by ``offset_sd_m``. The sd is inflated by how long errors last.
@@ -73,8 +74,8 @@ def camera_from_point(
         return None
 
     def path(lag: float, offset: np.ndarray) -> np.ndarray:
-        place, turn = carrier(times_s + lag)
-        return place + turn @ (point_m + offset)
+        positions, rotations = carrier(times_s + lag)
+        return positions + rotations @ (point_m + offset)
 
     starts = []
     for lag in np.zeros(1) if lags_s is None else lags_s:
@@ -83,54 +84,54 @@ def camera_from_point(
             starts.append((_cost(pose, path(float(lag), np.zeros(3)), rays), float(lag), pose))
     if not starts:
         return None
-    _, first, pose = min(starts, key=lambda start: start[0])
+    _, least_cost, pose = min(starts, key=lambda start: start[0])
     width = np.radians(LOSS_DEG)
-    spread = LAG_SD_S if lags_s is not None else lag_sd_s
+    lag_spread_s = LAG_SD_S if lags_s is not None else lag_sd_s
 
-    def turned(small: np.ndarray) -> np.ndarray:
-        return Rotation.from_rotvec(small).as_matrix() @ pose[:, :3]
+    def turned(rotation_vector: np.ndarray) -> np.ndarray:
+        return Rotation.from_rotvec(rotation_vector).as_matrix() @ pose[:, :3]
 
     def residuals(x: np.ndarray) -> np.ndarray:
-        points = path(first + x[6], x[7:10])
-        local = points @ turned(x[:3]).T + x[3:6]
-        off = local / np.linalg.norm(local, axis=1, keepdims=True) - rays
-        size = np.linalg.norm(off, axis=1, keepdims=True) / width
-        robust = np.sqrt(2 * (np.sqrt(1 + size**2) - 1)) / np.maximum(size, 1e-9)
+        points = path(least_cost + x[6], x[7:10])
+        camera_points = points @ turned(x[:3]).T + x[3:6]
+        errors = camera_points / np.linalg.norm(camera_points, axis=1, keepdims=True) - rays
+        error_sizes = np.linalg.norm(errors, axis=1, keepdims=True) / width
+        robust = np.sqrt(2 * (np.sqrt(1 + error_sizes**2) - 1)) / np.maximum(error_sizes, 1e-9)
         return np.concatenate(
-            [(off / width * robust).ravel(), x[6:7] / spread, x[7:] / offset_sd_m]
+            [(errors / width * robust).ravel(), x[6:7] / lag_spread_s, x[7:] / offset_sd_m]
         )
 
     start = np.concatenate([np.zeros(3), pose[:, 3], np.zeros(4)])
     fit = least_squares(residuals, start, x_scale="jac", max_nfev=200)
-    points = path(first + fit.x[6], fit.x[7:])
-    turn = turned(fit.x[:3])
-    local = points @ turn.T + fit.x[3:6]
-    if np.median(local[:, 2]) <= 0:
+    points = path(least_cost + fit.x[6], fit.x[7:])
+    rotation = turned(fit.x[:3])
+    camera_points = points @ rotation.T + fit.x[3:6]
+    if np.median(camera_points[:, 2]) <= 0:
         return None
-    off = np.degrees(np.arccos(np.clip((unit(local) * rays).sum(1), -1, 1)))
+    errors_deg = np.degrees(np.arccos(np.clip((unit(camera_points) * rays).sum(1), -1, 1)))
     return SolvedCamera(
-        w2c=np.concatenate([turn, fit.x[3:6, None]], axis=1),
-        lag_s=float(first + fit.x[6]),
+        w2c=np.concatenate([rotation, fit.x[3:6, None]], axis=1),
+        lag_s=float(least_cost + fit.x[6]),
         offset_m=fit.x[7:],
-        distance_m=float(np.median(np.linalg.norm(local, axis=1))),
-        residual_deg=(float(np.median(off)), float(np.percentile(off, 90))),
-        **_sds(fit.jac, fit.fun, len(rays), turn, fit.x[3:6]),
+        distance_m=float(np.median(np.linalg.norm(camera_points, axis=1))),
+        residual_deg=(float(np.median(errors_deg)), float(np.percentile(errors_deg, 90))),
+        **_standard_deviations(fit.jac, fit.fun, len(rays), rotation, fit.x[3:6]),
     )
 
 
-def _sds(
-    jacobian: np.ndarray, residuals: np.ndarray, count: int, turn: np.ndarray, shift: np.ndarray
+def _standard_deviations(
+    jacobian: np.ndarray, residuals: np.ndarray, count: int, rotation: np.ndarray, shift: np.ndarray
 ) -> dict[str, float]:
-    """Estimate standard deviations of place, turn and lag, with errors that last from frame to
-    frame."""
-    own = residuals[: 3 * count].reshape(count, 3)
-    power = max(float((own * own).sum()), 1e-12)
+    """Estimate the standard deviations of position, rotation and lag, for errors that are
+    correlated from frame to frame."""
+    point_residuals = residuals[: 3 * count].reshape(count, 3)
+    power = max(float((point_residuals * point_residuals).sum()), 1e-12)
     lasting = 1.0
     for step in range(1, max(2, count // 3)):
-        share = float((own[step:] * own[:-step]).sum()) / power
-        if share < 0.05:
+        correlation = float((point_residuals[step:] * point_residuals[:-step]).sum()) / power
+        if correlation < 0.05:
             break
-        lasting += 2 * share
+        lasting += 2 * correlation
     variance = max(power / (2 * count), 0.01) * lasting
     weighted = jacobian.copy()
     weighted[: 3 * count] /= np.sqrt(variance)
@@ -140,22 +141,22 @@ def _sds(
     # centre = -R^T t; to first order in a turn of the camera about its own axes.
     t = shift
     cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    to_centre = np.concatenate([-turn.T @ cross, -turn.T], axis=1)
-    place = to_centre @ covariance[:6, :6] @ to_centre.T
+    to_centre = np.concatenate([-rotation.T @ cross, -rotation.T], axis=1)
+    position_covariance = to_centre @ covariance[:6, :6] @ to_centre.T
     return {
-        "sd_m": float(np.sqrt(np.trace(place))),
+        "sd_m": float(np.sqrt(np.trace(position_covariance))),
         "sd_deg": float(np.degrees(np.sqrt(np.trace(covariance[:3, :3])))),
         "lag_sd_s": float(np.sqrt(covariance[6, 6])),
     }
 
 
 def _inverse(normal: np.ndarray) -> np.ndarray | None:
-    """Invert normal equations, None if they don't determine a direction at all."""
-    size = np.sqrt(np.maximum(np.diag(normal), 1e-300))
-    values, vectors = np.linalg.eigh(normal / np.outer(size, size))
+    """Invert the matrix of normal equations, or return None if a direction isn't determined."""
+    scales = np.sqrt(np.maximum(np.diag(normal), 1e-300))
+    values, vectors = np.linalg.eigh(normal / np.outer(scales, scales))
     if values[0] < LEAST_TOLD:
         return None
-    return (vectors / values) @ vectors.T / np.outer(size, size)
+    return (vectors / values) @ vectors.T / np.outer(scales, scales)
 
 
 def residual_deg(
@@ -164,13 +165,13 @@ def residual_deg(
     uv: np.ndarray,  # [N, 2]
     points: np.ndarray,  # [N, 3] metres, world
 ) -> np.ndarray:  # [N] degrees
-    """Compare where a camera sees points with where they are."""
-    local = unit(points @ w2c[:, :3].T + w2c[:, 3])
-    return np.degrees(np.arccos(np.clip((local * _rays(camera, uv)).sum(1), -1, 1)))
+    """Measure the angles in degrees between the rays of pixels and the known points."""
+    directions = unit(points @ w2c[:, :3].T + w2c[:, 3])
+    return np.degrees(np.arccos(np.clip((directions * _rays(camera, uv)).sum(1), -1, 1)))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
-    """Give the same directions at length 1."""
+    """Normalise vectors to length 1."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 

@@ -1,4 +1,4 @@
-"""The uncertainty of a fixed camera's place and turn that pictures told."""
+"""Estimate the uncertainty of a fixed camera's pose that was found from pictures."""
 
 import math
 from dataclasses import replace
@@ -25,28 +25,29 @@ def picture_sds(
     lens: CameraModel,
     free: Free,
 ) -> tuple[float, float]:
-    """Find the standard deviations of place (units of the structure) and turn (degrees).
+    """Estimate the standard deviations of a fixed camera's position (in units of the
+    reconstruction) and rotation (degrees).
 
-    By the points' own errors, where the lens is unknown, too, and by what parts of the head camera's
-    pictures tell apart.
+    By the points' own errors, where the lens is unknown, too, and by what parts of the head
+    camera's pictures tell apart.
     """
     covariance = _lens_covariance(structure, name, lens, free)
     pose = structure.w2c[name]
     t = pose[:, 3]
     cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
     to_centre = np.concatenate([-pose[:, :3].T @ cross, -pose[:, :3].T], axis=1)
-    place = np.sqrt(np.trace(to_centre @ covariance @ to_centre.T))
-    turn = np.degrees(np.sqrt(np.trace(covariance[:3, :3])))
-    far, off_deg = _jackknife(structure, name, moving)
-    own_deg = math.hypot(TOGETHER * float(turn), LEAST_DEG)
-    return math.hypot(TOGETHER * float(place), far), math.hypot(own_deg, off_deg)
+    position_sd = np.sqrt(np.trace(to_centre @ covariance @ to_centre.T))
+    rotation_sd_deg = np.degrees(np.sqrt(np.trace(covariance[:3, :3])))
+    jackknife_sd, off_deg = _jackknife(structure, name, moving)
+    own_deg = math.hypot(TOGETHER * float(rotation_sd_deg), LEAST_DEG)
+    return math.hypot(TOGETHER * float(position_sd), jackknife_sd), math.hypot(own_deg, off_deg)
 
 
 def _lens_covariance(
     structure: Structure, name: str, lens: CameraModel, free: Free
 ) -> np.ndarray:  # [6, 6] of a small turn about the camera's axes, and of its shift
-    """Fit turn, shift and what of the lens is free to the pixels, and return the pose's part of the
-    covariance."""
+    """Fit pose and free lens parameters to the pixels of known points, and return the covariance of
+    the pose."""
     pose = structure.w2c[name]
     points = structure.points[structure.rows[name]]
     wanted = structure.pixels[name] - 0.5
@@ -56,24 +57,24 @@ def _lens_covariance(
     lens_numbers = 0 if free == "nothing" else 1 + bends
 
     def pixels(x: np.ndarray) -> np.ndarray:  # [N, 2]
-        turn = Rotation.from_rotvec(x[:3]).as_matrix() @ pose[:, :3]
+        rotation = Rotation.from_rotvec(x[:3]).as_matrix() @ pose[:, :3]
         shift = Rotation.from_rotvec(x[:3]).apply(pose[:, 3]) + x[3:6]
-        bent = np.array(lens.distortion)
-        bent[:bends] += x[7:]
+        distortion = np.array(lens.distortion)
+        distortion[:bends] += x[7:]
         longer = 1 + x[6] if lens_numbers else 1.0
         camera = replace(
             lens,
             fx=lens.fx * longer,
             fy=lens.fy * longer,
-            distortion=tuple(map(float, bent)),
+            distortion=tuple(map(float, distortion)),
         )
-        return camera.project(torch.from_numpy(points @ turn.T + shift))[0].numpy()
+        return camera.project(torch.from_numpy(points @ rotation.T + shift))[0].numpy()
 
-    far = float(np.median(np.linalg.norm(points @ pose[:, :3].T + pose[:, 3], axis=1)))
-    steps = np.array([1e-5] * 3 + [1e-5 * far] * 3 + [1e-5] * lens_numbers)
-    off = np.linalg.norm(pixels(np.zeros(len(steps))) - wanted, axis=1)
-    width = max(1.48 * float(np.median(off)), 0.5)
-    weight = 1 / (1 + (off / (3 * width)) ** 2)
+    point_distance = float(np.median(np.linalg.norm(points @ pose[:, :3].T + pose[:, 3], axis=1)))
+    steps = np.array([1e-5] * 3 + [1e-5 * point_distance] * 3 + [1e-5] * lens_numbers)
+    pixel_errors = np.linalg.norm(pixels(np.zeros(len(steps))) - wanted, axis=1)
+    width = max(1.48 * float(np.median(pixel_errors)), 0.5)
+    weight = 1 / (1 + (pixel_errors / (3 * width)) ** 2)
     jacobian = np.stack(
         [(pixels(step) - pixels(-step)) / (2 * step.sum()) for step in np.diag(steps)], axis=2
     )
@@ -87,24 +88,31 @@ def _lens_covariance(
 
 
 def _jackknife(structure: Structure, name: str, moving: str) -> tuple[float, float]:
-    """Estimate standard deviations of a fixed camera's place (units of the structure) and turn
-    (degrees) against the head camera's path, by solutions that lack a part of the pictures each."""
+    """Estimate the standard deviations of a fixed camera's position (in units of the
+    reconstruction) and rotation (degrees) by a jackknife, from reconstructions that each lack a
+    part of the pictures."""
     whole = structure.w2c[name]
     centres, turns = [], []
-    heads = [each for each in structure.w2c if each.startswith(moving)]
+    heads = [head_name for head_name in structure.w2c if head_name.startswith(moving)]
     for part, pose in enumerate(structure.without[name]):
-        pairs = [(structure.w2c[each], structure.without[each][part]) for each in heads]
+        pairs = [
+            (structure.w2c[head_name], structure.without[head_name][part]) for head_name in heads
+        ]
         pairs = [pair for pair in pairs if np.isfinite(pair[1]).all()]
         if not np.isfinite(pose).all() or not pairs:
             continue
         # From the part's world to the whole's, by the head camera.
-        back = [(w[:, :3].T @ p[:, :3], w[:, :3].T @ (p[:, 3] - w[:, 3])) for w, p in pairs]
-        turn = Rotation.from_matrix([each for each, _ in back]).mean().as_matrix()
-        shift = np.mean([each for _, each in back], axis=0)
-        centres.append(turn @ (-pose[:, :3].T @ pose[:, 3]) + shift)
-        turns.append(Rotation.from_matrix(whole[:, :3] @ turn @ pose[:, :3].T).as_rotvec())
+        relative_poses = [
+            (w[:, :3].T @ p[:, :3], w[:, :3].T @ (p[:, 3] - w[:, 3])) for w, p in pairs
+        ]
+        mean_rotation = (
+            Rotation.from_matrix([head_name for head_name, _ in relative_poses]).mean().as_matrix()
+        )
+        shift = np.mean([head_name for _, head_name in relative_poses], axis=0)
+        centres.append(mean_rotation @ (-pose[:, :3].T @ pose[:, 3]) + shift)
+        turns.append(Rotation.from_matrix(whole[:, :3] @ mean_rotation @ pose[:, :3].T).as_rotvec())
     if len(centres) < 2:
         return math.inf, math.inf
     count = len(centres)
-    spread = [(count - 1) * np.var(values, axis=0).sum() for values in (centres, turns)]
-    return math.sqrt(spread[0]), math.degrees(math.sqrt(spread[1]))
+    variances = [(count - 1) * np.var(values, axis=0).sum() for values in (centres, turns)]
+    return math.sqrt(variances[0]), math.degrees(math.sqrt(variances[1]))

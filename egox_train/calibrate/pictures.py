@@ -1,4 +1,4 @@
-"""Pictures of a recording and the lenses that they may have, solved."""
+"""Reconstruct the scene and the cameras from the pictures of a recording, for each candidate lens."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -35,25 +35,30 @@ def solve_pictures(
     work: Path,
     progress: Progress,
 ) -> tuple[Structure | None, dict[str, CameraModel]]:
-    """Solve pictures with each candidate lens, and return the best solution with its lenses, of the
-    small pictures."""
+    """Reconstruct the pictures of a recording with each candidate lens, and return the best
+    reconstruction with the lenses of the reduced pictures."""
     require_pycolmap()
-    span, spans = _spans(ego, exos, clocks)
+    span, spans = _shared_ranges(ego, exos, clocks)
     sources = [ego_video, *(exo.video for exo in exos)]
     ranges = [span, *(spans[exo.name] for exo in exos)]
-    marks = [[p.stat().st_size, r.start, r.stop] for p, r in zip(sources, ranges, strict=True)]
-    root = work / fingerprint([marks, EGO_SIDE, EXO_SIDE])[:12]
-    done = root / "pictures.done"
-    if not done.is_file():
+    source_marks = [
+        [p.stat().st_size, r.start, r.stop] for p, r in zip(sources, ranges, strict=True)
+    ]
+    root = work / fingerprint([source_marks, EGO_SIDE, EXO_SIDE])[:12]
+    done_file = root / "pictures.done"
+    if not done_file.is_file():
         write_moving(ego_video, ego, span, root / EGO, progress)
         for exo in exos:
             write_still(exo.video, exo.info, spans[exo.name], root / exo.name / "still.png")
-        done.write_text("", "utf-8")
+        done_file.write_text("", "utf-8")
     pictures = {EGO: sorted(p.name for p in (root / EGO).glob("*.png"))}
     pictures |= {exo.name: ["still.png"] for exo in exos}
     sizes = {EGO: picture_size(ego.width, ego.height, EGO_SIDE)}
-    sizes |= {e.name: picture_size(e.info.width, e.info.height, EXO_SIDE) for e in exos}
-    best: tuple[tuple, Structure] | None = None
+    sizes |= {
+        exo_file.name: picture_size(exo_file.info.width, exo_file.info.height, EXO_SIDE)
+        for exo_file in exos
+    }
+    best_solution: tuple[tuple, Structure] | None = None
     choices = (("fisheye", "phone"), ("phone", "phone"), ("fisheye", "fisheye"))
     tried = set()
     for ego_kind, exo_kind in choices:
@@ -68,18 +73,23 @@ def solve_pictures(
         for name, size in sizes.items():
             lens, free = lens_of(kind[name != EGO], *size)
             lenses[name] = (*to_colmap(lens), free)
-        found = solve_structure(root, pictures, lenses, EGO, progress)
-        if found is None:
+        solution = solve_structure(root, pictures, lenses, EGO, progress)
+        if solution is None:
             continue
-        points = [len(found.rows.get(f"{exo.name}/still.png", ())) for exo in exos]
-        claimed = sum(count >= FEWEST_POINTS for count in points)
-        ego_count = sum(name.startswith(f"{EGO}/") for name in found.w2c)
-        rank = (ego_count >= 0.5 * len(pictures[EGO]), claimed, ego_count, -found.error_px)
-        if best is None or rank > best[0]:
-            best = rank, found
-    if best is None:
+        points = [len(solution.rows.get(f"{exo.name}/still.png", ())) for exo in exos]
+        points_of_still = sum(count >= FEWEST_POINTS for count in points)
+        ego_count = sum(name.startswith(f"{EGO}/") for name in solution.w2c)
+        rank = (
+            ego_count >= 0.5 * len(pictures[EGO]),
+            points_of_still,
+            ego_count,
+            -solution.error_px,
+        )
+        if best_solution is None or rank > best_solution[0]:
+            best_solution = rank, solution
+    if best_solution is None:
         return None, {}
-    structure = best[1]
+    structure = best_solution[1]
     lenses = {
         name: from_colmap(model, numbers, *sizes[name])
         for name, (model, numbers) in structure.cameras.items()
@@ -87,35 +97,39 @@ def solve_pictures(
     return structure, lenses
 
 
-def _spans(
+def _shared_ranges(
     ego: VideoInfo, exos: Sequence[ExoFile], clocks: Mapping[str, Clocks | None]
 ) -> tuple[range, dict[str, range]]:
-    """Find the frames of the head camera, and of each fixed one, that other recordings also cover."""
-    ego_s, begin, end = np.asarray(ego.times_s), math.inf, -math.inf
+    """Find the ranges of frames that overlap in time with other recordings, for the head camera and
+    each fixed camera."""
+    ego_s, first_time, last_time = np.asarray(ego.times_s), math.inf, -math.inf
     spans = {}
     for exo in exos:
         times, clock = np.asarray(exo.info.times_s), clocks[exo.name]
         if clock is None:
             spans[exo.name] = range(len(times))
-            begin, end = min(begin, ego_s[0]), max(end, ego_s[-1])
+            first_time, last_time = min(first_time, ego_s[0]), max(last_time, ego_s[-1])
             continue
-        there = clock.ego_s(times)
-        both = np.flatnonzero((there >= ego_s[0]) & (there <= ego_s[-1]))
-        if len(both) < SHORTEST_S * exo.info.fps:
+        ego_times = clock.ego_s(times)
+        shared_indices = np.flatnonzero((ego_times >= ego_s[0]) & (ego_times <= ego_s[-1]))
+        if len(shared_indices) < SHORTEST_S * exo.info.fps:
             raise EgoXInputError(
                 f"recording {exo.video.name}",
-                got=f"{len(both) / exo.info.fps:.1f} s that the head camera has, too",
+                got=f"{len(shared_indices) / exo.info.fps:.1f} s that the head camera has, too",
                 expected=f"{SHORTEST_S:g} s or more",
                 fix="give videos of the same moments",
             )
-        spans[exo.name] = range(both[0], both[-1] + 1)
-        begin, end = min(begin, there[both[0]]), max(end, there[both[-1]])
-    used = np.flatnonzero((ego_s >= begin - 1e-6) & (ego_s <= end + 1e-6))
+        spans[exo.name] = range(shared_indices[0], shared_indices[-1] + 1)
+        first_time, last_time = (
+            min(first_time, ego_times[shared_indices[0]]),
+            max(last_time, ego_times[shared_indices[-1]]),
+        )
+    used = np.flatnonzero((ego_s >= first_time - 1e-6) & (ego_s <= last_time + 1e-6))
     return range(used[0], used[-1] + 1), spans
 
 
 def lens_notes(structure: Structure, options: CalibrateOptions) -> list[str]:
-    """Tell of lenses from a file that the pictures contradict."""
+    """Report lenses from a file that contradict the pictures."""
     notes = []
     for name, (share, sd) in structure.longer.items():
         if abs(share) > max(LENS_OFF, 3 * sd):

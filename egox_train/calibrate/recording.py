@@ -1,5 +1,5 @@
-"""``calibrate``: one recording of a head camera and fixed ones, to take folders with known
-cameras."""
+"""Turn one recording of a head camera and fixed cameras into take folders with known cameras
+(``calibrate``)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ from .written import WrittenExo, write_report, write_takes
 def calibrate(
     folder: Path, out: Path, options: CalibrateOptions, progress: Progress = no_progress
 ) -> Outcome:
-    """Find the cameras of a recording and write its takes into ``out``.
+    """Find the cameras of a recording, and write its takes into ``out``.
 
     What is solved by pictures is kept in ``out/work`` and taken up by the next call.
 

@@ -1,4 +1,5 @@
-"""The files of a recording: a head camera's video, and fixed cameras' with what lies beside them."""
+"""Find the files of a recording: the head camera's video, the fixed cameras' videos, and the files
+beside them."""
 
 from pathlib import Path
 
@@ -13,7 +14,7 @@ EGO, EXO = "ego", "exo"
 
 @frozen
 class ExoFile:
-    """A fixed camera's files."""
+    """Files of one fixed camera."""
 
     name: str
     video: Path
@@ -23,7 +24,7 @@ class ExoFile:
 
 
 def find_files(folder: Path) -> tuple[Path, tuple[ExoFile, ...]]:
-    """Find ``ego`` and ``exo*`` videos of a recording, and ``<exo>_keypoints`` and
+    """Find the videos ``ego`` and ``exo*`` of a recording, and ``<exo>_keypoints`` and
     ``<exo>_depth.npz`` beside them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The results of ``calibrate``."""
+"""Define the results of ``calibrate``."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ from .sound import Clocks
 
 @frozen
 class SolvedExo:
-    """A fixed camera and how it was found, or without a pose the reason."""
+    """Fixed camera with its pose and how that was found, or without a pose and the reason."""
 
     name: str
     w2c: np.ndarray | None  # [3, 4] in metres, z up
@@ -29,7 +29,7 @@ class SolvedExo:
 
 @frozen
 class Outcome:
-    """The findings of ``calibrate``, and the files it wrote."""
+    """Result of ``calibrate``: the cameras found and the files written."""
 
     exos: tuple[SolvedExo, ...]
     takes: tuple[Path, ...]

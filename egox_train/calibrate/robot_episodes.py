@@ -1,4 +1,4 @@
-"""Episodes of a LeRobot v3 data set that states the head camera in ``egox`` columns."""
+"""Read the head camera's poses from a LeRobot v3 data set that has them in its ``egox`` columns."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def is_robot_set(root: Path) -> bool:
 
 
 def robot_episodes(root: Path) -> Iterator[Stated]:
-    """Read the poses of every episode.
+    """Read the head camera's poses of every episode in a LeRobot data set.
 
     Raises:
         EgoXInputError: no pyarrow, a damaged set, none of our columns.
@@ -53,20 +53,20 @@ def _episode(root: Path, row: dict, fps: float) -> Stated:
     import pyarrow.parquet as pq
 
     number = row["episode_index"]
-    place = FILE.format(row["data/chunk_index"], row["data/file_index"])
+    data_file = FILE.format(row["data/chunk_index"], row["data/file_index"])
     columns = pq.read_table(
-        root / "data" / f"{place}.parquet",
+        root / "data" / f"{data_file}.parquet",
         columns=[POSES, "frame_index"],
         filters=[("episode_index", "=", number)],
     ).to_pydict()
     order = np.argsort(columns["frame_index"])
     poses = np.array(columns[POSES], np.float64).reshape(-1, 4, 4)[order, :3]
     name = row.get("egox/name") or f"episode {number}"
-    place = FILE.format(row[f"videos/{VIDEO}/chunk_index"], row[f"videos/{VIDEO}/file_index"])
+    data_file = FILE.format(row[f"videos/{VIDEO}/chunk_index"], row[f"videos/{VIDEO}/file_index"])
     camera = CameraModel.from_json(json.loads(row["egox/ego_camera"]), f"ego camera of {name}")
     return Stated(
         name=name,
-        ego_video=root / "videos" / VIDEO / f"{place}.mp4",
+        ego_video=root / "videos" / VIDEO / f"{data_file}.mp4",
         first=round(row[f"videos/{VIDEO}/from_timestamp"] * fps),
         ego=CameraPath(
             lens=camera, w2c=validate_w2c(torch.from_numpy(poses), f"poses of {name}"), world="take"

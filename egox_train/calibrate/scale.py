@@ -1,4 +1,4 @@
-"""Which way is up in a world of pictures, and how long a metre is there."""
+"""Find the up direction and the metric scale of a reconstruction."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ LOW_SHARE = 0.06
 
 @frozen
 class Scale:
-    """Metres of the world's unit, and up."""
+    """Metric scale of a reconstruction, and its up direction."""
 
     metres: float | None
     sd: float  # share
@@ -25,15 +25,16 @@ class Scale:
     how: str
 
 
-def upwards(x_axes: np.ndarray, y_axes: np.ndarray) -> np.ndarray:  # each [N, 3], world -> [3]
-    """Find up: cameras lean back and forth more than sideways, so their x axes are level."""
+def find_up(x_axes: np.ndarray, y_axes: np.ndarray) -> np.ndarray:  # each [N, 3], world -> [3]
+    """Find the up direction of a path from its cameras' axes. Heads pitch more than they roll, so
+    their x axes are level."""
     values, vectors = np.linalg.eigh(x_axes.T @ x_axes / len(x_axes))
     mean_up = -y_axes.mean(axis=0)
     mean_up /= np.linalg.norm(mean_up)
     up = vectors[:, 0] * np.sign(vectors[:, 0] @ mean_up)
     # Of a head that never turned to a side, all x axes are one.
-    known = values[1] > 0.03 and values[0] < max(LEVEL, 0.2 * values[1])
-    return up if known else mean_up
+    is_known = values[1] > 0.03 and values[0] < max(LEVEL, 0.2 * values[1])
+    return up if is_known else mean_up
 
 
 def floor_scale(
@@ -43,47 +44,48 @@ def floor_scale(
     eyes_m: float = STANDING_EYES_M,
     seed: int = 0,
 ) -> Scale:
-    """Find the floor among the points under the path, and the unit from the eyes' height."""
+    """Find the floor among the points below the path, and derive the metric scale from the height
+    of the eyes."""
     eyes = float(np.quantile(centres @ up, 0.9))
-    below = points[points @ up < np.quantile(centres @ up, 0.1)]
-    unknown = Scale(metres=None, sd=1.0, up=up, how="not known: no floor was found")
-    if len(below) < 100:
-        return unknown
-    depth = eyes - below @ up
-    reach = float(np.quantile(depth, 1 - LOW_SHARE / 2))
-    near = THICK * reach
+    points_below = points[points @ up < np.quantile(centres @ up, 0.1)]
+    unknown_scale = Scale(metres=None, sd=1.0, up=up, how="not known: no floor was found")
+    if len(points_below) < 100:
+        return unknown_scale
+    depth = eyes - points_below @ up
+    depth_extent = float(np.quantile(depth, 1 - LOW_SHARE / 2))
+    tolerance = THICK * depth_extent
     generator = np.random.default_rng(seed)
-    best = (0.0, up, 0.0)
+    best_plane = (0.0, up, 0.0)
     for _ in range(2000):
-        a, b, c = below[generator.choice(len(below), 3, replace=False)]
+        a, b, c = points_below[generator.choice(len(points_below), 3, replace=False)]
         normal = np.cross(b - a, c - a)
-        length = np.linalg.norm(normal)
-        if length < 1e-9:
+        normal_length = np.linalg.norm(normal)
+        if normal_length < 1e-9:
             continue
-        normal *= np.sign(normal @ up) / length
+        normal *= np.sign(normal @ up) / normal_length
         if normal @ up < np.cos(TILT):
             continue
-        heights = below @ normal
-        level = float(a @ normal)
-        inside = np.abs(heights - level) < near
-        under = float((heights < level - 4 * near).mean())
+        point_heights = points_below @ normal
+        floor_height = float(a @ normal)
+        is_on_floor = np.abs(point_heights - floor_height) < tolerance
+        share_below = float((point_heights < floor_height - 4 * tolerance).mean())
         # A table has the floor's points under it.
-        score = float(inside.mean()) * max(0.0, 1 - under / LOW_SHARE)
-        if score > best[0]:
-            best = score, normal, level
-    score, normal, level = best
+        score = float(is_on_floor.mean()) * max(0.0, 1 - share_below / LOW_SHARE)
+        if score > best_plane[0]:
+            best_plane = score, normal, floor_height
+    score, normal, floor_height = best_plane
     if score < 0.05:
-        return unknown
-    own = below[np.abs(below @ normal - level) < near]
-    middle = own.mean(axis=0)
-    refined = np.linalg.svd(own - middle, full_matrices=False)[2][2]
+        return unknown_scale
+    floor_points = points_below[np.abs(points_below @ normal - floor_height) < tolerance]
+    middle = floor_points.mean(axis=0)
+    refined = np.linalg.svd(floor_points - middle, full_matrices=False)[2][2]
     refined *= np.sign(refined @ normal)
     height = float(np.quantile(centres @ refined, 0.9) - middle @ refined)
     return Scale(
         metres=eyes_m / height,
         sd=FLOOR_SD,
         up=refined,
-        how=f"floor {eyes_m:g} m under the eyes ({len(own)} of {len(below)} points)",
+        how=f"floor {eyes_m:g} m under the eyes ({len(floor_points)} of {len(points_below)} points)",
     )
 
 
@@ -91,24 +93,25 @@ def similarity(
     source: np.ndarray,  # [N, 3]
     target: np.ndarray,  # [N, 3]
 ) -> tuple[float, np.ndarray, np.ndarray]:  # scale, [3, 3], [3]
-    """Fit target = scale turn source + shift (Umeyama)."""
+    """Fit the similarity target = scale · rotation · source + shift to point pairs (Umeyama)."""
     from_middle, to_middle = source - source.mean(0), target - target.mean(0)
     left, sizes, right = np.linalg.svd(to_middle.T @ from_middle)
     sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
-    turn = left @ sign @ right
+    rotation = left @ sign @ right
     scale = float((sizes * np.diag(sign)).sum() / (from_middle**2).sum())
-    return scale, turn, target.mean(0) - scale * turn @ source.mean(0)
+    return scale, rotation, target.mean(0) - scale * rotation @ source.mean(0)
 
 
 def robust_similarity(
     source: np.ndarray,  # [N, 3]
     target: np.ndarray,  # [N, 3]
 ) -> tuple[float, np.ndarray, np.ndarray]:  # scale, [3, 3], [3]
-    """Fit a similarity to the half of the points that it fits best, some of which are far off."""
-    far = np.linalg.norm(source - np.median(source, axis=0), axis=1)
-    chosen = far <= np.median(far)
+    """Fit a similarity to point pairs with outliers, by using the half of the points with the
+    smallest errors."""
+    centre_distances = np.linalg.norm(source - np.median(source, axis=0), axis=1)
+    inlier_mask = centre_distances <= np.median(centre_distances)
     for _ in range(5):
-        scale, turn, shift = similarity(source[chosen], target[chosen])
-        off = np.linalg.norm(scale * source @ turn.T + shift - target, axis=1)
-        chosen = off <= np.median(off)
-    return scale, turn, shift
+        scale, rotation, shift = similarity(source[inlier_mask], target[inlier_mask])
+        errors = np.linalg.norm(scale * source @ rotation.T + shift - target, axis=1)
+        inlier_mask = errors <= np.median(errors)
+    return scale, rotation, shift

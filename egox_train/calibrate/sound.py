@@ -1,4 +1,4 @@
-"""When two recordings of one moment run: offset and drift of their clocks by sound."""
+"""Find the offset and the drift between the clocks of two recordings by their sound."""
 
 from math import gcd
 from pathlib import Path
@@ -29,7 +29,8 @@ SOUND_M_S = 343.0
 
 @frozen
 class Clocks:
-    """The moment ``t`` of the exo file is ``t (1 + drift) + offset_s`` of the ego file."""
+    """Relation of two clocks: the moment ``t`` of the exo file is ``t (1 + drift) + offset_s`` of
+    the ego file."""
 
     offset_s: float
     drift: float
@@ -37,12 +38,13 @@ class Clocks:
     how: str  # what it rests on, in words
 
     def ego_s(self, exo_s: np.ndarray) -> np.ndarray:
-        """Convert seconds of the exo file to those of the ego file."""
+        """Convert seconds of the exo file to seconds of the ego file."""
         return exo_s * (1 + self.drift) + self.offset_s
 
 
 def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
-    """Read a file's sound at RATE from the first video frame on, None if it has none.
+    """Read a file's sound as mono at RATE, starting at the first video frame, None if it has no
+    sound.
 
     Raises:
         EgoXInputError: the file can't be decoded.
@@ -74,7 +76,8 @@ def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
 
 
 def clocks_by_sound(exo: np.ndarray, ego: np.ndarray) -> Clocks | None:
-    """Find offset and drift of two sounds [N] at RATE, None if they aren't of one moment."""
+    """Find the offset and the drift between two sounds [N] at RATE, None if they weren't recorded
+    together."""
     most = round(COARSE_S * RATE)
     coarse, _ = _lag(exo[:most], ego[:most], None)
     window_s = float(np.clip(len(exo) / RATE / WINDOWS, SHORTEST_WINDOW_S, WINDOW_S))
@@ -100,7 +103,7 @@ def clocks_by_sound(exo: np.ndarray, ego: np.ndarray) -> Clocks | None:
 def _line(
     times: np.ndarray, lags: np.ndarray, ratios: np.ndarray, window_s: float
 ) -> Clocks | None:
-    """Fit lag = offset + drift t, with windows off the line counted as wrong."""
+    """Fit the line lag = offset + drift · t to the lags of windows, ignoring outliers."""
     span = np.ptp(times)
     best = np.abs(lags - np.median(lags)) < FITS_S + MOST_DRIFT * span / 2
     drift = 0.0
@@ -141,8 +144,7 @@ def _lag(
     # (middle, how far to both sides) in samples; None: anywhere.
     where: tuple[int, int] | None,
 ) -> tuple[int, float]:
-    """Find by how many samples ``part`` comes later in ``heard`` (GCC-PHAT), and how clear it
-    is."""
+    """Find the lag of one sound in another in samples (GCC-PHAT), and how distinct its peak is."""
     size = 1 << (len(part) + len(heard) - 1).bit_length()
     spectrum = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(part, size))
     hertz = np.fft.rfftfreq(size, 1 / RATE)
@@ -162,5 +164,6 @@ def _lag(
 
 
 def way_sd_s(distance_m: float) -> float:
-    """Convert the cameras' distance to the sd of what sound's own way adds: its side is unknown."""
+    """Compute the standard deviation in seconds that the unknown path of the sound to two cameras
+    ``distance_m`` apart adds."""
     return distance_m / SOUND_M_S / np.sqrt(3)

@@ -1,4 +1,4 @@
-"""An episode whose cameras somebody stated."""
+"""Define an episode whose head camera is stated in a data set."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from egox_core.frozen import frozen
 
 @frozen
 class Stated:
-    """One episode's head camera: its video, its poses, and the take folder that has more."""
+    """Episode with a stated head camera: its video, its poses, and the take folder with further
+    files."""
 
     name: str
     ego_video: Path | None

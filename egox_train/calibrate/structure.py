@@ -1,5 +1,5 @@
-"""Cameras and points of a still scene by ``pycolmap``, in a process of its own: it may crash beside
-other libraries, and only a process can be ended at once."""
+"""Reconstruct cameras and points of a still scene by ``pycolmap``. It runs in a separate process,
+which can be ended at once, and whose crashes do no harm."""
 
 import json
 import multiprocessing
@@ -31,7 +31,8 @@ jackknife), for how well it is known."""
 
 @frozen
 class Structure:
-    """A reconstruction in a world and scale of its own, in COLMAP's pixels (a centre is .5)."""
+    """Reconstruction of a scene, in a world and scale of its own, with pixel coordinates as in
+    COLMAP (the first pixel's centre is 0.5)."""
 
     w2c: Mapping[str, np.ndarray]  # by picture, camera_from_world [3, 4]
     cameras: Mapping[str, tuple[str, tuple[float, ...]]]  # by folder: COLMAP's model and numbers
@@ -54,7 +55,7 @@ def solve_structure(
     moving: str,
     progress: Progress,
 ) -> Structure | None:
-    """Solve the pictures of ``folder``, None if nothing fits together.
+    """Reconstruct the scene from the pictures in ``folder``, None if no pictures fit together.
 
     A finished result of the same job is taken as it is.
 
@@ -115,7 +116,8 @@ def _run_apart(folder: Path, progress: Progress) -> None:
 
 
 def _solve(place: str) -> None:
-    """Run in the process of its own: features, matches, cameras."""
+    """Run the reconstruction in the separate process: extract features, match them, and solve the
+    cameras."""
     import pycolmap
 
     folder = Path(place)
@@ -166,7 +168,8 @@ def _solve(place: str) -> None:
 
 
 def _write_matches(folder: Path, job: dict) -> None:
-    """Write features and their matches once for all lenses, which only their verification needs."""
+    """Extract the pictures' features and match them. The matches are used with every candidate
+    lens, and only their verification depends on it."""
     import pycolmap
 
     done, database = folder / MATCHED, folder / DATABASE
@@ -203,7 +206,8 @@ def _write_matches(folder: Path, job: dict) -> None:
 
 
 def _verify(folder: Path, job: dict) -> None:
-    """Give the folders their lenses, and leave the matches that two views of such lenses have."""
+    """Assign lenses to the folders of pictures, and keep the matches that are geometrically
+    possible with them."""
     import pycolmap
 
     with pycolmap.Database.open(folder / DATABASE) as database:
@@ -231,8 +235,9 @@ def _pairs(job: dict) -> list[tuple[str, str]]:
 
 
 def _map(folder: Path, job: dict, told: str = ""):
-    """Find the largest reconstruction, None if there is none. Lenses are fixed while pictures are
-    added (that of the folder ``told`` in any case), and what of them is free is so at the end."""
+    """Compute the largest reconstruction, None if there is none. Lenses stay fixed while pictures
+    are added (the one of folder ``told`` in any case), and their free parameters are refined at the
+    end."""
     import pycolmap
 
     with pycolmap.Database.open(folder / DATABASE) as database:
@@ -278,8 +283,9 @@ def _map(folder: Path, job: dict, told: str = ""):
 def _refine(
     solution, named: Collection[int], held: Collection[int], moving: int | None = None
 ) -> None:
-    """Adjust poses, points and lenses. Of the cameras ``named`` only the focal length is free, of
-    those ``held`` nothing, of a ``moving`` one everything, because it has many pictures."""
+    """Refine poses, points and lenses of a reconstruction. For the cameras ``named`` only the focal
+    length is refined, the lenses of the cameras ``held`` stay fixed, and that of a ``moving``
+    camera is refined completely, because it has many pictures."""
     import pycolmap
 
     stages = [(True, False, {*named, *held}), (False, False, set(held))]
@@ -303,8 +309,8 @@ def _refine(
 
 
 def _known_lenses(solution, job: dict) -> tuple[list[int], list[int], int | None]:
-    """Find the cameras whose focal length alone is free, those that are held, and the moving one
-    if its lens is free."""
+    """List the cameras of which only the focal length is free, those whose lens is fixed, and the
+    moving camera if its lens is free."""
     by_folder = {image.name.split("/")[0]: image.camera_id for image in solution.images.values()}
     named, held = [], []
     for name, camera in by_folder.items():
@@ -320,8 +326,8 @@ def _known_lenses(solution, job: dict) -> tuple[list[int], list[int], int | None
 def _without(
     solution, job: dict, names: list[str]
 ) -> tuple[np.ndarray, dict[str, list[float]]]:  # [N, PARTS, 3, 4]
-    """Refine the solution without each part, and bring it to the whole one's points. By folder
-    whose lens is held, measure by which share each part would make its focal length longer."""
+    """Refine the reconstruction again without each part of the pictures, aligned to the full one.
+    For fixed lenses, also measure by which share the focal length would grow."""
     import pycolmap
 
     poses = np.full((len(names), PARTS, 3, 4), np.nan)
@@ -358,14 +364,15 @@ def _without(
 
 
 def _longer(shares: Sequence[float]) -> tuple[float, float]:
-    """Give mean and standard deviation (jackknife) of what the parts say."""
+    """Compute the mean and the jackknife standard deviation of values that each lack one part."""
     if len(shares) < 2:
         return 0.0, 1.0
     return float(np.mean(shares)), float(np.sqrt((len(shares) - 1) * np.var(shares)))
 
 
 def read_structure(file: Path) -> Structure | None:
-    """Read the result of the process, None if nothing fitted together."""
+    """Read the reconstruction that the separate process has written, None if no pictures fitted
+    together."""
     with np.load(file, allow_pickle=False) as content:
         if bool(content["empty"]):
             return None

@@ -1,4 +1,5 @@
-"""Fit of an ego video to what the scene of exo's pictures and depth shows from the stated path."""
+"""Compare an ego video with the scene from exo pictures and depth, seen from the stated camera
+path."""
 
 import math
 from dataclasses import replace
@@ -15,8 +16,15 @@ from egox_core.take import Take
 from egox_core.types import CameraTrajectory, DepthVideo
 from egox_core.video import decode_frames, probe_video
 
-from .check_row import Row
-from .deviation import Deviation, as_exo, composed, moved, path_deviation, size_of
+from .check_row import EpisodeResult
+from .deviation import (
+    Deviation,
+    apply_deviation,
+    compose_deviations,
+    path_deviation,
+    relative_size,
+    to_exo_deviation,
+)
 from .frames import poses_at, sensor_poses
 
 DRAWN_VIEWS = 9
@@ -28,14 +36,14 @@ PATCHES = 60
 
 
 def fit_view(
-    row: Row,
+    row: EpisodeResult,
     take: Take,
     ego_video: Path,
     times_s: np.ndarray,  # [T] of the ego video
     w2c: np.ndarray,  # [T, 3, 4] upright
     progress: Progress,
-) -> tuple[Row, str]:
-    """Compare the ego video with the scene, its poses' lag mended."""
+) -> tuple[EpisodeResult, str]:
+    """Compare an ego video with the rendered scene after correcting the lag of its poses."""
     info = probe_video(ego_video)
     path = take.trajectory.beside(take.depth.exo)
     indices = path.frames.indices.numpy()
@@ -46,8 +54,8 @@ def fit_view(
         return row, "turn and shift are not testable: fewer than 5 frames"
     path = replace(path, ego=path.ego.resized(info.width, info.height))
     if row.lag_s:
-        better = torch.from_numpy(poses_at(times_s, w2c, times_s[indices] + row.lag_s))
-        whole = torch.cat([sensor_poses(path.ego, better), path.ego.w2c[used:]])
+        corrected_poses = torch.from_numpy(poses_at(times_s, w2c, times_s[indices] + row.lag_s))
+        whole = torch.cat([sensor_poses(path.ego, corrected_poses), path.ego.w2c[used:]])
         path = replace(path, ego=replace(path.ego, w2c=whole))
     ego = np.stack([picture for _, picture in decode_frames(ego_video, info, indices.tolist())])
     ego = torch.from_numpy(ego).float() / 255
@@ -57,28 +65,32 @@ def fit_view(
     deviation, score = _deviation(exo, take.depth, path, ego, progress)
     if score < LIKE_SCENE:
         flipped = replace(take.depth, depth_m=take.depth.depth_m.flip(2))
-        ways = (
+        mirrored_cases = (
             ("its own picture", exo, take.depth, ego.flip(2)),
             ("exo's picture", exo.flip(2), take.depth, ego),
             ("exo's picture and depth", exo.flip(2), flipped, ego),
         )
-        for what, pictures, depth, video in ways:
-            _, other = _deviation(pictures, depth, path, video, progress, search=False)
-            if other >= max(LIKE_SCENE, score + BETTER):
-                sigmas = (math.atanh(other) - math.atanh(max(score, 0.0))) * math.sqrt(PATCHES)
-                words = f"mirrored: {what} ({other:.2f} like the scene, {score:.2f} as stated)"
-                return replace(row, strange_sigmas=sigmas), words
+        for mirrored_name, pictures, depth, video in mirrored_cases:
+            _, mirrored_score = _deviation(pictures, depth, path, video, progress, search=False)
+            if mirrored_score >= max(LIKE_SCENE, score + BETTER):
+                sigmas = (math.atanh(mirrored_score) - math.atanh(max(score, 0.0))) * math.sqrt(
+                    PATCHES
+                )
+                finding = f"mirrored: {mirrored_name} ({mirrored_score:.2f} like the scene, {score:.2f} as stated)"
+                return replace(row, strange_sigmas=sigmas), finding
     if deviation is None or score < LIKE_SCENE:
         return row, f"turn and shift are not testable: too little like the scene ({score:.2f})"
-    by_exo = as_exo(deviation, path)
-    of_exo = size_of(by_exo) < size_of(deviation)
-    row = replace(row, deviation=by_exo if of_exo else deviation, of_exo=of_exo)
-    words = (
-        f"{'exo' if of_exo else 'head'} camera turned or moved"
+    by_exo = to_exo_deviation(deviation, path)
+    is_smaller_for_exo = relative_size(by_exo) < relative_size(deviation)
+    row = replace(
+        row, deviation=by_exo if is_smaller_for_exo else deviation, of_exo=is_smaller_for_exo
+    )
+    finding = (
+        f"{'exo' if is_smaller_for_exo else 'head'} camera turned or moved"
         if row.displaced
         else "its view fits"
     )
-    return row, words
+    return row, finding
 
 
 def _deviation(
@@ -89,7 +101,7 @@ def _deviation(
     progress: Progress,
     search: bool = True,
 ) -> tuple[Deviation | None, float]:
-    """Measure how far an ego video is off its scene, and how alike they are."""
+    """Measure the deviation of an ego video from the rendered scene, and how similar the two are."""
     points, _ = scene(exo, depth, progress=progress)
     views = PathViews.of(points, path, most=DRAWN_VIEWS, progress=progress)
     error = views.error(ego)
@@ -97,15 +109,20 @@ def _deviation(
     if score < LIKE_SCENE and search:
         turned = exo_turned_error(points, path, ego, progress)
         if float(turned.score.median()) > max(score, LIKE_SCENE):
-            first = np.concatenate(
+            turned_poses = np.concatenate(
                 [
                     np.radians(turned.turn_deg.nanmedian(0).values.numpy()),
                     turned.shift_m.nanmedian(0).values.numpy(),
                 ]
             )
-            poses = torch.from_numpy(moved(path.ego.upright_w2c.numpy(), first))
+            poses = torch.from_numpy(apply_deviation(path.ego.upright_w2c.numpy(), turned_poses))
             ego_path = replace(path.ego, w2c=sensor_poses(path.ego, poses))
-            nearer = replace(path, ego=ego_path)
-            rest, score = _deviation(exo, depth, nearer, ego, progress, search=False)
-            return rest and replace(rest, value=composed(first, rest.value)), score
+            corrected_path = replace(path, ego=ego_path)
+            remaining_deviation, score = _deviation(
+                exo, depth, corrected_path, ego, progress, search=False
+            )
+            return remaining_deviation and replace(
+                remaining_deviation,
+                value=compose_deviations(turned_poses, remaining_deviation.value),
+            ), score
     return path_deviation(views, ego, error, path), score

@@ -1,5 +1,5 @@
-"""The turns of a head camera from frame to frame, by its pictures and by its stated poses: when the
-poses are, whether they are another recording's, whether one of the two is mirrored."""
+"""Compare a head camera's rotations in its pictures with those of its stated poses, to find a lag,
+poses of another recording, or mirrored pictures."""
 
 import math
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 
-from .frames import tracked
+from .frames import track_points
 
 SIDE = 448
 """Longest side, px, of the pictures that are compared."""
@@ -36,7 +36,7 @@ MIRROR = (1.0, -1.0, -1.0)
 
 @frozen
 class Turns:
-    """Turns of the upright camera between neighbouring frames, by its pictures."""
+    """Rotations of the upright camera between consecutive frames, measured from its pictures."""
 
     vectors: np.ndarray  # [T - 1, 3] rotation vectors, radians, NaN where they aren't known
     # [T - 1] radians, of each axis: what the picture's upper and lower half tell apart. Hands and
@@ -46,7 +46,7 @@ class Turns:
 
 @frozen
 class Motion:
-    """Findings from the turns on stated poses."""
+    """Result of comparing the pictures' rotations with those of the stated poses."""
 
     lag_s: float  # the poses that belong to a picture are stated so much later
     lag_sd_s: float
@@ -58,22 +58,22 @@ class Motion:
 
     @property
     def told(self) -> bool:
-        """True where the head turned enough to tell something."""
+        """True if the head rotated enough for a comparison."""
         return self.seen >= LEAST_SEEN
 
     @property
     def others(self) -> bool:
-        """True where the poses are not those of the pictures."""
+        """True if the poses don't belong to the pictures."""
         return self.told and self.explained < SAME and self.strange_sigmas >= STRANGE
 
     @property
     def lag_known(self) -> bool:
-        """True where pictures and poses turn alike, so that their lag means something."""
+        """True if pictures and poses rotate alike, so that their lag can be measured."""
         return self.told and self.explained >= SAME and math.isfinite(self.lag_sd_s)
 
     @property
     def lag_sigmas(self) -> float:
-        """By how many standard deviations the lag is not chance."""
+        """Size of the lag in standard deviations."""
         return abs(self.lag_s) / self.lag_sd_s
 
 
@@ -82,67 +82,79 @@ def picture_turns(
     camera: CameraModel,  # upright, of these pictures
     progress: Progress = no_progress,
 ) -> Turns:
-    """Track points from each picture to the next, and fit the camera's turn to their rays."""
+    """Measure the camera's rotation from each picture to the next by tracking points and fitting
+    their rays."""
     factor = min(1.0, SIDE / max(camera.width, camera.height))
     size = round(camera.width * factor), round(camera.height * factor)
-    small = camera.rescale(*size)
-    vectors, noise, before = [], [], None
+    small_camera = camera.rescale(*size)
+    vectors, noise, earlier_picture = [], [], None
     for number, picture in enumerate(pictures):
         grey = cv2.cvtColor(
             cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
         )
-        if before is not None:
-            vector, off = _turn(before, grey, small)
+        if earlier_picture is not None:
+            vector, difference = _measure_turn(earlier_picture, grey, small_camera)
             vectors.append(vector)
-            noise.append(off)
-        before = grey
+            noise.append(difference)
+        earlier_picture = grey
         progress(number + 1, 0, "turns of the head camera")
     return Turns(vectors=np.array(vectors).reshape(-1, 3), noise=np.array(noise))
 
 
-def _turn(before: np.ndarray, now: np.ndarray, camera: CameraModel) -> tuple[np.ndarray, float]:
-    """Track points from one picture to the next, and measure their turn and by how much its halves
-    differ."""
-    unknown = np.full(3, np.nan), math.nan
-    corners = cv2.goodFeaturesToTrack(before, MOST_POINTS, 0.01, 5)
+def _measure_turn(
+    earlier: np.ndarray, later: np.ndarray, camera: CameraModel
+) -> tuple[np.ndarray, float]:
+    """Measure the camera's rotation between two pictures by tracking points, and the difference
+    between two halves of the points."""
+    unknown_turn = np.full(3, np.nan), math.nan
+    corners = cv2.goodFeaturesToTrack(earlier, MOST_POINTS, 0.01, 5)
     if corners is None:
-        return unknown
-    start = corners[:, 0].astype(np.float32)
-    end, rows = tracked(before, now, start, np.arange(len(start)))
+        return unknown_turn
+    start_uv = corners[:, 0].astype(np.float32)
+    end_uv, rows = track_points(earlier, later, start_uv, np.arange(len(start_uv)))
     rays = []
-    for uv in (start[rows], end):
-        each, valid = camera.unproject(torch.from_numpy(uv.astype(np.float64)))
-        rays.append(np.where(valid.numpy()[:, None], each.numpy(), np.nan))
-    good = np.isfinite(rays[0]).all(1) & np.isfinite(rays[1]).all(1)
-    first, second = rays[0][good], rays[1][good]
-    lower = first[:, 1] > np.median(first[:, 1]) if len(first) else np.zeros(0, bool)
-    if len(first) < FEWEST_POINTS:
-        return unknown
-    halves = [_fitted(first[half], second[half]) for half in (lower, ~lower)]
+    for uv in (start_uv[rows], end_uv):
+        directions, valid = camera.unproject(torch.from_numpy(uv.astype(np.float64)))
+        rays.append(np.where(valid.numpy()[:, None], directions.numpy(), np.nan))
+    is_finite = np.isfinite(rays[0]).all(1) & np.isfinite(rays[1]).all(1)
+    earlier_rays, later_rays = rays[0][is_finite], rays[1][is_finite]
+    lower = (
+        earlier_rays[:, 1] > np.median(earlier_rays[:, 1])
+        if len(earlier_rays)
+        else np.zeros(0, bool)
+    )
+    if len(earlier_rays) < FEWEST_POINTS:
+        return unknown_turn
+    halves = [
+        _fit_rotation(earlier_rays[half_mask], later_rays[half_mask])
+        for half_mask in (lower, ~lower)
+    ]
     differ = float(np.linalg.norm(halves[0] - halves[1])) / 2 / math.sqrt(3)
-    return _fitted(first, second), differ
+    return _fit_rotation(earlier_rays, later_rays), differ
 
 
-def _fitted(first: np.ndarray, second: np.ndarray) -> np.ndarray:  # [N, 3], [N, 3] -> [3]
-    """Fit a turn, and a way among points of one distance, with Cauchy's weights."""
-    turn, weight = Rotation.identity(), np.ones(len(first))
+def _fit_rotation(
+    earlier_rays: np.ndarray, later_rays: np.ndarray
+) -> np.ndarray:  # [N, 3], [N, 3] -> [3]
+    """Fit a rotation, and a translation relative to points at equal distance, with Cauchy weights."""
+    rotation, weight = Rotation.identity(), np.ones(len(earlier_rays))
     for _ in range(ROUNDS):
-        moved = turn.apply(first)
-        across = np.eye(3) - moved[:, :, None] * moved[:, None]
-        skew = np.zeros((len(moved), 3, 3))
-        x, y, z = moved.T
+        turned_rays = rotation.apply(earlier_rays)
+        projections = np.eye(3) - turned_rays[:, :, None] * turned_rays[:, None]
+        skew = np.zeros((len(turned_rays), 3, 3))
+        x, y, z = turned_rays.T
         skew[:, 0, 1], skew[:, 0, 2], skew[:, 1, 0] = z, -y, -z
         skew[:, 1, 2], skew[:, 2, 0], skew[:, 2, 1] = x, y, -x
-        jacobian = np.concatenate([skew, across], axis=2)
-        off = second - moved
+        jacobian = np.concatenate([skew, projections], axis=2)
+        errors = later_rays - turned_rays
         weighted = jacobian * weight[:, None, None]
         normal = np.einsum("nij,nik->jk", weighted, jacobian) + 1e-6 * np.eye(6)
-        step = np.linalg.solve(normal, np.einsum("nij,ni->j", weighted, off))
-        rest = np.square(off - jacobian @ step).sum(1)
-        width = 1.2 * math.sqrt(float(np.median(rest))) + 1e-6
-        weight = 1 / (1 + rest / (3 * width) ** 2)
-        turn = Rotation.from_rotvec(step[:3]) * turn
-    return turn.as_rotvec()
+        step = np.linalg.solve(normal, np.einsum("nij,ni->j", weighted, errors))
+        squared_errors = np.square(errors - jacobian @ step).sum(1)
+        width = 1.2 * math.sqrt(float(np.median(squared_errors))) + 1e-6
+        weight = 1 / (1 + squared_errors / (3 * width) ** 2)
+        rotation = Rotation.from_rotvec(step[:3]) * rotation
+    return rotation.as_rotvec()
 
 
 def compare_turns(
@@ -150,66 +162,78 @@ def compare_turns(
     times_s: np.ndarray,  # [T] of the pictures
     w2c: np.ndarray,  # [T, 3, 4] upright, as stated for them
 ) -> Motion | None:
-    """Find the lag at which stated poses turn as the pictures do, None for too short a clip."""
+    """Find the lag at which the stated poses rotate as the pictures do, None for a clip that is too
+    short."""
     known = np.isfinite(w2c).all(axis=(1, 2))
     if known.sum() < FEWEST_TURNS + 1 or len(times_s) != len(turns.vectors) + 1:
         return None
-    first, last = times_s[known][[0, -1]]
+    first_s, last_s = times_s[known][[0, -1]]
     path = Slerp(times_s[known], Rotation.from_matrix(w2c[known][:, :, :3]))
     frame_s = float(np.median(np.diff(times_s)))
-    most = min(LONGEST_S, SHARE * (last - first)) // frame_s * frame_s
-    inside = (times_s[:-1] - most >= first) & (times_s[1:] + most <= last)
-    inside &= np.isfinite(turns.noise)
-    if inside.sum() < FEWEST_TURNS:
+    longest_lag_s = min(LONGEST_S, SHARE * (last_s - first_s)) // frame_s * frame_s
+    is_inside = (times_s[:-1] - longest_lag_s >= first_s) & (times_s[1:] + longest_lag_s <= last_s)
+    is_inside &= np.isfinite(turns.noise)
+    if is_inside.sum() < FEWEST_TURNS:
         return None
-    seen = turns.vectors[inside]
-    begin, end = times_s[:-1][inside], times_s[1:][inside]
+    picture_vectors = turns.vectors[is_inside]
+    start_times, end_times = times_s[:-1][is_inside], times_s[1:][is_inside]
 
     def stated(lag: float) -> np.ndarray:  # [N, 3]
-        return (path(end + lag) * path(begin + lag).inv()).as_rotvec()
+        return (path(end_times + lag) * path(start_times + lag).inv()).as_rotvec()
 
-    lags = np.arange(-most, most + frame_s / 8, STEP_FRAMES * frame_s)
+    lags = np.arange(-longest_lag_s, longest_lag_s + frame_s / 8, STEP_FRAMES * frame_s)
     signs, mirrored = np.ones(3), False
-    costs = np.array([_cost(seen, stated(lag)) for lag in lags])
+    costs = np.array([_cost(picture_vectors, stated(lag)) for lag in lags])
     lag_as_stated = float(lags[costs.argmin()])
-    power = _cost(seen, np.zeros(3))
-    exchanged = np.array([_cost(seen, stated(lag) * MIRROR) for lag in lags])
+    power = _cost(picture_vectors, np.zeros(3))
+    exchanged = np.array([_cost(picture_vectors, stated(lag) * MIRROR) for lag in lags])
     if exchanged.min() < min(costs.min(), (1 - SAME) * power):
         signs, mirrored, costs = np.array(MIRROR), True, exchanged
-    place = int(costs.argmin())
-    lag = float(lags[place])
-    if 0 < place < len(lags) - 1:
-        before, at, after = costs[place - 1 : place + 2]
-        lag += STEP_FRAMES * frame_s * 0.5 * (before - after) / max(before - 2 * at + after, 1e-30)
-    rest = seen - stated(lag) * signs
-    moved = (stated(lag + frame_s / 2) - stated(lag - frame_s / 2)) / frame_s
+    best_index = int(costs.argmin())
+    lag = float(lags[best_index])
+    if 0 < best_index < len(lags) - 1:
+        cost_before, cost_at, cost_after = costs[best_index - 1 : best_index + 2]
+        lag += (
+            STEP_FRAMES
+            * frame_s
+            * 0.5
+            * (cost_before - cost_after)
+            / max(cost_before - 2 * cost_at + cost_after, 1e-30)
+        )
+    residuals = picture_vectors - stated(lag) * signs
+    lag_gradient = (stated(lag + frame_s / 2) - stated(lag - frame_s / 2)) / frame_s
     sd = math.inf
-    if (strength := float(np.square(moved).sum())) > 0:
-        sd = math.sqrt(_lasting(rest) * float(np.square(rest).sum()) / (3 * len(rest)) / strength)
-    noise = max(math.sqrt(float(np.square(turns.noise[inside]).mean())), 1e-9)
-    left = _cost(seen, stated(lag_as_stated))
+    if (strength := float(np.square(lag_gradient).sum())) > 0:
+        sd = math.sqrt(
+            _correlated_frames(residuals)
+            * float(np.square(residuals).sum())
+            / (3 * len(residuals))
+            / strength
+        )
+    noise = max(math.sqrt(float(np.square(turns.noise[is_inside]).mean())), 1e-9)
+    cost_as_stated = _cost(picture_vectors, stated(lag_as_stated))
     return Motion(
         lag_s=float(lag),
         lag_sd_s=math.hypot(sd, LAG_FLOOR_FRAMES * frame_s),
         frame_s=frame_s,
-        explained=1 - _cost(rest, np.zeros(3)) / max(power, 1e-30),
+        explained=1 - _cost(residuals, np.zeros(3)) / max(power, 1e-30),
         seen=math.sqrt(power / 3) / noise,
         mirrored=mirrored,
-        strange_sigmas=math.sqrt(left / 3) / noise,
+        strange_sigmas=math.sqrt(cost_as_stated / 3) / noise,
     )
 
 
-def _cost(seen: np.ndarray, stated: np.ndarray) -> float:
-    return float(np.square(seen - stated).sum(1).mean())
+def _cost(picture_vectors: np.ndarray, stated_vectors: np.ndarray) -> float:
+    return float(np.square(picture_vectors - stated_vectors).sum(1).mean())
 
 
-def _lasting(rest: np.ndarray) -> float:
-    """Find how many neighbouring errors [N, 3] count as one."""
-    power = max(float((rest * rest).sum()), 1e-30)
+def _correlated_frames(residuals: np.ndarray) -> float:
+    """Estimate over how many consecutive frames errors [N, 3] are correlated."""
+    power = max(float((residuals * residuals).sum()), 1e-30)
     lasting = 1.0
-    for step in range(1, max(2, len(rest) // 3)):
-        share = float((rest[step:] * rest[:-step]).sum()) / power
-        if share < 0.05:
+    for step in range(1, max(2, len(residuals) // 3)):
+        correlation = float((residuals[step:] * residuals[:-step]).sum()) / power
+        if correlation < 0.05:
             break
-        lasting += 2 * share
+        lasting += 2 * correlation
     return lasting

@@ -1,4 +1,4 @@
-"""The head camera's path and the still points of a recording, in metres."""
+"""Convert a reconstruction to metres: the head camera's path and the static points of a recording."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from .lenses import lens_of
 from .moving_point import Place
 from .pictures import FEWEST_POINTS
 from .recording_files import EGO, ExoFile
-from .scale import Scale, floor_scale, similarity, upwards
+from .scale import Scale, find_up, floor_scale, similarity
 from .structure import Structure
 from .written import still_depth
 
@@ -35,7 +35,7 @@ OFTEN = 4  # pictures that show a point, for it to tell the floor
 
 @frozen
 class World:
-    """The head camera's path in metres, z up, and the still points."""
+    """Path of the head camera in metres with z up, and the static points."""
 
     w2c: np.ndarray  # [T, 3, 4] by ego frame
     lens: CameraModel | None  # upright, of the whole ego video
@@ -103,7 +103,7 @@ class World:
             )
         assert structure is not None
         known = poses[np.isfinite(poses[:, 0, 0])]
-        up = upwards(known[:, 0, :3], known[:, 1, :3])
+        up = find_up(known[:, 0, :3], known[:, 1, :3])
         sure = _often_seen(structure)
         scale = floor_scale(structure.points[sure], centres(known), up, options.eye_height_m)
         if by_depth is not None:
@@ -126,20 +126,20 @@ class World:
         )
 
     def pose_of(self, w2c: np.ndarray) -> np.ndarray:
-        """Bring a pose of the structure here."""
+        """Convert a pose of the reconstruction to this world."""
         scale, turn, shift = self.from_structure
         rotation = w2c[:, :3] @ turn.T
         return np.concatenate([rotation, (scale * w2c[:, 3] - rotation @ shift)[:, None]], axis=1)
 
     def turning_deg_s(self) -> float:
-        """Measure how fast the head turns (median)."""
+        """Measure the median rotation speed of the head camera in degrees per second."""
         pair = np.isfinite(self.w2c[:, 0, 0])
         pair = np.flatnonzero(pair[1:] & pair[:-1])
         turns = Rotation.from_matrix(self.w2c[pair + 1, :, :3] @ self.w2c[pair, :, :3].mT)
         return float(np.degrees(np.median(turns.magnitude() / np.diff(self.times_s)[pair])))
 
     def carrier(self) -> Place:
-        """Interpolate the head camera between its known poses."""
+        """Build a function that interpolates the head camera's pose between its known poses."""
         known = np.isfinite(self.w2c[:, 0, 0])
         times = self.times_s[known]
         turns = Rotation.from_matrix(self.w2c[known][:, :, :3].transpose(0, 2, 1))
@@ -156,7 +156,7 @@ class World:
 def given_path(
     options: CalibrateOptions, ego: VideoInfo, video: Path, notes: list[str]
 ) -> tuple[np.ndarray, CameraModel]:
-    """Read poses of the head camera, upright, for each frame of its video."""
+    """Read poses of the upright head camera from a file, one for each frame of its video."""
     assert options.path is not None
     plain, _ = lens_of("fisheye", ego.width, ego.height)
     named = options.ego_lens != "free"
@@ -176,8 +176,8 @@ def scale_by_depth(
     options: CalibrateOptions,
     work: Path,
 ) -> tuple[float, float, str] | None:
-    """Compare the points that a fixed camera shows with its metric depth: metres of a unit, sd
-    (share), in words."""
+    """Compare reconstructed points with a fixed camera's metric depth. Returns the metres per unit,
+    the relative standard deviation, and a description."""
     shares = []
     for exo in exos:
         name = f"{exo.name}/still.png"
@@ -210,8 +210,8 @@ def scale_by_depth(
 
 
 def parallax(structure: Structure, lens: CameraModel) -> float:
-    """Compare the angle of the head camera's way (standard deviation) from the points (median) with
-    that of their error in its pictures."""
+    """Compute the ratio of the angle that the head camera's movement spans at the points to the
+    angle of the points' pixel errors."""
     own = [pose for name, pose in structure.w2c.items() if name.startswith(f"{EGO}/")]
     if not own:
         return 0.0
@@ -222,7 +222,8 @@ def parallax(structure: Structure, lens: CameraModel) -> float:
 
 
 def _often_seen(structure: Structure) -> np.ndarray:  # [P] bool
-    """Find points that several pictures show: others are off along the sight line."""
+    """Select points that are visible in several pictures, since others are inaccurate along the
+    line of sight."""
     rows = np.concatenate([*structure.rows.values()])
     return np.bincount(rows, minlength=len(structure.points)) >= OFTEN
 
@@ -232,13 +233,13 @@ def centres(w2c: np.ndarray) -> np.ndarray:  # [N, 3, 4] -> [N, 3]
 
 
 def _turn_to_z(up: np.ndarray) -> np.ndarray:  # [3, 3]
-    """Give a rotation that takes ``up`` to z."""
+    """Compute a rotation that turns ``up`` to the z axis."""
     return Rotation.align_vectors([[0.0, 0.0, 1.0]], [up])[0].as_matrix()
 
 
 def _up_of(w2c: np.ndarray) -> np.ndarray:
     known = w2c[np.isfinite(w2c[:, 0, 0])]
-    return upwards(known[:, 0, :3], known[:, 1, :3])
+    return find_up(known[:, 0, :3], known[:, 1, :3])
 
 
 def _name(options: CalibrateOptions) -> str:

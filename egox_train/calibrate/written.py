@@ -1,5 +1,5 @@
-"""The files that ``calibrate`` leaves: take folders, a picture of each fixed camera to look at, a
-report."""
+"""Write the results of ``calibrate``: take folders, a picture of each fixed camera for inspection,
+and a report."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ SHOWN_FRAMES = 6
 
 @frozen
 class WrittenExo:
-    """A fixed camera of takes."""
+    """Fixed camera of the takes to be written."""
 
     name: str
     video: Path
@@ -45,7 +45,7 @@ class WrittenExo:
 
 
 def read_depth(file: Path) -> np.ndarray:  # [T, H, W]
-    """Read ``depth_m`` of a npz.
+    """Read the array ``depth_m`` of an npz file.
 
     Raises:
         EgoXInputError: no such array, another shape.
@@ -63,20 +63,20 @@ def read_depth(file: Path) -> np.ndarray:  # [T, H, W]
 
 
 def still_depth(file: Path) -> np.ndarray:  # [H, W]
-    """Read the median over time of a depth file."""
+    """Read a depth file, and compute the median over time."""
     depth = read_depth(file)
-    chosen = depth[:: max(1, len(depth) // 15)].astype(np.float32)
-    return np.median(chosen, axis=0)
+    sampled_depth = depth[:: max(1, len(depth) // 15)].astype(np.float32)
+    return np.median(sampled_depth, axis=0)
 
 
 def square_of(lens: CameraModel) -> tuple[CameraModel, int, int]:
-    """Give the lens of the largest square about the middle, and its left and top."""
+    """Compute the lens of the largest centred square of a picture, with the square's left and top."""
     width, height = lens.stored_size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    square = lens.crop(left, top, side, side)
-    side = min(MOST_EGO_SIDE, side // 2 * 2)
-    return square.rescale(side, side), left, top
+    square_side = min(width, height)
+    left, top = (width - square_side) // 2, (height - square_side) // 2
+    square = lens.crop(left, top, square_side, square_side)
+    square_side = min(MOST_EGO_SIDE, square_side // 2 * 2)
+    return square.rescale(square_side, square_side), left, top
 
 
 def write_takes(
@@ -90,24 +90,24 @@ def write_takes(
     points: np.ndarray,  # [P, 3]
     progress: Progress,
 ) -> tuple[Path, ...]:
-    """Write a take for each fixed camera and each run of known poses: ego frames at exo's
-    moments, each with the pose of its own moment."""
+    """Write a take for each fixed camera and each range of known head poses. Each exo frame gets
+    the nearest ego frame and its pose."""
     takes = []
     square, left, top = square_of(ego_lens)
-    known = np.isfinite(ego_w2c[:, 0, 0])
+    known_mask = np.isfinite(ego_w2c[:, 0, 0])
     for exo in exos:
         moments = exo.clocks.ego_s(np.asarray(exo.info.times_s))
         frames = nearest_frames(ego.times_s, moments)
-        there = known[frames] & (moments >= ego.times_s[0]) & (moments <= ego.times_s[-1])
-        runs = _runs(there)
+        has_pose = known_mask[frames] & (moments >= ego.times_s[0]) & (moments <= ego.times_s[-1])
+        runs = _runs(has_pose)
         for number, run in enumerate(runs):
-            part = f"_{number + 1}" if len(runs) > 1 else ""
-            folder = out / safe_name(f"{recording}_{exo.name}{part}")
-            own = frames[run.start : run.stop]
+            run_suffix = f"_{number + 1}" if len(runs) > 1 else ""
+            folder = out / safe_name(f"{recording}_{exo.name}{run_suffix}")
+            run_frames = frames[run.start : run.stop]
             write_video(folder / EXO, _exo_pictures(exo, run, progress), exo.info.fps)
-            ego_pictures = _ego_pictures(ego_video, ego, own, square.width, left, top)
+            ego_pictures = _ego_pictures(ego_video, ego, run_frames, square.width, left, top)
             write_video(folder / TRUTH, ego_pictures, exo.info.fps)
-            width, height = (side // 2 * 2 for side in exo.lens.stored_size)
+            width, height = (even_side // 2 * 2 for even_side in exo.lens.stored_size)
             lens = exo.lens.crop(0, 0, width, height)
             write_json(
                 folder / META,
@@ -116,7 +116,7 @@ def write_takes(
                     "camera_intrinsics": lens.intrinsics.tolist(),
                     "camera_extrinsics": exo.w2c.tolist(),
                     "ego_intrinsics": square.intrinsics.tolist(),
-                    "ego_extrinsics": ego_w2c[own].tolist(),
+                    "ego_extrinsics": ego_w2c[run_frames].tolist(),
                     "exo_camera": lens.to_json(),
                     "ego_camera": square.to_json(),
                     "fps": exo.info.fps,
@@ -127,20 +127,22 @@ def write_takes(
                 depth = read_depth(exo.depth)[run.start : run.stop]
                 with atomic_write(folder / DEPTH) as temporary:
                     np.savez_compressed(temporary, depth_m=depth.astype(np.float16))
-            _draw(folder, exo, ego_video, ego, square, ego_w2c, own, run, points, (left, top))
+            _draw(
+                folder, exo, ego_video, ego, square, ego_w2c, run_frames, run, points, (left, top)
+            )
             takes.append(folder)
     return tuple(takes)
 
 
-def _runs(there: np.ndarray) -> list[range]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], there.astype(int), [0]])))
-    runs = [range(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+def _runs(has_pose: np.ndarray) -> list[range]:
+    run_edges = np.flatnonzero(np.diff(np.concatenate([[0], has_pose.astype(int), [0]])))
+    runs = [range(a, b) for a, b in zip(run_edges[::2], run_edges[1::2], strict=True)]
     return [run for run in runs if len(run) >= SHORTEST_FRAMES]
 
 
 def _exo_pictures(exo: WrittenExo, run: range, progress: Progress) -> Iterator[Tensor]:
     for index, picture in decode_frames(exo.video, exo.info, run):
-        height, width = (side // 2 * 2 for side in picture.shape[:2])
+        height, width = (even_side // 2 * 2 for even_side in picture.shape[:2])
         progress(index - run.start + 1, len(run), f"take of {exo.video.name}")
         yield torch.from_numpy(np.ascontiguousarray(picture[:height, :width]))
 
@@ -148,7 +150,7 @@ def _exo_pictures(exo: WrittenExo, run: range, progress: Progress) -> Iterator[T
 def _ego_pictures(
     video: Path, info: VideoInfo, frames: np.ndarray, side: int, left: int, top: int
 ) -> Iterator[Tensor]:
-    """Yield the square pictures of rising frames, which may repeat."""
+    """Decode square ego pictures for ascending frame numbers, which may repeat."""
     wanted, counts = np.unique(frames, return_counts=True)
     for (_, picture), count in zip(
         decode_frames(video, info, wanted.tolist()), counts, strict=True
@@ -159,8 +161,8 @@ def _ego_pictures(
 
 
 def _square(picture: np.ndarray, side: int, left: int, top: int) -> np.ndarray:
-    own = min(picture.shape[:2])
-    cut = picture[top : top + own, left : left + own]
+    source_side = min(picture.shape[:2])
+    cut = picture[top : top + source_side, left : left + source_side]
     return cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA)
 
 
@@ -176,27 +178,31 @@ def _draw(
     points: np.ndarray,
     corner: tuple[int, int],
 ) -> None:
-    """Draw the head camera's frustum into exo, and still points into both."""
-    places = np.linspace(0, len(run) - 1, SHOWN_FRAMES).round().astype(int)
+    """Draw the head camera's frustum into exo pictures, and the static points into both pictures."""
+    shown_indices = np.linspace(0, len(run) - 1, SHOWN_FRAMES).round().astype(int)
     rows = []
-    for place in places:
-        _, seen = next(decode_frames(exo.video, exo.info, [run[place]]))
-        _, worn = next(decode_frames(ego_video, ego, [int(frames[place])]))
-        worn = _square(worn, square.width, *corner)
-        pose = ego_w2c[frames[place]]
+    for shown_index in shown_indices:
+        _, exo_picture = next(decode_frames(exo.video, exo.info, [run[shown_index]]))
+        _, ego_picture = next(decode_frames(ego_video, ego, [int(frames[shown_index])]))
+        ego_picture = _square(ego_picture, square.width, *corner)
+        pose = ego_w2c[frames[shown_index]]
         pictures = []
-        for picture, lens, w2c in ((seen, exo.lens, exo.w2c), (worn, square, pose)):
+        for picture, lens, w2c in ((exo_picture, exo.lens, exo.w2c), (ego_picture, square, pose)):
             picture = np.ascontiguousarray(picture)
-            size = max(1, picture.shape[0] // 200)
+            line_width = max(1, picture.shape[0] // 200)
             for u, v in _pixels(lens, w2c, points[:: max(1, len(points) // 400)]):
-                cv2.circle(picture, (u, v), size, (255, 230, 0), -1)
+                cv2.circle(picture, (u, v), line_width, (255, 230, 0), -1)
             pictures.append(picture)
-        ends = np.array([[0, 0, 0], [-1, -1, 1.6], [1, -1, 1.6], [1, 1, 1.6], [-1, 1, 1.6]]) * 0.15
-        corners = (ends - pose[:, 3]) @ pose[:, :3]
+        frustum_points = (
+            np.array([[0, 0, 0], [-1, -1, 1.6], [1, -1, 1.6], [1, 1, 1.6], [-1, 1, 1.6]]) * 0.15
+        )
+        corners = (frustum_points - pose[:, 3]) @ pose[:, :3]
         uv = _pixels(exo.lens, exo.w2c, corners)
         if len(uv) == len(corners):
             for a, b in ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)):
-                cv2.line(pictures[0], uv[a], uv[b], (255, 0, 80), max(1, seen.shape[0] // 250))
+                cv2.line(
+                    pictures[0], uv[a], uv[b], (255, 0, 80), max(1, exo_picture.shape[0] // 250)
+                )
         height = 256
         rows.append(
             np.concatenate(
@@ -211,14 +217,14 @@ def _draw(
 
 
 def _pixels(lens: CameraModel, w2c: np.ndarray, points: np.ndarray) -> list[tuple[int, int]]:
-    local = torch.from_numpy(points @ w2c[:, :3].T + w2c[:, 3])
-    uv, valid = lens.project(local)
-    shown = uv[valid & lens.inside(uv) & (local[:, 2] > 0.05)].round().int()
-    return [(int(u), int(v)) for u, v in shown]
+    camera_points = torch.from_numpy(points @ w2c[:, :3].T + w2c[:, 3])
+    uv, is_projected = lens.project(camera_points)
+    pixels = uv[is_projected & lens.inside(uv) & (camera_points[:, 2] > 0.05)].round().int()
+    return [(int(u), int(v)) for u, v in pixels]
 
 
 def write_report(out: Path, outcome: Outcome) -> None:
-    """Write what was found, and how well it is known."""
+    """Write a report of the cameras found and their uncertainty."""
 
     def number(value: float) -> float | None:
         return round(value, 5) if math.isfinite(value) else None

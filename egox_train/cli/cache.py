@@ -28,8 +28,8 @@ def run_cache(args: argparse.Namespace, progress: Progress) -> int:
     )
     if outcome.remade_because:
         print(f"made anew because of changes in: {outcome.remade_because}")
-    for clip, why in outcome.left_out:
-        print(f"left out: {clip}: {why}")
+    for clip, reason in outcome.left_out:
+        print(f"left out: {clip}: {reason}")
     print(f"{outcome.clips} clips; {outcome.new} shards made, {outcome.kept} kept: {args.out}")
     if outcome.missing:
         print(

@@ -51,9 +51,9 @@ def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
     if args.check:
-        return _check(args, progress)
+        return _run_check(args, progress)
     if args.point is not None and args.out is not None and not args.write:
-        return _point(args)
+        return _run_with_point_log(args)
     if args.out is None or args.write:
         raise EgoXInputError(
             "calibrate",
@@ -84,25 +84,26 @@ def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
     return 0 if outcome.takes else 2
 
 
-def _point(args: argparse.Namespace) -> int:
+def _run_with_point_log(args: argparse.Namespace) -> int:
     """Run ``calibrate`` for one fixed camera that sees a point with a logged path, such as a
     robot's gripper."""
     from ..calibrate.logged_point import write_camera_from_log
 
-    found = write_camera_from_log(
+    solved_camera = write_camera_from_log(
         args.recording, args.point, args.out, args.exo_lens, args.offset_s
     )
-    median, most = found.residual_deg
+    median, largest = solved_camera.residual_deg
     print(
-        f"{args.recording.name}: {100 * found.sd_m:.1f} cm and {found.sd_deg:.2f} degrees (sd) at "
-        f"{found.distance_m:.1f} m; the point is off by {median:.2f} / {most:.2f} degrees (90 %), "
-        f"the log {1000 * found.lag_s:+.0f} ms late (sd {1000 * found.lag_sd_s:.0f}): {args.out}"
+        f"{args.recording.name}: {100 * solved_camera.sd_m:.1f} cm and {solved_camera.sd_deg:.2f} degrees (sd) at "
+        f"{solved_camera.distance_m:.1f} m; the point is off by {median:.2f} / {largest:.2f} degrees (90 %), "
+        f"the log {1000 * solved_camera.lag_s:+.0f} ms late (sd {1000 * solved_camera.lag_sd_s:.0f}): {args.out}"
     )
     return 0
 
 
-def _check(args: argparse.Namespace, progress: Progress) -> int:
-    """Run ``calibrate --check``: print one line per episode, and exit with 1 if a fault was found."""
+def _run_check(args: argparse.Namespace, progress: Progress) -> int:
+    """Run ``calibrate --check``: print one line per episode, and exit with 1 if a fault was
+    found."""
     from ..calibrate.check import check_set
     from ..calibrate.check_row import table
 

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from ..data.prepare import PrepareOutcome
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, *more: str) -> None:
+def add_run_arguments(parser: argparse.ArgumentParser, *extra_options: str) -> None:
     """Add the arguments of a command that processes many takes, and those of the RunOptions fields
-    ``more``."""
-    add_dataclass_arguments(parser, RunOptions, only=(*ENGINE, *more))
+    ``extra_options``."""
+    add_dataclass_arguments(parser, RunOptions, field_names=(*ENGINE, *extra_options))
     parser.add_argument(
         "--ray-address",
         default="",
@@ -44,7 +44,7 @@ EVERY_CLIP = ("part", "clips", "dry_run")
 
 
 @contextmanager
-def engine_of(args: argparse.Namespace) -> Generator[None]:
+def ray_connection(args: argparse.Namespace) -> Generator[None]:
     """Connect to the Ray cluster if the command uses one, print its name, and stay connected within
     the ``with`` block.
 
@@ -52,8 +52,8 @@ def engine_of(args: argparse.Namespace) -> Generator[None]:
         EgoXInputError: no such cluster, or one that nothing would use.
     """
     if getattr(args, "engine", "") == "ray":
-        with ray_cluster(args.ray_address, args.workers) as where:
-            print(f"runs on {where}", flush=True)
+        with ray_cluster(args.ray_address, args.workers) as cluster_description:
+            print(f"runs on {cluster_description}", flush=True)
             yield
     elif getattr(args, "ray_address", ""):
         raise EgoXInputError(
@@ -73,8 +73,8 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera"
     )
-    add_dataclass_arguments(parser, TrainingSetOptions, only=("layout",))
-    add_dataclass_arguments(parser, PrepareOptions, only=PICTURES)
+    add_dataclass_arguments(parser, TrainingSetOptions, field_names=("layout",))
+    add_dataclass_arguments(parser, PrepareOptions, field_names=PICTURES)
     add_run_arguments(parser, "part")
 
 
@@ -89,8 +89,8 @@ def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
         from_arguments(RunOptions, args),
         progress=progress,
     )
-    for video, why in outcome.skipped:
-        print(f"left out: {video}: {why}")
+    for video, reason in outcome.skipped:
+        print(f"left out: {video}: {reason}")
     print(f"{outcome.videos} exo videos ({outcome.new} made now): {args.out}")
     return 0
 
@@ -115,8 +115,8 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.prepare import prepare
     from ..data.set_files import REPORT
 
-    metric, relative, *more = (*(args.depth_model or ()), None, None)
-    if len(more) > 2:
+    metric, relative, *extra_models = (*(args.depth_model or ()), None, None)
+    if len(extra_models) > 2:
         raise EgoXInputError(
             "--depth-model",
             got=f"{len(args.depth_model)} folders",
@@ -131,25 +131,31 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         depth_model=metric,
         relative_depth_model=relative,
     )
-    how = (options, from_arguments(TrainingSetOptions, args), from_arguments(RunOptions, args))
+    run_options = (
+        options,
+        from_arguments(TrainingSetOptions, args),
+        from_arguments(RunOptions, args),
+    )
     if args.dry_run:
-        sums = dry_run(args.source, *how, progress=progress)
+        estimate = dry_run(args.source, *run_options, progress=progress)
         print(
-            f"{sums.clips} clips of {sums.takes} takes ({sums.skipped} skipped), "
-            f"{sums.files} files, "
-            f"{sums.size_bytes / 1e9:.3g} GB, {sums.hours:.2g} hours with {sums.at_once} at once "
-            f"({sums.measured} clips were made to measure)"
+            f"{estimate.clips} clips of {estimate.takes} takes ({estimate.skipped} skipped), "
+            f"{estimate.files} files, "
+            f"{estimate.size_bytes / 1e9:.3g} GB, {estimate.hours:.2g} hours with {estimate.at_once} at once "
+            f"({estimate.measured} clips were made to measure)"
         )
         return 0
-    outcome = prepare(args.source, args.out, *how, progress=progress)
-    _say_prepared(outcome, args.out / REPORT if args.part == (0, 1) else outcome.manifest)
+    outcome = prepare(args.source, args.out, *run_options, progress=progress)
+    _print_outcome(outcome, args.out / REPORT if args.part == (0, 1) else outcome.manifest)
     return 0
 
 
-def _say_prepared(outcome: PrepareOutcome, where: Path) -> None:
+def _print_outcome(outcome: PrepareOutcome, folder: Path) -> None:
     for warning in outcome.warnings():
         print(f"warning: {warning}")
-    print(f"{outcome.clips} clips ({outcome.new} made now), {outcome.skipped} skipped: see {where}")
+    print(
+        f"{outcome.clips} clips ({outcome.new} made now), {outcome.skipped} skipped: see {folder}"
+    )
 
 
 def join_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,5 +168,5 @@ def run_join(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.prepare import join
     from ..data.set_files import REPORT
 
-    _say_prepared(join(args.out), args.out / REPORT)
+    _print_outcome(join(args.out), args.out / REPORT)
     return 0

@@ -19,7 +19,7 @@ SOME_FAILED = 1
 """Exit code of ``evaluate`` where some clips could not be evaluated."""
 
 
-def _add_folders(parser: argparse.ArgumentParser, out: str) -> None:
+def _add_folders(parser: argparse.ArgumentParser, out_help: str) -> None:
     for name, purpose in (
         (
             "manifest",
@@ -27,7 +27,7 @@ def _add_folders(parser: argparse.ArgumentParser, out: str) -> None:
             "true ego videos",
         ),
         ("generated", "folder with <clip>.mp4, the generated ego videos"),
-        ("out", out),
+        ("out", out_help),
     ):
         parser.add_argument(name, type=Path, help=purpose)
 
@@ -45,9 +45,9 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
     """Run ``evaluate``, and exit with 1 if a clip could not be evaluated (the report names it)."""
-    from ..data.set_files import each_once
+    from ..data.set_files import merge_equal_notes
     from ..metrics.evaluate import REPORT, TABLE, evaluate
-    from ..parallel import RunSums
+    from ..parallel import RunEstimate
 
     weights = {name: getattr(args, name.replace("-", "_")) for name in WEIGHTS}
     options = from_arguments(
@@ -58,10 +58,10 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
     )
     run = from_arguments(RunOptions, args)
     outcome = evaluate(args.manifest, args.generated, args.out, options, run, progress=progress)
-    if isinstance(outcome, RunSums):
+    if isinstance(outcome, RunEstimate):
         print(outcome)
         return 0
-    for line in each_once(sorted(outcome.errors.items())):
+    for line in merge_equal_notes(sorted(outcome.errors.items())):
         print(f"not evaluated: {line}")
     count = outcome.clips - len(outcome.errors)
     if not outcome.report:
@@ -81,10 +81,11 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_masks(args: argparse.Namespace, progress: Progress) -> int:
-    """Run ``masks``, which tracks the objects of all clips, and exit with 1 if a clip has no masks."""
-    from ..data.set_files import each_once
+    """Run ``masks``, which tracks the objects of all clips, and exit with 1 if a clip has no
+    masks."""
+    from ..data.set_files import merge_equal_notes
     from ..metrics.track_masks import track_masks
-    from ..parallel import RunSums
+    from ..parallel import RunEstimate
 
     failures = track_masks(
         args.manifest,
@@ -94,10 +95,10 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
         from_arguments(RunOptions, args),
         progress=progress,
     )
-    if isinstance(failures, RunSums):
+    if isinstance(failures, RunEstimate):
         print(failures)
         return 0
-    for line in each_once(sorted(failures.items())):
+    for line in merge_equal_notes(sorted(failures.items())):
         print(f"no masks: {line}")
     print(f"masks of {len(list(args.out.glob('[!.]*.npz')))} clips: {args.out}")
     return SOME_FAILED if failures else 0

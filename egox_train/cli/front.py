@@ -10,7 +10,7 @@ from egox_core.errors import EgoXInputError, this_python
 from egox_core.safe_files import require_writable
 
 from ..parallel import LostClusterError
-from .data import engine_of
+from .data import ray_connection
 from .progress_line import ProgressLine
 from .train import COMMANDS
 
@@ -30,10 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that the console lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        looks = getattr(args, "dry_run", False) or getattr(args, "check", False)
-        if isinstance(getattr(args, "out", None), Path) and not looks:
+        is_read_only = getattr(args, "dry_run", False) or getattr(args, "check", False)
+        if isinstance(getattr(args, "out", None), Path) and not is_read_only:
             require_writable(args.out, "output folder")
-        with engine_of(args):
+        with ray_connection(args):
             return COMMANDS[args.command].run(args, ProgressLine())
     except LostClusterError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

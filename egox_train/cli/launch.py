@@ -38,26 +38,26 @@ def launch(command: Sequence[str]) -> int:
             "configs/accelerate_ddp.yaml train_egox.py train --config FILE",
         )
     with tempfile.TemporaryDirectory(prefix="egox-") as folder:
-        stop = Path(folder) / "stop"
+        stop_file = Path(folder) / "stop"
         posix_options: dict[str, Any] = (
             {"preexec_fn": stop_with_parent} if os.name == "posix" else {}
         )
         process = subprocess.Popen(
             command,
-            env={**os.environ, STOP_FILE: str(stop)},
+            env={**os.environ, STOP_FILE: str(stop_file)},
             start_new_session=True,
             **posix_options,
         )
 
-        def ask(number: int, frame: FrameType | None) -> None:
-            if number == signal.SIGINT and stop.exists():
+        def request_stop(signal_number: int, frame: FrameType | None) -> None:
+            if signal_number == signal.SIGINT and stop_file.exists():
                 process.terminate()
-            stop.touch()
+            stop_file.touch()
 
-        old_handlers = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
+        old_handlers = {number: signal.signal(number, request_stop) for number in STOP_SIGNALS}
         try:
-            code = process.wait()
+            exit_code = process.wait()
         finally:
             for number, handler in old_handlers.items():
                 signal.signal(number, handler)
-    return code if code >= 0 else KILLED - code
+    return exit_code if exit_code >= 0 else KILLED - exit_code

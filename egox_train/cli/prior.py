@@ -139,8 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
         require_writable(args.out, "output folder")
         report = render_take(args)
     except (EgoXInputError, OSError) as error:  # of the disk
-        words = str(error).replace("frame_count", "--frames")  # the command's own word
-        print(f"run.py prior: {words}", file=sys.stderr)
+        message = str(error).replace("frame_count", "--frames")  # the command's own word
+        print(f"run.py prior: {message}", file=sys.stderr)
         return 1
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items())
     print(
@@ -154,14 +154,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def render_take(args: argparse.Namespace) -> dict:
     """Run all stages from a take's files to its ego prior, and return the report."""
-    show = ProgressLine()
-    started = time.perf_counter()
+    progress = ProgressLine()
+    lap_start = time.perf_counter()
     seconds: dict[str, float] = {}
 
-    def lap(name: str) -> None:
-        nonlocal started
+    def end_lap(name: str) -> None:
+        nonlocal lap_start
         now = time.perf_counter()
-        seconds[name], started = round(now - started, 3), now
+        seconds[name], lap_start = round(now - lap_start, 3), now
 
     preset = prior_preset(args.preset)
     exo_lens, scale = preset.exo_lens or "as given", preset.scale or "as is"
@@ -176,13 +176,13 @@ def render_take(args: argparse.Namespace) -> dict:
         scale=parse_scale(args.scale) if args.scale else scale,
         file_frames=args.file_frames,
         one_shot=args.one_shot,
-        progress=show,
+        progress=progress,
     )
-    frames = take.read_exo(show)
-    lap("load")
-    depth, motion = estimate_exo_motion(frames, take.depth, args.exo_motion, progress=show)
-    points, _ = scene(frames, depth, progress=show)
-    lap("scene")
+    frames = take.read_exo(progress)
+    end_lap("load")
+    depth, motion = estimate_exo_motion(frames, take.depth, args.exo_motion, progress=progress)
+    points, _ = scene(frames, depth, progress=progress)
+    end_lap("scene")
     args.out.mkdir(parents=True, exist_ok=True)
     ego_prior, prior_report = prior(
         points,
@@ -194,14 +194,14 @@ def render_take(args: argparse.Namespace) -> dict:
         classes=True,
         draw_anyway=args.draw_anyway,
         device=args.device,
-        progress=show,
+        progress=progress,
     )
     masks = (mask.byte() * 255 for mask in ego_prior.coverage)
     for name, frames in (("prior.mp4", ego_prior.rgb), ("coverage.mp4", masks)):
         write_video(args.out / name, frames, take.frames.fps)
     if ego_prior.seen is not None:
         write_levels(args.out / SEEN, ego_prior.seen, take.frames.fps)
-    lap("render and write")
+    end_lap("render and write")
     if args.ply:
         with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
             write_ply(points.points(0), file)

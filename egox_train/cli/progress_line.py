@@ -8,8 +8,8 @@ class ProgressLine:
     """Progress callback that prints the stage, the count and the remaining time on one line of the
     console.
 
-    Where the output is no terminal, a line of its own now and then. Time is counted anew for every piece of work: one
-    that steps back or has another total.
+    Where the output is no terminal, a line of its own now and then. Time is counted anew for every
+    piece of work: one that steps back or has another total.
     """
 
     def __init__(self) -> None:

@@ -111,7 +111,7 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.checkpoints import checkpoint_folders
     from ..train.loop import dry_run, train
 
-    config = load_config(args.config[0], args.overrides, more=args.config[1:])
+    config = load_config(args.config[0], args.overrides, more_files=args.config[1:])
     if args.fresh and checkpoint_folders(Path(config.output)):
         raise EgoXInputError(
             "output folder",
@@ -122,7 +122,7 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
     if args.dry_run:
         print("\n".join(dry_run(config)))
         return 0
-    _say_info()
+    _print_info_logs()
     outcome = train(
         config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress
     )
@@ -165,9 +165,9 @@ def _export(args: argparse.Namespace, progress: Progress) -> int:
         dtype=getattr(torch, args.dtype),
     )
     print(f"wrote {args.file}")
-    words = told_by_metadata(metadata)
-    if words and args.form == "native":
-        print(words)
+    description = told_by_metadata(metadata)
+    if description and args.form == "native":
+        print(description)
     return 0
 
 
@@ -179,11 +179,11 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
 def _inspect(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.export import inspect
 
-    facts = inspect(args.file)
+    description = inspect(args.file)
     print(
-        json.dumps(facts, indent=1)
+        json.dumps(description, indent=1)
         if args.json
-        else "\n".join(f"{k}: {v}" for k, v in facts.items())
+        else "\n".join(f"{k}: {v}" for k, v in description.items())
     )
     return 0
 
@@ -195,17 +195,18 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser, *EVERY_CLIP)
 
 
-def _say_info() -> None:
-    """Print log messages of level INFO, such as the memory figures of ``train`` and ``generate``."""
+def _print_info_logs() -> None:
+    """Print log messages of level INFO, such as the memory figures of ``train`` and
+    ``generate``."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("egox_train.train").setLevel(logging.INFO)
 
 
 def _generate(args: argparse.Namespace, progress: Progress) -> int:
-    from ..parallel import RunSums
+    from ..parallel import RunEstimate
     from ..train.generate import generate
 
-    _say_info()
+    _print_info_logs()
     outcome = generate(
         args.cache,
         args.out,
@@ -213,11 +214,11 @@ def _generate(args: argparse.Namespace, progress: Progress) -> int:
         from_arguments(RunOptions, args),
         progress=progress,
     )
-    if isinstance(outcome, RunSums):
+    if isinstance(outcome, RunEstimate):
         print(outcome)
         return 0
-    clips, new = outcome
-    print(f"{clips} clips ({new} made now): {args.out}")
+    clips, new_count = outcome
+    print(f"{clips} clips ({new_count} made now): {args.out}")
     return 0
 
 

@@ -87,7 +87,7 @@ def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
     )
     if (side == SENSOR) == (calibrated_side == SENSOR):
         return calibrated
-    inner = SENSOR - 2 * CROP
+    inner_side = SENSOR - 2 * CROP
     if side == SENSOR:
-        return calibrated.rescale(inner, inner).crop(-CROP, -CROP, SENSOR, SENSOR)
-    return calibrated.crop(CROP, CROP, inner, inner).rescale(RECORDED, RECORDED)
+        return calibrated.rescale(inner_side, inner_side).crop(-CROP, -CROP, SENSOR, SENSOR)
+    return calibrated.crop(CROP, CROP, inner_side, inner_side).rescale(RECORDED, RECORDED)

@@ -16,7 +16,7 @@ from egox_core.wan import has_ftfy
 
 from ..fingerprint import fingerprint
 from ..options import ALONE, CacheSettings, RunOptions
-from ..parallel import RunPlaces, made_once, part_of, run_all
+from ..parallel import WorkerPlan, make_once, run_all, shard_of
 from ..wan.weights import weights_bytes, weights_hash
 from .cache_store import (
     EMPTY_CAPTION,
@@ -26,7 +26,7 @@ from .cache_store import (
     parse_index,
     shard_header,
     shard_name,
-    stored,
+    to_storage,
     write_index,
     write_shard,
 )
@@ -64,8 +64,8 @@ class _Shard:
     def fits(self) -> bool:
         """Check that the shard's file has these clips and settings, and that no clip it omits has
         become readable."""
-        actual, left_out = shard_header(self.file)
-        return actual == self.fingerprint and not any(
+        actual_fingerprint, left_out = shard_header(self.file)
+        return actual_fingerprint == self.fingerprint and not any(
             _is_readable(self.root, record) for record in self.records if record.clip in left_out
         )
 
@@ -107,22 +107,25 @@ def build_cache(
             expected="--clip-vision, or --image-embedding none",
             fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h",
         )
-    content, models = _content_settings(settings) | _hidden_lines(records), _model_hashes(settings)
-    shards = _shards(records, manifest.parent, folder, settings, models)
+    content, models = (
+        _content_settings(settings) | _common_hidden_lines(records),
+        _model_hashes(settings),
+    )
+    shards = _plan_shards(records, manifest.parent, folder, settings, models)
     text = None if settings.text.startswith("zeros:") else Path(settings.text)
     vision = None if settings.image_embedding == "none" else settings.clip_vision
-    places = RunPlaces.of(run, settings.device, weights_bytes(settings.vae, text, vision))
-    part_shards = part_of(shards, run.part)
-    todo = [s for s in part_shards if not s.fits()]
-    changed = _what_changed(folder, content | models) or _changed_takes(todo)
+    worker_plan = WorkerPlan.of(run, settings.device, weights_bytes(settings.vae, text, vision))
+    part_shards = shard_of(shards, run.part)
+    shards_to_make = [s for s in part_shards if not s.fits()]
+    changed = _changed_settings(folder, content | models) or _changed_takes(shards_to_make)
     folder.mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder, names={s.file.stem for s in part_shards})
     failures, results = run_all(
         _make_shard,
-        todo,
-        [shard.file.name for shard in todo],
-        places,
-        before=len(part_shards) - len(todo),
+        shards_to_make,
+        [shard.file.name for shard in shards_to_make],
+        worker_plan,
+        finished_count=len(part_shards) - len(shards_to_make),
         stage="cache shards",
         progress=progress,
     )
@@ -133,15 +136,16 @@ def build_cache(
             expected="room on the disk, and models that run",
             fix="see the message, then start again: shards that are done are kept",
         )
-    new_count = sum(new for _, new in results)
+    new_count = sum(is_new for _, is_new in results)
     headers = [shard_header(s.file) for s in shards]
-    left_out = {clip: why for _, lacking in headers for clip, why in lacking.items()}
+    left_out = {clip: reason for _, lacking in headers for clip, reason in lacking.items()}
     outcome = CacheOutcome(
         clips=len(records) - len(left_out),
         new=new_count,
         kept=len(part_shards) - new_count,
         missing=sum(
-            actual != s.fingerprint for s, (actual, _) in zip(shards, headers, strict=True)
+            actual_fingerprint != s.fingerprint
+            for s, (actual_fingerprint, _) in zip(shards, headers, strict=True)
         ),
         remade_because=changed,
         left_out=tuple(sorted(left_out.items())),
@@ -178,13 +182,13 @@ def build_cache(
             ),
         ),
     )
-    for extra in sorted(folder.glob("shard-*.safetensors")):
-        if extra.name not in {s.file.name for s in shards}:
-            extra.unlink()
+    for leftover_file in sorted(folder.glob("shard-*.safetensors")):
+        if leftover_file.name not in {s.file.name for s in shards}:
+            leftover_file.unlink()
     return outcome
 
 
-def _shards(
+def _plan_shards(
     records: list[ClipRecord],
     root: Path,
     folder: Path,
@@ -195,12 +199,12 @@ def _shards(
     shards of its take only."""
     shards = []
     made_with = {"version": VERSION, "models": models, "settings": _content_settings(settings)}
-    for take, of_take in groupby(
+    for take, take_records in groupby(
         sorted(records, key=lambda r: (r.take, r.clip)), key=lambda r: r.take
     ):
-        of_take = list(of_take)
-        for number, first in enumerate(range(0, len(of_take), settings.shard_clips)):
-            clips = tuple(of_take[first : first + settings.shard_clips])
+        take_records = list(take_records)
+        for number, first_index in enumerate(range(0, len(take_records), settings.shard_clips)):
+            clips = tuple(take_records[first_index : first_index + settings.shard_clips])
             shards.append(
                 _Shard(
                     root=root,
@@ -215,9 +219,9 @@ def _shards(
     return shards
 
 
-def _changed_takes(todo: list[_Shard]) -> str:
+def _changed_takes(shards: list[_Shard]) -> str:
     """Describe the takes whose shards exist with another fingerprint."""
-    takes = sorted({s.records[0].take for s in todo if s.file.is_file()})
+    takes = sorted({s.records[0].take for s in shards if s.file.is_file()})
     return f"the clips of {len(takes)} takes, first {takes[0]}" if takes else ""
 
 
@@ -229,7 +233,7 @@ def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     return {k: values[k] for k in names} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
 
 
-def _hidden_lines(records: list[ClipRecord]) -> dict[str, Any]:
+def _common_hidden_lines(records: list[ClipRecord]) -> dict[str, Any]:
     """Check that all priors treat hidden sight lines the same way, and return that setting, empty
     for priors drawn as released.
 
@@ -261,7 +265,7 @@ def _model_hashes(settings: CacheSettings) -> dict[str, str]:
     return hashes
 
 
-def _what_changed(folder: Path, settings_now: dict[str, Any]) -> str:
+def _changed_settings(folder: Path, settings_now: dict[str, Any]) -> str:
     """List the models and settings that differ from those of the existing cache."""
     if not (folder / INDEX).is_file():
         return ""
@@ -280,21 +284,21 @@ def _what_changed(folder: Path, settings_now: dict[str, Any]) -> str:
 
 
 def _make_shard(shard: _Shard, device: str) -> tuple[bool, bool] | str:
-    """Encode the clips of one shard, unless another process does, as :func:`made_once`. The shard
+    """Encode the clips of one shard, unless another process does, as :func:`make_once`. The shard
     records the clips that can't be read."""
     settings = replace(shard.settings, device=device)
     encoders(settings)  # what is wrong with a model is no clip's fault
-    return made_once(
+    return make_once(
         shard.file.with_suffix(""),
         lambda: shard.fits() or None,
-        lambda: _write(shard, settings),
+        lambda: _encode_shard(shard, settings),
         shard.wait,
     )
 
 
-def _write(shard: _Shard, settings: CacheSettings) -> bool:
+def _encode_shard(shard: _Shard, settings: CacheSettings) -> bool:
     _, text, _ = encoders(settings)
-    tensors = {EMPTY_CAPTION: stored(text.encode(""), getattr(torch, settings.dtype))}
+    tensors = {EMPTY_CAPTION: to_storage(text.encode(""), getattr(torch, settings.dtype))}
     left_out = {}
     for record in shard.records:
         try:

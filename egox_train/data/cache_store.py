@@ -169,12 +169,12 @@ def read_index(folder: Path) -> CacheIndex:
     index = parse_index(folder)
     for name, expected in index.shards.items():
         require_safe_name(name, "cache shard")
-        actual, _ = shard_header(folder / name)
-        if actual != expected:
+        actual_fingerprint, _ = shard_header(folder / name)
+        if actual_fingerprint != expected:
             raise EgoXInputError(
                 f"cache shard {name}",
                 got="no readable file"
-                if actual is None
+                if actual_fingerprint is None
                 else "data made from other clips, models or settings",
                 expected="the files that the index names",
                 fix="run `train_egox.py cache` again: it remakes mismatched files",
@@ -251,8 +251,8 @@ class CacheReader:
             if self._open is None or self._open[0] != entry.shard:
                 stream = safe_open(self.folder / entry.shard, "pt")
                 self._open = (entry.shard, (stream, set(stream.keys())))
-            stream, have = self._open[1]
-            return {key: stream.get_tensor(key) for key in keys if key in have}
+            stream, shard_keys = self._open[1]
+            return {key: stream.get_tensor(key) for key in keys if key in shard_keys}
         except (SafetensorError, OSError) as error:
             raise EgoXInputError(
                 f"cache shard {entry.shard}",
@@ -262,7 +262,7 @@ class CacheReader:
             ) from error
 
 
-def stored(
+def to_storage(
     tensor: Tensor,  # of any shape
     dtype: torch.dtype,
 ) -> Tensor:

@@ -68,7 +68,7 @@ QUESTIONS: Mapping[str, tuple[str, str]] = {
 _HEADING = re.compile(r"^\W*(?:scene overview|action analysis)\W+", re.IGNORECASE)
 
 
-def check_caption(prompt: str, what: str) -> str:
+def check_caption(prompt: str, subject: str) -> str:
     """Check that a prompt has both sections in order, each with text, or no section at all, and
     return it.
 
@@ -81,7 +81,7 @@ def check_caption(prompt: str, what: str) -> str:
         complete = False
     if not complete:
         raise EgoXInputError(
-            what,
+            subject,
             got=repr(prompt[:60]),
             expected="[Exo view] text [Ego view] text, or a text without these marks",
             fix="write both sections; the model was trained with them",
@@ -140,7 +140,10 @@ def model_caption(
     sections = [
         caption_section(
             *(
-                _checked(_answer(folder, pictures, question, device), f"{section} by {folder.name}")
+                _checked_answer(
+                    _generate_answer(folder, pictures, question, device),
+                    f"{section} by {folder.name}",
+                )
                 for question in QUESTIONS[kind]
             )
         )
@@ -153,7 +156,7 @@ def model_caption(
 
 
 @torch.no_grad()
-def _answer(folder: Path, frames: Tensor, question: str, device: str | None) -> str:
+def _generate_answer(folder: Path, frames: Tensor, question: str, device: str | None) -> str:
     from PIL import Image
 
     processor, model = load_caption_model(folder, device)
@@ -169,10 +172,10 @@ def _answer(folder: Path, frames: Tensor, question: str, device: str | None) -> 
         return_tensors="pt",
     ).to(model.device)
     tokens = model.generate(**inputs, max_new_tokens=ANSWER_TOKENS, do_sample=False)
-    answer = tokens[0, inputs["input_ids"].shape[1] :]
-    text = processor.batch_decode(answer[None], skip_special_tokens=True)[0]
-    ends = model.generation_config.eos_token_id
-    if int(answer[-1]) not in (ends if isinstance(ends, list) else [ends]):
+    answer_tokens = tokens[0, inputs["input_ids"].shape[1] :]
+    text = processor.batch_decode(answer_tokens[None], skip_special_tokens=True)[0]
+    end_tokens = model.generation_config.eos_token_id
+    if int(answer_tokens[-1]) not in (end_tokens if isinstance(end_tokens, list) else [end_tokens]):
         raise EgoXInputError(
             f"caption by {folder.name}",
             got=f"{text[:80]!r}... without an end",
@@ -182,12 +185,12 @@ def _answer(folder: Path, frames: Tensor, question: str, device: str | None) -> 
     return text
 
 
-def _checked(answer: str, what: str) -> str:
+def _checked_answer(answer: str, subject: str) -> str:
     text = _HEADING.sub("", " ".join(answer.split()))  # many models write one all the same
     words = {w.lower() for w in re.findall(r"[^\W\d_]{2,}", text)}
     if len(words) < MIN_WORDS or "view]" in text.lower():
         raise EgoXInputError(
-            what,
+            subject,
             got=repr(text[:80]),
             expected=f"a description of {MIN_WORDS} words or more, without section marks",
             fix="use a larger vision-language model, or --captions FILE",
@@ -200,16 +203,17 @@ def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, An
     one).
 
     Raises:
-        EgoXInputError: no transformers, no folder of an image-and-text model, one without a chat template.
+        EgoXInputError: no transformers, no folder of an image-and-text model, one without a chat
+            template.
     """
     processor, model = model_on(
         device,
         folder,
         "AutoProcessor",
         "AutoModelForImageTextToText",
-        what="caption model",
+        subject="caption model",
         expected="the folder of an image-text-to-text model",
-        where="download one, such as Qwen2.5-VL",
+        download_hint="download one, such as Qwen2.5-VL",
         instead=", or give --captions FILE",
         dtype="auto",
     )

@@ -96,12 +96,12 @@ def read_classes(
             maps = [frame.to_ndarray(format="gray") for frame in video.decode(video=0)]
         if len(maps) == frames and maps[0].shape == size[::-1]:
             return torch.from_numpy(np.stack(maps))
-        got = f"{len(maps)} frames"
+        actual_shape = f"{len(maps)} frames"
     except av.FFmpegError as error:
-        got = str(error)
+        actual_shape = str(error)
     raise EgoXInputError(
         f"classes {_name(file)}",
-        got=got,
+        got=actual_shape,
         expected=f"{frames} frames of {size[0]}x{size[1]}",
         fix="run prepare again",
     )
@@ -151,7 +151,7 @@ def clip_windows(
     available: int,
     *,
     # The frame at which the take's task begins.
-    first: int = 0,
+    first_start: int = 0,
     # The frames at which clips begin; None: at each stride.
     starts: Sequence[int] | None = None,
     frames: int,
@@ -162,28 +162,28 @@ def clip_windows(
     """Cut a take into windows of frames for clips, and list the starts that were skipped because
     poses are missing.
 
-    Starts stay on the stride's grid, from ``first`` on, whatever is lost, so that clips keep their
-    names when a hole is mended."""
+    Starts stay on the stride's grid, from ``first_start`` on, whatever is lost, so that clips keep
+    their names when a hole is mended."""
     length = min(available, len(pose_known))
     windows: list[ClipWindow] = []
     skipped: list[int] = []
-    end = length - (frames - 1) * step
-    for start in range(first, end, stride) if starts is None else starts:
+    end_start = length - (frames - 1) * step
+    for start in range(first_start, end_start, stride) if starts is None else starts:
         window = ClipWindow(start=start, frames=frames, step=step)
-        if start < end and bool(pose_known[window.indices].all()):
+        if start < end_start and bool(pose_known[window.indices].all()):
             windows.append(window)
         else:
             skipped.append(start)
     return windows, skipped
 
 
-def longest_known(
+def longest_pose_run(
     pose_known: Tensor,  # [T] bool
 ) -> int:
     """Measure the longest run of frames with a known pose, which limits the length of this take's
     clips."""
-    best = run = 0
+    longest = run_length = 0
     for has_pose in torch.as_tensor(pose_known).tolist():
-        run = run + 1 if has_pose else 0
-        best = max(best, run)
-    return best
+        run_length = run_length + 1 if has_pose else 0
+        longest = max(longest, run_length)
+    return longest

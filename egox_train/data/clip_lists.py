@@ -72,15 +72,17 @@ def read_clip_lists(
     clips: dict[tuple[str, str, int, int], ListedClip] = {}
     for file in files:
         read_file = _clips_of_table if file.suffix.lower() == ".csv" else _clips_of_json
-        for place, clip in read_file(file, progress):
+        for row_number, clip in read_file(file, progress):
             if isinstance(clip, str):
-                skipped.append((f"{file.name}, {place}", clip))
+                skipped.append((f"{file.name}, {row_number}", clip))
                 continue
             key = clip.take, clip.camera, clip.first, clip.last
             if key in clips:
                 changes = differing_keys(clips[key].entry or {}, clip.entry or {})
-                how = f", as first listed: {', '.join(changes)} differ" if changes else ""
-                skipped.append((clip.name, f"listed again in {file.name}: prepared once{how}"))
+                difference = f", as first listed: {', '.join(changes)} differ" if changes else ""
+                skipped.append(
+                    (clip.name, f"listed again in {file.name}: prepared once{difference}")
+                )
             clips.setdefault(key, clip)
     if not clips:
         raise EgoXInputError(
@@ -106,10 +108,10 @@ def _clips_of_json(file: Path, progress: Progress) -> Iterator[tuple[str, Listed
             is_object = isinstance(entry, dict)
             yield (
                 f"clip {number}",
-                _clip_of_columns(entry) if is_object else "no object with take, first and last",
+                _clip_of_row(entry) if is_object else "no object with take, first and last",
             )
     else:
-        raise _no_list(file, f"keys {sorted(keys)[:8]}")
+        raise _list_error(file, f"keys {sorted(keys)[:8]}")
 
 
 def _clip_of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
@@ -140,7 +142,7 @@ def _clips_of_table(file: Path, progress: Progress) -> Iterator[tuple[str, Liste
     progress(0, 1, f"{file.name} read")
     with intact(f"list of clips {file.name}", (UnicodeDecodeError,), expected="text in UTF-8"):
         if file.stat().st_size > MAX_TABLE_BYTES:
-            raise _no_list(file, "a table of over 64 MB")
+            raise _list_error(file, "a table of over 64 MB")
         rows = list(csv.DictReader(file.read_text("utf-8-sig").splitlines()))
     for number, row in enumerate(rows, 2):
         cells = {(key or "").strip(): (value or "") for key, value in row.items() if key}
@@ -152,11 +154,11 @@ def _clips_of_table(file: Path, progress: Progress) -> Iterator[tuple[str, Liste
                 name = match[1]
             cells = {**cells, "take": name, **dict(zip(("first", "last"), frames, strict=False))}
         elif number == 2 and not {"take", "first", "last"} <= cells.keys():
-            raise _no_list(file, f"columns {', '.join(cells)}")
-        yield f"line {number}", _clip_of_columns(cells)
+            raise _list_error(file, f"columns {', '.join(cells)}")
+        yield f"line {number}", _clip_of_row(cells)
 
 
-def _clip_of_columns(cells: Mapping[str, Any]) -> ListedClip | str:
+def _clip_of_row(cells: Mapping[str, Any]) -> ListedClip | str:
     """Parse a clip from the columns of a user's list, or explain why the row names no clip."""
     try:
         first, last = int(cells["first"]), int(cells["last"])
@@ -177,10 +179,10 @@ def _clip_of_columns(cells: Mapping[str, Any]) -> ListedClip | str:
     )
 
 
-def _no_list(file: Path, got: str) -> EgoXInputError:
+def _list_error(file: Path, problem: str) -> EgoXInputError:
     return EgoXInputError(
         f"list of clips {file.name}",
-        got=got,
+        got=problem,
         expected=f"a list under one of {LIST_KEYS}, clips under 'clips', or a table with "
         "task_name and frame_range, or take, first and last",
         fix="give the authors' file unchanged, or write your own as docs/paper_table.md has it",

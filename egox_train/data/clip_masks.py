@@ -29,7 +29,7 @@ def check_mask_source(options: PrepareOptions) -> None:
         load_mask_model(options, options.local_device)
 
 
-def with_mask(
+def add_mask_file(
     view: ExoView, take: RawTake, options: PrepareOptions
 ) -> tuple[ExoView, tuple[Remark, ...]]:
     """Add the mask file of an exo camera's video to ``view``, if the options name a folder of

@@ -15,7 +15,7 @@ from ..options import CacheSettings, Rays
 from ..wan.text import TextEncoder, make_text_encoder
 from ..wan.vae import VaeEncoder
 from ..wan.vision import VisionEncoder
-from .cache_store import stored
+from .cache_store import to_storage
 from .clip_files import Clip, first_frame_then_grey
 
 _ENCODERS: dict[str, tuple[VaeEncoder, TextEncoder, VisionEncoder | None]] = {}
@@ -26,11 +26,11 @@ def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEn
     key = repr(settings)
     if key not in _ENCODERS:
         _ENCODERS.clear()
-        half = torch.float32 if settings.device == "cpu" else torch.bfloat16
+        encoder_dtype = torch.float32 if settings.device == "cpu" else torch.bfloat16
         vision = (
             None
             if settings.image_embedding == "none" or settings.clip_vision is None
-            else VisionEncoder(settings.clip_vision, settings.device, half)
+            else VisionEncoder(settings.clip_vision, settings.device, encoder_dtype)
         )
         _ENCODERS[key] = (
             VaeEncoder(settings.vae, settings.device),
@@ -95,10 +95,10 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
         if settings.views:
             out |= {"image_exo": vision.encode(firsts[0]), "image_ego": vision.encode(firsts[1])}
     geometry = clip_geometry(clip, settings.rays)
-    return {name: stored(tensor, dtype) for name, tensor in out.items()} | {
-        "query_dirs": stored(geometry.query_dirs, torch.float32),
-        "key_dirs": stored(geometry.key_dirs, torch.float32),
-        "key_trust": stored(geometry.key_trust, torch.float32),
+    return {name: to_storage(tensor, dtype) for name, tensor in out.items()} | {
+        "query_dirs": to_storage(geometry.query_dirs, torch.float32),
+        "key_dirs": to_storage(geometry.key_dirs, torch.float32),
+        "key_trust": to_storage(geometry.key_trust, torch.float32),
         "grid": torch.tensor(geometry.grid),
     }
 

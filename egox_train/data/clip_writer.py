@@ -36,7 +36,7 @@ from egox_core.types import DepthVideo
 from egox_core.video import probe_video, read_frames
 
 from ..fingerprint import file_state, fingerprint
-from ..parallel import made_once, on_device
+from ..parallel import make_once, on_device
 from ..takes.mask_files import MaskFile, MaskFrames, open_mask
 from ..video_writer import write_levels, write_video
 from .captions import caption_for, is_plain
@@ -77,7 +77,7 @@ class ClipJob:
     @property
     def ego_lens(self) -> str:
         """Description of the wearer's lens, with its focal length in px of the ego picture."""
-        return _lens_words(self.take.ego.camera, self.options.ego_size)
+        return _describe_lens(self.take.ego.camera, self.options.ego_size)
 
     @property
     def hands(self) -> Path:
@@ -108,12 +108,12 @@ class ClipJob:
         )
 
 
-def _lens_words(lens: CameraModel, side: int) -> str:
-    lens = lens.rescale(side, side)
+def _describe_lens(lens: CameraModel, side_px: int) -> str:
+    lens = lens.rescale(side_px, side_px)
     return f"{lens.lens}, focal length {lens.fx:.3f} px"
 
 
-def with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tuple[str, str]]:
+def takes_with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tuple[str, str]]:
     """Find the takes whose existing clips were made with a different lens of the wearer's camera.
 
     Returns:
@@ -126,8 +126,12 @@ def with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tuple[str,
             continue
         with suppress(EgoXInputError):  # a damaged clip is named and made again later
             camera = CameraModel.from_json(read_json_object(file, META).get("ego_camera"))
-            lenses[job.take.name] = _lens_words(camera, job.options.ego_size), job.ego_lens
-    return {take: (old, new) for take, (old, new) in lenses.items() if old != new}
+            lenses[job.take.name] = _describe_lens(camera, job.options.ego_size), job.ego_lens
+    return {
+        take: (old_lens, new_lens)
+        for take, (old_lens, new_lens) in lenses.items()
+        if old_lens != new_lens
+    }
 
 
 def clips_without_depth(
@@ -139,7 +143,7 @@ def clips_without_depth(
     if options.depth != "files":
         return {}, set()
     name = f"{take.name}__{view.name}"
-    problems, readings = {}, set()
+    problems, frame_notes = {}, set()
     try:
         if view.depth is None and options.depth_root is not None:
             raise EgoXInputError(
@@ -164,12 +168,12 @@ def clips_without_depth(
                         redrawn=pictures.redrawn is not None,
                         file_frames=options.file_frames,
                     )
-                    readings.add(remark.text)
+                    frame_notes.add(remark.text)
                 except EgoXInputError as error:
                     problems[clip.name] = str(error)
     except EgoXInputError as error:
         return {clip.name: str(error) for clip in clips}, set()
-    return problems, readings
+    return problems, frame_notes
 
 
 class OpenMaps:
@@ -220,7 +224,7 @@ def make_clip(
         temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
         temporary.mkdir(parents=True)
         try:
-            record = _write(job, temporary, captions, maps)
+            record = _write_clip(job, temporary, captions, maps)
             write_json(
                 temporary / RECORD,
                 {"fingerprint": fingerprint, "record": record.model_dump(mode="json")},
@@ -230,7 +234,7 @@ def make_clip(
             shutil.rmtree(temporary, ignore_errors=True)
         return record
 
-    record_and_new = made_once(folder, lambda: finished_clip(folder, fingerprint), make)
+    record_and_new = make_once(folder, lambda: finished_clip(folder, fingerprint), make)
     assert isinstance(record_and_new, tuple)  # as it waits
     return record_and_new
 
@@ -255,7 +259,7 @@ def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> C
     if not check_files:
         return record
     changed_files = [
-        name for name, digest in record.files.items() if _digest(folder / name) != digest
+        name for name, digest in record.files.items() if _file_hash(folder / name) != digest
     ]
     if changed_files:
         logger.warning(
@@ -285,7 +289,7 @@ def finished_clips(root: Path, fingerprints: Mapping[str, str]) -> dict[str, Cli
     return {name: record for name, record in records.items() if record is not None}
 
 
-def _digest(file: Path) -> str:
+def _file_hash(file: Path) -> str:
     """Compute the hash of a file's content, "" for a missing file."""
     if not file.is_file():
         return ""
@@ -296,7 +300,9 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMaps) -> ClipRecord:
+def _write_clip(
+    job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMaps
+) -> ClipRecord:
     options, take = job.options, job.take
     pictures = exo_pictures(job.view, take.layout, options)
     info = pictures.info
@@ -327,32 +333,32 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
             on_device(options.device, model_caption, options.caption_model, frames, ego),
             "model",
         )
-    dynamic, masked = moving_in_clip(
+    dynamic, mask_source = moving_in_clip(
         pictures, job.window, options, frames, maps.mask(job.view.mask)
     )
-    depth_m, file_mask, depth_kind = _depth(job, pictures, frames, maps, dynamic)
+    depth_m, file_mask, depth_kind = _clip_depth(job, pictures, frames, maps, dynamic)
     if dynamic is None and file_mask is not None:
-        dynamic, masked = file_mask, "depth file"
+        dynamic, mask_source = file_mask, "depth file"
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
-    depth = DepthVideo(depth_m=depth_m, exo=_exo(job, camera), dynamic=dynamic)
-    depth, scale_report = _scaled(job, depth)
+    depth = DepthVideo(depth_m=depth_m, exo=_exo_path(job, camera), dynamic=dynamic)
+    depth, scale_report = _scale_depth(job, depth)
     depth, motion = estimate_exo_motion(frames, depth, options.exo_motion)
-    half = depth.depth_m.half()
+    half_depth = depth.depth_m.half()
     with atomic_write(folder / DEPTH) as temporary:
         mask_array = {} if dynamic is None else {"dynamic": dynamic.numpy()}
-        np.savez_compressed(temporary, depth_m=half.numpy(), **mask_array)
-    worn = take.ego.of(job.window.indices).resized(*ego_size)
-    write_json(folder / META, _meta(job, prompt, depth.exo, worn, fps))
+        np.savez_compressed(temporary, depth_m=half_depth.numpy(), **mask_array)
+    ego_path = take.ego.of(job.window.indices).resized(*ego_size)
+    write_json(folder / META, _clip_meta(job, prompt, depth.exo, ego_path, fps))
     if job.hands.is_file():
         write_hands(
             read_hands(job.hands).in_use(clip.selection, options.file_frames), folder / HANDS
         )
     # As the clip's readers will have them: the decoded exo, depth in half floats.
     decoded, _ = load_clip(folder / EXO, frame_count=options.frames, one_shot=True)
-    depth_m, _ = clean_depth(half, job.name)
-    depth, aligned = align(replace(depth, depth_m=depth_m), frames=decoded.selection)
+    depth_m, _ = clean_depth(half_depth, job.name)
+    depth, alignment = align(replace(depth, depth_m=depth_m), frames=decoded.selection)
     trajectory, _ = path(
-        worn.w2c, frames=decoded.selection, camera=worn.camera, exo_w2c=depth.exo.pose
+        ego_path.w2c, frames=decoded.selection, camera=ego_path.camera, exo_w2c=depth.exo.pose
     )
     points, _ = scene(decoded.exo, depth)
     ego_prior, report = prior(
@@ -369,7 +375,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     write_levels(folder / SEEN, ego_prior.seen, fps)
     with atomic_write(folder / COVERAGE) as temporary:
         np.savez_compressed(temporary, coverage=ego_prior.coverage.numpy())
-    files = {p.name: _digest(p) for p in sorted(folder.iterdir())}
+    files = {p.name: _file_hash(p) for p in sorted(folder.iterdir())}
     return ClipRecord(
         clip=job.name,
         take=take.name,
@@ -390,9 +396,9 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         depth_scale=scale_report,
         exo_motion=motion.content() if options.exo_motion != "stands" else {},
         hidden_lines=options.hidden_lines,
-        moving=masked,
+        moving=mask_source,
         notes=(
-            *aligned.warnings(),
+            *alignment.warnings(),
             *map(str, motion.notes),
             *report.warnings(),
             *((PLAIN_PROMPT,) if is_plain(prompt) else ()),
@@ -406,7 +412,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     )
 
 
-def _depth(
+def _clip_depth(
     job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps, dynamic: Tensor | None
 ) -> tuple[Tensor, Tensor | None, DepthSource]:
     """Get a clip's z depth [T, H, W] float32 in the prepared exo camera, the mask of moving pixels
@@ -417,7 +423,7 @@ def _depth(
     options = job.options
     if options.depth == "plane":
         plane = ground_plane(job.take, options.eye_height_m)
-        depth = plane_depth(plane, _exo(job, pictures.camera))
+        depth = plane_depth(plane, _exo_path(job, pictures.camera))
         return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
     if options.depth == "model":
         from .depth_model import model_depth
@@ -441,7 +447,7 @@ def _depth(
     return depth.depth_m.float(), depth.dynamic, "file"
 
 
-def _scaled(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, object]]:
+def _scale_depth(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, object]]:
     """Scale a clip's depth as the options request, and return the scale's figures, {} if no scale
     was requested."""
     if job.options.depth_scale == "as is":
@@ -455,12 +461,12 @@ def _scaled(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, obje
     return depth, report.content()
 
 
-def _exo(job: ClipJob, lens: CameraModel) -> CameraPath:
+def _exo_path(job: ClipJob, lens: CameraModel) -> CameraPath:
     """Build the path of a clip's exo camera, with the lens of the prepared pictures."""
     return replace(job.view.exo.of(job.window.indices), lens=lens)
 
 
-def _meta(
+def _clip_meta(
     job: ClipJob, prompt: str, exo: CameraPath, ego: CameraPath, fps: float
 ) -> dict[str, object]:
     return {

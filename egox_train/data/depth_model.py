@@ -116,15 +116,15 @@ def run_model(
 ) -> Tensor:  # [T, H, W] float32 on the CPU: metres of a metric model, disparity of a relative one
     """Run a depth model on a few frames at a time, and resize its output to the frames' size."""
     height, width = frames.shape[1:3]
-    multiple = _multiple(model)
+    multiple = _patch_multiple(model)
     scale = SHORT_SIDE / min(height, width)
     rows, columns = (max(multiple, round(x * scale / multiple) * multiple) for x in (height, width))
-    first = next(model.parameters())
+    first_parameter = next(model.parameters())
     out = []
     for batch in frames.split(BATCH):
-        pictures = imagenet_pictures(batch.to(first.device).float() / 255, (rows, columns)).to(
-            first.dtype
-        )
+        pictures = imagenet_pictures(
+            batch.to(first_parameter.device).float() / 255, (rows, columns)
+        ).to(first_parameter.dtype)
         depth = model(pixel_values=pictures).predicted_depth.float()
         depth = depth.reshape(len(batch), 1, *depth.shape[-2:])
         out.append(
@@ -160,9 +160,9 @@ def _load(folder: Path, device: str | None) -> torch.nn.Module:
         device,
         folder,
         "AutoModelForDepthEstimation",
-        what="depth model",
+        subject="depth model",
         expected="a depth estimation model",
-        where="download a metric depth model, such as Depth Anything V2 Metric",
+        download_hint="download a metric depth model, such as Depth Anything V2 Metric",
         instead=", or give depth files",
     )
     return model
@@ -175,7 +175,7 @@ def _is_metric(model: Any) -> bool:  # of transformers
     )
 
 
-def _multiple(model: torch.nn.Module) -> int:
+def _patch_multiple(model: torch.nn.Module) -> int:
     backbone = getattr(model.config, "backbone_config", None)
     return int(
         getattr(backbone, "patch_size", None) or getattr(model.config, "patch_size", None) or PATCH

@@ -12,7 +12,7 @@ from egox_core.progress import Progress, no_progress
 from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
 from ..parallel import cluster_cpus
 from .clip_writer import OpenMaps, make_clip
-from .plan import drawn
+from .plan import choose_clips
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
 
@@ -38,8 +38,8 @@ class PrepareSums:
 def dry_run(
     source: Path,
     options: PrepareOptions,
-    chosen: TrainingSetOptions = PLAIN_SET,
-    how: RunOptions = ALONE,
+    set_options: TrainingSetOptions = PLAIN_SET,
+    run_options: RunOptions = ALONE,
     *,
     progress: Progress = no_progress,
 ) -> PrepareSums:
@@ -51,7 +51,7 @@ def dry_run(
     Raises:
         EgoXInputError: as :func:`.prepare.prepare`; no clip could be made.
     """
-    run = plan_run(source, options, chosen, how, progress)
+    run = plan_run(source, options, set_options, run_options, progress)
     clips = [clip for plan in run.plans for clip in plan.clips]
     if not clips:
         raise EgoXInputError(
@@ -60,20 +60,22 @@ def dry_run(
             expected="at least one clip",
             fix="start without --dry-run and see the reasons",
         )
-    sizes, times, why = [], [], ""
+    sizes, clip_seconds, first_error = [], [], ""
     with tempfile.TemporaryDirectory(prefix="egox-") as folder, OpenMaps() as maps:
-        for count, clip in enumerate(drawn(clips, MEASURED, replace(options, draw="spread"), "")):
+        for count, clip in enumerate(
+            choose_clips(clips, MEASURED, replace(options, draw="spread"), "")
+        ):
             device = (
-                run.devices[0] if run.devices and how.engine != "ray" else None
+                run.devices[0] if run.devices and run_options.engine != "ray" else None
             )  # a cluster's aren't here
             clip = replace(clip, options=replace(clip.options, device=device))
-            began = time.monotonic()
+            start_s = time.monotonic()
             try:
                 record, _ = make_clip(clip, Path(folder), run.captions, maps)
             except EgoXInputError as error:
-                why = str(error)
+                first_error = str(error)
                 continue
-            times.append(time.monotonic() - began)
+            clip_seconds.append(time.monotonic() - start_s)
             sizes.append(
                 sum(file.stat().st_size for file in (Path(folder) / record.folder).iterdir())
             )
@@ -81,14 +83,17 @@ def dry_run(
     if not sizes:
         raise EgoXInputError(
             "prepare",
-            got=f"none of {MEASURED} clips that could be made; {why}",
+            got=f"none of {MEASURED} clips that could be made; {first_error}",
             expected="clips to measure",
             fix="see the reason",
         )
     # The first one has the models to load, which a run does once.
-    each_s = sorted(times)[(len(times) - 1) // 2]
+    each_s = sorted(clip_seconds)[(len(clip_seconds) - 1) // 2]
     at_once = min(
-        len(clips), cluster_cpus() if how.engine == "ray" else max(how.workers, len(run.devices), 1)
+        len(clips),
+        cluster_cpus()
+        if run_options.engine == "ray"
+        else max(run_options.workers, len(run.devices), 1),
     )
     files = sum(
         FILES_OF_A_CLIP + (clip.take.ego_video is not None) + clip.hands.is_file() for clip in clips

@@ -206,12 +206,12 @@ def _camera_entry(annotation: Mapping, camera: str, take: str) -> Mapping:
 def _ego_camera(take: Path, video: Path, notes: list[str]) -> CameraModel:
     """Read the calibrated lens of the Aria glasses for a video, or use the lens of the released
     priors if the take has no readable calibration."""
-    file, side = take / CALIBRATION, 0
+    file, calibrated_side = take / CALIBRATION, 0
     with suppress(EgoXInputError), open_video(video) as container:  # planning names a damaged one
-        side = container.streams.video[0].width
+        calibrated_side = container.streams.video[0].width
     if file.is_file():
         try:
-            return read_aria_calibration(file, side)
+            return read_aria_calibration(file, calibrated_side)
         except EgoXInputError as error:
             notes.append(
                 f"the calibration can't be used, the released priors' lens is taken: {error}"
@@ -258,7 +258,7 @@ def _exo_views(
         if name == "metadata" or name.startswith(EGO_PREFIX):
             continue
         try:
-            if sum(other.casefold() == name.casefold() for other in annotation) > 1:
+            if sum(other_name.casefold() == name.casefold() for other_name in annotation) > 1:
                 raise EgoXInputError(
                     "camera name",
                     got=f"{name!r} twice, differing in upper and lower case",
@@ -282,22 +282,24 @@ def _exo_views(
                 validate_w2c(pose, f"pose of {take}/{name}"),
                 f"intrinsics of {take}/{name}",
             )
-            plain = CameraModel.from_intrinsics(k, 1, 1, name=name_of_k)
-            width, height = round(2 * plain.cx), round(2 * plain.cy)
+            pinhole = CameraModel.from_intrinsics(k, 1, 1, name=name_of_k)
+            width, height = round(2 * pinhole.cx), round(2 * pinhole.cy)
             if not 0 < min(width, height) <= max(width, height) <= MAX_SIDE:
                 raise EgoXInputError(
                     name_of_k,
-                    got=f"a centre of ({plain.cx:g}, {plain.cy:g})",
+                    got=f"a centre of ({pinhole.cx:g}, {pinhole.cy:g})",
                     expected="the middle of an image",
                     fix="leave the camera out",
                 )
-            camera, frames = replace(plain, width=width, height=height), None
+            camera, frames = replace(pinhole, width=width, height=height), None
             calibration = calibrations.get(name)
             if calibration is not None:
                 camera, frames = calibration.camera, calibration.frames
             elif exo_lens != "as given":
                 with intact(f"distortion of {take}/{name}", NO_NUMBERS, expected="numbers"):
-                    distortion = tuple(float(d) for d in entry.get("distortion_coeffs") or ())
+                    distortion = tuple(
+                        float(coefficient) for coefficient in entry.get("distortion_coeffs") or ()
+                    )
                 camera = raw_gopro(k, distortion)
             yield ExoView(name=name, video=video, exo=CameraPath.of_exo(camera, w2c), frames=frames)
         except EgoXInputError as error:

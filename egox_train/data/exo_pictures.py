@@ -61,11 +61,11 @@ class ExoPictures:
 
     def drawn(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
         """Decode frames of the video in ascending order and convert them to these pictures."""
-        part = self.maps(FIRST).rectangle
+        shown_rectangle = self.maps(FIRST).rectangle
         for _, picture in decode_frames(self.view.video, self.info, indices):
             if self.redrawn is not None:
                 picture = self.redrawn(torch.from_numpy(picture)).numpy()
-            yield fit_picture(picture, part, self.size)
+            yield fit_picture(picture, shown_rectangle, self.size)
 
 
 def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
@@ -78,30 +78,37 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
         EgoXInputError: a video that can't be read, or of another aspect than the calibration.
     """
     info, size = probe_video(view.video), options.exo_size
-    source, resize = camera_of_video(view, info), "pad" if turned_against(info, size) else "crop"
-    common: dict[str, Any] = {"view": view, "info": info, "size": size}
-    straight = LENSES[view.exo.camera.lens].straight
-    if straight or layout != "egoexo4d" or options.pictures == "as filmed":
-        first = frames_of(info, FIRST, size, resize)
+    source, resize = (
+        camera_of_video(view, info),
+        "pad" if has_other_orientation(info, size) else "crop",
+    )
+    common_fields: dict[str, Any] = {"view": view, "info": info, "size": size}
+    straight_lens = LENSES[view.exo.camera.lens].straight
+    if straight_lens or layout != "egoexo4d" or options.pictures == "as filmed":
+        first_selection = frames_of(info, FIRST, size, resize)
         return ExoPictures(
-            **common, resize=resize, camera=first.camera(source), seen=_shown(first), redrawn=None
+            **common_fields,
+            resize=resize,
+            camera=first_selection.camera(source),
+            seen=_shown_mask(first_selection),
+            redrawn=None,
         )
-    inner = size
-    if turned_against(info, size):
+    fitted_size = size
+    if has_other_orientation(info, size):
         scale = min(size[0] / info.width, size[1] / info.height)
-        inner = round(info.width * scale), round(info.height * scale)
-    target = undistorted_camera(source, options.undistort, inner)
+        fitted_size = round(info.width * scale), round(info.height * scale)
+    target = undistorted_camera(source, options.undistort, fitted_size)
     # As wide as the lens allows would be 150 degrees here: little middle and much stretched rim.
-    focal = max(inner) / 2 / math.tan(math.radians(options.exo_fov_deg) / 2)
+    focal = max(fitted_size) / 2 / math.tan(math.radians(options.exo_fov_deg) / 2)
     if focal > target.fx:
         target = replace(target, fx=focal, fy=focal)
     redrawn = Undistortion(source, target, size)
     return ExoPictures(
-        **common, resize="crop", camera=redrawn.camera, seen=redrawn.seen, redrawn=redrawn
+        **common_fields, resize="crop", camera=redrawn.camera, seen=redrawn.seen, redrawn=redrawn
     )
 
 
-def turned_against(info: VideoInfo, size: tuple[int, int]) -> bool:
+def has_other_orientation(info: VideoInfo, size: tuple[int, int]) -> bool:
     """Check whether a video is upright and the requested picture is landscape, or the reverse."""
     return (info.width - info.height) * (size[0] - size[1]) < 0
 
@@ -151,12 +158,14 @@ def frames_of(
     )
 
 
-def _shown(selection: FrameSelection) -> Tensor:  # [H, W] bool
+def _shown_mask(selection: FrameSelection) -> Tensor:  # [H, W] bool
     """Mark the pixels that show the source picture, in contrast to black bars."""
     left, top, *rectangle = selection.rectangle
-    u, v = (
-        start + (torch.arange(side) + 0.5) * length / side
-        for start, side, length in zip((left, top), selection.size, rectangle, strict=True)
+    columns, rows = (
+        first_pixel + (torch.arange(picture_side) + 0.5) * shown_length / picture_side
+        for first_pixel, picture_side, shown_length in zip(
+            (left, top), selection.size, rectangle, strict=True
+        )
     )
     width, height = selection.source_size
-    return ((v >= 0) & (v <= height))[:, None] & ((u >= 0) & (u <= width))
+    return ((rows >= 0) & (rows <= height))[:, None] & ((columns >= 0) & (columns <= width))

@@ -96,12 +96,14 @@ def _calibration(row: dict[str, str]) -> GoProCalibration:
         distortion=tuple(distortion),
         max_angle_deg=MAX_ANGLE_DEG,
     )
-    first, last = (int(row.get(key) or -1) for key in ("start_frame_idx", "end_frame_idx"))
-    if first < 0 and last < 0:
+    first_frame, last_frame = (
+        int(row.get(key) or -1) for key in ("start_frame_idx", "end_frame_idx")
+    )
+    if first_frame < 0 and last_frame < 0:
         return GoProCalibration(camera=camera, frames=None)
-    if not 0 <= first <= last:
-        raise ValueError(f"frames {first} to {last}")
-    return GoProCalibration(camera=camera, frames=(first, last))
+    if not 0 <= first_frame <= last_frame:
+        raise ValueError(f"frames {first_frame} to {last_frame}")
+    return GoProCalibration(camera=camera, frames=(first_frame, last_frame))
 
 
 def _length(calibration: GoProCalibration) -> float:

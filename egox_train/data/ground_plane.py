@@ -49,17 +49,17 @@ def plane_depth(
     """
     rays, lens_mask = exo.camera.pixel_rays(dtype=torch.float64)
     w2c = exo.at(0)
-    world = rays @ w2c[:, :3]  # row vectors: R^T ray
+    world_rays = rays @ w2c[:, :3]  # row vectors: R^T ray
     centre_height = float(camera_centre(w2c) @ plane.up) - plane.height
-    slope = -(world @ plane.up)
-    distance = centre_height / slope.clamp_min(1e-9)
-    depth = distance * rays[..., 2]
-    ok = lens_mask & (slope > 0) & (depth > 0) & (depth < FAR_M) & (centre_height > 0)
-    if not bool(ok.any()):
+    ray_slope = -(world_rays @ plane.up)
+    plane_distance = centre_height / ray_slope.clamp_min(1e-9)
+    depth = plane_distance * rays[..., 2]
+    is_visible = lens_mask & (ray_slope > 0) & (depth > 0) & (depth < FAR_M) & (centre_height > 0)
+    if not bool(is_visible.any()):
         raise EgoXInputError(
             "--depth plane",
             got="an exo camera that doesn't see the floor",
             expected="some of it",
             fix="leave the camera out, or give depth files",
         )
-    return torch.where(ok, depth, torch.full_like(depth, math.nan)).float()
+    return torch.where(is_visible, depth, torch.full_like(depth, math.nan)).float()

@@ -63,8 +63,10 @@ def takes_of_lists(
             skipped.append((clip.name, f"{count} frames in the list, {frames} of --frames, --step"))
         else:
             by_take.setdefault(clip.take, []).append(clip)
-    by_take = {take: _agreeing(listed_clips, skipped) for take, listed_clips in by_take.items()}
-    _tell_missing(root, by_take)
+    by_take = {
+        take: _consistent_clips(listed_clips, skipped) for take, listed_clips in by_take.items()
+    }
+    _warn_of_missing_videos(root, by_take)
     takes, clips_by_name = [], {}
     for take, take_clips, reason in _raw_takes(root, by_take, exo_lens):
         if take is None:
@@ -86,7 +88,9 @@ def takes_of_lists(
     return takes, clips_by_name
 
 
-def _agreeing(clips: Sequence[ListedClip], skipped: list[tuple[str, str]]) -> list[ListedClip]:
+def _consistent_clips(
+    clips: Sequence[ListedClip], skipped: list[tuple[str, str]]
+) -> list[ListedClip]:
     """Select the clips of a take whose poses and cameras agree with earlier clips in the lists, and
     add the others to ``skipped``."""
     agreed_cameras: dict[str, Any] = {}
@@ -94,7 +98,7 @@ def _agreeing(clips: Sequence[ListedClip], skipped: list[tuple[str, str]]) -> li
     for clip in clips:
         cameras = _cameras_of(clip)
         contradiction = next(
-            (name for name in cameras if _differ(name, agreed_cameras, cameras)), None
+            (name for name in cameras if _cameras_differ(name, agreed_cameras, cameras)), None
         )
         if contradiction is None:
             agreed_cameras |= cameras
@@ -124,11 +128,13 @@ def _cameras_of(clip: ListedClip) -> dict[str, Any]:
     return poses | exo
 
 
-def _differ(name: str, known: Mapping[str, Any], cameras: Mapping[str, Any]) -> bool:
-    if name not in known or known[name] == cameras[name]:
+def _cameras_differ(
+    name: str, known_cameras: Mapping[str, Any], cameras: Mapping[str, Any]
+) -> bool:
+    if name not in known_cameras or known_cameras[name] == cameras[name]:
         return False
-    before, now = np.asarray(known[name], float), np.asarray(cameras[name], float)
-    return before.shape != now.shape or not np.allclose(before, now, atol=SAME)
+    known_matrix, matrix = np.asarray(known_cameras[name], float), np.asarray(cameras[name], float)
+    return known_matrix.shape != matrix.shape or not np.allclose(known_matrix, matrix, atol=SAME)
 
 
 def _with_starts(view: ExoView, starts: Mapping[str, Sequence[int]]) -> ExoView:
@@ -140,31 +146,31 @@ def _raw_takes(
 ) -> Iterator[tuple[RawTake | None, list[ListedClip], str]]:
     """Read each listed take with its clips, or the reason why it can't be used. Cameras and poses
     come from the lists or from the data set's annotations."""
-    take_list, bare = read_take_list(root), {}
+    take_list, clips_without_entry = read_take_list(root), {}
     for name, clips in by_take.items():
         clips_with_entry = [clip for clip in clips if clip.entry is not None]
         if len(clips_with_entry) < len(clips):
-            bare[name] = [clip for clip in clips if clip.entry is None]
+            clips_without_entry[name] = [clip for clip in clips if clip.entry is None]
         if clips_with_entry:
             try:
                 yield (
-                    _of_entries(root, name, clips_with_entry, exo_lens, take_list),
+                    _take_of_entries(root, name, clips_with_entry, exo_lens, take_list),
                     clips_with_entry,
                     "",
                 )
             except EgoXInputError as error:
                 yield None, clips_with_entry, str(error)
-    if bare:
+    if clips_without_entry:
         refused_takes: list[tuple[str, str]] = []
         for take in read_egoexo4d(root, refused_takes, exo_lens):
-            if take.name in bare:
-                yield take, bare.pop(take.name), ""
+            if take.name in clips_without_entry:
+                yield take, clips_without_entry.pop(take.name), ""
         reasons = f"; first of its takes: {refused_takes[0][1]}" if refused_takes else ""
-        for clips in bare.values():
+        for clips in clips_without_entry.values():
             yield None, clips, f"no usable annotation or videos{reasons}"
 
 
-def _of_entries(
+def _take_of_entries(
     root: Path,
     name: str,
     clips: Sequence[ListedClip],
@@ -197,31 +203,31 @@ def _of_entries(
     return take
 
 
-def _tell_missing(root: Path, by_take: Mapping[str, Sequence[ListedClip]]) -> None:
+def _warn_of_missing_videos(root: Path, by_take: Mapping[str, Sequence[ListedClip]]) -> None:
     """Warn of listed clips whose videos aren't downloaded, before any long work."""
-    sizes, takes, cameras, clips = [], 0, 0, 0
+    video_sizes, missing_takes, missing_videos, missing_clips = [], 0, 0, 0
     for name, take_clips in by_take.items():
         folders = [root / "takes" / name / part for part in VIDEO_FOLDERS]
         folder = next((f for f in folders if f.is_dir() and any(f.glob("*.mp4"))), None)
         if folder is None:
-            takes, clips = takes + 1, clips + len(take_clips)
+            missing_takes, missing_clips = missing_takes + 1, missing_clips + len(take_clips)
             continue
         for camera in {clip.camera for clip in take_clips if clip.camera}:
             file = folder / f"{camera}.mp4"
             if file.is_file():
-                sizes.append(file.stat().st_size)
+                video_sizes.append(file.stat().st_size)
             else:
-                cameras += 1
-                clips += sum(clip.camera == camera for clip in take_clips)
-    if clips:
-        total = sum(map(len, by_take.values()))
-        each = (
-            f"about {(2 * takes + cameras) * fmean(sizes) / 1e9:.2g} GB"
-            if sizes
+                missing_videos += 1
+                missing_clips += sum(clip.camera == camera for clip in take_clips)
+    if missing_clips:
+        listed_count = sum(map(len, by_take.values()))
+        size_text = (
+            f"about {(2 * missing_takes + missing_videos) * fmean(video_sizes) / 1e9:.2g} GB"
+            if video_sizes
             else "size unknown"
         )
         logger.warning(
             "%d of %d listed clips can't be cut: %d of %d takes and %d more exo videos aren't "
             "downloaded (%s, part downscaled_takes/448 of the dataset)",
-            *(clips, total, takes, len(by_take), cameras, each),
+            *(missing_clips, listed_count, missing_takes, len(by_take), missing_videos, size_text),
         )

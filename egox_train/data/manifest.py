@@ -104,10 +104,10 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
         try:
             record = ClipRecord.model_validate_json(line)
         except ValidationError as error:
-            first = error.errors()[0]
+            first_error = error.errors()[0]
             raise EgoXInputError(
                 f"manifest {file.name}, line {number}",
-                got=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+                got=f"{'.'.join(map(str, first_error['loc']))}: {first_error['msg']}",
                 expected=f"a record of {FORMAT}",
                 fix="run prepare again, or mend the line",
             ) from error
@@ -122,12 +122,14 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
         records.append(record)
         if check_files:
             _check_files(file, record)
-    if old := [r.clip for r in records if r.layout == "egoexo4d" and not r.ego_lens]:
+    if clips_of_old_version := [
+        r.clip for r in records if r.layout == "egoexo4d" and not r.ego_lens
+    ]:
         logger.warning(
             "%d clips of Ego-Exo4D, first %s, are of version 1.2 or older: where a take has its "
             "glasses' calibration, their ego lens is 2.27 %% too short. Prepare them again",
-            len(old),
-            old[0],
+            len(clips_of_old_version),
+            clips_of_old_version[0],
         )
     if not records:
         raise EgoXInputError(
@@ -193,11 +195,13 @@ def _check_files(file: Path, record: ClipRecord) -> None:
 
 def split_of(room: str, fractions: Mapping[str, float], seed: int = 0) -> str:
     """Assign all takes of a room to one split, by a hash of the room's name."""
-    place = int.from_bytes(hashlib.sha256(f"{seed}:{room}".encode()).digest()[:8], "big") / 2**64
+    hash_share = (
+        int.from_bytes(hashlib.sha256(f"{seed}:{room}".encode()).digest()[:8], "big") / 2**64
+    )
     for name in ("test", "validation"):
-        if place < fractions.get(name, 0.0):
+        if hash_share < fractions.get(name, 0.0):
             return name
-        place -= fractions.get(name, 0.0)
+        hash_share -= fractions.get(name, 0.0)
     return "train"
 
 
@@ -207,8 +211,8 @@ def check_fractions(fractions: Mapping[str, float]) -> Mapping[str, float]:
     Raises:
         EgoXInputError: unknown split, negative, or together 1 or more.
     """
-    unknown = set(fractions) - {"validation", "test"}
-    if unknown or any(f < 0 for f in fractions.values()) or sum(fractions.values()) >= 1:
+    unknown_names = set(fractions) - {"validation", "test"}
+    if unknown_names or any(f < 0 for f in fractions.values()) or sum(fractions.values()) >= 1:
         raise EgoXInputError(
             "split fractions",
             got=dict(fractions),
@@ -246,13 +250,19 @@ def split_lists(
             continue
         # A full one gives a room, else one that is less needed (also one that only the dataset
         # asked for).
-        order = [*splits, *(other for other in SPLITS if other not in splits)]
-        giver = max(
-            order, key=lambda other: (len(takes[other]) > 1, len(takes[other]), order.index(other))
+        split_order = [
+            *splits,
+            *(other_split for other_split in SPLITS if other_split not in splits),
+        ]
+        largest_split = max(
+            split_order,
+            key=lambda other: (len(takes[other]) > 1, len(takes[other]), split_order.index(other)),
         )
-        if len(takes[giver]) > 1 or (takes[giver] and order.index(giver) > number):
-            room = next(iter(takes[giver]))
-            takes[name][room] = takes[giver].pop(room)
+        if len(takes[largest_split]) > 1 or (
+            takes[largest_split] and split_order.index(largest_split) > number
+        ):
+            room = next(iter(takes[largest_split]))
+            takes[name][room] = takes[largest_split].pop(room)
     return {
         name: sorted(
             clip

@@ -47,25 +47,29 @@ def moving_masks(
             input_data_format="channels_last",
             return_tensors="pt",
         ).to(model.device)
-        answer, sizes = model(**inputs), [tuple(frame.shape[:2]) for frame in batch]
+        output, sizes = model(**inputs), [tuple(frame.shape[:2]) for frame in batch]
         if hasattr(processor, "post_process_panoptic_segmentation"):
             maps = processor.post_process_panoptic_segmentation(
-                answer, threshold=THRESHOLD, label_ids_to_fuse=set(), target_sizes=sizes
+                output, threshold=THRESHOLD, label_ids_to_fuse=set(), target_sizes=sizes
             )
             masks += [
-                _any_of(
+                _has_any_id(
                     m["segmentation"],
-                    [part["id"] for part in m["segments_info"] if part["label_id"] in label_ids],
+                    [
+                        segment["id"]
+                        for segment in m["segments_info"]
+                        if segment["label_id"] in label_ids
+                    ],
                 )
                 for m in maps
             ]
         else:
-            maps = processor.post_process_semantic_segmentation(answer, target_sizes=sizes)
-            masks += [_any_of(m, sorted(label_ids)) for m in maps]
+            maps = processor.post_process_semantic_segmentation(output, target_sizes=sizes)
+            masks += [_has_any_id(m, sorted(label_ids)) for m in maps]
     return torch.stack(masks)
 
 
-def _any_of(numbers: Tensor, ids: Sequence[int]) -> Tensor:
+def _has_any_id(numbers: Tensor, ids: Sequence[int]) -> Tensor:
     """Mark the pixels [H, W] whose number is one of ``ids``, as bool on the CPU."""
     return torch.isin(numbers.long().cpu(), torch.tensor(ids, dtype=torch.int64))
 
@@ -96,9 +100,9 @@ def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, A
         folder,
         "AutoImageProcessor",
         _model_class(folder),
-        what="mask model",
+        subject="mask model",
         expected="the folder of a segmentation model with its image processor",
-        where="download one, such as Mask2Former (COCO)",
+        download_hint="download one, such as Mask2Former (COCO)",
         instead=", or give --mask-root",
     )
     labels = model.config.id2label

@@ -86,7 +86,7 @@ def read_masks(
             expected=f"of {clip!r}",
             fix="give each clip its own masks",
         )
-    truth, generated = (_side(arrays, name, label) for name in ("truth", "generated"))
+    truth, generated = (_masks_of_video(arrays, name, label) for name in ("truth", "generated"))
     shapes = {m.shape for m in (*truth.values(), *generated.values())}
     if len(shapes) > 1:
         raise EgoXInputError(
@@ -113,18 +113,20 @@ def read_masks(
     )
 
 
-def _side(arrays: Mapping[str, np.ndarray], name: str, what: str) -> dict[str, np.ndarray]:
+def _masks_of_video(
+    arrays: Mapping[str, np.ndarray], name: str, subject: str
+) -> dict[str, np.ndarray]:
     masks, ids = arrays[name], [str(i) for i in arrays[f"{name}_ids"].reshape(-1)]
     if masks.ndim != 4 or len(masks) != len(ids) or masks.dtype.kind not in "bui":
         raise EgoXInputError(
-            what,
+            subject,
             got=f"{name} {masks.shape} of {masks.dtype} with {len(ids)} ids",
             expected="bool [N, T, H, W] with N ids",
             fix="write the masks again",
         )
     if len(set(ids)) < len(ids):
         raise EgoXInputError(
-            what,
+            subject,
             got=f"an id twice in {name}_ids",
             expected="each object once",
             fix="join its masks",
@@ -141,21 +143,21 @@ def _stack(
 
 
 def read_arrays(
-    file: Path, what: str, keys: Sequence[str], fix: str = "write it again"
+    file: Path, subject: str, keys: Sequence[str], fix: str = "write it again"
 ) -> dict[str, np.ndarray]:
     """Read arrays of an .npz file, and refuse a file that lacks them or has other types.
 
     Raises:
         EgoXInputError: missing, unreadable, without one of the keys.
     """
-    with open_zip(file, what):
+    with open_zip(file, subject):
         pass
     try:
         with np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in keys}
     except (KeyError, ValueError, OSError, EOFError) as error:
         raise EgoXInputError(
-            what,
+            subject,
             got=f"no readable arrays ({error})",
             expected=f"a numpy .npz with {', '.join(keys)}",
             fix=fix,

@@ -16,10 +16,10 @@ from egox_core.remarks import Remark
 from egox_core.types import CameraTrajectory
 from egox_core.video import VideoInfo, probe_video
 
-from .clip_files import clip_windows, longest_known
-from .clip_masks import with_mask
+from .clip_files import clip_windows, longest_pose_run
+from .clip_masks import add_mask_file
 from .clip_writer import ClipJob, clips_without_depth
-from .exo_pictures import exo_pictures, turned_against
+from .exo_pictures import exo_pictures, has_other_orientation
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
@@ -45,11 +45,11 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         EgoXInputError: the take as a whole can't be used.
     """
     skipped: list[Skipped] = []
-    unread: list[Skipped] = []
+    unreadable: list[Skipped] = []
     notes = list(take.notes)
     clips = []
     views = _usable_views(take, options, skipped, notes)
-    for rank, (coverage, view, span) in enumerate(_ranked(take, views), start=1):
+    for rank, (coverage, view, frame_range) in enumerate(_rank_views(take, views), start=1):
         if options.cameras and rank > options.cameras:
             skipped.append(
                 (
@@ -60,37 +60,37 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
             continue
         windows, lost_starts = clip_windows(
             view.known(take.pose_known),
-            span.stop,
-            first=span.start,
+            frame_range.stop,
+            first_start=frame_range.start,
             starts=view.starts,
             frames=options.frames,
             stride=options.stride,
             step=options.step,
         )
-        why = "a pose is lost in this clip" + (
+        reason = "a pose is lost in this clip" + (
             "" if view.frames is None else ", or its exo camera isn't calibrated"
         )
-        end = min(span.stop, len(take.ego.w2c)) - (options.frames - 1) * options.step
-        late = f"it ends after the take's {span.stop} frames"
+        end_start = min(frame_range.stop, len(take.ego.w2c)) - (options.frames - 1) * options.step
+        too_late = f"it ends after the take's {frame_range.stop} frames"
         skipped += [
-            (f"{take.name}__{view.name}__{start:06d}", why if start < end else late)
+            (f"{take.name}__{view.name}__{start:06d}", reason if start < end_start else too_late)
             for start in lost_starts
         ]
         if not windows:
             text = (
                 f"{view.name}: no window of {options.frames} frames (longest run of known poses "
-                f"{longest_known(take.pose_known)}, video {span.stop - span.start})"
+                f"{longest_pose_run(take.pose_known)}, video {frame_range.stop - frame_range.start})"
             )
             notes.append(Remark(text))
         try:
             if options.depth_root is not None:
-                view = replace(view, depth=_named_after(options.depth_root, take, view))
-            view, of_mask = with_mask(view, take, options)
+                view = replace(view, depth=_find_depth(options.depth_root, take, view))
+            view, mask_notes = add_mask_file(view, take, options)
         except EgoXInputError as error:
-            unread.append((f"{take.name}__{view.name}", str(error)))
+            unreadable.append((f"{take.name}__{view.name}", str(error)))
             continue
-        notes += of_mask
-        of_view = [
+        notes += mask_notes
+        view_clips = [
             ClipJob(
                 take=take,
                 view=view,
@@ -101,32 +101,38 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
             )
             for window in windows
         ]
-        if not of_view:
+        if not view_clips:
             continue
-        lacking, of_depth = clips_without_depth(of_view, exo_pictures(view, take.layout, options))
-        notes += map(Remark, sorted(of_depth))
-        unread += lacking.items()
-        clips += [clip for clip in of_view if clip.name not in lacking]
+        lacking, depth_notes = clips_without_depth(
+            view_clips, exo_pictures(view, take.layout, options)
+        )
+        notes += map(Remark, sorted(depth_notes))
+        unreadable += lacking.items()
+        clips += [clip for clip in view_clips if clip.name not in lacking]
     return TakePlan(
-        clips=_drawn_clips(clips, options),
+        clips=_choose_clips(clips, options),
         skipped=tuple(skipped),
-        unread=tuple(unread),
+        unread=tuple(unreadable),
         notes=tuple(notes),
     )
 
 
-def drawn(clips: Sequence[Chosen], count: int, options: PrepareOptions, name: str) -> list[Chosen]:
-    """Choose ``count`` of the clips in their order (0: all), evenly spread, or at random with a
+def choose_clips(
+    clips: Sequence[Chosen], max_count: int, options: PrepareOptions, name: str
+) -> list[Chosen]:
+    """Choose ``max_count`` of the clips in their order (0: all), evenly spread, or at random with a
     seed from ``name`` and the options."""
-    if not count or len(clips) <= count:
+    if not max_count or len(clips) <= max_count:
         return list(clips)
     if options.draw == "spread":
-        return [clips[(2 * index + 1) * len(clips) // (2 * count)] for index in range(count)]
+        return [
+            clips[(2 * index + 1) * len(clips) // (2 * max_count)] for index in range(max_count)
+        ]
     digest = hashlib.sha256(f"{options.draw_seed}:{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     return [
         clips[index]
-        for index in sorted(torch.randperm(len(clips), generator=generator)[:count].tolist())
+        for index in sorted(torch.randperm(len(clips), generator=generator)[:max_count].tolist())
     ]
 
 
@@ -138,43 +144,52 @@ def by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
     return list(cameras.values())
 
 
-def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
+def _choose_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
     """Limit the number of clips per camera, then that per take."""
     camera_picks = [
         clip
         for camera_clips in by_camera(clips)
-        for clip in drawn(camera_clips, options.clips_per_camera, options, camera_clips[0].name)
+        for clip in choose_clips(
+            camera_clips, options.clips_per_camera, options, camera_clips[0].name
+        )
     ]
-    return _drawn_of_take(camera_picks, options.clips_per_take, options)
+    return _choose_of_take(camera_picks, options.clips_per_take, options)
 
 
-def _drawn_of_take(
-    clips: Sequence[ClipJob], count: int, options: PrepareOptions
+def _choose_of_take(
+    clips: Sequence[ClipJob], max_count: int, options: PrepareOptions
 ) -> tuple[ClipJob, ...]:
-    """Choose ``count`` of a take's clips (0: all), so that they are spread over time."""
+    """Choose ``max_count`` of a take's clips (0: all), so that they are spread over time."""
     if not clips:
         return ()
     in_time = sorted(clips, key=lambda c: (c.window.start, c.rank))
-    picks = drawn(in_time, count, options, clips[0].take.name)
-    return tuple(sorted(picks, key=lambda c: (c.rank, c.window.start)))
+    chosen_clips = choose_clips(in_time, max_count, options, clips[0].take.name)
+    return tuple(sorted(chosen_clips, key=lambda c: (c.rank, c.window.start)))
 
 
-def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> list[TakePlan]:
-    """Limit the plans to ``most`` clips in all, divided over the takes as evenly as possible."""
-    shares, clips_left = [0] * len(plans), most
-    open_ = [index for index, plan in enumerate(plans) if plan.clips]
-    while open_ and clips_left:
-        if clips_left < len(open_):
-            open_ = drawn(open_, clips_left, options, "takes")
-        give = max(
-            1, min(clips_left // len(open_), min(len(plans[i].clips) - shares[i] for i in open_))
+def limit_clips(
+    plans: Sequence[TakePlan], max_clips: int, options: PrepareOptions
+) -> list[TakePlan]:
+    """Limit the plans to ``max_clips`` clips in all, divided over the takes as evenly as
+    possible."""
+    shares, clips_left = [0] * len(plans), max_clips
+    open_plans = [index for index, plan in enumerate(plans) if plan.clips]
+    while open_plans and clips_left:
+        if clips_left < len(open_plans):
+            open_plans = choose_clips(open_plans, clips_left, options, "takes")
+        clips_per_plan = max(
+            1,
+            min(
+                clips_left // len(open_plans),
+                min(len(plans[i].clips) - shares[i] for i in open_plans),
+            ),
         )
-        for index in open_:
-            shares[index] += give
-        clips_left -= give * len(open_)
-        open_ = [index for index in open_ if shares[index] < len(plans[index].clips)]
+        for index in open_plans:
+            shares[index] += clips_per_plan
+        clips_left -= clips_per_plan * len(open_plans)
+        open_plans = [index for index in open_plans if shares[index] < len(plans[index].clips)]
     return [
-        replace(plan, clips=_drawn_of_take(plan.clips, share, options) if share else ())
+        replace(plan, clips=_choose_of_take(plan.clips, share, options) if share else ())
         for plan, share in zip(plans, shares, strict=True)
     ]
 
@@ -185,14 +200,14 @@ def _usable_views(
     """List the exo cameras with a readable video, and the frames within the task for which video,
     poses and ego video exist."""
     ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
-    out = []
+    usable_views = []
     for view in take.exos:
         try:
             info = probe_video(view.video)
         except EgoXInputError as error:
             skipped.append((f"{take.name}__{view.name}", str(error)))
             continue
-        if turned_against(info, options.exo_size):
+        if has_other_orientation(info, options.exo_size):
             text = (
                 f"{view.name}: its picture of {info.width}x{info.height} is fitted whole into the "
                 "clip's, with black bars"
@@ -201,9 +216,9 @@ def _usable_views(
         counts = {"exo": info.frame_count, "poses": len(take.ego.w2c)}
         counts |= {} if ego_frames is None else {"ego": ego_frames}
         if len(set(counts.values())) > 1:
-            lengths = ", ".join(f"{k} {v}" for k, v in counts.items())
+            lengths_text = ", ".join(f"{k} {v}" for k, v in counts.items())
             text = (
-                f"{view.name}: lengths differ ({lengths}), the first {min(counts.values())} frames "
+                f"{view.name}: lengths differ ({lengths_text}), the first {min(counts.values())} frames "
                 "are used"
             )
             notes.append(Remark(text))
@@ -215,26 +230,33 @@ def _usable_views(
                 f"{frames.start} to {frames.stop - 1} of {min(counts.values())}"
             )
             notes.append(Remark(text))
-        out.append((view, frames))
-    if not out:
+        usable_views.append((view, frames))
+    if not usable_views:
         raise EgoXInputError(
             f"take {take.name}",
             got="no readable exo video",
             expected="at least one",
             fix=f"first reason: {skipped[-1][1] if skipped else 'none given'}",
         )
-    return out
+    return usable_views
 
 
-def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], count: int) -> range:
-    """Find those of the first ``count`` frames that lie within the task's start and end in seconds."""
-    inside = [
-        i for i, t in enumerate(info.times_s[:count]) if task_s[0] - 1e-6 <= t <= task_s[1] + 1e-6
+def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], frame_count: int) -> range:
+    """Find those of the first ``frame_count`` frames that lie within the task's start and end in
+    seconds."""
+    indices_in_task = [
+        i
+        for i, t in enumerate(info.times_s[:frame_count])
+        if task_s[0] - 1e-6 <= t <= task_s[1] + 1e-6
     ]
-    return range(inside[0], inside[-1] + 1) if inside else range(count, count)
+    return (
+        range(indices_in_task[0], indices_in_task[-1] + 1)
+        if indices_in_task
+        else range(frame_count, frame_count)
+    )
 
 
-def _ranked(
+def _rank_views(
     take: RawTake, views: list[tuple[ExoView, range]]
 ) -> list[tuple[float, ExoView, range]]:
     """Rank the exo cameras as (predicted coverage, camera, frames): the annotators' best camera
@@ -253,7 +275,7 @@ def _ranked(
     )
 
 
-def _named_after(root: Path, take: RawTake, view: ExoView) -> Path | None:
+def _find_depth(root: Path, take: RawTake, view: ExoView) -> Path | None:
     """Find the depth file or folder named ``<take>__<camera>``."""
     name = f"{take.name}__{view.name}"
     files = (root / f"{name}{suffix}" for suffix in DEPTH_SUFFIXES)

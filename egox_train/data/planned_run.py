@@ -14,14 +14,14 @@ from egox_core.remarks import Remark, RemarkKind
 from egox_core.safe_files import require_folder
 
 from ..options import RunOptions, TrainingSetOptions
-from ..parallel import RunPlaces, devices_of, has_gpu, part_of, run_items
+from ..parallel import WorkerPlan, devices_of, has_gpu, run_items, shard_of
 from .captions import read_captions
 from .clip_lists import ListedClip, read_clip_lists
 from .clip_masks import check_mask_source
 from .egoexo4d import NO_TASK
 from .listed_takes import takes_of_lists
 from .manifest import check_fractions
-from .plan import TakePlan, most_of, plan_take
+from .plan import TakePlan, limit_clips, plan_take
 from .prepare_options import PrepareOptions
 from .raw_take import RawTake
 from .set_files import Part
@@ -43,7 +43,7 @@ class PlannedRun:
 def plan_run(
     source: Path,
     options: PrepareOptions,
-    chosen: TrainingSetOptions,
+    set_options: TrainingSetOptions,
     run: RunOptions,
     progress: Progress = no_progress,
 ) -> PlannedRun:
@@ -52,16 +52,16 @@ def plan_run(
     Raises:
         EgoXInputError: no such source or nothing usable in it, bad options, models or captions.
     """
-    fractions = check_fractions({"validation": chosen.validation, "test": chosen.test})
-    prompts = read_captions(chosen.captions) if chosen.captions is not None else {}
+    fractions = check_fractions({"validation": set_options.validation, "test": set_options.test})
+    prompts = read_captions(set_options.captions) if set_options.captions is not None else {}
     part, engine = run.part, run.engine
     skipped: list[tuple[str, str]] = []
     clips_by_name: dict[str, ListedClip] = {}
-    if chosen.clip_lists:
-        clips = read_clip_lists(chosen.clip_lists, skipped, progress)
-        span = (options.frames - 1) * options.step + 1
+    if set_options.clip_lists:
+        clips = read_clip_lists(set_options.clip_lists, skipped, progress)
+        clip_span = (options.frames - 1) * options.step + 1
         lens = options.source_lens or "raw"
-        takes, clips_by_name = takes_of_lists(source, clips, span, skipped, lens)
+        takes, clips_by_name = takes_of_lists(source, clips, clip_span, skipped, lens)
         prompts = {n: clip.caption for n, clip in clips_by_name.items() if clip.caption} | dict(
             prompts
         )
@@ -69,10 +69,10 @@ def plan_run(
         takes = list(
             list_takes(
                 source,
-                chosen.layout,
+                set_options.layout,
                 skipped,
                 options.source_lens,
-                chosen.ego_path,
+                set_options.ego_path,
                 options.file_frames,
             )
         )
@@ -83,16 +83,18 @@ def plan_run(
             expected="at least one",
             fix="see the messages; check the folder's layout",
         )
-    _refuse_twins(takes)
+    _refuse_equal_names(takes)
     devices = _model_devices(options, engine)
     if engine == "ray":  # its workers get theirs later; the checks here run on what is here
         options = replace(options, device=None)
     elif devices:
         options = replace(options, device=devices[0])
     _check_depth_source(takes, options)
-    alone = len(takes) == 1
-    takes = [_with_task(take, options, alone) for take in sorted(takes, key=lambda take: take.name)]
-    takes = part_of(takes, part)
+    is_only_take = len(takes) == 1
+    takes = [
+        _set_task(take, options, is_only_take) for take in sorted(takes, key=lambda take: take.name)
+    ]
+    takes = shard_of(takes, part)
     check_mask_source(options)
     if options.caption_model is not None:
         from .captions import load_caption_model
@@ -105,17 +107,17 @@ def plan_run(
         settings={
             "options": {k: str(v) if isinstance(v, Path) else v for k, v in content},
             "fractions": dict(fractions),
-            "split_seed": chosen.split_seed,
-            "splits": chosen.splits,
+            "split_seed": set_options.split_seed,
+            "splits": set_options.splits,
         },
         takes={t.name: {"room": t.room, "split": t.split, "untimed": t.untimed} for t in takes},
         splits={name: clip.split for name, clip in clips_by_name.items() if clip.split},
         skipped=skipped,
     )
-    plans, unread = [], []
-    work = partial(plan_take, options=options)
+    plans, unreadable = [], []
+    plan_one = partial(plan_take, options=options)
     for count, (index, plan, error) in enumerate(
-        run_items(work, takes, RunPlaces(engine=engine, workers=run.workers)), 1
+        run_items(plan_one, takes, WorkerPlan(engine=engine, workers=run.workers)), 1
     ):
         name = takes[index].name
         if error:
@@ -123,7 +125,7 @@ def plan_run(
         else:
             plans.append((name, plan))
             part_record.skipped += [*plan.skipped, *plan.unread]
-            unread += plan.unread
+            unreadable += plan.unread
             if plan.notes:
                 part_record.notes[name] = list(map(str, plan.notes))
                 part_record.warnings[name] = [
@@ -132,11 +134,11 @@ def plan_run(
                     if note.kind is RemarkKind.WARNING and note.text != NO_TASK
                 ]
         progress(count, len(takes), "takes checked")
-    if unread:
+    if unreadable:
         logger.warning(
             "%d clips or cameras are left out, whose depth or mask can't be had; first %s: %s",
-            len(unread),
-            *unread[0],
+            len(unreadable),
+            *unreadable[0],
         )
     most_clips = options.most_clips // part[1] + (part[0] < options.most_clips % part[1])
     plans = [plan for _, plan in sorted(plans, key=lambda named: named[0])]
@@ -144,7 +146,7 @@ def plan_run(
         part=part_record,
         devices=devices,
         captions=prompts,
-        plans=most_of(plans, most_clips, options) if options.most_clips else plans,
+        plans=limit_clips(plans, most_clips, options) if options.most_clips else plans,
     )
 
 
@@ -180,22 +182,24 @@ def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
         check_models(options)
 
 
-def _with_task(take: RawTake, options: PrepareOptions, alone: bool) -> RawTake:
+def _set_task(take: RawTake, options: PrepareOptions, is_only_take: bool) -> RawTake:
     """Apply the requested task times to a take, if it is the only one or its data set doesn't state
     any."""
-    if options.task_s is not None and (alone or take.task_s is None):
+    if options.task_s is not None and (is_only_take or take.task_s is None):
         take = replace(take, task_s=options.task_s)
     if take.untimed:
         take = replace(take, notes=(*take.notes, Remark(NO_TASK, RemarkKind.WARNING)))
     return take
 
 
-def _refuse_twins(takes: list[RawTake]) -> None:
-    twins = sorted(name for name, count in Counter(t.name for t in takes).items() if count > 1)
-    if twins:
+def _refuse_equal_names(takes: list[RawTake]) -> None:
+    equal_names = sorted(
+        name for name, count in Counter(t.name for t in takes).items() if count > 1
+    )
+    if equal_names:
         raise EgoXInputError(
             "source",
-            got=f"two takes named {twins[0]}",
+            got=f"two takes named {equal_names[0]}",
             expected="a name of its own for each",
             fix="rename one: clips and splits go by the take's name",
         )

@@ -18,13 +18,13 @@ from egox_core.remarks import Remark, StageReport
 from egox_core.safe_files import clear_leftovers, write_json
 
 from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
-from ..parallel import RemoteModels, RunPlaces, remote_models, run_items, with_failures
-from .clip_writer import ClipJob, OpenMaps, finished_clips, make_clip, with_other_lens
+from ..parallel import RemoteModels, WorkerPlan, remote_models, run_items, stage_with_failures
+from .clip_writer import ClipJob, OpenMaps, finished_clips, make_clip, takes_with_other_lens
 from .manifest import STAND_IN_DEPTH, ClipRecord
 from .plan import by_camera
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
-from .set_files import MANIFEST, Part, finish, join_parts, part_file, write_lists
+from .set_files import MANIFEST, Part, join_parts, part_file, write_lists, write_set_files
 
 KEPT_EVERY_S = 30.0
 """Between two writings of manifest and splits; more where one takes long."""
@@ -57,8 +57,8 @@ def prepare(
     source: Path,
     root: Path,
     options: PrepareOptions,
-    chosen: TrainingSetOptions = PLAIN_SET,
-    how: RunOptions = ALONE,
+    set_options: TrainingSetOptions = PLAIN_SET,
+    run_options: RunOptions = ALONE,
     *,
     progress: Progress = no_progress,
 ) -> PrepareOutcome:
@@ -69,67 +69,73 @@ def prepare(
     what it finished.
 
     Args:
-        chosen: of its splits ``official`` keeps a take in the split that its dataset puts it in,
-            ``rooms`` does not; takes without one are split by room, by its shares.
-        how: its part (i, n) prepares every n-th take from the i-th on, for :func:`join` to
+        set_options: of its splits ``official`` keeps a take in the split that its dataset puts it
+            in, ``rooms`` does not; takes without one are split by room, by its shares.
+        run_options: its part (i, n) prepares every n-th take from the i-th on, for :func:`join` to
             complete.
 
     Raises:
         EgoXInputError: no such source or nothing usable in it, bad options or captions, clips of
-            another lens of the wearer without ``chosen.new_lens``, a full disk or no permission. A
-            bad take or clip never stops the others: it is named in the report.
+            another lens of the wearer without ``set_options.new_lens``, a full disk or no
+            permission. A bad take or clip never stops the others: it is named in the report.
     """
-    started = time.monotonic()
-    run, part = plan_run(source, options, chosen, how, progress), how.part
+    start_s = time.monotonic()
+    run, part = plan_run(source, options, set_options, run_options, progress), run_options.part
     part_record, is_complete = run.part, part == (0, 1)
     if not is_complete:  # what join finds is finished
         part_file(root, part).unlink(missing_ok=True)
     clear_leftovers(root / "clips")
     # The clips of one exo camera of a take are what a process does at once.
     jobs = [clips for plan in run.plans for clips in by_camera(plan.clips)]
-    _renew_lenses([clip for clips in jobs for clip in clips], root, chosen.new_lens)
-    work = partial(make_clips, root=root, captions=run.captions)
-    prints = _fingerprints(jobs, run.captions)
-    records = finished_clips(root, prints)  # of a run before, until they were looked at
-    next_s = started + KEPT_EVERY_S
+    _renew_lenses([clip for clips in jobs for clip in clips], root, set_options.new_lens)
+    make_one = partial(make_clips, root=root, captions=run.captions)
+    fingerprints = _fingerprints(jobs, run.captions)
+    records = finished_clips(root, fingerprints)  # of a run before, until they were looked at
+    next_write_s = start_s + KEPT_EVERY_S
     failed: Counter[str] = Counter()
     try:
-        with remote_models(how.engine, run.devices) as models:
+        with remote_models(run_options.engine, run.devices) as models:
             devices = run.devices
             if models:
-                work, devices = partial(work, device=models), ()
-            places = RunPlaces(engine=how.engine, workers=how.workers, devices=devices)
-            results = run_items(work, jobs, places)
+                make_one, devices = partial(make_one, device=models), ()
+            worker_plan = WorkerPlan(
+                engine=run_options.engine, workers=run_options.workers, devices=devices
+            )
+            results = run_items(make_one, jobs, worker_plan)
             for count, (index, result, error) in enumerate(results, 1):
                 for clip in jobs[index]:
                     records.pop(clip.name, None)
                 if error:
-                    first = jobs[index][0]
-                    part_record.skipped.append((f"{first.take.name}__{first.view.name}", error))
-                    failed[_kind(error)] += 1
-                    if failed[_kind(error)] >= MAX_ALIKE and _kind(error):
+                    first_clip = jobs[index][0]
+                    part_record.skipped.append(
+                        (f"{first_clip.take.name}__{first_clip.view.name}", error)
+                    )
+                    failed[_disk_error(error)] += 1
+                    if failed[_disk_error(error)] >= MAX_ALIKE and _disk_error(error):
                         break
                 else:
                     records |= {record.clip: record for record in result.records}
                     part_record.new += result.new
                     part_record.skipped += result.skipped
                     part_record.dark += result.dark
-                if is_complete and records and time.monotonic() >= next_s:
-                    began = time.monotonic()
+                if is_complete and records and time.monotonic() >= next_write_s:
+                    write_start_s = time.monotonic()
                     write_lists(root, part_record, [*records.values()])
-                    next_s = time.monotonic() + max(KEPT_EVERY_S, 20 * (time.monotonic() - began))
-                stage = with_failures("cameras prepared", sum(failed.values()))
+                    next_write_s = time.monotonic() + max(
+                        KEPT_EVERY_S, 20 * (time.monotonic() - write_start_s)
+                    )
+                stage = stage_with_failures("cameras prepared", sum(failed.values()))
                 progress(count, len(jobs), stage)
     finally:
         if is_complete and records:
             with contextlib.suppress(OSError):
                 write_lists(root, part_record, [*records.values()])
-    disk = [(item, why) for item, why in part_record.skipped if _kind(why)]
-    if disk:  # a set that lacks clips because of the disk must not look finished
+    disk_errors = [(item, why) for item, why in part_record.skipped if _disk_error(why)]
+    if disk_errors:  # a set that lacks clips because of the disk must not look finished
         raise EgoXInputError(
             "prepare",
-            got=f"{len(disk)} cameras that could not be written, of {len(jobs)}; first "
-            f"{disk[0][0]}: {disk[0][1]}",
+            got=f"{len(disk_errors)} cameras that could not be written, of {len(jobs)}; first "
+            f"{disk_errors[0][0]}: {disk_errors[0][1]}",
             expected="room on the disk, and the right to write",
             fix="mend it and start again: the clips that are done are kept, "
             "and those of the manifest can be used",
@@ -142,12 +148,15 @@ def prepare(
             expected="at least one clip",
             fix="see the reasons; fewer frames fit shorter takes",
         )
-    part_record.seconds = time.monotonic() - started
+    part_record.seconds = time.monotonic() - start_s
     if is_complete:
         return _outcome(
-            part_record, len(records), root / MANIFEST, finish(root, part_record, records.values())
+            part_record,
+            len(records),
+            root / MANIFEST,
+            write_set_files(root, part_record, records.values()),
         )
-    part_record.clips = {name: prints[name] for name in records}
+    part_record.clips = {name: fingerprints[name] for name in records}
     write_json(part_file(root, part), asdict(part_record))
     return _outcome(part_record, len(records), part_file(root, part), ())
 
@@ -163,7 +172,9 @@ def join(root: Path) -> PrepareOutcome:
         raise EgoXInputError(
             "parts", got="no clip in any", expected="at least one clip", fix="see their reasons"
         )
-    return _outcome(joined_part, len(records), root / MANIFEST, finish(root, joined_part, records))
+    return _outcome(
+        joined_part, len(records), root / MANIFEST, write_set_files(root, joined_part, records)
+    )
 
 
 def _outcome(part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]) -> PrepareOutcome:
@@ -175,40 +186,41 @@ def _outcome(part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]) 
 def _renew_lenses(clips: Sequence[ClipJob], root: Path, new_lens: bool) -> None:
     """Delete clips that were made with a different lens of the wearer's camera if ``new_lens`` is
     set, and refuse them otherwise."""
-    other = with_other_lens(clips, root)
-    if other and not new_lens:
-        take, (old, new) = next(iter(other.items()))
+    other_lenses = takes_with_other_lens(clips, root)
+    if other_lenses and not new_lens:
+        take, (old_lens, current_lens) = next(iter(other_lenses.items()))
         raise EgoXInputError(
             "the wearer's lens",
-            got=f"clips of {len(other)} takes with another one, first {take}: {old}",
-            expected=f"{new}",
+            got=f"clips of {len(other_lenses)} takes with another one, first {take}: {old_lens}",
+            expected=f"{current_lens}",
             fix="versions up to 1.2 read the lens of Ego-Exo4D's glasses 2.27 % too short. Prepare "
             "into a new folder, or give --new-lens to make those clips again",
         )
     for clip in clips:
-        if clip.take.name in other:
+        if clip.take.name in other_lenses:
             shutil.rmtree(root / "clips" / clip.name, ignore_errors=True)
 
 
 def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]) -> dict[str, str]:
     """Compute the fingerprint of each clip by name. Clips with an unusable caption are left out,
     and reported when they are made."""
-    prints = {}
+    fingerprints = {}
     for clip in (clip for clips in jobs for clip in clips):
         with contextlib.suppress(EgoXInputError):
-            prints[clip.name] = clip.fingerprint(captions)
-    return prints
+            fingerprints[clip.name] = clip.fingerprint(captions)
+    return fingerprints
 
 
-def _kind(error: str) -> str:
+def _disk_error(error: str) -> str:
     """Extract the part of a file system error that is the same for all files, such as a full disk.
     Other errors give ""."""
     match = SYSTEM_ERROR.match(error)
     return match[1] if match else ""
 
 
-def _too_dark(record: ClipRecord, least_coverage: float) -> bool:
-    """Check whether a clip's prior covers too little, which can't be judged with substitute depth."""
+def _covers_too_little(record: ClipRecord, least_coverage: float) -> bool:
+    """Check whether a clip's prior covers too little, which can't be judged with substitute
+    depth."""
     has_real_depth = record.depth != STAND_IN_DEPTH
     return has_real_depth and (record.coverage <= 0 or record.coverage < least_coverage)
 
@@ -236,7 +248,7 @@ def make_clips(
             except EgoXInputError as error:
                 skipped.append((clip.name, str(error)))
                 continue
-            if _too_dark(record, clip.options.least_coverage):
+            if _covers_too_little(record, clip.options.least_coverage):
                 dark.append(clip.name)
                 skipped.append(
                     (clip.name, f"its prior covers {record.coverage:.1%} of the picture")

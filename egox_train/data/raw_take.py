@@ -32,7 +32,8 @@ class ExoView:
     starts: tuple[int, ...] | None = None  # of the clips that a list names; None: all that fit
 
     def known(self, poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
-        """Mark the frames with a known ego pose for which this exo camera's calibration is valid."""
+        """Mark the frames with a known ego pose for which this exo camera's calibration is
+        valid."""
         if self.frames is None:
             return poses
         index = torch.arange(len(poses))

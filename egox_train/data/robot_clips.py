@@ -40,7 +40,7 @@ NOT_OF_EPISODES = (
 
 
 @frozen
-class _Source:
+class _ClipSource:
     """Files of one clip, and its record in a manifest."""
 
     name: str
@@ -62,10 +62,10 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
     text for each.
 
     Raises:
-        EgoXInputError: no clips, what :func:`open_set` refuses; clips that failed are named after all
-            others are done.
+        EgoXInputError: no clips, what :func:`open_set` refuses; clips that failed are named after
+            all others are done.
     """
-    sources, failed = list(_sources(options)), []
+    sources, failed = list(_clip_sources(options)), []
     settings = SetOptions(
         made_by=options.made_by, gpu_hours=options.gpu_hours, license=options.license
     )
@@ -75,7 +75,7 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
             try:
                 digests = _digest(source, options), _older_digest(source, options)
                 if robots is None or not robots.holds(source.name, *digests):
-                    yield f"{source.name}: {_done(source, options, robots, digests, progress)}"
+                    yield f"{source.name}: {_append_or_check(source, options, robots, digests, progress)}"
             except EgoXInputError as error:
                 failed.append(source.name)
                 yield f"{source.name}: left out, {error}"
@@ -88,7 +88,7 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
         )
 
 
-def _sources(options: RobotOptions) -> Iterator[_Source]:
+def _clip_sources(options: RobotOptions) -> Iterator[_ClipSource]:
     root, manifest = options.clips, options.clips / "manifest.jsonl"
     if manifest.is_file():
         episodes = [(r.clip, root / r.folder, r.task, r.frames) for r in read_manifest(manifest)]
@@ -106,7 +106,7 @@ def _sources(options: RobotOptions) -> Iterator[_Source]:
         ego, classes_file = folder / TRUTH, folder / SEEN
         if options.ego is not None:
             ego, classes_file = options.ego / f"{name}.mp4", options.ego / f"{name}.{SEEN}"
-        yield _Source(
+        yield _ClipSource(
             name=name,
             folder=folder,
             task=task or options.task,
@@ -117,7 +117,7 @@ def _sources(options: RobotOptions) -> Iterator[_Source]:
         )
 
 
-def _digest(source: _Source, options: RobotOptions) -> str:
+def _digest(source: _ClipSource, options: RobotOptions) -> str:
     """Compute the hash that identifies an episode's content: its task, source files and options."""
     options_digested = {k: str(v) for k, v in asdict(options).items() if k not in NOT_OF_EPISODES}
     files = [*source.files, *(source.folder / name for name in DEPTH_NAMES)]
@@ -125,13 +125,13 @@ def _digest(source: _Source, options: RobotOptions) -> str:
         files.append(source.seen)
     if options.detected is not None:
         files.append(options.detected / f"{source.name}.json")
-    ends = [hashlib.sha256(file_ends(file)).hexdigest() for file in files]
+    end_hashes = [hashlib.sha256(file_ends(file)).hexdigest() for file in files]
     return fingerprint(
-        [options_digested, source.task, ends, file_state(source.folder / DEPTH_NAMES[-1])]
+        [options_digested, source.task, end_hashes, file_state(source.folder / DEPTH_NAMES[-1])]
     )
 
 
-def _older_digest(source: _Source, options: RobotOptions) -> str:
+def _older_digest(source: _ClipSource, options: RobotOptions) -> str:
     """Compute the hash that versions up to 1.2 stored for an episode."""
     settings = [options.rectify_deg, options.depth, options.seen]
     if options.min_hand_share != MIN_HAND_SHARE:
@@ -144,15 +144,16 @@ def _older_digest(source: _Source, options: RobotOptions) -> str:
     return digest.hexdigest()
 
 
-def _done(
-    source: _Source,
+def _append_or_check(
+    source: _ClipSource,
     options: RobotOptions,
     # None if the cameras are only checked.
     robots: RobotSet | None,
     digests: tuple[str, str],  # of what the clip is made of, and as older versions have it
     progress: Progress,
 ) -> str:
-    """Write a clip as an episode unless it is checked only, and describe the result of its checks."""
+    """Write a clip as an episode unless it is checked only, and describe the result of its
+    checks."""
     info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
     size, exo_count = (info.width, info.height), source.frames or exo_info.frame_count
     count, exo_count = (
@@ -183,8 +184,8 @@ def _done(
         )
     exo, ego = take.read_exo(progress), read_all(source.ego, count, size)
     points, _ = scene(exo, take.depth, progress=progress)
-    fit = camera_fit(points, path, ego.float() / 255, source.generated, progress)
-    parts = [fit.text(), "no hands: without state and action"]
+    fitted_camera = camera_fit(points, path, ego.float() / 255, source.generated, progress)
+    parts = [fitted_camera.text(), "no hands: without state and action"]
     if take.hands is not None:
         parts[1] = take.hands.text()
         _require_hands(source, take.hands, options.min_hand_share)
@@ -202,9 +203,9 @@ def _done(
         depth_m = ego_prior.depth_m if options.depth else None
         classes = ego_prior.seen if options.seen and classes is None else classes
     if options.detected is not None:
-        of_ego = replace(take.frames, total=info.frame_count)
+        ego_frames = replace(take.frames, total=info.frame_count)
         hands = read_hands(options.detected / f"{source.name}.json")
-        detected = hands.in_use(of_ego, options.file_frames)
+        detected = hands.in_use(ego_frames, options.file_frames)
         parts.append(f"detected {detected.note}")
     episodes = make_episodes(
         source.name,
@@ -220,7 +221,7 @@ def _done(
         seen=classes,
         detected=detected,
         rectify_deg=options.rectify_deg,
-        fit=fit,
+        fit=fitted_camera,
         strict=options.strict,
         made_from=digests[0],
         cameras=options.cameras,
@@ -234,7 +235,7 @@ def _done(
     return f"{sum(map(len, episodes))} frames. {remarks}"
 
 
-def _require_hands(source: _Source, hands: HandTrack, min_hand_share: float) -> None:
+def _require_hands(source: _ClipSource, hands: HandTrack, min_hand_share: float) -> None:
     shares = hands.valid.double().mean(0)
     if float(shares.max()) < min_hand_share:
         left, right = (100 * shares).tolist()

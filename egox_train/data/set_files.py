@@ -129,14 +129,15 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
 
 
 def _read_part(root: Path, file: Path) -> Part | None:
-    """Read the file of one part, None if the part is unfinished. Files of version 1.1 are accepted."""
+    """Read the file of one part, None if the part is unfinished. Files of version 1.1 are
+    accepted."""
     content: Any = read_json(file, "part", MAX_PART_BYTES)
     try:
         if not content.pop("finished", True):
             return None
         records = [ClipRecord.model_validate(r) for r in content.pop("records", ())]
         part = Part(**content)
-        part.skipped = [(item, why) for item, why in part.skipped]
+        part.skipped = [(item, reason) for item, reason in part.skipped]
         for record in records:
             record_on_disk, fingerprint = record_of(root / "clips" / record.clip)
             part.clips[record.clip] = str(fingerprint) if record_on_disk == record else ""
@@ -174,24 +175,26 @@ def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[s
     return lists
 
 
-def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remark, ...]:
+def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remark, ...]:
     """Write manifest, splits, contact sheet and report of a complete training set, and return
     warnings for the user."""
     records = sorted(records, key=lambda r: r.clip)
     lists = write_lists(root, part, records)
     _write_sheet(root, records, [record_of(root / "clips" / clip)[0] for clip in part.dark])
     reasons: dict[str, list[str]] = {}
-    for item, why in sorted(part.skipped):
-        reasons.setdefault(why, []).append(item)
+    for item, reason in sorted(part.skipped):
+        reasons.setdefault(reason, []).append(item)
     notes = {take: [*lines] for take, lines in part.notes.items()}
     split_of = {clip: name for name, clips in lists.items() for clip in clips}
     for take, take_records in groupby(sorted(records, key=lambda r: r.take), key=lambda r: r.take):
         take_records = list(take_records)
-        split, actual = part.official(take), split_of[take_records[0].clip]
+        split, actual_split = part.official(take), split_of[take_records[0].clip]
         take_notes = notes.setdefault(take, [])
-        if split not in ("", actual):
-            take_notes.append(f"in {actual}, which would be empty; its dataset has it in {split}")
-        take_notes += each_once((r.clip, note) for r in take_records for note in r.notes)
+        if split not in ("", actual_split):
+            take_notes.append(
+                f"in {actual_split}, which would be empty; its dataset has it in {split}"
+            )
+        take_notes += merge_equal_notes((r.clip, note) for r in take_records for note in r.notes)
     write_json(
         root / REPORT,
         {
@@ -201,7 +204,7 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
             "depth": sorted({r.depth for r in records}),
             "moving": dict(sorted(Counter(r.moving for r in records).items())),
             "dark": len(part.dark),
-            "skipped": [{"why": why, "what": item} for why, item in sorted(reasons.items())],
+            "skipped": [{"why": reason, "what": item} for reason, item in sorted(reasons.items())],
             "notes": {take: lines for take, lines in sorted(notes.items()) if lines},
             "options": part.settings["options"],
             "this_run": {
@@ -221,31 +224,31 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
             f"{len(part.dark)} clips are left out for what their prior covers, first {part.dark[0]}: "
             "see the contact sheet and --least-coverage"
         )
-    guessed = sum(r.moving == "derived" for r in records)
-    if guessed:
+    derived_count = sum(r.moving == "derived" for r in records)
+    if derived_count:
         lines.append(
-            f"{guessed} of {len(records)} clips have no mask of what moves, so it was derived from "
+            f"{derived_count} of {len(records)} clips have no mask of what moves, so it was derived from "
             "change, "
             "which is poor on real footage: give --mask-root or --mask-model"
         )
-    of_takes = [(take, note) for take, notes in part.warnings.items() for note in notes]
-    of_clips = [(record.clip, note) for record in records for note in record.notes]
-    warnings = each_once(of_takes) + each_once(of_clips)
+    take_warnings = [(take, note) for take, notes in part.warnings.items() for note in notes]
+    clip_warnings = [(record.clip, note) for record in records for note in record.notes]
+    warnings = merge_equal_notes(take_warnings) + merge_equal_notes(clip_warnings)
     lines += warnings[:MOST_SAID]
     if len(warnings) > MOST_SAID:
         lines.append(f"{len(warnings) - MOST_SAID} more warnings of takes and clips: see {REPORT}")
-    return tuple(Remark(words, RemarkKind.WARNING) for words in lines)
+    return tuple(Remark(line, RemarkKind.WARNING) for line in lines)
 
 
-def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:
+def merge_equal_notes(notes: Iterable[tuple[str, str]]) -> list[str]:
     """Merge equal notes on different clips into one line, with the first clip's name and the number
     of further clips."""
     clips: dict[str, list[str]] = {}
     for clip, note in notes:
         clips.setdefault(note, []).append(clip)
     return [
-        f"{first}{f' and {len(other_clips)} more' if other_clips else ''}: {note}"
-        for note, (first, *other_clips) in clips.items()
+        f"{first_clip}{f' and {len(other_clips)} more' if other_clips else ''}: {note}"
+        for note, (first_clip, *other_clips) in clips.items()
     ]
 
 
@@ -255,7 +258,7 @@ def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecor
     rows = []
     sample = [records[index] for index in sample_frames(len(records), SHEET_CLIPS)]
     for record in (*sample, *dark[:SHEET_DARK]):
-        left_out = "LEFT OUT  " if record in dark else ""
+        label_prefix = "LEFT OUT  " if record in dark else ""
         files = (EXO, PRIOR, TRUTH) if record.ground_truth else (EXO, PRIOR)
         rows.append(
             SheetRow(
@@ -263,7 +266,7 @@ def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecor
                     middle_picture(root / record.folder / file, record.frames) for file in files
                 ],
                 labels=[
-                    f"{left_out}{record.clip}  prior covers {record.coverage:.0%}, depth: {record.depth}"
+                    f"{label_prefix}{record.clip}  prior covers {record.coverage:.0%}, depth: {record.depth}"
                 ],
             )
         )

@@ -77,7 +77,7 @@ def list_takes(
     if layout == "egoexo4d":
         yield from read_egoexo4d(root, skipped, exo_lens or "raw")
     elif layout == "released":
-        yield from _released(root, skipped, exo_lens or "as given")
+        yield from _released_takes(root, skipped, exo_lens or "as given")
     else:
         folders = (
             [root] if (root / META).is_file() else sorted(p.parent for p in root.glob(f"*/{META}"))
@@ -106,12 +106,12 @@ def list_takes(
 def _detect(root: Path) -> str:
     if is_egoexo4d(root):
         return "egoexo4d"
-    if _lists(root):
+    if _read_lists(root):
         return "released"
     return "take"
 
 
-def _lists(root: Path) -> list[list]:
+def _read_lists(root: Path) -> list[list]:
     """Read the lists of takes in a folder, from meta.json or from files such as meta_train.json."""
     files = [root / META, *sorted(root.glob("meta_*.json"))]
     contents = (read_json(file, META, MAX_META_BYTES) for file in files if file.is_file())
@@ -122,13 +122,15 @@ def _lists(root: Path) -> list[list]:
     ]
 
 
-def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> Iterator[RawTake]:
+def _released_takes(
+    root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens
+) -> Iterator[RawTake]:
     """Read takes in the released layout: a list in ``meta.json`` or ``meta_<name>.json``,
     ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy``.
 
     Paths in the list start wherever their author ran a script; only the take's name is taken from
     them."""
-    lists = _lists(root)
+    lists = _read_lists(root)
     if not lists:
         raise EgoXInputError(
             "released meta.json",
@@ -213,13 +215,13 @@ def _from_meta(
     video = folder / EXO
     info = probe_video(video)
     check_ego_count(meta, all_frames(info, video))
-    lensed, note = with_exo_lens(meta, exo_lens)
+    meta_with_lens, note = with_exo_lens(meta, exo_lens)
     # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
     # video's own.
     camera = (
         meta.exo_camera
-        if lensed is meta
-        else exo_lens_of_size(lensed, (info.width, info.height))[0]
+        if meta_with_lens is meta
+        else exo_lens_of_size(meta_with_lens, (info.width, info.height))[0]
     )
     exo = replace(
         meta.exo, lens=camera, w2c=validate_w2c(meta.exo.w2c, f"camera_extrinsics of {name}")
@@ -240,16 +242,16 @@ def _from_meta(
     )
     if exo_lens != "as given":
         notes += (Remark(note),)
-    lens, of_lens = ego_lens(meta, preset_camera("aria_released", info.height))
-    if of_lens:
-        notes += (Remark(of_lens, RemarkKind.WARNING),)
+    lens, lens_notes = ego_lens(meta, preset_camera("aria_released", info.height))
+    if lens_notes:
+        notes += (Remark(lens_notes, RemarkKind.WARNING),)
     if (folder / HEAD_KEYPOINTS).is_file() and not meta.pose_source:
         try:
             points = read_keypoints(folder / HEAD_KEYPOINTS, all_frames(info, video))
             notes += out_of_step(points, ego, exo)
         except EgoXInputError as error:
-            text = f"the head's way was not compared with the ego poses: {error}"
-            notes += (Remark(text, RemarkKind.WARNING),)
+            warning = f"the head's way was not compared with the ego poses: {error}"
+            notes += (Remark(warning, RemarkKind.WARNING),)
     return RawTake(
         name=name,
         layout=layout,

@@ -62,9 +62,9 @@ def read_take_list(root: Path) -> dict[str, ListedTake]:
 
 
 def _task(entry: Mapping) -> tuple[float, float] | None:
-    moments: Any = (entry.get("task_start_sec"), entry.get("task_end_sec"))
+    start_and_end: Any = (entry.get("task_start_sec"), entry.get("task_end_sec"))
     try:
-        start, end = (float(moment) for moment in moments)
+        start, end = (float(seconds) for seconds in start_and_end)
     except NO_NUMBERS:
         return None
     return (
@@ -86,7 +86,11 @@ def room_of_name(take: str, numbers: int = 1) -> str:
     ``cmu_bike08_2`` is the second take of ``cmu_bike08``; the released dataset's names have first
     and last frame as well (``cmu_soccer06_6_877_925``, three numbers). A name of another form is a
     recording of its own."""
-    room, *last = take.rsplit("_", numbers)
+    room, *last_numbers = take.rsplit("_", numbers)
     return (
-        room if room and len(last) == numbers and all(part.isdecimal() for part in last) else take
+        room
+        if room
+        and len(last_numbers) == numbers
+        and all(number.isdecimal() for number in last_numbers)
+        else take
     )

@@ -21,7 +21,7 @@ from egox_core.safe_files import clear_leftovers, write_json
 
 from ..fingerprint import fingerprint
 from ..options import ALONE, Layout, RunOptions
-from ..parallel import RunPlaces, made_once, part_of, run_all
+from ..parallel import WorkerPlan, make_once, run_all, shard_of
 from ..video_writer import write_video
 from .exo_pictures import ExoPictures, exo_pictures
 from .prepare_options import PrepareOptions
@@ -55,7 +55,7 @@ def undistort_videos(
     out: Path,
     options: PrepareOptions,
     layout: Layout = "auto",
-    how: RunOptions = ALONE,
+    run_options: RunOptions = ALONE,
     *,
     progress: Progress = no_progress,
 ) -> VideosOutcome:
@@ -63,7 +63,7 @@ def undistort_videos(
     lens from the options.
 
     Args:
-        how: its part (i, n) writes every n-th video from the i-th on.
+        run_options: its part (i, n) writes every n-th video from the i-th on.
 
     Raises:
         EgoXInputError: no such source or part, or no video that could be written. One that can't is
@@ -81,13 +81,13 @@ def undistort_videos(
         for take in list_takes(source, layout, skipped, options.source_lens)
         for view in take.exos
     ]
-    jobs = part_of(jobs, how.part)
+    jobs = shard_of(jobs, run_options.part)
     clear_leftovers(out, names={job.name for job in jobs})
     failed, videos = run_all(
-        _write,
+        _write_video_once,
         jobs,
         [job.name for job in jobs],
-        RunPlaces(engine=how.engine, workers=how.workers),
+        WorkerPlan(engine=run_options.engine, workers=run_options.workers),
         stage="exo videos",
         progress=progress,
     )
@@ -103,30 +103,32 @@ def undistort_videos(
     return VideosOutcome(videos=len(videos), new=new, skipped=tuple(skipped))
 
 
-def _write(job: _VideoJob) -> tuple[Path, bool] | str:
-    """Write one undistorted video and its camera file, unless both exist, as :func:`made_once`."""
+def _write_video_once(job: _VideoJob) -> tuple[Path, bool] | str:
+    """Write one undistorted video and its camera file, unless both exist, as :func:`make_once`."""
     pictures = exo_pictures(job.view, job.layout, job.options)
     video, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
-    about = _about(job, pictures)
+    camera_json = _camera_json(job, pictures)
 
-    def finished() -> Path | None:
+    def finished_video() -> Path | None:
         try:
-            is_current = video.is_file() and json.loads(camera_file.read_text("utf-8")) == about
+            is_current = (
+                video.is_file() and json.loads(camera_file.read_text("utf-8")) == camera_json
+            )
         except (OSError, ValueError):
             return None
         return video if is_current else None
 
-    def make() -> Path:
+    def write() -> Path:
         camera_file.unlink(missing_ok=True)  # written last, so that it stands for a whole video
         frames = map(torch.from_numpy, pictures.drawn(list(range(pictures.info.frame_count))))
         write_video(video, frames, pictures.info.fps, quality=job.options.quality, threads=1)
-        write_json(camera_file, about)
+        write_json(camera_file, camera_json)
         return video
 
-    return made_once(job.out / job.name, finished, make, job.wait)
+    return make_once(job.out / job.name, finished_video, write, job.wait)
 
 
-def _about(job: _VideoJob, pictures: ExoPictures) -> Mapping[str, object]:
+def _camera_json(job: _VideoJob, pictures: ExoPictures) -> Mapping[str, object]:
     camera = pictures.camera.to_json()
     made_from = [
         camera,

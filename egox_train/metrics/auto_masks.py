@@ -34,9 +34,13 @@ class AutoMasks:
         EgoXInputError: transformers or torchvision missing or too old, no such folder.
     """
 
-    def __init__(self, folder: Path, device: str, where: str) -> None:
+    def __init__(self, folder: Path, device: str, download_hint: str) -> None:
         (model,) = open_model_folder(
-            folder, "Sam2Model", what="SAM 2", expected="a SAM 2 folder", where=where
+            folder,
+            "Sam2Model",
+            subject="SAM 2",
+            expected="a SAM 2 folder",
+            download_hint=download_hint,
         )
         with needs_package("torchvision", "object masks", expected="torchvision"):
             from torchvision.ops import masks_to_boxes, nms
@@ -50,16 +54,16 @@ class AutoMasks:
         picture: Tensor,  # [H, W, 3] float 0...1
     ) -> np.ndarray:  # [N, H, W] bool
         """Find one mask for each object of a picture, sorted by the predicted quality."""
-        masks, scores = zip(*self._asked(picture), strict=True)
+        masks, scores = zip(*self._predict_masks(picture), strict=True)
         masks, scores = torch.cat(masks), torch.cat(scores)
         if not len(masks):
             return masks.numpy()
         boxes = self.boxes_of(masks)
-        order = self.nms(boxes, scores, SAME_BOX)
-        sides = boxes[order, 2:] - boxes[order, :2]  # as sam2 counts them
-        return masks[order[(sides >= SMALLEST_BOX_PX).all(dim=1)]].numpy()
+        kept_indices = self.nms(boxes, scores, SAME_BOX)
+        sides = boxes[kept_indices, 2:] - boxes[kept_indices, :2]  # as sam2 counts them
+        return masks[kept_indices[(sides >= SMALLEST_BOX_PX).all(dim=1)]].numpy()
 
-    def _asked(self, picture: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _predict_masks(self, picture: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Predict masks [n, H, W] bool and their predicted IoUs [n] for one batch of grid points
         after another."""
         size = (picture.shape[0], picture.shape[1])
@@ -67,20 +71,25 @@ class AutoMasks:
         steps = (torch.arange(POINTS) + 0.5) / POINTS * self.side_px
         grid = torch.cartesian_prod(steps, steps).flip(-1)
         for points in grid.split(BATCH):
-            answer = self.model(
+            output = self.model(
                 image_embeddings=embeddings,
                 input_points=points[None, :, None].to(self.device),
                 multimask_output=True,
             )
-            scores = answer.iou_scores[0].flatten().cpu()
-            small = answer.pred_masks[0].flatten(0, 1).float().cpu()[scores > LEAST_IOU]
+            scores = output.iou_scores[0].flatten().cpu()
+            low_resolution_logits = (
+                output.pred_masks[0].flatten(0, 1).float().cpu()[scores > LEAST_IOU]
+            )
             logits = torch.nn.functional.interpolate(
-                without_small_regions(small)[:, None], size, mode="bilinear", align_corners=False
+                without_small_regions(low_resolution_logits)[:, None],
+                size,
+                mode="bilinear",
+                align_corners=False,
             )[:, 0]
-            steady = stability(logits) >= LEAST_STABILITY
-            masks = logits[steady] > 0
+            is_stable = stability(logits) >= LEAST_STABILITY
+            masks = logits[is_stable] > 0
             not_empty = masks.flatten(1).any(dim=1)
-            yield masks[not_empty], scores[scores > LEAST_IOU][steady][not_empty]
+            yield masks[not_empty], scores[scores > LEAST_IOU][is_stable][not_empty]
 
     def _pixels(self, picture: Tensor) -> Tensor:  # [1, 3, side, side]
         """Resize a picture to the square input of SAM 2, as sam2 does."""
@@ -100,8 +109,10 @@ def stability(
 ) -> Tensor:  # [N] 0...1
     """Compute the stability of masks: the IoU between the mask at a higher and at a lower threshold
     of its logits, 0 for an empty mask."""
-    inner, outer = ((logits > edge).flatten(1).sum(dim=1) for edge in (OFFSET, -OFFSET))
-    return inner / outer.clamp(min=1)
+    high_counts, low_counts = (
+        (logits > threshold).flatten(1).sum(dim=1) for threshold in (OFFSET, -OFFSET)
+    )
+    return high_counts / low_counts.clamp(min=1)
 
 
 def without_small_regions(
@@ -111,17 +122,17 @@ def without_small_regions(
 
     A pixel of an island that touches no hole is judged by the logits as they came, like sam2's.
     """
-    cleaned = logits.clone()
+    cleaned_logits = logits.clone()
     for number, picture in enumerate(logits.numpy()):
-        cleaned[number][_small_regions(picture <= 0)] = FILLED
-        cleaned[number][_small_regions(picture > 0)] = EMPTIED
-    return cleaned
+        cleaned_logits[number][_small_regions(picture <= 0)] = FILLED
+        cleaned_logits[number][_small_regions(picture > 0)] = EMPTIED
+    return cleaned_logits
 
 
 def _small_regions(region_mask: np.ndarray) -> Tensor:  # [h, w] bool
-    _, labels, facts, _ = cv2.connectedComponentsWithStats(
+    _, labels, component_stats, _ = cv2.connectedComponentsWithStats(
         region_mask.astype(np.uint8), connectivity=8
     )
-    small = torch.from_numpy(facts[:, cv2.CC_STAT_AREA]) <= SMALL_REGION
-    small[0] = False  # what isn't marked
-    return small[torch.from_numpy(labels)]
+    is_small = torch.from_numpy(component_stats[:, cv2.CC_STAT_AREA]) <= SMALL_REGION
+    is_small[0] = False  # what isn't marked
+    return is_small[torch.from_numpy(labels)]

@@ -32,14 +32,19 @@ def bootstrap_mean(values: Sequence[float], takes: Sequence[str]) -> Estimate | 
 
     None without values.
 
-    The same in each run. With a single take the interval has no width, since nothing is known of other takes.
+    The same in each run. With a single take the interval has no width, since nothing is known of
+    other takes.
     """
     if not len(values):
         return None
-    names, place = np.unique(np.asarray(takes), return_inverse=True)
-    sums = np.bincount(place, weights=np.asarray(values, dtype=np.float64), minlength=len(names))
-    counts = np.bincount(place, minlength=len(names)).astype(np.float64)
-    draws = np.random.default_rng(0).integers(0, len(names), size=(SAMPLES, len(names)))
+    unique_takes, take_indices = np.unique(np.asarray(takes), return_inverse=True)
+    sums = np.bincount(
+        take_indices, weights=np.asarray(values, dtype=np.float64), minlength=len(unique_takes)
+    )
+    counts = np.bincount(take_indices, minlength=len(unique_takes)).astype(np.float64)
+    draws = np.random.default_rng(0).integers(
+        0, len(unique_takes), size=(SAMPLES, len(unique_takes))
+    )
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(
@@ -47,7 +52,7 @@ def bootstrap_mean(values: Sequence[float], takes: Sequence[str]) -> Estimate | 
         low=float(low),
         high=float(high),
         clips=len(values),
-        takes=len(names),
+        takes=len(unique_takes),
     )
 
 

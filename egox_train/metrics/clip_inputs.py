@@ -48,13 +48,19 @@ class ClipFiles:
     def used(self, with_exo: bool, with_prior: bool) -> list[Path]:
         """List the files that the metrics of this clip depend on."""
         if not with_prior:
-            more = [p for p in (self.folder / EXO, self.masks) if p is not None and p.is_file()]
-            return [self.truth, *(file for _, file in self.videos), *more]
+            optional_paths = [
+                p for p in (self.folder / EXO, self.masks) if p is not None and p.is_file()
+            ]
+            return [self.truth, *(file for _, file in self.videos), *optional_paths]
         names = [TRUTH, PRIOR, *([EXO] if with_exo or self.has_scene else [])]
         names += [DEPTH, META] if self.has_scene else []
         optional_files = (self.folder / COVERAGE, self.folder / SEEN, self.masks)
-        more = [p for p in optional_files if p is not None and p.is_file()]
-        return [*(self.folder / name for name in names), *(file for _, file in self.videos), *more]
+        optional_paths = [p for p in optional_files if p is not None and p.is_file()]
+        return [
+            *(self.folder / name for name in names),
+            *(file for _, file in self.videos),
+            *optional_paths,
+        ]
 
 
 def clip_files(
@@ -68,8 +74,8 @@ def clip_files(
     """
     folder = root / record.folder
     # By its name, since a take may be a link to where it lies.
-    outside = not Path(os.path.normpath(folder)).is_relative_to(os.path.normpath(root))
-    if outside or any(c in record.clip for c in "/\\\0") or record.clip == "..":
+    is_outside = not Path(os.path.normpath(folder)).is_relative_to(os.path.normpath(root))
+    if is_outside or any(c in record.clip for c in "/\\\0") or record.clip == "..":
         raise EgoXInputError(
             f"clip {record.clip!r}",
             got=f"folder {record.folder!r}",
@@ -86,30 +92,32 @@ def clip_files(
     return ClipFiles(
         record=record,
         folder=folder,
-        videos=tuple((name, where / f"{record.clip}.mp4") for name, where in videos),
+        videos=tuple(
+            (name, folder_of_videos / f"{record.clip}.mp4") for name, folder_of_videos in videos
+        ),
         masks=None if masks is None else masks / f"{record.clip}.npz",
     )
 
 
-def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:  # [T, H, W, 3] float32 0...1
+def read_ego(file: Path, record: ClipRecord, subject: str) -> Tensor:  # [T, H, W, 3] float32 0...1
     """Read all frames of an ego video, whose size, length and frame rate must be those of the clip.
 
     Raises:
         EgoXInputError: missing, corrupt, of another size, length or rate.
     """
-    require_file(file, f"{what} of clip {record.clip}")
+    require_file(file, f"{subject} of clip {record.clip}")
     info = probe_video(file)
-    got = (info.width, info.height, info.frame_count)
-    if got != (*record.ego_size, record.frames):
+    actual_shape = (info.width, info.height, info.frame_count)
+    if actual_shape != (*record.ego_size, record.frames):
         raise EgoXInputError(
-            f"{what} {file.name}",
-            got=f"{got[2]} frames of {got[0]}x{got[1]}",
+            f"{subject} {file.name}",
+            got=f"{actual_shape[2]} frames of {actual_shape[0]}x{actual_shape[1]}",
             expected=f"{record.frames} frames of {record.ego_size[0]}x{record.ego_size[1]}",
             fix="generate this clip at its own size and length; nothing is resized or cut here",
         )
     if abs(info.fps / record.fps - 1) > FPS_TOLERANCE:
         raise EgoXInputError(
-            f"{what} {file.name}",
+            f"{subject} {file.name}",
             got=f"{info.fps:g} frames a second",
             expected=f"{record.fps:g}",
             fix="save the video at the clip's own rate: other frames would be compared",

@@ -23,7 +23,7 @@ from ..data.clip_files import read_classes
 from ..data.manifest import ClipRecord
 from ..fingerprint import fingerprint
 from ..options import EvaluateOptions
-from ..parallel import made_once, single_threaded
+from ..parallel import make_once, single_threaded
 from .baselines import BASELINES
 from .clip_inputs import (
     ClipFiles,
@@ -34,22 +34,22 @@ from .clip_inputs import (
     read_ego,
     read_exo,
 )
-from .columns import WEIGHTS, of_family
+from .columns import WEIGHTS, metrics_of_families
 from .frame_metrics import Values
 from .prior_regions import class_rows
 from .protocols import protocol_named
 from .temporal import (
-    AmtBetween,
+    AmtInterpolation,
     RaftFlow,
     is_dynamic,
     motion_smoothness,
     temporal_flickering,
-    thinned,
+    thin_frames,
 )
 
 VERSION = 8  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
-SETS = {metric.key for metric in of_family("set")}
+SETS = {metric.key for metric in metrics_of_families("set")}
 
 
 @frozen
@@ -68,7 +68,7 @@ class RowJob:
 
 def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | str:
     """Compute or load the metrics of one clip as a row with ``clip``, ``take`` and ``metrics`` by
-    method. The result is that of :func:`made_once`.
+    method. The result is that of :func:`make_once`.
 
     Args:
         device: of the networks.
@@ -79,7 +79,7 @@ def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | 
     files = clip_files(job.root, job.record, job.videos, job.options.masks)
     with_prior = protocol_named(job.options.protocol).with_prior
     key = _fingerprint(job, content_hash(files.used(job.options.baselines, with_prior)))
-    return made_once(
+    return make_once(
         job.rows / job.record.clip,
         lambda: _finished(job, key),
         lambda: _written(job, files, key, device),
@@ -90,15 +90,15 @@ def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | 
 def _written(job: RowJob, files: ClipFiles, key: str, device: str) -> dict[str, Any]:
     with single_threaded() if job.one_thread else contextlib.nullcontext():
         row, features = _compute(job, files, device)
-    buffer = io.BytesIO()
+    npz_buffer = io.BytesIO()
     # Arrays by name; numpy's stubs take one of them for allow_pickle.
-    np.savez(buffer, **features)  # ty: ignore[invalid-argument-type]
+    np.savez(npz_buffer, **features)  # ty: ignore[invalid-argument-type]
     with atomic_write(features_file(job.rows, job.record.clip)) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+        temporary.write_bytes(npz_buffer.getvalue())
     row = {
         **row,
         "fingerprint": key,
-        "features": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "features": hashlib.sha256(npz_buffer.getvalue()).hexdigest(),
     }
     write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole
     return row
@@ -111,17 +111,17 @@ def network(name: str, file: Path, device: str) -> Callable[..., Any]:
     Raises:
         EgoXInputError: the file missing or of another model, a package missing.
     """
-    from .dino_matching import CropLooks, DinoFeatures
+    from .dino_matching import CropFeatures, DinoFeatures
     from .fvd import NETWORKS
     from .perceptual import ClipImage, Lpips
 
     classes = {
         "lpips": Lpips,
         "clip": ClipImage,
-        "amt": AmtBetween,
+        "amt": AmtInterpolation,
         "raft": RaftFlow,
         "dino": DinoFeatures,
-        "dino-crops": CropLooks,
+        "dino-crops": CropFeatures,
     }
     return {**classes, **NETWORKS}[name](file, device)
 
@@ -142,10 +142,12 @@ def _compute(
     job: RowJob, files: ClipFiles, device: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     record, options, protocol = job.record, job.options, protocol_named(job.options.protocol)
-    truth = protocol.read(files.truth, record, "ground truth")
-    videos = {name: protocol.read(file, record, f"{name} video") for name, file in files.videos}
+    truth = protocol.read_video(files.truth, record, "ground truth")
+    videos = {
+        name: protocol.read_video(file, record, f"{name} video") for name, file in files.videos
+    }
     row = {"clip": record.clip, "take": record.take, "truth": content_hash([files.truth])[0]}
-    sampled, maps, classes, views = set(videos), {}, None, None
+    sampled_names, maps, classes, views = set(videos), {}, None, None
     if protocol.with_prior:
         prior = read_ego(files.folder / PRIOR, record, "prior")
         coverage, row["coverage_from"] = read_coverage(files.folder, prior)
@@ -157,20 +159,25 @@ def _compute(
             exo = read_exo(files.folder, record)
             videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
     else:
-        generated, _ = protocol.pair(videos[GENERATED], truth)
+        generated, _ = protocol.pair_videos(videos[GENERATED], truth)
         row |= {"frames": len(generated), "size": f"{generated.shape[2]}x{generated.shape[1]}"}
     metrics, set_features = {}, {}
     for name, frames in videos.items():
-        generated, true = protocol.pair(frames, truth)
+        generated, true = protocol.pair_videos(frames, truth)
         values = protocol.frame_metrics(generated, true, **maps)
         if name == GENERATED and files.masks is not None:
             dino = options.weights.get("dino")
-            look = None if dino is None else network(protocol.looks, dino, device)
-            values.update(protocol.object_metrics(files.masks, record.clip, generated, true, look))
-        if views is not None and name in sampled:
-            followed = views.error(frames)
+            feature_network = (
+                None if dino is None else network(protocol.feature_network, dino, device)
+            )
             values.update(
-                path_error=followed.median_deg, path_judged=float(followed.judged.float().mean())
+                protocol.object_metrics(files.masks, record.clip, generated, true, feature_network)
+            )
+        if views is not None and name in sampled_names:
+            path_errors = views.error(frames)
+            values.update(
+                path_error=path_errors.median_deg,
+                path_judged=float(path_errors.judged.float().mean()),
             )
         values.update(_perceptual(generated, true, options.weights, device, classes))
         moving = generated
@@ -219,7 +226,7 @@ def _over_time(
             frames, network("amt", weights["amt"], device)
         )
     if "raft" in weights:
-        thinned_frames = thinned(frames, fps)
+        thinned_frames = thin_frames(frames, fps)
         motion_px = network("raft", weights["raft"], device)(thinned_frames)
         least_px = threshold_px(min(thinned_frames.shape[1:3]))
         values["dynamic_degree"] = float(is_dynamic(motion_px, len(thinned_frames), least_px))

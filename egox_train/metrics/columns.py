@@ -89,17 +89,19 @@ SEEN_WORDS: Mapping[str, str] = {
 """Description of each of ``egox_core.types.SEEN_KINDS``."""
 
 
-def _by_class(key: str, label: str, better: Literal["higher", "lower"], digits: int, how: str):
+def _by_class(
+    key: str, label: str, direction: Literal["higher", "lower"], digits: int, measure: str
+):
     return (
         Metric(
             key=f"{key}_{kind}",
             label=f"{label} {kind}",
             family="seen",
-            better=better,
+            better=direction,
             digits=digits,
-            meaning=f"{how}, {where} (seen.mkv of the clip)",
+            meaning=f"{measure}, {condition} (seen.mkv of the clip)",
         )
-        for kind, where in SEEN_WORDS.items()
+        for kind, condition in SEEN_WORDS.items()
     )
 
 
@@ -274,11 +276,11 @@ PER_CLIP = tuple(m for m in METRICS if m.family != "set")
 """The metrics of a row."""
 
 
-def of_family(*families: Family) -> Sequence[Metric]:
+def metrics_of_families(*families: Family) -> Sequence[Metric]:
     """List the metrics that belong to the given families, in the order of the tables."""
     return [m for m in METRICS if m.family in families]
 
 
-def of_table(table: Table) -> Sequence[Metric]:
+def metrics_of_table(table: Table) -> Sequence[Metric]:
     """List the metrics that one table of the report shows, in its order."""
     return [m for m in METRICS if table in m.tables]

@@ -45,13 +45,13 @@ class DinoFeatures:
         (self.model,) = open_model_folder(
             folder,
             MODELS[kind],
-            what="DINO matching",
+            subject="DINO matching",
             expected="a DINOv3 or DINOv2 folder",
-            where=DINO_WEIGHTS,
+            download_hint=DINO_WEIGHTS,
         )
         self.device, self.model = device, self.model.to(device)
         # The picture's own token comes first, then those that DINOv3 has for itself.
-        self.others = 1 + getattr(self.model.config, "num_register_tokens", 0)
+        self.special_token_count = 1 + getattr(self.model.config, "num_register_tokens", 0)
 
     @torch.no_grad()
     def __call__(
@@ -66,14 +66,14 @@ class DinoFeatures:
         pictures = imagenet_pictures(frames, (rows * patch, columns * patch)).to(self.device)
         tokens = torch.stack(
             [
-                self.model(picture[None]).last_hidden_state[0, self.others :].cpu()
+                self.model(picture[None]).last_hidden_state[0, self.special_token_count :].cpu()
                 for picture in pictures
             ]
         )
         return tokens.unflatten(1, (rows, columns))
 
 
-class CropLooks:
+class CropFeatures:
     """Features of image crops from DINOv3: the mean over the patches before the last LayerNorm.
 
     Raises:
@@ -85,12 +85,12 @@ class CropLooks:
             folder,
             "AutoImageProcessor",
             MODELS["dinov3_vit"],
-            what="matching of objects",
+            subject="matching of objects",
             expected="a DINOv3 folder with its preprocessor_config.json",
-            where=DINO_WEIGHTS,
+            download_hint=DINO_WEIGHTS,
         )
         self.device, self.model = device, self.model.to(device)
-        self.others = 1 + self.model.config.num_register_tokens
+        self.special_token_count = 1 + self.model.config.num_register_tokens
 
     @torch.no_grad()
     def __call__(
@@ -100,7 +100,9 @@ class CropLooks:
         """Compute one unit feature vector for each image crop."""
         before_norm: list[Tensor] = []
         hook = self.model.norm.register_forward_pre_hook(
-            lambda module, inputs: before_norm.append(inputs[0][:, self.others :].mean(dim=1).cpu())
+            lambda module, inputs: before_norm.append(
+                inputs[0][:, self.special_token_count :].mean(dim=1).cpu()
+            )
         )
         try:
             for start in range(0, len(crops), BATCH):
@@ -116,7 +118,7 @@ class CropLooks:
         return torch.nn.functional.normalize(torch.cat(before_norm), dim=-1)
 
 
-def looks(
+def object_features(
     masks: np.ndarray,  # [N, T, H, W] bool
     features: Tensor,  # [T, h, w, d] of patches
 ) -> np.ndarray:  # [N, d] float64
@@ -131,16 +133,16 @@ def looks(
     vectors = np.zeros((len(masks), features.shape[-1]))
     values = features.double().numpy()
     for number, frames in enumerate(masks):
-        small = np.stack(
+        patch_masks = np.stack(
             [cv2.resize(f.astype(np.float32), size, interpolation=cv2.INTER_AREA) for f in frames]
         )
-        total = (small[..., None] * values).sum(axis=(0, 1, 2))
-        length = np.linalg.norm(total)
-        vectors[number] = total / length if length > 0 and small.any() else 0
+        feature_sum = (patch_masks[..., None] * values).sum(axis=(0, 1, 2))
+        norm = np.linalg.norm(feature_sum)
+        vectors[number] = feature_sum / norm if norm > 0 and patch_masks.any() else 0
     return vectors
 
 
-def match_by_looks(
+def match_by_features(
     masks: ObjectMasks,
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
@@ -156,14 +158,14 @@ def match_by_looks(
     from scipy.optimize import linear_sum_assignment
 
     generated_masks = masks.generated
-    picked = sample_frames(len(truth), FRAMES)
-    own_looks, other_looks = (
-        looks(side[:, picked], dino(frames[picked]))
-        for side, frames in ((masks.truth, truth), (generated_masks, generated))
+    frame_indices = sample_frames(len(truth), FRAMES)
+    true_features, generated_features = (
+        object_features(object_masks[:, frame_indices], dino(frames[frame_indices]))
+        for object_masks, frames in ((masks.truth, truth), (generated_masks, generated))
     )
-    matched = np.zeros_like(masks.truth)
-    for true_object, other in zip(
-        *linear_sum_assignment(-(own_looks @ other_looks.T)), strict=True
+    matched_masks = np.zeros_like(masks.truth)
+    for true_object, match in zip(
+        *linear_sum_assignment(-(true_features @ generated_features.T)), strict=True
     ):
-        matched[true_object] = generated_masks[other]
-    return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched)
+        matched_masks[true_object] = generated_masks[match]
+    return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched_masks)

@@ -20,11 +20,11 @@ from ..data.clip_files import middle_picture
 from ..data.manifest import ClipRecord, read_splits
 from ..options import ALONE, EvaluateOptions, RunOptions
 from ..parallel import (
-    RunPlaces,
-    RunSums,
-    part_of,
+    RunEstimate,
+    WorkerPlan,
+    estimate_run,
     run_all,
-    run_sums,
+    shard_of,
 )
 from ..wan.weights import weights_bytes, weights_hash
 from .baselines import BASELINES
@@ -64,7 +64,7 @@ def evaluate(
     run: RunOptions = ALONE,
     *,
     progress: Progress = no_progress,
-) -> EvaluateOutcome | RunSums:
+) -> EvaluateOutcome | RunEstimate:
     """Evaluate the generated ego video ``generated``/<clip>.mp4 of every clip in a manifest.
 
     Writes report.json, report.md and contact_sheet.png to ``out``.
@@ -83,18 +83,18 @@ def evaluate(
     if not protocol.with_prior:
         options = replace(options, baselines=False, sheet_clips=0)
     everyone, root, records = clips_of(manifest, options.split, options.protocol)
-    records = part_of(records, run.part, run.clips)
-    videos = _numbered(((GENERATED, generated), *options.also))
+    records = shard_of(records, run.part, run.clips)
+    videos = _with_seed_numbers(((GENERATED, generated), *options.also))
     _check_folders(videos, options)
     for require_package in protocol.require_packages:
         require_package()
-    places = RunPlaces.of(run, options.device, weights_bytes(*options.weights.values()))
-    alone = places.in_this_process
+    places = WorkerPlan.of(run, options.device, weights_bytes(*options.weights.values()))
+    in_this_process = places.in_this_process
     hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}
     for name, file in options.weights.items():  # a wrong one must not cost a day of rows
-        network_name = protocol.looks if name == "dino" else name
-        network(network_name, file, places.devices[0] if alone else "cpu")
-        if not alone:  # the workers open their own
+        network_name = protocol.feature_network if name == "dino" else name
+        network(network_name, file, places.devices[0] if in_this_process else "cpu")
+        if not in_this_process:  # the workers open their own
             network.cache_clear()
     jobs = [
         RowJob(
@@ -104,12 +104,12 @@ def evaluate(
             rows=out / ROWS,
             options=options,
             hashes=hashes,
-            one_thread=not alone,
+            one_thread=not in_this_process,
         )
         for r in records
     ]
     if run.dry_run:
-        return run_sums(make_row, jobs, "rows", places)
+        return estimate_run(make_row, jobs, "rows", places)
     names = [record.clip for record in records]
     clear_leftovers(out / ROWS, names=set(names))
     errors, results = run_all(
@@ -119,11 +119,11 @@ def evaluate(
     reused_count = sum(not new for _, new in results)
     if run.part != (0, 1):
         return EvaluateOutcome(report={}, clips=len(records), kept=reused_count, errors=errors)
-    features = _features(rows, out / ROWS) if SETS & options.weights.keys() else {}
+    features = _load_features(rows, out / ROWS) if SETS & options.weights.keys() else {}
     report = build_report(
         rows,
         dict(sorted(errors.items())),
-        options=_content(options, run),
+        options=_report_options(options, run),
         weights=hashes,
         protocol=protocol_of(records, hashes, options.protocol, rows),
         columns=protocol.columns,
@@ -164,12 +164,12 @@ def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
     )
 
 
-def _numbered(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, Path], ...]:
+def _with_seed_numbers(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, Path], ...]:
     """Add a number to the names of video folders of one method, one folder per seed."""
     names = [name for name, _ in videos]
     return tuple(
-        (seed_name(name, 1 + names[:place].count(name)), folder)
-        for place, (name, folder) in enumerate(videos)
+        (seed_name(name, 1 + names[:index].count(name)), folder)
+        for index, (name, folder) in enumerate(videos)
     )
 
 
@@ -233,7 +233,7 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
         require_folder(folder, f"folder of {folder_name}", "a folder with one file per clip")
 
 
-def _content(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
+def _report_options(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
     """List the evaluation options for the report, without file paths, which have no meaning on
     other machines."""
     return {
@@ -243,7 +243,7 @@ def _content(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
     }
 
 
-def _features(rows: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, np.ndarray]]:
+def _load_features(rows: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, np.ndarray]]:
     features = {}
     for row in rows:
         with np.load(features_file(folder, row["clip"]), allow_pickle=False) as archive:

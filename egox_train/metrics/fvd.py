@@ -42,7 +42,7 @@ class VideoFeatures:
             weights,
             "FVD weights",
             expected="cd-fvd's I3D",
-            where=FVD_WEIGHTS,
+            download_hint=FVD_WEIGHTS,
         ).to(device)
 
     @torch.no_grad()
@@ -56,7 +56,7 @@ class VideoFeatures:
             EgoXInputError: fewer than 9 frames.
         """
         _check_length("FVD", frames, SMALLEST, "--fvd")
-        video = self.prepare(_picked(frames)[None].cpu().numpy()).to(self.device)
+        video = self.prepare(_evenly_selected_frames(frames)[None].cpu().numpy()).to(self.device)
         return self.model(video).flatten().cpu().numpy()
 
 
@@ -91,7 +91,7 @@ class MotionFeatures:
             weights,
             "FVD (VideoMAE) weights",
             expected="cd-fvd's VideoMAE v2 (ViT-g)",
-            where=MAE_WEIGHTS,
+            download_hint=MAE_WEIGHTS,
         ).to(device)
 
     @torch.no_grad()
@@ -105,30 +105,33 @@ class MotionFeatures:
             EgoXInputError: fewer than 16 frames.
         """
         _check_length("FVD (VideoMAE)", frames, FRAMES, "--fvd-videomae")
-        video = self.prepare(_picked(frames)[None].cpu().numpy()).to(self.device)
+        video = self.prepare(_evenly_selected_frames(frames)[None].cpu().numpy()).to(self.device)
         return self.model.forward_features(video).flatten().cpu().numpy()
 
 
-def _missing(what: str, error: ImportError) -> EgoXInputError:
+def _missing(subject: str, error: ImportError) -> EgoXInputError:
     return EgoXInputError(
-        what, got=f"cd-fvd can't be imported ({error})", expected="cd-fvd", fix="pip install cd-fvd"
+        subject,
+        got=f"cd-fvd can't be imported ({error})",
+        expected="cd-fvd",
+        fix="pip install cd-fvd",
     )
 
 
-def _check_length(what: str, frames: Tensor, fewest: int, option: str) -> None:
+def _check_length(subject: str, frames: Tensor, fewest: int, option: str) -> None:
     if len(frames) < fewest:
         raise EgoXInputError(
-            what,
+            subject,
             got=f"{len(frames)} frames",
             expected=f"at least {fewest}",
             fix=f"leave {option} out",
         )
 
 
-def _picked(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8
+def _evenly_selected_frames(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8
     """Select frames evenly spread over a video, rounded to 8-bit levels."""
-    picked = frames[sample_frames(len(frames), FRAMES)]
-    return (picked.float() * 255).round().clamp(0, 255).to(torch.uint8)
+    selected_frames = frames[sample_frames(len(frames), FRAMES)]
+    return (selected_frames.float() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
@@ -148,13 +151,23 @@ def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
             expected="at least two each",
             fix="evaluate more clips",
         )
-    first, second = (np.asarray(x, dtype=np.float64) for x in (a, b))
-    gap = first.mean(0) - second.mean(0)
-    first, second = ((x - x.mean(0)) / np.sqrt(len(x)) for x in (first, second))
+    first_features, second_features = (np.asarray(x, dtype=np.float64) for x in (a, b))
+    mean_difference = first_features.mean(0) - second_features.mean(0)
+    first_features, second_features = (
+        (x - x.mean(0)) / np.sqrt(len(x)) for x in (first_features, second_features)
+    )
     # Sa = AᵀA, Sb = BᵀB: the eigenvalues of Sa Sb are the squared singular values of A Bᵀ, which is
     # small and exact.
-    root = np.linalg.svd(first @ second.T, compute_uv=False).sum()
-    return float(max(0.0, gap @ gap + np.square(first).sum() + np.square(second).sum() - 2 * root))
+    root = np.linalg.svd(first_features @ second_features.T, compute_uv=False).sum()
+    return float(
+        max(
+            0.0,
+            mean_difference @ mean_difference
+            + np.square(first_features).sum()
+            + np.square(second_features).sum()
+            - 2 * root,
+        )
+    )
 
 
 NETWORKS = {"fvd": VideoFeatures, "fvd-videomae": MotionFeatures}

@@ -29,15 +29,19 @@ def object_rows(
     """
     check_sizes(masks, truth)
     overlaps, locations, contours = [], [], []
-    for true, guess in zip(
-        *(side.reshape(-1, *side.shape[2:]) for side in (masks.truth, masks.generated)), strict=True
+    for true, generated in zip(
+        *(
+            video_masks.reshape(-1, *video_masks.shape[2:])
+            for video_masks in (masks.truth, masks.generated)
+        ),
+        strict=True,
     ):
         if not true.any():
             continue
-        overlaps.append(iou(true, guess))
-        contours.append(contour_accuracy(true, guess))
-        if guess.any():
-            locations.append(location_error_px(true, guess))
+        overlaps.append(iou(true, generated))
+        contours.append(contour_accuracy(true, generated))
+        if generated.any():
+            locations.append(location_error_px(true, generated))
     return {
         "location_error_px": _mean(locations),
         "iou": _mean(overlaps),
@@ -60,19 +64,19 @@ def check_sizes(
         )
 
 
-def iou(true: np.ndarray, guess: np.ndarray) -> float:
+def iou(true: np.ndarray, generated: np.ndarray) -> float:
     """Compute the intersection over union of two masks [H, W] bool, 1 if both are empty."""
-    union = np.count_nonzero(true | guess)
-    return 1.0 if not union else np.count_nonzero(true & guess) / union
+    union = np.count_nonzero(true | generated)
+    return 1.0 if not union else np.count_nonzero(true & generated) / union
 
 
-def location_error_px(true: np.ndarray, guess: np.ndarray) -> float:
+def location_error_px(true: np.ndarray, generated: np.ndarray) -> float:
     """Measure the distance in px between two masks' positions, each the mean point of the mask's
     largest outline.
 
     Both masks must hold something.
     """
-    return float(np.linalg.norm(_outline_mean(true) - _outline_mean(guess)))
+    return float(np.linalg.norm(_outline_mean(true) - _outline_mean(generated)))
 
 
 def _outline_mean(mask: np.ndarray) -> np.ndarray:
@@ -80,18 +84,18 @@ def _outline_mean(mask: np.ndarray) -> np.ndarray:
     return max(outlines, key=cv2.contourArea).reshape(-1, 2).mean(axis=0)
 
 
-def contour_accuracy(true: np.ndarray, guess: np.ndarray) -> float:
+def contour_accuracy(true: np.ndarray, generated: np.ndarray) -> float:
     """Compute the F-measure between the boundaries of two masks, with a tolerance that depends on
     the picture's size.
 
     1 where both have none.
     """
     return boundary_f(
-        boundary(true), boundary(guess), int(np.ceil(BOUND * np.linalg.norm(true.shape)))
+        boundary(true), boundary(generated), int(np.ceil(BOUND * np.linalg.norm(true.shape)))
     )
 
 
-def boundary_f(true: np.ndarray, guess: np.ndarray, radius: int) -> float:
+def boundary_f(true: np.ndarray, generated: np.ndarray, radius: int) -> float:
     """Compute the F-measure between two boundaries, where a pixel matches if the other boundary is
     within ``radius`` px.
 
@@ -99,19 +103,26 @@ def boundary_f(true: np.ndarray, guess: np.ndarray, radius: int) -> float:
     """
     row, column = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk = (row**2 + column**2 <= radius**2).astype(np.uint8)
-    near_true, near_guess = (cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in (true, guess))
-    true_count, guess_count = int(true.sum()), int(guess.sum())
-    precision = (guess & near_true).sum() / guess_count if guess_count else 1.0
-    recall = (true & near_guess).sum() / true_count if true_count else 1.0
+    near_true_edge, near_generated_edge = (
+        cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in (true, generated)
+    )
+    true_count, generated_count = int(true.sum()), int(generated.sum())
+    precision = (generated & near_true_edge).sum() / generated_count if generated_count else 1.0
+    recall = (true & near_generated_edge).sum() / true_count if true_count else 1.0
     return 0.0 if precision + recall == 0 else float(2 * precision * recall / (precision + recall))
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
     """Mark the boundary of a mask as [H, W] bool: pixels that differ from the right, lower or lower
     right neighbour (as DAVIS does)."""
-    grown = np.pad(mask.astype(bool), ((0, 1), (0, 1)), mode="edge")
-    pixel, right, below, across = grown[:-1, :-1], grown[:-1, 1:], grown[1:, :-1], grown[1:, 1:]
-    return (pixel != right) | (pixel != below) | (pixel != across)
+    padded_mask = np.pad(mask.astype(bool), ((0, 1), (0, 1)), mode="edge")
+    pixel, right_pixel, lower_pixel, diagonal_pixel = (
+        padded_mask[:-1, :-1],
+        padded_mask[:-1, 1:],
+        padded_mask[1:, :-1],
+        padded_mask[1:, 1:],
+    )
+    return (pixel != right_pixel) | (pixel != lower_pixel) | (pixel != diagonal_pixel)
 
 
 def _mean(values: list[float]) -> float | None:

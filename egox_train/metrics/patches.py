@@ -24,9 +24,13 @@ def patch_zncc(
     A square that is flat in ``generated`` alone has 0; None where the truth shows nothing."""
     check_pair(generated, truth)
     weights = torch.tensor(LUMA, dtype=torch.float64)
-    side = min(PATCH, *truth.shape[1:3])
+    patch_side = min(PATCH, *truth.shape[1:3])
     first, second = (
-        (x.double() @ weights).unfold(1, side, side).unfold(2, side, side).flatten(3).flatten(0, 2)
+        (x.double() @ weights)
+        .unfold(1, patch_side, patch_side)
+        .unfold(2, patch_side, patch_side)
+        .flatten(3)
+        .flatten(0, 2)
         for x in (generated, truth)
     )
     first, second = (x - x.mean(dim=1, keepdim=True) for x in (first, second))
@@ -34,5 +38,5 @@ def patch_zncc(
     has_texture = truth_variance > FLAT
     if not bool(has_texture.any()):
         return None
-    spread = (generated_variance * truth_variance).sqrt().clamp(min=FLAT)
-    return float(((first * second).mean(dim=1) / spread)[has_texture].mean())
+    deviation_product = (generated_variance * truth_variance).sqrt().clamp(min=FLAT)
+    return float(((first * second).mean(dim=1) / deviation_product)[has_texture].mean())

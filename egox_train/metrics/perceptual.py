@@ -87,9 +87,9 @@ class ClipImage:
         (self.model,) = open_model_folder(
             folder,
             "CLIPVisionModelWithProjection",
-            what="CLIP-I",
+            subject="CLIP-I",
             expected="a CLIP folder",
-            where=CLIP_WEIGHTS,
+            download_hint=CLIP_WEIGHTS,
         )
         self.device, self.model = device, self.model.to(device)
 

@@ -23,17 +23,20 @@ from .temporal import scaled_threshold_px
 
 @frozen
 class Protocol:
-    """Evaluation protocol: functions that read and pair the videos, and the metrics of the report."""
+    """Evaluation protocol: functions that read and pair the videos, and the metrics of the
+    report."""
 
     columns: tuple[Metric, ...]
     require_packages: tuple[Callable[[], object], ...]  # asked before the first clip
     settings: Mapping[str, str]  # as the report has them; part of a row's fingerprint
-    read: Callable[[Path, ClipRecord, str], Tensor]  # of a video: [T, H, W, 3] float 0...1
-    pair: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # generated and truth, as compared
+    read_video: Callable[[Path, ClipRecord, str], Tensor]  # of a video: [T, H, W, 3] float 0...1
+    pair_videos: Callable[
+        [Tensor, Tensor], tuple[Tensor, Tensor]
+    ]  # generated and truth, as compared
     frame_metrics: Callable[..., Values]  # of a pair, without weights
     # (file of masks, clip, generated, truth, network or None)
     object_metrics: Callable[[Path, str, Tensor, Tensor, Any], Values]
-    looks: str  # network that object_metrics gets where DINO weights were given
+    feature_network: str  # network that object_metrics gets where DINO weights were given
     set_frames: Callable[[Tensor], Tensor]  # what networks of whole sets look at
     # the pictures that are judged over time, of (generated, truth, files); None: the pair's own
     canvas: Callable[[Tensor, Tensor, ClipFiles], Tensor | None] | None
@@ -49,10 +52,10 @@ def _matched_objects(
     the most similar features."""
     masks = read_masks(file, clip, by_id=dino is None)
     if dino is not None:
-        from .dino_matching import match_by_looks
+        from .dino_matching import match_by_features
 
         check_sizes(masks, truth)
-        masks = match_by_looks(masks, generated, truth, dino)
+        masks = match_by_features(masks, generated, truth, dino)
     return object_rows(masks, truth)
 
 
@@ -64,11 +67,11 @@ OWN = Protocol(
     columns=METRICS,
     require_packages=(require_torchmetrics,),
     settings={},
-    read=read_ego,
-    pair=_as_they_are,
+    read_video=read_ego,
+    pair_videos=_as_they_are,
     frame_metrics=frame_metrics,
     object_metrics=_matched_objects,
-    looks="dino",
+    feature_network="dino",
     set_frames=lambda frames: frames,
     canvas=None,
     fps=None,
@@ -79,11 +82,11 @@ TABLE1 = Protocol(
     columns=table1.COLUMNS,
     require_packages=(require_torchmetrics, table1.require_scikit_image),
     settings=table1.SETTINGS,
-    read=table1.read_video,
-    pair=table1.cut_pair,
+    read_video=table1.read_video,
+    pair_videos=table1.cut_pair,
     frame_metrics=table1.luma_metrics,
     object_metrics=table1.object_metrics,
-    looks="dino-crops",
+    feature_network="dino-crops",
     set_frames=table1.set_frames,
     canvas=table1.whole_canvas,
     fps=table1.FPS,

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ..data.manifest import ClipRecord
-from ..data.set_files import each_once
+from ..data.set_files import merge_equal_notes
 from ..options import ProtocolName
 from . import table1
 from .baselines import BASELINES
@@ -21,13 +21,13 @@ from .bootstrap import (
     paired_difference,
 )
 from .clip_row import GENERATED, VERSION
-from .columns import METRICS, PER_CLIP, Metric, of_family, of_table
+from .columns import METRICS, PER_CLIP, Metric, metrics_of_families, metrics_of_table
 from .protocols import protocol_named
 
 FORMAT = "egox-evaluation/2"
 LIBRARIES = ("torch", "torchmetrics", "numpy")
 SEED = ", seed "
-PAPER = of_table("paper")
+PAPER = metrics_of_table("paper")
 Sets = Mapping[str, Mapping[str, float]]
 """Figures of whole sets, by column and video."""
 Rows = Sequence[Mapping[str, Any]]
@@ -51,31 +51,31 @@ def build_report(
     clips by kind of group and name. ``columns``: of the protocol. ``references``: published
     rows (:func:`references_of`).
     """
-    seeds, sets = _seeds(rows), sets_of([row["clip"] for row in rows])
+    seeds, sets = _names_by_method(rows), sets_of([row["clip"] for row in rows])
     means = _means(rows, seeds)
-    generated_values = _columns(rows, seeds.get(GENERATED, ()))
+    generated_values = _seed_averages(rows, seeds.get(GENERATED, ()))
     coverage_from = {row["coverage_from"] for row in rows if "coverage_from" in row}
     paired = {
         f"{GENERATED} - {method}": _differences(
-            generated_values, _columns(rows, keys), _take_of(rows)
+            generated_values, _seed_averages(rows, keys), _take_by_clip(rows)
         )
         for method, keys in seeds.items()
         if method != GENERATED
     }
-    _correct(paired, columns)
+    _add_corrected_p(paired, columns)
     seeds_of_videos = {name: keys for name, keys in seeds.items() if name not in BASELINES}
     return {
         "format": FORMAT,
         "metrics_version": VERSION,
         "clips": len(rows),
-        "takes": len(set(_take_of(rows).values())),
+        "takes": len(set(_take_by_clip(rows).values())),
         "failed": len(errors),
         "protocol": dict(protocol),
         "options": dict(options),
         "weights": dict(weights),
         "versions": {name: version(name) for name in (*LIBRARIES, *protocol.get("libraries", ()))},
         "coverage_from": sorted(coverage_from),
-        "object_matching": _matching(means.get(GENERATED, {}), weights),
+        "object_matching": _matching_method(means.get(GENERATED, {}), weights),
         "not_computed": _not_computed(means.get(GENERATED, {}), sets, columns),
         "sets": sets,
         "means": means,
@@ -158,7 +158,7 @@ def seed_name(method: str, number: int) -> str:
     return method if number == 1 else f"{method}{SEED}{number}"
 
 
-def _seeds(rows: Rows) -> dict[str, list[str]]:
+def _names_by_method(rows: Rows) -> dict[str, list[str]]:
     """Group the names of generated videos by method, since each seed of a method has a name."""
     seeds: dict[str, list[str]] = {}
     for name in rows[0]["metrics"] if rows else ():
@@ -166,16 +166,16 @@ def _seeds(rows: Rows) -> dict[str, list[str]]:
     return seeds
 
 
-def _take_of(rows: Rows) -> dict[str, str]:
+def _take_by_clip(rows: Rows) -> dict[str, str]:
     return {row["clip"]: row["take"] for row in rows}
 
 
-def _columns(rows: Rows, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def _seed_averages(rows: Rows, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """Average each metric of each clip over the seeds that have a value."""
-    return {m.key: {row["clip"]: _of_clip(row, keys, m.key) for row in rows} for m in PER_CLIP}
+    return {m.key: {row["clip"]: _clip_average(row, keys, m.key) for row in rows} for m in PER_CLIP}
 
 
-def _of_clip(row: Mapping[str, Any], keys: Sequence[str], metric: str) -> float | None:
+def _clip_average(row: Mapping[str, Any], keys: Sequence[str], metric: str) -> float | None:
     by_seed = (row["metrics"].get(key, {}).get(metric) for key in keys)
     values = [value for value in by_seed if value is not None]
     return fmean(values) if values else None
@@ -187,33 +187,33 @@ def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str
     The interval is added where there are takes enough, and over several seeds the standard
     deviation of the mean.
     """
-    take_of, means = _take_of(rows), {}
+    take_of, means = _take_by_clip(rows), {}
     for method, keys in seeds.items():
         means[method] = figures = {}
-        columns_by_seed = [_columns(rows, [key]) for key in keys]
-        for metric, column in _columns(rows, keys).items():
+        columns_by_seed = [_seed_averages(rows, [key]) for key in keys]
+        for metric, column in _seed_averages(rows, keys).items():
             value_of = {clip: value for clip, value in column.items() if value is not None}
             takes = [take_of[clip] for clip in value_of]
             estimate = bootstrap_mean(list(value_of.values()), takes)
             if estimate is not None:
-                figures[metric] = _shown(estimate)
+                figures[metric] = _without_unreliable_interval(estimate)
                 by_seed = [
                     [columns[metric][clip] for clip in value_of] for columns in columns_by_seed
                 ]
-                of_all = [
+                all_values = [
                     fmean(v for v in seed_values if v is not None)
                     for seed_values in by_seed
                     if None not in seed_values
                 ]
-                if len(of_all) > 1:
-                    figures[metric]["spread"] = round(stdev(of_all), 6)
+                if len(all_values) > 1:
+                    figures[metric]["spread"] = round(stdev(all_values), 6)
     return means
 
 
-def _shown(estimate: Estimate) -> dict[str, Any]:
+def _without_unreliable_interval(estimate: Estimate) -> dict[str, Any]:
     values = {key: round(value, 6) for key, value in asdict(estimate).items()}
-    hidden = ("low", "high") if estimate.takes < FEWEST_TAKES else ()
-    return {key: value for key, value in values.items() if key not in hidden}
+    hidden_keys = ("low", "high") if estimate.takes < FEWEST_TAKES else ()
+    return {key: value for key, value in values.items() if key not in hidden_keys}
 
 
 def _differences(
@@ -225,11 +225,16 @@ def _differences(
     for key, column in generated_values.items():
         estimate, p = paired_difference(column, method_values[key], take_of)
         if estimate is not None:
-            differences[key] = {**_shown(estimate), **({} if p is None else {"p": p})}
+            differences[key] = {
+                **_without_unreliable_interval(estimate),
+                **({} if p is None else {"p": p}),
+            }
     return differences
 
 
-def _correct(paired: Mapping[str, dict[str, dict[str, Any]]], columns: Sequence[Metric]) -> None:
+def _add_corrected_p(
+    paired: Mapping[str, dict[str, dict[str, Any]]], columns: Sequence[Metric]
+) -> None:
     """Add p values adjusted by Holm's method to all comparisons that one table shows."""
     comparisons = {
         (name, m.key): paired[name][m.key]
@@ -241,7 +246,7 @@ def _correct(paired: Mapping[str, dict[str, dict[str, Any]]], columns: Sequence[
         comparisons[place]["p_holm"] = round(p, 6)
 
 
-def _matching(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
+def _matching_method(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
     if "iou" not in means:
         return "no masks of the generated videos given"
     return f"by DINO features (weights {weights['dino']})" if "dino" in weights else "by id"
@@ -250,8 +255,8 @@ def _matching(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
 def _not_computed(
     means: Mapping[str, Any], sets: Sets, columns: Sequence[Metric]
 ) -> dict[str, str]:
-    computed = {*means, *sets}
-    return {m.label: f"needs {m.needs}" for m in columns if m.needs and m.key not in computed}
+    computed_keys = {*means, *sets}
+    return {m.label: f"needs {m.needs}" for m in columns if m.needs and m.key not in computed_keys}
 
 
 def markdown_report(report: Mapping[str, Any]) -> str:
@@ -270,28 +275,36 @@ def markdown_report(report: Mapping[str, Any]) -> str:
         lines += [f"## {title}", "", *body, ""]
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     covered = ", ".join(report["coverage_from"]) or "–"
-    end = f"Coverage taken from: {covered}. " if is_ours else ""
-    return "\n".join([*lines, f"{end}Versions: {versions}.", ""])
+    coverage_sentence = f"Coverage taken from: {covered}. " if is_ours else ""
+    return "\n".join([*lines, f"{coverage_sentence}Versions: {versions}.", ""])
 
 
 def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Yield the report's sections as titles with lines of Markdown."""
     if report["clips"]:
         means, seeds = report["means"], report["seeds"]
-        yield "In the paper's columns", [*_spread(seeds), *_paper_table({"": report}, seeds)]
+        yield (
+            "In the paper's columns",
+            [*_seeds_sentence(seeds), *_paper_table({"": report}, seeds)],
+        )
         for kind, by_name in report["groups"].items():
             yield f"By {kind}", _paper_table(by_name, seeds)
-        yield "Structure", _means_table(means, of_family("structure"))
-        yield "Inside and outside the prior's coverage", _means_table(means, of_family("prior"))
-        yield "Observed and unobserved areas", _means_table(means, of_family("seen"))
+        yield "Structure", _means_table(means, metrics_of_families("structure"))
+        yield (
+            "Inside and outside the prior's coverage",
+            _means_table(means, metrics_of_families("prior")),
+        )
+        yield "Observed and unobserved areas", _means_table(means, metrics_of_families("seen"))
         objects = [
-            m for m in of_family("object") if "paper" not in m.tables and m.key in means[GENERATED]
+            m
+            for m in metrics_of_families("object")
+            if "paper" not in m.tables and m.key in means[GENERATED]
         ]
         if objects:
-            how = f"Matching: {report['object_matching']}."
-            yield "Objects", [how, "", *_means_table(means, objects)]
+            matching_sentence = f"Matching: {report['object_matching']}."
+            yield "Objects", [matching_sentence, "", *_means_table(means, objects)]
         yield from _comparison(report, METRICS)
-    yield from _remainders(report, METRICS)
+    yield from _gaps_and_meanings(report, METRICS)
 
 
 def _table1_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -301,21 +314,26 @@ def _table1_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]
     if report["clips"]:
         seeds = report["seeds"]
         table = _paper_table({"": report}, seeds, table1.COLUMNS)
-        lines = [*_spread(seeds), *table]
+        lines = [*_seeds_sentence(seeds), *table]
         if published := report.get("references"):
             lines += _reference_rows(published)
             lines += ["", f"Rows in italics were published by others. {published['note']}"]
-        lonely = sum(row["metrics"][GENERATED].get("object_pairs") == 0 for row in report["rows"])
-        if lonely:
-            lines += ["", f"Without a pair of objects, left out of their columns: {lonely} clips."]
+        clips_without_pairs = sum(
+            row["metrics"][GENERATED].get("object_pairs") == 0 for row in report["rows"]
+        )
+        if clips_without_pairs:
+            lines += [
+                "",
+                f"Without a pair of objects, left out of their columns: {clips_without_pairs} clips.",
+            ]
         yield "Table 1 of the paper, as others reproduced it", lines
         yield from _comparison(report, table1.COLUMNS)
     settings = protocol["settings"].items()
     yield "Settings of the protocol", [f"- {name}: {value}" for name, value in settings]
-    yield from _remainders(report, table1.COLUMNS)
+    yield from _gaps_and_meanings(report, table1.COLUMNS)
 
 
-def _spread(seeds: Mapping[str, Sequence[str]]) -> list[str]:
+def _seeds_sentence(seeds: Mapping[str, Sequence[str]]) -> list[str]:
     counts = ", ".join(f"{name} {len(keys)}" for name, keys in seeds.items())
     return [f"± is the standard deviation over the seeds: {counts}.", ""] if seeds else []
 
@@ -324,7 +342,7 @@ def _reference_rows(published: Mapping[str, Any]) -> list[str]:
     count = f"{published['clips']}, –"
     return [
         f"| *{name}, {published['split']}; not measured here* | {count} | "
-        + " | ".join(_number(values[m.key], m) for m in table1.COLUMNS)
+        + " | ".join(_format_number(values[m.key], m) for m in table1.COLUMNS)
         + " |"
         for name, values in published["rows"].items()
     ]
@@ -333,30 +351,36 @@ def _reference_rows(published: Mapping[str, Any]) -> list[str]:
 def _comparison(
     report: Mapping[str, Any], columns: Sequence[Metric]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the report's sections with paired differences between methods and a table row per clip."""
+    """Yield the report's sections with paired differences between methods and a table row per
+    clip."""
     if paired := report["paired"]:
-        how = "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
-        differing = [
+        test_sentence = (
+            "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
+        )
+        differing_settings = [
             m
             for m in columns
             if "paired" in m.tables and any(m.key in values for values in paired.values())
         ]
-        yield "Paired differences", [how, "", *_means_table(paired, differing)]
+        yield "Paired differences", [test_sentence, "", *_means_table(paired, differing_settings)]
     yield "Clips", _row_table(report["rows"], [m for m in columns if "clips" in m.tables])
 
 
-def _remainders(
+def _gaps_and_meanings(
     report: Mapping[str, Any], columns: Sequence[Metric]
 ) -> Iterator[tuple[str, list[str]]]:
     """List the clips and metrics that could not be computed, and the meaning of each column."""
     if report["errors"]:
-        yield "Not evaluated", [f"- {line}" for line in each_once(sorted(report["errors"].items()))]
-    yield "Not computed", [f"- {name}: {why}" for name, why in report["not_computed"].items()]
+        yield (
+            "Not evaluated",
+            [f"- {line}" for line in merge_equal_notes(sorted(report["errors"].items()))],
+        )
+    yield "Not computed", [f"- {name}: {reason}" for name, reason in report["not_computed"].items()]
     yield "What the columns mean", [f"- {m.label}: {m.meaning}" for m in columns if m.meaning]
 
 
 def _named_protocol(protocol: Mapping[str, Any]) -> str:
-    networks = ", ".join(f"{name} {hash_}" for name, hash_ in protocol["networks"].items())
+    networks = ", ".join(f"{name} {digest}" for name, digest in protocol["networks"].items())
     return (
         f"Protocol {protocol['name']}: {protocol['clips']} clips (list {protocol['clip_list']}), "
         f"{', '.join(protocol['sizes'])} px, frames {', '.join(map(str, protocol['frames']))}; "
@@ -365,7 +389,7 @@ def _named_protocol(protocol: Mapping[str, Any]) -> str:
 
 
 def _protocol_line(protocol: Mapping[str, Any]) -> str:
-    networks = ", ".join(f"{name} {hash_}" for name, hash_ in protocol["networks"].items())
+    networks = ", ".join(f"{name} {digest}" for name, digest in protocol["networks"].items())
     return (
         f"Protocol: {protocol['clips']} clips (list {protocol['clip_list']}), "
         f"{', '.join(protocol['sizes'])} px, "
@@ -390,51 +414,57 @@ def _paper_table(
             for column, by_video in group["sets"].items():
                 set_values = [by_video[k] for k in seeds.get(method, [method]) if k in by_video]
                 if set_values:
-                    spread = {"spread": stdev(set_values)} if len(set_values) > 1 else {}
-                    row[column] = {"mean": fmean(set_values), **spread}
+                    spread_of_seeds = {"spread": stdev(set_values)} if len(set_values) > 1 else {}
+                    row[column] = {"mean": fmean(set_values), **spread_of_seeds}
     return _means_table(rows, columns)
 
 
 def _means_table(means: Mapping[str, Any], columns: Sequence[Metric]) -> list[str]:
-    return _table(
+    return _markdown_table(
         ["", "clips, takes", *(m.heading for m in columns)],
         [
-            [method, _count(values), *(_interval(values.get(m.key), m) for m in columns)]
+            [
+                method,
+                _clip_and_take_count(values),
+                *(_format_interval(values.get(m.key), m) for m in columns),
+            ]
             for method, values in means.items()
         ],
     )
 
 
-def _count(values: Mapping[str, Any]) -> str:
+def _clip_and_take_count(values: Mapping[str, Any]) -> str:
     """Format how many clips and takes the metrics of a table row average."""
     counts = [(v["clips"], v["takes"]) for v in values.values() if "clips" in v]
     return ", ".join(map(str, max(counts, default=(0, 0))))
 
 
 def _row_table(rows: Rows, columns: Sequence[Metric]) -> list[str]:
-    keys = _seeds(rows)[GENERATED]
-    columns = [m for m in columns if any(_of_clip(r, keys, m.key) is not None for r in rows)]
-    return _table(
+    keys = _names_by_method(rows)[GENERATED]
+    columns = [m for m in columns if any(_clip_average(r, keys, m.key) is not None for r in rows)]
+    return _markdown_table(
         ["clip", "take", *(m.heading for m in columns)],
         [
             [
                 row["clip"],
                 row["take"],
-                *(_number(_of_clip(row, keys, m.key), m) for m in columns),
+                *(_format_number(_clip_average(row, keys, m.key), m) for m in columns),
             ]
             for row in rows
         ],
     )
 
 
-def _table(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+def _markdown_table(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (headings, ["---"] * len(headings), *body)]
 
 
-def _interval(estimate: Mapping[str, float] | None, column: Metric) -> str:
+def _format_interval(estimate: Mapping[str, float] | None, column: Metric) -> str:
     if estimate is None:
         return "–"
-    text = {k: _number(v, column) for k, v in estimate.items() if k not in ("clips", "takes")}
+    text = {
+        k: _format_number(v, column) for k, v in estimate.items() if k not in ("clips", "takes")
+    }
     return (
         text["mean"]
         + (f" [{text['low']}, {text['high']}]" if "low" in text else "")
@@ -443,5 +473,5 @@ def _interval(estimate: Mapping[str, float] | None, column: Metric) -> str:
     )
 
 
-def _number(value: float | None, column: Metric) -> str:
+def _format_number(value: float | None, column: Metric) -> str:
     return "–" if value is None else f"{value:.{column.digits}f}"

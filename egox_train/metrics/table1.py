@@ -107,20 +107,24 @@ _RELEASED = "released weights, as others reproduced them"
 _KEYS = tuple(metric.key for metric in COLUMNS)
 
 
-def _row(*values: float) -> dict[str, float]:
+def _named_values(*values: float) -> dict[str, float]:
     return dict(zip(_KEYS, values, strict=True))
 
 
 REFERENCES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "seen": {
-        _PAPER: _row(16.05, 0.556, 0.498, 0.896, 61.81, 0.363, 0.546, 184.5, 0.977, 0.990, 0.974),
-        _RELEASED: _row(
+        _PAPER: _named_values(
+            16.05, 0.556, 0.498, 0.896, 61.81, 0.363, 0.546, 184.5, 0.977, 0.990, 0.974
+        ),
+        _RELEASED: _named_values(
             15.57, 0.556, 0.466, 0.903, 125.27, 0.176, 0.622, 197.9, 0.985, 0.993, 0.990
         ),
     },
     "unseen": {
-        _PAPER: _row(14.38, 0.457, 0.552, 0.877, 149.93, 0.092, 0.481, 440.6, 0.981, 0.992, 0.989),
-        _RELEASED: _row(
+        _PAPER: _named_values(
+            14.38, 0.457, 0.552, 0.877, 149.93, 0.092, 0.481, 440.6, 0.981, 0.992, 0.989
+        ),
+        _RELEASED: _named_values(
             13.53, 0.437, 0.542, 0.886, 146.49, 0.091, 0.572, 455.1, 0.986, 0.994, 0.990
         ),
     },
@@ -134,18 +138,18 @@ NOT_REACHED = (
 
 
 def read_video(
-    file: Path, record: ClipRecord, what: str
+    file: Path, record: ClipRecord, subject: str
 ) -> Tensor:  # [T, H, W, 3] float32 0...1, an ego video or a canvas
     """Read all frames of a video, of any length, frame rate and size.
 
     Raises:
         EgoXInputError: missing, corrupt, far longer than a clip.
     """
-    require_file(file, f"{what} of clip {record.clip}")
+    require_file(file, f"{subject} of clip {record.clip}")
     info = probe_video(file)
     if info.frame_count > LONGEST or info.width < info.height:
         raise EgoXInputError(
-            f"{what} {file.name}",
+            f"{subject} {file.name}",
             got=f"{info.frame_count} frames of {info.width}x{info.height}",
             expected=f"a clip of 49 frames (at most {LONGEST}), a square or a canvas",
             fix="cut the clip out, upright",
@@ -204,14 +208,14 @@ def set_frames(
 ) -> Tensor:  # [at most 16, 224, 224, 3] float 0...1
     """Prepare an ego video for FVD: resize it as cd-fvd's loader does, and truncate its values to
     8-bit levels."""
-    small = torch.nn.functional.interpolate(
+    small_frames = torch.nn.functional.interpolate(
         ego_view(frames)[:SET_FRAMES].movedim(-1, 1),
         size=(SET_SIDE_PX, SET_SIDE_PX),
         mode="bilinear",
         align_corners=False,
         antialias=True,
     )
-    return (small.movedim(1, -1) * 255).floor() / 255
+    return (small_frames.movedim(1, -1) * 255).floor() / 255
 
 
 def require_scikit_image() -> ModuleType:
@@ -274,7 +278,7 @@ def object_metrics(
     clip: str,
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
-    look: Callable[[list[Tensor]], Tensor],  # crops [h, w, 3] -> unit vectors [N, d]
+    feature_network: Callable[[list[Tensor]], Tensor],  # crops [h, w, 3] -> unit vectors [N, d]
 ) -> Values:
     """Average object metrics over all pairs of similar objects in the same frame, None if a clip
     has no such pair.
@@ -283,21 +287,21 @@ def object_metrics(
         EgoXInputError: masks that can't be read, were made by other rules, or don't fit the videos.
     """
     masks = read_masks(file, clip, by_id=False, protocol=NAME)
-    for side in (masks.truth, masks.generated):
-        if side.shape[1] < len(truth) or side.shape[2:] != tuple(truth.shape[1:3]):
+    for video_masks in (masks.truth, masks.generated):
+        if video_masks.shape[1] < len(truth) or video_masks.shape[2:] != tuple(truth.shape[1:3]):
             raise EgoXInputError(
                 f"object masks {file.name}",
-                got=f"{side.shape[1:]} (frames, height, width)",
+                got=f"{video_masks.shape[1:]} (frames, height, width)",
                 expected=f"{tuple(truth.shape[:3])}, the ego views of both videos",
                 fix=f"make them again: masks --protocol {NAME}",
             )
     figures = [
         pair_figures(true, generated_object)
         for frame in range(len(truth))
-        for true, generated_object in _pairs(
+        for true, generated_object in _similar_pairs(
             *(
-                _with_looks(side[:, frame], picture, look)
-                for side, picture in (
+                _with_features(video_masks[:, frame], picture, feature_network)
+                for video_masks, picture in (
                     (masks.truth, truth[frame]),
                     (masks.generated, generated[frame]),
                 )
@@ -308,17 +312,19 @@ def object_metrics(
     return {**dict(zip(_OF_OBJECTS, means, strict=True)), "object_pairs": float(len(figures))}
 
 
-def _with_looks(
+def _with_features(
     masks: np.ndarray,  # [N, H, W] bool, of one frame
     picture: Tensor,  # [H, W, 3] float 0...1
-    look: Callable[[list[Tensor]], Tensor],
+    feature_network: Callable[[list[Tensor]], Tensor],
 ) -> tuple[list[_Object], Tensor]:  # unit vectors [n, d]
-    objects = [found_object for mask in masks if (found_object := _object(mask)) is not None]
+    objects = [
+        found_object for mask in masks if (found_object := _cropped_object(mask)) is not None
+    ]
     crops = [picture[o.box[1] : o.box[3], o.box[0] : o.box[2]] for o in objects]
-    return objects, look(crops) if crops else torch.zeros(0, 1)
+    return objects, feature_network(crops) if crops else torch.zeros(0, 1)
 
 
-def _object(mask: np.ndarray) -> _Object | None:
+def _cropped_object(mask: np.ndarray) -> _Object | None:
     """Crop the object of a mask [H, W] to its box, or return None if the object is missing or too
     small to be compared."""
     if np.count_nonzero(mask) < SMALLEST_MASK_PX:
@@ -332,29 +338,35 @@ def _object(mask: np.ndarray) -> _Object | None:
     )
 
 
-def _pairs(
+def _similar_pairs(
     true: tuple[list[_Object], Tensor], generated: tuple[list[_Object], Tensor]
 ) -> Iterator[tuple[_Object, _Object]]:
-    (true_objects, own_looks), (generated_objects, other_looks) = true, generated
+    (true_objects, true_features), (generated_objects, generated_features) = true, generated
     if true_objects and generated_objects:
-        for row, column in (own_looks @ other_looks.T >= ALIKE).nonzero().tolist():
+        for row, column in (true_features @ generated_features.T >= ALIKE).nonzero().tolist():
             yield true_objects[row], generated_objects[column]
 
 
-def pair_figures(true: _Object, made: _Object) -> tuple[float, float, float]:
+def pair_figures(true: _Object, generated: _Object) -> tuple[float, float, float]:
     """Compare two objects by the distance of their boxes' centres in px, the IoU of the boxes, and
     the IoU of the masks inside them."""
-    first, second = (np.array(o.box, dtype=float).reshape(2, 2) for o in (true, made))
-    overlap = np.prod(
-        np.maximum(np.minimum(first[1], second[1]) - np.maximum(first[0], second[0]), 0)
+    true_box, generated_box = (
+        np.array(o.box, dtype=float).reshape(2, 2) for o in (true, generated)
     )
-    union = np.prod(first[1] - first[0]) + np.prod(second[1] - second[0]) - overlap
+    overlap = np.prod(
+        np.maximum(
+            np.minimum(true_box[1], generated_box[1]) - np.maximum(true_box[0], generated_box[0]), 0
+        )
+    )
+    union = (
+        np.prod(true_box[1] - true_box[0]) + np.prod(generated_box[1] - generated_box[0]) - overlap
+    )
     height, width = true.mask.shape
     resized = cv2.resize(
-        made.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+        generated.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
     ).astype(bool)
     return (
-        float(np.linalg.norm(first.mean(axis=0) - second.mean(axis=0))),
+        float(np.linalg.norm(true_box.mean(axis=0) - generated_box.mean(axis=0))),
         float(overlap / union),
         float((true.mask & resized).sum() / (true.mask | resized).sum()),
     )

@@ -61,7 +61,7 @@ def temporal_flickering(
 
 def motion_smoothness(
     frames: Tensor,  # [T, H, W, 3] float 0...1
-    between: Between,
+    interpolate: Between,
 ) -> float:
     """Compute motion smoothness, 1 - the mean absolute difference between odd frames and an
     interpolation of their neighbours.
@@ -82,13 +82,13 @@ def motion_smoothness(
     video = frames.float().movedim(-1, 1)
     gaps = []
     for middle in range(1, len(video) - 1, 2):
-        expected = between(video[middle - 1, None], video[middle + 1, None]).clamp(0, 1)
+        expected = interpolate(video[middle - 1, None], video[middle + 1, None]).clamp(0, 1)
         expected = (expected * 255).floor() / 255  # vbench cuts to whole levels before it compares
         gaps.append(float((expected[0] - video[middle]).abs().double().mean()))
     return 1.0 - sum(gaps) / len(gaps)
 
 
-class AmtBetween:
+class AmtInterpolation:
     """Frame interpolation by AMT-S, as vbench uses it.
 
     Raises:
@@ -102,20 +102,24 @@ class AmtBetween:
             weights,
             "AMT-S weights",
             expected="AMT-S",
-            where=AMT_WEIGHTS,
+            download_hint=AMT_WEIGHTS,
         ).to(device)
 
     @torch.no_grad()
     def __call__(
         self,
-        before: Tensor,  # [1, 3, H, W] float 0...1
-        after: Tensor,  # [1, 3, H, W] float 0...1
+        earlier_frame: Tensor,  # [1, 3, H, W] float 0...1
+        later_frame: Tensor,  # [1, 3, H, W] float 0...1
     ) -> Tensor:  # [1, 3, H, W]
         """Interpolate the frame half way between two frames."""
-        first, second = (_padded(frame, AMT_STEP).to(self.device) for frame in (before, after))
+        earlier_input, later_input = (
+            _pad(frame, AMT_STEP).to(self.device) for frame in (earlier_frame, later_frame)
+        )
         half_way = torch.full((1, 1, 1, 1), 0.5, device=self.device)
-        picture = self.model(first, second, half_way, scale_factor=1.0, eval=True)["imgt_pred"]
-        return _unpadded(picture, before.shape[-2:]).cpu()
+        picture = self.model(earlier_input, later_input, half_way, scale_factor=1.0, eval=True)[
+            "imgt_pred"
+        ]
+        return _crop_padding(picture, earlier_frame.shape[-2:]).cpu()
 
 
 def _amt_module() -> ModuleType:
@@ -169,7 +173,7 @@ class RaftFlow:
             weights,
             "RAFT weights",
             expected="torchvision's raft_large",
-            where=RAFT_WEIGHTS,
+            download_hint=RAFT_WEIGHTS,
         ).to(device)
         self.device = device
 
@@ -192,15 +196,17 @@ class RaftFlow:
                 expected=f"at least {SMALLEST_PX}x{SMALLEST_PX}",
                 fix="leave --raft out",
             )
-        video = _padded(frames.float().movedim(-1, 1) * 2 - 1, RAFT_STEP).to(self.device)
+        video = _pad(frames.float().movedim(-1, 1) * 2 - 1, RAFT_STEP).to(self.device)
         lengths = []
-        for first, second in zip(video[:-1], video[1:], strict=True):
-            flow = self.model(first[None], second[None], num_flow_updates=UPDATES)[-1][0]
-            lengths.append(top_mean(_unpadded(flow, (height, width)).norm(dim=0)))
+        for earlier_frame, later_frame in zip(video[:-1], video[1:], strict=True):
+            flow = self.model(earlier_frame[None], later_frame[None], num_flow_updates=UPDATES)[-1][
+                0
+            ]
+            lengths.append(mean_of_largest(_crop_padding(flow, (height, width)).norm(dim=0)))
         return torch.tensor(lengths)
 
 
-def top_mean(
+def mean_of_largest(
     lengths: Tensor,  # [H, W] of the flow, px
 ) -> float:
     """Compute the mean of the largest 5 % of flow lengths."""
@@ -209,7 +215,7 @@ def top_mean(
     )
 
 
-def thinned(
+def thin_frames(
     frames: Tensor,  # [T, ...]
     fps: float,
 ) -> Tensor:
@@ -235,21 +241,23 @@ def is_dynamic(
 
     A clip of so few frames that no pair would be needed counts as moving, as it does in vbench once
     it has a pair."""
-    over = int((motion_px > threshold_px).sum())
-    return len(motion_px) > 0 and over >= round(MOVING_PAIRS * frame_count / OF_FRAMES)
+    moving_pairs = int((motion_px > threshold_px).sum())
+    return len(motion_px) > 0 and moving_pairs >= round(MOVING_PAIRS * frame_count / OF_FRAMES)
 
 
-def _padded(pictures: Tensor, step: int) -> Tensor:
-    """Pad pictures [..., H, W] with their edge pixels to sides that are multiples of ``step``, with
-    the picture in the middle."""
-    down, right = (-side % step for side in pictures.shape[-2:])
+def _pad(pictures: Tensor, multiple: int) -> Tensor:
+    """Pad pictures [..., H, W] with their edge pixels to sides that are multiples of ``multiple``,
+    with the picture in the middle."""
+    lower_px, right_px = (-side % multiple for side in pictures.shape[-2:])
     return torch.nn.functional.pad(
-        pictures, (right // 2, right - right // 2, down // 2, down - down // 2), mode="replicate"
+        pictures,
+        (right_px // 2, right_px - right_px // 2, lower_px // 2, lower_px - lower_px // 2),
+        mode="replicate",
     )
 
 
-def _unpadded(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Crop padded pictures back to the middle (height, width), the inverse of :func:`_padded`."""
+def _crop_padding(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Crop padded pictures back to the middle (height, width), the inverse of :func:`_pad`."""
     top, left = (
         (side - inner_side) // 2 for side, inner_side in zip(pictures.shape[-2:], size, strict=True)
     )

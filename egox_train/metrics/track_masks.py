@@ -25,12 +25,12 @@ from ..data.manifest import ClipRecord
 from ..data.object_masks import write_masks
 from ..options import ALONE, MaskOptions, RunOptions
 from ..parallel import (
-    RunPlaces,
-    RunSums,
-    made_once,
-    part_of,
+    RunEstimate,
+    WorkerPlan,
+    estimate_run,
+    make_once,
     run_all,
-    run_sums,
+    shard_of,
 )
 from ..wan.weights import open_model_folder, weights_bytes, weights_hash
 from .auto_masks import AutoMasks
@@ -71,7 +71,7 @@ def track_masks(
     run: RunOptions = ALONE,
     *,
     progress: Progress = no_progress,
-) -> dict[str, str] | RunSums:
+) -> dict[str, str] | RunEstimate:
     """Write object masks ``out``/<clip>.npz for every clip of a manifest, and give the reason for
     each clip without masks.
 
@@ -91,7 +91,7 @@ def track_masks(
             fix="leave one out",
         )
     _, root, records = clips_of(manifest, options.split, options.protocol)
-    records = part_of(records, run.part, run.clips)
+    records = shard_of(records, run.part, run.clips)
     weights_hash(options.model, "SAM 2")
     for folder_name, folder in (("generated videos", generated), ("first masks", options.first)):
         require_folder(folder, f"folder of {folder_name}", "a folder with one file per clip")
@@ -107,16 +107,16 @@ def track_masks(
         for record in records
         if not (out / f"{record.clip}.npz").is_file()
     ]
-    places = RunPlaces.of(run, options.device, weights_bytes(options.model))
+    places = WorkerPlan.of(run, options.device, weights_bytes(options.model))
     if run.dry_run:
-        return run_sums(_track_clip, jobs, "out", places)
+        return estimate_run(_track_clip, jobs, "out", places)
     clear_leftovers(out, names={record.clip for record in records})
     failures, _ = run_all(
         _track_clip,
         jobs,
         [job.record.clip for job in jobs],
         places,
-        before=len(records) - len(jobs),
+        finished_count=len(records) - len(jobs),
         stage="clips tracked",
         progress=progress,
     )
@@ -125,7 +125,7 @@ def track_masks(
 
 def _track_clip(job: MaskJob, device: str) -> tuple[Path, bool] | str:
     file = job.out / f"{job.record.clip}.npz"
-    return made_once(
+    return make_once(
         job.out / job.record.clip,
         lambda: file if file.is_file() else None,
         lambda: _write_masks(file, job, device),
@@ -136,25 +136,28 @@ def _track_clip(job: MaskJob, device: str) -> tuple[Path, bool] | str:
 def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
     files = clip_files(job.root, job.record, (("generated", job.generated),), None)
     protocol = protocol_named(job.options.protocol)
-    generated, truth = protocol.pair(
-        protocol.read(files.videos[0][1], job.record, "generated video"),
-        protocol.read(files.truth, job.record, "ground truth"),
+    generated, truth = protocol.pair_videos(
+        protocol.read_video(files.videos[0][1], job.record, "generated video"),
+        protocol.read_video(files.truth, job.record, "ground truth"),
     )
     tracker = tracker_of(job.options.model, device)
-    shared = first_masks(job, (truth.shape[1], truth.shape[2]))
-    if shared:
-        true, other = tracker.follow(truth, shared), tracker.follow(generated, shared)
+    initial_masks = first_masks(job, (truth.shape[1], truth.shape[2]))
+    if initial_masks:
+        true_masks, generated_masks = (
+            tracker.follow(truth, initial_masks),
+            tracker.follow(generated, initial_masks),
+        )
     elif job.options.protocol is not None:
         finder = finder_of(job.options.model, device, SAM_WEIGHTS)
-        true, other = (
+        true_masks, generated_masks = (
             tracker.follow(video, {str(n): mask for n, mask in enumerate(finder(video[0]))})
             for video in (truth, generated)
         )
     else:
-        true, other = (
-            tracker.follow(video, tracker.objects(video)) for video in (truth, generated)
+        true_masks, generated_masks = (
+            tracker.follow(video, tracker.find_objects(video)) for video in (truth, generated)
         )
-    if not true and job.options.protocol is None:
+    if not true_masks and job.options.protocol is None:
         raise EgoXInputError(
             f"objects of clip {job.record.clip}",
             got="none in the true video's first frame",
@@ -165,10 +168,10 @@ def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
     write_masks(
         file,
         job.record.clip,
-        np.stack(list(true.values())) if true else nothing,
-        list(true),
-        np.stack(list(other.values())) if other else nothing,
-        list(other),
+        np.stack(list(true_masks.values())) if true_masks else nothing,
+        list(true_masks),
+        np.stack(list(generated_masks.values())) if generated_masks else nothing,
+        list(generated_masks),
         job.options.protocol or "",
     )
     return file
@@ -208,9 +211,9 @@ class Tracker:
             folder,
             "Sam2VideoProcessor",
             "Sam2VideoModel",
-            what="SAM 2",
+            subject="SAM 2",
             expected="a SAM 2 folder",
-            where=SAM_WEIGHTS,
+            download_hint=SAM_WEIGHTS,
         )
         self.model = self.model.to(device)
 
@@ -223,17 +226,19 @@ class Tracker:
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1
         # Masks [H, W] bool by the object's id.
-        first: Mapping[str, np.ndarray],
+        initial_masks: Mapping[str, np.ndarray],
     ) -> Masks:
         """Follow objects through a video, with empty masks in frames where an object is lost."""
-        if not first:
+        if not initial_masks:
             return {}
-        session, names = self._session(video), list(first)
+        session, names = self._session(video), list(initial_masks)
         self.processor.add_inputs_to_inference_session(
             inference_session=session,
             frame_idx=0,
             obj_ids=list(range(len(names))),
-            input_masks=[torch.from_numpy(np.ascontiguousarray(mask)) for mask in first.values()],
+            input_masks=[
+                torch.from_numpy(np.ascontiguousarray(mask)) for mask in initial_masks.values()
+            ],
         )
         masks_by_name = {name: np.zeros(video.shape[:3], bool) for name in names}
         for output in self.model.propagate_in_video_iterator(session, start_frame_idx=0):
@@ -243,7 +248,7 @@ class Tracker:
         return masks_by_name
 
     @torch.no_grad()
-    def objects(
+    def find_objects(
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1
     ) -> dict[str, np.ndarray]:  # by number, [H, W] bool
@@ -263,9 +268,9 @@ class Tracker:
         hit = self._masks(self.model(inference_session=session, frame_idx=0).pred_masks, video)
         distinct: list[np.ndarray] = []
         for mask in sorted(hit, key=lambda m: -int(m.sum())):
-            fits = SMALLEST <= mask.mean() <= LARGEST
-            if fits and all(
-                (mask & other).sum() < SAME * (mask | other).sum() for other in distinct
+            has_plausible_size = SMALLEST <= mask.mean() <= LARGEST
+            if has_plausible_size and all(
+                (mask & kept_mask).sum() < SAME * (mask | kept_mask).sum() for kept_mask in distinct
             ):
                 distinct.append(mask)
         return {str(number): mask for number, mask in enumerate(distinct, start=1)}

@@ -16,13 +16,13 @@ from .cluster import (
 )
 from .items import (
     BUSY,
-    RunPlaces,
+    WorkerPlan,
     devices_of,
-    made_once,
-    part_of,
+    make_once,
     run_all,
     run_items,
-    with_failures,
+    shard_of,
+    stage_with_failures,
 )
-from .measured import RunSums, run_sums
+from .measured import RunEstimate, estimate_run
 from .threads import map_chunks, single_threaded

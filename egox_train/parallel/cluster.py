@@ -28,7 +28,7 @@ TASK_BYTES = 2 * 2**30
 GPU_DEVICE = "EGOX_GPU_DEVICE"
 """Environment variable: torch's name for the GPU that Ray gave to a process, ``cuda`` by default.
 Tests set it to cpu on nodes that only say they have one."""
-LOOK_S, LOST_S = 5.0, 30.0
+CHECK_INTERVAL_S, LOST_AFTER_S = 5.0, 30.0
 """Between two looks at the head of a Ray cluster, and the longest that it may be away."""
 GCS_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 Result = TypeVar("Result")
@@ -57,12 +57,16 @@ def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
         yield "the Ray cluster that this process is connected to"
         return
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
-    private = {"num_cpus": workers, "include_dashboard": False} if address == PRIVATE_RAY else {}
+    private_options = (
+        {"num_cpus": workers, "include_dashboard": False} if address == PRIVATE_RAY else {}
+    )
     # Ray's own answer to a lost head is to abort this process; :func:`run_on_ray` sees it first.
     os.environ.setdefault(GCS_PATIENCE, "600")
     try:
-        _reach(address)
-        context = ray.init(address=address, log_to_driver=False, configure_logging=False, **private)
+        _check_connection(address)
+        context = ray.init(
+            address=address, log_to_driver=False, configure_logging=False, **private_options
+        )
     except (OSError, RuntimeError, ValueError) as error:
         raise EgoXInputError(
             "Ray cluster",
@@ -74,11 +78,11 @@ def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
     cluster_error = None
     try:
         # The context of Ray's client has no such field.
-        where = getattr(context, "address_info", {}).get("address", address)
-        has = ray.cluster_resources()
+        cluster_address = getattr(context, "address_info", {}).get("address", address)
+        resources = ray.cluster_resources()
         yield (
-            f"{'a private Ray on this machine' if private else f'the Ray cluster at {where}'}: "
-            f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs"
+            f"{'a private Ray on this machine' if private_options else f'the Ray cluster at {cluster_address}'}: "
+            f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
         )
     except LostClusterError as error:
         cluster_error = error
@@ -93,21 +97,21 @@ class LostClusterError(EgoXInputError):
     must end by ``os._exit``."""
 
 
-def _reach(address: str) -> None:
+def _check_connection(address: str) -> None:
     """Check that a host and port accept connections, and raise OSError if not, since Ray itself
     would retry for minutes."""
-    host, _, port = address.rpartition("/")[2].rpartition(":")
+    actor, _, port = address.rpartition("/")[2].rpartition(":")
     if port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        socket.create_connection((actor.strip("[]"), int(port)), timeout=10).close()
 
 
 @dataclass(slots=True)
-class _Head:
+class _HeadMonitor:
     """Monitor of the head node of the connected Ray cluster."""
 
     address: str
-    seen_s: float
-    looked_s: float = 0.0
+    last_answer_s: float
+    last_check_s: float = 0.0
     resources: Mapping[str, float] = field(default_factory=dict)  # what it had when it was seen
 
     def check(self) -> None:
@@ -120,17 +124,17 @@ class _Head:
         import ray
 
         now = time.monotonic()
-        if now - self.looked_s < LOOK_S:
+        if now - self.last_check_s < CHECK_INTERVAL_S:
             return
-        self.looked_s = now
+        self.last_check_s = now
         try:
-            _reach(self.address)
-            self.seen_s, self.resources = now, ray.cluster_resources()
+            _check_connection(self.address)
+            self.last_answer_s, self.resources = now, ray.cluster_resources()
         except OSError as error:
-            if now - self.seen_s > LOST_S:
+            if now - self.last_answer_s > LOST_AFTER_S:
                 raise LostClusterError(
                     "Ray cluster",
-                    got=f"no answer from its head at {self.address} for {now - self.seen_s:.0f} s",
+                    got=f"no answer from its head at {self.address} for {now - self.last_answer_s:.0f} s",
                     expected="a cluster that runs",
                     fix="start the cluster, then run the same command: finished parts are kept",
                 ) from error
@@ -154,30 +158,30 @@ def has_gpu(engine: str) -> bool:
         return ray.cluster_resources().get("GPU", 0) > 0
 
 
-class _Tasks:
+class _CpuScheduler:
     """Scheduler that runs each item as a Ray task on a CPU."""
 
     def __init__(self, function: Callable[..., Any], devices: Sequence[str], memory: int) -> None:
         import ray
 
-        self.given, self.starting = (function, devices), {}
+        self.given, self.starting_actors = (function, devices), {}
         self.remote = ray.remote(num_cpus=1, memory=memory, max_retries=0)(call)
 
-    def room(self, has: Mapping[str, float]) -> int:
+    def room(self, resources: Mapping[str, float]) -> int:
         """Compute how many tasks may be submitted, which is more than the CPUs, so that none is
         idle and the cluster may grow."""
-        return max(8, 4 * int(has.get("CPU", 1)))
+        return max(8, 4 * int(resources.get("CPU", 1)))
 
-    def give(self, item: Any) -> Any:
+    def submit(self, item: Any) -> Any:
         function, devices = self.given
         return self.remote.remote(function, item, *devices)
 
-    def ended(self, reference: Any, alive: bool) -> None:
+    def task_ended(self, task: Any, alive: bool) -> None:
         """Do nothing when a task has ended, since Ray itself starts the process of the next one."""
 
 
 @dataclass(slots=True)
-class _GpuHosts:
+class _GpuScheduler:
     """Scheduler that runs items in Ray actors, each of which holds a GPU and the loaded models. Ray
     ends an actor when its last reference is dropped.
 
@@ -187,26 +191,30 @@ class _GpuHosts:
     function: Callable[..., Any]
     memory: int
     items: int
-    free: deque[Any] = field(default_factory=deque)
-    starting: dict[Any, Any] = field(default_factory=dict)  # by the reference of a first answer
-    busy: dict[Any, Any] = field(default_factory=dict)  # by the item's reference
-    never: int = 0  # processes in a row that did not come to run
+    free_actors: deque[Any] = field(default_factory=deque)
+    starting_actors: dict[Any, Any] = field(
+        default_factory=dict
+    )  # by the reference of a first answer
+    busy_actors: dict[Any, Any] = field(default_factory=dict)  # by the item's reference
+    failed_starts: int = 0  # processes in a row that did not come to run
 
-    def room(self, has: Mapping[str, float]) -> int:
+    def room(self, resources: Mapping[str, float]) -> int:
         """Start actors for GPUs that have none yet, and count the items that may run at once."""
-        host_limit = min(max(1, int(has.get("GPU", 0))), self.items)
-        while len(self.free) + len(self.starting) + len(self.busy) < host_limit:
-            host = _host_class(num_cpus=1, memory=self.memory).remote()
-            self.starting[host.run.remote(call, str)] = host
-        return len(self.busy) + len(self.free)
+        actor_limit = min(max(1, int(resources.get("GPU", 0))), self.items)
+        while (
+            len(self.free_actors) + len(self.starting_actors) + len(self.busy_actors) < actor_limit
+        ):
+            actor = _actor_class(num_cpus=1, memory=self.memory).remote()
+            self.starting_actors[actor.run.remote(call, str)] = actor
+        return len(self.busy_actors) + len(self.free_actors)
 
-    def give(self, item: Any) -> Any:
-        host = self.free.popleft()
-        reference = host.run.remote(call, self.function, item)
-        self.busy[reference] = host
-        return reference
+    def submit(self, item: Any) -> Any:
+        actor = self.free_actors.popleft()
+        task = actor.run.remote(call, self.function, item)
+        self.busy_actors[task] = actor
+        return task
 
-    def started(self, reference: Any) -> None:
+    def actor_started(self, task: Any) -> None:
         """Add an actor that has finished starting to the free ones.
 
         Raises:
@@ -214,12 +222,12 @@ class _GpuHosts:
         """
         import ray
 
-        host = self.starting.pop(reference)
+        actor = self.starting_actors.pop(task)
         try:
-            ray.get(reference)
+            ray.get(task)
         except ray.exceptions.RayError as error:
-            self.never += 1
-            if self.never > MAX_RETRIES:
+            self.failed_starts += 1
+            if self.failed_starts > MAX_RETRIES:
                 raise EgoXInputError(
                     "Ray cluster",
                     got=f"a process for a GPU that does not start ({str(error).splitlines()[-1]})",
@@ -227,34 +235,40 @@ class _GpuHosts:
                     fix="see the node's log (`ray logs`)",
                 ) from error
             return
-        self.never = 0
-        self.free.append(host)
+        self.failed_starts = 0
+        self.free_actors.append(actor)
 
-    def ended(self, reference: Any, alive: bool) -> None:
+    def task_ended(self, task: Any, alive: bool) -> None:
         """Return an actor to the free ones after an item, or drop it if it died (:meth:`room`
         starts another)."""
-        host = self.busy.pop(reference)
+        actor = self.busy_actors.pop(task)
         if alive:
-            self.free.append(host)
+            self.free_actors.append(actor)
 
 
-def _check_room(memory: int, kind: str) -> None:
+def _check_memory(memory: int, resource_name: str) -> None:
     """Refuse a memory requirement that no node of the cluster meets, since Ray would wait forever
     without a message.
 
     Raises:
-        EgoXInputError: no node with a ``kind`` (CPU, GPU) has that much memory.
+        EgoXInputError: no node with a ``resource_name`` (CPU, GPU) has that much memory.
     """
     import ray
 
-    has = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    sizes = [resources.get("memory", 0) for resources in has if resources.get(kind, 0) >= 1]
-    if not sizes:
-        logger.warning("the Ray cluster has no %s so far: waiting for a node with one", kind)
-    elif max(sizes) < memory:
+    node_resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    memory_sizes = [
+        resources.get("memory", 0)
+        for resources in node_resources
+        if resources.get(resource_name, 0) >= 1
+    ]
+    if not memory_sizes:
+        logger.warning(
+            "the Ray cluster has no %s so far: waiting for a node with one", resource_name
+        )
+    elif max(memory_sizes) < memory:
         raise EgoXInputError(
             "Ray cluster",
-            got=f"{max(sizes) / 2**30:.1f} GB of memory on its largest node with a {kind}",
+            got=f"{max(memory_sizes) / 2**30:.1f} GB of memory on its largest node with a {resource_name}",
             expected=f"{memory / 2**30:.1f} GB: the models, and {TASK_BYTES / 2**30:g} GB for a clip",
             fix="start its nodes with more (`ray start --memory BYTES`)",
         )
@@ -265,34 +279,36 @@ def run_on_ray(function, items, workers, devices, model_bytes=0) -> Iterator[tup
         import ray
 
         memory, on_gpus = TASK_BYTES + model_bytes, "cuda" in devices
-        _check_room(memory, "GPU" if on_gpus else "CPU")
-        places = (
-            _GpuHosts(function, memory, len(items))
+        _check_memory(memory, "GPU" if on_gpus else "CPU")
+        scheduler = (
+            _GpuScheduler(function, memory, len(items))
             if on_gpus
-            else _Tasks(function, devices, memory)
+            else _CpuScheduler(function, devices, memory)
         )
-        head = _Head(address=ray.get_runtime_context().gcs_address, seen_s=time.monotonic())
-        todo, deaths, waiting = deque(range(len(items))), Counter(), {}
-        while todo or waiting:
+        head = _HeadMonitor(
+            address=ray.get_runtime_context().gcs_address, last_answer_s=time.monotonic()
+        )
+        pending_indices, deaths, running = deque(range(len(items))), Counter(), {}
+        while pending_indices or running:
             head.check()
-            room = places.room(head.resources)
-            while todo and len(waiting) < room:
-                index = todo.popleft()
-                waiting[places.give(items[index])] = index
-            wait_for = [*waiting, *places.starting]
-            for reference in ray.wait(wait_for, num_returns=1, timeout=LOOK_S)[0]:
-                if isinstance(places, _GpuHosts) and reference in places.starting:
-                    places.started(reference)
+            task_limit = scheduler.room(head.resources)
+            while pending_indices and len(running) < task_limit:
+                index = pending_indices.popleft()
+                running[scheduler.submit(items[index])] = index
+            open_references = [*running, *scheduler.starting_actors]
+            for task in ray.wait(open_references, num_returns=1, timeout=CHECK_INTERVAL_S)[0]:
+                if isinstance(scheduler, _GpuScheduler) and task in scheduler.starting_actors:
+                    scheduler.actor_started(task)
                     continue
-                index, alive = waiting.pop(reference), True
+                index, is_alive = running.pop(task), True
                 try:
-                    result, error = ray.get(reference)
-                    alive = "CUDA error" not in error  # after one, all that follow fail
+                    result, error = ray.get(task)
+                    is_alive = "CUDA error" not in error  # after one, all that follow fail
                 except ray.exceptions.RayTaskError as failure:  # it could not be brought there
                     reason = str(failure).splitlines()[-1]
                     result, error = None, f"{type(failure).__name__}: {reason}"
                 except ray.exceptions.RayError as failure:
-                    alive = False
+                    is_alive = False
                     deaths[index] += 1
                     if deaths[index] <= MAX_RETRIES:
                         logger.warning(
@@ -302,25 +318,25 @@ def run_on_ray(function, items, workers, devices, model_bytes=0) -> Iterator[tup
                             len(items),
                             type(failure).__name__,
                         )
-                        todo.append(index)
+                        pending_indices.append(index)
                         continue
                     result, error = None, f"its worker process died ({type(failure).__name__})"
                 finally:
-                    places.ended(reference, alive)
+                    scheduler.task_ended(task, is_alive)
                 yield index, result, error
 
 
-class _ModelHost:
+class _GpuActor:
     """Ray actor that holds a GPU and runs functions with models there."""
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments, os.environ.get(GPU_DEVICE, "cuda"))
 
 
-def _host_class(**needs: int) -> Any:
+def _actor_class(**resources: int) -> Any:
     import ray
 
-    return ray.remote(num_gpus=1, **needs)(_ModelHost)
+    return ray.remote(num_gpus=1, **resources)(_GpuActor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,16 +372,18 @@ def on_device(
 def remote_models(engine: str, devices: Sequence[str]) -> Generator[RemoteModels | None]:
     """Start one actor for each GPU of the Ray cluster if ``devices`` include CUDA, and end the
     actors after the ``with`` block."""
-    with ray_cluster() if engine == "ray" and "cuda" in devices else nullcontext("") as where:
-        if not where:
+    with (
+        ray_cluster() if engine == "ray" and "cuda" in devices else nullcontext("") as cluster_name
+    ):
+        if not cluster_name:
             yield None
             return
         import ray
 
-        host = _host_class(num_cpus=0, max_restarts=-1, max_task_retries=MAX_RETRIES)
+        actor = _actor_class(num_cpus=0, max_restarts=-1, max_task_retries=MAX_RETRIES)
         models = RemoteModels(
-            tuple(host.remote() for _ in range(int(ray.cluster_resources().get("GPU", 1))))
+            tuple(actor.remote() for _ in range(int(ray.cluster_resources().get("GPU", 1))))
         )
         yield models
-        for host in models.hosts:
-            ray.kill(host)
+        for actor in models.hosts:
+            ray.kill(actor)

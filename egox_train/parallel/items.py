@@ -26,7 +26,7 @@ Made = TypeVar("Made")
 
 
 @frozen
-class RunPlaces:
+class WorkerPlan:
     """Number of worker processes, their devices, and the engine that runs them.
 
     With ``devices`` the function gets (item, device). Each worker keeps to one of them, and there
@@ -40,7 +40,7 @@ class RunPlaces:
     model_bytes: int = 0  # of a worker's models, which Ray is asked for beside an item's
 
     @classmethod
-    def of(cls, run: RunOptions, device: str, model_bytes: int) -> RunPlaces:
+    def of(cls, run: RunOptions, device: str, model_bytes: int) -> WorkerPlan:
         """Choose workers and devices for a command whose models run on ``device``, a list as
         :func:`devices_of` parses it."""
         return cls(
@@ -55,7 +55,7 @@ class RunPlaces:
         return self.engine == "local" and max(self.workers, len(self.devices)) <= 1
 
 
-HERE = RunPlaces()
+THIS_PROCESS = WorkerPlan()
 
 
 def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
     Raises:
         EgoXInputError: no such device.
     """
-    devices = tuple(part.strip() for part in text.split(","))
+    devices = tuple(device_text.strip() for device_text in text.split(","))
     for device in devices:
         try:
             kind, index = torch.device(device).type, torch.device(device).index
@@ -86,29 +86,29 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
     return devices if engine != "ray" else (torch.device(devices[0]).type,)
 
 
-def part_of(items: Sequence[Item], part: tuple[int, int], most: int = 0) -> Sequence[Item]:
+def shard_of(items: Sequence[Item], shard: tuple[int, int], max_count: int = 0) -> Sequence[Item]:
     """Select the items of part i of n, which are every n-th item from the i-th on.
 
     Args:
-        most: of this many items, spread over all with the first and the last; 0: of all.
+        max_count: of this many items, spread over all with the first and the last; 0: of all.
 
     Raises:
         EgoXInputError: no such part.
     """
-    if not 0 <= part[0] < part[1]:
+    if not 0 <= shard[0] < shard[1]:
         raise EgoXInputError(
             "--shard",
-            got=f"{part[0]}/{part[1]}",
+            got=f"{shard[0]}/{shard[1]}",
             expected="I/N with I from 0 to N - 1",
             fix="for example 0/2 and 1/2",
         )
-    if 0 < most < len(items):
-        items = [items[index] for index in sample_frames(len(items), most)]
-    return items[part[0] :: part[1]]
+    if 0 < max_count < len(items):
+        items = [items[index] for index in sample_frames(len(items), max_count)]
+    return items[shard[0] :: shard[1]]
 
 
 def run_items(
-    function: Callable[..., Any], items: Sequence[Any], places: RunPlaces = HERE
+    function: Callable[..., Any], items: Sequence[Any], worker_plan: WorkerPlan = THIS_PROCESS
 ) -> Iterator[tuple[int, Any, str]]:
     """Run a function over items, and yield (index, result, error) as each finishes, with ``error``
     "" on success.
@@ -120,41 +120,44 @@ def run_items(
     Raises:
         EgoXInputError: unknown engine, no Ray as :func:`ray_cluster` says.
     """
-    check_choice("engine", places.engine, get_args(Engine))
-    workers, devices = places.workers, places.devices
-    if places.engine == "ray":
-        yield from run_on_ray(function, items, workers, devices, places.model_bytes)
-    elif places.in_this_process:
+    check_choice("engine", worker_plan.engine, get_args(Engine))
+    workers, devices = worker_plan.workers, worker_plan.devices
+    if worker_plan.engine == "ray":
+        yield from run_on_ray(function, items, workers, devices, worker_plan.model_bytes)
+    elif worker_plan.in_this_process:
         for index, item in enumerate(items):
             yield index, *call(function, item, *devices)
     else:
         yield from run_pool(function, items, max(workers, len(devices)), devices)
 
 
-def made_once(
-    file: Path, finished: Callable[[], Made | None], make: Callable[[], Made], wait: bool = True
+def make_once(
+    file: Path,
+    find_existing: Callable[[], Made | None],
+    make_item: Callable[[], Made],
+    wait_for_lock: bool = True,
 ) -> tuple[Made, bool] | str:
     """Make an item under a file lock, so that only one of several processes makes it, and report
     whether this call made it.
 
     Args:
-        finished: the item that is there, None where it has to be made; asked under the lock.
-        wait: for another process that makes it, instead of giving BUSY.
+        find_existing: the item that is there, None where it has to be made; asked under the lock.
+        wait_for_lock: for another process that makes it, instead of giving BUSY.
     """
-    with file_lock(file, wait=wait) as has_lock:
+    with file_lock(file, wait=wait_for_lock) as has_lock:
         if not has_lock:
             return BUSY
-        existing = finished()
-        return (make(), True) if existing is None else (existing, False)
+        existing = find_existing()
+        return (make_item(), True) if existing is None else (existing, False)
 
 
 def run_all(
     function: Callable[..., Any],
     items: Sequence[Any],
     names: Sequence[str],
-    places: RunPlaces = HERE,
+    worker_plan: WorkerPlan = THIS_PROCESS,
     *,
-    before: int = 0,
+    finished_count: int = 0,
     stage: str = "",
     progress: Progress = no_progress,
 ) -> tuple[dict[str, str], list[Any]]:
@@ -162,29 +165,33 @@ def run_all(
     item that is BUSY in another process is run again with ``wait`` set after all other items.
 
     Args:
-        before: items finished in an earlier run, counted by the progress.
+        finished_count: items finished in an earlier run, counted by the progress.
 
     Raises:
         EgoXInputError: as :func:`run_items`.
     """
-    errors, results, todo = {}, [], list(enumerate(items))
-    while todo:
-        busy = []
-        for place, result, error in run_items(function, [item for _, item in todo], places):
-            index, item = todo[place]
+    errors, results, pending = {}, [], list(enumerate(items))
+    while pending:
+        busy_items = []
+        for pending_index, result, error in run_items(
+            function, [item for _, item in pending], worker_plan
+        ):
+            index, item = pending[pending_index]
             if error:
                 errors[names[index]] = error
             elif result == BUSY:
-                busy.append((index, replace(item, wait=True)))
+                busy_items.append((index, replace(item, wait=True)))
                 continue
             else:
                 results.append(result)
-            done_count = before + len(errors) + len(results)
-            progress(done_count, before + len(items), with_failures(stage, len(errors)))
-        todo = busy
+            done_count = finished_count + len(errors) + len(results)
+            progress(
+                done_count, finished_count + len(items), stage_with_failures(stage, len(errors))
+            )
+        pending = busy_items
     return errors, results
 
 
-def with_failures(stage: str, count: int) -> str:
+def stage_with_failures(stage: str, count: int) -> str:
     """Append the number of failed items to the name of a stage."""
     return f"{stage}, {count} failed" if count else stage

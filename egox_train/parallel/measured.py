@@ -11,14 +11,15 @@ from typing import Any
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 
-from .items import RunPlaces, run_items
+from .items import WorkerPlan, run_items
 
 MACHINES = (1, 8, 64)
 
 
 @frozen
-class RunSums:
-    """Number of clips that a command would make, with the time and disk space that they would take."""
+class RunEstimate:
+    """Number of clips that a command would make, with the time and disk space that they would
+    take."""
 
     clips: int
     seconds: float  # of one clip on one device, models loaded
@@ -34,9 +35,9 @@ class RunSums:
         )
 
 
-def run_sums(
-    function: Callable[..., Any], jobs: Sequence[Any], field: str, places: RunPlaces
-) -> RunSums:
+def estimate_run(
+    function: Callable[..., Any], jobs: Sequence[Any], field: str, worker_plan: WorkerPlan
+) -> RunEstimate:
     """Measure the time and size of the middle clip, made twice in temporary folders, since the
     first run also loads models.
 
@@ -47,24 +48,28 @@ def run_sums(
         EgoXInputError: that clip can't be made.
     """
     if not jobs:
-        return RunSums(clips=0, seconds=0.0, size_bytes=0)
+        return RunEstimate(clips=0, seconds=0.0, size_bytes=0)
     item = (function, jobs[len(jobs) // 2], field)
-    ((_, result, error),) = run_items(_timed, [item], replace(places, devices=places.devices[:1]))
+    ((_, result, error),) = run_items(
+        _measure_second_run, [item], replace(worker_plan, devices=worker_plan.devices[:1])
+    )
     if error:
         raise EgoXInputError(
             "--dry-run", got=error, expected="a clip that can be made", fix="see the reason"
         )
     seconds, size = result
-    return RunSums(clips=len(jobs), seconds=seconds, size_bytes=size * len(jobs))
+    return RunEstimate(clips=len(jobs), seconds=seconds, size_bytes=size * len(jobs))
 
 
-def _timed(item: tuple[Callable[..., Any], Any, str], device: str) -> tuple[float, int]:
+def _measure_second_run(
+    item: tuple[Callable[..., Any], Any, str], device: str
+) -> tuple[float, int]:
     """Measure the seconds that a job takes in its second run, and the bytes that it writes."""
     function, job, field = item
     for _ in range(2):
         with tempfile.TemporaryDirectory(prefix="egox-") as folder:
-            began = time.monotonic()
+            start_s = time.monotonic()
             function(replace(job, **{field: Path(folder)}), device)
-            seconds = time.monotonic() - began
+            seconds = time.monotonic() - start_s
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
     return seconds, size

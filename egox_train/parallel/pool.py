@@ -61,21 +61,24 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
             return pools[worker].submit(_call_in_worker, function, items[index])
 
     pools = {worker: start(worker) for worker in range(workers)}
-    todo, idle_workers, deaths = deque(range(len(items))), deque(pools), Counter()
+    pending_indices, idle_workers, deaths = deque(range(len(items))), deque(pools), Counter()
     running: dict[Future, tuple[int, int]] = {}  # (worker, index)
     try:
-        while todo or running:
+        while pending_indices or running:
             # The last try has the machine's memory to itself.
             while (
-                todo
+                pending_indices
                 and idle_workers
                 and not (
                     running
                     and MAX_RETRIES
-                    in {deaths[index] for index in (todo[0], *(i for _, i in running.values()))}
+                    in {
+                        deaths[index]
+                        for index in (pending_indices[0], *(i for _, i in running.values()))
+                    }
                 )
             ):
-                worker, index = idle_workers.popleft(), todo.popleft()
+                worker, index = idle_workers.popleft(), pending_indices.popleft()
                 running[submit(worker, index)] = worker, index
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 worker, index = running.pop(future)
@@ -92,7 +95,7 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
                             index + 1,
                             len(items),
                         )
-                        todo.append(index)
+                        pending_indices.append(index)
                         continue
                     result, error = None, "its worker process died (out of memory?)"
                 yield index, result, error

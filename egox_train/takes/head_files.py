@@ -97,8 +97,8 @@ def estimate_take(
                 fix="add them to meta.json",
             )
         exo = take_exo(meta, frames)
-    by_mask = None if mask is None else wearer
-    points, _ = joined_points(payload, frames, person=options.person, mask=by_mask)
+    person_mask = None if mask is None else wearer
+    points, _ = joined_points(payload, frames, person=options.person, mask=person_mask)
     path = estimate_head(
         points,
         exo,
@@ -122,12 +122,12 @@ def estimate_take(
     if not options.clicks:
         return trajectory, path.report, notes
     view = ExoView(exo=exo, depth_m=depth_m, mask=None, up=None)
-    looks = looks_of_clicks(options.clicks, view, camera_centre(trajectory.ego.w2c))
+    look_points = looks_of_clicks(options.clicks, view, camera_centre(trajectory.ego.w2c))
     track = turn_to_looks(
-        PoseTrack.numbered(trajectory.ego.w2c, "estimate"), looks, path.up, ego.quarter_turns
+        PoseTrack.numbered(trajectory.ego.w2c, "estimate"), look_points, path.up, ego.quarter_turns
     )
-    bent = replace(trajectory, ego=replace(trajectory.ego, w2c=track.at(track.moments)))
-    return bent, path.report, {**notes, "looks": looks, "up": path.up.tolist()}
+    bent_trajectory = replace(trajectory, ego=replace(trajectory.ego, w2c=track.at(track.moments)))
+    return bent_trajectory, path.report, {**notes, "looks": look_points, "up": path.up.tolist()}
 
 
 def looks_of_clicks(
@@ -135,8 +135,8 @@ def looks_of_clicks(
     view: ExoView,
     heads: Tensor,  # [T, 3] metres, world
 ) -> list[dict[str, object]]:
-    """Find the points of the scene under clicks in the exo video, as the ``looks`` that bend a head
-    path.
+    """Find the points of the scene under clicks in the exo video, as the ``looks`` that
+    bend a head path.
 
     A surface within OWN_BODY_M of the wearer's head is the wearer's own: what is seen there in the
     nearest other frame counts then, where the exo camera stands still.
@@ -150,7 +150,7 @@ def looks_of_clicks(
         )
     count, height, width = view.depth_m.shape
     rotation, origin = view.poses(count)
-    looks = {}
+    look_by_frame = {}
     for number, x, y in clicks:
         frame, uv = int(number), np.array([x, y])
         name = f"--look-at {frame},{x:g},{y:g}"
@@ -162,10 +162,10 @@ def looks_of_clicks(
                 fix="number the frames from 0",
             )
         ray = rotation[frame] @ view.exo.camera.unproject(torch.from_numpy(uv))[0].numpy()
-        order = (
+        frame_order = (
             [frame] if not view.exo.stands else sorted(range(count), key=lambda t: abs(t - frame))
         )
-        for t in order:
+        for t in frame_order:
             point = origin[frame] + view.surface_reach(t, uv, 1.0) * ray
             if np.linalg.norm(point - heads[frame].numpy()) > OWN_BODY_M:  # not for NaN either
                 break
@@ -176,8 +176,8 @@ def looks_of_clicks(
                 expected="something that the wearer looks at",
                 fix="click on an object next to the wearer",
             )
-        looks[frame] = {"frame": frame, "point": point.round(5).tolist()}
-    return [looks[frame] for frame in sorted(looks)]
+        look_by_frame[frame] = {"frame": frame, "point": point.round(5).tolist()}
+    return [look_by_frame[frame] for frame in sorted(look_by_frame)]
 
 
 def all_frames(video: VideoInfo, path: Path) -> FrameSelection:
@@ -207,7 +207,8 @@ def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = N
     each one's ``frame_idx`` says (an npz: [T]).
 
     Args:
-        frames: all of the video; its size is that of files that don't say what their pixels belong to.
+        frames: all of the video; its size is that of files that don't say what their pixels belong
+            to.
 
     Raises:
         EgoXInputError: no such file, another form, see ``joined_points``.
@@ -229,36 +230,39 @@ def _payload(
         entries, notes = _entries_of_frames(payload["frames"], [], frames, numbering)
         payload = {"MHR_POSE_DATA": payload | {"frames": entries}}
         return payload, frames.of(slice(len(entries))), notes
-    of_files = None
+    file_numbering = None
     if path.is_dir():
-        files, of_files = _openpose_files(path)
+        files, file_numbering = _openpose_files(path)
         entries = [read_json(file, "keypoints") for file in files]
     else:
         entries = _openpose_list(path)
     canvas = {"canvas_width": size[0], "canvas_height": size[1]}
     if not any(isinstance(f, Mapping) and f.get("canvas_width") for f in entries):
         entries = [{**f, **canvas} if isinstance(f, Mapping) else f for f in entries]
-    places = [f.get("frame_idx") if isinstance(f, Mapping) else None for f in entries]
-    numbering = _numbering(path.name, places)
-    if of_files is not None and of_files.numbers is not None and None in places:
-        if of_files.numbers[0]:  # from 0 on they say no more
-            numbering = replace(numbering, numbers=of_files.numbers)
+    frame_numbers = [f.get("frame_idx") if isinstance(f, Mapping) else None for f in entries]
+    numbering = _numbering(path.name, frame_numbers)
+    if file_numbering is not None and file_numbering.numbers is not None and None in frame_numbers:
+        if file_numbering.numbers[0]:  # from 0 on they say no more
+            numbering = replace(numbering, numbers=file_numbering.numbers)
     numbering = numbering.declared(file_frames)
     entries, notes = _entries_of_frames(entries, {"people": []}, frames, numbering)
     return {"POSE_KEYPOINT": entries}, frames.of(slice(len(entries))), notes
 
 
-def _numbering(name: str, places: Sequence[Any]) -> Numbering:
-    """Build the numbering of a detector's entries from their ``frame_idx``, if every entry has one."""
-    are_stated = all(isinstance(place, int) for place in places)
-    numbers = torch.tensor(places) if are_stated else None
-    return Numbering(what=f"keypoints {name}", count=len(places), numbers=numbers, sparse=True)
+def _numbering(name: str, frame_numbers: Sequence[Any]) -> Numbering:
+    """Build the numbering of a detector's entries from their ``frame_idx``, if every entry has
+    one."""
+    are_stated = all(isinstance(frame_number, int) for frame_number in frame_numbers)
+    numbers = torch.tensor(frame_numbers) if are_stated else None
+    return Numbering(
+        what=f"keypoints {name}", count=len(frame_numbers), numbers=numbers, sparse=True
+    )
 
 
 def _entries_of_frames(
     entries: list,
     # Taken for frames without an entry.
-    nobody: Any,
+    empty_entry: Any,
     frames: FrameSelection,
     numbering: Numbering,
 ) -> tuple[list, tuple[Remark, ...]]:
@@ -267,9 +271,15 @@ def _entries_of_frames(
     Raises:
         EgoXInputError: entries that may be of other frames, places that are no frames of the video.
     """
-    at, remark = entries_of(frames, numbering)
-    rows = torch.arange(len(entries))[at] if isinstance(at, slice) else at
-    return [nobody if place < 0 else entries[place] for place in rows.tolist()], (remark,)
+    entry_indices, remark = entries_of(frames, numbering)
+    rows = (
+        torch.arange(len(entries))[entry_indices]
+        if isinstance(entry_indices, slice)
+        else entry_indices
+    )
+    return [
+        empty_entry if entry_index < 0 else entries[entry_index] for entry_index in rows.tolist()
+    ], (remark,)
 
 
 def _openpose_files(folder: Path) -> tuple[list[Path], Numbering]:
@@ -316,24 +326,24 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
             for key in MHR_KEYS
             if key in names
         }
-    solid = arrays["pred_keypoints_3d"]
-    leading = solid.shape[:-2]
+    keypoints = arrays["pred_keypoints_3d"]
+    leading = keypoints.shape[:-2]
     for key, value in arrays.items():
-        fits = (
+        has_right_shape = (
             value.size >= 2
             if key == "image_size"
             else value.shape == leading[:1]
             if key == "frame_idx"
             else value.ndim == 0 or value.shape[: len(leading)] == leading
         )
-        if value.dtype.kind not in "fiu" or not fits or solid.ndim not in (3, 4):
+        if value.dtype.kind not in "fiu" or not has_right_shape or keypoints.ndim not in (3, 4):
             raise EgoXInputError(
                 f"{key} of {path.name}",
                 got=f"{value.dtype} of shape {value.shape}",
                 expected=f"numbers of shape (T, (P,) …), as {MHR_KEYS[0]}",
                 fix="save SAM 3D Body's output under its own names",
             )
-    if solid.ndim == 3:  # one person
+    if keypoints.ndim == 3:  # one person
         arrays |= {
             key: value[:, None]
             for key, value in arrays.items()
@@ -347,7 +357,7 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], Num
     arrays = _mhr_arrays(path)
     image_size = arrays.pop("image_size", np.array([size[1], size[0]])).reshape(-1)
     count, people = arrays["pred_keypoints_3d"].shape[:2]
-    frames, places = [], arrays.pop("frame_idx", np.array([None] * count)).tolist()
+    frames, frame_numbers = [], arrays.pop("frame_idx", np.array([None] * count)).tolist()
     for t in range(count):
         people_in_frame = [
             p for p in range(people) if np.isfinite(arrays["pred_keypoints_3d"][t, p]).all()
@@ -359,7 +369,7 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], Num
             ]
         )
     payload = {"frames": frames, "image_size": image_size[:2]}
-    return payload, _numbering(path.name, places)
+    return payload, _numbering(path.name, frame_numbers)
 
 
 def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> Path:

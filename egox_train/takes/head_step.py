@@ -27,32 +27,45 @@ def out_of_step(
         return ()
     count = min(len(points.uv), len(ego.w2c))
     heads = worn_points(ego.w2c[:count])
-    local = transform(exo.poses(count), heads)
-    true, valid = (part.numpy() for part in exo.camera.project(local))  # [T, 5, 2], [T, 5]
-    worn = slice(heads.shape[1])
-    uv, seen_mask = points.uv[:count, worn].numpy(), points.seen[:count, worn].numpy()
-    in_picture = valid.all(1)
+    heads_in_exo = transform(exo.poses(count), heads)
+    expected_uv, is_projected = (
+        values.numpy() for values in exo.camera.project(heads_in_exo)
+    )  # [T, 5, 2], [T, 5]
+    head_columns = slice(heads.shape[1])
+    uv, seen_mask = (
+        points.uv[:count, head_columns].numpy(),
+        points.seen[:count, head_columns].numpy(),
+    )
+    in_picture = is_projected.all(1)
     if in_picture.sum() < 2 * MOST_FRAMES:
         return ()
-    height = 2 * HEAD_HALF[1] * exo.camera.fx / float(local[in_picture, :, 2].median())
-    if np.ptp(true[in_picture].mean(1), axis=0).max() < height:
+    height = 2 * HEAD_HALF[1] * exo.camera.fx / float(heads_in_exo[in_picture, :, 2].median())
+    if np.ptp(expected_uv[in_picture].mean(1), axis=0).max() < height:
         return ()
 
-    def spread(step: int) -> float:
-        at = np.arange(max(0, -step), min(count, count - step))
-        at = at[in_picture[at] & seen_mask[at + step].any(1)]
-        shares = seen_mask[at + step] / seen_mask[at + step].sum(1, keepdims=True)
-        off = ((uv[at + step] - true[at]) * shares[..., None]).sum(1)
-        off -= np.median(off, axis=0)
-        return float(np.median(np.linalg.norm(off, axis=-1))) if len(at) else np.inf
+    def offset_px(shift: int) -> float:
+        pose_indices = np.arange(max(0, -shift), min(count, count - shift))
+        pose_indices = pose_indices[
+            in_picture[pose_indices] & seen_mask[pose_indices + shift].any(1)
+        ]
+        shares = seen_mask[pose_indices + shift] / seen_mask[pose_indices + shift].sum(
+            1, keepdims=True
+        )
+        differences = (
+            (uv[pose_indices + shift] - expected_uv[pose_indices]) * shares[..., None]
+        ).sum(1)
+        differences -= np.median(differences, axis=0)
+        return (
+            float(np.median(np.linalg.norm(differences, axis=-1))) if len(pose_indices) else np.inf
+        )
 
-    steps = range(-MOST_FRAMES, MOST_FRAMES + 1)
-    best = min(steps, key=spread)
-    if abs(best) == MOST_FRAMES or spread(best) > LESS * spread(0):
+    shifts = range(-MOST_FRAMES, MOST_FRAMES + 1)
+    best_shift = min(shifts, key=offset_px)
+    if abs(best_shift) == MOST_FRAMES or offset_px(best_shift) > LESS * offset_px(0):
         return ()
-    way = "later" if best > 0 else "earlier"
+    direction = "later" if best_shift > 0 else "earlier"
     text = (
-        f"out of step: the head in the exo video fits the ego poses best {abs(best)} frames {way} "
-        f"(off by {spread(best):.1f} px instead of {spread(0):.1f}); nothing is shifted"
+        f"out of step: the head in the exo video fits the ego poses best {abs(best_shift)} frames {direction} "
+        f"(off by {offset_px(best_shift):.1f} px instead of {offset_px(0):.1f}); nothing is shifted"
     )
     return (Remark(text, RemarkKind.WARNING),)

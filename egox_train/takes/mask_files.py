@@ -85,8 +85,10 @@ def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFi
         )
     if path.is_dir():
         pictures, numbering = _pictures(path)
-        first = moving_part(_picture(pictures[0], path.name), f"mask {stem}, {pictures[0].name}")
-        size = first.shape[1], first.shape[0]
+        first_picture = moving_pixels(
+            _picture(pictures[0], path.name), f"mask {stem}, {pictures[0].name}"
+        )
+        size = first_picture.shape[1], first_picture.shape[0]
     elif path.suffix == ".npz":
         with open_zip(path, "mask file") as archive:
             shape, _ = _array_header(archive, path)
@@ -161,23 +163,25 @@ def read_mask(
         with open_mask(mask) as opened:
             return read_mask(mask, frames, progress, opened)
     window, entries = depth_window(mask.size, frames, mask.what), entries_of(frames, mask.numbering)
-    unique, places = torch.unique(
+    unique_indices, positions = torch.unique(
         torch.arange(mask.numbering.count)[entries.at], return_inverse=True
     )  # uneven time stamps may repeat one
-    indices = unique.tolist()
+    indices = unique_indices.tolist()
     width, height = window.size
-    store = FrameStore(len(indices), (height, width), np.bool_)
-    for place, picture in enumerate(opened(indices)):
+    frame_store = FrameStore(len(indices), (height, width), np.bool_)
+    for position, picture in enumerate(opened(indices)):
         if picture.shape != mask.size[::-1]:
             raise EgoXInputError(
                 mask.what,
-                got=f"frame {indices[place]} of shape {picture.shape}",
+                got=f"frame {indices[position]} of shape {picture.shape}",
                 expected=f"{mask.size[::-1]} as the first",
                 fix="store all frames at one size",
             )
-        store.append(window.fit_mask(picture))
-        progress(place + 1, len(indices), "reading masks")
-    return store.tensor() if len(indices) == len(places) else store.tensor()[places]
+        frame_store.append(window.fit_mask(picture))
+        progress(position + 1, len(indices), "reading masks")
+    return (
+        frame_store.tensor() if len(indices) == len(positions) else frame_store.tensor()[positions]
+    )
 
 
 def _frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W] bool each
@@ -185,10 +189,10 @@ def _frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, 
         pictures, _ = _pictures(mask.path)
         for index in indices:
             picture = _picture(pictures[index], mask.path.name)
-            yield moving_part(picture, f"{mask.what}, {pictures[index].name}")
+            yield moving_pixels(picture, f"{mask.what}, {pictures[index].name}")
     else:
         for index, picture in decode_frames(mask.path, probe_video(mask.path), indices):
-            yield moving_part(picture, f"{mask.what}, frame {index}")
+            yield moving_pixels(picture, f"{mask.what}, frame {index}")
 
 
 def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...], np.dtype]:
@@ -234,9 +238,9 @@ def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] or [H, W, 3 or 4] u
     return picture if picture.dtype == np.uint8 else (picture >> 8).astype(np.uint8)
 
 
-def moving_part(
+def moving_pixels(
     picture: np.ndarray,  # [H, W] or [H, W, 3 or 4] uint8; the fourth channel is alpha
-    what: str,  # names it in errors
+    subject: str,  # names it in errors
 ) -> np.ndarray:  # [H, W] bool
     """Extract the moving pixels from one mask picture, by its brightness or its alpha channel,
     whichever varies.
@@ -244,25 +248,25 @@ def moving_part(
     Raises:
         EgoXInputError: both vary and differ, or several colours, a photo, a map of labels.
     """
-    channels = picture.reshape(*picture.shape[:2], -1)
-    colours, alpha = channels[..., :3], channels[..., 3:]
+    channel_values = picture.reshape(*picture.shape[:2], -1)
+    colours, alpha = channel_values[..., :3], channel_values[..., 3:]
     grey = colours.max(-1)
     if alpha.size and np.ptp(alpha):
-        opaque = alpha[..., 0] >= WHITE
-        if np.ptp(grey) and not np.array_equal(opaque & (grey >= WHITE), opaque):
-            raise _no_mask(what, "a picture with transparent parts")
-        return opaque
-    if (np.ptp(colours, -1) > COLOUR).any() or _between(grey, 255) > MOST_BETWEEN:
-        return _of_one_colour(colours, what)
+        is_opaque = alpha[..., 0] >= WHITE
+        if np.ptp(grey) and not np.array_equal(is_opaque & (grey >= WHITE), is_opaque):
+            raise _mask_error(subject, "a picture with transparent parts")
+        return is_opaque
+    if (np.ptp(colours, -1) > COLOUR).any() or _between_share(grey, 255) > MOST_BETWEEN:
+        return _grey_of_coloured_mask(colours, subject)
     brightest = int(grey.max())
     if 0 < brightest < WHITE:  # a map of labels would be taken for "nothing moves"
-        raise _no_mask(what, f"values up to {brightest}")
+        raise _mask_error(subject, f"values up to {brightest}")
     return grey >= WHITE
 
 
-def _of_one_colour(
+def _grey_of_coloured_mask(
     colours: np.ndarray,  # [H, W, 1 or 3] uint8
-    what: str,  # names it in errors
+    subject: str,  # names it in errors
 ) -> np.ndarray:  # [H, W] bool
     """Convert a mask picture with one colour on black to grey levels, where soft edges are darker
     shades of the colour.
@@ -272,23 +276,25 @@ def _of_one_colour(
     """
     grey = colours.max(-1)
     bright_mask = grey > DARK
-    main, labels = _areas(colours, bright_mask)
+    main, labels = _colour_areas(colours, bright_mask)
     if labels > 1:
-        raise _no_mask(what, f"{labels} colours, which may be labels")
+        raise _mask_error(subject, f"{labels} colours, which may be labels")
     brightest = int(main.max())
     if brightest < WHITE:
-        raise _no_mask(what, f"values up to {brightest} in most of it")
-    shades = np.minimum(grey[..., None] / brightest, 1) * main
-    strange = bright_mask & (np.abs(colours - shades).max(-1) > COLOUR)
-    if strange.sum() > SPECK * bright_mask.sum():
-        raise _no_mask(what, f"colours in {100 * strange.mean():.0f} % of its pixels")
-    between = _between(grey, brightest)
-    if between > MOST_BETWEEN:
-        raise _no_mask(what, f"{100 * between:.0f} % of its pixels neither black nor white")
+        raise _mask_error(subject, f"values up to {brightest} in most of it")
+    expected_colours = np.minimum(grey[..., None] / brightest, 1) * main
+    is_other_colour = bright_mask & (np.abs(colours - expected_colours).max(-1) > COLOUR)
+    if is_other_colour.sum() > SPECK * bright_mask.sum():
+        raise _mask_error(subject, f"colours in {100 * is_other_colour.mean():.0f} % of its pixels")
+    between_share = _between_share(grey, brightest)
+    if between_share > MOST_BETWEEN:
+        raise _mask_error(
+            subject, f"{100 * between_share:.0f} % of its pixels neither black nor white"
+        )
     return 2 * grey.astype(int) >= brightest
 
 
-def _areas(
+def _colour_areas(
     colours: np.ndarray,  # [H, W, 1 or 3] uint8
     bright_mask: np.ndarray,  # [H, W] bool, not black
 ) -> tuple[np.ndarray, int]:
@@ -297,28 +303,30 @@ def _areas(
 
     Soft edges fill none: no pixel of theirs has the colour of all its neighbours.
     """
-    shifts = 8 * np.arange(colours.shape[-1])
-    codes = (colours.astype(np.int32) << shifts).sum(-1).astype(np.float32)  # 24 bits: exact
+    bit_shifts = 8 * np.arange(colours.shape[-1])
+    colour_codes = (
+        (colours.astype(np.int32) << bit_shifts).sum(-1).astype(np.float32)
+    )  # 24 bits: exact
     square = np.ones((3, 3), np.uint8)
-    filled = bright_mask & (cv2.erode(codes, square) == cv2.dilate(codes, square))
-    if not filled.any():
+    is_filled = bright_mask & (cv2.erode(colour_codes, square) == cv2.dilate(colour_codes, square))
+    if not is_filled.any():
         return colours[np.unravel_index(colours.sum(-1).argmax(), bright_mask.shape)], 1
-    values, counts = np.unique(codes[filled].astype(np.int32), return_counts=True)
-    fills = values[:, None] >> shifts & 255
-    main = fills[counts.argmax()]
-    is_other = np.abs(fills - main).max(-1) > SAME
+    values, counts = np.unique(colour_codes[is_filled].astype(np.int32), return_counts=True)
+    area_colours = values[:, None] >> bit_shifts & 255
+    main = area_colours[counts.argmax()]
+    is_other = np.abs(area_colours - main).max(-1) > SAME
     return main, 1 + int(is_other.sum() if counts[is_other].sum() > SPECK * counts.sum() else 0)
 
 
-def _between(grey: np.ndarray, brightest: int) -> float:
+def _between_share(grey: np.ndarray, brightest: int) -> float:
     """Compute the share of pixels that are neither black nor as bright as the mask."""
     return float(((grey > DARK) & (grey < brightest - DARK)).mean())
 
 
-def _no_mask(what: str, got: str) -> EgoXInputError:
+def _mask_error(subject: str, problem: str) -> EgoXInputError:
     return EgoXInputError(
-        what,
-        got=got,
+        subject,
+        got=problem,
         expected="0 and 255, white or opaque where it moves",
         fix="write the mask itself, not a picture with it on top; a map of labels needs the labels "
         "that move as 255",

@@ -41,7 +41,7 @@ from egox_core.frozen import frozen
 from egox_core.safe_files import atomic_write, file_lock, read_json_object, replace_folder
 
 PREFIX = "step-"
-TOLD: Mapping[str, type] = {
+STATE_FIELDS: Mapping[str, type] = {
     "step": int,
     "config": dict,
     "global_batch": int,
@@ -93,7 +93,8 @@ hash. Of batch and accumulation the global batch counts, see :func:`.launch.accu
 
 @frozen
 class TrainState:
-    """State of a training run that is saved in a checkpoint, from which training continues exactly."""
+    """State of a training run that is saved in a checkpoint, from which training continues
+    exactly."""
 
     step: int  # optimizer steps done
     weights: Mapping[str, Tensor]  # what is trained, by name, float32
@@ -114,9 +115,9 @@ def checkpoint_folders(output: Path) -> list[Path]:
     )
 
 
-def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
-    """Save a checkpoint, then delete the oldest beyond ``keep``. Earlier checkpoints stay if saving
-    fails.
+def save_checkpoint(output: Path, state: TrainState, keep_count: int) -> Path:
+    """Save a checkpoint, then delete the oldest beyond ``keep_count``. Earlier checkpoints stay if
+    saving fails.
 
     Raises:
         EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
@@ -131,7 +132,7 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
                     {k: v.detach().cpu().contiguous() for k, v in state.weights.items()}, weights
                 )
             torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
-            state_fields = {name: getattr(state, name) for name in TOLD}
+            state_fields = {name: getattr(state, name) for name in STATE_FIELDS}
             (temporary / "state.json").write_text(json.dumps(state_fields, indent=1), "utf-8")
             replace_folder(temporary, folder)
     except (
@@ -146,8 +147,8 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
             fix="free some space and start again: training continues from "
             f"{folders[-1].name if folders else 'the beginning'}, which is untouched",
         ) from error
-    for old in checkpoint_folders(output)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    for old_folder in checkpoint_folders(output)[:-keep_count]:
+        shutil.rmtree(old_folder, ignore_errors=True)
     return folder
 
 
@@ -170,7 +171,7 @@ def load_checkpoint(folder: Path) -> TrainState:
         weights = load_file(folder / "trainable.safetensors")
         saved_state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     if (
-        not all(isinstance(state.get(name), kind) for name, kind in TOLD.items())
+        not all(isinstance(state.get(name), kind) for name, kind in STATE_FIELDS.items())
         or not isinstance(saved_state, dict)
         or not isinstance(saved_state.get("optimizer"), dict)
     ):
@@ -184,7 +185,7 @@ def load_checkpoint(folder: Path) -> TrainState:
         weights=weights,
         optimizer=saved_state["optimizer"],
         ema=saved_state.get("ema"),
-        **{name: state[name] for name in TOLD},
+        **{name: state[name] for name in STATE_FIELDS},
     )
 
 

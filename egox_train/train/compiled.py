@@ -17,7 +17,8 @@ def compile_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
     """Compile each block of the transformer in place, so that all blocks share one program per
     shape of the batch.
 
-    The guided attention stays as it is: its bias is another at each step (:mod:`..wan.diffusers_processor`).
+    The guided attention stays as it is: its bias is another at each step
+    (:mod:`..wan.diffusers_processor`).
 
     Raises:
         EgoXInputError: torch can't compile for this device.

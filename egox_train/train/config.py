@@ -311,17 +311,17 @@ class TrainConfig(SamplesConfig):
 
 
 def load_config(
-    file: Path | None, overrides: Sequence[str] = (), *, more: Sequence[Path] = ()
+    file: Path | None, overrides: Sequence[str] = (), *, more_files: Sequence[Path] = ()
 ) -> TrainConfig:
-    """Load a configuration from a YAML file, then apply further files (``more``), then overrides
-    ``a.b=value`` whose values are YAML.
+    """Load a configuration from a YAML file, then apply further files (``more_files``), then
+    overrides ``a.b=value`` whose values are YAML.
 
     Raises:
         EgoXInputError: no such file, not YAML, unknown or missing key, value outside its range.
     """
     values: dict[str, Any] = {}
-    for config_file in (file, *more) if file is not None else ():
-        values = _on_top(values, _read_yaml(config_file))
+    for config_file in (file, *more_files) if file is not None else ():
+        values = _merge_sections(values, _read_yaml(config_file))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -338,9 +338,9 @@ def load_config(
                 f"override {key}", got=text, expected="a YAML value", fix="quote the value"
             ) from error
         nested = _number_or(value)
-        for part in reversed(key.strip().split(".")):
-            nested = {part: nested}
-        values = _on_top(values, nested)
+        for key_part in reversed(key.strip().split(".")):
+            nested = {key_part: nested}
+        values = _merge_sections(values, nested)
     return parse_config(values)
 
 
@@ -350,8 +350,8 @@ def parse_config(values: Mapping[str, Any]) -> TrainConfig:
         return TrainConfig.model_validate({str(key): value for key, value in values.items()})
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']} (got {e['input']!r})"
-            for e in error.errors()[:6]
+            f"{'.'.join(map(str, detail['loc'])) or 'configuration'}: {detail['msg']} (got {detail['input']!r})"
+            for detail in error.errors()[:6]
         ]
         raise EgoXInputError(
             "training configuration",
@@ -405,18 +405,22 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def _on_top(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Merge two nested configurations, where values of ``above`` replace those of ``below``."""
+def _merge_sections(
+    base_section: dict[str, Any], override_section: dict[str, Any]
+) -> dict[str, Any]:
+    """Merge two nested configurations, where values of ``override_section`` replace those of
+    ``base_section``."""
     sections = {
-        key: _on_top(below[key], value)
-        for key, value in above.items()
-        if isinstance(value, dict) and isinstance(below.get(key), dict)
+        key: _merge_sections(base_section[key], value)
+        for key, value in override_section.items()
+        if isinstance(value, dict) and isinstance(base_section.get(key), dict)
     }
-    return {**below, **above, **sections}
+    return {**base_section, **override_section, **sections}
 
 
 def _number_or(value: Any) -> Any:
-    """Convert text to a number if possible, because YAML 1.1 reads 1e-4 (without a point) as text."""
+    """Convert text to a number if possible, because YAML 1.1 reads 1e-4 (without a point) as
+    text."""
     if isinstance(value, str):
         try:
             return float(value)

@@ -24,7 +24,7 @@ from egox_core.wan import (
 )
 
 from ..wan.streamed import StreamedWeights
-from ..wan.transformer import base_form, native_metadata, save_native, weight_files
+from ..wan.transformer import base_without_weights, native_metadata, save_native, weight_files
 from ..wan.weights import weights_hash
 from .checkpoints import checkpoint_folders, load_checkpoint
 from .config import TrainConfig, parse_config
@@ -44,13 +44,14 @@ def write_results(
     trainable: TrainableModel,
     step: int,
 ) -> Path:
-    """Write the trained LoRA in the released naming, or the trained base, beside the checkpoints."""
+    """Write the trained LoRA in the released naming, or the trained base, beside the
+    checkpoints."""
     output = Path(config.output)
     if config.trains_lora:
         metadata = training_metadata(config, base_hash=trainable.base_hash, step=step)
         save_lora(tensors, output / LORA_FILE, metadata, "released")
         return output / LORA_FILE
-    trainable.put(tensors, "trained base")
+    trainable.load_tensors(tensors, "trained base")
     save_native(trainable.model, output / BASE_FILE, {"egox.base_steps": str(step)}, torch.float32)
     return output / BASE_FILE
 
@@ -58,7 +59,7 @@ def write_results(
 def export(
     source: Path,
     file: Path,
-    form: Literal["released", "native", "fused"],
+    target_form: Literal["released", "native", "fused"],
     *,
     base: Path | None = None,
     strength: float = 1.0,
@@ -69,18 +70,18 @@ def export(
 
     Args:
         source: a LoRA file, or an output folder of ``train``.
-        form: ``released`` or ``native`` naming, or ``fused`` into ``base`` (a ComfyUI file).
+        target_form: ``released`` or ``native`` naming, or ``fused`` into ``base`` (a ComfyUI file).
 
     Raises:
         EgoXInputError: unknown form, no checkpoint, fused without a base or into another base than
             it was trained on; as :func:`~egox_core.wan.check_new_file`.
     """
-    check_choice("export form", form, FORMS)
-    of_file = source if source.is_file() else None
-    check_new_file(file, (of_file,), strength, base)
+    check_choice("export form", target_form, FORMS)
+    lora_file = source if source.is_file() else None
+    check_new_file(file, (lora_file,), strength, base)
     tensors, metadata = _tensors_of(source)
-    if form != "fused":
-        save_lora(tensors, file, metadata, form, dtype)
+    if target_form != "fused":
+        save_lora(tensors, file, metadata, target_form, dtype)
         return metadata
     if base is None:
         raise EgoXInputError(
@@ -97,8 +98,8 @@ def export(
             expected=f"{metadata.get('egox.base')} ({trained_on})",
             fix="use the base that the LoRA was trained on",
         )
-    check_run_files(base, of_file)
-    lora = of_file or source / LORA_FILE
+    check_run_files(base, lora_file)
+    lora = lora_file or source / LORA_FILE
     fused_metadata = {
         **{k: v for k, v in metadata.items() if k != "format"},
         MERGED: file_digest(lora) if lora.is_file() else metadata["egox.steps"],
@@ -117,7 +118,7 @@ def _write_fused(
     dtype: torch.dtype,
 ) -> None:
     """Write the base model with the LoRA fused in, with one weight in memory at a time."""
-    form = base_form(base)
+    config = base_without_weights(base)
     weights = StreamedWeights(weight_files(base), f"base model {base.name}")
     shapes = weights.shapes()
     # base_form has refused names of another model
@@ -136,12 +137,13 @@ def _write_fused(
         file,
         {name: (shapes[source], dtype) for name, source in sources.items()},
         fused,
-        {**native_metadata(form), **metadata},
+        {**native_metadata(config), **metadata},
     )
 
 
 def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a LoRA's tensors with scale 1, and metadata whose rank and alpha match them, for export."""
+    """Read a LoRA's tensors with scale 1, and metadata whose rank and alpha match them, for
+    export."""
     if source.is_file():
         tensors, metadata = read_lora(source)
         rank = max(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))
@@ -180,7 +182,7 @@ def inspect(file: Path) -> dict[str, str]:
     ranks = sorted({v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight")})
     modules = sorted({".".join(k.split(".")[2:-2]) for k in tensors})
     blocks = len({k.split(".")[1] for k in tensors})
-    facts = {
+    description = {
         "file": file.name,
         "hash": weights_hash(file, "LoRA"),
         "rank": ", ".join(map(str, ranks)),
@@ -192,8 +194,14 @@ def inspect(file: Path) -> dict[str, str]:
         "parameters": str(sum(v.numel() for v in tensors.values())),
         "naming": metadata.get("egox.naming", "unknown"),
         "dtype": next(
-            iter({e["dtype"] for k, e in read_header(file, "LoRA").items() if k != "__metadata__"})
+            iter(
+                {
+                    entry["dtype"]
+                    for k, entry in read_header(file, "LoRA").items()
+                    if k != "__metadata__"
+                }
+            )
         ),
     }
     egox_metadata = {k: v for k, v in metadata.items() if k.startswith(PREFIX)}
-    return {**facts, **dict(sorted(egox_metadata.items()))}
+    return {**description, **dict(sorted(egox_metadata.items()))}

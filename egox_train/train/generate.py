@@ -29,17 +29,17 @@ from ..fingerprint import fingerprint
 from ..metrics.clip_inputs import clip_files, clip_scene
 from ..options import ALONE, GenerateOptions, RunOptions
 from ..parallel import (
-    RunPlaces,
-    RunSums,
-    made_once,
-    part_of,
+    RunEstimate,
+    WorkerPlan,
+    estimate_run,
+    make_once,
     run_all,
-    run_sums,
+    shard_of,
 )
 from ..video_writer import write_levels, write_video
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.text import make_text_encoder
-from ..wan.transformer import base_form, load_base, own_dtype
+from ..wan.transformer import base_without_weights, load_base, storage_dtype
 from ..wan.vae import VaeEncoder
 from ..wan.weights import file_metadata, weights_bytes, weights_hash
 from .config import ConditioningConfig, SamplesConfig
@@ -82,7 +82,7 @@ def generate(
     run: RunOptions = ALONE,
     *,
     progress: Progress = no_progress,
-) -> tuple[int, int] | RunSums:
+) -> tuple[int, int] | RunEstimate:
     """Generate ``out/<clip>.mp4`` for every clip of a cache's split, and ``out/<clip>.seen.mkv`` if
     the cache has the classes of ego pixels. Returns the number of clips, and of those written by
     this call.
@@ -95,7 +95,7 @@ def generate(
             written.
     """
     reader = CacheReader(cache)
-    clips = part_of(sorted(reader.clips(options.split)), run.part, run.clips)
+    clips = shard_of(sorted(reader.clips(options.split)), run.part, run.clips)
     check_strength(options.strength)
     if options.steps < 1 or not math.isfinite(options.cfg):
         raise EgoXInputError(
@@ -112,11 +112,11 @@ def generate(
     if options.cfg != 1.0:
         _check_encoder(options, reader)
     files = (options.base, options.vae, options.lora, options.text_file)
-    places = RunPlaces.of(run, options.device, weights_bytes(*files))
-    on_gpu = any(device.startswith("cuda") for device in places.devices)
-    dtype = options.dtype or ("bfloat16" if on_gpu else own_dtype(options.base))
+    worker_plan = WorkerPlan.of(run, options.device, weights_bytes(*files))
+    on_gpu = any(device.startswith("cuda") for device in worker_plan.devices)
+    dtype = options.dtype or ("bfloat16" if on_gpu else storage_dtype(options.base))
     options = replace(options, dtype=dtype)
-    weights = sum(p.numel() for p in base_form(options.base).parameters())
+    weights = sum(p.numel() for p in base_without_weights(options.base).parameters())
     logger.info(
         "base of %.2g G weights in %s: at most %.1f GB a worker, less where its file is mapped",
         weights / 1e9,
@@ -124,9 +124,9 @@ def generate(
         weights * DTYPES[dtype].itemsize / 1e9,
     )
     # hashed below, or without effect
-    apart = ("base", "vae", "lora", "text", "device", "stereo", "stabilise")
+    path_options = ("base", "vae", "lora", "text", "device", "stereo", "stabilise")
     parts = {
-        "options": {k: str(v) for k, v in asdict(options).items() if k not in apart},
+        "options": {k: str(v) for k, v in asdict(options).items() if k not in path_options},
         "base": weights_hash(options.base, "base model"),
         "vae": weights_hash(options.vae, "VAE"),
         "lora": weights_hash(options.lora, "LoRA") if options.lora else "",
@@ -143,16 +143,16 @@ def generate(
         for c in clips
     ]
     jobs = [job for job in jobs if not _is_done(job)]
-    todo = [job.clip for job in jobs]
+    clip_names = [job.clip for job in jobs]
     if run.dry_run:
-        return run_sums(_generate_clip, jobs, "out", places)
+        return estimate_run(_generate_clip, jobs, "out", worker_plan)
     clear_leftovers(out, names=set(clips))
     failed, results = run_all(
         _generate_clip,
         jobs,
-        todo,
-        places,
-        before=len(clips) - len(todo),
+        clip_names,
+        worker_plan,
+        finished_count=len(clips) - len(clip_names),
         stage="clips generated",
         progress=progress,
     )
@@ -163,7 +163,7 @@ def generate(
             expected="all of them",
             fix="see the message; the others are done and will be kept",
         )
-    return len(clips), sum(new for _, new in results)
+    return len(clips), sum(is_new for _, is_new in results)
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
@@ -258,18 +258,18 @@ def _models(
 
 def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
     def make() -> bool:
-        started = time.monotonic()
-        frames = _sampled(job, device)
-        if observed_prior := _observed(job, frames):
+        start_s = time.monotonic()
+        frames = _sample_clip(job, device)
+        if observed_prior := _read_observed(job, frames):
             prior, classes = observed_prior
             keep = job.options.keep_observed
             frames, redrawn, kept_pixels, was_judged = keep_observed(frames, prior, classes, keep)
             if not bool(was_judged.all()):
-                unknown = int((~was_judged).sum())
+                unjudged_count = int((~was_judged).sum())
                 logger.info(
                     "%s: in %d of %d frames nothing is said of what exo saw: the prior doesn't match "
                     "there (its depth is off, or all of it was redrawn)",
-                    *(job.clip, unknown, len(was_judged)),
+                    *(job.clip, unjudged_count, len(was_judged)),
                 )
             kinds = video_classes(classes, redrawn, kept_pixels)
             write_levels(job.out / f"{job.clip}.{SEEN}", kinds, job.fps)
@@ -278,11 +278,11 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
             _write_pair(
                 job, frames, job.options.stereo, StereoForm(stabilise=job.options.stabilise)
             )
-        clip_seconds = round(time.monotonic() - started, 1)
+        clip_seconds = round(time.monotonic() - start_s, 1)
         write_json(job.note, {"clip": job.clip, "made_from": job.key, "seconds": clip_seconds})
         return True
 
-    return made_once(job.out / job.clip, lambda: _is_done(job) or None, make, job.wait)
+    return make_once(job.out / job.clip, lambda: _is_done(job) or None, make, job.wait)
 
 
 def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) -> None:
@@ -309,7 +309,7 @@ def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) 
     mark_stereo(job.pair, half_sphere=True)
 
 
-def _sampled(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
+def _sample_clip(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
     options = replace(job.options, device=device)
     conditioning = conditioning_of(options, CacheReader(job.cache))
     samples = CachedSamples(
@@ -334,7 +334,7 @@ def _sampled(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
     return vae.decode(latent[0].cpu())
 
 
-def _observed(
+def _read_observed(
     job: _ClipJob,
     frames: Tensor,  # [T, H, W, 3]
 ) -> tuple[Tensor, Tensor] | None:  # [T, H, W, 3] 0...1; [T, H, W] uint8
@@ -354,7 +354,9 @@ def _observed(
                 fix="run prepare and cache again",
             )
         return None
-    length, (height, width) = len(frames), frames.shape[1:3]
+    frame_count, (height, width) = len(frames), frames.shape[1:3]
     prior, classes_file = (BytesIO(files[name].numpy().tobytes()) for name in (PRIOR, SEEN))
     size = (width, height)
-    return read_all(prior, length, size).float() / 255, read_classes(classes_file, length, size)
+    return read_all(prior, frame_count, size).float() / 255, read_classes(
+        classes_file, frame_count, size
+    )

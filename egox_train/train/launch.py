@@ -148,8 +148,8 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
             expected="the same global batch",
             fix="restore them, or train into a different output folder",
         )
-    accumulation, rest = divmod(state.global_batch, config.batch_size * processes)
-    if rest:
+    accumulation, remainder = divmod(state.global_batch, config.batch_size * processes)
+    if remainder:
         raise EgoXInputError(
             "resumed training",
             got=f"{processes} processes with batch_size {config.batch_size}",

@@ -21,7 +21,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers
 
 from ..wan.diffusers_processor import GgaScope
-from ..wan.transformer import base_form, own_dtype
+from ..wan.transformer import base_without_weights, storage_dtype
 from ..wan.vae import VaeEncoder
 from .checkpoints import (
     StopRequest,
@@ -50,7 +50,7 @@ from .model import (
     set_learning_rate,
 )
 from .samples import CachedSamples, Item, collate, noise_for, sample_generator
-from .sharded import is_sharded, optimizer_state, put_optimizer_state, whole
+from .sharded import full_tensor, is_sharded, load_optimizer_state, optimizer_state
 from .step_log import StepLog, bucket_losses
 from .validation import COLUMNS, HeldOut, check_validation
 
@@ -107,7 +107,7 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
         check_resumable(
             state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash
         )
-        trainable.put(state.weights, f"checkpoint at step {state.step}")
+        trainable.load_tensors(state.weights, f"checkpoint at step {state.step}")
         trainable.scope.kernels.first = state.kernel
         for note in resume_notes(config, accumulation, accelerator.num_processes, state):
             if accelerator.is_main_process:
@@ -120,7 +120,7 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
     # FSDP2 puts new parameters in their place.
     trainable.parameters = [p for p in trainable.model.parameters() if p.requires_grad]
     if state is not None:
-        put_optimizer_state(trainable.model, optimizer, state.optimizer)
+        load_optimizer_state(trainable.model, optimizer, state.optimizer)
     run = _Run(
         config=config,
         accelerator=accelerator,
@@ -143,12 +143,13 @@ def memory_lines(
     the base's file alone.
 
     Raises:
-        EgoXInputError: as :func:`~.memory.check_memory`; a cache of another text width than the base's.
+        EgoXInputError: as :func:`~.memory.check_memory`; a cache of another text width than the
+            base's.
     """
     firsts = [samples.load(items[0]) for items in samples.groups]
     grid = max((sample.grid for sample in firsts), key=math.prod)
     base = Path(config.base)
-    form, text_dim = base_form(base), firsts[0].text.shape[-1]
+    form, text_dim = base_without_weights(base), firsts[0].text.shape[-1]
     settings: Any = form.config
     if text_dim != settings.text_dim:
         raise EgoXInputError(
@@ -159,9 +160,9 @@ def memory_lines(
             f"--text zeros:512x{settings.text_dim}",
         )
     stored = "float32" if config.memory.base_dtype == "float32" else "bfloat16"
-    mapped = not base.is_dir() and own_dtype(base) == stored
+    is_mapped = not base.is_dir() and storage_dtype(base) == stored
     machine = this_machine(device)
-    return check_memory(config, form, grid, machine, shards=shards, mapped=mapped)
+    return check_memory(config, form, grid, machine, shards=shards, is_mapped=is_mapped)
 
 
 def dry_run(config: TrainConfig) -> list[str]:
@@ -225,14 +226,17 @@ class _Run:
         log = StepLog(config, first_step, main)
         loss, last_note = float("nan"), ""
         self.model.train()
-        with StopRequest() as stop, closing(log):
+        with StopRequest() as stop_request, closing(log):
             step, saved_step, saved_s = first_step, first_step, time.monotonic()
             # A run that died while it validated had its weights saved, but not this line of the
             # curve.
-            if self._validates_at(step) and self._any(main and not log.has(step, COLUMNS[0]))[0]:
+            if (
+                self._validates_at(step)
+                and self._any_process(main and not log.has_value(step, COLUMNS[0]))[0]
+            ):
                 self._validate(step, log)
             while step < config.steps:
-                started = time.perf_counter()
+                start_s = time.perf_counter()
                 sigmas, losses, norm = self._step(step)
                 step += 1
                 if main and self.scope.note != last_note:
@@ -252,8 +256,8 @@ class _Run:
                         },
                     )
                 minutes = (time.monotonic() - saved_s) / 60
-                stopping, is_due = self._any(
-                    stop.requested, main and 0 < config.checkpoint.minutes <= minutes
+                stopping, is_due = self._any_process(
+                    stop_request.requested, main and 0 < config.checkpoint.minutes <= minutes
                 )
                 if (
                     step % config.checkpoint.every == 0
@@ -268,7 +272,7 @@ class _Run:
                 progress(
                     step,
                     config.steps,
-                    f"loss {loss:.4f}, {time.perf_counter() - started:.2f} s per step",
+                    f"loss {loss:.4f}, {time.perf_counter() - start_s:.2f} s per step",
                 )
                 if stopping:
                     break
@@ -288,36 +292,36 @@ class _Run:
         items = self.samples.items_of_step(step, self._global_batch())
         set_learning_rate(self.optimizer, learning_rate(config.optimizer, step, config.steps))
         torch.manual_seed(_dropout_seed(config.seed, step, accelerator.process_index))
-        levels, losses, norm = [], [], 0.0
+        noise_levels, losses, norm = [], [], 0.0
         for micro in range(self.accumulation):
-            first = (micro * processes + accelerator.process_index) * size
-            batch = items[first : first + size]
+            first_item = (micro * processes + accelerator.process_index) * size
+            batch = items[first_item : first_item + size]
             with accelerator.accumulate(self.model):
                 sigmas, result = self._forward(batch)
                 by_clip = accelerator.gather(
                     torch.stack((sigmas.double(), result.per_clip.double())).T.contiguous()
                 )
                 self._check_finite(by_clip[:, 1], items[micro * processes * size :], step)
-                levels += by_clip[:, 0].tolist()
+                noise_levels += by_clip[:, 0].tolist()
                 losses += by_clip[:, 1].tolist()
                 accelerator.backward(result.loss)
                 if accelerator.sync_gradients:
                     norm = float(
-                        whole(
+                        full_tensor(
                             accelerator.clip_grad_norm_(
                                 self.trainable.parameters, config.optimizer.max_grad_norm
                             )
                         )
                     )
                     if not norm < float("inf"):
-                        self._not_finite(
+                        self._raise_not_finite(
                             "gradient", ", ".join(sorted({i.clip for i, _ in items})), step
                         )
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.step(self.trainable.parameters)
-        return levels, losses, norm
+        return noise_levels, losses, norm
 
     def _global_batch(self) -> int:
         return self.config.batch_size * self.accumulation * self.accelerator.num_processes
@@ -349,12 +353,12 @@ class _Run:
             items[i][0].clip for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()
         ]
         if bad_clips:
-            self._not_finite("loss", ", ".join(bad_clips), step)
+            self._raise_not_finite("loss", ", ".join(bad_clips), step)
 
-    def _not_finite(self, what: str, clips: str, step: int) -> None:
+    def _raise_not_finite(self, quantity: str, clips: str, step: int) -> None:
         folders = checkpoint_folders(Path(self.config.output))
         raise EgoXInputError(
-            f"{what} at step {step + 1}",
+            f"{quantity} at step {step + 1}",
             got=f"NaN or infinity from clip {clips}",
             expected="finite numbers",
             fix="look at that clip, or lower the learning rate; the last good checkpoint "
@@ -370,28 +374,28 @@ class _Run:
 
         What can fail on one process alone stands before the forwards or after them, since spread
         weights need all processes in each."""
-        held_out, accelerator, why = self.held_out, self.accelerator, None
+        held_out, accelerator, error_text = self.held_out, self.accelerator, None
         if held_out is None:
             return
         rows = torch.zeros(len(held_out.items), 1 + len(COLUMNS), dtype=torch.float64)
-        share, vae = [], None
+        held_out_clips, vae = [], None
         try:
-            share = held_out.load_share(
+            held_out_clips = held_out.load_share(
                 accelerator.process_index,
                 accelerator.num_processes,
-                even=is_sharded(self.trainable.model),
+                equal_counts=is_sharded(self.trainable.model),
             )
             vae_file = self.config.validation.vae
-            if held_out.samples_wanted and share and vae_file is not None:
+            if held_out.samples_wanted and held_out_clips and vae_file is not None:
                 vae = VaeEncoder(Path(vae_file), accelerator.device)
         except Exception as error:
-            why = error
-        if not self._any(why is not None)[0]:
+            error_text = error
+        if not self._any_process(error_text is not None)[0]:
             try:
                 rows = held_out.score(
                     accelerator.unwrap_model(self.model),
                     self.scope,
-                    share,
+                    held_out_clips,
                     step,
                     vae,
                     device=accelerator.device,
@@ -399,13 +403,13 @@ class _Run:
                     autocast=self.trainable.autocast,
                 )
             except Exception as error:
-                why = error
-        if why is not None:
+                error_text = error
+        if error_text is not None:
             logger.warning(
                 "validation at step %d failed, training continues: %s: %s",
                 step,
-                type(why).__name__,
-                why,
+                type(error_text).__name__,
+                error_text,
             )
         values = held_out.values(accelerator.reduce(rows.to(accelerator.device), "sum"))
         if accelerator.is_main_process and values is not None:
@@ -414,8 +418,8 @@ class _Run:
         elif accelerator.is_main_process:
             log.note(
                 step,
-                f"validation failed: {type(why).__name__}: {why}"
-                if why is not None
+                f"validation failed: {type(error_text).__name__}: {error_text}"
+                if error_text is not None
                 else "validation failed on another process, which says why",
             )
 
@@ -446,7 +450,7 @@ class _Run:
         self.ema.restore(self.trainable.parameters)
         return tensors
 
-    def _any(self, *flags: bool) -> list[bool]:
+    def _any_process(self, *flags: bool) -> list[bool]:
         """Combine flags over all processes: each is True if it is set in any process."""
         if self.accelerator.num_processes == 1:
             return list(flags)

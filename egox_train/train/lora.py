@@ -23,7 +23,7 @@ from egox_core.wan import PREFIX, convert_lora, trained_with
 
 from ..wan.weights import file_metadata
 from .config import FROM_LORA, LoraSettings, TrainConfig, config_to_share
-from .sharded import whole
+from .sharded import full_tensor
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -49,7 +49,7 @@ def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
         EgoXInputError: neither a group nor a module of a block.
     """
     modules = {m for group in TARGET_GROUPS.values() for m in group}
-    out: list[str] = []
+    module_names: list[str] = []
     for target in targets:
         members = TARGET_GROUPS.get(target) or ((target,) if target in modules else ())
         if not members:
@@ -59,8 +59,8 @@ def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
                 expected=f"one of {', '.join(TARGET_GROUPS)} or a module",
                 fix="the released LoRA trains attn1 and attn2",
             )
-        out.extend(m for m in members if m not in out)
-    return tuple(out)
+        module_names.extend(m for m in members if m not in module_names)
+    return tuple(module_names)
 
 
 def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
@@ -116,17 +116,17 @@ def lora_tensors(
     """Collect the LoRA's tensors on the CPU under names such as
     ``blocks.0.attn1.to_q.lora_A.weight``."""
     return {
-        k: whole(v.detach()).cpu().clone().contiguous()
+        k: full_tensor(v.detach()).cpu().clone().contiguous()
         for k, v in get_peft_model_state_dict(model, adapter_name=ADAPTER).items()
     }
 
 
-def put_lora_tensors(
+def load_lora_tensors(
     model: nn.Module,
     # A [r, in], B [out, r] of each matrix.
     tensors: Mapping[str, Tensor],
     # Names the tensors in error messages.
-    what: str,
+    subject: str,
 ) -> None:
     """Load LoRA tensors, as :func:`lora_tensors` returns them, into the model.
 
@@ -134,17 +134,23 @@ def put_lora_tensors(
         EgoXInputError: tensors missing or too many, or of another shape: a LoRA of another model or
             rank.
     """
-    have = lora_tensors(model)
-    wrong_names = sorted(set(have) ^ set(tensors)) + [
-        k for k in have if k in tensors and have[k].shape != tensors[k].shape
+    model_tensors = lora_tensors(model)
+    wrong_names = sorted(set(model_tensors) ^ set(tensors)) + [
+        k for k in model_tensors if k in tensors and model_tensors[k].shape != tensors[k].shape
     ]
     if wrong_names:
         first_wrong = wrong_names[0]
-        got = f"{tuple(tensors[first_wrong].shape)}" if first_wrong in tensors else "nothing"
-        expected = f"{tuple(have[first_wrong].shape)}" if first_wrong in have else "nothing"
+        actual_shape = (
+            f"{tuple(tensors[first_wrong].shape)}" if first_wrong in tensors else "nothing"
+        )
+        expected = (
+            f"{tuple(model_tensors[first_wrong].shape)}"
+            if first_wrong in model_tensors
+            else "nothing"
+        )
         raise EgoXInputError(
-            f"{what}: {len(wrong_names)} tensors, first {first_wrong}",
-            got=got,
+            f"{subject}: {len(wrong_names)} tensors, first {first_wrong}",
+            got=actual_shape,
             expected=expected,
             fix="give the file that was trained here; this one has a different model, rank or targets",
         )
@@ -175,24 +181,32 @@ def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_h
     scale = (
         settings.alpha / settings.rank
     )  # read_lora has it inside B; these layers multiply it again
-    start = {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()}
-    fresh = lora_tensors(model)  # its B is zero
-    put_lora_tensors(
+    start_tensors = {
+        k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()
+    }
+    new_tensors = lora_tensors(model)  # its B is zero
+    load_lora_tensors(
         model,
-        {k: _widened(v, fresh[k]) if k in fresh else v for k, v in start.items()},
+        {
+            k: _pad_to_rank(v, new_tensors[k]) if k in new_tensors else v
+            for k, v in start_tensors.items()
+        },
         f"init_lora {file.name}",
     )
 
 
-def _widened(start: Tensor, fresh: Tensor) -> Tensor:
+def _pad_to_rank(start_matrix: Tensor, new_matrix: Tensor) -> Tensor:
     """Copy a matrix into the first rows (of an A) or columns (of a B) of a new one, if it is
     smaller in that dimension alone."""
-    sides = list(zip(start.shape, fresh.shape, strict=True))
-    if any(have > want for have, want in sides) or sum(have < want for have, want in sides) != 1:
-        return start  # equal, or of another model, which put_lora_tensors refuses
-    out = fresh.clone()
-    out[tuple(slice(size) for size in start.shape)] = start
-    return out
+    sides = list(zip(start_matrix.shape, new_matrix.shape, strict=True))
+    if (
+        any(old_side > new_side for old_side, new_side in sides)
+        or sum(old_side < new_side for old_side, new_side in sides) != 1
+    ):
+        return start_matrix  # equal, or of another model, which load_lora_tensors refuses
+    padded = new_matrix.clone()
+    padded[tuple(slice(size) for size in start_matrix.shape)] = start_matrix
+    return padded
 
 
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
@@ -232,7 +246,7 @@ def save_lora(
     was trained. ``native``: ComfyUI's names with an alpha for each matrix."""
     scale = float(metadata["egox.alpha"]) / int(metadata["egox.rank"])
     if naming == "released":
-        out = {
+        named_tensors = {
             RELEASED_PREFIX + k: (v * scale if ".lora_B." in k else v) for k, v in tensors.items()
         }
     else:
@@ -241,12 +255,12 @@ def save_lora(
             for k, matrix in tensors.items()
             if ".lora_A." in k
         }
-        out = convert_lora(
+        named_tensors = convert_lora(
             {RELEASED_PREFIX + k: v for k, v in {**tensors, **alphas}.items()}
         ).tensors
     with atomic_write(file) as temporary:
         save_file(
-            {k: v.to(dtype).contiguous() for k, v in out.items()},
+            {k: v.to(dtype).contiguous() for k, v in named_tensors.items()},
             temporary,
             metadata={**metadata, "egox.naming": naming},
         )
@@ -262,7 +276,7 @@ def read_lora(
         EgoXInputError: no LoRA of a Wan transformer in any known naming.
     """
     metadata = file_metadata(file, f"LoRA {file.name}")
-    out: dict[str, Tensor] = {}
+    named_tensors: dict[str, Tensor] = {}
     lora = convert_lora(load_file(file), metadata, "diffusers", file=file)
     if lora.remark:
         log.warning("%s: %s", file.name, lora.remark)
@@ -273,8 +287,8 @@ def read_lora(
             alpha = loaded.get(key.replace(".lora_B.weight", ".alpha"))
             tensor = tensor if alpha is None else tensor * (float(alpha) / tensor.shape[1])
         if not name.endswith(".alpha"):
-            out[name] = tensor
-    return out, metadata
+            named_tensors[name] = tensor
+    return named_tensors, metadata
 
 
 def fuse(

@@ -19,7 +19,8 @@ from .samples import TrainSample
 
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> the same
-    """Shift noise levels to s' = shift s / (1 + (shift - 1) s), as flow schedulers do (quirks 30)."""
+    """Shift noise levels to s' = shift s / (1 + (shift - 1) s), as flow schedulers do (quirks
+    30)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
@@ -29,11 +30,11 @@ def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
 
     Built by diffusers' flow-matching scheduler, so that training and its sampling agree on every
     digit."""
-    return _table(config.levels, config.shift or 1.0).clone()
+    return _scheduler_table(config.levels, config.shift or 1.0).clone()
 
 
 @lru_cache(maxsize=8)
-def _table(levels: int, shift: float) -> Tensor:
+def _scheduler_table(levels: int, shift: float) -> Tensor:
     """Compute the scheduler's noise levels, and cache them because every sample draws from them."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
@@ -46,14 +47,14 @@ def draw_sigmas(
 ) -> Tensor:  # [count] float32
     """Draw the noise levels of ``count`` samples from the given generator alone, so that a resumed
     run draws the same ones."""
-    sigmas = _draw_kind(config, count, generator)
+    sigmas = _draw_by_kind(config, count, generator)
     if not config.uniform_share:
         return sigmas
     uniform = torch.rand(count, generator=generator) < config.uniform_share
     return torch.where(uniform, torch.rand(count, generator=generator).clamp(1e-3, 1.0), sigmas)
 
 
-def _draw_kind(config: TimestepConfig, count: int, generator: torch.Generator) -> Tensor:
+def _draw_by_kind(config: TimestepConfig, count: int, generator: torch.Generator) -> Tensor:
     if config.kind == "table":
         table = sigma_table(config)
         return table[torch.randint(0, len(table), (count,), generator=generator)]
@@ -101,8 +102,8 @@ def noised_input(
     t, h, w_exo, w_ego = sample.grid
     s = sigmas.to(sample.ego.device, torch.float32).view(-1, 1, 1, 1, 1)
 
-    def noised(clean: Tensor, noise: Tensor) -> Tensor:
-        return ((1 - s) * clean.float() + s * noise.float()).to(clean.dtype)
+    def noised(clean_latent: Tensor, noise: Tensor) -> Tensor:
+        return ((1 - s) * clean_latent.float() + s * noise.float()).to(clean_latent.dtype)
 
     noisy_ego, exo = noised(sample.ego, noise[..., -w_ego:]), sample.exo
     if not conditioning.exo_clean:
@@ -168,8 +169,8 @@ def flow_loss(
         exo_error = (
             output[..., :w_exo].float() - (noise[..., :w_exo].float() - sample.exo.float())
         ).square()
-        share = w_ego / (w_exo + w_ego)
-        error = share * error + (1 - share) * exo_error.flatten(1).mean(dim=1)
+        ego_share = w_ego / (w_exo + w_ego)
+        error = ego_share * error + (1 - ego_share) * exo_error.flatten(1).mean(dim=1)
     return StepResult(
         loss=error.mean(), per_clip=error.detach(), prediction=prediction, target=target
     )

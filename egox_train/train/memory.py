@@ -134,25 +134,33 @@ def predict(
         return None
     t, h, w_exo, w_ego = grid
     tokens = t * (h // 2) * ((w_exo + w_ego) // 2)
-    have: Any = model.config
-    dim, blocks = have.num_attention_heads * have.attention_head_dim, have.num_layers
+    model_config: Any = model.config
+    dim, blocks = (
+        model_config.num_attention_heads * model_config.attention_head_dim,
+        model_config.num_layers,
+    )
     activation = 4.0 if memory.base_dtype == "float32" else 2.0  # of other weights, too
     linear = {n: m for n, m in model.blocks.named_modules() if isinstance(m, nn.Linear)}
     a_block = sum(m.weight.numel() for m in linear.values()) / blocks
-    keep = tuple(model._keep_in_fp32_modules or ())  # as cast_base has it
+    float32_modules = tuple(model._keep_in_fp32_modules or ())  # as cast_base has it
     matrices = {id(m.weight) for m in linear.values()}
-    other = sum(
-        p.numel() * (4.0 if any(part in keep for part in name.split(".")) else activation)
+    other_weights_bytes = sum(
+        p.numel()
+        * (
+            4.0
+            if any(name_part in float32_modules for name_part in name.split("."))
+            else activation
+        )
         for name, p in model.named_parameters()
         if id(p) not in matrices
     )
     a_block *= BYTES[memory.base_dtype]
     on_device = 1 if memory.block_offload else blocks  # offload: the visiting block alone
-    base = (on_device * a_block + other) / shards
+    base = (on_device * a_block + other_weights_bytes) / shards
     if shards > 1:
         base += a_block  # the one that is gathered
     if memory.base_dtype == "float8":
-        base += dim * have.ffn_dim * 2  # the one weight that is unpacked at a time
+        base += dim * model_config.ffn_dim * 2  # the one weight that is unpacked at a time
     modules = target_modules(targets)
     trained = sum(
         config.lora.rank * (m.in_features + m.out_features) / shards
@@ -160,10 +168,10 @@ def predict(
         if n.partition(".")[2] in modules
     )
     rows = tokens * config.batch_size
-    hidden, ffn = (rows * width * activation for width in (dim, have.ffn_dim))
+    hidden, ffn = (rows * width * activation for width in (dim, model_config.ffn_dim))
     low_rank = rows * config.lora.rank * activation
     block = _block_activations(
-        hidden, ffn, low_rank, 4.0 * rows * dim, targets, image=bool(have.image_dim)
+        hidden, ffn, low_rank, 4.0 * rows * dim, targets, image=bool(model_config.image_dim)
     )
     checkpoints = 0
     if memory.gradient_checkpointing:  # parked ones: that in use and the next
@@ -171,8 +179,8 @@ def predict(
     # Summed over micro-steps all are there; else each block's replace its checkpoint.
     gradients = trained * 4
     if config.gradient_accumulation == 1 and memory.gradient_checkpointing:
-        first = checkpoints * hidden + gradients / blocks
-        gradients = max(first, hidden + gradients) - checkpoints * hidden
+        first_block_bytes = checkpoints * hidden + gradients / blocks
+        gradients = max(first_block_bytes, hidden + gradients) - checkpoints * hidden
     # One ego frame's rows: cosine, its scaled copy, the logarithm, and the cast one (padded by the
     # kernel once). The product kernel makes none; copies in its backward pass take as much.
     guided = config.conditioning.gga_options().biases
@@ -185,7 +193,7 @@ def predict(
         ema=trained * 4 if config.ema_decay else 0.0,
         checkpoints=checkpoints * hidden,
         block=block if memory.gradient_checkpointing else blocks * block,
-        ends=rows * (have.in_channels + 2 * 64) * 4 + 6 * hidden,
+        ends=rows * (model_config.in_channels + 2 * 64) * 4 + 6 * hidden,
         bias=bias_rows * (3 * 4.0 + 2 * activation),
     )
 
@@ -234,8 +242,8 @@ class MainMemory:
     @property
     def total(self) -> float:
         """Bytes of the moment with the highest use, including those of the process itself."""
-        waiting = self.blocks + max(self.checkpoints, self.copies)
-        return PROCESS_BYTES + max(waiting, self.reading)
+        waiting_bytes = self.blocks + max(self.checkpoints, self.copies)
+        return PROCESS_BYTES + max(waiting_bytes, self.reading)
 
     def __str__(self) -> str:
         return (
@@ -251,17 +259,18 @@ def predict_main(
     grid: tuple[int, int, int, int],  # as in predict
     *,
     # The base's file has the type in which it is kept, so that its pages are the system's to drop.
-    mapped: bool = True,
+    is_mapped: bool = True,
 ) -> MainMemory | None:
-    """Predict the main memory that one training process uses, None if :func:`predict` returns None."""
-    memory, step = config.memory, predict(config, model, grid)
-    if step is None:
+    """Predict the main memory that one training process uses, None if :func:`predict` returns
+    None."""
+    memory, step_memory = config.memory, predict(config, model, grid)
+    if step_memory is None:
         return None
     sizes: Any = model.config
     linear = sum(m.weight.numel() for m in model.blocks.modules() if isinstance(m, nn.Linear))
     parameter_count = sum(p.numel() for p in model.parameters())
     stored = BYTES["float32" if memory.base_dtype == "float32" else "bfloat16"]
-    reading = 0.0 if mapped else parameter_count * stored
+    reading = 0.0 if is_mapped else parameter_count * stored
     if memory.base_dtype == "float8":  # made of the mapped file before it goes to the card
         reading += linear * BYTES["float8"]
     t, h, w_exo, w_ego = grid
@@ -270,7 +279,7 @@ def predict_main(
     return MainMemory(
         blocks=linear * stored if memory.block_offload else 0.0,
         checkpoints=sizes.num_layers * hidden if memory.checkpoint_offload else 0.0,
-        copies=step.lora + step.optimizer + step.ema,
+        copies=step_memory.lora + step_memory.optimizer + step_memory.ema,
         reading=reading,
     )
 
@@ -284,7 +293,8 @@ class Machine:
 
 
 def this_machine(device: torch.device) -> Machine:
-    """Read the GPU's total memory from the driver, and the available main memory from the system."""
+    """Read the GPU's total memory from the driver, and the available main memory from the
+    system."""
     card = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
     return Machine(card_bytes=card, main_bytes=psutil.virtual_memory().available)
 
@@ -296,7 +306,7 @@ def check_memory(
     machine: Machine,
     *,
     shards: int = 1,
-    mapped: bool = True,
+    is_mapped: bool = True,
 ) -> list[str]:
     """Predict GPU and main memory of a training step as text, and refuse settings that need more
     than the machine has.
@@ -304,15 +314,15 @@ def check_memory(
     Raises:
         EgoXInputError: more than the machine has, with the switches that would fit.
     """
-    step = predict(config, model, grid, shards=shards)
-    main = predict_main(config, model, grid, mapped=mapped)
-    if step is None or main is None:
+    step_memory = predict(config, model, grid, shards=shards)
+    main = predict_main(config, model, grid, is_mapped=is_mapped)
+    if step_memory is None or main is None:
         return []
     shortages = []
     if machine.card_bytes is not None:
-        if step.total + CARD_BYTES > machine.card_bytes:
+        if step_memory.total + CARD_BYTES > machine.card_bytes:
             shortages.append(
-                f"{step.total / GB:.1f} GB and some {CARD_BYTES / GB:.0f} of the driver on a card of "
+                f"{step_memory.total / GB:.1f} GB and some {CARD_BYTES / GB:.0f} of the driver on a card of "
                 f"{machine.card_bytes / GB:.1f} GB"
             )
         if main.total > machine.main_bytes:
@@ -321,7 +331,7 @@ def check_memory(
                 "are free"
             )
     if shortages:
-        fitting = fitting_switches(config, model, grid, machine, mapped) if shards == 1 else ""
+        fitting = fitting_switches(config, model, grid, machine, is_mapped) if shards == 1 else ""
         raise EgoXInputError(
             "memory of a training step",
             got=" and ".join(shortages),
@@ -329,7 +339,7 @@ def check_memory(
             fix=fitting
             or "train at a smaller size or rank (docs/training.md, Memory), or on a larger card",
         )
-    return [str(step), str(main)]
+    return [str(step_memory), str(main)]
 
 
 def fitting_switches(
@@ -337,7 +347,7 @@ def fitting_switches(
     model: WanTransformer3DModel,
     grid: tuple[int, int, int, int],
     machine: Machine,
-    mapped: bool = True,
+    is_mapped: bool = True,
 ) -> str:
     """Find the first settings that make a training step fit into memory, as ``--set`` arguments, or
     "" if none do."""
@@ -347,19 +357,21 @@ def fitting_switches(
     for extra_switches in ({}, *smaller):
         for switches in SWITCHES:
             settings = {**switches, **extra_switches}
-            changed = with_settings(config, settings)
-            step, main = (f(changed, model, grid) for f in (predict, predict_main))
-            assert step is not None and main is not None  # as of the configuration itself
-            fits = machine.card_bytes is None or step.total + CARD_BYTES <= machine.card_bytes
-            if fits and main.total <= machine.main_bytes:
-                words = " ".join(f"--set {key}={_yaml(value)}" for key, value in settings.items())
-                return (
-                    f"{words} (then {step.total / GB:.1f} GB, main memory {main.total / GB:.1f} GB)"
+            changed = apply_settings(config, settings)
+            step_memory, main = (f(changed, model, grid) for f in (predict, predict_main))
+            assert step_memory is not None and main is not None  # as of the configuration itself
+            fits_card = (
+                machine.card_bytes is None or step_memory.total + CARD_BYTES <= machine.card_bytes
+            )
+            if fits_card and main.total <= machine.main_bytes:
+                arguments = " ".join(
+                    f"--set {key}={_yaml(value)}" for key, value in settings.items()
                 )
+                return f"{arguments} (then {step_memory.total / GB:.1f} GB, main memory {main.total / GB:.1f} GB)"
     return ""
 
 
-def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
+def apply_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
     """Change values of a configuration by the dotted names that ``--set`` takes."""
     values = config.model_dump()
     for name, value in settings.items():
@@ -381,10 +393,10 @@ def meta_model(base: str = "14B", **sizes: int) -> WanTransformer3DModel:
     from diffusers import WanTransformer3DModel
 
     sizes = {**BASES[base], **sizes}
-    wide = sizes.get("num_attention_heads", 40) * sizes.get("attention_head_dim", 128)
+    hidden_width = sizes.get("num_attention_heads", 40) * sizes.get("attention_head_dim", 128)
     with torch.device("meta"):
         return WanTransformer3DModel(
-            in_channels=36, out_channels=16, image_dim=1280, added_kv_proj_dim=wide, **sizes
+            in_channels=36, out_channels=16, image_dim=1280, added_kv_proj_dim=hidden_width, **sizes
         )
 
 
@@ -398,18 +410,18 @@ def memory_table() -> str:
         "|---" * (len(RANKS) + 4) + "|",
     ]
     for canvas, grid in CANVASES.items():
-        for base, words, settings in ROWS:
+        for base, description, settings in ROWS:
             cells, model = [], meta_model(base)
             config = parse_config(
                 {"base": "", "cache": "", "output": "", "steps": 1, "gradient_accumulation": 8}
             )
             for rank in RANKS:
                 changed = {**settings, "lora.rank": rank, "lora.alpha": rank}
-                step = predict(with_settings(config, changed), model, grid)
-                assert step is not None  # of a LoRA
-                cells.append(f"{step.total / GB:.1f}")
-            main = predict_main(with_settings(config, settings), model, grid)
+                step_memory = predict(apply_settings(config, changed), model, grid)
+                assert step_memory is not None  # of a LoRA
+                cells.append(f"{step_memory.total / GB:.1f}")
+            main = predict_main(apply_settings(config, settings), model, grid)
             assert main is not None
             cells.append(f"{main.total / GB:.0f}")
-            lines.append(f"| {canvas} | {base} | {words} | {' | '.join(cells)} |")
+            lines.append(f"| {canvas} | {base} | {description} | {' | '.join(cells)} |")
     return "\n".join(lines)

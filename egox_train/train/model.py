@@ -20,7 +20,7 @@ from ..wan.transformer import load_base
 from ..wan.weights import subfolder, weights_hash
 from .compiled import compile_blocks
 from .config import OptimizerConfig, TrainConfig
-from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
+from .lora import add_lora, load_lora_tensors, lora_tensors, start_from_lora
 from .offload import offload_blocks, offload_checkpoints, store_base
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -44,10 +44,10 @@ class TrainableModel:
             return lora_tensors(self.model)
         return {k: v.detach().cpu().clone() for k, v in self.model.named_parameters()}
 
-    def put(
+    def load_tensors(
         self,
         tensors: Mapping[str, Tensor],  # by name, as trained
-        what: str,  # used in error messages
+        subject: str,  # used in error messages
     ) -> None:
         """Load trained weights, as :meth:`tensors` returns them, into the model.
 
@@ -55,10 +55,10 @@ class TrainableModel:
             EgoXInputError: tensors of another model.
         """
         if self.lora:
-            put_lora_tensors(self.model, tensors, what)
+            load_lora_tensors(self.model, tensors, subject)
             return
         fix = "train into a different output folder"
-        with intact(what, (RuntimeError,), expected="weights of this base", fix=fix):
+        with intact(subject, (RuntimeError,), expected="weights of this base", fix=fix):
             self.model.load_state_dict(tensors)
 
 
@@ -121,9 +121,12 @@ def make_optimizer(
         EgoXInputError: 8-bit Adam without bitsandbytes; Muon in a torch without it, or for what
             isn't a matrix.
     """
-    common: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    common_options: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "weight_decay": config.weight_decay,
+    }
     if config.name == "adafactor":
-        return torch.optim.Adafactor(parameters, **common)
+        return torch.optim.Adafactor(parameters, **common_options)
     if config.name == "adamw8bit":
         with needs_package(
             "bitsandbytes",
@@ -132,13 +135,15 @@ def make_optimizer(
             instead=", or use adamw",
         ):
             from bitsandbytes.optim import AdamW8bit
-        return AdamW8bit(parameters, betas=config.betas, eps=config.eps, **common)
+        return AdamW8bit(parameters, betas=config.betas, eps=config.eps, **common_options)
     if config.name == "muon":
-        return _muon(parameters, common)
-    return torch.optim.AdamW(parameters, betas=config.betas, eps=config.eps, **common)
+        return _muon(parameters, common_options)
+    return torch.optim.AdamW(parameters, betas=config.betas, eps=config.eps, **common_options)
 
 
-def _muon(parameters: Iterable[nn.Parameter], common: dict[str, Any]) -> torch.optim.Optimizer:
+def _muon(
+    parameters: Iterable[nn.Parameter], common_options: dict[str, Any]
+) -> torch.optim.Optimizer:
     """Build the Muon optimizer, whose momentum step is replaced by the nearest orthogonal matrix
     (K. Jordan and others, 2024), scaled to the size of an Adam step (Liu and others, 2025), so that
     AdamW's learning rates apply."""
@@ -150,7 +155,7 @@ def _muon(parameters: Iterable[nn.Parameter], common: dict[str, Any]) -> torch.o
             fix="update torch, or set optimizer.name=adamw",
         )
     try:
-        return torch.optim.Muon(parameters, adjust_lr_fn="match_rms_adamw", **common)
+        return torch.optim.Muon(parameters, adjust_lr_fn="match_rms_adamw", **common_options)
     except ValueError as error:
         raise EgoXInputError(
             "optimizer.name",
@@ -167,9 +172,9 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
         return config.learning_rate * (step + 1) / config.warmup_steps
     if config.decay == "constant":
         return config.learning_rate
-    share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    decay_share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
     factor = config.final_factor + (1 - config.final_factor) * 0.5 * (
-        1 + math.cos(math.pi * min(1.0, share))
+        1 + math.cos(math.pi * min(1.0, decay_share))
     )
     return config.learning_rate * factor
 

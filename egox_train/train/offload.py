@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
 
-def store_base(model: WanTransformer3DModel, kind: str) -> None:
-    """Convert the linear layers of the transformer's blocks to the storage type ``kind``. The types
-    float32 and bfloat16 are those of the loaded model.
+def store_base(model: WanTransformer3DModel, storage_type: str) -> None:
+    """Convert the linear layers of the transformer's blocks to the storage type ``storage_type``.
+    The types float32 and bfloat16 are those of the loaded model.
 
     ``float8``: torchao's weight-only e4m3 with a scale per row.
 
     Raises:
         EgoXInputError: the package isn't installed.
     """
-    if kind != "float8":
+    if storage_type != "float8":
         return
     with needs_package(
         "torchao", "base_dtype float8", expected="the package torchao", instead=", or use bfloat16"
@@ -48,7 +48,7 @@ class VisitingForward:
     def __init__(self, block: nn.Module, device: torch.device) -> None:
         self.block, self.device = block, device
         self.original = block.forward
-        self.inside = False
+        self.is_running = False
         for parameter in block.parameters():
             parameter.data = (
                 parameter.data.to(device)
@@ -57,7 +57,7 @@ class VisitingForward:
             )
 
     def __call__(self, *args, **kwargs):
-        if self.inside:
+        if self.is_running:
             return self.original(*args, **kwargs)
         # A fresh tensor, also on the same device: autograd must hold the copy, never the parked
         # weight.
@@ -65,11 +65,11 @@ class VisitingForward:
             n: p if p.requires_grad else p.detach().to(self.device, non_blocking=True, copy=True)
             for n, p in self.block.named_parameters()
         }
-        self.inside = True
+        self.is_running = True
         try:
             return functional_call(self.block, weights, args, kwargs)
         finally:
-            self.inside = False
+            self.is_running = False
 
 
 def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
@@ -113,9 +113,9 @@ def offload_checkpoints(model: WanTransformer3DModel) -> None:
             fix="set memory.gradient_checkpointing=true",
         )
 
-    def run(block: nn.Module, hidden: Tensor, *rest):
+    def run(block: nn.Module, hidden_states: Tensor, *other_inputs):
         # Text and time, which all blocks share, stay on the device.
         with save_on_cpu():
-            return checkpoint(lambda x: block(x, *rest), hidden, use_reentrant=False)
+            return checkpoint(lambda x: block(x, *other_inputs), hidden_states, use_reentrant=False)
 
     model._gradient_checkpointing_func = run

@@ -42,7 +42,8 @@ LATENTS = (
 
 @frozen
 class TrainSample:
-    """Training sample of one clip, or of a batch of clips of one size, with all inputs of the loss."""
+    """Training sample of one clip, or of a batch of clips of one size, with all inputs of the
+    loss."""
 
     clips: tuple[str, ...]  # B names, for messages
     exo: Tensor  # [B, 16, t, h, w_exo] clean exo latent (for plain image-to-video: w_exo = 0)
@@ -84,25 +85,28 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
     Raises:
         EgoXInputError: clips of different sizes; names them.
     """
-    first = samples[0]
-    for other in samples[1:]:
-        if other.grid != first.grid or other.text.shape[1:] != first.text.shape[1:]:
+    first_sample = samples[0]
+    for other_sample in samples[1:]:
+        if (
+            other_sample.grid != first_sample.grid
+            or other_sample.text.shape[1:] != first_sample.text.shape[1:]
+        ):
             raise EgoXInputError(
                 "clips of one batch",
-                got=f"{first.clips[0]} of {first.grid}, text "
-                f"{tuple(first.text.shape[1:])} and {other.clips[0]} of {other.grid}, "
-                f"text {tuple(other.text.shape[1:])}",
+                got=f"{first_sample.clips[0]} of {first_sample.grid}, text "
+                f"{tuple(first_sample.text.shape[1:])} and {other_sample.clips[0]} of {other_sample.grid}, "
+                f"text {tuple(other_sample.text.shape[1:])}",
                 expected="one size",
                 fix="cache all clips at one size, or train with batch_size 1",
             )
-    joined = {
+    joined_fields = {
         f.name: torch.cat([getattr(s, f.name) for s in samples])
-        for f in fields(first)
-        if isinstance(getattr(first, f.name), Tensor)
+        for f in fields(first_sample)
+        if isinstance(getattr(first_sample, f.name), Tensor)
     }
     return replace(
-        first,
-        **joined,
+        first_sample,
+        **joined_fields,
         clips=tuple(c for s in samples for c in s.clips),
         geometry=tuple(g for s in samples for g in s.geometry),
     )
@@ -142,7 +146,10 @@ class CachedSamples:
         """Hash that changes with any clip, model or setting of the cache."""
         index = self.reader.index
         return fingerprint(
-            {"shards": dict(index.shards), "clips": [[e.clip, e.split] for e in index.entries]}
+            {
+                "shards": dict(index.shards),
+                "clips": [[entry.clip, entry.split] for entry in index.entries],
+            }
         )[:16]
 
     def _check_settings(self) -> None:
@@ -156,57 +163,60 @@ class CachedSamples:
                     fix="make the cache with --views",
                 )
             return
-        usual = {"hidden_lines": "draw", "text_encoding": "released"}
-        checked = ["rays", "image_embedding", *usual]
+        defaults = {"hidden_lines": "draw", "text_encoding": "released"}
+        checked = ["rays", "image_embedding", *defaults]
         if self.reader.index.models.get("text", "zeros:").startswith("zeros"):
             checked.remove("text_encoding")
         for key in checked:
-            have, configured = cached.get(key, usual.get(key)), getattr(conditioning, key)
-            if have not in (None, "none", configured):
+            cached_value, configured_value = (
+                cached.get(key, defaults.get(key)),
+                getattr(conditioning, key),
+            )
+            if cached_value not in (None, "none", configured_value):
                 step_words = "prepare the clips" if key == "hidden_lines" else "make the cache"
                 raise EgoXInputError(
                     f"cache setting {key}",
-                    got=repr(have),
-                    expected=repr(configured),
+                    got=repr(cached_value),
+                    expected=repr(configured_value),
                     fix=f"{step_words} again with --{key.replace('_', '-')}, or train with "
-                    f"conditioning.{key}={have!r}",
+                    f"conditioning.{key}={cached_value!r}",
                 )
 
     def load(self, item: Item) -> TrainSample:
         """Load an item as a batch of one sample in float32."""
-        have = self.reader.tensors(item.clip, LATENTS)
-        text = self._text(item, have)
+        tensors = self.reader.tensors(item.clip, LATENTS)
+        text = self._text(item, tensors)
         if item.view != "canvas":
             partial = item.view == "partial"
             view = "ego" if partial else item.view
-            latent = _batch(have[view])
-            image = have.get(f"image_{view}")
+            latent = _batch(tensors[view])
+            image = tensors.get(f"image_{view}")
             return TrainSample(
                 clips=(f"{item.clip}:{item.view}",),
                 exo=latent[..., :0],
                 ego=latent,
-                cond_ego=_batch(have["partial" if partial else f"{view}_first"]),
+                cond_ego=_batch(tensors["partial" if partial else f"{view}_first"]),
                 text=text,
                 image=None if image is None else _batch(image),
                 first_known=not partial,
             )
-        prior = have["grey"] if self.config.conditioning.prior == "none" else have["prior"]
+        prior = tensors["grey"] if self.config.conditioning.prior == "none" else tensors["prior"]
         if self.config.conditioning.prior == "zero":
             prior = torch.zeros_like(prior)
-        image = have.get("image")
+        image = tensors.get("image")
         return TrainSample(
             clips=(item.clip,),
-            exo=_batch(have["exo"]),
-            ego=_batch(have["ego"]),
+            exo=_batch(tensors["exo"]),
+            ego=_batch(tensors["ego"]),
             cond_ego=_batch(prior),
             text=text,
             image=None if image is None else _batch(image),
-            geometry=(_geometry(have, self),),
+            geometry=(_geometry(tensors, self),),
         )
 
-    def _text(self, item: Item, have: dict[str, Tensor]) -> Tensor:  # [1, tokens, text_dim]
+    def _text(self, item: Item, tensors: dict[str, Tensor]) -> Tensor:  # [1, tokens, text_dim]
         """Choose the text embedding of a clip's caption, or of the empty caption."""
-        return _batch(self.reader.empty_caption(item.clip) if item.silent else have["text"])
+        return _batch(self.reader.empty_caption(item.clip) if item.silent else tensors["text"])
 
     def items_of_step(self, step: int, global_batch: int) -> list[tuple[Item, int]]:
         """List the items of one optimizer step with their sample numbers, which determine noise and
@@ -222,18 +232,21 @@ class CachedSamples:
             order = _permutation(len(group), self.config.seed, epoch)
             sample_number = step * global_batch + number - first
             items.append(
-                (replace(group[order[index]], silent=self._silent(sample_number)), sample_number)
+                (
+                    replace(group[order[index]], silent=self._drops_caption(sample_number)),
+                    sample_number,
+                )
             )
         return items
 
-    def _silent(self, number: int) -> bool:
-        share = self.config.conditioning.caption_dropout
+    def _drops_caption(self, number: int) -> bool:
+        dropout_share = self.config.conditioning.caption_dropout
         return (
-            share > 0
+            dropout_share > 0
             and float(
                 torch.rand((), generator=sample_generator(self.config.seed, number, "caption"))
             )
-            < share
+            < dropout_share
         )
 
 
@@ -264,13 +277,13 @@ def _batch(tensor: Tensor) -> Tensor:
     return tensor.float()[None]
 
 
-def _geometry(have: dict[str, Tensor], samples: CachedSamples) -> GgaGeometry | None:
-    if "key_dirs" not in have:
+def _geometry(tensors: dict[str, Tensor], samples: CachedSamples) -> GgaGeometry | None:
+    if "key_dirs" not in tensors:
         return None
     return GgaGeometry(
-        query_dirs=have["query_dirs"].float(),
-        key_dirs=have["key_dirs"].float(),
-        key_trust=have["key_trust"].float(),
-        grid=tuple(have["grid"].tolist()),
+        query_dirs=tensors["query_dirs"].float(),
+        key_dirs=tensors["key_dirs"].float(),
+        key_trust=tensors["key_trust"].float(),
+        grid=tuple(tensors["grid"].tolist()),
         rays=str(samples.reader.index.settings.get("rays", "released")),
     )

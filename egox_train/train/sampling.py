@@ -88,18 +88,18 @@ def sample_ego(
     if cfg != 1.0 and negative is not None:
         texts.append(negative.expand(batch, -1, -1))
     scope.set(sample.geometry, conditioning.gga_options())
-    alone = conditioning.exo == "alone"
+    is_ego_alone = conditioning.exo == "alone"
     cache = (
         None
-        if recompute_exo == 1 and not alone
-        else ExoCache(0 if alone else recompute_exo, alone=alone)
+        if recompute_exo == 1 and not is_ego_alone
+        else ExoCache(0 if is_ego_alone else recompute_exo, alone=is_ego_alone)
     )
     grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
-    sizes: Any = model.config
-    dim = sizes.num_attention_heads * sizes.attention_head_dim
+    model_sizes: Any = model.config
+    dim = model_sizes.num_attention_heads * model_sizes.attention_head_dim
     exo_bytes = kept_size(len(model.blocks), batch, grid, dim, dtype.itemsize)
 
-    def ask(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+    def predict(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         # Around the model alone: the solver's own sums stay float32.
         with torch.autocast(device.type, dtype, enabled=autocast):
             return model(
@@ -110,55 +110,55 @@ def sample_ego(
                 return_dict=False,
             )[0]
 
-    for step, moment in enumerate(scheduler.timesteps):
+    for step, scheduler_timestep in enumerate(scheduler.timesteps):
         exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
         ego = latent[..., -w_ego:].to(dtype)
         canvas = model_input(ego, exo.to(dtype), mask, sample.exo, sample.cond_ego)
-        timestep = moment[None].float().to(device).expand(batch)
+        timestep = scheduler_timestep[None].float().to(device).expand(batch)
         predictions = []
         for number, text in enumerate(texts):
-            columns, forward = canvas, None
+            columns, new_columns = canvas, None
             if cache is not None:
-                forward = cache.forward(
+                new_columns = cache.forward(
                     (), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device
                 )
-            scope.exo = forward
-            if forward is not None:
-                if alone and not forward.kept:
-                    ask(canvas[..., :w_exo], torch.zeros_like(timestep), text)
-                    forward.finish(len(model.blocks))
-                columns = canvas[..., w_exo:] if forward.kept else canvas
-            out = ask(columns, timestep, text)
+            scope.exo = new_columns
+            if new_columns is not None:
+                if is_ego_alone and not new_columns.kept:
+                    predict(canvas[..., :w_exo], torch.zeros_like(timestep), text)
+                    new_columns.finish(len(model.blocks))
+                columns = canvas[..., w_exo:] if new_columns.kept else canvas
+            prediction = predict(columns, timestep, text)
             torch.compiler.disable(check_finite)(
-                out,
+                prediction,
                 step + 1,
                 {"the latent": columns, "the text": text, "the picture embedding": sample.image},
                 () if torch.distributed.is_initialized() else model.blocks,
-                partial(ask, columns, timestep, text),
+                partial(predict, columns, timestep, text),
             )
-            if forward is not None:
-                forward.finish(len(model.blocks))
+            if new_columns is not None:
+                new_columns.finish(len(model.blocks))
                 scope.exo = None
-            predictions.append(out[..., -latent.shape[-1] :].float())
+            predictions.append(prediction[..., -latent.shape[-1] :].float())
         velocity = predictions[0]
         if cfg != 1.0:
             velocity = predictions[1] + cfg * (predictions[0] - predictions[1])
-        latent = scheduler.step(velocity, moment, latent, return_dict=False)[0]
+        latent = scheduler.step(velocity, scheduler_timestep, latent, return_dict=False)[0]
         progress(step + 1, steps, "sampling")
     return latent[..., -w_ego:]
 
 
 def exo_half(
-    clean: Tensor,  # [B, 16, t, h, w_exo]
+    clean_exo: Tensor,  # [B, 16, t, h, w_exo]
     noise: Tensor,  # [B, 16, t, h, w] first noise, of the whole canvas where ``exo_clean`` is off
     latent: Tensor,  # [B, 16, t, h, w] where the sampling stands; of the whole canvas with ``exo_loss``
     sigma: float,
     conditioning: ConditioningConfig,
 ) -> Tensor:  # [B, 16, t, h, w_exo]
     """Build the exo latent for one noise level, clean or noised as the LoRA's training had it."""
-    w_exo = clean.shape[-1]
+    w_exo = clean_exo.shape[-1]
     if conditioning.exo_clean:
-        return clean
+        return clean_exo
     if conditioning.exo_loss:
         return latent[..., :w_exo]
-    return (1 - sigma) * clean + sigma * noise[..., :w_exo]
+    return (1 - sigma) * clean_exo + sigma * noise[..., :w_exo]

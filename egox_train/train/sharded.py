@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor
 
 
-def whole(tensor: Tensor) -> Tensor:  # any shape -> the same, of all processes
+def full_tensor(tensor: Tensor) -> Tensor:  # any shape -> the same, of all processes
     """Gather a sharded tensor to the full one (all processes must call this together), and return
     other tensors unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -33,11 +33,13 @@ def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
     if not is_sharded(model):
         return optimizer.state_dict()
     return get_optimizer_state_dict(
-        model, _plain(optimizer), options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+        model,
+        _full_state(optimizer),
+        options=StateDictOptions(full_state_dict=True, cpu_offload=True),
     )
 
 
-def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
+def load_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
     """Load the optimizer state that :func:`optimizer_state` has gathered, with each process keeping
     its shard."""
     if not is_sharded(model):
@@ -48,11 +50,11 @@ def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, An
     rank_state = dict(state) if torch.distributed.get_rank() == 0 else {}
     set_optimizer_state_dict(
         model,
-        _plain(optimizer),
+        _full_state(optimizer),
         rank_state,
         options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True),
     )
 
 
-def _plain(optimizer: Any) -> torch.optim.Optimizer:
+def _full_state(optimizer: Any) -> torch.optim.Optimizer:
     return getattr(optimizer, "optimizer", optimizer)

@@ -33,10 +33,10 @@ class StepLog:
     A resumed run first drops the lines behind its checkpoint.
     """
 
-    def __init__(self, config: TrainConfig, first_step: int, active: bool) -> None:
+    def __init__(self, config: TrainConfig, first_step: int, is_active: bool) -> None:
         self.file = Path(config.output) / "metrics.jsonl"
         self.trackers: list[Tracker] = []
-        if not active:
+        if not is_active:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         earlier_lines = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
@@ -73,8 +73,9 @@ class StepLog:
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, "note": text}, ensure_ascii=False) + "\n")
 
-    def has(self, step: int, key: str) -> bool:
-        """Check whether a named value was logged at that step, by this run or the one it continues."""
+    def has_value(self, step: int, key: str) -> bool:
+        """Check whether a named value was logged at that step, by this run or the one it
+        continues."""
         return any(line["step"] == step and key in line for line in map(json.loads, self._lines()))
 
     def close(self) -> None:
@@ -94,12 +95,12 @@ def bucket_losses(
 
     The names are ``loss/sigma_0.25-0.50`` and so on. Empty ranges are left out.
     """
-    sums: dict[int, list[float]] = {}
+    losses_by_bucket: dict[int, list[float]] = {}
     for sigma, loss in zip(sigmas, losses, strict=True):
-        sums.setdefault(min(int(sigma * buckets), buckets - 1), []).append(loss)
+        losses_by_bucket.setdefault(min(int(sigma * buckets), buckets - 1), []).append(loss)
     return {
         f"loss/sigma_{i / buckets:.2f}-{(i + 1) / buckets:.2f}": sum(v) / len(v)
-        for i, v in sorted(sums.items())
+        for i, v in sorted(losses_by_bucket.items())
     }
 
 

@@ -83,7 +83,7 @@ def clip_loss(
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Generator[None]:
+def _evaluation_mode(model: nn.Module) -> Generator[None]:
     was_training = model.training
     model.eval()
     try:
@@ -120,7 +120,7 @@ def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int)
     by_take: dict[str, list[Item]] = {}
     for item in items:
         by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
-    takes = _evenly(list(by_take.values()), min(count, len(by_take)))
+    takes = _spread_evenly(list(by_take.values()), min(count, len(by_take)))
     shares = [0] * len(takes)
     while sum(shares) < min(count, sum(map(len, takes))):
         for number, take_items in enumerate(takes):
@@ -128,13 +128,13 @@ def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int)
     return [
         item
         for take_items, share in zip(takes, shares, strict=True)
-        for item in _evenly(take_items, share)
+        for item in _spread_evenly(take_items, share)
     ]
 
 
-def _evenly(things: Sequence[Thing], count: int) -> list[Thing]:
+def _spread_evenly(elements: Sequence[Thing], count: int) -> list[Thing]:
     """Choose ``count`` elements at even distances, starting with the first."""
-    return [things[index * len(things) // count] for index in range(count)]
+    return [elements[index * len(elements) // count] for index in range(count)]
 
 
 @frozen
@@ -150,7 +150,7 @@ class HeldOut:
         """Collect the clips for validation, or return None if the configuration or the cache has
         none."""
         if not config.validation.every or not any(
-            e.split == "validation" for e in reader.index.entries
+            entry.split == "validation" for entry in reader.index.entries
         ):
             return None
         samples = CachedSamples(config, "validation")
@@ -165,19 +165,19 @@ class HeldOut:
         )
 
     def load_share(
-        self, process: int, processes: int, *, even: bool
+        self, process: int, processes: int, *, equal_counts: bool
     ) -> list[tuple[int, TrainSample]]:
         """Load the held-out clips that one process evaluates, each with its index.
 
         Args:
-            even: every process gets equally many, since weights that are spread need all of them in
-                each forward; what is only there to fill up has the number -1.
+            equal_counts: every process gets equally many, since weights that are spread need all of
+                them in each forward; what is only there to fill up has the number -1.
 
         Raises:
             EgoXInputError: a clip that can't be read.
         """
         numbers = list(range(process, len(self.items), processes))
-        if even:
+        if equal_counts:
             numbers += [-1] * (-(-len(self.items) // processes) - len(numbers))
         return [(number, self.samples.load(self.items[number])) for number in numbers]
 
@@ -186,7 +186,7 @@ class HeldOut:
         self,
         model: nn.Module,
         scope: GgaScope,
-        share: Sequence[tuple[int, TrainSample]],
+        numbered_samples: Sequence[tuple[int, TrainSample]],
         step: int,  # optimizer steps done, for the names of sample videos
         vae: VaeEncoder | None,  # decodes samples; None: losses only
         *,
@@ -203,11 +203,13 @@ class HeldOut:
             self.config,
             torch.zeros(len(self.items), 1 + len(COLUMNS), dtype=torch.float64),
         )
-        how = {"device": device, "dtype": dtype, "autocast": autocast}
+        forward_options = {"device": device, "dtype": dtype, "autocast": autocast}
         latents = []
-        with _evaluating(model):
-            for number, sample in share:
-                values = clip_loss(model, scope, sample, max(number, 0), config.conditioning, **how)
+        with _evaluation_mode(model):
+            for number, sample in numbered_samples:
+                values = clip_loss(
+                    model, scope, sample, max(number, 0), config.conditioning, **forward_options
+                )
                 if number >= 0:
                     rows[number, :3] = torch.tensor((1.0, *values))
                 if vae is not None:
@@ -225,7 +227,7 @@ class HeldOut:
                         ).cpu()
                     )
         for (number, sample), latent in zip(
-            share, latents, strict=False
+            numbered_samples, latents, strict=False
         ):  # without a VAE there are none
             if number >= 0 and vae is not None:
                 rows[number, 3:] = torch.tensor(

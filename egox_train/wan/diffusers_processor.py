@@ -66,15 +66,15 @@ class GgaScope:
         Raises:
             EgoXInputError: geometry for some clips of the batch only.
         """
-        present = tuple(g for g in geometry if g is not None)
-        if options.biases and present and len(present) != len(geometry):
+        known_geometries = tuple(g for g in geometry if g is not None)
+        if options.biases and known_geometries and len(known_geometries) != len(geometry):
             raise EgoXInputError(
                 "GGA geometry of the batch",
-                got=f"{len(present)} of {len(geometry)} clips have one",
+                got=f"{len(known_geometries)} of {len(geometry)} clips have one",
                 expected="all or none",
                 fix="cache all clips with the same settings",
             )
-        self.geometry = present if options.biases else ()
+        self.geometry = known_geometries if options.biases else ()
         self.options = options
         self.exo = None
         self._shared = None

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from egox_core.wan import SCALE_PARTS, SCALES, read_header, read_tensor
 
-from .weights import unscaled
+from .weights import apply_scales
 
 
 class StreamedWeights:
@@ -18,9 +18,9 @@ class StreamedWeights:
         what: names the files in errors.
     """
 
-    def __init__(self, files: list[Path], what: str) -> None:
-        self.what = what
-        self._headers = {file: read_header(file, what) for file in files}
+    def __init__(self, files: list[Path], subject: str) -> None:
+        self.what = subject
+        self._headers = {file: read_header(file, subject) for file in files}
         self._file_of = {
             name: file
             for file, header in self._headers.items()
@@ -42,9 +42,9 @@ class StreamedWeights:
         Raises:
             EgoXInputError: of a type that isn't known.
         """
-        scales = (name.removesuffix("weight") + end for end in SCALES)
+        scales = (name.removesuffix("weight") + suffix for suffix in SCALES)
         parts = {n: self._read(n) for n in (name, *scales) if n in self._file_of}
-        return unscaled(parts, torch.float32, self.what)[name]
+        return apply_scales(parts, torch.float32, self.what)[name]
 
     def _read(self, name: str) -> Tensor:
         file = self._file_of[name]

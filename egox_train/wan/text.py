@@ -12,7 +12,7 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError, needs_package
 from egox_core.wan import TOKENS, check_weights, clean_prompt, cut_tokens, read_header
 
-from .weights import unscaled
+from .weights import apply_scales
 
 PAD = 0  # umT5's padding token
 
@@ -58,10 +58,12 @@ def read_embedding(file: Path) -> Tensor:  # [tokens, text_dim]
 class UmT5Text:
     """Text encoder umT5, used as by inference or as by the released trainer (quirks 38).
 
-    ``released``: the prompt cleaned, the encoder sees its tokens alone, zeros after them. ``trainer``: the prompt as it
-    is, padded to 512 tokens which the encoder attends to, and what it makes of the padding kept.
+    ``released``: the prompt cleaned, the encoder sees its tokens alone, zeros after them.
+    ``trainer``: the prompt as it is, padded to 512 tokens which the encoder attends to, and what it
+    makes of the padding kept.
 
-    ``path``: a diffusers folder (text_encoder, tokenizer) or ComfyUI's single file with the tokenizer inside.
+    ``path``: a diffusers folder (text_encoder, tokenizer) or ComfyUI's single file with the
+        tokenizer inside.
     """
 
     def __init__(
@@ -150,7 +152,7 @@ def _umt5_file(path: Path, dtype: torch.dtype):
     pieces = sentencepiece.SentencePieceProcessor(
         model_proto=bytes(weights.pop("spiece_model").numpy().tobytes())
     )
-    weights = unscaled(weights, dtype, file_words)
+    weights = apply_scales(weights, dtype, file_words)
     model = transformers.UMT5EncoderModel(transformers.UMT5Config(**_umt5_shape(weights)))
     encoder = {k: v.to(dtype) for k, v in weights.items() if k in model.state_dict()}
     missing = model.to(dtype).load_state_dict(encoder, strict=False).missing_keys

@@ -20,7 +20,7 @@ from egox_core.sizes import MODEL_CHANNELS
 from egox_core.wan import check_weights, convert_transformer, read_header
 
 from .streamed import StreamedWeights
-from .weights import file_metadata, subfolder, unscaled
+from .weights import apply_scales, file_metadata, subfolder
 
 HEAD_DIM = 128  # of every published Wan; other models say their heads in the metadata
 
@@ -30,9 +30,10 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
     diffusers keeps them.
 
     Raises:
-        EgoXInputError: as :func:`base_form`; weights that don't fit the configuration, or memory.
+        EgoXInputError: as :func:`base_without_weights`; weights that don't fit the configuration,
+            or memory.
     """
-    model = base_form(path)
+    model = base_without_weights(path)
     try:
         loaded = _read_folder(path, dtype) if path.is_dir() else _read_file(model, path, dtype)
     except (MemoryError, RuntimeError) as error:
@@ -49,7 +50,7 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
     return cast_base(loaded, dtype)
 
 
-def base_form(path: Path) -> WanTransformer3DModel:
+def base_without_weights(path: Path) -> WanTransformer3DModel:
     """Build the Wan transformer without weights, from configuration and file headers alone.
 
     Raises:
@@ -58,18 +59,18 @@ def base_form(path: Path) -> WanTransformer3DModel:
     """
     file_words = f"base model {path.name}"
     if path.is_dir():
-        config = _config_of(path)
+        config = _read_config(path)
     else:
         check_weights(path, "model")
         shapes: dict[str, Any] = {
             n: SimpleNamespace(shape=s)
             for n, s in StreamedWeights([path], file_words).shapes().items()
         }
-        weights, unknown = convert_transformer(shapes, "diffusers")
-        if unknown:
+        weights, unknown_names = convert_transformer(shapes, "diffusers")
+        if unknown_names:
             raise EgoXInputError(
                 file_words,
-                got=f"{len(unknown)} tensors such as {unknown[0]}",
+                got=f"{len(unknown_names)} tensors such as {unknown_names[0]}",
                 expected="a plain Wan transformer",
                 fix="camera, VACE and other variants can't be trained; give plain Wan I2V",
             )
@@ -98,25 +99,25 @@ def weight_files(path: Path) -> list[Path]:
     return visible_files(subfolder(path, "transformer"), "*.safetensors")
 
 
-def own_dtype(path: Path) -> str:
+def storage_dtype(path: Path) -> str:
     """Choose float32 if the base's weights are float32, else bfloat16, so that its file is mapped
     without conversion."""
-    sizes = Counter[str]()
+    bytes_by_dtype = Counter[str]()
     for file in weight_files(path):
         for name, entry in read_header(file, f"base model {path.name}").items():
             if name != "__metadata__":
-                sizes[entry["dtype"]] += math.prod(entry["shape"])
-    return "float32" if sizes.most_common(1)[0][0] == "F32" else "bfloat16"
+                bytes_by_dtype[entry["dtype"]] += math.prod(entry["shape"])
+    return "float32" if bytes_by_dtype.most_common(1)[0][0] == "F32" else "bfloat16"
 
 
 def cast_base(model: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:
     """Convert all weights of the transformer to ``dtype``, except those that diffusers keeps in
     float32."""
-    keep = tuple(model._keep_in_fp32_modules or ())
+    float32_modules = tuple(model._keep_in_fp32_modules or ())
     for name, parameter in model.named_parameters():
         parts = name.split(".")
         parameter.data = parameter.data.to(
-            torch.float32 if any(p in keep for p in parts) else dtype
+            torch.float32 if any(p in float32_modules for p in parts) else dtype
         )
     return model
 
@@ -135,7 +136,7 @@ def transformer_config(
     heads = int(settings.get("num_heads", max(1, dim // HEAD_DIM)))
     layers = 1 + max(int(k.split(".")[1]) for k in weights if k.startswith("blocks."))
     image = weights.get("condition_embedder.image_embedder.norm1.weight")
-    added = weights.get("blocks.0.attn2.add_k_proj.weight")
+    image_key_weight = weights.get("blocks.0.attn2.add_k_proj.weight")
     return {
         "patch_size": tuple(patch.shape[2:]),
         "num_attention_heads": heads,
@@ -148,7 +149,7 @@ def transformer_config(
         "num_layers": layers,
         "cross_attn_norm": "blocks.0.norm2.weight" in weights,
         "image_dim": None if image is None else image.shape[0],
-        "added_kv_proj_dim": None if added is None else added.shape[1],
+        "added_kv_proj_dim": None if image_key_weight is None else image_key_weight.shape[1],
     }
 
 
@@ -171,7 +172,7 @@ def native_metadata(model: WanTransformer3DModel) -> dict[str, str]:
     return {"format": "pt", "config": json.dumps({"transformer": settings})}
 
 
-def _config_of(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     """Read the transformer's configuration from a diffusers folder."""
     folder = subfolder(path, "transformer")
     if not (folder / "config.json").is_file():
@@ -212,7 +213,7 @@ def _read_file(
     model: WanTransformer3DModel, path: Path, dtype: torch.dtype
 ) -> WanTransformer3DModel:
     file_words = f"base model {path.name}"
-    weights, _ = convert_transformer(unscaled(load_file(path), dtype, file_words), "diffusers")
+    weights, _ = convert_transformer(apply_scales(load_file(path), dtype, file_words), "diffusers")
     # Not through float32: any dtype holds float8 exactly.
     weights = {k: v.to(dtype) if v.element_size() < 2 else v for k, v in weights.items()}
     try:
@@ -223,9 +224,9 @@ def _read_file(
     return model
 
 
-def _incomplete(what: str, error: Exception) -> EgoXInputError:
+def _incomplete(subject: str, error: Exception) -> EgoXInputError:
     return EgoXInputError(
-        what,
+        subject,
         got=str(error).splitlines()[0][:300],
         expected="all tensors of a Wan transformer",
         fix="the file is incomplete: download it again",

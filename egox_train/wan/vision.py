@@ -67,8 +67,8 @@ class VisionEncoder:
     ) -> Tensor:  # [tokens, width] float32, on the CPU
         """Compute the CLIP embedding of one picture."""
         pixels = clip_pixels(picture, self.size, twice_rescaled).to(self.device, self.dtype)
-        out = self.model(pixels, output_hidden_states=True)
-        return out.hidden_states[-2][0].float().cpu()
+        output = self.model(pixels, output_hidden_states=True)
+        return output.hidden_states[-2][0].float().cpu()
 
 
 def _load(path: Path):

@@ -21,7 +21,7 @@ SAMPLE_BYTES = 4096
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def weights_hash(path: Path, what: str = "weights") -> str:
+def weights_hash(path: Path, subject: str = "weights") -> str:
     """Compute a hash of 16 hex digits that changes with the name, shape or first bytes of any
     tensor. A folder's hash covers all of its weight files.
 
@@ -31,24 +31,24 @@ def weights_hash(path: Path, what: str = "weights") -> str:
     files = visible_files(path, "*.safetensors", nested=True) if path.is_dir() else [path]
     if not files:
         raise EgoXInputError(
-            what,
+            subject,
             got=f"{path.name!r} without .safetensors files",
             expected="weights",
             fix="give a diffusers folder or a single file",
         )
     digest = hashlib.sha256()
     for file in files:
-        header = read_header(file, what)
+        header = read_header(file, subject)
         with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
+            header_length = int.from_bytes(stream.read(8), "little")
             for name in sorted(header):
                 if name == "__metadata__":
                     continue
                 entry = header[name]
                 digest.update(json.dumps([name, entry["dtype"], entry["shape"]]).encode())
-                begin, end = entry["data_offsets"]
-                stream.seek(8 + length + begin)
-                digest.update(stream.read(min(SAMPLE_BYTES, end - begin)))
+                first_byte, last_byte = entry["data_offsets"]
+                stream.seek(8 + header_length + first_byte)
+                digest.update(stream.read(min(SAMPLE_BYTES, last_byte - first_byte)))
     return digest.hexdigest()[:16]
 
 
@@ -70,12 +70,14 @@ def weights_bytes(*paths: Path | None) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def file_metadata(file: Path, what: str) -> dict[str, str]:
+def file_metadata(file: Path, subject: str) -> dict[str, str]:
     """Read the ``__metadata__`` of a safetensors file."""
-    return dict(read_header(file, what).get("__metadata__") or {})
+    return dict(read_header(file, subject).get("__metadata__") or {})
 
 
-def unscaled(weights: Mapping[str, Tensor], dtype: torch.dtype, what: str) -> dict[str, Tensor]:
+def apply_scales(
+    weights: Mapping[str, Tensor], dtype: torch.dtype, subject: str
+) -> dict[str, Tensor]:
     """Multiply the weights of a scaled float8 file by their scales, in ``dtype``.
 
     Others are as they are.
@@ -83,7 +85,7 @@ def unscaled(weights: Mapping[str, Tensor], dtype: torch.dtype, what: str) -> di
     Raises:
         EgoXInputError: weights that are quantised otherwise.
     """
-    out = {}
+    scaled_weights = {}
     for name, value in weights.items():
         if name.endswith(SCALE_PARTS):
             continue
@@ -92,34 +94,36 @@ def unscaled(weights: Mapping[str, Tensor], dtype: torch.dtype, what: str) -> di
         if scale is not None and name != stem:
             if value.dtype not in FLOAT8 or scale.numel() not in (1, len(value)):
                 raise EgoXInputError(
-                    what,
+                    subject,
                     got=f"{name} quantised to {value.dtype}, scales {tuple(scale.shape)}",
                     expected="bf16, fp16, float8, or float8 with a scale of each matrix",
                     fix="give the file that ends in _bf16, _fp16 or _fp8_scaled",
                 )
             rows = scale.float().reshape(-1, *(1 for _ in value.shape[1:]))
             value = (value.float() * rows).to(dtype)
-        out[name] = value
-    return out
+        scaled_weights[name] = value
+    return scaled_weights
 
 
-def load_network(network: Network, file: Path, what: str, *, expected: str, where: str) -> Network:
+def load_network(
+    network: Network, file: Path, subject: str, *, expected: str, download_hint: str
+) -> Network:
     """Load the weights of a file into a network, and set it to evaluation mode.
 
     Args:
-        what: names the file in errors.
+        subject: names the file in errors.
         expected: the network's name.
-        where: where its weights come from.
+        download_hint: where its weights come from.
 
     Raises:
         EgoXInputError: missing, no safetensors, weights of another network.
     """
-    read_header(file, what)
+    read_header(file, subject)
     try:
         network.load_state_dict(load_file(file))
     except RuntimeError as error:
         raise EgoXInputError(
-            what, got=f"{file.name!r} of a different model", expected=expected, fix=where
+            subject, got=f"{file.name!r} of a different model", expected=expected, fix=download_hint
         ) from error
     return network.train(False)
 
@@ -127,10 +131,10 @@ def load_network(network: Network, file: Path, what: str, *, expected: str, wher
 def open_model_folder(
     folder: Path,
     *class_names: str,
-    what: str,
+    subject: str,
     expected: str,
-    where: str,
-    instead: str = "",
+    download_hint: str,
+    alternative: str = "",
     **options: Any,
 ) -> tuple[Any, ...]:
     """Load one object for each of several transformers classes from a local ``folder``, without
@@ -138,10 +142,10 @@ def open_model_folder(
 
     Args:
         class_names: of transformers; all read the same folder.
-        what: names the model in errors.
+        subject: names the model in errors.
         expected: the kind of folder.
-        where: where such a folder comes from.
-        instead: what to do without transformers, appended to the advice to install it.
+        download_hint: where such a folder comes from.
+        alternative: what to do without transformers, appended to the advice to install it.
         options: for ``from_pretrained`` of the last class, the model.
 
     Raises:
@@ -154,17 +158,17 @@ def open_model_folder(
         classes = [getattr(transformers, name) for name in class_names]
     except (ImportError, AttributeError) as error:
         raise EgoXInputError(
-            what,
+            subject,
             got="transformers is not installed, or too old",
             expected="the train extra",
-            fix=f"pip install --upgrade transformers{instead}",
+            fix=f"pip install --upgrade transformers{alternative}",
         ) from error
     if not (folder / "config.json").is_file() or not visible_files(folder, "*.safetensors"):
         raise EgoXInputError(
-            what,
+            subject,
             got=f"{folder.name!r} without config.json or .safetensors",
             expected=expected,
-            fix=where,
+            fix=download_hint,
         )
     try:
         *other_classes, last = classes
@@ -176,12 +180,17 @@ def open_model_folder(
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise EgoXInputError(
-            f"{what} {folder.name}", got=str(error).splitlines()[0], expected=expected, fix=where
+            f"{subject} {folder.name}",
+            got=str(error).splitlines()[0],
+            expected=expected,
+            fix=download_hint,
         ) from error
 
 
 @cache
-def model_on(device: str | None, folder: Path, *class_names: str, **words: str) -> tuple[Any, ...]:
+def model_on(
+    device: str | None, folder: Path, *class_names: str, **messages: str
+) -> tuple[Any, ...]:
     """Load models by :func:`open_model_folder` and move them to a device, once per process and
     device.
 
@@ -190,9 +199,9 @@ def model_on(device: str | None, folder: Path, *class_names: str, **words: str) 
     Raises:
         EgoXInputError: as :func:`open_model_folder`; no such device here.
     """
-    where = model_device(device)
-    *processors, model = open_model_folder(folder, *class_names, **words)
-    return *processors, model.to(where)
+    model_device_name = model_device(device)
+    *processors, model = open_model_folder(folder, *class_names, **messages)
+    return *processors, model.to(model_device_name)
 
 
 def model_device(name: str | None) -> torch.device:

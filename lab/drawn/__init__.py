@@ -5,7 +5,7 @@ In: a :class:`SyntheticSpec` (equal specs give equal takes). Out: a :class:`Synt
 videos, exact depth, masks, poses, prompt), the take folder of it, which ego pixels exo sees
 too, and its depth with a network's errors."""
 
-from .depth_errors import DepthErrors, with_errors
+from .depth_errors import DepthErrors, add_depth_errors
 from .ground_truth import Covisible, covisible
 from .spec import SyntheticSpec
 from .take import SyntheticTake, make_take

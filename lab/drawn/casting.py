@@ -34,17 +34,19 @@ def tile_picture(
 ) -> Tiling:
     """Divide a picture into tiles of ``TILE_SIDE`` px, and compute the cone of each tile's rays."""
     height, width = rays.shape[:2]
-    across = -(-width // TILE_SIDE)
+    tiles_across = -(-width // TILE_SIDE)
     rows = torch.arange(height, device=rays.device) // TILE_SIDE
     columns = torch.arange(width, device=rays.device) // TILE_SIDE
-    of_pixel = (rows[:, None] * across + columns[None, :]).reshape(-1)
+    of_pixel = (rows[:, None] * tiles_across + columns[None, :]).reshape(-1)
     count = int(of_pixel.max()) + 1
-    flat = rays.reshape(-1, 3)
-    axes = torch.zeros(count, 3, dtype=rays.dtype, device=rays.device).index_add_(0, of_pixel, flat)
+    flat_rays = rays.reshape(-1, 3)
+    axes = torch.zeros(count, 3, dtype=rays.dtype, device=rays.device).index_add_(
+        0, of_pixel, flat_rays
+    )
     axes = axes / axes.norm(dim=-1, keepdim=True)
-    off = (flat * axes[of_pixel]).sum(-1).clamp(-1, 1).acos()
+    angles_to_axis = (flat_rays * axes[of_pixel]).sum(-1).clamp(-1, 1).acos()
     angles = torch.zeros(count, dtype=rays.dtype, device=rays.device).scatter_reduce_(
-        0, of_pixel, off, "amax"
+        0, of_pixel, angles_to_axis, "amax"
     )
     # Sub-rays of the outermost pixels reach half a pixel further, which is less than the tile's own
     # pixel pitch.
@@ -63,14 +65,14 @@ class Bounds:
     @staticmethod
     def of(solids: tuple[Solid, ...], indices: list[int], device: torch.device) -> Bounds:
         spheres = [solids[i].bounding_spheres() for i in indices]
-        rows = [row for row, some in enumerate(spheres) for _ in some]
+        rows = [row for row, solid_spheres in enumerate(spheres) for _ in solid_spheres]
         row = torch.tensor(rows, dtype=torch.int64, device=device)
-        joined = torch.tensor(
-            [sphere for some in spheres for sphere in some], device=device
+        sphere_rows = torch.tensor(
+            [sphere for solid_spheres in spheres for sphere in solid_spheres], device=device
         ).reshape(-1, 4)
         return Bounds(
-            centres=joined[:, :3],
-            radii=joined[:, 3],
+            centres=sphere_rows[:, :3],
+            radii=sphere_rows[:, 3],
             row=row,
             indices=torch.tensor(indices, dtype=torch.int64, device=device),
         )
@@ -87,21 +89,27 @@ def visible_tiles(
     """Compute which solids each tile may see: those with a bounding sphere that the tile's cone
     meets."""
     pose = poses[:, bounds.indices[bounds.row]]  # [F, K, 3, 4]
-    away = (
+    to_sphere = (
         (pose[..., :3] @ bounds.centres.unsqueeze(-1)).squeeze(-1) + pose[..., 3] - origin[:, None]
     )
-    far = away.norm(dim=-1).clamp_min(1e-9)
+    sphere_distance = to_sphere.norm(dim=-1).clamp_min(1e-9)
     axes = tiling.axes @ camera_from_world  # [F, M, 3]
-    apart = ((away / far.unsqueeze(-1)) @ axes.transpose(1, 2)).clamp(-1, 1).acos()
-    swell = torch.where(far > bounds.radii, torch.asin((bounds.radii / far).clamp(max=1)), math.pi)
-    meets = apart <= swell.unsqueeze(-1) + tiling.angles
-    count = far.new_zeros(len(bounds.indices), *meets.shape[::2]).index_add_(
-        0, bounds.row, meets.transpose(0, 1).float()
+    angle_to_axis = (
+        ((to_sphere / sphere_distance.unsqueeze(-1)) @ axes.transpose(1, 2)).clamp(-1, 1).acos()
     )
-    return (count > 0).flatten(1)
+    sphere_half_angle = torch.where(
+        sphere_distance > bounds.radii,
+        torch.asin((bounds.radii / sphere_distance).clamp(max=1)),
+        math.pi,
+    )
+    is_met = angle_to_axis <= sphere_half_angle.unsqueeze(-1) + tiling.angles
+    met_counts = sphere_distance.new_zeros(len(bounds.indices), *is_met.shape[::2]).index_add_(
+        0, bounds.row, is_met.transpose(0, 1).float()
+    )
+    return (met_counts > 0).flatten(1)
 
 
-def rotate_back(
+def inverse_rotate(
     vectors: Tensor,  # [N, 3]
     rotation: Tensor,  # [3, 3] shared, or [N, 3, 3] one for each
 ) -> Tensor:  # [N, 3]
@@ -120,19 +128,19 @@ class RayBundle:
     frame: Tensor | None  # [N] int64, 0...F-1; None: there is one frame
     poses: Tensor  # [F, S, 3, 4] world_from_solid
 
-    def places(
+    def solid_poses(
         self,
-        of_ray: Tensor,  # [n] int64, rays
-        of_solid: Tensor,  # [n] int64, the solid that each may meet
+        ray_indices: Tensor,  # [n] int64, rays
+        solid_indices: Tensor,  # [n] int64, the solid that each may meet
     ) -> tuple[Tensor, Tensor, Tensor]:  # rotations [n, 3, 3], centres [n, 3], origins [n, 3]
         """Look up the pose of a solid and the origin of a ray, for pairs of rays and solids."""
-        place, origin = of_solid, self.origin
+        pose_index, origin = solid_indices, self.origin
         if self.frame is not None:
-            frame = self.frame.index_select(0, of_ray)
-            place = frame * self.poses.shape[1] + of_solid
+            frame = self.frame.index_select(0, ray_indices)
+            pose_index = frame * self.poses.shape[1] + solid_indices
             origin = origin.index_select(0, frame)
         # Rows are selected, which is several times as fast as indexing.
-        pose = self.poses.flatten(0, 1).index_select(0, place)
+        pose = self.poses.flatten(0, 1).index_select(0, pose_index)
         return pose[..., :3], pose[..., 3], origin
 
 
@@ -163,29 +171,29 @@ def first_hits(
             continue
         sizes = torch.tensor([solids[i].size for i in indices], dtype=torch.float64, device=device)
         numbers = torch.tensor(indices, device=device)
-        for row, ray in _pairs(visible, torch.tensor(rows, device=device), tile_of_ray):
-            rotation, centre, origin = bundle.places(ray, numbers[row])
+        for row, ray in _candidate_pairs(visible, torch.tensor(rows, device=device), tile_of_ray):
+            rotation, centre, origin = bundle.solid_poses(ray, numbers[row])
             hit = intersect(
                 kind,
                 sizes.index_select(0, row),
-                rotate_back(origin - centre, rotation),
-                rotate_back(rays.index_select(0, ray), rotation),
+                inverse_rotate(origin - centre, rotation),
+                inverse_rotate(rays.index_select(0, ray), rotation),
             )
-            before = depth.clone()
+            earlier_depth = depth.clone()
             depth.scatter_reduce_(0, ray, hit, "amin")
-            index = torch.where(depth < before, len(solids), index)
-            first = torch.where(hit <= depth[ray], numbers[row], len(solids))
-            index.scatter_reduce_(0, ray, first, "amin")
+            index = torch.where(depth < earlier_depth, len(solids), index)
+            first_solid = torch.where(hit <= depth[ray], numbers[row], len(solids))
+            index.scatter_reduce_(0, ray, first_solid, "amin")
     return depth, torch.where(depth.isinf(), MISS, index)
 
 
-def _pairs(
+def _candidate_pairs(
     visible: Tensor,  # [S, F * M] bool
     rows: Tensor,  # [R] int64, of ``visible``
     tile_of_ray: Tensor,  # [N] int64
 ) -> Iterator[tuple[Tensor, Tensor]]:  # rows [p], rays [p]
     """Yield pairs of a solid and a ray that may meet, about ``PAIRS_AT_ONCE`` at a time."""
     at_once = max(1, 16 * PAIRS_AT_ONCE // max(1, len(tile_of_ray)))
-    for some in rows.split(at_once):
-        row, ray = visible[some][:, tile_of_ray].nonzero(as_tuple=True)
-        yield from zip(some[row].split(PAIRS_AT_ONCE), ray.split(PAIRS_AT_ONCE), strict=True)
+    for row_chunk in rows.split(at_once):
+        row, ray = visible[row_chunk][:, tile_of_ray].nonzero(as_tuple=True)
+        yield from zip(row_chunk[row].split(PAIRS_AT_ONCE), ray.split(PAIRS_AT_ONCE), strict=True)

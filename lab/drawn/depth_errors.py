@@ -55,7 +55,7 @@ class DepthErrors:
             )
 
 
-def with_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo:
+def add_depth_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo:
     """Add a depth network's errors to a clip's depth. Equal arguments give equal depth.
 
     The error's pattern belongs to the seed alone: other amounts scale it, another size of the
@@ -72,41 +72,41 @@ def with_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo
         if depth.frames.counted
         else depth.frames.times_s - depth.frames.times_s[0]
     )
-    across = CORRELATION_HEIGHTS * height
-    mixing = [
-        _mixing(times_s.float(), CORRELATION_S),
-        _mixing(torch.arange(height).float(), across),
-        _mixing(torch.arange(width).float(), across),
+    correlation_px = CORRELATION_HEIGHTS * height
+    mixing_weights = [
+        _correlation_weights(times_s.float(), CORRELATION_S),
+        _correlation_weights(torch.arange(height).float(), correlation_px),
+        _correlation_weights(torch.arange(width).float(), correlation_px),
     ]
     draw = torch.Generator().manual_seed(seed)
     scale = errors.flicker * torch.randn(frames, generator=draw)
-    over_time, over_rows, over_columns = mixing
-    white = torch.randn([len(weights[0]) for weights in mixing], generator=draw)
-    knots = torch.einsum("ti,ijk->tjk", over_time, white)
+    time_weights, row_weights, column_weights = mixing_weights
+    white_noise = torch.randn([len(weights[0]) for weights in mixing_weights], generator=draw)
+    knots = torch.einsum("ti,ijk->tjk", time_weights, white_noise)
     wrong = [
-        _bled(frame.float(), errors.bleed_px)
-        * (errors.low_frequency * (over_rows @ coarse @ over_columns.T) + shift).exp()
-        for frame, coarse, shift in zip(maps, knots, scale, strict=True)
+        _blur_depth(frame.float(), errors.bleed_px)
+        * (errors.low_frequency * (row_weights @ coarse_error @ column_weights.T) + shift).exp()
+        for frame, coarse_error, shift in zip(maps, knots, scale, strict=True)
     ]
     shift = errors.bend * float(torch.randn((), generator=draw)) / float(maps.nanmedian())
     wrong = [1 / (1 / frame + shift).clamp_min(LEAST_INVERSE) for frame in wrong]
     return replace(depth, depth_m=torch.stack(wrong).to(maps.dtype))
 
 
-def _mixing(
-    places: Tensor,  # [N], from 0 on
+def _correlation_weights(
+    positions: Tensor,  # [N], from 0 on
     # In the unit of the places.
-    length: float,
+    correlation_length: float,
 ) -> Tensor:  # [N, K]
     """Compute weights that turn K independent normal numbers into N of unit variance with
     correlation exp(-d²/2 length²)."""
-    last = math.ceil(2 * (float(places[-1]) + 0.5) / length)
-    knots = torch.arange(-4, last + 5) * (length / 2)
-    weights = (-(((places[:, None] - knots) / length) ** 2)).exp()
+    last_knot = math.ceil(2 * (float(positions[-1]) + 0.5) / correlation_length)
+    knots = torch.arange(-4, last_knot + 5) * (correlation_length / 2)
+    weights = (-(((positions[:, None] - knots) / correlation_length) ** 2)).exp()
     return weights / weights.norm(dim=1, keepdim=True)
 
 
-def _bled(
+def _blur_depth(
     depth_m: Tensor,  # [H, W], NaN where unknown
     bleed_px: float,
 ) -> Tensor:  # [H, W]
@@ -117,12 +117,14 @@ def _bled(
     """
     if bleed_px == 0:
         return depth_m
-    reach = math.ceil(1.5 * bleed_px)
-    offsets = torch.arange(-reach, reach + 1)
+    radius_px = math.ceil(1.5 * bleed_px)
+    offsets = torch.arange(-radius_px, radius_px + 1)
     weights = (-0.5 * (offsets / (bleed_px / 2)) ** 2).exp()
-    valid = torch.isfinite(depth_m) & (depth_m > 0)
-    pair = torch.stack((torch.where(valid, 1 / depth_m, 0.0), valid.float()))[:, None]
+    valid_mask = torch.isfinite(depth_m) & (depth_m > 0)
+    inverse_and_mask = torch.stack((torch.where(valid_mask, 1 / depth_m, 0.0), valid_mask.float()))[
+        :, None
+    ]
     for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
         kernel = (weights / weights.sum()).reshape(shape)
-        pair = torch.nn.functional.conv2d(pair, kernel, padding="same")
-    return torch.where(valid, pair[1, 0] / pair[0, 0], depth_m)
+        inverse_and_mask = torch.nn.functional.conv2d(inverse_and_mask, kernel, padding="same")
+    return torch.where(valid_mask, inverse_and_mask[1, 0] / inverse_and_mask[0, 0], depth_m)

@@ -42,7 +42,7 @@ OUTLINE = np.array([0.38, 0.5])  # half width, half height of a head's outline, 
 
 
 @frozen
-class SeenPerson:
+class ProjectedPerson:
     """Body points of one person, in the order of head_template.POINTS, and which of them the exo
     camera sees."""
 
@@ -57,18 +57,20 @@ class SeenPerson:
         return HEAD_M * self.size / self.metres[..., 2:].clip(0.3)
 
 
-def seen_person(layout: Layout) -> SeenPerson:
+def project_person(layout: Layout) -> ProjectedPerson:
     """Project the wearer's points into an exo camera that stands still, and compute which are
     visible."""
     camera, head = layout.scene.exo.camera, layout.head
-    marks = torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))  # [T, 8, 3]
-    local = transform(layout.scene.exo.at(0), marks)
-    uv, valid = camera.project(local)
-    return SeenPerson(
+    body_points = torch.from_numpy(
+        np.stack([head.marks[name] for name in POINTS], axis=1)
+    )  # [T, 8, 3]
+    points_in_exo = transform(layout.scene.exo.at(0), body_points)
+    uv, is_projected = camera.project(points_in_exo)
+    return ProjectedPerson(
         uv=uv.numpy(),
-        metres=local.numpy(),
+        metres=points_in_exo.numpy(),
         size=head.form.size,
-        seen=_seen(layout, marks, head, camera, uv) & valid.numpy(),
+        seen=_visible_points(layout, body_points, head, camera, uv) & is_projected.numpy(),
     )
 
 
@@ -91,33 +93,38 @@ def exo_hits(
     return first_hits(scene.solids, solids, bundle)
 
 
-def _seen(
-    layout: Layout, marks: Tensor, head: DrawnHead, camera: CameraModel, uv: Tensor
+def _visible_points(
+    layout: Layout, body_points: Tensor, head: DrawnHead, camera: CameraModel, uv: Tensor
 ) -> np.ndarray:
     """Mark the points [T, 8] that are inside the picture and not hidden by other solids."""
-    frames, count = marks.shape[:2]
+    frames, count = body_points.shape[:2]
     centre = camera_centre(layout.scene.exo.at(0))
-    away = (marks - centre).reshape(-1, 3)
-    far = away.norm(dim=-1)
+    to_point = (body_points - centre).reshape(-1, 3)
+    point_distance = to_point.norm(dim=-1)
     # Detectors find eyes behind glasses.
     depth, index = exo_hits(
-        layout, away / far[:, None], torch.arange(frames).repeat_interleave(count), glasses=False
+        layout,
+        to_point / point_distance[:, None],
+        torch.arange(frames).repeat_interleave(count),
+        glasses=False,
     )
     slack = torch.tensor([SEEN_M[name in JOINTS] for name in POINTS]).repeat(frames)
     head_mask = torch.tensor([i in head.solids for i in range(len(layout.scene.solids))] + [False])[
         index
     ]
     width, height = camera.stored_size
-    inside = ((uv > -0.5) & (uv < torch.tensor([width - 0.5, height - 0.5]))).all(-1).reshape(-1)
+    in_picture = (
+        ((uv > -0.5) & (uv < torch.tensor([width - 0.5, height - 0.5]))).all(-1).reshape(-1)
+    )
     return (
-        ((depth > far - slack) & (head_mask | (depth > far)) & inside)
+        ((depth > point_distance - slack) & (head_mask | (depth > point_distance)) & in_picture)
         .reshape(frames, count)
         .numpy()
     )
 
 
-def detected_person(
-    person: SeenPerson,
+def detect_person(
+    person: ProjectedPerson,
     # The exo camera.
     camera: CameraModel,
     fps: float,
@@ -126,8 +133,8 @@ def detected_person(
     """Simulate a detector of the wearer, with position errors, missing and made-up points, swapped
     sides, and a gap of some frames."""
     count, seen_mask, size = len(person.uv), person.seen, person.head_px * camera.fx
-    gap = max(1, round(GAP_S * fps))
-    start = int(rng.integers(4, max(5, count - gap - 4)))
+    gap_frames = max(1, round(GAP_S * fps))
+    gap_start = int(rng.integers(4, max(5, count - gap_frames - 4)))
     error = (
         rng.normal(size=person.uv.shape) * np.where(seen_mask, ERROR, FAR_ERROR)[..., None] * size
     )
@@ -142,14 +149,14 @@ def detected_person(
     scores[rng.random(seen_mask.shape) < MISSING] = 0
     frames: Detected = []
     for t in range(count):
-        order = MIRROR if rng.random() < SWAPPED else list(range(len(POINTS)))
-        lost = start <= t < start + gap or not (scores[t] > 0).any()
-        frames.append([] if lost else [(uv[t, order], scores[t, order])])
+        point_order = MIRROR if rng.random() < SWAPPED else list(range(len(POINTS)))
+        is_lost = gap_start <= t < gap_start + gap_frames or not (scores[t] > 0).any()
+        frames.append([] if is_lost else [(uv[t, point_order], scores[t, point_order])])
     return frames
 
 
 def network_points(
-    person: SeenPerson,
+    person: ProjectedPerson,
     # The exo camera.
     camera: CameraModel,
     rng: np.random.Generator,
@@ -161,21 +168,23 @@ def network_points(
     its twin if that is seen; any other hidden point of the head is on the outline, and a hidden
     joint of the body where it is.
     """
-    size, heads = person.head_px * camera.fx, len(POINTS) - len(JOINTS)
+    size, head_count = person.head_px * camera.fx, len(POINTS) - len(JOINTS)
     angle = rng.uniform(0, 2 * np.pi, len(POINTS))
     length = rng.uniform(*BIAS, len(POINTS))[:, None]
     bias = length * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     uv = person.uv + bias * size
-    hidden = ~person.seen[:, :heads]
+    hidden_mask = ~person.seen[:, :head_count]
     ears = [POINTS.index("right_ear"), POINTS.index("left_ear")]
     centre = person.uv[:, ears].mean(1, keepdims=True)
-    away = (uv[:, :heads] - centre) / (OUTLINE * size[:, :heads])
-    away /= np.linalg.norm(away, axis=-1, keepdims=True).clip(1e-3)
-    outline = centre + away * OUTLINE * size[:, :heads]
-    twin = MIRROR[:heads]
-    alone = hidden[:, twin] | (np.array(twin) == np.arange(heads))
-    made_up = np.where(alone[..., None], outline, uv[:, twin])
-    uv[:, :heads] = np.where(hidden[..., None], made_up, uv[:, :heads])
+    from_centre = (uv[:, :head_count] - centre) / (OUTLINE * size[:, :head_count])
+    from_centre /= np.linalg.norm(from_centre, axis=-1, keepdims=True).clip(1e-3)
+    outline = centre + from_centre * OUTLINE * size[:, :head_count]
+    mirror_index = MIRROR[:head_count]
+    has_no_visible_twin = hidden_mask[:, mirror_index] | (
+        np.array(mirror_index) == np.arange(head_count)
+    )
+    invented_uv = np.where(has_no_visible_twin[..., None], outline, uv[:, mirror_index])
+    uv[:, :head_count] = np.where(hidden_mask[..., None], invented_uv, uv[:, :head_count])
     scores = np.where(
         person.seen,
         rng.uniform(*SEEN_SCORE, person.seen.shape),
@@ -189,7 +198,7 @@ def openpose_content(detected: Detected, picture: tuple[int, int]) -> list[dict[
     hundredth, 18 points per person."""
     rows = list(OPENPOSE_POINTS[18].values())
 
-    def written(uv: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    def person_entry(uv: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         values = np.zeros((18, 3))
         values[rows] = np.where((scores > 0)[:, None], np.column_stack([uv, scores]), 0.0)
         return {"pose_keypoints_2d": np.round(values, 2).ravel().tolist()}
@@ -198,7 +207,7 @@ def openpose_content(detected: Detected, picture: tuple[int, int]) -> list[dict[
         {
             "canvas_width": picture[0],
             "canvas_height": picture[1],
-            "people": [written(*person) for person in frame],
+            "people": [person_entry(*person) for person in frame],
         }
         for frame in detected
     ]

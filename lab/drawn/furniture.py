@@ -9,7 +9,7 @@ from .palettes import THINGS, WOODS, Colour
 from .parts import Part, ball, box, pillar
 
 
-def pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
+def pick_colour(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
     """Choose one colour of a palette, slightly varied."""
     colour = colours[int(rng.integers(len(colours)))]
     return tuple(float(np.clip(c + rng.uniform(-0.04, 0.04), 0.06, 0.95)) for c in colour)
@@ -36,7 +36,7 @@ def stool(height: float, colour: Colour) -> list[Part]:
 
 def shelf(rng: np.random.Generator) -> tuple[list[Part], float, float]:
     width, depth, height = rng.uniform(0.8, 1.3), 0.32, rng.uniform(1.1, 1.9)
-    colour = pick(rng, WOODS)
+    colour = pick_colour(rng, WOODS)
     parts = [
         box(
             "shelf back",
@@ -65,33 +65,33 @@ def shelf(rng: np.random.Generator) -> tuple[list[Part], float, float]:
         if level < levels:
             x = -width / 2 + 0.1
             while x < width / 2 - 0.25:
-                wide, tall = rng.uniform(0.1, 0.3), rng.uniform(0.12, 0.24)
+                item_width, item_height = rng.uniform(0.1, 0.3), rng.uniform(0.12, 0.24)
                 if rng.random() < 0.75:
                     parts.append(
                         box(
                             "shelf box",
-                            (wide, 0.2, tall),
-                            (x + wide / 2, 0.17, z + 0.015 + tall / 2),
-                            pick(rng, THINGS),
+                            (item_width, 0.2, item_height),
+                            (x + item_width / 2, 0.17, z + 0.015 + item_height / 2),
+                            pick_colour(rng, THINGS),
                             "print",
                         )
                     )
-                x += wide + rng.uniform(0.03, 0.12)
+                x += item_width + rng.uniform(0.03, 0.12)
     return parts, width, depth
 
 
 def cabinet(rng: np.random.Generator) -> tuple[list[Part], float, float]:
     width, depth, height = rng.uniform(0.7, 1.4), rng.uniform(0.4, 0.5), rng.uniform(0.7, 1.1)
-    colour, front = pick(rng, WOODS), pick(rng, THINGS + WOODS)
+    colour, front = pick_colour(rng, WOODS), pick_colour(rng, THINGS + WOODS)
     parts = [box("cabinet", (width, depth, height), (0, depth / 2, height / 2), colour, "wood")]
     doors = int(rng.integers(2, 4))
     for door in range(doors):
-        wide = width / doors
+        door_width = width / doors
         parts.append(
             box(
                 "cabinet door",
-                (wide - 0.04, 0.02, height - 0.1),
-                (-width / 2 + (door + 0.5) * wide, depth + 0.01, height / 2),
+                (door_width - 0.04, 0.02, height - 0.1),
+                (-width / 2 + (door + 0.5) * door_width, depth + 0.01, height / 2),
                 front,
                 "wood",
             )
@@ -102,7 +102,7 @@ def cabinet(rng: np.random.Generator) -> tuple[list[Part], float, float]:
             0.07,
             0.25,
             (rng.uniform(-0.2, 0.2), depth / 2, height),
-            pick(rng, THINGS),
+            pick_colour(rng, THINGS),
             "print",
         )
     )
@@ -110,8 +110,8 @@ def cabinet(rng: np.random.Generator) -> tuple[list[Part], float, float]:
 
 
 def sofa(rng: np.random.Generator) -> tuple[list[Part], float, float]:
-    width, depth, colour = rng.uniform(1.3, 1.8), 0.8, pick(rng, THINGS)
-    cushion = pick(rng, THINGS)
+    width, depth, colour = rng.uniform(1.3, 1.8), 0.8, pick_colour(rng, THINGS)
+    cushion = pick_colour(rng, THINGS)
     parts = [
         box("sofa seat", (width, depth, 0.4), (0, depth / 2, 0.2), colour, "fabric"),
         box("sofa back", (width, 0.22, 0.42), (0, 0.11, 0.61), colour, "fabric"),
@@ -135,17 +135,17 @@ def sofa(rng: np.random.Generator) -> tuple[list[Part], float, float]:
 def plant(rng: np.random.Generator) -> tuple[list[Part], float, float]:
     height = rng.uniform(0.5, 0.9)
     parts = [
-        pillar("pot", 0.16, 0.3, (0, 0.22, 0), pick(rng, THINGS), "print"),
+        pillar("pot", 0.16, 0.3, (0, 0.22, 0), pick_colour(rng, THINGS), "print"),
         pillar("stem", 0.02, height - 0.2, (0, 0.22, 0.28), (0.3, 0.24, 0.16), "paint"),
     ]
     for _ in range(4):
-        spot = (
+        leaf_position = (
             rng.uniform(-0.14, 0.14),
             0.22 + rng.uniform(-0.08, 0.12),
             height + rng.uniform(-0.1, 0.22),
         )
         green = (rng.uniform(0.16, 0.3), rng.uniform(0.42, 0.6), rng.uniform(0.18, 0.3))
-        parts.append(ball("leaves", rng.uniform(0.12, 0.2), spot, green, "fabric"))
+        parts.append(ball("leaves", rng.uniform(0.12, 0.2), leaf_position, green, "fabric"))
     return parts, 0.5, 0.44
 
 
@@ -155,7 +155,7 @@ def lamp(rng: np.random.Generator) -> tuple[list[Part], float, float]:
         [
             pillar("lamp base", 0.15, 0.03, (0, 0.2, 0), (0.25, 0.25, 0.27), "paint"),
             pillar("lamp pole", 0.02, height, (0, 0.2, 0.03), (0.3, 0.3, 0.32), "paint"),
-            pillar("lamp shade", 0.18, 0.28, (0, 0.2, height), pick(rng, THINGS), "fabric"),
+            pillar("lamp shade", 0.18, 0.28, (0, 0.2, height), pick_colour(rng, THINGS), "fabric"),
         ],
         0.4,
         0.4,
@@ -169,12 +169,14 @@ def crate(rng: np.random.Generator) -> tuple[list[Part], float, float]:
             "crate",
             (side, side, height),
             (0, side / 2, height / 2),
-            pick(rng, THINGS + WOODS),
+            pick_colour(rng, THINGS + WOODS),
             "print",
         )
     ]
     if rng.random() < 0.6:
-        parts.append(ball("ball", 0.13, (0, side / 2, height + 0.13), pick(rng, THINGS), "print"))
+        parts.append(
+            ball("ball", 0.13, (0, side / 2, height + 0.13), pick_colour(rng, THINGS), "print")
+        )
     return parts, side, side
 
 

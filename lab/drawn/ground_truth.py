@@ -62,28 +62,28 @@ def _covisible(take: SyntheticTake, frame: int) -> Covisible:
     pixels = (hit & in_lens & exo.inside(exo_uv)).nonzero().squeeze(1)
 
     exo_centre = camera_centre(exo_w2c).float()
-    away = points[pixels] - exo_centre
-    far = away.norm(dim=-1)
-    exo_rays = away / far[:, None]
+    to_point = points[pixels] - exo_centre
+    point_distance = to_point.norm(dim=-1)
+    exo_rays = to_point / point_distance[:, None]
     bundle = RayBundle(
         rays=exo_rays, origin=exo_centre[None], frame=None, poses=scene.world_from_solid[[frame]]
     )
-    first, _ = first_hits(scene.solids, scene.indices(), bundle)
-    unhidden = first >= far * (1 - SAME_HIT)
+    first_hit_depth, _ = first_hits(scene.solids, scene.indices(), bundle)
+    unhidden = first_hit_depth >= point_distance * (1 - SAME_HIT)
     pixels, exo_rays = pixels[unhidden], exo_rays[unhidden]
 
     cosines = _incidence(take, frame, points[pixels], index[pixels], ego_rays[pixels], exo_rays)
     facing = cosines > math.cos(math.radians(MAX_INCIDENCE_DEG))
     moving = scene.group_table(*MOVING_GROUPS)[index]
-    visible = torch.zeros_like(hit)
-    visible[pixels] = True
-    both = torch.zeros_like(hit)
-    both[pixels[facing]] = True
+    visible_mask = torch.zeros_like(hit)
+    visible_mask[pixels] = True
+    covisible_mask = torch.zeros_like(hit)
+    covisible_mask[pixels[facing]] = True
     size = take.ego_index.shape[1:]
     return Covisible(
-        static=(both & ~moving).reshape(size),
-        moving=(both & moving).reshape(size),
-        visible=visible.reshape(size),
+        static=(covisible_mask & ~moving).reshape(size),
+        moving=(covisible_mask & moving).reshape(size),
+        visible=visible_mask.reshape(size),
         exo_uv=exo_uv.float().reshape(*size, 2),
     )
 

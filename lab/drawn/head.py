@@ -12,18 +12,18 @@ import numpy as np
 from egox_core.frozen import frozen
 
 from .palettes import Colour
-from .parts import Part, between
+from .parts import Part, capsule
 
 # The shape that is drawn where nothing else is asked for; its skull is a ball, broader than a
 # person's.
-USUAL_MARKS: Mapping[str, tuple[float, float, float]] = {
+DEFAULT_MARKS: Mapping[str, tuple[float, float, float]] = {
     "right_eye": (0.032, 0.0926, 0.0),
     "left_eye": (-0.032, 0.0926, 0.0),
     "right_ear": (0.112, -0.01, -0.015),
     "left_ear": (-0.112, -0.01, -0.015),
     "nose": (0.0, 0.120, -0.02),
 }
-USUAL_MOUNT = (-0.055, 0.105, 0.02)
+DEFAULT_MOUNT = (-0.055, 0.105, 0.02)
 
 # Drawn persons have the skull of the medium headform of ISO/TS 16976-2 (length 197, breadth 153
 # mm).
@@ -51,47 +51,51 @@ class HeadForm:
         return (np.array(self.marks["right_eye"]) + np.array(self.marks["left_eye"])) / 2
 
 
-USUAL_HEAD = HeadForm(marks=USUAL_MARKS, mount=USUAL_MOUNT, mount_pitch_deg=0.0)
+DEFAULT_HEAD = HeadForm(marks=DEFAULT_MARKS, mount=DEFAULT_MOUNT, mount_pitch_deg=0.0)
 
 
 def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
     """Draw a person's head: its size, each of its lengths, and how the glasses sit. The wearer
     ``usual`` has a fixed head."""
     if wearer == "usual":
-        return USUAL_HEAD
+        return DEFAULT_HEAD
     size = 1 + rng.uniform(-SIZE_SPAN, SIZE_SPAN)
 
-    def own(length: float) -> float:
+    def varied_length(length: float) -> float:
         return size * length * (1 + rng.uniform(-LENGTH_SPAN, LENGTH_SPAN))
 
     # Lengths as the headform has them (nose 21 mm before the lip), eyes and ears where the drawing's
     # surfaces are; 94 % of the head's breadth are between the ears.
-    eye, ahead = own(0.0315), own(0.0785)
-    ear, back, down = own(0.0718), own(0.006), own(0.0135)  # the tragus; down from the eyes
-    nose, under = own(0.0415), own(0.035)
+    eye, eye_forward = varied_length(0.0315), varied_length(0.0785)
+    ear, ear_back, ear_down = (
+        varied_length(0.0718),
+        varied_length(0.006),
+        varied_length(0.0135),
+    )  # the tragus; down from the eyes
+    nose, nose_down = varied_length(0.0415), varied_length(0.035)
     marks = {
-        "right_eye": (eye, ahead, 0.0),
-        "left_eye": (-eye, ahead, 0.0),
-        "right_ear": (ear, -back, -down),
-        "left_ear": (-ear, -back, -down),
-        "nose": (0.0, ahead + nose, -under),
+        "right_eye": (eye, eye_forward, 0.0),
+        "left_eye": (-eye, eye_forward, 0.0),
+        "right_ear": (ear, -ear_back, -ear_down),
+        "left_ear": (-ear, -ear_back, -ear_down),
+        "nose": (0.0, eye_forward + nose, -nose_down),
     }
-    place = (
-        np.array([0.0, ahead, 0.0])
+    mount_position = (
+        np.array([0.0, eye_forward, 0.0])
         + np.array(MOUNT_FROM_EYES)
         + rng.uniform(-MOUNT_SPAN_M, MOUNT_SPAN_M, 3)
     )
     pitch = MOUNT_PITCH_DEG + rng.uniform(-MOUNT_SPAN_DEG, MOUNT_SPAN_DEG)
     return HeadForm(
         marks=marks,
-        mount=(float(place[0]), float(place[1]), float(place[2])),
+        mount=(float(mount_position[0]), float(mount_position[1]), float(mount_position[2])),
         mount_pitch_deg=float(pitch),
         size=float(size),
         drawn=True,
     )
 
 
-def on_head(
+def head_point(
     pose: np.ndarray,  # [T, 3, 4] body_from_head
     x: float,
     y: float,
@@ -109,63 +113,63 @@ def drawn_head_parts(
     hair: Colour,
 ) -> list[Part]:
     """Build the solids of a drawn person's head and neck."""
-    s, spot = form.size, partial(on_head, pose)
+    s, position_on_head = form.size, partial(head_point, pose)
     dark: Colour = (0.12, 0.12, 0.14)
     x, y, z = (s * value for value in SKULL_AT)
     nose, ear = form.marks["nose"], form.marks["right_ear"]
     eye = form.marks["right_eye"]
     glasses = eye[1] + 0.012
     parts = [
-        between(
+        capsule(
             "head",
             s * SKULL_RADIUS,
-            spot(x, y - s * SKULL_HALF, z),
-            spot(x, y + s * SKULL_HALF, z),
+            position_on_head(x, y - s * SKULL_HALF, z),
+            position_on_head(x, y + s * SKULL_HALF, z),
             skin,
             "skin",
             "head",
         ),
-        between(
+        capsule(
             "jaw",
             0.052 * s,
-            spot(0, 0.012 * s, -0.045 * s),
-            spot(0, 0.032 * s, -0.075 * s),
+            position_on_head(0, 0.012 * s, -0.045 * s),
+            position_on_head(0, 0.032 * s, -0.075 * s),
             skin,
             "skin",
             "head",
         ),
-        between(
+        capsule(
             "hair",
             1.06 * s * SKULL_RADIUS,
-            spot(x, y - 1.6 * s * SKULL_HALF, z + 0.012 * s),
-            spot(x, y - 0.2 * s * SKULL_HALF, z + 0.016 * s),
+            position_on_head(x, y - 1.6 * s * SKULL_HALF, z + 0.012 * s),
+            position_on_head(x, y - 0.2 * s * SKULL_HALF, z + 0.016 * s),
             hair,
             "fabric",
             "head",
         ),
-        between(
+        capsule(
             "nose",
             0.011 * s,
-            spot(0, nose[1] - 0.011 * s, nose[2]),
-            spot(0, eye[1] - 0.002, -0.002),
+            position_on_head(0, nose[1] - 0.011 * s, nose[2]),
+            position_on_head(0, eye[1] - 0.002, -0.002),
             skin,
             "skin",
             "head",
         ),
-        between(
+        capsule(
             "neck",
             0.055,
             chest + np.array([0.0, 0.0, -0.02]),
-            spot(0, -0.02, -0.06),
+            position_on_head(0, -0.02, -0.06),
             skin,
             "skin",
             "head",
         ),
-        between(
+        capsule(
             "glasses",
             0.006,
-            spot(-0.066 * s, glasses, 0.014),
-            spot(0.066 * s, glasses, 0.014),
+            position_on_head(-0.066 * s, glasses, 0.014),
+            position_on_head(0.066 * s, glasses, 0.014),
             dark,
             "paint",
             "head",
@@ -173,22 +177,22 @@ def drawn_head_parts(
     ]
     for side in (-1, 1):
         parts.append(
-            between(
+            capsule(
                 "glasses arm",
                 0.004,
-                spot(side * 0.07 * s, glasses - 0.01, 0.014),
-                spot(side * ear[0], ear[1] + 0.01, 0.014),
+                position_on_head(side * 0.07 * s, glasses - 0.01, 0.014),
+                position_on_head(side * ear[0], ear[1] + 0.01, 0.014),
                 dark,
                 "paint",
                 "head",
             )
         )
         parts.append(
-            between(
+            capsule(
                 "ear",
                 0.009 * s,
-                spot(side * (ear[0] - 0.004), ear[1] - 0.012, ear[2] + 0.022),
-                spot(side * (ear[0] - 0.004), ear[1] - 0.008, ear[2] - 0.022),
+                position_on_head(side * (ear[0] - 0.004), ear[1] - 0.012, ear[2] + 0.022),
+                position_on_head(side * (ear[0] - 0.004), ear[1] - 0.008, ear[2] - 0.022),
                 skin,
                 "skin",
                 "head",
@@ -203,7 +207,7 @@ def eyes_pose(
 ) -> np.ndarray:  # [T, 3, 4] body_from_eyes, columns right, down, forward, between the eyes
     """Compute the pose of an upright camera between the eyes from the head's pose."""
     rotation = np.stack([pose[..., 0], -pose[..., 2], pose[..., 1]], axis=-1)
-    return np.concatenate([rotation, on_head(pose, *form.eyes)[..., None]], axis=-1)
+    return np.concatenate([rotation, head_point(pose, *form.eyes)[..., None]], axis=-1)
 
 
 def ego_from_pose(
@@ -214,8 +218,8 @@ def ego_from_pose(
     its side (the sensor's x is down in the stored picture, its -y is right)."""
     pitch = np.radians(form.mount_pitch_deg)
     right, forward, up = pose[..., 0], pose[..., 1], pose[..., 2]
-    ahead = np.cos(pitch) * forward + np.sin(pitch) * up
-    above = np.cos(pitch) * up - np.sin(pitch) * forward
-    camera = on_head(pose, *form.mount)
-    rotation = np.stack([-above, -right, ahead], axis=-2)
+    camera_forward = np.cos(pitch) * forward + np.sin(pitch) * up
+    camera_up = np.cos(pitch) * up - np.sin(pitch) * forward
+    camera = head_point(pose, *form.mount)
+    rotation = np.stack([-camera_up, -right, camera_forward], axis=-2)
     return np.concatenate([rotation, -(rotation @ camera[..., None])], axis=-1)

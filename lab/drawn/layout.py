@@ -12,11 +12,11 @@ from egox_core.frozen import frozen
 from .head import HeadForm, draw_head
 from .looks import draw_material
 from .palettes import THINGS
-from .parts import Part, box, placed, turn_z
+from .parts import Part, box, place_parts, turn_z
 from .person import Person, draw_person
-from .postures import draw_posture, posed, reaching
+from .postures import apply_posture, draw_posture, workspace_for_posture
 from .prompt import write_prompt
-from .rig import draw_exo, ego_camera, handheld, reach_path, sway
+from .rig import draw_exo, ego_camera, handheld, reach_path, smooth_motion
 from .room import Room, draw_room
 from .scene import Light, Scene
 from .solids import Solid
@@ -84,50 +84,62 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         clutter=spec.clutter,
         scale=spec.object_scale,
     )
-    form = draw_head(streams["wearer"], spec.wearer)
+    head_form = draw_head(streams["wearer"], spec.wearer)
     if spec.posture != "usual":
-        workspace = reaching(streams["posture"], workspace, spec.posture)
-    person = _draw_moving_person(streams, spec, workspace, times_s, form)
+        workspace = workspace_for_posture(streams["posture"], workspace, spec.posture)
+    person = _draw_moving_person(streams, spec, workspace, times_s, head_form)
     heading = float(streams["world"].uniform(-0.35, 0.35))
-    free = [(0.0, 0.0, 0.75), (*_turned(heading, 0.0, 0.7), 1.0)]
+    free = [(0.0, 0.0, 0.75), (*_rotate_about_z(heading, 0.0, 0.7), 1.0)]
     room = draw_room(streams["room"], spec.clutter, keep_free=free)
-    carrying, aim = workspace.parts, np.array([0.0, 0.38, workspace.table_height + 0.15])
+    support_parts, aim = workspace.parts, np.array([0.0, 0.38, workspace.table_height + 0.15])
     if spec.posture != "usual":
         posture = draw_posture(streams["posture"], spec.posture, room.high[2])
-        person, carrying, aim = posed(person, posture), posture.parts, posture.target
-    first = len(room.parts) + len(carrying)
-    parts = [*room.parts, *placed(carrying, heading, (0, 0, 0))]
-    parts += placed(person.parts, heading, (0, 0, 0))
-    turn = turn_z(heading)
-    of_person, target = range(first, len(parts)), turn @ aim
+        person, support_parts, aim = apply_posture(person, posture), posture.parts, posture.target
+    first_index = len(room.parts) + len(support_parts)
+    parts = [*room.parts, *place_parts(support_parts, heading, (0, 0, 0))]
+    parts += place_parts(person.parts, heading, (0, 0, 0))
+    heading_rotation = turn_z(heading)
+    person_indices, target = range(first_index, len(parts)), heading_rotation @ aim
     exo = _draw_exo_cameras(
         streams,
         spec,
         room,
         parts,
         target=target,
-        landmarks=person.landmarks @ turn.T,
+        landmarks=person.landmarks @ heading_rotation.T,
         facing=heading,
     )
     if not spec.exo_sees_head:
-        parts.append(_hiding(streams["posture"], _centre(exo[0][1]), turn @ person.landmarks[0]))
+        parts.append(
+            _hiding_board(
+                streams["posture"],
+                _camera_position(exo[0][1]),
+                heading_rotation @ person.landmarks[0],
+            )
+        )
     # The room's axes are not the world's: poses must not profit from walls along the axes.
     room_from_world = turn_z(-float(streams["world"].uniform(-np.pi, np.pi)))
-    solids, poses = _solids(streams["looks"], spec, parts, _centre(exo[0][1]), exo[0][0].fx)
+    solids, poses = _build_solids(
+        streams["looks"], spec, parts, _camera_position(exo[0][1]), exo[0][0].fx
+    )
     rotation = np.einsum("ij,tsjk->tsik", room_from_world.T, poses[..., :3])
     centre = poses[..., 3] @ room_from_world
     world_from_solid = np.concatenate([rotation, centre[..., None]], axis=-1)
-    ego_from_room = _right_turned(person.ego_from_body, turn.T)
+    ego_from_room = _rotate_source(person.ego_from_body, heading_rotation.T)
     if spec.exo_moves:
-        way = {"path": spec.exo_path, "size_m": spec.exo_motion, "turn_deg": spec.exo_turn_deg}
-        way |= {"room": (np.asarray(room.low), np.asarray(room.high)), "parts": parts}
+        motion_options = {
+            "path": spec.exo_path,
+            "size_m": spec.exo_motion,
+            "turn_deg": spec.exo_turn_deg,
+        }
+        motion_options |= {"room": (np.asarray(room.low), np.asarray(room.high)), "parts": parts}
         exo = [
-            (camera, handheld(streams[name], pose, target, times_s, **way))
+            (camera, handheld(streams[name], pose, target, times_s, **motion_options))
             for name, (camera, pose) in zip(EXO_STREAMS, exo, strict=False)
         ]
 
     def in_world(camera: CameraModel, camera_from_room: np.ndarray) -> CameraPath:
-        w2c = torch.from_numpy(_right_turned(camera_from_room, room_from_world))
+        w2c = torch.from_numpy(_rotate_source(camera_from_room, room_from_world))
         return CameraPath(
             lens=camera, w2c=w2c, frames=Frames.timed(torch.from_numpy(times_s)), world="take"
         )
@@ -139,8 +151,8 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         ego=in_world(ego_camera(spec.ego_size), ego_from_room),
         exos=tuple(in_world(camera, pose) for camera, pose in exo),
     )
-    head = _drawn_head(person, turn, form, of_person, room_from_world)
-    hands = np.einsum("ij,tsnj->tsni", turn, person.hands)
+    head = _drawn_head(person, heading_rotation, head_form, person_indices, room_from_world)
+    hands = np.einsum("ij,tsnj->tsni", heading_rotation, person.hands)
     return Layout(
         scene=scene,
         prompt=write_prompt(room, workspace, person, spec.posture),
@@ -174,11 +186,11 @@ def _draw_exo_cameras(
         roll_deg=spec.exo_roll_deg,
     )
     azimuths = BEHIND_DEG if spec.exo_side == "behind" else AZIMUTHS_DEG.get(spec.posture)
-    side = {} if azimuths is None else {"azimuths_deg": azimuths}
-    first = draw(streams[EXO_STREAMS[0]], heading=facing, **side)
-    away = _centre(first[1]) - target
-    azimuth = float(np.arctan2(-away[0], away[1]))
-    further = [
+    azimuth_options = {} if azimuths is None else {"azimuths_deg": azimuths}
+    first_camera = draw(streams[EXO_STREAMS[0]], heading=facing, **azimuth_options)
+    to_camera = _camera_position(first_camera[1]) - target
+    azimuth = float(np.arctan2(-to_camera[0], to_camera[1]))
+    further_cameras = [
         draw(
             streams[name],
             heading=azimuth + np.radians(quarter),
@@ -187,43 +199,47 @@ def _draw_exo_cameras(
         )
         for name, quarter in zip(EXO_STREAMS[1 : spec.exo_views], QUARTERS_DEG, strict=False)
     ]
-    return [first, *further]
+    return [first_camera, *further_cameras]
 
 
-def _hiding(rng: np.random.Generator, eye: np.ndarray, head: np.ndarray) -> Part:
+def _hiding_board(rng: np.random.Generator, eye: np.ndarray, head: np.ndarray) -> Part:
     """Place a board between an exo camera and the head, perpendicular to that line."""
-    way = head - eye
-    place = eye + rng.uniform(*HIDING_SHARE) * way
-    angle = float(np.arctan2(-way[0], way[1]))
-    return box("board", HIDING_M, place, THINGS[0], "print", angle=angle)
+    to_head = head - eye
+    board_position = eye + rng.uniform(*HIDING_SHARE) * to_head
+    angle = float(np.arctan2(-to_head[0], to_head[1]))
+    return box("board", HIDING_M, board_position, THINGS[0], "print", angle=angle)
 
 
-def _centre(camera_from_room: np.ndarray) -> np.ndarray:
+def _camera_position(camera_from_room: np.ndarray) -> np.ndarray:
     return -camera_from_room[:, :3].T @ camera_from_room[:, 3]
 
 
 def _drawn_head(
-    person: Person, turn: np.ndarray, form: HeadForm, solids: range, room_from_world: np.ndarray
+    person: Person,
+    heading_rotation: np.ndarray,
+    form: HeadForm,
+    solids: range,
+    room_from_world: np.ndarray,
 ) -> DrawnHead:
     def world(points: np.ndarray) -> np.ndarray:  # [T, 3] of the body's frame
-        return np.einsum("ij,tj->ti", turn, points) @ room_from_world
+        return np.einsum("ij,tj->ti", heading_rotation, points) @ room_from_world
 
-    rotation = room_from_world.T @ turn @ person.body_from_eyes[..., :3]
-    place = world(person.body_from_eyes[..., 3])
+    rotation = room_from_world.T @ heading_rotation @ person.body_from_eyes[..., :3]
+    eyes_position = world(person.body_from_eyes[..., 3])
     return DrawnHead(
-        world_from_eyes=np.concatenate([rotation, place[..., None]], axis=-1),
+        world_from_eyes=np.concatenate([rotation, eyes_position[..., None]], axis=-1),
         form=form,
         solids=solids,
         marks={name: world(points) for name, points in person.marks.items()},
     )
 
 
-def _turned(angle: float, x: float, y: float) -> tuple[float, float]:
-    spot = turn_z(angle) @ np.array([x, y, 0.0])
-    return float(spot[0]), float(spot[1])
+def _rotate_about_z(angle: float, x: float, y: float) -> tuple[float, float]:
+    rotated = turn_z(angle) @ np.array([x, y, 0.0])
+    return float(rotated[0]), float(rotated[1])
 
 
-def _right_turned(target_from_source: np.ndarray, source_from_other: np.ndarray) -> np.ndarray:
+def _rotate_source(target_from_source: np.ndarray, source_from_other: np.ndarray) -> np.ndarray:
     """Rotate the source frame of poses [..., 3, 4] by a rotation [3, 3]."""
     return np.concatenate(
         [target_from_source[..., :3] @ source_from_other, target_from_source[..., 3:]], axis=-1
@@ -240,30 +256,36 @@ def _draw_moving_person(
     rng = streams["motion"]
     period = rng.uniform(1.0, 1.7)
     palms = []
-    for stops, slower in ((workspace.right_stops, 1.0), (workspace.left_stops, 1.6)):
+    for stops, slowness in ((workspace.right_stops, 1.0), (workspace.left_stops, 1.6)):
         # Less motion shortens the way between the stops, more lengthens it, about their mean.
-        scaled = stops.mean(0) + spec.motion * (stops - stops.mean(0))
+        scaled_stops = stops.mean(0) + spec.motion * (stops - stops.mean(0))
         path = reach_path(
             times_s,
-            scaled,
-            period_s=period * slower,
+            scaled_stops,
+            period_s=period * slowness,
             offset_s=rng.uniform(0, 3),
             lift_m=0.06 * spec.motion,
         )
-        shake = np.stack([sway(rng, times_s, size=0.006 * spec.motion) for _ in range(3)], axis=-1)
+        shake = np.stack(
+            [smooth_motion(rng, times_s, size=0.006 * spec.motion) for _ in range(3)], axis=-1
+        )
         palms.append(path + shake)
     body = np.stack(
-        [sway(rng, times_s, size=size * spec.motion) for size in (0.012, 0.010, 0.004)], axis=-1
-    )
-    base = np.array([rng.uniform(-0.25, 0.25), rng.uniform(0.95, 1.35), workspace.table_height])
-    follow = palms[0] - workspace.right_stops.mean(0)
-    wander = np.stack(
-        [sway(rng, times_s, size=size * spec.motion, slowest_s=5.0) for size in (0.16, 0.10, 0.08)],
+        [smooth_motion(rng, times_s, size=size * spec.motion) for size in (0.012, 0.010, 0.004)],
         axis=-1,
     )
-    gaze = base + 0.5 * spec.motion * follow * np.array([1.0, 0.5, 0.0]) + wander
+    base = np.array([rng.uniform(-0.25, 0.25), rng.uniform(0.95, 1.35), workspace.table_height])
+    palm_offset = palms[0] - workspace.right_stops.mean(0)
+    gaze_sway = np.stack(
+        [
+            smooth_motion(rng, times_s, size=size * spec.motion, slowest_s=5.0)
+            for size in (0.16, 0.10, 0.08)
+        ],
+        axis=-1,
+    )
+    gaze = base + 0.5 * spec.motion * palm_offset * np.array([1.0, 0.5, 0.0]) + gaze_sway
     if spec.turning_deg > 0:
-        gaze = _looking_about(streams["wearer"], spec, gaze, times_s)
+        gaze = _swing_gaze(streams["wearer"], spec, gaze, times_s)
     return draw_person(
         streams["person"],
         seated=workspace.seated,
@@ -276,18 +298,18 @@ def _draw_moving_person(
     )
 
 
-def _looking_about(
+def _swing_gaze(
     rng: np.random.Generator, spec: SyntheticSpec, gaze: np.ndarray, times_s: np.ndarray
 ) -> np.ndarray:
     """Swing the gaze to both sides of the head, once every few seconds."""
     period, phase = rng.uniform(2.6, 4.5), rng.uniform(0, 2 * np.pi)
     angle = np.radians(spec.turning_deg) * np.sin(2 * np.pi * times_s / period + phase)
-    turn = np.stack([turn_z(each) for each in angle])
+    rotations = np.stack([turn_z(frame_angle) for frame_angle in angle])
     pivot = np.array([0.0, 0.1, 0.0])
-    return pivot + np.einsum("tij,tj->ti", turn, gaze - pivot)
+    return pivot + np.einsum("tij,tj->ti", rotations, gaze - pivot)
 
 
-def _solids(
+def _build_solids(
     rng: np.random.Generator, spec: SyntheticSpec, parts: list[Part], eye: np.ndarray, focal: float
 ) -> tuple[tuple[Solid, ...], np.ndarray]:
     """Convert parts to solids with their room_from_solid [T, S, 3, 4]."""
@@ -298,7 +320,10 @@ def _solids(
             rng.integers(2**63)
         )  # one stream a part: a new part changes no other's texture
         material = draw_material(
-            part_rng, part, texture=spec.texture, exo_pixel_m=_exo_pixel(part, pose[0], eye) / focal
+            part_rng,
+            part,
+            texture=spec.texture,
+            exo_pixel_m=_metres_per_radian(part, pose[0], eye) / focal,
         )
         solids.append(
             Solid(
@@ -309,18 +334,18 @@ def _solids(
     return tuple(solids), np.stack(poses, axis=1)
 
 
-def _exo_pixel(part: Part, pose: np.ndarray, eye: np.ndarray) -> float:
+def _metres_per_radian(part: Part, pose: np.ndarray, eye: np.ndarray) -> float:
     """Compute the metres on a part that one radian of the exo picture spans: its distance, and more
     for a slab that is seen at a slant."""
-    away = pose[:, 3] - eye
-    far = float(np.linalg.norm(away))
-    half = np.asarray(part.size)
-    if part.kind != "box" or half.min() > 0.3 * half.max():
-        return max(far, 0.5)
-    normal = pose[:, int(half.argmin())]
-    height = abs(float(away @ normal))  # distance to the slab's plane
-    far = float(np.clip(far, 1.2 * height, 3.0 * max(height, 0.4)))
-    return max(far, 0.5) * float(np.clip(far / max(height, 1e-6), 1.0, 2.0))
+    to_part = pose[:, 3] - eye
+    part_distance = float(np.linalg.norm(to_part))
+    half_size = np.asarray(part.size)
+    if part.kind != "box" or half_size.min() > 0.3 * half_size.max():
+        return max(part_distance, 0.5)
+    normal = pose[:, int(half_size.argmin())]
+    height = abs(float(to_part @ normal))  # distance to the slab's plane
+    part_distance = float(np.clip(part_distance, 1.2 * height, 3.0 * max(height, 0.4)))
+    return max(part_distance, 0.5) * float(np.clip(part_distance / max(height, 1e-6), 1.0, 2.0))
 
 
 def _draw_light(

@@ -57,9 +57,9 @@ def draw_material(
         part.size if part.kind == "box" else (part.size[0], part.size[0], sum(part.size[:2]))
     )
     thin = int(edges.argmin()) if edges.min() < 0.3 * edges.max() and part.kind == "box" else None
-    grain = int(edges.argmax()) if settings.grain and part.kind == "box" else None
+    grain_axis = int(edges.argmax()) if settings.grain and part.kind == "box" else None
     largest = float(edges.max())
-    coarse = draw_waves(
+    coarse_waves = draw_waves(
         rng,
         count=4,
         lengths_m=(min(0.5, 0.6 * largest), min(2.0, 1.6 * largest)),
@@ -70,30 +70,34 @@ def draw_material(
     lengths_m = (2 * DETAIL_PX[0] * exo_pixel_m, 2 * DETAIL_PX[1] * exo_pixel_m)
     # Grain alone would look the same after a shift along it: half of a wood's detail has no
     # direction.
-    half = settings.detail / np.sqrt(2)
-    even = draw_waves(
-        rng, count=6, lengths_m=lengths_m, contrast=half, tint=settings.tint, plane=thin
+    half_detail = settings.detail / np.sqrt(2)
+    even_waves = draw_waves(
+        rng, count=6, lengths_m=lengths_m, contrast=half_detail, tint=settings.tint, plane=thin
     )
-    grained = draw_waves(
+    grained_waves = draw_waves(
         rng,
         count=6,
         lengths_m=lengths_m,
-        contrast=half,
+        contrast=half_detail,
         tint=settings.tint,
         plane=thin,
-        grain=grain,
+        grain=grain_axis,
     )
     pattern = _draw_pattern(rng, part, settings, edges, thin, exo_pixel_m)
     if texture == "papered" and part.group == "room":
         paper = draw_waves(
             rng, count=PAPER_WAVES, lengths_m=PAPER_M, contrast=PAPER, tint=0.5, plane=thin
         )
-        layers = [coarse, paper]
+        layers = [coarse_waves, paper]
     elif texture in ("detailed", "papered"):
-        layers = [coarse, even, grained]
+        layers = [coarse_waves, even_waves, grained_waves]
     else:
-        layers = [coarse, grained] if texture == "soft" and settings.grain else [coarse]
-    fields = {name: sum((layer[name] for layer in layers), ()) for name in coarse}
+        layers = (
+            [coarse_waves, grained_waves]
+            if texture == "soft" and settings.grain
+            else [coarse_waves]
+        )
+    fields = {name: sum((layer[name] for layer in layers), ()) for name in coarse_waves}
     return Material(albedo=part.colour, **fields, **({} if texture == "plain" else pattern))
 
 
@@ -107,7 +111,7 @@ def _draw_pattern(
 ) -> dict[str, object]:
     """Draw the material's pattern. The same random numbers are drawn for all options, so that later
     draws don't change."""
-    has = rng.random() < settings.pattern
+    has_pattern = rng.random() < settings.pattern
     kind = (
         "tiles"
         if part.look == "floor" and rng.random() < 0.6
@@ -117,34 +121,38 @@ def _draw_pattern(
     cell = max(
         rng.uniform(0.25, 0.6) if part.group == "room" else rng.uniform(0.06, 0.2), 12 * exo_pixel_m
     )
-    other = np.asarray(THINGS[int(rng.integers(len(THINGS)))])
+    second_hue = np.asarray(THINGS[int(rng.integers(len(THINGS)))])
     part_colour = np.asarray(part.colour)
-    share, shade = 0.55, 1.0
+    colour_share, shade = 0.55, 1.0
     if part.look in ("wall", "floor"):
-        share, shade, other = 0.2, rng.choice((0.82, 1.18)), part_colour
-    second = np.clip((1 - share) * part_colour * shade + share * other, 0.05, 0.95)
+        colour_share, shade, second_hue = 0.2, rng.choice((0.82, 1.18)), part_colour
+    second_colour = np.clip(
+        (1 - colour_share) * part_colour * shade + colour_share * second_hue, 0.05, 0.95
+    )
     stripe_axis = int(rng.integers(3))
-    if not has or part.kind == "sphere" and kind == "tiles":
+    if not has_pattern or part.kind == "sphere" and kind == "tiles":
         return {}
-    cells = []
+    cell_sizes = []
     for axis in range(3):
         # A whole number of periods between opposite faces keeps every face inside a cell, off the
         # pattern's edges.
-        fits = part.kind == "box" and part.group != "room"
-        cells.append(
+        can_be_paper = part.kind == "box" and part.group != "room"
+        cell_sizes.append(
             0.0
             if axis == thin
             else float(edges[axis] / max(1, round(edges[axis] / cell)))
-            if fits
+            if can_be_paper
             else cell
         )
     if kind == "stripes":
         if thin is not None and stripe_axis == thin:
             stripe_axis = (thin + 1) % 3
-        cells = [cell_m if axis == stripe_axis else 0.0 for axis, cell_m in enumerate(cells)]
+        cell_sizes = [
+            cell_m if axis == stripe_axis else 0.0 for axis, cell_m in enumerate(cell_sizes)
+        ]
     return {
         "pattern": kind,
-        "cell_m": tuple(cells),
-        "second": tuple(float(c) for c in second),
+        "cell_m": tuple(cell_sizes),
+        "second": tuple(float(c) for c in second_colour),
         "soft_m": 1.5 * exo_pixel_m,
     }

@@ -83,9 +83,12 @@ def colour_name(colour: Colour) -> str:
     """Find the plain word for a colour, for prompts, by the nearest named colour. Hue counts more
     than lightness."""
 
-    def apart(other: Colour) -> float:
-        lightness, its = sum(colour) / 3, sum(other) / 3
-        hue = sum(((a - lightness) - (b - its)) ** 2 for a, b in zip(colour, other, strict=True))
-        return 3 * hue + (lightness - its) ** 2
+    def distance_to(named_colour: Colour) -> float:
+        lightness, other_lightness = sum(colour) / 3, sum(named_colour) / 3
+        hue = sum(
+            ((a - lightness) - (b - other_lightness)) ** 2
+            for a, b in zip(colour, named_colour, strict=True)
+        )
+        return 3 * hue + (lightness - other_lightness) ** 2
 
-    return min(COLOUR_NAMES, key=lambda item: apart(item[1]))[0]
+    return min(COLOUR_NAMES, key=lambda item: distance_to(item[1]))[0]

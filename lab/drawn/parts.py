@@ -103,7 +103,7 @@ def ball(
     )
 
 
-def between(
+def capsule(
     name: str,
     radius: float,
     begin: np.ndarray,  # [T, 3], or [3] where it stands
@@ -123,11 +123,11 @@ def between(
         group=group,
         colour=colour,
         look=look,
-        pose=along(axis, (begin + end) / 2),
+        pose=poses_along(axis, (begin + end) / 2),
     )
 
 
-def along(
+def poses_along(
     axis: np.ndarray,  # [..., 3]
     centre: np.ndarray,  # [..., 3]
 ) -> np.ndarray:  # [..., 3, 4]
@@ -141,7 +141,7 @@ def along(
     return np.concatenate([np.stack([x, np.cross(z, x), z], axis=-1), centre[..., None]], axis=-1)
 
 
-def placed(parts: Iterable[Part], angle: float, foot: Iterable[float]) -> list[Part]:
+def place_parts(parts: Iterable[Part], angle: float, foot: Iterable[float]) -> list[Part]:
     """Rotate the parts of a piece of furniture about z, and move them to ``foot``."""
     turn, shift = turn_z(angle), np.asarray(list(foot), dtype=float)
     result = []

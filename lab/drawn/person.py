@@ -9,10 +9,10 @@ import numpy as np
 
 from egox_core.frozen import frozen
 
-from .furniture import pick
-from .head import USUAL_HEAD, HeadForm, drawn_head_parts, ego_from_pose, eyes_pose, on_head
+from .furniture import pick_colour
+from .head import DEFAULT_HEAD, HeadForm, drawn_head_parts, ego_from_pose, eyes_pose, head_point
 from .palettes import HAIR, SHIRTS, SKIN, THINGS, TROUSERS, Colour
-from .parts import Part, along, between
+from .parts import Part, capsule, poses_along
 
 UPPER_ARM_M, FOREARM_M, WRIST_TO_PALM_M = 0.30, 0.27, 0.055
 FINGERS_X = (0.034, 0.0115, -0.0115, -0.034)  # index to little, to the side of the thumb
@@ -45,19 +45,19 @@ def draw_person(
     gaze: np.ndarray,  # [T, 3] point looked at
     sway: np.ndarray,  # [T, 3] shift of shoulders and head
     held_scale: float = 1.0,
-    form: HeadForm = USUAL_HEAD,
+    form: HeadForm = DEFAULT_HEAD,
 ) -> Person:
     """Pose the wearer's figure for T frames."""
     shirt, trousers, skin, hair = (
-        pick(rng, SHIRTS),
-        pick(rng, TROUSERS),
-        pick(rng, SKIN),
-        pick(rng, HAIR),
+        pick_colour(rng, SHIRTS),
+        pick_colour(rng, TROUSERS),
+        pick_colour(rng, SKIN),
+        pick_colour(rng, HAIR),
     )
-    lean = rng.uniform(0.03, 0.07) if seated else rng.uniform(0.08, 0.12)
+    forward_lean = rng.uniform(0.03, 0.07) if seated else rng.uniform(0.08, 0.12)
     hip = 0.53 if seated else 0.92
-    tall = rng.uniform(0.46, 0.50)  # hips to shoulders
-    chest = np.array([0.0, lean, hip + tall]) + sway
+    trunk_length = rng.uniform(0.46, 0.50)  # hips to shoulders
+    chest = np.array([0.0, forward_lean, hip + trunk_length]) + sway
     parts = _trunk(hip, chest, shirt, trousers) + _legs(seated, hip, trousers)
     objects: list[tuple[str, Colour]] = []
     landmarks, marks, hands = [], {}, []
@@ -65,13 +65,13 @@ def draw_person(
         shoulder = chest + np.array([side * 0.18, 0.0, -0.03])
         marks["right_shoulder" if side > 0 else "left_shoulder"] = shoulder
         arm, wrist, frame = _arm(side, shoulder, palm, shirt, skin)
-        joints = [wrist + frame @ place for place in HAND]
+        joints = [wrist + frame @ joint_offset for joint_offset in HAND]
         parts += arm + _hand_parts(wrist, frame, joints, skin)
         hands.append(np.stack(joints, axis=1))
         centre = wrist + WRIST_TO_PALM_M * frame[..., 1]
         landmarks.append(centre[0])
         if side > 0 or rng.random() < 0.5:
-            name, part = _held(rng, centre, frame, held_scale)
+            name, part = _held_object(rng, centre, frame, held_scale)
             parts.append(part)
             objects.append((name, part.colour))
     head = chest + np.array([0.0, 0.05, 0.25])
@@ -82,7 +82,7 @@ def draw_person(
         parts += _head_parts(pose, chest, skin, hair)
     landmarks.insert(0, head[0])
     marks["neck"] = (marks["right_shoulder"] + marks["left_shoulder"]) / 2
-    marks |= {name: on_head(pose, *place) for name, place in form.marks.items()}
+    marks |= {name: head_point(pose, *joint_offset) for name, joint_offset in form.marks.items()}
     return Person(
         parts=tuple(parts),
         ego_from_body=ego_from_pose(pose, form),
@@ -100,7 +100,7 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
         return chest + np.array([x, 0.0, z])
 
     return [
-        between(
+        capsule(
             "shoulders",
             0.078,
             shifted(-0.125, -0.04),
@@ -110,7 +110,7 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
             "body",
         ),
         *(
-            between(
+            capsule(
                 "side",
                 0.112,
                 np.array([x, 0.0, hip + 0.06]),
@@ -121,7 +121,7 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
             )
             for x in (0.062, -0.062)
         ),
-        between(
+        capsule(
             "hips",
             0.115,
             np.array([[-0.07, 0.0, hip]]).repeat(len(chest), 0),
@@ -136,16 +136,16 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
 def _legs(seated: bool, hip: float, trousers: Colour) -> list[Part]:
     parts = []
     for side in (-1, 1):
-        top = np.array([side * 0.085, 0.0, hip - 0.03])
+        leg_top = np.array([side * 0.085, 0.0, hip - 0.03])
         if seated:
             knee, ankle = np.array([side * 0.14, 0.42, 0.50]), np.array([side * 0.14, 0.38, 0.09])
         else:
             knee, ankle = np.array([side * 0.10, 0.03, 0.50]), np.array([side * 0.11, 0.0, 0.09])
         heel, toe = ankle - np.array([0, 0.03, 0.04]), ankle + np.array([side * 0.02, 0.15, -0.04])
         parts += [
-            between("thigh", 0.075, top, knee, trousers, "fabric", "body"),
-            between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
-            between("shoe", 0.045, heel, toe, (0.2, 0.2, 0.22), "paint", "body"),
+            capsule("thigh", 0.075, leg_top, knee, trousers, "fabric", "body"),
+            capsule("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
+            capsule("shoe", 0.045, heel, toe, (0.2, 0.2, 0.22), "paint", "body"),
         ]
     return parts
 
@@ -158,53 +158,56 @@ def _arm(
     fingers = np.array([-side * 0.30, 0.90, -0.30])
     fingers = np.broadcast_to(fingers / np.linalg.norm(fingers), palm.shape)
     wrist = palm - WRIST_TO_PALM_M * fingers
-    span = wrist - shoulder
-    far = np.linalg.norm(span, axis=-1, keepdims=True)
+    to_wrist = wrist - shoulder
+    wrist_distance = np.linalg.norm(to_wrist, axis=-1, keepdims=True)
     # A nearly straight arm turns its elbow wildly from frame to frame: stop at 97 % of the reach.
-    reach = np.clip(far, 0.2, 0.97 * (UPPER_ARM_M + FOREARM_M))
-    direction = span / far
-    wrist = shoulder + direction * reach
-    pole = np.array([side * 0.55, -0.25, -1.0])
-    outward = pole - direction * (direction @ pole)[:, None]
+    arm_length = np.clip(wrist_distance, 0.2, 0.97 * (UPPER_ARM_M + FOREARM_M))
+    direction = to_wrist / wrist_distance
+    wrist = shoulder + direction * arm_length
+    elbow_direction = np.array([side * 0.55, -0.25, -1.0])
+    outward = elbow_direction - direction * (direction @ elbow_direction)[:, None]
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
-    forward = (UPPER_ARM_M**2 - FOREARM_M**2 + reach**2) / (2 * reach)
+    elbow_distance = (UPPER_ARM_M**2 - FOREARM_M**2 + arm_length**2) / (2 * arm_length)
     elbow = (
         shoulder
-        + direction * forward
-        + outward * np.sqrt(np.maximum(UPPER_ARM_M**2 - forward**2, 0))
+        + direction * elbow_distance
+        + outward * np.sqrt(np.maximum(UPPER_ARM_M**2 - elbow_distance**2, 0))
     )
-    cuff = elbow + (wrist - elbow) * 0.72
+    cuff_position = elbow + (wrist - elbow) * 0.72
     parts = [
-        between("upper arm", 0.052, shoulder, elbow, shirt, "fabric", "body"),
-        between("sleeve", 0.043, elbow, cuff, shirt, "fabric", "body"),
-        between("forearm", 0.032, elbow + (wrist - elbow) * 0.5, wrist, skin, "skin", "body"),
+        capsule("upper arm", 0.052, shoulder, elbow, shirt, "fabric", "body"),
+        capsule("sleeve", 0.043, elbow, cuff_position, shirt, "fabric", "body"),
+        capsule("forearm", 0.032, elbow + (wrist - elbow) * 0.5, wrist, skin, "skin", "body"),
     ]
-    back = np.broadcast_to(np.array([side * 0.25, 0.1, 1.0]), palm.shape)
-    back = back - fingers * (back * fingers).sum(-1, keepdims=True)
-    back = back / np.linalg.norm(back, axis=-1, keepdims=True)
-    thumb = -side * np.cross(fingers, back)
-    frame = np.stack([thumb, fingers, back], axis=-1)
+    back_direction = np.broadcast_to(np.array([side * 0.25, 0.1, 1.0]), palm.shape)
+    back_direction = back_direction - fingers * (back_direction * fingers).sum(-1, keepdims=True)
+    back_direction = back_direction / np.linalg.norm(back_direction, axis=-1, keepdims=True)
+    thumb = -side * np.cross(fingers, back_direction)
+    frame = np.stack([thumb, fingers, back_direction], axis=-1)
     return parts, wrist, frame
 
 
-def _hand_places() -> np.ndarray:  # [21, 3]
+def _hand_joints() -> np.ndarray:  # [21, 3]
     """Compute the joints of a hand in the hand's frame (thumb side, fingers, back).
 
     Bones are drawn straight from the root of the thumb to its tip, and from a finger's middle joint
     to its tip; the joints between lie on them.
     """
     root, end = np.array([0.03, 0.03, -0.005]), np.array([0.06, 0.085, -0.035])
-    places = [np.zeros(3), *(root + share * (end - root) for share in (0.0, 0.4, 0.7, 1.0))]
+    joint_positions = [
+        np.zeros(3),
+        *(root + share * (end - root) for share in (0.0, 0.4, 0.7, 1.0)),
+    ]
     for x in FINGERS_X:
         length = 0.05 if abs(x) > 0.02 else 0.06
         knuckle = np.array([x, 0.082, 0])
         joint = np.array([1.05 * x, 0.082 + 0.72 * length, -0.5 * length])
         tip = np.array([1.05 * x, 0.082 + 0.95 * length, -1.2 * length])
-        places += [knuckle, joint, joint + 0.55 * (tip - joint), tip]
-    return np.array(places)
+        joint_positions += [knuckle, joint, joint + 0.55 * (tip - joint), tip]
+    return np.array(joint_positions)
 
 
-HAND = _hand_places()
+HAND = _hand_joints()
 
 
 def _hand_parts(
@@ -214,31 +217,32 @@ def _hand_parts(
     parts = []
     for x in (-0.024, 0.0, 0.024):
         low, high = (
-            wrist + frame @ np.array(place) for place in ((0.7 * x, 0.01, 0), (x, 0.075, 0))
+            wrist + frame @ np.array(offset) for offset in ((0.7 * x, 0.01, 0), (x, 0.075, 0))
         )
-        parts.append(between("palm", 0.0175, low, high, skin, "skin", "body"))
-    for first in (17, 13, 9, 5):
-        knuckle, joint, _, tip = joints[first : first + 4]
-        parts.append(between("finger", 0.0105, knuckle, joint, skin, "skin", "body"))
-        parts.append(between("finger", 0.0095, joint, tip, skin, "skin", "body"))
-    parts.append(between("thumb", 0.0125, joints[1], joints[4], skin, "skin", "body"))
+        parts.append(capsule("palm", 0.0175, low, high, skin, "skin", "body"))
+    for first_joint in (17, 13, 9, 5):
+        knuckle, joint, _, tip = joints[first_joint : first_joint + 4]
+        parts.append(capsule("finger", 0.0105, knuckle, joint, skin, "skin", "body"))
+        parts.append(capsule("finger", 0.0095, joint, tip, skin, "skin", "body"))
+    parts.append(capsule("thumb", 0.0125, joints[1], joints[4], skin, "skin", "body"))
     return parts
 
 
-def _held(
+def _held_object(
     rng: np.random.Generator, palm: np.ndarray, frame: np.ndarray, scale: float
 ) -> tuple[str, Part]:
     """Draw a thing in the hand, which is under the palm and turns with it."""
     colour = THINGS[int(rng.integers(len(THINGS)))]
     if rng.random() < 0.5:
-        half = tuple(
-            scale * rng.uniform(*span) for span in ((0.025, 0.035), (0.04, 0.06), (0.018, 0.026))
+        half_sizes = tuple(
+            scale * rng.uniform(*size_range)
+            for size_range in ((0.025, 0.035), (0.04, 0.06), (0.018, 0.026))
         )
-        centre = palm + frame @ np.array([0.012, 0.05, -0.018 - half[2]])
+        centre = palm + frame @ np.array([0.012, 0.05, -0.018 - half_sizes[2]])
         return "block", Part(
             name="held block",
             kind="box",
-            size=half,
+            size=half_sizes,
             group="held",
             colour=colour,
             look="print",
@@ -253,7 +257,7 @@ def _held(
         group="held",
         colour=colour,
         look="print",
-        pose=along(frame[..., 0], centre),
+        pose=poses_along(frame[..., 0], centre),
     )
 
 
@@ -279,7 +283,7 @@ def _head_pose(head: np.ndarray, gaze: np.ndarray) -> np.ndarray:
 
 
 def _head_parts(pose: np.ndarray, chest: np.ndarray, skin: Colour, hair: Colour) -> list[Part]:
-    spot = partial(on_head, pose)
+    position_on_head = partial(head_point, pose)
 
     def ball(
         name: str, radius: float, centre: np.ndarray, colour: Colour, look: str
@@ -296,24 +300,24 @@ def _head_parts(pose: np.ndarray, chest: np.ndarray, skin: Colour, hair: Colour)
 
     dark: Colour = (0.12, 0.12, 0.14)
     parts = [
-        ball("head", 0.098, spot(0, 0, 0), skin, "skin"),
-        ball("jaw", 0.072, spot(0, 0.03, -0.065), skin, "skin"),
-        ball("hair", 0.108, spot(0, -0.025, 0.028), hair, "fabric"),
-        ball("nose", 0.017, spot(0, 0.104, -0.02), skin, "skin"),
-        between(
+        ball("head", 0.098, position_on_head(0, 0, 0), skin, "skin"),
+        ball("jaw", 0.072, position_on_head(0, 0.03, -0.065), skin, "skin"),
+        ball("hair", 0.108, position_on_head(0, -0.025, 0.028), hair, "fabric"),
+        ball("nose", 0.017, position_on_head(0, 0.104, -0.02), skin, "skin"),
+        capsule(
             "neck",
             0.052,
             chest + np.array([0.0, 0.0, -0.02]),
-            spot(0, -0.01, -0.06),
+            position_on_head(0, -0.01, -0.06),
             skin,
             "skin",
             "head",
         ),
-        between(
+        capsule(
             "glasses",
             0.013,
-            spot(-0.065, 0.085, 0.012),
-            spot(0.065, 0.085, 0.012),
+            position_on_head(-0.065, 0.085, 0.012),
+            position_on_head(0.065, 0.085, 0.012),
             dark,
             "paint",
             "head",
@@ -321,15 +325,17 @@ def _head_parts(pose: np.ndarray, chest: np.ndarray, skin: Colour, hair: Colour)
     ]
     for side in (-1, 1):
         parts.append(
-            between(
+            capsule(
                 "glasses arm",
                 0.007,
-                spot(side * 0.078, 0.075, 0.012),
-                spot(side * 0.102, -0.03, 0.012),
+                position_on_head(side * 0.078, 0.075, 0.012),
+                position_on_head(side * 0.102, -0.03, 0.012),
                 dark,
                 "paint",
                 "head",
             )
         )
-        parts.append(ball("ear", 0.022, spot(side * 0.096, -0.01, -0.015), skin, "skin"))
+        parts.append(
+            ball("ear", 0.022, position_on_head(side * 0.096, -0.01, -0.015), skin, "skin")
+        )
     return parts

@@ -10,9 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.frozen import frozen
 
-from .furniture import pick
+from .furniture import pick_colour
 from .palettes import THINGS, WOODS
-from .parts import Part, ball, box, placed
+from .parts import Part, ball, box, place_parts
 from .person import Person
 from .workspace import Workspace
 
@@ -39,46 +39,72 @@ class Posture:
 def draw_posture(rng: np.random.Generator, kind: str, ceiling_m: float) -> Posture:
     """Draw a posture (``lying``, ``bent`` or ``climbing``) and the furniture that supports the
     body."""
-    return {"lying": _lying, "bent": _bent, "climbing": _climbing}[kind](rng, ceiling_m)
-
-
-def _lying(rng: np.random.Generator, _ceiling_m: float) -> Posture:
-    """Draw a person lying on the back or a side, on a mat or a bed, with the head in any direction."""
-    top, yaw, side = rng.uniform(0.06, 0.6), rng.uniform(-np.pi, np.pi), rng.uniform(-100, 100)
-    turn = Rotation.from_euler("ZXZ", [np.degrees(yaw), 90, side], degrees=True).as_matrix()
-    hips = turn @ np.array([0.0, 0.0, 0.05]) + np.array([0.0, 0.3, top + THICK_M])
-    pose = np.column_stack((turn, hips - turn @ HIPS))
-    bed = box("bed", (1.1, 2.1, top), (0.0, 0.0, top / 2), pick(rng, THINGS), "fabric")
-    return Posture(
-        parts=tuple(placed([bed], yaw, (0.0, 0.3, 0.0))),
-        body_from_trunk=pose,
-        body_from_legs=pose,
-        target=np.array([0.0, 0.3, top + 0.25]),
+    return {"lying": _draw_lying, "bent": _draw_bent, "climbing": _draw_climbing}[kind](
+        rng, ceiling_m
     )
 
 
-def _bent(rng: np.random.Generator, _ceiling_m: float) -> Posture:
+def _draw_lying(rng: np.random.Generator, _ceiling_m: float) -> Posture:
+    """Draw a person lying on the back or a side, on a mat or a bed, with the head in any
+    direction."""
+    bed_height, yaw, side_angle_deg = (
+        rng.uniform(0.06, 0.6),
+        rng.uniform(-np.pi, np.pi),
+        rng.uniform(-100, 100),
+    )
+    body_rotation = Rotation.from_euler(
+        "ZXZ", [np.degrees(yaw), 90, side_angle_deg], degrees=True
+    ).as_matrix()
+    hips = body_rotation @ np.array([0.0, 0.0, 0.05]) + np.array([0.0, 0.3, bed_height + THICK_M])
+    pose = np.column_stack((body_rotation, hips - body_rotation @ HIPS))
+    bed = box(
+        "bed",
+        (1.1, 2.1, bed_height),
+        (0.0, 0.0, bed_height / 2),
+        pick_colour(rng, THINGS),
+        "fabric",
+    )
+    return Posture(
+        parts=tuple(place_parts([bed], yaw, (0.0, 0.3, 0.0))),
+        body_from_trunk=pose,
+        body_from_legs=pose,
+        target=np.array([0.0, 0.3, bed_height + 0.25]),
+    )
+
+
+def _draw_bent(rng: np.random.Generator, _ceiling_m: float) -> Posture:
     """Draw a person who bends forward from the hips over a box on the floor."""
-    turn = Rotation.from_euler("x", -rng.uniform(45, 85), degrees=True).as_matrix()
+    trunk_rotation = Rotation.from_euler("x", -rng.uniform(45, 85), degrees=True).as_matrix()
     height = rng.uniform(0.1, 0.3)
-    crate = box("crate", (0.5, 0.35, height), (0, 0.85, height / 2), pick(rng, WOODS), "wood")
+    crate = box(
+        "crate", (0.5, 0.35, height), (0, 0.85, height / 2), pick_colour(rng, WOODS), "wood"
+    )
     return Posture(
         parts=(crate,),
-        body_from_trunk=np.column_stack((turn, HIPS - turn @ HIPS)),
+        body_from_trunk=np.column_stack((trunk_rotation, HIPS - trunk_rotation @ HIPS)),
         body_from_legs=np.eye(3, 4),
         target=np.array([0.0, 0.5, 0.8]),
     )
 
 
-def _climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
+def _draw_climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
     """Draw a person who climbs a wall with holds, above the floor."""
     lift = np.eye(3, 4)
     lift[2, 3] = rng.uniform(0.15, ceiling_m - 1.95)
-    wall = box("wall", (2.2, 0.1, ceiling_m), (0, 0.62, ceiling_m / 2), pick(rng, WOODS), "wood")
-    places = zip(rng.uniform(-1, 1, 14), rng.uniform(0.2, ceiling_m - 0.2, 14), strict=True)
+    wall = box(
+        "wall", (2.2, 0.1, ceiling_m), (0, 0.62, ceiling_m / 2), pick_colour(rng, WOODS), "wood"
+    )
+    hold_positions = zip(rng.uniform(-1, 1, 14), rng.uniform(0.2, ceiling_m - 0.2, 14), strict=True)
     holds = [
-        ball("hold", rng.uniform(0.03, 0.07), (x, 0.56, z), pick(rng, THINGS), "paint", "furniture")
-        for x, z in places
+        ball(
+            "hold",
+            rng.uniform(0.03, 0.07),
+            (x, 0.56, z),
+            pick_colour(rng, THINGS),
+            "paint",
+            "furniture",
+        )
+        for x, z in hold_positions
     ]
     return Posture(
         parts=(wall, *holds),
@@ -88,7 +114,7 @@ def _climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
     )
 
 
-def reaching(rng: np.random.Generator, workspace: Workspace, kind: str) -> Workspace:
+def workspace_for_posture(rng: np.random.Generator, workspace: Workspace, kind: str) -> Workspace:
     """Change a standing figure's workspace so that the hands reach as a posture requires, without a
     table."""
     height = rng.uniform(1.7, 2.2) if kind == "climbing" else rng.uniform(0.75, 1.1)
@@ -104,18 +130,18 @@ def reaching(rng: np.random.Generator, workspace: Workspace, kind: str) -> Works
     )
 
 
-def posed(person: Person, posture: Posture) -> Person:
+def apply_posture(person: Person, posture: Posture) -> Person:
     """Turn the standing figure into a posture."""
-    turn, shift = posture.body_from_trunk[:, :3], posture.body_from_trunk[:, 3]
+    trunk_rotation, shift = posture.body_from_trunk[:, :3], posture.body_from_trunk[:, 3]
 
     def moved(points: np.ndarray) -> np.ndarray:  # [..., 3]
-        return points @ turn.T + shift
+        return points @ trunk_rotation.T + shift
 
     def turned(pose: np.ndarray, by: np.ndarray) -> np.ndarray:  # [..., 3, 4], [3, 4]
         rotation, centre = by[:, :3] @ pose[..., :3], pose[..., 3] @ by[:, :3].T + by[:, 3]
         return np.concatenate([rotation, centre[..., None]], axis=-1)
 
-    rotation = person.ego_from_body[..., :3] @ turn.T
+    rotation = person.ego_from_body[..., :3] @ trunk_rotation.T
     centre = person.ego_from_body[..., 3] - rotation @ shift
     parts = tuple(
         replace(

@@ -7,7 +7,7 @@ from .room import Room
 from .workspace import Workspace
 
 
-def _listed(things: tuple[tuple[str, Colour], ...]) -> str:
+def _enumerate_things(things: tuple[tuple[str, Colour], ...]) -> str:
     words = [_with_article(f"{colour_name(colour)} {name}") for name, colour in things]
     if not words:
         return "nothing else"
@@ -30,15 +30,15 @@ def write_prompt(room: Room, workspace: Workspace, person: Person, posture: str)
             f"[Ego view] **Scene Overview:** The person's hands in {shirt} sleeves before {wall} walls."
         )
     seat = "sits on a stool" if workspace.seated else "stands"
-    things, load = _listed(workspace.objects), _listed(person.held)
+    object_names, held_text = _enumerate_things(workspace.objects), _enumerate_things(person.held)
     return (
         f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} floor. A person in "
         f"{_with_article(shirt)} shirt wearing dark glasses {seat} at {_with_article(table)} table. "
-        f"On the table: {things}. "
-        f"**Action Analysis:** The person holds {load} and moves both hands over the table, lifting and putting down "
-        "what they hold, while the head follows the hands. The camera and everything else stay still. "
+        f"On the table: {object_names}. "
+        f"**Action Analysis:** The person holds {held_text} and moves both hands over the table, lifting and "
+        "putting down what they hold, while the head follows the hands. The camera and everything else stay still. "
         f"[Ego view] **Scene Overview:** From the person's eyes the view goes down over the {table} table with "
-        f"{things} on it, towards {wall} walls and {floor} floor. Both forearms in {shirt} sleeves reach in from "
-        f"below. **Action Analysis:** The hands hold {load} and move it from place to place over the table; the "
+        f"{object_names} on it, towards {wall} walls and {floor} floor. Both forearms in {shirt} sleeves reach in from "
+        f"below. **Action Analysis:** The hands hold {held_text} and move it from place to place over the table; the "
         "view sways gently with the head."
     )

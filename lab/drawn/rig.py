@@ -38,7 +38,7 @@ HAND_S = {"slowest_s": 2.5, "fastest_s": 0.35}
 STEP_M, STEPS_A_SECOND = 0.015, 1.8
 
 
-def sway(
+def smooth_motion(
     rng: np.random.Generator,
     times_s: np.ndarray,  # [T]
     *,
@@ -56,7 +56,7 @@ def sway(
 
 
 @frozen
-class Seat:
+class CameraRegion:
     """Region in which an exo camera may be placed, and its angle of view along the longer side."""
 
     far_m: tuple[float, float]  # from what it looks at, along the floor
@@ -66,18 +66,22 @@ class Seat:
 
 
 SEATS = {
-    "usual": Seat(far_m=(1.6, 2.7), above="target", height_m=(0.45, 1.1)),
-    "low": Seat(far_m=(0.9, 2.5), above="floor", height_m=(0.08, 0.5), view_deg=(60, 80)),
-    "overhead": Seat(far_m=(0.0, 0.25), above="target", height_m=(0.9, 1.4), view_deg=(50, 80)),
-    "ceiling": Seat(far_m=(0.0, 1.2), above="ceiling", height_m=(-0.4, -0.21), view_deg=(80, 100)),
+    "usual": CameraRegion(far_m=(1.6, 2.7), above="target", height_m=(0.45, 1.1)),
+    "low": CameraRegion(far_m=(0.9, 2.5), above="floor", height_m=(0.08, 0.5), view_deg=(60, 80)),
+    "overhead": CameraRegion(
+        far_m=(0.0, 0.25), above="target", height_m=(0.9, 1.4), view_deg=(50, 80)
+    ),
+    "ceiling": CameraRegion(
+        far_m=(0.0, 1.2), above="ceiling", height_m=(-0.4, -0.21), view_deg=(80, 100)
+    ),
 }
 
 
-def ease(
-    share: np.ndarray,  # [T] 0...1 of the time
+def minimum_jerk(
+    time_share: np.ndarray,  # [T] 0...1 of the time
 ) -> np.ndarray:  # [T] 0...1 of the way
     """Compute the minimum-jerk profile of a reaching hand, which is at rest at both ends."""
-    x = np.clip(share, 0, 1)
+    x = np.clip(time_share, 0, 1)
     return x**3 * (10 - 15 * x + 6 * x**2)
 
 
@@ -93,11 +97,14 @@ def reach_path(
     """Compute the path of a hand that moves from stop to stop in a loop, with a rest at each and a
     lift between them."""
     phase = (times_s + offset_s) / period_s
-    leg = np.floor(phase).astype(int)
-    share = ease((phase - leg) / 0.7)  # it rests for the rest of the period
-    begin, end = stops[leg % len(stops)], stops[(leg + 1) % len(stops)]
-    path = begin + share[:, None] * (end - begin)
-    path[:, 2] += lift_m * np.sin(np.pi * share) ** 2
+    stop_index = np.floor(phase).astype(int)
+    reach_share = minimum_jerk((phase - stop_index) / 0.7)  # it rests for the rest of the period
+    begin_position, end_position = (
+        stops[stop_index % len(stops)],
+        stops[(stop_index + 1) % len(stops)],
+    )
+    path = begin_position + reach_share[:, None] * (end_position - begin_position)
+    path[:, 2] += lift_m * np.sin(np.pi * reach_share) ** 2
     return path
 
 
@@ -124,36 +131,51 @@ def handheld(
     from obstacles is used."""
     shake = {"shake": (size_m, turn_deg), "pan": (size_m, 0.0)}.get(path, HAND)
     hand_m, hand = (
-        np.stack([sway(rng, times_s, size=s * 3**-0.5, **HAND_S) for _ in range(3)], -1)
+        np.stack([smooth_motion(rng, times_s, size=s * 3**-0.5, **HAND_S) for _ in range(3)], -1)
         for s in (shake[0], np.radians(shake[1]))
     )
-    share = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)
-    share = 0.5 * (share + ease(share))[:, None]  # of the way: never quite at rest
-    turned, start = camera_from_room[:, :3], -camera_from_room[:, :3].T @ camera_from_room[:, 3]
-    parts, sign, ways = _furniture(parts), rng.choice((-1.0, 1.0)), []
-    turn = np.radians(turn_deg) if path in ("pan", "walk-around") else 0.0
-    for begin in (0.5, 0.0, 1.0):  # of the way: where the standing camera is
+    time_share = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)
+    time_share = (
+        0.5 * (time_share + minimum_jerk(time_share))[:, None]
+    )  # of the way: never quite at rest
+    start_rotation, start_position = (
+        camera_from_room[:, :3],
+        -camera_from_room[:, :3].T @ camera_from_room[:, 3],
+    )
+    parts, sign, candidate_paths = _furniture(parts), rng.choice((-1.0, 1.0)), []
+    turn_angle = np.radians(turn_deg) if path in ("pan", "walk-around") else 0.0
+    for start_share in (0.5, 0.0, 1.0):  # of the way: where the standing camera is
         for side in (sign, -sign):
-            spin = Rotation.from_euler("z", side * turn * (share - begin)).as_matrix()
-            place = start
+            rotation_about_z = Rotation.from_euler(
+                "z", side * turn_angle * (time_share - start_share)
+            ).as_matrix()
+            position = start_position
             if path == "walk-around":
-                place = target + (spin @ (start - target))
-                place[:, 2] += STEP_M * np.cos(2 * np.pi * STEPS_A_SECOND * times_s)
+                position = target + (rotation_about_z @ (start_position - target))
+                position[:, 2] += STEP_M * np.cos(2 * np.pi * STEPS_A_SECOND * times_s)
             elif path == "dolly":
-                along = side * 0.85 * turned[0] + 0.5 * turned[2]
-                along[2] = 0.0
-                place = start + (share - begin) * (size_m * along / np.linalg.norm(along))
-            ways.append((place + hand_m, turned @ spin.transpose(0, 2, 1)))
-    place, rotation = max(ways, key=lambda way: _room_left(parts, way[0][::8], *room))
+                walk_direction = side * 0.85 * start_rotation[0] + 0.5 * start_rotation[2]
+                walk_direction[2] = 0.0
+                position = start_position + (time_share - start_share) * (
+                    size_m * walk_direction / np.linalg.norm(walk_direction)
+                )
+            candidate_paths.append(
+                (position + hand_m, start_rotation @ rotation_about_z.transpose(0, 2, 1))
+            )
+    position, rotation = max(
+        candidate_paths, key=lambda way: _clearance_m(parts, way[0][::8], *room)
+    )
     rotation = Rotation.from_rotvec(hand).as_matrix() @ rotation
-    return np.concatenate([rotation, -(rotation @ place[..., None])], axis=-1)
+    return np.concatenate([rotation, -(rotation @ position[..., None])], axis=-1)
 
 
-def _room_left(parts: list[Part], places: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+def _clearance_m(
+    parts: list[Part], positions: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> float:
     """Measure the distance, at most ``FREE_M`` metres, from camera positions to the nearest wall or
     furniture."""
-    walls = min((places - low).min(), (high - places)[:, :2].min())
-    return min(FREE_M, walls, *(_nearest(parts, place) for place in places))
+    walls = min((positions - low).min(), (high - positions)[:, :2].min())
+    return min(FREE_M, walls, *(_nearest_distance(parts, position) for position in positions))
 
 
 def draw_exo(
@@ -184,59 +206,63 @@ def draw_exo(
     low, high = np.asarray(list(low)), np.asarray(list(high))
     ground = {"floor": low[2], "target": target[2], "ceiling": high[2]}[seat.above]
     margin = np.array([WALL_MARGIN_M, WALL_MARGIN_M, FLOOR_MARGIN_M])
-    best: tuple[int, CameraModel, np.ndarray] | None = None
+    best_camera: tuple[int, CameraModel, np.ndarray] | None = None
     for _ in range(60):
         azimuth = heading + rng.choice((-1.0, 1.0)) * np.radians(rng.uniform(*azimuths_deg))
-        far = rng.uniform(*(far_m or seat.far_m))
-        eye = target + far * np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
+        camera_distance = rng.uniform(*(far_m or seat.far_m))
+        eye = target + camera_distance * np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
         eye[2] = min(ground + rng.uniform(*seat.height_m), high[2] - 1.05 * WALL_MARGIN_M)
         aim = target + rng.normal(size=3) * np.array([0.08, 0.08, 0.05])
         pose = look_at(eye, aim, UP, roll_deg=rng.normal() * roll_deg).numpy()
         focal = 0.5 * max(width, height) / np.tan(np.radians(rng.uniform(*seat.view_deg)) / 2)
         if (eye < low + margin).any() or (eye > high - WALL_MARGIN_M).any():
             continue
-        if _nearest(parts, eye) < 0.35:
+        if _nearest_distance(parts, eye) < 0.35:
             continue
         # Where the released rule for take files puts the centre.
         camera = CameraModel.pinhole(width, height, float(focal))
         camera = replace(camera, cx=width / 2, cy=height / 2)
-        visible = sum(
-            _sees(parts, eye, point) and _frames(camera, pose, point) for point in landmarks
+        visible_count = sum(
+            _is_unobstructed(parts, eye, point) and _is_in_picture(camera, pose, point)
+            for point in landmarks
         )
-        if best is None or visible > best[0]:
-            best = (visible, camera, pose)
-        if visible == len(landmarks):
+        if best_camera is None or visible_count > best_camera[0]:
+            best_camera = (visible_count, camera, pose)
+        if visible_count == len(landmarks):
             break
-    if best is None:
+    if best_camera is None:
         raise RuntimeError("no place for the exo camera in the drawn room")
-    return best[1], best[2]
+    return best_camera[1], best_camera[2]
 
 
 def _furniture(parts: Iterable[Part]) -> list[Part]:
     return [part for part in parts if part.group == "furniture"]
 
 
-def _local(part: Part, points: np.ndarray) -> torch.Tensor:
+def _to_part_frame(part: Part, points: np.ndarray) -> torch.Tensor:
     return torch.from_numpy((points - part.pose[:, 3]) @ part.pose[:, :3])
 
 
-def _nearest(parts: list[Part], eye: np.ndarray) -> float:
-    near = (distance(part.kind, part.size, _local(part, eye[None])) for part in parts)
-    return min(map(float, near), default=np.inf)
+def _nearest_distance(parts: list[Part], eye: np.ndarray) -> float:
+    distances = (distance(part.kind, part.size, _to_part_frame(part, eye[None])) for part in parts)
+    return min(map(float, distances), default=np.inf)
 
 
-def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
+def _is_unobstructed(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
     """Check that no standing furniture hides a point (things on the table and the body may)."""
-    far = float(np.linalg.norm(point - eye))
-    ray = (point - eye) / far
+    point_distance = float(np.linalg.norm(point - eye))
+    ray = (point - eye) / point_distance
     for part in parts:
         rays = torch.from_numpy((ray @ part.pose[:, :3])[None])
-        if float(intersect(part.kind, part.size, _local(part, eye), rays)[0]) < far:
+        if (
+            float(intersect(part.kind, part.size, _to_part_frame(part, eye), rays)[0])
+            < point_distance
+        ):
             return False
     return True
 
 
-def _frames(camera: CameraModel, pose: np.ndarray, point: np.ndarray) -> bool:
+def _is_in_picture(camera: CameraModel, pose: np.ndarray, point: np.ndarray) -> bool:
     """Check that a point is inside the camera's picture, except its outer tenth."""
     x, y, z = pose[:, :3] @ point + pose[:, 3]
     if z <= 0.1:

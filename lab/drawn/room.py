@@ -5,9 +5,9 @@ import numpy as np
 
 from egox_core.frozen import frozen
 
-from .furniture import PIECES, pick
+from .furniture import PIECES, pick_colour
 from .palettes import FLOORS, THINGS, WALLS, Colour
-from .parts import Part, box, placed
+from .parts import Part, box, place_parts
 
 COUNT = {"calm": 2, "normal": 4}  # of pictures, and of pieces of furniture
 WALL_M = 0.1  # thickness
@@ -31,10 +31,10 @@ def draw_room(
     """Draw a room. No furniture stands in the circles ``keep_free`` (x, y, radius) on the floor."""
     low = (-rng.uniform(2.0, 3.0), -rng.uniform(1.7, 2.8), 0.0)
     high = (rng.uniform(2.0, 3.0), rng.uniform(2.2, 3.4), rng.uniform(2.5, 3.0))
-    wall, floor = pick(rng, WALLS), pick(rng, FLOORS)
+    wall, floor = pick_colour(rng, WALLS), pick_colour(rng, FLOORS)
     parts = _shell(rng, low, high, wall, floor)
     parts += _pictures(rng, low, high, wall, COUNT[clutter])
-    parts += _pieces(rng, low, high, COUNT[clutter], keep_free)
+    parts += _furniture_pieces(rng, low, high, COUNT[clutter], keep_free)
     if rng.random() < 0.7:
         size = (rng.uniform(1.4, 2.2), rng.uniform(1.0, 1.8), 0.012)
         parts.append(
@@ -42,7 +42,7 @@ def draw_room(
                 "rug",
                 size,
                 (rng.uniform(-0.3, 0.3), rng.uniform(0.2, 0.8), 0.006),
-                pick(rng, THINGS),
+                pick_colour(rng, THINGS),
                 "print",
                 angle=rng.uniform(-0.2, 0.2),
             )
@@ -51,31 +51,40 @@ def draw_room(
 
 
 def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> list[Part]:
-    wide, deep, tall = (h - lo for h, lo in zip(high, low, strict=True))
-    x, y, z = ((h + lo) / 2 for h, lo in zip(high, low, strict=True))
+    room_width, room_depth, room_height = (
+        h - low_edge for h, low_edge in zip(high, low, strict=True)
+    )
+    x, y, z = ((h + low_edge) / 2 for h, low_edge in zip(high, low, strict=True))
     ceiling: Colour = tuple(min(0.95, 0.25 + 0.75 * c) for c in wall)
     skirting: Colour = tuple(0.55 * c for c in wall)
     parts = [
-        box("floor", (wide, deep, WALL_M), (x, y, -WALL_M / 2), floor, "floor", "room"),
-        box("ceiling", (wide, deep, WALL_M), (x, y, tall + WALL_M / 2), ceiling, "paint", "room"),
+        box("floor", (room_width, room_depth, WALL_M), (x, y, -WALL_M / 2), floor, "floor", "room"),
+        box(
+            "ceiling",
+            (room_width, room_depth, WALL_M),
+            (x, y, room_height + WALL_M / 2),
+            ceiling,
+            "paint",
+            "room",
+        ),
     ]
     for axis in (0, 1):
         for side, end in ((-1, low), (1, high)):
-            spot = end[axis] + side * WALL_M / 2
+            wall_position = end[axis] + side * WALL_M / 2
             shade: Colour = tuple(
                 float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall
             )
-            for name, thick, height, level, inside, colour, look in (
-                ("wall", WALL_M, tall, z, 0.0, shade, "wall"),
+            for name, thickness, height, level, is_inside, colour, look in (
+                ("wall", WALL_M, room_height, z, 0.0, shade, "wall"),
                 ("skirting", 0.015, 0.09, 0.045, WALL_M / 2 + 0.0075, skirting, "paint"),
             ):
-                size, place = [wide, deep, height], [x, y, level]
-                size[axis], place[axis] = thick, spot - side * inside
+                size, place = [room_width, room_depth, height], [x, y, level]
+                size[axis], place[axis] = thickness, wall_position - side * is_inside
                 parts.append(box(name, size, place, colour, look, "room"))
     return parts
 
 
-def _against(
+def _wall_placement(
     low, high, wall: int, share: float, width: float
 ) -> tuple[float, tuple[float, float, float]]:
     """Compute the angle and the foot of a piece of furniture whose back is against wall 0...3
@@ -97,13 +106,15 @@ def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: i
     first = int(rng.integers(4))
     for i in range(count):
         wall = (first + i) % 4
-        half = 0.5 * (i // 4 % 2)
+        half_step = 0.5 * (i // 4 % 2)
         window = rng.random() < 0.25
         width = rng.uniform(0.8, 1.2) if window else rng.uniform(0.5, 0.95)
         height = rng.uniform(0.8, 1.1) if window else rng.uniform(0.4, 0.75)
-        angle, foot = _against(low, high, wall, half + rng.uniform(0.08, 0.42), width + 0.1)
+        angle, foot = _wall_placement(
+            low, high, wall, half_step + rng.uniform(0.08, 0.42), width + 0.1
+        )
         z = 1.55
-        colour: Colour = (0.80, 0.88, 0.95) if window else pick(rng, THINGS)
+        colour: Colour = (0.80, 0.88, 0.95) if window else pick_colour(rng, THINGS)
         frame: Colour = (0.85, 0.85, 0.83) if window else tuple(0.4 * c for c in wall_colour)
         name = "window" if window else "picture"
         picture_parts = [
@@ -114,23 +125,23 @@ def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: i
                 name, (width, 0.012, height), (0, 0.036, z), colour, "window" if window else "print"
             ),
         ]
-        parts += placed(picture_parts, angle, foot)
+        parts += place_parts(picture_parts, angle, foot)
     return parts
 
 
-def _pieces(rng: np.random.Generator, low, high, count: int, keep_free) -> list[Part]:
+def _furniture_pieces(rng: np.random.Generator, low, high, count: int, keep_free) -> list[Part]:
     parts: list[Part] = []
     circles = list(keep_free)
     for _ in range(count):
         maker = PIECES[int(rng.integers(len(PIECES)))]
         piece_parts, width, depth = maker(rng)
         for _attempt in range(12):
-            angle, foot = _against(low, high, int(rng.integers(4)), rng.uniform(), width)
+            angle, foot = _wall_placement(low, high, int(rng.integers(4)), rng.uniform(), width)
             inward = np.array([-np.sin(angle), np.cos(angle)])
             x, y = np.array(foot[:2]) + inward * depth / 2
             radius = 0.5 * float(np.hypot(width, depth))
             if all(np.hypot(x - a, y - b) > radius + r for a, b, r in circles):
                 circles.append((float(x), float(y), radius))
-                parts += placed(piece_parts, angle, foot)
+                parts += place_parts(piece_parts, angle, foot)
                 break
     return parts

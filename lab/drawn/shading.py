@@ -11,7 +11,7 @@ from torch import Tensor
 
 from egox_core.frozen import frozen
 
-from .casting import MISS, PAIRS_AT_ONCE, RayBundle, rotate_back
+from .casting import MISS, PAIRS_AT_ONCE, RayBundle, inverse_rotate
 from .scene import Scene
 from .solids import KINDS, Kind, Solid, distance, normals
 from .textures import albedo_at
@@ -37,24 +37,27 @@ def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
     """Find for each static solid the static solids near enough to darken it."""
     standing = scene.indices(moving=False)
     poses = scene.world_from_solid[0, standing]
-    spots = torch.stack([_spots(scene.solids[i]) for i in standing]) @ poses[..., :3].transpose(
-        1, 2
-    )
+    spots = torch.stack([_grid_points(scene.solids[i]) for i in standing]) @ poses[
+        ..., :3
+    ].transpose(1, 2)
     spots = spots + poses[:, None, :, 3]
-    near = torch.zeros(len(standing), len(standing), dtype=torch.bool)
+    is_near = torch.zeros(len(standing), len(standing), dtype=torch.bool)
     for row, i in enumerate(standing):
         solid, pose = scene.solids[i], poses[row]
-        far = distance(solid.kind, solid.size, (spots.reshape(-1, 3) - pose[:, 3]) @ pose[:, :3])
-        near[row] = (far.reshape(len(standing), -1) < CREASE_REACH_M).any(-1)
-    near = (near | near.T).fill_diagonal_(False)
+        spot_distances = distance(
+            solid.kind, solid.size, (spots.reshape(-1, 3) - pose[:, 3]) @ pose[:, :3]
+        )
+        is_near[row] = (spot_distances.reshape(len(standing), -1) < CREASE_REACH_M).any(-1)
+    is_near = (is_near | is_near.T).fill_diagonal_(False)
     return {
-        i: tuple(standing[c] for c in near[row].nonzero().squeeze(1).tolist())
+        i: tuple(standing[c] for c in is_near[row].nonzero().squeeze(1).tolist())
         for row, i in enumerate(standing)
     }
 
 
-def _spots(solid: Solid) -> Tensor:
-    """Place a grid of 5 x 5 x 5 points [125, 3] over a solid's bounding box, in the solid's frame."""
+def _grid_points(solid: Solid) -> Tensor:
+    """Place a grid of 5 x 5 x 5 points [125, 3] over a solid's bounding box, in the solid's
+    frame."""
     a, b, _ = solid.size
     half = torch.tensor(
         solid.size if solid.kind == "box" else (a, a, a if solid.kind == "sphere" else b)
@@ -97,15 +100,15 @@ def _shade_runs(
     rays = bundle.rays.index_select(0, order)
     depth = hits.depth.index_select(0, order).unsqueeze(-1)
     solid = hits.index[order]
-    rotation, centre, origin = bundle.places(order, solid)
+    rotation, centre, origin = bundle.solid_poses(order, solid)
     points = origin + depth * rays
-    local = rotate_back(points - centre, rotation)
+    local = inverse_rotate(points - centre, rotation)
     sizes = torch.tensor([s.size for s in scene.solids], dtype=rays.dtype, device=rays.device)
     parts = [
-        normals(kind, size, part)
-        for kind, size, part in _by_kind(scene, runs, sizes.index_select(0, solid), local)
+        normals(kind, size, hit_slice)
+        for kind, size, hit_slice in _hits_by_kind(scene, runs, sizes.index_select(0, solid), local)
     ]
-    normal = rotate_back(torch.cat([local[:0], *parts]), rotation.transpose(-1, -2))
+    normal = inverse_rotate(torch.cat([local[:0], *parts]), rotation.transpose(-1, -2))
     facing = (rays * normal).sum(-1, keepdim=True)
     facing = torch.where(facing.abs() < 0.02, torch.full_like(facing, -0.02), facing)
     steps = []
@@ -114,7 +117,7 @@ def _shade_runs(
         # The neighbour ray meets the tangent plane: o + (t + dt)(d + step), dt from staying in the
         # plane.
         slide = depth * (step - rays * (step * normal).sum(-1, keepdim=True) / facing)
-        steps.append(rotate_back(slide, rotation))
+        steps.append(inverse_rotate(slide, rotation))
     albedo = torch.cat(
         [
             local[:0],
@@ -127,15 +130,15 @@ def _shade_runs(
         ]
     )
     to_lamp = scene.light.position - points
-    far = to_lamp.norm(dim=-1, keepdim=True)
-    lambert = ((to_lamp / far) * normal).sum(-1, keepdim=True).clamp_min(0)
-    lamp = scene.light.strength * lambert / (1 + (far / LAMP_REACH_M).square())
+    lamp_distance = to_lamp.norm(dim=-1, keepdim=True)
+    lambert = ((to_lamp / lamp_distance) * normal).sum(-1, keepdim=True).clamp_min(0)
+    lamp = scene.light.strength * lambert / (1 + (lamp_distance / LAMP_REACH_M).square())
     light = scene.light.ambient * (0.8 + 0.2 * normal[:, 2:]) + lamp
-    light = light * _creases(scene, runs, neighbours, points + 0.02 * normal).unsqueeze(-1)
+    light = light * _crease_light(scene, runs, neighbours, points + 0.02 * normal).unsqueeze(-1)
     return (albedo * light).clamp(0, 1), normal
 
 
-def _by_kind(
+def _hits_by_kind(
     scene: Scene,
     runs: list[tuple[int, int]],
     sizes: Tensor,  # [n, 3] of hits sorted by solid
@@ -151,7 +154,7 @@ def _by_kind(
         start += count
 
 
-def _creases(
+def _crease_light(
     scene: Scene,
     runs: list[tuple[int, int]],
     neighbours: dict[int, tuple[int, ...]],
@@ -159,7 +162,7 @@ def _creases(
 ) -> Tensor:
     """Compute the share [n] of the surrounding light that nearby static solids leave. It is smooth,
     so that it adds no detail finer than textures."""
-    left = torch.ones_like(probes[:, 0])
+    light_share = torch.ones_like(probes[:, 0])
     start, parts, total = 0, [[]], 0
     for i, count in runs:
         for j in neighbours.get(i, ()):
@@ -170,12 +173,12 @@ def _creases(
             total += count
         start += count
     for part in filter(None, parts):
-        hit, factor = _darkened(scene, probes, *zip(*part, strict=True))
-        left.scatter_reduce_(0, hit, factor, "prod")
-    return left
+        hit, factor = _crease_factors(scene, probes, *zip(*part, strict=True))
+        light_share.scatter_reduce_(0, hit, factor, "prod")
+    return light_share
 
 
-def _darkened(
+def _crease_factors(
     scene: Scene,
     probes: Tensor,  # [n, 3]
     # P neighbours.
@@ -195,29 +198,29 @@ def _darkened(
         min(range(3), key=solid.size.__getitem__) if box else 0
         for solid, box in zip(solids, boxes, strict=True)
     ]
-    reach = [
+    reach_m = [
         CREASE_REACH_M + (solid.size[axis] if box else solid.bounding_radius)
         for solid, axis, box in zip(solids, thin, boxes, strict=True)
     ]
     # A cup darkens less than a wardrobe.
     weight = [CREASE_DEPTH * min(1.0, solid.bounding_radius / 0.15) for solid in solids]
-    reach, weight = probes.new_tensor([reach, weight])
+    reach_m, weight = probes.new_tensor([reach_m, weight])
     size = torch.tensor([solid.size for solid in solids], dtype=torch.float64, device=device)
     kinds = torch.tensor([KINDS.index(solid.kind) for solid in solids], device=device)
     poses = scene.world_from_solid[0, torch.tensor(numbers, device=device)]
     rows, total = torch.arange(len(solids), device=device), sum(counts)
     direction = poses[rows, :, torch.tensor(thin, device=device)]
     count = torch.tensor(counts, device=device)
-    first = torch.tensor(starts, device=device) - (count.cumsum(0) - count)
+    first_hits = torch.tensor(starts, device=device) - (count.cumsum(0) - count)
     row = rows.repeat_interleave(count, output_size=total)
-    hit = torch.arange(total, device=device) + first[row]
-    away = (probes.index_select(0, hit) - poses[..., 3].index_select(0, row)).unsqueeze(1)
-    along = (away @ direction.index_select(0, row).unsqueeze(-1)).flatten()
-    close = (along.abs() < reach.index_select(0, row)).nonzero()[:, 0]
-    row, hit = row[close], hit[close]
-    local = rotate_back(away[close, 0], poses[..., :3].index_select(0, row))
-    far = torch.empty_like(local[:, 0])
+    hit = torch.arange(total, device=device) + first_hits[row]
+    to_probe = (probes.index_select(0, hit) - poses[..., 3].index_select(0, row)).unsqueeze(1)
+    distance_along = (to_probe @ direction.index_select(0, row).unsqueeze(-1)).flatten()
+    is_close = (distance_along.abs() < reach_m.index_select(0, row)).nonzero()[:, 0]
+    row, hit = row[is_close], hit[is_close]
+    local = inverse_rotate(to_probe[is_close, 0], poses[..., :3].index_select(0, row))
+    solid_distance = torch.empty_like(local[:, 0])
     for kind in {solid.kind for solid in solids}:
-        of_kind = (kinds[row] == KINDS.index(kind)).nonzero()[:, 0]
-        far[of_kind] = distance(kind, size[row[of_kind]], local[of_kind])
-    return hit, 1 - weight[row] * (1 - far / CREASE_REACH_M).clamp_min(0).square()
+        hits_of_kind = (kinds[row] == KINDS.index(kind)).nonzero()[:, 0]
+        solid_distance[hits_of_kind] = distance(kind, size[row[hits_of_kind]], local[hits_of_kind])
+    return hit, 1 - weight[row] * (1 - solid_distance / CREASE_REACH_M).clamp_min(0).square()

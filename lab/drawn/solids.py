@@ -58,12 +58,17 @@ class Solid:
         edges = [2 * half for half in self.size]
         cell = max(max(edges) / 6, min(edges), 0.1)
         counts = [max(1, math.ceil(edge / cell)) for edge in edges]
-        spots = [
+        sphere_centres = [
             [(i + 0.5) / n * edge - edge / 2 for i in range(n)]
             for n, edge in zip(counts, edges, strict=True)
         ]
         radius = 0.5 * math.hypot(*(edge / n for n, edge in zip(counts, edges, strict=True)))
-        return [(x, y, z, radius) for x in spots[0] for y in spots[1] for z in spots[2]]
+        return [
+            (x, y, z, radius)
+            for x in sphere_centres[0]
+            for y in sphere_centres[1]
+            for z in sphere_centres[2]
+        ]
 
 
 Sizes = tuple[float, float, float] | Tensor
@@ -93,21 +98,21 @@ def intersect(
 
 def _box(extent: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
     inverse = 1.0 / rays
-    middle, reach = -origin * inverse, extent * inverse.abs()
-    enter, leave = (middle - reach).amax(-1), (middle + reach).amin(-1)
-    return torch.where(leave >= enter, enter, math.inf)
+    middle, half_span = -origin * inverse, extent * inverse.abs()
+    enter_depth, leave_depth = (middle - half_span).amax(-1), (middle + half_span).amin(-1)
+    return torch.where(leave_depth >= enter_depth, enter_depth, math.inf)
 
 
 def _sphere(radius_square: Tensor, _: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
-    along = -(origin * rays).sum(-1)
+    closest_depth = -(origin * rays).sum(-1)
     # Distance of the ray to the centre, rather than b² - c: the difference of two large squares
     # loses small radii.
-    off = origin + along.unsqueeze(-1) * rays
-    square = radius_square - off.square().sum(-1)
-    return torch.where(square >= 0, along - square.clamp_min(0).sqrt(), math.inf)
+    closest_point = origin + closest_depth.unsqueeze(-1) * rays
+    square = radius_square - closest_point.square().sum(-1)
+    return torch.where(square >= 0, closest_depth - square.clamp_min(0).sqrt(), math.inf)
 
 
-def _side(radius_square: Tensor, origin: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+def _cylinder_side(radius_square: Tensor, origin: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
     """Intersect rays with the infinite cylinder around z. Returns the depth of entering it, and
     whether the ray meets it."""
     ox, oy = origin[..., 0], origin[..., 1]
@@ -119,24 +124,25 @@ def _side(radius_square: Tensor, origin: Tensor, rays: Tensor) -> tuple[Tensor, 
 
 
 def _capsule(radius_square: Tensor, half: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
-    depth, meets = _side(radius_square, origin, rays)
+    depth, meets_side = _cylinder_side(radius_square, origin, rays)
     z = origin[..., 2] + depth * rays[..., 2]
-    cap = torch.where(z > 0, half, -half)
-    shifted = torch.stack(
-        (origin[..., 0].expand_as(z), origin[..., 1].expand_as(z), origin[..., 2] - cap), -1
+    cap_centre_z = torch.where(z > 0, half, -half)
+    shifted_origin = torch.stack(
+        (origin[..., 0].expand_as(z), origin[..., 1].expand_as(z), origin[..., 2] - cap_centre_z),
+        -1,
     )
-    depth = torch.where(z.abs() <= half, depth, _sphere(radius_square, half, shifted, rays))
-    return torch.where(meets, depth, math.inf)
+    depth = torch.where(z.abs() <= half, depth, _sphere(radius_square, half, shifted_origin, rays))
+    return torch.where(meets_side, depth, math.inf)
 
 
 def _cylinder(radius_square: Tensor, half: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
-    side, meets = _side(radius_square, origin, rays)
-    z = origin[..., 2] + side * rays[..., 2]
-    side = torch.where(meets & (z.abs() <= half), side, math.inf)
-    lid = (-half * rays[..., 2].sign() - origin[..., 2]) / rays[..., 2]
-    x, y = origin[..., 0] + lid * rays[..., 0], origin[..., 1] + lid * rays[..., 1]
-    lid = torch.where(x * x + y * y <= radius_square, lid, math.inf)
-    return torch.minimum(side, lid)
+    side_depth, meets_side = _cylinder_side(radius_square, origin, rays)
+    z = origin[..., 2] + side_depth * rays[..., 2]
+    side_depth = torch.where(meets_side & (z.abs() <= half), side_depth, math.inf)
+    lid_depth = (-half * rays[..., 2].sign() - origin[..., 2]) / rays[..., 2]
+    x, y = origin[..., 0] + lid_depth * rays[..., 0], origin[..., 1] + lid_depth * rays[..., 1]
+    lid_depth = torch.where(x * x + y * y <= radius_square, lid_depth, math.inf)
+    return torch.minimum(side_depth, lid_depth)
 
 
 def normals(
@@ -159,9 +165,9 @@ def normals(
         return torch.zeros_like(points).scatter_(-1, axis, points.gather(-1, axis).sign())
     radial = points[:, :2].norm(dim=-1, keepdim=True)
     on_lid = (points[:, 2:].abs() - half) > (radial - radius)
-    side = torch.cat((points[:, :2] / radial.clamp_min(1e-9), torch.zeros_like(radial)), -1)
-    lid = torch.cat((torch.zeros_like(points[:, :2]), points[:, 2:].sign()), -1)
-    return torch.where(on_lid, lid, side)
+    side_normal = torch.cat((points[:, :2] / radial.clamp_min(1e-9), torch.zeros_like(radial)), -1)
+    lid_normal = torch.cat((torch.zeros_like(points[:, :2]), points[:, 2:].sign()), -1)
+    return torch.where(on_lid, lid_normal, side_normal)
 
 
 def distance(
@@ -178,7 +184,9 @@ def distance(
         return (points.norm(dim=-1) - radius).clamp_min(0)
     z = points[:, 2]
     if kind == "capsule":
-        over = torch.stack((points[:, 0], points[:, 1], z - torch.clamp(z, -half, half)), -1)
-        return (over.norm(dim=-1) - radius).clamp_min(0)
-    over = torch.stack((points[:, :2].norm(dim=-1) - radius, z.abs() - half), -1)
-    return over.clamp_min(0).norm(dim=-1)
+        distance_vector = torch.stack(
+            (points[:, 0], points[:, 1], z - torch.clamp(z, -half, half)), -1
+        )
+        return (distance_vector.norm(dim=-1) - radius).clamp_min(0)
+    distance_vector = torch.stack((points[:, :2].norm(dim=-1) - radius, z.abs() - half), -1)
+    return distance_vector.clamp_min(0).norm(dim=-1)

@@ -112,5 +112,5 @@ class SyntheticSpec:
     def text(self) -> str:
         """Describe the specification as text for a take's file, with the settings that differ from
         the defaults."""
-        usual = asdict(SyntheticSpec())
-        return str({name: x for name, x in asdict(self).items() if x != usual[name]})
+        default_values = asdict(SyntheticSpec())
+        return str({name: x for name, x in asdict(self).items() if x != default_values[name]})

@@ -67,7 +67,8 @@ class SyntheticTake:
         )
 
     def trajectory(self) -> CameraTrajectory:
-        """Build the exact trajectory of both cameras, with the lens that rendered the ego picture."""
+        """Build the exact trajectory of both cameras, with the lens that rendered the ego
+        picture."""
         return CameraTrajectory(ego=self.ego, exo=self.exo)
 
 
@@ -98,9 +99,9 @@ def render_layout(
 ) -> SyntheticTake:
     """Render a drawn scene, whose cameras may have been replaced after drawing."""
     with single_threaded() as threads:
-        *of_exo, of_ego = _render(spec, layout.scene.to(device), threads, progress)
+        *exo_pictures, ego_pictures = _render(spec, layout.scene.to(device), threads, progress)
     scene = layout.scene
-    ego_rgb, ego_ray, ego_depth_m, ego_index = of_ego
+    ego_rgb, ego_ray, ego_depth_m, ego_index = ego_pictures
     dynamic = scene.group_table(*MOVING_GROUPS)
     takes = [
         SyntheticTake(
@@ -120,7 +121,7 @@ def render_layout(
             ego=scene.ego,
             hands=drawn_hands(layout, exo),
         )
-        for (exo_rgb, _, exo_depth_m, exo_index), exo in zip(of_exo, scene.exos, strict=True)
+        for (exo_rgb, _, exo_depth_m, exo_index), exo in zip(exo_pictures, scene.exos, strict=True)
     ]
     return replace(takes[0], further=tuple(takes[1:]))
 
@@ -134,7 +135,7 @@ def _render(
     spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress
 ) -> list[tuple[Tensor, ...]]:
     """Render all frames for each exo camera and then for the ego camera, in the form of
-    :func:`_compact`."""
+    :func:`_pack_view`."""
     neighbours = crease_neighbours(scene)
     *exos, ego = (
         Renderer(scene, camera, neighbours, spec.edge_samples)
@@ -142,21 +143,23 @@ def _render(
     )
     standing, moving = scene.indices(moving=False), scene.indices(moving=True)
     everything, without_head = scene.indices(), scene.indices(head=False)
-    backgrounds = [exo.full([0], standing) for exo in exos]
+    backgrounds = [exo.render_full([0], standing) for exo in exos]
     at_once = CAST_AT_ONCE // max(exos[0].pixels, ego.pixels)
-    length = max(1, min(at_once, -(-spec.frames // workers)))
+    chunk_length = max(1, min(at_once, -(-spec.frames // workers)))
     chunks = [
-        list(range(begin, min(begin + length, spec.frames)))
-        for begin in range(0, spec.frames, length)
+        list(range(chunk_start, min(chunk_start + chunk_length, spec.frames)))
+        for chunk_start in range(0, spec.frames, chunk_length)
     ]
 
     def render(chunk: int) -> list[tuple[Tensor, ...]]:
         frames, views = chunks[chunk], []
         for exo, background in zip(exos, backgrounds, strict=True):
             # one picture of the standing solids serves all frames of a standing camera
-            behind = exo.full(frames, standing) if spec.exo_moves else background
-            views.append(_compact(exo, exo.over(frames, behind, moving, everything)))
-        return [*views, _compact(ego, ego.full(frames, without_head))]
+            view_background = exo.render_full(frames, standing) if spec.exo_moves else background
+            views.append(
+                _pack_view(exo, exo.render_moving(frames, view_background, moving, everything))
+            )
+        return [*views, _pack_view(ego, ego.render_full(frames, without_head))]
 
     parts = []
     progress(0, spec.frames, "synthetic take")
@@ -165,12 +168,12 @@ def _render(
         for frame in frames:
             progress(frame + 1, spec.frames, "synthetic take")
     return [
-        tuple(torch.cat(values) for values in zip(*of_camera, strict=True))
-        for of_camera in zip(*parts, strict=True)
+        tuple(torch.cat(values) for values in zip(*camera_chunks, strict=True))
+        for camera_chunks in zip(*parts, strict=True)
     ]
 
 
-def _compact(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _pack_view(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Convert a rendered view to rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W] and
     solid index int16 [F, H, W]. A miss has depth NaN."""
     size = (-1, renderer.height, renderer.width)

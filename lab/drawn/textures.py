@@ -53,9 +53,9 @@ def albedo_at(
     if not material.waves:
         return colour
     waves = points.new_tensor(material.waves).T  # [3, K]
-    spread = (step_x @ waves).square_().add_((step_y @ waves).square_())
-    keep = spread.mul_(-0.5 * PIXEL_SIGMA**2).exp_()
-    height = torch.addmm(points.new_tensor(material.phases), points, waves).sin_().mul_(keep)
+    squared_spread = (step_x @ waves).square_().add_((step_y @ waves).square_())
+    damping = squared_spread.mul_(-0.5 * PIXEL_SIGMA**2).exp_()
+    height = torch.addmm(points.new_tensor(material.phases), points, waves).sin_().mul_(damping)
     return torch.addmm(colour, height, points.new_tensor(material.wave_colours))
 
 
@@ -79,9 +79,9 @@ def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: T
         width = (step_x[:, axis].abs() + step_y[:, axis].abs() + material.soft_m) / cell
         wave = _square_wave(points[:, axis] / cell, width)
         if material.pattern == "tiles":  # joints: thin lines where any axis is near a whole period
-            line = (0.5 + 0.5 * torch.cos(2 * math.pi * (points[:, axis] / cell))).pow(24)
-            line = line * (1.0 - (2 * width).clamp(0, 1))
-            product = line if product is None else torch.maximum(product, line)
+            line_profile = (0.5 + 0.5 * torch.cos(2 * math.pi * (points[:, axis] / cell))).pow(24)
+            line_profile = line_profile * (1.0 - (2 * width).clamp(0, 1))
+            product = line_profile if product is None else torch.maximum(product, line_profile)
         else:
             product = wave if product is None else product * wave
     if product is None:
@@ -109,17 +109,20 @@ def draw_waves(
             would show as a flat shade); None draws, for every wave, one of the three planes.
         grain: waves run long along this axis, as in wood.
     """
-    low, high = np.log(lengths_m[0]), np.log(lengths_m[1])
+    low_log, high_log = np.log(lengths_m[0]), np.log(lengths_m[1])
     waves, phases, colours = [], [], []
     amplitude = contrast * math.sqrt(2.0 / max(count, 1))
     for _ in range(count):
-        wavenumber = 2 * math.pi / math.exp(rng.uniform(low, high))
-        across = int(rng.integers(3)) if plane is None else plane
+        wavenumber = 2 * math.pi / math.exp(rng.uniform(low_log, high_log))
+        normal_axis = int(rng.integers(3)) if plane is None else plane
         angle = rng.uniform(0, math.pi)
-        first, second = [axis for axis in range(3) if axis != across]
+        first_axis, second_axis = [axis for axis in range(3) if axis != normal_axis]
         vector = [0.0, 0.0, 0.0]
-        vector[first], vector[second] = wavenumber * math.cos(angle), wavenumber * math.sin(angle)
-        if grain is not None and grain != across:
+        vector[first_axis], vector[second_axis] = (
+            wavenumber * math.cos(angle),
+            wavenumber * math.sin(angle),
+        )
+        if grain is not None and grain != normal_axis:
             vector[grain] *= 0.12
             length = math.hypot(*vector)
             vector = [x * wavenumber / max(length, 1e-9) for x in vector]

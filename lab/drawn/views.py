@@ -9,7 +9,15 @@ from torch import Tensor
 from egox_core.cameras import CameraModel, CameraPath, camera_centre
 from egox_core.frozen import frozen
 
-from .casting import Bounds, RayBundle, Tiling, first_hits, rotate_back, tile_picture, visible_tiles
+from .casting import (
+    Bounds,
+    RayBundle,
+    Tiling,
+    first_hits,
+    inverse_rotate,
+    tile_picture,
+    visible_tiles,
+)
 from .scene import Scene
 from .shading import Hits, shade
 
@@ -32,19 +40,19 @@ class ViewRays:
 
     @staticmethod
     def of(camera: CameraModel, device: torch.device | str = "cpu") -> ViewRays:
-        rays, valid = (part.to(device) for part in camera.pixel_rays(dtype=torch.float64))
+        rays, valid_mask = (part.to(device) for part in camera.pixel_rays(dtype=torch.float64))
         grid = camera.pixel_grid(dtype=torch.float64).to(device)
-        half = grid.new_tensor([[0.5, 0.0], [0.0, 0.5]])
+        half_pixels = grid.new_tensor([[0.5, 0.0], [0.0, 0.5]])
         steps = [
             (camera.unproject(grid + h)[0] - camera.unproject(grid - h)[0]).reshape(-1, 3).float()
-            for h in half
+            for h in half_pixels
         ]
         return ViewRays(
             camera=camera,
             rays=rays.reshape(-1, 3).float(),
             step_x=steps[0],
             step_y=steps[1],
-            valid=valid.reshape(-1),
+            valid=valid_mask.reshape(-1),
             tiling=tile_picture(rays.float()),
         )
 
@@ -59,10 +67,12 @@ class ViewRays:
         uv = torch.stack(
             (pixels % width, torch.div(pixels, width, rounding_mode="floor")), -1
         ).double()
-        spread = torch.arange(samples, dtype=torch.float64, device=pixels.device)
-        spread = (spread + 0.5) / samples - 0.5
-        shifts = torch.stack(torch.meshgrid(spread, spread, indexing="ij"), -1).reshape(-1, 1, 2)
-        return self.camera.unproject(uv + shifts)[0].float()
+        sample_offsets = torch.arange(samples, dtype=torch.float64, device=pixels.device)
+        sample_offsets = (sample_offsets + 0.5) / samples - 0.5
+        pixel_shifts = torch.stack(
+            torch.meshgrid(sample_offsets, sample_offsets, indexing="ij"), -1
+        ).reshape(-1, 1, 2)
+        return self.camera.unproject(uv + pixel_shifts)[0].float()
 
 
 @frozen
@@ -83,16 +93,16 @@ def outline(
 ) -> Tensor:  # [F * H * W] bool
     """Mark pixels that have a 4-neighbour on another solid or on another face of the same one."""
     ids, faces = index.reshape(-1, height, width), normals.reshape(-1, height, width, 3)
-    edge = torch.zeros_like(ids, dtype=torch.bool)
-    right = (ids[:, :, 1:] != ids[:, :, :-1]) | (
+    edge_mask = torch.zeros_like(ids, dtype=torch.bool)
+    differs_right = (ids[:, :, 1:] != ids[:, :, :-1]) | (
         (faces[:, :, 1:] * faces[:, :, :-1]).sum(-1) < EDGE_COSINE
     )
     down = (ids[:, 1:] != ids[:, :-1]) | ((faces[:, 1:] * faces[:, :-1]).sum(-1) < EDGE_COSINE)
-    edge[:, :, 1:] |= right
-    edge[:, :, :-1] |= right
-    edge[:, 1:] |= down
-    edge[:, :-1] |= down
-    return edge.reshape(-1)
+    edge_mask[:, :, 1:] |= differs_right
+    edge_mask[:, :, :-1] |= differs_right
+    edge_mask[:, 1:] |= down
+    edge_mask[:, :-1] |= down
+    return edge_mask.reshape(-1)
 
 
 class Renderer:
@@ -141,14 +151,14 @@ class Renderer:
         indices: list[int],
         flat: Tensor | None = None,  # [N] flat indices of some pixels; None: all
         rays_cam: Tensor | None = None,  # [N, 3] other rays of those pixels than the centre rays
-        visible: Tensor | None = None,  # [len(indices), F * M] of :meth:`visible`
+        tile_mask: Tensor | None = None,  # [len(indices), F * M] of :meth:`visible`
     ) -> View:
         """Cast rays for all or some pixels of the given frames."""
         view, count = self.view_rays, self.pixels
         w2c = self.w2c[frames]
         rotation = w2c[..., :3].float()
-        if visible is None:
-            visible = self.visible(frames, indices)
+        if tile_mask is None:
+            tile_mask = self.visible(frames, indices)
         if flat is None:
             vectors = [(v @ rotation).reshape(-1, 3) for v in (view.rays, view.step_x, view.step_y)]
             flat = torch.arange(len(frames) * count, device=rotation.device)
@@ -158,7 +168,8 @@ class Renderer:
             ray_rotation = rotation[0] if len(frames) == 1 else rotation[frame]
             rays = view.rays[pixel] if rays_cam is None else rays_cam
             vectors = [
-                rotate_back(v, ray_rotation) for v in (rays, view.step_x[pixel], view.step_y[pixel])
+                inverse_rotate(v, ray_rotation)
+                for v in (rays, view.step_x[pixel], view.step_y[pixel])
             ]
         bundle = RayBundle(
             rays=vectors[0],
@@ -167,7 +178,7 @@ class Renderer:
             poses=self.scene.world_from_solid[frames],
         )
         tile_of_ray = view.tiling.of_pixel[pixel] + frame * len(view.tiling.axes)
-        depth, index = first_hits(self.scene.solids, indices, bundle, tile_of_ray, visible)
+        depth, index = first_hits(self.scene.solids, indices, bundle, tile_of_ray, tile_mask)
         hits = Hits(
             bundle=bundle,
             frames=frames,
@@ -179,7 +190,7 @@ class Renderer:
         rgb, normals = shade(self.scene, hits, self.neighbours)
         return View(rgb=rgb, ray_depth=depth, index=index, normals=normals)
 
-    def smooth(
+    def smooth_outlines(
         self,
         frames: list[int],
         indices: list[int],
@@ -188,42 +199,55 @@ class Renderer:
         """Compute the colours of pixels on outlines, averaged over sub-rays."""
         if len(flat) == 0:
             return self.view_rays.rays[:0]
-        visible, samples = self.visible(frames, indices), self.edge_samples**2
-        means = []
-        for part in flat.split(max(1, CAST_AT_ONCE // samples)):
-            rays_cam = self.view_rays.offset(part % self.pixels, self.edge_samples).flatten(0, 1)
-            cast = self.cast(frames, indices, part.repeat(samples), rays_cam, visible=visible)
-            means.append(cast.rgb.unflatten(0, (samples, -1)).sum(0) / samples)
-        return torch.cat(means)
+        visible_mask, samples = self.visible(frames, indices), self.edge_samples**2
+        mean_colours = []
+        for pixel_chunk in flat.split(max(1, CAST_AT_ONCE // samples)):
+            rays_cam = self.view_rays.offset(pixel_chunk % self.pixels, self.edge_samples).flatten(
+                0, 1
+            )
+            sub_view = self.cast(
+                frames, indices, pixel_chunk.repeat(samples), rays_cam, tile_mask=visible_mask
+            )
+            mean_colours.append(sub_view.rgb.unflatten(0, (samples, -1)).sum(0) / samples)
+        return torch.cat(mean_colours)
 
-    def full(self, frames: list[int], indices: list[int]) -> View:
+    def render_full(self, frames: list[int], indices: list[int]) -> View:
         """Render complete pictures with smoothed outlines."""
         view = self.cast(frames, indices)
         if self.edge_samples > 1:
-            edge = outline(view.index, view.normals, self.height, self.width).nonzero().squeeze(1)
-            view.rgb[edge] = self.smooth(frames, indices, edge)
+            edge_pixels = (
+                outline(view.index, view.normals, self.height, self.width).nonzero().squeeze(1)
+            )
+            view.rgb[edge_pixels] = self.smooth_outlines(frames, indices, edge_pixels)
         return view
 
-    def over(
+    def render_moving(
         self, frames: list[int], background: View, moving: list[int], everything: list[int]
     ) -> View:
         """Render the moving solids of a camera that stands still over a background, which is one
         picture or one per frame."""
-        visible = self.visible(frames, moving)
-        tiles = visible.any(0).reshape(len(frames), -1)
+        visible_mask = self.visible(frames, moving)
+        tiles = visible_mask.any(0).reshape(len(frames), -1)
         flat = tiles[:, self.view_rays.tiling.of_pixel].reshape(-1).nonzero().squeeze(1)
-        front = self.cast(frames, moving, flat, visible=visible)
+        front = self.cast(frames, moving, flat, tile_mask=visible_mask)
         repeats = len(frames) * self.pixels // len(background.index)
         rgb, normals = background.rgb.repeat(repeats, 1), background.normals.repeat(repeats, 1)
         depth, index = background.ray_depth.repeat(repeats), background.index.repeat(repeats)
-        nearer = front.ray_depth < depth[flat]
-        hidden = flat[nearer]
-        rgb[hidden], depth[hidden] = front.rgb[nearer], front.ray_depth[nearer]
-        index[hidden], normals[hidden] = front.index[nearer], front.normals[nearer]
-        if self.edge_samples > 1 and len(hidden):
+        is_nearer = front.ray_depth < depth[flat]
+        hidden_pixels = flat[is_nearer]
+        rgb[hidden_pixels], depth[hidden_pixels] = front.rgb[is_nearer], front.ray_depth[is_nearer]
+        index[hidden_pixels], normals[hidden_pixels] = (
+            front.index[is_nearer],
+            front.normals[is_nearer],
+        )
+        if self.edge_samples > 1 and len(hidden_pixels):
             mask = depth.new_zeros(len(frames), 1, self.height, self.width)
-            mask.view(-1)[hidden] = 1.0
-            around = torch.nn.functional.max_pool2d(mask, 3, 1, 1).reshape(-1) > 0
-            edge = (outline(index, normals, self.height, self.width) & around).nonzero().squeeze(1)
-            rgb[edge] = self.smooth(frames, everything, edge)
+            mask.view(-1)[hidden_pixels] = 1.0
+            is_near_change = torch.nn.functional.max_pool2d(mask, 3, 1, 1).reshape(-1) > 0
+            edge_pixels = (
+                (outline(index, normals, self.height, self.width) & is_near_change)
+                .nonzero()
+                .squeeze(1)
+            )
+            rgb[edge_pixels] = self.smooth_outlines(frames, everything, edge_pixels)
         return View(rgb=rgb, ray_depth=depth, index=index, normals=normals)

@@ -5,9 +5,9 @@ import numpy as np
 
 from egox_core.frozen import frozen
 
-from .furniture import pick, stool, table
+from .furniture import pick_colour, stool, table
 from .palettes import THINGS, WOODS, Colour
-from .parts import Part, ball, box, pillar, placed
+from .parts import Part, ball, box, pillar, place_parts
 
 OBJECT_COUNT = {"calm": (2, 4), "normal": (4, 6)}
 
@@ -29,33 +29,35 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> W
     """Draw a table, a stool and things, which keep clear of each other and of the hands."""
     seated = bool(rng.random() < 0.6)
     height = rng.uniform(0.70, 0.75) if seated else rng.uniform(0.94, 1.0)
-    width, depth, colour = rng.uniform(1.15, 1.65), rng.uniform(0.65, 0.85), pick(rng, WOODS)
+    width, depth, colour = rng.uniform(1.15, 1.65), rng.uniform(0.65, 0.85), pick_colour(rng, WOODS)
     front = 0.22
-    parts = placed(table("table", width, depth, height, colour), 0.0, (0.0, front + depth / 2, 0.0))
+    parts = place_parts(
+        table("table", width, depth, height, colour), 0.0, (0.0, front + depth / 2, 0.0)
+    )
     if seated:
-        parts += stool(0.46, pick(rng, THINGS))
-    reach = height + 0.075
+        parts += stool(0.46, pick_colour(rng, THINGS))
+    hand_height = height + 0.075
     right = np.array(
         [
-            [rng.uniform(0.03, 0.12), rng.uniform(0.36, 0.42), reach],
-            [rng.uniform(0.20, 0.32), rng.uniform(0.40, 0.48), reach],
-            [rng.uniform(0.08, 0.22), rng.uniform(0.42, 0.50), reach],
+            [rng.uniform(0.03, 0.12), rng.uniform(0.36, 0.42), hand_height],
+            [rng.uniform(0.20, 0.32), rng.uniform(0.40, 0.48), hand_height],
+            [rng.uniform(0.08, 0.22), rng.uniform(0.42, 0.50), hand_height],
         ]
     )
     left = np.array(
         [
-            [-rng.uniform(0.10, 0.16), rng.uniform(0.34, 0.40), reach],
-            [-rng.uniform(0.20, 0.30), rng.uniform(0.38, 0.46), reach],
+            [-rng.uniform(0.10, 0.16), rng.uniform(0.34, 0.40), hand_height],
+            [-rng.uniform(0.20, 0.30), rng.uniform(0.38, 0.46), hand_height],
         ]
     )
     low, high = OBJECT_COUNT[clutter]
-    total = int(rng.integers(low, high + 1))
+    object_count = int(rng.integers(low, high + 1))
     circles: list[tuple[float, float, float]] = []
     objects: list[tuple[str, Colour]] = []
     colours = rng.permutation(len(THINGS))
-    for i in range(total):
+    for i in range(object_count):
         thing_colour: Colour = THINGS[int(colours[i % len(THINGS)])]
-        name, things, radius = _thing(rng, thing_colour, height, scale)
+        name, things, radius = _draw_thing(rng, thing_colour, height, scale)
         if 2 * radius > min(width, depth):  # wider than the table
             continue
         for _attempt in range(30):
@@ -67,10 +69,14 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> W
             ):
                 circles.append((x, y, radius))
                 objects.append((name, thing_colour))
-                parts += placed(things, rng.uniform(-0.7, 0.7), (x, y, 0.0))
+                parts += place_parts(things, rng.uniform(-0.7, 0.7), (x, y, 0.0))
                 break
     mat = box(
-        "mat", (0.62, 0.34, 0.006), (0.0, front + 0.2, height + 0.003), pick(rng, THINGS), "print"
+        "mat",
+        (0.62, 0.34, 0.006),
+        (0.0, front + 0.2, height + 0.003),
+        pick_colour(rng, THINGS),
+        "print",
     )
     if rng.random() < 0.5 and clutter != "calm":
         parts.append(mat)
@@ -85,44 +91,60 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> W
     )
 
 
-def _thing(
+def _draw_thing(
     rng: np.random.Generator, colour: Colour, z: float, scale: float
 ) -> tuple[str, list[Part], float]:
     """Draw a thing: its name, its parts around x = y = 0 that stand at height z, and the radius of
     its footprint."""
     kind = int(rng.integers(6))
     if kind == 0:
-        radius, tall = scale * rng.uniform(0.038, 0.05), scale * rng.uniform(0.09, 0.12)
+        radius, thing_height = scale * rng.uniform(0.038, 0.05), scale * rng.uniform(0.09, 0.12)
         handle = box(
             "mug handle",
             (0.03 * scale, 0.015 * scale, 0.06 * scale),
-            (radius + 0.012 * scale, 0, z + tall / 2),
+            (radius + 0.012 * scale, 0, z + thing_height / 2),
             colour,
             "print",
             "object",
         )
         return (
             "mug",
-            [pillar("mug", radius, tall, (0, 0, z), colour, "print", "object"), handle],
+            [pillar("mug", radius, thing_height, (0, 0, z), colour, "print", "object"), handle],
             radius + scale * 0.03,
         )
     if kind == 1:
-        wide, deep, tall = (
-            scale * rng.uniform(*span) for span in ((0.16, 0.24), (0.12, 0.17), (0.025, 0.05))
+        thing_width, thing_depth, thing_height = (
+            scale * rng.uniform(*size_range)
+            for size_range in ((0.16, 0.24), (0.12, 0.17), (0.025, 0.05))
         )
         return (
             "book",
-            [box("book", (wide, deep, tall), (0, 0, z + tall / 2), colour, "print", "object")],
-            wide * 0.62,
+            [
+                box(
+                    "book",
+                    (thing_width, thing_depth, thing_height),
+                    (0, 0, z + thing_height / 2),
+                    colour,
+                    "print",
+                    "object",
+                )
+            ],
+            thing_width * 0.62,
         )
     if kind == 2:
-        radius, tall = scale * rng.uniform(0.035, 0.045), scale * rng.uniform(0.16, 0.2)
+        radius, thing_height = scale * rng.uniform(0.035, 0.045), scale * rng.uniform(0.16, 0.2)
         neck = pillar(
-            "bottle neck", radius * 0.4, scale * 0.07, (0, 0, z + tall), colour, "paint", "object"
+            "bottle neck",
+            radius * 0.4,
+            scale * 0.07,
+            (0, 0, z + thing_height),
+            colour,
+            "paint",
+            "object",
         )
         return (
             "bottle",
-            [pillar("bottle", radius, tall, (0, 0, z), colour, "print", "object"), neck],
+            [pillar("bottle", radius, thing_height, (0, 0, z), colour, "print", "object"), neck],
             radius,
         )
     if kind == 3:
@@ -146,11 +168,20 @@ def _thing(
             ],
             radius,
         )
-    wide, deep, tall = (
-        scale * rng.uniform(*span) for span in ((0.1, 0.2), (0.08, 0.14), (0.1, 0.2))
+    thing_width, thing_depth, thing_height = (
+        scale * rng.uniform(*size_range) for size_range in ((0.1, 0.2), (0.08, 0.14), (0.1, 0.2))
     )
     return (
         "box",
-        [box("carton", (wide, deep, tall), (0, 0, z + tall / 2), colour, "print", "object")],
-        wide * 0.65,
+        [
+            box(
+                "carton",
+                (thing_width, thing_depth, thing_height),
+                (0, 0, z + thing_height / 2),
+                colour,
+                "print",
+                "object",
+            )
+        ],
+        thing_width * 0.65,
     )

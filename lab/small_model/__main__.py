@@ -88,8 +88,8 @@ def run(args: argparse.Namespace, record: dict[str, Any], started: float) -> Non
     def tell(words: str) -> None:
         print(f"{time.monotonic() - started:.0f} s: {words}", flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="egox_rooms_") as work:
-        job = Drawing(Path(work), args.small, args.device, record["processes that draw"])
+    with tempfile.TemporaryDirectory(prefix="egox_rooms_") as work_folder:
+        job = Drawing(Path(work_folder), args.small, args.device, record["processes that draw"])
         with drawing(job) as drawers:  # they import meanwhile
             import torch
 
@@ -102,11 +102,11 @@ def run(args: argparse.Namespace, record: dict[str, Any], started: float) -> Non
                 drawers,
                 record,
                 minutes=args.minutes,
-                work=Path(work),
+                work_folder=Path(work_folder),
                 device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
                 text=args.text,
                 started=started,
-                tell=tell,
+                print_line=tell,
             )
 
 

@@ -8,7 +8,7 @@ from egox_core.frozen import frozen
 from egox_core.gga import gga_geometry
 from egox_core.stages import prior, scene
 from egox_core.types import DepthVideo, GgaGeometry
-from lab.drawn import DepthErrors, SyntheticSpec, SyntheticTake, make_take, with_errors
+from lab.drawn import DepthErrors, SyntheticSpec, SyntheticTake, add_depth_errors, make_take
 
 from .settings import ClipSettings
 
@@ -58,7 +58,7 @@ def draw_clip(
     take = make_take(clip_spec(seed, settings), device=device)
     trajectory, depth = take.trajectory(), clip_depth(take, settings)
     points, _ = scene(take.exo_frames(), depth)
-    drawn, _ = prior(points, trajectory, settings.preset, classes=classes, device=device)
+    drawn_prior, _ = prior(points, trajectory, settings.preset, classes=classes, device=device)
     geometry = gga_geometry(
         depth,
         trajectory,
@@ -71,10 +71,10 @@ def draw_clip(
         seed=seed,
         exo=take.exo_rgb,
         ego=take.ego_rgb,
-        coverage=drawn.coverage,
-        seen=drawn.seen,
+        coverage=drawn_prior.coverage,
+        seen=drawn_prior.seen,
         geometry=geometry,
-        prior=(drawn.rgb * 255).round().clamp(0, 255).to(torch.uint8),
+        prior=(drawn_prior.rgb * 255).round().clamp(0, 255).to(torch.uint8),
     )
     return clip, take
 
@@ -84,6 +84,8 @@ def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
     draw = np.random.default_rng((take.spec.seed, 1))
     if draw.random() >= settings.depth_errors:
         return take.depth_video()
-    amount = float(draw.uniform(1, 2))
-    errors = DepthErrors(low_frequency=0.03 * amount, bleed_px=amount, flicker=0.01 * amount)
-    return with_errors(take.depth_video(), errors, take.spec.seed)
+    error_scale = float(draw.uniform(1, 2))
+    errors = DepthErrors(
+        low_frequency=0.03 * error_scale, bleed_px=error_scale, flicker=0.01 * error_scale
+    )
+    return add_depth_errors(take.depth_video(), errors, take.spec.seed)

@@ -30,5 +30,6 @@ class WorkFiles:
 
     @property
     def records(self) -> Path:
-        """Folder with one JSON file per training, and ``demo.json``, the result of ``run.py demo``."""
+        """Folder with one JSON file per training, and ``demo.json``, the result of ``run.py
+        demo``."""
         return self.shipped / "stages"

@@ -47,11 +47,12 @@ class LatentMaker:
 
     @torch.no_grad()
     def encode(self, videos: list[Tensor]) -> Tensor:
-        """Encode videos [T, H, W, 3] uint8 to model-space latents [B, 16, t, h, w] on the device."""
+        """Encode videos [T, H, W, 3] uint8 to model-space latents [B, 16, t, h, w] on the
+        device."""
         batches = []
         at_once = ENCODED_AT_ONCE.get(self.device.type, 2)
-        for first in range(0, len(videos), at_once):
-            pictures = torch.stack(videos[first : first + at_once]).movedim(-1, 1)
+        for first_index in range(0, len(videos), at_once):
+            pictures = torch.stack(videos[first_index : first_index + at_once]).movedim(-1, 1)
             batch = (pictures.to(self.device).float() / 127.5 - 1).contiguous(
                 memory_format=torch.channels_last_3d
             )
@@ -69,35 +70,37 @@ class LatentMaker:
             "partial": clip.ego * clip.coverage[..., None],
             "ego_first": first_frame_then_grey(clip.ego),
         }
-        changed = [_changed(video, clip.seed, variant) for video in videos.values()]
-        exo, *views = (self.encode(some) for some in (changed[:1], changed[1:]))
+        changed = [_augment(video, clip.seed, variant) for video in videos.values()]
+        exo, *views = (self.encode(video_group) for video_group in (changed[:1], changed[1:]))
         latents = [exo[0], *views[0]]
-        geometry = mirrored(clip.geometry) if variant.mirrored else clip.geometry
+        geometry = mirror_geometry(clip.geometry) if variant.mirrored else clip.geometry
         return {
             **{name: x.to(DTYPE).cpu() for name, x in zip(videos, latents, strict=True)},
             **{name: getattr(geometry, name).float() for name in DIRECTIONS},
         }
 
 
-def mirrored(geometry: GgaGeometry) -> GgaGeometry:
+def mirror_geometry(geometry: GgaGeometry) -> GgaGeometry:
     """Mirror the GGA directions of a clip by reversing the columns of tokens in each half.
 
     The directions themselves stay: a mirror changes no angle between them, and GGA looks at angles
     alone.
     """
     t, h, w_exo, w_ego = geometry.grid
-    order = torch.arange(t * h * (w_exo + w_ego)).reshape(t, h, w_exo + w_ego)
-    order = torch.cat([order[..., :w_exo].flip(-1), order[..., w_exo:].flip(-1)], -1).flatten()
+    token_order = torch.arange(t * h * (w_exo + w_ego)).reshape(t, h, w_exo + w_ego)
+    token_order = torch.cat(
+        [token_order[..., :w_exo].flip(-1), token_order[..., w_exo:].flip(-1)], -1
+    ).flatten()
     queries = geometry.query_dirs.unflatten(1, (h, w_ego)).flip(2).flatten(1, 2)
     return replace(
         geometry,
         query_dirs=queries,
-        key_dirs=geometry.key_dirs[:, order],
-        key_trust=geometry.key_trust[order],
+        key_dirs=geometry.key_dirs[:, token_order],
+        key_trust=geometry.key_trust[token_order],
     )
 
 
-def _changed(video: Tensor, draw: int, variant: Variant) -> Tensor:
+def _augment(video: Tensor, draw: int, variant: Variant) -> Tensor:
     """Apply an augmentation to a video [T, H, W, 3], with the same random numbers for all videos of
     a clip."""
     if variant.mirrored:

@@ -14,15 +14,15 @@ PART_BYTES = 15 * 2**20
 PART = re.compile(r"(?P<name>.+)\.(?P<save>\d{4})-(?P<number>\d)of(?P<count>\d)-(?P<digest>\w{8})")
 
 
-def keep_in_parts(file: Path, folder: Path) -> None:
+def write_parts(file: Path, folder: Path) -> None:
     """Write the parts of a file to ``folder``, then delete those of its earlier save, so that a
     killed process leaves one complete save."""
     data, earlier = file.read_bytes(), _parts_of(folder, file.name)
-    save = 1 + max((int(match["save"]) for _, match in earlier), default=0)
+    save_number = 1 + max((int(match["save"]) for _, match in earlier), default=0)
     digest = hashlib.sha256(data).hexdigest()[:8]
-    pieces = [data[at : at + PART_BYTES] for at in range(0, len(data), PART_BYTES)]
+    pieces = [data[offset : offset + PART_BYTES] for offset in range(0, len(data), PART_BYTES)]
     for number, piece in enumerate(pieces, 1):
-        name = f"{file.name}.{save:04d}-{number}of{len(pieces)}-{digest}"
+        name = f"{file.name}.{save_number:04d}-{number}of{len(pieces)}-{digest}"
         with atomic_write(folder / name) as temporary:
             temporary.write_bytes(piece)
     for path, _ in earlier:
@@ -36,8 +36,8 @@ def join_parts(folder: Path, target: Path) -> list[Path]:
     Raises:
         EgoXInputError: no save is whole.
     """
-    places, joined_files = WorkFiles(target), []
-    for name, file in ((BASE_FILE, places.base), (LORA_FILE, places.lora)):
+    work_files, joined_files = WorkFiles(target), []
+    for name, file in ((BASE_FILE, work_files.base), (LORA_FILE, work_files.lora)):
         saves: dict[str, list[tuple[int, Path]]] = {}
         counts = {}
         for path, match in _parts_of(folder, name):

@@ -53,15 +53,15 @@ def report(
     # Folder of rooms.png.
     out: Path,
     # Of time.monotonic: the rooms of a row that are not there by then are left out, and later rows.
-    until: float,
+    end_time: float,
     # Called with the rows so far.
-    keep: Callable[[Mapping[str, Mapping[str, float]]], None],
-    tell: Callable[[str], None],
+    save_figures: Callable[[Mapping[str, Mapping[str, float]]], None],
+    print_line: Callable[[str], None],
 ) -> None:
     """Sample the test rooms with each model and compare them with the true ego videos, the most
     reliable measurements first."""
     rooms.read_new_files()
-    pictures = [_pictures(file) for file in rooms.files]
+    pictures = [_test_pictures(file) for file in rooms.files]
     vae = VaeEncoder(WorkFiles().vae, text.device)
     rows: dict[str, dict[str, float]] = {}
     sheet = {name: [true[name] for true in pictures] for name in ("prior", "truth")}
@@ -69,24 +69,24 @@ def report(
     def add(name: str, videos: list[Tensor]) -> None:
         figures = []
         for video, true in zip(videos, pictures, strict=False):
-            if figures and time.monotonic() > until:
+            if figures and time.monotonic() > end_time:
                 break
             figures.append(_figures(video, true))
         if figures:
             means = {column: round(_mean(figures, column), 4) for column in COLUMNS}
             rows[name] = {**means, "rooms": len(figures)}
-            keep(rows)
-            tell(f"{name}: {rows[name]['psnr']:.2f} dB in {len(figures)} rooms")
+            save_figures(rows)
+            print_line(f"{name}: {rows[name]['psnr']:.2f} dB in {len(figures)} rooms")
 
-    for suffix, how in VARIANTS.items():
+    for suffix, strengths in VARIANTS.items():
         for name, files in models.items():
-            if rows and time.monotonic() > until:
+            if rows and time.monotonic() > end_time:
                 return
-            config = _config(files, training, how.get("lambda_g", training.lambda_g))
-            strength = how.get("strength", 1.0)
-            videos_made = _sampled(config, rooms, text, training, vae, strength, until)
+            config = _config(files, training, strengths.get("lambda_g", training.lambda_g))
+            strength = strengths.get("strength", 1.0)
+            videos_made = _sample_rooms(config, rooms, text, training, vae, strength, end_time)
             add(name + suffix, videos_made)
-            if not how:
+            if not strengths:
                 sheet[name] = videos_made
                 _write_sheet(out / "rooms.png", sheet)
                 kept_videos = [
@@ -103,14 +103,14 @@ def _config(files: WorkFiles, training: DemoTraining, lambda_g: float) -> TrainC
     return TrainConfig(**values, cache=files.shipped, output=files.shipped, steps=1)
 
 
-def _sampled(
+def _sample_rooms(
     config: TrainConfig,
     rooms: Rooms,
     text: Tensor,
     training: DemoTraining,
     vae: VaeEncoder,
     strength: float,
-    until: float,
+    end_time: float,
 ) -> list[Tensor]:  # [T, H, W, 3] float32 0...1 each
     """Sample the ego videos of test rooms until the time is over, but of one room at least."""
     model = make_trainable(config, text.device)
@@ -121,7 +121,7 @@ def _sampled(
                 layer.enable_adapters(False)
     videos = []
     for number in range(len(rooms.files)):
-        if videos and time.monotonic() > until:
+        if videos and time.monotonic() > end_time:
             break
         sample = rooms.sample("prior", [number], text).to(text.device, model.compute_dtype)
         latent = sample_ego(
@@ -137,7 +137,7 @@ def _sampled(
     return videos
 
 
-def _pictures(file: Path) -> dict[str, Tensor]:
+def _test_pictures(file: Path) -> dict[str, Tensor]:
     """Load the true ego video and the prior [T, H, W, 3] float 0...1 of a test room, and the
     classes of the prior's pixels."""
     tensors = load_file(file)
@@ -150,20 +150,23 @@ def _pictures(file: Path) -> dict[str, Tensor]:
 
 def _figures(video: Tensor, true: Mapping[str, Tensor]) -> dict[str, float | None]:
     values: dict[str, Any] = dict(frame_metrics(video, true["truth"], seen=true["seen"]))
-    return {**values, "outlines": outlines(video, true["truth"])}
+    return {**values, "outlines": outline_share(video, true["truth"])}
 
 
-def outlines(
+def outline_share(
     video: Tensor,  # [T, H, W, 3] 0...1
     truth: Tensor,  # [T, H, W, 3]
 ) -> float:
     """Compute the share of the true video's outlines in a video, by projecting its grey gradients
     on the true ones."""
-    ours, true = (
+    generated_gradients, true_gradients = (
         torch.stack([grey.diff(dim=1)[:, :, :-1], grey.diff(dim=2)[:, :-1]])
         for grey in (frames.double().mean(-1) for frames in (video, truth))
     )
-    return float((ours * true).sum() / true.square().sum().clamp_min(1e-12))
+    return float(
+        (generated_gradients * true_gradients).sum()
+        / true_gradients.square().sum().clamp_min(1e-12)
+    )
 
 
 def _mean(figures: list[dict[str, float | None]], column: str) -> float:

@@ -29,7 +29,7 @@ def draw_rooms(
     folder: Path,
     small: bool,
     device: str | None,  # None: a GPU if there is one
-    enough: Event,
+    enough_rooms: Event,
 ) -> None:
     """Draw every ``workers``-th room in the order of need: one for training, the held-out rooms,
     then the other training rooms."""
@@ -41,12 +41,12 @@ def draw_rooms(
         return range(FIRST_SEED[split] + number, FIRST_SEED[split] + count, workers)
 
     first, *others = seeds("train", max(training.rooms, number + 1))
-    order: list[tuple[Split, int]] = [("train", first)]
-    order += [("validation", seed) for seed in seeds("validation", training.validation_rooms)]
-    order += [("test", seed) for seed in seeds("test", training.test_rooms)]
-    order += [("train", seed) for seed in others]
-    for split, seed in order:
-        if split == "train" and seed != first and enough.is_set():
+    room_order: list[tuple[Split, int]] = [("train", first)]
+    room_order += [("validation", seed) for seed in seeds("validation", training.validation_rooms)]
+    room_order += [("test", seed) for seed in seeds("test", training.test_rooms)]
+    room_order += [("train", seed) for seed in others]
+    for split, seed in room_order:
+        if split == "train" and seed != first and enough_rooms.is_set():
             return
         write_room(folder, split, seed, training, maker, device)
 
@@ -126,22 +126,22 @@ class Rooms:
         self,
         # The ego view's condition: prior (next to exo), or partial or ego_first (alone).
         condition: str,
-        chosen: list[int],
+        clip_numbers: list[int],
         text: Tensor,  # [tokens, text_dim]
     ) -> TrainSample:
         """Stack clips to a batch of training samples."""
-        clips = [self.clips[i] for i in chosen]
+        clips = [self.clips[i] for i in clip_numbers]
         exo, ego, condition_latents = (
             torch.stack([clip.latents[name] for clip in clips])
             for name in ("exo", "ego", condition)
         )
-        alone = condition != "prior"
+        is_ego_alone = condition != "prior"
         return TrainSample(
-            clips=tuple(map(str, chosen)),
-            exo=exo[..., :0] if alone else exo,
+            clips=tuple(map(str, clip_numbers)),
+            exo=exo[..., :0] if is_ego_alone else exo,
             ego=ego,
             cond_ego=condition_latents,
-            text=text.expand(len(chosen), -1, -1),
-            geometry=() if alone else tuple(clip.geometry for clip in clips),
+            text=text.expand(len(clip_numbers), -1, -1),
+            geometry=() if is_ego_alone else tuple(clip.geometry for clip in clips),
             first_known=condition != "partial",
         )

@@ -17,7 +17,7 @@ from egox_train.wan.text import read_embedding
 from .drawers import Drawers
 from .files import WorkFiles
 from .lotus import save_text_embedding
-from .parts import keep_in_parts
+from .parts import write_parts
 from .report import COLUMNS, report
 from .rooms import Rooms
 from .settings import DemoTraining
@@ -34,13 +34,13 @@ def train_small_model(
     *,
     minutes: float,
     # Folder for runs, in which the processes draw.
-    work: Path,
+    work_folder: Path,
     device: str = "cpu",
     # None if the host makes it.
     text: Path | None = None,
     # Of time.monotonic, when the minutes began; None: now.
     started: float | None = None,
-    tell: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> dict[str, Any]:
     """Draw the rooms, train both stages and measure the result. Returns the content of
     ``figures.json``.
@@ -52,7 +52,7 @@ def train_small_model(
             number.
     """
     started = time.monotonic() if started is None else started
-    shipped, new_files = WorkFiles(), WorkFiles(work / "weights")
+    shipped, new_files = WorkFiles(), WorkFiles(work_folder / "weights")
 
     def write(doing: str) -> None:
         record["doing"] = doing
@@ -61,26 +61,27 @@ def train_small_model(
 
     write("text")
     if text is None:
-        text = work / "text.safetensors"
+        text = work_folder / "text.safetensors"
         save_text_embedding(text)
-    where = torch.device(device)
-    embedding = read_embedding(text).to(where)
-    ready = time.monotonic()
-    left = started + 60 * minutes - ready
-    if left <= 0:
+    torch_device = torch.device(device)
+    embedding = read_embedding(text).to(torch_device)
+    ready_time = time.monotonic()
+    seconds_left = started + 60 * minutes - ready_time
+    if seconds_left <= 0:
         raise EgoXInputError(
             "minutes",
-            got=f"imports and text that took {ready - started:.0f} of {60 * minutes:.0f} s",
+            got=f"imports and text that took {ready_time - started:.0f} of {60 * minutes:.0f} s",
             expected="time to train",
             fix="give more --minutes",
         )
 
     def at(share: float) -> float:
-        return ready + left * share
+        return ready_time + seconds_left * share
 
-    tell(_plan(training, started, ready, left, minutes))
+    print_line(_plan(training, started, ready_time, seconds_left, minutes))
     rooms, held_out, tests = (
-        Rooms(work, split, training, where) for split in ("train", "validation", "test")
+        Rooms(work_folder, split, training, torch_device)
+        for split in ("train", "validation", "test")
     )
     for file in (new_files.base, new_files.lora):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -100,17 +101,22 @@ def train_small_model(
             new_files.lora,
         ),
     }
-    record |= {"device": _device_name(where), "ready after seconds": round(ready - started, 1)}
-    for name, (stage, conditions, values, ship, target) in plan.items():
-        config = TrainConfig(**values, cache=work, output=work / name, steps=RESOLUTION)
+    record |= {
+        "device": _device_name(torch_device),
+        "ready after seconds": round(ready_time - started, 1),
+    }
+    for name, (stage, conditions, values, ship_weights, target) in plan.items():
+        config = TrainConfig(
+            **values, cache=work_folder, output=work_folder / name, steps=RESOLUTION
+        )
         run = StageRun(
             config=config,
             stage=stage,
             conditions=conditions,
-            batch=training.batch_on_cpu if where.type == "cpu" else stage.batch,
+            batch=training.batch_on_cpu if torch_device.type == "cpu" else stage.batch,
             rooms_until=at(training.first_rooms_until),
             until=at(stage.until),
-            ship=ship,
+            ship=ship_weights,
             target=target,
         )
 
@@ -121,16 +127,18 @@ def train_small_model(
                 drawers.enough.set()
 
         def saved(step: int, name: str = name, target: Path = target) -> None:
-            keep_in_parts(target, out)
+            write_parts(target, out)
             seconds = round(time.monotonic() - started, 1)
             record[name] = {"steps": step, "saved after seconds": seconds}
             write(name)
 
         record[name] = train_stage(
-            run, rooms, held_out, embedding, tell, drawers.wait, draw_on, saved
+            run, rooms, held_out, embedding, print_line, drawers.wait, draw_on, saved
         )
     drawers.end()
-    record["rooms drawn"] = {part.split: part.read_new_files() for part in (rooms, held_out, tests)}
+    record["rooms drawn"] = {
+        room_set.split: room_set.read_new_files() for room_set in (rooms, held_out, tests)
+    }
 
     def keep(rows: Mapping[str, Mapping[str, float]]) -> None:
         record["test rooms"] = rows
@@ -141,10 +149,10 @@ def train_small_model(
     keep({})
     models = {"new": new_files, "shipped": shipped}
     if tests.files:
-        until = at(training.figures_until)
-        report(models, tests, embedding, training, out, until, keep, tell)
+        end_time = at(training.figures_until)
+        report(models, tests, embedding, training, out, end_time, keep, print_line)
     else:
-        tell("no test room was drawn in time: no figures")
+        print_line("no test room was drawn in time: no figures")
     write("nothing: all is done")
     return record
 

@@ -34,7 +34,8 @@ class ClipSettings:
 
 @frozen
 class Stage:
-    """Settings of one training stage: a short warm-up, then a cosine learning rate over its time."""
+    """Settings of one training stage: a short warm-up, then a cosine learning rate over its
+    time."""
 
     until: float  # share of the time at which it ends, counted from when all is imported
     learning_rate: float

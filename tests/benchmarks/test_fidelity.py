@@ -31,9 +31,9 @@ def test_the_bounds_tell_the_modes_apart(pack):
         fidelity.forward(pack, model, tensors, strength) for strength in (0.0, 0.5, 1.0, 3.0)
     ]
     for first, second in combinations(outputs, 2):
-        assert fidelity.worst(first, second) > 10 * bound
+        assert fidelity.largest_difference(first, second) > 10 * bound
 
 
 def test_a_missing_number_is_a_difference():
-    difference = fidelity.worst(torch.tensor([float("nan"), 0.0]), torch.zeros(2))
+    difference = fidelity.largest_difference(torch.tensor([float("nan"), 0.0]), torch.zeros(2))
     assert not fidelity.Check("", difference, 1.0).passed

@@ -15,7 +15,7 @@ import torch
 from benchmarks import gpu
 from benchmarks.support import gpu_attention, gpu_run
 from benchmarks.support.gpu_host import random_model
-from benchmarks.support.gpu_row import Row, anonymous, why
+from benchmarks.support.gpu_row import Row, anonymous, error_line
 from egox_core.safe_files import read_json
 from tests.paths import ROOT
 from tools.rigs.wan_shapes import wan_model
@@ -231,6 +231,6 @@ def test_report_identifies_no_machine(monkeypatch):
         and text.endswith("a/b")
     )
     assert (
-        why(ValueError("one\ntwo")) == "ValueError: one"
+        error_line(ValueError("one\ntwo")) == "ValueError: one"
         and Row(what="a", measured="b").held is None
     )

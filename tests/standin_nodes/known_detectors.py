@@ -30,7 +30,7 @@ if str(REPO_ROOT) not in sys.path:
 from egox_core.file_names import TRUTH  # noqa: E402
 from egox_core.take import Take, load_take  # noqa: E402
 from egox_core.trajectory.head_template import POINTS  # noqa: E402
-from lab.drawn.detected import SeenPerson, seen_person  # noqa: E402
+from lab.drawn.detected import ProjectedPerson, project_person  # noqa: E402
 from lab.drawn.layout import draw_layout  # noqa: E402
 from lab.sample import samples  # noqa: E402
 
@@ -64,8 +64,8 @@ def _load_sample_take(
 
 
 @lru_cache(maxsize=2)
-def _load_person(name: str) -> SeenPerson:
-    return seen_person(draw_layout(samples()[name].spec))
+def _load_person(name: str) -> ProjectedPerson:
+    return project_person(draw_layout(samples()[name].spec))
 
 
 def find_exo_inputs(prompt: dict) -> dict:

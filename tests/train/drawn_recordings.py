@@ -11,7 +11,7 @@ from scipy.signal import fftconvolve
 from egox_core.cameras import camera_centre
 from egox_core.safe_files import write_json
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take
-from lab.drawn.detected import network_points, openpose_content, seen_person
+from lab.drawn.detected import network_points, openpose_content, project_person
 from lab.drawn.layout import draw_layout
 
 RATE, SOUND = 48000, 343.0
@@ -86,7 +86,7 @@ def write_recording(
         depth = (take.exo_depth_m * spec.depth_scale)[first_frames["exo"] :]
         np.savez_compressed(folder / "exo_depth.npz", depth_m=depth.half().numpy())
     if spec.keypoints:
-        person = seen_person(draw_layout(spec.spec()))
+        person = project_person(draw_layout(spec.spec()))
         rng = np.random.default_rng([spec.seed, 77])
         uv, scores = network_points(person, take.exo.camera, rng)
         people = [[person_points] for person_points in zip(uv, scores, strict=True)]

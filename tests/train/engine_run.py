@@ -19,7 +19,7 @@ import torch
 from egox_core.errors import EgoXInputError
 from egox_train.parallel import (
     RemoteModels,
-    RunPlaces,
+    WorkerPlan,
     on_device,
     ray_cluster,
     remote_models,
@@ -83,15 +83,17 @@ if __name__ == "__main__":
     if name == "models":
         with ray_cluster(), remote_models("ray", ("cuda",)) as models:
             run = run_items(
-                partial(with_model, models=models), [2, 4, 6, 8], RunPlaces(engine="ray")
+                partial(with_model, models=models), [2, 4, 6, 8], WorkerPlan(engine="ray")
             )
             print("FOUND " + json.dumps([result for _, result, _ in run]))
         sys.exit()
     if name == "devices":
         torch.set_num_threads(4)
-        run = run_items(worker_place, range(12), RunPlaces(devices=("cpu", "cpu:0")))
+        run = run_items(worker_place, range(12), WorkerPlan(devices=("cpu", "cpu:0")))
     else:
         count = {"meet": 8, "work": 7}[name]
-        run = run_items(globals()[name], [(n, *folder) for n in range(count)], RunPlaces(workers=2))
+        run = run_items(
+            globals()[name], [(n, *folder) for n in range(count)], WorkerPlan(workers=2)
+        )
     found = {index: [result, error] for index, result, error in run}
     print("FOUND " + json.dumps(found, sort_keys=True))

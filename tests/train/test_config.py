@@ -92,7 +92,7 @@ def test_overrides_apply_and_the_resolved_file_is_read_back(tmp_path):
     assert load_config(resolved) == config
     above = tmp_path / "above.yaml"
     above.write_text("steps: 9\nlora: {alpha: 2}\n", "utf-8")
-    config = load_config(file, ["lora.alpha=5"], more=[above])
+    config = load_config(file, ["lora.alpha=5"], more_files=[above])
     assert (config.steps, config.lora.rank, config.lora.alpha) == (9, 8, 5.0)
 
 

@@ -47,7 +47,7 @@ def trained_output(short_run, tiny) -> torch.Tensor:
     )
     trainable = make_trainable(config, torch.device("cpu"))
     output_before = model_output(trainable.model)
-    trainable.put(
+    trainable.load_tensors(
         load_file(checkpoint_folders(short_run / "run")[-1] / "trainable.safetensors"), "checkpoint"
     )
     output_after = model_output(trainable.model)

@@ -102,7 +102,7 @@ def test_observed_pixels_are_put_back(generate_folder, training_set, tmp_path, m
     prior = read_video(training_set / "clips" / clip / "ego_prior.mp4")
     observed_classes = torch.full((5, 32, 32), NOW, dtype=torch.uint8)
     module = "egox_train.train.generate."
-    monkeypatch.setattr(module + "_sampled", lambda *_: (prior + torch.roll(prior, 1, 2)) / 2)
+    monkeypatch.setattr(module + "_sample_clip", lambda *_: (prior + torch.roll(prior, 1, 2)) / 2)
     monkeypatch.setattr(module + "read_classes", lambda *_: observed_classes)
     errors, one_clip = [], RunOptions(clips=1)
     for keep in (0.0, 1.0):

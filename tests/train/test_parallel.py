@@ -12,7 +12,7 @@ import pytest
 from egox_core.errors import EgoXInputError
 from egox_train.parallel import (
     LostClusterError,
-    RunPlaces,
+    WorkerPlan,
     devices_of,
     run_all,
     run_items,
@@ -61,7 +61,7 @@ def test_failed_item_stops_no_other_item():
         "",
     )
     with refuses("engine"):
-        list(run_items(square, [], RunPlaces(engine="slurm")))
+        list(run_items(square, [], WorkerPlan(engine="slurm")))
 
 
 def test_failures_are_named_and_progress_counts_finished_items():
@@ -70,7 +70,7 @@ def test_failures_are_named_and_progress_counts_finished_items():
         square,
         range(5),
         "abcde",
-        before=2,
+        finished_count=2,
         stage="squares",
         progress=lambda *a: progress_calls.append(a),
     )
@@ -90,7 +90,7 @@ def test_devices_are_checked_and_passed_to_workers(monkeypatch):
         devices_of("cuda:99")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert devices_of("cuda") == ("cuda",)
-    places = RunPlaces(devices=("cpu",))
+    places = WorkerPlan(devices=("cpu",))
     assert list(run_items(lambda item, device: (item, device), [7], places)) == [
         (0, (7, "cpu"), "")
     ]

@@ -13,7 +13,7 @@ from egox_train.train.lora import add_lora
 from egox_train.train.loss import flow_loss
 from egox_train.train.memory import CANVASES, Machine, check_memory, meta_model, predict
 from egox_train.train.model import make_optimizer, make_trainable
-from egox_train.wan.transformer import base_form, transformer_config
+from egox_train.wan.transformer import base_without_weights, transformer_config
 from tests.paths import ROOT
 from tests.refusals import refuses
 from train_egox import main as train_egox
@@ -116,7 +116,7 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny, optimizer):
         ema_decay=0.9,
         gradient_accumulation=2,
     )
-    form, grid = base_form(config.base), (2, 4, 6, 4)
+    form, grid = base_without_weights(config.base), (2, 4, 6, 4)
     predicted = predict(config, form, grid)
     trainable = make_trainable(config, torch.device("cpu"))
     stepper = make_optimizer(config.optimizer, trainable.parameters)

@@ -128,7 +128,7 @@ def test_processes_share_validation_clips_with_equal_scores(workplace, tiny, is_
     trainable = loop.make_trainable(config, torch.device("cpu"))
 
     def score_rows(process: int, processes: int) -> torch.Tensor:
-        share = held_out.load_share(process, processes, even=is_even)
+        share = held_out.load_share(process, processes, equal_counts=is_even)
         assert not is_even or len(share) == -(-3 // processes)
         return held_out.score(
             trainable.model,

@@ -16,7 +16,7 @@ from egox_core.scene.exo_adjust import adjust
 from egox_core.scene.exo_motion import estimate_exo_motion
 from egox_core.scene.exo_tracks import find_tracks
 from egox_core.types import DepthVideo
-from lab.drawn import DepthErrors, SyntheticSpec, make_take, with_errors
+from lab.drawn import DepthErrors, SyntheticSpec, add_depth_errors, make_take
 from tests.poses import replace_exo_pose
 from tests.refusals import refuses
 from tests.twins.exo_adjust import adjust_reference
@@ -42,7 +42,9 @@ def draw_clip(kind: str) -> tuple[torch.Tensor, DepthVideo, DepthVideo]:
     )
     exact_depth = take.depth_video()
     # Of eight draws of errors two leave a pan's maps as wrong as they were.
-    erroneous_depth = with_errors(exact_depth, DepthErrors(low_frequency=0.06, flicker=0.03), 4)
+    erroneous_depth = add_depth_errors(
+        exact_depth, DepthErrors(low_frequency=0.06, flicker=0.03), 4
+    )
     return take.exo_rgb, replace_exo_pose(erroneous_depth, None), exact_depth
 
 

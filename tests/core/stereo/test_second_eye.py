@@ -66,7 +66,7 @@ def test_right_eye_agrees_with_the_ray_traced_one(room):
     right_w2c[..., 3] -= STEREO_FORM.eyes_m * sensor_from_upright(1)[:, 0]
     neighbours = crease_neighbours(take.scene)
     renderer = Renderer(take.scene, replace(take.ego, w2c=right_w2c), neighbours, ROOM.edge_samples)
-    truth = renderer.full([0], take.scene.indices(head=False)).rgb.view(
+    truth = renderer.render_full([0], take.scene.indices(head=False)).rgb.view(
         PICTURE_SIZE, PICTURE_SIZE, 3
     )
     (right_eye,) = iter_second_eye(*left_eye, torch.tensor([[STEREO_FORM.eyes_m, 0.0, 0.0]]))

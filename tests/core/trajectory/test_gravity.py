@@ -10,7 +10,7 @@ from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose, invert, look_at
 from egox_core.trajectory.gravity import find_up
 from lab.drawn import SyntheticSpec, make_take
-from lab.drawn.depth_errors import DepthErrors, with_errors
+from lab.drawn.depth_errors import DepthErrors, add_depth_errors
 from lab.drawn.layout import draw_layout
 from lab.drawn.take import render_layout
 from tests.poses import replace_exo_pose
@@ -47,7 +47,7 @@ def test_up_is_found_from_floor_and_cameras(takes, world_name):
         assert up_error_deg(exact_up, truth) < 1 and exact_up.within_deg < 3
         assert ("world's axis +z" in exact_up.text()) == (world_name == "z up")
         up_from_bent_depth = find_up(
-            [exo], ego, [with_errors(depth, DepthErrors(bend=0.1), seed=take.spec.seed)]
+            [exo], ego, [add_depth_errors(depth, DepthErrors(bend=0.1), seed=take.spec.seed)]
         )
         assert up_error_deg(up_from_bent_depth, truth) < min(
             7, max(1, up_from_bent_depth.within_deg)
@@ -97,7 +97,7 @@ def test_hand_placed_head_is_level_with_a_steep_exo_camera(seed):
     )
     exo = replace(exo, w2c=look_at(exo_centre, look_target, true_up).expand_as(exo.w2c))
     take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo,))), spec)
-    depth = with_errors(take.depth_video(), DepthErrors(bend=0.1), seed=seed)
+    depth = add_depth_errors(take.depth_video(), DepthErrors(bend=0.1), seed=seed)
     up = find_up([take.exo], None, [depth])
     assert up_error_deg(up, true_up) < 3 and "axis +z" in up.text()
     head = look_at(exo_centre, exo_centre + torch.tensor([0.7, -0.7, -0.3]), up.direction)

@@ -15,7 +15,7 @@ from egox_core.trajectory.head_evidence import Evidence, ExoView, gather_evidenc
 from egox_core.trajectory.head_fit import fit_heads
 from egox_core.trajectory.head_search import search_heads
 from egox_core.trajectory.head_template import POINTS, template_points, turned_shares, unit
-from lab.drawn.detected import network_points, seen_person
+from lab.drawn.detected import network_points, project_person
 from tests.core.drawn_heads import DrawnHeads, lay_out_heads
 from tests.refusals import refuses
 
@@ -264,6 +264,6 @@ def test_front_and_back_of_a_turning_head_are_not_exchanged(seed, side, fps):
     """Use points as small networks give them, with hidden ones made up, of a quickly turning head."""
     head_clip = lay_out_heads(seed, height=160, fps=fps, turning_deg=80.0, exo_side=side)
     rng = np.random.default_rng(seed - 700)
-    uv, scores = network_points(seen_person(head_clip.layout), head_clip.camera, rng)
+    uv, scores = network_points(project_person(head_clip.layout), head_clip.camera, rng)
     path = estimate(head_clip, head_clip.points(uv=uv, scores=scores), depth_m=None)
     assert ((path.world_from_head.numpy()[..., 2] * head_clip.truth[..., 2]).sum(-1) > 0).all()

@@ -8,7 +8,7 @@ from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.frames import Frames
 from egox_core.types import DepthVideo
-from lab.drawn import DepthErrors, with_errors
+from lab.drawn import DepthErrors, add_depth_errors
 from tests.refusals import refuses
 
 HEIGHT, WIDTH, FRAMES = 64, 112, 33
@@ -26,14 +26,17 @@ def wall_depth() -> DepthVideo:
 
 
 def test_flicker_is_one_factor_a_frame():
-    ratio = with_errors(wall_depth(), replace(NONE, flicker=0.02), 3).depth_m / wall_depth().depth_m
+    ratio = (
+        add_depth_errors(wall_depth(), replace(NONE, flicker=0.02), 3).depth_m
+        / wall_depth().depth_m
+    )
     assert float(ratio.flatten(1).std(1).max()) < 1e-6
     scales = ratio[:, 0, 0].log()
     assert 0.01 < float(scales.std()) < 0.03 and float((scales[1:] - scales[:-1]).abs().min()) > 0
 
 
 def test_no_errors_are_none_and_bad_ones_are_refused():
-    assert torch.equal(with_errors(wall_depth(), NONE, 1).depth_m, wall_depth().depth_m)
+    assert torch.equal(add_depth_errors(wall_depth(), NONE, 1).depth_m, wall_depth().depth_m)
     for bad in ({"flicker": -0.1}, {"bleed_px": float("nan")}, {"low_frequency": float("inf")}):
         with refuses("depth errors"):
             DepthErrors(**bad)

@@ -73,7 +73,7 @@ def test_tiles_never_lose_a_hit():
         for frame in (0, 1):
             visible = renderer.visible([frame], indices)
             assert visible.float().mean() < 0.5
-            plain.append(renderer.cast([frame], indices, visible=torch.ones_like(visible)))
+            plain.append(renderer.cast([frame], indices, tile_mask=torch.ones_like(visible)))
         index = torch.cat([view.index for view in plain])
         assert (fast.index == index).float().mean() > 0.9999
         # Only the order of float32 sums differs (matrix products of other shapes): a few last

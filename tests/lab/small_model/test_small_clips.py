@@ -17,7 +17,7 @@ from tests.poses import replace_ego
 pytest.importorskip("diffusers")
 
 from lab.small_model.files import WorkFiles  # noqa: E402
-from lab.small_model.latents import LatentMaker, mirrored  # noqa: E402
+from lab.small_model.latents import LatentMaker, mirror_geometry  # noqa: E402
 from lab.small_model.rooms import Rooms, write_room  # noqa: E402
 
 
@@ -53,7 +53,7 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
         options,
         **sizes,
     )
-    ours = mirrored(gga_geometry(depth, path, options, **sizes))
+    ours = mirror_geometry(gga_geometry(depth, path, options, **sizes))
 
     def angles(geometry):
         return geometry.query_dirs @ geometry.key_dirs.transpose(1, 2)
@@ -61,7 +61,7 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     assert torch.allclose(angles(ours), angles(mirrored_geometry), atol=1e-5) and torch.equal(
         ours.key_trust, mirrored_geometry.key_trust
     )
-    assert not torch.allclose(angles(ours), angles(mirrored(ours)), atol=0.1)
+    assert not torch.allclose(angles(ours), angles(mirror_geometry(ours)), atol=0.1)
 
 
 def test_a_room_file_is_what_its_seed_says(tmp_path):
@@ -78,7 +78,7 @@ def test_a_room_file_is_what_its_seed_says(tmp_path):
     assert not clip.prior[~clip.coverage].any() and clip.coverage.any()
     assert first.geometry.grid == clip.geometry.grid
     assert torch.equal(first.geometry.key_dirs, clip.geometry.key_dirs)
-    assert torch.equal(second.geometry.key_dirs, mirrored(clip.geometry).key_dirs)
+    assert torch.equal(second.geometry.key_dirs, mirror_geometry(clip.geometry).key_dirs)
     assert not torch.equal(first.latents["ego"], second.latents["ego"])
     # The VAE is causal; of the partial video all frames are known, with holes.
     ego = first.latents["ego"]

@@ -25,8 +25,8 @@ from lab import first_look  # noqa: E402
 from lab.small_model import __main__ as small_main  # noqa: E402
 from lab.small_model.drawers import Drawing, drawing  # noqa: E402
 from lab.small_model.files import WorkFiles  # noqa: E402
-from lab.small_model.parts import join_parts, keep_in_parts  # noqa: E402
-from lab.small_model.report import outlines  # noqa: E402
+from lab.small_model.parts import join_parts, write_parts  # noqa: E402
+from lab.small_model.report import outline_share  # noqa: E402
 from lab.small_model.run import train_small_model  # noqa: E402
 from lab.small_model.settings import SMALL  # noqa: E402
 from lab.small_model.vae_model import encode, whole_clips  # noqa: E402
@@ -52,7 +52,14 @@ def test_one_command_draws_trains_and_measures(tmp_path):
     messages, started, look = [], threading.active_count(), {"minutes": 0.05}
     with drawing(Drawing(work, small=True, device="cpu", workers=2)) as drawers:
         record = train_small_model(
-            out, patient, drawers, look, minutes=0.05, work=work, text=text, tell=messages.append
+            out,
+            patient,
+            drawers,
+            look,
+            minutes=0.05,
+            work_folder=work,
+            text=text,
+            print_line=messages.append,
         )
         assert not any(process.is_alive() for process in drawers.processes)
     assert threading.active_count() <= started + 1
@@ -86,7 +93,14 @@ def test_drawing_processes_without_results_are_reported(tmp_path):
     patient = replace(SMALL, first_rooms_until=12_000.0)
     with drawing(job) as drawers, refuses("no process that draws"):
         train_small_model(
-            tmp_path, patient, drawers, {}, minutes=0.1, work=tmp_path, text=text, tell=print
+            tmp_path,
+            patient,
+            drawers,
+            {},
+            minutes=0.1,
+            work_folder=tmp_path,
+            text=text,
+            print_line=print,
         )
     assert read_json(tmp_path / "figures.json")["doing"] == "base"
 
@@ -121,9 +135,9 @@ def test_drawing_processes_end_with_a_killed_parent(tmp_path):
 
 def test_outlines_are_a_share_of_the_truth():
     truth = torch.rand(2, 16, 16, 3)
-    assert outlines(truth, truth) == pytest.approx(1.0)
-    assert outlines(0.5 * truth + 0.2, truth) == pytest.approx(0.5)
-    assert outlines(torch.zeros_like(truth), truth) == 0
+    assert outline_share(truth, truth) == pytest.approx(1.0)
+    assert outline_share(0.5 * truth + 0.2, truth) == pytest.approx(0.5)
+    assert outline_share(torch.zeros_like(truth), truth) == 0
 
 
 def test_the_newest_whole_save_is_put_together(tmp_path):
@@ -134,7 +148,7 @@ def test_the_newest_whole_save_is_put_together(tmp_path):
         saves.append(draw.randbytes(18_000_000))
         file.write_bytes(saves[-1])
         before = {part: part.read_bytes() for part in out.glob("*")}
-        keep_in_parts(file, out)
+        write_parts(file, out)
     names = sorted(part.name for part in out.iterdir())
     assert [name[-19:-9] for name in names] == [".0002-1of2", ".0002-2of2"]
     assert join_parts(out, tmp_path / "a") == [WorkFiles(tmp_path / "a").base]
@@ -168,7 +182,12 @@ def test_the_first_line_comes_before_torch():
 def test_imports_that_leave_no_time_are_refused(tmp_path):
     text = tmp_path / "text.safetensors"
     save_file({"embedding": torch.randn(1, 2, 1024)}, text)
-    options = {"work": tmp_path, "text": text, "tell": print, "started": time.monotonic() - 7}
+    options = {
+        "work_folder": tmp_path,
+        "text": text,
+        "print_line": print,
+        "started": time.monotonic() - 7,
+    }
     with (
         drawing(Drawing(tmp_path, small=True, device="cpu", workers=0)) as drawers,
         refuses("imports and text that took 7 of 6 s"),

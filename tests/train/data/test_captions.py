@@ -184,10 +184,10 @@ def test_endless_answers_are_refused(random_model):
     "answer", ["", "box box box box box", "1 2 3 4 5 6", "a [Ego view] of two red boxes again"]
 )
 def test_bad_answers_are_refused_and_headings_removed(answer):
-    caption = captions._checked("**Scene Overview:** two red boxes lie here", "section")
+    caption = captions._checked_answer("**Scene Overview:** two red boxes lie here", "section")
     assert caption == "two red boxes lie here"
     with refuses("description"):
-        captions._checked(answer, "section")
+        captions._checked_answer(answer, "section")
 
 
 def test_prepare_captions_takes_without_a_prompt(

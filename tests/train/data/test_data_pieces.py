@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from egox_train.data.captions import NO_CAPTION, caption_for, check_caption
-from egox_train.data.clip_files import clip_windows, longest_known
+from egox_train.data.clip_files import clip_windows, longest_pose_run
 from egox_train.data.manifest import (
     check_fractions,
     read_manifest,
@@ -25,7 +25,7 @@ def test_windows_skip_lost_poses_and_keep_the_grid():
     assert skipped == [18] and [w.start for w in windows_with_gap] == [
         s for s in range(0, 92, 9) if s != 18
     ]
-    assert longest_known(known_mask) == 79
+    assert longest_pose_run(known_mask) == 79
 
 
 def test_windows_respect_the_shortest_video_step_and_limit():

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from egox_core.safe_files import read_json, write_json
-from egox_train.data import prepare as preparing
+from egox_train.data import plan, prepare as preparing
 from egox_train.data.dry_run import dry_run
 from egox_train.data.manifest import read_manifest
-from egox_train.data.plan import drawn
 from egox_train.data.prepare import join, prepare
 from egox_train.options import RunOptions
 from tests.paths import read_folder_files
@@ -64,9 +63,9 @@ def test_dry_run_estimates_the_set_of_a_run(long_takes, long_set, tmp_path, caps
     limited_estimate = dry_run(long_takes, replace(SMALL_OPTIONS, most_clips=4))
     assert (limited_estimate.clips, limited_estimate.takes) == (4, 3)
     one_clip = replace(SMALL_OPTIONS, most_clips=1)
-    assert dry_run(long_takes, one_clip, how=RunOptions(part=(0, 2))).clips == 1
+    assert dry_run(long_takes, one_clip, run_options=RunOptions(part=(0, 2))).clips == 1
     with refuses("no clip"):  # the other part gives none
-        dry_run(long_takes, one_clip, how=RunOptions(part=(1, 2)))
+        dry_run(long_takes, one_clip, run_options=RunOptions(part=(1, 2)))
 
 
 def test_clips_are_chosen_over_the_whole_take(long_takes, tmp_path):
@@ -80,7 +79,7 @@ def test_clips_are_chosen_over_the_whole_take(long_takes, tmp_path):
         choose_clips(clips_per_take=2, draw="random", draw_seed=seed) for seed in (0, 0, 1)
     )
     assert first_choice == repeated_choice != other_seed_choice
-    assert drawn(range(10), 3, SMALL_OPTIONS, "") == [1, 5, 8] and drawn(
+    assert plan.choose_clips(range(10), 3, SMALL_OPTIONS, "") == [1, 5, 8] and plan.choose_clips(
         range(3), 0, SMALL_OPTIONS, ""
     ) == [
         0,

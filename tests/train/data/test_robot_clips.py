@@ -44,7 +44,7 @@ def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part)
     shutil.copytree(repo_root / "sample" / "calm_room", folder)
     (folder / SEEN).write_bytes(b"0")
     options = RobotOptions(clips=tmp_path / "clips", out=tmp_path, task="work", seen=True)
-    [source] = robot_clips._sources(options)
+    [source] = robot_clips._clip_sources(options)
     digest_before = robot_clips._digest(source, options)
     if changed_part in (DEPTH, SEEN):
         content = bytearray((folder / changed_part).read_bytes())

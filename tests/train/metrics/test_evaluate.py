@@ -20,7 +20,7 @@ from egox_core.video.grid import GAP
 from egox_train.data.clip_files import read_all
 from egox_train.data.manifest import write_manifest
 from egox_train.data.object_masks import write_masks
-from egox_train.data.set_files import each_once
+from egox_train.data.set_files import merge_equal_notes
 from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, evaluate
 from egox_train.options import ALONE, EvaluateOptions, RunOptions
 from egox_train.video_writer import write_levels, write_video
@@ -255,7 +255,10 @@ def test_damaged_clips_are_reported_and_the_others_evaluated(set_copy):
     (set_copy / GENERATED).mkdir()
     outcome = run_evaluation(set_copy)
     assert len(outcome.errors) == 4 + len(DAMAGED_CLIPS) and outcome.report["clips"] == 0
-    assert each_once([("a", "no"), ("b", "no"), ("c", "cut")]) == ["a and 1 more: no", "c: cut"]
+    assert merge_equal_notes([("a", "no"), ("b", "no"), ("c", "cut")]) == [
+        "a and 1 more: no",
+        "c: cut",
+    ]
 
 
 def copy_true_videos(place: Path, name: str) -> tuple[str, Path]:

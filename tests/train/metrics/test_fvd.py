@@ -12,7 +12,12 @@ from scipy.linalg import sqrtm
 from egox_core.errors import EgoXInputError
 from egox_train.data.object_masks import ObjectMasks
 from egox_train.metrics.fvd import frechet_distance
-from egox_train.metrics.temporal import AMT_NETWORK, AmtBetween, _amt_module, motion_smoothness
+from egox_train.metrics.temporal import (
+    AMT_NETWORK,
+    AmtInterpolation,
+    _amt_module,
+    motion_smoothness,
+)
 from tests.refusals import refuses
 
 
@@ -72,18 +77,18 @@ def test_amt_network_refuses_other_weights(tmp_path):
     save_file(state, tmp_path / "amt.safetensors")
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     video = torch.rand(3, 128, 136, 3)
-    between = AmtBetween(tmp_path / "amt.safetensors")
+    between = AmtInterpolation(tmp_path / "amt.safetensors")
     # padded to 16 and cut again
     assert between(*video[:2].movedim(-1, 1).split(1)).shape == (1, 3, 128, 136)
     assert 0 < motion_smoothness(video, between) < 1
     with refuses("a different model"):
-        AmtBetween(tmp_path / "other.safetensors")
+        AmtInterpolation(tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "dinov3"])
 def test_objects_are_matched_by_appearance(networks, tmp_path, kind):
     pytest.importorskip("transformers")
-    from egox_train.metrics.dino_matching import DinoFeatures, looks, match_by_looks
+    from egox_train.metrics.dino_matching import DinoFeatures, match_by_features, object_features
 
     networks.write_dino(tmp_path / "dino", kind)
     dino = DinoFeatures(tmp_path / "dino")
@@ -95,14 +100,14 @@ def test_objects_are_matched_by_appearance(networks, tmp_path, kind):
         truth[:, place, 20:44], generated[:, place, 20:44] = colours[number], colours[1 - number]
         true_masks[number, :, place, 20:44] = made_masks[1 - number, :, place, 20:44] = True
     assert dino(truth).shape == (2, 16, 16, 32)
-    vectors = looks(true_masks, dino(truth))
+    vectors = object_features(true_masks, dino(truth))
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
     masks = ObjectMasks(ids=("red", "blue"), truth=true_masks, generated=made_masks)
-    matched = match_by_looks(masks, generated, truth, dino)
+    matched = match_by_features(masks, generated, truth, dino)
     for number in range(2):
         inside = generated[torch.from_numpy(matched.generated[number])]
         assert torch.equal(inside.unique(dim=0), colours[number : number + 1]), number
-    lone = match_by_looks(replace(masks, generated=made_masks[:1]), generated, truth, dino)
+    lone = match_by_features(replace(masks, generated=made_masks[:1]), generated, truth, dino)
     assert sorted(lone.generated.any(axis=(1, 2, 3)).tolist()) == [False, True]
     with refuses("DINOv3 or DINOv2 folder"):
         DinoFeatures(tmp_path)

@@ -70,7 +70,7 @@ def test_a_grid_finds_each_outline_once(sam):
     hit = [square, same, dot, np.ones_like(dot), ~square & ~same & np.tri(SIZE, dtype=bool)]
     tracker.model = lambda **given: calls.append(given) or SimpleNamespace(pred_masks=None)
     tracker._masks = lambda logits, video: np.stack(hit)
-    objects = tracker.objects(torch.zeros(FRAMES, SIZE, SIZE, 3))
+    objects = tracker.find_objects(torch.zeros(FRAMES, SIZE, SIZE, 3))
     assert list(objects) == ["1", "2"] and np.array_equal(objects["2"], same) and len(calls) == 1
     assert len(calls[0]["inference_session"].obj_ids) == tracking.GRID**2
 
@@ -82,13 +82,15 @@ def test_clips_without_masks_are_named_and_the_others_kept(sam, clips_folder, mo
         files = (clips_folder / "manifest.jsonl", clips_folder / generated, clips_folder / "masks")
         return track_masks(*files, options, progress=progress)
 
-    monkeypatch.setattr(Tracker, "objects", lambda self, video: {})
+    monkeypatch.setattr(Tracker, "find_objects", lambda self, video: {})
     with another_is_at(clips_folder / "masks" / "a.npz", 1) as progress:
         failures = track(progress=progress)
     assert failures.keys() == {"b"} and "--first" in failures["b"]
     first, second = (clips_folder / "masks" / f"{clip}.npz" for clip in "ab")
     before = first.stat().st_mtime_ns
-    monkeypatch.setattr(Tracker, "objects", lambda self, video: {"1": np.eye(SIZE, dtype=bool)})
+    monkeypatch.setattr(
+        Tracker, "find_objects", lambda self, video: {"1": np.eye(SIZE, dtype=bool)}
+    )
     assert not track()
     assert first.stat().st_mtime_ns == before and second.is_file()
     with refuses("generated videos"):

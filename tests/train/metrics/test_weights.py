@@ -10,9 +10,9 @@ from egox_train.metrics.perceptual import ClipImage, Lpips
 from egox_train.metrics.temporal import (
     RaftFlow,
     is_dynamic,
+    mean_of_largest,
     scaled_threshold_px,
-    thinned,
-    top_mean,
+    thin_frames,
 )
 from tests.refusals import refuses
 
@@ -79,7 +79,7 @@ def test_clip_i_is_one_for_equal_pictures(networks, tmp_path, pictures):
 def test_top_mean_averages_the_largest_twentieth():
     lengths = torch.zeros(10, 20)
     lengths[0, :10] = torch.arange(1.0, 11)  # 200 values: the ten largest
-    assert top_mean(lengths) == 5.5
+    assert mean_of_largest(lengths) == 5.5
 
 
 def test_clip_is_dynamic_with_enough_moving_frame_pairs():
@@ -89,8 +89,8 @@ def test_clip_is_dynamic_with_enough_moving_frame_pairs():
     assert not is_dynamic(motion[1:], 16, 3.0) and is_dynamic(motion[1:], 12, 3.0)
     assert not is_dynamic(torch.tensor([]), 1, 3.0)
     frames = torch.arange(49.0).view(49, 1, 1, 1)
-    assert thinned(frames, 30).flatten().tolist() == list(range(0, 49, 4))
-    assert len(thinned(frames, 8)) == len(thinned(frames, 2)) == 49
+    assert thin_frames(frames, 30).flatten().tolist() == list(range(0, 49, 4))
+    assert len(thin_frames(frames, 8)) == len(thin_frames(frames, 2)) == 49
 
 
 def test_raft_refuses_other_weights(tmp_path):

@@ -18,7 +18,7 @@ from egox_core.trajectory.head_points import HeadPoints
 from egox_core.trajectory.head_template import POINTS, ego_from_head
 from egox_train.takes.head_step import out_of_step
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
-from lab.drawn.detected import seen_person
+from lab.drawn.detected import project_person
 from lab.drawn.layout import draw_layout
 from train_egox import main
 
@@ -125,7 +125,7 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
 @pytest.mark.parametrize("late", [0, 3, -4])
 def test_who_is_out_of_step_is_told(late):
     layout = draw_layout(replace(SPEC, frames=49, fps=20.0, motion=12.0))
-    person, exo = seen_person(layout), layout.scene.exo
+    person, exo = project_person(layout), layout.scene.exo
     points = HeadPoints(
         uv=torch.from_numpy(np.roll(person.uv, late, axis=0)),
         scores=torch.ones(49, 8),
