@@ -123,7 +123,7 @@ def test_conditions_windows_and_weights_are_cached_separately(call_model):
     cache = ExoCache(0)
     assert call_model(cache, 1.0) == "full"
     assert call_model(cache, 0.8, conditions=("negative",)) == "full"
-    assert call_model(cache, 0.8, key="second window") == "full"
+    assert call_model(cache, 0.8, window_key="second window") == "full"
     assert call_model(cache, 0.8) == call_model(cache, 0.8, conditions=("negative",)) == "kept"
     assert call_model(cache, 0.6, weights="a LoRA") == "full"
     bytes_before = cache.kept_bytes
