@@ -214,7 +214,7 @@ def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, An
         subject="caption model",
         expected="the folder of an image-text-to-text model",
         download_hint="download one, such as Qwen2.5-VL",
-        instead=", or give --captions FILE",
+        alternative=", or give --captions FILE",
         dtype="auto",
     )
     if not getattr(processor, "chat_template", None):

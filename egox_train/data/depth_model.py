@@ -163,7 +163,7 @@ def _load(folder: Path, device: str | None) -> torch.nn.Module:
         subject="depth model",
         expected="a depth estimation model",
         download_hint="download a metric depth model, such as Depth Anything V2 Metric",
-        instead=", or give depth files",
+        alternative=", or give depth files",
     )
     return model
 

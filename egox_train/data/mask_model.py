@@ -103,7 +103,7 @@ def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, A
         subject="mask model",
         expected="the folder of a segmentation model with its image processor",
         download_hint="download one, such as Mask2Former (COCO)",
-        instead=", or give --mask-root",
+        alternative=", or give --mask-root",
     )
     labels = model.config.id2label
     if not moving_labels(labels, options.mask_classes):
