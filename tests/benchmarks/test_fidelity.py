@@ -1,4 +1,4 @@
-"""Test the comparisons of ``run.py fidelity`` and the width of their bounds."""
+"""Test the numerical comparisons of ``run.py fidelity`` and whether their bounds tell modes apart."""
 
 from itertools import combinations
 
@@ -16,9 +16,9 @@ COUNT = 4 + (3 * 2 + 2) + 2 * 2 + (4 + 9 + 2) + 2 + 4 + 2 * 5
 
 
 def test_every_comparison_holds(pack):
-    goldens = SHARED / "golden"
-    checks = list(all_checks(pack, goldens if goldens.is_dir() else None))
-    assert len(checks) == COUNT + OF_TAKES * goldens.is_dir()
+    golden_folder = SHARED / "golden"
+    checks = list(all_checks(pack, golden_folder if golden_folder.is_dir() else None))
+    assert len(checks) == COUNT + OF_TAKES * golden_folder.is_dir()
     assert len({check.name for check in checks}) == len(checks)
     assert [check for check in checks if not check.passed] == []
 
@@ -26,12 +26,12 @@ def test_every_comparison_holds(pack):
 @torch.inference_mode()
 def test_the_bounds_tell_the_modes_apart(pack):
     model, tensors = load_golden_model(pack), load_golden("tiny_transformer")
-    bound = 1e-4 * float(tensors["out.no_gga"].std())
+    least_difference = 1e-4 * float(tensors["out.no_gga"].std())
     outputs = [
         fidelity.forward(pack, model, tensors, strength) for strength in (0.0, 0.5, 1.0, 3.0)
     ]
-    for first, second in combinations(outputs, 2):
-        assert fidelity.largest_difference(first, second) > 10 * bound
+    for first_output, second_output in combinations(outputs, 2):
+        assert fidelity.largest_difference(first_output, second_output) > 10 * least_difference
 
 
 def test_a_missing_number_is_a_difference():

@@ -1,4 +1,4 @@
-"""Test ``bench gpu`` without a GPU: all steps at a small size, and its messages."""
+"""Test ``bench gpu`` on the CPU: all of its steps at a small size, and its messages."""
 
 import json
 import os
@@ -50,53 +50,56 @@ OTHERS += " filelock imageio scipy comfy torchao"
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: this is the run without one")
 def test_benchmark_runs_small_and_names_what_needs_a_gpu(host_root, monkeypatch):
     monkeypatch.setenv("EGOX_HOST_DIR", str(host_root))
-    run = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", "--small", "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=600,
     )
-    result = json.loads(run.stdout)
-    assert run.returncode == 0 and result["passed"] and not result["not_run"], gpu_run.table(result)
-    rows = {row["what"]: row for row in result["rows"]}
+    benchmark_result = json.loads(completed.stdout)
+    assert (
+        completed.returncode == 0 and benchmark_result["passed"] and not benchmark_result["not_run"]
+    ), gpu_run.table(benchmark_result)
+    rows = {row["what"]: row for row in benchmark_result["rows"]}
     assert rows["products of a block, int8"]["numbers"]["error"] < 0.03
     assert rows["CFG step, bf16, guided, compiled"]["numbers"]["seconds"]["eager"] > 0
     assert "exactly on cpu" in rows["CFG step, bf16, exo kept"]["measured"]
     for dtype in ("bf16", "fp16"):
         for batch in (1, 2):
             assert rows[f"guided by auto, {dtype}, batch {batch}"]["held"] is True
-            refused = rows[f"guided by cudnn, {dtype}, batch {batch}"]
-            assert refused["held"] is None and "needs an NVIDIA card" in refused["measured"]
-    of_host = rows["CFG step, bf16, result and memory"]
-    assert of_host["held"] is True and of_host["measured"].startswith("dynamic memory")
+            refused_row = rows[f"guided by cudnn, {dtype}, batch {batch}"]
+            assert refused_row["held"] is None and "needs an NVIDIA card" in refused_row["measured"]
+    host_row = rows["CFG step, bf16, result and memory"]
+    assert host_row["held"] is True and host_row["measured"].startswith("dynamic memory")
     assert "failed" not in str(rows)
     assert rows["CFG step, fp8, 16 GB, guided"]["numbers"]["attention_share"] > 0
     assert rows["egox_fast, 24 GB, stand-in weights"]["held"] is True
     assert len(rows["egox_demo on the server"]["numbers"]["seconds"]) == 2
     for base in ("bf16", "24 GB", "16 GB"):
         assert rows[f"training step, {base}"]["numbers"]["seconds"] > 0
-    text = gpu_run.table(result)
-    assert gpu_run.WITHOUT_A_GPU in text and "Held:" in text
-    assert str(ROOT) not in text and str(Path.home()) not in run.stdout
+    table_text = gpu_run.table(benchmark_result)
+    assert gpu_run.WITHOUT_A_GPU in table_text and "Held:" in table_text
+    assert str(ROOT) not in table_text and str(Path.home()) not in completed.stdout
 
 
 def test_kernel_benchmark_needs_only_torch_and_numpy():
-    """Run in a Python that can import no other package."""
-    run = subprocess.run(
+    """Check that the kernel benchmark runs in a Python that can import no package but torch and
+    numpy."""
+    completed = subprocess.run(
         [sys.executable, "-c", TORCH_ALONE, "", OTHERS], cwd=ROOT, capture_output=True, text=True
     )
-    assert run.returncode == 0, run.stderr
-    rows = {row["what"]: row for row in json.loads(run.stdout)}
+    assert completed.returncode == 0, completed.stderr
+    rows = {row["what"]: row for row in json.loads(completed.stdout)}
     assert all(row["held"] is not False for row in rows.values())
     assert "guided by auto, bf16, batch 2" in rows
-    refused = rows["training step, bf16"]["measured"]
-    assert refused.startswith("not run: ModuleNotFoundError")
+    refused_figures = rows["training step, bf16"]["measured"]
+    assert refused_figures.startswith("not run: ModuleNotFoundError")
     assert rows["training step, 24 GB"]["measured"].startswith("not run: ModuleNotFoundError")
 
 
 def test_random_weights_are_loaded_like_comfyuis(pack, monkeypatch):
-    """Load weights as ComfyUI's dynamic memory does, as far as a CPU allows."""
+    """Check that the benchmark's random model is loaded through ComfyUI's dynamic memory."""
     pytest.importorskip("comfy_aimdo")
     import comfy.memory_management
     import comfy.model_patcher
@@ -104,35 +107,42 @@ def test_random_weights_are_loaded_like_comfyuis(pack, monkeypatch):
     patcher = comfy.model_patcher.ModelPatcherDynamic
     monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True)
     monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", patcher)
-    bare = wan_model("small", torch.bfloat16, torch.float32).diffusion_model
-    assert bare.blocks[0].ffn[0].weight is None
-    values = dict(random_model("small", torch.bfloat16).model.diffusion_model.named_parameters())
-    assert {"blocks.1.ffn.0.weight", "blocks.1.ffn.0.bias"} < set(values)
-    for name, value in values.items():
-        mean = float("norm" in name and name.endswith("weight"))
-        assert (value - mean).abs().amax() < 0.2 and value.float().std() > 0.01, name
+    bare_model = wan_model("small", torch.bfloat16, torch.float32).diffusion_model
+    assert bare_model.blocks[0].ffn[0].weight is None
+    parameters_by_name = dict(
+        random_model("small", torch.bfloat16).model.diffusion_model.named_parameters()
+    )
+    assert {"blocks.1.ffn.0.weight", "blocks.1.ffn.0.bias"} < set(parameters_by_name)
+    for name, value in parameters_by_name.items():
+        expected_mean = float("norm" in name and name.endswith("weight"))
+        assert (value - expected_mean).abs().amax() < 0.2 and value.float().std() > 0.01, name
 
 
 def test_missing_packages_are_reported_before_importing_torch(tmp_path):
-    code = (
+    script = (
         "import sys, pathlib; from benchmarks import gpu; "
         "host, _ = gpu.first_look(pathlib.Path(sys.argv[1])); "
         "assert 'torch' not in sys.modules and host is None"
     )
     environment = {k: v for k, v in os.environ.items() if k not in ("EGOX_HOST_DIR", "COMFYUI_DIR")}
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
+    completed = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         env=environment | {"COMFYUI_DIR": str(ROOT)},
     )
-    assert run.returncode == 0, run.stderr
-    assert f"{ROOT} is not a ComfyUI" in run.stderr and "the demo, whose text" in run.stderr
-    record = read_json(tmp_path / "gpu.json")
-    assert record["machine"]["disk_gb"] > 0 and record["machine"]["main_memory_gb"] > 0
-    assert record["running"] == "imports" and str(ROOT) not in str(record)
-    assert "not installed: ComfyUI" in " ".join(record["left_out"])
+    assert completed.returncode == 0, completed.stderr
+    assert (
+        f"{ROOT} is not a ComfyUI" in completed.stderr
+        and "the demo, whose text" in completed.stderr
+    )
+    written_report = read_json(tmp_path / "gpu.json")
+    assert (
+        written_report["machine"]["disk_gb"] > 0 and written_report["machine"]["main_memory_gb"] > 0
+    )
+    assert written_report["running"] == "imports" and str(ROOT) not in str(written_report)
+    assert "not installed: ComfyUI" in " ".join(written_report["left_out"])
 
 
 def test_failed_step_is_reported_and_other_results_kept():
@@ -167,11 +177,11 @@ def test_step_over_its_time_is_ended_and_other_results_kept():
         while True:  # one wait, where it can be woken
             threading.Event().wait(60 if hasattr(signal, "pthread_kill") else 0.01)
 
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as behind nohup
-    started = time.monotonic()
+    handler_before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as behind nohup
+    start_time = time.monotonic()
     report.run("endless", endless, seconds=0.5)
-    assert time.monotonic() - started < 10
-    assert signal.signal(signal.SIGINT, before) == signal.SIG_IGN
+    assert time.monotonic() - start_time < 10
+    assert signal.signal(signal.SIGINT, handler_before) == signal.SIG_IGN
     report.run("next", lambda: [Row(what="last", measured="y")], seconds=30)
     assert [row.what for _, row in report.rows] == ["first", "endless", "last"]
     assert "its share of the time" in report.rows[1][1].measured
@@ -186,12 +196,12 @@ def test_unusable_gpu_is_reported(monkeypatch):
 
 
 def test_wrong_and_refusing_kernels_are_reported(monkeypatch):
-    true = gpu_attention.gga_attention
+    true_attention = gpu_attention.gga_attention
 
     def attention(q, k, v, heads, geometry, options, backend):
         if backend == "sdpa":
             raise RuntimeError("not today")
-        return 1.05 * true(q, k, v, heads, geometry, options, backend=backend)
+        return 1.05 * true_attention(q, k, v, heads, geometry, options, backend=backend)
 
     monkeypatch.setattr(gpu_attention, "gga_attention", attention)
     rows = {
@@ -204,7 +214,7 @@ def test_wrong_and_refusing_kernels_are_reported(monkeypatch):
         rows["guided by sdpa, bf16, batch 1"].held is False
         and "not today" in rows["guided by sdpa, bf16, batch 1"].measured
     )
-    result = {
+    benchmark_result = {
         "name": "x",
         "size": "small",
         "facts": {},
@@ -214,21 +224,21 @@ def test_wrong_and_refusing_kernels_are_reported(monkeypatch):
         "to_come": ["demo"],
         "rows": [row.as_dict() for row in rows.values()],
     }
-    text = gpu_run.table(result)
-    assert "Did not hold:\n- guided by sdpa, bf16, batch 1\n- guided by auto" in text
-    assert "Running when this was written:\n- train bf16\nTo come:\n- demo" in text
+    table_text = gpu_run.table(benchmark_result)
+    assert "Did not hold:\n- guided by sdpa, bf16, batch 1\n- guided by auto" in table_text
+    assert "Running when this was written:\n- train bf16\nTo come:\n- demo" in table_text
 
 
 def test_report_identifies_no_machine(monkeypatch):
     monkeypatch.setattr("benchmarks.support.gpu_row._user", lambda: "somebody")
-    text = anonymous(
+    anonymous_text = anonymous(
         f"{ROOT}/benchmarks/x.py of somebody in {Path.home()}/y and /opt/site/torch/nn.py, a/b"
     )
     assert (
-        "somebody" not in text
-        and "/opt" not in text
-        and str(ROOT) not in text
-        and text.endswith("a/b")
+        "somebody" not in anonymous_text
+        and "/opt" not in anonymous_text
+        and str(ROOT) not in anonymous_text
+        and anonymous_text.endswith("a/b")
     )
     assert (
         error_line(ValueError("one\ntwo")) == "ValueError: one"

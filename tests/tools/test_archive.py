@@ -1,4 +1,4 @@
-"""Test the archive for the registry: its files, the registry's checkers, and a fresh ComfyUI."""
+"""Test the archive for ComfyUI's registry: its files, the registry's checks, and a fresh ComfyUI."""
 
 import ast
 import importlib.util
@@ -53,20 +53,22 @@ MOST_BYTES = 45 * 10**6
 
 
 def git(folder: Path, *arguments: str) -> list[str]:
-    done = subprocess.run(
+    completed = subprocess.run(
         ["git", *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8"
     )
-    if done.returncode != 0:
-        pytest.skip(f"needs a git checkout: {done.stderr.strip()}")
-    return done.stdout.split("\0")[:-1] if "-z" in arguments else done.stdout.splitlines()
+    if completed.returncode != 0:
+        pytest.skip(f"needs a git checkout: {completed.stderr.strip()}")
+    return completed.stdout.split("\0")[:-1] if "-z" in arguments else completed.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
 def shipped_files(repo_root) -> list[str]:
-    """List the tracked files that .comfyignore keeps."""
-    tracked = git(repo_root, "ls-files", "-z")
-    left_out = set(git(repo_root, "ls-files", "-z", "-c", "-i", "--exclude-from=.comfyignore"))
-    return [name for name in tracked if name not in left_out and (repo_root / name).is_file()]
+    """List the tracked files that .comfyignore does not exclude from the archive."""
+    tracked_names = git(repo_root, "ls-files", "-z")
+    ignored_names = set(git(repo_root, "ls-files", "-z", "-c", "-i", "--exclude-from=.comfyignore"))
+    return [
+        name for name in tracked_names if name not in ignored_names and (repo_root / name).is_file()
+    ]
 
 
 def test_archive_contains_only_needed_files(shipped_files, repo_root):
@@ -84,7 +86,8 @@ def test_archive_contains_only_needed_files(shipped_files, repo_root):
 
 
 def test_shipped_code_needs_no_other_file(shipped_files, repo_root):
-    """Check imports, and commands that messages name."""
+    """Check that the archive contains each file that its code imports or its messages name as a
+    command."""
     shipped_names = {
         *shipped_files,
         *git(repo_root, "ls-files", "-z", "-o", "--exclude-standard"),
@@ -108,9 +111,13 @@ def test_shipped_code_needs_no_other_file(shipped_files, repo_root):
 
 
 def test_training_command_of_the_archive_names_the_repository(repo_root, tmp_path):
-    door = shutil.copy2(repo_root / "train_egox.py", tmp_path)
-    done = subprocess.run([sys.executable, door, "train"], capture_output=True, text=True)
-    assert done.returncode == 1 and "clone the repository" in done.stderr, done.stderr
+    script_copy = shutil.copy2(repo_root / "train_egox.py", tmp_path)
+    completed = subprocess.run(
+        [sys.executable, script_copy, "train"], capture_output=True, text=True
+    )
+    assert completed.returncode == 1 and "clone the repository" in completed.stderr, (
+        completed.stderr
+    )
 
 
 CODE, WORDS = (".py", ".js", ".mjs"), (".md", ".txt", ".json", ".toml")
@@ -171,16 +178,18 @@ def test_registry_scanner_finds_nothing(shipped_files, repo_root):
 
 
 def user_texts(name: str, text: str) -> Iterator[str]:
-    """Yield the texts of a shipped file without docstrings and comments."""
+    """Yield the texts of a shipped file that a user may read, without docstrings and comments."""
     if name.endswith(".py"):
-        tree = ast.parse(text)
-        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        syntax_tree = ast.parse(text)
+        docstring_ids = {
+            id(node.value) for node in ast.walk(syntax_tree) if isinstance(node, ast.Expr)
+        }
         yield from (
             node.value
-            for node in ast.walk(tree)
+            for node in ast.walk(syntax_tree)
             if isinstance(node, ast.Constant)
             and isinstance(node.value, str)
-            and id(node) not in docs
+            and id(node) not in docstring_ids
         )
     elif name.endswith((".js", ".mjs")):
         yield re.sub(r"(?m)(?<!:)//.*$|(?s:/\*.*?\*/)", "", text)
@@ -189,9 +198,9 @@ def user_texts(name: str, text: str) -> Iterator[str]:
 
 
 def test_user_texts_name_only_shipped_files(shipped_files, repo_root):
-    """Check nodes, help pages, notes in graphs and the page, except README."""
-    behind = set(git(repo_root, "ls-files", "-z")) - set(shipped_files)
-    folders = {name.split("/")[0] for name in behind} - {
+    """Check that node texts, help pages and graph notes name no file which the archive lacks."""
+    unshipped_names = set(git(repo_root, "ls-files", "-z")) - set(shipped_files)
+    unshipped_folders = {name.split("/")[0] for name in unshipped_names} - {
         name.split("/")[0] for name in shipped_files
     }
     for name in shipped_files:
@@ -207,41 +216,46 @@ def test_user_texts_name_only_shipped_files(shipped_files, repo_root):
         for text in user_texts(name, (repo_root / name).read_text("utf-8", errors="replace")):
             for word in re.findall(r"[\w.-]+(?:/[\w.-]+)*/?", text):
                 word = word.rstrip(".")
-                assert word not in behind and word != "train_egox.py", f"{name} names {word}"
-                assert "/" not in word or word.split("/")[0] not in folders, f"{name} names {word}"
+                assert word not in unshipped_names and word != "train_egox.py", (
+                    f"{name} names {word}"
+                )
+                assert "/" not in word or word.split("/")[0] not in unshipped_folders, (
+                    f"{name} names {word}"
+                )
 
 
 HOST_SETTINGS = {"OMP_NUM_THREADS": "2"}
 
 
 def test_second_copy_of_the_pack_is_not_loaded(comfy_host, repo_root, monkeypatch, caplog):
-    """Load a copy of ComfyUI-Manager's and a clone, whose equal routes would end the start."""
+    """Check that a second copy of the pack registers no nodes, since equal routes would stop
+    ComfyUI."""
     import nodes as host_nodes
 
-    first = {"comfyui-egox": str(repo_root / "web" / "js")}
-    monkeypatch.setattr(host_nodes, "EXTENSION_WEB_DIRS", first)
-    copy = load_root("egox_second_copy")
-    assert copy.NODE_CLASS_MAPPINGS == {} and "egox_second_copy.nodes" not in sys.modules
+    web_folder_by_pack = {"comfyui-egox": str(repo_root / "web" / "js")}
+    monkeypatch.setattr(host_nodes, "EXTENSION_WEB_DIRS", web_folder_by_pack)
+    second_copy = load_root("egox_second_copy")
+    assert second_copy.NODE_CLASS_MAPPINGS == {} and "egox_second_copy.nodes" not in sys.modules
     assert caplog.text.count("Two copies in custom_nodes") == 1
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory) -> Path:
-    """Install the registry's command-line tool in its own environment."""
+    """Install the registry's command-line tool in a separate Python environment."""
     folder = tmp_path_factory.mktemp("programs")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
     python = venv_python(folder)
     if problem := run_for_error([python, "-m", "pip", "install", "--quiet", "comfy-cli"]):
         pytest.skip(f"needs comfy-cli, which can't be installed: {problem[-200:]}")
-    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = subprocess.check_output([python, "-c", where], text=True).strip()
-    Path(site, "host.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
+    path_script = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site_packages = subprocess.check_output([python, "-c", path_script], text=True).strip()
+    Path(site_packages, "host.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
     return python.parent
 
 
 @pytest.fixture(scope="module")
 def checkout(repo_root, tmp_path_factory) -> Path:
-    """Copy the tracked files into a new repository."""
+    """Copy the tracked files into a new Git repository."""
     folder = tmp_path_factory.mktemp("checkout") / "comfyui-egox"
     for name in git(repo_root, "ls-files", "-z", "-c", "-o", "--exclude-standard"):
         if (repo_root / name).is_file():
@@ -255,7 +269,7 @@ def checkout(repo_root, tmp_path_factory) -> Path:
 
 
 def run_program(program: Path, folder: Path, *arguments: str, **variables: str) -> str:
-    quiet = {
+    quiet_environment = {
         **os.environ,
         "COMFY_CLI_SKIP_PROMPT": "1",
         "DO_NOT_TRACK": "1",
@@ -263,32 +277,32 @@ def run_program(program: Path, folder: Path, *arguments: str, **variables: str) 
         "COLUMNS": "200",
         **variables,
     }
-    quiet.pop("PYTHONPATH", None)
-    done = subprocess.run(
+    quiet_environment.pop("PYTHONPATH", None)
+    completed = subprocess.run(
         [str(program.with_suffix(".exe" if os.name == "nt" else "")), *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         encoding="utf-8",
-        env=quiet,
+        env=quiet_environment,
         timeout=600,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout + completed.stderr
 
 
 @pytest.mark.slow
 def test_registry_checker_reports_nothing(programs, checkout):
     output = run_program(programs / "comfy", checkout, "--skip-prompt", "node", "validate")
-    words = [
+    message_lines = [
         line for line in output.splitlines() if re.search("warning|error", line, re.IGNORECASE)
     ]
-    assert [line for line in words if "Repository" not in line] == [], output
+    assert [line for line in message_lines if "Repository" not in line] == [], output
     assert "All validation checks passed" in output
 
 
 def unpack_archive(programs: Path, checkout: Path, folder: Path) -> Path:
-    """Build and unpack the archive that would be published."""
+    """Build the archive that would be published and unpack it."""
     run_program(programs / "comfy", checkout, "--skip-prompt", "node", "pack")
     with zipfile.ZipFile(checkout / "node.zip") as archive:
         archive.extractall(folder / "egox")
@@ -299,39 +313,43 @@ def unpack_archive(programs: Path, checkout: Path, folder: Path) -> Path:
 def test_installed_archive_runs_the_demo_and_opens_every_graph(
     programs, checkout, shipped_files, host_root, tmp_path
 ):
-    pack = unpack_archive(programs, checkout, tmp_path)
-    names = {path.relative_to(pack).as_posix() for path in pack.rglob("*") if path.is_file()}
-    assert set(shipped_files) <= names, "the fast tests above look at what is really packed"
-    assert {name.split("/")[0] for name in names} == FOLDERS | FILES
-    base = make_base_dir(tmp_path / "base", Layout(pack))
+    pack_folder = unpack_archive(programs, checkout, tmp_path)
+    file_names = {
+        path.relative_to(pack_folder).as_posix()
+        for path in pack_folder.rglob("*")
+        if path.is_file()
+    }
+    assert set(shipped_files) <= file_names, "the fast tests above look at what is really packed"
+    assert {name.split("/")[0] for name in file_names} == FOLDERS | FILES
+    base_dir = make_base_dir(tmp_path / "base", Layout(pack_folder))
     # The page marks nodes that name a file which isn't there.
-    place_weights(base.models, map(read_workflow, shipped_workflows(pack).values()))
-    environment = Environment(find_host(), Path(sys.executable), Layout(pack))
-    with Server(environment, base, tmp_path / "server.log", variables=HOST_SETTINGS) as server:
-        prompt = read_prompt("egox_demo", pack)
+    place_weights(base_dir.models, map(read_workflow, shipped_workflows(pack_folder).values()))
+    environment = Environment(find_host(), Path(sys.executable), Layout(pack_folder))
+    with Server(environment, base_dir, tmp_path / "server.log", variables=HOST_SETTINGS) as server:
+        prompt = read_prompt("egox_demo", pack_folder)
         for node in prompt.values():
             node["inputs"].update({"steps": 1} if "steps" in node["inputs"] else {})
         outcome = server.client.run(prompt)
         assert outcome.status == "success", outcome.error_text + server.log_tail(40)
         assert "lacks names" not in server.log.read_text("utf-8")
-        for page in (pack / "web" / "js" / "docs").iterdir():
+        for page in (pack_folder / "web" / "js" / "docs").iterdir():
             if page.is_file():
                 address = f"{server.address}/extensions/{PACK_NAME}/docs/{page.name}"
-                with urllib.request.urlopen(address) as answer:
-                    assert answer.read() == page.read_bytes()
-        open_graphs(server, pack)
-    videos = list(base.output.rglob("*.mp4"))
+                with urllib.request.urlopen(address) as response:
+                    assert response.read() == page.read_bytes()
+        open_graphs(server, pack_folder)
+    videos = list(base_dir.output.rglob("*.mp4"))
     assert videos and all(path.stat().st_size > 1000 for path in videos)
 
 
 def open_graphs(server: Server, pack: Path) -> None:
-    """Open each shipped graph in ComfyUI's page, if there is a browser."""
+    """Open each shipped graph in ComfyUI's page if a browser is installed."""
     if importlib.util.find_spec("playwright") is None or (browser := find_browser()) is None:
         return
     with open_browsers(browser) as pages:
         page = PageUnderTest(pages(False), server.client).open()
-        for file in shipped_workflows(pack).values():
-            saved = read_workflow(file)
-            page.load(saved)
-            assert not page.problems(saved), file.name
+        for graph_file in shipped_workflows(pack).values():
+            saved_graph = read_workflow(graph_file)
+            page.load(saved_graph)
+            assert not page.problems(saved_graph), graph_file.name
         page.close()

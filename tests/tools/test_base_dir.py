@@ -1,4 +1,4 @@
-"""Test ComfyUI's base directory and the pack in it."""
+"""Test ComfyUI's base directory and the link to the pack in it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,28 +29,31 @@ def layout(tmp_path) -> Layout:
 
 def test_folders_and_pack_are_there_also_the_second_time(layout):
     for _ in range(2):
-        base = make_base_dir(layout.base, layout)
-        assert all((base.root / name).is_dir() for name in BASE_FOLDERS)
-        assert (base.root / "custom_nodes" / PACK_NAME / "nodes" / "x.py").is_file()
+        base_dir = make_base_dir(layout.base, layout)
+        assert all((base_dir.root / name).is_dir() for name in BASE_FOLDERS)
+        assert (base_dir.root / "custom_nodes" / PACK_NAME / "nodes" / "x.py").is_file()
 
 
 def test_a_link_to_elsewhere_is_put_right(layout, tmp_path):
-    place = tmp_path / "place"
-    old = tmp_path / "old" / "of_the_user"
-    old.mkdir(parents=True)
-    link_folder(old.parent, place)
-    link_folder(layout.repo, place)
-    assert (place / "__init__.py").is_file() and old.is_dir()
+    link_path = tmp_path / "place"
+    old_target = tmp_path / "old" / "of_the_user"
+    old_target.mkdir(parents=True)
+    link_folder(old_target.parent, link_path)
+    link_folder(layout.repo, link_path)
+    assert (link_path / "__init__.py").is_file() and old_target.is_dir()
 
 
 def test_models_of_a_users_host_are_shared_by_name(layout, tmp_path):
-    base = make_base_dir(layout.base, layout)
-    theirs = Host(tmp_path / "theirs", (0, 30, 0), "test", owned=False)
-    assert user_model_arguments(theirs, base) == (), "it has no models folder"
-    (theirs.root / "models" / "diffusion_models").mkdir(parents=True)
-    option, file = user_model_arguments(theirs, base)
+    base_dir = make_base_dir(layout.base, layout)
+    user_host = Host(tmp_path / "theirs", (0, 30, 0), "test", owned=False)
+    assert user_model_arguments(user_host, base_dir) == (), "it has no models folder"
+    (user_host.root / "models" / "diffusion_models").mkdir(parents=True)
+    option, file = user_model_arguments(user_host, base_dir)
     assert option == "--extra-model-paths-config"
     assert read_json(Path(file)) == {
-        "host": {"base_path": str(theirs.root / "models"), "diffusion_models": "diffusion_models"}
+        "host": {
+            "base_path": str(user_host.root / "models"),
+            "diffusion_models": "diffusion_models",
+        }
     }
-    assert user_model_arguments(replace(theirs, owned=True), base) == ()
+    assert user_model_arguments(replace(user_host, owned=True), base_dir) == ()

@@ -1,4 +1,4 @@
-"""Test the command line: messages for wrong calls, and started processes."""
+"""Test run.py's command line: messages about wrong calls, and the processes that it starts."""
 
 import ast
 import os
@@ -25,12 +25,12 @@ def test_old_python_is_refused(repo_root, version):
         f"import sys, runpy; sys.version_info = {version!r}\n"
         "runpy.run_path('run.py', run_name='__main__')"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", script], cwd=repo_root, capture_output=True, text=True
     )
-    assert done.returncode == 1
-    assert f"needs Python 3.10 or newer; this is {version[0]}.{version[1]}" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert completed.returncode == 1
+    assert f"needs Python 3.10 or newer; this is {version[0]}.{version[1]}" in completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
 def test_run_py_itself_parses_on_old_pythons(repo_root):
@@ -55,21 +55,21 @@ def test_errors_for_the_user_come_without_a_traceback(monkeypatch, capsys, error
 
 
 def test_workflows_without_a_browser_end_in_a_sentence(host_root, repo_root):
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "run.py", "make", "workflows"],
         cwd=repo_root,
         env={**os.environ, commands.INSIDE: "1", "EGOX_NO_SETUP": "1", "EGOX_BROWSER": "x"},
         capture_output=True,
         text=True,
     )
-    sentence = (
+    expected_message = (
         "The page that exports them needs a browser: EGOX_BROWSER names x, which is no file.\n"
     )
-    assert (done.returncode, done.stderr) == (1, sentence)
+    assert (completed.returncode, completed.stderr) == (1, expected_message)
 
 
 def test_run_py_restarts_in_its_environment(tmp_path):
-    """Keep the user's current folder, so that typed paths stay valid."""
+    """Check that run.py restarts in its own Python environment and keeps the user's current folder."""
     (tmp_path / "run.py").write_text(
         "import os, sys; print(os.getcwd(), os.environ['EGOX_INSIDE'], sys.argv[1:])",
         "utf-8",
@@ -80,15 +80,15 @@ def test_run_py_restarts_in_its_environment(tmp_path):
         "commands.prepare = lambda layout, small: environment\n"
         "sys.exit(commands.main(['test', '-k', 'a b']))"
     )
-    plain = {name: value for name, value in os.environ.items() if name != commands.INSIDE}
-    done = subprocess.run(
+    plain_variables = {name: value for name, value in os.environ.items() if name != commands.INSIDE}
+    completed = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        env={**plain, "PYTHONPATH": str(Layout().repo)},
+        env={**plain_variables, "PYTHONPATH": str(Layout().repo)},
     )
-    assert done.stdout.strip() == f"{tmp_path} 1 ['test', '-k', 'a b']", done.stderr
+    assert completed.stdout.strip() == f"{tmp_path} 1 ['test', '-k', 'a b']", completed.stderr
 
 
 def test_server_ends_on_sigterm():
@@ -112,9 +112,9 @@ def test_server_ends_on_sigterm():
 
 @pytest.mark.parametrize("call", [["demo", "--nonsense"], ["ui", "x"], ["paint"], []])
 def test_wrong_calls_show_the_usage(call, capsys):
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         commands.main(call)
-    assert ended.value.code == 2 and "usage: run.py" in capsys.readouterr().err
+    assert exit_info.value.code == 2 and "usage: run.py" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,14 @@ def test_wrong_name_is_refused_with_the_valid_ones(call, capsys, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch) -> list[list[str]]:
-    """Record the arguments of runs in the environment, each of which exits with 3."""
-    arguments: list[list[str]] = []
-    monkeypatch.setattr(Environment, "run", lambda self, words: arguments.append(words) or 3)
+    """Record the arguments of commands that would run in the environment and let each exit with
+    code 3."""
+    recorded_arguments: list[list[str]] = []
+    monkeypatch.setattr(
+        Environment, "run", lambda self, words: recorded_arguments.append(words) or 3
+    )
     monkeypatch.setenv(commands.INSIDE, "1")
-    return arguments
+    return recorded_arguments
 
 
 @pytest.mark.parametrize(
@@ -168,15 +171,18 @@ def test_environment_can_import_the_repositorys_modules(tmp_path):
         "import os, sys; sys.exit(0 if os.environ['EGOX_HOST_DIR'] == sys.argv[1] else 4)",
         "utf-8",
     )
-    host = tmp_path / "host"
-    assert environment_of(host, Layout(tmp_path)).run(["-m", "some_module", str(host)]) == 0
-    without = Environment(None, Path(sys.executable), Layout(tmp_path))
+    host_folder = tmp_path / "host"
+    assert (
+        environment_of(host_folder, Layout(tmp_path)).run(["-m", "some_module", str(host_folder)])
+        == 0
+    )
+    hostless_environment = Environment(None, Path(sys.executable), Layout(tmp_path))
     script = "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"
-    assert without.run(["-c", script]) == 0
+    assert hostless_environment.run(["-c", script]) == 0
 
 
 def test_modules_run_without_comfyui_and_the_demo_is_refused(calls, monkeypatch, capsys):
-    """Set EGOX_NO_SETUP=1, as for benchmarks on GPU machines without a network."""
+    """Check that EGOX_NO_SETUP=1 runs benchmarks without ComfyUI but refuses the demo."""
     monkeypatch.setattr(commands, "this_environment", lambda layout: None)
     assert commands.main(["fidelity"]) == 3 and calls == [["-m", "benchmarks.fidelity"]]
     assert commands.main(["demo"]) == 1 and "Set COMFYUI_DIR" in capsys.readouterr().err
@@ -190,10 +196,10 @@ def test_free_port_is_found():
 
 
 def test_the_whole_process_tree_ends(tmp_path):
-    """Start a server with a child process, both of which must end."""
-    root = tmp_path / "host"
-    root.mkdir()
-    (root / "main.py").write_text(
+    """Check that a server's child process ends together with the server."""
+    host_folder = tmp_path / "host"
+    host_folder.mkdir()
+    (host_folder / "main.py").write_text(
         "import json, subprocess, sys, http.server\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "open('child', 'w').write(str(child.pid))\n"
@@ -205,20 +211,20 @@ def test_the_whole_process_tree_ends(tmp_path):
         "http.server.HTTPServer(('127.0.0.1', port), H).serve_forever()\n",
         "utf-8",
     )
-    environment = environment_of(root, Layout(tmp_path))
+    environment = environment_of(host_folder, Layout(tmp_path))
     with Server(environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt") as server:
-        process = server.process
-        child = int((root / "child").read_text("utf-8"))
-        assert is_process_running(child)
-    assert process.poll() is not None
+        server_process = server.process
+        child_pid = int((host_folder / "child").read_text("utf-8"))
+        assert is_process_running(child_pid)
+    assert server_process.poll() is not None
     deadline = time.monotonic() + 120  # the signal was sent; a busy machine takes its time
-    while is_process_running(child) and time.monotonic() < deadline:
+    while is_process_running(child_pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not is_process_running(child)
+    assert not is_process_running(child_pid)
 
 
 def is_process_running(pid: int) -> bool:
-    """Check whether a process runs and isn't a zombie."""
+    """Check whether a process runs and is not a zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

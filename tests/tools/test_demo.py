@@ -1,4 +1,4 @@
-"""Test the demo's options and the sample's key points."""
+"""Test the demo's options and the key points of its sample video."""
 
 import pytest
 
@@ -24,9 +24,13 @@ def test_options_that_no_node_would_see(tmp_path):
 
 
 def test_the_sample_s_keypoints_are_of_its_video():
-    """Check frames without a person, and that no point is far outside."""
-    video, frames = probe_video(EXO), read_json(CALM_ROOM / file_names.HEAD_KEYPOINTS)
-    points = choose_person(openpose_people(frames))
-    assert len(frames) == video.frame_count and points.picture == (video.width, video.height)
-    seen_frames = points.seen.any(1)
+    """Check that the sample's key points have its video's frame count and size, and lie near the
+    picture."""
+    video, keypoint_frames = probe_video(EXO), read_json(CALM_ROOM / file_names.HEAD_KEYPOINTS)
+    key_points = choose_person(openpose_people(keypoint_frames))
+    assert len(keypoint_frames) == video.frame_count and key_points.picture == (
+        video.width,
+        video.height,
+    )
+    seen_frames = key_points.seen.any(1)
     assert bool(seen_frames.any()) and not bool(seen_frames.all())

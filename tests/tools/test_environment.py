@@ -1,4 +1,4 @@
-"""Test the packages of the environment, and messages if it can't be made."""
+"""Test which packages run.py installs in its environment, and its messages if that fails."""
 
 import http.server
 import os
@@ -33,7 +33,7 @@ def plain_variables(monkeypatch) -> None:
 
 @pytest.fixture
 def layout(tmp_path) -> Layout:
-    """Build a checkout with a fetched ComfyUI and an environment that seems complete."""
+    """Build a checkout with a downloaded ComfyUI and an environment that seems complete."""
     new_layout = Layout(tmp_path / "repo")
     write_fetched_host(new_layout)
     (new_layout.host / "requirements.txt").write_text("torch\n", "utf-8")
@@ -47,8 +47,8 @@ def layout(tmp_path) -> Layout:
 
 @pytest.fixture
 def pip_calls(layout, monkeypatch) -> list[list[str]]:
-    """Record the packages that would be installed."""
-    calls: list[list[str]] = []
+    """Record the packages that would be installed, and install nothing."""
+    recorded_calls: list[list[str]] = []
     monkeypatch.setattr(module, "CPU_INDEX", "http://127.0.0.1:9")  # answers nothing
 
     def make(layout: Layout, say) -> None:
@@ -56,12 +56,12 @@ def pip_calls(layout, monkeypatch) -> list[list[str]]:
         venv_python(layout.venv).touch()
 
     monkeypatch.setattr(module, "make_venv", make)
-    for place in ("environment", "requirements"):
+    for module_name in ("environment", "requirements"):
         monkeypatch.setattr(
-            f"tools.setup.{place}.install",
-            lambda layout, python, what, words, *_: calls.append(words),
+            f"tools.setup.{module_name}.install",
+            lambda layout, python, what, words, *_: recorded_calls.append(words),
         )
-    return calls
+    return recorded_calls
 
 
 def quiet(text: str) -> None:
@@ -70,17 +70,19 @@ def quiet(text: str) -> None:
 
 def test_tested_torch_version_is_installed_first(layout, pip_calls):
     assert prepare(layout, quiet).python == venv_python(layout.venv)
-    torch, rest = pip_calls
-    assert torch == list(module.TORCH_PINS) and set(torch) <= set(rest)
-    assert {str(folder / "requirements.txt") for folder in (layout.host, layout.repo)} <= set(rest)
+    torch_call, requirements_call = pip_calls
+    assert torch_call == list(module.TORCH_PINS) and set(torch_call) <= set(requirements_call)
+    assert {str(folder / "requirements.txt") for folder in (layout.host, layout.repo)} <= set(
+        requirements_call
+    )
 
 
 def test_only_what_is_missing_or_changed_is_installed(layout, pip_calls, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as during, pytest.raises(KeyboardInterrupt):
-        during.setattr(module, "install", interrupted)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "install", interrupted)
         prepare(layout, quiet)
     prepare(layout, quiet)
     assert len(pip_calls) == 2, "an interrupted install is done again"
@@ -123,13 +125,17 @@ def test_too_little_disk_space_is_refused(layout, monkeypatch):
 def test_no_setup_fetches_and_installs_nothing(layout, pip_calls, monkeypatch):
     monkeypatch.setenv("EGOX_NO_SETUP", "1")
     assert prepare(layout, quiet).python == Path(sys.executable)
-    elsewhere = Layout(layout.repo / "elsewhere")
-    assert prepare(elsewhere, quiet).host is None and not elsewhere.repo.exists() and not pip_calls
+    other_layout = Layout(layout.repo / "elsewhere")
+    assert (
+        prepare(other_layout, quiet).host is None
+        and not other_layout.repo.exists()
+        and not pip_calls
+    )
 
 
 def test_users_comfyui_is_not_changed(layout, tmp_path, pip_calls, monkeypatch):
     monkeypatch.setenv("COMFYUI_DIR", str(make_host(tmp_path / "theirs")))
-    before = sorted(tmp_path.rglob("*"))
+    paths_before = sorted(tmp_path.rglob("*"))
     environment = prepare(layout, quiet)
     assert environment.python == Path(sys.executable), "this Python has torch"
     check_requirements(environment, "demo")
@@ -140,14 +146,14 @@ def test_users_comfyui_is_not_changed(layout, tmp_path, pip_calls, monkeypatch):
     (layout.repo / "requirements.txt").write_text('numpy>=1; os_name != "x"\n', "utf-8")
     with pytest.raises(SetupError, match=r'-m pip install "packaging" "numpy>=1"$'):
         check_requirements(environment, "train-demo")
-    assert sorted(tmp_path.rglob("*")) == before and not pip_calls
+    assert sorted(tmp_path.rglob("*")) == paths_before and not pip_calls
 
 
 @pytest.mark.parametrize(
     ("command", "gets"), [("demo", 0), ("texts", 0), ("test", 2), ("bench", 2)]
 )
 def test_development_commands_install_more_packages(layout, pip_calls, monkeypatch, command, gets):
-    """Install packages of tests, and reference packages where builds exist."""
+    """Check that development commands also install the packages of tests and reference metrics."""
     monkeypatch.setattr("tools.setup.requirements.is_met", lambda line: line != "ruff")
     environment = environment_of(layout.host, layout)
     check_requirements(environment, command)
@@ -160,7 +166,8 @@ def test_development_commands_install_more_packages(layout, pip_calls, monkeypat
 
 
 def test_compiled_python_files_are_kept_in_the_state_folder(layout, monkeypatch):
-    """Check also shells that keep none, and a user's ComfyUI."""
+    """Check that compiled Python files are written to run.py's state folder and not next to the
+    source files."""
     (layout.repo / "compiled.py").write_text("", "utf-8")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
@@ -171,12 +178,13 @@ def test_compiled_python_files_are_kept_in_the_state_folder(layout, monkeypatch)
 
 @pytest.mark.parametrize("place", ["venv", ".venv", "../venv"])
 def test_the_users_own_environment_is_found(tmp_path, place):
-    root = make_host(tmp_path / "theirs")
-    python = venv_python((root / place).resolve())
+    user_host_folder = make_host(tmp_path / "theirs")
+    python = venv_python((user_host_folder / place).resolve())
     python.parent.mkdir(parents=True)
     python.write_text("", "utf-8")
     assert (
-        find_host_python(Host(root, (0, 30, 0), "test", owned=False)).resolve() == python.resolve()
+        find_host_python(Host(user_host_folder, (0, 30, 0), "test", owned=False)).resolve()
+        == python.resolve()
     )
 
 
@@ -211,7 +219,7 @@ def test_without_a_venv_module_the_package_is_named(tmp_path, monkeypatch):
 
 
 def test_installation_without_network_names_the_cause(layout, monkeypatch):
-    """Run the real uv and pip against an unreachable index."""
+    """Check that uv and pip with an unreachable index end in a message about the network."""
     for name, value in {
         "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
         "PIP_EXTRA_INDEX_URL": "",
@@ -269,13 +277,13 @@ def test_pip_is_used_for_settings_that_uv_lacks():
 
 @pytest.mark.parametrize("has_uv", [True, False])
 def test_pip_is_used_if_uv_fails(layout, monkeypatch, has_uv):
-    """Keep uv and its cache below .egox, outside the Python that is installed into."""
-    calls: list[tuple[str, str]] = []
+    """Check that pip installs the packages if uv fails, and that caches lie in the state folder."""
+    installer_calls: list[tuple[str, str]] = []
     fetched: list[list] = []
 
     def call(command, *, env, **_) -> bool:
-        calls.append((Path(command[0]).stem, env["UV_CACHE_DIR"]))
-        return len(calls) == 1 and has_uv  # the first way fails
+        installer_calls.append((Path(command[0]).stem, env["UV_CACHE_DIR"]))
+        return len(installer_calls) == 1 and has_uv  # the first way fails
 
     monkeypatch.setattr(
         module,
@@ -285,13 +293,13 @@ def test_pip_is_used_if_uv_fails(layout, monkeypatch, has_uv):
     monkeypatch.setattr(module.subprocess, "call", call)
     monkeypatch.setattr(module, "uv_settings", lambda listed: ({}, []))
     install(layout, Path(sys.executable), "x", [], quiet)
-    pip, temporary = Path(sys.executable).stem, str(layout.state / "tmp")
-    assert calls == [("uv", temporary), (pip, temporary)][not has_uv :]
+    pip_name, temporary_folder = Path(sys.executable).stem, str(layout.state / "tmp")
+    assert installer_calls == [("uv", temporary_folder), (pip_name, temporary_folder)][not has_uv :]
     assert fetched[0][-3:] == ["--target", layout.state / "uv", "uv"]
 
 
 def test_cpu_build_of_torch_is_used_if_its_index_answers(layout, pip_calls, monkeypatch):
-    """Use a real server on this machine, and then none."""
+    """Check that the index of CPU builds is used while a server answers there, and not otherwise."""
 
     class Simple(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -302,11 +310,13 @@ def test_cpu_build_of_torch_is_used_if_its_index_answers(layout, pip_calls, monk
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Simple) as server:
-        monkeypatch.setattr(module, "CPU_INDEX", index := f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(
+            module, "CPU_INDEX", index_url := f"http://127.0.0.1:{server.server_port}"
+        )
         threading.Thread(target=server.serve_forever, daemon=True).start()
         prepare(layout, quiet, small=True)
         server.shutdown()
-    assert pip_calls[0] == ["--extra-index-url", index, *module.TORCH_PINS]
+    assert pip_calls[0] == ["--extra-index-url", index_url, *module.TORCH_PINS]
     (layout.repo / "requirements.txt").write_text("numpy>=2\n", "utf-8")
     prepare(layout, quiet, small=True)
     assert pip_calls[2] == list(module.TORCH_PINS), "what the usual index has will do"

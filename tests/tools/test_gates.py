@@ -1,4 +1,4 @@
-"""Test the files that the type checker sees, and its messages."""
+"""Test which files run.py's type check reads, and the messages that it prints."""
 
 import sys
 from pathlib import Path
@@ -16,8 +16,8 @@ from tools.setup.testing import check_types
     [("3", ""), ("'three'", f"{Path('nodes/patch/node.py')}:5:8: error[invalid-argument-type]")],
 )
 def test_types_are_checked_through_the_pack_and_the_host(tmp_path, capfd, argument, found):
-    """Resolve a node's imports of the core and ComfyUI, whose types would otherwise be unknown."""
-    files = {
+    """Check that type errors are found in a node that imports egox_core and ComfyUI."""
+    text_by_file = {
         "pack/pyproject.toml": "",
         "pack/egox_core/__init__.py": "",
         "pack/egox_core/sizes.py": "def half(size: int) -> int:\n    return size // 2\n",
@@ -27,11 +27,11 @@ def test_types_are_checked_through_the_pack_and_the_host(tmp_path, capfd, argume
         f"a=half({argument})\nb: str = told()\n",
         "host/host_module.py": "def told() -> str:\n    return ''\n",
     }
-    for name, text in files.items():
+    for name, text in text_by_file.items():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, "utf-8")
     host = Host(tmp_path / "host", (0, 26, 0), "test", owned=False)
     environment = Environment(host, Path(sys.executable), Layout(tmp_path / "pack"))
-    code, output = check_types(environment), capfd.readouterr().out
-    assert (code, output.startswith(found)) == (1 if found else 0, True), output
+    exit_code, output = check_types(environment), capfd.readouterr().out
+    assert (exit_code, output.startswith(found)) == (1 if found else 0, True), output

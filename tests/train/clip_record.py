@@ -6,8 +6,8 @@ from egox_train.data.manifest import ClipRecord
 
 
 def clip_record(clip: str, **more: Any) -> ClipRecord:
-    """Make the record of a clip of five frames, with ``more`` for other fields."""
-    values = dict(
+    """Build the manifest record of a clip of five frames, with additional fields from ``more``."""
+    record_fields = dict(
         clip=clip,
         take="t",
         layout="take",
@@ -29,4 +29,4 @@ def clip_record(clip: str, **more: Any) -> ClipRecord:
         ground_truth=True,
         files={"exo.mp4": "0" * 64},
     )
-    return ClipRecord(**{**values, **more})
+    return ClipRecord(**{**record_fields, **more})

@@ -1,4 +1,4 @@
-"""Provide fixtures of training tests, which run on one core and one after the other."""
+"""Provide the fixtures of the training tests, which run one after the other on one processor core."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def clusters() -> ModuleType:
-    """Provide the module that starts Ray clusters."""
+    """Provide the module that starts Ray clusters on this machine."""
     return import_module("tests.train.ray_cluster")
 
 
@@ -39,19 +39,19 @@ def compiling() -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
-    """Provide the module that makes small caches and base models."""
+    """Provide the module that writes small caches and small base models."""
     return import_module("tests.train.tiny_cache")
 
 
 @pytest.fixture(scope="session")
 def networks() -> ModuleType:
-    """Provide the module that makes the networks of metrics."""
+    """Provide the module that writes the networks of the video metrics with random weights."""
     return import_module("tests.train.random_networks")
 
 
 @pytest.fixture(scope="session")
 def launching() -> ModuleType:
-    """Provide the module that starts trainings as processes."""
+    """Provide the module that starts training runs as separate processes."""
     return import_module("tests.train.launching")
 
 
@@ -65,7 +65,7 @@ def workplace(tmp_path, tiny) -> Path:
 
 @pytest.fixture(scope="session")
 def takes() -> ModuleType:
-    """Provide the module that writes small takes."""
+    """Provide the module that writes small takes for tests of ``prepare``."""
     return import_module("tests.train.prepared_takes")
 
 
@@ -77,7 +77,7 @@ def synthetic_takes(takes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def training_set(takes, synthetic_takes, tmp_path_factory) -> Path:
-    """Prepare the synthetic takes as a set that tests only read."""
+    """Prepare the synthetic takes as a training set that tests must not change."""
     root = tmp_path_factory.mktemp("set")
     takes.prepare_and_read(synthetic_takes, root, validation=0.5)
     return root
@@ -85,7 +85,7 @@ def training_set(takes, synthetic_takes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def raw(takes, tmp_path_factory) -> Path:
-    """Write a take of twelve frames and two cameras in Ego-Exo4D's layout, for reading only."""
+    """Write a read-only take of twelve frames and two cameras in Ego-Exo4D's folder layout."""
     cameras = dict.fromkeys(("cam01", "cam02"), (224, 126))
     folder = tmp_path_factory.mktemp("raw") / "raw"
     return takes.write_egoexo4d(folder, takes.TAKE, frames=12, cameras=cameras)
@@ -96,8 +96,8 @@ def depth_models(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
     """Write a metric and a relative depth model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     write_models = import_module("tests.train.random_depth_models").write_models
-    with pytest.MonkeyPatch.context() as change:
-        change.setattr("egox_train.data.depth_model.SHORT_SIDE", 140)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("egox_train.data.depth_model.SHORT_SIDE", 140)
         yield write_models(tmp_path_factory.mktemp("depth_models"))
 
 

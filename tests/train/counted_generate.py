@@ -1,4 +1,5 @@
-"""Count the base models that ``generate`` loads in all processes, and hold processes back."""
+"""Count how often processes of ``generate`` load the base model, and make processes wait on
+request."""
 
 import os
 import time
@@ -10,13 +11,13 @@ load, generate_clip = generate.load_base, generate._generate_clip
 
 
 def load_counted(*arguments):
-    with open(os.environ[LOADS], "a", encoding="utf-8") as file:
-        file.write(f"{os.getpid()}\n")
+    with open(os.environ[LOADS], "a", encoding="utf-8") as load_log:
+        load_log.write(f"{os.getpid()}\n")
     return load(*arguments)
 
 
 def clip_counted(job, device: str) -> str:
-    """Generate a clip in a worker, which counts its model loads by importing this module."""
+    """Generate a clip in a worker process that imports this module and so counts its model loads."""
     result = generate_clip(job, device)
     while os.path.exists(os.environ[LOADS] + ".hold"):
         time.sleep(0.05)

@@ -21,7 +21,7 @@ SOUNDS = {"aac": ".mp4", "libopus": ".mkv", "pcm_s16le": ".mov", "libmp3lame": "
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingSpec:
-    """Describe two recorded files and what is true of them."""
+    """Describe a drawn recording: its two video files, their clocks, sounds and the true cameras."""
 
     seed: int
     seconds: float = 15.0
@@ -49,7 +49,7 @@ class RecordingSpec:
         return make_take(self.spec())
 
     def spec(self) -> SyntheticSpec:
-        """Describe the drawn scene."""
+        """Describe the drawn scene of the recording."""
         return SyntheticSpec(
             seed=self.seed,
             frames=round(self.seconds * self.fps),
@@ -68,7 +68,7 @@ class RecordingSpec:
 def write_recording(
     spec: RecordingSpec, folder: Path, take: SyntheticTake | None = None
 ) -> SyntheticTake:
-    """Write the ego and exo files, and key points on request, and return the drawn take."""
+    """Write a recording's ego and exo files, and key points on request, and return the drawn take."""
     take = take or spec.take()
     folder.mkdir(parents=True, exist_ok=True)
     first_frames = {"exo": max(0, -spec.late_frames), "ego": max(0, spec.late_frames)}
@@ -76,10 +76,12 @@ def write_recording(
     for (name, frames), codec in zip(
         (("exo", take.exo_rgb), ("ego", take.ego_rgb)), spec.codecs, strict=True
     ):
-        drift = spec.drift if name == "ego" else 0.0
+        clock_drift = spec.drift if name == "ego" else 0.0
         file_sound = None
         if spec.sound:
-            file_sound = sounds[name][round(first_frames[name] / spec.fps * (1 + drift) * RATE) :]
+            file_sound = sounds[name][
+                round(first_frames[name] / spec.fps * (1 + clock_drift) * RATE) :
+            ]
         pictures = frames[first_frames[name] :].numpy()
         write_film(folder / f"{name}{SOUNDS[codec]}", pictures, spec.fps, file_sound, codec)
     if spec.depth_scale:
@@ -90,68 +92,80 @@ def write_recording(
         rng = np.random.default_rng([spec.seed, 77])
         uv, scores = network_points(person, take.exo.camera, rng)
         people = [[person_points] for person_points in zip(uv, scores, strict=True)]
-        content = openpose_content(people, spec.size[:2])[first_frames["exo"] :]
-        write_json(folder / "exo_keypoints.json", content)
+        keypoint_frames = openpose_content(people, spec.size[:2])[first_frames["exo"] :]
+        write_json(folder / "exo_keypoints.json", keypoint_frames)
     return take
 
 
 def room_sound(spec: RecordingSpec, take: SyntheticTake) -> dict[str, np.ndarray]:
-    """Compute the sound at each camera: a voice and knocks with echoes, and other noise."""
+    """Compute the sound at each camera: a voice and knocks with the room's echoes, and noise of
+    that camera."""
     rng = np.random.default_rng([spec.seed, 99])
-    count = round((spec.seconds + 1) * RATE)
-    ego, exo = (camera_centre(path.w2c).mean(0).numpy() for path in (take.ego, take.exo))
-    voice = _bursts(rng, count, 0.25, 0.5)
-    knocks = _bursts(rng, count, 0.02, 0.3)
-    source_positions = [ego + rng.normal(size=3) * 0.1, ego + rng.normal(size=3) * 1.0]
+    sample_count = round((spec.seconds + 1) * RATE)
+    ego_position, exo_position = (
+        camera_centre(path.w2c).mean(0).numpy() for path in (take.ego, take.exo)
+    )
+    voice = _bursts(rng, sample_count, 0.25, 0.5)
+    knocks = _bursts(rng, sample_count, 0.02, 0.3)
+    source_positions = [
+        ego_position + rng.normal(size=3) * 0.1,
+        ego_position + rng.normal(size=3) * 1.0,
+    ]
     sound_by_camera = {}
-    for name, camera_position in (("exo", exo), ("ego", ego)):
-        sound = np.zeros(count)
+    for name, camera_position in (("exo", exo_position), ("ego", ego_position)):
+        sound = np.zeros(sample_count)
         for source, source_position in zip((voice, knocks), source_positions, strict=True):
             distance_m = max(float(np.linalg.norm(source_position - camera_position)), 0.2)
-            sound += fftconvolve(source, _echo(rng, distance_m), mode="full")[:count] / distance_m
-        local_noise = _bursts(rng, count, 0.3, 0.4)
+            sound += (
+                fftconvolve(source, _echo(rng, distance_m), mode="full")[:sample_count] / distance_m
+            )
+        local_noise = _bursts(rng, sample_count, 0.3, 0.4)
         sound += 0.4 * local_noise * np.std(sound) / max(np.std(local_noise), 1e-9)
-        sound += 0.02 * np.std(sound) * rng.normal(size=count)
+        sound += 0.02 * np.std(sound) * rng.normal(size=sample_count)
         if spec.strangers and name == "ego":
-            sound = _bursts(rng, count, 0.25, 0.5)
+            sound = _bursts(rng, sample_count, 0.25, 0.5)
         sound_by_camera[name] = 0.2 * sound / max(np.abs(sound).max(), 1e-9)
-    times = np.arange(count) / (1 + spec.drift)
-    sound_by_camera["ego"] = np.interp(times, np.arange(count), sound_by_camera["ego"])
+    times = np.arange(sample_count) / (1 + spec.drift)
+    sound_by_camera["ego"] = np.interp(times, np.arange(sample_count), sound_by_camera["ego"])
     return sound_by_camera
 
 
 def _bursts(rng: np.random.Generator, count: int, length_s: float, share: float) -> np.ndarray:
     sound = np.zeros(count)
     for _ in range(round(share * count / RATE / length_s)):
-        size = max(round(length_s * rng.uniform(0.5, 1.5) * RATE), 32)
-        begin = int(rng.integers(max(count - size, 1)))
-        noise = np.convolve(rng.normal(size=size), np.ones(int(rng.integers(2, 12))), "same")
-        sound[begin : begin + size] += noise * np.hanning(size) * rng.uniform(0.3, 1.0)
+        burst_samples = max(round(length_s * rng.uniform(0.5, 1.5) * RATE), 32)
+        first_sample = int(rng.integers(max(count - burst_samples, 1)))
+        burst_noise = np.convolve(
+            rng.normal(size=burst_samples), np.ones(int(rng.integers(2, 12))), "same"
+        )
+        sound[first_sample : first_sample + burst_samples] += (
+            burst_noise * np.hanning(burst_samples) * rng.uniform(0.3, 1.0)
+        )
     return sound
 
 
 def _echo(rng: np.random.Generator, far_m: float) -> np.ndarray:
-    """Draw a room's impulse response of 0.4 s, after the direct sound's delay."""
-    delay = far_m / SOUND * RATE
-    tail = rng.normal(size=round(0.4 * RATE)) * 10 ** (
+    """Draw a room's impulse response of 0.4 s that begins after the direct sound's travel time."""
+    delay_samples = far_m / SOUND * RATE
+    reverberation = rng.normal(size=round(0.4 * RATE)) * 10 ** (
         -3 * np.arange(round(0.4 * RATE)) / (0.5 * RATE)
     )
-    response = np.zeros(round(delay) + len(tail) + 2)
-    first_sample = int(delay)
-    response[first_sample], response[first_sample + 1] = (
-        1 - (delay - first_sample),
-        delay - first_sample,
+    impulse_response = np.zeros(round(delay_samples) + len(reverberation) + 2)
+    first_sample = int(delay_samples)
+    impulse_response[first_sample], impulse_response[first_sample + 1] = (
+        1 - (delay_samples - first_sample),
+        delay_samples - first_sample,
     )
-    response[first_sample + 200 : first_sample + len(tail)] += (
-        0.03 * tail[: len(tail) - 200] * min(far_m, 3.0)
+    impulse_response[first_sample + 200 : first_sample + len(reverberation)] += (
+        0.03 * reverberation[: len(reverberation) - 200] * min(far_m, 3.0)
     )
-    return response
+    return impulse_response
 
 
 def write_film(
     file: Path, pictures: np.ndarray, fps: int, sound: np.ndarray | None, codec: str
 ) -> None:
-    """Write a video [T, H, W, 3] with its sound [N] at RATE."""
+    """Write a video file of pictures [T, H, W, 3] with a sound [N] sampled at ``RATE``."""
     with av.open(str(file), "w") as container:
         video = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "16"})
         video.height, video.width = pictures.shape[1:3]
@@ -165,15 +179,19 @@ def write_film(
             sound = sound[: round(len(pictures) / fps * RATE)]
             samples = (np.clip(sound, -1, 1) * 32767).astype(np.int16)
             step = 960
-            for begin in range(0, len(samples) - step, step):
+            for first_sample in range(0, len(samples) - step, step):
                 frame = av.AudioFrame.from_ndarray(
-                    samples[None, begin : begin + step], format="s16", layout="mono"
+                    samples[None, first_sample : first_sample + step], format="s16", layout="mono"
                 )
-                frame.sample_rate, frame.pts, frame.time_base = RATE, begin, Fraction(1, RATE)
+                frame.sample_rate, frame.pts, frame.time_base = (
+                    RATE,
+                    first_sample,
+                    Fraction(1, RATE),
+                )
                 container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
 
 
 def moved(take: SyntheticTake, **changes) -> SyntheticTake:
-    """Copy the take with other fields."""
+    """Copy a drawn take with some changed fields."""
     return replace(take, **changes)

@@ -1,4 +1,4 @@
-"""Run items in a pool of two, some of which fail, kill their worker or exhaust memory.
+"""Run items in two worker processes, where some items fail, kill their worker or exhaust memory.
 
 ``models``: on a cluster, says which process had an item, and which one its model and how many
 GPUs.
@@ -30,9 +30,9 @@ PATIENCE_S = 100  # a process needs half a minute to start on a busy machine
 
 
 def die_once(number: int, folder: str) -> None:
-    mark = Path(folder) / "died"
-    if number == 2 and not mark.exists():
-        mark.write_text("x", "utf-8")
+    death_mark = Path(folder) / "died"
+    if number == 2 and not death_mark.exists():
+        death_mark.write_text("x", "utf-8")
         os._exit(9)
 
 
@@ -57,10 +57,10 @@ def wait_for_partner(job: tuple[int, str]) -> bool:
     number, folder = job
     die_once(number, folder)
     (Path(folder) / f"begun{number}").touch()
-    partner, until = Path(folder) / f"begun{number ^ 1}", time.monotonic() + PATIENCE_S
-    while number >= 4 and not partner.exists() and time.monotonic() < until:
+    partner_mark, deadline = Path(folder) / f"begun{number ^ 1}", time.monotonic() + PATIENCE_S
+    while number >= 4 and not partner_mark.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    return number < 4 or partner.exists()
+    return number < 4 or partner_mark.exists()
 
 
 def ask_model(number: int, device: str) -> tuple[int, int]:

@@ -24,13 +24,13 @@ def init_without_refusal(self, *args, fsdp_plugin=None, **more) -> None:
 
 
 def prepare_and_say(self, *args, **more):
-    """Prepare the model and print how many parameters were sharded."""
-    prepared = prepare(self, *args, **more)
-    parameters = list(prepared[0].parameters())
+    """Prepare the model with accelerate and print how many of its parameters were sharded."""
+    prepared_objects = prepare(self, *args, **more)
+    parameters = list(prepared_objects[0].parameters())
     print(
         f"FSDP2 {self.is_fsdp2}, {sum(isinstance(p, DTensor) for p in parameters)} of {len(parameters)} spread"
     )
-    return prepared
+    return prepared_objects
 
 
 AcceleratorState.__init__, Accelerator.prepare = init_without_refusal, prepare_and_say

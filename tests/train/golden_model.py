@@ -1,4 +1,4 @@
-"""Build the transformer of the golden files."""
+"""Build the small transformer whose outputs the golden files store."""
 
 from safetensors.torch import load_file
 

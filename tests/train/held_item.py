@@ -1,4 +1,4 @@
-"""Hold one item of a folder as another process would."""
+"""Lock an output file in a test as another process would while it writes that file."""
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -10,21 +10,21 @@ from egox_core.safe_files import file_lock
 
 @contextmanager
 def another_is_at(made: Path, others: int) -> Generator[Progress]:
-    """Hold a file as another process would, and yield a progress callback that releases it.
+    """Lock an output file as another process would, and yield a progress callback that unlocks it.
 
     What it has half written stays till then.
     """
-    counts, name = [], made.stem
-    with ExitStack() as theirs:
-        theirs.enter_context(file_lock(made.with_name(name)))
-        unfinished = made.with_name(f".{name}.0123abcd{made.suffix}")
-        unfinished.touch()
+    progress_calls, name = [], made.stem
+    with ExitStack() as foreign_locks:
+        foreign_locks.enter_context(file_lock(made.with_name(name)))
+        unfinished_file = made.with_name(f".{name}.0123abcd{made.suffix}")
+        unfinished_file.touch()
 
         def progress(done: int, total: int, stage: str) -> None:
-            counts.append((done, made.exists()))
+            progress_calls.append((done, made.exists()))
             if done == others:
-                unfinished.unlink()  # and not before: nobody takes it from the other process
-                theirs.close()
+                unfinished_file.unlink()  # and not before: nobody takes it from the other process
+                foreign_locks.close()
 
         yield progress
-    assert counts == [(n, n > others) for n in range(1, others + 2)]
+    assert progress_calls == [(n, n > others) for n in range(1, others + 2)]

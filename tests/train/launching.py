@@ -21,22 +21,34 @@ FRONT = ROOT / "train_egox.py"
 
 
 def launcher(kind: str, processes: int, shipped: str = "accelerate_ddp.yaml") -> list[str]:
-    """Build the arguments of a launcher with a shipped accelerate configuration."""
+    """Build the command-line arguments that start training through torchrun or accelerate."""
     if kind == "torchrun":
-        module, count, port = "torch.distributed.run", "--nproc_per_node", "--master_port"
-        file = []
+        launcher_module, count_option, port_option = (
+            "torch.distributed.run",
+            "--nproc_per_node",
+            "--master_port",
+        )
+        config_option = []
     else:
-        module, count, port = (
+        launcher_module, count_option, port_option = (
             "accelerate.commands.launch",
             "--num_processes",
             "--main_process_port",
         )
-        file = ["--config_file", str(ROOT / "configs" / shipped)]
-    return ["-m", module, *file, count, str(processes), port, str(find_free_port())]
+        config_option = ["--config_file", str(ROOT / "configs" / shipped)]
+    return [
+        "-m",
+        launcher_module,
+        *config_option,
+        count_option,
+        str(processes),
+        port_option,
+        str(find_free_port()),
+    ]
 
 
 def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen:
-    """Start a training process with a configuration."""
+    """Start a training process with a configuration file."""
     return subprocess.Popen(
         [sys.executable, *launcher, str(front), "train", "--config", str(config)],
         env=ENVIRONMENT,
@@ -47,24 +59,24 @@ def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen
 
 
 def launch(shipped: str, config: Path, *, front: Path = FRONT) -> str:
-    """Run two processes with a shipped accelerate configuration and return their output."""
+    """Run two training processes with a shipped accelerate configuration and return their output."""
     process = start(config, *launcher("accelerate", 2, shipped), front=front)
     try:
-        text = process.communicate(timeout=300)[0]
+        output = process.communicate(timeout=300)[0]
     finally:
         process.kill()
-    assert process.returncode == 0, text[-4000:]
-    return text
+    assert process.returncode == 0, output[-4000:]
+    return output
 
 
 def write(folder: Path, name: str, values: dict) -> Path:
-    """Write a configuration file whose output folder has the same name."""
-    file = folder / f"{name}.yaml"
-    file.write_text(yaml.safe_dump({**values, "output": str(folder / name)}), "utf-8")
-    return file
+    """Write a training configuration file whose output folder has the same name as the file."""
+    config_file = folder / f"{name}.yaml"
+    config_file.write_text(yaml.safe_dump({**values, "output": str(folder / name)}), "utf-8")
+    return config_file
 
 
 def losses(output: Path) -> list[float]:
-    """Read the training losses of a run."""
+    """Read the training losses from the log of a training run."""
     lines = (output / "metrics.jsonl").read_text("utf-8").splitlines()
     return [line["loss"] for line in map(json.loads, lines) if "loss" in line]

@@ -35,7 +35,7 @@ def prepare_and_read(
 
 
 def reasons_by_item(report: dict) -> dict[str, str]:
-    """List the reason why each item was skipped."""
+    """Map each skipped item of a prepare report to the reason why it was skipped."""
     return {item: row["why"] for row in report["skipped"] for item in row["what"]}
 
 
@@ -57,28 +57,28 @@ def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
 
 
 def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] = (112, 64)) -> None:
-    """Write depth of a slanted wall for a camera of :func:`write_egoexo4d`'s takes."""
+    """Write depth maps of a slanted wall for one camera of a take from :func:`write_egoexo4d`."""
     root.mkdir(exist_ok=True)
-    maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
+    depth_maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
         0, 1, size[0], dtype=np.float16
     )
-    np.savez_compressed(root / f"{name}.npz", depth_m=maps)
+    np.savez_compressed(root / f"{name}.npz", depth_m=depth_maps)
 
 
 def copy_raw(source: Path, target: Path, alter_annotation: Callable[[dict], None]) -> Path:
-    """Copy a raw data set with altered annotations, with links to videos where possible."""
+    """Copy a raw data set with altered annotations and, where possible, link to its videos."""
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
-        copy = target / file.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
+        copied_file = target / file.relative_to(source)
+        copied_file.parent.mkdir(parents=True, exist_ok=True)
         if file.parent.name == "camera_pose":
-            content = read_json(file)
-            alter_annotation(content)
-            write_json(copy, content)
+            annotation_content = read_json(file)
+            alter_annotation(annotation_content)
+            write_json(copied_file, annotation_content)
         else:
             try:
-                copy.symlink_to(file)
+                copied_file.symlink_to(file)
             except OSError:
-                shutil.copyfile(file, copy)
+                shutil.copyfile(file, copied_file)
     return target
 
 
@@ -99,7 +99,8 @@ EGO_POSE = [
 
 
 def raw_lens(size: tuple[int, int]) -> CameraModel:
-    """Build the lens of :func:`write_egoexo4d`'s videos for a picture of (width, height)."""
+    """Build the lens of the videos that :func:`write_egoexo4d` writes, scaled to a picture of
+    (width, height)."""
     full_size = (3840, 2160) if size[0] > size[1] else (2160, 3840)
     camera = CameraModel(
         lens="opencv_fisheye",
@@ -124,16 +125,20 @@ def write_egoexo4d(
     split: str = "train",
 ) -> Path:
     """Write a take in Ego-Exo4D's layout, whose videos show :data:`POINTS` as white discs."""
-    videos = root / "takes" / name / "frame_aligned_videos/downscaled/448"
-    videos.mkdir(parents=True)
+    video_folder = root / "takes" / name / "frame_aligned_videos/downscaled/448"
+    video_folder.mkdir(parents=True)
     annotation: dict = {"metadata": {"take_name": name, "take_uid": f"uid-{name}"}}
     for camera, size in (cameras or {"cam01": (112, 64)}).items():
-        lens, full = raw_lens(size), (3840, 2160) if size[0] > size[1] else (2160, 3840)
+        lens, full_size = raw_lens(size), (3840, 2160) if size[0] > size[1] else (2160, 3840)
         uv, _ = lens.project(torch.tensor(LAMP_POINTS, dtype=torch.float64))
-        write_lamps(videos / f"{camera}.mp4", size, uv.tolist(), frames, 30)
-        focal = undistorted_focal(RAW_FOCAL, full, DISTORTION)
+        write_lamps(video_folder / f"{camera}.mp4", size, uv.tolist(), frames, 30)
+        focal = undistorted_focal(RAW_FOCAL, full_size, DISTORTION)
         annotation[camera] = {
-            "camera_intrinsics": [[focal, 0, full[0] / 2], [0, focal, full[1] / 2], [0, 0, 1]],
+            "camera_intrinsics": [
+                [focal, 0, full_size[0] / 2],
+                [0, focal, full_size[1] / 2],
+                [0, 0, 1],
+            ],
             "camera_extrinsics": EXO_POSE,
             "distortion_coeffs": list(DISTORTION),
         }
@@ -141,10 +146,10 @@ def write_egoexo4d(
         "camera_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
         "camera_extrinsics": {str(i): EGO_POSE for i in range(frames)},
     }
-    write_lamps(videos / "aria01_214-1.mp4", (64, 64), [], frames, 30)
-    poses = root / "annotations" / "ego_pose" / split / "camera_pose"
-    poses.mkdir(parents=True, exist_ok=True)
-    write_json(poses / f"uid-{name}.json", annotation)
+    write_lamps(video_folder / "aria01_214-1.mp4", (64, 64), [], frames, 30)
+    pose_folder = root / "annotations" / "ego_pose" / split / "camera_pose"
+    pose_folder.mkdir(parents=True, exist_ok=True)
+    write_json(pose_folder / f"uid-{name}.json", annotation)
     return root
 
 
@@ -157,7 +162,7 @@ LENS_COLUMNS = (
 
 
 def write_lens_table(path: Path, *rows: str) -> Path:
-    """Write gopro_calibs.csv with the documented columns."""
+    """Write Ego-Exo4D's lens table gopro_calibs.csv with its documented columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join((LENS_COLUMNS, *rows)) + "\n", "utf-8")
     return path
@@ -180,19 +185,19 @@ DAMAGES: Mapping[str, Callable[[dict], None]] = {
 
 
 def write_damaged(root: Path) -> None:
-    """Write a take with each of the damaged annotations."""
+    """Write one take for each kind of damaged annotation in ``DAMAGES``."""
     for name, damage in DAMAGES.items():
         write_egoexo4d(root, name, frames=5)
         file = root / "annotations" / "ego_pose" / "train" / "camera_pose" / f"uid-{name}.json"
-        content = read_json(file)
-        damage(content)
-        write_json(file, content)
+        annotation_content = read_json(file)
+        damage(annotation_content)
+        write_json(file, annotation_content)
 
 
 def write_lamps(
     file: Path, size: tuple[int, int], centres: Sequence[Sequence[float]], frames: int, fps: int
 ) -> None:
-    """Write a still video of white discs on grey."""
+    """Write a still video of white discs at given pixels on a grey background."""
     width, height = size
     v, u = np.mgrid[:height, :width].astype(np.float32)
     picture = np.full((height, width, 3), 70, np.uint8)

@@ -1,4 +1,4 @@
-"""Write depth models of random weights in transformers' folder layout."""
+"""Write depth models of random weights in the folder layout of transformers."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import torch
 
 
 def write_models(folder: Path) -> tuple[Path, Path]:
-    """Write a metric depth model of about 2 to 6 m, and a relative one."""
+    """Write a metric depth model whose values lie between about 2 and 6 m, and a relative depth
+    model."""
     import transformers
 
     backbone = transformers.Dinov2Config(
@@ -36,12 +37,15 @@ def write_models(folder: Path) -> tuple[Path, Path]:
                 max_depth=20,
             )
         ).eval()
-        last = model.head.conv3
+        last_layer = model.head.conv3
         if weights is None:
-            _spread(model, last)
+            _spread(model, last_layer)
         else:
             model.load_state_dict(weights)
-            last.weight.data, last.bias.data = -last.weight.data, 2 - last.bias.data
+            last_layer.weight.data, last_layer.bias.data = (
+                -last_layer.weight.data,
+                2 - last_layer.bias.data,
+            )
         weights = model.state_dict()
         model.save_pretrained(folder / kind)
     return folder / "metric", folder / "relative"
@@ -49,13 +53,16 @@ def write_models(folder: Path) -> tuple[Path, Path]:
 
 @torch.no_grad()
 def _spread(model: torch.nn.Module, last: torch.nn.Conv2d) -> None:
-    """Enlarge the small differences of random weights, which give every pixel the same value to six
-    digits."""
+    """Scale the last layer of a random depth model so that its depth varies visibly between pixels."""
     outputs = []
     hook = last.register_forward_hook(lambda module, given, result: outputs.append(result))
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.randn(4, 3, 6, 10, generator=generator)
-    model(pixel_values=torch.nn.functional.interpolate(coarse, size=(112, 196), mode="bicubic"))
+    coarse_pictures = torch.randn(4, 3, 6, 10, generator=generator)
+    model(
+        pixel_values=torch.nn.functional.interpolate(
+            coarse_pictures, size=(112, 196), mode="bicubic"
+        )
+    )
     hook.remove()
     scale = 0.3 / float(outputs[0].std())
     last.bias.data = -1.5 + scale * (last.bias.data - float(outputs[0].mean()))

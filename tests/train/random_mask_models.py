@@ -1,4 +1,4 @@
-"""Write segmentation models of random weights in transformers' folder layout."""
+"""Write segmentation models of random weights in the folder layout of transformers."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def write_semantic(folder: Path) -> Path:
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.SegformerConfig(
+    segformer_config = transformers.SegformerConfig(
         num_encoder_blocks=2,
         depths=[1, 1],
         sr_ratios=[2, 1],
@@ -24,13 +24,13 @@ def write_semantic(folder: Path) -> Path:
         decoder_hidden_size=16,
         **_labels(),
     )
-    transformers.SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    transformers.SegformerForSemanticSegmentation(segformer_config).save_pretrained(folder)
     transformers.SegformerImageProcessor(size={"height": 32, "width": 64}).save_pretrained(folder)
     return folder
 
 
 def write_universal(folder: Path) -> Path:
-    """Write a Mask2Former whose segments are all persons."""
+    """Write a Mask2Former that labels all of its segments as persons."""
     import transformers
 
     torch.manual_seed(0)

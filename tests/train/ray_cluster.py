@@ -15,7 +15,7 @@ ATTEMPTS = 4  # Ray gives a node half a minute to start, which a busy machine ne
 
 @dataclass
 class TwoNodes:
-    """Control a running cluster of two nodes."""
+    """Control a running Ray cluster of two nodes in a test."""
 
     cluster: Any
 
@@ -24,20 +24,22 @@ class TwoNodes:
         return self.cluster.address
 
     def workers(self) -> list[int]:
-        """List the processes that are running a task."""
-        raylets = [
+        """List the ids of the Ray worker processes that are running a task."""
+        raylet_pids = [
             str(node.all_processes["raylet"][0].process.pid)
             for node in self.cluster.list_all_nodes()
         ]
         process_list = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", ",".join(raylets)], capture_output=True, text=True
+            ["ps", "-o", "pid=,args=", "--ppid", ",".join(raylet_pids)],
+            capture_output=True,
+            text=True,
         )
-        rows = (line.split(maxsplit=1) for line in process_list.stdout.splitlines())
-        at_work = ("ray::call", "ray::_ModelHost.run")
-        return [int(pid) for pid, name in rows if name.startswith(at_work)]
+        process_rows = (line.split(maxsplit=1) for line in process_list.stdout.splitlines())
+        busy_names = ("ray::call", "ray::_ModelHost.run")
+        return [int(pid) for pid, name in process_rows if name.startswith(busy_names)]
 
     def kill_worker(self) -> None:
-        """Kill one worker process, as the kernel does without memory."""
+        """Kill one Ray worker process, as the kernel does when memory runs out."""
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if workers := self.workers():
@@ -47,7 +49,7 @@ class TwoNodes:
         raise AssertionError("no task was at work")
 
     def kill_head(self) -> None:
-        """Kill the cluster's control process after stopping its workers."""
+        """Kill the Ray cluster's control process after stopping its worker processes."""
         for worker in self.workers():
             os.kill(worker, signal.SIGSTOP)
         self.cluster.head_node.kill_gcs_server(check_alive=False)
@@ -55,7 +57,7 @@ class TwoNodes:
 
 @contextmanager
 def two_nodes() -> Iterator[TwoNodes]:
-    """Start two nodes and end them after the block, with ``RAY_AUTH_MODE`` disabled."""
+    """Start a Ray cluster of two nodes and end it after the ``with`` block."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
@@ -73,6 +75,6 @@ def _started(start) -> None:
             start()
             return
         except (Exception, SystemExit) as error:  # of a late head Ray ends the process
-            late = isinstance(error, SystemExit) or "timed out" in str(error).lower()
-            if attempt == ATTEMPTS - 1 or not late:
+            is_timeout = isinstance(error, SystemExit) or "timed out" in str(error).lower()
+            if attempt == ATTEMPTS - 1 or not is_timeout:
                 raise RuntimeError("no Ray cluster could be started") from error

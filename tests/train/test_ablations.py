@@ -1,4 +1,4 @@
-"""Test comparison trainings without GGA, prior or clean exo half, and training from a LoRA."""
+"""Test ablation trainings without GGA, prior or clean exo half, and training from an earlier LoRA."""
 
 import logging
 from dataclasses import replace
@@ -54,15 +54,19 @@ def test_each_ablation_is_named_in_its_lora_file(workplace, tiny, name):
 
 
 def test_ablations_change_only_their_part_of_the_input(workplace, tiny):
-    """Compare 16 noisy, 4 mask and 16 condition channels, with the exo columns first."""
+    """Check which of the model input's noisy, mask and condition channels each ablation changes."""
 
     def make_input(**conditioning):
         config = tiny.config(workplace, conditioning=conditioning)
         sample = tiny.first_sample(config)
         t, h, w_exo, w_ego = sample.grid
         torch.manual_seed(0)
-        noise = torch.randn(1, 16, t, h, w_exo + w_ego)
-        return noised_input(sample, noise, torch.tensor([0.25]), config.conditioning), sample, noise
+        noise_latent = torch.randn(1, 16, t, h, w_exo + w_ego)
+        return (
+            noised_input(sample, noise_latent, torch.tensor([0.25]), config.conditioning),
+            sample,
+            noise_latent,
+        )
 
     default_input, sample, noise = make_input()
     w_exo = sample.grid[2]
@@ -130,22 +134,23 @@ def test_sampling_uses_the_ablations_of_training(workplace, tiny):
 
 
 def test_exo_alone_gives_equal_results_in_training_and_sampling(workplace, tiny, monkeypatch):
-    """Compare with and without gradient checkpointing, and with cached and recomputed exo tokens."""
+    """Compare ``exo: alone`` with and without gradient checkpointing, and with cached and
+    recomputed exo tokens."""
 
     sample = tiny.first_sample(tiny.config(workplace))
     conditioning = ConditioningConfig(exo="alone")
     noise = torch.randn(sample.ego.shape)
-    results = []
+    predictions_and_gradients = []
     for checkpointed in (False, True):
         model = load_base(workplace / "base.safetensors").train()
         scope = install_gga(model)
         if checkpointed:
             model.enable_gradient_checkpointing()
-        result = flow_loss(model, scope, sample, noise, torch.tensor([0.5]), conditioning)
-        result.loss.backward()
-        results.append(
+        loss_result = flow_loss(model, scope, sample, noise, torch.tensor([0.5]), conditioning)
+        loss_result.loss.backward()
+        predictions_and_gradients.append(
             (
-                result.prediction.detach(),
+                loss_result.prediction.detach(),
                 {
                     parameter_name: p.grad
                     for parameter_name, p in model.named_parameters()
@@ -153,7 +158,9 @@ def test_exo_alone_gives_equal_results_in_training_and_sampling(workplace, tiny,
                 },
             )
         )
-    (plain_prediction, gradients), (checkpointed_prediction, checkpointed_gradients) = results
+    (plain_prediction, gradients), (checkpointed_prediction, checkpointed_gradients) = (
+        predictions_and_gradients
+    )
     assert (
         torch.equal(plain_prediction, checkpointed_prediction)
         and gradients.keys() == checkpointed_gradients.keys()
@@ -182,19 +189,19 @@ def test_exo_alone_gives_equal_results_in_training_and_sampling(workplace, tiny,
 
 
 def train_first_run(workplace, tiny, **changed_settings):
-    values = tiny.settings(
+    first_settings = tiny.settings(
         workplace, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "ffn"]}, **changed_settings
     )
-    train(parse_config(values))
-    return values, workplace / "run" / "lora.safetensors"
+    train(parse_config(first_settings))
+    return first_settings, workplace / "run" / "lora.safetensors"
 
 
 def test_training_starts_from_a_lora_with_a_new_optimizer(workplace, tiny):
-    values, file = train_first_run(workplace, tiny)
+    first_settings, first_lora_file = train_first_run(workplace, tiny)
     later_settings = {
-        **values,
+        **first_settings,
         "output": str(workplace / "later"),
-        "init_lora": str(file),
+        "init_lora": str(first_lora_file),
         "steps": 2,
         "optimizer": {"learning_rate": 1e-12, "warmup_steps": 1},
     }
@@ -207,7 +214,10 @@ def test_training_starts_from_a_lora_with_a_new_optimizer(workplace, tiny):
         for tensor_name in trained_tensors
     )
     train(parse_config(later_settings))
-    first_lora, later_lora = read_lora(file)[0], read_lora(workplace / "later" / "lora.safetensors")
+    first_lora, later_lora = (
+        read_lora(first_lora_file)[0],
+        read_lora(workplace / "later" / "lora.safetensors"),
+    )
     assert all(
         torch.allclose(first_lora[tensor_name], later_lora[0][tensor_name], atol=1e-6)
         for tensor_name in first_lora
@@ -222,15 +232,15 @@ def test_training_starts_from_a_lora_with_a_new_optimizer(workplace, tiny):
 
 
 def test_lora_of_higher_rank_starts_with_the_same_effect(workplace, tiny):
-    values, file = train_first_run(workplace, tiny)
+    first_settings, first_lora_file = train_first_run(workplace, tiny)
     wider_settings = {
-        **values,
+        **first_settings,
         "output": str(workplace / "wider"),
-        "init_lora": str(file),
+        "init_lora": str(first_lora_file),
         "lora": {"rank": 8, "alpha": 8, "targets": ["attn1", "ffn"]},
     }
     start_tensors = make_trainable(parse_config(wider_settings), torch.device("cpu")).tensors()
-    lower_rank_lora = read_lora(file)[0]
+    lower_rank_lora = read_lora(first_lora_file)[0]
     for name in (tensor_name for tensor_name in lower_rank_lora if ".lora_A." in tensor_name):
         up_name = name.replace(".lora_A.", ".lora_B.")
         assert (
@@ -245,8 +255,12 @@ def test_lora_of_higher_rank_starts_with_the_same_effect(workplace, tiny):
 
 
 def test_init_lora_rejects_other_model_or_rank(workplace, tiny, caplog):
-    values, file = train_first_run(workplace, tiny, steps=1)
-    later_settings = {**values, "output": str(workplace / "later"), "init_lora": str(file)}
+    first_settings, first_lora_file = train_first_run(workplace, tiny, steps=1)
+    later_settings = {
+        **first_settings,
+        "output": str(workplace / "later"),
+        "init_lora": str(first_lora_file),
+    }
     with refuses("lora.safetensors"):
         train(parse_config({**later_settings, "lora": {"rank": 2, "targets": ["attn1", "ffn"]}}))
     with refuses("not there"):

@@ -1,4 +1,4 @@
-"""Compare ``--engine ray`` on a cluster of two nodes with one process, also when workers die."""
+"""Test ``--engine ray`` on two nodes whose workers die, against the results of one process."""
 
 import importlib.util
 import os
@@ -31,12 +31,12 @@ HEAD_LIMIT_S = 240
 
 @pytest.fixture
 def cluster(monkeypatch, clusters, tmp_path) -> Iterator:
-    folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
+    import_folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
     for name, value in (
         ("RAY_AUTH_MODE", "disabled"),
         ("EGOX_GPU_DEVICE", "cpu"),
         ("EGOX_TEST_LOADS", str(tmp_path / "loads")),
-        ("PYTHONPATH", os.pathsep.join(folders)),
+        ("PYTHONPATH", os.pathsep.join(import_folders)),
     ):
         monkeypatch.setenv(name, value)
     with clusters.two_nodes() as nodes:
@@ -45,8 +45,8 @@ def cluster(monkeypatch, clusters, tmp_path) -> Iterator:
 
 
 def prepare_arguments(source: Path, out: Path) -> list[str]:
-    words = "--depth plane --frames 5 --stride 5 --size 112x64 --validation 0.3 --test 0"
-    return ["prepare", str(source), str(out), *words.split()]
+    option_text = "--depth plane --frames 5 --stride 5 --size 112x64 --validation 0.3 --test 0"
+    return ["prepare", str(source), str(out), *option_text.split()]
 
 
 def start_prepare(source: Path, out: Path) -> subprocess.Popen:
@@ -67,12 +67,12 @@ def start_prepare(source: Path, out: Path) -> subprocess.Popen:
 @pytest.fixture
 def recordings(takes, tmp_path) -> Path:
     """Write four takes of two cameras, and one take for each kind of damaged annotation."""
-    source = tmp_path / "raw"
+    raw_folder = tmp_path / "raw"
     cameras = {"cam01": (112, 64), "cam02": (112, 64)}
     for number in range(4):
-        takes.write_egoexo4d(source, f"take_{number}", frames=25, cameras=cameras)
-    takes.write_damaged(source)
-    return source
+        takes.write_egoexo4d(raw_folder, f"take_{number}", frames=25, cameras=cameras)
+    takes.write_damaged(raw_folder)
+    return raw_folder
 
 
 def test_cluster_with_dying_workers_makes_the_same_set(cluster, recordings, takes, tmp_path):
@@ -96,9 +96,11 @@ def test_cluster_with_dying_workers_makes_the_same_set(cluster, recordings, take
 
 def test_lost_cluster_head_ends_the_command_and_keeps_clips(cluster, recordings, tmp_path):
     process = start_prepare(recordings, tmp_path / "set")
-    clips = tmp_path / "set" / "clips"
+    clip_folder = tmp_path / "set" / "clips"
     deadline = time.monotonic() + 600
-    while not (clips.is_dir() and sum(not p.name.startswith(".") for p in clips.iterdir()) > 8):
+    while not (
+        clip_folder.is_dir() and sum(not p.name.startswith(".") for p in clip_folder.iterdir()) > 8
+    ):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     cluster.kill_head()
@@ -109,17 +111,17 @@ def test_lost_cluster_head_ends_the_command_and_keeps_clips(cluster, recordings,
         "error: Ray cluster: got no answer from its head" in output
         and "what is finished is kept" in output
     )
-    finished = read_manifest(tmp_path / "set" / "manifest.jsonl")
-    assert 0 < len(finished) < 40
-    listed = [
+    finished_records = read_manifest(tmp_path / "set" / "manifest.jsonl")
+    assert 0 < len(finished_records) < 40
+    listed_clips = [
         (tmp_path / "set" / "splits" / f"{name}.txt").read_text("utf-8").split()
         for name in ("train", "validation")
     ]
-    assert sorted(sum(listed, [])) == [record.clip for record in finished]
+    assert sorted(sum(listed_clips, [])) == [record.clip for record in finished_records]
 
 
 def test_only_model_processes_use_the_gpus(cluster, tmp_path):
-    """Run a function that returns the process and GPUs it ran on, in place of a model."""
+    """Check that only the processes that hold a model are given GPUs, one process for each GPU."""
     results = results_by_number(run_script("models", tmp_path))
     assert len({model for _, model, _, _ in results}) <= 2  # one process for each GPU
     assert not {worker for worker, *_ in results} & {model for _, model, _, _ in results}
@@ -129,23 +131,23 @@ def test_only_model_processes_use_the_gpus(cluster, tmp_path):
 
 
 def test_each_gpu_loads_the_model_once_unless_its_process_dies(cluster, tiny, tmp_path):
-    """Generate 40 clips on two GPUs twice, and kill a process in the second run."""
-    cache, loads = tiny.make_cache(tmp_path / "cache", 60), tmp_path / "loads"
+    """Count model loads while two GPUs generate 40 clips, undisturbed and with a killed process."""
+    cache, load_log = tiny.make_cache(tmp_path / "cache", 60), tmp_path / "loads"
     base = tiny.make_base(tmp_path / "base.safetensors")
 
     def start(name: str, *more: str) -> subprocess.Popen:
-        loads.unlink(missing_ok=True)
+        load_log.unlink(missing_ok=True)
         arguments = [cache, tmp_path / name, "--base", base, "--vae", STANDIN_VAE, *more]
-        steps = ["--split", "train", "--steps", "1", "--dtype", "float32"]
+        step_options = ["--split", "train", "--steps", "1", "--dtype", "float32"]
         return subprocess.Popen(
-            [sys.executable, "-c", GENERATE, "generate", *map(str, arguments), *steps],
+            [sys.executable, "-c", GENERATE, "generate", *map(str, arguments), *step_options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
     def count_loads() -> int:
-        return len(loads.read_text("utf-8").split()) if loads.exists() else 0
+        return len(load_log.read_text("utf-8").split()) if load_log.exists() else 0
 
     def videos(run: subprocess.Popen, name: str) -> dict[str, bytes]:
         output = run.communicate(timeout=600)[0]
@@ -154,16 +156,16 @@ def test_each_gpu_loads_the_model_once_unless_its_process_dies(cluster, tiny, tm
 
     single_videos = videos(start("alone"), "alone")
     assert count_loads() == 1
-    on_gpus = ("--engine", "ray", "--device", "cuda")
-    assert videos(start("whole", *on_gpus), "whole") == single_videos and count_loads() == 2
+    gpu_options = ("--engine", "ray", "--device", "cuda")
+    assert videos(start("whole", *gpu_options), "whole") == single_videos and count_loads() == 2
     hold_file = tmp_path / "loads.hold"
     hold_file.touch()  # or the other GPU had done all before a new process is there
-    run = start("killed", *on_gpus)
-    for loaded in (2, 3):
-        while count_loads() < loaded:
+    run = start("killed", *gpu_options)
+    for load_count in (2, 3):
+        while count_loads() < load_count:
             assert run.poll() is None
             time.sleep(0.1)
-        if loaded == 2:
+        if load_count == 2:
             cluster.kill_worker()
     hold_file.unlink()
     assert videos(run, "killed") == single_videos and count_loads() == 3

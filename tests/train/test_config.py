@@ -1,4 +1,4 @@
-"""Test the training configuration: validation, defaults, modes and files."""
+"""Test the training configuration: checked values, defaults, modes and files."""
 
 import pytest
 
@@ -12,8 +12,11 @@ NEEDED = {"base": "b", "cache": "c", "output": "o", "steps": 5}
 
 def test_defaults_are_the_nodes_defaults():
     conditioning = parse_config(NEEDED).conditioning
-    nodes = GgaOptions()
-    assert (conditioning.gga_mode, conditioning.lambda_g) == (nodes.mode, nodes.lambda_g)
+    node_defaults = GgaOptions()
+    assert (conditioning.gga_mode, conditioning.lambda_g) == (
+        node_defaults.mode,
+        node_defaults.lambda_g,
+    )
     assert (conditioning.mask_mode, conditioning.rays, conditioning.image_embedding) == (
         "released",
     ) * 3
@@ -21,28 +24,36 @@ def test_defaults_are_the_nodes_defaults():
 
 
 def test_modes_set_only_missing_values():
-    trainer = parse_config({**NEEDED, "conditioning": {"mode": "trainer"}})
-    assert (trainer.conditioning.lambda_g, trainer.timesteps.shift, trainer.conditioning.rays) == (
+    trainer_config = parse_config({**NEEDED, "conditioning": {"mode": "trainer"}})
+    assert (
+        trainer_config.conditioning.lambda_g,
+        trainer_config.timesteps.shift,
+        trainer_config.conditioning.rays,
+    ) == (
         1.0,
         1.0,
         "trainer",
     )
-    paper = parse_config({**NEEDED, "conditioning": {"mode": "paper", "lambda_g": 2.0}})
+    paper_config = parse_config({**NEEDED, "conditioning": {"mode": "paper", "lambda_g": 2.0}})
     assert (
-        paper.conditioning.mask_mode,
-        paper.conditioning.gga_mode,
-        paper.conditioning.lambda_g,
+        paper_config.conditioning.mask_mode,
+        paper_config.conditioning.gga_mode,
+        paper_config.conditioning.lambda_g,
     ) == ("paper", "paper", 2.0)
 
 
 def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root):
-    paper = load_config(repo_root / "configs" / "train_paper_8gpu.yaml")
-    assert paper.conditioning.mode == "paper"
-    by_mode = {
+    paper_config = load_config(repo_root / "configs" / "train_paper_8gpu.yaml")
+    assert paper_config.conditioning.mode == "paper"
+    optimizer_by_mode = {
         mode: parse_config({**NEEDED, "conditioning": {"mode": mode}}).optimizer
         for mode in MODE_DEFAULTS
     }
-    for optimizer in (paper.optimizer, by_mode["paper"], by_mode["trainer"]):
+    for optimizer in (
+        paper_config.optimizer,
+        optimizer_by_mode["paper"],
+        optimizer_by_mode["trainer"],
+    ):
         assert (optimizer.learning_rate, optimizer.betas, optimizer.warmup_steps) == (
             2e-5,
             (0.9, 0.95),
@@ -51,11 +62,11 @@ def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root)
         assert [
             learning_rate(optimizer, step, 7500) for step in (0, 49, 99, 100, 4000, 7499)
         ] == pytest.approx([2e-7, 1e-5, 2e-5, 2e-5, 2e-5, 2e-5])
-    assert by_mode["released"].decay == "cosine"
-    own_optimizer = parse_config(
+    assert optimizer_by_mode["released"].decay == "cosine"
+    overridden_optimizer = parse_config(
         {**NEEDED, "conditioning": {"mode": "paper"}, "optimizer": {"learning_rate": 1e-3}}
     ).optimizer
-    assert (own_optimizer.learning_rate, own_optimizer.decay) == (1e-3, "constant")
+    assert (overridden_optimizer.learning_rate, overridden_optimizer.decay) == (1e-3, "constant")
 
 
 @pytest.mark.parametrize(
@@ -81,27 +92,27 @@ def test_wrong_settings_are_refused(bad_settings):
 
 
 def test_overrides_apply_and_the_resolved_file_is_read_back(tmp_path):
-    file = tmp_path / "c.yaml"
-    file.write_text("base: b\ncache: c\noutput: o\nsteps: 7\nlora: {rank: 8}\n", "utf-8")
+    config_file = tmp_path / "c.yaml"
+    config_file.write_text("base: b\ncache: c\noutput: o\nsteps: 7\nlora: {rank: 8}\n", "utf-8")
     config = load_config(
-        file, ["optimizer.learning_rate=2e-4", "lora.alpha=4", "conditioning.mode=paper"]
+        config_file, ["optimizer.learning_rate=2e-4", "lora.alpha=4", "conditioning.mode=paper"]
     )
     assert (config.optimizer.learning_rate, config.lora.rank, config.lora.alpha) == (2e-4, 8, 4.0)
-    resolved = tmp_path / "resolved.yaml"
-    resolved.write_text(dump_config(config), "utf-8")
-    assert load_config(resolved) == config
-    above = tmp_path / "above.yaml"
-    above.write_text("steps: 9\nlora: {alpha: 2}\n", "utf-8")
-    config = load_config(file, ["lora.alpha=5"], more_files=[above])
+    resolved_file = tmp_path / "resolved.yaml"
+    resolved_file.write_text(dump_config(config), "utf-8")
+    assert load_config(resolved_file) == config
+    later_file = tmp_path / "above.yaml"
+    later_file.write_text("steps: 9\nlora: {alpha: 2}\n", "utf-8")
+    config = load_config(config_file, ["lora.alpha=5"], more_files=[later_file])
     assert (config.steps, config.lora.rank, config.lora.alpha) == (9, 8, 5.0)
 
 
 @pytest.mark.parametrize("text", ["a: [", "just words"])
 def test_invalid_configuration_files_are_refused(tmp_path, text):
-    file = tmp_path / "c.yaml"
-    file.write_text(text, "utf-8")
+    config_file = tmp_path / "c.yaml"
+    config_file.write_text(text, "utf-8")
     with refuses():
-        load_config(file)
+        load_config(config_file)
     with refuses("key=value"):
         load_config(None, ["steps"])
     with refuses("no file"):

@@ -20,7 +20,7 @@ from tests.refusals import refuses
 
 @pytest.fixture(scope="module")
 def short_run(tiny, tmp_path_factory) -> Path:
-    """Train briefly with alpha at twice the rank, where files are usually wrong."""
+    """Train a LoRA for a few steps with an alpha of twice the rank."""
     folder = tmp_path_factory.mktemp("run")
     tiny.make_cache(folder / "cache")
     tiny.make_base(folder / "base.safetensors")
@@ -41,7 +41,7 @@ def model_output(model) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def trained_output(short_run, tiny) -> torch.Tensor:
-    """Compute the model's output with the adapter as it was trained."""
+    """Compute the output of the model with the LoRA as it was trained."""
     config = tiny.config(
         short_run, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "attn2", "ffn"]}
     )
@@ -64,14 +64,14 @@ def test_metadata_contains_no_folder_names(short_run, tiny):
 
 
 def test_released_format_gives_the_trained_output(short_run, trained_output):
-    file = short_run / "run" / "lora.safetensors"
-    names = load_file(file).keys()
-    assert "transformer.blocks.0.attn1.to_out.0.lora_A.weight" in names and not any(
-        "alpha" in name for name in names
+    lora_file = short_run / "run" / "lora.safetensors"
+    tensor_names = load_file(lora_file).keys()
+    assert "transformer.blocks.0.attn1.to_out.0.lora_A.weight" in tensor_names and not any(
+        "alpha" in name for name in tensor_names
     )
     model = load_base(short_run / "base.safetensors")
     # As the released code loads it: B A with scale 1.
-    plain_tensors = {k.removeprefix("transformer."): v for k, v in load_file(file).items()}
+    plain_tensors = {k.removeprefix("transformer."): v for k, v in load_file(lora_file).items()}
     assert fuse(model, plain_tensors) == 2 * 10
     torch.testing.assert_close(model_output(model), trained_output, atol=1e-5, rtol=1e-5)
 
@@ -86,9 +86,9 @@ def test_merged_and_native_formats_give_the_trained_output(short_run, trained_ou
     merged_model = load_base(tmp_path / "fused.safetensors")
     torch.testing.assert_close(model_output(merged_model), trained_output, atol=1e-5, rtol=1e-5)
     export(short_run / "run", tmp_path / "native.safetensors", "native")
-    native = load_file(tmp_path / "native.safetensors")
-    assert "diffusion_model.blocks.0.self_attn.q.lora_A.weight" in native
-    assert float(native["diffusion_model.blocks.0.self_attn.q.alpha"]) == 4
+    native_tensors = load_file(tmp_path / "native.safetensors")
+    assert "diffusion_model.blocks.0.self_attn.q.lora_A.weight" in native_tensors
+    assert float(native_tensors["diffusion_model.blocks.0.self_attn.q.alpha"]) == 4
     metadata = file_metadata(tmp_path / "native.safetensors", "LoRA")
     assert metadata["egox.mask_mode"] == "released"
     tensors, _ = read_lora(tmp_path / "native.safetensors")
@@ -108,69 +108,84 @@ def test_merged_and_native_formats_give_the_trained_output(short_run, trained_ou
 
 
 def test_base_of_the_1_3b_model_is_trained_and_loaded_by_comfyui(tiny, tmp_path, comfy_host):
-    """Recognise its shapes, with heads of 128 and an image embedding."""
+    """Check that ComfyUI recognises a base with heads of 128 and an image embedding, and loads its
+    LoRA."""
     import comfy.lora
     import comfy.model_detection
     import comfy.ops
     from comfy.ldm.wan.model import WanModel
 
     tiny.make_cache(tmp_path / "cache", clips=3, image_dim=1280)
-    base = tiny.make_base(tmp_path / "base.safetensors", dim=256, image_dim=1280)
+    base_file = tiny.make_base(tmp_path / "base.safetensors", dim=256, image_dim=1280)
     tiny.train(tmp_path, steps=2, batch_size=1)
     export(tmp_path / "run", tmp_path / "native.safetensors", "native")
-    weights = load_file(base)
-    detected = comfy.model_detection.detect_unet_config(weights, "", file_metadata(base, "base"))
-    form = {**detected, "freq_dim": 32}  # which the host takes to be 256
-    model = WanModel(**form, operations=comfy.ops.disable_weight_init)
+    weights = load_file(base_file)
+    detected_settings = comfy.model_detection.detect_unet_config(
+        weights, "", file_metadata(base_file, "base")
+    )
+    model_settings = {**detected_settings, "freq_dim": 32}  # which the host takes to be 256
+    model = WanModel(**model_settings, operations=comfy.ops.disable_weight_init)
     model.load_state_dict(weights)
-    keys = {
+    module_by_key = {
         f"diffusion_model.{k.removesuffix('.weight')}": f"diffusion_model.{k}"
         for k in weights
         if k.endswith(".weight")
     }
-    assert len(comfy.lora.load_lora(load_file(tmp_path / "native.safetensors"), keys)) == 2 * 10
-    export(tmp_path / "run", tmp_path / "fused.safetensors", "fused", base=base)
+    assert (
+        len(comfy.lora.load_lora(load_file(tmp_path / "native.safetensors"), module_by_key))
+        == 2 * 10
+    )
+    export(tmp_path / "run", tmp_path / "fused.safetensors", "fused", base=base_file)
     assert load_base(tmp_path / "fused.safetensors").config.image_dim == 1280
 
 
 def test_wrong_files_and_bases_are_refused(short_run, tiny, tmp_path):
-    lora = short_run / "run" / "lora.safetensors"
+    lora_file = short_run / "run" / "lora.safetensors"
     other_base = tiny.make_base(tmp_path / "other.safetensors", dim=64)
     with refuses("base that the LoRA was trained on"):
-        export(lora, tmp_path / "x.safetensors", "fused", base=other_base)
+        export(lora_file, tmp_path / "x.safetensors", "fused", base=other_base)
     file_without_metadata = tmp_path / "anonymous.safetensors"  # without metadata the shapes tell
-    save_file(load_file(lora), file_without_metadata)
+    save_file(load_file(lora_file), file_without_metadata)
     with refuses("anonymous.safetensors.*other.safetensors.*the model of this LoRA"):
         export(file_without_metadata, tmp_path / "x.safetensors", "fused", base=other_base)
-    for form, base, message_pattern in (("fused", None, "no base"), ("gguf", None, "one of")):
+    for format_name, base_file, message_pattern in (
+        ("fused", None, "no base"),
+        ("gguf", None, "one of"),
+    ):
         with refuses(message_pattern):
-            export(lora, tmp_path / "x.safetensors", form, base=base)
+            export(lora_file, tmp_path / "x.safetensors", format_name, base=base_file)
     with refuses("LoRA"):
         inspect(short_run / "base.safetensors")
     with refuses("neither"):
         export(tmp_path, tmp_path / "x.safetensors", "native")
     with refuses("strength of the LoRA: got inf"):
-        export(lora, tmp_path / "x.safetensors", "fused", base=other_base, strength=math.inf)
-    for source, target, base in ((lora, lora, None), (lora, other_base, other_base)):
-        with refuses(f"{target.name}, which it is made of"):
-            export(source, target, "fused" if base else "native", base=base)
+        export(lora_file, tmp_path / "x.safetensors", "fused", base=other_base, strength=math.inf)
+    for source_file, target_file, base_file in (
+        (lora_file, lora_file, None),
+        (lora_file, other_base, other_base),
+    ):
+        with refuses(f"{target_file.name}, which it is made of"):
+            export(source_file, target_file, "fused" if base_file else "native", base=base_file)
     assert not (tmp_path / "x.safetensors").exists()
 
 
 @pytest.mark.parametrize("from_file", [True, False])
 def test_merged_base_names_its_lora(short_run, tmp_path, from_file):
-    lora, base = short_run / "run" / "lora.safetensors", short_run / "base.safetensors"
+    lora_file, base_file = short_run / "run" / "lora.safetensors", short_run / "base.safetensors"
     merged_file = tmp_path / "fused.safetensors"
-    export(lora if from_file else short_run / "run", merged_file, "fused", base=base)
-    content = weight_file(merged_file, "base")
-    assert content.metadata[MERGED] == file_digest(lora)
-    assert content.settings["egox.config"] == weight_file(lora, "LoRA").settings["egox.config"]
+    export(lora_file if from_file else short_run / "run", merged_file, "fused", base=base_file)
+    merged_base = weight_file(merged_file, "base")
+    assert merged_base.metadata[MERGED] == file_digest(lora_file)
+    assert (
+        merged_base.settings["egox.config"]
+        == weight_file(lora_file, "LoRA").settings["egox.config"]
+    )
     with refuses("into which a LoRA is merged already"):
-        export(lora, tmp_path / "twice.safetensors", "fused", base=merged_file)
+        export(lora_file, tmp_path / "twice.safetensors", "fused", base=merged_file)
 
 
 def test_native_export_warns_of_settings_in_metadata_alone(short_run, tmp_path, capsys):
-    lora, native = tmp_path / "alone.safetensors", tmp_path / "native.safetensors"
+    lora_file, native_file = tmp_path / "alone.safetensors", tmp_path / "native.safetensors"
     lora_metadata = {
         **file_metadata(short_run / "run" / "lora.safetensors", "LoRA"),
         "egox.exo": "alone",
@@ -179,8 +194,8 @@ def test_native_export_warns_of_settings_in_metadata_alone(short_run, tmp_path, 
         (lora_metadata, "trained with exo alone"),
         ({**lora_metadata, "egox.exo": "sees_ego"}, ""),
     ):
-        save_file(load_file(short_run / "run" / "lora.safetensors"), lora, metadata)
-        assert main(["export", str(lora), str(native), "--form", "native"]) == 0
+        save_file(load_file(short_run / "run" / "lora.safetensors"), lora_file, metadata)
+        assert main(["export", str(lora_file), str(native_file), "--form", "native"]) == 0
         assert expected_text in (printed := capsys.readouterr().out) and bool(expected_text) == (
             "trained" in printed
         )

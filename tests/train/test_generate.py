@@ -1,4 +1,5 @@
-"""Test ``generate``: resuming, a LoRA's own settings, guidance, kept exo tokens and refusals."""
+"""Test ``generate``: resumed runs, the settings stored in a LoRA, guidance, kept exo tokens and
+refusals."""
 
 import json
 from dataclasses import replace
@@ -57,12 +58,12 @@ def test_each_clips_video_is_made_once(generate_folder, training_set, tmp_path):
     clips, made_count = generate(
         generate_folder / "cache", tmp_path, generate_options(generate_folder)
     )
-    files = sorted(tmp_path.glob("*.mp4"))
-    assert clips == made_count == len(files) >= 1
-    info = probe_video(files[0])
-    assert (info.frame_count, info.width, info.height) == (5, 32, 32)
-    assert info.fps == CacheReader(generate_folder / "cache").fps_of(files[0].stem)
-    clip = files[0].stem
+    video_files = sorted(tmp_path.glob("*.mp4"))
+    assert clips == made_count == len(video_files) >= 1
+    video_info = probe_video(video_files[0])
+    assert (video_info.frame_count, video_info.width, video_info.height) == (5, 32, 32)
+    assert video_info.fps == CacheReader(generate_folder / "cache").fps_of(video_files[0].stem)
+    clip = video_files[0].stem
     video_classes, prior_classes = (
         read_classes(file, 5, (32, 32))
         for file in (tmp_path / f"{clip}.seen.mkv", training_set / "clips" / clip / "seen.mkv")
@@ -72,19 +73,19 @@ def test_each_clips_video_is_made_once(generate_folder, training_set, tmp_path):
         prior_classes[changed_mask] >= EARLIER
     ).all()
     assert (prior_classes > UNOBSERVED).any() and (video_classes == UNOBSERVED).any()
-    files_before = {f: f.read_bytes() for f in files}
-    files[0].unlink()
+    files_before = {f: f.read_bytes() for f in video_files}
+    video_files[0].unlink()
     assert generate(generate_folder / "cache", tmp_path, generate_options(generate_folder)) == (
         clips,
         1,
     )
-    assert {f: f.read_bytes() for f in files} == files_before
+    assert {f: f.read_bytes() for f in video_files} == files_before
     assert generate(generate_folder / "cache", tmp_path, generate_options(generate_folder))[1] == 0
     stereo_options = generate_options(
         generate_folder, seed=5, stereo=training_set / "manifest.jsonl"
     )
     assert generate(generate_folder / "cache", tmp_path, stereo_options)[1] == clips
-    assert files[0].read_bytes() != files_before[files[0]]
+    assert video_files[0].read_bytes() != files_before[video_files[0]]
     stereo_file = tmp_path / f"{clip}_180_LR.mp4"
     with refuses("360 video"):  # as it says of itself
         probe_video(stereo_file)
@@ -93,7 +94,8 @@ def test_each_clips_video_is_made_once(generate_folder, training_set, tmp_path):
 
 
 def test_observed_pixels_are_put_back(generate_folder, training_set, tmp_path, monkeypatch):
-    """Put observed pixels into a softened prior, and refuse a cache without classes."""
+    """Check that observed pixels replace generated ones, and that a cache without visibility
+    classes is refused."""
     (clip,) = CacheReader(generate_folder / "cache").clips("train")[:1]
 
     def read_video(file: Path) -> torch.Tensor:
@@ -101,9 +103,11 @@ def test_observed_pixels_are_put_back(generate_folder, training_set, tmp_path, m
 
     prior = read_video(training_set / "clips" / clip / "ego_prior.mp4")
     observed_classes = torch.full((5, 32, 32), NOW, dtype=torch.uint8)
-    module = "egox_train.train.generate."
-    monkeypatch.setattr(module + "_sample_clip", lambda *_: (prior + torch.roll(prior, 1, 2)) / 2)
-    monkeypatch.setattr(module + "read_classes", lambda *_: observed_classes)
+    module_name = "egox_train.train.generate."
+    monkeypatch.setattr(
+        module_name + "_sample_clip", lambda *_: (prior + torch.roll(prior, 1, 2)) / 2
+    )
+    monkeypatch.setattr(module_name + "read_classes", lambda *_: observed_classes)
     errors, one_clip = [], RunOptions(clips=1)
     for keep in (0.0, 1.0):
         generate(
@@ -118,7 +122,7 @@ def test_observed_pixels_are_put_back(generate_folder, training_set, tmp_path, m
         ).any()
         assert has_kept_pixels == (keep > 0)
     assert errors[1] < 0.9 * errors[0]
-    monkeypatch.setattr(module + "SEEN", "none.mkv")
+    monkeypatch.setattr(module_name + "SEEN", "none.mkv")
     for keep, expected_text in ((2.0, "keep_observed"), (1.0, "run prepare and cache again")):
         with refuses(expected_text):
             generate(
@@ -132,7 +136,7 @@ def test_observed_pixels_are_put_back(generate_folder, training_set, tmp_path, m
 def test_parts_make_the_same_videos_and_a_dry_run_estimates_the_cost(
     generate_folder, tiny, tmp_path
 ):
-    cache = tiny.make_cache(tmp_path / "cache", 12)
+    cache_folder = tiny.make_cache(tmp_path / "cache", 12)
     one_step_options, full_folder, parts_folder = (
         generate_options(generate_folder, lora=None, steps=1),
         tmp_path / "one",
@@ -140,20 +144,24 @@ def test_parts_make_the_same_videos_and_a_dry_run_estimates_the_cost(
     )
     full_folder.mkdir()
     (full_folder / ".take5__cam.0123abcd.mp4").touch()  # of a killed run
-    first_video = full_folder / f"{sorted(CacheReader(cache).clips('train'))[0]}.mp4"
+    first_video = full_folder / f"{sorted(CacheReader(cache_folder).clips('train'))[0]}.mp4"
     with another_is_at(first_video, 7) as progress:
-        assert generate(cache, full_folder, one_step_options, progress=progress) == (8, 8)
-    assert generate(cache, parts_folder, one_step_options, RunOptions(part=(0, 2), clips=4)) == (
+        assert generate(cache_folder, full_folder, one_step_options, progress=progress) == (8, 8)
+    assert generate(
+        cache_folder, parts_folder, one_step_options, RunOptions(part=(0, 2), clips=4)
+    ) == (
         2,
         2,
     )
-    dry_run_result = generate(cache, parts_folder, one_step_options, RunOptions(dry_run=True))
+    dry_run_result = generate(
+        cache_folder, parts_folder, one_step_options, RunOptions(dry_run=True)
+    )
     assert (
         dry_run_result.clips == 6
         and dry_run_result.size_bytes > 0
         and "with 1, 8, 64 devices" in str(dry_run_result)
     )
-    assert generate(cache, parts_folder, one_step_options) == (8, 6)
+    assert generate(cache_folder, parts_folder, one_step_options) == (8, 6)
     for folder in (full_folder, parts_folder):
         for cost_file in folder.glob("*.json"):  # the one thing that no two runs have alike
             stored_sums = json.loads(cost_file.read_text())
@@ -185,7 +193,7 @@ def test_loras_settings_are_followed(generate_folder):
 def test_cached_exo_tokens_give_the_full_canvas_result(
     generate_folder, tiny, monkeypatch, lambda_g, has_shared_bias
 ):
-    """Compare at one noise level in float32, since other levels differ a little."""
+    """Compare the model's prediction with kept exo tokens with that of the whole canvas."""
     from egox_core.gga.exo_cache import ExoCache
     from egox_core.wan.canvas import build_mask, model_input
     from egox_train.wan.transformer import load_base
@@ -201,30 +209,34 @@ def test_cached_exo_tokens_give_the_full_canvas_result(
     scope = install_gga(model)
     scope.set(sample.geometry, conditioning.gga_options())
     t, h, w_exo, w_ego = sample.grid
-    mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
-    ego = torch.randn(sample.ego.shape)
-    packed = model_input(ego, sample.exo, mask, sample.exo, sample.cond_ego)
-    cache, ego_parts = ExoCache(2), []
+    mask_latent = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
+    ego_noise = torch.randn(sample.ego.shape)
+    canvas_input = model_input(ego_noise, sample.exo, mask_latent, sample.exo, sample.cond_ego)
+    exo_cache, ego_predictions = ExoCache(2), []
     with torch.no_grad():
         for _ in range(2):
             grid = (t, h // 2, w_exo // 2, w_ego // 2)
-            scope.exo = cache.forward((), (0,), 0.9, [0.9, 0.0], grid, 0, torch.device("cpu"))
-            columns = packed[..., w_exo:] if scope.exo.kept else packed
+            scope.exo = exo_cache.forward((), (0,), 0.9, [0.9, 0.0], grid, 0, torch.device("cpu"))
+            input_columns = canvas_input[..., w_exo:] if scope.exo.kept else canvas_input
             prediction = model(
-                hidden_states=columns,
+                hidden_states=input_columns,
                 timestep=torch.tensor([900.0]),
                 encoder_hidden_states=sample.text,
                 encoder_hidden_states_image=sample.image,
                 return_dict=False,
             )[0]
             scope.exo.finish(len(model.blocks))
-            ego_parts.append(prediction[..., -w_ego:])
+            ego_predictions.append(prediction[..., -w_ego:])
     scope.exo = None
-    assert (cache.full, cache.kept) == (1, 1)
-    assert (ego_parts[0] - ego_parts[1]).abs().max() <= 1e-5 * ego_parts[0].abs().max()
-    negative = {"cfg": 2.0, "negative": torch.zeros_like(sample.text)}
+    assert (exo_cache.full, exo_cache.kept) == (1, 1)
+    assert (ego_predictions[0] - ego_predictions[1]).abs().max() <= 1e-5 * ego_predictions[
+        0
+    ].abs().max()
+    guidance_options = {"cfg": 2.0, "negative": torch.zeros_like(sample.text)}
     full_latent, kept_latent = (
-        sample_ego(model, scope, sample, conditioning, steps=4, recompute_exo=interval, **negative)
+        sample_ego(
+            model, scope, sample, conditioning, steps=4, recompute_exo=interval, **guidance_options
+        )
         for interval in (1, 4)
     )
     assert 0 < (full_latent - kept_latent).std() < 0.2 * full_latent.std() and scope.exo is None
@@ -249,22 +261,27 @@ def test_noisy_exo_tokens_are_not_cached(generate_folder, tiny):
 
 @pytest.mark.parametrize(("case", "mode"), [("gga3", "released"), ("no_gga", "off")])
 def test_guidance_reproduces_the_released_latents(case, mode):
-    """Run six steps with guidance 5 and compare with the golden ``denoise_6step``."""
-    golden = load_file(GOLDEN / "denoise_6step.safetensors")
+    """Compare six sampling steps with guidance 5 with the latents of the golden file
+    ``denoise_6step``."""
+    golden_tensors = load_file(GOLDEN / "denoise_6step.safetensors")
     model = golden_transformer().eval()
-    w_ego = golden["in.cam_rays"].shape[2]
+    w_ego = golden_tensors["in.cam_rays"].shape[2]
     initial_latent, prior = (
-        golden["in.initial_latent"],
-        golden["in.condition_20ch"][:, 4:, ..., -w_ego:],
+        golden_tensors["in.initial_latent"],
+        golden_tensors["in.condition_20ch"][:, 4:, ..., -w_ego:],
     )
     sample = TrainSample(
         clips=("golden",),
         exo=initial_latent[..., :-w_ego],
         ego=torch.zeros_like(prior),
         cond_ego=prior,
-        text=golden["in.text_embeds"],
-        image=golden["in.image_embeds"],
-        geometry=(tokens_from_latents(golden["in.point_vecs_per_frame"], golden["in.cam_rays"]),),
+        text=golden_tensors["in.text_embeds"],
+        image=golden_tensors["in.image_embeds"],
+        geometry=(
+            tokens_from_latents(
+                golden_tensors["in.point_vecs_per_frame"], golden_tensors["in.cam_rays"]
+            ),
+        ),
     )
     latent = sample_ego(
         model,
@@ -273,12 +290,12 @@ def test_guidance_reproduces_the_released_latents(case, mode):
         ConditioningConfig(gga_mode=mode),
         steps=6,
         cfg=5.0,
-        negative=golden["in.negative_text_embeds"],
+        negative=golden_tensors["in.negative_text_embeds"],
         noise=initial_latent[..., -w_ego:],
     )
     # quirks.md: 1e-4 for the whole loop
     torch.testing.assert_close(
-        latent, golden[f"{case}.latents_after_step.5"][..., -w_ego:], atol=1e-4, rtol=0
+        latent, golden_tensors[f"{case}.latents_after_step.5"][..., -w_ego:], atol=1e-4, rtol=0
     )
 
 

@@ -1,4 +1,4 @@
-"""Test that a wrong attention kernel is replaced and noted in bfloat16 training."""
+"""Test that bfloat16 training replaces an attention kernel with wrong results and logs a note."""
 
 import pytest
 
@@ -11,27 +11,32 @@ def losses(lines: list[dict]) -> list[float]:
 
 
 def test_training_replaces_a_wrong_kernel(workplace, tiny, monkeypatch):
-    """Train two steps on one clip, whose bias is computed in pieces as at the released size."""
+    """Check that two training steps with a wrong kernel have the losses of a right kernel, and log
+    a note."""
     monkeypatch.setattr("egox_train.wan.diffusers_processor.SHARED_BIAS_BYTES", 0)
     monkeypatch.setattr(backends, "_cached_choices", {})
-    memory, right = (
+    memory_options, right_kernel = (
         {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"},
         backends.BACKENDS["sdpa"],
     )
 
     def curve(output: str) -> list[dict]:
-        run = workplace / output
-        tiny.train(workplace, output=str(run), steps=2, batch_size=1, memory=memory)
-        return tiny.curve(run)
+        run_folder = workplace / output
+        tiny.train(workplace, output=str(run_folder), steps=2, batch_size=1, memory=memory_options)
+        return tiny.curve(run_folder)
 
-    expected = curve("right")
-    assert len(losses(expected)) == len(expected) == 2, "a loss for each step, and no note"
-    state = last_checkpoint(workplace / "right")
-    assert state is not None and state.kernel == "sdpa", "for the run that is resumed"
-    monkeypatch.setitem(backends.BACKENDS, "sdpa", lambda *args: 1.5 * right(*args))
+    expected_lines = curve("right")
+    assert len(losses(expected_lines)) == len(expected_lines) == 2, (
+        "a loss for each step, and no note"
+    )
+    checkpoint_state = last_checkpoint(workplace / "right")
+    assert checkpoint_state is not None and checkpoint_state.kernel == "sdpa", (
+        "for the run that is resumed"
+    )
+    monkeypatch.setitem(backends.BACKENDS, "sdpa", lambda *args: 1.5 * right_kernel(*args))
     backends._cached_choices.clear()
-    lines = curve("wrong")
-    (note,) = [line for line in lines if "note" in line]
+    log_lines = curve("wrong")
+    (note,) = [line for line in log_lines if "note" in line]
     assert note["step"] == 1 and "sdpa: gives wrong numbers here" in note["note"]
     # bfloat16 keeps 8 bits, and what differs is two roundings of one attention.
-    assert losses(lines) == pytest.approx(losses(expected), rel=1e-2)
+    assert losses(log_lines) == pytest.approx(losses(expected_lines), rel=1e-2)

@@ -1,4 +1,5 @@
-"""Test refused settings before a run, the global batch of a resumed run, and its weight average."""
+"""Test the checks before a training run: refused settings, the resumed global batch, and the weight
+average."""
 
 from types import SimpleNamespace
 
@@ -49,9 +50,9 @@ REFUSED_SETTINGS = [
 
 @pytest.mark.parametrize(("launch", "change", "name"), REFUSED_SETTINGS)
 def test_untested_combinations_are_refused(tiny, tmp_path, launch, change, name):
-    with refuses() as error:
+    with refuses() as refusal:
         check_launch(tiny.config(tmp_path, **change), launch)
-    assert str(error.value).startswith(name)
+    assert str(refusal.value).startswith(name)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_changed_end_of_a_cosine_schedule_is_noted(tiny, tmp_path):
 
 
 def test_weight_average_is_moved_to_the_weights_device(tiny, tmp_path):
-    """Resume with weights on the meta device, which can't be mixed with the CPU."""
+    """Check that a resumed weight average is moved from the CPU to the weights' device."""
     config = tiny.config(tmp_path, ema_decay=0.9)
     average_before = moving_average(
         config, [nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(2, 2))], None

@@ -1,4 +1,4 @@
-"""Launch the shipped accelerate configurations, and compare with training in one process."""
+"""Compare trainings launched with the shipped accelerate configurations with one process."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ BFLOAT16 = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
 
 
 def check_resuming(output: Path, run_again) -> None:
-    """Check that a command makes a deleted last checkpoint and result again identically."""
+    """Check that a training command restores a deleted last checkpoint and result exactly."""
     tensors_before = load_file(output / "lora.safetensors")
     shutil.rmtree(checkpoint_folders(output)[-1])
     (output / "lora.safetensors").unlink()
@@ -57,9 +57,9 @@ sys.exit(max(abs(process.exitcode) for process in processes))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the launched runs are slow tests")
 def test_two_processes_have_the_losses_of_one(workplace, tiny, launching):
-    """Fork the processes, so that both import the code once."""
-    values = tiny.settings(workplace, steps=6)
-    config = launching.write(workplace, "two", {**values, "batch_size": 2})
+    """Compare the losses of two forked training processes with those of a single process."""
+    training_settings = tiny.settings(workplace, steps=6)
+    config = launching.write(workplace, "two", {**training_settings, "batch_size": 2})
     process_environment = {
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
@@ -75,9 +75,13 @@ def test_two_processes_have_the_losses_of_one(workplace, tiny, launching):
         timeout=300,
     )
     assert result.returncode == 0, result.stderr[-4000:]
-    train(parse_config({**values, "batch_size": 2, "steps": 1, "output": str(workplace / "half")}))
+    train(
+        parse_config(
+            {**training_settings, "batch_size": 2, "steps": 1, "output": str(workplace / "half")}
+        )
+    )
     single_losses, pair_losses = (
-        single_process_losses(workplace, tiny, launching, values),
+        single_process_losses(workplace, tiny, launching, training_settings),
         launching.losses(workplace / "two"),
     )
     assert (
@@ -96,25 +100,32 @@ def test_two_processes_have_the_losses_of_one(workplace, tiny, launching):
 
 @pytest.mark.slow
 def test_run_of_two_processes_resumes_with_one(workplace, tiny, launching):
-    """Use offloading, averaging, accumulation and validation, and compare with one plain process."""
-    shared = tiny.settings(
+    """Compare a run of two processes that one process resumes with an uninterrupted run of one
+    process."""
+    shared_settings = tiny.settings(
         workplace,
         validation={"every": 4, "clips": 3},
         optimizer={"warmup_steps": 2, "learning_rate": 1e-2, "decay": "constant"},
     )  # which doesn't hang on ``steps``
-    values = {
-        **shared,
+    training_settings = {
+        **shared_settings,
         "batch_size": 1,
         "gradient_accumulation": 2,
         "ema_decay": 0.9,
-        "memory": {**shared["memory"], "checkpoint_offload": True},
+        "memory": {**shared_settings["memory"], "checkpoint_offload": True},
     }
     launching.launch(
-        "accelerate_ddp.yaml", launching.write(workplace, "two", {**values, "steps": 4})
+        "accelerate_ddp.yaml", launching.write(workplace, "two", {**training_settings, "steps": 4})
     )
-    outcome = train(parse_config({**values, "steps": 8, "output": str(workplace / "two")}))
+    outcome = train(
+        parse_config({**training_settings, "steps": 8, "output": str(workplace / "two")})
+    )
     assert outcome.finished
-    train(parse_config({**shared, "steps": 8, "batch_size": 4, "output": str(workplace / "one")}))
+    train(
+        parse_config(
+            {**shared_settings, "steps": 8, "batch_size": 4, "output": str(workplace / "one")}
+        )
+    )
     single_curve, pair_curve = (tiny.curve(workplace / name) for name in ("one", "two"))
     assert (
         [line["step"] for line in single_curve]
@@ -135,31 +146,31 @@ def test_run_of_two_processes_resumes_with_one(workplace, tiny, launching):
     "memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16]
 )
 def test_sharded_training_equals_one_process(workplace, tiny, launching, memory):
-    """Run FSDP2 on CPUs by gloo, with three unevenly shared validation clips.
+    """Compare FSDP2 training of two CPU processes with training in one process.
 
     Three held-out clips are shared unevenly, and sampled where torchmetrics is installed.
     """
-    sampled = {"sample_steps": 2, "vae": str(STANDIN_VAE)}
+    sample_options = {"sample_steps": 2, "vae": str(STANDIN_VAE)}
     if importlib.util.find_spec("torchmetrics") is None:
-        sampled = {}
-    values = tiny.settings(
+        sample_options = {}
+    training_settings = tiny.settings(
         workplace,
         memory=memory,
         checkpoint={"every": 4, "keep": 2},
-        validation={"every": 4, "clips": 3, **sampled},
+        validation={"every": 4, "clips": 3, **sample_options},
     )
     tiny.make_cache(workplace / "cache", clips=9)  # three of them held out
-    values |= {"batch_size": 1, "gradient_accumulation": 2} if memory is BFLOAT16 else {}
-    config = launching.write(workplace, "two", values)
+    training_settings |= {"batch_size": 1, "gradient_accumulation": 2} if memory is BFLOAT16 else {}
+    config = launching.write(workplace, "two", training_settings)
 
     def run() -> str:
-        front = Path(__file__).with_name("fsdp2_on_cpu.py")
-        return launching.launch("accelerate_fsdp2.yaml", config, front=front)
+        start_script = Path(__file__).with_name("fsdp2_on_cpu.py")
+        return launching.launch("accelerate_fsdp2.yaml", config, front=start_script)
 
     output = run()
     assert "FSDP2 True, " in output and "FSDP2 True, 0 of" not in output
     single_losses = single_process_losses(
-        workplace, tiny, launching, {**values, "gradient_accumulation": 1}
+        workplace, tiny, launching, {**training_settings, "gradient_accumulation": 1}
     )
     assert (
         max(
@@ -176,7 +187,7 @@ def test_sharded_training_equals_one_process(workplace, tiny, launching, memory)
         single_validation.keys()
         == sharded_validation.keys()
         == {"step", "validation/loss", "validation/zero"}
-        | ({"validation/psnr", "validation/ssim"} if sampled else set())
+        | ({"validation/psnr", "validation/ssim"} if sample_options else set())
     )
     assert (
         abs(single_validation["validation/loss"] - sharded_validation["validation/loss"])

@@ -30,7 +30,7 @@ needs_muon = pytest.mark.skipif(
 
 
 class Killed(Exception):
-    """Raise this in place of a process that dies between two steps."""
+    """Stand for a process that is killed between two training steps."""
 
 
 def raise_killed_at(step: int):
@@ -111,11 +111,11 @@ def test_training_reduces_the_loss_and_keeps_last_checkpoints(workplace, tiny):
         validation={"every": 60, "clips": 2},
     )
     train(config)
-    lines = tiny.curve(workplace / "run")
-    losses = [line["loss"] for line in lines if "loss" in line]
+    log_lines = tiny.curve(workplace / "run")
+    losses = [line["loss"] for line in log_lines if "loss" in line]
     assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
-    validation = [line for line in lines if "validation/loss" in line]
-    assert len(validation) == 1 and validation[0]["step"] == 60
+    validation_lines = [line for line in log_lines if "validation/loss" in line]
+    assert len(validation_lines) == 1 and validation_lines[0]["step"] == 60
     assert [f.name for f in checkpoint_folders(workplace / "run")] == [
         "step-00000050",
         "step-00000060",
@@ -144,27 +144,34 @@ def test_validation_writes_sample_videos(workplace, tiny, dtype):
 
 
 def test_losses_are_averaged_by_noise_level():
-    means = {"loss/sigma_0.00-0.25": 1.0, "loss/sigma_0.50-0.75": 2.0, "loss/sigma_0.75-1.00": 4.0}
-    assert bucket_losses([0.1, 0.6, 0.8, 1.0], [1, 2, 3, 5], 4) == means
+    expected_means = {
+        "loss/sigma_0.00-0.25": 1.0,
+        "loss/sigma_0.50-0.75": 2.0,
+        "loss/sigma_0.75-1.00": 4.0,
+    }
+    assert bucket_losses([0.1, 0.6, 0.8, 1.0], [1, 2, 3, 5], 4) == expected_means
 
 
 def test_trackers_have_one_curve_of_a_resumed_run(workplace, tiny, monkeypatch):
-    """Log to TensorBoard, and to Weights & Biases without a network."""
+    """Check that TensorBoard and offline Weights & Biases log one loss curve for a run that was
+    resumed."""
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
     )
-    names = ["tensorboard", *(["wandb"] if importlib.util.find_spec("wandb") else [])]
+    tracker_names = ["tensorboard", *(["wandb"] if importlib.util.find_spec("wandb") else [])]
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    values = tiny.settings(
+    training_settings = tiny.settings(
         workplace,
         steps=5,
-        log={"every": 1, "trackers": names},
+        log={"every": 1, "trackers": tracker_names},
         validation={"every": 5, "clips": 1, "sample_steps": 1, "vae": str(STANDIN_VAE)},
     )
     with pytest.raises(Killed):
-        train(parse_config(values), progress=raise_killed_at(3))  # behind the checkpoint of step 2
-    train(parse_config(values))
+        train(
+            parse_config(training_settings), progress=raise_killed_at(3)
+        )  # behind the checkpoint of step 2
+    train(parse_config(training_settings))
     folder = workplace / "run" / "log"
     events = event_accumulator.EventAccumulator(str(folder))
     events.Reload()
@@ -173,7 +180,7 @@ def test_trackers_have_one_curve_of_a_resumed_run(workplace, tiny, monkeypatch):
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(
         logged_losses, rel=1e-6
     )
-    if "wandb" in names:
+    if "wandb" in tracker_names:
         files = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
         assert len({file.stem.rpartition("-")[2] for file in files}) == 1  # of one run, by its id
         log_bytes = b"".join(
@@ -190,31 +197,32 @@ def test_checkpoints_are_also_written_by_time(workplace, tiny, monkeypatch):
         "egox_train.train.loop.save_checkpoint",
         lambda output, state, keep: steps.append(state.step),
     )
-    clock = iter(range(0, 10_000, 25))  # seconds, at each look
+    look_times = iter(range(0, 10_000, 25))  # seconds, at each look
     monkeypatch.setattr(
         "egox_train.train.loop.time",
-        SimpleNamespace(monotonic=lambda: next(clock), perf_counter=lambda: 0.0),
+        SimpleNamespace(monotonic=lambda: next(look_times), perf_counter=lambda: 0.0),
     )
     tiny.train(workplace, checkpoint={"every": 100, "minutes": 1.0})
     assert steps == [3, 6]
 
 
 def test_captions_are_dropped_at_the_set_share(workplace, tiny):
-    values = tiny.settings(workplace, conditioning={"caption_dropout": 0.5})
-    samples = CachedSamples(parse_config(values), "train")
+    training_settings = tiny.settings(workplace, conditioning={"caption_dropout": 0.5})
+    samples = CachedSamples(parse_config(training_settings), "train")
     drawn_items = [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
     assert 70 < sum(item.silent for item in drawn_items) < 130
     assert drawn_items == [
         item for step in range(100) for item, _ in samples.items_of_step(step, 2)
     ]
     with refuses("caption_dropout=0"):
-        train(parse_config(values))  # a cache without the empty caption
+        train(parse_config(training_settings))  # a cache without the empty caption
     shard = workplace / "cache" / "shard-00000.safetensors"
     made_from, _ = shard_header(shard)
     write_shard(shard, {**load_file(shard), EMPTY_CAPTION: torch.full((4, 24), 7.0)}, made_from)
-    reader = CachedSamples(parse_config(values), "train")
+    reread_samples = CachedSamples(parse_config(training_settings), "train")
     empty_text, caption_text = (
-        reader.load(Item(clip="take0__cam", silent=empty_text)).text for empty_text in (True, False)
+        reread_samples.load(Item(clip="take0__cam", silent=empty_text)).text
+        for empty_text in (True, False)
     )
     assert (
         bool((empty_text == 7).all())
@@ -277,8 +285,8 @@ def test_captions_of_another_width_are_refused_before_the_base_is_read(workplace
 
 
 def test_wrong_bases_are_refused(workplace, tiny):
-    content = (workplace / "base.safetensors").read_bytes()
-    (workplace / "cut.safetensors").write_bytes(content[:5000])
+    base_bytes = (workplace / "base.safetensors").read_bytes()
+    (workplace / "cut.safetensors").write_bytes(base_bytes[:5000])
     (workplace / "old.ckpt").write_bytes(b"x")
     tiny.make_base(workplace / "t2v.safetensors", in_channels=16)
     for base, message_pattern in (
@@ -296,8 +304,8 @@ def test_damaged_checkpoint_is_replaced_by_the_previous_one(workplace, tiny, cap
     tiny.train(workplace, output=str(workplace / "whole"))
     tiny.train(workplace, steps=4)
     previous_checkpoint, newest_checkpoint = checkpoint_folders(workplace / "run")
-    content = (newest_checkpoint / "trainable.safetensors").read_bytes()
-    (newest_checkpoint / "trainable.safetensors").write_bytes(content[: len(content) // 2])
+    file_bytes = (newest_checkpoint / "trainable.safetensors").read_bytes()
+    (newest_checkpoint / "trainable.safetensors").write_bytes(file_bytes[: len(file_bytes) // 2])
     assert tiny.train(workplace).finished
     assert (
         newest_checkpoint.name in caplog.text

@@ -1,4 +1,5 @@
-"""Compare the training step with the released trainer's numbers (golden ``train_step``)."""
+"""Compare the loss and gradients of a training step with the released trainer's golden file
+``train_step``."""
 
 from dataclasses import replace
 
@@ -67,69 +68,86 @@ def test_loss_and_gradients_equal_the_released_trainers(
     )
     assert model_timesteps(sigmas).tolist() == golden[f"{case}.timestep"].tolist()
 
-    result = flow_loss(model, scope, sample, noise, sigmas, conditioning)
-    result.loss.backward()
-    assert abs(float(result.loss.detach()) - float(golden[f"{case}.loss"])) < 1e-4
-    torch.testing.assert_close(result.target, golden[f"{noise_of}.target_ego"], atol=1e-6, rtol=0)
+    loss_result = flow_loss(model, scope, sample, noise, sigmas, conditioning)
+    loss_result.loss.backward()
+    assert abs(float(loss_result.loss.detach()) - float(golden[f"{case}.loss"])) < 1e-4
+    torch.testing.assert_close(
+        loss_result.target, golden[f"{noise_of}.target_ego"], atol=1e-6, rtol=0
+    )
     # float32, other kernels: the forward's own tolerance (quirks: tiny forward 5e-5)
     torch.testing.assert_close(
-        result.prediction, golden[f"{case}.prediction_ego"], atol=5e-5, rtol=0
+        loss_result.prediction, golden[f"{case}.prediction_ego"], atol=5e-5, rtol=0
     )
-    weights = dict(model.named_parameters())
+    parameters_by_name = dict(model.named_parameters())
     for name in GRADIENTS:
-        expected = golden[f"{case}.grad.{name}"]
-        assert (weights[name].grad - expected).norm() / expected.norm() < 1e-4, name
+        golden_gradient = golden[f"{case}.grad.{name}"]
+        assert (
+            parameters_by_name[name].grad - golden_gradient
+        ).norm() / golden_gradient.norm() < 1e-4, name
 
 
 def random_geometry(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeometry:
-    """Draw random directions and trust on a grid of tokens."""
+    """Draw random ray directions and trust values for a grid of tokens."""
     generator = torch.Generator().manual_seed(seed)
-    directions, rays = (
+    exo_directions, ego_rays = (
         normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
         for shape in ((t, t, 2 * h, 2 * w_exo), (t, 2 * h, 2 * w_ego))
     )
     trust = torch.rand(t, 2 * h, 2 * w_exo, generator=generator)
-    return tokens_from_latents(directions, rays, trust)
+    return tokens_from_latents(exo_directions, ego_rays, trust)
 
 
 def test_recomputed_bias_gives_identical_gradients():
     geometry, options = random_geometry(3, 4, 6, 4, seed=1), GgaOptions()
     generator = torch.Generator().manual_seed(2)
-    inputs = [
+    query_key_value = [
         torch.randn(1, geometry.tokens, 32, generator=generator, requires_grad=True)
         for _ in range(3)
     ]
     results = []
     for recompute in (False, True):
-        result = gga_attention(*inputs, 2, geometry, options, recompute=recompute, chunk_bytes=1)
-        results.append((result, *torch.autograd.grad(result.square().sum(), inputs)))
+        attention_output = gga_attention(
+            *query_key_value, 2, geometry, options, recompute=recompute, chunk_bytes=1
+        )
+        results.append(
+            (
+                attention_output,
+                *torch.autograd.grad(attention_output.square().sum(), query_key_value),
+            )
+        )
     assert all(
         torch.equal(stored_tensor, recomputed_tensor)
         for stored_tensor, recomputed_tensor in zip(*results, strict=True)
     )
     with torch.no_grad():
         assert torch.equal(
-            gga_attention(*inputs, 2, geometry, options, chunk_bytes=1), results[0][0]
+            gga_attention(*query_key_value, 2, geometry, options, chunk_bytes=1), results[0][0]
         )
 
 
 @pytest.mark.parametrize("clips", [1, 3])
 def test_shared_bias_of_a_batch_equals_single_clips(workplace, tiny, monkeypatch, clips):
-    """Compare losses and gradients of the paths for small and for large canvases."""
-    cached = CachedSamples(tiny.config(workplace), "train")
-    samples = [cached.load(item) for item in cached.groups[0][:clips]]
-    noise = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
+    """Compare losses and gradients when a batch shares one attention bias and when each clip
+    computes its own in pieces."""
+    cached_samples = CachedSamples(tiny.config(workplace), "train")
+    samples = [cached_samples.load(item) for item in cached_samples.groups[0][:clips]]
+    noise_latent = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
     results = {}
-    for path, limit in (("shared", diffusers_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
-        monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", limit)
+    for bias_path, byte_limit in (("shared", diffusers_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
+        monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", byte_limit)
         model = load_base(workplace / "base.safetensors")
         scope = install_gga(model)
-        result = flow_loss(
-            model, scope, collate(samples), noise, torch.full((clips,), 0.5), ConditioningConfig()
+        loss_result = flow_loss(
+            model,
+            scope,
+            collate(samples),
+            noise_latent,
+            torch.full((clips,), 0.5),
+            ConditioningConfig(),
         )
-        assert (scope.shared_bias(torch.float32) is not None) == (path == "shared")
-        result.loss.backward()
-        results[path] = result.per_clip, model.blocks[0].attn1.to_q.weight.grad
+        assert (scope.shared_bias(torch.float32) is not None) == (bias_path == "shared")
+        loss_result.loss.backward()
+        results[bias_path] = loss_result.per_clip, model.blocks[0].attn1.to_q.weight.grad
     for shared_value, single_value in zip(*results.values(), strict=True):
         torch.testing.assert_close(
             shared_value, single_value, atol=1e-6, rtol=1e-5
@@ -137,7 +155,8 @@ def test_shared_bias_of_a_batch_equals_single_clips(workplace, tiny, monkeypatch
 
 
 def test_backward_stores_no_full_bias():
-    """Measure autograd's memory between forward and backward."""
+    """Check that autograd stores less than the attention bias between the forward and backward
+    pass."""
     geometry = random_geometry(6, 12, 12, 12, seed=3)
     q, k, v = (torch.randn(1, geometry.tokens, 8, requires_grad=True) for _ in range(3))
     saved_bytes: dict[int, int] = {}
@@ -150,18 +169,20 @@ def test_backward_stores_no_full_bias():
         gga_attention(
             q, k, v, 1, geometry, GgaOptions(mode="released", lambda_g=3.0), recompute=True
         )
-    ego_map = 4 * geometry.tokens * 6 * 12 * 12
+    ego_map_bytes = 4 * geometry.tokens * 6 * 12 * 12
     geometry_bytes = geometry.key_dirs.numel() * 4  # the inputs themselves
-    assert sum(saved_bytes.values()) < ego_map / 4 + geometry_bytes
+    assert sum(saved_bytes.values()) < ego_map_bytes / 4 + geometry_bytes
 
 
 def test_noise_table_equals_the_released_trainers():
-    table = sigma_table(TimestepConfig(kind="table", shift=1.0))
-    torch.testing.assert_close(table, torch.arange(1000, 0, -1) / 1000, atol=1e-6, rtol=0)
-    assert model_timesteps(table).tolist() == list(range(1000, 0, -1))
+    noise_table = sigma_table(TimestepConfig(kind="table", shift=1.0))
+    torch.testing.assert_close(noise_table, torch.arange(1000, 0, -1) / 1000, atol=1e-6, rtol=0)
+    assert model_timesteps(noise_table).tolist() == list(range(1000, 0, -1))
     golden_table = load_file(GOLDEN / "schedule_50.safetensors")
-    name = next(k for k in golden_table if "trainer" in k and "sigma" in k)
-    torch.testing.assert_close(table, golden_table[name][:1000].float(), atol=1e-6, rtol=0)
+    golden_name = next(k for k in golden_table if "trainer" in k and "sigma" in k)
+    torch.testing.assert_close(
+        noise_table, golden_table[golden_name][:1000].float(), atol=1e-6, rtol=0
+    )
 
 
 def test_drawn_noise_levels_follow_shift_and_generator():
@@ -179,30 +200,30 @@ def test_drawn_noise_levels_follow_shift_and_generator():
 
 @pytest.mark.parametrize("first_known", [True, False])
 def test_single_views_have_a_known_first_frame_or_known_parts(first_known):
-    ego, condition = torch.randn(1, 16, 2, 4, 4), torch.randn(1, 16, 2, 4, 4)
-    view = TrainSample(
+    ego_latent, condition_latent = torch.randn(1, 16, 2, 4, 4), torch.randn(1, 16, 2, 4, 4)
+    view_sample = TrainSample(
         clips=("view",),
-        exo=ego[..., :0],
-        ego=ego,
-        cond_ego=condition,
+        exo=ego_latent[..., :0],
+        ego=ego_latent,
+        cond_ego=condition_latent,
         text=torch.zeros(1, 1, 24),
         first_known=first_known,
     )
-    noise = torch.randn_like(ego)
-    batch = collate([view, view])
+    noise_latent = torch.randn_like(ego_latent)
+    batch = collate([view_sample, view_sample])
     model_input = noised_input(
-        batch, torch.cat([noise, noise]), torch.ones(2), ConditioningConfig()
+        batch, torch.cat([noise_latent, noise_latent]), torch.ones(2), ConditioningConfig()
     )
-    torch.testing.assert_close(model_input[:1, :16], noise)
-    assert torch.equal(model_input[1:, 20:], condition)
+    torch.testing.assert_close(model_input[:1, :16], noise_latent)
+    assert torch.equal(model_input[1:, 20:], condition_latent)
     assert (model_input[:, 16:20, 0] == first_known).all() and not model_input[:, 16:20, 1:].any()
     with refuses("clips of one batch: .*expected one size"):
-        collate([view, replace(view, text=torch.zeros(1, 2, 24))])
+        collate([view_sample, replace(view_sample, text=torch.zeros(1, 2, 24))])
 
 
 @pytest.mark.parametrize("exo_clean", [True, False])
 def test_noise_levels_of_bfloat16_samples_are_not_rounded(exo_clean):
-    """Count the levels of pure noise, 0.1 % of the table, of which bfloat16 made 2.4 %."""
+    """Check that bfloat16 samples are mixed with noise at the exact levels of the noise table."""
     shape = (1, 16, 1, 2, 2)
     clean_latent = torch.full(shape, 100.0, dtype=torch.bfloat16)
     sample = TrainSample(
@@ -215,14 +236,17 @@ def test_noise_levels_of_bfloat16_samples_are_not_rounded(exo_clean):
         geometry=(None,),
     )
     conditioning = ConditioningConfig(exo_clean=exo_clean)
-    noise = torch.zeros(*shape[:-1], 4, dtype=torch.bfloat16)
-    table = sigma_table(TimestepConfig(kind="table"))
-    inputs = [
-        noised_input(sample, noise, table[n : n + 1], conditioning) for n in range(len(table))
+    noise_latent = torch.zeros(*shape[:-1], 4, dtype=torch.bfloat16)
+    noise_table = sigma_table(TimestepConfig(kind="table"))
+    model_inputs = [
+        noised_input(sample, noise_latent, noise_table[n : n + 1], conditioning)
+        for n in range(len(noise_table))
     ]
-    columns = slice(2, 4) if exo_clean else slice(0, 4)
-    signal = torch.stack([model_input[0, :16, ..., columns] for model_input in inputs]).float()
-    assert (signal == 0).flatten(1).all(1).float().mean() == 0.001
-    exact_signal = 100 * (1 - table)
-    error = (signal - exact_signal.view(-1, 1, 1, 1, 1)).abs().flatten(1).amax(1)
+    noisy_columns = slice(2, 4) if exo_clean else slice(0, 4)
+    mixed_latents = torch.stack(
+        [model_input[0, :16, ..., noisy_columns] for model_input in model_inputs]
+    ).float()
+    assert (mixed_latents == 0).flatten(1).all(1).float().mean() == 0.001
+    exact_signal = 100 * (1 - noise_table)
+    error = (mixed_latents - exact_signal.view(-1, 1, 1, 1, 1)).abs().flatten(1).amax(1)
     assert (error <= 2**-8 * exact_signal).all(), "one rounding, of the result"

@@ -1,4 +1,4 @@
-"""Test that memory options of the trainer change no gradient."""
+"""Test that the trainer's options to save memory do not change its gradients."""
 
 import pytest
 import torch
@@ -18,10 +18,10 @@ from tests.refusals import refuses
 def loss_and_gradients(
     workplace, tiny, changed_settings=None, **memory_options
 ) -> tuple[float, dict[str, torch.Tensor]]:
-    """Compute the loss and gradients of one sample with some memory options."""
-    values = tiny.settings(workplace, **changed_settings or {})
-    values["memory"] = {**values["memory"], **memory_options}
-    config = parse_config(values)
+    """Compute the loss and the gradients of one sample with given memory options."""
+    settings = tiny.settings(workplace, **changed_settings or {})
+    settings["memory"] = {**settings["memory"], **memory_options}
+    config = parse_config(settings)
     trainable = make_trainable(config, torch.device("cpu"))
     torch.manual_seed(0)  # of dropout
     # B starts at zero, which would hide A's gradients.
@@ -31,19 +31,19 @@ def loss_and_gradients(
                 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
             )
     sample = tiny.first_sample(config)
-    noise = noise_for(sample, sample_generator(0, 0, "noise"), False)
+    noise_latent = noise_for(sample, sample_generator(0, 0, "noise"), False)
     dtype = trainable.compute_dtype
     with torch.autocast("cpu", dtype=dtype, enabled=trainable.autocast):
-        result = flow_loss(
+        loss_result = flow_loss(
             trainable.model,
             trainable.scope,
             sample.to("cpu", dtype),
-            noise.to(dtype),
+            noise_latent.to(dtype),
             torch.tensor([0.5]),
             config.conditioning,
         )
-    result.loss.backward()
-    return float(result.loss.detach()), {
+    loss_result.loss.backward()
+    return float(loss_result.loss.detach()), {
         name: weight.grad.clone()
         for name, weight in trainable.model.named_parameters()
         if weight.requires_grad
@@ -72,16 +72,16 @@ def test_memory_options_do_not_change_gradients(workplace, tiny, base, memory):
         "base_dtype": base,
         "compute_dtype": "float32" if base == "float32" else "bfloat16",
     }
-    loss, expected = loss_and_gradients(
+    loss, expected_gradients = loss_and_gradients(
         workplace, tiny, gradient_checkpointing=base != "float32", **dtype_options
     )
     other_loss, other_gradients = loss_and_gradients(workplace, tiny, **dtype_options, **memory)
     assert (
         other_loss == loss
-        and other_gradients.keys() == expected.keys()
+        and other_gradients.keys() == expected_gradients.keys()
         and len(other_gradients) == 2 * 10 * 2
     )
-    for name, gradient in expected.items():
+    for name, gradient in expected_gradients.items():
         assert float(gradient.abs().max()) > 0
         # The same operations on the same numbers, run once more or on a copy; a LoRA's own sums are
         # float32.
@@ -92,22 +92,28 @@ def test_memory_options_do_not_change_gradients(workplace, tiny, base, memory):
     "changed_settings", [{"task": "base_i2v"}, {"lora": {"rank": 4, "alpha": 4, "dropout": 0.3}}]
 )
 def test_offloading_keeps_gradients_of_full_bases_and_dropout(workplace, tiny, changed_settings):
-    (loss, expected), (other_loss, other_gradients) = (
+    (loss, expected_gradients), (other_loss, other_gradients) = (
         loss_and_gradients(workplace, tiny, changed_settings, checkpoint_offload=is_offloaded)
         for is_offloaded in (False, True)
     )
-    assert other_loss == loss and other_gradients.keys() == expected.keys()
-    assert all(torch.equal(other_gradients[name], gradient) for name, gradient in expected.items())
+    assert other_loss == loss and other_gradients.keys() == expected_gradients.keys()
+    assert all(
+        torch.equal(other_gradients[name], gradient)
+        for name, gradient in expected_gradients.items()
+    )
 
 
 @pytest.mark.slow  # compiles for a minute
 def test_compiled_blocks_have_the_same_gradients(workplace, tiny, compiling):
-    loss, expected = loss_and_gradients(workplace, tiny, gradient_checkpointing=False)
+    loss, expected_gradients = loss_and_gradients(workplace, tiny, gradient_checkpointing=False)
     other_loss, other_gradients = loss_and_gradients(
         workplace, tiny, gradient_checkpointing=False, compile=True
     )
-    assert other_loss == pytest.approx(loss, rel=1e-5) and other_gradients.keys() == expected.keys()
-    for name, gradient in expected.items():  # the same float32 sums in another order
+    assert (
+        other_loss == pytest.approx(loss, rel=1e-5)
+        and other_gradients.keys() == expected_gradients.keys()
+    )
+    for name, gradient in expected_gradients.items():  # the same float32 sums in another order
         torch.testing.assert_close(other_gradients[name], gradient, atol=1e-6, rtol=1e-3)
 
 
@@ -122,14 +128,16 @@ def test_compiled_blocks_have_the_same_gradients(workplace, tiny, compiling):
 def test_low_precision_gives_nearly_the_same_gradients(workplace, tiny, memory, max_error):
     if memory["base_dtype"] == "float8":
         pytest.importorskip("torchao", reason="torchao is not installed (part of the train extra)")
-    loss, expected = loss_and_gradients(workplace, tiny)
+    loss, expected_gradients = loss_and_gradients(workplace, tiny)
     other_loss, other_gradients = loss_and_gradients(
         workplace, tiny, **{"compute_dtype": "bfloat16", **memory}
     )
     assert other_loss == pytest.approx(loss, rel=max_error / 3)
     low_precision, full_precision = (
-        torch.cat([gradients_by_name[name].float().flatten() for name in sorted(expected)])
-        for gradients_by_name in (other_gradients, expected)
+        torch.cat(
+            [gradients_by_name[name].float().flatten() for name in sorted(expected_gradients)]
+        )
+        for gradients_by_name in (other_gradients, expected_gradients)
     )
     # bfloat16 keeps 8 bits, e4m3 four: the direction must be the same, the digits can't be.
     assert float((low_precision - full_precision).norm() / full_precision.norm()) < max_error
@@ -149,7 +157,7 @@ def test_offloading_needs_gradient_checkpointing(workplace, tiny, name):
     [("train_14b_24gb.yaml", "adamw8bit"), ("train_14b_16gb.yaml", "adamw")],
 )
 def test_configurations_for_small_gpus_train_identically(tmp_path, tiny, file, optimizer):
-    """Compare 20 steps of a tiny model with a plain run, also after stopping and resuming."""
+    """Compare 20 steps with the options for small GPUs with a plain run, uninterrupted and resumed."""
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
     tiny.make_cache(tmp_path / "cache", image_dim=1280)
@@ -157,9 +165,9 @@ def test_configurations_for_small_gpus_train_identically(tmp_path, tiny, file, o
     save_native(base, tmp_path / "base.safetensors", {}, torch.bfloat16)
 
     def train_and_load(name: str, *more: str, progress=no_progress) -> dict[str, torch.Tensor]:
-        places = {"base": "base.safetensors", "cache": "cache", "output": name}
+        name_by_setting = {"base": "base.safetensors", "cache": "cache", "output": name}
         settings = [
-            *(f"{key}={tmp_path / place}" for key, place in places.items()),
+            *(f"{key}={tmp_path / file_name}" for key, file_name in name_by_setting.items()),
             *("steps=20", "lora.rank=32", "lora.alpha=32", "log.trackers=[]", "checkpoint.every=7"),
             *("validation.every=0", "gradient_accumulation=2", f"optimizer.name={optimizer}"),
             *("optimizer.warmup_steps=2", "optimizer.learning_rate=1e-2", *more),

@@ -1,4 +1,4 @@
-"""Test running a function on many items in one process and in a pool whose workers may die."""
+"""Test that a function runs on many items, in one process and in worker processes that may die."""
 
 import json
 import os
@@ -24,9 +24,9 @@ SCRIPT = Path(__file__).with_name("engine_run.py")
 
 
 def environment() -> dict[str, str]:
-    """Build the environment of a process that imports the core and engine_run.py."""
-    folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    """Build the environment variables of a process that imports egox_core and engine_run.py."""
+    import_folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(import_folders)}
 
 
 def run_script(*arguments: object) -> subprocess.CompletedProcess:
@@ -40,7 +40,7 @@ def run_script(*arguments: object) -> subprocess.CompletedProcess:
 
 
 def results_by_number(process: subprocess.CompletedProcess) -> dict[str, list]:
-    """Read each item's result and error from the script's output, by number."""
+    """Read each item's result and error by its number from the output of engine_run.py."""
     assert process.returncode == 0, process.stderr[-3000:]
     return json.loads(process.stdout.rpartition("FOUND ")[2].splitlines()[0])
 
@@ -90,16 +90,20 @@ def test_devices_are_checked_and_passed_to_workers(monkeypatch):
         devices_of("cuda:99")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert devices_of("cuda") == ("cuda",)
-    places = WorkerPlan(devices=("cpu",))
-    assert list(run_items(lambda item, device: (item, device), [7], places)) == [
+    worker_plan = WorkerPlan(devices=("cpu",))
+    assert list(run_items(lambda item, device: (item, device), [7], worker_plan)) == [
         (0, (7, "cpu"), "")
     ]
 
 
 def test_errors_keep_their_text_in_another_process():
     error = EgoXInputError("size", got=3, expected="4", fix="take 4")
-    again = pickle.loads(pickle.dumps(error))
-    assert type(again) is EgoXInputError and str(again) == str(error) and again.got == 3
+    unpickled_error = pickle.loads(pickle.dumps(error))
+    assert (
+        type(unpickled_error) is EgoXInputError
+        and str(unpickled_error) == str(error)
+        and unpickled_error.got == 3
+    )
     assert (
         type(pickle.loads(pickle.dumps(LostClusterError("a", got=1, expected=2, fix="b"))))
         is LostClusterError
@@ -117,12 +121,12 @@ def test_workers_use_their_device_and_share_of_threads():
 
 @pytest.mark.slow
 def test_workers_stay_parallel_after_a_death(tmp_path):
-    """Let pairs of later items wait for each other."""
-    run = run_script("meet", tmp_path)
-    assert [result for result, _ in results_by_number(run).values()] == [True] * 8 and (
+    """Check that two items still run at the same time after a worker process has died."""
+    completed = run_script("meet", tmp_path)
+    assert [result for result, _ in results_by_number(completed).values()] == [True] * 8 and (
         tmp_path / "died"
     ).exists()
-    assert "item 3 of 8 died" in run.stderr
+    assert "item 3 of 8 died" in completed.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Test the predicted memory of a training step against weights, measurements and documents."""
+"""Compare the predicted GPU memory of a training step with weights, measurements and documents."""
 
 import logging
 
@@ -26,18 +26,22 @@ GB = 1e9
 @pytest.mark.parametrize("name", ["14B", "1.3B"])
 def test_every_weight_is_counted_in_the_prediction(name):
     model = meta_model(name)
-    native, unknown = convert_transformer(model.state_dict(), "native")
-    weights, unknown_weights = convert_transformer(native, "diffusers")
+    native_weights, unknown_names = convert_transformer(model.state_dict(), "native")
+    weights, unknown_weights = convert_transformer(native_weights, "diffusers")
     config = transformer_config(weights, {})
-    assert not unknown and not unknown_weights and "img_emb.proj.1.weight" in native
+    assert not unknown_names and not unknown_weights and "img_emb.proj.1.weight" in native_weights
     assert config.items() <= {**model.config, "text_dim": 4096}.items()
-    memory = predict(load_config(CONFIGS / "train_24gb.yaml"), model, RELEASED)
-    assert memory.base == pytest.approx(
+    predicted_memory = predict(load_config(CONFIGS / "train_24gb.yaml"), model, RELEASED)
+    assert predicted_memory.base == pytest.approx(
         2 * sum(parameter.numel() for parameter in model.parameters()), rel=0.005
     )
     with torch.device("meta"):
-        lora = add_lora(model, LoraSettings(rank=256), seed=0)
-    assert memory.lora == memory.gradients == 4 * sum(parameter.numel() for parameter in lora)
+        lora_parameters = add_lora(model, LoraSettings(rank=256), seed=0)
+    assert (
+        predicted_memory.lora
+        == predicted_memory.gradients
+        == 4 * sum(parameter.numel() for parameter in lora_parameters)
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,17 +59,23 @@ def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes, ma
     model = meta_model("1.3B" if file == "train_24gb.yaml" else "14B")
     grid = SMALLER if "16gb" in file else RELEASED
     machine = Machine(card_bytes=gigabytes * GB, main_bytes=main_gb * GB)
-    notes = check_memory(load_config(CONFIGS / file), model, grid, machine, shards=shards)
-    assert "of a step" in notes[0] and "main memory" in notes[1]
+    memory_notes = check_memory(load_config(CONFIGS / file), model, grid, machine, shards=shards)
+    assert "of a step" in memory_notes[0] and "main memory" in memory_notes[1]
 
 
 @pytest.mark.parametrize(
     ("base", "measured_gb"), [("bfloat16", 64.1), ("bfloat16", 64.4), ("float8", 48.5)]
 )
 def test_prediction_is_slightly_above_measured_memory(base, measured_gb):
-    """Compare with peaks of a step at rank 256 on H200 and H100 GPUs."""
-    values = {"base": "", "cache": "", "output": "", "steps": 1, "memory": {"base_dtype": base}}
-    predicted = predict(parse_config(values), meta_model(), RELEASED)
+    """Compare the predicted memory with measured peaks of a rank 256 step on H200 and H100 GPUs."""
+    training_settings = {
+        "base": "",
+        "cache": "",
+        "output": "",
+        "steps": 1,
+        "memory": {"base_dtype": base},
+    }
+    predicted = predict(parse_config(training_settings), meta_model(), RELEASED)
     assert measured_gb < predicted.total / GB < 1.05 * measured_gb
 
 
@@ -89,8 +99,8 @@ def test_prediction_is_slightly_above_measured_memory(base, measured_gb):
     ],
 )
 def test_training_beyond_memory_is_refused_with_a_fix(machine, changed_settings, message_pattern):
-    settings = [*changed_settings] if changed_settings else ["optimizer.name=adamw"]
-    config = load_config(CONFIGS / "train_14b_24gb.yaml", settings)
+    overrides = [*changed_settings] if changed_settings else ["optimizer.name=adamw"]
+    config = load_config(CONFIGS / "train_14b_24gb.yaml", overrides)
     card_gb, main_gb = machine
     with refuses(message_pattern):
         check_memory(
@@ -103,7 +113,7 @@ def test_training_beyond_memory_is_refused_with_a_fix(machine, changed_settings,
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
 def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny, optimizer):
-    """Train a tiny bfloat16 model of the 14B's architecture on the CPU."""
+    """Compare predicted bytes with the tensors of a real step of a tiny bfloat16 model on the CPU."""
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
     tiny.make_cache(tmp_path / "cache", image_dim=1280)
@@ -116,8 +126,8 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny, optimizer):
         ema_decay=0.9,
         gradient_accumulation=2,
     )
-    form, grid = base_without_weights(config.base), (2, 4, 6, 4)
-    predicted = predict(config, form, grid)
+    weightless_base, grid = base_without_weights(config.base), (2, 4, 6, 4)
+    predicted = predict(config, weightless_base, grid)
     trainable = make_trainable(config, torch.device("cpu"))
     stepper = make_optimizer(config.optimizer, trainable.parameters)
     ema = moving_average(config, trainable.parameters, None)
@@ -144,32 +154,34 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny, optimizer):
         return sum(tensor.untyped_storage().nbytes() for tensor in tensors if tensor.ndim)
 
     trained_ids = {id(parameter) for parameter in trainable.parameters}
-    base = [
+    base_parameters = [
         parameter for parameter in trainable.model.parameters() if id(parameter) not in trained_ids
     ]
-    states = [
+    optimizer_tensors = [
         state_tensor
         for state in stepper.state.values()
         for state_tensor in state.values()
         if torch.is_tensor(state_tensor)
     ]
-    states = [
+    optimizer_tensors = [
         state_tensor
-        for state_tensor in states
+        for state_tensor in optimizer_tensors
         if state_tensor.numel() >= 4096 or optimizer == "adamw"
     ]  # not Adam's tables
     for name, tensors in {
-        "base": base,
+        "base": base_parameters,
         "lora": trainable.parameters,
         "gradients": [parameter.grad for parameter in trainable.parameters],
-        "optimizer": states,
+        "optimizer": optimizer_tensors,
         "ema": ema.shadow_params,
         "checkpoints": [*checkpoints.values()][: len(trainable.model.blocks)],
     }.items():
-        clips = config.batch_size if name == "checkpoints" else 1  # one clip of the batch was run
-        assert clips * total_bytes(tensors) == pytest.approx(getattr(predicted, name), rel=0.01), (
-            name
-        )
+        clip_count = (
+            config.batch_size if name == "checkpoints" else 1
+        )  # one clip of the batch was run
+        assert clip_count * total_bytes(tensors) == pytest.approx(
+            getattr(predicted, name), rel=0.01
+        ), name
 
 
 def test_training_page_has_the_memory_table(capsys):
@@ -180,10 +192,10 @@ def test_training_page_has_the_memory_table(capsys):
 def test_dry_run_predicts_memory_before_reading_the_base(
     workplace, tiny, tmp_path, capsys, monkeypatch
 ):
-    settings = tmp_path / "settings.yaml"
-    settings.write_text(yaml.safe_dump(tiny.settings(workplace)), "utf-8")
+    settings_file = tmp_path / "settings.yaml"
+    settings_file.write_text(yaml.safe_dump(tiny.settings(workplace)), "utf-8")
     monkeypatch.setattr("egox_train.train.loop.make_trainable", None)
-    assert train_egox(["train", "--config", str(settings), "--dry-run"]) == 0
+    assert train_egox(["train", "--config", str(settings_file), "--dry-run"]) == 0
     output = capsys.readouterr().out
     assert "memory of a step" in output and "predicted main memory: 3.0 GB" in output
     assert not (workplace / "run").exists()

@@ -22,12 +22,12 @@ TENSORBOARD = bool(importlib.util.find_spec("tensorboard"))
 
 
 def wait_for_step(process: subprocess.Popen, output: Path, step: int) -> None:
-    """Wait until the log of a run contains a step."""
+    """Wait until the log of a training run contains a given step."""
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
-        file = output / "metrics.jsonl"
-        lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-        if len(lines) >= step:
+        log_file = output / "metrics.jsonl"
+        log_lines = log_file.read_text("utf-8").splitlines() if log_file.is_file() else []
+        if len(log_lines) >= step:
             return
         if process.poll() is not None:
             pytest.fail(f"the training ended by itself:\n{process.stdout.read()}")
@@ -45,7 +45,7 @@ def saved_step(output: Path) -> int:
 
 
 def tensorboard_steps(output: Path) -> list[int]:
-    """Read the steps of the loss curve from TensorBoard's files."""
+    """Read the steps at which TensorBoard's files store a loss."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(output / "log"))
@@ -57,15 +57,16 @@ def tensorboard_steps(output: Path) -> list[int]:
 @POSIX
 @pytest.mark.parametrize("kind", ["accelerate", "torchrun"])
 def test_stopped_launcher_saves_and_can_be_resumed(workplace, tiny, launching, kind):
-    """Check that two processes log every step once, also after a run that was killed."""
-    values = tiny.settings(
+    """Check that a stopped run saves and a killed run resumes, with each step logged once by two
+    processes."""
+    training_settings = tiny.settings(
         workplace,
         steps=4000,
         batch_size=1,
         checkpoint={"every": 1000, "keep": 2},
         log={"every": 1, "trackers": ["tensorboard"] if TENSORBOARD else []},
     )
-    config, output = launching.write(workplace, "run", values), workplace / "run"
+    config, output = launching.write(workplace, "run", training_settings), workplace / "run"
 
     def start_run() -> subprocess.Popen:
         return launching.start(
@@ -79,25 +80,27 @@ def test_stopped_launcher_saves_and_can_be_resumed(workplace, tiny, launching, k
     first_run = start_run()
     wait_for_step(first_run, output, 5)
     first_run.send_signal(signal.SIGTERM)
-    text = first_run.communicate(timeout=240)[0]
-    assert first_run.returncode == 0, text[-3000:]
-    saved = saved_step(output)
-    assert "stopped and saved" in text and logged_steps(output) == list(range(1, saved + 1))
+    printed_text = first_run.communicate(timeout=240)[0]
+    assert first_run.returncode == 0, printed_text[-3000:]
+    last_saved_step = saved_step(output)
+    assert "stopped and saved" in printed_text and logged_steps(output) == list(
+        range(1, last_saved_step + 1)
+    )
 
     second_run = start_run()
-    wait_for_step(second_run, output, saved + 5)
+    wait_for_step(second_run, output, last_saved_step + 5)
     (launcher,) = child_processes(second_run.pid)
     for worker in child_processes(launcher):
         os.kill(worker, signal.SIGKILL)  # nothing is saved
     assert second_run.wait(60) != 0
-    assert saved_step(output) == saved and logged_steps(output)[-1] >= saved + 5
+    assert saved_step(output) == last_saved_step and logged_steps(output)[-1] >= last_saved_step + 5
 
-    end = saved + 8
-    launching.write(workplace, "run", {**values, "steps": end})
+    final_step = last_saved_step + 8
+    launching.write(workplace, "run", {**training_settings, "steps": final_step})
     third_run = start_run()
     assert third_run.wait(400) == 0, third_run.stdout.read()
-    assert logged_steps(output) == list(range(1, end + 1))
-    assert not TENSORBOARD or tensorboard_steps(output) == list(range(1, end + 1))
+    assert logged_steps(output) == list(range(1, final_step + 1))
+    assert not TENSORBOARD or tensorboard_steps(output) == list(range(1, final_step + 1))
 
 
 def child_processes(process: int) -> list[int]:
@@ -110,44 +113,48 @@ def child_processes(process: int) -> list[int]:
     reason="the kernel tells a process of its parent's death on Linux alone",
 )
 def test_training_saves_and_ends_when_its_launcher_dies(workplace, tiny, launching):
-    """Terminate plain accelerate, which doesn't pass the signal to its child."""
-    values = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
-    config, output = launching.write(workplace, "run", values), workplace / "run"
+    """Check that training saves and ends if accelerate is terminated without passing on the signal."""
+    training_settings = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
+    config, output = launching.write(workplace, "run", training_settings), workplace / "run"
     process = launching.start(
         config, *launching.launcher("accelerate", 1, "accelerate_one_gpu.yaml")
     )
     wait_for_step(process, output, 5)
-    (child,) = child_processes(process.pid)
+    (training_pid,) = child_processes(process.pid)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == -signal.SIGTERM
     deadline = time.monotonic() + 120
-    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+    while Path(f"/proc/{training_pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not Path(f"/proc/{child}").exists() and saved_step(output) == logged_steps(output)[-1]
+    assert (
+        not Path(f"/proc/{training_pid}").exists()
+        and saved_step(output) == logged_steps(output)[-1]
+    )
 
 
 @pytest.mark.slow
 @POSIX
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_batch_script_saves_and_requeues_the_job(workplace, tiny, launching, tmp_path):
-    """Send USR1 to the script as SLURM does, with a stand-in for ``scontrol``."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
+    """Check that the SLURM script saves and requeues the job on USR1, with a stand-in for
+    ``scontrol``."""
+    tool_folder = tmp_path / "tools"
+    tool_folder.mkdir()
     for name, text in (
         ("python", f'exec "{sys.executable}" "$@"'),
         ("scontrol", f'echo "$@" > "{tmp_path}/asked"'),
         ("accelerate", f'shift; exec "{sys.executable}" -m accelerate.commands.launch "$@"'),
     ):
-        (tools / name).write_text(f"#!/bin/sh\n{text}\n", "utf-8")
-        (tools / name).chmod(0o755)
-    values = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
-    config, output = launching.write(workplace, "run", values), workplace / "run"
+        (tool_folder / name).write_text(f"#!/bin/sh\n{text}\n", "utf-8")
+        (tool_folder / name).chmod(0o755)
+    training_settings = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
+    config, output = launching.write(workplace, "run", training_settings), workplace / "run"
     process = subprocess.Popen(
         ["bash", "configs/slurm_8gpu.sbatch", str(config), "configs/accelerate_one_gpu.yaml"],
         text=True,
         env={
             **launching.ENVIRONMENT,
-            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{tool_folder}{os.pathsep}{os.environ['PATH']}",
             "SLURM_JOB_ID": "17",
             "SLURM_SUBMIT_DIR": str(ROOT),
         },

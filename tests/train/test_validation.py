@@ -1,4 +1,4 @@
-"""Test that validation scores clips of all takes and never ends a run."""
+"""Test that validation scores clips of all takes and that its errors never end a training run."""
 
 import logging
 from dataclasses import replace
@@ -19,7 +19,7 @@ EVERY_2 = {"validation": {"every": 2, "clips": 4}}
 
 
 def put_splits(cache: Path, splits: list[str]) -> None:
-    """Write a cache's index with other splits of its clips."""
+    """Write the index of a cache with other splits for its clips."""
     index = read_index(cache)
     entries = [
         replace(index_entry, split=new_split)
@@ -30,14 +30,14 @@ def put_splits(cache: Path, splits: list[str]) -> None:
 
 def test_missing_validation_clips_are_warned_of_at_the_start(workplace, tiny, caplog):
     put_splits(workplace / "cache", ["train"] * 6)
-    was_told = []
+    warning_counts = []
 
     def record_warning(done: int, total: int, stage: str) -> None:
-        was_told.append("no validation clip" in caplog.text)
+        warning_counts.append("no validation clip" in caplog.text)
 
     with caplog.at_level(logging.WARNING, logger="egox_train.train"):
         outcome = tiny.train(workplace, progress=record_warning, **EVERY_2)
-    assert outcome.finished and was_told == [True] * 6
+    assert outcome.finished and warning_counts == [True] * 6
     assert not any(COLUMNS[0] in line for line in tiny.curve(workplace / "run"))
 
 
@@ -63,7 +63,7 @@ def test_failed_validation_is_noted_and_training_continues(
 
 def test_run_killed_before_validation_resumes_equally(workplace, tiny, monkeypatch):
     class Killed(BaseException):
-        """Exception that no handler of errors may swallow, as a signal."""
+        """Stand for the signal that kills a process, which no handler of errors catches."""
 
     def raise_killed(*_, **__):
         raise Killed
@@ -95,13 +95,13 @@ def test_run_killed_before_validation_resumes_equally(workplace, tiny, monkeypat
 
 def test_validation_clips_are_spread_over_all_takes(workplace, tiny):
     samples = CachedSamples(tiny.config(workplace), "train")
-    names = [
+    clip_names = [
         f"take{take}__{camera}__{start}"
         for take in "abc"
         for camera in ("cam1", "cam2")
         for start in range(5)
     ]
-    items = [Item(clip=name) for name in names]
+    items = [Item(clip=name) for name in clip_names]
     samples.reader.take_of = lambda clip: clip.split("__")[0]
     assert [clip_item.clip for clip_item in spread_over_takes(samples, items, 4)] == [
         "takea__cam1__0",
@@ -128,12 +128,12 @@ def test_processes_share_validation_clips_with_equal_scores(workplace, tiny, is_
     trainable = loop.make_trainable(config, torch.device("cpu"))
 
     def score_rows(process: int, processes: int) -> torch.Tensor:
-        share = held_out.load_share(process, processes, equal_counts=is_even)
-        assert not is_even or len(share) == -(-3 // processes)
+        validation_share = held_out.load_share(process, processes, equal_counts=is_even)
+        assert not is_even or len(validation_share) == -(-3 // processes)
         return held_out.score(
             trainable.model,
             trainable.scope,
-            share,
+            validation_share,
             2,
             None,
             device=torch.device("cpu"),

@@ -1,4 +1,4 @@
-"""Write a small cache of random latents with a learnable rule, and a tiny base model."""
+"""Write a small cache of random latents that a model can learn, and a tiny base model."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def make_cache(
 ) -> Path:
     """Write a cache of clips whose ego latent is the prior plus a little noise."""
     folder.mkdir(parents=True, exist_ok=True)
-    entries, shards, exo_shape, ego_shape = [], {}, (2, 4, 6), (2, 4, 4)
+    entries, shard_digests, exo_shape, ego_shape = [], {}, (2, 4, 6), (2, 4, 4)
     for number in range(clips):
         generator = torch.Generator().manual_seed(number)
         name = f"take{number}__cam"
@@ -62,7 +62,7 @@ def make_cache(
             fingerprint({"clip": name, "spoil": nan_clip}),
         )
         write_shard(folder / shard, {f"{name}/{k}": v for k, v in tensors.items()}, made_from)
-        shards[shard] = made_from
+        shard_digests[shard] = made_from
         split = "validation" if number >= clips - clips // 3 else "train"
         entries.append(
             CacheEntry(
@@ -78,7 +78,7 @@ def make_cache(
                 "views": True,
             },
             models={},
-            shards=shards,
+            shards=shard_digests,
             entries=tuple(entries),
         ),
     )
@@ -117,8 +117,8 @@ def make_base(
 
 
 def settings(folder: Path, **more) -> dict:
-    """Build a small and quick configuration for cache and base."""
-    values = {
+    """Build a small and quick training configuration for the cache and base model of a folder."""
+    training_settings = {
         "base": str(folder / "base.safetensors"),
         "cache": str(folder / "cache"),
         "output": str(folder / "run"),
@@ -132,7 +132,7 @@ def settings(folder: Path, **more) -> dict:
         "checkpoint": {"every": 2, "keep": 2},
         "validation": {"every": 0},
     }
-    return {**values, **more}
+    return {**training_settings, **more}
 
 
 def config(folder: Path, **more):
@@ -142,14 +142,14 @@ def config(folder: Path, **more):
 
 
 def train(folder: Path, *, progress=no_progress, **more):
-    """Train on a folder's cache with a small configuration."""
+    """Train for a few steps on the cache of a folder with a small configuration."""
     from egox_train.train import loop
 
     return loop.train(config(folder, **more), progress=progress)
 
 
 def curve(output: Path) -> list[dict]:
-    """Read the lines of a run's metrics.jsonl."""
+    """Read the logged lines from the metrics.jsonl of a training run."""
     return [json.loads(line) for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""Align depth in double precision over all pixels, as a plain form of ``egox_core/depth/align.py``.
+"""Align depth in float64 over all pixels, as a simple reference for ``egox_core/depth/align.py``.
 
 Same signature, same meaning; the tests hold the fast path to it.
 """
@@ -22,26 +22,26 @@ def align_depth_reference(
     video: DepthVideo,
     mode: AlignMode = "least squares",
 ) -> tuple[DepthVideo, AlignReport]:
-    """Align like :func:`depth.align.align_depth`, without checks."""
+    """Align depth like :func:`depth.align.align_depth`, without checks of the input."""
     fits, reasons, used = [], [], []
     for t in range(len(metric.depth_m)):
         y = 1 / metric.depth_m[t].double().numpy()
         x = video.depth_m[t].double().numpy()
         x = x if video.kind == "disparity" else 1 / x
-        counts = np.isfinite(x) & np.isfinite(y)
+        valid_mask = np.isfinite(x) & np.isfinite(y)
         for mask in (metric.dynamic, metric.sky, video.dynamic, video.sky):
             if mask is not None:
-                counts &= ~mask[t].numpy()
+                valid_mask &= ~mask[t].numpy()
         fit = None
-        if counts.mean() >= align.MIN_SHARE:
+        if valid_mask.mean() >= align.MIN_SHARE:
             fit = (_robust if mode == "robust" else _least_squares)(
-                np.where(counts, x, np.nan), np.where(counts, y, np.nan)
+                np.where(valid_mask, x, np.nan), np.where(valid_mask, y, np.nan)
             )
         fits.append(fit)
         reasons.append("" if fit is not None else "too few pixels")
         used.append(0.0 if fit is None else fit.used / x.size)
-    first = next(fit for fit in fits if fit is not None)
-    alpha, beta, states, frames = first.alpha, first.beta, [], []
+    first_fit = next(fit for fit in fits if fit is not None)
+    alpha, beta, states, frames = first_fit.alpha, first_fit.beta, [], []
     for t, fit in enumerate(fits):
         if fit is not None:
             alpha = align.MOMENTUM * alpha + (1 - align.MOMENTUM) * fit.alpha
@@ -65,25 +65,25 @@ def _gate(values: np.ndarray) -> np.ndarray:
 
 
 def _least_squares(x: np.ndarray, y: np.ndarray) -> FrameFit:
-    keep = _gate(x) & _gate(y)
-    x, y = x[keep], y[keep]
+    kept_mask = _gate(x) & _gate(y)
+    x, y = x[kept_mask], y[kept_mask]
     (alpha, beta), *_ = np.linalg.lstsq(np.stack([x, np.ones_like(x)], axis=1), y, rcond=None)
     return _summary(x, y, np.ones_like(x), alpha, beta)
 
 
 def _robust(x: np.ndarray, y: np.ndarray) -> FrameFit:
-    start = _least_squares(x, y)
-    alpha, beta = start.alpha, start.beta
+    start_fit = _least_squares(x, y)
+    alpha, beta = start_fit.alpha, start_fit.beta
     valid = np.isfinite(x) & np.isfinite(y)
     x, y = x[valid], y[valid]
     design = np.stack([x, np.ones_like(x)], axis=1)
     for _ in range(60):  # far past convergence
         residual = y - alpha * x - beta
-        scale = max(1.4826 * np.median(np.abs(residual)), SCALE_FLOOR * start.mean_y)
-        w = np.clip(1 - (residual / (TUKEY * scale)) ** 2, 0, None) ** 2
-        weighted = design * w[:, None]
-        alpha, beta = np.linalg.solve(weighted.T @ design, weighted.T @ y)
-    return _summary(x, y, w, alpha, beta)
+        scale = max(1.4826 * np.median(np.abs(residual)), SCALE_FLOOR * start_fit.mean_y)
+        weights = np.clip(1 - (residual / (TUKEY * scale)) ** 2, 0, None) ** 2
+        weighted_design = design * weights[:, None]
+        alpha, beta = np.linalg.solve(weighted_design.T @ design, weighted_design.T @ y)
+    return _summary(x, y, weights, alpha, beta)
 
 
 def _summary(x: np.ndarray, y: np.ndarray, w: np.ndarray, alpha: float, beta: float) -> FrameFit:

@@ -1,4 +1,4 @@
-"""Adjust exo camera motion with scipy, as a plain form of ``egox_core/scene/exo_adjust.py``."""
+"""Adjust exo camera motion with scipy, as a simple reference for ``egox_core/scene/exo_adjust.py``."""
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -9,42 +9,56 @@ from egox_core.scene.exo_tracks import Tracks
 
 
 def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> float:  # the cost
-    """Adjust like :func:`exo_adjust.adjust`, from a given start."""
-    later = len(tracks.rotation) - 1
-    places, points = (0, 0) if turns else (3 * later, len(tracks.depth_m))
+    """Adjust the exo camera's motion like :func:`exo_adjust.adjust`, from a given start."""
+    moved_frames = len(tracks.rotation) - 1
+    place_count, point_count = (0, 0) if turns else (3 * moved_frames, len(tracks.depth_m))
 
     def robust(off: np.ndarray, width: float) -> np.ndarray:
-        size = max(np.linalg.norm(off), 1e-9)
-        return width * np.sqrt(np.log1p((size / width) ** 2)) * off / size
+        residual_norm = max(np.linalg.norm(off), 1e-9)
+        return width * np.sqrt(np.log1p((residual_norm / width) ** 2)) * off / residual_norm
 
     def residuals(values: np.ndarray) -> np.ndarray:
-        turn, place, depth, shutter = np.split(values, np.cumsum([3 * later, places, points]))
-        rotation = np.r_[np.eye(3)[None], Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix()]
-        place = np.r_[np.zeros((1, 3)), place.reshape(-1, 3) if places else np.zeros((later, 3))]
-        z = np.exp(depth) if points else tracks.depth_m
+        turns_rad, positions, depth, shutter = np.split(
+            values, np.cumsum([3 * moved_frames, place_count, point_count])
+        )
+        rotation = np.r_[
+            np.eye(3)[None], Rotation.from_rotvec(turns_rad.reshape(-1, 3)).as_matrix()
+        ]
+        positions = np.r_[
+            np.zeros((1, 3)),
+            positions.reshape(-1, 3) if place_count else np.zeros((moved_frames, 3)),
+        ]
+        depths = np.exp(depth) if point_count else tracks.depth_m
 
         def late(frame: int, uv: np.ndarray) -> np.ndarray:
             if not turns:
                 return np.eye(3)
-            before, after = max(frame - 1, 0), min(frame + 1, later)
-            spin = Rotation.from_matrix(rotation[after] @ rotation[before].T).as_rotvec()
-            share = ((uv + 0.5) / tracks.size - 0.5) @ shutter / (after - before)
-            return Rotation.from_rotvec(share * spin).as_matrix()
+            frame_before, frame_after = max(frame - 1, 0), min(frame + 1, moved_frames)
+            frame_rotation = Rotation.from_matrix(
+                rotation[frame_after] @ rotation[frame_before].T
+            ).as_rotvec()
+            row_share = ((uv + 0.5) / tracks.size - 0.5) @ shutter / (frame_after - frame_before)
+            return Rotation.from_rotvec(row_share * frame_rotation).as_matrix()
 
-        pulls = (depth - np.log(tracks.depth_m[:points])) / DEPTH_SIGMA
-        result = [robust(own, CAUCHY) for own in pulls[:, None]]
+        depth_residuals = (depth - np.log(tracks.depth_m[:point_count])) / DEPTH_SIGMA
+        result = [robust(own, CAUCHY) for own in depth_residuals[:, None]]
         for point, frame, plane, uv, px in zip(
             tracks.point, tracks.frame, tracks.plane, tracks.uv, tracks.px, strict=True
         ):
             home = tracks.home[point]
-            here = late(home, tracks.home_uv[point]).T @ tracks.ray[point] * z[point]
-            world = rotation[home].T @ (here - place[home])
-            there = late(frame, uv) @ (rotation[frame] @ world + place[frame])
-            result.append(robust((there[:2] / there[2] - plane) * px / NOISE_PX, CAUCHY))
+            exo_point = late(home, tracks.home_uv[point]).T @ tracks.ray[point] * depths[point]
+            world_point = rotation[home].T @ (exo_point - positions[home])
+            moved_point = late(frame, uv) @ (rotation[frame] @ world_point + positions[frame])
+            result.append(
+                robust((moved_point[:2] / moved_point[2] - plane) * px / NOISE_PX, CAUCHY)
+            )
         return np.concatenate(result)
 
-    start = Rotation.from_matrix(start_at.rotation[1:]).as_rotvec().ravel()
-    rest = np.full(2, 0.1)
+    start_turns = Rotation.from_matrix(start_at.rotation[1:]).as_rotvec().ravel()
+    start_values = np.full(2, 0.1)
     if not turns:
-        rest = np.r_[start_at.place[1:].ravel(), np.log(start_at.depth_m)]
-    return 2 * least_squares(residuals, np.r_[start, rest], ftol=1e-6, x_scale="jac").cost
+        start_values = np.r_[start_at.place[1:].ravel(), np.log(start_at.depth_m)]
+    return (
+        2
+        * least_squares(residuals, np.r_[start_turns, start_values], ftol=1e-6, x_scale="jac").cost
+    )

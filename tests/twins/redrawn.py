@@ -1,4 +1,5 @@
-"""Try shifts one by one, as a plain form of ``egox_core/metrics/redrawn.py``."""
+"""Measure picture errors under each shift in a loop, as a reference for
+``egox_core/metrics/redrawn.py``."""
 
 import numpy as np
 
@@ -15,30 +16,33 @@ from egox_core.metrics.redrawn import (
 def move_errors_reference(
     video: np.ndarray, prior: np.ndarray, on: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
-    """Measure shift errors like :func:`redrawn.move_errors`."""
+    """Measure the error of a video against its prior under each shift, like
+    :func:`redrawn.move_errors`."""
     height, width = on.shape
-    half, places = max(3, height // PLACE_FRACTION | 1) // 2, np.argwhere(on > 0)
-    here, best = np.full((2, height, width), np.inf)
-    still, whole, moves = np.inf, [], []
+    half, observed_pixels = max(3, height // PLACE_FRACTION | 1) // 2, np.argwhere(on > 0)
+    still_errors, best_errors = np.full((2, height, width), np.inf)
+    still_error, frame_errors, moves = np.inf, [], []
     for down, right in np.ndindex(2 * REACH + 1, 2 * REACH + 1):
         move = np.array((down, right)) - REACH
-        far = np.linalg.norm(move)
-        if 0 < far < SHORTEST_MOVE:
+        move_length = np.linalg.norm(move)
+        if 0 < move_length < SHORTEST_MOVE:
             continue
-        there = places + move
-        inside = ((there >= 0) & (there < (height, width))).all(1)
-        inside[inside] = on[tuple(there[inside].T)] > 0
-        at, to = places[inside], there[inside]
-        square = (video[tuple(at.T)] - prior[tuple(to.T)]) ** 2
-        if far == 0:
-            still = square.mean()
-        elif len(at) > len(places) / 2:
-            whole.append(square.mean())
+        moved_pixels = observed_pixels + move
+        inside_mask = ((moved_pixels >= 0) & (moved_pixels < (height, width))).all(1)
+        inside_mask[inside_mask] = on[tuple(moved_pixels[inside_mask].T)] > 0
+        source_pixels, target_pixels = observed_pixels[inside_mask], moved_pixels[inside_mask]
+        squared_errors = (video[tuple(source_pixels.T)] - prior[tuple(target_pixels.T)]) ** 2
+        if move_length == 0:
+            still_error = squared_errors.mean()
+        elif len(source_pixels) > len(observed_pixels) / 2:
+            frame_errors.append(squared_errors.mean())
             moves.append((down - REACH, right - REACH))
         for y, x in np.ndindex(height, width):
-            near = square[np.abs(at - (y, x)).max(1) <= half]
-            if len(near) > MIN_OBSERVED * (2 * half + 1) ** 2:
-                errors = here if far == 0 else best
-                errors[y, x] = min(errors[y, x], near.mean())
-    explained = min(whole, default=np.inf) < FRAME_GAIN * still and still > MIN_ERROR
-    return here, best, moves[int(np.argmin(whole))] if explained else None
+            patch_errors = squared_errors[np.abs(source_pixels - (y, x)).max(1) <= half]
+            if len(patch_errors) > MIN_OBSERVED * (2 * half + 1) ** 2:
+                errors = still_errors if move_length == 0 else best_errors
+                errors[y, x] = min(errors[y, x], patch_errors.mean())
+    explained = (
+        min(frame_errors, default=np.inf) < FRAME_GAIN * still_error and still_error > MIN_ERROR
+    )
+    return still_errors, best_errors, moves[int(np.argmin(frame_errors))] if explained else None

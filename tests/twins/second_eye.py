@@ -1,4 +1,4 @@
-"""Shift pixels one by one, as a plain form of ``egox_core/stereo/warp.py``."""
+"""Shift pixels to a second eye one by one, as a simple reference for ``egox_core/stereo/warp.py``."""
 
 import torch
 from torch import Tensor
@@ -8,18 +8,18 @@ from egox_core.stereo.warp import OFFSETS, RIM_PX, STEP
 
 
 def move_reference(camera: CameraModel, nearness: Tensor, eye: Tensor) -> Tensor:
-    """Shift pixels like :func:`warp.move`, and return only their sources."""
-    grid, (rays, inside) = camera.pixel_grid(), camera.pixel_rays()
-    place, seen = camera.project(rays - nearness[..., None] * eye)
-    front, source = torch.zeros_like(nearness), torch.full_like(place, torch.nan)
-    for row, column in (inside & seen).nonzero().tolist():
-        near = nearness[row, column]
-        if (1 - STEP) * nearness[row, max(column - RIM_PX, 0) : column + 1].max() > near:
+    """Find the source pixel of each pixel of the second eye, like :func:`warp.move`."""
+    grid, (rays, inside_mask) = camera.pixel_grid(), camera.pixel_rays()
+    moved_pixels, seen_mask = camera.project(rays - nearness[..., None] * eye)
+    nearest_so_far, source = torch.zeros_like(nearness), torch.full_like(moved_pixels, torch.nan)
+    for row, column in (inside_mask & seen_mask).nonzero().tolist():
+        pixel_nearness = nearness[row, column]
+        if (1 - STEP) * nearness[row, max(column - RIM_PX, 0) : column + 1].max() > pixel_nearness:
             continue
         for offset in OFFSETS:
-            landing = place[row, column] + torch.tensor(offset)
-            x, y = landing.round().int().tolist()
-            if camera.inside(landing) and near >= front[y, x]:
-                front[y, x] = near
-                source[y, x] = grid[y, x] - (place - grid)[row, column]
+            target_pixel = moved_pixels[row, column] + torch.tensor(offset)
+            x, y = target_pixel.round().int().tolist()
+            if camera.inside(target_pixel) and pixel_nearness >= nearest_so_far[y, x]:
+                nearest_so_far[y, x] = pixel_nearness
+                source[y, x] = grid[y, x] - (moved_pixels - grid)[row, column]
     return source

@@ -1,4 +1,4 @@
-"""Splat points one by one, as a plain implementation of ``egox_core/prior/splat_torch.py``."""
+"""Splat points one by one, as a simple reference for ``egox_core/prior/splat_torch.py``."""
 
 import math
 
@@ -21,52 +21,56 @@ def splat_reference(
     points: ScreenPoints, width: int, height: int, options: SplatOptions
 ) -> SplatImage:
     """Splat points like :func:`splat_torch.splat_torch`, one pixel at a time."""
-    draw = _composite if options.style == "composite" else _surface
-    return draw(points, width, height, options)
+    draw_function = _composite if options.style == "composite" else _surface
+    return draw_function(points, width, height, options)
 
 
 def _surface(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
     image = blank(width, height)
-    inverse, half = (t.tolist() for t in patches(points, height / REFERENCE_SIZE))
+    inverse_axes, half_sizes = (t.tolist() for t in patches(points, height / REFERENCE_SIZE))
     uv, depth, rgb, extent = (
         t.tolist() for t in (points.uv, points.depth, points.rgb, points.extent)
     )
-    inside: dict[
+    samples_by_pixel: dict[
         tuple[int, int], list[tuple[int, float, bool]]
     ] = {}  # pixel -> (point, weight, covered by its patch)
     for i, (u, v) in enumerate(uv):
-        (a_u, a_v), (b_u, b_v) = inverse[i]
+        (a_u, a_v), (b_u, b_v) = inverse_axes[i]
         for row in range(
-            max(0, math.floor(v - half[i][1])), min(height, math.ceil(v + half[i][1]) + 1)
+            max(0, math.floor(v - half_sizes[i][1])),
+            min(height, math.ceil(v + half_sizes[i][1]) + 1),
         ):
             for col in range(
-                max(0, math.floor(u - half[i][0])), min(width, math.ceil(u + half[i][0]) + 1)
+                max(0, math.floor(u - half_sizes[i][0])),
+                min(width, math.ceil(u + half_sizes[i][0]) + 1),
             ):
-                a = abs(a_u * (col - u) + a_v * (row - v))
-                b = abs(b_u * (col - u) + b_v * (row - v))
-                if max(a, b) <= BLEND:
-                    weight = max(1 - a / BLEND, MIN_WEIGHT) * max(1 - b / BLEND, MIN_WEIGHT)
-                    inside.setdefault((row, col), []).append(
-                        (i, weight, max(a, b) <= options.reach)
+                patch_u = abs(a_u * (col - u) + a_v * (row - v))
+                patch_v = abs(b_u * (col - u) + b_v * (row - v))
+                if max(patch_u, patch_v) <= BLEND:
+                    weight = max(1 - patch_u / BLEND, MIN_WEIGHT) * max(
+                        1 - patch_v / BLEND, MIN_WEIGHT
                     )
-    for (row, col), samples in inside.items():
-        front = min((depth[i] for i, _, covers in samples if covers), default=math.inf)
-        if math.isinf(front):
+                    samples_by_pixel.setdefault((row, col), []).append(
+                        (i, weight, max(patch_u, patch_v) <= options.reach)
+                    )
+    for (row, col), samples in samples_by_pixel.items():
+        front_depth = min((depth[i] for i, _, covers in samples if covers), default=math.inf)
+        if math.isinf(front_depth):
             continue  # only colours reach here, no patch
-        total, colour, mean, back = 0.0, [0.0, 0.0, 0.0], 0.0, 0.0
+        total_weight, colour, weighted_depth, back_weight = 0.0, [0.0, 0.0, 0.0], 0.0, 0.0
         for i, weight, covers in samples:
             slack = extent[i] + DEPTH_TOLERANCE * depth[i]
-            if depth[i] - slack > front or (depth[i] + slack < front and not covers):
+            if depth[i] - slack > front_depth or (depth[i] + slack < front_depth and not covers):
                 continue  # behind or before the front surface
-            total += weight
-            mean += weight * depth[i]
+            total_weight += weight
+            weighted_depth += weight * depth[i]
             if points.axes[i].det() < 0:
-                back += weight
+                back_weight += weight
             colour = [c + weight * x for c, x in zip(colour, rgb[i], strict=True)]
         image.coverage[row, col] = True
-        image.depth[row, col] = mean / total
-        image.back[row, col] = 2 * back > total
-        image.rgb[row, col] = torch.tensor([c / total for c in colour]).clamp(0, 1)
+        image.depth[row, col] = weighted_depth / total_weight
+        image.back[row, col] = 2 * back_weight > total_weight
+        image.rgb[row, col] = torch.tensor([c / total_weight for c in colour]).clamp(0, 1)
     return image
 
 
@@ -81,21 +85,23 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
         cell = (round(v), round(u))  # halves to even, as torch rounds
         if cell not in nearest or depth[i] < depth[nearest[cell]]:
             nearest[cell] = i
-    hits: dict[
+    discs_by_pixel: dict[
         tuple[int, int], list[tuple[float, int, float]]
     ] = {}  # pixel -> (depth, point, squared distance)
     for i in nearest.values():
         u, v = uv[i]
         for row in range(max(0, math.floor(v - radius)), min(height, math.ceil(v + radius) + 1)):
             for col in range(max(0, math.floor(u - radius)), min(width, math.ceil(u + radius) + 1)):
-                squared = (col - u) ** 2 + (row - v) ** 2
-                if squared < radius * radius:
-                    hits.setdefault((row, col), []).append((depth[i], i, squared))
-    for (row, col), discs in hits.items():
+                squared_distance = (col - u) ** 2 + (row - v) ** 2
+                if squared_distance < radius * radius:
+                    discs_by_pixel.setdefault((row, col), []).append(
+                        (depth[i], i, squared_distance)
+                    )
+    for (row, col), discs in discs_by_pixel.items():
         discs.sort()
         transmittance, colour = 1.0, [0.0, 0.0, 0.0]
-        for _, i, squared in discs[: options.points_per_pixel]:
-            alpha = 1 - squared / (radius * radius)
+        for _, i, squared_distance in discs[: options.points_per_pixel]:
+            alpha = 1 - squared_distance / (radius * radius)
             colour = [c + transmittance * alpha * x for c, x in zip(colour, rgb[i], strict=True)]
             transmittance *= 1 - alpha
         image.coverage[row, col] = True

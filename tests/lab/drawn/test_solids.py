@@ -1,4 +1,4 @@
-"""Compare ray casting with marching by distance, brute force and supersampling."""
+"""Compare the ray casting of solids with sphere tracing, brute force and supersampling."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ SIZES = {
 
 
 def _rays(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw origins on a sphere of 1.5 m, with rays towards its middle."""
+    """Draw ray origins on a sphere of 1.5 m and rays that point near its centre."""
     generator = torch.Generator().manual_seed(seed)
     origin = torch.randn(count, 3, generator=generator, dtype=torch.float64)
     origin = 1.5 * torch.nn.functional.normalize(origin, dim=-1)
@@ -29,19 +29,21 @@ def _rays(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_closed_form_hits_equal_marching_by_distance(kind):
     origin, rays = _rays(3000, 1)
     depth = intersect(kind, SIZES[kind], origin, rays)
-    marched = torch.zeros(len(rays), dtype=torch.float64)
+    marched_depth = torch.zeros(len(rays), dtype=torch.float64)
     for _ in range(400):
-        marched = marched + distance(kind, SIZES[kind], origin + marched[:, None] * rays)
-    remaining = distance(kind, SIZES[kind], origin + marched[:, None] * rays)
-    hit = torch.isfinite(depth)
-    assert 0.1 < hit.double().mean() < 0.9
+        marched_depth = marched_depth + distance(
+            kind, SIZES[kind], origin + marched_depth[:, None] * rays
+        )
+    remaining = distance(kind, SIZES[kind], origin + marched_depth[:, None] * rays)
+    hit_mask = torch.isfinite(depth)
+    assert 0.1 < hit_mask.double().mean() < 0.9
     assert (
-        remaining[hit].max() < 1e-3
+        remaining[hit_mask].max() < 1e-3
     )  # marching stalls near grazing rays, which is why it is only the judge
-    clear = hit & (remaining < 1e-9)
-    assert clear.sum() > 0.9 * hit.sum()
-    assert (depth - marched)[clear].abs().max() < 1e-5
-    assert (marched[~hit] > 1.0).all() and (remaining[~hit] > 0).all()
+    clear_hits = hit_mask & (remaining < 1e-9)
+    assert clear_hits.sum() > 0.9 * hit_mask.sum()
+    assert (depth - marched_depth)[clear_hits].abs().max() < 1e-5
+    assert (marched_depth[~hit_mask] > 1.0).all() and (remaining[~hit_mask] > 0).all()
 
 
 @pytest.mark.parametrize("kind", SIZES)
@@ -63,21 +65,24 @@ def test_a_ray_that_starts_inside_meets_nothing():
 
 
 def test_tiles_never_lose_a_hit():
-    """Compare the culled cast with one that tries every solid on every ray."""
+    """Compare ray casting that skips solids by tile with ray casting that tries every solid on
+    every ray."""
     spec = SyntheticSpec(seed=4, frames=2, exo_width=112, exo_height=64, ego_size=64)
     scene = draw_layout(spec).scene
-    indices = scene.indices(head=False)
+    solid_indices = scene.indices(head=False)
     for camera in (scene.exo, scene.ego):
         renderer = Renderer(scene, camera, {}, edge_samples=1)
-        fast, plain = renderer.cast([0, 1], indices), []
+        culled_view, plain_views = renderer.cast([0, 1], solid_indices), []
         for frame in (0, 1):
-            visible = renderer.visible([frame], indices)
-            assert visible.float().mean() < 0.5
-            plain.append(renderer.cast([frame], indices, tile_mask=torch.ones_like(visible)))
-        index = torch.cat([view.index for view in plain])
-        assert (fast.index == index).float().mean() > 0.9999
+            visible_tiles = renderer.visible([frame], solid_indices)
+            assert visible_tiles.float().mean() < 0.5
+            plain_views.append(
+                renderer.cast([frame], solid_indices, tile_mask=torch.ones_like(visible_tiles))
+            )
+        plain_index = torch.cat([view.index for view in plain_views])
+        assert (culled_view.index == plain_index).float().mean() > 0.9999
         # Only the order of float32 sums differs (matrix products of other shapes): a few last
         # digits.
-        depth = torch.cat([view.ray_depth for view in plain])
-        close = torch.isclose(fast.ray_depth, depth, rtol=1e-5, atol=1e-5)
-        assert close.float().mean() > 0.9999
+        plain_depth = torch.cat([view.ray_depth for view in plain_views])
+        equal_depths = torch.isclose(culled_view.ray_depth, plain_depth, rtol=1e-5, atol=1e-5)
+        assert equal_depths.float().mean() > 0.9999

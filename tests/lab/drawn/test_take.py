@@ -1,4 +1,4 @@
-"""Test synthetic takes: exact geometry, repeatability, motion, and written files."""
+"""Test drawn takes: exact geometry, repeatability, motion and written files."""
 
 import zipfile
 from dataclasses import replace
@@ -36,15 +36,16 @@ def _psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def colours_in_both(take: SyntheticTake, frame: int) -> tuple[torch.Tensor, ...]:  # [N, 3] each
-    """Look up colours of points that both cameras see, in the exo and the ego picture."""
+    """Look up the colours of points that both the exo and the ego camera see, in each camera's
+    picture."""
     masks = covisible(take, frame)
-    looked_up = (
+    sampled_exo = (
         torch.from_numpy(
             cv2.remap(take.exo_rgb[frame].numpy(), masks.exo_uv.numpy(), None, cv2.INTER_LINEAR)
         ).float()
         / 255
     )
-    pictures = looked_up, looked_up.roll(2, 1), take.ego_rgb[frame].float() / 255
+    pictures = sampled_exo, sampled_exo.roll(2, 1), take.ego_rgb[frame].float() / 255
     return tuple(picture[masks.static] for picture in pictures)
 
 
@@ -58,86 +59,99 @@ def test_depth_along_rays_is_longer_and_the_person_moves(take):
 
 @pytest.mark.parametrize("which", ["exo", "ego"])
 def test_depth_lies_on_the_solids(take, which):
-    """Check that every pixel's point lies on the surface of the solid that it names."""
-    path = take.exo if which == "exo" else take.ego
-    rays = path.camera.pixel_rays(dtype=torch.float64)[0]
+    """Check that each pixel's depth lies on the surface of the solid that the index map gives for
+    it."""
+    camera_path = take.exo if which == "exo" else take.ego
+    rays = camera_path.camera.pixel_rays(dtype=torch.float64)[0]
     for frame in (0, 4):
-        w2c = path.at(frame)
+        w2c = camera_path.at(frame)
         depth = (take.exo_depth_m if which == "exo" else take.ego_depth_m)[frame].double()
-        index = (take.exo_index if which == "exo" else take.ego_index)[frame].long().reshape(-1)
+        solid_indices = (
+            (take.exo_index if which == "exo" else take.ego_index)[frame].long().reshape(-1)
+        )
         points = (rays / rays[..., 2:] * depth[..., None]).reshape(-1, 3)
         points = points @ w2c[:, :3] + camera_centre(w2c)
-        for number in index.unique().tolist():
+        for solid_index in solid_indices.unique().tolist():
             solid, pose = (
-                take.scene.solids[number],
-                take.scene.world_from_solid[frame, number].double(),
+                take.scene.solids[solid_index],
+                take.scene.world_from_solid[frame, solid_index].double(),
             )
-            local = (points[index == number] - pose[:, 3]) @ pose[:, :3]
+            local_points = (points[solid_indices == solid_index] - pose[:, 3]) @ pose[:, :3]
             # 1e-4 m: float32 rays of up to 7 m; a grazed sphere turns them into a tenth of a
             # millimetre at most.
-            assert distance(solid.kind, solid.size, local).max() < 3e-4
-            inside = replace(solid, size=tuple(max(s - 5e-3, 0.0) for s in solid.size))
+            assert distance(solid.kind, solid.size, local_points).max() < 3e-4
+            shrunk_solid = replace(solid, size=tuple(max(s - 5e-3, 0.0) for s in solid.size))
             assert (
-                distance(inside.kind, inside.size, local).min() > 1e-3
+                distance(shrunk_solid.kind, shrunk_solid.size, local_points).min() > 1e-3
             )  # and not somewhere within it
 
 
 def test_both_cameras_see_the_same_colours(take):
-    """Look up ego points in the exo picture, which needs the right geometry on both sides."""
+    """Compare the colours of ego pixels with those of the same points in the exo picture."""
     for frame in (0, 3):
-        looked_up, shifted, truth = colours_in_both(take, frame)
-        assert len(truth) > 0.05 * 128 * 128
-        assert _psnr(looked_up, truth) > max(25, _psnr(shifted, truth) + 4)
+        sampled_colours, shifted_colours, true_colours = colours_in_both(take, frame)
+        assert len(true_colours) > 0.05 * 128 * 128
+        assert _psnr(sampled_colours, true_colours) > max(
+            25, _psnr(shifted_colours, true_colours) + 4
+        )
 
 
 def test_ego_picture_is_upright_without_the_wearers_head(take):
-    names = np.array([solid.name for solid in take.scene.solids])
-    groups = np.array([solid.group for solid in take.scene.solids])
-    solid_names = names[take.ego_index.long().numpy()]
+    name_by_index = np.array([solid.name for solid in take.scene.solids])
+    solid_groups = np.array([solid.group for solid in take.scene.solids])
+    solid_names = name_by_index[take.ego_index.long().numpy()]
     rows = np.broadcast_to(np.arange(128)[None, :, None], solid_names.shape)
     assert rows[solid_names == "table top"].mean() > rows[solid_names == "wall"].mean() + 20
     assert {"finger", "palm", "forearm"} <= set(np.unique(solid_names))
-    assert "head" not in groups[np.unique(take.ego_index.long().numpy())]
-    assert "head" in groups[np.unique(take.exo_index.long().numpy())]
+    assert "head" not in solid_groups[np.unique(take.ego_index.long().numpy())]
+    assert "head" in solid_groups[np.unique(take.exo_index.long().numpy())]
     # Upright down is the sensor's x axis: it points to the floor (world z is up).
     assert (take.ego.w2c[:, 0, 2] < -0.5).all()
     # Right hand on the right: stored columns of the part that belongs to the right palm path.
-    palms = np.flatnonzero(names == "palm")
+    palms = np.flatnonzero(name_by_index == "palm")
     columns = np.broadcast_to(np.arange(128)[None, None], solid_names.shape)
-    index = take.ego_index.long().numpy()
-    right, left = (columns[np.isin(index, chosen)].mean() for chosen in (palms[:3], palms[3:]))
+    solid_indices = take.ego_index.long().numpy()
+    right, left = (
+        columns[np.isin(solid_indices, chosen)].mean() for chosen in (palms[:3], palms[3:])
+    )
     assert right > left + 10
 
 
 def test_equal_specs_give_equal_takes(few):
-    """Allow a few different pixels with another number of threads."""
-    before = torch.get_num_threads()
-    again = make_take(FEW)
+    """Check that equal specs draw equal takes, and that another thread count changes only a few
+    pixels."""
+    thread_count = torch.get_num_threads()
+    repeated_take = make_take(FEW)
     torch.set_num_threads(2)
     try:
-        threaded = make_take(FEW)
+        threaded_take = make_take(FEW)
         assert torch.get_num_threads() == 2
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(thread_count)
     for name in "exo_rgb ego_rgb exo_depth_m ego_depth_m exo_index ego_index".split():
-        assert torch.equal(getattr(few, name), getattr(again, name)), name
-    assert again.exo == few.exo == threaded.exo and again.ego == few.ego == threaded.ego
-    off = (threaded.exo_rgb.int() - few.exo_rgb.int()).abs() > 1
-    assert off.float().mean() < 1e-3
-    other = make_take(replace(FEW, seed=4, frames=1))
-    assert not torch.equal(other.exo_rgb[0], few.exo_rgb[0])
+        assert torch.equal(getattr(few, name), getattr(repeated_take, name)), name
+    assert (
+        repeated_take.exo == few.exo == threaded_take.exo
+        and repeated_take.ego == few.ego == threaded_take.ego
+    )
+    changed_pixels = (threaded_take.exo_rgb.int() - few.exo_rgb.int()).abs() > 1
+    assert changed_pixels.float().mean() < 1e-3
+    other_take = make_take(replace(FEW, seed=4, frames=1))
+    assert not torch.equal(other_take.exo_rgb[0], few.exo_rgb[0])
 
 
 def test_static_pixels_stay_and_the_person_moves(take):
-    moved = take.exo_dynamic.any(0)
-    around = torch.nn.functional.max_pool2d(moved[None, None].float(), 3, 1, 1)[0, 0] > 0
-    assert torch.equal(take.exo_rgb[0][~around], take.exo_rgb[4][~around])
-    assert torch.equal(take.exo_depth_m[0][~moved], take.exo_depth_m[4][~moved])
-    assert (take.exo_depth_m[0] != take.exo_depth_m[4])[moved].any()
+    moving_mask = take.exo_dynamic.any(0)
+    widened_mask = (
+        torch.nn.functional.max_pool2d(moving_mask[None, None].float(), 3, 1, 1)[0, 0] > 0
+    )
+    assert torch.equal(take.exo_rgb[0][~widened_mask], take.exo_rgb[4][~widened_mask])
+    assert torch.equal(take.exo_depth_m[0][~moving_mask], take.exo_depth_m[4][~moving_mask])
+    assert (take.exo_depth_m[0] != take.exo_depth_m[4])[moving_mask].any()
     assert (camera_centre(take.ego.w2c[0]) - camera_centre(take.ego.w2c[4])).norm() > 1e-4
-    still = make_take(replace(FEW, motion=0.0))
-    assert torch.equal(still.exo_rgb[0], still.exo_rgb[1]) and torch.equal(
-        still.ego_rgb[0], still.ego_rgb[1]
+    still_take = make_take(replace(FEW, motion=0.0))
+    assert torch.equal(still_take.exo_rgb[0], still_take.exo_rgb[1]) and torch.equal(
+        still_take.ego_rgb[0], still_take.ego_rgb[1]
     )
 
 
@@ -153,10 +167,10 @@ HANDHELD = [
 def test_handheld_exo_camera_moves_as_specified(path, size, metres, degrees):
     spec = replace(FEW, exo_path=path, frames=5, fps=2.0, **size)
     poses = draw_layout(spec).scene.exo.w2c
-    way = (camera_centre(poses) - camera_centre(poses[:1])).norm(dim=-1).max()
-    turn = Rotation.from_matrix((poses[:, :, :3] @ poses[0, :, :3].T).numpy())
-    angle = np.degrees(turn.magnitude().max())
-    assert metres[0] <= way <= metres[1] and degrees[0] <= angle <= degrees[1]
+    farthest_m = (camera_centre(poses) - camera_centre(poses[:1])).norm(dim=-1).max()
+    rotations = Rotation.from_matrix((poses[:, :, :3] @ poses[0, :, :3].T).numpy())
+    largest_angle_deg = np.degrees(rotations.magnitude().max())
+    assert metres[0] <= farthest_m <= metres[1] and degrees[0] <= largest_angle_deg <= degrees[1]
 
 
 POSTURES = {
@@ -174,8 +188,8 @@ def test_postures_move_the_head_and_body(posture):
     for seed in range(6):
         layout = draw_layout(replace(FEW, seed=seed, posture=posture))
         neck, eyes = layout.head.marks["neck"][0], layout.head.world_from_eyes[0, :, 3]
-        least, most = POSTURES[posture]
-        assert least < (eyes - neck)[2] / np.linalg.norm(eyes - neck) < most
+        lowest, highest = POSTURES[posture]
+        assert lowest < (eyes - neck)[2] / np.linalg.norm(eyes - neck) < highest
         head_points = transform(layout.scene.ego.w2c[:1], torch.from_numpy(np.stack((neck, eyes))))[
             0
         ]
@@ -189,23 +203,24 @@ def test_postures_move_the_head_and_body(posture):
 def test_exo_camera_is_at_its_specified_place(place):
     for seed in range(6):
         exo = draw_layout(replace(FEW, seed=seed, exo_place=place)).scene.exo
-        least, most = EXO_DOWN[place]
-        assert least <= -float(exo.w2c[0, 2, 2]) <= most
+        lowest, highest = EXO_DOWN[place]
+        assert lowest <= -float(exo.w2c[0, 2, 2]) <= highest
         assert (float(camera_centre(exo.w2c[0])[2]) < 0.5) == (place == "low")
 
 
 def test_a_head_can_be_hidden_and_a_picture_upright():
     spec = replace(FEW, exo_width=64, exo_height=112)
-    open_take, hidden = make_take(spec), make_take(replace(spec, exo_sees_head=False))
-    assert open_take.exo_rgb.shape[1:3] == (112, 64) and open_take.exo == hidden.exo
-    heads = [
-        take.scene.group_table("head")[take.exo_index.long()].sum() for take in (open_take, hidden)
+    open_take, headless_take = make_take(spec), make_take(replace(spec, exo_sees_head=False))
+    assert open_take.exo_rgb.shape[1:3] == (112, 64) and open_take.exo == headless_take.exo
+    head_pixel_counts = [
+        take.scene.group_table("head")[take.exo_index.long()].sum()
+        for take in (open_take, headless_take)
     ]
-    assert heads[1] < 0.2 * heads[0]
+    assert head_pixel_counts[1] < 0.2 * head_pixel_counts[0]
 
 
 def test_wrong_specs_are_refused():
-    for wrong in (
+    for wrong_fields in (
         {"frames": 0},
         {"exo_width": 8},
         {"texture": "marble"},
@@ -215,59 +230,72 @@ def test_wrong_specs_are_refused():
         {"exo_views": 5},
     ):
         with refuses("expected .*Fix"):
-            SyntheticSpec(**wrong)
+            SyntheticSpec(**wrong_fields)
 
 
 def test_written_take_is_read_back(take, tmp_path):
     write_take(take, tmp_path / "take")
-    loaded = load_take(tmp_path / "take", frame_count=5)
-    assert loaded.notes.prompt == take.prompt
-    assert loaded.trajectory.ego.camera == take.ego.camera  # the exact lens, not a preset
-    assert torch.allclose(loaded.trajectory.ego.w2c, take.ego.w2c, atol=1e-6)
-    assert torch.allclose(loaded.depth.exo.pose, take.exo.pose, atol=1e-6)
-    assert torch.equal(loaded.depth.depth_m, take.exo_depth_m.half().float())
-    assert torch.equal(loaded.depth.dynamic, take.exo_dynamic)
-    assert loaded.hands is not None and loaded.hands.valid.all()
-    assert torch.allclose(loaded.hands.joints, take.hands.joints, atol=1e-6)
+    loaded_take = load_take(tmp_path / "take", frame_count=5)
+    assert loaded_take.notes.prompt == take.prompt
+    assert loaded_take.trajectory.ego.camera == take.ego.camera  # the exact lens, not a preset
+    assert torch.allclose(loaded_take.trajectory.ego.w2c, take.ego.w2c, atol=1e-6)
+    assert torch.allclose(loaded_take.depth.exo.pose, take.exo.pose, atol=1e-6)
+    assert torch.equal(loaded_take.depth.depth_m, take.exo_depth_m.half().float())
+    assert torch.equal(loaded_take.depth.dynamic, take.exo_dynamic)
+    assert loaded_take.hands is not None and loaded_take.hands.valid.all()
+    assert torch.allclose(loaded_take.hands.joints, take.hands.joints, atol=1e-6)
     for name in ("fx", "fy", "cx", "cy", "width", "height"):
-        exact_camera, read = (getattr(c, name) for c in (take.exo.camera, loaded.depth.exo.camera))
-        assert read == pytest.approx(exact_camera, abs=1e-6)
-    assert _psnr(loaded.read_exo().float() / 255, take.exo_frames()) > 28  # 4:2:0 and a lossy codec
+        exact_camera, read_value = (
+            getattr(c, name) for c in (take.exo.camera, loaded_take.depth.exo.camera)
+        )
+        assert read_value == pytest.approx(exact_camera, abs=1e-6)
+    assert (
+        _psnr(loaded_take.read_exo().float() / 255, take.exo_frames()) > 28
+    )  # 4:2:0 and a lossy codec
     with np.load(tmp_path / "take" / "depth.npz", allow_pickle=False) as arrays:
         assert arrays["depth_m"].dtype == np.float16 and arrays["dynamic"].dtype == bool
     with zipfile.ZipFile(tmp_path / "take" / "depth.npz") as archive:
-        packed = sum(member.compress_size for member in archive.infolist())
-    assert packed < 0.3 * 2 * take.exo_depth_m.numel()
+        compressed_bytes = sum(member.compress_size for member in archive.infolist())
+    assert compressed_bytes < 0.3 * 2 * take.exo_depth_m.numel()
 
 
 def test_exo_cameras_share_scene_and_truth(few, tmp_path):
-    """Compare takes of one, two and four cameras, of which the first cameras are equal."""
-    four = make_take(replace(FEW, exo_views=4))
+    """Compare takes with one, two and four exo cameras, which share their first cameras and the ego
+    video."""
+    four_view_take = make_take(replace(FEW, exo_views=4))
     for name in "exo_rgb exo_depth_m exo_index ego_rgb ego_depth_m".split():
-        assert torch.equal(getattr(four, name), getattr(few, name)), name
-    assert four.exo == few.exo and four.ego == few.ego
-    assert few.views == (few,) and len(four.views) == 4 and four.prompt == few.prompt
-    two = make_take(replace(FEW, exo_views=2, frames=1))
-    assert torch.equal(two.further[0].exo.w2c, four.further[0].exo.w2c)
-    for view in four.further:
-        assert view.ego_rgb is four.ego_rgb and view.trajectory().exo == view.exo
-        looked_up, _, truth = colours_in_both(view, 1)
-        assert _psnr(looked_up, truth) > 25
-    write_take(four, tmp_path)
+        assert torch.equal(getattr(four_view_take, name), getattr(few, name)), name
+    assert four_view_take.exo == few.exo and four_view_take.ego == few.ego
+    assert (
+        few.views == (few,)
+        and len(four_view_take.views) == 4
+        and four_view_take.prompt == few.prompt
+    )
+    two_view_take = make_take(replace(FEW, exo_views=2, frames=1))
+    assert torch.equal(two_view_take.further[0].exo.w2c, four_view_take.further[0].exo.w2c)
+    for view in four_view_take.further:
+        assert view.ego_rgb is four_view_take.ego_rgb and view.trajectory().exo == view.exo
+        sampled_colours, _, true_colours = colours_in_both(view, 1)
+        assert _psnr(sampled_colours, true_colours) > 25
+    write_take(four_view_take, tmp_path)
     folders = sorted(tmp_path.iterdir())
     assert [folder.name for folder in folders] == ["exo1", "exo2", "exo3", "exo4"]
     assert len({(folder / "ego_ground_truth.mp4").read_bytes() for folder in folders}) == 1
-    for folder, view in zip(folders, four.views, strict=True):
-        loaded = load_take(folder, frame_count=1)
-        assert torch.allclose(loaded.depth.exo.pose, view.exo.pose, atol=1e-6)
-        assert torch.equal(loaded.depth.depth_m, view.exo_depth_m[:1].half().float())
+    for folder, view in zip(folders, four_view_take.views, strict=True):
+        loaded_take = load_take(folder, frame_count=1)
+        assert torch.allclose(loaded_take.depth.exo.pose, view.exo.pose, atol=1e-6)
+        assert torch.equal(loaded_take.depth.depth_m, view.exo_depth_m[:1].half().float())
 
 
 def test_the_shipped_sample_is_a_full_take(repo_root):
     folder = repo_root / "sample" / "synthetic_room"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
-    loaded = load_take(folder)
-    assert loaded.depth.depth_m.shape == (49, 448, 784) and loaded.trajectory.ego.w2c.shape == (
+    loaded_take = load_take(folder)
+    assert loaded_take.depth.depth_m.shape == (
+        49,
+        448,
+        784,
+    ) and loaded_take.trajectory.ego.w2c.shape == (
         49,
         3,
         4,

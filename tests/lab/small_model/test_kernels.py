@@ -1,4 +1,4 @@
-"""Count the GPU kernels and waits of drawing a room, on the CPU."""
+"""Count the GPU kernels and synchronisations that drawing a room would need, measured on the CPU."""
 
 from collections import Counter
 
@@ -17,31 +17,32 @@ WAITS = {"nonzero", "_local_scalar_dense", "is_nonzero", "equal", "bincount", "m
 
 
 class Launches(TorchDispatchMode):
-    """Count operations that would start a kernel, and those that Python waits for."""
+    """Count operations that would start a GPU kernel and operations that wait for its result."""
 
     def __init__(self) -> None:
         super().__init__()
         self.kernels, self.waits = Counter(), Counter()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func._schema.name.split("::")[1]
-        self.kernels[name] += name not in VIEWS
-        by_mask = name.startswith("index") and any(
+        operation = func._schema.name.split("::")[1]
+        self.kernels[operation] += operation not in VIEWS
+        has_mask_index = operation.startswith("index") and any(
             torch.is_tensor(i) and i.dtype == torch.bool
             for i in (args[1] if isinstance(args[1], (list, tuple)) else ())
         )
-        self.waits[name] += name in WAITS or by_mask
+        self.waits[operation] += operation in WAITS or has_mask_index
         return func(*args, **(kwargs or {}))
 
 
 def test_a_room_is_few_large_launches():
-    """Limit launches, which cost 5 to 10 microseconds each on a GPU, and waits."""
-    launches, threads = Launches(), torch.get_num_threads()
+    """Check that drawing a room starts few kernels, as each launch costs 5 to 10 microseconds on a
+    GPU."""
+    launches, thread_count = Launches(), torch.get_num_threads()
     torch.set_num_threads(1)  # another thread's operations wouldn't be counted
     try:
         with launches:
             draw_clip(FIRST_SEED["test"], ClipSettings())
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(thread_count)
     assert 5_000 < launches.kernels.total() < 30_000, launches.kernels.most_common(10)
     assert launches.waits.total() < 1_000, launches.waits.most_common(10)

@@ -1,4 +1,4 @@
-"""Test the training of the small model at a size of seconds."""
+"""Test the training of the small model in runs of a few seconds."""
 
 import os
 import random
@@ -35,71 +35,84 @@ from tests.refusals import refuses  # noqa: E402
 
 
 def test_whole_clips_equal_the_chunks_of_the_host():
-    """Allow differences of 1e-5 of float32 sums in another order."""
-    pieces, whole_model = (VaeEncoder(WorkFiles().vae, "cpu").model.float() for _ in range(2))
+    """Check that encoding a whole clip at once equals encoding it in chunks, up to 1e-5."""
+    chunked_model, whole_model = (
+        VaeEncoder(WorkFiles().vae, "cpu").model.float() for _ in range(2)
+    )
     video = torch.rand(1, 3, 9, 32, 48) * 2 - 1
     with torch.no_grad():
-        latent = pieces.encode(video).latent_dist.mode()
+        latent = chunked_model.encode(video).latent_dist.mode()
         assert torch.allclose(encode(whole_clips(whole_model), video), latent, atol=1e-5)
 
 
 def test_one_command_draws_trains_and_measures(tmp_path):
-    """Run each stage for one step or more."""
-    patient = replace(SMALL, first_rooms_until=12_000.0, figures_until=12_000.0)
-    work, out, text = tmp_path / "work", tmp_path / "out", tmp_path / "text.safetensors"
+    """Check that one command draws rooms, trains base and LoRA for a step or more, and measures
+    them."""
+    patient_settings = replace(SMALL, first_rooms_until=12_000.0, figures_until=12_000.0)
+    work, out, text_file = tmp_path / "work", tmp_path / "out", tmp_path / "text.safetensors"
     work.mkdir()
-    save_file({"embedding": torch.randn(1, 2, 1024)}, text)
-    messages, started, look = [], threading.active_count(), {"minutes": 0.05}
+    save_file({"embedding": torch.randn(1, 2, 1024)}, text_file)
+    messages, threads_before, first_look_settings = [], threading.active_count(), {"minutes": 0.05}
     with drawing(Drawing(work, small=True, device="cpu", workers=2)) as drawers:
-        record = train_small_model(
+        run_record = train_small_model(
             out,
-            patient,
+            patient_settings,
             drawers,
-            look,
+            first_look_settings,
             minutes=0.05,
             work_folder=work,
-            text=text,
+            text=text_file,
             print_line=messages.append,
         )
         assert not any(process.is_alive() for process in drawers.processes)
-    assert threading.active_count() <= started + 1
-    assert record == read_json(out / "figures.json")
+    assert threading.active_count() <= threads_before + 1
+    assert run_record == read_json(out / "figures.json")
     assert max(file.stat().st_size for file in out.iterdir()) <= 15 * 2**20
     assert len(list(out.iterdir())) <= 8  # as many as a lent machine hands back
     join_parts(out, out)
-    assert record["rooms drawn"]["validation"] == record["rooms drawn"]["test"] == 2
-    assert record["base"]["steps"] >= 1 and record["lora"]["steps"] >= 1
-    losses = record["lora"]["held out"]["prior"]
+    assert run_record["rooms drawn"]["validation"] == run_record["rooms drawn"]["test"] == 2
+    assert run_record["base"]["steps"] >= 1 and run_record["lora"]["steps"] >= 1
+    losses = run_record["lora"]["held out"]["prior"]
     assert losses.keys() == {"0.999", "0.8", "0.5", "0.2", "0.1", "0.05"}
-    assert record["lora"]["held out before"]["prior"] != losses
-    files, shipped = WorkFiles(out), WorkFiles()
-    base, start = load_file(files.base), load_file(shipped.base)
-    assert base.keys() == start.keys() and base["patch_embedding.weight"].dtype == torch.float16
-    assert not torch.equal(base["blocks.0.ffn.0.weight"], start["blocks.0.ffn.0.weight"])
-    assert ConditioningConfig.from_lora(file_metadata(files.lora, "LoRA")).exo == "alone"
-    assert any(k.startswith("diffusion_model.blocks.0.ffn") for k in load_file(files.lora))
-    figures = record["test rooms"]
+    assert run_record["lora"]["held out before"]["prior"] != losses
+    run_files, shipped_files = WorkFiles(out), WorkFiles()
+    trained_base, shipped_base = load_file(run_files.base), load_file(shipped_files.base)
+    assert (
+        trained_base.keys() == shipped_base.keys()
+        and trained_base["patch_embedding.weight"].dtype == torch.float16
+    )
+    assert not torch.equal(
+        trained_base["blocks.0.ffn.0.weight"], shipped_base["blocks.0.ffn.0.weight"]
+    )
+    assert ConditioningConfig.from_lora(file_metadata(run_files.lora, "LoRA")).exo == "alone"
+    assert any(k.startswith("diffusion_model.blocks.0.ffn") for k in load_file(run_files.lora))
+    test_figures = run_record["test rooms"]
     for name in ("shipped", "new"):
-        for without in ("λ_g 0", "LoRA strength 0"):
-            assert figures[name]["psnr"] != figures[f"{name}, {without}"]["psnr"], without
-    assert figures["new"] != figures["shipped"]
+        for changed_setting in ("λ_g 0", "LoRA strength 0"):
+            assert (
+                test_figures[name]["psnr"] != test_figures[f"{name}, {changed_setting}"]["psnr"]
+            ), changed_setting
+    assert test_figures["new"] != test_figures["shipped"]
     assert "| new, λ_g 0 |" in (out / "figures.md").read_text("utf-8")
     assert (out / "rooms.png").stat().st_size > 1000 and messages
 
 
 def test_drawing_processes_without_results_are_reported(tmp_path):
-    job, text = Drawing(tmp_path / "no", True, "none", workers=1), tmp_path / "text.safetensors"
-    save_file({"embedding": torch.randn(1, 2, 1024)}, text)
-    patient = replace(SMALL, first_rooms_until=12_000.0)
-    with drawing(job) as drawers, refuses("no process that draws"):
+    drawing_job, text_file = (
+        Drawing(tmp_path / "no", True, "none", workers=1),
+        tmp_path / "text.safetensors",
+    )
+    save_file({"embedding": torch.randn(1, 2, 1024)}, text_file)
+    patient_settings = replace(SMALL, first_rooms_until=12_000.0)
+    with drawing(drawing_job) as drawers, refuses("no process that draws"):
         train_small_model(
             tmp_path,
-            patient,
+            patient_settings,
             drawers,
             {},
             minutes=0.1,
             work_folder=tmp_path,
-            text=text,
+            text=text_file,
             print_line=print,
         )
     assert read_json(tmp_path / "figures.json")["doing"] == "base"
@@ -141,24 +154,25 @@ def test_outlines_are_a_share_of_the_truth():
 
 
 def test_the_newest_whole_save_is_put_together(tmp_path):
-    """Leave some, all or damaged parts of the last save, as a killed run does."""
-    file, out, draw = tmp_path / WorkFiles(tmp_path).base.name, tmp_path / "out", random.Random(5)
+    """Check which saved model is restored if some or all parts of the last save are missing or
+    damaged."""
+    file, out, rng = tmp_path / WorkFiles(tmp_path).base.name, tmp_path / "out", random.Random(5)
     saves = []
     for _ in range(2):
-        saves.append(draw.randbytes(18_000_000))
+        saves.append(rng.randbytes(18_000_000))
         file.write_bytes(saves[-1])
-        before = {part: part.read_bytes() for part in out.glob("*")}
+        bytes_by_part = {part: part.read_bytes() for part in out.glob("*")}
         write_parts(file, out)
-    names = sorted(part.name for part in out.iterdir())
-    assert [name[-19:-9] for name in names] == [".0002-1of2", ".0002-2of2"]
+    part_names = sorted(part.name for part in out.iterdir())
+    assert [name[-19:-9] for name in part_names] == [".0002-1of2", ".0002-2of2"]
     assert join_parts(out, tmp_path / "a") == [WorkFiles(tmp_path / "a").base]
     assert WorkFiles(tmp_path / "a").base.read_bytes() == saves[1]
-    for part, data in before.items():  # killed before the earlier save was removed
-        part.write_bytes(data)
-    (out / names[1]).unlink()
+    for part, part_bytes in bytes_by_part.items():  # killed before the earlier save was removed
+        part.write_bytes(part_bytes)
+    (out / part_names[1]).unlink()
     join_parts(out, tmp_path / "b")
     assert WorkFiles(tmp_path / "b").base.read_bytes() == saves[0]
-    for part in before:
+    for part in bytes_by_part:
         part.write_bytes(b"x")
     with refuses("no whole save"):
         join_parts(out, tmp_path / "c")
@@ -180,11 +194,11 @@ def test_the_first_line_comes_before_torch():
 
 
 def test_imports_that_leave_no_time_are_refused(tmp_path):
-    text = tmp_path / "text.safetensors"
-    save_file({"embedding": torch.randn(1, 2, 1024)}, text)
+    text_file = tmp_path / "text.safetensors"
+    save_file({"embedding": torch.randn(1, 2, 1024)}, text_file)
     options = {
         "work_folder": tmp_path,
-        "text": text,
+        "text": text_file,
         "print_line": print,
         "started": time.monotonic() - 7,
     }

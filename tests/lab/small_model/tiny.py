@@ -1,4 +1,4 @@
-"""Define the clip sizes of the small model's tests."""
+"""Define the clip sizes that the tests of the small model use."""
 
 from lab.small_model.settings import ClipSettings
 

@@ -1,4 +1,4 @@
-"""Test ``calibrate --check``: errors of drawn sets are found and corrected, right ones are kept."""
+"""Test ``calibrate --check``, which finds and corrects wrong cameras and clocks of drawn takes."""
 
 import json
 import shutil
@@ -67,7 +67,8 @@ def test_right_takes_pass_the_check(takes, tmp_path, capsys):
 
 @pytest.mark.parametrize("fault", ["turned head", "moved exo", "late"])
 def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
-    """Write the corrected poses and keep the stated ones in another file."""
+    """Check that ``calibrate --check --write`` corrects a wrong pose or clock and keeps the old
+    poses in another file."""
     ego, exo = stated_poses(takes / "one")
     wrong_poses = {"ego_extrinsics": ego, "camera_extrinsics": exo}
     if fault == "turned head":
@@ -78,8 +79,10 @@ def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
         wrong_poses["ego_extrinsics"] = np.concatenate([ego[:1], ego[:1], ego[:-2]])
     copy_changed(takes, tmp_path / "set" / "one", **wrong_poses)
     if fault == "late":  # in the form of the authors' lists
-        file = tmp_path / "set" / "one" / META
-        write_json(file, {"test_datasets": [{"exo_path": "one/exo.mp4"} | read_json(file)]})
+        meta_file = tmp_path / "set" / "one" / META
+        write_json(
+            meta_file, {"test_datasets": [{"exo_path": "one/exo.mp4"} | read_json(meta_file)]}
+        )
     stated_bytes = (tmp_path / "set" / "one" / META).read_bytes()
     (row,) = check_set(tmp_path / "set")
     assert row.wrong and row.sigmas > 3.5
@@ -97,11 +100,11 @@ def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
     assert (tmp_path / "set" / "one" / "meta_as_stated.json").read_bytes() == stated_bytes
     corrected_poses = stated_poses(tmp_path / "set" / "one")
     inner_frames = slice(3, -3)
-    relative = [
+    relative_rotations = [
         Rotation.from_matrix(e[inner_frames, :, :3] @ x[:, :3].T)
         for e, x in ((ego, exo), corrected_poses)
     ]
-    assert np.degrees((relative[0] * relative[1].inv()).magnitude()).max() < 1
+    assert np.degrees((relative_rotations[0] * relative_rotations[1].inv()).magnitude()).max() < 1
     (second_row,) = check_set(tmp_path / "set")
     assert not second_row.wrong
 
@@ -115,7 +118,8 @@ def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
     ],
 )
 def test_uncorrectable_errors_are_reported(takes, tmp_path, wrong_part, expected_start):
-    """Give another take's poses or mirrored videos, and check that nothing is written."""
+    """Check that a take with another take's poses or with mirrored videos is reported and stays
+    unchanged."""
     folder = tmp_path / "set" / "one"
     copy_changed(takes, folder, ego_extrinsics=stated_poses(takes / "another")[0])
     if wrong_part != "other poses":
@@ -132,7 +136,8 @@ def test_uncorrectable_errors_are_reported(takes, tmp_path, wrong_part, expected
 
 
 def test_robot_sets_and_takes_without_depth_are_checked(takes, tmp_path):
-    """Find a late clock in a LeRobot set, and leave errors open that need depth."""
+    """Check that a late clock of a LeRobot data set is found, and that takes without depth are only
+    partly checked."""
     pytest.importorskip("pyarrow", reason="reads parquet")
     ego, _ = stated_poses(takes / "one")
     copy_changed(

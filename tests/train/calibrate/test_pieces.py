@@ -67,7 +67,8 @@ def test_silence_and_other_sounds_give_no_clock():
 
 @pytest.mark.parametrize("codec", SOUNDS)
 def test_sound_begins_with_the_first_picture_in_each_codec(codec, tmp_path):
-    """Check that priming samples and edit lists are not taken for a delay."""
+    """Check that a codec's priming samples and edit lists cause no delay between sound and
+    pictures."""
     sound = np.interp(np.arange(12 * 48000) / 3, np.arange(12 * RATE), 0.1 * draw_sound(3, 12))
     file = tmp_path / f"film{SOUNDS[codec]}"
     write_film(file, np.zeros((96, 16, 16, 3), np.uint8), 8, sound, codec)
@@ -85,58 +86,63 @@ POINT = np.array([0.05, 0.03, -0.08])
 
 def head_path(count: int, spread: float):
     rng = np.random.default_rng(2)
-    times = np.arange(count) / 20
+    times_s = np.arange(count) / 20
     sine_waves = sum(
-        rng.normal(size=3) * np.sin(times[:, None] * rng.uniform(0.5, 2) + rng.uniform(0, 6, 3))
+        rng.normal(size=3) * np.sin(times_s[:, None] * rng.uniform(0.5, 2) + rng.uniform(0, 6, 3))
         for _ in range(4)
     )
     positions = spread * sine_waves + [0, 0, 1.6]
-    rotations = Rotation.from_rotvec(np.sin(times)[:, None] * [0, 0, 1.0]).as_matrix()
+    rotations = Rotation.from_rotvec(np.sin(times_s)[:, None] * [0, 0, 1.0]).as_matrix()
 
     def carrier(moments):
         interpolated_positions = np.stack(
-            [np.interp(moments, times, positions[:, i]) for i in range(3)], axis=1
+            [np.interp(moments, times_s, positions[:, i]) for i in range(3)], axis=1
         )
         nearest_indices = np.clip(np.round(moments * 20).astype(int), 0, count - 1)
         return interpolated_positions, rotations[nearest_indices]
 
-    return times, carrier
+    return times_s, carrier
 
 
 @pytest.mark.parametrize("lag_s", [None, 0.25])
 def test_camera_is_solved_from_a_moving_point(lag_s):
-    """Solve with known clocks, and by a search over lags."""
-    pose = look_at((2.0, 1.0, 2.0), (0.0, 0.0, 1.5), (0.0, 0.0, 1.0)).numpy()
+    """Check the solved camera pose, with synchronous clocks and with an unknown lag between them."""
+    true_pose = look_at((2.0, 1.0, 2.0), (0.0, 0.0, 1.5), (0.0, 0.0, 1.0)).numpy()
     times, carrier = head_path(400, 0.25)
     head_positions, head_rotations = carrier(times + (lag_s or 0.0))
-    point_in_camera = (head_positions + head_rotations @ POINT) @ pose[:, :3].T + pose[:, 3]
-    uv = LENS.project(torch.from_numpy(point_in_camera))[0].numpy()
-    uv += np.random.default_rng(0).normal(size=uv.shape) * 4
+    point_in_camera = (head_positions + head_rotations @ POINT) @ true_pose[:, :3].T + true_pose[
+        :, 3
+    ]
+    pixels = LENS.project(torch.from_numpy(point_in_camera))[0].numpy()
+    pixels += np.random.default_rng(0).normal(size=pixels.shape) * 4
     lags = None if lag_s is None else np.arange(-1, 1.01, 0.1)
-    solution = camera_from_point(LENS, uv, times, carrier, POINT, lags_s=lags)
+    solution = camera_from_point(LENS, pixels, times, carrier, POINT, lags_s=lags)
     assert solution is not None and solution.solved
     centre = -solution.w2c[:, :3].T @ solution.w2c[:, 3]
     position_error = np.linalg.norm(centre - [2.0, 1.0, 2.0])
-    rotation_error = Rotation.from_matrix(solution.w2c[:, :3] @ pose[:, :3].T).magnitude()
+    rotation_error = Rotation.from_matrix(solution.w2c[:, :3] @ true_pose[:, :3].T).magnitude()
     assert position_error < 3 * solution.sd_m and np.degrees(rotation_error) < 3 * solution.sd_deg
     assert position_error < 0.12 and np.degrees(rotation_error) < 3
     assert solution.lag_s == pytest.approx(lag_s or 0.0, abs=0.03)
 
 
 def test_still_head_does_not_determine_the_camera():
-    pose = look_at((2.0, 1.0, 2.0), (0.0, 0.0, 1.5), (0.0, 0.0, 1.0)).numpy()
+    true_pose = look_at((2.0, 1.0, 2.0), (0.0, 0.0, 1.5), (0.0, 0.0, 1.0)).numpy()
     times, carrier = head_path(400, 0.01)
     head_positions, head_rotations = carrier(times)
-    point_in_camera = (head_positions + head_rotations @ POINT) @ pose[:, :3].T + pose[:, 3]
-    uv = LENS.project(torch.from_numpy(point_in_camera))[0].numpy()
-    uv += np.random.default_rng(0).normal(size=uv.shape) * 4
-    solution = camera_from_point(LENS, uv, times, carrier, POINT)
+    point_in_camera = (head_positions + head_rotations @ POINT) @ true_pose[:, :3].T + true_pose[
+        :, 3
+    ]
+    pixels = LENS.project(torch.from_numpy(point_in_camera))[0].numpy()
+    pixels += np.random.default_rng(0).normal(size=pixels.shape) * 4
+    solution = camera_from_point(LENS, pixels, times, carrier, POINT)
     assert solution is None or not solution.solved
-    assert camera_from_point(LENS, uv[:5], times[:5], carrier, POINT) is None
+    assert camera_from_point(LENS, pixels[:5], times[:5], carrier, POINT) is None
 
 
 def draw_gripper_log(is_straight: bool, lag_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a gripper's log [N, 6] with a camera's pixels, and that camera's pose."""
+    """Draw a robot gripper's log [N, 6] of times, positions and pixels, and the pose of the camera
+    that sees it."""
     pose = look_at((1.2, 0.3, 0.9), (0.0, 0.0, 0.2), (0.0, 0.0, 1.0)).numpy()
     times = np.arange(0, 20, 0.1)
 
@@ -166,16 +172,21 @@ def write_log(file, rows):
 
 
 def test_camera_is_solved_from_a_robots_log(tmp_path, capsys):
-    """Find the pose in the robot's world and the log's delay, and refuse insufficient logs."""
-    video, table, out = tmp_path / "exo.mp4", tmp_path / "gripper.csv", tmp_path / "camera.json"
+    """Check the camera pose and clock delay from a gripper's log, and that an insufficient log is
+    refused."""
+    video, log_file, camera_file = (
+        tmp_path / "exo.mp4",
+        tmp_path / "gripper.csv",
+        tmp_path / "camera.json",
+    )
     write_film(video, np.zeros((8, LENS.height, LENS.width, 3), np.uint8), 8, None, "aac")
     write_json(tmp_path / "lens.json", LENS.to_json())
     rows, pose = draw_gripper_log(is_straight=False, lag_s=0.12)
-    write_log(table, rows)
-    command = ["calibrate", str(video), str(out), "--point", str(table)]
+    write_log(log_file, rows)
+    command = ["calibrate", str(video), str(camera_file), "--point", str(log_file)]
     lens = ["--exo-lens", str(tmp_path / "lens.json")]
     assert train_egox.main(command + lens) == 0
-    camera = read_json(out)
+    camera = read_json(camera_file)
     solved_pose = np.array(camera["camera_extrinsics"])
     position_error = -solved_pose[:, :3].T @ solved_pose[:, 3] - [1.2, 0.3, 0.9]
     rotation_error = Rotation.from_matrix(solved_pose[:, :3] @ pose[:, :3].T).magnitude()
@@ -183,10 +194,10 @@ def test_camera_is_solved_from_a_robots_log(tmp_path, capsys):
     assert np.degrees(rotation_error) < min(0.5, 3 * camera["sd_deg"])
     assert camera["log_late_s"] == pytest.approx(0.12, abs=0.01)
     assert "the log +12" in capsys.readouterr().out
-    arguments = video, table, tmp_path / "none.json"
+    arguments = video, log_file, tmp_path / "none.json"
     with refuses("exo-lens: got free; expected a camera's name"):
         write_camera_from_log(*arguments, "free", None)
-    write_log(table, draw_gripper_log(is_straight=True, lag_s=0.0)[0])
+    write_log(log_file, draw_gripper_log(is_straight=True, lag_s=0.0)[0])
     with refuses("points gripper.csv: got .*; expected 12 or more, of a path"):
         write_camera_from_log(*arguments, lens[1], 0.0)
     for text, message_pattern in (
@@ -194,7 +205,7 @@ def test_camera_is_solved_from_a_robots_log(tmp_path, capsys):
         ("time_s,x,y,z,u,v\n0,1,2,a,4,5", "got z 'a' in line 2; expected a number"),
         ("time_s,x,y,z,u,v\n1,1,2,3,4,5\n0,1,2,3,4,5", "times that don't rise"),
     ):
-        table.write_text(text, "utf-8")
+        log_file.write_text(text, "utf-8")
         with refuses(message_pattern):
             write_camera_from_log(*arguments, lens[1], None)
     assert not (tmp_path / "none.json").exists()
@@ -215,8 +226,8 @@ def test_named_lenses_are_converted_to_colmap_and_back(name):
 def test_arias_own_calibration_is_a_lens_that_is_held(tmp_path):
     file = tmp_path / "online_calibration.jsonl"
     file.write_text(json.dumps(calibration_entry()), "utf-8")
-    lens, free = lens_of(str(file), 448, 448)
-    assert free == "nothing" and lens.fx == pytest.approx(194.18512, abs=1e-5)
+    lens, free_parameters = lens_of(str(file), 448, 448)
+    assert free_parameters == "nothing" and lens.fx == pytest.approx(194.18512, abs=1e-5)
     with refuses("lens online_calibration.jsonl: got one of 1408x1408 px; expected the shape of"):
         lens_of(str(file), 640, 360)
 
@@ -239,8 +250,11 @@ def test_contradicted_calibrated_lens_is_remarked():
 def test_turning_head_without_motion_gives_no_distances():
     points = np.random.default_rng(0).normal(size=(50, 3)) + [0, 0, 3]
     for motion_m, has_parallax in ((0.1, True), (1e-6, False)):
-        places = motion_m * np.random.default_rng(1).normal(size=(20, 3))
-        poses = {f"ego/{i}.png": np.c_[np.eye(3), -place] for i, place in enumerate(places)}
+        camera_positions = motion_m * np.random.default_rng(1).normal(size=(20, 3))
+        poses = {
+            f"ego/{i}.png": np.c_[np.eye(3), -camera_position]
+            for i, camera_position in enumerate(camera_positions)
+        }
         structure = Structure(
             w2c=poses,
             cameras={},

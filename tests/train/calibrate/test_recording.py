@@ -1,4 +1,4 @@
-"""Run ``calibrate`` on a drawn recording, up to ten steps of training, and test its refusals."""
+"""Test ``calibrate`` on a drawn recording, its refusals, and ten training steps on the result."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,8 @@ RECORDING = RecordingSpec(
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
-    """Write a recording and return its folder, the true head poses and the exo pose."""
+    """Write a drawn recording and return its folder, the true head poses and the true exo camera
+    pose."""
     folder = tmp_path_factory.mktemp("filmed") / "recording"
     take = write_recording(RECORDING, folder)
     write_json(folder / "lens.json", take.ego.camera.to_json())
@@ -40,13 +41,14 @@ def camera_centres(w2c: np.ndarray) -> np.ndarray:
 
 
 def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
-    """Check offset, path, exo camera and scale with the exo camera's true depth."""
+    """Run the commands of the page on own recordings and compare the calibration with the drawn
+    cameras."""
     pytest.importorskip("pycolmap", reason="pycolmap has no wheel here (extra calibrate)")
-    source, truth, exo_truth = recording
+    recording_folder, true_head_poses, true_exo_pose = recording
     (workplace / "recording").mkdir()
     for file in ("ego.mp4", "exo.mp4"):
-        shutil.copyfile(source / file, workplace / "recording" / file)
-    shutil.copyfile(source / "lens.json", workplace / "lens.json")
+        shutil.copyfile(recording_folder / file, workplace / "recording" / file)
+    shutil.copyfile(recording_folder / "lens.json", workplace / "lens.json")
     options_by_command = SMALL_OPTIONS | {
         "calibrate": "--ego-lens lens.json --exo-lens phone",
         "prepare": "--size 112x64 --frames 5 --clips-per-camera 2",
@@ -54,7 +56,7 @@ def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
     run_page("own_recordings.md", workplace, options_by_command)
     report = read_json(workplace / "data" / "takes" / "calibration.json")
     assert "exo's metric depth" in report["scale"]["how"], "that of a random network"
-    shutil.copyfile(source / "exo_depth.npz", workplace / "recording" / "exo_depth.npz")
+    shutil.copyfile(recording_folder / "exo_depth.npz", workplace / "recording" / "exo_depth.npz")
     second_command = [
         "calibrate",
         "recording",
@@ -64,7 +66,10 @@ def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
     assert train_egox.main(second_command) == 0
     report = read_json(workplace / "data" / "takes" / "calibration.json")
     (exo_report,) = report["fixed_cameras"]
-    written_lens, given_lens = report["head_camera"]["lens"], read_json(source / "lens.json")
+    written_lens, given_lens = (
+        report["head_camera"]["lens"],
+        read_json(recording_folder / "lens.json"),
+    )
     assert written_lens["fx"] == pytest.approx(given_lens["fx"]) and not report["notes"], (
         "a file's lens is held"
     )
@@ -73,11 +78,14 @@ def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
         and "exo's metric depth" in report["scale"]["how"]
     )
     assert abs(exo_report["offset_s"] - RECORDING.offset_s) < 0.01 + exo_report["distance_m"] / 343
-    meta = read_json(workplace / "data" / "takes" / "recording_exo" / "meta.json")
-    assert meta["ego_camera"]["quarter_turns"] == 0
-    pose, ego_w2c = np.array(meta["camera_extrinsics"]), np.array(meta["ego_extrinsics"])
+    exo_meta = read_json(workplace / "data" / "takes" / "recording_exo" / "meta.json")
+    assert exo_meta["ego_camera"]["quarter_turns"] == 0
+    exo_pose, ego_w2c = (
+        np.array(exo_meta["camera_extrinsics"]),
+        np.array(exo_meta["ego_extrinsics"]),
+    )
     # ego begins 9 frames before exo, so exo's first frame is ego's tenth
-    true_ego_w2c = truth[9 : 9 + len(ego_w2c)]
+    true_ego_w2c = true_head_poses[9 : 9 + len(ego_w2c)]
     world_rotation = Rotation.from_matrix(
         true_ego_w2c[:, :, :3].transpose(0, 2, 1) @ ego_w2c[:, :, :3]
     ).mean()
@@ -85,12 +93,12 @@ def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
     scale, _, _ = similarity(camera_centres(ego_w2c), camera_centres(true_ego_w2c))
     shift = (camera_centres(true_ego_w2c) - camera_centres(ego_w2c) @ world_rotation.T).mean(0)
     position_error = (
-        camera_centres(pose[None])[0] @ world_rotation.T
+        camera_centres(exo_pose[None])[0] @ world_rotation.T
         + shift
-        - camera_centres(exo_truth[None])[0]
+        - camera_centres(true_exo_pose[None])[0]
     )
     rotation_error = Rotation.from_matrix(
-        pose[:, :3] @ world_rotation.T @ exo_truth[:, :3].T
+        exo_pose[:, :3] @ world_rotation.T @ true_exo_pose[:, :3].T
     ).magnitude()
     assert 0.9 < scale < 1.1
     assert (
@@ -103,8 +111,9 @@ def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
 
 
 def test_calibration_without_pycolmap_uses_the_wearers_head(recording, tmp_path, monkeypatch):
-    """Give the head's path by a file."""
-    source, truth, _ = recording
+    """Check the calibration by the wearer's head if pycolmap is missing and a file gives the ego
+    poses."""
+    recording_folder, true_head_poses, _ = recording
 
     def report_missing(name: str):
         assert name == "pycolmap"
@@ -113,21 +122,24 @@ def test_calibration_without_pycolmap_uses_the_wearers_head(recording, tmp_path,
     with refuses("package pycolmap.*calibrate"):
         structure.require_pycolmap()
     with refuses("package pycolmap"):
-        calibrate(source, tmp_path / "none", CalibrateOptions())
-    path = tmp_path / "path.txt"
+        calibrate(recording_folder, tmp_path / "none", CalibrateOptions())
+    path_file = tmp_path / "path.txt"
     rows = []
-    for t, pose in enumerate(truth):
+    for t, pose in enumerate(true_head_poses):
         position = camera_centres(pose[None])[0]
         quaternion = Rotation.from_matrix(pose[:, :3].T).as_quat()
         rows.append(" ".join(map(str, (t / RECORDING.fps, *position, *quaternion))))
-    path.write_text("\n".join(rows), "utf-8")
+    path_file.write_text("\n".join(rows), "utf-8")
     options = CalibrateOptions(
-        path=path, ego_lens=str(source / "lens.json"), exo_lens="phone", offset_s=RECORDING.offset_s
+        path=path_file,
+        ego_lens=str(recording_folder / "lens.json"),
+        exo_lens="phone",
+        offset_s=RECORDING.offset_s,
     )
-    outcome = calibrate(source, tmp_path / "out", options)
+    outcome = calibrate(recording_folder, tmp_path / "out", options)
     assert any("not by pictures: package pycolmap" in note for note in outcome.notes)
     assert outcome.scale.how == "the path of path.txt"
-    assert np.allclose(outcome.ego_w2c, truth, atol=1e-3)
+    assert np.allclose(outcome.ego_w2c, true_head_poses, atol=1e-3)
     assert "lens is not known" in outcome.exos[0].how and not outcome.takes
 
 

@@ -39,28 +39,35 @@ SMALL_OPTIONS = {
 
 
 def documented_commands(page: str, number: int = 0) -> list[list[str]]:
-    """Read the words of each train_egox.py command in one code block of a page, with loops
-    expanded."""
-    text = (ROOT / "docs" / page).read_text("utf-8")
-    block = re.findall(r"(?m)(?:^    .*\n)+", text)[number].replace("\\\n", " ")
-    for loop in re.finditer(r"for (\w+) in (.*?); do (.*?); done", block):
+    """Read the arguments of each train_egox.py command in a documentation page's code block, and
+    expand shell loops."""
+    page_text = (ROOT / "docs" / page).read_text("utf-8")
+    code_block = re.findall(r"(?m)(?:^    .*\n)+", page_text)[number].replace("\\\n", " ")
+    for loop in re.finditer(r"for (\w+) in (.*?); do (.*?); done", code_block):
         lines = [loop[3].replace(f"${loop[1]}", value) for value in loop[2].split()]
-        block = block.replace(loop[0], "\n".join(lines))
-    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+        code_block = code_block.replace(loop[0], "\n".join(lines))
+    commands = [shlex.split(line, comments=True) for line in code_block.splitlines()]
     return [
-        words[words.index("train_egox.py") + 1 :] for words in commands if "train_egox.py" in words
+        command_words[command_words.index("train_egox.py") + 1 :]
+        for command_words in commands
+        if "train_egox.py" in command_words
     ]
 
 
 def run_page(
     page: str, source: Path, options_by_command: Mapping[str, str], number: int = 0
 ) -> None:
-    """Run the commands of a page's code block on a data set, each with additional options."""
-    for words in documented_commands(page, number):
-        words = [str(source) if word == "/data/egoexo4d" else word for word in words]
-        if words[0] == "prepare" and "--mask-root" in words:
+    """Run the train_egox.py commands of a documentation page on a data set, with additional options
+    for each."""
+    for command_words in documented_commands(page, number):
+        command_words = [
+            str(source) if word == "/data/egoexo4d" else word for word in command_words
+        ]
+        if command_words[0] == "prepare" and "--mask-root" in command_words:
             write_masks(Path("data/exo"), Path("data/masks"))
-        assert train_egox.main([*words, *options_by_command[words[0]].split()]) == 0, words
+        assert (
+            train_egox.main([*command_words, *options_by_command[command_words[0]].split()]) == 0
+        ), command_words
 
 
 def write_masks(videos: Path, out: Path) -> None:
@@ -68,16 +75,16 @@ def write_masks(videos: Path, out: Path) -> None:
     out.mkdir()
     for video in videos.glob("*.mp4"):
         info = probe_video(video)
-        size = info.frame_count, info.height, info.width
-        mask = np.random.default_rng(0).random(size) < 0.1
+        mask_shape = info.frame_count, info.height, info.width
+        mask = np.random.default_rng(0).random(mask_shape) < 0.1
         np.savez_compressed(out / f"{video.stem}.npz", mask=mask)
 
 
 @pytest.fixture
 def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
-    """Provide a folder with the models under the names that the pages use."""
-    metric, _ = depth_models
-    shutil.copytree(metric, tmp_path / "depth_anything_v2_metric")
+    """Provide a folder that holds small models under the file names of the documentation."""
+    metric_model, _ = depth_models
+    shutil.copytree(metric_model, tmp_path / "depth_anything_v2_metric")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     shutil.copy(
         ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors",
@@ -93,22 +100,22 @@ def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
 
 
 def test_training_page_leads_from_raw_data_to_a_video(shared_dir, workplace):
-    source = shared_dir / "data" / "egoexo4d_raw"
+    raw_folder = shared_dir / "data" / "egoexo4d_raw"
     assert [words[0] for words in documented_commands("training.md")] == list(SMALL_OPTIONS)
     run_page(
         "training.md",
-        source,
+        raw_folder,
         SMALL_OPTIONS | {"generate": SMALL_OPTIONS["generate"] + " --split train"},
     )
     records = read_manifest(workplace / "data" / "set" / "manifest.jsonl")
     assert len(records) == CLIPS and {record_entry.depth for record_entry in records} == {"model"}
     for record in records:
-        content = np.load(workplace / "data" / "set" / record.folder / "depth.npz")
+        depth_arrays = np.load(workplace / "data" / "set" / record.folder / "depth.npz")
         with np.load(
             workplace / "data" / "masks" / f"{record.take}__{record.exo_camera}.npz"
         ) as masks:
             assert np.array_equal(
-                content["dynamic"], masks["mask"][record.start : record.start + FRAMES]
+                depth_arrays["dynamic"], masks["mask"][record.start : record.start + FRAMES]
             )
     videos = sorted((workplace / "out").glob("*.mp4"))
     assert [video.stem for video in videos] == sorted(record_entry.clip for record_entry in records)
@@ -117,7 +124,8 @@ def test_training_page_leads_from_raw_data_to_a_video(shared_dir, workplace):
 
 
 def test_robots_page_leads_from_a_clip_to_a_data_set(tmp_path, monkeypatch, capsys):
-    """Use the drawn wearer's own video in place of a generated one."""
+    """Run the commands of docs/robots.md on the drawn clip, with its true ego video as the
+    generated one."""
     import pyarrow.parquet as pq
 
     monkeypatch.chdir(tmp_path)
@@ -174,13 +182,13 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
 ):
     pytest.importorskip("cdfvd.fvd")
     monkeypatch.setattr("egox_train.metrics.track_masks.GRID", 3)  # of 8 points a side
-    source = workplace / "raw"
+    raw_folder = workplace / "raw"
     for number, (name, split) in enumerate([("a_1", "train"), ("b_1", "test")]):
         cameras = dict.fromkeys(("cam01", "cam02"), (224, 128))
-        takes.write_egoexo4d(source, name, frames=TABLE_FRAMES, cameras=cameras, split=split)
+        takes.write_egoexo4d(raw_folder, name, frames=TABLE_FRAMES, cameras=cameras, split=split)
         coarse_colours = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(number))
         picture = torch.nn.functional.interpolate(coarse_colours, size=(128, 128)).movedim(1, -1)
-        (ego_file,) = source.glob(f"takes/{name}/**/aria01*.mp4")
+        (ego_file,) = raw_folder.glob(f"takes/{name}/**/aria01*.mp4")
         write_video(ego_file, picture.expand(TABLE_FRAMES, -1, -1, -1), 30, threads=1)
     base = workplace / "models" / "diffusion_models" / "wan2.1_fun_inp_1.3B_bf16.safetensors"
     base.parent.mkdir(parents=True)
@@ -194,7 +202,7 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
     networks.write_clip(workplace / "clip-vit-base-patch32")
     networks.write_dino(workplace / "dinov3-vitb16-pretrain-lvd1689m", "dinov3")
     networks.write_sam(workplace / "sam2.1-hiera-large", is_confident=True)
-    run_page("paper_table.md", source, TABLE_OPTIONS)
+    run_page("paper_table.md", raw_folder, TABLE_OPTIONS)
     report = read_json(workplace / "out" / "table" / "report.json")
     rows = ["generated", "without GGA", "without ego prior", "without clean latent"]
     assert list(report["means"])[:4] == rows and len(report["seeds"]["generated"]) == 3
@@ -220,7 +228,7 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
         ("seen", "val_datasets", "a_1"),
         ("unseen", "test_datasets", "b_1"),
     ):
-        (file,) = (source / "annotations").rglob("uid-a_1.json")
+        (file,) = (raw_folder / "annotations").rglob("uid-a_1.json")
         cameras = read_json(file)
         entries = [
             {
@@ -240,7 +248,7 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
     monkeypatch.setattr("egox_train.metrics.auto_masks.POINTS", 3)  # of 32 a side
     small_options = TABLE_OPTIONS | {"evaluate": "--device cpu", "masks": "--device cpu"}
     small_options["prepare"] = f"--size 224x128 --frames {TABLE_FRAMES}"
-    run_page("paper_table.md", source, small_options, number=1)
+    run_page("paper_table.md", raw_folder, small_options, number=1)
     for split, published_psnr in (("validation", 16.05), ("test", 14.38)):
         report = read_json(workplace / "out" / f"table1_{split}" / "report.json")
         assert report["clips"] == 2 and not report["errors"]

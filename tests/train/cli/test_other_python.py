@@ -1,4 +1,4 @@
-"""Test that commands in a Python without a package name it in one line."""
+"""Test that a command whose Python lacks a package names this package in one line."""
 
 import subprocess
 import sys
@@ -21,21 +21,21 @@ sys.exit(main(sys.argv[1:]))
 
 
 def lines_of_error(command: list[str], code: int) -> list[str]:
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
         capture_output=True,
         encoding="utf-8",
         errors="replace",
     )
-    assert done.returncode == code, done.stderr
-    return done.stderr.strip().splitlines()
+    assert completed.returncode == code, completed.stderr
+    return completed.stderr.strip().splitlines()
 
 
 def test_a_python_without_torch_is_named_in_one_line():
-    lines = lines_of_error(["-S", str(ROOT / "train_egox.py"), "evaluate"], 1)
-    assert len(lines) == 1, lines
-    assert "is not installed for" in lines[0] and "pip install" in lines[0]
+    error_lines = lines_of_error(["-S", str(ROOT / "train_egox.py"), "evaluate"], 1)
+    assert len(error_lines) == 1, error_lines
+    assert "is not installed for" in error_lines[0] and "pip install" in error_lines[0]
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,17 @@ def test_a_python_without_torch_is_named_in_one_line():
 def test_a_missing_package_is_named_before_any_work(
     tmp_path, training_set, synthetic_takes, package, words
 ):
-    """Give files that don't exist, which would be the next error."""
+    """Check that a missing package is reported before the input files are read, which do not exist."""
     robots, out = tmp_path / "robots", tmp_path / "out"
     (robots / "meta").mkdir(parents=True)
     (robots / "meta" / "info.json").write_text("{}", encoding="utf-8")
-    places = {"takes": synthetic_takes, "manifest": training_set / "manifest.jsonl"}
-    command = [word.format(**places, robots=robots, out=out) for word in words.split()]
-    lines = lines_of_error(["-c", BLOCKED, package, *command], 2)
-    name = {"skimage": "scikit-image"}.get(package, package)
-    assert len(lines) == 1 and name in lines[0] and "-m pip install" in lines[0], lines
+    path_by_word = {"takes": synthetic_takes, "manifest": training_set / "manifest.jsonl"}
+    command = [word.format(**path_by_word, robots=robots, out=out) for word in words.split()]
+    error_lines = lines_of_error(["-c", BLOCKED, package, *command], 2)
+    install_name = {"skimage": "scikit-image"}.get(package, package)
+    assert (
+        len(error_lines) == 1
+        and install_name in error_lines[0]
+        and "-m pip install" in error_lines[0]
+    ), error_lines
     assert not out.is_dir() or not list(out.iterdir())

@@ -23,35 +23,36 @@ SPEC = SyntheticSpec(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("takes") / "täke with a space"
-    write_take(make_take(SPEC), path)
-    return path
+    take_folder = tmp_path_factory.mktemp("takes") / "täke with a space"
+    write_take(make_take(SPEC), take_folder)
+    return take_folder
 
 
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
 def test_prior_command_writes_video_coverage_and_report(folder, tmp_path, preset, read_ply, capsys):
-    call = ["--take", str(folder), "--preset", preset, "--out", str(tmp_path)]
-    assert main([*call, "--frames", "9", "--ply"]) == 0
-    prior, coverage = (
+    command = ["--take", str(folder), "--preset", preset, "--out", str(tmp_path)]
+    assert main([*command, "--frames", "9", "--ply"]) == 0
+    prior_video, coverage_video = (
         read_all(tmp_path / f"{name}.mp4", 9, (64, 64)).numpy() for name in ("prior", "coverage")
     )
     report = read_json(tmp_path / "report.json")
     assert report["preset"] == preset and report["frames"] == 9 and len(report["coverage"]) == 9
     assert set(report["seconds"]) == {"load", "scene", "render and write"}
     assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 50
-    classes = read_classes(tmp_path / "seen.mkv", 9, (64, 64)).numpy()
+    class_video = read_classes(tmp_path / "seen.mkv", 9, (64, 64)).numpy()
     assert (
-        set(np.unique(classes)) <= {UNOBSERVED, DOUBTFUL, EARLIER, NOW} and (classes == NOW).any()
+        set(np.unique(class_video)) <= {UNOBSERVED, DOUBTFUL, EARLIER, NOW}
+        and (class_video == NOW).any()
     )
-    assert (classes > UNOBSERVED).mean() == pytest.approx(report["coverage_mean"], abs=1e-4)
+    assert (class_video > UNOBSERVED).mean() == pytest.approx(report["coverage_mean"], abs=1e-4)
     assert report["hidden_lines"] == "draw" and "% now and" in report["notes"][-1]
-    covered = coverage[..., 0] > 127
-    assert abs(covered.mean() - report["coverage_mean"]) < 0.02
+    covered_mask = coverage_video[..., 0] > 127
+    assert abs(covered_mask.mean() - report["coverage_mean"]) < 0.02
     assert (
-        prior[covered].mean() > 20 and prior[~covered].mean() < 6
+        prior_video[covered_mask].mean() > 20 and prior_video[~covered_mask].mean() < 6
     )  # compression smears outlines a little
-    with (tmp_path / "scene.ply").open("rb") as file:
-        xyz, rgb = read_ply(file)
+    with (tmp_path / "scene.ply").open("rb") as point_file:
+        xyz, rgb = read_ply(point_file)
     assert len(xyz) == len(rgb) > report["static_points"] > 1000
     assert "9 frames of 64x64" in capsys.readouterr().out
 
@@ -93,6 +94,6 @@ def test_scale_option_is_parsed():
         "wearer",
         1.5,
     )
-    for text in ("head", "0", "-1", "nan"):
+    for scale_text in ("head", "0", "-1", "nan"):
         with refuses("scale"):
-            parse_scale(text)
+            parse_scale(scale_text)

@@ -7,18 +7,18 @@ from egox_train.cli.progress_line import ProgressLine
 
 @pytest.fixture
 def clock(monkeypatch) -> list[float]:
-    now = [100.0]
-    monkeypatch.setattr("egox_train.cli.progress_line.time.monotonic", lambda: now[0])
-    return now
+    seconds = [100.0]
+    monkeypatch.setattr("egox_train.cli.progress_line.time.monotonic", lambda: seconds[0])
+    return seconds
 
 
 def test_console_shows_one_line_per_task(clock, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    line = ProgressLine()
-    for done in range(1, 5):
+    progress_line = ProgressLine()
+    for finished_count in range(1, 5):
         clock[0] += 10.0
-        line(done, 4, "first")
-    line(1, 4, "second")  # as many steps: it stepped back
+        progress_line(finished_count, 4, "first")
+    progress_line(1, 4, "second")  # as many steps: it stepped back
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1 and printed.count("\r") == 5
     assert "[2/4] first, 0:00:10 left" in printed and "[4/4] first in 0:00:30" in printed
@@ -27,17 +27,17 @@ def test_console_shows_one_line_per_task(clock, capsys, monkeypatch):
 
 def test_resumed_run_estimates_time_from_its_own_steps(clock, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    line = ProgressLine()
-    line(901, 1000, "steps")
+    progress_line = ProgressLine()
+    progress_line(901, 1000, "steps")
     clock[0] += 1.0
-    line(902, 1000, "steps")
+    progress_line(902, 1000, "steps")
     assert "[902/1000] steps, 0:00:49 left" in capsys.readouterr().err
 
 
 def test_log_gets_occasional_lines(clock, capsys):
-    line = ProgressLine()
-    for done in range(1, 41):
-        line(done, 40, "work")
+    progress_line = ProgressLine()
+    for finished_count in range(1, 41):
+        progress_line(finished_count, 40, "work")
         clock[0] += 1.0
     assert [text.split(" ")[0] for text in capsys.readouterr().err.splitlines()] == [
         "[16/40]",
@@ -47,8 +47,8 @@ def test_log_gets_occasional_lines(clock, capsys):
 
 
 def test_tasks_of_unknown_length_are_shown_occasionally(clock, capsys):
-    line = ProgressLine()
-    for done in range(1, 41):
-        line(done, 0, "seconds")
+    progress_line = ProgressLine()
+    for finished_count in range(1, 41):
+        progress_line(finished_count, 0, "seconds")
         clock[0] += 1.0
     assert capsys.readouterr().err.splitlines() == ["[16] seconds", "[31] seconds"]

@@ -1,4 +1,4 @@
-"""Test that commands explain themselves and refuse bad input with a one-line fix."""
+"""Test that the command line refuses bad input with a one-line message that names the fix."""
 
 import argparse
 import io
@@ -29,12 +29,13 @@ from train_egox import main
 def test_bad_input_is_refused_with_a_fix(arguments, capsys):
     assert main(arguments) == 2
     # Libraries may have said something of their own while they were imported.
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: ") and "Fix: " in line
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    assert last_line.startswith("error: ") and "Fix: " in last_line
 
 
 def test_unprintable_take_names_are_printed(tmp_path, monkeypatch):
-    """Print a name that the console's code page or UTF-8 lacks."""
+    """Check that a take's name which the console's encoding lacks causes no error when it is
+    printed."""
     pytest.importorskip("av", reason="decodes video")
     console = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(console, "cp1252"))
@@ -66,9 +67,9 @@ def test_command_arguments_fill_their_dataclass():
         scale=2.0,
         mask_classes=("a", "b"),
     )
-    for bad in ("--draw never", "--frames x", "--size 64"):
+    for bad_option in ("--draw never", "--frames x", "--size 64"):
         with pytest.raises(SystemExit):
-            filled(bad)
+            filled(bad_option)
 
 
 @pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "configs").glob("train_*.yaml")))
@@ -81,11 +82,11 @@ def test_shipped_training_configurations_are_valid(file):
     "file", sorted(p.name for p in (ROOT / "configs").glob("accelerate_*.yaml"))
 )
 def test_shipped_accelerate_configurations_are_read_by_accelerate(file):
-    """Use accelerate's reader, which refuses unknown keys, and check that the documents name each
-    file."""
+    """Check that accelerate accepts the keys of each shipped configuration and that the documents
+    name each file."""
     from accelerate.commands.config.config_args import load_config_from_file
 
-    read = load_config_from_file(str(ROOT / "configs" / file))
-    content = yaml.safe_load((ROOT / "configs" / file).read_text("utf-8"))
-    assert read.num_processes == content["num_processes"]
+    accelerate_config = load_config_from_file(str(ROOT / "configs" / file))
+    yaml_content = yaml.safe_load((ROOT / "configs" / file).read_text("utf-8"))
+    assert accelerate_config.num_processes == yaml_content["num_processes"]
     assert file in (ROOT / "docs" / "training.md").read_text("utf-8")

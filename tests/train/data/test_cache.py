@@ -1,4 +1,4 @@
-"""Test ``cache``: its content, changes that it notices, interrupted runs, and its encoders."""
+"""Test the ``cache`` command: its tensors, changed inputs, interrupted runs and encoders."""
 
 import json
 import shutil
@@ -203,20 +203,22 @@ def write_lines(file: Path, records: list[dict]) -> Path:
 
 
 def test_removed_clip_changes_only_its_takes_shards(training_set, tmp_path, monkeypatch, capsys):
-    """Cache four takes of four clips in two shards each."""
+    """Check that removing a clip from the manifest rewrites only the two shards of the take of that
+    clip."""
     monkeypatch.setattr(
         "egox_train.data.cache_build.clip_tensors", lambda clip, settings: {"text": torch.zeros(1)}
     )
-    root, out = tmp_path / "set", tmp_path / "cache"
-    shutil.copytree(training_set, root)
+    set_folder, cache_folder = tmp_path / "set", tmp_path / "cache"
+    shutil.copytree(training_set, set_folder)
     records = renamed_records(training_set, 4, 4)
-    build_cache(write_lines(root / "manifest.jsonl", records), out, cache_settings())
+    build_cache(write_lines(set_folder / "manifest.jsonl", records), cache_folder, cache_settings())
     times_before = {
-        shard_file.name: shard_file.stat().st_mtime_ns for shard_file in out.glob("shard-*")
+        shard_file.name: shard_file.stat().st_mtime_ns
+        for shard_file in cache_folder.glob("shard-*")
     }
     assert len(times_before) == 8
-    write_lines(root / "manifest.jsonl", records[1:])
-    assert run_cache(root / "manifest.jsonl", out) == 0
+    write_lines(set_folder / "manifest.jsonl", records[1:])
+    assert run_cache(set_folder / "manifest.jsonl", cache_folder) == 0
     output = capsys.readouterr().out
     assert (
         f"made anew because of changes in: the clips of 1 takes, first {records[0]['take']}"
@@ -225,11 +227,15 @@ def test_removed_clip_changes_only_its_takes_shards(training_set, tmp_path, monk
     assert "15 clips; 2 shards made, 6 kept" in output
     take_shards = {shard_name(records[0]["take"], number) for number in range(2)}
     assert {
-        shard for shard, time in times_before.items() if (out / shard).stat().st_mtime_ns != time
+        shard
+        for shard, time in times_before.items()
+        if (cache_folder / shard).stat().st_mtime_ns != time
     } == take_shards
     records_with_new_clip = [{**records[0], "clip": "early", "take": "aaa"}, *records[1:]]
     second_outcome = build_cache(
-        write_lines(root / "manifest.jsonl", records_with_new_clip), out, cache_settings()
+        write_lines(set_folder / "manifest.jsonl", records_with_new_clip),
+        cache_folder,
+        cache_settings(),
     )
     assert (
         second_outcome.clips,
@@ -237,25 +243,25 @@ def test_removed_clip_changes_only_its_takes_shards(training_set, tmp_path, monk
         second_outcome.kept,
         second_outcome.remade_because,
     ) == (16, 1, 8, "")
-    assert len(CacheReader(out).index.entries) == 16
+    assert len(CacheReader(cache_folder).index.entries) == 16
 
 
 def test_unreadable_clip_is_left_out_until_it_is_repaired(training_set, tmp_path, capsys):
-    root, out = tmp_path / "set", tmp_path / "cache"
-    shutil.copytree(training_set, root)
-    damaged_file = sorted((root / "clips").iterdir())[1] / "ego_prior.mp4"
-    content = damaged_file.read_bytes()
-    damaged_file.write_bytes(content[:300])
-    manifest = root / "manifest.jsonl"
-    assert run_cache(manifest, out) == 0
+    set_folder, cache_folder = tmp_path / "set", tmp_path / "cache"
+    shutil.copytree(training_set, set_folder)
+    damaged_file = sorted((set_folder / "clips").iterdir())[1] / "ego_prior.mp4"
+    file_bytes = damaged_file.read_bytes()
+    damaged_file.write_bytes(file_bytes[:300])
+    manifest = set_folder / "manifest.jsonl"
+    assert run_cache(manifest, cache_folder) == 0
     output = capsys.readouterr().out
     assert (
         f"left out: {damaged_file.parent.name}: " in output
         and "ego_prior.mp4" in output
         and "3 clips; 4 shards" in output
     )
-    assert damaged_file.parent.name not in {e.clip for e in CacheReader(out).index.entries}
-    second_outcome = build_cache(manifest, out, cache_settings())
+    assert damaged_file.parent.name not in {e.clip for e in CacheReader(cache_folder).index.entries}
+    second_outcome = build_cache(manifest, cache_folder, cache_settings())
     assert (
         second_outcome.clips,
         second_outcome.new,
@@ -265,24 +271,25 @@ def test_unreadable_clip_is_left_out_until_it_is_repaired(training_set, tmp_path
         0,
         [damaged_file.parent.name],
     )
-    damaged_file.write_bytes(content)
-    repaired_outcome = build_cache(manifest, out, cache_settings())
+    damaged_file.write_bytes(file_bytes)
+    repaired_outcome = build_cache(manifest, cache_folder, cache_settings())
     assert (repaired_outcome.clips, repaired_outcome.new, repaired_outcome.left_out) == (4, 1, ())
-    (out / "index.json").write_text("[]", "utf-8")
-    second_outcome = build_cache(manifest, out, cache_settings())
+    (cache_folder / "index.json").write_text("[]", "utf-8")
+    second_outcome = build_cache(manifest, cache_folder, cache_settings())
     assert (second_outcome.new, second_outcome.remade_because) == (
         0,
         "index.json, which is damaged",
     )
-    assert len(CacheReader(out).index.entries) == 4
-    for clip in (root / "clips").iterdir():
+    assert len(CacheReader(cache_folder).index.entries) == 4
+    for clip in (set_folder / "clips").iterdir():
         (clip / "ego_prior.mp4").write_bytes(b"")
     with refuses("no clip that can be read"):
         build_cache(manifest, tmp_path / "none", cache_settings())
 
 
 def test_trainer_rays_follow_the_released_trainers_formula(training_set):
-    """Compute one latent's ray by hand from K, with R instead of its inverse."""
+    """Compare the rays of one latent with the released trainer's formula, which uses R instead of
+    its inverse."""
     record = read_manifest(training_set / "manifest.jsonl")[0]
     clip = read_clip(training_set, record)
     trajectory, intrinsics = clip.take.trajectory, clip.take.notes.meta_intrinsics
@@ -332,16 +339,19 @@ def test_vae_gives_the_latents_and_pictures_of_comfyuis(comfy_host):
     from egox_core.wan.latents import denormalise_latent
 
     with torch.no_grad():
-        expected = comfyui_vae.encode((frames * 2 - 1).movedim(-1, 0)[None])
+        expected_latent = comfyui_vae.encode((frames * 2 - 1).movedim(-1, 0)[None])
         latent = egox_vae.encode(frames)
-        torch.testing.assert_close(denormalise_latent(latent[None]), expected, atol=1e-5, rtol=1e-5)
-        picture = ((comfyui_vae.decode(expected)[0].movedim(0, -1) + 1) / 2).clamp(0, 1)
+        torch.testing.assert_close(
+            denormalise_latent(latent[None]), expected_latent, atol=1e-5, rtol=1e-5
+        )
+        picture = ((comfyui_vae.decode(expected_latent)[0].movedim(0, -1) + 1) / 2).clamp(0, 1)
     torch.testing.assert_close(egox_vae.decode(latent), picture, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
 def test_vision_encoder_gives_the_embedding_of_comfyuis(comfy_host, standin_models):
-    """Load a stand-in of ComfyUI's single file through transformers."""
+    """Compare EgoX's embedding of a picture with that of ComfyUI's CLIP vision model of the same
+    weights."""
     import comfy.clip_vision
     import comfy.utils
     from safetensors import safe_open
@@ -364,7 +374,8 @@ def test_vision_encoder_gives_the_embedding_of_comfyuis(comfy_host, standin_mode
 
 
 def test_text_is_encoded_as_in_inference_or_in_training(tmp_path):
-    """Mask and zero the padding as in inference, or encode it as the released trainer does."""
+    """Check that padding is masked and zeroed as in inference, or encoded as by the released
+    trainer."""
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -421,18 +432,18 @@ def test_text_is_encoded_as_in_inference_or_in_training(tmp_path):
 
 
 def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tiny, tmp_path):
-    """Accept zero text, which no encoding changes."""
-    text = tmp_path / "text.safetensors"
-    save_file({"embedding": torch.randn(2, 24)}, text)
-    for source in (str(text), DEFAULT_SETTINGS["text"]):
-        trainer_settings = cache_settings(text=source, text_encoding="trainer")
+    """Check that a text encoding unlike the configuration's is refused, except for a text of zeros."""
+    text_file = tmp_path / "text.safetensors"
+    save_file({"embedding": torch.randn(2, 24)}, text_file)
+    for text_source in (str(text_file), DEFAULT_SETTINGS["text"]):
+        trainer_settings = cache_settings(text=text_source, text_encoding="trainer")
         build_cache(training_set / "manifest.jsonl", tmp_path / "cache", trainer_settings)
         same_config, other_config = (
             tiny.config(tmp_path, conditioning={"text_encoding": encoding})
             for encoding in ("trainer", "released")
         )
         assert CachedSamples(same_config, "train").groups
-        with refuses("text_encoding") if source == str(text) else nullcontext():
+        with refuses("text_encoding") if text_source == str(text_file) else nullcontext():
             CachedSamples(other_config, "train")
 
 

@@ -1,4 +1,5 @@
-"""Test captions by a vision-language model, with a tiny random one and one of fixed answers."""
+"""Test captions written by a vision-language model, with a tiny random model and one of fixed
+answers."""
 
 import shutil
 from dataclasses import replace
@@ -34,10 +35,11 @@ TEMPLATE = (
 
 
 def write_model(folder: Path) -> None:
-    """Write a LLaVA model of two layers whose vocabulary is that of the questions and answers."""
+    """Write a LLaVA model of two layers that knows only the words of the test's questions and
+    answers."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = sorted(
+    vocabulary_words = sorted(
         {
             word
             for text in [*ANSWERS_BY_QUESTION, *ANSWERS_BY_QUESTION.values()]
@@ -46,7 +48,8 @@ def write_model(folder: Path) -> None:
         | {"answer"}
     )
     vocabulary = {
-        word: i for i, word in enumerate(["<pad>", "<unk>", "<s>", "</s>", "<image>", *words])
+        word: i
+        for i, word in enumerate(["<pad>", "<unk>", "<s>", "</s>", "<image>", *vocabulary_words])
     }
     word_tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     word_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -58,8 +61,8 @@ def write_model(folder: Path) -> None:
         eos_token="</s>",
         additional_special_tokens=["<image>"],
     )
-    size = {"height": 28, "width": 28}
-    pictures = transformers.CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=size)
+    picture_size = {"height": 28, "width": 28}
+    pictures = transformers.CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=picture_size)
     processor = transformers.LlavaProcessor(
         image_processor=pictures,
         tokenizer=tokenizer,
@@ -101,7 +104,7 @@ def write_model(folder: Path) -> None:
 
 
 class FixedAnswerModel:
-    """Answer each question by its fixed sentence, in place of the wrapped model."""
+    """Wrap a vision-language model and answer each question with a fixed sentence."""
 
     def __init__(self, processor, model) -> None:
         self.model, self.words = model, processor.tokenizer
@@ -129,7 +132,7 @@ def random_model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def fixed_answer_model(random_model, tmp_path, monkeypatch) -> Path:
-    """Write a folder whose model answers each question by its fixed sentence."""
+    """Write a folder from which a model is loaded that answers each question with a fixed sentence."""
     folder, original_load = tmp_path / "taught", captions.load_caption_model
 
     def load_wrapped(model_folder: Path, device: str | None = None):
@@ -144,14 +147,14 @@ def fixed_answer_model(random_model, tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="module")
 def partly_captioned_takes(synthetic_takes, tmp_path_factory) -> Path:
     """Copy two takes, of which only the second has a prompt."""
-    folder = tmp_path_factory.mktemp("silent")
+    takes_folder = tmp_path_factory.mktemp("silent")
     for number, take in enumerate(sorted(synthetic_takes.iterdir())[:2]):
-        shutil.copytree(take, folder / take.name)
+        shutil.copytree(take, takes_folder / take.name)
         if number == 0:
-            file = folder / take.name / "meta.json"
+            file = takes_folder / take.name / "meta.json"
             meta = read_json(file)
             write_json(file, {**meta, "prompt": ""})
-    return folder
+    return takes_folder
 
 
 def random_frames(seed: int) -> torch.Tensor:
@@ -164,14 +167,14 @@ def test_caption_paragraphs_answer_their_questions(fixed_answer_model):
     def section(mark: str, scene: str, action: str) -> str:
         return f"{mark} **Scene Overview:** {scene} **Action Analysis:** {action}"
 
-    exo = section("[Exo view]", *ANSWERS[:2])
+    exo_section = section("[Exo view]", *ANSWERS[:2])
     assert (
         model_caption(fixed_answer_model, random_frames(0), random_frames(1))
-        == f"{exo} {section('[Ego view]', *ANSWERS[2:4])}"
+        == f"{exo_section} {section('[Ego view]', *ANSWERS[2:4])}"
     )
     assert (
         model_caption(fixed_answer_model, random_frames(0), None)
-        == f"{exo} {section('[Ego view]', *ANSWERS[4:])}"
+        == f"{exo_section} {section('[Ego view]', *ANSWERS[4:])}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Test ``prepare --clips``, which cuts listed clips from Ego-Exo4D, and too dark priors."""
+"""Test ``prepare --clips``, which cuts listed clips from Ego-Exo4D takes, and too dark ego priors."""
 
 import json
 import logging
@@ -27,7 +27,8 @@ PLANE_OPTIONS = replace(SMALL_OPTIONS, depth="plane", draw_anyway=True)
 
 
 def list_entry(source: Path, take: str, camera: str, first_frame: int, **changed_entries) -> dict:
-    """Build an entry of the authors' lists with the cameras of the take's annotation."""
+    """Build one entry of a clip list in the EgoX authors' format, with the cameras of the take's
+    annotation."""
     file = source / "annotations/ego_pose/train/camera_pose" / f"uid-{take}.json"
     cameras = read_json(file)
     camera_fields = {
@@ -46,10 +47,10 @@ def list_entry(source: Path, take: str, camera: str, first_frame: int, **changed
 
 @pytest.fixture
 def source(takes, tmp_path) -> Path:
-    """Write a take of 20 frames with two cameras, and one without an annotation."""
-    cameras = {"cam01": (112, 64), "cam02": (112, 64)}
-    root = takes.write_egoexo4d(tmp_path / "raw", "lab_1_2", frames=20, cameras=cameras)
-    return takes.write_egoexo4d(root, "lab_9", frames=12)
+    """Write a raw take of 20 frames and two cameras, and a take without an annotation."""
+    camera_sizes = {"cam01": (112, 64), "cam02": (112, 64)}
+    raw_folder = takes.write_egoexo4d(tmp_path / "raw", "lab_1_2", frames=20, cameras=camera_sizes)
+    return takes.write_egoexo4d(raw_folder, "lab_9", frames=12)
 
 
 def write_list(file: Path, key: str, entries: list[dict]) -> Path:
@@ -72,7 +73,7 @@ def test_listed_clips_are_cut_and_others_skipped_with_reasons(source, tmp_path, 
         ),
         list_entry(source, take, "cam01", 12, camera_extrinsics=EGO_POSE),
     ]
-    lists = (
+    list_files = (
         write_list(tmp_path / "meta_seen.json", "val_datasets", entries),
         write_list(
             tmp_path / "meta_train.json",
@@ -88,7 +89,7 @@ def test_listed_clips_are_cut_and_others_skipped_with_reasons(source, tmp_path, 
     shutil.rmtree(source / "annotations")  # the lists know the cameras
     with caplog.at_level(logging.WARNING):
         records, report = prepare_and_read(
-            source, tmp_path / "set", PLANE_OPTIONS, clip_lists=lists
+            source, tmp_path / "set", PLANE_OPTIONS, clip_lists=list_files
         )
     assert "2 of 6 listed clips can't be cut: 1 of 3 takes and 1 more exo videos" in caplog.text
     names = [record.clip for record in records]
@@ -111,14 +112,14 @@ def test_listed_clips_are_cut_and_others_skipped_with_reasons(source, tmp_path, 
     assert skip_reasons["lab_1_2_3_7"].endswith("prepared once, as first listed: prompt differ")
     assert "frame-aligned videos" in skip_reasons["home_3_0_4"]
     assert "no exo_path in a folder" in skip_reasons["meta_unseen.json, entry 1"]
-    set_options = TrainingSetOptions(validation=0, test=0, clip_lists=lists)
+    set_options = TrainingSetOptions(validation=0, test=0, clip_lists=list_files)
     assert dry_run(source, PLANE_OPTIONS, set_options).clips == 3
 
 
 def test_clips_are_listed_by_tables_and_json_files(source, tmp_path):
-    table = tmp_path / "dataset_info_unseen.csv"
-    rows = 'split,frame_range,task_name\r\nunseen,2-6,"lab_1_2_2_6"\r\nunseen,12_16,lab_1_2\r\n'
-    table.write_text(rows + "unseen,3,lab_9\r\n", "utf-8-sig", newline="")
+    csv_list = tmp_path / "dataset_info_unseen.csv"
+    csv_text = 'split,frame_range,task_name\r\nunseen,2-6,"lab_1_2_2_6"\r\nunseen,12_16,lab_1_2\r\n'
+    csv_list.write_text(csv_text + "unseen,3,lab_9\r\n", "utf-8-sig", newline="")
     json_list = tmp_path / "own.json"
     first_clip = {"take": "lab_9", "camera": "cam01", "first": 0, "last": 4, "split": "train"}
     clips = [
@@ -130,8 +131,8 @@ def test_clips_are_listed_by_tables_and_json_files(source, tmp_path):
     ]
     json_list.write_text(json.dumps({"clips": clips}), "utf-8")
     skipped: list[tuple[str, str]] = []
-    listed = read_clip_lists((table, json_list), skipped)
-    assert [(clip.name, clip.camera, clip.split) for clip in listed] == [
+    listed_clips = read_clip_lists((csv_list, json_list), skipped)
+    assert [(clip.name, clip.camera, clip.split) for clip in listed_clips] == [
         ("lab_1_2_2_6", "", "test"),
         ("lab_1_2_12_16", "", "test"),
         ("lab_9_0_4", "cam01", "train"),
@@ -139,14 +140,14 @@ def test_clips_are_listed_by_tables_and_json_files(source, tmp_path):
         ("gone_0_4", "cam01", "train"),
     ]
     assert [item for item, _ in skipped] == [
-        f"{table.name}, line 4",
+        f"{csv_list.name}, line 4",
         "own.json, clip 2",
         "own.json, clip 4",
     ]
     takes = {"take_name": "lab_1_2", "best_exo": "cam02"}
     (source / "takes.json").write_text(json.dumps([takes]), "utf-8")
     records, report = prepare_and_read(
-        source, tmp_path / "set", PLANE_OPTIONS, clip_lists=(table, json_list)
+        source, tmp_path / "set", PLANE_OPTIONS, clip_lists=(csv_list, json_list)
     )
     names = [record.clip for record in records]
     assert names == ["lab_1_2__cam02__000002", "lab_1_2__cam02__000012", "lab_9__cam01__000000"]
@@ -160,7 +161,8 @@ def test_clips_are_listed_by_tables_and_json_files(source, tmp_path):
 
 
 def test_priors_that_cover_too_little_are_left_out(synthetic_takes, tmp_path):
-    """Turn a wearer away from everything that the exo camera saw."""
+    """Check that clips are left out if the ego camera looks away from everything that the exo
+    camera saw."""
     source = shutil.copytree(synthetic_takes, tmp_path / "takes")
     first_take = sorted(source.iterdir())[0]
     meta = read_json(first_take / "meta.json")
@@ -182,7 +184,7 @@ def test_priors_that_cover_too_little_are_left_out(synthetic_takes, tmp_path):
     assert dark_clips and all(coverage_by_clip[clip] < coverage_limit for clip in dark_clips)
     assert report["dark"] >= len(dark_clips) and report["this_run"]["made"] == 0
     assert all("of the picture" in reasons_by_item(report)[clip] for clip in dark_clips)
-    rows = cv2.imread(str(tmp_path / "set" / "contact_sheet.png")).shape[0]
-    assert rows == (len(covered_records) + report["dark"]) * (112 + 16)
+    sheet_height = cv2.imread(str(tmp_path / "set" / "contact_sheet.png")).shape[0]
+    assert sheet_height == (len(covered_records) + report["dark"]) * (112 + 16)
     with refuses("least coverage"):
         replace(SMALL_OPTIONS, least_coverage=1.0)

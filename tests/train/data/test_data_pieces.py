@@ -50,15 +50,17 @@ def test_lost_poses_between_used_frames_are_ignored():
 
 def test_takes_keep_their_split_with_all_clips():
     fractions = {"validation": 0.2, "test": 0.2}
-    names = [f"take{i}" for i in range(300)]
-    earlier_splits = {n: split_of(n, fractions) for n in names[:100]}
-    lists = split_lists({n: [f"{n}__a", f"{n}__b"] for n in names}, fractions)
-    assert sum(map(len, lists.values())) == 600
+    take_names = [f"take{i}" for i in range(300)]
+    earlier_splits = {n: split_of(n, fractions) for n in take_names[:100]}
+    clips_by_split = split_lists({n: [f"{n}__a", f"{n}__b"] for n in take_names}, fractions)
+    assert sum(map(len, clips_by_split.values())) == 600
     for name, split in earlier_splits.items():
-        assert {f"{name}__a", f"{name}__b"} <= set(lists[split])
-    assert 60 <= len(lists["validation"]) <= 180 and 60 <= len(lists["test"]) <= 180
-    assert split_lists({n: [n] for n in names}, fractions, seed=1) != split_lists(
-        {n: [n] for n in names}, fractions
+        assert {f"{name}__a", f"{name}__b"} <= set(clips_by_split[split])
+    assert (
+        60 <= len(clips_by_split["validation"]) <= 180 and 60 <= len(clips_by_split["test"]) <= 180
+    )
+    assert split_lists({n: [n] for n in take_names}, fractions, seed=1) != split_lists(
+        {n: [n] for n in take_names}, fractions
     )
     for bad_fractions in ({"validation": 0.5, "test": 0.5}, {"train": 0.1}, {"test": -0.1}):
         with refuses():
@@ -77,14 +79,18 @@ def test_takes_keep_their_split_with_all_clips():
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_requested_splits_are_not_empty_with_enough_takes(take_count, expected_splits, seed):
-    names = [f"take{i}" for i in range(take_count)]
-    lists = split_lists(
-        {n: [f"{n}__a", f"{n}__b"] for n in names}, {"validation": 0.05, "test": 0.05}, seed
+    take_names = [f"take{i}" for i in range(take_count)]
+    clips_by_split = split_lists(
+        {n: [f"{n}__a", f"{n}__b"] for n in take_names}, {"validation": 0.05, "test": 0.05}, seed
     )
-    assert [name for name, clips in lists.items() if clips] == expected_splits
-    assert sorted(sum(lists.values(), [])) == [f"{n}__{c}" for n in names for c in "ab"]
-    assert all(len(clips) % 2 == 0 for clips in lists.values())  # both clips of a take on one side
-    assert not split_lists({n: [n] for n in names}, {}, seed)["validation"]
+    assert [name for name, clips in clips_by_split.items() if clips] == expected_splits
+    assert sorted(sum(clips_by_split.values(), [])) == [
+        f"{n}__{c}" for n in take_names for c in "ab"
+    ]
+    assert all(
+        len(clips) % 2 == 0 for clips in clips_by_split.values()
+    )  # both clips of a take on one side
+    assert not split_lists({n: [n] for n in take_names}, {}, seed)["validation"]
 
 
 def test_captions_have_both_sections_or_no_marks():

@@ -36,7 +36,8 @@ def read_pictures(video: Path) -> np.ndarray:  # [T, H, W, 3]
 
 @pytest.mark.parametrize("pictures", ["undistorted", "as filmed"])
 def test_undistorted_videos_equal_the_prepared_clips(raw, tmp_path, pictures):
-    """Compare frames and cameras, and check that a second run makes only lost files."""
+    """Compare undistorted videos with prepared clips, and check that a second run makes only lost
+    files."""
     options = replace(OPTIONS, pictures=pictures)
 
     def count_new(folder: str = "exo", options: PrepareOptions = options, **run_options) -> int:
@@ -51,17 +52,18 @@ def test_undistorted_videos_equal_the_prepared_clips(raw, tmp_path, pictures):
     for record in records:
         name = f"{record.take}__{record.exo_camera}"
         camera_file = read_json(tmp_path / "exo" / f"{name}.json")
-        read_back = read_clip(tmp_path / "set", record)
+        prepared_clip = read_clip(tmp_path / "set", record)
         assert (
-            camera_file["exo_camera"] == read_back.take.depth.exo.camera.to_json()
+            camera_file["exo_camera"] == prepared_clip.take.depth.exo.camera.to_json()
             and camera_file["frames"] == FRAMES
         )
         assert record.pictures == camera_file["pictures"] == pictures
-        video = read_pictures(tmp_path / "exo" / f"{name}.mp4")
-        assert len(video) == FRAMES
-        clip = read_pictures(tmp_path / "set" / record.folder / "exo.mp4")
+        undistorted_pictures = read_pictures(tmp_path / "exo" / f"{name}.mp4")
+        assert len(undistorted_pictures) == FRAMES
+        prepared_pictures = read_pictures(tmp_path / "set" / record.folder / "exo.mp4")
         assert (
-            np.abs(clip - video[record.start : record.start + 5]).mean() < 1
+            np.abs(prepared_pictures - undistorted_pictures[record.start : record.start + 5]).mean()
+            < 1
         )  # encoded in another order
     assert count_new() == 0
     (tmp_path / "exo" / f"{TAKE}__cam02.json").unlink()
@@ -74,18 +76,19 @@ def test_undistorted_videos_equal_the_prepared_clips(raw, tmp_path, pictures):
 
 
 def test_camera_names_of_annotations_cannot_leave_the_folder(raw, tmp_path):
-    """Name a camera and a take by relative paths."""
+    """Check that a camera or take named by a relative path is skipped and writes no file outside
+    the folder."""
     source = tmp_path / "raw"
     shutil.copytree(raw, source)
     (annotation,) = source.glob("annotations/ego_pose/*/camera_pose/*.json")
-    content = read_json(annotation)
-    outside = "../../../../outside"
-    content[outside] = content["cam02"]
-    write_json(annotation, content)
-    content["metadata"]["take_name"] = ".."
-    write_json(annotation.with_stem("other"), content)
+    annotation_content = read_json(annotation)
+    outside_path = "../../../../outside"
+    annotation_content[outside_path] = annotation_content["cam02"]
+    write_json(annotation, annotation_content)
+    annotation_content["metadata"]["take_name"] = ".."
+    write_json(annotation.with_stem("other"), annotation_content)
     videos = source / "takes" / TAKE / "frame_aligned_videos" / "downscaled" / "448"
-    shutil.copy(videos / "cam02.mp4", videos / f"{outside}.mp4")
+    shutil.copy(videos / "cam02.mp4", videos / f"{outside_path}.mp4")
     out = tmp_path / "a" / "b" / "out"
     outcome = undistort_videos(source, out, OPTIONS)
     assert sorted(
@@ -99,7 +102,8 @@ def test_camera_names_of_annotations_cannot_leave_the_folder(raw, tmp_path):
 
 
 def test_pictures_as_filmed_are_cropped_like_the_authors(raw, tmp_path):
-    """Compare with the middle of the video and a pinhole of the annotation's K."""
+    """Compare pictures as filmed with the middle of the source video, and their camera with the
+    annotation's focal length."""
     options = replace(OPTIONS, depth="plane", clips_per_camera=1, cameras=1)
     ((undistorted_record,), _), ((record,), report) = (
         prepare_and_read(raw, tmp_path / "set", replace(options, pictures=pictures))
@@ -114,15 +118,15 @@ def test_pictures_as_filmed_are_cropped_like_the_authors(raw, tmp_path):
     ]
     focal = annotation["camera_intrinsics"][0][0]
     assert camera.lens == "pinhole" and camera.fx == pytest.approx(focal * 112 / 3840, rel=0.02)
-    video = read_pictures(next(raw.glob(f"takes/*/*/*/*/{record.exo_camera}.mp4")))
+    source_pictures = read_pictures(next(raw.glob(f"takes/*/*/*/*/{record.exo_camera}.mp4")))
     bright_shares = [
         (frames[0].min(axis=-1) > 160).mean()
-        for frames in (video, read_pictures(tmp_path / "set" / record.folder / "exo.mp4"))
+        for frames in (source_pictures, read_pictures(tmp_path / "set" / record.folder / "exo.mp4"))
     ]
     assert bright_shares[1] == pytest.approx(bright_shares[0], rel=0.3)
     # Beside it: the picture stays, the lens is the true one.
-    true_lens = replace(options, pictures="as filmed", exo_lens="raw")
-    (record,), _ = prepare_and_read(raw, tmp_path / "raw_lens", true_lens)
+    raw_lens_options = replace(options, pictures="as filmed", exo_lens="raw")
+    (record,), _ = prepare_and_read(raw, tmp_path / "raw_lens", raw_lens_options)
     assert read_clip(tmp_path / "raw_lens", record).take.depth.exo.camera.lens == "opencv_fisheye"
 
 
@@ -135,25 +139,28 @@ def test_data_set_without_depth_is_refused(raw, tmp_path):
 
 
 def test_relative_depth_model_is_aligned_to_a_metric_one(raw, depth_models):
-    """Run both models on a few frames at once, with and without a mask."""
-    metric, relative = depth_models
-    metric_options = replace(OPTIONS, depth="model", depth_model=metric)
-    aligned_options = replace(metric_options, relative_depth_model=relative)
-    coarse = torch.rand(depth_model.BATCH + 3, 3, 5, 9)
-    frames = (interpolate(coarse, size=(64, 112), mode="bilinear") * 255).byte().movedim(1, -1)
+    """Compare aligned relative depth with the metric model's depth, with and without a mask of
+    moving pixels."""
+    metric_model, relative_model = depth_models
+    metric_options = replace(OPTIONS, depth="model", depth_model=metric_model)
+    aligned_options = replace(metric_options, relative_depth_model=relative_model)
+    coarse_pictures = torch.rand(depth_model.BATCH + 3, 3, 5, 9)
+    frames = (
+        (interpolate(coarse_pictures, size=(64, 112), mode="bilinear") * 255).byte().movedim(1, -1)
+    )
     camera = CameraModel.pinhole(112, 64, 60)
-    metric_m, aligned = (
+    metric_m, aligned_m = (
         model_depth(model_options, frames, camera, None, None)
         for model_options in (metric_options, aligned_options)
     )
-    assert metric_m.shape == aligned.shape == frames.shape[:3]
-    loaded_model = depth_model._load(metric, "cpu")
+    assert metric_m.shape == aligned_m.shape == frames.shape[:3]
+    loaded_model = depth_model._load(metric_model, "cpu")
     torch.testing.assert_close(
         metric_m[-1:], run_model(loaded_model, frames[-1:]), rtol=1e-3, atol=1e-3
     )
-    known_mask = torch.isfinite(aligned) & torch.isfinite(metric_m)
+    known_mask = torch.isfinite(aligned_m) & torch.isfinite(metric_m)
     assert float(known_mask.double().mean()) > 0.9
-    assert float((aligned / metric_m)[known_mask].median()) == pytest.approx(1, abs=0.05)
+    assert float((aligned_m / metric_m)[known_mask].median()) == pytest.approx(1, abs=0.05)
     # What a mask marks is left out of the alignment.
     first_frames = frames[:2]
     block_mask = torch.zeros(first_frames.shape[:3], dtype=torch.bool)
@@ -166,9 +173,11 @@ def test_relative_depth_model_is_aligned_to_a_metric_one(raw, depth_models):
     compared_mask = torch.isfinite(masked_depth) & torch.isfinite(unmasked_depth) & ~block_mask
     assert float((masked_depth / unmasked_depth - 1)[compared_mask].abs().median()) > 1e-3
     with refuses("a second metric depth"):
-        prepare(raw, raw.parent / "set", replace(aligned_options, relative_depth_model=metric))
+        prepare(
+            raw, raw.parent / "set", replace(aligned_options, relative_depth_model=metric_model)
+        )
     with refuses("relative depth"):
-        prepare(raw, raw.parent / "set", replace(metric_options, depth_model=relative))
+        prepare(raw, raw.parent / "set", replace(metric_options, depth_model=relative_model))
     with refuses("config.json"):
         prepare(raw, raw.parent / "set", replace(metric_options, depth_model=raw))
     with refuses("device"):

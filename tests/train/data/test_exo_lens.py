@@ -1,5 +1,5 @@
-"""The raw exo lens of Ego-Exo4D: from its table, from the annotation, and against the wearer's
-picked head."""
+"""Test the raw exo lens of Ego-Exo4D: read from its table, derived from the annotation, and
+compared with a picked head."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ def row(
 
 def test_the_table_gives_good_rows_and_names_the_others(tmp_path):
     notes: list[str] = []
-    table = read_gopro_calibs(
+    calibration_table = read_gopro_calibs(
         write_lens_table(
             tmp_path / "gopro_calibs.csv",
             row("cam01", 1761.28),
@@ -51,17 +51,29 @@ def test_the_table_gives_good_rows_and_names_the_others(tmp_path):
         ),
         notes,
     )
-    assert set(table) == {"cam01", "cam03"} and table["cam01"].frames is None
-    assert table["cam01"].camera.fx == 1761.28 and table["cam01"].camera.distortion == (
+    assert (
+        set(calibration_table) == {"cam01", "cam03"} and calibration_table["cam01"].frames is None
+    )
+    assert calibration_table["cam01"].camera.fx == 1761.28 and calibration_table[
+        "cam01"
+    ].camera.distortion == (
         0.03,
         0.05,
         -0.05,
         0.01,
     )
     # The longer stretch.
-    assert table["cam03"].frames == (0, 70) and table["cam03"].camera.fx == 1755
-    text = " ".join(notes)
-    assert "cam02" in text and "quality 0" in text and "PINHOLE" in text and "frames 9 to 3" in text
+    assert (
+        calibration_table["cam03"].frames == (0, 70)
+        and calibration_table["cam03"].camera.fx == 1755
+    )
+    notes_text = " ".join(notes)
+    assert (
+        "cam02" in notes_text
+        and "quality 0" in notes_text
+        and "PINHOLE" in notes_text
+        and "frames 9 to 3" in notes_text
+    )
 
 
 def test_a_file_that_is_no_such_table_is_refused(tmp_path):
@@ -74,65 +86,72 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path):
 def released_layout(tmp_path) -> Path:
     """Write a take with a meta.json of Ego-Exo4D's K, a video narrower than the lens' picture,
     depth and moving poses."""
-    folder, count = tmp_path / "source" / "room", 5
-    folder.mkdir(parents=True)
-    write_video(folder / "exo.mp4", torch.full((count, 64, 112, 3), 90, dtype=torch.uint8), 30.0)
-    np.savez(folder / "depth.npz", depth_m=np.full((count, 64, 112), 2.0, np.float16))
-    exo, ego = (
-        torch.eye(3, 4, dtype=torch.float64),
-        still_poses(count),
+    take_folder, frame_count = tmp_path / "source" / "room", 5
+    take_folder.mkdir(parents=True)
+    write_video(
+        take_folder / "exo.mp4", torch.full((frame_count, 64, 112, 3), 90, dtype=torch.uint8), 30.0
     )
-    exo[0, 3], ego[:, 2, 3] = 0.5, torch.arange(count) / 10
+    np.savez(take_folder / "depth.npz", depth_m=np.full((frame_count, 64, 112), 2.0, np.float16))
+    exo_pose, ego_poses = (
+        torch.eye(3, 4, dtype=torch.float64),
+        still_poses(frame_count),
+    )
+    exo_pose[0, 3], ego_poses[:, 2, 3] = 0.5, torch.arange(frame_count) / 10
     write_json(
-        folder / "meta.json",
+        take_folder / "meta.json",
         {
             "prompt": "",
             "camera_intrinsics": [[1240, 0, 1920], [0, 1240, 1080], [0, 0, 1]],
-            "camera_extrinsics": exo.tolist(),
+            "camera_extrinsics": exo_pose.tolist(),
             "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
-            "ego_extrinsics": ego.tolist(),
+            "ego_extrinsics": ego_poses.tolist(),
         },
     )
-    return folder.parent
+    return take_folder.parent
 
 
 def test_prepare_takes_lens_and_scale_as_asked(released_layout, tmp_path):
-    """A meta.json is read as given unless raw is chosen. Pictures and depth stay as filmed, and the
-    camera tells."""
+    """Check the camera and depth of a prepared clip with the lens of meta.json and with the raw
+    lens."""
     for exo_lens, lens in ((None, "pinhole"), ("raw", "opencv_fisheye")):
         options = replace(
             SMALL_OPTIONS, exo_size=(112, 64), ego_size=64, exo_lens=exo_lens, scale=1.5
         )
         (record,), _ = prepare_and_read(released_layout, tmp_path / str(exo_lens), options)
-        depth = read_clip(tmp_path / str(exo_lens), record).take.depth
-        assert depth.exo.camera.lens == lens and record.depth_scale["scale"] == 1.5
-        assert torch.isfinite(depth.depth_m).all() and float(depth.depth_m[0, 0, 0]) == 3.0
+        depth_video = read_clip(tmp_path / str(exo_lens), record).take.depth
+        assert depth_video.exo.camera.lens == lens and record.depth_scale["scale"] == 1.5
+        assert (
+            torch.isfinite(depth_video.depth_m).all() and float(depth_video.depth_m[0, 0, 0]) == 3.0
+        )
     # 1761 px at 3840 wide, of which the video shows the middle at 1/33.75.
-    assert depth.exo.camera.fx == pytest.approx(1765 / 33.75, rel=0.01)
-    assert depth.exo.camera.cx == pytest.approx((112 - 1) / 2, abs=0.6)
+    assert depth_video.exo.camera.fx == pytest.approx(1765 / 33.75, rel=0.01)
+    assert depth_video.exo.camera.cx == pytest.approx((112 - 1) / 2, abs=0.6)
 
 
 def test_exact_is_a_preset_of_the_whole_way(released_layout, tmp_path):
-    exact = PrepareOptions(prior="exact")
-    assert (exact.source_lens, exact.depth_scale) == ("raw where known", "wearer where seen")
+    exact_options = PrepareOptions(prior="exact")
+    assert (exact_options.source_lens, exact_options.depth_scale) == (
+        "raw where known",
+        "wearer where seen",
+    )
     assert (
         PrepareOptions(prior="exact", exo_lens="as given", scale="as is").source_lens == "as given"
     )
     assert PrepareOptions(prior="exact", depth="plane").depth_scale == "as is"
     with refuses("stand-in"):
         PrepareOptions(depth="plane", scale="wearer")
-    folder = released_layout / "room"
-    call = f"--frames 5 --preset exact --out {tmp_path / 'out'} --take {folder}".split()
-    assert main(call) == 0
+    take_folder = released_layout / "room"
+    command = f"--frames 5 --preset exact --out {tmp_path / 'out'} --take {take_folder}".split()
+    assert main(command) == 0
     report = read_json(tmp_path / "out" / "report.json")
     assert (
         "raw" in report["exo_lens"] and "head in 0 of 5" in report["scale"]["note"]
     )  # nobody stands there
-    assert main([*call, "--exo-lens", "as-given", "--scale", "2"]) == 0
+    assert main([*command, "--exo-lens", "as-given", "--scale", "2"]) == 0
     report = read_json(tmp_path / "out" / "report.json")
     assert report["exo_lens"] == "exo lens as given" and report["scale"]["scale"] == 2
-    assert main([*call, "--scale", "wearer"]) == 1
-    assert main([*call, "--scale", "big"]) == 1
+    assert main([*command, "--scale", "wearer"]) == 1
+    assert main([*command, "--scale", "big"]) == 1
 
 
 @pytest.fixture(scope="module")
@@ -144,63 +163,67 @@ def raw_folder(shared_dir) -> Path:
 
 
 def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
-    """The glasses' camera is compared with the glasses picked by eye, in px of the downscaled
-    pictures. With K as the lens the error is 56.6.
+    """Compare the projected ego camera with the glasses that a person picked in the exo pictures.
 
     What is left is the few cm between the picked bridge and the camera, tracking, and the picks'
     own 3 px."""
     (take,) = read_egoexo4d(raw_folder, [])
-    picks = read_json(raw_folder / "head_picks.json")
-    squares, rays = [], {}
+    picked_pixels = read_json(raw_folder / "head_picks.json")
+    squared_errors_px, rays_by_frame = [], {}
     for view in take.exos:
         camera = view.exo.camera.rescale(*PICTURE)
-        for frame, pick in picks.get(view.name, {}).items():
-            head, pixel = (
+        for frame, picked_pixel in picked_pixels.get(view.name, {}).items():
+            head_position, pixel = (
                 camera_centre(take.ego.w2c[int(frame)]),
-                torch.tensor(pick, dtype=torch.float64),
+                torch.tensor(picked_pixel, dtype=torch.float64),
             )
-            uv, _ = camera.project(transform(view.exo.pose, head[None]))
-            squares.append(float((uv[0] - pixel).square().sum()))
+            uv, _ = camera.project(transform(view.exo.pose, head_position[None]))
+            squared_errors_px.append(float((uv[0] - pixel).square().sum()))
             ray, _ = camera.unproject(pixel)
-            rays.setdefault(int(frame), []).append(
+            rays_by_frame.setdefault(int(frame), []).append(
                 (camera_centre(view.exo.pose), view.exo.pose[:, :3].T @ ray)
             )
-    assert (sum(squares) / len(squares)) ** 0.5 < 25
+    assert (sum(squared_errors_px) / len(squared_errors_px)) ** 0.5 < 25
     met = 0
-    for frame, frame_rays in rays.items():
+    for frame, frame_rays in rays_by_frame.items():
         if len(frame_rays) < 2:
             continue
         met += 1
-        across = [
+        projections = [
             torch.eye(3, dtype=torch.float64) - torch.outer(ray, ray) for _, ray in frame_rays
         ]
-        meeting = torch.linalg.solve(
-            sum(across), sum(a @ c for a, (c, _) in zip(across, frame_rays, strict=True))
+        meeting_point = torch.linalg.solve(
+            sum(projections), sum(a @ c for a, (c, _) in zip(projections, frame_rays, strict=True))
         )
-        assert float((meeting - camera_centre(take.ego.w2c[frame])).norm()) < 0.25
+        assert float((meeting_point - camera_centre(take.ego.w2c[frame])).norm()) < 0.25
     assert met >= 2
 
 
 def test_the_takes_own_table_goes_first_and_as_given_is_a_pinhole(raw_folder, takes, tmp_path):
     source = takes.copy_raw(raw_folder, tmp_path / "raw", lambda content: None)
-    (derived,) = read_egoexo4d(source, [])
+    (derived_take,) = read_egoexo4d(source, [])
     write_lens_table(
-        source / "takes" / derived.name / "trajectory" / "gopro_calibs.csv",
+        source / "takes" / derived_take.name / "trajectory" / "gopro_calibs.csv",
         row("cam01", 1700, (30, 60)),
         row("cam02", 1700, quality=0),
     )
     (take,) = read_egoexo4d(source, [])
-    views, before = {v.name: v for v in take.exos}, {v.name: v for v in derived.exos}
-    assert (
-        views["cam01"].exo.camera.fx == 1700
-        and views["cam02"].exo.camera == before["cam02"].exo.camera
+    view_by_name, derived_view_by_name = (
+        {v.name: v for v in take.exos},
+        {v.name: v for v in derived_take.exos},
     )
-    known = views["cam01"].known(torch.ones(100, dtype=torch.bool)).nonzero().flatten()
-    assert (int(known[0]), int(known[-1])) == (30, 60)
+    assert (
+        view_by_name["cam01"].exo.camera.fx == 1700
+        and view_by_name["cam02"].exo.camera == derived_view_by_name["cam02"].exo.camera
+    )
+    known_frames = (
+        view_by_name["cam01"].known(torch.ones(100, dtype=torch.bool)).nonzero().flatten()
+    )
+    assert (int(known_frames[0]), int(known_frames[-1])) == (30, 60)
     assert any("cam02" in note.text and "quality 0" in note.text for note in take.notes)
     (pinhole_take,) = read_egoexo4d(source, [], "as given")
     assert all(
         v.exo.camera.lens == "pinhole" and 1200 < v.exo.camera.fx < 1300 and v.frames is None
         for v in pinhole_take.exos
     )
-    assert all(1740 < v.exo.camera.fx < 1790 for v in derived.exos)
+    assert all(1740 < v.exo.camera.fx < 1790 for v in derived_take.exos)

@@ -1,4 +1,4 @@
-"""Test exo pictures of rotated cameras, and memory use of decoded frames."""
+"""Test pictures of exo cameras that were turned upright, and the memory that decoded frames use."""
 
 import weakref
 from dataclasses import replace
@@ -29,7 +29,8 @@ def lamps_in(
 
 @pytest.mark.parametrize("exo_lens", ["raw", "as given"])
 def test_upright_video_is_fitted_with_black_bars(takes, tmp_path, exo_lens):
-    """Check black bars without depth, and the lamps' positions with the raw lens."""
+    """Check that an upright video gets black bars without depth and that drawn lamps lie where the
+    lens projects them."""
     source = takes.write_egoexo4d(
         tmp_path / "raw",
         "upenn_boulder_2",
@@ -42,34 +43,39 @@ def test_upright_video_is_fitted_with_black_bars(takes, tmp_path, exo_lens):
     records = {r.exo_camera: r for r in records}
     notes = " ".join(report["notes"]["upenn_boulder_2"])
     assert "cam01: its picture of 144x256 is fitted whole" in notes and "cam02: its" not in notes
-    for name, bars in (("cam01", True), ("cam02", False)):
+    for name, has_bars in (("cam01", True), ("cam02", False)):
         clip = read_clip(tmp_path / "set", records[name])
         picture = clip.exo[2].numpy()
-        side = picture[:, :70].astype(int)
-        assert (side.max() < 20) == bars  # 72 of 224 columns hold the picture, in the middle
+        left_columns = picture[:, :70].astype(int)
+        assert (
+            left_columns.max() < 20
+        ) == has_bars  # 72 of 224 columns hold the picture, in the middle
         assert int(picture[:, 80:144].mean(axis=2).min()) > 30
-        depth = clip.take.depth
-        assert bool(torch.isfinite(depth.depth_m[0, :, :70]).any()) != bars
+        depth_video = clip.take.depth
+        assert bool(torch.isfinite(depth_video.depth_m[0, :, :70]).any()) != has_bars
         if exo_lens == "raw":
-            uv, _ = depth.exo.camera.project(torch.tensor(takes.LAMP_POINTS, dtype=torch.float64))
-            lamps = lamps_in(picture)
-            assert len(lamps) == len(takes.LAMP_POINTS)
+            uv, _ = depth_video.exo.camera.project(
+                torch.tensor(takes.LAMP_POINTS, dtype=torch.float64)
+            )
+            lamp_pixels = lamps_in(picture)
+            assert len(lamp_pixels) == len(takes.LAMP_POINTS)
             assert (
-                max(min(((uv - torch.tensor(lamp)).norm(dim=-1)).tolist()) for lamp in lamps) < 1.0
+                max(min(((uv - torch.tensor(lamp)).norm(dim=-1)).tolist()) for lamp in lamp_pixels)
+                < 1.0
             )
 
 
 def test_decoded_frames_are_released_one_by_one(takes, tmp_path, monkeypatch):
-    pictures, most = [], 0
+    picture_references, most = [], 0
 
     def decode(source, info, indices):
         nonlocal most
         for index, picture in decode_frames(source, info, indices):
-            pictures.append(weakref.ref(picture))
-            most = max(most, sum(frame() is not None for frame in pictures))
+            picture_references.append(weakref.ref(picture))
+            most = max(most, sum(frame() is not None for frame in picture_references))
             yield index, picture
 
     monkeypatch.setattr("egox_core.video.reader.decode_frames", decode)
     source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=17)
     prepare(source, tmp_path / "set", replace(OPTIONS, frames=17), ALL_TRAIN)
-    assert len(pictures) >= 17 and 0 < most <= 3  # the last one, this one, the walk's own
+    assert len(picture_references) >= 17 and 0 < most <= 3  # the last one, this one, the walk's own

@@ -1,4 +1,5 @@
-"""Test masks of moving pixels in prepared clips: mask files, models, and derived masks."""
+"""Test masks of moving pixels in prepared clips: mask files, mask models and masks derived from
+changes."""
 
 import logging
 from dataclasses import replace
@@ -41,7 +42,7 @@ def write_disc(
     size: tuple[int, int] = SIZE,
     centre: tuple[float, float] = (40, 30),
 ) -> None:
-    """Write the mask [T, H, W] of a disc that stands still."""
+    """Write a mask file [T, H, W] of a disc that does not move."""
     root.mkdir(exist_ok=True)
     v, u = np.mgrid[: size[1], : size[0]]
     disc_mask = (u - centre[0]) ** 2 + (v - centre[1]) ** 2 < 10**2
@@ -51,9 +52,10 @@ def write_disc(
 
 
 def test_mask_files_change_the_clip_and_its_prior(synthetic_takes, training_set, tmp_path):
-    """Mask a disc around the wearer's projected head."""
+    """Check that a mask file of a disc around the wearer's head changes the clip's mask and its ego
+    prior."""
     take = next(list_takes(synthetic_takes, "auto", []))
-    view, name = take.exos[0], f"{take.name}__exo"
+    exo_view, name = take.exos[0], f"{take.name}__exo"
     for other_take in list_takes(synthetic_takes, "auto", []):
         uv, _ = other_take.exos[0].exo.camera.project(
             transform(other_take.exos[0].exo.pose, camera_centre(other_take.ego.w2c[0])[None]),
@@ -78,14 +80,14 @@ def test_mask_files_change_the_clip_and_its_prior(synthetic_takes, training_set,
     assert (unmasked_record.moving, record.moving) == ("depth file", "mask file")
     assert record.files["ego_prior.mp4"] != unmasked_record.files["ego_prior.mp4"]
     window = ClipWindow(start=record.start, frames=5, step=1)
-    maps = exo_pictures.exo_pictures(view, take.layout, mask_options).maps(window)
-    mask = read_mask(find_mask(tmp_path / "masks", name), maps)
+    exo_maps = exo_pictures.exo_pictures(exo_view, take.layout, mask_options).maps(window)
+    mask = read_mask(find_mask(tmp_path / "masks", name), exo_maps)
     clip_mask = read_clip(tmp_path / "set", record).take.depth.dynamic
     assert bool(mask.any()) and torch.equal(clip_mask, mask)
     assert report["moving"] == {"mask file": len(records)}
     assert prepare(synthetic_takes, tmp_path / "set", mask_options, HALF_HELD_OUT).new == 0
     write_disc(
-        tmp_path / "masks", name, len(take.ego.w2c), view.exo.camera.stored_size
+        tmp_path / "masks", name, len(take.ego.w2c), exo_view.exo.camera.stored_size
     )  # another one
     assert prepare(synthetic_takes, tmp_path / "set", mask_options, HALF_HELD_OUT).new >= 1
 
@@ -100,8 +102,8 @@ def test_derived_masks_are_reported(raw, tmp_path):
         "4 of 4 clips" in warning and "--mask-root" in warning for warning in outcome.warnings()
     )
     # Once, of all of them.
-    (derived,) = [note for note in report["notes"][TAKE] if "guessed from changes" in note]
-    assert any(derived == f"{records[0].clip} and 3 more: {note}" for note in records[0].notes)
+    (derived_note,) = [note for note in report["notes"][TAKE] if "guessed from changes" in note]
+    assert any(derived_note == f"{records[0].clip} and 3 more: {note}" for note in records[0].notes)
 
 
 @pytest.mark.parametrize("root", ["mask_root", "depth_root"])
@@ -117,11 +119,11 @@ def test_derived_masks_are_reported(raw, tmp_path):
 def test_unfitting_files_are_reported_before_decoding(
     raw, tmp_path, monkeypatch, caplog, root, file_options, expected_text
 ):
-    folder, is_depth = tmp_path / "files", root == "depth_root"
+    mask_folder, is_depth = tmp_path / "files", root == "depth_root"
     write_file = write_depth if is_depth else write_disc
-    write_file(folder, f"{TAKE}__cam01")
+    write_file(mask_folder, f"{TAKE}__cam01")
     if file_options is not None:
-        write_file(folder, f"{TAKE}__cam02", **file_options)
+        write_file(mask_folder, f"{TAKE}__cam02", **file_options)
     logs_at_decoding = []
 
     def record_decoding(source, info, indices):
@@ -130,7 +132,7 @@ def test_unfitting_files_are_reported_before_decoding(
         return decode_frames(source, info, indices)
 
     monkeypatch.setattr("egox_core.video.reader.decode_frames", record_decoding)
-    options = replace(OPTIONS, depth="files" if is_depth else "plane", **{root: folder})
+    options = replace(OPTIONS, depth="files" if is_depth else "plane", **{root: mask_folder})
     if is_depth:
         options = replace(options, file_frames="source")
     with caplog.at_level(logging.WARNING):
@@ -145,7 +147,7 @@ def test_unfitting_files_are_reported_before_decoding(
         "cam02" in item and expected_text in skip_reason
         for item, skip_reason in reasons_by_item(report).items()
     )
-    for mask_file in folder.iterdir():
+    for mask_file in mask_folder.iterdir():
         mask_file.unlink()
     with refuses("no clip.*nothing of that name"):
         prepare(raw, tmp_path / "none", options)

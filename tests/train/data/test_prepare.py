@@ -1,4 +1,4 @@
-"""Test ``prepare``: the real raw take, synthetic takes, resuming, and skipped takes with reasons."""
+"""Test ``prepare`` on a real raw take and synthetic takes, with resumed runs and skipped takes."""
 
 import shutil
 from dataclasses import replace
@@ -64,37 +64,38 @@ def test_raw_take_is_read_with_all_cameras(raw_data):
     ]
     assert len(take.ego.w2c) == 632 and bool(take.pose_known.all())
     # The cameras stand around the wearer, a metre or two away, at about the height of a tripod.
-    wearer = camera_centre(take.ego.w2c).mean(dim=0)
+    wearer_position = camera_centre(take.ego.w2c).mean(dim=0)
     for exo in take.exos:
         assert (
             exo.exo.camera.stored_size == (3840, 2160) and exo.exo.camera.lens == "opencv_fisheye"
         )
         assert len(exo.exo.camera.distortion) == 4 and probe_video(exo.video).width == 796
-        assert 0.8 < float((camera_centre(exo.exo.pose) - wearer).norm()) < 4
+        assert 0.8 < float((camera_centre(exo.exo.pose) - wearer_position).norm()) < 4
 
 
 def test_ego_lens_is_that_of_the_takes_calibration(raw_data, takes, tmp_path):
-    """Use the preset lens with a note if the calibration is missing or damaged."""
+    """Check that the ego lens comes from the take's calibration file, or from a preset with a note
+    if that is damaged."""
     (take,) = read_egoexo4d(raw_data, [])
-    calibration = Path("takes", take.name, "trajectory", "online_calibration.jsonl")
-    calibrated, preset_lens = (
-        read_aria_calibration(raw_data / calibration),
+    calibration_path = Path("takes", take.name, "trajectory", "online_calibration.jsonl")
+    calibrated_lens, preset_lens = (
+        read_aria_calibration(raw_data / calibration_path),
         CAMERA_PRESETS["aria_released"].camera,
     )
-    assert take.ego.camera == calibrated != preset_lens and not take.notes
-    small_camera = calibrated.rescale(448, 448)  # as projectaria_tools crops and scales it
+    assert take.ego.camera == calibrated_lens != preset_lens and not take.notes
+    small_camera = calibrated_lens.rescale(448, 448)  # as projectaria_tools crops and scales it
     assert (small_camera.fx, small_camera.cx, small_camera.cy) == pytest.approx(
         (194.18512, 227.49608, 223.95663), abs=1e-5
     )
     source = takes.copy_raw(raw_data, tmp_path / "raw", lambda content: None)
-    (source / calibration).unlink(missing_ok=True)
-    (source / calibration).parent.mkdir(exist_ok=True)
-    for text, expected_text in (
+    (source / calibration_path).unlink(missing_ok=True)
+    (source / calibration_path).parent.mkdir(exist_ok=True)
+    for calibration_text, expected_text in (
         (None, "no trajectory/"),
         ('{"CameraCalibrations": []}', "can't be used"),
     ):
-        if text is not None:
-            (source / calibration).write_text(text, "utf-8")
+        if calibration_text is not None:
+            (source / calibration_path).write_text(calibration_text, "utf-8")
         (other_take,) = read_egoexo4d(source, [])
         assert other_take.ego.camera == preset_lens and expected_text in " ".join(
             map(str, other_take.notes)
@@ -109,11 +110,13 @@ def test_stand_in_plane_is_the_floor(raw_data):
     assert 1.5 < float(heights.median()) < 1.7
     camera = CameraModel.pinhole(64, 48, 40)
     depth = plane_depth(plane, CameraPath.of_exo(camera, pose))
-    rays, _ = camera.pixel_rays(dtype=torch.float64)
-    world = (rays / rays[..., 2:] * depth.double()[..., None] - pose[:, 3]) @ pose[:, :3]
+    camera_rays, _ = camera.pixel_rays(dtype=torch.float64)
+    world_points = (
+        camera_rays / camera_rays[..., 2:] * depth.double()[..., None] - pose[:, 3]
+    ) @ pose[:, :3]
     known_mask = torch.isfinite(depth)
     assert 0.2 < float(known_mask.double().mean()) < 0.9
-    assert float((world[known_mask] @ plane.up - plane.height).abs().max()) < 1e-4
+    assert float((world_points[known_mask] @ plane.up - plane.height).abs().max()) < 1e-4
 
 
 def test_raw_take_is_prepared_with_all_cameras(raw_data, tmp_path):
@@ -133,9 +136,9 @@ def test_raw_take_is_prepared_with_all_cameras(raw_data, tmp_path):
         0.02 < record_entry.coverage < 0.9 and record_entry.step == 3 for record_entry in records
     )
     assert {record_entry.start for record_entry in records} == {150, 450}
-    clip = read_clip(tmp_path, records[0])
-    assert clip.exo.shape == (5, 64, 112, 3)
-    assert clip.prior.shape == clip.ego.shape == (5, 64, 64, 3)
+    prepared_clip = read_clip(tmp_path, records[0])
+    assert prepared_clip.exo.shape == (5, 64, 112, 3)
+    assert prepared_clip.prior.shape == prepared_clip.ego.shape == (5, 64, 64, 3)
     assert cv2.imread(str(tmp_path / "contact_sheet.png")).shape[0] == 8 * (112 + 16)
 
 
@@ -182,12 +185,12 @@ def test_unusable_takes_are_refused_with_the_reason(takes, tmp_path):
     source = takes.write_egoexo4d(tmp_path / "raw", "one", frames=5)
     (annotation,) = source.glob("annotations/ego_pose/*/camera_pose/*.json")
     for message_pattern, damage_annotation in damage_by_message.items():
-        content = read_json(annotation)
-        damage_annotation(content)
+        annotation_content = read_json(annotation)
+        damage_annotation(annotation_content)
         altered_source = takes.copy_raw(
             source, tmp_path / message_pattern.replace(" ", "_"), lambda content_changed: None
         )
-        write_json(altered_source / annotation.relative_to(source), content)
+        write_json(altered_source / annotation.relative_to(source), annotation_content)
         with refuses(message_pattern):
             prepare(altered_source, tmp_path / "set", RAW_OPTIONS)
 
@@ -196,7 +199,8 @@ def test_unusable_takes_are_refused_with_the_reason(takes, tmp_path):
 
 
 def test_clips_of_a_longer_take_equal_its_frames(takes, tmp_path, monkeypatch):
-    """Check also that each source video is probed once."""
+    """Compare clips with the frames of the longer take, and check that each source video is probed
+    once."""
     probed_files, original_probe = [], reader._probe
     monkeypatch.setattr(
         reader,
@@ -256,7 +260,7 @@ def test_motion_of_a_carried_exo_camera_is_estimated(tmp_path):
 
 
 def test_released_folder_layout_is_prepared(synthetic_takes, tmp_path):
-    """Write a list of takes, their videos, and depth maps as single files."""
+    """Prepare takes in the released layout: a JSON list, videos, and one depth file for each frame."""
     source, entries = tmp_path / "released", []
     for take in sorted(synthetic_takes.iterdir())[:2]:
         videos, depths = source / "videos" / take.name, source / "depth_maps" / take.name
@@ -315,7 +319,8 @@ def test_damaged_takes_are_skipped_and_the_others_prepared(synthetic_takes, tmp_
 
 
 def test_malformed_annotations_are_skipped_with_reasons(takes, tmp_path):
-    """Include a list in place of an object, which once ended the command."""
+    """Check that each kind of malformed annotation is skipped with a reason, while the valid take
+    is prepared."""
     source = takes.write_egoexo4d(tmp_path / "raw", "good", frames=5)
     takes.write_damaged(source)
     records, report = prepare_and_read(
@@ -329,7 +334,8 @@ def test_malformed_annotations_are_skipped_with_reasons(takes, tmp_path):
 
 
 def test_set_with_another_ego_lens_is_continued_only_on_request(synthetic_takes, tmp_path, caplog):
-    """Change the lens, as versions up to 1.2 read Aria's focal length too short."""
+    """Check that ``prepare`` continues a set whose takes changed their ego lens only with
+    --new-lens."""
     source, set_folder = shutil.copytree(synthetic_takes, tmp_path / "takes"), tmp_path / "set"
     records, _ = prepare_and_read(source, set_folder)
     meta = read_json(source / records[0].take / "meta.json")
@@ -362,14 +368,15 @@ def test_captions_are_read_from_a_file_and_wrong_ones_refused(synthetic_takes, t
 
 
 def test_ego_poses_are_read_from_a_file(synthetic_takes, tmp_path):
-    """Compare with the same poses in meta.json, which are then removed."""
+    """Compare clips whose ego poses come from a separate file with clips of the same poses in
+    meta.json."""
     records, _ = prepare_and_read(synthetic_takes, tmp_path / "set")
     source = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
-    for meta in sorted(source.glob("*/meta.json")):
-        content = read_json(meta, "meta")
-        write_json(meta.with_name("poses.json"), content)
-        content.pop("ego_extrinsics")
-        write_json(meta, content)
+    for meta_file in sorted(source.glob("*/meta.json")):
+        meta_content = read_json(meta_file, "meta")
+        write_json(meta_file.with_name("poses.json"), meta_content)
+        meta_content.pop("ego_extrinsics")
+        write_json(meta_file, meta_content)
     with refuses("--ego-path"):
         prepare_and_read(source, tmp_path / "none")
     new_records, _ = prepare_and_read(source, tmp_path / "again", ego_path=Path("poses.json"))
@@ -381,11 +388,11 @@ def test_ego_poses_are_read_from_a_file(synthetic_takes, tmp_path):
 
 def test_warnings_are_printed(synthetic_takes, tmp_path, capsys):
     source = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
-    meta = min(source.glob("*/meta.json"))
-    content = {**read_json(meta, "meta"), "prompt": "a person cuts bread"}
-    content.pop("ego_camera", None)
-    content["ego_intrinsics"] = [[20.0, 0.0, 15.5], [0.0, 20.0, 15.5], [0.0, 0.0, 1.0]]
-    write_json(meta, content)
+    meta_file = min(source.glob("*/meta.json"))
+    meta_content = {**read_json(meta_file, "meta"), "prompt": "a person cuts bread"}
+    meta_content.pop("ego_camera", None)
+    meta_content["ego_intrinsics"] = [[20.0, 0.0, 15.5], [0.0, 20.0, 15.5], [0.0, 0.0, 1.0]]
+    write_json(meta_file, meta_content)
     size_options = ["--frames", "5", "--size", "64x32"]
     assert train_egox.main(["prepare", str(source), str(tmp_path / "set"), *size_options]) == 0
     output = capsys.readouterr().out

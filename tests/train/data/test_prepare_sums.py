@@ -58,8 +58,10 @@ def test_dry_run_estimates_the_set_of_a_run(long_takes, long_set, tmp_path, caps
     assert len(read_manifest(long_set / "manifest.jsonl")) == int(clips) == 15
     files_made = [file for file in long_set.rglob("*") if file.is_file()]
     assert len(files_made) == int(files)
-    size = sum(file.stat().st_size for file in (long_set / "clips").rglob("*") if file.is_file())
-    assert float(gigabytes) * 1e9 == pytest.approx(size, rel=0.2)
+    clip_bytes = sum(
+        file.stat().st_size for file in (long_set / "clips").rglob("*") if file.is_file()
+    )
+    assert float(gigabytes) * 1e9 == pytest.approx(clip_bytes, rel=0.2)
     limited_estimate = dry_run(long_takes, replace(SMALL_OPTIONS, most_clips=4))
     assert (limited_estimate.clips, limited_estimate.takes) == (4, 3)
     one_clip = replace(SMALL_OPTIONS, most_clips=1)
@@ -104,42 +106,43 @@ def test_joined_parts_equal_the_set_of_one_run(long_takes, long_set, tmp_path, c
         del report["this_run"]
     assert reports[0] == reports[1]
     first_part = parts / "parts" / "0-of-2.json"
-    content = read_json(first_part)
-    clips = dict.fromkeys(content["clips"], "of other options")
+    part_content = read_json(first_part)
+    clips = dict.fromkeys(part_content["clips"], "of other options")
     for changed_entries, message_pattern in (
         ({"finished": False}, "none finished of 0/2"),
-        ({"settings": {**content["settings"], "split_seed": 7}}, "other split_seed"),
+        ({"settings": {**part_content["settings"], "split_seed": 7}}, "other split_seed"),
         ({"records": [{}]}, "different content"),
         ({"clips": clips}, "10 clips of 0/2 that are gone or were made anew"),
     ):
-        write_json(first_part, {**content, **changed_entries})
+        write_json(first_part, {**part_content, **changed_entries})
         with refuses(message_pattern):
             join(parts)
     assert main(["prepare", str(long_takes), str(parts), *COMMAND, "--shard", "2/2"]) == 2
 
 
 def test_parts_of_version_1_1_are_joined(long_takes, long_set, tmp_path):
-    """Join parts that store whole records, and refuse records of clips that were made again."""
+    """Check that parts which store whole records, as version 1.1 wrote them, are joined, and
+    outdated records refused."""
     for index in range(2):
         prepare(long_takes, tmp_path, SMALL_OPTIONS, HALF_HELD_OUT, RunOptions(part=(index, 2)))
     first_part = tmp_path / "parts" / "0-of-2.json"
-    content = read_json(first_part)
+    part_content = read_json(first_part)
     records = [
         read_json(tmp_path / "clips" / clip / "clip.json")["record"]
-        for clip in content.pop("clips")
+        for clip in part_content.pop("clips")
     ]
-    write_json(first_part, {**content, "finished": True, "records": records})
+    write_json(first_part, {**part_content, "finished": True, "records": records})
     join(tmp_path)
     assert set_files(tmp_path) == set_files(long_set)
     write_json(
-        first_part, {**content, "finished": True, "records": [{**records[0], "coverage": 0.0}]}
+        first_part, {**part_content, "finished": True, "records": [{**records[0], "coverage": 0.0}]}
     )
     with refuses("1 clips of 0/2 that are gone or were made anew"):
         join(tmp_path)
 
 
 def test_interrupted_run_keeps_finished_clips(long_takes, long_set, tmp_path, monkeypatch):
-    """Continue the run, and compare with one that was never interrupted."""
+    """Compare a run that was interrupted and continued with one that was never interrupted."""
     made_jobs = []
 
     def make_or_interrupt(*arguments, **options):
@@ -150,11 +153,11 @@ def test_interrupted_run_keeps_finished_clips(long_takes, long_set, tmp_path, mo
 
     original_make = preparing.make_clips
     monkeypatch.setattr(preparing, "make_clips", make_or_interrupt)
-    for expected in (1, 1):
+    for expected_new in (1, 1):
         made_jobs.clear()
         with pytest.raises(KeyboardInterrupt):
             prepare(long_takes, tmp_path, SMALL_OPTIONS, HALF_HELD_OUT)
-        assert len(starts_by_take(tmp_path / "manifest.jsonl")) == expected
+        assert len(starts_by_take(tmp_path / "manifest.jsonl")) == expected_new
     monkeypatch.setattr(preparing, "make_clips", original_make)
     prepare(long_takes, tmp_path, SMALL_OPTIONS, HALF_HELD_OUT)
     assert set_files(tmp_path) == set_files(long_set)
@@ -171,7 +174,8 @@ def test_interrupted_run_keeps_finished_clips(long_takes, long_set, tmp_path, mo
 
 
 def test_run_stops_after_twenty_write_errors(takes, tmp_path, monkeypatch):
-    """Prepare 25 cameras, of which only the first can be written."""
+    """Check that ``prepare`` stops after twenty write errors when only the first of 25 cameras can
+    be written."""
     (first_take,) = takes.write_synthetic(tmp_path / "takes", 1).iterdir()
     for number in range(24):
         shutil.copytree(first_take, first_take.with_name(f"copy_{number:02d}"))

@@ -1,4 +1,4 @@
-"""Test ``lerobot`` on folders: prepared clips, generated videos, wrong cameras, resuming."""
+"""Test ``lerobot`` on folders of prepared clips: generated videos, wrong cameras and resumed runs."""
 
 import re
 import shutil
@@ -47,9 +47,9 @@ def test_episode_digest_depends_on_all_inputs(tmp_path, repo_root, changed_part)
     [source] = robot_clips._clip_sources(options)
     digest_before = robot_clips._digest(source, options)
     if changed_part in (DEPTH, SEEN):
-        content = bytearray((folder / changed_part).read_bytes())
-        content[-1] ^= 1
-        (folder / changed_part).write_bytes(content)
+        file_bytes = bytearray((folder / changed_part).read_bytes())
+        file_bytes[-1] ^= 1
+        (folder / changed_part).write_bytes(file_bytes)
     elif changed_part == "depth":
         (folder / changed_part).mkdir()
         (folder / changed_part / "0.npy").write_bytes(b"0")
@@ -73,8 +73,8 @@ def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root):
         lines.extend(write_robots(RobotOptions(**options, strict=True)))
     assert [row["egox/name"] for row in read_rows(tmp_path / "set", "meta/episodes")] == ["a_good"]
     list(write_robots(RobotOptions(**options)))
-    fits = [row["egox.camera_fits"] for row in read_rows(tmp_path / "set", "data")]
-    assert fits == [1] * 9 + [0] * 9
+    fit_flags = [row["egox.camera_fits"] for row in read_rows(tmp_path / "set", "data")]
+    assert fit_flags == [1] * 9 + [0] * 9
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,19 @@ def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root):
 def test_an_ego_video_of_another_rate_is_refused(
     tmp_path, repo_root, frames, speed_factor, expected_text
 ):
-    """Accept a shorter video of the same rate, whose frames are the first ones."""
-    room, ego = repo_root / "sample" / "calm_room", tmp_path / "ego"
-    info = probe_video(room / TRUTH)
-    pictures = read_all(room / TRUTH, 9, (info.width, info.height))
-    ego.mkdir()
-    repeated = pictures[torch.arange(frames).clamp(max=8)]
-    write_video(ego / "calm_room.mp4", repeated.float() / 255, speed_factor * info.fps)
-    options = RobotOptions(clips=room, out=tmp_path / "set", ego=ego, task="x", check=True)
+    """Check that an ego video of another frame rate is refused and that a shorter one of equal rate
+    is accepted."""
+    room_folder, ego_folder = repo_root / "sample" / "calm_room", tmp_path / "ego"
+    info = probe_video(room_folder / TRUTH)
+    pictures = read_all(room_folder / TRUTH, 9, (info.width, info.height))
+    ego_folder.mkdir()
+    repeated_pictures = pictures[torch.arange(frames).clamp(max=8)]
+    write_video(
+        ego_folder / "calm_room.mp4", repeated_pictures.float() / 255, speed_factor * info.fps
+    )
+    options = RobotOptions(
+        clips=room_folder, out=tmp_path / "set", ego=ego_folder, task="x", check=True
+    )
     is_refused = expected_text is not None and expected_text.startswith("left out")
     with refuses("1 of 1 clips") if is_refused else nullcontext():
         for line in write_robots(options):

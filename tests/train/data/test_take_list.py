@@ -1,4 +1,4 @@
-"""Test takes.json of Ego-Exo4D, --task, and splits by the data set or by room."""
+"""Test Ego-Exo4D's takes.json, the --task option, and splits by the data set or by room."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,9 @@ FRAMES = 30  # a second
 
 
 def write_list(root: Path, *takes: dict) -> None:
-    """Write takes.json with the documented columns, filled like an unlabelled take's."""
-    entries = [
+    """Write Ego-Exo4D's takes.json with its documented columns, filled as for a take without
+    labels."""
+    take_entries = [
         {
             "root_dir": f"takes/{take['take_name']}",
             "participant_uid": 657,
@@ -41,11 +42,11 @@ def write_list(root: Path, *takes: dict) -> None:
         | take
         for take in takes
     ]
-    write_json(root / "takes.json", entries)
+    write_json(root / "takes.json", take_entries)
 
 
 def split_by_take(root: Path) -> dict[str, str]:
-    """Read the split of each take."""
+    """Read the split (train, validation or test) of each take of a prepared set."""
     return {
         clip.split("__")[0]: name
         for name in SPLITS
@@ -58,14 +59,14 @@ def take_notes(root: Path, take: str) -> str:
 
 
 def test_clips_are_within_the_task_and_best_camera_is_first(takes, tmp_path):
-    cameras = dict.fromkeys(("cam01", "cam02"), (112, 64))
-    source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES, cameras=cameras)
-    times = {"task_start_sec": 0.21, "task_end_sec": 0.6}
-    write_list(source, {"take_name": TAKE, "best_exo": "cam02", **times})
-    (take,) = read_egoexo4d(source, [])
-    facts = (take.task_s, take.best_exo, take.room)
-    assert facts == ((0.21, 0.6), "cam02", "physical_setting_uid 97")
-    outcome = prepare(source, tmp_path / "set", OPTIONS)
+    camera_sizes = dict.fromkeys(("cam01", "cam02"), (112, 64))
+    raw_folder = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES, cameras=camera_sizes)
+    task_times = {"task_start_sec": 0.21, "task_end_sec": 0.6}
+    write_list(raw_folder, {"take_name": TAKE, "best_exo": "cam02", **task_times})
+    (take,) = read_egoexo4d(raw_folder, [])
+    take_facts = (take.task_s, take.best_exo, take.room)
+    assert take_facts == ((0.21, 0.6), "cam02", "physical_setting_uid 97")
+    outcome = prepare(raw_folder, tmp_path / "set", OPTIONS)
     records = read_manifest(outcome.manifest)
     assert {(record.room, record.task) for record in records} == {
         ("physical_setting_uid 97", "Bike Repair")
@@ -76,7 +77,7 @@ def test_clips_are_within_the_task_and_best_camera_is_first(takes, tmp_path):
     assert "frames 7 to 18 of 30" in take_notes(tmp_path / "set", TAKE)
     # What is asked for wins.
     task_records, _ = prepare_and_read(
-        source, tmp_path / "alone", replace(OPTIONS, task_s=(0.5, 9.0))
+        raw_folder, tmp_path / "alone", replace(OPTIONS, task_s=(0.5, 9.0))
     )
     assert {record.start for record in task_records} == {15, 20, 25}
 
@@ -123,10 +124,10 @@ def test_invalid_take_list_is_refused(takes, tmp_path):
         {"take_name": "a", "task_start_sec": "x"},
         {"take_name": "b", "task_start_sec": 3, "task_end_sec": 2, "physical_setting_uid": None},
     )
-    listed = read_take_list(source)
+    listed_takes = read_take_list(source)
     assert (
-        listed["a"].task_s is None is listed["uid-b"].task_s
-        and listed["b"].room == "capture_uid d37b"
+        listed_takes["a"].task_s is None is listed_takes["uid-b"].task_s
+        and listed_takes["b"].room == "capture_uid d37b"
     )
 
 
@@ -155,15 +156,17 @@ def test_splits_of_the_data_set_are_used_and_train_is_never_empty(takes, tmp_pat
 @pytest.mark.parametrize("seed", range(5))
 def test_no_room_is_in_two_splits(seed):
     names = [f"lab{n // 4}_{n % 4}" for n in range(40)]
-    lists = split_lists(
+    clips_by_split = split_lists(
         {n: [f"{n}__a", f"{n}__b"] for n in names},
         {"validation": 0.1, "test": 0.1},
         seed,
         rooms={n: room_of_name(n) for n in names},
     )
-    rooms = {split: {clip.split("_")[0] for clip in clips} for split, clips in lists.items()}
+    rooms = {
+        split: {clip.split("_")[0] for clip in clips} for split, clips in clips_by_split.items()
+    }
     assert all(rooms.values()) and sum(map(len, rooms.values())) == 10
-    assert sum(map(len, lists.values())) == 80
+    assert sum(map(len, clips_by_split.values())) == 80
 
 
 def test_room_is_read_from_the_takes_name():

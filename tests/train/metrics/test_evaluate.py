@@ -1,4 +1,4 @@
-"""Test the evaluation of a small manifest: report, restart, refused clips, comparisons, command."""
+"""Test ``evaluate`` on a small manifest: its report, restarts, refused clips and comparisons."""
 
 import filecmp
 import json
@@ -51,28 +51,30 @@ def save_video(file: Path, frames: torch.Tensor, fps: float = FPS) -> None:
 @pytest.fixture(scope="module")
 def evaluation_set(tmp_path_factory) -> Path:
     """Write four clips with priors of the left half, and generated videos near the truth."""
-    root, records = tmp_path_factory.mktemp("set"), []
+    set_folder, records = tmp_path_factory.mktemp("set"), []
     for seed, name in enumerate(CLIPS):
-        folder, truth = root / "clips" / name, soft_picture(seed)
-        prior = truth.clone()
-        prior[:, :, SIZE // 2 :] = 0
+        folder, true_video = set_folder / "clips" / name, soft_picture(seed)
+        prior_video = true_video.clone()
+        prior_video[:, :, SIZE // 2 :] = 0
         save_video(folder / "exo.mp4", soft_picture(seed + 50, width=2 * SIZE))
-        save_video(folder / TRUTH_NAME, truth)
-        save_video(folder / "ego_prior.mp4", prior)
-        save_video(root / GENERATED / f"{name}.mp4", truth * 0.9 + 0.1 * soft_picture(seed + 90))
+        save_video(folder / TRUTH_NAME, true_video)
+        save_video(folder / "ego_prior.mp4", prior_video)
+        save_video(
+            set_folder / GENERATED / f"{name}.mp4", true_video * 0.9 + 0.1 * soft_picture(seed + 90)
+        )
         shifted_masks = np.roll(CUP_MASKS, 3, axis=3)
         write_masks(
-            root / "masks" / f"{name}.npz", name, CUP_MASKS, ["cup"], shifted_masks, ["cup"]
+            set_folder / "masks" / f"{name}.npz", name, CUP_MASKS, ["cup"], shifted_masks, ["cup"]
         )
-        room = {"a": "hall", "c": "hall", "d": "yard"}.get(name, "")
-        records.append(clip_record(name, take=f"take_{name}", fps=FPS, room=room))
-    write_manifest(root / "manifest.jsonl", records)
-    return root
+        room_name = {"a": "hall", "c": "hall", "d": "yard"}.get(name, "")
+        records.append(clip_record(name, take=f"take_{name}", fps=FPS, room=room_name))
+    write_manifest(set_folder / "manifest.jsonl", records)
+    return set_folder
 
 
 @pytest.fixture
 def set_copy(evaluation_set, tmp_path) -> Path:
-    """Copy the evaluation set, so that a test may damage it."""
+    """Copy the evaluation set for a test that may damage its files."""
     return shutil.copytree(evaluation_set, tmp_path / "set")
 
 
@@ -100,21 +102,25 @@ def test_report_contains_all_figures(set_copy):
     assert report == read_json(set_copy / "out" / REPORT)
     assert (report["clips"], report["takes"], report["failed"], report["errors"]) == (4, 4, 0, {})
     assert [row["clip"] for row in report["rows"]] == list(CLIPS)
-    means = report["means"]
+    means_by_video = report["means"]
     baselines = ["prior", "prior + Telea", "exo resized", "exo mean colour", "shrink"]
-    assert list(means) == [GENERATED, *baselines]
-    made_means = {name: estimate["mean"] for name, estimate in means[GENERATED].items()}
+    assert list(means_by_video) == [GENERATED, *baselines]
+    made_means = {name: estimate["mean"] for name, estimate in means_by_video[GENERATED].items()}
     assert 20 < made_means["psnr"] < 40 and 0.5 < made_means["ssim"] < 1
     assert (
-        "low" not in means[GENERATED]["psnr"] and means[GENERATED]["psnr"]["takes"] == 4
+        "low" not in means_by_video[GENERATED]["psnr"]
+        and means_by_video[GENERATED]["psnr"]["takes"] == 4
     )  # too few
     assert made_means["coverage"] == pytest.approx(0.5, abs=0.03)
-    assert means["prior"]["psnr_inside"]["mean"] > means["prior"]["psnr_outside"]["mean"] + 10
+    assert (
+        means_by_video["prior"]["psnr_inside"]["mean"]
+        > means_by_video["prior"]["psnr_outside"]["mean"] + 10
+    )
     assert report["paired"]["generated - prior"]["psnr"]["mean"] > 0
     assert made_means["location_error_px"] == 3 and made_means["iou"] == pytest.approx(
         5 / 11, abs=1e-6
     )
-    assert made_means["missing_masks"] == 0 and "iou" not in means["shrink"]
+    assert made_means["missing_masks"] == 0 and "iou" not in means_by_video["shrink"]
     assert report["object_matching"] == "by id" and report["coverage_from"] == ["picture"]
     need_weights = "LPIPS,CLIP-I,FVD,FVD (VideoMAE),Motion Smoothness,Dynamic Degree".split(",")
     assert list(report["not_computed"]) == need_weights
@@ -128,10 +134,10 @@ def test_report_contains_all_figures(set_copy):
     clip_list = report["protocol"]["clip_list"]
     protocol_text = "32x32 px, resized: none, frames 5 at 10 a second; networks: none; "
     assert f"Protocol: 4 clips (list {clip_list}), {protocol_text}" in table
-    sheet = cv2.imread(str(set_copy / "out" / SHEET))
+    contact_sheet = cv2.imread(str(set_copy / "out" / SHEET))
     # Two clips; exo is twice as wide as the three ego pictures, of which the last is the truth.
-    assert sheet.shape == (2 * (SIZE + 16), 5 * SIZE + 3 * GAP, 3)
-    sheet_part = sheet[16 : 16 + SIZE, -SIZE:, ::-1]
+    assert contact_sheet.shape == (2 * (SIZE + 16), 5 * SIZE + 3 * GAP, 3)
+    sheet_part = contact_sheet[16 : 16 + SIZE, -SIZE:, ::-1]
     assert np.abs(sheet_part - soft_picture(0)[0].numpy() * 255).mean() < 6
 
 
@@ -171,23 +177,24 @@ def test_rows_are_made_again_if_files_or_settings_change(set_copy):
 
 
 def test_figures_are_given_per_visibility_class(set_copy):
-    """Leave out figures of clips without seen.mkv, and of classes that a clip lacks."""
-    classes = torch.full((FRAMES, SIZE, SIZE), NOW, dtype=torch.uint8)
-    classes[:, : SIZE // 2], classes[0, 0] = UNOBSERVED, DOUBTFUL
-    write_levels(set_copy / "clips" / "a" / "seen.mkv", classes, FPS)
+    """Check metrics per visibility class, which clips without seen.mkv or without a class do not
+    have."""
+    visibility_classes = torch.full((FRAMES, SIZE, SIZE), NOW, dtype=torch.uint8)
+    visibility_classes[:, : SIZE // 2], visibility_classes[0, 0] = UNOBSERVED, DOUBTFUL
+    write_levels(set_copy / "clips" / "a" / "seen.mkv", visibility_classes, FPS)
     report = run_evaluation(set_copy).report
-    row, row_without_classes = (
+    clip_row, row_without_classes = (
         report["rows"][row_number]["metrics"][GENERATED] for row_number in (0, 1)
     )
-    generated, truth = (
+    generated_video, true_video = (
         read_all(file, FRAMES, (SIZE, SIZE)) / 255
         for file in (set_copy / GENERATED / "a.mp4", set_copy / "clips" / "a" / TRUTH_NAME)
     )
-    lower_error = (generated - truth)[:, SIZE // 2 :].double().square().mean()
-    assert row["psnr_now"] == pytest.approx(float(-10 * lower_error.log10()), abs=1e-3)
-    assert row["psnr_earlier"] is None and row["ssim_doubtful"] is not None
-    mean = row["ssim_now"] / 2 + row["ssim_unobserved"] / 2
-    assert row["ssim"] == pytest.approx(mean, abs=0.02)
+    lower_error = (generated_video - true_video)[:, SIZE // 2 :].double().square().mean()
+    assert clip_row["psnr_now"] == pytest.approx(float(-10 * lower_error.log10()), abs=1e-3)
+    assert clip_row["psnr_earlier"] is None and clip_row["ssim_doubtful"] is not None
+    mean_ssim = clip_row["ssim_now"] / 2 + clip_row["ssim_unobserved"] / 2
+    assert clip_row["ssim"] == pytest.approx(mean_ssim, abs=0.02)
     assert (
         "psnr_now" not in row_without_classes
         and report["means"][GENERATED]["psnr_now"]["clips"] == 1
@@ -216,29 +223,31 @@ DAMAGED_CLIPS = {
 
 
 def add_damaged_clips(root: Path) -> None:
-    """Add the clips of :data:`DAMAGED_CLIPS` to a set."""
+    """Add the damaged clips of :data:`DAMAGED_CLIPS` to an evaluation set."""
     valid_line = json.loads((root / "manifest.jsonl").read_text("utf-8").splitlines()[0])
-    made_folder, masks, lines = root / GENERATED, root / "masks", {}
+    made_folder, mask_folder, line_by_clip = root / GENERATED, root / "masks", {}
     for name in DAMAGED_CLIPS:
         shutil.copytree(root / "clips" / "a", root / "clips" / name)
         shutil.copy(made_folder / "a.mp4", made_folder / f"{name}.mp4")
-        write_masks(masks / f"{name}.npz", name, CUP_MASKS, ["cup"], CUP_MASKS, ["cup"])
-        lines[name] = valid_line | {"clip": name, "folder": f"clips/{name}"}
+        write_masks(mask_folder / f"{name}.npz", name, CUP_MASKS, ["cup"], CUP_MASKS, ["cup"])
+        line_by_clip[name] = valid_line | {"clip": name, "folder": f"clips/{name}"}
     save_video(made_folder / "size.mp4", soft_picture(0, width=48))
     save_video(made_folder / "length.mp4", soft_picture(0, frames=9))
     save_video(made_folder / "rate.mp4", soft_picture(0), 2 * FPS)
     (made_folder / "absent.mp4").unlink()
     (made_folder / "corrupt.mp4").write_bytes(b"\0" * 500)
     (made_folder / "cut.mp4").write_bytes((made_folder / "a.mp4").read_bytes()[:900])
-    lines["no_truth"]["ground_truth"] = False
+    line_by_clip["no_truth"]["ground_truth"] = False
     (root / "clips" / "truth_lost" / TRUTH_NAME).unlink()
-    shutil.copy(masks / "b.npz", masks / "masks_other.npz")
+    shutil.copy(mask_folder / "b.npz", mask_folder / "masks_other.npz")
     half_masks = CUP_MASKS[..., :16]
     np.savez(root / "clips" / "coverage" / "coverage.npz", coverage=half_masks[0])
-    write_masks(masks / "masks_size.npz", "masks_size", half_masks, ["cup"], half_masks, ["cup"])
-    lines["outside"]["folder"] = "../elsewhere"
+    write_masks(
+        mask_folder / "masks_size.npz", "masks_size", half_masks, ["cup"], half_masks, ["cup"]
+    )
+    line_by_clip["outside"]["folder"] = "../elsewhere"
     with (root / "manifest.jsonl").open("a", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(line) + "\n" for line in lines.values())
+        stream.writelines(json.dumps(line) + "\n" for line in line_by_clip.values())
 
 
 def test_damaged_clips_are_reported_and_the_others_evaluated(set_copy):
@@ -262,7 +271,7 @@ def test_damaged_clips_are_reported_and_the_others_evaluated(set_copy):
 
 
 def copy_true_videos(place: Path, name: str) -> tuple[str, Path]:
-    """Copy the true videos into a folder as another method's results."""
+    """Copy the true ego videos into a folder that stands for another method's results."""
     (place / name).mkdir()
     for clip in CLIPS:
         shutil.copy(place / "clips" / clip / TRUTH_NAME, place / name / f"{clip}.mp4")
@@ -295,7 +304,7 @@ def test_report_compares_methods_seeds_and_groups(set_copy):
 
 
 def test_fvd_is_computed_per_method_and_kept_after_a_restart(set_copy, monkeypatch):
-    """Replace I3D's features by mean colours, because only the way to the report is tested."""
+    """Check FVD in the report, with mean colours in place of the I3D network's features."""
     weights = {"fvd": set_copy / "weights.safetensors"}
     save_file({"any": torch.zeros(1)}, weights["fvd"])
     monkeypatch.setitem(

@@ -22,8 +22,8 @@ from tests.refusals import refuses
 
 
 def test_frechet_distance_of_known_sets_is_exact():
-    draw = np.random.default_rng(0)
-    first_set = draw.normal(size=(50, 4))
+    rng = np.random.default_rng(0)
+    first_set = rng.normal(size=(50, 4))
     assert frechet_distance(first_set, first_set) == pytest.approx(0, abs=1e-9)
     assert frechet_distance(first_set, first_set + [3.0, 0, 4.0, 0]) == pytest.approx(25)
     # Doubled about its mean: every deviation s becomes 2 s, and (2 s - s)² adds up to the trace.
@@ -36,15 +36,15 @@ def test_frechet_distance_of_known_sets_is_exact():
     # With scipy's matrix root of the covariances' product, also where they are singular (5 videos of
     # 8 features); a touch of the identity keeps the root real.
     for count in (30, 5):
-        first_set, second_set = draw.normal(size=(count, 8)), draw.normal(size=(count, 8)) * 2 + 1
-        first, second = (
+        first_set, second_set = rng.normal(size=(count, 8)), rng.normal(size=(count, 8)) * 2 + 1
+        first_covariance, second_covariance = (
             np.cov(x, rowvar=False, bias=True) + 1e-9 * np.eye(8) for x in (first_set, second_set)
         )
-        root = sqrtm(first @ second).real
-        expected = np.square(first_set.mean(0) - second_set.mean(0)).sum() + np.trace(
-            first + second - 2 * root
+        covariance_root = sqrtm(first_covariance @ second_covariance).real
+        expected_distance = np.square(first_set.mean(0) - second_set.mean(0)).sum() + np.trace(
+            first_covariance + second_covariance - 2 * covariance_root
         )
-        assert frechet_distance(first_set, second_set) == pytest.approx(expected, rel=1e-3)
+        assert frechet_distance(first_set, second_set) == pytest.approx(expected_distance, rel=1e-3)
 
 
 def test_smoothness_is_one_for_even_motion_and_less_for_jerks():
@@ -69,18 +69,20 @@ def test_smoothness_is_one_for_even_motion_and_less_for_jerks():
 
 def test_amt_network_refuses_other_weights(tmp_path):
     try:
-        module = _amt_module()
+        amt_module = _amt_module()
     except EgoXInputError as error:
         pytest.skip(str(error))
     assert "vbench" not in sys.modules  # the shell is gone again
-    state = {k: v.clone().contiguous() for k, v in module.Model(**AMT_NETWORK).state_dict().items()}
-    save_file(state, tmp_path / "amt.safetensors")
+    weights = {
+        k: v.clone().contiguous() for k, v in amt_module.Model(**AMT_NETWORK).state_dict().items()
+    }
+    save_file(weights, tmp_path / "amt.safetensors")
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     video = torch.rand(3, 128, 136, 3)
-    between = AmtInterpolation(tmp_path / "amt.safetensors")
+    interpolation = AmtInterpolation(tmp_path / "amt.safetensors")
     # padded to 16 and cut again
-    assert between(*video[:2].movedim(-1, 1).split(1)).shape == (1, 3, 128, 136)
-    assert 0 < motion_smoothness(video, between) < 1
+    assert interpolation(*video[:2].movedim(-1, 1).split(1)).shape == (1, 3, 128, 136)
+    assert 0 < motion_smoothness(video, interpolation) < 1
     with refuses("a different model"):
         AmtInterpolation(tmp_path / "other.safetensors")
 
@@ -91,23 +93,33 @@ def test_objects_are_matched_by_appearance(networks, tmp_path, kind):
     from egox_train.metrics.dino_matching import DinoFeatures, match_by_features, object_features
 
     networks.write_dino(tmp_path / "dino", kind)
-    dino = DinoFeatures(tmp_path / "dino")
-    truth, generated = torch.full((2, 2, 64, 64, 3), 0.5)
-    true_masks, made_masks = (np.zeros((count, 2, 64, 64), bool) for count in (2, 3))
+    dino_features = DinoFeatures(tmp_path / "dino")
+    true_videos, generated_video = torch.full((2, 2, 64, 64, 3), 0.5)
+    true_masks, generated_masks = (np.zeros((count, 2, 64, 64), bool) for count in (2, 3))
     colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.1, 1.0]])
     # Red above, blue below; in the made video the red one lies below, and both are numbered anew.
-    for place, number in ((slice(4, 28), 0), (slice(34, 58), 1)):
-        truth[:, place, 20:44], generated[:, place, 20:44] = colours[number], colours[1 - number]
-        true_masks[number, :, place, 20:44] = made_masks[1 - number, :, place, 20:44] = True
-    assert dino(truth).shape == (2, 16, 16, 32)
-    vectors = object_features(true_masks, dino(truth))
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
-    masks = ObjectMasks(ids=("red", "blue"), truth=true_masks, generated=made_masks)
-    matched = match_by_features(masks, generated, truth, dino)
+    for columns, number in ((slice(4, 28), 0), (slice(34, 58), 1)):
+        true_videos[:, columns, 20:44], generated_video[:, columns, 20:44] = (
+            colours[number],
+            colours[1 - number],
+        )
+        true_masks[number, :, columns, 20:44] = generated_masks[1 - number, :, columns, 20:44] = (
+            True
+        )
+    assert dino_features(true_videos).shape == (2, 16, 16, 32)
+    object_vectors = object_features(true_masks, dino_features(true_videos))
+    assert np.allclose(np.linalg.norm(object_vectors, axis=1), 1)
+    video_masks = ObjectMasks(ids=("red", "blue"), truth=true_masks, generated=generated_masks)
+    matched_masks = match_by_features(video_masks, generated_video, true_videos, dino_features)
     for number in range(2):
-        inside = generated[torch.from_numpy(matched.generated[number])]
-        assert torch.equal(inside.unique(dim=0), colours[number : number + 1]), number
-    lone = match_by_features(replace(masks, generated=made_masks[:1]), generated, truth, dino)
-    assert sorted(lone.generated.any(axis=(1, 2, 3)).tolist()) == [False, True]
+        object_pixels = generated_video[torch.from_numpy(matched_masks.generated[number])]
+        assert torch.equal(object_pixels.unique(dim=0), colours[number : number + 1]), number
+    single_match = match_by_features(
+        replace(video_masks, generated=generated_masks[:1]),
+        generated_video,
+        true_videos,
+        dino_features,
+    )
+    assert sorted(single_match.generated.any(axis=(1, 2, 3)).tolist()) == [False, True]
     with refuses("DINOv3 or DINOv2 folder"):
         DinoFeatures(tmp_path)

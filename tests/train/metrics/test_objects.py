@@ -25,7 +25,7 @@ def square_mask(row: int, column: int, side: int = 10) -> np.ndarray:
 
 
 def object_masks(truth: list[np.ndarray], generated: list[np.ndarray]) -> ObjectMasks:
-    """Build the masks of one object over time."""
+    """Build the true and generated masks [1, T, H, W] of one object."""
     return ObjectMasks(ids=("a",), truth=np.stack(truth)[None], generated=np.stack(generated)[None])
 
 
@@ -44,17 +44,18 @@ def test_location_error_is_the_distance_between_outlines():
     assert location_error_px(square_mask(5, 5), square_mask(5, 5)) == 0
     assert location_error_px(square_mask(5, 5), square_mask(9, 8)) == pytest.approx(5)
     # A speck far away is not the largest outline.
-    speck = square_mask(5, 5) | square_mask(55, 55, 1)
-    assert location_error_px(square_mask(5, 5), speck) == 0
+    speck_mask = square_mask(5, 5) | square_mask(55, 55, 1)
+    assert location_error_px(square_mask(5, 5), speck_mask) == 0
 
 
 def test_boundary_follows_the_davis_definition():
-    """Compare each pixel with its right, lower and lower right neighbours."""
+    """Compare a mask's boundary with its definition by the right, lower and lower right neighbours
+    of each pixel."""
     random_mask = np.random.default_rng(0).random((9, 7)) > 0.5
-    expected = np.zeros_like(random_mask)
+    expected_boundary = np.zeros_like(random_mask)
     for r, c in np.ndindex(9, 7):
-        expected[r, c] = (random_mask[r : r + 2, c : c + 2] != random_mask[r, c]).any()
-    assert (boundary(random_mask) == expected).all()
+        expected_boundary[r, c] = (random_mask[r : r + 2, c : c + 2] != random_mask[r, c]).any()
+    assert (boundary(random_mask) == expected_boundary).all()
 
 
 def test_contour_accuracy_tolerates_one_pixel():
@@ -70,14 +71,22 @@ def test_contour_accuracy_tolerates_one_pixel():
 
 
 def test_missing_masks_are_counted_but_not_averaged():
-    truth = [square_mask(5, 5), square_mask(5, 5), square_mask(5, 5), EMPTY]
-    generated = [square_mask(5, 5), square_mask(8, 9), EMPTY, square_mask(5, 5)]
-    rows = object_rows(object_masks(truth, generated), grey_video(4))
-    assert rows["missing_masks"] == 1
-    assert rows["location_error_px"] == pytest.approx(2.5)  # (0 + 5) / 2, the missing one has none
-    assert rows["iou"] == pytest.approx((1 + iou(truth[1], generated[1]) + 0) / 3)
-    rows = object_rows(object_masks([square_mask(5, 5)], [EMPTY]), grey_video(1))
-    assert rows["location_error_px"] is None and rows["iou"] == 0 and rows["missing_masks"] == 1
+    true_masks = [square_mask(5, 5), square_mask(5, 5), square_mask(5, 5), EMPTY]
+    generated_masks = [square_mask(5, 5), square_mask(8, 9), EMPTY, square_mask(5, 5)]
+    object_rows_by_name = object_rows(object_masks(true_masks, generated_masks), grey_video(4))
+    assert object_rows_by_name["missing_masks"] == 1
+    assert object_rows_by_name["location_error_px"] == pytest.approx(
+        2.5
+    )  # (0 + 5) / 2, the missing one has none
+    assert object_rows_by_name["iou"] == pytest.approx(
+        (1 + iou(true_masks[1], generated_masks[1]) + 0) / 3
+    )
+    object_rows_by_name = object_rows(object_masks([square_mask(5, 5)], [EMPTY]), grey_video(1))
+    assert (
+        object_rows_by_name["location_error_px"] is None
+        and object_rows_by_name["iou"] == 0
+        and object_rows_by_name["missing_masks"] == 1
+    )
 
 
 def test_masks_are_matched_by_id_or_kept_in_order(tmp_path):
@@ -96,21 +105,26 @@ def test_masks_are_matched_by_id_or_kept_in_order(tmp_path):
 
 def test_unfitting_mask_files_are_refused(tmp_path):
     one_mask = square_mask(5, 5)[None, None]
-    cases = {
+    content_by_message = {
         "of clip": ("other", one_mask, ["a"], one_mask, ["a"]),
         "ids in common": ("clip", one_mask, ["a"], one_mask, ["b"]),
         "one size": ("clip", one_mask, ["a"], one_mask[..., :40], ["a"]),
         "with 2 ids": ("clip", one_mask, ["a", "b"], one_mask, ["a"]),
         "an id twice": ("clip", np.concatenate([one_mask, one_mask]), ["a", "a"], one_mask, ["a"]),
     }
-    for number, (message, content) in enumerate(cases.items()):
+    for number, (message, content) in enumerate(content_by_message.items()):
         write_masks(tmp_path / f"{number}.npz", *content)
         with refuses(message):
             read_masks(tmp_path / f"{number}.npz", "clip")
     (tmp_path / "broken.npz").write_bytes(b"no zip")
     np.savez(tmp_path / "few.npz", clip="clip")
-    fields = {"clip": "clip", "truth_ids": ["a"], "generated": one_mask, "generated_ids": ["a"]}
-    np.savez(tmp_path / "objects.npz", truth=np.array([None]), **fields)
+    mask_fields = {
+        "clip": "clip",
+        "truth_ids": ["a"],
+        "generated": one_mask,
+        "generated_ids": ["a"],
+    }
+    np.savez(tmp_path / "objects.npz", truth=np.array([None]), **mask_fields)
     for name in ("broken", "few", "objects", "absent"):
         with refuses():
             read_masks(tmp_path / f"{name}.npz", "clip")

@@ -1,4 +1,4 @@
-"""Test metrics per region of the prior, baselines and bootstrap intervals."""
+"""Test metrics inside and outside the prior's covered region, baselines and bootstrap intervals."""
 
 import numpy as np
 import pytest
@@ -14,23 +14,23 @@ def test_errors_are_measured_in_their_region():
     truth = torch.rand(2, 64, 64, 3) * 0.5
     coverage = torch.zeros(2, 64, 64, dtype=torch.bool)
     coverage[:, :, :32] = True
-    for columns, sides in (
+    for columns, side_names in (
         (slice(0, 8), ("inside", "outside")),
         (slice(56, 64), ("outside", "inside")),
     ):
         generated = truth.clone()
         generated[:, :, columns] += 0.1  # a quarter of that side
-        rows = region_rows(squared_error(generated, truth), coverage)
-        off, clean = (rows[f"psnr_{side}"] for side in sides)
-        assert off == pytest.approx(20 + 10 * np.log10(4), abs=1e-3)
-        assert clean == 100 and rows["coverage"] == 0.5
+        region_figures = region_rows(squared_error(generated, truth), coverage)
+        wrong_side_psnr, right_side_psnr = (region_figures[f"psnr_{side}"] for side in side_names)
+        assert wrong_side_psnr == pytest.approx(20 + 10 * np.log10(4), abs=1e-3)
+        assert right_side_psnr == 100 and region_figures["coverage"] == 0.5
 
 
 def test_regions_of_empty_and_full_coverage_have_values_or_none():
     error = torch.full((1, 16, 16), 0.01)
-    full, none = (torch.full((1, 16, 16), value) for value in (True, False))
-    assert region_rows(error, full)["psnr_outside"] is None
-    assert region_rows(error, none)["psnr_inside"] is None
+    full_coverage, empty_coverage = (torch.full((1, 16, 16), value) for value in (True, False))
+    assert region_rows(error, full_coverage)["psnr_outside"] is None
+    assert region_rows(error, empty_coverage)["psnr_inside"] is None
 
 
 def test_baseline_videos_follow_their_definitions():
@@ -44,10 +44,10 @@ def test_baseline_videos_follow_their_definitions():
     videos = {name: make(exo, prior, coverage) for name, make in BASELINES.items()}
     for video in videos.values():
         assert video.shape == prior.shape and 0 <= video.min() and video.max() <= 1
-    mean = torch.tensor([0.45, 0.2, 0.2])
-    assert torch.allclose(videos["exo mean colour"], mean.expand(2, 16, 16, 3))
-    assert torch.allclose(videos["shrink"][:, :10], 0.6 * 0.8 + 0.4 * mean)
-    assert torch.allclose(videos["shrink"][:, 10:], mean.expand(2, 6, 16, 3))
+    mean_colour = torch.tensor([0.45, 0.2, 0.2])
+    assert torch.allclose(videos["exo mean colour"], mean_colour.expand(2, 16, 16, 3))
+    assert torch.allclose(videos["shrink"][:, :10], 0.6 * 0.8 + 0.4 * mean_colour)
+    assert torch.allclose(videos["shrink"][:, 10:], mean_colour.expand(2, 6, 16, 3))
     assert torch.equal(videos["prior"], prior)
     # One colour all around the hole; Telea carries gradients on, and sees one towards the black
     # that it fills.
@@ -65,30 +65,43 @@ def test_coverage_is_read_from_a_prior_picture():
 
 
 def test_interval_contains_the_mean_and_is_reproducible():
-    values = np.random.default_rng(0).normal(3.0, 1.0, 200).tolist()
-    estimate, again = (bootstrap_mean(values, [*map(str, range(200))]) for _ in range(2))
-    assert estimate == again and estimate.mean == pytest.approx(np.mean(values))
+    psnr_values = np.random.default_rng(0).normal(3.0, 1.0, 200).tolist()
+    estimate, repeated_estimate = (
+        bootstrap_mean(psnr_values, [*map(str, range(200))]) for _ in range(2)
+    )
+    assert estimate == repeated_estimate and estimate.mean == pytest.approx(np.mean(psnr_values))
     assert estimate.low < estimate.mean < estimate.high
     # Textbook: 1.96 standard errors on either side; the drawn quantiles wobble by a few per cent.
-    width = 2 * 1.96 * np.std(values) / np.sqrt(200)
-    assert estimate.high - estimate.low == pytest.approx(width, rel=0.1)
+    expected_width = 2 * 1.96 * np.std(psnr_values) / np.sqrt(200)
+    assert estimate.high - estimate.low == pytest.approx(expected_width, rel=0.1)
 
 
 def test_clips_of_one_take_do_not_narrow_the_interval():
-    values = [0.0, 1.0, 2.0, 3.0]
-    one = bootstrap_mean(values, list("abcd"))
-    many = bootstrap_mean(values * 25, list("abcd" * 25))
-    assert (many.low, many.high, many.takes, many.clips) == (one.low, one.high, 4, 100)
-    alone = bootstrap_mean(values, ["a"] * 4)
-    assert alone.low == alone.high == alone.mean == 1.5
+    psnr_values = [0.0, 1.0, 2.0, 3.0]
+    four_clip_estimate = bootstrap_mean(psnr_values, list("abcd"))
+    hundred_clip_estimate = bootstrap_mean(psnr_values * 25, list("abcd" * 25))
+    assert (
+        hundred_clip_estimate.low,
+        hundred_clip_estimate.high,
+        hundred_clip_estimate.takes,
+        hundred_clip_estimate.clips,
+    ) == (four_clip_estimate.low, four_clip_estimate.high, 4, 100)
+    single_take_estimate = bootstrap_mean(psnr_values, ["a"] * 4)
+    assert single_take_estimate.low == single_take_estimate.high == single_take_estimate.mean == 1.5
     assert bootstrap_mean([], []) is None
 
 
 def test_paired_differences_are_within_a_clip():
-    level = {str(n): 5.0 * n for n in range(40)}
-    take_of, better = dict(zip(level, level, strict=True)), {n: v + 1 for n, v in level.items()}
-    difference, p = paired_difference(better, level, take_of)
+    psnr_by_clip = {str(n): 5.0 * n for n in range(40)}
+    take_by_clip, better_psnr_by_clip = (
+        dict(zip(psnr_by_clip, psnr_by_clip, strict=True)),
+        {n: v + 1 for n, v in psnr_by_clip.items()},
+    )
+    difference, p = paired_difference(better_psnr_by_clip, psnr_by_clip, take_by_clip)
     # Though clips differ by much more.
     assert (difference.low, difference.high) == pytest.approx((1, 1)) and p < 1e-6
-    assert paired_difference({**better, "0": None}, level, take_of)[0].clips == 39
-    assert paired_difference(better, {"x": 1.0}, take_of) == (None, None)
+    assert (
+        paired_difference({**better_psnr_by_clip, "0": None}, psnr_by_clip, take_by_clip)[0].clips
+        == 39
+    )
+    assert paired_difference(better_psnr_by_clip, {"x": 1.0}, take_by_clip) == (None, None)

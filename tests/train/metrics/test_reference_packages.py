@@ -1,4 +1,4 @@
-"""Metrics over networks against the packages whose figures are compared with ours.
+"""Compare EgoX's network metrics with the packages cd-fvd and vbench.
 
 The same random weights on both sides.
 """
@@ -24,44 +24,47 @@ from tests.refusals import refuses
 
 @pytest.fixture(scope="module")
 def video() -> Tensor:
-    """Draw a video [5, 136, 152, 3] in whole levels: a picture that moves and brightens, with
+    """Draw a video [5, 136, 152, 3] of whole 8-bit levels whose picture moves and brightens, with
     noise."""
-    draw = np.random.default_rng(0)
-    scene = cv2.resize(draw.random((20, 24, 3)), (200, 160), interpolation=cv2.INTER_CUBIC)
+    rng = np.random.default_rng(0)
+    scene = cv2.resize(rng.random((20, 24, 3)), (200, 160), interpolation=cv2.INTER_CUBIC)
     frames = [scene[4 * n : 4 * n + 136, 6 * n : 6 * n + 152] * (0.7 + 0.05 * n) for n in range(5)]
-    noise = 0.02 * draw.standard_normal((5, 136, 152, 3))
+    noise = 0.02 * rng.standard_normal((5, 136, 152, 3))
     return torch.from_numpy(((np.stack(frames) + noise).clip(0, 1) * 255).round() / 255).float()
 
 
 def features_of_both(theirs, network, ours, video) -> tuple[np.ndarray, np.ndarray]:
-    """Compute features [F] of a video of 16 frames, by a function of cd-fvd and by us."""
-    levels = np.resize((video[:, :32, :36] * 255).round().byte().numpy(), (1, 16, 32, 36, 3))
-    stats = sys.modules["cdfvd.fvd"].FeatureStats(capture_all=True)
-    theirs(stats, network, levels, device="cpu")
-    return stats.get_all()[0], ours(torch.from_numpy(levels[0]) / 255)
+    """Compute a 16-frame video's features [F] with cd-fvd and with EgoX."""
+    byte_video = np.resize((video[:, :32, :36] * 255).round().byte().numpy(), (1, 16, 32, 36, 3))
+    feature_stats = sys.modules["cdfvd.fvd"].FeatureStats(capture_all=True)
+    theirs(feature_stats, network, byte_video, device="cpu")
+    return feature_stats.get_all()[0], ours(torch.from_numpy(byte_video[0]) / 255)
 
 
 @pytest.mark.slow
 def test_features_of_pictures_are_cd_fvds(video, tmp_path):
-    package = pytest.importorskip("cdfvd.fvd")
+    cdfvd_module = pytest.importorskip("cdfvd.fvd")
     from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
 
     network = InceptionI3d(400, in_channels=3).eval()
-    state = {k: v.contiguous() for k, v in network.state_dict().items()}
-    save_file(state, tmp_path / "i3d.safetensors")
-    ours = VideoFeatures(tmp_path / "i3d.safetensors")
-    theirs, our_features = features_of_both(package.get_i3d_logits, network, ours, video)
-    np.testing.assert_allclose(our_features, theirs, rtol=1e-5, atol=1e-9)
+    weights = {k: v.contiguous() for k, v in network.state_dict().items()}
+    save_file(weights, tmp_path / "i3d.safetensors")
+    egox_network = VideoFeatures(tmp_path / "i3d.safetensors")
+    reference_features, our_features = features_of_both(
+        cdfvd_module.get_i3d_logits, network, egox_network, video
+    )
+    np.testing.assert_allclose(our_features, reference_features, rtol=1e-5, atol=1e-9)
     with refuses("at least 9"):
-        ours(video)
+        egox_network(video)
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     with refuses("a different model"):
         VideoFeatures(tmp_path / "other.safetensors")
 
 
 def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
-    """VideoMAE's class with one narrow block instead of forty wide ones."""
-    package = pytest.importorskip("cdfvd.fvd")
+    """Compare VideoMAE features with cd-fvd's, from a network of one narrow block with random
+    weights."""
+    cdfvd_module = pytest.importorskip("cdfvd.fvd")
     from cdfvd.third_party.VideoMAEv2 import utils
     from cdfvd.third_party.VideoMAEv2.videomaev2_finetune import VisionTransformer
 
@@ -69,22 +72,24 @@ def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
         return VisionTransformer(patch_size=14, embed_dim=32, depth=1, num_heads=2, **sizes)
 
     monkeypatch.setattr(utils, "vit_giant_patch14_224", small)
-    state = small(
+    weights = small(
         False, img_size=224, num_classes=174, all_frames=16, tubelet_size=2, use_mean_pooling=True
     ).state_dict()
-    torch.save({"model": state}, tmp_path / "mae.pt")
-    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "mae.safetensors")
+    torch.save({"model": weights}, tmp_path / "mae.pt")
+    save_file({k: v.contiguous() for k, v in weights.items()}, tmp_path / "mae.safetensors")
     network = utils.load_videomae_model(torch.device("cpu"), str(tmp_path / "mae.pt")).eval()
-    ours = MotionFeatures(tmp_path / "mae.safetensors")
-    theirs, our_features = features_of_both(package.get_videomae_features, network, ours, video)
-    np.testing.assert_allclose(our_features, theirs, rtol=1e-5, atol=1e-6)
+    egox_network = MotionFeatures(tmp_path / "mae.safetensors")
+    reference_features, our_features = features_of_both(
+        cdfvd_module.get_videomae_features, network, egox_network, video
+    )
+    np.testing.assert_allclose(our_features, reference_features, rtol=1e-5, atol=1e-6)
     with refuses("at least 16"):
-        ours(video.repeat(3, 1, 1, 1))
+        egox_network(video.repeat(3, 1, 1, 1))
 
 
 @pytest.fixture
 def vbench(monkeypatch):
-    """Import vbench's own code for one test. The product uses it without its packages."""
+    """Import the code of the vbench package for one test and unload it afterwards."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("motion_smoothness", "dynamic_degree"):
         pytest.importorskip(
@@ -96,37 +101,43 @@ def vbench(monkeypatch):
 
 
 def drifting(seed: int, frames: int, width: int, contrast: float = 1.0) -> Tensor:
-    """Draw a soft picture that moves unevenly, [T, 128, W, 3]."""
-    coarse = 0.5 + contrast * (np.random.default_rng(seed).random((6, 12, 3), np.float32) - 0.5)
-    still = cv2.resize(coarse, (width, 128), interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    places = [3 * n + 2 * (n % 2) for n in range(frames)]
-    return torch.from_numpy(np.stack([np.roll(still, place, axis=1) for place in places]))
+    """Draw a soft picture that moves sideways unevenly, as a video [T, 128, W, 3]."""
+    coarse_picture = 0.5 + contrast * (
+        np.random.default_rng(seed).random((6, 12, 3), np.float32) - 0.5
+    )
+    still_picture = cv2.resize(coarse_picture, (width, 128), interpolation=cv2.INTER_CUBIC).clip(
+        0, 1
+    )
+    shifts_px = [3 * n + 2 * (n % 2) for n in range(frames)]
+    return torch.from_numpy(
+        np.stack([np.roll(still_picture, shift_px, axis=1) for shift_px in shifts_px])
+    )
 
 
 def decoded(file: Path) -> np.ndarray:  # [T, H, W, 3] uint8
     stream, frames = cv2.VideoCapture(str(file)), []
-    while (answer := stream.read())[0]:
-        frames.append(answer[1][..., ::-1])
+    while (read_result := stream.read())[0]:
+        frames.append(read_result[1][..., ::-1])
     return np.stack(frames)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
-    """``evaluate --protocol table1`` of drawn canvases of 352x128 equals the libraries' figures of
-    the same files with the same random weights. The threshold of vbench is the protocol's."""
-    package = pytest.importorskip("cdfvd.fvd")
+    """Compare the figures of ``evaluate --protocol table1`` with those of vbench and cd-fvd for the
+    same drawn videos."""
+    cdfvd_module = pytest.importorskip("cdfvd.fvd")
     from cdfvd.utils.data_utils import preprocess
     from easydict import EasyDict
     from torchvision.models.optical_flow import raft_large
 
-    truths, made_folder, clips = (
+    truth_folder, made_folder, contrast_by_clip = (
         tmp_path / "truths",
         tmp_path / "made",
         {"grey": 0.02, "bright": 1.0},
     )
-    for seed, (clip, contrast) in enumerate(clips.items()):
-        write_video(truths / f"{clip}.mp4", drifting(seed, 18, 128), 30.0, threads=1)
+    for seed, (clip, contrast) in enumerate(contrast_by_clip.items()):
+        write_video(truth_folder / f"{clip}.mp4", drifting(seed, 18, 128), 30.0, threads=1)
         canvas = drifting(seed + 5, 17, 352, contrast)
         write_video(made_folder / f"{clip}.mp4", canvas, 30.0, threads=1)
 
@@ -147,52 +158,62 @@ def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
             weight.mul_(factor)
     weights = {"amt": amt, "raft": raft, "fvd": i3d}
     for name, network in weights.items():
-        state = {k: v.clone().contiguous() for k, v in network.state_dict().items()}
+        network_state = {k: v.clone().contiguous() for k, v in network.state_dict().items()}
         weights[name] = tmp_path / f"{name}.safetensors"
-        save_file(state, weights[name])
+        save_file(network_state, weights[name])
     options = EvaluateOptions(protocol="table1", weights=weights)
-    report = evaluate(truths, made_folder, tmp_path / "out", options).report
+    report = evaluate(truth_folder, made_folder, tmp_path / "out", options).report
     assert not report["errors"]
 
     torch.save({"state_dict": amt.state_dict()}, tmp_path / "amt.pth")
-    config = Path(vbench.__file__).parent / "third_party" / "amt" / "cfgs" / "AMT-S.yaml"
+    amt_config = Path(vbench.__file__).parent / "third_party" / "amt" / "cfgs" / "AMT-S.yaml"
     smoothness = sys.modules["vbench.motion_smoothness"].MotionSmoothness(
-        str(config), str(tmp_path / "amt.pth"), "cpu"
+        str(amt_config), str(tmp_path / "amt.pth"), "cpu"
     )
-    motion = sys.modules["vbench.dynamic_degree"]
-    form = EasyDict(model=str(tmp_path / "raft.pth"), small=False, mixed_precision=False)
-    theirs = motion.RAFT(form)
-    for kind in (torch.nn.Conv2d, torch.nn.BatchNorm2d):  # the same layers in the same order
-        layers = ([m for m in net.modules() if isinstance(m, kind)] for net in (theirs, raft))
+    dynamic_degree_module = sys.modules["vbench.dynamic_degree"]
+    raft_options = EasyDict(model=str(tmp_path / "raft.pth"), small=False, mixed_precision=False)
+    reference_raft = dynamic_degree_module.RAFT(raft_options)
+    for layer_class in (torch.nn.Conv2d, torch.nn.BatchNorm2d):  # the same layers in the same order
+        layers = (
+            [m for m in raft_network.modules() if isinstance(m, layer_class)]
+            for raft_network in (reference_raft, raft)
+        )
         for their_layer, layer in zip(*layers, strict=True):
             their_layer.load_state_dict(layer.state_dict())
-    torch.save(theirs.state_dict(), form.model)
-    degree = motion.DynamicDegree(form, "cpu")
+    torch.save(reference_raft.state_dict(), raft_options.model)
+    dynamic_degree = dynamic_degree_module.DynamicDegree(raft_options, "cpu")
     motions_px: list[list[float]] = []
 
     def moves(values: list[float]) -> bool:
         motions_px.append(values)
-        degree.params["thres"] = table1.MOTION_PX
-        return motion.DynamicDegree.check_move(degree, values)
+        dynamic_degree.params["thres"] = table1.MOTION_PX
+        return dynamic_degree_module.DynamicDegree.check_move(dynamic_degree, values)
 
-    monkeypatch.setattr(degree, "check_move", moves)
+    monkeypatch.setattr(dynamic_degree, "check_move", moves)
     flow = RaftFlow(weights["raft"])
     for row in report["rows"]:
         values, file = row["metrics"]["generated"], made_folder / f"{row['clip']}.mp4"
-        score = smoothness.motion_score(str(file))
-        assert values["motion_smoothness"] == pytest.approx(score, abs=2e-6)
-        assert values["dynamic_degree"] == degree.infer(str(file)) == (row["clip"] == "bright")
-        own_px = flow(torch.from_numpy(decoded(file)[::4].copy()) / 255)
-        assert own_px.tolist() == pytest.approx(motions_px[-1], abs=1e-4)
+        smoothness_score = smoothness.motion_score(str(file))
+        assert values["motion_smoothness"] == pytest.approx(smoothness_score, abs=2e-6)
+        assert (
+            values["dynamic_degree"] == dynamic_degree.infer(str(file)) == (row["clip"] == "bright")
+        )
+        egox_motion_px = flow(torch.from_numpy(decoded(file)[::4].copy()) / 255)
+        assert egox_motion_px.tolist() == pytest.approx(motions_px[-1], abs=1e-4)
 
     torch.save(i3d.state_dict(), tmp_path / "i3d.pt")
-    judge = package.cdfvd("i3d", n_fake="full", ckpt_path=str(tmp_path / "i3d.pt"), device="cpu")
-    for folder, add in (
-        (truths, judge.compute_real_stats),
-        (made_folder, judge.compute_fake_stats),
+    fvd_computer = cdfvd_module.cdfvd(
+        "i3d", n_fake="full", ckpt_path=str(tmp_path / "i3d.pt"), device="cpu"
+    )
+    for folder, add_videos in (
+        (truth_folder, fvd_computer.compute_real_stats),
+        (made_folder, fvd_computer.compute_fake_stats),
     ):
-        crops = [torch.from_numpy(decoded(folder / f"{c}.mp4")[:, :, -128:].copy()) for c in clips]
-        add([{"video": preprocess(crop, 224, 16)["video"][None]} for crop in crops])
-    distance = report["sets"]["fvd"]["generated"]
-    assert distance > 0.1
-    assert distance == pytest.approx(judge.compute_fvd_from_stats(), rel=1e-3)
+        ego_videos = [
+            torch.from_numpy(decoded(folder / f"{c}.mp4")[:, :, -128:].copy())
+            for c in contrast_by_clip
+        ]
+        add_videos([{"video": preprocess(crop, 224, 16)["video"][None]} for crop in ego_videos])
+    egox_distance = report["sets"]["fvd"]["generated"]
+    assert egox_distance > 0.1
+    assert egox_distance == pytest.approx(fvd_computer.compute_fvd_from_stats(), rel=1e-3)

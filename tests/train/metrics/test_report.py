@@ -1,4 +1,4 @@
-"""Compare a report of twelve clips, two splits and three seeds with figures computed by hand."""
+"""Compare a report on twelve clips, two splits and three seeds with figures computed by hand."""
 
 from egox_train.metrics.report import build_report, markdown_report, protocol_of
 
@@ -9,14 +9,14 @@ LEADS = (-0.01, 0.02, 0.03, 0.04, 0.05, 0.06)  # over "other", by take, but in P
 
 def row(take: int, half: int) -> dict:
     psnr = 20 + take + 0.5 * half
-    lead = dict.fromkeys(("ssim", "patch_zncc"), 0.5 + LEADS[take])
+    lead_metrics = dict.fromkeys(("ssim", "patch_zncc"), 0.5 + LEADS[take])
     return {
         "clip": f"{take}{'ab'[half]}",
         "take": str(take),
         "truth": "",
         "coverage_from": "renderer",
         "metrics": {
-            **{name: {"psnr": psnr + more, **lead} for name, more in SEEDS.items()},
+            **{name: {"psnr": psnr + more, **lead_metrics} for name, more in SEEDS.items()},
             "other": {"psnr": psnr - take - 1, "ssim": 0.5, "patch_zncc": 0.5},
         },
     }
@@ -37,22 +37,35 @@ def test_report_equals_figures_computed_by_hand():
         groups={"split": {"test": clips[:6], "validation": clips[6:]}},
     )
     # (20 + ... + 25) / 6 of the takes, .25 of the halves, .3 of the seeds, whose means are .3 apart
-    ours = report["means"]["generated"]["psnr"]
-    assert (ours["mean"], ours["spread"], ours["clips"], ours["takes"]) == (23.05, 0.3, 12, 6)
-    assert 20.55 < ours["low"] < 23.05 < ours["high"] < 25.55
+    generated_psnr = report["means"]["generated"]["psnr"]
+    assert (
+        generated_psnr["mean"],
+        generated_psnr["spread"],
+        generated_psnr["clips"],
+        generated_psnr["takes"],
+    ) == (23.05, 0.3, 12, 6)
+    assert 20.55 < generated_psnr["low"] < 23.05 < generated_psnr["high"] < 25.55
     assert "spread" not in report["means"]["other"]["psnr"]
     by_split = report["groups"]["split"]
-    for split, mean in (("test", 21.55), ("validation", 24.55)):
-        values = by_split[split]["means"]["generated"]["psnr"]
-        assert values == {"mean": mean, "clips": 6, "takes": 3, "spread": 0.3}
+    for split, expected_mean in (("test", 21.55), ("validation", 24.55)):
+        split_psnr = by_split[split]["means"]["generated"]["psnr"]
+        assert split_psnr == {"mean": expected_mean, "clips": 6, "takes": 3, "spread": 0.3}
     # Wilcoxon of six takes, two-sided: no rank against it, 1 of 64; rank 1, 2 of 64. Holm's factors
     # are 3, 2 and 1, and no p is below the one before it.
-    pair = report["paired"]["generated - other"]
-    assert pair["psnr"]["mean"] == 3.8  # 1 + ... + 6 by take, and .3
-    assert [pair[k]["p"] for k in ("psnr", "ssim", "patch_zncc")] == [2 / 64, 4 / 64, 4 / 64]
-    assert [pair[k]["p_holm"] for k in ("psnr", "ssim", "patch_zncc")] == [0.09375, 0.125, 0.125]
-    text = markdown_report(report)
-    low, high = (f"{ours[k]:.2f}" for k in ("low", "high"))
+    paired_metrics = report["paired"]["generated - other"]
+    assert paired_metrics["psnr"]["mean"] == 3.8  # 1 + ... + 6 by take, and .3
+    assert [paired_metrics[k]["p"] for k in ("psnr", "ssim", "patch_zncc")] == [
+        2 / 64,
+        4 / 64,
+        4 / 64,
+    ]
+    assert [paired_metrics[k]["p_holm"] for k in ("psnr", "ssim", "patch_zncc")] == [
+        0.09375,
+        0.125,
+        0.125,
+    ]
+    report_text = markdown_report(report)
+    low, high = (f"{generated_psnr[k]:.2f}" for k in ("low", "high"))
     for cells in (
         f"| generated | 12, 6 | 23.05 [{low}, {high}] ± 0.30 |",
         "| 42.0 ± 30.0 |",  # 12, 42 and 72
@@ -62,4 +75,4 @@ def test_report_equals_figures_computed_by_hand():
         "± is the standard deviation over the seeds: generated 3.",
         "p 0.094 |",
     ):
-        assert cells in text, cells
+        assert cells in report_text, cells

@@ -44,20 +44,23 @@ def decode_video(file: Path) -> np.ndarray:  # [T, H, W, 3] uint8
 
 @pytest.fixture
 def protocol_set(tmp_path) -> Path:
-    """Write two takes with generated videos, one an ego video and the other a canvas."""
+    """Write two takes with one generated video each, the first of the ego view and the second of
+    the exo and ego canvas."""
     for seed, clip in enumerate(("a_b_7_56", "c")):
-        truth = drifting_video(seed, 50)
-        write_video(tmp_path / "takes" / clip / TRUTH_NAME, truth, 20.0, threads=1)
+        true_video = drifting_video(seed, 50)
+        write_video(tmp_path / "takes" / clip / TRUTH_NAME, true_video, 20.0, threads=1)
         write_video(
             tmp_path / "takes" / clip / "exo.mp4",
             drifting_video(seed + 5, 50, 2 * SIZE),
             20.0,
             threads=1,
         )
-        generated = (0.8 * truth + 0.2 * drifting_video(seed + 9, 50))[:49]
+        generated_video = (0.8 * true_video + 0.2 * drifting_video(seed + 9, 50))[:49]
         if clip == "c":
-            generated = torch.cat([drifting_video(3, 49, 7 * SIZE // 4), generated], dim=2)
-        write_video(tmp_path / "made" / f"{clip}.mp4", generated, 30.0, threads=1)
+            generated_video = torch.cat(
+                [drifting_video(3, 49, 7 * SIZE // 4), generated_video], dim=2
+            )
+        write_video(tmp_path / "made" / f"{clip}.mp4", generated_video, 30.0, threads=1)
     return tmp_path
 
 
@@ -96,27 +99,27 @@ def test_figures_equal_scikit_image_on_luma(protocol_set):
             ]
             canvas = np.concatenate([np.stack(resized_exo), canvas], axis=2)
         mean_change = np.abs(np.diff(canvas.astype(float), axis=0)).mean()
-        values = row["metrics"]["generated"]
+        clip_metrics = row["metrics"]["generated"]
         assert (row["frames"], row["size"]) == (49, "64x64")
-        assert values["psnr"] == pytest.approx(np.mean(expected_psnr), abs=1e-5)
-        assert values["ssim"] == pytest.approx(np.mean(expected_ssim), abs=1e-5)
-        assert values["temporal_flickering"] == pytest.approx(1 - mean_change / 255, abs=1e-6)
+        assert clip_metrics["psnr"] == pytest.approx(np.mean(expected_psnr), abs=1e-5)
+        assert clip_metrics["ssim"] == pytest.approx(np.mean(expected_ssim), abs=1e-5)
+        assert clip_metrics["temporal_flickering"] == pytest.approx(1 - mean_change / 255, abs=1e-6)
 
 
 def test_take_folders_may_be_links(protocol_set):
     (protocol_set / "links").mkdir()
-    for clip in ("a_b_7_56", "c"):
+    for clip_name in ("a_b_7_56", "c"):
         try:
-            (protocol_set / "links" / clip).symlink_to(
-                protocol_set / "takes" / clip, target_is_directory=True
+            (protocol_set / "links" / clip_name).symlink_to(
+                protocol_set / "takes" / clip_name, target_is_directory=True
             )
         except OSError:
             pytest.skip("no right to make links")
     linked_metrics = {
-        clip: row["metrics"] for clip, row in evaluate_rows(protocol_set, "links").items()
+        clip_name: row["metrics"] for clip_name, row in evaluate_rows(protocol_set, "links").items()
     }
     assert linked_metrics == {
-        clip: row["metrics"] for clip, row in evaluate_rows(protocol_set).items()
+        clip_name: row["metrics"] for clip_name, row in evaluate_rows(protocol_set).items()
     }
 
 
@@ -166,7 +169,7 @@ def test_table1_report_has_eleven_columns_and_published_rows(protocol_set):
 
 
 def test_networks_receive_the_protocols_pictures(protocol_set, monkeypatch):
-    """Record the input shapes of stand-in networks."""
+    """Check the shapes of the videos that the metric networks receive, recorded by stand-ins."""
     shapes_by_network: dict[str, list[tuple]] = {}
 
     def make_recorder(name: str, file: Path, device: str):
@@ -219,20 +222,21 @@ def box_mask(left: int, top: int, right: int, bottom: int) -> np.ndarray:
 def test_object_metrics_of_known_boxes_are_exact(
     tmp_path, cosine, expected_pairs, expected_distance, expected_iou, expected_contour
 ):
-    """Give embeddings of known cosine to one true and two generated objects."""
+    """Check object metrics of one true and two generated boxes whose embeddings have a known
+    cosine."""
     true_masks = np.stack([box_mask(8, 8, 24, 24)])[:, None]
     generated_masks = np.stack([box_mask(8, 8, 24, 24), box_mask(24, 8, 40, 24)])[:, None]
-    file = tmp_path / "clip.npz"
-    write_masks(file, "clip", true_masks, ["1"], generated_masks, ["1", "2"], PROTOCOL)
-    vectors = torch.tensor([[1.0, 0.0], [cosine, (1 - cosine**2) ** 0.5]])
+    mask_file = tmp_path / "clip.npz"
+    write_masks(mask_file, "clip", true_masks, ["1"], generated_masks, ["1", "2"], PROTOCOL)
+    embeddings = torch.tensor([[1.0, 0.0], [cosine, (1 - cosine**2) ** 0.5]])
     frames = torch.zeros(1, SIZE, SIZE, 3)
-    values = table1.object_metrics(
-        file, "clip", frames, frames, lambda crops: vectors[: len(crops)]
+    object_figures = table1.object_metrics(
+        mask_file, "clip", frames, frames, lambda crops: embeddings[: len(crops)]
     )
-    assert values["object_pairs"] == expected_pairs
-    assert values["location_error_px"] == pytest.approx(expected_distance)
-    assert values["iou"] == pytest.approx(expected_iou)
-    assert values["contour_accuracy"] == pytest.approx(expected_contour)
+    assert object_figures["object_pairs"] == expected_pairs
+    assert object_figures["location_error_px"] == pytest.approx(expected_distance)
+    assert object_figures["iou"] == pytest.approx(expected_iou)
+    assert object_figures["contour_accuracy"] == pytest.approx(expected_contour)
 
 
 def test_objects_are_compared_by_boxes_and_small_ones_left_out(tmp_path):
@@ -242,9 +246,9 @@ def test_objects_are_compared_by_boxes_and_small_ones_left_out(tmp_path):
     moved_mask[16:48, 16:48] = large_ring
     small_mask, thin_mask = box_mask(0, 0, 7, 9), box_mask(0, 0, 7, 60)
     frames = torch.zeros(1, SIZE, SIZE, 3)
-    file = tmp_path / "clip.npz"
+    mask_file = tmp_path / "clip.npz"
     write_masks(
-        file,
+        mask_file,
         "clip",
         np.stack([ring_mask, small_mask])[:, None],
         ["1", "2"],
@@ -252,19 +256,21 @@ def test_objects_are_compared_by_boxes_and_small_ones_left_out(tmp_path):
         ["1", "2"],
         PROTOCOL,
     )
-    shapes: list[tuple] = []
+    crop_shapes: list[tuple] = []
 
     def embed_crops(crops: list[torch.Tensor]) -> torch.Tensor:
-        shapes.extend(tuple(crop.shape[:2]) for crop in crops)
+        crop_shapes.extend(tuple(crop.shape[:2]) for crop in crops)
         return torch.ones(len(crops), 1)
 
-    values = table1.object_metrics(file, "clip", frames, frames, embed_crops)
-    assert shapes == [(16, 16), (32, 32)] and values["object_pairs"] == 1
-    assert values["location_error_px"] == pytest.approx(16 * 2**0.5)  # of (16, 16) and (32, 32)
-    assert values["iou"] == pytest.approx(64 / (256 + 1024 - 64))
-    assert values["contour_accuracy"] == 1
+    object_figures = table1.object_metrics(mask_file, "clip", frames, frames, embed_crops)
+    assert crop_shapes == [(16, 16), (32, 32)] and object_figures["object_pairs"] == 1
+    assert object_figures["location_error_px"] == pytest.approx(
+        16 * 2**0.5
+    )  # of (16, 16) and (32, 32)
+    assert object_figures["iou"] == pytest.approx(64 / (256 + 1024 - 64))
+    assert object_figures["contour_accuracy"] == 1
     write_masks(
-        file,
+        mask_file,
         "clip",
         np.stack([small_mask])[:, None],
         ["1"],
@@ -272,15 +278,20 @@ def test_objects_are_compared_by_boxes_and_small_ones_left_out(tmp_path):
         ["1"],
         PROTOCOL,
     )
-    assert table1.object_metrics(file, "clip", frames, frames, embed_crops)["iou"] is None
+    assert table1.object_metrics(mask_file, "clip", frames, frames, embed_crops)["iou"] is None
     write_masks(
-        file, "clip", np.stack([ring_mask])[:, None], ["1"], np.stack([ring_mask])[:, None], ["1"]
+        mask_file,
+        "clip",
+        np.stack([ring_mask])[:, None],
+        ["1"],
+        np.stack([ring_mask])[:, None],
+        ["1"],
     )
     with refuses("no protocol"):
-        table1.object_metrics(file, "clip", frames, frames, embed_crops)
+        table1.object_metrics(mask_file, "clip", frames, frames, embed_crops)
     with refuses("ego views"):
         write_masks(
-            file,
+            mask_file,
             "clip",
             small_mask[None, None, :9],
             ["1"],
@@ -288,19 +299,22 @@ def test_objects_are_compared_by_boxes_and_small_ones_left_out(tmp_path):
             ["1"],
             PROTOCOL,
         )
-        table1.object_metrics(file, "clip", frames, frames, embed_crops)
+        table1.object_metrics(mask_file, "clip", frames, frames, embed_crops)
 
 
 def test_masks_command_and_evaluate_give_object_metrics(
     protocol_set, networks, tmp_path, monkeypatch
 ):
-    """Use SAM 2 and DINOv3 of random weights."""
+    """Run the masks and evaluate commands with SAM 2 and DINOv3 networks of random weights."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2Model"):
         pytest.skip("transformers is too old for SAM 2")
-    sam, dino = networks.write_sam(tmp_path / "sam", is_confident=True), tmp_path / "dino"
-    networks.write_dino(dino, "dinov3")
-    networks.write_dino_processor(dino)
+    sam_folder, dino_folder = (
+        networks.write_sam(tmp_path / "sam", is_confident=True),
+        tmp_path / "dino",
+    )
+    networks.write_dino(dino_folder, "dinov3")
+    networks.write_dino_processor(dino_folder)
     monkeypatch.setattr(auto_masks, "POINTS", 3)  # of 32 a side
     for folder in ("takes", "made"):  # the cut to the shorter keeps the tracking short
         for file in (protocol_set / folder).rglob("*.mp4"):
@@ -315,20 +329,22 @@ def test_masks_command_and_evaluate_give_object_metrics(
         "--protocol",
         PROTOCOL,
         "--model",
-        str(sam),
+        str(sam_folder),
     ]
     assert main(command) == 0
-    masks = read_masks(protocol_set / "masks" / "c.npz", "c", by_id=False, protocol=PROTOCOL)
-    assert masks.truth.shape[1:] == (2, SIZE, SIZE) and len(masks.truth)
+    tracked_masks = read_masks(
+        protocol_set / "masks" / "c.npz", "c", by_id=False, protocol=PROTOCOL
+    )
+    assert tracked_masks.truth.shape[1:] == (2, SIZE, SIZE) and len(tracked_masks.truth)
     assert main([*command, "--first", str(protocol_set)]) == 2
-    rows = evaluate_rows(protocol_set, masks=protocol_set / "masks", weights={"dino": dino})
-    values = rows["c"]["metrics"]["generated"]
-    assert values["object_pairs"] > 0 and 0 <= values["iou"] <= 1
+    rows = evaluate_rows(protocol_set, masks=protocol_set / "masks", weights={"dino": dino_folder})
+    clip_metrics = rows["c"]["metrics"]["generated"]
+    assert clip_metrics["object_pairs"] > 0 and 0 <= clip_metrics["iou"] <= 1
     empty_masks = np.zeros((1, 2, SIZE, SIZE), bool)
     write_masks(
         protocol_set / "masks" / "c.npz", "c", empty_masks, ["1"], empty_masks, ["1"], PROTOCOL
     )
-    rows = evaluate_rows(protocol_set, masks=protocol_set / "masks", weights={"dino": dino})
+    rows = evaluate_rows(protocol_set, masks=protocol_set / "masks", weights={"dino": dino_folder})
     report = json.loads((protocol_set / "out" / "report.json").read_text("utf-8"))
     other_iou = rows["a_b_7_56"]["metrics"]["generated"]["iou"]
     assert rows["c"]["metrics"]["generated"]["iou"] is None
@@ -339,7 +355,7 @@ def test_masks_command_and_evaluate_give_object_metrics(
 
 
 def test_small_holes_and_islands_are_removed(monkeypatch):
-    """Draw holes and islands of 4 px, which are removed, and of 6 px, which stay."""
+    """Check that holes and islands of 4 px in a mask are removed while those of 6 px stay."""
     monkeypatch.setattr(auto_masks, "SMALL_REGION", 4)
     logits = torch.full((1, 12, 24), -1.0)
     logits[0, 1:11, 1:11] = 1.0
@@ -347,7 +363,7 @@ def test_small_holes_and_islands_are_removed(monkeypatch):
     logits[0, 4:6, 2:5] = -1.0  # hole of 6
     logits[0, 1, 14:18] = 1.0  # island of 4
     logits[0, 4, 14:17], logits[0, 5, 17:20] = 1.0, 1.0  # island of 6, joined by a corner
-    expected = logits.clone()
-    expected[0, 2, 2:6], expected[0, 1, 14:18] = 10.0, -10.0
-    assert torch.equal(without_small_regions(logits), expected)
+    expected_logits = logits.clone()
+    expected_logits[0, 2, 2:6], expected_logits[0, 1, 14:18] = 10.0, -10.0
+    assert torch.equal(without_small_regions(logits), expected_logits)
     assert torch.equal(stability(torch.tensor([[[2.0, 0.0, -2.0, 1.0]]])), torch.tensor([1 / 3]))

@@ -1,4 +1,5 @@
-"""Test ``masks``, which runs SAM 2 over true and generated videos, with random models."""
+"""Test the ``masks`` command, which tracks objects in true and generated videos with a random SAM
+2."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ SIZE, FRAMES = 64, 3
 
 @pytest.fixture(scope="module")
 def sam(networks, tmp_path_factory) -> Path:
-    """Write a SAM 2 video model of random weights in transformers' folder layout."""
+    """Write a SAM 2 video model of random weights in the folder layout of transformers."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2VideoModel"):
         pytest.skip("transformers is too old for SAM 2")
@@ -37,41 +38,55 @@ def clips_folder(tmp_path) -> Path:
     """Write two clips, the first with a mask of a cup in its first frame."""
     records = []
     for name in ("a", "b"):
-        truth = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(ord(name)))
+        true_video = torch.rand(
+            1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(ord(name))
+        )
         for file in (f"clips/{name}/ego_ground_truth.mp4", f"generated/{name}.mp4"):
-            write_video(tmp_path / file, truth.expand(FRAMES, -1, -1, -1), 20.0, threads=1)
+            write_video(tmp_path / file, true_video.expand(FRAMES, -1, -1, -1), 20.0, threads=1)
         records.append(clip_record(name, frames=FRAMES, ego_size=(SIZE, SIZE)))
     write_manifest(tmp_path / "manifest.jsonl", records)
     (tmp_path / "first").mkdir()
-    picture = np.zeros((SIZE, SIZE), np.uint8)
-    picture[10:40, 5:30], picture[45:60, 40:60] = 3, 7
-    cv2.imwrite(str(tmp_path / "first" / "a.png"), picture)
+    label_picture = np.zeros((SIZE, SIZE), np.uint8)
+    label_picture[10:40, 5:30], label_picture[45:60, 40:60] = 3, 7
+    cv2.imwrite(str(tmp_path / "first" / "a.png"), label_picture)
     return tmp_path
 
 
 def test_both_videos_are_tracked_from_one_first_mask(sam, clips_folder, capsys):
     files = [str(clips_folder / name) for name in ("manifest.jsonl", "generated", "masks")]
-    more = ["--model", str(sam), "--first", str(clips_folder / "first"), "--clips", "1"]
-    assert main(["masks", *files, *more]) == 0
+    model_options = ["--model", str(sam), "--first", str(clips_folder / "first"), "--clips", "1"]
+    assert main(["masks", *files, *model_options]) == 0
     masks = read_masks(clips_folder / "masks" / "a.npz", "a")
     assert masks.ids == ("3", "7") and masks.truth.shape == (2, FRAMES, SIZE, SIZE)
-    drawn = cv2.imread(str(clips_folder / "first" / "a.png"), cv2.IMREAD_UNCHANGED)
+    drawn_labels = cv2.imread(str(clips_folder / "first" / "a.png"), cv2.IMREAD_UNCHANGED)
     for number, mask in zip((3, 7), masks.truth, strict=True):
-        assert (mask[0] & (drawn == number)).sum() > 0.9 * (mask[0] | (drawn == number)).sum()
+        assert (mask[0] & (drawn_labels == number)).sum() > 0.9 * (
+            mask[0] | (drawn_labels == number)
+        ).sum()
     assert np.array_equal(masks.truth, masks.generated)  # the two videos are the same
     assert "masks of 1 clips" in capsys.readouterr().out
 
 
 def test_a_grid_finds_each_outline_once(sam):
     tracker, calls = Tracker(sam, "cpu"), []
-    square, same, dot = (np.zeros((SIZE, SIZE), bool) for _ in range(3))
-    square[8:40, 8:40] = same[8:40, 8:41] = True
-    dot[0, 0] = True
-    hit = [square, same, dot, np.ones_like(dot), ~square & ~same & np.tri(SIZE, dtype=bool)]
+    square_mask, repeated_mask, dot_mask = (np.zeros((SIZE, SIZE), bool) for _ in range(3))
+    square_mask[8:40, 8:40] = repeated_mask[8:40, 8:41] = True
+    dot_mask[0, 0] = True
+    found_masks = [
+        square_mask,
+        repeated_mask,
+        dot_mask,
+        np.ones_like(dot_mask),
+        ~square_mask & ~repeated_mask & np.tri(SIZE, dtype=bool),
+    ]
     tracker.model = lambda **given: calls.append(given) or SimpleNamespace(pred_masks=None)
-    tracker._masks = lambda logits, video: np.stack(hit)
+    tracker._masks = lambda logits, video: np.stack(found_masks)
     objects = tracker.find_objects(torch.zeros(FRAMES, SIZE, SIZE, 3))
-    assert list(objects) == ["1", "2"] and np.array_equal(objects["2"], same) and len(calls) == 1
+    assert (
+        list(objects) == ["1", "2"]
+        and np.array_equal(objects["2"], repeated_mask)
+        and len(calls) == 1
+    )
     assert len(calls[0]["inference_session"].obj_ids) == tracking.GRID**2
 
 
@@ -86,12 +101,12 @@ def test_clips_without_masks_are_named_and_the_others_kept(sam, clips_folder, mo
     with another_is_at(clips_folder / "masks" / "a.npz", 1) as progress:
         failures = track(progress=progress)
     assert failures.keys() == {"b"} and "--first" in failures["b"]
-    first, second = (clips_folder / "masks" / f"{clip}.npz" for clip in "ab")
-    before = first.stat().st_mtime_ns
+    first_file, second_file = (clips_folder / "masks" / f"{clip}.npz" for clip in "ab")
+    time_before = first_file.stat().st_mtime_ns
     monkeypatch.setattr(
         Tracker, "find_objects", lambda self, video: {"1": np.eye(SIZE, dtype=bool)}
     )
     assert not track()
-    assert first.stat().st_mtime_ns == before and second.is_file()
+    assert first_file.stat().st_mtime_ns == time_before and second_file.is_file()
     with refuses("generated videos"):
         track("none")

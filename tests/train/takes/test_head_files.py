@@ -1,4 +1,5 @@
-"""``train_egox.py headpose``: keypoints beside a take become its trajectory."""
+"""Test ``train_egox.py headpose``, which turns a file of head key points into a take's ego
+trajectory."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,15 +42,15 @@ def take() -> SyntheticTake:
 
 @pytest.fixture(scope="module")
 def marks() -> np.ndarray:
-    """Place the head's marks [T, 8, 3] in metres, in the exo camera frame."""
+    """Compute the head's marks [T, 8, 3] in metres in the exo camera's frame."""
     layout = draw_layout(SPEC)
-    world = np.stack([layout.head.marks[name] for name in POINTS], axis=1)
-    return transform(layout.scene.exo.pose, torch.from_numpy(world)).numpy()
+    world_marks = np.stack([layout.head.marks[name] for name in POINTS], axis=1)
+    return transform(layout.scene.exo.pose, torch.from_numpy(world_marks)).numpy()
 
 
 @pytest.fixture
 def folder(take, tmp_path) -> Path:
-    """Write a take without ego poses."""
+    """Write a drawn take whose meta.json has no ego poses."""
     write_take(take, tmp_path / "täke 1")
     path = tmp_path / "täke 1" / META
     meta = read_json(path)
@@ -61,14 +62,14 @@ def folder(take, tmp_path) -> Path:
 def openpose_frames(marks: np.ndarray, take: SyntheticTake) -> list[dict]:
     camera, frames = take.exo.camera, []
     for points in marks:
-        rows = np.zeros((25, 3))
+        keypoint_rows = np.zeros((25, 3))
         for name, (x, y, z) in zip(POINTS, points, strict=True):
-            rows[OPENPOSE_POINTS[25][name]] = (
+            keypoint_rows[OPENPOSE_POINTS[25][name]] = (
                 camera.fx * x / z + camera.cx,
                 camera.fy * y / z + camera.cy,
                 0.9,
             )
-        frames.append({"people": [{"pose_keypoints_2d": rows.reshape(-1).tolist()}]})
+        frames.append({"people": [{"pose_keypoints_2d": keypoint_rows.reshape(-1).tolist()}]})
     return frames
 
 
@@ -77,47 +78,61 @@ def headpose(folder: Path, points: Path, *more: str) -> int:
 
 
 def distance(folder: Path, take: SyntheticTake) -> float:
-    path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
-    assert path.guessed is not None and path.guessed.shape == (9,)
-    return float((camera_centre(path.ego.w2c) - camera_centre(take.ego.w2c)).norm(dim=-1).median())
+    trajectory, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
+    assert trajectory.guessed is not None and trajectory.guessed.shape == (9,)
+    return float(
+        (camera_centre(trajectory.ego.w2c) - camera_centre(take.ego.w2c)).norm(dim=-1).median()
+    )
 
 
 def test_a_folder_of_openpose_files(folder, take, marks, capsys):
-    points = folder.parent / "keypoints"
-    points.mkdir()
+    keypoint_folder = folder.parent / "keypoints"
+    keypoint_folder.mkdir()
     for t, frame in enumerate(openpose_frames(marks, take)):
-        write_json(points / f"exo_{t + 5}_keypoints.json", frame)  # 10 comes before 5 by letters
-        (points / f"._exo_{t + 5}_keypoints.json").write_bytes(b"\0\5\x16\7\xff")  # of macOS
-    assert headpose(folder, points) == 0
+        write_json(
+            keypoint_folder / f"exo_{t + 5}_keypoints.json", frame
+        )  # 10 comes before 5 by letters
+        (keypoint_folder / f"._exo_{t + 5}_keypoints.json").write_bytes(
+            b"\0\5\x16\7\xff"
+        )  # of macOS
+    assert headpose(folder, keypoint_folder) == 0
     assert "the turn is a guess" in capsys.readouterr().out
     assert distance(folder, take) < 0.06
-    assert headpose(folder, points) == 2
+    assert headpose(folder, keypoint_folder) == 2
     assert "--replace" in capsys.readouterr().err
-    assert headpose(folder, points, "--replace", "--offset", "0,0,0.1") == 0
+    assert headpose(folder, keypoint_folder, "--replace", "--offset", "0,0,0.1") == 0
 
 
 def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
-    points = folder.parent / "points.json"
-    write_json(points, openpose_frames(marks, take))
+    points_file = folder.parent / "points.json"
+    write_json(points_file, openpose_frames(marks, take))
     frame = 4
-    ahead = invert(take.ego.w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
-    exo_point = transform(take.exo.pose, ahead[None])
+    gaze_point = invert(take.ego.w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
+    exo_point = transform(take.exo.pose, gaze_point[None])
     (u, v), _ = (value[0] for value in take.exo.camera.project(exo_point))
     click = f"{frame},{float(u.clamp(0, 223)):.1f},{float(v.clamp(0, 127)):.1f}"
-    assert headpose(folder, points, "--replace", "--look-at", click) == 0
-    looks = read_json(folder / HEAD_TRAJECTORY)["looks"]
-    path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
-    aim = torch.tensor(looks[0]["point"], dtype=torch.float64) - camera_centre(path.ego.w2c)[frame]
-    assert [look["frame"] for look in looks] == [frame]
-    assert float(path.ego.w2c[frame, 2, :3] @ aim / aim.norm()) == pytest.approx(1)
-    for bad, message in (("99,5,5", "outside the video"), ("0,900,5", "outside the video")):
+    assert headpose(folder, points_file, "--replace", "--look-at", click) == 0
+    saved_looks = read_json(folder / HEAD_TRAJECTORY)["looks"]
+    trajectory, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
+    gaze_direction = (
+        torch.tensor(saved_looks[0]["point"], dtype=torch.float64)
+        - camera_centre(trajectory.ego.w2c)[frame]
+    )
+    assert [look["frame"] for look in saved_looks] == [frame]
+    assert float(
+        trajectory.ego.w2c[frame, 2, :3] @ gaze_direction / gaze_direction.norm()
+    ) == pytest.approx(1)
+    for bad_click, message_pattern in (
+        ("99,5,5", "outside the video"),
+        ("0,900,5", "outside the video"),
+    ):
         assert (
-            headpose(folder, points, "--replace", "--look-at", bad) == 2
-            and message in capsys.readouterr().err
+            headpose(folder, points_file, "--replace", "--look-at", bad_click) == 2
+            and message_pattern in capsys.readouterr().err
         )
     (folder / DEPTH).unlink()
     assert (
-        headpose(folder, points, "--replace", "--look-at", click) == 2
+        headpose(folder, points_file, "--replace", "--look-at", click) == 2
         and "no depth" in capsys.readouterr().err
     )
 
@@ -125,53 +140,56 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
 @pytest.mark.parametrize("late", [0, 3, -4])
 def test_who_is_out_of_step_is_told(late):
     layout = draw_layout(replace(SPEC, frames=49, fps=20.0, motion=12.0))
-    person, exo = project_person(layout), layout.scene.exo
-    points = HeadPoints(
+    person, exo_path = project_person(layout), layout.scene.exo
+    head_points = HeadPoints(
         uv=torch.from_numpy(np.roll(person.uv, late, axis=0)),
         scores=torch.ones(49, 8),
-        picture=exo.camera.stored_size,
+        picture=exo_path.camera.stored_size,
     )
-    heads = torch.from_numpy(layout.head.world_from_eyes)
-    w2c = compose(ego_from_head(1), invert(heads))
-    ego = CameraPath(lens=None, w2c=w2c, world="take")
-    notes = out_of_step(points, ego, exo)
-    words = f"best {abs(late)} frames {'later' if late > 0 else 'earlier'}"
-    assert len(notes) == bool(late) and all(words in note.text for note in notes)
-    assert not out_of_step(points, replace(ego, w2c=w2c[:1].expand(49, 3, 4)), exo)
+    head_poses = torch.from_numpy(layout.head.world_from_eyes)
+    w2c = compose(ego_from_head(1), invert(head_poses))
+    ego_path = CameraPath(lens=None, w2c=w2c, world="take")
+    notes = out_of_step(head_points, ego_path, exo_path)
+    expected_words = f"best {abs(late)} frames {'later' if late > 0 else 'earlier'}"
+    assert len(notes) == bool(late) and all(expected_words in note.text for note in notes)
+    assert not out_of_step(head_points, replace(ego_path, w2c=w2c[:1].expand(49, 3, 4)), exo_path)
 
 
 def test_one_file_and_no_depth(folder, take, marks, capsys):
     (folder / DEPTH).unlink()
-    points = folder.parent / "points.json"
-    write_json(points, openpose_frames(marks, take))
-    assert headpose(folder, points) == 0
+    points_file = folder.parent / "points.json"
+    write_json(points_file, openpose_frames(marks, take))
+    assert headpose(folder, points_file) == 0
     assert "note: no depth" in capsys.readouterr().out and distance(folder, take) < 0.35
 
 
 def test_a_body_models_npz_into_meta_json(folder, take, marks):
-    """The take can be loaded, and so prepared for training, as one with measured poses."""
-    solid = np.zeros((9, 70, 3), dtype=np.float32)
+    """Check that a body model's key points are written to meta.json as ego poses with which the
+    take loads."""
+    body_points = np.zeros((9, 70, 3), dtype=np.float32)
     for i, name in enumerate(POINTS):
-        solid[:, MHR_POINTS[name]] = marks[:, i] - [0, 0, 2]
-    points = folder.parent / "mhr.npz"
+        body_points[:, MHR_POINTS[name]] = marks[:, i] - [0, 0, 2]
+    npz_file = folder.parent / "mhr.npz"
     np.savez(
-        points,
-        pred_keypoints_3d=solid,
+        npz_file,
+        pred_keypoints_3d=body_points,
         pred_cam_t=np.tile(np.float32([0, 0, 2]), (9, 1)),
         focal_length=np.full(9, take.exo.camera.fx, dtype=np.float32),
         image_size=np.array([128, 224]),
     )
-    before = read_json(folder / META)
-    assert headpose(folder, points, "--meta") == 2
-    assert headpose(folder, points, "--meta", "--replace") == 0
-    after = read_json(folder / META)
-    kept_fields = before.keys() - {"ego_intrinsics"}  # written anew with all its digits
-    assert {k: after[k] for k in kept_fields} == {k: before[k] for k in kept_fields} and after[
-        "pose_source"
-    ] == "head keypoints"
-    loaded = load_take(folder, frame_count=9)
-    away = (camera_centre(loaded.trajectory.ego.w2c) - camera_centre(take.ego.w2c)).norm(dim=-1)
-    assert float(away.median()) < 0.06
+    meta_before = read_json(folder / META)
+    assert headpose(folder, npz_file, "--meta") == 2
+    assert headpose(folder, npz_file, "--meta", "--replace") == 0
+    meta_after = read_json(folder / META)
+    kept_fields = meta_before.keys() - {"ego_intrinsics"}  # written anew with all its digits
+    assert {k: meta_after[k] for k in kept_fields} == {
+        k: meta_before[k] for k in kept_fields
+    } and meta_after["pose_source"] == "head keypoints"
+    loaded_take = load_take(folder, frame_count=9)
+    position_errors_m = (
+        camera_centre(loaded_take.trajectory.ego.w2c) - camera_centre(take.ego.w2c)
+    ).norm(dim=-1)
+    assert float(position_errors_m.median()) < 0.06
 
 
 def numbered(frames: list[dict], *places: int) -> list[dict]:
@@ -200,18 +218,21 @@ def numbered(frames: list[dict], *places: int) -> list[dict]:
     ],
 )
 def test_entries_of_a_video_s_frames(folder, take, marks, capsys, entries, outcome):
-    """There is one a frame, or where frame_idx says. They are never the first ones or every n-th by
-    their count."""
-    points = folder.parent / "points.json"
-    write_json(points, entries(openpose_frames(marks, take)))
-    refused = "got" in outcome
-    assert headpose(folder, points) == 2 * refused
+    """Check that key points are matched to frames by frame_idx, and refused if their number fits no
+    video."""
+    points_file = folder.parent / "points.json"
+    write_json(points_file, entries(openpose_frames(marks, take)))
+    is_refused = "got" in outcome
+    assert headpose(folder, points_file) == 2 * is_refused
     output = "".join(capsys.readouterr())
     assert outcome in output
-    if not refused:
-        path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
-        off = camera_centre(path.ego.w2c) - camera_centre(take.ego.w2c)[: len(path.ego.w2c)]
-        assert float(off.norm(dim=-1).median()) < 0.06
+    if not is_refused:
+        trajectory, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
+        position_errors = (
+            camera_centre(trajectory.ego.w2c)
+            - camera_centre(take.ego.w2c)[: len(trajectory.ego.w2c)]
+        )
+        assert float(position_errors.norm(dim=-1).median()) < 0.06
 
 
 @pytest.mark.parametrize(
@@ -223,9 +244,9 @@ def test_entries_of_a_video_s_frames(folder, take, marks, capsys, entries, outco
     ],
 )
 def test_other_keypoints_are_refused(folder, take, marks, capsys, frames, message):
-    content = openpose_frames(marks, take)
-    content = [{"people": []}] * 9 if frames < 0 else (content * 2)[:frames]
-    points = folder.parent / "points.json"
-    write_json(points, content)
-    assert headpose(folder, points) == 2
+    keypoint_frames = openpose_frames(marks, take)
+    keypoint_frames = [{"people": []}] * 9 if frames < 0 else (keypoint_frames * 2)[:frames]
+    points_file = folder.parent / "points.json"
+    write_json(points_file, keypoint_frames)
+    assert headpose(folder, points_file) == 2
     assert message in capsys.readouterr().err and not (folder / HEAD_TRAJECTORY).exists()

@@ -1,4 +1,5 @@
-"""Test mask files of every format: found by name, checked early, read for the frames in use."""
+"""Test mask files of every format: how they are named, checked before decoding, and read for single
+frames."""
 
 import cv2
 import numpy as np
@@ -32,38 +33,38 @@ def select_frames(
 
 
 def write_mask(folder, form: str, mask: np.ndarray):
-    grey = mask.astype(np.uint8) * 255
+    grey_pictures = mask.astype(np.uint8) * 255
     if form == "png":
         (folder / "room__cam").mkdir()
-        for t, picture in enumerate(grey):
+        for t, picture in enumerate(grey_pictures):
             cv2.imwrite(str(folder / "room__cam" / f"{t + 1:05d}.png"), picture)
     elif form == "mp4":
-        write_video(folder / "room__cam.mp4", torch.from_numpy(grey), 30)
+        write_video(folder / "room__cam.mp4", torch.from_numpy(grey_pictures), 30)
     elif form == "mkv":
-        write_levels(folder / "room__cam.mkv", torch.from_numpy(grey), 30)
+        write_levels(folder / "room__cam.mkv", torch.from_numpy(grey_pictures), 30)
     else:
-        save = np.savez if form == "npz stored" else np.savez_compressed
-        save(folder / "room__cam.npz", mask=mask if form == "npz" else grey)
+        save_arrays = np.savez if form == "npz stored" else np.savez_compressed
+        save_arrays(folder / "room__cam.npz", mask=mask if form == "npz" else grey_pictures)
     return find_mask(folder, "room__cam")
 
 
 @pytest.mark.parametrize("form", ["png", "mp4", "mkv", "npz", "npz stored"])
 def test_every_mask_format_is_read_equally(tmp_path, form):
-    mask = write_mask(tmp_path, form, moving_block())
-    assert (mask.numbering.count, mask.size) == (FRAME_COUNT, (WIDTH, HEIGHT))
-    check_mask(mask, select_frames([0]))
-    read_masks = read_mask(mask, select_frames([1, 4, 4, 6])).numpy()
+    mask_file = write_mask(tmp_path, form, moving_block())
+    assert (mask_file.numbering.count, mask_file.size) == (FRAME_COUNT, (WIDTH, HEIGHT))
+    check_mask(mask_file, select_frames([0]))
+    read_masks = read_mask(mask_file, select_frames([1, 4, 4, 6])).numpy()
     assert read_masks.dtype == bool and np.array_equal(read_masks, moving_block()[[1, 4, 4, 6]])
 
 
 def test_masks_are_cropped_like_their_frames(tmp_path):
-    mask = write_mask(tmp_path, "png", moving_block())
-    cropped_mask = read_mask(mask, select_frames([0], size=(WIDTH // 2, HEIGHT)))[0]
+    mask_file = write_mask(tmp_path, "png", moving_block())
+    cropped_mask = read_mask(mask_file, select_frames([0], size=(WIDTH // 2, HEIGHT)))[0]
     assert cropped_mask.shape == (HEIGHT, WIDTH // 2) and np.array_equal(
         cropped_mask.numpy(), moving_block()[0, :, WIDTH // 4 : 3 * WIDTH // 4]
     )
     enlarged_mask = read_mask(
-        mask, select_frames([2], source=(2 * WIDTH, 2 * HEIGHT), size=(2 * WIDTH, 2 * HEIGHT))
+        mask_file, select_frames([2], source=(2 * WIDTH, 2 * HEIGHT), size=(2 * WIDTH, 2 * HEIGHT))
     )[0]
     assert (
         enlarged_mask.shape == (2 * HEIGHT, 2 * WIDTH)
@@ -74,22 +75,22 @@ def test_masks_are_cropped_like_their_frames(tmp_path):
 def test_masks_of_another_video_are_refused(tmp_path):
     with refuses("room__cam.*mkv"):
         find_mask(tmp_path, "room__cam")
-    mask = write_mask(tmp_path, "npz", moving_block())
+    mask_file = write_mask(tmp_path, "npz", moving_block())
     with refuses("7 frames.*9"):
-        check_mask(mask, select_frames([0], total=9))
+        check_mask(mask_file, select_frames([0], total=9))
     with refuses("aspect"):
-        check_mask(mask, select_frames([0], source=(WIDTH, WIDTH), size=(WIDTH, WIDTH)))
+        check_mask(mask_file, select_frames([0], source=(WIDTH, WIDTH), size=(WIDTH, WIDTH)))
     # As wide as the raw video: cropped where pictures stay as filmed, another camera's where they
     # are redrawn.
-    check_mask(mask, select_frames([0], source=(WIDTH - 2, HEIGHT), size=(WIDTH - 2, HEIGHT)))
+    check_mask(mask_file, select_frames([0], source=(WIDTH - 2, HEIGHT), size=(WIDTH - 2, HEIGHT)))
     with refuses("undistort"):
         check_mask(
-            mask,
+            mask_file,
             select_frames([0], source=(WIDTH - 2, HEIGHT), size=(WIDTH - 2, HEIGHT)),
             redrawn=True,
         )
     with refuses("at least 8"):
-        read_mask(mask, select_frames([7]))
+        read_mask(mask_file, select_frames([7]))
 
 
 GREY = np.uint8(255) * moving_block()[0]
@@ -145,11 +146,11 @@ def test_files_without_a_mask_are_refused(tmp_path):
     np.savez(tmp_path / "b.npz", mask=moving_block().astype(np.float32))
     (tmp_path / "c").mkdir()
     cv2.imwrite(str(tmp_path / "c" / "0.png"), moving_block()[0].astype(np.uint8))  # labels 0 and 1
-    for name, words in (("a", "named mask"), ("b", "float32"), ("c", "up to 1")):
-        with refuses(words):
+    for name, message_pattern in (("a", "named mask"), ("b", "float32"), ("c", "up to 1")):
+        with refuses(message_pattern):
             find_mask(tmp_path, name)
-    mask = write_mask(tmp_path, "npz stored", moving_block())
-    content = mask.path.read_bytes()
-    mask.path.write_bytes(content[:200] + bytes(len(content) - 400) + content[-200:])
+    mask_file = write_mask(tmp_path, "npz stored", moving_block())
+    file_bytes = mask_file.path.read_bytes()
+    mask_file.path.write_bytes(file_bytes[:200] + bytes(len(file_bytes) - 400) + file_bytes[-200:])
     with refuses("mask"):
         read_mask(find_mask(tmp_path, "room__cam"), select_frames([0, 6]))

@@ -1,4 +1,4 @@
-"""Test reading the base transformer from diffusers folders, shards and quantised files."""
+"""Test that the base transformer is read from diffusers folders, shards and quantised files."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.refusals import refuses
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory) -> dict[str, Path]:
-    """Write the same float32 weights as a folder of shards and as one file."""
+    """Write a random base model of float32 weights as a folder of shards and as one file."""
     torch.manual_seed(0)
     model = WanTransformer3DModel(
         num_attention_heads=2,
@@ -26,63 +26,68 @@ def bases(tmp_path_factory) -> dict[str, Path]:
         ffn_dim=64,
         num_layers=2,
     )
-    place = tmp_path_factory.mktemp("bases")
-    model.save_pretrained(place / "folder" / "transformer", max_shard_size="1MB")
-    assert len(list((place / "folder" / "transformer").glob("*.safetensors"))) > 2
-    save_native(model, place / "base.safetensors", {}, torch.float32)
-    return {"folder": place / "folder", "file": place / "base.safetensors"}
+    folder = tmp_path_factory.mktemp("bases")
+    model.save_pretrained(folder / "folder" / "transformer", max_shard_size="1MB")
+    assert len(list((folder / "folder" / "transformer").glob("*.safetensors"))) > 2
+    save_native(model, folder / "base.safetensors", {}, torch.float32)
+    return {"folder": folder / "folder", "file": folder / "base.safetensors"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_shards_are_read_in_the_requested_dtype(bases, monkeypatch, dtype):
-    """Cast while reading, because the 14B model takes 66 GB as float32."""
+    """Check that all weights but those which must stay float32 are read in the requested dtype."""
     monkeypatch.setattr("egox_train.wan.transformer.cast_base", lambda model, dtype: model)
-    kept, may = set(), WanTransformer3DModel._keep_in_fp32_modules
+    float32_parts, allowed_parts = set(), WanTransformer3DModel._keep_in_fp32_modules
     for name, parameter in load_base(bases["folder"], dtype).named_parameters():
         if parameter.dtype != dtype:
             assert parameter.dtype == torch.float32, name
-            kept.add(next(part for part in name.split(".") if part in may))
-    exact = {"time_embedder", "scale_shift_table", "norm2"}
-    assert kept == (set() if dtype == torch.float32 else exact)
+            float32_parts.add(next(part for part in name.split(".") if part in allowed_parts))
+    expected_parts = {"time_embedder", "scale_shift_table", "norm2"}
+    assert float32_parts == (set() if dtype == torch.float32 else expected_parts)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_folder_and_a_file_give_the_same_model(bases, dtype):
-    """Compare float32 weights and rotary tables exactly."""
-    folder, file = (
+    """Compare all weights and rotary tables of a model read from a folder and from a single file."""
+    folder_tensors, file_tensors = (
         {**model.state_dict(), **dict(model.named_buffers())}
         for model in (load_base(bases[kind], dtype) for kind in ("folder", "file"))
     )
-    assert folder.keys() == file.keys()
-    for name, value in folder.items():
-        assert value.dtype == file[name].dtype and torch.equal(value, file[name]), name
+    assert folder_tensors.keys() == file_tensors.keys()
+    for name, folder_tensor in folder_tensors.items():
+        assert folder_tensor.dtype == file_tensors[name].dtype and torch.equal(
+            folder_tensor, file_tensors[name]
+        ), name
 
 
 def test_float8_file_is_read_in_the_requested_dtype(bases, tmp_path, monkeypatch):
     save_native(load_base(bases["file"]), tmp_path / "small.safetensors", {}, torch.float8_e4m3fn)
-    exact = load_base(tmp_path / "small.safetensors").state_dict()
+    float32_state = load_base(tmp_path / "small.safetensors").state_dict()
     monkeypatch.setattr("egox_train.wan.transformer.cast_base", lambda model, dtype: model)
-    half = load_base(tmp_path / "small.safetensors", torch.bfloat16).state_dict()
-    for name, value in half.items():
-        assert value.dtype == torch.bfloat16 and torch.equal(value.float(), exact[name])
+    bfloat16_state = load_base(tmp_path / "small.safetensors", torch.bfloat16).state_dict()
+    for name, value in bfloat16_state.items():
+        assert value.dtype == torch.bfloat16 and torch.equal(value.float(), float32_state[name])
 
 
 @pytest.mark.parametrize("suffix", ["scale_weight", "weight_scale"])
 def test_scaled_float8_weights_are_multiplied_by_their_scale(bases, tmp_path, suffix):
-    """Read ComfyUI's old format and its new one with a scale per matrix or row."""
-    weights, expected = load_file(bases["file"]), {}
+    """Check float8 weights in ComfyUI's old format and in its new one with a scale per matrix or
+    row."""
+    weights, expected_weights = load_file(bases["file"]), {}
     for name in [name for name in weights if name.endswith("ffn.0.weight")]:
         scale = weights[name].abs().amax(*([1] if "blocks.1." in name else [])) / 448
-        small = (weights[name] / scale.reshape(-1, 1)).to(torch.float8_e4m3fn)
-        expected[name] = small.float() * scale.reshape(-1, 1)
-        weights |= {name: small, name.removesuffix("weight") + suffix: scale}
+        float8_weight = (weights[name] / scale.reshape(-1, 1)).to(torch.float8_e4m3fn)
+        expected_weights[name] = float8_weight.float() * scale.reshape(-1, 1)
+        weights |= {name: float8_weight, name.removesuffix("weight") + suffix: scale}
     weights["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
     save_file(weights, tmp_path / "scaled.safetensors")
-    got = load_base(tmp_path / "scaled.safetensors", torch.bfloat16).state_dict()
-    assert len(expected) == 2
-    for name, value in expected.items():
-        found = got[rename_parameter(name, "diffusers")]
-        assert found.dtype == torch.bfloat16 and torch.equal(found, value.bfloat16())
+    loaded_state = load_base(tmp_path / "scaled.safetensors", torch.bfloat16).state_dict()
+    assert len(expected_weights) == 2
+    for name, value in expected_weights.items():
+        loaded_weight = loaded_state[rename_parameter(name, "diffusers")]
+        assert loaded_weight.dtype == torch.bfloat16 and torch.equal(
+            loaded_weight, value.bfloat16()
+        )
 
 
 def test_other_quantised_files_are_refused(bases, tmp_path):
