@@ -52,7 +52,7 @@ class ComfyHost:
 
 @pytest.fixture(autouse=True)
 def seed_torch() -> None:
-    """Seed torch, so that every test draws the same random tensors, whatever ran before it."""
+    """Seed torch before each test, so that random tensors don't depend on the test order."""
     torch.manual_seed(0)
 
 
@@ -66,7 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def device(pytestconfig) -> torch.device:
-    """Provide the device of ``--device``, for tests whose code runs on any device."""
+    """Provide the torch device that the option ``--device`` names."""
     return torch.device(pytestconfig.getoption("device"))
 
 
@@ -83,7 +83,7 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope="session")
 def environment(host_root) -> Environment:
-    """Provide the host's environment, with the Python that runs the tests."""
+    """Provide the environment variables for a ComfyUI process, with the Python that runs the tests."""
     try:
         return Environment(find_host(), Path(sys.executable), Layout())
     except SetupError as error:
@@ -92,7 +92,7 @@ def environment(host_root) -> Environment:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Provide the folder of development data beside the checkout, or skip the test without it."""
+    """Provide the folder of development data, or skip the test if it is missing."""
     if not SHARED.is_dir():
         pytest.skip("needs the development data in ../shared, which is not part of the repository")
     return SHARED
@@ -140,23 +140,23 @@ def read_ply() -> Callable[[IO[bytes]], tuple[np.ndarray, np.ndarray]]:
 def host_root() -> Path:
     """Provide the ComfyUI folder, without importing anything from it."""
     try:
-        host = find_host()
+        host_folder = find_host()
     except SetupError as error:
         pytest.fail(str(error))
-    if host is None:
+    if host_folder is None:
         pytest.skip("needs ComfyUI: run the tests with `python3 run.py test`, or set COMFYUI_DIR")
-    return host.root
+    return host_folder.root
 
 
 @pytest.fixture(scope="session")
 def is_pinned_host(host_root) -> bool:
-    """Check for the pinned ComfyUI release, of whose page tests expect more than of an older one's."""
+    """Check whether the installed ComfyUI is the pinned release."""
     return read_version(host_root) == PINNED.version
 
 
 @pytest.fixture(scope="session")
 def pinned_host(host_root, is_pinned_host) -> None:
-    """Skip tests whose expected values are of the pinned ComfyUI release only."""
+    """Skip a test unless the installed ComfyUI is the pinned release."""
     if not is_pinned_host:
         pytest.skip(
             f"holds on ComfyUI {PINNED.tag}; this is v{'.'.join(map(str, read_version(host_root)))}"
@@ -166,9 +166,9 @@ def pinned_host(host_root, is_pinned_host) -> None:
 @pytest.fixture(scope="session")
 def comfy_host(host_root, tmp_path_factory) -> ComfyHost:
     """Make ComfyUI importable in this process, on the CPU if there is no GPU."""
-    base = tmp_path_factory.mktemp("host_base")
-    import_host(host_root, base)
-    return ComfyHost(root=host_root, base=base)
+    base_folder = tmp_path_factory.mktemp("host_base")
+    import_host(host_root, base_folder)
+    return ComfyHost(root=host_root, base=base_folder)
 
 
 @pytest.fixture(scope="session")
@@ -179,7 +179,7 @@ def pack(comfy_host) -> ModuleType:
 
 @pytest.fixture(params=["as they are", "blank"])
 def are_remarks_blank(request, monkeypatch) -> bool:
-    """Run a test twice, with remarks as they are and blank, to show that only texts depend on them."""
+    """Run a test with normal and with blank remark texts, which may not change other results."""
     if is_blank := request.param == "blank":
         blank_text = property(lambda _: "", lambda *_: None)
         for name, module in list(sys.modules.items()):  # the pack has a copy of the core
@@ -222,11 +222,10 @@ ONE_PROCESS_FOLDERS = ("browser", "host", "nodes")
 
 
 def process_group(nodeid: str) -> str:
-    """Name the group of tests that one process runs: a folder of ``ONE_PROCESS_FOLDERS``, or a
-    file."""
-    file = nodeid.split("::")[0]
-    folder = file.split("/")[1]
-    return folder if folder in ONE_PROCESS_FOLDERS else file
+    """Name the test group that runs in one process: a folder of ``ONE_PROCESS_FOLDERS``, or a file."""
+    test_file = nodeid.split("::")[0]
+    room_folder = test_file.split("/")[1]
+    return room_folder if room_folder in ONE_PROCESS_FOLDERS else test_file
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -241,7 +240,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort the longest groups first and skip slow tests, unless the call selects them itself."""
+    """Sort the collected tests by the duration of their groups, and skip slow tests unless
+    selected."""
     items.sort(key=lambda item: process_group(item.nodeid) not in ONE_PROCESS_FOLDERS)
     if config.option.device != "cpu":
         cpu_only_items = [item for item in items if "device" not in item.fixturenames]

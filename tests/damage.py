@@ -39,7 +39,7 @@ ODD_VALUES = (
 
 
 def damage_content(content: bytes, rng: random.Random) -> bytes:
-    """Damage file contents in one random way that suits their format."""
+    """Damage a file's bytes in one random way that suits the file format."""
     damage_functions = [_flip_bytes, _cut_end, _splice_bytes, _zero_bytes, _flip_bytes]
     if content[:1] in b"{[":
         damage_functions += [_change_json_values] * 5
@@ -51,11 +51,11 @@ def damage_content(content: bytes, rng: random.Random) -> bytes:
 
 
 def _flip_bytes(content: bytes, rng: random.Random) -> bytes:
-    result = bytearray(content)
+    damaged_bytes = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 8, 64))):
-        if result:
-            result[rng.randrange(len(result))] = rng.randrange(256)
-    return bytes(result)
+        if damaged_bytes:
+            damaged_bytes[rng.randrange(len(damaged_bytes))] = rng.randrange(256)
+    return bytes(damaged_bytes)
 
 
 def _cut_end(content: bytes, rng: random.Random) -> bytes:
@@ -63,59 +63,72 @@ def _cut_end(content: bytes, rng: random.Random) -> bytes:
 
 
 def _splice_bytes(content: bytes, rng: random.Random) -> bytes:
-    start, target = rng.randrange(len(content) + 1), rng.randrange(len(content) + 1)
-    piece = content[start : start + rng.choice((1, 4, 64, 1024))]
-    return content[:target] + piece + content[target + rng.choice((0, len(piece))) :]
+    start_position, target_position = (
+        rng.randrange(len(content) + 1),
+        rng.randrange(len(content) + 1),
+    )
+    copied_bytes = content[start_position : start_position + rng.choice((1, 4, 64, 1024))]
+    return (
+        content[:target_position]
+        + copied_bytes
+        + content[target_position + rng.choice((0, len(copied_bytes))) :]
+    )
 
 
 def _zero_bytes(content: bytes, rng: random.Random) -> bytes:
-    start, length = rng.randrange(len(content) + 1), rng.choice((1, 4, 64, 4096))
-    return content[:start] + bytes(min(length, len(content) - start)) + content[start + length :]
+    start_position, length = rng.randrange(len(content) + 1), rng.choice((1, 4, 64, 4096))
+    return (
+        content[:start_position]
+        + bytes(min(length, len(content) - start_position))
+        + content[start_position + length :]
+    )
 
 
 def _change_json_values(content: bytes, rng: random.Random) -> bytes:
     """Replace or remove one to three values of valid JSON."""
     try:
-        root = [json.loads(content)]
+        json_root = [json.loads(content)]
     except ValueError:  # lines of JSON
         return _flip_bytes(content, rng)
     for _ in range(rng.randint(1, 3)):
-        node, depth = root, rng.randint(0, 6)
+        json_node, node_depth = json_root, rng.randint(0, 6)
         while True:
-            key = rng.choice(list(node) if isinstance(node, dict) else range(len(node)))
-            if depth == 0 or not isinstance(node[key], dict | list) or not node[key]:
+            key = rng.choice(
+                list(json_node) if isinstance(json_node, dict) else range(len(json_node))
+            )
+            if node_depth == 0 or not isinstance(json_node[key], dict | list) or not json_node[key]:
                 break
-            node, depth = node[key], depth - 1
-        if rng.random() < 0.15 and node is not root:
-            del node[key]
+            json_node, node_depth = json_node[key], node_depth - 1
+        if rng.random() < 0.15 and json_node is not json_root:
+            del json_node[key]
         else:
-            node[key] = copy.deepcopy(rng.choice(ODD_VALUES))
-        if not root[0]:
+            json_node[key] = copy.deepcopy(rng.choice(ODD_VALUES))
+        if not json_root[0]:
             break
-    return json.dumps(root[0]).replace('"@digits@"', DIGITS).encode()
+    return json.dumps(json_root[0]).replace('"@digits@"', DIGITS).encode()
 
 
 def _damage_zip_member(content: bytes, rng: random.Random) -> bytes:
-    """Damage one member of a zip archive and write it with correct checksums."""
+    """Damage one member of a zip archive, and write the archive with correct checksums."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = rng.choice(list(members))
     members[name] = damage_content(members[name], rng)
-    buffer = io.BytesIO()
+    zip_buffer = io.BytesIO()
     with zipfile.ZipFile(
-        buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
+        zip_buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
     ) as archive:
         for name, member in members.items():
             archive.writestr(name, member)
-    archive_bytes = buffer.getvalue()
+    archive_bytes = zip_buffer.getvalue()
     return _flip_bytes(archive_bytes, rng) if rng.random() < 0.3 else archive_bytes
 
 
 def _change_npy_header(content: bytes, rng: random.Random) -> bytes:
-    """Write another type, order or shape into the header of a .npy file."""
-    end = 10 + int.from_bytes(content[8:10], "little")
-    header = content[10:end]
-    old, new = rng.choice(
+    """Write a wrong data type, memory order or shape into the header of a .npy file."""
+    header_end = 10 + int.from_bytes(content[8:10], "little")
+    header = content[10:header_end]
+    old_bytes, new_bytes = rng.choice(
         (
             (b"(", b"(3, "),
             (b"(", b"(-1, "),
@@ -133,5 +146,5 @@ def _change_npy_header(content: bytes, rng: random.Random) -> bytes:
             (b"<f", b"<M"),
         )
     )
-    header = header.replace(old, new, 1)
-    return content[:8] + len(header).to_bytes(2, "little") + header + content[end:]
+    header = header.replace(old_bytes, new_bytes, 1)
+    return content[:8] + len(header).to_bytes(2, "little") + header + content[header_end:]

@@ -16,9 +16,9 @@ def frames_in_use(
     kind: type[FrameSelection] = FrameSelection,
     **more_fields: Any,
 ) -> FrameSelection:
-    """Select source frames by their indices, at the source's own rate and size."""
+    """Build a selection of source frames by index, at the source's frame rate and size."""
     frame_indices = torch.tensor(indices)
-    fields = dict(
+    selection_fields = dict(
         indices=frame_indices,
         times_s=frame_indices.double() / fps,
         rate=fps,
@@ -27,4 +27,4 @@ def frames_in_use(
         size=size,
         resize="crop",
     )
-    return kind(**fields | more_fields)
+    return kind(**selection_fields | more_fields)

@@ -16,7 +16,7 @@ OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
 
 @dataclass(frozen=True)
 class Poses:
-    """Store a camera path to write, with one pose per source frame and a pinhole lens."""
+    """Store a camera path with one pose per source frame and a pinhole lens."""
 
     w2c: np.ndarray  # [N, 3, 4] OpenCV axes, of the upright picture
     intrinsics: np.ndarray  # [3, 3], pixel centres at integers
@@ -57,9 +57,9 @@ def _colmap_text(folder: Path, path: Poses) -> Path:
 
 
 def _colmap_binary(folder: Path, path: Poses) -> Path:
-    intrinsics, pinhole = path.intrinsics, 1
+    intrinsics, pinhole_model_id = path.intrinsics, 1
     lens_values = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2] + 0.5, intrinsics[1, 2] + 0.5
-    content = struct.pack("<QIiQQ4d", 1, 1, pinhole, *path.size, *lens_values)
+    content = struct.pack("<QIiQQ4d", 1, 1, pinhole_model_id, *path.size, *lens_values)
     (folder / "cameras.bin").write_bytes(content)
     content = struct.pack("<Q", len(path.w2c))
     for i, ((x, y, z, w), t) in enumerate(zip(path.quaternions, path.w2c[:, :, 3], strict=True)):
@@ -71,14 +71,16 @@ def _colmap_binary(folder: Path, path: Poses) -> Path:
 
 
 def _blender(folder: Path, path: Poses) -> Path:
-    frames = [
+    frame_entries = [
         {"file_path": f"images/frame_{i:06d}.png", "transform_matrix": matrix.tolist()}
         for i, matrix in enumerate(path.opengl_c2w)
     ]
     (fx, _, cx), (_, fy, cy), _ = path.intrinsics.tolist()
-    lens = {"fl_x": fx, "fl_y": fy, "cx": cx + 0.5, "cy": cy + 0.5}
-    size = {"w": path.size[0], "h": path.size[1]}
-    return _write_json(folder / "transforms.json", lens | size | {"frames": frames})
+    lens_fields = {"fl_x": fx, "fl_y": fy, "cx": cx + 0.5, "cy": cy + 0.5}
+    size_fields = {"w": path.size[0], "h": path.size[1]}
+    return _write_json(
+        folder / "transforms.json", lens_fields | size_fields | {"frames": frame_entries}
+    )
 
 
 def _tum(folder: Path, path: Poses) -> Path:
@@ -126,45 +128,55 @@ def _gvhmr(folder: Path, path: Poses) -> Path:
 
 
 def _omnicam(folder: Path, path: Poses) -> Path:
-    """Write OmniCam's scene.json, with y up and the roll measured from the level right direction."""
+    """Write a camera path as OmniCam's scene.json, with y up and roll from the level right
+    direction."""
     keyframes = []
     for frame, pose in enumerate(path.c2w):
-        right, forward, position = pose[:3, 0], pose[:3, 2], pose[:3, 3]
-        level_right = np.cross(forward, [0, 1, 0]) / np.linalg.norm(np.cross(forward, [0, 1, 0]))
-        roll = np.degrees(np.arctan2(right @ np.cross(level_right, forward), right @ level_right))
+        right_direction, forward_direction, position = pose[:3, 0], pose[:3, 2], pose[:3, 3]
+        level_right = np.cross(forward_direction, [0, 1, 0]) / np.linalg.norm(
+            np.cross(forward_direction, [0, 1, 0])
+        )
+        roll_deg = np.degrees(
+            np.arctan2(
+                right_direction @ np.cross(level_right, forward_direction),
+                right_direction @ level_right,
+            )
+        )
         camera = {
             "position": position.tolist(),
-            "target": (position + forward).tolist(),
-            "roll": roll,
+            "target": (position + forward_direction).tolist(),
+            "roll": roll_deg,
         }
         keyframes.append({"frame": frame, "camera": camera})
-    track = {"duration_frames": len(keyframes), "keyframes": keyframes}
-    cameras = [{"id": "a", "track": track}]
+    camera_track = {"duration_frames": len(keyframes), "keyframes": keyframes}
+    camera_entries = [{"id": "a", "track": camera_track}]
     return _write_json(
-        folder / "scene.json", {"timeline": {}, "cameras": cameras, "active_camera_id": "a"}
+        folder / "scene.json", {"timeline": {}, "cameras": camera_entries, "active_camera_id": "a"}
     )
 
 
 def _meta(folder: Path, path: Poses) -> Path:
-    content = {"ego_extrinsics": path.w2c.tolist(), "ego_intrinsics": path.intrinsics.tolist()}
+    meta_content = {"ego_extrinsics": path.w2c.tolist(), "ego_intrinsics": path.intrinsics.tolist()}
     if path.exo_w2c is not None:
-        content["camera_extrinsics"] = path.exo_w2c.tolist()
-    return _write_json(folder / "meta.json", content)
+        meta_content["camera_extrinsics"] = path.exo_w2c.tolist()
+    return _write_json(folder / "meta.json", meta_content)
 
 
 def _egox_trajectory(folder: Path, path: Poses) -> Path:
     (fx, _, cx), (_, fy, cy), _ = path.intrinsics.tolist()
-    camera = dict(lens="pinhole", width=path.size[0], height=path.size[1], fx=fx, fy=fy, cx=cx)
-    content = {
+    camera_fields = dict(
+        lens="pinhole", width=path.size[0], height=path.size[1], fx=fx, fy=fy, cx=cx
+    )
+    trajectory_content = {
         "format": "egox_trajectory",
         "version": 1,
-        "camera": camera | {"cy": cy},
+        "camera": camera_fields | {"cy": cy},
         "times_s": (np.arange(len(path.w2c)) / path.fps).tolist(),
         "w2c": path.w2c.tolist(),
     }
     if path.exo_w2c is not None:
-        content["exo_w2c"] = path.exo_w2c.tolist()
-    return _write_json(folder / "trajectory.json", content)
+        trajectory_content["exo_w2c"] = path.exo_w2c.tolist()
+    return _write_json(folder / "trajectory.json", trajectory_content)
 
 
 def _write_json(file: Path, content: object) -> Path:

@@ -26,7 +26,8 @@ def make_path(
     # Other fields.
     **more_fields: Any,
 ) -> CameraTrajectory:
-    """Build a path of successive poses at ``fps`` frames a second, or of unknown times for None."""
+    """Build a camera path of successive poses at ``fps`` frames a second, or without times for
+    None."""
     frames = Frames.of_count(len(w2c))
     if fps is not None:
         frames = Frames.timed(frames.indices.double() / fps)

@@ -90,7 +90,7 @@ KEYFRAMES = {
 def saved_bytes(
     save_arrays: Callable[..., None], *arrays: np.ndarray, **named_arrays: np.ndarray
 ) -> bytes:
-    """Save arrays with one of numpy's functions, and return the bytes."""
+    """Save arrays with one of numpy's functions, and return the file's bytes."""
     save_arrays(buffer := io.BytesIO(), *arrays, **named_arrays)
     return buffer.getvalue()
 
@@ -107,7 +107,7 @@ def json_bytes(content: object) -> bytes:
 
 
 def read_written_files(write_files: Callable[[Path], object], folder: Path) -> dict[str, bytes]:
-    """Read the files that ``make`` leaves, by their names below ``folder``."""
+    """Read the files that the function ``make`` writes into a folder, by relative path."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     write_files(folder)
@@ -170,30 +170,31 @@ def write_sound_videos(folder: Path) -> None:
 
 
 def write_exrs(folder: Path) -> None:
-    """Write EXR files with colour and depth layers, a data window smaller than the display, and two
-    parts."""
+    """Write OpenEXR files with colour and depth layers, a cropped data window and two parts."""
     (folder / "d").mkdir()
     depth = np.ones((24, 42), np.float32)
     data_window = (np.array([3, 2], np.int32), np.array([44, 25], np.int32))
     display_window = (np.zeros(2, np.int32), np.array([49, 29], np.int32))
-    header = {
+    exr_header = {
         "type": OpenEXR.scanlineimage,
         "dataWindow": data_window,
         "displayWindow": display_window,
     }
     channels = {"R": depth, "G": depth, "B": 2 * depth, "depth.Z": depth}
-    parts = [OpenEXR.Part({**header, "name": f"part{i}"}, {**channels}) for i in range(2)]
-    for number, compression in enumerate((OpenEXR.ZIP_COMPRESSION, OpenEXR.NO_COMPRESSION)):
-        for part in parts:
+    exr_parts = [OpenEXR.Part({**exr_header, "name": f"part{i}"}, {**channels}) for i in range(2)]
+    for compression_index, compression in enumerate(
+        (OpenEXR.ZIP_COMPRESSION, OpenEXR.NO_COMPRESSION)
+    ):
+        for part in exr_parts:
             part.header["compression"] = compression
-        with OpenEXR.File(parts[: number + 1]) as file:
-            file.write(str(folder / "d" / f"{number}.exr"))
+        with OpenEXR.File(exr_parts[: compression_index + 1]) as file:
+            file.write(str(folder / "d" / f"{compression_index}.exr"))
 
 
 def intact_examples(folder: Path) -> dict[str, list[dict[str, bytes]]]:
-    """Write small valid inputs for each reader, each as file contents by name."""
+    """Write small valid input files for each reader, and return their bytes by name."""
     rng = np.random.default_rng(0)
-    depth = (1 + rng.random((4, 24, 42))).astype(np.float16)
+    depth_maps = (1 + rng.random((4, 24, 42))).astype(np.float16)
     dynamic_mask = rng.random((4, 24, 42)) > 0.5
     points_3d = rng.random((3, 70, 3)).astype(np.float32)
     mhr_arrays = {
@@ -206,7 +207,7 @@ def intact_examples(folder: Path) -> dict[str, list[dict[str, bytes]]]:
     sound_files = read_written_files(write_sound_videos, folder / "sounds")
     zip_buffer = io.BytesIO()
     with zipfile.ZipFile(zip_buffer, "w") as archive:
-        archive.writestr("take/depth.npz", npz_bytes(depth_m=depth))
+        archive.writestr("take/depth.npz", npz_bytes(depth_m=depth_maps))
         archive.writestr("take/meta.json", json_bytes(META_CONTENT))
     blender_json = {
         "w": 64,
@@ -232,11 +233,11 @@ def intact_examples(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         "cameras.txt": b"1 PINHOLE 64 48 50 50 32 24\n",
         "images.txt": "".join(f"{i} 1 0 0 0 0 0 {i} 1 a{i}.png\n\n" for i in range(1, 10)).encode(),
     }
-    poses = Poses(np.eye(3, 4)[None].repeat(9, 0), np.array(EXO_INTRINSICS), (84, 48), 9.0)
+    camera_poses = Poses(np.eye(3, 4)[None].repeat(9, 0), np.array(EXO_INTRINSICS), (84, 48), 9.0)
     pose_file_trees = []
     for form in ("colmap binary", "tum", "chan", "gvhmr", "omnicam"):
         with TemporaryDirectory() as temporary_folder:
-            FORMS[form](Path(temporary_folder), poses)
+            FORMS[form](Path(temporary_folder), camera_poses)
             pose_file_trees.append(
                 {file.name: file.read_bytes() for file in Path(temporary_folder).iterdir()}
             )
@@ -257,7 +258,7 @@ def intact_examples(folder: Path) -> dict[str, list[dict[str, bytes]]]:
             ]
         }
     )
-    dataset = read_written_files(
+    dataset_files = read_written_files(
         lambda f: write_egoexo4d(f, "t1", frames=5), folder / "dataset"
     ) | {
         "takes/t1/trajectory/gopro_calibs.csv": calibration_csv.encode(),
@@ -270,11 +271,11 @@ def intact_examples(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         "sound": [{"f" + Path(name).suffix: content} for name, content in sound_files.items()],
         "video": [{"f" + Path(name).suffix: content} for name, content in video_files.items()],
         "depth": [
-            {"d.npz": npz_bytes(depth_m=depth, dynamic=dynamic_mask)},
-            {"d.npz": saved_bytes(np.savez, depth_m=depth, dynamic=dynamic_mask)},
-            {"d.npy": npy_bytes(depth)},
+            {"d.npz": npz_bytes(depth_m=depth_maps, dynamic=dynamic_mask)},
+            {"d.npz": saved_bytes(np.savez, depth_m=depth_maps, dynamic=dynamic_mask)},
+            {"d.npy": npy_bytes(depth_maps)},
             {f"d/{i}.png": png_bytes(np.uint16) for i in range(3)},
-            {f"d/{i}.npy": npy_bytes(depth[0]) for i in range(3)},
+            {f"d/{i}.npy": npy_bytes(depth_maps[0]) for i in range(3)},
             *([] if OpenEXR is None else [read_written_files(write_exrs, folder / "exr")]),
         ],
         "mask": [
@@ -335,10 +336,10 @@ def intact_examples(folder: Path) -> dict[str, list[dict[str, bytes]]]:
             {"manifest.jsonl": manifest_bytes(folder)},
             {"captions.json": json_bytes({"a": "x", "b": "y"})},
         ],
-        "egoexo4d": [dataset],
+        "egoexo4d": [dataset_files],
         "upload": [
             {"take.zip": zip_buffer.getvalue()},
-            {"depth.npz": npz_bytes(depth_m=depth), "meta.json": json_bytes(META_CONTENT)},
+            {"depth.npz": npz_bytes(depth_m=depth_maps), "meta.json": json_bytes(META_CONTENT)},
         ],
     }
 
@@ -358,14 +359,16 @@ def read_sounds(folder: Path) -> None:
 def read_depth(folder: Path) -> None:
     for file in folder.iterdir():
         with open_depth(file) as depth:
-            maps = list(depth.read(list(range(min(8, depth.numbering.count)))))
-        assert all(frame.ndim == 2 and frame.dtype == np.float32 for frame, _ in maps)
+            depth_maps = list(depth.read(list(range(min(8, depth.numbering.count)))))
+        assert all(frame.ndim == 2 and frame.dtype == np.float32 for frame, _ in depth_maps)
 
 
 def read_masks(folder: Path) -> None:
-    mask = find_mask(folder, "m")
-    with open_mask(mask) as frames:
-        assert all(frame.ndim == 2 for frame in frames(list(range(min(8, mask.numbering.count)))))
+    mask_file = find_mask(folder, "m")
+    with open_mask(mask_file) as read_frames:
+        assert all(
+            frame.ndim == 2 for frame in read_frames(list(range(min(8, mask_file.numbering.count))))
+        )
 
 
 def read_meta_files(folder: Path) -> None:
@@ -381,10 +384,10 @@ def read_pose_files(folder: Path) -> None:
 
 def export_pose_files(folder: Path) -> None:
     clip = Frames.stated([0, 1], [0.0, 0.4], 9)
-    texts = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir()}
-    document, _ = import_path(texts, EGO_CAMERA, clip)
+    texts_by_name = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir()}
+    keyframe_document, _ = import_path(texts_by_name, EGO_CAMERA, clip)
     for form in ("meta", "blender", "colmap", "trajectory"):
-        assert export_path(form, document, EGO_CAMERA, clip)[1]
+        assert export_path(form, keyframe_document, EGO_CAMERA, clip)[1]
 
 
 def read_keypoint_files(folder: Path) -> None:
@@ -393,7 +396,7 @@ def read_keypoint_files(folder: Path) -> None:
 
 
 def read_payloads(folder: Path) -> None:
-    """Read head detections as Python values, as a graph's sockets give them."""
+    """Convert a file of head detections into Python values, as a graph's sockets pass them."""
     readers = {"openpose": openpose_people, "mhr": mhr_people}
     for path in folder.iterdir():
         try:
@@ -404,14 +407,14 @@ def read_payloads(folder: Path) -> None:
 
 
 def read_weights(folder: Path) -> None:
-    file = folder / "w.safetensors"
-    metadata = file_metadata(file, "weights")
-    weights_hash(file)
+    weight_file = folder / "w.safetensors"
+    metadata = file_metadata(weight_file, "weights")
+    weights_hash(weight_file)
     try:
-        state = load_file(file)
+        weight_tensors = load_file(weight_file)
     except (ValueError, OSError, SafetensorError):  # of the library, which loads after these checks
         return
-    convert_lora(state, metadata)
+    convert_lora(weight_tensors, metadata)
 
 
 def read_cache(folder: Path) -> None:
@@ -427,8 +430,8 @@ def read_lists(folder: Path) -> None:
 
 
 def read_egoexo4d_dataset(folder: Path) -> None:
-    skipped: list[tuple[str, str]] = []
-    assert len(list(read_egoexo4d(folder, skipped))) + len(skipped) == 1
+    skipped_takes: list[tuple[str, str]] = []
+    assert len(list(read_egoexo4d(folder, skipped_takes))) + len(skipped_takes) == 1
 
 
 def unpack_upload(folder: Path) -> None:
@@ -438,13 +441,13 @@ def unpack_upload(folder: Path) -> None:
 
 def write_robots(folder: Path) -> None:
     pytest.importorskip("pyarrow", reason="writes parquet")
-    with open_set(folder) as robots:
-        robots.append(make_episode(0))
+    with open_set(folder) as robot_set:
+        robot_set.append(make_episode(0))
 
 
 def read_robots(folder: Path) -> None:
-    with open_set(folder) as robots:
-        assert len(robots) <= 1
+    with open_set(folder) as robot_set:
+        assert len(robot_set) <= 1
 
 
 READERS: dict[str, Callable[[Path], None]] = {
@@ -475,17 +478,18 @@ def intact_files(tmp_path_factory) -> dict[str, list[dict[str, bytes]]]:
 def list_failures(
     reader_name: str, examples: list[dict[str, bytes]], folder: Path, count: int, seed: int
 ) -> list[str]:
-    """List the damaged files that raised another exception than EgoXInputError or took too long."""
+    """List the damaged files whose reader took too long or raised an error other than
+    EgoXInputError."""
     failures = []
-    for number in range(count):
-        case_name = f"{seed}:{reader_name}:{number}"
+    for case_number in range(count):
+        case_name = f"{seed}:{reader_name}:{case_number}"
         rng = random.Random(case_name)
         shutil.rmtree(folder, ignore_errors=True)
-        example = dict(rng.choice(examples))
-        damaged_file = rng.choice(list(example))
-        example[damaged_file] = damage_content(example[damaged_file], rng)
-        write_tree(example, folder)
-        start = time.process_time()
+        damaged_example = dict(rng.choice(examples))
+        damaged_name = rng.choice(list(damaged_example))
+        damaged_example[damaged_name] = damage_content(damaged_example[damaged_name], rng)
+        write_tree(damaged_example, folder)
+        start_seconds = time.process_time()
         try:
             READERS[reader_name](folder)
         except EgoXInputError:
@@ -496,17 +500,19 @@ def list_failures(
                 last_frame = last_frame.tb_next
             location = f"{Path(last_frame.tb_frame.f_code.co_filename).name}:{last_frame.tb_lineno}"
             failures.append(
-                f"{case_name} {damaged_file} {type(error).__name__} {location}: {error!s:.120}"
+                f"{case_name} {damaged_name} {type(error).__name__} {location}: {error!s:.120}"
             )
-        if (seconds := time.process_time() - start) > MAX_CPU_SECONDS:
-            failures.append(f"{case_name} {damaged_file}: {seconds:.1f} s")
+        if (seconds := time.process_time() - start_seconds) > MAX_CPU_SECONDS:
+            failures.append(f"{case_name} {damaged_name}: {seconds:.1f} s")
     return failures
 
 
 @pytest.mark.parametrize("reader_name", READERS)
 def test_damaged_files_are_read_or_refused_with_an_input_error(reader_name, intact_files, tmp_path):
-    for number, example in enumerate(intact_files[reader_name]):  # intact files must be readable
-        folder = tmp_path / f"intact {number}"
+    for example_number, example in enumerate(
+        intact_files[reader_name]
+    ):  # intact files must be readable
+        folder = tmp_path / f"intact {example_number}"
         write_tree(example, folder)
         READERS[reader_name](folder)
     assert list_failures(reader_name, intact_files[reader_name], tmp_path / "files", 24, SEED) == []
@@ -534,8 +540,8 @@ def test_programming_error_is_not_reported_as_damage(
 
     monkeypatch.setattr(patched_function, raise_planted_error)
     raised_count = 0
-    for number, example in enumerate(intact_files[reader_name]):
-        folder = tmp_path / str(number)
+    for example_number, example in enumerate(intact_files[reader_name]):
+        folder = tmp_path / str(example_number)
         write_tree(example, folder)
         try:
             READERS[reader_name](folder)
@@ -546,10 +552,10 @@ def test_programming_error_is_not_reported_as_damage(
 
 
 def test_damaged_compressed_frames_are_named(tmp_path):
-    """Damage the middle of a compressed array, where only decompression fails."""
-    content = bytearray(npz_bytes(depth_m=np.random.default_rng(0).random((4, 64, 64))))
-    content[4000:4040] = bytes(40)
-    (tmp_path / "d.npz").write_bytes(content)
+    """Check that a depth file with damaged compressed data is refused with an error that names it."""
+    npz_content = bytearray(npz_bytes(depth_m=np.random.default_rng(0).random((4, 64, 64))))
+    npz_content[4000:4040] = bytes(40)
+    (tmp_path / "d.npz").write_bytes(npz_content)
     with refuses("depth d.npz: got damaged data"), open_depth(tmp_path / "d.npz") as depth:
         list(depth.read([0, 1, 2, 3]))
     with open_zip(tmp_path / "d.npz") as archive, pytest.raises((zlib.error, zipfile.BadZipFile)):

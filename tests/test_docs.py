@@ -26,8 +26,8 @@ GPU_RESULTS = "benchmarks/results/gpu_"  # what `run.py bench gpu` makes on a ma
 
 
 def tracked_texts(*suffixes: str) -> Iterator[tuple[Path, str]]:
-    """Yield the text of all tracked files with these suffixes, and of the changelog only the newest
-    part."""
+    """Yield the texts of all tracked files with given suffixes, only the newest part of the
+    changelog."""
     file_names = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
     for path in (ROOT / name for name in file_names if name.endswith(suffixes)):
         if path.is_file() and "vendor" not in path.parts:
@@ -36,16 +36,18 @@ def tracked_texts(*suffixes: str) -> Iterator[tuple[Path, str]]:
 
 
 def test_every_cited_quirk_has_an_entry():
-    page = (ROOT / "docs" / "quirks.md").read_text("utf-8")
-    numbers = [int(number) for number in re.findall(r"(?m)^(\d+)\. \S", page)]
-    assert numbers == list(range(1, len(numbers) + 1)) and numbers
+    quirks_text = (ROOT / "docs" / "quirks.md").read_text("utf-8")
+    quirk_numbers = [int(number) for number in re.findall(r"(?m)^(\d+)\. \S", quirks_text)]
+    assert quirk_numbers == list(range(1, len(quirk_numbers) + 1)) and quirk_numbers
     for path, text in tracked_texts(".py", ".md", ".mjs", ".js", ".yaml", ".toml"):
         # A citation may run on in the next comment line.
         for citation in CITATION.findall(re.sub(r"\n[ \t]*(?:#|//|\*)?[ \t]*", " ", text)):
-            for first, last in re.findall(r"(\d+)(?:\s*(?:to|[-–])\s*(\d+))?", citation):
-                assert {int(first), int(last or first)} <= set(numbers), (
-                    f"{path}: quirks {citation}"
-                )
+            for first_number, last_number in re.findall(
+                r"(\d+)(?:\s*(?:to|[-–])\s*(\d+))?", citation
+            ):
+                assert {int(first_number), int(last_number or first_number)} <= set(
+                    quirk_numbers
+                ), f"{path}: quirks {citation}"
 
 
 def is_link_alive(target: str, file: Path) -> bool:
@@ -53,30 +55,32 @@ def is_link_alive(target: str, file: Path) -> bool:
         return True
     name, _, anchor = target.partition("#")
     # ComfyUI's page takes the pictures of a translated help page from where the English one is.
-    page = (HELP if HELP in file.parents else file.parent) / name if name else file
-    if not anchor or not page.exists():
-        return page.exists()
-    headings = re.findall(r"(?m)^#+ (.+)$", page.read_text("utf-8"))
-    return anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+    page_file = (HELP if HELP in file.parents else file.parent) / name if name else file
+    if not anchor or not page_file.exists():
+        return page_file.exists()
+    headings = re.findall(r"(?m)^#+ (.+)$", page_file.read_text("utf-8"))
+    return anchor in {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
 
 
 def path_exists(name: str) -> bool:
-    pattern = re.sub(r"<\w+>|…|\$\w+", "*", name)
-    return any(ROOT.glob(pattern)) if "*" in pattern else (ROOT / pattern).exists()
+    glob_pattern = re.sub(r"<\w+>|…|\$\w+", "*", name)
+    return any(ROOT.glob(glob_pattern)) if "*" in glob_pattern else (ROOT / glob_pattern).exists()
 
 
 def is_module_or_member(name: str) -> bool:
-    """Check that a dotted name is a package, a module, or defined in one."""
+    """Check whether a dotted name is an importable module or a member of one."""
     module_path = ROOT.joinpath(*name.split("."))
     files = (
         module_path.parent.with_suffix(".py"),
         module_path.parent / "__init__.py",
     )
-    sources = "\n".join(file.read_text("utf-8") for file in files if file.is_file())
+    source_text = "\n".join(file.read_text("utf-8") for file in files if file.is_file())
     return (
         module_path.is_dir()
         or module_path.with_suffix(".py").is_file()
-        or module_path.name in sources
+        or module_path.name in source_text
     )
 
 
@@ -107,14 +111,16 @@ def test_pages_name_only_what_exists():
 
 
 def test_pip_commands_in_pages_are_quoted_for_every_shell():
-    """Refuse single quotes, which Windows passes to pip, and a bare >, which redirects output."""
-    lines = [
-        line
+    """Check that pip commands in pages have neither single quotes nor an unquoted >."""
+    pip_commands = [
+        pip_command
         for _, text in tracked_texts(".md")
-        for line in re.findall(r"pip install [^`\n]+", text)
+        for pip_command in re.findall(r"pip install [^`\n]+", text)
     ]
     unquoted_pattern = re.compile(r"'|[\[<>](?![^\"]*\")")
-    assert lines and not [line for line in lines if unquoted_pattern.search(line)]
+    assert pip_commands and not [
+        pip_command for pip_command in pip_commands if unquoted_pattern.search(pip_command)
+    ]
 
 
 def test_comments_name_only_source_files_that_exist():
@@ -130,8 +136,8 @@ def test_comments_name_only_source_files_that_exist():
 
 
 def test_docstrings_have_no_semicolon_and_no_question_word_first():
-    """Check the form that ruff's D401, which looks for an imperative verb, doesn't see."""
-    faults = []
+    """Check the rules for docstrings that ruff doesn't check."""
+    bad_docstrings = []
     for path, text in tracked_texts(".py"):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -139,38 +145,40 @@ def test_docstrings_have_no_semicolon_and_no_question_word_first():
                 if ";" in first_paragraph or first_paragraph.startswith(
                     ("(", "[", "What ", "How ")
                 ):
-                    faults.append(f"{path.relative_to(ROOT)}: {first_paragraph}")
-    assert not faults
+                    bad_docstrings.append(f"{path.relative_to(ROOT)}: {first_paragraph}")
+    assert not bad_docstrings
 
 
 def test_docstrings_of_exported_names_are_in_google_form():
-    """Run ruff's pydocstyle on all names that rooms of the core export."""
+    """Check the docstrings of all names that the core exports with ruff's pydocstyle rules."""
     exported_names = {
         ROOT / "egox_core" / f"{name}.py": None for name in ("stages", "take", "types")
     }
     for init_file in (ROOT / "egox_core").glob("*/__init__.py"):
         for node in ast.parse(init_file.read_text("utf-8")).body:
             if isinstance(node, ast.ImportFrom):
-                names = exported_names.setdefault(init_file.with_name(f"{node.module}.py"), set())
-                names.update(alias.name for alias in node.names)
-    command = (
+                names_of_file = exported_names.setdefault(
+                    init_file.with_name(f"{node.module}.py"), set()
+                )
+                names_of_file.update(alias.name for alias in node.names)
+    ruff_command = (
         "-m ruff check --isolated --select=D --ignore=D105,D107,D417 --output-format=json".split()
     )
     google_convention = '--config=lint.pydocstyle.convention="google"'
     ruff_result = subprocess.run(
-        [sys.executable, *command, google_convention, *exported_names], stdout=subprocess.PIPE
+        [sys.executable, *ruff_command, google_convention, *exported_names], stdout=subprocess.PIPE
     )
-    faults = json.loads(ruff_result.stdout)
-    for path, names in exported_names.items():
+    ruff_faults = json.loads(ruff_result.stdout)
+    for path, names_of_file in exported_names.items():
         definition_lines = [
             range(node.lineno, node.end_lineno + 1)
             for node in ast.parse(path.read_text("utf-8")).body
-            if getattr(node, "name", None) and (names is None or node.name in names)
+            if getattr(node, "name", None) and (names_of_file is None or node.name in names_of_file)
         ]
-        failures = [
-            (fault["location"]["row"], fault["message"])
-            for fault in faults
-            if Path(fault["filename"]) == path
-            and any(fault["location"]["row"] in line_range for line_range in definition_lines)
+        exported_faults = [
+            (ruff_fault["location"]["row"], ruff_fault["message"])
+            for ruff_fault in ruff_faults
+            if Path(ruff_fault["filename"]) == path
+            and any(ruff_fault["location"]["row"] in line_range for line_range in definition_lines)
         ]
-        assert not failures, f"{path}: {failures}"
+        assert not exported_faults, f"{path}: {exported_faults}"

@@ -116,9 +116,9 @@ def numbered_depth(count: int) -> np.ndarray:  # [count, SIDE, SIDE]
 
 
 def striped_masks(count: int) -> np.ndarray:  # [count, SIDE, SIDE]
-    stripes = np.zeros((count, FRAME_SIZE, FRAME_SIZE), np.uint8)
-    stripes[np.arange(count), :, np.arange(count) % FRAME_SIZE] = 1
-    return stripes
+    stripe_masks = np.zeros((count, FRAME_SIZE, FRAME_SIZE), np.uint8)
+    stripe_masks[np.arange(count), :, np.arange(count) % FRAME_SIZE] = 1
+    return stripe_masks
 
 
 def read_pose_entries(w2c: torch.Tensor) -> list[float]:
@@ -147,8 +147,8 @@ def read_exo_entries(path: CameraTrajectory) -> list[float]:
 
 
 def read_look_entries(path: CameraTrajectory) -> list[float]:
-    forward = path.ego.upright_w2c[:, 2]
-    return (64 * forward[:, 0] / forward[:, 2]).tolist()
+    forward_directions = path.ego.upright_w2c[:, 2]
+    return (64 * forward_directions[:, 0] / forward_directions[:, 2]).tolist()
 
 
 def read_ego_path(source: Any, read_entries: Callable = read_ego_entries, **options: Any) -> Answer:
@@ -166,9 +166,9 @@ def ego_poses_in_memory(count, file_frames, folder):
 
 
 def exo_poses_in_memory(count, file_frames, folder):
-    options = {"exo_w2c": shifted_poses(count), "camera": LENS, "file_frames": file_frames}
-    depth = numbered_depth(17 if file_frames != "source" else VIDEO_FRAMES)
-    aligned_depth, report = stages.align(depth, frames=FRAMES, **options)
+    align_options = {"exo_w2c": shifted_poses(count), "camera": LENS, "file_frames": file_frames}
+    depth_input = numbered_depth(17 if file_frames != "source" else VIDEO_FRAMES)
+    aligned_depth, report = stages.align(depth_input, frames=FRAMES, **align_options)
     return read_pose_entries(aligned_depth.exo.w2c), frame_remarks(report.notes)[-1:]
 
 
@@ -181,12 +181,12 @@ def second_depth_in_memory(count, file_frames, folder):
         (17 if file_frames != "source" else VIDEO_FRAMES, FRAME_SIZE, FRAME_SIZE), 2, np.float32
     )
     metric_depth[:, :, ::2] = 4
-    options = {
+    align_options = {
         "video_depth": metric_depth[0] * numbered_depth(count),
         "camera": LENS,
         "file_frames": file_frames,
     }
-    _, report = stages.align(metric_depth, frames=FRAMES, **options)
+    _, report = stages.align(metric_depth, frames=FRAMES, **align_options)
     return (report.fit.fit_alpha - 1).tolist(), frame_remarks(report.notes)[-1:]
 
 
@@ -205,11 +205,14 @@ def wearer_mask_in_memory(count, file_frames, folder):
 
 
 def key_points_in_memory(count, file_frames, folder):
-    frame = {"canvas_width": 128, "canvas_height": 128}
-    noses = [[number, 0.5, 0.9, *[0] * 51] for number in range(count)]
-    bodies = [{**frame, "people": [{"pose_keypoints_2d": nose}]} for nose in noses]
-    points, notes = joined_points({"POSE_KEYPOINT": bodies}, FRAMES)
-    return points.uv[..., 0].nan_to_num(0).amax(1).tolist(), notes
+    empty_frame = {"canvas_width": 128, "canvas_height": 128}
+    nose_key_points = [[number, 0.5, 0.9, *[0] * 51] for number in range(count)]
+    openpose_payload = [
+        {**empty_frame, "people": [{"pose_keypoints_2d": nose_points}]}
+        for nose_points in nose_key_points
+    ]
+    head_points, notes = joined_points({"POSE_KEYPOINT": openpose_payload}, FRAMES)
+    return head_points.uv[..., 0].nan_to_num(0).amax(1).tolist(), notes
 
 
 def depth_npz(count, file_frames, folder):
@@ -233,8 +236,10 @@ def depth_folder_from_0(count, file_frames, folder):
 
 def mask_npz(count, file_frames, folder):
     np.savez(folder / "a.npz", **{MASK_KEY: striped_masks(count)})
-    mask = find_mask(folder, "a", file_frames)
-    return read_mask_entries(read_mask(mask, FRAMES)), frame_remarks([check_mask(mask, FRAMES)])
+    mask_file = find_mask(folder, "a", file_frames)
+    return read_mask_entries(read_mask(mask_file, FRAMES)), frame_remarks(
+        [check_mask(mask_file, FRAMES)]
+    )
 
 
 def write_meta(count: int, exo_count: int, folder: Path, **more_entries: Any) -> Path:
@@ -265,21 +270,23 @@ def meta_json_of_the_editor(count, file_frames, folder):
 
 def hands_json(count, file_frames, folder):
     right_hand = HAND[:, [1, 0, 2]] - HAND[0, [1, 0, 2]]
-    hands = np.tile(np.stack([right_hand * [1, -1, 1], right_hand]), (count, 1, 1, 1))
-    hands[..., 2] += 1 + np.arange(count)[:, None, None] / 64
-    write_hands(HandTrack.of_joints(torch.from_numpy(hands)), folder / "hands.json")
-    track = read_hands(folder / "hands.json").in_use(FRAMES, file_frames)
-    return (64 * (track.joints[:, 0, 0, 2] - 1)).tolist(), [track.note]
+    hand_joints = np.tile(np.stack([right_hand * [1, -1, 1], right_hand]), (count, 1, 1, 1))
+    hand_joints[..., 2] += 1 + np.arange(count)[:, None, None] / 64
+    write_hands(HandTrack.of_joints(torch.from_numpy(hand_joints)), folder / "hands.json")
+    hand_track = read_hands(folder / "hands.json").in_use(FRAMES, file_frames)
+    return (64 * (hand_track.joints[:, 0, 0, 2] - 1)).tolist(), [hand_track.note]
 
 
 def place_key_points(frame_numbers: list, file_frames: FileFrames) -> Answer:
-    """Place one key point per entry, as the command does, among all frames of a video."""
+    """Assign one detected key point per entry to frames of the whole video."""
     frames = frames_in_use(
         range(VIDEO_FRAMES), (FRAME_SIZE, FRAME_SIZE), fps=FPS, total=VIDEO_FRAMES
     )
     numbering = _numbering("a", frame_numbers).declared(file_frames)
-    placed, notes = _entries_of_frames([*range(len(frame_numbers))], NO_PERSON, frames, numbering)
-    return placed[4:21], frame_remarks(notes)
+    placed_entries, notes = _entries_of_frames(
+        [*range(len(frame_numbers))], NO_PERSON, frames, numbering
+    )
+    return placed_entries[4:21], frame_remarks(notes)
 
 
 def key_points_alone(count, file_frames, folder):
@@ -308,13 +315,15 @@ def vipe_poses(count, file_frames, folder):
 
 
 def write_transforms(count: int, folder: Path, **entry_functions: Callable[[int], object]) -> Path:
-    frames = []
-    for number, matrix in enumerate(shifted_c2w(count) @ np.diag([1, -1, -1, 1])):
+    frame_entries = []
+    for frame_number, matrix in enumerate(shifted_c2w(count) @ np.diag([1, -1, -1, 1])):
         more_entries = {
-            key: entry_function(number) for key, entry_function in entry_functions.items()
+            key: entry_function(frame_number) for key, entry_function in entry_functions.items()
         }
-        frames.append({"transform_matrix": matrix.tolist(), **more_entries})
-    return write_json(folder / "transforms.json", {"fl_x": 60, "w": 64, "h": 64, "frames": frames})
+        frame_entries.append({"transform_matrix": matrix.tolist(), **more_entries})
+    return write_json(
+        folder / "transforms.json", {"fl_x": 60, "w": 64, "h": 64, "frames": frame_entries}
+    )
 
 
 def transforms_json(count, file_frames, folder):
@@ -332,27 +341,27 @@ def transforms_json_with_names(count, file_frames, folder):
 
 
 def write_egox_trajectory(count: int, folder: Path, **more_entries: Any) -> Path:
-    content = {"format": "egox_trajectory", "times_s": (np.arange(count) / FPS).tolist()}
-    return write_json(folder / "a.json", content | more_entries)
+    trajectory_json = {"format": "egox_trajectory", "times_s": (np.arange(count) / FPS).tolist()}
+    return write_json(folder / "a.json", trajectory_json | more_entries)
 
 
 def egox_trajectory(count, file_frames, folder):
-    camera = preset_camera("aria_released", FRAME_SIZE).to_json()
-    file = write_egox_trajectory(
-        count, folder, version=1, camera=camera, w2c=shifted_poses(count).tolist()
+    camera_json = preset_camera("aria_released", FRAME_SIZE).to_json()
+    trajectory_file = write_egox_trajectory(
+        count, folder, version=1, camera=camera_json, w2c=shifted_poses(count).tolist()
     )
-    return read_ego_path(file, file_frames=file_frames)
+    return read_ego_path(trajectory_file, file_frames=file_frames)
 
 
 def egox_trajectory_exo(count, file_frames, folder):
-    file = write_egox_trajectory(count, folder, exo_w2c=shifted_poses(count).tolist())
-    return read_exo_path(CameraFile.read(file), file_frames)
+    trajectory_file = write_egox_trajectory(count, folder, exo_w2c=shifted_poses(count).tolist())
+    return read_exo_path(CameraFile.read(trajectory_file), file_frames)
 
 
 def gvhmr_poses_in_memory(count, file_frames, folder):
     w2c = shifted_poses(count)
-    track = {"R_w2c": w2c[:, :, :3], "t_w2c": w2c[:, :, 3]}
-    return read_exo_path(CameraFile.parse(track, "camera_track"), file_frames)
+    gvhmr_payload = {"R_w2c": w2c[:, :, :3], "t_w2c": w2c[:, :, 3]}
+    return read_exo_path(CameraFile.parse(gvhmr_payload, "camera_track"), file_frames)
 
 
 def keyframes_file(count, file_frames, folder):
@@ -361,19 +370,25 @@ def keyframes_file(count, file_frames, folder):
 
 
 def look_at_clicks(count, file_frames, folder):
-    """Read a path that looks at clicked points, whose direction holds before the first and after
-    the last click."""
-    looks = [{"frame": n, "point": [n, 0, 64]} for n in range(count)]
-    document = {"keyframes": [{"frame": 0, "position": [0, 0, 0], "yaw_deg": 0}], "looks": looks}
+    """Read a camera path that looks at clicked points, and return its directions."""
+    look_entries = [{"frame": n, "point": [n, 0, 64]} for n in range(count)]
+    keyframe_document = {
+        "keyframes": [{"frame": 0, "position": [0, 0, 0], "yaw_deg": 0}],
+        "looks": look_entries,
+    }
     return read_ego_path(
-        write_json(folder / "a.json", document), read_look_entries, file_frames=file_frames
+        write_json(folder / "a.json", keyframe_document), read_look_entries, file_frames=file_frames
     )
 
 
 def tum_text(count, file_frames, folder):
-    rows = np.zeros((count, 8))
-    rows[:, 0], rows[:, 1], rows[:, 7] = np.arange(count) / FPS, np.arange(count) / 64, 1
-    np.savetxt(folder / "a.txt", rows)
+    tum_rows = np.zeros((count, 8))
+    tum_rows[:, 0], tum_rows[:, 1], tum_rows[:, 7] = (
+        np.arange(count) / FPS,
+        np.arange(count) / 64,
+        1,
+    )
+    np.savetxt(folder / "a.txt", tum_rows)
     return read_ego_path(folder / "a.txt", file_frames=file_frames)
 
 
@@ -422,7 +437,7 @@ def read_entries_of_used_frames(
     folder: Path,
     remark_texts: tuple[str, ...],
 ) -> tuple | None:
-    """Read the entries of the frames in use, or None if the input is refused."""
+    """Read the entries of the frames in use from an input, or return None if it is refused."""
     folder.mkdir(parents=True)
     try:
         entries, notes = read_input(count, file_frames, folder)

@@ -42,30 +42,32 @@ def python_files(*folders: str) -> Iterator[Path]:
 
 @cache
 def list_imports(path: Path) -> list[tuple[int, str, str]]:
-    """List (level, module, name) of all that a file imports, in its functions, too."""
-    imported = []
+    """List all imports of a Python file as (level, module, name), including those in functions."""
+    import_entries = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
         if isinstance(node, ast.Import):
-            imported += [(0, alias.name, "") for alias in node.names]
+            import_entries += [(0, alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            imported += [(node.level, node.module or "", alias.name) for alias in node.names]
+            import_entries += [(node.level, node.module or "", alias.name) for alias in node.names]
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
-            imported += [
+            import_entries += [
                 (0, argument.value, "")
                 for argument in node.args[:1]
                 if isinstance(argument, ast.Constant)
             ]
-    return imported
+    return import_entries
 
 
 def imported_file(path: Path, level: int, module: str, name: str) -> Path | None:
-    """Find the repository's file that an import of ``path`` leads to."""
-    parts = [part for part in module.split(".") if part]
+    """Find the file of the repository that an import statement in ``path`` refers to."""
+    module_parts = [part for part in module.split(".") if part]
     if not level and module.split(".")[0] not in TREES:
         return None
-    base = path.parents[level - 1].joinpath(*parts) if level else ROOT.joinpath(*parts)
-    for stem in (base / name, base) if name else (base,):
-        for file in (stem.with_suffix(".py"), stem / "__init__.py"):
+    base_path = (
+        path.parents[level - 1].joinpath(*module_parts) if level else ROOT.joinpath(*module_parts)
+    )
+    for stem_path in (base_path / name, base_path) if name else (base_path,):
+        for file in (stem_path.with_suffix(".py"), stem_path / "__init__.py"):
             if file.is_file():
                 return file
     return None
@@ -78,7 +80,7 @@ def imported_files(path: Path) -> set[Path]:
 
 
 def named_files(path: Path, only_name: str | None = None) -> Iterator[Path]:
-    """Yield the files that define the names which ``path`` imports, or only one name of it."""
+    """Yield the files that define the names imported by ``path``, or one of these names."""
     for level, module, name in list_imports(path):
         file = imported_file(path, level, module, name) if only_name in (None, name) else None
         if file is not None and file.name == "__init__.py" and name:
@@ -88,21 +90,23 @@ def named_files(path: Path, only_name: str | None = None) -> Iterator[Path]:
 
 
 def module_name(path: Path) -> str:
-    """Name a file's module, which is the package for its ``__init__.py``."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if path.stem == "__init__" else parts)
+    """Convert a Python file's path into its module name, or the package's for ``__init__.py``."""
+    path_parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(path_parts[:-1] if path.stem == "__init__" else path_parts)
 
 
 def room_of(path: Path) -> str:
-    """Name the folder of a file, or the file itself if it is directly in one of the trees."""
+    """Return the package folder of a file, or the file itself at the top level."""
     return "/".join(path.relative_to(ROOT).with_suffix("").parts[:2])
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_each_room_imports_only_rooms_below_it_in_the_list(package):
-    listing = importlib.import_module(package).__doc__.split("\n\n")[2].splitlines()
-    listed_names = [re.split(r"  |:", line.strip())[0] for line in listing]
-    rooms = [f"{package}/{name}" for head in listed_names for name in head.split(", ")]
+    listing_lines = importlib.import_module(package).__doc__.split("\n\n")[2].splitlines()
+    listed_names = [re.split(r"  |:", line.strip())[0] for line in listing_lines]
+    rooms = [
+        f"{package}/{name}" for listed_name in listed_names for name in listed_name.split(", ")
+    ]
     files = [
         path
         for path in python_files(package)
@@ -110,16 +114,16 @@ def test_each_room_imports_only_rooms_below_it_in_the_list(package):
     ]
     assert sorted(rooms) == sorted({room_of(path) for path in files})
     for path in files:
-        for target in imported_files(path):
-            room, target_room = room_of(path), room_of(target)
-            assert target_room not in rooms or rooms.index(target_room) >= rooms.index(room), (
+        for imported_path in imported_files(path):
+            room, imported_room = room_of(path), room_of(imported_path)
+            assert imported_room not in rooms or rooms.index(imported_room) >= rooms.index(room), (
                 path,
-                target,
+                imported_path,
             )
 
 
 def test_each_module_of_the_core_is_reached_from_the_nodes():
-    """Follow the names that files import from a room's ``__init__``, not all that it exports."""
+    """Check that no module of egox_core is unused by the nodes, following imported names."""
     entry_files = [ROOT / "__init__.py", ROOT / "egox_core" / "take.py"]
     waiting_files, reached_files = [*entry_files, *python_files("nodes")], set()
     while waiting_files:
@@ -131,7 +135,7 @@ def test_each_module_of_the_core_is_reached_from_the_nodes():
 
 
 def test_a_room_of_the_core_is_entered_by_its_init():
-    """Check all code but the tests, which may import modules behind the ``__init__``."""
+    """Check that code outside a package of egox_core imports only from its ``__init__``."""
     imported_names = set()
     for path in [
         ROOT / "__init__.py",
@@ -146,7 +150,7 @@ def test_a_room_of_the_core_is_entered_by_its_init():
                     assert room.name == "__init__.py" or room.parent.parent == ROOT, (path, module)
                     imported_names.add((module_name(room), name))
     room_names = [
-        each for each in imported_names if each[0] != "egox_core"
+        imported_name for imported_name in imported_names if imported_name[0] != "egox_core"
     ]  # whose files export all their names
     imported_values = [getattr(importlib.import_module(room), name) for room, name in room_names]
     assert not [value for value in imported_values if isinstance(value, ModuleType)]
@@ -155,16 +159,20 @@ def test_a_room_of_the_core_is_entered_by_its_init():
 
 @pytest.mark.parametrize("unit_name", [str, room_of], ids=["files", "rooms"])
 def test_imports_have_no_cycle(unit_name):
-    """Sort files and rooms topologically, which raises CycleError with the cycle."""
+    """Check by a topological sort that neither files nor packages import each other in a circle."""
     init_files = {ROOT / tree / "__init__.py" for tree in TREES}
     imports_by_unit: dict[str, set[str]] = {}
     for path in set(python_files(*TREES)) - init_files:
         if unit_name is room_of or path.name != "__init__.py":
-            targets = imported_files(path) - init_files
+            imported_paths = imported_files(path) - init_files
             if unit_name is str:
-                targets = {target for target in targets if target.name != "__init__.py"}
+                imported_paths = {
+                    imported_path
+                    for imported_path in imported_paths
+                    if imported_path.name != "__init__.py"
+                }
             imports_by_unit.setdefault(unit_name(path), set()).update(
-                {*map(unit_name, targets)} - {unit_name(path)}
+                {*map(unit_name, imported_paths)} - {unit_name(path)}
             )
     TopologicalSorter(imports_by_unit).prepare()
 
@@ -176,7 +184,7 @@ QUERY_MODULES = {"queries", "uploads"}
 
 
 def test_nodes_draw_only_through_nodes_show():
-    """Check this because the ``__init__`` of nodes/show draws nothing where nobody looks."""
+    """Check that nodes import drawing code only from nodes/show, which skips it without a viewer."""
     for path in python_files("nodes"):
         if room_of(path) == "nodes/show":
             continue
@@ -191,14 +199,14 @@ def test_nodes_draw_only_through_nodes_show():
                 )
                 is_allowed = (
                     room_of(path) == "nodes/page"
-                    and {each.stem for each in defining_files} <= QUERY_MODULES
+                    and {defining_file.stem for defining_file in defining_files} <= QUERY_MODULES
                 )
                 assert is_allowed, (path, module, name)
 
 
 @pytest.mark.parametrize("tree", REFUSED_IMPORTS)
 def test_each_tree_imports_only_permitted_packages(tree):
-    """Let nodes leave their tree only for the core, and only benchmarks' tests import benchmarks."""
+    """Check that each source folder imports only the packages permitted to it."""
     for path in python_files(tree) if tree in TREES else [ROOT / tree]:
         relative_path = path.relative_to(ROOT)
         for level, module, name in list_imports(path):
@@ -215,9 +223,11 @@ def test_each_tree_imports_only_permitted_packages(tree):
 
 
 def test_run_py_starts_with_only_the_standard_library():
-    command = [sys.executable, "-S", "run.py", "--help"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0 and "usage: run.py" in result.stdout, result.stderr
+    run_command = [sys.executable, "-S", "run.py", "--help"]
+    process_result = subprocess.run(run_command, cwd=ROOT, capture_output=True, text=True)
+    assert process_result.returncode == 0 and "usage: run.py" in process_result.stdout, (
+        process_result.stderr
+    )
 
 
 IMPORT_ALL = """
@@ -241,13 +251,15 @@ for package in (egox_core, egox_train):
 
 
 def test_core_and_trainer_import_without_a_host():
-    """Import them in a fresh interpreter that can find neither the host nor the training packages."""
+    """Check that egox_core and egox_train can be imported without ComfyUI or training packages."""
     training_packages = "diffusers transformers peft accelerate"
-    result = subprocess.run(
+    process_result = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, " ".join(HOST), training_packages],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    assert result.returncode == 0, result.stderr
-    assert {"egox_train.data.prepare", "egox_train.metrics.report"} <= set(result.stdout.split())
+    assert process_result.returncode == 0, process_result.stderr
+    assert {"egox_train.data.prepare", "egox_train.metrics.report"} <= set(
+        process_result.stdout.split()
+    )

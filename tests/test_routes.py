@@ -81,7 +81,7 @@ def rank_by_frame(depth: DepthVideo, path: CameraTrajectory) -> Tensor:
 def episode_columns(
     exo: Tensor, ego: Tensor, depth: DepthVideo, path: CameraTrajectory, hands: HandTrack
 ) -> Mapping[str, np.ndarray]:
-    """Make one robot episode, as the node does, and return its columns."""
+    """Build one robot episode, as the node does, and return its table columns."""
     fps = round(1 / float(path.ego.frames.times_s.diff().mean()))
     episodes = make_episodes("a", "do it", exo, ego, path.beside(depth.exo), hands, fps=fps)
     return episodes[0].columns
@@ -117,7 +117,7 @@ FULLY_COMPARED_PICTURES = ("as it is", "square")
 
 
 def relative_poses(target: Tensor, source: Tensor) -> Tensor:  # w2c [T, 3, 4] each
-    """Compute target_from_source poses [T, 3, 4] by plain 4x4 matrices."""
+    """Compute camera poses target_from_source [T, 3, 4] by products of 4x4 matrices."""
     bottom_row = torch.tensor([[[0.0, 0, 0, 1]]]).double().expand(len(target), 1, 4)
     matrices = [torch.cat((pose.double(), bottom_row), 1) for pose in (target, source)]
     return (matrices[0] @ torch.linalg.inv(matrices[1]))[:, :3]
@@ -129,7 +129,7 @@ def intrinsics_matrix(fx: float, cx: float, cy: float) -> np.ndarray:
 
 @cache
 def drawn_take(source: tuple[int, int], exo_moves: bool, view_count: int = 1) -> SyntheticTake:
-    motion = {"exo_motion": 0.05, "exo_turn_deg": 2.0} if exo_moves else {}
+    motion_options = {"exo_motion": 0.05, "exo_turn_deg": 2.0} if exo_moves else {}
     spec = SyntheticSpec(
         seed=3,
         frames=SOURCE_FRAMES,
@@ -142,14 +142,14 @@ def drawn_take(source: tuple[int, int], exo_moves: bool, view_count: int = 1) ->
         wearer="drawn",
         edge_samples=1,
         exo_views=view_count,
-        **motion,
+        **motion_options,
     )
     return make_take(spec)
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Store the frames in use of a drawn take together with their true cameras and depth."""
+    """Store the used frames of a drawn take with their true cameras and depth."""
 
     take: SyntheticTake
     folder: Path
@@ -176,7 +176,7 @@ class Clip:
         return self.take.ego.w2c[self.indices]
 
     def intrinsics(self, extra_scale: float = 1.0) -> np.ndarray:
-        """Compute the intrinsics K of the frames in use, resized by ``extra_scale``."""
+        """Compute the intrinsic matrix K of the frames in use at another scale."""
         lens, scale_factor = self.take.exo.camera, self.picture.scale * extra_scale
         left_px = self.picture.left_px
         return intrinsics_matrix(
@@ -191,7 +191,7 @@ class Clip:
         return intrinsics_matrix(lens.fx, lens.cx, lens.cy)
 
     def depth_maps(self, every: int = 1) -> np.ndarray:  # [T, h, w], of the frames
-        """Sample the drawn depth at the pixels of the frames in use."""
+        """Sample the true depth at the pixels of the frames in use."""
         (width, height), scale_factor = self.picture.size, self.picture.scale
         source_rows, source_columns = ((np.arange(n) + 0.5) / scale_factor for n in (height, width))
         clip_maps_m = self.take.exo_depth_m.numpy()[self.indices][:, source_rows.astype(int)]
@@ -221,7 +221,7 @@ class Clip:
         return file
 
     def meta(self, name: str, intrinsics: np.ndarray | None = None, **more_entries: object) -> Path:
-        """Write a meta.json with the true poses to its own folder."""
+        """Write a meta.json with the true camera poses into a new folder."""
         meta_content = {"camera_extrinsics": self.take.exo.rows()}
         meta_content |= {"ego_extrinsics": self.take.ego.w2c.tolist()}
         meta_content |= {} if intrinsics is None else {"camera_intrinsics": intrinsics.tolist()}
@@ -234,8 +234,10 @@ class Clip:
     def depth_file(self, every: int = 1) -> Path:
         file = self.folder / f"depth{every}.npz"
         if not file.is_file():
-            maps = self.take.exo_depth_m.numpy()[:, every // 2 :: every, every // 2 :: every]
-            np.savez(file, depth_m=maps)
+            depth_maps_m = self.take.exo_depth_m.numpy()[
+                :, every // 2 :: every, every // 2 :: every
+            ]
+            np.savez(file, depth_m=depth_maps_m)
         return file
 
     @property
@@ -288,7 +290,7 @@ class DepthAndPath(NamedTuple):
 
 @cache
 def reference_result(clip: Clip) -> DepthAndPath:
-    """Build depth and path from arrays of the drawn truth."""
+    """Build a depth video and a camera path from the true arrays of a drawn clip."""
     depth, _ = stages.align(
         clip.depth_maps(), frames=clip.frames, camera=clip.lens, exo_w2c=clip.exo_pose
     )
@@ -304,75 +306,84 @@ def reference_scene(clip: Clip) -> PointCloud:
 
 
 def exact_gga_geometry(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> GgaGeometry:
-    ego_side = clip.picture.size[1]
-    sizes = {"exo_size": clip.picture.size, "ego_size": (ego_side, ego_side)}
-    return gga_geometry(depth, path, "exact", frames=CLIP_FRAMES, **sizes)
+    ego_side_px = clip.picture.size[1]
+    picture_sizes = {"exo_size": clip.picture.size, "ego_size": (ego_side_px, ego_side_px)}
+    return gga_geometry(depth, path, "exact", frames=CLIP_FRAMES, **picture_sizes)
 
 
 def make_second_eye(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> SecondEye:
-    points, _ = stages.scene(clip.exo, depth)
-    ego, _ = stages.prior(points, path, draw_anyway=True)
-    return second_eye(ego.rgb, points, path, StereoForm())
+    scene_points, _ = stages.scene(clip.exo, depth)
+    ego_prior, _ = stages.prior(scene_points, path, draw_anyway=True)
+    return second_eye(ego_prior.rgb, scene_points, path, StereoForm())
 
 
 def later_results(
     clip: Clip, depth: DepthVideo, path: CameraTrajectory
 ) -> Iterator[tuple[str, Any]]:
-    """Yield every result that is computed from a depth and a path, with its name."""
-    points, _ = stages.scene(clip.exo, depth)
-    ego_prior, _ = stages.prior(points, path)
+    """Yield the name and value of every result that is computed from a depth video and a path."""
+    scene_points, _ = stages.scene(clip.exo, depth)
+    ego_prior, _ = stages.prior(scene_points, path)
     yield "prior", ego_prior.rgb
-    heads = seen_heads(points, ego_in_scene(points, path))
-    yield "placement", torch.tensor(measure(heads))
+    head_points = seen_heads(scene_points, ego_in_scene(scene_points, path))
+    yield "placement", torch.tensor(measure(head_points))
     yield "rank", rank_by_frame(depth, path)
     geometry = exact_gga_geometry(clip, depth, path)
     yield "GGA queries", geometry.query_dirs
     yield "GGA keys", geometry.key_dirs
     hands = clip.take.hands.select(torch.tensor(clip.indices))
-    yield "hands", torch.cat([part.flatten() for part in hands.in_head(path)])
+    yield "hands", torch.cat([joint_part.flatten() for joint_part in hands.in_head(path)])
     for name, column in episode_columns(clip.exo, ego_prior.rgb, depth, path, hands).items():
         yield name, torch.as_tensor(np.array(column)).double()
-    yield "second eye", second_eye(ego_prior.rgb, points, path, StereoForm()).rgb
-    viewer = viewer_camera(path)
-    yield "viewer", torch.tensor([*viewer["position"].values(), viewer["fov"], viewer["aspect"]])
-    quaternion = torch.tensor(list(viewer["quaternion"].values())).double()
+    yield "second eye", second_eye(ego_prior.rgb, scene_points, path, StereoForm()).rgb
+    viewer_settings = viewer_camera(path)
+    yield (
+        "viewer",
+        torch.tensor(
+            [
+                *viewer_settings["position"].values(),
+                viewer_settings["fov"],
+                viewer_settings["aspect"],
+            ]
+        ),
+    )
+    quaternion = torch.tensor(list(viewer_settings["quaternion"].values())).double()
     yield "viewer's turn", quaternion * quaternion[3].sign()
 
 
 @cache
 def true_results(clip: Clip) -> Mapping[str, Any]:
-    """Compute the true value of every later result, where possible without the code under test."""
-    values = dict(later_results(clip, *reference_result(clip)))
+    """Compute the true value of every result, where possible without the tested code."""
+    true_values = dict(later_results(clip, *reference_result(clip)))
     # Independently of the code: hands, cameras in the columns, the viewer.
     exo_c2w = relative_poses(torch.eye(3, 4).double().expand(CLIP_FRAMES, 3, 4), clip.exo_w2c)
     head_from_exo = relative_poses(clip.ego.upright_poses(clip.ego_w2c), clip.exo_w2c)
     joints = clip.take.hands.joints[clip.indices].flatten(1, 2)
     joints = joints @ head_from_exo[:, :, :3].mT + head_from_exo[:, None, :, 3]
-    values["hands"] = torch.cat((joints.flatten(), values["hands"][joints.numel() :]))
-    values["egox.exo_K"] = torch.tensor(clip.intrinsics()).flatten().expand(CLIP_FRAMES, 9)
-    values["egox.exo_c2w"] = torch.cat(
+    true_values["hands"] = torch.cat((joints.flatten(), true_values["hands"][joints.numel() :]))
+    true_values["egox.exo_K"] = torch.tensor(clip.intrinsics()).flatten().expand(CLIP_FRAMES, 9)
+    true_values["egox.exo_c2w"] = torch.cat(
         (exo_c2w.flatten(1), torch.tensor([[0.0, 0, 0, 1]]).double().expand(CLIP_FRAMES, 4)), 1
     )
     opengl_flip = torch.tensor([1.0, -1, -1]).double()
     first_head_pose = relative_poses(torch.eye(3, 4).double()[None], head_from_exo[:1])[0]
     viewer_rotation = opengl_flip[:, None] * first_head_pose[:, :3] * opengl_flip
-    values["viewer's turn"] = rotation_as_quaternion(viewer_rotation)
-    values["viewer"] = torch.cat(
-        (opengl_flip * first_head_pose[:, 3], values["viewer"].double()[3:])
+    true_values["viewer's turn"] = rotation_as_quaternion(viewer_rotation)
+    true_values["viewer"] = torch.cat(
+        (opengl_flip * first_head_pose[:, 3], true_values["viewer"].double()[3:])
     )
-    return values
+    return true_values
 
 
 def rotation_as_quaternion(rotation: Tensor) -> Tensor:  # [3, 3] -> x y z w, w >= 0
     w_component = math.sqrt(max(0.0, 1 + float(rotation.trace()))) / 2
-    axis_part = torch.stack(
+    axis_components = torch.stack(
         [
             rotation[2, 1] - rotation[1, 2],
             rotation[0, 2] - rotation[2, 0],
             rotation[1, 0] - rotation[0, 1],
         ]
     )
-    return torch.cat((axis_part / (4 * w_component), torch.tensor([w_component]).double()))
+    return torch.cat((axis_components / (4 * w_component), torch.tensor([w_component]).double()))
 
 
 def largest_difference(first_values: Tensor, second_values: Tensor) -> float:
@@ -432,7 +443,7 @@ INPUT_FORMS: dict[str, tuple[Callable[[Clip], DepthAndPath], float, bool]] = {}
 def register_input_form(
     name: str, pose_tolerance: float = ARRAY_TOLERANCE, compares_later_results: bool = False
 ):
-    """Register a function that gives a lens, a pose, a path or depth in one input form."""
+    """Register a function that provides a lens, pose, path or depth in one input format."""
 
     def keep_function(function: Callable[[Clip], Any]) -> Callable[[Clip], Any]:
         INPUT_FORMS[name] = function, pose_tolerance, compares_later_results
@@ -442,7 +453,7 @@ def register_input_form(
 
 
 def align_depth(clip: Clip, depth: Any = None, **options: Any) -> DepthAndPath:
-    """Align depth maps, by default those of the frames in use."""
+    """Align given depth maps with the clip, by default those of the frames in use."""
     options = {"frames": clip.frames} | options
     depth = clip.depth_maps() if depth is None and "sockets" not in options else depth
     aligned_depth, _ = stages.align(depth, **options)
@@ -516,7 +527,7 @@ def _(c: Clip) -> DepthAndPath:
 
 
 def moge_payload(clip: Clip, intrinsics: np.ndarray) -> dict[str, Tensor]:
-    """Build a MoGe payload as the host's node does, with normalized intrinsics."""
+    """Build a MoGe depth output with normalized intrinsics, as ComfyUI's node returns it."""
     (width, height), intrinsics = clip.picture.size, torch.tensor(intrinsics).float()
     intrinsics[:2, 2] += 0.5
     intrinsics = intrinsics / torch.tensor([[width], [height], [1.0]])
@@ -614,7 +625,7 @@ register_input_form("ego path: meta.json as read")(
 
 
 def whole_source_clip(clip: Clip) -> Clip:
-    """Extend the clip to all frames of its source video."""
+    """Return a clip that contains all frames of its source video."""
     indices = torch.arange(SOURCE_FRAMES)
     frames = replace(clip.frames, indices=indices, times_s=indices.double() / FPS, fps=FPS)
     return replace(clip, indices=indices.tolist(), frames=frames)
@@ -631,13 +642,13 @@ def whole_source_path(clip: Clip) -> CameraTrajectory:
 
 
 def keyframe_document(clip: Clip) -> dict[str, Any]:
-    """Build a keyframe document of the frames in use."""
+    """Build a keyframe JSON document for the frames in use."""
     frame_poses = zip(clip.indices, clip.ego_w2c.tolist(), strict=True)
     return {"keyframes": [{"frame": index, "w2c": w2c} for index, w2c in frame_poses]}
 
 
 def export_folder(clip: Clip, form: str) -> Path:
-    """Write what the editor exports in one format to a folder."""
+    """Write a camera path to a folder in one of the editor's export formats."""
     file_name, content = export_path(
         form, keyframe_document(clip), clip.ego, clip.frames.bare, reference_scene(clip)
     )
@@ -696,7 +707,7 @@ def _(c: Clip) -> DepthAndPath:
 
 @register_input_form("depth: a map more than frames")
 def _(c: Clip) -> DepthAndPath:
-    """Align one map more than frames, which is refused unless the frames start at 0."""
+    """Check that one depth map too many is refused, except for frames that start at 0."""
     maps = whole_source_clip(c).depth_maps()[[*c.indices, c.indices[-1] + 1]]
     if c.indices[:5] == [0, 1, 2, 3, 4]:
         return align_with_camera(c, maps, c.lens)
@@ -722,10 +733,10 @@ def check_wide_intrinsics_beside_a_narrower_video(clip_of) -> None:
     """Check the lens that a 16:9 picture's K gives beside a video and a depth file of 7:4."""
     clip, size = clip_of("as it is", "from 0", False), (126, 72)  # of whole 128x72
     frames = replace(clip.frames, source_size=size, size=size)
-    file = clip.folder / "narrow.npz"
-    np.savez(file, depth_m=np.full((SOURCE_FRAMES, *size[::-1]), 2, np.float32))
+    narrow_depth_file = clip.folder / "narrow.npz"
+    np.savez(narrow_depth_file, depth_m=np.full((SOURCE_FRAMES, *size[::-1]), 2, np.float32))
     meta = read_meta(clip.meta("wide", intrinsics_matrix(1540, 960, 540)))
-    lens = depth_lens(stages.align(file, frames=frames, meta=meta)[0])
+    lens = depth_lens(stages.align(narrow_depth_file, frames=frames, meta=meta)[0])
     assert (lens.fx, lens.cx, lens.cy) == pytest.approx((1540 * 72 / 1080, 63, 36), abs=1e-6)
     assert lens.fy == pytest.approx(lens.fx)
 
@@ -832,8 +843,8 @@ def check_path_of_unknown_world(clip_of) -> None:
     for form in FORMS.keys() - {*FORMS_WITH_BOTH_CAMERAS}:
         folder = clip.folder / f"unknown world {form}"
         folder.mkdir()
-        file = FORMS[form](folder, clip.poses(of_exo=False))
-        path, _ = stages.path(file, frames=clip.frames, camera=clip.ego)
+        pose_file = FORMS[form](folder, clip.poses(of_exo=False))
+        path, _ = stages.path(pose_file, frames=clip.frames, camera=clip.ego)
         assert (
             decibels(stages.prior(reference_scene(clip), path)[0].rgb, true_results(clip)["prior"])
             > 60
@@ -853,31 +864,31 @@ def check_path_of_unknown_world(clip_of) -> None:
 
 
 def draw_two_views(clip_of) -> tuple[Clip, Clip]:
-    """Draw clips of two exo cameras of one take, in one world."""
+    """Draw clips of two exo cameras of one take in the same world."""
     first_view, clips = clip_of("as it is", "from 4", False), []
-    for number, take in enumerate(drawn_take((96, 64), False, view_count=2).views):
-        folder = first_view.folder / f"view {number}"
+    for view_index, take in enumerate(drawn_take((96, 64), False, view_count=2).views):
+        folder = first_view.folder / f"view {view_index}"
         folder.mkdir(exist_ok=True)
         write_video(folder / "exo.mp4", take.exo_rgb, FPS, quality=1)
         loaded_clip, _ = stages.load_clip(
             folder / "exo.mp4", start_frame=4, frame_count=CLIP_FRAMES
         )
-        selection = {"exo": loaded_clip.exo, "frames": loaded_clip.selection}
-        clips.append(replace(first_view, take=take, folder=folder, **selection))
+        clip_fields = {"exo": loaded_clip.exo, "frames": loaded_clip.selection}
+        clips.append(replace(first_view, take=take, folder=folder, **clip_fields))
     return clips[0], clips[1]
 
 
 def stage_remarks(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Mapping[str, list[str]]:
-    """Collect the remarks of each stage that uses a path and an exo camera, by the stage's name."""
-    points, _ = stages.scene(clip.exo, depth)
-    drawn_prior, report = stages.prior(points, path, draw_anyway=True)
+    """Collect the remarks of each processing stage that uses a path and an exo camera."""
+    scene_points, _ = stages.scene(clip.exo, depth)
+    drawn_prior, report = stages.prior(scene_points, path, draw_anyway=True)
     ego_prior = drawn_prior.rgb
     return {
         "prior": report.warnings(),
-        "judge": stages.judge(ego_prior, scene=points, trajectory=path)[1].warnings(),
+        "judge": stages.judge(ego_prior, scene=scene_points, trajectory=path)[1].warnings(),
         "geometry": exact_gga_geometry(clip, depth, path).notes(),
         "second eye": make_second_eye(clip, depth, path).warnings(),
-        "fit": camera_fit(points, path, ego_prior, True).warnings(),
+        "fit": camera_fit(scene_points, path, ego_prior, True).warnings(),
     }
 
 
@@ -888,13 +899,14 @@ def check_path_of_the_other_exo_camera(clip_of) -> None:
     for path_view, clip in (both_views, both_views[::-1]):
         depth, scene = reference_result(clip).depth, reference_scene(clip)
         assert not any(
-            "against" in lines for lines in stage_remarks(clip, *reference_result(clip))["prior"]
+            "against" in remark_texts
+            for remark_texts in stage_remarks(clip, *reference_result(clip))["prior"]
         )
         unplaced_path, _ = stages.path(
             path_view.exact_meta_file(), frames=clip.frames, camera=clip.ego
         )
-        for stage, lines in stage_remarks(clip, depth, unplaced_path).items():
-            assert any("another camera of the take" in remark for remark in lines), stage
+        for stage, remark_texts in stage_remarks(clip, depth, unplaced_path).items():
+            assert any("another camera of the take" in remark for remark in remark_texts), stage
         placed_path, notes = stages.path(
             path_view.exact_meta_file(), frames=clip.frames, camera=clip.ego, scene=scene
         )
@@ -905,11 +917,13 @@ def check_path_of_the_other_exo_camera(clip_of) -> None:
         path_view_path, _ = stages.path(
             path_view.exact_meta_file(), frames=path_view.frames, camera=clip.ego
         )
-        for view, is_remarked in ((clip, True), (path_view, False)):
-            unposed, _ = stages.align(view.depth_maps(), frames=view.frames, camera=view.lens)
+        for compared_view, is_remarked in ((clip, True), (path_view, False)):
+            unposed_depth, _ = stages.align(
+                compared_view.depth_maps(), frames=compared_view.frames, camera=compared_view.lens
+            )
             warnings = (
-                *path_view_path.other_exo(unposed.exo),
-                *path_view_path.other_hands(view.frames),
+                *path_view_path.other_exo(unposed_depth.exo),
+                *path_view_path.other_hands(compared_view.frames),
             )
             assert len(warnings) == (2 if is_remarked else 0)
             assert all("two cameras" in str(warning) for warning in warnings)
@@ -928,8 +942,8 @@ def check_worlds_that_contradict_are_remarked(clip_of) -> None:
     )
     path, _ = stages.path(clip.exact_meta_file(), frames=clip.frames, camera=clip.ego)
     assert path.other_exo(depth.exo) and path.other_exo(*stages.scene(clip.exo, depth)[0].exos)
-    for stage, lines in stage_remarks(clip, depth, path).items():
-        assert any("the same one, these are two worlds" in remark for remark in lines), stage
+    for stage, remark_texts in stage_remarks(clip, depth, path).items():
+        assert any("the same one, these are two worlds" in remark for remark in remark_texts), stage
     # As the remark says: without the depth's own pose, the path's ties it.
     unposed_depth, _ = stages.align(clip.depth_maps(), frames=clip.frames, camera=clip.lens)
     if not clip.exo_moves:
@@ -943,14 +957,14 @@ def check_distorted_lenses(clip_of) -> None:
         {"lens": "opencv_fisheye", "distortion": (0.03, -0.01, 0.002, 0.0)},
         {"lens": "pinhole"},
     )
-    for picture in PICTURES:
-        clip = clip_of(picture, "from 4", False)
+    for picture_name in PICTURES:
+        clip = clip_of(picture_name, "from 4", False)
         (width, height), used_picture, scale_factor = (
             clip.picture.source,
             clip.picture,
             clip.picture.scale,
         )
-        for number, lens_fields in enumerate(lenses):
+        for lens_index, lens_fields in enumerate(lenses):
             lens = CameraModel(
                 width=width,
                 height=height,
@@ -960,7 +974,7 @@ def check_distorted_lenses(clip_of) -> None:
                 cy=height / 2 + 3,
                 **lens_fields,
             )
-            meta = read_meta(clip.meta(f"lens {number}", exo_camera=lens.to_json()))
+            meta = read_meta(clip.meta(f"lens {lens_index}", exo_camera=lens.to_json()))
             points = torch.randn(50, 3, generator=torch.Generator().manual_seed(1)).double()
             points = points * torch.tensor([0.4, 0.3, 0.1]) + torch.tensor([0, 0, 1.5])
             source_uv = lens.project(points)[0] + 0.5
@@ -973,7 +987,7 @@ def check_distorted_lenses(clip_of) -> None:
                 result_lens = depth_lens(result.depth)
                 result_uv = result_lens.rescale(*used_picture.size).project(points)[0]
                 assert largest_difference(result_uv, expected_uv) < 1e-6, (
-                    picture,
+                    picture_name,
                     lens_fields["lens"],
                 )
 
@@ -992,9 +1006,9 @@ def check_poses_at_twice_the_frame_rate(clip_of) -> None:
     for form in FORMS:
         folder = clip.folder / f"twice {form}"
         folder.mkdir()
-        file = FORMS[form](folder, doubled_poses)
+        pose_file = FORMS[form](folder, doubled_poses)
         if form in ("tum", "ours"):
-            ego_path, _ = stages.path(file, frames=clip.frames, scene=reference_scene(clip))
+            ego_path, _ = stages.path(pose_file, frames=clip.frames, scene=reference_scene(clip))
             assert (
                 largest_difference(
                     ego_path.ego.upright_w2c, torch.tensor(source_poses.w2c[clip.indices])
@@ -1003,7 +1017,7 @@ def check_poses_at_twice_the_frame_rate(clip_of) -> None:
             ), form
         else:
             with refuses():
-                stages.path(file, frames=clip.frames, scene=reference_scene(clip))
+                stages.path(pose_file, frames=clip.frames, scene=reference_scene(clip))
 
 
 def check_keyframes_without_a_lens_are_upright(clip_of) -> None:
@@ -1011,17 +1025,17 @@ def check_keyframes_without_a_lens_are_upright(clip_of) -> None:
     clip = clip_of("as it is", "from 4", False)
     upright_w2c = clip.take.ego.camera.upright_poses(clip.ego_w2c)
     frame_poses = zip(clip.indices, upright_w2c.tolist(), strict=True)
-    document = {"keyframes": [{"frame": index, "w2c": w2c} for index, w2c in frame_poses]}
+    keyframe_json = {"keyframes": [{"frame": index, "w2c": w2c} for index, w2c in frame_poses]}
     for lens in (CameraModel.pinhole(64, 64, 32), clip.ego.upright()):
         file_name, content = export_path(
-            "keyframes", document, lens, clip.frames.bare, reference_scene(clip)
+            "keyframes", keyframe_json, lens, clip.frames.bare, reference_scene(clip)
         )
-        file = clip.folder / file_name
-        file.write_bytes(content)
+        exported_file = clip.folder / file_name
+        exported_file.write_bytes(content)
         for camera in (None, lens, clip.ego):
-            ego_path, _ = stages.path(file, frames=clip.frames, camera=camera)
+            ego_path, _ = stages.path(exported_file, frames=clip.frames, camera=camera)
             assert largest_difference(ego_path.ego.upright_w2c, upright_w2c) < ARRAY_TOLERANCE
-    _, notes = stages.path(document, frames=clip.frames)
+    _, notes = stages.path(keyframe_json, frames=clip.frames)
     assert "turned by 90 degrees" in notes.placed
 
 
@@ -1034,9 +1048,9 @@ def check_viewer_angle_of_a_pinhole(clip_of) -> None:
         camera=CameraModel.pinhole(64, 64, 32),
         exo_w2c=clip.exo_pose,
     )
-    viewer = viewer_camera(path)
-    assert viewer["fov"] == pytest.approx(90)
-    quaternion = torch.tensor(list(viewer["quaternion"].values())).double()
+    viewer_settings = viewer_camera(path)
+    assert viewer_settings["fov"] == pytest.approx(90)
+    quaternion = torch.tensor(list(viewer_settings["quaternion"].values())).double()
     assert (
         largest_difference(quaternion * quaternion[3].sign(), true_results(clip)["viewer's turn"])
         < 1e-5
@@ -1046,8 +1060,8 @@ def check_viewer_angle_of_a_pinhole(clip_of) -> None:
 def check_prepared_clips(clip_of) -> None:
     """Check cameras of prepared clips, one cropped with a moving camera, one of every second frame."""
     for exo_moves, step, (width, height) in ((True, 1, (64, 64)), (False, 2, (48, 32))):
-        picture = "square" if width == height else "half"
-        clip = clip_of(picture, "from 4" if step == 1 else "every second", exo_moves)
+        picture_name = "square" if width == height else "half"
+        clip = clip_of(picture_name, "from 4" if step == 1 else "every second", exo_moves)
         takes_folder = clip.folder / f"takes {exo_moves}"
         write_take(drawn_take((96, 64), exo_moves), takes_folder / "a", quality=1)
         prepare_options = PrepareOptions(
@@ -1061,8 +1075,12 @@ def check_prepared_clips(clip_of) -> None:
         records, _ = prepare_and_read(
             takes_folder, clip.folder / f"set {exo_moves}", prepare_options
         )
-        record = next(r for r in records if r.start == clip.indices[0])
-        folder = clip.folder / f"set {exo_moves}" / record.folder
+        clip_record = next(
+            prepared_record
+            for prepared_record in records
+            if prepared_record.start == clip.indices[0]
+        )
+        folder = clip.folder / f"set {exo_moves}" / clip_record.folder
         meta = read_meta(folder / "meta.json")
         depth, _ = stages.align(folder / "depth.npz", meta=meta)
         path, _ = stages.path(meta, count=CLIP_FRAMES)

@@ -10,7 +10,7 @@ av = pytest.importorskip("av", reason="decodes video")
 
 
 def write_uneven_clip(file: Path) -> Path:
-    """Write a video of 60 frames, the first 30 at 30 a second and the others at 10."""
+    """Write a video of 60 frames, 30 at 30 frames a second and 30 at 10."""
     with av.open(str(file), "w") as container:
         stream = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = 128, 80, "yuv420p"

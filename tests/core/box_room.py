@@ -22,21 +22,23 @@ class RoomView:
 
 
 def view_room(camera: CameraModel, w2c: Tensor) -> RoomView:
-    rays, valid = camera.pixel_rays(torch.float64)
+    rays, valid_mask = camera.pixel_rays(torch.float64)
     origin, world_rays = camera_centre(w2c), rays @ invert(w2c)[:, :3].T
-    limits = torch.where(world_rays > 0, HIGH, LOW_CORNER)
-    distance = ((limits - origin) / torch.where(world_rays.abs() < 1e-12, 1e-12, world_rays)).amin(
-        -1
-    )
-    points = origin + world_rays * distance[..., None]
-    depth = torch.where(valid & (rays[..., 2] > 1e-3), distance * rays[..., 2], torch.nan).float()
+    wall_limits = torch.where(world_rays > 0, HIGH, LOW_CORNER)
+    wall_distance = (
+        (wall_limits - origin) / torch.where(world_rays.abs() < 1e-12, 1e-12, world_rays)
+    ).amin(-1)
+    points = origin + world_rays * wall_distance[..., None]
+    depth = torch.where(
+        valid_mask & (rays[..., 2] > 1e-3), wall_distance * rays[..., 2], torch.nan
+    ).float()
     rgb = ((points - LOW_CORNER) / (HIGH - LOW_CORNER) * 200 + 20).round().to(torch.uint8)
     return RoomView(depth_m=depth, points=points, rgb=rgb)
 
 
 def true_coverage(ego: CameraModel, ego_w2c: Tensor, exo: CameraModel, exo_w2c: Tensor) -> float:
-    """Measure the share of the ego picture whose surfaces lie in the exo picture."""
+    """Measure the share of the ego picture's surfaces that the exo picture shows, too."""
     lens_mask = ego.pixel_rays(torch.float64)[1]
     points = view_room(ego, ego_w2c).points
-    uv, valid = exo.project(transform(exo_w2c, points.flatten(0, 1)).view_as(points))
-    return float((lens_mask & valid & exo.inside(uv)).double().mean())
+    uv, valid_mask = exo.project(transform(exo_w2c, points.flatten(0, 1)).view_as(points))
+    return float((lens_mask & valid_mask & exo.inside(uv)).double().mean())

@@ -18,7 +18,7 @@ from lab.drawn.layout import Layout, draw_layout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnHeads:
-    """Store one clip's true head poses, and its points as if nothing hid them."""
+    """Store the true head poses of one drawn clip, and its key points without any occlusion."""
 
     layout: Layout
     truth: np.ndarray  # [T, 3, 4] world_from_head
@@ -29,19 +29,21 @@ class DrawnHeads:
     times_s: Tensor
 
     def points(self, **changes) -> HeadPoints:
-        """Build head points as a detector gives them, with scores, uv or metres replaced."""
+        """Build head key points as a detector returns them, with optional other scores, pixels or
+        metres."""
         uv = changes.get("uv", self.uv)
-        metres = changes.get("metres")
+        points_m = changes.get("metres")
         scores = changes.get("scores", np.ones(uv.shape[:2]))
         return HeadPoints(
             uv=torch.from_numpy(uv),
             scores=torch.from_numpy(np.asarray(scores, dtype=float)),
             picture=self.camera.stored_size,
-            metres=None if metres is None else torch.from_numpy(metres),
+            metres=None if points_m is None else torch.from_numpy(points_m),
         )
 
     def face(self, count: int = 238) -> np.ndarray:  # [T, count, 3] metres
-        """Draw points on the face, in the exo camera's axes, as a body model's mesh has them."""
+        """Compute points on the drawn face in the exo camera's axes, like vertices of a body
+        model's mesh."""
         rng = np.random.default_rng(0)
         face_points = rng.uniform([-0.07, -0.07, -0.05], [0.07, 0.11, 0.02], (count, 3))
         exo_from_head = self.exo_w2c.numpy()[:, :3] @ self.truth[..., :3]
@@ -49,30 +51,35 @@ class DrawnHeads:
         return face_points @ exo_from_head.transpose(0, 2, 1) + eye_middle
 
     def depth(self) -> Tensor:  # [T, H, W]
-        """Draw depth of small patches around the head's points."""
+        """Draw depth maps in which only small patches around the head's key points are known."""
         width, height = self.camera.stored_size
-        maps = torch.full((len(self.uv), height, width), torch.nan)
+        depth_maps = torch.full((len(self.uv), height, width), torch.nan)
         for t in range(len(self.uv)):
             for i in reversed(range(len(POINTS))):
                 column, row = (int(round(x)) for x in self.uv[t, i])
-                skin = self.metres[t, i, 2] - (0.06 if i > 4 else 0.0)
-                maps[t, max(0, row - 3) : row + 4, max(0, column - 3) : column + 4] = float(skin)
-        return maps
+                skin_depth = self.metres[t, i, 2] - (0.06 if i > 4 else 0.0)
+                depth_maps[t, max(0, row - 3) : row + 4, max(0, column - 3) : column + 4] = float(
+                    skin_depth
+                )
+        return depth_maps
 
     def errors(self, path: HeadPath, frames: slice = slice(None)) -> tuple[float, float, float]:
-        """Measure median errors across the ray in metres, along it as a share, and of the angle."""
+        """Measure median head errors: metres across the viewing ray, relative distance along it,
+        and angle."""
         estimated_pose, exo_centre = (
             path.world_from_head.numpy(),
             camera_centre(self.exo_w2c).numpy(),
         )
         head_offset = self.truth[..., 3] - exo_centre
         head_distance = np.linalg.norm(head_offset, axis=-1)
-        ray, error = (
+        ray_direction, position_error = (
             head_offset / head_distance[:, None],
             estimated_pose[..., 3] - self.truth[..., 3],
         )
-        error_along = (error * ray).sum(-1)
-        error_across = np.linalg.norm(error - error_along[:, None] * ray, axis=-1)
+        error_along = (position_error * ray_direction).sum(-1)
+        error_across = np.linalg.norm(
+            position_error - error_along[:, None] * ray_direction, axis=-1
+        )
         rotation_errors = Rotation.from_matrix(
             self.truth[..., :3].transpose(0, 2, 1) @ estimated_pose[..., :3]
         ).magnitude()
@@ -86,7 +93,7 @@ class DrawnHeads:
 def lay_out_heads(
     seed: int = 500, frames: int = 25, height: int = 224, fps: float = 10.0, **options
 ) -> DrawnHeads:
-    """Lay out the wearer of a take without rendering it."""
+    """Compute the head poses and key points of a drawn take without rendering its pictures."""
     spec = SyntheticSpec(
         seed=seed,
         frames=frames,

@@ -38,16 +38,16 @@ os.chdir("..")
 
 @pytest.fixture
 def scripts(tmp_path, monkeypatch) -> list[list[str]]:
-    """Write the examples as scripts beside a take, and list them with arguments."""
+    """Provide the documented examples as scripts in a folder with a take, each with its arguments."""
     pytest.importorskip("av", reason="decodes video")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "sample" / "calm_room", "take")
-    lines = re.search(r"(?s)```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"))[1]
-    Path("readme.py").write_text(lines, "utf-8")
-    lines = "\n".join(re.findall(r"(?m)^    (\w.*)", str(stages.__doc__)))
-    Path("stages.py").write_text(f"{DOCSTRING_SETUP}{lines}{DOCSTRING_CHECKS}", "utf-8")
-    examples = sorted(map(str, (ROOT / "docs" / "examples").glob("*.py")))
-    return [["readme.py"], ["stages.py"], *([file, "take", "out"] for file in examples)]
+    readme_code = re.search(r"(?s)```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"))[1]
+    Path("readme.py").write_text(readme_code, "utf-8")
+    readme_code = "\n".join(re.findall(r"(?m)^    (\w.*)", str(stages.__doc__)))
+    Path("stages.py").write_text(f"{DOCSTRING_SETUP}{readme_code}{DOCSTRING_CHECKS}", "utf-8")
+    example_files = sorted(map(str, (ROOT / "docs" / "examples").glob("*.py")))
+    return [["readme.py"], ["stages.py"], *([file, "take", "out"] for file in example_files)]
 
 
 def test_examples_run_without_warnings(scripts, monkeypatch, capsys):
@@ -60,17 +60,19 @@ def test_examples_run_without_warnings(scripts, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_examples_run_with_the_wheel(scripts):
-    """Install the wheel into its own environment, and count the packages that it needs."""
+    """Check that the examples run with the installed wheel, and that it needs few packages."""
     with TemporaryDirectory() as folder:  # torch alone may have 5 GB
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = venv_python(Path(folder))
-        pip = [python, "-m", "pip"]
-        build_command = [*pip, "wheel", "--no-deps", ROOT / "egox_core"]
-        if problem := run_for_error([*pip, "install", "torch"]) or run_for_error(build_command):
-            pytest.skip(f"needs a package index: {problem[-200:]}")
-        packages_before = subprocess.check_output([*pip, "list"]).splitlines()
-        assert not run_for_error([*pip, "install", *Path().glob("*.whl")])
-        packages_after = subprocess.check_output([*pip, "list"]).splitlines()
+        pip_command = [python, "-m", "pip"]
+        build_command = [*pip_command, "wheel", "--no-deps", ROOT / "egox_core"]
+        if error_text := run_for_error([*pip_command, "install", "torch"]) or run_for_error(
+            build_command
+        ):
+            pytest.skip(f"needs a package index: {error_text[-200:]}")
+        packages_before = subprocess.check_output([*pip_command, "list"]).splitlines()
+        assert not run_for_error([*pip_command, "install", *Path().glob("*.whl")])
+        packages_after = subprocess.check_output([*pip_command, "list"]).splitlines()
         assert len(packages_before) < len(packages_after) <= len(packages_before) + 12
         for script in scripts:
             subprocess.run([python, "-I", *script], check=True)

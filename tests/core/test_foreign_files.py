@@ -56,10 +56,10 @@ FIRST_BYTES = {
 def test_unsupported_files_are_refused_by_kind(tmp_path, suffix):
     general_kinds = [kind for kind in FOREIGN if not kind.of_pictures]
     assert len(FIRST_BYTES) == len(general_kinds)
-    file = tmp_path / f"file.{suffix}"
+    foreign_file = tmp_path / f"file.{suffix}"
     for first_bytes, message_pattern in FIRST_BYTES.items():
-        file.write_bytes(first_bytes + bytes(range(256)) * 8)
-        with refuses(f"(?s){message_pattern}"), READERS_BY_SUFFIX[suffix](file):  # ty: ignore[invalid-context-manager]
+        foreign_file.write_bytes(first_bytes + bytes(range(256)) * 8)
+        with refuses(f"(?s){message_pattern}"), READERS_BY_SUFFIX[suffix](foreign_file):  # ty: ignore[invalid-context-manager]
             pass
 
 
@@ -75,14 +75,16 @@ def test_unsupported_files_are_refused_by_kind(tmp_path, suffix):
     ],
 )
 def test_undecodable_video_codecs_are_refused_by_name(tmp_path, codec_tag, message_pattern):
-    file = tmp_path / "a.mp4"
-    write_video(file, torch.zeros(5, 32, 32, dtype=torch.uint8), 10)
-    content = file.read_bytes()
-    assert content.count(b"avc1") >= 1
-    tag_position = content.index(b"avc1", content.index(b"stsd"))
-    file.write_bytes(content[:tag_position] + codec_tag.encode() + content[tag_position + 4 :])
+    video_file = tmp_path / "a.mp4"
+    write_video(video_file, torch.zeros(5, 32, 32, dtype=torch.uint8), 10)
+    file_bytes = video_file.read_bytes()
+    assert file_bytes.count(b"avc1") >= 1
+    tag_position = file_bytes.index(b"avc1", file_bytes.index(b"stsd"))
+    video_file.write_bytes(
+        file_bytes[:tag_position] + codec_tag.encode() + file_bytes[tag_position + 4 :]
+    )
     with refuses(message_pattern):
-        probe_video(file)
+        probe_video(video_file)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +102,13 @@ def test_undecodable_video_codecs_are_refused_by_name(tmp_path, codec_tag, messa
 )
 def test_text_is_read_in_any_unicode(tmp_path, encoding, outcome):
     prompt = {"gbk": "厨房", "shift_jis": "台所で", "cp1252": "café"}.get(encoding, "café 厨房")
-    file = tmp_path / "meta.json"
-    file.write_bytes(json.dumps({"prompt": prompt}, ensure_ascii=False).encode(encoding))
+    meta_file = tmp_path / "meta.json"
+    meta_file.write_bytes(json.dumps({"prompt": prompt}, ensure_ascii=False).encode(encoding))
     if outcome is None:
-        assert read_json(file) == {"prompt": prompt}
+        assert read_json(meta_file) == {"prompt": prompt}
         return
     with refuses(outcome):
-        read_json(file)
+        read_json(meta_file)
 
 
 @pytest.mark.parametrize(
@@ -124,10 +126,10 @@ def test_pose_text_may_begin_with_column_names(tmp_path, header, encoding):
     rows[:, 0] = 0, 0.1, 0.2
     if "w " in header:
         rows[:, 4:] = 1, 0, 0, 0
-    lines = [" ".join(f"{value:g}" for value in row) for row in rows]
-    file = tmp_path / "poses.txt"
-    file.write_text("\n".join([*filter(None, [header]), *lines]), encoding)
-    path = CameraFile.read(file).path
+    pose_lines = [" ".join(f"{value:g}" for value in row) for row in rows]
+    pose_file = tmp_path / "poses.txt"
+    pose_file.write_text("\n".join([*filter(None, [header]), *pose_lines]), encoding)
+    path = CameraFile.read(pose_file).path
     assert len(path.w2c) == 3
     assert np.allclose(path.w2c[0], [[1, 0, 0, -1], [0, 1, 0, -2], [0, 0, 1, -3]])
 
@@ -139,23 +141,23 @@ def test_npz_of_other_arrays_is_refused_as_a_path(tmp_path):
 
 
 def test_undecodable_names_and_unusual_arrays_are_accepted(tmp_path):
-    name = b"caf\xe9".decode(
+    undecodable_name = b"caf\xe9".decode(
         "utf-8", "surrogateescape"
     )  # as Linux hands out a name that is no UTF-8
-    write_json(tmp_path / "report.json", {"take": name, "prompt": "厨房"})
-    assert read_json(tmp_path / "report.json") == {"take": name, "prompt": "厨房"}
+    write_json(tmp_path / "report.json", {"take": undecodable_name, "prompt": "厨房"})
+    assert read_json(tmp_path / "report.json") == {"take": undecodable_name, "prompt": "厨房"}
     assert "厨房" in (tmp_path / "report.json").read_text("utf-8")
     frames = torch.rand(2, 8, 8, 3, requires_grad=True)
     poses = torch.eye(4)[:3].repeat(2, 1, 1).requires_grad_()
     assert not as_frames(frames, "frames").requires_grad
     assert not as_poses(poses, "poses").requires_grad
     assert not as_matrix(poses[0], "pose", "rows").requires_grad
-    for values in (
+    for unusual_array in (
         np.eye(3, dtype=np.longdouble),
         np.eye(3, dtype=object),
         torch.eye(3).to_sparse(),
     ):
-        assert torch.equal(as_tensor(values, "K", 3, 3).double(), torch.eye(3).double())
-    for values in (torch.eye(3, device="meta"), np.array([["1"]]), np.array([[{}]])):
+        assert torch.equal(as_tensor(unusual_array, "K", 3, 3).double(), torch.eye(3).double())
+    for unusual_array in (torch.eye(3, device="meta"), np.array([["1"]]), np.array([[{}]])):
         with refuses("K: got .* of .*; expected numbers"):
-            as_tensor(values, "K", None, None)
+            as_tensor(unusual_array, "K", None, None)

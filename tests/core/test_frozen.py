@@ -20,30 +20,30 @@ LENS = CameraModel(
 
 
 def make_payloads() -> tuple[Any, ...]:
-    frames, pose = 3, torch.eye(3, 4).double()
-    mask = torch.zeros(frames, 6, 8, dtype=torch.bool)
+    frame_count, pose = 3, torch.eye(3, 4).double()
+    mask = torch.zeros(frame_count, 6, 8, dtype=torch.bool)
     exo = CameraPath(
         lens=LENS,
         w2c=pose,
-        frames=replace(Frames.timed(torch.arange(frames).double()), total=9),
+        frames=replace(Frames.timed(torch.arange(frame_count).double()), total=9),
         world="take",
         part=((16, 12), (0, 0, 16, 12)),
     )
     depth = DepthVideo(
-        depth_m=torch.ones(frames, 6, 8),
+        depth_m=torch.ones(frame_count, 6, 8),
         exo=exo,
         dynamic=mask,
         sky=mask.clone(),
-        trust=torch.ones(frames, 6, 8),
+        trust=torch.ones(frame_count, 6, 8),
     )
-    guessed = torch.zeros(frames, dtype=torch.bool)
-    path = make_path(pose.repeat(frames, 1, 1), LENS, 1.0, exo_w2c=pose, guessed=guessed)
+    guessed_mask = torch.zeros(frame_count, dtype=torch.bool)
+    path = make_path(pose.repeat(frame_count, 1, 1), LENS, 1.0, exo_w2c=pose, guessed=guessed_mask)
     notes = TakeNotes(prompt="a", meta_intrinsics=torch.eye(3).double(), source="b", placed="c")
     return depth, path, notes
 
 
 def list_value_paths(value: Any, field_path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """List the field paths of all values inside a payload."""
+    """List the field paths of all values in a nested payload."""
     if not is_dataclass(value):
         return [field_path]
     return [
@@ -54,10 +54,12 @@ def list_value_paths(value: Any, field_path: tuple[str, ...] = ()) -> list[tuple
 
 
 def change_value(value: Any, field_path: tuple[str, ...]) -> Any:
-    """Copy a payload with another value at one field path."""
+    """Copy a payload, and change the value at one field path."""
     if field_path:
-        name, *rest = field_path
-        return replace_unchecked(value, name, change_value(getattr(value, name), tuple(rest)))
+        field_name, *inner_path = field_path
+        return replace_unchecked(
+            value, field_name, change_value(getattr(value, field_name), tuple(inner_path))
+        )
     if isinstance(value, torch.Tensor):
         flat_value = value.clone().reshape(-1)
         flat_value[-1] = ~flat_value[-1] if value.dtype == torch.bool else flat_value[-1] + 1
@@ -69,12 +71,12 @@ def change_value(value: Any, field_path: tuple[str, ...]) -> Any:
 
 
 def replace_unchecked(payload: Any, name: str, value: Any) -> Any:
-    """Replace a field of a payload without the checks of its class."""
-    copy = object.__new__(type(payload))
+    """Replace one field of a payload without running the checks of its class."""
+    payload_copy = object.__new__(type(payload))
     for field in fields(payload):
         field_value = value if field.name == name else getattr(payload, field.name)
-        object.__setattr__(copy, field.name, field_value)
-    return copy
+        object.__setattr__(payload_copy, field.name, field_value)
+    return payload_copy
 
 
 @pytest.mark.parametrize("number", range(3), ids=["depth", "path", "notes"])
@@ -100,19 +102,21 @@ def test_fields_of_a_later_version_are_in_the_digest():
 
     depth, path, notes = make_payloads()
     later_depths = [
-        LaterDepth(**{each.name: getattr(depth, each.name) for each in fields(depth)}, shutter_s=s)
+        LaterDepth(
+            **{field.name: getattr(depth, field.name) for field in fields(depth)}, shutter_s=s
+        )
         for s in (None, 0.01, 0.02)
     ]
-    old_fields = {each.name: getattr(path, each.name) for each in fields(path)}
+    old_fields = {field.name: getattr(path, field.name) for field in fields(path)}
     later_paths = [
-        LaterPath(**old_fields, notes=each)
-        for each in (notes, replace(notes, meta_intrinsics=torch.eye(3)))
+        LaterPath(**old_fields, notes=field)
+        for field in (notes, replace(notes, meta_intrinsics=torch.eye(3)))
     ]
-    assert len({content_digest(each) for each in (depth, path, *later_depths, *later_paths)}) == 7
+    assert len({content_digest(field) for field in (depth, path, *later_depths, *later_paths)}) == 7
 
 
 def test_similar_values_have_different_digests():
-    pairs = [
+    value_pairs = [
         (("ab", "c"), ("a", "bc")),
         ([1, 2], [12]),
         ((1,), (True,)),
@@ -124,10 +128,10 @@ def test_similar_values_have_different_digests():
         (None, "None"),
         ([[], [1]], [[1], []]),
     ]
-    for first_value, second_value in pairs:
+    for first_value, second_value in value_pairs:
         assert content_digest(first_value) != content_digest(second_value)
-    transposed = torch.arange(6.0).reshape(2, 3).t()
-    assert content_digest(transposed) == content_digest(transposed.contiguous())
+    transposed_tensor = torch.arange(6.0).reshape(2, 3).t()
+    assert content_digest(transposed_tensor) == content_digest(transposed_tensor.contiguous())
     assert content_digest(torch.ones(3).bfloat16()) != content_digest(torch.ones(3).half())
 
 

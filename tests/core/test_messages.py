@@ -20,9 +20,11 @@ CORE_TEXTS = [
 
 
 def test_core_messages_name_nothing_outside_the_wheel():
-    nodes = json.loads((ROOT / "locales/en/nodeDefs.json").read_text("utf-8")).values()
-    names = {node["display_name"].removeprefix("EgoX ") for node in nodes}
-    absent_pattern = "|".join(sorted(name for name in names if " " in name))
+    node_definitions = json.loads((ROOT / "locales/en/nodeDefs.json").read_text("utf-8")).values()
+    display_names = {node["display_name"].removeprefix("EgoX ") for node in node_definitions}
+    absent_pattern = "|".join(
+        sorted(display_name for display_name in display_names if " " in display_name)
+    )
     absent_pattern += r"|EgoX (Conditioning|LoRA|Prompt|Sweep|Text)|Generate Text|Run (MoGe|Depth)"
     absent_pattern += (
         r"|(docs|tools|nodes)/\w|\bpython3? \S|\b(run|train_egox)\.py|\bconnect\b|un-bypass"
@@ -33,7 +35,7 @@ def test_core_messages_name_nothing_outside_the_wheel():
         if (match := re.search(absent_pattern, text))
     ]
     named_stages = {
-        stage for _, text in CORE_TEXTS for stage in re.findall(r"\bstages\.(\w+)", text)
+        stage_name for _, text in CORE_TEXTS for stage_name in re.findall(r"\bstages\.(\w+)", text)
     }
     assert named_stages < set(dir(stages))
 

@@ -41,7 +41,7 @@ def test_checking_a_writable_folder_leaves_no_files(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux' own")
 @pytest.mark.parametrize("case", ["a file", "a file above", "a full disk", "read-only", "no name"])
 def test_unwritable_folder_is_refused_with_the_cause(tmp_path, case):
-    """Include only causes that hold for the root user, who may write everywhere."""
+    """Check that a folder that can't be written gives an error that states the cause."""
     (tmp_path / "file").write_text("x")
     folder, expected_cause = {
         "a file": (tmp_path / "file", "Not a directory"),
@@ -112,12 +112,12 @@ def test_zip_bombs_are_refused(tmp_path):
     with open_zip(path) as archive:
         assert archive.namelist() == ["00000.npy"]
     # A header that claims what deflate can't do.
-    content = path.read_bytes()
-    forged_content = content.replace(
+    zip_bytes = path.read_bytes()
+    forged_zip_bytes = zip_bytes.replace(
         (4 * 2**20).to_bytes(4, "little"), (2**30).to_bytes(4, "little")
     )
-    assert forged_content != content
-    path.write_bytes(forged_content)
+    assert forged_zip_bytes != zip_bytes
+    path.write_bytes(forged_zip_bytes)
     with refuses("times"), open_zip(path):
         pass
     path.write_bytes(b"no zip")
@@ -154,10 +154,10 @@ def test_pickled_weights_are_refused_with_the_conversion_command(suffix):
 
 
 def test_conversion_command_writes_safetensors(tmp_path, repo_root, monkeypatch):
-    source = tmp_path / "lora.bin"
+    lora_file = tmp_path / "lora.bin"
     tensors = {"a.lora_A.weight": torch.randn(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)}
-    torch.save({"state_dict": tensors, "step": 3}, source)
-    monkeypatch.setattr(sys, "argv", ["", str(source)])
+    torch.save({"state_dict": tensors, "step": 3}, lora_file)
+    monkeypatch.setattr(sys, "argv", ["", str(lora_file)])
 
     def exit_code() -> int:
         with pytest.raises(SystemExit) as exit_error:
@@ -167,9 +167,9 @@ def test_conversion_command_writes_safetensors(tmp_path, repo_root, monkeypatch)
         return exit_error.value.code
 
     assert exit_code() == 0
-    converted = load_file(tmp_path / "lora.safetensors")
-    assert converted.keys() == tensors.keys() and all(
-        torch.equal(converted[k], v) for k, v in tensors.items()
+    converted_tensors = load_file(tmp_path / "lora.safetensors")
+    assert converted_tensors.keys() == tensors.keys() and all(
+        torch.equal(converted_tensors[k], v) for k, v in tensors.items()
     )
     assert exit_code() == 1  # never overwrites
 
@@ -178,11 +178,11 @@ def test_atomic_write_leaves_the_old_file_on_failure(tmp_path):
     path = tmp_path / "new" / "a.txt"
     with pytest.raises(OSError, match="No space left.*a.txt"), atomic_write(path):
         raise OSError(28, "No space left on device")  # as a file's own write says it
-    with atomic_write(path) as temporary:
-        temporary.write_text("done", "utf-8")
+    with atomic_write(path) as temporary_file:
+        temporary_file.write_text("done", "utf-8")
         assert not path.exists()
-    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
-        temporary.write_text("half", "utf-8")
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary_file:
+        temporary_file.write_text("half", "utf-8")
         raise RuntimeError
     assert path.read_text("utf-8") == "done" and len(list(path.parent.iterdir())) == 1
     with pytest.raises(ValueError):
@@ -244,11 +244,11 @@ def test_only_files_of_useful_types_are_unpacked(tmp_path):
 
 
 def test_zip_links_and_windows_device_names_are_refused(tmp_path):
-    link = zipfile.ZipInfo("meta.json")
-    link.external_attr = 0o120777 << 16
+    link_info = zipfile.ZipInfo("meta.json")
+    link_info.external_attr = 0o120777 << 16
     for number, (member, message) in enumerate(
         (
-            (link, "a link"),
+            (link_info, "a link"),
             ("aux.json", "Windows"),
             ("a /b.json", "Windows"),
             ("nul/b.json", "Windows"),
@@ -276,15 +276,15 @@ def test_zip_contents_are_limited_while_unpacking(tmp_path, monkeypatch):
     with refuses("more than its header states"):
         unpack_and_list(path)
     damaged_zip = write_zip(tmp_path / "damaged.zip", "d.npy", content=bytes(range(256)) * 64)
-    content = bytearray(damaged_zip.read_bytes())
-    content[60:80] = bytes(20)
-    damaged_zip.write_bytes(content)
+    zip_bytes = bytearray(damaged_zip.read_bytes())
+    zip_bytes[60:80] = bytes(20)
+    damaged_zip.write_bytes(zip_bytes)
     with refuses("damaged"):
         unpack_and_list(damaged_zip)
 
 
 def test_replacing_a_folder_succeeds_or_changes_nothing(tmp_path, monkeypatch):
-    """Simulate Windows, which moves no folder with an open file."""
+    """Check that a failed folder replacement, as on Windows with open files, keeps the old folder."""
     new_folder, old_folder = tmp_path / "new", tmp_path / "old"
     for folder in (new_folder, old_folder):
         folder.mkdir()
@@ -312,11 +312,11 @@ def test_replacing_a_folder_succeeds_or_changes_nothing(tmp_path, monkeypatch):
 
 
 def test_numpy_headers_are_parsed_by_one_thread_at_a_time(monkeypatch):
-    """Check the lock because Python 3.11 rarely fails in concurrent parsing."""
-    file = io.BytesIO()
-    np.save(file, np.zeros((3, 4), np.float32))
-    content, original_read, active_changes = (
-        file.getvalue(),
+    """Check that a lock prevents concurrent header parsing, which fails in Python 3.11."""
+    npy_buffer = io.BytesIO()
+    np.save(npy_buffer, np.zeros((3, 4), np.float32))
+    npy_bytes, original_read, active_changes = (
+        npy_buffer.getvalue(),
         np.lib.format.read_array_header_1_0,
         [],
     )
@@ -330,8 +330,10 @@ def test_numpy_headers_are_parsed_by_one_thread_at_a_time(monkeypatch):
 
     monkeypatch.setattr(np.lib.format, "read_array_header_1_0", slow_read)
     with ThreadPoolExecutor(4) as pool:
-        headers = [
-            pool.submit(read_npy_header, io.BytesIO(content), "depth", len(content))
+        header_futures = [
+            pool.submit(read_npy_header, io.BytesIO(npy_bytes), "depth", len(npy_bytes))
             for _ in range(4)
         ]
-        assert {header.result()[0] for header in headers} == {(3, 4)} and len(active_changes) == 8
+        assert {header_future.result()[0] for header_future in header_futures} == {(3, 4)} and len(
+            active_changes
+        ) == 8

@@ -28,7 +28,7 @@ STILL_POSES = np.eye(3, 4)[None].repeat(FRAMES, 0)
 
 
 class ConstantEncoders:
-    """Encode images into constant latents of the right sizes, as a stand-in for the real encoders."""
+    """Return constant latents of the right sizes in place of real image encoders."""
 
     def encode(self, video):
         t, h, w = 1 + (len(video) - 1) // 4, video.shape[1] // 8, video.shape[2] // 8
@@ -53,36 +53,38 @@ def test_stages_run_on_arrays_from_video_to_judgement(device):
     device_option = {"device": device}
     clip, _ = load_clip(VIDEO, frame_count=FRAMES, fps=20, **device_option)
     assert clip.exo.dtype == torch.uint8 and np.array_equal(clip.exo.cpu(), VIDEO)
-    depth, report = align(
+    depth, align_report = align(
         DEPTH, frames=clip.selection, camera=INTRINSICS, exo_w2c=STILL_POSES[0], **device_option
     )
     assert (
-        np.array_equal(depth.depth_m.cpu(), DEPTH) and depth.exo.camera.fx == 40 and report.text()
+        np.array_equal(depth.depth_m.cpu(), DEPTH)
+        and depth.exo.camera.fx == 40
+        and align_report.text()
     )
     trajectory, _ = path(STILL_POSES, frames=clip.selection, ego_size=HEIGHT, **device_option)
     assert torch.equal(trajectory.ego.frames.times_s.cpu(), clip.selection.times_s)
-    points, scene_report = scene(
+    scene_points, scene_report = scene(
         clip.exo, depth, dynamic_mask=np.zeros((1, HEIGHT, WIDTH)), **device_option
     )
-    assert points.frame_count == FRAMES and "static points" in scene_report.text()
-    align(depth, trust=True), path(trajectory, camera="pinhole"), points.points(0)
+    assert scene_points.frame_count == FRAMES and "static points" in scene_report.text()
+    align(depth, trust=True), path(trajectory, camera="pinhole"), scene_points.points(0)
     ego_prior, prior_report = prior(
-        points, trajectory, hidden_lines="leave out", classes=True, **device_option
+        scene_points, trajectory, hidden_lines="leave out", classes=True, **device_option
     )
     assert "no intrinsics" in scene(VIDEO, DEPTH)[1].text()
-    text = seen_text(seen_shares(ego_prior.seen))
-    assert text in prior_report.text() and "never seen (most in frame" in text
+    shares_text = seen_text(seen_shares(ego_prior.seen))
+    assert shares_text in prior_report.text() and "never seen (most in frame" in shares_text
     assert ego_prior.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and prior_report.covered.shape == (
         FRAMES,
     )
-    conditioned, _ = condition(clip.exo, ego_prior.rgb, ConstantEncoders(), **device_option)
-    model_input = conditioned.model_input(torch.zeros_like(conditioned.canvas.prior_latent))
+    conditioning, _ = condition(clip.exo, ego_prior.rgb, ConstantEncoders(), **device_option)
+    model_input = conditioning.model_input(torch.zeros_like(conditioning.canvas.prior_latent))
     assert model_input.shape == (1, 36, 2, 4, 6 + 4) and model_input.dtype == torch.float32
     exo_latent = denormalise_latent(model_input[:, :16, ..., :6])
-    torch.testing.assert_close(exo_latent, conditioned.canvas.exo_latent)
+    torch.testing.assert_close(exo_latent, conditioning.canvas.exo_latent)
     judgement, judge_report = judge(
         ego_prior.rgb,
-        scene=points,
+        scene=scene_points,
         trajectory=trajectory,
         truth=ego_prior.rgb.numpy(),
         **device_option,
@@ -91,12 +93,12 @@ def test_stages_run_on_arrays_from_video_to_judgement(device):
 
 
 def test_warnings_do_not_depend_on_remark_texts(are_remarks_blank):
-    """Align depth in wrong units, without a lens."""
+    """Check that depth in wrong units gives a Python warning whatever the remark's text is."""
     assert [len(align(scale * DEPTH)[1].warnings()) for scale in (1, 200)] == [1, 2]
 
 
 def test_array_types_of_one_video_give_the_same_points():
-    """Compare bytes, floats, the other byte order and views with negative strides."""
+    """Check that byte, float, byte-swapped and reversed arrays of a video give equal scene points."""
     video_forms = (
         (VIDEO / 255).astype(np.float32),
         (VIDEO / 255).astype(">f8"),
@@ -107,8 +109,10 @@ def test_array_types_of_one_video_give_the_same_points():
     for video, depth in zip(
         (*video_forms[:2], video_forms[2][..., ::-1]), depth_forms, strict=True
     ):
-        points = scene(video, depth, camera=INTRINSICS)[0].static
-        assert torch.equal(byte_points.rgb, points.rgb) and torch.equal(byte_points.xyz, points.xyz)
+        scene_points = scene(video, depth, camera=INTRINSICS)[0].static
+        assert torch.equal(byte_points.rgb, scene_points.rgb) and torch.equal(
+            byte_points.xyz, scene_points.xyz
+        )
 
 
 def test_embedding_depends_on_the_noise_seed():
@@ -123,7 +127,7 @@ def test_embedding_depends_on_the_noise_seed():
 
 
 def video_with_value(value: float) -> np.ndarray:
-    """Build a float video with one value in one pixel."""
+    """Build a float video in which one pixel has the given value."""
     video = np.repeat(VIDEO / 255, 4, 0)
     video[13, 3, 3] = value
     return video
@@ -131,12 +135,15 @@ def video_with_value(value: float) -> np.ndarray:
 
 def test_payloads_take_numpy_and_refuse_wrong_cameras():
     lens = CAMERA_PRESETS["pinhole"].camera
-    exo = CameraPath.of_exo(lens, STILL_POSES, Frames.timed(np.arange(FRAMES) / 30))
-    assert exo.w2c.dtype == exo.frames.times_s.dtype == torch.float64 and exo == replace(exo)
-    assert DepthVideo(depth_m=DEPTH[:, ::-1].astype(">f4"), exo=exo).valid.all()
+    exo_path = CameraPath.of_exo(lens, STILL_POSES, Frames.timed(np.arange(FRAMES) / 30))
+    assert (
+        exo_path.w2c.dtype == exo_path.frames.times_s.dtype == torch.float64
+        and exo_path == replace(exo_path)
+    )
+    assert DepthVideo(depth_m=DEPTH[:, ::-1].astype(">f4"), exo=exo_path).valid.all()
     for wrong_camera, expected_text in (
         (INTRINSICS, "camera of the depth video: got ndarray"),
-        (exo.at(0), "got Tensor"),
+        (exo_path.at(0), "got Tensor"),
     ):
         with refuses(expected_text):
             DepthVideo(depth_m=DEPTH, exo=wrong_camera)
@@ -145,17 +152,21 @@ def test_payloads_take_numpy_and_refuse_wrong_cameras():
 
 
 def test_payloads_of_another_version_are_refused():
-    """Restore payloads as a cache of another EgoX version stored them."""
+    """Check that payloads stored by another EgoX version are refused."""
     depth, _ = align(DEPTH, camera=INTRINSICS)
     restored_depth = pickle.loads(pickle.dumps(depth))
     assert torch.equal(restored_depth.depth_m, depth.depth_m) and restored_depth.exo == depth.exo
-    old_state = {"depth_m": torch.from_numpy(DEPTH), "camera": depth.exo.camera, "exo_w2c": None}
+    old_depth_state = {
+        "depth_m": torch.from_numpy(DEPTH),
+        "camera": depth.exo.camera,
+        "exo_w2c": None,
+    }
     with refuses(f"kept DepthVideo: got one that EgoX 1.1 or older .*one of {__version__}"):
-        DepthVideo.__new__(DepthVideo).__setstate__(old_state)
+        DepthVideo.__new__(DepthVideo).__setstate__(old_depth_state)
     with refuses(f"EgoX {__version__} made; expected one of {__version__} in its present state"):
-        DepthVideo.__new__(DepthVideo).__setstate__(old_state | {"egox_core": __version__})
+        DepthVideo.__new__(DepthVideo).__setstate__(old_depth_state | {"egox_core": __version__})
     with refuses(f"kept DepthVideo: .*one of {__version__}"):
-        scene(VIDEO, type("DepthVideo", (), old_state)())
+        scene(VIDEO, type("DepthVideo", (), old_depth_state)())
 
 
 def test_stages_take_keyframes_and_paths():

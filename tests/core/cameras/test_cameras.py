@@ -61,12 +61,12 @@ def random_points(
 
 def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
     intrinsics = camera.intrinsics.numpy()
-    zero = np.zeros((3, 1))
+    zero_pose = np.zeros((3, 1))
     if camera.lens in ("pinhole", "opencv"):
         distortion = np.array(camera.distortion) if camera.distortion else None
-        return cv2.projectPoints(points, zero, zero, intrinsics, distortion)[0][:, 0]
+        return cv2.projectPoints(points, zero_pose, zero_pose, intrinsics, distortion)[0][:, 0]
     return cv2.fisheye.projectPoints(
-        points[:, None], zero, zero, intrinsics, np.array(camera.distortion)
+        points[:, None], zero_pose, zero_pose, intrinsics, np.array(camera.distortion)
     )[0][:, 0]
 
 
@@ -75,9 +75,9 @@ def aria_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
         "projectaria_tools.core.calibration",
         reason="projectaria-tools has no wheel here (test extra)",
     )
-    parameters = np.array([camera.fx, camera.cx, camera.cy, *camera.distortion])
+    lens_parameters = np.array([camera.fx, camera.cx, camera.cy, *camera.distortion])
     aria_projection = calibration.CameraProjection(
-        calibration.CameraModelType.FISHEYE624, parameters
+        calibration.CameraModelType.FISHEYE624, lens_parameters
     )
     return np.stack([np.asarray(aria_projection.project(point)).ravel() for point in points])
 
@@ -87,15 +87,15 @@ def aria_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
 def test_project_and_unproject_agree_with_opencv_and_projectaria_tools(camera, dtype, device):
     reference_projection = aria_pixels if camera is ARIA else opencv_pixels
     points = random_points(camera, count=3000)
-    expected = reference_projection(camera, points.numpy())
-    uv, valid = camera.project(points.to(device, dtype))
-    assert valid.all()
-    assert np.abs(uv.double().cpu().numpy() - expected).max() < PIXEL_TOLERANCE
+    expected_uv = reference_projection(camera, points.numpy())
+    uv, valid_mask = camera.project(points.to(device, dtype))
+    assert valid_mask.all()
+    assert np.abs(uv.double().cpu().numpy() - expected_uv).max() < PIXEL_TOLERANCE
     # The way back is judged in pixels too: the reference must put our ray where the pixel was.
-    rays, valid = camera.unproject(torch.from_numpy(expected).to(device, dtype))
-    assert valid.all()
+    rays, valid_mask = camera.unproject(torch.from_numpy(expected_uv).to(device, dtype))
+    assert valid_mask.all()
     reprojected_uv = reference_projection(camera, rays.double().cpu().numpy())
-    assert np.abs(reprojected_uv - expected).max() < PIXEL_TOLERANCE
+    assert np.abs(reprojected_uv - expected_uv).max() < PIXEL_TOLERANCE
 
 
 @with_every_quarter_turn
@@ -123,9 +123,9 @@ def test_projection_gradients_are_correct(camera, device):
 @pytest.mark.parametrize("camera", [FISHEYE, ARIA])
 def test_gradients_on_the_optical_axis_are_finite(camera, device):
     point = torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64, device=device, requires_grad=True)
-    uv, valid = camera.project(point)
+    uv, valid_mask = camera.project(point)
     uv.sum().backward()
-    assert bool(valid.all())
+    assert bool(valid_mask.all())
     assert torch.allclose(uv.detach(), point.new_tensor([[camera.cx, camera.cy]]))
     assert torch.allclose(point.grad, point.new_tensor([[camera.fx / 2, camera.fy / 2, 0.0]]))
     pixel = uv.detach().requires_grad_()
@@ -163,10 +163,10 @@ def test_points_beyond_the_fold_of_the_distortion_are_invalid(device):
         True,
         False,
     ]
-    rays = barrel_camera.unproject(
+    rays_and_mask = barrel_camera.unproject(
         point.new_tensor([[600.0, 300], [barrel_camera.cx + 0.75 * barrel_camera.fx, 362]])
     )
-    assert rays[1].tolist() == [True, False] and torch.isfinite(rays[0]).all()
+    assert rays_and_mask[1].tolist() == [True, False] and torch.isfinite(rays_and_mask[0]).all()
 
 
 def test_quarter_turn_is_the_rotation_of_the_stored_picture():
@@ -201,8 +201,11 @@ def test_points_inside_the_picture_are_found(device):
 
 
 def test_presets_scale_with_the_picture():
-    for name in CAMERA_PRESETS:
-        large_camera, small_camera = preset_camera(name, 448), preset_camera(name, 224)
+    for preset_name in CAMERA_PRESETS:
+        large_camera, small_camera = (
+            preset_camera(preset_name, 448),
+            preset_camera(preset_name, 224),
+        )
         assert large_camera.stored_size == (448, 448) and math.isclose(
             large_camera.fx, 2 * small_camera.fx
         )
@@ -256,19 +259,19 @@ def test_upright_camera_sees_the_same_points(camera, turns, device):
         upright_camera.quarter_turns == 0
         and upright_camera.stored_size == turned_camera.stored_size
     )
-    expected, _ = turned_camera.project(points @ sensor_from_upright(turns).T.to(device))
-    assert (upright_camera.project(points)[0] - expected).abs().max() < 1e-9
+    expected_uv, _ = turned_camera.project(points @ sensor_from_upright(turns).T.to(device))
+    assert (upright_camera.project(points)[0] - expected_uv).abs().max() < 1e-9
 
 
 def test_cameras_are_read_back_from_json():
     for camera in (PINHOLE, FISHEYE, ARIA, preset_camera("aria_released", 448)):
         assert CameraModel.from_json(camera.to_json()) == camera
-    content = PINHOLE.to_json()
-    for broken_content, message in (
-        (content | {"f": 3}, "expected an object"),
+    camera_json = PINHOLE.to_json()
+    for broken_json, message in (
+        (camera_json | {"f": 3}, "expected an object"),
         ({"lens": "pinhole"}, "expected an object"),
         ([1], "list"),
-        (content | {"fx": "wide"}, "wrong type"),
+        (camera_json | {"fx": "wide"}, "wrong type"),
     ):
         with refuses(message):
-            CameraModel.from_json(broken_content)
+            CameraModel.from_json(broken_json)

@@ -38,7 +38,7 @@ def unproject_equisolid(plane, distortion, max_angle):
 
 @pytest.fixture
 def equisolid_camera(monkeypatch) -> CameraModel:
-    """Build a camera with a lens that one table entry adds."""
+    """Build a camera whose lens model is added to the lens table by one entry."""
     monkeypatch.setitem(
         LENSES,
         "equisolid",
@@ -65,10 +65,10 @@ def equisolid_camera(monkeypatch) -> CameraModel:
 
 def test_added_lens_projects_and_is_stored_as_json(equisolid_camera, device):
     pixel_grid = equisolid_camera.pixel_grid(torch.float64).to(device)
-    rays, valid = equisolid_camera.unproject(pixel_grid)
+    rays, valid_mask = equisolid_camera.unproject(pixel_grid)
     uv, seen_mask = equisolid_camera.project(3 * rays)
-    assert valid.float().mean() > 0.9 and bool(seen_mask[valid].all())
-    assert (uv - pixel_grid)[valid].abs().max() < 1e-9
+    assert valid_mask.float().mean() > 0.9 and bool(seen_mask[valid_mask].all())
+    assert (uv - pixel_grid)[valid_mask].abs().max() < 1e-9
     assert CameraModel.from_json(equisolid_camera.to_json()) == equisolid_camera
     with refuses("1 numbers"):
         replace(equisolid_camera, distortion=(0.1, 0.2))
@@ -76,18 +76,18 @@ def test_added_lens_projects_and_is_stored_as_json(equisolid_camera, device):
 
 def test_added_lens_is_exported_to_colmap_and_blender(equisolid_camera, tmp_path):
     w2c = torch.stack([look_at((0.1 * t, 0.0, 0.0), (0.0, 0.0, 3.0)) for t in range(3)])
-    path = make_path(w2c, equisolid_camera)
-    write_colmap(tmp_path / "colmap", path.ego, path.frames.indices)
+    camera_path = make_path(w2c, equisolid_camera)
+    write_colmap(tmp_path / "colmap", camera_path.ego, camera_path.frames.indices)
     assert "EQUISOLID 64 48" in (tmp_path / "colmap" / "cameras.txt").read_text("utf-8")
     assert read_pictures(tmp_path / "colmap" / "images.txt")[0]() == equisolid_camera
-    write_blender(tmp_path / "transforms.json", path.ego)
-    text = (tmp_path / "transforms.json").read_text("utf-8")
+    write_blender(tmp_path / "transforms.json", camera_path.ego)
+    transforms_text = (tmp_path / "transforms.json").read_text("utf-8")
     assert (
         read_trajectory(tmp_path / "transforms.json", equisolid_camera)[0].ego.camera
         == equisolid_camera
     )
     # Other tools don't know our own camera object: the form's own keys give the same lens.
-    (tmp_path / "theirs.json").write_text(text.replace("egox_camera", "other"), "utf-8")
+    (tmp_path / "theirs.json").write_text(transforms_text.replace("egox_camera", "other"), "utf-8")
     assert (
         read_trajectory(tmp_path / "theirs.json", equisolid_camera)[0].ego.camera
         == equisolid_camera
@@ -95,7 +95,7 @@ def test_added_lens_is_exported_to_colmap_and_blender(equisolid_camera, tmp_path
 
 
 def test_order_of_lens_entries_does_not_matter(equisolid_camera, tmp_path):
-    """Put an entry first that has another lens's export name, in a reversed table."""
+    """Check that paths are written and read with the right lens even if the lens table is reversed."""
     first_lens = replace(
         LENSES["equisolid"],
         colmap=None,
@@ -103,21 +103,25 @@ def test_order_of_lens_entries_does_not_matter(equisolid_camera, tmp_path):
         blender_keys=("k1", "k2", "k3", "k4"),
         blender_fit=lambda distortion, max_angle: (0.0,) * 4,
     )
-    path = make_path(still_poses(2), equisolid_camera)
-    numbers = (0.02, 0.01, -0.01, 0.002)
-    file, foreign_file = tmp_path / "own.json", tmp_path / "theirs.json"
-    table = dict(reversed(LENSES.items())) | {"equisolid": first_lens}
-    with patch.dict(LENSES, table, clear=True):
-        for lens, values in (("opencv_fisheye", numbers), ("pinhole", ()), ("equisolid", (0.05,))):
-            lens_camera = replace(equisolid_camera, lens=lens, distortion=values)
-            write_blender(file, replace_ego(path, lens=lens_camera).ego)
-            assert read_trajectory(file, equisolid_camera)[0].ego.camera == lens_camera
+    camera_path = make_path(still_poses(2), equisolid_camera)
+    fisheye_distortion = (0.02, 0.01, -0.01, 0.002)
+    path_file, foreign_file = tmp_path / "own.json", tmp_path / "theirs.json"
+    reversed_lenses = dict(reversed(LENSES.items())) | {"equisolid": first_lens}
+    with patch.dict(LENSES, reversed_lenses, clear=True):
+        for lens, lens_distortion in (
+            ("opencv_fisheye", fisheye_distortion),
+            ("pinhole", ()),
+            ("equisolid", (0.05,)),
+        ):
+            lens_camera = replace(equisolid_camera, lens=lens, distortion=lens_distortion)
+            write_blender(path_file, replace_ego(camera_path, lens=lens_camera).ego)
+            assert read_trajectory(path_file, equisolid_camera)[0].ego.camera == lens_camera
             expected_lens = "opencv_fisheye" if lens == "equisolid" else lens
             foreign_file.write_text(
-                file.read_text("utf-8").replace("egox_camera", "other"), "utf-8"
+                path_file.read_text("utf-8").replace("egox_camera", "other"), "utf-8"
             )
             assert (
                 read_trajectory(foreign_file, equisolid_camera)[0].ego.camera.lens == expected_lens
             )
         with refuses("COLMAP.*one of OPENCV, OPENCV_FISHEYE, PINHOLE, RAD_TAN"):
-            write_colmap(tmp_path, path.ego, path.frames.indices)
+            write_colmap(tmp_path, camera_path.ego, camera_path.frames.indices)

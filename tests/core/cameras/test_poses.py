@@ -32,16 +32,22 @@ def test_valid_poses_are_accepted():
     poses = random_poses(5)
     assert torch.equal(validate_w2c(poses.tolist(), "poses"), poses)
     assert validate_w2c(poses[0].float(), "pose").shape == (3, 4)
-    matrices = torch.cat(
+    square_matrices = torch.cat(
         (poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(5, 1, 4)), dim=1
     )
-    assert torch.equal(validate_w2c(matrices, "poses"), poses)
-    for given, expected in ((matrices, poses), (matrices[0], poses[:1]), (poses[0], poses[:1])):
-        assert torch.equal(CameraPath(lens=None, w2c=given, world="unknown").w2c, expected)
+    assert torch.equal(validate_w2c(square_matrices, "poses"), poses)
+    for input_poses, expected_poses in (
+        (square_matrices, poses),
+        (square_matrices[0], poses[:1]),
+        (poses[0], poses[:1]),
+    ):
+        assert torch.equal(
+            CameraPath(lens=None, w2c=input_poses, world="unknown").w2c, expected_poses
+        )
     with refuses(r"poses of a camera path: got shape \(1, 5, 3, 4\)"):
         CameraPath(lens=None, w2c=poses[None], world="unknown")
-    rounded = (poses * 2000).round() / 2000  # released files carry few digits: within 1e-3
-    assert validate_w2c(rounded, "poses").shape == (5, 3, 4)
+    rounded_poses = (poses * 2000).round() / 2000  # released files carry few digits: within 1e-3
+    assert validate_w2c(rounded_poses, "poses").shape == (5, 3, 4)
 
 
 def test_bad_poses_are_refused_by_name():
@@ -89,7 +95,8 @@ def test_look_at_gives_upright_and_tilted_poses():
 
 @pytest.mark.parametrize("distance_m", [0.0, 3000.0])
 def test_rounded_pose_is_the_same_and_a_moved_one_is_not(distance_m):
-    """Round poses or their inverses to four digits, or to float32, near and far from the origin."""
+    """Check that poses rounded to four digits or to float32 count as equal, and moved poses as
+    different."""
     rotations = torch.from_numpy(Rotation.random(20, random_state=5).as_matrix())
     translations = (
         distance_m + torch.randn(20, 3, 1, generator=torch.Generator().manual_seed(5)).double()

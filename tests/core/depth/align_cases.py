@@ -23,7 +23,8 @@ CLEAN_BAR, NOISE_BAR, OUTLIER_BAR = (1e-4, 1e-4), (0.02, 0.02), (0.01, 0.04)  # 
 
 @frozen
 class AlignCase:
-    """Describe a test case, whose noisy maps are 'm' (metric), 'v' (video), 'b' (both) or none."""
+    """Describe one test case of depth alignment, whose noise is in metric depth, video depth, both
+    or none."""
 
     alpha: float = 1.3
     beta: float = 0.05  # 1/m
@@ -36,13 +37,13 @@ class AlignCase:
         alpha: Tensor,  # [T] as applied
         beta: Tensor,  # [T] 1/m
     ) -> tuple[float, float]:
-        """Measure the largest relative errors of α and β over the frames."""
+        """Measure the largest relative errors of the estimated scale α and shift β over the frames."""
         return float((alpha / self.alpha - 1).abs().max()), float(
             (beta / self.beta - 1).abs().max()
         )
 
     def max_errors(self, mode: str) -> tuple[float, float] | None:
-        """Choose the error limits of α and β for an alignment mode, or None."""
+        """Choose the largest allowed errors of scale α and shift β for an alignment mode, or None."""
         if self.outliers_in:
             return OUTLIER_BAR if mode == "robust" and self.outliers_in != "b" else None
         return NOISE_BAR if self.noise_in else CLEAN_BAR
@@ -51,13 +52,13 @@ class AlignCase:
 def make_case(
     case: AlignCase, frames: int, height: int, width: int, seed: int = 0
 ) -> tuple[DepthVideo, DepthVideo]:
-    """Draw the metric and the video depth of a case, whose α grows evenly by ``drift``."""
+    """Draw the metric and the video depth of a test case, whose scale α grows evenly by ``drift``."""
     generator = torch.Generator().manual_seed(seed)
     camera = CameraModel.pinhole(width, height, 0.7 * width)
     exact_depth = view_room(camera, CORNER_POSE).depth_m.expand(frames, -1, -1)
     alpha = case.alpha * (1 + case.drift * torch.linspace(0, 1, frames)).reshape(-1, 1, 1)
     depth_maps = {"m": exact_depth.clone(), "v": alpha / (1 / exact_depth - case.beta)}
-    ranges = {
+    value_ranges = {
         name: (float(values.min()), float(values.max())) for name, values in depth_maps.items()
     }
     for name in depth_maps:
@@ -67,7 +68,7 @@ def make_case(
             )
     if case.outliers_in:
         outlier_mask = torch.rand(exact_depth.shape, generator=generator) < OUTLIER_SHARE
-        for name, (low, high) in ranges.items():
+        for name, (low, high) in value_ranges.items():
             if case.outliers_in in (name, "b"):
                 random_depth = low + (high - low) * torch.rand(
                     exact_depth.shape, generator=generator

@@ -27,15 +27,15 @@ CASES = [
     "case", CASES, ids=lambda c: f"noise_{c.noise_in or '-'}_outliers_{c.outliers_in or '-'}"
 )
 def test_known_scale_and_shift_are_recovered(case, mode):
-    metric, video = make_case(case, **SIZE)
-    aligned, report = align_depth(metric, video, mode=mode)
+    metric_depth, video_depth = make_case(case, **SIZE)
+    aligned_depth, report = align_depth(metric_depth, video_depth, mode=mode)
     max_errors = case.max_errors(mode)
     if max_errors is not None:
         worst_errors = case.errors(report.alpha, report.beta)
         assert worst_errors[0] <= max_errors[0] and worst_errors[1] <= max_errors[1]
-    assert aligned.kind == "metric z" and not report.reported_frames
+    assert aligned_depth.kind == "metric z" and not report.reported_frames
     if not case.noise_in:
-        torch.testing.assert_close(aligned.depth_m, metric.depth_m, rtol=1e-4, atol=0)
+        torch.testing.assert_close(aligned_depth.depth_m, metric_depth.depth_m, rtol=1e-4, atol=0)
 
 
 @in_both_modes
@@ -50,12 +50,14 @@ def test_alignment_equals_the_plain_implementation(monkeypatch, case, mode):
     # twin iterates to the very end, whereas the fast path stops where α changes by less than 1e-4;
     # at a convergence rate of up to 0.8 that leaves 4e-4 to go. β is the smaller term, so the same
     # tilt is a larger share of it.
-    metric, video = make_case(case, frames=3, height=112, width=196)
-    metric = replace(metric, dynamic=torch.zeros_like(metric.depth_m, dtype=torch.bool))
-    metric.dynamic[:, 20:60, 30:90] = True
+    metric_depth, video_depth = make_case(case, frames=3, height=112, width=196)
+    metric_depth = replace(
+        metric_depth, dynamic=torch.zeros_like(metric_depth.depth_m, dtype=torch.bool)
+    )
+    metric_depth.dynamic[:, 20:60, 30:90] = True
     monkeypatch.setattr(align, "MOMENTUM", 0.5)
-    fast_depth, fast_report = align_depth(metric, video, mode=mode)
-    plain_depth, plain_report = align_depth_reference(metric, video, mode=mode)
+    fast_depth, fast_report = align_depth(metric_depth, video_depth, mode=mode)
+    plain_depth, plain_report = align_depth_reference(metric_depth, video_depth, mode=mode)
     for name, rtol in (("alpha", 5e-4), ("beta", 2e-3), ("residual", 5e-3), ("used_share", 3e-3)):
         fast_value, plain_value = getattr(fast_report, name), getattr(plain_report, name)
         torch.testing.assert_close(
@@ -68,36 +70,38 @@ def test_alignment_equals_the_plain_implementation(monkeypatch, case, mode):
 def test_sampling_changes_the_fit_less_than_noise(mode):
     # At 351,232 px the fast path takes its quantiles and the robust iterations from a sample, the
     # twin from all pixels.
-    metric, video = make_case(AlignCase(noise_in="b"), frames=1, height=448, width=784)
-    _, fast_report = align_depth(metric, video, mode=mode)
-    _, plain_report = align_depth_reference(metric, video, mode=mode)
+    metric_depth, video_depth = make_case(AlignCase(noise_in="b"), frames=1, height=448, width=784)
+    _, fast_report = align_depth(metric_depth, video_depth, mode=mode)
+    _, plain_report = align_depth_reference(metric_depth, video_depth, mode=mode)
     torch.testing.assert_close(fast_report.fit_alpha, plain_report.fit_alpha, rtol=5e-4, atol=0)
     torch.testing.assert_close(fast_report.fit_beta, plain_report.fit_beta, rtol=5e-3, atol=0)
 
 
 def test_disparity_is_aligned_like_inverse_depth():
     case = AlignCase(alpha=0.8, beta=0.1)
-    metric, video = make_case(case, **SIZE)
-    disparity = replace(video, depth_m=1 / video.depth_m, kind="disparity")
-    aligned, report = align_depth(metric, disparity)
+    metric_depth, video_depth = make_case(case, **SIZE)
+    disparity = replace(video_depth, depth_m=1 / video_depth.depth_m, kind="disparity")
+    aligned_depth, report = align_depth(metric_depth, disparity)
     assert max(case.errors(report.alpha, report.beta)) < 1e-4
-    torch.testing.assert_close(aligned.depth_m, metric.depth_m, rtol=1e-4, atol=0)
+    torch.testing.assert_close(aligned_depth.depth_m, metric_depth.depth_m, rtol=1e-4, atol=0)
 
 
 def test_momentum_lags_behind_a_drift_and_is_reported(monkeypatch):
     case = AlignCase(drift=0.10)
-    metric, video = make_case(case, frames=25, height=90, width=160)
-    _, report = align_depth(metric, video)
+    metric_depth, video_depth = make_case(case, frames=25, height=90, width=160)
+    _, report = align_depth(metric_depth, video_depth)
     assert report.fit_alpha[-1] == pytest.approx(1.43, rel=1e-4)
-    expected = case.alpha
+    expected_alpha = case.alpha
     for t in range(25):
-        expected = 0.99 * expected + 0.01 * case.alpha * (1 + 0.10 * t / 24)
-    assert report.alpha[-1] == pytest.approx(expected, rel=1e-4)
-    lag = (report.lag / report.mean_inverse).abs()
-    assert lag[0] < 1e-5 and lag[-1] > 0.04 and bool((lag.diff() > 0).all())
+        expected_alpha = 0.99 * expected_alpha + 0.01 * case.alpha * (1 + 0.10 * t / 24)
+    assert report.alpha[-1] == pytest.approx(expected_alpha, rel=1e-4)
+    relative_lag = (report.lag / report.mean_inverse).abs()
+    assert (
+        relative_lag[0] < 1e-5 and relative_lag[-1] > 0.04 and bool((relative_lag.diff() > 0).all())
+    )
     assert "lag" in report.text()
     monkeypatch.setattr(align, "MOMENTUM", 0.0)
-    _, report_without_momentum = align_depth(metric, video)
+    _, report_without_momentum = align_depth(metric_depth, video_depth)
     assert (
         float((report_without_momentum.lag / report_without_momentum.mean_inverse).abs().max())
         < 1e-9
@@ -106,51 +110,56 @@ def test_momentum_lags_behind_a_drift_and_is_reported(monkeypatch):
 
 def test_moving_and_sky_pixels_are_left_out_of_the_fit():
     case = AlignCase()
-    metric, video = make_case(case, **SIZE)
-    dynamic, sky = torch.zeros(2, *metric.depth_m.shape, dtype=torch.bool)
-    dynamic[:, 60:200, 100:260] = True
-    sky[:, :50] = True
-    metric.depth_m[dynamic] *= 3.0
-    metric.depth_m[sky] = 40.0
-    aligned, report = align_depth(metric, video, dynamic, sky)
+    metric_depth, video_depth = make_case(case, **SIZE)
+    dynamic_mask, sky_mask = torch.zeros(2, *metric_depth.depth_m.shape, dtype=torch.bool)
+    dynamic_mask[:, 60:200, 100:260] = True
+    sky_mask[:, :50] = True
+    metric_depth.depth_m[dynamic_mask] *= 3.0
+    metric_depth.depth_m[sky_mask] = 40.0
+    aligned_depth, report = align_depth(metric_depth, video_depth, dynamic_mask, sky_mask)
     assert max(case.errors(report.alpha, report.beta)) < 1e-4
-    assert torch.isnan(aligned.depth_m[sky]).all() and torch.isfinite(aligned.depth_m[~sky]).all()
-    assert torch.equal(aligned.dynamic, dynamic) and torch.equal(aligned.sky, sky)
-    _, unmasked = align_depth(metric, video)
-    assert max(case.errors(unmasked.alpha, unmasked.beta)) > 0.02
+    assert (
+        torch.isnan(aligned_depth.depth_m[sky_mask]).all()
+        and torch.isfinite(aligned_depth.depth_m[~sky_mask]).all()
+    )
+    assert torch.equal(aligned_depth.dynamic, dynamic_mask) and torch.equal(
+        aligned_depth.sky, sky_mask
+    )
+    _, unmasked_report = align_depth(metric_depth, video_depth)
+    assert max(case.errors(unmasked_report.alpha, unmasked_report.beta)) > 0.02
 
 
 @in_both_modes
 def test_frames_with_few_pixels_use_the_momentum_state(mode):
     case = AlignCase()
-    metric, video = make_case(case, frames=5, height=90, width=160)
-    metric.depth_m[0] = float("nan")
-    metric.depth_m[3, 3:] = float("nan")
-    aligned, report = align_depth(metric, video, mode=mode)
+    metric_depth, video_depth = make_case(case, frames=5, height=90, width=160)
+    metric_depth.depth_m[0] = float("nan")
+    metric_depth.depth_m[3, 3:] = float("nan")
+    aligned_depth, report = align_depth(metric_depth, video_depth, mode=mode)
     assert [frame for frame, _ in report.reported_frames] == [0, 3]
     assert max(case.errors(report.alpha, report.beta)) < 1e-4
-    assert torch.isfinite(aligned.depth_m).all()
+    assert torch.isfinite(aligned_depth.depth_m).all()
     assert torch.isnan(report.fit_alpha[[0, 3]]).all() and "frame 3" in report.text()
 
 
 def test_inverse_depth_is_clamped():
-    metric, video = make_case(AlignCase(), frames=2, height=90, width=160)
-    video.depth_m[:, 0, 0] = -1000.0  # behind every plane: α / D^v + β near zero or negative
-    video.depth_m[:, 0, 1] = -1.0
-    aligned, _ = align_depth(metric, video)
-    assert float(aligned.depth_m.max()) == pytest.approx(1000.0)
+    metric_depth, video_depth = make_case(AlignCase(), frames=2, height=90, width=160)
+    video_depth.depth_m[:, 0, 0] = -1000.0  # behind every plane: α / D^v + β near zero or negative
+    video_depth.depth_m[:, 0, 1] = -1.0
+    aligned_depth, _ = align_depth(metric_depth, video_depth)
+    assert float(aligned_depth.depth_m.max()) == pytest.approx(1000.0)
 
 
 def test_metric_depth_alone_is_returned_unchanged():
-    metric, _ = make_case(AlignCase(), frames=3, height=60, width=80)
-    sky = torch.zeros_like(metric.depth_m, dtype=torch.bool)
-    sky[:, 0] = True
-    aligned, report = align_depth(metric, None, sky=sky)
+    metric_depth, _ = make_case(AlignCase(), frames=3, height=60, width=80)
+    sky_mask = torch.zeros_like(metric_depth.depth_m, dtype=torch.bool)
+    sky_mask[:, 0] = True
+    aligned_depth, report = align_depth(metric_depth, None, sky=sky_mask)
     assert (
-        torch.equal(aligned.depth_m[:, 1:], metric.depth_m[:, 1:])
-        and torch.isnan(aligned.depth_m[:, 0]).all()
+        torch.equal(aligned_depth.depth_m[:, 1:], metric_depth.depth_m[:, 1:])
+        and torch.isnan(aligned_depth.depth_m[:, 0]).all()
     )
-    assert aligned.exo == metric.exo and "as it is" in report.text()
+    assert aligned_depth.exo == metric_depth.exo and "as it is" in report.text()
 
 
 def check_refusal(message_pattern, *arguments, **options):
@@ -159,16 +168,20 @@ def check_refusal(message_pattern, *arguments, **options):
 
 
 def test_missing_and_unfitting_depth_is_refused():
-    metric, video = make_case(AlignCase(), frames=2, height=60, width=80)
+    metric_depth, video_depth = make_case(AlignCase(), frames=2, height=60, width=80)
     check_refusal("the video's own depth", None, None)
-    check_refusal("video depth only", None, video)
-    check_refusal("kind 'relative z'", video, None)
-    check_refusal("video depth: got 1 frames", metric, replace(video, depth_m=video.depth_m[:1]))
-    check_refusal("sky mask", metric, video, sky=torch.zeros(2, 5, 5, dtype=torch.bool))
-    full_mask = torch.ones_like(metric.depth_m, dtype=torch.bool)
-    check_refusal("no frame in which scale and shift", metric, video, dynamic=full_mask)
-    constant_depth = replace(metric, depth_m=torch.full_like(metric.depth_m, 3.0))
-    check_refusal("alignment mode", metric, video, mode="median")
+    check_refusal("video depth only", None, video_depth)
+    check_refusal("kind 'relative z'", video_depth, None)
+    check_refusal(
+        "video depth: got 1 frames",
+        metric_depth,
+        replace(video_depth, depth_m=video_depth.depth_m[:1]),
+    )
+    check_refusal("sky mask", metric_depth, video_depth, sky=torch.zeros(2, 5, 5, dtype=torch.bool))
+    full_mask = torch.ones_like(metric_depth.depth_m, dtype=torch.bool)
+    check_refusal("no frame in which scale and shift", metric_depth, video_depth, dynamic=full_mask)
+    constant_depth = replace(metric_depth, depth_m=torch.full_like(metric_depth.depth_m, 3.0))
+    check_refusal("alignment mode", metric_depth, video_depth, mode="median")
     for mode in MODES:
         check_refusal(
             "no frame", constant_depth, replace(constant_depth, kind="relative z"), mode=mode
@@ -176,27 +189,29 @@ def test_missing_and_unfitting_depth_is_refused():
 
 
 def test_wrongly_declared_disparity_is_refused():
-    metric, video = make_case(AlignCase(noise_in="b"), frames=2, height=90, width=160)
-    disparity = 255 * (1 / video.depth_m) / (1 / video.depth_m).max()
-    check_refusal("looks like disparity", metric, replace(video, depth_m=disparity))
-    check_refusal("looks like z depth", metric, replace(video, kind="disparity"))
+    metric_depth, video_depth = make_case(AlignCase(noise_in="b"), frames=2, height=90, width=160)
+    disparity = 255 * (1 / video_depth.depth_m) / (1 / video_depth.depth_m).max()
+    check_refusal("looks like disparity", metric_depth, replace(video_depth, depth_m=disparity))
+    check_refusal("looks like z depth", metric_depth, replace(video_depth, kind="disparity"))
 
 
 def test_robust_fit_ignores_few_extreme_pixels():
     # Next to zero depth is a huge inverse depth: a lever that no quantile range holds back in this
     # mode.
     case = AlignCase(noise_in="b")
-    metric, video = make_case(case, **SIZE)
-    video.depth_m[:, 10:12, 10:20] = 1e-3
-    metric.depth_m[:, 30:32, 10:20] = 1e-3
-    _, report = align_depth(metric, video, mode="robust")
-    alpha, beta = case.errors(report.alpha, report.beta)
-    assert alpha <= 0.01 and beta <= 0.04
+    metric_depth, video_depth = make_case(case, **SIZE)
+    video_depth.depth_m[:, 10:12, 10:20] = 1e-3
+    metric_depth.depth_m[:, 30:32, 10:20] = 1e-3
+    _, report = align_depth(metric_depth, video_depth, mode="robust")
+    alpha_error, beta_error = case.errors(report.alpha, report.beta)
+    assert alpha_error <= 0.01 and beta_error <= 0.04
 
 
 def test_aligned_depth_keeps_times_and_indices():
-    metric, video = make_case(AlignCase(), frames=2, height=60, width=80)
+    metric_depth, video_depth = make_case(AlignCase(), frames=2, height=60, width=80)
     frames = Frames.stated([4, 8], [0.2, 0.4])
-    depth_with_frames: DepthVideo = replace(metric, exo=replace(metric.exo, frames=frames))
-    aligned, _ = align_depth(depth_with_frames, video)
-    assert aligned.frames == frames
+    depth_with_frames: DepthVideo = replace(
+        metric_depth, exo=replace(metric_depth.exo, frames=frames)
+    )
+    aligned_depth, _ = align_depth(depth_with_frames, video_depth)
+    assert aligned_depth.frames == frames

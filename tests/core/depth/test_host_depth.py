@@ -48,10 +48,10 @@ def moge_payload(has_normals: bool = True, hidden_depth: float = math.inf) -> di
 @pytest.mark.parametrize("hidden_depth", [math.inf, 2.0])  # 2.0: apply_mask off
 def test_moge_payload_gives_metric_depth_camera_and_sky(hidden_depth):
     payload = moge_payload(hidden_depth=hidden_depth)
-    source = moge_depth(payload)
-    depth, camera = source.depth, source.depth.exo.camera
+    depth_source = moge_depth(payload)
+    depth, camera = depth_source.depth, depth_source.depth.exo.camera
     assert (camera.fx, camera.cx) == pytest.approx((1.2 * WIDTH, (WIDTH - 1) / 2))
-    assert depth.kind == "metric z" and not source.depth.exo.lens_guessed
+    assert depth.kind == "metric z" and not depth_source.depth.exo.lens_guessed
     assert torch.isnan(depth.depth_m[:, :10]).all() and torch.isfinite(depth.depth_m[:, 10:]).all()
     assert torch.equal(depth.sky, ~payload["mask"])
     assert (payload["depth"][:, :10] == hidden_depth).all(), (
@@ -60,23 +60,27 @@ def test_moge_payload_gives_metric_depth_camera_and_sky(hidden_depth):
 
 
 def test_moge_v1_payload_has_no_scale():
-    source = moge_depth(moge_payload(has_normals=False))
-    assert source.depth.kind == "relative z" and "MoGe v1" in " ".join(map(str, source.notes))
+    depth_source = moge_depth(moge_payload(has_normals=False))
+    assert depth_source.depth.kind == "relative z" and "MoGe v1" in " ".join(
+        map(str, depth_source.notes)
+    )
 
 
 def test_disagreeing_moge_focal_lengths_are_remarked():
     payload = moge_payload()
     payload["intrinsics"][:, 0, 0] = torch.tensor([0.8, 1.2, 1.6])
-    source = moge_depth(payload)
-    assert source.depth.exo.camera.fx == pytest.approx(1.2 * WIDTH) and "differ" in " ".join(
-        map(str, source.notes)
+    depth_source = moge_depth(payload)
+    assert depth_source.depth.exo.camera.fx == pytest.approx(1.2 * WIDTH) and "differ" in " ".join(
+        map(str, depth_source.notes)
     )
 
 
 def test_invalid_moge_payloads_are_refused():
-    panorama = {k: v for k, v in moge_payload().items() if k not in ("intrinsics", "normal")}
+    panorama_payload = {
+        k: v for k, v in moge_payload().items() if k not in ("intrinsics", "normal")
+    }
     with refuses("panorama"):
-        moge_depth(panorama)
+        moge_depth(panorama_payload)
     with refuses("keys"):
         moge_depth({"points": torch.zeros(1, 2, 2, 3)})
     masked_payload = moge_payload()
@@ -110,36 +114,43 @@ def da3_payload(mode: str = "multiview") -> dict:
 
 
 def test_da3_multiview_intrinsics_are_scaled_from_the_models_picture_to_the_depth():
-    source = da3_depth(da3_payload())
-    camera = source.depth.exo.camera
+    depth_source = da3_depth(da3_payload())
+    camera = depth_source.depth.exo.camera
     assert (camera.fx, camera.fy) == pytest.approx((80.0, 82.0))
     assert (camera.cx, camera.cy) == pytest.approx(((WIDTH - 1) / 2, (HEIGHT - 1) / 2))
     assert (
-        source.depth.kind == "relative z"
-        and not source.depth.exo.lens_guessed
-        and source.depth.exo.pose is None
+        depth_source.depth.kind == "relative z"
+        and not depth_source.depth.exo.lens_guessed
+        and depth_source.depth.exo.pose is None
     )
-    assert 0 <= float(source.depth.trust.min()) <= float(source.depth.trust.max()) == 1
+    assert 0 <= float(depth_source.depth.trust.min()) <= float(depth_source.depth.trust.max()) == 1
 
 
 def test_da3_identity_intrinsics_mean_that_none_were_estimated():
     payload = da3_payload()
     payload["intrinsics"] = torch.eye(3)[None, None].expand(1, FRAME_COUNT, 3, 3)
-    source = da3_depth(payload)
-    assert source.depth.exo.lens_guessed and source.depth.exo.camera == guessed_camera(
+    depth_source = da3_depth(payload)
+    assert depth_source.depth.exo.lens_guessed and depth_source.depth.exo.camera == guessed_camera(
         WIDTH, HEIGHT
     )
 
 
 def test_da3_mono_depth_is_remarked_as_scaled_per_frame():
-    source = da3_depth(da3_payload("mono"))
-    assert "mono mode" in " ".join(map(str, source.notes)) and source.depth.kind == "relative z"
+    depth_source = da3_depth(da3_payload("mono"))
+    assert (
+        "mono mode" in " ".join(map(str, depth_source.notes))
+        and depth_source.depth.kind == "relative z"
+    )
 
 
 def test_da3_with_a_sky_is_of_unknown_scale():
-    sky = torch.zeros(FRAME_COUNT, HEIGHT, WIDTH)
-    sky[:, :5] = 0.9
-    payload = {"depth": torch.full((FRAME_COUNT, HEIGHT, WIDTH), 2.0), "mode": "mono", "sky": sky}
+    sky_mask = torch.zeros(FRAME_COUNT, HEIGHT, WIDTH)
+    sky_mask[:, :5] = 0.9
+    payload = {
+        "depth": torch.full((FRAME_COUNT, HEIGHT, WIDTH), 2.0),
+        "mode": "mono",
+        "sky": sky_mask,
+    }
     depth = da3_depth(payload).depth
     assert depth.kind == "relative z" and depth.sky[:, :5].all() and not depth.sky[:, 5:].any()
 
@@ -157,14 +168,14 @@ def test_confidence_of_one_gives_zero_trust():
 
 
 def test_grey_images_are_read_as_disparity():
-    grey = (
+    grey_images = (
         torch.linspace(0, 1, WIDTH)
         .expand(FRAME_COUNT, HEIGHT, WIDTH)[..., None]
         .expand(FRAME_COUNT, HEIGHT, WIDTH, 3)
     )
-    depth = image_depth(grey).depth
+    depth = image_depth(grey_images).depth
     assert depth.kind == "disparity"
-    torch.testing.assert_close(depth.depth_m, grey[..., 0])
+    torch.testing.assert_close(depth.depth_m, grey_images[..., 0])
     with refuses("colour"):
         image_depth(torch.rand(FRAME_COUNT, HEIGHT, WIDTH, 3))
     with refuses("flat"):
@@ -172,14 +183,14 @@ def test_grey_images_are_read_as_disparity():
 
 
 def test_invalid_pixels_become_nan_and_are_remarked():
-    values = torch.ones(2, 10, 10)
-    values[0, 0, :4] = torch.tensor([0.0, -1.0, float("inf"), float("nan")])
-    depth, notes = clean_depth(values, "test")
+    depth_values = torch.ones(2, 10, 10)
+    depth_values[0, 0, :4] = torch.tensor([0.0, -1.0, float("inf"), float("nan")])
+    depth, notes = clean_depth(depth_values, "test")
     assert torch.isnan(depth[0, 0, :4]).all() and "2.00 %" in notes[0].text
     with refuses("frame 1"):
-        clean_depth(torch.stack([values[1], torch.zeros(10, 10)]), "test")
+        clean_depth(torch.stack([depth_values[1], torch.zeros(10, 10)]), "test")
     with refuses("shape"):
-        clean_depth(values[0], "test")
+        clean_depth(depth_values[0], "test")
 
 
 def test_depth_is_cropped_or_resampled_with_its_camera():
@@ -211,17 +222,17 @@ def test_masks_are_resized_and_checked():
     assert fit_host_mask(torch.zeros(1, 64, 64), FRAMES, HEIGHT, WIDTH, "sky mask") == (None, ())
     single_mask = torch.zeros(1, 2 * HEIGHT, 2 * WIDTH)
     single_mask[:, :HEIGHT] = 1
-    fitted, _ = fit_host_mask(single_mask, FRAMES, HEIGHT, WIDTH, "sky mask")
+    fitted_mask, _ = fit_host_mask(single_mask, FRAMES, HEIGHT, WIDTH, "sky mask")
     assert (
-        fitted.shape == (FRAME_COUNT, HEIGHT, WIDTH)
-        and bool(fitted[:, : HEIGHT // 2].all())
-        and not bool(fitted[:, HEIGHT // 2 + 1 :].any())
+        fitted_mask.shape == (FRAME_COUNT, HEIGHT, WIDTH)
+        and bool(fitted_mask[:, : HEIGHT // 2].all())
+        and not bool(fitted_mask[:, HEIGHT // 2 + 1 :].any())
     )
-    assert mask_share(fitted) == pytest.approx(0.5, abs=0.02) and mask_share(None) == 0
+    assert mask_share(fitted_mask) == pytest.approx(0.5, abs=0.02) and mask_share(None) == 0
     wide_masks = torch.zeros(FRAME_COUNT + 1, HEIGHT, WIDTH + 12)
     wide_masks[:, :, 6] = 1
-    fitted, (remark,) = fit_host_mask(wide_masks, FRAMES, HEIGHT, WIDTH, "dynamic mask")
-    assert bool(fitted[:, :, 0].all()) and remark.kind == RemarkKind.FRAMES
+    fitted_mask, (remark,) = fit_host_mask(wide_masks, FRAMES, HEIGHT, WIDTH, "dynamic mask")
+    assert bool(fitted_mask[:, :, 0].all()) and remark.kind == RemarkKind.FRAMES
     for mask, message_pattern in (
         (torch.ones(FRAME_COUNT, HEIGHT, WIDTH), "masked all over"),
         (single_mask.expand(2, -1, -1), "2 frames"),
@@ -232,20 +243,21 @@ def test_masks_are_resized_and_checked():
 
 
 def test_given_dynamic_mask_replaces_a_files_mask_in_the_fit():
-    """Fit depths that disagree in a moving block, with and without masks."""
+    """Check that a given mask of moving objects, not the file's mask, decides which depth is
+    fitted."""
     true_depth = (
         torch.linspace(1, 6, HEIGHT)[None, :, None].expand(FRAME_COUNT, HEIGHT, WIDTH).clone()
     )
-    metric_m, block_mask = (
+    metric_depth_m, block_mask = (
         true_depth.clone(),
         torch.zeros(FRAME_COUNT, HEIGHT, WIDTH, dtype=torch.bool),
     )
     block_mask[:, 14:42, 20:60] = True
-    metric_m[block_mask] *= 1.5
+    metric_depth_m[block_mask] *= 1.5
     camera = CameraModel.pinhole(WIDTH, HEIGHT, 60)
     other_mask = torch.zeros_like(block_mask)
     other_mask[:, :4, :4] = True
-    video = DepthSource(
+    video_depth = DepthSource(
         name="video",
         depth=DepthVideo(
             depth_m=0.5 * true_depth, kind="relative z", exo=CameraPath.of_exo(camera)
@@ -253,18 +265,21 @@ def test_given_dynamic_mask_replaces_a_files_mask_in_the_fit():
     )
 
     def fit(file_mask: torch.Tensor | None, given_mask: torch.Tensor | None):
-        metric = DepthSource(
+        metric_depth = DepthSource(
             name="file",
-            depth=DepthVideo(depth_m=metric_m, dynamic=file_mask, exo=CameraPath.of_exo(camera)),
+            depth=DepthVideo(
+                depth_m=metric_depth_m, dynamic=file_mask, exo=CameraPath.of_exo(camera)
+            ),
         )
         return align_sources(
-            [metric, video], dynamic_mask=None if given_mask is None else given_mask.float()
+            [metric_depth, video_depth],
+            dynamic_mask=None if given_mask is None else given_mask.float(),
         )
 
-    aligned, _, notes = fit(other_mask, block_mask)
-    torch.testing.assert_close(aligned.depth_m, true_depth, rtol=1e-3, atol=0)
-    assert torch.equal(aligned.dynamic, block_mask) and NO_MASK not in notes
-    assert torch.equal(fit(block_mask, None)[0].depth_m, aligned.depth_m)
+    aligned_depth, _, notes = fit(other_mask, block_mask)
+    torch.testing.assert_close(aligned_depth.depth_m, true_depth, rtol=1e-3, atol=0)
+    assert torch.equal(aligned_depth.dynamic, block_mask) and NO_MASK not in notes
+    assert torch.equal(fit(block_mask, None)[0].depth_m, aligned_depth.depth_m)
     unmasked_depth, _, notes = fit(None, None)
     assert unmasked_depth.dynamic is None and NO_MASK in notes
     assert float((unmasked_depth.depth_m / true_depth - 1).abs().mean()) > 0.01

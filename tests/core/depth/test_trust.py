@@ -18,7 +18,7 @@ FRAME_COUNT, HEIGHT, WIDTH = 5, 40, 60
 
 
 def draw_planes() -> torch.Tensor:
-    """Draw constant depth of a slanted wall with a box in front."""
+    """Draw depth maps of a slanted wall with a box in front, equal in all frames."""
     columns = torch.arange(WIDTH).float()
     wall_depth = 1 / (0.1 + 0.004 * columns)
     depth = wall_depth.expand(FRAME_COUNT, HEIGHT, WIDTH).clone()
@@ -45,11 +45,13 @@ def test_trust_is_zero_in_holes_and_low_around_them():
 def test_flicker_lowers_trust_of_static_pixels_only():
     depth = draw_planes()
     depth[2, 12:38, 2:18] *= 1.3
-    dynamic = torch.zeros(FRAME_COUNT, HEIGHT, WIDTH, dtype=torch.bool)
-    dynamic[:, 12:38, 10:18] = True
-    trust = depth_trust(depth, dynamic)
-    change = 1 - 1 / 1.3
-    assert float(trust[2, 25, 7]) == pytest.approx(1 / (1 + (change / FLICKER_TOLERANCE) ** 2))
+    dynamic_mask = torch.zeros(FRAME_COUNT, HEIGHT, WIDTH, dtype=torch.bool)
+    dynamic_mask[:, 12:38, 10:18] = True
+    trust = depth_trust(depth, dynamic_mask)
+    depth_change = 1 - 1 / 1.3
+    assert float(trust[2, 25, 7]) == pytest.approx(
+        1 / (1 + (depth_change / FLICKER_TOLERANCE) ** 2)
+    )
     assert float(trust[2, 25, 13]) > 0.99 and float(trust[1, 25, 7]) > 0.99
     assert float(depth_trust(depth, fixed_camera=False)[2, 25, 7]) > 0.99
 
@@ -77,13 +79,13 @@ def test_lower_confidence_of_a_model_limits_the_trust():
 
 
 def test_median_over_frames_ignores_missing_pixels():
-    values = torch.rand(7, 20, 30)
-    values[torch.rand(7, 20, 30) < 0.4] = float("nan")
-    values[:, 3, 3] = float("nan")
-    expected = values.nanmedian(dim=0).values
+    depth_values = torch.rand(7, 20, 30)
+    depth_values[torch.rand(7, 20, 30) < 0.4] = float("nan")
+    depth_values[:, 3, 3] = float("nan")
+    expected_median = depth_values.nanmedian(dim=0).values
     torch.testing.assert_close(
-        torch.from_numpy(median_over_frames(values.numpy())),
-        expected,
+        torch.from_numpy(median_over_frames(depth_values.numpy())),
+        expected_median,
         rtol=0,
         atol=0,
         equal_nan=True,

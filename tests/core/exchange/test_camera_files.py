@@ -46,19 +46,21 @@ def write_path(form: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_paths_in_every_form_are_read(form, tmp_path):
-    path = CameraFile.read(file := write_path(form, tmp_path))
-    assert (path.path.world == "take") == (form in ("vipe", "meta", "ours"))
-    relative = [compose(poses, invert(poses[0])) for poses in (path.path.w2c, path_w2c())]
-    assert torch.allclose(*relative, atol=1e-9)
-    ego = read_trajectory(file, preset_camera("pinhole", 64))[0]
-    assert torch.allclose(ego.ego.w2c, path.path.w2c)
+    camera_file = CameraFile.read(path_file := write_path(form, tmp_path))
+    assert (camera_file.path.world == "take") == (form in ("vipe", "meta", "ours"))
+    relative_poses = [
+        compose(poses, invert(poses[0])) for poses in (camera_file.path.w2c, path_w2c())
+    ]
+    assert torch.allclose(*relative_poses, atol=1e-9)
+    ego_path = read_trajectory(path_file, preset_camera("pinhole", 64))[0]
+    assert torch.allclose(ego_path.ego.w2c, camera_file.path.w2c)
     if form.startswith("colmap") or form == "transforms":
-        assert torch.allclose(ego.ego.camera.intrinsics, torch.tensor(INTRINSICS))
+        assert torch.allclose(ego_path.ego.camera.intrinsics, torch.tensor(INTRINSICS))
 
 
 def edit_lines(file: Path, edit_line: Callable[[str], str], header: str = "") -> None:
-    text = "".join(edit_line(line) for line in file.read_text("utf-8").splitlines(True))
-    file.write_text(header + text, "utf-8")
+    edited_text = "".join(edit_line(line) for line in file.read_text("utf-8").splitlines(True))
+    file.write_text(header + edited_text, "utf-8")
 
 
 def move_w_first(line: str) -> str:
@@ -67,7 +69,8 @@ def move_w_first(line: str) -> str:
 
 
 def zero_quaternions(form: str, rows: Sequence[str]) -> Callable[[str], str]:
-    """Make a function that zeroes the quaternion of lines whose first word is in ``rows``."""
+    """Make a function that sets the quaternion to zero in text lines that begin with a word of
+    ``rows``."""
     quaternion_slice = slice(1, 5) if form == "colmap" else slice(4, 8)
 
     def zero_line(line: str) -> str:
@@ -80,7 +83,7 @@ def zero_quaternions(form: str, rows: Sequence[str]) -> Callable[[str], str]:
 
 
 def rename_images(pattern: str) -> Callable[[str], str]:
-    """Make a function that renames the images of a line by a pattern."""
+    """Make a function that renames the image in a line of a pose file by a regular expression."""
 
     def rename_line(line: str) -> str:
         return re.sub(r"frame_(\d+)", lambda match: pattern.format(*[int(match[1])] * 3), line)
@@ -118,11 +121,11 @@ def round_numbers(count: int) -> Callable[[str], str]:
     ],
 )
 def test_variants_of_other_programs_are_read(form, edit_line, header, tmp_path):
-    file = write_path(form, tmp_path)
-    edit_lines(file, edit_line, header)
+    path_file = write_path(form, tmp_path)
+    edit_lines(path_file, edit_line, header)
     frames = replace(Frames.timed(torch.arange(POSE_COUNT).double() / 30.0), total=POSE_COUNT)
-    ego, _ = read_trajectory(file, preset_camera("pinhole", 64), frames)
-    assert torch.allclose(ego.ego.w2c, path_w2c(), atol=5e-3)
+    ego_path, _ = read_trajectory(path_file, preset_camera("pinhole", 64), frames)
+    assert torch.allclose(ego_path.ego.w2c, path_w2c(), atol=5e-3)
 
 
 @pytest.mark.parametrize(
@@ -145,27 +148,28 @@ def test_variants_of_other_programs_are_read(form, edit_line, header, tmp_path):
     ],
 )
 def test_unreadable_variants_are_refused(form, edit_line, message_pattern, tmp_path):
-    file = write_path(form, tmp_path)
-    edit_lines(file, edit_line)
+    path_file = write_path(form, tmp_path)
+    edit_lines(path_file, edit_line)
     if message_pattern == "no refusal":
-        assert len(CameraFile.read(file).track(UNSAID)[0].w2c) >= POSE_COUNT - 1
+        assert len(CameraFile.read(path_file).track(UNSAID)[0].w2c) >= POSE_COUNT - 1
         return
     with refuses(message_pattern):
-        CameraFile.read(file).track(None)
+        CameraFile.read(path_file).track(None)
 
 
 def _name_by_side(match: re.Match) -> str:
-    """Name every second image after the other one of two cameras."""
-    number = int(match[1] or 0)
-    return f"{('left', 'right')[number % 2]}/{number // 2:06d}"
+    """Rename the images so that they alternate between a left and a right camera."""
+    image_number = int(match[1] or 0)
+    return f"{('left', 'right')[image_number % 2]}/{image_number // 2:06d}"
 
 
 def test_text_file_is_read_as_the_form_of_its_name(tmp_path):
-    """Read TUM's text beside a COLMAP model of another path."""
+    """Check that the file's name decides between TUM's text and a COLMAP model when both are in a
+    folder."""
     write_path("colmap text", tmp_path)
     other_poses = Poses(path_w2c().numpy()[::-1].copy(), INTRINSICS, (64, 64), 30.0)
-    file = FORMS["tum"](tmp_path, other_poses)
-    assert torch.allclose(CameraFile.read(file).path.w2c, path_w2c().flip(0))
+    tum_file = FORMS["tum"](tmp_path, other_poses)
+    assert torch.allclose(CameraFile.read(tum_file).path.w2c, path_w2c().flip(0))
 
 
 def test_files_without_a_path_are_refused(tmp_path):

@@ -36,7 +36,7 @@ W2C, EGO = path_w2c(), preset_camera("aria_released", 64)
 
 
 def write_transforms(folder: Path, changed_json: str) -> Path:
-    """Write transforms.json with some of its entries replaced."""
+    """Write a NeRF transforms.json with some of its entries replaced."""
     write_blender(folder / "transforms.json", make_trajectory().ego)
     content = read_json(folder / "transforms.json") | json.loads(changed_json)
     content = {k: v for k, v in content.items() if k != "egox_camera" and v is not None}
@@ -48,12 +48,14 @@ def write_transforms(folder: Path, changed_json: str) -> Path:
 
 
 def write_colmap_text(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5 4.5 17\n") -> Path:
-    """Write COLMAP's text files with a camera line, and a text between the lines of images."""
+    """Write a COLMAP model as text files, with a given camera line and text after each image line."""
     write_colmap(folder, make_trajectory().ego, make_trajectory().frames.indices)
-    file = folder / "images.txt"
-    file.write_text("\ufeff" + file.read_text("utf-8").replace("\n\n", points), "utf-8")
+    images_file = folder / "images.txt"
+    images_file.write_text(
+        "\ufeff" + images_file.read_text("utf-8").replace("\n\n", points), "utf-8"
+    )
     (folder / "cameras.txt").write_text("\ufeff1 " + camera, "utf-8")
-    return file
+    return images_file
 
 
 @pytest.mark.parametrize(
@@ -82,53 +84,58 @@ def write_colmap_text(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5
     ],
 )
 def test_lenses_of_other_programs_are_read_or_refused(case, tmp_path):
-    lens_text, expected = case.split(" -> ")
-    file = (
+    lens_text, expected_text = case.split(" -> ")
+    pose_file = (
         write_transforms(tmp_path, lens_text)
         if lens_text[0] == "{"
         else write_colmap_text(tmp_path, lens_text)
     )
-    if expected.startswith("refused "):
-        with refuses(expected.removeprefix("refused ")):
-            read_trajectory(file, EGO)
+    if expected_text.startswith("refused "):
+        with refuses(expected_text.removeprefix("refused ")):
+            read_trajectory(pose_file, EGO)
     else:
-        camera, (lens, *distortion) = read_trajectory(file, EGO)[0].ego.camera, expected.split()
+        camera, (lens, *distortion) = (
+            read_trajectory(pose_file, EGO)[0].ego.camera,
+            expected_text.split(),
+        )
         assert (camera.lens, camera.distortion) == (lens, tuple(map(float, distortion)))
         assert (camera.fx, camera.fy, camera.cx) == (32, 32, 31.5)
     # Where only poses are wanted any lens will do.
-    assert read_trajectory(file, EGO, lens=False)[0].ego.camera == EGO.upright()
-    assert torch.allclose(CameraFile.read(file).path.w2c, W2C)
+    assert read_trajectory(pose_file, EGO, lens=False)[0].ego.camera == EGO.upright()
+    assert torch.allclose(CameraFile.read(pose_file).path.w2c, W2C)
 
 
 def test_intrinsics_of_each_frame_are_read(tmp_path):
-    file = write_transforms(
+    transforms_file = write_transforms(
         tmp_path, '{"fl_x": null, "fl_y": null, "w": null, "camera_angle_x": null}'
     )
-    text = file.read_text("utf-8").replace('"file_path"', '"fl_x": 30, "w": 64, "file_path"')
-    file.write_text(text, "utf-8")
-    assert read_trajectory(file, EGO)[0].ego.camera.fy == 30
-    file.write_text(text.replace('"fl_x": 30', '"fl_x": 33', 1), "utf-8")
+    transforms_text = transforms_file.read_text("utf-8").replace(
+        '"file_path"', '"fl_x": 30, "w": 64, "file_path"'
+    )
+    transforms_file.write_text(transforms_text, "utf-8")
+    assert read_trajectory(transforms_file, EGO)[0].ego.camera.fy == 30
+    transforms_file.write_text(transforms_text.replace('"fl_x": 30', '"fl_x": 33', 1), "utf-8")
     with refuses("2 cameras; expected images of one camera"):
-        read_trajectory(file, EGO)
+        read_trajectory(transforms_file, EGO)
 
 
 @pytest.mark.parametrize(
     "case", ["246 114 kept", "233 126 kept", "448 256 fits", "960 540 fits", "448 114 refused"]
 )
 def test_intrinsics_of_another_resolution_need_one_scale(case):
-    *centre, result = case.split()
+    *centre_words, result_text = case.split()
     intrinsics = torch.tensor(
-        [[344.5, 0, float(centre[0])], [0, 344.5, float(centre[1])], [0, 0, 1]]
+        [[344.5, 0, float(centre_words[0])], [0, 344.5, float(centre_words[1])], [0, 0, 1]]
     )
-    meta = TakeMeta(name="take", camera_intrinsics=intrinsics.double())
-    if result == "refused":
+    take_meta = TakeMeta(name="take", camera_intrinsics=intrinsics.double())
+    if result_text == "refused":
         with refuses("camera_intrinsics of take: got a centre 448, 114 for 448x256"):
-            depth_camera(meta, (448, 256))
+            depth_camera(take_meta, (448, 256))
         return
-    camera, note = depth_camera(meta, (448, 256))
+    camera, note = depth_camera(take_meta, (448, 256))
     kept_and_noted = torch.equal(camera.intrinsics, intrinsics.double()), "as they are" in note
-    assert kept_and_noted == ((result == "kept"),) * 2
-    assert exo_lens_of_size(meta, (448, 256))[0].cx == pytest.approx(camera.cx, abs=1)
+    assert kept_and_noted == ((result_text == "kept"),) * 2
+    assert exo_lens_of_size(take_meta, (448, 256))[0].cx == pytest.approx(camera.cx, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -136,24 +143,37 @@ def test_intrinsics_of_another_resolution_need_one_scale(case):
 )
 @pytest.mark.parametrize("case", ["1920x1080 640x360", "3840x2160 1280x720", "1920x1120 192x112"])
 def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_offset):
-    (width, height), size = (tuple(map(int, size_text.split("x"))) for size_text in case.split())
-    source = CameraModel.pinhole(width, height, 0.6 * width)
-    source = replace(
-        source, cx=source.cx + centre_offset[0] * width, cy=source.cy + centre_offset[1] * height
+    (width, height), used_size = (
+        tuple(map(int, size_text.split("x"))) for size_text in case.split()
     )
-    pictures = {size: lambda camera: camera}
-    expected_intrinsics, intrinsics = source.rescale(*size).intrinsics, source.intrinsics
+    source_camera = CameraModel.pinhole(width, height, 0.6 * width)
+    source_camera = replace(
+        source_camera,
+        cx=source_camera.cx + centre_offset[0] * width,
+        cy=source_camera.cy + centre_offset[1] * height,
+    )
+    camera_functions = {used_size: lambda camera: camera}
+    expected_intrinsics, intrinsics = (
+        source_camera.rescale(*used_size).intrinsics,
+        source_camera.intrinsics,
+    )
     assert torch.allclose(
-        given_lens(source, pictures)[0].intrinsics, expected_intrinsics, atol=1e-6, rtol=0
+        given_lens(source_camera, camera_functions)[0].intrinsics,
+        expected_intrinsics,
+        atol=1e-6,
+        rtol=0,
     )
-    meta = TakeMeta(name="take", camera_intrinsics=intrinsics)
+    take_meta = TakeMeta(name="take", camera_intrinsics=intrinsics)
     if any(centre_offset) and height == 1120:  # no standard size
         with refuses("say which size K is of"):
-            given_lens(intrinsics, pictures)
+            given_lens(intrinsics, camera_functions)
         with refuses("exo_camera"):
-            exo_lens_of_size(meta, size)
+            exo_lens_of_size(take_meta, used_size)
         return
-    for lens, note in (given_lens(intrinsics, pictures), exo_lens_of_size(meta, size)):
+    for lens, note in (
+        given_lens(intrinsics, camera_functions),
+        exo_lens_of_size(take_meta, used_size),
+    ):
         assert (
             torch.allclose(lens.intrinsics, expected_intrinsics, rtol=0.01)
             and f"{width}x{height}" in note
@@ -205,30 +225,30 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
     ],
 )
 def test_poses_are_assigned_to_frames_by_number_or_time(case, tmp_path):
-    input_text, expected = case.split(" -> ")
+    input_text, expected_text = case.split(" -> ")
     number_text, clip_text = input_text.split("; ")
     count, first, last, every_nth = [*map(int, clip_text.split()), 0, 0, 0][:4]
     frames = make_frames(count, range(first, (last or count - 1) + 1))
-    names, _, clock = number_text.partition(" @ ")
-    numbers = torch.tensor(expand_ranges(names), dtype=torch.float64)
-    if clock:
-        start, unit = map(float, clock.split())
-        numbers = start + unit * numbers / 30
-    arguments, w2c = (numbers, frames, "x", every_nth), W2C[: len(numbers)]
-    if expected.startswith("refused "):
-        with refuses(expected.removeprefix("refused ")):
-            place_values(*arguments)
+    number_ranges, _, clock_text = number_text.partition(" @ ")
+    frame_numbers = torch.tensor(expand_ranges(number_ranges), dtype=torch.float64)
+    if clock_text:
+        start_time, time_unit = map(float, clock_text.split())
+        frame_numbers = start_time + time_unit * frame_numbers / 30
+    placement_arguments, w2c = (frame_numbers, frames, "x", every_nth), W2C[: len(frame_numbers)]
+    if expected_text.startswith("refused "):
+        with refuses(expected_text.removeprefix("refused ")):
+            place_values(*placement_arguments)
         return
-    placement = place_values(*arguments)
+    placement = place_values(*placement_arguments)
     poses = w2c[placement.order]
-    track = PoseTrack(w2c=poses, moments=placement.moments, clock=placement.clock, name="x")
-    expected_frames = torch.tensor(expand_ranges(expected)) - first
-    path = track.of_frames(frames)
-    assert torch.allclose(path[expected_frames], w2c, atol=1e-4)  # nanoseconds fill a double
-    interpolated_count = len(path) - len(expected_frames)
-    assert (f"; {interpolated_count} of {len(path)} frames have no pose" in placement.words) == (
-        interpolated_count > 0
-    )
+    pose_track = PoseTrack(w2c=poses, moments=placement.moments, clock=placement.clock, name="x")
+    expected_frames = torch.tensor(expand_ranges(expected_text)) - first
+    camera_path = pose_track.of_frames(frames)
+    assert torch.allclose(camera_path[expected_frames], w2c, atol=1e-4)  # nanoseconds fill a double
+    interpolated_count = len(camera_path) - len(expected_frames)
+    assert (
+        f"; {interpolated_count} of {len(camera_path)} frames have no pose" in placement.words
+    ) == (interpolated_count > 0)
 
 
 def make_frames(total: int, used_frames: range):
@@ -237,13 +257,18 @@ def make_frames(total: int, used_frames: range):
 
 
 def expand_ranges(ranges_text: str) -> list[int]:
-    """Expand a text of numbers and ranges such as ``0-2 6`` into its numbers."""
+    """Expand a text of numbers and ranges, such as ``0-2 6``, into a list of numbers."""
     range_ends = [word.split("-") for word in ranges_text.split()]
-    return [n for pair in range_ends for n in range(int(pair[0]), int(pair[-1]) + 1)]
+    return [
+        n
+        for range_end_pair in range_ends
+        for n in range(int(range_end_pair[0]), int(range_end_pair[-1]) + 1)
+    ]
 
 
 def test_unordered_and_incomplete_pose_files_are_assigned_by_name_or_time(tmp_path):
-    """Read reversed frames, images that COLMAP didn't register, and key frames of a SLAM."""
+    """Check that reversed poses, missing COLMAP images and SLAM key frames go to the right video
+    frames."""
     moments, frames = (
         torch.arange(POSE_COUNT).double() / 30,
         make_frames(POSE_COUNT, range(POSE_COUNT)),
@@ -252,27 +277,27 @@ def test_unordered_and_incomplete_pose_files_are_assigned_by_name_or_time(tmp_pa
         depth_m=torch.ones(POSE_COUNT, 1, 1),
         exo=CameraPath.of_exo(EGO, frames=replace(Frames.timed(moments), total=POSE_COUNT)),
     )
-    file = write_transforms(tmp_path, "{}")
-    write_json(file, {"frames": read_json(file)["frames"][::-1]})
+    transforms_file = write_transforms(tmp_path, "{}")
+    write_json(transforms_file, {"frames": read_json(transforms_file)["frames"][::-1]})
     registered_frames = torch.tensor([0, 1, 2, *range(6, POSE_COUNT)])
-    text = write_colmap_text(tmp_path, "FOV", "\n").read_text("utf-8")
-    (tmp_path / "images.txt").write_text(re.sub(r"\n[456] .*", "", text), "utf-8")
-    rows = np.c_[1000 + moments, POSITIONS, ROTATIONS.as_quat()]
-    np.savetxt(tmp_path / "tum.txt", rows[registered_frames])
-    for path, frames_with_pose in (
-        (file, torch.arange(POSE_COUNT)),
+    colmap_text = write_colmap_text(tmp_path, "FOV", "\n").read_text("utf-8")
+    (tmp_path / "images.txt").write_text(re.sub(r"\n[456] .*", "", colmap_text), "utf-8")
+    tum_rows = np.c_[1000 + moments, POSITIONS, ROTATIONS.as_quat()]
+    np.savetxt(tmp_path / "tum.txt", tum_rows[registered_frames])
+    for pose_file, frames_with_pose in (
+        (transforms_file, torch.arange(POSE_COUNT)),
         (tmp_path / "images.txt", registered_frames),
         (tmp_path / "tum.txt", registered_frames),
     ):
-        exo, note = CameraFile.read(path).of(depth)
-        assert exo.frames == depth.frames
-        assert torch.allclose(exo.w2c[frames_with_pose], W2C[frames_with_pose]) and (
+        exo_path, note = CameraFile.read(pose_file).of(depth)
+        assert exo_path.frames == depth.frames
+        assert torch.allclose(exo_path.w2c[frames_with_pose], W2C[frames_with_pose]) and (
             "3 of 12 frames" in note
         ) == (len(frames_with_pose) < POSE_COUNT)
-        if path.name != "tum.txt":
-            ego, notes = read_trajectory(path, EGO, frames, lens=False)
-            assert torch.equal(ego.ego.w2c, exo.w2c) and note == notes.placed
-        assert exo.gravity == (path.name != "images.txt")  # nobody turns COLMAP's world
+        if pose_file.name != "tum.txt":
+            ego_path, notes = read_trajectory(pose_file, EGO, frames, lens=False)
+            assert torch.equal(ego_path.ego.w2c, exo_path.w2c) and note == notes.placed
+        assert exo_path.gravity == (pose_file.name != "images.txt")  # nobody turns COLMAP's world
 
 
 def test_ambiguous_frame_numbers_are_remarked():
@@ -284,9 +309,10 @@ def test_ambiguous_frame_numbers_are_remarked():
         ).words
         assert note.endswith(expected_end or "interpolated")
     # Of the whole video, though a part is in use.
-    stamps = 14e8 + torch.arange(POSE_COUNT).double() / 30
+    time_stamps = 14e8 + torch.arange(POSE_COUNT).double() / 30
     assert (
-        "from 1400000000" in place_values(stamps, make_frames(POSE_COUNT, range(4, 9)), "x").words
+        "from 1400000000"
+        in place_values(time_stamps, make_frames(POSE_COUNT, range(4, 9)), "x").words
     )
     # Not milliseconds, though these would span the frames in use.
     assert (
@@ -298,17 +324,25 @@ def test_ambiguous_frame_numbers_are_remarked():
 def test_frame_numbers_are_read_from_file_names():
     assert numbers_of(["cam2/f_010.png", "cam2/f_9.png"], "a").tolist() == [10, 9]
     assert numbers_of(["1305031102.175304.png", "1305031102.2.png"], "a")[0] == 1305031102.175304
-    names = [f"IMG_20240101_12000{n // 2}_{n:03d}.jpg" for n in (8, 9, 10)]
-    assert numbers_of(names, "a").tolist() == [8, 9, 10]
+    file_names = [f"IMG_20240101_12000{n // 2}_{n:03d}.jpg" for n in (8, 9, 10)]
+    assert numbers_of(file_names, "a").tolist() == [8, 9, 10]
     assert numbers_of(["a/3/rgb.png", "a/1/rgb.png"], "a").tolist() == [3, 1]
-    for names in (["a_1/0001.png", "a_2/0002.png"], ["1_5.png", "2_4.png"], ["1.png", "1.jpg"]):
+    for file_names in (
+        ["a_1/0001.png", "a_2/0002.png"],
+        ["1_5.png", "2_4.png"],
+        ["1.png", "1.jpg"],
+    ):
         with refuses("image names of a"):
-            numbers_of(names, "a")
+            numbers_of(file_names, "a")
 
 
 def test_every_nth_and_file_frames_together_are_refused(tmp_path):
-    file = write_transforms(tmp_path, "{}")
+    transforms_file = write_transforms(tmp_path, "{}")
     with refuses("every_nth -2 and file_frames 'source'"):
         read_trajectory(
-            file, EGO, make_frames(POSE_COUNT, range(4)), every_nth=-2, file_frames="source"
+            transforms_file,
+            EGO,
+            make_frames(POSE_COUNT, range(4)),
+            every_nth=-2,
+            file_frames="source",
         )

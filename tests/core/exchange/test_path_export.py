@@ -43,17 +43,17 @@ def make_looking_path(camera: CameraModel) -> CameraTrajectory:
 def test_colmap_export_is_read_back_equal(tmp_path, camera):
     exported_path = make_looking_path(camera)
     write_colmap(tmp_path / "sparse", exported_path.ego, exported_path.frames.indices)
-    make_camera, poses, names = read_pictures(tmp_path / "sparse" / "images.txt")
+    make_camera, poses, image_names = read_pictures(tmp_path / "sparse" / "images.txt")
     read_camera = make_camera()
     assert (
-        names[0] == "frame_000000.png"
-        and len(names) == 12
+        image_names[0] == "frame_000000.png"
+        and len(image_names) == 12
         and read_camera.stored_size == camera.stored_size
     )
-    expected, known_mask = camera.pixel_rays(torch.float64)
+    original_rays, known_mask = camera.pixel_rays(torch.float64)
     rays, _ = read_camera.pixel_rays(torch.float64)
     for original_pose, pose in zip(exported_path.ego.w2c, poses, strict=True):
-        ray_difference = expected @ original_pose[:, :3] - rays @ pose[:, :3]  # in the world
+        ray_difference = original_rays @ original_pose[:, :3] - rays @ pose[:, :3]  # in the world
         assert ray_difference[known_mask].abs().max() < 1e-9
         assert torch.allclose(camera_centre(pose), camera_centre(original_pose))
 
@@ -61,17 +61,17 @@ def test_colmap_export_is_read_back_equal(tmp_path, camera):
 def test_bad_colmap_folders_are_refused(tmp_path):
     path = make_looking_path(FISHEYE)
     write_colmap(tmp_path, path.ego, path.frames.indices)
-    images = (tmp_path / "images.txt").read_bytes()
-    without_camera = images.replace(b" 1 frame_000003.png", b" frame_000003.png")
-    for name, content, words in (
+    images_bytes = (tmp_path / "images.txt").read_bytes()
+    bytes_without_camera = images_bytes.replace(b" 1 frame_000003.png", b" frame_000003.png")
+    for name, content, message_pattern in (
         ("cameras.txt", b"1 PINHOLE ten 3 1 2 3 4", "damaged.*text or binary format"),
         ("cameras.txt", b"", "0 cameras"),
-        ("images.txt", without_camera, "damaged.*text or binary format"),
+        ("images.txt", bytes_without_camera, "damaged.*text or binary format"),
         ("images.txt", b"\xff\xfe\x00\x01" * 10, "damaged.*export the model"),
     ):
         original_content = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content)
-        with refuses(words):
+        with refuses(message_pattern):
             read_pictures(tmp_path / "images.txt")[0]()
         (tmp_path / name).write_bytes(original_content)
     (tmp_path / "images.txt").unlink()
@@ -82,18 +82,25 @@ def test_bad_colmap_folders_are_refused(tmp_path):
 def test_blender_export_looks_in_the_right_direction(tmp_path):
     exported_path = make_looking_path(preset_camera("aria_released", 32))
     write_blender(tmp_path / "transforms.json", exported_path.ego)
-    content = read_json(tmp_path / "transforms.json")
-    assert len(content["frames"]) == 12 and content["frames"][3]["time"] == pytest.approx(0.15)
-    matrix = np.array(content["frames"][2]["transform_matrix"])
+    transforms_json = read_json(tmp_path / "transforms.json")
+    assert len(transforms_json["frames"]) == 12 and transforms_json["frames"][3][
+        "time"
+    ] == pytest.approx(0.15)
+    camera_to_world = np.array(transforms_json["frames"][2]["transform_matrix"])
     assert (
-        np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3))
-        and np.linalg.det(matrix[:3, :3]) > 0
+        np.allclose(camera_to_world[:3, :3] @ camera_to_world[:3, :3].T, np.eye(3))
+        and np.linalg.det(camera_to_world[:3, :3]) > 0
     )
     # An OpenGL camera looks along its -z; y is up in the world, so OpenCV's (x, y, z) is (x, -y,
     # -z) there.
-    forward, target = -matrix[:3, 2], np.array([1.0, 0.2, 3.0]) * [1, -1, -1] - matrix[:3, 3]
-    assert np.allclose(forward, target / np.linalg.norm(target), atol=1e-9)
-    assert matrix[1, 1] > 0.9  # upright: the picture's up is the world's up
+    forward_direction, target_direction = (
+        -camera_to_world[:3, 2],
+        np.array([1.0, 0.2, 3.0]) * [1, -1, -1] - camera_to_world[:3, 3],
+    )
+    assert np.allclose(
+        forward_direction, target_direction / np.linalg.norm(target_direction), atol=1e-9
+    )
+    assert camera_to_world[1, 1] > 0.9  # upright: the picture's up is the world's up
     assert torch.allclose(opengl_c2w(torch.eye(3, 4)[None])[0], torch.eye(4, dtype=torch.float64))
 
 
@@ -101,7 +108,7 @@ def test_fitted_fisheye_lens_is_within_a_tenth_pixel():
     camera = replace(preset_camera("aria_meta", 448), max_angle_deg=70, quarter_turns=0)
     fitted_distortion = LENSES["aria_fisheye"].blender_fit(camera.distortion, math.radians(70))
     fitted_camera = replace(camera, lens="opencv_fisheye", distortion=fitted_distortion)
-    without_tangential = replace(camera, distortion=(*camera.distortion[:6], *(0.0,) * 6))
-    rays, known_mask = without_tangential.pixel_rays(torch.float64)
+    radial_camera = replace(camera, distortion=(*camera.distortion[:6], *(0.0,) * 6))
+    rays, known_mask = radial_camera.pixel_rays(torch.float64)
     uv, valid = fitted_camera.project(rays[known_mask])
-    assert (uv - without_tangential.project(rays[known_mask])[0])[valid].norm(dim=-1).max() < 0.1
+    assert (uv - radial_camera.project(rays[known_mask])[0])[valid].norm(dim=-1).max() < 0.1

@@ -29,7 +29,7 @@ def test_frames_are_equal_if_all_values_are():
         CLIP_FRAMES.of(slice(2)),
         CLIP_FRAMES.from_zero(),
     ]
-    assert all(changed != CLIP_FRAMES for changed in changed_frames)
+    assert all(frames_changed != CLIP_FRAMES for frames_changed in changed_frames)
     selection = frames_in_use([4, 6, 8], (8, 8), fps=20.0, total=20)
     assert selection.bare == CLIP_FRAMES and selection != CLIP_FRAMES
     assert replace(selection, size=(4, 4)) != selection
@@ -100,8 +100,10 @@ def test_videos_are_told_apart_by_file_size(tmp_path):
 def test_one_extra_entry_in_memory_is_ignored():
     for total, count in ((60, 41), (None, 60)):
         frames = replace(Frames.of_count(40), total=total)
-        entries = entries_of(frames, Numbering(what="x", count=count, in_memory=True))
-        assert entries.at == slice(40) and "the first 40 are used" in str(entries.remark)
+        entry_indices = entries_of(frames, Numbering(what="x", count=count, in_memory=True))
+        assert entry_indices.at == slice(40) and "the first 40 are used" in str(
+            entry_indices.remark
+        )
 
 
 def test_pickled_frames_are_restored_and_older_ones_refused():
@@ -176,13 +178,14 @@ def numbered_entries(*numbers: int, **more_fields) -> Numbering:
     ],
 )
 def test_entries_are_chosen_by_stated_numbers(numbers, expected_entries):
-    """Take a gapless run of numbers as long as the source in order, even if it ends beyond it."""
+    """Check that file entries are matched to video frames by the frame numbers in the file, where
+    possible."""
     if expected_entries is None:
         with refuses("x: got .* numbered"):
             entries_of(CLIP_FRAMES, numbered_entries(*numbers))
     else:
-        entries = entries_of(CLIP_FRAMES, numbered_entries(*numbers)).at
-        assert torch.arange(len(numbers))[entries].tolist() == expected_entries
+        entry_indices = entries_of(CLIP_FRAMES, numbered_entries(*numbers)).at
+        assert torch.arange(len(numbers))[entry_indices].tolist() == expected_entries
 
 
 def test_sparse_detections_have_no_entry_for_missing_frames():

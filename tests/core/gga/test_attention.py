@@ -70,7 +70,8 @@ def exact_attention(q, k, v, geometry: GgaGeometry, options: GgaOptions) -> torc
 def test_chunked_attention_equals_the_dense_form(
     mode, lambda_g, has_holes, chunk_bytes, device, tolerance_factor
 ):
-    """Compare two modes, since the next test compares each mode's bias row by row."""
+    """Check that attention computed in chunks equals attention with the full bias matrix, in two
+    modes."""
     q, k, v = random_qkv(device)
     geometry, options = (
         random_geometry(device, has_holes=has_holes),
@@ -90,7 +91,7 @@ def test_bias_rows_equal_the_dense_bias(mode, lambda_g, device, tolerance_factor
     )
     cosines = torch.cat([cosine_rows(geometry, frame) for frame in range(LATENT_FRAMES)])
     dense_rows = bias_from_cosine(cosines, geometry.key_trust > 0, options, geometry.key_trust)
-    rows_of = BiasRows(geometry, options, torch.float32, reuse=True)
+    bias_rows = BiasRows(geometry, options, torch.float32, reuse=True)
     for queries in (
         slice(0, 27),
         slice(2, 7),
@@ -98,19 +99,19 @@ def test_bias_rows_equal_the_dense_bias(mode, lambda_g, device, tolerance_factor
     ):  # within a frame of 9, and over its end
         # exp: near cosine -1 the logarithm stretches the last bit of the cosine, in a weight that
         # is nearly 0.
-        error = (rows_of(queries).exp() - dense_rows[queries].exp()).abs().max()
+        error = (bias_rows(queries).exp() - dense_rows[queries].exp()).abs().max()
         assert error <= 2e-6 * tolerance_factor * max(1.0, float(dense_rows.exp().max()))
 
 
 class LargestTensor(TorchDispatchMode):
-    """Record the bytes of the largest tensor that any operation returns."""
+    """Record the size in bytes of the largest tensor that any torch operation returns."""
 
     nbytes = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        sizes = [x.nbytes for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
-        self.nbytes = max(self.nbytes, *sizes, 0)
+        tensor_bytes = [x.nbytes for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
+        self.nbytes = max(self.nbytes, *tensor_bytes, 0)
         return result
 
 
@@ -128,21 +129,22 @@ def test_attention_builds_no_full_score_matrix():
 def test_unguided_attention_equals_plain_attention_exactly(mode, lambda_g, device):
     options = GgaOptions(mode=mode, lambda_g=lambda_g)
     q, k, v = random_qkv(device)
-    calls = []
+    kernel_calls = []
 
     def recorded_attention(*args):
-        calls.append(args)
+        kernel_calls.append(args)
         return plain_attention(*args)
 
     assert torch.equal(
         gga_attention(q, k, v, HEADS, random_geometry(device), options, plain=recorded_attention),
         plain_attention(q, k, v, HEADS),
     )
-    assert len(calls) == 1
+    assert len(kernel_calls) == 1
 
 
 def install_faulty_kernel(monkeypatch, fault: str, calls: list[slice], *other_kernels: str) -> None:
-    """Install a kernel with one kind of fault as the fastest, before ``others``."""
+    """Install an attention kernel with one kind of fault as the first choice, before the
+    ``others``."""
 
     def faulty_kernel(q, k, v, heads, bias_rows, queries):
         calls.append(queries)
@@ -169,9 +171,10 @@ def install_faulty_kernel(monkeypatch, fault: str, calls: list[slice], *other_ke
 def test_faulty_kernel_is_replaced_and_remembered(
     monkeypatch, fault, other_kernels, dtype, tolerance, device, tolerance_factor
 ):
-    """Check also that the mathematical form is used in small pieces if no other kernel exists."""
-    calls: list[slice] = []
-    install_faulty_kernel(monkeypatch, fault, calls, *other_kernels)
+    """Check that a faulty attention kernel is never called again and another one gives the right
+    result."""
+    faulty_kernel_calls: list[slice] = []
+    install_faulty_kernel(monkeypatch, fault, faulty_kernel_calls, *other_kernels)
     monkeypatch.setattr(backends, "SCORE_BYTES", 8000)
     q, k, v = random_qkv(device, dtype=dtype)
     geometry, options = random_geometry(device, has_holes=True), GgaOptions(lambda_g=1.0)
@@ -183,8 +186,10 @@ def test_faulty_kernel_is_replaced_and_remembered(
         assert (
             result - exact_result
         ).abs().max() <= tolerance * exact_result.abs().max().clamp_min(1)
-    chunks = LATENT_FRAMES * 3
-    assert len(calls) == (1 + chunks if fault == "raises on the last chunk" else 1)
+    chunk_count = LATENT_FRAMES * 3
+    assert len(faulty_kernel_calls) == (
+        1 + chunk_count if fault == "raises on the last chunk" else 1
+    )
     assert kernels_used.words().startswith(
         f"guided attention by {other_kernels[0] if other_kernels else backends.MATH_WORDS} (not fake: "
     )
@@ -236,8 +241,8 @@ def test_bfloat16_error_is_that_of_plain_attention(device):
     geometry, options = random_geometry(device), GgaOptions()
     guided_error = gga_attention(q, k, v, HEADS, geometry, options)
     guided_error = (guided_error - exact_attention(q, k, v, geometry, options)).abs()
-    exact_plain = plain_attention(q.double(), k.double(), v.double(), HEADS)
-    plain_error = (plain_attention(q, k, v, HEADS) - exact_plain).abs()
+    exact_plain_result = plain_attention(q.double(), k.double(), v.double(), HEADS)
+    plain_error = (plain_attention(q, k, v, HEADS) - exact_plain_result).abs()
     # 1.2: the bias is rounded to bfloat16 too (quirks 17), and sharper attention gives larger
     # numbers. A card's plain form keeps scores in float32 and errs less: 1.23 of that.
     assert guided_error.mean() <= (1.2 if device.type == "cpu" else 1.3) * plain_error.mean()
@@ -247,24 +252,26 @@ def test_selected_frames_have_the_bias_of_those_frames(device):
     geometry = random_geometry(device, has_holes=True)
     selected_geometry = geometry.select_frames([0, 2])
     tokens_per_frame = 21
-    index = torch.cat(
+    token_indices = torch.cat(
         (torch.arange(tokens_per_frame), 2 * tokens_per_frame + torch.arange(tokens_per_frame))
     )
     assert selected_geometry.grid == (2, 3, 4, 3)
     assert torch.equal(
         dense_bias(selected_geometry, GgaOptions()),
-        dense_bias(geometry, GgaOptions())[index][:, index],
+        dense_bias(geometry, GgaOptions())[token_indices][:, token_indices],
     )
 
 
 @pytest.mark.parametrize("tag", ["0.5", "1.0", "3.0"])
 def test_dense_bias_equals_the_golden_of_the_tiny_transformer(repo_root, tag, device):
-    golden = load_file(repo_root / "tests/golden/tiny_transformer.safetensors", str(device))
-    geometry = tokens_from_latents(golden["in.point_vecs_per_frame"], golden["in.cam_rays"])
+    golden_tensors = load_file(repo_root / "tests/golden/tiny_transformer.safetensors", str(device))
+    geometry = tokens_from_latents(
+        golden_tensors["in.point_vecs_per_frame"], golden_tensors["in.cam_rays"]
+    )
     bias = dense_bias(geometry, GgaOptions(lambda_g=float(tag)))
-    expected = golden[f"mid.bias_lambda_{tag}"]
-    assert (bias.exp() - expected.exp()).abs().max() <= 1e-5
-    assert (bias - expected)[expected > -4].abs().max() <= 2e-4
+    expected_bias = golden_tensors[f"mid.bias_lambda_{tag}"]
+    assert (bias.exp() - expected_bias.exp()).abs().max() <= 1e-5
+    assert (bias - expected_bias)[expected_bias > -4].abs().max() <= 2e-4
 
 
 @pytest.mark.parametrize(

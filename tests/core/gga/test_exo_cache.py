@@ -41,7 +41,7 @@ def call_model(tokens, device):
         blocks: int = BLOCKS,
         **more_options,
     ) -> str:
-        """Run one model call and name its kind: "kept", "full" or "refused"."""
+        """Run one model call and return how it used the exo cache: "kept", "full" or "refused"."""
         cache_part = cache.forward(
             window_key, conditions, sigma, SIGMAS, GRID, 100, device, **more_options
         )
@@ -59,19 +59,19 @@ def call_model(tokens, device):
 
 
 def test_exo_and_ego_tokens_are_joined_to_the_canvas(tokens):
-    canvas, (t, h, w_exo, _) = tokens(1), GRID
-    ego_tokens = canvas.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
-    assert torch.equal(join_tokens(exo_tokens(canvas, GRID), ego_tokens), canvas)
+    canvas_tokens, (t, h, w_exo, _) = tokens(1), GRID
+    ego_tokens = canvas_tokens.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
+    assert torch.equal(join_tokens(exo_tokens(canvas_tokens, GRID), ego_tokens), canvas_tokens)
 
 
 def test_cached_step_uses_the_exo_tokens_of_the_last_full_step(tokens, device):
-    cache = ExoCache(2)
-    full_part = cache.forward("", ("positive",), 1.0, SIGMAS, GRID, 100, device)
+    exo_cache = ExoCache(2)
+    full_part = exo_cache.forward("", ("positive",), 1.0, SIGMAS, GRID, 100, device)
     for block in range(BLOCKS):
         full_part.keys_and_values(block, tokens(block), tokens(block + 50))
     full_part.finish(BLOCKS)
-    assert cache.kept_bytes == BLOCKS * 2 * exo_tokens(tokens(0), GRID).numel() * 4
-    kept_part = cache.forward("", ("positive",), 0.8, SIGMAS, GRID, 100, device)
+    assert exo_cache.kept_bytes == BLOCKS * 2 * exo_tokens(tokens(0), GRID).numel() * 4
+    kept_part = exo_cache.forward("", ("positive",), 0.8, SIGMAS, GRID, 100, device)
     assert (
         kept_part.kept
         and kept_part.tokens == tokens(0, exo=False).shape[1]
@@ -112,22 +112,29 @@ def test_noise_levels_are_assigned_to_steps(sigma, step):
 def test_full_model_calls_follow_the_refresh_interval(
     call_model, refresh_interval, sigmas, expected
 ):
-    cache = ExoCache(refresh_interval)
+    exo_cache = ExoCache(refresh_interval)
     for _ in range(2):  # a run leaves nothing for the next
-        assert [call_model(cache, sigma) for sigma in sigmas] == expected
-        assert (cache.full, cache.kept) == (expected.count(FULL_CALL), expected.count(CACHED_CALL))
-        cache.begin_run(UnlimitedMemory())
+        assert [call_model(exo_cache, sigma) for sigma in sigmas] == expected
+        assert (exo_cache.full, exo_cache.kept) == (
+            expected.count(FULL_CALL),
+            expected.count(CACHED_CALL),
+        )
+        exo_cache.begin_run(UnlimitedMemory())
 
 
 def test_conditions_windows_and_weights_are_cached_separately(call_model):
-    cache = ExoCache(0)
-    assert call_model(cache, 1.0) == "full"
-    assert call_model(cache, 0.8, conditions=("negative",)) == "full"
-    assert call_model(cache, 0.8, window_key="second window") == "full"
-    assert call_model(cache, 0.8) == call_model(cache, 0.8, conditions=("negative",)) == "kept"
-    assert call_model(cache, 0.6, weights="a LoRA") == "full"
-    bytes_before = cache.kept_bytes
-    assert call_model(cache, 0.6) == "full" and cache.kept_bytes == bytes_before, "in place of it"
+    exo_cache = ExoCache(0)
+    assert call_model(exo_cache, 1.0) == "full"
+    assert call_model(exo_cache, 0.8, conditions=("negative",)) == "full"
+    assert call_model(exo_cache, 0.8, window_key="second window") == "full"
+    assert (
+        call_model(exo_cache, 0.8) == call_model(exo_cache, 0.8, conditions=("negative",)) == "kept"
+    )
+    assert call_model(exo_cache, 0.6, weights="a LoRA") == "full"
+    bytes_before = exo_cache.kept_bytes
+    assert call_model(exo_cache, 0.6) == "full" and exo_cache.kept_bytes == bytes_before, (
+        "in place of it"
+    )
 
 
 BOTH_CONDITIONS, POSITIVE, NEGATIVE = ("negative", "positive"), ("positive",), ("negative",)
@@ -175,28 +182,33 @@ def test_conditions_are_cached_independently_of_each_other(
     expected_entries,
     is_stacked,
 ):
-    cache, bytes_of_one = ExoCache(refresh_interval), BLOCKS * 2 * 2 * 3 * 4 * 8 * 4
+    exo_cache, bytes_of_one = ExoCache(refresh_interval), BLOCKS * 2 * 2 * 3 * 4 * 8 * 4
     for conditions, expected_conditions, expected_count, sigma in zip(
         requested_conditions, expected_computed, expected_entries, SIGMAS, strict=False
     ):
-        calls = [conditions] if is_stacked else [(condition,) for condition in conditions]
-        computed = []
-        for call in calls:
-            for indices in cache.alike("", call, sigma, SIGMAS):
-                call_conditions = tuple(call[place] for place in indices)
-                if call_model(cache, sigma, conditions=call_conditions, asked=conditions) == "full":
-                    computed += call_conditions
+        model_calls = [conditions] if is_stacked else [(condition,) for condition in conditions]
+        computed_conditions = []
+        for condition_batch in model_calls:
+            for indices in exo_cache.alike("", condition_batch, sigma, SIGMAS):
+                call_conditions = tuple(
+                    condition_batch[condition_index] for condition_index in indices
+                )
+                if (
+                    call_model(exo_cache, sigma, conditions=call_conditions, asked=conditions)
+                    == "full"
+                ):
+                    computed_conditions += call_conditions
         assert (
-            sorted(computed) == sorted(expected_conditions)
-            and cache.kept_bytes == expected_count * bytes_of_one
+            sorted(computed_conditions) == sorted(expected_conditions)
+            and exo_cache.kept_bytes == expected_count * bytes_of_one
         )
 
 
 def test_several_calls_per_step_share_the_cache(call_model):
-    """Call like ComfyUI's guider of two models, and like one that doesn't state its conditions."""
-    cache, undeclared_cache = ExoCache(0), ExoCache(0)
+    """Check that all model calls of one sampling step use the same cached exo keys and values."""
+    exo_cache, undeclared_cache = ExoCache(0), ExoCache(0)
     call_kinds = [
-        call_model(cache, sigma, conditions=conditions, asked=conditions)
+        call_model(exo_cache, sigma, conditions=conditions, asked=conditions)
         for sigma in SIGMAS[:3]
         for conditions in (POSITIVE, NEGATIVE)
     ]
@@ -210,8 +222,8 @@ def test_several_calls_per_step_share_the_cache(call_model):
 
 
 def test_batched_conditions_are_cached_by_their_rows(tokens, device):
-    cache = ExoCache(0)
-    full_part = cache.forward("", BOTH_CONDITIONS, 1.0, SIGMAS, GRID, 100, device)
+    exo_cache = ExoCache(0)
+    full_part = exo_cache.forward("", BOTH_CONDITIONS, 1.0, SIGMAS, GRID, 100, device)
     tokens_by_block = [
         [tokens(block + seed, batch=2) for seed in (0, 50)] for block in range(BLOCKS)
     ]
@@ -220,7 +232,7 @@ def test_batched_conditions_are_cached_by_their_rows(tokens, device):
     full_part.finish(BLOCKS)
     for conditions, rows in ((BOTH_CONDITIONS[::-1], [1, 0]), (POSITIVE, [1])):
         kept_part, ego_tokens = (
-            cache.forward("", conditions, 1.0, SIGMAS, GRID, 100, device),
+            exo_cache.forward("", conditions, 1.0, SIGMAS, GRID, 100, device),
             tokens(9, exo=False, batch=len(rows)),
         )
         for block, keys_and_values in enumerate(tokens_by_block):
@@ -235,9 +247,9 @@ def test_batched_conditions_are_cached_by_their_rows(tokens, device):
 
 
 def test_incomplete_calls_are_not_cached(call_model):
-    cache = ExoCache(0)
-    assert [call_model(cache, 1.0, blocks=1), call_model(cache, 0.8)] == ["full", "full"]
-    assert call_model(cache, 0.6) == "kept"
+    exo_cache = ExoCache(0)
+    assert [call_model(exo_cache, 1.0, blocks=1), call_model(exo_cache, 0.8)] == ["full", "full"]
+    assert call_model(exo_cache, 0.6) == "kept"
 
 
 def test_every_step_is_full_without_memory(call_model):
@@ -245,19 +257,26 @@ def test_every_step_is_full_without_memory(call_model):
         def room(self, device: torch.device) -> int:
             return 99
 
-    cache = ExoCache(0)
-    cache.begin_run(FullMemory())
-    assert [call_model(cache, sigma) for sigma in SIGMAS[:2]] == ["refused", "refused"]
-    assert cache.refused_bytes == 100 and cache.full == 2 and cache.kept_bytes == 0
+    exo_cache = ExoCache(0)
+    exo_cache.begin_run(FullMemory())
+    assert [call_model(exo_cache, sigma) for sigma in SIGMAS[:2]] == ["refused", "refused"]
+    assert exo_cache.refused_bytes == 100 and exo_cache.full == 2 and exo_cache.kept_bytes == 0
 
 
 def test_8_bit_cache_has_small_errors_and_fits_in_8_gb(device):
-    x = torch.randn(3, 5, 96).to(device)
-    x[..., 7] *= 1e3  # as a video model's largest channels
-    x[0, 0] = 0
-    codes, scale = pack(x)
+    token_values = torch.randn(3, 5, 96).to(device)
+    token_values[..., 7] *= 1e3  # as a video model's largest channels
+    token_values[0, 0] = 0
+    codes, scale = pack(token_values)
     assert codes.dtype == torch.int8 and scale.shape == (3, 5, 3, 1), "32 channels share a scale"
-    error = (unpack(codes, scale, x.dtype) - x).abs().unflatten(-1, (3, 32))
-    assert (error <= 0.51 * scale.float()).all() and error[..., 1:, :].max() < 0.02
-    sizes = (40, 2, (13, 28, 49, 28), 5120)
-    assert kept_size(*sizes, 2) == 29_222_502_400 and kept_size(*sizes, None) == 7_533_926_400
+    rounding_error = (
+        (unpack(codes, scale, token_values.dtype) - token_values).abs().unflatten(-1, (3, 32))
+    )
+    assert (rounding_error <= 0.51 * scale.float()).all() and rounding_error[
+        ..., 1:, :
+    ].max() < 0.02
+    cache_sizes = (40, 2, (13, 28, 49, 28), 5120)
+    assert (
+        kept_size(*cache_sizes, 2) == 29_222_502_400
+        and kept_size(*cache_sizes, None) == 7_533_926_400
+    )

@@ -20,13 +20,14 @@ from tests.refusals import refuses
 
 def wall_scene(device, scale: int = 1):
     height, width = 64 * scale, 96 * scale
-    exo = CameraModel.pinhole(width, height, 80.0 * scale)
+    exo_camera = CameraModel.pinhole(width, height, 80.0 * scale)
     w2c = still_poses(9)
     w2c[:, 0, 3] = torch.linspace(0, -0.5, 9, dtype=torch.float64)
     camera, exo_w2c = preset_camera("pinhole", 64), w2c[0].to(device)
     trajectory = make_path(w2c.to(device), camera, 30, exo_w2c=exo_w2c)
     return DepthVideo(
-        depth_m=torch.full((9, height, width), 2.0, device=device), exo=CameraPath.of_exo(exo)
+        depth_m=torch.full((9, height, width), 2.0, device=device),
+        exo=CameraPath.of_exo(exo_camera),
     ), trajectory
 
 
@@ -46,9 +47,9 @@ def test_exact_rays_of_ego_and_exo_meet_at_the_wall(device):
         .unflatten(2, (3, 4, 10))[:, :, 0]
     )
     best_keys = cosines[..., :6].flatten(2).argmax(-1)
-    keys = geometry.key_dirs[0].unflatten(0, (3, 4, 10))[0, :, :6].reshape(-1, 3)
+    key_directions = geometry.key_dirs[0].unflatten(0, (3, 4, 10))[0, :, :6].reshape(-1, 3)
     cosine_gap = 1 - torch.nn.functional.cosine_similarity(
-        keys[best_keys], geometry.query_dirs[0].unflatten(0, (4, 4)), dim=-1
+        key_directions[best_keys], geometry.query_dirs[0].unflatten(0, (4, 4)), dim=-1
     )
     assert cosine_gap[1:3, 1:3].max() < 0.02  # within a token of the middle
 
@@ -89,9 +90,11 @@ def test_missing_depth_gives_zero_direction_and_trust(device):
     full_geometry = gga_geometry(depth, trajectory, EXACT, **VIDEO_SIZES)
     trust = geometry.key_trust.unflatten(0, (3, 4, 10))
     assert trust[0, 0, 0] == 0 and 0 < trust[0, 0, 1] < 1 and (trust[0, 1:, :6] == 1).all()
-    keys = geometry.key_dirs.unflatten(1, (3, 4, 10))
-    assert not keys[:, :, 0, 0].any() and torch.isfinite(geometry.key_dirs).all()
-    assert torch.equal(keys[:, :, 1:], full_geometry.key_dirs.unflatten(1, (3, 4, 10))[:, :, 1:])
+    key_directions = geometry.key_dirs.unflatten(1, (3, 4, 10))
+    assert not key_directions[:, :, 0, 0].any() and torch.isfinite(geometry.key_dirs).all()
+    assert torch.equal(
+        key_directions[:, :, 1:], full_geometry.key_dirs.unflatten(1, (3, 4, 10))[:, :, 1:]
+    )
 
 
 def test_trust_of_the_depth_is_pooled(device):
@@ -113,14 +116,17 @@ def test_moving_exo_camera_moves_the_points(device):
 
 
 def test_estimated_exo_motion_is_moved_into_the_paths_world():
-    """Estimate poses that begin in the exo camera's own frame."""
+    """Check that exo poses estimated in the first exo camera's frame are converted to the path's
+    world."""
     _, trajectory = wall_scene("cpu")
-    pose, relative_w2c = look_at([0.3, 0.0, -1.0], [0.0, 0.0, 2.0]), still_poses(9)
+    first_exo_pose, relative_w2c = look_at([0.3, 0.0, -1.0], [0.0, 0.0, 2.0]), still_poses(9)
     relative_w2c[4:, 2, 3] = 1.0
     estimated_path = CameraPath(lens=None, w2c=relative_w2c, world="exo")
-    path = replace(trajectory, exo=CameraPath.of_exo(None, pose))
-    assert torch.equal(path.exo_of(estimated_path).w2c, compose(relative_w2c, pose))
-    assert path.exo_of(CameraPath.of_exo(None)) == path.exo
+    placed_trajectory = replace(trajectory, exo=CameraPath.of_exo(None, first_exo_pose))
+    assert torch.equal(
+        placed_trajectory.exo_of(estimated_path).w2c, compose(relative_w2c, first_exo_pose)
+    )
+    assert placed_trajectory.exo_of(CameraPath.of_exo(None)) == placed_trajectory.exo
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,11 @@ def draw_geometry(device: torch.device) -> GgaGeometry:
 def draw_qkv(
     device, dtype: torch.dtype, gain: float, has_shared_channels: bool = False
 ) -> list[Tensor]:
-    """Draw q, k and v of two samples, scaled by a gain, some channels large for all tokens alike."""
+    """Draw random q, k and v of two samples, scaled by a gain, with some channels large for all
+    tokens."""
     generator = torch.Generator().manual_seed(1)
-    count = draw_geometry(device).tokens
-    q, k, v = (torch.randn(2, count, HEADS, HEAD_SIZE, generator=generator) for _ in range(3))
+    token_count = draw_geometry(device).tokens
+    q, k, v = (torch.randn(2, token_count, HEADS, HEAD_SIZE, generator=generator) for _ in range(3))
     for x in (q, k):
         x *= gain
         x[..., :3] += 4 * gain * has_shared_channels
@@ -58,7 +59,8 @@ def autocast_context(device, autocast: bool, dtype: torch.dtype):
 
 
 def head_errors(result: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # -> [heads]
-    """Measure each head's error against float64, as a share of the head's largest value."""
+    """Measure the largest error of each attention head against float64, relative to its largest
+    value."""
     exact_inputs = q.double(), k.double(), v.double(), HEADS, draw_geometry(q.device)
     exact_result = reference_attention(*exact_inputs, OPTIONS)
     largest_error, largest_value = (
@@ -74,7 +76,7 @@ def check_result(qkv: list[Tensor], **options) -> None:
 
 
 def make_wrong_kernel(sample: slice):
-    """Make a kernel that ignores the bias in the small head of some samples."""
+    """Make an attention kernel that wrongly ignores the bias in one small head of some samples."""
     torch_kernel, head_channels = (
         BACKENDS["sdpa"],
         slice(SMALL_HEAD * HEAD_SIZE, (SMALL_HEAD + 1) * HEAD_SIZE),
@@ -115,7 +117,7 @@ def test_correct_kernel_is_chosen_for_peaked_attention(
 def test_kernel_wrong_in_one_small_head_is_rejected(
     monkeypatch, dtype, gain, sample, autocast, device
 ):
-    """Refuse the kernel if it was chosen by name, and otherwise use the mathematical form."""
+    """Check that a kernel with errors in one head is refused if chosen by name, and else replaced."""
     monkeypatch.setitem(BACKENDS, "sdpa", make_wrong_kernel(sample))
     qkv = draw_qkv(device, dtype, gain)
     with autocast_context(device, autocast, dtype):
@@ -164,11 +166,11 @@ def test_kernel_is_not_rejected_for_a_head_of_zeros(dtype, device):
 
 @pytest.mark.parametrize("backend", ["auto", "sdpa"])
 def test_kernel_is_not_rejected_for_nan_inputs(monkeypatch, backend, device):
-    """Check also that a rejected kernel is compared again when a run starts."""
+    """Check that a kernel stays in use when its inputs, rather than its own errors, contain NaN."""
     kernels_used, (q, k, v) = KernelsUsed(), draw_qkv(device, torch.float16, 1)
-    for broken_inputs in ((q * torch.inf, k, v), (q, k * torch.nan, v), (q, k, v + torch.inf)):
+    for non_finite_inputs in ((q * torch.inf, k, v), (q, k * torch.nan, v), (q, k, v + torch.inf)):
         gga_attention(
-            *broken_inputs,
+            *non_finite_inputs,
             HEADS,
             draw_geometry(device),
             OPTIONS,
@@ -237,7 +239,7 @@ def test_kernels_are_timed_once_per_process(monkeypatch, device):
 
 
 def test_uncompiled_kernel_is_tried_again_in_the_next_run(monkeypatch, device):
-    """Simulate the installation of a C compiler between two runs."""
+    """Check that a Triton kernel that lacked a C compiler is used once the compiler is installed."""
     installed_compilers, sdpa_kernel = [], BACKENDS["sdpa"]
 
     def compiled_kernel(*args) -> Tensor:
@@ -269,12 +271,12 @@ def test_uncompiled_kernel_is_tried_again_in_the_next_run(monkeypatch, device):
     ids=["torch", "accelerator", "Triton"],
 )
 def test_out_of_memory_is_raised_and_rejects_no_kernel(monkeypatch, device, error, failing_step):
-    calls, sdpa_kernel = [], BACKENDS["sdpa"]
+    kernel_calls, sdpa_kernel = [], BACKENDS["sdpa"]
     failing_call = {"compared": 1, "timed": 2, "in a run": 3 + TIMED_RUNS}.get(failing_step)
 
     def failing_kernel(*args) -> Tensor:
-        calls.append(1)
-        if len(calls) == failing_call:
+        kernel_calls.append(1)
+        if len(kernel_calls) == failing_call:
             raise error
         return sdpa_kernel(*args)
 
@@ -311,8 +313,7 @@ def test_out_of_memory_is_raised_and_rejects_no_kernel(monkeypatch, device, erro
 @with_and_without_autocast
 @pytest.mark.parametrize("mode", ["released", "power", "paper"])
 def test_attention_mask_has_the_type_of_its_queries(mode, autocast, device):
-    """Check this because cuDNN reads a float32 mask of bfloat16 queries as bfloat16 without an
-    error."""
+    """Check that masks are converted to the queries' type, because cuDNN misreads float32 masks."""
     tensor_types = []
 
     class RecordTypes(TorchDispatchMode):
@@ -347,7 +348,7 @@ def test_attention_mask_has_the_type_of_its_queries(mode, autocast, device):
 def test_unguided_queries_use_cudnn_by_table_or_timing(
     monkeypatch, gpu_version, cudnn_behaviour, chosen_kernel
 ):
-    """Compare cuDNN once with torch's kernel, and time it only if the table has no entry."""
+    """Check that cuDNN's attention is chosen by a table of GPUs, or by one timing on other GPUs."""
     q, k, v = draw_qkv("cpu", torch.bfloat16, 1)
     called_kernels, notes = [], []
 

@@ -61,17 +61,17 @@ def test_released_rays_deviate_from_the_lens_as_documented():
     assert torch.allclose(rays.norm(dim=-1), torch.ones((), dtype=torch.float64))
     # quirks 8: the middle of the picture looks well off the optical axis, since 255.5 / 8 is not
     # the middle of 56.
-    axis = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-    assert 14 < angle_deg(rays[28, 28], axis) < 22
+    optical_axis = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    assert 14 < angle_deg(rays[28, 28], optical_axis) < 22
     assert angle_deg(rays, pinhole).mean() > 5
 
 
 def test_exact_rays_are_the_mean_direction_of_their_pixels():
     camera = preset_camera("aria_released", 448)
     rays = ego_rays("exact", camera, 56, 56)
-    pixels, valid = camera.pixel_rays(dtype=torch.float64)
-    mean_rays = pixels.unflatten(0, (56, 8)).unflatten(2, (56, 8)).mean(dim=(1, 3))
-    inside_mask = valid.unflatten(0, (56, 8)).unflatten(2, (56, 8)).all(dim=1).all(dim=2)
+    pixel_rays, valid_mask = camera.pixel_rays(dtype=torch.float64)
+    mean_rays = pixel_rays.unflatten(0, (56, 8)).unflatten(2, (56, 8)).mean(dim=(1, 3))
+    inside_mask = valid_mask.unflatten(0, (56, 8)).unflatten(2, (56, 8)).all(dim=1).all(dim=2)
     assert (
         angle_deg(rays, mean_rays / mean_rays.norm(dim=-1, keepdim=True))[inside_mask].max() < 0.2
     )  # curvature of the lens in 8 px
@@ -79,8 +79,10 @@ def test_exact_rays_are_the_mean_direction_of_their_pixels():
 
 def test_exact_rays_are_zero_beyond_the_lens():
     rays = ego_rays("exact", preset_camera("aria_meta", 448), 56, 56)
-    lengths = rays.norm(dim=-1)
-    assert ((lengths - 1).abs() < 1e-9).logical_or(lengths == 0).all() and (lengths == 0).any()
+    ray_lengths = rays.norm(dim=-1)
+    assert ((ray_lengths - 1).abs() < 1e-9).logical_or(ray_lengths == 0).all() and (
+        ray_lengths == 0
+    ).any()
 
 
 @pytest.mark.parametrize(
@@ -97,11 +99,11 @@ def test_exact_rays_are_zero_beyond_the_lens():
     ],
 )
 def test_picture_size_of_released_intrinsics_is_recognised(size, intrinsics, expected_px):
-    camera_and_k = preset_camera("aria_released", size), intrinsics_matrix(intrinsics)
-    assert released_k_picture_px(*camera_and_k) == expected_px
-    note = released_k_note(*camera_and_k)
-    assert (note == "") == (size == 448 and intrinsics == RELEASED_K) and (
-        not note or f"{expected_px} px" in note
+    camera_and_intrinsics = preset_camera("aria_released", size), intrinsics_matrix(intrinsics)
+    assert released_k_picture_px(*camera_and_intrinsics) == expected_px
+    intrinsics_note = released_k_note(*camera_and_intrinsics)
+    assert (intrinsics_note == "") == (size == 448 and intrinsics == RELEASED_K) and (
+        not intrinsics_note or f"{expected_px} px" in intrinsics_note
     )
 
 
@@ -121,7 +123,8 @@ def test_rays_of_a_picture_that_is_not_square_are_refused():
 
 
 def test_edited_path_uses_the_released_intrinsics():
-    """Compare rays without a meta.json with those of a released take."""
+    """Check that an edited path gives the ego rays of the released take, though it has no
+    meta.json."""
     for size in (448, 256):
         rays_without_meta, released_take_rays = (
             released_rays(size, 8, intrinsics) for intrinsics in (None, RELEASED_K)

@@ -52,8 +52,8 @@ GPU_VERSIONS = ((9, 0), (8, 0))
 
 
 def draw_inputs(grid, heads, head_size, batch, dtype, has_holes=False, device="cpu"):
-    """Draw q, k and v of padded rows with an empty head of v, and geometry with opposite and equal
-    rays."""
+    """Draw random attention inputs q, k, v and geometry that include padding, an empty head and
+    opposite rays."""
     t, h, w_exo, w_ego = grid
     generator = torch.Generator().manual_seed(0)
 
@@ -82,13 +82,14 @@ def draw_inputs(grid, heads, head_size, batch, dtype, has_holes=False, device="c
 
 
 def relative_errors(values, expected, heads):
-    """Measure the error of each value relative to its head's largest value."""
+    """Measure the error of each attention value relative to the largest value of its head."""
     error, expected = (x.unflatten(-1, (heads, -1)) for x in (values.double() - expected, expected))
     return error / expected.abs().amax((0, 1, 3), keepdim=True).clamp_min(1e-30)
 
 
 def patch_interpreter(*kernels) -> None:
-    """Patch bugs of Triton 3.6's interpreter, and refuse addresses outside a launch's tensors.
+    """Fix bugs of Triton 3.6's interpreter, and raise an error for memory access outside the
+    tensors.
 
     Addresses outside the tensors of a launch are refused."""
     import numpy as np
@@ -113,10 +114,12 @@ def patch_interpreter(*kernels) -> None:
 
     def check_addresses(pointers, mask):
         addresses = pointers.data[np.broadcast_to(mask.data, pointers.data.shape)].astype(np.int64)
-        firsts, ends = np.array(address_ranges).T
-        ends = np.append(ends, 0)  # of what lies before all
+        first_addresses, end_addresses = np.array(address_ranges).T
+        end_addresses = np.append(end_addresses, 0)  # of what lies before all
         last_byte = addresses + pointers.get_element_ty().primitive_bitwidth // 8
-        inside_mask = last_byte <= ends[np.searchsorted(firsts, addresses, "right") - 1]
+        inside_mask = (
+            last_byte <= end_addresses[np.searchsorted(first_addresses, addresses, "right") - 1]
+        )
         assert inside_mask.all(), "an address outside all tensors"
 
     def checked_load(self, pointers, mask, *arguments):
@@ -147,8 +150,10 @@ def patch_interpreter(*kernels) -> None:
 
     for kernel in kernels:
         kernel.add_pre_run_hook(record_addresses)
-    options = interpreter.interpreter_builder.options  # sizes here are far from any overflow
-    interpreter.interpreter_builder.options = replace(options, sanitize_overflow=False)
+    interpreter_options = (
+        interpreter.interpreter_builder.options
+    )  # sizes here are far from any overflow
+    interpreter.interpreter_builder.options = replace(interpreter_options, sanitize_overflow=False)
     interpreter._patch_lang_tensor = patch_for_new_numpy
     builder.create_dot = lambda self, a, b, *arguments: original_dot(
         self, float_values(a), float_values(b), *arguments
@@ -158,7 +163,8 @@ def patch_interpreter(*kernels) -> None:
 
 
 def half_precision_error(q, k, v, heads, bias) -> torch.Tensor:
-    """Measure the error of plain attention whose weights are rounded as in a fused kernel."""
+    """Measure the error of plain attention that rounds its weights to half precision as a fused
+    kernel does."""
     q4, k4, v4 = (x.double().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     exact_result = scaled_dot_product_attention(q4, k4, v4, attn_mask=bias)
     scores = q4 @ k4.transpose(-1, -2) / math.sqrt(q4.shape[-1])
@@ -190,18 +196,18 @@ def pretend_gpu(gpu_version: tuple[int, int]) -> None:
 def check_modes() -> None:
     for type_index, dtype in enumerate(FLOAT_TYPES):
         squared_errors = []
-        for number, (mode, strength) in enumerate(GUIDANCE_MODES):
-            pretend_gpu(GPU_VERSIONS[number % 2])
-            input_shape, holes = (
-                INPUT_SHAPES[(number + type_index) % len(INPUT_SHAPES)],
-                number % 2 == 1,
+        for mode_index, (mode, strength) in enumerate(GUIDANCE_MODES):
+            pretend_gpu(GPU_VERSIONS[mode_index % 2])
+            input_shape, has_holes = (
+                INPUT_SHAPES[(mode_index + type_index) % len(INPUT_SHAPES)],
+                mode_index % 2 == 1,
             )
-            q, k, v, heads, geometry = draw_inputs(*input_shape, dtype, holes)
+            q, k, v, heads, geometry = draw_inputs(*input_shape, dtype, has_holes)
             options = GgaOptions(mode=mode, lambda_g=strength, soft_trust=True)
             exact_inputs = q.double(), k.double(), v.double(), heads, geometry, options
             exact_result = ego_part(reference_attention(*exact_inputs), geometry)
-            kernel_error = ego_part(triton_attention(q, k, v, heads, geometry, options), geometry)
-            error = relative_errors(kernel_error, exact_result, heads)
+            kernel_result = ego_part(triton_attention(q, k, v, heads, geometry, options), geometry)
+            error = relative_errors(kernel_result, exact_result, heads)
             assert dtype != torch.float32 or error.abs().max() <= FLOAT32_TOLERANCE, (
                 mode,
                 strength,
@@ -209,16 +215,17 @@ def check_modes() -> None:
             bias = ego_part(dense_bias(geometry, options, torch.float64)[None], geometry)[0]
             plain_error = half_precision_error(ego_part(q, geometry), k, v, heads, bias)
             squared_errors.append([error.square().sum(), plain_error.square().sum()])
-        kernel_error, plain_error = torch.tensor(squared_errors).sum(0).sqrt().tolist()
-        assert dtype == torch.float32 or kernel_error <= MAX_ERROR_RATIO * plain_error, (
+        kernel_result, plain_error = torch.tensor(squared_errors).sum(0).sqrt().tolist()
+        assert dtype == torch.float32 or kernel_result <= MAX_ERROR_RATIO * plain_error, (
             dtype,
-            kernel_error,
+            kernel_result,
             plain_error,
         )
 
 
 def check_sizes_and_parts() -> None:
-    """Check odd sizes, one launch and many, ego rows alone, and a window of frames."""
+    """Check the Triton kernels with odd tensor sizes, several launches, ego rows alone and a frame
+    window."""
     pretend_gpu(GPU_VERSIONS[0])
     # 783 queries in a frame; a block of queries of two frames.
     for grid in ((1, 1, 1, 1), (1, 27, 1, 29), (2, 1, 3, 131)):
@@ -232,12 +239,12 @@ def check_sizes_and_parts() -> None:
             <= FLOAT16_TOLERANCE
         )
     q, k, v, heads, geometry = draw_inputs((1, 1, 28_026, 2), 1, 16, 1, torch.float16)
-    ego_queries, rows = (
+    ego_queries, bias_rows = (
         ego_part(q, geometry),
         BiasRows(geometry, GgaOptions(), torch.float64, reuse=True),
     )
     exact_result = backends.math_rows(
-        ego_queries.double(), k.double(), v.double(), 1, rows, slice(0, 2)
+        ego_queries.double(), k.double(), v.double(), 1, bias_rows, slice(0, 2)
     )
     kernel_result = triton_attention(ego_queries, k, v, 1, geometry, GgaOptions())
     assert relative_errors(kernel_result, exact_result, 1).abs().max() <= FLOAT16_TOLERANCE, (
@@ -260,13 +267,13 @@ def check_sizes_and_parts() -> None:
         triton_attention(q, k, v, heads, part_geometry, GgaOptions()), exact_result, heads
     )
     assert error.abs().max() <= FLOAT16_TOLERANCE, "a window"
-    unguided = triton_attention(*inputs, GgaOptions(lambda_g=0.0))
-    assert torch.equal(unguided, plain_attention(*inputs[:4])), "lambda 0"
+    unguided_result = triton_attention(*inputs, GgaOptions(lambda_g=0.0))
+    assert torch.equal(unguided_result, plain_attention(*inputs[:4])), "lambda 0"
 
 
 def check_gradients(dtype, mode, strength, shape, ego_only=False, **launch_options) -> None:
-    """Check the gradients of q, k and v against the dense form, and that a second run gives equal
-    ones."""
+    """Check that the Triton kernels' gradients equal those of dense attention, and are equal in a
+    second run."""
     options = GgaOptions(mode=mode, lambda_g=strength)
     q, k, v, heads, geometry = draw_inputs(*shape, dtype, has_holes=True)
     if launch_options:
@@ -284,9 +291,13 @@ def check_gradients(dtype, mode, strength, shape, ego_only=False, **launch_optio
 
     def gradients_of(attend, *inputs):
         leaf_tensors = [x.detach().requires_grad_() for x in inputs]
-        out = attend(*leaf_tensors, heads, geometry, options)
-        weights = torch.linspace(-1, 1, out.numel()).view_as(out).to(out)
-        return torch.autograd.grad((out * weights).sum(), leaf_tensors)
+        attention_result = attend(*leaf_tensors, heads, geometry, options)
+        weights = (
+            torch.linspace(-1, 1, attention_result.numel())
+            .view_as(attention_result)
+            .to(attention_result)
+        )
+        return torch.autograd.grad((attention_result * weights).sum(), leaf_tensors)
 
     exact_gradients = gradients_of(exact_attention, q.double(), k.double(), v.double())
     first_gradients, second_gradients = (gradients_of(kernel_attention, q, k, v) for _ in range(2))
@@ -300,7 +311,8 @@ def check_gradients(dtype, mode, strength, shape, ego_only=False, **launch_optio
 
 
 def check_extremes() -> None:
-    """Check keys opposite to the ray, strengths beyond float16's range, and infinite scores."""
+    """Check the Triton kernels with opposite rays, strengths beyond float16's range and infinite
+    scores."""
     q, k, v, heads, geometry = draw_inputs((1, 1, 30, 2), 1, 16, 1, torch.float32)
     ray = normalize(torch.tensor([[[1.0, 2.0, 3.0]]]), dim=-1)
     opposite_geometry = replace(
@@ -336,33 +348,33 @@ def zero_attention(q, k, v, heads) -> torch.Tensor:
 
 
 def test_triton_kernels_agree_with_plain_attention():
-    """Run this module in Triton's interpreter, which has to be chosen before Triton is imported."""
+    """Run all checks of the Triton kernels in a subprocess that uses Triton's interpreter."""
     pytest.importorskip(
         "triton", reason="Triton is not installed here; GPU machines without it use torch"
     )
-    result = subprocess.run(
+    process_result = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.core.gga.test_triton_kernels"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         env={**os.environ, "TRITON_INTERPRET": "1"},
     )
-    assert result.returncode == 0, result.stderr
+    assert process_result.returncode == 0, process_result.stderr
 
 
 @pytest.mark.parametrize("dtype", FLOAT_TYPES[1:])
 @pytest.mark.parametrize("backend", list(backends.BACKENDS))
 def test_each_kernel_agrees_with_plain_attention_on_a_gpu(backend, dtype, device):
-    """Compare queries that reach over the end of a frame of the released size."""
+    """Check each attention kernel on a GPU with queries that span two frames of the released size."""
     if device.type != "cuda":
         pytest.skip("takes a card: --device cuda")
     q, k, v, heads, geometry = draw_inputs((13, 28, 49, 28), 4, 128, 1, dtype, device=device)
     query_slice, options = slice(700, 956), GgaOptions()
-    ego_queries, rows = (
+    ego_queries, bias_rows = (
         ego_part(q, geometry)[:, query_slice],
         BiasRows(geometry, options, dtype, reuse=True),
     )
-    kernel_result = backends.BACKENDS[backend](ego_queries, k, v, heads, rows, query_slice)
+    kernel_result = backends.BACKENDS[backend](ego_queries, k, v, heads, bias_rows, query_slice)
     exact_rows = BiasRows(geometry, options, torch.float64, reuse=True)
     exact_result = backends.math_rows(
         ego_queries.double(), k.double(), v.double(), heads, exact_rows, query_slice
@@ -407,19 +419,19 @@ def test_documentation_shows_the_kernel_table():
 
 def test_auto_skips_a_kernel_that_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(backends, "_cached_choices", {})
-    inputs = draw_inputs((1, 2, 3, 2), 2, 16, 1, torch.float32)
+    attention_inputs = draw_inputs((1, 2, 3, 2), 2, 16, 1, torch.float32)
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("triton", "sdpa"))
     kernels_used = backends.KernelsUsed()
-    gga_attention(*inputs, GgaOptions(), used=kernels_used)
+    gga_attention(*attention_inputs, GgaOptions(), used=kernels_used)
     reason = KERNELS["triton"].refusal(kernel_request(device=torch.device("cpu"), head_size=16))
     assert kernels_used.words() == f"guided attention by sdpa (not triton: {reason})"
     with refuses(f"triton, which {reason}.*set backend to auto"):
-        gga_attention(*inputs, GgaOptions(), backend="triton")
+        gga_attention(*attention_inputs, GgaOptions(), backend="triton")
 
 
 def test_failed_kernel_is_replaced_by_one_with_smaller_pieces(monkeypatch):
-    """Let a kernel that takes all queries at once fail in the second call."""
-    inputs = draw_inputs((2, 6, 3, 2), 2, 16, 1, torch.float32)
+    """Check that attention continues in smaller pieces when a kernel for all queries at once fails."""
+    attention_inputs = draw_inputs((2, 6, 3, 2), 2, 16, 1, torch.float32)
     query_counts, piece_sizes, sdpa_attention = [], [], backends.BACKENDS["sdpa"]
 
     def fail_on_second_call(q, *arguments):
@@ -441,9 +453,14 @@ def test_failed_kernel_is_replaced_by_one_with_smaller_pieces(monkeypatch):
         backends, "best_seconds", lambda run, *arguments: float(run is not fail_on_second_call)
     )
     monkeypatch.setattr("egox_core.gga.attention.CHUNK_QUERIES", 6)
-    kernels_used, exact_result = backends.KernelsUsed(), reference_attention(*inputs, GgaOptions())
+    kernels_used, exact_result = (
+        backends.KernelsUsed(),
+        reference_attention(*attention_inputs, GgaOptions()),
+    )
     for _ in range(2):
-        result = gga_attention(*inputs, GgaOptions(), used=kernels_used, plain=torch_attention)
+        result = gga_attention(
+            *attention_inputs, GgaOptions(), used=kernels_used, plain=torch_attention
+        )
         assert relative_errors(result, exact_result, 2).abs().max() <= FLOAT32_TOLERANCE
         assert "sdpa (not triton: failed: launch failed)" in kernels_used.words()
     assert query_counts == [6, 12], "of the comparison; of the whole canvas"

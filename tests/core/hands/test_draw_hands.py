@@ -22,7 +22,8 @@ def hands_and_path() -> tuple[HandTrack, CameraTrajectory]:
 
 
 def skin_distance(points: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:  # [N, 3] -> [N]
-    """Compute the distance to the skin as the least distance to all capsules."""
+    """Compute the distance from points to a drawn hand's skin, the surface of capsules around its
+    bones."""
     least_distance = torch.full(points.shape[:1], torch.inf)
     for (start_joint, end_joint), radius in zip(CAPSULES, RADII, strict=True):
         axis = joints[end_joint] - joints[start_joint]
@@ -35,35 +36,39 @@ def skin_distance(points: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:  
 
 
 def test_rays_end_at_the_first_skin_point(hands_and_path):
-    """Allow a tenth of a millimetre, to which float32 rounds for grazing rays."""
-    track, path = hands_and_path
+    """Check that rendered hand depth ends at the first skin point of each ray, to 0.1 mm."""
+    hand_track, path = hands_and_path
     all_rays = path.ego.camera.upright().pixel_rays()[0].reshape(-1, 3)
-    for joints in track.in_head(path)[0][0].float():
+    for joints in hand_track.in_head(path)[0][0].float():
         near_mask = meets(all_rays, joints)
         assert cast_capsules(all_rays[~near_mask], joints)[0].isinf().all()
         rays = all_rays[near_mask]
-        hit_distance, shade = cast_capsules(rays, joints)
+        hit_distance, skin_shade = cast_capsules(rays, joints)
         hit_mask = hit_distance.isfinite()
         assert (
             skin_distance(rays[hit_mask] * hit_distance[hit_mask, None], joints).abs().max() < 1e-4
         )
-        assert hit_mask.sum() > 50 and shade[hit_mask].min() >= 0.3 and shade[hit_mask].max() > 0.9
+        assert (
+            hit_mask.sum() > 50
+            and skin_shade[hit_mask].min() >= 0.3
+            and skin_shade[hit_mask].max() > 0.9
+        )
         for offset_m in torch.linspace(
             0.0, 0.3, 60
         ):  # no skin before a hit, none on rays without one
-            distance = torch.where(hit_mask, hit_distance, joints[0].norm() + 0.15) - offset_m
-            assert skin_distance(rays * distance[:, None], joints).min() > -1e-4
+            query_distance = torch.where(hit_mask, hit_distance, joints[0].norm() + 0.15) - offset_m
+            assert skin_distance(rays * query_distance[:, None], joints).min() > -1e-4
 
 
 def test_hands_are_hidden_by_a_wall_and_left_out_if_doubtful(hands_and_path):
-    track, path = hands_and_path
-    hand_depth = float(track.in_head(path)[0][..., 2].median())
+    hand_track, path = hands_and_path
+    hand_depth = float(hand_track.in_head(path)[0][..., 2].median())
     wall_depth = torch.full((1, PICTURE_SIZE, PICTURE_SIZE), hand_depth - 0.03)
     wall_depth[:, :, : PICTURE_SIZE // 2] = torch.nan
-    picture, mask = draw_hands(track, path, wall_depth)
-    full_mask = draw_hands(track, path)[1]
+    picture, mask = draw_hands(hand_track, path, wall_depth)
+    full_mask = draw_hands(hand_track, path)[1]
     assert mask.sum() < full_mask.sum() and picture[mask == 0].max() == 0 < picture[mask > 0].min()
     assert mask[..., : PICTURE_SIZE // 2].equal(full_mask[..., : PICTURE_SIZE // 2])
-    assert draw_hands(HandTrack.of_joints(track.joints * torch.nan), path)[1].max() == 0
+    assert draw_hands(HandTrack.of_joints(hand_track.joints * torch.nan), path)[1].max() == 0
     with refuses("depth of the ego view"):
-        draw_hands(track, path, torch.ones(1, 50, 50))
+        draw_hands(hand_track, path, torch.ones(1, 50, 50))

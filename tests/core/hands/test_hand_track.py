@@ -18,7 +18,7 @@ from tests.refusals import refuses
 
 
 def draw_hands_at(rotations: torch.Tensor) -> torch.Tensor:  # [T, 3, 3] -> [T, 2, 21, 3]
-    """Draw both hands with the same rotation, 0.4 m in front of the exo camera."""
+    """Draw both hands with the same wrist rotation, 0.4 m in front of the exo camera."""
     right_hand = torch.from_numpy(HAND[:, [1, 0, 2]])
     both_hands = torch.stack([right_hand * torch.tensor([1, -1, 1]), right_hand])
     both_hands[:, PALM] = PALMS
@@ -39,23 +39,26 @@ def test_wrist_rotations_are_exact_and_robust_to_noise():
     hands = draw_hands_at(rotations)
     assert (wrist_turns(hands) - rotations[:, None]).abs().max() < 1e-9
     assert torch.linalg.det(wrist_turns(hands)).allclose(torch.tensor(1.0, dtype=torch.float64))
-    noise = 0.01 * torch.randn(hands.shape, generator=torch.Generator().manual_seed(2)).double()
-    errors_deg = angles_deg(wrist_turns(hands + noise), rotations[:, None])
+    joint_noise = (
+        0.01 * torch.randn(hands.shape, generator=torch.Generator().manual_seed(2)).double()
+    )
+    errors_deg = angles_deg(wrist_turns(hands + joint_noise), rotations[:, None])
     assert errors_deg.median() < 13 and errors_deg.quantile(0.95) < 26
     hands[3, 0, PALM[2], 1] = torch.nan
     assert wrist_turns(hands)[3, 0].isnan().all() and wrist_turns(hands)[3, 1].isfinite().all()
 
 
 def test_hands_in_the_head_frame_agree_with_the_upright_camera():
-    """Compare their projection with that of the turned sensor, computed from the world."""
+    """Check that hands relative to the head appear at the same pixels as hands projected from the
+    world."""
     camera = preset_camera("aria_released", 448)
     exo_w2c = look_at([0.1, -0.5, -0.4], [0.0, 0.0, 0.5])
     w2c = torch.stack([look_at([0.0, 0.1 * t, -0.3], [0.0, 0.0, 0.3]) for t in range(2)])
     path = make_path(w2c, camera, exo_w2c=exo_w2c)
-    track = HandTrack.of_joints(draw_hands_at(random_rotations(2)))
-    joints_in_world, wrist_rotations_in_world = track.in_world(path.exo)
+    hand_track = HandTrack.of_joints(draw_hands_at(random_rotations(2)))
+    joints_in_world, wrist_rotations_in_world = hand_track.in_world(path.exo)
     joints_in_sensor = joints_in_world @ w2c[:, None, :, :3].mT + w2c[:, None, None, :, 3]
-    joints, wrist_rotations = track.in_head(path)
+    joints, wrist_rotations = hand_track.in_head(path)
     expected_uv, result_uv = (
         camera.project(joints_in_sensor)[0],
         camera.upright().project(joints)[0],
@@ -69,19 +72,19 @@ def test_hands_in_the_head_frame_agree_with_the_upright_camera():
 def test_hand_file_keeps_unknown_joints_and_reasons(tmp_path):
     joints = draw_hands_at(random_rotations(4))
     joints[0, 1], joints[1, 0, 4], joints[2] = torch.nan, torch.nan, torch.nan
-    track = HandTrack.of_joints(joints)
-    assert track.valid.tolist() == [[True, False], [False, True], [False, False], [True, True]]
-    track.reason[3, 1] = 4
-    write_hands(track, tmp_path / "hands.json")
+    hand_track = HandTrack.of_joints(joints)
+    assert hand_track.valid.tolist() == [[True, False], [False, True], [False, False], [True, True]]
+    hand_track.reason[3, 1] = 4
+    write_hands(hand_track, tmp_path / "hands.json")
     read_track = read_hands(tmp_path / "hands.json")
     assert torch.allclose(read_track.joints, joints, atol=1e-6, equal_nan=True)
-    assert read_track.reason.equal(track.reason)
+    assert read_track.reason.equal(hand_track.reason)
     selected_track = read_track.select(torch.tensor([3, 0]))
     assert selected_track.valid.tolist() == [[True, False], [True, False]]
 
 
 def frame_set_to(number: float) -> Callable:
-    """Make a function that sets all joints of frame 2 to a number."""
+    """Make a function that sets all hand joints in frame 2 to one number."""
     return lambda joints: torch.where(torch.arange(4)[:, None, None, None] == 2, number, joints)
 
 
@@ -123,19 +126,19 @@ def write_hand_file(folder: Path, joints: torch.Tensor, /, **more_entries: objec
     ],
 )
 def test_hand_files_without_declarations_are_checked(tmp_path, change_joints, outcome):
-    """Check that true hands keep every digit, while others are invalid or refused."""
+    """Check that hand files without stated units are read in the right unit, or refused."""
     joints = draw_hands_at(random_rotations(4))
     torch.manual_seed(0)
     file_joints = change_joints(joints).nan_to_num()
-    file = write_hand_file(tmp_path, file_joints)
+    hand_file = write_hand_file(tmp_path, file_joints)
     if "of 4" not in outcome:
         with refuses(outcome):
-            read_hands(file)
+            read_hands(hand_file)
         return
-    track = read_hands(file)
-    assert re.search(outcome, track.text()), track.text()
-    scale = 1000 if "in mm" in outcome else 100 if "in cm" in outcome else 1
-    assert track.joints[3].equal(file_joints[3].double() / scale)
+    hand_track = read_hands(hand_file)
+    assert re.search(outcome, hand_track.text()), hand_track.text()
+    units_per_metre = 1000 if "in mm" in outcome else 100 if "in cm" in outcome else 1
+    assert hand_track.joints[3].equal(file_joints[3].double() / units_per_metre)
 
 
 FINGERS = {"thumb": range(1, 5)} | {name: range(4 * f + 5, 4 * f + 9) for f, name in enumerate(
@@ -158,18 +161,18 @@ UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
 
 @pytest.mark.parametrize("order", OTHER_ORDERS)
 def test_other_joint_orders_must_be_declared(tmp_path, order):
-    """Check that hands with errors of up to 1 cm are not taken for another order."""
+    """Check that another joint order is detected, but not in hands with errors of up to 1 cm."""
     joint_order = list(OTHER_ORDERS[order])
-    names = [JOINT_NAMES[place] for place in joint_order]
+    joint_names = [JOINT_NAMES[joint_index] for joint_index in joint_order]
     joints, rng = draw_hands_at(random_rotations(9)), torch.Generator().manual_seed(0)
     for unit, metres_per_unit in UNITS.items():
-        file = write_hand_file(
-            tmp_path, joints[:, :, joint_order] / metres_per_unit, names=names, unit=unit
+        hand_file = write_hand_file(
+            tmp_path, joints[:, :, joint_order] / metres_per_unit, names=joint_names, unit=unit
         )
-        assert (read_hands(file).joints - joints).abs().max() < 1e-12
-        assert read_hands(file).valid.all()
-    for noise in (0.0, 0.005, 0.01):
-        noisy_joints = joints + noise * torch.randn(joints.shape, generator=rng).double()
+        assert (read_hands(hand_file).joints - joints).abs().max() < 1e-12
+        assert read_hands(hand_file).valid.all()
+    for noise_m in (0.0, 0.005, 0.01):
+        noisy_joints = joints + noise_m * torch.randn(joints.shape, generator=rng).double()
         with refuses("order of joints of hands .* 'names' in the order that the file has"):
             read_hands(write_hand_file(tmp_path, noisy_joints[:, :, joint_order]))
         read_hands(write_hand_file(tmp_path, noisy_joints))
@@ -193,9 +196,9 @@ def test_wrong_declarations_are_refused(tmp_path, declarations, message):
 
 def test_stored_reasons_are_read_back(tmp_path):
     joints = draw_hands_at(random_rotations(4))
-    reasons = torch.tensor([[2, 0], [0, 4], [0, 0], [5, 6]])
-    write_hands(HandTrack(joints=joints, reason=reasons), tmp_path / "hands.json")
-    assert read_hands(tmp_path / "hands.json").reason.equal(reasons)
+    reason_codes = torch.tensor([[2, 0], [0, 4], [0, 0], [5, 6]])
+    write_hands(HandTrack(joints=joints, reason=reason_codes), tmp_path / "hands.json")
+    assert read_hands(tmp_path / "hands.json").reason.equal(reason_codes)
 
 
 CONSTANT_HAND = [[0.0, 0.1, 0.5]] * 21

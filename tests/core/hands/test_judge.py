@@ -21,13 +21,13 @@ FRAMES = 9
 
 
 class LaidOutClip(NamedTuple):
-    """Store the layout of a take and the true hand joints, without drawn pictures."""
+    """Store the cameras, people and true hand joints of a drawn clip, without its pictures."""
 
     layout: Layout
     joints: torch.Tensor  # [T, 2, 21, 3] the truth
 
     def judge_joints(self, joints: torch.Tensor, *evidence_names: str) -> HandTrack:
-        """Check hand joints with the evidence named in ``used``, depth or mask."""
+        """Check hand joints against depth, mask or both, as named in ``used``."""
         evidence = self.evidence(joints)
         camera, frames = self.layout.scene.exo.camera, Frames.timed(torch.arange(FRAMES) / 10)
         return judged_hands(
@@ -35,7 +35,7 @@ class LaidOutClip(NamedTuple):
         )[0]
 
     def evidence(self, joints: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute depth and mask at the pixels where the joints are looked up."""
+        """Compute the depth and the wearer's mask at the pixels of the hand joints."""
         scene, camera = self.layout.scene, self.layout.scene.exo.camera
         width, height = camera.stored_size
         uv, pixels, _ = camera.look_up(joints)
@@ -70,39 +70,39 @@ def clips() -> list[LaidOutClip]:
     ],
 )
 def test_checked_hands_are_accurate_on_drawn_takes(clips, noise, error_limits):
-    """Scale the body a little, as networks do, so that depth has to correct the size."""
+    """Check that depth corrects the hands of a body model whose body size is slightly wrong."""
     rng, errors = torch.Generator().manual_seed(0), {}
-    valid = []
-    for number, clip in enumerate(clips):
+    valid_shares = []
+    for clip_index, clip in enumerate(clips):
         scene, true_track = clip.layout.scene, HandTrack.of_joints(clip.joints)
         noisy_joints = clip.joints + noise * torch.randn(clip.joints.shape, generator=rng).double()
-        track = clip.judge_joints((0.85 + 0.03 * number) * noisy_joints, "depth_m", "mask")
+        hand_track = clip.judge_joints((0.85 + 0.03 * clip_index) * noisy_joints, "depth_m", "mask")
         path = CameraTrajectory(ego=scene.ego, exo=scene.exo)
-        (hand_joints, wrist_rotations), (true_joints, true_turns) = (
-            track.in_head(path),
+        (hand_joints, wrist_rotations), (true_joints, true_wrist_rotations) = (
+            hand_track.in_head(path),
             true_track.in_head(path),
         )
         joint_errors, camera = (hand_joints - true_joints).norm(dim=-1), path.ego.camera.upright()
-        (uv, _), (true_uv, in_picture) = (
+        (uv, _), (true_uv, in_picture_mask) = (
             camera.project(joint_set[:, :, TIPS]) for joint_set in (hand_joints, true_joints)
         )
-        tip_mask = track.valid[..., None] & in_picture & camera.inside(true_uv)
+        tip_mask = hand_track.valid[..., None] & in_picture_mask & camera.inside(true_uv)
         errors_by_name = {
-            "wrist": joint_errors[track.valid][:, 0],
-            "tip": joint_errors[track.valid][:, TIPS].flatten(),
-            "turn": angles_deg(wrist_rotations, true_turns)[track.valid],
+            "wrist": joint_errors[hand_track.valid][:, 0],
+            "tip": joint_errors[hand_track.valid][:, TIPS].flatten(),
+            "turn": angles_deg(wrist_rotations, true_wrist_rotations)[hand_track.valid],
             "px": (uv - true_uv).norm(dim=-1)[tip_mask],
         }
         for name, values in errors_by_name.items():
             errors.setdefault(name, []).append(values)
-        valid.append(track.valid.double().mean())
-    assert sum(valid) / len(clips) > 0.9
-    for name, share, limit in error_limits:
-        assert torch.cat(errors[name]).quantile(share) < limit, name
+        valid_shares.append(hand_track.valid.double().mean())
+    assert sum(valid_shares) / len(clips) > 0.9
+    for name, quantile, limit in error_limits:
+        assert torch.cat(errors[name]).quantile(quantile) < limit, name
 
 
 def change_frame_4(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
-    """Make a function that applies a change to frame 4 alone."""
+    """Make a function that applies a change to the hand joints of frame 4 alone."""
 
     def change_one_frame(joints: torch.Tensor) -> torch.Tensor:
         joints = joints.clone()
@@ -135,23 +135,24 @@ SHIFT_X = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
     ],
 )
 def test_doubtful_hands_are_marked_with_the_reason(clips, change_joints, frames, reason):
-    """Check that each doubt marks its own frames and that no joint is filled in."""
+    """Check that each kind of doubt marks exactly the frames with wrong hands, and fills in no
+    joint."""
     evidence_names = {"outside the wearer's mask": ["depth_m", "mask"], "not where": ["depth_m"]}
     doubtful_joints = change_joints(clips[0].joints)
-    track = clips[0].judge_joints(doubtful_joints, *evidence_names.get(reason, []))
-    doubtful_mask = ~track.valid
+    hand_track = clips[0].judge_joints(doubtful_joints, *evidence_names.get(reason, []))
+    doubtful_mask = ~hand_track.valid
     assert doubtful_mask.nonzero()[:, 0].unique().tolist() == list(frames)
-    assert doubtful_mask[frames].all() and reason in track.text()
-    assert track.joints.isnan().equal(doubtful_joints.isnan())
+    assert doubtful_mask[frames].all() and reason in hand_track.text()
+    assert hand_track.joints.isnan().equal(doubtful_joints.isnan())
 
 
 def test_empty_wearer_mask_is_ignored(clips):
     joints, camera = clips[0].joints, clips[0].layout.scene.exo.camera
     empty_mask = torch.zeros(FRAMES, *camera.stored_size[::-1], dtype=torch.bool)
-    track, _ = judged_hands(
+    hand_track, _ = judged_hands(
         joints, camera, frames=Frames.timed(torch.arange(FRAMES) / 10), mask=empty_mask
     )
-    assert track.valid.all()
+    assert hand_track.valid.all()
 
 
 @pytest.mark.parametrize(
@@ -159,26 +160,30 @@ def test_empty_wearer_mask_is_ignored(clips):
     [(1.0, 0.0, 0), (1.0, 0.04, 0), (1.03, 0.02, 0), (1.08, 0.0, 10), (0.9, 0.01, 10)],
 )
 def test_depth_of_another_scale_is_remarked(clips, scale, wave_height, min_remarks):
-    """Expect remarks for most of twelve clips of wrong scale, and for none with only wavy depth."""
-    notes = []
+    """Check that depth of a wrong scale gives a remark for most of twelve clips, and wavy depth
+    gives none."""
+    clip_notes = []
     for clip in clips:
         depth_m = clip.evidence(clip.joints)["depth_m"]
         column_wave = torch.linspace(0, 19, depth_m.shape[2]).sin()
         depth_factor = scale * (
             1 + wave_height * column_wave * torch.linspace(0, 13, depth_m.shape[1]).sin()[:, None]
         )
-        track = HandTrack.of_joints(clip.joints)
-        checked_track = track.beside(depth_m * depth_factor, clip.layout.scene.exo.camera)
+        hand_track = HandTrack.of_joints(clip.joints)
+        checked_track = hand_track.beside(depth_m * depth_factor, clip.layout.scene.exo.camera)
         assert checked_track.joints.equal(clip.joints) and checked_track.valid.all()
-        notes.append(checked_track.note)
-    scale_notes = [note for note in notes if note]
+        clip_notes.append(checked_track.note)
+    scale_notes = [note for note in clip_notes if note]
     assert min_remarks <= len(scale_notes) <= (12 if min_remarks else 0)
     assert all(abs(float(note.split()[5]) - scale) < 0.03 for note in scale_notes)
 
 
 def test_hidden_wrists_are_not_taken_for_another_scale(clips):
     clips_from_behind = [drawn_clip(seed, exo_side="behind") for seed in range(300, 312)]
-    for clip, factor in [(clips[0], 0.83), *((clip, 1.0) for clip in clips_from_behind)]:
-        depth_m, track = clip.evidence(clip.joints)["depth_m"], HandTrack.of_joints(clip.joints)
-        depth_m[1:] *= factor
-        assert not track.beside(depth_m, clip.layout.scene.exo.camera).note
+    for clip, depth_factor in [(clips[0], 0.83), *((clip, 1.0) for clip in clips_from_behind)]:
+        depth_m, hand_track = (
+            clip.evidence(clip.joints)["depth_m"],
+            HandTrack.of_joints(clip.joints),
+        )
+        depth_m[1:] *= depth_factor
+        assert not hand_track.beside(depth_m, clip.layout.scene.exo.camera).note

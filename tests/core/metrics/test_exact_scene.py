@@ -19,21 +19,22 @@ EXO_POSE = torch.eye(3, 4, dtype=torch.float64)
 def released_depth(
     size: tuple[int, int], intrinsics: torch.Tensor = INTRINSICS, **exo_fields
 ) -> DepthVideo:
-    """Build depth with a pinhole of the given intrinsics, as the released presets have it."""
-    meta = TakeMeta(
+    """Build a depth video of a pinhole camera with given intrinsics, as the released presets
+    contain."""
+    take_meta = TakeMeta(
         name="take", camera_intrinsics=intrinsics, exo=CameraPath.of_exo(None, EXO_POSE)
     )
-    exo = CameraPath.of_exo(exo_lens_of_size(meta, size)[0], EXO_POSE)
+    exo_path = CameraPath.of_exo(exo_lens_of_size(take_meta, size)[0], EXO_POSE)
     depth_m = torch.full((5, size[1], size[0]), 3.0) + torch.linspace(0, 1, size[0])
-    return DepthVideo(depth_m=depth_m, exo=replace(exo, **exo_fields))
+    return DepthVideo(depth_m=depth_m, exo=replace(exo_path, **exo_fields))
 
 
 @pytest.mark.parametrize("size", [(784, 448), (796, 448), (256, 144), (112, 64)])
 def test_raw_lens_equals_the_exact_presets_lens(size):
-    meta = TakeMeta(
+    take_meta = TakeMeta(
         name="take", camera_intrinsics=INTRINSICS, exo=CameraPath.of_exo(None, EXO_POSE)
     )
-    raw_camera, _ = exo_lens_of_size(with_exo_lens(meta, "raw")[0], size)
+    raw_camera, _ = exo_lens_of_size(with_exo_lens(take_meta, "raw")[0], size)
     lens = raw_lens(released_depth(size))
     assert lens is not None and lens.lens == "opencv_fisheye" and lens.stored_size == size
     points = torch.tensor([[0.3, 0.2, 1.0], [-1.5, 0.4, 1.0]])
@@ -59,8 +60,10 @@ def test_other_cameras_have_no_raw_lens():
 
 def test_exact_scene_has_the_raw_lens_and_a_note():
     depth = released_depth((112, 64))
-    ego = replace(depth.exo, lens=CameraModel.pinhole(32, 32, 16.0), w2c=EXO_POSE.expand(5, 3, 4))
-    path = CameraTrajectory(ego=ego, exo=depth.exo)
+    ego_path = replace(
+        depth.exo, lens=CameraModel.pinhole(32, 32, 16.0), w2c=EXO_POSE.expand(5, 3, 4)
+    )
+    path = CameraTrajectory(ego=ego_path, exo=depth.exo)
     exo_video = torch.rand(5, 64, 112, 3, generator=torch.Generator().manual_seed(0))
     scene_and_note = exact_scene(exo_video, depth, path)
     assert scene_and_note is not None

@@ -39,17 +39,17 @@ def scene(take):
 
 @pytest.mark.parametrize("turn_deg", [(0, 0, 0), (10, 0, 0), (0, -20, 0), (0, 0, 5)])
 def test_rotation_between_video_and_path_is_measured(take, scene, turn_deg):
-    """Compare the true video with a path that is turned back by a known rotation."""
-    upright = sensor_from_upright(take.ego.camera.quarter_turns)
-    rotation_vector = torch.tensor(turn_deg, dtype=torch.float64) @ upright.T
+    """Check that a known rotation between an ego video and its camera path is measured correctly."""
+    sensor_rotation = sensor_from_upright(take.ego.camera.quarter_turns)
+    rotation_vector = torch.tensor(turn_deg, dtype=torch.float64) @ sensor_rotation.T
     inverse_rotation = torch.from_numpy(
         Rotation.from_rotvec(rotation_vector, degrees=True).inv().as_matrix()
     )
-    path = replace_ego(
+    turned_path = replace_ego(
         take.trajectory(),
         w2c=compose(torch.cat((inverse_rotation, torch.zeros(3, 1)), 1)[None], take.ego.w2c),
     )
-    path_error = PathViews.of(scene, path).error(take.ego_frames())
+    path_error = PathViews.of(scene, turned_path).error(take.ego_frames())
     assert bool(path_error.judged.all()) and float(path_error.spread_deg.max()) < 1.5
     turn_error = (path_error.turn_deg - torch.tensor(turn_deg)).norm(dim=1)
     assert float(turn_error.median()) < 0.8, path_error.turn_deg
@@ -57,20 +57,24 @@ def test_rotation_between_video_and_path_is_measured(take, scene, turn_deg):
 
 
 def test_classes_are_moved_with_the_video(take):
-    """Move a spot of the ordered view to its direction in the turned one, except in frames not
-    judged."""
-    turns = torch.tensor([(0.0, 8.0, 0.0), (6.0, 0.0, 0.0), (0.0, 0.0, float("nan"))])
+    """Check that pixel classes are rotated by the same angle as a video that deviates from its
+    path."""
+    turns_deg = torch.tensor([(0.0, 8.0, 0.0), (6.0, 0.0, 0.0), (0.0, 0.0, float("nan"))])
     path_error = PathError(
-        turn_deg=turns, shift_m=turns, spread_deg=turns[:, 2], score=torch.ones(3), step=2
+        turn_deg=turns_deg,
+        shift_m=turns_deg,
+        spread_deg=turns_deg[:, 2],
+        score=torch.ones(3),
+        step=2,
     )
     camera = take.ego.camera
-    upright = sensor_from_upright(camera.quarter_turns).float()
-    point, pixels = upright @ torch.tensor((0.1, 0.2, 1.0)), camera.pixel_grid()
+    sensor_rotation = sensor_from_upright(camera.quarter_turns).float()
+    point, pixel_grid = sensor_rotation @ torch.tensor((0.1, 0.2, 1.0)), camera.pixel_grid()
 
     def draw_spot(turn_deg: torch.Tensor) -> torch.Tensor:
-        rotation = Rotation.from_rotvec(turn_deg @ upright.T, degrees=True).as_matrix()
+        rotation = Rotation.from_rotvec(turn_deg @ sensor_rotation.T, degrees=True).as_matrix()
         spot_uv, _ = camera.project(torch.from_numpy(rotation).float() @ point)
-        return ((pixels - spot_uv).norm(dim=-1) < 6).to(torch.uint8) * 255
+        return ((pixel_grid - spot_uv).norm(dim=-1) < 6).to(torch.uint8) * 255
 
     ordered_spot = draw_spot(torch.zeros(3))
     moved_spots = path_error.moved(ordered_spot.expand(5, -1, -1), camera)
@@ -79,10 +83,10 @@ def test_classes_are_moved_with_the_video(take):
         255,
     }
     for frame in range(4):
-        expected = draw_spot(turns[frame // 2])
+        expected_spot = draw_spot(turns_deg[frame // 2])
         # The lens draws a spot a bit smaller elsewhere.
-        assert (moved_spots[frame] != expected).sum() < 0.3 * (expected > 0).sum()
-        assert (moved_spots[frame] != ordered_spot).sum() > 0.8 * (expected > 0).sum()
+        assert (moved_spots[frame] != expected_spot).sum() < 0.3 * (expected_spot > 0).sum()
+        assert (moved_spots[frame] != ordered_spot).sum() > 0.8 * (expected_spot > 0).sum()
 
 
 def test_long_clip_is_compared_at_sampled_frames(take, scene, monkeypatch):
@@ -94,9 +98,9 @@ def test_long_clip_is_compared_at_sampled_frames(take, scene, monkeypatch):
 
 
 def test_noise_and_another_room_are_not_judged(take, scene):
-    noise = torch.rand(take.ego_rgb.shape)
+    noise_video = torch.rand(take.ego_rgb.shape)
     other_room_video = make_take(replace(TAKE_SPEC, seed=900_004)).ego_frames()
-    for video in (noise, other_room_video, torch.full_like(noise, 0.5)):
+    for video in (noise_video, other_room_video, torch.full_like(noise_video, 0.5)):
         path_error = PathViews.of(scene, take.trajectory()).error(video)
         assert (
             not path_error.judged.any()

@@ -14,8 +14,8 @@ def test_lists_of_numbers_are_read():
 
 
 def test_sweep_points_are_every_pair_once():
-    points = sweep_points("0, 1, 3", "0.5 1")
-    assert [(point.strength, point.lambda_g) for point in points] == [
+    sweep_settings = sweep_points("0, 1, 3", "0.5 1")
+    assert [(point.strength, point.lambda_g) for point in sweep_settings] == [
         (0.5, 0),
         (0.5, 1),
         (0.5, 3),
@@ -23,7 +23,11 @@ def test_sweep_points_are_every_pair_once():
         (1, 1),
         (1, 3),
     ]
-    assert points[2].label == SweepPoint(lambda_g=3.0, strength=0.5).label == "lambda_g 3, LoRA 0.5"
+    assert (
+        sweep_settings[2].label
+        == SweepPoint(lambda_g=3.0, strength=0.5).label
+        == "lambda_g 3, LoRA 0.5"
+    )
 
 
 def test_too_large_and_negative_sweeps_are_refused():

@@ -43,58 +43,65 @@ def random_record(latent_frames: tuple[int, ...] = (0, 1)) -> AttentionRecord:
 
 
 def test_pixels_and_frames_have_their_token():
-    record = random_record()
-    assert record.query(0, 0, 0) == 0
-    assert record.query(47, 47, 0) == 8, "the last token of the first latent frame"
-    assert [record.query(16, 32, frame) for frame in (1, 4)] == [9 + 6 + 1] * 2
+    attention_record = random_record()
+    assert attention_record.query(0, 0, 0) == 0
+    assert attention_record.query(47, 47, 0) == 8, "the last token of the first latent frame"
+    assert [attention_record.query(16, 32, frame) for frame in (1, 4)] == [9 + 6 + 1] * 2
     window_record = random_record(latent_frames=(5, 6))
     assert window_record.query(0, 0, 20) == 0 and window_record.query(0, 0, 21) == 9
     for x, y, frame in ((48, 0, 0), (0, -1, 0), (0, 0, 5), (0, 0, -1)):
         with refuses():
-            record.query(x, y, frame)
+            attention_record.query(x, y, frame)
     with refuses("17 to 24"):
         window_record.query(0, 0, 4)
 
 
 def test_attention_is_shown_relative_to_an_even_spread():
-    record = random_record()
+    attention_record = random_record()
     even_weights = torch.full((1, TOKENS), 1 / TOKENS)
-    rows = AttentionRows(without=even_weights, guided=even_weights, weight=torch.ones(1, TOKENS))
-    weight_heat, guided_heat, plain_heat = heats(record, rows, 0)
+    attention_rows = AttentionRows(
+        without=even_weights, guided=even_weights, weight=torch.ones(1, TOKENS)
+    )
+    weight_heat, guided_heat, plain_heat = heats(attention_record, attention_rows, 0)
     assert all(np.allclose(heat.values, 1) for heat in (weight_heat, guided_heat, plain_heat))
     assert "as in the model" in guided_heat.title and "as in the model" not in plain_heat.title
-    assert float(record.exo_part(even_weights[0]).sum()) == pytest.approx(5 / 8)
+    assert float(attention_record.exo_part(even_weights[0]).sum()) == pytest.approx(5 / 8)
 
 
 def test_tokens_without_depth_have_no_weight():
-    record = random_record()
-    weight = record.exo_part(record.rows(range(18)).weight)
-    assert bool(weight[:, :, 0, 0].isnan().all()) and not bool(weight[:, :, 1:].isnan().any())
+    attention_record = random_record()
+    exo_weight = attention_record.exo_part(attention_record.rows(range(18)).weight)
+    assert bool(exo_weight[:, :, 0, 0].isnan().all()) and not bool(
+        exo_weight[:, :, 1:].isnan().any()
+    )
 
 
 def test_attention_picture_is_warm_where_attention_is_high():
-    exo, ego = torch.full((480, 800, 3), 0.5), torch.full((480, 480, 3), 0.5)
-    values = np.zeros((3, 5))
-    values[1, 3], values[0, 0] = 1.0, np.nan
-    attention_heat = Heat(name="plain", title="a", values=values, low=0, high=1, unit="x")
-    grid = attention_grid(exo, ego, (100, 50), [attention_heat] * 2, "ego")
-    assert grid.shape[0] % 2 == 0 and grid.shape[1] % 2 == 0
+    exo_picture, ego_picture = torch.full((480, 800, 3), 0.5), torch.full((480, 480, 3), 0.5)
+    heat_values = np.zeros((3, 5))
+    heat_values[1, 3], heat_values[0, 0] = 1.0, np.nan
+    attention_heat = Heat(name="plain", title="a", values=heat_values, low=0, high=1, unit="x")
+    attention_picture = attention_grid(
+        exo_picture, ego_picture, (100, 50), [attention_heat] * 2, "ego"
+    )
+    assert attention_picture.shape[0] % 2 == 0 and attention_picture.shape[1] % 2 == 0
     top, left = GAP + TITLE, 2 * GAP + 800
-    attention_heat = grid[top : top + 480, left : left + 800]
+    attention_heat = attention_picture[top : top + 480, left : left + 800]
     red_minus_blue = attention_heat[..., 0] - attention_heat[..., 2]
     row, column = divmod(int(red_minus_blue.argmax()), 800)
     assert 160 <= row < 320 and 480 <= column < 640, "the token in row 1, column 3"
     corner_pixel = attention_heat[20, 20]
     assert float(corner_pixel.max() - corner_pixel.min()) < 0.01, "grey where nothing is known"
-    ego_tile = grid[
+    ego_tile = attention_picture[
         top : top + 480, GAP + 160 : GAP + 160 + 480
     ]  # the ego picture, centred in its tile
-    difference = (ego_tile - 0.5).abs()
+    grey_difference = (ego_tile - 0.5).abs()
     assert (
-        float(difference[40:61, 90:111].max()) > 0.4 and float(difference[200:, 200:].max()) < 0.01
+        float(grey_difference[40:61, 90:111].max()) > 0.4
+        and float(grey_difference[200:, 200:].max()) < 0.01
     )
-    legend = grid[top + 480 : top + 480 + LEGEND, left : left + 800]
-    cold_colour, warm_colour = legend[9, 40], legend[9, -40]
+    legend_picture = attention_picture[top + 480 : top + 480 + LEGEND, left : left + 800]
+    cold_colour, warm_colour = legend_picture[9, 40], legend_picture[9, -40]
     assert cold_colour[2] > 2 * cold_colour[1] and warm_colour[0] > 2 * warm_colour[2], (
         "blue left, red right"
     )

@@ -60,8 +60,11 @@ def draw_room(has_world: bool, frame_count: int = 5) -> PointCloud:
 
 def test_coarse_preview_agrees_with_the_released_prior():
     scene = draw_room(has_world=True)
-    points = CoarsePoints.of(scene.static)
-    assert 0 < len(points) <= len(scene.static) and len(CoarsePoints.of(scene.static, 100)) == 100
+    coarse_points = CoarsePoints.of(scene.static)
+    assert (
+        0 < len(coarse_points) <= len(scene.static)
+        and len(CoarsePoints.of(scene.static, 100)) == 100
+    )
     pose = upright_pose(torch.tensor([0.0, -0.4, -1.0]), 20, -25, 0)
     path = make_path(sensor_pose(pose, EGO.quarter_turns).expand(5, 3, 4), EGO)
     options = replace(prior_preset("released"), device="cpu")
@@ -70,8 +73,8 @@ def test_coarse_preview_agrees_with_the_released_prior():
         replace(scene.static, coarse=torch.arange(len(scene.static)) % 4 == 0), 5000
     )
     assert many_points.released == 5000 == len(many_points)  # the released renderer's come first
-    points = points.first(points.released)
-    picture, coverage, classes = points.picture(path.ego.one(0), size=64, of=(scene, 0))
+    coarse_points = coarse_points.first(coarse_points.released)
+    picture, coverage, classes = coarse_points.picture(path.ego.one(0), size=64, of=(scene, 0))
     assert picture.dtype == torch.uint8 and coverage == pytest.approx(
         float(full_prior.coverage[0].float().mean()), abs=0.01
     )
@@ -81,44 +84,53 @@ def test_coarse_preview_agrees_with_the_released_prior():
         assert (classes == point_class).double().mean() == pytest.approx(
             float(expected_share), abs=0.02
         )
-    for point_class, low, high in ((NOW, 0, 0), (DOUBTFUL, 0.03, 0.1), (UNOBSERVED, 0.1, 0.2)):
+    for point_class, lowest_share, highest_share in (
+        (NOW, 0, 0),
+        (DOUBTFUL, 0.03, 0.1),
+        (UNOBSERVED, 0.1, 0.2),
+    ):
         changed_mask = mark_seen(picture, torch.full_like(classes, point_class)) != picture
-        assert low <= changed_mask.any(-1).double().mean() <= high
+        assert lowest_share <= changed_mask.any(-1).double().mean() <= highest_share
     # Fewer layers are laid over each other: where discs are dense nothing changes by more than a
     # few grey levels.
     assert (picture.float() / 255 - full_prior.rgb[0]).abs().mean() < 0.02
-    upright_picture, _, _ = points.picture(
+    upright_picture, _, _ = coarse_points.picture(
         path.ego.upright.one(0), size=64
     )  # as the page asks: all in upright axes
     assert (upright_picture.float() - picture.float()).abs().mean() < 0.5
     far_pose = upright_pose(torch.tensor([0.0, 0, -50]), 180, 0, 0)
-    empty_picture, expected_share, _ = points.picture(
+    empty_picture, expected_share, _ = coarse_points.picture(
         make_path(sensor_pose(far_pose, EGO.quarter_turns)[None], EGO).ego, size=64
     )
     assert expected_share == 0 and not empty_picture.any()
-    assert len(points.joined(points)) == 2 * len(points)
-    assert len(points.packed()) == 15 * len(points)
+    assert len(coarse_points.joined(coarse_points)) == 2 * len(coarse_points)
+    assert len(coarse_points.packed()) == 15 * len(coarse_points)
 
 
 @pytest.mark.parametrize("has_world", [True, False])
 def test_clicked_pixel_gives_the_surface_point(has_world):
     scene = draw_room(has_world)
-    points, exo_view = CoarsePoints.of(scene.static, 12000), view_room(EXO, EXO_W2C)  # of 24,000
-    exo_camera, pose = scene.exo.one(0), scene.exo.at(0)
+    coarse_points, exo_view = (
+        CoarsePoints.of(scene.static, 12000),
+        view_room(EXO, EXO_W2C),
+    )  # of 24,000
+    exo_camera, exo_pose = scene.exo.one(0), scene.exo.at(0)
     for u, v in ((60, 80), (140, 100), (96, 24)):
-        hit = pick_point(points, exo_camera, (u, v))
-        assert hit is not None
-        uv, _ = EXO.project((pose[:, :3] @ hit.point + pose[:, 3])[None])
+        picked_point = pick_point(coarse_points, exo_camera, (u, v))
+        assert picked_point is not None
+        uv, _ = EXO.project((exo_pose[:, :3] @ picked_point.point + exo_pose[:, 3])[None])
         assert torch.allclose(
             uv[0], torch.tensor([u, v], dtype=torch.float64), atol=1e-3
         )  # on the pixel's own ray
-        assert hit.depth_m == pytest.approx(float(exo_view.depth_m[v, u]), rel=0.03)
-    assert pick_point(points, exo_camera, (-500.0, 0.0)) is None
+        assert picked_point.depth_m == pytest.approx(float(exo_view.depth_m[v, u]), rel=0.03)
+    assert pick_point(coarse_points, exo_camera, (-500.0, 0.0)) is None
     # What is near the wearer's head is the wearer: the click goes on to what is behind, or nowhere.
-    wall_hit = pick_point(points, exo_camera, (60, 80))
-    nearer_point = (wall_hit.point - invert(pose)[:, 3]) * 0.6 + invert(pose)[:, 3]
-    body_points = replace(points.first(200), xyz=nearer_point.float() + 0.02 * torch.randn(200, 3))
-    body_and_room = body_points.joined(points)
+    wall_hit = pick_point(coarse_points, exo_camera, (60, 80))
+    nearer_point = (wall_hit.point - invert(exo_pose)[:, 3]) * 0.6 + invert(exo_pose)[:, 3]
+    body_points = replace(
+        coarse_points.first(200), xyz=nearer_point.float() + 0.02 * torch.randn(200, 3)
+    )
+    body_and_room = body_points.joined(coarse_points)
     assert pick_point(body_and_room, exo_camera, (60, 80)).depth_m < 0.7 * wall_hit.depth_m
     hit_behind_wearer = pick_point(body_and_room, exo_camera, (60, 80), wearer=nearer_point)
     assert hit_behind_wearer.depth_m == pytest.approx(wall_hit.depth_m, rel=1e-3)
@@ -138,14 +150,14 @@ def test_lens_outline_lies_on_the_picture_edge():
 
 
 def test_fitted_keyframes_stay_close_to_the_path():
-    track = keyframe_track(DOCUMENT, EGO)
+    pose_track = keyframe_track(DOCUMENT, EGO)
     moments = CLIP.indices
-    path = track.at(moments)
-    keyframes = fit_keyframes(path, moments)
+    path_poses = pose_track.at(moments)
+    keyframes = fit_keyframes(path_poses, moments)
     assert keyframes[0] == 0 and keyframes[-1] == 39 and len(keyframes) < 20
-    errors_m, errors_deg = deviations(path, moments, keyframes)
+    errors_m, errors_deg = deviations(path_poses, moments, keyframes)
     assert errors_m.max() <= 0.005 and errors_deg.max() <= 0.5
-    still_path = path[:1].expand(40, 3, 4)
+    still_path = path_poses[:1].expand(40, 3, 4)
     assert fit_keyframes(still_path, moments) == [0, 39]
 
 
@@ -154,20 +166,20 @@ def test_fitted_keyframes_stay_close_to_the_path():
 def test_exported_paths_are_imported_again(form, has_world):
     scene = draw_room(has_world, len(CLIP))
     exported_path = trajectory_of_keyframes(DOCUMENT, EGO, CLIP, scene)
-    file_name, content = export_path(form, DOCUMENT, EGO, CLIP, scene, "a room")
+    file_name, exported_bytes = export_path(form, DOCUMENT, EGO, CLIP, scene, "a room")
     if file_name.endswith(".zip"):
-        with zipfile.ZipFile(BytesIO(content)) as archive:
-            files = {
+        with zipfile.ZipFile(BytesIO(exported_bytes)) as archive:
+            texts_by_name = {
                 member: archive.read(member).decode("utf-8")
                 for member in sorted(archive.namelist())
                 if member != "points3D.txt"
             }
-        files = {"about.md": "the folder's files, chosen together"} | files
+        texts_by_name = {"about.md": "the folder's files, chosen together"} | texts_by_name
     else:
-        files = {file_name: content.decode("utf-8")}
-    document, note = import_path(files, EGO, CLIP, scene)
-    assert "keyframes" in note
-    imported_path = trajectory_of_keyframes(document, EGO, CLIP, scene)
+        texts_by_name = {file_name: exported_bytes.decode("utf-8")}
+    keyframe_document, import_note = import_path(texts_by_name, EGO, CLIP, scene)
+    assert "keyframes" in import_note
+    imported_path = trajectory_of_keyframes(keyframe_document, EGO, CLIP, scene)
     pose_difference = EGO.upright_poses(imported_path.ego.w2c) - EGO.upright_poses(
         exported_path.ego.w2c
     )
@@ -175,19 +187,21 @@ def test_exported_paths_are_imported_again(form, has_world):
         len(imported_path.ego.w2c) == 40 and pose_difference.abs().max() < 0.02
     )  # 5 mm and half a degree, at a metre or two
     if form == "meta":
-        meta = json.loads(content)
+        meta = json.loads(exported_bytes)
         assert (
             meta["prompt"] == "a room"
             and len(meta["ego_extrinsics"]) == 48
             and "camera_extrinsics" in meta
         )
-        name, content = export_path(form, {"keyframes": []}, EGO, CLIP.of(slice(1)), scene)
-        poses = np.array(json.loads(content)["ego_extrinsics"])
+        exported_name, exported_bytes = export_path(
+            form, {"keyframes": []}, EGO, CLIP.of(slice(1)), scene
+        )
+        poses = np.array(json.loads(exported_bytes)["ego_extrinsics"])
         assert poses.shape == (9, 3, 4) and np.ptp(poses, 0).max() == 0
 
 
 def test_invalid_imports_are_refused():
-    for files, message in (
+    for texts_by_name, message in (
         ({"../x.json": "{}"}, "plain file name"),
         ({"a\\b.json": "{}"}, "plain file name"),
         ({}, "1 to 4"),
@@ -198,23 +212,23 @@ def test_invalid_imports_are_refused():
         ({"images.txt": "1 2"}, "COLMAP"),
     ):
         with refuses(message):
-            import_path(files, EGO, CLIP)
-    for name in ("😀" * 63 + ".json", "a\0b.json", "\ud800.json"):  # no file's on some system
+            import_path(texts_by_name, EGO, CLIP)
+    for file_name in ("😀" * 63 + ".json", "a\0b.json", "\ud800.json"):  # no file's on some system
         with refuses("meta file"):
-            import_path({name: '{"x": "\ud800"}'}, EGO, CLIP)
+            import_path({file_name: '{"x": "\ud800"}'}, EGO, CLIP)
     with refuses("form"):
         export_path("fbx", DOCUMENT, EGO, CLIP)
 
 
 def test_keyframe_interpolation_can_be_set_per_keyframe():
-    track = keyframe_track(DOCUMENT | {"interpolation": "hold"}, EGO)
+    pose_track = keyframe_track(DOCUMENT | {"interpolation": "hold"}, EGO)
     moments = torch.tensor([0.0, 8, 19.9, 20, 46.9, 47, 90], dtype=torch.float64)
-    poses = track.at(moments)
-    assert torch.equal(poses, track.w2c[[0, 0, 0, 1, 2, 3, 3]])
+    poses = pose_track.at(moments)
+    assert torch.equal(poses, pose_track.w2c[[0, 0, 0, 1, 2, 3, 3]])
     mixed_document = json.loads(json.dumps(DOCUMENT))
     mixed_document["keyframes"][1]["interpolation"] = "linear"
-    track = keyframe_track(mixed_document, EGO)
-    assert track.between == ("spline", "linear", "spline")
+    pose_track = keyframe_track(mixed_document, EGO)
+    assert pose_track.between == ("spline", "linear", "spline")
     moments = torch.tensor([20.0, 26.5, 33]).double()
-    begin_centre, middle_centre, end_centre = camera_centre(track.at(moments))
+    begin_centre, middle_centre, end_centre = camera_centre(pose_track.at(moments))
     assert torch.allclose((begin_centre + end_centre) / 2, middle_centre, atol=1e-9)

@@ -18,12 +18,12 @@ from tests.refusals import refuses
 
 
 def cut_frame(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
-    """Cut a frame out of its sheet, by the rule of ``web/js/previews/sheets.mjs``."""
-    per_sheet = sheets.columns * sheets.rows
+    """Cut one frame out of a contact sheet, by the rule of ``web/js/previews/sheets.mjs``."""
+    frames_per_sheet = sheets.columns * sheets.rows
     sheet = cv2.imdecode(
-        np.frombuffer(sheets.files[number // per_sheet], np.uint8), cv2.IMREAD_COLOR
+        np.frombuffer(sheets.files[number // frames_per_sheet], np.uint8), cv2.IMREAD_COLOR
     )[..., ::-1]
-    row, column = divmod(number % per_sheet, sheets.columns)
+    row, column = divmod(number % frames_per_sheet, sheets.columns)
     return sheet[
         row * sheets.height : (row + 1) * sheets.height,
         column * sheets.width : (column + 1) * sheets.width,
@@ -31,7 +31,7 @@ def cut_frame(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
 
 
 def grey_frames(count: int, height: int, width: int) -> torch.Tensor:
-    """Draw frames of which frame n has the grey level n / count."""
+    """Draw ``count`` uniform frames, of which frame n has the grey level n / count."""
     return (torch.arange(count) / count)[:, None, None, None].expand(count, height, width, 3)
 
 
@@ -42,11 +42,11 @@ def test_every_frame_is_at_its_place_of_the_sheet(count, monkeypatch):
     )  # several sheets, the last one not full
     sheets = preview_sheets.make_sheets(grey_frames(count, 32, 48))
     assert (sheets.count, sheets.step, sheets.width, sheets.height) == (count, 1, 48, 32)
-    for number in range(count):
-        picture = cut_frame(sheets, number)
+    for frame_number in range(count):
+        picture = cut_frame(sheets, frame_number)
         assert picture.shape == (32, 48, 3)
         # JPEG of quality 90 moves a flat grey by 2 of 255 at most; neighbours differ by 5.
-        assert np.abs(picture.astype(int) - round(255 * number / count)).max() <= 2
+        assert np.abs(picture.astype(int) - round(255 * frame_number / count)).max() <= 2
 
 
 def test_long_and_large_clips_are_thinned_and_scaled():
@@ -56,12 +56,12 @@ def test_long_and_large_clips_are_thinned_and_scaled():
 
 
 def test_lossless_sheets_keep_the_values_of_maps():
-    levels = torch.tensor([0, 64, 128, 255])[torch.randint(4, (7, 96, 96))]
-    grey = (levels / 255)[..., None].expand(-1, -1, -1, 3)
-    sheets = preview_sheets.make_sheets(grey, lossless=True)
-    assert all((cut_frame(sheets, n)[..., 0] == levels[n].numpy()).all() for n in range(7))
-    small_sheets = preview_sheets.make_sheets(grey, lossless=True, max_side=32)
-    assert (cut_frame(small_sheets, 6)[..., 0] == levels[6, 1::3, 1::3].numpy()).all()
+    map_values = torch.tensor([0, 64, 128, 255])[torch.randint(4, (7, 96, 96))]
+    grey_video = (map_values / 255)[..., None].expand(-1, -1, -1, 3)
+    sheets = preview_sheets.make_sheets(grey_video, lossless=True)
+    assert all((cut_frame(sheets, n)[..., 0] == map_values[n].numpy()).all() for n in range(7))
+    small_sheets = preview_sheets.make_sheets(grey_video, lossless=True, max_side=32)
+    assert (cut_frame(small_sheets, 6)[..., 0] == map_values[6, 1::3, 1::3].numpy()).all()
 
 
 def test_no_frames_are_refused():
@@ -80,22 +80,28 @@ def test_only_uncovered_pixels_are_marked():
 
 def test_depth_legend_agrees_with_the_colours():
     depth_m = torch.linspace(1.0, 8.0, 4096).reshape(1, 64, 64)
-    scale = depth_scale(depth_m)
-    picture = depth_preview(depth_m)[0][0].reshape(-1, 3)
-    legend = scale.legend()
-    labels = ["1.5 m", "2 m", "3 m", "4 m", "5 m", "7 m"]
-    assert [tick["label"] for tick in legend["ticks"]] == labels
+    colour_scale = depth_scale(depth_m)
+    preview_pixels = depth_preview(depth_m)[0][0].reshape(-1, 3)
+    legend = colour_scale.legend()
+    tick_labels = ["1.5 m", "2 m", "3 m", "4 m", "5 m", "7 m"]
+    assert [tick["label"] for tick in legend["ticks"]] == tick_labels
     for tick in legend["ticks"]:
-        metres = float(tick["label"].split()[0])
-        drawn_colour = picture[int((depth_m.flatten() - metres).abs().argmin())].numpy()
+        tick_m = float(tick["label"].split()[0])
+        drawn_colour = preview_pixels[int((depth_m.flatten() - tick_m).abs().argmin())].numpy()
         # The pixel and the legend meet within one of 256 colours.
-        distance = np.abs(colour_table() - drawn_colour).sum(1).argmin() - 255 * tick["at"]
-        assert abs(distance) <= 1.5
+        colour_index_error = (
+            np.abs(colour_table() - drawn_colour).sum(1).argmin() - 255 * tick["at"]
+        )
+        assert abs(colour_index_error) <= 1.5
     assert legend["colours"][0] == "#30123b" and legend["colours"] == colour_stops()
 
 
 def test_legend_values_are_round_and_within_range():
     assert round_values(0.9, 11) == [1, 2, 5, 10]
     assert round_values(3.1, 3.2) == [3.1, 3.2]
-    many = round_values(0.01, 1000)
-    assert len(many) <= 6 and min(many) >= 0.01 and max(many) <= 1000
+    many_legend_values = round_values(0.01, 1000)
+    assert (
+        len(many_legend_values) <= 6
+        and min(many_legend_values) >= 0.01
+        and max(many_legend_values) <= 1000
+    )

@@ -26,7 +26,7 @@ META_CONTENT = {
 
 
 def write_files(folder: Path, *names: str) -> Path:
-    """Write files of a take into a folder, each with contents by its name."""
+    """Write the files of a take into a folder, each with contents that suit its name."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         path = folder / name
@@ -94,26 +94,30 @@ def write_files(folder: Path, *names: str) -> Path:
 )
 def test_kinds_of_uploaded_files_are_recognised(tmp_path, names, expected_files):
     folder = write_files(tmp_path / "take", *names)
-    files = find_take_files(folder)
+    take_files = find_take_files(folder)
     assert {
         kind: path.relative_to(folder).as_posix()
         for kind in ("video", "depth", "camera", "poses", "hands")
-        if (path := getattr(files, kind)) is not None
+        if (path := getattr(take_files, kind)) is not None
     } == expected_files
-    assert files.frames == (FRAME_COUNT if "video" in expected_files else 0)
+    assert take_files.frames == (FRAME_COUNT if "video" in expected_files else 0)
     if "depth" in expected_files:
-        with open_depth(files.depth) as depth:
-            assert files.depth_frames == depth.numbering.count > 1
-    unused = ("GL010001.lrv", PRIOR, "second.mp4", "other.npz", "config.json", "hands.json")
+        with open_depth(take_files.depth) as depth:
+            assert take_files.depth_frames == depth.numbering.count > 1
+    ignored_names = ("GL010001.lrv", PRIOR, "second.mp4", "other.npz", "config.json", "hands.json")
     used_names = expected_files.values()
-    assert files.unused == tuple(
-        name for name in unused if name in names and name not in used_names
+    assert take_files.unused == tuple(
+        name for name in ignored_names if name in names and name not in used_names
     )
 
 
 def test_ego_video_without_an_exo_video_is_remarked(tmp_path):
-    files = find_take_files(write_files(tmp_path / "take", TRUTH, "depth.npz", "meta.json"))
-    assert files.video is None and files.truth.name == TRUTH and files.unused == (TRUTH,)
+    take_files = find_take_files(write_files(tmp_path / "take", TRUTH, "depth.npz", "meta.json"))
+    assert (
+        take_files.video is None
+        and take_files.truth.name == TRUTH
+        and take_files.unused == (TRUTH,)
+    )
     with refuses(TRUTH):
         find_take_files(write_files(tmp_path / "alone", TRUTH))
 
@@ -127,8 +131,8 @@ def test_video_of_a_moving_camera_is_not_the_exo_video(tmp_path, names):
     )
     shutil.copy(sample_folder / "exo.mp4", exo_file)
     shutil.copy(sample_folder / "ego_ground_truth.mp4", ego_file)
-    files = find_take_files(tmp_path)
-    assert (files.video, files.turning, files.unused) == (exo_file, ego_file, ())
+    take_files = find_take_files(tmp_path)
+    assert (take_files.video, take_files.turning, take_files.unused) == (exo_file, ego_file, ())
     slow_file = tmp_path / "slow.mp4"
     write_video(slow_file, torch.zeros(FRAME_COUNT, HEIGHT, WIDTH, 3, dtype=torch.uint8), 5.0)
     with refuses("5 frames per second"):

@@ -27,7 +27,7 @@ def take() -> SyntheticTake:
 
 
 def make_maps(take: SyntheticTake) -> dict[str, Tensor]:
-    """Make all maps of a clip, from two depth models' payloads to the prior."""
+    """Compute all maps of a clip, from two depth models' outputs to the ego prior."""
     depth_m = take.exo_depth_m
     small_depth = depth_m[:, ::2, ::2]
     normalized_intrinsics = torch.tensor([[0.8, 0, 0.5], [0, 1.6, 0.5], [0, 0, 1]]).expand(
@@ -66,11 +66,11 @@ def make_maps(take: SyntheticTake) -> dict[str, Tensor]:
 
 
 def test_maps_of_a_long_clip_are_mapped_files(take, monkeypatch):
-    in_memory = make_maps(take)
+    maps_in_memory = make_maps(take)
     monkeypatch.setattr(frame_store, "MEMORY_LIMIT", 0)
-    for name, values in make_maps(take).items():
-        assert torch.equal(values.nan_to_num(-1), in_memory[name].nan_to_num(-1)), name
-        assert frame_store._mapped_pages(values) and not frame_store._mapped_pages(
-            in_memory[name]
+    for name, mapped_values in make_maps(take).items():
+        assert torch.equal(mapped_values.nan_to_num(-1), maps_in_memory[name].nan_to_num(-1)), name
+        assert frame_store._mapped_pages(mapped_values) and not frame_store._mapped_pages(
+            maps_in_memory[name]
         ), name
-        assert float(values.float().nan_to_num(0).std()) > 0, name
+        assert float(mapped_values.float().nan_to_num(0).std()) > 0, name

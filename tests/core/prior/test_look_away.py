@@ -22,7 +22,8 @@ EGO = preset_camera("aria_released", 64).rescale(64, 64)
 
 
 def turned_pose(yaw_deg: float, x: float = 0.0) -> torch.Tensor:
-    """Compute the pose of a head in the middle of the room that has turned away from the exo view."""
+    """Compute the pose of a head in the middle of the room that is turned away from the exo
+    camera's view."""
     rotation = Rotation.from_euler("y", -yaw_deg, degrees=True).as_matrix()
     sensor_rotation = sensor_from_upright(EGO.quarter_turns) @ torch.from_numpy(rotation)
     return torch.cat((sensor_rotation, -x * sensor_rotation[:, :1]), 1)
@@ -31,7 +32,7 @@ def turned_pose(yaw_deg: float, x: float = 0.0) -> torch.Tensor:
 def draw_clip(
     poses: list[torch.Tensor],
 ) -> tuple[torch.Tensor, DepthVideo, CameraTrajectory, torch.Tensor]:
-    """Draw the exo frames and depth, the ego path, and the true ego video."""
+    """Draw exo frames, exo depth, an ego path and the true ego video of a room."""
     exo_w2c = torch.eye(3, 4).double()
     exo_view, path = view_room(EXO, exo_w2c), make_path(torch.stack(poses), EGO, exo_w2c=exo_w2c)
     depth_m = exo_view.depth_m.expand(len(poses), -1, -1)
@@ -40,74 +41,87 @@ def draw_clip(
         dynamic=torch.zeros_like(depth_m, dtype=torch.bool),
         exo=CameraPath.of_exo(EXO, exo_w2c, path.frames),
     )
-    rgb = exo_view.rgb.float().expand(len(poses), -1, -1, -1) / 255
-    return rgb, depth, path, torch.stack([view_room(EGO, pose).rgb.float() / 255 for pose in poses])
+    exo_video = exo_view.rgb.float().expand(len(poses), -1, -1, -1) / 255
+    return (
+        exo_video,
+        depth,
+        path,
+        torch.stack([view_room(EGO, pose).rgb.float() / 255 for pose in poses]),
+    )
 
 
 def make_memory(ego: torch.Tensor) -> LookAwayMemory:
-    """Fill a memory with a chunk that looked away and one that looked back."""
+    """Build a prior memory from one chunk that looks away from the exo view and one that looks
+    back."""
     memory = LookAwayMemory()
     for poses, ego_video in (
         (AWAY_POSES, ego),
         ([turned_pose(0)] * 9, draw_clip([turned_pose(0)] * 9)[3]),
     ):
-        exo, depth, path, _ = draw_clip(poses)
-        assert not memory.fill(exo, torch.zeros_like(ego), depth, path).any(), "nothing to draw yet"
+        exo_video, depth, path, _ = draw_clip(poses)
+        assert not memory.fill(exo_video, torch.zeros_like(ego), depth, path).any(), (
+            "nothing to draw yet"
+        )
         memory.keep(ego_video, path)
     return memory
 
 
 def fill_second_visit(ego: torch.Tensor, later_poses: list[torch.Tensor]) -> tuple:
-    """Fill the prior of later poses and return it with the filled mask and the true video."""
+    """Fill the prior of a second look at the same place, and return it with filled mask and true
+    video."""
     memory = make_memory(ego)
-    exo, depth, path, truth = draw_clip(later_poses)
-    filled = memory.fill(exo, torch.zeros(len(later_poses), 64, 64, 3), depth, path)
-    return filled, filled.amax(-1) > 0, truth
+    exo_video, depth, path, true_video = draw_clip(later_poses)
+    filled_prior_and_mask = memory.fill(
+        exo_video, torch.zeros(len(later_poses), 64, 64, 3), depth, path
+    )
+    return filled_prior_and_mask, filled_prior_and_mask.amax(-1) > 0, true_video
 
 
 AWAY_POSES = [turned_pose(60 + 2 * t) for t in range(9)]
 
 
 def test_second_visit_shows_the_frames_of_the_first_one():
-    filled_prior, filled_mask, expected = fill_second_visit(
+    filled_prior, filled_mask, expected_video = fill_second_visit(
         draw_clip(AWAY_POSES)[3], [turned_pose(66), turned_pose(72)]
     )
     assert filled_mask.float().mean() > 0.3
-    assert (filled_prior - expected)[filled_mask].square().mean().sqrt() < 0.03
+    assert (filled_prior - expected_video)[filled_mask].square().mean().sqrt() < 0.03
     assert not filled_mask[0, ~EGO.pixel_rays()[1]].any(), "outside of the lens nothing is drawn"
 
 
 def test_memory_is_drawn_on_the_cpu_when_the_gpu_is_full(monkeypatch):
     exhaust_device_memory(monkeypatch)
-    ego, priors = draw_clip(AWAY_POSES)[3], []
+    ego_video, priors = draw_clip(AWAY_POSES)[3], []
     for device_name in ("cpu", "meta"):
         monkeypatch.setattr(
             PriorOptions,
             "torch_device",
             lambda _, device_name=device_name: torch.device(device_name),
         )
-        priors.append(fill_second_visit(ego, [turned_pose(66)])[0])
+        priors.append(fill_second_visit(ego_video, [turned_pose(66)])[0])
     assert torch.equal(*priors) and priors[0].any()
-    (note,) = make_memory(ego).notes
+    (note,) = make_memory(ego_video).notes
     assert note.text == "the prior is drawn on the CPU, not on meta: Memory is full"
 
 
 def test_pixels_of_the_exo_scene_are_never_replaced():
-    """Remember wrong colours, which must not be drawn over the prior or the scene's surfaces."""
+    """Check that remembered wrong colours are never drawn over surfaces that the exo camera saw."""
     memory = make_memory(torch.ones(9, 64, 64, 3))  # a wrong colour everywhere
-    exo, depth, path, _ = draw_clip(AWAY_POSES)
-    assert memory.fill(exo, torch.zeros(9, 64, 64, 3), depth, path).any()
+    exo_video, depth, path, _ = draw_clip(AWAY_POSES)
+    assert memory.fill(exo_video, torch.zeros(9, 64, 64, 3), depth, path).any()
     grey_prior = torch.full((9, 64, 64, 3), 0.5)
-    assert torch.equal(memory.fill(exo, grey_prior, depth, path), grey_prior)
-    exo, depth, path, _ = draw_clip([turned_pose(0)])
-    assert memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path)[0, 24:40, 24:40].amax() == 0
+    assert torch.equal(memory.fill(exo_video, grey_prior, depth, path), grey_prior)
+    exo_video, depth, path, _ = draw_clip([turned_pose(0)])
+    assert (
+        memory.fill(exo_video, torch.zeros(1, 64, 64, 3), depth, path)[0, 24:40, 24:40].amax() == 0
+    )
 
 
 def test_moving_pixels_are_not_remembered():
-    ego = draw_clip(AWAY_POSES)[3]
+    ego_video = draw_clip(AWAY_POSES)[3]
     for t in range(9):
-        ego[t, 20:40, 20:40] = t / 8  # another colour in each frame
-    _, filled_mask, _ = fill_second_visit(ego, [turned_pose(64)])
+        ego_video[t, 20:40, 20:40] = t / 8  # another colour in each frame
+    _, filled_mask, _ = fill_second_visit(ego_video, [turned_pose(64)])
     _, still_mask, _ = fill_second_visit(draw_clip(AWAY_POSES)[3], [turned_pose(64)])
     assert (
         filled_mask[0, 24:36, 24:36].float().mean()
@@ -118,12 +132,12 @@ def test_moving_pixels_are_not_remembered():
 
 
 def test_chunks_without_surface_are_accepted(recwarn):
-    """Look away from everything that the exo camera saw, or give depth that is unknown."""
-    memory, ego = make_memory(draw_clip(AWAY_POSES)[3]), torch.ones(9, 64, 64, 3)
-    exo, depth, path, _ = draw_clip([turned_pose(178 + t) for t in range(9)])
+    """Check that the memory accepts chunks that show no known surface or have only unknown depth."""
+    memory, ego_video = make_memory(draw_clip(AWAY_POSES)[3]), torch.ones(9, 64, 64, 3)
+    exo_video, depth, path, _ = draw_clip([turned_pose(178 + t) for t in range(9)])
     for chunk_depth in (depth, replace(depth, depth_m=torch.full_like(depth.depth_m, torch.nan))):
-        memory.fill(exo, torch.zeros_like(ego), chunk_depth, path)
-        memory.keep(ego, path)
+        memory.fill(exo_video, torch.zeros_like(ego_video), chunk_depth, path)
+        memory.keep(ego_video, path)
     assert not recwarn.list and not any(len(chunk.points) for chunk in memory._chunks[2:])
 
 
@@ -131,13 +145,16 @@ def test_chunks_without_surface_are_accepted(recwarn):
 def test_guessed_places_are_drawn_only_near_their_first_view(parallax_share, is_drawn):
     memory = make_memory(draw_clip(AWAY_POSES)[3])
     offset_x = parallax_share * MAX_PARALLAX * memory._chunks[0].distance_m
-    exo, depth, path, _ = draw_clip([turned_pose(66, x=offset_x)])
-    assert bool(memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path).any()) == is_drawn
+    exo_video, depth, path, _ = draw_clip([turned_pose(66, x=offset_x)])
+    assert bool(memory.fill(exo_video, torch.zeros(1, 64, 64, 3), depth, path).any()) == is_drawn
 
 
 def test_guessed_depth_continues_known_depth():
     depth_m = torch.full((32, 32), 2.0)
     depth_m[:, 16:] = torch.nan
-    guess = guess_depth(depth_m, 9.0)
-    assert torch.equal(guess[:, :16], depth_m[:, :16]) and (guess - 2).abs().max() < 1e-3
+    guessed_depth = guess_depth(depth_m, 9.0)
+    assert (
+        torch.equal(guessed_depth[:, :16], depth_m[:, :16])
+        and (guessed_depth - 2).abs().max() < 1e-3
+    )
     assert (guess_depth(torch.full((8, 8), torch.nan), 9.0) - 9).abs().max() < 1e-4

@@ -78,22 +78,22 @@ def test_wrong_ego_poses_are_named(take, error_name):
         EGO_POSE_ERRORS[error_name] is flipped
     ):  # of a turned sensor it is a turn about the vertical, as a head makes
         path = replace(path, ego=path.ego.upright)
-    points, _ = scene(take.exo_rgb, take.depth_video())
+    scene_points, _ = scene(take.exo_rgb, take.depth_video())
     warning = check_placement(
-        points, replace_ego(path, w2c=EGO_POSE_ERRORS[error_name](path.ego.w2c))
+        scene_points, replace_ego(path, w2c=EGO_POSE_ERRORS[error_name](path.ego.w2c))
     )[0].text
     assert re.search(error_name, warning.split("; it would be right with ")[1])
 
 
 @pytest.mark.parametrize("degrees", [-120, -60, 60, 120])
 def test_turned_head_is_not_taken_for_a_lying_one(take, degrees):
-    rotation = torch.from_numpy(turn_z(math.radians(degrees)))
+    gaze_rotation = torch.from_numpy(turn_z(math.radians(degrees)))
     w2c = take.ego.w2c
-    turned_rotations = w2c[..., :3] @ rotation
+    turned_rotations = w2c[..., :3] @ gaze_rotation
     translations = -(turned_rotations @ camera_centre(w2c)[..., None])
-    points, path = scene(take.exo_rgb, take.depth_video())[0], take.trajectory()
+    scene_points, path = scene(take.exo_rgb, take.depth_video())[0], take.trajectory()
     warnings = check_placement(
-        points, replace_ego(path, w2c=torch.cat((turned_rotations, translations), -1))
+        scene_points, replace_ego(path, w2c=torch.cat((turned_rotations, translations), -1))
     )
     assert not [
         warning for warning in warnings if "side" in warning.text or "looks up" in warning.text
@@ -117,34 +117,36 @@ def test_wearer_outside_the_picture_passes(take):
     depth, left_px = take.depth_video(), 84  # px, beyond the head
     cropped_fields = {"depth_m": depth.depth_m[..., left_px:], "dynamic": None}
     camera = depth.exo.camera.crop(left_px, 0, 128 - left_px, 64)
-    exo = replace(depth.exo, lens=camera)
-    points, _ = scene(take.exo_rgb[:, :, left_px:], replace(depth, **cropped_fields, exo=exo))
-    assert check_placement(points, take.trajectory()) == ()
+    cropped_exo = replace(depth.exo, lens=camera)
+    scene_points, _ = scene(
+        take.exo_rgb[:, :, left_px:], replace(depth, **cropped_fields, exo=cropped_exo)
+    )
+    assert check_placement(scene_points, take.trajectory()) == ()
 
 
 @pytest.mark.parametrize("degrees", [90, 180])
 def test_true_head_passes_with_a_rolled_exo_camera(take, degrees):
-    """Roll the exo camera like a phone, or hang it upside down."""
+    """Check that correct takes pass even if the exo camera is rolled sideways or upside down."""
     angle = math.radians(degrees)
-    roll = torch.eye(3, 4, dtype=torch.float64)
-    roll[:2, :2] = torch.tensor(
+    roll_pose = torch.eye(3, 4, dtype=torch.float64)
+    roll_pose[:2, :2] = torch.tensor(
         [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     )
-    points, _ = scene(take.exo_rgb, take.depth_video())
-    assert check_placement(points, take.trajectory()) == ()
+    scene_points, _ = scene(take.exo_rgb, take.depth_video())
+    assert check_placement(scene_points, take.trajectory()) == ()
     depth = take.depth_video()
     quarter_turns = degrees // 90
-    maps = {
+    rotated_maps = {
         name: getattr(depth, name).rot90(-quarter_turns, (1, 2)) for name in ("depth_m", "dynamic")
     }
-    height, width = maps["depth_m"].shape[1:]
+    height, width = rotated_maps["depth_m"].shape[1:]
     lens = CameraModel.pinhole(width, height, depth.exo.camera.fx)
-    rolled_exo = CameraPath.of_exo(lens, compose(roll, depth.exo.w2c[0]))
-    points, _ = scene(
-        take.exo_rgb.rot90(-quarter_turns, (1, 2)), replace(depth, **maps, exo=rolled_exo)
+    rolled_exo = CameraPath.of_exo(lens, compose(roll_pose, depth.exo.w2c[0]))
+    scene_points, _ = scene(
+        take.exo_rgb.rot90(-quarter_turns, (1, 2)), replace(depth, **rotated_maps, exo=rolled_exo)
     )
     path = replace(take.trajectory(), exo=rolled_exo)
-    assert check_placement(points, path) == ()
+    assert check_placement(scene_points, path) == ()
 
 
 @pytest.mark.parametrize("factor", [1 / 1.4, 1.4])
@@ -172,7 +174,7 @@ def test_impossible_placement_is_refused_unless_drawn_anyway(take, are_remarks_b
     (warning,) = prior(huge_scene, path, draw_anyway=True)[1].warnings()
     assert are_remarks_blank or "can't" in warning
     # Without a reading under which it would be right it goes on, and says what it sees.
-    points, _ = scene(take.exo_rgb, depth)
+    scene_points, _ = scene(take.exo_rgb, depth)
     distant_path = replace_ego(path, w2c=scaled((1, 1, 1, 99))(take.ego.w2c))
-    (warning,) = prior(points, distant_path)[1].warnings()
+    (warning,) = prior(scene_points, distant_path)[1].warnings()
     assert are_remarks_blank or "hardly can" in warning

@@ -72,11 +72,11 @@ def test_ranking_by_depth_agrees_with_true_coverage():
         == sorted(CAMERA_POSES, key=true_share, reverse=True)
         == [*CAMERA_POSES]
     )
-    for rank in ranks:
-        assert rank.method == "depth" and rank.frames == (0, 1, 2, 3)
+    for exo_rank in ranks:
+        assert exo_rank.method == "depth" and exo_rank.frames == (0, 1, 2, 3)
         # A few per cent of slack: at this size one row of pixels along the outline of what is seen
         # is 2 %.
-        assert rank.coverage == pytest.approx(true_share(rank.name), abs=0.04)
+        assert exo_rank.coverage == pytest.approx(true_share(exo_rank.name), abs=0.04)
 
 
 def test_ranking_by_poses_gives_the_same_order():
@@ -92,7 +92,7 @@ def test_ranking_by_poses_gives_the_same_order():
 
 
 def test_ranking_is_the_same_in_the_exo_cameras_world():
-    """Use only relative poses, as in-the-wild clips have them."""
+    """Check that the ranking of exo cameras is unchanged if only relative poses are known."""
     for has_depth in (True, False):
         world_candidates, relative_candidates = candidates(has_depth), []
         for candidate in world_candidates:
@@ -100,11 +100,11 @@ def test_ranking_is_the_same_in_the_exo_cameras_world():
             depth = None if candidate.depth is None else replace_exo_pose(candidate.depth, None)
             path = make_path(w2c, EGO, 10, exo_camera=EXO)
             relative_candidates.append(replace(candidate, trajectory=path, depth=depth))
-        ranks = (
+        both_rankings = (
             rank_exo_cameras(candidate_list, frames=2)
             for candidate_list in (world_candidates, relative_candidates)
         )
-        for world_rank, relative_rank in zip(*ranks, strict=True):
+        for world_rank, relative_rank in zip(*both_rankings, strict=True):
             assert world_rank.name == relative_rank.name and world_rank.coverage == pytest.approx(
                 relative_rank.coverage, abs=2e-3
             )
@@ -118,8 +118,8 @@ def test_bad_candidates_are_refused():
 
 def draw_scene(name: str, count: int = 4, dynamic: torch.Tensor | None = None) -> PointCloud:
     w2c = (CAMERA_POSES | HALF_POSES)[name]
-    frames, depth = view_room(EXO, w2c).rgb.expand(count, -1, -1, -1), draw_depth(w2c, count)
-    return build_scene(frames, replace(depth, dynamic=dynamic), "mask")
+    exo_frames, depth = view_room(EXO, w2c).rgb.expand(count, -1, -1, -1), draw_depth(w2c, count)
+    return build_scene(exo_frames, replace(depth, dynamic=dynamic), "mask")
 
 
 def test_fused_scene_covers_the_union_of_its_scenes():
@@ -132,8 +132,8 @@ def test_fused_scene_covers_the_union_of_its_scenes():
     assert fused_prior.coverage.sum() > 1.3 * max(left_mask.sum(), right_mask.sum())
     # What they show is the room: the colour that a ray cast from the ego camera finds there.
     for t in (0, 3):
-        expected = view_room(EGO, path.ego.w2c[t]).rgb.float() / 255
-        error = (fused_prior.rgb[t] - expected).abs().amax(-1)[fused_prior.coverage[t]]
+        expected_picture = view_room(EGO, path.ego.w2c[t]).rgb.float() / 255
+        error = (fused_prior.rgb[t] - expected_picture).abs().amax(-1)[fused_prior.coverage[t]]
         assert error.median() < 0.02 and error.quantile(0.9) < 0.08
     assert fuse_scenes([draw_scene("beside")]).notes == draw_scene("beside").notes
 
@@ -169,7 +169,8 @@ def test_unrelated_scenes_are_not_fused():
 
 
 def test_predicted_coverage_is_close_to_the_full_priors():
-    """Compare in a furnished room with a moving person, on a thinned scene."""
+    """Check that coverage predicted from a thinned scene is close to the coverage of the full
+    prior."""
     take = make_take(
         SyntheticSpec(seed=1, frames=3, exo_width=400, exo_height=224, ego_size=112, edge_samples=1)
     )

@@ -37,14 +37,14 @@ def scene(take):
 
 
 def make_points(xyz: list[list[float]], grey: int = 200) -> PointSet:
-    count = len(xyz)
+    point_count = len(xyz)
     return PointSet(
         xyz=torch.tensor(xyz),
-        rgb=torch.full((count, 3), grey, dtype=torch.uint8),
-        steps=0.06 * torch.eye(3)[None, :, :2].repeat(count, 1, 1),
-        instance=torch.zeros(count, dtype=torch.int16),
-        coarse=torch.ones(count, dtype=torch.bool),
-        **dict.fromkeys(("edge", "stray", "depth_range"), torch.zeros(count)),
+        rgb=torch.full((point_count, 3), grey, dtype=torch.uint8),
+        steps=0.06 * torch.eye(3)[None, :, :2].repeat(point_count, 1, 1),
+        instance=torch.zeros(point_count, dtype=torch.int16),
+        coarse=torch.ones(point_count, dtype=torch.bool),
+        **dict.fromkeys(("edge", "stray", "depth_range"), torch.zeros(point_count)),
     )
 
 
@@ -82,12 +82,12 @@ EGO_CAMERAS = [
 @pytest.mark.parametrize("camera", EGO_CAMERAS)
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
 def test_point_is_drawn_where_the_lens_projects_it(camera, preset, device):
-    xyz = [0.3, -0.2, 1.2]
+    point_xyz = [0.3, -0.2, 1.2]
     options = replace(prior_preset(preset), device=str(device))
     prior = render_ego_prior(
-        make_cloud(make_points([xyz])), make_path(still_poses(1), camera), options
+        make_cloud(make_points([point_xyz])), make_path(still_poses(1), camera), options
     )
-    expected_uv, _ = camera.project(torch.tensor([xyz]))
+    expected_uv, _ = camera.project(torch.tensor([point_xyz]))
     drawn_centre = prior.coverage[0].nonzero().float().mean(0).flip(0)
     assert (drawn_centre - expected_uv[0]).abs().max() < 0.8
     assert float(prior.depth_m[0][prior.coverage[0]].mean()) == pytest.approx(1.2, rel=0.03)
@@ -96,7 +96,7 @@ def test_point_is_drawn_where_the_lens_projects_it(camera, preset, device):
 
 
 def test_world_and_exo_frame_scenes_give_the_same_picture(take, scene):
-    """Compare a scene in the world with exo-frame scenes, with and without the exo pose."""
+    """Check that a scene in world coordinates is drawn like scenes in exo camera coordinates."""
     path = take.trajectory()
     options = replace(prior_preset("clean"), supersample=1)
 
@@ -113,13 +113,14 @@ def test_world_and_exo_frame_scenes_give_the_same_picture(take, scene):
         # float32 points in two frames round differently by some 1e-7 m: a pixel in thousands may
         # change hands.
         assert float((world_frame.coverage != other_frame.coverage).float().mean()) < 2e-3
-        both_mask = world_frame.coverage & other_frame.coverage
-        assert float((world_frame.rgb - other_frame.rgb)[both_mask].abs().mean()) < 2e-3
+        common_mask = world_frame.coverage & other_frame.coverage
+        assert float((world_frame.rgb - other_frame.rgb)[common_mask].abs().mean()) < 2e-3
 
 
 @pytest.mark.parametrize(("preset", "min_psnr_db"), [("clean", 28.0), ("released", 18.0)])
 def test_prior_agrees_with_the_drawn_ego_video(take, scene, preset, min_psnr_db):
-    """Compare at a quarter of the released size, while benchmarks/prior.py measures at full size."""
+    """Check that the rendered prior is close to the true ego video, at a quarter of the released
+    size."""
     prior = render_ego_prior(
         scene, take.trajectory(), replace(prior_preset(preset), dynamic="keep")
     )
@@ -160,13 +161,13 @@ def test_frames_are_rendered_one_by_one(take, scene, full_prior):
 def test_dynamic_options_leave_out_head_or_wearer(take, scene):
     path, options = take.trajectory(), replace(prior_preset("clean"), supersample=1)
     kept_pixels, headless_pixels, bodyless_pixels, static_pixels = (
-        next(iter_ego_prior(scene, path, replace(options, dynamic=choice))).coverage.sum()
-        for choice in ("keep", "without head", "without wearer", "leave out")
+        next(iter_ego_prior(scene, path, replace(options, dynamic=dynamic_option))).coverage.sum()
+        for dynamic_option in ("keep", "without head", "without wearer", "leave out")
     )
     assert kept_pixels >= headless_pixels > bodyless_pixels >= static_pixels
-    centre = camera_centre(path.ego.w2c[0]).float()
+    ego_centre = camera_centre(path.ego.w2c[0]).float()
     moving_points = scene.moving[0]
-    head_mask = (moving_points.xyz - centre).norm(dim=-1) < 0.25
+    head_mask = (moving_points.xyz - ego_centre).norm(dim=-1) < 0.25
     assert bool(head_mask.any()), "the exo camera sees the head"
     head_scene = make_cloud(moving_points.select(head_mask), frame="world")
     assert not render_ego_prior(
@@ -175,7 +176,7 @@ def test_dynamic_options_leave_out_head_or_wearer(take, scene):
 
 
 def test_filter_that_removes_most_points_is_remarked(take):
-    """Add 5 % of noise to the depth, of which the released preset draws nothing."""
+    """Check that the released preset, which draws nothing of noisy depth, gives a remark."""
     depth = take.depth_video()
     noise = torch.randn(depth.depth_m.shape, generator=torch.Generator().manual_seed(0))
     noisy_scene = build_scene(
@@ -200,9 +201,14 @@ def test_scene_scale_draws_a_small_scene_at_its_true_size(take, scene, full_prio
         CameraTrajectory(ego=small_ego, exo=small_exo),
         build_scene(take.exo_rgb, depth),
     )
-    for scale, min_coverage, is_remarked in ((None, 0.5, True), (0.1, 0.99, False)):
+    for scene_scale, min_coverage, is_remarked in ((None, 0.5, True), (0.1, 0.99, False)):
         prior, report = stages.prior(
-            small_scene, small_path, "clean", scene_scale=scale, draw_anyway=True, device="cpu"
+            small_scene,
+            small_path,
+            "clean",
+            scene_scale=scene_scale,
+            draw_anyway=True,
+            device="cpu",
         )
         assert any("scene_scale" in warning for warning in report.warnings()) is is_remarked
         assert (
@@ -225,16 +231,18 @@ def test_points_beyond_the_near_and_far_bounds_are_not_drawn(monkeypatch):
     scene = make_cloud(make_points([[0.0, 0.0, 0.5], [0.4, 0.0, 2.0], [-0.9, 0.0, 6.0]]))
     options = PriorOptions(far_m=4.0)
     prior = render_ego_prior(scene, make_path(still_poses(1), EGO_CAMERAS[-1]), options)
-    depths = prior.depth_m[prior.coverage]
-    assert len(depths) > 0 and bool(((depths > 1.9) & (depths < 2.1)).all())
+    drawn_depths = prior.depth_m[prior.coverage]
+    assert len(drawn_depths) > 0 and bool(((drawn_depths > 1.9) & (drawn_depths < 2.1)).all())
 
 
 def test_near_bound_is_a_distance_not_a_z_depth():
-    """Draw a point 0.25 m away at 80 degrees, whose z depth is only 4 cm."""
+    """Check that a point at 0.25 m is drawn though its z depth is only 4 cm."""
     lens = replace(FISHEYE, distortion=(), fx=30.0, fy=30.0, quarter_turns=0)
-    shoulder = make_points([[0.246, 0.0, 0.043]])
-    shoulder = replace(shoulder, steps=0.03 * torch.eye(3)[None, :, 1:])
-    assert render_ego_prior(make_cloud(shoulder), make_path(still_poses(1), lens)).coverage.any()
+    shoulder_point = make_points([[0.246, 0.0, 0.043]])
+    shoulder_point = replace(shoulder_point, steps=0.03 * torch.eye(3)[None, :, 1:])
+    assert render_ego_prior(
+        make_cloud(shoulder_point), make_path(still_poses(1), lens)
+    ).coverage.any()
 
 
 @pytest.mark.parametrize(
@@ -288,8 +296,8 @@ def test_smaller_picture_shows_the_same_areas(take, scene, full_prior):
 
 
 def test_released_preset_uses_every_second_row_and_column():
-    depth, grey = torch.full((448, 20), 2.0), torch.zeros(448, 20, 3, dtype=torch.uint8)
-    lift_inputs = depth, grey, depth > 0, CameraModel.pinhole(20, 448, 300.0).depth_rays()
+    depth, grey_picture = torch.full((448, 20), 2.0), torch.zeros(448, 20, 3, dtype=torch.uint8)
+    lift_inputs = depth, grey_picture, depth > 0, CameraModel.pinhole(20, 448, 300.0).depth_rays()
     coarse_mask = lift(*lift_inputs).coarse.view(448, 20)
     assert coarse_mask[::2, ::2].all() and coarse_mask.sum() == 224 * 10
     small_points = lift(*(lift_input[:128] for lift_input in lift_inputs))
@@ -298,7 +306,7 @@ def test_released_preset_uses_every_second_row_and_column():
 
 
 def test_clean_preset_leaves_out_the_wearers_head():
-    """Put the ego camera behind a face, whose inner side would hide everything."""
+    """Check that the clean preset doesn't draw the wearer's face, which would hide the ego view."""
     wall_points = make_points(
         [[x / 20, y / 20, 3.0] for x in range(-20, 21) for y in range(-20, 21)]
     )
@@ -313,7 +321,8 @@ def test_clean_preset_leaves_out_the_wearers_head():
 
 
 def test_released_presets_draw_the_mean_background(take, scene):
-    """Check that only the wild preset draws moving points, over a mean background painted red."""
+    """Check that both released presets draw the mean background, and only the wild one moving
+    points."""
     path, mean_points = take.trajectory(), scene.mean_static()
     red_points = replace(
         mean_points, rgb=torch.tensor([[255, 0, 0]], dtype=torch.uint8).expand(len(mean_points), 3)
@@ -338,13 +347,14 @@ def test_released_presets_draw_the_mean_background(take, scene):
 
 
 def test_exact_preset_leaves_out_exo_pixels_of_the_head(take, scene):
-    """Check also depth behind the head, and fused scenes of two exo cameras."""
+    """Check that the exact preset never draws exo pixels of the wearer's head, also in fused
+    scenes."""
     path, exact_options = take.trajectory(), prior_preset("exact")
     quarter_turns = path.ego.camera.quarter_turns
     exo_centre = camera_centre(take.exo.pose)
     head_points = scene.moving[0]
-    centre = camera_centre(path.ego.w2c[0])
-    head_points = head_points.select((head_points.xyz - centre.float()).norm(dim=-1) < 0.12)
+    ego_centre = camera_centre(path.ego.w2c[0])
+    head_points = head_points.select((head_points.xyz - ego_centre.float()).norm(dim=-1) < 0.12)
     assert len(head_points) > 20 and bool(
         meets_head(head_points.xyz, exo_centre, path.ego.w2c[0], quarter_turns).all()
     )
@@ -365,16 +375,16 @@ def test_exact_preset_leaves_out_exo_pixels_of_the_head(take, scene):
     path = of_frames(path, slice(1))
     clean_count = len(visible_points(first_scene, path, prior_preset("clean")))
     assert clean_count > 0.9 * len(stretched_head)
-    for head_scene, count in (
+    for head_scene, expected_point_count in (
         (first_scene, 0),
         (fuse_scenes([first_scene, first_scene]), 0),
         (fuse_scenes([first_scene, second_scene]), clean_count),
     ):
-        assert len(visible_points(head_scene, path, exact_options)) == count
+        assert len(visible_points(head_scene, path, exact_options)) == expected_point_count
 
 
 def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOptions) -> PointSet:
-    """Find the points of a scene that are drawn in its first frame."""
+    """List the points of a scene that are drawn in its first frame."""
     return render._visible_points(
         scene.static, scene, 0, path.ego.w2c[0], path.ego.camera.quarter_turns, options
     )
@@ -384,7 +394,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("Memory is full. Tried to allocate 2 GiB"
 
 
 def exhaust_device_memory(monkeypatch, error: Exception = OUT_OF_MEMORY):
-    """Make the device "meta" raise an error when points are moved to it."""
+    """Make torch raise an out-of-memory error when points are moved to the device "meta"."""
     original_to = PointSet.to
 
     def raise_for_meta(points: PointSet, device: torch.device) -> PointSet:
@@ -396,7 +406,7 @@ def exhaust_device_memory(monkeypatch, error: Exception = OUT_OF_MEMORY):
 
 
 def test_prior_is_drawn_on_the_cpu_when_the_device_fails(scene, take, monkeypatch):
-    """Simulate a full GPU, and one that can't be used, such as a Mac's without float64."""
+    """Check that the prior is drawn on the CPU if the GPU is full or lacks float64."""
     memory_error = "CUDA error: out of memory"
     exhaust_device_memory(
         monkeypatch, getattr(torch, "AcceleratorError", RuntimeError)(memory_error)

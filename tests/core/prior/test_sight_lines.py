@@ -41,7 +41,7 @@ TESTED_FRAMES = (0, 2)
 
 
 def test_sight_lines_equal_the_plain_implementation(device):
-    """Compare on noise images, in which every kind of position occurs."""
+    """Check that fast sight-line classes equal the plain implementation's on random depth."""
     positions_and_noise = (
         (0.5, 0.0),
         (-1.0, 0.02),
@@ -50,11 +50,11 @@ def test_sight_lines_equal_the_plain_implementation(device):
     )  # x and noise of each picture
 
     def hidden_lengths(rule, device_name: torch.device) -> torch.Tensor:
-        generator, pictures = torch.Generator().manual_seed(1), []
+        generator, hidden_line_maps = torch.Generator().manual_seed(1), []
         for x, noise in positions_and_noise:
             depth_m = 1 + 2 * torch.rand(24, 32, generator=generator)
             depth_m[:4], depth_m[-4:] = torch.nan, torch.inf
-            bound = DepthBound(
+            depth_bound = DepthBound(
                 exo=CameraPath.of_exo(
                     CameraModel.pinhole(32, 24, 20.0), look_at([x, 0.0, -1.0], [0.0, 0.0, 2.0])
                 ),
@@ -63,9 +63,9 @@ def test_sight_lines_equal_the_plain_implementation(device):
                 moves=(torch.rand(24, 32, generator=generator) < 0.5).to(device_name),
                 noise=noise,
             )
-            pictures.append(bound)
+            hidden_line_maps.append(depth_bound)
         points = torch.randn(30, 3, generator=generator) + torch.tensor([0.0, 0.0, 1.5])
-        return rule(points.to(device_name), pictures[:2], pictures[2:]).cpu()
+        return rule(points.to(device_name), hidden_line_maps[:2], hidden_line_maps[2:]).cpu()
 
     fast_lengths = hidden_lengths(hidden_length, device)
     plain_lengths = hidden_lengths(hidden_length_reference, torch.device("cpu"))
@@ -76,7 +76,7 @@ def test_sight_lines_equal_the_plain_implementation(device):
 
 @pytest.fixture(scope="module")
 def rooms():
-    """Draw takes of a room by a fixed, a second and a carried exo camera, and by two together."""
+    """Draw takes of a room seen by a fixed, a second and a carried exo camera, and by two cameras."""
     two_camera_take = make_take(replace(ROOM, exo_views=2))
     carried_take = make_take(
         replace(ROOM, exo_motion=0.6, exo_turn_deg=10.0, exo_path="walk-around")
@@ -97,9 +97,9 @@ def draw_priors(room, preset="exact", frames=TESTED_FRAMES, **changes):
 
 
 def uniform_mask(classes):
-    """Mark pixels whose neighbours have the same class."""
-    grid = classes.float()
-    return F.max_pool2d(grid, 3, 1, 1) == -F.max_pool2d(-grid, 3, 1, 1)
+    """Mark the pixels whose neighbours all have the same class."""
+    class_map = classes.float()
+    return F.max_pool2d(class_map, 3, 1, 1) == -F.max_pool2d(-class_map, 3, 1, 1)
 
 
 @pytest.mark.parametrize("kind", ["fixed", "carried"])
@@ -112,14 +112,14 @@ def test_visibility_classes_agree_with_ray_tracing(rooms, kind, preset):
         for field in ("seen", "coverage")
     )
     assert torch.equal(classes > UNOBSERVED, coverage)
-    visible = torch.stack([covisible(take, frame).visible for frame in TESTED_FRAMES])
+    visible_mask = torch.stack([covisible(take, frame).visible for frame in TESTED_FRAMES])
     compared_mask = (
         torch.isfinite(take.ego_depth_m[list(TESTED_FRAMES)])
         & uniform_mask(classes)
-        & uniform_mask(visible)
+        & uniform_mask(visible_mask)
     )
-    assert visible[compared_mask & (classes == NOW)].float().mean() >= 0.975
-    assert visible[compared_mask & (classes == UNOBSERVED)].float().mean() <= 0.05
+    assert visible_mask[compared_mask & (classes == NOW)].float().mean() >= 0.975
+    assert visible_mask[compared_mask & (classes == UNOBSERVED)].float().mean() <= 0.05
     assert 0.01 < (classes == DOUBTFUL).float().mean() <= 0.17
 
 
@@ -132,15 +132,16 @@ def test_two_exo_cameras_leave_fewer_doubtful_pixels_than_one(rooms):
 
 
 def test_hidden_lines_are_left_out(rooms):
-    """Check that pixels behind the true surface become fewer and that no other pixel changes."""
+    """Check that fewer prior pixels show surfaces behind the true one, and that other pixels are
+    unchanged."""
     take, shares_behind = rooms["fixed"][0], {}
-    pairs = zip(
+    frame_pairs = zip(
         TESTED_FRAMES,
         draw_priors(rooms["fixed"]),
         draw_priors(rooms["fixed"], hidden_lines="leave out"),
         strict=True,
     )
-    for frame, drawn_frame, frame_without_hidden in pairs:
+    for frame, drawn_frame, frame_without_hidden in frame_pairs:
         hidden_mask = drawn_frame.seen == DOUBTFUL
         assert torch.equal(frame_without_hidden.seen, drawn_frame.seen)
         assert torch.equal(frame_without_hidden.coverage, drawn_frame.coverage & ~hidden_mask)
@@ -151,11 +152,11 @@ def test_hidden_lines_are_left_out(rooms):
         assert torch.allclose(
             frame_without_hidden.rgb[~hidden_mask], drawn_frame.rgb[~hidden_mask], atol=1e-5
         )
-        for name, prior in (("draw", drawn_frame), ("leave out", frame_without_hidden)):
+        for option_name, prior in (("draw", drawn_frame), ("leave out", frame_without_hidden)):
             is_behind = (
                 prior.depth_m[prior.coverage] > 1.05 * take.ego_depth_m[frame][prior.coverage]
             )
-            shares_behind.setdefault(name, []).append(float(is_behind.float().mean()))
+            shares_behind.setdefault(option_name, []).append(float(is_behind.float().mean()))
     assert sum(shares_behind["draw"]) > 0.1 and sum(shares_behind["leave out"]) < 0.2 * sum(
         shares_behind["draw"]
     )
@@ -169,18 +170,17 @@ SIZE, WALL_M, NEAR_M = 96, 4.0, 2.0
 
 
 def classify_frames(depth_m, dynamic, ego_position, ego_target):
-    """Classify the pixels of all frames of a grey scene from a still ego camera."""
-    camera, count = CameraModel.pinhole(SIZE, SIZE, 48.0), len(depth_m)
+    """Compute the pixel classes of all frames of a grey scene for an ego camera that stands still."""
+    camera, frame_count = CameraModel.pinhole(SIZE, SIZE, 48.0), len(depth_m)
     depth = DepthVideo(depth_m=depth_m, dynamic=dynamic, exo=CameraPath.of_exo(camera))
-    scene = build_scene(torch.full((count, SIZE, SIZE, 3), 0.5), depth)
-    w2c = look_at(ego_position, ego_target).repeat(count, 1, 1)
+    scene = build_scene(torch.full((frame_count, SIZE, SIZE, 3), 0.5), depth)
+    w2c = look_at(ego_position, ego_target).repeat(frame_count, 1, 1)
     path = make_path(w2c, CameraModel.pinhole(33, 33, 40.0))
     return render_ego_prior(scene, path, prior_preset("clean"), classes=True).seen
 
 
 def classify_passer_by(ego_position, ego_target):
-    """Classify the middle pixel of a wall in two frames, in the second of which a person stands
-    before it."""
+    """Compute the class of a wall's middle pixel before and while a person stands in front of it."""
     depth_m = torch.full((2, SIZE, SIZE), WALL_M)
     dynamic = torch.zeros(2, SIZE, SIZE, dtype=torch.bool)
     dynamic[1, :, 41:55] = True
@@ -189,7 +189,7 @@ def classify_passer_by(ego_position, ego_target):
 
 
 def test_depth_flicker_does_not_change_classes():
-    """Vary the depth of a wall and a pillar by 3 % in stripes."""
+    """Check that pixel classes stay the same if the depth of a wall varies by 3 % in stripes."""
     depth_m = torch.full((5, SIZE, SIZE), WALL_M)
     depth_m[:, :, 41:55] = NEAR_M
     stripe_errors = torch.randn(5, 1, SIZE // 8, generator=torch.Generator().manual_seed(1))

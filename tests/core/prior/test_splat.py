@@ -17,13 +17,13 @@ SURFACE = SplatOptions(style="surface")
 
 @pytest.fixture(autouse=True)
 def _large_patches(monkeypatch) -> None:
-    """Make patches 20 px large at a height of 56, as at the released size."""
+    """Make drawn points 20 px large in pictures 56 px high, as large as at the released size."""
     monkeypatch.setattr(splat_points, "MAX_SIZE_PX", 160.0)
 
 
 @pytest.fixture
 def splat(device):
-    """Provide the fast splatter on the test device, with points and pictures on the CPU."""
+    """Provide the fast point splatter on the test device, with inputs and pictures on the CPU."""
 
     def copy_to(value, device_name):
         return type(value)(
@@ -34,17 +34,17 @@ def splat(device):
 
 
 def points_on_two_planes(count: int = 3000) -> ScreenPoints:
-    """Draw points of a near patch on the left and of a slanted plane behind it."""
+    """Draw the points of a slanted plane and of a nearer patch on its left."""
     generator = torch.Generator().manual_seed(3)
     uv = torch.rand(count, 2, generator=generator) * torch.tensor([84.0, 76.0]) - 10
     near_mask = uv[:, 0] < 24
     depth = torch.where(near_mask, torch.full((count,), 1.5), 3 + 0.02 * uv[:, 1])
-    axes = torch.randn(count, 2, 2, generator=generator) * 1.5
+    patch_axes = torch.randn(count, 2, 2, generator=generator) * 1.5
     return ScreenPoints(
         uv=uv,
         depth=depth + 0.001 * torch.rand(count, generator=generator),
         rgb=torch.rand(count, 3, generator=generator),
-        axes=axes,
+        axes=patch_axes,
         extent=torch.full((count,), 0.02),
     )
 
@@ -145,16 +145,16 @@ def test_nearer_point_hides_the_farther_one(options, splat):
 
 def test_dense_points_leave_no_holes_and_sparse_ones_do(splat):
     for spacing, has_holes in ((0.4, False), (1.0, False), (3.7, False), (40.0, True)):
-        steps = torch.arange(-5.0, 75.0, spacing)
-        count = len(steps) ** 2
-        grid = ScreenPoints(
-            uv=torch.cartesian_prod(steps, steps),
-            depth=torch.ones(count),
-            rgb=torch.ones(count, 3),
-            axes=spacing * torch.eye(2).expand(count, 2, 2),
-            extent=torch.zeros(count),
+        grid_positions = torch.arange(-5.0, 75.0, spacing)
+        point_count = len(grid_positions) ** 2
+        point_grid = ScreenPoints(
+            uv=torch.cartesian_prod(grid_positions, grid_positions),
+            depth=torch.ones(point_count),
+            rgb=torch.ones(point_count, 3),
+            axes=spacing * torch.eye(2).expand(point_count, 2, 2),
+            extent=torch.zeros(point_count),
         )
-        image = splat(grid, 64, 56, SURFACE)
+        image = splat(point_grid, 64, 56, SURFACE)
         assert image.coverage.all() != has_holes, spacing
 
 
@@ -162,8 +162,8 @@ def test_empty_scene_gives_a_black_picture():
     no_points = ScreenPoints(
         **{name: getattr(one_point(0, 0), name)[:0] for name in ScreenPoints.__slots__}
     )
-    for draw in (splat_torch, splat_reference):
-        image = draw(no_points, 8, 6, COMPOSITE)
+    for splat_function in (splat_torch, splat_reference):
+        image = splat_function(no_points, 8, 6, COMPOSITE)
         assert image.rgb.shape == (6, 8, 3)
         assert not image.coverage.any() and image.depth.isnan().all()
 
@@ -185,16 +185,21 @@ def test_gaps_are_filled_without_growing_outlines():
         back=full_mask,
     )
     filled_image = fill_gaps(narrow_image, wide_image, 2)
-    expected = torch.full((20, 20), 4.0)
-    expected[5:15, 5:15] = 2.0
-    assert torch.equal(filled_image.depth, expected)
-    assert torch.equal(filled_image.rgb[..., 0], expected / 4)
-    assert torch.equal(filled_image.back, depth != expected)
+    expected_depth = torch.full((20, 20), 4.0)
+    expected_depth[5:15, 5:15] = 2.0
+    assert torch.equal(filled_image.depth, expected_depth)
+    assert torch.equal(filled_image.rgb[..., 0], expected_depth / 4)
+    assert torch.equal(filled_image.back, depth != expected_depth)
 
 
 def test_pixel_indices_of_large_pictures_are_exact():
-    """Draw a picture of more than 2^24 pixels, where float32 has no odd numbers."""
+    """Check that points are drawn at the right pixels of a picture of more than 2^24 pixels."""
     from egox_core.prior.splat_torch import _point_pixel_pairs
 
-    (_, pixel, distance, _), *_ = _point_pixel_pairs(one_point(5001, 5000, size=0.5), 6000, 6000)
-    assert 5000 * 6000 + 5001 in pixel[distance < 0.5].tolist() and (pixel % 2 == 1).any()
+    (_, pixel_indices, distance, _), *_ = _point_pixel_pairs(
+        one_point(5001, 5000, size=0.5), 6000, 6000
+    )
+    assert (
+        5000 * 6000 + 5001 in pixel_indices[distance < 0.5].tolist()
+        and (pixel_indices % 2 == 1).any()
+    )

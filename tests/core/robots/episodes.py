@@ -28,13 +28,13 @@ EXO_LENS = CameraModel.pinhole(*EXO_SIZE, 80.0)
 
 
 def draw_numbered(size: tuple[int, int], first: int, count: int) -> Tensor:  # [T, H, W, 3] uint8
-    """Draw grey pictures whose first rows contain their number in white squares."""
-    frames = torch.full((count, size[1], size[0], 3), 30, dtype=torch.uint8)
-    frames[:, 16:, :, 1] = 60 + first % 50
-    bits = torch.arange(first, first + count)[:, None] >> torch.arange(BITS) & 1
-    squares = (195 * bits).to(torch.uint8).repeat_interleave(CELL, 1)
-    frames[:, :CELL, : CELL * BITS] += squares[:, None, :, None]
-    return frames
+    """Draw grey pictures, each with its number encoded as white squares in the first rows."""
+    pictures = torch.full((count, size[1], size[0], 3), 30, dtype=torch.uint8)
+    pictures[:, 16:, :, 1] = 60 + first % 50
+    number_bits = torch.arange(first, first + count)[:, None] >> torch.arange(BITS) & 1
+    square_levels = (195 * number_bits).to(torch.uint8).repeat_interleave(CELL, 1)
+    pictures[:, :CELL, : CELL * BITS] += square_levels[:, None, :, None]
+    return pictures
 
 
 def read_number(picture: np.ndarray) -> int:  # [H, W, 3] uint8
@@ -45,7 +45,7 @@ def read_number(picture: np.ndarray) -> int:  # [H, W, 3] uint8
 
 
 def walking_path(count: int, fps: float) -> CameraTrajectory:
-    """Build the path of a head that turns and walks, with an exo camera beside it."""
+    """Build the camera path of a head that turns and walks, with an exo camera beside it."""
     times_s = np.arange(count) / fps
     rotations = Rotation.from_euler("y", times_s[:, None]).as_matrix()
     positions = times_s[:, None, None] * [[1.0], [0.0], [0.1]]
@@ -56,7 +56,8 @@ def walking_path(count: int, fps: float) -> CameraTrajectory:
 
 
 def moving_hands(count: int) -> HandTrack:
-    """Build hands a metre in front of the exo camera, the left one unknown in frames 3 and 4."""
+    """Build a hand track 1 m in front of the exo camera, with an unknown left hand in frames 3 and
+    4."""
     motion = 0.02 * torch.arange(count, dtype=torch.float64)[:, None, None, None]
     hand = torch.from_numpy(HAND)
     both_hands = torch.stack([hand * torch.tensor([-1, 1, 1]), hand]) + torch.tensor([0.0, 0, 1])
@@ -66,7 +67,7 @@ def moving_hands(count: int) -> HandTrack:
 
 
 def make_episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **options) -> Episode:
-    """Make the episode of a number, whose pictures continue the previous episode's numbers."""
+    """Build one robot episode whose picture numbers continue those of the previous episode."""
     torch.manual_seed(number)
     first_number = number * count
     (first_episode,) = make_episodes(
@@ -82,7 +83,7 @@ def make_episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **o
 
 
 def make_episode_with_maps(number: int) -> Episode:
-    """Make an episode that also has depth and classes."""
+    """Build one robot episode that also contains depth maps and pixel classes."""
     depth_m = torch.linspace(0.4, 6, EGO_SIZE[0] * EGO_SIZE[1]).view(*EGO_SIZE).repeat(FRAMES, 1, 1)
     depth_m[:, :8] = torch.nan
     classes = torch.tensor([0, 64, 128, 255], dtype=torch.uint8).repeat_interleave(16)
@@ -90,17 +91,17 @@ def make_episode_with_maps(number: int) -> Episode:
 
 
 def read_rows(folder: Path, series: str) -> list[dict]:
-    """Read all rows of a series' files, in the order of their names."""
+    """Read the table rows of all Parquet files of a data set, in the order of the file names."""
     import pyarrow.parquet as pq
 
     return pq.read_table(folder / series).to_pylist()
 
 
 def frames_in_order(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
-    """Yield the row of each index with its pictures, found by the format's time stamps."""
-    info, decode_cached = read_json(folder / "meta/info.json"), cache(decode_video)
+    """Yield each row of a data set with the pictures that belong to its time stamp."""
+    set_info, decode_cached = read_json(folder / "meta/info.json"), cache(decode_video)
     videos = {
-        key: feature for key, feature in info["features"].items() if feature["dtype"] == "video"
+        key: feature for key, feature in set_info["features"].items() if feature["dtype"] == "video"
     }
     episodes = read_rows(folder, "meta/episodes")
     for row in read_rows(folder, "data"):
@@ -110,24 +111,25 @@ def frames_in_order(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]
             file_location = {
                 name: episode_row[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")
             }
-            file = folder / info["video_path"].format(video_key=key, **file_location)
-            times, frames = decode_cached(file, feature["info"]["is_depth_map"])
+            video_file = folder / set_info["video_path"].format(video_key=key, **file_location)
+            frame_times_s, frames = decode_cached(video_file, feature["info"]["is_depth_map"])
             moment_s = episode_row[f"videos/{key}/from_timestamp"] + row["timestamp"]
-            nearest = int(np.abs(times - moment_s).argmin())
-            assert abs(times[nearest] - moment_s) < 1e-4
-            pictures[key] = frames[nearest]
+            nearest_frame = int(np.abs(frame_times_s - moment_s).argmin())
+            assert abs(frame_times_s[nearest_frame] - moment_s) < 1e-4
+            pictures[key] = frames[nearest_frame]
         yield row, pictures
 
 
 def decode_video(file: Path, is_depth: bool) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Decode the time of each frame in seconds and its picture, in metres for a depth video."""
+    """Decode a video into the time in seconds and the picture of each frame, in metres for depth."""
     with av.open(str(file)) as container:
         frames = list(container.decode(video=0))
-    times = np.array([float(frame.pts * frame.time_base) for frame in frames])
+    times_s = np.array([float(frame.pts * frame.time_base) for frame in frames])
     if not is_depth:
-        return times, [frame.to_ndarray(format="rgb24") for frame in frames]
+        return times_s, [frame.to_ndarray(format="rgb24") for frame in frames]
     log_near, log_far = np.log(DEPTH_MIN_M + DEPTH_SHIFT_M), np.log(DEPTH_MAX_M + DEPTH_SHIFT_M)
-    codes = [frame.to_ndarray(format="gray12le") for frame in frames]
-    return times, [
-        np.exp(code / LEVELS * (log_far - log_near) + log_near) - DEPTH_SHIFT_M for code in codes
+    depth_codes = [frame.to_ndarray(format="gray12le") for frame in frames]
+    return times_s, [
+        np.exp(depth_code / LEVELS * (log_far - log_near) + log_near) - DEPTH_SHIFT_M
+        for depth_code in depth_codes
     ]

@@ -49,23 +49,23 @@ def draw_hand_track(number: int) -> HandTrack:
 
 
 def test_hand_labels_lie_on_the_pixels_of_stored_pictures():
-    run_episode, path, track = make_episode(1), walking_path(FRAMES, 10), draw_hand_track(1)
-    tips_in_world = track.in_world(path.exo)[0][:, :, TIPS, :]
+    run_episode, path, hand_track = make_episode(1), walking_path(FRAMES, 10), draw_hand_track(1)
+    tips_in_world = hand_track.in_world(path.exo)[0][:, :, TIPS, :]
     sensor_uv, in_picture_mask = path.ego.camera.project(
         transform(path.ego.w2c[:, None], tips_in_world)
     )  # the sensor's own way
-    known_tips = in_picture_mask & track.valid[..., None]
+    known_tips = in_picture_mask & hand_track.valid[..., None]
     state_tips = hand_vectors(run_episode.columns["observation.state"])[:, :, 3:]
-    for tips in (
+    for finger_tips in (
         state_tips,
         transform(column_poses(run_episode, "ego_w2c")[:, None, :3], tips_in_world),
     ):
-        upright_uv, _ = run_episode.ego_camera.project(tips)
+        upright_uv, _ = run_episode.ego_camera.project(finger_tips)
         assert known_tips.sum() > 100 and torch.allclose(
             sensor_uv[known_tips], upright_uv[known_tips], atol=1e-4
         )
     tips_in_exo = transform(column_poses(run_episode, "exo_w2c")[:, None, :3], tips_in_world)
-    assert torch.allclose(tips_in_exo[known_tips], track.joints[:, :, TIPS, :][known_tips])
+    assert torch.allclose(tips_in_exo[known_tips], hand_track.joints[:, :, TIPS, :][known_tips])
     for camera_name, camera in (("ego", run_episode.ego_camera), ("exo", run_episode.exo_camera)):
         assert camera.quarter_turns == 0
         assert (
@@ -90,14 +90,14 @@ def test_action_is_the_next_state_in_the_current_head_frame():
         state[1:] @ head_from_next_head[..., :3, :3].mT
         + IS_POINT * head_from_next_head[..., None, :3, 3]
     )
-    valid, action_valid = (
+    valid_mask, action_valid_mask = (
         run_episode.columns["egox.hand_valid"],
         run_episode.columns["egox.action_valid"],
     )
-    both_valid = action_valid[:-1]
-    assert torch.allclose(moved_state[both_valid], action[:-1][both_valid], atol=1e-6)
-    assert valid[:, 0].tolist() == [True] * 3 + [False] * 2 + [True] * 7
-    assert action_valid[:, 0].tolist() == [True] * 2 + [False] * 3 + [True] * 7
+    both_valid_mask = action_valid_mask[:-1]
+    assert torch.allclose(moved_state[both_valid_mask], action[:-1][both_valid_mask], atol=1e-6)
+    assert valid_mask[:, 0].tolist() == [True] * 3 + [False] * 2 + [True] * 7
+    assert action_valid_mask[:, 0].tolist() == [True] * 2 + [False] * 3 + [True] * 7
     held_pose = state[2, 0]  # the last pose that was seen stands for the gap
     assert torch.stack((*state[3:5, 0], *action[2:4, 0])).equal(held_pose.expand(4, -1, -1))
     assert torch.allclose(moved_state[4, 0], action[4, 0], atol=1e-6), "where it is seen again"
@@ -122,12 +122,17 @@ def test_action_is_the_next_state_in_the_current_head_frame():
 def test_short_hand_gaps_are_bridged_and_long_ones_cut_out(
     left_marks, right_marks, expected_labelled, expected_pieces
 ):
-    """Bridge up to half a second, where ``v`` marks a frame with a valid hand."""
-    valid = torch.tensor([[mark == "v" for mark in hand] for hand in (left_marks, right_marks)]).T
-    gaps = HandGaps.of(valid, 10)
-    assert tuple(gaps.labelled.tolist()) == expected_labelled
-    assert [(int(piece[0]), int(piece[-1]) + 1) for piece in gaps.pieces] == expected_pieces
-    assert bool(gaps.text(20)) == (
+    """Check that hand gaps of up to half a second are interpolated, and longer ones split the
+    episode."""
+    valid_mask = torch.tensor(
+        [[mark == "v" for mark in marks_of_hand] for marks_of_hand in (left_marks, right_marks)]
+    ).T
+    hand_gaps = HandGaps.of(valid_mask, 10)
+    assert tuple(hand_gaps.labelled.tolist()) == expected_labelled
+    assert [
+        (int(frame_piece[0]), int(frame_piece[-1]) + 1) for frame_piece in hand_gaps.pieces
+    ] == expected_pieces
+    assert bool(hand_gaps.text(20)) == (
         expected_labelled != (True, True) or expected_pieces != [(0, 20)]
     )
 
@@ -160,22 +165,22 @@ def test_long_hand_gap_splits_a_run_into_episodes():
 
 
 def test_episodes_with_missing_hands_give_learnable_labels():
-    """Check LeRobot's normalised values and label changes of ten runs with missing left hands."""
+    """Check that labels of episodes with missing left hands have sane ranges and small changes."""
     rng = np.random.default_rng(7)
-    total_statistics, columns = {}, []
-    for number in range(10):
+    total_statistics, columns_of_runs = {}, []
+    for run_number in range(10):
         hand_joints = moving_hands(180).joints.clone()
         hand_joints += 0.1 * torch.sin(torch.arange(180) / 9)[:, None, None, None]
-        start = 10
-        while start < 170 and number:
+        gap_start = 10
+        while gap_start < 170 and run_number:
             gap_frames = int(rng.integers(3, 30))
-            hand_joints[start : start + gap_frames, 0] = torch.nan
-            start += 3 * gap_frames
-        if number == 4:
+            hand_joints[gap_start : gap_start + gap_frames, 0] = torch.nan
+            gap_start += 3 * gap_frames
+        if run_number == 4:
             hand_joints[:, 0] = torch.nan
         pictures = torch.zeros(180, 16, 16, 3, dtype=torch.uint8)
         episodes = make_episodes(
-            f"run {number}",
+            f"run {run_number}",
             "pour",
             pictures,
             pictures,
@@ -183,21 +188,23 @@ def test_episodes_with_missing_hands_give_learnable_labels():
             HandTrack.of_joints(hand_joints),
             fps=30,
         )
-        columns += [part_episode.columns for part_episode in episodes]
+        columns_of_runs += [part_episode.columns for part_episode in episodes]
         for part_episode in episodes:
             total_statistics = merged(
                 total_statistics, of_episode(part_episode, part_episode.columns)
             )
-    assert len(columns) > 12
+    assert len(columns_of_runs) > 12
     for key in ("observation.state", "action"):
         statistics = total_statistics[key]
-        for run_columns in columns:
-            values = run_columns[key]
-            assert np.abs((values - statistics["mean"]) / (statistics["std"] + 1e-8)).max() < 10
+        for run_columns in columns_of_runs:
+            label_values = run_columns[key]
+            assert (
+                np.abs((label_values - statistics["mean"]) / (statistics["std"] + 1e-8)).max() < 10
+            )
             assert (
                 np.abs(
                     2
-                    * (values - statistics["min"])
+                    * (label_values - statistics["min"])
                     / (statistics["max"] - statistics["min"] + 1e-8)
                     - 1
                 ).max()
@@ -205,24 +212,27 @@ def test_episodes_with_missing_hands_give_learnable_labels():
             )
             for hand in (0, 1):
                 if run_columns["egox.hand_valid"][:, hand].any():
-                    wrist = values[:, 24 * hand : 24 * hand + 3]
-                    still_mask = (np.diff(wrist, axis=0) == 0).all(1)
-                    longest_still = max(
+                    wrist_positions = label_values[:, 24 * hand : 24 * hand + 3]
+                    still_mask = (np.diff(wrist_positions, axis=0) == 0).all(1)
+                    longest_still_run = max(
                         map(len, "".join(map(str, still_mask.astype(int))).split("0"))
                     )
-                    assert longest_still <= 15
+                    assert longest_still_run <= 15
 
 
 def test_resampled_episodes_use_the_nearest_frames():
     run_episode = make_episode(0, count=25, source_fps=24.0, resample=True)
-    times = run_episode.columns["egox.source_time"]
-    assert len(run_episode) == 11 and np.abs(times - np.arange(11) / 10).max() <= 0.5 / 24 + 1e-9
-    frames = np.rint(times * 24).astype(int)
+    source_times_s = run_episode.columns["egox.source_time"]
+    assert (
+        len(run_episode) == 11
+        and np.abs(source_times_s - np.arange(11) / 10).max() <= 0.5 / 24 + 1e-9
+    )
+    nearest_frames = np.rint(source_times_s * 24).astype(int)
     picture_numbers = [
         read_number(picture.numpy()) for picture in run_episode.videos["observation.images.ego"][1]
     ]
-    assert picture_numbers == frames.tolist()
-    expected_w2c = LENS.upright_poses(walking_path(25, 24.0).ego.w2c[frames])
+    assert picture_numbers == nearest_frames.tolist()
+    expected_w2c = LENS.upright_poses(walking_path(25, 24.0).ego.w2c[nearest_frames])
     assert torch.allclose(column_poses(run_episode, "ego_w2c")[:, :3], expected_w2c)
     nearly_even_times = torch.arange(49, dtype=torch.float64) / 29.97
     assert torch.equal(frames_at(nearly_even_times, 30, False, "clip"), torch.arange(49))
@@ -245,17 +255,24 @@ def test_rectified_view_has_a_pinhole_lens():
 
 
 def test_label_error_is_measured_against_a_detector():
-    track = draw_hand_track(3)
-    joints, _ = track.in_head(walking_path(FRAMES, 10))
-    shifted = joints + torch.tensor([0.01, 0.0, 0.0]) * joints[..., 2:]
+    hand_track = draw_hand_track(3)
+    joints, _ = hand_track.in_head(walking_path(FRAMES, 10))
+    shifted_joints = joints + torch.tensor([0.01, 0.0, 0.0]) * joints[..., 2:]
     exact_error, shifted_error, untested_error = (
         make_episode(3, detected=detected_track).columns["egox.hand_label_px"]
-        for detected_track in (HandTrack.of_joints(joints), HandTrack.of_joints(shifted), None)
+        for detected_track in (
+            HandTrack.of_joints(joints),
+            HandTrack.of_joints(shifted_joints),
+            None,
+        )
     )
-    valid = track.valid.numpy() & (exact_error >= 0)
-    assert valid.sum() > 10 and exact_error[valid].max() < 1e-3
-    assert 0.05 < shifted_error[valid].min() and shifted_error[valid].max() < 0.01 * LENS.fy + 0.05
-    assert (shifted_error[~track.valid.numpy()] == -1).all() and (untested_error == -1).all()
+    valid_mask = hand_track.valid.numpy() & (exact_error >= 0)
+    assert valid_mask.sum() > 10 and exact_error[valid_mask].max() < 1e-3
+    assert (
+        0.05 < shifted_error[valid_mask].min()
+        and shifted_error[valid_mask].max() < 0.01 * LENS.fy + 0.05
+    )
+    assert (shifted_error[~hand_track.valid.numpy()] == -1).all() and (untested_error == -1).all()
 
 
 def test_unfit_episodes_are_refused(are_remarks_blank):
@@ -268,21 +285,22 @@ def test_unfit_episodes_are_refused(are_remarks_blank):
 
 
 def test_camera_fit_finds_wrong_cameras_of_a_real_video():
-    """Turn or shift the head or exo camera, which a generated video reveals only outside the room."""
+    """Check that turned or shifted cameras are reported, except where a generated video can't show
+    them."""
     take = make_take(SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96))
-    depth, path, ego = take.depth_video(), take.trajectory(), take.ego_frames()
-    points, _ = scene(take.exo_rgb, depth)
+    depth, path, ego_video = take.depth_video(), take.trajectory(), take.ego_frames()
+    scene_points, _ = scene(take.exo_rgb, depth)
     rotation = torch.from_numpy(Rotation.from_rotvec([6, 0, 8], degrees=True).as_matrix())
     turned_depth = replace_exo_pose(depth, rotation @ path.exo.pose)
     turned_scene, _ = scene(take.exo_rgb, turned_depth)
     shifted_w2c = path.ego.w2c.clone()
     shifted_w2c[:, 1, 3] += 0.1
     right_fit, head_turned_fit, head_shifted_fit, exo_turned_fit = (
-        camera_fit(*scene_and_path, ego, generated=False)
+        camera_fit(*scene_and_path, ego_video, generated=False)
         for scene_and_path in (
-            (points, path),
-            (points, replace_ego(path, w2c=rotation @ path.ego.w2c)),
-            (points, replace_ego(path, w2c=shifted_w2c)),
+            (scene_points, path),
+            (scene_points, replace_ego(path, w2c=rotation @ path.ego.w2c)),
+            (scene_points, replace_ego(path, w2c=shifted_w2c)),
             (turned_scene, replace(path, exo=turned_depth.exo)),
         )
     )
@@ -292,24 +310,26 @@ def test_camera_fit_finds_wrong_cameras_of_a_real_video():
     assert head_shifted_fit.fits == 0
     assert 8 <= int(re.search(r"(\d+) cm off", head_shifted_fit.text())[1]) <= 12
     foreign_scene, _ = scene(take.exo_rgb, replace(depth, depth_m=depth.depth_m.flip(2)))
-    generated = camera_fit(foreign_scene, path, ego, generated=True)
-    assert generated.fits == -1 and "the depth doesn't fit" in generated.text()
+    generated_fit = camera_fit(foreign_scene, path, ego_video, generated=True)
+    assert generated_fit.fits == -1 and "the depth doesn't fit" in generated_fit.text()
     shifted_w2c[:, 1, 3] += 100
-    outside_fit = camera_fit(points, replace_ego(path, w2c=shifted_w2c), ego, generated=True)
+    outside_fit = camera_fit(
+        scene_points, replace_ego(path, w2c=shifted_w2c), ego_video, generated=True
+    )
     assert outside_fit.fits == 0 and "the ego camera hardly can be" in outside_fit.text()
 
 
 def test_late_ego_video_is_not_taken_for_a_wrong_camera():
     spec = SyntheticSpec(seed=6, frames=33, exo_width=128, exo_height=80, ego_size=96)
     take = make_take(spec)
-    path, ego = take.trajectory(), take.ego_frames()
-    points, _ = scene(take.exo_rgb, take.depth_video())
-    late_video = torch.cat([ego[:1], ego[:1], ego[:1], ego[:-3]])
+    path, ego_video = take.trajectory(), take.ego_frames()
+    scene_points, _ = scene(take.exo_rgb, take.depth_video())
+    late_video = torch.cat([ego_video[:1], ego_video[:1], ego_video[:1], ego_video[:-3]])
     rotation = torch.from_numpy(Rotation.from_rotvec([3, 2, 4], degrees=True).as_matrix())
     turned_path = replace_ego(path, w2c=rotation @ path.ego.w2c)
     right_fit, late_fit, turned_fit = (
-        camera_fit(points, *path_and_video, generated=False)
-        for path_and_video in ((path, ego), (path, late_video), (turned_path, ego))
+        camera_fit(scene_points, *path_and_video, generated=False)
+        for path_and_video in ((path, ego_video), (path, late_video), (turned_path, ego_video))
     )
     assert right_fit.fits == 1 and late_fit.fits == turned_fit.fits == 0
     assert "about 3 frames late" in late_fit.text()

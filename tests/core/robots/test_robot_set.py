@@ -47,7 +47,7 @@ SMALL_FILES = SetOptions(chunk_files=2, data_mb=0.2, video_mb=0.005)
 
 
 def write_episodes(folder: Path, count: int, options: SetOptions = SMALL_FILES) -> None:
-    """Continue a data set to a number of episodes, as a restarted command does."""
+    """Add episodes to a data set up to a given number, as a restarted command does."""
     with open_set(folder, options) as robot_data:
         for number in range(len(robot_data), count):
             robot_data.append(make_episode(number))
@@ -56,16 +56,16 @@ def write_episodes(folder: Path, count: int, options: SetOptions = SMALL_FILES) 
 def test_each_index_gives_the_frame_that_was_written_there(tmp_path):
     write_episodes(tmp_path, 7)
     assert len({*tmp_path.glob("videos/*/*/*.mp4")}) > 4, "several files and folders"
-    episodes_written = [make_episode(number) for number in range(7)]
+    episodes_written = [make_episode(episode_number) for episode_number in range(7)]
     for index, (row, pictures) in enumerate(frames_in_order(tmp_path)):
-        number, frame = divmod(index, FRAMES)
-        assert (row["index"], row["episode_index"]) == (index, number)
+        episode_number, frame = divmod(index, FRAMES)
+        assert (row["index"], row["episode_index"]) == (index, episode_number)
         assert set(row) == set(COLUMNS)
         for key, picture in pictures.items():
             assert read_number(picture) == index
-            expected_picture = episodes_written[number].videos[key][1][frame].numpy()
+            expected_picture = episodes_written[episode_number].videos[key][1][frame].numpy()
             assert np.abs(picture.astype(float) - expected_picture).mean() < 3
-        for key, values in episodes_written[number].columns.items():
+        for key, values in episodes_written[episode_number].columns.items():
             np.testing.assert_allclose(row[key], values[frame], atol=1e-6, equal_nan=False)
     assert index == 7 * FRAMES - 1
 
@@ -74,29 +74,40 @@ def test_info_tasks_and_statistics_agree_with_the_frames(tmp_path):
     import pyarrow.parquet as pq
 
     write_episodes(tmp_path, 4)
-    info, frames = read_json(tmp_path / "meta/info.json"), read_rows(tmp_path, "data")
-    assert info["total_frames"] == len(frames) and info["splits"] == {"train": "0:4"}
+    info, frame_rows = read_json(tmp_path / "meta/info.json"), read_rows(tmp_path, "data")
+    assert info["total_frames"] == len(frame_rows) and info["splits"] == {"train": "0:4"}
     tasks = pq.read_table(tmp_path / "meta/tasks.parquet").to_pylist()
     assert [task_row["task_index"] for task_row in tasks] == [0, 1, 2]
-    episodes, card = (
+    episodes, card_text = (
         read_rows(tmp_path, "meta/episodes"),
         (tmp_path / "README.md").read_text("utf-8"),
     )
-    for row in frames:
+    for row in frame_rows:
         row_episode = episodes[row["episode_index"]]
         assert row_episode["dataset_from_index"] <= row["index"] < row_episode["dataset_to_index"]
         assert row_episode["tasks"] == [tasks[row["task_index"]]["task"]]
-    stats = read_json(tmp_path / "meta/stats.json")
-    assert set(stats) == set(info["features"])
-    assert all(f"`{key}`" in card for key in stats if key.startswith(("obs", "egox", "action")))
-    assert "ego_depth" not in card
-    state = np.array([row["observation.state"] for row in frames])
+    set_statistics = read_json(tmp_path / "meta/stats.json")
+    assert set(set_statistics) == set(info["features"])
+    assert all(
+        f"`{key}`" in card_text
+        for key in set_statistics
+        if key.startswith(("obs", "egox", "action"))
+    )
+    assert "ego_depth" not in card_text
+    state_rows = np.array([row["observation.state"] for row in frame_rows])
     for name, reduction in {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}.items():
-        expected = reduction(state, 0)
+        expected_statistic = reduction(state_rows, 0)
         if name == "std":  # of each episode at least the floor
-            assert (np.array(stats["observation.state"][name]) >= np.minimum(expected, 0.02)).all()
-            expected = np.maximum(expected, stats["observation.state"][name])
-        np.testing.assert_allclose(stats["observation.state"][name], expected, atol=1e-6)
+            assert (
+                np.array(set_statistics["observation.state"][name])
+                >= np.minimum(expected_statistic, 0.02)
+            ).all()
+            expected_statistic = np.maximum(
+                expected_statistic, set_statistics["observation.state"][name]
+            )
+        np.testing.assert_allclose(
+            set_statistics["observation.state"][name], expected_statistic, atol=1e-6
+        )
 
 
 def episode_without_hands(number: int) -> Episode:
@@ -113,14 +124,16 @@ def episode_without_hands(number: int) -> Episode:
 
 
 def test_hands_are_in_all_episodes_or_in_none(tmp_path):
-    """Check that episodes without hands have neither state nor action, and can be continued."""
+    """Check that a data set without hands has neither state nor action columns."""
     for number in range(2):
         with open_set(tmp_path / "none") as robot_data:
             robot_data.append(episode_without_hands(number))
     info = read_json(tmp_path / "none/meta/info.json")
     assert info["total_episodes"] == 2 and not {*HAND_COLUMNS} & info["features"].keys()
-    card = (tmp_path / "none/README.md").read_text("utf-8")
-    assert "neither state nor action" in card and "human-hands" not in card.split(BEGIN)[0]
+    card_text = (tmp_path / "none/README.md").read_text("utf-8")
+    assert (
+        "neither state nor action" in card_text and "human-hands" not in card_text.split(BEGIN)[0]
+    )
     write_episodes(tmp_path / "hands", 1)
     for folder, other_episode in (("none", make_episode(5)), ("hands", episode_without_hands(5))):
         with open_set(tmp_path / folder) as robot_data:
@@ -130,18 +143,18 @@ def test_hands_are_in_all_episodes_or_in_none(tmp_path):
 
 @pytest.mark.parametrize("has_gap", [False, True])
 def test_set_whose_unknown_hands_are_zeros_is_not_continued(tmp_path, has_gap):
-    """Continue a data set from before version 1.3, which differs only if hands are unknown."""
+    """Check that an old data set, in which unknown hands are stored as zeros, gets no new episodes."""
     first_episode = make_episode(0)
     if not has_gap:
         columns = {**first_episode.columns, "egox.hand_valid": np.ones((FRAMES, 2), bool)}
         first_episode = replace(first_episode, columns=columns)
     with open_set(tmp_path) as robot_data:
         robot_data.append(first_episode)
-    file = tmp_path / "meta/info.json"
-    info = read_json(file)
+    info_file = tmp_path / "meta/info.json"
+    info = read_json(info_file)
     for key in ("observation.state", "action"):
         assert info["features"][key].pop("info")
-    write_json(file, info)
+    write_json(info_file, info)
     with open_set(tmp_path) as robot_data:
         if has_gap:
             with refuses("other action, observation.state than.*before 1.3 have zeros"):
@@ -165,12 +178,12 @@ def test_run_of_several_pieces_is_complete_with_all_of_them(tmp_path):
 
 def assert_equal_folders(first_folder: Path, second_folder: Path) -> None:
     """Check that two folders contain the same files with the same bytes."""
-    files = [
+    file_sets = [
         {f.relative_to(root) for f in root.rglob("*") if f.is_file()}
         for root in (first_folder, second_folder)
     ]
-    assert files[0] == files[1]
-    for file in sorted(files[0]):
+    assert file_sets[0] == file_sets[1]
+    for file in sorted(file_sets[0]):
         assert (first_folder / file).read_bytes() == (second_folder / file).read_bytes(), file
 
 
@@ -215,12 +228,12 @@ def test_unfitting_episodes_and_sets_are_refused(tmp_path):
 
 
 def edit_as_lerobot(folder: Path, edit: str) -> None:
-    """Edit a data set as LeRobot's tools do, with one row group and sorted tasks."""
+    """Edit a data set as LeRobot's tools do: one row group per file and sorted tasks."""
     import pyarrow.parquet as pq
 
     info = read_json(folder / "meta/info.json")
-    for file in (*folder.glob("data/*/*"), *folder.glob("meta/episodes/*/*")):
-        table = pq.read_table(file)
+    for parquet_file in (*folder.glob("data/*/*"), *folder.glob("meta/episodes/*/*")):
+        table = pq.read_table(parquet_file)
         if edit == "delete":
             egox_words = ("egox/", "first_episode", "bytes")
             egox_columns = [
@@ -235,10 +248,13 @@ def edit_as_lerobot(folder: Path, edit: str) -> None:
             ]
             column_index = table.schema.get_field_index("task_index")
             table = table.set_column(column_index, "task_index", [reversed_tasks])
-        pq.write_table(table, file)
-    file = folder / "meta/tasks.parquet"
-    names = [row["task"] for row in reversed(pq.read_table(file).to_pylist())]
-    pq.write_table(pa.table({"task_index": range(len(names)), "__index_level_0__": names}), file)
+        pq.write_table(table, parquet_file)
+    parquet_file = folder / "meta/tasks.parquet"
+    task_names = [row["task"] for row in reversed(pq.read_table(parquet_file).to_pylist())]
+    pq.write_table(
+        pa.table({"task_index": range(len(task_names)), "__index_level_0__": task_names}),
+        parquet_file,
+    )
     if edit == "add_feature":
         info["features"]["reward"] = {"dtype": "float32", "shape": [1], "names": None}
     if edit == "remove_feature":
@@ -257,7 +273,7 @@ def edit_as_lerobot(folder: Path, edit: str) -> None:
 )
 @pytest.mark.parametrize("count", [1, 3])
 def test_sets_edited_by_lerobot_can_be_continued(tmp_path, edit, message, count):
-    """Check that new rows use the edited task numbers, or that the missing column is named."""
+    """Check that episodes can be added to a set that LeRobot edited, unless a column is missing."""
     write_episodes(tmp_path, count, SetOptions(made_by="a first model"))
     edit_as_lerobot(tmp_path, edit)
     if message:
@@ -270,32 +286,33 @@ def test_sets_edited_by_lerobot_can_be_continued(tmp_path, edit, message, count)
                 with refuses(f"no egox/name of {count} episodes.*'run 3'"):
                     robot_data.holds("run 3", "")
             robot_data.append(make_episode(number))
-    runs = [*range(count), 3, 4]
+    run_numbers = [*range(count), 3, 4]
     tasks = {
         row["task_index"]: [*row.values()][1] for row in read_rows(tmp_path, "meta/tasks.parquet")
     }
     for index, (row, pictures) in enumerate(frames_in_order(tmp_path)):
-        run_number, frame_number = runs[index // FRAMES], index % FRAMES
+        run_number, frame_number = run_numbers[index // FRAMES], index % FRAMES
         assert (row["index"], row["frame_index"]) == (index, frame_number)
         assert read_number(pictures["observation.images.ego"]) == run_number * FRAMES + frame_number
         assert tasks[row["task_index"]] == make_episode(run_number).task
-    assert index == len(runs) * FRAMES - 1
-    card = (tmp_path / "README.md").read_text("utf-8")
-    assert "by another" in card and ("by a first model" in card) == (edit == "merge")
+    assert index == len(run_numbers) * FRAMES - 1
+    card_text = (tmp_path / "README.md").read_text("utf-8")
+    assert "by another" in card_text and ("by a first model" in card_text) == (edit == "merge")
 
 
 def test_users_card_text_and_files_are_preserved(tmp_path):
-    """Check that only the marked part of the card changes, and that other folders are left alone."""
-    card, user_note = tmp_path / "README.md", tmp_path / "notes.txt"
-    card.write_text("# My own set", "utf-8")
+    """Check that only the marked part of a data set's card is rewritten and no other folder
+    changes."""
+    card_file, user_note = tmp_path / "README.md", tmp_path / "notes.txt"
+    card_file.write_text("# My own set", "utf-8")
     user_note.write_text("mine", "utf-8")
     write_episodes(tmp_path, 1)
     user_text = (
-        card.read_text("utf-8").replace("# My own set", "# Kitchen, by me\r\n") + "\nThanks!\n"
+        card_file.read_text("utf-8").replace("# My own set", "# Kitchen, by me\r\n") + "\nThanks!\n"
     )
-    card.write_bytes(user_text.encode() + b"\xff")
+    card_file.write_bytes(user_text.encode() + b"\xff")
     write_episodes(tmp_path, 2)
-    card_bytes = card.read_bytes()
+    card_bytes = card_file.read_bytes()
     assert card_bytes.startswith(b"# Kitchen, by me\r\n") and card_bytes.endswith(
         b"\nThanks!\n\xff"
     )
@@ -313,12 +330,12 @@ def test_users_card_text_and_files_are_preserved(tmp_path):
 def test_card_names_all_class_values(tmp_path):
     with open_set(tmp_path, SetOptions(made_by="Wan")) as robot_data:
         robot_data.append(make_episode_with_maps(0))
-    card = (tmp_path / "README.md").read_text("utf-8")
-    (card_row,) = (line for line in card.splitlines() if "images.ego_seen" in line)
+    card_text = (tmp_path / "README.md").read_text("utf-8")
+    (card_row,) = (line for line in card_text.splitlines() if "images.ego_seen" in line)
     class_values = {*SEEN_KINDS.values(), REDRAWN, KEPT_EARLIER, KEPT_NOW}
     assert class_values == {int(number) for number in re.findall(r"\b\d+\b", card_row)}
-    assert "0.01 to 10;" in card and DEPTH_MAX_M == 10 and DEPTH_MIN_M == 0.01
-    assert card.startswith("---\n") and "by Wan" in card
+    assert "0.01 to 10;" in card_text and DEPTH_MAX_M == 10 and DEPTH_MIN_M == 0.01
+    assert card_text.startswith("---\n") and "by Wan" in card_text
 
 
 def test_video_files_are_split_by_length(tmp_path, monkeypatch):
@@ -349,7 +366,7 @@ def test_video_files_are_split_by_length(tmp_path, monkeypatch):
     [(29.97, 600, 30), (23.976, 600, 24), (12.5, 20, 12), (29.97, 49, 0)],
 )
 def test_frame_rate_of_a_set_is_a_whole_number(tmp_path, source_fps, count, expected_fps):
-    """Accept a short clip whose rate is off by less than a quarter of a frame."""
+    """Check that frame rates are rounded to whole numbers if the error is below a quarter frame."""
     times_s = torch.arange(count).double() / source_fps
     with open_set(tmp_path) as robot_data:
         if expected_fps:
@@ -383,7 +400,7 @@ def test_cancelled_or_failed_episode_leaves_the_set_unchanged(tmp_path):
 
 
 def test_set_continues_after_a_kill_between_renames(tmp_path, monkeypatch):
-    """Stop the writer after each rename of an episode's files, and compare with an undisturbed set."""
+    """Check that a data set is complete after the writer was killed between any two renames."""
     write_episodes(tmp_path / "undisturbed", 4)
     for count in (1, 2, 3):
         write_episodes(tmp_path / "before", count)
@@ -418,21 +435,21 @@ def test_set_killed_ten_times_loads_and_continues(tmp_path):
     write_episodes(tmp_path / "undisturbed", 40)
     random.seed(0)
     for _ in range(10):
-        writer = multiprocessing.get_context("fork").Process(
+        writer_process = multiprocessing.get_context("fork").Process(
             target=write_episodes, args=(tmp_path / "set", 40)
         )
-        writer.start()
+        writer_process.start()
         time.sleep(random.uniform(0.3, 2.0))
-        writer.kill()
-        writer.join()
+        writer_process.kill()
+        writer_process.join()
         if (tmp_path / "set" / "meta" / "info.json").is_file():
-            total = read_json(tmp_path / "set" / "meta" / "info.json")["total_frames"]
+            total_frames = read_json(tmp_path / "set" / "meta" / "info.json")["total_frames"]
             for index, (row, pictures) in enumerate(
-                islice(frames_in_order(tmp_path / "set"), total)
+                islice(frames_in_order(tmp_path / "set"), total_frames)
             ):
                 assert row["index"] == index
                 assert read_number(pictures["observation.images.ego"]) == index % 2**BITS
-            assert index == total - 1
+            assert index == total_frames - 1
     write_episodes(tmp_path / "set", 40)
     assert_equal_folders(tmp_path / "undisturbed", tmp_path / "set")
 
@@ -452,7 +469,7 @@ for index in range(len(episodes)):
 @pytest.mark.slow
 @pytest.mark.parametrize("package", ["lerobot-doctor", "lerobot"])
 def test_lerobot_loads_the_set_and_its_checker_accepts_it(tmp_path, package):
-    """Write forty runs of three tasks, and resampled runs of several rates."""
+    """Check that LeRobot loads sets of forty episodes, three tasks and several frame rates."""
     write_episodes(tmp_path / "even", 40, SetOptions())
     with open_set(tmp_path / "resampled") as robot_data:
         for number, rate in enumerate((10.0, 24.0, 8.0, 24.0)):

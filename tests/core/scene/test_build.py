@@ -26,7 +26,7 @@ PIXEL_X, PIXEL_Y = CAMERA.pixel_grid().unbind(-1)
 
 
 def sliding_poses(metres: float) -> torch.Tensor:  # [T, 3, 4] float64
-    """Build poses of a camera that slides evenly to its right."""
+    """Build the poses of a camera that moves to its right at constant speed."""
     w2c = still_poses(FRAME_COUNT)
     w2c[:, 0, 3] = -torch.linspace(0, metres, FRAME_COUNT)
     return w2c
@@ -42,9 +42,9 @@ def take():
 
 
 def draw_wall_with_ball(noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draw frames, depth and moving mask of a slanted wall with a ball that passes by."""
+    """Draw frames, depth and moving-object mask of a ball that passes a slanted wall."""
     wall_depth = 4 + 0.01 * PIXEL_X
-    texture = torch.randint(60, 200, (HEIGHT, WIDTH, 3), dtype=torch.uint8)
+    wall_texture = torch.randint(60, 200, (HEIGHT, WIDTH, 3), dtype=torch.uint8)
     frames, depths, moving_masks = [], [], []
     for t in range(FRAME_COUNT):
         ball_mask = (PIXEL_X - 5 * t) ** 2 + (PIXEL_Y - 24) ** 2 < 64
@@ -52,7 +52,7 @@ def draw_wall_with_ball(noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor,
         depths.append(depth * (1 + noise * torch.randn(HEIGHT, WIDTH)))
         frames.append(
             torch.where(
-                ball_mask[..., None], torch.tensor([250, 10, 10], dtype=torch.uint8), texture
+                ball_mask[..., None], torch.tensor([250, 10, 10], dtype=torch.uint8), wall_texture
             )
         )
         moving_masks.append(ball_mask)
@@ -69,8 +69,8 @@ def test_fused_background_shows_the_wall_behind_the_ball(noise):
     assert float((background.depth_m / wall_depth - 1).abs().mean()) <= (
         1e-6 if noise == 0 else 0.8 * noise
     )
-    texture = torch.cat((frames[-1][:, :40], frames[0][:, 40:]), 1)
-    assert float((background.rgb.float() - texture.float()).abs().max()) <= 2
+    wall_texture = torch.cat((frames[-1][:, :40], frames[0][:, 40:]), 1)
+    assert float((background.rgb.float() - wall_texture.float()).abs().max()) <= 2
 
 
 def test_masked_pixels_are_not_in_the_background():
@@ -98,24 +98,26 @@ def test_invalid_depth_is_not_in_the_background():
 
 
 def test_mean_background_equals_the_released_renderers():
-    """Compare with nanmean over frames in which a pixel neither moves nor lies at a depth edge."""
-    frames, depth, moving = draw_wall_with_ball(0.002)
+    """Check that the mean background equals a nanmean over frames without motion or depth edges."""
+    frames, depth, moving_masks = draw_wall_with_ball(0.002)
     depth[3, 20, 20] = torch.nan
-    mean_depth, rgb = mean_background(frames, depth, lambda t: moving[t])
-    valid_mask = (torch.stack([depth_range(frame_depth) for frame_depth in depth]) < 0.1) & ~moving
+    mean_depth, mean_rgb = mean_background(frames, depth, lambda t: moving_masks[t])
+    valid_mask = (
+        torch.stack([depth_range(frame_depth) for frame_depth in depth]) < 0.1
+    ) & ~moving_masks
     assert 0.5 < float(valid_mask.float().mean()) < 0.98, (
         "outlines of the ball and of the hole are left out"
     )
-    expected = torch.where(valid_mask, depth, torch.nan).nanmean(0)
-    assert torch.allclose(mean_depth, expected, atol=1e-5, equal_nan=True)
+    expected_depth = torch.where(valid_mask, depth, torch.nan).nanmean(0)
+    assert torch.allclose(mean_depth, expected_depth, atol=1e-5, equal_nan=True)
     expected_rgb = (frames * valid_mask[..., None]).sum(0) / valid_mask.sum(0).clamp_min(1)[
         ..., None
     ]
-    assert float((rgb - expected_rgb).abs().max()) <= 0.51
+    assert float((mean_rgb - expected_rgb).abs().max()) <= 0.51
 
 
 def test_depth_range_equals_the_released_filters():
-    """Compare with the plain formula over a 5 x 5 window, in which invalid depth is 0."""
+    """Check that the local depth range equals the plain formula over 5 x 5 pixels."""
     depth = 2 + torch.rand(448, 12)
     depth[100:103, 4:6] = torch.nan
     zero_filled_depth = depth.nan_to_num(0.0).double().numpy()
@@ -123,12 +125,14 @@ def test_depth_range_equals_the_released_filters():
         np.pad(zero_filled_depth, 2),
         np.pad(np.ones(zero_filled_depth.shape, bool), 2),
     )
-    expected = np.empty_like(zero_filled_depth)
+    expected_range = np.empty_like(zero_filled_depth)
     for v, u in np.ndindex(*zero_filled_depth.shape):
         window, window_mask = padded_depth[v : v + 5, u : u + 5], inside_mask[v : v + 5, u : u + 5]
-        expected[v, u] = (window[window_mask].max() - window[window_mask].min()) / window.mean()
-    expected[depth.isnan().numpy()] = np.nan
-    assert np.allclose(depth_range(depth).numpy(), expected, rtol=1e-4, equal_nan=True)
+        expected_range[v, u] = (
+            window[window_mask].max() - window[window_mask].min()
+        ) / window.mean()
+    expected_range[depth.isnan().numpy()] = np.nan
+    assert np.allclose(depth_range(depth).numpy(), expected_range, rtol=1e-4, equal_nan=True)
 
 
 def test_scene_has_two_backgrounds_and_a_note_on_its_mask(take):
@@ -143,9 +147,9 @@ def test_scene_has_two_backgrounds_and_a_note_on_its_mask(take):
         assert 0.5 * len(scene.static) < len(mean_points) and bool(
             (mean_points.instance == 0).all()
         )
-    stages = []
-    masked_scene.mean_static(lambda step, total, stage: stages.append(stage))
-    assert len(stages) == 18 and set(stages) == {"average the static background"}
+    progress_stages = []
+    masked_scene.mean_static(lambda step, total, stage: progress_stages.append(stage))
+    assert len(progress_stages) == 18 and set(progress_stages) == {"average the static background"}
     fused_backgrounds = fuse_scenes([masked_scene, masked_scene]).mean_background()
     assert len(fused_backgrounds) == 2 * len(masked_scene.mean_static())
     w2c = take.exo.pose.repeat(17, 1, 1)
@@ -158,12 +162,12 @@ def test_scene_has_two_backgrounds_and_a_note_on_its_mask(take):
 
 
 def test_long_clips_are_sampled_evenly():
-    frames_chosen = sample_frames(480, 49)
+    sampled_frames = sample_frames(480, 49)
     assert (
-        len(frames_chosen) == 49
-        and frames_chosen[0] == 0
-        and frames_chosen[-1] == 479
-        and len(set(frames_chosen)) == 49
+        len(sampled_frames) == 49
+        and sampled_frames[0] == 0
+        and sampled_frames[-1] == 479
+        and len(set(sampled_frames)) == 49
     )
     assert sample_frames(5, 49) == [0, 1, 2, 3, 4]
     assert (sample_frames(9, 3), sample_frames(10, 1), sample_frames(0, 3)) == ([0, 4, 8], [0], [])
@@ -175,31 +179,31 @@ def test_moving_pixels_are_found_without_a_mask(noise):
     background = fuse_static(frames, depth)
     for t in (2, 6, 9):
         moving_mask = derive_dynamic(frames[t], depth[t], background)
-        iou = (moving_mask & true_mask[t]).sum() / (moving_mask | true_mask[t]).sum()
-        assert iou >= 0.85, f"frame {t}: {float(iou):.2f}"
+        mask_iou = (moving_mask & true_mask[t]).sum() / (moving_mask | true_mask[t]).sum()
+        assert mask_iou >= 0.85, f"frame {t}: {float(mask_iou):.2f}"
 
 
 def test_derived_mask_finds_a_person_at_work(take):
-    """Require an overlap of 0.7, because legs that stay still can't be told from furniture."""
+    """Check that the derived moving-object mask overlaps a working person's true mask by 0.7."""
     depth = replace(take.depth_video(), dynamic=None)
     scene = build_scene(take.exo_rgb, depth)
-    masks = torch.stack([scene.moving.mask(t) for t in range(scene.frame_count)])
-    iou = (masks & take.exo_dynamic).sum() / (masks | take.exo_dynamic).sum()
-    assert iou >= 0.7, float(iou)
+    moving_masks = torch.stack([scene.moving.mask(t) for t in range(scene.frame_count)])
+    mask_iou = (moving_masks & take.exo_dynamic).sum() / (moving_masks | take.exo_dynamic).sum()
+    assert mask_iou >= 0.7, float(mask_iou)
 
 
 def test_scene_points_lie_at_depth_and_pose(take):
     scene = build_scene(take.exo_rgb, take.depth_video())
     assert scene.exo.world == "take" and scene.frame_count == 17
-    points = scene.moving[3]
-    mask = take.exo_dynamic[3] & torch.isfinite(take.exo_depth_m[3])
-    points_in_exo = transform(take.exo.pose, points.xyz.double())
-    mask_depth = take.exo_depth_m[3][mask]
-    assert len(points) == int(mask.sum()) and torch.allclose(
+    moving_points = scene.moving[3]
+    moving_mask = take.exo_dynamic[3] & torch.isfinite(take.exo_depth_m[3])
+    points_in_exo = transform(take.exo.pose, moving_points.xyz.double())
+    mask_depth = take.exo_depth_m[3][moving_mask]
+    assert len(moving_points) == int(moving_mask.sum()) and torch.allclose(
         points_in_exo[:, 2].float(), mask_depth, rtol=1e-4
     )
-    assert torch.equal(points.rgb, take.exo_rgb[3][mask])
-    assert bool((points.instance > 0).all()) and bool((scene.static.instance == 0).all())
+    assert torch.equal(moving_points.rgb, take.exo_rgb[3][moving_mask])
+    assert bool((moving_points.instance > 0).all()) and bool((scene.static.instance == 0).all())
     exo_frame_scene = build_scene(take.exo_rgb, replace_exo_pose(take.depth_video(), None))
     assert exo_frame_scene.exo.world == "exo"
     static_in_exo = transform(take.exo.pose, scene.static.xyz.double()).float()
@@ -227,15 +231,17 @@ def test_sky_is_left_out(take):
 
 
 def test_a_moving_exo_camera_gives_one_world():
-    """Slide a camera past a slanted wall, of which each part must be in the scene once."""
+    """Check that a moving exo camera's scene contains each part of a wall only once."""
     w2c = sliding_poses(1.2)
     # z = 4 + 0.1 x in the world
     depth = (4 - 0.1 * w2c[:, 0, 3].float())[:, None, None] / (1 - 0.1 * (PIXEL_X - 31.5) / 60)
     frames = torch.randint(0, 255, (FRAME_COUNT, HEIGHT, WIDTH, 3), dtype=torch.uint8)
     scene = build_scene(frames, DepthVideo(depth_m=depth, exo=CameraPath.of_exo(CAMERA, w2c)))
-    xyz = scene.static.xyz
-    assert torch.allclose(xyz[:, 2], 4 + 0.1 * xyz[:, 0], atol=2e-3)
-    assert float(xyz[:, 0].max() - xyz[:, 0].min()) > 64 / 60 * 3.9 + 1.0  # wider than one picture
+    static_xyz = scene.static.xyz
+    assert torch.allclose(static_xyz[:, 2], 4 + 0.1 * static_xyz[:, 0], atol=2e-3)
+    assert (
+        float(static_xyz[:, 0].max() - static_xyz[:, 0].min()) > 64 / 60 * 3.9 + 1.0
+    )  # wider than one picture
     assert len(scene.static) < 1.7 * HEIGHT * WIDTH, (
         "parts seen by several frames must not be there several times"
     )
@@ -243,13 +249,13 @@ def test_a_moving_exo_camera_gives_one_world():
 
 
 def test_moving_objects_are_removed_from_a_moving_cameras_scene():
-    """Roll a ball past a wall while the camera slides, without a mask."""
+    """Check that a rolling ball isn't in the scene of a moving camera, even without a mask."""
     w2c = sliding_poses(0.4)
     frames, depths, ball_masks = [], [], []
     for t, pose in enumerate(w2c):
-        x = (PIXEL_X - 31.5) / 60 * 4 - float(pose[0, 3])
+        wall_x = (PIXEL_X - 31.5) / 60 * 4 - float(pose[0, 3])
         wall_colour = torch.stack(
-            [120 + 60 * torch.sin(3 * x + k) * torch.cos(PIXEL_Y / 6) for k in range(3)], -1
+            [120 + 60 * torch.sin(3 * wall_x + k) * torch.cos(PIXEL_Y / 6) for k in range(3)], -1
         )
         ball_mask = (PIXEL_X - 5 * t) ** 2 + (PIXEL_Y - 24) ** 2 < 64
         frames.append(torch.where(ball_mask[..., None], 250.0, wall_colour).to(torch.uint8))
@@ -275,8 +281,8 @@ def test_depth_edges_and_stray_pixels_are_found():
     assert depth_edge(depth)[5, [14, 3]].tolist() == [1, 0]
     assert float(stray_step(depth).max()) == 0, "a clean outline has no stray pixels"
     depth[:, 14] = 2.8
-    stray_map = stray_step(depth)
-    assert bool((stray_map[3:-3, 14] > 0.2).all()) and float(stray_map[:, :13].max()) == 0
+    stray_steps = stray_step(depth)
+    assert bool((stray_steps[3:-3, 14] > 0.2).all()) and float(stray_steps[:, :13].max()) == 0
     floor_depth = 1 / (
         0.1 + 0.01 * torch.arange(60.0)[:, None].expand(60, 80)
     )  # a floor at a low angle: steep, but smooth

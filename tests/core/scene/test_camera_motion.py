@@ -17,19 +17,21 @@ FRAMES, PICTURE_SIZE = 13, (448, 252)  # each of them is looked at
 
 
 def film_moving(pictures: np.ndarray, pan_px: float = 0.0, zoom: float = 0.0) -> torch.Tensor:
-    """Film pictures [T, H, W, 3] with a camera that pans or zooms evenly."""
+    """Crop pictures [T, H, W, 3] out of a video as a camera that pans or zooms evenly would."""
     height, width = pictures.shape[1:3]
-    result = []
+    filmed_pictures = []
     for time_share, picture in zip(np.linspace(0, 1, len(pictures)), pictures, strict=True):
         warp = cv2.getRotationMatrix2D((width / 2, height / 2), 0, 1 + zoom * time_share)
         warp[0, 2] += pan_px * time_share
-        result.append(cv2.warpAffine(picture, warp, (width, height), borderMode=cv2.BORDER_REFLECT))
-    return torch.from_numpy(np.stack(result))
+        filmed_pictures.append(
+            cv2.warpAffine(picture, warp, (width, height), borderMode=cv2.BORDER_REFLECT)
+        )
+    return torch.from_numpy(np.stack(filmed_pictures))
 
 
 @pytest.fixture(scope="module")
 def still_video() -> np.ndarray:
-    """Draw a video [T, H, W, 3] of a blotched room with a person walking through."""
+    """Draw a video [T, H, W, 3] of a still room with a person who walks through it."""
     rng = np.random.default_rng(0)
     room_picture = cv2.GaussianBlur(
         rng.integers(0, 256, (PICTURE_SIZE[1], PICTURE_SIZE[0], 3), dtype=np.uint8), (0, 0), 4
@@ -51,14 +53,14 @@ def test_pans_and_zooms_are_measured(still_video, pan_px, zoom, pixels):
 
 
 def film_walking(standing: np.ndarray) -> torch.Tensor:
-    """Film pictures with a carried camera, for which near things move faster than far ones."""
+    """Shift pictures as a walking camera would, near objects more than far ones."""
     rows, columns = np.mgrid[: PICTURE_SIZE[1], : PICTURE_SIZE[0]].astype(np.float32)
     nearness = 1 + np.sin(columns / 40) * np.sin(rows / 30)
-    result = [
-        cv2.remap(picture, columns + np.float32(60 * share) * nearness, rows, cv2.INTER_LINEAR)
-        for share, picture in zip(np.linspace(0, 1, FRAMES), standing, strict=True)
+    filmed_pictures = [
+        cv2.remap(picture, columns + np.float32(60 * time_share) * nearness, rows, cv2.INTER_LINEAR)
+        for time_share, picture in zip(np.linspace(0, 1, FRAMES), standing, strict=True)
     ]
-    return torch.from_numpy(np.stack(result))
+    return torch.from_numpy(np.stack(filmed_pictures))
 
 
 def test_large_motion_is_detected_without_a_measure(still_video):
@@ -71,7 +73,7 @@ def test_large_motion_is_detected_without_a_measure(still_video):
 
 
 def test_scene_notes_name_the_camera_motion(still_video):
-    """Check the notes that *Build Scene* shows."""
+    """Check that the notes of *Build Scene* state how the exo camera moves."""
     camera = CameraModel.pinhole(*PICTURE_SIZE, 400.0)
     depth = DepthVideo(
         depth_m=torch.full((FRAMES, *PICTURE_SIZE[::-1]), 3.0), exo=CameraPath.of_exo(camera)
@@ -92,17 +94,17 @@ def test_walking_person_is_not_taken_for_camera_motion(still_video):
 
 
 def test_masked_pixels_are_ignored(still_video):
-    """Move nearly the whole picture, so that only the mask tells what stands still."""
-    crowd = film_moving(still_video, 30.0).numpy()
-    crowd[:, :, :150] = still_video[0][:, :150]
-    mask = torch.zeros(FRAMES, *crowd.shape[1:3], dtype=torch.bool)
-    mask[:, :, 140:] = True
-    assert camera_motion(torch.from_numpy(crowd), list(mask)) is None
+    """Check that the camera counts as still when all moving pixels are masked."""
+    crowd_video = film_moving(still_video, 30.0).numpy()
+    crowd_video[:, :, :150] = still_video[0][:, :150]
+    moving_mask = torch.zeros(FRAMES, *crowd_video.shape[1:3], dtype=torch.bool)
+    moving_mask[:, :, 140:] = True
+    assert camera_motion(torch.from_numpy(crowd_video), list(moving_mask)) is None
 
 
 @pytest.mark.parametrize("name", ["sfu_covid_009_4_2000_2048", "cmu_soccer06_6_877_925", "joker"])
 def test_fixed_cameras_of_real_takes_stand_still(shared_dir, name):
-    """Check that moved or zoomed crops of the same takes are found to move."""
+    """Check that real takes of fixed cameras show no camera motion, but panned or zoomed crops do."""
     folder = shared_dir / "data" / "takes" / name
     if not (folder / "exo.mp4").is_file():
         pytest.skip("needs ../shared/data/takes")

@@ -33,7 +33,7 @@ MOTIONS = {
 
 @cache
 def draw_clip(kind: str) -> tuple[torch.Tensor, DepthVideo, DepthVideo]:
-    """Draw a clip: frames, erroneous depth without poses, and the true depth."""
+    """Draw a clip of a moving exo camera: frames, erroneous depth and true depth."""
     take_sizes = {"exo_width": SIZE[0], "exo_height": SIZE[1], "ego_size": 16, "edge_samples": 1}
     take = make_take(
         SyntheticSpec(
@@ -53,10 +53,12 @@ def relative_to_first(w2c: torch.Tensor) -> torch.Tensor:
 
 
 def largest_errors(estimated_w2c: torch.Tensor, true_w2c: torch.Tensor) -> tuple[float, float]:
-    """Measure the largest pose errors of all frames, in degrees and metres."""
+    """Measure the largest errors of estimated camera poses in degrees and metres."""
     pose_difference = compose(relative_to_first(estimated_w2c), invert(relative_to_first(true_w2c)))
-    turns = Rotation.from_matrix(pose_difference[:, :, :3].numpy()).magnitude()
-    return float(np.degrees(turns.max())), float(pose_difference[:, :, 3].norm(dim=1).max())
+    rotation_angles = Rotation.from_matrix(pose_difference[:, :, :3].numpy()).magnitude()
+    return float(np.degrees(rotation_angles.max())), float(
+        pose_difference[:, :, 3].norm(dim=1).max()
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,9 +81,13 @@ def test_poses_and_depth_are_close_to_the_truth(kind, motion, max_degrees, max_m
         f"the exo camera {motion}" in motion_report.text() and "warning" not in motion_report.text()
     )
     original_error, corrected_error = (
-        torch.log(d.depth_m / exact_depth.depth_m).flatten(1) for d in (depth, corrected_depth)
+        torch.log(depth_or_error.depth_m / exact_depth.depth_m).flatten(1)
+        for depth_or_error in (depth, corrected_depth)
     )
-    flicker_levels = [d.median(1).values.diff().std() for d in (original_error, corrected_error)]
+    flicker_levels = [
+        depth_or_error.median(1).values.diff().std()
+        for depth_or_error in (original_error, corrected_error)
+    ]
     assert flicker_levels[1] < 0.5 * flicker_levels[0]
     assert (corrected_error - corrected_error.median()).abs().mean() < (
         original_error - original_error.median()
@@ -91,15 +97,15 @@ def test_poses_and_depth_are_close_to_the_truth(kind, motion, max_degrees, max_m
         placed_depth, _ = estimate_exo_motion(frames, replace_exo_pose(depth, base_pose))
         assert torch.equal(placed_depth.exo.pose, compose(corrected_depth.exo.pose, base_pose))
         camera = depth.exo.camera
-        fov = 2 * np.degrees(np.arctan(camera.width / 2 / camera.fx))
+        fov_deg = 2 * np.degrees(np.arctan(camera.width / 2 / camera.fx))
         longer_lens = replace(camera, fx=1.1 * camera.fx, fy=1.1 * camera.fy)
         _, motion_report = estimate_exo_motion(
             frames, replace(depth, exo=replace(depth.exo, lens=longer_lens))
         )
-        match = re.search(
+        fov_match = re.search(
             r"warning: the pictures are those of a turn seen (\d+)°", motion_report.text()
         )
-        assert match and float(match[1]) == pytest.approx(fov, abs=1.5)
+        assert fov_match and float(fov_match[1]) == pytest.approx(fov_deg, abs=1.5)
 
 
 def test_given_exo_path_is_checked_and_scaled():
@@ -133,14 +139,14 @@ def test_given_exo_path_is_checked_and_scaled():
 
 
 def test_rolling_shutter_is_not_taken_for_travel():
-    """Turn a narrow view by one frame, with each row at its own time."""
+    """Check that a turning camera with a rolling shutter gives no estimated translation."""
     frames, _, exact_depth = draw_clip("still")
-    lens, phase = exact_depth.exo.camera, np.arange(3)
+    lens, axis_phases = exact_depth.exo.camera, np.arange(3)
     camera = replace(lens, fx=2 * lens.fx, fy=2 * lens.fy)
     rays = camera.pixel_rays(torch.float64)[0].numpy()
 
     def rotations_at(times: np.ndarray) -> np.ndarray:  # [n] -> [n, 3, 3]
-        rotation_vector = np.sin(times[:, None] / 2 + phase) - np.sin(phase)
+        rotation_vector = np.sin(times[:, None] / 2 + axis_phases) - np.sin(axis_phases)
         return Rotation.from_rotvec(np.radians(3) * rotation_vector).as_matrix()
 
     rolling_frames = []
@@ -185,20 +191,25 @@ def test_untrackable_frames_are_refused_or_interpolated():
 
 @pytest.mark.parametrize("kind", ["pan", "walk"])
 def test_bundle_adjustment_agrees_with_scipy(kind):
-    """Adjust some of a clip's points in four frames."""
+    """Check that bundle adjustment of four frames reaches the same cost as SciPy's least squares."""
     frames, depth, _ = draw_clip(kind)
     empty_masks = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
     all_tracks = find_tracks(frames[::4], depth.depth_m[::4], depth.exo.camera, list(empty_masks))
     chosen_points = np.arange(0, len(all_tracks.home), len(all_tracks.home) // 20)
-    rows = np.isin(all_tracks.point, chosen_points)
+    chosen_mask = np.isin(all_tracks.point, chosen_points)
     tracks = replace(
         all_tracks,
-        point=np.searchsorted(chosen_points, all_tracks.point[rows]),
+        point=np.searchsorted(chosen_points, all_tracks.point[chosen_mask]),
         **{
             key: getattr(all_tracks, key)[chosen_points]
             for key in ("home", "ray", "depth_m", "home_uv")
         },
-        **{key: getattr(all_tracks, key)[rows] for key in ("frame", "plane", "map_m", "uv", "px")},
+        **{
+            key: getattr(all_tracks, key)[chosen_mask]
+            for key in ("frame", "plane", "map_m", "uv", "px")
+        },
     )
-    fit = adjust(tracks, turns=kind == "pan")
-    assert fit.cost == pytest.approx(adjust_reference(tracks, fit, turns=kind == "pan"), rel=1e-3)
+    adjustment = adjust(tracks, turns=kind == "pan")
+    assert adjustment.cost == pytest.approx(
+        adjust_reference(tracks, adjustment, turns=kind == "pan"), rel=1e-3
+    )

@@ -12,7 +12,7 @@ from tests.paths import ROOT
 
 @pytest.fixture(scope="module")
 def room(repo_root) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read the frames and the depth of a sample take."""
+    """Provide the frames and the depth of a sample take of a room."""
     pytest.importorskip("av", reason="decodes video")
     take = load_take(repo_root / "sample" / "synthetic_room")
     return take.read_exo(), take.depth.depth_m
@@ -36,10 +36,10 @@ def test_depth_of_another_take_is_remarked(room):
 
 @pytest.mark.parametrize("name", ["synthetic_room", "calm_room"])
 def test_ego_video_given_as_exo_video_is_remarked(name):
-    take = ROOT / "sample" / name
-    meta = read_meta(take / "meta.json")
-    for video, is_head in (("exo.mp4", False), ("ego_ground_truth.mp4", True)):
-        clip, _ = stages.load_clip(take / video, frame_count=9)
-        depth, _ = stages.align(take / "depth.npz", frames=clip.selection, meta=meta)
+    take_folder = ROOT / "sample" / name
+    meta = read_meta(take_folder / "meta.json")
+    for video, is_head_camera in (("exo.mp4", False), ("ego_ground_truth.mp4", True)):
+        clip, _ = stages.load_clip(take_folder / video, frame_count=9)
+        depth, _ = stages.align(take_folder / "depth.npz", frames=clip.selection, meta=meta)
         notes = stages.scene(clip.exo, depth)[0].notes
-        assert notes == ((HEAD_VIDEO,) if is_head else ()), video
+        assert notes == ((HEAD_VIDEO,) if is_head_camera else ()), video

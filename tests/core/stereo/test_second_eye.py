@@ -35,14 +35,14 @@ def test_pixel_shifts_equal_the_plain_implementation():
     nearness[5:15, 8:17] += 1.0
     camera = preset_camera("aria_released", 24).upright().crop(0, 2, 24, 20)
     eye_offset = torch.tensor([0.2, 0.0, 0.0])
-    source, shifted_nearness = move(camera, nearness, eye_offset)
-    plain_source = move_reference(camera, nearness, eye_offset)
-    assert torch.allclose(source, plain_source, atol=1e-4, equal_nan=True)
+    source_uv, shifted_nearness = move(camera, nearness, eye_offset)
+    plain_source_uv = move_reference(camera, nearness, eye_offset)
+    assert torch.allclose(source_uv, plain_source_uv, atol=1e-4, equal_nan=True)
     assert 10 < int(shifted_nearness.isnan().sum()) < 200
 
 
 def test_depth_edges_are_moved_to_picture_edges():
-    """Snap an edge that is 2 px off, only where depth was observed."""
+    """Check that a depth edge 2 px beside a picture edge is moved to it where depth is observed."""
     picture, nearness = torch.zeros(12, 24, 3), torch.full((12, 24), 0.5)
     picture[:, 12:], nearness[:, 10:] = 1.0, 1.0
     observed_mask = torch.arange(12)[:, None].expand(12, 24) < 8
@@ -53,20 +53,21 @@ def test_depth_edges_are_moved_to_picture_edges():
 
 @pytest.fixture(scope="module")
 def room():
-    """Draw a take and return its left eye's video, scene and path, with the take."""
+    """Provide a drawn take with its left eye's video, scene and camera path."""
     take = make_take(ROOM)
     scene = build_scene(take.exo_rgb, take.depth_video())
     return (take.ego_frames(), scene, take.trajectory()), take
 
 
 def test_right_eye_agrees_with_the_ray_traced_one(room):
-    """Require 30 dB where the exo camera observed the room."""
+    """Check that the right eye's picture reaches 30 dB against ray tracing where the room is
+    observed."""
     left_eye, take = room
     right_w2c = take.ego.w2c.clone()
     right_w2c[..., 3] -= STEREO_FORM.eyes_m * sensor_from_upright(1)[:, 0]
     neighbours = crease_neighbours(take.scene)
     renderer = Renderer(take.scene, replace(take.ego, w2c=right_w2c), neighbours, ROOM.edge_samples)
-    truth = renderer.render_full([0], take.scene.indices(head=False)).rgb.view(
+    true_picture = renderer.render_full([0], take.scene.indices(head=False)).rgb.view(
         PICTURE_SIZE, PICTURE_SIZE, 3
     )
     (right_eye,) = iter_second_eye(*left_eye, torch.tensor([[STEREO_FORM.eyes_m, 0.0, 0.0]]))
@@ -76,15 +77,17 @@ def test_right_eye_agrees_with_the_ray_traced_one(room):
         right_eye.observed[row.clamp(0, PICTURE_SIZE - 1), column.clamp(0, PICTURE_SIZE - 1)]
         & ~hole_mask
     )
-    error, unshifted_error = (
-        (picture - truth)[seen_mask].square().mean() for picture in (right_eye.rgb, left_eye[0][0])
+    squared_error, unshifted_squared_error = (
+        (picture - true_picture)[seen_mask].square().mean()
+        for picture in (right_eye.rgb, left_eye[0][0])
     )
-    assert error < 1e-3 and unshifted_error > 10 * error
+    assert squared_error < 1e-3 and unshifted_squared_error > 10 * squared_error
     assert right_eye.rgb.isfinite().all() and 0.005 < hole_mask.float().mean() < 0.1
 
 
 def test_shifted_video_is_remarked_and_followed(room):
-    """Turn or shift the ego video against the depth, and compare with the unshifted one."""
+    """Check that an ego video turned or shifted against the depth gives a remark and still a right
+    second eye."""
     (video, scene, path), _ = room
     true_eye, shift_px = second_eye(video, scene, path, STEREO_FORM), 3
     assert true_eye.off_px < 1 and not true_eye.warnings()
@@ -112,7 +115,7 @@ def test_shifted_video_is_remarked_and_followed(room):
 
 
 def test_very_near_wall_is_warned_of():
-    """Put a wall at 20 cm, where both eyes' pictures differ by 8 px."""
+    """Check that a wall at 20 cm, which differs by 8 px between the eyes, gives a warning."""
     camera = CameraModel.pinhole(64, 64, 32.0)
     video = (camera.pixel_rays()[0] / 2 + 0.5).expand(2, -1, -1, -1)
     depth = DepthVideo(depth_m=torch.full((2, 64, 64), 0.2), exo=CameraPath.of_exo(camera))
@@ -122,14 +125,16 @@ def test_very_near_wall_is_warned_of():
         make_path(still_poses(2), camera),
         StereoForm(stabilise="off", eyes_m=0.05),
     )
-    reports = []
-    eye = second_eye(*left_eye, progress=lambda *report: reports.append(report))
-    assert "is nearer than 0.3 m" in eye.warnings()[-1]
-    difference = eye.rgb[:, 8:-8, 8:-16] - video[:, 8:-8, 16:-8]
-    assert difference.abs().mean() < 0.002
-    reports.pop()
+    progress_reports = []
+    second_eye_result = second_eye(
+        *left_eye, progress=lambda *report: progress_reports.append(report)
+    )
+    assert "is nearer than 0.3 m" in second_eye_result.warnings()[-1]
+    colour_difference = second_eye_result.rgb[:, 8:-8, 8:-16] - video[:, 8:-8, 16:-8]
+    assert colour_difference.abs().mean() < 0.002
+    progress_reports.pop()
     with pytest.raises(IndexError):  # as a cancel at the last report
-        second_eye(*left_eye, progress=lambda *_: reports.pop())
+        second_eye(*left_eye, progress=lambda *_: progress_reports.pop())
 
 
 def test_unobserved_depth_is_kept_at_a_distance():

@@ -16,15 +16,15 @@ from tests.refusals import refuses
 
 
 def write_vipe(root: Path, c2w: np.ndarray, frame_numbers=None) -> Path:
-    matrices = np.tile(np.eye(4, dtype=np.float32), (len(c2w), 1, 1))
-    matrices[:, :3] = c2w
+    pose_matrices = np.tile(np.eye(4, dtype=np.float32), (len(c2w), 1, 1))
+    pose_matrices[:, :3] = c2w
     lens_values = np.linspace(
         (599, 600, 391, 223), (601, 602, 393, 225), len(c2w), dtype=np.float32
     )
-    for name, data in (("pose", matrices), ("intrinsics", lens_values)):
+    for name, array_data in (("pose", pose_matrices), ("intrinsics", lens_values)):
         (root / name).mkdir(parents=True, exist_ok=True)
         frame_indices = np.arange(len(c2w)) if frame_numbers is None else frame_numbers
-        np.savez(root / name / "clip.npz", data=data, inds=frame_indices)
+        np.savez(root / name / "clip.npz", data=array_data, inds=frame_indices)
     return root / "intrinsics" / "clip.npz"
 
 
@@ -35,9 +35,9 @@ def moving_c2w(count: int = 6, step: float = 0.2) -> np.ndarray:
 
 
 def test_vipe_poses_and_intrinsics_are_read(tmp_path):
-    path = write_vipe(tmp_path, moving_c2w())
-    meta = read_vipe(path)
-    assert meta.name == "clip" and torch.equal(read_meta(path).exo.pose, meta.exo.pose)
+    vipe_file = write_vipe(tmp_path, moving_c2w())
+    meta = read_vipe(vipe_file)
+    assert meta.name == "clip" and torch.equal(read_meta(vipe_file).exo.pose, meta.exo.pose)
     assert torch.allclose(
         meta.camera_intrinsics.diagonal(), torch.tensor([600.0, 601, 1], dtype=torch.float64)
     )
@@ -48,11 +48,11 @@ def test_vipe_poses_and_intrinsics_are_read(tmp_path):
     still_meta = read_vipe(write_vipe(tmp_path / "c", moving_c2w(step=0.0005)))
     assert still_meta.exo.pose.shape == (3, 4)
     (tmp_path / "c" / "pose" / "clip.npz").unlink()
-    assert read_vipe(path.parents[1] / "c" / "intrinsics" / "clip.npz").exo.pose is None
+    assert read_vipe(vipe_file.parents[1] / "c" / "intrinsics" / "clip.npz").exo.pose is None
 
 
 def test_bad_vipe_files_are_refused(tmp_path):
-    path = write_vipe(tmp_path, moving_c2w())
+    vipe_file = write_vipe(tmp_path, moving_c2w())
     for arrays, message in (
         ({"data": np.ones((3, 4))}, "data and inds"),
         ({"data": np.ones((3, 5)), "inds": np.arange(3)}, "kind MEI; expected PINHOLE"),
@@ -60,19 +60,19 @@ def test_bad_vipe_files_are_refused(tmp_path):
         ({"data": np.ones((3, 4)), "inds": np.array([0, 1, 3])}, "gaps"),
         ({"data": np.ones((0, 4)), "inds": np.arange(0)}, "shape"),
     ):
-        np.savez(path, **arrays)
+        np.savez(vipe_file, **arrays)
         with refuses(message):
-            read_vipe(path)
+            read_vipe(vipe_file)
     for lens_kind, is_refused in (("PANORAMA", True), ("MEI", True), ("PINHOLE", False)):
-        path = write_vipe(tmp_path, moving_c2w())
-        path.with_name(f"{path.stem}_camera.txt").write_text(
+        vipe_file = write_vipe(tmp_path, moving_c2w())
+        vipe_file.with_name(f"{vipe_file.stem}_camera.txt").write_text(
             f"0: {lens_kind}\n1: {lens_kind}\n", "utf-8"
         )
         if is_refused:
             with refuses(f"kind {lens_kind}"):
-                read_vipe(path)
+                read_vipe(vipe_file)
         else:
-            read_vipe(path)
+            read_vipe(vipe_file)
     with refuses("not there"):
         read_vipe(tmp_path / "intrinsics" / "none.npz")
 
@@ -90,15 +90,15 @@ def calibration_entry(**changes) -> dict:
 
 
 def test_aria_lens_agrees_with_projectaria_tools(tmp_path):
-    reference = pytest.importorskip(
+    projectaria_calibration = pytest.importorskip(
         "projectaria_tools.core.calibration",
         reason="projectaria-tools has no wheel here (test extra)",
     )
-    path = tmp_path / "online_calibration.jsonl"
-    path.write_text(json.dumps(calibration_entry()), "utf-8")
-    sensor = reference.CameraCalibration(
+    calibration_file = tmp_path / "online_calibration.jsonl"
+    calibration_file.write_text(json.dumps(calibration_entry()), "utf-8")
+    sensor = projectaria_calibration.CameraCalibration(
         "camera-rgb",
-        reference.CameraModelType.FISHEYE624,
+        projectaria_calibration.CameraModelType.FISHEYE624,
         np.array(FULL_SENSOR),
         pytest.importorskip("projectaria_tools.core.sophus").SE3(),
         2880,
@@ -107,9 +107,11 @@ def test_aria_lens_agrees_with_projectaria_tools(tmp_path):
         np.pi,
         "",
     )
-    for side, factor in ((1408, 0.5), (448, 448 / 2816)):
-        aria_camera = sensor.rescale(np.array([side, side]), factor, np.array([32.0, 32.0]))
-        egox_camera = read_aria_calibration(path).rescale(side, side)
+    for picture_side, factor in ((1408, 0.5), (448, 448 / 2816)):
+        aria_camera = sensor.rescale(
+            np.array([picture_side, picture_side]), factor, np.array([32.0, 32.0])
+        )
+        egox_camera = read_aria_calibration(calibration_file).rescale(picture_side, picture_side)
         assert (egox_camera.cx, egox_camera.cy) == pytest.approx(
             aria_camera.get_principal_point(), abs=1e-6
         )
@@ -119,22 +121,24 @@ def test_aria_lens_agrees_with_projectaria_tools(tmp_path):
 
 
 def test_aria_calibration_is_read_at_both_sizes(tmp_path):
-    path = tmp_path / "online_calibration.jsonl"
+    calibration_file = tmp_path / "online_calibration.jsonl"
     other_calibration = calibration_entry(Label="camera-slam-right")
-    path.write_text(json.dumps(calibration_entry()) + "\n" + json.dumps(other_calibration), "utf-8")
-    full_camera = read_aria_calibration(path, 2880)
+    calibration_file.write_text(
+        json.dumps(calibration_entry()) + "\n" + json.dumps(other_calibration), "utf-8"
+    )
+    full_camera = read_aria_calibration(calibration_file, 2880)
     assert (
         full_camera.stored_size == (2880, 2880)
         and full_camera.quarter_turns == 1
         and len(full_camera.distortion) == 12
     )
-    half_camera = read_aria_calibration(path)
+    half_camera = read_aria_calibration(calibration_file)
     half_parameters = [half_camera.fx, half_camera.cx, half_camera.cy, *half_camera.distortion]
-    path.write_text(
+    calibration_file.write_text(
         json.dumps(calibration_entry(Projection=projection_entry(half_parameters))), "utf-8"
     )
-    assert read_aria_calibration(path) == half_camera
-    restored_camera = read_aria_calibration(path, 2880)
+    assert read_aria_calibration(calibration_file) == half_camera
+    restored_camera = read_aria_calibration(calibration_file, 2880)
     assert restored_camera.fx == pytest.approx(
         full_camera.fx
     ) and restored_camera.cx == pytest.approx(full_camera.cx)
@@ -143,14 +147,14 @@ def test_aria_calibration_is_read_at_both_sizes(tmp_path):
         ("FisheyeRadTanThinPrism", [1.0, 2.0], "15 numbers"),
         ("FisheyeRadTanThinPrism", [100.0, 90.0, 90.0] + [0.0] * 12, "principal point"),
     ):
-        content = calibration_entry(Projection=projection_entry(parameters, name))
-        path.write_text(json.dumps(content), "utf-8")
+        calibration = calibration_entry(Projection=projection_entry(parameters, name))
+        calibration_file.write_text(json.dumps(calibration), "utf-8")
         with refuses(message):
-            read_aria_calibration(path)
+            read_aria_calibration(calibration_file)
     for text, message in (
         (json.dumps(other_calibration).encode(), "camera-rgb"),
         (b"\xff\xfe\x00", "UTF-8"),
     ):
-        path.write_bytes(text)
+        calibration_file.write_bytes(text)
         with refuses(message):
-            read_aria_calibration(path)
+            read_aria_calibration(calibration_file)

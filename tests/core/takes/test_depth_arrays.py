@@ -28,8 +28,8 @@ MOVING_MATRICES = np.concatenate([MOVING_W2C, np.tile([[[0.0, 0, 0, 1]]], (FRAME
 
 def save_and_load(tmp_path, meta: TakeMeta | None = None, **arrays):
     np.savez(tmp_path / "depth.npz", **({"depth": DEPTH} | arrays))
-    source = load_depth_file(tmp_path / "depth.npz", meta, guess_camera=True)
-    return source.depth, "\n".join(map(str, source.notes))
+    depth_source = load_depth_file(tmp_path / "depth.npz", meta, guess_camera=True)
+    return depth_source.depth, "\n".join(map(str, depth_source.notes))
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def save_and_load(tmp_path, meta: TakeMeta | None = None, **arrays):
     ],
 )
 def test_intrinsics_of_the_file_are_used(tmp_path, arrays):
-    depth, notes = save_and_load(tmp_path, **arrays)
+    depth, depth_notes = save_and_load(tmp_path, **arrays)
     lens = depth.exo.camera
-    assert not depth.exo.lens_guessed and "K of depth.npz" in notes
+    assert not depth.exo.lens_guessed and "K of depth.npz" in depth_notes
     assert (lens.fx, lens.fy) == pytest.approx((30, 30), rel=0.01)
     assert (lens.cx, lens.cy) == pytest.approx((15.5, 11.5), abs=0.6)
 
@@ -72,17 +72,17 @@ def test_intrinsics_of_the_file_are_used(tmp_path, arrays):
     ],
 )
 def test_poses_are_used_if_their_key_names_the_direction(tmp_path, arrays, expected_x):
-    depth, notes = save_and_load(tmp_path, **arrays)
+    depth, depth_notes = save_and_load(tmp_path, **arrays)
     assert depth.exo.w2c[:, 0, 3].tolist() == pytest.approx(expected_x) and depth.exo.world == "exo"
-    assert ("rename it to w2c" in notes) == ("extrinsics" in arrays)
+    assert ("rename it to w2c" in depth_notes) == ("extrinsics" in arrays)
 
 
 def test_meta_json_overrides_the_depth_files_intrinsics(tmp_path):
     meta = TakeMeta(name="take", camera_intrinsics=torch.from_numpy(INTRINSICS))
-    similar_depth, notes = save_and_load(tmp_path, meta, K=INTRINSICS * [[1.01], [1.01], [1]])
-    assert "differs" not in notes and similar_depth.exo.camera.fx == 30
-    different_depth, notes = save_and_load(tmp_path, meta, K=INTRINSICS * [[1.2], [1], [1]])
-    assert "K of depth.npz differs by 20 %" in notes and different_depth.exo.camera.fx == 30
+    similar_depth, depth_notes = save_and_load(tmp_path, meta, K=INTRINSICS * [[1.01], [1.01], [1]])
+    assert "differs" not in depth_notes and similar_depth.exo.camera.fx == 30
+    different_depth, depth_notes = save_and_load(tmp_path, meta, K=INTRINSICS * [[1.2], [1], [1]])
+    assert "K of depth.npz differs by 20 %" in depth_notes and different_depth.exo.camera.fx == 30
 
 
 def test_masks_need_a_key_that_names_their_meaning(tmp_path):
@@ -92,15 +92,20 @@ def test_masks_need_a_key_that_names_their_meaning(tmp_path):
         with refuses("may mean what is valid or what moves.*valid or dynamic.*a.pop"):
             save_and_load(tmp_path, **{key: mask.astype(dtype)})
     # As MoGe writes it: the map itself has no value there.
-    masked_depth, notes = save_and_load(tmp_path, mask=mask, depth=np.where(mask, DEPTH, np.inf))
+    masked_depth, depth_notes = save_and_load(
+        tmp_path, mask=mask, depth=np.where(mask, DEPTH, np.inf)
+    )
     assert (
-        torch.equal(masked_depth.valid, torch.from_numpy(mask)) and "mask leaves out what" in notes
+        torch.equal(masked_depth.valid, torch.from_numpy(mask))
+        and "mask leaves out what" in depth_notes
     )
     valid_depth, _ = save_and_load(tmp_path, valid=mask)
     assert torch.equal(valid_depth.valid, torch.from_numpy(mask)) and valid_depth.dynamic is None
-    dynamic_depth, notes = save_and_load(tmp_path, dynamic=~mask, scale=np.array(2.0), conf=DEPTH)
+    dynamic_depth, depth_notes = save_and_load(
+        tmp_path, dynamic=~mask, scale=np.array(2.0), conf=DEPTH
+    )
     assert dynamic_depth.dynamic is not None and bool(dynamic_depth.dynamic[:, :4].all())
-    assert "scale (2) isn't applied" in notes and "not used: conf" in notes
+    assert "scale (2) isn't applied" in depth_notes and "not used: conf" in depth_notes
     with refuses("K of depth.npz: got.*expected"):
         save_and_load(tmp_path, K=np.eye(4))
     with refuses("2 poses for 3 maps"):

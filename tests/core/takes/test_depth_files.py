@@ -28,7 +28,7 @@ COUNT, HEIGHT, WIDTH = 12, 48, 84
 
 
 def depth_frames(count: int = COUNT, width: int = WIDTH) -> np.ndarray:  # [T, H, W] float16
-    """Draw depth maps whose values encode frame, row and column exactly in float16."""
+    """Draw depth maps whose values encode frame, row and column."""
     t, v, u = np.indices((count, HEIGHT, width))
     return (1 + t + v / 64 + (u % 64) / 4096).astype(np.float16)
 
@@ -52,32 +52,32 @@ def write_exr(path: Path, depth: np.ndarray) -> None:
     openexr = pytest.importorskip("OpenEXR", reason="OpenEXR is not installed (extra: geometry)")
     with openexr.File(
         {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage}, {"Z": depth}
-    ) as file:
-        file.write(str(path))
+    ) as depth_file:
+        depth_file.write(str(path))
 
 
 def write_npz(folder: Path, depth: np.ndarray | None = None) -> Path:
-    file = folder / "depth.npz"
-    np.savez(file, depth_m=depth_frames() if depth is None else depth)
-    return file
+    depth_file = folder / "depth.npz"
+    np.savez(depth_file, depth_m=depth_frames() if depth is None else depth)
+    return depth_file
 
 
 def write_depth(path: Path, form: str) -> Path:
-    """Write depth frames in one of the supported formats."""
-    depth, file = depth_frames(), path / f"depth.{form[:3]}"
+    """Write depth maps into a file of one of the supported formats."""
+    depth, depth_file = depth_frames(), path / f"depth.{form[:3]}"
     if form == "npz":
-        np.savez_compressed(file, depth_m=depth, dynamic=depth.astype(np.float32) % 1 > 0.5)
-        return file
+        np.savez_compressed(depth_file, depth_m=depth, dynamic=depth.astype(np.float32) % 1 > 0.5)
+        return depth_file
     if form == "npy":
-        np.save(file, depth.astype(np.float64))
-        return file
+        np.save(depth_file, depth.astype(np.float64))
+        return depth_file
     if form == "npz-lzma":
         with (
-            zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive,
+            zipfile.ZipFile(depth_file, "w", zipfile.ZIP_LZMA) as archive,
             archive.open("depth_m.npy", "w") as stream,
         ):
             np.lib.format.write_array(stream, depth)
-        return file
+        return depth_file
     folder = path / "frames"
     folder.mkdir()
     for t, frame in enumerate(depth):
@@ -98,53 +98,55 @@ DEPTH_FORMS = "npz npz-lzma npy npy-folder npy-zip png-folder png-zip exr-folder
 
 @pytest.mark.parametrize("form", DEPTH_FORMS.split())
 def test_every_depth_format_is_read_by_frame_index(tmp_path, form):
-    path, max_error = write_depth(tmp_path, form), 5.1e-4 if form.startswith("png") else 0
-    source = load_depth_file(path, make_meta(), select_frames([2, 5, 5, 9, 11]))
-    depth = source.depth
-    expected = depth_frames()[[2, 5, 5, 9, 11], :, 2:82].astype(np.float32)
+    depth_path, max_error = write_depth(tmp_path, form), 5.1e-4 if form.startswith("png") else 0
+    depth_source = load_depth_file(depth_path, make_meta(), select_frames([2, 5, 5, 9, 11]))
+    depth = depth_source.depth
+    expected_maps = depth_frames()[[2, 5, 5, 9, 11], :, 2:82].astype(np.float32)
     assert depth.depth_m.dtype == torch.float32 and depth.depth_m.shape == (5, 48, 80)
-    assert np.abs(depth.depth_m.numpy() - expected).max() <= max_error
-    expected_text = f"{path.name}: 4 frames, 0.0 % of the pixels invalid"
-    other_notes = [note for note in source.notes if note.kind != RemarkKind.FRAMES]
-    assert other_notes == [Remark(expected_text)] and len(source.notes) == 2, "one is used twice"
+    assert np.abs(depth.depth_m.numpy() - expected_maps).max() <= max_error
+    expected_text = f"{depth_path.name}: 4 frames, 0.0 % of the pixels invalid"
+    other_notes = [note for note in depth_source.notes if note.kind != RemarkKind.FRAMES]
+    assert other_notes == [Remark(expected_text)] and len(depth_source.notes) == 2, (
+        "one is used twice"
+    )
     camera = depth.exo.camera
     assert (camera.cx, camera.cy, camera.fx, camera.stored_size) == (40, 24, 70, (80, 48))
     assert depth.frames.indices.tolist() == [2, 5, 5, 9, 11] and depth.exo.frames.times_s[1] == 0.25
     if form == "npz":
-        assert torch.equal(depth.dynamic, torch.from_numpy(expected % 1 > 0.5))
-    all_frames_depth = load_depth_file(path, make_meta()).depth
+        assert torch.equal(depth.dynamic, torch.from_numpy(expected_maps % 1 > 0.5))
+    all_frames_depth = load_depth_file(depth_path, make_meta()).depth
     assert all_frames_depth.depth_m.shape == (COUNT, HEIGHT, WIDTH)
 
 
 def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
-    """Scale K of a 3840x2160 video to maps 796 wide and crop 6 columns a side, as the released code
-    does."""
-    file = write_npz(tmp_path, np.ones((5, 448, 796), np.float16))
+    """Check that depth maps 796 px wide are cropped and their intrinsics scaled as in the released
+    code."""
+    depth_file = write_npz(tmp_path, np.ones((5, 448, 796), np.float16))
     meta = make_meta(((1256.0, 0, 1920), (0, 1250, 1080), (0, 0, 1)))
-    source = load_depth_file(file, meta, select_frames([0, 4], (784, 448), (784, 448)))
-    camera = source.depth.exo.camera
+    depth_source = load_depth_file(depth_file, meta, select_frames([0, 4], (784, 448), (784, 448)))
+    camera = depth_source.depth.exo.camera
     assert camera.stored_size == (784, 448) and (camera.cx, camera.cy) == (392, 224)
     assert camera.fx == pytest.approx(1256 * 398 / 1920) and camera.fy == pytest.approx(
         1250 * 224 / 1080
     )
-    assert "rescaled" in source.notes[1].text
+    assert "rescaled" in depth_source.notes[1].text
 
 
 def test_exact_camera_of_meta_json_is_used(tmp_path):
     exact_camera = CameraModel(
         lens="pinhole", width=WIDTH, height=HEIGHT, fx=70, fy=71, cx=36.5, cy=27
     )
-    file = write_npz(tmp_path)
+    depth_file = write_npz(tmp_path)
     meta = make_meta(None, exo=CameraPath.of_exo(exact_camera))
-    source = load_depth_file(file, meta, select_frames([0]))
-    camera = source.depth.exo.camera
-    assert (camera.cx, camera.cy, camera.fy) == (34.5, 27, 71) and len(source.notes) == 2
+    depth_source = load_depth_file(depth_file, meta, select_frames([0]))
+    camera = depth_source.depth.exo.camera
+    assert (camera.cx, camera.cy, camera.fy) == (34.5, 27, 71) and len(depth_source.notes) == 2
 
 
 def test_other_aspect_ratios_are_refused(tmp_path):
-    file = write_npz(tmp_path, depth_frames(width=60))
+    depth_file = write_npz(tmp_path, depth_frames(width=60))
     with refuses("60x48 px, aspect ratio 1.25"):
-        load_depth_file(file, make_meta(), select_frames([0]))
+        load_depth_file(depth_file, make_meta(), select_frames([0]))
     frames = select_frames([0], (804, 462), (784, 448))
     assert depth_window((402, 230), frames, "x").size == (784, 448)  # 0.43 % off
     with refuses("within 0.5 %"):
@@ -168,27 +170,27 @@ def test_other_aspect_ratios_are_refused(tmp_path):
     ],
 )
 def test_maps_rounded_to_a_networks_multiples_are_stretched_back(case, tmp_path):
-    sizes, expected = case.split(" -> ")
+    sizes_text, expected_text = case.split(" -> ")
     source_size, used_size, (width, height) = (
-        tuple(map(int, size_text.split("x"))) for size_text in sizes.split()
+        tuple(map(int, size_text.split("x"))) for size_text in sizes_text.split()
     )
     frames = select_frames([0], source_size, used_size)
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width])[:, None, None]
-    file = write_npz(tmp_path, (2 + x + 2 * y).astype(np.float32)[None])
+    map_file = write_npz(tmp_path, (2 + x + 2 * y).astype(np.float32)[None])
     exact_camera = CameraModel(
         lens="pinhole", width=source_size[0], height=source_size[1], fx=500, fy=500, cx=300, cy=99
     )
     meta = make_meta(None, exo=CameraPath.of_exo(exact_camera))
-    if expected.startswith("refused "):
-        with refuses(expected.removeprefix("refused ")):
-            load_depth_file(file, meta, frames)
+    if expected_text.startswith("refused "):
+        with refuses(expected_text.removeprefix("refused ")):
+            load_depth_file(map_file, meta, frames)
         return
-    loaded_depth = load_depth_file(file, meta, frames)
+    loaded_depth = load_depth_file(map_file, meta, frames)
     assert re.search(
-        expected.removeprefix("note "),
+        expected_text.removeprefix("note "),
         " ".join(note_read.text for note_read in loaded_depth.notes[1:]),
     )
-    assert (len(loaded_depth.notes) == 3) == bool(expected)
+    assert (len(loaded_depth.notes) == 3) == bool(expected_text)
     left, top, rectangle_width, rectangle_height = frames.rectangle
     expected_depth = (
         2
@@ -199,10 +201,10 @@ def test_maps_rounded_to_a_networks_multiples_are_stretched_back(case, tmp_path)
         0, used_size[1] // 4 - 1 : used_size[1] // 4 + 1, used_size[0] // 2 - 1 :
     ][:, :2]
     assert float(middle_depth.mean()) == pytest.approx(expected_depth, abs=1e-3)
-    camera = loaded_depth.depth.exo.camera.intrinsics
-    assert torch.allclose(camera, frames.camera(exact_camera).intrinsics, rtol=4e-3)
-    if expected:
-        with open_depth(file) as depth_file:
+    intrinsics = loaded_depth.depth.exo.camera.intrinsics
+    assert torch.allclose(intrinsics, frames.camera(exact_camera).intrinsics, rtol=4e-3)
+    if expected_text:
+        with open_depth(map_file) as depth_file:
             map_m = torch.from_numpy(next(iter(depth_file.read([0])))[0])[None]
         host_depth = DepthVideo(
             depth_m=map_m, exo=CameraPath.of_exo(exact_camera.rescale(width, height))
@@ -212,7 +214,7 @@ def test_maps_rounded_to_a_networks_multiples_are_stretched_back(case, tmp_path)
             torch.equal(fitted_depth.depth_m, loaded_depth.depth.depth_m)
             and note == loaded_depth.notes[1].text
         )
-        assert torch.allclose(fitted_depth.exo.camera.intrinsics, camera)
+        assert torch.allclose(fitted_depth.exo.camera.intrinsics, intrinsics)
 
 
 def test_maps_wider_than_the_video_are_refused_for_a_redrawn_image(tmp_path):
@@ -225,32 +227,34 @@ def test_maps_wider_than_the_video_are_refused_for_a_redrawn_image(tmp_path):
 
 
 def test_too_short_depth_is_refused_and_longer_depth_cut(tmp_path):
-    file = write_npz(tmp_path)
+    depth_file = write_npz(tmp_path)
     with refuses("12 frames; expected at least 13"):
-        load_depth_file(file, make_meta(), select_frames([11, 12]))
+        load_depth_file(depth_file, make_meta(), select_frames([11, 12]))
     moving_w2c = still_poses(10)
     meta = make_meta(exo=CameraPath.of_exo(None, moving_w2c))
-    assert load_depth_file(file, meta, select_frames([1, 9])).depth.exo.w2c.shape == (2, 3, 4)
+    assert load_depth_file(depth_file, meta, select_frames([1, 9])).depth.exo.w2c.shape == (2, 3, 4)
     for options in ({"frames": select_frames([9, 10])}, {}):
         with refuses("camera_extrinsics"):
-            load_depth_file(file, make_meta(exo=CameraPath.of_exo(None, moving_w2c)), **options)
+            load_depth_file(
+                depth_file, make_meta(exo=CameraPath.of_exo(None, moving_w2c)), **options
+            )
 
 
 def test_invalid_pixels_become_nan_and_are_reported(tmp_path):
     depth = depth_frames().astype(np.float32)
     depth[:, :6] = np.array([np.nan, np.inf, -np.inf, 0, -2, np.nan], np.float32)[None, :, None]
-    file = write_npz(tmp_path, depth)
-    source = load_depth_file(file, make_meta(), select_frames([0, 3]))
-    video = source.depth
-    assert torch.isnan(video.depth_m[:, :6]).all() and video.valid[:, 6:].all()
-    assert "12.5 %" in source.notes[0].text
+    depth_file = write_npz(tmp_path, depth)
+    depth_source = load_depth_file(depth_file, make_meta(), select_frames([0, 3]))
+    depth_video = depth_source.depth
+    assert torch.isnan(depth_video.depth_m[:, :6]).all() and depth_video.valid[:, 6:].all()
+    assert "12.5 %" in depth_source.notes[0].text
     depth[7, 2:] = 0
-    file = write_npz(tmp_path, depth)
+    depth_file = write_npz(tmp_path, depth)
     with refuses("frame 1 with 0.0 % valid"):
-        load_depth_file(file, make_meta(), select_frames([0, 7]))
-    file = write_npz(tmp_path, np.full((2, 48, 84), np.nan, np.float32))
+        load_depth_file(depth_file, make_meta(), select_frames([0, 7]))
+    depth_file = write_npz(tmp_path, np.full((2, 48, 84), np.nan, np.float32))
     with refuses("no valid pixel in the clip"):
-        load_depth_file(file, make_meta(), select_frames([0, 1]))
+        load_depth_file(depth_file, make_meta(), select_frames([0, 1]))
 
 
 def test_bad_files_are_refused(tmp_path):
@@ -261,12 +265,12 @@ def test_bad_files_are_refused(tmp_path):
     check_refusal(tmp_path / "none.npz", "not there")
     (tmp_path / "depth.txt").write_text("1", "utf-8")
     check_refusal(tmp_path / "depth.txt", "npz")
-    one_row, maps = np.ones(3), np.ones((2, 4, 4))
+    one_row, depth_maps = np.ones(3), np.ones((2, 4, 4))
     for arrays, message in (
         ({"a": one_row, "b": one_row}, "depth_m"),
         ({"depth_m": one_row}, r"\(T, H, W\)"),
         ({"depth_m": np.array([None])}, "pickled"),
-        ({"depth_m": maps, "dynamic": maps[:1] > 0}, "dynamic mask"),
+        ({"depth_m": depth_maps, "dynamic": depth_maps[:1] > 0}, "dynamic mask"),
     ):
         np.savez(tmp_path / "depth.npz", **arrays)
         check_refusal(tmp_path / "depth.npz", message)
@@ -281,8 +285,8 @@ def test_bad_files_are_refused(tmp_path):
     check_refusal(folder, "as the first")
     cv2.imwrite(str(folder / "3.png"), np.zeros((4, 4), np.uint8))
     check_refusal(folder, "one kind")
-    for file in folder.glob("*.npy"):
-        file.unlink()
+    for depth_file in folder.glob("*.npy"):
+        depth_file.unlink()
     check_refusal(folder, "16 bits")
     for intrinsics, message in (
         (None, "no camera_intrinsics"),
@@ -310,14 +314,14 @@ def test_bad_files_are_refused(tmp_path):
     ],
 )
 def test_files_are_ordered_by_the_number_that_changes(case):
-    names, expected = case.split(" -> ")
-    files = [f"{name}.png" for name in names.split()]
-    if expected.startswith("refused "):
-        with refuses(expected.removeprefix("refused ")):
+    names_text, expected_text = case.split(" -> ")
+    files = [f"{name}.png" for name in names_text.split()]
+    if expected_text.startswith("refused "):
+        with refuses(expected_text.removeprefix("refused ")):
             numbered_files("depth", files, (".png",))
         return
     ordered_files, _ = numbered_files("depth", files, (".png",))
-    assert [ordered_files.index(name) for name in files] == [*map(int, expected.split())]
+    assert [ordered_files.index(name) for name in files] == [*map(int, expected_text.split())]
 
 
 @pytest.mark.parametrize(
@@ -361,28 +365,28 @@ def test_files_are_ordered_by_the_number_that_changes(case):
 )
 def test_depth_channel_of_exr_files_is_chosen(case, tmp_path):
     openexr = pytest.importorskip("OpenEXR", reason="OpenEXR is not installed (extra: geometry)")
-    channel_text, expected = case.split(" -> ")
-    channel_values, parts = {}, []
+    channel_text, expected_text = case.split(" -> ")
+    channel_values, exr_parts = {}, []
     for part_text in channel_text.split(" | "):
-        part_name, _, names = part_text.rpartition(": ")
+        part_name, _, channel_names = part_text.rpartition(": ")
         channels = {}
-        for name in names.split():
+        for name in channel_names.split():
             value = (
                 9
                 if name.endswith("=")
                 else channel_values.setdefault(name, 1 + len(channel_values))
             )
             channels[name.rstrip("=")] = np.full((4, 6), value, np.float32)
-        header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage}
-        parts.append(openexr.Part(header | {"name": part_name or "rgba"}, channels))
-    with openexr.File(parts) as file:
-        file.write(str(tmp_path / "0.exr"))
-    if expected.startswith("refused "):
-        with refuses(expected.removeprefix("refused ")):
+        exr_header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage}
+        exr_parts.append(openexr.Part(exr_header | {"name": part_name or "rgba"}, channels))
+    with openexr.File(exr_parts) as depth_file:
+        depth_file.write(str(tmp_path / "0.exr"))
+    if expected_text.startswith("refused "):
+        with refuses(expected_text.removeprefix("refused ")):
             load_depth_file(tmp_path, None)
         return
     depth = load_depth_file(tmp_path, None).depth.depth_m
-    assert (depth == channel_values.get(expected, 9)).all()
+    assert (depth == channel_values.get(expected_text, 9)).all()
 
 
 @pytest.mark.parametrize(
@@ -395,16 +399,16 @@ def test_exr_data_window_is_placed_in_the_display_window(tmp_path, left, top, wi
         np.array([left, top], np.int32),
         np.array([left + width, top + height], np.int32) - 1,
     )
-    header = {
+    exr_header = {
         "type": openexr.scanlineimage,
         "compression": openexr.ZIP_COMPRESSION,
         "dataWindow": data_window,
     }
-    header["displayWindow"] = (np.zeros(2, np.int32), np.array([63, 35], np.int32))
-    with openexr.File(header, {"Z": (1 + x + y / 64).astype(np.float32)}) as file:
-        file.write(str(tmp_path / "0.exr"))
-    with open_depth(tmp_path) as source:
-        ((depth, _),) = source.read([0])
+    exr_header["displayWindow"] = (np.zeros(2, np.int32), np.array([63, 35], np.int32))
+    with openexr.File(exr_header, {"Z": (1 + x + y / 64).astype(np.float32)}) as depth_file:
+        depth_file.write(str(tmp_path / "0.exr"))
+    with open_depth(tmp_path) as depth_source:
+        ((depth, _),) = depth_source.read([0])
     y, x = np.mgrid[:36, :64]
     window_mask = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
     assert np.array_equal(depth, np.where(window_mask, 1 + x + y / 64, np.nan), equal_nan=True)
@@ -436,66 +440,67 @@ def test_frames_of_long_clips_are_mapped_from_disk(monkeypatch):
 def test_compressed_depth_is_unpacked_once_for_successive_clips(
     tmp_path, monkeypatch, keep_bytes, stride, max_passes
 ):
-    """Read successive windows of four frames, and overlapping ones with and without kept frames."""
+    """Check that a compressed depth file is decompressed only once for successive windows of four
+    frames."""
     depth = np.random.default_rng(0).random((60, 40, 60)).astype(np.float32) + 1
     np.savez_compressed(tmp_path / "depth.npz", depth_m=depth, dynamic=depth > 1.5)
     read_sizes, original_read = [], zipfile.ZipExtFile.read
 
     def counted_read(self, size=-1):
-        content = original_read(self, size)
-        read_sizes.append(len(content))
-        return content
+        bytes_read = original_read(self, size)
+        read_sizes.append(len(bytes_read))
+        return bytes_read
 
     monkeypatch.setattr(zipfile.ZipExtFile, "read", counted_read)
-    with open_depth(tmp_path / "depth.npz", keep_bytes=keep_bytes) as source:
-        assert source.size == (60, 40)
+    with open_depth(tmp_path / "depth.npz", keep_bytes=keep_bytes) as depth_source:
+        assert depth_source.size == (60, 40)
         for start in range(0, 57, stride):
             indices = [start, start + 1, start + 3]
-            for index, (frame, dynamic) in zip(indices, source.read(indices), strict=True):
+            for index, (frame, dynamic) in zip(indices, depth_source.read(indices), strict=True):
                 assert np.array_equal(frame, depth[index]) and np.array_equal(
                     dynamic, depth[index] > 1.5
                 )
         total_bytes = sum(read_sizes)
-        ((earlier_frame, _),) = source.read([2])
-    take_bytes = depth.nbytes + depth.size
+        ((earlier_frame, _),) = depth_source.read([2])
+    depth_and_mask_bytes = depth.nbytes + depth.size
     assert (
-        0.9 * take_bytes < total_bytes < max_passes * take_bytes
+        0.9 * depth_and_mask_bytes < total_bytes < max_passes * depth_and_mask_bytes
         or max_passes > 2
-        and total_bytes > max_passes * take_bytes
+        and total_bytes > max_passes * depth_and_mask_bytes
     )
     assert np.array_equal(earlier_frame, depth[2])  # going back is allowed, and costs a new pass
 
 
 @pytest.mark.parametrize("save_function", [np.save, np.savez])
 def test_file_truncated_during_reading_is_refused(tmp_path, save_function):
-    """Truncate an open depth file, which would kill the process if it were memory-mapped."""
-    path = tmp_path / ("depth.npy" if save_function is np.save else "depth.npz")
-    save_function(path, depth_frames(40))
-    with open_depth(path) as source:
-        ((frame, _),) = source.read([3])
+    """Check that a depth file truncated while open is refused and doesn't crash the process."""
+    depth_path = tmp_path / ("depth.npy" if save_function is np.save else "depth.npz")
+    save_function(depth_path, depth_frames(40))
+    with open_depth(depth_path) as depth_source:
+        ((frame, _),) = depth_source.read([3])
         assert np.array_equal(frame, depth_frames()[3].astype(np.float32))
-        with path.open("r+b") as file:
-            file.truncate(50_000)
+        with depth_path.open("r+b") as depth_file:
+            depth_file.truncate(50_000)
         with refuses("cut off|damaged"):
-            list(source.read([39]))
+            list(depth_source.read([39]))
 
 
 @pytest.mark.parametrize("form", ["npy", "npz", "npz-stored"])
 def test_header_that_claims_missing_frames_is_refused(tmp_path, form):
-    """Claim more frames than an array has, which would read the archive's next array instead."""
+    """Check that an array whose header states more frames than it has is refused."""
     np.lib.format.write_array_header_1_0(
         header_buffer := io.BytesIO(), {"descr": "<f4", "fortran_order": False, "shape": (8, 2, 2)}
     )
-    content = header_buffer.getvalue() + np.full((2, 2, 2), 2, np.float32).tobytes()
+    array_bytes = header_buffer.getvalue() + np.full((2, 2, 2), 2, np.float32).tobytes()
     np.save(other_buffer := io.BytesIO(), np.full((50, 2, 2), 7.5, np.float32))
-    path = tmp_path / f"depth.{form[:3]}"
+    depth_path = tmp_path / f"depth.{form[:3]}"
     if form == "npy":
-        path.write_bytes(content)
+        depth_path.write_bytes(array_bytes)
     else:
-        method = zipfile.ZIP_STORED if form == "npz-stored" else zipfile.ZIP_DEFLATED
-        with zipfile.ZipFile(path, "w", method) as archive:
-            archive.writestr("depth_m.npy", content)
+        zip_method = zipfile.ZIP_STORED if form == "npz-stored" else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(depth_path, "w", zip_method) as archive:
+            archive.writestr("depth_m.npy", array_bytes)
             archive.writestr("other.npy", other_buffer.getvalue())
     message_pattern = r"depth depth\.np.*32 bytes.*128 bytes"
-    with refuses(message_pattern), open_depth(path) as source:
-        list(source.read(list(range(8))))
+    with refuses(message_pattern), open_depth(depth_path) as depth_source:
+        list(depth_source.read(list(range(8))))

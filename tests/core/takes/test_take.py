@@ -28,10 +28,12 @@ VIDEO_FRAMES = 34
 def take_folder(tmp_path_factory) -> Path:
     pytest.importorskip("av", reason="decodes video")
     new_folder = tmp_path_factory.mktemp("takes") / "corridor"
-    numbers = np.arange(VIDEO_FRAMES)[:, None, None, None]
-    frames = np.broadcast_to(7 * numbers, (VIDEO_FRAMES, 48, 80, 3)).astype(np.uint8)
+    frame_numbers = np.arange(VIDEO_FRAMES)[:, None, None, None]
+    frames = np.broadcast_to(7 * frame_numbers, (VIDEO_FRAMES, 48, 80, 3)).astype(np.uint8)
     write_video(new_folder / "exo.mp4", torch.from_numpy(frames), 20.0)
-    depth_m = np.broadcast_to(1 + numbers[1:, 0], (VIDEO_FRAMES - 1, 48, 80)).astype(np.float16)
+    depth_m = np.broadcast_to(1 + frame_numbers[1:, 0], (VIDEO_FRAMES - 1, 48, 80)).astype(
+        np.float16
+    )
     np.savez_compressed(new_folder / "depth.npz", depth_m=depth_m)
     poses = still_poses(VIDEO_FRAMES)
     poses[:, 2, 3] = torch.arange(VIDEO_FRAMES) / 10
@@ -63,13 +65,13 @@ def test_ego_intrinsics_of_another_camera_are_remarked(
     take_folder, tmp_path, focal_px, centre_px, is_remarked
 ):
     shutil.copytree(take_folder, tmp_path / "take")
-    content = read_json(take_folder / "meta.json")
-    content["ego_intrinsics"] = [
+    meta_content = read_json(take_folder / "meta.json")
+    meta_content["ego_intrinsics"] = [
         [focal_px, 0, centre_px[0]],
         [0, focal_px, centre_px[1]],
         [0, 0, 1],
     ]
-    write_json(tmp_path / "take/meta.json", content)
+    write_json(tmp_path / "take/meta.json", meta_content)
     remarks = [load_take(tmp_path / "take", frame_count=5).notes.placed]
     remarks.append(stages.path(tmp_path / "take/meta.json")[1].placed)
     (raw_take,) = list_takes(tmp_path / "take", "auto", [])
@@ -79,7 +81,9 @@ def test_ego_intrinsics_of_another_camera_are_remarked(
     _, path_notes = stages.path(tmp_path / "take/meta.json", camera="aria_released")
     assert "turns" not in take_with_preset.notes.placed + path_notes.placed
     upright_camera = preset_camera("pinhole", 448)
-    write_json(tmp_path / "take/meta.json", {**content, "ego_camera": upright_camera.to_json()})
+    write_json(
+        tmp_path / "take/meta.json", {**meta_content, "ego_camera": upright_camera.to_json()}
+    )
     take_with_camera = load_take(tmp_path / "take", frame_count=5, ego_size=448)
     assert (
         "turns" not in take_with_camera.notes.placed
@@ -92,8 +96,11 @@ def test_take_folder_without_unicode_name_is_skipped_in_training(take_folder, tm
     renamed_folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     shutil.copytree(take_folder, renamed_folder)
     assert load_take(renamed_folder, frame_count=5).name == renamed_folder.name
-    skipped: list[tuple[str, str]] = []
-    assert not list(list_takes(renamed_folder, "auto", skipped)) and "no Unicode" in skipped[0][1]
+    skipped_takes: list[tuple[str, str]] = []
+    assert (
+        not list(list_takes(renamed_folder, "auto", skipped_takes))
+        and "no Unicode" in skipped_takes[0][1]
+    )
 
 
 def test_all_parts_of_a_take_have_the_same_frames(take_folder):
@@ -105,20 +112,22 @@ def test_all_parts_of_a_take_have_the_same_frames(take_folder):
     )
     assert full_take.trajectory.ego.camera == preset_camera("aria_released", 48)
     half_rate_take = load_take(take_folder, start_frame=8, frame_count=13, target_fps=10)
-    indices = half_rate_take.frames.indices.tolist()
-    assert indices == list(range(8, 33, 2))
-    assert torch.equal(half_rate_take.depth.depth_m, full_take.depth.depth_m[indices])
-    assert torch.equal(half_rate_take.trajectory.ego.w2c, full_take.trajectory.ego.w2c[indices])
-    assert torch.equal(half_rate_take.read_exo(), full_take.read_exo()[indices])
+    frame_indices = half_rate_take.frames.indices.tolist()
+    assert frame_indices == list(range(8, 33, 2))
+    assert torch.equal(half_rate_take.depth.depth_m, full_take.depth.depth_m[frame_indices])
+    assert torch.equal(
+        half_rate_take.trajectory.ego.w2c, full_take.trajectory.ego.w2c[frame_indices]
+    )
+    assert torch.equal(half_rate_take.read_exo(), full_take.read_exo()[frame_indices])
     assert torch.equal(
         half_rate_take.trajectory.ego.frames.times_s, half_rate_take.depth.exo.frames.times_s
     )
 
 
 def test_moving_exo_poses_are_those_of_the_ego_frames(take_folder, tmp_path):
-    content, exo_w2c = read_json(take_folder / "meta.json"), still_poses(VIDEO_FRAMES)
+    meta_content, exo_w2c = read_json(take_folder / "meta.json"), still_poses(VIDEO_FRAMES)
     exo_w2c[:, 0, 3] = torch.arange(VIDEO_FRAMES) / 100
-    write_json(tmp_path / "meta.json", {**content, "camera_extrinsics": exo_w2c.tolist()})
+    write_json(tmp_path / "meta.json", {**meta_content, "camera_extrinsics": exo_w2c.tolist()})
     camera = preset_camera("pinhole", 48)
     frames = load_take(take_folder, start_frame=8, frame_count=13, target_fps=10).frames
     assert torch.equal(
@@ -157,19 +166,21 @@ def test_longer_parts_are_cut_and_too_short_ones_refused(take_folder):
     ],
 )
 def test_edited_poses_may_be_fewer_than_the_videos_frames(take_folder, tmp_path, case):
-    count_text, result = case.split(" -> ")
+    count_text, result_text = case.split(" -> ")
     count_text, _, pose_source = count_text.partition(" by ")
     ego_count, _, exo_count = count_text.partition(" exo ")
-    content = read_json(take_folder / "meta.json") | {"pose_source": pose_source or "pose editor"}
-    content["ego_extrinsics"] = still_poses(int(ego_count)).tolist()
+    meta_content = read_json(take_folder / "meta.json") | {
+        "pose_source": pose_source or "pose editor"
+    }
+    meta_content["ego_extrinsics"] = still_poses(int(ego_count)).tolist()
     if exo_count:
         poses = still_poses(int(exo_count))
         poses[:, 0, 3] = torch.arange(len(poses)) / 9
-        content["camera_extrinsics"] = poses.tolist()
-    write_json(tmp_path / "meta.json", content)
+        meta_content["camera_extrinsics"] = poses.tolist()
+    write_json(tmp_path / "meta.json", meta_content)
     frames = load_take(take_folder, frame_count=9).frames
-    result, _, expected_text = result.partition(" ")
-    if result == "refused":
+    result_text, _, expected_text = result_text.partition(" ")
+    if result_text == "refused":
         with refuses(f"{expected_text} frames.* for a video of 34 frames .20 a second"):
             read_trajectory(tmp_path / "meta.json", preset_camera("aria_released", 64), frames)
         return
@@ -181,9 +192,9 @@ def test_edited_poses_may_be_fewer_than_the_videos_frames(take_folder, tmp_path,
 
 def test_exact_exo_camera_of_another_aspect_ratio_is_refused(take_folder, tmp_path):
     shutil.copytree(take_folder, tmp_path / "take")
-    content = read_json(take_folder / "meta.json")
-    content["exo_camera"] = CameraModel.pinhole(640, 480, 500.0).to_json()
-    write_json(tmp_path / "take" / "meta.json", content)
+    meta_content = read_json(take_folder / "meta.json")
+    meta_content["exo_camera"] = CameraModel.pinhole(640, 480, 500.0).to_json()
+    write_json(tmp_path / "take" / "meta.json", meta_content)
     with refuses("exo_camera of take: got one of 640x480 px for a picture of"):
         load_take(tmp_path / "take", frame_count=9)
 

@@ -32,7 +32,7 @@ EXO_W2C = look_at((0.0, -4.5, 2.4), (0.0, 0.0, 1.2), UP)
 
 
 def ego_w2c(frame: int) -> torch.Tensor:
-    """Compute the pose [3, 4] of the wearer's camera, which looks down past the exo camera."""
+    """Compute the pose [3, 4] of a wearer's camera that looks down past the exo camera."""
     upright_w2c = look_at((0.02 * frame, 0.0, 1.55), (0.6, -1.0, 0.9 + 0.03 * frame), UP)
     sensor_rotation = torch.cat(
         (sensor_from_upright(1), torch.zeros(3, 1, dtype=torch.float64)), dim=1
@@ -42,9 +42,9 @@ def ego_w2c(frame: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def depth() -> DepthVideo:
-    """Draw exact depth of a body in front of a wall, with the surfaces that the estimate assumes."""
+    """Draw exact depth of a body in front of a wall."""
     rays, _ = CAMERA.pixel_rays(torch.float64)
-    rays, maps = (rays / rays[..., 2:]).numpy(), []
+    rays, depth_maps = (rays / rays[..., 2:]).numpy(), []
     down_direction = (EXO_W2C[:, :3] @ torch.tensor([0.0, 0, -1], dtype=torch.float64)).numpy()
     for frame in range(FRAME_COUNT):
         ego_pose = ego_w2c(frame)
@@ -52,18 +52,19 @@ def depth() -> DepthVideo:
         eye_position = (
             EXO_W2C[:, :3] @ (-ego_pose[:, :3].T @ ego_pose[:, 3]) + EXO_W2C[:, 3]
         ).numpy()
-        centre = eye_position + exo_from_face @ HEAD_FROM_CAMERA
-        head_depth_m, _ = head_depth(rays, centre, exo_from_face)
-        trunk_depth_m, _, trunk_drop = trunk_depth(rays, centre, down_direction)
+        head_centre = eye_position + exo_from_face @ HEAD_FROM_CAMERA
+        head_depth_m, _ = head_depth(rays, head_centre, exo_from_face)
+        trunk_depth_m, _, trunk_drop = trunk_depth(rays, head_centre, down_direction)
         trunk_depth_m = np.where(
             np.isnan(head_depth_m) & (trunk_drop > 0) & (trunk_drop < TRUNK_TO),
             trunk_depth_m,
             np.nan,
         )
         wall_depth = 8.5 / (rays @ EXO_W2C[:, 1].numpy())  # it stands 8.5 m off the camera
-        maps.append(np.fmin(np.fmin(head_depth_m, trunk_depth_m), wall_depth))
+        depth_maps.append(np.fmin(np.fmin(head_depth_m, trunk_depth_m), wall_depth))
     return DepthVideo(
-        depth_m=torch.from_numpy(np.stack(maps)).float(), exo=CameraPath.of_exo(CAMERA, EXO_W2C)
+        depth_m=torch.from_numpy(np.stack(depth_maps)).float(),
+        exo=CameraPath.of_exo(CAMERA, EXO_W2C),
     )
 
 
@@ -75,48 +76,56 @@ def path() -> CameraPath:
 
 @pytest.mark.parametrize("factor", [0.7, 1.0, 1.4])
 def test_scale_is_measured_on_a_body(depth, path, factor):
-    scale = wearer_scale(replace(depth, depth_m=depth.depth_m / factor), path)
+    scale_estimate = wearer_scale(replace(depth, depth_m=depth.depth_m / factor), path)
     # The surfaces are the assumed ones, so what the wearer says is exact but for float32 depth.
-    assert scale.wearer == pytest.approx(factor, rel=1e-3)
+    assert scale_estimate.wearer == pytest.approx(factor, rel=1e-3)
     assert (
-        scale.seen == scale.frames == FRAME_COUNT
-        and scale.spread_frames < 1e-3
-        and "head and" in scale.cue
+        scale_estimate.seen == scale_estimate.frames == FRAME_COUNT
+        and scale_estimate.spread_frames < 1e-3
+        and "head and" in scale_estimate.cue
     )
     # Held against the model's own word: between it and 1, nearer to the wearer's as its error is
     # smaller.
-    wearer_weight = np.log(scale.scale) / np.log(scale.wearer) if factor != 1 else 1.0
-    assert 0.5 < wearer_weight <= 1 and scale.sigma < MODEL_ERROR
+    wearer_weight = (
+        np.log(scale_estimate.scale) / np.log(scale_estimate.wearer) if factor != 1 else 1.0
+    )
+    assert 0.5 < wearer_weight <= 1 and scale_estimate.sigma < MODEL_ERROR
     assert (
-        scale.content()["scale"] == round(scale.scale, 4) and f"{scale.scale:.3f}" in scale.text()
+        scale_estimate.content()["scale"] == round(scale_estimate.scale, 4)
+        and f"{scale_estimate.scale:.3f}" in scale_estimate.text()
     )
 
 
 @pytest.mark.parametrize(("seed", "factor"), [(2, 1.25), (4, 0.8)])
 def test_scale_is_measured_on_drawn_people(seed, factor):
-    """Allow the estimate's stated error of 12 % for people of other builds."""
+    """Check that the scale measured on people of different builds is right to 12 %."""
     take = make_take(
         SyntheticSpec(
             seed=seed, frames=3, fps=7.0, exo_width=224, exo_height=128, ego_size=32, edge_samples=1
         )
     )
     depth = replace(take.depth_video(), depth_m=take.exo_depth_m / factor)
-    scale = wearer_scale(depth, take.trajectory().ego)
-    assert scale.wearer == pytest.approx(factor, rel=0.12)
+    scale_estimate = wearer_scale(depth, take.trajectory().ego)
+    assert scale_estimate.wearer == pytest.approx(factor, rel=0.12)
 
 
 def test_objects_before_the_body_do_not_change_the_scale(depth, path):
-    """Hide the lower body behind a table edge, or bound the wearer by a mask."""
+    """Check that the measured scale is unchanged if a table hides the legs or a mask bounds the
+    wearer."""
     hidden_depth = depth.depth_m.clone()
     hidden_depth[:, 135:] = 0.8
     assert wearer_scale(replace(depth, depth_m=hidden_depth), path).wearer == pytest.approx(
         1.0, rel=0.03
     )
-    mask = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
-    mask[:, :130] = depth.depth_m[:, :130] < WALL_M
-    scale = wearer_scale(replace(depth, depth_m=depth.depth_m / 1.2, dynamic=mask), path)
-    assert scale.wearer == pytest.approx(1.2, rel=1e-3)
-    assert sum(np.isfinite(scale.parts)) < sum(np.isfinite(wearer_scale(depth, path).parts))
+    wearer_mask = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
+    wearer_mask[:, :130] = depth.depth_m[:, :130] < WALL_M
+    scale_estimate = wearer_scale(
+        replace(depth, depth_m=depth.depth_m / 1.2, dynamic=wearer_mask), path
+    )
+    assert scale_estimate.wearer == pytest.approx(1.2, rel=1e-3)
+    assert sum(np.isfinite(scale_estimate.parts)) < sum(
+        np.isfinite(wearer_scale(depth, path).parts)
+    )
 
 
 def test_poses_of_unmeasured_scale_are_refused(depth, path):
@@ -127,9 +136,9 @@ def test_poses_of_unmeasured_scale_are_refused(depth, path):
         wearer_scale(
             depth, replace(path, w2c=path.poses(FRAME_COUNT)[:1].repeat(FRAME_COUNT, 1, 1))
         )
-    for source in ("pose editor", FROM_HEAD_KEYPOINTS):
-        with refuses(source):
-            with_scale(depth, "wearer", path, pose_source=source)
+    for pose_source in ("pose editor", FROM_HEAD_KEYPOINTS):
+        with refuses(pose_source):
+            with_scale(depth, "wearer", path, pose_source=pose_source)
     # Poses of head keypoints are brought together with the trunk where exact asks for it.
     _, report = with_scale(depth, "wearer where seen", path, pose_source=FROM_HEAD_KEYPOINTS)
     assert report.wearer is not None

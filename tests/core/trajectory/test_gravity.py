@@ -29,11 +29,11 @@ def up_error_deg(up, truth):
 
 
 def move_to_world(take, world_from_room):
-    """Move a take into another world: exo and ego cameras, depth and the up direction."""
+    """Transform a take's exo and ego cameras, depth and up direction to another world frame."""
     room_from_world = invert(world_from_room)
     depth = replace_exo_pose(take.depth_video(), compose(take.exo.w2c[0], room_from_world))
-    ego = replace(take.ego, w2c=compose(take.ego.w2c, room_from_world))
-    return depth.exo, ego, depth, world_from_room[:, 2]
+    ego_path = replace(take.ego, w2c=compose(take.ego.w2c, room_from_world))
+    return depth.exo, ego_path, depth, world_from_room[:, 2]
 
 
 @pytest.mark.parametrize("world_name", ["z up", "first camera's"])
@@ -42,14 +42,16 @@ def test_up_is_found_from_floor_and_cameras(takes, world_name):
         world_from_room = (
             torch.eye(3, 4, dtype=torch.float64) if world_name == "z up" else take.exo.w2c[0]
         )
-        exo, ego, depth, truth = move_to_world(take, world_from_room)
-        exact_up = find_up([exo], ego, [depth])
-        assert up_error_deg(exact_up, truth) < 1 and exact_up.within_deg < 3
+        exo_path, ego_path, depth, true_up = move_to_world(take, world_from_room)
+        exact_up = find_up([exo_path], ego_path, [depth])
+        assert up_error_deg(exact_up, true_up) < 1 and exact_up.within_deg < 3
         assert ("world's axis +z" in exact_up.text()) == (world_name == "z up")
         up_from_bent_depth = find_up(
-            [exo], ego, [add_depth_errors(depth, DepthErrors(bend=0.1), seed=take.spec.seed)]
+            [exo_path],
+            ego_path,
+            [add_depth_errors(depth, DepthErrors(bend=0.1), seed=take.spec.seed)],
         )
-        assert up_error_deg(up_from_bent_depth, truth) < min(
+        assert up_error_deg(up_from_bent_depth, true_up) < min(
             7, max(1, up_from_bent_depth.within_deg)
         )
 
@@ -57,16 +59,16 @@ def test_up_is_found_from_floor_and_cameras(takes, world_name):
 @pytest.mark.parametrize("degrees", [15, 40])
 def test_tilted_world_has_no_vertical_axis(takes, degrees):
     angle = math.radians(degrees)
-    tilt = torch.eye(3, 4, dtype=torch.float64)
-    tilt[1:, 1:3] = torch.tensor(
+    tilted_from_room = torch.eye(3, 4, dtype=torch.float64)
+    tilted_from_room[1:, 1:3] = torch.tensor(
         [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     )
     for take in takes:
-        exo, ego, depth, truth = move_to_world(take, tilt)
-        up = find_up([exo], ego, [depth])
-        assert "axis" not in up.text() and up_error_deg(up, truth) < 1
-        cameras = find_up([exo], ego)
-        assert up_error_deg(cameras, truth) < cameras.within_deg
+        exo_path, ego_path, depth, true_up = move_to_world(take, tilted_from_room)
+        estimated_up = find_up([exo_path], ego_path, [depth])
+        assert "axis" not in estimated_up.text() and up_error_deg(estimated_up, true_up) < 1
+        up_from_cameras = find_up([exo_path], ego_path)
+        assert up_error_deg(up_from_cameras, true_up) < up_from_cameras.within_deg
 
 
 @pytest.mark.parametrize("posture", ["lying", "bent", "climbing"])
@@ -77,54 +79,61 @@ def test_no_posture_and_no_place_of_exo_makes_it_wrong(posture, place):
             seed=seed, edge_samples=1, posture=posture, exo_place=place, **SMALL_TAKE
         )
         take = make_take(spec)
-        exo, ego, depth, truth = move_to_world(take, take.exo.w2c[0])
-        up = find_up([exo], ego, [depth])
-        assert up_error_deg(up, truth) < max(1, up.within_deg) or not up.known
+        exo_path, ego_path, depth, true_up = move_to_world(take, take.exo.w2c[0])
+        estimated_up = find_up([exo_path], ego_path, [depth])
+        assert (
+            up_error_deg(estimated_up, true_up) < max(1, estimated_up.within_deg)
+            or not estimated_up.known
+        )
 
 
 @pytest.mark.parametrize("seed", [6301, 6302, 6303])
 def test_hand_placed_head_is_level_with_a_steep_exo_camera(seed):
-    """Look down by 40 degrees with erroneous depth and no head path, as in the editor."""
+    """Check that a head placed by hand is upright though the exo camera looks down by 40 degrees."""
     spec = SyntheticSpec(seed=seed, edge_samples=1, **SMALL_TAKE)
     layout = draw_layout(spec)
-    exo, true_up = layout.scene.exos[0], torch.tensor([0.0, 0.0, 1.0]).double()
-    exo_centre, horizontal_direction = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :2]
+    exo_path, true_up = layout.scene.exos[0], torch.tensor([0.0, 0.0, 1.0]).double()
+    exo_centre, horizontal_direction = camera_centre(exo_path.w2c[0]), exo_path.w2c[0, 2, :2]
     horizontal_direction = (
         horizontal_direction / horizontal_direction.norm() * math.cos(math.radians(40))
     )
     look_target = exo_centre + torch.cat(
         (horizontal_direction, torch.tensor([-math.sin(math.radians(40))]))
     )
-    exo = replace(exo, w2c=look_at(exo_centre, look_target, true_up).expand_as(exo.w2c))
-    take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo,))), spec)
+    exo_path = replace(
+        exo_path, w2c=look_at(exo_centre, look_target, true_up).expand_as(exo_path.w2c)
+    )
+    take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo_path,))), spec)
     depth = add_depth_errors(take.depth_video(), DepthErrors(bend=0.1), seed=seed)
-    up = find_up([take.exo], None, [depth])
-    assert up_error_deg(up, true_up) < 3 and "axis +z" in up.text()
-    head = look_at(exo_centre, exo_centre + torch.tensor([0.7, -0.7, -0.3]), up.direction)
-    assert abs(float(head[0] @ torch.cat((true_up, true_up.new_zeros(1))))) < math.sin(
+    estimated_up = find_up([take.exo], None, [depth])
+    assert up_error_deg(estimated_up, true_up) < 3 and "axis +z" in estimated_up.text()
+    head_w2c = look_at(
+        exo_centre, exo_centre + torch.tensor([0.7, -0.7, -0.3]), estimated_up.direction
+    )
+    assert abs(float(head_w2c[0] @ torch.cat((true_up, true_up.new_zeros(1))))) < math.sin(
         math.radians(1)
     )
 
 
 def test_unlevelled_file_format_has_no_vertical_axis(takes):
-    exo, ego, depth, _ = move_to_world(takes[0], torch.eye(3, 4, dtype=torch.float64))
-    exo = replace(exo, gravity=False)
-    assert "axis" not in find_up([exo], ego, [depth]).text()
+    exo_path, ego_path, depth, _ = move_to_world(takes[0], torch.eye(3, 4, dtype=torch.float64))
+    exo_path = replace(exo_path, gravity=False)
+    assert "axis" not in find_up([exo_path], ego_path, [depth]).text()
 
 
 def test_lying_head_does_not_decide_the_up_direction(takes):
-    """Turn the head by 90 degrees about its gaze, against the floor and the cameras."""
-    roll = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()
+    """Check that a head tilted by 90 degrees doesn't change the up direction of floor and cameras."""
+    roll_rotation = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()
     for take in takes:
-        exo, ego, depth, truth = move_to_world(take, take.exo.w2c[0])
+        exo_path, ego_path, depth, true_up = move_to_world(take, take.exo.w2c[0])
         lying_path = CameraPath(
-            lens=ego.camera.upright(),
-            w2c=roll @ ego.upright_w2c,
-            frames=ego.frames,
+            lens=ego_path.camera.upright(),
+            w2c=roll_rotation @ ego_path.upright_w2c,
+            frames=ego_path.frames,
             world="take",
         )
-        up = find_up([exo], lying_path, [depth])
-        assert up_error_deg(up, truth) < 3 or not up.known
+        estimated_up = find_up([exo_path], lying_path, [depth])
+        assert up_error_deg(estimated_up, true_up) < 3 or not estimated_up.known
     assert not find_up([], lying_path).known and "isn't known" in find_up([], lying_path).text()
 
 

@@ -26,10 +26,10 @@ def openpose_points(frames, **choice) -> HeadPoints:
 def openpose_person(
     points_by_name: dict[str, tuple[float, float, float]], point_count: int = 18
 ) -> dict:
-    rows = np.zeros((point_count, 3))
-    for name, values in points_by_name.items():
-        rows[OPENPOSE_POINTS[point_count][name]] = values
-    return {"pose_keypoints_2d": rows.reshape(-1).tolist()}
+    point_rows = np.zeros((point_count, 3))
+    for name, point_values in points_by_name.items():
+        point_rows[OPENPOSE_POINTS[point_count][name]] = point_values
+    return {"pose_keypoints_2d": point_rows.reshape(-1).tolist()}
 
 
 def openpose_frame(*people: dict) -> dict:
@@ -41,8 +41,8 @@ def openpose_frame(*people: dict) -> dict:
 
 
 def point_of(points: HeadPoints, name: str) -> tuple[float, float, float]:
-    i = POINTS.index(name)
-    return (*points.uv[0, i].tolist(), float(points.scores[0, i]))
+    point_index = POINTS.index(name)
+    return (*points.uv[0, point_index].tolist(), float(points.scores[0, point_index]))
 
 
 def person_at(x: float) -> dict:
@@ -60,55 +60,63 @@ def seen_frames(points: HeadPoints) -> list[bool]:
 @pytest.mark.parametrize("count", [18, 25])
 def test_openpose_points_are_read_by_name(count):
     points_by_name = {name: (10.0 + i, 20.0 + i, 0.5 + 0.05 * i) for i, name in enumerate(POINTS)}
-    points = openpose_points(
+    head_points = openpose_points(
         [openpose_frame(openpose_person(points_by_name, count)), openpose_frame()]
     )
-    assert points.picture == PICTURE_SIZE and points.uv.shape == (2, 8, 2)
-    for name, values in points_by_name.items():
-        assert point_of(points, name) == pytest.approx(values)
-    assert seen_frames(points) == [True, False]
+    assert head_points.picture == PICTURE_SIZE and head_points.uv.shape == (2, 8, 2)
+    for name, point_values in points_by_name.items():
+        assert point_of(head_points, name) == pytest.approx(point_values)
+    assert seen_frames(head_points) == [True, False]
 
 
 def test_person_is_chosen_by_the_wearers_mask():
     left_person, right_person = person_at(20.0), person_at(150.0)
-    frames = [
+    openpose_payload = [
         openpose_frame(left_person, right_person),
         openpose_frame(right_person, left_person),
         openpose_frame(left_person),
     ]
-    mask = torch.zeros(3, 10, 20, dtype=torch.bool)
-    mask[:, :, 12:] = True
-    points = openpose_points(frames, mask=mask)
-    assert nose_columns(points)[:2] == [150.0, 150.0]
-    assert seen_frames(points) == [True, True, False]
+    wearer_mask = torch.zeros(3, 10, 20, dtype=torch.bool)
+    wearer_mask[:, :, 12:] = True
+    head_points = openpose_points(openpose_payload, mask=wearer_mask)
+    assert nose_columns(head_points)[:2] == [150.0, 150.0]
+    assert seen_frames(head_points) == [True, True, False]
     with refuses("mask of the wearer"):
-        openpose_points(frames, mask=mask[:2])
+        openpose_points(openpose_payload, mask=wearer_mask[:2])
 
 
 def test_person_is_followed_by_position():
-    """Number the people anew in every frame, as detectors do, and hide one for a frame."""
+    """Check that one person is tracked by position when a detector renumbers people in each frame."""
 
     def two_people(t: int) -> list[dict]:
         return [person_at(20.0 + t), person_at(150.0 - t)]
 
-    frames = [
+    openpose_payload = [
         openpose_frame(*(two_people(t) if t % 2 else reversed(two_people(t)))) for t in range(8)
     ]
-    frames[3] = openpose_frame(two_people(3)[0])
-    points = openpose_points(frames, index=0)  # in frame 0 the one on the right is named first
-    assert [nose_columns(points)[t] for t in (0, 1, 2, 4, 7)] == [150.0, 149.0, 148.0, 146.0, 143.0]
-    assert not seen_frames(points)[3]
+    openpose_payload[3] = openpose_frame(two_people(3)[0])
+    head_points = openpose_points(
+        openpose_payload, index=0
+    )  # in frame 0 the one on the right is named first
+    assert [nose_columns(head_points)[t] for t in (0, 1, 2, 4, 7)] == [
+        150.0,
+        149.0,
+        148.0,
+        146.0,
+        143.0,
+    ]
+    assert not seen_frames(head_points)[3]
     with refuses("several in 7 of 8 frames"):
-        openpose_points(frames)
+        openpose_points(openpose_payload)
     with refuses("0 to 1"):
-        openpose_points(frames, index=5)
+        openpose_points(openpose_payload, index=5)
 
 
 def test_single_person_may_jump_after_a_cut():
-    columns = [20.0, 21.0, 170.0, 171.0]
-    frames = [openpose_frame(person_at(x)) for x in columns]
-    assert nose_columns(openpose_points(frames)) == columns
-    assert seen_frames(openpose_points(frames, index=0)) == [True, True, False, False]
+    person_columns = [20.0, 21.0, 170.0, 171.0]
+    openpose_payload = [openpose_frame(person_at(x)) for x in person_columns]
+    assert nose_columns(openpose_points(openpose_payload)) == person_columns
+    assert seen_frames(openpose_points(openpose_payload, index=0)) == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -135,27 +143,31 @@ def test_invalid_openpose_payloads_are_refused(content, message):
 
 
 def mhr_person(as_torch: bool = False) -> dict:
-    """Build a person by the documented fields of SAM 3D Body's payload, with 70 points in metres."""
+    """Build one person's SAM 3D Body detection, with 70 body points in metres."""
     points = np.zeros((70, 3), dtype=np.float32)
     for i, row in enumerate(MHR_POINTS.values()):
         points[row] = [0.01 * i, -0.02 * i, 0.005 * i]
-    values = {
+    person_fields = {
         "pred_keypoints_3d": points,
         "pred_cam_t": np.array((0.1, 0.0, 2.0), dtype=np.float32),
         "focal_length": 150.0,
     }
-    return {name: torch.as_tensor(value) for name, value in values.items()} if as_torch else values
+    return (
+        {name: torch.as_tensor(value) for name, value in person_fields.items()}
+        if as_torch
+        else person_fields
+    )
 
 
 @pytest.mark.parametrize("as_torch", [False, True])
 def test_body_model_points_are_read_in_metres_and_pixels(as_torch):
     people = mhr_people({"frames": [[mhr_person(as_torch=as_torch)], []], "image_size": (100, 200)})
-    points = choose_person(people)
-    assert points.metres is not None and points.metres[0, 0].tolist() == pytest.approx(
+    head_points = choose_person(people)
+    assert head_points.metres is not None and head_points.metres[0, 0].tolist() == pytest.approx(
         [0.1, 0.0, 2.0]
     )
-    assert points.uv[0, 0].tolist() == pytest.approx([150 * 0.1 / 2 + 100, 50.0])
-    assert seen_frames(points) == [True, False]
+    assert head_points.uv[0, 0].tolist() == pytest.approx([150 * 0.1 / 2 + 100, 50.0])
+    assert seen_frames(head_points) == [True, False]
     mhr_entry = mhr_person()
     mhr_entry["pred_keypoints_2d"] = project_points(mhr_entry) + 3
     (person_with_pixels,) = mhr_people({"frames": [[mhr_entry]], "image_size": (100, 200)}).frames[
@@ -165,7 +177,7 @@ def test_body_model_points_are_read_in_metres_and_pixels(as_torch):
 
 
 def project_points(person: dict, size: tuple[int, int] = (200, 100)) -> np.ndarray:
-    """Project all 70 points of a person into a picture of (width, height)."""
+    """Project a person's 70 body points to pixels of a picture of (width, height)."""
     points_3d = person["pred_keypoints_3d"] + person["pred_cam_t"]
     return person["focal_length"] * points_3d[:, :2] / points_3d[:, 2:] + np.array(size) / 2
 
@@ -186,7 +198,8 @@ def project_points(person: dict, size: tuple[int, int] = (200, 100)) -> np.ndarr
     ],
 )
 def test_body_points_must_project_to_their_image_points(changed_fields, message):
-    """Refuse points of another picture size, and ones that already include the translation."""
+    """Check that 3D body points are refused if they don't project to the 2D points of the
+    detection."""
     mhr_entry = {**mhr_person(), "pred_keypoints_2d": project_points(mhr_person())} | changed_fields
     with refuses(message) if message else nullcontext():
         assert mhr_people({"frames": [[mhr_entry]] * 3, "image_size": (100, 200)}).most == 1
@@ -195,13 +208,13 @@ def test_body_points_must_project_to_their_image_points(changed_fields, message)
 def test_incomplete_body_payloads_are_refused():
     with refuses("frames and image_size"):
         mhr_people({"poses": []})
-    for change, message in (
+    for changed_fields, message in (
         ({"pred_cam_t": None}, "pred_cam_t"),
         ({"pred_keypoints_3d": np.zeros((17, 3))}, r"\(17, 3\)"),
         ({"focal_length": None}, "focal_length"),
     ):
         with refuses(message):
-            mhr_people({"frames": [[mhr_person() | change]], "image_size": (1, 1)})
+            mhr_people({"frames": [[mhr_person() | changed_fields]], "image_size": (1, 1)})
 
 
 def test_body_poses_of_empty_boxes_are_skipped_and_mirrored_ones_refused():
@@ -215,11 +228,11 @@ def test_body_poses_of_empty_boxes_are_skipped_and_mirrored_ones_refused():
     )
     assert [len(frame) for frame in head_points.frames] == [0, 0, 1]
     rng = np.random.default_rng(0)
-    points = rng.normal(size=(70, 3))
+    body_points = rng.normal(size=(70, 3))
     for axis in (0, 1):
-        mirrored_points = points.copy()
+        mirrored_points = body_points.copy()
         mirrored_points[:, axis] *= -1
         person = {**mhr_person(), "pred_keypoints_3d": mirrored_points}
-        person |= {"pred_keypoints_2d": 100 + 40 * points[:, :2], "pred_cam_t": [0, 0, 9.0]}
+        person |= {"pred_keypoints_2d": 100 + 40 * body_points[:, :2], "pred_cam_t": [0, 0, 9.0]}
         with refuses("mirrored or upside down"):
             mhr_people({"frames": [[person]], "image_size": (100, 200)})

@@ -28,21 +28,21 @@ def head_clip() -> DrawnHeads:
 
 
 def estimate(head_clip: DrawnHeads, points: HeadPoints | None = None, **overrides):
-    exo = CameraPath.of_exo(head_clip.camera, overrides.pop("exo_w2c", head_clip.exo_w2c))
-    arguments = {
+    exo_path = CameraPath.of_exo(head_clip.camera, overrides.pop("exo_w2c", head_clip.exo_w2c))
+    estimate_arguments = {
         "depth_m": head_clip.depth(),
         "frames": Frames.timed(head_clip.times_s),
         **overrides,
     }
-    return estimate_head(points or head_clip.points(), exo, **arguments)
+    return estimate_head(points or head_clip.points(), exo_path, **estimate_arguments)
 
 
 @pytest.mark.parametrize("height", [80, 448])
 def test_exact_points_give_accurate_head_poses(height):
-    """Allow the error that this person's lengths, which differ from the mean person's, cause."""
+    """Check that exact key points give head poses whose only error is the person's head shape."""
     head_clip = lay_out_heads(height=height, turning_deg=40.0)
-    path = estimate(head_clip)
-    across_m, along_m, angle_deg = head_clip.errors(path)
+    head_path = estimate(head_clip)
+    across_m, along_m, angle_deg = head_clip.errors(head_path)
     # A second of depth tells the distance to 2.5 cm, and these maps have the ear's depth where the head's middle is.
     assert across_m < 0.01 and along_m < 0.015 and angle_deg < 3.0
     head_offset = head_clip.truth[..., 3] - camera_centre(head_clip.exo_w2c).numpy()
@@ -51,90 +51,93 @@ def test_exact_points_give_accurate_head_poses(height):
     ) + head_offset[:, None]
     hidden_shares = turned_shares(head_clip.truth[..., :3], point_positions)[1]
     hidden_mask = hidden_shares > 0.5
-    assert ("face" in path.report.seen) == (height == 448)  # 80 px show no face
-    assert "unclear" in path.report.seen  # the head turns far
-    points = head_clip.points()
-    points.scores[:, : hidden_mask.shape[1]][torch.from_numpy(hidden_mask)] = 0
-    path_without_hidden = estimate(head_clip, points)
+    assert ("face" in head_path.report.seen) == (height == 448)  # 80 px show no face
+    assert "unclear" in head_path.report.seen  # the head turns far
+    head_points = head_clip.points()
+    head_points.scores[:, : hidden_mask.shape[1]][torch.from_numpy(hidden_mask)] = 0
+    path_without_hidden = estimate(head_clip, head_points)
     assert head_clip.errors(path_without_hidden)[2] < 4.0
 
 
 def test_noise_is_smoothed_without_lag(head_clip):
     rng = np.random.default_rng(0)
     head_size_px = 0.225 * head_clip.camera.fx / head_clip.metres[..., 2:]
-    points = head_clip.points(
+    head_points = head_clip.points(
         uv=head_clip.uv + 0.03 * head_size_px * rng.normal(size=head_clip.uv.shape)
     )
-    path = estimate(head_clip, points)
-    across_m, _, angle_deg = head_clip.errors(path)
+    head_path = estimate(head_clip, head_points)
+    across_m, _, angle_deg = head_clip.errors(head_path)
     assert across_m < 0.01 and angle_deg < 7.0
     reversed_path = estimate(
         head_clip,
-        HeadPoints(uv=points.uv.flip(0), scores=points.scores, picture=points.picture),
+        HeadPoints(
+            uv=head_points.uv.flip(0), scores=head_points.scores, picture=head_points.picture
+        ),
         depth_m=head_clip.depth().flip(0),
     )
     torch.testing.assert_close(
-        reversed_path.world_from_head.flip(0), path.world_from_head, atol=2e-3, rtol=0
+        reversed_path.world_from_head.flip(0), head_path.world_from_head, atol=2e-3, rtol=0
     )
 
 
 def test_short_gap_is_bridged_and_reported(head_clip):
     scores = np.ones(head_clip.uv.shape[:2])
     scores[8:14] = 0
-    path = estimate(head_clip, head_clip.points(scores=scores))
-    assert head_clip.errors(path, slice(8, 14))[2] < 10.0
-    assert path.report.text().endswith("8 to 13: nobody seen: bridged, a guess")
-    assert bool(path.report.guessed[8:14].all())
+    head_path = estimate(head_clip, head_clip.points(scores=scores))
+    assert head_clip.errors(head_path, slice(8, 14))[2] < 10.0
+    assert head_path.report.text().endswith("8 to 13: nobody seen: bridged, a guess")
+    assert bool(head_path.report.guessed[8:14].all())
     scores[10:] = 0
-    path = estimate(head_clip, head_clip.points(scores=scores))
-    assert bool(torch.isfinite(path.world_from_head).all())
-    assert any("out of sight for 17 frames" in note.text for note in path.report.notes)
+    head_path = estimate(head_clip, head_clip.points(scores=scores))
+    assert bool(torch.isfinite(head_path.world_from_head).all())
+    assert any("out of sight for 17 frames" in note.text for note in head_path.report.notes)
 
 
 def test_points_of_another_person_are_dropped(head_clip):
     uv = head_clip.uv.copy()
     uv[[10, 13, 15]] += [0.3 * head_clip.camera.width, 0]
-    path = estimate(head_clip, head_clip.points(uv=uv))
-    _, _, angle_deg = head_clip.errors(path)
+    head_path = estimate(head_clip, head_clip.points(uv=uv))
+    _, _, angle_deg = head_clip.errors(head_path)
     assert angle_deg < 3.0
-    assert any("frames 10, 13, 15" in note.text for note in path.report.notes)
-    assert not any("jumps" in note.text for note in path.report.notes)
+    assert any("frames 10, 13, 15" in note.text for note in head_path.report.notes)
+    assert not any("jumps" in note.text for note in head_path.report.notes)
 
 
 def test_back_view_is_estimated_from_the_ears():
     head_clip = lay_out_heads(seed=502, exo_side="behind")
     scores = np.ones(head_clip.uv.shape[:2])
     scores[:, FACE_POINTS] = 0
-    path = estimate(head_clip, head_clip.points(scores=scores))
-    across_m, along_m, angle_deg = head_clip.errors(path)
+    head_path = estimate(head_clip, head_clip.points(scores=scores))
+    across_m, along_m, angle_deg = head_clip.errors(head_path)
     assert across_m < 0.04 and along_m < 0.05 and angle_deg < 20.0
-    assert path.report.text() == "frames 0 to 24: profile, back or small: the turn is a guess"
+    assert head_path.report.text() == "frames 0 to 24: profile, back or small: the turn is a guess"
     # Networks report all points of a head that shows its back.
     assert set(estimate(head_clip).report.seen) == {"unclear"}
 
 
 def body_model_points(head_clip: DrawnHeads, noise_m: float = 0.0) -> HeadPoints:
-    """Build the points that a body model gives of the drawn head, hidden ones and the face
-    included."""
+    """Build all points that a body model returns for a drawn head, including hidden ones and the
+    face."""
     rng = np.random.default_rng(0)
     rigid_points = np.concatenate([head_clip.metres[:, :5], head_clip.face()], axis=1)
-    points = head_clip.points(metres=1.05 * head_clip.metres)
+    head_points = head_clip.points(metres=1.05 * head_clip.metres)
     return replace(
-        points, rigid=torch.from_numpy(rigid_points + noise_m * rng.normal(size=rigid_points.shape))
+        head_points,
+        rigid=torch.from_numpy(rigid_points + noise_m * rng.normal(size=rigid_points.shape)),
     )
 
 
 @pytest.mark.parametrize("side", ["front", "behind"])
 def test_body_models_head_pose_is_used_directly(side):
     head_clip = lay_out_heads(frames=49, height=80, turning_deg=60.0, exo_side=side)
-    path = estimate(head_clip, body_model_points(head_clip, 0.01))
-    across_m, along_m, angle_deg = head_clip.errors(path)
+    head_path = estimate(head_clip, body_model_points(head_clip, 0.01))
+    across_m, along_m, angle_deg = head_clip.errors(head_path)
     assert across_m < 0.005 and along_m < 0.015 and angle_deg < 2.0
-    assert set(path.report.seen) == {"body model"}
+    assert set(head_path.report.seen) == {"body model"}
     # Where it has nobody the other points' own change counts, bent to both ends.
-    points = body_model_points(head_clip, 0.01)
-    points.rigid[20:30] = torch.nan
-    path_with_gap = estimate(head_clip, points)
+    head_points = body_model_points(head_clip, 0.01)
+    head_points.rigid[20:30] = torch.nan
+    path_with_gap = estimate(head_clip, head_points)
     assert (
         "body model" not in path_with_gap.report.seen[20:30]
         and head_clip.errors(path_with_gap)[2] < 3.0
@@ -153,7 +156,8 @@ def test_body_models_head_pose_is_used_directly(side):
 
 
 def draw_facing_head(leaning_deg: np.ndarray, sigma: float) -> tuple[Evidence, np.ndarray]:
-    """Build evidence and rotations of a head that faces the camera 2 m away and leans sideways."""
+    """Build key points and true rotations of a head that faces the camera at 2 m and leans
+    sideways."""
     lean_rotation = Rotation.from_euler("Z", leaning_deg[:, None], degrees=True).as_matrix()
     head_rotation = np.diag([-1.0, 1, -1]) @ lean_rotation
     point_positions = (head_rotation @ template_points().T).transpose(0, 2, 1) + [0, 0, 2.0]
@@ -173,11 +177,11 @@ def draw_facing_head(leaning_deg: np.ndarray, sigma: float) -> tuple[Evidence, n
 
 
 def test_head_size_follows_the_depth():
-    """Halve the depth, so that the usual head size disagrees with it."""
+    """Check that halved depth halves the head's distance, even if the usual head size disagrees."""
     evidence, rotation = draw_facing_head(np.zeros(1), 0.003)
     near_evidence = replace(evidence, reach=0.5 * evidence.reach)
-    _, position = fit_heads(near_evidence, rotation, np.array([[0.0, 0, 2]]))
-    assert position[0] == pytest.approx([0, 0, 1], abs=0.01)
+    _, fitted_position = fit_heads(near_evidence, rotation, np.array([[0.0, 0, 2]]))
+    assert fitted_position[0] == pytest.approx([0, 0, 1], abs=0.01)
 
 
 def test_heads_may_lean_further_if_up_is_uncertain():
@@ -195,33 +199,35 @@ def test_heads_may_lean_further_if_up_is_uncertain():
 
 
 def test_moving_exo_camera_gives_the_same_head_poses(head_clip):
-    """Estimate from the same pictures in a world that moves under the camera."""
-    shift = torch.zeros(len(head_clip.uv), 3, 4, dtype=torch.float64)
-    shift[:, :, :3] = torch.eye(3)
-    shift[:, 0, 3] = torch.linspace(0, 0.2, len(head_clip.uv))
-    moving_w2c = compose(head_clip.exo_w2c.expand(len(head_clip.uv), 3, 4), shift)
-    path = estimate(head_clip, exo_w2c=moving_w2c)
-    stabilized_poses = compose(shift, path.world_from_head)
-    difference = (stabilized_poses - estimate(head_clip).world_from_head)[..., 3].norm(dim=-1)
-    assert float(difference.median()) < 0.01
+    """Check that a moving and a fixed exo camera with equal pictures give equal head poses."""
+    world_motion = torch.zeros(len(head_clip.uv), 3, 4, dtype=torch.float64)
+    world_motion[:, :, :3] = torch.eye(3)
+    world_motion[:, 0, 3] = torch.linspace(0, 0.2, len(head_clip.uv))
+    moving_w2c = compose(head_clip.exo_w2c.expand(len(head_clip.uv), 3, 4), world_motion)
+    head_path = estimate(head_clip, exo_w2c=moving_w2c)
+    stabilized_poses = compose(world_motion, head_path.world_from_head)
+    position_difference = (stabilized_poses - estimate(head_clip).world_from_head)[..., 3].norm(
+        dim=-1
+    )
+    assert float(position_difference.median()) < 0.01
     with refuses("exo poses: got 5"):
         estimate(head_clip, exo_w2c=moving_w2c[:5])
 
 
 def test_depth_of_the_background_is_not_used(head_clip):
     wall_depth = torch.full_like(head_clip.depth(), 6.0)
-    path = estimate(head_clip, depth_m=wall_depth)
-    assert head_clip.errors(path)[1] < 0.15 and any(
-        "of the background" in note.text for note in path.report.notes
+    head_path = estimate(head_clip, depth_m=wall_depth)
+    assert head_clip.errors(head_path)[1] < 0.15 and any(
+        "of the background" in note.text for note in head_path.report.notes
     )
     # A point on the outline takes the wall's depth; those on the head keep theirs.
-    view = ExoView(
+    exo_view = ExoView(
         exo=CameraPath.of_exo(head_clip.camera, head_clip.exo_w2c),
         depth_m=wall_depth,
         mask=None,
         up=None,
     )
-    evidence = gather_evidence(head_clip.points(), view, Frames.timed(head_clip.times_s))
+    evidence = gather_evidence(head_clip.points(), exo_view, Frames.timed(head_clip.times_s))
     evidence.reach[:, 1:] = evidence.distance[:, None]
     trusted_evidence, wall_count, surface_count = without_wall(evidence)
     assert (
@@ -229,13 +235,13 @@ def test_depth_of_the_background_is_not_used(head_clip):
         and np.isfinite(trusted_evidence.reach[:, 1:]).all()
     )
     assert (wall_count, surface_count) == (0, len(wall_depth))
-    path = estimate(head_clip, depth_m=None)
-    assert head_clip.errors(path)[1] < 0.15 and any(
-        "no depth" in note.text for note in path.report.notes
+    head_path = estimate(head_clip, depth_m=None)
+    assert head_clip.errors(head_path)[1] < 0.15 and any(
+        "no depth" in note.text for note in head_path.report.notes
     )
     empty_mask = torch.zeros_like(wall_depth, dtype=torch.bool)
-    path = estimate(head_clip, mask=empty_mask)
-    assert any("no surface" in note.text for note in path.report.notes)
+    head_path = estimate(head_clip, mask=empty_mask)
+    assert any("no surface" in note.text for note in head_path.report.notes)
 
 
 def test_bad_input_is_refused(head_clip):
@@ -261,9 +267,9 @@ def test_bad_input_is_refused(head_clip):
     ("seed", "side", "fps"), [(708, "front", 10.0), (709, "behind", 10.0), (746, "behind", 5.0)]
 )
 def test_front_and_back_of_a_turning_head_are_not_exchanged(seed, side, fps):
-    """Use points as small networks give them, with hidden ones made up, of a quickly turning head."""
+    """Check that a quickly turning head isn't estimated back to front from erroneous key points."""
     head_clip = lay_out_heads(seed, height=160, fps=fps, turning_deg=80.0, exo_side=side)
     rng = np.random.default_rng(seed - 700)
     uv, scores = network_points(project_person(head_clip.layout), head_clip.camera, rng)
-    path = estimate(head_clip, head_clip.points(uv=uv, scores=scores), depth_m=None)
-    assert ((path.world_from_head.numpy()[..., 2] * head_clip.truth[..., 2]).sum(-1) > 0).all()
+    head_path = estimate(head_clip, head_clip.points(uv=uv, scores=scores), depth_m=None)
+    assert ((head_path.world_from_head.numpy()[..., 2] * head_clip.truth[..., 2]).sum(-1) > 0).all()

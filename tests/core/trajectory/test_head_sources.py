@@ -18,7 +18,7 @@ EXO_CAMERA = CameraModel.pinhole(200, 100, 150.0)
 
 
 def openpose_body(left: float) -> dict:
-    """Build the key points of a person 30 px wide, from the column ``left`` on."""
+    """Build OpenPose key points of a person 30 px wide that begins at the column ``left``."""
     keypoint_rows = np.zeros((18, 3))
     for point_number, (name, row) in enumerate(OPENPOSE_POINTS[18].items()):
         keypoint_rows[row] = (
@@ -41,7 +41,7 @@ def openpose_frames(*lefts: float) -> list[dict]:
 
 
 def mhr_body(left: float, picture_scale: float = 1.0) -> dict:
-    """Build the same person's body model points, 1 px beside the key points."""
+    """Build body model points of the OpenPose person, displaced by 1 px."""
     keypoints_px = np.array(openpose_body(left)["pose_keypoints_2d"]).reshape(18, 3)
     uv, metres = np.zeros((70, 2)), np.zeros((70, 3))
     for name, row in MHR_POINTS.items():
@@ -59,40 +59,42 @@ FRAMES = Frames.of_count(3)
 
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_points_come_from_the_first_detector_with_the_person(factor):
-    """Let the body model's picture be larger than the key points'."""
-    models = {
+    """Check that each frame's points come from the first detector that found the person in it."""
+    body_payload = {
         "frames": [[mhr_body(20, factor)], [], [mhr_body(20, factor)]],
         "image_size": (int(100 * factor), int(200 * factor)),
     }
-    points, notes = joined_points(
-        {"POSE_KEYPOINT": openpose_frames(20), "MHR_POSE_DATA": models}, FRAMES
+    head_points, notes = joined_points(
+        {"POSE_KEYPOINT": openpose_frames(20), "MHR_POSE_DATA": body_payload}, FRAMES
     )
-    openpose_only, _ = joined_points({"POSE_KEYPOINT": openpose_frames(20)}, FRAMES)
-    point_shift = (points.uv - openpose_only.uv)[..., 0]
+    openpose_points, _ = joined_points({"POSE_KEYPOINT": openpose_frames(20)}, FRAMES)
+    point_shift = (head_points.uv - openpose_points.uv)[..., 0]
     assert point_shift[:, NOSE].tolist() == pytest.approx([1, 0, 1]) and len(notes) == 2
-    assert points.scores[:, NOSE].tolist() == pytest.approx([0.9, 0.8, 0.9])
-    models["image_size"] = (int(100 * factor), int(201 * factor))  # rounded by a detector
-    joined_points({"POSE_KEYPOINT": openpose_frames(20), "MHR_POSE_DATA": models}, FRAMES)
+    assert head_points.scores[:, NOSE].tolist() == pytest.approx([0.9, 0.8, 0.9])
+    body_payload["image_size"] = (int(100 * factor), int(201 * factor))  # rounded by a detector
+    joined_points({"POSE_KEYPOINT": openpose_frames(20), "MHR_POSE_DATA": body_payload}, FRAMES)
 
 
 def test_body_model_of_another_person_is_left_out():
-    models = {
+    body_payload = {
         "frames": [[], [mhr_body(140), mhr_body(20)], [mhr_body(140)]],
         "image_size": (100, 200),
     }
-    bodies = openpose_frames(20, 140)
-    bodies[1]["people"] = bodies[2]["people"] = []
-    points, _ = joined_points({"POSE_KEYPOINT": bodies, "MHR_POSE_DATA": models}, FRAMES, person=0)
-    assert points.scores[:, NOSE].tolist() == pytest.approx([0.8, 0.9, 0.0])
-    assert float(points.uv[:2, NOSE, 0].max()) < 60
+    openpose_payload = openpose_frames(20, 140)
+    openpose_payload[1]["people"] = openpose_payload[2]["people"] = []
+    head_points, _ = joined_points(
+        {"POSE_KEYPOINT": openpose_payload, "MHR_POSE_DATA": body_payload}, FRAMES, person=0
+    )
+    assert head_points.scores[:, NOSE].tolist() == pytest.approx([0.8, 0.9, 0.0])
+    assert float(head_points.uv[:2, NOSE, 0].max()) < 60
 
 
 def test_detector_without_a_person_is_remarked():
     empty_detections = {"frames": [[], [], []], "image_size": (100, 200)}
-    points, notes = joined_points(
+    head_points, notes = joined_points(
         {"POSE_KEYPOINT": openpose_frames(20), "MHR_POSE_DATA": empty_detections}, FRAMES
     )
-    assert points.source == "keypoints (OpenPose)" and notes[2:] == (
+    assert head_points.source == "keypoints (OpenPose)" and notes[2:] == (
         "pose (MHR): nobody in any frame",
     )
     with refuses("no person in any frame"):
@@ -102,10 +104,10 @@ def test_detector_without_a_person_is_remarked():
     with refuses("got 3 frames"):
         joined_points({"POSE_KEYPOINT": openpose_frames(20)}, Frames.of_count(4))
     person_without_pixels = mhr_body(20) | {"pred_keypoints_2d": None, "focal_length": 100.0}
-    square_picture = {"frames": [[person_without_pixels]] * 3, "image_size": (100, 100)}
+    square_payload = {"frames": [[person_without_pixels]] * 3, "image_size": (100, 100)}
     with refuses("the shape of 200x100"):
         joined_points(
-            {"POSE_KEYPOINT": openpose_frames(20), "MHR_POSE_DATA": square_picture}, FRAMES
+            {"POSE_KEYPOINT": openpose_frames(20), "MHR_POSE_DATA": square_payload}, FRAMES
         )
 
 

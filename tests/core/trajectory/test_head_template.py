@@ -22,7 +22,7 @@ from tests.refusals import refuses
 
 
 def test_template_lengths_equal_published_means():
-    """Check single lengths in millimetres."""
+    """Check that head lengths of the template equal published means in millimetres."""
     right_eye, left_eye, right_ear, left_ear, nose = template_points()
     assert np.linalg.norm(right_eye - left_eye) == pytest.approx(0.0629)  # ANSUR II
     assert np.linalg.norm(right_ear - left_ear) == pytest.approx(0.139)  # ANSUR 1988
@@ -40,32 +40,34 @@ def test_template_lengths_equal_published_means():
 def test_glasses_camera_agrees_with_aria_calibration():
     calibration = pytest.importorskip("projectaria_tools.core.calibration")
     poses = []
-    for frame in ("DVT-S", "DVT-L"):
+    for frame_size in ("DVT-S", "DVT-L"):
         cad_extrinsics = calibration.DeviceCadExtrinsics(
-            calibration.DeviceVersion.Gen1, frame, "camera-slam-left"
+            calibration.DeviceVersion.Gen1, frame_size, "camera-slam-left"
         )
-        device = calibration.DeviceCalibration(
+        aria_device = calibration.DeviceCalibration(
             device_cad_extrinsics=cad_extrinsics,
-            device_subtype=frame,
+            device_subtype=frame_size,
             origin_label="camera-slam-left",
             device_version=calibration.DeviceVersion.Gen1,
         )
-        poses.append(device.get_transform_cpf_sensor("camera-rgb", True).to_matrix())
+        poses.append(aria_device.get_transform_cpf_sensor("camera-rgb", True).to_matrix())
     mean_pose = np.mean(poses, axis=0)  # central pupil frame: x left, y up, z forward
     head_from_cpf = np.diag([-1.0, -1.0, 1.0])
-    pose = invert(ego_from_head(1)).numpy()
-    assert np.allclose(pose[:, 3], head_from_cpf @ mean_pose[:3, 3], atol=2e-4)
-    assert np.allclose(pose[:, :3], head_from_cpf @ mean_pose[:3, :3], atol=2e-3)
+    camera_pose = invert(ego_from_head(1)).numpy()
+    assert np.allclose(camera_pose[:, 3], head_from_cpf @ mean_pose[:3, 3], atol=2e-4)
+    assert np.allclose(camera_pose[:, :3], head_from_cpf @ mean_pose[:3, :3], atol=2e-3)
 
 
 @pytest.mark.parametrize("quarter_turns", [0, 1])
 def test_camera_is_mounted_on_the_head(quarter_turns):
-    """Check centre and direction of the camera for both sensor orientations."""
+    """Check the position and direction of the ego camera on the head for both sensor orientations."""
     camera = preset_camera("aria_released" if quarter_turns else "pinhole", 64)
-    head = torch.eye(3, 4, dtype=torch.float64)[None].clone()
-    head[0, :, 3] = torch.tensor([1.0, 2.0, 3.0])
-    path = HeadPath(world_from_head=head, up=torch.zeros(3), report=HeadReport(seen=("face",)))
-    ego = path.trajectory(
+    head_pose = torch.eye(3, 4, dtype=torch.float64)[None].clone()
+    head_pose[0, :, 3] = torch.tensor([1.0, 2.0, 3.0])
+    head_path = HeadPath(
+        world_from_head=head_pose, up=torch.zeros(3), report=HeadReport(seen=("face",))
+    )
+    ego_trajectory = head_path.trajectory(
         camera,
         Frames.of_count(1),
         exo=CameraPath.of_exo(None),
@@ -74,13 +76,13 @@ def test_camera_is_mounted_on_the_head(quarter_turns):
     )
     assert camera.quarter_turns == quarter_turns
     torch.testing.assert_close(
-        camera_centre(ego.ego.w2c)[0],
+        camera_centre(ego_trajectory.ego.w2c)[0],
         torch.tensor([1.01, 1.98, 3.1]).double() + torch.tensor(GLASSES),
     )
-    forward = ego.ego.w2c[0, 2, :3]
-    assert float(forward[1]) == pytest.approx(-0.5) and float(forward[2]) == pytest.approx(
-        np.cos(np.radians(30))
-    )
+    forward_direction = ego_trajectory.ego.w2c[0, 2, :3]
+    assert float(forward_direction[1]) == pytest.approx(-0.5) and float(
+        forward_direction[2]
+    ) == pytest.approx(np.cos(np.radians(30)))
 
 
 @pytest.mark.parametrize("mount", [((0.0, 0.0, 57.0), 0.0), ((0.0, 0.0, 0.0), float("nan"))])

@@ -39,7 +39,7 @@ def select_frames(indices: Sequence[int]) -> FrameSelection:
 
 
 def relative_rotation(a: torch.Tensor, b: torch.Tensor) -> Rotation:
-    """Compute the rotations from poses b to poses a."""
+    """Compute the rotations that lead from poses ``b`` to poses ``a``."""
     return Rotation.from_matrix((a[:, :, :3] @ b[:, :, :3].mT).numpy())
 
 
@@ -64,13 +64,13 @@ def test_interpolation_is_exact_at_the_poses_and_close_between():
 
 def test_numbered_poses_are_selected_by_source_index():
     poses = circle_poses(50)
-    track = PoseTrack.numbered(poses, "take")
-    assert torch.allclose(track.of_frames(select_frames(range(8, 49, 2))), poses[8:49:2])
-    full_path = track.trajectory(CAMERA, Frames.of_count(49))
+    pose_track = PoseTrack.numbered(poses, "take")
+    assert torch.allclose(pose_track.of_frames(select_frames(range(8, 49, 2))), poses[8:49:2])
+    full_path = pose_track.trajectory(CAMERA, Frames.of_count(49))
     assert torch.equal(full_path.ego.w2c, poses[:49])
     for request_poses in (
-        lambda: track.of_frames(select_frames([48, 49, 50])),
-        lambda: track.trajectory(CAMERA, Frames.of_count(53)),
+        lambda: pose_track.of_frames(select_frames([48, 49, 50])),
+        lambda: pose_track.trajectory(CAMERA, Frames.of_count(53)),
         lambda: PoseTrack.numbered(poses[:2], "take").of_frames(select_frames([1, 2])),
     ):
         with refuses("frames in use"):
@@ -81,18 +81,18 @@ def test_numbered_poses_are_selected_by_source_index():
 
 def test_timed_poses_are_interpolated_by_time():
     poses = circle_poses(40)
-    track = PoseTrack(
+    pose_track = PoseTrack(
         w2c=poses,
         moments=torch.arange(40, dtype=torch.float64) / 10,
         clock="seconds",
         name="editor",
     )
-    frame_poses = track.of_frames(
+    interpolated_poses = pose_track.of_frames(
         select_frames([0, 2, 4])
     )  # at 20 fps every second frame has a pose
-    assert torch.allclose(frame_poses, poses[:3], atol=1e-12)
+    assert torch.allclose(interpolated_poses, poses[:3], atol=1e-12)
     with refuses("times 0 to 3.9 s"):
-        track.of_frames(select_frames([80]))
+        pose_track.of_frames(select_frames([80]))
     with refuses("do not rise"):
         PoseTrack(w2c=poses[:2], moments=torch.tensor([1.0, 1.0]), clock="seconds", name="x")
     with refuses("one finite time"):
@@ -179,18 +179,20 @@ def test_lists_of_the_authors_name_the_entry_and_frame_of_a_bad_pose(tmp_path, k
         (2 * torch.eye(3, 4)).tolist() if n == 4 else p
         for n, p in enumerate(circle_poses(50).tolist())
     ]
-    file = tmp_path / "meta_train.json"
-    write_json(file, {key: [missing_pose_entry, valid_entry, bad_pose_entry]})
-    video = tmp_path / "b_1_49" / "exo.mp4"
-    assert read_meta(file, "b_1_49").ego == read_meta(file, video=video).ego
-    path, _ = read_trajectory(file, CAMERA, replace(select_frames(range(49)), source=video))
+    list_file = tmp_path / "meta_train.json"
+    write_json(list_file, {key: [missing_pose_entry, valid_entry, bad_pose_entry]})
+    exo_video_file = tmp_path / "b_1_49" / "exo.mp4"
+    assert read_meta(list_file, "b_1_49").ego == read_meta(list_file, video=exo_video_file).ego
+    path, _ = read_trajectory(
+        list_file, CAMERA, replace(select_frames(range(49)), source=exo_video_file)
+    )
     assert path.ego.w2c.shape == (49, 3, 4)
     for entry, message_pattern in (
         ("lost", "lost, frame 7: got null, as in 1 more"),
         ("bent", "bent, frame 4"),
     ):
         with refuses(message_pattern):
-            read_meta(file, entry)
+            read_meta(list_file, entry)
     with refuses("prepare --clips"):
         read_meta(tmp_path / "dataset_info_unseen.csv")
 
@@ -203,19 +205,23 @@ def test_list_entries_of_one_name_are_chosen_by_number(tmp_path):
         "ego_extrinsics": circle_poses(49).flip(0).tolist(),
         "best_camera": "cam02",
     }
-    file = tmp_path / "meta_seen.json"
-    write_json(file, {"val_datasets": [first_entry, equal_entry]})
-    assert read_meta(file, "b_1_49").ego is not None, "the same one twice is no question"
-    write_json(file, {"val_datasets": [first_entry, equal_entry, other_entry]})
+    list_file = tmp_path / "meta_seen.json"
+    write_json(list_file, {"val_datasets": [first_entry, equal_entry]})
+    assert read_meta(list_file, "b_1_49").ego is not None, "the same one twice is no question"
+    write_json(list_file, {"val_datasets": [first_entry, equal_entry, other_entry]})
     message_pattern = "numbers 0, 1, 2, which differ in best_camera, ego_extrinsics.*0 or 1 or 2"
     for entry, video in (("b_1_49", None), ("", tmp_path / "b_1_49" / "exo.mp4")):
         with refuses(message_pattern):
-            read_meta(file, entry, video)
-    assert read_meta(file, "0").ego == read_meta(file, "1").ego != read_meta(file, "2").ego
+            read_meta(list_file, entry, video)
+    assert (
+        read_meta(list_file, "0").ego
+        == read_meta(list_file, "1").ego
+        != read_meta(list_file, "2").ego
+    )
 
 
 def test_bad_meta_is_refused(tmp_path):
-    for change, message in (
+    for changed_fields, message in (
         ({"camera_intrinsics": [[1, 0], [0, 1]]}, r"camera_intrinsics.*shape \(2, 2\)"),
         ({"ego_extrinsics": [[1, 2, 3, 4]]}, "ego_extrinsics.*shape"),
         ({"camera_extrinsics": (2 * torch.eye(3, 4)).tolist()}, "not a rotation"),
@@ -223,7 +229,7 @@ def test_bad_meta_is_refused(tmp_path):
         ({"ego_extrinsics": None}, "no ego_extrinsics"),
         ({"ego_camera": {"lens": "pinhole"}}, "ego_camera"),
     ):
-        write_json(tmp_path / "meta.json", meta_content() | change)
+        write_json(tmp_path / "meta.json", meta_content() | changed_fields)
         with refuses(message):
             read_trajectory(tmp_path / "meta.json", CAMERA)
     for content in ({"a": 1}, 3, {"test_datasets": []}):
@@ -233,57 +239,62 @@ def test_bad_meta_is_refused(tmp_path):
 
 
 def test_written_trajectory_is_read_back_equal(tmp_path):
-    file = tmp_path / "path.json"
+    path_file = tmp_path / "path.json"
     exo_camera = {"exo_w2c": circle_poses(1)[0], "exo_camera": preset_camera("pinhole", 32)}
     written_path = make_path(circle_poses(21), CAMERA, 20, **exo_camera)
     intrinsics = torch.eye(3, dtype=torch.float64)
     notes = TakeNotes(prompt="ä", source="editor", meta_intrinsics=intrinsics)
-    write_trajectory(file, written_path, notes)
-    read_path, read_notes = read_trajectory(file, preset_camera("pinhole", 8))
+    write_trajectory(path_file, written_path, notes)
+    read_path, read_notes = read_trajectory(path_file, preset_camera("pinhole", 8))
     assert read_path.ego.camera == CAMERA and read_path.exo.lens == written_path.exo.lens
     assert (read_notes.prompt, read_notes.source) == ("ä", "editor") and torch.equal(
         read_notes.meta_intrinsics, intrinsics
     )
     assert (read_path.ego, read_path.exo) == (written_path.ego, written_path.exo)
-    selected_path, _ = read_trajectory(file, CAMERA, select_frames([0, 2, 4]))
+    selected_path, _ = read_trajectory(path_file, CAMERA, select_frames([0, 2, 4]))
     assert torch.allclose(selected_path.ego.w2c, written_path.ego.w2c[[0, 2, 4]], atol=1e-12)
     repeated_path = resample(written_path, select_frames([0, 2, 2, 4]))
     for source_path in (written_path, repeated_path):
         resampled_path = resample(source_path, select_frames([0, 2, 4]))
         assert torch.allclose(resampled_path.ego.w2c, selected_path.ego.w2c)
-    content = read_json(file)
-    point = (camera_centre(written_path.ego.w2c)[8] + torch.tensor([0.3, 1.0, 2.0])).tolist()
-    write_json(file, content | {"looks": [{"frame": 8, "point": point}], "confidence": [1.0] * 21})
-    looking_path, _ = read_trajectory(file, CAMERA)
+    path_json = read_json(path_file)
+    look_point = (camera_centre(written_path.ego.w2c)[8] + torch.tensor([0.3, 1.0, 2.0])).tolist()
+    write_json(
+        path_file,
+        path_json | {"looks": [{"frame": 8, "point": look_point}], "confidence": [1.0] * 21},
+    )
+    looking_path, _ = read_trajectory(path_file, CAMERA)
     assert torch.allclose(camera_centre(looking_path.ego.w2c), camera_centre(written_path.ego.w2c))
-    ray = CAMERA.upright_poses(looking_path.ego.w2c)[8, 2, :3]
-    point_offset = torch.tensor(point, dtype=torch.float64) - camera_centre(written_path.ego.w2c)[8]
-    assert float(ray @ point_offset) == pytest.approx(float(point_offset.norm()))
+    gaze_direction = CAMERA.upright_poses(looking_path.ego.w2c)[8, 2, :3]
+    point_offset = (
+        torch.tensor(look_point, dtype=torch.float64) - camera_centre(written_path.ego.w2c)[8]
+    )
+    assert float(gaze_direction @ point_offset) == pytest.approx(float(point_offset.norm()))
     write_trajectory(
-        file, looking_path, notes, [{"time_s": 0.4, "point": point}]
+        path_file, looking_path, notes, [{"time_s": 0.4, "point": look_point}]
     )  # as the command does
     assert torch.allclose(
-        read_trajectory(file, CAMERA)[0].ego.w2c, looking_path.ego.w2c, atol=1e-12
+        read_trajectory(path_file, CAMERA)[0].ego.w2c, looking_path.ego.w2c, atol=1e-12
     )
     for broken_content, message in (
-        (content | {"looks": [{"frame": 40, "point": point}]}, "frame or time_s|clock"),
-        (content | {"looks": 5}, "a list of objects"),
-        (content | {"colour": 1}, "unknown .'colour'"),
-        (content | {"version": 9}, "version 9"),
+        (path_json | {"looks": [{"frame": 40, "point": look_point}]}, "frame or time_s|clock"),
+        (path_json | {"looks": 5}, "a list of objects"),
+        (path_json | {"colour": 1}, "unknown .'colour'"),
+        (path_json | {"version": 9}, "version 9"),
         (
-            {intrinsics: v for intrinsics, v in content.items() if intrinsics != "w2c"},
+            {intrinsics: v for intrinsics, v in path_json.items() if intrinsics != "w2c"},
             "missing keys .'w2c'",
         ),
-        (content | {"times_s": [0, 1]}, "one finite time"),
-        (content | {"times_s": "soon"}, "times_s"),
+        (path_json | {"times_s": [0, 1]}, "one finite time"),
+        (path_json | {"times_s": "soon"}, "times_s"),
     ):
-        write_json(file, broken_content)
+        write_json(path_file, broken_content)
         with refuses(message):
-            read_trajectory(file, CAMERA)
+            read_trajectory(path_file, CAMERA)
 
 
 def test_keyframes_of_positions_angles_and_matrices_give_a_path():
-    content = {
+    keyframe_json = {
         "keyframes": [
             {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]},
             {"time_s": 1, "position": [1, 0, 1], "yaw_deg": 0, "pitch_deg": 0, "roll_deg": 0},
@@ -296,14 +307,18 @@ def test_keyframes_of_positions_angles_and_matrices_give_a_path():
         ],
         "interpolation": "linear",
     }
-    path = keyframe_track(content, CAMERA).trajectory(CAMERA, select_frames([0, 10, 20, 30, 40]))
+    path = keyframe_track(keyframe_json, CAMERA).trajectory(
+        CAMERA, select_frames([0, 10, 20, 30, 40])
+    )
     assert torch.allclose(
         camera_centre(path.ego.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64)
     )
     # The picture is upright: the middle of the stored picture looks along z, its right side towards +x, its foot to +y.
-    rays = CAMERA.pixel_rays(torch.float64)[0] @ invert(path.ego.w2c[0])[:, :3].T
-    assert rays[32, 32, 2] > 0.99 and rays[32, 60, 0] > 0.5 and rays[60, 32, 1] > 0.5
-    constant_track = keyframe_track([content["keyframes"][0]], CAMERA)
+    world_rays = CAMERA.pixel_rays(torch.float64)[0] @ invert(path.ego.w2c[0])[:, :3].T
+    assert (
+        world_rays[32, 32, 2] > 0.99 and world_rays[32, 60, 0] > 0.5 and world_rays[60, 32, 1] > 0.5
+    )
+    constant_track = keyframe_track([keyframe_json["keyframes"][0]], CAMERA)
     resting_pose = upright_pose((1.0, 2, 3), 20, 0, 0)
     resting_track, origin_track = (
         keyframe_track([], CAMERA, rest=resting_pose),
@@ -319,7 +334,7 @@ def test_keyframes_of_positions_angles_and_matrices_give_a_path():
 
 
 def test_looks_turn_the_camera_to_points_and_keep_its_motion_between():
-    """Compare the rotations from frame to frame with those of the path without looks."""
+    """Check that the camera points to each look's target and keeps its own rotations between looks."""
     frames = select_frames(range(49))
     keyframes = [
         {
@@ -333,8 +348,8 @@ def test_looks_turn_the_camera_to_points_and_keep_its_motion_between():
     up, points = [0.1, -1.0, 0.2], [[0.5, 0.6, 2.0], [2.5, -0.3, 1.5]]
 
     def path_with_looks(*looks: tuple[int, int], path_keys=keyframes) -> torch.Tensor:
-        content = {"keyframes": path_keys, "up": up}
-        content |= (
+        keyframe_json = {"keyframes": path_keys, "up": up}
+        keyframe_json |= (
             {
                 "looks": [
                     {"frame": frame, "point": points[point_index]} for frame, point_index in looks
@@ -343,7 +358,7 @@ def test_looks_turn_the_camera_to_points_and_keep_its_motion_between():
             if looks
             else {}
         )
-        return keyframe_track(content, CAMERA).trajectory(CAMERA, frames).ego.w2c
+        return keyframe_track(keyframe_json, CAMERA).trajectory(CAMERA, frames).ego.w2c
 
     def frame_rotations(w2c: torch.Tensor) -> np.ndarray:
         return relative_rotation(w2c[1:], w2c[:-1]).magnitude()
@@ -362,10 +377,10 @@ def test_looks_turn_the_camera_to_points_and_keep_its_motion_between():
         (two_looks_path, 8, 0),
         (two_looks_path, 40, 1),
     ):
-        centre = camera_centre(bare_path)[frame]
+        camera_position = camera_centre(bare_path)[frame]
         assert torch.allclose(
             CAMERA.upright_poses(looking_path[frame]),
-            look_at(centre, points[point_index], up),
+            look_at(camera_position, points[point_index], up),
             atol=1e-9,
         )
     assert torch.allclose(camera_centre(two_looks_path), camera_centre(bare_path))
@@ -434,14 +449,14 @@ def test_changing_the_camera_keeps_the_view_upright():
     same_camera_path = adapted(path, camera=preset_camera("aria_meta", 64))
     assert torch.equal(same_camera_path.ego.w2c, path.ego.w2c)
     upright_path = adapted(path, camera=preset_camera("pinhole", 64))
-    for original, changed in (
+    for original_path, changed_path in (
         (path, upright_path),
         (upright_path, adapted(upright_path, camera=CAMERA)),
     ):
         world_rays = [
             path_compared.ego.camera.pixel_rays(torch.float64)[0][32, [32, 60]]
             @ invert(path_compared.ego.w2c[1])[:, :3].T
-            for path_compared in (original, changed)
+            for path_compared in (original_path, changed_path)
         ]
         # The lenses differ, so only directions from the middle are compared: the same way is ahead and to the right.
         assert (world_rays[0][0] * world_rays[1][0]).sum() > 0.99

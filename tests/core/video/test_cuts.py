@@ -27,33 +27,35 @@ TAKE_OPTIONS = (
 
 
 def draw_rooms(seeds: range, **options) -> list[tuple[Tensor, Tensor]]:
-    """Draw the clips [T, H, W, 3] of two exo cameras in one room, for each seed."""
+    """Draw the videos [T, H, W, 3] of two exo cameras in one room, for each seed."""
     takes = (make_take(replace(SMALL_TAKE, seed=seed, exo_views=2, **options)) for seed in seeds)
     return [tuple(view.exo_rgb for view in take.views) for take in takes]
 
 
 def add_flicker(frames: Tensor) -> Tensor:
-    """Darken every third frame to 60 %, like a bad lamp."""
+    """Darken every third frame of a video to 60 %, as a flickering lamp does."""
     brightness = torch.ones(len(frames), 1, 1, 1)
     brightness[::3] = 0.6
     return (frames * brightness).to(torch.uint8)
 
 
 def vary_light(frames: Tensor) -> Tensor:
-    """Brighten a clip by 30 % and then darken it by 30 % in less than a second."""
+    """Brighten and then darken a video by 30 % within less than a second."""
     brightness = 1 + 0.3 * torch.linspace(0, 2 * torch.pi, len(frames)).sin()
     return (frames * brightness[:, None, None, None]).clamp(max=255).to(torch.uint8)
 
 
 def add_passer_by(frames: Tensor, body_frame: Tensor) -> Tensor:
-    """Let a person walk past close to the lens, covering 55 % of the picture."""
+    """Draw a person who walks close to the lens and covers 55 % of the picture."""
     frames, width = frames.clone(), frames.shape[2]
     body_width = round(0.55 * width)
     for t in range(len(frames)):
-        left = round((0.12 * t - 0.5) * width)
-        begin, end = max(0, left), min(width, left + body_width)
-        if begin < end:
-            frames[t, :, begin:end] = body_frame[:, begin - left : end - left]
+        left_column = round((0.12 * t - 0.5) * width)
+        begin_column, end_column = max(0, left_column), min(width, left_column + body_width)
+        if begin_column < end_column:
+            frames[t, :, begin_column:end_column] = body_frame[
+                :, begin_column - left_column : end_column - left_column
+            ]
     return frames
 
 
@@ -96,7 +98,7 @@ def test_flashes_damaged_frames_and_fast_pans_are_no_cuts(two_rooms):
 
 @pytest.mark.parametrize("texture", ["plain", "soft", "detailed"])
 def test_single_swing_of_the_camera_is_no_cut(texture):
-    """Keep the camera steady on both sides of the swing, as on those of a cut."""
+    """Check that a fast camera swing between two steady views is not reported as a cut."""
     (swing_clip, *_) = draw_rooms(range(3, 4), texture=texture, exo_path="pan", exo_turn_deg=12.0)[
         0
     ]
@@ -120,12 +122,12 @@ def test_refused_cut_names_both_parts(two_rooms):
     open_clip(joined_clip, frame_count=5, **OUTPUT_SIZE).read()
     with refuses(r"frame 7 .*start at frame 3, 1 frame\) or .* at frame 7, 9"):
         open_clip(joined_clip, start_frame=3, frame_count=9, **OUTPUT_SIZE).read()
-    with refuses(r"exo.mp4: got a cut at frame 37 \(1.85 s\)") as error:
+    with refuses(r"exo.mp4: got a cut at frame 37 \(1.85 s\)") as refusal:
         refuse_cuts(joined_clip, select_frames(range(30, 46), total=90), "exo.mp4")
     expected_text = (
         "start at frame 30, 5 frames) or the part after it (start at frame 37, 13 frames)"
     )
-    assert expected_text in str(error.value)
+    assert expected_text in str(refusal.value)
     with refuses(r"start at frame 37, 9 frames"):
         refuse_cuts(
             joined_clip, select_frames(range(30, 46), total=47), "exo.mp4"
@@ -166,8 +168,13 @@ def test_sudden_zoom_to_any_part_is_a_cut_both_ways(turn_deg, zoom, across, down
     wide_clip = draw_rooms(range(1), exo_path="pan", exo_turn_deg=turn_deg)[0][0]
     height, width = wide_clip.shape[1:3]
     part_height, part_width = (round(side / zoom) for side in (height, width))
-    top, left = round(down * (height - part_height)), round(across * (width - part_width))
-    cropped_clip = wide_clip[:, top : top + part_height, left : left + part_width]
+    top_row, left_column = (
+        round(down * (height - part_height)),
+        round(across * (width - part_width)),
+    )
+    cropped_clip = wide_clip[
+        :, top_row : top_row + part_height, left_column : left_column + part_width
+    ]
     cropped_clip = cropped_clip.permute(0, 3, 1, 2).float()
     zoomed_clip = torch.nn.functional.interpolate(cropped_clip, (height, width), mode="bilinear")
     zoomed_clip = zoomed_clip.permute(0, 2, 3, 1).round().byte()

@@ -22,24 +22,26 @@ def constant_video(
 
 
 def cut_cell(grid: torch.Tensor, row: int, column: int, height: int, width: int) -> torch.Tensor:
-    """Cut the picture of one cell out of a grid, without its name."""
+    """Cut one cell's picture, without its caption, out of a grid of videos."""
     label_rows = label_height(height)
-    top = row * (label_rows + height + GAP) + label_rows
-    left = column * (width + GAP)
-    return grid[:, top : top + height, left : left + width]
+    top_row = row * (label_rows + height + GAP) + label_rows
+    left_column = column * (width + GAP)
+    return grid[:, top_row : top_row + height, left_column : left_column + width]
 
 
 def test_each_video_is_in_its_cell():
-    values = (0.2, 0.4, 0.6, 0.8, 1.0)
+    brightness_levels = (0.2, 0.4, 0.6, 0.8, 1.0)
     grid = labelled_grid(
-        [constant_video(value) for value in values], [f"v{i}" for i in range(5)], columns=3
+        [constant_video(value) for value in brightness_levels],
+        [f"v{i}" for i in range(5)],
+        columns=3,
     )
     label_rows = label_height(64)
     assert (
         grid.shape == (2, 2 * (64 + label_rows) + GAP, 3 * 64 + 2 * GAP, 3)
         and grid.dtype == torch.float32
     )
-    for index, value in enumerate(values):
+    for index, value in enumerate(brightness_levels):
         torch.testing.assert_close(
             cut_cell(grid, index // 3, index % 3, 64, 64), constant_video(round(value * 255) / 255)
         )
@@ -116,8 +118,8 @@ def test_grid_is_cancelled_by_its_progress_callback():
 
 def test_row_has_the_height_of_the_last_video():
     wide_video, square_video = constant_video(1.0, 5, 64, 112), constant_video(0.5, 3, 32, 32)
-    row = side_by_side([wide_video, square_video], ["exo", "prior"], step=2)
+    video_row = side_by_side([wide_video, square_video], ["exo", "prior"], step=2)
     label_rows = label_height(32)
-    assert row.shape == (3, label_rows + 32 + (label_rows % 2), 56 + GAP + 32, 3)
-    assert (row[:, label_rows : label_rows + 32, :56] == 1).all()
-    assert (row[:, label_rows : label_rows + 32, 56 + GAP :] - 0.5).abs().max() < 0.01
+    assert video_row.shape == (3, label_rows + 32 + (label_rows % 2), 56 + GAP + 32, 3)
+    assert (video_row[:, label_rows : label_rows + 32, :56] == 1).all()
+    assert (video_row[:, label_rows : label_rows + 32, 56 + GAP :] - 0.5).abs().max() < 0.01

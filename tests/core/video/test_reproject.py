@@ -8,23 +8,26 @@ from tests.refusals import refuses
 
 
 def test_reprojected_directions_are_those_of_the_pinhole():
-    """Redraw a fisheye picture whose colours are the viewing directions of its pixels."""
-    fisheye = preset_camera("aria_released", 128)
-    pinhole = fisheye.as_pinhole(80.0)
-    directions, _ = fisheye.pixel_rays(torch.float64)
-    redrawn_directions = reproject(directions[None].float(), fisheye, pinhole)[0].double()
-    expected, _ = pinhole.pixel_rays(torch.float64)
+    """Check that each pixel of the reprojected picture shows the pinhole camera's viewing
+    direction."""
+    fisheye_camera = preset_camera("aria_released", 128)
+    pinhole_camera = fisheye_camera.as_pinhole(80.0)
+    directions, _ = fisheye_camera.pixel_rays(torch.float64)
+    redrawn_directions = reproject(directions[None].float(), fisheye_camera, pinhole_camera)[
+        0
+    ].double()
+    expected_directions, _ = pinhole_camera.pixel_rays(torch.float64)
     # Bilinear sampling of a smooth field: the error is its curvature over a pixel of 1/60 rad,
     # about 1e-4.
-    assert (redrawn_directions - expected).abs().max() < 5e-4
+    assert (redrawn_directions - expected_directions).abs().max() < 5e-4
 
 
 def test_optical_axis_is_in_the_middle_of_the_pinhole():
-    fisheye = preset_camera("aria_released", 64)
-    pinhole = fisheye.as_pinhole(90.0)
-    uv, valid = pinhole.project(torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]))
+    fisheye_camera = preset_camera("aria_released", 64)
+    pinhole_camera = fisheye_camera.as_pinhole(90.0)
+    uv, valid = pinhole_camera.project(torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]))
     assert valid.all()
-    width, height = pinhole.stored_size
+    width, height = pinhole_camera.stored_size
     assert torch.allclose(uv[0], torch.tensor([(width - 1) / 2, (height - 1) / 2]))
     # 45 degrees to the sensor's right lies half a picture away: downwards, as the stored picture is
     # turned clockwise.
@@ -32,8 +35,10 @@ def test_optical_axis_is_in_the_middle_of_the_pinhole():
 
 
 def test_pixels_outside_the_fisheye_are_black():
-    fisheye = preset_camera("aria_released", 32)
-    redrawn_picture = reproject(torch.ones(1, 32, 32, 3), fisheye, fisheye.as_pinhole(150.0))
+    fisheye_camera = preset_camera("aria_released", 32)
+    redrawn_picture = reproject(
+        torch.ones(1, 32, 32, 3), fisheye_camera, fisheye_camera.as_pinhole(150.0)
+    )
     # 75 degrees off the axis lies 20 px from it, outside a picture of 32 px.
     assert redrawn_picture[0, 0, 16].sum() == 0 and redrawn_picture[0, 16, 16].min() > 0.99
 

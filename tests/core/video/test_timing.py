@@ -47,8 +47,8 @@ SKIPPED_FRAME_TIMES = (FRAME_NUMBERS[:38] + (FRAME_NUMBERS[:38] > 0)) / (
     ],
 )
 def test_stated_frame_rate_is_used_only_if_the_times_agree(times_s, stated_fps, expected_fps):
-    fps = frame_rate(times_s, stated_fps)
-    assert fps == (
+    measured_fps = frame_rate(times_s, stated_fps)
+    assert measured_fps == (
         expected_fps if stated_fps == expected_fps else pytest.approx(expected_fps, rel=2e-3)
     )
 
@@ -56,10 +56,10 @@ def test_stated_frame_rate_is_used_only_if_the_times_agree(times_s, stated_fps, 
 def test_frame_rate_is_that_of_the_frames_in_use(tmp_path):
     video_file = write_uneven_clip(tmp_path / "phone.mkv")
     assert open_clip(video_file, frame_count=57).info.fps == pytest.approx(59 / 3.9)
-    for start, expected in ((0, 30), (45, 10)):
+    for start, expected_fps in ((0, 30), (45, 10)):
         trimmed_clip = open_clip(video_file, start_frame=start, frame_count=13)
-        assert trimmed_clip.selection.fps == expected
-        assert f"and {expected} that of the frames in use" in str(trimmed_clip.notes[0])
+        assert trimmed_clip.selection.fps == expected_fps
+        assert f"and {expected_fps} that of the frames in use" in str(trimmed_clip.notes[0])
 
 
 def write_video_with_sound(
@@ -81,8 +81,8 @@ def write_video_with_sound(
             frame.pts, frame.time_base = round(frame_time_s(number) * 90000), Fraction(1, 90000)
             container.mux(picture_stream.encode(frame))
             frame_sound = waveform[:, number * sample_rate // 30 : (number + 1) * sample_rate // 30]
-            samples = np.round(frame_sound.T * 32767).astype(np.int16).reshape(1, -1)
-            audio_frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+            sound_samples = np.round(frame_sound.T * 32767).astype(np.int16).reshape(1, -1)
+            audio_frame = av.AudioFrame.from_ndarray(sound_samples, format="s16", layout=layout)
             audio_frame.sample_rate, audio_frame.pts = sample_rate, number * sample_rate // 30
             container.mux(audio_stream.encode(audio_frame))
         container.mux([*picture_stream.encode(None), *audio_stream.encode(None)])
@@ -95,7 +95,7 @@ def sine_tone(sample_rate: int, channels: int) -> np.ndarray:
 
 
 def beep_starts(waveform: torch.Tensor, sample_rate: int) -> list[float]:
-    """Find the seconds at which beeps begin."""
+    """Find the times in seconds at which beeps begin in a sound track."""
     levels = waveform.abs().amax(0)[
         : waveform.shape[1] // (sample_rate // 50) * (sample_rate // 50)
     ]
@@ -125,10 +125,11 @@ def beep_starts(waveform: torch.Tensor, sample_rate: int) -> list[float]:
 def test_sound_is_converted_to_a_form_that_comfyui_can_save(
     tmp_path, suffix, codec, layout, channels, sample_rate
 ):
-    """Read layouts on which PyAV's own conversion crashes the process."""
-    path = tmp_path / f"film.{suffix}"
-    write_video_with_sound(path, sine_tone(sample_rate, channels), sample_rate, layout, codec)
-    sound = open_clip(path, frame_count=57).sound()
+    """Check that unusual channel layouts, on which PyAV's conversion crashes, become saveable
+    sound."""
+    video_file = tmp_path / f"film.{suffix}"
+    write_video_with_sound(video_file, sine_tone(sample_rate, channels), sample_rate, layout, codec)
+    sound = open_clip(video_file, frame_count=57).sound()
     assert sound.sample_rate == (sample_rate if sample_rate in RATES else 48000) and not sound.notes
     assert sound.waveform.shape == (min(channels, 2), 1.9 * sound.sample_rate)
     spectrum = torch.fft.rfft(sound.waveform).abs()
@@ -144,20 +145,22 @@ def test_sound_in_memory_is_used_unchanged_or_refused():
     assert host_sound(torch.tensor([[math.nan, math.inf, 0.5]]), 8000).waveform.tolist() == [
         [0, 1, 0.5]
     ]
-    for channels, rate in ((0, 48000), (2, 0)):
+    for channels, sample_rate in ((0, 48000), (2, 0)):
         with refuses("at least one channel"):
-            host_sound(torch.zeros(channels, 9), rate)
+            host_sound(torch.zeros(channels, 9), sample_rate)
 
 
 def test_damaged_sound_packets_are_silent_and_remarked(tmp_path):
-    rate = 48000
-    path = write_video_with_sound(tmp_path / "whole.mkv", sine_tone(rate, 1), rate, "mono", "aac")
+    sample_rate = 48000
+    intact_file = write_video_with_sound(
+        tmp_path / "whole.mkv", sine_tone(sample_rate, 1), sample_rate, "mono", "aac"
+    )
     damaged_file = tmp_path / "damaged.mkv"
     with (
-        av.open(str(path)) as source_container,
+        av.open(str(intact_file)) as source_container,
         av.open(str(damaged_file), "w") as target_container,
     ):
-        tracks = [
+        target_streams = [
             target_container.add_stream_from_template(stream) for stream in source_container.streams
         ]
         for packet in source_container.demux():
@@ -169,64 +172,75 @@ def test_damaged_sound_packets_are_silent_and_remarked(tmp_path):
                         packet.dts,
                         packet.time_base,
                     )
-                    packet, track = damaged_packet, tracks[1]
+                    packet, target_stream = damaged_packet, target_streams[1]
                 else:
-                    track = tracks[packet.stream.index]
-                packet.stream = track
+                    target_stream = target_streams[packet.stream.index]
+                packet.stream = target_stream
                 target_container.mux(packet)
     sound = open_clip(damaged_file, frame_count=57).sound()
     assert "packets of its sound are damaged" in str(sound.notes[0])
-    assert sound.waveform.shape == (1, 1.9 * rate)
+    assert sound.waveform.shape == (1, 1.9 * sample_rate)
     is_loud = sound.waveform[0].reshape(19, -1).abs().amax(1) > 0.2
-    damaged_part = sound.waveform[0, round(0.54 * rate) : round(0.57 * rate)]
-    assert damaged_part.abs().max() < 0.01 and is_loud.sum() == 19
+    damaged_sound = sound.waveform[0, round(0.54 * sample_rate) : round(0.57 * sample_rate)]
+    assert damaged_sound.abs().max() < 0.01 and is_loud.sum() == 19
 
 
 def test_concatenated_recordings_keep_their_sound(tmp_path):
-    """Join a mono and a stereo recording, which each begin their time stamps anew."""
-    rate, file_contents = 48000, []
+    """Check that joined mono and stereo recordings keep their sound though their time stamps
+    restart."""
+    sample_rate, file_contents = 48000, []
     for channels, layout in ((1, "mono"), (2, "stereo")):
-        sound = sine_tone(rate, channels)
-        sound[:, : rate // 2] = sound[:, rate // 2 + rate // 10 :] = 0
-        path = write_video_with_sound(tmp_path / f"{layout}.ts", sound, rate, layout, "mp2")
-        file_contents.append(path.read_bytes())
+        sound = sine_tone(sample_rate, channels)
+        sound[:, : sample_rate // 2] = sound[:, sample_rate // 2 + sample_rate // 10 :] = 0
+        recording_file = write_video_with_sound(
+            tmp_path / f"{layout}.ts", sound, sample_rate, layout, "mp2"
+        )
+        file_contents.append(recording_file.read_bytes())
     (tmp_path / "joined.ts").write_bytes(b"".join(file_contents))
     joined_clip = open_clip(tmp_path / "joined.ts", frame_count=117)
     assert joined_clip.info.fps == 30 and joined_clip.info.times_s[-1] == pytest.approx(
         119 / 30, abs=1e-3
     )
     joined_sound = joined_clip.sound()
-    assert joined_sound.waveform.shape == (2, 3.9 * rate)
-    assert beep_starts(joined_sound.waveform, rate) == pytest.approx([0.5, 2.5], abs=0.03)
-    levels = joined_clip.read()[::30, 24, 32, 0].tolist()
-    assert levels == pytest.approx([0, 120, 0, 120], abs=4)
+    assert joined_sound.waveform.shape == (2, 3.9 * sample_rate)
+    assert beep_starts(joined_sound.waveform, sample_rate) == pytest.approx([0.5, 2.5], abs=0.03)
+    grey_levels = joined_clip.read()[::30, 24, 32, 0].tolist()
+    assert grey_levels == pytest.approx([0, 120, 0, 120], abs=4)
 
 
 def test_jittered_time_stamps_keep_frame_rate_and_sound(tmp_path):
-    """Write a TS file, which then states 90,000 frames a second."""
-    rate, sound = 48000, sine_tone(48000, 1)
-    sound[:, : rate // 2] = sound[:, rate // 2 + rate // 10 :] = 0
-    path = tmp_path / "stream.ts"
+    """Check that a TS file with jittered time stamps is read at its true frame rate and with its
+    sound."""
+    sample_rate, tone_waveform = 48000, sine_tone(48000, 1)
+    tone_waveform[:, : sample_rate // 2] = tone_waveform[
+        :, sample_rate // 2 + sample_rate // 10 :
+    ] = 0
+    video_file = tmp_path / "stream.ts"
     write_video_with_sound(
-        path, sound, rate, "mono", "mp2", frame_time_s=lambda i: 0.1 + i / 30 + JITTER_S[i]
+        video_file,
+        tone_waveform,
+        sample_rate,
+        "mono",
+        "mp2",
+        frame_time_s=lambda i: 0.1 + i / 30 + JITTER_S[i],
     )
-    clip = open_clip(path, frame_count=57)
+    clip = open_clip(video_file, frame_count=57)
     assert clip.info.fps == clip.selection.fps == pytest.approx(30, rel=0.002)
     clip_sound = clip.sound()
-    assert clip_sound.waveform.shape[1] == pytest.approx(1.9 * rate, rel=0.002)
-    assert beep_starts(clip_sound.waveform, rate) == pytest.approx([0.4], abs=0.03)
+    assert clip_sound.waveform.shape[1] == pytest.approx(1.9 * sample_rate, rel=0.002)
+    assert beep_starts(clip_sound.waveform, sample_rate) == pytest.approx([0.4], abs=0.03)
 
 
 @pytest.mark.parametrize(("fps", "is_remarked"), [(600, True), (240, False)])
 def test_times_of_a_high_speed_camera_are_remarked(tmp_path, fps, is_remarked):
-    path = tmp_path / "copied.avi"
-    with av.open(str(path), "w") as container:
+    video_file = tmp_path / "copied.avi"
+    with av.open(str(video_file), "w") as container:
         stream = container.add_stream("mjpeg", rate=fps)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
         for _ in range(9):
             picture = np.zeros((48, 64, 3), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         container.mux(stream.encode(None))
-    clip = open_clip(path, frame_count=9)
+    clip = open_clip(video_file, frame_count=9)
     assert clip.info.fps == fps
     assert any("high-speed camera" in str(note) for note in clip.notes) == is_remarked

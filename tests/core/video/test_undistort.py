@@ -24,7 +24,8 @@ FISHEYE = CameraModel(
 
 
 def smooth_picture(camera: CameraModel) -> torch.Tensor:  # [H, W, 3] float32
-    """Draw a pattern of viewing directions, whose true picture is known for any lens."""
+    """Draw a pattern that depends on viewing directions, so that its true picture is known for any
+    lens."""
     rays, _ = camera.pixel_rays(torch.float64)
     x, y = rays[..., 0] / rays[..., 2].clamp_min(0.05), rays[..., 1] / rays[..., 2].clamp_min(0.05)
     return (
@@ -33,10 +34,12 @@ def smooth_picture(camera: CameraModel) -> torch.Tensor:  # [H, W, 3] float32
 
 
 def test_undistorted_picture_is_that_of_a_pinhole():
-    target = undistorted_camera(FISHEYE, "inside")
-    undistortion = Undistortion(FISHEYE, target)
+    target_camera = undistorted_camera(FISHEYE, "inside")
+    undistortion = Undistortion(FISHEYE, target_camera)
     assert bool(undistortion.seen.all())
-    assert (undistortion(smooth_picture(FISHEYE)) - smooth_picture(target)).abs().max() < 0.02
+    assert (
+        undistortion(smooth_picture(FISHEYE)) - smooth_picture(target_camera)
+    ).abs().max() < 0.02
 
 
 def test_inside_has_no_empty_corners_and_all_shows_every_pixel():
@@ -47,15 +50,15 @@ def test_inside_has_no_empty_corners_and_all_shows_every_pixel():
     narrow_fisheye = replace(FISHEYE, fx=160.0, fy=160.0)
     full_camera = undistorted_camera(narrow_fisheye, "all")
     rays, _ = narrow_fisheye.pixel_rays(torch.float64)
-    uv, valid = full_camera.project(rays)
-    assert bool(valid.all()) and uv[..., 0].min() > -0.6 and uv[..., 0].max() < 239.6
+    uv, valid_mask = full_camera.project(rays)
+    assert bool(valid_mask.all()) and uv[..., 0].min() > -0.6 and uv[..., 0].max() < 239.6
     assert 0.5 < seen_by(narrow_fisheye, full_camera).double().mean() < 1
     assert undistorted_camera(FISHEYE, "all").fx < inside_camera.fx
 
 
 @pytest.mark.parametrize("scale", [255, 1.0])
 def test_clip_is_undistorted_frame_by_frame(scale):
-    """Redraw into a picture with black bars at its sides."""
+    """Check that each frame of a clip is undistorted alike, with black bars at the picture's sides."""
     video = smooth_picture(FISHEYE) * torch.linspace(0.8, 1, 9)[:, None, None, None]
     video = (video * 255).byte() if scale == 255 else video
     undistortion = Undistortion(
@@ -74,12 +77,12 @@ def test_clip_is_undistorted_frame_by_frame(scale):
 
 
 def test_fine_stripes_are_averaged_to_grey():
-    """Draw stripes of one pixel, which must not become moiré."""
+    """Check that stripes one pixel wide become grey and give no moiré pattern."""
     fine_camera = FISHEYE.rescale(960, 544)
-    stripes = (torch.arange(960) % 2).float()[None, :, None].expand(544, 960, 3)
+    striped_picture = (torch.arange(960) % 2).float()[None, :, None].expand(544, 960, 3)
     averaged_picture = Undistortion(
         fine_camera, undistorted_camera(fine_camera, "inside", (160, 96))
-    )(stripes)
+    )(striped_picture)
     assert (averaged_picture - 0.5).abs().max() < 0.15
 
 

@@ -34,8 +34,7 @@ HIDDEN_FRAMES = {"auto-alt-ref": "1", "lag-in-frames": "25", "b:v": "4M"}  # of 
 def numbered_frames(
     count: int, height: int = 48, width: int = 80
 ) -> torch.Tensor:  # [T, H, W, 3] uint8
-    """Draw frames whose grey level is four times their number, with a red left and a blue right
-    edge."""
+    """Draw frames whose grey level is four times their number, with one red and one blue edge."""
     frames = torch.zeros(count, height, width, 3, dtype=torch.uint8)
     frames += (4 * torch.arange(count, dtype=torch.uint8))[:, None, None, None]
     frames[:, :, :16] = torch.tensor([250, 5, 5], dtype=torch.uint8)
@@ -46,10 +45,10 @@ def numbered_frames(
 @pytest.fixture(scope="module")
 def clip_file(tmp_path_factory, add_sound) -> Path:
     path = tmp_path_factory.mktemp("video") / "clip.mp4"
-    tone = torch.sin(torch.arange(44100 * 3) * (2 * math.pi * 440 / 44100))[None] * 0.5
-    tone[:, :44100] = 0  # silent for a second: the trim can be told from the tone
+    tone_waveform = torch.sin(torch.arange(44100 * 3) * (2 * math.pi * 440 / 44100))[None] * 0.5
+    tone_waveform[:, :44100] = 0  # silent for a second: the trim can be told from the tone
     write_video(path, numbered_frames(60), FPS)
-    add_sound(path, tone.numpy(), 44100)
+    add_sound(path, tone_waveform.numpy(), 44100)
     return path
 
 
@@ -64,8 +63,7 @@ def encode(
     tags: Mapping[str, str] = MappingProxyType({}),
     **codec_fields,
 ) -> None:
-    """Encode pictures [T, H, W, 3] into a video file, with options for its codec, track and colour
-    matrix."""
+    """Encode pictures [T, H, W, 3] into a video file with options for codec and colours."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.metadata.update(tags)
@@ -97,13 +95,13 @@ EXPECTED_RED = [[200, 50, 50]], [4]
     ],
 )
 def test_other_ranges_and_gamuts_become_srgb(tmp_path, colour_space, tags, stored, expected):
-    colours, max_error = expected
+    expected_colours, max_error = expected
     picture_row = np.repeat(np.uint8(stored), 32, axis=0)
     pictures = np.broadcast_to(picture_row, (1, 32, len(picture_row), 3))
     colour_tags = dict(zip(("color_primaries", "color_trc", "colorspace"), tags, strict=True))
     encode(tmp_path / "phone.mkv", pictures, "ffv1", "yuv444p10le", **colour_tags)
     phone_clip = open_clip(tmp_path / "phone.mkv", frame_count=1)
-    colour_error = phone_clip.read()[0, 16, 16::32].numpy() - np.array(colours)
+    colour_error = phone_clip.read()[0, 16, 16::32].numpy() - np.array(expected_colours)
     assert str(phone_clip.notes[0]).startswith(f"{colour_space} brought to")
     assert (np.abs(colour_error).max(axis=1) <= max_error).all()
     assert np.ptp(colour_error, axis=1).max() <= 2, "grey stays grey"
@@ -152,19 +150,19 @@ def test_only_needed_frames_are_decoded(clip_file, monkeypatch, tmp_path):
     import egox_core.video.reader as video
 
     decoded_indices = []
-    advance = video._frame_at
+    original_frame_at = video._frame_at
     monkeypatch.setattr(
         video,
         "_frame_at",
-        lambda frames, index: advance(
+        lambda frames, index: original_frame_at(
             (decoded_indices.append(frame[0]) or frame for frame in frames), index
         ),
     )
-    read_numbers = {
+    decoded_numbers = {
         index: picture[24, 40].mean() / 4
         for index, picture in decode_frames(video_file, info, [3, 44, 45, 59])
     }
-    assert [round(v) for v in read_numbers.values()] == [3, 44, 45, 59]
+    assert [round(v) for v in decoded_numbers.values()] == [3, 44, 45, 59]
     assert set(decoded_indices) == {0, 1, 2, 3, *range(40, 60)}  # from 45 on a seek would not pay
 
 
@@ -179,32 +177,31 @@ def test_half_the_rate_takes_every_second_frame(clip_file):
 
 
 def test_sound_is_trimmed_to_the_frames(clip_file):
-    silent_part, tone_part, mixed_part = (
+    silent_sound, tone_sound, mixed_sound = (
         open_clip(clip_file, start_frame=start, frame_count=count).sound().waveform
         for start, count in ((0, 17), (30, 21), (10, 41))
     )
-    assert silent_part.shape == (1, round(17 / FPS * 44100)) and silent_part.abs().max() < 0.05
-    assert tone_part.shape == (1, round(21 / FPS * 44100)) and tone_part.abs().max() > 0.4
-    tone_start = int((mixed_part[0].abs() > 0.1).nonzero()[0])
+    assert silent_sound.shape == (1, round(17 / FPS * 44100)) and silent_sound.abs().max() < 0.05
+    assert tone_sound.shape == (1, round(21 / FPS * 44100)) and tone_sound.abs().max() > 0.4
+    tone_start = int((mixed_sound[0].abs() > 0.1).nonzero()[0])
     assert abs(tone_start - 22050) < 1100  # half a second in; AAC frames are 1024 samples long
 
 
 def test_sound_is_placed_by_its_time_stamps(clip_file, tmp_path):
-    """Read a recording that lacks 0.6 s of sound while its picture continues."""
-    beeps = []
-    for tenth in (*range(6), *range(12, 30)):
-        beep = np.full((1, 800), 9000 if tenth in (0, 5, 15) else 0, np.int16)
-        beeps.append(av.AudioFrame.from_ndarray(beep, layout="mono"))
-        beeps[-1].sample_rate, beeps[-1].pts = 8000, tenth * 800
-    gap_file = remux(clip_file, tmp_path / "gap.mkv", sound_frames=beeps)
+    """Check that sound after a gap of 0.6 s stays in time with the picture."""
+    sound_frames = []
+    for tenth_of_second in (*range(6), *range(12, 30)):
+        sound_samples = np.full((1, 800), 9000 if tenth_of_second in (0, 5, 15) else 0, np.int16)
+        sound_frames.append(av.AudioFrame.from_ndarray(sound_samples, layout="mono"))
+        sound_frames[-1].sample_rate, sound_frames[-1].pts = 8000, tenth_of_second * 800
+    gap_file = remux(clip_file, tmp_path / "gap.mkv", sound_frames=sound_frames)
     waveform = open_clip(gap_file, frame_count=57).sound().waveform[0]
     tenth_means = waveform[:22400].reshape(28, 800).mean(1)
     assert (tenth_means > 0.1).nonzero()[:, 0].tolist() == [0, 5, 15]
 
 
 def test_resized_pictures_agree_with_resized_cameras():
-    """Compare the place of a bright square in the resized picture with the resized camera's
-    projection."""
+    """Check that a bright square is in resized pictures where the resized camera projects it."""
     from egox_core.video.reader import fit_picture
 
     camera = CameraModel(lens="pinhole", width=200, height=96, fx=150, fy=150, cx=101, cy=50)
@@ -221,15 +218,15 @@ def test_resized_pictures_agree_with_resized_cameras():
             fit_picture(picture, selection.rectangle, size).astype(np.float64).mean(-1)
         )
         assert resized_picture.shape == size[::-1]
-        centre = center_of_mass(resized_picture)[::-1]
+        square_centre = center_of_mass(resized_picture)[::-1]
         ray, _ = camera.unproject(torch.tensor([121.5, 41.5], dtype=torch.float64))
-        expected, _ = selection.camera(camera).project(ray)
-        assert np.allclose(centre, expected.numpy(), atol=0.05), (size, resize)
+        expected_uv, _ = selection.camera(camera).project(ray)
+        assert np.allclose(square_centre, expected_uv.numpy(), atol=0.05), (size, resize)
     assert camera.crop(0, 0, 200, 96).rescale(200, 96) == camera
 
 
 def read_all_frames(source) -> tuple[np.ndarray, dict[str, str]]:
-    """Read all frames and remarks of a video, and check that frames read singly are equal."""
+    """Read all frames and remarks of a video, and check that single reads give equal frames."""
     info = probe_video(source)
     frames = [frame for _, frame in decode_frames(source, info, range(info.frame_count))]
     for index in range(0, len(frames), 4):
@@ -239,25 +236,26 @@ def read_all_frames(source) -> tuple[np.ndarray, dict[str, str]]:
 
 
 def test_pictures_are_rotated_by_the_display_matrix(tmp_path):
-    """Check the eight rotations and mirrorings of phones' cameras."""
+    """Check that pictures are shown upright for all eight rotations and mirrorings of phone
+    cameras."""
     video_file = tmp_path / "phone.mp4"
     encode(video_file, numbered_frames(1))
-    content = bytearray(video_file.read_bytes())
-    matrix_offset = content.find(b"tkhd") + 44
+    video_bytes = bytearray(video_file.read_bytes())
+    matrix_offset = video_bytes.find(b"tkhd") + 44
     stored_picture = read_all_frames(video_file)[0][0]
     for x_sign, y_sign, transposed in itertools.product((1, -1), (1, -1), (False, True)):
         matrix_entries = (0, y_sign, 0, x_sign, 0) if transposed else (x_sign, 0, 0, 0, y_sign)
-        content[matrix_offset : matrix_offset + 20] = struct.pack(
+        video_bytes[matrix_offset : matrix_offset + 20] = struct.pack(
             ">5i", *(number << 16 for number in matrix_entries)
         )
         expected_picture = (stored_picture.swapaxes(0, 1) if transposed else stored_picture)[
             ::y_sign, ::x_sign
         ]
-        assert np.array_equal(read_all_frames(io.BytesIO(content))[0][0], expected_picture)
+        assert np.array_equal(read_all_frames(io.BytesIO(video_bytes))[0][0], expected_picture)
 
 
 def remux(source: Path, target: Path, first_packet: int = 0, sound_frames=()) -> Path:
-    """Copy the video packets of a file from the ``first`` on into another file, with a sound track."""
+    """Copy the video packets of a file, from packet ``first`` on, into another file with sound."""
     with av.open(str(source)) as source_container, av.open(str(target), "w") as target_container:
         stream = target_container.add_stream_from_template(source_container.streams.video[0])
         sound_stream = (
@@ -276,7 +274,7 @@ def remux(source: Path, target: Path, first_packet: int = 0, sound_frames=()) ->
 
 
 def test_undecodable_leading_frames_are_left_out(tmp_path):
-    """Read AVI, MP4 and MKV files, of which some begin inside an open group of pictures."""
+    """Check that frames that can't be decoded at the start of AVI, MP4 and MKV files are skipped."""
     x264_options = "keyint=10:min-keyint=10:scenecut=0:open-gop=1:bframes=2:b-adapt=0"
     encode(tmp_path / "all.ts", numbered_frames(40), options={"x264-params": x264_options})
     for name, first_packet in (("dvr.avi", 0), ("dashcam.mp4", 5), ("cut.mkv", 5)):
@@ -307,10 +305,12 @@ def test_interlaced_frames_are_deinterlaced(tmp_path):
 
 
 def test_hevc_fields_become_frames_of_full_height(tmp_path):
-    """Check that a stripe stays in place though every second field has the lower lines."""
-    stripe = np.zeros((8, 96, 160, 3), np.uint8)
-    stripe[:, 40:57] = 255
-    fields = np.stack([picture[number % 2 :: 2] for number, picture in enumerate(stripe)])
+    """Check that interlaced HEVC fields are joined into frames in which a stripe stays in place."""
+    stripe_pictures = np.zeros((8, 96, 160, 3), np.uint8)
+    stripe_pictures[:, 40:57] = 255
+    fields = np.stack(
+        [picture[picture_number % 2 :: 2] for picture_number, picture in enumerate(stripe_pictures)]
+    )
     video_file = tmp_path / "tv.mkv"
     encode(video_file, fields, "libx265", options={"x265-params": "interlace=tff:log-level=none"})
     frames, remarks = read_all_frames(video_file)
@@ -342,15 +342,20 @@ def test_360_video_is_refused_and_one_of_double_width_remarked(tmp_path):
     video_file = tmp_path / "around.mp4"
     encode(video_file, numbered_frames(1, 48, 96))
     assert read_all_frames(video_file)[1] == {"panorama": "96x48"}
-    content = video_file.read_bytes()
+    video_bytes = video_file.read_bytes()
     box_offset, spherical_box = (
-        content.find(b"moov") - 4,
+        video_bytes.find(b"moov") - 4,
         b"\0\0\0\x29uuid<GSpherical:Spherical>true</GSpherical",
     )
-    size = struct.pack(">I", len(content) - box_offset + len(spherical_box))
+    box_size_bytes = struct.pack(">I", len(video_bytes) - box_offset + len(spherical_box))
     with refuses("v360"):
         probe_video(
-            io.BytesIO(content[:box_offset] + size + content[box_offset + 4 :] + spherical_box)
+            io.BytesIO(
+                video_bytes[:box_offset]
+                + box_size_bytes
+                + video_bytes[box_offset + 4 :]
+                + spherical_box
+            )
         )
 
 
@@ -358,19 +363,19 @@ TRACK_BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 
 
 def append_to_sample_entry(path: Path, entry_name: bytes, box: bytes) -> None:
-    """Append a box to the sample description of an MP4 file's only track."""
-    data, position, box_offsets = bytearray(path.read_bytes()), 0, []
+    """Append a metadata box to the sample description of an MP4 file's only track."""
+    file_bytes, position, box_offsets = bytearray(path.read_bytes()), 0, []
     for name in (*TRACK_BOXES, entry_name):
-        position = data.index(name, position) + 4
+        position = file_bytes.index(name, position) + 4
         box_offsets.append(position - 8)
 
     def box_size(offset: int) -> int:
-        return int.from_bytes(data[offset : offset + 4], "big")
+        return int.from_bytes(file_bytes[offset : offset + 4], "big")
 
     entry_end = box_offsets[-1] + box_size(box_offsets[-1])
     for offset in box_offsets:
-        data[offset : offset + 4] = struct.pack(">I", box_size(offset) + len(box))
-    path.write_bytes(data[:entry_end] + box + data[entry_end:])
+        file_bytes[offset : offset + 4] = struct.pack(">I", box_size(offset) + len(box))
+    path.write_bytes(file_bytes[:entry_end] + box + file_bytes[entry_end:])
 
 
 @pytest.mark.parametrize(
@@ -389,24 +394,24 @@ def append_to_sample_entry(path: Path, entry_name: bytes, box: bytes) -> None:
     ],
 )
 def test_stereo_video_is_remarked(tmp_path, suffix, codec, stereo_metadata, expected_layout):
-    """Mark videos as stereo by frame packing, Matroska's StereoMode or the st3d box."""
-    path = tmp_path / f"both.{suffix}"
+    """Check that a video marked as stereo by its stream or container gives a remark."""
+    video_file = tmp_path / f"both.{suffix}"
     if isinstance(stereo_metadata, bytes):
-        encode(path, numbered_frames(5), codec)
+        encode(video_file, numbered_frames(5), codec)
         append_to_sample_entry(
-            path, b"avc1", struct.pack(">I4sIc", 13, b"st3d", 0, stereo_metadata)
+            video_file, b"avc1", struct.pack(">I4sIc", 13, b"st3d", 0, stereo_metadata)
         )
     else:
         options = stereo_metadata if "x264-params" in stereo_metadata else {}
         encode(
-            path,
+            video_file,
             numbered_frames(5),
             codec,
             options=options,
             tags={} if options else stereo_metadata,
         )
-    assert read_all_frames(path)[1].get("stereo") == expected_layout
-    notes = [str(note) for note in open_clip(path, frame_count=5).notes]
+    assert read_all_frames(video_file)[1].get("stereo") == expected_layout
+    notes = [str(note) for note in open_clip(video_file, frame_count=5).notes]
     if expected_layout is None:
         assert not notes
     else:
@@ -414,7 +419,7 @@ def test_stereo_video_is_remarked(tmp_path, suffix, codec, stereo_metadata, expe
 
 
 def clean_aperture(width: int, height: int, offset_x: int, offset_y: int) -> bytes:
-    """Build an MP4 clap box from a size and the offset of its centre in pixels."""
+    """Build an MP4 ``clap`` box, the visible picture area, from its size and offset in pixels."""
     return struct.pack(">I4s8i", 40, b"clap", width, 1, height, 1, offset_x, 1, offset_y, 1)
 
 
@@ -438,20 +443,20 @@ def test_container_crop_is_applied_and_remarked(tmp_path, crop_box, expected_cro
     else:  # in place of the unit of what is displayed
         video_file = tmp_path / "phone.mkv"
         encode(video_file, numbered_frames(5), "ffv1", "yuv444p")
-        content = video_file.read_bytes()
-        assert content.count(b"\x54\xb2\x81\x04") == 1
-        video_file.write_bytes(content.replace(b"\x54\xb2\x81\x04", crop_box + b"\x81\x10"))
+        video_bytes = video_file.read_bytes()
+        assert video_bytes.count(b"\x54\xb2\x81\x04") == 1
+        video_file.write_bytes(video_bytes.replace(b"\x54\xb2\x81\x04", crop_box + b"\x81\x10"))
     info = probe_video(video_file)
     assert (info.width, info.height, info.part) == (80, 48, expected_crop)
     picture = np.array([frame for _, frame in decode_frames(video_file, info, [3])])[0]
     left, top, crop_width, crop_height = expected_crop or (0, 0, 80, 48)
-    size = {"width": crop_width // 16 * 16, "height": crop_height // 16 * 16}
-    cropped_clip = open_clip(video_file, start_frame=3, frame_count=1, **size)
+    clip_size = {"width": crop_width // 16 * 16, "height": crop_height // 16 * 16}
+    cropped_clip = open_clip(video_file, start_frame=3, frame_count=1, **clip_size)
     crop_x, crop_y, *_ = cropped_clip.selection.rectangle
     assert left <= crop_x and top <= crop_y
-    expected = picture[crop_y:, crop_x:][: size["height"], : size["width"]]
-    if cropped_clip.selection.rectangle[2:] == (size["width"], size["height"]):
-        assert np.array_equal(cropped_clip.read()[0].numpy(), expected)
+    expected_picture = picture[crop_y:, crop_x:][: clip_size["height"], : clip_size["width"]]
+    if cropped_clip.selection.rectangle[2:] == (clip_size["width"], clip_size["height"]):
+        assert np.array_equal(cropped_clip.read()[0].numpy(), expected_picture)
     is_remarked = any(
         f"{crop_width}x{crop_height} px at" in str(note) for note in cropped_clip.notes
     )
@@ -460,25 +465,25 @@ def test_container_crop_is_applied_and_remarked(tmp_path, crop_box, expected_cro
     cropped_camera = cropped_clip.selection.camera(
         camera
     )  # that of the whole picture, cropped along
-    scale = size["width"] / cropped_clip.selection.rectangle[2]
-    assert cropped_camera.cx == pytest.approx((40 - crop_x) * scale - 0.5, abs=0.01)
+    resize_factor = clip_size["width"] / cropped_clip.selection.rectangle[2]
+    assert cropped_camera.cx == pytest.approx((40 - crop_x) * resize_factor - 0.5, abs=0.01)
 
 
 def test_crop_is_rotated_with_its_picture(tmp_path):
     video_file = tmp_path / "phone.mp4"
     encode(video_file, numbered_frames(1))
     append_to_sample_entry(video_file, b"avc1", clean_aperture(48, 40, 6, -2))
-    content = bytearray(video_file.read_bytes())
-    matrix_offset = content.find(b"tkhd") + 44
+    video_bytes = bytearray(video_file.read_bytes())
+    matrix_offset = video_bytes.find(b"tkhd") + 44
     crop_mask = np.zeros((48, 80), bool)
     crop_mask[2:42, 22:70] = True
     for x_sign, y_sign, transposed in itertools.product((1, -1), (1, -1), (False, True)):
         matrix_entries = (0, y_sign, 0, x_sign, 0) if transposed else (x_sign, 0, 0, 0, y_sign)
-        content[matrix_offset : matrix_offset + 20] = struct.pack(
+        video_bytes[matrix_offset : matrix_offset + 20] = struct.pack(
             ">5i", *(number << 16 for number in matrix_entries)
         )
         expected_mask = (crop_mask.T if transposed else crop_mask)[::y_sign, ::x_sign]
-        left, top, width, height = probe_video(io.BytesIO(content)).part
+        left, top, width, height = probe_video(io.BytesIO(video_bytes)).part
         cropped_mask = expected_mask[top : top + height, left : left + width]
         assert cropped_mask.all() and cropped_mask.sum() == expected_mask.sum()
 
@@ -500,20 +505,24 @@ def test_dolby_vision_colours_are_remarked(
         )
     else:  # in place of the padding before the tracks
         mapping_bytes = b"\x41\xe7\x84dvcC\x41\xed\x98" + dolby_settings
-        data = video_file.read_bytes()
-        end = re.search(rb"\0{48,}", data[:4096]).end()
-        video_file.write_bytes(data[: end - len(mapping_bytes)] + mapping_bytes + data[end:])
+        video_bytes = video_file.read_bytes()
+        padding_end = re.search(rb"\0{48,}", video_bytes[:4096]).end()
+        video_file.write_bytes(
+            video_bytes[: padding_end - len(mapping_bytes)]
+            + mapping_bytes
+            + video_bytes[padding_end:]
+        )
     assert read_all_frames(video_file)[1].get("dolby") == (str(profile) if is_remarked else None)
 
 
 @pytest.mark.parametrize(("codec", "size", "count"), [("mpeg2video", 48, 5), ("libx264", 96, 9)])
 def test_mxf_files_are_read(tmp_path, codec, size, count):
-    path = tmp_path / "clip.mxf"
-    encode(path, numbered_frames(count, size), codec, fps=25)
-    mxf_clip = open_clip(path, frame_count=count)
+    mxf_file = tmp_path / "clip.mxf"
+    encode(mxf_file, numbered_frames(count, size), codec, fps=25)
+    mxf_clip = open_clip(mxf_file, frame_count=count)
     assert mxf_clip.info.fps == 25 and mxf_clip.info.frame_count == count and not mxf_clip.notes
-    levels = mxf_clip.read()[:, size // 2, 40].float().mean(-1)
-    assert (levels - 4 * torch.arange(count)).abs().max() < 3
+    grey_levels = mxf_clip.read()[:, size // 2, 40].float().mean(-1)
+    assert (grey_levels - 4 * torch.arange(count)).abs().max() < 3
 
 
 @pytest.mark.parametrize(
@@ -528,8 +537,8 @@ def test_mxf_files_are_read(tmp_path, codec, size, count):
 def test_untagged_hd_is_bt709_unless_a_library_wrote_it(
     tmp_path, writing_app, tags, matrix, is_remarked
 ):
-    path = tmp_path / "hd.mkv"
-    with av.open(str(path), "w") as container:
+    video_file = tmp_path / "hd.mkv"
+    with av.open(str(video_file), "w") as container:
         container.metadata.update(tags)
         stream = container.add_stream("ffv1", rate=20)
         stream.width, stream.height, stream.pix_fmt = 80, 720, "yuv444p"
@@ -537,9 +546,9 @@ def test_untagged_hd_is_bt709_unless_a_library_wrote_it(
         frame = frame.reformat(format="yuv444p", dst_colorspace=matrix)
         frame.colorspace = 2
         container.mux([*stream.encode(frame), *stream.encode(None)])
-    content = path.read_bytes()
-    assert b"Lavf" in content
-    frames, remarks = read_all_frames(io.BytesIO(content.replace(b"Lavf", writing_app)))
+    video_bytes = video_file.read_bytes()
+    assert b"Lavf" in video_bytes
+    frames, remarks = read_all_frames(io.BytesIO(video_bytes.replace(b"Lavf", writing_app)))
     assert np.abs(frames[0, 360, 4] - [250.0, 5, 5]).max() <= 4
     assert ("matrix" in remarks) == is_remarked
 
@@ -551,10 +560,10 @@ def test_written_hd_video_has_colour_tags(tmp_path):
 
 
 def test_colour_track_of_a_depth_recorder_is_read(tmp_path):
-    """Write tracks like Azure Kinect's, where all are the default and the largest may be depth."""
-    path = tmp_path / "k4a.mkv"
+    """Check that the colour track is read from recordings that also have depth and infrared tracks."""
+    video_file = tmp_path / "k4a.mkv"
     for titles in (("", ""), ("DEPTH", "COLOR"), ("IR camera", "")):
-        with av.open(str(path), "w") as container:
+        with av.open(str(video_file), "w") as container:
             streams = [container.add_stream(name, rate=20) for name in ("rawvideo", "mjpeg")]
             for stream, title, size in zip(streams, titles, (96, 48), strict=True):
                 stream.width, stream.height = 80 * size // 48, size
@@ -565,14 +574,14 @@ def test_colour_track_of_a_depth_recorder_is_read(tmp_path):
                 picture = numbered_frames(1, stream.height, stream.width)[0].numpy()
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 container.mux([*stream.encode(frame), *stream.encode(None)])
-        frames, remarks = read_all_frames(path)
+        frames, remarks = read_all_frames(video_file)
         assert frames.shape == (1, 48, 80, 3) and remarks["tracks"] == "2"
 
 
 def test_still_image_track_is_not_read(tmp_path):
-    """Write a still image as the first default track, as animated AVIF has one."""
-    path = tmp_path / "poster.mp4"
-    with av.open(str(path), "w") as container:
+    """Check that the video track is read, not a still image before it as in animated AVIF files."""
+    video_file = tmp_path / "poster.mp4"
+    with av.open(str(video_file), "w") as container:
         streams = [container.add_stream("mpeg4", rate=20) for _ in range(2)]
         for stream in streams:
             stream.width, stream.height = 80, 48
@@ -582,7 +591,7 @@ def test_still_image_track_is_not_read(tmp_path):
                 frame = av.VideoFrame.from_ndarray(picture.numpy(), format="rgb24")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-    assert probe_video(path).frame_count == 5
+    assert probe_video(video_file).frame_count == 5
 
 
 def test_frames_of_uneven_times_are_selected_by_time(tmp_path):
@@ -598,9 +607,9 @@ def test_frames_of_uneven_times_are_selected_by_time(tmp_path):
 
 
 def test_pixels_of_double_width_are_stretched(tmp_path):
-    path = tmp_path / "anamorphic.mp4"
-    encode(path, numbered_frames(5, 96, 80), sample_aspect_ratio=Fraction(2, 1))
-    stretched_clip = open_clip(path, frame_count=5)
+    video_file = tmp_path / "anamorphic.mp4"
+    encode(video_file, numbered_frames(5, 96, 80), sample_aspect_ratio=Fraction(2, 1))
+    stretched_clip = open_clip(video_file, frame_count=5)
     assert (stretched_clip.info.width, stretched_clip.info.height) == (160, 96)
     assert stretched_clip.read().shape == (5, 96, 160, 3)
 
@@ -616,13 +625,14 @@ def test_pixels_of_double_width_are_stretched(tmp_path):
     ],
 )
 def test_uncommon_formats_are_read_by_index(tmp_path, suffix, codec, options, pixel_format):
-    """Read formats with hidden frames, more than 8 bits, or no time stamps."""
+    """Check that frames are read by index from videos with hidden frames, deep colour or no time
+    stamps."""
     video_file = tmp_path / f"clip.{suffix}"
     try:
-        levels = np.arange(0, 240, 8, dtype=np.uint8)[:, None, None, None]
+        grey_levels = np.arange(0, 240, 8, dtype=np.uint8)[:, None, None, None]
         encode(
             video_file,
-            levels.repeat(48, 1).repeat(80, 2).repeat(3, 3),
+            grey_levels.repeat(48, 1).repeat(80, 2).repeat(3, 3),
             codec,
             pixel_format,
             options,
@@ -630,14 +640,14 @@ def test_uncommon_formats_are_read_by_index(tmp_path, suffix, codec, options, pi
     except (av.error.FFmpegError, ValueError):
         pytest.skip(f"this ffmpeg has no encoder {codec}")
     opened_clip = open_clip(video_file, start_frame=13, frame_count=17)
-    info, levels = opened_clip.info, opened_clip.read()[:, 24, 40].float().mean(-1)
-    assert info.frame_count == 30 and (info.width, info.height) == (80, 48)
-    assert (levels / 8 - torch.arange(13, 30)).abs().max() < 0.5
+    clip_info, grey_levels = opened_clip.info, opened_clip.read()[:, 24, 40].float().mean(-1)
+    assert clip_info.frame_count == 30 and (clip_info.width, clip_info.height) == (80, 48)
+    assert (grey_levels / 8 - torch.arange(13, 30)).abs().max() < 0.5
 
 
 def test_bad_requests_are_refused(clip_file):
     info = probe_video(clip_file)
-    for options, message in (
+    for bad_options, message in (
         ({"frame_count": 48}, "use 49"),
         ({"frame_count": 0}, "use 1"),
         ({"frame_count": 61}, "use frame_count 57"),
@@ -649,16 +659,16 @@ def test_bad_requests_are_refused(clip_file):
         ({"frame_count": 5, "resize": "stretch"}, "one of crop, pad"),
     ):
         with refuses(message):
-            select_frames(info, **options)
+            select_frames(info, **bad_options)
 
 
 def test_bad_files_are_refused(clip_file, tmp_path):
-    """Include playlists, which could name other files of the machine."""
+    """Check that broken videos and playlists, which may name other local files, are refused."""
     wave_buffer = io.BytesIO()
     with wave.open(wave_buffer, "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
         file.writeframes(bytes(1600))
-    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{clip_file}\n#EXT-X-ENDLIST\n"
+    playlist_text = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{clip_file}\n#EXT-X-ENDLIST\n"
     shutil.copy(clip_file, tmp_path / "other.mp4")
     for name, content, message_pattern in (
         ("none.mp4", None, "not there"),
@@ -671,7 +681,7 @@ def test_bad_files_are_refused(clip_file, tmp_path):
         ("c.nut", b"nut/multimedia container\0N", "a NUT"),
         ("tape.dv", b"\x1f\x07\0\x3f\xff", "a DV stream of a camcorder"),
         ("tape_pal.dv", b"\x1f\x07\0\xbf\xff", "a DV stream of a camcorder"),
-        ("list.m3u8", playlist.encode(), "can't be decoded"),
+        ("list.m3u8", playlist_text.encode(), "can't be decoded"),
         ("list.mp4", b"ffconcat version 1.0\nfile other.mp4\n", "can't be decoded"),
     ):
         if content is not None:
@@ -684,9 +694,9 @@ def test_bad_files_are_refused(clip_file, tmp_path):
 def test_damage_inside_a_file_is_refused(tmp_path):
     damaged_file = tmp_path / "damaged.mkv"
     write_video(damaged_file, numbered_frames(60), FPS)
-    content = damaged_file.read_bytes()
-    half = len(content) // 2
-    damaged_file.write_bytes(content[:half] + bytes(half))
+    video_bytes = damaged_file.read_bytes()
+    half_size = len(video_bytes) // 2
+    damaged_file.write_bytes(video_bytes[:half_size] + bytes(half_size))
     with refuses():
         open_clip(damaged_file, frame_count=57).read()
 
@@ -713,7 +723,7 @@ def test_cancelled_or_failed_writing_leaves_no_partial_file(tmp_path):
 
 
 def test_reading_can_be_cancelled(clip_file, tmp_path):
-    """Cancel the reading of frames, and the decoding that counts frames in some formats."""
+    """Check that reading or counting the frames of a video can be cancelled."""
 
     def cancel(done: int, total: int, stage: str) -> None:
         raise KeyboardInterrupt

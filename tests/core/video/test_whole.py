@@ -20,8 +20,8 @@ FASTSTART_OPTIONS, FRAGMENTED = {"movflags": "faststart"}, {"movflags": "frag_ke
 def write_noisy_video(
     path: Path, codec: str = "libx264", pixel_format: str = "", **options
 ) -> Path:
-    """Write 60 noisy frames, each with its own grey level."""
-    noise = np.random.default_rng(0)
+    """Write a video of 60 noisy frames, each with another grey level."""
+    noise_generator = np.random.default_rng(0)
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=30, options={"g": "10"})
         stream.width, stream.height, stream.pix_fmt = (
@@ -30,7 +30,7 @@ def write_noisy_video(
             pixel_format or PIXEL_FORMATS.get(codec, "yuv420p"),
         )
         for number in range(60):
-            picture = np.uint8(3 * number + noise.integers(0, 40, (48, 64, 3)))
+            picture = np.uint8(3 * number + noise_generator.integers(0, 40, (48, 64, 3)))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         container.mux(stream.encode(None))
     return path
@@ -51,26 +51,28 @@ def write_noisy_video(
 )
 def test_truncated_video_is_remarked(tmp_path, suffix, codec, options, remark_pattern):
     uncut_file = write_noisy_video(tmp_path / f"whole.{suffix}", codec, **options)
-    content = uncut_file.read_bytes()
+    video_bytes = uncut_file.read_bytes()
     info = probe_video(uncut_file)
     assert info.frame_count == 60 and "end" not in dict(info.remarks)
-    cut_file = io.BytesIO(content[: round(0.6 * len(content))])
-    cut_info = probe_video(cut_file)
-    assert 10 < cut_info.frame_count < 60
-    match = re.search(remark_pattern, dict(cut_info.remarks).get("end", ""))
-    assert match, cut_info.remarks
+    truncated_file = io.BytesIO(video_bytes[: round(0.6 * len(video_bytes))])
+    truncated_info = probe_video(truncated_file)
+    assert 10 < truncated_info.frame_count < 60
+    remark_match = re.search(remark_pattern, dict(truncated_info.remarks).get("end", ""))
+    assert remark_match, truncated_info.remarks
     if remark_pattern != "^$":
-        assert "cut off" in str(open_clip(cut_file, frame_count=9).notes[0])
+        assert "cut off" in str(open_clip(truncated_file, frame_count=9).notes[0])
         with refuses("cut off"):
-            open_clip(cut_file, frame_count=57)
-    assert not cut_off(io.BytesIO(content + bytes(100))), "what lies behind a file is none of it"
+            open_clip(truncated_file, frame_count=57)
+    assert not cut_off(io.BytesIO(video_bytes + bytes(100))), (
+        "what lies behind a file is none of it"
+    )
 
 
 def test_video_without_its_index_is_refused(tmp_path):
-    """Cut off the index, which is the last part of a recording."""
-    content = write_noisy_video(tmp_path / "camera.mp4").read_bytes()
+    """Check that a recording whose end, which contains the index, is cut off is refused."""
+    video_bytes = write_noisy_video(tmp_path / "camera.mp4").read_bytes()
     with refuses("cut off: its index .moov. is missing"):
-        probe_video(io.BytesIO(content[: content.rindex(b"moov") - 4]))
+        probe_video(io.BytesIO(video_bytes[: video_bytes.rindex(b"moov") - 4]))
 
 
 @pytest.mark.parametrize(
@@ -111,9 +113,9 @@ def test_single_damaged_picture_is_refused_or_left_out(tmp_path, suffix, codec, 
         [frame for _, frame in decode_frames(damaged_file, info, indices)]
         for indices in (range(20, 30), range(40, 50))
     )
-    expected = np.array([*range(20, 30), *range(40, 50)]) * 3 + 19.5
-    levels = np.array([frame.mean() for frame in (*frames_before, *frames_after)])
-    assert np.abs(levels - expected).max() < 4
+    expected_levels = np.array([*range(20, 30), *range(40, 50)]) * 3 + 19.5
+    grey_levels = np.array([frame.mean() for frame in (*frames_before, *frames_after)])
+    assert np.abs(grey_levels - expected_levels).max() < 4
     if info.frame_count == 60:
         with refuses("frame 30 missing or corrupt"):
             list(decode_frames(damaged_file, info, [29, 30, 31]))

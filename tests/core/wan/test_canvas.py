@@ -34,34 +34,39 @@ def canvas() -> Canvas:
 
 def test_widened_ego_half_equals_the_golden_model_input(golden):
     golden_input = golden["out.model_input_36ch"]
-    ego_half = golden_input[..., W_EXO:]
-    batch = torch.cat((ego_half, ego_half))  # cond and uncond stacked
-    exo_half = golden_input[:, :16][..., :W_EXO], golden_input[:, 16:20][..., :W_EXO]
-    assert torch.equal(widen(batch, *exo_half), torch.cat((golden_input, golden_input)))
-    assert widen(batch.bfloat16(), *exo_half).dtype == torch.bfloat16
+    ego_input = golden_input[..., W_EXO:]
+    stacked_ego = torch.cat((ego_input, ego_input))  # cond and uncond stacked
+    exo_latent_and_mask = golden_input[:, :16][..., :W_EXO], golden_input[:, 16:20][..., :W_EXO]
+    assert torch.equal(
+        widen(stacked_ego, *exo_latent_and_mask), torch.cat((golden_input, golden_input))
+    )
+    assert widen(stacked_ego.bfloat16(), *exo_latent_and_mask).dtype == torch.bfloat16
 
 
 def test_mask_modes_differ_as_documented(golden):
-    released = golden["out.mask_4ch"].cpu()
-    paper = build_mask("paper", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO)
-    assert paper[..., :W_EXO].all() and not paper[..., W_EXO:].any()
-    extra_mask = build_mask("trainer", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO) - released
+    released_mask = golden["out.mask_4ch"].cpu()
+    paper_mask = build_mask("paper", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO)
+    assert paper_mask[..., :W_EXO].all() and not paper_mask[..., W_EXO:].any()
+    extra_mask = build_mask("trainer", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO) - released_mask
     assert extra_mask[:, 3, -1, :, :W_EXO].all() and extra_mask.sum() == LATENT_HEIGHT * W_EXO
     with refuses("mask mode"):
         build_mask("everything", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO)
 
 
 def test_embedding_pictures_of_each_mode():
-    exo, prior = torch.rand(1, 16, 24, 3), torch.rand(1, 16, 16, 3)
-    assert embedding_picture("none", exo_frame=exo, prior_frame=prior) is None
-    assert torch.equal(embedding_picture("exo only", exo_frame=exo, prior_frame=prior), exo)
+    exo_video, prior_video = torch.rand(1, 16, 24, 3), torch.rand(1, 16, 16, 3)
+    assert embedding_picture("none", exo_frame=exo_video, prior_frame=prior_video) is None
     assert torch.equal(
-        embedding_picture("exo+prior", exo_frame=exo, prior_frame=prior), torch.cat((exo, prior), 2)
+        embedding_picture("exo only", exo_frame=exo_video, prior_frame=prior_video), exo_video
+    )
+    assert torch.equal(
+        embedding_picture("exo+prior", exo_frame=exo_video, prior_frame=prior_video),
+        torch.cat((exo_video, prior_video), 2),
     )
     with refuses("noise_seed"):
-        embedding_picture("released", exo_frame=exo, prior_frame=prior)
+        embedding_picture("released", exo_frame=exo_video, prior_frame=prior_video)
     with refuses("image embedding"):
-        embedding_picture("both", exo_frame=exo, prior_frame=prior)
+        embedding_picture("both", exo_frame=exo_video, prior_frame=prior_video)
 
 
 def test_impossible_video_sizes_are_refused():
@@ -87,10 +92,10 @@ def test_unfitting_videos_are_refused_and_a_longer_prior_is_cut(
     frames, width, prior_size, message_pattern
 ):
     count, height = prior_size
-    pictures = torch.rand(frames, 32, width, 3), torch.rand(count, height, height, 3)
+    exo_and_prior = torch.rand(frames, 32, width, 3), torch.rand(count, height, height, 3)
     with refuses(message_pattern) if message_pattern else nullcontext():
-        frames, cut_prior = check_pictures(*pictures)
-        assert frames == len(cut_prior) == 9
+        frames, shortened_prior = check_pictures(*exo_and_prior)
+        assert frames == len(shortened_prior) == 9
 
 
 @pytest.mark.parametrize(

@@ -82,20 +82,20 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_answers_are_repaired_to_the_caption_format(name):
-    answer, expected_notes = ANSWERS[name]
-    caption, notes = repair_caption(answer)
+    model_answer, expected_notes = ANSWERS[name]
+    caption, caption_notes = repair_caption(model_answer)
     assert caption == CAPTION
-    assert all(any(word in note for note in notes) for word in expected_notes) and bool(
-        notes
-    ) == bool(expected_notes), notes
+    assert all(any(word in note for note in caption_notes) for word in expected_notes) and bool(
+        caption_notes
+    ) == bool(expected_notes), caption_notes
     assert check_caption(caption, "x") == caption and repair_caption(caption) == (caption, ())
 
 
 def test_missing_caption_parts_are_noted():
-    caption, notes = repair_caption(
+    caption, caption_notes = repair_caption(
         f"[Exo view] {EXO_SCENE}\n[Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}"
     )
-    assert notes == ("[Exo view] has no **Action Analysis:**",)
+    assert caption_notes == ("[Exo view] has no **Action Analysis:**",)
     assert caption.startswith(f"[Exo view] {SCENE} A kitchen")
     prose_caption = CAPTION.replace(
         EGO_SCENE, "From the first-person view the scene overview stays: a white table lies below."
@@ -121,24 +121,24 @@ def test_answers_without_a_caption_are_refused(answer, message):
 
 def test_request_text_names_the_caption_format():
     exo_request, exo_prior_request = request_text(4, False), request_text(3, True)
-    for text in (exo_request, exo_prior_request):
+    for request in (exo_request, exo_prior_request):
         assert (
-            text.index("[Exo view]") < text.index("[Ego view]")
-            and text.count(SCENE) == text.count(ACTION) == 2
+            request.index("[Exo view]") < request.index("[Ego view]")
+            and request.count(SCENE) == request.count(ACTION) == 2
         )
-        assert not set(text) & set("{}()|"), "a host's template or emphasis could read these"
+        assert not set(request) & set("{}()|"), "a host's template or emphasis could read these"
     assert "4 moments" in exo_request and "Right:" not in exo_request
     assert "3 moments" in exo_prior_request and "Right:" in exo_prior_request
 
 
 def test_request_pictures_show_evenly_spaced_moments():
-    exo = torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 32, 56, 3)
-    prior = 1 - torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 64, 64, 3)
-    pictures = request_pictures(exo, prior)
+    exo_video = torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 32, 56, 3)
+    prior_video = 1 - torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 64, 64, 3)
+    pictures = request_pictures(exo_video, prior_video)
     assert pictures.shape == (4, 32, 56 + 32, 3)
     for row, moment in enumerate((0, 3, 5, 8)):
-        assert torch.allclose(pictures[row, :, :56], exo[moment])
-        assert torch.allclose(pictures[row, :, 56:], prior[moment, :32, :32], atol=1e-6)
-    assert torch.equal(request_pictures(exo), exo[[0, 3, 5, 8]])
+        assert torch.allclose(pictures[row, :, :56], exo_video[moment])
+        assert torch.allclose(pictures[row, :, 56:], prior_video[moment, :32, :32], atol=1e-6)
+    assert torch.equal(request_pictures(exo_video), exo_video[[0, 3, 5, 8]])
     with refuses("prior: got 5 frames"):
-        request_pictures(exo, prior[:5])
+        request_pictures(exo_video, prior_video[:5])

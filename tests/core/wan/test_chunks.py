@@ -29,10 +29,10 @@ def test_chunks_cover_the_video_and_overlap(frames, overlap):
     chunks = plan_chunks(frames, 49, overlap)
     assert (chunks[0].start, chunks[0].known, chunks[-1].frames.stop) == (0, 0, frames)
     assert {chunk.count for chunk in chunks} == {min(frames, 49)}
-    for number, (previous_chunk, next_chunk) in enumerate(
+    for chunk_index, (previous_chunk, next_chunk) in enumerate(
         zip(chunks, chunks[1:], strict=False), start=1
     ):
-        assert next_chunk.number == number and previous_chunk.start < next_chunk.start
+        assert next_chunk.number == chunk_index and previous_chunk.start < next_chunk.start
         assert (
             next_chunk.known == previous_chunk.frames.stop - next_chunk.start
             and next_chunk.known % 4 == 1
@@ -127,7 +127,8 @@ def random_videos(frames: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class DarkeningSampler:
-    """Return the prior at half its brightness, and record the arguments of each call."""
+    """Imitate a video sampler: return the prior at half brightness, and record each call's
+    arguments."""
 
     def __init__(self, cancel_at: int | None = None) -> None:
         self.calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []
@@ -142,19 +143,21 @@ class DarkeningSampler:
 
 
 def test_each_chunk_begins_with_the_last_frames_of_the_previous_one():
-    exo, prior = random_videos(29)
+    exo_video, prior_video = random_videos(29)
     chunks, sampler = plan_chunks(29, 9, 5), DarkeningSampler()
-    ego = sample_chunks(chunks, exo, prior, *draw_depth_and_path(29), sampler)
-    assert ego.shape == prior.shape and ego.dtype == torch.float32
+    ego_video = sample_chunks(chunks, exo_video, prior_video, *draw_depth_and_path(29), sampler)
+    assert ego_video.shape == prior_video.shape and ego_video.dtype == torch.float32
     for chunk, (_, shown_prior, previous_frames) in zip(chunks, sampler.calls, strict=True):
-        assert torch.equal(previous_frames, ego[chunk.frames][: chunk.known]) and torch.equal(
-            shown_prior, prior[chunk.frames]
+        assert torch.equal(previous_frames, ego_video[chunk.frames][: chunk.known]) and torch.equal(
+            shown_prior, prior_video[chunk.frames]
         )
-    assert torch.equal(ego[:9], 0.5 * prior[:9]), "the first chunk's colours are its own"
+    assert torch.equal(ego_video[:9], 0.5 * prior_video[:9]), (
+        "the first chunk's colours are its own"
+    )
 
 
 class LighteningMemory:
-    """Make each chunk's prior lighter than the previous one's."""
+    """Imitate a prior memory: make each chunk's prior lighter than the previous one."""
 
     chunk_count = 0
 
@@ -166,13 +169,13 @@ class LighteningMemory:
 
 
 def test_shown_prior_is_the_one_given_to_each_chunk():
-    exo, prior = random_videos(29)
+    exo_video, prior_video = random_videos(29)
     sampler, shown_prior = DarkeningSampler(), FrameStore(29, (16, 16, 3), np.float32)
     chunks = plan_chunks(29, 9, 5)
     sample_chunks(
         chunks,
-        exo,
-        prior,
+        exo_video,
+        prior_video,
         *draw_depth_and_path(29),
         sampler,
         memory=LighteningMemory(),
@@ -183,38 +186,40 @@ def test_shown_prior_is_the_one_given_to_each_chunk():
         for chunk, (_, chunk_prior, _) in zip(chunks, sampler.calls, strict=True)
     ]
     assert torch.equal(shown_prior.tensor(), torch.cat(chunk_priors)) and not torch.equal(
-        chunk_priors[1], prior[9:13]
+        chunk_priors[1], prior_video[9:13]
     )
 
 
 def test_cancelled_run_continues_from_its_files(tmp_path):
-    exo, prior = random_videos(29)
+    exo_video, prior_video = random_videos(29)
     chunks = plan_chunks(29, 9, 5)
     uninterrupted_video = sample_chunks(
-        chunks, exo, prior, *draw_depth_and_path(29), DarkeningSampler()
+        chunks, exo_video, prior_video, *draw_depth_and_path(29), DarkeningSampler()
     )
     with pytest.raises(KeyboardInterrupt):
         sample_chunks(
             chunks,
-            exo,
-            prior,
+            exo_video,
+            prior_video,
             *draw_depth_and_path(29),
             DarkeningSampler(cancel_at=3),
             ChunkFiles(tmp_path, "a"),
         )
     assert len(list(tmp_path.iterdir())) == 3, "whole files and nothing else"
-    second_sampler, files = DarkeningSampler(), ChunkFiles(tmp_path, "a")
+    second_sampler, chunk_files = DarkeningSampler(), ChunkFiles(tmp_path, "a")
     assert torch.equal(
-        sample_chunks(chunks, exo, prior, *draw_depth_and_path(29), second_sampler, files),
+        sample_chunks(
+            chunks, exo_video, prior_video, *draw_depth_and_path(29), second_sampler, chunk_files
+        ),
         uninterrupted_video,
     )
     assert [number for number, *_ in second_sampler.calls] == [3, 4, 5]
-    files.clear()
+    chunk_files.clear()
     assert not list(tmp_path.iterdir())
 
 
 def test_stored_chunks_are_reused_only_for_equal_inputs(tmp_path):
-    exo, prior = random_videos(17)
+    exo_video, prior_video = random_videos(17)
     chunks = plan_chunks(17, 9, 1)
     depth, trajectory = draw_depth_and_path(17)
 
@@ -224,20 +229,22 @@ def test_stored_chunks_are_reused_only_for_equal_inputs(tmp_path):
         return [number for number, *_ in sampler.calls]
 
     assert (
-        sample_and_list_chunks(exo, prior, depth, trajectory) == [0, 1]
-        and sample_and_list_chunks(exo, prior, depth, trajectory) == []
+        sample_and_list_chunks(exo_video, prior_video, depth, trajectory) == [0, 1]
+        and sample_and_list_chunks(exo_video, prior_video, depth, trajectory) == []
     )
-    assert sample_and_list_chunks(exo, prior, depth, trajectory, origin="b") == [0, 1]
-    changed_exo = exo.clone()
+    assert sample_and_list_chunks(exo_video, prior_video, depth, trajectory, origin="b") == [0, 1]
+    changed_exo = exo_video.clone()
     changed_exo[12] += 0.01
-    assert sample_and_list_chunks(changed_exo, prior, depth, trajectory) == [1], (
+    assert sample_and_list_chunks(changed_exo, prior_video, depth, trajectory) == [1], (
         "the first chunk is the same"
     )
-    assert sample_and_list_chunks(exo, prior, None, trajectory) == [0, 1]
-    other_lens = replace(depth.exo, lens=depth.exo.lens.rescale(16, 16).crop(4, 4, 8, 8))
-    assert sample_and_list_chunks(exo, prior, replace(depth, exo=other_lens), trajectory) == [0, 1]
-    for path in tmp_path.iterdir():
-        path.write_bytes(path.read_bytes()[:200])
-    assert sample_and_list_chunks(exo, prior, depth, trajectory) == [0, 1], (
+    assert sample_and_list_chunks(exo_video, prior_video, None, trajectory) == [0, 1]
+    cropped_exo = replace(depth.exo, lens=depth.exo.lens.rescale(16, 16).crop(4, 4, 8, 8))
+    assert sample_and_list_chunks(
+        exo_video, prior_video, replace(depth, exo=cropped_exo), trajectory
+    ) == [0, 1]
+    for chunk_file in tmp_path.iterdir():
+        chunk_file.write_bytes(chunk_file.read_bytes()[:200])
+    assert sample_and_list_chunks(exo_video, prior_video, depth, trajectory) == [0, 1], (
         "damaged files are made anew"
     )

@@ -24,14 +24,14 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsiz
 def write_weights(
     file: Path, content: bytes | dict[str, tuple[int, ...]], dtype: str = "F16"
 ) -> Path:
-    """Write bytes, or a safetensors file of zero tensors of the given shapes."""
+    """Write a weight file from bytes, or from names and shapes of zero tensors."""
     if isinstance(content, dict):
-        header, end = {}, 0
+        header, end_byte = {}, 0
         for name, shape in content.items():
-            begin, end = end, end + BYTES_PER_ITEM[dtype] * math.prod(shape)
-            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
-        text = json.dumps(header).encode()
-        content = len(text).to_bytes(8, "little") + text + bytes(end)
+            begin_byte, end_byte = end_byte, end_byte + BYTES_PER_ITEM[dtype] * math.prod(shape)
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin_byte, end_byte]}
+        header_bytes = json.dumps(header).encode()
+        content = len(header_bytes).to_bytes(8, "little") + header_bytes + bytes(end_byte)
     file.write_bytes(content)
     return file
 
@@ -39,25 +39,25 @@ def write_weights(
 def wan_shapes(
     channels: int, width: int = 8, **more_shapes: tuple[int, ...]
 ) -> dict[str, tuple[int, ...]]:
-    query = {"blocks.0.self_attn.q.weight": (width, width)}
-    patch = {"patch_embedding.weight": (width, channels, 1, 2, 2)}
-    return {"head.modulation": (1, 2, width), **more_shapes, **patch, **query}
+    query_shapes = {"blocks.0.self_attn.q.weight": (width, width)}
+    patch_shapes = {"patch_embedding.weight": (width, channels, 1, 2, 2)}
+    return {"head.modulation": (1, 2, width), **more_shapes, **patch_shapes, **query_shapes}
 
 
 def lora_shapes(width: int = 8, up_width: int = 4) -> dict[str, tuple[int, ...]]:
-    layer = "transformer.blocks.0.attn1.to_q"
+    layer_name = "transformer.blocks.0.attn1.to_q"
     return {
-        f"{layer}.lora_A.weight": (4, width),
-        f"{layer}.lora_B.weight": (width, up_width),
+        f"{layer_name}.lora_A.weight": (4, width),
+        f"{layer_name}.lora_B.weight": (width, up_width),
     }
 
 
 def umt5_shapes(*, in_every_block: bool, has_tokenizer: bool = True) -> dict[str, tuple[int, ...]]:
     shapes = {T5_NAME.format(block, "q"): (8, 8) for block in range(2)}
-    bias = {
+    bias_shapes = {
         T5_NAME.format(b, "relative_attention_bias"): (32, 1) for b in range(1 + in_every_block)
     }
-    return {**shapes, **bias, **({"spiece_model": (9,)} if has_tokenizer else {})}
+    return {**shapes, **bias_shapes, **({"spiece_model": (9,)} if has_tokenizer else {})}
 
 
 VAE21_SHAPES = {"decoder.middle.0.residual.0.gamma": (8, 1, 1, 1)}
@@ -125,11 +125,13 @@ CLIP_NAME = "vision_model.embeddings.class_embedding"
 def test_weight_files_are_recognised_by_their_headers(
     tmp_path, expected_kind, content, message_pattern
 ):
-    file = write_weights(tmp_path / "file.safetensors", content, "F8_E4M3")
-    base = write_weights(tmp_path / "base.safetensors", wan_shapes(36))
+    weight_file = write_weights(tmp_path / "file.safetensors", content, "F8_E4M3")
+    base_model_file = write_weights(tmp_path / "base.safetensors", wan_shapes(36))
 
     def check() -> None:
-        check_lora(file, base) if expected_kind == LORA else check_weights(file, expected_kind)
+        check_lora(weight_file, base_model_file) if expected_kind == LORA else check_weights(
+            weight_file, expected_kind
+        )
 
     if message_pattern is None:
         return check()
@@ -138,19 +140,19 @@ def test_weight_files_are_recognised_by_their_headers(
 
 
 def test_truncated_file_is_refused_with_its_full_size(tmp_path):
-    content = write_weights(tmp_path / "whole.safetensors", wan_shapes(36)).read_bytes()
-    file = write_weights(tmp_path / "cut.safetensors", content[:-20])
+    weight_bytes = write_weights(tmp_path / "whole.safetensors", wan_shapes(36)).read_bytes()
+    truncated_file = write_weights(tmp_path / "cut.safetensors", weight_bytes[:-20])
     with refuses(
-        f"'cut.safet.* of {len(content) - 20:,} bytes.*cut off: {len(content):,} bytes belong"
+        f"'cut.safet.* of {len(weight_bytes) - 20:,} bytes.*cut off: {len(weight_bytes):,} bytes belong"
     ):
-        check_run_files(file)
+        check_run_files(truncated_file)
 
 
 def test_unknown_weights_pass_if_allowed(tmp_path):
-    file = write_weights(tmp_path / "tae.safetensors", {"decoder.22.bias": (3,)})
-    check_weights(file, VAE, unknown=True)
+    weight_file = write_weights(tmp_path / "tae.safetensors", {"decoder.22.bias": (3,)})
+    check_weights(weight_file, VAE, unknown=True)
     with refuses("of a different model, such as decoder.22.bias"):
-        check_weights(file, VAE)
+        check_weights(weight_file, VAE)
 
 
 def full_wan_shapes(blocks: int = 3) -> dict[str, tuple[int, ...]]:
@@ -180,15 +182,16 @@ def full_wan_shapes(blocks: int = 3) -> dict[str, tuple[int, ...]]:
 )
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
 def test_part_of_a_split_model_is_refused(tmp_path, present_tensors, missing_name, prefix):
-    content = {f"{prefix}{name}": shape for name, shape in full_wan_shapes().items()}
-    names = list(content)
-    file = write_weights(
-        tmp_path / "model.safetensors", {names[n]: content[names[n]] for n in present_tensors}
+    model_shapes = {f"{prefix}{name}": shape for name, shape in full_wan_shapes().items()}
+    tensor_names = list(model_shapes)
+    weight_file = write_weights(
+        tmp_path / "model.safetensors",
+        {tensor_names[n]: model_shapes[tensor_names[n]] for n in present_tensors},
     )
     if missing_name is None:
-        return check_weights(file, MODEL)
+        return check_weights(weight_file, MODEL)
     message_pattern = f"a Wan transformer.*of which {len(present_tensors)} tensors are here and {missing_name} is not"
     with refuses(
         f"{message_pattern}.*Fix: give the whole model; parts of a split one work only together"
     ):
-        check_weights(file, MODEL)
+        check_weights(weight_file, MODEL)

@@ -14,14 +14,15 @@ def random_clip(frames: int, height: int, width: int) -> torch.Tensor:
 
 
 def linear_latent(frames: torch.Tensor) -> torch.Tensor:
-    """Imitate a VAE that mixes mean colours of 8 x 8 pixels and four frames into 16 channels."""
+    """Compute latents of 16 channels as linear mixtures of mean colours over 8 x 8 pixels and four
+    frames."""
     t, h, w = (len(frames) - 1) // 4 + 1, frames.shape[1] // 8, frames.shape[2] // 8
-    blocks = frames.unflatten(1, (h, 8)).unflatten(3, (w, 8)).mean(dim=(2, 4))
+    block_colours = frames.unflatten(1, (h, 8)).unflatten(3, (w, 8)).mean(dim=(2, 4))
     mean_colours = torch.stack(
         [
-            blocks[0],
+            block_colours[0],
             *(
-                blocks[4 * latent_frame - 3 : 4 * latent_frame + 1].mean(0)
+                block_colours[4 * latent_frame - 3 : 4 * latent_frame + 1].mean(0)
                 for latent_frame in range(1, t)
             ),
         ]
@@ -31,24 +32,32 @@ def linear_latent(frames: torch.Tensor) -> torch.Tensor:
 
 
 def test_colours_of_a_linear_vae_are_recovered():
-    exo, ego, other_clip = random_clip(9, 32, 64), random_clip(9, 32, 32), random_clip(9, 32, 32)
-    factors = fit_latent_colours([(linear_latent(exo), exo), (linear_latent(ego), ego)])
-    assert factors.shape == (17, 3)
-    recovered_colours = latent_colours(linear_latent(other_clip)[0], factors)
-    expected = torch.stack([other_clip[0], other_clip[1:5].mean(0), other_clip[5:9].mean(0)])
-    expected = expected.unflatten(1, (4, 8)).unflatten(3, (4, 8)).mean(dim=(2, 4))
+    exo_video, ego_video, other_clip = (
+        random_clip(9, 32, 64),
+        random_clip(9, 32, 32),
+        random_clip(9, 32, 32),
+    )
+    colour_factors = fit_latent_colours(
+        [(linear_latent(exo_video), exo_video), (linear_latent(ego_video), ego_video)]
+    )
+    assert colour_factors.shape == (17, 3)
+    recovered_colours = latent_colours(linear_latent(other_clip)[0], colour_factors)
+    expected_colours = torch.stack(
+        [other_clip[0], other_clip[1:5].mean(0), other_clip[5:9].mean(0)]
+    )
+    expected_colours = expected_colours.unflatten(1, (4, 8)).unflatten(3, (4, 8)).mean(dim=(2, 4))
     # The ridge of a thousandth of the variance holds the weakest of the three colour directions
     # back a little.
     assert (
         recovered_colours.shape == (3, 4, 4, 3)
-        and float((recovered_colours - expected).abs().max()) < 0.05
+        and float((recovered_colours - expected_colours).abs().max()) < 0.05
     )
 
 
 def test_colours_of_a_constant_clip_are_constant():
     frames = torch.full((5, 16, 16, 3), 0.25)
-    factors = fit_latent_colours([(torch.full((1, 16, 2, 2, 2), 0.7), frames)])
-    recovered_colours = latent_colours(torch.randn(16, 2, 2, 2), factors)
+    colour_factors = fit_latent_colours([(torch.full((1, 16, 2, 2, 2), 0.7), frames)])
+    recovered_colours = latent_colours(torch.randn(16, 2, 2, 2), colour_factors)
     assert torch.allclose(recovered_colours, torch.full_like(recovered_colours, 0.25), atol=1e-4)
 
 

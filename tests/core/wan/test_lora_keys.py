@@ -51,9 +51,9 @@ def lora_pair(
 
 
 def test_converting_to_native_names_and_back_gives_the_same_tensors(released_lora):
-    converted_back = convert_lora(convert_lora(released_lora).tensors, to="diffusers").tensors
-    assert converted_back.keys() == released_lora.keys() and all(
-        torch.equal(converted_back[key], released_lora[key]) for key in released_lora
+    restored_lora = convert_lora(convert_lora(released_lora).tensors, to="diffusers").tensors
+    assert restored_lora.keys() == released_lora.keys() and all(
+        torch.equal(restored_lora[key], released_lora[key]) for key in released_lora
     )
 
 
@@ -133,17 +133,19 @@ def test_alpha_comes_from_the_file_or_from_its_settings(released_lora, metadata,
     ],
 )
 def test_alpha_is_read_from_pefts_adapter_config(tmp_path, capsys, name, alpha, expected_scale):
-    """Ignore adapter_config.json beside a file of another name, which may be another LoRA."""
-    source, target = tmp_path / f"{name}.safetensors", tmp_path / "native.safetensors"
-    save_file(lora_pair("base_model.model.blocks.0.self_attn.q", 4), source)
-    settings = tmp_path / "adapter_config.json"
-    settings.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": alpha}), "utf-8")
-    assert convert_lora_tool([str(source), str(target)]) == 0
-    output = capsys.readouterr().out
-    assert f"alpha/rank {expected_scale:g}" in output
-    assert ("warning: alpha is not known" in output) is (name == "mine")
-    settings.write_text("{", "utf-8")
-    assert convert_lora_tool([str(source), str(target)]) == (name != "mine")
+    """Check that LoRA alpha is read from adapter_config.json, except for a file of another name."""
+    lora_file, native_file = tmp_path / f"{name}.safetensors", tmp_path / "native.safetensors"
+    save_file(lora_pair("base_model.model.blocks.0.self_attn.q", 4), lora_file)
+    settings_file = tmp_path / "adapter_config.json"
+    settings_file.write_text(
+        json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": alpha}), "utf-8"
+    )
+    assert convert_lora_tool([str(lora_file), str(native_file)]) == 0
+    printed_text = capsys.readouterr().out
+    assert f"alpha/rank {expected_scale:g}" in printed_text
+    assert ("warning: alpha is not known" in printed_text) is (name == "mine")
+    settings_file.write_text("{", "utf-8")
+    assert convert_lora_tool([str(lora_file), str(native_file)]) == (name != "mine")
 
 
 @pytest.mark.parametrize(
@@ -168,15 +170,15 @@ def test_alpha_is_read_from_pefts_adapter_config(tmp_path, capsys, name, alpha, 
 def test_other_adapter_types_of_lycoris_are_refused_by_name(
     tmp_path, layer, expected_fix, adapter_type, tensor_names
 ):
-    state = {f"{layer}.{end}": torch.ones(4, 4) for end in tensor_names}
+    lora_state = {f"{layer}.{name_end}": torch.ones(4, 4) for name_end in tensor_names}
     with refuses(f"got {len(tensor_names)} tensors of a {adapter_type};.*{expected_fix}"):
-        convert_lora(state)
-    save_file(state, tmp_path / "it.safetensors")
+        convert_lora(lora_state)
+    save_file(lora_state, tmp_path / "it.safetensors")
     with refuses(
         f"of a {adapter_type} in 'it.safetensors' of .* bytes: a {adapter_type};.*{expected_fix}"
     ):
         check_lora(tmp_path / "it.safetensors")
-    mixed_lora = convert_lora({**state, **lora_pair("blocks.0.self_attn.q")})
+    mixed_lora = convert_lora({**lora_state, **lora_pair("blocks.0.self_attn.q")})
     assert mixed_lora.matched == 2 and len(mixed_lora.others) == len(tensor_names)
 
 
@@ -184,34 +186,41 @@ def test_other_adapter_types_of_lycoris_are_refused_by_name(
     "tensor_name", ["oft_R.weight", "boft_s", "vera_lambda_b", "ia3_l", "oft_r.mine"]
 )
 def test_unknown_adapter_types_are_refused_by_tensor_name(tensor_name):
-    for module in ("transformer.blocks.0.attn1.to_q", "lycoris_blocks_0_self_attn_q"):
+    for module_name in ("transformer.blocks.0.attn1.to_q", "lycoris_blocks_0_self_attn_q"):
         with refuses(
-            f"1 tensors of another kind, such as {tensor_name} of {module}; .* write a LoRA"
+            f"1 tensors of another kind, such as {tensor_name} of {module_name}; .* write a LoRA"
         ):
-            convert_lora({f"{module}.{tensor_name}": torch.ones(4, 4)})
+            convert_lora({f"{module_name}.{tensor_name}": torch.ones(4, 4)})
     with refuses("10 to_q .*made for Wan image-to-video"):
         convert_lora({f"blocks.{n}.attn1.to_q.weight": torch.ones(4, 4) for n in range(10)})
 
 
 def test_nan_is_refused_and_zero_changes_are_warned_of():
-    state = lora_pair("blocks.0.self_attn.q") | lora_pair(
+    lora_state = lora_pair("blocks.0.self_attn.q") | lora_pair(
         "blocks.1.self_attn.k", dtype=torch.bfloat16
     )
-    assert "warning" not in convert_lora(state).report
+    assert "warning" not in convert_lora(lora_state).report
     for value in (math.nan, math.inf):
-        for name in state:
+        for name in lora_state:
             with refuses(f"NaN or infinity in 1 of 4 tensors, such as diffusion_model.{name}"):
-                convert_lora({**state, name: torch.full_like(state[name], value)})
-    up_names = [name for name in state if "lora_B" in name]
-    one_zero_state = {**state, up_names[0]: torch.zeros_like(state[up_names[0]])}
+                convert_lora({**lora_state, name: torch.full_like(lora_state[name], value)})
+    up_matrix_names = [name for name in lora_state if "lora_B" in name]
+    one_zero_state = {
+        **lora_state,
+        up_matrix_names[0]: torch.zeros_like(lora_state[up_matrix_names[0]]),
+    }
     assert "warning" not in convert_lora(one_zero_state).report
     all_zero_state = {
         **one_zero_state,
-        up_names[1]: torch.zeros_like(state[up_names[1]]).to(torch.float8_e4m3fn),
+        up_matrix_names[1]: torch.zeros_like(lora_state[up_matrix_names[1]]).to(
+            torch.float8_e4m3fn
+        ),
     }
     assert "warning: all of its changes are 0" in convert_lora(all_zero_state).report
-    zero_alphas = {name.replace("lora_B.weight", "alpha"): torch.tensor(0.0) for name in up_names}
-    assert "changes are 0" in convert_lora({**state, **zero_alphas}).report
+    zero_alphas = {
+        name.replace("lora_B.weight", "alpha"): torch.tensor(0.0) for name in up_matrix_names
+    }
+    assert "changes are 0" in convert_lora({**lora_state, **zero_alphas}).report
     for extra_name in ("self_attn.q.dora_scale", "norm3.diff"):
         assert (
             "warning"
@@ -223,23 +232,23 @@ def test_nan_is_refused_and_zero_changes_are_warned_of():
 
 def test_peft_patterns_scale_single_layers():
     ranks = {"attn1.to_q": 4, "attn1.to_k": 2, "attn2.to_q": 4}
-    state = {}
+    lora_state = {}
     for name, rank in ranks.items():
-        state |= lora_pair(f"transformer.blocks.0.{name}", rank)
+        lora_state |= lora_pair(f"transformer.blocks.0.{name}", rank)
 
     def converted_alphas(**patterns):
         settings = {"r": 4, "lora_alpha": 4, "rank_pattern": {"to_k": 2}, **patterns}
         peft_json = json.dumps({f"transformer.{name}": value for name, value in settings.items()})
-        tensors = convert_lora(state, {"lora_adapter_metadata": peft_json}).tensors
+        tensors = convert_lora(lora_state, {"lora_adapter_metadata": peft_json}).tensors
         native_layers = (BLOCK_PARTS[name] for name in ranks)
         return [float(tensors[f"diffusion_model.blocks.0.{part}.alpha"]) for part in native_layers]
 
     assert converted_alphas(lora_alpha=8) == [8, 8, 8]
     assert converted_alphas(alpha_pattern={"^blocks.0.attn1.to_q": 12}) == [12, 4, 4]
     assert converted_alphas(alpha_pattern={r"blocks\.\d+\.attn2\.to_q": 1, "to_q": 2}) == [2, 4, 1]
-    for pattern in ("(", "(a+)+b"):
+    for bad_pattern in ("(", "(a+)+b"):
         with refuses("alpha_pattern"):
-            converted_alphas(alpha_pattern={pattern: 1})
+            converted_alphas(alpha_pattern={bad_pattern: 1})
 
 
 @pytest.mark.parametrize(
@@ -266,40 +275,40 @@ def test_layers_of_other_models_are_refused_by_model_name(layer, expected_text):
 
 
 def test_fp8_scales_are_multiplied_in_and_layers_with_mid_matrices_left_out():
-    state = lora_pair("blocks.0.self_attn.q") | lora_pair("blocks.0.self_attn.k")
-    state["blocks.0.self_attn.q.lora_A.scale_weight"] = torch.tensor(3.0)
-    state["blocks.0.self_attn.k.lora_mid.weight"] = torch.ones(2, 2)
-    lora = convert_lora(state)
+    lora_state = lora_pair("blocks.0.self_attn.q") | lora_pair("blocks.0.self_attn.k")
+    lora_state["blocks.0.self_attn.q.lora_A.scale_weight"] = torch.tensor(3.0)
+    lora_state["blocks.0.self_attn.k.lora_mid.weight"] = torch.ones(2, 2)
+    lora = convert_lora(lora_state)
     assert float(lora.tensors["diffusion_model.blocks.0.self_attn.q.lora_A.weight"].mean()) == 3
     assert lora.matched == 2 and not lora.others and "1 lora_mid" in lora.report
 
 
 def test_dora_magnitudes_are_converted_with_their_layer():
-    """Convert ComfyUI's column and PEFT's row of magnitudes, for which diffusers has no name."""
+    """Check that DoRA magnitudes of ComfyUI and PEFT are converted along with their layers."""
     for name, shape in (("dora_scale", (8, 1)), ("lora_magnitude_vector", (8,))):
-        state = lora_pair(QUERY) | {f"{QUERY}.{name}": torch.ones(shape)}
-        lora = convert_lora(state)
+        lora_state = lora_pair(QUERY) | {f"{QUERY}.{name}": torch.ones(shape)}
+        lora = convert_lora(lora_state)
         assert lora.tensors["diffusion_model.blocks.0.self_attn.q.dora_scale"].shape == (8, 1)
     with refuses("DoRA"):
-        convert_lora(state, to="diffusers")
+        convert_lora(lora_state, to="diffusers")
     with refuses(r"dora_scale: got shape \(3, 1\)"):
-        convert_lora(state | {f"{QUERY}.{name}": torch.ones(3)})
+        convert_lora(lora_state | {f"{QUERY}.{name}": torch.ones(3)})
 
 
 def test_lora_for_another_model_is_refused(released_lora):
     lora = convert_lora(released_lora)
-    shapes = {
+    model_shapes = {
         key.removeprefix("diffusion_model.").replace(".lora_A", ""): (64, 64)
         for key in lora.tensors
         if "lora_A" in key
     }
-    assert lora.check_fits(shapes) == ()
+    assert lora.check_fits(model_shapes) == ()
     one_block_shapes = {
-        name: shape for name, shape in shapes.items() if name.startswith("blocks.0")
+        name: shape for name, shape in model_shapes.items() if name.startswith("blocks.0")
     }
     assert len(lora.check_fits(one_block_shapes)) == 8
     with refuses("the model of this LoRA"):
-        lora.check_fits(dict.fromkeys(shapes, (128, 64)))
+        lora.check_fits(dict.fromkeys(model_shapes, (128, 64)))
     with refuses("parts of the loaded model"):
         lora.check_fits({"input_blocks.0.weight": (64, 64)})
 
@@ -327,8 +336,8 @@ def test_files_that_are_no_wan_lora_are_refused(state, message):
 
 
 def test_full_transformer_converts_to_native_names_and_back(golden_weights):
-    native_tensors, unmatched = convert_transformer(golden_weights)
-    assert unmatched == () and len(native_tensors) == len(golden_weights)
+    native_tensors, unmatched_names = convert_transformer(golden_weights)
+    assert unmatched_names == () and len(native_tensors) == len(golden_weights)
     assert (
         native_tensors["blocks.1.self_attn.o.weight"]
         is golden_weights["blocks.1.attn1.to_out.0.weight"]
@@ -337,8 +346,8 @@ def test_full_transformer_converts_to_native_names_and_back(golden_weights):
     prefixed_tensors = {
         f"model.diffusion_model.{key}": tensor for key, tensor in native_tensors.items()
     }
-    converted_back, _ = convert_transformer(prefixed_tensors, "diffusers")
-    assert converted_back.keys() == golden_weights.keys()
+    restored_tensors, _ = convert_transformer(prefixed_tensors, "diffusers")
+    assert restored_tensors.keys() == golden_weights.keys()
 
 
 def test_a_checkpoint_of_no_transformer_is_refused():
@@ -367,8 +376,8 @@ def test_convert_lora_command_writes_native_names(released_lora, tmp_path, capsy
 
 @pytest.mark.parametrize("content_kind", ["LoKr", "diff beside pairs", "alone", "other adapter"])
 def test_convert_lora_command_keeps_other_adapter_tensors(tmp_path, capsys, content_kind):
-    source, target = tmp_path / "source.safetensors", tmp_path / "native.safetensors"
-    state = {
+    lora_file, native_file = tmp_path / "source.safetensors", tmp_path / "native.safetensors"
+    lora_state = {
         "LoKr": {f"{QUERY}.lokr_w{n}": torch.ones(4, 4) for n in (1, 2)},
         "diff beside pairs": lora_pair(QUERY) | {"transformer.blocks.0.norm2.diff": torch.ones(8)},
         "alone": lora_pair(QUERY),
@@ -376,38 +385,38 @@ def test_convert_lora_command_keeps_other_adapter_tensors(tmp_path, capsys, cont
             name.replace(".weight", ".hands.weight"): x for name, x in lora_pair(QUERY).items()
         },
     }[content_kind]
-    save_file(state, source, {"egox.exo": "alone"} if content_kind == "alone" else {})
-    assert convert_lora_tool([str(source), str(target)]) == 0
-    output, names = capsys.readouterr().out, load_file(target).keys()
-    assert all(name.startswith("diffusion_model.blocks.0.") for name in names)
-    assert len(names) == len(state) and "not taken over" not in output
+    save_file(lora_state, lora_file, {"egox.exo": "alone"} if content_kind == "alone" else {})
+    assert convert_lora_tool([str(lora_file), str(native_file)]) == 0
+    printed_text, native_names = capsys.readouterr().out, load_file(native_file).keys()
+    assert all(name.startswith("diffusion_model.blocks.0.") for name in native_names)
+    assert len(native_names) == len(lora_state) and "not taken over" not in printed_text
     expected_texts = {
         "LoKr": "2 tensors of other kinds",
         "diff beside pairs": "1 tensors of other kinds",
     }
     expected_texts["alone"] = "trained with exo alone, which only the file's metadata say"
-    assert expected_texts.get(content_kind, "2 tensors matched") in output
+    assert expected_texts.get(content_kind, "2 tensors matched") in printed_text
 
 
 def test_convert_command_refuses_shards_and_overwriting_its_source(
     golden_weights, tmp_path, capsys
 ):
-    full_file, target = tmp_path / "whole.safetensors", tmp_path / "native.safetensors"
+    full_file, target_file = tmp_path / "whole.safetensors", tmp_path / "native.safetensors"
     save_file(golden_weights, full_file)
-    names = list(golden_weights)
+    tensor_names = list(golden_weights)
     shard_file, quantised_file = tmp_path / "shard.safetensors", tmp_path / "scaled.safetensors"
-    save_file({name: golden_weights[name] for name in names[:40]}, shard_file)
+    save_file({name: golden_weights[name] for name in tensor_names[:40]}, shard_file)
     scale_name = "blocks.0.attn1.to_q.weight_scale"
     save_file({**golden_weights, scale_name: torch.ones(())}, quantised_file)
-    for source, target_path, expected_text in (
-        (shard_file, target, "of which 40 tensors are here"),
-        (quantised_file, target, "quantised; expected all of its weights"),
+    for source_file, target_path, expected_text in (
+        (shard_file, target_file, "of which 40 tensors are here"),
+        (quantised_file, target_file, "quantised; expected all of its weights"),
         (full_file, full_file, "whole.safetensors, which it is made of"),
     ):
-        assert convert_lora_tool([str(source), str(target_path)]) == 1
+        assert convert_lora_tool([str(source_file), str(target_path)]) == 1
         assert expected_text in capsys.readouterr().err
-    assert convert_lora_tool([str(full_file), str(target)]) == 0
-    assert len(load_file(target)) == len(names)
+    assert convert_lora_tool([str(full_file), str(target_file)]) == 0
+    assert len(load_file(target_file)) == len(tensor_names)
 
 
 RELEASED_LAYERS = tuple(
@@ -416,14 +425,14 @@ RELEASED_LAYERS = tuple(
 
 
 def test_released_lora_layout_converts_at_full_size():
-    """Build 40 blocks of width 5120 by hand from the documented names, without alpha.
+    """Check that a LoRA of 40 blocks of width 5120 in the released layout is converted completely.
 
     Written by hand from the documented names (docs/quirks.md, LoRA key names), so that no rule of
     ours makes both."""
-    state = {}
+    lora_state = {}
     for block, layer in itertools.product(range(40), RELEASED_LAYERS):
-        state |= lora_pair(f"transformer.blocks.{block}.{layer}", 256, 5120, device="meta")
-    lora = convert_lora(state, {"format": "pt"})
+        lora_state |= lora_pair(f"transformer.blocks.{block}.{layer}", 256, 5120, device="meta")
+    lora = convert_lora(lora_state, {"format": "pt"})
     assert (lora.matched, lora.unmatched, lora.ranks, lora.scales) == (640, (), (256,), (1.0,))
     native_layers = {
         f"blocks.{block}.{attention}.{matrix}"

@@ -13,24 +13,26 @@ def test_auto_settings_follow_the_lora_file():
 
 
 def test_modes_of_the_trainer_alone_become_released():
-    metadata = {
+    lora_metadata = {
         "egox.mode": "trainer",
         "egox.rays": "trainer",
         "egox.lambda_g": "1",
         "egox.mask_mode": "trainer",
     }
-    assert resolve_auto("rays", "auto", metadata) == "released"
-    assert resolve_auto("mask_mode", "auto", metadata) == "trainer"
+    assert resolve_auto("rays", "auto", lora_metadata) == "released"
+    assert resolve_auto("mask_mode", "auto", lora_metadata) == "trainer"
     assert (
-        contradictions({"rays": "released", "lambda_g": 3.0, "mask_mode": "trainer"}, metadata)
+        contradictions({"rays": "released", "lambda_g": 3.0, "mask_mode": "trainer"}, lora_metadata)
         == []
     )
 
 
 def test_settings_that_differ_from_the_lora_are_named():
-    metadata = {"egox.mode": "paper", "egox.lambda_g": "1", "egox.gga_mode": "paper"}
-    assert contradictions({"lambda_g": 1.0, "gga_mode": "paper", "rays": "exact"}, metadata) == []
-    assert contradictions({"lambda_g": 3.0, "gga_mode": "paper"}, metadata) == [
+    lora_metadata = {"egox.mode": "paper", "egox.lambda_g": "1", "egox.gga_mode": "paper"}
+    assert (
+        contradictions({"lambda_g": 1.0, "gga_mode": "paper", "rays": "exact"}, lora_metadata) == []
+    )
+    assert contradictions({"lambda_g": 3.0, "gga_mode": "paper"}, lora_metadata) == [
         "the LoRA was trained with lambda_g 1, not 3.0"
     ]
 

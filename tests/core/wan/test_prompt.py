@@ -54,7 +54,7 @@ def test_cut_tokens_keep_the_end_mark():
     ],
 )
 def test_section_of_a_cut_is_named(limit, expected_place):
-    """Count one token per word, and one for the end mark."""
+    """Check that the prompt section in which a token limit cuts the text is named."""
     prompt = "[Exo view] one two three four [Ego view] five six seven"
     assert cut_place(prompt, lambda text: len(text.split()), limit) == expected_place
     assert cut_place("no sections at all", lambda text: len(text.split()), 2) == ""

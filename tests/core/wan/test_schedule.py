@@ -25,7 +25,7 @@ def predictions(golden_steps):
 
 
 class ReplayModel:
-    """Return golden predictions in turn, as a flow model of ComfyUI would."""
+    """Return recorded predictions one after another, like a flow model of ComfyUI."""
 
     def __init__(self, predictions, latent_image=None, noise=None):
         self.predictions, self.timesteps = predictions, []
@@ -50,29 +50,33 @@ def test_timesteps_are_recovered_from_any_schedule():
 def test_sampler_reproduces_the_golden_steps(golden_steps, predictions):
     model = ReplayModel(predictions)
     callback_entries = []
-    x = sample_released(
+    sampled_latent = sample_released(
         model,
         golden_steps["in.initial_latent"],
         released_schedule(6)[0],
         callback=callback_entries.append,
     )
     # v goes through x - sigma v and back in float32: 6e-8 * |x| / sigma, about 1e-6 a step.
-    assert (x - golden_steps["gga3.latents_after_step.5"]).abs().max() <= 2e-5
+    assert (sampled_latent - golden_steps["gga3.latents_after_step.5"]).abs().max() <= 2e-5
     assert [float(t[0]) for t in model.timesteps] == [float(t) for t in golden_steps["timesteps"]]
     assert [entry["i"] for entry in callback_entries] == list(range(6))
     assert (
-        callback_entries[-1]["denoised"] - x
+        callback_entries[-1]["denoised"] - sampled_latent
     ).abs().max() < 1.0  # the last preview is close to the result, not noise
 
 
 def test_first_noise_is_not_scaled(golden_steps, predictions):
-    sigmas, noise = released_schedule(6)[0], golden_steps["in.initial_latent"]
-    scaled_noise = sigmas[0] * noise
-    model = ReplayModel(predictions, latent_image=torch.zeros_like(noise), noise=noise)
-    unscaled_result = sample_released(ReplayModel(predictions), noise, sigmas)
+    sigmas, initial_noise = released_schedule(6)[0], golden_steps["in.initial_latent"]
+    scaled_noise = sigmas[0] * initial_noise
+    model = ReplayModel(
+        predictions, latent_image=torch.zeros_like(initial_noise), noise=initial_noise
+    )
+    unscaled_result = sample_released(ReplayModel(predictions), initial_noise, sigmas)
     assert torch.equal(sample_released(model, scaled_noise, sigmas), unscaled_result)
     # An image to start from, or a start in the middle, keeps what the host mixed.
-    model = ReplayModel(predictions, latent_image=torch.ones_like(noise), noise=noise)
+    model = ReplayModel(
+        predictions, latent_image=torch.ones_like(initial_noise), noise=initial_noise
+    )
     assert not torch.equal(sample_released(model, scaled_noise, sigmas), unscaled_result)
 
 
@@ -98,8 +102,10 @@ def test_no_timestep_is_truncated_to_zero(steps, shift):
     assert timesteps.min() == 1 and (timesteps.diff() <= 0).all()
     pytest.importorskip("diffusers", reason="its solver")
     schedule, noise = (sigmas, timesteps), torch.ones(1, 1, 1, 1, 1)
-    result = sample_released(lambda x, sigma: x * (1 - sigma / 2), noise, sigmas, schedule=schedule)
-    assert result.isfinite().all()
+    sampled_latent = sample_released(
+        lambda x, sigma: x * (1 - sigma / 2), noise, sigmas, schedule=schedule
+    )
+    assert sampled_latent.isfinite().all()
 
 
 def test_schedule_that_starts_at_one_stays_finite(device):
