@@ -39,8 +39,8 @@ COND = 0  # the host's number of the positive prompt among what it stacks
 
 
 class AttentionCapture:
-    """Hold what the attention socket passes on: nothing until the patched model is sampled, then
-    the last run's record.
+    """Store the attention record of the patched model's last sampling run, or None before the first
+    run.
 
     It patches the model by ComfyUI's own hook after self-attention, which gets the q and k of
     the attention. It changes no result, and works beside any override of attention. ¶ -
@@ -55,15 +55,15 @@ class AttentionCapture:
         self._widening: WideningWrapper | None = None
 
     def patch(self, model: ModelPatcher) -> ModelPatcher:
-        """Clone a model so that sampling it fills this capture.
+        """Clone a model so that sampling the clone stores its attention in this capture.
 
         Raises:
             EgoXInputError: no plain Wan model, no such block.
         """
         check_model(model)
         transformer: Any = model.get_model_object("diffusion_model")
-        blocks = len(transformer.blocks)
-        self.block = index_from_start("block", self.block, blocks, "the transformer's blocks")
+        block_count = len(transformer.blocks)
+        self.block = index_from_start("block", self.block, block_count, "the transformer's blocks")
         patched = model.clone()
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, CAPTURE_KEY, mark_capture)
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, CAPTURE_KEY, self.watch)
@@ -71,8 +71,8 @@ class AttentionCapture:
         return patched
 
     def watch(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Record the schedule and geometry of a run, and refuse one that can't be captured (an
-        OUTER_SAMPLE wrapper).
+        """Record the sampling schedule and the geometry of a run, and refuse a run whose attention
+        can't be captured.
 
         Raises:
             EgoXInputError: no such step, or a model without the EgoX canvas.
@@ -107,8 +107,8 @@ class AttentionCapture:
         options = call["transformer_options"]
         joined_keys = options.pop(JOINED_KEYS, None)
         override = options.get(OVERRIDE)  # ours, or a stranger's where nothing is guided or kept
-        exo = override.exo if isinstance(override, AttentionOverride) else None
-        is_exo_call = exo is not None and exo.cache.alone and not exo.kept
+        exo_forward = override.exo if isinstance(override, AttentionOverride) else None
+        is_exo_call = exo_forward is not None and exo_forward.cache.alone and not exo_forward.kept
         if self.record is None and options.get("block_index") == self.block and not is_exo_call:
             self._record(call["q"], call["k"] if joined_keys is None else joined_keys, options)
         return call["x"]
@@ -154,7 +154,8 @@ class AttentionCapture:
 
 
 def mark_capture(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
-    """Mark a call, so that compiled code of a capturing model is never used without the capture.
+    """Mark a model call, so that torch.compile never runs code for it that was compiled without the
+    attention capture.
 
     An APPLY_MODEL wrapper (see :class:`WideningWrapper`).
     """
@@ -300,7 +301,8 @@ class EgoXAttentionView(io.ComfyNode):
 
 
 def index_from_start(what: str, number: int, count: int, range_name: str) -> int:
-    """Count ``number`` from the start, where negative numbers count from the end.
+    """Convert an index that may be negative, counting from the end, to one that counts from the
+    start.
 
     Raises:
         EgoXInputError: outside.

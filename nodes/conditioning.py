@@ -94,13 +94,14 @@ class EgoXPrompt(io.ComfyNode):
 
     @classmethod
     def execute(cls, exo_view, ego_view, prompt="") -> io.NodeOutput:
-        exo, ego = split_sections(prompt)
-        positive = join_sections(exo_view.strip() or exo, ego_view.strip() or ego)
+        exo_text, ego_text = split_sections(prompt)
+        positive = join_sections(exo_view.strip() or exo_text, ego_view.strip() or ego_text)
         return io.NodeOutput(escape_emphasis(clean_prompt(positive)))
 
 
 def conditioning_inputs() -> tuple[io.Input, ...]:
-    """Make the inputs for conditioning, pictures and encoders that every node with a canvas has."""
+    """Make the node inputs for conditioning, pictures and encoders that every node with a canvas
+    has."""
     return (
         io.Conditioning.Input(
             "positive", tooltip="The encoded prompt, with its sections for exo view and ego view."
@@ -245,8 +246,8 @@ def condition_clip(
     clip_vision: ClipVisionModel | None = None,
     model: ModelPatcher | None = None,
 ) -> tuple[list, list, dict, CanvasWithEncoders, str]:
-    """Make positive and negative conditioning, the empty ego latent, the canvas, and a text about
-    them.
+    """Make positive and negative conditioning, the empty ego latent, the canvas, and a summary text
+    for one clip.
 
     Raises:
         EgoXInputError: pictures that don't fit each other, a model that lacks CLIP vision.
@@ -285,12 +286,12 @@ def condition_clip(
     )
     latent_frames, h, w_exo, w_ego = canvas.latent_grid
     mask_ego = build_mask(canvas.mask_mode, latent_frames, h, w_exo, w_ego)[..., w_exo:]
-    values = {
+    conditioning_values = {
         "concat_latent_image": canvas.prior_latent,
         "concat_mask": 1.0 - mask_ego,
     }  # the host inverts it
     if conditioned_clip.embedding is not None:
-        values["clip_vision_output"] = conditioned_clip.embedding
+        conditioning_values["clip_vision_output"] = conditioned_clip.embedding
     latent = torch.zeros_like(
         canvas.prior_latent, device=comfy.model_management.intermediate_device()
     )
@@ -301,8 +302,8 @@ def condition_clip(
         "tile_size": tile_size,
     }
     return (
-        node_helpers.conditioning_set_values(positive, values),
-        node_helpers.conditioning_set_values(negative, values),
+        node_helpers.conditioning_set_values(positive, conditioning_values),
+        node_helpers.conditioning_set_values(negative, conditioning_values),
         {"samples": latent, MADE_OF: sources},
         canvas,
         f"{text}; {note}",
@@ -310,7 +311,7 @@ def condition_clip(
 
 
 def canvas_fields(canvas: Canvas, **changes: Any) -> dict[str, Any]:
-    """Collect the fields of a canvas, with changes."""
+    """Copy a canvas' fields into a dictionary, with some values replaced."""
     return {field.name: getattr(canvas, field.name) for field in fields(canvas)} | changes
 
 
@@ -325,7 +326,8 @@ def encode_clip(
     seed: int,  # of the noise in a released embedding
     tile_size: int,  # px; 0: whole
 ) -> tuple[Conditioned, str]:
-    """Encode a clip to latents, preview colours and embedding, with a text on them.
+    """Encode a clip to latents, preview colours and an image embedding, and return them with a
+    summary text.
 
     The result is remembered, because EgoX Conditioning runs again when the LoRA's strength
     changes.
@@ -351,7 +353,7 @@ def embedding_note(
     connected: bool,  # CLIP vision is there
     seeded: bool,  # the sampler's seed is known
 ) -> str:
-    """Describe the image embedding that is made."""
+    """Describe for the user which image embedding is made."""
     if mode == "none":
         return "no picture embedding (the model takes none, or it is switched off)"
     if not connected:

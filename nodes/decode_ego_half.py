@@ -137,8 +137,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> str:
-        """Return a value that changes when a true ego video is added after a run, because that is
-        no input.
+        """Return a value that changes when a true ego video is added beside the exo video, so that
+        ComfyUI runs the node again.
 
         Which video is compared is unknown here, since ComfyUI passes no graph.
 
@@ -181,15 +181,15 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         # Before decoding, since a wrong angle is refused.
         pinhole_camera = lens.as_pinhole(pinhole_fov) if pinhole_fov else None
         frames = decoded_frames = decode_video(vae, samples, sources.get("tile_size", 0))
-        lens_circle, observed = lens.circle(), None
+        lens_circle, observed_video = lens.circle(), None
         if bool(shown) or keep_observed:
-            observed = compare_with_prior(
+            observed_video = compare_with_prior(
                 latent_sources.get("prior"),
                 latent_sources.get("seen"),
                 decoded_frames,
                 keep_observed,
             )
-            frames = decoded_frames if observed is None else observed.frames
+            frames = decoded_frames if observed_video is None else observed_video.frames
         if pinhole_camera is not None:
             frames = reproject(frames, lens, pinhole_camera, host_progress(len(frames)))
             lens_circle = torch.ones_like(lens_circle)
@@ -199,6 +199,13 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             native_video(frames, clip_fps(trajectory), audio),
             ui=shown
             and shown.ego(
-                cls, frames, decoded_frames, sources, ground_truth, observed, lens, pinhole_camera
+                cls,
+                frames,
+                decoded_frames,
+                sources,
+                ground_truth,
+                observed_video,
+                lens,
+                pinhole_camera,
             ),
         )

@@ -269,11 +269,13 @@ class EgoXDepthAlign(io.ComfyNode):
             file_frames="auto" if depth_path is None else file_frames,
             progress=progress,
         )
-        text = report.fit.text((*report.notes, Remark(lens_note)))
-        plot = plot_report(report.fit)
-        picture, legend = depth_preview(depth.depth_m)
-        ui = shown and shown.depth(depth, text, picture, legend, plot, progress)
-        return io.NodeOutput(depth, picture, plot, text, preset, ui=ui)
+        report_text = report.fit.text((*report.notes, Remark(lens_note)))
+        plot_picture = plot_report(report.fit)
+        depth_picture, legend = depth_preview(depth.depth_m)
+        ui = shown and shown.depth(
+            depth, report_text, depth_picture, legend, plot_picture, progress
+        )
+        return io.NodeOutput(depth, depth_picture, plot_picture, report_text, preset, ui=ui)
 
 
 def select_connected(**payloads: Any) -> dict[str, Any]:
@@ -282,32 +284,34 @@ def select_connected(**payloads: Any) -> dict[str, Any]:
 
 
 def check_depth_inputs(graph: Graph, node: str) -> None:
-    """Check before a run what is known of depth and camera.
+    """Check the depth files and the exo camera before a run, as far as they are known then.
 
     Raises:
         EgoXInputError: no metric depth from anywhere, a file that is not there or of another video, a
             field of view or a lens that can't be.
     """
-    values = inputs_of(graph, node)
-    depth_file, camera_file = (values.get(name) for name in ("depth_file", "camera_file"))
-    fov_deg = values.get("exo_fov")
+    input_values = inputs_of(graph, node)
+    depth_file, camera_file = (input_values.get(name) for name in ("depth_file", "camera_file"))
+    fov_deg = input_values.get("exo_fov")
     if isinstance(camera_file, str) and camera_file.strip():
         resolve(camera_file, "camera file")
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
-    sockets = [name for name in DEPTH_ADAPTERS if linked_node_id(graph, node, name) is not None]
-    file_alone = isinstance(depth_file, str) and not sockets
+    connected_sockets = [
+        name for name in DEPTH_ADAPTERS if linked_node_id(graph, node, name) is not None
+    ]
+    file_alone = isinstance(depth_file, str) and not connected_sockets
     is_missing = file_alone and not depth_file.strip() and sidecar_missing(graph, node, DEPTH)
     no_depth_text = f"no {DEPTH} next to the video, no depth_file, and no depth model connected"
-    check_scale(sockets, no_depth_text if is_missing else "")
+    check_scale(connected_sockets, no_depth_text if is_missing else "")
     if not file_alone:
         return
     frames = frames_in_use(graph, node)
-    path = _find_depth_file(depth_file, frames)
-    if path is not None:
-        check_depth_file(path, frames, values.get("file_frames") or "auto")
+    depth_path = _find_depth_file(depth_file, frames)
+    if depth_path is not None:
+        check_depth_file(depth_path, frames, input_values.get("file_frames") or "auto")
     if isinstance(camera_file, str):
-        exo_meta(camera_file, path, frames, str(values.get("preset")))
+        exo_meta(camera_file, depth_path, frames, str(input_values.get("preset")))
 
 
 def _find_depth_file(name: str, frames: Frames) -> Path | None:
@@ -324,16 +328,16 @@ def exo_meta(
     frames: Frames,
     preset: str,
 ) -> tuple[TakeMeta | None, str]:
-    """Read the known part of the exo camera, with a note on its lens.
+    """Read what the meta.json file states about the exo camera, with a note on the lens.
 
     Raises:
         EgoXInputError: a file that can't be read.
     """
-    path = _find_meta_file(camera_file, depth_path, frames)
-    if path is not None:
+    meta_path = _find_meta_file(camera_file, depth_path, frames)
+    if meta_path is not None:
         prior_options = PRIOR_PRESETS.get(preset)
         lens = prior_options.exo_lens if prior_options is not None else None
-        return with_exo_lens(read_meta(path, video=frames.source), lens or "as given")
+        return with_exo_lens(read_meta(meta_path, video=frames.source), lens or "as given")
     return None, "exo lens as given"
 
 
@@ -342,12 +346,12 @@ def _find_meta_file(name: str, depth_path: Path | None, frames: Frames) -> Path 
     video."""
     if name.strip():
         return resolve(name, "camera file")
-    path = None if depth_path is None else meta_beside(depth_path)
-    return beside_video(frames, META) if path is None else require_inside(path, META)
+    meta_path = None if depth_path is None else meta_beside(depth_path)
+    return beside_video(frames, META) if meta_path is None else require_inside(meta_path, META)
 
 
 def _fingerprints(name: str) -> list[str]:
-    """Digest the state of a named depth file, and of the meta.json that is read with it."""
+    """Compute digests of a named depth file and of the meta.json that is read with it."""
     try:
         meta_path = meta_beside(resolve(name, "depth file", folder_too=True))
     except EgoXInputError:

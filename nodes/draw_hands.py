@@ -78,12 +78,20 @@ class EgoXDrawHands(io.ComfyNode):
     def execute(
         cls, trajectory, depth=None, hands=None, frames=None, file_frames="auto"
     ) -> io.NodeOutput:
-        track = read_hands_in_use(Frames.given(frames), file_frames) if hands is None else hands
-        path = trajectory if depth is None else use_depth_camera(trajectory, depth)
+        hand_track = (
+            read_hands_in_use(Frames.given(frames), file_frames) if hands is None else hands
+        )
+        ego_trajectory = trajectory if depth is None else use_depth_camera(trajectory, depth)
         depth_m = None if depth is None else depth.depth_m
-        text = "\n".join([track.text(), *map(str, path.other_hands(track.frames))])
-        pictures, mask = draw_hands(track, path, depth_m, progress=host_progress(len(track)))
-        return io.NodeOutput(pictures, mask, track, ui=shown and shown.note(text))
+        hand_report = "\n".join(
+            [hand_track.text(), *map(str, ego_trajectory.other_hands(hand_track.frames))]
+        )
+        hand_pictures, hand_mask = draw_hands(
+            hand_track, ego_trajectory, depth_m, progress=host_progress(len(hand_track))
+        )
+        return io.NodeOutput(
+            hand_pictures, hand_mask, hand_track, ui=shown and shown.note(hand_report)
+        )
 
 
 def read_hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
@@ -92,8 +100,8 @@ def read_hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandT
     Raises:
         EgoXInputError: no such file, a bad one, fewer frames.
     """
-    path = beside_video(frames, HANDS)
-    if path is None:
+    hands_file = beside_video(frames, HANDS)
+    if hands_file is None:
         raise EgoXInputError(
             "hands",
             got=f"neither hands nor {HANDS} next to the exo video",
@@ -101,17 +109,21 @@ def read_hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandT
             fix="connect 'hands' from Estimate Head Pose, or 'frames' from Load Exo Video with "
             f"{HANDS} in the video's folder",
         )
-    return read_hands(path).in_use(frames, file_frames)
+    return read_hands(hands_file).in_use(frames, file_frames)
 
 
 def use_depth_camera(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:
-    """Set the path's camera to that of the prior's depth.
+    """Replace the path's ego camera by the camera with which the prior's depth was rendered.
 
     Raises:
         EgoXInputError: depth of another camera, such as exo's.
     """
-    ego, depth_poses = trajectory.ego, depth.exo.w2c
-    ego_poses = [ego.w2c] if trajectory.exo is None else [ego.w2c, ego.seen_from(trajectory.exo)]
+    ego_path, depth_poses = trajectory.ego, depth.exo.w2c
+    ego_poses = (
+        [ego_path.w2c]
+        if trajectory.exo is None
+        else [ego_path.w2c, ego_path.seen_from(trajectory.exo)]
+    )
     if not any(
         depth_poses.shape == w2c.shape and torch.allclose(depth_poses, w2c) for w2c in ego_poses
     ):
@@ -121,4 +133,4 @@ def use_depth_camera(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraT
             expected="the prior's, drawn from this trajectory",
             fix="connect 'depth' of Render Ego Prior",
         )
-    return replace(trajectory, ego=replace(ego, lens=depth.exo.camera))
+    return replace(trajectory, ego=replace(ego_path, lens=depth.exo.camera))

@@ -219,11 +219,11 @@ class EgoXEgoPoseInput(io.ComfyNode):
         every_nth=0,
         file_frames="auto",
     ) -> io.NodeOutput:
-        count, size = None if scene is None else scene.frame_count, REFERENCE_SIZE
+        frame_count, picture_size = None if scene is None else scene.frame_count, REFERENCE_SIZE
         if exo_images is not None:
-            count, size = len(exo_images), exo_images.shape[1]
+            frame_count, picture_size = len(exo_images), exo_images.shape[1]
         frames = Frames.given(frames)
-        _, (_, size) = frames.sizes((size, size))
+        _, (_, picture_size) = frames.sizes((picture_size, picture_size))
         if source == "estimated" and base is None and estimated is None:
             raise missing_estimate_error()
         if base is not None or source == "estimated":
@@ -236,9 +236,9 @@ class EgoXEgoPoseInput(io.ComfyNode):
         plain_trajectory, notes = path(
             cast(Any, poses),
             frames=frames,
-            count=count,
+            count=frame_count,
             camera=None if camera == AUTO else camera,
-            ego_size=size,
+            ego_size=picture_size,
             entry=entry,
             scene=scene,
             every_nth=every_nth,
@@ -246,41 +246,43 @@ class EgoXEgoPoseInput(io.ComfyNode):
         )
         if is_a(poses, CameraTrajectory):
             notes = notes_of(poses)
-        untied = scene is None and plain_trajectory.ego.world == "take"
-        if untied and output_is_used(*this_node(cls), CAMERA_INFO):
+        has_untied_camera = scene is None and plain_trajectory.ego.world == "take"
+        if has_untied_camera and output_is_used(*this_node(cls), CAMERA_INFO):
             notes = replace(notes, placed=f"{notes.placed}; {UNTIED_CAMERA}".removeprefix("; "))
-        fields: dict[str, Any] = vars(plain_trajectory) | {"notes": notes}
-        trajectory = TrajectoryWithNotes(**fields)
+        trajectory_fields: dict[str, Any] = vars(plain_trajectory) | {"notes": notes}
+        trajectory = TrajectoryWithNotes(**trajectory_fields)
         ui = shown and shown.path(cls, trajectory, frames, scene, exo_images)
         return io.NodeOutput(trajectory, notes.prompt, viewer_camera(trajectory), ui=ui)
 
 
 def check_poses(graph: Graph, node: str) -> None:
-    """Check before a run what is known of the chosen source of poses.
+    """Check the chosen source of ego poses before a run, as far as it is known then.
 
     Raises:
         EgoXInputError: a file that is not there, without poses or of fewer than the frames in use,
             keyframes that can't be read, the untouched example, poses of another video, nothing
             estimated.
     """
-    values = inputs_of(graph, node)
-    source, file, keyframes = (values.get(name) for name in ("source", "file", "keyframes"))
+    input_values = inputs_of(graph, node)
+    source, file, keyframes = (input_values.get(name) for name in ("source", "file", "keyframes"))
     if linked_node_id(graph, node, "base") is not None:
         return
     if source == "file" and file == BESIDE:
         if sidecar_missing(graph, node, META):
             raise missing_poses_error()
     if source == "file" and isinstance(file, str):
-        frames, entry = frames_in_use(graph, node), values.get("entry")
-        if (file != BESIDE or frames.source is not None) and isinstance(entry, str):
+        frames, file_entry = frames_in_use(graph, node), input_values.get("entry")
+        if (file != BESIDE or frames.source is not None) and isinstance(file_entry, str):
             read_trajectory(
                 find_trajectory_file(file, frames),
                 preset_camera(DEFAULT_PRESET, REFERENCE_SIZE),
                 frames,
-                entry=entry,
-                lens=values.get("camera") == AUTO,
-                every_nth=every_nth if isinstance(every_nth := values.get("every_nth"), int) else 0,
-                file_frames=values.get("file_frames") or "auto",
+                entry=file_entry,
+                lens=input_values.get("camera") == AUTO,
+                every_nth=every_nth
+                if isinstance(every_nth := input_values.get("every_nth"), int)
+                else 0,
+                file_frames=input_values.get("file_frames") or "auto",
             )
     elif source == "estimated" and linked_node_id(graph, node, "estimated") is None:
         raise missing_estimate_error()
@@ -292,9 +294,9 @@ def check_poses(graph: Graph, node: str) -> None:
             fix="press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there",
         )
     elif source == "keyframes" and isinstance(keyframes, str) and keyframes.strip():
-        content = parse_json(keyframes, "keyframes")
-        keyframe_track(content, preset_camera(DEFAULT_PRESET, REFERENCE_SIZE))
-        check_made_on(content, video_mark(exo_video(graph, node)))
+        keyframe_document = parse_json(keyframes, "keyframes")
+        keyframe_track(keyframe_document, preset_camera(DEFAULT_PRESET, REFERENCE_SIZE))
+        check_made_on(keyframe_document, video_mark(exo_video(graph, node)))
 
 
 def missing_estimate_error() -> EgoXInputError:
@@ -320,16 +322,16 @@ def missing_poses_error() -> EgoXInputError:
 
 
 def find_trajectory_file(file: str, frames: Frames) -> Path:
-    """Find the file of the widget's choice.
+    """Find the trajectory file that the node's widget names.
 
     Raises:
         EgoXInputError: not there, outside the host's folders, or of another take than the frames.
     """
     if file != BESIDE:
-        path = resolve(file, "trajectory file")
-        check_same_take("poses", path, frames.source)
-        return path
-    path = beside_video(frames, META)
-    if path is None:
+        trajectory_path = resolve(file, "trajectory file")
+        check_same_take("poses", trajectory_path, frames.source)
+        return trajectory_path
+    trajectory_path = beside_video(frames, META)
+    if trajectory_path is None:
         raise missing_poses_error()
-    return path
+    return trajectory_path

@@ -173,39 +173,43 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
         frames = Frames.given(frames)
-        in_use = check_frames(pictures, depth, frames)
+        used_frames = check_frames(pictures, depth, frames)
         detections = {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data}
         points, mask, notes = find_wearer_points(
-            detections, in_use, (height, width), person, person_mask
+            detections, used_frames, (height, width), person, person_mask
         )
         if depth is None:
-            exo, note = exo_without_depth(frames, (width, height))
+            exo_path, note = exo_without_depth(frames, (width, height))
             notes += (note,)
         else:
             depth, note = fit_depth_size(depth, width, height)
             notes += (note,) if note else ()
-            exo = depth.exo
+            exo_path = depth.exo
             mask = depth.dynamic if mask is None else mask
         depth_m, progress = None if depth is None else depth.depth_m, host_progress(count)
-        evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "frames": in_use}
-        path = estimate_head(points, exo, **evidence)
-        hands, hands_note = judged_hands(points.hands, exo.camera, **evidence)
-        hands = replace(hands, frames=in_use.bare)
-        lens, report = preset_camera(DEFAULT_PRESET, height), path.report
-        trajectory = path.trajectory(lens, in_use, exo=exo)
+        scene_evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "frames": used_frames}
+        head_path = estimate_head(points, exo_path, **scene_evidence)
+        hands, hands_note = judged_hands(points.hands, exo_path.camera, **scene_evidence)
+        hands = replace(hands, frames=used_frames.bare)
+        ego_lens, report = preset_camera(DEFAULT_PRESET, height), head_path.report
+        trajectory = head_path.trajectory(ego_lens, used_frames, exo=exo_path)
         keyframes, keyframes_note = keyframes_of_path(
             trajectory.ego.upright_w2c,
-            in_use,
-            path.up.tolist(),
+            used_frames,
+            head_path.up.tolist(),
         )
-        parts = (report.text(), *notes, *report.notes, keyframes_note, hands_note)
-        text = "\n".join(str(part) for part in parts if part)
-        poses, doubts = path.world_from_head, report.guessed
-        head_pictures, legend = draw_head_path(pictures, exo, poses, doubts, progress)
+        report_parts = (report.text(), *notes, *report.notes, keyframes_note, hands_note)
+        report_text = "\n".join(str(part) for part in report_parts if part)
+        head_poses, guessed_frames = head_path.world_from_head, report.guessed
+        head_pictures, legend = draw_head_path(
+            pictures, exo_path, head_poses, guessed_frames, progress
+        )
         ui = shown and shown.head(
-            trajectory, head_pictures, legend, text, exo.lens_guessed, progress
+            trajectory, head_pictures, legend, report_text, exo_path.lens_guessed, progress
         )
-        return io.NodeOutput(trajectory, json.dumps(keyframes), head_pictures, text, hands, ui=ui)
+        return io.NodeOutput(
+            trajectory, json.dumps(keyframes), head_pictures, report_text, hands, ui=ui
+        )
 
 
 def find_wearer_points(
@@ -219,7 +223,7 @@ def find_wearer_points(
     person: int,
     person_mask: torch.Tensor | None,
 ):
-    """Find the wearer's points.
+    """Find the wearer's key points in the detectors' outputs.
 
     Returns the points of the wearer's head, the mask in that size or None if it is empty, and
     notes. ¶ -
@@ -231,25 +235,25 @@ def find_wearer_points(
         EgoXInputError: points or masks that may be of other frames.
     """
     frames = frames.closed  # these pictures are all that anything can be of
-    mask, mask_notes = None, ()
+    wearer_mask, mask_notes = None, ()
     if person_mask is not None:
-        mask, mask_notes = fit_host_mask(person_mask, frames, *size, "mask of the wearer")
+        wearer_mask, mask_notes = fit_host_mask(person_mask, frames, *size, "mask of the wearer")
     person_number = None if person < 0 else person
-    points, notes = joined_points(detections, frames, person=person_number, mask=mask)
+    points, notes = joined_points(detections, frames, person=person_number, mask=wearer_mask)
     notes += tuple(map(str, mask_notes))
-    if person_mask is not None and mask is None:
+    if person_mask is not None and wearer_mask is None:
         notes += ("the mask of the wearer is empty: not used",)
-    return points, mask, notes
+    return points, wearer_mask, notes
 
 
 def check_head_inputs(graph: Graph, node: str) -> None:
-    """Check before a run what is known of detectors and exo camera.
+    """Check the detectors' outputs and the exo camera before a run, as far as they are known then.
 
     Raises:
         EgoXInputError: no detector, a bad meta.json beside the video.
     """
-    values = inputs_of(graph, node)
-    if not values.keys() & DETECTORS:  # linked, or a value: the API allows it
+    input_values = inputs_of(graph, node)
+    if not input_values.keys() & DETECTORS:  # linked, or a value: the API allows it
         joined_points({}, UNSAID)  # refuses it
     frames = frames_in_use(graph, node)
     if linked_node_id(graph, node, "depth") is None:
@@ -257,34 +261,35 @@ def check_head_inputs(graph: Graph, node: str) -> None:
 
 
 def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath, str]:
-    """Find the exo camera in pixels of the frames, with a note on its source."""
-    path = beside_video(frames, META)
-    meta = None if path is None else read_meta(path)
+    """Find the exo camera in pixels of the frames if no depth gives one, with a note on its source."""
+    meta_path = beside_video(frames, META)
+    meta = None if meta_path is None else read_meta(meta_path)
     if meta is not None and meta.exo_camera is not None:
-        note = f"exo camera: {META} next to the video"
-        return take_exo(meta, frames), note
+        lens_note = f"exo camera: {META} next to the video"
+        return take_exo(meta, frames), lens_note
     return CameraPath.of_exo(guessed_camera(*size), lens_guessed=True), LENS_GUESSED
 
 
 def check_frames(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frames) -> Frames:
-    """Check that all inputs belong to the pictures' frames, and return those frames.
+    """Check that depth, mask and key points belong to the pictures' frames, and return those
+    frames.
 
     Raises:
         EgoXInputError: another number of frames, other moments; depth that is not in metres.
     """
-    count = len(pictures)
-    depth_frames = Frames.of_count(count) if depth is None else depth.frames
-    in_use = frames.or_those(depth_frames)
-    maps = depth_frames if depth is None else depth.depth_m
-    for name, entries in {"depth": maps, "frames": in_use}.items():
-        if len(entries) != count:
+    picture_count = len(pictures)
+    depth_frames = Frames.of_count(picture_count) if depth is None else depth.frames
+    used_frames = frames.or_those(depth_frames)
+    depth_maps = depth_frames if depth is None else depth.depth_m
+    for name, entries in {"depth": depth_maps, "frames": used_frames}.items():
+        if len(entries) != picture_count:
             raise EgoXInputError(
                 name,
                 got=f"{len(entries)} frames",
-                expected=f"{count}, as exo_images",
+                expected=f"{picture_count}, as exo_images",
                 fix="make all of the frames that one Load Exo Video gives",
             )
     if depth is not None:
         depth.check_metric("depth for the head")
-        depth_frames.check_same(in_use, "depth and frames")
-    return in_use
+        depth_frames.check_same(used_frames, "depth and frames")
+    return used_frames

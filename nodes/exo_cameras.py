@@ -72,13 +72,18 @@ class EgoXRankExoCameras(io.ComfyNode):
             ExoCandidate.of_take(folder, line, progress=progress)
             for folder, line in take_folders(takes)
         ]
-        ranks = rank_exo_cameras(candidates, progress=progress)
-        text = rank_text(ranks)
-        return io.NodeOutput(ranks[0].name, ranks[0].coverage, text, ui=shown and shown.note(text))
+        camera_ranks = rank_exo_cameras(candidates, progress=progress)
+        ranking_text = rank_text(camera_ranks)
+        return io.NodeOutput(
+            camera_ranks[0].name,
+            camera_ranks[0].coverage,
+            ranking_text,
+            ui=shown and shown.note(ranking_text),
+        )
 
 
 def take_folders(takes: str) -> list[tuple[Path, str]]:
-    """List the folder of each line, with the line itself.
+    """List the take's folder that each line of a text names, together with the line itself.
 
     Raises:
         EgoXInputError: no line, a folder that is not there or outside the host's folders.

@@ -106,8 +106,8 @@ class EgoXExoMotion(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, poses_file="", **others) -> str:
-        """Compute a digest of the poses' file, so that the node runs again after it changed on
-        disk."""
+        """Compute a digest of the file of camera poses, so that ComfyUI runs the node again after
+        the file changed."""
         return fingerprint(poses_file) if isinstance(poses_file, str) and poses_file else ""
 
     @classmethod
@@ -139,6 +139,8 @@ class EgoXExoMotion(io.ComfyNode):
         depth, motion_found = estimate_exo_motion(
             frames, depth, motion, given_path, progress=progress
         )
-        text = "\n".join(filter(None, (motion_found.text(), placement_note, *map(str, mask_notes))))
-        ui = shown and shown.motion(frames, depth, motion_found.sightings, text, progress)
-        return io.NodeOutput(depth, text, ui=ui)
+        report_text = "\n".join(
+            filter(None, (motion_found.text(), placement_note, *map(str, mask_notes)))
+        )
+        ui = shown and shown.motion(frames, depth, motion_found.sightings, report_text, progress)
+        return io.NodeOutput(depth, report_text, ui=ui)

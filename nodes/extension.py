@@ -167,7 +167,7 @@ def load_nodes(
     files: Mapping[Callable[[], ModuleType], tuple[str, ...]] = NODE_FILES,
 ) -> tuple[type[io.ComfyNode], ...]:
     """Load the nodes that work in this version of ComfyUI, and log which others are lost and why."""
-    nodes: list[type[io.ComfyNode]] = []
+    node_classes: list[type[io.ComfyNode]] = []
     for file, names in files.items():
         try:
             module = file()
@@ -175,14 +175,14 @@ def load_nodes(
             _log_lost_nodes(names, error)
             continue
         for name in names:
-            node = getattr(module, name)
+            node_class = getattr(module, name)
             try:
-                node.define_schema()  # the host asks for it when it lists the nodes, and drops all for one that fails
+                node_class.define_schema()  # the host asks for it when it lists nodes, and drops all for one that fails
             except Exception as error:
                 _log_lost_nodes((name,), error)
             else:
-                nodes.append(node)
-    return tuple(nodes)
+                node_classes.append(node_class)
+    return tuple(node_classes)
 
 
 def _log_lost_nodes(names: tuple[str, ...], error: Exception) -> None:

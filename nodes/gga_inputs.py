@@ -30,7 +30,8 @@ def wan_model_input() -> io.Input:
 
 
 def geometry_inputs() -> list[io.Input]:
-    """Make the inputs for depth and trajectory, which give the directions of the guidance."""
+    """Make the node inputs for depth and trajectory, from which the attention's guiding directions
+    are computed."""
     return [
         EgoXDepth.Input(
             "depth",
@@ -46,7 +47,7 @@ def geometry_inputs() -> list[io.Input]:
 
 
 def gga_inputs() -> list[io.Input]:
-    """Make the inputs for strength and mode of the geometry's guidance."""
+    """Make the node inputs for strength and mode of the geometry-guided attention."""
     return [
         LAMBDA.input(
             "lambda_g",
@@ -94,7 +95,8 @@ def backend_input() -> io.Input:
 
 
 def recompute_exo_input(advanced: bool = False) -> io.Input:
-    """Make the input for the number of steps between two full computations of exo."""
+    """Make the node input for the number of sampling steps after which the exo half is computed
+    again."""
     return io.Int.Input(
         "recompute_exo",
         display_name="recompute exo",
@@ -115,15 +117,15 @@ def recompute_exo_input(advanced: bool = False) -> io.Input:
 
 
 def check_geometry(graph: Graph, node: str) -> None:
-    """Check before a run what is known of the geometry and of the weights' files.
+    """Check the geometry inputs and the weights' files before a run, as far as they are known then.
 
     Raises:
         EgoXInputError: a strength or mode that makes no sense, no depth or trajectory to guide by,
             files as :func:`.host.graph.check_weights_of` refuses them.
     """
     check_weights_of(graph, node)
-    values = inputs_of(graph, node)
-    gga_values = {entry.id: values.get(entry.id) for entry in gga_inputs()}
+    input_values = inputs_of(graph, node)
+    gga_values = {entry.id: input_values.get(entry.id) for entry in gga_inputs()}
     is_unknown = any(value is None or isinstance(value, list) for value in gga_values.values())
     if is_unknown or gga_values["gga_mode"] == "auto":  # then the LoRA says it
         return
@@ -136,8 +138,8 @@ def check_geometry(graph: Graph, node: str) -> None:
 def gga_options(
     metadata: Mapping[str, str], inputs: Mapping[str, Any], depth: DepthVideo | None
 ) -> tuple[GgaOptions, RayMode]:
-    """Make the core's options from the values of these inputs, and choose the kind of rays by the
-    LoRA.
+    """Make the core's options for guided attention from the node's input values, with the kind of
+    rays that the LoRA needs.
 
     Args:
         metadata: the LoRA's.

@@ -230,7 +230,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
 
 
 def check_side(longest: int) -> None:
-    """Refuse a size from a link, which ComfyUI does not check.
+    """Refuse a picture width or height from a linked node, which ComfyUI does not check.
 
     Raises:
         EgoXInputError: too large.
@@ -291,23 +291,23 @@ def refuse_sound_of_edited(source: VideoSource) -> None:
     """
     with open_video(source) as container:
         tracks = [made_safe(track) for track in real_tracks(container.streams.audio)]
-    channels = max((count for count, _ in tracks), default=0)
-    if channels >= MANY_CHANNELS or any(has_names for _, has_names in tracks):
+    max_channels = max((count for count, _ in tracks), default=0)
+    if max_channels >= MANY_CHANNELS or any(has_names for _, has_names in tracks):
         raise EgoXInputError(
             "video that was cropped or resized",
-            got=f"sound of {channels} channels, on which ComfyUI's own reader ends the process",
+            got=f"sound of {max_channels} channels, on which ComfyUI's own reader ends the process",
             expected="sound of one channel or two",
             fix="connect the video before it is cropped, or give the file stereo sound",
         )
 
 
 def _source_and_window(video) -> tuple[VideoSource, tuple[float, float]]:
-    source = video.get_stream_source()
+    video_source = video.get_stream_source()
     # Older hosts know no trimming.
-    window = (
+    time_window = (
         video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
     )
-    return Path(source) if isinstance(source, str) else source, window
+    return Path(video_source) if isinstance(video_source, str) else video_source, time_window
 
 
 def _read_clip(file: str, video, options: dict) -> tuple[Clip, tuple[Remark, ...]]:
@@ -316,11 +316,11 @@ def _read_clip(file: str, video, options: dict) -> tuple[Clip, tuple[Remark, ...
         clip, report = load_clip(resolve(file, "exo video"), **options)
         return clip, report.notes
     if isinstance(video, InputImpl.VideoFromFile):
-        source, window = _source_and_window(video)
-        with open_video(source):
+        video_source, time_window = _source_and_window(video)
+        with open_video(video_source):
             pass  # refuses a playlist, which the host's own reader would follow
         if not has_edited_picture(video):
-            clip, report = load_clip(source, window_s=window, **options)
+            clip, report = load_clip(video_source, window_s=time_window, **options)
             return clip, report.notes
         return _read_edited_clip(video, options)
     components = video.get_components()
@@ -346,15 +346,17 @@ def _read_edited_clip(
     Raises:
         EgoXInputError: sound on which the host's reader ends the process.
     """
-    source, window = _source_and_window(video)
-    refuse_sound_of_edited(source)
-    file_clip = open_clip(source, frame_count=1, window_s=window)
+    video_source, time_window = _source_and_window(video)
+    refuse_sound_of_edited(video_source)
+    file_clip = open_clip(video_source, frame_count=1, window_s=time_window)
     clip, _ = load_clip(video.get_components().images, fps=file_clip.info.fps, **options)
-    indices = (clip.selection.indices + file_clip.first).clamp(max=file_clip.info.frame_count - 1)
-    times = torch.tensor(file_clip.info.times_s, dtype=torch.float64)[indices]
+    frame_indices = (clip.selection.indices + file_clip.first).clamp(
+        max=file_clip.info.frame_count - 1
+    )
+    times = torch.tensor(file_clip.info.times_s, dtype=torch.float64)[frame_indices]
     selection = replace(
         clip.selection,
-        indices=indices,
+        indices=frame_indices,
         times_s=times,
         fps=frame_rate(times.numpy(), clip.selection.fps),
     )

@@ -87,22 +87,23 @@ class EgoXLoadLora(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name, **_) -> str:
-        path = folder_paths.get_full_path("loras", lora_name)
-        if path is None:
+        lora_path = folder_paths.get_full_path("loras", lora_name)
+        if lora_path is None:
             return ""
-        config = Path(path).with_name("adapter_config.json")
-        return f"{fingerprint(Path(path))}/{fingerprint(config)}"
+        config_file = Path(lora_path).with_name("adapter_config.json")
+        return f"{fingerprint(Path(lora_path))}/{fingerprint(config_file)}"
 
     @classmethod
     def execute(cls, model, lora_name, strength) -> io.NodeOutput:
         refuse_pickled(Path(lora_name), "LoRA file")
-        path = Path(folder_paths.get_full_path_or_raise("loras", lora_name))
-        patched, report = load_lora(model, path, strength)
+        lora_path = Path(folder_paths.get_full_path_or_raise("loras", lora_name))
+        patched, report = load_lora(model, lora_path, strength)
         return io.NodeOutput(patched, ui=shown and shown.note(report))
 
 
 def check_files(graph: Graph, node: str) -> None:
-    """Check before a run what is known of the weights' files, also before they are downloaded.
+    """Check the weights' files before a run, as far as they are known, even if they must still be
+    downloaded.
 
     Raises:
         EgoXInputError: a LoRA in a format that runs code when it is read, cut off, or of another
@@ -111,22 +112,22 @@ def check_files(graph: Graph, node: str) -> None:
     name = inputs_of(graph, node).get("lora_name")
     if isinstance(name, str):
         refuse_pickled(Path(name), "LoRA file")
-        path = folder_paths.get_full_path("loras", name)
-        if path and path.endswith(SAFETENSORS):
-            base = weights_file(graph, node, "model")
+        lora_path = folder_paths.get_full_path("loras", name)
+        if lora_path and lora_path.endswith(SAFETENSORS):
+            base_file = weights_file(graph, node, "model")
             try:
-                if base:
-                    check_weights(base, "model")
+                if base_file:
+                    check_weights(base_file, "model")
             except EgoXInputError:
-                base = None  # the node that samples tells of it
-            check_lora(Path(path), base)
+                base_file = None  # the node that samples tells of it
+            check_lora(Path(lora_path), base_file)
     if comfy.model_management.get_torch_device().type != "mps":
         return
-    values = [value for node_id in graph for value in inputs_of(graph, node_id).values()]
+    input_values = [value for node_id in graph for value in inputs_of(graph, node_id).values()]
     if float8_files := sorted(
         {
             value_text
-            for value_text in values
+            for value_text in input_values
             if isinstance(value_text, str) and FLOAT8.search(value_text)
         }
     ):
@@ -154,8 +155,10 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     report on them."""
     if path.name.endswith(SAFETENSORS):
         check_lora(path)  # a name that was not known before the run
-    state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
-    lora = convert_lora(state, metadata, file=path)
+    file_tensors, metadata = comfy.utils.load_torch_file(
+        str(path), safe_load=True, return_metadata=True
+    )
+    lora = convert_lora(file_tensors, metadata, file=path)
     if merged_metadata(model).get(MERGED) == file_digest(path):
         raise EgoXInputError(
             "LoRA",
@@ -163,18 +166,20 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
             expected="a different LoRA, or none",
             fix="remove this EgoX LoRA: the model acts as with it",
         )
-    report = f"{path.name}: {lora.report_on(weight_shapes(model), path.name)}"
+    lora_report = f"{path.name}: {lora.report_on(weight_shapes(model), path.name)}"
 
     patched = model.clone()
-    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    comfyui_keys = comfy.lora.model_lora_keys_unet(model.model, {})
 
     def add_tensors(tensors: dict[str, Tensor]) -> list[str]:
-        return patched.add_patches(comfy.lora.load_lora(tensors, keys, log_missing=False), strength)
+        return patched.add_patches(
+            comfy.lora.load_lora(tensors, comfyui_keys, log_missing=False), strength
+        )
 
     changed_weights = add_tensors(lora.tensors)
     # Step-distilled LoRAs also hold whole differences of norms and biases, under names that only
     # the host knows.
-    differences = add_tensors(lora.others)
+    added_differences = add_tensors(lora.others)
     if not changed_weights:
         raise EgoXInputError(
             "LoRA",
@@ -182,19 +187,19 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
             expected="parts of this model",
             fix="load the Wan model that this LoRA was made for",
         )
-    report += f"; {len(changed_weights)} weights changed"
-    if differences:
-        report += f"; {len(differences)} more by names of the host (norms, biases)"
+    lora_report += f"; {len(changed_weights)} weights changed"
+    if added_differences:
+        lora_report += f"; {len(added_differences)} more by names of the host (norms, biases)"
     for name in attach_lora_metadata(patched, metadata or {}):
-        report += f"; {name} contradicts the LoRA loaded before"
+        lora_report += f"; {name} contradicts the LoRA loaded before"
         logging.warning(
             "[EgoX] %s: %s contradicts the LoRA loaded before it; the later one is used",
             path.name,
             name,
         )
-    scale = position_scale(patched)
-    if scale != 1 or position_scale(model) != 1:
+    position_factor = position_scale(patched)
+    if position_factor != 1 or position_scale(model) != 1:
         set_positions(patched)
-        report += f"; positions times {scale:g}"
-    logging.info("[EgoX] LoRA %s", report)
-    return patched, report
+        lora_report += f"; positions times {position_factor:g}"
+    logging.info("[EgoX] LoRA %s", lora_report)
+    return patched, lora_report

@@ -16,7 +16,8 @@ from .host.progress import host_progress
 
 @frozen
 class Observed:
-    """Hold an ego video with the classes of its pixels."""
+    """Hold an ego video with maps of the pixels that the exo camera observed, the model redrew, or
+    keep_observed copied."""
 
     frames: Tensor  # [T, H, W, 3] with what was put back
     seen: Tensor  # [T, H, W] uint8 classes, the prior's own, which no sampling changes
@@ -28,8 +29,8 @@ class Observed:
     def match_view(
         self, path_error: PathError | None, lens: CameraModel, target_camera: CameraModel | None
     ) -> "Observed":
-        """Move the classes of the pixels by the measured error of the view, and project all maps to
-        another lens."""
+        """Shift the classes of the pixels by the measured error of the view, and project all maps
+        to another lens."""
         maps = {name: getattr(self, name) for name in ("seen", "marked", "redrawn", "kept")}
         if path_error is not None:
             maps["marked"] = path_error.moved(self.seen, lens)
@@ -42,11 +43,13 @@ class Observed:
         return replace(self, **maps)
 
     def classes(self, frame: int) -> Tensor:  # [H, W] uint8
-        """Classify one frame's pixels by their marks."""
+        """Combine one frame's maps of observed, redrawn and copied pixels into one map of pixel
+        classes."""
         return video_classes(self.marked[frame], self.redrawn[frame], self.kept[frame])
 
     def redrawn_shares(self) -> list[float | None]:
-        """Measure the share of each frame that is redrawn, None for frames that can't be judged."""
+        """Measure for each frame the share of pixels that the model redrew, None for frames that
+        can't be judged."""
         shares = self.redrawn.float().mean((1, 2)).tolist()
         return [
             share if is_judged else None
@@ -54,8 +57,8 @@ class Observed:
         ]
 
     def describe_parts(self) -> str:
-        """Describe in percent how much of the pictures was copied from exo's observation, and how
-        much the model redrew."""
+        """Describe in percent which part of the pictures was copied from the exo video and which
+        part the model redrew."""
         notes = []
         if self.kept.any():
             notes.append(f"{100 * float(self.kept.float().mean()):.0f} % copied by keep_observed")
@@ -65,7 +68,8 @@ class Observed:
         return ", ".join(notes)
 
     def doubts(self) -> list[str]:
-        """Describe for how many frames it is unknown whether the model drew what exo saw."""
+        """Describe for how many frames it is unknown whether the model drew what the exo camera
+        saw."""
         count, unjudged_count = len(self.judged), int((~self.judged).sum())
         if not unjudged_count:
             return []
@@ -90,10 +94,10 @@ def compare_with_prior(
     """
     if prior is None or seen is None or len(prior) != len(decoded):
         return None
-    size, seen = tuple(decoded.shape[1:3]), seen[: len(decoded)]
-    if tuple(prior.shape[1:3]) != size:
-        prior = interpolate(prior.movedim(-1, 1), size, mode="bilinear").movedim(1, -1)
-        seen = interpolate(seen[None], size, mode="nearest-exact")[0]
+    picture_size, seen = tuple(decoded.shape[1:3]), seen[: len(decoded)]
+    if tuple(prior.shape[1:3]) != picture_size:
+        prior = interpolate(prior.movedim(-1, 1), picture_size, mode="bilinear").movedim(1, -1)
+        seen = interpolate(seen[None], picture_size, mode="nearest-exact")[0]
     progress = host_progress(len(decoded))
     frames, redrawn_masks, kept_masks, judged_frames = keep_observed(
         decoded.cpu().float(), prior, seen, keep, progress=progress

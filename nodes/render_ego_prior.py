@@ -219,8 +219,8 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             depth,
             progress,
         )
-        coverage, masks = prior.coverage.float(), make_class_masks(prior.seen)
-        return io.NodeOutput(prior.rgb, coverage, depth_picture, prior.depth(), *masks, ui=ui)
+        coverage, class_masks = prior.coverage.float(), make_class_masks(prior.seen)
+        return io.NodeOutput(prior.rgb, coverage, depth_picture, prior.depth(), *class_masks, ui=ui)
 
 
 def make_class_masks(
@@ -249,7 +249,7 @@ def render_remembered(
     draw_anyway: bool,
     device: torch.device,
 ) -> tuple[EgoPrior, stages.PriorReport]:
-    """Render a square prior, with a report on it.
+    """Render a square ego prior, or return the cached one of equal inputs, with a report on it.
 
     The result is remembered, because the node runs again when the strength of a LoRA in
     ``model`` changes.
@@ -257,10 +257,10 @@ def render_remembered(
     The result is remembered, as a changed LoRA strength has the node run again where ``model``
     is connected.
     """
-    size = trajectory.ego.camera.height
+    ego_height = trajectory.ego.camera.height
     return stages.prior(
         scene,
-        replace(trajectory, ego=trajectory.ego.resized(size, size)),
+        replace(trajectory, ego=trajectory.ego.resized(ego_height, ego_height)),
         preset,
         dynamic=dynamic,
         hidden_lines=hidden_lines,
@@ -272,7 +272,7 @@ def render_remembered(
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:
-    """Check before a run that something can be rendered.
+    """Check before a run that the node has points or a scene to render.
 
     Raises:
         EgoXInputError: nothing to render, no such preset.
@@ -290,7 +290,7 @@ def check_prior_inputs(graph: Graph, node: str) -> None:
 
 
 def missing_points_error() -> EgoXInputError:
-    """Build the error for a node without points."""
+    """Build the error for a Render Ego Prior node without a scene or points."""
     return EgoXInputError(
         "what to render",
         got="neither a scene nor images with depth",

@@ -135,10 +135,12 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
     def validate_inputs(cls, dataset=None, task=None) -> bool | str:
         try:
             # What a wire brings isn't known yet.
-            name = require_safe_name("x" if dataset is None else dataset, "dataset")
+            set_name = require_safe_name("x" if dataset is None else dataset, "dataset")
             # Before hours of sampling, not after them.
             require_pyarrow()
-            require_writable(Path(folder_paths.get_output_directory(), SETS, name), "output folder")
+            require_writable(
+                Path(folder_paths.get_output_directory(), SETS, set_name), "output folder"
+            )
         except EgoXInputError as error:
             return str(error)
         return True if task is None or task.strip() else "task: say in a few words what is done"
@@ -165,41 +167,43 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             dataset, "dataset"
         )
         progress, camera_fit_report = host_progress(), None
-        path, exo_path = trajectory, depth.exo
+        ego_trajectory, exo_path = trajectory, depth.exo
         if scene is not None:
-            path = trajectory.tied(scene.exo)
+            ego_trajectory = trajectory.tied(scene.exo)
             if scene.exo.world != exo_path.world:  # of another depth: what was drawn counts
                 exo_path = replace(
                     scene.exo, lens=exo_path.lens, lens_guessed=exo_path.lens_guessed
                 )
         camera_remarks = dict.fromkeys(
-            (*trajectory.other_exo(depth.exo), *path.other_exo(depth.exo))
+            (*trajectory.other_exo(depth.exo), *ego_trajectory.other_exo(depth.exo))
         )
-        path = path.beside(exo_path)
-        with open_set(folder, SetOptions(made_by=made_by)) as robots:
-            name = f"run_{len(robots):06d}"
-            fps = robots.rate_for(name, path.frames.times_s, resample=resample)
+        ego_trajectory = ego_trajectory.beside(exo_path)
+        with open_set(folder, SetOptions(made_by=made_by)) as robot_set:
+            run_name = f"run_{len(robot_set):06d}"
+            fps = robot_set.rate_for(run_name, ego_trajectory.frames.times_s, resample=resample)
             if scene is not None:
-                camera_fit_report = camera_fit(scene, path, ego_images.cpu(), generated, progress)
-            first_number = len(robots)
+                camera_fit_report = camera_fit(
+                    scene, ego_trajectory, ego_images.cpu(), generated, progress
+                )
+            first_number = len(robot_set)
             episodes = make_episodes(
-                name,
+                run_name,
                 task,
                 exo_images,
                 ego_images,
-                path,
+                ego_trajectory,
                 hands,
                 fps=fps,
                 resample=resample,
                 generated=generated,
                 depth_m=None if ego_depth is None else ego_depth.depth_m,
-                seen=classify_ego_pixels(scene, path, ego_images) if ego_seen else None,
+                seen=classify_ego_pixels(scene, ego_trajectory, ego_images) if ego_seen else None,
                 fit=camera_fit_report,
                 strict=strict,
                 progress=progress,
             )
             for episode in episodes:
-                robots.append(episode, progress)
+                robot_set.append(episode, progress)
         last_number = first_number + len(episodes) - 1
         episode_text = (
             f"episode {first_number}"
@@ -235,10 +239,10 @@ def classify_ego_pixels(
             fix="connect 'scene' from Build Scene, or turn ego_seen off",
         )
     ego = trajectory.ego.resized(ego_images.shape[2], ego_images.shape[1])
-    path = replace(trajectory, ego=ego)
+    ego_trajectory = replace(trajectory, ego=ego)
     ego_prior, _ = stages.prior(
         scene,
-        path,
+        ego_trajectory,
         classes=True,
         draw_anyway=True,  # camera_fit tells of a head that can't be there
         device=drawing_device(),

@@ -186,28 +186,38 @@ class EgoXSampleLong(io.ComfyNode):
         frames, prior = check_pictures(exo_images, prior)
         exo_images, prior = exo_images[..., :3], prior[..., :3]
         chunks = plan_chunks(frames, length, continue_motion_max_frames)
-        graph, node = this_node(cls)
+        graph, node_id = this_node(cls)
         encoding = {"low_memory": low_memory, "clip_vision": clip_vision, "model": model}
         encode = partial(
             condition_clip, positive, negative, vae, image_embedding="auto", **encoding
         )
         samplers = [
-            partial(sample_clip, node or None, pass_model, steps=steps, **sampling, **step_range)
+            partial(sample_clip, node_id or None, pass_model, steps=steps, **sampling, **step_range)
             for pass_model, step_range in model_steps(model, low_noise_model, steps, switch_step)
         ]
         notes = []
-        sample = make_chunk_sampler(encode, samplers, vae, seed, len(chunks), notes)
-        files = open_chunk_files(graph, node) if node in graph else None
-        memory = LookAwayMemory(host_progress(), drawing_device) if look_away_memory else None
-        size = tuple(prior.shape[1:])
-        prior_store = FrameStore(frames, size, np.float32) if memory and bool(shown) else None
-        ego = sample_chunks(
-            chunks, exo_images, prior, depth, trajectory, sample, files, memory, prior_store
+        sample_chunk = make_chunk_sampler(encode, samplers, vae, seed, len(chunks), notes)
+        chunk_files = open_chunk_files(graph, node_id) if node_id in graph else None
+        look_away = LookAwayMemory(host_progress(), drawing_device) if look_away_memory else None
+        frame_shape = tuple(prior.shape[1:])
+        prior_store = (
+            FrameStore(frames, frame_shape, np.float32) if look_away and bool(shown) else None
         )
-        if files is not None:
-            files.clear()
-        if memory and notes:
-            notes[-1] = "; ".join((notes[-1], *map(str, memory.notes)))
+        ego = sample_chunks(
+            chunks,
+            exo_images,
+            prior,
+            depth,
+            trajectory,
+            sample_chunk,
+            chunk_files,
+            look_away,
+            prior_store,
+        )
+        if chunk_files is not None:
+            chunk_files.clear()
+        if look_away and notes:
+            notes[-1] = "; ".join((notes[-1], *map(str, look_away.notes)))
         prior_drawn = prior_store.tensor() if prior_store else prior
         clips = {"exo": exo_images, "prior": prior_drawn, "ego": ego}
         seen_classes = mark_remembered_unobserved(seen_classes, prior, prior_drawn)
@@ -252,9 +262,9 @@ def make_chunk_sampler(
         *conds, latent, canvas, _ = encode(exo, prior, chunk_seed)
         tile_size = latent[MADE_OF]["tile_size"]
         known_latents = encode_video(vae, previous_frames, tile_size) if chunk.known else None
-        options = {"seed": chunk_seed, "part": progress_prefix, "known": known_latents}
+        sample_options = {"seed": chunk_seed, "part": progress_prefix, "known": known_latents}
         for sample_pass in sample_passes:
-            latent, note = sample_pass(*conds, latent, canvas, depth, trajectory, **options)
+            latent, note = sample_pass(*conds, latent, canvas, depth, trajectory, **sample_options)
         notes.append(note)
         return decode_video(vae, ego_half(latent["samples"]), tile_size)
 
@@ -262,17 +272,19 @@ def make_chunk_sampler(
 
 
 def check_long(graph: Graph, node: str) -> None:
-    """Check before a run the lengths, the geometry, a pair's steps, and what look-away memory
-    needs.
+    """Check a long video's lengths, geometry, model pair and look-away memory before a run.
 
     Raises:
         EgoXInputError: lengths, steps or a geometry that can't be, memory without depth or trajectory.
     """
-    values = inputs_of(graph, node)
-    length, known_frames = values.get("length"), values.get("continue_motion_max_frames")
+    input_values = inputs_of(graph, node)
+    length, known_frames = (
+        input_values.get("length"),
+        input_values.get("continue_motion_max_frames"),
+    )
     if isinstance(length, int) and isinstance(known_frames, int):
         plan_chunks(1, length, known_frames)  # refuses what can't be
-    for name in ("depth", "trajectory") if values.get("look_away_memory") is True else ():
+    for name in ("depth", "trajectory") if input_values.get("look_away_memory") is True else ():
         if linked_node_id(graph, node, name) is None:
             raise EgoXInputError(
                 "look-away memory",
@@ -280,7 +292,7 @@ def check_long(graph: Graph, node: str) -> None:
                 expected="depth and trajectory",
                 fix=f"connect '{name}', or switch look_away_memory off",
             )
-    steps, switch = values.get("steps"), values.get("switch_step", 0)
+    steps, switch = input_values.get("steps"), input_values.get("switch_step", 0)
     if isinstance(steps, int) and isinstance(switch, int):
         if linked_node_id(graph, node, "low_noise_model") is not None:
             choose_switch_step(steps, switch)
@@ -290,7 +302,7 @@ def check_long(graph: Graph, node: str) -> None:
 def model_steps(
     model: ModelPatcher, low_noise_model: ModelPatcher | None, steps: int, switch_step: int
 ) -> tuple[tuple[ModelPatcher, dict[str, Any]], ...]:
-    """List the models that sample a chunk one after the other, with the steps of each.
+    """List the one or two models that sample a chunk in turn, with the steps of each.
 
     Raises:
         EgoXInputError: no step left for the second model.
@@ -324,19 +336,21 @@ def choose_switch_step(steps: int, switch_step: int) -> int:
 
 def open_chunk_files(graph: Graph, node: str) -> ChunkFiles:
     """Open the files of the node's finished chunks, from which a run continues after a crash."""
-    folder = persistent_path("chunks")
+    chunk_folder = persistent_path("chunks")
     oldest_time = time.time() - CHUNK_DAYS * 24 * 3600
-    for path in folder.glob("*.npy") if folder.is_dir() else ():
-        if path.stat().st_mtime < oldest_time:
-            path.unlink(missing_ok=True)
-    return ChunkFiles(folder, chunk_digest(graph, node))
+    for chunk_file in chunk_folder.glob("*.npy") if chunk_folder.is_dir() else ():
+        if chunk_file.stat().st_mtime < oldest_time:
+            chunk_file.unlink(missing_ok=True)
+    return ChunkFiles(chunk_folder, chunk_digest(graph, node))
 
 
 def chunk_digest(graph: Mapping[str, Any], node: str) -> str:
     """Compute a digest of every setting, link and file that a chunk is made with, besides its
     frames."""
-    names = [name for name in inputs_of(graph, node) if name not in OF_CHUNKS]
-    files = sorted(fingerprint(name) for name in upstream_files(graph, node, names))
+    input_names = [name for name in inputs_of(graph, node) if name not in OF_CHUNKS]
+    file_fingerprints = sorted(
+        fingerprint(name) for name in upstream_files(graph, node, input_names)
+    )
     return hashlib.sha256(
-        "\n".join([input_digest(graph, node, names), *files]).encode()
+        "\n".join([input_digest(graph, node, input_names), *file_fingerprints]).encode()
     ).hexdigest()

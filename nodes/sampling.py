@@ -160,9 +160,9 @@ class EgoXWanSampler(io.ComfyNode):
         **sampling,  # keyword arguments of sample_clip
     ) -> io.NodeOutput:
         node_id = this_node(cls)[1] or None
-        clip = (model, positive, negative, latent, canvas, depth, trajectory)
-        out, note = sample_clip(node_id, *clip, **sampling)
-        return io.NodeOutput(out, ui=shown and shown.note(note))
+        clip_inputs = (model, positive, negative, latent, canvas, depth, trajectory)
+        sampled_latent, note = sample_clip(node_id, *clip_inputs, **sampling)
+        return io.NodeOutput(sampled_latent, ui=shown and shown.note(note))
 
 
 def sample_clip(
@@ -192,16 +192,16 @@ def sample_clip(
     | None = None,  # [1, 16, n, h, w_ego] raw: what the first latent frames are to become
     **gga: Any,  # values of gga_inputs
 ) -> tuple[dict, str]:
-    """Sample the ego LATENT, and return it with a note on the run.
+    """Sample the ego half of one clip, and return its LATENT with a note on the run.
 
     Raises:
         EgoXInputError: a model, canvas, geometry or schedule that can't be sampled.
     """
-    options, rays = gga_options(lora_metadata(model), gga, depth)
+    guidance_options, rays = gga_options(lora_metadata(model), gga, depth)
     canvas.check_sampled(latent["samples"])
     released_solver = released_sampler(steps, shift) if sampler == RELEASED else None
     patched, note = patch_model(
-        model, canvas, depth, trajectory, options, rays, recompute_exo=recompute_exo
+        model, canvas, depth, trajectory, guidance_options, rays, recompute_exo=recompute_exo
     )
     positive, negative = reembed(patched, canvas, seed, noise, positive, negative)
     check_conditioning(
@@ -217,13 +217,13 @@ def sample_clip(
             HeldLatents(patched.model.process_latent_in(known))
         )
     (patched,) = ModelSamplingSD3().patch(patched, shift)
-    calls = patch_calls(patched)
-    time_left = TimeLeft(node_id, part, lambda: calls.warning)
+    call_counts = patch_calls(patched)
+    time_left = TimeLeft(node_id, part, lambda: call_counts.warning)
     if node_id is not None:
-        calls.kernels.tell = time_left.show_after_last_line
+        call_counts.kernels.tell = time_left.show_after_last_line
         patched.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, time_left.loaded)
-    live = shown and shown.live(node_id, canvas.latent_colours, trajectory)
-    for listener in filter(None, (time_left, live)):
+    live_preview = shown and shown.live(node_id, canvas.latent_colours, trajectory)
+    for listener in filter(None, (time_left, live_preview)):
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, listener)
     if released_solver is None and noise == RELEASED:  # the host's KSampler draws its own
         released_solver = make_ksampler(patched, steps, sampler, scheduler)
@@ -260,11 +260,12 @@ def sample_clip(
     connected_inputs = {"trajectory": trajectory, "depth": depth}
     sources = {name: value for name, value in connected_inputs.items() if value is not None}
     sampled_latent = {**sampled_latent, MADE_OF: latent.get(MADE_OF, {}) | sources}
-    return sampled_latent, add_run_notes(note, calls)
+    return sampled_latent, add_run_notes(note, call_counts)
 
 
 class HeldLatents:
-    """Replace, after classifier-free guidance, the first latent frames by known ones.
+    """Hold a chunk's first latent frames fixed during sampling, by replacing the prediction with
+    known latents.
 
     A flow sampler then moves these frames from their noise straight to the known result, so that
     at every step the model sees them at the step's noise level, with any solver and over both
@@ -305,8 +306,8 @@ def reembed(
     positive: list,
     negative: list,
 ) -> tuple[list, list]:
-    """Replace the conditioning's image embedding, in mode ``released``, by one made from this run's
-    own noise."""
+    """Replace the conditioning's image embedding, in mode ``released``, by one that is made with
+    this run's noise."""
     same_noise = canvas.noise_seed == seed and noise == HOST
     if canvas.image_embedding != RELEASED or not has_image_embedding(model) or same_noise:
         return positive, negative
@@ -315,9 +316,10 @@ def reembed(
     embedding = released_embedding(
         canvas.vae, clip_vision, canvas.exo_latent, canvas.prior_latent, seed, noise
     )
-    values = {"clip_vision_output": embedding}
+    conditioning_values = {"clip_vision_output": embedding}
     return tuple(
-        node_helpers.conditioning_set_values(cond, values) for cond in (positive, negative)
+        node_helpers.conditioning_set_values(cond, conditioning_values)
+        for cond in (positive, negative)
     )
 
 

@@ -149,6 +149,6 @@ class EgoXFuseScenes(io.ComfyNode):
     @classmethod
     def execute(cls, scene_1, scene_2, scene_3=None, scene_4=None) -> io.NodeOutput:
         scenes = [scene for scene in (scene_1, scene_2, scene_3, scene_4) if scene is not None]
-        fused = fuse_scenes(scenes)
-        text = f"{len(fused.static):,} static points of {len(scenes)} cameras, {fused.frame_count} frames"
-        return io.NodeOutput(fused, ui=shown and shown.note(text))
+        fused_scene = fuse_scenes(scenes)
+        text = f"{len(fused_scene.static):,} static points of {len(scenes)} cameras, {fused_scene.frame_count} frames"
+        return io.NodeOutput(fused_scene, ui=shown and shown.note(text))

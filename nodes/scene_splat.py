@@ -17,23 +17,27 @@ FIELDS = {
 
 
 class SceneSplat(Types.SPLAT):
-    """Hold one set of Gaussians per frame, or a single one if nothing moves."""
+    """Store a scene as Gaussians for ComfyUI: one set per frame, or a single one if nothing moves."""
 
     def __init__(self, scene: PointCloud) -> None:
         self.scene = scene
 
     def __getattr__(self, name: str) -> torch.Tensor:
-        """Compute all tensors when one is read first."""
+        """Compute the Gaussians' tensors when one of them is first read."""
         if name not in FIELDS and name != "counts":
             raise AttributeError(name)
         frames = range(len(self.scene.moving))
-        moves = any(len(self.scene.moving[frame]) for frame in frames)
-        items = [scene_gaussians(self.scene, frame) for frame in (frames if moves else [0])]
+        has_motion = any(len(self.scene.moving[frame]) for frame in frames)
+        gaussian_sets = [
+            scene_gaussians(self.scene, frame) for frame in (frames if has_motion else [0])
+        ]
         padded = {
             field: torch.nn.utils.rnn.pad_sequence(
-                [getattr(item, source) for item in items], batch_first=True
+                [getattr(gaussian_set, source) for gaussian_set in gaussian_sets], batch_first=True
             )
             for field, source in FIELDS.items()
         }
-        super().__init__(**padded, counts=torch.tensor([len(item) for item in items]))
+        super().__init__(
+            **padded, counts=torch.tensor([len(gaussian_set) for gaussian_set in gaussian_sets])
+        )
         return self.__dict__[name]

@@ -19,7 +19,7 @@ HALF_SPHERE_NAME = "_180_LR"
 
 
 class StereoVideo(InputImpl.VideoFromComponents):
-    """Save a video with marks in its file that say that it contains two eyes."""
+    """Save a video with metadata that marks it as stereo, one picture for each eye."""
 
     def __init__(self, video: InputImpl.VideoFromComponents, half_sphere: bool) -> None:
         super().__init__(video.get_components())
@@ -157,19 +157,21 @@ class EgoXSecondEye(io.ComfyNode):
             eyes_m=eye_distance_mm / 1000,
             screen_m=screen_m,
         )
-        eye = second_eye(ego, scene, trajectory, form, progress=progress)
-        pictures = stereo_pictures(ego, eye.rgb, trajectory, form, up=eye.up, progress=progress)
-        stereo_frames = store_frames(pictures, len(ego))
+        right_eye = second_eye(ego, scene, trajectory, form, progress=progress)
+        eye_pairs = stereo_pictures(
+            ego, right_eye.rgb, trajectory, form, up=right_eye.up, progress=progress
+        )
+        stereo_frames = store_frames(eye_pairs, len(ego))
         video = native_video(stereo_frames, clip_fps(trajectory), audio)
         return io.NodeOutput(
             stereo_frames,
             StereoVideo(video, half_sphere=layout == "VR180"),
-            eye.rgb,
+            right_eye.rgb,
             ui=shown
             and shown.eyes(
                 ego,
-                eye.rgb,
-                "\n".join(filter(None, (eye.text(), form.word(eye.up)))),
+                right_eye.rgb,
+                "\n".join(filter(None, (right_eye.text(), form.word(right_eye.up)))),
                 trajectory,
                 progress,
             ),

@@ -39,7 +39,7 @@ class Slider:
         )
 
     def check(self, value: float | None) -> bool | str:
-        """Check a value for ``validate_inputs``, and return True or a message.
+        """Check a slider's value for ``validate_inputs``, and return True or an error message.
 
         None, a link whose value is unknown yet, is accepted.
 

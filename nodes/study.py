@@ -83,13 +83,14 @@ class EgoXSweep(io.ComfyNode):
 
     @classmethod
     def execute(cls, lambda_g, strength) -> io.NodeOutput:
-        points = sweep_points(lambda_g, strength)
+        value_pairs = sweep_points(lambda_g, strength)
         return io.NodeOutput(
-            [point.lambda_g for point in points],
-            [point.strength for point in points],
-            [point.label for point in points],
-            len({point.lambda_g for point in points}),
-            ui=shown and shown.note(f"{len(points)} runs:\n" + "\n".join(p.label for p in points)),
+            [point.lambda_g for point in value_pairs],
+            [point.strength for point in value_pairs],
+            [point.label for point in value_pairs],
+            len({point.lambda_g for point in value_pairs}),
+            ui=shown
+            and shown.note(f"{len(value_pairs)} runs:\n" + "\n".join(p.label for p in value_pairs)),
         )
 
 
@@ -160,13 +161,13 @@ class EgoXLabelledGrid(io.ComfyNode):
 
     @classmethod
     def execute(cls, videos, labels, columns, cell_height, fps=(0.0,)) -> io.NodeOutput:
-        names = labels if len(labels) > 1 else labels[0].splitlines()
-        if len(names) > len(videos):
+        cell_labels = labels if len(labels) > 1 else labels[0].splitlines()
+        if len(cell_labels) > len(videos):
             raise EgoXInputError(
                 "names of the grid",
-                got=f"{len(names)} for {len(videos)} videos",
+                got=f"{len(cell_labels)} for {len(videos)} videos",
                 expected="one per video",
                 fix="take the names that are too many away",
             )
-        grid = labelled_grid(videos, names, columns[0], cell_height[0], host_progress())
-        return io.NodeOutput(grid, native_video(grid, fps[0]))
+        grid_video = labelled_grid(videos, cell_labels, columns[0], cell_height[0], host_progress())
+        return io.NodeOutput(grid_video, native_video(grid_video, fps[0]))

@@ -122,7 +122,7 @@ class EgoXText(io.ComfyNode):
                 expected="umT5",
                 fix="connect Load CLIP; a checkpoint may have none",
             )
-        prompt, repairs = choose_prompt(prompt, caption)
+        prompt, caption_repairs = choose_prompt(prompt, caption)
         texts = [clean_prompt(text) for text in (prompt, plain_emphasis(negative))]
         blocks = text_blocks(clip)
         with report_calls(blocks, max(1, len(texts) * len(blocks)), "text"):
@@ -131,7 +131,7 @@ class EgoXText(io.ComfyNode):
             f"{name}: {length_note}"
             for name, (_, length_note) in zip(("prompt", "negative"), encoded_texts, strict=True)
         )
-        note = "\n".join((note, *(f"caption: {repair}" for repair in repairs)))
+        note = "\n".join((note, *(f"caption: {repair}" for repair in caption_repairs)))
         if not has_ftfy() and not "".join(texts).isascii():  # it leaves plain ASCII alone
             note += (
                 "\ncurly quotes and the like stay as they are (the authors' ftfy is not installed)"
@@ -201,12 +201,13 @@ def escape_emphasis(prompt: str) -> str:
 
 
 def plain_emphasis(prompt: str) -> str:
-    """Undo :func:`escape_emphasis`."""
+    """Remove the escapes that :func:`escape_emphasis` added to parentheses."""
     return re.sub(r"\\([()])", r"\1", prompt)
 
 
 def choose_prompt(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
-    """Choose the text to encode, and list the corrections that were made.
+    """Choose the text to encode by the caption setting, and list the corrections that were made to
+    it.
 
     A prompt is None if ComfyUI ran no node for it, because it isn't needed.
 
@@ -224,8 +225,8 @@ def choose_prompt(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...
 
 def text_blocks(clip: CLIP) -> list[Module]:
     """List the encoder's blocks, each of which runs once per text."""
-    model = getattr(clip, "cond_stage_model", None)
-    modules = model.named_modules() if isinstance(model, Module) else ()
+    encoder_model = getattr(clip, "cond_stage_model", None)
+    modules = encoder_model.named_modules() if isinstance(encoder_model, Module) else ()
     return [module for name, module in modules if BLOCK.search(name)]
 
 
@@ -239,16 +240,16 @@ def encode_text(
         EgoXInputError: the encoder is not umT5.
     """
     token_row = tokenize(clip, text)
-    count = count_unpadded(token_row)
-    length_note = f"{count} of {TOKENS} tokens"
-    if count > TOKENS:
+    token_count = count_unpadded(token_row)
+    length_note = f"{token_count} of {TOKENS} tokens"
+    if token_count > TOKENS:
         cut_position = cut_place(
             text, lambda text_part: count_unpadded(tokenize(clip, text_part)) - 1, TOKENS
         )
-        length_note = f"the last {count - TOKENS} of {count} tokens are cut off" + (
+        length_note = f"the last {token_count - TOKENS} of {token_count} tokens are cut off" + (
             f", {cut_position}" if cut_position else ""
         )
-        token_row = cut_tokens(token_row[:count], TOKENS)
+        token_row = cut_tokens(token_row[:token_count], TOKENS)
     return clip.encode_from_tokens_scheduled({ENCODER: [token_row]}), length_note
 
 

@@ -38,17 +38,20 @@ def write_page() -> str:
 
 def _format_entries(file: Path, names: set[str] | None = None) -> Iterator[str]:
     """Format source and purpose of each of the names, or of all public ones, that a file defines."""
-    text = file.read_text("utf-8")
-    for node in ast.parse(text).body:
+    source_text = file.read_text("utf-8")
+    for node in ast.parse(source_text).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", node)
         name = getattr(target, "name", getattr(target, "id", "_"))
         if name.startswith("_") if names is None else name not in names:
             continue
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            source, docstring = _definition_lines(node, text.splitlines()), ast.get_docstring(node)
+            source, docstring = (
+                _definition_lines(node, source_text.splitlines()),
+                ast.get_docstring(node),
+            )
         else:
             source, docstring = (
-                re.split(r" = .\n", ast.get_source_segment(text, node) or "")[:1],
+                re.split(r" = .\n", ast.get_source_segment(source_text, node) or "")[:1],
                 "",
             )
         yield "\n".join([f"### {name}", "", "```python", *source, "```"])
@@ -61,11 +64,13 @@ def _definition_lines(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) ->
     docstring = node.body[0]
     head_lines = lines[node.lineno - 1 : docstring.lineno - 1]
     if isinstance(node, ast.ClassDef):
-        fields = [part.end_lineno for part in node.body if isinstance(part, ast.AnnAssign)]
-        head_lines += filter(None, lines[docstring.end_lineno : max(fields, default=0)])
-        for part in node.body:
-            if isinstance(part, ast.FunctionDef) and part.name[0] != "_":
-                head_lines += _definition_lines(part, lines)
+        field_lines = [
+            member.end_lineno for member in node.body if isinstance(member, ast.AnnAssign)
+        ]
+        head_lines += filter(None, lines[docstring.end_lineno : max(field_lines, default=0)])
+        for member in node.body:
+            if isinstance(member, ast.FunctionDef) and member.name[0] != "_":
+                head_lines += _definition_lines(member, lines)
     return head_lines
 
 

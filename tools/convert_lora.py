@@ -52,7 +52,7 @@ REPORT_EVERY = 40
 
 @frozen
 class ReducedSize:
-    """Hold the rank and the energy of a reduced product B A."""
+    """Store the rank of a reduced matrix product B A, and the share of energy that it keeps."""
 
     rank: int
     energy: float  # share of the sum of squares of the product's elements
@@ -75,16 +75,16 @@ class SmallerLora:
     ) -> None:
         self.source, self.dtype, self.energy, self.rank = source, dtype, energy, rank
         self.naming, self.header = naming, read_header(source, "LoRA file")
-        names = [name for name in self.header if name != "__metadata__"]
+        tensor_names = [name for name in self.header if name != "__metadata__"]
         metadata = dict(self.header.get("__metadata__") or {})
-        if scaled := [name for name in names if name.endswith(SCALES)]:
+        if scaled := [name for name in tensor_names if name.endswith(SCALES)]:
             raise self._unfit_error(
                 f"scaled float8 ({scaled[0]})",
                 "convert it without --dtype, --energy and --rank, then the result with them",
             )
         # Names and shapes are enough but for alpha, whose value counts.
-        state = {name: self._placeholder(name) for name in names}
-        self.lora = convert_lora(state, metadata, naming, file=source)
+        placeholders = {name: self._placeholder(name) for name in tensor_names}
+        self.lora = convert_lora(placeholders, metadata, naming, file=source)
         for name in (*self.lora.others, *self.lora.tensors):
             kind = "DoRA" if name.endswith(".dora_scale") else product_of(name)
             if kind:
@@ -102,14 +102,15 @@ class SmallerLora:
         return self.energy is not None or self.rank is not None
 
     def write(self, target: Path, report: Callable[[str], None]) -> None:
-        """Choose each rank, then write the file completely or not at all."""
+        """Choose a rank for each pair of matrices, then write the LoRA's file completely or not at
+        all."""
         if self.is_resized:
             for number, layer in enumerate(self.parts):
                 if number % REPORT_EVERY == 0:
                     report(f"{number} of {len(self.parts)} matrices looked at")
                 self.sizes[layer] = self._choose_size(layer)
             self._forget_old_rank()
-        entries = dict(self._list_entries())
+        file_entries = dict(self._list_entries())
         second_matrices: dict[
             str, Tensor
         ] = {}  # the second matrix of the part that is being written
@@ -124,19 +125,20 @@ class SmallerLora:
             if number % REPORT_EVERY == 0:
                 report(f"{number} of {len(self.parts)} matrices written")
             down, up = (
-                self._convert_type(layer, each, entries) for each in self._compute_matrices(layer)
+                self._convert_type(layer, each, file_entries)
+                for each in self._compute_matrices(layer)
             )
             second_matrices[layer + MATRICES[1]] = up
             return down
 
-        write_streamed(target, entries, make_tensor, self.metadata)
+        write_streamed(target, file_entries, make_tensor, self.metadata)
 
     def report(self) -> Iterator[str]:
         """Yield one line for the matrices of each kind: their number, rank and energy."""
-        kinds = defaultdict(list)
+        sizes_by_kind = defaultdict(list)
         for part, size in self.sizes.items():
-            kinds[re.sub(r".*blocks\.\d+\.", "", part)].append(size)
-        for kind, sizes in kinds.items():
+            sizes_by_kind[re.sub(r".*blocks\.\d+\.", "", part)].append(size)
+        for kind, sizes in sizes_by_kind.items():
             ranks, energies = ([getattr(s, name) for s in sizes] for name in ("rank", "energy"))
             yield (
                 f"  {kind}: {len(sizes)} matrices, rank {min(ranks)} to {max(ranks)} (median "
@@ -166,28 +168,28 @@ class SmallerLora:
         Raises:
             EgoXInputError: NaN or infinity.
         """
-        pair = [self._read(self.lora.sources[part + end]) for end in MATRICES]
-        if not all(matrix.float().isfinite().all() for matrix in pair):
+        matrix_pair = [self._read(self.lora.sources[part + end]) for end in MATRICES]
+        if not all(matrix.float().isfinite().all() for matrix in matrix_pair):
             raise EgoXInputError(
                 "LoRA file",
                 got=f"NaN or infinity in {part}",
                 expected="finite numbers",
                 fix="download it again, or take a checkpoint from before its training diverged",
             )
-        return pair[0], pair[1]
+        return matrix_pair[0], matrix_pair[1]
 
     def _choose_size(self, part: str) -> ReducedSize:
         """Choose the rank of a product by the requested rank and energy, and compute the energy
         that it keeps."""
         down, up = (matrix.flatten(1).float() for matrix in self._read_pair(part))
         triangles = torch.linalg.qr(up, "r").R, torch.linalg.qr(down.T, "r").R
-        squares = torch.linalg.svdvals(triangles[0] @ triangles[1].T).double().square()
-        shares = squares.cumsum(0) / squares.sum().clamp_min(1e-300)
-        rank = len(shares)
+        squared_values = torch.linalg.svdvals(triangles[0] @ triangles[1].T).double().square()
+        energy_shares = squared_values.cumsum(0) / squared_values.sum().clamp_min(1e-300)
+        rank = len(energy_shares)
         if self.energy is not None:
-            rank = int((shares < self.energy).sum()) + 1
-        rank = min(rank, self.rank or rank, len(shares))
-        return ReducedSize(rank=rank, energy=float(shares[rank - 1]))
+            rank = int((energy_shares < self.energy).sum()) + 1
+        rank = min(rank, self.rank or rank, len(energy_shares))
+        return ReducedSize(rank=rank, energy=float(energy_shares[rank - 1]))
 
     def _compute_matrices(self, part: str) -> tuple[Tensor, Tensor]:
         """Compute A and B for the file, before their type changes.
@@ -245,18 +247,18 @@ class SmallerLora:
 
     def _list_entries(self) -> Iterator[tuple[str, tuple[tuple[int, ...], torch.dtype]]]:
         """List name, shape and type of each tensor of the result."""
-        for part in self.parts:
-            shapes = [list(self.lora.tensors[part + end].shape) for end in MATRICES]
+        for layer in self.parts:
+            shapes = [list(self.lora.tensors[layer + end].shape) for end in MATRICES]
             if self.is_resized:
-                shapes[0][0] = shapes[1][1] = self.sizes[part].rank
+                shapes[0][0] = shapes[1][1] = self.sizes[layer].rank
             for end, shape in zip(MATRICES, shapes, strict=True):
-                file_dtype = self._read_dtype(part + end)
-                yield part + end, (tuple(shape), self.dtype or file_dtype)
+                file_dtype = self._read_dtype(layer + end)
+                yield layer + end, (tuple(shape), self.dtype or file_dtype)
             # Readers of diffusers' names take the rank for alpha where there is none.
-            if f"{part}.alpha" in self.lora.tensors and not self.is_resized:
-                yield f"{part}.alpha", ((), torch.float32)
+            if f"{layer}.alpha" in self.lora.tensors and not self.is_resized:
+                yield f"{layer}.alpha", ((), torch.float32)
             elif self.is_resized and self.naming == "native":
-                yield f"{part}.alpha", ((), torch.float32)
+                yield f"{layer}.alpha", ((), torch.float32)
 
     def _read_dtype(self, name: str) -> torch.dtype:
         return {"F16": torch.float16, "BF16": torch.bfloat16}.get(
@@ -279,16 +281,18 @@ def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...
     weights_content, tensors_by_name = weight_file(source, "weights file"), load_file(source)
     if weights_content.place == "LoRA":
         is_native = naming == "native"
-        lora = convert_lora(
+        converted_lora = convert_lora(
             tensors_by_name, weights_content.metadata, naming, file=source, products=is_native
         )
-        comfyui_tensors = lora.of_host if is_native else {}
+        comfyui_tensors = converted_lora.of_host if is_native else {}
         tensors, renamed_sources = (
-            {**lora.tensors, **comfyui_tensors},
-            {lora.sources[name] for name in comfyui_tensors},
+            {**converted_lora.tensors, **comfyui_tensors},
+            {converted_lora.sources[name] for name in comfyui_tensors},
         )
-        unmatched = tuple(key for key in lora.unmatched if key not in renamed_sources)
-        notes = [lora.report] if lora.ranks else []
+        unmatched_keys = tuple(
+            key for key in converted_lora.unmatched if key not in renamed_sources
+        )
+        notes = [converted_lora.report] if converted_lora.ranks else []
         if comfyui_tensors:
             notes.append(
                 f"{len(comfyui_tensors)} tensors of other kinds, which ComfyUI's own loader reads"
@@ -303,15 +307,15 @@ def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...
         )
     else:
         weights_content.check_one_transformer()
-        tensors, unmatched = convert_transformer(tensors_by_name, naming)
-        report = f"{len(tensors)} tensors of a transformer matched, {len(unmatched)} unmatched"
+        tensors, unmatched_keys = convert_transformer(tensors_by_name, naming)
+        report = f"{len(tensors)} tensors of a transformer matched, {len(unmatched_keys)} unmatched"
     with atomic_write(target) as temporary:
         save_file(
             {key: tensor.contiguous() for key, tensor in tensors.items()},
             temporary,
             metadata={"format": "pt", **weights_content.metadata},
         )
-    return report, unmatched
+    return report, unmatched_keys
 
 
 def parse_in_range(number_type: type, text: str) -> Any:
@@ -334,13 +338,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--to", choices=("native", "diffusers"), default="native", help="the names to write"
     )
     parser.add_argument("--dtype", choices=TYPES, help="of a LoRA's matrices; default: as they are")
-    less = parser.add_mutually_exclusive_group()
-    less.add_argument(
+    size_options = parser.add_mutually_exclusive_group()
+    size_options.add_argument(
         "--energy",
         type=partial(parse_in_range, float),
         help="of a LoRA: keep at least this share of each product's sum of squares, as .99",
     )
-    less.add_argument(
+    size_options.add_argument(
         "--rank", type=partial(parse_in_range, int), help="of a LoRA: keep so many directions"
     )
     options = parser.parse_args(arguments)
@@ -349,18 +353,26 @@ def main(arguments: list[str] | None = None) -> int:
         sizes: list[str] = []
         if options.dtype or options.energy or options.rank:
             dtype = TYPES.get(options.dtype)
-            work = SmallerLora(options.source, options.to, dtype, options.energy, options.rank)
-            work.write(options.target, lambda words: print(words, file=sys.stderr, flush=True))
-            report, unmatched, sizes = work.lora.report, work.lora.unmatched, [*work.report()]
+            smaller_lora = SmallerLora(
+                options.source, options.to, dtype, options.energy, options.rank
+            )
+            smaller_lora.write(
+                options.target, lambda words: print(words, file=sys.stderr, flush=True)
+            )
+            report, unmatched_keys, sizes = (
+                smaller_lora.lora.report,
+                smaller_lora.lora.unmatched,
+                [*smaller_lora.report()],
+            )
         else:
-            report, unmatched = rename(options.source, options.target, options.to)
+            report, unmatched_keys = rename(options.source, options.target, options.to)
     except EgoXInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{options.target}: {report}")
     for line in sizes:
         print(line)
-    for key in unmatched:
+    for key in unmatched_keys:
         print(f"  not taken over: {key}")
     return 0
 

@@ -75,7 +75,8 @@ def quantise(
     # The result of layer_config.
     config: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    """Quantise a matrix to ComfyUI's tensors, by the end of their names.
+    """Quantise a weight matrix to 8 bits, and return its tensors in a dictionary keyed by ComfyUI's
+    name suffixes.
 
     They are whole numbers with a scale for each row, or 8-bit floats with one scale.
 
@@ -85,13 +86,19 @@ def quantise(
 
     quantise_options = {key: value for key, value in config.items() if key != "format"}
     if config["format"] == "int8_tensorwise":  # of a newer host than the oldest that is supported
-        data, params = layouts.TensorWiseINT8Layout.quantize(
+        quantised_data, scale_params = layouts.TensorWiseINT8Layout.quantize(
             weight, per_channel=True, **quantise_options
         )
     else:
-        data, params = layouts.TensorCoreFP8Layout.quantize(weight, scale="recalculate")
+        quantised_data, scale_params = layouts.TensorCoreFP8Layout.quantize(
+            weight, scale="recalculate"
+        )
     config_bytes = torch.tensor(list(json.dumps(config).encode()), dtype=torch.uint8)
-    return {"weight": data, "weight_scale": params.scale.float(), "comfy_quant": config_bytes}
+    return {
+        "weight": quantised_data,
+        "weight_scale": scale_params.scale.float(),
+        "comfy_quant": config_bytes,
+    }
 
 
 class Merge:
@@ -105,46 +112,49 @@ class Merge:
     def __init__(self, base: Path, lora: Path, strength: float, form: str) -> None:
         check_run_files(base, lora)
         self.base, self.header, self.form = base, read_header(base, "model"), form
-        model = weight_file(base, "model")
-        left_out = model.check_one_transformer()
-        self.names = model.names
+        base_file = weight_file(base, "model")
+        left_out_note = base_file.check_one_transformer()
+        self.names = base_file.names
         with safe_open(lora, "pt") as stream:
-            settings = stream.metadata() or {}
-            state = {name: stream.get_tensor(name) for name in stream.keys()}
-        converted = convert_lora(state, settings, file=lora)
-        others = [*converted.others, *(n for n in converted.tensors if n.endswith(".dora_scale"))]
-        if others or converted.unmatched:
+            lora_metadata = stream.metadata() or {}
+            lora_tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        converted_lora = convert_lora(lora_tensors, lora_metadata, file=lora)
+        unmergeable_names = [
+            *converted_lora.others,
+            *(n for n in converted_lora.tensors if n.endswith(".dora_scale")),
+        ]
+        if unmergeable_names or converted_lora.unmatched:
             raise EgoXInputError(
                 "LoRA to merge",
-                got=f"{lora.name} with parts such as {[*others, *converted.unmatched][0]}",
+                got=f"{lora.name} with parts such as {[*unmergeable_names, *converted_lora.unmatched][0]}",
                 expected="products of two matrices alone, as EgoX's",
                 fix="load it by EgoX LoRA on top of a model instead",
             )
-        lora_report = f"{lora.name}: {converted.report_on(model.shapes, lora.name)}"
-        self.report = "; ".join(filter(None, (lora_report, left_out)))
-        self.strength, self.matrices = strength, converted.tensors
+        lora_report = f"{lora.name}: {converted_lora.report_on(base_file.shapes, lora.name)}"
+        self.report = "; ".join(filter(None, (lora_report, left_out_note)))
+        self.strength, self.matrices = strength, converted_lora.tensors
         self.metadata = {
             "format": "pt",
-            **model.metadata,
-            **{key: text for key, text in settings.items() if key.startswith(PREFIX)},
+            **base_file.metadata,
+            **{key: text for key, text in lora_metadata.items() if key.startswith(PREFIX)},
             MERGED: file_digest(lora),
             f"{MERGED}_from": f"{base.name} + {strength:g} x {lora.name}",
         }
 
     def read(self, source: str) -> Tensor:
-        """Read a tensor of the base's file."""
+        """Read a tensor of the base model's file."""
         return read_tensor(self.base, self.header, source, "base model")
 
     def config(self, name: str) -> dict[str, Any] | None:
         """Choose the 8-bit form of a weight, None for all weights that stay as they are."""
         shape = self.header[self.names[name]]["shape"]
-        matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) == 2
-        return layer_config(self.form, shape) if matrix else None
+        is_matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) == 2
+        return layer_config(self.form, shape) if is_matrix else None
 
     def entries(self, name: str) -> dict[str, tuple[str, list[int], int]]:
         """List type, shape and bytes of one weight's tensors by their full names."""
         entry, config = self.header[self.names[name]], self.config(name)
-        shape, stem = entry["shape"], name.removesuffix("weight")
+        shape, layer_prefix = entry["shape"], name.removesuffix("weight")
         element_count = math.prod(shape)
         if config is None:
             type_name = (
@@ -156,11 +166,11 @@ class Merge:
         eight_bit_type, scale_shape = (
             ("I8", shape[:1] + [1]) if "int8" in self.form else ("F8_E4M3", [])
         )
-        length = len(json.dumps(config))
+        config_length = len(json.dumps(config))
         return {
             name: (eight_bit_type, shape, element_count),
-            f"{stem}weight_scale": ("F32", scale_shape, 4 * math.prod(scale_shape)),
-            f"{stem}comfy_quant": ("U8", [length], length),
+            f"{layer_prefix}weight_scale": ("F32", scale_shape, 4 * math.prod(scale_shape)),
+            f"{layer_prefix}comfy_quant": ("U8", [config_length], config_length),
         }
 
     def is_changed(self, name: str) -> bool:
@@ -170,10 +180,12 @@ class Merge:
     def weight(self, name: str) -> Tensor:
         """Compute one weight of the result, before it is rounded."""
         source = self.names[name]
-        weight, stem = self.read(source), source.removesuffix("weight")
-        scale = next((stem + end for end in SCALES if stem + end in self.header), None)
-        if scale is not None or not weight.is_floating_point():
-            row_scales = torch.zeros(0) if scale is None else self.read(scale).float()
+        weight, layer_prefix = self.read(source), source.removesuffix("weight")
+        scale_name = next(
+            (layer_prefix + end for end in SCALES if layer_prefix + end in self.header), None
+        )
+        if scale_name is not None or not weight.is_floating_point():
+            row_scales = torch.zeros(0) if scale_name is None else self.read(scale_name).float()
             if weight.dtype != torch.float8_e4m3fn or row_scales.numel() not in (1, len(weight)):
                 raise EgoXInputError(
                     "base model",
@@ -190,13 +202,15 @@ class Merge:
                 fix="download it again",
             )
         layer = f"diffusion_model.{name.removesuffix('.weight')}"
-        down = self.matrices.get(f"{layer}.lora_A.weight")
-        if down is not None:
-            up = self.matrices[f"{layer}.lora_B.weight"]
-            alpha = self.matrices.get(f"{layer}.alpha")
-            factor = self.strength * (1 if alpha is None else float(alpha) / len(down))
-            change = up.flatten(1).float() @ down.flatten(1).float()
-            weight = weight.float() + factor * change.reshape(weight.shape)
+        lora_down = self.matrices.get(f"{layer}.lora_A.weight")
+        if lora_down is not None:
+            lora_up = self.matrices[f"{layer}.lora_B.weight"]
+            lora_alpha = self.matrices.get(f"{layer}.alpha")
+            lora_factor = self.strength * (
+                1 if lora_alpha is None else float(lora_alpha) / len(lora_down)
+            )
+            weight_change = lora_up.flatten(1).float() @ lora_down.flatten(1).float()
+            weight = weight.float() + lora_factor * weight_change.reshape(weight.shape)
         return weight
 
     def compute_tensors(self, name: str) -> dict[str, Tensor]:
@@ -248,17 +262,20 @@ def merge(
         )
     merge_job = Merge(base, lora, strength, form)
     report(merge_job.report)
-    names = list(merge_job.names)
-    lengths = [sum(length for *_, length in merge_job.entries(name).values()) for name in names]
-    header = _build_header(merge_job, names, (base, lora))
-    size = len(header) + sum(lengths)
+    weight_names = list(merge_job.names)
+    byte_lengths = [
+        sum(byte_length for *_, byte_length in merge_job.entries(name).values())
+        for name in weight_names
+    ]
+    header = _build_header(merge_job, weight_names, (base, lora))
+    file_bytes = len(header) + sum(byte_lengths)
     partial_file = target.with_name(f"{target.name}.part")
     bytes_written = partial_file.stat().st_size if partial_file.is_file() else 0
-    if shutil.disk_usage(target.resolve().parent).free < size - bytes_written:
+    if shutil.disk_usage(target.resolve().parent).free < file_bytes - bytes_written:
         raise EgoXInputError(
             "target",
             got=f"{shutil.disk_usage(target.resolve().parent).free / 1e9:.1f} GB of free disk",
-            expected=f"{(size - bytes_written) / 1e9:.1f} GB",
+            expected=f"{(file_bytes - bytes_written) / 1e9:.1f} GB",
             fix="make room, or write to another disk",
         )
     with partial_file.open("r+b" if bytes_written else "wb") as stream:
@@ -270,20 +287,20 @@ def merge(
             stream.write(header)
             bytes_written = len(header)
         end = len(header)
-        for number, (name, length) in enumerate(zip(names, lengths, strict=True)):
-            if end + length > bytes_written:
+        for number, (name, byte_length) in enumerate(zip(weight_names, byte_lengths, strict=True)):
+            if end + byte_length > bytes_written:
                 stream.seek(end)
                 stream.truncate()
                 for tensor in merge_job.compute_tensors(name).values():
                     stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
                 stream.flush()
-            end += length
+            end += byte_length
             if number % 50 == 0:
-                report(f"{number} of {len(names)} weights")
+                report(f"{number} of {len(weight_names)} weights")
         os.fsync(stream.fileno())
     report(read_back(partial_file, merge_job, comfyui))
     os.replace(partial_file, target)
-    report(f"{target}: {size / 1e9:.2f} GB, {form}, {merge_job.metadata[f'{MERGED}_from']}")
+    report(f"{target}: {file_bytes / 1e9:.2f} GB, {form}, {merge_job.metadata[f'{MERGED}_from']}")
 
 
 def read_back(file: Path, merge_job: Merge, comfyui: Path = COMFYUI_DIR) -> str:
@@ -297,27 +314,29 @@ def read_back(file: Path, merge_job: Merge, comfyui: Path = COMFYUI_DIR) -> str:
         return "not read back, since ComfyUI isn't here: add --comfyui FOLDER"
     ops, utils = comfyui_code
     header = read_header(file, "merged file")
-    read = partial(read_tensor, file, header, what="merged file")
-    quant_configs = {name: read(name) for name in header if name.endswith(".comfy_quant")}
+    read_merged = partial(read_tensor, file, header, what="merged file")
+    quant_configs = {name: read_merged(name) for name in header if name.endswith(".comfy_quant")}
     metadata = header["__metadata__"]
     quant_configs, _ = utils.convert_old_quants(quant_configs, "", metadata=metadata)
     matrix_names = [name for name in merge_job.names if merge_job.config(name) is not None]
     compared_names = matrix_names[:: max(1, len(matrix_names) // COMPARED_MATRICES)]
     layer_classes = ops.mixed_precision_ops({}, compute_dtype=torch.bfloat16)
     for name in matrix_names:
-        stem = name.removesuffix("weight")
+        layer_prefix = name.removesuffix("weight")
         rows, columns = header[name]["shape"]
         layer = layer_classes.Linear(columns, rows, bias=False, device="cpu")
-        quant = quant_configs.pop(f"{stem}comfy_quant", None)
-        is_as_written = quant is not None and json.loads(bytes(quant.tolist())) == merge_job.config(
-            name
-        )
+        quant_config = quant_configs.pop(f"{layer_prefix}comfy_quant", None)
+        is_as_written = quant_config is not None and json.loads(
+            bytes(quant_config.tolist())
+        ) == merge_job.config(name)
         if is_as_written and name in compared_names:
-            layer_tensors = {end: read(stem + end) for end in ("weight", "weight_scale")}
-            layer.load_state_dict({**layer_tensors, "comfy_quant": quant})
+            layer_tensors = {
+                end: read_merged(layer_prefix + end) for end in ("weight", "weight_scale")
+            }
+            layer.load_state_dict({**layer_tensors, "comfy_quant": quant_config})
             expected = merge_job.weight(name).float()
-            error = layer.weight.dequantize().float() - expected
-            is_as_written = bool(error.norm() <= MAX_ROUNDING_ERROR * expected.norm())
+            rounding_error = layer.weight.dequantize().float() - expected
+            is_as_written = bool(rounding_error.norm() <= MAX_ROUNDING_ERROR * expected.norm())
         if not is_as_written:
             raise EgoXInputError(
                 "merged file",
@@ -354,15 +373,15 @@ def _build_header(merge_job: Merge, names: list[str], sources: tuple[Path, ...])
     header: dict[str, Any] = {
         "__metadata__": {**merge_job.metadata, f"{MERGED}_state": state_digest}
     }
-    end = 0
+    end_byte = 0
     for name in names:
-        for full_name, (kind, shape, length) in merge_job.entries(name).items():
-            offsets = [end, end + length]
-            header[full_name] = {"dtype": kind, "shape": shape, "data_offsets": offsets}
-            end += length
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+        for full_name, (type_name, shape, length) in merge_job.entries(name).items():
+            offsets = [end_byte, end_byte + length]
+            header[full_name] = {"dtype": type_name, "shape": shape, "data_offsets": offsets}
+            end_byte += length
+    header_bytes = json.dumps(header).encode()
+    header_bytes += b" " * (-len(header_bytes) % 8)
+    return len(header_bytes).to_bytes(8, "little") + header_bytes
 
 
 def main(arguments: list[str] | None = None) -> int:

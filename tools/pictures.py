@@ -51,20 +51,20 @@ def main() -> int:
     )
     print(f"{DEMO_FILE.relative_to(REPO_ROOT)}: {DEMO_FILE.stat().st_size / 1000:.0f} kB")
     with tempfile.TemporaryDirectory() as folder:
-        base = make_base_dir(Path(folder), layout)
-        with Server(environment, base, Path(folder) / "server.log") as server:
+        base_dir = make_base_dir(Path(folder), layout)
+        with Server(environment, base_dir, Path(folder) / "server.log") as server:
             outcome = server.client.run(strip_prompt(read_prompt("egox_demo")), timeout=3600)
             if outcome.status != "success":
                 raise SetupError(outcome.error_text)
             videos = [
-                read_frames(base.output / entry["subfolder"] / entry["filename"])
+                read_frames(base_dir.output / entry["subfolder"] / entry["filename"])
                 for entry in outcome.outputs["save"]["images"]
             ]
     # The last frame has gone the farthest from what the exo video shows.
     pictures = [video[-1] for video in videos]
     labels = [f"λ_g {value:g}, LoRA {strength:g}" for strength in STRENGTHS for value in LAMBDAS]
-    cells = [torch.from_numpy(picture)[None] / 255 for picture in pictures]
-    grid = labelled_grid(cells, labels, len(LAMBDAS), CELL_PX)[0]
+    grid_cells = [torch.from_numpy(picture)[None] / 255 for picture in pictures]
+    grid = labelled_grid(grid_cells, labels, len(LAMBDAS), CELL_PX)[0]
     strip_rows = [
         np.concatenate(pictures[: len(LAMBDAS)], 1),
         np.concatenate(pictures[len(LAMBDAS) :], 1),
@@ -98,9 +98,9 @@ def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
         "strength": ", ".join(map(str, STRENGTHS)),
     }
     # The conditioning keeps the LoRA that it had: of the model it reads what the LoRA says of itself.
-    lora = nodes[id_by_class["EgoXLoadLora"]]
-    sampler = nodes[id_by_class["EgoXWanSampler"]]
-    sampler["inputs"] |= {"model": ["lora", 0], "lambda_g": ["sweep", 0]}
+    lora_node = nodes[id_by_class["EgoXLoadLora"]]
+    sampler_node = nodes[id_by_class["EgoXWanSampler"]]
+    sampler_node["inputs"] |= {"model": ["lora", 0], "lambda_g": ["sweep", 0]}
     save_inputs = {
         "filename_prefix": "strip",
         "format": "mp4",
@@ -110,7 +110,7 @@ def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
     video_inputs = {"images": [id_by_class["EgoXDecodeEgoHalf"], 0], "fps": float(FPS)}
     return nodes | {
         "sweep": {"class_type": "EgoXSweep", "inputs": sweep_inputs},
-        "lora": {**lora, "inputs": {**lora["inputs"], "strength": ["sweep", 1]}},
+        "lora": {**lora_node, "inputs": {**lora_node["inputs"], "strength": ["sweep", 1]}},
         "video": {"class_type": "CreateVideo", "inputs": video_inputs},
         "save": {"class_type": "SaveVideo", "inputs": save_inputs},
     }

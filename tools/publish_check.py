@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Refuse to publish while something is empty that only the owner can give, or while versions differ.
+"""Stop a release while settings that only the repository's owner can fill in are empty, or while
+versions differ.
 
 python tools/publish_check.py v1.3.0      # the tag; run by .github/workflows/publish.yml
 python tools/publish_check.py --list      # the pack's entry for ComfyUI-Manager's custom-node-list.json
@@ -16,17 +17,17 @@ REPO = Path(__file__).resolve().parent.parent
 
 
 def find_faults(repo: Path, tag: str) -> list[str]:
-    """List the reasons not to publish this tag."""
-    data = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
-    project, comfy = data["project"], data["tool"]["comfy"]
+    """List the reasons why this tag can't be published."""
+    pyproject = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
+    project_table, comfy_table = pyproject["project"], pyproject["tool"]["comfy"]
     required = {
-        "[project.urls] Repository": project.get("urls", {}).get("Repository", ""),
-        "[tool.comfy] PublisherId": comfy["PublisherId"],
-        "[tool.comfy] Icon": comfy["Icon"],
-        "[tool.comfy] Banner": comfy["Banner"],
+        "[project.urls] Repository": project_table.get("urls", {}).get("Repository", ""),
+        "[tool.comfy] PublisherId": comfy_table["PublisherId"],
+        "[tool.comfy] Icon": comfy_table["Icon"],
+        "[tool.comfy] Banner": comfy_table["Banner"],
     }
     messages = [f"pyproject.toml: {name} is empty" for name, value in required.items() if not value]
-    version = project["version"]
+    version = project_table["version"]
     if tag != f"v{version}":
         messages.append(f"the tag is {tag}, pyproject.toml has version {version}")
     for file, words in (
@@ -46,20 +47,20 @@ def list_entry(repo: Path) -> dict[str, str | list[str]]:
 
     By ``nodename_pattern`` the Manager finds the pack for a graph whose nodes are missing.
     """
-    data = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
-    project, comfy = data["project"], data["tool"]["comfy"]
-    address = project.get("urls", {}).get("Repository", "")
-    if not (address and comfy["PublisherId"]):
+    pyproject = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
+    project_table, comfy_table = pyproject["project"], pyproject["tool"]["comfy"]
+    repository_url = project_table.get("urls", {}).get("Repository", "")
+    if not (repository_url and comfy_table["PublisherId"]):
         sys.exit("pyproject.toml: [project.urls] Repository or [tool.comfy] PublisherId is empty")
     return {
-        "author": comfy["PublisherId"],
-        "title": comfy["DisplayName"],
-        "id": project["name"],
-        "reference": address,
+        "author": comfy_table["PublisherId"],
+        "title": comfy_table["DisplayName"],
+        "id": project_table["name"],
+        "reference": repository_url,
         "nodename_pattern": "^EgoX",
-        "files": [address],
+        "files": [repository_url],
         "install_type": "git-clone",
-        "description": project["description"],
+        "description": project_table["description"],
     }
 
 

@@ -27,10 +27,10 @@ BUNDLE, LICENCE = "three.mjs", "three.LICENSE.txt"
 
 def main() -> None:
     """Bundle three.js, and record the hashes of its files."""
-    data = json.loads(DATA.read_text("utf-8"))
-    bundle(data)
-    data["files"] = {name: sha256(TARGET / name) for name in (BUNDLE, LICENCE)}
-    DATA.write_text(json.dumps(data, indent=1) + "\n", "utf-8", newline="\n")
+    bundle_record = json.loads(DATA.read_text("utf-8"))
+    bundle(bundle_record)
+    bundle_record["files"] = {name: sha256(TARGET / name) for name in (BUNDLE, LICENCE)}
+    DATA.write_text(json.dumps(bundle_record, indent=1) + "\n", "utf-8", newline="\n")
 
 
 def bundle(data: dict) -> None:
@@ -93,7 +93,7 @@ def apply_edits(data: dict, three: Path) -> None:
 
 
 def banner(data: dict) -> str:
-    """Write the comment that tells in the file where it comes from."""
+    """Write the comment at the top of the bundled file that names its sources."""
     return (
         f"// SPDX-License-Identifier: MIT (see {LICENCE}). "
         f"Parts of three.js {data['packages']['three']} (npm package three), "
@@ -103,12 +103,13 @@ def banner(data: dict) -> str:
 
 
 def entry_module(data: dict) -> str:
-    """Write the module that is bundled, which exports only the names that the page uses."""
-    lines = [f'export {{ {", ".join(data["core"])} }} from "three/src/Three.js";']
-    lines += [
+    """Write the module for the bundler, which exports only the names of three.js that the page
+    uses."""
+    export_lines = [f'export {{ {", ".join(data["core"])} }} from "three/src/Three.js";']
+    export_lines += [
         f'export {{ {name} }} from "three/addons/{path}";' for name, path in data["addons"].items()
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(export_lines) + "\n"
 
 
 def sha256(path: Path) -> str:

@@ -65,17 +65,18 @@ def note_graphs() -> None:
 
 
 def note_graph(request: dict) -> dict:
-    """Store a request's graph for :func:`checked_inputs` in the same task, and return the request
+    """Store the graph of a request for :func:`checked_inputs` to read, and return the request
     unchanged."""
-    body = request if isinstance(request, dict) else {}
-    graph = body.get("prompt")
+    request_body = request if isinstance(request, dict) else {}
+    graph = request_body.get("prompt")
     _CHECKED.set(graph if isinstance(graph, Mapping) else None)
-    _ASKED.set(body.get("partial_execution_targets"))
+    _ASKED.set(request_body.get("partial_execution_targets"))
     return request
 
 
 def is_only_target(node_id: str) -> bool:
-    """Check whether the request runs this node only, as the pose editor's request does."""
+    """Check whether the request asks ComfyUI to run this node alone, as the pose editor's request
+    does."""
     return _ASKED.get() == [node_id]
 
 
@@ -122,22 +123,22 @@ def check_or_message(
 
 def inputs_of(graph: Graph, node_id: str) -> Mapping:
     """Look up a node's inputs, which are empty if the graph has no such node."""
-    node = graph.get(node_id)
-    inputs = node.get("inputs") if isinstance(node, Mapping) else None
+    node_entry = graph.get(node_id)
+    inputs = node_entry.get("inputs") if isinstance(node_entry, Mapping) else None
     return inputs if isinstance(inputs, Mapping) else {}
 
 
 def linked_node_id(graph: Graph, node_id: str, name: str) -> str | None:
     """Look up the id of the node that an input is linked to, or None if it has a value or doesn't
     exist."""
-    value = inputs_of(graph, node_id).get(name)
+    input_value = inputs_of(graph, node_id).get(name)
     is_link = (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[0], str)
-        and value[0] in graph
+        isinstance(input_value, list)
+        and len(input_value) == 2
+        and isinstance(input_value[0], str)
+        and input_value[0] in graph
     )
-    return value[0] if is_link else None
+    return input_value[0] if is_link else None
 
 
 def output_is_used(graph: Graph, node_id: str, output: int) -> bool:
@@ -149,10 +150,10 @@ def upstream_ids(graph: Graph, node_id: str) -> list[str]:
     """List the node and all nodes that its inputs come from, over any number of links."""
     node_ids, pending = dict[str, None](), [node_id]
     while pending:
-        current = pending.pop()
-        if current not in node_ids:
-            node_ids[current] = None
-            pending += _source_ids(graph, current)
+        current_id = pending.pop()
+        if current_id not in node_ids:
+            node_ids[current_id] = None
+            pending += _source_ids(graph, current_id)
     return list(node_ids)
 
 
@@ -166,7 +167,7 @@ def _source_ids(graph: Graph, node_id: str) -> list[str]:
 
 
 def upstream_files(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
-    """List the texts that name a file, in all nodes behind some inputs of a node."""
+    """List the input values that name a file, in all nodes from which some inputs of a node come."""
     node_ids_behind = {
         node_id_behind
         for name in names
@@ -219,23 +220,23 @@ def _shorten_value(value: object) -> object:
 
 
 def weights_file(graph: Graph, node_id: str, name: str) -> Path | None:
-    """Find the safetensors file that the loader behind an input (:data:`LOADERS`) reads, None if
-    unknown before a run.
+    """Find the safetensors file of the loader node that an input is linked to, None if unknown
+    before a run.
 
     Nodes that pass the model on under the same name are skipped.
 
     Nodes that hand it on under the same name are passed over. None where it isn't known before
     a run.
     """
-    key, folder, _ = LOADERS[name]
-    current, passed_nodes = linked_node_id(graph, node_id, name), set[str]()
-    while current is not None and current not in passed_nodes:
-        value = inputs_of(graph, current).get(key)
-        if isinstance(value, str):
-            path = folder_paths.get_full_path(folder, value)
+    widget_name, folder, _ = LOADERS[name]
+    current_id, passed_nodes = linked_node_id(graph, node_id, name), set[str]()
+    while current_id is not None and current_id not in passed_nodes:
+        file_name = inputs_of(graph, current_id).get(widget_name)
+        if isinstance(file_name, str):
+            path = folder_paths.get_full_path(folder, file_name)
             return Path(path) if path and path.lower().endswith(SAFETENSORS) else None
-        passed_nodes.add(current)
-        current = linked_node_id(graph, current, name.removeprefix("low_noise_"))
+        passed_nodes.add(current_id)
+        current_id = linked_node_id(graph, current_id, name.removeprefix("low_noise_"))
     return None
 
 
@@ -261,15 +262,15 @@ def check_encoders(graph: Graph, node_id: str) -> None:
 def exo_video(graph: Graph, node_id: str) -> Path | None:
     """Find the file of the Load Exo Video that ``frames`` is linked to, None if unknown before a
     run."""
-    loader = linked_node_id(graph, node_id, "frames")
+    loader_id = linked_node_id(graph, node_id, "frames")
     if (
-        loader is None
-        or graph[loader].get("class_type") != LOADER
-        or any(linked_node_id(graph, loader, name) for name in FROM_NODES)
+        loader_id is None
+        or graph[loader_id].get("class_type") != LOADER
+        or any(linked_node_id(graph, loader_id, file_name) for file_name in FROM_NODES)
     ):
         return None
-    name = inputs_of(graph, loader).get("file")
-    return _find_file(name)
+    file_name = inputs_of(graph, loader_id).get("file")
+    return _find_file(file_name)
 
 
 def frames_in_use(graph: Graph, node_id: str) -> Frames:
@@ -279,26 +280,27 @@ def frames_in_use(graph: Graph, node_id: str) -> Frames:
     Raises:
         EgoXInputError: as :func:`selection_of`.
     """
-    loader = linked_node_id(graph, node_id, "frames")
-    is_loader = loader is not None and graph[loader].get("class_type") == LOADER
-    return Frames.given(selection_of(graph, loader) if is_loader else None)
+    loader_id = linked_node_id(graph, node_id, "frames")
+    is_loader = loader_id is not None and graph[loader_id].get("class_type") == LOADER
+    return Frames.given(selection_of(graph, loader_id) if is_loader else None)
 
 
 def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
-    """Select the frames that a Load Exo Video will give, or None if a link gives one of its values.
+    """Build the frame selection of a Load Exo Video node from its input values, or None if a link
+    gives one of them.
 
     Raises:
         EgoXInputError: a file that is not there or no video, frames that it doesn't have.
     """
-    values = inputs_of(graph, loader)
-    options: dict[str, Any] = {name: values.get(name) for name in SELECTION}
+    input_values = inputs_of(graph, loader)
+    selection_options: dict[str, Any] = {name: input_values.get(name) for name in SELECTION}
     from_node = any(linked_node_id(graph, loader, name) for name in FROM_NODES)
-    if from_node or not isinstance(values.get("file"), str):
+    if from_node or not isinstance(input_values.get("file"), str):
         return None
-    path = resolve(values["file"], "exo video")
-    if not all(isinstance(value, (int, float, str)) for value in options.values()):
+    video_path = resolve(input_values["file"], "exo video")
+    if not all(isinstance(value, (int, float, str)) for value in selection_options.values()):
         return None
-    return replace(select_frames(probe_video(path), **options), source=path)
+    return replace(select_frames(probe_video(video_path), **selection_options), source=video_path)
 
 
 def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:
@@ -306,8 +308,8 @@ def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:
     known before a run."""
     if graph and "frames" not in inputs_of(graph, node_id):
         return True
-    video = exo_video(graph, node_id)
-    return video is not None and not (video.parent / name).is_file()
+    video_path = exo_video(graph, node_id)
+    return video_path is not None and not (video_path.parent / name).is_file()
 
 
 def input_digest(graph: Graph, node_id: str, names: Iterable[str]) -> str:
@@ -352,23 +354,28 @@ class _NodeDigests:
         ]
 
     def _digest_value(self, node_id: str, name: str, value: Any) -> object:
-        source = linked_node_id(self._graph, node_id, name)
-        if source is None:
+        source_id = linked_node_id(self._graph, node_id, name)
+        if source_id is None:
             return [_normalize_value(value), self._digest_file(value)]
-        return [self._digest_node(source), value[1]]
+        return [self._digest_node(source_id), value[1]]
 
     def _digest_node(self, node_id: str) -> str:
         if node_id not in self._digests:
             sources = {
-                at: _source_ids(self._graph, at) for at in upstream_ids(self._graph, node_id)
+                upstream_id: _source_ids(self._graph, upstream_id)
+                for upstream_id in upstream_ids(self._graph, node_id)
             }
-            for at in TopologicalSorter(sources).static_order():
-                if at not in self._digests:
+            for upstream_id in TopologicalSorter(sources).static_order():
+                if upstream_id not in self._digests:
                     content = [
-                        self._graph[at].get("class_type"),
-                        self.digest_inputs(at, sorted(inputs_of(self._graph, at))),
+                        self._graph[upstream_id].get("class_type"),
+                        self.digest_inputs(
+                            upstream_id, sorted(inputs_of(self._graph, upstream_id))
+                        ),
                     ]
-                    self._digests[at] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+                    self._digests[upstream_id] = hashlib.sha256(
+                        json.dumps(content).encode()
+                    ).hexdigest()
         return self._digests[node_id]
 
     def _digest_file(self, value: object) -> list[int]:
@@ -394,14 +401,14 @@ def _normalize_value(value: object) -> object:
 def _file_state(value: object) -> list[int]:
     """List the sizes of the file that a value names and of the take's files beside it, or a
     folder's number of files."""
-    path = _find_file(value)
-    if path is None:
+    file_path = _find_file(value)
+    if file_path is None:
         return []
-    if path.is_dir():
-        return [sum(1 for _ in path.iterdir())]
+    if file_path.is_dir():
+        return [sum(1 for _ in file_path.iterdir())]
     return [
         p.stat().st_size if p.is_file() else 0
-        for p in (path, *(path.parent / name for name in TAKE_FILES))
+        for p in (file_path, *(file_path.parent / name for name in TAKE_FILES))
     ]
 
 

@@ -27,7 +27,8 @@ def drawing_device() -> torch.device:
 
 
 class HostMemory:
-    """Measure the free memory besides one model's full forward, and pin main memory."""
+    """Measure for the exo cache how much memory is free besides one model's forward, and pin main
+    memory for it."""
 
     def __init__(self, model: ModelPatcher, canvas_shape: list[int]) -> None:
         # The model's own callbacks lead here: a strong reference would make a circle, and the host
@@ -36,8 +37,8 @@ class HostMemory:
         self._forward_bytes = int(model.memory_required(canvas_shape))
 
     def room(self, device: torch.device) -> int:
-        """Count the bytes that are free or occupied by other models, less the bytes that are
-        needed.
+        """Count the bytes that are free or occupied by other models, minus the bytes that the
+        model's forward needs.
 
         Needed are those of a forward, of weights that are not loaded yet (on the model's
         device), and of other programs. A text encoder, CLIP and VAE stay on the device after
@@ -54,7 +55,8 @@ class HostMemory:
         return free_bytes + freed_bytes - self._needed_bytes()
 
     def take(self, device: torch.device, size: int) -> None:
-        """Unload text encoders, VAEs and other models if this many bytes aren't free."""
+        """Make this many bytes of memory free, by unloading text encoders, VAEs and other models if
+        necessary."""
         if not management.is_device_cpu(device):
             leaving_models = self._other_models(device)
             kept_models = [
@@ -65,11 +67,11 @@ class HostMemory:
             management.free_memory(size + self._needed_bytes(), device, keep_loaded=kept_models)
 
     def _needed_bytes(self) -> int:
-        to_load = self._model.model_size() - self._model.loaded_size()
-        return to_load + self._forward_bytes + int(management.minimum_inference_memory())
+        bytes_to_load = self._model.model_size() - self._model.loaded_size()
+        return bytes_to_load + self._forward_bytes + int(management.minimum_inference_memory())
 
     def _other_models(self, device: torch.device) -> list[Any]:
-        """List ComfyUI's entries of models on the device that this model's forward doesn't need."""
+        """List ComfyUI's loaded models on the device, except those that this model's forward needs."""
         needed_models = (
             *self._model.get_nested_additional_models(),
             *self._model.model_patches_models(),

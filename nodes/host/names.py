@@ -1,4 +1,5 @@
-"""List names of ComfyUI that would fail silently if a release moved them, with the effect of each.
+"""List the names of ComfyUI's code that the pack uses and whose absence would raise no error, with
+the effect of each.
 
 A missing import or attribute raises where it is used, and needs no entry. Listed are keys that
 ComfyUI only looks up, and arguments that the pack passes by position. The list is checked when
@@ -112,21 +113,22 @@ _FORM = re.compile(
 
 
 def name_exists(name: str) -> bool:
-    """Check whether ComfyUI has ``name``, written in one of this module's forms."""
-    form = _FORM.fullmatch(name)
-    if form is None:
+    """Check whether ComfyUI's code contains a name, given in one of the forms that this module's
+    lists use."""
+    name_parts = _FORM.fullmatch(name)
+    if name_parts is None:
         return False
     try:
-        host_object: Any = MODULES[form["module"]]()
-        for attribute in (form["attribute"] or "").split("."):
+        host_object: Any = MODULES[name_parts["module"]]()
+        for attribute in (name_parts["attribute"] or "").split("."):
             host_object = getattr(host_object, attribute) if attribute else host_object
     except Exception:  # a moved module may fail on import in any way
         return False
-    if form["first"] is not None:
-        expected_parameters = form["first"].split(", ")
+    if name_parts["first"] is not None:
+        expected_parameters = name_parts["first"].split(", ")
         parameters = [name for name in inspect.signature(host_object).parameters if name != "self"]
         return parameters[: len(expected_parameters)] == expected_parameters
-    return form["word"] is None or form["word"] in code_words(host_object)
+    return name_parts["word"] is None or name_parts["word"] in code_words(host_object)
 
 
 _CODE = (type, types.FunctionType, property, staticmethod, classmethod)
@@ -138,28 +140,34 @@ def code_words(thing: Any) -> frozenset[str]:
     words: set[str] = set()
     pending, seen_ids = [thing], set()
     while pending:
-        item = pending.pop()
-        if isinstance(item, (types.ModuleType, type)) and id(item) not in seen_ids:
-            seen_ids.add(id(item))
-            owner = item.__name__ if isinstance(item, types.ModuleType) else item.__module__
-            words.update(vars(item))
+        code_object = pending.pop()
+        if isinstance(code_object, (types.ModuleType, type)) and id(code_object) not in seen_ids:
+            seen_ids.add(id(code_object))
+            owner = (
+                code_object.__name__
+                if isinstance(code_object, types.ModuleType)
+                else code_object.__module__
+            )
+            words.update(vars(code_object))
             pending += [
                 value
-                for value in vars(item).values()
+                for value in vars(code_object).values()
                 if isinstance(value, _CODE) and getattr(value, "__module__", owner) == owner
             ]
-        elif isinstance(item, (property, staticmethod, classmethod)):
-            pending.append(item.fget if isinstance(item, property) else item.__func__)
-        elif isinstance(item, types.FunctionType):
-            pending += [inspect.unwrap(item).__code__, item.__code__]
-        elif isinstance(item, types.CodeType) and id(item) not in seen_ids:
-            seen_ids.add(id(item))
-            words.update(item.co_names, item.co_varnames)
-            pending += item.co_consts
-        elif isinstance(item, (tuple, frozenset)):
-            pending += item
-        elif isinstance(item, str):
-            words.add(item)
+        elif isinstance(code_object, (property, staticmethod, classmethod)):
+            pending.append(
+                code_object.fget if isinstance(code_object, property) else code_object.__func__
+            )
+        elif isinstance(code_object, types.FunctionType):
+            pending += [inspect.unwrap(code_object).__code__, code_object.__code__]
+        elif isinstance(code_object, types.CodeType) and id(code_object) not in seen_ids:
+            seen_ids.add(id(code_object))
+            words.update(code_object.co_names, code_object.co_varnames)
+            pending += code_object.co_consts
+        elif isinstance(code_object, (tuple, frozenset)):
+            pending += code_object
+        elif isinstance(code_object, str):
+            words.add(code_object)
     return frozenset(words)
 
 
@@ -173,7 +181,7 @@ def list_missing_names() -> dict[str, list[str]]:
 
 
 def host_version() -> str:
-    """Name ComfyUI's version as ComfyUI states it."""
+    """Return the version of ComfyUI as ComfyUI itself states it."""
     try:
         from comfyui_version import __version__
     except ImportError:

@@ -59,7 +59,8 @@ def model_roots() -> list[Path]:
 
 
 def persistent_path(name: str) -> Path:
-    """Return the path of a file or folder that outlives a restart, unlike ComfyUI's temp folder."""
+    """Return the path of a file or folder that survives a restart of ComfyUI, unlike its temp
+    folder."""
     return Path(folder_paths.get_user_directory()) / "egox" / name
 
 
@@ -86,7 +87,7 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
             expected="a file",
             fix="choose one from the list, or upload one to the input folder",
         )
-    plain_name, annotated = folder_paths.annotated_filepath(name)
+    plain_name, annotated_root = folder_paths.annotated_filepath(name)
     plain_name = plain_name.strip().replace("\\", "/")
     if ".." in PurePosixPath(plain_name).parts:
         raise _outside_error(name, what)
@@ -94,9 +95,9 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     # in to that server.
     if plain_name.startswith("/") or Path(plain_name).anchor:
         raise _absolute_path_error(plain_name, what)
-    roots = [Path(annotated)] if annotated else [*input_roots(), *model_roots()]
-    candidates = [(root, root / plain_name) for root in roots]
-    if plain_name.split("/")[0] == "sample" and not annotated:
+    search_roots = [Path(annotated_root)] if annotated_root else [*input_roots(), *model_roots()]
+    candidates = [(root, root / plain_name) for root in search_roots]
+    if plain_name.split("/")[0] == "sample" and not annotated_root:
         candidates.insert(
             1, (SAMPLE, PACK_ROOT / plain_name)
         )  # a user's own input/sample/… comes first
@@ -152,13 +153,13 @@ def fingerprint(name: str | Path) -> str:
     """
     file_state: list[Any] = []
     with contextlib.suppress(EgoXInputError, OSError):  # no file: the digest of its name
-        path = resolve(name, "file", folder_too=True) if isinstance(name, str) else name
-        state = path.stat()
-        file_state = [state.st_mtime_ns, state.st_size]
-        if path.is_dir():
+        file_path = resolve(name, "file", folder_too=True) if isinstance(name, str) else name
+        file_stat = file_path.stat()
+        file_state = [file_stat.st_mtime_ns, file_stat.st_size]
+        if file_path.is_dir():
             file_state = [
                 (entry_path.name, entry_path.stat().st_mtime_ns, entry_path.stat().st_size)
-                for entry_path in sorted(path.iterdir())
+                for entry_path in sorted(file_path.iterdir())
             ]
     file_name = name if isinstance(name, str) else name.name
     # A name may be no Unicode.
@@ -169,17 +170,19 @@ def fingerprint(name: str | Path) -> str:
 def list_files(suffixes: tuple[str, ...]) -> list[str]:
     """List names for a drop-down list: the pack's samples, and the input folder with its
     subfolders."""
-    samples = [f"sample/{name}" for name in _list_files_below(SAMPLE, suffixes)]
-    return samples + list(_list_files_below(Path(folder_paths.get_input_directory()), suffixes))
+    sample_names = [f"sample/{name}" for name in _list_files_below(SAMPLE, suffixes)]
+    return sample_names + list(
+        _list_files_below(Path(folder_paths.get_input_directory()), suffixes)
+    )
 
 
 def _list_files_below(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
-    names, file_count = [], 0
+    file_names, file_count = [], 0
     for folder, folders, files in os.walk(
         root
     ):  # links to folders are not followed: they may lead in circles
         folders[:] = sorted(file_name for file_name in folders if not file_name.startswith("."))
-        names += [
+        file_names += [
             Path(folder, file_name).relative_to(root).as_posix()
             for file_name in files
             if file_name.lower().endswith(suffixes) and not file_name.startswith(".")
@@ -187,7 +190,7 @@ def _list_files_below(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
         file_count += len(files)
         if file_count > LIST_LIMIT:
             break
-    return iter(sorted(names))
+    return iter(sorted(file_names))
 
 
 def _outside_error(name: str, what: str) -> EgoXInputError:
@@ -201,13 +204,13 @@ def _outside_error(name: str, what: str) -> EgoXInputError:
 
 def _absolute_path_error(name: str, what: str) -> EgoXInputError:
     path = Path(name)
-    inputs = input_roots()[0]
+    input_folder = input_roots()[0]
     return EgoXInputError(
         what,
         got=f"{name!r}, an absolute path",
         expected="a name relative to the input folder, the same on every machine",
-        fix=f"write {path.relative_to(inputs).as_posix()!r}"
-        if path.is_relative_to(inputs)
+        fix=f"write {path.relative_to(input_folder).as_posix()!r}"
+        if path.is_relative_to(input_folder)
         else "copy the file into the input folder and choose it there",
     )
 
@@ -225,7 +228,8 @@ def beside_video(frames: Frames, name: str) -> Path | None:
 
 
 def add_model_folders(root: Path = SMALL_MODEL) -> None:
-    """Append the small model's folders to ComfyUI's search paths, also if called twice.
+    """Append the folders of the pack's small model to ComfyUI's search paths, only once if called
+    twice.
 
     Stand-ins are for tests and would be a trap in the loaders' lists. The folders come last, so
     that a user's file of the same name is found first, and nodes that save to models, which
@@ -236,6 +240,6 @@ def add_model_folders(root: Path = SMALL_MODEL) -> None:
     to models" nodes, which write into the first path, never write into the pack.
     """
     for folder, kind in ((root / kind, kind) for kind in MODEL_KINDS):
-        listed = {Path(path).resolve() for path in folder_paths.get_folder_paths(kind)}
-        if folder.is_dir() and folder.resolve() not in listed:
+        listed_folders = {Path(path).resolve() for path in folder_paths.get_folder_paths(kind)}
+        if folder.is_dir() and folder.resolve() not in listed_folders:
             folder_paths.add_model_folder_path(kind, str(folder))

@@ -1,4 +1,4 @@
-"""Log expected refusals in one line, ComfyUI's own, without the traceback after it."""
+"""Shorten ComfyUI's log of expected errors to one line without a traceback."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""Remember data between runs.
+"""Cache results of functions between runs of a graph.
 
 These are results of a function's last calls, for a node that runs again because another input
 changed, the sources of rendered pictures, and nodes that have to run again. ¶ -
@@ -25,8 +25,8 @@ a run."""
 
 
 def remembered(slots: int) -> Callable[[Callable], Callable]:
-    """Decorate a function so that it returns its earlier result for the same objects and equal
-    plain values.
+    """Decorate a function so that it returns its cached result when called with the same objects
+    and equal plain values.
 
     The last ``slots`` calls are remembered. Arguments are not kept alive. Results are, and must
     not be changed. ¶ -"""

@@ -22,8 +22,8 @@ SIGMAS, CALLBACK = 2, 4  # indices among outer_sample's arguments after the nois
 
 
 class PartSeconds:
-    """Measure the seconds of named parts of a run, on CUDA by events that are read at the end, so
-    that nothing waits.
+    """Measure the seconds of named parts of a run, on CUDA with events that are read at the end
+    without waiting in between.
 
     Devices other than CUDA and CPU work in the background without such events, so nothing is
     measured there. ¶ -
@@ -35,25 +35,25 @@ class PartSeconds:
         self._spans: dict[str, list[tuple[Any, Any]]] = {}
 
     def clear(self) -> None:
-        """Drop the measurements of the last run."""
+        """Delete the time measurements of the last run."""
         self._spans.clear()
 
     @contextmanager
     def measure(self, part: str, device: torch.device) -> Generator[None]:
         """Measure the time of this block for a part of the run."""
         if device.type == "cuda":
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record(torch.cuda.current_stream(device))
+            span_begin, span_end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            span_begin.record(torch.cuda.current_stream(device))
             yield
-            end.record(torch.cuda.current_stream(device))
+            span_end.record(torch.cuda.current_stream(device))
         elif device.type == "cpu":
-            begin = time.perf_counter()
+            span_begin = time.perf_counter()
             yield
-            end = time.perf_counter()
+            span_end = time.perf_counter()
         else:
             yield
             return
-        self._spans.setdefault(part, []).append((begin, end))
+        self._spans.setdefault(part, []).append((span_begin, span_end))
 
     def total(self, *parts: str) -> float:
         """Add up the seconds of these parts, after waiting for the device."""
@@ -95,7 +95,7 @@ class StepListener:
     def after_step(
         self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any
     ) -> None:
-        """Handle a finished step.
+        """Report a finished sampling step to the user, as subclasses define it.
 
         ``x0`` [B, 16, t, h, w] is the model's current estimate of the clip, in model space.
 
@@ -148,7 +148,7 @@ class TimeLeft(StepListener):
             return super().__call__(executor, noise, *args, **kwargs)
 
     def loaded(self, *_: object) -> None:
-        """Show the first step when the model is on its device, as ComfyUI's callback."""
+        """Show the first sampling step once ComfyUI reports that the model is on its device."""
         self.show(f"step 1 of {self.total}")
 
     def after_step(
@@ -159,13 +159,13 @@ class TimeLeft(StepListener):
         self.show(time_left_text(step, total, elapsed_s - self.first_s))
 
     def show(self, text: str) -> None:
-        """Show a line on the node."""
+        """Show a line of text on the node."""
         warning = self.warning()
         self.text = self.part + text + (f"; {warning}" if warning else "")
         show_on_node(self.text, self.node_id)
 
     def show_after_last_line(self, words: str) -> None:
-        """Show after the last line what is done meanwhile."""
+        """Append to the text on the node what is being computed now."""
         show_on_node(f"{self.text}; {words}", self.node_id)
 
 

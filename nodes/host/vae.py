@@ -25,7 +25,8 @@ LOW_MEMORY_TILE = 256  # px
 
 @contextmanager
 def report_calls(modules: Iterable[object], calls: int, stage: str) -> Generator[None]:
-    """Show progress on the running node by the calls of a model's modules, and let Cancel end them.
+    """Report progress on the running node by counting calls of a model's modules, and stop at a
+    click on Cancel.
 
     Args:\n        modules: objects that are no torch modules are left out.\n        calls: in
     one round of the work, which may be repeated. ¶ -
@@ -93,8 +94,10 @@ def decode_video(
         if tile_size == 0:
             images = vae.decode(latent)
         else:
-            tile = max(tile_size // vae.spacial_compression_decode(), 2)
-            images = vae.decode_tiled(latent, tile_x=tile, tile_y=tile, overlap=tile // 4)
+            latent_tile = max(tile_size // vae.spacial_compression_decode(), 2)
+            images = vae.decode_tiled(
+                latent, tile_x=latent_tile, tile_y=latent_tile, overlap=latent_tile // 4
+            )
     return images.reshape(-1, *images.shape[-3:])
 
 

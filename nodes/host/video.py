@@ -22,9 +22,9 @@ def native_video(
     """
     if audio is not None:
         audio = wrap_audio(host_sound(audio["waveform"][0], audio["sample_rate"]))
-    rate = Fraction(fps or UNTIMED_FPS).limit_denominator(1001)  # 29.97 is 30000/1001
+    exact_fps = Fraction(fps or UNTIMED_FPS).limit_denominator(1001)  # 29.97 is 30000/1001
     return InputImpl.VideoFromComponents(
-        Types.VideoComponents(images=frames, audio=audio, frame_rate=rate)
+        Types.VideoComponents(images=frames, audio=audio, frame_rate=exact_fps)
     )
 
 
@@ -34,6 +34,7 @@ def wrap_audio(sound: Sound) -> Input.Audio:
 
 
 def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float:
-    """Look up the frames per second of a clip with times, else the usual rate."""
-    rate = 0.0 if clip is None else frame_rate(clip.frames.times_s.numpy())
-    return rate or UNTIMED_FPS
+    """Compute the frames per second of a clip from its times, or return the default rate for a clip
+    without times."""
+    measured_fps = 0.0 if clip is None else frame_rate(clip.frames.times_s.numpy())
+    return measured_fps or UNTIMED_FPS

@@ -82,10 +82,10 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
     run_id = about.get("run")
     metadata = run_metadata(run_id) if isinstance(run_id, str) else {}
     prefix = f"{FOLDER}/{safe_name(str(about.get('name') or 'clip'))}"
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+    output_folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory()
     )
-    video_path = Path(folder) / f"{name}_{counter:05}_.mp4"
+    video_path = Path(output_folder) / f"{name}_{counter:05}_.mp4"
     with (
         atomic_write(video_path) as unfinished,
         intact(
@@ -105,13 +105,18 @@ def decode_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
     Raises:
         EgoXInputError: none, too many, no JPEGs, sizes that differ, are odd or too large.
     """
-    frames, size = list[Tensor](), None
+    frames, first_size = list[Tensor](), None
     try:
-        for data in pictures[: MAX_FRAMES + 1]:
-            with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
-                size = size or picture.size
+        for jpeg_bytes in pictures[: MAX_FRAMES + 1]:
+            with Image.open(io.BytesIO(jpeg_bytes), formats=("JPEG",)) as picture:
+                first_size = first_size or picture.size
                 too_large = picture.width * picture.height * len(pictures) > MAX_PIXELS
-                if picture.size != size or too_large or picture.width % 2 or picture.height % 2:
+                if (
+                    picture.size != first_size
+                    or too_large
+                    or picture.width % 2
+                    or picture.height % 2
+                ):
                     break
                 frames.append(torch.from_numpy(np.array(picture.convert("RGB"))))
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError):  # of Pillow
@@ -119,7 +124,7 @@ def decode_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
     if not frames or len(frames) != len(pictures) or len(frames) > MAX_FRAMES:
         raise EgoXInputError(
             "frames",
-            got=f"{len(pictures)} images, the first of {size}",
+            got=f"{len(pictures)} images, the first of {first_size}",
             expected=f"1 to {MAX_FRAMES} JPEGs of one even size, at most {MAX_PIXELS} px together",
             fix="view fewer images at once",
         )
@@ -134,13 +139,13 @@ def run_metadata(run_id: str) -> dict[str, Any]:
     server = running_server()
     if server is None or args.disable_metadata:
         return {}
-    history = server.prompt_queue.get_history(prompt_id=run_id).get(run_id)
-    if history is None:
+    history_entry = server.prompt_queue.get_history(prompt_id=run_id).get(run_id)
+    if history_entry is None:
         return {}
-    _, _, prompt, extra, *_ = history["prompt"]
-    return {**(extra.get("extra_pnginfo") or {}), "prompt": prompt}
+    _, _, prompt, extra_data, *_ = history_entry["prompt"]
+    return {**(extra_data.get("extra_pnginfo") or {}), "prompt": prompt}
 
 
 def register(routes: web.RouteTableDef) -> None:
-    """Add the route to ComfyUI's."""
+    """Add the route that saves a clip to ComfyUI's routes."""
     routes.post(SAVE_PATH)(save_clip)

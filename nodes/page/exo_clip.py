@@ -51,8 +51,8 @@ def probe_with_depth(name: str) -> tuple[VideoInfo, bool]:
     Raises:
         EgoXInputError: no video that can be read.
     """
-    path = resolve(name, "exo video")
-    return probe_video(path), path.with_name(DEPTH).is_file()
+    video_path = resolve(name, "exo video")
+    return probe_video(video_path), video_path.with_name(DEPTH).is_file()
 
 
 @file_reading_route
@@ -71,14 +71,14 @@ def encode_frame(path: Path, number: int) -> bytes:
     Raises:
         EgoXInputError: no video that can be read.
     """
-    info = probe_video(path)
-    ((_, picture),) = decode_frames(path, info, [min(number, info.frame_count - 1)])
+    video_info = probe_video(path)
+    ((_, picture),) = decode_frames(path, video_info, [min(number, video_info.frame_count - 1)])
     scale = min(1.0, MAX_HIGH / picture.shape[0])
-    size = max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0]))
-    return jpeg(torch.from_numpy(resize_picture(picture, *size)))
+    jpeg_size = max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0]))
+    return jpeg(torch.from_numpy(resize_picture(picture, *jpeg_size)))
 
 
 def register(routes: web.RouteTableDef) -> None:
-    """Add both routes to ComfyUI's."""
+    """Add the routes for the exo video's description and frames to ComfyUI's routes."""
     routes.get(CLIP_PATH)(exo_clip)
     routes.get(FRAME_PATH)(exo_frame)

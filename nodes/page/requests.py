@@ -32,7 +32,7 @@ BAD_BODIES = (
 
 
 def refuse(status: int, reason: str) -> web.Response:
-    """Make an answer with a status and the reason of a refusal."""
+    """Make an HTTP answer with an error status and the reason for the refusal."""
     return web.json_response({"reason": reason}, status=status)
 
 
@@ -56,9 +56,9 @@ def is_same_origin(request: web.Request) -> bool:
     (https, localhost); over plain http in a network they send the page's Origin with every POST,
     and the routes take nothing else. A stranger's name that leads to this machine (DNS rebinding)
     passes, as with the host: no server knows all names that its user gives it."""
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site == "same-origin"
+    fetch_site = request.headers.get("Sec-Fetch-Site")
+    if fetch_site is not None:
+        return fetch_site == "same-origin"
     origin, host = request.headers.get("Origin"), request.headers.get("Host")
     try:
         return bool(origin) and bool(host) and urlsplit(origin).netloc.lower() == host.lower()
@@ -147,20 +147,20 @@ async def read_body(request: web.Request, limit: int) -> dict:
         EgoXInputError: not JSON, no object.
         web.HTTPRequestEntityTooLarge: over ``limit`` bytes.
     """
-    length = request.content_length or 0
-    if length > limit:
-        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=length)
-    raw = bytearray()
+    content_length = request.content_length or 0
+    if content_length > limit:
+        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=content_length)
+    body_bytes = bytearray()
     with intact(
         "request", BAD_BODIES, expected="a body that matches its headers", fix="send it again"
     ):
         async for part in request.content.iter_chunked(65536):
-            raw += part
-            if len(raw) > limit:
-                raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(raw))
-    if len(raw) < SHORT_BODY:
-        return json_object(bytes(raw))
-    return await asyncio.to_thread(json_object, bytes(raw))  # a long one takes seconds
+            body_bytes += part
+            if len(body_bytes) > limit:
+                raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body_bytes))
+    if len(body_bytes) < SHORT_BODY:
+        return json_object(bytes(body_bytes))
+    return await asyncio.to_thread(json_object, bytes(body_bytes))  # a long one takes seconds
 
 
 def json_object(raw: bytes, what: str = "request") -> dict:
@@ -169,10 +169,10 @@ def json_object(raw: bytes, what: str = "request") -> dict:
     Raises:
         EgoXInputError: not JSON, no object, texts that are no text: a NUL, half a surrogate pair.
     """
-    body = parse_json(raw, what)
-    if not isinstance(body, dict):
+    json_body = parse_json(raw, what)
+    if not isinstance(json_body, dict):
         raise EgoXInputError(
-            what, got=type(body).__name__, expected="a JSON object", fix="send one"
+            what, got=type(json_body).__name__, expected="a JSON object", fix="send one"
         )
     if b"\\u" in raw:  # neither can be in it without an escape
         with intact(
@@ -181,12 +181,12 @@ def json_object(raw: bytes, what: str = "request") -> dict:
             expected="texts of Unicode",
             fix="correct them",
         ):
-            raw_text = json.dumps(body, ensure_ascii=False).encode("utf-8")
+            raw_text = json.dumps(json_body, ensure_ascii=False).encode("utf-8")
         if ESCAPED_NUL.search(raw_text):
             raise EgoXInputError(
                 what, got="a NUL in a text", expected="plain texts", fix="leave it out"
             )
-    return body
+    return json_body
 
 
 def refuse_incomplete() -> AbstractContextManager:
@@ -202,10 +202,10 @@ async def iterate_parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
         EgoXInputError: cut off, without a boundary, parts within parts.
     """
     with refuse_incomplete():
-        reader = await request.multipart()
+        multipart_reader = await request.multipart()
     while True:
         with refuse_incomplete():
-            part = await reader.next()
+            part = await multipart_reader.next()
         if part is None:
             return
         if not isinstance(part, BodyPartReader):
@@ -223,14 +223,14 @@ async def iterate_blocks(part: BodyPartReader, size: int) -> AsyncIterator[bytes
     """
     while True:
         with refuse_incomplete():
-            block = await part.read_chunk(size)
-        if not block:
+            content_block = await part.read_chunk(size)
+        if not content_block:
             return
-        yield block
+        yield content_block
 
 
 def whole_number(body: dict, key: str, low: int, high: int, default: int | None = None) -> int:
-    """Read an integer field within bounds.
+    """Read an integer field of a request's JSON, and refuse a value outside the bounds.
 
     Raises:
         EgoXInputError: missing without a default, no integer, outside.
@@ -239,7 +239,7 @@ def whole_number(body: dict, key: str, low: int, high: int, default: int | None 
 
 
 def number(body: dict, key: str, low: float, high: float) -> float:
-    """Read a number field within bounds.
+    """Read a number field of a request's JSON, and refuse a value outside the bounds.
 
     Raises:
         EgoXInputError: missing, no number, outside.

@@ -94,8 +94,8 @@ NEWEST_REQUESTS = NewestRequests()
 def guarded(
     limit: int,
 ) -> Callable[[Handler], Callable[[web.Request], Awaitable[web.StreamResponse]]]:
-    """Make a route's handler from a handler of a JSON body, with checks of origin and size, and
-    answers to errors."""
+    """Wrap a handler of a JSON body as a route's handler that checks origin and size and turns
+    errors into answers."""
 
     def wrap(handler: Handler):
         @functools.wraps(handler)
@@ -119,27 +119,31 @@ def guarded(
 
 
 async def in_worker(function: Callable, *arguments, worker: ThreadPoolExecutor = WORKER):
-    """Run a function on the editor's thread."""
+    """Run a function on a worker thread, which is the pose editor's by default."""
     return await asyncio.get_running_loop().run_in_executor(worker, function, *arguments)
 
 
 @guarded(SMALL_BODY)
 async def cloud(body: dict) -> web.Response:
-    """Send points as bytes: float32 xyz of all points, then their uint8 rgb.
+    """Send a scene's points as bytes: float32 xyz of all points, then their uint8 rgb.
 
     ``part`` is static, or moving with ``frame``.
 
     ``part``: static, or moving with ``frame``.
     """
-    entry = scene_entry(body)
-    part = body.get("part", "static")
-    if part not in ("static", "moving"):
+    stored_scene = scene_entry(body)
+    cloud_part = body.get("part", "static")
+    if cloud_part not in ("static", "moving"):
         raise EgoXInputError(
-            "part", got=repr(part)[:40], expected="static or moving", fix="send one of them"
+            "part", got=repr(cloud_part)[:40], expected="static or moving", fix="send one of them"
         )
     most_points = whole_number(body, "most", 1, MOST_POINTS, MOST_POINTS)
-    frame = read_frame(body, entry)
-    points = entry.static if part == "static" else await in_worker(entry.moving, frame)
+    frame = read_frame(body, stored_scene)
+    points = (
+        stored_scene.static
+        if cloud_part == "static"
+        else await in_worker(stored_scene.moving, frame)
+    )
     if len(points) > most_points:
         points = points.first(most_points)
     return uncached_response(
@@ -158,30 +162,35 @@ async def prior(body: dict) -> web.Response:
 
     ``moving``: with the frame's moving points. ``dense``: all points, not only those that the
     released renderer takes. ``seen``: with a mark on each pixel that exo doesn't see now."""
-    entry, camera = scene_entry(body), read_camera(body).upright()
-    pose = validate_w2c(body.get("w2c"), "w2c")
-    if pose.ndim != 2:
+    stored_scene, camera = scene_entry(body), read_camera(body).upright()
+    ego_w2c = validate_w2c(body.get("w2c"), "w2c")
+    if ego_w2c.ndim != 2:
         raise EgoXInputError(
-            "w2c", got=f"shape {tuple(pose.shape)}", expected="shape (3, 4)", fix="send one pose"
+            "w2c", got=f"shape {tuple(ego_w2c.shape)}", expected="shape (3, 4)", fix="send one pose"
         )
-    size = whole_number(body, "size", *PRIOR_SIZES, 224)
-    frame = read_frame(body, entry)
-    view, count = str(body.get("view", ""))[:64], whole_number(body, "count", 0, 2**53, 0)
-    NEWEST_REQUESTS.note(view, count)
+    picture_size = whole_number(body, "size", *PRIOR_SIZES, 224)
+    frame = read_frame(body, stored_scene)
+    view_id, request_number = (
+        str(body.get("view", ""))[:64],
+        whole_number(body, "count", 0, 2**53, 0),
+    )
+    NEWEST_REQUESTS.note(view_id, request_number)
     draw = functools.partial(
         _draw_prior,
-        entry,
-        CameraPath(lens=camera, w2c=pose, world=entry.scene.exo.world),
-        size,
+        stored_scene,
+        CameraPath(lens=camera, w2c=ego_w2c, world=stored_scene.scene.exo.world),
+        picture_size,
         frame,
         moving=body.get("moving") is True,
         dense=body.get("dense") is True,
         seen=body.get("seen") is True,
     )
-    result = await in_worker(lambda: None if NEWEST_REQUESTS.is_late(view, count) else draw())
-    if result is None:
+    drawn_prior = await in_worker(
+        lambda: None if NEWEST_REQUESTS.is_late(view_id, request_number) else draw()
+    )
+    if drawn_prior is None:
         return web.Response(status=204)
-    picture, coverage = result
+    picture, coverage = drawn_prior
     return uncached_response(picture, headers={"X-EgoX-Coverage": f"{coverage:.4f}"})
 
 
@@ -195,9 +204,9 @@ def _draw_prior(
     dense: bool,
     seen: bool,
 ) -> tuple[bytes, float]:
-    parts = [entry.static, entry.moving(frame)] if moving else [entry.static]
+    point_parts = [entry.static, entry.moving(frame)] if moving else [entry.static]
     points = functools.reduce(
-        CoarsePoints.joined, (part if dense else part.first(part.released) for part in parts)
+        CoarsePoints.joined, (part if dense else part.first(part.released) for part in point_parts)
     )
     scene_frame = (entry.scene, frame) if seen else None
     rgb, coverage, classes = points.picture(ego, size, scene_frame)
@@ -206,9 +215,9 @@ def _draw_prior(
 
 @guarded(SMALL_BODY)
 async def exo_frame(body: dict) -> web.Response:
-    """Send a JPEG of an exo frame."""
-    entry = scene_entry(body)
-    picture = await in_worker(entry.picture, read_frame(body, entry))
+    """Send one exo frame of a stored scene as a JPEG."""
+    stored_scene = scene_entry(body)
+    picture = await in_worker(stored_scene.picture, read_frame(body, stored_scene))
     if picture is None:
         return refuse(404, "no exo frames are connected to the node")
     return uncached_response(picture)
@@ -224,17 +233,19 @@ async def pick(body: dict) -> web.Response:
     With ``head`` true it is the centre of the head there. With ``wearer``, the head's place, no
     point is a part of that person.
     """
-    entry = scene_entry(body)
-    frame = read_frame(body, entry)
-    width, height = entry.scene.exo.camera.stored_size
+    stored_scene = scene_entry(body)
+    frame = read_frame(body, stored_scene)
+    width, height = stored_scene.scene.exo.camera.stored_size
     pixel = number(body, "u", 0, 1) * width - 0.5, number(body, "v", 0, 1) * height - 0.5
     if body.get("head") is True:
-        pick_function = functools.partial(pick_head, lens_guessed=entry.scene.exo.lens_guessed)
+        pick_function = functools.partial(
+            pick_head, lens_guessed=stored_scene.scene.exo.lens_guessed
+        )
     else:
         wearer_place = body.get("wearer")
-        wearer = None if wearer_place is None else direction(wearer_place, "wearer")
-        pick_function = functools.partial(pick_point, wearer=wearer)
-    picked_point = await in_worker(_pick_in_scene, entry, frame, pixel, pick_function)
+        wearer_vector = None if wearer_place is None else direction(wearer_place, "wearer")
+        pick_function = functools.partial(pick_point, wearer=wearer_vector)
+    picked_point = await in_worker(_pick_in_scene, stored_scene, frame, pixel, pick_function)
     if picked_point is None:
         return refuse(
             404,
@@ -260,12 +271,12 @@ async def camera(body: dict) -> web.Response:
     """Send the ego camera of the node's menu choice, and the rim of its picture as rays in upright
     axes."""
     name = str(body.get("camera"))
-    model = preset_camera(DEFAULT_PRESET if name == AUTO else name, REFERENCE_SIZE)
-    outline = await in_worker(lens_outline, model)
+    ego_camera = preset_camera(DEFAULT_PRESET if name == AUTO else name, REFERENCE_SIZE)
+    outline = await in_worker(lens_outline, ego_camera)
     return web.json_response(
         {
-            "camera": model.to_json(),
-            "quarter_turns": model.quarter_turns % 4,
+            "camera": ego_camera.to_json(),
+            "quarter_turns": ego_camera.quarter_turns % 4,
             "outline": [[round(v, 5) for v in ray] for ray in outline.tolist()],
         }
     )
@@ -287,7 +298,7 @@ def _import_keyframes(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
 
     Files are looked for and read here, not on the event loop.
     """
-    model, clip = read_camera(body), read_frames(body)
+    ego_camera, clip_frames = read_camera(body), read_frames(body)
     up = direction(body.get("up"), "up").tolist()
     options = (
         str(body.get("entry", "")),
@@ -295,18 +306,18 @@ def _import_keyframes(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
         body.get("file_frames") or "auto",
     )
     if isinstance(body.get("file"), str):
-        file = resolve(body["file"], "trajectory file")
-        return import_path(file, model, clip, scene, up, *options)
+        trajectory_file = resolve(body["file"], "trajectory file")
+        return import_path(trajectory_file, ego_camera, clip_frames, scene, up, *options)
     if body.get("poses") is not None:
         poses = validate_w2c(body["poses"], "poses")
-        if poses.ndim != 3 or len(poses) != len(clip):
+        if poses.ndim != 3 or len(poses) != len(clip_frames):
             raise EgoXInputError(
                 "poses",
                 got=f"shape {tuple(poses.shape)}",
-                expected=f"({len(clip)}, 3, 4)",
+                expected=f"({len(clip_frames)}, 3, 4)",
                 fix="send one pose per frame",
             )
-        return keyframes_of_path(poses, clip, up)
+        return keyframes_of_path(poses, clip_frames, up)
     texts = body.get("texts")
     if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
         raise EgoXInputError(
@@ -315,7 +326,7 @@ def _import_keyframes(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
             expected="file names with their texts",
             fix="send texts, file or poses",
         )
-    return import_path(texts, model, clip, scene, up, *options)
+    return import_path(texts, ego_camera, clip_frames, scene, up, *options)
 
 
 @guarded(FILE_BODY)
@@ -348,23 +359,23 @@ async def graph_origin(body: dict) -> web.Response:
     The answer: the origin of its scene and path; whether the file of its poses is known to be
     missing, or to have none; the mark of its video, where that is known.
     """
-    node, graph = body.get("node"), body.get("graph")
+    node_id, graph = body.get("node"), body.get("graph")
     if (
-        not isinstance(node, str)
+        not isinstance(node_id, str)
         or not isinstance(graph, dict)
-        or node not in graph
+        or node_id not in graph
         or not all(isinstance(entry, dict) for entry in graph.values())
     ):
         raise EgoXInputError(
-            "graph", got=repr(node)[:40], expected="a graph with the node in it", fix="send both"
+            "graph", got=repr(node_id)[:40], expected="a graph with the node in it", fix="send both"
         )
     # Not on the event loop, nor on the editor's thread: a network drive may take long to answer.
     return web.json_response(
         await asyncio.to_thread(
             lambda: {
-                "origin": digest_editor_inputs(graph, node),
-                "file_missing": poses_missing(graph, node),
-                "video": video_mark(exo_video(graph, node)),
+                "origin": digest_editor_inputs(graph, node_id),
+                "file_missing": poses_missing(graph, node_id),
+                "video": video_mark(exo_video(graph, node_id)),
             }
         )
     )
@@ -382,24 +393,25 @@ def poses_missing(graph: Graph, node: str) -> bool:
 def has_poses(graph: Graph, node: str) -> bool:
     """Check whether the meta.json beside the exo video may give ego poses, True if that is unknown
     before a run."""
-    video = exo_video(graph, node)
+    video_path = exo_video(graph, node)
     try:
-        return video is None or read_meta(video.parent / META).ego is not None
+        return video_path is None or read_meta(video_path.parent / META).ego is not None
     except EgoXInputError:
         return True  # of several takes, or broken: the run says which
 
 
 @guarded(SMALL_BODY)
 async def renew(body: dict) -> web.Response:
-    """Make the node's next run store its scene again instead of using the cache, after the scene
-    was dropped."""
-    node = body.get("node")
-    if not isinstance(node, str) or not 0 < len(node) <= 100:
-        raise EgoXInputError("node", got=repr(node)[:40], expected="the node's id", fix="send it")
+    """Force the node's next run to store its scene again, instead of using ComfyUI's cached result."""
+    node_id = body.get("node")
+    if not isinstance(node_id, str) or not 0 < len(node_id) <= 100:
+        raise EgoXInputError(
+            "node", got=repr(node_id)[:40], expected="the node's id", fix="send it"
+        )
     if len(RENEWALS) > MOST_RENEWED:
         RENEWALS.clear()
-    RENEWALS[node] += 1
-    return web.json_response({"renewals": RENEWALS[node]})
+    RENEWALS[node_id] += 1
+    return web.json_response({"renewals": RENEWALS[node_id]})
 
 
 def scene_entry(body: dict) -> SceneEntry:
@@ -430,15 +442,15 @@ def read_camera(body: dict) -> CameraModel:
     Raises:
         EgoXInputError: no camera, or one of absurd size.
     """
-    model = CameraModel.from_json(body.get("camera"), "camera")
-    if max(model.stored_size) > 8192:
+    camera_model = CameraModel.from_json(body.get("camera"), "camera")
+    if max(camera_model.stored_size) > 8192:
         raise EgoXInputError(
             "camera",
-            got=f"{model.stored_size} px",
+            got=f"{camera_model.stored_size} px",
             expected="at most 8192 px per side",
             fix="give a camera with a smaller image",
         )
-    return model
+    return camera_model
 
 
 def read_frames(body: dict) -> Frames:

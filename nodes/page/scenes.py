@@ -30,7 +30,8 @@ PICTURE_QUALITY = 85
 
 @lru_cache(maxsize=1)
 def cap_bytes() -> int:
-    """Compute the limit of all scenes together, which leaves memory for a model."""
+    """Compute the memory limit in bytes of all stored scenes together, which leaves memory for a
+    model."""
     return min(MAX_BYTES, psutil.virtual_memory().total // 8)
 
 
@@ -53,7 +54,7 @@ class SceneEntry:
         return self.scene.frame_count
 
     def moving(self, frame: int) -> CoarsePoints:
-        """Load the moving points of one frame, and remember those of the last few frames."""
+        """Load the scene's moving points in one frame, and cache those of the last few frames."""
         with self._lock:
             if frame not in self._moving:
                 points = self.scene.moving[frame]
@@ -64,14 +65,14 @@ class SceneEntry:
             return self._moving[frame]
 
     def picture(self, frame: int) -> bytes | None:
-        """Encode the exo frame as JPEG, or return None without frames."""
+        """Encode the exo frame of one index as JPEG, or return None if the scene has no frames."""
         if self.images is None or not len(self.images):
             return None
         rgb = self.images[min(frame, len(self.images) - 1), ..., :3]
         return jpeg((rgb.clamp(0, 1) * 255).round().to(torch.uint8))
 
     def exo(self, frame: int) -> CameraPath:
-        """Select the exo camera of one frame."""
+        """Select the exo camera of one frame of the scene."""
         return self.scene.exo.one(min(frame, self.scene.frame_count - 1))
 
 
@@ -84,30 +85,32 @@ class SceneStore:
         self._lock = threading.Lock()
 
     def put(self, scene: PointCloud, images: Tensor | None) -> SceneEntry:  # images [T, H, W, 3]
-        """Store a scene under a new token, or under its own one if scene and frames are stored
-        already."""
+        """Store a scene under a new token, or return the existing token if scene and frames are
+        stored already."""
         with self._lock:
-            for entry in self._entries.values():
-                if entry.scene is scene and (entry.images is images or not entry.whole):
-                    self._entries.move_to_end(entry.token)
-                    return entry
-        entry = _make_entry(scene, images, self._cap or cap_bytes())
+            for scene_entry in self._entries.values():
+                if scene_entry.scene is scene and (
+                    scene_entry.images is images or not scene_entry.whole
+                ):
+                    self._entries.move_to_end(scene_entry.token)
+                    return scene_entry
+        scene_entry = _make_entry(scene, images, self._cap or cap_bytes())
         with self._lock:
-            self._entries[entry.token] = entry
+            self._entries[scene_entry.token] = scene_entry
             max_bytes = self._cap or cap_bytes()
             while len(self._entries) > 1 and (
                 len(self._entries) > self._most or self._size() > max_bytes
             ):
                 self._entries.popitem(last=False)
-        return entry
+        return scene_entry
 
     def get(self, token: object) -> SceneEntry | None:
         """Find the scene of a token, None if it is unknown or was dropped."""
         with self._lock:
-            entry = self._entries.get(token) if isinstance(token, str) else None
-            if entry is not None:
-                self._entries.move_to_end(entry.token)
-            return entry
+            scene_entry = self._entries.get(token) if isinstance(token, str) else None
+            if scene_entry is not None:
+                self._entries.move_to_end(scene_entry.token)
+            return scene_entry
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -121,10 +124,10 @@ SCENES = SceneStore()
 
 def _make_entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
     static = CoarsePoints.of(scene.static)
-    size = tensor_bytes((scene, images, static))
-    fits_whole = size <= cap
+    size_bytes = tensor_bytes((scene, images, static))
+    fits_whole = size_bytes <= cap
     if not fits_whole:
-        size = tensor_bytes(static)
+        size_bytes = tensor_bytes(static)
         images = None
     return SceneEntry(
         token=secrets.token_urlsafe(24),
@@ -132,13 +135,13 @@ def _make_entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntr
         images=images,
         static=static,
         up=up_of_scene(scene),
-        size_bytes=size,
+        size_bytes=size_bytes,
         whole=fits_whole,
     )
 
 
 def _drop_points(scene: PointCloud) -> PointCloud:
-    """Copy a scene's cameras and times without its points."""
+    """Copy a scene without its points, keeping only its cameras and times."""
     empty_points = scene.static.select(torch.zeros(0, dtype=torch.int64))
     return replace(scene, static=empty_points, moving=(empty_points,) * scene.frame_count)
 

@@ -48,8 +48,7 @@ MULTIPART_HEAD = 64 * 1024
 
 
 async def send_limits(request: web.Request) -> web.Response:
-    """Send the limits of one upload for the page to check before it sends: bytes, kinds and number
-    of files."""
+    """Send the limits of one upload for the page to check first: bytes, kinds and number of files."""
     return web.json_response(
         {"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES, "files": MAX_FILES}
     )
@@ -59,15 +58,15 @@ async def send_limits(request: web.Request) -> web.Response:
 async def receive_upload(request: web.Request) -> web.Response:
     """Receive the files of one take as multipart/form-data, and answer with their kinds and their
     names for the nodes' inputs."""
-    root = Path(folder_paths.get_input_directory()) / FOLDER
-    name = uuid.uuid4().hex
-    staging_folder = root / f".{name}.part"
-    with file_lock(root / name):  # another server would take it for a leftover
+    upload_root = Path(folder_paths.get_input_directory()) / FOLDER
+    upload_id = uuid.uuid4().hex
+    staging_folder = upload_root / f".{upload_id}.part"
+    with file_lock(upload_root / upload_id):  # another server would take it for a leftover
         try:
             staging_folder.mkdir(parents=True)
-            names = await _receive_files(request, staging_folder)
+            file_names = await _receive_files(request, staging_folder)
             return web.json_response(
-                await asyncio.to_thread(store_and_describe, staging_folder, root, names)
+                await asyncio.to_thread(store_and_describe, staging_folder, upload_root, file_names)
             )
         finally:
             await asyncio.to_thread(shutil.rmtree, staging_folder, ignore_errors=True)
@@ -78,7 +77,7 @@ async def _receive_files(request: web.Request, folder: Path) -> list[str]:
     too_large = web.HTTPRequestEntityTooLarge(
         max_size=request.client_max_size, actual_size=request.content_length or 0
     )
-    most_bytes, received_bytes, names = request.client_max_size, 0, list[str]()
+    most_bytes, received_bytes, file_names = request.client_max_size, 0, list[str]()
     if (request.content_length or 0) > most_bytes + MULTIPART_HEAD:
         raise too_large
     async for part in iterate_parts(request):
@@ -97,14 +96,14 @@ async def _receive_files(request: web.Request, folder: Path) -> list[str]:
                 expected=f"one of {', '.join(UPLOAD_SUFFIXES)}",
                 fix=_advise_on_suffix(suffix),
             )
-        if len(names) == MAX_FILES or name.casefold() in map(str.casefold, names):
+        if len(file_names) == MAX_FILES or name.casefold() in map(str.casefold, file_names):
             raise EgoXInputError(
                 "upload",
-                got=f"{name!r} twice" if len(names) < MAX_FILES else "too many files",
+                got=f"{name!r} twice" if len(file_names) < MAX_FILES else "too many files",
                 expected=f"at most {MAX_FILES} files of different names",
                 fix="choose one take",
             )
-        names.append(name)
+        file_names.append(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("xb") as target:
             async for block in iterate_blocks(part, BLOCK):
@@ -112,9 +111,9 @@ async def _receive_files(request: web.Request, folder: Path) -> list[str]:
                 if received_bytes > most_bytes:
                     raise too_large
                 target.write(block)
-    if not names:
+    if not file_names:
         raise EgoXInputError("upload", got="no file", expected="files of a take", fix="choose some")
-    return names
+    return file_names
 
 
 def _advise_on_suffix(suffix: str) -> str:
@@ -164,10 +163,10 @@ async def store_truth(request: web.Request) -> web.Response:
     JSON ``{"ego", "exo"}``: their names. From here on the first is shown so.
     """
     body = await read_body(request, SHORT_BODY)
-    root = (Path(folder_paths.get_input_directory()) / FOLDER).resolve()
+    upload_root = (Path(folder_paths.get_input_directory()) / FOLDER).resolve()
     ego, exo = (resolve(str(body.get(name, "")), f"{name} video") for name in ("ego", "exo"))
     upload_folders = {
-        path.relative_to(root).parts[:1] if path.is_relative_to(root) else path
+        path.relative_to(upload_root).parts[:1] if path.is_relative_to(upload_root) else path
         for path in (ego, exo)
     }
     if len(upload_folders) != 1 or ego == exo:
@@ -184,9 +183,9 @@ async def store_truth(request: web.Request) -> web.Response:
 
 def register(routes: web.RouteTableDef) -> None:
     """Add the upload's routes to ComfyUI's, and remove the incomplete uploads of a killed server."""
-    root = Path(folder_paths.get_input_directory()) / FOLDER
+    upload_root = Path(folder_paths.get_input_directory()) / FOLDER
     threading.Thread(
-        target=clear_leftovers, args=(root, STAGING), name="egox-leftovers", daemon=True
+        target=clear_leftovers, args=(upload_root, STAGING), name="egox-leftovers", daemon=True
     ).start()
     routes.get(UPLOAD_PATH)(send_limits)
     routes.post(UPLOAD_PATH)(receive_upload)

@@ -71,11 +71,11 @@ def check_model(model: ModelPatcher) -> None:
         EgoXInputError: another class, another channel count, or a model that takes a reference
             picture as tokens.
     """
-    kind = type(model.model)
-    if kind is not comfy.model_base.WAN21:
+    model_class = type(model.model)
+    if model_class is not comfy.model_base.WAN21:
         raise EgoXInputError(
             "model",
-            got=f"a {kind.__name__} model",
+            got=f"a {model_class.__name__} model",
             expected="a plain Wan image-to-video model",
             fix=MODEL_FIX,
         )
@@ -108,12 +108,12 @@ RUN: ContextVar[PatchCalls | None] = ContextVar("egox_run", default=None)
 
 @contextmanager
 def running(calls: PatchCalls) -> Generator[None]:
-    """Make a run's counts available in :data:`RUN` until the context ends."""
-    token = RUN.set(calls)
+    """Make the counts of the current run available in :data:`RUN` until the context ends."""
+    context_token = RUN.set(calls)
     try:
         yield
     finally:
-        RUN.reset(token)
+        RUN.reset(context_token)
 
 
 def check_in_run(model: ModelPatcher, calls: PatchCalls) -> None:
@@ -122,8 +122,8 @@ def check_in_run(model: ModelPatcher, calls: PatchCalls) -> None:
     Raises:
         EgoXInputError: a guider of two models, of which the negative alone is patched.
     """
-    run = RUN.get()
-    if run is None:
+    active_calls = RUN.get()
+    if active_calls is None:
         raise EgoXInputError(
             "models of the guider",
             got="the EgoX patch on the negative's model alone",
@@ -131,7 +131,7 @@ def check_in_run(model: ModelPatcher, calls: PatchCalls) -> None:
             fix="connect EgoX Model Patch to 'model' of the guider, and the unpatched model to "
             "'model_negative'",
         )
-    if run is not calls:
+    if active_calls is not calls:
         logging.warning(
             "[EgoX] the negative's own EgoX patch isn't asked: the positive's acts on both models"
         )
@@ -157,8 +157,12 @@ class SamplingCheck:
         self.canvas.check_sampled(noise)
         check_conditioning(model, guider.conds, noise.shape[2:])
         check_patches(guider.model_options)
-        options = guider.model_options.setdefault("transformer_options", {})  # this run's own copy
-        options[RETAINED] = retained_places(guider.model_options.get("context_handler"), noise)
+        transformer_options = guider.model_options.setdefault(
+            "transformer_options", {}
+        )  # this run's own copy
+        transformer_options[RETAINED] = retained_places(
+            guider.model_options.get("context_handler"), noise
+        )
         self.calls.reset()
         self.calls.batch = len(noise)
         if len(args) > CALLBACK:
@@ -167,22 +171,22 @@ class SamplingCheck:
                 self.calls.watch(args[CALLBACK], model),
                 *args[CALLBACK + 1 :],
             )
-        cache = self.calls.exo_cache
-        if cache is None:
+        exo_cache = self.calls.exo_cache
+        if exo_cache is None:
             with running(self.calls), allow_compiled_forms(model):
                 return executor(noise, *args, **kwargs)
         t, h, w_exo, w_ego = self.canvas.latent_grid
-        cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
+        exo_cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
         # A guider without a cfg of its own asks for all of its conditions.
-        conditions = 1 if getattr(guider, "cfg", None) == 1.0 else len(guider.conds)
+        condition_count = 1 if getattr(guider, "cfg", None) == 1.0 else len(guider.conds)
         self.calls.warning = describe_missing_room(
-            cache, model, conditions * noise.shape[0], self.canvas
+            exo_cache, model, condition_count * noise.shape[0], self.canvas
         )
         try:
             with running(self.calls), allow_compiled_forms(model):
                 return executor(noise, *args, **kwargs)
         finally:
-            cache.clear()
+            exo_cache.clear()
 
 
 def allow_compiled_forms(model: ModelPatcher) -> AbstractContextManager[None]:
@@ -199,8 +203,8 @@ def describe_missing_room(cache: ExoCache, model: ModelPatcher, batch: int, canv
     """Describe how much memory is missing to cache the exo half, or return "" if there is enough."""
     t, h, w_exo, w_ego = canvas.latent_grid
     transformer: Any = model.get_model_object("diffusion_model")
-    grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
-    needed_bytes = kept_size(len(transformer.blocks), batch, grid, transformer.dim, None)
+    token_grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
+    needed_bytes = kept_size(len(transformer.blocks), batch, token_grid, transformer.dim, None)
     if any(
         cache.memory.room(device) >= needed_bytes
         for device in (model.load_device, torch.device("cpu"))
@@ -287,11 +291,15 @@ def check_conditioning(
                     fix="give the prompt a mask in place of the area: Conditioning (Set Mask) with "
                     "set_cond_area default",
                 )
-            mask = cond.get("mask")
-            if mask is not None and mask.ndim == 3 and len(mask) not in (1, size[0]):
+            condition_mask = cond.get("mask")
+            if (
+                condition_mask is not None
+                and condition_mask.ndim == 3
+                and len(condition_mask) not in (1, size[0])
+            ):
                 raise EgoXInputError(
                     f"mask of the {name} conditioning",
-                    got=f"{len(mask)} frames",
+                    got=f"{len(condition_mask)} frames",
                     expected=f"1, or one for each of the {size[0]} latent frames",
                     fix="give it one picture of the mask",
                 )
@@ -308,17 +316,17 @@ def covers_part(
     place in a video."""
     if area is None:
         return False
-    shares = area[0] == "percentage"
-    numbers = area[1:] if shares else area
-    count = len(numbers) // 2
-    if shares and count < len(size):
+    is_percentage = area[0] == "percentage"
+    area_numbers = area[1:] if is_percentage else area
+    dimension_count = len(area_numbers) // 2
+    if is_percentage and dimension_count < len(size):
         return True
-    canvas_sizes = size[len(size) - count :]
+    canvas_sizes = size[len(size) - dimension_count :]
     covered_sizes = [
-        round(extent * n) if shares else extent
-        for extent, n in zip(numbers, canvas_sizes, strict=False)
+        round(extent * n) if is_percentage else extent
+        for extent, n in zip(area_numbers, canvas_sizes, strict=False)
     ]
-    return any(numbers[count:]) or any(
+    return any(area_numbers[dimension_count:]) or any(
         extent < n for extent, n in zip(covered_sizes, canvas_sizes, strict=True)
     )
 
@@ -345,9 +353,9 @@ def module_of(code: Any) -> str:
     and ``torch.compile``."""
     while isinstance(code, partial):
         code = code.func
-    names = [getattr(code, "__module__", None) or type(code).__module__]
-    names += [getattr(code, "__globals__", {}).get("__name__", names[0])]
-    return max(names, key=lambda name: name.split(".")[0] not in HOSTS_OWN)
+    module_names = [getattr(code, "__module__", None) or type(code).__module__]
+    module_names += [getattr(code, "__globals__", {}).get("__name__", module_names[0])]
+    return max(module_names, key=lambda name: name.split(".")[0] not in HOSTS_OWN)
 
 
 def retained_places(
@@ -372,8 +380,8 @@ def retained_places(
             first, or without the anchor frame before each window.
     """
     # A handler of another pack may know no length: each call's frames are looked at.
-    length = getattr(handler, "context_length", None)
-    if length is None or noise.shape[handler.dim] <= length:
+    window_length = getattr(handler, "context_length", None)
+    if window_length is None or noise.shape[handler.dim] <= window_length:
         return ()
     if handler.dim != TIME:
         raise EgoXInputError(
@@ -382,24 +390,24 @@ def retained_places(
             expected=f"{TIME}, time",
             fix="use Wan Context Windows, which sets it",
         )
-    condition = tuple(getattr(handler, "cond_retain_index_list", ()))
-    latent = tuple(getattr(handler, "latent_retain_index_list", ()))
+    condition_places = tuple(getattr(handler, "cond_retain_index_list", ()))
+    latent_places = tuple(getattr(handler, "latent_retain_index_list", ()))
     frame_before = bool(getattr(handler, "causal_window_fix", False))
-    if not condition and not latent:
+    if not condition_places and not latent_places:
         return ()
-    if condition != (0,) or latent not in ((), (0,)) or not frame_before:
+    if condition_places != (0,) or latent_places not in ((), (0,)) or not frame_before:
         raise EgoXInputError(
             "frames retained in every context window",
-            got=f"condition {list(condition)}, latent {list(latent)}, "
+            got=f"condition {list(condition_places)}, latent {list(latent_places)}, "
             f"{'with' if frame_before else 'without'} a frame before each window",
             expected="the first frame's condition, in the place of the frame before (a result that is dropped)",
             fix="use Wan Context Windows with retain_first_frame, or retain none",
         )
-    return condition
+    return condition_places
 
 
 class PatchCalls:
-    """Count in one run what passed through the widening wrapper and the attention override."""
+    """Count the calls of the widening wrapper and of the attention override in one run."""
 
     def __init__(self, exo_cache: ExoCache | None = None) -> None:
         self.kernels = KernelsUsed()
@@ -408,7 +416,7 @@ class PatchCalls:
         self.reset()
 
     def reset(self) -> None:
-        """Set all counts to zero before a run."""
+        """Set the counts of calls and times to zero before a run."""
         self.batch = 0  # latents that are sampled together; 0: not known
         self.widened = 0  # forwards that saw the whole canvas
         self.guided = 0  # those of them in which geometry was to act
@@ -423,7 +431,7 @@ class PatchCalls:
 
     @property
     def lost(self) -> str | None:
-        """Part of the patch that a step ran without, None if there is none."""
+        """Name the part of the patch that a sampling step ran without, None if no part is missing."""
         if not self.widened:
             return "the exo half: the model ran without the EgoX canvas"
         if self.guided and not self.attended:
@@ -431,8 +439,8 @@ class PatchCalls:
         return None
 
     def missed(self) -> str:
-        """Describe how many self-attentions ran without geometry after the first step, or return
-        ""."""
+        """Describe how many self-attention calls after the first step ran without geometry, or
+        return ""."""
         if self.attended >= self.to_attend:
             return ""
         return (
@@ -441,8 +449,8 @@ class PatchCalls:
         )
 
     def watch(self, callback: Callable | None, model: ModelPatcher) -> Callable:
-        """Wrap the sampler's step callback so that it fails after a first step that bypassed the
-        patch.
+        """Wrap the sampler's step callback so that it raises an error if the first step bypassed
+        the patch.
 
         Steps that a cache leaves out later are no failure. The callback raises an
         EgoXInputError.
@@ -497,17 +505,17 @@ class NoteAfterRun:
 
 def add_run_notes(note: str, calls: PatchCalls) -> str:
     """Add to a node's note how the run that just ended was computed."""
-    missed = calls.missed()
-    if missed:
-        logging.warning("[EgoX] %s", missed)
-    parts = (
+    missed_note = calls.missed()
+    if missed_note:
+        logging.warning("[EgoX] %s", missed_note)
+    note_parts = (
         note,
-        missed,
+        missed_note,
         calls.kernels.words(),
         describe_exo_use(calls.exo_cache),
         describe_times(calls),
     )
-    return "; ".join(part for part in parts if part)
+    return "; ".join(part for part in note_parts if part)
 
 
 def describe_exo_use(cache: ExoCache | None) -> str:
@@ -515,15 +523,15 @@ def describe_exo_use(cache: ExoCache | None) -> str:
     without a cache."""
     if cache is None:
         return ""
-    note = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
+    exo_note = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
     if cache.refused_bytes:
-        note += f"; no room to keep it: it takes {cache.refused_bytes / 1e9:.3g} GB"
+        exo_note += f"; no room to keep it: it takes {cache.refused_bytes / 1e9:.3g} GB"
     if cache.in_the_way:
-        note += (
+        exo_note += (
             f"; {', '.join(sorted(cache.in_the_way))} needs the whole canvas at every step: add that node "
             "before the EgoX patch, or take it out"
         )
-    return note
+    return exo_note
 
 
 def describe_times(calls: PatchCalls) -> str:
@@ -532,28 +540,32 @@ def describe_times(calls: PatchCalls) -> str:
     total_seconds = calls.seconds.total(FULL, KEPT)
     if not calls.steps or total_seconds == 0:
         return ""
-    note = f"{total_seconds / calls.steps:.3g} s per step in the model"
+    time_note = f"{total_seconds / calls.steps:.3g} s per step in the model"
     if kept_seconds := calls.seconds.mean(KEPT):
-        note += f" (a forward {calls.seconds.mean(FULL):.3g} s, with exo kept {kept_seconds:.3g} s)"
+        time_note += (
+            f" (a forward {calls.seconds.mean(FULL):.3g} s, with exo kept {kept_seconds:.3g} s)"
+        )
     if attention_seconds := calls.seconds.total(ATTENTION):
-        note += f", {100 * attention_seconds / total_seconds:.0f} % of it in self-attention"
+        time_note += f", {100 * attention_seconds / total_seconds:.0f} % of it in self-attention"
     if cache_seconds := calls.seconds.total(CACHE):
-        note += f", {100 * cache_seconds / total_seconds:.0f} % in keeping exo"
+        time_note += f", {100 * cache_seconds / total_seconds:.0f} % in keeping exo"
     if calls.exo_cache is None and calls.steps >= 2 * OFFERED:
         full_share = -(-calls.steps // OFFERED) / calls.steps
         computed_share = full_share + (1 - full_share) * calls.ego_share
-        note += f"; recompute exo {OFFERED} would take about {100 * computed_share:.0f} % of it"
-    return note
+        time_note += (
+            f"; recompute exo {OFFERED} would take about {100 * computed_share:.0f} % of it"
+        )
+    return time_note
 
 
 def name_foreign_code(model: ModelPatcher) -> str:
     """Name the code of other packs between sampler and transformer, or return ""."""
-    functions = [model.model_options.get("model_function_wrapper")]
-    functions += [patch for key, patch in model.object_patches.items() if "forward" in key]
+    called_functions = [model.model_options.get("model_function_wrapper")]
+    called_functions += [patch for key, patch in model.object_patches.items() if "forward" in key]
     transformer = model.get_model_object("diffusion_model")
-    functions += [
+    called_functions += [
         getattr(transformer, name, None) for name in ("forward", "forward_orig", "_forward")
     ]
-    names = {module_of(function) for function in functions if function}
-    foreign = sorted(name for name in names if name.split(".")[0] not in HOSTS_OWN)
-    return f" (overridden by: {', '.join(foreign)})" if foreign else ""
+    module_names = {module_of(function) for function in called_functions if function}
+    foreign_modules = sorted(name for name in module_names if name.split(".")[0] not in HOSTS_OWN)
+    return f" (overridden by: {', '.join(foreign_modules)})" if foreign_modules else ""

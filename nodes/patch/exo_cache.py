@@ -33,7 +33,8 @@ OF_OURS = __name__.removesuffix("patch.exo_cache")  # prefix of the modules of t
 
 @frozen
 class ExoCall:
-    """Describe a forward's request to the cache."""
+    """Describe what one forward asks of the exo cache: its conditions, its noise level, and a key
+    for all other inputs."""
 
     # All that makes exo's keys and values others but condition, noise level and weights.
     key: Hashable
@@ -44,7 +45,7 @@ class ExoCall:
     asked: Collection  # conditions that are asked for together; empty: not known
 
     def select_conditions(self, places: list[int]) -> ExoCall:
-        """Select some of the request's conditions."""
+        """Copy this cache request with only the conditions at the given places."""
         return replace(self, conditions=tuple(self.conditions[place] for place in places))
 
 
@@ -63,7 +64,8 @@ def make_exo_call(
     # Latents that are sampled together; 0: not known.
     batch: int,
 ) -> ExoCall | None:
-    """Describe a forward's request to the cache, None if every token must be computed.
+    """Describe a forward's request to the exo cache, or return None if every token must be
+    computed.
 
     Code of other nodes between the patch and the model (later wrappers, patches, replaced
     blocks, positions) may need the whole canvas, so that exo is computed again. Layers that
@@ -79,17 +81,24 @@ def make_exo_call(
     if sigmas is None or sigma is None or foreign_modules:
         cache.full += 1
         return None
-    names = condition_names(options, len(x), batch)
-    conditions = names or digest_conditions(condition_tensors, len(x), batch)
+    uuid_names = condition_names(options, len(x), batch)
+    condition_keys = uuid_names or digest_conditions(condition_tensors, len(x), batch)
     replaced_blocks = frozenset((options.get(SLOTS) or {}).get("dit") or ())
-    window = None if frames is None else tuple(frames)
+    window_key = None if frames is None else tuple(frames)
     return ExoCall(
-        key=(x.shape[1:], len(x) // len(conditions), x.dtype, x.device, window, replaced_blocks),
-        conditions=conditions,
+        key=(
+            x.shape[1:],
+            len(x) // len(condition_keys),
+            x.dtype,
+            x.device,
+            window_key,
+            replaced_blocks,
+        ),
+        conditions=condition_keys,
         sigma=float(sigma.flatten()[0]),
         sigmas=sigmas.tolist(),
         weights=options.get(WEIGHTS),
-        asked=options.get(ASKED, ()) if names else (),
+        asked=options.get(ASKED, ()) if uuid_names else (),
     )
 
 
@@ -105,18 +114,20 @@ def condition_names(options: Mapping[str, Any], rows: int, batch: int) -> tuple:
     the area of a positive has that one's name.
     """
     uuids = options.get("uuids") or (None,)
-    sides = options.get("cond_or_uncond") or (0,) * len(uuids)
-    rows_match = len(uuids) == len(sides) and rows % len(sides) == 0
-    if not rows_match or batch not in (0, rows // len(sides)):
+    condition_sides = options.get("cond_or_uncond") or (0,) * len(uuids)
+    rows_match = len(uuids) == len(condition_sides) and rows % len(condition_sides) == 0
+    if not rows_match or batch not in (0, rows // len(condition_sides)):
         return ()
-    return tuple(zip(sides, uuids, strict=True))
+    return tuple(zip(condition_sides, uuids, strict=True))
 
 
 def digest_conditions(condition_tensors: Sequence[Tensor], rows: int, batch: int) -> tuple:
     """Name the conditions of a batch by digests of their tensors."""
-    count = rows // batch if batch and rows % batch == 0 else 1
-    parts = [tensor.chunk(count) for tensor in condition_tensors]
-    return tuple(content_digest(*part_tensors) for part_tensors in zip(*parts, strict=True))
+    condition_count = rows // batch if batch and rows % batch == 0 else 1
+    condition_parts = [tensor.chunk(condition_count) for tensor in condition_tensors]
+    return tuple(
+        content_digest(*part_tensors) for part_tensors in zip(*condition_parts, strict=True)
+    )
 
 
 @torch.compiler.disable
@@ -130,17 +141,17 @@ def open_exo_cache(
     """Open the cache for a forward, or return None if there is no room for exo."""
     transformer = executor.class_obj
     batch, _, t, h, w_ego = x.shape
-    grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
-    sizes = len(transformer.blocks), batch, grid, transformer.dim
+    token_grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
+    cache_sizes = len(transformer.blocks), batch, token_grid, transformer.dim
     return cache.forward(
         call.key,
         call.conditions,
         call.sigma,
         call.sigmas,
-        grid,
-        kept_size(*sizes, x.element_size()),
+        token_grid,
+        kept_size(*cache_sizes, x.element_size()),
         x.device,
-        packed_bytes=kept_size(*sizes, None),
+        packed_bytes=kept_size(*cache_sizes, None),
         weights=call.weights,
         asked=call.asked,
     )
@@ -159,23 +170,26 @@ def forward_by_group(
     batched: Sequence[Tensor | None],  # [B, ...] each
     options: Mapping[str, Any],
 ) -> Tensor:  # [B, ...]
-    """Compute a stack's conditions with one forward for each group, and return the results in the
-    original order."""
-    count = sum(map(len, groups))
-    outputs: dict[int, Tensor] = {}
-    for places in groups:
-        chunks = [None if x is None else x.chunk(count) for x in batched]
+    """Compute stacked conditions with one forward for each group, and return the results in the
+    stack's order."""
+    condition_count = sum(map(len, groups))
+    output_by_place: dict[int, Tensor] = {}
+    for group_places in groups:
+        condition_chunks = [None if x is None else x.chunk(condition_count) for x in batched]
         group_rows = [
-            None if x is None else torch.cat([x[place] for place in places]) for x in chunks
+            None if x is None else torch.cat([x[place] for place in group_places])
+            for x in condition_chunks
         ]
         tensors_by_name = {
-            name: [options[name][place] for place in places]
+            name: [options[name][place] for place in group_places]
             for name in NAMES
-            if len(options.get(name) or ()) == count
+            if len(options.get(name) or ()) == condition_count
         }
         group_output = forward(*group_rows, {**options, **tensors_by_name})
-        outputs |= dict(zip(places, group_output.chunk(len(places)), strict=True))
-    return torch.cat([outputs[place] for place in range(count)])
+        output_by_place |= dict(
+            zip(group_places, group_output.chunk(len(group_places)), strict=True)
+        )
+    return torch.cat([output_by_place[place] for place in range(condition_count)])
 
 
 def list_requested_conditions(
@@ -194,8 +208,10 @@ def list_requested_conditions(
         for cond in entries or ()
         if get_area_and_mult(cond, x, timestep) is not None
     )
-    options = {**model_options.get("transformer_options", {}), ASKED: condition_ids}
-    return executor(model, conds, x, timestep, {**model_options, "transformer_options": options})
+    transformer_options = {**model_options.get("transformer_options", {}), ASKED: condition_ids}
+    return executor(
+        model, conds, x, timestep, {**model_options, "transformer_options": transformer_options}
+    )
 
 
 @torch.compiler.disable
@@ -211,12 +227,14 @@ def add_block_inputs(
     """
     if not exo.packed:
         return options
-    slots = options.get(SLOTS) or {}
-    blocks = dict(slots.get("dit") or {})
+    replacement_slots = options.get(SLOTS) or {}
+    block_replacements = dict(replacement_slots.get("dit") or {})
     for number in range(len(executor.class_obj.blocks)):
-        place = ("double_block", number)
-        blocks[place] = BlockInput(exo, number, blocks.get(place), seconds)
-    return {**options, SLOTS: {**slots, "dit": blocks}}
+        block_slot = ("double_block", number)
+        block_replacements[block_slot] = BlockInput(
+            exo, number, block_replacements.get(block_slot), seconds
+        )
+    return {**options, SLOTS: {**replacement_slots, "dit": block_replacements}}
 
 
 class BlockInput:
@@ -264,7 +282,7 @@ class BlockInput:
 
 
 class _KeysCaught(Exception):
-    """Stop a block at its self-attention, and return its keys and values."""
+    """Stop the code of a block at its self-attention, and carry the keys and values to the caller."""
 
     def __init__(self, *pair: Tensor) -> None:  # [B, tokens, heads * d] each
         super().__init__()
@@ -286,7 +304,7 @@ def list_foreign_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> 
     Attention Capture's hook takes both halves. The host's own may stay where blocks are replaced
     (it skips layers) and as methods of transformer, blocks and self-attentions.
     """
-    hooks = (code for codes in (options.get("patches") or {}).values() for code in codes)
+    patch_functions = (code for codes in (options.get("patches") or {}).values() for code in codes)
     replacements = ((options.get(SLOTS) or {}).get("dit") or {}).values()
     transformer = executor.class_obj
     # Not of cross-attention (NAG) or the rest of a block, where each token is on its own.
@@ -295,23 +313,24 @@ def list_foreign_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> 
         for block in transformer.blocks
         for module in (block, block.self_attn)
     ]
-    methods = [transformer.rope_encode, transformer.forward_orig]
+    called_methods = [transformer.rope_encode, transformer.forward_orig]
     for module in mixing_modules:
         torch_hooks = *module._forward_hooks.values(), *module._forward_pre_hooks.values()
-        methods += [module.forward, *torch_hooks]
+        called_methods += [module.forward, *torch_hooks]
     return [
         *executor.wrappers[executor.idx + 1 :],
-        *(code for code in hooks if not module_of(code).startswith(OF_OURS)),
+        *(code for code in patch_functions if not module_of(code).startswith(OF_OURS)),
         *(
             code
-            for code in (*replacements, *methods)
+            for code in (*replacements, *called_methods)
             if module_of(code).split(".")[0] not in HOSTS_OWN
         ),
     ]
 
 
 def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
-    """Refuse a LoRA that was trained with exo alone if its exo half can't be cached.
+    """Refuse a LoRA that was trained with exo tokens attending only to exo tokens, if the exo half
+    can't be cached.
 
     Raises:
         EgoXInputError: code of another node that needs whole canvases, no memory.

@@ -99,9 +99,12 @@ def mark_canvas(
 
     It also names the hooks that the host has just put into the weights (scheduled LoRAs), for the
     exo cache."""
-    hooks, options = executor.class_obj.current_patcher.current_hooks, transformer_options or {}
-    if hooks is not None:
-        weights = tuple((id(hook.hook_ref), hook.strength) for hook in hooks.hooks)
+    lora_hooks, options = (
+        executor.class_obj.current_patcher.current_hooks,
+        transformer_options or {},
+    )
+    if lora_hooks is not None:
+        weights = tuple((id(hook.hook_ref), hook.strength) for hook in lora_hooks.hooks)
         options = {**options, WEIGHTS: weights}
     kwargs[CANVAS_MARK] = None
     return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
@@ -166,12 +169,14 @@ class WideningWrapper:
         self.calls.widened += 1
         options = dict(transformer_options or {})
         kwargs.pop(CANVAS_MARK, None)
-        exo, mask_exo, cond_exo = self.exo, self.mask_exo, self.cond_exo
-        frames = window_frames(options, exo.shape[2], x.shape[2])
+        exo_latent, exo_mask, exo_cond_latent = self.exo, self.mask_exo, self.cond_exo
+        frames = window_frames(options, exo_latent.shape[2], x.shape[2])
         if frames is not None:
-            exo, mask_exo, cond_exo = (part[:, :, frames] for part in (exo, mask_exo, cond_exo))
+            exo_latent, exo_mask, exo_cond_latent = (
+                tensor[:, :, frames] for tensor in (exo_latent, exo_mask, exo_cond_latent)
+            )
         w_ego = x.shape[4] if self.w_ego is None else self.w_ego
-        check_call(x, (exo.shape[2], exo.shape[3], w_ego))
+        check_call(x, (exo_latent.shape[2], exo_latent.shape[3], w_ego))
         if executor.class_obj.img_emb is None:
             # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
             clip_fea = None
@@ -179,35 +184,39 @@ class WideningWrapper:
             None if self.guidance is None else self.guidance.directions(x.device, frames, x.dtype)
         )
         exo_forward, cache = None, self.calls.exo_cache
-        others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
-        call = None
+        cross_lengths = (
+            {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
+        )
+        exo_call = None
         if cache is not None:
-            condition_tensors = [part for part in (context, clip_fea) if part is not None]
-            call = make_exo_call(
+            condition_tensors = [tensor for tensor in (context, clip_fea) if tensor is not None]
+            exo_call = make_exo_call(
                 cache, executor, x, condition_tensors, options, frames, self.calls.batch
             )
-        if cache is not None and call is not None:
-            groups = group_conditions(cache, call)
-            if len(groups) > 1:
+        if cache is not None and exo_call is not None:
+            condition_groups = group_conditions(cache, exo_call)
+            if len(condition_groups) > 1:
 
                 def forward_rows(x, timestep, context, clip_fea, options):
                     return self(
                         executor, x, timestep, context, clip_fea, time_dim_concat, options, **kwargs
                     )
 
-                batched = x, timestep, context, clip_fea
-                return forward_by_group(forward_rows, groups, batched, options)
-            exo_forward = open_exo_cache(cache, call, executor, x, exo.shape[-1])
+                stacked_inputs = x, timestep, context, clip_fea
+                return forward_by_group(forward_rows, condition_groups, stacked_inputs, options)
+            exo_forward = open_exo_cache(cache, exo_call, executor, x, exo_latent.shape[-1])
         if cache is not None and cache.alone:
             exo_forward = check_alone(cache, exo_forward)
             if not exo_forward.kept:
                 override = AttentionOverride(
-                    None, None, options.get(OVERRIDE), others, self.calls, exo_forward
+                    None, None, options.get(OVERRIDE), cross_lengths, self.calls, exo_forward
                 )
-                wide = untraced_widen(x, exo, mask_exo, cond_exo)[..., : exo.shape[-1]]
+                exo_input = untraced_widen(x, exo_latent, exo_mask, exo_cond_latent)[
+                    ..., : exo_latent.shape[-1]
+                ]
                 with self.calls.seconds.measure(FULL, x.device):
                     executor(
-                        wide,
+                        exo_input,
                         torch.zeros_like(timestep),
                         context,
                         clip_fea,
@@ -224,11 +233,16 @@ class WideningWrapper:
                 exo_forward.finish(len(executor.class_obj.blocks))
         if geometry is not None:
             self.calls.guided += 1
-            layers = len(executor.class_obj.blocks) - count_skipped_layers(options)
+            guided_layers = len(executor.class_obj.blocks) - count_skipped_layers(options)
             kwargs[GUIDED_MARK] = None
         if geometry is not None or exo_forward is not None:
             options[OVERRIDE] = AttentionOverride(
-                geometry, self.guidance, options.get(OVERRIDE), others, self.calls, exo_forward
+                geometry,
+                self.guidance,
+                options.get(OVERRIDE),
+                cross_lengths,
+                self.calls,
+                exo_forward,
             )
         uses_cache = exo_forward is not None and exo_forward.kept
         if exo_forward is not None:
@@ -237,26 +251,28 @@ class WideningWrapper:
                 kwargs[STORED_MARK] = None
         if uses_cache:
             kwargs[KEPT_MARK] = None
-            options["rope_options"] = shift_rope_options(exo.shape[-1], options.get("rope_options"))
+            options["rope_options"] = shift_rope_options(
+                exo_latent.shape[-1], options.get("rope_options")
+            )
             model_input = x
         else:
-            model_input = untraced_widen(x, exo, mask_exo, cond_exo)
+            model_input = untraced_widen(x, exo_latent, exo_mask, exo_cond_latent)
             self.calls.ego_share = x.shape[-1] / model_input.shape[-1]
 
         # No function of ours, which compiling hosts would trace.
         forward = partial(
             executor, model_input, timestep, context, clip_fea, time_dim_concat, options, **kwargs
         )
-        attended = self.calls.attended
+        attended_before = self.calls.attended
         with self.calls.seconds.measure(KEPT if uses_cache else FULL, x.device):
-            out = forward()
+            model_output = forward()
         if geometry is not None and (
-            self.calls.attended > attended or not may_skip_forwards(executor)
+            self.calls.attended > attended_before or not may_skip_forwards(executor)
         ):
-            self.calls.to_attend += layers
-        ego = out if uses_cache else out[..., exo.shape[-1] :]
+            self.calls.to_attend += guided_layers
+        ego_output = model_output if uses_cache else model_output[..., exo_latent.shape[-1] :]
         torch.compiler.disable(check_finite)(
-            ego,
+            ego_output,
             self.calls.steps + 1,
             {"the latent": model_input, "the text": context, "the picture embedding": clip_fea},
             executor.class_obj.blocks,
@@ -264,7 +280,7 @@ class WideningWrapper:
         )
         if exo_forward is not None and not uses_cache:
             exo_forward.finish(len(executor.class_obj.blocks))
-        return ego
+        return ego_output
 
 
 @torch.compiler.disable
@@ -308,7 +324,7 @@ def check_call(
 
 
 class GeometryGuidance:
-    """Hold the directions and options that guide the attention of one patched model.
+    """Store the ray directions and the options that guide the attention of one patched model.
 
     The clip's directions stay on their device. What a call needs is copied to the call's device
     in float32, which the logarithm needs. The wrapper calls :meth:`model_moved` when the model
@@ -324,7 +340,7 @@ class GeometryGuidance:
         self._placed: dict[tuple, GgaGeometry] = {}
 
     def model_moved(self) -> None:
-        """Drop the copies on the device that the model left."""
+        """Delete the copied directions from the device that the model has left."""
         self._placed.clear()
 
     @torch.compiler.disable
@@ -340,8 +356,8 @@ class GeometryGuidance:
         """
         if frames is None and device == self.geometry.key_dirs.device:
             return self.geometry
-        key = (device, None if frames is None else tuple(frames))
-        device_geometry = self._placed.pop(key, None)
+        placement_key = (device, None if frames is None else tuple(frames))
+        device_geometry = self._placed.pop(placement_key, None)
         if device_geometry is None:
             # Kept from call to call, so it may not be in memory that a compiling host takes back
             # after the forward.
@@ -354,7 +370,7 @@ class GeometryGuidance:
                 next(iter(self._placed))
             ]  # a dict is in order of insertion: the one unused for longest
         if geometry_bytes(device_geometry) <= PLACED_BYTES:
-            self._placed[key] = device_geometry
+            self._placed[placement_key] = device_geometry
         return device_geometry
 
     @property
@@ -396,9 +412,9 @@ class AttentionOverride:
         self.previous = previous
         self.calls = calls
         self.exo = exo
-        sizes = geometry if exo is None else exo
-        assert sizes is not None  # or there is nothing to override
-        self.tokens = sizes.tokens  # that go through the model
+        token_source = geometry if exo is None else exo
+        assert token_source is not None  # or there is nothing to override
+        self.tokens = token_source.tokens  # that go through the model
         # Self- and cross-attention differ in the number of keys. Where they don't (a canvas of 512
         # or 257 tokens), the first call of a block is the self-attention.
         self.ambiguous = self.tokens in cross_lengths
@@ -421,22 +437,22 @@ class AttentionOverride:
                 return self.previous(func, q, k, v, heads, mask=mask, **kwargs)
             return func(q, k, v, heads, mask=mask, **kwargs)
 
-        options = kwargs.get("transformer_options") or {}
-        block = options.get("block_index", 0)
-        if not self.is_self_attention(q, k, block):
+        call_options = kwargs.get("transformer_options") or {}
+        block_number = call_options.get("block_index", 0)
+        if not self.is_self_attention(q, k, block_number):
             return attend_unbiased(q, k, v, heads)
-        seconds = self.calls.seconds
+        part_seconds = self.calls.seconds
         if self.exo is not None:
-            with seconds.measure(CACHE, q.device):
-                k, v = self.exo.keys_and_values(block, k, v)
-            if self.exo.kept and "attn1_patch" in (options.get("patches") or {}):
-                options[JOINED_KEYS] = k
-        with seconds.measure(ATTENTION, q.device):
+            with part_seconds.measure(CACHE, q.device):
+                k, v = self.exo.keys_and_values(block_number, k, v)
+            if self.exo.kept and "attn1_patch" in (call_options.get("patches") or {}):
+                call_options[JOINED_KEYS] = k
+        with part_seconds.measure(ATTENTION, q.device):
             if self.geometry is None or self.guidance is None:
                 return attend_unbiased(q, k, v, heads)
             self.calls.attended += 1
             uses_torch = self.previous is None and mask is None and lets_torch_choose(func)
-            kernels = self.calls.kernels
+            kernels_used = self.calls.kernels
             return gga_attention(
                 q,
                 k,
@@ -444,9 +460,9 @@ class AttentionOverride:
                 heads,
                 self.geometry,
                 self.guidance.options,
-                plain=or_cudnn(attend_unbiased, kernels) if uses_torch else attend_unbiased,
+                plain=or_cudnn(attend_unbiased, kernels_used) if uses_torch else attend_unbiased,
                 backend=self.guidance.backend,
-                used=kernels,
+                used=kernels_used,
             )
 
     def is_self_attention(
@@ -489,11 +505,13 @@ def window_frames(
     A looped window with the host's anchor frame before it may be as long as the clip and yet begin
     in its middle. In a retained place all of the exo half is of the retained frame, as the ego
     half's condition is there."""
-    window = transformer_options.get("context_window")
-    if window is None:
+    context_window = transformer_options.get("context_window")
+    if context_window is None:
         return None
-    frames = window.get_tensor(torch.arange(clip)[None], dim=1)[0].tolist()
+    frame_numbers = context_window.get_tensor(torch.arange(clip)[None], dim=1)[0].tolist()
     for place in transformer_options.get(RETAINED, ()):
-        frames[place] = place
-    is_stale_window = call == clip != len(frames)  # of an earlier windowed call; this one is whole
-    return None if is_stale_window or frames == list(range(clip)) else frames
+        frame_numbers[place] = place
+    is_stale_window = (
+        call == clip != len(frame_numbers)
+    )  # of an earlier windowed call; this one is whole
+    return None if is_stale_window or frame_numbers == list(range(clip)) else frame_numbers

@@ -35,15 +35,16 @@ def position_scale(model: ModelPatcher) -> float:
 
 
 def set_positions(model: ModelPatcher) -> None:
-    """Apply :func:`position_scale` to a cloned model."""
-    scale = position_scale(model)
-    model.set_model_rope_options(scale, 0.0, scale, 0.0, 1.0, 0.0)
+    """Set the rotary embedding's scale of a cloned model to the one with which its LoRA was
+    trained."""
+    position_factor = position_scale(model)
+    model.set_model_rope_options(position_factor, 0.0, position_factor, 0.0, 1.0, 0.0)
 
 
 def merged_metadata(model: ModelPatcher) -> Mapping[str, str]:
     """Read the ``egox.*`` metadata of the model's file, none if no LoRA was merged into it."""
-    loader, values, *_ = getattr(model, "cached_patcher_init", None) or (None, ("",))
-    file = Path(str(values[0]))
+    loader, loader_arguments, *_ = getattr(model, "cached_patcher_init", None) or (None, ("",))
+    file = Path(str(loader_arguments[0]))
     is_model_file = getattr(loader, "__name__", "") == "load_diffusion_model" and file.is_file()
     can_read = is_model_file and file.suffix == ".safetensors"
     return _read_merged_metadata(file, file.stat().st_mtime_ns) if can_read else {}
@@ -61,11 +62,11 @@ def _read_merged_metadata(file: Path, changed_ns: int) -> Mapping[str, str]:
 def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> list[str]:
     """Add a LoRA's ``egox.*`` metadata to a cloned model, and list those that contradict an earlier
     LoRA."""
-    earlier = dict(lora_metadata(model))
+    earlier_metadata = dict(lora_metadata(model))
     egox_metadata = {name: value for name, value in metadata.items() if name.startswith(PREFIX)}
     contradicting = sorted(
-        name for name, value in egox_metadata.items() if earlier.get(name, value) != value
+        name for name, value in egox_metadata.items() if earlier_metadata.get(name, value) != value
     )
     if egox_metadata:
-        model.set_attachments(ATTACHMENT, {**earlier, **egox_metadata})
+        model.set_attachments(ATTACHMENT, {**earlier_metadata, **egox_metadata})
     return contradicting

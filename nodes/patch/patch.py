@@ -115,14 +115,14 @@ def patch_with_geometry(
         )
     exo_latent = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
-    exo_is_alone, cache = is_exo_alone(model), None
+    exo_is_alone, exo_cache = is_exo_alone(model), None
     if exo_is_alone or recompute_exo != 1:
-        cache = ExoCache(0 if exo_is_alone else recompute_exo, alone=exo_is_alone)
+        exo_cache = ExoCache(0 if exo_is_alone else recompute_exo, alone=exo_is_alone)
     if exo_is_alone:
         notes.append(
             "exo attends only to itself, as in the training of the LoRA: computed once per run"
         )
-    canvas_memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
+    canvas_memory, calls = WholeCanvasMemory(w_exo), PatchCalls(exo_cache)
     for wrapper_type, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
         (WrappersMP.CALC_COND_BATCH, list_requested_conditions),
@@ -146,18 +146,21 @@ def arithmetic_notes(model: ModelPatcher) -> list[str]:
     """Describe the number format in which weights of 8 or fewer bits are computed, according to the
     loaded layers."""
     transformer: Any = model.get_model_object("diffusion_model")
-    layer = transformer.blocks[0].ffn[0]
-    quant_format, dtype = getattr(layer, "quant_format", None), getattr(layer.weight, "dtype", None)
+    first_layer = transformer.blocks[0].ffn[0]
+    quant_format, dtype = (
+        getattr(first_layer, "quant_format", None),
+        getattr(first_layer.weight, "dtype", None),
+    )
     if quant_format is None and (dtype is None or dtype.itemsize > 1):
         return []
     compute_dtype = str(model.model.get_dtype_inference()).removeprefix("torch.")
-    if quant_format is not None and not layer._full_precision_mm:
+    if quant_format is not None and not first_layer._full_precision_mm:
         return [f"{quant_format} weights and matrix products"]
     note = f"{quant_format or dtype} weights, matrix products in {compute_dtype}".replace(
         "torch.", ""
     )
     if quant_format is not None:
-        full_precision = layer._full_precision_mm_config
+        full_precision = first_layer._full_precision_mm_config
         note += (
             ", as the file asks"
             if full_precision
@@ -172,7 +175,7 @@ def arithmetic_notes(model: ModelPatcher) -> list[str]:
 
 
 def is_exo_alone(model: ModelPatcher) -> bool:
-    """Check whether the model's LoRA was trained with exo attending to exo alone."""
+    """Check whether the model's LoRA was trained with exo tokens attending only to exo tokens."""
     return trained_with(lora_metadata(model)).get("exo") == "alone"
 
 
@@ -243,12 +246,12 @@ def contradiction_notes(
     model: ModelPatcher, canvas: Canvas, options: GgaOptions, geometry: GgaGeometry | None
 ) -> list[str]:
     """List settings that differ from the LoRA's training, and log them as warnings."""
-    inputs: dict[str, str | float] = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
+    input_values: dict[str, str | float] = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
     if geometry is not None:
-        inputs |= {"lambda_g": options.lambda_g, "rays": geometry.rays}
+        input_values |= {"lambda_g": options.lambda_g, "rays": geometry.rays}
     if has_image_embedding(model):
-        inputs["image_embedding"] = canvas.image_embedding
-    sentences = contradictions(inputs, lora_metadata(model))
+        input_values["image_embedding"] = canvas.image_embedding
+    sentences = contradictions(input_values, lora_metadata(model))
     for sentence in sentences:
         logging.warning("[EgoX] %s", sentence)
     return sentences

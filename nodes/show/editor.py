@@ -33,12 +33,12 @@ def collect_editor_data(
     ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward
     direction, nine times in ten within ``up_within`` degrees; ``video`` the mark of the video in
     use, where it is a file; ``guessed`` the frames whose pose is a guess."""
-    count = len(trajectory)
-    in_use = select_editor_frames(trajectory, frames, scene)
-    data = {
-        "frames": count,
-        "indices": in_use.indices.tolist(),
-        "times_s": in_use.times_s.tolist(),
+    frame_count = len(trajectory)
+    used_frames = select_editor_frames(trajectory, frames, scene)
+    editor_data = {
+        "frames": frame_count,
+        "indices": used_frames.indices.tolist(),
+        "times_s": used_frames.times_s.tolist(),
         "prompt": notes_of(trajectory).prompt,
         "node": node,
         "note": notes_of(trajectory).placed,
@@ -50,46 +50,48 @@ def collect_editor_data(
         if trajectory.guessed is None
         else trajectory.guessed.nonzero()[:, 0].tolist(),
     }
-    ego = trajectory.ego
+    ego_path = trajectory.ego
     if scene is not None:
         try:
-            ego = ego_in_scene(scene, trajectory)
+            ego_path = ego_in_scene(scene, trajectory)
         except (
             EgoXInputError
         ) as error:  # the renderer refuses such a path; here the page may still show the scene
-            data["note"] = str(error)
-            ego = None
-        data["scene"] = describe_scene(scene, exo_images)
-    data["path"] = None if ego is None else round_poses(ego.upright_w2c)
-    return data
+            editor_data["note"] = str(error)
+            ego_path = None
+        editor_data["scene"] = describe_scene(scene, exo_images)
+    editor_data["path"] = None if ego_path is None else round_poses(ego_path.upright_w2c)
+    return editor_data
 
 
 def select_editor_frames(
     trajectory: CameraTrajectory, frames: Frames, scene: PointCloud | None
 ) -> Frames:
     """Find the frames in use, as keyframes count them."""
-    count = len(trajectory)
-    scene_covers = scene is not None and scene.frame_count >= count
+    frame_count = len(trajectory)
+    scene_covers = scene is not None and scene.frame_count >= frame_count
     known_frames = (
-        scene.frames.from_zero().of(slice(count)) if scene_covers else Frames.of_count(count)
+        scene.frames.from_zero().of(slice(frame_count))
+        if scene_covers
+        else Frames.of_count(frame_count)
     )
     return frames.or_those(known_frames)
 
 
 def describe_scene(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]
     """Describe the stored scene by its token and its exo camera."""
-    entry = SCENES.put(scene, exo_images)
+    stored_entry = SCENES.put(scene, exo_images)
     exo = scene.exo
     return {
-        "token": entry.token,
+        "token": stored_entry.token,
         "frames": scene.frame_count,
-        "points": len(entry.static),
+        "points": len(stored_entry.static),
         "frame": "exo" if exo.world == "exo" else "world",
-        "pictures": entry.images is not None,
-        "whole": entry.whole,
-        "up": [round(v, 4) + 0.0 for v in entry.up.direction.tolist()],
-        "up_within": round(entry.up.within_deg),
-        "up_note": entry.up.text(),
+        "pictures": stored_entry.images is not None,
+        "whole": stored_entry.whole,
+        "up": [round(v, 4) + 0.0 for v in stored_entry.up.direction.tolist()],
+        "up_within": round(stored_entry.up.within_deg),
+        "up_note": stored_entry.up.text(),
         "exo_from_scene": round_poses(exo.w2c if exo.moves else exo.w2c[:1]),
         "rest": round_poses(exo.upright.at(0)),
         "exo_camera": exo.camera.to_json(),

@@ -44,13 +44,13 @@ def collect_geometry(
     """
     if depth is None or trajectory is None or exo_images is None:
         return None
-    guide = find_guided_node(graph, node)
-    metadata = {} if guide is None else _read_lora_metadata(graph, guide)
+    guided_node = find_guided_node(graph, node)
+    metadata = {} if guided_node is None else _read_lora_metadata(graph, guided_node)
     rays = resolve_auto("rays", "auto", metadata)
-    frames, height, width = exo_images.shape[:3]
+    frame_count, height, width = exo_images.shape[:3]
     try:
         geometry = clip_geometry(
-            depth, trajectory, rays, frames, (width, height), (ego_size, ego_size)
+            depth, trajectory, rays, frame_count, (width, height), (ego_size, ego_size)
         )
     except EgoXInputError as error:
         return {"reason": str(error)}
@@ -59,7 +59,7 @@ def collect_geometry(
         "file": write_temp_file(f"geometry_{uuid.uuid4().hex}.bin", content),
         "grid": list(geometry.grid),
         "legend": legend,
-        "guide": guide,
+        "guide": guided_node,
         "soft": depth.trust is not None,
         "auto_mode": resolve_auto("gga_mode", "auto", metadata),
     }
@@ -68,8 +68,8 @@ def collect_geometry(
 def find_guided_node(graph: Graph, node: str) -> str | None:
     """Find the node whose λ_g acts on the inputs or outputs of this node, None if there is none."""
     upstream = set(upstream_ids(graph, node))
-    for name, entry in graph.items():
-        if entry.get("class_type") in GUIDED_CLASSES and (
+    for name, node_entry in graph.items():
+        if node_entry.get("class_type") in GUIDED_CLASSES and (
             name in upstream or node in upstream_ids(graph, name)
         ):
             return name

@@ -84,31 +84,34 @@ def angle_curve(path_error: PathError, frames: int) -> dict[str, Any]:
 def read_truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
     """Read the true ego video beside the graph's only exo video, [T, H, W, 3] at the frames in use,
     None if there is none."""
-    loaders = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
+    loader_ids = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
     try:  # what doesn't fit here must not cost a sampled video
-        selection = selection_of(graph, loaders[0]) if len(loaders) == 1 else None
+        selection = selection_of(graph, loader_ids[0]) if len(loader_ids) == 1 else None
         if selection is None or selection.source is None:
             return None
-        path = selection.source.with_name(TRUTH)
-        if not path.is_file():
+        truth_file = selection.source.with_name(TRUTH)
+        if not truth_file.is_file():
             return None
-        info, (height, width) = probe_video(path), size
-        if abs(info.fps / selection.rate - 1) > 0.001 or info.frame_count <= selection.last:
+        truth_info, (height, width) = probe_video(truth_file), size
+        if (
+            abs(truth_info.fps / selection.rate - 1) > 0.001
+            or truth_info.frame_count <= selection.last
+        ):
             return None
         resized = replace(
             selection,
-            source_size=(info.width, info.height),
-            part=info.part,
+            source_size=(truth_info.width, truth_info.height),
+            part=truth_info.part,
             size=(width, height),
             resize="crop",
         )
-        return read_frames(path, info, resized).float() / 255
+        return read_frames(truth_file, truth_info, resized).float() / 255
     except EgoXInputError:
         return None
 
 
 def truth_psnr(frames: Tensor, truth: Tensor, node: str) -> tuple[float, str]:
-    """Compute the PSNR to the true video in dB, and write a line about it.
+    """Compute the decoded video's PSNR in dB against the true ego video, and write a line about it.
 
     The line also names the PSNR of this node's previous run, if it had the same true video.
 
@@ -117,10 +120,10 @@ def truth_psnr(frames: Tensor, truth: Tensor, node: str) -> tuple[float, str]:
     errors_db = judge(frames.cpu(), truth=truth.cpu())[0].psnr_db
     assert errors_db is not None  # there is a truth
     psnr_db = float(errors_db.mean())
-    key = (truth.shape, float(truth.double().mean()))
+    truth_key = (truth.shape, float(truth.double().mean()))
     last_run = _last_psnr.get(node)
-    _last_psnr[node] = (*key, psnr_db)
-    line = f"PSNR to the truth {psnr_db:.1f} dB"
-    if last_run is not None and last_run[:2] == key:
-        line += f"; the run before {last_run[2]:.1f} dB"
-    return psnr_db, line
+    _last_psnr[node] = (*truth_key, psnr_db)
+    psnr_line = f"PSNR to the truth {psnr_db:.1f} dB"
+    if last_run is not None and last_run[:2] == truth_key:
+        psnr_line += f"; the run before {last_run[2]:.1f} dB"
+    return psnr_db, psnr_line

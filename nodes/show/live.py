@@ -40,13 +40,16 @@ def show_in_form(server: Any, picture: Tensor, run: str) -> None:  # picture [h,
         server.sockets_metadata, server.client_id, "supports_preview_metadata"
     ):
         return
-    image = Image.fromarray((picture.clamp(0, 1) * 255).round().byte().cpu().numpy())
-    image = image.resize(
-        (FORM_SIDE * image.width // image.height, FORM_SIDE), Image.Resampling.BICUBIC
+    form_picture = Image.fromarray((picture.clamp(0, 1) * 255).round().byte().cpu().numpy())
+    form_picture = form_picture.resize(
+        (FORM_SIDE * form_picture.width // form_picture.height, FORM_SIDE), Image.Resampling.BICUBIC
     )
     server.send_sync(
         BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA,
-        (("JPEG", image, None), {"prompt_id": run, "node_id": NOBODY, "display_node_id": NOBODY}),
+        (
+            ("JPEG", form_picture, None),
+            {"prompt_id": run, "node_id": NOBODY, "display_node_id": NOBODY},
+        ),
         server.client_id,
     )
 
@@ -83,16 +86,16 @@ class LivePreview(StepListener):
     def make_preview(self, colours: Tensor) -> dict[str, Any]:  # [t, h, w, 3] 0...1
         """Make a preview in the form of :func:`.player.preview_ui`, with its pictures inside the
         message, because they are shown for one step."""
-        sheets = make_sheets(colours)
+        contact_sheets = make_sheets(colours)
         files = [
             {"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")}
-            for data in sheets.files
+            for data in contact_sheets.files
         ]
         return {
             "kind": "live",
             "fps": self.fps / FRAMES_PER_LATENT,
-            "frames": sheets.count,
-            "streams": [describe_stream("ego", sheets.layout(), files)],
+            "frames": contact_sheets.count,
+            "streams": [describe_stream("ego", contact_sheets.layout(), files)],
             "curve": None,
             "mark": None,
             "text": "",

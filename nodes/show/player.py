@@ -74,20 +74,22 @@ def preview_ui(
     if seen is not None:
         text += f"\n{seen_text(seen_shares(seen), seen_parts)}"
     clips = {name: clip for name, clip in streams.items() if clip is not None}
-    frames = max(map(len, clips.values()), default=0)
-    step, stream_list = common_step(frames), []
+    frame_count = max(map(len, clips.values()), default=0)
+    step, stream_list = common_step(frame_count), []
     for name, clip in clips.items():
         size: Ui = {"max_side": max(clip.shape[1:3])} if name in whole else {}
-        sheets = make_sheets(clip, step=step, progress=progress, **size)
-        data = describe_stream(name, sheets.layout(), write_sheets(name, sheets.files, "jpg"))
-        data["source"] = [clip.shape[2], clip.shape[1]]
-        data["legend"] = (legends or {}).get(name)
-        data["pick"] = pick if name == "ego" else None
-        stream_list.append(data)
+        contact_sheets = make_sheets(clip, step=step, progress=progress, **size)
+        stream_data = describe_stream(
+            name, contact_sheets.layout(), write_sheets(name, contact_sheets.files, "jpg")
+        )
+        stream_data["source"] = [clip.shape[2], clip.shape[1]]
+        stream_data["legend"] = (legends or {}).get(name)
+        stream_data["pick"] = pick if name == "ego" else None
+        stream_list.append(stream_data)
     preview = {
         "kind": kind,
         "fps": clip_fps(timed),
-        "frames": frames,
+        "frames": frame_count,
         "streams": stream_list,
         "curve": curve,
         "mark": mark,
@@ -129,16 +131,20 @@ def describe_classes(
 
     frames, height, width = seen.shape
     class_map = Drawn(shape=(frames, height, width, 3), draw=draw_grey)
-    sheets = make_sheets(class_map, step=step, max_side=SEEN_SIDE, lossless=True, progress=progress)
-    data = describe_stream("seen", sheets.layout(), write_sheets("seen", sheets.files, "png"))
-    shares = {name: share.tolist() for name, share in seen_shares(seen).items()}
-    return {**data, "shares": shares, "redrawn": redrawn}
+    contact_sheets = make_sheets(
+        class_map, step=step, max_side=SEEN_SIDE, lossless=True, progress=progress
+    )
+    stream_data = describe_stream(
+        "seen", contact_sheets.layout(), write_sheets("seen", contact_sheets.files, "png")
+    )
+    class_shares = {name: share.tolist() for name, share in seen_shares(seen).items()}
+    return {**stream_data, "shares": class_shares, "redrawn": redrawn}
 
 
 def write_sheets(name: str, sheets: Sequence[bytes], suffix: str) -> list[dict[str, str]]:
     """Write a stream's sheets under a name that no other run has."""
-    stem = f"{name}_{uuid.uuid4().hex}"
-    return [write_temp_file(f"{stem}_{n}.{suffix}", data) for n, data in enumerate(sheets)]
+    file_stem = f"{name}_{uuid.uuid4().hex}"
+    return [write_temp_file(f"{file_stem}_{n}.{suffix}", data) for n, data in enumerate(sheets)]
 
 
 def describe_stream(name: str, layout: dict[str, int], files: Sequence[dict[str, str]]) -> Ui:

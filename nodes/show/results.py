@@ -42,19 +42,19 @@ Node = type[io.ComfyNode]
 
 
 def note(text: str) -> ui.PreviewText:
-    """Show a text on the node."""
+    """Show a text on the node that has run."""
     return ui.PreviewText(text)
 
 
 def live(
     node: str | None, factors: Tensor | None, trajectory: CameraTrajectory | None
 ) -> LivePreview:
-    """Show the clip while it is sampled, by a wrapper for ComfyUI's sampling."""
+    """Show the clip on the node while it is sampled, by a wrapper for ComfyUI's sampling."""
     return LivePreview(node, factors, clip_fps(trajectory))
 
 
 def pictures(node: Node, images: Tensor) -> ui.PreviewImage:  # [N, H, W, 3]
-    """Show pictures as ComfyUI shows its own."""
+    """Show pictures on the node as ComfyUI's own preview nodes do."""
     return ui.PreviewImage(images, cls=node)
 
 
@@ -66,7 +66,7 @@ def depth(
     plot: Tensor,  # [1, H, W, 3]
     progress: Progress,
 ) -> Ui:
-    """Show a player of the depth, and the plot of its alignment."""
+    """Show a depth video in a player on the node, with the plot of its alignment."""
     return preview_ui(
         "depth",
         {"depth": picture, "plot": plot},
@@ -88,8 +88,8 @@ def motion(
     progress: Progress,
 ) -> Ui:
     """Show a player of the tracked points and of the camera's path."""
-    points, legend = sightings_picture(frames, sightings)
-    streams = {"points": points}
+    points_clip, legend = sightings_picture(frames, sightings)
+    streams = {"points": points_clip}
     if sightings is not None and not depth.exo.stands:
         streams["path"] = path_from_above(depth.exo)
     return preview_ui(
@@ -111,7 +111,7 @@ def head(
     lens_guessed: bool,
     progress: Progress,
 ) -> Ui:
-    """Show a player of the head in the exo frames."""
+    """Show the wearer's estimated head in a player of the exo frames."""
     return preview_ui(
         "head",
         {"head": picture},
@@ -132,9 +132,9 @@ def path(
 ) -> Ui:
     """Show the path and its scene in the page's pose editor."""
     graph, node_id = this_node(node)
-    data = collect_editor_data(path, frames, scene, exo_images, node_id)
-    data["origin"] = digest_editor_inputs(graph, node_id) if node_id in graph else None
-    return {"egox_pose": [data]}
+    editor_data = collect_editor_data(path, frames, scene, exo_images, node_id)
+    editor_data["origin"] = digest_editor_inputs(graph, node_id) if node_id in graph else None
+    return {"egox_pose": [editor_data]}
 
 
 def prior(
@@ -149,7 +149,7 @@ def prior(
     depth: DepthVideo | None,
     progress: Progress,
 ) -> Ui:
-    """Show a player of the prior, and a video of exo, prior and truth side by side."""
+    """Show the ego prior in a player, with a video of exo, prior and true ego view side by side."""
     graph, node_id = this_node(node)
     size = prior.rgb.shape[1]
     streams = {
@@ -171,13 +171,21 @@ def prior(
         curve={"label": "coverage", "unit": "%", "values": coverage_percent},
         geometry=collect_geometry(depth, trajectory, exo_images, size, graph, node_id),
     )
-    clips = {"exo": exo_images, "prior": prior.rgb, "truth": read_truth_beside(graph, (size, size))}
-    clips = {name: clip for name, clip in clips.items() if clip is not None}
-    step = common_step(len(prior.rgb))
-    row = side_by_side(list(clips.values()), list(clips), step, progress)
+    clip_by_name = {
+        "exo": exo_images,
+        "prior": prior.rgb,
+        "truth": read_truth_beside(graph, (size, size)),
+    }
+    clip_by_name = {name: clip for name, clip in clip_by_name.items() if clip is not None}
+    frame_step = common_step(len(prior.rgb))
+    joined_clips = side_by_side(
+        list(clip_by_name.values()), list(clip_by_name), frame_step, progress
+    )
     video_metadata = {**(node.hidden.extra_pnginfo or {}), "prompt": graph} if graph else {}
     # The host's form, queue and assets show it; "images" would also lie over our player.
-    video = write_temp_video("prior", row, clip_fps(trajectory) / step, video_metadata)
+    video = write_temp_video(
+        "prior", joined_clips, clip_fps(trajectory) / frame_step, video_metadata
+    )
     return {**player_ui, "video": [video]}
 
 
@@ -198,27 +206,34 @@ def ego(
     """Show a player that compares videos, with the ego video's distance from the wanted path and
     from the truth."""
     graph, node_id = this_node(node)
-    count, height, width = frames.shape[:3]
+    frame_count, height, width = frames.shape[:3]
     trajectory = sources.get("trajectory")
     if truth is None and pinhole is None:
         truth = read_truth_beside(graph, (height, width))
     exo_images = sources.get("exo_images")
-    clips = {"exo": exo_images, "prior": sources.get("prior"), "ego": frames, "truth": truth}
-    lines, curve, short_result = [f"{count} frames of {width}x{height}"], None, None
+    clip_by_name = {"exo": exo_images, "prior": sources.get("prior"), "ego": frames, "truth": truth}
+    note_lines, error_curve, short_result = (
+        [f"{frame_count} frames of {width}x{height}"],
+        None,
+        None,
+    )
     path_error, geometry = measure_path_error(
         decoded, sources.get("scene"), trajectory, sources.get("depth"), exo_images
     )
     if isinstance(path_error, str):
-        lines.append(path_error)
+        note_lines.append(path_error)
     elif path_error is not None:
-        lines.append(path_error.text())
+        note_lines.append(path_error.text())
         if bool(path_error.judged.any()):
-            short_result, curve = f"{path_error.median_deg:.1f}°", angle_curve(path_error, count)
+            short_result, error_curve = (
+                f"{path_error.median_deg:.1f}°",
+                angle_curve(path_error, frame_count),
+            )
         if geometry:
-            lines.append(geometry)
+            note_lines.append(geometry)
     if truth is not None and truth.shape[:3] == frames.shape[:3]:
-        psnr_db, line = truth_psnr(frames, truth[..., :3], node_id)
-        lines.append(line)
+        psnr_db, psnr_line = truth_psnr(frames, truth[..., :3], node_id)
+        note_lines.append(psnr_line)
         short_result = f"{psnr_db:.1f} dB"
     if observed is not None:
         # The classes are of the prior's geometry, and stay where another one was judged by.
@@ -226,15 +241,15 @@ def ego(
             path_error if isinstance(path_error, PathError) and not geometry else None
         )
         observed = observed.match_view(observed_path_error, lens, pinhole)
-        lines.extend(observed.doubts())
+        note_lines.extend(observed.doubts())
     # A pinhole view doesn't show the ego pixels that the model had.
     geometry_sources = None if pinhole else (sources.get("depth"), trajectory, exo_images)
     return preview_ui(
         "compare",
-        clips,
+        clip_by_name,
         trajectory,
-        text="\n".join(lines),
-        curve=curve,
+        text="\n".join(note_lines),
+        curve=error_curve,
         geometry=geometry_sources and collect_geometry(*geometry_sources, width, graph, node_id),
         values=upstream_values(graph, node_id),
         measure=short_result,
@@ -253,8 +268,8 @@ def eyes(
     progress: Progress,
 ) -> Ui:
     """Show a player of both eyes' views, which the page also lays over each other."""
-    clips = {"leftEye": left, "rightEye": right}
-    return preview_ui("eyes", clips, trajectory, text=text, progress=progress)
+    clip_by_name = {"leftEye": left, "rightEye": right}
+    return preview_ui("eyes", clip_by_name, trajectory, text=text, progress=progress)
 
 
 def long_ego(
@@ -271,11 +286,11 @@ def long_ego(
 ) -> Ui:
     """Show a player that compares the clips of a long video, with the number of chunks from an
     earlier run."""
-    text = f"{len(clips['ego'])} frames in {chunks} chunks of {length}"
+    summary = f"{len(clips['ego'])} frames in {chunks} chunks of {length}"
     if len(notes) < chunks:
-        text += f", {chunks - len(notes)} of them from a run that was ended"
-    text, values = "\n".join([text, *notes[-1:]]), upstream_values(*this_node(node))
-    return preview_ui("compare", clips, path, text=text, values=values, seen=seen)
+        summary += f", {chunks - len(notes)} of them from a run that was ended"
+    summary, values = "\n".join([summary, *notes[-1:]]), upstream_values(*this_node(node))
+    return preview_ui("compare", clips, path, text=summary, values=values, seen=seen)
 
 
 def attention(

@@ -12,7 +12,7 @@ SUBFOLDER = "egox"
 
 
 def write_temp_file(name: str, data: bytes) -> dict[str, str]:
-    """Write ``data`` to a temporary file of that name."""
+    """Write bytes to a file of the given name in ComfyUI's temp folder."""
     folder = Path(folder_paths.get_temp_directory()) / SUBFOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(data)
@@ -20,7 +20,8 @@ def write_temp_file(name: str, data: bytes) -> dict[str, str]:
 
 
 def write_temp_video(name: str, frames: Tensor, fps: float, metadata: dict) -> dict[str, str]:
-    """Write a temporary video, with ``metadata`` as ComfyUI's own Save nodes write it."""
+    """Write a video to ComfyUI's temp folder, with ``metadata`` as ComfyUI's own Save nodes write
+    it."""
     folder, file, counter, subfolder, _ = folder_paths.get_save_image_path(
         f"{SUBFOLDER}/{name}", folder_paths.get_temp_directory()
     )

@@ -39,14 +39,14 @@ def browser_server(browser_file, environment, standin_models, tmp_path_factory) 
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
     shutil.copytree(standin_models, base.models, dirs_exist_ok=True)
     place_weights(base.models, map(read_workflow, shipped_workflows(layout.repo).values()))
-    with Server(environment, base, base.root / "server.log") as running:
-        yield running
+    with Server(environment, base, base.root / "server.log") as running_server:
+        yield running_server
 
 
 @pytest.fixture(scope="session")
 def start_browser(browser_file) -> Iterator[Callable[[bool], Any]]:
-    with open_browsers(browser_file) as running:
-        yield running
+    with open_browsers(browser_file) as running_browsers:
+        yield running_browsers
 
 
 @pytest.fixture

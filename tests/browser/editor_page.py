@@ -41,7 +41,7 @@ class EditorPage:
         return self.tab.get_by_test_id(f"egox-{name}")
 
     def open(self, *, load: bool) -> "EditorPage":
-        """Open the editor by the node's own button.
+        """Open the pose editor by clicking the node's own button.
 
         With ``load``, press "Load scene" and wait for points and the first coarse prior."""
         self.page.show(self.page.node_bounds(POSE_NODE))
@@ -132,7 +132,7 @@ class EditorPage:
         self.tab.mouse.up()
 
     def drag_key(self, key_number: int, frames: int) -> None:
-        """Drag the mark of a keyframe along the timeline."""
+        """Drag a keyframe's mark along the editor's timeline with the mouse."""
         box, track = (
             self.find(f"key-{key_number}").bounding_box(),
             self.find("track").bounding_box(),

@@ -38,6 +38,7 @@ _ADD_SCRIPT = (
 
 
 def add_head(page: PageUnderTest) -> None:
-    """Add the head's nodes before Ego Pose Input, whose source stays unchanged."""
+    """Add Estimate Head Pose and its detector to the graph before Ego Pose Input, without changing
+    the source of poses."""
     page.evaluate(_ADD_SCRIPT, [HEAD_NODE, DETECTOR_NODE])
     page.settle()

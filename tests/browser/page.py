@@ -44,13 +44,13 @@ class PageUnderTest(ComfyPage):
     """Record the messages that the page gets from the server during its runs."""
 
     def open(self, path: str = "/") -> "PageUnderTest":
-        """Open the page, and record its messages from then on."""
+        """Open ComfyUI's page, and record from then on the messages that it gets."""
         super().open(path)
         self.evaluate(_LISTEN_SCRIPT)
         return self
 
     def open_form(self, saved: dict[str, Any]) -> None:
-        """Load a graph as its form, and wait for all its rows."""
+        """Load a workflow as ComfyUI's form, and wait until all rows of the form are shown."""
         self.load(saved, form=True)
         rows = len(saved["extra"]["linearData"]["inputs"])
         self.page.locator(FORM_ROW).nth(rows - 1).wait_for()
@@ -97,22 +97,22 @@ class PageUnderTest(ComfyPage):
     # -- running
 
     def queue(self) -> None:
-        """Click the page's own Run button."""
+        """Click the Run button of ComfyUI's page."""
         self.evaluate("() => { window.egoxSeen.length = 0; }")
         # A mouse that rests on the page's login button (where the editor's close button was) holds a hint open there,
         # on newer pages over this button.
-        size = self.page.viewport_size
-        self.page.mouse.move(size["width"] / 2, size["height"] * 0.9)
+        viewport_size = self.page.viewport_size
+        self.page.mouse.move(viewport_size["width"] / 2, viewport_size["height"] * 0.9)
         self.page.get_by_test_id("queue-button").first.click()
 
     def run_form(self, timeout: float = 600.0) -> None:
-        """Click the form's own button, and wait for the end of the run."""
+        """Click the Run button of the form, and wait for the end of the run."""
         self.evaluate("() => { window.egoxSeen.length = 0; }")
         self.page.get_by_role("button", name="Run", exact=True).last.click()
         self.wait_for_run(timeout)
 
     def wait_for_run(self, timeout: float = 600.0) -> list[dict[str, Any]]:
-        """Wait for the end of the run, and return the messages that the page got from the server.
+        """Wait until the run has ended, and return the messages that the page got from the server.
 
         Raises:
             PageError: the run failed, or did not end in time.
@@ -161,15 +161,16 @@ class PageUnderTest(ComfyPage):
     def list_lasting_faults(self, script: str, timeout: float = 10.0) -> list[Any]:
         """Evaluate a script that lists faults until it lists none or the time is up, and return the
         faults."""
-        end = time.monotonic() + timeout
-        while (faults := self.evaluate(script)) and time.monotonic() < end:
+        deadline = time.monotonic() + timeout
+        while (faults := self.evaluate(script)) and time.monotonic() < deadline:
             self.page.wait_for_timeout(200)
         return faults
 
     def page_rectangle(
         self, bounds: tuple[float, float, float, float], margin: float = 12.0
     ) -> dict[str, float]:
-        """Convert a part of the graph to a rectangle of the page, for a picture of this part."""
+        """Convert a rectangle of the graph to pixels of the page, so that a screenshot shows only
+        this part."""
         x, y, w, h = bounds
         left, top, scale = self.evaluate(
             "([x, y]) => { const ds = app.canvas.ds, box = "
@@ -178,13 +179,13 @@ class PageUnderTest(ComfyPage):
             "ds.scale]; }",
             [x, y],
         )
-        size = self.page.viewport_size
+        viewport_size = self.page.viewport_size
         left, top = max(0.0, left - margin), max(0.0, top - margin)
         return {
             "x": left,
             "y": top,
-            "width": min(size["width"] - left, w * scale + 2 * margin),
-            "height": min(size["height"] - top, h * scale + 2 * margin),
+            "width": min(viewport_size["width"] - left, w * scale + 2 * margin),
+            "height": min(viewport_size["height"] - top, h * scale + 2 * margin),
         }
 
     def picture(self, clip: dict[str, float] | None = None) -> bytes:
@@ -197,10 +198,11 @@ class PageUnderTest(ComfyPage):
         """Save a JPEG of the page (or a part), scaled down to ``width`` px."""
         from PIL import Image
 
-        image = Image.open(io.BytesIO(self.picture(clip))).convert("RGB")
-        if width and image.width > width:
-            image = image.resize(
-                (width, round(image.height * width / image.width)), Image.Resampling.LANCZOS
+        screenshot = Image.open(io.BytesIO(self.picture(clip))).convert("RGB")
+        if width and screenshot.width > width:
+            screenshot = screenshot.resize(
+                (width, round(screenshot.height * width / screenshot.width)),
+                Image.Resampling.LANCZOS,
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, quality=quality, optimize=True, progressive=True)
+        screenshot.save(path, quality=quality, optimize=True, progressive=True)

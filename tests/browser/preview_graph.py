@@ -100,5 +100,5 @@ def find_preview_part(page: PageUnderTest, node: str, name: str):
 
 
 def choose_view(page: PageUnderTest, node: str, view: str) -> None:
-    """Choose a view by its tab."""
+    """Click a tab of a preview to choose the view that it shows."""
     find_preview_part(page, node, "egox-preview-view").locator(f'[data-view="{view}"]').click()

@@ -89,7 +89,8 @@ _CELL_COUNT_SCRIPT = (
 def test_a_click_on_run_shows_the_ego_video(
     open_page, read_shipped, browser_server, is_pinned_host, vue_nodes
 ):
-    """Check the player on the subgraph while the video is sampled, then the saved file."""
+    """Check that the subgraph's player shows frames during sampling, and that the video is saved at
+    the end."""
     page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
     page.load(read_shipped("egox_demo"))
     shrink_graph_on_canvas(page)
@@ -147,21 +148,21 @@ def check_comparison_of_two_runs(page) -> None:
     assert read_about(page).startswith("λ_g 3 → 0 · mean difference ")
     pixels = page.evaluate(_PIXELS_SCRIPT, [DECODE_NODE, 1])
     assert pixels["factor"] == 8 and pixels["mean"] > 0.2
-    before, current_pixels, difference = (
+    earlier_view, current_pixels, difference = (
         np.array(pixels[name]) for name in ("before", "ego", "difference")
     )
-    expected = np.minimum(8 * np.abs(current_pixels - before), 255)
-    opaque = (before == 255) & (current_pixels == 255)
+    expected = np.minimum(8 * np.abs(current_pixels - earlier_view), 255)
+    opaque = (earlier_view == 255) & (current_pixels == 255)
     assert ((difference == expected) | (difference == 255) | opaque).all()
 
-    stage = find_preview_part(page, DECODE_NODE, "egox-preview-stage")
-    stage.click(position={"x": 10, "y": 10})
+    preview_stage = find_preview_part(page, DECODE_NODE, "egox-preview-stage")
+    preview_stage.click(position={"x": 10, "y": 10})
     page.page.keyboard.press("d")
-    before = read_preview(page, DECODE_NODE)
-    assert before["view"] == "difference"
+    earlier_view = read_preview(page, DECODE_NODE)
+    assert earlier_view["view"] == "difference"
     find_preview_part(page, DECODE_NODE, "egox-preview-factor").select_option("32")
-    assert read_preview(page, DECODE_NODE)["hash"] != before["hash"]
-    stage.click(position={"x": 10, "y": 10})
+    assert read_preview(page, DECODE_NODE)["hash"] != earlier_view["hash"]
+    preview_stage.click(position={"x": 10, "y": 10})
     page.page.keyboard.press("1")
     assert read_about(page) == ""
     # The chosen view stays; a page that loads its graph again has the run before still.
@@ -211,32 +212,37 @@ def check_comparison_of_two_runs(page) -> None:
 
 
 def check_weights_follow_pointer(page) -> None:
-    """Check that the shown weights follow pointer and strength without a run."""
+    """Check that the attention weights shown in the page follow the mouse pointer and the strength
+    without a new run."""
     for node in (page.evaluate(_PRIOR_NODE_SCRIPT), DECODE_NODE):
         wait_for_preview(page, node)
         page.set_widget("EgoXWanSampler", "lambda_g", 3)
         page.show(page.node_bounds(node))
         page.settle(6)
         choose_view(page, node, "geometry")
-        about = find_preview_part(page, node, "egox-preview-about")
+        about_line = find_preview_part(page, node, "egox-preview-about")
         first_preview = read_preview(page, node)
         assert (
             first_preview["view"] == "geometry"
             and first_preview["deviation"] > 5
             and not first_preview["message"]
         )
-        assert about.inner_text().startswith("λ_g 3 (released) · weight "), about.inner_text()
+        assert about_line.inner_text().startswith("λ_g 3 (released) · weight "), (
+            about_line.inner_text()
+        )
         box = page.evaluate(
             "(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.boxes[1].box", node
         )
-        stage = find_preview_part(page, node, "egox-preview-stage")
-        zoom = stage.bounding_box()["width"] / stage.evaluate("(stage) => stage.offsetWidth")
-        stage.hover(
+        preview_stage = find_preview_part(page, node, "egox-preview-stage")
+        zoom = preview_stage.bounding_box()["width"] / preview_stage.evaluate(
+            "(stage) => stage.offsetWidth"
+        )
+        preview_stage.hover(
             position={"x": zoom * (box[0] + box[2] * 0.8), "y": zoom * (box[1] + box[3] * 0.8)}
         )
         pointed_preview = read_preview(page, node)
         assert pointed_preview["hash"] != first_preview["hash"], "another pixel, another picture"
-        stage.focus()
+        preview_stage.focus()
         page.page.keyboard.press("Shift+ArrowLeft")
         moved_preview = read_preview(page, node)
         assert (
@@ -245,7 +251,7 @@ def check_weights_follow_pointer(page) -> None:
         )
         for value, expected_text in (4, "λ_g 4 (released)"), (0, "weight 1 to 1"):
             page.set_widget("EgoXWanSampler", "lambda_g", value)
-            about.filter(has_text=expected_text).wait_for()
+            about_line.filter(has_text=expected_text).wait_for()
 
 
 def check_marks_of_pixels(page) -> None:
@@ -258,18 +264,20 @@ def check_marks_of_pixels(page) -> None:
     marks_switch.click()
     marked_hash = read_preview(page, DECODE_NODE)["hash"]
     assert marked_hash != bare_hash and marks_switch.get_attribute("aria-pressed") == "true"
-    text = read_about(page)
-    assert text.startswith("This frame: ")
+    about_text = read_about(page)
+    assert about_text.startswith("This frame: ")
     now_percent, redrawn_percent, *other_percents = (
-        int(share) for share in re.findall(r"(\d+) %", text)
+        int(share) for share in re.findall(r"(\d+) %", about_text)
     )
     assert redrawn_percent <= now_percent and sum((now_percent, *other_percents)) in range(
         98, 103
-    ), text
-    stage, note = (
+    ), about_text
+    preview_stage, note = (
         find_preview_part(page, DECODE_NODE, f"egox-preview-{name}") for name in ("stage", "note")
     )
-    assert stage.evaluate("(stage) => stage.clientHeight") > 140, "legend and note take no more"
+    assert preview_stage.evaluate("(stage) => stage.clientHeight") > 140, (
+        "legend and note take no more"
+    )
     assert note.get_attribute("title") == note.text_content()
     for view in ("exo", "geometry", "strip"):
         choose_view(page, DECODE_NODE, view)
@@ -294,23 +302,26 @@ def check_saved_clip(page, output: Path) -> None:
         find_preview_part(page, node, "egox-preview-save").click()
         message = find_preview_part(page, node, "egox-preview-about").filter(has_text="aved: ")
         message.wait_for()
-        path = output.parent / message.inner_text().partition(": ")[2].partition(",")[0]
-        assert path.parent.name == "egox_previews" and path.name.startswith(f"{view}_")
-        with av.open(str(path)) as file:
+        saved_path = output.parent / message.inner_text().partition(": ")[2].partition(",")[0]
+        assert saved_path.parent.name == "egox_previews" and saved_path.name.startswith(f"{view}_")
+        with av.open(str(saved_path)) as container:
             frames = np.stack(
-                [frame_picture.to_ndarray(format="rgb24") for frame_picture in file.decode(video=0)]
+                [
+                    frame_picture.to_ndarray(format="rgb24")
+                    for frame_picture in container.decode(video=0)
+                ]
             )
-            assert float(file.streams.video[0].average_rate) == pytest.approx(
+            assert float(container.streams.video[0].average_rate) == pytest.approx(
                 pixels["fps"], rel=0.01
             )
-            prompt = json.loads(file.metadata["prompt"])
-            graph = json.loads(file.metadata["workflow"])
+            prompt = json.loads(container.metadata["prompt"])
+            graph = json.loads(container.metadata["workflow"])
         assert len(frames) == FRAMES and frames[2].std() > 5
         if view == "prior":
-            prior = np.array(pixels[view]).reshape(HEIGHT, HEIGHT, 4)[..., :3]
-            assert np.abs(frames[2] - prior.astype(float)).mean() < 8, "two lossy steps"
+            expected_picture = np.array(pixels[view]).reshape(HEIGHT, HEIGHT, 4)[..., :3]
+            assert np.abs(frames[2] - expected_picture.astype(float)).mean() < 8, "two lossy steps"
         assert read_preview(page, node)["frame"] == frame, "the player stays where it was"
-    names = {subgraph["name"] for subgraph in graph["definitions"]["subgraphs"]}
-    assert names == {"Scene and prior", "EgoX"}
+    subgraph_names = {subgraph["name"] for subgraph in graph["definitions"]["subgraphs"]}
+    assert subgraph_names == {"Scene and prior", "EgoX"}
     inputs_by_class = {node["class_type"]: node["inputs"] for node in prompt.values()}
     assert inputs_by_class["EgoXWanSampler"]["seed"] == SEED

@@ -90,9 +90,9 @@ def test_a_path_is_made_changed_undone_saved_and_run(open_page, read_unpacked, r
     editor.go_to_frame(FRAMES - 1)
     editor.type_into("z", 1.6)
     editor.type_into("yaw", json.loads(editor.read_keyframes())["keyframes"][0]["yaw_deg"] + 40)
-    document = json.loads(editor.read_keyframes())
+    keyframe_document = json.loads(editor.read_keyframes())
     assert not editor.find("status").inner_text(), "the head moves"
-    assert len(document["keyframes"]) == 2 and document["up"] == [0, 0, 1]
+    assert len(keyframe_document["keyframes"]) == 2 and keyframe_document["up"] == [0, 0, 1]
     unmarked_prior = editor.read_prior()
     assert mean_difference(unmarked_prior, first_prior_image) > 5, "the side view follows"
     editor.find("tool-look").click()
@@ -144,9 +144,16 @@ def test_a_path_is_made_changed_undone_saved_and_run(open_page, read_unpacked, r
     assert json.loads(editor.read_state("state.text")) == json.loads(looking_keyframes)
     editor.close()
     take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES)
-    path, _ = read_trajectory(exported, preset_camera("aria_released", HEIGHT), take.frames)
+    exported_path, _ = read_trajectory(
+        exported, preset_camera("aria_released", HEIGHT), take.frames
+    )
     run_poses = np.array(run_and_read_path(page))
-    assert np.abs(run_poses - path.ego.camera.upright_poses(path.ego.w2c).numpy()).max() < 1e-4
+    assert (
+        np.abs(
+            run_poses - exported_path.ego.camera.upright_poses(exported_path.ego.w2c).numpy()
+        ).max()
+        < 1e-4
+    )
     assert np.abs(run_poses[0] - run_poses[-1]).max() > 0.3, "the path moves"
     assert np.abs(run_poses[[0, -1], 0, 2]).max() < 1e-3, "a head placed by hand is level"
 
@@ -192,10 +199,10 @@ _RECORD_BANNERS_SCRIPT = """() => { window.banners = [];
 def test_no_banner_asks_for_a_scene_that_loads_by_itself(
     open_page, read_unpacked, browser_server, repo_root
 ):
-    folder = browser_server.base.root / "input" / "pathless"
-    folder.mkdir(exist_ok=True)
+    take_folder = browser_server.base.root / "input" / "pathless"
+    take_folder.mkdir(exist_ok=True)
     for name in ("exo.mp4", "depth.npz"):
-        shutil.copy(repo_root / "sample" / "synthetic_room" / name, folder)
+        shutil.copy(repo_root / "sample" / "synthetic_room" / name, take_folder)
     editor = start_editor(open_page, read_unpacked)
     editor.page.set_widget("EgoXLoadExoVideo", "file", "pathless/exo.mp4")
     editor.tab.evaluate(_RECORD_BANNERS_SCRIPT)
@@ -242,7 +249,8 @@ def test_a_scene_of_an_earlier_run_accepts_no_click(open_page, read_unpacked):
 
 
 def test_clicks_on_what_the_wearer_looks_at_turn_the_head(open_page, read_unpacked):
-    """Replace a single keyframe by the estimated path, and turn all of it by one click."""
+    """Check that clicks on looked-at points turn an estimated path's head, and stay when the editor
+    is opened again."""
     editor = start_editor(open_page, read_unpacked)
     page, tab = editor.page, editor.tab
     page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
@@ -263,8 +271,8 @@ def test_clicks_on_what_the_wearer_looks_at_turn_the_head(open_page, read_unpack
     assert editor.read_state("state.frame") == middle_frame and not tab.evaluate(CUT_OFF_SCRIPT)
     assert "Click on what the wearer looks at" in editor.find("exo-note").inner_text()
     assert "egox-ed-large" in editor.read_state("layout.root.className")
-    tools, banner = (editor.find(name).bounding_box() for name in ("tool-aim", "banner"))
-    assert tools["y"] + tools["height"] < banner["y"], "no tool is covered"
+    tool_box, banner_box = (editor.find(name).bounding_box() for name in ("tool-aim", "banner"))
+    assert tool_box["y"] + tool_box["height"] < banner_box["y"], "no tool is covered"
 
     def list_looks() -> list[dict]:
         return json.loads(editor.read_state("state.text")).get("looks", [])

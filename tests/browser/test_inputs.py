@@ -55,14 +55,15 @@ def press_row(page, node: str, name: str) -> None:
 
 
 def are_rows_packed(state: dict[str, Any]) -> bool:
-    """Check that rows follow each other without a gap, and end above the node's lower edge."""
-    rows = sorted(state["rows"].values())
+    """Check that a node's rows of inputs follow each other without a gap, and end above its lower
+    edge."""
+    row_bounds = sorted(state["rows"].values())
     return (
         all(
             end <= start + 0.5 and start - end < 8
-            for (_, end), (start, _) in zip(rows, rows[1:], strict=False)
+            for (_, end), (start, _) in zip(row_bounds, row_bounds[1:], strict=False)
         )
-        and rows[-1][1] <= state["height"] + 0.5
+        and row_bounds[-1][1] <= state["height"] + 0.5
     )
 
 
@@ -147,10 +148,10 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
     assert dragged_value == pytest.approx(5, abs=0.3) and dragged_value == pytest.approx(
         round(dragged_value, 1)
     )
-    field = double_click_for_field(page, x, y)
-    assert float(field.input_value()) == dragged_value
-    field.fill("3.25")
-    field.press("Enter")
+    number_field = double_click_for_field(page, x, y)
+    assert float(number_field.input_value()) == dragged_value
+    number_field.fill("3.25")
+    number_field.press("Enter")
     assert read_slider(page)["value"] == 3.25
     page.set_widget("EgoXWanSampler", "lambda_g", 25)
     for _ in range(2):
@@ -159,27 +160,27 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
     assert read_prompt_lambda(page) == 25
 
     page.open_form(read_shipped("egox_demo"))
-    field = page.page.locator('input[aria-label="lambda_g"]').first
+    number_field = page.page.locator('input[aria-label="lambda_g"]').first
     for number in (25, 3.25):
-        field.click()
-        field.press("Control+a")
+        number_field.click()
+        number_field.press("Control+a")
         page.page.keyboard.type(str(number))
         page.page.keyboard.press("Enter")
         page.settle()
         assert read_slider(page)["value"] == number == read_prompt_lambda(page)
-        assert float(field.input_value()) == number
+        assert float(number_field.input_value()) == number
 
 
 def double_click_for_field(page, x: float, y: float):
     """Double-click until a field opens, because a slow page takes a double click for two single
     ones."""
-    field = page.page.locator(".graphdialog input")
+    number_field = page.page.locator(".graphdialog input")
     for _ in range(10):
         page.page.wait_for_timeout(1000)
-        if field.is_visible():
+        if number_field.is_visible():
             break
         page.page.mouse.dblclick(x, y)
-    return field
+    return number_field
 
 
 SAMPLER_TEXTS = read_json(ROOT / "locales" / "en" / "nodeDefs.json")["EgoXWanSampler"]["inputs"]
@@ -190,8 +191,7 @@ _HAS_ROW_ELEMENTS_SCRIPT = "() => !!document.querySelector('[data-testid=node-wi
 
 
 def test_a_subgraphs_inputs_show_their_tooltips(open_page, read_shipped):
-    """Look for ComfyUI's tooltip on the classic canvas, the browser's on rows of the form and of
-    nodes 2.0, and the help panel."""
+    """Check the tooltips on the classic canvas, in the form, on nodes 2.0 and in the help panel."""
     page = open_page(size=(1400, 900))
     page.load(read_shipped("egox_demo"))
     page.show()

@@ -38,12 +38,12 @@ def find_form_row(page: PageUnderTest, label: str):
 def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
     page = first_page
     page.page.get_by_text(PACK, exact=True).first.click()
-    card = page.page.get_by_test_id("template-workflow-egox_demo")
-    card.scroll_into_view_if_needed()
+    demo_card = page.page.get_by_test_id("template-workflow-egox_demo")
+    demo_card.scroll_into_view_if_needed()
     cards = page.page.locator('[data-testid^="template-workflow-egox_"]')
     assert cards.first.get_attribute("data-testid") == "template-workflow-egox_demo"
-    assert "No download" in card.evaluate(_CARD_TEXT_SCRIPT)
-    card.click()
+    assert "No download" in demo_card.evaluate(_CARD_TEXT_SCRIPT)
+    demo_card.click()
     find_form_row(page, "λ_g: trust in geometry (little here)").locator(
         '[role="slider"]'
     ).wait_for()
@@ -53,29 +53,34 @@ def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
 
     slider = page.page.locator(FORM_ROW, has=page.page.locator('[role="slider"]')).first
     assert "LoRA strength (trained: 1)" in slider.inner_text(), "which shows more than λ_g here"
-    thumb = slider.locator('[role="slider"]')
-    thumb.scroll_into_view_if_needed()
+    slider_thumb = slider.locator('[role="slider"]')
+    slider_thumb.scroll_into_view_if_needed()
     thumb_box, slider_track = (
-        thumb.bounding_box(),
+        slider_thumb.bounding_box(),
         slider.locator('[data-slot="slider-track"]').bounding_box(),
     )
-    middle = thumb_box["y"] + thumb_box["height"] / 2
-    page.page.mouse.move(thumb_box["x"] + thumb_box["width"] / 2, middle)
+    middle_y = thumb_box["y"] + thumb_box["height"] / 2
+    page.page.mouse.move(thumb_box["x"] + thumb_box["width"] / 2, middle_y)
     page.page.mouse.down()
-    page.page.mouse.move(slider_track["x"] - 20, middle, steps=5)
+    page.page.mouse.move(slider_track["x"] - 20, middle_y, steps=5)
     page.settle()  # a busy page may take the first moves as one, and drop it
-    page.page.mouse.move(slider_track["x"] - 21, middle)
+    page.page.mouse.move(slider_track["x"] - 21, middle_y)
     slider.locator('[role="slider"][aria-valuenow="0"]').wait_for()
     page.page.mouse.up()
     page.run_form()
-    note = page.page.get_by_test_id("egox-preview-about").filter(has_text="strength 1 → 0")
-    note.wait_for()
-    assert float(note.inner_text().split("mean difference ")[1].split(" ")[0]) > 8
-    stage = note.locator("xpath=..").get_by_test_id("egox-preview-stage").bounding_box()
-    run_button = page.page.get_by_role("button", name="Run", exact=True).last.bounding_box()
-    assert note.bounding_box()["y"] > 0 and stage["y"] + stage["height"] <= run_button["y"], (
-        "in sight, not below"
+    comparison_note = page.page.get_by_test_id("egox-preview-about").filter(
+        has_text="strength 1 → 0"
     )
+    comparison_note.wait_for()
+    assert float(comparison_note.inner_text().split("mean difference ")[1].split(" ")[0]) > 8
+    stage_box = (
+        comparison_note.locator("xpath=..").get_by_test_id("egox-preview-stage").bounding_box()
+    )
+    run_button = page.page.get_by_role("button", name="Run", exact=True).last.bounding_box()
+    assert (
+        comparison_note.bounding_box()["y"] > 0
+        and stage_box["y"] + stage_box["height"] <= run_button["y"]
+    ), "in sight, not below"
     # The prior came from the server's cache; the ego video is shown, which was made after it.
     page.page.wait_for_function(
         f"(first) => ![first, undefined].includes(({_EGO_VIDEO_SCRIPT})())", arg=first_address

@@ -39,7 +39,7 @@ NODE_TEXTS_SCRIPT = """() => window.egoxSeen.filter((event) => event.kind === 'e
 def test_the_video_alone_gives_an_ego_video_and_an_episode(
     open_page, read_shipped, repo_root, browser_server
 ):
-    """Copy the sample's video to the input folder, without depth, poses or prompt beside it."""
+    """Check the ego video and the robot episode of a run whose only input file is a video."""
     folder = (
         browser_server.base.root / "input" / "calm_room"
     )  # a name that the stand-in detectors look up
@@ -72,23 +72,27 @@ def test_the_video_alone_gives_an_ego_video_and_an_episode(
         assert note in text
 
     # The head is where it was: the world is the exo camera's, since nothing says where that stood.
-    path = torch.tensor(
+    shown_path = torch.tensor(
         page.wait_for_node(POSE_NODE)["egox_pose"][0]["path"], dtype=torch.float64
     ).reshape(FRAMES, 3, 4)
     take = load_take(repo_root / "sample" / "calm_room", frame_count=FRAMES, size=(WIDTH, HEIGHT))
     true_path = take.trajectory.ego.camera.upright_poses(take.trajectory.ego.w2c)
     true_path = compose(true_path, invert(take.depth.exo.pose))
-    assert float((camera_centre(path) - camera_centre(true_path)).norm(dim=-1).max()) < 0.05
-    relative_rotations = path[:, :3, :3] @ true_path[:, :3, :3].transpose(1, 2)
+    assert float((camera_centre(shown_path) - camera_centre(true_path)).norm(dim=-1).max()) < 0.05
+    relative_rotations = shown_path[:, :3, :3] @ true_path[:, :3, :3].transpose(1, 2)
     cosine = (relative_rotations.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
     assert float(torch.arccos(cosine).rad2deg().max()) < 12
 
     # The episode's wrists are where they were drawn, but for what the head was estimated off.
-    rows = pq.read_table(browser_server.base.output / "egox_robots/one_video/data").to_pylist()
-    hand_state = torch.tensor([row["observation.state"] for row in rows], dtype=torch.float64)
-    wrists = take.hands.in_head(take.trajectory)[0][:, :, 0]
-    assert float((hand_state.view(FRAMES, 2, 24)[..., :3] - wrists).norm(dim=-1).max()) < 0.15
-    assert {row["egox.camera_fits"] for row in rows} == {-1}, "a generated view can't tell"
+    episode_rows = pq.read_table(
+        browser_server.base.output / "egox_robots/one_video/data"
+    ).to_pylist()
+    hand_state = torch.tensor(
+        [row["observation.state"] for row in episode_rows], dtype=torch.float64
+    )
+    true_wrists = take.hands.in_head(take.trajectory)[0][:, :, 0]
+    assert float((hand_state.view(FRAMES, 2, 24)[..., :3] - true_wrists).norm(dim=-1).max()) < 0.15
+    assert {row["egox.camera_fits"] for row in episode_rows} == {-1}, "a generated view can't tell"
 
     page.show()
     player_state = page.evaluate(VIDEO_STATE_SCRIPT, "ego_")
@@ -101,5 +105,5 @@ def test_the_video_alone_gives_an_ego_video_and_an_episode(
     editor.wait_for_scene()
     editor.tab.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2")
     first_position = json.loads(editor.read_state("state.text"))["keyframes"][0]["position"]
-    assert np.linalg.norm(np.array(first_position) - camera_centre(path)[0].numpy()) < 0.02
+    assert np.linalg.norm(np.array(first_position) - camera_centre(shown_path)[0].numpy()) < 0.02
     editor.close()

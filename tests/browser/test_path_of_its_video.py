@@ -22,14 +22,14 @@ def takes(tmp_path, repo_root, upload_folder) -> dict[str, Path]:
     """Write ``first`` and ``second``, each a video with depth and poses beside it, and ``zip``, an
     archive of the second."""
     for take_name, sample in (("kitchen", "synthetic_room"), ("portrait", "calm_room")):
-        folder = tmp_path / take_name
-        folder.mkdir()
+        take_folder = tmp_path / take_name
+        take_folder.mkdir()
         for name, file_name in (
             ("exo.mp4", f"{take_name}.mp4"),
             ("depth.npz", "depth.npz"),
             ("meta.json", "meta.json"),
         ):
-            shutil.copy(repo_root / "sample" / sample / name, folder / file_name)
+            shutil.copy(repo_root / "sample" / sample / name, take_folder / file_name)
     with zipfile.ZipFile(tmp_path / "portrait.zip", "w") as archive:
         for file in sorted((tmp_path / "portrait").iterdir()):
             archive.write(file, file.name)
@@ -106,5 +106,5 @@ def test_each_video_keeps_its_path_in_a_reopened_workflow(page, takes):
     for name, value in ("source", "keyframes"), ("keyframes", KEYFRAMES):
         page.set_widget(POSE_NODE, name, value)
     page.set_widget(LOADER, "file", "sample/synthetic_room/exo.mp4")
-    toast = wait_for_toast(page, "head path for calm_room/exo.mp4 is saved")
-    assert toast.count("is saved and returns") == 1
+    toast_text = wait_for_toast(page, "head path for calm_room/exo.mp4 is saved")
+    assert toast_text.count("is saved and returns") == 1

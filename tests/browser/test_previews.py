@@ -63,8 +63,10 @@ def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, rea
         assert min(preview["shown"]) > 100 and not preview["cut"], (
             f"{node}: cut off {preview['cut']}"
         )
-        stage = find_preview_part(page, node, "egox-preview-stage")
-        assert stage.evaluate("(stage) => stage.clientHeight") >= 144, f"{node}: no room is left"
+        preview_stage = find_preview_part(page, node, "egox-preview-stage")
+        assert preview_stage.evaluate("(stage) => stage.clientHeight") >= 144, (
+            f"{node}: no room is left"
+        )
 
     scrub_and_wipe(page)
     pick_a_pixel(page)
@@ -77,13 +79,17 @@ def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, rea
 
 
 def scrub_and_wipe(page) -> None:
-    """Move through the frames and compare two pictures, by keys, by the slider, and by dragging."""
+    """Move through a preview's frames and compare two pictures, with keys, the slider and the
+    mouse."""
     node = "EgoXDecodeEgoHalf"
     show_node(page, node)
     first_state = read_preview(page, node)
     assert first_state["view"] == "side" and first_state["count"] == FRAMES
-    stage, keyboard = find_preview_part(page, node, "egox-preview-stage"), page.page.keyboard
-    stage.click(position={"x": 10, "y": 10})
+    preview_stage, keyboard = (
+        find_preview_part(page, node, "egox-preview-stage"),
+        page.page.keyboard,
+    )
+    preview_stage.click(position={"x": 10, "y": 10})
     keyboard.press("ArrowRight")
     second_state = read_preview(page, node)
     assert second_state["frame"] == 1 and second_state["hash"] != first_state["hash"]
@@ -93,11 +99,11 @@ def scrub_and_wipe(page) -> None:
     keyboard.press("w")
     wipe_state = read_preview(page, node)
     assert (wipe_state["view"], wipe_state["frame"]) == ("wipe", 2)
-    box = stage.bounding_box()
-    middle = box["y"] + box["height"] / 2
-    page.page.mouse.move(box["x"] + box["width"] / 2, middle)
+    stage_box = preview_stage.bounding_box()
+    middle_y = stage_box["y"] + stage_box["height"] / 2
+    page.page.mouse.move(stage_box["x"] + stage_box["width"] / 2, middle_y)
     page.page.mouse.down()
-    page.page.mouse.move(box["x"] + box["width"] * 0.62, middle, steps=4)
+    page.page.mouse.move(stage_box["x"] + stage_box["width"] * 0.62, middle_y, steps=4)
     page.page.mouse.up()
     moved_state = read_preview(page, node)
     assert moved_state["wipe"] > 0.55 and moved_state["hash"] != wipe_state["hash"]
@@ -108,24 +114,29 @@ def scrub_and_wipe(page) -> None:
 
 
 def pick_a_pixel(page) -> None:
-    """Click into the ego picture, which sets the pixel's widgets."""
+    """Click into a preview's ego picture, and check that the click sets the node's pixel widgets."""
     node = "EgoXAttentionView"
     show_node(page, node)
     choose_view(page, node, "ego")
-    stage = find_preview_part(page, node, "egox-preview-stage")
-    box = stage.bounding_box()
-    side = min(box["width"], box["height"])
+    preview_stage = find_preview_part(page, node, "egox-preview-stage")
+    stage_box = preview_stage.bounding_box()
+    shorter_side = min(stage_box["width"], stage_box["height"])
     # A quarter of the picture's side from its middle, to the left and upwards.
-    stage.click(position={"x": box["width"] / 2 - side / 4, "y": box["height"] / 2 - side / 4})
-    mark = read_preview(page, node)["mark"]
-    assert [mark["x"], mark["y"]] == pytest.approx([HEIGHT / 4] * 2, abs=4)
+    preview_stage.click(
+        position={
+            "x": stage_box["width"] / 2 - shorter_side / 4,
+            "y": stage_box["height"] / 2 - shorter_side / 4,
+        }
+    )
+    picked_mark = read_preview(page, node)["mark"]
+    assert [picked_mark["x"], picked_mark["y"]] == pytest.approx([HEIGHT / 4] * 2, abs=4)
     inputs = next(
         node_entry["inputs"]
         for node_entry in page.to_prompt().values()
         if node_entry["class_type"] == node
     )
     widget_names = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
-    assert all(inputs[name] == mark[coordinate] for coordinate, name in widget_names.items())
+    assert all(inputs[name] == picked_mark[coordinate] for coordinate, name in widget_names.items())
 
 
 def check_lambda_follows_mode(page) -> None:

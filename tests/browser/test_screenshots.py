@@ -103,7 +103,7 @@ def test_pictures_of_the_demos_previews(open_page, read_shipped, read_unpacked):
 
 
 def test_picture_of_the_editor(open_page, read_unpacked):
-    """Show an estimated path, with clicks on what the wearer looks at in two frames."""
+    """Take a screenshot of the pose editor with an estimated path that two clicks have corrected."""
     page = open_page(size=(1500, 900), webgl=True)
     page.load(editor_graph(read_unpacked("egox_demo")))
     add_head(page)
@@ -119,7 +119,7 @@ def test_picture_of_the_editor(open_page, read_unpacked):
 
 
 def test_picture_of_the_form(open_page, read_shipped):
-    """Show the demo as a form after a run, for the top of the README."""
+    """Take a screenshot of the demo as a form after a run, for the top of the README."""
     page = open_page(size=(1600, 900))
     page.open_form(read_shipped("egox_demo"))
     if IS_SMALL:

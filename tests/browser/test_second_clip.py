@@ -123,7 +123,8 @@ def test_settings_for_a_clip_end_with_it(open_page, read_shipped, upload_folder,
 
 
 def open_over_tab(page, saved: dict) -> None:
-    """Open a form over the one that was opened before, as ComfyUI's template cards do."""
+    """Open a workflow's form in the tab of the form that was open before, as ComfyUI's template
+    cards do."""
     page.evaluate("(saved) => app.loadGraphData(saved, true, true, 'second clip')", saved)
     page.page.locator(FORM_ROW).first.wait_for()
 

@@ -56,8 +56,8 @@ _PLAY_SCRIPT = """async ([pack, right, up]) => {
 
 
 def test_a_vr180_file_plays_flat_and_on_a_half_sphere(open_page, browser_server):
-    """Draw a patch 30 degrees to the right and 20 up, red for the left eye and green for the right,
-    on blue."""
+    """Check in both projections that a patch drawn 30 degrees right and 20 up in each eye's view
+    appears at that place."""
     camera = preset_camera("aria_released", 128)
     rays, _ = camera.upright().pixel_rays()
     patch_direction = (
@@ -73,9 +73,9 @@ def test_a_vr180_file_plays_flat_and_on_a_half_sphere(open_page, browser_server)
     pictures = stereo_pictures(
         *eyes, make_path(still_poses(1), camera), StereoForm(eye_px=256, stabilise="off")
     )
-    path = browser_server.base.root / "input" / "patch_180_LR.mp4"
-    write_video(path, [*pictures] * 5, 10.0)
-    mark_stereo(path, half_sphere=True)
+    video_file = browser_server.base.root / "input" / "patch_180_LR.mp4"
+    write_video(video_file, [*pictures] * 5, 10.0)
+    mark_stereo(video_file, half_sphere=True)
     page = open_page(webgl=True)
     player_colours = page.evaluate(_PLAY_SCRIPT, [PACK_NAME, RIGHT_RAD, UP_RAD])
     assert player_colours["size"] == [512, 256]

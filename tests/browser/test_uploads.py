@@ -39,15 +39,15 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
     choose_files(page, LOADER, take / "exo.mp4", take / "ego_ground_truth.mp4")
     assert "video (49 frames), ground truth" in wait_for_upload_note(page, LOADER, "Set in")
     assert "upload its depth too" in wait_for_toast(page, "Set in")
-    note = page.page.get_by_test_id("egox-trim-note").first
+    trim_note = page.page.get_by_test_id("egox-trim-note").first
     page.page.wait_for_function(
-        NOTE_CONTAINS_SCRIPT, arg=[note.element_handle(), "No depth lies beside"]
+        NOTE_CONTAINS_SCRIPT, arg=[trim_note.element_handle(), "No depth lies beside"]
     )
     page.show(page.node_bounds(DEPTH))
     choose_files(page, DEPTH, take / "depth.npz", take / "meta.json")
     text = wait_for_upload_note(page, DEPTH, "Set in")
     assert "depth (49 frames), exo camera, ego poses" in text
-    assert "No depth" not in note.text_content()
+    assert "No depth" not in trim_note.text_content()
     assert "they are used with egox/exo/exo.mp4" in text
     assert read_value(page, DEPTH, "depth_file") == "egox/depth/depth.npz"
     assert read_value(page, POSES, "file") == "egox/depth/meta.json"

@@ -85,20 +85,22 @@ def test_the_form_names_the_field_and_the_next_click(
 ):
     page = open_page(size=(1600, 900))
     page.open_form(read_shipped("egox_demo"))
-    sample = repo_root / "sample" / "synthetic_room" / "exo.mp4"
-    choose_files(page, LOADER, Path(shutil.copy(sample, tmp_path / "lone.mp4")))
+    sample_video = repo_root / "sample" / "synthetic_room" / "exo.mp4"
+    choose_files(page, LOADER, Path(shutil.copy(sample_video, tmp_path / "lone.mp4")))
     wait_for_upload_note(page, LOADER, "Set in")
     wait_for_toast(page, "Set in")
     press_run(page)
-    toast = wait_for_toast(page, "Ego Pose Input: file")
-    assert "Open pose editor" in toast and "Load scene" in toast
-    assert "Other ways: help of Depth Align" in toast and "expected" not in toast
-    assert toast.index("Upload own files") < toast.index("Ego Pose Input"), "what to do first"
-    assert "GB" not in toast and "prior is made" not in toast
+    toast_text = wait_for_toast(page, "Ego Pose Input: file")
+    assert "Open pose editor" in toast_text and "Load scene" in toast_text
+    assert "Other ways: help of Depth Align" in toast_text and "expected" not in toast_text
+    assert toast_text.index("Upload own files") < toast_text.index("Ego Pose Input"), (
+        "what to do first"
+    )
+    assert "GB" not in toast_text and "prior is made" not in toast_text
     assert page.evaluate(MARKED_ROWS) == ["Head: place and gaze"]
     assert len(page.evaluate(EGOX_TOASTS)) == 1
-    boxes = page.evaluate(TOAST_BOXES)
-    assert all(box["right"] <= button["left"] for box, button in boxes), boxes
+    toast_boxes = page.evaluate(TOAST_BOXES)
+    assert all(box["right"] <= button["left"] for box, button in toast_boxes), toast_boxes
     choose_files(page, LOADER, *(repo_root / "sample" / "synthetic_room").iterdir())
     wait_for_upload_note(page, LOADER, "Set in")
     page.page.wait_for_function(f"() => !({MARKED_ROWS})().length")
@@ -111,31 +113,35 @@ def test_the_form_names_the_field_and_the_next_click(
     assert "Exo video" in page.evaluate(MARKED_ROWS)
 
     # A wrong file is told at its input beside the prior.
-    lora = browser_server.base.models / "loras" / "pytorch_lora_weights.safetensors"
-    lora.write_text("version https://git-lfs.github.com/spec/v1\n")
+    lora_file = browser_server.base.models / "loras" / "pytorch_lora_weights.safetensors"
+    lora_file.write_text("version https://git-lfs.github.com/spec/v1\n")
     try:
         open_small_form(page, read_shipped("egox_basic"))
         press_run(page)
         assert "Git LFS" in wait_for_toast(page, "EgoX LoRA: lora_name")
         page.wait_for_run()
     finally:
-        lora.write_bytes(b"")
+        lora_file.write_bytes(b"")
     assert page.evaluate(_LORA_ERROR_INPUTS) == ["lora_name"]
 
 
 def test_an_error_during_a_run_is_shown_with_its_reason(
     open_page, read_shipped, browser_server, upload_folder, repo_root, tmp_path
 ):
-    """Run a clip with a cut in its middle, which only its frames show, and check that the log has
-    one line about it."""
-    take = Path(shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "take"))
-    info = probe_video(take / "exo.mp4")
-    frames = read_frames(take / "exo.mp4", info, select_frames(info, frame_count=9))
+    """Check the page's message and the log's single line for a video with a cut, which is found
+    only during the run."""
+    take_folder = Path(shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "take"))
+    video_info = probe_video(take_folder / "exo.mp4")
+    frames = read_frames(
+        take_folder / "exo.mp4", video_info, select_frames(video_info, frame_count=9)
+    )
     frames[FRAMES:] = frames[FRAMES:].flip(1, 2)
-    write_video(take / "exo.mp4", frames, 30.0)
+    write_video(take_folder / "exo.mp4", frames, 30.0)
     page = open_page(size=(1600, 900))
     page.open_form(read_shipped("egox_demo"))
-    choose_files(page, LOADER, *(take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
+    choose_files(
+        page, LOADER, *(take_folder / name for name in ("exo.mp4", "depth.npz", "meta.json"))
+    )
     wait_for_upload_note(page, LOADER, "Set in")
     log_length = len(browser_server.log_tail(100000))
     with pytest.raises(PageError):
@@ -143,8 +149,8 @@ def test_an_error_during_a_run_is_shown_with_its_reason(
     assert "cut" in wait_for_toast(page, "Load Exo Video: ")
     page.page.wait_for_timeout(21000)  # longer than what has to be read lives
     assert "cut" in wait_for_toast(page, "Load Exo Video: ")
-    logged = browser_server.log_tail(100000)[log_length:]
-    assert "cut" in logged and "Traceback" not in logged, logged
+    new_log_text = browser_server.log_tail(100000)[log_length:]
+    assert "cut" in new_log_text and "Traceback" not in new_log_text, new_log_text
     marks_script = f"() => app.lastExecutionError?.node_id ?? ({MARKED_ROWS})()[0] ?? null"
     assert page.evaluate(marks_script)
     set_value(page, "EgoXWanSampler", "steps", 3)
@@ -168,33 +174,38 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR_NODE)["text"][0]
     last_toast = wait_for_toast(page, "29 GB in all. The ego prior is made without them")
     assert "https" not in last_toast and len(page.evaluate(EGOX_TOASTS)) == 1
-    toast = next(text for text in page.evaluate("() => [...window.told]") if "https" in text)
-    assert "wan2.1_i2v_480p_14B" in toast and "wan_2.1_vae" in toast and "6 files, 29 GB" in toast
-    assert toast.count("https://huggingface.co/") == toast.count("models/") == 6
-    assert "The ego prior is made without them" in toast
+    toast_text = next(text for text in page.evaluate("() => [...window.told]") if "https" in text)
+    assert (
+        "wan2.1_i2v_480p_14B" in toast_text
+        and "wan_2.1_vae" in toast_text
+        and "6 files, 29 GB" in toast_text
+    )
+    assert toast_text.count("https://huggingface.co/") == toast_text.count("models/") == 6
+    assert "The ego prior is made without them" in toast_text
     assert not page.list_lasting_faults(MARKED_ROWS), "no row is wrong"
     dismiss_toasts(page)
     open_small_form(page, read_shipped("egox_one_video"))
     page.page.locator(PRIOR_BUTTON).first.click()
-    toast = wait_for_toast(page, "moge_2_vitl")
-    assert "sdpose_wholebody" in toast and "sam3" in toast and "GB" in toast
-    assert "wan" not in toast and "qwen" not in toast, "only the prior's models"
-    assert "Missing even for the ego prior alone" in toast and "is made" not in toast
+    toast_text = wait_for_toast(page, "moge_2_vitl")
+    assert "sdpose_wholebody" in toast_text and "sam3" in toast_text and "GB" in toast_text
+    assert "wan" not in toast_text and "qwen" not in toast_text, "only the prior's models"
+    assert "Missing even for the ego prior alone" in toast_text and "is made" not in toast_text
     dismiss_toasts(page)
     press_run(page)
-    toast = wait_for_toast(page, "Missing even for the ego prior alone")
-    assert "qwen" not in toast, "the prior comes first"
-    assert "The ego video needs more (6 files, 33 GB in all), which Run lists once" in toast
+    toast_text = wait_for_toast(page, "Missing even for the ego prior alone")
+    assert "qwen" not in toast_text, "the prior comes first"
+    assert "The ego video needs more (6 files, 33 GB in all), which Run lists once" in toast_text
 
 
 def test_a_video_without_depth_marks_no_number(
     open_page, read_shipped, hidden_weights, uploads, repo_root, tmp_path
 ):
-    """Check it where files are missing as well, for which the form marks each row of a subgraph."""
+    """Check that a video without depth, in a graph without model files, marks only the head's row
+    in the form as wrong."""
     page = open_page(size=(1024, 768))
     page.open_form(read_shipped("egox_basic"))
-    sample = repo_root / "sample" / "synthetic_room" / "exo.mp4"
-    choose_files(page, LOADER, Path(shutil.copy(sample, tmp_path / "lone.mp4")))
+    sample_video = repo_root / "sample" / "synthetic_room" / "exo.mp4"
+    choose_files(page, LOADER, Path(shutil.copy(sample_video, tmp_path / "lone.mp4")))
     wait_for_upload_note(page, LOADER, "Set in")
     press_run(page)
     wait_for_toast(page, "no depth at all")
@@ -202,7 +213,7 @@ def test_a_video_without_depth_marks_no_number(
 
 
 def place_the_head(page: PageUnderTest) -> None:
-    """Place the wearer's head by three clicks, of which one opens the editor and two are in the exo
+    """Place the wearer's head with three clicks: one opens the pose editor, and two are in the exo
     picture."""
     editor = EditorPage(page)
     editor.find("open").first.click()
@@ -217,8 +228,8 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
 ):
     page = open_page(size=(1600, 900), webgl=True)
     open_small_form(page, read_shipped("egox_one_video"))
-    take = repo_root / "sample" / "synthetic_room"
-    choose_files(page, LOADER, take / "exo.mp4", take / "depth.npz")  # 1
+    take_folder = repo_root / "sample" / "synthetic_room"
+    choose_files(page, LOADER, take_folder / "exo.mp4", take_folder / "depth.npz")  # 1
     assert "Wearer's head" in wait_for_upload_note(page, LOADER, "are not used")
     assert read_value(page, POSES, "source") == "keyframes", "by hand: nothing can estimate it"
     page.page.locator(PRIOR_BUTTON).first.click()
@@ -240,7 +251,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
     assert stage.bounding_box()["height"] >= 240
     node_classes = {node["class_type"] for node in page.to_prompt().values()}
     assert not node_classes & {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"}
-    choose_files(page, LOADER, Path(shutil.copy(take / "exo.mp4", tmp_path / "lone.mp4")))
+    choose_files(page, LOADER, Path(shutil.copy(take_folder / "exo.mp4", tmp_path / "lone.mp4")))
     wait_for_upload_note(page, LOADER, "lone")
     assert read_value(page, POSES, "source") == "estimated"
     node_classes = {node["class_type"] for node in page.to_prompt().values()}
@@ -250,12 +261,15 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
 def test_a_take_in_egox_from_any_video_needs_no_weights_and_no_sample_text(
     open_page, read_shipped, hidden_weights, upload_folder, repo_root
 ):
-    """Check that not even SAM3 is needed, since Build Scene finds moving points by the depth."""
+    """Check that the graph makes a prior without any model file, as depth alone shows which points
+    move."""
     page = open_page(size=(1600, 900))
     open_small_form(page, read_shipped("egox_from_any_video"))
     assert "green shirt" in read_prompt_sections(page)
-    take = repo_root / "sample" / "synthetic_room"
-    choose_files(page, LOADER, *(take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
+    take_folder = repo_root / "sample" / "synthetic_room"
+    choose_files(
+        page, LOADER, *(take_folder / name for name in ("exo.mp4", "depth.npz", "meta.json"))
+    )
     assert "What the exo camera sees" in wait_for_toast(page, "described the sample")
     wait_for_upload_note(page, LOADER, "are not used")
     assert read_prompt_sections(page) == ""

@@ -114,8 +114,8 @@ def keep_relevant_inputs(prompt) -> dict[str, tuple]:
 def test_every_graph_loads_and_its_api_form_is_the_pages_own(
     open_page, api_client, read_shipped, is_pinned_host
 ):
-    """Check on the page for which the graphs were laid out that no link runs behind a node, no note
-    is cut, and rows are few."""
+    """Check the layout of every shipped graph in the page, and that its stored API form equals the
+    page's export."""
     page, faults = open_page(size=(1600, 900)), []
     for name in WORKFLOW_NAMES:
         page.load(read_shipped(name))
@@ -151,8 +151,8 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
 
 
 def test_the_faster_group_takes_less_than_a_third(open_page, api_client, read_shipped):
-    """Follow the group's note: 24 steps, *recompute exo* 4, CFG Override un-bypassed. A forward
-    with cached exo takes .446 of a full one on an H100."""
+    """Check the forwards with the note's settings, if one with a cached exo half costs .446 of a
+    full one as on an H100."""
     page = open_page(size=(1600, 900))
     page.load(read_shipped("egox_basic"))
     assert "CFGOverride" not in {node["class_type"] for node in page.to_prompt().values()}
@@ -160,9 +160,9 @@ def test_the_faster_group_takes_less_than_a_third(open_page, api_client, read_sh
     prompt = use_standin_loaders(shrink_graph(page.to_prompt(), frames=5, steps=24))
     inputs_of_type(prompt, "EgoXWanSampler")["recompute_exo"] = 4
     assert inputs_of_type(prompt, "CFGOverride")["start_percent"] == 0.727
-    text = read_node_text(run_successfully(api_client, prompt), prompt, "EgoXWanSampler")
+    node_text = read_node_text(run_successfully(api_client, prompt), prompt, "EgoXWanSampler")
     full_count, forward_count = map(
-        int, re.search(r"exo computed in (\d+) of (\d+) forwards", text).groups()
+        int, re.search(r"exo computed in (\d+) of (\d+) forwards", node_text).groups()
     )
     assert (full_count, forward_count) == (6, 24) and full_count + (
         forward_count - full_count
@@ -170,7 +170,7 @@ def test_the_faster_group_takes_less_than_a_third(open_page, api_client, read_sh
 
 
 def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_page, read_shipped):
-    """Open each form, also that of a graph that a page in Japanese saved."""
+    """Check the form of every shipped graph, and of a graph that a Japanese page saved."""
     page = open_page(size=(1600, 900))
     for name in WORKFLOW_NAMES:
         saved_graph = read_shipped(name)
@@ -179,8 +179,8 @@ def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_pag
             f"() => ({_FORM_SCRIPT})().every(([, , height]) => height > 20)"
         )
         labels, row_widgets, _ = zip(*page.evaluate(_FORM_SCRIPT), strict=True)
-        rows = saved_graph["extra"]["linearData"]["inputs"]
-        assert [[int(number), widget] for number, widget in row_widgets] == rows, name
+        form_rows = saved_graph["extra"]["linearData"]["inputs"]
+        assert [[int(number), widget] for number, widget in row_widgets] == form_rows, name
         assert len(set(labels)) == len(labels) <= MAX_FORM_ROWS
         assert not any("_" in text.replace("λ_g", "") for text in labels), labels
         assert not page.evaluate(_SHORT_SLIDERS_SCRIPT), name
@@ -201,8 +201,8 @@ def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_pag
 
 
 def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinned_host):
-    """Open templates by address, by card and by address again, since ComfyUI fits later ones while
-    a form covers the canvas."""
+    """Check that a template fills the view after it was opened by its address, by its card, and by
+    the address again."""
     first_name, second_name, third_name = TEMPLATE_NAMES[:3]
     page = open_page(f"/?template={first_name}&source={PACK}", size=(1440, 900))
     for name in (first_name, second_name, third_name):
@@ -227,7 +227,8 @@ def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinne
 
 
 def test_the_newer_nodes_do_not_overlap(open_page, read_shipped, pinned_host):
-    """Check the newer nodes, whose notes are as high as their text."""
+    """Check that the graphs' nodes don't overlap in ComfyUI's nodes 2.0, in which notes are as high
+    as their text."""
     page = open_page(vue_nodes=True, size=(1600, 900))
     for name in TEMPLATE_NAMES:
         page.load(read_shipped(name))

@@ -22,8 +22,8 @@ class Answer:
 
 
 def request(client: ApiClient, path: str, data: bytes | None = None, **headers: str) -> Answer:
-    """Send a request as the server's own page does, with the given headers added, replaced, or left
-    out if empty."""
+    """Send an HTTP request to a pack's route as the server's own page does, with the given headers
+    changed."""
     all_headers = {"Origin": client.address} | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
@@ -38,8 +38,8 @@ def request(client: ApiClient, path: str, data: bytes | None = None, **headers: 
 
 
 def multipart(*parts: tuple[str, bytes]) -> dict[str, Any]:
-    """Build the arguments of :func:`request` that send these parts, each a pair of header and
-    content."""
+    """Build the arguments of :func:`request` for a multipart body of these parts, each a header and
+    its content."""
     body = b"".join(
         b"--B\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (head.encode(), content)
         for head, content in parts
@@ -58,7 +58,8 @@ class Page:
         self.sent_messages: list[tuple] = []
 
     def attach_node(self, monkeypatch, node: type, *modules: object) -> None:
-        """Run a node class as number 7 of a graph, and make ``modules`` find this page's server."""
+        """Make a node class run as node 7 of a graph, and give ``modules`` this test page as their
+        server."""
         hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
         monkeypatch.setattr(node, "hidden", hidden, raising=False)
         for module in modules:

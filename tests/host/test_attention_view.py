@@ -20,16 +20,16 @@ def add_capture(rig, model, step: int = 1, block: int = BLOCK_NUMBER):
 
 def record_attention(rig, steps: int = STEP_COUNT, **changes):
     """Sample with the patched model and return the recorded attention."""
-    model, attention = add_capture(rig, rig.patch(**changes))
+    model, capture = add_capture(rig, rig.patch(**changes))
     rig.ksample(model, steps=steps)
-    return attention
+    return capture
 
 
 def view_attention(rig, attention, **changes):
-    exo, prior = model_rig.clip_pictures(rig.size)
+    exo_frames, prior_frames = model_rig.clip_pictures(rig.size)
     inputs = {
-        "exo_images": exo,
-        "ego_images": prior,
+        "exo_images": exo_frames,
+        "ego_images": prior_frames,
         "ego_x": 20,
         "ego_y": 9,
         "frame": 5,
@@ -40,7 +40,7 @@ def view_attention(rig, attention, **changes):
 
 @pytest.fixture
 def attention_calls(rig, monkeypatch) -> list[dict]:
-    """Record the arguments and the result of every guided self-attention call."""
+    """Record arguments and results of every guided self-attention call during a test."""
     forward_module, recorded_calls = rig.nodes("patch.forward"), []
     gga_attention = forward_module.gga_attention
 
@@ -74,34 +74,41 @@ def test_recorded_rows_equal_those_of_the_full_matrix(rig, attention_calls):
         2,
     )
     # Two blocks a step; cond and uncond of equal length are stacked, uncond first (HOST facts).
-    call = attention_calls[1 * 2 + BLOCK_NUMBER]
-    assert call["q"].shape[0] == 2
+    attention_call = attention_calls[1 * 2 + BLOCK_NUMBER]
+    assert attention_call["q"].shape[0] == 2
     guidance_bias = model_rig.import_core_module(rig.pack, "gga.bias").dense_bias(
         record.geometry, record.options, torch.float64
     )
     guided_matrix, plain_matrix = (
-        compute_full_matrix(call, 1, guidance_bias),
-        compute_full_matrix(call, 1, None),
+        compute_full_matrix(attention_call, 1, guidance_bias),
+        compute_full_matrix(attention_call, 1, None),
     )
     latent_frames, h, w_exo, w_ego = record.grid
     ego_tokens = (
         torch.arange(record.k.shape[0]).view(latent_frames * h, w_exo + w_ego)[:, w_exo:].flatten()
     )
-    rows = record.rows(range(len(ego_tokens)))
+    attention_rows = record.rows(range(len(ego_tokens)))
     # Float32 sums of 36 terms against float64 ones.
-    assert torch.allclose(rows.guided.double(), guided_matrix.mean(0)[ego_tokens], atol=1e-6)
-    assert torch.allclose(rows.without.double(), plain_matrix.mean(0)[ego_tokens], atol=1e-6)
-    assert float((rows.guided - rows.without).abs().max()) > 1e-3, "the geometry must show"
+    assert torch.allclose(
+        attention_rows.guided.double(), guided_matrix.mean(0)[ego_tokens], atol=1e-6
+    )
+    assert torch.allclose(
+        attention_rows.without.double(), plain_matrix.mean(0)[ego_tokens], atol=1e-6
+    )
+    assert float((attention_rows.guided - attention_rows.without).abs().max()) > 1e-3, (
+        "the geometry must show"
+    )
     # A head's rows times the values are what the model itself computed there.
     for head in range(record.heads):
-        head_size = call["v"].shape[-1] // call["heads"]
+        head_size = attention_call["v"].shape[-1] // attention_call["heads"]
         head_channels = slice(head * head_size, (head + 1) * head_size)
         # The model's own attention runs in its dtype.
         head_output = (
-            guided_matrix[head, ego_tokens].float() @ call["v"][1, :, head_channels].float()
+            guided_matrix[head, ego_tokens].float()
+            @ attention_call["v"][1, :, head_channels].float()
         )
         assert torch.allclose(
-            head_output, call["out"][1, ego_tokens, head_channels].float(), atol=2e-3
+            head_output, attention_call["out"][1, ego_tokens, head_channels].float(), atol=2e-3
         )
 
 
@@ -110,10 +117,10 @@ def test_the_guidance_weight_is_one_plus_the_cosine(rig):
         record_attention(rig).record,
         model_rig.import_core_module(rig.pack, "gga.bias"),
     )
-    query = record.query(20, 9, 5)  # 5: the third latent frame; token row 0, column 1
+    query_row = record.query(20, 9, 5)  # 5: the third latent frame; token row 0, column 1
     t, h, w_exo, w_ego = record.grid
-    assert query == (2 * h + 0) * w_ego + 1
-    exo_weights = record.exo_part(record.rows([query]).weight[0])
+    assert query_row == (2 * h + 0) * w_ego + 1
+    exo_weights = record.exo_part(record.rows([query_row]).weight[0])
     expected_weights = 1 + record.exo_part(bias_module.cosine_rows(record.geometry, 2)[1])
     assert torch.allclose(exo_weights, expected_weights, atol=1e-6) and exo_weights.shape == (
         t,
@@ -146,9 +153,9 @@ def test_a_capture_changes_no_result_and_records_the_same_before_or_after_the_pa
 def test_each_step_and_block_is_recorded_separately(rig):
     records = {}
     for step, block in ((0, 0), (1, 0), (-1, 0), (0, -1)):
-        model, attention = add_capture(rig, rig.patch(), step, block)
+        model, capture = add_capture(rig, rig.patch(), step, block)
         rig.ksample(model, steps=STEP_COUNT)
-        records[step, block] = attention.record
+        records[step, block] = capture.record
     assert [(record.step, record.block) for record in records.values()] == [
         (0, 0),
         (1, 0),
@@ -160,29 +167,29 @@ def test_each_step_and_block_is_recorded_separately(rig):
 
 
 def test_of_a_batch_the_first_clip_is_recorded(rig):
-    model, attention = add_capture(rig, rig.patch())
+    model, capture = add_capture(rig, rig.patch())
     rig.ksample(model, steps=STEP_COUNT)
-    single_record = attention.record
+    single_record = capture.record
     batch_latent = {"samples": rig.latent["samples"].repeat(2, 1, 1, 1, 1)}
     rig.ksample(model, steps=STEP_COUNT, latent=batch_latent)
-    assert attention.record.k.shape == single_record.k.shape
+    assert capture.record.k.shape == single_record.k.shape
     # The first of a batch has the noise of a single one; batched kernels round otherwise.
-    assert torch.allclose(attention.record.k.float(), single_record.k.float(), atol=5e-3)
+    assert torch.allclose(capture.record.k.float(), single_record.k.float(), atol=5e-3)
 
 
 def test_without_geometry_the_view_has_one_map(rig):
-    attention = record_attention(rig, lambda_g=0.0)
-    assert attention.record.geometry is None
-    assert "nothing to compare with" in view_attention(rig, attention).result[1]
+    capture = record_attention(rig, lambda_g=0.0)
+    assert capture.record.geometry is None
+    assert "nothing to compare with" in view_attention(rig, capture).result[1]
 
 
 def test_the_view_names_step_and_block_and_depends_on_the_pixel(rig):
-    attention = record_attention(rig)
-    picture, text = view_attention(rig, attention).result
+    capture = record_attention(rig)
+    picture, text = view_attention(rig, capture).result
     assert (
         text.startswith("step 1 of 3") and "block 1 of 2" in text and "with GGA: exo half" in text
     )
-    assert not torch.equal(view_attention(rig, attention, ego_x=0).result[0], picture), (
+    assert not torch.equal(view_attention(rig, capture, ego_x=0).result[0], picture), (
         "another pixel looks elsewhere"
     )
 
@@ -195,18 +202,18 @@ def test_the_view_names_step_and_block_and_depends_on_the_pixel(rig):
     ],
 )
 def test_the_view_refuses_pictures_of_another_size_or_length(rig, changes, match):
-    attention = record_attention(rig, steps=2)
+    capture = record_attention(rig, steps=2)
     with refuses(match):
-        view_attention(rig, attention, **changes)
+        view_attention(rig, capture, **changes)
 
 
 def test_the_capture_refuses_blocks_and_steps_that_do_not_exist(rig):
     for block in (2, -3):
         with refuses("block"):
             add_capture(rig, rig.patch(), block=block)
-    model, attention = add_capture(rig, rig.patch(), step=3)
+    model, capture = add_capture(rig, rig.patch(), step=3)
     with refuses("nothing"):
-        view_attention(rig, attention)
+        view_attention(rig, capture)
     with refuses("sampling step"):
         rig.ksample(model, steps=STEP_COUNT)
     unpatched, _ = add_capture(rig, rig.model)
@@ -216,32 +223,32 @@ def test_the_capture_refuses_blocks_and_steps_that_do_not_exist(rig):
 
 def test_a_context_window_shows_its_own_frames(pack, repo_root):
     rig = long_rig(pack, repo_root, 25)
-    model, attention = add_capture(rig, rig.patch())
+    model, capture = add_capture(rig, rig.patch())
     rig.ksample(
         add_context_windows(
             model, context_length=13, context_overlap=4, context_schedule="standard_static"
         ),
         steps=2,
     )
-    record = attention.record
+    record = capture.record
     assert record.latent_frames == (0, 1, 2, 3) and record.grid[0] == 4 == record.geometry.grid[0]
-    assert view_attention(rig, attention, frame=12).result[0].shape[0] == 1
+    assert view_attention(rig, capture, frame=12).result[0].shape[0] == 1
     with refuses("of the first window"):
-        view_attention(rig, attention, frame=13)
+        view_attention(rig, capture, frame=13)
 
 
 def test_with_cached_exo_keys_both_halves_are_recorded(rig):
-    """Record ego's queries without exo's, at the steps after the first and with a LoRA that was
-    trained with exo alone."""
-    model, attention = add_capture(rig, rig.patch(), step=0)
+    """Check that attention to exo and ego keys is recorded even in steps that compute only the ego
+    half's queries."""
+    model, capture = add_capture(rig, rig.patch(), step=0)
     rig.ksample(model, steps=STEP_COUNT)
-    first_record = attention.record
+    first_record = capture.record
     for caching_model in (rig.patch(recompute_exo=0), rig.patch(mark_exo_alone(rig.model))):
         plain_latent, keys_by_step = rig.ksample(caching_model, steps=STEP_COUNT), []
         for step in (0, 1):
-            model, attention = add_capture(rig, caching_model, step)
+            model, capture = add_capture(rig, caching_model, step)
             assert torch.equal(rig.ksample(model, steps=STEP_COUNT), plain_latent)
-            record = attention.record
+            record = capture.record
             assert (
                 record.grid == first_record.grid and record.q_ego.shape == first_record.q_ego.shape
             )

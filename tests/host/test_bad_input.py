@@ -63,7 +63,7 @@ def test_depth_that_needs_pickle_is_refused(client, prompt, server_base):
 def test_files_that_are_not_the_expected_weights_are_refused(
     client, load_workflow, server_base, loader, key, folder, content, word
 ):
-    """Check that the file's header alone is read, and no loader runs."""
+    """Check that wrong weights are refused by the file's header, before a loader runs."""
     if content == "wide":
         from safetensors.torch import save
 

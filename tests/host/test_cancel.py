@@ -39,11 +39,11 @@ def forget_results(client: ApiClient) -> None:
     it: with a small prompt between, it has heard it before the next prompt begins.
     """
     client.post("/free", {"unload_models": True, "free_memory": True})
-    image = {"width": 8, "height": 8, "batch_size": 1, "color": 0}
+    image_inputs = {"width": 8, "height": 8, "batch_size": 1, "color": 0}
     run_successfully(
         client,
         {
-            "1": {"class_type": "EmptyImage", "inputs": image},
+            "1": {"class_type": "EmptyImage", "inputs": image_inputs},
             "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
         },
     )
@@ -54,7 +54,8 @@ def list_files(folder: Path) -> set[str]:
 
 
 def add_long_decoding(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Give the prompt a latent of 241 frames, whose decoding takes long enough to be interrupted."""
+    """Add to the prompt the decoding of a latent of 241 frames, which takes long enough to be
+    interrupted."""
     decode_inputs = inputs_of_type(prompt, "EgoXDecodeEgoHalf")
     latent_inputs = {"width": SIZE, "height": SIZE, "length": 241, "batch_size": 1}
     return {
@@ -88,7 +89,8 @@ def list_finished_types(outcome: Outcome, prompt: dict[str, Any]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def prompt(load_workflow) -> dict[str, Any]:
-    """Return the demo graph with so many steps that it never ends before an interrupt."""
+    """Return the demo graph with so many sampling steps that a run always lasts until it is
+    interrupted."""
     return shrink_graph(load_workflow("egox_demo"), steps=400)
 
 

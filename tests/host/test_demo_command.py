@@ -19,7 +19,7 @@ SIZE, FRAMES = 64, 5
 def test_the_demo_command_writes_three_videos_and_reports_a_dead_server(
     environment, tmp_path, repo_root, capsys, monkeypatch
 ):
-    """Run the command with --take on the sample, with state and results in a temporary folder."""
+    """Check the command's videos, and its error message when the server dies during a run."""
     layout = Layout(tmp_path)
     layout.repo = environment.layout.repo
     alive_after_kill = []
@@ -46,13 +46,17 @@ def test_the_demo_command_writes_three_videos_and_reports_a_dead_server(
     assert run_demo(replace(environment, layout=layout), options) == 0 and alive_after_kill == [
         False
     ]
-    widths = {"ego.mp4": SIZE, "prior.mp4": SIZE, "side_by_side.mp4": 112 + 3 * (SIZE + GAP)}
-    results = {file.name: probe_video(file) for file in (layout.output / "egox_demo").iterdir()}
-    assert {name: info.width for name, info in results.items()} == widths
-    assert {(info.height, info.frame_count) for info in results.values()} == {(SIZE, FRAMES)}
-    console = capsys.readouterr().out
-    assert f"Server: ComfyUI {environment.host.version_text} at http://127.0.0.1:" in console
-    assert "STAND-IN" in console and "egox_standin_wan22_i2v.safetensors" in console
+    expected_widths = {
+        "ego.mp4": SIZE,
+        "prior.mp4": SIZE,
+        "side_by_side.mp4": 112 + 3 * (SIZE + GAP),
+    }
+    video_infos = {file.name: probe_video(file) for file in (layout.output / "egox_demo").iterdir()}
+    assert {name: info.width for name, info in video_infos.items()} == expected_widths
+    assert {(info.height, info.frame_count) for info in video_infos.values()} == {(SIZE, FRAMES)}
+    console_text = capsys.readouterr().out
+    assert f"Server: ComfyUI {environment.host.version_text} at http://127.0.0.1:" in console_text
+    assert "STAND-IN" in console_text and "egox_standin_wan22_i2v.safetensors" in console_text
     assert all(
-        f"\n  {name}\n" in console for name in ("LoadExoVideo", "DecodeEgoHalf", "SaveVideo")
+        f"\n  {name}\n" in console_text for name in ("LoadExoVideo", "DecodeEgoHalf", "SaveVideo")
     )

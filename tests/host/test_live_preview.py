@@ -38,8 +38,8 @@ def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler):
 
 
 def test_the_preview_has_the_fitted_colours_of_the_raw_latent(rig):
-    """Draw a latent in model space, as sampling steps give it, with colours that were fitted on raw
-    latents."""
+    """Check that a latent in the model's scale is drawn in the colours fitted for its unscaled
+    values."""
     import comfy.latent_formats
 
     latents_module = model_rig.import_core_module(rig.pack, "wan.latents")

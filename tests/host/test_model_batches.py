@@ -30,16 +30,22 @@ class ForwardRecorder:
 
 def test_conditions_in_one_call_or_in_two_give_the_same(rig):
     stacked_model = rig.patch()
-    outside, inside = ForwardRecorder(stacked_model), ForwardRecorder(stacked_model, inside=True)
+    outer_recorder, inner_recorder = (
+        ForwardRecorder(stacked_model),
+        ForwardRecorder(stacked_model, inside=True),
+    )
     stacked_latent = rig.ksample(stacked_model, steps=2)
-    assert outside.shapes == [(2, 36, 3, 4, 4)] * 2 and inside.shapes == [(2, 36, 3, 4, 12)] * 2
+    assert (
+        outer_recorder.shapes == [(2, 36, 3, 4, 4)] * 2
+        and inner_recorder.shapes == [(2, 36, 3, 4, 12)] * 2
+    )
 
     single_model = rig.patch()
-    calls = ForwardRecorder(single_model)
+    forward_recorder = ForwardRecorder(single_model)
     # Prompts of unequal length can't be stacked: the host calls twice.
     longer_prompt = [[torch.cat((text, text), dim=1), values] for text, values in rig.negative]
     single_latent = rig.ksample(single_model, steps=2, negative=longer_prompt)
-    assert calls.shapes == [(1, 36, 3, 4, 4)] * 4
+    assert forward_recorder.shapes == [(1, 36, 3, 4, 4)] * 4
     assert single_latent.isfinite().all()
     # Doubling every key of a softmax changes nothing, so cross-attention to a prompt repeated twice
     # is the same.
@@ -71,7 +77,8 @@ def test_several_latents_at_once_equal_one_after_the_other(rig):
 
 
 def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch):
-    """Compare with the memory that ComfyUI reserves for a latent of the whole canvas' width."""
+    """Check that sampling reserves as much memory as ComfyUI would for a latent as wide as the
+    whole canvas."""
     import comfy.model_management
     import comfy.sampler_helpers
 
@@ -96,13 +103,18 @@ def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch):
     # The other decision: may cond and uncond go together? It sees the input [B, 16, t, h, w] and
     # the conditions' sizes.
     comfy.model_management.load_models_gpu([patched_model])
-    shapes = collections.defaultdict(list, {"c_concat": [[1, 20, 3, 4, 4], [1, 20, 3, 4, 4]]})
-    batch_bytes = patched_model.model.memory_required([2, 16, 3, 4, 4], cond_shapes=shapes)
+    condition_shapes = collections.defaultdict(
+        list, {"c_concat": [[1, 20, 3, 4, 4], [1, 20, 3, 4, 4]]}
+    )
+    batch_bytes = patched_model.model.memory_required(
+        [2, 16, 3, 4, 4], cond_shapes=condition_shapes
+    )
     comfy.model_management.load_models_gpu([rig.model])
     assert batch_bytes == pytest.approx(rig.model.model.memory_required([2, 16, 3, 4, 12]))
-    assert rig.model.model.memory_required([2, 16, 3, 4, 4], cond_shapes=shapes) < batch_bytes, (
-        "the patch left no trace"
-    )
+    assert (
+        rig.model.model.memory_required([2, 16, 3, 4, 4], cond_shapes=condition_shapes)
+        < batch_bytes
+    ), "the patch left no trace"
 
 
 def test_prompts_as_long_as_the_canvas_are_not_taken_for_self_attention(pack, repo_root):

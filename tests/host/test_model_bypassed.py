@@ -94,8 +94,8 @@ def test_a_run_without_other_nodes_logs_no_warning(rig, caplog):
 
 
 def test_cached_geometry_is_created_outside_a_compiled_graph(rig, monkeypatch):
-    """Emulate ComfyUI 0.35 or newer, which frees the memory of a compiled forward, except what is
-    created in a pause."""
+    """Check that cached geometry is created in a pause of the compiled graph, whose memory ComfyUI
+    0.35 frees."""
     forward_module = rig.nodes("patch.forward")
     pauses = []
 

@@ -41,8 +41,8 @@ def test_the_attention_override_is_set_only_during_a_forward(rig):
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monkeypatch, batch):
-    """Compute shapes alone for the 14B model's 28,028 tokens, with meta tensors and a biased kernel
-    that computes nothing."""
+    """Check the queries' shapes at the 14B model's 28,028 tokens, with meta tensors that compute
+    nothing."""
     backends_module, geometry_module, options_module = (
         model_rig.import_core_module(rig.pack, f"gga.{name}")
         for name in ("backends", "geometry", "options")
@@ -85,8 +85,7 @@ def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monk
 def test_attention_without_bias_uses_the_kernel_that_the_user_chose(
     rig, monkeypatch, lambda_g, rows_per_block
 ):
-    """Count the exo rows of guided blocks, unguided blocks and cross-attention in a kernel set by a
-    start option of ComfyUI."""
+    """Check that attention calls without a geometry bias run the kernel of ComfyUI's start option."""
     from comfy.ldm.modules.attention import attention_basic, wrap_attn
 
     query_and_key_counts = []
@@ -143,8 +142,8 @@ def use_gpu_attention(monkeypatch) -> None:
 def test_compiled_blocks_have_four_forms_and_are_never_recompiled(
     rig, monkeypatch, repo_root, caplog
 ):
-    """Compile full forwards and those with cached exo for one condition and two, then change seed,
-    strength and LoRA."""
+    """Check that new seeds, strengths and LoRAs reuse the code compiled for full and cached
+    forwards of one and two conditions."""
     import comfy.ldm.wan.model
     from comfy_extras.nodes_custom_sampler import CFGOverride
     from torch._dynamo.utils import clear_compilation_metrics, get_compilation_metrics
@@ -204,8 +203,8 @@ def test_compiled_blocks_have_four_forms_and_are_never_recompiled(
 def test_torch_compile_never_takes_the_code_of_another_run(
     pack, repo_root, tmp_path, monkeypatch, backend, run_names
 ):
-    """Compile different patches of one model, although ComfyUI's node drops the guards on
-    transformer_options.
+    """Check that differently patched clones of a compiled model each give the result of their own
+    patch.
 
     The run ``kept`` has full forwards and those with cached exo, of other shapes. The guards are
     the same for all backends."""
@@ -252,8 +251,8 @@ def test_torch_compile_never_takes_the_code_of_another_run(
     ],
 )
 def test_the_nodes_note_names_the_attention_kernel(rig, monkeypatch, changes, kernel_note):
-    """Check the note of the sampler node, and that of EgoX Model Patch at the end of another
-    sampler's run."""
+    """Check the kernel's name in the sampler node's note, and in EgoX Model Patch's note after
+    another sampler's run."""
     page = Page()
     page.attach_node(monkeypatch, rig.nodes("model_patch").EgoXModelPatch, rig.nodes("host.steps"))
     model = rig.patch(**changes)
@@ -313,7 +312,8 @@ def replace_block(model):
 
 
 def make_halving_patch(wrapper_kind: str):
-    """Return a function that adds a wrapper of one of ComfyUI's kinds, which halves the result."""
+    """Return a function that patches a model with a wrapper of one of ComfyUI's kinds that halves
+    the output."""
 
     def add_halving_wrapper(model):
         model.add_wrapper_with_key(
@@ -356,7 +356,7 @@ def replace_head(model):
 
 
 def stretch_positions(model):
-    """Stretch positions in time by code that ignores ComfyUI's rope_options."""
+    """Stretch the tokens' positions in time as a pack does that ignores ComfyUI's rope_options."""
     encode = model.get_model_object("diffusion_model.rope_encode")
     model.add_object_patch(
         "diffusion_model.rope_encode",
@@ -482,10 +482,10 @@ def test_patches_that_treat_the_canvas_as_one_picture_are_refused(rig, class_nam
     node_class = getattr(pytest.importorskip(modules[class_name]), class_name, None)
     if node_class is None:
         pytest.skip(f"this host has no {class_name}")
-    patch = node_class.__new__(node_class)  # never called: it needs weights
-    patch.models, patch.prepared_render = list, None
+    foreign_patch = node_class.__new__(node_class)  # never called: it needs weights
+    foreign_patch.models, foreign_patch.prepared_render = list, None
     model = rig.patch() if patch_first else rig.model.clone()
-    model.set_model_patch(patch, "double_block" if "Uni3C" in class_name else "attn2_patch")
+    model.set_model_patch(foreign_patch, "double_block" if "Uni3C" in class_name else "attn2_patch")
     model = model if patch_first else rig.patch(model)
     with refuses("a different node's patch.*take that node out"):
         rig.ksample(model, steps=1)
@@ -501,8 +501,8 @@ def test_a_prompts_area_is_refused_and_its_mask_is_accepted(rig):
         return rig.ksample(rig.patch(**options), positive=positive, steps=2)
 
     height, width = (8 * side for side in rig.latent["samples"].shape[-2:])
-    mask = torch.zeros(1, height, width)
-    mask[:, :, : width // 2] = 1
+    left_mask = torch.zeros(1, height, width)
+    left_mask[:, :, : width // 2] = 1
     plain_latent = rig.ksample(rig.patch(), steps=2)
     # The host computes a condition with an area by itself: products of one sum in another order than
     # those of two, on some processors. It gives the negative of that area the positive's name.
@@ -521,9 +521,9 @@ def test_a_prompts_area_is_refused_and_its_mask_is_accepted(rig):
     )
     torch.testing.assert_close(video_area_latent, plain_latent, rtol=0, atol=1e-3)
     assert (
-        sample_with_condition(ConditioningSetMask, mask, "default", 1.0) - plain_latent
+        sample_with_condition(ConditioningSetMask, left_mask, "default", 1.0) - plain_latent
     ).abs().max() > 0.1
-    mask_per_frame = mask.expand(rig.latent["samples"].shape[2], -1, -1)
+    mask_per_frame = left_mask.expand(rig.latent["samples"].shape[2], -1, -1)
     assert (
         sample_with_condition(ConditioningSetMask, mask_per_frame, "default", 1.0).isfinite().all()
     )
@@ -532,12 +532,12 @@ def test_a_prompts_area_is_refused_and_its_mask_is_accepted(rig):
         (ConditioningSetArea, (width, height, 0, 8, 1.0)),
         (ConditioningSetAreaPercentage, (0.5, 1, 0, 0, 1.0)),
         (ConditioningSetAreaPercentageVideo, (1, 1, 0.5, 0, 0, 0, 1.0)),
-        (ConditioningSetMask, (mask, "mask bounds", 1.0)),
+        (ConditioningSetMask, (left_mask, "mask bounds", 1.0)),
     ):
         with refuses("positive conditioning.*an area.*a mask in place of the area"):
             sample_with_condition(node, *settings)
     with refuses("mask of the positive conditioning.*9 frames.*one picture of the mask"):
-        sample_with_condition(ConditioningSetMask, mask.expand(9, -1, -1), "default", 1.0)
+        sample_with_condition(ConditioningSetMask, left_mask.expand(9, -1, -1), "default", 1.0)
 
 
 @pytest.mark.parametrize("patch_first", [True, False])

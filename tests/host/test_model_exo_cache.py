@@ -23,9 +23,9 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
 
 
 def large_rig(pack, repo_root) -> model_rig.ModelRig:
-    size = model_rig.RigSize(frames=9, exo_width=128, height=64)
+    rig_size = model_rig.RigSize(frames=9, exo_width=128, height=64)
     with torch.inference_mode():
-        return model_rig.random_rig(pack, repo_root / "models", size)
+        return model_rig.random_rig(pack, repo_root / "models", rig_size)
 
 
 def exo_cache_of(model):
@@ -95,7 +95,7 @@ def check_reused_equals_full(
 
 
 def leave_little_room(rig, monkeypatch) -> None:
-    """Make the cache use 8 bits, by reporting that uncompressed keys and values take too much room."""
+    """Report so little free memory to the exo cache that it stores keys and values in 8 bits."""
     exo_cache_module = rig.nodes("patch.exo_cache")
     kept_size = exo_cache_module.kept_size
     monkeypatch.setattr(
@@ -186,14 +186,13 @@ def test_each_context_window_has_its_own_cached_keys(pack, repo_root, monkeypatc
 def test_comfyuis_step_caches_skip_forwards_with_and_without_cached_exo(
     rig, patch_first, uses_lazy_cache
 ):
-    """Run EasyCache and LazyCache before and after the patch: while they skip no step, the result
-    stays equal bit for bit."""
+    """Check that EasyCache and LazyCache change no bit of the result while they skip no step."""
     from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 
-    node = LazyCacheNode if uses_lazy_cache else EasyCacheNode
+    step_cache_node = LazyCacheNode if uses_lazy_cache else EasyCacheNode
 
     def add_step_cache(model, threshold: float):
-        return node.execute(
+        return step_cache_node.execute(
             model, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0, verbose=False
         )[0]
 
@@ -257,8 +256,7 @@ def test_the_exo_cache_works_with_float8_weights(pack, repo_root, monkeypatch, o
 def test_the_note_says_how_a_float8_file_is_computed(
     rig, repo_root, tmp_path, marker_size, expected_note
 ):
-    """Load float8 files with and without a ``scaled_fp8`` marker, whose two elements ask for matrix
-    products in float32."""
+    """Check the note's number format for float8 files with and without a ``scaled_fp8`` marker."""
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
@@ -284,15 +282,15 @@ def test_the_note_says_how_a_float8_file_is_computed(
     with safe_open(shipped_file, "pt") as file:
         save_file(scaled_weights, tmp_path / "weights.safetensors", file.metadata())
     with torch.inference_mode():
-        options = {"dtype": torch.float8_e4m3fn} if marker_size is None else {}
-        model = model_rig.load_transformer(tmp_path / "weights.safetensors", **options)
+        load_options = {"dtype": torch.float8_e4m3fn} if marker_size is None else {}
+        model = model_rig.load_transformer(tmp_path / "weights.safetensors", **load_options)
     assert expected_note in rig.nodes("patch.patch").arithmetic_notes(model)[0]
     assert rig.ksample(rig.patch(model), steps=1).isfinite().all()
 
 
 def test_the_exo_cache_works_with_offloaded_weights(pack, repo_root, monkeypatch):
-    """Sample with ComfyUI's offloading, in which no weight stays on the device and each is cast
-    when it is used."""
+    """Check the cache's results when ComfyUI keeps no weight on the device and casts each one when
+    it is used."""
     from comfy.model_patcher import ModelPatcher
 
     rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
@@ -311,8 +309,8 @@ def test_the_exo_cache_works_with_offloaded_weights(pack, repo_root, monkeypatch
 
 
 def test_a_run_with_another_seed_prompt_or_lora_reuses_nothing(rig):
-    """Compare runs of one patched model, whose clones share its cache, with runs of a freshly
-    patched model."""
+    """Check that a changed seed, prompt or LoRA gives the result of a freshly patched model,
+    despite the shared cache."""
 
     def sample_with_lora(model):
         lora_model = model.clone()
@@ -369,18 +367,20 @@ def record_after_each_forward(model, read_value) -> list:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_cached_memory_of_a_dropped_condition_is_freed(rig, monkeypatch, packed):
-    """Set ComfyUI's CFG Override to 1 from the middle of a run on: half of the cached bytes are
-    freed at that step."""
+    """Check that half of the cached bytes are freed at the step where ComfyUI's CFG Override
+    becomes 1."""
     from comfy_extras.nodes_custom_sampler import CFGOverride
 
     if packed:
         leave_little_room(rig, monkeypatch)
     model = rig.patch(recompute_exo=0)
-    cache = exo_cache_of(model)
-    readings = record_after_each_forward(model, lambda x: (len(x), cache.kept_bytes, cache.full))
+    exo_cache = exo_cache_of(model)
+    forward_readings = record_after_each_forward(
+        model, lambda x: (len(x), exo_cache.kept_bytes, exo_cache.full)
+    )
     cfg_override = {"cfg": 1.0, "start_percent": 0.45, "end_percent": 1.0}
     cached_latent = rig.ksample(CFGOverride.execute(model, **cfg_override)[0], steps=6)
-    batch_sizes, cached_bytes, full_counts = zip(*readings, strict=True)
+    batch_sizes, cached_bytes, full_counts = zip(*forward_readings, strict=True)
     assert batch_sizes == (2, 2, 2, 1, 1, 1) and full_counts == (1,) * 6
     shared_bytes = count_rotation_bytes(rig) if packed else 0
     assert len(set(cached_bytes[:3])) == len(set(cached_bytes[3:])) == 1
@@ -400,25 +400,27 @@ def count_rotation_bytes(rig) -> int:
 
 
 def test_conditions_stay_cached_whether_they_are_stacked_or_not(rig, monkeypatch):
-    """Change from step to step whether ComfyUI stacks the conditional and the unconditional input,
-    as free memory does."""
+    """Check that cached keys are reused when ComfyUI changes between stacked and single conditions
+    from step to step."""
     model = rig.patch(recompute_exo=0)
-    cache = exo_cache_of(model)
-    readings = record_after_each_forward(model, lambda x: (len(x), cache.full))
+    exo_cache = exo_cache_of(model)
+    forward_readings = record_after_each_forward(model, lambda x: (len(x), exo_cache.full))
     memory_required = type(model.model).memory_required
 
     def require_memory(self, input_shape, cond_shapes=None):
-        splits_stack = cond_shapes is not None and input_shape[0] > 1 and 0 < len(readings) < 5
+        splits_stack = (
+            cond_shapes is not None and input_shape[0] > 1 and 0 < len(forward_readings) < 5
+        )
         return 1e30 if splits_stack else memory_required(self, input_shape, cond_shapes or {})
 
     monkeypatch.setattr(type(model.model), "memory_required", require_memory)
     rig.ksample(model, steps=4)
-    assert readings == [(2, 1), (1, 1), (1, 1), (1, 1), (1, 1), (2, 1)]
+    assert forward_readings == [(2, 1), (1, 1), (1, 1), (1, 1), (1, 1), (2, 1)]
 
 
 def test_loaded_encoders_are_unloaded_to_make_room_for_the_exo_cache(rig, monkeypatch):
-    """Simulate a card on which text encoder, CLIP and VAE stay loaded until the exo cache needs
-    their memory."""
+    """Check that text encoder, CLIP and VAE leave a full card when the exo cache needs their
+    memory."""
     import comfy.model_management as management
     from comfy.model_patcher import ModelPatcher
 
@@ -463,8 +465,8 @@ def test_loaded_encoders_are_unloaded_to_make_room_for_the_exo_cache(rig, monkey
 
 
 def test_a_sampled_model_is_in_no_reference_cycle(rig):
-    """Check that a model is freed without garbage collection, which ComfyUI would otherwise run
-    before each later load."""
+    """Check that a sampled model is freed without garbage collection as soon as its last reference
+    is deleted."""
     model = rig.patch(recompute_exo=2)
     rig.ksample(model, steps=3)
     model_reference = weakref.ref(model)
@@ -612,10 +614,10 @@ def create_hook(rig, kind: str) -> Any:
     """Create a hook as ComfyUI's *Create Hook LoRA* or *Create Hook Model as LoRA* does."""
     import comfy.hooks
 
-    lora = draw_key_lora(rig)
+    key_lora = draw_key_lora(rig)
     if kind == "lora":
-        return comfy.hooks.create_hook_lora(lora, 1.0, 1.0)
-    down_weight, up_weight = lora.values()
+        return comfy.hooks.create_hook_lora(key_lora, 1.0, 1.0)
+    down_weight, up_weight = key_lora.values()
     weight_name = "diffusion_model.blocks.0.self_attn.k.weight"
     return comfy.hooks.create_hook_model_as_lora(
         {weight_name: rig.model.get_model_object(weight_name) + up_weight @ down_weight},
@@ -639,22 +641,22 @@ def attach_hooks(conditioning: list, hooks: Any) -> list:
 @pytest.mark.parametrize("lambda_g", [0.0, 3.0])
 @pytest.mark.parametrize("recompute_exo", [1, 2, 0])
 def test_a_hook_on_both_prompts_equals_the_lora_on_the_model(rig, recompute_exo, lambda_g, kind):
-    hooks = create_hook(rig, kind)
+    lora_hooks = create_hook(rig, kind)
     hooked_prompts = {
-        name: attach_hooks(getattr(rig, name), hooks) for name in ("positive", "negative")
+        name: attach_hooks(getattr(rig, name), lora_hooks) for name in ("positive", "negative")
     }
-    options = {"lambda_g": lambda_g, "recompute_exo": recompute_exo}
-    patched_model = rig.patch(**options)
+    patch_options = {"lambda_g": lambda_g, "recompute_exo": recompute_exo}
+    patched_model = rig.patch(**patch_options)
     hooked_latent = rig.ksample(patched_model, steps=4, **hooked_prompts)
-    lora_latent = rig.ksample(rig.patch(load_key_lora(rig), **options), steps=4)
-    plain_latent = rig.ksample(rig.patch(**options), steps=4)
+    lora_latent = rig.ksample(rig.patch(load_key_lora(rig), **patch_options), steps=4)
+    plain_latent = rig.ksample(rig.patch(**patch_options), steps=4)
     assert (hooked_latent - lora_latent).abs().max() <= 1e-5 * (
         plain_latent - lora_latent
     ).abs().max()
     if recompute_exo != 1:
         assert count_full_and_reused(patched_model) == ((2, 2) if recompute_exo else (1, 3))
     positive_only_latent = rig.ksample(
-        rig.patch(**options), steps=4, positive=hooked_prompts["positive"]
+        rig.patch(**patch_options), steps=4, positive=hooked_prompts["positive"]
     )
     assert (
         positive_only_latent.isfinite().all()
@@ -667,19 +669,21 @@ def test_a_hook_works_in_the_sampler_node_and_with_keyframes(rig):
     """Check that the exo half is computed again where a keyframe changes the strength of the hook."""
     from comfy_extras.nodes_hooks import CreateHookKeyframe, SetHookKeyframes
 
-    hooks = create_hook(rig, "lora")
+    lora_hooks = create_hook(rig, "lora")
     hooked_prompts = {
-        name: attach_hooks(getattr(rig, name), hooks) for name in ("positive", "negative")
+        name: attach_hooks(getattr(rig, name), lora_hooks) for name in ("positive", "negative")
     }
     hooked_latent, lora_latent = (
         rig.wan_sample(**hooked_prompts),
         rig.wan_sample(load_key_lora(rig)),
     )
     assert (hooked_latent - lora_latent).abs().max() <= 1e-5 * lora_latent.abs().max()
-    keyframes = None
+    hook_keyframes = None
     for strength, start in ((1.0, 0.0), (0.0, 0.5)):
-        (keyframes,) = CreateHookKeyframe().create_hook_keyframe(strength, start, keyframes)
-    (timed_hooks,) = SetHookKeyframes().set_hook_keyframes(hooks, keyframes)
+        (hook_keyframes,) = CreateHookKeyframe().create_hook_keyframe(
+            strength, start, hook_keyframes
+        )
+    (timed_hooks,) = SetHookKeyframes().set_hook_keyframes(lora_hooks, hook_keyframes)
     hooked_prompts = {
         name: attach_hooks(getattr(rig, name), timed_hooks) for name in ("positive", "negative")
     }
@@ -756,7 +760,8 @@ def test_attention_that_another_node_replaces_switches_the_exo_cache_off(
 def test_attention_changed_in_each_call_switches_the_exo_cache_off(
     pack, repo_root, monkeypatch, changed_object
 ):
-    """Change attention in each call, as packs do that patch a whole class and those for diffusers."""
+    """Check that no cached exo half is used when another pack changes the attention during each
+    model call."""
     rig = large_rig(pack, repo_root)  # on which no object patch has left a method
     model = rig.patch(recompute_exo=2)
     transformer = model.get_model_object("diffusion_model")
@@ -840,7 +845,7 @@ def test_the_strength_of_a_scheduled_lora_is_part_of_the_cache_key(rig):
 
 
 def call_conditions_one_by_one(model, passed_names: str):
-    """Wrap the model as another pack does that calls it once for each condition of a stack.
+    """Patch the model as another pack does that calls it once for each condition of a stack.
 
     Of the stack's names it passes on all, only those of its own side, or none."""
 
@@ -882,8 +887,8 @@ def test_a_wrapper_may_call_the_model_for_one_condition_at_a_time(rig, passed_na
 def test_a_condition_that_returns_gives_the_same_stacked_or_single(
     rig, monkeypatch, packed, recompute_exo
 ):
-    """Set ComfyUI's CFG Override to 1 in the middle of a run, with conditions stacked in one
-    forward and one by one."""
+    """Check that results agree after a condition was left out for some steps, in one stacked
+    forward or single ones."""
     from comfy_extras.nodes_custom_sampler import CFGOverride
 
     if packed:

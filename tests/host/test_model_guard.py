@@ -52,21 +52,23 @@ def make_tiny_model(name: str):
         config["in_dim"] = 16
     model_config = config_class(dict(config))
     model_config.unet_config.setdefault("dtype", torch.float32)
-    meta = torch.device("meta")
+    meta_device = torch.device("meta")
     return comfy.model_patcher.ModelPatcher(
-        model_config.get_model({}, device=meta), load_device=meta, offload_device=meta
+        model_config.get_model({}, device=meta_device),
+        load_device=meta_device,
+        offload_device=meta_device,
     )
 
 
 def replace_forward(model, first_call: int):
-    """Replace the forward from call ``first`` on, as nodes do that skip steps, which drops options
-    and the attention override."""
+    """Replace the model's forward from call number ``first`` on by one that drops the options, as
+    nodes do that skip steps."""
     forward_orig = model.get_model_object("diffusion_model").forward_orig
-    calls = iter(range(99))
+    call_numbers = iter(range(99))
 
     def call_replaced(apply, args):
         transformer = apply.__self__.diffusion_model
-        if next(calls) >= first_call:
+        if next(call_numbers) >= first_call:
             transformer.forward_orig = lambda *a, **k: forward_orig(
                 *a, **{**k, "transformer_options": {}}
             )
@@ -119,14 +121,14 @@ def test_steps_and_layers_skipped_by_comfyuis_nodes_are_no_loss(rig, patch_first
 def test_other_wan_models_are_refused(rig):
     import comfy.supported_models
 
-    names = [
+    config_names = [
         name
         for name, config_class in vars(comfy.supported_models).items()
         if inspect.isclass(config_class)
         and issubclass(config_class, comfy.supported_models.WAN21_T2V)
     ]
-    assert len(names) > 10
-    for name in set(names) - {"WAN21_I2V"}:
+    assert len(config_names) > 10
+    for name in set(config_names) - {"WAN21_I2V"}:
         with refuses("Wan 2.1 I2V 14B"):
             rig.patch(make_tiny_model(name))
 
@@ -146,13 +148,13 @@ def test_a_model_of_another_family_is_refused(rig):
 
 def test_latent_of_another_clip_is_refused_before_sampling(rig):
     patched_model = rig.patch()
-    calls = ForwardRecorder(patched_model)
+    forward_recorder = ForwardRecorder(patched_model)
     latent = {"samples": torch.zeros(1, 16, 4, 4, 4)}
     with refuses("latent to sample"):
         rig.ksample(patched_model, latent=latent)
     with refuses("latent to sample"):
         rig.wan_sample(latent=latent)
-    assert calls.shapes == [], "refused before any work"
+    assert forward_recorder.shapes == [], "refused before any work"
     assert rig.ksample(patched_model).isfinite().all(), "the model works after a refusal"
 
 
@@ -162,13 +164,13 @@ def test_a_missing_image_embedding_is_refused_before_sampling(image_embedding_ri
         for text, values in image_embedding_rig.positive
     ]
     patched_model = image_embedding_rig.patch()
-    calls = ForwardRecorder(patched_model)
+    forward_recorder = ForwardRecorder(patched_model)
     with refuses("image embedding"):
         image_embedding_rig.ksample(patched_model, positive=prompt_without_embedding)
     canvas = replace(image_embedding_rig.canvas, image_embedding="none", clip_vision=None)
     with refuses("image embedding"):
         image_embedding_rig.wan_sample(positive=prompt_without_embedding, canvas=canvas)
-    assert calls.shapes == [], "refused before any work"
+    assert forward_recorder.shapes == [], "refused before any work"
 
 
 def test_conditioning_of_other_nodes_is_refused(rig):
@@ -212,8 +214,7 @@ def test_missing_depth_is_masked_and_reported(rig):
 @pytest.mark.parametrize("recompute_exo", [1, 2])
 @pytest.mark.parametrize("backend", ["auto", "sdpa"])
 def test_a_nan_is_refused_with_the_block_where_it_began(rig, recompute_exo, backend):
-    """Put a NaN into the weights or the text, with a kernel already chosen or not, then sample the
-    repaired model."""
+    """Check the refusal of NaNs in weights or text, and that the repaired model samples again."""
     patched_model = rig.patch(backend=backend, recompute_exo=recompute_exo)
     expected_latent = rig.ksample(patched_model)
     blocks = rig.model.model.diffusion_model.blocks

@@ -14,9 +14,9 @@ CLIP_FRAMES, LONG_FRAMES = 9, 17
 
 def make_inputs(rig, frames: int) -> dict:
     """Make a video of the rig's size, with all other inputs that the nodes for one clip take."""
-    size = replace(rig.size, frames=frames)
-    depth, trajectory = model_rig.clip_geometry(rig.pack, size)
-    exo, prior = model_rig.clip_pictures(size)
+    rig_size = replace(rig.size, frames=frames)
+    depth, trajectory = model_rig.clip_geometry(rig.pack, rig_size)
+    exo_frames, prior_frames = model_rig.clip_pictures(rig_size)
     text_only = {
         name: [[text, {}]]
         for name, ((text, _),) in (("positive", rig.positive), ("negative", rig.negative))
@@ -24,8 +24,8 @@ def make_inputs(rig, frames: int) -> dict:
     return {
         "model": rig.model,
         "vae": rig.vae,
-        "exo_images": exo,
-        "prior": prior,
+        "exo_images": exo_frames,
+        "prior": prior_frames,
         "depth": depth,
         "trajectory": trajectory,
         "clip_vision": rig.canvas.clip_vision,
@@ -52,8 +52,8 @@ def sample_long(
         **changes,
     }
     with torch.inference_mode():
-        output = node.execute(**inputs)
-    return output if returns_output else output[0]
+        node_output = node.execute(**inputs)
+    return node_output if returns_output else node_output[0]
 
 
 def sample_one_clip(rig, **changes) -> torch.Tensor:
@@ -130,7 +130,8 @@ def test_geometry_and_lora_reach_every_chunk(rig, repo_root):
 
 
 def test_a_pair_of_models_equals_two_samplers_in_a_row(rig):
-    """Check the order of Wan 2.2: the first model leaves its noise in, and the second adds none."""
+    """Check that a Wan 2.2 pair in the long node gives the latents of two sampler nodes, one after
+    the other."""
     first_latent = rig.wan_sample(sampler="euler", steps=4, end_step=1, leftover_noise=True)
     second_options = {
         "sampler": "euler",
@@ -157,7 +158,8 @@ def test_a_pair_of_models_equals_two_samplers_in_a_row(rig):
     ],
 )
 def test_known_frames_are_sampled_to_themselves(rig, monkeypatch, changes):
-    """Continue chunks from known frames, with every solver and with both models of a pair."""
+    """Check that known frames come out of sampling unchanged, with every solver and with a pair of
+    models."""
     long_module, vae_module = rig.nodes("sample_long"), rig.nodes("host.vae")
     sampled_clips = []
 

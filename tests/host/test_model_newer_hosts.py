@@ -9,7 +9,7 @@ import torch
 
 
 class Container:
-    """Hold a tensor that can be taken once, as ComfyUI passes it to attention since 0.35."""
+    """Wrap a tensor that can be taken out only once, as ComfyUI passes it to attention since 0.35."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor: torch.Tensor | None = tensor
@@ -63,7 +63,8 @@ def leak_flow_shift(rig) -> Iterator[torch.Tensor]:
 
 @pytest.mark.parametrize("sampler", ["released", "uni_pc"])
 def test_the_flow_shift_of_another_model_changes_no_result(rig, sampler):
-    """Write the other table before the run, and again after the run has begun."""
+    """Check that sampling ignores noise levels that another model wrote to a shared table, before
+    or during the run."""
     expected_latent = rig.wan_sample(sampler=sampler)
     with leak_flow_shift(rig) as other_sigmas:
 

@@ -55,8 +55,8 @@ def test_sampler_node_equals_the_graph_with_released_sampling(rig):
 
 
 def test_sampler_node_recomputes_the_image_embedding_from_its_seed(image_embedding_rig):
-    """Check that the sampler node's seed replaces noise_seed, and gives the latent of a graph with
-    that noise_seed."""
+    """Check that the sampler node's seed gives the same latent as a graph whose noise_seed has this
+    value."""
     assert image_embedding_rig.canvas.noise_seed == 5
     graph_latent = image_embedding_rig.ksample(image_embedding_rig.patch(), seed=5)
     assert torch.equal(
@@ -65,7 +65,7 @@ def test_sampler_node_recomputes_the_image_embedding_from_its_seed(image_embeddi
 
     other_seed_rig = replace(image_embedding_rig)
     conditioning_node = image_embedding_rig.nodes("conditioning").EgoXConditioning
-    exo, prior = model_rig.clip_pictures(image_embedding_rig.size)
+    exo_frames, prior_frames = model_rig.clip_pictures(image_embedding_rig.size)
     text_prompts = [
         [[text, {}]]
         for ((text, _),) in (image_embedding_rig.positive, image_embedding_rig.negative)
@@ -79,8 +79,8 @@ def test_sampler_node_recomputes_the_image_embedding_from_its_seed(image_embeddi
         ) = conditioning_node.execute(
             *text_prompts,
             image_embedding_rig.vae,
-            exo,
-            prior,
+            exo_frames,
+            prior_frames,
             99,
             clip_vision=image_embedding_rig.canvas.clip_vision,
         ).result
@@ -107,7 +107,8 @@ def draw_released_noise(rig) -> torch.Tensor:
 
 @pytest.mark.parametrize("sampler", ["released", "euler_ancestral"])
 def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sampler):
-    """Compare the sampler node with a graph that uses the NOISE output of EgoX Released Sampling."""
+    """Check that the sampler node and a graph with the NOISE output of EgoX Released Sampling give
+    equal latents."""
     import comfy.samplers
     from comfy_extras import nodes_custom_sampler as custom_sampler_nodes
 
@@ -145,8 +146,7 @@ def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sample
 
 
 def test_with_the_same_noise_comfyuis_samplers_give_the_same_without_ksampler(rig, monkeypatch):
-    """Run ComfyUI's samplers without its KSampler, as the authors' noise requires, but with
-    ComfyUI's noise."""
+    """Check that SamplerCustomAdvanced and KSampler give equal latents for each sampler."""
     sampling = rig.nodes("sampling")
     for step_options in (
         {"steps": 4},
@@ -191,9 +191,9 @@ def test_the_image_embedding_shows_the_authors_noise(image_embedding_rig):
 def test_a_part_of_a_batch_gets_its_own_part_of_the_noise(pack):
     import importlib
 
-    noise = importlib.import_module(f"{pack.__name__}.nodes.host.noise").ReleasedNoise(3)
-    batch_noise = noise.generate_noise({"samples": torch.zeros(3, 16, 2, 4, 4)})
-    part_noise = noise.generate_noise(
+    noise_source = importlib.import_module(f"{pack.__name__}.nodes.host.noise").ReleasedNoise(3)
+    batch_noise = noise_source.generate_noise({"samples": torch.zeros(3, 16, 2, 4, 4)})
+    part_noise = noise_source.generate_noise(
         {"samples": torch.zeros(2, 16, 2, 4, 4), "batch_index": [0, 2]}
     )
     assert torch.equal(part_noise, batch_noise[[0, 2]])

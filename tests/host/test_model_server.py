@@ -18,27 +18,30 @@ SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rec
 def use_separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:
     """Replace Wan EgoX Sampler in a graph by EgoX Model Patch and ComfyUI's own sampling nodes."""
     node_id = node_id_of_type(prompt, "EgoXWanSampler")
-    inputs = prompt[node_id]["inputs"]
+    sampler_inputs = prompt[node_id]["inputs"]
     prompt["patch"] = {
         "class_type": "EgoXModelPatch",
         "inputs": {
-            "model": inputs["model"],
+            "model": sampler_inputs["model"],
             "backend": "auto",
-            **{name: inputs[name] for name in SHARED_BY_PATCH},
+            **{name: sampler_inputs[name] for name in SHARED_BY_PATCH},
         },
     }
     prompt["released"] = {
         "class_type": "EgoXReleasedSampling",
-        "inputs": {"steps": inputs["steps"], "shift": 3.0},
+        "inputs": {"steps": sampler_inputs["steps"], "shift": 3.0},
     }
-    prompt["noise"] = {"class_type": "RandomNoise", "inputs": {"noise_seed": inputs["seed"]}}
+    prompt["noise"] = {
+        "class_type": "RandomNoise",
+        "inputs": {"noise_seed": sampler_inputs["seed"]},
+    }
     prompt["guider"] = {
         "class_type": "CFGGuider",
         "inputs": {
             "model": ["patch", 0],
-            "positive": inputs["positive"],
-            "negative": inputs["negative"],
-            "cfg": inputs["cfg"],
+            "positive": sampler_inputs["positive"],
+            "negative": sampler_inputs["negative"],
+            "cfg": sampler_inputs["cfg"],
         },
     }
     prompt[node_id] = {
@@ -48,7 +51,7 @@ def use_separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:
             "guider": ["guider", 0],
             "sampler": ["released", 0],
             "sigmas": ["released", 1],
-            "latent_image": inputs["latent"],
+            "latent_image": sampler_inputs["latent"],
         },
     }
     return prompt

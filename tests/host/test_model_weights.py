@@ -55,11 +55,11 @@ def set_text_width(rig, width: int) -> model_rig.ModelRig:
 
 def test_gguf_weights_work_with_patch_and_lora(rig, shared_dir, comfy_host, tmp_path):
     pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
-    tensors, _ = standins.make_transformer(GGUF_FORM)
-    folder = comfy_host.models / "diffusion_models"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_gguf(folder / "standin-Q8_0.gguf", tensors)
-    standins.save_standin(tmp_path / "exact.safetensors", tensors)
+    model_tensors, _ = standins.make_transformer(GGUF_FORM)
+    model_folder = comfy_host.models / "diffusion_models"
+    model_folder.mkdir(parents=True, exist_ok=True)
+    write_gguf(model_folder / "standin-Q8_0.gguf", model_tensors)
+    standins.save_standin(tmp_path / "exact.safetensors", model_tensors)
     standins.save_standin(
         tmp_path / "lora.safetensors",
         standins.draw_tensors(standins.lora_shapes(GGUF_FORM, 4), 3),
@@ -91,10 +91,10 @@ def test_gguf_weights_work_with_patch_and_lora(rig, shared_dir, comfy_host, tmp_
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_float8_weights_work_with_patch_and_lora(rig, repo_root, dtype):
-    """Load weights as UNETLoader does for weight_dtype fp8: stored in 8 bits, and computed in the
-    manual cast's dtype."""
-    path = repo_root / "models" / standins.SHIPPED["transformer"]
-    quantised_model = model_rig.load_transformer(path, dtype=dtype)
+    """Check guided sampling with weights that are stored in 8 bits and cast for computing, as
+    UNETLoader loads them."""
+    weights_file = repo_root / "models" / standins.SHIPPED["transformer"]
+    quantised_model = model_rig.load_transformer(weights_file, dtype=dtype)
     assert quantised_model.model.diffusion_model.blocks[0].self_attn.q.weight.dtype == dtype
     # 3 (e4m3) or 2 (e5m2) bits of mantissa: 6 % or 12 % a weight, random, so that sums are nearer.
     check_quantised(
@@ -109,8 +109,8 @@ def test_float8_weights_work_with_patch_and_lora(rig, repo_root, dtype):
 
 
 def test_half_precision_weights_keep_directions_in_float32(rig, repo_root):
-    path = repo_root / "models" / standins.SHIPPED["transformer"]
-    half_model = model_rig.load_transformer(path, dtype=torch.bfloat16)
+    weights_file = repo_root / "models" / standins.SHIPPED["transformer"]
+    half_model = model_rig.load_transformer(weights_file, dtype=torch.bfloat16)
     # 8 bits of mantissa: 0.4 % a value.
     check_quantised(rig, half_model, rig.model, tolerance=0.1)
     patched_model = rig.patch(half_model)
@@ -127,8 +127,8 @@ def test_half_precision_weights_keep_directions_in_float32(rig, repo_root):
 def test_a_merged_file_in_eight_bits_acts_as_base_and_lora(
     rig, repo_root, tmp_path, file_form, tolerance
 ):
-    """Merge with the command, load the file in ComfyUI, and sample it guided, with cached exo and
-    another LoRA."""
+    """Check that a file merged by the command samples like base and LoRA, guided, cached, and with
+    a second LoRA."""
     import comfy_kitchen.tensor
 
     base_file, lora_file = (
@@ -136,8 +136,8 @@ def test_a_merged_file_in_eight_bits_acts_as_base_and_lora(
     )
     lora_tensors = load_file(lora_file)
     lora_with_settings = tmp_path / "alone.safetensors"
-    settings = {"egox.exo": "alone", "egox.position_scale": "0.5"}
-    save_file(lora_tensors, lora_with_settings, settings)
+    lora_settings = {"egox.exo": "alone", "egox.position_scale": "0.5"}
+    save_file(lora_tensors, lora_with_settings, lora_settings)
     merged_file = tmp_path / "merged.safetensors"
     if file_form == "int8_tensorwise" and not hasattr(comfy_kitchen.tensor, "TensorWiseINT8Layout"):
         with refuses("expected ComfyUI 0.27 or newer"):

@@ -98,8 +98,8 @@ def test_both_halves_of_a_window_show_the_same_times(rig, changes, patch_first):
 
 
 def test_a_looped_window_as_long_as_the_clip_keeps_its_order(pack, repo_root):
-    """Sample 22 latent frames in windows of 21 and an anchor, whose shape doesn't show that a
-    window begins in the middle."""
+    """Check 22 latent frames in windows of 21 and an anchor, whose shape hides that a window begins
+    in the middle."""
     rig = long_rig(pack, repo_root, 85)
     ((full_input, _, _),) = record_calls(rig, rig.patch(), steps=1)
     reordered_windows = 0
@@ -145,9 +145,12 @@ def test_windows_whose_halves_would_disagree_are_refused(rig, changes, match):
 
 
 def test_directions_of_windows_are_correct_and_bounded_in_memory(rig, monkeypatch):
-    """Compute directions of 241 frames at the released size, in windows of 21 latent frames, with
-    or without an anchor."""
-    windows = [list(range(21)), *([0, *range(start, start + 21)] for start in range(8, 40, 8))] * 2
+    """Check values and memory of the directions of 241 frames in windows of 21 latent frames, with
+    and without an anchor."""
+    window_frames = [
+        list(range(21)),
+        *([0, *range(start, start + 21)] for start in range(8, 40, 8)),
+    ] * 2
     (wrapper,) = rig.patch().get_all_wrappers("diffusion_model")
     guidance = wrapper.guidance
     latent_frames, (h, w_exo, w_ego) = 61, TOKEN_GRID
@@ -179,7 +182,7 @@ def test_directions_of_windows_are_correct_and_bounded_in_memory(rig, monkeypatc
         "select_frames",
         lambda self, frames: selected_windows.append(frames) or select_frames(self, frames),
     )
-    for frames in windows:
+    for frames in window_frames:
         window_directions = guidance.directions(gpu, frames, torch.float16)
         assert window_directions is guidance.directions(gpu, frames, torch.float16), (
             "a second call of the same window takes what is kept"
@@ -188,7 +191,7 @@ def test_directions_of_windows_are_correct_and_bounded_in_memory(rig, monkeypatc
     assert window_directions.tokens == len(frames) * h * (w_exo + w_ego)
     assert torch.equal(window_directions.query_dirs, guidance.geometry.query_dirs[frames])
     assert 0 < most_bytes <= BYTE_LIMIT
-    assert len(selected_windows) <= len(windows), "what is kept is not made again"
+    assert len(selected_windows) <= len(window_frames), "what is kept is not made again"
     guidance.directions(
         gpu, list(range(55)), torch.float16
     )  # alone beyond the limit: given, not kept

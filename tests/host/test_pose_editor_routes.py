@@ -58,7 +58,7 @@ def camera(server, load_workflow) -> dict[str, Any]:
 
 @pytest.fixture
 def request_body(pose_output, camera) -> dict[str, Any]:
-    """Build a request body that contains the arguments of every route."""
+    """Build a JSON body that contains the arguments of every pose editor route."""
     return {
         "token": pose_output["scene"]["token"],
         "camera": camera["camera"],
@@ -153,7 +153,7 @@ def test_a_graph_of_another_video_depth_or_path_has_another_origin(
 
 
 def test_missing_files_and_bad_values_are_refused_before_a_run(client, load_workflow, server_base):
-    """Check that the node's own message names what is missing and what to do."""
+    """Check that the node's error message names what is missing and how to fix it."""
     bare_video = server_base.input / "alone" / "exo.mp4"
     bare_video.parent.mkdir(exist_ok=True)
     bare_video.write_bytes((ROOT / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
@@ -173,13 +173,14 @@ def test_missing_files_and_bad_values_are_refused_before_a_run(client, load_work
         with pytest.raises(PromptRefused, match=message):
             client.run(prompt)
     prompt = pose_graph(load_workflow, source="file", file=meta_choice)
-    node = node_id_of_type(prompt, "EgoXEgoPoseInput")
+    pose_node_id = node_id_of_type(prompt, "EgoXEgoPoseInput")
     inputs_of_type(prompt, "EgoXLoadExoVideo")["file"] = "alone/exo.mp4"
     inputs_of_type(prompt, "EgoXDepthAlign")["depth_file"] = "sample/synthetic_room/depth.npz"
     with pytest.raises(PromptRefused, match="Open pose editor.*Load scene"):
         client.run(prompt)
     assert (
-        ask_editor(client, "origin", {"node": node, "graph": prompt}).json()["file_missing"] is True
+        ask_editor(client, "origin", {"node": pose_node_id, "graph": prompt}).json()["file_missing"]
+        is True
     )
 
 
@@ -239,8 +240,8 @@ def test_requests_that_arrive_late_are_dropped(client, request_body):
 def test_the_pick_route_finds_the_point_under_a_pixel(client, pose_output):
     pick_body = {"token": pose_output["scene"]["token"], "frame": 0}
     picked_point = ask_editor(client, "pick", pick_body | {"u": 0.5, "v": 0.8}).json()
-    pose = np.array(pose_output["scene"]["exo_from_scene"][0])
-    depth_ahead = pose[2, :3] @ picked_point["point"] + pose[2, 3]
+    exo_pose = np.array(pose_output["scene"]["exo_from_scene"][0])
+    depth_ahead = exo_pose[2, :3] @ picked_point["point"] + exo_pose[2, 3]
     assert depth_ahead == pytest.approx(picked_point["depth_m"], rel=1e-3)
     picked_head = ask_editor(client, "pick", pick_body | {"u": 0.5, "v": 0.8, "head": True}).json()
     assert (
@@ -316,7 +317,8 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(client):
 
 
 def test_after_a_renew_request_the_node_runs_again_for_a_new_token(client, load_workflow):
-    """Ask for a scene that was dropped, although ComfyUI still has the node's result in its cache."""
+    """Check that the node runs again after its scene was dropped, although ComfyUI still caches its
+    result."""
     answer = ask_editor(client, "cloud", {"token": "x" * 32})
     assert answer.status == 410 and "run the graph again" in answer.json()["reason"]
     prompt = pose_graph(load_workflow)

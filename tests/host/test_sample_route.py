@@ -52,21 +52,23 @@ def test_the_trim_bar_reads_no_video_outside_the_folders(client, route):
 
 
 def test_the_trim_bar_is_told_whether_depth_lies_beside(client, server_base, repo_root):
-    bare = server_base.input / "bare_video"
-    bare.mkdir(exist_ok=True)
-    shutil.copy(repo_root / SAMPLE_VIDEO, bare)
-    told = [
+    bare_folder = server_base.input / "bare_video"
+    bare_folder.mkdir(exist_ok=True)
+    shutil.copy(repo_root / SAMPLE_VIDEO, bare_folder)
+    clip_infos = [
         json.loads(get_file(client, name, "exo_clip").body)
         for name in (SAMPLE_VIDEO, "bare_video/exo.mp4")
     ]
-    assert [clip["depth"] for clip in told] == [True, False] and told[1]["frames"] == 49
+    assert [clip["depth"] for clip in clip_infos] == [True, False] and clip_infos[1]["frames"] == 49
 
 
 def test_a_saved_clip_stays_in_its_folder(client, server_base):
-    picture = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(picture, "JPEG")
+    jpeg_stream = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(jpeg_stream, "JPEG")
     clip_options = json.dumps({"name": "../../out\\of", "fps": 8}).encode()
-    parts = multipart(('name="about"', clip_options), ('name="frame"', picture.getvalue()))
-    answer = request(client, "/egox/save_clip", **parts)
+    multipart_body = multipart(
+        ('name="about"', clip_options), ('name="frame"', jpeg_stream.getvalue())
+    )
+    answer = request(client, "/egox/save_clip", **multipart_body)
     saved_file = server_base.output / json.loads(answer.body)["file"]
     assert saved_file.is_file() and saved_file.parent == server_base.output / "egox_previews"

@@ -88,22 +88,23 @@ def check_run(
     "path", [*shipped_workflows(ROOT).values(), *BLUEPRINTS], ids=lambda path: path.stem
 )
 def test_each_saved_widget_value_belongs_to_its_input(path, object_info):
-    """Check saved widget values, which a graph keeps without names, in the order in which the page
-    makes the widgets."""
+    """Check that saved widget values, which have no names, are in the order of the node's inputs."""
     prompt = {} if path in BLUEPRINTS else read_prompt(path.stem)
     prompt_inputs = {number.rpartition(":")[2]: node["inputs"] for number, node in prompt.items()}
     for node in all_nodes(read_workflow(path)):
         if not node["type"].startswith("EgoX"):
             continue
-        values = iter(node["widgets_values"])
-        specs = object_info[node["type"]]["input"]
-        for name, spec in (specs.get("required", {}) | specs.get("optional", {})).items():
+        saved_values = iter(node["widgets_values"])
+        input_specs = object_info[node["type"]]["input"]
+        for name, spec in (
+            input_specs.get("required", {}) | input_specs.get("optional", {})
+        ).items():
             input_name, options = f"{node['type']}.{name}", spec[1] if len(spec) > 1 else {}
             widget_type = "COMBO" if isinstance(spec[0], list) else spec[0]
             if widget_type not in WIDGET_TYPES or options.get("forceInput"):
                 continue
             # An input that is newer than the graph keeps its default.
-            value = next(values, options.get("default"))
+            value = next(saved_values, options.get("default"))
             assert isinstance(value, WIDGET_TYPES[widget_type]), input_name
             assert widget_type == "BOOLEAN" or not isinstance(value, bool), input_name
             if widget_type == "COMBO":
@@ -111,10 +112,10 @@ def test_each_saved_widget_value_belongs_to_its_input(path, object_info):
             elif "min" in options:
                 assert options["min"] <= value <= options["max"], input_name
             if options.get("control_after_generate"):
-                assert next(values) in ("fixed", "randomize"), input_name
+                assert next(saved_values) in ("fixed", "randomize"), input_name
             sent_value = prompt_inputs.get(str(node["id"]), {}).get(name, value)
             assert sent_value == value or isinstance(sent_value, list), input_name
-        assert set(values) <= {"image"}, (
+        assert set(saved_values) <= {"image"}, (
             f"{node['type']}: values too many"
         )  # of the upload's button
 
@@ -151,7 +152,7 @@ def test_a_graphs_note_is_at_its_top_left_and_visible_on_a_small_page(name):
             (x, y - TITLE_HEIGHT, w, h + TITLE_HEIGHT)
         )
     (note_box,), other_boxes = boxes_by_is_note[True], boxes_by_is_note[False]
-    groups = [tuple(group["bounding"]) for group in saved_graph["groups"]]
+    group_boxes = [tuple(group["bounding"]) for group in saved_graph["groups"]]
     x, y, w, h = note_box
     assert y <= min(box[1] for box in other_boxes), "nothing is higher"
     assert not [box for box in other_boxes if box[0] < x + w and box[1] < y + h], "nor further left"
@@ -160,7 +161,7 @@ def test_a_graphs_note_is_at_its_top_left_and_visible_on_a_small_page(name):
         saved_graph["extra"]["ds"]["offset"],
     )
     if name in TEMPLATE_NAMES:  # opened out of a form, it is fitted into three quarters of the page
-        corners = [(x, y, x + w, y + h) for x, y, w, h in (note_box, *other_boxes, *groups)]
+        corners = [(x, y, x + w, y + h) for x, y, w, h in (note_box, *other_boxes, *group_boxes)]
         left, top, *_ = map(min, zip(*corners, strict=True))
         *_, rightmost, bottom = map(max, zip(*corners, strict=True))
         fitted_scale = 0.75 * min(1440 / (rightmost - left + 20), 900 / (bottom - top + 20))
@@ -178,24 +179,25 @@ def test_a_graphs_note_is_at_its_top_left_and_visible_on_a_small_page(name):
 
 @pytest.mark.parametrize("name", sorted(TEMPLATE_NAMES))
 def test_a_templates_picture_ends_in_one_colour(name):
-    """Check the lowest rows of a template's picture, which a page of 1280 px cuts off."""
+    """Check that the lowest rows of a template's picture have one colour, since a page of 1280 px
+    cuts them off."""
     with Image.open(ROOT / "workflows" / f"{name}.jpg") as picture:
         pixels = np.asarray(picture.convert("RGB"), dtype=float)
     assert np.ptp(pixels[-32:], axis=(0, 1)).max() < 24
 
 
 def check_private(path: Path, base: BaseDir) -> None:
-    """Check that a saved file contains no folder of this machine."""
-    content = path.read_bytes().replace(b"\\\\", b"\\")
+    """Check that a saved file contains no path of a folder of this machine."""
+    file_bytes = path.read_bytes().replace(b"\\\\", b"\\")
     leaked_folders = [
-        folder for folder in (base.root, ROOT, Path.home()) if str(folder).encode() in content
+        folder for folder in (base.root, ROOT, Path.home()) if str(folder).encode() in file_bytes
     ]
     assert not leaked_folders, f"{path.name} contains {leaked_folders}"
 
 
 @pytest.mark.parametrize("name", WORKFLOW_NAMES)
 def test_saved_pictures_and_videos_contain_no_private_folder(client, server_base, name):
-    """Save a picture and a video, whose tags contain the whole graph whatever part of it ran."""
+    """Check the saved files' tags, which contain the whole graph, for paths of this machine."""
     prompt = use_standin_loaders(read_prompt(name))
     grey_image = {"width": 32, "height": 32, "batch_size": 2, "color": 0x808080}
     prompt["grey"] = {"class_type": "EmptyImage", "inputs": grey_image}
@@ -271,13 +273,12 @@ def test_a_long_video_is_saved_as_a_robot_episode(client, load_workflow, server_
     data_set_dir = server_base.output / "egox_robots" / "my_set"
     for path in filter(Path.is_file, data_set_dir.rglob("*")):
         check_private(path, server_base)
-    info = read_json(data_set_dir / "meta" / "info.json")
-    assert (info["total_episodes"], info["total_frames"]) == (1, 17)
+    data_set_info = read_json(data_set_dir / "meta" / "info.json")
+    assert (data_set_info["total_episodes"], data_set_info["total_frames"]) == (1, 17)
 
 
 def use_standin_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Replace the models of a graph's loaders by stand-ins of the architecture that each loader's
-    file has."""
+    """Replace the models in a graph's loaders by stand-ins of the same architectures."""
     standin_files = {
         "vace": standins.TESTS_ONLY["vace"].name,
         "fun_control": standins.TESTS_ONLY["fun_control"].name,
@@ -311,8 +312,8 @@ def test_egox_fast_runs_with_low_memory(client, load_workflow, server_base):
 
 
 def test_egox_from_any_video_runs_without_depth_and_mask_models(client, load_workflow, server_base):
-    """Remove MoGe, Depth Anything 3 and SAM3, which can't be downloaded here, so that the depth
-    file beside the sample's video is used."""
+    """Check that the graph runs on the sample's depth file after MoGe, Depth Anything 3 and SAM3
+    were removed."""
     prompt = use_standin_loaders(shrink_to_one_step(load_workflow("egox_from_any_video")))
     absent_classes = re.compile(
         "LoadMoGe|MoGe|LoadDA3|DA3|SAM3|CheckpointLoaderSimple|CLIPTextEncode"
@@ -356,10 +357,10 @@ def test_egox_compare_makes_a_grid_of_four_different_pictures(client, load_workf
     prompt = use_standin_loaders(shrink_to_one_step(load_workflow("egox_compare")))
     inputs_of_type(prompt, "EgoXSweep").update(lambda_g="0, 3", strength="0, 1")
     inputs_of_type(prompt, "EgoXLabelledGrid")["cell_height"] = SIZE
-    frames = check_run(client, prompt, server_base, {"grid"})["grid"].astype(float)
-    cells = cut_grid(frames, SIZE)
+    grid_frames = check_run(client, prompt, server_base, {"grid"})["grid"].astype(float)
+    grid_cells = cut_grid(grid_frames, SIZE)
     for first_cell, second_cell in combinations(range(4), 2):
-        difference = abs(cells[first_cell] - cells[second_cell]).mean()
+        difference = abs(grid_cells[first_cell] - grid_cells[second_cell]).mean()
         assert difference > 0.5, (
             f"cells {first_cell} and {second_cell} are alike: a value did not arrive"
         )
@@ -404,8 +405,8 @@ def test_egox_scene_3d_saves_gaussians_and_renders_them(client, load_workflow, s
     inputs_of_type(prompt, "RenderSplat").update(width=SIZE, height=SIZE)
     outcome = run_successfully(client, prompt)
     (scene_file,) = (server_base.output / "egox_scene_3d").glob("scene_*.spz")
-    with gzip.open(scene_file) as content:
-        magic, version, count = struct.unpack("<4sII", content.read(12))
+    with gzip.open(scene_file) as scene_stream:
+        magic, version, count = struct.unpack("<4sII", scene_stream.read(12))
     assert (magic, version) == (b"NGSP", 2) and count > 1000
     pictures = outcome.outputs[node_id_of_type(prompt, "PreviewImage")]["images"]
     assert len(pictures) == FRAMES

@@ -39,11 +39,11 @@ def video_graph(file: str, count: int) -> dict:
 
 def read_sound(path) -> tuple[np.ndarray, int]:
     with av.open(str(path)) as container:
-        frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
-        rate = container.streams.audio[0].rate
+        audio_frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        sample_rate = container.streams.audio[0].rate
     return np.concatenate(
-        [frame.reshape(1, -1) if frame.shape[0] == 1 else frame for frame in frames], 1
-    ), rate
+        [frame.reshape(1, -1) if frame.shape[0] == 1 else frame for frame in audio_frames], 1
+    ), sample_rate
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def read_sound(path) -> tuple[np.ndarray, int]:
 def test_a_saved_video_has_the_files_rate_and_sound(
     client, server_base, file_name, layout, codec, channels, rate, pts_s, expected_rate
 ):
-    sound = sine_tone(rate, channels)
-    sound[:, : rate // 2] = sound[:, rate // 2 + rate // 10 :] = 0  # a beep at .5 s
+    tone = sine_tone(rate, channels)
+    tone[:, : rate // 2] = tone[:, rate // 2 + rate // 10 :] = 0  # a beep at .5 s
     path = server_base.root / "input" / file_name
-    write_video_with_sound(path, sound, rate, layout, codec, pts_s or (lambda i: i / 30))
+    write_video_with_sound(path, tone, rate, layout, codec, pts_s or (lambda i: i / 30))
     assert client.run(video_graph(file_name, 57)).status == "success"
     (video,) = (server_base.root / "output" / "strange").glob(f"{file_name}*.mp4")
     (audio,) = (server_base.root / "output" / "strange").glob(f"{file_name}*.flac")

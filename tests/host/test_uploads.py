@@ -40,11 +40,11 @@ def upload(client: ApiClient, files: Files, **headers: str) -> tuple[int, Any]:
 
 
 def zip_files(files: Files) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as out:
+    zip_stream = io.BytesIO()
+    with zipfile.ZipFile(zip_stream, "w", zipfile.ZIP_DEFLATED) as out:
         for name, content in files.items():
             out.writestr(name, content)
-    return stream.getvalue()
+    return zip_stream.getvalue()
 
 
 def sample_files() -> Files:
@@ -52,9 +52,9 @@ def sample_files() -> Files:
 
 
 def depth_file(value: float) -> bytes:
-    stream = io.BytesIO()
-    np.savez_compressed(stream, depth_m=np.full((2, 8, 8), value, np.float16))
-    return stream.getvalue()
+    npz_stream = io.BytesIO()
+    np.savez_compressed(npz_stream, depth_m=np.full((2, 8, 8), value, np.float16))
+    return npz_stream.getvalue()
 
 
 def list_files(folder: Path) -> list[str]:
@@ -80,9 +80,9 @@ def test_an_archive_of_a_take_is_unpacked(client, upload_folder):
 
 
 def npy_file() -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, np.ones((8, 8), np.float32))
-    return stream.getvalue()
+    npy_stream = io.BytesIO()
+    np.save(npy_stream, np.ones((8, 8), np.float32))
+    return npy_stream.getvalue()
 
 
 def test_an_upload_with_a_taken_name_gets_a_folder_with_a_date(client, upload_folder):
@@ -156,18 +156,19 @@ def test_a_second_moving_video_is_reported_as_possible_ego_video(client, upload_
 def test_an_ego_video_uploaded_after_a_run_is_compared_by_the_next(
     client, upload_folder, load_workflow
 ):
-    """Check that the second run shows the PSNR and samples nothing again."""
-    names = {"kitchen.mp4": "exo.mp4", "head.mp4": "ego_ground_truth.mp4"}
-    names |= {name: name for name in ("depth.npz", "meta.json")}
+    """Check that the second run shows the PSNR to the uploaded video, and samples nothing again."""
+    upload_names = {"kitchen.mp4": "exo.mp4", "head.mp4": "ego_ground_truth.mp4"}
+    upload_names |= {name: name for name in ("depth.npz", "meta.json")}
     take_folder = ROOT / "sample" / "calm_room"
     _, reply = upload(
-        client, {name: (take_folder / file_name).read_bytes() for name, file_name in names.items()}
+        client,
+        {name: (take_folder / file_name).read_bytes() for name, file_name in upload_names.items()},
     )
     prompt = shrink_graph(load_workflow("egox_demo"))
     inputs_of_type(prompt, LOAD)["file"] = reply["video"]
     assert "PSNR" not in read_node_text(run_successfully(client, prompt), prompt, DECODE)
-    answer = json.dumps({"ego": reply["turning"], "exo": reply["video"]}).encode()
-    assert request(client, "/egox/upload/truth", answer).status == 200
+    truth_body = json.dumps({"ego": reply["turning"], "exo": reply["video"]}).encode()
+    assert request(client, "/egox/upload/truth", truth_body).status == 200
     second_outcome = run_successfully(client, prompt)
     assert "PSNR to the truth" in read_node_text(second_outcome, prompt, DECODE)
     assert node_id_of_type(prompt, "EgoXWanSampler") not in second_outcome.executed_nodes

@@ -91,7 +91,8 @@ def test_a_pickled_lora_is_refused(pack):
 
 @pytest.mark.parametrize(("device", "is_refused"), [("mps", True), ("cuda", False), ("cpu", False)])
 def test_float8_files_are_refused_on_a_mac(pack, repo_root, monkeypatch, device, is_refused):
-    """Check the file names in a shipped graph, whose files need not exist."""
+    """Check the refusal of float8 files by their names in a shipped graph, so that the files need
+    not exist."""
     import comfy.model_management
 
     lora_module = importlib.import_module(f"{pack.__name__}.nodes.lora")
@@ -148,7 +149,7 @@ def test_head_inputs_without_a_detector_are_refused(pack, changes, reason):
 
 
 def test_a_robot_data_set_without_pyarrow_is_refused(pack, monkeypatch):
-    """Hide pyarrow by an entry of None, so that importing it fails."""
+    """Check the refusal before a run when pyarrow, which writes the data set, can't be imported."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
     verdict = load_node(pack, "robot_episode", "EgoXSaveRobotEpisode").validate_inputs(

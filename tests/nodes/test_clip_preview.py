@@ -28,12 +28,14 @@ def test_the_frame_rate_follows_from_the_frames_times(pack):
     camera = model_rig.import_core_module(pack, "cameras.presets").preset_camera(
         "aria_released", 32
     )
-    path = make_path(still_poses(5), camera, 8)
-    path = model_rig.import_core_module(pack, "types").CameraTrajectory(ego=path.ego, exo=path.exo)
-    assert video_module.clip_fps(path) == pytest.approx(8)
+    timed_path = make_path(still_poses(5), camera, 8)
+    timed_path = model_rig.import_core_module(pack, "types").CameraTrajectory(
+        ego=timed_path.ego, exo=timed_path.exo
+    )
+    assert video_module.clip_fps(timed_path) == pytest.approx(8)
     frames_class = model_rig.import_core_module(pack, "frames").Frames
     untimed_paths = [
-        replace_ego(path, frames=frames)
+        replace_ego(timed_path, frames=frames)
         for frames in (frames_class.of_count(5), frames_class.timed(torch.zeros(5)))
     ]
     assert [video_module.clip_fps(clip) for clip in (None, *untimed_paths)] == [30.0] * 3

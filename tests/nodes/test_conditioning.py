@@ -26,14 +26,14 @@ def test_outputs_are_an_ego_latent_and_comfyuis_conditioning(pack, standin_model
         and canvas.noise_seed == 0
     )
     assert canvas.image_embedding == "none", "no CLIP vision, no embedding"
-    exo, prior = model_rig.clip_pictures(rig.size)
-    assert torch.equal(canvas.exo_latent, rig.vae.encode(exo))
-    for ((_, values),) in (rig.positive, rig.negative):
-        assert torch.equal(values["concat_latent_image"], rig.vae.encode(prior))
-        assert torch.equal(values["concat_mask"], torch.ones(1, 4, 3, 4, 4)), (
+    exo_frames, prior_frames = model_rig.clip_pictures(rig.size)
+    assert torch.equal(canvas.exo_latent, rig.vae.encode(exo_frames))
+    for ((_, conditioning_values),) in (rig.positive, rig.negative):
+        assert torch.equal(conditioning_values["concat_latent_image"], rig.vae.encode(prior_frames))
+        assert torch.equal(conditioning_values["concat_mask"], torch.ones(1, 4, 3, 4, 4)), (
             "the host inverts: ego is unknown"
         )
-        assert "clip_vision_output" not in values
+        assert "clip_vision_output" not in conditioning_values
 
 
 @torch.inference_mode()
@@ -62,9 +62,9 @@ def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, stan
 
 
 def test_a_prior_of_another_length_is_refused_before_the_vae_runs(conditioning_module):
-    exo, prior = torch.rand(9, 32, 64, 3), torch.rand(5, 32, 32, 3)
+    exo_frames, prior_frames = torch.rand(9, 32, 64, 3), torch.rand(5, 32, 32, 3)
     with refuses("ego prior length"):
-        conditioning_module.EgoXConditioning.execute([], [], None, exo, prior, -1)
+        conditioning_module.EgoXConditioning.execute([], [], None, exo_frames, prior_frames, -1)
 
 
 def test_a_model_with_image_embedding_needs_clip_vision(conditioning_module, standin_models):
@@ -86,7 +86,7 @@ def test_a_model_without_image_embedding_gets_none(
     pack, conditioning_module, standin_models, caplog
 ):
     rig = model_rig.make_rig(pack, standin_models, image_embedding=True)
-    exo, prior = model_rig.clip_pictures(rig.size)
+    exo_frames, prior_frames = model_rig.clip_pictures(rig.size)
     plain_conditioning = model_rig.text_conditioning(1024, 6, 1)
     wan22_model = model_rig.load_transformer(standin_models / SHIPPED["transformer"])
     with caplog.at_level("INFO"):
@@ -94,8 +94,8 @@ def test_a_model_without_image_embedding_gets_none(
             plain_conditioning,
             plain_conditioning,
             rig.vae,
-            exo,
-            prior,
+            exo_frames,
+            prior_frames,
             3,
             clip_vision=rig.canvas.clip_vision,
             model=wan22_model,
@@ -119,12 +119,18 @@ def test_low_memory_encodes_and_decodes_in_comfyuis_tiles(
     rig = model_rig.make_rig(
         pack, standin_models, model_rig.RigSize(frames=5, exo_width=288, height=48)
     )
-    exo, prior = model_rig.clip_pictures(rig.size)
+    exo_frames, prior_frames = model_rig.clip_pictures(rig.size)
     plain_conditioning = model_rig.text_conditioning(1024, 6, 1)
     node_output = conditioning_module.EgoXConditioning.execute(
-        plain_conditioning, plain_conditioning, rig.vae, exo, prior, -1, low_memory=True
+        plain_conditioning,
+        plain_conditioning,
+        rig.vae,
+        exo_frames,
+        prior_frames,
+        -1,
+        low_memory=True,
     )
-    (expected_latent,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 256, 64)
+    (expected_latent,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo_frames, 256, 64)
     assert (
         torch.equal(node_output[3].exo_latent, expected_latent["samples"])
         and node_output[2][conditioning_module.MADE_OF]["tile_size"] == 256
@@ -140,13 +146,14 @@ def test_the_vae_reports_its_progress(pack, standin_models, monkeypatch):
     monkeypatch.setattr(
         host_vae, "host_progress", lambda total: lambda *report: reports.append(report)
     )
-    exo, _ = model_rig.clip_pictures(rig.size)
-    latent = host_vae.encode_video(rig.vae, exo)
-    assert torch.equal(latent, rig.canvas.exo_latent)
+    exo_frames, _ = model_rig.clip_pictures(rig.size)
+    exo_latent = host_vae.encode_video(rig.vae, exo_frames)
+    assert torch.equal(exo_latent, rig.canvas.exo_latent)
     encoder_reports = list(reports)
     reports.clear()
     assert torch.equal(
-        host_vae.decode_video(rig.vae, latent), rig.vae.decode(latent).reshape(-1, *exo.shape[1:])
+        host_vae.decode_video(rig.vae, exo_latent),
+        rig.vae.decode(exo_latent).reshape(-1, *exo_frames.shape[1:]),
     )
     for pass_reports, stage_name in ((encoder_reports, "encoder"), (reports[:], "decoder")):
         counts = [count for count, _, stage in pass_reports if stage == stage_name]
@@ -156,15 +163,15 @@ def test_the_vae_reports_its_progress(pack, standin_models, monkeypatch):
             and counts[-1] <= pass_reports[-1][1]
         )
     reports.clear()
-    rig.vae.decode(latent)
+    rig.vae.decode(exo_latent)
     assert not reports, "nothing is left behind"
 
 
 @torch.inference_mode()
 def test_the_same_pictures_are_encoded_once(pack, conditioning_module, standin_models, monkeypatch):
-    """Condition the same pictures again with another LoRA strength and with another seed."""
+    """Check that a new LoRA strength or seed doesn't make the VAE encode the same pictures again."""
     rig = model_rig.make_rig(pack, standin_models, image_embedding=True, noise_seed=7)
-    exo, prior = model_rig.clip_pictures(rig.size)
+    exo_frames, prior_frames = model_rig.clip_pictures(rig.size)
     vision_model = rig.canvas.clip_vision
     encoded_images, vision_calls = [], []
     encode_images, encode_vision = rig.vae.encode, vision_model.encode_image
@@ -184,10 +191,10 @@ def test_the_same_pictures_are_encoded_once(pack, conditioning_module, standin_m
         ("exo+prior", 9, 2, 3),
     ):
         conditioning_module.condition_clip(
-            [], [], rig.vae, exo, prior, seed, mode, clip_vision=vision_model
+            [], [], rig.vae, exo_frames, prior_frames, seed, mode, clip_vision=vision_model
         )
         assert (len(encoded_images), len(vision_calls)) == (vae_runs, clip_runs), (mode, seed)
-    other_pictures = (exo.clone(), prior)
+    other_pictures = (exo_frames.clone(), prior_frames)
     conditioning_module.condition_clip(
         [], [], rig.vae, *other_pictures, 9, "none", clip_vision=vision_model
     )

@@ -23,9 +23,9 @@ def clip(pack, comfy_host) -> Path:
     frames[:, :, 48:] = (100 + 5 * torch.arange(FRAME_COUNT, dtype=torch.uint8))[
         :, None, None, None
     ]
-    path = comfy_host.input / "crops" / "exo.mp4"
-    write_video(path, frames, 20.0)
-    return path
+    video_path = comfy_host.input / "crops" / "exo.mp4"
+    write_video(video_path, frames, 20.0)
+    return video_path
 
 
 def make_croppable_class(reports_crop: bool):
@@ -103,12 +103,13 @@ def test_without_a_crop_the_file_is_read(clip, reports_crop):
 
 @pytest.mark.parametrize(("layout", "suffix"), [("7.1", "mkv"), ("7.1", "mov"), ("mono", "mkv")])
 def test_a_cropped_video_keeps_its_sound(pack, comfy_host, layout, suffix):
-    """Refuse 8 channels, on which ComfyUI's own reader would end the process."""
+    """Check the sound of a cropped video, and the refusal of 8 channels, on which ComfyUI's reader
+    would end the process."""
     rate, channels = 48000, 1 if layout == "mono" else 8
-    path = comfy_host.input / "crops" / f"film.{suffix}"
-    path.parent.mkdir(exist_ok=True)
-    write_video_with_sound(path, sine_tone(rate, channels), rate, layout)
-    video = make_croppable_class(True)(str(path)).as_cropped(0, 0, 32, 32)
+    video_path = comfy_host.input / "crops" / f"film.{suffix}"
+    video_path.parent.mkdir(exist_ok=True)
+    write_video_with_sound(video_path, sine_tone(rate, channels), rate, layout)
+    video = make_croppable_class(True)(str(video_path)).as_cropped(0, 0, 32, 32)
     if channels > 2:
         with refuses("sound of 8 channels"):
             load_video(video=video, width=32, height=32, frame_count=9)

@@ -74,8 +74,8 @@ def test_a_pinhole_view_is_decoded_and_refuses_a_wrong_angle(decode_latent):
 
 
 def test_values_upstream_of_a_node_are_collected(pack):
-    """Check that only nodes before this one count, through any links, and that long texts become
-    digests."""
+    """Check that values of all nodes before this one are collected, with digests instead of long
+    texts."""
     upstream_values = importlib.import_module(f"{pack.__name__}.nodes.host.graph").upstream_values
 
     def make_graph(text: str) -> dict:
@@ -158,8 +158,7 @@ def test_the_preview_shows_the_latents_sources_or_the_connected_inputs(pack, dec
 
 
 def test_the_preview_resizes_the_priors_classes_without_new_values(decode_latent, decode_module):
-    """Send a class map of another size and lens, and check that the sheet of pictures contains
-    class values only."""
+    """Check that a class map resized to the video's size and lens contains class values only."""
     import folder_paths
 
     class_values = torch.tensor([0, 64, 128, 255], dtype=torch.uint8)

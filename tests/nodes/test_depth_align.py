@@ -269,8 +269,8 @@ def test_a_changed_file_changes_the_fingerprint(node, take_folder):
 
 
 def test_the_preset_chooses_lens_and_scale(align_depth, select_frames, take_folder):
-    """Check that preset ``exact`` uses the raw lens and the wearer's scale if they are known, and a
-    given factor before them."""
+    """Check that preset ``exact`` uses the raw lens and, in this order, a given scale factor or the
+    wearer's scale."""
     depth_inputs = dict(depth_file="room/depth.npz", frames=select_frames())
     depth, _, _, report, preset = align_depth(**depth_inputs, preset="released_wild")
     assert (

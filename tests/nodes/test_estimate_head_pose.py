@@ -55,7 +55,7 @@ class NodeOutput:
     ui: dict
 
     def median_errors(self, clip: DrawnHeads) -> tuple[float, float]:
-        """Measure medians of the errors: the eyes' position in metres, and the head's angle in
+        """Measure the median errors of an estimated path: eye position in metres and head angle in
         degrees."""
         head_from_camera = ego_from_head(self.trajectory.ego.camera.quarter_turns)
         c2w = compose(invert(self.trajectory.ego.w2c), head_from_camera).numpy()
@@ -140,7 +140,8 @@ def test_key_points_of_one_detector_give_the_pose(estimate_pose, drawn_clip, dep
 
 
 def test_a_body_model_gives_the_hands(estimate_pose, drawn_clip):
-    """Send fingers whose joints begin at the tip, and one person in an empty box, who is ignored."""
+    """Check the hands from fingers whose joints begin at the tip, and that a person with an empty
+    box is ignored."""
     noise = np.random.default_rng(0).normal(size=(FRAMES, 70, 3))
     body_points = drawn_clip.metres.mean(1)[:, None] + 0.02 * noise
     body_points[:, list(MHR_POINTS.values())] = drawn_clip.metres[

@@ -18,8 +18,10 @@ def test_a_moving_cameras_depth_gets_poses_and_a_preview(pack):
         depth_m=depth.depth_m,
         exo=type(depth.exo).of_exo(depth.exo.camera, frames=depth.frames),
     )
-    mask = take.exo_dynamic.float()
-    node_output = EgoXExoMotion.execute(take.exo_frames(), bare_depth, "auto", dynamic_mask=mask)
+    moving_mask = take.exo_dynamic.float()
+    node_output = EgoXExoMotion.execute(
+        take.exo_frames(), bare_depth, "auto", dynamic_mask=moving_mask
+    )
     moving_depth, text = node_output.args
     assert moving_depth.exo.pose.shape == (9, 3, 4) and text.startswith("the exo camera moves: 0.")
     preview = node_output.ui["egox_preview"][0]

@@ -31,7 +31,7 @@ def pictures(comfy_host):
 
 
 def draw_random_weights(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
-    """Draw small random weights, with ones for norms."""
+    """Fill a model with small random weights, and with ones for its norm layers."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, values in module.named_parameters():
@@ -103,11 +103,11 @@ def run_moge(model, pictures, **changes):
 
 
 def check_projection(camera, points) -> None:
-    """Check that EgoX's camera projects ComfyUI's points [H, W, 3] onto their own pixels."""
+    """Check that EgoX's camera projects each of ComfyUI's points [H, W, 3] onto the point's pixel."""
     uv, _ = camera.project(points.reshape(-1, 3).double())
     v, u = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
-    expected = torch.stack([u, v], dim=-1).reshape(-1, 2).double()
-    assert float((uv - expected).abs().max()) < 1e-2
+    expected_pixels = torch.stack([u, v], dim=-1).reshape(-1, 2).double()
+    assert float((uv - expected_pixels).abs().max()) < 1e-2
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,8 @@ def test_depth_and_camera_of_depth_anything_3_are_read(pack, pictures, da3_model
 
 
 def test_depth_align_combines_moge_and_depth_anything_3(pack, pictures, moge_payload, da3_model):
-    """Combine MoGe v2 for the scale with Depth Anything 3 for steadiness, as in egox_basic."""
+    """Check depth that has its scale from MoGe v2 and its steadiness from Depth Anything 3, as in
+    egox_basic."""
     node = importlib.import_module(f"{pack.__name__}.nodes.depth_align").EgoXDepthAlign
     moge_output = dict(moge_payload)
     da3_output = run_da3(

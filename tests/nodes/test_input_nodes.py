@@ -22,14 +22,14 @@ FRAME_COUNT = 34
 def clip(pack, comfy_host, add_sound) -> Path:
     from egox_train.video_writer import write_video
 
-    path = comfy_host.input / "clips" / "exo.mp4"
+    video_path = comfy_host.input / "clips" / "exo.mp4"
     frames = (
         torch.zeros(FRAME_COUNT, 48, 80, 3, dtype=torch.uint8)
         + (7 * torch.arange(FRAME_COUNT, dtype=torch.uint8))[:, None, None, None]
     )
-    write_video(path, frames, 20.0)
-    add_sound(path, np.random.default_rng(0).uniform(-0.5, 0.5, (1, 44100 * 2)), 44100)
-    return path
+    write_video(video_path, frames, 20.0)
+    add_sound(video_path, np.random.default_rng(0).uniform(-0.5, 0.5, (1, 44100 * 2)), 44100)
+    return video_path
 
 
 def load_video(**changes):
@@ -65,7 +65,7 @@ def test_a_file_is_loaded_by_its_name(clip):
 
 
 def test_a_video_socket_gives_the_same_frames_as_the_file(clip):
-    """Load ComfyUI's video of a file, a trimmed one, and one held in memory."""
+    """Check the frames of ComfyUI's video of a file, of a trimmed one, and of one held in memory."""
     from comfy_api.latest import InputImpl, Types
 
     expected_outputs = load_video(start_frame=8)
@@ -164,17 +164,17 @@ def test_a_video_with_a_cut_is_refused_and_its_parts_are_accepted(comfy_host, cl
 
     room_pictures = np.random.default_rng(0).integers(0, 255, (2, 12, 20, 3), np.uint8)
     frames = torch.from_numpy(room_pictures.repeat(17, 0).repeat(4, 1).repeat(4, 2))
-    file = comfy_host.input / "clips" / "cut.mp4"
-    write_video(file, frames, 20.0)
+    cut_video = comfy_host.input / "clips" / "cut.mp4"
+    write_video(cut_video, frames, 20.0)
     components = Types.VideoComponents(images=frames / 255, frame_rate=Fraction(20))
-    trimmed = InputImpl.VideoFromFile(str(file), start_time=0.2)
-    file_video = InputImpl.VideoFromFile(str(file))
+    trimmed_video = InputImpl.VideoFromFile(str(cut_video), start_time=0.2)
+    file_video = InputImpl.VideoFromFile(str(cut_video))
     component_video = InputImpl.VideoFromComponents(components)
     for changes, cut_frame, start in (
         ({}, 17, 8),
         ({"video": file_video}, 17, 8),
         ({"video": component_video}, 17, 8),
-        ({"video": trimmed}, 13, 4),
+        ({"video": trimmed_video}, 13, 4),
     ):
         values = {"file": "clips/cut.mp4", "start_frame": start, "frame_count": 21} | changes
         advice = f"start at frame {start}, 9 .*start at frame {cut_frame}, 17 frames"
@@ -205,31 +205,30 @@ def run_pose_node(graph=None, **changes):
 
 
 def test_a_viewer_of_a_path_without_a_scene_is_reported(meta_poses, clip):
-    """Check that the note appears only for a graph that uses camera_info, which the path's own exo
-    camera places."""
-    content = json.loads(clip.with_name("meta.json").read_text("utf-8"))
-    content["camera_extrinsics"] = np.eye(3, 4).tolist()
-    write_json(clip.with_name("posed.json"), content)
+    """Check that a note about the missing scene appears only in a graph that links camera_info."""
+    meta_content = json.loads(clip.with_name("meta.json").read_text("utf-8"))
+    meta_content["camera_extrinsics"] = np.eye(3, 4).tolist()
+    write_json(clip.with_name("posed.json"), meta_content)
     viewer_graph = {"8": {"class_type": "Viewer", "inputs": {"camera_info": ["7", 2]}}}
     for file, graph, has_note in (
         ("posed.json", viewer_graph, True),
         ("posed.json", {"8": {"inputs": {"trajectory": ["7", 0]}}}, False),
         ("meta.json", viewer_graph, False),  # its world is the exo camera, so the scene's
     ):
-        path = run_pose_node(graph, file=f"clips/{file}")[0]
-        assert ("camera_info begins at" in path.notes.placed) == has_note
+        ego_trajectory = run_pose_node(graph, file=f"clips/{file}")[0]
+        assert ("camera_info begins at" in ego_trajectory.notes.placed) == has_note
 
 
 @pytest.fixture(scope="module")
 def meta_poses(clip) -> list:
     poses = np.eye(3, 4)[None].repeat(FRAME_COUNT, 0)
     poses[:, 2, 3] = np.arange(FRAME_COUNT) / 10
-    content = {
+    meta_content = {
         "prompt": "a corridor",
         "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
         "ego_extrinsics": poses.tolist(),
     }
-    write_json(clip.parent / "meta.json", content)
+    write_json(clip.parent / "meta.json", meta_content)
     return poses.tolist()
 
 
@@ -292,9 +291,11 @@ def test_a_path_of_another_video_is_refused(meta_poses, clip):
     from egox_pack.egox_core.video.reader import video_mark
 
     frames, clip_mark = load_video()[3], video_mark(clip)
-    copy = clip.with_name("a copy.mp4")
-    copy.write_bytes(clip.read_bytes())
-    assert video_mark(copy)["id"] == clip_mark["id"] and clip_mark["video"] == "clips/exo.mp4"
+    copied_video = clip.with_name("a copy.mp4")
+    copied_video.write_bytes(clip.read_bytes())
+    assert (
+        video_mark(copied_video)["id"] == clip_mark["id"] and clip_mark["video"] == "clips/exo.mp4"
+    )
 
     def keyframes_made_on(video_name: object) -> str:
         keys = [{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}]

@@ -19,11 +19,14 @@ def english(pack):
 
 
 def test_texts_are_laid_out_as_the_front_end_reads_them(english):
-    """Spell out one node's texts, with inputs by id and outputs by position."""
-    patch = english["EgoXModelPatch"]
-    assert patch["display_name"] == "EgoX Model Patch"
-    assert patch["inputs"]["lambda_g"]["name"] == "λ_g"
-    assert patch["inputs"]["canvas"] == {"name": "canvas", "tooltip": "From EgoX Conditioning."}
+    """Check one node's texts in full, with inputs by id and outputs by position."""
+    patch_texts = english["EgoXModelPatch"]
+    assert patch_texts["display_name"] == "EgoX Model Patch"
+    assert patch_texts["inputs"]["lambda_g"]["name"] == "λ_g"
+    assert patch_texts["inputs"]["canvas"] == {
+        "name": "canvas",
+        "tooltip": "From EgoX Conditioning.",
+    }
     assert [english["EgoXConditioning"]["outputs"][str(i)]["name"] for i in range(4)] == [
         "positive",
         "negative",
@@ -33,7 +36,8 @@ def test_texts_are_laid_out_as_the_front_end_reads_them(english):
 
 
 def test_the_english_file_equals_the_nodes_texts(english):
-    """Check this because an older English file would hide the nodes' tooltips."""
+    """Check that the English locale is current, since an old one would hide the nodes' new
+    tooltips."""
     assert read_locale(SOURCE) == english, FIX_ADVICE
 
 
@@ -60,7 +64,7 @@ def test_no_translation_is_stale(english):
 def test_missing_and_outdated_translations_are_reported(
     english, korean, missing_notes, outdated_notes, tmp_path, monkeypatch
 ):
-    """Change the English text "scene" or its Korean translation, and review both."""
+    """Check the report after the English text "scene" or its Korean translation has changed."""
     locale_texts = {(SOURCE, PAGE): {}, ("ko", PAGE): {}, ("ko", locales.NODES): {"a": "장면"}}
     monkeypatch.setattr(locales, "TRANSLATIONS", ("ko",))
     monkeypatch.setattr(locales, "MARKS", tmp_path / "translated.json")
@@ -92,8 +96,7 @@ def test_page_texts_have_the_same_placeholders_in_each_language(language):
 
 @pytest.mark.parametrize("language", [SOURCE, *TRANSLATIONS])
 def test_no_text_contains_the_front_ends_syntax(language):
-    """Check names and descriptions, which the front end compiles as messages with links and
-    variables."""
+    """Check names and descriptions for characters that the front end reads as links and variables."""
     for key, text in leaves(read_locale(language)):
         if not key.endswith(".tooltip"):
             assert not set(text) & set("@{}|"), f"{language} {key}: {text!r}"
@@ -103,7 +106,7 @@ def test_no_text_contains_the_front_ends_syntax(language):
     ("language", "letters"), [("ko", "가-힣"), ("zh", "一-鿿"), ("ja", "ぁ-ヶ一-鿿")]
 )
 def test_sentences_are_in_their_language(language, letters):
-    """Check the script of each text, since a tooltip left in English would count as translated."""
+    """Check the script of each translated text, so that a tooltip left in English is found."""
     for key, text in leaves(read_locale(language)):
         if key.endswith((".tooltip", ".description")):
             assert re.search(f"[{letters}]", text), f"{language} {key}: {text!r}"

@@ -96,23 +96,24 @@ def test_a_peft_folder_is_scaled_as_in_its_configuration(rig, native_tensors, tm
     tensors = {peft_names[key]: tensor for key, tensor in native_tensors.items()}
     for key in [key for key in tensors if rank == 2]:
         tensors[key] = (tensors[key][:2] if "lora_A" in key else tensors[key][:, :2]).contiguous()
-    file = tmp_path / "adapter_model.safetensors"
-    save_file(tensors, file)
-    unscaled_model, report = load_lora(rig, file)
+    adapter_file = tmp_path / "adapter_model.safetensors"
+    save_file(tensors, adapter_file)
+    unscaled_model, report = load_lora(rig, adapter_file)
     assert "alpha/rank 1;" in report and "adapter_config.json" in report
     settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 3 * rank}
-    file.with_name("adapter_config.json").write_text(json.dumps(settings), "utf-8")
-    scaled_model, report = load_lora(rig, file)
+    adapter_file.with_name("adapter_config.json").write_text(json.dumps(settings), "utf-8")
+    scaled_model, report = load_lora(rig, adapter_file)
     assert "alpha/rank 3;" in report and "warning" not in report
     assert (
-        max_weight_difference(load_lora(rig, file, 1 / 3)[0], unscaled_model)
+        max_weight_difference(load_lora(rig, adapter_file, 1 / 3)[0], unscaled_model)
         < 1e-6
         < max_weight_difference(scaled_model, unscaled_model)
     )
 
 
 def test_a_compressed_lora_is_the_same_here_and_in_comfyuis_loader(rig, released_lora, tmp_path):
-    """Compress the LoRA so that rank and alpha differ between its layers."""
+    """Check that both loaders apply a compressed LoRA equally, whose rank and alpha differ between
+    layers."""
     import comfy.sd
 
     compressed_file = tmp_path / "small.safetensors"
@@ -183,7 +184,8 @@ def test_a_dora_loads_as_in_comfyuis_own_loader(rig, native_tensors, tmp_path):
 
 
 def test_weight_differences_of_step_distilled_loras_are_loaded(rig, native_tensors, tmp_path):
-    """Load low-rank pairs under native names together with whole differences of norms and biases."""
+    """Check a LoRA that contains low-rank pairs together with whole differences of norms and
+    biases."""
     native_tensors["diffusion_model.blocks.0.norm3.diff"] = torch.full((128,), 0.25)
     native_tensors["diffusion_model.blocks.0.self_attn.q.diff_b"] = torch.full((128,), 0.5)
     save_file(native_tensors, tmp_path / "distilled.safetensors")
@@ -198,8 +200,7 @@ def test_weight_differences_of_step_distilled_loras_are_loaded(rig, native_tenso
 
 
 def test_another_lora_under_the_released_file_name_is_reported(rig, released_lora, tmp_path):
-    """Load LoRAs of other ranks under diffusers' standard file name, which the released LoRA has as
-    well."""
+    """Check the report on LoRAs of other ranks in a file with the name of the released LoRA."""
     renamed_file = tmp_path / "pytorch_lora_weights.safetensors"
     save_file(load_file(released_lora), renamed_file)
     assert (
@@ -238,8 +239,12 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_reported(
     )
     model, report = load_lora(rig, tmp_path / "paper.safetensors")
     assert "positions times 0.5" in report
-    positions = model.model_options["transformer_options"]["rope_options"]
-    assert (positions["scale_x"], positions["scale_y"], positions["scale_t"]) == (0.5, 0.5, 1.0)
+    rope_options = model.model_options["transformer_options"]["rope_options"]
+    assert (rope_options["scale_x"], rope_options["scale_y"], rope_options["scale_t"]) == (
+        0.5,
+        0.5,
+        1.0,
+    )
     exo, prior = model_rig.clip_pictures(rig.size)
     node = rig.nodes("conditioning").EgoXConditioning
     with torch.inference_mode():
@@ -286,12 +291,12 @@ def test_the_later_of_two_loras_sets_the_position_scale(
 ):
     model = rig.model
     for scale in (first_scale, second_scale):
-        file = tmp_path / f"{scale}.safetensors"
+        lora_file = tmp_path / f"{scale}.safetensors"
         metadata = {} if scale is None else {"egox.position_scale": f"{scale:g}"}
-        save_file(load_file(released_lora), file, metadata)
-        model, _ = rig.nodes("lora").load_lora(model, file, 1.0)
-    positions = rig.patch(model).model_options["transformer_options"]["rope_options"]
-    assert positions["scale_x"] == positions["scale_y"] == expected_scale
+        save_file(load_file(released_lora), lora_file, metadata)
+        model, _ = rig.nodes("lora").load_lora(model, lora_file, 1.0)
+    rope_options = rig.patch(model).model_options["transformer_options"]["rope_options"]
+    assert rope_options["scale_x"] == rope_options["scale_y"] == expected_scale
 
 
 def test_comfyuis_loader_keeps_the_metadata_of_a_lora(rig, native_tensors, released_lora, tmp_path):
@@ -315,7 +320,7 @@ def test_comfyuis_loader_keeps_the_metadata_of_a_lora(rig, native_tensors, relea
 
 
 def test_a_merge_reports_progress_and_can_be_cancelled(rig, released_lora):
-    """Check that a cancelled merge is undone, so that the next load is complete."""
+    """Check that a cancelled merge of LoRA weights is undone, so that the next load is complete."""
     import comfy.model_management as management
 
     (rig.model.detach(), messages := [])

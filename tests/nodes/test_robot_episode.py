@@ -41,12 +41,12 @@ def test_each_run_adds_an_episode(node, episode_inputs, comfy_host):
         assert text.endswith("right hand seen in 5 of 5 frames")
     set_folder = comfy_host.output / "egox_robots" / "kitchen"
     assert node_output.result == (str(set_folder),)
-    info = read_json(set_folder / "meta" / "info.json")
-    assert (info["total_episodes"], info["total_tasks"]) == (2, 1)
+    data_set_info = read_json(set_folder / "meta" / "info.json")
+    assert (data_set_info["total_episodes"], data_set_info["total_tasks"]) == (2, 1)
     assert (set_folder / "README.md").read_text("utf-8").count("100 %") == 2, "both hands are drawn"
     with refuses("ego_seen: got no scene"):
         node.execute(**episode_inputs, ego_seen=True)
-    assert read_json(set_folder / "meta" / "info.json") == info
+    assert read_json(set_folder / "meta" / "info.json") == data_set_info
 
 
 def test_a_cancelled_run_leaves_the_data_set_unchanged(node, episode_inputs, comfy_host):

@@ -45,22 +45,22 @@ def test_the_node_renders_as_the_core_does(take, scene, preset):
 
     prior, coverage, preview, depth, *class_masks = render_prior(take, scene=scene, preset=preset)
     assert prior.shape == preview.shape == (5, 64, 64, 3) and coverage.shape == (5, 64, 64)
-    expected = render_ego_prior(scene, take.trajectory(), prior_preset(preset))
-    assert torch.equal(coverage.bool(), expected.coverage) and torch.allclose(
-        prior, expected.rgb, atol=1e-5
+    expected_prior = render_ego_prior(scene, take.trajectory(), prior_preset(preset))
+    assert torch.equal(coverage.bool(), expected_prior.coverage) and torch.allclose(
+        prior, expected_prior.rgb, atol=1e-5
     )
     unobserved, doubtful_mask, earlier_mask = class_masks
     assert torch.equal(unobserved, 1 - coverage) and not (doubtful_mask * earlier_mask).any()
     assert 0 < float(doubtful_mask.sum()) < float((coverage - doubtful_mask - earlier_mask).sum())
     assert depth.kind == "metric z" and depth.exo.camera.stored_size == (64, 64)
-    assert torch.equal(depth.valid, expected.coverage)
+    assert torch.equal(depth.valid, expected_prior.coverage)
     true_depth = take.ego_depth_m[2]
     common_mask = depth.valid[2] & torch.isfinite(true_depth)
     assert float(((depth.depth_m[2] / true_depth)[common_mask] - 1).abs().median()) < 0.05
 
 
 def test_hidden_lines_follow_the_lora(pack, take, scene):
-    """Check that a run with another LoRA draws nothing again."""
+    """Check that a change of the LoRA updates the hidden lines without drawing the prior again."""
     from comfy.model_patcher import ModelPatcher
     from egox_pack.nodes.patch.lora_metadata import attach_lora_metadata
 
@@ -85,7 +85,7 @@ def test_hidden_lines_follow_the_lora(pack, take, scene):
 
 
 def test_a_device_without_float64_leaves_drawing_to_the_cpu(take, scene, monkeypatch):
-    """Make ComfyUI choose the device of a Mac, which this machine lacks."""
+    """Check that points are drawn on the CPU if ComfyUI's device is a Mac's, which lacks float64."""
     import comfy.model_management
     from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
 
@@ -103,20 +103,22 @@ def test_images_and_depth_can_replace_a_scene(take, scene):
 
 
 def test_views_along_a_path_are_drawn_once(take, scene, monkeypatch):
-    """Follow two videos from the prior's pictures, which remember their scene and their path."""
+    """Check that two videos of one path share the views drawn for the comparison."""
     from egox_pack.nodes.host.remember import DRAWN_FROM
     from egox_pack.nodes.show import judgement
 
-    path = take.trajectory()
-    prior = render_prior(take, scene=scene, trajectory=path)[0]
+    ego_trajectory = take.trajectory()
+    prior = render_prior(take, scene=scene, trajectory=ego_trajectory)[0]
     assert DRAWN_FROM[prior]["scene"] is scene
-    assert DRAWN_FROM[prior]["trajectory"].ego is path.ego, "with the scene's own exo camera"
+    assert DRAWN_FROM[prior]["trajectory"].ego is ego_trajectory.ego, (
+        "with the scene's own exo camera"
+    )
     draw_calls, draw_views = [], judgement.PathViews.of
     monkeypatch.setattr(
         judgement.PathViews, "of", lambda *a, **k: draw_calls.append(1) or draw_views(*a, **k)
     )
     first_path, second_path = (
-        judgement.measure_path_error(prior * brightness, scene, path)[0]
+        judgement.measure_path_error(prior * brightness, scene, ego_trajectory)[0]
         for brightness in (1.0, 0.5)
     )
     assert (
@@ -136,32 +138,36 @@ def test_wrong_depth_and_a_misplaced_head_have_a_badge(take, scene, are_remarks_
     from egox_pack.egox_core.scene.own_take import WARNING
     from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
 
-    path = take.trajectory()
+    ego_trajectory = take.trajectory()
     for notes, badge in (((), None), ((WARNING,), "strangeDepth")):
-        output = EgoXRenderEgoPrior.execute(path, "clean", "preset", replace(scene, notes=notes))
+        output = EgoXRenderEgoPrior.execute(
+            ego_trajectory, "clean", "preset", replace(scene, notes=notes)
+        )
         preview = output.ui["egox_preview"][0]
         assert preview["badge"] == badge and all(note.text in preview["text"] for note in notes)
-    misplaced_path = replace_ego(path, w2c=path.ego.w2c * torch.tensor([1.0, 1, 1, 99]))
+    misplaced_path = replace_ego(
+        ego_trajectory, w2c=ego_trajectory.ego.w2c * torch.tensor([1.0, 1, 1, 99])
+    )
     output = EgoXRenderEgoPrior.execute(misplaced_path, "clean", "preset", scene)
     assert output.ui["egox_preview"][0]["badge"] == "strangePlace"
 
 
 def test_3d_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
-    """Compare in ComfyUI's axes, in which y is up and cameras look along -z."""
+    """Check the camera for viewers in ComfyUI's axes, in which y is up and cameras look along -z."""
     from egox_pack.nodes.ego_pose import EgoXEgoPoseInput
     from egox_pack.nodes.scene import EgoXBuildScene
 
-    path, axis_signs = take.trajectory(), np.array([1, -1, -1])
+    ego_trajectory, axis_signs = take.trajectory(), np.array([1, -1, -1])
     point_cloud_file = EgoXBuildScene.execute(take.exo_frames(), take.depth_video(), "auto").args[1]
     xyz, _ = read_ply(point_cloud_file.get_data())
-    inputs = {**node_defaults(EgoXEgoPoseInput), "base": path}
+    inputs = {**node_defaults(EgoXEgoPoseInput), "base": ego_trajectory}
     viewer_camera = EgoXEgoPoseInput.execute(**inputs).args[2]
     position, target, quaternion = (
         np.array(list(viewer_camera[name].values()))
         for name in ("position", "target", "quaternion")
     )
     local_points = Rotation.from_quat(quaternion).inv().apply(xyz - position) * axis_signs
-    w2c = path.ego.upright_w2c[0].numpy()
+    w2c = ego_trajectory.ego.upright_w2c[0].numpy()
     points = np.concatenate([scene.static.xyz.numpy(), scene.moving[0].xyz.numpy()])
     np.testing.assert_allclose(local_points, points @ w2c[:, :3].T + w2c[:, 3], atol=1e-4)
     np.testing.assert_allclose(Rotation.from_quat(quaternion).apply([0, 0, -1]), target - position)
@@ -185,7 +191,8 @@ def test_connected_masks_replace_those_of_the_depth(take):
 
 
 def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root):
-    """Run Render Splat at the ego camera of calm_room, with a pinhole lens in both."""
+    """Check that ComfyUI's Render Splat draws the same picture as the prior, for the same pinhole
+    camera."""
     import comfy_extras.nodes_gaussian_splat as splat_nodes
     from egox_pack.egox_core import stages
     from egox_pack.egox_core.cameras import CameraModel
@@ -195,8 +202,8 @@ def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root):
 
     take = load_take(repo_root / "sample" / "calm_room", frame_count=1)
     scene, _, splat = EgoXBuildScene.execute(take.read_exo(), take.depth, "auto").args
-    path = take.trajectory.beside(take.depth.exo)
-    camera = viewer_camera(path)
+    ego_trajectory = take.trajectory.beside(take.depth.exo)
+    camera = viewer_camera(ego_trajectory)
     size_px = 448
     focal_px = size_px / 2 / math.tan(math.radians(camera["fov"]) / 2)
     centre_px = size_px / 2 - 0.5
@@ -209,8 +216,10 @@ def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root):
         cx=centre_px,
         cy=centre_px,
     )
-    ego = replace(path.ego.upright, lens=pinhole)
-    prior, _ = stages.prior(scene, replace(path, ego=ego), preset="clean", draw_anyway=True)
+    ego = replace(ego_trajectory.ego.upright, lens=pinhole)
+    prior, _ = stages.prior(
+        scene, replace(ego_trajectory, ego=ego), preset="clean", draw_anyway=True
+    )
     images, _ = splat_nodes.RenderSplat.execute(
         splat, size_px, size_px, 1, 1.0, 2.0, 0.0, 0.0, "#000000", "color", camera
     ).args
@@ -235,8 +244,8 @@ def test_the_splat_has_an_item_per_frame(take, scene):
 
 
 def test_gaussians_at_an_image_rim_have_valid_axes():
-    """Compute axes from steps to neighbours that are missing or parallel, as at the rim of a
-    fisheye image."""
+    """Check the axes of Gaussians whose neighbour pixels are missing or parallel, as at a fisheye
+    image's rim."""
     from egox_core.scene import gaussians
 
     steps = torch.tensor(

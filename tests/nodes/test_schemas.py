@@ -90,15 +90,15 @@ def test_execute_takes_exactly_the_declared_inputs(pack, schemas):
 def test_saved_workflows_of_a_version_keep_loading(schemas, version):
     current_schemas = {schema.node_id: schema for _, schema in schemas}
     for node_id, recorded_form in read_json(Path(__file__).with_name(f"{version}.json")).items():
-        entries = list_inputs(current_schemas[node_id])
-        inputs = [f"{entry.id} {entry.get_io_type()}" for entry in entries]
+        input_entries = list_inputs(current_schemas[node_id])
+        inputs = [f"{entry.id} {entry.get_io_type()}" for entry in input_entries]
         outputs = [output.get_io_type() for output in current_schemas[node_id].outputs]
         assert inputs[: len(recorded_form["inputs"])] == recorded_form["inputs"], node_id
         assert outputs[: len(recorded_form["outputs"])] == recorded_form["outputs"], node_id
-        choices = {entry.id: getattr(entry, "options", None) for entry in entries}
+        choices = {entry.id: getattr(entry, "options", None) for entry in input_entries}
         for name, old_values in recorded_form.get("choices", {}).items():
             assert set(old_values) <= set(choices[name]), f"{node_id}.{name}"
-        values = {entry.id: entry.as_dict() for entry in entries}
+        values = {entry.id: entry.as_dict() for entry in input_entries}
         for name, old_values in recorded_form.get("values", {}).items():
             limits = [values[name][limit] for limit in ("default", "min", "max")[: len(old_values)]]
             assert limits[0] == old_values[0], f"{node_id}.{name}"
@@ -137,8 +137,8 @@ def test_every_input_and_output_is_explained(schemas):
 
 
 def test_a_seed_says_whether_it_changes_after_each_run(schemas):
-    """Check this because the editor otherwise adds the control by the input's name, which shifts
-    saved values."""
+    """Check that each seed input declares its control, since the editor would otherwise add one and
+    shift saved values."""
     for _, schema in schemas:
         for entry in list_inputs(schema):
             if entry.id in ("seed", "noise_seed"):

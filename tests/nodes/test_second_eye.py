@@ -13,8 +13,7 @@ from tests.refusals import refuses
 
 
 def test_the_stereo_video_is_saved_as_headsets_read_it(pack, tmp_path, caplog):
-    """Check that the mp4 file's index comes first, unlike in ComfyUI's own files, and that the node
-    can be cancelled."""
+    """Check that the mp4 file's index comes first, and that the node can be cancelled."""
     from comfy import model_management
     from egox_pack.nodes.second_eye import EgoXSecondEye
 
@@ -22,20 +21,20 @@ def test_the_stereo_video_is_saved_as_headsets_read_it(pack, tmp_path, caplog):
     scene = build_scene(take.exo_rgb, take.depth_video())
     audio = {"waveform": torch.rand(1, 1, 800) - 0.5, "sample_rate": 8000}
     left_eye = (take.ego_frames(), scene, take.trajectory())
-    path = tmp_path / "pair_180_LR.mp4"
+    video_path = tmp_path / "pair_180_LR.mp4"
     for layout, sv3d_count in (("VR180", 1), ("flat", 0)):
         options = (layout, "full", 128, 63.0, 2.0, audio)
         side_by_side, video, right_frames = EgoXSecondEye.execute(*left_eye, *options).args
         assert side_by_side.shape == (2, 128, 256, 3) and right_frames.shape == take.ego_rgb.shape
-        video.save_to(str(path))
+        video.save_to(str(video_path))
         assert ("pair_180_LR.mp4 is a flat film" in caplog.text) is (layout == "flat")
-        data = path.read_bytes()
-        assert data.count(b"st3d") == 1 and data.count(b"sv3d") == sv3d_count
-        assert data.index(b"moov") < data.index(b"mdat")
-        with av.open(str(path)) as file:
-            saved_frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-            file.seek(0)
-            assert sum(frame.samples for frame in file.decode(audio=0)) >= 800
+        file_bytes = video_path.read_bytes()
+        assert file_bytes.count(b"st3d") == 1 and file_bytes.count(b"sv3d") == sv3d_count
+        assert file_bytes.index(b"moov") < file_bytes.index(b"mdat")
+        with av.open(str(video_path)) as container:
+            saved_frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            container.seek(0)
+            assert sum(frame.samples for frame in container.decode(audio=0)) >= 800
         assert np.abs(np.stack(saved_frames) / 255 - side_by_side.numpy()).mean() < 0.05
     model_management.interrupt_current_processing()
     with pytest.raises(model_management.InterruptProcessingException):
@@ -49,7 +48,7 @@ def test_tensors_that_are_no_pictures_are_refused(pack, damage):
     from egox_pack.nodes.second_eye import EgoXSecondEye
 
     take = make_take(SyntheticSpec(frames=5, exo_width=96, exo_height=64, ego_size=64))
-    scene, path = build_scene(take.exo_rgb, take.depth_video()), take.trajectory()
+    scene, ego_trajectory = build_scene(take.exo_rgb, take.depth_video()), take.trajectory()
 
     def damage_pictures(frames):
         if damage == "alpha":
@@ -64,7 +63,7 @@ def test_tensors_that_are_no_pictures_are_refused(pack, damage):
     for run_node in (
         lambda: EgoXLoadExoVideo.execute("none", **options, **sizes, images=exo),
         lambda: EgoXExoMotion.execute(exo, take.depth_video(), "auto"),
-        lambda: EgoXSecondEye.execute(ego, scene, path, "flat", "full", 64, 63.0, 2.0),
+        lambda: EgoXSecondEye.execute(ego, scene, ego_trajectory, "flat", "full", 64, 63.0, 2.0),
     ):
         with nullcontext() if damage == "alpha" else refuses("got (floats|shape)"):
             run_node()

@@ -32,7 +32,7 @@ def test_without_a_page_nodes_make_no_preview(host_root):
 
 
 def called_names(tree: ast.AST) -> set[str]:
-    """List the names that a piece of code calls."""
+    """List the names of all functions that a piece of code calls."""
     functions = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return {ast.unparse(func) for func in functions}
 
@@ -47,30 +47,35 @@ def top_level_definitions(path: Path) -> dict[str, ast.AST]:
 def test_every_node_that_returns_a_preview_has_a_player_on_the_page():
     results = top_level_definitions(ROOT / "nodes" / "show" / "results.py")
     players = {
-        f"shown.{name}" for name, code in results.items() if "preview_ui" in called_names(code)
+        f"shown.{name}"
+        for name, definitions in results.items()
+        if "preview_ui" in called_names(definitions)
     }
     players.add("shown.live")  # sent by messages while a node runs
-    nodes, nodes_with_player = set(), set()
+    node_names, nodes_with_player = set(), set()
     for path in (ROOT / "nodes").glob("*.py"):
-        code = top_level_definitions(path)
-        shows = {name for name, piece in code.items() if called_names(piece) & players}
-        nodes |= {
+        definitions = top_level_definitions(path)
+        showing_classes = {
+            name for name, piece in definitions.items() if called_names(piece) & players
+        }
+        node_names |= {
             name
-            for name, piece in code.items()
-            if name.startswith("EgoX") and (name in shows or called_names(piece) & shows)
+            for name, piece in definitions.items()
+            if name.startswith("EgoX")
+            and (name in showing_classes or called_names(piece) & showing_classes)
         }
         nodes_with_player |= {
             name
-            for name, piece in code.items()
+            for name, piece in definitions.items()
             if re.search(r"(has_intermediate_output|is_output_node)=True", ast.unparse(piece))
         }
-    script = (ROOT / "web" / "js" / "previews.js").read_text(encoding="utf-8")
-    table = dict(re.findall(r'^  (EgoX\w+): "(\w+)",$', script, re.M))
-    assert nodes == table.keys() and "EgoXSecondEye" in nodes
-    assert nodes - nodes_with_player == {"EgoXWanSampler"}, (
+    page_script = (ROOT / "web" / "js" / "previews.js").read_text(encoding="utf-8")
+    player_by_node = dict(re.findall(r'^  (EgoX\w+): "(\w+)",$', page_script, re.M))
+    assert node_names == player_by_node.keys() and "EgoXSecondEye" in node_names
+    assert node_names - nodes_with_player == {"EgoXWanSampler"}, (
         "shown again where a run comes from the cache"
     )
     texts = read_json(ROOT / "locales" / "en" / "main.json")["egox"]["previews"]
     assert {
-        f"{key}{suffix}" for key in ("empty", "label") for suffix in table.values()
+        f"{key}{suffix}" for key in ("empty", "label") for suffix in player_by_node.values()
     } <= texts.keys()

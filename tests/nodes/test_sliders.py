@@ -16,16 +16,16 @@ def list_refusals(pack, monkeypatch, run_coroutine):
 
     def validate_input(node: str, name: str, value: float) -> list[str]:
         prompt = {"1": {"class_type": node, "inputs": {name: value}}}
-        answer = run_coroutine(execution.validate_inputs("prompt", prompt, "1", {}))
-        errors = [error for error in answer[1] if error["extra_info"].get("input_name") == name]
+        verdict = run_coroutine(execution.validate_inputs("prompt", prompt, "1", {}))
+        errors = [error for error in verdict[1] if error["extra_info"].get("input_name") == name]
         return [f"{error['message']}: {error['details']}" for error in errors]
 
     return validate_input
 
 
 def test_numbers_beyond_their_bounds_are_refused(pack, list_refusals):
-    """Check the bounds in the node itself, because ComfyUI checks none of an input that
-    ``validate_inputs`` names."""
+    """Check that the node refuses numbers out of bounds, which ComfyUI doesn't check for inputs of
+    ``validate_inputs``."""
     schemas = [node.GET_SCHEMA() for node in pack.nodes.extension.NODES]
     values_beyond = [
         (schema.node_id, entry.id, entry.max * 1000 + 1)

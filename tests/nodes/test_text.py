@@ -48,12 +48,16 @@ def encoder_file(tmp_path_factory) -> Path:
         "normalization_rule_name": "identity",
         "num_threads": 1,
     }
-    model = standins.train_tokenizer(SENTENCES * 4, vocab_size=120, **training_options)
-    shapes = umt5_shapes({**standins.UMT5_CONFIG, "vocab_size": len(decode_vocabulary(model))})
-    tensors = {name: tensor.float() for name, tensor in standins.draw_tensors(shapes, 3).items()}
-    path = tmp_path_factory.mktemp("text") / "umt5.safetensors"
-    save_file({**tensors, "spiece_model": model}, str(path))
-    return path
+    tokenizer_model = standins.train_tokenizer(SENTENCES * 4, vocab_size=120, **training_options)
+    tensor_shapes = umt5_shapes(
+        {**standins.UMT5_CONFIG, "vocab_size": len(decode_vocabulary(tokenizer_model))}
+    )
+    tensors = {
+        name: tensor.float() for name, tensor in standins.draw_tensors(tensor_shapes, 3).items()
+    }
+    weights_file = tmp_path_factory.mktemp("text") / "umt5.safetensors"
+    save_file({**tensors, "spiece_model": tokenizer_model}, str(weights_file))
+    return weights_file
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +200,8 @@ def test_the_note_says_what_was_cut(text_module, clip, run_text_node):
 
 
 def test_output_texts_have_no_escapes_and_single_blanks(run_text_node):
-    """Pass a prompt whose parentheses are escaped, as EgoX Prompt does it for ComfyUI's own
-    encoder."""
+    """Check that the output texts of a prompt with escaped parentheses contain no backslash and no
+    double blank."""
     assert run_text_node("a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == (
         "a mug (white)",
         '"blur"',
@@ -228,8 +232,8 @@ def test_other_encoders_are_refused(run_text_node):
 
 
 def test_no_caption_runs_no_language_model(text_module, clip, run_text_node):
-    """Check that ComfyUI runs no language model for it, and that the node accepts None in place of
-    the caption."""
+    """Check that ComfyUI skips the language model when the node needs no caption, and that the node
+    accepts None instead."""
     assert (
         text_module.EgoXText.check_lazy_status(caption="no caption", prompt=None, clip=clip) == []
     )
@@ -241,7 +245,7 @@ def test_no_caption_runs_no_language_model(text_module, clip, run_text_node):
 
 
 def test_the_caption_request_fits_comfyuis_generate_text(text_module):
-    """Connect the request to ComfyUI's node, with a language model that returns its prompt."""
+    """Check the request in ComfyUI's Generate Text, with a language model that returns its prompt."""
     from comfy_extras.nodes_textgen import TextGenerate
 
     node = text_module.EgoXCaptionRequest
@@ -273,8 +277,8 @@ def test_the_caption_request_fits_comfyuis_generate_text(text_module):
 
 
 def test_qwens_tokenizer_reads_the_whole_request(text_module):
-    """Check ComfyUI's template: four pictures come before the words, and no word is read as a
-    weight."""
+    """Check that ComfyUI's tokens contain the request's four pictures before its words, and no word
+    as a weight."""
     from comfy.text_encoders.qwen3vl import Qwen3VLTokenizer
 
     node = text_module.EgoXCaptionRequest

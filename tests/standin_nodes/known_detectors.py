@@ -106,7 +106,8 @@ def derive_test_node(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
 
 class KnownTrack(derive_test_node(SAM3_VideoTrack)):
-    """Return the track of one object, which contains the person and all that moves with it."""
+    """Replace a tracking model by returning the drawn person's track, with all things that move
+    with the person."""
 
     @classmethod
     def execute(cls, images, **settings) -> io.NodeOutput:
@@ -122,7 +123,8 @@ class KnownTrack(derive_test_node(SAM3_VideoTrack)):
 
 
 class KnownBoxes(derive_test_node(SAM3_Detect)):
-    """Return mask and box of the person and all that moves with it."""
+    """Replace a detector by returning mask and box of the drawn person and of all things that move
+    with the person."""
 
     @classmethod
     def execute(cls, image, **settings) -> io.NodeOutput:
@@ -146,8 +148,7 @@ def _bounding_box(mask: torch.Tensor) -> dict[str, float]:
 
 
 class KnownKeypoints(derive_test_node(SDPoseKeypointExtractor)):
-    """Return the points of the wearer that the exo camera sees, without details of hands, feet and
-    face."""
+    """Replace a key point detector by returning the drawn wearer's points that the exo camera sees."""
 
     @classmethod
     def execute(cls, image, **settings) -> io.NodeOutput:
@@ -163,15 +164,15 @@ class KnownKeypoints(derive_test_node(SDPoseKeypointExtractor)):
 
 
 class KnownMoGe(derive_test_node(MoGeInference)):
-    """Return metric depth as MoGe v2 does, with points, normals and the lens."""
+    """Replace MoGe v2 by returning the drawn take's metric depth, with points, normals and lens."""
 
     @classmethod
     def execute(cls, image, **settings) -> io.NodeOutput:
         depth = load_take_in_use(cls.hidden.prompt).depth
-        camera, z = depth.exo.camera, depth.depth_m.float()
+        camera, depth_z = depth.exo.camera, depth.depth_m.float()
         width, height = camera.stored_size
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        x, y = (columns - camera.cx) / camera.fx * z, (rows - camera.cy) / camera.fy * z
+        x, y = (columns - camera.cx) / camera.fx * depth_z, (rows - camera.cy) / camera.fy * depth_z
         intrinsics = torch.tensor(
             [
                 [camera.fx / width, 0, (camera.cx + 0.5) / width],
@@ -179,51 +180,51 @@ class KnownMoGe(derive_test_node(MoGeInference)):
                 [0, 0, 1],
             ]
         )
-        finite_mask = torch.isfinite(z)
-        z = z.masked_fill(~finite_mask, torch.inf)
+        finite_mask = torch.isfinite(depth_z)
+        depth_z = depth_z.masked_fill(~finite_mask, torch.inf)
         return io.NodeOutput(
             {
                 "image": image.cpu(),
-                "points": torch.stack((x, y, z), dim=-1),
-                "depth": z,
+                "points": torch.stack((x, y, depth_z), dim=-1),
+                "depth": depth_z,
                 "mask": finite_mask,
-                "intrinsics": intrinsics.expand(len(z), 3, 3),
-                "normal": torch.zeros(*z.shape, 3),
+                "intrinsics": intrinsics.expand(len(depth_z), 3, 3),
+                "normal": torch.zeros(*depth_z.shape, 3),
             }
         )
 
 
 class KnownDA3(derive_test_node(DA3Inference)):
-    """Return depth without a scale, and the lens in pixels of the smaller picture that the model
-    sees."""
+    """Replace Depth Anything 3 by returning the drawn take's depth without a scale, and the lens in
+    pixels of a smaller picture."""
 
     @classmethod
     def execute(cls, image, resolution, mode, **settings) -> io.NodeOutput:
         depth = load_take_in_use(cls.hidden.prompt).depth
-        camera, count = depth.exo.camera, len(depth.depth_m)
-        scale = resolution / max(camera.stored_size)
+        camera, frame_count = depth.exo.camera, len(depth.depth_m)
+        picture_scale = resolution / max(camera.stored_size)
         intrinsics = torch.tensor(
             [
-                [camera.fx * scale, 0, camera.width * scale / 2],
-                [0, camera.fy * scale, camera.height * scale / 2],
+                [camera.fx * picture_scale, 0, camera.width * picture_scale / 2],
+                [0, camera.fy * picture_scale, camera.height * picture_scale / 2],
                 [0, 0, 1],
             ]
         )
-        z = DA3_UNIT * depth.depth_m.float().nan_to_num(100.0)
+        depth_z = DA3_UNIT * depth.depth_m.float().nan_to_num(100.0)
         return io.NodeOutput(
             {
-                "depth": z,
+                "depth": depth_z,
                 "image": image[..., :3].cpu(),
                 "mode": mode["mode"],
-                "confidence": torch.full_like(z, 2.0),
-                "extrinsics": torch.eye(4).expand(1, count, 4, 4),
-                "intrinsics": intrinsics.expand(1, count, 3, 3),
+                "confidence": torch.full_like(depth_z, 2.0),
+                "extrinsics": torch.eye(4).expand(1, frame_count, 4, 4),
+                "intrinsics": intrinsics.expand(1, frame_count, 3, 3),
             }
         )
 
 
 class KnownText(derive_test_node(TextGenerate)):
-    """Return the take's prompt as a language model writes it: after its reasoning, with other
+    """Replace a language model by returning the take's prompt after a reasoning text, with other
     headings, and cut off."""
 
     @classmethod

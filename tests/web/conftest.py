@@ -14,13 +14,13 @@ HERE = Path(__file__).resolve().parent
 def run_node() -> Callable[..., str]:
     """Return ``run_node(*arguments)``, which runs Node in this folder, fails if Node does, and
     returns what it prints."""
-    node = shutil.which("node")
-    if node is None:
+    node_executable = shutil.which("node")
+    if node_executable is None:
         pytest.skip("needs Node.js (node), which runs the page's modules outside a page")
 
     def run(*arguments: str) -> str:
         process = subprocess.run(
-            [node, *arguments],
+            [node_executable, *arguments],
             cwd=HERE,
             capture_output=True,
             text=True,
@@ -39,8 +39,8 @@ def run_node_tests(run_node) -> Callable[[str], int]:
     counts the passed ones."""
 
     def run(file: str) -> int:
-        out = run_node("--test", "--test-reporter=tap", file)
-        assert "# fail 0" in out, out
-        return int(out.split("# pass ")[1].split()[0])
+        test_output = run_node("--test", "--test-reporter=tap", file)
+        assert "# fail 0" in test_output, test_output
+        return int(test_output.split("# pass ")[1].split()[0])
 
     return run

@@ -30,41 +30,44 @@ def make_track_cases() -> list[dict]:
     for count in (1, 2, 3, 4, 5, 9, 30):
         for mode in ("spline", "linear", "hold", "mixed"):
             moments = sorted(rng.sample(range(0, 200), count))
-            clock = rng.choice(["frame", "time_s"])
-            up = rng.choice([None, [0.0, 0.0, 1.0], [0.05, -1.0, 0.3]])
+            clock_field = rng.choice(["frame", "time_s"])
+            up_axis = rng.choice([None, [0.0, 0.0, 1.0], [0.05, -1.0, 0.3]])
             quarter_turns = rng.choice([0, 1])
             keys = []
             for moment in moments:
                 position = [rng.uniform(-2, 2) for _ in range(3)]
-                key: dict = {
-                    clock: moment if clock == "frame" else moment / 30,
+                keyframe: dict = {
+                    clock_field: moment if clock_field == "frame" else moment / 30,
                     "position": position,
                 }
                 pose_kind = rng.choice(["angles", "look_at", "w2c"])
                 angles = [rng.uniform(-180, 180), rng.uniform(-80, 80), rng.uniform(-60, 60)]
                 if pose_kind == "angles":
-                    key |= dict(zip(("yaw_deg", "pitch_deg", "roll_deg"), angles, strict=True))
+                    keyframe |= dict(zip(("yaw_deg", "pitch_deg", "roll_deg"), angles, strict=True))
                 elif pose_kind == "look_at":
-                    key |= {"look_at": [rng.uniform(3, 5) for _ in range(3)], "roll_deg": angles[2]}
+                    keyframe |= {
+                        "look_at": [rng.uniform(3, 5) for _ in range(3)],
+                        "roll_deg": angles[2],
+                    }
                 else:
                     pose = sensor_pose(
                         upright_pose(torch.tensor(position), *angles),
                         CAMERAS[quarter_turns].quarter_turns,
                     )
-                    key = {clock: key[clock], "w2c": pose.tolist()}
+                    keyframe = {clock_field: keyframe[clock_field], "w2c": pose.tolist()}
                 if mode == "mixed":
-                    key["interpolation"] = rng.choice(["spline", "linear", "hold"])
-                keys.append(key)
-            document = {"keyframes": keys} | ({} if up is None else {"up": up})
+                    keyframe["interpolation"] = rng.choice(["spline", "linear", "hold"])
+                keys.append(keyframe)
+            document = {"keyframes": keys} | ({} if up_axis is None else {"up": up_axis})
             document |= {} if mode == "mixed" else {"interpolation": mode}
             document["looks"] = [
                 {
-                    clock: m if clock == "frame" else m / 30,
+                    clock_field: m if clock_field == "frame" else m / 30,
                     "point": [9 * rng.random() for _ in "xyz"],
                 }
                 for m in sorted(rng.sample(range(0, 200), count % 4))
             ]
-            scale = 1 if clock == "frame" else 30
+            scale = 1 if clock_field == "frame" else 30
             query_moments = [m / scale for m in moments] + [
                 rng.uniform(-5, 205) / scale for _ in range(40)
             ]
@@ -82,17 +85,17 @@ def test_the_page_and_a_run_make_the_same_path(run_node, tmp_path):
         camera = CAMERAS[case["quarter_turns"]]
         query_moments = torch.tensor(case["wanted"], dtype=torch.float64)
         track = keyframe_track(case["document"], camera)
-        path = camera.upright_poses(track.at(query_moments))
+        camera_poses = camera.upright_poses(track.at(query_moments))
         # Both in double precision; the spline's system and the slerp are solved in different
         # orders.
         assert torch.allclose(
-            torch.tensor(result["w2c"], dtype=torch.float64), path, atol=1e-7, rtol=0
+            torch.tensor(result["w2c"], dtype=torch.float64), camera_poses, atol=1e-7, rtol=0
         ), case
-        up = case["document"].get("up", [0.0, -1.0, 0.0])
+        up_axis = case["document"].get("up", [0.0, -1.0, 0.0])
         for pose, angles in zip(camera.upright_poses(track.w2c), result["angles"], strict=True):
             angle_differences = [
                 math.remainder(a - b, 360)
-                for a, b in zip(pose_angles(pose, up), angles, strict=True)
+                for a, b in zip(pose_angles(pose, up_axis), angles, strict=True)
             ]
             assert max(map(abs, angle_differences)) < 1e-4
         # What the page writes into the node gives the same path, to the digits that it writes.
@@ -128,9 +131,11 @@ def test_the_vendored_three_js_is_the_recorded_one():
     bundle_record = read_json(DATA)
     assert set(bundle_record["files"]) == {BUNDLE, LICENCE}
     assert bundle_record["files"] == {path.name: sha256(path) for path in TARGET.iterdir()}
-    text = (TARGET / BUNDLE).read_text("utf-8")
-    assert not re.search(r"(?m)^\s*(?:import\b|export\b.*\bfrom\b)|\bimport\(", text), "all in one"
-    assert "SPDX-License-Identifier: MIT" in text
+    bundle_text = (TARGET / BUNDLE).read_text("utf-8")
+    assert not re.search(r"(?m)^\s*(?:import\b|export\b.*\bfrom\b)|\bimport\(", bundle_text), (
+        "all in one"
+    )
+    assert "SPDX-License-Identifier: MIT" in bundle_text
     used_names = {
         name
         for module in (JS / "editor").rglob("*.mjs")

@@ -12,8 +12,7 @@ def test_the_upload_modules_tests_pass(run_node_tests):
 
 
 def test_the_page_counts_chunks_as_the_plan_does():
-    """Check the table of ``uploads.test.mjs``, whose first entry is a clip that fits into one
-    chunk."""
+    """Check that the numbers of chunks in ``uploads.test.mjs`` equal those of the Python plan."""
     frames = (49, 53, 93, 97, 193)
     assert [len(plan_chunks(count, 49, 5)) for count in frames] == [1, 2, 2, 3, 5]
     assert len(plan_chunks(33, 17, 1)) == 2
@@ -40,7 +39,7 @@ def describe_clip(fps: float, times_s: tuple[float, ...] = ()) -> VideoInfo:
     ],
 )
 def test_the_page_counts_frames_as_the_loader_does(info, max_count):
-    """Check the table of ``uploads.test.mjs``: frames from the tenth on at 10 frames per second."""
+    """Check that the frame counts in ``uploads.test.mjs`` equal those of Load Exo Video."""
     valid_count = max_count - (max_count - 1) % 4
     selected_frames = select_frames(info, start_frame=10, frame_count=valid_count, target_fps=10.0)
     assert len(selected_frames.indices) == valid_count

@@ -69,7 +69,7 @@ def test_the_pages_weights_equal_the_models(run_node, geometry, tmp_path, soft):
         bias = dense_bias(geometry, options).view(
             latent_frames, h, w_exo + w_ego, latent_frames, h, w_exo + w_ego
         )
-        expected = bias[frame, row, w_exo + column, frame, :, :w_exo].exp().flatten()
+        expected_weights = bias[frame, row, w_exo + column, frame, :, :w_exo].exp().flatten()
         known_mask = trusted_mask[frame].flatten()
         # JSON says null where the page has no weight.
         assert [value is None for value in page_weights] == (~known_mask).tolist(), case
@@ -78,7 +78,7 @@ def test_the_pages_weights_equal_the_models(run_node, geometry, tmp_path, soft):
         )
         # The bias is made in float32, whose 1 + cos has seven digits.
         assert torch.allclose(
-            page_weight_tensor[known_mask], expected[known_mask], rtol=1e-4, atol=1e-6
+            page_weight_tensor[known_mask], expected_weights[known_mask], rtol=1e-4, atol=1e-6
         ), case
 
 

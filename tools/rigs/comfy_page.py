@@ -70,16 +70,16 @@ class PagePool:
         self._free: dict[bool, list[Any]] = {False: [], True: []}
 
     def take(self, size: tuple[int, int], touch: bool) -> Any:
-        """Open a Playwright ``Page`` of that size without any state of an earlier one."""
+        """Return an empty Playwright page of the given size, new or reused."""
         width, height = size
         if self._free[touch]:
             page = self._free[touch].pop()
             page.set_viewport_size({"width": width, "height": height})
             return page
-        context = self._browser.new_context(
+        browser_context = self._browser.new_context(
             viewport={"width": width, "height": height}, has_touch=touch, reduced_motion="reduce"
         )
-        return context.new_page()
+        return browser_context.new_page()
 
     def give_back(self, page: Any, address: str, touch: bool) -> None:
         """Empty a page of the server at ``address``, and keep it for reuse."""
@@ -89,9 +89,11 @@ class PagePool:
             page.unroute_all(behavior="ignoreErrors")
             page.goto(address + QUIET_PATH)  # no script of the host's that could write again
             page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
-            session = page.context.new_cdp_session(page)
-            session.send("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
-            session.detach()
+            devtools_session = page.context.new_cdp_session(page)
+            devtools_session.send(
+                "Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"}
+            )
+            devtools_session.detach()
             page.mouse.move(0, 0)
         except Error:  # a page that a failed test left in the middle of something
             page.context.close()
@@ -206,7 +208,7 @@ class ComfyPage:
             raise PageError("scripts of the page failed: " + "; ".join(self.faults))
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
-        """Call a function of the page, and fail if it doesn't answer in time."""
+        """Run a JavaScript function in the page, and fail if it doesn't answer in time."""
         timeout_script = (
             f"setTimeout(fail, {WAIT_LIMIT_S * 1000}, Error('no answer in {WAIT_LIMIT_S:.0f} s'))"
         )
@@ -235,11 +237,11 @@ class ComfyPage:
         active tab's name in that tab, in the view that it was left in."""
         if not form:
             workflow = {**workflow, "extra": {**workflow.get("extra", {}), "linearMode": False}}
-        new = len(self._tabs) + 1
-        tab = self._tabs.setdefault(new if form else workflow.get("id"), new)
+        new_number = len(self._tabs) + 1
+        tab_number = self._tabs.setdefault(new_number if form else workflow.get("id"), new_number)
         self.evaluate(
             "async ([saved, name]) => { await app.loadGraphData(saved, true, true, name); }",
-            [workflow, f"egox {tab}"],
+            [workflow, f"egox {tab_number}"],
         )
         self.settle()
 
@@ -287,29 +289,29 @@ class ComfyPage:
     def show(
         self, bounds: tuple[float, float, float, float] | None = None, margin: float = 20.0
     ) -> float:
-        """Pan and zoom to fill the page with a part of the graph, and return the zoom.
+        """Pan and zoom the canvas until a part of the graph fills the page, and return the zoom.
 
         The part is (x, y, width, height), or the whole graph.
 
         The part is (x, y, width, height), or all of the graph.
         """
-        scale = self.evaluate(_SHOW_SCRIPT, [*(bounds or self.graph_bounds()), margin])
+        zoom = self.evaluate(_SHOW_SCRIPT, [*(bounds or self.graph_bounds()), margin])
         self.settle(6)
-        return scale
+        return zoom
 
     def node_bounds(self, kind: str) -> tuple[float, float, float, float]:
         """Measure (x, y, width, height) of a type's only node, title included, in graph units.
 
         In the graph's own units, title included.
         """
-        nodes = self.evaluate(
+        bounds_of_nodes = self.evaluate(
             "(kind) => app.graph.nodes.filter((n) => n.type === kind)"
             ".map((n) => [...(n.boundingRect ?? n.getBounding())])",
             kind,
         )
-        if len(nodes) != 1:
-            raise PageError(f"{len(nodes)} nodes of type {kind}")
-        return tuple(nodes[0])
+        if len(bounds_of_nodes) != 1:
+            raise PageError(f"{len(bounds_of_nodes)} nodes of type {kind}")
+        return tuple(bounds_of_nodes[0])
 
 
 def shipped_workflows(repo: Path) -> dict[str, Path]:

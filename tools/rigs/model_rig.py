@@ -22,8 +22,7 @@ from tools.rigs import standins
 
 @frozen
 class RigSize:
-    """Hold picture sizes in px and a number of frames 4n+1, of which the default has 3 x 2 x (4 +
-    2) = 36 tokens."""
+    """Store the picture sizes in px and the number of frames (4n+1) of a test clip."""
 
     frames: int = 9
     exo_width: int = 64
@@ -60,12 +59,13 @@ class ModelRig:
     trajectory: Any
 
     def nodes(self, name: str) -> ModuleType:
-        """Import a module of the pack's ``nodes``."""
+        """Import a module of the pack's ``nodes`` package by its name."""
         return importlib.import_module(f"{self.pack.__name__}.nodes.{name}")
 
     @property
     def gga_defaults(self) -> dict[str, Any]:
-        """Defaults of the geometry inputs that the model patch and the sampler node declare."""
+        """Return the default values of the geometry inputs that the model patch and the sampler
+        node have."""
         return {entry.id: entry.default for entry in self.nodes("gga_inputs").gga_inputs()}
 
     def patch(self, model: Any = None, **changes: Any) -> Any:
@@ -190,11 +190,16 @@ def clip_pictures(size: RigSize) -> tuple[torch.Tensor, torch.Tensor]:
 def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
     """Make the depth of a slanted floor in front of the exo camera, and the path of an ego camera
     along it."""
-    types, cameras = import_core_module(pack, "types"), import_core_module(pack, "cameras")
-    exo_camera = cameras.CameraModel.pinhole(size.exo_width, size.height, 0.8 * size.exo_width)
-    rows = torch.linspace(4.0, 2.0, size.height)[None, :, None]
-    columns = torch.linspace(-0.5, 0.5, size.exo_width)[None, None, :]
-    depth_m = (rows + columns).expand(size.frames, -1, -1).clone()
+    types_module, cameras_module = (
+        import_core_module(pack, "types"),
+        import_core_module(pack, "cameras"),
+    )
+    exo_camera = cameras_module.CameraModel.pinhole(
+        size.exo_width, size.height, 0.8 * size.exo_width
+    )
+    depth_of_row = torch.linspace(4.0, 2.0, size.height)[None, :, None]
+    depth_of_column = torch.linspace(-0.5, 0.5, size.exo_width)[None, None, :]
+    depth_m = (depth_of_row + depth_of_column).expand(size.frames, -1, -1).clone()
     w2c = torch.eye(3, 4, dtype=torch.float64).repeat(size.frames, 1, 1)
     angle = torch.linspace(0.4, -0.4, size.frames, dtype=torch.float64)
     w2c[:, 0, 0] = w2c[:, 2, 2] = angle.cos()
@@ -205,10 +210,12 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
     frames = import_core_module(pack, "frames").Frames.timed(
         torch.arange(size.frames).double() / 20
     )
-    exo = cameras.CameraPath.of_exo(exo_camera, frames=frames)
-    lens = cameras.preset_camera("aria_released", size.height)
-    ego = cameras.CameraPath(lens=lens, w2c=w2c, frames=frames, world="exo")
-    return types.DepthVideo(depth_m=depth_m, exo=exo), types.CameraTrajectory(ego=ego, exo=exo)
+    exo = cameras_module.CameraPath.of_exo(exo_camera, frames=frames)
+    lens = cameras_module.preset_camera("aria_released", size.height)
+    ego = cameras_module.CameraPath(lens=lens, w2c=w2c, frames=frames, world="exo")
+    return types_module.DepthVideo(depth_m=depth_m, exo=exo), types_module.CameraTrajectory(
+        ego=ego, exo=exo
+    )
 
 
 def make_rig(
@@ -228,23 +235,23 @@ def make_rig(
 ) -> ModelRig:
     """Load the stand-in models and condition a small clip."""
     size = size or RigSize()
-    files = standins.TESTS_ONLY if image_embedding else standins.SHIPPED
+    model_files = standins.TESTS_ONLY if image_embedding else standins.SHIPPED
     model = load_transformer(
-        models / files["transformer_img_emb" if image_embedding else "transformer"]
+        models / model_files["transformer_img_emb" if image_embedding else "transformer"]
     )
     vae = load_vae(models / standins.SHIPPED["vae"])
-    width = model.get_model_object("diffusion_model").text_dim
-    exo, prior = clip_pictures(size)
+    text_width = model.get_model_object("diffusion_model").text_dim
+    exo_frames, prior_frames = clip_pictures(size)
     clip_vision = (
         load_clip_vision(models / standins.TESTS_ONLY["clip_vision"]) if image_embedding else None
     )
-    module = importlib.import_module(f"{pack.__name__}.nodes.conditioning")
-    positive, negative, latent, canvas, _ = module.condition_clip(
-        text_conditioning(width, prompt_tokens[0], 1),
-        text_conditioning(width, prompt_tokens[1], 2),
+    conditioning_module = importlib.import_module(f"{pack.__name__}.nodes.conditioning")
+    positive, negative, latent, canvas, _ = conditioning_module.condition_clip(
+        text_conditioning(text_width, prompt_tokens[0], 1),
+        text_conditioning(text_width, prompt_tokens[1], 2),
         vae,
-        exo,
-        prior,
+        exo_frames,
+        prior_frames,
         noise_seed,
         image_embedding_mode,
         clip_vision=clip_vision,
@@ -270,15 +277,15 @@ def random_rig(pack: ModuleType, models: Path, size: RigSize) -> ModelRig:
     would dominate.
 
     The model has the form of Wan 2.2, without an image embedding. ¶ -"""
-    types = import_core_module(pack, "types")
+    types_module = import_core_module(pack, "types")
     model = load_transformer(models / standins.SHIPPED["transformer"])
     generator = torch.Generator().manual_seed(0)
     t, h = latent_frames(size.frames), size.height // PIXELS_PER_LATENT
     exo, prior = (
-        torch.randn(1, CHANNELS, t, h, width // PIXELS_PER_LATENT, generator=generator)
-        for width in (size.exo_width, size.ego_width)
+        torch.randn(1, CHANNELS, t, h, picture_width // PIXELS_PER_LATENT, generator=generator)
+        for picture_width in (size.exo_width, size.ego_width)
     )
-    canvas = types.Canvas(
+    canvas = types_module.Canvas(
         exo_latent=exo,
         prior_latent=prior,
         frames=size.frames,
@@ -286,9 +293,14 @@ def random_rig(pack: ModuleType, models: Path, size: RigSize) -> ModelRig:
         exo_size=(size.exo_width, size.height),
         ego_size=(size.ego_width, size.height),
     )
-    values = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 4, *prior.shape[2:])}
-    width = model.get_model_object("diffusion_model").text_dim
-    positive, negative = ([[text_conditioning(width, 6, i)[0][0], values]] for i in (1, 2))
+    conditioning_values = {
+        "concat_latent_image": prior,
+        "concat_mask": torch.ones(1, 4, *prior.shape[2:]),
+    }
+    text_width = model.get_model_object("diffusion_model").text_dim
+    positive, negative = (
+        [[text_conditioning(text_width, 6, i)[0][0], conditioning_values]] for i in (1, 2)
+    )
     depth, trajectory = clip_geometry(pack, size)
     return ModelRig(
         pack=pack,

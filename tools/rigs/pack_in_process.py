@@ -62,10 +62,10 @@ def load_root(name: str) -> ModuleType:
 
 def load_pack(name: str = "egox_pack") -> ModuleType:
     """Load the pack and its nodes."""
-    root = load_root(name)
+    pack_module = load_root(name)
     importlib.import_module(f"{name}.nodes.extension")
     importlib.import_module(f"{name}.egox_core")
-    return root
+    return pack_module
 
 
 @contextmanager

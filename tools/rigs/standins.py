@@ -86,8 +86,8 @@ def draw_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
     numpy's legacy generator, because its stream is frozen for good; one stream a name, so that
     adding a tensor leaves the others as they were."""
-    source = np.random.RandomState((seed * 1_000_003 + zlib.crc32(name.encode())) % 2**32)
-    noise = torch.from_numpy(source.standard_normal(shape)).float()
+    random_state = np.random.RandomState((seed * 1_000_003 + zlib.crc32(name.encode())) % 2**32)
+    noise = torch.from_numpy(random_state.standard_normal(shape)).float()
     if name.endswith("gamma") or ("norm" in name and name.endswith("weight")):
         return torch.ones(shape)
     if name.endswith(("img_emb.proj.0.weight", "img_emb.proj.4.weight")):
@@ -133,10 +133,10 @@ def train_tokenizer(sentences: Sequence[str] = (LETTERS, LETTERS), **options: An
     Its pieces are single characters unless the trainer's options say otherwise. ¶ -"""
     import sentencepiece  # a requirement of the host; only --all comes here
 
-    model = io.BytesIO()
+    model_stream = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences),
-        model_writer=model,
+        model_writer=model_stream,
         hard_vocab_limit=False,
         character_coverage=1.0,
         pad_id=0,
@@ -146,7 +146,7 @@ def train_tokenizer(sentences: Sequence[str] = (LETTERS, LETTERS), **options: An
         minloglevel=2,
         **{"model_type": "char", "vocab_size": UMT5_CONFIG["vocab_size"], **options},
     )
-    return torch.from_numpy(np.frombuffer(model.getvalue(), dtype=np.uint8).copy())
+    return torch.from_numpy(np.frombuffer(model_stream.getvalue(), dtype=np.uint8).copy())
 
 
 def save_standin(
@@ -175,11 +175,11 @@ def make_tests_only(out: Path, seed: int = SEED) -> None:
     save_standin(out / TESTS_ONLY["transformer_img_emb"], *make_transformer(WAN21_I2V, seed + 1))
     save_standin(out / TESTS_ONLY["vace"], *make_transformer(WAN21_VACE, seed + 2))
     save_standin(out / TESTS_ONLY["fun_control"], *make_transformer(WAN21_FUN_CONTROL, seed + 3))
-    lora = draw_tensors(lora_shapes(WAN21_I2V, LORA_RANK), seed + 1)
-    save_standin(out / TESTS_ONLY["lora_img_emb"], lora, {"format": "pt"})
-    text = draw_tensors(umt5_shapes(UMT5_CONFIG), seed)
-    text["spiece_model"] = train_tokenizer()
-    save_standin(out / TESTS_ONLY["text"], text, config_metadata(UMT5_CONFIG))
+    lora_tensors = draw_tensors(lora_shapes(WAN21_I2V, LORA_RANK), seed + 1)
+    save_standin(out / TESTS_ONLY["lora_img_emb"], lora_tensors, {"format": "pt"})
+    text_tensors = draw_tensors(umt5_shapes(UMT5_CONFIG), seed)
+    text_tensors["spiece_model"] = train_tokenizer()
+    save_standin(out / TESTS_ONLY["text"], text_tensors, config_metadata(UMT5_CONFIG))
     save_standin(
         out / TESTS_ONLY["clip_vision"],
         draw_tensors(clip_vision_shapes(CLIP_VISION_CONFIG), seed),

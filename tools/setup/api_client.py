@@ -40,13 +40,15 @@ class PromptRefused(RuntimeError):
     """Report in ComfyUI's own words that it did not accept a prompt."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
-        lines = [str((answer.get("error") or {}).get("message", "a part of the graph is invalid"))]
+        error_lines = [
+            str((answer.get("error") or {}).get("message", "a part of the graph is invalid"))
+        ]
         for node_id, account in (answer.get("node_errors") or {}).items():
-            lines += [
+            error_lines += [
                 f"node {node_id} ({account.get('class_type')}): {error.get('message')}: {error.get('details')}"
                 for error in account.get("errors", [])
             ]
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join(error_lines))
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,11 @@ class ApiClient:
         """Read the command line of the server, which may be another program's, empty if it is no
         ComfyUI."""
         answer = self.get("/system_stats")
-        system = answer.get("system") if isinstance(answer, dict) else None
-        words = system.get("argv") if isinstance(system, dict) else None
-        return [str(word) for word in words] if isinstance(words, list) else []
+        system_info = answer.get("system") if isinstance(answer, dict) else None
+        server_arguments = system_info.get("argv") if isinstance(system_info, dict) else None
+        return (
+            [str(word) for word in server_arguments] if isinstance(server_arguments, list) else []
+        )
 
     def version(self) -> str:
         return str(self.get("/system_stats")["system"].get("comfyui_version", "unknown"))
@@ -172,8 +176,8 @@ class ApiClient:
             async for message in socket:
                 event_type, data = "binary", {"bytes": message.data}
                 if isinstance(message.data, str):
-                    content = json.loads(message.data)
-                    event_type, data = content.get("type", ""), content.get("data") or {}
+                    event = json.loads(message.data)
+                    event_type, data = event.get("type", ""), event.get("data") or {}
                 if data.get("prompt_id", prompt_id) != prompt_id:
                     continue
                 if event_type == "executing" and data.get("node") not in (None, *executed_nodes):
@@ -182,12 +186,12 @@ class ApiClient:
                 if event_type in END_STATUS:
                     break
         # The last message comes a moment before the history has it; a lost connection ends here too.
-        while not (entry := self.get(f"/history/{prompt_id}").get(prompt_id)):
+        while not (history_entry := self.get(f"/history/{prompt_id}").get(prompt_id)):
             await asyncio.sleep(0.05)
-        messages = entry["status"]["messages"]
+        messages = history_entry["status"]["messages"]
         ((status, error),) = [
             (END_STATUS[event_type], data)
             for event_type, data in messages
             if event_type in END_STATUS
         ]
-        return Outcome(status, entry["outputs"], executed_nodes, error)
+        return Outcome(status, history_entry["outputs"], executed_nodes, error)

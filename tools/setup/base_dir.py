@@ -60,8 +60,12 @@ def user_model_arguments(host: Host, base: BaseDir) -> tuple[str, ...]:
 def model_path_arguments(models: Path, base: BaseDir, name: str) -> tuple[str, ...]:
     """Build arguments that let the server also read the models in the subfolders of ``models``,
     each named by its kind."""
-    kinds = {folder.name: folder.name for folder in sorted(models.iterdir()) if folder.is_dir()}
-    file = base.root / "user" / f"models_of_the_{name}.yaml"
+    kind_folders = {
+        folder.name: folder.name for folder in sorted(models.iterdir()) if folder.is_dir()
+    }
+    config_file = base.root / "user" / f"models_of_the_{name}.yaml"
     # JSON is YAML, and spares the quoting of paths.
-    file.write_text(json.dumps({name: {"base_path": str(models), **kinds}}, indent=1), "utf-8")
-    return ("--extra-model-paths-config", str(file))
+    config_file.write_text(
+        json.dumps({name: {"base_path": str(models), **kind_folders}}, indent=1), "utf-8"
+    )
+    return ("--extra-model-paths-config", str(config_file))

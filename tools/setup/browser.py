@@ -92,8 +92,8 @@ def prepare_browser(log: Path) -> Path | None:
     if browser is None and not os.environ.get(VARIABLE) and can_install_by_apt():
         print(f"Installing chromium by apt (details in {log})")
         log.parent.mkdir(parents=True, exist_ok=True)
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        with open(log, "w", encoding="utf-8") as sink:
+        quiet_environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        with open(log, "w", encoding="utf-8") as log_stream:
             for command in (
                 ["apt-get", "update"],
                 [
@@ -107,8 +107,8 @@ def prepare_browser(log: Path) -> Path | None:
             ):
                 subprocess.run(
                     command,
-                    env=quiet,
-                    stdout=sink,
+                    env=quiet_environment,
+                    stdout=log_stream,
                     stderr=subprocess.STDOUT,
                     stdin=subprocess.DEVNULL,
                     check=False,

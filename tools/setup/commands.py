@@ -99,7 +99,7 @@ def start_inside(words: list[str]) -> int:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """Read the sub-command and its options, with the words after the sub-command as ``rest``."""
+    """Parse run.py's command line into a sub-command, its options, and further words in ``rest``."""
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="EgoX for ComfyUI: demo, tests, server, benches.",
@@ -107,27 +107,29 @@ def parse(words: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    demo = commands.add_parser(
+    demo_parser = commands.add_parser(
         "demo", help="make an ego video through ComfyUI with the small model"
     )
-    demo.add_argument(
+    demo_parser.add_argument(
         "--take",
         type=Path,
         metavar="FOLDER",
         help="a take (exo.mp4, depth.npz, meta.json) "
         "instead of the sample; 49 frames at 448 px unless said otherwise",
     )
-    demo.add_argument("--frames", type=int, metavar="N", help="frames, 4n+1")
-    demo.add_argument(
+    demo_parser.add_argument("--frames", type=int, metavar="N", help="frames, 4n+1")
+    demo_parser.add_argument(
         "--size", type=int, metavar="PX", help="height of exo, side of the ego picture"
     )
-    demo.add_argument("--steps", type=int, metavar="N", help="sampling steps")
-    demo.add_argument("--keep-server", action="store_true", help="leave it running until Ctrl-C")
-    demo.add_argument(
+    demo_parser.add_argument("--steps", type=int, metavar="N", help="sampling steps")
+    demo_parser.add_argument(
+        "--keep-server", action="store_true", help="leave it running until Ctrl-C"
+    )
+    demo_parser.add_argument(
         "--stand-in", action="store_true", help="random weights, as for a take of your own"
     )
-    ui = commands.add_parser("ui", help="start the server and print its address")
-    for command in (demo, ui):
+    ui_parser = commands.add_parser("ui", help="start the server and print its address")
+    for command in (demo_parser, ui_parser):
         command.add_argument("--port", type=int, help="port of the server (default: a free one)")
     own_commands = {
         "test": "ruff, ty and pytest (further arguments go to pytest; --gates: no pytest; --all: the "
@@ -136,10 +138,10 @@ def parse(words: list[str]) -> argparse.Namespace:
         "--frontend VERSION: what another ComfyUI or another of its pages can break)",
         "bench": "run one of benchmarks/",
         "make": f"make what ships anew: {', '.join(MAKERS)}",
-        **{name: about for name, (_, about) in MODULES.items()},
+        **{name: help_text for name, (_, help_text) in MODULES.items()},
     }
-    for name, about in own_commands.items():
-        commands.add_parser(name, help=about, add_help=False)
+    for name, help_text in own_commands.items():
+        commands.add_parser(name, help=help_text, add_help=False)
     args, rest = parser.parse_known_args(words)
     if rest and args.command not in own_commands:
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -148,7 +150,7 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a sub-command inside the environment."""
+    """Execute a sub-command of run.py inside the environment."""
     layout = Layout()
     environment = this_environment(layout)
     if environment is None:
@@ -176,12 +178,12 @@ def run(args: argparse.Namespace) -> int:
         return run_tests(environment, args.rest)
     if args.command in MODULES:
         return environment.run(["-m", MODULES[args.command][0], *args.rest])
-    files = sorted((layout.repo / "benchmarks").glob("[!_]*.py"))
-    benches = {path.stem: f"benchmarks.{path.stem}" for path in files}
-    names = benches if args.command == "bench" else MAKERS
-    if not args.rest or args.rest[0] not in names:
-        raise SetupError(f"run.py {args.command} NAME; the names are: {', '.join(names)}")
-    return environment.run(["-m", names[args.rest[0]], *args.rest[1:]])
+    bench_files = sorted((layout.repo / "benchmarks").glob("[!_]*.py"))
+    bench_modules = {path.stem: f"benchmarks.{path.stem}" for path in bench_files}
+    module_names = bench_modules if args.command == "bench" else MAKERS
+    if not args.rest or args.rest[0] not in module_names:
+        raise SetupError(f"run.py {args.command} NAME; the names are: {', '.join(module_names)}")
+    return environment.run(["-m", module_names[args.rest[0]], *args.rest[1:]])
 
 
 def run_ui(environment: Environment, port: int | None) -> int:

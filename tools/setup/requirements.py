@@ -19,13 +19,13 @@ def check_requirements(environment: Environment, command: str) -> None:
         SetupError: something is missing in an environment of the user's, or may not be installed.
     """
     layout, owned = environment.layout, environment.host.owned
-    lines = requirement_lines((layout.repo / "requirements.txt").read_text("utf-8"))
+    needed_lines = requirement_lines((layout.repo / "requirements.txt").read_text("utf-8"))
     if command == "test" or owned and command not in USER_COMMANDS:
-        lines += extra_requirements(layout, "dev")
+        needed_lines += extra_requirements(layout, "dev")
     try:
-        missing = [line for line in lines if not is_met(line)]
+        missing = [line for line in needed_lines if not is_met(line)]
     except ModuleNotFoundError:  # an environment of uv's has neither pip nor packaging
-        missing = ["packaging", *lines]
+        missing = ["packaging", *needed_lines]
     if not missing:
         return
     if not owned or os.environ.get("EGOX_NO_SETUP") == "1":
@@ -35,11 +35,11 @@ def check_requirements(environment: Environment, command: str) -> None:
             f'  "{environment.python}" -m pip install {packages}'
         )
     # The pins go along, so that no other requirement can pull in another torch.
-    install(layout, environment.python, "what tests and benches need", [*lines, *TORCH_PINS])
+    install(layout, environment.python, "what tests and benches need", [*needed_lines, *TORCH_PINS])
     for package in extra_requirements(layout, "checks"):
         try:  # never built here: that would take a compiler and many minutes
-            words = ["--only-binary", ":all:", package, *TORCH_PINS]
-            install(layout, environment.python, package, words)
+            pip_options = ["--only-binary", ":all:", package, *TORCH_PINS]
+            install(layout, environment.python, package, pip_options)
         except SetupError:
             print(f"  {package} has no build for this machine: what needs it will be skipped")
 
@@ -70,6 +70,6 @@ def requirement_lines(text: str) -> list[str]:
 
 def extra_requirements(layout: Layout, name: str) -> list[str]:
     """Read an extra of pyproject.toml by a pattern, since Python 3.10 has no TOML reader."""
-    text = (layout.repo / "pyproject.toml").read_text("utf-8")
-    match = re.search(rf"^{re.escape(name)}\s*=\s*\[(.*?)\]\s*$", text, re.S | re.M)
-    return re.findall(r"\"([^\"]+)\"", match.group(1)) if match else []
+    pyproject_text = (layout.repo / "pyproject.toml").read_text("utf-8")
+    extra_match = re.search(rf"^{re.escape(name)}\s*=\s*\[(.*?)\]\s*$", pyproject_text, re.S | re.M)
+    return re.findall(r"\"([^\"]+)\"", extra_match.group(1)) if extra_match else []

@@ -66,11 +66,11 @@ class Server:
         """Build the command that starts ComfyUI.
 
         Its database is in memory, because it may not write beside the user's ComfyUI. ¶ -"""
-        device = [] if torch.cuda.is_available() else ["--cpu"]
+        device_arguments = [] if torch.cuda.is_available() else ["--cpu"]
         return [
             str(self.environment.python),
             str(self.environment.host.root / "main.py"),
-            *device,
+            *device_arguments,
             "--base-directory",
             str(self.base.root),
             "--listen",

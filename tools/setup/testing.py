@@ -68,22 +68,22 @@ def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
     is_other_host = options.host is not None or options.frontend is not None
     if is_other_host:
         environment = prepare_other_host(environment, options.host, options.frontend)
-    in_browser = options.browser or (options.frontend is not None and options.host is None)
-    if in_browser:
+    runs_in_browser = options.browser or (options.frontend is not None and options.host is None)
+    if runs_in_browser:
         pytest_arguments = (
             pytest_arguments
             if any("tests/browser" in argument for argument in pytest_arguments)
             else [*pytest_arguments, "tests/browser"]
         )
     browser = prepare_browser(environment.layout.logs / "apt.log")
-    if browser is None and in_browser:
+    if browser is None and runs_in_browser:
         raise SetupError(f"The tests in a browser need one: {install_advice()}.")
     if is_other_host:
         return _test_other_host(
-            environment, pytest_arguments, in_browser=in_browser, browser=browser is not None
+            environment, pytest_arguments, in_browser=runs_in_browser, browser=browser is not None
         )
-    if code := check_gates(environment):
-        return code
+    if exit_code := check_gates(environment):
+        return exit_code
     if pytest_arguments and pytest_arguments != ["tests/browser"]:
         print("pytest", flush=True)
         return environment.run(["-m", "pytest", *pytest_arguments])
@@ -93,12 +93,12 @@ def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
     if newest_version is not None:
         environment = prepare_other_host(environment, None, newest_version)
     print(f"pytest, page {newest_version or 'of the host'}", flush=True)
-    code = environment.run(["-m", "pytest", *(pytest_arguments or PARALLEL_OPTIONS)])
+    exit_code = environment.run(["-m", "pytest", *(pytest_arguments or PARALLEL_OPTIONS)])
     if newest_version is None or not options.all:
-        return code
+        return exit_code
     print("pytest tests/browser, page of the host", flush=True)
     del os.environ["EGOX_PACKAGES"]
-    return environment.run(["-m", "pytest", "tests/browser"]) or code
+    return environment.run(["-m", "pytest", "tests/browser"]) or exit_code
 
 
 def find_newest_frontend(environment: Environment) -> str | None:
@@ -109,13 +109,13 @@ def find_newest_frontend(environment: Environment) -> str | None:
     Without a network it is the newest that was installed before, None if none was.
     """
     if os.environ.get("EGOX_NO_SETUP") != "1":
-        output = subprocess.run(
+        pip_output = subprocess.run(
             [str(environment.python), "-m", "pip", "index", "versions", FRONTEND],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
         ).stdout
-        if match := re.match(rf"{FRONTEND} \(([\d.]+)\)", output):
+        if match := re.match(rf"{FRONTEND} \(([\d.]+)\)", pip_output):
             return match[1]
     folder = environment.layout.state / "hosts" / environment.host.version_text
     versions = [path.name.removeprefix("packages_") for path in folder.glob("packages_[0-9]*[0-9]")]
@@ -144,14 +144,14 @@ def check_types(environment: Environment) -> int:
     repository through a link whose name can be a package's.
     """
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
-        package = Path(folder) / "egox_pack"
-        link_folder(environment.layout.repo, package)
-        command = [environment.python, "-m", "ty", "check", "--output-format", "concise"]
-        command += ["--project", package, "--python", environment.python]
+        package_link = Path(folder) / "egox_pack"
+        link_folder(environment.layout.repo, package_link)
+        ty_command = [environment.python, "-m", "ty", "check", "--output-format", "concise"]
+        ty_command += ["--project", package_link, "--python", environment.python]
         for search_path in (folder, environment.host.root):
-            command += ["--extra-search-path", search_path]
+            ty_command += ["--extra-search-path", search_path]
         process = subprocess.run(
-            [*map(str, command), *(str(package / name) for name in TYPED_FOLDERS)],
+            [*map(str, ty_command), *(str(package_link / name) for name in TYPED_FOLDERS)],
             cwd=environment.layout.repo,
             # ty would take PYTHONPATH for further places of the same files.
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
@@ -159,34 +159,35 @@ def check_types(environment: Environment) -> int:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
         )
-        print(process.stdout.replace(f"{package}{os.sep}", ""), end="", flush=True)
+        print(process.stdout.replace(f"{package_link}{os.sep}", ""), end="", flush=True)
     return process.returncode
 
 
 def _test_other_host(
     environment: Environment, rest: list[str], *, in_browser: bool, browser: bool
 ) -> int:
-    """Run the tests of another ComfyUI, then those in a browser, whose failures are only reported."""
+    """Run all tests on another ComfyUI release, and report failures of the browser tests without
+    failing."""
     named_tests = [
         argument
         for argument in rest
         if (environment.layout.repo / argument.partition("::")[0]).exists()
     ]
     print("pytest", flush=True)
-    code = environment.run(["-m", "pytest", *rest, *([] if named_tests else HOST_TESTS)])
+    exit_code = environment.run(["-m", "pytest", *rest, *([] if named_tests else HOST_TESTS)])
     if named_tests or in_browser:
-        return code
+        return exit_code
     if not browser:
         print("The tests in a browser were not run: there is none.")
-        return code
+        return exit_code
     print("pytest tests/browser (reported only)", flush=True)
     page_code = environment.run(["-m", "pytest", *rest, "tests/browser"])
-    verdicts = ["failed" if failed else "passed" for failed in (code, page_code)]
+    verdicts = ["failed" if failed else "passed" for failed in (exit_code, page_code)]
     print(
         f"On ComfyUI {environment.host.version_text}: host and nodes {verdicts[0]}, the page {verdicts[1]} "
         "(which is only reported)."
     )
-    return code
+    return exit_code
 
 
 def prepare_other_host(
@@ -213,20 +214,22 @@ def prepare_other_host(
         )
     layout, host = environment.layout, environment.host
     folder = layout.state / "hosts" / (version or host.version_text)
-    root, packages = folder / "ComfyUI", folder / f"packages_{frontend or 'own'}"
-    forbidden = os.environ.get("EGOX_NO_SETUP") == "1"
+    root, packages_folder = folder / "ComfyUI", folder / f"packages_{frontend or 'own'}"
+    is_setup_forbidden = os.environ.get("EGOX_NO_SETUP") == "1"
     if version is not None:
         if not (root / ".egox_source").is_file():
-            if forbidden:
+            if is_setup_forbidden:
                 raise SetupError(f"{root} is not there and EGOX_NO_SETUP=1 forbids fetching it.")
             fetch_host(RELEASES[version], root, environment.python)
         host = Host(root, read_version(root), "--host", owned=True)
-    if not packages.is_dir():
-        if forbidden:
-            raise SetupError(f"{packages} is not there and EGOX_NO_SETUP=1 forbids making it.")
-        part = packages.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+    if not packages_folder.is_dir():
+        if is_setup_forbidden:
+            raise SetupError(
+                f"{packages_folder} is not there and EGOX_NO_SETUP=1 forbids making it."
+            )
+        partial_folder = packages_folder.with_suffix(".part")
+        shutil.rmtree(partial_folder, ignore_errors=True)
+        partial_folder.mkdir(parents=True)
         lines = requirement_lines((host.root / "requirements.txt").read_text("utf-8"))
         if frontend is not None:
             lines = [line for line in lines if not line.startswith(FRONTEND)]
@@ -236,8 +239,8 @@ def prepare_other_host(
                 layout,
                 environment.python,
                 f"packages of ComfyUI {host.version_text}",
-                ["--no-deps", "--target", str(part), *missing],
+                ["--no-deps", "--target", str(partial_folder), *missing],
             )
-        part.rename(packages)
-    os.environ["EGOX_PACKAGES"] = str(packages)
+        partial_folder.rename(packages_folder)
+    os.environ["EGOX_PACKAGES"] = str(packages_folder)
     return Environment(host, environment.python, layout)

@@ -18,11 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--check", action="store_true", help="write nothing")
-    write = not parser.parse_args(arguments).check
+    may_write = not parser.parse_args(arguments).check
     schemas = pack_schemas()
-    missing, wrong = locales.renew(schemas, write)
-    print("\n".join([*missing, *wrong]) or f"{len(schemas)} nodes, all texts complete")
-    return 1 if wrong else 0
+    missing_lines, outdated_lines = locales.renew(schemas, may_write)
+    print(
+        "\n".join([*missing_lines, *outdated_lines]) or f"{len(schemas)} nodes, all texts complete"
+    )
+    return 1 if outdated_lines else 0
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ key. If a translation stays correct after a change of English, remove its line."
 
 
 def renew(schemas: Sequence[Any], write: bool = True) -> tuple[list[str], list[str]]:
-    """Write the English texts and the marks of the translations, or only compare them.
+    """Update the English texts and the review marks of the translations, or only report
+    differences.
 
     Returns:
         A line each: translations that are missing, which the page shows in English; what is wrong.
@@ -46,7 +47,7 @@ def renew(schemas: Sequence[Any], write: bool = True) -> tuple[list[str], list[s
 
 
 def review(nodes: dict[str, Any]) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:
-    """Compare the translations with the English texts of ``nodes`` and of the page.
+    """Compare the translations with the English texts of the nodes and of the page.
 
     Returns:
         Lines of what is missing and of what is wrong, and what MARKS should hold.
@@ -93,7 +94,7 @@ def locale_file(language: str, name: str = NODES) -> Path:
 
 
 def read_locale(language: str, name: str = NODES) -> dict[str, Any]:
-    """Read a language's texts, empty if there is no file."""
+    """Read the texts of one language, an empty dictionary if its file doesn't exist."""
     path = locale_file(language, name)
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
@@ -119,7 +120,7 @@ def node_defs(schemas: Sequence[Any]) -> dict[str, Any]:
 
 
 def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every text of a tree with its dotted key."""
+    """Yield every text of a nested dictionary with its dotted key."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from leaves(value, f"{above}{key}.")
