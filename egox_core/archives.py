@@ -78,14 +78,14 @@ def open_zip(
     with intact(f"{what} {path.name!r}", ZIP_ERRORS, expected="a zip archive"):
         archive = zipfile.ZipFile(path)
     with archive:
-        total = 0
+        unpacked_bytes = 0
         for member in archive.infolist():
             _check_member(member, path, what)
-            total += member.file_size
-        if total > limit:
+            unpacked_bytes += member.file_size
+        if unpacked_bytes > limit:
             raise EgoXInputError(
                 what,
-                got=f"{path.name!r} unpacking to {total / 2**30:.1f} GB",
+                got=f"{path.name!r} unpacking to {unpacked_bytes / 2**30:.1f} GB",
                 expected=f"at most {limit / 2**30:.1f} GB",
                 fix="store the clip's own frames only",
             )
@@ -202,15 +202,15 @@ def read_array(archive: zipfile.ZipFile, key: str, what: str) -> np.ndarray:
     """
     with open_member(archive, f"{key}.npy", what) as stream:
         shape, dtype = read_npy_header(stream, what, archive.getinfo(f"{key}.npy").file_size)
-        content = stream.read()
-    if len(content) != math.prod(shape) * dtype.itemsize:
+        array_bytes = stream.read()
+    if len(array_bytes) != math.prod(shape) * dtype.itemsize:
         raise EgoXInputError(
             what,
-            got=f"{len(content)} bytes for {dtype} of shape {shape}",
+            got=f"{len(array_bytes)} bytes for {dtype} of shape {shape}",
             expected="an intact file",
             fix="copy or write it again",
         )
-    return np.frombuffer(content, dtype).reshape(shape)
+    return np.frombuffer(array_bytes, dtype).reshape(shape)
 
 
 def _safe_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, ...]:
@@ -331,7 +331,7 @@ def read_npy_header(
 
 
 class PackedFrames:
-    """Reader of single frames from an array in a zip archive, fastest in ascending order."""
+    """Reader of single frames of an array in a zip archive, fastest in ascending order."""
 
     def __init__(
         self,
@@ -352,9 +352,9 @@ class PackedFrames:
     def read(self, indices: list[int]) -> Iterator[np.ndarray]:
         """Yield the frames at ascending ``indices``."""
         wanted_numbers, kept_frames, self._kept = set(indices), self._kept, {}
-        numbers = range(indices[0], indices[-1] + 1)  # those between are unpacked anyway
-        keep_all = len(numbers) * self._frame_bytes() <= self._keep_bytes
-        for number in numbers:
+        frame_range = range(indices[0], indices[-1] + 1)  # those between are unpacked anyway
+        keep_all = len(frame_range) * self._frame_bytes() <= self._keep_bytes
+        for number in frame_range:
             frame = kept_frames[number] if number in kept_frames else self._unpack(number)
             if keep_all:
                 self._kept[number] = frame
@@ -375,10 +375,10 @@ class PackedFrames:
         if self._stream is not None and number < self._next:
             self._stream.close()
             self._stream = None
-        (stream, dtype), size, content = self._open(), self._frame_bytes(), b""
+        (stream, dtype), size, frame_data = self._open(), self._frame_bytes(), b""
         while self._next <= number:
-            content = stream.read(size)
-            if len(content) < size:
+            frame_data = stream.read(size)
+            if len(frame_data) < size:
                 raise EgoXInputError(
                     self._what,
                     got=f"frame {self._next} cut off",
@@ -386,7 +386,7 @@ class PackedFrames:
                     fix="copy or write it again",
                 )
             self._next += 1
-        return np.frombuffer(content, dtype).reshape(self._shape[1:])
+        return np.frombuffer(frame_data, dtype).reshape(self._shape[1:])
 
 
 def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
@@ -396,11 +396,11 @@ def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
         EgoXInputError: empty, or larger than OpenCV takes.
     """
     # The header's width and height: a small file may ask for gigabytes.
-    sides = [int.from_bytes(content[offset : offset + 4], "big") for offset in (16, 20)]
-    if 2 * math.prod(sides) > MAX_FRAME_BYTES:
+    width_and_height = [int.from_bytes(content[offset : offset + 4], "big") for offset in (16, 20)]
+    if 2 * math.prod(width_and_height) > MAX_FRAME_BYTES:
         raise EgoXInputError(
             what,
-            got=f"an image of {sides[0]}x{sides[1]} px",
+            got=f"an image of {width_and_height[0]}x{width_and_height[1]} px",
             expected=f"at most {MAX_FRAME_BYTES // 2} px",
             fix="write it again",
         )

@@ -36,11 +36,11 @@ def as_tensor(
         for length_asked, length_given in zip(shape, tensor.shape, strict=True)
     )
     if not shape_fits or not tensor.numel():
-        layout = ", ".join("N" if length is None else str(length) for length in shape)
+        layout_text = ", ".join("N" if length is None else str(length) for length in shape)
         raise EgoXInputError(
             what,
             got=f"shape {tuple(tensor.shape)}",
-            expected=f"[{layout}]",
+            expected=f"[{layout_text}]",
             fix="give an array of this layout",
         )
     return tensor
@@ -53,24 +53,26 @@ def _dense_tensor(values: object) -> Tensor:
         array = np.asarray(values)
         if array.dtype.char == "O" and any(number is None for number in array.flat):
             raise TypeError("None in place of a number")
-        kind = np.dtype(np.float64) if array.dtype.char in "gO" else array.dtype.newbyteorder("=")
-        return torch.from_numpy(np.asarray(array, kind, order="C"))
+        target_dtype = (
+            np.dtype(np.float64) if array.dtype.char in "gO" else array.dtype.newbyteorder("=")
+        )
+        return torch.from_numpy(np.asarray(array, target_dtype, order="C"))
     if values.is_meta:
         raise TypeError("a tensor on the device meta has no values")
-    dense = values if values.layout == torch.strided else values.to_dense()
+    dense_tensor = values if values.layout == torch.strided else values.to_dense()
     # The same object where there are no gradients: what was computed of it is remembered by it.
-    return dense.detach() if dense.requires_grad else dense
+    return dense_tensor.detach() if dense_tensor.requires_grad else dense_tensor
 
 
 def _describe_type(values: object) -> str:
     """Describe the type and dtype of a value, for an error."""
-    name, kind = type(values).__name__, getattr(values, "dtype", None)
-    return name if kind is None else f"{name} of {kind}"
+    type_name, dtype = type(values).__name__, getattr(values, "dtype", None)
+    return type_name if dtype is None else f"{type_name} of {dtype}"
 
 
 def as_matrix(values: object, what: str, expected: str) -> Tensor:
-    """Turn rows of numbers into a float64 tensor, with ``what`` and ``expected`` as the words of
-    its error.
+    """Convert rows of numbers to a float64 tensor, or raise an error that names ``what`` and the
+    ``expected`` shape.
 
     Raises:
         EgoXInputError: no numbers, rows of different length.
@@ -113,12 +115,12 @@ def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
                 expected="uint8 of 0...255, or floats of 0...1",
                 fix="convert the numbers",
             )
-        low, high = torch.stack([torch.stack(frame.aminmax()) for frame in frames]).T
-        low, high = low.amin(), high.amax()  # NaN, where one is
-        if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
+        lowest, highest = torch.stack([torch.stack(frame.aminmax()) for frame in frames]).T
+        lowest, highest = lowest.amin(), highest.amax()  # NaN, where one is
+        if not (lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT):
             raise EgoXInputError(
                 what,
-                got=f"floats of {float(low):.3g} to {float(high):.3g}",
+                got=f"floats of {float(lowest):.3g} to {float(highest):.3g}",
                 expected="floats of 0...1, or uint8 of 0...255",
                 fix="divide by 255, and leave no NaN",
             )
@@ -147,17 +149,21 @@ def rectangle(
     outside: float = 0,
 ) -> np.ndarray:  # [height, width, ...], a view where nothing is outside
     """Cut a rectangle out of a picture or map, filled with ``outside`` beyond its border."""
-    inner = picture[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
-    if inner.shape[:2] == (height, width):
-        return inner
+    visible_part = picture[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    if visible_part.shape[:2] == (height, width):
+        return visible_part
     padded = np.full((height, width, *picture.shape[2:]), outside, picture.dtype)
-    y, x = max(-top, 0), max(-left, 0)
-    padded[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
+    top_margin, left_margin = max(-top, 0), max(-left, 0)
+    padded[
+        top_margin : top_margin + visible_part.shape[0],
+        left_margin : left_margin + visible_part.shape[1],
+    ] = visible_part
     return padded
 
 
 def as_poses(values: object, what: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
-    """Turn one pose, or one per frame, into a tensor whose values are not validated yet.
+    """Convert one camera pose, or one per frame, to a tensor without checking that its rotations
+    are valid.
 
     Raises:
         EgoXInputError: another layout.

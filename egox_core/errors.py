@@ -23,12 +23,12 @@ _FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/:*?\"'<>|(),\n]+[\\
 
 
 def is_oom(error: BaseException) -> bool:
-    """Check whether an error means that memory ran out: of torch, CUDA or Triton."""
+    """Check whether an exception of torch, CUDA or Triton means that memory ran out."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
 
 
 def in_words(advice: str) -> str:
-    """Translate advice into the terms of the program that uses the core."""
+    """Replace terms of this package in an error's advice by those of the program that uses it."""
     for core_term, program_term in WORDS.items():
         advice = advice.replace(core_term, program_term)
     return advice
@@ -47,7 +47,7 @@ class EgoXInputError(ValueError):
         super().__init__(f"{what}: got {got_text}; " + in_words(f"expected {expected}. Fix: {fix}"))
 
     def __reduce__(self) -> tuple:
-        """Pickle the error, for another process."""
+        """Return what pickle needs to pass this error to another process."""
         return partial(
             type(self), self.what, got=self.got, expected=self.expected, fix=self.fix
         ), ()
@@ -104,7 +104,7 @@ def intact(
     expected: str = "an intact file",
     fix: str = "copy or write it again",
 ) -> Generator[None]:
-    """Refuse data that a library call inside the context finds damaged.
+    """Convert a library's exceptions about damaged data to EgoXInputError, as a context manager.
 
     Only the call belongs inside: errors of our own code would be hidden as well.
 

@@ -53,7 +53,7 @@ def check_finite(
 
 
 class _FoundError(Exception):
-    """Stop of a repeated forward pass once the faulty block is found."""
+    """Exception that ends a repeated forward pass as soon as the faulty block is found."""
 
 
 def _first_block(blocks: Sequence[nn.Module], again: Callable[[], object]) -> str:

@@ -1,4 +1,4 @@
-"""Describe to people what a stage read and did, with a kind of each remark for code."""
+"""Define remarks: sentences on what a stage read and did, each with a kind that code can check."""
 
 from dataclasses import dataclass
 from enum import Enum

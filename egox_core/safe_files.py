@@ -42,7 +42,8 @@ PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 @contextlib.contextmanager
 def file_lock(path: Path, wait: bool = True) -> Generator[bool]:
-    """Lock ``path`` while this process makes it, and yield False if another process has the lock.
+    """Lock the file ``path`` while this process makes it, and yield False if another process holds
+    the lock.
 
     The lock, ``.<name>.lock`` beside it, ends with its process, also with a killed one. A file
     system that knows no locks gives no protection: two processes then do the same work, and what
@@ -84,10 +85,10 @@ def clear_leftovers(
         names: of what is made there, where the folder is a user's own; None: whatever has the form.
     """
     for leftover in list(folder.glob(pattern)):
-        half_made = HALF_MADE.fullmatch(leftover.name)
-        if half_made is None or (names is not None and half_made[1] not in names):
+        leftover_match = HALF_MADE.fullmatch(leftover.name)
+        if leftover_match is None or (names is not None and leftover_match[1] not in names):
             continue
-        with file_lock(folder / half_made[1], wait=False) as is_free:
+        with file_lock(folder / leftover_match[1], wait=False) as is_free:
             if is_free and leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             elif is_free and leftover.suffix != ".lock":
@@ -163,11 +164,11 @@ def visible_files(folder: Path, pattern: str = "*", *, nested: bool = False) -> 
     On other systems' disks, macOS writes a hidden ``._NAME`` next to each NAME.
     """
     paths = folder.rglob(pattern) if nested else folder.glob(pattern)
-    depth = len(folder.parts)
+    folder_depth = len(folder.parts)
     return sorted(
         path
         for path in paths
-        if path.is_file() and not any(part.startswith(".") for part in path.parts[depth:])
+        if path.is_file() and not any(part.startswith(".") for part in path.parts[folder_depth:])
     )
 
 
@@ -326,10 +327,10 @@ def atomic_write(path: Path) -> Generator[Path]:
     # The suffix stays last: encoders take the container format from it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     temporary.touch()
-    mode = temporary.stat().st_mode
+    file_mode = temporary.stat().st_mode
     try:
         yield temporary
-        temporary.chmod(mode)
+        temporary.chmod(file_mode)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary)):
@@ -368,12 +369,12 @@ def require_writable(folder: Path, what: str) -> None:
         existing_folder = next(
             ancestor for ancestor in (folder, *folder.absolute().parents) if ancestor.exists()
         )
-        probe = existing_folder / f".{uuid.uuid4().hex[:8]}.part"
+        probe_path = existing_folder / f".{uuid.uuid4().hex[:8]}.part"
         try:
-            probe.write_bytes(bytes(PROBE_BYTES))
+            probe_path.write_bytes(bytes(PROBE_BYTES))
         finally:
             with contextlib.suppress(OSError):
-                probe.unlink()
+                probe_path.unlink()
     except NO_NAMES as error:
         raise EgoXInputError(
             what,

@@ -380,12 +380,17 @@ def path(
         )
     if ego_size is not None:
         width, height = lens.stored_size
-        side = min(width, height)
+        shorter_side = min(width, height)
         if width != height:  # the ego picture is square
             placement_notes.append(
-                f"of the ego lens' {width}x{height} px the middle {side}x{side} px are used"
+                f"of the ego lens' {width}x{height} px the middle {shorter_side}x{shorter_side} px are used"
             )
-            lens = lens.crop((width - side) // 2, (height - side) // 2, side, side)
+            lens = lens.crop(
+                (width - shorter_side) // 2,
+                (height - shorter_side) // 2,
+                shorter_side,
+                shorter_side,
+            )
         lens = lens.rescale(size, size)
     notes = replace(notes, placed="; ".join(filter(None, placement_notes)))
     trajectory = adapted(trajectory, camera=lens, smooth_s=smooth_s)
@@ -425,10 +430,10 @@ def scene(
     )
     pictures = frames_of_size(pictures, *depth.depth_m.shape[1:])
     points = build_scene(pictures, depth, moving, progress=progress)
-    text = f"{len(points.static):,} static points, {points.frame_count} frames, world: {points.exo.world}"
+    summary = f"{len(points.static):,} static points, {points.frame_count} frames, world: {points.exo.world}"
     if device is not None:
         points = replace(points, static=_to_device(points.static, device))
-    return points, StageReport(notes=(Remark(text), *notes, *mask_notes, *points.notes))
+    return points, StageReport(notes=(Remark(summary), *notes, *mask_notes, *points.notes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -497,20 +502,22 @@ def prior(
     ego_prior = render_ego_prior(
         scene, trajectory, options, classes=classes, notes=odd_places, progress=progress
     )
-    shares = torch.stack([frame.double().mean() for frame in ego_prior.coverage])
+    coverage_shares = torch.stack([frame.double().mean() for frame in ego_prior.coverage])
     height, width = ego_prior.coverage.shape[1:]
-    sentences = [f"{len(shares)} frames of {width}x{height}, coverage {100 * shares.mean():.0f} %"]
+    sentences = [
+        f"{len(coverage_shares)} frames of {width}x{height}, coverage {100 * coverage_shares.mean():.0f} %"
+    ]
     if ego_prior.seen is not None:
         sentences.append(seen_text(seen_shares(ego_prior.seen)))
-    if (poses := len(trajectory.frames)) > len(shares) and trajectory.ego.moves:
+    if (poses := len(trajectory.frames)) > len(coverage_shares) and trajectory.ego.moves:
         sentences.append(
-            f"the path has {poses} poses, the scene {len(shares)} frames: the first {len(shares)} "
+            f"the path has {poses} poses, the scene {len(coverage_shares)} frames: the first {len(coverage_shares)} "
             "are drawn. To see one moment from many places, draw a scene of one frame for each pose"
         )
     if path_notes.placed:
         sentences.append(path_notes.placed)
     notes = (*map(Remark, sentences), *odd_places, *scene.notes)
-    return ego_prior, PriorReport(notes=notes, covered=shares)
+    return ego_prior, PriorReport(notes=notes, covered=coverage_shares)
 
 
 def condition(
@@ -578,9 +585,9 @@ def condition(
         f"{name} {width}x{height}"
         for name, (width, height) in (("exo", canvas.exo_size), ("ego", canvas.ego_size))
     )
-    text = f"{count} frames, {', '.join(sizes)}; mask {mask_mode}"
+    summary = f"{count} frames, {', '.join(sizes)}; mask {mask_mode}"
     return Conditioned(canvas=_to_device(canvas, device), embedding=embedding), StageReport(
-        notes=(Remark(text),)
+        notes=(Remark(summary),)
     )
 
 
@@ -610,8 +617,8 @@ def judge(
         EgoXInputError: another count of frames than the scene's, another size than the truth's.
     """
     if views is not None or scene is None or trajectory is None:
-        needs = "scene and trajectory, or views alone"
-        _refuse_arguments("judge", needs, scene=scene, trajectory=trajectory)
+        requirement = "scene and trajectory, or views alone"
+        _refuse_arguments("judge", requirement, scene=scene, trajectory=trajectory)
     else:
         trajectory.check_moments(scene.frames, "scene")
     video, path_error, errors_db = as_floats(as_frames(ego, "ego video")), None, None

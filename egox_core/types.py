@@ -89,8 +89,8 @@ class FrameSelection(Frames):
         """
         left, top, source_width, source_height = self.part or (0, 0, *self.source_size)
         width, height = self.size
-        choose = max if self.resize == "crop" else min
-        scale = choose(width / source_width, height / source_height)
+        pick_scale = max if self.resize == "crop" else min
+        scale = pick_scale(width / source_width, height / source_height)
         rect_width, rect_height = max(1, round(width / scale)), max(1, round(height / scale))
         return (
             left + (source_width - rect_width) // 2,
@@ -146,7 +146,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Kept:
-    """Payload that a host may cache, and pass on to another version of this code."""
+    """Base class of payloads that a host may cache, and pass to another version of this code."""
 
     @staticmethod
     def version() -> str:
@@ -224,7 +224,7 @@ class DepthVideo(Kept):
 
 
 def _other_video(path_frames: Frames, *others: Frames) -> tuple[Remark, ...]:
-    """Warn that a path was made for another video than those of the given frames."""
+    """Warn if a path was made for another video than those of the given frames."""
     if path_frames.source is None or not all(
         path_frames.of_other_video(frames) for frames in others
     ):
@@ -282,7 +282,7 @@ class CameraTrajectory(Kept):
 
     @property
     def known_exo(self) -> CameraPath:
-        """Exo camera, or an error if the path's world is unknown.
+        """Exo camera of the path, which raises an error if the path's world is unknown.
 
         Raises:
             EgoXInputError: an ego path whose world nobody knows.
@@ -297,7 +297,7 @@ class CameraTrajectory(Kept):
         return self.exo
 
     def other_exo(self, *owners: CameraPath) -> tuple[Remark, ...]:
-        """Warn that the exo camera in the path's file is none of the cameras ``owners``.
+        """Warn if the exo camera in the path's file is none of the ``owners`` of a scene or depth.
 
         Theirs is used. Where only one side says a pose, the videos are compared.
         """
@@ -319,7 +319,7 @@ class CameraTrajectory(Kept):
         return (Remark(warning, RemarkKind.WARNING),)
 
     def other_hands(self, frames: Frames) -> tuple[Remark, ...]:
-        """Warn that the hands are of another video than the path's exo camera."""
+        """Warn if the hands were tracked in another video than that of the path's exo camera."""
         return () if self.exo is None else _other_video(self.exo.frames, frames)
 
     def exo_of(self, exo: CameraPath) -> CameraPath:
@@ -336,7 +336,7 @@ class CameraTrajectory(Kept):
         return replace(exo, w2c=compose(exo.w2c, path_exo.at(0)), world=path_exo.world)
 
     def beside(self, exo: CameraPath) -> CameraTrajectory:
-        """Combine the path with a depth's exo camera: its lens and, in a shared world, its poses.
+        """Copy the path with a depth's exo camera: its lens and, in a shared world, its poses.
 
         Raises:
             EgoXInputError: a path whose world nobody knows, or of other moments.
@@ -424,7 +424,7 @@ def of_frames(
     frames: slice | Tensor,  # [N] int64
 ) -> PayloadOfFrames:
     """Select some frames of a depth video or trajectory."""
-    parts: dict[str, Any] = {
+    selected_fields: dict[str, Any] = {
         name: value[frames]
         for name, value in vars(payload).items()
         if name in OF_FRAMES and value is not None
@@ -432,12 +432,12 @@ def of_frames(
     cameras = {
         name: value.of(frames) for name, value in vars(payload).items() if is_a(value, CameraPath)
     }
-    return replace(payload, **parts, **cameras)
+    return replace(payload, **selected_fields, **cameras)
 
 
 @frozen
 class TakeNotes:
-    """Contents of a take's file besides its path."""
+    """Notes on the file of an ego path: prompt, K, source, and the placement of its poses."""
 
     prompt: str = ""
     # [3, 3] float64, the ego camera's K as meta.json has it (released GGA rays use it)

@@ -66,9 +66,11 @@ def raw_focal(
             fix="take the exo lens as given",
         )
     while high_focal - low_focal > FOCAL_STEP_PX:
-        middle = (low_focal + high_focal) / 2
-        is_below = undistorted_focal(middle, size, distortion) < annotation_focal
-        low_focal, high_focal = (middle, high_focal) if is_below else (low_focal, middle)
+        middle_focal = (low_focal + high_focal) / 2
+        is_below = undistorted_focal(middle_focal, size, distortion) < annotation_focal
+        low_focal, high_focal = (
+            (middle_focal, high_focal) if is_below else (low_focal, middle_focal)
+        )
     return (low_focal + high_focal) / 2
 
 

@@ -100,8 +100,8 @@ def project_opencv(
     """Project points with OpenCV's plain distortion, valid within the radius that the lens maps
     uniquely."""
     plane, valid = project_pinhole(points, (), max_angle)
-    bend, limit = _opencv_terms(distortion, max_angle)
-    return _distort(plane, bend), valid & (plane.norm(dim=-1) <= limit)
+    distortion_terms, radius_limit = _opencv_terms(distortion, max_angle)
+    return _distort(plane, distortion_terms), valid & (plane.norm(dim=-1) <= radius_limit)
 
 
 def unproject_opencv(
@@ -111,9 +111,9 @@ def unproject_opencv(
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
     """Convert image plane points of OpenCV's plain lens to unit rays, the inverse of
     :func:`project_opencv`."""
-    bend, limit = _opencv_terms(distortion, max_angle)
-    undistorted = _undistort(plane, bend, limit)
-    converged_mask = (_distort(undistorted, bend) - plane).detach().norm(dim=-1) <= 1e-5
+    distortion_terms, radius_limit = _opencv_terms(distortion, max_angle)
+    undistorted = _undistort(plane, distortion_terms, radius_limit)
+    converged_mask = (_distort(undistorted, distortion_terms) - plane).detach().norm(dim=-1) <= 1e-5
     rays, valid = unproject_pinhole(undistorted, (), max_angle)
     return rays, valid & converged_mask
 
@@ -129,17 +129,17 @@ def project_fisheye(
     Points behind the camera are allowed as far as the angle goes.
     """
     xy, z = points[..., :2], points[..., 2]
-    square = xy.square().sum(-1)
+    radius_squared = xy.square().sum(-1)
     # On the axis the derivative of the norm is 0/0; there the map is x / z exactly.
-    on_axis = square <= 1e-24 * (1 + z.square())
-    norm = torch.where(on_axis, torch.ones_like(square), square).sqrt()
-    theta = torch.atan2(norm, z)
-    limit = angle_limit(radial, max_angle)
-    valid = torch.where(on_axis, z > 0, theta <= limit)
+    on_axis = radius_squared <= 1e-24 * (1 + z.square())
+    axis_distance = torch.where(on_axis, torch.ones_like(radius_squared), radius_squared).sqrt()
+    theta = torch.atan2(axis_distance, z)
+    theta_limit = angle_limit(radial, max_angle)
+    valid = torch.where(on_axis, z > 0, theta <= theta_limit)
     scale = torch.where(
         on_axis,
         1 / torch.where(on_axis & (z > 0), z, torch.ones_like(z)),
-        _radius(theta, radial) / norm,
+        _radius(theta, radial) / axis_distance,
     )
     return xy * scale[..., None], valid
 
@@ -150,9 +150,9 @@ def unproject_fisheye(
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
     """Convert image plane points of a fisheye to unit rays, the inverse of :func:`project_fisheye`."""
-    square = plane.square().sum(-1)
-    on_axis = square <= 1e-24
-    radius = torch.where(on_axis, torch.ones_like(square), square).sqrt()
+    radius_squared = plane.square().sum(-1)
+    on_axis = radius_squared <= 1e-24
+    radius = torch.where(on_axis, torch.ones_like(radius_squared), radius_squared).sqrt()
     theta, valid = _incidence_angle(
         torch.where(on_axis, torch.zeros_like(radius), radius), radial, max_angle
     )
@@ -214,24 +214,24 @@ def angle_limit(radial: Distortion, max_angle: float) -> float:
 
 def _radius(theta, radial: Distortion):
     """Compute the distance from the centre of the image plane at incidence angle theta."""
-    square, factor = theta * theta, 0.0
+    theta_squared, polynomial = theta * theta, 0.0
     for coefficient in reversed(radial):
-        factor = (factor + coefficient) * square
-    return theta * (1 + factor)
+        polynomial = (polynomial + coefficient) * theta_squared
+    return theta * (1 + polynomial)
 
 
 def _slope(theta, radial: Distortion):
     """Compute the derivative of :func:`_radius` by the angle."""
-    square, factor = theta * theta, 0.0
+    theta_squared, polynomial = theta * theta, 0.0
     for index in reversed(range(len(radial))):
-        factor = (factor + (2 * index + 3) * radial[index]) * square
-    return 1 + factor
+        polynomial = (polynomial + (2 * index + 3) * radial[index]) * theta_squared
+    return 1 + polynomial
 
 
 @lru_cache(maxsize=64)
 def _angle_table(radial: Distortion, max_angle: float) -> tuple[np.ndarray, float]:
-    limit = angle_limit(radial, max_angle)
-    fine_angles = np.linspace(0.0, limit, 32 * TABLE_SIZE)
+    largest_angle = angle_limit(radial, max_angle)
+    fine_angles = np.linspace(0.0, largest_angle, 32 * TABLE_SIZE)
     radius = _radius(fine_angles, radial)
     return np.interp(np.linspace(0.0, radius[-1], TABLE_SIZE + 1), radius, fine_angles), float(
         radius[-1]
@@ -244,17 +244,19 @@ def _incidence_angle(radius: Tensor, radial: Distortion, max_angle: float) -> tu
     Radii outside the lens take its last angle.
     """
     if not any(radial):
-        limit = angle_limit(radial, max_angle)
-        return radius.clamp(max=math.pi), radius <= limit
-    values, largest_radius = _angle_table(radial, max_angle)
+        largest_angle = angle_limit(radial, max_angle)
+        return radius.clamp(max=math.pi), radius <= largest_angle
+    angle_values, largest_radius = _angle_table(radial, max_angle)
     valid = radius <= largest_radius * (1 + 1e-6)
     clipped_radius = radius.clamp(max=largest_radius)
     with torch.no_grad():
-        table = torch.as_tensor(values, dtype=radius.dtype, device=radius.device)
-        position = clipped_radius * (TABLE_SIZE / largest_radius)
-        cell = position.long().clamp(max=TABLE_SIZE - 1)
-        lower_angle = table[cell]
-        theta = lower_angle + (position - cell) * (table[cell + 1] - lower_angle)
+        angle_table = torch.as_tensor(angle_values, dtype=radius.dtype, device=radius.device)
+        table_position = clipped_radius * (TABLE_SIZE / largest_radius)
+        table_index = table_position.long().clamp(max=TABLE_SIZE - 1)
+        lower_angle = angle_table[table_index]
+        theta = lower_angle + (table_position - table_index) * (
+            angle_table[table_index + 1] - lower_angle
+        )
         for _ in range(RADIAL_NEWTON_STEPS - 1):
             theta = theta - (_radius(theta, radial) - clipped_radius) / _slope(theta, radial)
         residual, slope = _radius(theta, radial), _slope(theta, radial)
@@ -281,12 +283,12 @@ def _distort(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
     if not any(bend):
         return plane
     (k1, k2, px, py, s1, s2, s3, s4), (x, y) = bend, plane.unbind(-1)
-    square = x * x + y * y
-    factor = 1 + square * (k1 + k2 * square) + 2 * (px * x + py * y)
+    radius_squared = x * x + y * y
+    radial_factor = 1 + radius_squared * (k1 + k2 * radius_squared) + 2 * (px * x + py * y)
     return torch.stack(
         (
-            x * factor + square * (px + s1 + s2 * square),
-            y * factor + square * (py + s3 + s4 * square),
+            x * radial_factor + radius_squared * (px + s1 + s2 * radius_squared),
+            y * radial_factor + radius_squared * (py + s3 + s4 * radius_squared),
         ),
         dim=-1,
     )
@@ -311,16 +313,34 @@ def _undistort(plane: Tensor, bend: Distortion, limit: float) -> Tensor:
 def _newton_step(guess: Tensor, target: Tensor, bend: Distortion) -> Tensor:  # each [..., 2]
     """Compute Newton's step from a guess towards the point whose distortion gives the target."""
     (k1, k2, px, py, s1, s2, s3, s4), (x, y) = bend, guess.unbind(-1)
-    square = x * x + y * y
-    factor = 1 + square * (k1 + k2 * square) + 2 * (px * x + py * y)
-    slope = 2 * (k1 + 2 * k2 * square)
-    along_x, along_y = slope * x + 2 * px, slope * y + 2 * py  # derivatives of the factor
-    prism_x, prism_y = 2 * (px + s1 + 2 * s2 * square), 2 * (py + s3 + 2 * s4 * square)
-    xx, xy = factor + along_x * x + prism_x * x, along_y * x + prism_x * y
-    yx, yy = along_x * y + prism_y * x, factor + along_y * y + prism_y * y
+    radius_squared = x * x + y * y
+    radial_factor = 1 + radius_squared * (k1 + k2 * radius_squared) + 2 * (px * x + py * y)
+    factor_slope = 2 * (k1 + 2 * k2 * radius_squared)
+    factor_by_x, factor_by_y = (
+        factor_slope * x + 2 * px,
+        factor_slope * y + 2 * py,
+    )  # derivatives of the factor
+    prism_x, prism_y = (
+        2 * (px + s1 + 2 * s2 * radius_squared),
+        2 * (py + s3 + 2 * s4 * radius_squared),
+    )
+    jacobian_xx, jacobian_xy = (
+        radial_factor + factor_by_x * x + prism_x * x,
+        factor_by_y * x + prism_x * y,
+    )
+    jacobian_yx, jacobian_yy = (
+        factor_by_x * y + prism_y * x,
+        radial_factor + factor_by_y * y + prism_y * y,
+    )
     error_x, error_y = (_distort(guess, bend) - target).unbind(-1)
-    step = torch.stack((yy * error_x - xy * error_y, xx * error_y - yx * error_x), dim=-1)
-    return step / (xx * yy - xy * yx).clamp_min(1e-6)[..., None]
+    step = torch.stack(
+        (
+            jacobian_yy * error_x - jacobian_xy * error_y,
+            jacobian_xx * error_y - jacobian_yx * error_x,
+        ),
+        dim=-1,
+    )
+    return step / (jacobian_xx * jacobian_yy - jacobian_xy * jacobian_yx).clamp_min(1e-6)[..., None]
 
 
 PINHOLE = "pinhole"

@@ -183,14 +183,16 @@ class CameraModel:
         Raises:
             EgoXInputError: not an object, unknown or missing keys, values of the wrong type.
         """
-        keys = {each_field.name for each_field in fields(cls)}
-        required = {each_field.name for each_field in fields(cls) if each_field.default is MISSING}
-        if not isinstance(content, dict) or not required <= content.keys() <= keys:
+        field_names = {each_field.name for each_field in fields(cls)}
+        required_names = {
+            each_field.name for each_field in fields(cls) if each_field.default is MISSING
+        }
+        if not isinstance(content, dict) or not required_names <= content.keys() <= field_names:
             content_text = sorted(content) if isinstance(content, dict) else type(content).__name__
             raise EgoXInputError(
                 name,
                 got=content_text,
-                expected=f"an object with {sorted(required)}, optionally {sorted(keys - required)}",
+                expected=f"an object with {sorted(required_names)}, optionally {sorted(field_names - required_names)}",
                 fix="correct the keys",
             )
         try:
@@ -229,9 +231,9 @@ class CameraModel:
 
         A fisheye's image is round; its lens has never seen the corners outside.
         """
-        axis, _ = self.project(torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
-        distance = (self.pixel_grid(torch.float64) - axis[0]).norm(dim=-1)
-        return distance <= min(self.stored_size) / 2
+        axis_pixel, _ = self.project(torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
+        axis_distance_px = (self.pixel_grid(torch.float64) - axis_pixel[0]).norm(dim=-1)
+        return axis_distance_px <= min(self.stored_size) / 2
 
     def as_pinhole(self, fov_deg: float) -> CameraModel:
         """Make a pinhole camera of the same size with a given horizontal field of view.
@@ -272,8 +274,10 @@ class CameraModel:
         plane, valid = LENSES[self.lens].project(
             points_cam, self.distortion, math.radians(self.max_angle_deg)
         )
-        sensor = plane * plane.new_tensor((self.fx, self.fy)) + plane.new_tensor((self.cx, self.cy))
-        return _turn_pixels(sensor, self.width, self.height, self.quarter_turns), valid
+        sensor_pixels = plane * plane.new_tensor((self.fx, self.fy)) + plane.new_tensor(
+            (self.cx, self.cy)
+        )
+        return _turn_pixels(sensor_pixels, self.width, self.height, self.quarter_turns), valid
 
     def unproject(
         self,
@@ -285,10 +289,10 @@ class CameraModel:
 
         Differentiable, float32 or float64; inverse of :meth:`project`.
         """
-        sensor = _turn_pixels(uv, *self.stored_size, -self.quarter_turns)
-        plane = (sensor - sensor.new_tensor((self.cx, self.cy))) / sensor.new_tensor(
-            (self.fx, self.fy)
-        )
+        sensor_pixels = _turn_pixels(uv, *self.stored_size, -self.quarter_turns)
+        plane = (
+            sensor_pixels - sensor_pixels.new_tensor((self.cx, self.cy))
+        ) / sensor_pixels.new_tensor((self.fx, self.fy))
         return LENSES[self.lens].unproject(plane, self.distortion, math.radians(self.max_angle_deg))
 
     def pixel_grid(self, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -319,10 +323,10 @@ class CameraModel:
         NaN outside the lens' valid angle and at 90 degrees or more, where z depth says nothing.
         """
         rays, valid = self.pixel_rays(torch.float64)
-        z = rays[..., 2:]
-        rays = rays / z.clamp_min(1e-6)
+        ray_z = rays[..., 2:]
+        rays = rays / ray_z.clamp_min(1e-6)
         return torch.where(
-            valid[..., None] & (z > 1e-3), rays, torch.full_like(rays, float("nan"))
+            valid[..., None] & (ray_z > 1e-3), rays, torch.full_like(rays, float("nan"))
         ).float()
 
     def inside(
@@ -330,7 +334,8 @@ class CameraModel:
         uv: Tensor,  # [..., 2] stored pixels
         margin: float = 0.0,  # px by which the outline is grown
     ) -> Tensor:  # [...] bool
-        """Check which points are inside the picture, whose outline is -0.5 ... W-0.5."""
+        """Check which pixel positions lie inside the picture, whose outline runs from -0.5 to W -
+        0.5."""
         width, height = self.stored_size
         u, v = uv[..., 0], uv[..., 1]
         lowest = -0.5 - margin
@@ -342,7 +347,7 @@ class CameraModel:
         self,
         points_cam: Tensor,  # [..., 3] metres, as in :meth:`project`
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Find the stored pixels at which points appear.
+        """Find the pixel of the stored picture at which each 3-D point appears.
 
         Returns:
             places in the stored image [..., 2]; their pixels [...], int64, counted row by row; whether
@@ -401,22 +406,24 @@ class CameraModel:
         ``camera.project(sensor_from_upright(turns) @ x) == camera.upright().project(x)``; for
         file formats that know no turned sensors. Exact for every lens (:attr:`Lens.turn_distortion`).
         """
-        turns = self.quarter_turns % 4
+        turn_count = self.quarter_turns % 4
         width, height = self.stored_size
-        centre = torch.tensor([self.cx, self.cy], dtype=torch.float64)
-        centre = _turn_pixels(centre, self.width, self.height, self.quarter_turns).tolist()
+        principal_point = torch.tensor([self.cx, self.cy], dtype=torch.float64)
+        principal_point = _turn_pixels(
+            principal_point, self.width, self.height, self.quarter_turns
+        ).tolist()
         distortion = self.distortion
-        for _ in range(turns if distortion else 0):
+        for _ in range(turn_count if distortion else 0):
             distortion = LENSES[self.lens].turn_distortion(distortion)
-        fx, fy = (self.fy, self.fx) if turns % 2 else (self.fx, self.fy)
+        fx, fy = (self.fy, self.fx) if turn_count % 2 else (self.fx, self.fy)
         return replace(
             self,
             width=width,
             height=height,
             fx=fx,
             fy=fy,
-            cx=centre[0],
-            cy=centre[1],
+            cx=principal_point[0],
+            cy=principal_point[1],
             distortion=distortion,
             quarter_turns=0,
         )
@@ -453,12 +460,13 @@ def sensor_from_upright(quarter_turns: int) -> Tensor:
 
 
 def _turn_pixels(uv: Tensor, width: int, height: int, quarter_turns: int) -> Tensor:
-    """Rotate pixel coordinates [..., 2] with the picture, where one turn is turned[i, j] =
-    picture[height-1-j, i]."""
-    turns = quarter_turns % 4
-    if turns == 0:
+    """Rotate pixel coordinates [..., 2] by clockwise quarter turns of the picture.
+
+    One turn is turned[i, j] = picture[height-1-j, i]."""
+    turn_count = quarter_turns % 4
+    if turn_count == 0:
         return uv  # a copy of all pixels would be a third of project's time
     u, v = uv.unbind(-1)
     right, bottom = width - 1, height - 1
     rotated_coordinates = ((bottom - v, u), (right - u, bottom - v), (v, right - u))
-    return torch.stack(rotated_coordinates[turns - 1], dim=-1)
+    return torch.stack(rotated_coordinates[turn_count - 1], dim=-1)

@@ -156,7 +156,7 @@ class CameraPath:
 
     @property
     def stands(self) -> bool:
-        """True if a single pose holds for all frames."""
+        """True if the camera is static, so that one pose holds for all frames."""
         return len(self.w2c) == 1
 
     @property
@@ -192,17 +192,17 @@ class CameraPath:
         return replace(self, lens=self.camera.rescale(width, height))
 
     def through(self, lens: CameraModel) -> CameraPath:
-        """Replace the lens, and rotate the poses so that pictures stay upright."""
+        """Replace the path's camera model, and rotate the poses so that pictures stay upright."""
         turns_before, turns_after = (
             lens_or_camera.quarter_turns % 4 for lens_or_camera in (self.camera, lens)
         )
         if turns_before == turns_after:
             return replace(self, lens=lens)
-        turn = sensor_from_upright(turns_after) @ sensor_from_upright(turns_before).T
-        return replace(self, lens=lens, w2c=turn @ self.w2c)
+        sensor_rotation = sensor_from_upright(turns_after) @ sensor_from_upright(turns_before).T
+        return replace(self, lens=lens, w2c=sensor_rotation @ self.w2c)
 
     def of(self, part: slice | Tensor) -> CameraPath:  # [N] int64
-        """Select the poses of some frames."""
+        """Return the camera path of the selected frames only."""
         w2c = self._w2c if self.stands else self.w2c[part]
         return replace(self, w2c=w2c, frames=self.frames.of(part))
 
@@ -232,12 +232,12 @@ class CameraPath:
         own_pose, other_pose = self.at(0), other.at(0)
         turn_change = float((own_pose[:, :3] - other_pose[:, :3]).abs().max())
         # Far from the origin a rounded turn moves the place, of the file's pose or of its inverse.
-        places = [
+        camera_centres = [
             torch.linalg.solve(difference[:, :3], difference[:, 3])
             for difference in (own_pose, other_pose)
         ]
-        place_changes = (own_pose - other_pose)[:, 3], places[0] - places[1]
-        distance = min(float(difference.norm()) for difference in place_changes)
+        centre_changes = (own_pose - other_pose)[:, 3], camera_centres[0] - camera_centres[1]
+        distance = min(float(difference.norm()) for difference in centre_changes)
         origin_distance = float(other_pose[:, 3].norm())
         return turn_change <= SAME_TURN and distance <= SAME_M + SAME_SHARE * origin_distance
 
@@ -245,12 +245,13 @@ class CameraPath:
     def first_words(self) -> str:
         """Position and direction of the camera in the first frame, in words."""
         c2w = invert(self.at(0))
-        place, direction = (
+        place_text, direction_text = (
             ", ".join(f"{coordinate:.2f}" for coordinate in c2w[:, column].tolist())
             for column in (3, 2)
         )
-        return f"at ({place}) m, looking along ({direction})"
+        return f"at ({place_text}) m, looking along ({direction_text})"
 
     def seen_from(self, other: CameraPath) -> Tensor:  # [1 or T, 3, 4] float64
-        """Compute the poses relative to another camera of the same world: this_from_other."""
+        """Compute this camera's poses relative to another camera of the same world
+        (this_from_other)."""
         return compose(self.w2c, invert(other._w2c))

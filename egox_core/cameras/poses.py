@@ -56,20 +56,20 @@ def validate_w2c(
             fix="give metres",
         )
     rotation = pose[..., :3]
-    error = (
+    rotation_error = (
         (rotation @ rotation.transpose(-1, -2) - torch.eye(3, dtype=torch.float64))
         .abs()
         .amax(dim=(-1, -2))
     )
     right, down, forward = rotation.unbind(-2)  # linalg.det asks LAPACK, once per list entry
     determinant = (torch.linalg.cross(right, down) * forward).sum(-1)
-    worst_frame = int(error.argmax()) if pose.ndim == 3 else 0
+    worst_frame = int(rotation_error.argmax()) if pose.ndim == 3 else 0
     frame_text = f" (frame {worst_frame})" if pose.ndim == 3 else ""
-    if float(error.max()) > ROTATION_TOLERANCE:
+    if float(rotation_error.max()) > ROTATION_TOLERANCE:
         raise EgoXInputError(
             name,
             got="a matrix that is not a rotation: R Rt differs from 1 by "
-            f"{float(error.max()):.2g}{frame_text}",
+            f"{float(rotation_error.max()):.2g}{frame_text}",
             expected=f"an orthonormal R within {ROTATION_TOLERANCE}",
             fix="remove scale and shear from R; check that rows were not cut or mixed up",
         )

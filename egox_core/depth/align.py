@@ -101,13 +101,13 @@ def align_depth(
     excluded_mask = _combine_maps(torch.logical_or, dynamic, sky)
     check_order(metric, video, excluded_mask)
     count, disparity = len(metric.depth_m), video.kind == "disparity"
-    metric_m, values = metric.depth_m.cpu().numpy(), video.depth_m.cpu().numpy()
+    metric_m, video_values = metric.depth_m.cpu().numpy(), video.depth_m.cpu().numpy()
     excluded_array = None if excluded_mask is None else excluded_mask.cpu().numpy()
 
     def fit_one_frame(t: int) -> tuple[FrameFit | None, str]:
         return fit_frame(
             metric_m[t],
-            values[t],
+            video_values[t],
             None if excluded_array is None else excluded_array[t],
             disparity,
             mode,
@@ -122,10 +122,10 @@ def align_depth(
 
     def align_frame(t: int) -> Tensor:
         alpha, beta = (np.float32(number) for number in states[t])
-        inverse = values[t] * alpha if disparity else alpha / values[t]
-        inverse += beta
-        np.maximum(inverse, np.float32(MIN_INVERSE), out=inverse)  # keeps NaN
-        depth = torch.from_numpy(np.reciprocal(inverse, out=inverse))
+        inverse_depth = video_values[t] * alpha if disparity else alpha / video_values[t]
+        inverse_depth += beta
+        np.maximum(inverse_depth, np.float32(MIN_INVERSE), out=inverse_depth)  # keeps NaN
+        depth = torch.from_numpy(np.reciprocal(inverse_depth, out=inverse_depth))
         return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
 
     def aligned_frames() -> Iterator[Tensor]:
@@ -133,20 +133,20 @@ def align_depth(
             yield depth
             progress(count + t + 1, 2 * count, "aligning depth")
 
-    aligned = store_frames(aligned_frames(), count)
+    aligned_maps = store_frames(aligned_frames(), count)
     used_share = [
         0.0 if each_fit is None else each_fit.used / metric_m[0].size for each_fit in frame_fits
     ]
     report = make_report(frame_fits, reasons, used_share, states, mode)
-    result = replace(
+    aligned_video = replace(
         metric,
-        depth_m=aligned,
+        depth_m=aligned_maps,
         dynamic=dynamic,
         sky=sky,
         trust=_combine_maps(torch.minimum, metric.trust, video.trust),
         exo=replace(metric.exo, frames=metric.frames.moments_of(video.frames)),
     )
-    return result, report
+    return aligned_video, report
 
 
 def fit_frame(
@@ -162,16 +162,19 @@ def fit_frame(
     metric_inverse = np.reciprocal(metric_m)
     if excluded is not None:
         video_inverse[excluded] = np.nan
-    step = sample_step(video_inverse.shape)
+    stride = sample_step(video_inverse.shape)
     video_sample, metric_sample = (
-        video_inverse[::step, ::step].ravel(),
-        metric_inverse[::step, ::step].ravel(),
+        video_inverse[::stride, ::stride].ravel(),
+        metric_inverse[::stride, ::stride].ravel(),
     )
     valid = np.isfinite(video_sample + metric_sample)
-    share = float(valid.mean())
+    valid_share = float(valid.mean())
     video_sample, metric_sample = video_sample[valid], metric_sample[valid]
-    if share < MIN_SHARE or video_sample.size < 16:
-        return None, f"only {100 * share:.1f} % of the pixels are static and valid in both depths"
+    if valid_share < MIN_SHARE or video_sample.size < 16:
+        return (
+            None,
+            f"only {100 * valid_share:.1f} % of the pixels are static and valid in both depths",
+        )
     fit = fit_least_squares(
         video_inverse,
         metric_inverse,
@@ -270,14 +273,14 @@ def _run_in_threads(work: Callable[[int], Result], count: int) -> Iterator[Resul
 
     A consumer that raises (Cancel) drops what has not begun.
     """
-    pool, pending = ThreadPoolExecutor(WORKERS, thread_name_prefix="egox-depth"), deque()
+    pool, pending_results = ThreadPoolExecutor(WORKERS, thread_name_prefix="egox-depth"), deque()
     try:
         for index in range(count):
-            pending.append(pool.submit(work, index))
-            if len(pending) > 2 * WORKERS:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+            pending_results.append(pool.submit(work, index))
+            if len(pending_results) > 2 * WORKERS:
+                yield pending_results.popleft().result()
+        while pending_results:
+            yield pending_results.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -301,12 +304,12 @@ def _size_text(values: Tensor) -> str:
 
 
 def _union_of_masks(what: str, metric: DepthVideo, *masks: Tensor | None) -> Tensor | None:
-    result = None
+    union_mask = None
     for mask in masks:
         if mask is not None:
             _check_shape(what, metric, mask)
-            result = _combine_maps(torch.logical_or, result, mask.bool())
-    return result
+            union_mask = _combine_maps(torch.logical_or, union_mask, mask.bool())
+    return union_mask
 
 
 def _combine_maps(

@@ -64,8 +64,8 @@ def quantile_range(
     In inverse depth the 10-90 % range is the same set of pixels as in depth.
     """
     ranks = [round(quantile * (sample.size - 1)) for quantile in (low, high)]
-    parts = np.partition(sample, ranks)
-    return float(parts[ranks[0]]), float(parts[ranks[1]])
+    partitioned_sample = np.partition(sample, ranks)
+    return float(partitioned_sample[ranks[0]]), float(partitioned_sample[ranks[1]])
 
 
 def fit_least_squares(
@@ -87,14 +87,14 @@ def fit_least_squares(
     centred_x, centred_y = x[gate_mask] - np.float64(middle_x), y[gate_mask] - np.float64(middle_y)
     if centred_x.size < 16:
         return None
-    mean_u, mean_v = float(centred_x.mean()), float(centred_y.mean())
-    centred_x -= mean_u
-    centred_y -= mean_v
+    centred_mean_x, centred_mean_y = float(centred_x.mean()), float(centred_y.mean())
+    centred_x -= centred_mean_x
+    centred_y -= centred_mean_y
     var_x, cov_xy = (
         dot(centred_x, centred_x) / centred_x.size,
         dot(centred_x, centred_y) / centred_x.size,
     )
-    mean_x, mean_y = mean_u + middle_x, mean_v + middle_y
+    mean_x, mean_y = centred_mean_x + middle_x, centred_mean_y + middle_y
     if var_x <= 1e-10 * mean_x**2:
         return None
     alpha = cov_xy / var_x

@@ -33,7 +33,8 @@ class OrderCheck:
 
     @property
     def looks_like(self) -> str | None:
-        """Kind that the values look like: 'disparity', 'z', or None if the correlation is too weak."""
+        """Kind of depth that the values look like: 'disparity', 'z', or None if the correlation is
+        too weak."""
         if abs(self.correlation) < CLEAR_ORDER:
             return None
         return "disparity" if self.correlation < 0 else "z"
@@ -48,7 +49,7 @@ def compare_order(
     pixels."""
     count, pixels = len(metric_m), metric_m[0].numel()
     step = max(1, pixels // SAMPLE)
-    rows = []
+    frame_correlations = []
     for t in sample_frames(count, FRAMES):
         metric_values, other_values = (
             source[t].flatten()[::step].cpu().numpy().astype(np.float64)
@@ -60,22 +61,22 @@ def compare_order(
         metric_values, other_values = metric_values[valid_mask], other_values[valid_mask]
         if metric_values.size < 64:
             continue
-        positive = other_values > 0
+        positive_mask = other_values > 0
         depth_correlation = (
-            _correlation(1 / metric_values[positive], 1 / other_values[positive])
-            if np.count_nonzero(positive) >= 64
+            _correlation(1 / metric_values[positive_mask], 1 / other_values[positive_mask])
+            if np.count_nonzero(positive_mask) >= 64
             else 0.0
         )
-        rows.append(
+        frame_correlations.append(
             (
                 _correlation(_ranks(metric_values), _ranks(other_values)),
                 depth_correlation**2,
                 _correlation(1 / metric_values, other_values) ** 2,
             )
         )
-    if not rows:
+    if not frame_correlations:
         return None
-    return OrderCheck(*(float(column) for column in np.median(rows, axis=0)))
+    return OrderCheck(*(float(column) for column in np.median(frame_correlations, axis=0)))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:  # [N] -> [N]

@@ -30,7 +30,7 @@ class AlignReport:
 
     @property
     def lag(self) -> Tensor:  # [T] float64, 1/m
-        """Applied minus fitted inverse depth, by which the momentum lags behind.
+        """Smoothed minus fitted inverse depth of each frame, caused by the momentum.
 
         Taken at the frame's mean inverse depth. A drifting α shows as a growing lag. NaN if the
         frame had no fit.

@@ -230,20 +230,20 @@ def _window_of_picture(depth_size: tuple[int, int], size: tuple[int, int]) -> De
 def _patch_px(depth_size: tuple[int, int], size: tuple[int, int]) -> int:
     """Find the patch size in px to which a network rounded a map's sides, or 0 if there is none."""
     width, height = depth_size
-    step = max(
+    patch_size = max(
         (multiple for multiple in range(8, 65) if not width % multiple and not height % multiple),
         default=0,
     )
     rounding_px = abs(height - width * size[1] / size[0])
-    return step if rounding_px < step * (1 + size[1] / size[0]) else 0
+    return patch_size if rounding_px < patch_size * (1 + size[1] / size[0]) else 0
 
 
 def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
     """Make the window of a depth map whose sides a network rounded, or return None if that doesn't
     explain its size."""
-    step, (width, height) = _patch_px(depth_size, size), size
+    patch_size, (width, height) = _patch_px(depth_size, size), size
     aspect_ratio = depth_size[0] * height / (depth_size[1] * width)
-    if not step or abs(aspect_ratio - 1) > ROUNDED_ASPECT:
+    if not patch_size or abs(aspect_ratio - 1) > ROUNDED_ASPECT:
         return None
     edge, crop_px = (
         ("upper", height * (1 - 1 / aspect_ratio) / 2)
@@ -257,7 +257,7 @@ def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> Depth
         height=depth_size[1],
         size=size,
         picture=size,
-        note=f"depth of {depth_size[0]}x{depth_size[1]} px: sides rounded to multiples of {step}, "
+        note=f"depth of {depth_size[0]}x{depth_size[1]} px: sides rounded to multiples of {patch_size}, "
         f"stretched back to {width}x{height}; if it is a crop, it is off by {crop_px:.1f} px at the {edge} edge",
     )
 
@@ -265,14 +265,14 @@ def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> Depth
 def _shape_error(what: str, depth_size: tuple[int, int], size: tuple[int, int]) -> EgoXInputError:
     """Make the error for a depth map whose aspect ratio differs from the video's."""
     width, height = depth_size
-    step = _patch_px(depth_size, size)
-    guess, advice = "", ""
-    if step > 0:
-        guess = f": stretched to multiples of {step} px, or a crop"
+    patch_size = _patch_px(depth_size, size)
+    guess_text, advice = "", ""
+    if patch_size > 0:
+        guess_text = f": stretched to multiples of {patch_size} px, or a crop"
         advice = ", and resize it to the video's shape"
     return EgoXInputError(
         what,
-        got=f"{width}x{height} px, aspect ratio {width / height:.4f}{guess}",
+        got=f"{width}x{height} px, aspect ratio {width / height:.4f}{guess_text}",
         expected=f"the video's aspect ratio ({size[0] / size[1]:.4f}, within 0.5 %), or its "
         "height and more width",
         fix=f"make it from the video that is loaded{advice}",

@@ -62,7 +62,8 @@ def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
 def best_camera(
     sources: Sources, given_camera: CameraModel | None, width: int, height: int
 ) -> tuple[CameraModel, tuple[Remark, ...], bool]:
-    """Choose the exo camera at ``width`` x ``height``: the given one, a source's, or a guess.
+    """Choose the exo camera at ``width`` x ``height``: the caller's, that of a depth source, or a
+    guess.
 
     Returns:
         Camera, notes, and whether it is a guess. The sources have that size already.
@@ -134,7 +135,7 @@ def align_sources(
         return fitted_mask
 
     chosen_sources = [fit_source(source) for source in chosen_sources]
-    metric, *videos = (source.depth for source in chosen_sources)
+    metric, *video_depths = (source.depth for source in chosen_sources)
     lens, camera_notes, is_guessed = best_camera(
         chosen_sources, None if exo is None else exo.lens, width, height
     )
@@ -143,9 +144,9 @@ def align_sources(
     metric = replace(metric, exo=exo_path)
     dynamic, sky = fit_mask(dynamic_mask, "dynamic mask"), fit_mask(sky_mask, "sky mask")
     if dynamic is not None:
-        metric, *videos = (replace(depth, dynamic=None) for depth in (metric, *videos))
-    video = videos[0] if videos else None
-    depth, report = align_depth(metric, video, dynamic, sky, mode, progress)
+        metric, *video_depths = (replace(depth, dynamic=None) for depth in (metric, *video_depths))
+    video_depth = video_depths[0] if video_depths else None
+    depth, report = align_depth(metric, video_depth, dynamic, sky, mode, progress)
     if not any(bool(torch.isfinite(frame).any()) for frame in depth.depth_m):
         raise EgoXInputError(
             "aligned depth",
@@ -153,13 +154,15 @@ def align_sources(
             expected="some that are not sky",
             fix="check the sky mask (1 for sky) and the depth source",
         )
-    no_video_note = () if video else (Remark("no video depth: the metric depth is used as it is"),)
-    video_name = f"{chosen_sources[1].name} ({video.kind})" if video else "none"
+    no_video_note = (
+        () if video_depth else (Remark("no video depth: the metric depth is used as it is"),)
+    )
+    video_name = f"{chosen_sources[1].name} ({video_depth.kind})" if video_depth else "none"
     masks_text = (
         f"dynamic {100 * mask_share(depth.dynamic):.1f} %, "
         f"sky {100 * mask_share(depth.sky):.1f} % of the pixels"
     )
-    no_mask_note = (NO_MASK,) if video and depth.dynamic is None else ()
+    no_mask_note = (NO_MASK,) if video_depth and depth.dynamic is None else ()
     return (
         depth,
         report,

@@ -71,21 +71,23 @@ def depth_trust(
 
     background = _background(inverse_depth, count) if fixed_camera and count > 2 else None
     moving = None if dynamic is None else dynamic.cpu().numpy()
-    noise = _typical_bend(inverse_depth(count // 2))
-    edge_tolerance = max(EDGE_TOLERANCE, 3 * noise)
-    flicker_tolerance = max(FLICKER_TOLERANCE, 3 * noise)
+    depth_noise = _typical_bend(inverse_depth(count // 2))
+    edge_tolerance = max(EDGE_TOLERANCE, 3 * depth_noise)
+    flicker_tolerance = max(FLICKER_TOLERANCE, 3 * depth_noise)
 
     def frame_trust(t: int) -> Tensor:
         frame = inverse_depth(t)
-        value = 1 / (1 + np.square(_local_maximum(bend(frame)) / edge_tolerance))
+        pixel_trust = 1 / (1 + np.square(_local_maximum(bend(frame)) / edge_tolerance))
         if background is not None:
-            change = np.nan_to_num((frame - background) / background, posinf=0.0, neginf=0.0)
+            relative_change = np.nan_to_num(
+                (frame - background) / background, posinf=0.0, neginf=0.0
+            )
             if moving is not None:
-                change[moving[t]] = 0.0
-            value /= 1 + np.square(change / flicker_tolerance)
-        value = np.where(np.isfinite(frame), np.maximum(value, FLOOR), 0.0)
+                relative_change[moving[t]] = 0.0
+            pixel_trust /= 1 + np.square(relative_change / flicker_tolerance)
+        pixel_trust = np.where(np.isfinite(frame), np.maximum(pixel_trust, FLOOR), 0.0)
         progress(t + 1, count, "judging depth")
-        return torch.from_numpy(value.astype(np.float32))
+        return torch.from_numpy(pixel_trust.astype(np.float32))
 
     return store_frames(map(frame_trust, range(count)), count)
 
@@ -93,8 +95,8 @@ def depth_trust(
 def bend(
     inverse: FloatArray,
 ) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid
-    """Compute the relative second difference of inverse depth, the larger of the horizontal and the
-    vertical one."""
+    """Compute the curvature of inverse depth: its relative second difference, horizontal or
+    vertical, whichever is larger."""
     padded = np.pad(inverse, 1, mode="edge")
     middle = 2 * inverse
     bend_x = np.abs(padded[1:-1, :-2] + padded[1:-1, 2:] - middle)
@@ -114,7 +116,8 @@ def _background(inverse: Callable[[int], FloatArray], count: int) -> FloatArray:
 
 
 def _typical_bend(inverse: FloatArray) -> float:  # [H, W], of a typical frame
-    """Estimate the typical relative bend of a depth map, which is 0 for exact depth."""
+    """Estimate the noise of a depth map by the typical curvature of inverse depth, which is 0 for
+    exact depth."""
     values = bend(inverse).ravel()[::7]
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else 0.0

@@ -61,6 +61,6 @@ def median_over_frames(
     count = len(stack)
     values = np.ascontiguousarray(stack.reshape(count, -1).T)
     values.sort(axis=1)
-    valid = count - np.isnan(values).sum(axis=1)
-    middle = np.maximum(valid - 1, 0) // 2
-    return np.take_along_axis(values, middle[:, None], axis=1)[:, 0].reshape(stack.shape[1:])
+    valid_count = count - np.isnan(values).sum(axis=1)
+    median_index = np.maximum(valid_count - 1, 0) // 2
+    return np.take_along_axis(values, median_index[:, None], axis=1)[:, 0].reshape(stack.shape[1:])

@@ -62,7 +62,7 @@ class CameraFile:
         # What the file says of their frames, as fields of Numbering; nothing: frames 0, 1, 2, ...
         **numbering_fields: Any,
     ) -> CameraFile:
-        """Make a camera file from poses, with what the file says about their frames.
+        """Make a camera path file from poses, and from the frame numbers or times that it states.
 
         Raises:
             EgoXInputError: no rigid ones.
@@ -110,7 +110,7 @@ class CameraFile:
         return cls.of_poses(name, w2c, "take", times_s=times_s, times_of_video=file_form == "ours")
 
     def track(self, frames: Frames, **declared: Any) -> tuple[PoseTrack, str]:
-        """Place the poses at their moments in the video, and describe how the moments were found.
+        """Assign the file's poses to moments of the video, and describe how the moments were found.
 
         ``declared`` are fields of Numbering that the user sets.
 
@@ -120,7 +120,8 @@ class CameraFile:
         return placed_track(self.path.w2c, replace(self.numbering, **declared), frames)
 
     def of(self, depth: DepthVideo, **declared: Any) -> tuple[CameraPath, str]:
-        """Place the exo camera in a depth's frames, and describe how the frames were found.
+        """Assign the file's exo poses to the frames of a depth video, and describe how they were
+        matched.
 
         Raises:
             EgoXInputError: as :meth:`track`; fewer.
@@ -137,15 +138,15 @@ def write_chan(file: Path, path: CameraPath, frames: Tensor) -> None:
     """Write a .chan file of Nuke: frame number from 1, position, rotation in degrees, vertical
     field of view."""
     c2w, camera = opengl_c2w(path.upright_w2c).numpy(), path.camera.upright()
-    z, x, y = (
+    angle_z, angle_x, angle_y = (
         scipy.spatial.transform.Rotation.from_matrix(c2w[:, :3, :3])
         .as_euler(NUKE_ORDER, degrees=True)
         .T
     )
     fov_deg = np.full(len(c2w), 2 * math.degrees(math.atan(camera.height / 2 / camera.fy)))
-    rows = np.c_[frames.numpy() + 1, c2w[:, :3, 3], x, y, z, fov_deg]
+    chan_rows = np.c_[frames.numpy() + 1, c2w[:, :3, 3], angle_x, angle_y, angle_z, fov_deg]
     with atomic_write(file) as temporary:
-        np.savetxt(temporary, rows, fmt=["%d", *["%.9g"] * 7])
+        np.savetxt(temporary, chan_rows, fmt=["%d", *["%.9g"] * 7])
 
 
 def _unknown_format(name: str, content_text: str = "which contains none") -> EgoXInputError:
@@ -175,10 +176,10 @@ def _text_lines(path: Path) -> list[str]:
 
 def _read_colmap(path: Path) -> CameraFile:
     lens, poses, names = read_pictures(path)
-    file = CameraFile.of_poses(
+    camera_file = CameraFile.of_poses(
         path.parent.name, poses, names=names, frames_named=names_frames(path), lens=lens
     )
-    return _without_gravity(file)
+    return _without_gravity(camera_file)
 
 
 def _without_gravity(file: CameraFile) -> CameraFile:
@@ -189,28 +190,32 @@ def _without_gravity(file: CameraFile) -> CameraFile:
 def _read_text(path: Path) -> CameraFile:
     if path.name in ("images.txt", "cameras.txt"):
         return _read_colmap(path)
-    rows = _read_rows(path, 8)  # TUM's: time, place, quaternion
-    for header in _text_lines(path)[:10]:
-        words = re.sub(r"\[.*?\]|#", " ", header).lower().split()  # without units
-        quaternion_words = [word for word in words if word.startswith("q")]
+    pose_rows = _read_rows(path, 8)  # TUM's: time, place, quaternion
+    for header_line in _text_lines(path)[:10]:
+        header_words = re.sub(r"\[.*?\]|#", " ", header_line).lower().split()  # without units
+        quaternion_words = [word for word in header_words if word.startswith("q")]
         # Some programs write w first, and say so.
-        if len(words) == 8 and len(quaternion_words) == 4 and quaternion_words[0].endswith("w"):
-            rows = rows[:, [*range(4), 5, 6, 7, 4]]
+        if (
+            len(header_words) == 8
+            and len(quaternion_words) == 4
+            and quaternion_words[0].endswith("w")
+        ):
+            pose_rows = pose_rows[:, [*range(4), 5, 6, 7, 4]]
             break
-    rows = rows[np.abs(rows[:, 4:]).sum(1) > 0]  # of lost frames they are 0
+    pose_rows = pose_rows[np.abs(pose_rows[:, 4:]).sum(1) > 0]  # of lost frames they are 0
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
-        turns = scipy.spatial.transform.Rotation.from_quat(rows[:, 4:])
-        w2c = invert(_c2w(turns, rows))
-    return CameraFile.of_poses(path.name, w2c, times_s=torch.from_numpy(rows[:, 0]))
+        rotations = scipy.spatial.transform.Rotation.from_quat(pose_rows[:, 4:])
+        w2c = invert(_c2w(rotations, pose_rows))
+    return CameraFile.of_poses(path.name, w2c, times_s=torch.from_numpy(pose_rows[:, 0]))
 
 
 def _read_chan(path: Path) -> CameraFile:
-    rows = _read_rows(path, 8, 7, 9)  # with an angle of view, with a focal length
-    turns = scipy.spatial.transform.Rotation.from_euler(
-        NUKE_ORDER, rows[:, [6, 4, 5]], degrees=True
+    pose_rows = _read_rows(path, 8, 7, 9)  # with an angle of view, with a focal length
+    rotations = scipy.spatial.transform.Rotation.from_euler(
+        NUKE_ORDER, pose_rows[:, [6, 4, 5]], degrees=True
     )
-    names = tuple(f"{number:.0f}" for number in rows[:, 0])
-    return CameraFile.of_poses(path.name, invert(SIGNS * _c2w(turns, rows)), names=names)
+    names = tuple(f"{number:.0f}" for number in pose_rows[:, 0])
+    return CameraFile.of_poses(path.name, invert(SIGNS * _c2w(rotations, pose_rows)), names=names)
 
 
 def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
@@ -229,8 +234,8 @@ def _read_npz(path: Path) -> CameraFile:
             arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
             return _parse_gvhmr(arrays, path.name)
     w2c = read_poses(path)
-    file = CameraFile.of_poses(path.name, w2c, "take", numbers=torch.arange(len(w2c)))
-    return _without_gravity(file)
+    camera_file = CameraFile.of_poses(path.name, w2c, "take", numbers=torch.arange(len(w2c)))
+    return _without_gravity(camera_file)
 
 
 READERS: Mapping[str, Callable[[Path], CameraFile]] = {
@@ -292,7 +297,7 @@ def _parse_omnicam(content: Mapping, name: str) -> CameraFile:
             (each_camera for each_camera in cameras if each_camera["id"] == active_id), cameras[0]
         )["track"]
         keyframes = sorted(track["keyframes"], key=lambda key: key["frame"])
-        states = np.array(
+        camera_states = np.array(
             [
                 (
                     *keyframe["camera"]["position"],
@@ -306,7 +311,7 @@ def _parse_omnicam(content: Mapping, name: str) -> CameraFile:
         frame_numbers = np.arange(int(track["duration_frames"]))
         interpolated_columns = [
             np.interp(frame_numbers, [key["frame"] for key in keyframes], column)
-            for column in states.T
+            for column in camera_states.T
         ]
     up = (0.0, 1.0, 0.0)
     w2c = [

@@ -58,24 +58,24 @@ def write_colmap(folder: Path, path: CameraPath, frames: Tensor) -> None:
             fix="write transforms.json",
         )
     distortion = camera.distortion or (0.0,) * lens.distortion_count
-    numbers = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5, *distortion)
-    row = " ".join(
+    intrinsic_values = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5, *distortion)
+    camera_row = " ".join(
         (
             f"1 {lens.colmap} {camera.width} {camera.height}",
-            *(repr(float(value_of_lens)) for value_of_lens in numbers),
+            *(repr(float(intrinsic)) for intrinsic in intrinsic_values),
         )
     )
-    _write_lines(folder / "cameras.txt", ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row])
+    _write_lines(folder / "cameras.txt", ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", camera_row])
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of points (none)"]
     lines.append(NAMES_FRAMES)
     for index, (number, pose) in enumerate(
         zip(frames.long().tolist(), path.upright_w2c, strict=True)
     ):
-        value_of_lens, y, z, w = Rotation.from_matrix(pose[:, :3].numpy()).as_quat()
-        values = " ".join(
-            repr(float(value)) for value in (w, value_of_lens, y, z, *pose[:, 3].tolist())
+        qx, qy, qz, qw = Rotation.from_matrix(pose[:, :3].numpy()).as_quat()
+        pose_values = " ".join(
+            repr(float(value)) for value in (qw, qx, qy, qz, *pose[:, 3].tolist())
         )
-        lines += [f"{index + 1} {values} 1 frame_{number:06d}.png", ""]
+        lines += [f"{index + 1} {pose_values} 1 frame_{number:06d}.png", ""]
     _write_lines(folder / "images.txt", lines)
     _write_lines(folder / "points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK"])
 
@@ -91,10 +91,12 @@ def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[
     """
     from scipy.spatial.transform import Rotation
 
-    folder, suffix = path.parent, path.suffix.lower()
+    colmap_folder, suffix = path.parent, path.suffix.lower()
     cameras, pose_by_name = set(), {}
-    with _colmap_errors(folder):
-        rows = _binary_pictures(folder) if suffix == ".bin" else _text_pictures(folder)
+    with _colmap_errors(colmap_folder):
+        rows = (
+            _binary_pictures(colmap_folder) if suffix == ".bin" else _text_pictures(colmap_folder)
+        )
         for qw, qx, qy, qz, x, y, z, camera, name in rows:
             quaternion = [float(value) for value in (qx, qy, qz, qw)]
             if not any(quaternion):  # as some write for a picture that they lost
@@ -109,15 +111,15 @@ def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[
         poses = torch.from_numpy(np.stack([*pose_by_name.values()]))
 
     def lens() -> CameraModel:
-        with _colmap_errors(folder):
+        with _colmap_errors(colmap_folder):
             if suffix == ".bin":
-                rows = _binary_cameras(folder)
+                rows = _binary_cameras(colmap_folder)
             else:
-                rows = [line.split() for line in _read_lines(folder / "cameras.txt") if line]
+                rows = [line.split() for line in _read_lines(colmap_folder / "cameras.txt") if line]
             used_cameras = [
-                _camera_of_row(row[1:], folder) for row in rows if int(row[0]) in cameras
+                _camera_of_row(row[1:], colmap_folder) for row in rows if int(row[0]) in cameras
             ]
-        return one_camera(used_cameras, f"COLMAP folder {folder.name}")
+        return one_camera(used_cameras, f"COLMAP folder {colmap_folder.name}")
 
     return lens, validate_w2c(poses, f"poses of {path.name}"), tuple(pose_by_name)
 
@@ -151,14 +153,14 @@ def _camera_of_row(row: list[str], folder: Path) -> CameraModel:
             expected=f"one of {', '.join(sorted(models))}",
             fix="undistort the images to PINHOLE in COLMAP, or give stages.path a camera",
         )
-    values = [float(number) for number in numbers]
-    cx, cy, *distortion = values[focal_count:]
+    parameters = [float(number) for number in numbers]
+    cx, cy, *distortion = parameters[focal_count:]
     return CameraModel(
         lens=lens,
         width=int(width),
         height=int(height),
-        fx=values[0],
-        fy=values[focal_count - 1],
+        fx=parameters[0],
+        fy=parameters[focal_count - 1],
         cx=cx - 0.5,
         cy=cy - 0.5,
         distortion=(*distortion, *[0.0] * (LENSES[lens].distortion_count - count)),
@@ -173,31 +175,37 @@ def _text_pictures(folder: Path) -> Iterator[list[str]]:
     for line in _read_lines(folder / "images.txt"):
         words = line.split()
         if words and not (len(words) % 3 == 0 and words[-1].lstrip("-").isdigit()):
-            _, *row = line.split(maxsplit=9)
-            yield row
+            _, *picture_fields = line.split(maxsplit=9)
+            yield picture_fields
 
 
 def _binary_pictures(folder: Path) -> Iterator[list]:
     """Yield the rows of images.bin, each from the quaternion on."""
-    content, offset = _read_bytes(folder / "images.bin"), 8
-    for _ in range(*struct.unpack_from("<Q", content)):
-        _, *pose, camera = struct.unpack_from("<I7dI", content, offset)
-        name_end = content.index(b"\0", offset + 64)
-        point_count = struct.unpack_from("<Q", content, name_end + 1)[0]
-        yield [*pose, camera, content[offset + 64 : name_end].decode("utf-8", "replace")]
+    file_bytes, offset = _read_bytes(folder / "images.bin"), 8
+    for _ in range(*struct.unpack_from("<Q", file_bytes)):
+        _, *pose, camera = struct.unpack_from("<I7dI", file_bytes, offset)
+        name_end = file_bytes.index(b"\0", offset + 64)
+        point_count = struct.unpack_from("<Q", file_bytes, name_end + 1)[0]
+        yield [*pose, camera, file_bytes[offset + 64 : name_end].decode("utf-8", "replace")]
         offset = name_end + 9 + 24 * point_count
-        if offset > len(content):
+        if offset > len(file_bytes):
             raise ValueError("an end within a picture")
 
 
 def _binary_cameras(folder: Path) -> list[list]:
     """List the rows of cameras.bin in the layout of cameras.txt."""
-    content, offset, rows = _read_bytes(folder / "cameras.bin"), 8, []
-    for _ in range(*struct.unpack_from("<Q", content)):
-        number, model, width, height = struct.unpack_from("<IiQQ", content, offset)
+    file_bytes, offset, rows = _read_bytes(folder / "cameras.bin"), 8, []
+    for _ in range(*struct.unpack_from("<Q", file_bytes)):
+        camera_id, model, width, height = struct.unpack_from("<IiQQ", file_bytes, offset)
         name, count = BINARY_MODELS[model]
         rows.append(
-            [number, name, width, height, *struct.unpack_from(f"<{count}d", content, offset + 24)]
+            [
+                camera_id,
+                name,
+                width,
+                height,
+                *struct.unpack_from(f"<{count}d", file_bytes, offset + 24),
+            ]
         )
         offset += 24 + 8 * count
     return rows

@@ -88,7 +88,7 @@ def import_path(
 
 
 def _write_texts(files: Mapping[str, str], folder: Path) -> Path:
-    """Write texts to files in a folder, and return the file to open."""
+    """Write texts to files in a folder, and return the path of the main file."""
     for name in files:
         if name in ("", ".", "..") or {"/", "\\"} & set(name):
             raise EgoXInputError(
@@ -150,17 +150,17 @@ def export_path(
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         target = Path(folder, name)
         write(target, trajectory, document, clip, prompt)
-        root, exo = target, trajectory.known_exo
+        written_path, exo = target, trajectory.known_exo
         if form in CAMERA_FORMS and exo.lens is not None and exo.moves:
             exo_trajectory = replace(trajectory, ego=exo)
             write(Path(folder, f"exo_{name}"), exo_trajectory, document, clip, prompt)
-            root = Path(folder)
-        if root.is_file():
-            return name, root.read_bytes()
+            written_path = Path(folder)
+        if written_path.is_file():
+            return name, written_path.read_bytes()
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(path for path in root.rglob("*") if path.is_file()):
-                archive.write(file, file.relative_to(root).as_posix())
+            for file in sorted(path for path in written_path.rglob("*") if path.is_file()):
+                archive.write(file, file.relative_to(written_path).as_posix())
         return f"{name}.zip", buffer.getvalue()
 
 

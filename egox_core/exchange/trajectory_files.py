@@ -75,7 +75,7 @@ def read_trajectory(
             matrices, shorter than the frames in use.
     """
     if path.suffix.lower() != ".json":
-        file = CameraFile.read(path, "trajectory file")
+        camera_file = CameraFile.read(path, "trajectory file")
     else:
         if content is None:
             content = read_json(path, "trajectory file", MAX_META_BYTES)
@@ -96,11 +96,11 @@ def read_trajectory(
         if form == "meta":
             meta = parse_meta(content, path, entry, frames.source)
             return meta_trajectory(meta, camera, frames, file_frames, declared=not lens)
-        file = CameraFile.parse(content, path.name)
-    own_camera = file.lens() if lens and file.lens is not None else camera.upright()
-    track, placement_note = file.track(frames, every_nth=every_nth, file_frames=file_frames)
+        camera_file = CameraFile.parse(content, path.name)
+    own_camera = camera_file.lens() if lens and camera_file.lens is not None else camera.upright()
+    track, placement_note = camera_file.track(frames, every_nth=every_nth, file_frames=file_frames)
     trajectory = track.trajectory(own_camera, frames, world="unknown")
-    return trajectory, TakeNotes(source=file.name, placed=placement_note)
+    return trajectory, TakeNotes(source=camera_file.name, placed=placement_note)
 
 
 def write_trajectory(

@@ -28,7 +28,9 @@ Size = tuple[int, int]
 
 @frozen
 class Frames:
-    """Frames of a source video, in order, equal to others if all values are.
+    """Numbers and times of some frames of a source video, in order.
+
+    Frames are equal to others if all values are.
 
     Maps are taken by ``indices``; poses are interpolated at ``times_s``.
 
@@ -98,7 +100,7 @@ class Frames:
 
     @property
     def _rated(self) -> Frames:
-        """Same frames, with the rate computed from their numbers and times."""
+        """Copy of these frames with the frame rate that follows from their numbers and times."""
         steps, span = (float(values[-1] - values[0]) for values in (self.indices, self.times_s))
         return replace(self, rate=steps / span) if steps > 0 and span > 0 else self
 
@@ -123,7 +125,7 @@ class Frames:
 
     @property
     def bare(self) -> Frames:
-        """Frames as payloads store them: without the sizes of their pictures."""
+        """Copy of these frames without the sizes of their pictures, as payloads store them."""
         return Frames(
             indices=self.indices,
             times_s=self.times_s,
@@ -145,11 +147,12 @@ class Frames:
 
     @property
     def end(self) -> int:
-        """Number of frames of the source, as far as known."""
+        """Number of frames of the source video or, if unknown, of its frames up to the last one in
+        use."""
         return self.total or self.last + 1
 
     def of(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
-        """Select some of the frames.
+        """Return the frames at the given positions only.
 
         A single counted frame stands for any.
         """
@@ -159,18 +162,18 @@ class Frames:
         return replace(self, indices=self.indices[part], times_s=self.times_s[part])
 
     def or_those(self, default_frames: Frames) -> Frames:
-        """Return these frames or, if there are none, the default ones."""
+        """Return these frames or, if there are none, the default frames."""
         return self if len(self) else default_frames
 
     def moments_of(self, default_frames: Frames) -> Frames:
-        """Return these frames or, if they were only counted, as many of the default ones.
+        """Return these frames or, if only their count is known, as many of the default frames.
 
         Of no frames at all, all default ones are returned.
         """
         return default_frames.of(slice(len(self) or None)) if self.counted else self
 
     def recounted(self, count: int) -> Frames:
-        """Set the number of frames that were only counted.
+        """Set the number of these frames if only their count is known.
 
         Stated frames stay as they are.
         """
@@ -178,7 +181,7 @@ class Frames:
 
     @property
     def closed(self) -> Frames:
-        """Same frames, with their count as the video's total if they were only counted."""
+        """Copy of these frames, with their count as the video's length if only the count is known."""
         return replace(self, total=len(self)) if self.counted else self
 
     def times_of(self, numbers: Tensor) -> Tensor:  # [N] -> [N] float64
@@ -186,14 +189,16 @@ class Frames:
         return self.times_s[0] + (numbers - self.indices[0]) / self.rate
 
     def slack(self, clock: Clock) -> float:
-        """Return how far frames may exceed a path's end due to rounding: half a source frame.
+        """Return the tolerance by which frames may exceed a path's end: half a source frame, for
+        rounding.
 
         Every writer rounds time stamps differently.
         """
         return 1e-9 if clock == "index" else 0.5 / self.rate
 
     def in_step(self, other: Frames) -> bool:
-        """Check whether another video's frames have the same pace, each from its own start."""
+        """Check whether another video's frames have the same times, each counted from its own first
+        frame."""
         if self.counted or other.counted or len(self) < 2:
             return True
         own_times, other_times = (frames.times_s - frames.times_s[0] for frames in (self, other))
@@ -202,7 +207,8 @@ class Frames:
         )
 
     def on(self, clock: Clock, default_moments: Tensor) -> Tensor:  # [N] -> [T] float64
-        """Return the frames' numbers or times, or the default moments if there are no frames."""
+        """Return the frames' numbers or times by ``clock``, or the default moments if there are no
+        frames."""
         moments = self.indices.double() if clock == "index" else self.times_s
         return moments if len(self) else default_moments
 
@@ -211,7 +217,7 @@ class Frames:
         return default_size, default_size
 
     def shown(self, exo: Any) -> Any:
-        """Set these frames as those of an exo camera's path."""
+        """Copy an exo camera's path with these frames as the frames of its poses."""
         return replace(exo, frames=self.bare)
 
     def camera(self, source: Any) -> Any:
@@ -234,7 +240,7 @@ class Frames:
         return len(sizes) == 2 and sizes[0] != sizes[1]
 
     def check_same(self, other: Frames, what: str, *, still: bool = False) -> None:
-        """Refuse a payload of other moments than these frames.
+        """Raise an error if a payload belongs to other moments of the video than these frames.
 
         The shorter one's count is compared. Counted frames match any others; a path's
         do so if it stands still, or if these begin with the source.

@@ -26,12 +26,12 @@ def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarra
     if len({len(numbers) for numbers in numbers_per_name}) != 1:
         return None
     columns = np.array(numbers_per_name, dtype=np.float64).T
-    distinct = [column for column in columns if len(np.unique(column)) == len(column)]
-    if not distinct or not np.isfinite(columns).all():
+    distinct_columns = [column for column in columns if len(np.unique(column)) == len(column)]
+    if not distinct_columns or not np.isfinite(columns).all():
         return None
-    if (np.diff(columns[:, distinct[0].argsort()]) < 0).any():
+    if (np.diff(columns[:, distinct_columns[0].argsort()]) < 0).any():
         return None
-    return min(reversed(distinct), key=np.ptp)
+    return min(reversed(distinct_columns), key=np.ptp)
 
 
 def numbered_files(
@@ -69,19 +69,21 @@ def numbered_files(
         changing_number(file_names),
     )
     numbers = [(column, _frame_steps(column)) for column in readings if column is not None]
-    distinct = [pair for pair in numbers if pair[1].all()]
-    number, steps = min(distinct, key=lambda pair: pair[1].sum(), default=numbers[0])
+    distinct_columns = [pair for pair in numbers if pair[1].all()]
+    number, steps = min(distinct_columns, key=lambda pair: pair[1].sum(), default=numbers[0])
     order = number.argsort(kind="stable")
     for position in np.flatnonzero(steps != 1):
-        low, high = order[position], order[position + 1]
+        low_index, high_index = order[position], order[position + 1]
         if not steps[position]:
             raise EgoXInputError(
                 what,
-                got=f"{ordered_files[low]!r} and {ordered_files[high]!r} of one number",
+                got=f"{ordered_files[low_index]!r} and {ordered_files[high_index]!r} of one number",
                 expected="one file per frame",
                 fix="keep one take a folder",
             )
-        missing_number = number[low] + (number[high] - number[low]) / steps[position]
+        missing_number = (
+            number[low_index] + (number[high_index] - number[low_index]) / steps[position]
+        )
         raise EgoXInputError(
             what,
             got=f"no file for frame {missing_number:.15g} between {number.min():.15g} and {number.max():.15g}",

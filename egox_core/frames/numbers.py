@@ -37,7 +37,7 @@ class Placed(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One possible interpretation of the pictures' numbers."""
+    """One possible interpretation of the numbers of a file's poses, as frame numbers or as times."""
 
     words: str
     moments: np.ndarray  # [N] of the poses, on the track's clock
@@ -58,10 +58,10 @@ def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
     if len(names) < 2 or set(names) == {None}:
         return torch.arange(len(names)).double()
     paths = [PurePosixPath(str(name)) for name in names]
-    files = {path.name for path in paths}
-    folders = {str(path.parent) for path in paths}
-    parts = [path.name if len(folders) == 1 else str(path.parent) for path in paths]
-    numbers = changing_number(parts) if 1 in (len(files), len(folders)) else None
+    file_names = {path.name for path in paths}
+    folder_names = {str(path.parent) for path in paths}
+    changing_names = [path.name if len(folder_names) == 1 else str(path.parent) for path in paths]
+    numbers = changing_number(changing_names) if 1 in (len(file_names), len(folder_names)) else None
     if numbers is None:
         raise EgoXInputError(
             f"image names of {what}",
@@ -93,34 +93,42 @@ def place(numbering: Numbering, frames: Frames) -> Placed:
             fix="leave every_nth at 0, or file_frames at 'auto'",
         )
     if numbering.times_of_video and numbering.times_s is not None:
-        order, words = torch.arange(numbering.count), f"{name}: {numbering.count} poses"
+        pose_order, words = torch.arange(numbering.count), f"{name}: {numbering.count} poses"
         if frames.counted and len(frames):  # of unknown times
-            return Placed(order, order.double(), "index", f"{words}: the first ones are used")
-        return Placed(order, numbering.times_s, "seconds", f"{words}: read by time")
+            return Placed(
+                pose_order, pose_order.double(), "index", f"{words}: the first ones are used"
+            )
+        return Placed(pose_order, numbering.times_s, "seconds", f"{words}: read by time")
     has_numbers = numbering.numbers is not None
     if numbering.times_s is not None and not (numbering.every_nth and numbering.names):
-        values, clock = numbering.times_s, "seconds"
+        stated_values, clock = numbering.times_s, "seconds"
     elif has_numbers:
-        values, clock = numbering.numbers.double(), "index"
+        stated_values, clock = numbering.numbers.double(), "index"
     else:
         names = numbering.names or (None,) * numbering.count
-        values, clock = numbers_of(names, name), "index"
-    order = values.argsort()
+        stated_values, clock = numbers_of(names, name), "index"
+    pose_order = stated_values.argsort()
     if not len(frames):
-        moments = values[order] if clock == "seconds" else torch.arange(len(order)).double()
-        return Placed(order, moments, clock, "")
+        moments = (
+            stated_values[pose_order]
+            if clock == "seconds"
+            else torch.arange(len(pose_order)).double()
+        )
+        return Placed(pose_order, moments, clock, "")
     if not (has_numbers or is_declared):
         default_nth = -1 if numbering.frames_named else 0
-        return place_values(values, frames, name, numbering.every_nth or default_nth)
+        return place_values(stated_values, frames, name, numbering.every_nth or default_nth)
     entries = entries_of(frames, numbering)
-    indices, first = np.unique(frames.indices.numpy(), return_index=True)
-    order = (torch.arange(len(order)) if has_numbers else order)[entries.at]
+    indices, first_positions = np.unique(frames.indices.numpy(), return_index=True)
+    pose_order = (torch.arange(len(pose_order)) if has_numbers else pose_order)[entries.at]
     moments = torch.from_numpy(indices).double()
-    return Placed(order[torch.from_numpy(first)], moments, "index", str(entries.remark))
+    return Placed(
+        pose_order[torch.from_numpy(first_positions)], moments, "index", str(entries.remark)
+    )
 
 
 def states_moments(name: str, file_frames: FileFrames) -> EgoXInputError:
-    """Make the error of a user who sets the frames of a file that states them itself."""
+    """Make the error for a user who sets ``file_frames`` though the file itself states its frames."""
     return EgoXInputError(
         f"file_frames of {name}",
         got=repr(file_frames),
@@ -142,13 +150,16 @@ def place_values(
         EgoXInputError: numbers or times that fit in no way or in two, a gap of over a second.
     """
     order = numbers.argsort()
-    values, total = numbers[order].double().numpy(), frames.total
-    readings = [] if (values % 1).any() else list(_number_readings(values, frames, every_nth))
+    pose_values, total = numbers[order].double().numpy(), frames.total
+    readings = (
+        [] if (pose_values % 1).any() else list(_number_readings(pose_values, frames, every_nth))
+    )
     is_sure = (
-        any(candidate.fits for candidate in readings) and np.diff(values).min(initial=np.inf) == 1
+        any(candidate.fits for candidate in readings)
+        and np.diff(pose_values).min(initial=np.inf) == 1
     )
     if not (every_nth and readings) and not (is_sure and total):
-        timed_readings = list(_time_readings(values, frames))
+        timed_readings = list(_time_readings(pose_values, frames))
         readings = (
             [*readings, *timed_readings]
             if total is None
@@ -158,10 +169,10 @@ def place_values(
     best_reading, near_readings = None, {}
     for reading in sorted(readings, key=lambda reading: reading.lost):
         best_reading = best_reading or reading
-        if reading.lost <= best_reading.lost + 1 + (reading.nth and len(values) >= MANY):
+        if reading.lost <= best_reading.lost + 1 + (reading.nth and len(pose_values) >= MANY):
             near_readings.setdefault(reading.moments.tobytes(), reading)
     if len(near_readings) != 1 or not best_reading or not best_reading.fits:
-        ways = [
+        setting_texts = [
             f"{candidate.setting} where {candidate.words}"
             for candidate in [*near_readings.values()][:4]
         ] or [
@@ -169,10 +180,10 @@ def place_values(
         ]
         raise EgoXInputError(
             f"frames of {name}",
-            got=f"{len(values)} poses, numbered {values[0]:.10g} to {values[-1]:.10g}, for a video of "
+            got=f"{len(pose_values)} poses, numbered {pose_values[0]:.10g} to {pose_values[-1]:.10g}, for a video of "
             f"{total or 'unknown many'} frames, {len(frames.times_s)} in use",
             expected="numbers or times that fit in one way: over the whole video, or the frames in use",
-            fix=f"set {', or '.join(ways)}; times begin at the video's start",
+            fix=f"set {', or '.join(setting_texts)}; times begin at the video's start",
         )
     words = best_reading.words + _gap_note(best_reading, frames, name) + best_reading.note
     return Placed(order, torch.from_numpy(best_reading.moments), best_reading.clock, words)
@@ -180,24 +191,24 @@ def place_values(
 
 def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iterator[Reading]:
     used_numbers, total = frames.indices.double().numpy(), frames.total or 0
-    first, last, spare = values[0], values[-1], spare_frames(total)
+    first_number, last_number, spare_count = values[0], values[-1], spare_frames(total)
     step = np.diff(values).min(initial=np.inf)
-    bases = (0, 1)[: int(first) + 1]
-    if is_beyond := first > (total or 1000):  # as Nuke's 1001
-        bases = (first,)
+    bases = (0, 1)[: int(first_number) + 1]
+    if is_beyond := first_number > (total or 1000):  # as Nuke's 1001
+        bases = (first_number,)
     elif every_nth:
-        numbers = abs(every_nth) > 1 and not (values % every_nth).any()  # 5, 10 are frames
-        bases = (0 if numbers or every_nth < 0 else min(first, 1),)
-    in_use = any(last - base == len(used_numbers) - 1 for base in bases)
+        starts_at_zero = abs(every_nth) > 1 and not (values % every_nth).any()  # 5, 10 are frames
+        bases = (0 if starts_at_zero or every_nth < 0 else min(first_number, 1),)
+    fits_used_frames = any(last_number - base == len(used_numbers) - 1 for base in bases)
     for base in bases:
-        frame_numbers, end, base_words = (
+        frame_numbers, last_frame, base_words = (
             values - base,
-            last - base,
+            last_number - base,
             f"number {base:g} is the first frame",
         )
-        sign = "-" if base < min(first, 1) else ""
+        nth_sign = "-" if base < min(first_number, 1) else ""
         if step_frames := abs(every_nth):
-            other_fits = total and base == first == 1 and last * step_frames < total
+            other_fits = total and base == first_number == 1 and last_number * step_frames < total
             note = f"; every_nth -{step_frames} where number 0 is" if other_fits else ""
             yield Reading(
                 base_words,
@@ -205,22 +216,24 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
                 note=note,
             )
             continue
-        left_over = total - 1 - end
-        lost_count = frame_numbers[0] // step + abs(left_over) // step
-        covers_used = left_over < spare + step
+        frames_after = total - 1 - last_frame
+        lost_count = frame_numbers[0] // step + abs(frames_after) // step
+        covers_used = frames_after < spare_count + step
         if not total:
             lost_count = float((~np.isin(used_numbers, frame_numbers)).sum())
             covers_used = (
-                frame_numbers[0] <= used_numbers.min() and left_over <= -1 - used_numbers.max()
+                frame_numbers[0] <= used_numbers.min() and frames_after <= -1 - used_numbers.max()
             )
         elif is_beyond:
-            covers_used = left_over == 0
-        if is_exact := frame_numbers[0] == used_numbers.min() and end == used_numbers.max():
+            covers_used = frames_after == 0
+        if is_exact := frame_numbers[0] == used_numbers.min() and last_frame == used_numbers.max():
             lost_count, covers_used = 0.0, True
-        allowed_over = spare if base == first else 0
-        if is_exact or not total or -left_over <= allowed_over:
-            yield Reading(base_words, frame_numbers, lost_count, covers_used, f"every_nth {sign}1")
-        if end == len(used_numbers) - 1:
+        allowed_over = spare_count if base == first_number else 0
+        if is_exact or not total or -frames_after <= allowed_over:
+            yield Reading(
+                base_words, frame_numbers, lost_count, covers_used, f"every_nth {nth_sign}1"
+            )
+        if last_frame == len(used_numbers) - 1:
             name_words = f"image names {used_numbers[0]:g} to {used_numbers[-1]:g}"
             yield Reading(
                 f"{base_words} in use",
@@ -230,14 +243,16 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
                 name_words,
             )
         alone_note = ""
-        if frame_numbers[0] <= used_numbers.min() and end >= used_numbers.max():
-            alone_note = f"; if these are the first {end + 1:g} frames alone, set every_nth {sign}1"
-        for step_frames in range(2, math.ceil(total / max(end, 1))):  # more would run over the end
-            lost_count = math.ceil(total / step_frames) - 1 - end
-            if lost_count == 0 or not in_use:
+        if frame_numbers[0] <= used_numbers.min() and last_frame >= used_numbers.max():
+            alone_note = f"; if these are the first {last_frame + 1:g} frames alone, set every_nth {nth_sign}1"
+        for step_frames in range(
+            2, math.ceil(total / max(last_frame, 1))
+        ):  # more would run over the end
+            lost_count = math.ceil(total / step_frames) - 1 - last_frame
+            if lost_count == 0 or not fits_used_frames:
                 words, setting = (
                     f"{base_words}, and one in {step_frames} has a pose",
-                    f"every_nth {sign}{step_frames}",
+                    f"every_nth {nth_sign}{step_frames}",
                 )
                 yield Reading(
                     words,
@@ -252,7 +267,7 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
 
 def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
     used_times, total, rate = frames.times_s.numpy(), frames.total, frames.rate
-    end, tolerance_s = (total - 1) / rate if total else used_times.max(), 0.51 / rate
+    end_s, tolerance_s = (total - 1) / rate if total else used_times.max(), 0.51 / rate
     are_whole, step = not (values % 1).any(), np.diff(values).min(initial=np.inf)
 
     def reading(words: str, pose_times: np.ndarray) -> Reading:
@@ -263,8 +278,8 @@ def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
         )
         return Reading(words, pose_times, lost_count, clock="seconds")
 
-    if values[0] == 0 and values[-1] == 1 and abs(end - 1) > tolerance_s:
-        yield reading("times as shares of the video", values * end)
+    if values[0] == 0 and values[-1] == 1 and abs(end_s - 1) > tolerance_s:
+        yield reading("times as shares of the video", values * end_s)
     for unit in UNITS:
         are_numbers = are_whole and (step == 1 or np.ptp(values) <= (total or MAX_FRAMES))
         if are_numbers and step * unit < tolerance_s:
@@ -275,7 +290,7 @@ def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
             and pose_times[-1] >= used_times.max() - tolerance_s
         )
         inside = pose_times[0] >= -tolerance_s and (
-            not total or pose_times[-1] <= end + tolerance_s
+            not total or pose_times[-1] <= end_s + tolerance_s
         )
         if unit == 1 and inside and not are_whole and (total or covers_used):
             yield reading("times from the video's start", pose_times)
@@ -285,7 +300,7 @@ def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
             return
         for origin in (0.0, values[0]):
             pose_times = (values - origin) * unit
-            if abs(pose_times[-1] - end) <= tolerance_s:
+            if abs(pose_times[-1] - end_s) <= tolerance_s:
                 yield reading(f"times by {unit:g} s from {origin:.10g}", pose_times)
             if origin and abs(pose_times[-1] - np.ptp(used_times)) <= tolerance_s:
                 words = f"times by {unit:g} s from {origin:.10g}, where the frames begin"
@@ -298,10 +313,13 @@ def _gap_note(reading: Reading, frames: Frames, name: str) -> str:
     used_moments = (frames.indices if is_numbered else frames.times_s).double().numpy()
     pose_moments, second = reading.moments, frames.rate if is_numbered else 1.0
     next_poses = np.searchsorted(pose_moments, used_moments).clip(0, len(pose_moments) - 1)
-    low = pose_moments[next_poses - 1]
-    high = pose_moments[next_poses]  # before the first pose: no gap, and refused later
-    filled_mask = np.minimum(used_moments - low, high - used_moments) > 0.5 * second / frames.rate
-    gap = ((high - low) * filled_mask).max() / second
+    earlier_moments = pose_moments[next_poses - 1]
+    later_moments = pose_moments[next_poses]  # before the first pose: no gap, and refused later
+    filled_mask = (
+        np.minimum(used_moments - earlier_moments, later_moments - used_moments)
+        > 0.5 * second / frames.rate
+    )
+    gap = ((later_moments - earlier_moments) * filled_mask).max() / second
     if gap > MAX_GAP_S:
         raise EgoXInputError(
             f"frames of {name}",

@@ -46,7 +46,7 @@ class Numbering:
 
     @classmethod
     def of_own(cls, what: str, own_frames: Frames, file_frames: FileFrames) -> "Numbering":
-        """Describe values in memory that have frames themselves.
+        """Describe entries in memory that state themselves which video frames they belong to.
 
         If they are only counted, ``file_frames`` says which ones they are.
         """
@@ -60,18 +60,20 @@ class Numbering:
         )
 
     def declared(self, file_frames: FileFrames) -> "Numbering":
-        """Add the user's choice of ``file_frames``."""
+        """Return a copy of this numbering with the user's choice of ``file_frames``."""
         return replace(self, file_frames=file_frames)
 
     def runs_over(self, total: int) -> bool:
-        """Check for consecutive numbers beyond the end of the video, which don't count from 0."""
+        """Check whether consecutive frame numbers run beyond the video's end, so that they don't
+        count from 0."""
         numbers = torch.as_tensor(self.numbers)
         last, first = int(numbers.max()), int(numbers.min())
         return last - first == len(numbers) - 1 and last >= total
 
 
 class Entries(NamedTuple):
-    """Entries that belong to the frames in use."""
+    """Positions of the file entries that belong to the frames in use, with a remark on how they
+    were found."""
 
     at: slice | Tensor  # [T] int64; -1 where a sparse form has none
     remark: Remark  # how the entries were read
@@ -117,7 +119,7 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
 def _by_number(frames: Frames, numbering: Numbering) -> Entries:
     numbers = torch.as_tensor(numbering.numbers).cpu()
     used_numbers, total = frames.indices.to(numbers), frames.total
-    span = f", numbered {int(numbers.min())} to {int(numbers.max())}"
+    range_text = f", numbered {int(numbers.min())} to {int(numbers.max())}"
     is_exact = torch.equal(numbers, used_numbers)
     order = numbers.argsort(stable=True)
     sorted_numbers = numbers[order]
@@ -128,9 +130,9 @@ def _by_number(frames: Frames, numbering: Numbering) -> Entries:
     has_gaps = not numbering.sparse and not bool(found_mask.all())
     if has_gaps or has_twice or is_beyond or (numbering.file_frames == "in use" and not is_exact):
         twice_text = ", some twice" if has_twice else ""
-        raise _mismatch_error(frames, numbering, span + twice_text)
-    video = "" if total in (None, numbering.count) else f" for {total} frames"
-    words = f"{numbering.count} entries{video}{span}: read by number"
+        raise _mismatch_error(frames, numbering, range_text + twice_text)
+    video_text = "" if total in (None, numbering.count) else f" for {total} frames"
+    words = f"{numbering.count} entries{video_text}{range_text}: read by number"
     return _make_entries(
         numbering,
         slice(len(used_numbers)) if is_exact else order[positions].where(found_mask, -1),
@@ -144,26 +146,31 @@ def _make_entries(numbering: Numbering, at: slice | Tensor, words: str) -> Entri
 
 def _mismatch_error(frames: Frames, numbering: Numbering, span: str) -> EgoXInputError:
     total, last = frames.total, frames.last
-    in_use = f"{len(frames)}, the frames in use ({int(frames.indices.min())} to {last})"
-    one_each = "one for each of the source's"
+    in_use_text = f"{len(frames)}, the frames in use ({int(frames.indices.min())} to {last})"
+    expected_text = "one for each of the source's"
     if span:
         expected, fix = (
-            f"the numbers of {in_use}",
+            f"the numbers of {in_use_text}",
             "number the entries by the video's frames, from 0",
         )
     elif numbering.file_frames == "source" or (total is None and not numbering.in_memory):
         expected, fix = f"at least {last + 1}, up to the last frame in use", "use fewer frames"
     elif numbering.file_frames == "in use":
-        expected, fix = in_use, "make it of the very frames in use, or set file_frames to 'auto'"
+        expected, fix = (
+            in_use_text,
+            "make it of the very frames in use, or set file_frames to 'auto'",
+        )
     elif numbering.in_memory:
-        expected = f"{in_use}, or {one_each}"
+        expected = f"{in_use_text}, or {expected_text}"
         fix = "make it of the very frames in use, or set file_frames to 'source' where entry i is frame i"
     else:
-        expected = one_each
+        expected = expected_text
         fix = (
             "make it of every frame of this video, or set file_frames: 'source' where entry i is "
             "frame i, 'in use' where it is the i-th of the frames in use"
         )
-    video = "" if total is None else f" for a video of {total} frames ({frames.rate:g} a second)"
-    entries_text = f"{numbering.count} frames{span}{video}"
+    video_text = (
+        "" if total is None else f" for a video of {total} frames ({frames.rate:g} a second)"
+    )
+    entries_text = f"{numbering.count} frames{span}{video_text}"
     return EgoXInputError(numbering.what, got=entries_text, expected=expected, fix=fix)

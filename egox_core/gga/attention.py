@@ -91,23 +91,23 @@ def gga_attention(
         return ego_tokens(result, geometry.grid, 1) if is_ego_only else result
 
     q_ego = q_rows if is_ego_only else q_rows[:, :, w_exo:]
-    guided, rows_per_chunk, choice = _guided_attention(
+    guided_attention, rows_per_chunk, choice = _guided_attention(
         q_ego, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
     )
 
     def exo_half(rows: slice) -> Tensor:  # [B, rows, w_exo, heads * d]
-        queries = q_rows[:, rows, :w_exo]
-        return plain(queries.flatten(1, 2), k, v, heads).view(queries.shape)
+        exo_queries = q_rows[:, rows, :w_exo]
+        return plain(exo_queries.flatten(1, 2), k, v, heads).view(exo_queries.shape)
 
     def ego_half(rows: slice) -> Tensor:  # [B, rows, w_ego, heads * d]
-        return guided(q_ego[:, rows], rows)
+        return guided_attention(q_ego[:, rows], rows)
 
     ego_spans = _spans(t * h, rows_per_chunk)
     if is_ego_only:
         return torch.cat([ego_half(rows) for rows in ego_spans], dim=1).flatten(1, 2)
     token_bytes = _token_bytes(q)
     plain_bytes = UNGUIDED_BYTES * q.shape[0] if chunk_bytes is None else chunk_bytes
-    halves = (
+    half_jobs = (
         (exo_half, slice(0, w_exo), _spans(t * h, plain_bytes // (token_bytes * w_exo))),
         (ego_half, slice(w_exo, None), ego_spans),
     )
@@ -117,7 +117,7 @@ def gga_attention(
         return torch.cat(
             [
                 torch.cat([attend_rows(rows) for rows in spans], dim=1)
-                for attend_rows, _, spans in halves
+                for attend_rows, _, spans in half_jobs
             ],
             dim=2,
         ).flatten(1, 2)
@@ -127,7 +127,7 @@ def gga_attention(
         for rows in spans:
             result[:, rows, columns] = attend_rows(rows)
 
-    exo_job, ego_job = halves
+    exo_job, ego_job = half_jobs
     if card_of(q.device) not in SIDE_BY_SIDE_ON or choice.makes_rows:
         fill(*exo_job)
         fill(*ego_job)
@@ -189,7 +189,7 @@ def _second_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def _token_bytes(q: Tensor) -> int:
-    """Count the bytes of one query and its result."""
+    """Count the bytes that the query and the attention result of one token take."""
     return 2 * q.shape[0] * q.shape[-1] * q.element_size()
 
 

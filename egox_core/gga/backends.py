@@ -85,8 +85,10 @@ class Choice:
 
     def words(self) -> str:
         """Describe the kernel in use, and why other kernels are refused."""
-        why = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
-        return (self.names[0] if self.names else MATH_WORDS) + (f" (not {why})" if why else "")
+        refusal_text = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
+        return (self.names[0] if self.names else MATH_WORDS) + (
+            f" (not {refusal_text})" if refusal_text else ""
+        )
 
 
 class KernelsUsed(Choosing):
@@ -119,7 +121,8 @@ class KernelsUsed(Choosing):
     def prepare(
         geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype, backend: str
     ) -> None:
-        """Compute the columns that a kernel needs from a geometry, before its first call."""
+        """Compute the query and key columns that the chosen kernel reads, before its first
+        attention call."""
         request = _kernel_request(
             BiasRows(geometry, options, dtype, reuse=True), 0, False, backend == "triton"
         )
@@ -140,8 +143,8 @@ class KernelsUsed(Choosing):
         """Describe in one line which kernels guided the attention so far, or return "" if none did."""
         if not self._choices:
             return ""
-        kernels = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))
-        words = f"guided attention by {kernels}"
+        kernel_text = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))
+        words = f"guided attention by {kernel_text}"
         time_note = f"; to choose kernels took {self.seconds:.0f} s" if self.seconds > 1 else ""
         return words + time_note
 
@@ -163,8 +166,8 @@ def backend_choices(device: torch.device) -> tuple[str, ...]:
     """
     if device.type != "cuda":
         return ("sdpa",)
-    listed = card_of(device) in (_limits("triton").measured_on or ())
-    return ("triton", "sdpa") if listed else ("triton", "cudnn", "sdpa")
+    has_measured_card = card_of(device) in (_limits("triton").measured_on or ())
+    return ("triton", "sdpa") if has_measured_card else ("triton", "cudnn", "sdpa")
 
 
 def _limits(name: str) -> Limits:
@@ -213,7 +216,7 @@ def choose_backend(
 
 @dataclass
 class Chosen:
-    """Run the first kernel of a choice, and fall back to the next one if it raises.
+    """Attention function that runs the first kernel of a choice, and the next one if that raises.
 
     The next one takes the same queries. Where the kernel was asked for by name, the run ends
     with a word on what to choose.
@@ -283,11 +286,11 @@ def math_rows(
     query_shape, q = q.shape, q.flatten(1, -2)
     step = max(1, SCORE_BYTES // (SCORE_COPIES * 4 * q.shape[0] * k.shape[1]))
     head_size = q.shape[-1] // heads
-    parts = []
+    result_parts = []
     for start in range(0, q.shape[1], step):
         stop = min(start + step, q.shape[1])
         bias = bias_rows(slice(queries.start + start, queries.start + stop))
-        parts.append(
+        result_parts.append(
             torch.cat(
                 [
                     _softmax_attention(q[:, start:stop, head], k[..., head], v[..., head], bias)
@@ -296,7 +299,7 @@ def math_rows(
                 dim=-1,
             )
         )
-    return torch.cat(parts, dim=1).view(query_shape)
+    return torch.cat(result_parts, dim=1).view(query_shape)
 
 
 def _softmax_attention(
@@ -326,8 +329,8 @@ def _choose_kernels(
     """
     (q, k, v, heads, bias_rows), resumed_name = attention_inputs, kernels_used.first
     names = (name,) if name in BACKENDS else backend_choices(q.device)
-    steady = name == "steady"
-    if steady:
+    is_steady = name == "steady"
+    if is_steady:
         resumed_name = resumed_name if resumed_name in BACKENDS else ""
         allowed_names = {resumed_name, "sdpa", *names} - {""}
         names = tuple(
@@ -335,45 +338,49 @@ def _choose_kernels(
             for other_name in dict.fromkeys((resumed_name, *STEADY, *names))
             if other_name in allowed_names
         )
-    keep_graph = steady or keeps_graph(q, k, v)  # one kernel for training and validation
+    keep_graph = is_steady or keeps_graph(q, k, v)  # one kernel for training and validation
     request = _kernel_request(bias_rows, q.shape[-1] // heads, keep_graph, name in BACKENDS)
-    refused = {
+    refusals = {
         other_name: reason
         for other_name in names
         if (reason := _limits(other_name).refusal(request))
     }
-    names = tuple(other_name for other_name in names if other_name not in refused)
-    if steady:  # others were not meant to
-        refused = {
+    names = tuple(other_name for other_name in names if other_name not in refusals)
+    if is_steady:  # others were not meant to
+        refusals = {
             other_name: reason
-            for other_name, reason in refused.items()
+            for other_name, reason in refusals.items()
             if other_name == resumed_name
         }
     key = (name, name_of(q.device), q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid, names)
-    key += tuple(refused.values())
+    key += tuple(refusals.values())
     if key not in _cached_choices:
-        rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // q.shape[2])
+        frame_rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // q.shape[2])
         with torch.no_grad():
             key_arguments = k.detach(), v.detach(), heads, bias_rows
-            test_arguments = q[:, :rows].detach(), *key_arguments, slice(0, rows * q.shape[2])
+            test_arguments = (
+                q[:, :frame_rows].detach(),
+                *key_arguments,
+                slice(0, frame_rows * q.shape[2]),
+            )
             reference = _float32_reference(*test_arguments)
             if not all_finite(q, k, v, reference):  # by no kernel's fault: nothing can be compared
-                return Choice(names=list(names), refused=refused)
+                return Choice(names=list(names), refused=refusals)
             choice = _matching_kernels(names, test_arguments, reference, kernels_used)
-            choice.refused = refused | choice.refused
+            choice.refused = refusals | choice.refused
             timed_names = [
                 other_name for other_name in choice.names if _limits(other_name).makes_rows
             ]
             if name == "auto" and len(timed_names) > 1:
                 with kernels_used.report_step("the fastest"):
-                    times = {
+                    kernel_seconds = {
                         other_name: best_seconds(BACKENDS[other_name], test_arguments)
                         for other_name in timed_names
                     }
                 choice.names = [
-                    other_name for other_name in choice.names if other_name not in times
+                    other_name for other_name in choice.names if other_name not in kernel_seconds
                 ]
-                choice.names += sorted(times, key=times.__getitem__)
+                choice.names += sorted(kernel_seconds, key=kernel_seconds.__getitem__)
         is_settled = choice.names and WRONG not in choice.refused.values()
         (log.info if is_settled else log.warning)("EgoX: attention by %s", choice.words())
         kernels_used.tell(f"attention by {choice.words()}")

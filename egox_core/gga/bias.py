@@ -29,7 +29,7 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
 
 
 def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Check whether autograd needs the graph of an attention call."""
+    """Check whether autograd records an attention call, because gradients will be computed."""
     return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
 
 
@@ -78,10 +78,10 @@ def dense_bias(
     if options.biases:
         trust = geometry.key_trust.to(dtype) if options.soft_trust else None
         for frame in range(t):
-            rows = bias_from_cosine(
+            frame_bias = bias_from_cosine(
                 cosine_rows(geometry, frame).to(dtype), geometry.key_trust > 0, options, trust
             )
-            bias[frame, :, w_exo:] = rows.view(h, w_ego, -1)
+            bias[frame, :, w_exo:] = frame_bias.view(h, w_ego, -1)
     return bias.flatten(0, 2)
 
 

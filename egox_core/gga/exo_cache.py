@@ -25,7 +25,7 @@ TOLERANCE = 1e-6
 
 
 class Memory(Protocol):
-    """Memory manager of the program that samples, such as ComfyUI's."""
+    """Interface to the memory manager of the program that runs the model, such as ComfyUI."""
 
     def room(self, device: torch.device) -> int:
         """Count the free bytes on ``device`` that are not needed for a full forward pass."""
@@ -71,8 +71,8 @@ def exo_tokens(x: Tensor, grid: Grid) -> Tensor:  # [B, tokens, D] -> [B, t * h,
 def ego_tokens(x: Tensor, grid: Grid, dim: int) -> Tensor:
     """Select the ego tokens of a whole canvas, whose tokens lie in dimension ``dim`` of ``x``."""
     t, h, w_exo, w_ego = grid
-    rows = x.unflatten(dim, (t * h, w_exo + w_ego)).narrow(dim + 1, w_exo, w_ego)
-    return rows.flatten(dim, dim + 1)
+    ego_columns = x.unflatten(dim, (t * h, w_exo + w_ego)).narrow(dim + 1, w_exo, w_ego)
+    return ego_columns.flatten(dim, dim + 1)
 
 
 def join_tokens(
@@ -93,18 +93,18 @@ def pack(x: Tensor) -> tuple[Tensor, Tensor]:
 
     A few channels of a video model are a hundred times the others.
     """
-    groups = x.unflatten(-1, (-1, math.gcd(GROUP, x.shape[-1])))
-    half = torch.finfo(torch.float16)
-    scale = groups.abs().amax(-1, keepdim=True).float() / 127
-    scale = scale.clamp(half.smallest_normal, half.max).half()
-    codes = (groups / scale.float()).round_().clamp_(-127, 127).to(torch.int8)
+    channel_groups = x.unflatten(-1, (-1, math.gcd(GROUP, x.shape[-1])))
+    float16_limits = torch.finfo(torch.float16)
+    scale = channel_groups.abs().amax(-1, keepdim=True).float() / 127
+    scale = scale.clamp(float16_limits.smallest_normal, float16_limits.max).half()
+    codes = (channel_groups / scale.float()).round_().clamp_(-127, 127).to(torch.int8)
     return codes.flatten(-2), scale
 
 
 def unpack(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Dequantise what :func:`pack` returned, exact to half a scale step."""
-    groups = codes.unflatten(-1, (scale.shape[-2], -1))
-    return (groups * scale.float()).flatten(-2).to(dtype)
+    """Dequantise the integers and scales that :func:`pack` returns, exact to half a scale step."""
+    channel_groups = codes.unflatten(-1, (scale.shape[-2], -1))
+    return (channel_groups * scale.float()).flatten(-2).to(dtype)
 
 
 def kept_size(
@@ -267,7 +267,7 @@ class ExoCache:
 
         ``conditions`` are such as :meth:`alike` puts together.
         """
-        step = step_of(sigma, sigmas)
+        step_index = step_of(sigma, sigmas)
         self._last_requests |= dict.fromkeys(conditions, (sigma, frozenset(asked)))
         for entry_key in [*self._entries]:
             last_sigma, joint_conditions = self._last_requests[entry_key[1]]
@@ -279,23 +279,25 @@ class ExoCache:
         ]
         is_one_place = len({(entry.home, entry.packed) for entry in entries}) == 1
         blocks_stored = len(entries) == len(entry_keys) and is_one_place
-        if blocks_stored and all(self._is_valid(entry, step, sigma, weights) for entry in entries):
+        if blocks_stored and all(
+            self._is_valid(entry, step_index, sigma, weights) for entry in entries
+        ):
             self.kept += 1
             return ExoForward(self, entries, grid, device, kept=True)
         self.full += 1
         if not blocks_stored:
             for entry in entries:
                 self._free(entry)
-            place = self._choose_place(exact_bytes, packed_bytes, device)
-            if place is None:
+            device_and_precision = self._choose_place(exact_bytes, packed_bytes, device)
+            if device_and_precision is None:
                 for entry_key in entry_keys:
                     self._entries.pop(entry_key, None)
                 self.refused_bytes = max(self.refused_bytes, packed_bytes or exact_bytes)
                 return None
-            entries = [_Entry(*place) for _ in entry_keys]
+            entries = [_Entry(*device_and_precision) for _ in entry_keys]
             self._entries |= dict(zip(entry_keys, entries, strict=True))
         for entry in entries:
-            entry.step, entry.sigma, entry.weights = step, sigma, weights
+            entry.step, entry.sigma, entry.weights = step_index, sigma, weights
             entry.whole = False
         return ExoForward(self, entries, grid, device, kept=False)
 
@@ -309,21 +311,22 @@ class ExoCache:
     def _choose_place(
         self, exact_bytes: int, packed_bytes: int | None, device: torch.device
     ) -> tuple[torch.device, bool] | None:
-        """Choose the device and precision to cache a condition in, or return None without room.
+        """Choose the device and precision to cache a condition in, or return None if no memory is
+        free.
 
         Exact ones stay on the device that computes: they need no projection, but four times as
         much would have to be brought there in each kept step.
         """
         can_pack = packed_bytes is not None
         needed_bytes = packed_bytes if can_pack else exact_bytes
-        for place, is_packed, size in (
+        for cache_device, is_packed, size in (
             (device, False, exact_bytes),
             (device, can_pack, needed_bytes),
             (torch.device("cpu"), can_pack, needed_bytes),
         ):
-            if self.memory.room(place) >= size:
-                self.memory.take(place, size)
-                return place, is_packed
+            if self.memory.room(cache_device) >= size:
+                self.memory.take(cache_device, size)
+                return cache_device, is_packed
         return None
 
     def _free(self, entry: _Entry) -> None:
@@ -364,7 +367,7 @@ class ExoCache:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Pair of tensors that is being copied to a device."""
+    """Cached pair of tensors that is being copied to a device."""
 
     pair: tuple[Tensor, Tensor]
     arrived: torch.cuda.Event | None
@@ -380,7 +383,7 @@ class Transfer:
 
 
 class ExoForward:
-    """Access of one forward pass to the cached exo half.
+    """Cached exo keys and values, as one forward pass of the model reads and writes them.
 
     It stores what is kept of exo, or puts exo's keys and values next to ego's.
     """
@@ -426,8 +429,8 @@ class ExoForward:
             if not self.packed or block in self._kept_inputs:
                 self._stored_blocks.add(block)
             return k, v
-        parts = [self._projected.pop(block)] if self.packed else self._wait_for_block(block)
-        exo_k, exo_v = zip(*parts, strict=True)
+        stored_parts = [self._projected.pop(block)] if self.packed else self._wait_for_block(block)
+        exo_k, exo_v = zip(*stored_parts, strict=True)
         return self._join_batch(exo_k, k), self._join_batch(exo_v, v)
 
     def keep_input(self, block: int, x: Tensor, modulation: Tensor, rotations: Tensor) -> None:
@@ -452,12 +455,12 @@ class ExoForward:
     ) -> tuple[Tensor, Tensor, Tensor]:  # [B, exo tokens, D], modulation, rotations
         """Return a block's exo input, cached by :meth:`keep_input`."""
         codes, scale = zip(*self._wait_for_block(block), strict=True)
-        x = unpack(torch.cat(codes), torch.cat(scale), dtype).flatten(1, 2)
+        exo_inputs = unpack(torch.cat(codes), torch.cat(scale), dtype).flatten(1, 2)
         stored_inputs = [entry.beside for entry in self.entries if entry.beside is not None]
         if not stored_inputs:
             raise RuntimeError("a kept forward before a full one")
         modulation = torch.cat([entry_modulation for entry_modulation, _ in stored_inputs])
-        return x, modulation.to(self.device), stored_inputs[0][1].to(self.device)
+        return exo_inputs, modulation.to(self.device), stored_inputs[0][1].to(self.device)
 
     def put_projected(self, block: int, *pair: Tensor) -> None:
         """Store keys and values [B, exo tokens, D], projected from :meth:`kept_input`."""
@@ -485,11 +488,11 @@ class ExoForward:
     ) -> Tensor:  # [B, tokens, D]
         """Join exo and ego tokens as :func:`join_tokens` does, with the exo part in pieces."""
         t, h, w_exo, w_ego = self.grid
-        out = ego.new_empty(len(ego), t * h, w_exo + w_ego, ego.shape[-1])
-        out[:, :, w_exo:] = ego.unflatten(1, (t * h, w_ego))
-        for rows, exo_rows in zip(out.chunk(len(exo)), exo, strict=True):
-            rows[:, :, :w_exo] = exo_rows
-        return out.flatten(1, 2)
+        joined_tokens = ego.new_empty(len(ego), t * h, w_exo + w_ego, ego.shape[-1])
+        joined_tokens[:, :, w_exo:] = ego.unflatten(1, (t * h, w_ego))
+        for row_chunk, exo_rows in zip(joined_tokens.chunk(len(exo)), exo, strict=True):
+            row_chunk[:, :, :w_exo] = exo_rows
+        return joined_tokens.flatten(1, 2)
 
     def _wait_for_block(self, block: int) -> list[tuple[Tensor, Tensor]]:
         transfers = self._transfers.pop(block, None) or self._start_transfers(block)

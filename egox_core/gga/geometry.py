@@ -128,14 +128,14 @@ def exo_points(
     points without valid pixels are 0 with trust 0."""
     rays, in_picture = depth.exo.camera.pixel_rays(dtype=torch.float64)
     rays = rays / rays[..., 2:].clamp_min(1e-9)
-    sampled = [
+    frame_samples = [
         _sample_latents(depth, int(frame), rays, in_picture, world_from_exo, exo_size)
         for frame, world_from_exo in zip(
             frame_indices, _world_from_exo(depth, trajectory, frame_indices), strict=True
         )
     ]
-    return torch.stack([points for points, _ in sampled]), torch.stack(
-        [trust for _, trust in sampled]
+    return torch.stack([points for points, _ in frame_samples]), torch.stack(
+        [trust for _, trust in frame_samples]
     )
 
 
@@ -147,11 +147,11 @@ def _sample_latents(
     world_from_exo: Tensor,
     exo_size: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:  # [h, w_exo, 3], [h, w_exo]
-    z = depth.depth_m[frame].to("cpu", torch.float64)
-    valid = torch.isfinite(z) & (z > 0) & in_picture
-    points = rays * torch.where(valid, z, torch.zeros_like(z))[..., None]
+    z_depth = depth.depth_m[frame].to("cpu", torch.float64)
+    valid = torch.isfinite(z_depth) & (z_depth > 0) & in_picture
+    points = rays * torch.where(valid, z_depth, torch.zeros_like(z_depth))[..., None]
     points = points @ world_from_exo[:, :3].T + world_from_exo[:, 3]
-    valid_weight = valid.to(z)
+    valid_weight = valid.to(z_depth)
     trust = (
         valid_weight
         if depth.trust is None
@@ -175,8 +175,8 @@ def pool_tokens(
 ) -> tuple[Tensor, Tensor]:  # [t, h, w, 3], [t, h, w]
     """Average the directions of each token's 2x2 latents, leaving out those of trust 0."""
     has_geometry = (trust > 0).to(directions)[..., None]
-    count = _sum_patches(has_geometry)
-    mean = _sum_patches(directions * has_geometry) / count.clamp_min(1)
+    valid_count = _sum_patches(has_geometry)
+    mean = _sum_patches(directions * has_geometry) / valid_count.clamp_min(1)
     return mean, _sum_patches(trust[..., None])[..., 0] / PATCH**2
 
 

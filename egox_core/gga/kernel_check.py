@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 def agrees(result: Tensor, reference: Tensor, heads: int) -> bool:  # [B, n, heads * d] each
     """Check that every head of a kernel's result agrees with the reference, relative to the head's
     largest value."""
-    float_info, limit = torch.finfo(reference.dtype), AGREEMENT.get(reference.dtype, FINE_AGREEMENT)
+    float_info, error_limit = (
+        torch.finfo(reference.dtype),
+        AGREEMENT.get(reference.dtype, FINE_AGREEMENT),
+    )
     # Sums are of float32, whose subnormals a processor's bf16 instructions take for 0.
     rounding = max(
         float_info.smallest_normal * float_info.eps, torch.finfo(torch.float32).smallest_normal
@@ -34,7 +37,7 @@ def agrees(result: Tensor, reference: Tensor, heads: int) -> bool:  # [B, n, hea
         x.float().flatten(1, -2).unflatten(-1, (heads, -1)).abs().amax((1, 3))
         for x in (result - reference, reference)
     )
-    return bool((error <= limit * largest + rounding).all())  # NaN does not agree
+    return bool((error <= error_limit * largest + rounding).all())  # NaN does not agree
 
 
 def kernel_fault(run: Callable[..., Tensor], args: tuple, reference: Tensor, heads: int) -> str:
@@ -80,11 +83,11 @@ class Choosing:
     def report_step(self, what: str) -> Generator[None]:
         """Report what is compiled, compared or timed within a ``with`` block, and add its duration."""
         self.tell(f"choosing a kernel, {self.seconds:.0f} s ({what})")
-        started = time.perf_counter()
+        start_s = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - started
+            self.seconds += time.perf_counter() - start_s
 
 
 def first_line(error: Exception) -> str:

@@ -72,7 +72,7 @@ class Limits:
                 f"{subject} never measured on a card of {_version_words(card)}: choose it by name",
             ),
         )
-        return next((words for is_violated, words in checks if is_violated), "")
+        return next((reason for is_violated, reason in checks if is_violated), "")
 
 
 KERNELS: Mapping[str, Limits] = {
@@ -94,12 +94,14 @@ KERNELS: Mapping[str, Limits] = {
 
 def matrix() -> list[str]:
     """Format the kernels' limits as the lines of a Markdown table."""
-    lines = ["| kernel | numbers | head | card | Triton | modes | unasked | gradients | why |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
+    table_lines = [
+        "| kernel | numbers | head | card | Triton | modes | unasked | gradients | why |"
+    ]
+    table_lines.append("|---|---|---|---|---|---|---|---|---|")
     for name, limits in KERNELS.items():
-        cells = (
+        row_cells = (
             name,
-            ", ".join(str(kind).removeprefix("torch.") for kind in limits.dtypes) or "all",
+            ", ".join(str(dtype).removeprefix("torch.") for dtype in limits.dtypes) or "all",
             f"up to {limits.widest_head}" if limits.widest_head else "all",
             f"{_version_words(limits.least_card)} on" if limits.least_card else "any device",
             f"{_version_words(limits.least_triton)} on" if limits.least_triton else "",
@@ -107,8 +109,8 @@ def matrix() -> list[str]:
             *map(_card_names, (limits.measured_on, limits.gradients_on)),
             limits.why,
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        table_lines.append(f"| {' | '.join(row_cells)} |")
+    return table_lines
 
 
 def _card_names(cards: tuple[Card, ...] | None) -> str:
@@ -117,8 +119,8 @@ def _card_names(cards: tuple[Card, ...] | None) -> str:
 
 def card_of(device: torch.device) -> Card | None:
     """Look up the compute capability of an NVIDIA GPU, or None for any other device."""
-    nvidia = device.type == "cuda" and torch.version.hip is None
-    return torch.cuda.get_device_capability(device) if nvidia else None
+    is_nvidia = device.type == "cuda" and torch.version.hip is None
+    return torch.cuda.get_device_capability(device) if is_nvidia else None
 
 
 def name_of(device: torch.device) -> str:

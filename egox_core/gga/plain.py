@@ -31,8 +31,10 @@ def plain_attention(
 ) -> Tensor:  # [B, n, heads * d]
     """Compute attention with torch's scaled_dot_product_attention, on merged heads."""
     q, k, v = (aligned(x).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    mask = None if bias is None else bias[None, None]
-    return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+    attention_mask = None if bias is None else bias[None, None]
+    return (
+        scaled_dot_product_attention(q, k, v, attn_mask=attention_mask).transpose(1, 2).flatten(2)
+    )
 
 
 def aligned(x: Tensor) -> Tensor:
@@ -41,9 +43,10 @@ def aligned(x: Tensor) -> Tensor:
     There cuDNN, which torch takes by itself, gives wrong numbers without a word (torch 2.11),
     and others refuse.
     """
-    places = (x.storage_offset(), *x.stride()[:-1])
+    offset_and_strides = (x.storage_offset(), *x.stride()[:-1])
     is_aligned = not x.is_cuda or all(
-        place * x.element_size() % ALIGNED_BYTES == 0 for place in places
+        element_count * x.element_size() % ALIGNED_BYTES == 0
+        for element_count in offset_and_strides
     )
     return x if is_aligned else x.contiguous()
 
@@ -64,18 +67,18 @@ def or_cudnn(default_attention: PlainAttention, choosing: Choosing) -> PlainAtte
             return default_attention(q, k, v, heads)
         key = name_of(q.device), q.dtype, len(q), k.shape[1], q.shape[2], heads
         if key not in _takes_cudnn:
-            args = q.detach(), k.detach(), v.detach(), heads
+            attention_args = q.detach(), k.detach(), v.detach(), heads
             with choosing.report_step("unguided queries"):
-                default_result = default_attention(*args)
+                default_result = default_attention(*attention_args)
                 if not all_finite(
-                    *args[:3], default_result
+                    *attention_args[:3], default_result
                 ):  # by no kernel's fault: nothing can be compared
                     return default_attention(q, k, v, heads)
-                is_faster = not is_unmeasured or best_seconds(_cudnn, args) < best_seconds(
-                    default_attention, args
-                )
+                is_faster = not is_unmeasured or best_seconds(
+                    _cudnn, attention_args
+                ) < best_seconds(default_attention, attention_args)
                 _takes_cudnn[key] = is_faster and not kernel_fault(
-                    _cudnn, args, default_result, heads
+                    _cudnn, attention_args, default_result, heads
                 )
             choosing.tell(f"unguided attention by {'cudnn' if _takes_cudnn[key] else 'torch'}")
         return (_cudnn if _takes_cudnn[key] else default_attention)(q, k, v, heads)

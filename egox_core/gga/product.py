@@ -63,7 +63,7 @@ def columns(
     if key not in geometry.made:
         scale, factor = _strengths(options)
         query_scale, key_scale = (
-            math.ldexp(1.0, LARGEST - power) for power in _column_exponents(options)
+            math.ldexp(1.0, LARGEST - exponent) for exponent in _column_exponents(options)
         )
         queries = pad(geometry.query_dirs.double() * scale, (0, 1), value=1 + LOG_FLOOR)
         keys = pad(geometry.key_dirs.double(), (0, 1), value=1.0)
@@ -83,7 +83,8 @@ def columns(
 
 
 def _strengths(options: GgaOptions) -> tuple[float, float]:
-    """Look up the factors of the cosine and of keys with geometry, for a mode of guidance."""
+    """Look up two factors of a guidance mode: that of the cosine, and that of keys with known
+    geometry."""
     is_released = options.mode == "released"
     return (options.lambda_g, 1.0) if is_released else (1.0, options.lambda_g)
 
@@ -123,14 +124,14 @@ def constants(sizes: Sequence[int], dim: int, steep: bool) -> dict[str, int]:
 
     ``sizes``: queries, keys, warps, in flight.
     """
-    names = "block_queries", "block_keys", "num_warps", "in_flight"
+    constant_names = "block_queries", "block_keys", "num_warps", "in_flight"
     constant_values = {
         "steep": steep,
         "dim": dim,
         "block_dim": _padded_channels(dim),
         "depth": DEPTH,
     }
-    return constant_values | dict(zip(names, sizes, strict=True))
+    return constant_values | dict(zip(constant_names, sizes, strict=True))
 
 
 def _padded_channels(dim: int) -> int:
@@ -156,10 +157,10 @@ def guided_product(
     """
     kernel = product_kernel()
     width, per_frame = bias_rows.geometry.grid[3], bias_rows.per_frame
-    tokens, dim = k.shape[1], q.shape[-1] // heads
+    token_count, head_size = k.shape[1], q.shape[-1] // heads
     result = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     query_columns, key_columns, weight_limits, steep = weight_inputs(bias_rows, q.dtype)
-    *sizes, apart = tile(TILES, kernel_table.card_of(q.device), q.dtype, dim)
+    *sizes, apart = tile(TILES, kernel_table.card_of(q.device), q.dtype, head_size)
     block_queries, block_keys, *_ = sizes
     first_frame, last_frame = queries.start // per_frame, (queries.stop - 1) // per_frame
     base, span, spans, frames = first_frame * per_frame, per_frame, last_frame - first_frame + 1, 1
@@ -189,16 +190,16 @@ def guided_product(
             base,
             span,
             blocks,
-            tokens,
-            tokens // block_keys * block_keys if apart else 0,
+            token_count,
+            token_count // block_keys * block_keys if apart else 0,
             key_columns.stride(1),
             *((0, 0) if sums is None else (sums.stride(2), sums.stride(1))),
-            dim**-0.5 / math.log(2),
+            head_size**-0.5 / math.log(2),
             float(LARGEST),
             *weight_limits,
             apart=apart,
             frames=frames,
-            **constants(sizes, dim, steep),
+            **constants(sizes, head_size, steep),
         )
     return result
 

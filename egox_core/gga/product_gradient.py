@@ -49,8 +49,8 @@ def differentiable_product(
         ImportError: no Triton.
     """
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    run = _Product.apply if keeps_graph(q, k, v) else guided_product
-    return run(q, k, v, heads, bias_rows, queries)
+    compute_product = _Product.apply if keeps_graph(q, k, v) else guided_product
+    return compute_product(q, k, v, heads, bias_rows, queries)
 
 
 class _Product(torch.autograd.Function):
@@ -60,8 +60,8 @@ class _Product(torch.autograd.Function):
     ) -> Tensor:
         per_frame = bias_rows.per_frame
         frames = (queries.stop - 1) // per_frame - queries.start // per_frame + 1
-        shape = q.shape[0], heads, frames, per_frame + -per_frame % QUERY_BLOCKS
-        sums = torch.full(shape, torch.inf, dtype=torch.float32, device=q.device)
+        sums_shape = q.shape[0], heads, frames, per_frame + -per_frame % QUERY_BLOCKS
+        sums = torch.full(sums_shape, torch.inf, dtype=torch.float32, device=q.device)
         result = guided_product(q, k, v, heads, bias_rows, queries, sums)
         ctx.save_for_backward(q, k, v, result, sums)
         ctx.inputs = bias_rows, queries
@@ -79,8 +79,8 @@ def _gradients(
     q, k, v, result, sums = saved_tensors
     query_kernel, keys_kernel = gradient_kernels()
     (batch, heads, frames, padded), per_frame = sums.shape, bias_rows.per_frame
-    tokens, dim = k.shape[1], q.shape[-1] // heads
-    first, queries_before = divmod(queries.start, per_frame)
+    token_count, head_size = k.shape[1], q.shape[-1] // heads
+    first_frame, queries_before = divmod(queries.start, per_frame)
     count = queries.stop - queries.start
 
     def by_frame(tensor: Tensor) -> Tensor:  # [B, n, D] -> [B, frames * padded, D] without gaps
@@ -89,25 +89,35 @@ def _gradients(
         )
         return pad(tensor.unflatten(1, (frames, -1)), (0, 0, 0, padded - per_frame)).flatten(1, 2)
 
-    dots = grad.to(torch.float32, copy=True).mul_(result).unflatten(-1, (heads, dim)).sum(-1)
+    dots = grad.to(torch.float32, copy=True).mul_(result).unflatten(-1, (heads, head_size)).sum(-1)
     dots = by_frame(dots.flatten(1, -2)).mT.contiguous()
-    rows, grad = (by_frame(tensor.flatten(1, -2)) for tensor in (q, grad))
-    q_grad, k_grad, v_grad = (tensor.new_empty(tensor.shape) for tensor in (rows, k, v))
-    tensors = rows, k.contiguous(), v.contiguous(), grad, sums, dots
+    query_rows, grad = (by_frame(tensor.flatten(1, -2)) for tensor in (q, grad))
+    q_grad, k_grad, v_grad = (tensor.new_empty(tensor.shape) for tensor in (query_rows, k, v))
+    kernel_tensors = query_rows, k.contiguous(), v.contiguous(), grad, sums, dots
     query_columns, key_columns, limits, steep = weight_inputs(bias_rows, q.dtype)
-    columns = pad(query_columns[first:], (0, 0, 0, padded - per_frame)), key_columns[first:]
-    numbers = tokens, key_columns.stride(1), dim**-0.5 / math.log(2), *limits, dim**-0.5
+    columns = (
+        pad(query_columns[first_frame:], (0, 0, 0, padded - per_frame)),
+        key_columns[first_frame:],
+    )
+    kernel_scalars = (
+        token_count,
+        key_columns.stride(1),
+        head_size**-0.5 / math.log(2),
+        *limits,
+        head_size**-0.5,
+    )
     (sizes, blocks), (sizes_of_keys, blocks_of_keys) = (
         (sizes, (padded, frames * padded, -(-per_frame // sizes[0])))
-        for sizes in tile(TILES, kernel_table.card_of(q.device), q.dtype, dim)
+        for sizes in tile(TILES, kernel_table.card_of(q.device), q.dtype, head_size)
     )
     with torch.cuda.device_of(q):
         query_kernel[frames * blocks[2], heads, batch](
-            *(*tensors, q_grad, *columns, *blocks, *numbers), **constants(sizes, dim, steep)
+            *(*kernel_tensors, q_grad, *columns, *blocks, *kernel_scalars),
+            **constants(sizes, head_size, steep),
         )
-        keys_kernel[-(-tokens // sizes_of_keys[1]), heads, batch](
-            *(*tensors, k_grad, v_grad, *columns, *blocks_of_keys, *numbers),
-            **constants(sizes_of_keys, dim, steep),
+        keys_kernel[-(-token_count // sizes_of_keys[1]), heads, batch](
+            *(*kernel_tensors, k_grad, v_grad, *columns, *blocks_of_keys, *kernel_scalars),
+            **constants(sizes_of_keys, head_size, steep),
         )
     q_grad = q_grad.unflatten(1, (frames, padded))[:, :, :per_frame].flatten(1, 2)
     return q_grad[:, queries_before : queries_before + count].reshape(q.shape), k_grad, v_grad
@@ -135,9 +145,11 @@ def product_kernels(
     *sizes, apart = tile(FORWARD, card, dtype, dim)
     kernels = {}
     for frames in (1,) if dtype == torch.float32 else (1, 2):
-        fixed = constants(sizes, dim, steep=True) | {"apart": apart, "frames": frames}
-        kernels[f"results, frames: {frames}"] = product_kernel(), fixed | {"sums": None}
-        kernels[f"results and sums, frames: {frames}"] = product_kernel(), fixed
-    backward = zip(gradient_kernels(), tile(TILES, card, dtype, dim), strict=True)
-    query_kernel, key_kernel = ((kernel, constants(sizes, dim, True)) for kernel, sizes in backward)
+        fixed_constants = constants(sizes, dim, steep=True) | {"apart": apart, "frames": frames}
+        kernels[f"results, frames: {frames}"] = product_kernel(), fixed_constants | {"sums": None}
+        kernels[f"results and sums, frames: {frames}"] = product_kernel(), fixed_constants
+    backward_pairs = zip(gradient_kernels(), tile(TILES, card, dtype, dim), strict=True)
+    query_kernel, key_kernel = (
+        (kernel, constants(sizes, dim, True)) for kernel, sizes in backward_pairs
+    )
     return kernels | {"gradient of q": query_kernel, "gradients of k, v": key_kernel}

@@ -137,8 +137,8 @@ def trainer_rays(
             expected="K of meta.json",
             fix="use the ray geometry exact",
         )
-    px = released_k_picture_px(ego.camera, meta_intrinsics)
-    k = released_intrinsics(meta_intrinsics) * (w / px)
+    picture_px = released_k_picture_px(ego.camera, meta_intrinsics)
+    k = released_intrinsics(meta_intrinsics) * (w / picture_px)
     col, row = _latent_pixels(h, w).unbind(-1)
     rays = torch.stack(
         ((col - k[0, 2]) / k[0, 0], (row - k[1, 2]) / k[1, 1], torch.ones_like(row)), dim=-1
@@ -179,14 +179,14 @@ def released_k_picture_px(camera: CameraModel, meta_intrinsics: Tensor | None) -
 
 def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
     """Describe the K of the released rays in a note, or return "" if it is as released."""
-    width, px = camera.width, released_k_picture_px(camera, meta_intrinsics)
+    width, picture_px = camera.width, released_k_picture_px(camera, meta_intrinsics)
     if has_released_k(meta_intrinsics):
         return (
             ""
-            if width == px
-            else f"K of the released takes, applied at {px} px as released and scaled to {width}"
+            if width == picture_px
+            else f"K of the released takes, applied at {picture_px} px as released and scaled to {width}"
         )
-    return f"K of this take, not the released ones', taken as that of a {px} px image"
+    return f"K of this take, not the released ones', taken as that of a {picture_px} px image"
 
 
 def _camera_rays(camera: CameraModel, h: int, w: int) -> Tensor:

@@ -89,18 +89,20 @@ class AttentionRecord:
             raise EgoXInputError(
                 "frame", got=frame, expected="0 or more", fix="choose a frame of the clip"
             )
-        latent = math.ceil(frame / FRAMES_PER_LATENT)
-        if latent not in self.latent_frames:
-            first, last = (
+        latent_frame = math.ceil(frame / FRAMES_PER_LATENT)
+        if latent_frame not in self.latent_frames:
+            first_frame, last_frame = (
                 FRAMES_PER_LATENT * n for n in (self.latent_frames[0], self.latent_frames[-1])
             )
             raise EgoXInputError(
                 "frame",
                 got=frame,
-                expected=f"{max(0, first - FRAMES_PER_LATENT + 1)} to {last}",
+                expected=f"{max(0, first_frame - FRAMES_PER_LATENT + 1)} to {last_frame}",
                 fix="choose a frame of the clip (with context windows: of the first window)",
             )
-        return (self.latent_frames.index(latent) * h + y // PIXEL_STEP) * w_ego + x // PIXEL_STEP
+        return (
+            self.latent_frames.index(latent_frame) * h + y // PIXEL_STEP
+        ) * w_ego + x // PIXEL_STEP
 
     def rows(
         self,
@@ -112,21 +114,23 @@ class AttentionRecord:
 
         Needs memory for ``queries`` rows per head.
         """
-        index = torch.as_tensor(list(queries), dtype=torch.int64)
+        query_indices = torch.as_tensor(list(queries), dtype=torch.int64)
         head_size = self.k.shape[1] // self.heads
         geometry, options = self.geometry, self.options
         bias = weight = None
         if geometry is not None and options is not None and options.biases:
-            rows = BiasRows(geometry, options, torch.float32, reuse=False)
-            bias = torch.cat([rows(slice(query, query + 1)) for query in index.tolist()])
+            bias_rows = BiasRows(geometry, options, torch.float32, reuse=False)
+            bias = torch.cat(
+                [bias_rows(slice(query, query + 1)) for query in query_indices.tolist()]
+            )
         if geometry is not None:
-            weight = torch.stack([_weight(geometry, query) for query in index.tolist()])
-        plain_attention = torch.zeros(len(index), self.k.shape[0])
+            weight = torch.stack([_weight(geometry, query) for query in query_indices.tolist()])
+        plain_attention = torch.zeros(len(query_indices), self.k.shape[0])
         guided = None if bias is None else torch.zeros_like(plain_attention)
         for head in range(self.heads):
             channels = slice(head * head_size, (head + 1) * head_size)
             scores = (
-                self.q_ego[index, channels].float()
+                self.q_ego[query_indices, channels].float()
                 @ self.k[:, channels].float().T
                 / math.sqrt(head_size)
             )

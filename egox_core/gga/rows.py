@@ -78,18 +78,18 @@ class BiasRows:
 
     def __call__(self, queries: slice) -> Tensor:  # [rows, tokens]
         """Compute the bias of these ego queries, valid until the next call if the buffer is reused."""
-        bias = self._rows(queries.stop - queries.start)
+        bias_buffer = self._rows(queries.stop - queries.start)
         start = queries.start
         while start < queries.stop:
             frame, first_query = divmod(start, self.per_frame)
             stop = min(queries.stop, start + self.per_frame - first_query)
             self._fill_frame(
-                bias[start - queries.start : stop - queries.start],
+                bias_buffer[start - queries.start : stop - queries.start],
                 frame,
                 slice(first_query, first_query + stop - start),
             )
             start = stop
-        return bias
+        return bias_buffer
 
     def _fill_frame(self, bias: Tensor, frame: int, rows: slice) -> None:
         queries, keys = self.geometry.query_dirs[frame, rows], self.geometry.key_dirs[frame]

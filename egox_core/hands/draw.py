@@ -69,9 +69,9 @@ def draw_hands(
 
 def meets(rays: Tensor, joints: Tensor) -> Tensor:  # [N, 3], [21, 3] -> [N] bool
     """Mark the rays that hit the sphere around a hand."""
-    middle = joints.mean(0)
-    radius = (joints - middle).norm(dim=-1).max() + RADII.max()
-    return rays @ middle > (middle.square().sum() - radius**2).clamp_min(0).sqrt()
+    hand_centre = joints.mean(0)
+    radius = (joints - hand_centre).norm(dim=-1).max() + RADII.max()
+    return rays @ hand_centre > (hand_centre.square().sum() - radius**2).clamp_min(0).sqrt()
 
 
 def cast_capsules(

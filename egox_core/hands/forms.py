@@ -54,45 +54,45 @@ def in_metres(
         )
     if unit is not None:
         check_choice(f"unit of {what}", unit, [*UNITS])
-    hands = joints[complete_hands(joints) & believed]
-    if not len(hands):
+    known_hands = joints[complete_hands(joints) & believed]
+    if not len(known_hands):
         return joints / UNITS[unit or "m"], ""
-    lengths = bone_lengths(hands)
-    shares = (lengths / lengths.sum(-1, keepdim=True)).median(0).values
-    shape_error = (shares / shares.sum() - SHARES).norm() / SHARES.norm()
-    if not shape_error < MAX_SHAPE_ERROR * (1 + 1 / len(hands)):
-        bone = int((shares / SHARES).log().abs().argmax())
+    lengths_per_hand = bone_lengths(known_hands)
+    bone_shares = (lengths_per_hand / lengths_per_hand.sum(-1, keepdim=True)).median(0).values
+    shape_error = (bone_shares / bone_shares.sum() - SHARES).norm() / SHARES.norm()
+    if not shape_error < MAX_SHAPE_ERROR * (1 + 1 / len(known_hands)):
+        odd_bone = int((bone_shares / SHARES).log().abs().argmax())
         raise EgoXInputError(
             f"order of joints of {what}",
-            got=f"bones of lengths that no hand has: joint {BONES[bone][1]} is "
-            f"{shares[bone] / SHARES[bone]:.1f} times as far from joint {BONES[bone][0]}",
+            got=f"bones of lengths that no hand has: joint {BONES[odd_bone][1]} is "
+            f"{bone_shares[odd_bone] / SHARES[odd_bone]:.1f} times as far from joint {BONES[odd_bone][0]}",
             expected="wrist, then thumb to little finger, each from its root to its tip",
             fix="list all 21 joints as 'names' in the order that the file has, or write them in ours",
         )
-    size = float(lengths.sum(-1).median())
+    hand_size = float(lengths_per_hand.sum(-1).median())
     note = ""
     if unit is None:
         unit = next(
             (
                 unit_name
                 for unit_name, (smallest, largest) in SIZES.items()
-                if smallest < size < largest
+                if smallest < hand_size < largest
             ),
             None,
         )
         note = f"given in {unit}, by the hands' own size" if unit != "m" else ""
-    if unit is None or not SIZES_M[0] < size / UNITS[unit] < SIZES_M[1]:
+    if unit is None or not SIZES_M[0] < hand_size / UNITS[unit] < SIZES_M[1]:
         raise EgoXInputError(
             f"unit of {what}",
-            got=f"hands whose bones are {size:.3g} long together, in {unit or 'a unit not stated'}",
+            got=f"hands whose bones are {hand_size:.3g} long together, in {unit or 'a unit not stated'}",
             expected="0.8 m",
             fix=f"state the joints' unit as 'unit': {', '.join(UNITS)}",
         )
-    behind_mask = hands[:, 0, 2] <= 0
+    behind_mask = known_hands[:, 0, 2] <= 0
     if behind_mask.double().mean() > 0.5:
         raise EgoXInputError(
             what,
-            got=f"{int(behind_mask.sum())} of {len(hands)} hands behind the camera",
+            got=f"{int(behind_mask.sum())} of {len(known_hands)} hands behind the camera",
             expected="OpenCV's axes: x right, y down, z forward",
             fix="turn the signs of y and z if they are OpenGL's (y up, z back); joints about a "
             "body's root need its translation",

@@ -92,20 +92,20 @@ def judged_hands(
 
 def odd_sizes(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] -> [T, 2] bool
     """Mark hands whose size is unknown or differs from the rest of the clip."""
-    bones = bone_lengths(joints).sum(-1)
-    size = bones / bones.nanmedian(0).values
-    return ~((size > SIZES[0]) & (size < SIZES[1]))
+    hand_lengths = bone_lengths(joints).sum(-1)
+    relative_sizes = hand_lengths / hand_lengths.nanmedian(0).values
+    return ~((relative_sizes > SIZES[0]) & (relative_sizes < SIZES[1]))
 
 
 def mirrored(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] metres -> [T, 2] bool
     """Mark hands that belong to the other side, by the palm's shape and the bend of the fingers."""
-    turns, usual_palms = wrist_turns(joints), PALMS - PALMS.mean(1, keepdim=True)
-    bent_back = ((joints - joints[:, :, :1]) @ turns)[:, :, TIPS, 2].mean(-1)
+    wrist_rotations, usual_palms = wrist_turns(joints), PALMS - PALMS.mean(1, keepdim=True)
+    bent_back = ((joints - joints[:, :, :1]) @ wrist_rotations)[:, :, TIPS, 2].mean(-1)
     palm = joints[:, :, PALM] - joints[:, :, PALM].mean(2, keepdim=True)
     same_side_error, other_side_error = (
         (palm - reference_palms @ turn.mT).flatten(2).norm(dim=-1)
         for reference_palms, turn in (
-            (usual_palms, turns),
+            (usual_palms, wrist_rotations),
             (usual_palms.flip(0), wrist_turns(joints.flip(1)).flip(1)),
         )
     )

@@ -139,18 +139,20 @@ class HandTrack:
 
     def text(self) -> str:
         """Describe how often each hand is seen, and why not in the other frames."""
-        parts = []
+        sentences = []
         for hand, side in enumerate(SIDES):
-            counts = self.reason[:, hand].bincount(minlength=len(REASONS)).tolist()
+            reason_counts = self.reason[:, hand].bincount(minlength=len(REASONS)).tolist()
             doubts = [
                 f"{count} {words}"
-                for count, words in zip(counts[1:], REASONS[1:], strict=True)
+                for count, words in zip(reason_counts[1:], REASONS[1:], strict=True)
                 if count
             ]
-            parts.append(
-                ", ".join([f"{side} hand seen in {counts[0]} of {len(self)} frames", *doubts])
+            sentences.append(
+                ", ".join(
+                    [f"{side} hand seen in {reason_counts[0]} of {len(self)} frames", *doubts]
+                )
             )
-        return "; ".join([*parts, self.note] if self.note else parts)
+        return "; ".join([*sentences, self.note] if self.note else sentences)
 
     def in_world(self, exo: CameraPath) -> tuple[Tensor, Tensor]:
         """Transform joints [T, 2, 21, 3] to the world, with world_from_wrist [T, 2, 3, 3]."""
@@ -176,7 +178,8 @@ class HandTrack:
         return self._transformed(trajectory.ego.upright.seen_from(trajectory.known_exo))
 
     def beside(self, depth_m: Tensor, camera: CameraModel) -> HandTrack:  # [T, H, W] z depth of exo
-        """Add a note if a depth places the wrists at another distance than the hands do.
+        """Compare the wrists' distance with a depth video, and add a note to the hand track if they
+        disagree.
 
         What hides them, as a back does, is nearer, too, but it stays where it is while they
         move, and lets one be seen at times.

@@ -69,10 +69,10 @@ def psnr(
         EgoXInputError: see :func:`check_pair`.
     """
     check_pair(generated, truth)
-    squares = (generated.double() - truth.double()).square()
-    error = squares.sum((1, 2, 3)) / squares[0].numel()
+    squared_errors = (generated.double() - truth.double()).square()
+    mean_squared_error = squared_errors.sum((1, 2, 3)) / squared_errors[0].numel()
     decibels = 10 / torch.tensor(10.0).log()  # of float32, as torchmetrics': the same bits
-    return (-error.log() * decibels).clamp(max=PSNR_CAP_DB)
+    return (-mean_squared_error.log() * decibels).clamp(max=PSNR_CAP_DB)
 
 
 def ssim_map(
@@ -88,10 +88,10 @@ def ssim_map(
     """
     check_pair(generated, truth)
     pairs = zip(generated, truth, strict=True)
-    maps = [
+    ssim_maps = [
         _ssim(*(picture.double().cpu().numpy() for picture in pair)).mean(axis=-1) for pair in pairs
     ]
-    return torch.from_numpy(np.stack(maps))
+    return torch.from_numpy(np.stack(ssim_maps))
 
 
 def _ssim(
@@ -135,5 +135,9 @@ def region_psnr(
     """
     if not bool(region.any()):
         return None
-    mean = float(error[region].mean())
-    return PSNR_CAP_DB if mean <= 10 ** (-PSNR_CAP_DB / 10) else -10 * math.log10(mean)
+    mean_squared_error = float(error[region].mean())
+    return (
+        PSNR_CAP_DB
+        if mean_squared_error <= 10 ** (-PSNR_CAP_DB / 10)
+        else -10 * math.log10(mean_squared_error)
+    )

@@ -106,7 +106,8 @@ class PathError:
         # The camera of the ordered path.
         camera: CameraModel,
     ) -> Tensor:  # [T, H, W] of the video's pixels
-        """Move class maps of the path's view to the pixels at which the video shows them.
+        """Shift maps of pixel classes by the measured rotation, from the path's view to the video's
+        view.
 
         Each frame's map is turned as the frame was found to be (nearest neighbour, and 0
         beyond the picture). A frame for which nothing was found keeps its map.
@@ -345,7 +346,7 @@ class PictureMatch:
         rotation: np.ndarray,  # [3, 3] of the video's camera, as _Pose has it
         shift: np.ndarray,  # [3] metres
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [S, S, 3], [S, S, 3], [S, S]
-        """Draw a video frame into the render's picture, both with evened contrast."""
+        """Warp a video frame to the view of its render, and even the contrast of both pictures."""
         view = _View.of(self, t, FINE)
         _, mask, video, scene = view.over(rotation, shift, FINE)
         return video.astype(np.float32), scene.astype(np.float32), mask
@@ -353,19 +354,19 @@ class PictureMatch:
 
 def _coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
     """Find the best rotations on a coarse grid, by correlating blurred pictures."""
-    grid = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
-    turns = np.deg2rad(grid) @ sensor_from_upright(match.camera.quarter_turns).numpy().T
+    grid_deg = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
+    turns = np.deg2rad(grid_deg) @ sensor_from_upright(match.camera.quarter_turns).numpy().T
     rotations = _rotation_matrices(turns).astype(np.float32)
     pixels_and_valid = match.look_up(
         match.views.rays[GRID_PIXELS].reshape(-1, 3) @ rotations.transpose(0, 2, 1)
     )
     scores = np.stack([match.correlations(t, *pixels_and_valid) for t in range(len(match.video))])
     scores += CLIP_SCORE_WEIGHT * scores.mean(0)
-    starts = np.zeros((len(scores), STARTS, 3))
+    start_turns = np.zeros((len(scores), STARTS, 3))
     for start in range(STARTS):
-        starts[:, start] = turns[scores.argmax(1)]
-        scores[np.linalg.norm(turns - starts[:, start, None], axis=-1) < APART_RAD] = -9.0
-    return starts
+        start_turns[:, start] = turns[scores.argmax(1)]
+        scores[np.linalg.norm(turns - start_turns[:, start, None], axis=-1) < APART_RAD] = -9.0
+    return start_turns
 
 
 class _Pose(NamedTuple):
@@ -428,7 +429,7 @@ class _View:
     def over(
         self, rotation: np.ndarray, shift: np.ndarray, level: _Level
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Draw the video frame into the render's picture.
+        """Warp the video frame to the render's view by a rotation and a shift of the camera.
 
         Returns:
             Which points the video has [n], the same in the picture [s, s], and both pictures [s, s,
@@ -440,13 +441,13 @@ class _View:
         valid &= (uv >= 0).all(1) & (uv <= (width - 1, height - 1)).all(1)
         column, row = np.rint(uv[valid]).astype(np.int64).T
         valid[valid] = self.lens[row, column] > 0.5
-        places = np.full((*self.on.shape, 2), -9.0, np.float32)
-        places[self.on] = np.where(valid[:, None], uv, -9.0)
+        video_positions = np.full((*self.on.shape, 2), -9.0, np.float32)
+        video_positions[self.on] = np.where(valid[:, None], uv, -9.0)
         mask = np.zeros(self.on.shape, np.float32)
         mask[self.on] = valid
         # OpenCV takes None for the second map, which its stubs don't know.
         video = cv2.remap(  # ty: ignore[no-matching-overload]
-            self.video, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+            self.video, video_positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
         )
         video, scene = (
             _even_contrast(picture, mask, LOCAL_PX / level.stride)

@@ -50,11 +50,11 @@ def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
     judged_frames = np.flatnonzero(error.judged.numpy())
     if len(judged_frames) < MIN_JUDGED or not ego.moves:
         return None
-    path = Rotation.from_matrix(ego.upright_w2c[:, :3, :3].numpy())
-    frame_numbers, last_frame = judged_frames * error.step, len(path) - 1
-    off_path = Rotation.from_rotvec(error.turn_deg[judged_frames].numpy(), degrees=True)
-    shown_turns = off_path * path[frame_numbers]
-    path_at = Slerp(np.arange(len(path)), path)
+    path_rotations = Rotation.from_matrix(ego.upright_w2c[:, :3, :3].numpy())
+    frame_numbers, last_frame = judged_frames * error.step, len(path_rotations) - 1
+    turns_off_path = Rotation.from_rotvec(error.turn_deg[judged_frames].numpy(), degrees=True)
+    shown_turns = turns_off_path * path_rotations[frame_numbers]
+    path_at = Slerp(np.arange(len(path_rotations)), path_rotations)
     lags = np.arange(-LONGEST_FRAMES, LONGEST_FRAMES + STEP_FRAMES, STEP_FRAMES)
     left_medians = []
     for lag in lags:
@@ -68,9 +68,12 @@ def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
     # The least at a border of the search is none.
     if abs(lag) < MIN_FRAMES or lag in (tried_lags.min(), tried_lags.max()):
         return None
-    off_path = off_path[(frame_numbers - lag >= 0) & (frame_numbers - lag <= last_frame)]
+    turns_off_path = turns_off_path[
+        (frame_numbers - lag >= 0) & (frame_numbers - lag <= last_frame)
+    ]
     stated_rad, turned_rad = (
-        np.median(turns.magnitude()) for turns in (off_path, off_path * off_path.mean().inv())
+        np.median(turns.magnitude())
+        for turns in (turns_off_path, turns_off_path * turns_off_path.mean().inv())
     )
     if left_medians[best_index] > LEFT_SHARE * min(stated_rad, turned_rad):
         return None

@@ -88,15 +88,18 @@ def keep_observed(
     judged_frames = torch.zeros(len(seen), dtype=torch.bool)
     for t, (frame, prior_frame, classes) in enumerate(zip(video, prior, seen, strict=True)):
         progress(t, len(video), "compare with what exo observed")
-        pictures, observed = (frame.numpy(), prior_frame.numpy()), (classes >= EARLIER).numpy()
-        marks = departs(*pictures, observed)
-        judged_frames[t] = marks is not None
-        marks = np.zeros_like(observed) if marks is None else marks
-        prior_share = keep * kept_share(observed & bool(judged_frames[t]), marks)
-        redrawn_store.append(marks)
+        frame_and_prior, observed = (
+            (frame.numpy(), prior_frame.numpy()),
+            (classes >= EARLIER).numpy(),
+        )
+        departure_marks = departs(*frame_and_prior, observed)
+        judged_frames[t] = departure_marks is not None
+        departure_marks = np.zeros_like(observed) if departure_marks is None else departure_marks
+        prior_share = keep * kept_share(observed & bool(judged_frames[t]), departure_marks)
+        redrawn_store.append(departure_marks)
         kept_store.append(prior_share >= 0.5)
         if mixed_frames is not None:
-            mixed_frames.append(blended(*pictures, prior_share))
+            mixed_frames.append(blended(*frame_and_prior, prior_share))
     return (
         video if mixed_frames is None else mixed_frames.tensor(),
         redrawn_store.tensor(),
@@ -123,7 +126,9 @@ def departs(
     colour_pictures = [
         blur_inside(picture, observed_mask, COLOUR_BLUR_PX) for picture in small_pictures
     ]
-    marks = np.sqrt(np.square(_without_exposure(*colour_pictures, observed_mask)).mean(2)) > COLOUR
+    departure_marks = (
+        np.sqrt(np.square(_without_exposure(*colour_pictures, observed_mask)).mean(2)) > COLOUR
+    )
     edge_pictures = [
         blur_inside(picture, observed_mask, EDGE_BLUR_PX) @ GREY for picture in small_pictures
     ]
@@ -132,10 +137,10 @@ def departs(
         edge_pictures[1],
         observed_mask,
     )
-    marks |= (error_moved < PLACE_GAIN * error_in_place) & (error_in_place > MIN_ERROR)
+    departure_marks |= (error_moved < PLACE_GAIN * error_in_place) & (error_in_place > MIN_ERROR)
     texture_agrees = texture_fits(*edge_pictures, observed_mask)
     if move is not None:
-        marks[:] = True
+        departure_marks[:] = True
         texture_agrees = texture_agrees or texture_fits(
             edge_pictures[0],
             _shifted(edge_pictures[1], move),
@@ -145,7 +150,7 @@ def departs(
         return None
     return (
         cv2.resize(
-            marks.astype(np.uint8), observed.shape[::-1], interpolation=cv2.INTER_NEAREST
+            departure_marks.astype(np.uint8), observed.shape[::-1], interpolation=cv2.INTER_NEAREST
         ).astype(bool)
         & observed
     )
@@ -156,8 +161,8 @@ def move_errors(
     prior: np.ndarray,  # [h, w] grey
     observed_mask: np.ndarray,  # [h, w] float32, 1 where observed
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
-    """Compute the local error between video and prior in place, and the least error under small
-    shifts.
+    """Compute local errors between video and prior: without a shift, and under the small shift that
+    fits best.
 
     Returns:
         The mean squared difference around each pixel [h, w], that of the best move (infinite where
@@ -233,7 +238,8 @@ def kept_share(
     observed: np.ndarray,  # [H, W] bool
     redrawn: np.ndarray,  # [H, W] bool
 ) -> np.ndarray:  # [H, W] float32 0...1
-    """Compute how much of each pixel is put back from the prior, without edges and specks."""
+    """Compute the share 0...1 of the prior that is put back at each pixel, leaving out edges and
+    specks."""
     near_redrawn = (
         cv2.dilate(redrawn.astype(np.uint8), np.ones((MARGIN_PX, MARGIN_PX), np.uint8)) > 0
     )
@@ -266,5 +272,5 @@ def _without_exposure(
     first: np.ndarray, second: np.ndarray, observed_mask: np.ndarray
 ) -> np.ndarray:
     """Subtract the median difference of two pictures, which removes a difference in exposure."""
-    difference = first - second
-    return difference - np.median(difference[observed_mask > 0], axis=0)
+    picture_difference = first - second
+    return picture_difference - np.median(picture_difference[observed_mask > 0], axis=0)

@@ -106,18 +106,18 @@ def _draw_curve(
     canvas: np.ndarray, values: np.ndarray, to_pixel, colour: tuple[int, int, int], thickness: int
 ) -> None:
     """Draw a polyline that is interrupted at NaN, with a dot for an isolated point."""
-    segment: list[tuple[int, int]] = []
+    polyline: list[tuple[int, int]] = []
     for frame in range(len(values) + 1):
         if frame < len(values) and np.isfinite(values[frame]):
-            segment.append(to_pixel(frame, float(values[frame])))
+            polyline.append(to_pixel(frame, float(values[frame])))
             continue
-        if len(segment) == 1:
-            cv2.circle(canvas, segment[0], thickness + 1, colour, -1, cv2.LINE_AA)
-        elif segment:
+        if len(polyline) == 1:
+            cv2.circle(canvas, polyline[0], thickness + 1, colour, -1, cv2.LINE_AA)
+        elif polyline:
             cv2.polylines(
-                canvas, [np.array(segment, np.int32)], False, colour, thickness, cv2.LINE_AA
+                canvas, [np.array(polyline, np.int32)], False, colour, thickness, cv2.LINE_AA
             )
-        segment = []
+        polyline = []
 
 
 def _draw_text(

@@ -45,7 +45,7 @@ class Heat:
         }
 
     def tick(self, at: float) -> str:
-        """Format the value at a position (0...1) of the scale."""
+        """Format the label of the colour scale at a position (0...1)."""
         return f"{self.low + at * (self.high - self.low):.2g}{self.unit}"
 
     def picture(self, exo: Tensor) -> Tensor:  # [H, W, 3] 0...1 -> [H, W, 3]
@@ -77,10 +77,12 @@ def attention_view(
             fix="give as many exo and ego frames as were sampled",
         )
     rows = record.rows([query], progress)
-    maps = heats(record, rows, query // (record.grid[1] * record.grid[3]))
+    heat_maps = heats(record, rows, query // (record.grid[1] * record.grid[3]))
     caption = f"ego frame {frame}, pixel {pixel[0]}, {pixel[1]}"
-    view = attention_grid(exo_images[frame], ego_images[frame], pixel, maps, caption)
-    return view, maps, attention_report(record, rows)
+    attention_picture = attention_grid(
+        exo_images[frame], ego_images[frame], pixel, heat_maps, caption
+    )
+    return attention_picture, heat_maps, attention_report(record, rows)
 
 
 def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[Heat]:
@@ -105,8 +107,10 @@ def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[
         )
     attention_maps = [("plain", "attention without GGA", rows.without, not record.has_bias)]
     if rows.guided is not None and record.options is not None:
-        strength = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
-        attention_maps.insert(0, ("guided", f"attention with GGA ({strength})", rows.guided, True))
+        settings_text = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
+        attention_maps.insert(
+            0, ("guided", f"attention with GGA ({settings_text})", rows.guided, True)
+        )
     maps = [
         token_count * record.exo_part(row[0])[key_frame].numpy() for *_, row, _ in attention_maps
     ]
@@ -178,21 +182,21 @@ def check_attention_pictures(
 
 def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:
     """Describe which attention call was recorded, and the exo half's share of the attention."""
-    lines = [
+    report_lines = [
         f"step {record.step} of {record.steps} (sigma {record.sigma:.3f}), block {record.block} of "
         f"{record.blocks}, mean of {record.heads} heads"
     ]
     for name, row in (("with GGA", rows.guided), ("without GGA", rows.without)):
         if row is not None:
-            lines.append(
+            report_lines.append(
                 f"{name}: exo half {float(record.exo_part(row).sum()) / len(row):.1%} of the "
                 "attention"
             )
     if rows.guided is None:
-        lines.append(
+        report_lines.append(
             "The model is patched without geometry (λ_g 0 or mode off): nothing to compare with."
         )
-    return "\n".join(lines)
+    return "\n".join(report_lines)
 
 
 def _draw_overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
@@ -207,12 +211,12 @@ def _draw_overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
     value_mask = cv2.resize(
         has_value.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST
     )
-    colour = 255 * colour_table()[np.clip(share * 255, 0, 255).astype(np.uint8)]
-    grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(
-        np.float32
-    )
+    map_colours = 255 * colour_table()[np.clip(share * 255, 0, 255).astype(np.uint8)]
+    grey_picture = np.repeat(
+        cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2
+    ).astype(np.float32)
     opacity = ((0.35 + 0.45 * share) * value_mask)[..., None]
-    return (grey * (1 - opacity) + colour * opacity).round().astype(np.uint8)
+    return (grey_picture * (1 - opacity) + map_colours * opacity).round().astype(np.uint8)
 
 
 def _draw_tile(title: str, picture: np.ndarray, heat: Heat | None) -> np.ndarray:
@@ -285,14 +289,14 @@ def _draw_text(
     width: int,
     colour: tuple[int, int, int],
 ) -> None:
-    size = 0.52
-    (text_width, _), _ = cv2.getTextSize(text, FONT, size, 1)
+    font_scale = 0.52
+    (text_width, _), _ = cv2.getTextSize(text, FONT, font_scale, 1)
     cv2.putText(
         canvas,
         text,
         position,
         FONT,
-        size * min(1.0, width / max(text_width, 1)),
+        font_scale * min(1.0, width / max(text_width, 1)),
         colour,
         1,
         cv2.LINE_AA,

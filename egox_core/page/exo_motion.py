@@ -55,8 +55,8 @@ def path_from_above(exo: CameraPath) -> Tensor:  # [1, SIDE, SIDE, 3] 0...1
     path_px = (positions - (lowest + highest) / 2) * scale * [1, -1] + SIDE / 2
     step = -(-len(path_px) // GAZES)
     gaze_lines = np.stack([path_px, path_px + GAZE_PX * directions * [1, -1]], 1)[::step]
-    length = 10.0 ** math.floor(math.log10(extent_m))
-    scale_bar = np.array([[0, 0], [length * scale, 0]]) + [MARGIN / 2, SIDE - MARGIN / 2]
+    bar_m = 10.0 ** math.floor(math.log10(extent_m))
+    scale_bar = np.array([[0, 0], [bar_m * scale, 0]]) + [MARGIN / 2, SIDE - MARGIN / 2]
     picture, white = np.full((SIDE, SIDE, 3), 24, np.uint8), (255, 255, 255)
     for lines, colour, width in (
         (gaze_lines, (120, 120, 130), 1),
@@ -67,5 +67,5 @@ def path_from_above(exo: CameraPath) -> Tensor:  # [1, SIDE, SIDE, 3] 0...1
         cv2.polylines(picture, lines, False, colour, width, cv2.LINE_AA)
     cv2.circle(picture, path_px[0].round().astype(int).tolist(), 5, white, -1, cv2.LINE_AA)
     label_position = MARGIN // 2, SIDE - MARGIN // 2 - 8
-    cv2.putText(picture, f"{length:g} m", label_position, cv2.FONT_HERSHEY_SIMPLEX, 0.5, white)
+    cv2.putText(picture, f"{bar_m:g} m", label_position, cv2.FONT_HERSHEY_SIMPLEX, 0.5, white)
     return torch.from_numpy(picture)[None].float() / 255

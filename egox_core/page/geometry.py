@@ -25,13 +25,14 @@ def geometry_file(geometry: GgaGeometry) -> tuple[bytes, dict[str, Any]]:
     depth.
     """
     t, h, w_exo, w_ego = geometry.grid
-    keys = geometry.key_dirs.view(t, t, h, w_exo + w_ego, 3)[
+    exo_directions = geometry.key_dirs.view(t, t, h, w_exo + w_ego, 3)[
         torch.arange(t), torch.arange(t), :, :w_exo
     ]
     trust = geometry.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
-    parts = (geometry.query_dirs, keys, trust)
+    packed_tensors = (geometry.query_dirs, exo_directions, trust)
     content = b"".join(
-        part.detach().float().cpu().contiguous().numpy().astype("<f4").tobytes() for part in parts
+        part.detach().float().cpu().contiguous().numpy().astype("<f4").tobytes()
+        for part in packed_tensors
     )
     return content, weight_legend()
 

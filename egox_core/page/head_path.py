@@ -53,12 +53,12 @@ def draw_head_path(
         )
     poses = compose(camera.poses(count), world_from_head.double())
     lines = _head_lines()
-    shape = torch.stack([line for line, _ in lines])  # [L, S, 3]
+    line_points = torch.stack([line for line, _ in lines])  # [L, S, 3]
     line_width = max(1, round(height / 240))
     pictures = exo.detach().cpu().to(torch.float32, copy=True).contiguous().numpy()
     for frame_number, picture in enumerate(pictures):
         progress(frame_number, count, "drawing the head")
-        uv, valid = lens.project(transform(poses[frame_number], shape.reshape(-1, 3)))
+        uv, valid = lens.project(transform(poses[frame_number], line_points.reshape(-1, 3)))
         uv, valid = uv.reshape(len(lines), -1, 2).numpy(), valid.reshape(len(lines), -1).numpy()
         cone_colour = GUESSED if bool(guessed[frame_number]) else SEEN
         for is_edge in (True, False):
@@ -68,12 +68,15 @@ def draw_head_path(
                     2 * line_width if is_edge else 0
                 )
                 _draw_line(picture, line_pixels, visible_mask, colour, width_px)
-    css = [
+    cone_colours = [
         "#" + "".join(f"{round(255 * channel):02x}" for channel in colour)
         for colour in (GUESSED, SEEN)
     ]
     ticks = [{"at": 0.15, "label": "a guess"}, {"at": 0.85, "label": "seen"}]
-    legend = {"colours": [css[0], css[0], css[1], css[1]], "ticks": ticks}
+    legend = {
+        "colours": [cone_colours[0], cone_colours[0], cone_colours[1], cone_colours[1]],
+        "ticks": ticks,
+    }
     return torch.from_numpy(pictures), legend
 
 

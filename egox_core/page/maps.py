@@ -35,10 +35,10 @@ def colour_table() -> np.ndarray:  # [256, 3] float32 0...1, RGB
 def colour_stops() -> list[str]:
     """List evenly spaced CSS colours of the colour map, from low to high."""
     table = colour_table()
-    entries = np.linspace(0, len(table) - 1, STOPS).round().astype(int)
+    table_indices = np.linspace(0, len(table) - 1, STOPS).round().astype(int)
     return [
         "#{:02x}{:02x}{:02x}".format(*(round(255 * float(channel)) for channel in table[entry]))
-        for entry in entries
+        for entry in table_indices
     ]
 
 
@@ -76,14 +76,14 @@ class DepthScale:
     def legend(self) -> dict[str, Any]:
         """List the colours from far to near, with round distances in metres and their positions
         (0...1)."""
-        span = max(self.high - self.low, 1e-6)
-        metres = round_values(1 / max(self.high, 1e-6), 1 / max(self.low, 1e-6))
+        inverse_range = max(self.high - self.low, 1e-6)
+        label_distances = round_values(1 / max(self.high, 1e-6), 1 / max(self.low, 1e-6))
         ticks = [
             {
-                "at": min(max((1 / distance - self.low) / span, 0.0), 1.0),
+                "at": min(max((1 / distance - self.low) / inverse_range, 0.0), 1.0),
                 "label": f"{distance:.3g} m",
             }
-            for distance in metres
+            for distance in label_distances
         ]
         return {"colours": colour_stops(), "ticks": ticks}
 

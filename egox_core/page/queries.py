@@ -85,30 +85,32 @@ def _surface_depth(
         else float(depths_m[distance.argsort()[:3]].min())
     )
     weight = torch.exp(-0.5 * (distance / (float(distance.min()) + 2)).square())
-    terms = torch.cat((torch.ones_like(depths_m)[:, None], offsets_px), dim=-1).double()
-    plane = torch.tensor([1 / start_depth, 0, 0], dtype=torch.float64)
+    plane_terms = torch.cat((torch.ones_like(depths_m)[:, None], offsets_px), dim=-1).double()
+    plane_coefficients = torch.tensor([1 / start_depth, 0, 0], dtype=torch.float64)
     for tolerance in (SLOPE_UNKNOWN, SAME_SURFACE, SAME_SURFACE):
-        on_surface = ((terms @ plane) * depths_m - 1).abs() < tolerance
+        on_surface = ((plane_terms @ plane_coefficients) * depths_m - 1).abs() < tolerance
         if int(on_surface.sum()) < 6:
             break
         root_weight = (weight * on_surface).sqrt().double()[:, None]
-        plane = torch.linalg.lstsq(
-            root_weight * terms, root_weight / depths_m.double()[:, None], driver="gelsd"
+        plane_coefficients = torch.linalg.lstsq(
+            root_weight * plane_terms, root_weight / depths_m.double()[:, None], driver="gelsd"
         ).solution[:, 0]
-    depth = 1 / float(plane[0]) if float(plane[0]) > 0 else start_depth
+    depth = 1 / float(plane_coefficients[0]) if float(plane_coefficients[0]) > 0 else start_depth
     return depth if abs(depth / start_depth - 1) < SLOPE_UNKNOWN else start_depth
 
 
 def _nearest_object_depth(depths: Tensor) -> float:  # [N] metres
     """Find the depth of the nearest object among points of several objects."""
     depths = depths.double().sort().values
-    counts = torch.searchsorted(depths, depths * (1 + SAME_OBJECT), right=True) - torch.arange(
-        len(depths)
-    )
+    neighbour_counts = torch.searchsorted(
+        depths, depths * (1 + SAME_OBJECT), right=True
+    ) - torch.arange(len(depths))
     first_index = int(
-        (counts >= max(min(2, len(depths)), MIN_OBJECT_SHARE * len(depths))).int().argmax()
+        (neighbour_counts >= max(min(2, len(depths)), MIN_OBJECT_SHARE * len(depths)))
+        .int()
+        .argmax()
     )
-    return float(depths[first_index : first_index + int(counts[first_index])].median())
+    return float(depths[first_index : first_index + int(neighbour_counts[first_index])].median())
 
 
 def _ray(
@@ -133,11 +135,11 @@ def pick_head(
     than half a head from it, which is no head's middle, and where the lens is guessed: a head's
     size in metres is then not known.
     """
-    surface = pick_point(points, exo, pixel)
-    if surface is None:
+    surface_pick = pick_point(points, exo, pixel)
+    if surface_pick is None:
         return None
     xyz = transform(exo.at(0), points.xyz.double())
-    surface_point = transform(exo.at(0), surface.point[None])[0]
+    surface_point = transform(exo.at(0), surface_pick.point[None])[0]
     centre = clicked_centre = surface_point * (1 + HEAD_LENGTH_M / 2 / float(surface_point.norm()))
     xyz = xyz[(xyz - centre).norm(dim=-1) < 3 * HEAD_HEIGHT_M]  # it moves by less than a head
     for _ in range(0 if lens_guessed else HEAD_STEPS):
@@ -164,7 +166,7 @@ def pick_head(
     return Pick(
         point=transform(invert(exo.at(0)), centre[None])[0],
         depth_m=float(centre[2]),
-        off_px=surface.off_px,
+        off_px=surface_pick.off_px,
     )
 
 

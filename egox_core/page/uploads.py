@@ -106,15 +106,15 @@ def unpack_uploads(folder: Path) -> None:
         EgoXInputError: as :func:`..archives.unpack_zip`.
     """
     bytes_left = MAX_BYTES
-    for archive in (path for path in visible_files(folder) if path.suffix.lower() == ".zip"):
+    for archive_path in (path for path in visible_files(folder) if path.suffix.lower() == ".zip"):
         bytes_left -= unpack_zip(
-            archive,
-            folder / archive.stem,
+            archive_path,
+            folder / archive_path.stem,
             UPLOAD_SUFFIXES,
             most_bytes=bytes_left,
             most_files=MAX_FILES,
         )
-        archive.unlink()
+        archive_path.unlink()
 
 
 def find_take_files(folder: Path) -> TakeFiles:
@@ -196,19 +196,19 @@ def place_upload(upload: Path, root: Path, name: str) -> UploadPlace:
         return UploadPlace(folder=same_folder, name=name, reused=True)
     time_text = time.strftime("%Y-%m-%d %H.%M")
     for number in itertools.count(1):
-        place = root / name
+        target_folder = root / name
         if number > 1:
             suffix = f" ({number - 1})" if number > 2 else ""
-            place = root / f"{name} {time_text}{suffix}"
-        if place.exists():
+            target_folder = root / f"{name} {time_text}{suffix}"
+        if target_folder.exists():
             continue
         try:
-            upload.rename(place)
+            upload.rename(target_folder)
         except OSError:
-            if place.exists():  # made meanwhile by another upload
+            if target_folder.exists():  # made meanwhile by another upload
                 continue
             raise
-        return UploadPlace(folder=place, name=name, reused=False)
+        return UploadPlace(folder=target_folder, name=name, reused=False)
     raise AssertionError
 
 
@@ -221,9 +221,9 @@ def _folders_of_name(root: Path, name: str) -> list[Path]:
 
 
 def contents(folder: Path) -> Path:
-    """Descend into a folder as long as it contains nothing but one subfolder."""
-    while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():
-        folder = inside[0]
+    """Find the folder that holds the uploaded files, below folders with nothing but one subfolder."""
+    while len(folder_entries := list(folder.iterdir())) == 1 and folder_entries[0].is_dir():
+        folder = folder_entries[0]
     return folder
 
 
@@ -269,15 +269,17 @@ def use_as_truth(ego: Path, exo: Path) -> None:
         OSError: the disk refuses.
     """
     fps, exo_fps = probe_video(ego).fps, probe_video(exo).fps
-    place = exo.with_name(TRUTH)
-    if abs(fps / exo_fps - 1) > 0.001 or place.exists():
+    truth_path = exo.with_name(TRUTH)
+    if abs(fps / exo_fps - 1) > 0.001 or truth_path.exists():
         raise EgoXInputError(
             "ground truth",
-            got=f"{ego.name} next to {TRUTH}" if place.exists() else f"{fps:g} frames per second",
+            got=f"{ego.name} next to {TRUTH}"
+            if truth_path.exists()
+            else f"{fps:g} frames per second",
             expected=f"one video, frame by frame with {exo.name}, {exo_fps:g} per second",
             fix="convert it and upload both videos again",
         )
-    ego.rename(place)
+    ego.rename(truth_path)
 
 
 def _exo_and_moving_video(videos: list[Path]) -> tuple[Path | None, Path | None]:
@@ -312,21 +314,21 @@ def _choose_one(what: str, files: list[Path], preferred: tuple[str, ...]) -> Pat
 
 def _depth_paths(root: Path, files: list[Path]) -> list[Path]:
     """List depth files, and folders of numbered depth frames."""
-    archives = [
+    archive_paths = [
         path
         for path in files
         if path.suffix.lower() in (".npz", ".zip")
         and path.name != COVERAGE
         and path.parent.name not in (VIPE_CAMERA, VIPE_POSES)
     ]
-    frames = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
-    numbered_folders = {path.parent for path in frames if re.search(r"\d", path.stem)}
-    arrays = [
+    frame_paths = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
+    numbered_folders = {path.parent for path in frame_paths if re.search(r"\d", path.stem)}
+    array_paths = [
         path
-        for path in frames
+        for path in frame_paths
         if path.suffix.lower() == ".npy" and path.parent not in numbered_folders
     ]
-    return archives + arrays + sorted(numbered_folders, key=lambda folder: folder != root)
+    return archive_paths + array_paths + sorted(numbered_folders, key=lambda folder: folder != root)
 
 
 def _json_contents(path: Path, strict: bool) -> tuple[bool, bool]:

@@ -50,7 +50,7 @@ class CoarsePoints:
 
     @classmethod
     def of(cls, points: PointSet, most: int = MAX_POINTS) -> CoarsePoints:
-        """Thin points evenly to at most ``most``.
+        """Select at most ``most`` points of a set, evenly, for quick drawing.
 
         Those that the released preset leaves out as edges are left out.
         """
@@ -94,13 +94,13 @@ class CoarsePoints:
             EgoXInputError: see :class:`.sight_lines.SightLines`.
         """
         ego = ego.resized(size, size)
-        splat = replace(RELEASED.splat, points_per_pixel=LAYERS)
+        splat_options = replace(RELEASED.splat, points_per_pixel=LAYERS)
         # Discs need no more of a point than its place and colour.
         points = replace(PointSet.empty(), xyz=self.xyz, rgb=self.rgb)
-        image = draw_points(points, ego, replace(RELEASED, splat=splat))
+        image = draw_points(points, ego, replace(RELEASED, splat=splat_options))
         seen_classes = None
         if of is not None:
             scene, frame = of
-            seen_classes = SightLines(scene, ego, splat).classes(image, frame)
+            seen_classes = SightLines(scene, ego, splat_options).classes(image, frame)
         picture = (image.rgb * 255).round().to(torch.uint8)
         return picture, float(image.coverage.float().mean()), seen_classes

@@ -32,7 +32,8 @@ class DrawingDevice:
             self._fall_back_to_cpu(error)
 
     def draw(self, picture: Callable[[torch.device], Drawn]) -> Drawn:
-        """Call ``picture`` with this device, or with the CPU if memory runs out."""
+        """Draw a picture by calling ``picture`` with this device, or with the CPU if memory runs
+        out."""
         if self._device != CPU:
             try:
                 return picture(self._device)

@@ -71,15 +71,15 @@ def draw_points(
     if factor > 1:
         ego = ego.resized(width * factor, height * factor)
     size = ego.camera.stored_size
-    screen = screen_points(points, ego, options)
+    projected_points = screen_points(points, ego, options)
     if options.gap_reach:
         reaches = (options.splat.reach, options.gap_reach)
-        tight_image, wide_image = splat_reaches(screen, *size, reaches)
+        tight_image, wide_image = splat_reaches(projected_points, *size, reaches)
         image = fill_gaps(
             tight_image, wide_image, max(1, round(options.gap_px * size[1] / REFERENCE_SIZE))
         )
     else:
-        image = splat_torch(screen, *size, options.splat)
+        image = splat_torch(projected_points, *size, options.splat)
     return shrink(image, factor) if factor > 1 else image
 
 
@@ -133,16 +133,16 @@ def shrink(image: SplatImage, factor: int) -> SplatImage:
     Depth is the nearest of the block, for a mean across an outline would hang between two surfaces.
     """
     height, width = (side // factor for side in image.coverage.shape)
-    blocks = (height, factor, width, factor)
-    count = image.coverage.view(blocks).sum((1, 3))
+    block_shape = (height, factor, width, factor)
+    count = image.coverage.view(block_shape).sum((1, 3))
     coverage = 2 * count >= factor * factor
-    rgb = torch.where(image.coverage[..., None], image.rgb, 0.0).view(*blocks, 3).sum((1, 3))
+    rgb = torch.where(image.coverage[..., None], image.rgb, 0.0).view(*block_shape, 3).sum((1, 3))
     rgb = torch.where(coverage[..., None], rgb / count.clamp_min(1)[..., None], 0.0)
-    depth = image.depth.nan_to_num(torch.inf).view(blocks).amin((1, 3))
+    depth = image.depth.nan_to_num(torch.inf).view(block_shape).amin((1, 3))
     return SplatImage(
         rgb=rgb,
         coverage=coverage,
         depth=torch.where(coverage, depth, torch.nan),
-        back=2 * image.back.view(blocks).sum((1, 3)) > count,
+        back=2 * image.back.view(block_shape).sum((1, 3)) > count,
         off=image.off[::factor, ::factor] / factor,
     )

@@ -106,19 +106,19 @@ class LookAwayMemory:
         scene = build_scene(exo, depth, progress=self._progress)
         trajectory = of_size(trajectory, prior)
         self._unseen_masks, self._depth_m, filled = [], [], prior
-        drawing = iter_ego_prior(
+        prior_frames = iter_ego_prior(
             scene, trajectory, SEEN, on=self._drawing_device, progress=self._progress
         )
-        for t, frame in enumerate(drawing):
+        for t, frame in enumerate(prior_frames):
             ego = trajectory.ego.one(t)
-            hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
+            hole_mask = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
             # The last chunk's own places come with the known frames.
             rgb, drawn_mask = self._draw(near(self._chunks[:-1], ego), ego)
-            refilled_mask = hole & drawn_mask
+            refilled_mask = hole_mask & drawn_mask
             if bool(refilled_mask.any()):
                 filled = prior.clone() if filled is prior else filled
                 filled[t][refilled_mask] = rgb[refilled_mask].to(filled.dtype)
-            self._unseen_masks.append(hole)
+            self._unseen_masks.append(hole_mask)
             self._depth_m.append(frame.depth_m)
         return filled
 
@@ -143,9 +143,9 @@ class LookAwayMemory:
             ego, guessed_depth = trajectory.ego.one(t), guess_depth(self._depth_m[t], median_m)
             _, remembered_mask = self._draw(PointSet.join(near(self._chunks, ego), new_points), ego)
             frame_from_ego = invert(ego.at(0))
-            places = transform(frame_from_ego, (rays * guessed_depth[..., None]).double())
+            surface_points = transform(frame_from_ego, (rays * guessed_depth[..., None]).double())
             still_mask = looks_same(
-                video[t], video[other_frame], places, trajectory.ego.one(other_frame)
+                video[t], video[other_frame], surface_points, trajectory.ego.one(other_frame)
             )
             picture = (video[t] * 255).round().to(torch.uint8)
             new_mask = self._unseen_masks[t] & ~remembered_mask & still_mask
@@ -199,7 +199,7 @@ def looks_same(
     """Mark the pixels whose place has the same colour in another frame."""
     uv, valid = ego.camera.project(transform(ego.at(0), places))
     size = uv.new_tensor([*ego.camera.stored_size])
-    grid = ((2 * uv + 1) / size - 1).float()[None]
-    sampled = F.grid_sample(other.movedim(-1, 0)[None].float(), grid, align_corners=False)
+    sample_grid = ((2 * uv + 1) / size - 1).float()[None]
+    sampled = F.grid_sample(other.movedim(-1, 0)[None].float(), sample_grid, align_corners=False)
     same_mask = (sampled[0].movedim(0, -1) - picture).abs().mean(-1) <= SAME_COLOUR
     return same_mask & valid & ego.camera.inside(uv)

@@ -68,7 +68,7 @@ Change = Callable[[Tensor], Tensor]
 
 @frozen
 class SeenHead:
-    """Head and one exo camera in a few frames, with thinned depth maps."""
+    """Poses of the wearer's head and of one exo camera in a few frames, with thinned depth maps."""
 
     exo: CameraPath  # of F frames, as ego
     rays: Tensor  # [N, 3] float32 to z = 1, NaN where the lens sees nothing
@@ -77,7 +77,8 @@ class SeenHead:
     ego: CameraPath  # in the same world
 
     def read(self, changes: Mapping[str, Change]) -> SeenHead:
-        """Apply changes of poses or depth that an alternative interpretation of the files makes."""
+        """Return a copy with poses or depth changed, as under another interpretation of the input
+        files."""
         head = self
         for key, change in changes.items():
             old_value = getattr(self, key)
@@ -116,7 +117,7 @@ class Placement(NamedTuple):
 
     @property
     def bodiless_m(self) -> float:
-        """Distance by which the nearest body is too far from a head in the picture."""
+        """Metres by which the wearer's body is too far from the eyes, for a head that exo sees."""
         return self.body_m - NO_BODY_M if self.inside >= 0.5 else 0.0
 
     @property
@@ -173,23 +174,25 @@ def check_placement(
     if not alternatives and not faults:
         if not sees_nothing:
             return ()
-        text = "exo sees nothing of what the wearer looks at: the prior will be nearly black"
-        return (Remark(f"warning: {text}", RemarkKind.WARNING),)
-    fix = f"it would be right with {', or '.join(alternatives)}"
+        warning_text = (
+            "exo sees nothing of what the wearer looks at: the prior will be nearly black"
+        )
+        return (Remark(f"warning: {warning_text}", RemarkKind.WARNING),)
+    advice = f"it would be right with {', or '.join(alternatives)}"
     if (sees_nothing or placement.far > TOO_FAR) and alternatives and not draw_anyway:
         raise EgoXInputError(
             "place of the ego camera",
             got=description,
             expected="a head that exo sees, or nearly",
-            fix=f"{fix}; draw_anyway draws it as it is",
+            fix=f"{advice}; draw_anyway draws it as it is",
         )
     verb = "can't" if sees_nothing and alternatives else "hardly can"
     description = description or "it is outside the exo picture, or behind that camera"
-    text = f"warning: the ego camera {verb} be where it is: {description}"
+    warning_text = f"warning: the ego camera {verb} be where it is: {description}"
     # Another place is unusual, and may be right.
     is_certain = alternatives or sees_nothing or placement.far > TOO_FAR
-    kind = RemarkKind.STRANGE_PLACE if is_certain else RemarkKind.WARNING
-    return (Remark(f"{text}; {fix}" if alternatives else text, kind),)
+    remark_kind = RemarkKind.STRANGE_PLACE if is_certain else RemarkKind.WARNING
+    return (Remark(f"{warning_text}; {advice}" if alternatives else warning_text, remark_kind),)
 
 
 def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Progress) -> list[str]:
@@ -239,9 +242,9 @@ def seen_heads(
         size = (EXO_HEIGHT, round(EXO_HEIGHT * width / height))
         camera = depth.exo.camera.rescale(*size[::-1])
         rays = camera.depth_rays()
-        still = torch.zeros(1).expand(depth.depth_m.shape)
-        moving = still if depth.dynamic is None else depth.dynamic
-        maps, body = (
+        no_motion = torch.zeros(1).expand(depth.depth_m.shape)
+        moving = no_motion if depth.dynamic is None else depth.dynamic
+        depth_samples, body_mask = (
             torch.nn.functional.interpolate(
                 values[frames][None].float(), size, mode="nearest-exact"
             )[0]
@@ -255,8 +258,8 @@ def seen_heads(
                     world=part.exo.world,
                 ),
                 rays=rays.flatten(0, 1),
-                depth_m=(maps * rays[..., 2]).flatten(1),
-                body=body.flatten(1).bool(),
+                depth_m=(depth_samples * rays[..., 2]).flatten(1),
+                body=body_mask.flatten(1).bool(),
                 ego=ego.resized(EGO_SIDE, EGO_SIDE).of(torch.tensor(frames)),
             )
         )
@@ -265,7 +268,7 @@ def seen_heads(
 
 def measure(heads: Sequence[SeenHead]) -> Placement:
     """Measure the place of the head relative to what exo sees."""
-    cells, rows = torch.zeros(len(heads[0].ego.w2c), EGO_SIDE**2), []
+    ego_cells, measurements = torch.zeros(len(heads[0].ego.w2c), EGO_SIDE**2), []
     for seen_head in heads:
         ego_camera, poses = seen_head.ego.camera, seen_head.ego.w2c
         rays, depth, exo_path = seen_head.rays, seen_head.depth_m, seen_head.exo
@@ -273,23 +276,25 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
         points = transform(compose(poses, invert(exo_path.w2c)).float(), rays * depth[..., None])
         distance, (_, cells_hit, is_visible) = points.norm(dim=-1), ego_camera.look_up(points)
         is_visible &= distance < PriorOptions().far_m
-        cells.scatter_reduce_(1, cells_hit, is_visible.float(), "amax")
+        ego_cells.scatter_reduce_(1, cells_hit, is_visible.float(), "amax")
         # The surface at the head, and around
-        head = transform(exo_path.w2c, camera_centre(poses)[:, None]).float()  # [F, 1, 3]
-        z = head[..., 2]
-        inside = exo_path.camera.look_up(head)[2]
-        lateral_m = (rays * z[..., None] - head)[..., :2].norm(dim=-1)
-        radius = (1.5 * z / exo_path.camera.fy).clamp_min(HEAD_M)
+        head_position = transform(exo_path.w2c, camera_centre(poses)[:, None]).float()  # [F, 1, 3]
+        head_z = head_position[..., 2]
+        inside = exo_path.camera.look_up(head_position)[2]
+        lateral_m = (rays * head_z[..., None] - head_position)[..., :2].norm(dim=-1)
+        radius = (1.5 * head_z / exo_path.camera.fy).clamp_min(HEAD_M)
         head_depth = depth.masked_fill((lateral_m > radius) | ~inside, torch.nan)
-        surface = head_depth.nanquantile(0.1, 1, keepdim=True)
-        ring = depth.masked_fill((lateral_m < 2 * radius) | (lateral_m > 4 * radius), torch.nan)
-        mask = seen_head.body & depth.isfinite()
+        surface_depth = head_depth.nanquantile(0.1, 1, keepdim=True)
+        ring_depth = depth.masked_fill(
+            (lateral_m < 2 * radius) | (lateral_m > 4 * radius), torch.nan
+        )
+        body_mask = seen_head.body & depth.isfinite()
         eye_points = transform(
             compose(seen_head.ego.upright_w2c, invert(exo_path.w2c)).float(),
             rays * depth[..., None],
         )
-        eye_distance = eye_points.norm(dim=-1).masked_fill(~mask, torch.nan)
-        has_body = mask.sum(1, keepdim=True) >= LEAST_BODY
+        eye_distance = eye_points.norm(dim=-1).masked_fill(~body_mask, torch.nan)
+        has_body = body_mask.sum(1, keepdim=True) >= LEAST_BODY
         body_m = eye_distance.nan_to_num(math.inf).amin(1, keepdim=True).where(has_body, torch.nan)
         lowness = eye_points[..., 1] / eye_distance - (eye_points[..., 0] / eye_distance).abs()
         lowness = lowness.masked_fill((eye_distance < OWN_M) | (eye_distance > BODY_M), torch.nan)
@@ -300,22 +305,24 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
             & (body_m < NO_BODY_M)
         )
         lowness = _weighted_median(lowness, depth.square()).where(is_reliable, torch.nan)
-        rows.append(
+        measurements.append(
             (
                 inside,
-                z / surface,
-                ring.nanquantile(0.5, 1, keepdim=True) / surface,
+                head_z / surface_depth,
+                ring_depth.nanquantile(0.5, 1, keepdim=True) / surface_depth,
                 distance.nan_to_num(math.inf).amin(1, keepdim=True) / depth.nanquantile(0.95),
                 body_m,
                 lowness,
             )
         )
-    inside, ratio, stands_out, far, body_m, lowness = map(torch.stack, zip(*rows, strict=True))
+    inside, ratio, stands_out, far, body_m, lowness = map(
+        torch.stack, zip(*measurements, strict=True)
+    )
     medians = (
         inside.double().mean((1, 2)).max(),
         ratio.nanmedian(),
         stands_out.nanmedian().log(),
-        cells.mean(),
+        ego_cells.mean(),
         far.amin(0).median(),
         body_m.nanmedian(),
         lowness.nanmedian(),
@@ -337,13 +344,15 @@ def flipped(w2c: Tensor) -> Tensor:
 
 
 def rolled(quarters: int) -> Change:
-    """Make a change that turns poses by quarters about the optical axis, as a rotated sensor does."""
+    """Return a function that rotates poses by quarter turns about the optical axis, as for a
+    rotated sensor."""
     cosine, sine = ((0.0, 1.0), (0.0, -1.0))[quarters < 0]
     return lambda w2c: w2c.new_tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ w2c
 
 
 def scaled(factor: float | tuple[float, ...]) -> Change:
-    """Make a change of unit, by one factor for depth or one per column for poses."""
+    """Return a function that changes the unit of depth by a factor, or of poses by a factor per
+    column."""
     return lambda values: values * values.new_tensor(factor)
 
 

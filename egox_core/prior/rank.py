@@ -130,12 +130,14 @@ def rank_exo_cameras(
     ranks = []
     for count, candidate in enumerate(candidates):
         progress(count, len(candidates), f"judging {candidate.name}")
-        samples = sample_frames(len(candidate.trajectory), frames)
+        sampled_frames = sample_frames(len(candidate.trajectory), frames)
         ranks.append(
             ExoRank(
                 name=candidate.name,
-                by_frame=(coverage_by_depth if by_depth else coverage_by_poses)(candidate, samples),
-                frames=tuple(samples),
+                by_frame=(coverage_by_depth if by_depth else coverage_by_poses)(
+                    candidate, sampled_frames
+                ),
+                frames=tuple(sampled_frames),
                 method="depth" if by_depth else "poses",
                 notes=candidate.notes,
             )
@@ -147,9 +149,9 @@ def rank_exo_cameras(
 def rank_text(ranks: Sequence[ExoRank]) -> str:
     """Format the ranking as lines of text, best first."""
     lines = [
-        f"{place}. {rank.name}: {100 * rank.coverage:.0f} % of the ego view "
+        f"{position}. {rank.name}: {100 * rank.coverage:.0f} % of the ego view "
         f"({100 * float(rank.by_frame.min()):.0f}-{100 * float(rank.by_frame.max()):.0f} % over the clip)"
-        for place, rank in enumerate(ranks, 1)
+        for position, rank in enumerate(ranks, 1)
     ]
     return "\n".join(
         (
@@ -168,14 +170,14 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     depth, path = candidate.depth, candidate.trajectory
     assert depth is not None  # a candidate without is judged by its poses
     path.check_moments(depth.frames, "depth")
-    index = torch.as_tensor(frames)
-    depth = of_frames(depth, index)
+    frame_indices = torch.as_tensor(frames)
+    depth = of_frames(depth, frame_indices)
     step = max(1, depth.depth_m.shape[1] // EXO_HEIGHT)
-    maps = depth.depth_m[:, ::step, ::step].float()
+    thin_maps = depth.depth_m[:, ::step, ::step].float()
     dynamic, sky = (
         None if mask is None else mask[:, ::step, ::step] for mask in (depth.dynamic, depth.sky)
     )
-    height, width = maps.shape[1:]
+    height, width = thin_maps.shape[1:]
     # Taking every step-th sample keeps the rays of those samples: K is divided, centre pixels stay
     # integers.
     lens = depth.exo.camera
@@ -193,7 +195,7 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
         else lens.rescale(width, height)
     )
     exo = replace(depth.exo, lens=lens)
-    thin_depth = replace(depth, depth_m=maps, exo=exo, dynamic=dynamic, sky=sky, trust=None)
+    thin_depth = replace(depth, depth_m=thin_maps, exo=exo, dynamic=dynamic, sky=sky, trust=None)
     # Colour plays no part in coverage; with black pictures motion is derived from depth alone.
     scene = build_scene(torch.zeros(len(frames), height, width, 3, dtype=torch.uint8), thin_depth)
     # The edge filter's depth step per pixel is meant for full-size maps; between thinned samples
@@ -202,7 +204,7 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     step_m = options.max_edge * max(1.0, REFERENCE_SIZE / height)
     # Small pictures on the CPU: which camera is the best depends on no card.
     options = replace(options, max_edge=step_m, device="cpu")
-    path = of_frames(path, index)
+    path = of_frames(path, frame_indices)
     small_path = replace(path, ego=path.ego.resized(EGO_SIZE, EGO_SIZE))
     seen_classes = render_ego_prior(scene, small_path, options, classes=True).seen
     assert seen_classes is not None  # as asked for

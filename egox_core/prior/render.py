@@ -170,7 +170,7 @@ def _visible_points(
     options: PriorOptions,
 ) -> PointSet:
     """Join the static and moving points of one frame, without those that the options leave out."""
-    parts, head_radius_m = [static], options.scene_scale * options.head_radius_m
+    point_sets, head_radius_m = [static], options.scene_scale * options.head_radius_m
     if options.dynamic != "leave out":
         moving = _moving_points(scene, frame, ego_from_frame, quarter_turns, options)
         moving = moving.to(static.xyz.device)
@@ -178,8 +178,8 @@ def _visible_points(
             moving = moving.select(
                 ~_is_wearer(moving, camera_centre(ego_from_frame), head_radius_m)
             )
-        parts.append(_reliable(moving, options))
-    points = PointSet.join(*parts)
+        point_sets.append(_reliable(moving, options))
+    points = PointSet.join(*point_sets)
     if options.dynamic not in WITHOUT_HEAD:
         return points
     centre = camera_centre(ego_from_frame).float()
@@ -206,11 +206,11 @@ def _filter_warning(static: PointSet, options: PriorOptions) -> tuple[Remark, ..
     """Warn if the filter of depth edges removes most points, because depth is noisy."""
     if len(static) == 0:
         return ()
-    share = 1 - float(_off_edges(static, options).double().mean())
-    if share <= 0.5:
+    removed_share = 1 - float(_off_edges(static, options).double().mean())
+    if removed_share <= 0.5:
         return ()
     warning = (
-        f"warning: the preset leaves out {share:.0%} of the points, since depth changes by too much "
+        f"warning: the preset leaves out {removed_share:.0%} of the points, since depth changes by too much "
         "around them, so it is noisy. Smoother depth keeps them, and so does preset clean"
     )
     return (Remark(warning, RemarkKind.WARNING),)
@@ -228,16 +228,16 @@ def _near_scene_warning(
     near_m = options.scene_scale * max(radius_m, NEAR_M)
     points = transform(ego.at(0).float(), static.xyz)
     in_view = ego.camera.look_up(points)[2]
-    share = float((points[in_view].norm(dim=-1) < near_m).double().mean())
-    if not share > MAX_REMOVED_SHARE:
+    near_share = float((points[in_view].norm(dim=-1) < near_m).double().mean())
+    if not near_share > MAX_REMOVED_SHARE:
         return ()
-    words = (
-        f"warning: {share:.0%} of the static points in the ego camera's view are nearer than "
+    warning_text = (
+        f"warning: {near_share:.0%} of the static points in the ego camera's view are nearer than "
         f"{near_m:.2g} m and left out, as the wearer's head or a hand on the lens is. If the scene is "
         "smaller than people are, give scene_scale (a toy room: 0.1), or bring depth and poses to "
         "people's size"
     )
-    return (Remark(words, RemarkKind.WARNING),)
+    return (Remark(warning_text, RemarkKind.WARNING),)
 
 
 def _moving_points(
@@ -246,13 +246,13 @@ def _moving_points(
     """Select the moving points of one frame, without the wearer's head if the options leave it out."""
     if not options.head_sight or options.dynamic not in WITHOUT_HEAD:
         return scene.moving[frame]
-    parts = []
+    point_sets = []
     for part in scene.parts or (scene,):
         moving = part.moving[frame]
         exo_centre = camera_centre(part.exo.at(frame))
         head_mask = meets_head(moving.xyz, exo_centre, ego_from_frame, quarter_turns)
-        parts.append(moving.select(~head_mask))
-    return PointSet.join_moving(parts)
+        point_sets.append(moving.select(~head_mask))
+    return PointSet.join_moving(point_sets)
 
 
 def _is_wearer(moving: PointSet, ego_centre: Tensor, head_radius_m: float) -> Tensor:

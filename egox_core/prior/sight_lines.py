@@ -58,7 +58,7 @@ class DepthBound:
         # Tolerance in typical errors.
         tolerance_errors: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Look up points in the exo picture.
+        """Look up depth, tolerance and pixel of each point in the exo picture.
 
         Returns:
             Z depth in that camera, NaN outside of its picture; tolerance, metres; their pixels.
@@ -88,31 +88,33 @@ def hidden_length(
     static_bounds: list[DepthBound],
 ) -> Tensor:  # [N] metres
     """Measure the length of each sight line that is hidden behind surfaces and never seen empty."""
-    shares = torch.linspace(0, 1, STEPS + 1, device=points.device)
+    line_shares = torch.linspace(0, 1, STEPS + 1, device=points.device)
     lengths = []
     for point_batch in points.split(LINES_AT_ONCE):
         length = point_batch.norm(dim=-1)
         start_share = (NEAR_M / length).clamp(max=END_SHARE)
-        way_shares = (
-            start_share[:, None] * (END_SHARE / start_share)[:, None] ** shares
+        probe_shares = (
+            start_share[:, None] * (END_SHARE / start_share)[:, None] ** line_shares
         )  # [n, STEPS + 1], of the way
-        places = point_batch[:, None] * way_shares[:, 1:, None]
+        probe_points = point_batch[:, None] * probe_shares[:, 1:, None]
         hidden_mask, filled_mask, empty_mask = torch.zeros(
-            3, *places.shape[:2], dtype=torch.bool, device=point_batch.device
+            3, *probe_points.shape[:2], dtype=torch.bool, device=point_batch.device
         )
-        for picture in current_bounds:
-            depth, tolerance, pixel = picture.look(places, LINE_NOISES)
-            behind_m = depth - picture.depth_m.view(-1)[pixel] - tolerance
+        for bound in current_bounds:
+            depth, tolerance, pixel = bound.look(probe_points, LINE_NOISES)
+            behind_m = depth - bound.depth_m.view(-1)[pixel] - tolerance
             hidden_mask |= behind_m > 0
-            filled_mask |= picture.moves.view(-1)[pixel] & (behind_m > 0) & (behind_m < BODY_M)
+            filled_mask |= bound.moves.view(-1)[pixel] & (behind_m > 0) & (behind_m < BODY_M)
             empty_mask |= behind_m <= 0
         hidden_mask &= ~empty_mask
-        for picture in static_bounds:
+        for bound in static_bounds:
             line_numbers, step_numbers = (hidden_mask & ~filled_mask).nonzero(as_tuple=True)
-            depth, tolerance, pixel = picture.look(places[line_numbers, step_numbers], LINE_NOISES)
-            sees_through = depth <= picture.depth_m.view(-1)[pixel] + tolerance
+            depth, tolerance, pixel = bound.look(
+                probe_points[line_numbers, step_numbers], LINE_NOISES
+            )
+            sees_through = depth <= bound.depth_m.view(-1)[pixel] + tolerance
             hidden_mask[line_numbers[sees_through], step_numbers[sees_through]] = False
-        lengths.append((hidden_mask * way_shares.diff(dim=1)).sum(1) * length)
+        lengths.append((hidden_mask * probe_shares.diff(dim=1)).sum(1) * length)
     return torch.cat(lengths)
 
 
@@ -178,7 +180,7 @@ class SightLines:
         hidden_mask = torch.where(walked_mask, length, _first_of_block(length)) > HIDDEN_M
         shown_mask = torch.zeros_like(landed_mask)
         shown_mask[landed_mask] = torch.stack(
-            [picture.shows(points[landed_mask]) for picture in frame_bounds]
+            [bound.shows(points[landed_mask]) for bound in frame_bounds]
         ).any(0)
         classes = torch.where(shown_mask, NOW, EARLIER).masked_fill(
             hidden_mask | image.back, DOUBTFUL
@@ -188,7 +190,7 @@ class SightLines:
     def _list_static_maps(self, device: torch.device) -> list[tuple[Part, int, Tensor, Tensor]]:
         """List the depth maps of static space: part, frame of the pose, depth [H, W], and an empty
         mask of motion."""
-        stills = []
+        static_maps = []
         for part in self._parts:
             scene, sight = part
             if sight.still_m is not None:
@@ -197,8 +199,8 @@ class SightLines:
                 maps = {t: sight.map(t) for t in sample_frames(scene.frame_count, KEY_FRAMES)}
             for frame, depth_m in maps.items():
                 no_motion = torch.zeros_like(depth_m, dtype=torch.bool, device=device)
-                stills.append((part, frame, depth_m.to(device), no_motion))
-        return stills
+                static_maps.append((part, frame, depth_m.to(device), no_motion))
+        return static_maps
 
 
 def _first_of_block(values: Tensor) -> Tensor:  # [H, W]

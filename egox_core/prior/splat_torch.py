@@ -86,12 +86,12 @@ def splat_reaches(
         ),
         dim=1,
     )
-    sums = torch.zeros(len(reaches), pixels, 6, device=device)
+    weighted_sums = torch.zeros(len(reaches), pixels, 6, device=device)
     for index, pixel, distances, weight in (
         stored if stored is not None else _point_pixel_pairs(points, width, height)
     ):
         nearest, farthest, sample = nearest_depth[index], farthest_depth[index], samples[index]
-        for front, reach, sum_of_reach in zip(fronts, reaches, sums, strict=True):
+        for front, reach, sum_of_reach in zip(fronts, reaches, weighted_sums, strict=True):
             front_depth = front[pixel]
             # A covered pixel's front is no farther than the patch that covers it: that one always
             # counts.
@@ -99,7 +99,7 @@ def splat_reaches(
             sum_of_reach.index_add_(0, pixel, sample * (weight * on_front)[:, None])
     return [
         _image_of_sums(front.view(height, width), sum_of_reach.T.reshape(6, height, width))
-        for front, sum_of_reach in zip(fronts, sums, strict=True)
+        for front, sum_of_reach in zip(fronts, weighted_sums, strict=True)
     ]
 
 
@@ -149,14 +149,14 @@ def _point_pixel_pairs(
     order = group.argsort(stable=True)
     counts = torch.bincount(group, minlength=len(BOX_SIZES) + 1).tolist()
     groups = order.split(counts)
-    for size, members in zip(BOX_SIZES, groups, strict=False):
-        if len(members) == 0:
+    for size, group_indices in zip(BOX_SIZES, groups, strict=False):
+        if len(group_indices) == 0:
             continue
         step = torch.arange(-size, size + 1, device=device, dtype=points.uv.dtype)
         row_offset, column_offset = (
             offsets.flatten() for offsets in torch.meshgrid(step, step, indexing="ij")
         )
-        for index in members.split(max(1, PAIRS_AT_ONCE // len(column_offset))):
+        for index in group_indices.split(max(1, PAIRS_AT_ONCE // len(column_offset))):
             # Not a matmul: a GPU may round its factors to ten bits.
             offset_u, offset_v = (
                 torch.addcmul(
@@ -166,18 +166,21 @@ def _point_pixel_pairs(
                 .abs_()
                 for axis in range(2)
             )  # [n, k]
-            point, offset_number = (torch.maximum(offset_u, offset_v) <= BLEND).nonzero(
+            point_numbers, offset_number = (torch.maximum(offset_u, offset_v) <= BLEND).nonzero(
                 as_tuple=True
             )
-            offset_u, offset_v = offset_u[point, offset_number], offset_v[point, offset_number]
-            point = index[point]
+            offset_u, offset_v = (
+                offset_u[point_numbers, offset_number],
+                offset_v[point_numbers, offset_number],
+            )
+            point_numbers = index[point_numbers]
             u, v = (
-                centre[point].long()
+                centre[point_numbers].long()
                 + torch.stack((column_offset, row_offset), dim=-1).long()[offset_number]
             ).unbind(-1)
             in_picture_mask = (u >= 0) & (u < width) & (v >= 0) & (v < height)
             yield (
-                point,
+                point_numbers,
                 torch.where(in_picture_mask, v * width + u, 0),
                 torch.where(in_picture_mask, torch.maximum(offset_u, offset_v), torch.inf),
                 tent(offset_u) * tent(offset_v) * in_picture_mask,
@@ -267,20 +270,20 @@ def _composite_band(
     transmittance = torch.ones(height, width, device=device)
     first_rank = torch.zeros(height, width, dtype=torch.int64, device=device)
     coverage = torch.zeros(height, width, dtype=torch.bool, device=device)
-    layer = torch.full((height, width), -1, dtype=torch.int32, device=device)
+    layer_rank = torch.full((height, width), -1, dtype=torch.int32, device=device)
     # The nearest rank behind the last layer is the least window - layer - 1 in unsigned arithmetic;
     # shifted by the least integer it is the least in signed arithmetic, which wraps alike: two
     # passes a window instead of three.
     least_int = torch.iinfo(torch.int32).min
-    shifted_rank, nearest = torch.empty_like(layer), torch.empty_like(layer)
+    shifted_rank, nearest = torch.empty_like(layer_rank), torch.empty_like(layer_rank)
     for _ in range(layers):
-        wrapped_base = layer + 1 + least_int
+        wrapped_base = layer_rank + 1 + least_int
         nearest.fill_(EMPTY_RANK)
         for window in windows:
             torch.sub(window, wrapped_base, out=shifted_rank)
             torch.minimum(nearest, shifted_rank, out=nearest)
         nearest = nearest + wrapped_base
-        hit_mask = (nearest > layer) & (nearest < len(uv))
+        hit_mask = (nearest > layer_rank) & (nearest < len(uv))
         if not hit_mask.any():
             break
         index = torch.where(hit_mask, nearest, 0).long()
@@ -290,7 +293,7 @@ def _composite_band(
         transmittance = transmittance * (1 - alpha)
         first_rank = torch.where(coverage, first_rank, index)
         coverage |= hit_mask
-        layer = torch.where(hit_mask, nearest, EMPTY_RANK - 1).to(torch.int32)
+        layer_rank = torch.where(hit_mask, nearest, EMPTY_RANK - 1).to(torch.int32)
     depth = torch.where(coverage, depth_by_rank[first_rank], torch.nan)
     return colours, coverage, depth, uv[first_rank] - torch.stack((u, v), dim=-1)
 

@@ -95,30 +95,39 @@ def data_card(
     owners: str = "",
 ) -> str:
     """Write the README.md of a data set, and keep the owner's text outside of our marks."""
-    hands = "It has no hands: neither state nor action."
+    sentence = "It has no hands: neither state nor action."
     if hand_valid is not None:
         left_share, right_share = 100 * hand_valid
-        hands = f"The left hand is valid in\n{left_share:.0f} % of the frames, the right one in {right_share:.0f} %."
-    text = TEXT.format(
+        sentence = f"The left hand is valid in\n{left_share:.0f} % of the frames, the right one in {right_share:.0f} %."
+    card_text = TEXT.format(
         **info,
         by=", ".join(
             f"by {model}" if model else "by EgoX (model and weights not stated)"
             for model in made_by
         ),
         hours="an unknown number of" if gpu_hours is None else f"{gpu_hours:g}",
-        hands=hands,
+        hands=sentence,
     )
     features = info["features"]
-    text = re.sub(r"(?m)^\| `(\S+)` .*\n", lambda row: row[0] if row[1] in features else "", text)
-    marked_text, marked_pattern = f"{BEGIN}\n{text}{END}", re.compile(f"{BEGIN}.*{END}", re.DOTALL)
+    card_text = re.sub(
+        r"(?m)^\| `(\S+)` .*\n", lambda row: row[0] if row[1] in features else "", card_text
+    )
+    marked_text, marked_pattern = (
+        f"{BEGIN}\n{card_text}{END}",
+        re.compile(f"{BEGIN}.*{END}", re.DOTALL),
+    )
     if marked_pattern.search(owners):
         return marked_pattern.sub(lambda _: marked_text, owners)
     tags = [
         *(["human-hands"] if hand_valid is not None else []),
         *(["generated"] if generated else []),
     ]
-    head = HEAD.format(
+    card_header = HEAD.format(
         license=f"license: {license}\n" if license else "",
         tags="".join(f"- {tag}\n" for tag in tags),
     )
-    return f"{owners.rstrip()}\n\n{marked_text}\n" if owners.strip() else f"{head}{marked_text}\n"
+    return (
+        f"{owners.rstrip()}\n\n{marked_text}\n"
+        if owners.strip()
+        else f"{card_header}{marked_text}\n"
+    )

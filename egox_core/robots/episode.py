@@ -218,23 +218,25 @@ def make_episodes(
         label_px = _label_px(track, detected and detected.select(frame_numbers), path, ego_lens)
         pieces = []
         for piece in gaps.pieces:
-            labels = _state_and_action(track.select(piece), of_frames(path, piece), gaps.labelled)
-            labels["egox.hand_label_px"] = label_px[piece]
+            hand_columns = _state_and_action(
+                track.select(piece), of_frames(path, piece), gaps.labelled
+            )
+            hand_columns["egox.hand_label_px"] = label_px[piece]
             other_columns = {key: values[piece] for key, values in columns.items()}
-            pieces.append((piece, filled({**labels, **other_columns}, len(piece))))
+            pieces.append((piece, filled({**hand_columns, **other_columns}, len(piece))))
     return [
         Episode(
             name=piece_name(name, number, len(pieces)),
             task=task.strip(),
             fps=fps,
             videos={key: (kind, frames[piece]) for key, (kind, frames) in videos.items()},
-            columns=labels,
+            columns=hand_columns,
             exo_camera=upright_exo.camera,
             ego_camera=ego_lens,
             made_from=made_from,
             fit=fit,
         )
-        for number, (piece, labels) in enumerate(pieces)
+        for number, (piece, hand_columns) in enumerate(pieces)
     ]
 
 
@@ -268,11 +270,14 @@ def frames_at(
     Raises:
         EgoXInputError: times at another rate or uneven, and ``resample`` is off.
     """
-    elapsed = (times_s - times_s[0]).numpy()
-    if len(elapsed) and np.abs(elapsed * fps - np.arange(len(elapsed))).max() <= MAX_TIME_ERROR:
-        return torch.arange(len(elapsed))
-    if not resample or (np.diff(elapsed) <= 0).any():
-        rate = (len(elapsed) - 1) / max(float(elapsed[-1]), 1e-9)
+    elapsed_s = (times_s - times_s[0]).numpy()
+    if (
+        len(elapsed_s)
+        and np.abs(elapsed_s * fps - np.arange(len(elapsed_s))).max() <= MAX_TIME_ERROR
+    ):
+        return torch.arange(len(elapsed_s))
+    if not resample or (np.diff(elapsed_s) <= 0).any():
+        rate = (len(elapsed_s) - 1) / max(float(elapsed_s[-1]), 1e-9)
         raise EgoXInputError(
             f"frame rate of {name!r}",
             got=f"{rate:g} frames a second, or uneven times",
@@ -280,10 +285,11 @@ def frames_at(
             fix=f"take the nearest frames by 'resample' (--fps {fps} --resample in a command), or "
             "write another set",
         )
-    even_times = np.arange(int(elapsed[-1] * fps + 1e-6) + 1) / fps
-    next_frames = np.searchsorted(elapsed, even_times).clip(1, len(elapsed) - 1)
+    even_times = np.arange(int(elapsed_s[-1] * fps + 1e-6) + 1) / fps
+    next_frames = np.searchsorted(elapsed_s, even_times).clip(1, len(elapsed_s) - 1)
     return torch.from_numpy(
-        next_frames - (even_times - elapsed[next_frames - 1] < elapsed[next_frames] - even_times)
+        next_frames
+        - (even_times - elapsed_s[next_frames - 1] < elapsed_s[next_frames] - even_times)
     )
 
 

@@ -52,28 +52,30 @@ class HandGaps:
         is seen less is not labelled.
         """
         shares = valid.double().mean(0)
-        labelled = (shares >= min_hand_share) & valid.any(0)
+        labelled_hands = (shares >= min_hand_share) & valid.any(0)
         longest_gap = max(int(LONGEST_GAP_S * fps), 1)
-        pieces = _split_at_gaps(valid[:, labelled], longest_gap)
+        pieces = _split_at_gaps(valid[:, labelled_hands], longest_gap)
         if not pieces:
-            labelled = labelled & (shares == shares.max())
-            labelled[1] &= ~labelled[0]
-            pieces = _split_at_gaps(valid[:, labelled], longest_gap)
-        return cls(labelled=labelled, pieces=tuple(pieces))
+            labelled_hands = labelled_hands & (shares == shares.max())
+            labelled_hands[1] &= ~labelled_hands[0]
+            pieces = _split_at_gaps(valid[:, labelled_hands], longest_gap)
+        return cls(labelled=labelled_hands, pieces=tuple(pieces))
 
     def text(self, frame_count: int) -> str:
         """Describe which frames and hands are left out, or return "" if none are."""
         frames_left_out = frame_count - sum(map(len, self.pieces))
-        notes = []
+        sentences = []
         if frames_left_out:
-            notes.append(
+            sentences.append(
                 f"{frames_left_out} of {frame_count} frames are left out: a hand is unknown there for over "
                 f"{LONGEST_GAP_S:g} s; {len(self.pieces)} episodes"
             )
         for side, is_labelled in zip(("left", "right"), self.labelled.tolist(), strict=True):
             if not is_labelled:
-                notes.append(f"the {side} hand is seen too seldom: it is at rest, and not valid")
-        return ". ".join(notes)
+                sentences.append(
+                    f"the {side} hand is seen too seldom: it is at rest, and not valid"
+                )
+        return ". ".join(sentences)
 
 
 def bridged(
@@ -97,20 +99,22 @@ def hands_at_rest() -> Tensor:  # [2, 24] float64
         torch.tensor(values, dtype=torch.float64) for values in (WRIST_AT_REST, TIPS_AT_REST)
     )
     # Columns: the wrist's x ahead, y to the left, z up, in the head's frame.
-    turn = torch.tensor([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]], dtype=torch.float64)
+    wrist_rotation = torch.tensor([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]], dtype=torch.float64)
     mirror_x = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
-    hands = []
+    hand_states = []
     for mirror in (mirror_x, torch.ones(3, dtype=torch.float64)):
-        tips_in_head = (wrist + tips @ turn.T) * mirror
-        hands.append(torch.cat((wrist * mirror, turn[:, :2].T.flatten(), tips_in_head.flatten())))
-    return torch.stack(hands)
+        tips_in_head = (wrist + tips @ wrist_rotation.T) * mirror
+        hand_states.append(
+            torch.cat((wrist * mirror, wrist_rotation[:, :2].T.flatten(), tips_in_head.flatten()))
+        )
+    return torch.stack(hand_states)
 
 
 def _split_at_gaps(valid: Tensor, longest_gap: int) -> list[Tensor]:
     """List the frame numbers of each run between gaps longer than ``longest_gap`` frames."""
     is_kept = torch.ones(len(valid), dtype=torch.bool)
-    for hand in valid.unbind(1):
-        for gap in _true_runs(~hand):
+    for hand_valid in valid.unbind(1):
+        for gap in _true_runs(~hand_valid):
             if len(gap) > longest_gap:
                 is_kept[gap] = False
     # A run as short as a bridged gap shows no movement.

@@ -121,8 +121,8 @@ class RobotSet:
         if info_path.is_file():
             content = read_json_object(info_path, "info.json of the robot data set")
             # A number that is a text, a key that is gone: many places of a damaged set lead here.
-            errors = (AttributeError, LookupError, TypeError, ValueError)
-            with intact(f"robot data set {folder.name!r}", errors, expected="a whole set"):
+            content_errors = (AttributeError, LookupError, TypeError, ValueError)
+            with intact(f"robot data set {folder.name!r}", content_errors, expected="a whole set"):
                 self._load_state(content)
             return
         meta_folder, first_videos = (
@@ -257,16 +257,16 @@ class RobotSet:
             self._info.get("total_frames", 0),
         )
         tasks = list(dict.fromkeys((*self._tasks, episode.task)))
-        index = {
+        index_columns = {
             "timestamp": np.arange(frame_count) / episode.fps,
             "frame_index": np.arange(frame_count),
             "episode_index": number,
             "index": first_index + np.arange(frame_count),
             "task_index": tasks.index(episode.task),
         }
-        columns = {**filled(index, frame_count), **episode.columns}
+        columns = {**filled(index_columns, frame_count), **episode.columns}
         statistics = of_episode(episode, columns)
-        row: dict[str, Any] = {
+        episode_row: dict[str, Any] = {
             "episode_index": number,
             "tasks": [episode.task],
             "length": frame_count,
@@ -289,23 +289,23 @@ class RobotSet:
             encode(own_video, frames, kind, episode.fps, progress)
             video_bytes, seconds = own_video.stat().st_size, frame_count / episode.fps
             path, held_episodes = self._choose_file(
-                series, video_bytes, options.video_mb, row, seconds
+                series, video_bytes, options.video_mb, episode_row, seconds
             )
             start_s = self._last[f"{series}/to_timestamp"] if held_episodes else 0.0
             frames_before = round(start_s * episode.fps)
             kept_parts = [(path, frames_before)] if held_episodes else []
             join(staged_path(path), [*kept_parts, (own_video, frame_count)], episode.fps)
-            row[f"{series}/from_timestamp"] = start_s
-            row[f"{series}/to_timestamp"] = (frames_before + frame_count) / episode.fps
+            episode_row[f"{series}/from_timestamp"] = start_s
+            episode_row[f"{series}/to_timestamp"] = (frames_before + frame_count) / episode.fps
         table = frame_table(columns)
-        path, held_episodes = self._choose_file(DATA, table.nbytes, options.data_mb, row)
+        path, held_episodes = self._choose_file(DATA, table.nbytes, options.data_mb, episode_row)
         grow(path, held_episodes, table, staged_path(path))
         path, held_episodes = self._choose_file(
-            EPISODES, row_table(row).nbytes, options.data_mb, row
+            EPISODES, row_table(episode_row).nbytes, options.data_mb, episode_row
         )
         if self._last and path != self._path(EPISODES, 0):  # loaders want one form of all files
-            row = {key: row[key] for key in self._last if key in row}
-        grow(path, held_episodes, row_table(row), staged_path(path), one_group=True)
+            episode_row = {key: episode_row[key] for key in self._last if key in episode_row}
+        grow(path, held_episodes, row_table(episode_row), staged_path(path), one_group=True)
         merged_statistics = merged(self._statistics, statistics)
         write_tasks(staged_path(meta_folder / "tasks.parquet"), tasks)
         statistics_json = {
@@ -334,10 +334,10 @@ class RobotSet:
             else None
         )
         made_by = list(dict.fromkeys((*self._made_by, options.made_by)))
-        card, owners = self._folder / "README.md", b""
-        if card.is_file():
-            owners = card.read_bytes()
-        card_text = owners.decode(*TEXT_CODING)
+        card_path, existing_card = self._folder / "README.md", b""
+        if card_path.is_file():
+            existing_card = card_path.read_bytes()
+        card_text = existing_card.decode(*TEXT_CODING)
         text = data_card(
             info,
             valid_shares,
@@ -347,12 +347,17 @@ class RobotSet:
             generated=bool(merged_statistics["egox.ego_generated"]["max"].any()),
             owners=card_text,
         )
-        staged_path(card).write_bytes(text.encode(*TEXT_CODING))
+        staged_path(card_path).write_bytes(text.encode(*TEXT_CODING))
         write_json(staged_path(meta_folder / "info.json"), info)
         for path, file in staged_files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, path)
-        self._info, self._tasks, self._statistics, self._last = info, tasks, merged_statistics, row
+        self._info, self._tasks, self._statistics, self._last = (
+            info,
+            tasks,
+            merged_statistics,
+            episode_row,
+        )
         self._digests[episode.name], self._made_by, self._was_edited = (
             episode.made_from,
             made_by,
@@ -396,8 +401,8 @@ class RobotSet:
     def _path(self, series: str, number: int) -> Path:
         chunk, file = divmod(number, self._options.chunk_files)
         suffix = "mp4" if series.startswith("videos/") else "parquet"
-        name = FILE.format(chunk_index=chunk, file_index=file)
-        return self._folder / series / f"{name}.{suffix}"
+        file_name = FILE.format(chunk_index=chunk, file_index=file)
+        return self._folder / series / f"{file_name}.{suffix}"
 
     def _load_state(self, info: dict[str, Any]) -> None:
         """Load the state of an existing data set from its info.json and episode rows."""
@@ -411,7 +416,7 @@ class RobotSet:
         self._info = info
         self._options = replace(self._options, chunk_files=info["chunks_size"])
         statistics = [f"stats/{key}/{name}" for key in info["features"] for name in NAMES]
-        places = [f"{series}/{name}" for series in (DATA, EPISODES) for name in PLACE_KEYS[:2]]
+        place_keys = [f"{series}/{name}" for series in (DATA, EPISODES) for name in PLACE_KEYS[:2]]
         file_numbers = numbers_from()
         has_hands = any(key in info["features"] for key in HAND_COLUMNS)
         required_keys = [key for key in COLUMNS if has_hands or key not in HAND_COLUMNS]
@@ -422,7 +427,7 @@ class RobotSet:
             )
         while not missing_keys and (rows_left := info["total_episodes"] - len(self)):
             rows = read_rows(self._path(EPISODES, next(file_numbers)))[:rows_left]
-            missing_keys = [key for key in (*places, *statistics) if key not in rows[0]]
+            missing_keys = [key for key in (*place_keys, *statistics) if key not in rows[0]]
             for row in rows if not missing_keys else ():
                 self._last = row
                 if isinstance(name := row.get("egox/name"), str):

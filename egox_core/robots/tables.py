@@ -54,18 +54,18 @@ def grow(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = [table]
+    part_tables = [table]
     if keep:
-        with pq.ParquetFile(source) as file:
+        with pq.ParquetFile(source) as parquet_file:
             if one_group:
                 # Another program may have left out columns, and tells of those that it knows.
-                kept_rows = file.read().slice(0, keep).replace_schema_metadata(None)
+                kept_rows = parquet_file.read().slice(0, keep).replace_schema_metadata(None)
                 joined_table = pa.concat_tables([kept_rows, table], promote_options="permissive")
-                parts = [joined_table.combine_chunks()]
+                part_tables = [joined_table.combine_chunks()]
             else:
-                parts = [*map(file.read_row_group, range(keep)), table]
-    with pq.ParquetWriter(target, parts[0].schema) as writer:
-        for part in parts:
+                part_tables = [*map(parquet_file.read_row_group, range(keep)), table]
+    with pq.ParquetWriter(target, part_tables[0].schema) as writer:
+        for part in part_tables:
             writer.write_table(part)
 
 

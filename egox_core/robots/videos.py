@@ -91,12 +91,12 @@ def video_feature(
     fps: int,
 ) -> dict[str, Any]:
     """Make the feature of info.json that describes a video."""
-    form, (height, width, channels) = FORMS[kind], frames.shape[1:]
+    video_form, (height, width, channels) = FORMS[kind], frames.shape[1:]
     info: dict[str, Any] = {
         "video.height": height,
         "video.width": width,
-        "video.codec": form.codec,
-        "video.pix_fmt": form.pixels,
+        "video.codec": video_form.codec,
+        "video.pix_fmt": video_form.pixels,
         "video.fps": fps,
         "video.channels": channels,
         "video.g": KEY_EVERY,
@@ -130,7 +130,7 @@ def encode(
     """
     import av
 
-    form, (height, width) = FORMS[kind], frames.shape[1:3]
+    video_form, (height, width) = FORMS[kind], frames.shape[1:3]
     if height % 2 or width % 2:
         raise EgoXInputError(
             "video of an episode",
@@ -138,22 +138,22 @@ def encode(
             expected="an even width and height",
             fix="crop one row or column",
         )
-    if form.encoder not in av.codecs_available:
+    if video_form.encoder not in av.codecs_available:
         raise EgoXInputError(
             "video of an episode",
-            got=f"a PyAV without {form.encoder}",
+            got=f"a PyAV without {video_form.encoder}",
             expected="one with it",
             fix="pip install -U av, whose wheels have it",
         )
     with av.open(str(path), "w", format="mp4") as file:
-        stream = file.add_stream(form.encoder, rate=fps, options=form.options)
-        stream.width, stream.height, stream.pix_fmt = width, height, form.pixels
+        stream = file.add_stream(video_form.encoder, rate=fps, options=video_form.options)
+        stream.width, stream.height, stream.pix_fmt = width, height, video_form.pixels
         stream.codec_context.gop_size = KEY_EVERY
         stream.codec_context.thread_count = 1
         for count, frame in enumerate(frames, 1):
             picture = depth_codes(frame[..., 0]) if kind == "depth" else frame.numpy()
             video_frame = av.VideoFrame.from_ndarray(
-                np.ascontiguousarray(picture), format=form.picture
+                np.ascontiguousarray(picture), format=video_form.picture
             )
             file.mux(stream.encode(video_frame))
             progress(count, len(frames), "writing video")
@@ -171,8 +171,8 @@ def join(
 
     with av.open(str(path), "w", format="mp4") as target:
         target_stream, frame_number = None, 0
-        for file, count in parts:
-            with av.open(str(file)) as source:
+        for video_path, count in parts:
+            with av.open(str(video_path)) as source:
                 source_stream = source.streams.video[0]
                 target_stream = target_stream or target.add_stream_from_template(source_stream)
                 packets = (

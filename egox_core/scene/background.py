@@ -88,18 +88,20 @@ def fuse_static(
         colours.append(rgb)
     height, width = depths[0].shape
     band_rows = max(1, BAND_PIXELS // width)
-    parts = []
+    fused_bands = []
     for top in range(0, height, band_rows):
         progress(top, height, "fuse the static background")
         rows = slice(top, min(top + band_rows, height))
-        parts.append(
+        fused_bands.append(
             _fuse_band(
                 torch.stack([depth_map[rows] for depth_map in depths]),
                 torch.stack([colour_map[rows] for colour_map in colours]),
             )
         )
     progress(height, height, "fuse the static background")
-    depth, rgb, depth_spread, rgb_spread = (torch.cat(part) for part in zip(*parts, strict=True))
+    depth, rgb, depth_spread, rgb_spread = (
+        torch.cat(part) for part in zip(*fused_bands, strict=True)
+    )
     return StaticBackground(
         depth_m=depth, rgb=rgb, depth_spread=depth_spread, rgb_spread=rgb_spread
     )

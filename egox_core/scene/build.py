@@ -144,17 +144,17 @@ def build_scene(
     check_choice("what moves in the scene", dynamic, get_args(Moving))
     check_scene_input(exo_frames, depth)
     clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth.exo.camera.depth_rays())
-    masks = StillMasks(depth, dynamic)
+    still_masks = StillMasks(depth, dynamic)
     mask_is_derived, background, notes = dynamic == "auto" and depth.dynamic is None, None, ()
     depth_warnings = strange_depth(exo_frames, depth.depth_m)
     still_m = None
     if depth.exo.moves:
-        static, tolerance, noise = fuse_moving(clip, masks, progress)
+        static, tolerance, depth_noise = fuse_moving(clip, still_masks, progress)
         notes = (WARNING,) if mask_is_derived else ()
         moving = FrameMovingPoints(clip, static, dynamic, tolerance)
     else:
-        background = fuse_static(exo_frames, depth.depth_m, masks, progress=progress)
-        noise = float(background.depth_spread.nanmedian().nan_to_num())
+        background = fuse_static(exo_frames, depth.depth_m, still_masks, progress=progress)
+        depth_noise = float(background.depth_spread.nanmedian().nan_to_num())
         # Also where colours are unsteady: shadows move there, but space is as empty.
         still_m = _without_stray_pixels(background.depth_m)
         if mask_is_derived:
@@ -163,11 +163,11 @@ def build_scene(
             background = replace(
                 background, depth_m=background.depth_m.masked_fill(hidden_mask, torch.nan)
             )
-        motion = camera_motion(exo_frames, masks)
-        if motion is not None and depth_warnings:
+        observed_motion = camera_motion(exo_frames, still_masks)
+        if observed_motion is not None and depth_warnings:
             depth_warnings = (HEAD_VIDEO,)
-        elif motion is not None:
-            notes += (Remark(motion.text(), RemarkKind.WARNING),)
+        elif observed_motion is not None:
+            notes += (Remark(observed_motion.text(), RemarkKind.WARNING),)
         static = clip.lift(
             0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)
         )
@@ -183,7 +183,7 @@ def build_scene(
             map=moving.shown_m,
             moves=moving.mask,
             still_m=still_m,
-            noise=noise,
+            noise=depth_noise,
         ),
     )
 
@@ -244,13 +244,13 @@ def check_scene_input(
     poses = validate_w2c(depth.exo.poses(count, "exo extrinsics"), "exo extrinsics")
     centres = camera_centre(poses)
     if (distance_m := float(centres.norm(dim=-1).max())) > FAR_M:
-        shift = tuple(round(value, -3) for value in map(int, centres[0].tolist()))
+        rounded_centre = tuple(round(value, -3) for value in map(int, centres[0].tolist()))
         raise EgoXInputError(
             "exo extrinsics",
             got=f"a camera {distance_m / 1000:.0f} km from the world's origin",
             expected=f"at most {FAR_M / 1000:.0f} km, beyond which pixels' places are too coarse",
-            fix=f"move the origin to {shift}: subtract it from the places of all cameras, or add "
-            f"R @ {shift} to the t of each w2c, ego and exo; scale t by 0.001 if it is in millimetres",
+            fix=f"move the origin to {rounded_centre}: subtract it from the places of all cameras, or add "
+            f"R @ {rounded_centre} to the t of each w2c, ego and exo; scale t by 0.001 if it is in millimetres",
         )
     if not any(bool(torch.isfinite(depth.depth_m[t]).any()) for t in range(count)):
         raise EgoXInputError(

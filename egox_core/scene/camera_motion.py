@@ -42,19 +42,21 @@ class BackgroundMotion:
                 "is carried straight ahead: depth and scene have one focal length, so the scene smears; "
                 "use a part of the clip without a zoom"
             )
-        extent = (
+        motion_text = (
             f"it moves, how far isn't known (at frame {self.frame} the background of frame 0 is no "
             "longer found)"
             if self.pixels is None
             else f"the background has moved by {self.pixels:.0f} px from frame 0 to frame "
             f"{self.frame}"
         )
-        fix = (
+        advice = (
             "estimate its motion (estimate_exo_motion), or use a part of the clip in which it stays in "
             "place"
         )
-        problem = f"the exo camera is given one pose, but {extent}: the static scene smears; "
-        return problem + in_words(fix)
+        warning_text = (
+            f"the exo camera is given one pose, but {motion_text}: the static scene smears; "
+        )
+        return warning_text + in_words(advice)
 
 
 def camera_moves(video: Path) -> bool | None:

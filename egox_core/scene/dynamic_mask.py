@@ -47,8 +47,8 @@ def derive_dynamic(
 ) -> Tensor:  # [H, W] bool; False where depth is invalid
     """Mark the pixels of one frame that do not show the static background."""
     nearer_mask = depth_m < (1 - tolerance) * background.depth_m
-    colour = (as_uint8(frame).float() - background.rgb.float()).abs().mean(-1)
-    changed_mask = _without_specks(nearer_mask | (_local_median(colour) > OTHER_COLOUR))
+    colour_change = (as_uint8(frame).float() - background.rgb.float()).abs().mean(-1)
+    changed_mask = _without_specks(nearer_mask | (_local_median(colour_change) > OTHER_COLOUR))
     return (changed_mask | ~torch.isfinite(background.depth_m)) & torch.isfinite(depth_m)
 
 
@@ -66,13 +66,15 @@ def _odd_window(size: int, height: int) -> int:
 
 def _without_specks(mask: Tensor) -> Tensor:
     """Remove thin lines and specks from a mask [H, W] bool, and close small gaps."""
-    grid = mask.numpy().astype(np.uint8)
+    mask_array = mask.numpy().astype(np.uint8)
     for operation, width in ((cv2.MORPH_OPEN, SPECK_PX), (cv2.MORPH_CLOSE, GAP_PX)):
-        size = _odd_window(width, len(grid))
-        grid = cv2.morphologyEx(
-            grid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        window_px = _odd_window(width, len(mask_array))
+        mask_array = cv2.morphologyEx(
+            mask_array,
+            operation,
+            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (window_px, window_px)),
         )
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
-    large_labels = stats[:, cv2.CC_STAT_AREA] >= MIN_AREA * grid.size
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask_array, connectivity=8)
+    large_labels = stats[:, cv2.CC_STAT_AREA] >= MIN_AREA * mask_array.size
     large_labels[0] = False
     return torch.from_numpy(large_labels[labels.astype(np.int32, copy=False)])

@@ -25,12 +25,12 @@ def depth_edge(
     for axis in (0, 1):
         own_depth = depth_m.narrow(axis, 0, depth_m.shape[axis] - 1)
         next_depth = depth_m.narrow(axis, 1, depth_m.shape[axis] - 1)
-        step = ((next_depth - own_depth).abs() / torch.minimum(own_depth, next_depth)).nan_to_num(
-            0.0
-        )
+        relative_step = (
+            (next_depth - own_depth).abs() / torch.minimum(own_depth, next_depth)
+        ).nan_to_num(0.0)
         for start in (0, 1):
             edge_slice = edge.narrow(axis, start, depth_m.shape[axis] - 1)
-            torch.maximum(edge_slice, step, out=edge_slice)
+            torch.maximum(edge_slice, relative_step, out=edge_slice)
     return torch.where(torch.isfinite(depth_m), edge, torch.full_like(edge, float("nan")))
 
 
@@ -45,8 +45,10 @@ def depth_range(
     size = 2 * max(1, round(RANGE_WINDOW // 2 * depth_m.shape[0] / REFERENCE_SIZE)) + 1
     depth = depth_m.nan_to_num(0.0)[None, None]
     high, low = (sign * _window_maximum(sign * depth, size) for sign in (1, -1))
-    spread = (high - low) / F.avg_pool2d(depth, size, stride=1, padding=size // 2).clamp_min(1e-6)
-    return torch.where(torch.isfinite(depth_m), spread[0, 0], torch.nan)
+    depth_span = (high - low) / F.avg_pool2d(depth, size, stride=1, padding=size // 2).clamp_min(
+        1e-6
+    )
+    return torch.where(torch.isfinite(depth_m), depth_span[0, 0], torch.nan)
 
 
 def _window_maximum(values: Tensor, size: int) -> Tensor:
@@ -54,8 +56,10 @@ def _window_maximum(values: Tensor, size: int) -> Tensor:
     max_pool2d."""
     half_size, (height, width) = size // 2, values.shape[-2:]
     padded = F.pad(values, (half_size, half_size, half_size, half_size), value=float("-inf"))
-    rows = reduce(torch.maximum, (padded[..., shift : shift + height, :] for shift in range(size)))
-    return reduce(torch.maximum, (rows[..., shift : shift + width] for shift in range(size)))
+    row_maximum = reduce(
+        torch.maximum, (padded[..., shift : shift + height, :] for shift in range(size))
+    )
+    return reduce(torch.maximum, (row_maximum[..., shift : shift + width] for shift in range(size)))
 
 
 def stray_step(
@@ -95,5 +99,5 @@ def stray_step(
 
 def _pad_with_nan(step: Tensor, axis: int) -> Tensor:
     """Pad steps with two NaN entries at both ends of an axis: [.., n-1, ..] to [.., n+3, ..]."""
-    gap = torch.full_like(step.narrow(axis, 0, 1), OUTSIDE)
-    return torch.cat((gap, gap, step, gap, gap), dim=axis)
+    nan_padding = torch.full_like(step.narrow(axis, 0, 1), OUTSIDE)
+    return torch.cat((nan_padding, nan_padding, step, nan_padding, nan_padding), dim=axis)

@@ -44,22 +44,26 @@ def adjust(
     """Adjust poses and points by the Levenberg-Marquardt method.
 
     Rotations alone may be sheared by a rolling shutter: travel would explain that, too."""
-    count, points = tracks.place.shape[0], len(tracks.depth_m)
-    is_free_pose = np.tile([not held] * 3 + [not held and not turns] * 3, count)
+    frame_count, point_count = tracks.place.shape[0], len(tracks.depth_m)
+    is_free_pose = np.tile([not held] * 3 + [not held and not turns] * 3, frame_count)
     is_free_pose[:6] = False
     has_shutter = turns and not held
     is_free_camera = [lens, has_shutter, has_shutter, scale]
-    free_columns = np.flatnonzero(np.r_[np.full(points, not turns), is_free_pose, is_free_camera])
+    free_columns = np.flatnonzero(
+        np.r_[np.full(point_count, not turns), is_free_pose, is_free_camera]
+    )
     place = np.zeros_like(tracks.place) if turns else tracks.place
     state = tracks.rotation, place, np.log(tracks.depth_m), np.zeros(4)
     cost, damping = _total_cost(tracks, state), 1e-4
     for _ in range(MAX_STEPS if len(free_columns) else 0):
         slopes, residuals = _linearise(tracks, state, np.flatnonzero(is_free_camera))
         free_slopes = slopes[:, free_columns]
-        matrix, gradient = free_slopes.T @ free_slopes, free_slopes.T @ residuals
+        normal_matrix, gradient = free_slopes.T @ free_slopes, free_slopes.T @ residuals
         while damping < 1e3:
             step = np.zeros(slopes.shape[1])
-            damped_matrix = matrix + scipy.sparse.diags(damping * matrix.diagonal() + 1e-9)
+            damped_matrix = normal_matrix + scipy.sparse.diags(
+                damping * normal_matrix.diagonal() + 1e-9
+            )
             # Points stand before the poses: eliminated in this order they leave little behind.
             solver = scipy.sparse.linalg.splu(
                 damped_matrix.tocsc(), "NATURAL", 0.0, options={"SymmetricMode": True}
@@ -160,11 +164,11 @@ def _linearise(
         step = DERIVATIVE_STEP * np.eye(4)[number]
         stepped_residuals = _compute_residuals(tracks, (*state[:3], state[3] + step))[3]
         camera_slopes[..., number] = (stepped_residuals - residuals) / DERIVATIVE_STEP
-    points, sightings = len(tracks.depth_m), len(residuals)
+    point_count, sighting_count = len(tracks.depth_m), len(residuals)
     robust_weight = 1 / np.sqrt(1 + (residuals**2).sum(1) / CAUCHY**2)
     seen_depth = np.maximum(seen_points[:, 2], 1e-3)
     scale = robust_weight * tracks.px / NOISE_PX / seen_depth * np.exp(state[3][0])
-    point_slopes = np.zeros((sightings, 2, 3))
+    point_slopes = np.zeros((sighting_count, 2, 3))
     point_slopes[:, 0, 0] = point_slopes[:, 1, 1] = scale
     point_slopes[:, :, 2] = -(scale / seen_depth)[:, None] * seen_points[:, :2]
     home_slopes = point_slopes @ frame_from_home
@@ -180,17 +184,17 @@ def _linearise(
         2,
     )  # [M, 2, 17]
     pose_columns = (
-        points + 6 * np.c_[tracks.frame, tracks.home[tracks.point]][..., None] + np.arange(6)
+        point_count + 6 * np.c_[tracks.frame, tracks.home[tracks.point]][..., None] + np.arange(6)
     )
-    unknown_count = points + 6 * len(tracks.place) + 4
-    camera_columns = np.full((sightings, 4), unknown_count) - [4, 3, 2, 1]
+    unknown_count = point_count + 6 * len(tracks.place) + 4
+    camera_columns = np.full((sighting_count, 4), unknown_count) - [4, 3, 2, 1]
     columns = np.c_[tracks.point, pose_columns.reshape(-1, 12), camera_columns].repeat(2, 0).ravel()
     starts = np.arange(0, values.size + 1, 17)
     rows = scipy.sparse.csr_matrix(
-        (values.ravel(), columns, starts), (2 * sightings, unknown_count)
+        (values.ravel(), columns, starts), (2 * sighting_count, unknown_count)
     )
     depth_weight = 1 / np.sqrt(1 + depth_residuals**2 / CAUCHY**2)
-    depth_rows = scipy.sparse.diags(depth_weight / DEPTH_SIGMA, shape=(points, unknown_count))
+    depth_rows = scipy.sparse.diags(depth_weight / DEPTH_SIGMA, shape=(point_count, unknown_count))
     weighted = np.r_[(residuals * robust_weight[:, None]).ravel(), depth_residuals * depth_weight]
     return scipy.sparse.vstack([rows, depth_rows]).tocsc(), weighted
 

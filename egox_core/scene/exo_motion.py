@@ -52,23 +52,23 @@ class ExoMotion(StageReport):
     sightings: FloatArray | None = None  # [M, 4]
 
     def content(self) -> dict[str, object]:
-        """Collect the figures for a JSON report."""
+        """Collect the figures of the exo camera's motion for a JSON report."""
         figures = asdict(self)
         del figures["sightings"], figures["notes"]
         return figures | {"notes": list(map(str, self.notes))}
 
     def text(self) -> str:
-        """Format the report, one sentence per line."""
+        """Describe the exo camera's motion, one sentence per line."""
         travel_text = f"{self.travel_m:.2g} m, " if self.motion == "moves" else ""
-        figures = (
+        figure_texts = (
             f"the exo camera {self.motion}: {travel_text}{self.turn_deg:.0f}°",
             f"{self.agree:.0%} of {self.matches:,} matches agree, worst frame "
             f"{self.worst_frame}: {self.worst_agree:.0%}; residual {self.residual_px:.2f} px; "
             f"depth agrees within {self.depth_spread:.1%}",
         )
         if self.motion == "stands":
-            figures = ("the exo camera is static: the depth is not changed",)
-        return "\n".join(map(str, (*figures, *self.notes)))
+            figure_texts = ("the exo camera is static: the depth is not changed",)
+        return "\n".join(map(str, (*figure_texts, *self.notes)))
 
 
 def estimate_exo_motion(
@@ -118,9 +118,9 @@ def estimate_exo_motion(
     if lost_text:
         return _keep_static(depth, motion, f"{lost_text} can't be followed", zoom_notes)
     progress(0, 1, "the exo camera's motion: adjustment")
-    turned_fit, moved_fit = (adjust(tracks, turns=turns) for turns in (True, False))
-    turns, notes = _choose_motion(tracks, turned_fit, moved_fit, depth, motion)
-    fit = turned_fit if turns else moved_fit
+    turned_fit, moved_fit = (adjust(tracks, turns=only_turns) for only_turns in (True, False))
+    only_turns, notes = _choose_motion(tracks, turned_fit, moved_fit, depth, motion)
+    fit = turned_fit if only_turns else moved_fit
     agreement = _match_shares(tracks, fit).mean()
     if agreement < MIN_AGREE:
         reason = f"only {agreement:.0%} of the matches agree"
@@ -136,7 +136,7 @@ def estimate_exo_motion(
         depth, rotation, make_interp_spline(known_frames, fit.place[known_frames], k=1)(sampled_at)
     )
     notes = zoom_notes + notes
-    return _with_report(_with_poses(depth, poses, depth.exo.world), tracks, fit, turns, notes)
+    return _with_report(_with_poses(depth, poses, depth.exo.world), tracks, fit, only_turns, notes)
 
 
 def _world_poses(depth: DepthVideo, rotation: FloatArray, place: FloatArray) -> Tensor:  # [T, 3, 4]
@@ -202,8 +202,8 @@ def _check_given_path(
         return _with_poses(depth, given_poses, world), ExoMotion(motion="moves", notes=notes)
     rotation, place = np.split(compose(given_poses, invert(given_poses[0])).numpy(), [3], 2)
     place, notes, scale, scale_error = place[:, :, 0], (), 1.0, 0.0
-    turns = bool(np.abs(place).max() < 1e-6)
-    if not turns:
+    only_turns = bool(np.abs(place).max() < 1e-6)
+    if not only_turns:
         own_places, given_places = (
             positions[~tracks.weak] for positions in (adjust(tracks, turns=False).place, place)
         )
@@ -216,10 +216,10 @@ def _check_given_path(
     if not is_metric:
         place = scale * place
         given_poses = _world_poses(depth, rotation, place)
-        if not turns:
+        if not only_turns:
             notes = (Remark(f"scale from the depth: x {scale:.4g}, sure to {scale_error:.1%}"),)
     tracks = replace(tracks, rotation=rotation, place=place)
-    fit = adjust(tracks, turns=turns, held=True)
+    fit = adjust(tracks, turns=only_turns, held=True)
     agreement = _match_shares(tracks, fit).mean()
     is_other_scale = is_metric and abs(np.log(scale)) > max(MAX_LOG_SCALE, 3 * scale_error)
     if agreement < POOR_AGREE or is_other_scale:
@@ -234,23 +234,23 @@ def _check_given_path(
         )
     if is_metric:
         depth = replace(depth, exo=replace(depth.exo, gravity=path.gravity))
-    return _with_report(_with_poses(depth, given_poses, world), tracks, fit, turns, notes)
+    return _with_report(_with_poses(depth, given_poses, world), tracks, fit, only_turns, notes)
 
 
 def _keep_static(
     depth: DepthVideo, motion: Motion, why: str, notes: tuple[Remark, ...]
 ) -> tuple[DepthVideo, ExoMotion]:
     """Keep the depth unchanged with a warning, or raise an error if the caller demanded a motion."""
-    fix = (
+    advice = (
         "give a mask of what moves, use a part of the clip that is sharper and has more to see "
         "around the people, or give the path of another program (poses_file)"
     )
     if motion != "auto":
         raise EgoXInputError(
-            "motion of the exo camera", got=why, expected="static corners", fix=fix
+            "motion of the exo camera", got=why, expected="static corners", fix=advice
         )
     sentence = (
-        f"the exo camera moves, but {why}: it is treated as static, and the scene smears. {fix}"
+        f"the exo camera moves, but {why}: it is treated as static, and the scene smears. {advice}"
     )
     return depth, ExoMotion(motion="stands", notes=notes + _warning(sentence))
 
@@ -264,16 +264,18 @@ def _lost_frames(tracks: Tracks) -> str:
     if len(tracks.frame) < 3 * len(tracks.rotation):
         return "the background"
     frames = np.flatnonzero(tracks.weak)
-    longest = max(np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1), key=len)
-    return f"frames {longest[0]} to {longest[-1]}" if len(longest) > MAX_LOST else ""
+    longest_run = max(np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1), key=len)
+    return f"frames {longest_run[0]} to {longest_run[-1]}" if len(longest_run) > MAX_LOST else ""
 
 
 def _choose_motion(
     tracks: Tracks, turning_fit: Adjusted, moving_fit: Adjusted, depth: DepthVideo, motion: Motion
 ) -> tuple[bool, tuple[Remark, ...]]:
     """Choose between a rotating and a moving camera, with warnings about doubts."""
-    fix = "the path is as wrong as the lens: give exo_fov"
-    lens_warning = _warning(f"the lens was guessed, and {fix}") if depth.exo.lens_guessed else ()
+    lens_advice = "the path is as wrong as the lens: give exo_fov"
+    lens_warning = (
+        _warning(f"the lens was guessed, and {lens_advice}") if depth.exo.lens_guessed else ()
+    )
     if motion == "moves":
         return False, lens_warning
     turning_px, moving_px = (float(np.median(fit.off_px)) for fit in (turning_fit, moving_fit))
@@ -282,33 +284,34 @@ def _choose_motion(
         scipy.spatial.transform.Rotation.from_matrix(turning_fit.rotation).magnitude().max()
     )
     if largest_turn_deg > LENS_TURN_DEG and depth.exo.camera.lens == "pinhole":
-        other_lens = adjust(tracks, turns=True, lens=True)
-        if np.median(other_lens.off_px) <= enough_px:
+        other_lens_fit = adjust(tracks, turns=True, lens=True)
+        if np.median(other_lens_fit.off_px) <= enough_px:
             half_widths = (
                 depth.exo.camera.width
                 / 2
-                / (depth.exo.camera.fx * np.exp([other_lens.longer, 0.0]))
+                / (depth.exo.camera.fx * np.exp([other_lens_fit.longer, 0.0]))
             )
             fov, stated_fov = np.degrees(2 * np.arctan(half_widths)).tolist()
-            if abs(other_lens.longer) < MAX_LOG_FOCAL:
+            if abs(other_lens_fit.longer) < MAX_LOG_FOCAL:
                 return True, (Remark(f"the lens fits: the turn shows {fov:.0f}° across"),)
             return True, _warning(
-                f"the pictures are those of a turn seen {fov:.0f}° across, not {stated_fov:.0f}°: {fix}"
+                f"the pictures are those of a turn seen {fov:.0f}° across, not {stated_fov:.0f}°: {lens_advice}"
             )
     if turning_px <= enough_px:
         return True, lens_warning
-    travel = np.linalg.norm(moving_fit.place, axis=1).max() / np.median(moving_fit.seen_m)
+    relative_travel = np.linalg.norm(moving_fit.place, axis=1).max() / np.median(moving_fit.seen_m)
     frame_rotations = scipy.spatial.transform.Rotation.from_matrix(
         turning_fit.rotation[1:] @ turning_fit.rotation[:-1].transpose(0, 2, 1)
     )
     # What no turn explains, of the way that the picture goes by the travel.
-    parallax = (turning_px**2 - moving_px**2) ** 0.5 / (travel * np.median(tracks.px))
+    parallax = (turning_px**2 - moving_px**2) ** 0.5 / (relative_travel * np.median(tracks.px))
     looks_like_shutter = (
-        travel < frame_rotations.magnitude().max() and turning_px <= DOUBTFUL_FACTOR * moving_px
+        relative_travel < frame_rotations.magnitude().max()
+        and turning_px <= DOUBTFUL_FACTOR * moving_px
     )
     if looks_like_shutter or parallax < MIN_PARALLAX:
         sentence = (
-            f"a travel of {travel:.1%} of the distance is no more than a rolling shutter or "
+            f"a travel of {relative_travel:.1%} of the distance is no more than a rolling shutter or "
             "people who fill the picture look like: the camera is taken to turn only"
         )
         return True, _warning(sentence) + lens_warning
@@ -332,10 +335,10 @@ def _match_shares(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of fr
 
 
 def _map_sightings(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, ...]:
-    """List where points appear in depth maps: sightings that agree, and the points in their own key
-    frames.
+    """List the points that depth maps show: sightings that agree, and each point in its own key
+    frame.
 
-    A place has frame, point, px [K, 2], and the logarithm of its adjusted depth over the map's.
+    Each has frame, point, px [K, 2], and the logarithm of its adjusted depth over the map's.
     """
     agree_mask = fit.off_px < AGREES_PX
     return (
@@ -378,8 +381,8 @@ def _correct_maps(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Ten
         for t in np.flatnonzero(np.bincount(frame) >= MIN_ROWS):
             frame_mask = frame == t
             weighted = basis[frame_mask].T * weight[frame_mask]
-            target = weighted @ (log_ratios + point_shifts[point])[frame_mask]
-            coefficients[t] = np.linalg.solve(weighted @ basis[frame_mask] + ridge, target)
+            right_side = weighted @ (log_ratios + point_shifts[point])[frame_mask]
+            coefficients[t] = np.linalg.solve(weighted @ basis[frame_mask] + ridge, right_side)
         residuals = log_ratios + point_shifts[point] - (basis * coefficients[frame]).sum(1)
         point_shifts -= np.bincount(point, residuals.clip(-0.2, 0.2)) / point_counts
     grid = torch.from_numpy(

@@ -58,9 +58,9 @@ def find_tracks(
     """Match SIFT corners between frames and key frames, and solve each frame's pose from the depth
     of matched corners."""
     count, corner_parts = len(depth_m), []
-    for t, corners in enumerate(_find_corners(frames, depth_m, camera, masks)):
+    for t, corners_by_frame in enumerate(_find_corners(frames, depth_m, camera, masks)):
         progress(t, 2 * count, "the exo camera's motion: corners")
-        corner_parts.append(corners)
+        corner_parts.append(corners_by_frame)
     corner_frames = np.repeat(
         np.arange(count), [len(uv) for uv, *_ in corner_parts]
     )  # the corners' frames
@@ -68,7 +68,7 @@ def find_tracks(
     plane, pixel_scale = _plane_positions(camera, uv)
     ray = np.c_[plane, np.ones(len(plane))]
     in_view = np.linalg.norm(plane, axis=1) < MAX_RAY_OFFSET
-    corners = [np.flatnonzero(in_view & (corner_frames == t)) for t in range(count)]
+    corners_by_frame = [np.flatnonzero(in_view & (corner_frames == t)) for t in range(count)]
     key_frames = sorted({*range(0, count, KEY_STEP), count - 1})
     rotation, place = np.repeat(np.eye(3)[None], count, 0), np.zeros((count, 3))
     inlier_shares, has_no_pose, solved_keys, matches, pairs = (
@@ -97,7 +97,7 @@ def find_tracks(
             )
         match_pairs = np.concatenate(
             [
-                _match_corners(descriptors, corners[earlier_frame], corners[t])
+                _match_corners(descriptors, corners_by_frame[earlier_frame], corners_by_frame[t])
                 for earlier_frame in partner_frames
             ]
         )

@@ -56,14 +56,14 @@ def _surface_patches(
     turn: Tensor,  # [3, 3] float32
 ) -> tuple[Tensor, Tensor]:  # [N, 3, 3] axes as columns, [N, 3] standard deviations, metres
     """Compute the axes of each point's surface patch, and the standard deviations along them."""
-    right, down = (turn @ points.steps).unbind(-1)
-    width = right.norm(dim=-1, keepdim=True).clamp_min(MIN_M)
-    x_axis = torch.where(width > MIN_M, right / width, torch.eye(3)[0])
-    down = down - (down * x_axis).sum(-1, keepdim=True) * x_axis
-    height = down.norm(dim=-1, keepdim=True).clamp_min(MIN_M)
+    right_steps, down_steps = (turn @ points.steps).unbind(-1)
+    width = right_steps.norm(dim=-1, keepdim=True).clamp_min(MIN_M)
+    x_axis = torch.where(width > MIN_M, right_steps / width, torch.eye(3)[0])
+    down_steps = down_steps - (down_steps * x_axis).sum(-1, keepdim=True) * x_axis
+    height = down_steps.norm(dim=-1, keepdim=True).clamp_min(MIN_M)
     # At the rim of a lens' image circle a step may be missing, or lie along the other.
     is_step = height > (MIN_SHARE * width).clamp_min(MIN_M)
-    y_axis = torch.where(is_step, down / height, _perpendicular(x_axis))
+    y_axis = torch.where(is_step, down_steps / height, _perpendicular(x_axis))
     axes = torch.stack((x_axis, y_axis, torch.linalg.cross(x_axis, y_axis)), dim=-1)
     thickness = FLATNESS * torch.minimum(width, height)
     return axes, torch.cat((SIGMA_STEPS * width, SIGMA_STEPS * height, thickness), dim=-1)

@@ -50,7 +50,7 @@ def fuse_moving(
     more of them see past it, or see another colour there, as where somebody has left, and where
     an earlier key frame has the surface already.
     """
-    key_frames, voted_keys, parts = [], [], []
+    key_frames, voted_keys, point_sets = [], [], []
     for t, depth, rgb in static_samples(clip.rgb, clip.depth.depth_m, masks, MAX_KEY_FRAMES):
         smooth = torch.nn.functional.avg_pool2d(
             rgb.permute(2, 0, 1).float(), COLOUR_AROUND, 1, COLOUR_AROUND // 2
@@ -58,8 +58,8 @@ def fuse_moving(
         key_frames.append(
             _KeyFrame(frame=t, w2c=clip.depth.exo.at(t), depth_m=depth, rgb=rgb, smooth=smooth)
         )
-    spread = _map_difference(key_frames, clip)
-    tolerance = max(SAME_SURFACE, min(WIDEST_TOLERANCE, TOLERANCE_FACTOR * spread))
+    map_spread = _map_difference(key_frames, clip)
+    tolerance = max(SAME_SURFACE, min(WIDEST_TOLERANCE, TOLERANCE_FACTOR * map_spread))
     for key in key_frames:
         progress(len(voted_keys), len(key_frames), "fuse the moving camera's key frames")
         key = _correct_by_votes(
@@ -70,10 +70,10 @@ def fuse_moving(
             new_mask &= ~(
                 _look_up_in(key, earlier_key, clip)[0].abs() <= SAME_TOLERANCES * tolerance
             )
-        parts.append(clip.lift(key.frame, key.depth_m, key.rgb, new_mask))
+        point_sets.append(clip.lift(key.frame, key.depth_m, key.rgb, new_mask))
         voted_keys.append(key)
     progress(len(key_frames), len(key_frames), "fuse the moving camera's key frames")
-    return PointSet.join(*parts), tolerance, spread
+    return PointSet.join(*point_sets), tolerance, map_spread
 
 
 def _look_up_in(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Tensor, Tensor]:
@@ -150,11 +150,11 @@ def cloud_background(cloud: PointSet, exo: CameraPath, frame: int) -> StaticBack
     buffer.scatter_reduce_(0, pixel[kept_points], depth_and_index, "amin")
     padded = torch.nn.functional.pad(buffer.view(height, width), (1, 1, 1, 1), value=EMPTY_PIXEL)
     nearest = padded.unfold(0, 3, 1).unfold(1, 3, 1).amin((-1, -2))
-    unknown = torch.full((height, width), torch.nan)
+    unknown_depth = torch.full((height, width), torch.nan)
     colours = torch.nn.functional.pad(cloud.rgb, (0, 0, 0, 1))  # of a cloud without points, too
     return StaticBackground(
         depth_m=(nearest >> 32).to(torch.int32).view(torch.float32),
         rgb=colours[torch.where(nearest < EMPTY_PIXEL, nearest & 0xFFFFFFFF, 0)],
-        depth_spread=unknown,
-        rgb_spread=unknown,
+        depth_spread=unknown_depth,
+        rgb_spread=unknown_depth,
     )

@@ -43,11 +43,11 @@ def strange_depth(
     if min(depth_m.shape[1:]) <= 2 * REACH:
         return ()
     frame_numbers = np.linspace(0, len(depth_m) - 1, SAMPLE_COUNT).round().astype(int)
-    maps = [
+    score_maps = [
         _shift_scores(_picture_edges(_shrink(frames[t])), _depth_steps(_shrink(depth_m[t])))
         for t in map(int, frame_numbers)
     ]
-    scores = np.mean(maps, axis=0)
+    scores = np.mean(score_maps, axis=0)
     better_share = float((scores > scores[REACH, REACH]).mean())
     return (WARNING,) if better_share > BEST_SHARE else ()
 
@@ -57,20 +57,20 @@ def _shrink(picture: Tensor) -> np.ndarray:  # [H, W(, 3)] -> [h, w(, 3)] float3
 
     Colours become 0...255.
     """
-    array = picture.float().cpu().numpy()
-    if picture.is_floating_point() and array.ndim == 3:
-        array = array * 255
-    scale = SIDE / min(array.shape[:2])
-    size = (round(array.shape[1] * scale), round(array.shape[0] * scale))
-    interpolation = cv2.INTER_AREA if array.ndim == 3 else cv2.INTER_NEAREST
-    return cv2.resize(array, size, interpolation=interpolation)
+    picture_array = picture.float().cpu().numpy()
+    if picture.is_floating_point() and picture_array.ndim == 3:
+        picture_array = picture_array * 255
+    scale = SIDE / min(picture_array.shape[:2])
+    size = (round(picture_array.shape[1] * scale), round(picture_array.shape[0] * scale))
+    interpolation = cv2.INTER_AREA if picture_array.ndim == 3 else cv2.INTER_NEAREST
+    return cv2.resize(picture_array, size, interpolation=interpolation)
 
 
 def _picture_edges(picture: np.ndarray) -> np.ndarray:  # [h, w, 3] -> [h, w]
     """Compute picture edges relative to the mean edge strength around them."""
     smooth = cv2.GaussianBlur(picture, (0, 0), 1.0)
-    slopes = [cv2.Sobel(smooth, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1))]
-    edges = np.sqrt(np.square(slopes).sum((0, -1)))
+    gradients = [cv2.Sobel(smooth, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1))]
+    edges = np.sqrt(np.square(gradients).sum((0, -1)))
     return np.minimum(edges / (cv2.GaussianBlur(edges, (0, 0), SIDE / 9) + 1), 4)
 
 
@@ -79,10 +79,10 @@ def _depth_steps(depth_m: np.ndarray) -> np.ndarray:  # [h, w] -> [h, w]
     log_depth = np.log(depth_m)
     steps = np.zeros_like(log_depth)
     for axis in (0, 1):
-        change = np.nan_to_num(np.abs(np.diff(log_depth, axis=axis)))
+        depth_change = np.nan_to_num(np.abs(np.diff(log_depth, axis=axis)))
         for side in (slice(1, None), slice(None, -1)):
             steps_slice = steps[side] if axis == 0 else steps[:, side]
-            np.maximum(steps_slice, change, out=steps_slice)
+            np.maximum(steps_slice, depth_change, out=steps_slice)
     return np.minimum(steps, 0.15)
 
 

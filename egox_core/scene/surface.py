@@ -28,10 +28,10 @@ def depth_steps(
     At a depth edge one side belongs to another surface, so the smaller of the two one-sided
     steps is the patch's own. Where both agree, their mean halves the noise.
     """
-    change = torch.diff(depth_m, dim=axis)
+    depth_change = torch.diff(depth_m, dim=axis)
     unknown_step = torch.full_like(depth_m.narrow(axis, 0, 1), float("nan"))
-    forward = torch.cat((change, unknown_step), dim=axis)
-    backward = torch.cat((unknown_step, change), dim=axis)
+    forward = torch.cat((depth_change, unknown_step), dim=axis)
+    backward = torch.cat((unknown_step, depth_change), dim=axis)
     step = torch.where(torch.isnan(backward) | (forward.abs() <= backward.abs()), forward, backward)
     smaller_step, larger_step = torch.minimum(forward, backward), torch.maximum(forward, backward)
     agree_mask = (smaller_step * larger_step > 0) & (
@@ -80,9 +80,9 @@ def lift(
         return PointSet.empty()
     # Steps reach one pixel far: a few moving points need no whole picture.
     top, left = max(0, int(rows[0]) - 1), max(0, int(cols.min()) - 1)
-    box = (slice(top, int(rows[-1]) + 2), slice(left, int(cols.max()) + 2))
+    box_slices = (slice(top, int(rows[-1]) + 2), slice(left, int(cols.max()) + 2))
     xyz = rays[rows, cols] * depth_m[rows, cols, None]
-    steps = surface_steps(depth_m[box], rays[box])[rows - top, cols - left]
+    steps = surface_steps(depth_m[box_slices], rays[box_slices])[rows - top, cols - left]
     if frame_from_exo is not None:
         # float64 keeps millimetres in worlds whose origin is kilometres away.
         xyz = transform(frame_from_exo, xyz.double()).float()

@@ -27,9 +27,9 @@ def viewer_ply(scene: PointCloud) -> BytesIO:
     """Write the scene at frame 0 as a PLY file."""
     points, pose = scene.points(0), scene.exo.at(0)
     viewer_xyz = (points.xyz.double() @ pose[:, :3].T + pose[:, 3]) * FLIP
-    file = BytesIO()
-    write_ply(replace(points, xyz=viewer_xyz.float()), file)
-    return file
+    ply_buffer = BytesIO()
+    write_ply(replace(points, xyz=viewer_xyz.float()), ply_buffer)
+    return ply_buffer
 
 
 def write_ply(points: PointSet, file: IO[bytes]) -> None:
@@ -42,12 +42,12 @@ def write_ply(points: PointSet, file: IO[bytes]) -> None:
         vertices[name] = points.xyz[:, axis].numpy()
     for channel, name in enumerate(("red", "green", "blue")):
         vertices[name] = points.rgb[:, channel].numpy()
-    lines = ["ply", "format binary_little_endian 1.0"]
-    lines.append(f"element vertex {len(points)}")
-    lines += [
+    header_lines = ["ply", "format binary_little_endian 1.0"]
+    header_lines.append(f"element vertex {len(points)}")
+    header_lines += [
         f"property {'float' if name in 'xyz' else 'uchar'} {name}" for name in VERTEX.names or ()
     ]
-    file.write(("\n".join(lines) + "\nend_header\n").encode("ascii"))
+    file.write(("\n".join(header_lines) + "\nend_header\n").encode("ascii"))
     file.write(vertices.tobytes())
 
 
@@ -56,8 +56,11 @@ def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
     if trajectory.exo is None:
         return {}
     camera, pose = trajectory.ego.camera.upright(), trajectory.exo.at(0)
-    ego = invert(trajectory.ego.upright_w2c[0])
-    position, rotation = pose[:, :3] @ ego[:, 3] + pose[:, 3], pose[:, :3] @ ego[:, :3]
+    world_from_ego = invert(trajectory.ego.upright_w2c[0])
+    position, rotation = (
+        pose[:, :3] @ world_from_ego[:, 3] + pose[:, 3],
+        pose[:, :3] @ world_from_ego[:, :3],
+    )
     position, rotation = FLIP * position, FLIP[:, None] * rotation * FLIP
     return {
         "position": _axis_values(position),

@@ -26,18 +26,18 @@ def mark_stereo(path: Path, *, half_sphere: bool) -> None:
     Raises:
         EgoXInputError: no mp4 with one index.
     """
-    marks = _make_box(b"st3d", bytes(4) + b"\x02")
+    st3d_box = _make_box(b"st3d", bytes(4) + b"\x02")
     if half_sphere:
-        bounds = _make_box(b"equi", struct.pack(">5I", 0, 0, 0, QUARTER, QUARTER))
-        projection = _make_box(b"proj", _make_box(b"prhd", bytes(16)) + bounds)
-        marks += _make_box(b"sv3d", _make_box(b"svhd", bytes(4) + b"EgoX\0") + projection)
+        equi_box = _make_box(b"equi", struct.pack(">5I", 0, 0, 0, QUARTER, QUARTER))
+        projection = _make_box(b"proj", _make_box(b"prhd", bytes(16)) + equi_box)
+        st3d_box += _make_box(b"sv3d", _make_box(b"svhd", bytes(4) + b"EgoX\0") + projection)
     with (
         atomic_write(path) as temporary,
         path.open("rb") as source,
-        mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as mp4_bytes,
         temporary.open("wb") as target,
     ):
-        boxes = list(_boxes(data))
+        boxes = list(_boxes(mp4_bytes))
         box_types = [kind for kind, *_ in boxes]
         if box_types[:1] != [b"ftyp"] or box_types.count(b"moov") != 1 or b"moof" in box_types:
             raise EgoXInputError(
@@ -47,14 +47,14 @@ def mark_stereo(path: Path, *, half_sphere: bool) -> None:
                 fix="write it as an mp4 in one piece",
             )
         _, index_begin, index_body, index_end = boxes.pop(box_types.index(b"moov"))
-        size = len(_rewrite_index(data[index_body:index_end], marks, int))
+        index_size = len(_rewrite_index(mp4_bytes[index_body:index_end], st3d_box, int))
         index = _rewrite_index(
-            data[index_body:index_end],
-            marks,
-            lambda offset: offset + size - (offset > index_begin) * (index_end - index_begin),
+            mp4_bytes[index_body:index_end],
+            st3d_box,
+            lambda offset: offset + index_size - (offset > index_begin) * (index_end - index_begin),
         )
         for kind, box_begin, _, box_end in boxes:
-            target.write(memoryview(data)[box_begin:box_end])
+            target.write(memoryview(mp4_bytes)[box_begin:box_end])
             if kind == b"ftyp":
                 target.write(index)
 

@@ -54,7 +54,8 @@ class StereoForm:
         trajectory: CameraTrajectory,
         up: Up | None = None,  # None: as the cameras tell it
     ) -> Tensor:  # [T, 3, 3] float64
-        """Compute the axes of the written picture in those of the upright picture, for each frame.
+        """Compute each frame's rotation from the axes of the stereo picture to those of the upright
+        ego picture.
 
         ``horizon`` turns the picture until the horizon is level; ``full`` also holds it at the clip's
         mean direction, from where it wanders as the head turns; ``upright`` does the same and sets
@@ -65,14 +66,14 @@ class StereoForm:
         up = up or _up_of_cameras(trajectory)
         down = -up.direction
         upright_rotations = trajectory.ego.upright_w2c[..., :3]
-        mean = (
+        mean_rotations = (
             upright_rotations
             if self.stabilise == "horizon"
             else upright_rotations.mean(0, keepdim=True)
         )
-        forward = F.normalize(mean[:, 2], dim=-1)
+        forward = F.normalize(mean_rotations[:, 2], dim=-1)
         # Straight down, where no direction is level, the picture's own is taken.
-        right = torch.linalg.cross(down.expand_as(forward), forward) + 1e-3 * mean[:, 0]
+        right = torch.linalg.cross(down.expand_as(forward), forward) + 1e-3 * mean_rotations[:, 0]
         if self.stabilise == "upright" and up.known:
             right = F.normalize(right - (right * down).sum(-1, keepdim=True) * down, dim=-1)
             forward = torch.linalg.cross(right, down.expand_as(right))
@@ -82,18 +83,18 @@ class StereoForm:
         )
 
     def word(self, up: Up) -> str:
-        """Describe how level the setting ``upright`` is, or return "" for any other setting."""
+        """Describe how the pictures were levelled by the setting ``upright``, or return ""."""
         if self.layout == "flat" or self.stabilise != "upright":
             return ""
         pitch_words = "" if up.known else ": the head's mean pitch is kept, as with stabilise full"
         return f"Level: {up.text()}{pitch_words}"
 
     def rays(self, camera: CameraModel) -> Tensor:  # [1, S, S, 3] of both eyes, or [2, S, S, 3]
-        """Compute the rays of the written pictures, float64."""
+        """Compute the viewing ray of each pixel of the stereo picture, float64."""
         if self.layout == "VR180":
             columns = torch.arange(self.eye_px, dtype=torch.float64)
-            angle = ((columns + 0.5) / self.eye_px - 0.5) * torch.pi
-            latitude, longitude = torch.meshgrid(angle, angle, indexing="ij")
+            pixel_angles = ((columns + 0.5) / self.eye_px - 0.5) * torch.pi
+            latitude, longitude = torch.meshgrid(pixel_angles, pixel_angles, indexing="ij")
             x, z = latitude.cos() * longitude.sin(), latitude.cos() * longitude.cos()
             return torch.stack((x, latitude.sin(), z), -1)[None]
         flat_lens = camera.rescale(self.eye_px, self.eye_px).as_pinhole(self.fov_deg).upright()

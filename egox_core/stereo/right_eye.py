@@ -78,10 +78,10 @@ def second_eye(
     followed_path = replace(trajectory, ego=replace(ego, w2c=turns @ w2c))
     (rays, _), grid = camera.pixel_rays(torch.float64), camera.pixel_grid()
     rgb, frame_figures = FrameStore(count, (height, width, 3), np.float32), []
-    up = _up_of_path(scene, trajectory)
-    eyes = form.eyes_m * form.axes(trajectory, up)[..., 0]
-    frames = iter_second_eye(video, scene, followed_path, eyes, progress=progress)
-    for turn, shift, eye in zip(turns, shifts, frames, strict=True):
+    up_direction = _up_of_path(scene, trajectory)
+    eyes = form.eyes_m * form.axes(trajectory, up_direction)[..., 0]
+    eye_frames = iter_second_eye(video, scene, followed_path, eyes, progress=progress)
+    for turn, shift, eye in zip(turns, shifts, eye_frames, strict=True):
         rgb.append(eye.rgb.numpy())
         ordered_px, _ = camera.project(rays @ turn - eye.nearness[..., None] * shift)
         offset_px = (ordered_px - grid)[eye.observed].norm(dim=-1).median()
@@ -94,19 +94,19 @@ def second_eye(
         else None
     )
     _, filled_share, near_mask = np.mean(frame_figures, 0)
-    agreement, kind = path_error.text(), RemarkKind.NOTE
+    path_text, kind = path_error.text(), RemarkKind.NOTE
     if offset_px is not None:
         shift_cm = 100 * float(shifts.norm(dim=1).median())
-        agreement = f"Image and depth are {offset_px:.1f} px apart ({path_error.median_deg:.1f}°, {shift_cm:.0f} cm)"
+        path_text = f"Image and depth are {offset_px:.1f} px apart ({path_error.median_deg:.1f}°, {shift_cm:.0f} cm)"
         if offset_px > OFF_PX * width / REFERENCE_SIZE:
-            agreement = f"Warning: {agreement}: things that the model moved have the wrong depth"
+            path_text = f"Warning: {path_text}: things that the model moved have the wrong depth"
             kind = RemarkKind.WARNING
     filled_words = f"{filled_share:.1%} of the right eye's picture is filled"
-    notes = [Remark(filled_words), Remark(agreement, kind), *trajectory.other_exo(*scene.exos)]
+    notes = [Remark(filled_words), Remark(path_text, kind), *trajectory.other_exo(*scene.exos)]
     if near_mask > 0.5:
         warning = f"Warning: {near_mask:.0%} of the image is nearer than {TOO_NEAR_M:g} m"
         notes.append(Remark(warning, RemarkKind.WARNING))
-    return SecondEye(rgb=rgb.tensor(), off_px=offset_px, up=up, notes=tuple(notes))
+    return SecondEye(rgb=rgb.tensor(), off_px=offset_px, up=up_direction, notes=tuple(notes))
 
 
 def _up_of_path(scene: PointCloud, trajectory: CameraTrajectory) -> Up:
@@ -169,10 +169,10 @@ def iter_second_eye(
         )
         observed &= nearness.isfinite()
         nearness = snap_edges(whole_nearness(nearness, observed), observed, picture)
-        source, moved_nearness = move(camera, nearness, eye_shift)
+        source_positions, moved_nearness = move(camera, nearness, eye_shift)
         right_observed &= wide_parts(moved_nearness.isnan())
         rgb = fill_holes(
-            right_prior.rgb.where(right_observed[..., None], sample_at(picture, source)),
+            right_prior.rgb.where(right_observed[..., None], sample_at(picture, source_positions)),
             right_nearness.where(right_observed, moved_nearness),
         )
-        yield EyeFrame(rgb=rgb, source=source, observed=observed, nearness=nearness)
+        yield EyeFrame(rgb=rgb, source=source_positions, observed=observed, nearness=nearness)

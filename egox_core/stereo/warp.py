@@ -36,11 +36,11 @@ def whole_nearness(
 
     The fill is no nearer than 40 cm.
     """
-    layers = torch.stack((nearness.where(observed, 0.0), observed.float()))[None]
+    nearness_and_mask = torch.stack((nearness.where(observed, 0.0), observed.float()))[None]
     filled_nearness, side = nearness.where(observed, torch.nan), 1
     while bool(filled_nearness.isnan().any()) and side < max(filled_nearness.shape):
         side *= 2
-        blocks = F.avg_pool2d(layers, side, ceil_mode=True)
+        blocks = F.avg_pool2d(nearness_and_mask, side, ceil_mode=True)
         values, share = F.interpolate(blocks, filled_nearness.shape, mode="bilinear")[0]
         filled_nearness = filled_nearness.where(
             ~filled_nearness.isnan(), (values / share).clamp(max=1 / NEAREST_FILL_M)
@@ -60,8 +60,8 @@ def snap_edges(
     """
     highest = F.max_pool2d(nearness.where(observed, 0.0)[None, None], 3, 1, 1)
     lowest = -F.max_pool2d(-nearness.where(observed, torch.inf)[None, None], 3, 1, 1)
-    step = (highest - lowest > STEP * highest).float()
-    unsure_mask = observed & (F.max_pool2d(step, 2 * SNAP_PX - 1, 1, SNAP_PX - 1)[0, 0] > 0)
+    step_mask = (highest - lowest > STEP * highest).float()
+    unsure_mask = observed & (F.max_pool2d(step_mask, 2 * SNAP_PX - 1, 1, SNAP_PX - 1)[0, 0] > 0)
     reach_px = 2 * SNAP_PX
     layers = torch.cat((torch.stack((nearness, observed & ~unsure_mask)), picture.movedim(-1, 0)))
     padded = F.pad(layers, (reach_px, reach_px, reach_px, reach_px))
@@ -111,9 +111,9 @@ def move(
         front_keys.scatter_reduce_(0, row * width + column, nearness_and_pixel[lands_mask], "amax")
     front_keys = front_keys.view(height, width)
     hole_mask, pixel_numbers = front_keys < 0, front_keys.clamp(min=0) & 0xFFFFFFFF
-    source = grid - (positions - grid).view(-1, 2)[pixel_numbers]
+    source_positions = grid - (positions - grid).view(-1, 2)[pixel_numbers]
     moved_nearness = nearness.take(pixel_numbers).masked_fill(hole_mask, torch.nan)
-    return source.masked_fill(hole_mask[..., None], torch.nan), moved_nearness
+    return source_positions.masked_fill(hole_mask[..., None], torch.nan), moved_nearness
 
 
 def sample_at(

@@ -113,7 +113,7 @@ def check_pose_source(exo: CameraPath, ego: CameraPath) -> None:
             very depth), ego poses that stand still.
     """
     expected = "poses of a tracker, in a world of their own (Ego-Exo4D's, a SLAM's)"
-    fix = "use scale as is, or give a number"
+    advice = "use scale as is, or give a number"
     identity = torch.eye(3, 4, dtype=torch.float64)
     if exo.world != "take" or bool((exo.at(0) - identity).abs().max() < 1e-9):
         raise EgoXInputError(
@@ -121,7 +121,7 @@ def check_pose_source(exo: CameraPath, ego: CameraPath) -> None:
             got="a world that is the exo camera's own frame: poses set by "
             "hand or estimated on this very depth, which carry its scale",
             expected=expected,
-            fix=fix,
+            fix=advice,
         )
     still_mask = (ego.w2c[1:] - ego.w2c[:-1]).abs().amax(dim=(1, 2)) == 0
     still_share = float(still_mask.double().mean()) if len(still_mask) else 0.0
@@ -131,7 +131,7 @@ def check_pose_source(exo: CameraPath, ego: CameraPath) -> None:
             got=f"{100 * still_share:.0f} % of the ego "
             "poses equal to the one before, as no tracker on a head gives them",
             expected=expected,
-            fix=fix,
+            fix=advice,
         )
 
 
@@ -183,13 +183,15 @@ def _frame_scale(
     exo_from_ego [3, 4], down [3] unit in exo, face_from_ego [3, 3].
     """
     exo_from_face = exo_from_ego[:, :3] @ face_from_ego.T
-    centre = exo_from_ego[:, 3] + exo_from_face @ HEAD_FROM_CAMERA
-    slices = round((TRUNK_TO - TRUNK_FROM) / SLICE_M)
-    no_scale = FrameScale(distance_m=float(centre[2]), head=np.nan, slices=(np.nan,) * slices)
-    box = _body_box(depth.exo.camera, centre, down)
-    if box is None:
+    head_centre = exo_from_ego[:, 3] + exo_from_face @ HEAD_FROM_CAMERA
+    slice_count = round((TRUNK_TO - TRUNK_FROM) / SLICE_M)
+    no_scale = FrameScale(
+        distance_m=float(head_centre[2]), head=np.nan, slices=(np.nan,) * slice_count
+    )
+    body_box = _body_box(depth.exo.camera, head_centre, down)
+    if body_box is None:
         return no_scale
-    left, top, right, bottom = box
+    left, top, right, bottom = body_box
     depth_m = depth.depth_m[frame][top:bottom, left:right].double().numpy()
     rays, in_lens = depth.exo.camera.crop(left, top, right - left, bottom - top).pixel_rays(
         torch.float64
@@ -198,8 +200,8 @@ def _frame_scale(
     valid = np.isfinite(depth_m) & (depth_m > 0) & in_lens.numpy()
     if depth.dynamic is not None and bool(depth.dynamic[frame].any()):
         valid &= depth.dynamic[frame][top:bottom, left:right].bool().numpy()
-    head_depth_m, head_offset = head_depth(rays, centre, exo_from_face)
-    trunk_depth_m, trunk_offset, metres_below_head = trunk_depth(rays, centre, down)
+    head_depth_m, head_offset = head_depth(rays, head_centre, exo_from_face)
+    trunk_depth_m, trunk_offset, metres_below_head = trunk_depth(rays, head_centre, down)
     head_mask = valid & np.isfinite(head_depth_m) & (head_offset < INNER_SHARE)
     if head_mask.sum() < MIN_PIXELS:
         return no_scale
@@ -217,7 +219,7 @@ def _frame_scale(
     log_ratio = np.log(
         np.where(head_mask, head_depth_m, trunk_depth_m) / np.where(valid, depth_m, np.nan)
     )
-    slice_edges = np.linspace(TRUNK_FROM, TRUNK_TO, slices + 1)
+    slice_edges = np.linspace(TRUNK_FROM, TRUNK_TO, slice_count + 1)
     trunk_mask = (
         person_mask & np.isfinite(trunk_depth_m) & (trunk_offset < INNER_SHARE) & ~head_mask
     )
@@ -232,7 +234,7 @@ def _frame_scale(
         float(np.median(log_ratio[mask])) if mask.sum() >= MIN_PIXELS else np.nan
         for mask in part_masks
     )
-    return FrameScale(distance_m=float(centre[2]), head=head, slices=tuple(trunk))
+    return FrameScale(distance_m=float(head_centre[2]), head=head, slices=tuple(trunk))
 
 
 def _body_box(
@@ -273,10 +275,10 @@ def _connected_mask(seed: np.ndarray, allowed: np.ndarray, depth: np.ndarray) ->
 def _combine_frames(frame_scales: list[FrameScale]) -> WearerScale:
     """Combine the frames' scales to one scale: the median of each body part over time, then over
     parts."""
-    table = np.array(
+    scale_table = np.array(
         [(frame_scale.head, *frame_scale.slices) for frame_scale in frame_scales]
     )  # [T, 1 + slices]
-    has_head_mask = np.isfinite(table[:, 0])
+    has_head_mask = np.isfinite(scale_table[:, 0])
     if has_head_mask.sum() < min(MIN_FRAMES, len(frame_scales)):
         raise EgoXInputError(
             "scale from the wearer",
@@ -285,14 +287,14 @@ def _combine_frames(frame_scales: list[FrameScale]) -> WearerScale:
             fix="use scale as is, or give a number; check that "
             "poses and exo lens belong to this video",
         )
-    enough_mask = np.isfinite(table).sum(0) >= max(
+    enough_mask = np.isfinite(scale_table).sum(0) >= max(
         min(MIN_FRAMES, len(frame_scales)), MIN_SHARE * len(frame_scales)
     )
     enough_mask[0] = True
     parts = np.array(
         [
             np.nanmedian(column) if is_enough else np.nan
-            for column, is_enough in zip(table.T, enough_mask, strict=True)
+            for column, is_enough in zip(scale_table.T, enough_mask, strict=True)
         ]
     )
     used_parts = parts[enough_mask]
@@ -314,7 +316,7 @@ def _combine_frames(frame_scales: list[FrameScale]) -> WearerScale:
     frame_medians = np.array(
         [
             np.median(frame_values[np.isfinite(frame_values) & enough_mask])
-            for frame_values in table[has_head_mask]
+            for frame_values in scale_table[has_head_mask]
         ]
     )
     return WearerScale(

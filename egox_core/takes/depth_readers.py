@@ -105,15 +105,15 @@ def _open_npy(name: str, file: BinaryIO) -> DepthFile:
     def read(indices: list[int]) -> DepthFrames:
         for index in indices:
             file.seek(start + index * frame_bytes)
-            content = file.read(frame_bytes)
-            if len(content) < frame_bytes:
+            frame_data = file.read(frame_bytes)
+            if len(frame_data) < frame_bytes:
                 raise EgoXInputError(
                     f"depth {name}",
                     got=f"frame {index} cut off",
                     expected="an intact file",
                     fix="run again when it is written",
                 )
-            yield np.frombuffer(content, dtype).reshape(shape[1:]).astype(np.float32), None
+            yield np.frombuffer(frame_data, dtype).reshape(shape[1:]).astype(np.float32), None
 
     numbering = Numbering(what=f"depth {name}", count=shape[0])
     return DepthFile(name=name, numbering=numbering, size=(shape[2], shape[1]), read=read)
@@ -217,10 +217,12 @@ def _decode_frame(content: bytes, suffix: str, file: str) -> np.ndarray:
     if suffix == ".png":
         picture = decode_picture(content, f"depth frame {file}", cv2.IMREAD_UNCHANGED)
         if picture is None or picture.ndim != 2 or picture.dtype != np.uint16:
-            form = "no PNG" if picture is None else f"{picture.dtype} of shape {picture.shape}"
+            picture_format = (
+                "no PNG" if picture is None else f"{picture.dtype} of shape {picture.shape}"
+            )
             raise EgoXInputError(
                 f"depth frame {file}",
-                got=form,
+                got=picture_format,
                 expected="a grey PNG of 16 bits",
                 fix="8 bits are too coarse for depth: write uint16 with a scale, or .npy",
             )

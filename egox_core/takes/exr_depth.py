@@ -36,7 +36,7 @@ def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the displa
     with needs_package("OpenEXR", frame_label, expected="the extra `geometry`"):
         import OpenEXR
     layers: dict[tuple[int, str], Layer] = {}
-    names: list[str] = []
+    channel_names: list[str] = []
     # Its reader wants a path; the file is closed before reading, as Windows asks.
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         path = Path(folder) / "frame.exr"
@@ -47,7 +47,7 @@ def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the displa
                     for name, channel in part.channels.items():
                         layer, _, leaf = name.rpartition(".")
                         title = layer or str(part.header.get("name", ""))
-                        names.append(f"{title}.{leaf}".lstrip("."))
+                        channel_names.append(f"{title}.{leaf}".lstrip("."))
                         channels = layers.setdefault((number, layer), (title, not layer, {}))[2]
                         if MIST.search(layer or leaf):
                             continue
@@ -58,7 +58,7 @@ def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the displa
     if not depths or any(not np.array_equal(depths[0], depth, True) for depth in depths[1:]):
         raise EgoXInputError(
             frame_label,
-            got=f"{'several depths' if depths else 'no depth'} among the channels {sorted(names)}",
+            got=f"{'several depths' if depths else 'no depth'} among the channels {sorted(channel_names)}",
             expected="one layer named depth or Z, or a channel Z, Y or V",
             fix="write the depth as channel Z",
         )
@@ -113,13 +113,16 @@ def _depth_channels(layers: list[Layer]) -> list[np.ndarray]:
 
 def _to_display_window(pixels: np.ndarray, header: Mapping) -> np.ndarray:  # [H, W] float32
     """Place the pixels of an EXR data window in the display window."""
-    data, display = (
+    data_window, display_window = (
         np.array(header[key], dtype=np.int64) for key in ("dataWindow", "displayWindow")
     )  # [2, 2] of first and last (x, y)
-    (left, top), (width, height) = display[0] - data[0], display[1] - display[0] + 1
+    (left, top), (width, height) = (
+        display_window[0] - data_window[0],
+        display_window[1] - display_window[0] + 1,
+    )
     if min(width, height) < 1 or width * height > MAX_FRAME_BYTES // 4:
         raise ValueError(f"a display window of {width}x{height} px")
     values = np.array(pixels, dtype=np.float32)
-    if values.shape != tuple((data[1] - data[0] + 1)[::-1]):
+    if values.shape != tuple((data_window[1] - data_window[0] + 1)[::-1]):
         return values  # thinned, as colours are
     return rectangle(values, int(left), int(top), int(width), int(height), np.nan)

@@ -75,8 +75,8 @@ def read_meta(path: Path | str, entry: str = "", video: Path | None = None) -> T
 
 def listed_takes(content: object) -> object:
     """Return the list of takes in a meta file's content, or None if the content is a single take."""
-    keys = content if isinstance(content, dict) else {}
-    return next((keys[key] for key in LIST_KEYS if key in keys), None)
+    content_dict = content if isinstance(content, dict) else {}
+    return next((content_dict[key] for key in LIST_KEYS if key in content_dict), None)
 
 
 def parse_meta(content: object, path: Path, entry: str = "", video: Path | None = None) -> TakeMeta:
@@ -221,8 +221,8 @@ def _ego_poses(poses: object, name: str) -> Tensor:  # [3, 4] or [T, 3, 4] float
     Raises:
         EgoXInputError: a frame's null, or poses as :func:`validate_w2c` refuses them.
     """
-    frames = poses if isinstance(poses, list) else []
-    lost_frames = [frame for frame, pose in enumerate(frames) if pose is None]
+    pose_list = poses if isinstance(poses, list) else []
+    lost_frames = [frame for frame, pose in enumerate(pose_list) if pose is None]
     if lost_frames:
         raise EgoXInputError(
             f"{name}, frame {lost_frames[0]}",
@@ -235,7 +235,7 @@ def _ego_poses(poses: object, name: str) -> Tensor:  # [3, 4] or [T, 3, 4] float
     try:
         return validate_w2c(poses, name)
     except EgoXInputError:
-        for frame, pose in enumerate(frames):
+        for frame, pose in enumerate(pose_list):
             if isinstance(pose, list) and pose and isinstance(pose[0], list):
                 validate_w2c(pose, f"{name}, frame {frame}")
         raise
@@ -346,8 +346,8 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
             return exact_lens.rescale(*full_size).crop(
                 (full_size[0] - width) // 2, 0, width, height
             ), note
-        shape = exact_lens.stored_size[0] / exact_lens.stored_size[1]
-        if abs(shape * height / width - 1) > ASPECT_ERROR:
+        aspect_ratio = exact_lens.stored_size[0] / exact_lens.stored_size[1]
+        if abs(aspect_ratio * height / width - 1) > ASPECT_ERROR:
             raise EgoXInputError(
                 f"exo_camera of {meta.name}",
                 got=f"one of {exact_lens.width}x{exact_lens.height} px for a picture of {width}x{height}",

@@ -34,7 +34,7 @@ class ScaleReport:
         return f"scale as is: {self.unseen}" if self.unseen else "scale as is"
 
     def content(self) -> dict[str, object]:
-        """Collect the figures of the scale for JSON."""
+        """Collect the figures of the depth's scale for JSON."""
         if self.wearer is not None:
             return {"source": "wearer"} | self.wearer.content()
         return {

@@ -134,8 +134,8 @@ def given_lens(
         lambda centre, side: abs(centre - side / 2) <= MAX_OFF_CENTRE * side / 2
     )
     if not lenses:
-        shape = float(k[0, 2]) / max(float(k[1, 2]), 1e-9)
-        size = min(pictures, key=lambda size: abs(size[0] / size[1] - shape))
+        aspect_ratio = float(k[0, 2]) / max(float(k[1, 2]), 1e-9)
+        size = min(pictures, key=lambda size: abs(size[0] / size[1] - aspect_ratio))
         lens, note = camera_of_k(k, size, name)
         return pictures[size](lens), note
     if any(not same_lens(lens, lenses[0]) for lens in lenses):

@@ -33,19 +33,21 @@ def read_vipe(path: Path) -> TakeMeta:
     Raises:
         EgoXInputError: missing, malformed, frame numbers with gaps.
     """
-    kinds = path.with_name(f"{path.stem}_camera.txt")
-    if kinds.is_file() and kinds.resolve().parent == kinds.parent.resolve():
-        require_file(kinds, "ViPE file", MAX_KINDS_BYTES)
-        words = {line.split()[-1].upper() for line in kinds.read_text("utf-8").splitlines() if line}
-        _check_lens(path, words - {"PINHOLE"})
-    data = _read_data(path, (4,))
-    fx, fy, cx, cy = data.mean(0).tolist()
-    poses = path.parent.parent / "pose" / path.name
+    kinds_path = path.with_name(f"{path.stem}_camera.txt")
+    if kinds_path.is_file() and kinds_path.resolve().parent == kinds_path.parent.resolve():
+        require_file(kinds_path, "ViPE file", MAX_KINDS_BYTES)
+        lens_kinds = {
+            line.split()[-1].upper() for line in kinds_path.read_text("utf-8").splitlines() if line
+        }
+        _check_lens(path, lens_kinds - {"PINHOLE"})
+    intrinsics = _read_data(path, (4,))
+    fx, fy, cx, cy = intrinsics.mean(0).tolist()
+    pose_path = path.parent.parent / "pose" / path.name
     # A link to somewhere else is not followed: the intrinsics' place was allowed, its target's was
     # not.
     extrinsics = (
-        standing(read_poses(poses))
-        if poses.is_file() and poses.resolve().parent == poses.parent.resolve()
+        standing(read_poses(pose_path))
+        if pose_path.is_file() and pose_path.resolve().parent == pose_path.parent.resolve()
         else None
     )
     return TakeMeta(

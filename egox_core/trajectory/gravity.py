@@ -165,23 +165,25 @@ def find_up(
     directions = torch.cat((directions[coarse_mask], *(part[0] for _, part in refined_parts)))
     areas = torch.cat((areas[coarse_mask], *(part[1] for _, part in refined_parts)))
     ratings = {
-        name: torch.cat((rating[coarse_mask], *(part[2][name] for _, part in refined_parts)))
-        for name, rating in ratings.items()
+        axis_name: torch.cat(
+            (rating[coarse_mask], *(part[2][axis_name] for _, part in refined_parts))
+        )
+        for axis_name, rating in ratings.items()
     }
     direction, within_deg = _best_direction(directions, areas, ratings)
     evidence = []
-    for name in ratings:
+    for axis_name in ratings:
         other_ratings = {
-            other_name: rating for other_name, rating in ratings.items() if other_name != name
+            other_name: rating for other_name, rating in ratings.items() if other_name != axis_name
         }
         if _best_direction(directions, areas, other_ratings, direction)[1] > 1.2 * within_deg:
-            evidence.append(name)
+            evidence.append(axis_name)
     if _may_have_vertical_axis(exos, ego):
         axis, chance = _likeliest_axis(rate, areas, ratings)
         angle_deg = math.degrees(math.acos(float((axis @ direction).clamp(-1, 1))))
         if chance > (0.5 if angle_deg <= AXIS_DEG else SHARE):
-            name = "-+"[int(axis.sum() > 0)] + "xyz"[int(axis.abs().argmax())]
-            direction, evidence = axis, [*evidence, f"the world's axis {name}"]
+            axis_name = "-+"[int(axis.sum() > 0)] + "xyz"[int(axis.abs().argmax())]
+            direction, evidence = axis, [*evidence, f"the world's axis {axis_name}"]
             within_deg = AXIS_ERROR_DEG
             if chance < AXIS_SURE:
                 rest_share = (AXIS_SURE - chance) / (1 - chance)
@@ -243,29 +245,31 @@ def _best_direction(
     """Find the most likely direction, and the angle in degrees around it that holds a share of the
     probability."""
     log_weights = sum(ratings.values(), areas.log())
-    chance = (log_weights - log_weights.max()).exp()
-    chance = chance / chance.sum()
+    probabilities = (log_weights - log_weights.max()).exp()
+    probabilities = probabilities / probabilities.sum()
     if direction is None:
         near_mask = directions @ directions[int((log_weights - areas.log()).argmax())] > math.cos(
             math.radians(NEAR_DEG)
         )
-        mean = (chance[near_mask, None] * directions[near_mask]).sum(0)
-        direction = mean / mean.norm()
+        mean_vector = (probabilities[near_mask, None] * directions[near_mask]).sum(0)
+        direction = mean_vector / mean_vector.norm()
     angles = (directions @ direction).clamp(-1, 1).acos()
     sorted_indices = angles.argsort()
-    index = int((chance[sorted_indices].cumsum(0) >= share).int().argmax())
-    return direction, math.degrees(float(angles[sorted_indices][index]))
+    share_index = int((probabilities[sorted_indices].cumsum(0) >= share).int().argmax())
+    return direction, math.degrees(float(angles[sorted_indices][share_index]))
 
 
 @cache
 def _sphere_directions() -> tuple[Tensor, Tensor]:  # [N, 3] unit, [N] areas
     """Make evenly spaced directions on the unit sphere, with the area of each."""
-    index = torch.arange(DIRECTIONS, dtype=torch.float64) + 0.5
-    z = 1 - 2 * index / DIRECTIONS
-    azimuth = math.pi * (1 + math.sqrt(5)) * index
-    horizontal = (1 - z.square()).sqrt()
+    point_numbers = torch.arange(DIRECTIONS, dtype=torch.float64) + 0.5
+    z = 1 - 2 * point_numbers / DIRECTIONS
+    azimuth = math.pi * (1 + math.sqrt(5)) * point_numbers
+    horizontal_radius = (1 - z.square()).sqrt()
     areas = torch.full_like(z, 4 * math.pi / DIRECTIONS)
-    return torch.stack((horizontal * azimuth.cos(), horizontal * azimuth.sin(), z), -1), areas
+    return torch.stack(
+        (horizontal_radius * azimuth.cos(), horizontal_radius * azimuth.sin(), z), -1
+    ), areas
 
 
 def _disc_directions(
@@ -376,12 +380,12 @@ def _possible_slants() -> tuple[tuple[float, float, float], ...]:
     tangent, and step to the next."""
     grid = torch.linspace(-5, 5, SLANTS, dtype=torch.float64)
     scale = 3 * max(sigma for _, sigma in SLANT) / math.sinh(5)
-    slants, gaps = scale * grid.sinh(), scale * grid.cosh() * (10 / (SLANTS - 1))
+    slants, slant_widths = scale * grid.sinh(), scale * grid.cosh() * (10 / (SLANTS - 1))
     density = sum(
         share / sigma * (-0.5 * (slants / sigma).square()).exp() for share, sigma in SLANT
     )
-    shares = density * gaps / (density * gaps).sum()
-    return tuple(zip(shares.tolist(), slants.tolist(), gaps.tolist(), strict=True))
+    shares = density * slant_widths / (density * slant_widths).sum()
+    return tuple(zip(shares.tolist(), slants.tolist(), slant_widths.tolist(), strict=True))
 
 
 @frozen
@@ -396,9 +400,9 @@ class Plane:
 def _find_planes(depth: DepthVideo) -> list[Plane]:
     """Find the directions that most of a depth map's surfaces face: floor and tables, each wall."""
     normals, areas = [torch.zeros(0, 3, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
-    angle_width, height = depth.exo.camera.stored_size
-    step = max(1, angle_width // (PATCHES * PATCH_PX))
-    columns = torch.arange(step // 2, angle_width, step)
+    width, height = depth.exo.camera.stored_size
+    step = max(1, width // (PATCHES * PATCH_PX))
+    columns = torch.arange(step // 2, width, step)
     rows = torch.arange(step // 2, height, step)
     rays = depth.exo.camera.depth_rays()[rows][:, columns].double()
     for frame in sample_frames(len(depth.depth_m), DEPTH_FRAMES):
@@ -417,15 +421,15 @@ def _find_planes(depth: DepthVideo) -> list[Plane]:
     while float(area.sum()) > MIN_SHARE:
         candidate_normals = normal[area.argsort(descending=True)[:: max(1, len(area) // 64)]]
         votes = (-(1 - candidate_normals @ normal.T) / math.radians(SAME_DEG) ** 2).exp() @ area
-        mean_normal, angle_width = candidate_normals[int(votes.argmax())], math.radians(SAME_DEG)
+        mean_normal, width = candidate_normals[int(votes.argmax())], math.radians(SAME_DEG)
         for _ in range(6):
             square_angles = 2 * (1 - normal @ mean_normal).clamp_min(0)
-            weight = area * (-0.5 * square_angles / angle_width**2).exp()
+            weight = area * (-0.5 * square_angles / width**2).exp()
             mean_normal = (weight[:, None] * normal).sum(0)
             mean_normal = mean_normal / mean_normal.norm()
             spread = float((weight * square_angles).sum() / weight.sum()) ** 0.5
-            angle_width = min(max(1.5 * spread, math.radians(1.0)), math.radians(SAME_DEG))
-        plane_mask = normal @ mean_normal > math.cos(max(3 * angle_width, math.radians(SAME_DEG)))
+            width = min(max(1.5 * spread, math.radians(1.0)), math.radians(SAME_DEG))
+        plane_mask = normal @ mean_normal > math.cos(max(3 * width, math.radians(SAME_DEG)))
         share = float((area * plane_mask).sum())
         if share < MIN_SHARE:
             break
@@ -460,11 +464,11 @@ def _fit_patches(rays: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:  # [H, W
         return rays_by_patch.new_zeros(0, 3), rays_by_patch.new_zeros(0)
     plane = torch.linalg.lstsq(rays_by_patch, inverse_depth, driver="gelsd").solution
     residuals = (rays_by_patch @ plane - inverse_depth).norm(dim=1) / inverse_depth.norm(dim=1)
-    normal = -plane[..., 0] / plane[..., 0].norm(dim=-1, keepdim=True)
-    facing = -(normal * rays_by_patch.mean(1)).sum(-1) / rays_by_patch.mean(1).norm(dim=-1)
+    normals = -plane[..., 0] / plane[..., 0].norm(dim=-1, keepdim=True)
+    facing = -(normals * rays_by_patch.mean(1)).sum(-1) / rays_by_patch.mean(1).norm(dim=-1)
     flat_mask = (residuals[:, 0] < FLAT_RESIDUAL) & (facing > 0.1)
-    area = (1 / inverse_depth.mean(1)[:, 0]).square() / facing.clamp_min(0.1)
-    normal, area = normal[flat_mask], area[flat_mask]
-    if len(area):
-        area = area.clamp(max=float(area.quantile(0.8)))
-    return normal, area
+    patch_areas = (1 / inverse_depth.mean(1)[:, 0]).square() / facing.clamp_min(0.1)
+    normals, patch_areas = normals[flat_mask], patch_areas[flat_mask]
+    if len(patch_areas):
+        patch_areas = patch_areas.clamp(max=float(patch_areas.quantile(0.8)))
+    return normals, patch_areas

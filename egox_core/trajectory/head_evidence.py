@@ -78,7 +78,8 @@ class ExoView:
     up: Sequence[float] | None  # x, y, z of the world
 
     def surface_reach(self, frame: int, uv: np.ndarray, radius_px: float) -> float:
-        """Measure metres along a pixel's ray to the wearer's surface, NaN without valid depth.
+        """Measure the metres along a pixel's ray from the exo camera to the wearer's surface, NaN
+        without valid depth.
 
         It is the median inside the mask. Without a mask the near half counts: who stands
         before a wall is nearer than it.
@@ -87,16 +88,16 @@ class ExoView:
         radius = max(radius_px, MIN_PATCH_PX)
         left, top = np.ceil(uv - radius).astype(int).clip(0)
         right, bottom = (np.floor(uv + radius).astype(int) + 1).clip(0)
-        patch = (frame, slice(top, bottom), slice(left, right))
-        depth = self.depth_m[patch].numpy().astype(float)
-        valid = np.isfinite(depth) & (depth > 0)
+        patch_slices = (frame, slice(top, bottom), slice(left, right))
+        patch_depth = self.depth_m[patch_slices].numpy().astype(float)
+        valid = np.isfinite(patch_depth) & (patch_depth > 0)
         if self.mask is not None:
-            valid &= self.mask[patch].numpy()
-        values = depth[valid]
-        if len(values) == 0:
+            valid &= self.mask[patch_slices].numpy()
+        valid_depths = patch_depth[valid]
+        if len(valid_depths) == 0:
             return float("nan")
         depth_m_value = float(
-            np.median(values) if self.mask is not None else np.quantile(values, 0.3)
+            np.median(valid_depths) if self.mask is not None else np.quantile(valid_depths, 0.3)
         )
         ray, in_lens = self.exo.camera.unproject(torch.from_numpy(uv).double())
         return (

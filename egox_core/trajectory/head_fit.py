@@ -126,10 +126,12 @@ class _Model:
             hidden_shares < 0.5, np.linalg.norm(points, axis=-1) - evidence.reach, np.nan
         )
         median_gap = np.nan_to_num(row_medians(gaps))  # a wall behind one point moves it little
-        centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera
-        exo_direction = np.einsum("tji,tj->ti", rotation, unit(centre))
+        head_centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera
+        exo_direction = np.einsum("tji,tj->ti", rotation, unit(head_centre))
         half_depth = np.exp(shape[0]) / np.linalg.norm(exo_direction / HEAD_HALF, axis=-1)
-        middle_gap = np.nan_to_num(np.linalg.norm(centre, axis=-1) - half_depth - evidence.middle)
+        middle_gap = np.nan_to_num(
+            np.linalg.norm(head_centre, axis=-1) - half_depth - evidence.middle
+        )
         up = evidence.up.direction.numpy()
         lean = np.stack([rotation[..., axis] @ up for axis in (2, 0)], axis=-1)  # pitch, roll
         lean = np.arcsin(np.clip(lean, -1, 1)) - np.radians([NORMAL_GAZE_DEG, 0])
@@ -206,14 +208,16 @@ def _gauss_newton_step(model: _Model, heads: _Heads) -> _Heads:
             ((-1.0, 1.0), SPEEDS * np.sqrt(step_s)),
             ((1.0, -2.0, 1.0), ACCELERATIONS * step_s**2),
         )[: count - 1]:
-            order = len(stencil) - 1
+            derivative_order = len(stencil) - 1
             difference_matrix = scipy.sparse.diags(
-                stencil, range(order + 1), (count - order, count)
+                stencil, range(derivative_order + 1), (count - derivative_order, count)
             )
             normal_matrix += scipy.sparse.kron(
                 difference_matrix.T @ difference_matrix, np.diag(sizes**-2), "csc"
             )
-            right_side -= difference_matrix.T @ (np.diff(steps, order - 1, axis=0) * sizes**-2)
+            right_side -= difference_matrix.T @ (
+                np.diff(steps, derivative_order - 1, axis=0) * sizes**-2
+            )
     shape_stiffness = 1 / SHAPE_SIGMA**2
     # With depth the place is that of the scene's own scale, and so is the head's size.
     if np.isfinite(model.evidence.reach).any():

@@ -92,15 +92,15 @@ def _openpose_person(person: Any, source: str) -> Person | None:
     values = _array([] if numbers is None else numbers, f"pose_keypoints_2d of {source}", -1)
     if values.size == 0:
         return None  # hands or a face alone
-    table = OPENPOSE_POINTS.get(values.size // 3) if values.size % 3 == 0 else None
-    if table is None:
+    point_columns = OPENPOSE_POINTS.get(values.size // 3) if values.size % 3 == 0 else None
+    if point_columns is None:
         raise EgoXInputError(
             source,
             got=f"{values.size / 3:g} points a person",
             expected="18 (COCO) or 25 (BODY_25)",
             fix="choose the body model COCO or BODY_25",
         )
-    rows = values.reshape(-1, 3)[list(table.values())]
+    rows = values.reshape(-1, 3)[list(point_columns.values())]
     rows = np.where(np.isfinite(rows), rows, 0.0)
     # OpenPose writes (0, 0) with score 0 for what it did not find; some writers keep a score.
     score = np.where((rows[:, :2] == 0).all(1), 0.0, np.clip(rows[:, 2], 0, 1))
@@ -133,7 +133,7 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
     Raises:
         EgoXInputError: image points of a picture of another size, a translation that is added twice.
     """
-    fits = []
+    projection_fits = []
     for person in people:
         if person.get("pred_keypoints_2d") is None:
             continue
@@ -146,15 +146,15 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
         uv, points_m = uv[:count], points_m[:count]
         known_mask = np.isfinite(np.hstack((uv, points_m))).all(1) & (points_m[:, 2] > 0)
         uv, rays = uv[known_mask], points_m[known_mask, :2] / points_m[known_mask, 2:]
-        spread = np.square(offsets := rays - rays.mean(0)).sum()
-        if known_mask.sum() >= MIN_POINTS and spread > 0:
-            focal = (offsets * uv).sum() / spread
+        ray_variance = np.square(offsets := rays - rays.mean(0)).sum()
+        if known_mask.sum() >= MIN_POINTS and ray_variance > 0:
+            focal = (offsets * uv).sum() / ray_variance
             stated_focal = person.get("focal_length")
             share = 1.0 if stated_focal is None else focal / np.mean(_array(stated_focal, source))
-            fits.append((share, *(uv.mean(0) - focal * rays.mean(0)) * 2 / size))
-    if not fits:
+            projection_fits.append((share, *(uv.mean(0) - focal * rays.mean(0)) * 2 / size))
+    if not projection_fits:
         return
-    focal_ratio, *centre_ratio = np.median(fits, axis=0)
+    focal_ratio, *centre_ratio = np.median(projection_fits, axis=0)
     if max(abs(np.log(np.maximum((focal_ratio, *centre_ratio), 1e-3)))) > MAX_LOG_ERROR:
         width, height = (side * ratio for side, ratio in zip(size, centre_ratio, strict=True))
         raise EgoXInputError(
@@ -169,14 +169,14 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
 
 def _has_person(person: Any, source: str) -> bool:
     """Check that a body model's person has a box or mask that isn't empty."""
-    box, mask = (
+    person_box, person_mask = (
         person.get(key) if isinstance(person, Mapping) else None for key in ("bbox", "mask")
     )
-    if box is not None:
-        left, top, right, bottom = _array(box, f"bbox of {source}", 4)
+    if person_box is not None:
+        left, top, right, bottom = _array(person_box, f"bbox of {source}", 4)
         if right <= left or bottom <= top:
             return False
-    return mask is None or bool((_array(mask, f"mask of {source}") > 0).any())
+    return person_mask is None or bool((_array(person_mask, f"mask of {source}") > 0).any())
 
 
 def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
@@ -267,15 +267,15 @@ def _points(values: Any, axes: int, count: int, what: str) -> np.ndarray:  # [N,
 
 def _picture_size(size: Any, source: str) -> tuple[int, int]:
     """Check the width and height of a picture in px."""
-    sides = _array(size, f"image size of {source}", 2)
-    if not (sides >= 1).all() or not (sides <= MAX_SIDE).all():
+    width_and_height = _array(size, f"image size of {source}", 2)
+    if not (width_and_height >= 1).all() or not (width_and_height <= MAX_SIDE).all():
         raise EgoXInputError(
             f"image size of {source}",
-            got=sides.tolist(),
+            got=width_and_height.tolist(),
             expected=f"1 to {MAX_SIDE} px per side",
             fix=FIX_DETECTOR_OUTPUT,
         )
-    return int(sides[0]), int(sides[1])
+    return int(width_and_height[0]), int(width_and_height[1])
 
 
 def _hide_far_points(uv: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

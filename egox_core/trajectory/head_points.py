@@ -45,11 +45,11 @@ class HeadPoints:
     @property
     def seen(self) -> Tensor:  # [T, 8] bool
         """Mask of the points whose position is finite and whose score is high enough."""
-        finite = torch.isfinite(self.uv).all(-1) & torch.isfinite(self.scores)
+        finite_mask = torch.isfinite(self.uv).all(-1) & torch.isfinite(self.scores)
         if self.metres is not None:
             has_metres = torch.isfinite(self.metres).all(-1) & (self.metres[..., 2] > 0)
-            finite &= has_metres | ~has_metres.any(1, keepdim=True)
-        return finite & (self.scores >= MIN_SCORE)
+            finite_mask &= has_metres | ~has_metres.any(1, keepdim=True)
+        return finite_mask & (self.scores >= MIN_SCORE)
 
     def resized(self, picture: tuple[int, int]) -> HeadPoints:
         """Scale the points to the pixels of a resized picture (width, height)."""
@@ -90,8 +90,8 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
             fix="lower the detector's threshold, look at "
             "its picture, or place the head in the pose editor",
         )
-    shares = points.uv / torch.tensor(size)
-    outside = ((shares < -0.5) | (shares > 1.5)).any(-1) & seen_mask
+    relative_uv = points.uv / torch.tensor(size)
+    outside = ((relative_uv < -0.5) | (relative_uv > 1.5)).any(-1) & seen_mask
     if float(outside.sum()) > 0.5 * float(seen_mask.sum()):
         raise EgoXInputError(
             points.source,
@@ -132,7 +132,7 @@ class People:
 
     @property
     def most(self) -> int:
-        """Number of persons in the frame with the most."""
+        """Largest number of persons in any one frame."""
         return max((len(frame) for frame in self.frames), default=0)
 
 

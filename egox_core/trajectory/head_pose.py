@@ -62,11 +62,11 @@ class HeadReport(StageReport):
 
     def text(self) -> str:
         """Describe which frames rest on which evidence: "frames 0 to 30: face seen, ..."."""
-        grounds = np.array(self.seen)
+        evidence_kinds = np.array(self.seen)
         parts = [
-            f"{_frame_ranges(grounds == kind)}: {words}"
+            f"{_frame_ranges(evidence_kinds == kind)}: {words}"
             for kind, words in SEEN.items()
-            if kind in grounds
+            if kind in evidence_kinds
         ]
         return "frames " + "; ".join(parts)
 
@@ -92,8 +92,8 @@ class HeadPath:
         exo: CameraPath,
     ) -> CameraTrajectory:
         """Make the path of an ego camera that is mounted on the head."""
-        mount = ego_from_head(camera.quarter_turns, offset, pitch_deg)
-        w2c = compose(mount, invert(self.world_from_head.double()))
+        camera_from_head = ego_from_head(camera.quarter_turns, offset, pitch_deg)
+        w2c = compose(camera_from_head, invert(self.world_from_head.double()))
         ego = CameraPath(lens=camera, w2c=w2c, frames=frames.bare, world=exo.world)
         return CameraTrajectory(ego=ego, exo=exo, guessed=self.report.guessed)
 
@@ -179,14 +179,14 @@ def _body_model_heads(
     if points.metres is None or points.rigid is None:
         return np.full((count, 3, 3), np.nan), np.full((count, 3), np.nan)
     world_from_exo, origin = view.poses(count)
-    ray = view.exo.camera.unproject(points.uv[:, :2].mean(1))[0].numpy()
+    eye_rays = view.exo.camera.unproject(points.uv[:, :2].mean(1))[0].numpy()
     eye_centres = points.metres[:, :2].mean(1).numpy()
     point_distances = points.metres[:, : len(HEAD_POINTS)].norm(dim=-1).numpy()
     scale = row_medians(evidence.reach / point_distances)
     usual_scale = np.nanmedian(scale) if np.isfinite(scale).any() else 1.0
     scale = np.where(np.isfinite(scale), scale, usual_scale)
     distances = np.linalg.norm(eye_centres, axis=-1) * scale
-    place = origin + np.einsum("tij,tj->ti", world_from_exo, ray * distances[:, None])
+    place = origin + np.einsum("tij,tj->ti", world_from_exo, eye_rays * distances[:, None])
     rotation = world_from_exo @ solid_heads(points.rigid.numpy())
     complete_mask = np.isfinite(rotation.reshape(count, -1)).all(-1, keepdims=True)
     return rotation, np.where(complete_mask, place, np.nan)

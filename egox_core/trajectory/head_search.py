@@ -43,7 +43,7 @@ STEP_DEG, STEP_MOST = (
 
 
 def in_sight(sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Compute the probability [...] that each point is in sight."""
+    """Compute the probability [...] that each point of the head is visible to the exo camera."""
     return np.clip((1 + sight - hidden) / 2, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
 
 
@@ -130,10 +130,10 @@ def _best_sequence(cost: np.ndarray, step_cost: np.ndarray) -> np.ndarray:
     row [N, N]."""
     total_cost, previous_rows = cost[0], []
     for frame_cost in cost[1:]:
-        sums = total_cost[:, None] + step_cost
-        previous_row = sums.argmin(0)
+        candidate_costs = total_cost[:, None] + step_cost
+        previous_row = candidate_costs.argmin(0)
         previous_rows.append(previous_row)
-        total_cost = sums[previous_row, np.arange(len(previous_row))] + frame_cost
+        total_cost = candidate_costs[previous_row, np.arange(len(previous_row))] + frame_cost
     best_rows = [int(total_cost.argmin())]
     for previous_row in reversed(previous_rows):
         best_rows.append(int(previous_row[best_rows[-1]]))

@@ -105,8 +105,10 @@ def lens_note(camera: CameraModel) -> str | None:
     is_straight = LENSES[camera.lens].straight
     if is_straight and off_centre <= OFF_CENTRE:
         return None
-    kind = f"off its middle by {100 * off_centre:.0f} %" if is_straight else f"a {camera.lens} lens"
+    picture_kind = (
+        f"off its middle by {100 * off_centre:.0f} %" if is_straight else f"a {camera.lens} lens"
+    )
     return (
-        f"SAM 3D Body expects pictures of a pinhole camera, and these are {kind}: its bodies "
+        f"SAM 3D Body expects pictures of a pinhole camera, and these are {picture_kind}: its bodies "
         "lean. Give it a straightened video, or use another detector"
     )

@@ -32,10 +32,12 @@ def keyframes_of_path(
     is_still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
     if is_still:
         w2c, frame_numbers = w2c[:1], frame_numbers[:1]
-    keys = fit_keyframes(w2c, frame_numbers)
-    errors_m, errors_deg = (deviation.max() for deviation in deviations(w2c, frame_numbers, keys))
+    key_indices = fit_keyframes(w2c, frame_numbers)
+    errors_m, errors_deg = (
+        deviation.max() for deviation in deviations(w2c, frame_numbers, key_indices)
+    )
     keyframes = []
-    for key in keys:
+    for key in key_indices:
         yaw, pitch, roll = (
             round(value, 5) + 0.0 for value in pose_angles(w2c[key], up)
         )  # + 0.0: no "-0.0"
@@ -54,7 +56,7 @@ def keyframes_of_path(
         "keyframes": keyframes,
     }
     note = (
-        f"{len(upright_w2c)} poses as {len(keys)} keyframes, "
+        f"{len(upright_w2c)} poses as {len(key_indices)} keyframes, "
         f"at most {1000 * errors_m:.1f} mm and {errors_deg:.2f}° off"
     )
     return document, note
@@ -72,15 +74,15 @@ def fit_keyframes(
     count = len(w2c)
     if count < 3:
         return list(range(count))
-    keys = [0, count - 1]
-    while len(keys) < min(count, MAX_KEYFRAMES):
-        errors_m, errors_deg = deviations(w2c, moments, keys)
+    key_indices = [0, count - 1]
+    while len(key_indices) < min(count, MAX_KEYFRAMES):
+        errors_m, errors_deg = deviations(w2c, moments, key_indices)
         excess = np.maximum(errors_m / TOLERANCE_M, errors_deg / TOLERANCE_DEG)
-        excess[keys] = 0
+        excess[key_indices] = 0
         if excess.max() <= 1:
-            return keys
-        keys = sorted([*keys, int(excess.argmax())])
-    return keys if len(keys) == count else list(range(count))
+            return key_indices
+        key_indices = sorted([*key_indices, int(excess.argmax())])
+    return key_indices if len(key_indices) == count else list(range(count))
 
 
 def deviations(w2c: Tensor, moments: Tensor, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -266,8 +266,10 @@ def upright_pose(
     from scipy.spatial.transform import Rotation  # half of torch's time
 
     # Intrinsic rotations about the camera's own down, right and forward axes.
-    turn = Rotation.from_euler("YXZ", [yaw_deg, pitch_deg, roll_deg], degrees=True).as_matrix()
-    rotation = torch.from_numpy(turn).T @ _level_rotation(up)
+    rotation_matrix = Rotation.from_euler(
+        "YXZ", [yaw_deg, pitch_deg, roll_deg], degrees=True
+    ).as_matrix()
+    rotation = torch.from_numpy(rotation_matrix).T @ _level_rotation(up)
     return torch.cat((rotation, -(rotation @ position)[:, None]), dim=-1)
 
 
@@ -277,16 +279,16 @@ def pose_angles(
 ) -> tuple[float, float, float]:
     """Compute yaw, pitch and roll in degrees of an upright pose, the inverse of
     :func:`upright_pose`."""
-    turn = _level_rotation(up) @ upright_w2c[:, :3].double().T
+    rotation_matrix = _level_rotation(up) @ upright_w2c[:, :3].double().T
     # Written out, since scipy warns of the gimbal lock straight up and down: there yaw takes all of
     # the turn.
-    level = math.hypot(float(turn[0, 2]), float(turn[2, 2]))
-    pitch = math.atan2(-float(turn[1, 2]), level)
-    if level < 1e-9:
-        yaw, roll = math.atan2(-float(turn[2, 0]), float(turn[0, 0])), 0.0
+    horizontal_length = math.hypot(float(rotation_matrix[0, 2]), float(rotation_matrix[2, 2]))
+    pitch = math.atan2(-float(rotation_matrix[1, 2]), horizontal_length)
+    if horizontal_length < 1e-9:
+        yaw, roll = math.atan2(-float(rotation_matrix[2, 0]), float(rotation_matrix[0, 0])), 0.0
     else:
-        yaw = math.atan2(float(turn[0, 2]), float(turn[2, 2]))
-        roll = math.atan2(float(turn[1, 0]), float(turn[1, 1]))
+        yaw = math.atan2(float(rotation_matrix[0, 2]), float(rotation_matrix[2, 2]))
+        roll = math.atan2(float(rotation_matrix[1, 0]), float(rotation_matrix[1, 1]))
     return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 

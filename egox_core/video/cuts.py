@@ -1,4 +1,5 @@
-"""Hard cuts of a video: the frame from which nearly nothing of the picture is where it was.
+"""Find hard cuts of a video: frames from which on nearly nothing is where it was in the picture
+before.
 
 A depth, a background and a canvas belong to one camera, so a clip with a cut in it is refused.
 Colours and brightness don't tell a cut (two cameras see one room; a lamp flickers), so patterns are
@@ -143,9 +144,9 @@ def _clip_length_text(available: int) -> str:
 
 def _cell_pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
     """Reduce a frame to a small grey picture without fine noise and slow shading."""
-    small = cv2.resize(frame.cpu().numpy(), SIZE, interpolation=cv2.INTER_AREA)
+    small_frame = cv2.resize(frame.cpu().numpy(), SIZE, interpolation=cv2.INTER_AREA)
     scale = 1 if frame.dtype == torch.uint8 else 255
-    grey = cv2.cvtColor(small.astype(np.float32), cv2.COLOR_RGB2GRAY) * scale
+    grey = cv2.cvtColor(small_frame.astype(np.float32), cv2.COLOR_RGB2GRAY) * scale
     return cv2.GaussianBlur(grey, (0, 0), 1) - cv2.GaussianBlur(grey, (0, 0), 4)
 
 
@@ -159,9 +160,9 @@ def _common_features(
     before: np.ndarray, after: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:  # [N, 2] px each
     """Match the features of two pictures, or return None if they are too few for a homography."""
-    finder = cv2.SIFT.create()
+    sift = cv2.SIFT.create()
     (first_points, first_descriptors), (second_points, second_descriptors) = (
-        finder.detectAndCompute(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), None)
+        sift.detectAndCompute(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), None)
         for picture in (before, after)
     )
     if first_descriptors is None or second_descriptors is None:
@@ -224,10 +225,12 @@ def _kept_share(first: np.ndarray, second: np.ndarray, shift: int = SHIFT) -> fl
     (width, height), kept_flags = CELL, []
     for y in range(0, SIZE[1], height):
         for x in range(0, SIZE[0], width):
-            cell, other = (pattern[y : y + height, x : x + width] for pattern in (first, second))
-            if max(cell.std(), other.std()) < PLAIN:
+            own_cell, other_cell = (
+                pattern[y : y + height, x : x + width] for pattern in (first, second)
+            )
+            if max(own_cell.std(), other_cell.std()) < PLAIN:
                 continue
             window = padded[y : y + height + 2 * shift, x : x + width + 2 * shift]
-            correlation = cv2.matchTemplate(window, cell, cv2.TM_CCOEFF_NORMED)
-            kept_flags.append(cell.std() > 0 and correlation.max() > SAME_PATTERN)
+            correlation = cv2.matchTemplate(window, own_cell, cv2.TM_CCOEFF_NORMED)
+            kept_flags.append(own_cell.std() > 0 and correlation.max() > SAME_PATTERN)
     return float(np.mean(kept_flags)) if kept_flags else 1.0

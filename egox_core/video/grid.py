@@ -41,26 +41,33 @@ def labelled_grid(
     columns = min(columns or int(np.ceil(np.sqrt(len(videos)))), len(videos))
     rows = -(-len(videos) // columns)
     strip_height = label_height(height)
-    cell = (strip_height + height, width)
+    cell_size = (strip_height + height, width)
     frames = max(video.shape[0] for video in videos)
-    size = [rows * cell[0] + (rows - 1) * GAP, columns * cell[1] + (columns - 1) * GAP]
-    canvas = np.full((size[0] + size[0] % 2, size[1] + size[1] % 2, 3), GAP_GREY, np.uint8)
-    result = torch.empty((frames, *canvas.shape), dtype=torch.float32)
+    canvas_shape = [
+        rows * cell_size[0] + (rows - 1) * GAP,
+        columns * cell_size[1] + (columns - 1) * GAP,
+    ]
+    canvas = np.full(
+        (canvas_shape[0] + canvas_shape[0] % 2, canvas_shape[1] + canvas_shape[1] % 2, 3),
+        GAP_GREY,
+        np.uint8,
+    )
+    grid_video = torch.empty((frames, *canvas.shape), dtype=torch.float32)
     names = [*labels, *[""] * len(videos)][: len(videos)]
     for index, name in enumerate(names):
-        top, left = _cell_corner(index, columns, cell)
+        top, left = _cell_corner(index, columns, cell_size)
         canvas[top : top + strip_height, left : left + width] = label_strip(
             name, width, strip_height
         )
     for t in range(frames):
         for index, video in enumerate(videos):
-            top, left = _cell_corner(index, columns, cell)
+            top, left = _cell_corner(index, columns, cell_size)
             canvas[top + strip_height : top + strip_height + height, left : left + width] = (
                 _fit_in_cell(_picture(video[min(t, video.shape[0] - 1)]), width, height)
             )
-        result[t] = torch.from_numpy(canvas).float() / 255.0
+        grid_video[t] = torch.from_numpy(canvas).float() / 255.0
         progress(t + 1, frames, "grid")
-    return result
+    return grid_video
 
 
 def side_by_side(
@@ -82,16 +89,18 @@ def side_by_side(
     check_videos(videos)
     height = videos[-1].shape[1]
     frames = range(0, max(video.shape[0] for video in videos), step)
-    result = torch.empty(0)
+    row_video = torch.empty(0)
     for number, t in enumerate(frames):
         pictures = [_picture(video[min(t, video.shape[0] - 1)]) for video in videos]
-        row = picture_row(pictures, labels, height)
-        row = np.pad(row, ((0, len(row) % 2), (0, 0), (0, 0)), constant_values=GAP_GREY)
+        row_picture = picture_row(pictures, labels, height)
+        row_picture = np.pad(
+            row_picture, ((0, len(row_picture) % 2), (0, 0), (0, 0)), constant_values=GAP_GREY
+        )
         if not number:
-            result = torch.empty((len(frames), *row.shape), dtype=torch.float16)
-        result[number] = torch.from_numpy(row) / 255
+            row_video = torch.empty((len(frames), *row_picture.shape), dtype=torch.float16)
+        row_video[number] = torch.from_numpy(row_picture) / 255
         progress(number + 1, len(frames), "side by side")
-    return result
+    return row_video
 
 
 def picture_row(
@@ -155,8 +164,8 @@ def label_strip(name: str, width: int, height: int) -> np.ndarray:  # -> [height
         )  # in steps: OpenCV 5 rounds letters to whole sizes
     # Letters such as g reach below the line on which they stand; every name stands on the same line.
     (_, text_height), baseline = cv2.getTextSize("Ag", font, scale, 1)
-    line = (height + text_height - baseline) // 2
-    cv2.putText(strip, text, (4, line), font, scale, (INK,) * 3, 1, cv2.LINE_AA)
+    text_row = (height + text_height - baseline) // 2
+    cv2.putText(strip, text, (4, text_row), font, scale, (INK,) * 3, 1, cv2.LINE_AA)
     return strip
 
 

@@ -46,18 +46,20 @@ _MAX_WHITES = 16.0
 
 def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3] uint8, sRGB
     """Convert a frame with transfer ``HLG``, ``PQ`` or a display gamma to sRGB."""
-    codes: Any = frame.to_ndarray(format="rgb48le")  # [H, W, 3] uint16
-    light = _linear_light_table(transfer)[codes]
+    pixel_codes: Any = frame.to_ndarray(format="rgb48le")  # [H, W, 3] uint16
+    linear_light = _linear_light_table(transfer)[pixel_codes]
     _, to_709 = GAMUTS.get(int(frame.color_primaries), GAMUTS[9])
     if transfer == "HLG":  # scene light: the system's gamma acts on its brightness
-        light *= ((light @ _LUMA_2020) ** (HLG_GAMMA - 1))[..., None] * np.float32(
+        linear_light *= ((linear_light @ _LUMA_2020) ** (HLG_GAMMA - 1))[..., None] * np.float32(
             HLG_PEAK_NITS / WHITE_NITS
         )
-    light = np.clip(light @ to_709.T, 0, None)
+    linear_light = np.clip(linear_light @ to_709.T, 0, None)
     if transfer not in TRANSFERS.values():
-        return np.round(255 * np.minimum(light, 1) ** (1 / float(transfer))).astype(np.uint8)
+        return np.round(255 * np.minimum(linear_light, 1) ** (1 / float(transfer))).astype(np.uint8)
     return _srgb_table()[
-        np.minimum(light * ((_CODE_COUNT - 1) / _MAX_WHITES), _CODE_COUNT - 1).astype(np.uint16)
+        np.minimum(linear_light * ((_CODE_COUNT - 1) / _MAX_WHITES), _CODE_COUNT - 1).astype(
+            np.uint16
+        )
     ]
 
 
@@ -65,13 +67,17 @@ def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3]
 def _linear_light_table(transfer: str) -> np.ndarray:  # [65536] float32
     """Compute the linear light of each 16-bit code: 0...1 for HLG, multiples of the reference white
     for PQ."""
-    code = np.linspace(0, 1, _CODE_COUNT)
+    code_values = np.linspace(0, 1, _CODE_COUNT)
     if transfer == "HLG":
         hlg_a = 0.17883277
         hlg_b, hlg_c = 1 - 4 * hlg_a, 0.5 - hlg_a * np.log(4 * hlg_a)
-        light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - hlg_c) / hlg_a) + hlg_b) / 12)
+        light_values = np.where(
+            code_values <= 0.5,
+            code_values**2 / 3,
+            (np.exp((code_values - hlg_c) / hlg_a) + hlg_b) / 12,
+        )
     elif transfer != "PQ":
-        light = code ** float(transfer)
+        light_values = code_values ** float(transfer)
     else:
         pq_m1, pq_m2, pq_c1, pq_c2, pq_c3 = (
             2610 / 16384,
@@ -80,25 +86,27 @@ def _linear_light_table(transfer: str) -> np.ndarray:  # [65536] float32
             2413 / 128,
             2392 / 128,
         )
-        power = code ** (1 / pq_m2)
-        light = (
+        power = code_values ** (1 / pq_m2)
+        light_values = (
             (np.maximum(power - pq_c1, 0) / (pq_c2 - pq_c3 * power)) ** (1 / pq_m1)
             * 10_000
             / WHITE_NITS
         )
-    return light.astype(np.float32)
+    return light_values.astype(np.float32)
 
 
 @lru_cache(maxsize=1)
 def _srgb_table() -> np.ndarray:  # [65536] uint8
     """Tabulate the sRGB code of linear light from 0 to _MAX_WHITES reference whites."""
-    light = np.linspace(0, _MAX_WHITES, _CODE_COUNT)
+    light_values = np.linspace(0, _MAX_WHITES, _CODE_COUNT)
     compressed_light = np.where(
-        light <= KNEE, light, 1 - (1 - KNEE) * np.exp(-(light - KNEE) / (1 - KNEE))
+        light_values <= KNEE,
+        light_values,
+        1 - (1 - KNEE) * np.exp(-(light_values - KNEE) / (1 - KNEE)),
     )
-    code = np.where(
+    code_values = np.where(
         compressed_light <= 0.0031308,
         12.92 * compressed_light,
         1.055 * np.maximum(compressed_light, 1e-9) ** (1 / 2.4) - 0.055,
     )
-    return np.round(code * 255).astype(np.uint8)
+    return np.round(code_values * 255).astype(np.uint8)

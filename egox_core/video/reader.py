@@ -134,10 +134,10 @@ def _container(source: VideoSource, name: str) -> av.container.InputContainer:
     import av
 
     with nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb") as file:
-        start = file.read(BEGINNING)
+        first_bytes = file.read(BEGINNING)
         file.seek(0)
     expected = "a container of videos, as mp4, mkv, avi, ts or mxf"
-    refuse_foreign(start, f"video {name}", "a file", expected=expected, video=True)
+    refuse_foreign(first_bytes, f"video {name}", "a file", expected=expected, video=True)
     try:
         return av.open(
             source if isinstance(source, io.BytesIO) else str(source),
@@ -178,10 +178,10 @@ def probe_video(source: VideoSource, progress: Progress = no_progress) -> VideoI
     """
     if isinstance(source, io.BytesIO) or not source.is_file():
         return _probe(source, progress)
-    stat = source.stat()
-    key = source, stat.st_size, stat.st_mtime_ns
-    info = _PROBED.pop(key, None) or _probe(source, progress)  # the latest used comes last
-    _PROBED[key] = info
+    file_status = source.stat()
+    cache_key = source, file_status.st_size, file_status.st_mtime_ns
+    info = _PROBED.pop(cache_key, None) or _probe(source, progress)  # the latest used comes last
+    _PROBED[cache_key] = info
     if len(_PROBED) > MAX_PROBED:
         _PROBED.pop(next(iter(_PROBED)), None)  # another thread may have been here
     return info
@@ -304,7 +304,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             part=shown_rectangle,
             turn=turn,
             matrix=matrix,
-            remarks=tuple((is_key, value) for is_key, value in remarks.items() if value),
+            remarks=tuple((kind, text) for kind, text in remarks.items() if text),
         )
 
 
@@ -476,10 +476,10 @@ def _shown_picture(
         picture = resize_picture(picture, round(picture.shape[1] * aspect), picture.shape[0])
     if "fields" in dict(info.remarks):
         # Every second one has the lower lines.
-        rows = np.array([[1, 0, 0], [0, 0.5, -0.5 * (index % 2)]])
+        field_shift = np.array([[1, 0, 0], [0, 0.5, -0.5 * (index % 2)]])
         picture = cv2.warpAffine(
             picture,
-            rows,
+            field_shift,
             (picture.shape[1], 2 * picture.shape[0]),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
@@ -492,11 +492,11 @@ def _shown_picture(
 def _black_outside(picture: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:
     """Black out a picture outside of a rectangle (left, top, width, height)."""
     left, top, width, height = part
-    inside = np.zeros_like(picture)
-    inside[top : top + height, left : left + width] = picture[
+    kept_picture = np.zeros_like(picture)
+    kept_picture[top : top + height, left : left + width] = picture[
         top : top + height, left : left + width
     ]
-    return inside
+    return kept_picture
 
 
 def fit_picture(

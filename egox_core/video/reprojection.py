@@ -41,12 +41,12 @@ def reproject(
         EgoXInputError: frames of another size than ``source``.
     """
     source.check_size("ego camera", frames.shape[2], frames.shape[1])
-    sample = _LensSampling(source, target, mode)
-    redrawn = []
+    lens_sampling = _LensSampling(source, target, mode)
+    redrawn_frames = []
     for number, frame in enumerate(frames):
-        redrawn.append(sample(frame))
+        redrawn_frames.append(lens_sampling(frame))
         progress(number + 1, len(frames), "reproject")
-    return torch.stack(redrawn)
+    return torch.stack(redrawn_frames)
 
 
 class _LensSampling:
@@ -170,7 +170,8 @@ class Undistortion:
         return redrawn if scale == 1 else (redrawn.clamp(0, 1) * 255).round().to(torch.uint8)
 
     def shown(self, info: VideoInfo) -> VideoInfo:
-        """Describe a video after its pictures have been redrawn.
+        """Return a video's properties as they are once its pictures have been redrawn for another
+        lens.
 
         Raises:
             EgoXInputError: of another size than the source.
@@ -205,6 +206,6 @@ def _source_outline_outside(source: CameraModel, target: CameraModel) -> bool:
 
 def _outline(camera: CameraModel) -> Tensor:  # [N, 2] float64, stored pixels
     """List the pixels along the border of the picture."""
-    rim = torch.zeros(camera.stored_size[::-1], dtype=torch.bool)
-    rim[[0, -1]] = rim[:, [0, -1]] = True
-    return rim.nonzero().flip(-1).double()
+    rim_mask = torch.zeros(camera.stored_size[::-1], dtype=torch.bool)
+    rim_mask[[0, -1]] = rim_mask[:, [0, -1]] = True
+    return rim_mask.nonzero().flip(-1).double()

@@ -156,8 +156,8 @@ def shown_part(
 def codec_letters(source: Any, stream: Any) -> str:
     """Read the four-letter code of a track's codec in an MP4 or MOV, or return "" without one."""
     tracks = _mp4_header(source).split(b"trak")[1:]
-    entry = b"".join(tracks[stream.index : stream.index + 1]).partition(b"stsd")[2]
-    return entry[12:16].decode("latin-1") if entry[12:16].isalnum() else ""
+    codec_entry = b"".join(tracks[stream.index : stream.index + 1]).partition(b"stsd")[2]
+    return codec_entry[12:16].decode("latin-1") if codec_entry[12:16].isalnum() else ""
 
 
 def unnamed_matrix(container: Any, frame: av.VideoFrame) -> tuple[int, str]:
@@ -201,10 +201,10 @@ def display_turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
     True where rows become columns, then 1 or -1 for the order of the new rows, of the new
     columns.
     """
-    matrix = _side_data(frame, "DISPLAYMATRIX")
+    display_matrix = _side_data(frame, "DISPLAYMATRIX")
     # x' = a x + c y, y' = b x + d y
     x_from_x, y_from_x, _, x_from_y, y_from_y = (
-        struct.unpack("=5i", matrix[:20]) if matrix else (1, 0, 0, 0, 1)
+        struct.unpack("=5i", display_matrix[:20]) if display_matrix else (1, 0, 0, 0, 1)
     )
     is_transposed = abs(x_from_x) + abs(y_from_y) < abs(y_from_x) + abs(x_from_y)
     column_factor, row_factor = (x_from_y, y_from_x) if is_transposed else (x_from_x, y_from_y)
@@ -224,8 +224,8 @@ def stereo_layout(frame: av.VideoFrame, codec: str) -> str:
 
     Spatial video of phones (MV-HEVC) is said to alternate, but one eye alone is decoded."""
     data = _side_data(frame, "STEREO3D")
-    kind = int.from_bytes(data[:4], sys.byteorder) if data else 0
-    return "" if (kind, codec) == (3, "hevc") else _STEREO.get(kind, "")
+    layout_number = int.from_bytes(data[:4], sys.byteorder) if data else 0
+    return "" if (layout_number, codec) == (3, "hevc") else _STEREO.get(layout_number, "")
 
 
 def dolby_profile(source: Any, format_name: str) -> str:
@@ -233,8 +233,10 @@ def dolby_profile(source: Any, format_name: str) -> str:
     if "mp4" not in format_name and "matroska" not in format_name:
         return ""
     header = _mp4_header(source) if "mp4" in format_name else _beginning(source)
-    record = _DOLBY.search(header)
-    profile, compatible = (record[1][2] >> 1, record[1][4] >> 4) if record else (0, 0)
+    dolby_record = _DOLBY.search(header)
+    profile, compatible = (
+        (dolby_record[1][2] >> 1, dolby_record[1][4] >> 4) if dolby_record else (0, 0)
+    )
     return str(profile) if profile in _DOLBY_ONLY_PROFILES and not compatible else ""
 
 

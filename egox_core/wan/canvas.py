@@ -96,14 +96,14 @@ def widen(
             fix="sample the latent that came with this canvas",
         )
     cond_exo = exo if cond_exo is None else cond_exo
-    left = torch.cat(
+    exo_channels = torch.cat(
         [
             _repeat_batch(part.to(device=x_ego.device, dtype=x_ego.dtype), x_ego)
             for part in (exo, mask_exo, cond_exo)
         ],
         dim=1,
     )
-    return torch.cat((left, x_ego), dim=-1)
+    return torch.cat((exo_channels, x_ego), dim=-1)
 
 
 def ego_half(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] -> [B, 16, t, h, h]
@@ -127,18 +127,18 @@ def check_pictures(
         EgoXInputError: frame count not 4n+1, sides not multiples of 16, prior shorter or of another
             height.
     """
-    frames = exo_images.shape[0]
-    latent_frames(frames)
+    frame_count = exo_images.shape[0]
+    latent_frames(frame_count)
     exo_size, ego_size = ((x.shape[2], x.shape[1]) for x in (exo_images, prior))
     canvas_size(exo_size, ego_size)
-    if prior.shape[0] < frames:
+    if prior.shape[0] < frame_count:
         raise EgoXInputError(
             "ego prior length",
             got=f"{prior.shape[0]} frames",
-            expected=f"{frames} frames",
+            expected=f"{frame_count} frames",
             fix="render the prior for every frame of the exo video, or load fewer exo frames",
         )
-    return frames, prior if len(prior) == frames else prior[:frames]
+    return frame_count, prior if len(prior) == frame_count else prior[:frame_count]
 
 
 def _repeat_batch(tensor: Tensor, like: Tensor) -> Tensor:

@@ -102,13 +102,13 @@ def request_pictures(
             fix="render the prior of the very frames in use",
         )
     moments = sample_frames(len(exo), PICTURES)
-    left, right = exo[moments][..., :3], prior[moments][..., :3].to(exo)
-    height = left.shape[1]
-    if right.shape[1] != height:
-        width = round(right.shape[2] * height / right.shape[1])
-        right = (
+    exo_pictures, prior_pictures = exo[moments][..., :3], prior[moments][..., :3].to(exo)
+    height = exo_pictures.shape[1]
+    if prior_pictures.shape[1] != height:
+        width = round(prior_pictures.shape[2] * height / prior_pictures.shape[1])
+        prior_pictures = (
             interpolate(
-                right.movedim(-1, 1),
+                prior_pictures.movedim(-1, 1),
                 size=(height, width),
                 mode="bilinear",
                 antialias=True,
@@ -116,7 +116,7 @@ def request_pictures(
             .movedim(1, -1)
             .clamp(0, 1)
         )
-    return torch.cat((left, right), dim=2)
+    return torch.cat((exo_pictures, prior_pictures), dim=2)
 
 
 def caption_request(
@@ -172,10 +172,10 @@ def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
             text = text[1:-1].strip()
     if text != original_text.strip():
         notes.append("quotes or fences round it taken off")
-    parts, bodies = _sections(text, notes), {}
-    for mark, part in parts.items():
+    section_texts, bodies = _sections(text, notes), {}
+    for mark, part in section_texts.items():
         scene, action = _paragraphs(part, notes)
-        is_last = mark == list(parts)[-1]
+        is_last = mark == list(section_texts)[-1]
         scene = _sentences(scene, notes, may_be_cut=is_last and not action)
         action = _sentences(action, notes, may_be_cut=is_last)
         if (

@@ -232,10 +232,10 @@ def sample_chunks(
                 given.append(picture.cpu().numpy())
         ego_frames = None
         if files is not None:
-            path = files.path(
+            chunk_path = files.path(
                 chunk, exo_frames, prior_frames, known_frames, chunk_depth, chunk_poses
             )
-            ego_frames = files.get(path)
+            ego_frames = files.get(chunk_path)
         if ego_frames is None:
             ego_frames = sample(
                 chunk, exo_frames, prior_frames, chunk_depth, chunk_poses, known_frames
@@ -246,7 +246,7 @@ def sample_chunks(
                 else ego_frames.detach().cpu().float()
             )
             if files is not None:
-                files.put(path, ego_frames)
+                files.put(chunk_path, ego_frames)
         if len(chunks) == 1:
             return ego_frames
         if memory is not None and chunk_poses is not None:

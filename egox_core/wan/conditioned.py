@@ -39,7 +39,9 @@ class Conditioned:
     ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego] model space
         """Pack the 36 channels that the transformer reads, from noise and canvas (paper Eq. 3)."""
         canvas = self.canvas
-        exo, ego = (normalise_latent(x.float()) for x in (canvas.exo_latent, canvas.prior_latent))
-        mask = build_mask(canvas.mask_mode, *canvas.latent_grid)
-        parts = (x.to(noisy_ego) for x in (exo, mask, exo, ego))
+        exo_latent, ego_latent = (
+            normalise_latent(x.float()) for x in (canvas.exo_latent, canvas.prior_latent)
+        )
+        mask_channels = build_mask(canvas.mask_mode, *canvas.latent_grid)
+        parts = (x.to(noisy_ego) for x in (exo_latent, mask_channels, exo_latent, ego_latent))
         return model_input(noisy_ego, *parts)

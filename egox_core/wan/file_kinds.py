@@ -103,8 +103,8 @@ class WeightFile:
     def refusal(self) -> tuple[str, str]:
         """Description of the file for an error, and advice if it is a part of a split model."""
         size = size_words(self.file.stat().st_size)
-        parts = "give the whole model; parts of a split one work only together"
-        return f"{self.file.name!r} of {size}: {self.words}", parts if self.missing else ""
+        split_advice = "give the whole model; parts of a split one work only together"
+        return f"{self.file.name!r} of {size}: {self.words}", split_advice if self.missing else ""
 
     def check_one_transformer(self) -> str:
         """Check that the file holds one Wan transformer, and describe the tensors that a copy of it
@@ -113,12 +113,12 @@ class WeightFile:
         Raises:
             EgoXInputError: two of a weight, or parts in its blocks that no Wan transformer has.
         """
-        in_blocks = [name for name in self.others if IN_BLOCKS.search(name)]
-        if self.twice or in_blocks:
+        names_in_blocks = [name for name in self.others if IN_BLOCKS.search(name)]
+        if self.twice or names_in_blocks:
             problem = "two of a weight" if self.twice else "parts that no plain Wan transformer has"
             raise EgoXInputError(
                 "base model",
-                got=f"{self.file.name} with {problem}, such as {(*self.twice, *in_blocks)[0]}",
+                got=f"{self.file.name} with {problem}, such as {(*self.twice, *names_in_blocks)[0]}",
                 expected="each weight of one plain Wan transformer once",
                 fix="give the file that ends in _bf16 or _fp16, without a copy or an adapter in it",
             )
@@ -147,17 +147,17 @@ def weight_file(file: Path, what: str) -> WeightFile:
         elif not name.endswith(SCALE_PARTS):
             other_names.append(name)
     missing_names = missing_weights(names) if names else ()
-    place, words = kind_of(header)
-    if names and place is None:
-        words = "a Wan transformer"
-    if missing_names and place in ("model", None):
+    fitting_input, description = kind_of(header)
+    if names and fitting_input is None:
+        description = "a Wan transformer"
+    if missing_names and fitting_input in ("model", None):
         count = len(header) - ("__metadata__" in header)
-        place = ""
-        words += f", of which {count} tensors are here and {missing_names[0]} is not"
+        fitting_input = ""
+        description += f", of which {count} tensors are here and {missing_names[0]} is not"
     return WeightFile(
         file=file,
-        place=place,
-        words=words,
+        place=fitting_input,
+        words=description,
         names=names,
         shapes=shapes,
         missing=missing_names,
@@ -187,7 +187,7 @@ def kind_of(header: Mapping) -> tuple[str | None, str]:
     in words."""
     shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
     dtypes = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
-    place, words = next(
+    fitting_input, description = next(
         (
             place_and_words
             for name_end, *place_and_words in KINDS
@@ -196,29 +196,31 @@ def kind_of(header: Mapping) -> tuple[str | None, str]:
         (None, f"{len(shapes)} tensors of a different model, such as {next(iter(shapes), 'none')}"),
     )
     if any(map(is_lora, shapes)):
-        place, words = "LoRA", "a LoRA"
+        fitting_input, description = "LoRA", "a LoRA"
     product = next(filter(None, map(product_of, shapes)), "")
-    if place is None and product:
-        place, words = "LoRA", f"a {product}"
+    if fitting_input is None and product:
+        fitting_input, description = "LoRA", f"a {product}"
     sizes = [
         shape for name, shape in shapes.items() if f".{name}".endswith(".patch_embedding.weight")
     ]
-    if words.endswith("transformer") and sizes and len(sizes[0]) > 1:
+    if description.endswith("transformer") and sizes and len(sizes[0]) > 1:
         channels = sizes[0][1]
-        words += f" with {channels} input channels"
-        if place and channels in INPUTS:
-            words += f" ({INPUTS[channels]})"
-        place = place if channels == MODEL_CHANNELS else ""
-    if place == "text encoder" and not any(name.endswith("spiece_model") for name in shapes):
-        place, words = "", f"{words} without its tokenizer (spiece_model)"
+        description += f" with {channels} input channels"
+        if fitting_input and channels in INPUTS:
+            description += f" ({INPUTS[channels]})"
+        fitting_input = fitting_input if channels == MODEL_CHANNELS else ""
+    if fitting_input == "text encoder" and not any(
+        name.endswith("spiece_model") for name in shapes
+    ):
+        fitting_input, description = "", f"{description} without its tokenizer (spiece_model)"
     sizes = [shape for name, shape in shapes.items() if name.endswith("embeddings.class_embedding")]
-    if place == "CLIP vision" and sizes[0] != [VISION_WIDTH]:
-        place, words = "", f"{words} of another width, {sizes[0]}"
+    if fitting_input == "CLIP vision" and sizes[0] != [VISION_WIDTH]:
+        fitting_input, description = "", f"{description} of another width, {sizes[0]}"
     if any(name.endswith(SCALE_PARTS) for name in shapes):
-        words += (
+        description += (
             ", scaled float8" if any(dtype.startswith("F8_") for dtype in dtypes) else ", quantised"
         )
-    return place, words
+    return fitting_input, description
 
 
 def check_weights(file: Path, place: str, unknown: bool = False) -> None:
@@ -231,9 +233,9 @@ def check_weights(file: Path, place: str, unknown: bool = False) -> None:
     Raises:
         EgoXInputError: says what the file is and what to take.
     """
-    content = weight_file(file, place)
-    if content.place != place and not (unknown and content.place is None):
-        file_text, instead = content.refusal
+    weights = weight_file(file, place)
+    if weights.place != place and not (unknown and weights.place is None):
+        file_text, instead = weights.refusal
         expected, fix = WANTED[place]
         raise EgoXInputError(place, got=file_text, expected=expected, fix=instead or fix)
 

@@ -93,8 +93,8 @@ def latent_colours(
     latent: Tensor, factors: Tensor
 ) -> Tensor:  # [16, t, h, w], [17, 3] -> [t, h, w, 3] 0...1
     """Draw a rough colour preview of a latent, one picture per latent frame."""
-    flat = latent.detach().float().cpu().movedim(0, -1)
-    return (flat @ factors[:-1] + factors[-1]).clamp(0, 1)
+    channels_last = latent.detach().float().cpu().movedim(0, -1)
+    return (channels_last @ factors[:-1] + factors[-1]).clamp(0, 1)
 
 
 def _channel_statistics(like: Tensor) -> tuple[Tensor, Tensor]:

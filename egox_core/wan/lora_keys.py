@@ -178,9 +178,9 @@ class LoraConversion:
         ranks, scales = (
             ", ".join(f"{x:g}" for x in values) for values in (self.ranks, self.scales)
         )
-        line = f"{self.matched} tensors matched, {len(self.unmatched)} unmatched; rank {ranks}; alpha/rank {scales}"
-        line += f"; not used: {_count_kinds(self.unmatched)}" if self.unmatched else ""
-        return line + (f"; warning: {self.remark}" if self.remark else "")
+        summary = f"{self.matched} tensors matched, {len(self.unmatched)} unmatched; rank {ranks}; alpha/rank {scales}"
+        summary += f"; not used: {_count_kinds(self.unmatched)}" if self.unmatched else ""
+        return summary + (f"; warning: {self.remark}" if self.remark else "")
 
     def report_on(self, shapes: Mapping[str, tuple[int, ...]], file_name: str) -> str:
         """Describe which tensors were renamed, and how the LoRA fits a model with weights of these
@@ -237,9 +237,9 @@ class LoraConversion:
             EgoXInputError: no part is in the model, or one has another size there (a LoRA for another
                 model).
         """
-        sizes = {f"{part}.weight": size for part, size in self._matrix_sizes().items()}
-        missing_names = [name for name in sizes if name not in shapes]
-        for name, size in sizes.items():
+        weight_sizes = {f"{part}.weight": size for part, size in self._matrix_sizes().items()}
+        missing_names = [name for name in weight_sizes if name not in shapes]
+        for name, size in weight_sizes.items():
             if name in shapes and size != tuple(shapes[name][:2]):
                 raise EgoXInputError(
                     "LoRA",
@@ -247,7 +247,7 @@ class LoraConversion:
                     expected="x".join(map(str, shapes[name])),
                     fix="load a LoRA of this model, or the model of this LoRA",
                 )
-        if len(missing_names) == len(sizes):
+        if len(missing_names) == len(weight_sizes):
             raise EgoXInputError(
                 "LoRA",
                 got=f"parts such as {missing_names[0] if missing_names else 'none'}",
@@ -258,13 +258,15 @@ class LoraConversion:
 
     def _matrix_sizes(self) -> dict[str, tuple[int, int]]:
         """Map each module that the LoRA changes to the (out, in) size of its matrix."""
-        halves = {key.rpartition(".lora_")[::2]: value for key, value in self.tensors.items()}
+        lora_matrices = {
+            key.rpartition(".lora_")[::2]: value for key, value in self.tensors.items()
+        }
         return {
             part.removeprefix(NATIVE_PREFIX): (
-                halves[part, "B.weight"].shape[0],
+                lora_matrices[part, "B.weight"].shape[0],
                 down_matrix.shape[1],
             )
-            for (part, half), down_matrix in halves.items()
+            for (part, half), down_matrix in lora_matrices.items()
             if half == "A.weight"
         }
 
@@ -485,13 +487,13 @@ def _native_parts(modules: Collection[str]) -> dict[str, str]:
     """Map module names in a file to Wan's native names, leaving out modules of other models."""
     natives, prefixes = {}, set(FILE_PREFIXES)
     for module in modules:
-        place = _PLACE.fullmatch(module)
-        if place is None or _other_model(place[1]):
+        block_match = _PLACE.fullmatch(module)
+        if block_match is None or _other_model(block_match[1]):
             continue
-        part = _BLOCK_WORDS.get(place[4].replace(".", "_"))
+        part = _BLOCK_WORDS.get(block_match[4].replace(".", "_"))
         if part is not None:
-            natives[module] = f"blocks.{place[3]}.{part}"
-            prefixes.add(place[1])
+            natives[module] = f"blocks.{block_match[3]}.{part}"
+            prefixes.add(block_match[1])
     for prefix in sorted(prefixes, key=len):  # parts outside the blocks, under the same prefixes
         for module in modules:
             part = _MODEL_WORDS.get(module.removeprefix(prefix).replace(".", "_"))
@@ -512,8 +514,10 @@ def _count_kinds(keys: Collection[str]) -> str:
     """Count unused tensors by kind in one line, with an example of each."""
     example_keys, counts = {}, Counter()
     for key in keys:
-        foreign = _other_model(key)
-        kind = f"of {foreign}" if foreign else key.removesuffix(".weight").rpartition(".")[2]
+        other_model = _other_model(key)
+        kind = (
+            f"of {other_model}" if other_model else key.removesuffix(".weight").rpartition(".")[2]
+        )
         counts[kind] += 1
         example_keys.setdefault(kind, key)
     return ", ".join(
@@ -598,11 +602,11 @@ def _value_warning(
         for name, tensor in {**tensors, **others}.items()
         if isinstance(tensor, Tensor) and not tensor.is_meta
     }
-    broken = [name for name, tensor in values.items() if not tensor.float().isfinite().all()]
-    if broken:
+    broken_names = [name for name, tensor in values.items() if not tensor.float().isfinite().all()]
+    if broken_names:
         raise EgoXInputError(
             "LoRA file",
-            got=f"NaN or infinity in {len(broken)} of {len(values)} tensors, such as {broken[0]}",
+            got=f"NaN or infinity in {len(broken_names)} of {len(values)} tensors, such as {broken_names[0]}",
             expected="finite numbers",
             fix="download it again, or take a checkpoint from before its training diverged",
         )
@@ -632,23 +636,23 @@ def _missing_alpha_warning(state: Collection[str], tensors: Collection[str]) -> 
         return ""
     if not all(name.startswith("base_model.model.") for name in state):
         return ""
-    weights, settings = PEFT_FILES
+    weights_name, settings_name = PEFT_FILES
     return (
-        f"alpha is not known, and the rank is taken for it: PEFT writes {settings}, which is read "
-        f"next to {weights}"
+        f"alpha is not known, and the rank is taken for it: PEFT writes {settings_name}, which is read "
+        f"next to {weights_name}"
     )
 
 
 def _peft_entries(metadata: Mapping[str, str], file: Path | None) -> Mapping[str, Any]:
     """Read PEFT's settings of a LoRA from the settings file beside it or from its metadata."""
-    weights, settings = PEFT_FILES
+    weights_name, settings_name = PEFT_FILES
     contents: list[object] = [metadata]
     for key in sorted(metadata, key=lambda key: key == PEFT_METADATA_KEY):
         if "lora_alpha" in str(metadata[key]):
             with suppress(EgoXInputError):
                 contents.append(parse_json(str(metadata[key]), "PEFT's metadata"))
-    if file is not None and file.name == weights and file.with_name(settings).is_file():
-        contents.append(read_json(file.with_name(settings), settings))
+    if file is not None and file.name == weights_name and file.with_name(settings_name).is_file():
+        contents.append(read_json(file.with_name(settings_name), settings_name))
     for content in reversed(contents):
         if isinstance(content, Mapping):
             lora_entries = {
@@ -681,8 +685,8 @@ def _peft_scale(entries: Mapping[str, Any], module: str, rank: int) -> float | N
 
 
 def _pattern_value(entries: Mapping[str, Any], name: str, module: str, default: Any) -> Any:
-    """Look up a module's value in PEFT's patterns, by the first pattern that matches the end of its
-    name."""
+    """Look up a LoRA module's setting in PEFT's patterns: that of the first pattern in which its
+    name ends."""
     patterns = entries.get(name)
     for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
         try:

@@ -50,15 +50,15 @@ USUAL: Mapping[str, str] = {
 def told_by_metadata(metadata: Mapping[str, str]) -> str:
     """Describe a LoRA's unusual training settings that inputs must follow, or return ""."""
     trained_settings = trained_with(metadata)
-    unusual = [
+    unusual_settings = [
         f"{key} {trained_settings.get(key)}"
         for key in USUAL
         if trained_settings.get(key, USUAL[key]) != USUAL[key]
     ]
-    if not unusual:
+    if not unusual_settings:
         return ""
     return (
-        f"trained with {', '.join(unusual)}, which only the file's metadata say: EgoX's own "
+        f"trained with {', '.join(unusual_settings)}, which only the file's metadata say: EgoX's own "
         "nodes follow them, also behind a Load LoRA that hands metadata on (ComfyUI 0.30 does)"
     )
 

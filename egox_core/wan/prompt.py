@@ -103,11 +103,13 @@ def cut_place(
     A section that is lost as a whole is named too.
     """
     marks = sorted(
-        (place, mark)
+        (mark_position, mark)
         for mark in (EXO_MARK, EGO_MARK)
-        if (place := prompt.lower().find(mark.lower())) >= 0
+        if (mark_position := prompt.lower().find(mark.lower())) >= 0
     )
-    marks_and_starts = [(count(prompt[:place].rstrip()) < limit - 1, mark) for place, mark in marks]
+    marks_and_starts = [
+        (count(prompt[:mark_position].rstrip()) < limit - 1, mark) for mark_position, mark in marks
+    ]
     marks_in_time = [mark for is_in_time, mark in marks_and_starts if is_in_time]
     lost_marks = [mark for is_in_time, mark in marks_and_starts if not is_in_time]
     return " and ".join(

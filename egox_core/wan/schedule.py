@@ -110,27 +110,27 @@ def make_scheduler(
     Raises:
         EgoXInputError: fewer than two sigmas, sigmas that don't fall or leave 0...1.
     """
-    table = sigmas.detach().to("cpu", torch.float32)
-    if table.ndim != 1 or len(table) < 2 or not torch.isfinite(table).all():
+    sigma_table = sigmas.detach().to("cpu", torch.float32)
+    if sigma_table.ndim != 1 or len(sigma_table) < 2 or not torch.isfinite(sigma_table).all():
         raise EgoXInputError(
             "sigmas",
             got=f"shape {tuple(sigmas.shape)}",
             expected="two or more finite numbers",
             fix="use those of released_schedule",
         )
-    if (table.diff() >= 0).any() or table[0] > 1 or table[-1] < 0:
+    if (sigma_table.diff() >= 0).any() or sigma_table[0] > 1 or sigma_table[-1] < 0:
         raise EgoXInputError(
             "sigmas",
-            got=f"{table[0]:.4f} to {table[-1]:.4f}",
+            got=f"{sigma_table[0]:.4f} to {sigma_table[-1]:.4f}",
             expected="falling, from 1 down to 0",
             fix="use flow-matching sigmas, such as those of released_schedule",
         )
     with needs_package("diffusers", "released sampling", expected="the extra `sampling`"):
         from diffusers import UniPCMultistepScheduler
     scheduler = UniPCMultistepScheduler(**UNIPC_SETTINGS)
-    scheduler.set_timesteps(len(table) - 1)
-    scheduler.timesteps = truncated_timesteps(table, schedule)
-    scheduler.sigmas = table.clamp_max(1 - FIRST_SIGMA_GAP)
+    scheduler.set_timesteps(len(sigma_table) - 1)
+    scheduler.timesteps = truncated_timesteps(sigma_table, schedule)
+    scheduler.sigmas = sigma_table.clamp_max(1 - FIRST_SIGMA_GAP)
     # By index, since truncated timesteps can repeat and a look-up by value would then jump.
     scheduler.set_begin_index(0)
     return scheduler

@@ -79,8 +79,8 @@ def read_tensor(file: Path, header: Mapping, name: str, what: str) -> Tensor:
     with file.open("rb") as stream:
         start = 8 + int.from_bytes(stream.read(8), "little")
         stream.seek(start + begin)
-        data = bytearray(stream.read(end - begin))
-    return torch.frombuffer(data, dtype=DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        tensor_bytes = bytearray(stream.read(end - begin))
+    return torch.frombuffer(tensor_bytes, dtype=DTYPES[entry["dtype"]]).reshape(entry["shape"])
 
 
 def write_streamed(
@@ -95,31 +95,31 @@ def write_streamed(
         entries: name -> shape and type of a tensor.
         tensor_of: asked for one after the other; of any type.
     """
-    kinds = {dtype: kind for kind, dtype in DTYPES.items()}
+    dtype_names = {dtype: kind for kind, dtype in DTYPES.items()}
     header: dict[str, dict] = {"__metadata__": dict(metadata)}
     end = 0
     for name, (shape, dtype) in entries.items():
         begin, end = end, end + math.prod(shape) * dtype.itemsize
         header[name] = {
-            "dtype": kinds[dtype],
+            "dtype": dtype_names[dtype],
             "shape": list(shape),
             "data_offsets": [begin, end],
         }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    header_json = json.dumps(header).encode()
+    header_json += b" " * (-len(header_json) % 8)
     with atomic_write(file) as temporary, temporary.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.write(len(header_json).to_bytes(8, "little") + header_json)
         for name, (_, dtype) in entries.items():
-            data = tensor_of(name).to(dtype).contiguous().reshape(-1).view(torch.uint8)
-            stream.write(data.numpy().data)
+            tensor_bytes = tensor_of(name).to(dtype).contiguous().reshape(-1).view(torch.uint8)
+            stream.write(tensor_bytes.numpy().data)
 
 
 def file_digest(file: Path) -> str:
     """Compute a digest of a safetensors file from its header and its last bytes."""
     with file.open("rb") as stream:
-        head = stream.read(8 + int.from_bytes(stream.read(8), "little"))
+        header_bytes = stream.read(8 + int.from_bytes(stream.read(8), "little"))
         stream.seek(max(0, file.stat().st_size - TAIL_BYTES))
-        return hashlib.sha256(head + stream.read()).hexdigest()[:16]
+        return hashlib.sha256(header_bytes + stream.read()).hexdigest()[:16]
 
 
 def size_words(size: int) -> str:
