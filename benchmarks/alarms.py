@@ -60,9 +60,12 @@ def times(factor: float) -> Change:
 
 def disparity(depth_m: Tensor) -> Tensor:
     """Convert depth to disparity from 0 to 1, as depth networks predict it."""
-    inverse = 1 / depth_m
-    far, near = inverse.nanquantile(0.005), inverse.nanquantile(0.995)
-    return ((inverse - far) / (near - far)).clamp(1e-3, 1)
+    inverse_depth = 1 / depth_m
+    far_disparity, near_disparity = (
+        inverse_depth.nanquantile(0.005),
+        inverse_depth.nanquantile(0.995),
+    )
+    return ((inverse_depth - far_disparity) / (near_disparity - far_disparity)).clamp(1e-3, 1)
 
 
 WRONG: dict[str, tuple[dict[str, Change], str]] = {
@@ -90,7 +93,7 @@ WRONG: dict[str, tuple[dict[str, Change], str]] = {
 
 
 class Files(NamedTuple):
-    """Hold what a user gives: depth and both cameras."""
+    """Input files of a take as a user gives them: exo depth, ego camera path and exo camera path."""
 
     depth_m: Tensor  # [T, H, W]
     ego: CameraPath
@@ -98,14 +101,14 @@ class Files(NamedTuple):
 
     def changed(self, changes: dict[str, Change]) -> "Files":
         """Change depth, ego and exo poses, and the exo camera's focal length, by their names."""
-        depth_m, ego, exo = self
+        depth_m, ego_path, exo_path = self
         if "focal" in changes:
-            focal = changes["focal"](exo.camera.fx)
-            exo = replace(exo, lens=replace(exo.camera, fx=focal, fy=focal))
+            focal_px = changes["focal"](exo_path.camera.fx)
+            exo_path = replace(exo_path, lens=replace(exo_path.camera, fx=focal_px, fy=focal_px))
         return Files(
             depth_m=changes.get("depth", torch.clone)(depth_m),
-            ego=replace(ego, w2c=changes.get("ego", torch.clone)(ego.w2c)),
-            exo=replace(exo, w2c=changes.get("exo", torch.clone)(exo.w2c)),
+            ego=replace(ego_path, w2c=changes.get("ego", torch.clone)(ego_path.w2c)),
+            exo=replace(exo_path, w2c=changes.get("exo", torch.clone)(exo_path.w2c)),
         )
 
     def points(self) -> Tensor:  # [T, H, W, 3]
@@ -116,30 +119,38 @@ class Files(NamedTuple):
 
 
 def right_files(take: SyntheticTake) -> Files:
-    """Give the files of a drawn take, in a world of their own."""
+    """Build a synthetic take's input files without any error: exact depth, ego camera and exo
+    camera."""
     world_from_drawn = torch.tensor(TURNED, dtype=torch.float64)
     files = Files(take.exo_depth_m, take.ego.upright, take.exo)
     return files.changed(dict.fromkeys(POSES, lambda w2c: compose(w2c, invert(world_from_drawn))))
 
 
 def placement_remark(take: SyntheticTake, files: Files) -> str:
-    """Compute the prior of a take and find its remark on the head's place, "" if there is none,
-    "refused: ..." if the take is refused."""
-    depth_m, ego, exo = files
-    depth = DepthVideo(depth_m=depth_m.clamp(max=1000), exo=exo, dynamic=take.exo_dynamic)
+    """Render a take's ego prior, and return its remark on the head's place.
+
+    The remark is "" if there is none, and "refused: ..." if the take is refused."""
+    depth_m, ego_path, exo_path = files
+    depth = DepthVideo(depth_m=depth_m.clamp(max=1000), exo=exo_path, dynamic=take.exo_dynamic)
     scene, _ = stages.scene(take.exo_rgb, depth)
     try:
-        _, report = stages.prior(scene, CameraTrajectory(ego=ego, exo=exo))
+        _, report = stages.prior(scene, CameraTrajectory(ego=ego_path, exo=exo_path))
     except EgoXInputError as refusal:
         return f"refused: {refusal}"
-    remarks = [note for note in report.notes if note.kind in KINDS and "ego camera" in note.text]
+    remarks = [
+        report_note
+        for report_note in report.notes
+        if report_note.kind in KINDS and "ego camera" in report_note.text
+    ]
     return remarks[0].text if remarks else ""
 
 
 def remedies(words: str) -> list[str]:
-    """List the remedies that a remark offers."""
-    offered = words.partition("would be right with ")[2].partition("; draw_anyway")[0]
-    return re.split(", or (?=depth |poses |ego poses |exo poses )", offered) if offered else []
+    """List the remedies that the text of a remark offers."""
+    remedy_text = words.partition("would be right with ")[2].partition("; draw_anyway")[0]
+    return (
+        re.split(", or (?=depth |poses |ego poses |exo poses )", remedy_text) if remedy_text else []
+    )
 
 
 def follow(
@@ -147,46 +158,56 @@ def follow(
     remedy: str,
     true_depth_m: Tensor,  # the metric one that disparity asks for
 ) -> Files:
-    """Do what a remedy says."""
-    number = float((re.findall(r"by (-?[\d.e-]+)", remedy) or ["nan"])[-1].rstrip("."))
+    """Apply a remedy from a remark to a take's input files."""
+    scale_factor = float((re.findall(r"by (-?[\d.e-]+)", remedy) or ["nan"])[-1].rstrip("."))
 
     def fitted(video_depth: Tensor) -> Tensor:
-        pairs = torch.stack((video_depth, torch.ones_like(video_depth), 1 / true_depth_m), -1)
-        pairs = pairs[pairs.isfinite().all(-1)].double()
-        slope, shift = torch.linalg.lstsq(pairs[:, :2], pairs[:, 2:]).solution.flatten().tolist()
+        depth_triples = torch.stack(
+            (video_depth, torch.ones_like(video_depth), 1 / true_depth_m), -1
+        )
+        depth_triples = depth_triples[depth_triples.isfinite().all(-1)].double()
+        slope, shift = (
+            torch.linalg.lstsq(depth_triples[:, :2], depth_triples[:, 2:])
+            .solution.flatten()
+            .tolist()
+        )
         return 1 / (slope * video_depth + shift)
 
-    ways: tuple[tuple[str, Change], ...] = (
+    named_changes: tuple[tuple[str, Change], ...] = (
         ("invert them, then negate", lambda w2c: flipped(invert(w2c))),
         ("invert them", invert),
         ("negate rows", flipped),
-        ("they are turned by", rolled(-number / 90)),
-        ("scale", times(number)),
+        ("they are turned by", rolled(-scale_factor / 90)),
+        ("scale", times(scale_factor)),
         ("as video depth", fitted),
     )
-    (change, *_) = [way for words, way in ways if words in remedy]
-    first = remedy.split()[0]
-    named = POSES if first == "poses" else (first,)
-    return files.changed(dict.fromkeys(named, change))
+    (change, *_) = [
+        change_function for change_name, change_function in named_changes if change_name in remedy
+    ]
+    file_name = remedy.split()[0]
+    file_names = POSES if file_name == "poses" else (file_name,)
+    return files.changed(dict.fromkeys(file_names, change))
 
 
 def outcome(take: SyntheticTake, truth: Files, files: Files) -> str:
-    """Tell whether a take is right after a remedy, and if not, whether it cries."""
+    """Describe whether a take is right after a remedy was applied, and if not, whether a remark
+    still warns."""
     true_depth_m = truth.depth_m
-    off = (files.points() - truth.points()).norm(dim=-1) / true_depth_m
-    if float(off.nanmedian()) <= RIGHT_POINTS:
+    relative_errors = (files.points() - truth.points()).norm(dim=-1) / true_depth_m
+    if float(relative_errors.nanmedian()) <= RIGHT_POINTS:
         return "right"
     return "cries" if placement_remark(take, files) else "silent"
 
 
 def verdict(words: str, right: str) -> str:
-    """Classify a remark: silent, naming the right cause, naming a wrong cause, or naming none."""
+    """Classify a remark on the head's place: absent, naming the right cause, naming a wrong cause,
+    or naming no cause."""
     if not words:
         return "silent"
-    named = words.partition("would be right with ")[2]
-    if not named:
+    named_causes = words.partition("would be right with ")[2]
+    if not named_causes:
         return "word"
-    return "right" if right in named else "wrong"
+    return "right" if right in named_causes else "wrong"
 
 
 def usual(seed: int, **settings: str | bool | int) -> SyntheticTake:
@@ -200,12 +221,15 @@ def usual(seed: int, **settings: str | bool | int) -> SyntheticTake:
 def unusual(seeds: range) -> Iterator[tuple[str, SyntheticTake]]:
     """Render takes with all postures and exo camera places, some with a hidden head or an upright
     picture."""
-    kinds = list(product(CHOICES["posture"], CHOICES["exo_place"]))
+    posture_places = list(product(CHOICES["posture"], CHOICES["exo_place"]))
     for seed in seeds:
-        posture, place = kinds[seed % len(kinds)]
-        more = {"exo_sees_head": False} if seed % 5 == 0 else {}
-        more |= {"exo_width": 96, "exo_height": 160} if seed % 7 == 0 else {}
-        yield f"{posture}, {place}", usual(seed, posture=posture, exo_place=place, **more)
+        posture, exo_place = posture_places[seed % len(posture_places)]
+        extra_settings = {"exo_sees_head": False} if seed % 5 == 0 else {}
+        extra_settings |= {"exo_width": 96, "exo_height": 160} if seed % 7 == 0 else {}
+        yield (
+            f"{posture}, {exo_place}",
+            usual(seed, posture=posture, exo_place=exo_place, **extra_settings),
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -215,30 +239,40 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     seeds = range(args.first_seed, args.first_seed + args.takes)
     takes = [usual(seed) for seed in seeds]
-    ordinary = [placement_remark(take, right_files(take)) for take in takes]
-    rows = {"right, usual": Counter(verdict(words, "nothing") for words in ordinary)}
-    odd = [(name, placement_remark(take, right_files(take))) for name, take in unusual(seeds)]
-    rows["right, any posture and camera"] = Counter(verdict(words, "nothing") for _, words in odd)
-    for name, (changes, right) in WRONG.items():
+    ordinary_remarks = [placement_remark(take, right_files(take)) for take in takes]
+    rows = {
+        "right, usual": Counter(verdict(remark_text, "nothing") for remark_text in ordinary_remarks)
+    }
+    unusual_remarks = [
+        (name, placement_remark(take, right_files(take))) for name, take in unusual(seeds)
+    ]
+    rows["right, any posture and camera"] = Counter(
+        verdict(remark_text, "nothing") for _, remark_text in unusual_remarks
+    )
+    for name, (changes, right_cause) in WRONG.items():
         row = rows[name] = Counter()
         for take in takes:
-            truth = right_files(take)
-            files = truth.changed(changes)
-            words = placement_remark(take, files)
-            row[verdict(words, right)] += 1
-            for place, remedy in zip(("first", "other"), remedies(words), strict=False):
-                done = follow(files, remedy, truth.depth_m)
-                row[f"{place}: {outcome(take, truth, done)}"] += 1
-    ends = [
-        f"{place}: {end}" for place in ("first", "other") for end in ("right", "cries", "silent")
+            right_take_files = right_files(take)
+            files = right_take_files.changed(changes)
+            remark_text = placement_remark(take, files)
+            row[verdict(remark_text, right_cause)] += 1
+            for remedy_place, remedy in zip(
+                ("first", "other"), remedies(remark_text), strict=False
+            ):
+                remedied_files = follow(files, remedy, right_take_files.depth_m)
+                row[f"{remedy_place}: {outcome(take, right_take_files, remedied_files)}"] += 1
+    outcome_texts = [
+        f"{remedy_place}: {end}"
+        for remedy_place in ("first", "other")
+        for end in ("right", "cries", "silent")
     ]
-    names = ("silent", "right", "word", "wrong", *ends)
+    names = ("silent", "right", "word", "wrong", *outcome_texts)
     lines = ["| files | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += [
         f"| {name} | " + " | ".join(str(row[key]) for key in names) + " |"
         for name, row in rows.items()
     ]
-    lines += [f"{name}: {words}" for name, words in odd if words]
+    lines += [f"{name}: {remark_text}" for name, remark_text in unusual_remarks if remark_text]
     result = {"first_seed": args.first_seed, "takes": args.takes, "rows": rows}
     return finish("alarms", result, args, "\n".join(lines))
 

@@ -33,45 +33,55 @@ NOT_DIVIDED = "start stop width per_frame base span blocks tokens".split()
 
 def compile_kernel(kernel, card: int, dtype: torch.dtype, constants: dict):
     """Compile a kernel for one GPU architecture, specialised as Triton's launcher does."""
-    names, warps = kernel.arg_names, constants.pop("num_warps")
-    kinds = dict.fromkeys(names, "i32") | dict.fromkeys(FLOATS, "fp32")
-    kinds |= dict.fromkeys("q k v out grad q_grad k_grad v_grad".split(), "*" + NAMES[dtype])
-    column_type = "*fp32" if dtype == torch.float32 else "*fp16"
-    kinds |= dict.fromkeys(("query_columns", "key_columns"), column_type)
-    kinds |= dict.fromkeys(("sums", "dots"), "*fp32") | dict.fromkeys(constants, "constexpr")
-    uneven = {*FLOATS, *NOT_DIVIDED, *constants}
-    source = ASTSource(
-        fn=kernel,
-        signature={name: kinds[name] for name in names},
-        constexprs={(names.index(name),): x for name, x in constants.items()},
-        attrs={(i,): [["tt.divisibility", 16]] for i, x in enumerate(names) if x not in uneven},
+    argument_names, warp_count = kernel.arg_names, constants.pop("num_warps")
+    argument_types = dict.fromkeys(argument_names, "i32") | dict.fromkeys(FLOATS, "fp32")
+    argument_types |= dict.fromkeys(
+        "q k v out grad q_grad k_grad v_grad".split(), "*" + NAMES[dtype]
     )
-    return triton.compile(source, target=GPUTarget("cuda", card, 32), options={"num_warps": warps})
+    column_type = "*fp32" if dtype == torch.float32 else "*fp16"
+    argument_types |= dict.fromkeys(("query_columns", "key_columns"), column_type)
+    argument_types |= dict.fromkeys(("sums", "dots"), "*fp32") | dict.fromkeys(
+        constants, "constexpr"
+    )
+    undivided_names = {*FLOATS, *NOT_DIVIDED, *constants}
+    kernel_source = ASTSource(
+        fn=kernel,
+        signature={name: argument_types[name] for name in argument_names},
+        constexprs={(argument_names.index(name),): x for name, x in constants.items()},
+        attrs={
+            (i,): [["tt.divisibility", 16]]
+            for i, x in enumerate(argument_names)
+            if x not in undivided_names
+        },
+    )
+    return triton.compile(
+        kernel_source, target=GPUTarget("cuda", card, 32), options={"num_warps": warp_count}
+    )
 
 
 def kernel_usage(cubin: bytes) -> tuple[int, int]:
     """Count the registers per thread and the spilled bytes of a compiled kernel."""
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    cuobjdump_path = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [tool, "-res-usage", file.name]
+        command = [cuobjdump_path, "-res-usage", file.name]
         resource_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    registers, spilled = re.findall(r"REG:(\d+) STACK:(\d+)", resource_text)[0]
-    return int(registers), int(spilled)
+    registers, stack_bytes = re.findall(r"REG:(\d+) STACK:(\d+)", resource_text)[0]
+    return int(registers), int(stack_bytes)
 
 
 def kernel_cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]:
     """Format a table cell with one kernel's resources, and check that they are within the
     limits."""
     kernel, constants = product_kernels(divmod(card, 10), dtype, dim)[name]
-    sizes = [str(constants[f"block_{side}"]) for side in ("queries", "keys")]
-    sizes += [str(constants[x]) for x in ("num_warps", "in_flight")]
+    block_sizes = [str(constants[f"block_{side}"]) for side in ("queries", "keys")]
+    block_sizes += [str(constants[x]) for x in ("num_warps", "in_flight")]
     compiled_kernel = compile_kernel(kernel, card, dtype, constants)
-    registers, spilled = kernel_usage(compiled_kernel.asm["cubin"])
+    registers, stack_bytes = kernel_usage(compiled_kernel.asm["cubin"])
     shared_kb = compiled_kernel.metadata.shared / 1024
-    cell_text = f"{' '.join(sizes)}: {registers} / {spilled} / {shared_kb:.0f}"
-    return cell_text, not spilled and shared_kb <= SHARED_KB[card]
+    cell_text = f"{' '.join(block_sizes)}: {registers} / {stack_bytes} / {shared_kb:.0f}"
+    return cell_text, not stack_bytes and shared_kb <= SHARED_KB[card]
 
 
 def main() -> int:
@@ -80,23 +90,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--save", action="store_true", help=f"keep it as {PAGE.name}")
     is_saved = parser.parse_args().save
-    cards = [f"{card // 10}.{card % 10} ({kb})" for card, kb in SHARED_KB.items()]
+    card_headings = [
+        f"{capability // 10}.{capability % 10} ({shared_kb})"
+        for capability, shared_kb in SHARED_KB.items()
+    ]
     lines = [
         f"The kernels of guided attention by product, compiled by Triton {triton.__version__}",
         "(`python3 run.py bench cubins --save`) for cards that weren't there. A cell: queries, keys, warps, in",
         "flight: registers / spilled bytes / KB of shared memory, at most the figures next to the card.",
         "",
-        f"| head | kernel | {' | '.join(cards)} |",
-        f"|{'---|' * (2 + len(cards))}",
+        f"| head | kernel | {' | '.join(card_headings)} |",
+        f"|{'---|' * (2 + len(card_headings))}",
     ]
     bars_hold = True
     print(*lines, sep="\n")
-    for dtype, dim in ((dtype, dim) for dtype in NAMES for dim in (64, 128)):
-        for name in product_kernels((8, 0), dtype, dim):
-            texts, results_within_limits = zip(
-                *(kernel_cell(card, dtype, dim, name) for card in SHARED_KB), strict=True
+    for dtype, head_dim in ((dtype, head_dim) for dtype in NAMES for head_dim in (64, 128)):
+        for name in product_kernels((8, 0), dtype, head_dim):
+            cell_texts, results_within_limits = zip(
+                *(kernel_cell(capability, dtype, head_dim, name) for capability in SHARED_KB),
+                strict=True,
             )
-            lines.append(f"| {' | '.join((f'{NAMES[dtype]} {dim}', name, *texts))} |")
+            lines.append(f"| {' | '.join((f'{NAMES[dtype]} {head_dim}', name, *cell_texts))} |")
             print(lines[-1] + ("" if all(results_within_limits) else "  <-- too much"), flush=True)
             bars_hold &= all(results_within_limits)
     if is_saved:

@@ -44,11 +44,13 @@ def zoom_in(frame: Tensor, zoom: float, middle_offset: np.ndarray) -> Tensor:
     (-1 to 1 each)."""
     height, width = frame.shape[:2]
     half_size = np.array([width, height]) / 2
-    middle = half_size + middle_offset * half_size * (1 - 1 / zoom)
-    warp = np.array([[zoom, 0, 0], [0, zoom, 0]], dtype=np.float64)
-    warp[:, 2] = half_size - zoom * middle
+    middle_px = half_size + middle_offset * half_size * (1 - 1 / zoom)
+    affine_matrix = np.array([[zoom, 0, 0], [0, zoom, 0]], dtype=np.float64)
+    affine_matrix[:, 2] = half_size - zoom * middle_px
     return torch.from_numpy(
-        cv2.warpAffine(frame.numpy(), warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        cv2.warpAffine(
+            frame.numpy(), affine_matrix, (width, height), borderMode=cv2.BORDER_REPLICATE
+        )
     )
 
 
@@ -56,8 +58,8 @@ def classify_clip(frames: Tensor) -> str:
     """Classify how a clip is treated: passed, moving camera, zoom, refused as a cut with a remedy,
     or refused without one."""
     if not find_cuts(frames):
-        motion = camera_motion(frames, None)
-        return "passes" if motion is None else "zoom" if motion.zoom != 1 else "moves"
+        motion_report = camera_motion(frames, None)
+        return "passes" if motion_report is None else "zoom" if motion_report.zoom != 1 else "moves"
     settings = {"frame_count": None, "size": (frames.shape[2], frames.shape[1])}
     try:
         stages.load_clip(frames, **settings)
@@ -84,19 +86,21 @@ def main(arguments: list[str] | None = None) -> int:
         take = make_take(replace(SPEC, seed=seed, exo_views=2, **options))
         first_view, second_view = (view.exo_rgb for view in take.views)
         camera_words = "moving" if take.spec.exo_moves else "standing"
-        for shot in (first_view, second_view):
-            count(f"one shot, {camera_words} camera", shot)
+        for shot_frames in (first_view, second_view):
+            count(f"one shot, {camera_words} camera", shot_frames)
             middle_offset = rng.uniform(-OFF_MIDDLE, OFF_MIDDLE, 2)
             for name, offset in (*[("", np.zeros(2))] * 4, (" beside the middle", middle_offset)):
                 zoom = rng.uniform(*PUNCHES)
-                enlarged = torch.stack([zoom_in(frame, zoom, offset) for frame in shot[PLACE:]])
-                count(f"punch-in{name}", torch.cat((shot[:PLACE], enlarged)))
+                enlarged_frames = torch.stack(
+                    [zoom_in(frame, zoom, offset) for frame in shot_frames[PLACE:]]
+                )
+                count(f"punch-in{name}", torch.cat((shot_frames[:PLACE], enlarged_frames)))
             if not take.spec.exo_moves:
                 zoom_frames, zoom = rng.integers(*ZOOM_FRAMES), rng.uniform(*ZOOMS)
-                zoom_share = np.clip(np.arange(len(shot)) / zoom_frames, 0, 1)
+                zoom_share = np.clip(np.arange(len(shot_frames)) / zoom_frames, 0, 1)
                 lens = [
                     zoom_in(frame, zoom**s, np.zeros(2))
-                    for frame, s in zip(shot, zoom_share, strict=True)
+                    for frame, s in zip(shot_frames, zoom_share, strict=True)
                 ]
                 count("zoom by the lens", torch.stack(lens))
         for first_shot, second_shot in ((first_view, second_view), (second_view, first_view)):

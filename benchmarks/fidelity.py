@@ -46,17 +46,17 @@ def main() -> int:
     args = bench_parser(__doc__).parse_args()
     take_goldens = TAKE_GOLDENS if TAKE_GOLDENS.is_dir() else None
     with pack_on_host("fidelity", cpu=True) as (
-        host,
-        pack,
+        comfyui_host,
+        pack_module,
     ):  # a GPU may round float32 products to fewer bits
-        checks = list(all_checks(pack, take_goldens))
+        checks = list(all_checks(pack_module, take_goldens))
     note = (
         ""
         if take_goldens
         else "\nnot compared: rays and bias of real takes (../shared/golden is not there)"
     )
-    failed = [check.name for check in checks if not check.passed]
-    verdict = f"\n{len(checks)} comparisons, {len(failed)} exceeded{note}"
+    failed_names = [check.name for check in checks if not check.passed]
+    verdict = f"\n{len(checks)} comparisons, {len(failed_names)} exceeded{note}"
     rows = [
         {"name": c.name, "difference": c.difference, "bound": c.bound, "passed": c.passed}
         for c in checks
@@ -64,14 +64,14 @@ def main() -> int:
     return finish(
         "fidelity",
         {
-            "host": host.version_text,
+            "host": comfyui_host.version_text,
             "takes_compared": take_goldens is not None,
             "checks": rows,
-            "passed": not failed,
+            "passed": not failed_names,
         },
         args,
         table(checks) + verdict,
-        not failed,
+        not failed_names,
     )
 
 

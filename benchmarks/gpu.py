@@ -52,15 +52,15 @@ def first_look(out: Path | None) -> tuple[Host | None, list[str]]:
 
     The same is written into the folder.
     """
-    host, machine, host_error = None, this_machine(), ""
+    comfyui_host, machine, host_error = None, this_machine(), ""
     try:
-        host = find_host()
+        comfyui_host = find_host()
     except SetupError as error:  # names its folder, which the page doesn't
         host_error = str(error)
     left_out_parts = [
         f"not installed: {name}, so without {LEFT_OUT[name]}" for name in missing_packages(LEFT_OUT)
     ]
-    if host is None:
+    if comfyui_host is None:
         left_out_parts.append(
             "not installed: ComfyUI, so without its steps, and the demo, whose text it makes"
         )
@@ -69,22 +69,24 @@ def first_look(out: Path | None) -> tuple[Host | None, list[str]]:
             f"disk: too little for compiled steps and the demo, which take {DISK_GB} GB"
         )
     left_out_parts += [
-        f"main memory: too little for a training step of the 14B for {card} GB: {needed} GB"
-        for card, needed in MAIN_GB.items()
-        if machine["main_memory_gb"] is not None and machine["main_memory_gb"] < needed
+        f"main memory: too little for a training step of the 14B for {card_name} GB: {needed_gb} GB"
+        for card_name, needed_gb in MAIN_GB.items()
+        if machine["main_memory_gb"] is not None and machine["main_memory_gb"] < needed_gb
     ]
-    facts = ", ".join(f"{name} {value}" for name, value in machine.items())
+    machine_facts = ", ".join(f"{name} {value}" for name, value in machine.items())
     print(
-        "\n".join(filter(None, [facts, host_error, *left_out_parts])), file=sys.stderr, flush=True
+        "\n".join(filter(None, [machine_facts, host_error, *left_out_parts])),
+        file=sys.stderr,
+        flush=True,
     )
     if out is not None:
         record = {"machine": machine, "left_out": left_out_parts, "running": "imports", "rows": []}
         write_first(out / "gpu.json", {"benchmark": "gpu", **record})
-    return host, left_out_parts
+    return comfyui_host, left_out_parts
 
 
 def main() -> int:
-    start_s = time.monotonic()
+    start_time_s = time.monotonic()
     parser = argparse.ArgumentParser(prog="gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="small also where there is a GPU")
     parser.add_argument("--minutes", type=float, default=60.0, help="for all of it")
@@ -93,12 +95,12 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--save", action="store_true", help="keep it, also where it is small")
     args = parser.parse_args()
-    host, left_out_parts = first_look(args.out)
+    comfyui_host, left_out_parts = first_look(args.out)
     # The host's allocator wants to be loaded before anything asks the driver.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     from benchmarks.support.gpu_run import run_bench  # noqa: PLC0415
 
-    return run_bench(host, start_s, args, left_out_parts)
+    return run_bench(comfyui_host, start_time_s, args, left_out_parts)
 
 
 if __name__ == "__main__":

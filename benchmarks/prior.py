@@ -73,27 +73,29 @@ def warp_previous(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Ten
     points = rays * take.ego_ray_depth_m[frame].nan_to_num(0)[..., None]
     before_from_now = compose(take.ego.w2c[frame - 1], invert(take.ego.w2c[frame]))
     points = transform(before_from_now, points.reshape(-1, 3).double())
-    uv, valid_mask = take.ego.camera.project(points)
+    ego_uv, valid_mask = take.ego.camera.project(points)
     size = picture.shape[0]
     # Something else may have stood in front of the surface then.
-    col, row = (uv[:, axis].round().long().clamp(0, size - 1) for axis in (0, 1))
-    earlier_depth = take.ego_ray_depth_m[frame - 1][row, col]
+    pixel_column, pixel_row = (ego_uv[:, axis].round().long().clamp(0, size - 1) for axis in (0, 1))
+    earlier_depth = take.ego_ray_depth_m[frame - 1][pixel_row, pixel_column]
     valid_mask &= (earlier_depth / points.norm(dim=-1) - 1).abs() < 0.01
-    valid_mask &= ~take.ego_dynamic[frame - 1][row, col] & take.ego.camera.inside(uv, -1.0)
-    grid = (uv.float().reshape(1, size, size, 2) + 0.5) / size * 2 - 1
+    valid_mask &= ~take.ego_dynamic[frame - 1][pixel_row, pixel_column] & take.ego.camera.inside(
+        ego_uv, -1.0
+    )
+    sampling_grid = (ego_uv.float().reshape(1, size, size, 2) + 0.5) / size * 2 - 1
     warped_picture = torch.nn.functional.grid_sample(
-        picture.permute(2, 0, 1)[None], grid, mode="bicubic", align_corners=False
+        picture.permute(2, 0, 1)[None], sampling_grid, mode="bicubic", align_corners=False
     )
     return warped_picture[0].permute(1, 2, 0), valid_mask.reshape(size, size)
 
 
 def is_away_from_outlines(index: Tensor) -> Tensor:
     """Mark pixels [H, W] bool that have the same solid (or mask value) everywhere within 3 px."""
-    solids = index.float()[None, None]
-    highest, lowest = (
-        sign * torch.nn.functional.max_pool2d(sign * solids, 7, 1, 3) for sign in (1, -1)
+    solid_indices = index.float()[None, None]
+    highest_index, lowest_index = (
+        sign * torch.nn.functional.max_pool2d(sign * solid_indices, 7, 1, 3) for sign in (1, -1)
     )
-    return (highest == lowest)[0, 0]
+    return (highest_index == lowest_index)[0, 0]
 
 
 def measure_preset(
@@ -102,39 +104,43 @@ def measure_preset(
     """Measure the colour errors and the flicker of one preset, on every ``frame_step``-th frame and
     its predecessor."""
     scene = build_scene(take.exo_rgb, depth)
-    compared = range(0, scene.frame_count, frame_step)
-    frames = sorted({t for t in compared} | {t - 1 for t in compared if t})
-    errors: dict[str, list[Tensor]] = {"static": [], "moving": []}
+    compared_frames = range(0, scene.frame_count, frame_step)
+    frames = sorted({t for t in compared_frames} | {t - 1 for t in compared_frames if t})
+    errors_by_kind: dict[str, list[Tensor]] = {"static": [], "moving": []}
     colour_changes: list[Tensor] = []
     earlier_frame = None
     for t, frame in zip(
         frames, render_frames(scene, take.trajectory(), options, frames), strict=True
     ):
         if t % frame_step == 0:
-            masks, truth = covisible(take, t), take.ego_rgb[t].float() / 255
-            for name, frame_errors in errors.items():
+            masks, true_picture = covisible(take, t), take.ego_rgb[t].float() / 255
+            for name, frame_errors in errors_by_kind.items():
                 region_mask = getattr(masks, name)
                 frame_errors.append(
-                    (frame.rgb[region_mask] - truth[region_mask]).double().square().flatten()
+                    (frame.rgb[region_mask] - true_picture[region_mask]).double().square().flatten()
                 )
             if earlier_frame is not None:
                 covered_then = (
                     is_away_from_outlines(earlier_frame.coverage) & earlier_frame.coverage
                 )[..., None]
-                earlier, was_in_view = warp_previous(
+                warped_picture, was_in_view = warp_previous(
                     take, t, torch.cat((earlier_frame.rgb, covered_then), -1)
                 )
-                inside_mask = masks.static & was_in_view & frame.coverage & (earlier[..., 3] > 0.9)
+                inside_mask = (
+                    masks.static & was_in_view & frame.coverage & (warped_picture[..., 3] > 0.9)
+                )
                 inside_mask &= is_away_from_outlines(frame.coverage) & is_away_from_outlines(
                     take.ego_index[t]
                 )
-                colour_changes.append((frame.rgb - earlier[..., :3])[inside_mask].abs().flatten())
+                colour_changes.append(
+                    (frame.rgb - warped_picture[..., :3])[inside_mask].abs().flatten()
+                )
         earlier_frame = frame if (t + 1) % frame_step == 0 else None
     return {
         "change_inside": float(torch.cat(colour_changes).mean()),
         **{
             f"psnr_{name}": float(-10 * torch.cat(frame_errors).mean().log10())
-            for name, frame_errors in errors.items()
+            for name, frame_errors in errors_by_kind.items()
         },
     }
 
@@ -143,16 +149,19 @@ def measure_seed(spec: SyntheticSpec, frame_step: int) -> dict:
     """Measure all presets on one synthetic take, with exact depth and with a network's errors. The
     result is case -> preset -> figures."""
     take = make_take(spec)
-    exact = take.depth_video()
-    cases = {"exact": exact, "errors": add_depth_errors(exact, DepthErrors(), 1000 + spec.seed)}
+    exact_depth = take.depth_video()
+    depth_cases = {
+        "exact": exact_depth,
+        "errors": add_depth_errors(exact_depth, DepthErrors(), 1000 + spec.seed),
+    }
     return {
         "seed": spec.seed,
         **{
-            case: {
+            case_name: {
                 name: measure_preset(take, depth, options, frame_step)
                 for name, options in PRIOR_PRESETS.items()
             }
-            for case, depth in cases.items()
+            for case_name, depth in depth_cases.items()
         },
     }
 
@@ -163,11 +172,11 @@ def table(rows: list[dict]) -> str:
         f"{'':>10} {'depth':>6} {'preset':>13} {'static dB':>9} {'moving dB':>9} {'change':>8}"
     ]
     lines += [
-        f"{'seed ' + str(row['seed']):>10} {case:>6} {name:>13} {r['psnr_static']:9.2f} "
+        f"{'seed ' + str(row['seed']):>10} {case_name:>6} {name:>13} {r['psnr_static']:9.2f} "
         f"{r['psnr_moving']:9.2f} {r['change_inside']:8.5f}"
         for row in rows
-        for case in ("exact", "errors")
-        for name, r in row[case].items()
+        for case_name in ("exact", "errors")
+        for name, r in row[case_name].items()
     ]
     return "\n".join(lines)
 
@@ -181,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--every", type=int, default=8, help="frames between those compared")
     args = parser.parse_args(arguments)
-    specs = [
+    take_specs = [
         SyntheticSpec(
             seed=seed,
             frames=args.frames,
@@ -191,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         for seed in args.seeds
     ]
-    rows = [measure_seed(spec, args.every) for spec in specs]
+    rows = [measure_seed(take_spec, args.every) for take_spec in take_specs]
     result = {
         "frames": args.frames,
         "height": args.height,

@@ -56,11 +56,11 @@ def released_prompt(
     weights or small stand-ins."""
     prompt = read_prompt("egox_demo" if stand_in else "egox_basic", repo)
     prompt = save_all(apply_options(prompt, options, staged))
-    for kind, values in {
+    for node_type, values in {
         "EgoXWanSampler": {"seed": SEED, "noise": "released"},
     }.items():
-        for inputs in inputs_by_type(prompt, kind):
-            inputs.update(values)
+        for node_inputs in inputs_by_type(prompt, node_type):
+            node_inputs.update(values)
     return use_standins(prompt) if stand_in else prompt
 
 
@@ -72,17 +72,17 @@ def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> 
     """
     check_options(options)
     layout = environment.layout
-    base = make_base_dir(layout.base, layout)
-    prompt = released_prompt(options, stage_take(options.take, base), stand_in, layout.repo)
-    models = user_model_arguments(environment.host, base)
+    base_folder = make_base_dir(layout.base, layout)
+    prompt = released_prompt(options, stage_take(options.take, base_folder), stand_in, layout.repo)
+    models = user_model_arguments(environment.host, base_folder)
     if stand_in:
-        models = model_path_arguments(layout.repo / "models", base, "pack")
-    log = layout.logs / "released_server.log"
-    with Server(environment, base, log, arguments=models) as server:
-        start_s = time.monotonic()
-        outcome = run_prompt(server, prompt)
-        folder = move_videos(outcome, prompt, base, layout.output / "egox_released")
-        return folder, time.monotonic() - start_s
+        models = model_path_arguments(layout.repo / "models", base_folder, "pack")
+    log_file = layout.logs / "released_server.log"
+    with Server(environment, base_folder, log_file, arguments=models) as server:
+        start_time_s = time.monotonic()
+        run_outcome = run_prompt(server, prompt)
+        folder = move_videos(run_outcome, prompt, base_folder, layout.output / "egox_released")
+        return folder, time.monotonic() - start_time_s
 
 
 def compare(ego: Path, truth: Path) -> dict[str, float]:
@@ -90,10 +90,12 @@ def compare(ego: Path, truth: Path) -> dict[str, float]:
     size."""
     generated_frames = read_frames(ego)
     height, width = generated_frames.shape[1:3]
-    true = read_frames(truth)[: len(generated_frames)]
-    generated_frames = torch.from_numpy(generated_frames[: len(true)]).float() / 255
-    true = torch.stack([torch.from_numpy(resize_picture(x, width, height)) for x in true]) / 255
-    values = frame_metrics(generated_frames, true)
+    true_frames = read_frames(truth)[: len(generated_frames)]
+    generated_frames = torch.from_numpy(generated_frames[: len(true_frames)]).float() / 255
+    true_frames = (
+        torch.stack([torch.from_numpy(resize_picture(x, width, height)) for x in true_frames]) / 255
+    )
+    values = frame_metrics(generated_frames, true_frames)
     return {key: float(values[key]) for key in PUBLIC}
 
 
@@ -130,17 +132,17 @@ def main() -> int:
         help=f"default: {TRUTHS[0]} or {TRUTHS[1]} in the take",
     )
     parser.add_argument("--stand-in", action="store_true", help="tiny random weights, any machine")
-    for name, unit in (("frames", "4n+1"), ("size", "px"), ("steps", "")):
+    for name, unit_text in (("frames", "4n+1"), ("size", "px"), ("steps", "")):
         parser.add_argument(
             f"--{name}",
             type=int,
-            help=f"{unit} for a try; the figures then say nothing of the public run",
+            help=f"{unit_text} for a try; the figures then say nothing of the public run",
         )
     add_arguments(parser)
     args = parser.parse_args()
     truth_files = [args.truth] if args.truth else [args.take / name for name in TRUTHS]
-    truth = next((file for file in truth_files if file.is_file()), None)
-    if truth is None:
+    truth_file = next((file for file in truth_files if file.is_file()), None)
+    if truth_file is None:
         sys.exit(
             f"bench released: no true ego video; looked for {', '.join(f.name for f in truth_files)}"
             f" beside {EXO}. Give it with --truth."
@@ -155,7 +157,7 @@ def main() -> int:
     )
     try:
         folder, seconds = generate(environment, options, args.stand_in)
-        values = compare(folder / "ego.mp4", truth)
+        values = compare(folder / "ego.mp4", truth_file)
     except (SetupError, EgoXInputError) as error:
         sys.exit(f"bench released: {error}")
     result = {

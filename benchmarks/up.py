@@ -58,14 +58,14 @@ class Clip:
     def to_world(self, world_from_room: Tensor) -> "Clip":  # [3, 4]
         """Transform the clip to another world."""
         room_from_world = invert(world_from_room)
-        exo, ego = (
+        exo_path, ego_path = (
             replace(path, w2c=compose(path.w2c, room_from_world)) for path in (self.exo, self.ego)
         )
         return replace(
             self,
-            exo=exo,
-            ego=ego,
-            depths=[replace(depth, exo=exo) for depth in self.depths],
+            exo=exo_path,
+            ego=ego_path,
+            depths=[replace(depth, exo=exo_path) for depth in self.depths],
             up=world_from_room[:, :3] @ self.up,
         )
 
@@ -76,7 +76,7 @@ def draw_clip(group: str, seed: int) -> Clip:
     posture, depth_kind = GROUPS[group]
     if posture == "bent":
         posture = str(rng.choice(("bent", "climbing")))
-    spec = SyntheticSpec(
+    take_spec = SyntheticSpec(
         seed=seed,
         frames=9,
         fps=3.0,
@@ -90,9 +90,9 @@ def draw_clip(group: str, seed: int) -> Clip:
         posture=posture,
         exo_place=str(rng.choice(PLACES)),
     )
-    layout = draw_layout(spec)
-    exo = turn_exo(rng, layout.scene.exos[0])
-    take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo,))), spec)
+    layout = draw_layout(take_spec)
+    exo_path = turn_exo(rng, layout.scene.exos[0])
+    take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo_path,))), take_spec)
     points = take.exo.camera.depth_rays() * take.exo_depth_m[0, ..., None]
     points = transform(invert(take.exo.w2c[0]).float(), points)
     depth = take.depth_video()
@@ -109,21 +109,23 @@ def draw_clip(group: str, seed: int) -> Clip:
 
 def turn_exo(rng: np.random.Generator, exo: CameraPath) -> CameraPath:
     """Turn a camera at its place to a random pitch and roll."""
-    eye, viewing_direction = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :3]
-    pitch, roll_deg = np.radians(rng.uniform(*PITCH_DEG)), rng.normal() * ROLL_DEG[0]
-    level_direction = viewing_direction[:2] / viewing_direction[:2].norm() * math.cos(pitch)
-    aim = eye + torch.cat((level_direction, torch.tensor([math.sin(pitch)])))
+    camera_position, viewing_direction = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :3]
+    pitch_rad, roll_deg = np.radians(rng.uniform(*PITCH_DEG)), rng.normal() * ROLL_DEG[0]
+    level_direction = viewing_direction[:2] / viewing_direction[:2].norm() * math.cos(pitch_rad)
+    aim_point = camera_position + torch.cat((level_direction, torch.tensor([math.sin(pitch_rad)])))
     roll_deg = float(np.clip(roll_deg, -ROLL_DEG[1], ROLL_DEG[1]))
-    return replace(exo, w2c=look_at(eye, aim, (0.0, 0.0, 1.0), roll_deg).expand_as(exo.w2c))
+    return replace(
+        exo, w2c=look_at(camera_position, aim_point, (0.0, 0.0, 1.0), roll_deg).expand_as(exo.w2c)
+    )
 
 
 def roll_ego(rng: np.random.Generator, ego: CameraPath) -> CameraPath:
     """Roll an upright camera path by an angle that varies from second to second, as a head does."""
     times_s, knots_s = ego.frames.times_s, np.arange(0.0, 60.0)
-    roll = rng.normal() * ROLLED_DEG[0] + np.interp(
+    roll_deg = rng.normal() * ROLLED_DEG[0] + np.interp(
         times_s, knots_s, rng.normal(size=len(knots_s)) * ROLLED_DEG[1]
     )
-    cosine, sine = (torch.from_numpy(f(np.radians(roll))) for f in (np.cos, np.sin))
+    cosine, sine = (torch.from_numpy(f(np.radians(roll_deg))) for f in (np.cos, np.sin))
     roll_matrices = torch.zeros(len(ego.w2c), 3, 3, dtype=torch.float64)
     (
         roll_matrices[:, 0, 0],
@@ -143,23 +145,27 @@ def angle_deg(up: Up, truth: Tensor) -> float:
 def group_figures(clips: list[Clip]) -> dict[str, float]:
     """Compute the errors of a group of clips, once with three worlds in turn and once in the first
     camera's world."""
-    turns = [torch.eye(3, 4, dtype=torch.float64), torch.tensor(Z_FROM_Y, dtype=torch.float64)]
-    in_turn = [
-        clip.to_world([*turns, clip.exo.w2c[0]][index % 3]) for index, clip in enumerate(clips)
+    world_transforms = [
+        torch.eye(3, 4, dtype=torch.float64),
+        torch.tensor(Z_FROM_Y, dtype=torch.float64),
+    ]
+    transformed_clips = [
+        clip.to_world([*world_transforms, clip.exo.w2c[0]][index % 3])
+        for index, clip in enumerate(clips)
     ]
     clips_in_camera_world = [clip.to_world(clip.exo.w2c[0]) for clip in clips]
     return (
         {"clips": len(clips)}
-        | _figures(in_turn, "")
+        | _figures(transformed_clips, "")
         | _figures(clips_in_camera_world, ", own world")
     )
 
 
 def _figures(clips: list[Clip], suffix: str) -> dict[str, float]:
-    answers = [(find_up([clip.exo], clip.ego, clip.depths), clip.up) for clip in clips]
-    angles_deg = np.array([angle_deg(up, truth) for up, truth in answers])
-    stated_deg = np.array([up.within_deg for up, _ in answers])
-    up_known = np.array([up.known for up, _ in answers])
+    up_estimates = [(find_up([clip.exo], clip.ego, clip.depths), clip.up) for clip in clips]
+    angles_deg = np.array([angle_deg(up, true_up) for up, true_up in up_estimates])
+    stated_deg = np.array([up.within_deg for up, _ in up_estimates])
+    up_known = np.array([up.known for up, _ in up_estimates])
     figures = {
         "median": np.median(angles_deg),
         "95th": np.quantile(angles_deg, 0.95),
@@ -177,13 +183,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=40, help="of each group")
     args = parser.parse_args(arguments)
     rows = {}
-    for group in GROUPS:
+    for group_name in GROUPS:
         clips = [
-            draw_clip(group, seed) for seed in range(args.first_seed, args.first_seed + args.clips)
+            draw_clip(group_name, seed)
+            for seed in range(args.first_seed, args.first_seed + args.clips)
         ]
         for name, sees_floor in (("floor seen", True), ("no floor seen", False)):
             if matching_clips := [clip for clip in clips if clip.sees_floor == sees_floor]:
-                rows[f"{group}, {name}"] = group_figures(matching_clips)
+                rows[f"{group_name}, {name}"] = group_figures(matching_clips)
     result = {"first_seed": args.first_seed, "clips": args.clips, "degrees": rows}
     return finish("up", result, args, table(rows))
 
@@ -192,8 +199,8 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     """Format the errors as a Markdown table."""
     names = list(next(iter(rows.values())))
     lines = ["| group | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for group, figures in rows.items():
-        lines.append(f"| {group} | " + " | ".join(f"{x:.2f}" for x in figures.values()) + " |")
+    for group_name, figures in rows.items():
+        lines.append(f"| {group_name} | " + " | ".join(f"{x:.2f}" for x in figures.values()) + " |")
     return "\n".join(lines)
 
 

@@ -27,20 +27,24 @@ def make_contact_sheet(
     height: int = 0,  # px of every picture; 0: each row as high as its last one
 ) -> np.ndarray:  # [H, W, 3] uint8 RGB
     """Draw a contact sheet picture with all rows below each other."""
-    strips = [
+    row_pictures = [
         picture_row(row.pictures, row.labels, height or row.pictures[-1].shape[0]) for row in rows
     ]
-    width = max(strip.shape[1] for strip in strips)
+    width = max(row_picture.shape[1] for row_picture in row_pictures)
     return np.concatenate(
         [
-            np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0)), constant_values=PAPER)
-            for strip in strips
+            np.pad(
+                row_picture,
+                ((0, 0), (0, width - row_picture.shape[1]), (0, 0)),
+                constant_values=PAPER,
+            )
+            for row_picture in row_pictures
         ]
     )
 
 
 def write_png(file: Path, picture: np.ndarray) -> None:  # [H, W, 3] uint8 RGB
     """Write a picture as a PNG file atomically."""
-    _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
-    with atomic_write(file) as temporary:
-        temporary.write_bytes(data.tobytes())
+    _, png_bytes = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
+    with atomic_write(file) as temporary_file:
+        temporary_file.write_bytes(png_bytes.tobytes())

@@ -24,10 +24,10 @@ def file_ends(file: Path) -> bytes:
     if not file.is_file():
         return b"-1"
     size = file.stat().st_size
-    with file.open("rb") as content:
-        first_bytes = content.read(ENDS)
-        content.seek(max(0, size - ENDS))
-        return b"%d" % size + first_bytes + content.read(ENDS)
+    with file.open("rb") as binary_file:
+        first_bytes = binary_file.read(ENDS)
+        binary_file.seek(max(0, size - ENDS))
+        return b"%d" % size + first_bytes + binary_file.read(ENDS)
 
 
 def file_state(path: Path | None) -> int | str:

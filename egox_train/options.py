@@ -72,32 +72,34 @@ def add_dataclass_arguments(
 ) -> None:
     """Add command line arguments for the dataclass fields that were declared by :func:`argument`
     (all, or those in ``field_names``)."""
-    hints = get_type_hints(options)
+    type_hints = get_type_hints(options)
     for entry in fields(options):
         if not entry.metadata or (field_names and entry.name not in field_names):
             continue
-        keywords = dict(entry.metadata)
-        flag = keywords.pop("flag", entry.name.replace("_", "-"))
-        field_type, values = hints[entry.name], keywords.pop("values", None)
-        kinds = [field_type]
+        argument_keywords = dict(entry.metadata)
+        flag_name = argument_keywords.pop("flag", entry.name.replace("_", "-"))
+        field_type, values = type_hints[entry.name], argument_keywords.pop("values", None)
+        accepted_types = [field_type]
         if get_origin(field_type) in (Union, UnionType):
-            kinds = [
+            accepted_types = [
                 candidate_type
                 for candidate_type in get_args(field_type)
                 if candidate_type is not type(None)
             ]
         if field_type is bool:
-            keywords["action"] = "store_true"
-        elif values or ("type" not in keywords and get_origin(kinds[0]) is Literal):
-            keywords["choices"] = tuple(values or get_args(kinds[0]))
+            argument_keywords["action"] = "store_true"
+        elif values or (
+            "type" not in argument_keywords and get_origin(accepted_types[0]) is Literal
+        ):
+            argument_keywords["choices"] = tuple(values or get_args(accepted_types[0]))
         else:
-            name = flag.upper().replace("-", "_")
-            keywords = {"type": kinds[0], "metavar": name, **keywords}
+            name = flag_name.upper().replace("-", "_")
+            argument_keywords = {"type": accepted_types[0], "metavar": name, **argument_keywords}
         if entry.default is MISSING:
-            keywords["required"] = True
+            argument_keywords["required"] = True
         elif field_type is not bool:
-            keywords["default"] = keywords.pop("unset", entry.default)
-        parser.add_argument(f"--{flag}", dest=entry.name, **keywords)
+            argument_keywords["default"] = argument_keywords.pop("unset", entry.default)
+        parser.add_argument(f"--{flag_name}", dest=entry.name, **argument_keywords)
 
 
 def from_arguments(options: type[Options], args: argparse.Namespace, **overrides: Any) -> Options:
@@ -138,8 +140,8 @@ triple_of_text = numbers_like("0,-1,0", ",", float)
 
 def named_folder(text: str) -> tuple[str, Path]:
     """Split NAME=FOLDER into name and folder."""
-    name, equals, folder = text.partition("=")
-    if not equals or not name.strip() or not folder:
+    name, equals_sign, folder = text.partition("=")
+    if not equals_sign or not name.strip() or not folder:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
     return name.strip(), Path(folder)
 
@@ -276,8 +278,8 @@ class GenerateOptions:
     @property
     def text_file(self) -> Path | None:
         """Path of the text encoder's file or folder, None if none is loaded."""
-        zeros = self.text is None or self.text.startswith("zeros:")
-        return None if zeros or self.cfg == 1.0 else Path(self.text)
+        has_no_file = self.text is None or self.text.startswith("zeros:")
+        return None if has_no_file or self.cfg == 1.0 else Path(self.text)
 
 
 @frozen

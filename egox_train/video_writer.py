@@ -39,17 +39,17 @@ def write_video(
 
     if fps <= 0:
         raise EgoXInputError("frame rate", got=fps, expected="above 0", fix="give frames a second")
-    rate = Fraction(fps).limit_denominator(1001)
+    frame_rate = Fraction(fps).limit_denominator(1001)
     total = len(frames) if isinstance(frames, Tensor) else 0
     with (
-        atomic_write(path) as temporary,
-        av.open(str(temporary), "w", options={"movflags": "+faststart"}) as container,
+        atomic_write(path) as temporary_file,
+        av.open(str(temporary_file), "w", options={"movflags": "+faststart"}) as container,
     ):
         stream = None
         for index, frame in enumerate(frames):
             picture = _bytes(frame)
             if stream is None:
-                stream = _add_stream(container, rate, picture, quality, threads)
+                stream = _add_stream(container, frame_rate, picture, quality, threads)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             progress(index + 1, max(total, index + 1), "writing video")
         if stream is None:
@@ -69,8 +69,8 @@ def write_levels(
 
     same_bytes = {"fflags": "+bitexact"}  # else each file has a random number
     with (
-        atomic_write(path) as temporary,
-        av.open(str(temporary), "w", format="matroska", options=same_bytes) as file,
+        atomic_write(path) as temporary_file,
+        av.open(str(temporary_file), "w", format="matroska", options=same_bytes) as file,
     ):
         stream = file.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = maps.shape[1:]

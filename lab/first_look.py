@@ -39,6 +39,6 @@ def this_machine() -> dict[str, Any]:
 def write_first(file: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON file atomically without importing torch, which ``safe_files`` would do."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.first")
-    temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
-    os.replace(temporary, file)
+    temporary_file = file.with_name(f".{file.name}.first")
+    temporary_file.write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
+    os.replace(temporary_file, file)

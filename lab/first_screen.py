@@ -35,16 +35,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         write_take(make_take(SPEC, progress), Path(folder))
         take = load_take(Path(folder), frame_count=None, ego_size=SPEC.ego_size)
-        exo = take.read_exo()
-        points, _ = scene(exo, take.depth, progress=progress)
+        exo_frames = take.read_exo()
+        points, _ = scene(exo_frames, take.depth, progress=progress)
         drawn_prior, _ = prior(points, take.trajectory, "clean", progress=progress)
         ego_frames = (drawn_prior.rgb * 255).round().byte().numpy()
-    with Image.open(IMAGES / "editor_dark.jpg") as shot:
-        width = round(shot.width * SPEC.exo_height / shot.height)
-        editor = np.asarray(shot.resize((width, SPEC.exo_height), Image.Resampling.LANCZOS))
+    with Image.open(IMAGES / "editor_dark.jpg") as screenshot:
+        width = round(screenshot.width * SPEC.exo_height / screenshot.height)
+        editor_picture = np.asarray(
+            screenshot.resize((width, SPEC.exo_height), Image.Resampling.LANCZOS)
+        )
     pictures = [
-        Image.fromarray(np.concatenate((np.asarray(frame), ego, editor), axis=1))
-        for frame, ego in zip(exo, ego_frames, strict=True)
+        Image.fromarray(np.concatenate((np.asarray(frame), ego_frame, editor_picture), axis=1))
+        for frame, ego_frame in zip(exo_frames, ego_frames, strict=True)
     ]
     file = IMAGES / "first_screen.webp"
     pictures[0].save(

@@ -55,8 +55,10 @@ def write_keypoints(spec: SyntheticSpec, file: Path) -> None:
     """Write the body points of a take's wearer as a simulated detector finds them."""
     layout = draw_layout(spec)
     camera = layout.scene.exo.camera
-    people = detect_person(project_person(layout), camera, spec.fps, np.random.default_rng(0))
-    write_json(file, openpose_content(people, camera.stored_size))
+    detected_people = detect_person(
+        project_person(layout), camera, spec.fps, np.random.default_rng(0)
+    )
+    write_json(file, openpose_content(detected_people, camera.stored_size))
 
 
 def main() -> int:
@@ -70,16 +72,22 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="instead of its place under sample/")
     parser.add_argument("--seed", type=int, help="another room")
     options = parser.parse_args()
-    sample = takes[options.name]
-    spec = sample.spec if options.seed is None else replace(sample.spec, seed=options.seed)
+    chosen_sample = takes[options.name]
+    take_spec = (
+        chosen_sample.spec
+        if options.seed is None
+        else replace(chosen_sample.spec, seed=options.seed)
+    )
     folder = options.out or REPO_ROOT / "sample" / options.name
 
-    write_take(make_take(spec, ProgressLine()), folder, quality=sample.quality)
-    for meta in folder.rglob(META):
+    write_take(make_take(take_spec, ProgressLine()), folder, quality=chosen_sample.quality)
+    for meta_file in folder.rglob(META):
         # Poses and depth are of one make: no wearer tells the scale of an exact depth better.
-        write_json(meta, {**json.loads(meta.read_text("utf-8")), "pose_source": "drawing"})
-    if spec.wearer == "drawn" and spec.exo_views == 1:
-        write_keypoints(spec, folder / HEAD_KEYPOINTS)
+        write_json(
+            meta_file, {**json.loads(meta_file.read_text("utf-8")), "pose_source": "drawing"}
+        )
+    if take_spec.wearer == "drawn" and take_spec.exo_views == 1:
+        write_keypoints(take_spec, folder / HEAD_KEYPOINTS)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     file_sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     for name, size in file_sizes.items():

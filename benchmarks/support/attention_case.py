@@ -56,9 +56,9 @@ def random_geometry(
 
     def unit(*shape: int) -> Tensor:
         # Pooling shortens random neighbours; scaled so that cosines still reach both ends.
-        vectors = torch.randn(*shape, 3, generator=generator)
-        rounded = vectors / vectors.norm(dim=-1, keepdim=True)
-        return rounded.repeat_interleave(2, -3).repeat_interleave(2, -2)
+        random_vectors = torch.randn(*shape, 3, generator=generator)
+        unit_vectors = random_vectors / random_vectors.norm(dim=-1, keepdim=True)
+        return unit_vectors.repeat_interleave(2, -3).repeat_interleave(2, -2)
 
     return make(unit(t, t, h // 2, w_exo // 2), unit(t, h // 2, w_ego // 2))
 
@@ -88,9 +88,9 @@ def make_case(
 
 @contextmanager
 def kernel(name: str) -> Iterator[None]:
-    """Restrict torch's attention to one kernel within a ``with`` block, or to none."""
-    backend = PLAIN_KERNELS[name]
-    with sdpa_kernel(backend) if backend is not None else nullcontext():
+    """Restrict torch's attention within a ``with`` block to the kernel of the given name."""
+    sdp_backend = PLAIN_KERNELS[name]
+    with sdpa_kernel(sdp_backend) if sdp_backend is not None else nullcontext():
         yield
 
 
@@ -102,16 +102,16 @@ def median_seconds(
     Each turn has another order, since a card is slower after what heats it. Works that don't
     run here, or for which memory is short, are left out.
     """
-    times_of: dict[str, list[float]] = {}
-    for name, function in functions.items():
+    times_by_name: dict[str, list[float]] = {}
+    for name, timed_function in functions.items():
         with suppress(RuntimeError, ImportError):
-            function()
-            times_of[name] = []
+            timed_function()
+            times_by_name[name] = []
     turn_order = random.Random(0)
     for _ in range(rounds):
-        for name in turn_order.sample(list(times_of), len(times_of)):
-            times_of[name].append(seconds(functions[name], device))
-    return {name: statistics.median(times) for name, times in times_of.items()}
+        for name in turn_order.sample(list(times_by_name), len(times_by_name)):
+            times_by_name[name].append(seconds(functions[name], device))
+    return {name: statistics.median(call_seconds) for name, call_seconds in times_by_name.items()}
 
 
 def exact_rows(
@@ -128,22 +128,27 @@ def exact_rows(
         for frame in sorted({0, t // 2, t - 1})
     ]
     tokens = [
-        (frame * h + ego // w_ego) * (w_exo + w_ego) + w_exo + ego % w_ego
-        for frame, ego in picked_rows
+        (frame * h + ego_tokens // w_ego) * (w_exo + w_ego) + w_exo + ego_tokens % w_ego
+        for frame, ego_tokens in picked_rows
     ]
 
     def of_heads(x: Tensor) -> Tensor:  # [n, heads * dim] -> [heads, n, dim]
         return x.double().unflatten(-1, (case.heads, -1)).transpose(0, 1)
 
     rows = []
-    for sample in zip(case.q, case.k, case.v, strict=True):  # one at a time: float64 is large
-        k, v = map(of_heads, sample[1:])
-        for (frame, ego), token_indices in zip(picked_rows, tokens, strict=True):
-            q = of_heads(sample[0][token_indices])
+    for qkv_sample in zip(case.q, case.k, case.v, strict=True):  # one at a time: float64 is large
+        k, v = map(of_heads, qkv_sample[1:])
+        for (frame, ego_tokens), token_indices in zip(picked_rows, tokens, strict=True):
+            q = of_heads(qkv_sample[0][token_indices])
             scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
             if options is not None:
-                cos = geometry.query_dirs[frame, ego].double() @ geometry.key_dirs[frame].double().T
-                scores = scores + bias_from_cosine(cos, geometry.key_trust > 0, options)
+                direction_cosines = (
+                    geometry.query_dirs[frame, ego_tokens].double()
+                    @ geometry.key_dirs[frame].double().T
+                )
+                scores = scores + bias_from_cosine(
+                    direction_cosines, geometry.key_trust > 0, options
+                )
             rows.append((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
     return torch.cat(tokens), torch.cat(rows).unflatten(0, (len(case.q), -1))
 

@@ -60,10 +60,10 @@ def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajector
     )
     depth_m[frames[:, None, None], rows[:, None], columns] = tensors["in_depth_samples"].float()
     camera = CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
-    exo = CameraPath.of_exo(camera, tensors["in_exo_extrinsics_w2c"])
+    exo_path = CameraPath.of_exo(camera, tensors["in_exo_extrinsics_w2c"])
     lens = preset_camera("aria_released", 448)
-    ego = CameraPath(lens=lens, w2c=tensors["in_ego_extrinsics_w2c"], world="take")
-    return DepthVideo(depth_m=depth_m, exo=exo), CameraTrajectory(ego=ego, exo=exo)
+    ego_path = CameraPath(lens=lens, w2c=tensors["in_ego_extrinsics_w2c"], world="take")
+    return DepthVideo(depth_m=depth_m, exo=exo_path), CameraTrajectory(ego=ego_path, exo=exo_path)
 
 
 def geometry_checks(folder: Path) -> Iterator[Check]:
@@ -75,25 +75,27 @@ def geometry_checks(folder: Path) -> Iterator[Check]:
         depth, trajectory = golden_take(tensors)
         k = tensors["in_ego_intrinsics"].double()
         geometry = gga_geometry(depth, trajectory, meta_intrinsics=k)
-        own_rays = world_rays(
+        computed_rays = world_rays(
             ego_rays("released", trajectory.ego.camera, 56, 56, k),
             of_frames(trajectory, slice(None, None, 4)).ego,
         )
         yield Check(
-            f"{name}: ego rays", largest_difference(own_rays, tensors["out_cam_rays"]), 1e-5
+            f"{name}: ego rays", largest_difference(computed_rays, tensors["out_cam_rays"]), 1e-5
         )
-        queries = geometry.query_dirs.unflatten(1, (28, EGO_COLUMNS))
+        query_directions = geometry.query_dirs.unflatten(1, (28, EGO_COLUMNS))
         yield Check(
             f"{name}: query directions",
-            largest_difference(queries, tensors["pooled_query_dirs"][:, :, EXO_COLUMNS:]),
+            largest_difference(query_directions, tensors["pooled_query_dirs"][:, :, EXO_COLUMNS:]),
             1e-5,
         )
-        keys = geometry.key_dirs.unflatten(1, (FRAMES, 28, COLUMNS))[
+        key_directions = geometry.key_dirs.unflatten(1, (FRAMES, 28, COLUMNS))[
             tensors["pooled_key_query_frames"].long()
         ]
         yield Check(
             f"{name}: key directions",
-            largest_difference(keys[..., :EXO_COLUMNS, :], tensors["pooled_key_dirs_exo"]),
+            largest_difference(
+                key_directions[..., :EXO_COLUMNS, :], tensors["pooled_key_dirs_exo"]
+            ),
             1e-5,
         )
         for lambda_g in LAMBDAS:
@@ -107,10 +109,10 @@ def bias_checks(
     attention uses."""
     options = GgaOptions(lambda_g=lambda_g)
     rows = BiasRows(geometry, options, torch.float32, reuse=True)
-    is_exo = torch.arange(geometry.tokens) % COLUMNS < EXO_COLUMNS
+    exo_mask = torch.arange(geometry.tokens) % COLUMNS < EXO_COLUMNS
     weight_error = bias_error = ego_error = 0.0
     tokens = tensors["ego_query_tokens_64" if lambda_g == 1.0 else "ego_query_tokens_16"].tolist()
-    for expected, token in zip(
+    for expected_row, token in zip(
         tensors[f"{name}.lambda_{lambda_g}.bias_exo_keys"], tokens, strict=True
     ):
         frame, row, column = (
@@ -118,18 +120,22 @@ def bias_checks(
             token % TOKENS_A_FRAME // COLUMNS,
             token % COLUMNS,
         )
-        query = row * EGO_COLUMNS + column - EXO_COLUMNS
-        query_of_all = frame * rows.per_frame + query
-        bias = rows(slice(query_of_all, query_of_all + 1))[0]
-        cos = geometry.key_dirs[frame] @ geometry.query_dirs[frame, query]
-        weight_error = max(weight_error, largest_difference(bias[is_exo].exp(), expected.exp()))
-        is_well_conditioned = cos[is_exo] > -0.99
+        query_index = row * EGO_COLUMNS + column - EXO_COLUMNS
+        query_of_all = frame * rows.per_frame + query_index
+        bias_row = rows(slice(query_of_all, query_of_all + 1))[0]
+        direction_cosines = geometry.key_dirs[frame] @ geometry.query_dirs[frame, query_index]
+        weight_error = max(
+            weight_error, largest_difference(bias_row[exo_mask].exp(), expected_row.exp())
+        )
+        is_well_conditioned = direction_cosines[exo_mask] > -0.99
         bias_error = max(
             bias_error,
-            largest_difference(bias[is_exo][is_well_conditioned], expected[is_well_conditioned]),
+            largest_difference(
+                bias_row[exo_mask][is_well_conditioned], expected_row[is_well_conditioned]
+            ),
         )
         is_constant = tensors[f"{name}.lambda_{lambda_g}.bias_all_ego_keys_constant"]
-        ego_error = max(ego_error, largest_difference(bias[~is_exo], is_constant))
+        ego_error = max(ego_error, largest_difference(bias_row[~exo_mask], is_constant))
     yield Check(f"{name}: exp(bias), λ {lambda_g}", weight_error, 1e-5)
     yield Check(f"{name}: bias where cos > -0.99, λ {lambda_g}", bias_error, 2e-4)
     yield Check(f"{name}: bias of ego keys, λ {lambda_g}", ego_error, 1e-9)
@@ -139,28 +145,34 @@ def packing_checks() -> Iterator[Check]:
     """Compare the packing of the model's 36 channels with golden numbers: mask, latents, and the
     latent behind the released image embedding."""
     tensors = load_golden("pack_mask")
-    exo, prior = (
+    clean_exo_latent, prior_latent = (
         normalise_latent(tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior")
     )
-    t, h, w_exo = exo.shape[2:]
-    mask = build_mask("released", t, h, w_exo, prior.shape[-1])
-    packed = model_input(tensors["in.ego_noise"], exo, mask, exo, prior)
-    yield Check(
-        "packing: 36 channels", largest_difference(packed, tensors["out.model_input_36ch"]), 1e-6
+    t, h, w_exo = clean_exo_latent.shape[2:]
+    mask = build_mask("released", t, h, w_exo, prior_latent.shape[-1])
+    packed_input = model_input(
+        tensors["in.ego_noise"], clean_exo_latent, mask, clean_exo_latent, prior_latent
     )
-    yield Check("packing: mask", largest_difference(packed[:, 16:20], tensors["out.mask_4ch"]), 0.0)
-    trainer = build_mask("trainer", t, h, w_exo, prior.shape[-1])
+    yield Check(
+        "packing: 36 channels",
+        largest_difference(packed_input, tensors["out.model_input_36ch"]),
+        1e-6,
+    )
+    yield Check(
+        "packing: mask", largest_difference(packed_input[:, 16:20], tensors["out.mask_4ch"]), 0.0
+    )
+    trainer_mask = build_mask("trainer", t, h, w_exo, prior_latent.shape[-1])
     yield Check(
         "packing: the trainer's mask",
         largest_difference(
-            trainer, load_golden("train_step")["gc_on_gga.model_input_36ch"][:, 16:20]
+            trainer_mask, load_golden("train_step")["gc_on_gga.model_input_36ch"][:, 16:20]
         ),
         0.0,
     )
-    decoded: list[Tensor] = []
+    decoded_videos: list[Tensor] = []
 
     def decode(latent: Tensor) -> Tensor:
-        decoded.append(latent)
+        decoded_videos.append(latent)
         return torch.zeros(1, 8, 8, 3)
 
     exo_latent, noise = tensors["in.exo_latent_raw"], tensors["in.ego_noise"]
@@ -169,7 +181,7 @@ def packing_checks() -> Iterator[Check]:
     # roundings.
     yield Check(
         "image embedding: latent to decode",
-        largest_difference(decoded[0], tensors["clip.decode_input_latent"][:, :, :1]),
+        largest_difference(decoded_videos[0], tensors["clip.decode_input_latent"][:, :, :1]),
         2e-6,
     )
 
@@ -191,7 +203,7 @@ def schedule_checks() -> Iterator[Check]:
             0.0,
         )
     tensors = load_golden("denoise_6step")
-    for run in ("no_gga", "gga3"):
+    for run_name in ("no_gga", "gga3"):
         scheduler, x = (
             make_scheduler(released_schedule(6)[0]),
             tensors["in.initial_latent"],
@@ -199,24 +211,28 @@ def schedule_checks() -> Iterator[Check]:
         error = 0.0
         for i, t in enumerate(scheduler.timesteps):
             x = scheduler.step(
-                tensors[f"{run}.noise_pred_after_cfg_and_exo_zero.{i}"], t, x, return_dict=False
+                tensors[f"{run_name}.noise_pred_after_cfg_and_exo_zero.{i}"],
+                t,
+                x,
+                return_dict=False,
             )[0]
-            error = max(error, largest_difference(x, tensors[f"{run}.latents_after_step.{i}"]))
-        yield Check(f"diffusers' UniPC on the stored predictions, {run}", error, 1e-5)
+            error = max(error, largest_difference(x, tensors[f"{run_name}.latents_after_step.{i}"]))
+        yield Check(f"diffusers' UniPC on the stored predictions, {run_name}", error, 1e-5)
 
 
 def lora_delta_checks() -> Iterator[Check]:
     """Compare the LoRA's product B A, from renamed tensors, with golden weight changes of the fused
     model."""
     tensors = load_golden("tiny_lora")
-    for tag in ("r4a4", "r4a8"):
-        lora = convert_lora(select_prefix(tensors, f"{tag}.file."))
+    for lora_tag in ("r4a4", "r4a8"):
+        lora = convert_lora(select_prefix(tensors, f"{lora_tag}.file."))
         error = 0.0
-        for name, weight_change in select_prefix(tensors, f"{tag}.delta_1.0.").items():
-            native = f"diffusion_model.{rename_parameter(name)}".removesuffix(".weight")
-            product = (
-                lora.tensors[f"{native}.lora_B.weight"] @ lora.tensors[f"{native}.lora_A.weight"]
+        for name, weight_change in select_prefix(tensors, f"{lora_tag}.delta_1.0.").items():
+            native_name = f"diffusion_model.{rename_parameter(name)}".removesuffix(".weight")
+            lora_product = (
+                lora.tensors[f"{native_name}.lora_B.weight"]
+                @ lora.tensors[f"{native_name}.lora_A.weight"]
             )
-            error = max(error, largest_difference(product, weight_change))
-        yield Check(f"LoRA {tag}: delta", error, 1e-6)
-        yield Check(f"LoRA {tag}: tensors without a place", float(len(lora.unmatched)), 0.0)
+            error = max(error, largest_difference(lora_product, weight_change))
+        yield Check(f"LoRA {lora_tag}: delta", error, 1e-6)
+        yield Check(f"LoRA {lora_tag}: tensors without a place", float(len(lora.unmatched)), 0.0)

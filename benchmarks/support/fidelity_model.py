@@ -25,7 +25,7 @@ STEPS, CFG, FLOW_SHIFT = 6, 5.0, 3.0
 
 
 def import_nodes(pack: ModuleType, name: str) -> ModuleType:
-    """Import a module of the pack's ``import_nodes`` package."""
+    """Import a module of the pack's ``nodes`` package."""
     return importlib.import_module(f"{pack.__name__}.nodes.{name}")
 
 
@@ -49,38 +49,41 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
 
     hidden_states, t = tensors["in.hidden_states"], tensors["in.timestep"]
     w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
-    exo, ego = hidden_states[..., :w_exo], hidden_states[..., w_exo:]
-    guidance = None
+    exo_states, ego_states = hidden_states[..., :w_exo], hidden_states[..., w_exo:]
+    gga_geometry = None
     if lambda_g > 0:
         options = import_core_module(pack, "gga").GgaOptions(lambda_g=lambda_g)
-        guidance = import_nodes(pack, "patch.forward").GeometryGuidance(
+        gga_geometry = import_nodes(pack, "patch.forward").GeometryGuidance(
             geometry_of(pack, tensors), options, "auto"
         )
-    widening = import_nodes(pack, "patch.forward").WideningWrapper(
-        exo[:, :16], exo[:, 16:20], guidance, exo[:, 20:]
+    widening_wrapper = import_nodes(pack, "patch.forward").WideningWrapper(
+        exo_states[:, :16], exo_states[:, 16:20], gga_geometry, exo_states[:, 20:]
     )
-    outputs: list[Tensor] = []
+    output_tensors: list[Tensor] = []
 
     def keep_whole(executor, *args, **kwargs):
-        outputs.append(executor(*args, **kwargs))
-        return outputs[-1]
+        output_tensors.append(executor(*args, **kwargs))
+        return output_tensors[-1]
 
-    patched = model.clone()
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "egox", widening)
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, keep_whole)
-    comfy.model_management.load_models_gpu([patched])
+    patched_model = model.clone()
+    patched_model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "egox", widening_wrapper)
+    patched_model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, keep_whole)
+    comfy.model_management.load_models_gpu([patched_model])
     # The host hands wrappers over when it prepares sampling; here no sampler runs.
-    options = {**patched.model_options["transformer_options"], "wrappers": patched.wrappers}
-    device = patched.load_device
-    patched.model.apply_model(
-        ego[:, :16].to(device),
+    options = {
+        **patched_model.model_options["transformer_options"],
+        "wrappers": patched_model.wrappers,
+    }
+    device = patched_model.load_device
+    patched_model.model.apply_model(
+        ego_states[:, :16].to(device),
         t.double().to(device) / 1000,
-        c_concat=ego[:, 16:].to(device),
+        c_concat=ego_states[:, 16:].to(device),
         c_crossattn=tensors["in.text_embeds"].to(device),
         clip_fea=tensors["in.image_embeds"].to(device),
         transformer_options=options,
     )
-    return outputs[0].float().cpu()
+    return output_tensors[0].float().cpu()
 
 
 def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
@@ -93,50 +96,54 @@ def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
         ("gga_lambda_1.0", 1.0),
         ("gga_lambda_3.0", 3.0),
     ):
-        expected = tensors[f"out.{name}"]
-        difference = largest_difference(forward(pack, model, tensors, lambda_g), expected) / float(
-            expected.std()
-        )
-        yield Check(f"transformer, {name}", difference, 1e-4)
+        expected_output = tensors[f"out.{name}"]
+        output_difference = largest_difference(
+            forward(pack, model, tensors, lambda_g), expected_output
+        ) / float(expected_output.std())
+        yield Check(f"transformer, {name}", output_difference, 1e-4)
 
 
 def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
     """Compare the outputs of a tiny model with *EgoX LoRA* at two strengths with golden numbers, in
     units of the output's standard deviation."""
-    inputs, tensors = load_golden("tiny_transformer"), load_golden("tiny_lora")
+    golden_inputs, tensors = load_golden("tiny_transformer"), load_golden("tiny_lora")
     with tempfile.TemporaryDirectory() as folder:
-        for tag in ("r4a4", "r4a8"):
-            path = Path(folder) / f"{tag}.safetensors"
-            save_file(select_prefix(tensors, f"{tag}.file."), path, metadata={"format": "pt"})
+        for lora_tag in ("r4a4", "r4a8"):
+            path = Path(folder) / f"{lora_tag}.safetensors"
+            save_file(select_prefix(tensors, f"{lora_tag}.file."), path, metadata={"format": "pt"})
             for strength in (1.0, 0.5):
-                patched, _ = import_nodes(pack, "lora").load_lora(model, path, strength)
-                for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
-                    expected = tensors[f"{tag}.out.fused_{strength}.{run}"]
-                    difference = largest_difference(
-                        forward(pack, patched, inputs, lambda_g), expected
-                    ) / float(expected.std())
-                    yield Check(f"LoRA {tag} at strength {strength}, {run}", difference, 1e-4)
+                patched_model, _ = import_nodes(pack, "lora").load_lora(model, path, strength)
+                for run_name, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
+                    expected_output = tensors[f"{lora_tag}.out.fused_{strength}.{run_name}"]
+                    output_difference = largest_difference(
+                        forward(pack, patched_model, golden_inputs, lambda_g), expected_output
+                    ) / float(expected_output.std())
+                    yield Check(
+                        f"LoRA {lora_tag} at strength {strength}, {run_name}",
+                        output_difference,
+                        1e-4,
+                    )
     # The last LoRA must be gone again from the weights that the clones share.
-    expected = inputs["out.no_gga"]
-    difference = largest_difference(forward(pack, model, inputs, 0.0), expected) / float(
-        expected.std()
-    )
-    yield Check("transformer after the LoRAs", difference, 1e-4)
+    expected_output = golden_inputs["out.no_gga"]
+    output_difference = largest_difference(
+        forward(pack, model, golden_inputs, 0.0), expected_output
+    ) / float(expected_output.std())
+    yield Check("transformer after the LoRAs", output_difference, 1e-4)
 
 
 def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
     """Compare six denoising steps with golden numbers, through *EgoX Model Patch*, *EgoX Released
     Sampling* and ComfyUI's CFG guider."""
     tensors = load_golden("denoise_6step")
-    for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
-        expected = [tensors[f"{run}.latents_after_step.{i}"] for i in range(STEPS)]
+    for run_name, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
+        expected_latents = [tensors[f"{run_name}.latents_after_step.{i}"] for i in range(STEPS)]
         w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
         our_latents = denoise(pack, model, tensors, lambda_g)
-        difference = max(
+        latent_difference = max(
             largest_difference(x, y[..., w_exo:])
-            for x, y in zip(our_latents, expected, strict=True)
+            for x, y in zip(our_latents, expected_latents, strict=True)
         )
-        yield Check(f"6-step CFG denoise, {run}", difference, 1e-3)
+        yield Check(f"6-step CFG denoise, {run_name}", latent_difference, 1e-3)
 
 
 def denoise(
@@ -147,37 +154,42 @@ def denoise(
     import comfy.clip_vision
     import comfy.samplers
 
-    latents, types = import_core_module(pack, "wan"), import_core_module(pack, "types")
+    latents_module, types_module = (
+        import_core_module(pack, "wan"),
+        import_core_module(pack, "types"),
+    )
     w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
-    exo, noise = (
+    exo_latent, noise = (
         tensors["in.initial_latent"][..., :w_exo],
         tensors["in.initial_latent"][..., w_exo:],
     )
-    prior = latents.denormalise_latent(tensors["in.condition_20ch"][:, 4:, :, :, w_exo:])
+    prior_latent = latents_module.denormalise_latent(
+        tensors["in.condition_20ch"][:, 4:, :, :, w_exo:]
+    )
     _, _, t, h, w_ego = noise.shape
-    canvas = types.Canvas(
-        exo_latent=latents.denormalise_latent(exo),
-        prior_latent=prior,
+    canvas = types_module.Canvas(
+        exo_latent=latents_module.denormalise_latent(exo_latent),
+        prior_latent=prior_latent,
         frames=4 * t - 3,
         exo_size=(8 * w_exo, 8 * h),
         ego_size=(8 * w_ego, 8 * h),
     )
     options = import_core_module(pack, "gga").GgaOptions(lambda_g=lambda_g)
     geometry = geometry_of(pack, tensors) if options.biases else None
-    patched, _ = import_nodes(pack, "patch.patch").patch_with_geometry(
+    patched_model, _ = import_nodes(pack, "patch.patch").patch_with_geometry(
         model, canvas, geometry, options
     )
-    embedding = comfy.clip_vision.Output()
-    embedding.penultimate_hidden_states = tensors["in.image_embeds"]
-    conditions = {
-        "concat_latent_image": prior,
+    image_embedding = comfy.clip_vision.Output()
+    image_embedding.penultimate_hidden_states = tensors["in.image_embeds"]
+    named_conditions = {
+        "concat_latent_image": prior_latent,
         "concat_mask": torch.ones(1, 1, t, h, w_ego),
-        "clip_vision_output": embedding,
+        "clip_vision_output": image_embedding,
     }
-    guider = comfy.samplers.CFGGuider(patched)
+    guider = comfy.samplers.CFGGuider(patched_model)
     guider.set_conds(
         *(
-            [[tensors[f"in.{name}"], dict(conditions)]]
+            [[tensors[f"in.{name}"], dict(named_conditions)]]
             for name in ("text_embeds", "negative_text_embeds")
         )
     )
@@ -196,7 +208,7 @@ def denoise(
         disable_pbar=True,
         callback=lambda i, denoised, x, total: before_step.append(x.float().cpu().clone()),
     )
-    return [*before_step[1:], latents.normalise_latent(final_latent.float().cpu())]
+    return [*before_step[1:], latents_module.normalise_latent(final_latent.float().cpu())]
 
 
 def embedding_picture_checks() -> Iterator[Check]:
@@ -220,17 +232,19 @@ def noise_checks(pack: ModuleType) -> Iterator[Check]:
     latent = torch.zeros(1, 16, 13, 56, 56)
     for seed in (42, 846514):
         generator = torch.Generator("cpu").manual_seed(seed)
-        expected = torch.randn(latent.shape, dtype=torch.bfloat16, generator=generator).float()
+        expected_noise = torch.randn(
+            latent.shape, dtype=torch.bfloat16, generator=generator
+        ).float()
         noise = import_nodes(pack, "host.noise").ReleasedNoise(seed)
         yield Check(
             f"noise, released, seed {seed}",
-            largest_difference(noise.generate_noise({"samples": latent}), expected),
+            largest_difference(noise.generate_noise({"samples": latent}), expected_noise),
             0.0,
         )
-        embedded = import_nodes(pack, "host.noise").first_noise(latent, seed, "released")
+        embedding_noise = import_nodes(pack, "host.noise").first_noise(latent, seed, "released")
         yield Check(
             f"noise, released, seed {seed}: picture embedding",
-            largest_difference(embedded, expected),
+            largest_difference(embedding_noise, expected_noise),
             0.0,
         )
 
@@ -246,24 +260,28 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
 
     vocabulary = standins.train_tokenizer()
     tokenizer = WanT5Tokenizer(tokenizer_data={"spiece_model": vocabulary})
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.numpy().tobytes())
+    sentencepiece_processor = sentencepiece.SentencePieceProcessor(
+        model_proto=vocabulary.numpy().tobytes()
+    )
     clip = SimpleNamespace(
         tokenize=tokenizer.tokenize_with_weights, encode_from_tokens_scheduled=lambda tokens: tokens
     )
-    section = "a person (left) pours tea &amp; stirs it.\n"
+    caption_section = "a person (left) pours tea &amp; stirs it.\n"
     for name, prompt in (
         ("short", "[Exo view] tea (hot:1.5)\n[Ego view] hands"),
-        ("long", f"[Exo view] {section * 8} [Ego view] {section * 8}"),
+        ("long", f"[Exo view] {caption_section * 8} [Ego view] {caption_section * 8}"),
     ):
         text = import_nodes(pack, "text").EgoXText
-        tokens, empty, _, _, note = text.execute(clip, prompt, "", "as written").result
-        (row,), (empty_row,) = tokens["umt5xxl"], empty["umt5xxl"]
-        all_ids = pieces.encode(" ".join(html.unescape(html.unescape(prompt)).split()))
-        expected = [*all_ids[:511], 1] + [0] * (511 - len(all_ids[:511]))
+        tokens, empty_embedding, _, _, note = text.execute(clip, prompt, "", "as written").result
+        (row,), (empty_row,) = tokens["umt5xxl"], empty_embedding["umt5xxl"]
+        all_ids = sentencepiece_processor.encode(
+            " ".join(html.unescape(html.unescape(prompt)).split())
+        )
+        expected_ids = [*all_ids[:511], 1] + [0] * (511 - len(all_ids[:511]))
         yield Check(f"text, {name}: tokens", float(abs(len(row) - 512)), 0.0)
         yield Check(
             f"text, {name}: ids, cut where the released ones are",
-            largest_id_difference(row, expected),
+            largest_id_difference(row, expected_ids),
             0.0,
         )
         yield Check(f"text, {name}: emphasis", max(abs(weight - 1.0) for _, weight in row), 0.0)

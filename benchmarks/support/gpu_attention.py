@@ -44,13 +44,17 @@ def kernel_rows(
 ) -> Iterator[Row]:
     """Measure the error and the time of each named attention backend against plain attention, for
     several dtypes and batch sizes."""
-    latents, heads, dim = SHAPES[size]
+    latents, head_count, head_dim = SHAPES[size]
     for dtype, batch in cases:
         with torch.inference_mode():
-            case = rig.make_case(latents, heads, dim, DTYPES[dtype], device, batch)
-            time_bar = TIME_BARS[dtype] if judged else None
-            yield from _case_rows(case, names, f"{dtype}, batch {batch}", ROUNDS[size], time_bar)
-        del case
+            attention_case = rig.make_case(
+                latents, head_count, head_dim, DTYPES[dtype], device, batch
+            )
+            time_limit_ratio = TIME_BARS[dtype] if judged else None
+            yield from _case_rows(
+                attention_case, names, f"{dtype}, batch {batch}", ROUNDS[size], time_limit_ratio
+            )
+        del attention_case
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -60,43 +64,48 @@ def _case_rows(
 ) -> Iterator[Row]:
     plain_kernels, device = _plain_kernels(case), case.q.device
     plain_error = rig.row_error(plain_kernels["default"](), rig.exact_rows(case, None))
-    exact = rig.exact_rows(case, GgaOptions())
-    guided, errors = {}, {}
+    exact_result = rig.exact_rows(case, GgaOptions())
+    guided_functions, guided_errors = {}, {}
     for name in names:
-        run, label = _guided(case, name), f"guided by {name}, {case_description}"
+        guided_function, label = _guided(case, name), f"guided by {name}, {case_description}"
         try:
-            errors[label] = rig.row_error(run(), exact)
-            guided[label] = run
+            guided_errors[label] = rig.row_error(guided_function(), exact_result)
+            guided_functions[label] = guided_function
         except Exception as failure:  # noqa: BLE001  (a kernel may refuse in any way)
-            refused = name in FOR_GPUS and "CUDA error" not in str(failure)
+            is_refused = name in FOR_GPUS and "CUDA error" not in str(failure)
             failure_text = f"does not run here: {error_line(failure)}"
-            yield Row(what=label, measured=failure_text, held=None if refused else False)
-    kernels = plain_kernels | {DENSE: _dense(case)}
+            yield Row(what=label, measured=failure_text, held=None if is_refused else False)
+    kernel_functions = plain_kernels | {DENSE: _dense(case)}
     if device.type == "cuda" and find_spec(SAGE) is not None:  # for all that carries no bias
-        kernels |= {SAGE: partial(_sage, *case.inputs)}
-        kernels |= {f"guided with {SAGE}": _guided(case, "auto", plain=_sage)}
-    times = rig.median_seconds(kernels | guided, device, rounds)
-    fastest_plain = min(plain_kernels.keys() & times.keys(), key=times.__getitem__)
-    other_times = ", ".join(f"{name} {times[name] * 1e3:.1f}" for name in kernels if name in times)
+        kernel_functions |= {SAGE: partial(_sage, *case.inputs)}
+        kernel_functions |= {f"guided with {SAGE}": _guided(case, "auto", plain=_sage)}
+    median_s = rig.median_seconds(kernel_functions | guided_functions, device, rounds)
+    fastest_plain = min(plain_kernels.keys() & median_s.keys(), key=median_s.__getitem__)
+    other_times = ", ".join(
+        f"{name} {median_s[name] * 1e3:.1f}" for name in kernel_functions if name in median_s
+    )
     yield Row(
         what=f"plain attention, {case_description}",
-        measured=f"{times[fastest_plain] * 1e3:.1f} ms by {fastest_plain}, error {plain_error:.1e} ({other_times})",
-        numbers={"kernel": fastest_plain, "error": plain_error, "seconds": times},
+        measured=f"{median_s[fastest_plain] * 1e3:.1f} ms by {fastest_plain}, error {plain_error:.1e} ({other_times})",
+        numbers={"kernel": fastest_plain, "error": plain_error, "seconds": median_s},
     )
     base_bytes = rig.peak_tensor_bytes(plain_kernels[fastest_plain], device)
-    for label, run in guided.items():
-        ratio, error_ratio = times[label] / times[fastest_plain], errors[label] / plain_error
+    for label, guided_function in guided_functions.items():
+        ratio, error_ratio = (
+            median_s[label] / median_s[fastest_plain],
+            guided_errors[label] / plain_error,
+        )
         # Only what users get is held to the time.
         time_limit = time_bar if label.startswith("guided by auto") else None
-        extra_mb = (rig.peak_tensor_bytes(run, device) - base_bytes) / 2**20
+        extra_mb = (rig.peak_tensor_bytes(guided_function, device) - base_bytes) / 2**20
         yield Row(
             what=label,
             bar=f"error <= {ERROR_BAR} of plain's"
             + (f", time <= {time_limit} of plain's" if time_limit else ""),
-            measured=f"error {errors[label]:.1e} ({error_ratio:.2f} of plain's), {times[label] * 1e3:.1f} "
+            measured=f"error {guided_errors[label]:.1e} ({error_ratio:.2f} of plain's), {median_s[label] * 1e3:.1f} "
             f"ms, {ratio:.3f} of plain, {extra_mb:+.0f} MiB",
             held=error_ratio <= ERROR_BAR and (time_limit is None or ratio <= time_limit),
-            numbers={"error": errors[label], "ratio": ratio, "seconds": times[label]},
+            numbers={"error": guided_errors[label], "ratio": ratio, "seconds": median_s[label]},
         )
 
 

@@ -30,12 +30,16 @@ def device_row(device: torch.device) -> Row:
     facts = {"matrix_flops_per_second": flops_per_second}
     rate_text = f"{flops_per_second / 1e12:.1f} TFLOP/s of one large matrix product"
     if device.type == "cuda":
-        card = torch.cuda.get_device_properties(device)
-        free, total = torch.cuda.mem_get_info(device)
-        facts |= {"name": card.name, "capability": [card.major, card.minor], "total_bytes": total}
+        gpu_properties = torch.cuda.get_device_properties(device)
+        free_bytes, total_bytes = torch.cuda.mem_get_info(device)
+        facts |= {
+            "name": gpu_properties.name,
+            "capability": [gpu_properties.major, gpu_properties.minor],
+            "total_bytes": total_bytes,
+        }
         rate_text += (
-            f" in bf16, {total / GB:.0f} GB, of which {free / GB:.0f} are free, "
-            f"compute {card.major}.{card.minor}"
+            f" in bf16, {total_bytes / GB:.0f} GB, of which {free_bytes / GB:.0f} are free, "
+            f"compute {gpu_properties.major}.{gpu_properties.minor}"
         )
         if find_spec("triton") is None:
             rate_text += WITHOUT_TRITON
@@ -49,49 +53,52 @@ def product_rows(size: str, device: torch.device) -> Iterator[Row]:
     Activations are cast as files of that kind have it: fp8 at scale 1 (clipped at 448), int8 by
     rows of both.
     """
-    dim, ffn = SIZES[size]["dim"], SIZES[size]["ffn_dim"]
+    model_dim, ffn_dim = SIZES[size]["dim"], SIZES[size]["ffn_dim"]
     # A CPU multiplies 8-bit floats one by one.
     tokens = 2 * CLIPS[size].tokens if device.type == "cuda" else 32
-    draw = torch.Generator(device=device).manual_seed(0)
+    random_generator = torch.Generator(device=device).manual_seed(0)
 
     def random(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=draw, device=device).bfloat16()
+        return torch.randn(shape, generator=random_generator, device=device).bfloat16()
 
     # Of self- and cross-attention q and o, of self-attention k and v, and the feed-forward pair.
-    shapes = [(dim, dim)] * 6 + [(dim, ffn), (ffn, dim)]
-    activations = {width: random(tokens, width) for width in {dim, ffn}}
+    shapes = [(model_dim, model_dim)] * 6 + [(model_dim, ffn_dim), (ffn_dim, model_dim)]
+    activations = {width: random(tokens, width) for width in {model_dim, ffn_dim}}
     weights = [
         (activations[input_width], random(output_width, input_width) * input_width**-0.5)
         for input_width, output_width in shapes
     ]
     with torch.inference_mode():
-        exact = [x[:256].float() @ w.float().T for x, w in weights]
-        products = {
-            name: [partial(product, x, *stored_as(w)) for x, w in weights]
-            for name, stored_as, product in (
+        exact_products = [x[:256].float() @ w.float().T for x, w in weights]
+        product_functions = {
+            name: [partial(multiply_function, x, *stored_as(w)) for x, w in weights]
+            for name, stored_as, multiply_function in (
                 ("bf16", lambda w: (w,), bf16_product),
                 ("fp8", fp8_weight, fp8_product),
                 ("int8", int8_weight, int8_product),
             )
         }
-        times = median_seconds(
-            {name: partial(run_all, functions) for name, functions in products.items()},
+        seconds_by_name = median_seconds(
+            {name: partial(run_all, functions) for name, functions in product_functions.items()},
             device,
             ROUNDS,
         )
-        for name, functions in products.items():
-            if name not in times:
+        for name, functions in product_functions.items():
+            if name not in seconds_by_name:
                 yield Row(what=f"products of a block, {name}", measured="does not run here")
                 continue
-            errors = [
+            relative_errors = [
                 (function()[:256].float() - y).norm() / y.norm()
-                for function, y in zip(functions, exact, strict=True)
+                for function, y in zip(functions, exact_products, strict=True)
             ]
-            ratio, error = times[name] / times["bf16"], float(torch.stack(errors).max())
+            ratio, error = (
+                seconds_by_name[name] / seconds_by_name["bf16"],
+                float(torch.stack(relative_errors).max()),
+            )
             yield Row(
                 what=f"products of a block, {name}",
-                measured=f"{times[name] * 1e3:.1f} ms, {ratio:.3f} of bf16's, error {error:.1e}",
-                numbers={"seconds": times[name], "ratio": ratio, "error": error},
+                measured=f"{seconds_by_name[name] * 1e3:.1f} ms, {ratio:.3f} of bf16's, error {error:.1e}",
+                numbers={"seconds": seconds_by_name[name], "ratio": ratio, "error": error},
             )
 
 
@@ -121,43 +128,43 @@ def int8_weight(w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def int8_product(x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
-    codes, row_scale = int8_weight(x)
-    return (torch._int_mm(codes, w.T) * row_scale * scale.T).to(x.dtype)
+    int8_codes, row_scale = int8_weight(x)
+    return (torch._int_mm(int8_codes, w.T) * row_scale * scale.T).to(x.dtype)
 
 
 def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row:
     """Measure one training step of the full-size model."""
-    title, judged = f"training step, {base}", size == "14b" and device.type == "cuda"
-    stored = {"bf16": "bfloat16", "fp8": "float8"}[base]
+    title, is_judged = f"training step, {base}", size == "14b" and device.type == "cuda"
+    storage_dtype = {"bf16": "bfloat16", "fp8": "float8"}[base]
     try:
         from benchmarks.support.training_step import measure, predicted_bytes
 
-        predicted_gb = predicted_bytes(stored) / GB
-        free_gb = torch.cuda.mem_get_info(device)[0] / GB if judged else predicted_gb
+        predicted_gb = predicted_bytes(storage_dtype) / GB
+        free_gb = torch.cuda.mem_get_info(device)[0] / GB if is_judged else predicted_gb
         if free_gb < predicted_gb:
-            reason = f"not run: predicted {predicted_gb:.1f} GB, {free_gb:.1f} are free"
-            return Row(what=title, measured=reason)
-        seconds, peak_gb = measure(stored, size == "small")
+            result_text = f"not run: predicted {predicted_gb:.1f} GB, {free_gb:.1f} are free"
+            return Row(what=title, measured=result_text)
+        seconds, peak_gb = measure(storage_dtype, size == "small")
     except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT or, for fp8, torchao
         return Row(what=title, measured=f"not run: {error_line(error)}")
-    reason = f"{seconds:.2f} s, {peak_words(peak_gb)}"
+    result_text = f"{seconds:.2f} s, {peak_words(peak_gb)}"
     in_time = not timed or seconds <= TRAINING_BAR_S
     bar_text = f"peak <= {TRAINING_SLACK} of the prediction"
     if timed:
         bar_text = f"<= {TRAINING_BAR_S:g} s, {bar_text}"
     return Row(
         what=title,
-        measured=f"{reason} (predicted {predicted_gb:.1f})",
-        bar=bar_text if judged else "",
-        held=in_time and peak_fits(peak_gb, predicted_gb) if judged else None,
+        measured=f"{result_text} (predicted {predicted_gb:.1f})",
+        bar=bar_text if is_judged else "",
+        held=in_time and peak_fits(peak_gb, predicted_gb) if is_judged else None,
         numbers={"seconds": seconds, "peak_gb": peak_gb, "predicted_gb": predicted_gb},
     )
 
 
 def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[Row]:
-    """Measure one training step with the shipped configuration for a GPU with so many GB, which
+    """Measure one training step with the shipped configuration for a GPU of ``gigabytes`` GB, which
     keeps blocks and checkpoints in main memory."""
-    title, judged = f"training step, {gigabytes} GB", size == "14b" and device.type == "cuda"
+    title, is_judged = f"training step, {gigabytes} GB", size == "14b" and device.type == "cuda"
     try:
         from benchmarks.support.training_step import measure_offloaded
 
@@ -171,8 +178,8 @@ def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[
         measured=f"{measurement['seconds']:.2f} s by {measurement['optimizer']}, {peak_words(measurement['peak_gb'])} "
         f"(predicted {predicted_gb:.1f}), main memory {measurement['main_gb']:.1f} GB "
         f"(predicted {main_gb:.1f} with copies while saving)",
-        bar=f"peak <= {TRAINING_SLACK} of the prediction" if judged else "",
-        held=peak_fits(measurement["peak_gb"], predicted_gb) if judged else None,
+        bar=f"peak <= {TRAINING_SLACK} of the prediction" if is_judged else "",
+        held=peak_fits(measurement["peak_gb"], predicted_gb) if is_judged else None,
         numbers=measurement,
     )
 
@@ -189,12 +196,13 @@ def peak_fits(peak_gb: float | None, predicted_gb: float) -> bool:
 
 
 def tests_row(device: torch.device) -> Row:
-    """Run the tests that work on any device with pytest on this one."""
+    """Run the device-independent tests with pytest on the given device, and report their result as
+    a table row."""
     title = "tests on the card"
     if device.type == "cpu" or find_spec("pytest") is None:
         return Row(what=title, measured="not run: takes a card and pytest")
     command = ["pytest", "-q", "--device", device.type, "-p", "no:cacheprovider", GPU_TESTS]
-    run = subprocess.run(
+    pytest_run = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=PACK,
         capture_output=True,
@@ -203,6 +211,10 @@ def tests_row(device: torch.device) -> Row:
         errors="replace",
     )
     last_line = (
-        (run.stdout.strip() or run.stderr.strip() or "no output").splitlines()[-1].strip("= ")
+        (pytest_run.stdout.strip() or pytest_run.stderr.strip() or "no output")
+        .splitlines()[-1]
+        .strip("= ")
     )
-    return Row(what=title, measured=anonymous(last_line), bar="pass", held=run.returncode == 0)
+    return Row(
+        what=title, measured=anonymous(last_line), bar="pass", held=pytest_run.returncode == 0
+    )

@@ -25,19 +25,21 @@ def demo_row(size: str, judged: bool) -> Row:
         read_prompt("egox_demo"), small_options if size == "small" else DemoOptions(), None
     )
     with tempfile.TemporaryDirectory() as root:
-        base = make_base_dir(Path(root), environment.layout)
-        (base.root / "index.html").write_text("")  # no page: its package may be missing
-        page = ("--front-end-root", root)
+        base_folder = make_base_dir(Path(root), environment.layout)
+        (base_folder.root / "index.html").write_text("")  # no page: its package may be missing
+        front_end_arguments = ("--front-end-root", root)
         # The nodes' names as they run: a bench's own output is its result.
         with (
             redirect_stdout(sys.stderr),
-            Server(environment, base, base.root / "log", arguments=page) as server,
+            Server(
+                environment, base_folder, base_folder.root / "log", arguments=front_end_arguments
+            ) as server,
         ):
             for seed in (1, 2):
                 inputs_by_type(prompt, "EgoXWanSampler")[0]["seed"] = seed
-                start_s = time.perf_counter()
+                start_time_s = time.perf_counter()
                 run_prompt(server, prompt)
-                run_seconds.append(time.perf_counter() - start_s)
+                run_seconds.append(time.perf_counter() - start_time_s)
     return Row(
         what="egox_demo on the server",
         measured="first run {:.1f} s, second {:.2f} s".format(*run_seconds),

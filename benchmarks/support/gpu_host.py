@@ -48,36 +48,36 @@ def start_host() -> str:
     """
     global _base
     torch_version = tuple(map(int, torch.__version__.split(".")[:2]))
-    dynamic = (
+    is_memory_dynamic = (
         torch_version >= (2, 8)
         and "microsoft" not in platform.release().lower()
         and importlib.util.find_spec("comfy_aimdo") is not None
     )
-    if dynamic:
-        control = importlib.import_module("comfy_aimdo.control")
-        control.init()
+    if is_memory_dynamic:
+        aimdo_control = importlib.import_module("comfy_aimdo.control")
+        aimdo_control.init()
     _base = tempfile.TemporaryDirectory()
     import_host(find_host().root, Path(_base.name))
-    if dynamic and torch.cuda.is_available():
-        dynamic = control.init_devices([torch.cuda.current_device()])
-    if dynamic:
+    if is_memory_dynamic and torch.cuda.is_available():
+        is_memory_dynamic = aimdo_control.init_devices([torch.cuda.current_device()])
+    if is_memory_dynamic:
         import comfy.memory_management
         import comfy.model_patcher
 
         comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
         comfy.memory_management.aimdo_enabled = True
     load_pack()
-    return "dynamic memory" if dynamic else "no dynamic memory"
+    return "dynamic memory" if is_memory_dynamic else "no dynamic memory"
 
 
 def host_rows(part_name: str, settings: dict[str, Any]) -> Iterator[Row]:
     """Measure one part of the benchmark in ComfyUI, given by the type of weights or ``fast``, and
     optionally a limit of the GPU's free memory in GB."""
-    kind, _, limit_text = part_name.partition(" ")
-    held_gb = "" if kind == "compiled" else limit_text
+    weights_kind, _, limit_text = part_name.partition(" ")
+    held_gb = "" if weights_kind == "compiled" else limit_text
     size, total_bytes, ballast_bytes = settings["size"], settings["total_bytes"], 0
     memory_management = start_host()
-    name = f"{kind}, {held_gb} GB" if held_gb else kind
+    name = f"{weights_kind}, {held_gb} GB" if held_gb else weights_kind
     if total_bytes:
         import comfy.model_management
 
@@ -89,25 +89,30 @@ def host_rows(part_name: str, settings: dict[str, Any]) -> Iterator[Row]:
         torch.cuda.reset_peak_memory_stats()
         # Of the whole device, so that what is left over counts with what is held.
         ballast_bytes = total_bytes - int(held_gb) * 10**9 if held_gb else 0
-    ballast = torch.empty(ballast_bytes, dtype=torch.uint8, device="cuda" if total_bytes else "cpu")
+    ballast_tensor = torch.empty(
+        ballast_bytes, dtype=torch.uint8, device="cuda" if total_bytes else "cpu"
+    )
 
     def memory() -> str:
         if not total_bytes:
             return f"{memory_management}, not measured on a CPU"
         # Torch keeps what it took, so afterwards the device is as full as it was.
-        full = total_bytes - torch.cuda.mem_get_info()[0]
-        peaks = [(x - ballast.nbytes) / GB for x in (torch.cuda.max_memory_allocated(), full)]
+        used_bytes = total_bytes - torch.cuda.mem_get_info()[0]
+        peak_gb = [
+            (x - ballast_tensor.nbytes) / GB
+            for x in (torch.cuda.max_memory_allocated(), used_bytes)
+        ]
         return "{}, peak {:.1f} GB of tensors, {:.1f} GB of device".format(
-            memory_management, *peaks
+            memory_management, *peak_gb
         )
 
     with torch.inference_mode():
-        if kind == "compiled":
+        if weights_kind == "compiled":
             yield from compiled_rows(limit_text, size, settings["judged"] and limit_text == "bf16")
-        elif kind == "fast":
+        elif weights_kind == "fast":
             yield fast_row(size, name, memory)
         else:
-            yield from step_rows(kind, name, memory, settings, bool(held_gb))
+            yield from step_rows(weights_kind, name, memory, settings, bool(held_gb))
 
 
 def step_rows(
@@ -122,45 +127,47 @@ def step_rows(
     Where memory isn't held, a text encoder stays beside them, and steps with exo kept and plain
     ones follow.
     """
-    size, judged = settings["size"], settings["judged"] and weights == "bf16"
-    encoder = None if is_memory_limited else resident_encoder(size)
-    plain, guided, exo_kept = patched_models(random_model(size, WEIGHTS[weights]), size)
-    time_sampling(guided, size, 1, CFG)  # loads, chooses kernels
-    step_s, guided_latent = time_sampling(guided, size, STEPS, CFG)
-    (wrapper,) = guided.get_wrappers("diffusion_model", "egox")
-    timer = wrapper.calls.seconds
-    attention_share = timer.total("attention") / timer.total("full")
-    minutes, minute_limit = (
+    size, is_judged = settings["size"], settings["judged"] and weights == "bf16"
+    text_encoder = None if is_memory_limited else resident_encoder(size)
+    plain_model, guided_model, exo_keeping_model = patched_models(
+        random_model(size, WEIGHTS[weights]), size
+    )
+    time_sampling(guided_model, size, 1, CFG)  # loads, chooses kernels
+    step_s, guided_latent = time_sampling(guided_model, size, STEPS, CFG)
+    (wrapper,) = guided_model.get_wrappers("diffusion_model", "egox")
+    step_timer = wrapper.calls.seconds
+    attention_share = step_timer.total("attention") / step_timer.total("full")
+    sampling_minutes, minute_limit = (
         STEPS_A_CLIP * s / 60 for s in (step_s, 2 * settings["forward_limit_s"])
     )
     yield Row(
         what=f"CFG step, {name}, guided",
-        bar=f"<= {STEP_BAR_S} s" if judged else "",
-        held=step_s <= STEP_BAR_S if judged else None,
+        bar=f"<= {STEP_BAR_S} s" if is_judged else "",
+        held=step_s <= STEP_BAR_S if is_judged else None,
         measured=f"{step_s:.2f} s, {100 * attention_share:.0f} % of it in self-attention; {STEPS_A_CLIP} "
-        f"steps {minutes:.1f} min (FLOP limit {minute_limit:.1f})",
+        f"steps {sampling_minutes:.1f} min (FLOP limit {minute_limit:.1f})",
         numbers={"seconds": step_s, "attention_share": attention_share},
     )
     memory_text, plain_latent = memory(), None
     if not is_memory_limited:
-        plain_s, plain_latent = time_sampling(plain, size, STEPS, CFG)
+        plain_s, plain_latent = time_sampling(plain_model, size, STEPS, CFG)
         yield Row(
             what=f"CFG step, {name}, plain",
             measured=f"{plain_s:.2f} s; guided over plain {step_s / plain_s:.3f}",
             numbers={"seconds": plain_s},
         )
         kept_s, cache_place = (
-            time_sampling(exo_kept, size, STEPS, CFG)[0],
-            describe_kept_exo(exo_kept, size),
+            time_sampling(exo_keeping_model, size, STEPS, CFG)[0],
+            describe_kept_exo(exo_keeping_model, size),
         )
-        minutes *= (1 + (KEPT_EVERY - 1) * kept_s / step_s) / KEPT_EVERY
+        sampling_minutes *= (1 + (KEPT_EVERY - 1) * kept_s / step_s) / KEPT_EVERY
         yield Row(
             what=f"CFG step, {name}, exo kept",
-            bar=f"<= {KEPT_BAR} of a full step" if judged else "",
-            held=kept_s <= KEPT_BAR * step_s if judged else None,
+            bar=f"<= {KEPT_BAR} of a full step" if is_judged else "",
+            held=kept_s <= KEPT_BAR * step_s if is_judged else None,
             measured=f"{kept_s:.2f} s, {kept_s / step_s:.3f} of a full step; {STEPS_A_CLIP} steps "
-            f"with recompute exo {KEPT_EVERY} {minutes:.1f} min; kept {cache_place}, beside "
-            f"{encoder.model_size() / GB:.1f} GB of a text encoder",
+            f"with recompute exo {KEPT_EVERY} {sampling_minutes:.1f} min; kept {cache_place}, beside "
+            f"{text_encoder.model_size() / GB:.1f} GB of a text encoder",
             numbers={"seconds": kept_s},
         )
     yield Row(
@@ -181,33 +188,39 @@ def resident_encoder(size: str) -> Any:
 
     width, layers = (16384, 15) if size == "14b" else (64, 2)
     device = comfy.model_management.get_torch_device()
-    linear = partial(comfy.ops.manual_cast.Linear, width, width, dtype=torch.bfloat16)
-    encoder = torch.nn.Sequential(*(linear() for _ in range(layers)))
-    encoder.load_state_dict(random_state(encoder, torch.bfloat16, device), assign=True)
-    cpu = torch.device("cpu")
-    patcher = comfy.model_patcher.CoreModelPatcher(encoder, load_device=device, offload_device=cpu)
-    comfy.model_management.load_models_gpu([patcher])
-    encoder(torch.zeros(1, width, dtype=torch.bfloat16, device=device))
-    return patcher
+    make_linear = partial(comfy.ops.manual_cast.Linear, width, width, dtype=torch.bfloat16)
+    encoder_module = torch.nn.Sequential(*(make_linear() for _ in range(layers)))
+    encoder_module.load_state_dict(
+        random_state(encoder_module, torch.bfloat16, device), assign=True
+    )
+    cpu_device = torch.device("cpu")
+    model_patcher = comfy.model_patcher.CoreModelPatcher(
+        encoder_module, load_device=device, offload_device=cpu_device
+    )
+    comfy.model_management.load_models_gpu([model_patcher])
+    encoder_module(torch.zeros(1, width, dtype=torch.bfloat16, device=device))
+    return model_patcher
 
 
 def describe_kept_exo(exo_kept: Any, size: str) -> str:
     """Describe where a run has stored the kept exo activations, and whether they are exact or in 8
     bits."""
     (wrapper,) = exo_kept.get_wrappers("diffusion_model", "egox")
-    cache, cache_places = wrapper.calls.exo_cache, set()
+    exo_cache, cache_places = wrapper.calls.exo_cache, set()
 
     def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        out = executor(*args, **kwargs)
-        cache_places.update((entry.home.type, entry.packed) for entry in cache._entries.values())
-        return out
+        step_output = executor(*args, **kwargs)
+        cache_places.update(
+            (entry.home.type, entry.packed) for entry in exo_cache._entries.values()
+        )
+        return step_output
 
     watched_model = exo_kept.clone()
     watched_model.add_wrapper_with_key("apply_model", "look", look)
     time_sampling(watched_model, size, 1, CFG)
     descriptions = [
-        f"{'in 8 bits' if packed else 'exactly'} on {cache_place}"
-        for cache_place, packed in sorted(cache_places)
+        f"{'in 8 bits' if is_packed else 'exactly'} on {cache_place}"
+        for cache_place, is_packed in sorted(cache_places)
     ]
     return ", ".join(descriptions) or "nowhere"
 
@@ -223,19 +236,19 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
     # A CPU's compiler takes minutes, and tells nothing of a card's.
     backend = "inductor" if torch.cuda.is_available() else "eager"
     weights = random_model(size, WEIGHTS[name], disable_dynamic=True)
-    _, guided, model_keeping_exo = patched_models(weights, size)
-    for model_name, model in (("guided", guided), ("exo kept", model_keeping_exo)):
-        forms = {
+    _, guided_model, model_keeping_exo = patched_models(weights, size)
+    for model_name, model in (("guided", guided_model), ("exo kept", model_keeping_exo)):
+        model_forms = {
             "eager": model,
             "compiled": TorchCompileModel.execute(model, backend)[0],
         }
-        first_seconds, best_seconds = {}, dict.fromkeys(forms, float("inf"))
-        for compile_kind, patched_model in forms.items():
-            started = time.perf_counter()
+        first_seconds, best_seconds = {}, dict.fromkeys(model_forms, float("inf"))
+        for compile_kind, patched_model in model_forms.items():
+            started_s = time.perf_counter()
             time_sampling(patched_model, size, 2, CFG)  # exo is kept from the second step on
-            first_seconds[compile_kind] = time.perf_counter() - started
+            first_seconds[compile_kind] = time.perf_counter() - started_s
         for _ in range(2):
-            for compile_kind, patched_model in forms.items():
+            for compile_kind, patched_model in model_forms.items():
                 best_seconds[compile_kind] = min(
                     best_seconds[compile_kind], time_sampling(patched_model, size, STEPS, CFG)[0]
                 )
@@ -254,30 +267,31 @@ def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
     """Measure a whole run of the workflow egox_fast with random weights: VAE encoding, sampling,
     VAE decoding."""
     clip, vae = CLIPS[size], random_vae(size)
-    guided, stamps = patched_models(random_model(size, WEIGHTS["fp8"]), size)[1], []
-    stamps.append(time.perf_counter())
+    guided_model, time_stamps = patched_models(random_model(size, WEIGHTS["fp8"]), size)[1], []
+    time_stamps.append(time.perf_counter())
     for width in (clip.exo_width, clip.ego_width):
         latent = vae.encode(torch.rand(clip.frames, clip.height, width, 3))
-        stamps.append(time.perf_counter())
-    step_s, out = time_sampling(guided, size, FAST_STEPS, FAST_CFG)
-    stamps.append(time.perf_counter())
+        time_stamps.append(time.perf_counter())
+    step_s, sampled_latent = time_sampling(guided_model, size, FAST_STEPS, FAST_CFG)
+    time_stamps.append(time.perf_counter())
     vae.decode(latent)
-    stamps.append(time.perf_counter())
-    exo, prior, sampling, ego = (b - a for a, b in zip(stamps, stamps[1:], strict=False))
+    time_stamps.append(time.perf_counter())
+    exo_s, prior_s, sampling_s, ego_s = (
+        b - a for a, b in zip(time_stamps, time_stamps[1:], strict=False)
+    )
     return Row(
         what=f"egox_{name}, stand-in weights",
-        measured=f"{stamps[-1] - stamps[0]:.1f} s: VAE of exo {exo:.2f}, of the prior {prior:.2f}, "
-        f"loading and {FAST_STEPS} steps {sampling:.1f} ({step_s:.2f} per step), VAE of ego "
-        f"{ego:.2f}; {memory()}",
+        measured=f"{time_stamps[-1] - time_stamps[0]:.1f} s: VAE of exo {exo_s:.2f}, of the prior {prior_s:.2f}, "
+        f"loading and {FAST_STEPS} steps {sampling_s:.1f} ({step_s:.2f} per step), VAE of ego "
+        f"{ego_s:.2f}; {memory()}",
         bar="finite",
-        held=bool(out.isfinite().all()),
-        numbers={"seconds": stamps[-1] - stamps[0], "step_s": step_s},
+        held=bool(sampled_latent.isfinite().all()),
+        numbers={"seconds": time_stamps[-1] - time_stamps[0], "step_s": step_s},
     )
 
 
 def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False) -> Any:
-    """Build a full-size Wan model with random weights as ComfyUI's ModelPatcher, in a way that
-    ComfyUI can repeat.
+    """Build a full-size Wan model with random weights in ComfyUI's ModelPatcher.
 
     Then it has no dynamic memory.
     """
@@ -286,16 +300,16 @@ def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False)
 
     device = comfy.model_management.get_torch_device()
     # On a GPU 16-bit weights compute as they are; 8-bit ones in bfloat16.
-    compute = weights if weights.itemsize == 2 else torch.bfloat16
-    model = wan_model(size, weights, compute if device.type == "cuda" else torch.float32)
+    compute_dtype = weights if weights.itemsize == 2 else torch.bfloat16
+    model = wan_model(size, weights, compute_dtype if device.type == "cuda" else torch.float32)
     patcher_class = comfy.model_patcher.CoreModelPatcher
-    patcher = (comfy.model_patcher.ModelPatcher if disable_dynamic else patcher_class)(
+    model_patcher = (comfy.model_patcher.ModelPatcher if disable_dynamic else patcher_class)(
         model, load_device=device, offload_device=torch.device("cpu")
     )
     # Assigned, as under dynamic memory: else layers wouldn't share their tensors.
     model.load_model_weights(random_state(model.diffusion_model, weights, device), "", assign=True)
-    patcher.cached_patcher_init = random_model, (size, weights)
-    return patcher
+    model_patcher.cached_patcher_init = random_model, (size, weights)
+    return model_patcher
 
 
 def random_vae(size: str) -> Any:
@@ -306,9 +320,9 @@ def random_vae(size: str) -> Any:
 
     width, halved_in_time = 96 if size == "14b" else 8, [False, True, True]
     with torch.device("meta"):
-        module = comfy.ldm.wan.vae.WanVAE(width, 16, temperal_downsample=halved_in_time)
+        vae_module = comfy.ldm.wan.vae.WanVAE(width, 16, temperal_downsample=halved_in_time)
     device = comfy.model_management.get_torch_device()
-    return comfy.sd.VAE(sd=random_state(module, torch.bfloat16, device))
+    return comfy.sd.VAE(sd=random_state(vae_module, torch.bfloat16, device))
 
 
 def random_state(
@@ -319,21 +333,23 @@ def random_state(
 
     No time depends on their values.
     """
-    generator, drawn_tensors, state = torch.Generator(device=device).manual_seed(0), {}, {}
+    generator, drawn_tensors, state_dict = torch.Generator(device=device).manual_seed(0), {}, {}
     for module_name, submodule in module.named_modules():
-        shapes = {name: value.shape for name, value in submodule.named_parameters(recurse=False)}
+        parameter_shapes = {
+            name: value.shape for name, value in submodule.named_parameters(recurse=False)
+        }
         if isinstance(submodule, torch.nn.Linear):  # of the host, which may have none yet
-            shapes = {
+            parameter_shapes = {
                 "weight": (submodule.out_features, submodule.in_features),
                 "bias": (submodule.out_features,),
             }
-        for name, shape in shapes.items():
+        for name, shape in parameter_shapes.items():
             mean = float(name == "gamma" or ("norm" in module_name and name == "weight"))
             if (key := (tuple(shape), mean)) not in drawn_tensors:
                 values = torch.randn(shape, generator=generator, device=device) * 0.02 + mean
                 drawn_tensors[key] = values.to(dtype).cpu()
-            state[f"{module_name}.{name}" if module_name else name] = drawn_tensors[key]
-    return state
+            state_dict[f"{module_name}.{name}" if module_name else name] = drawn_tensors[key]
+    return state_dict
 
 
 def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
@@ -342,27 +358,29 @@ def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
 
     All widen, so all see the whole canvas.
     """
-    pack, clip = load_pack(), CLIPS[size]
-    options = import_core_module(pack, "gga").GgaOptions
+    pack_module, clip = load_pack(), CLIPS[size]
+    options = import_core_module(pack_module, "gga").GgaOptions
     t, h, w_exo, w_ego = clip.grid
-    exo, prior = (torch.randn(1, 16, t, 2 * h, 2 * w) for w in (w_exo, w_ego))
-    canvas = import_core_module(pack, "types").Canvas(
-        exo_latent=exo,
-        prior_latent=prior,
+    exo_latent, prior_latent = (torch.randn(1, 16, t, 2 * h, 2 * w) for w in (w_exo, w_ego))
+    canvas = import_core_module(pack_module, "types").Canvas(
+        exo_latent=exo_latent,
+        prior_latent=prior_latent,
         frames=clip.frames,
         exo_size=(clip.exo_width, clip.height),
         ego_size=(clip.ego_width, clip.height),
     )
-    patch = importlib.import_module(f"{pack.__name__}.nodes.patch.patch").patch_with_geometry
+    patch_function = importlib.import_module(
+        f"{pack_module.__name__}.nodes.patch.patch"
+    ).patch_with_geometry
     geometry = random_geometry(
         (t, 2 * h, 2 * w_exo, 2 * w_ego),
         torch.Generator().manual_seed(0),
-        import_core_module(pack, "gga").tokens_from_latents,
+        import_core_module(pack_module, "gga").tokens_from_latents,
     )
     return (
-        patch(model, canvas, None, options(mode="off"))[0],
-        patch(model, canvas, geometry, options())[0],
-        patch(model, canvas, geometry, options(), recompute_exo=KEPT_EVERY)[0],
+        patch_function(model, canvas, None, options(mode="off"))[0],
+        patch_function(model, canvas, geometry, options())[0],
+        patch_function(model, canvas, geometry, options(), recompute_exo=KEPT_EVERY)[0],
     )
 
 
@@ -377,35 +395,35 @@ def time_sampling(patched: Any, size: str, steps: int, cfg: float) -> tuple[floa
 
     t, h, _, w_ego = CLIPS[size].grid
     torch.manual_seed(2)
-    embedding = comfy.clip_vision.Output()
-    embedding.penultimate_hidden_states = torch.randn(1, IMAGE_TOKENS, IMAGE_FEATURES)
-    prior = torch.randn(1, 16, t, 2 * h, 2 * w_ego)
+    image_embedding = comfy.clip_vision.Output()
+    image_embedding.penultimate_hidden_states = torch.randn(1, IMAGE_TOKENS, IMAGE_FEATURES)
+    prior_latent = torch.randn(1, 16, t, 2 * h, 2 * w_ego)
     values = {
-        "concat_latent_image": prior,
-        "concat_mask": torch.ones_like(prior[:, :1]),
-        "clip_vision_output": embedding,
+        "concat_latent_image": prior_latent,
+        "concat_mask": torch.ones_like(prior_latent[:, :1]),
+        "clip_vision_output": image_embedding,
     }
     width = patched.model.diffusion_model.text_dim
     positive, negative = ([[torch.randn(1, TEXT_TOKENS, width), values]] for _ in range(2))
-    stamps = []
+    time_stamps = []
 
     def stamp(*_: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        stamps.append(time.perf_counter())
+        time_stamps.append(time.perf_counter())
 
     latent = comfy.sample.sample(
         patched,
-        torch.randn_like(prior),
+        torch.randn_like(prior_latent),
         steps,
         cfg,
         "euler",
         "simple",
         positive,
         negative,
-        torch.zeros_like(prior),
+        torch.zeros_like(prior_latent),
         callback=stamp,
         disable_pbar=True,
     )
-    step_seconds = (b - a for a, b in zip(stamps, stamps[1:], strict=False))
+    step_seconds = (b - a for a, b in zip(time_stamps, time_stamps[1:], strict=False))
     return min(step_seconds, default=float("nan")), latent.float().cpu()

@@ -18,7 +18,8 @@ PACK = Path(__file__).resolve().parent.parent.parent
 
 @frozen
 class Row:
-    """Row of the ``bench gpu`` table as text, with the same values as ``numbers`` for programs."""
+    """Row of the ``bench gpu`` result table: one measurement with its limit, as text and as
+    numbers."""
 
     what: str
     measured: str

@@ -41,8 +41,8 @@ Parts = dict[str, Callable[[], Iterable[Row]]]
 
 @contextmanager
 def time_limit(seconds: float | None) -> Generator[None]:
-    """Raise TimeoutError in the main thread after so many seconds (None: never), within a ``with``
-    block.
+    """Limit the time of a ``with`` block by raising TimeoutError in the main thread after
+    ``seconds`` seconds.
 
     It is interrupted as by Ctrl-C, also behind ``nohup``, where Ctrl-C is ignored, and where it
     waits for a lock or a process. What computes in a library goes on until it returns.
@@ -60,9 +60,9 @@ def time_limit(seconds: float | None) -> Generator[None]:
             _thread.interrupt_main()
 
     old_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
+    limit_timer = threading.Timer(seconds, end)
+    limit_timer.daemon = True
+    limit_timer.start()
     try:
         yield
     except KeyboardInterrupt:
@@ -70,7 +70,7 @@ def time_limit(seconds: float | None) -> Generator[None]:
             raise
         raise TimeoutError from None
     finally:
-        timer.cancel()
+        limit_timer.cancel()
         signal.signal(signal.SIGINT, old_handler)
 
 
@@ -90,17 +90,17 @@ class Report:
     ) -> None:
         """Run one part of the benchmark within a time limit. A failure or a timeout becomes a row
         of the table."""
-        start_s = time.monotonic()
+        start_time_s = time.monotonic()
         try:
             with time_limit(seconds):
                 for row in rows():
                     self.add(part, row)
         except TimeoutError:
-            text = f"ended after {time.monotonic() - start_s:.0f} s, its share of the time"
+            text = f"ended after {time.monotonic() - start_time_s:.0f} s, its share of the time"
             self.add(part, Row(what=part, measured=text))
         except (Exception, SetupError) as error:  # noqa: BLE001  (the other parts are wanted)
             self.add(part, Row(what=part, measured=f"failed: {error_line(error)}", held=False))
-        self.seconds[part] = round(time.monotonic() - start_s, 1)
+        self.seconds[part] = round(time.monotonic() - start_time_s, 1)
         gc.collect()
         if torch.cuda.is_available():
             with suppress(RuntimeError):  # after an error of the card itself
@@ -115,11 +115,11 @@ class Report:
 
 def list_parts(size: str, device: torch.device, card: dict[str, Any], host: bool) -> Parts:
     """List the parts of the benchmark, most important first, without the description of the GPU."""
-    judged = size == "14b" and card["capability"] == [9, 0]
+    is_judged = size == "14b" and card["capability"] == [9, 0]
     card_bytes = card.get("total_bytes", LARGE_BYTES)
     weights = "bf16" if card_bytes >= LARGE_BYTES else "fp8"
     limit_s = forward_flops(size, CLIPS[size].tokens) / card["matrix_flops_per_second"]
-    settings = {"size": size, "total_bytes": card.get("total_bytes"), "judged": judged}
+    settings = {"size": size, "total_bytes": card.get("total_bytes"), "judged": is_judged}
     settings["forward_limit_s"] = limit_s
 
     def in_host(part_name: str) -> Callable[[], Iterable[Row]]:
@@ -133,29 +133,33 @@ def list_parts(size: str, device: torch.device, card: dict[str, Any], host: bool
     def demo() -> list[Row]:
         from benchmarks.support.gpu_demo import demo_row  # noqa: PLC0415
 
-        return [demo_row(size, judged)]
+        return [demo_row(size, is_judged)]
 
     names = "auto", *BACKENDS
 
     def kernels(dtype: str) -> Callable[[], Iterable[Row]]:
-        cases = [(dtype, batch) for batch in (1, 2)]
-        return partial(gpu_attention.kernel_rows, size, device, names, cases, judged)
+        dtype_batches = [(dtype, batch) for batch in (1, 2)]
+        return partial(gpu_attention.kernel_rows, size, device, names, dtype_batches, is_judged)
 
-    parts: Parts = {"kernels bf16": kernels("bf16")}
+    part_functions: Parts = {"kernels bf16": kernels("bf16")}
     if host:
-        parts[f"host {weights}"] = in_host(weights)
-    parts[f"train {weights}"] = lambda: [gpu_card.training_row(size, weights, device, judged)]
-    for gigabytes in ("24", "16"):
-        parts[f"train {gigabytes} GB"] = partial(gpu_card.offloaded_rows, size, gigabytes, device)
+        part_functions[f"host {weights}"] = in_host(weights)
+    part_functions[f"train {weights}"] = lambda: [
+        gpu_card.training_row(size, weights, device, is_judged)
+    ]
+    for gpu_gb in ("24", "16"):
+        part_functions[f"train {gpu_gb} GB"] = partial(
+            gpu_card.offloaded_rows, size, gpu_gb, device
+        )
     if host:
-        parts[f"host {weights} compiled"] = in_host(f"compiled {weights}")
-    parts["products"] = partial(gpu_card.product_rows, size, device)
-    parts["kernels fp16"] = kernels("fp16")
-    parts["tests"] = lambda: [gpu_card.tests_row(device)]
+        part_functions[f"host {weights} compiled"] = in_host(f"compiled {weights}")
+    part_functions["products"] = partial(gpu_card.product_rows, size, device)
+    part_functions["kernels fp16"] = kernels("fp16")
+    part_functions["tests"] = lambda: [gpu_card.tests_row(device)]
     for held_memory in ("fp8 24", "fp8 16", "fast 24", "fast 16") if host else ():
         if card_bytes > 0.95e9 * int(held_memory[-2:]):
-            parts[f"host {held_memory}"] = in_host(held_memory)
-    return parts | ({"demo": demo} if host else {})
+            part_functions[f"host {held_memory}"] = in_host(held_memory)
+    return part_functions | ({"demo": demo} if host else {})
 
 
 SHARE = 0.34
@@ -167,30 +171,35 @@ OVERRUN = 1.05
 
 
 def row_line(row: dict[str, Any]) -> str:
-    verdict = {True: "yes", False: "**NO**", None: ""}[row["held"]]
-    return f"| {row['what']} | {row['measured'].replace('|', '/')} | {row['bar']} | {verdict} |"
+    held_text = {True: "yes", False: "**NO**", None: ""}[row["held"]]
+    return f"| {row['what']} | {row['measured'].replace('|', '/')} | {row['bar']} | {held_text} |"
 
 
 def table(result: dict[str, Any]) -> str:
     """Format the benchmark's result as Markdown for a bug report: facts, rows, limits that were met
     or missed, and parts that weren't run."""
-    facts = ", ".join(f"{name} {value}" for name, value in result["facts"].items())
-    judged = [row for row in result["rows"] if row["held"] is not None]
+    machine_facts = ", ".join(f"{name} {value}" for name, value in result["facts"].items())
+    judged_rows = [row for row in result["rows"] if row["held"] is not None]
     lines = [
-        f"**EgoX on {result['name']}**, {result['size']} size: {facts}\n",
+        f"**EgoX on {result['name']}**, {result['size']} size: {machine_facts}\n",
         "| what | measured | bar | held |\n|---|---|---|---|",
         *map(row_line, result["rows"]),
-        f"\nHeld: {sum(row['held'] for row in judged)} of {len(judged)}.",
+        f"\nHeld: {sum(row['held'] for row in judged_rows)} of {len(judged_rows)}.",
     ]
-    for title, items in (
-        ("Did not hold", [row["what"] for row in judged if not row["held"]]),
-        ("Not run", [f"{part}: {reason}" for part, reason in result["not_run"].items()]),
+    for title, bullet_items in (
+        ("Did not hold", [row["what"] for row in judged_rows if not row["held"]]),
+        (
+            "Not run",
+            [f"{part_name}: {skip_reason}" for part_name, skip_reason in result["not_run"].items()],
+        ),
         ("Left out", result["left_out"]),
         ("Running when this was written", [result["running"]] if result["running"] else []),
         ("To come", result["to_come"]),
     ):
-        if items:
-            lines.append(f"{title}:\n" + "\n".join(f"- {item}" for item in items))
+        if bullet_items:
+            lines.append(
+                f"{title}:\n" + "\n".join(f"- {bullet_text}" for bullet_text in bullet_items)
+            )
     if result["size"] == "small":
         lines.append(WITHOUT_A_GPU)
     return "\n".join(lines)
@@ -216,42 +225,44 @@ def run_bench(
     minutes_left = OVERRUN * args.minutes - (time.monotonic() - start_s) / 60
     # Whatever still computes in a library then: all rows are on disk.
     faulthandler.dump_traceback_later(max(1.0, 60 * minutes_left), exit=True)
-    memory = ""
+    memory_text = ""
     if host is not None and (not args.only or args.only.startswith(("host", "demo"))):
         from benchmarks.support.gpu_host import start_host  # noqa: PLC0415
 
-        memory = start_host()  # before anything asks the driver
-    on_gpu = torch.cuda.is_available()
-    size = "14b" if on_gpu and not args.small else "small"
+        memory_text = start_host()  # before anything asks the driver
+    has_cuda_gpu = torch.cuda.is_available()
+    size = "14b" if has_cuda_gpu and not args.small else "small"
     if size == "small":
         torch.set_num_threads(1)  # work this small is only held up by a second thread
     # By number, since not all of torch takes it without.
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    saving = args.save or size == "14b" or args.out is not None
-    packages = [name for name in ("triton", "diffusers") if find_spec(name)]
+    device = (
+        torch.device("cuda", torch.cuda.current_device()) if has_cuda_gpu else torch.device("cpu")
+    )
+    is_saving = args.save or size == "14b" or args.out is not None
+    package_names = [name for name in ("triton", "diffusers") if find_spec(name)]
     facts = {
         **versions(),
         "CUDA": torch.version.cuda or "none",
-        **{name: metadata.version(name) for name in packages},
-        "ComfyUI": f"{host.version_text} ({memory})" if host and memory else "none",
+        **{name: metadata.version(name) for name in package_names},
+        "ComfyUI": f"{host.version_text} ({memory_text})" if host and memory_text else "none",
         "system": machine()["system"],
     }
     report = Report(not_run={} if host else {"host": "ComfyUI is not installed"})
-    running, later_parts = "device", ["what the device is"]
+    running_part, later_parts = "device", ["what the device is"]
 
     def say(text: str) -> None:
         if not args.json:
             print(text, file=sys.stderr, flush=True)
 
     def so_far() -> dict[str, Any]:
-        rows = [{"part": part, **row.as_dict()} for part, row in report.rows]
+        rows = [{"part": part_name, **row.as_dict()} for part_name, row in report.rows]
         return {
             "name": report.card.get("name", "a CPU"),
             "size": size,
             "facts": facts,
             "left_out": left_out_parts,
             "rows": rows,
-            "running": running,
+            "running": running_part,
             "to_come": later_parts,
             "not_run": report.not_run,
             "part_seconds": report.seconds,
@@ -260,7 +271,7 @@ def run_bench(
         }
 
     def write() -> None:
-        if saving:
+        if is_saving:
             write_result(args.out, so_far())
 
     def keep(row: Row) -> None:
@@ -270,21 +281,21 @@ def run_bench(
     report.keep = keep
     try:
         report.run("device", lambda: [gpu_card.device_row(device)])
-        parts = list_parts(size, device, report.card, bool(memory))
-        later_parts = [part for part in parts if part.startswith(args.only)]
+        part_functions = list_parts(size, device, report.card, bool(memory_text))
+        later_parts = [part_name for part_name in part_functions if part_name.startswith(args.only)]
         while later_parts:
-            running, *later_parts = later_parts
+            running_part, *later_parts = later_parts
             seconds_left = 60 * args.minutes - (time.monotonic() - start_s)
             if seconds_left < min(LEAST_S, 30 * args.minutes):
-                report.not_run[running] = "the time was over"
+                report.not_run[running_part] = "the time was over"
                 continue
             part_seconds = seconds_left * (1 if args.only else SHARE)
-            say(f"... {running}, {part_seconds:.0f} s at most")
+            say(f"... {running_part}, {part_seconds:.0f} s at most")
             write()
-            report.run(running, parts[running], part_seconds)
+            report.run(running_part, part_functions[running_part], part_seconds)
     except KeyboardInterrupt:
-        report.not_run |= dict.fromkeys([running, *later_parts], "ended by Ctrl-C")
-    running, later_parts = "", []
+        report.not_run |= dict.fromkeys([running_part, *later_parts], "ended by Ctrl-C")
+    running_part, later_parts = "", []
     result = so_far()
     print(json.dumps(full_record("gpu", result), indent=1) if args.json else table(result))
     write()
@@ -295,17 +306,17 @@ def run_bench(
 def _without_non_finite(value: Any) -> Any:
     """Replace numbers that JSON can't represent (NaN and infinity) by None."""
     if isinstance(value, dict):
-        return {name: _without_non_finite(item) for name, item in value.items()}
+        return {name: _without_non_finite(nested_value) for name, nested_value in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_non_finite(item) for item in value]
+        return [_without_non_finite(nested_value) for nested_value in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_result(out: Path | None, result: dict[str, Any]) -> None:
     """Write the result page and its JSON atomically to ``out``, or to the folder of results."""
-    card = re.sub(r"[^a-z0-9]+", "_", result["name"].lower())
-    small = "_small" if result["size"] == "small" else ""
-    file = RESULTS / f"gpu_{card}{small}" if out is None else out / "gpu"
+    card_name = re.sub(r"[^a-z0-9]+", "_", result["name"].lower())
+    name_suffix = "_small" if result["size"] == "small" else ""
+    file = RESULTS / f"gpu_{card_name}{name_suffix}" if out is None else out / "gpu"
     write_json(file.with_suffix(".json"), full_record("gpu", _without_non_finite(result)))
-    with atomic_write(file.with_suffix(".md")) as temporary:
-        temporary.write_text(table(result) + "\n", "utf-8")
+    with atomic_write(file.with_suffix(".md")) as temporary_file:
+        temporary_file.write_text(table(result) + "\n", "utf-8")

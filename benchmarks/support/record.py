@@ -47,11 +47,11 @@ def seconds(function: Callable[[], object], device: torch.device) -> float:
     """Measure the seconds of one call, waiting until the device has finished it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start_s = time.perf_counter()
+    start_time_s = time.perf_counter()
     function()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start_s
+    return time.perf_counter() - start_time_s
 
 
 def versions() -> dict[str, str]:

@@ -37,15 +37,15 @@ def measure(base: str, small: bool) -> tuple[float, float | None]:
     ``small``: a few layers on whatever device there is.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, grid, rank = meta_model(), RELEASED_GRID, 256
+    model, token_grid, lora_rank = meta_model(), RELEASED_GRID, 256
     if small:
-        model, grid, rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
-    return time_second_step(make_step(base, model, grid, rank, device), device)
+        model, token_grid, lora_rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
+    return time_second_step(make_step(base, model, token_grid, lora_rank, device), device)
 
 
 def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
     """Measure the seconds and the peak memory of one optimizer step with the shipped configuration
-    for a GPU with so many GB.
+    for a GPU of ``gigabytes`` GB.
 
     AdamW steps in for its 8-bit Adam where bitsandbytes is missing. Main memory is this
     process's.
@@ -57,30 +57,34 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
     settings = ["gradient_accumulation=1", f"optimizer.name={optimizer}"]
     config = load_config(CONFIGS / f"train_14b_{gigabytes}gb.yaml", settings)
     canvas = CANVASES["704x256" if gigabytes == "16" else "1232x448"]
-    predicted, main = (f(config, meta_model(), canvas) for f in (predict, predict_main))
-    assert predicted is not None and main is not None  # of a LoRA
+    gpu_estimate, main_estimate = (f(config, meta_model(), canvas) for f in (predict, predict_main))
+    assert gpu_estimate is not None and main_estimate is not None  # of a LoRA
     t, h, w_exo, w_ego = canvas
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, grid, rank = meta_model(), (t, h // 2, w_exo // 2, w_ego // 2), config.lora.rank
+    model, token_grid, lora_rank = (
+        meta_model(),
+        (t, h // 2, w_exo // 2, w_ego // 2),
+        config.lora.rank,
+    )
     if small:
-        model, grid, rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
-    elif (free := psutil.virtual_memory().available) < main.total:
+        model, token_grid, lora_rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
+    elif (free_bytes := psutil.virtual_memory().available) < main_estimate.total:
         raise EgoXInputError(
             "main memory",
-            got=f"{free / 1e9:.1f} GB free",
-            expected=f"{main.total / 1e9:.1f} GB",
+            got=f"{free_bytes / 1e9:.1f} GB free",
+            expected=f"{main_estimate.total / 1e9:.1f} GB",
             fix="close other programs",
         )
     bytes_before = psutil.Process().memory_info().rss
-    step = make_step("bfloat16", model, grid, rank, device, config)
+    step = make_step("bfloat16", model, token_grid, lora_rank, device, config)
     seconds, peak_gb = time_second_step(step, device)
     main_bytes = psutil.Process().memory_info().rss - bytes_before
     return {
         "seconds": seconds,
         "peak_gb": peak_gb,
-        "predicted_gb": predicted.total / 1e9,
+        "predicted_gb": gpu_estimate.total / 1e9,
         "main_gb": main_bytes / 1e9,
-        "predicted_main_gb": main.total / 1e9,
+        "predicted_main_gb": main_estimate.total / 1e9,
         "optimizer": optimizer,
     }
 
@@ -92,24 +96,26 @@ def time_second_step(step: Callable[[], None], device: torch.device) -> tuple[fl
         torch.cuda.reset_peak_memory_stats()
     seconds = []
     for _ in range(2):  # the first step compiles kernels and makes the optimizer's state
-        start_s = time.perf_counter()
+        start_time_s = time.perf_counter()
         step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start_s)
-    peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None
-    return seconds[-1], peak
+        seconds.append(time.perf_counter() - start_time_s)
+    peak_gb = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None
+    return seconds[-1], peak_gb
 
 
 def predicted_bytes(base: str) -> float:
     """Predict the peak memory of a training step of the 14B model at the released size, as the
     trainer does."""
     t, h, w_exo, w_ego = RELEASED_GRID
-    memory = {"base_dtype": base}
-    config = parse_config({"base": "", "cache": "", "output": "", "steps": 1, "memory": memory})
-    predicted = predict(config, meta_model(), (t, 2 * h, 2 * w_exo, 2 * w_ego))
-    assert predicted is not None  # of a LoRA
-    return predicted.total
+    memory_settings = {"base_dtype": base}
+    config = parse_config(
+        {"base": "", "cache": "", "output": "", "steps": 1, "memory": memory_settings}
+    )
+    memory_estimate = predict(config, meta_model(), (t, 2 * h, 2 * w_exo, 2 * w_ego))
+    assert memory_estimate is not None  # of a LoRA
+    return memory_estimate.total
 
 
 def make_step(
@@ -126,31 +132,33 @@ def make_step(
     Inputs, and weights that aren't offloaded, are on the device.
     """
     t, h, w_exo, w_ego = grid
-    sizes = model.config
-    model.rope = type(model.rope)(sizes.attention_head_dim, sizes.patch_size, 1024)
-    for module in model.modules():  # layer by layer, so that the float32 whole never exists
-        for name, parameter in list(module.named_parameters(recurse=False)):
+    model_config = model.config
+    model.rope = type(model.rope)(model_config.attention_head_dim, model_config.patch_size, 1024)
+    for layer_module in model.modules():  # layer by layer, so that the float32 whole never exists
+        for name, parameter in list(layer_module.named_parameters(recurse=False)):
             if parameter.is_meta:
                 value = torch.randn(parameter.shape, device=device, dtype=torch.bfloat16).mul_(0.02)
-                if "Norm" in type(module).__name__ and name == "weight":
+                if "Norm" in type(layer_module).__name__ and name == "weight":
                     value += NORM_GAIN
-                setattr(module, name, torch.nn.Parameter(value, requires_grad=False))
+                setattr(layer_module, name, torch.nn.Parameter(value, requires_grad=False))
     cast_base(model, torch.bfloat16).to(device)
     store_base(model, base)
     parameters = add_lora(model, LoraSettings(rank=rank), seed=0)
     model.to(device)
-    scope = install_gga(model)
+    gga_scope = install_gga(model)
     model.enable_gradient_checkpointing()
     if offloaded is not None:
         offload_checkpoints(model)
         offload_blocks(model, device)
     tokens = t * h * (w_exo + w_ego)
-    dirs = torch.nn.functional.normalize
-    scope.set(
+    normalize_directions = torch.nn.functional.normalize
+    gga_scope.set(
         [
             GgaGeometry(
-                query_dirs=dirs(torch.randn(t, h * w_ego, 3, device=device), dim=-1),
-                key_dirs=dirs(torch.randn(t, tokens, 3, device=device), dim=-1),
+                query_dirs=normalize_directions(
+                    torch.randn(t, h * w_ego, 3, device=device), dim=-1
+                ),
+                key_dirs=normalize_directions(torch.randn(t, tokens, 3, device=device), dim=-1),
                 key_trust=torch.ones(tokens, device=device),
                 grid=grid,
             )
@@ -162,15 +170,17 @@ def make_step(
         if offloaded is None
         else make_optimizer(offloaded.optimizer, parameters)
     )
-    packed = torch.randn(1, 36, t, 2 * h, 2 * (w_exo + w_ego), device=device, dtype=torch.bfloat16)
-    text = torch.randn(1, 512, sizes.text_dim, device=device, dtype=torch.bfloat16)
-    image = torch.randn(1, 257, sizes.image_dim, device=device, dtype=torch.bfloat16)
+    packed_input = torch.randn(
+        1, 36, t, 2 * h, 2 * (w_exo + w_ego), device=device, dtype=torch.bfloat16
+    )
+    text = torch.randn(1, 512, model_config.text_dim, device=device, dtype=torch.bfloat16)
+    image = torch.randn(1, 257, model_config.image_dim, device=device, dtype=torch.bfloat16)
 
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             time_step = torch.full((1,), 500.0, device=device)
-            output = model(packed, time_step, text, image, return_dict=False)[0]
-        output[..., 2 * w_exo :].float().square().mean().backward()
+            model_output = model(packed_input, time_step, text, image, return_dict=False)[0]
+        model_output[..., 2 * w_exo :].float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

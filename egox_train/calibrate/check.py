@@ -49,8 +49,8 @@ def check_set(
             fix="give the takes that the set was made from",
         )
     rows = []
-    for number, episode in enumerate(episodes):
-        progress(number, len(episodes), f"cameras of {episode.name}")
+    for episode_index, episode in enumerate(episodes):
+        progress(episode_index, len(episodes), f"cameras of {episode.name}")
         try:
             rows.append(_check_episode(episode, progress))
         except EgoXInputError as error:
@@ -86,65 +86,67 @@ def _find_episodes(root: Path, write: bool) -> Iterator[Stated]:
     if not takes:
         yield from robot_episodes(root)
         return
-    skipped: list[tuple[str, str]] = []
-    for take in list_takes(root, "auto", skipped):
-        for view in take.exos:
-            folder = view.video.parent if take.layout == "take" else None
-            name = take.name if len(take.exos) == 1 else f"{take.name}/{view.name}"
+    skipped_takes: list[tuple[str, str]] = []
+    for take in list_takes(root, "auto", skipped_takes):
+        for exo_view in take.exos:
+            folder = exo_view.video.parent if take.layout == "take" else None
+            name = take.name if len(take.exos) == 1 else f"{take.name}/{exo_view.name}"
             yield Stated(name=name, ego_video=take.ego_video, folder=folder, ego=take.ego)
-    for name, reason in skipped:
-        yield Stated(name=name, ego_video=None, problem=reason)
+    for name, skip_reason in skipped_takes:
+        yield Stated(name=name, ego_video=None, problem=skip_reason)
 
 
 def _check_episode(episode: Stated, progress: Progress) -> EpisodeResult:
     if episode.ego_video is None:
         message = episode.problem or "not testable: no ego video"
         return EpisodeResult(name=episode.name, words=message)
-    take, reason = None, "no depth"
+    take, missing_reason = None, "no depth"
     if episode.folder is not None:
         try:
             take = _load_take(episode.folder, episode, progress)
         except EgoXInputError as error:
-            reason = str(error)
-    ego = episode.ego
-    if ego is None and take is not None:
-        ego = take.trajectory.ego
-    if ego is None:
-        return EpisodeResult(name=episode.name, words=f"not testable: {reason}")
+            missing_reason = str(error)
+    ego_path = episode.ego
+    if ego_path is None and take is not None:
+        ego_path = take.trajectory.ego
+    if ego_path is None:
+        return EpisodeResult(name=episode.name, words=f"not testable: {missing_reason}")
     info = probe_video(episode.ego_video)
     first_pose_index = episode.first
-    posed_count = min(info.frame_count - first_pose_index, len(ego))
+    posed_count = min(info.frame_count - first_pose_index, len(ego_path))
     times_s = np.asarray(info.times_s[first_pose_index : first_pose_index + posed_count])
     count = min(posed_count, MOST_TURNS)
-    numbers = range(first_pose_index, first_pose_index + count)
-    upright = ego.upright
-    pictures = (picture for _, picture in decode_frames(episode.ego_video, info, numbers))
-    turns = picture_turns(pictures, upright.camera.rescale(info.width, info.height), progress)
-    w2c = upright.poses(len(ego)).numpy()[:posed_count]
-    motion = compare_turns(turns, times_s[:count], w2c[:count])
-    row = EpisodeResult(name=episode.name, words="", folder=episode.folder, motion=motion)
-    notes = []
-    if motion is None:
-        notes.append("its clock is not testable: too few frames with poses")
-    elif not motion.told:
-        notes.append("the head hardly turns: its clock is not testable")
-    elif motion.mirrored or motion.others:
+    frame_numbers = range(first_pose_index, first_pose_index + count)
+    upright_path = ego_path.upright
+    pictures = (picture for _, picture in decode_frames(episode.ego_video, info, frame_numbers))
+    picture_rotations = picture_turns(
+        pictures, upright_path.camera.rescale(info.width, info.height), progress
+    )
+    w2c = upright_path.poses(len(ego_path)).numpy()[:posed_count]
+    motion_result = compare_turns(picture_rotations, times_s[:count], w2c[:count])
+    row = EpisodeResult(name=episode.name, words="", folder=episode.folder, motion=motion_result)
+    finding_notes = []
+    if motion_result is None:
+        finding_notes.append("its clock is not testable: too few frames with poses")
+    elif not motion_result.told:
+        finding_notes.append("the head hardly turns: its clock is not testable")
+    elif motion_result.mirrored or motion_result.others:
         message = (
             "mirrored: the head turns to the left in its pictures and to the right in its poses"
-            if motion.mirrored
-            else f"other poses: they explain {max(motion.explained, 0):.0%} of the head's turns"
+            if motion_result.mirrored
+            else f"other poses: they explain {max(motion_result.explained, 0):.0%} of the head's turns"
         )
-        return replace(row, strange_sigmas=motion.strange_sigmas, words=message)
-    elif not motion.lag_known:
-        notes.append("its clock is not testable: pictures and poses turn too differently")
+        return replace(row, strange_sigmas=motion_result.strange_sigmas, words=message)
+    elif not motion_result.lag_known:
+        finding_notes.append("its clock is not testable: pictures and poses turn too differently")
     elif row.lag_s:
-        notes.append("late" if row.lag_s > 0 else "early")
+        finding_notes.append("late" if row.lag_s > 0 else "early")
     if take is None:
-        notes.append(f"turn and shift are not testable: {reason}")
+        finding_notes.append(f"turn and shift are not testable: {missing_reason}")
     else:
-        row, finding = fit_view(row, take, episode.ego_video, times_s, w2c, progress)
-        notes.append(finding)
-    return replace(row, words="; ".join(notes))
+        row, finding_text = fit_view(row, take, episode.ego_video, times_s, w2c, progress)
+        finding_notes.append(finding_text)
+    return replace(row, words="; ".join(finding_notes))
 
 
 def _load_take(folder: Path, episode: Stated, progress: Progress) -> Take:

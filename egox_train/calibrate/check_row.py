@@ -45,16 +45,16 @@ class EpisodeResult:
 
     @property
     def sigmas(self) -> float:
-        """Largest deviation of the episode in standard deviations."""
+        """Largest error of the episode's stated cameras, in standard deviations of its measurement."""
         if self.strange_sigmas is not None:
             return self.strange_sigmas
         known_lag = self.motion is not None and self.motion.lag_known
-        lag = self.motion.lag_sigmas if self.motion is not None and known_lag else 0.0
-        return max(lag, 0.0 if self.deviation is None else self.deviation.sigmas)
+        lag_sigmas = self.motion.lag_sigmas if self.motion is not None and known_lag else 0.0
+        return max(lag_sigmas, 0.0 if self.deviation is None else self.deviation.sigmas)
 
     @property
     def wrong(self) -> bool:
-        """True if a fault is certain, and large enough to matter."""
+        """True if an error of the stated cameras is certain, and large enough to matter."""
         return self.strange_sigmas is not None or self.lag_s != 0 or self.displaced
 
     @property
@@ -66,10 +66,10 @@ class EpisodeResult:
         """Format the episode's result as cells of the table."""
         late_text = turn_text = shift_text = "-"
         if self.motion is not None and self.motion.lag_known:
-            frames, sd = (
+            lag_frames, lag_sd_frames = (
                 x / self.motion.frame_s for x in (self.motion.lag_s, self.motion.lag_sd_s)
             )
-            late_text = f"{frames:+.1f} ± {sd:.1f}"
+            late_text = f"{lag_frames:+.1f} ± {lag_sd_frames:.1f}"
         if (deviation := self.deviation) is not None:
             turn_text = f"{deviation.turn_deg:.1f} ± {deviation.turn_sd_deg:.1f}"
             shift_text = f"{100 * deviation.shift_m:.0f} ± {100 * deviation.shift_sd_m:.0f}"
@@ -95,8 +95,8 @@ class EpisodeResult:
 
 def table(rows: Sequence[EpisodeResult]) -> Iterator[str]:
     """Format the results as lines of a table with aligned columns."""
-    cells = [TITLES, *(row.cells() for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(TITLES))]
-    for line in cells:
-        parts = (text.ljust(width) for text, width in zip(line, widths, strict=True))
-        yield "  ".join(parts).rstrip()
+    table_cells = [TITLES, *(row.cells() for row in rows)]
+    column_widths = [max(len(line[i]) for line in table_cells) for i in range(len(TITLES))]
+    for line in table_cells:
+        padded_cells = (text.ljust(width) for text, width in zip(line, column_widths, strict=True))
+        yield "  ".join(padded_cells).rstrip()

@@ -81,34 +81,38 @@ def path_deviation(
     # The path that the views are of, with the exo camera.
     trajectory: CameraTrajectory,
 ) -> Deviation | None:
-    """Combine the path errors of a clip's frames to one deviation, None if too few frames could be
-    measured."""
-    match = PictureMatch.of(video, views)
+    """Combine the camera pose errors of a clip's frames into one deviation, or return None if too
+    few frames could be measured."""
+    picture_match = PictureMatch.of(video, views)
     exo_positions = trajectory.ego.seen_from(trajectory.known_exo)[:: views.step, :, 3].numpy()
-    upright = sensor_from_upright(views.camera.quarter_turns).numpy()
-    upright_twice = np.kron(np.eye(2), upright)
-    values, covariances = [], []
+    sensor_from_upright_matrix = sensor_from_upright(views.camera.quarter_turns).numpy()
+    upright_twice = np.kron(np.eye(2), sensor_from_upright_matrix)
+    deviation_values, covariances = [], []
     for t in torch.nonzero(path_error.judged)[:, 0].tolist():
-        rotation_vector = np.radians(path_error.turn_deg[t].numpy()) @ upright.T
-        shift = path_error.shift_m[t].numpy() @ upright.T
+        rotation_vector = np.radians(path_error.turn_deg[t].numpy()) @ sensor_from_upright_matrix.T
+        sensor_shift = path_error.shift_m[t].numpy() @ sensor_from_upright_matrix.T
         patches = _patches(
-            match, t, Rotation.from_rotvec(rotation_vector).as_matrix(), shift, exo_positions[t]
+            picture_match,
+            t,
+            Rotation.from_rotvec(rotation_vector).as_matrix(),
+            sensor_shift,
+            exo_positions[t],
         )
         if len(patches[0]) < FEWEST:
             continue
-        values.append(
+        deviation_values.append(
             np.concatenate([np.radians(path_error.turn_deg[t].numpy()), path_error.shift_m[t]])
         )
         covariances.append(upright_twice.T @ _covariance(*patches) @ upright_twice)
-    if not values:
+    if not deviation_values:
         return None
-    measured = np.stack(values)
+    frame_deviations = np.stack(deviation_values)
     # What all frames share doesn't shrink with their number, what differs from frame to frame does.
-    differs = np.cov(measured.T, ddof=0) * 4 / len(measured)
-    floor = np.diag([FLOOR_RAD**2] * 3 + [FLOOR_M**2] * 3)
+    scatter_covariance = np.cov(frame_deviations.T, ddof=0) * 4 / len(frame_deviations)
+    floor_covariance = np.diag([FLOOR_RAD**2] * 3 + [FLOOR_M**2] * 3)
     return Deviation(
-        value=np.median(measured, axis=0),
-        covariance=np.mean(covariances, axis=0) + differs + floor,
+        value=np.median(frame_deviations, axis=0),
+        covariance=np.mean(covariances, axis=0) + scatter_covariance + floor_covariance,
     )
 
 
@@ -120,35 +124,41 @@ def _patches(
     How far off [N, 2] px, px per radian and metre [N, 2, 6], px that all of exo's depth makes [N,
     2].
     """
-    views = match.views
+    path_views = match.views
     video_picture, scene, filled_mask = match.drawn_over(t, rotation, shift)
-    side, half = filled_mask.shape[0], PATCH // 2
+    picture_side, half_patch = filled_mask.shape[0], PATCH // 2
     displacements, gradients, depth_gradients = [], [], []
-    for y in range(REACH, side - PATCH - REACH + 1, half):
-        for x in range(REACH, side - PATCH - REACH + 1, half):
+    for y in range(REACH, picture_side - PATCH - REACH + 1, half_patch):
+        for x in range(REACH, picture_side - PATCH - REACH + 1, half_patch):
             patch_slices = slice(y, y + PATCH), slice(x, x + PATCH)
             search_slices = (
                 slice(y - REACH, y + PATCH + REACH),
                 slice(x - REACH, x + PATCH + REACH),
             )
-            patch = scene[patch_slices]
+            scene_patch = scene[patch_slices]
             if (
                 filled_mask[patch_slices].mean() < LEAST_FILLED
-                or np.square(patch).mean() < LEAST_TEXTURE**2
+                or np.square(scene_patch).mean() < LEAST_TEXTURE**2
             ):
                 continue
             correlation = cv2.matchTemplate(
-                video_picture[search_slices], patch, cv2.TM_CCORR_NORMED
+                video_picture[search_slices], scene_patch, cv2.TM_CCORR_NORMED
             )
-            position = _subpixel_peak(np.where(np.isfinite(correlation), correlation, -1.0))
-            if position is None:
+            peak_position = _subpixel_peak(np.where(np.isfinite(correlation), correlation, -1.0))
+            if peak_position is None:
                 continue
-            metres = float(np.median(views.metres[t][patch_slices][filled_mask[patch_slices] > 0]))
-            middle = y + half, x + half
-            by_point = views.by_point[middle] / metres
-            displacements.append(position - REACH)
-            gradients.append(np.concatenate([views.by_turn[middle], by_point], -1))
-            depth_gradients.append(by_point @ (metres * views.rays[middle] - exo_position))
+            patch_depth_m = float(
+                np.median(path_views.metres[t][patch_slices][filled_mask[patch_slices] > 0])
+            )
+            patch_centre = y + half_patch, x + half_patch
+            gradient_by_point = path_views.by_point[patch_centre] / patch_depth_m
+            displacements.append(peak_position - REACH)
+            gradients.append(
+                np.concatenate([path_views.by_turn[patch_centre], gradient_by_point], -1)
+            )
+            depth_gradients.append(
+                gradient_by_point @ (patch_depth_m * path_views.rays[patch_centre] - exo_position)
+            )
     count = len(displacements)
     return (
         np.array(displacements).reshape(count, 2),
@@ -183,24 +193,29 @@ def _covariance(
 ) -> np.ndarray:  # [6, 6]
     """Fit a rotation and a shift to displaced patches, with Cauchy weights, and compute their
     covariance."""
-    prior = np.diag([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) / SHIFT_PRIOR_M**2
+    prior_information = np.diag([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) / SHIFT_PRIOR_M**2
     weight = np.ones(len(displacements))
     for _ in range(8):
-        weighted = gradients * weight[:, None, None]
-        normal = np.einsum("nij,nik->jk", weighted, gradients) + prior
-        estimate = np.linalg.solve(normal, np.einsum("nij,ni->j", weighted, displacements))
-        residuals = displacements - gradients @ estimate
-        square = np.square(residuals).sum(1)
-        width = 1.26 * math.sqrt(float(np.median(square))) + 0.05
-        weight = 1 / (1 + square / (3 * width) ** 2)
-    inverse = np.linalg.inv(normal)
-    variance = float((weight * square).sum() / (2 * weight.sum()))
+        weighted_gradients = gradients * weight[:, None, None]
+        normal_matrix = np.einsum("nij,nik->jk", weighted_gradients, gradients) + prior_information
+        fitted_deviation = np.linalg.solve(
+            normal_matrix, np.einsum("nij,ni->j", weighted_gradients, displacements)
+        )
+        residuals = displacements - gradients @ fitted_deviation
+        squared_residuals = np.square(residuals).sum(1)
+        cauchy_width = 1.26 * math.sqrt(float(np.median(squared_residuals))) + 0.05
+        weight = 1 / (1 + squared_residuals / (3 * cauchy_width) ** 2)
+    inverse_normal = np.linalg.inv(normal_matrix)
+    variance = float((weight * squared_residuals).sum() / (2 * weight.sum()))
     # A fit takes up most of what depth is off by as a whole: as much of it as differs may be common.
-    strength = np.square(depth_gradients).sum(1)
-    depth_off = (residuals * depth_gradients).sum(1) / np.maximum(strength, 1e-9)
-    common_variance = float((weight * strength * depth_off**2).sum() / (weight * strength).sum())
-    common_effect = inverse @ np.einsum("nij,ni->j", weighted, depth_gradients)
-    return inverse * variance * CORRELATED_PATCHES + common_variance * np.outer(
+    depth_gradient_squares = np.square(depth_gradients).sum(1)
+    depth_off = (residuals * depth_gradients).sum(1) / np.maximum(depth_gradient_squares, 1e-9)
+    common_variance = float(
+        (weight * depth_gradient_squares * depth_off**2).sum()
+        / (weight * depth_gradient_squares).sum()
+    )
+    common_effect = inverse_normal @ np.einsum("nij,ni->j", weighted_gradients, depth_gradients)
+    return inverse_normal * variance * CORRELATED_PATCHES + common_variance * np.outer(
         common_effect, common_effect
     )
 
@@ -215,33 +230,33 @@ def _transform_matrix(value: np.ndarray) -> np.ndarray:  # [6] -> [4, 4]
 
 def apply_deviation(w2c: np.ndarray, value: np.ndarray) -> np.ndarray:  # [T, 3, 4]
     """Apply a deviation to the poses of a camera."""
-    transform = _transform_matrix(value)
-    moved_poses = transform[:3, :3] @ w2c
-    moved_poses[:, :, 3] += transform[:3, 3]
+    transform_matrix = _transform_matrix(value)
+    moved_poses = transform_matrix[:3, :3] @ w2c
+    moved_poses[:, :, 3] += transform_matrix[:3, 3]
     return moved_poses
 
 
 def compose_deviations(first_value: np.ndarray, second_value: np.ndarray) -> np.ndarray:  # [6]
     """Compute the deviation that results from applying one deviation after another."""
-    transform = _transform_matrix(second_value) @ _transform_matrix(first_value)
-    rotation = transform[:3, :3]
+    transform_matrix = _transform_matrix(second_value) @ _transform_matrix(first_value)
+    rotation = transform_matrix[:3, :3]
     return np.concatenate(
-        [Rotation.from_matrix(rotation).as_rotvec(), rotation.T @ transform[:3, 3]]
+        [Rotation.from_matrix(rotation).as_rotvec(), rotation.T @ transform_matrix[:3, 3]]
     )
 
 
 def inverse_deviation(value: np.ndarray) -> np.ndarray:  # [6]
     """Compute the inverse of a deviation."""
-    transform = np.linalg.inv(_transform_matrix(value))
-    rotation = transform[:3, :3]
+    transform_matrix = np.linalg.inv(_transform_matrix(value))
+    rotation = transform_matrix[:3, :3]
     return np.concatenate(
-        [Rotation.from_matrix(rotation).as_rotvec(), rotation.T @ transform[:3, 3]]
+        [Rotation.from_matrix(rotation).as_rotvec(), rotation.T @ transform_matrix[:3, 3]]
     )
 
 
 def relative_size(deviation: Deviation) -> float:
-    """Compute the size of a deviation as rotation and shift together, each relative to the smallest
-    that matters."""
+    """Compute the size of a camera's deviation, with rotation and shift each divided by the
+    smallest one that matters."""
     return math.hypot(deviation.turn_deg / LEAST_DEG, deviation.shift_m / LEAST_M)
 
 
@@ -249,18 +264,19 @@ def to_exo_deviation(deviation: Deviation, path: CameraTrajectory) -> Deviation:
     """Convert a deviation of the head camera to the equivalent one of the exo camera, in the exo
     camera's axes."""
     ego_from_exo = path.ego.upright.seen_from(path.known_exo.upright).mean(0).numpy()
-    left, _, right = np.linalg.svd(ego_from_exo[:, :3])
-    exo_from_ego_rotation = (left @ right).T
+    left_vectors, _, right_vectors = np.linalg.svd(ego_from_exo[:, :3])
+    exo_from_ego_rotation = (left_vectors @ right_vectors).T
     x, y, z = ego_from_exo[:, 3]
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    adjoint = np.block(
+    cross_matrix = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    adjoint_matrix = np.block(
         [
             [exo_from_ego_rotation, np.zeros((3, 3))],
-            [-exo_from_ego_rotation @ cross, exo_from_ego_rotation],
+            [-exo_from_ego_rotation @ cross_matrix, exo_from_ego_rotation],
         ]
     )
     return Deviation(
-        value=adjoint @ deviation.value, covariance=adjoint @ deviation.covariance @ adjoint.T
+        value=adjoint_matrix @ deviation.value,
+        covariance=adjoint_matrix @ deviation.covariance @ adjoint_matrix.T,
     )
 
 

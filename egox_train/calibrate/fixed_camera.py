@@ -43,43 +43,52 @@ def solve_exo(
 ) -> SolvedExo:
     """Find the pose and the clock of one fixed camera from the solved pictures if they suffice,
     else from the wearer's head."""
-    whole = exo.info.width, exo.info.height
+    picture_size = exo.info.width, exo.info.height
     name = f"{exo.name}/still.png"
-    lens = lenses[exo.name].rescale(*whole) if exo.name in lenses else None
+    lens = lenses[exo.name].rescale(*picture_size) if exo.name in lenses else None
     if lens is None and options.exo_lens not in ("free", "phone", "fisheye"):
-        lens, _ = lens_of(options.exo_lens, *whole)
-    by_head, why = _by_head(exo, world, clocks, lens)
-    if clocks is None and by_head is not None and by_head.solved:
+        lens, _ = lens_of(options.exo_lens, *picture_size)
+    head_solution, head_failure = _by_head(exo, world, clocks, lens)
+    if clocks is None and head_solution is not None and head_solution.solved:
         clocks = Clocks(
-            offset_s=by_head.lag_s, drift=0.0, sd_s=by_head.lag_sd_s, how="by the head's path"
+            offset_s=head_solution.lag_s,
+            drift=0.0,
+            sd_s=head_solution.lag_sd_s,
+            how="by the head's path",
         )
-    structure = world.structure
-    count = 0 if structure is None else len(structure.rows.get(name, ()))
+    reconstruction = world.structure
+    count = 0 if reconstruction is None else len(reconstruction.rows.get(name, ()))
     notes = []
-    shown = f"{count} points by pictures, {FEWEST_POINTS} needed" if count else "not by pictures"
+    points_text = (
+        f"{count} points by pictures, {FEWEST_POINTS} needed" if count else "not by pictures"
+    )
     if clocks is None:
         return SolvedExo(
             name=exo.name,
             w2c=None,
             lens=lens,
             clocks=None,
-            how=f"the clocks' offset is not known: no sound of one moment, and {why}",
+            how=f"the clocks' offset is not known: no sound of one moment, and {head_failure}",
         )
-    if structure is not None and count >= FEWEST_POINTS and lens is not None:
-        pose = world.pose_of(structure.w2c[name])
-        heads = centres(world.w2c[np.isfinite(world.w2c[:, 0, 0])])
-        distance = float(np.median(np.linalg.norm(heads - centres(pose[None])[0], axis=1)))
-        kind = "phone" if options.exo_lens == "free" else options.exo_lens
-        _, free = lens_of(kind, *whole)
-        sd_units, sd_deg = picture_sds(structure, name, f"{EGO}/", lenses[exo.name], free)
-        shutter = math.radians(world.turning_deg_s()) * READOUT_S / math.sqrt(12)
-        sd_deg = math.hypot(sd_deg, math.degrees(shutter))
-        sd_m = math.hypot(sd_units * world.from_structure[0], shutter * distance)
-        by_scale = 0.0 if world.scale.metres is None else world.scale.sd * distance
-        fits = _ears_off(exo, world, clocks, pose, lens)
-        if fits is not None:
-            notes.append(f"the ears are off by {fits[0]:.1f} / {fits[1]:.1f} degrees (90 %)")
-        if fits is not None and fits[1] > AGREES_DEG:
+    if reconstruction is not None and count >= FEWEST_POINTS and lens is not None:
+        pose = world.pose_of(reconstruction.w2c[name])
+        head_positions = centres(world.w2c[np.isfinite(world.w2c[:, 0, 0])])
+        distance = float(np.median(np.linalg.norm(head_positions - centres(pose[None])[0], axis=1)))
+        lens_type = "phone" if options.exo_lens == "free" else options.exo_lens
+        _, free_parameters = lens_of(lens_type, *picture_size)
+        sd_units, sd_deg = picture_sds(
+            reconstruction, name, f"{EGO}/", lenses[exo.name], free_parameters
+        )
+        shutter_rad = math.radians(world.turning_deg_s()) * READOUT_S / math.sqrt(12)
+        sd_deg = math.hypot(sd_deg, math.degrees(shutter_rad))
+        sd_m = math.hypot(sd_units * world.from_structure[0], shutter_rad * distance)
+        scale_sd_m = 0.0 if world.scale.metres is None else world.scale.sd * distance
+        ear_errors_deg = _ears_off(exo, world, clocks, pose, lens)
+        if ear_errors_deg is not None:
+            notes.append(
+                f"the ears are off by {ear_errors_deg[0]:.1f} / {ear_errors_deg[1]:.1f} degrees (90 %)"
+            )
+        if ear_errors_deg is not None and ear_errors_deg[1] > AGREES_DEG:
             return SolvedExo(
                 name=exo.name,
                 w2c=None,
@@ -94,33 +103,33 @@ def solve_exo(
                 lens=lens,
                 clocks=_with_way(clocks, distance),
                 how=f"by pictures, {count} points",
-                sd_m=math.hypot(sd_m, by_scale),
+                sd_m=math.hypot(sd_m, scale_sd_m),
                 sd_deg=sd_deg,
                 distance_m=distance,
                 notes=tuple(notes),
             )
-        shown = (
+        points_text = (
             f"{count} points by pictures tell it to {100 * sd_m / distance:.0f} % of its distance and "
             f"{sd_deg:.1f} degrees (sd) only"
         )
-    if by_head is not None and by_head.solved:
+    if head_solution is not None and head_solution.solved:
         return SolvedExo(
             name=exo.name,
-            w2c=by_head.w2c,
+            w2c=head_solution.w2c,
             lens=lens,
-            clocks=_with_way(clocks, by_head.distance_m),
-            how=f"by the wearer's head ({shown})",
-            sd_m=by_head.sd_m,
-            sd_deg=by_head.sd_deg,
-            distance_m=by_head.distance_m,
-            notes=(f"ears off by {by_head.residual_deg[0]:.1f} degrees (median)",),
+            clocks=_with_way(clocks, head_solution.distance_m),
+            how=f"by the wearer's head ({points_text})",
+            sd_m=head_solution.sd_m,
+            sd_deg=head_solution.sd_deg,
+            distance_m=head_solution.distance_m,
+            notes=(f"ears off by {head_solution.residual_deg[0]:.1f} degrees (median)",),
         )
     return SolvedExo(
         name=exo.name,
         w2c=None,
         lens=lens,
         clocks=clocks and _with_way(clocks, USUAL_WAY_M),
-        how=f"not known: {shown}, and {why}",
+        how=f"not known: {points_text}, and {head_failure}",
     )
 
 
@@ -135,29 +144,36 @@ def _by_head(
         return None, "the lens is not known (--exo-lens)"
     if world.scale.metres is None:
         return None, "the scale is not known"
-    known = centres(world.w2c[np.isfinite(world.w2c[:, 0, 0])])
-    if np.sqrt(known.var(axis=0).sum()) < ALONE_M:
+    known_positions = centres(world.w2c[np.isfinite(world.w2c[:, 0, 0])])
+    if np.sqrt(known_positions.var(axis=0).sum()) < ALONE_M:
         return None, "the head stands still"
-    uv, times = _ears(exo)
-    if not len(uv):
+    ears_uv, exo_times_s = _ears(exo)
+    if not len(ears_uv):
         return None, "both ears are never seen"
     if clocks is not None:
-        moments = clocks.ego_s(times)
-        uv, moments = _known_at(world, uv, moments)
-        found = camera_from_point(
-            lens, uv, moments, world.carrier(), ears_middle(), lag_sd_s=max(clocks.sd_s, 0.02)
+        ego_moments_s = clocks.ego_s(exo_times_s)
+        ears_uv, ego_moments_s = _known_at(world, ears_uv, ego_moments_s)
+        solved_camera = camera_from_point(
+            lens,
+            ears_uv,
+            ego_moments_s,
+            world.carrier(),
+            ears_middle(),
+            lag_sd_s=max(clocks.sd_s, 0.02),
         )
     else:
-        lags = np.arange(-SCAN_S, SCAN_S + SCAN_STEP_S / 2, SCAN_STEP_S)
-        found = camera_from_point(lens, uv, times, world.carrier(), ears_middle(), lags_s=lags)
-    if found is None:
-        return None, "the head's path doesn't tell it"
-    if not found.solved:
-        return found, (
-            f"the head tells it to {100 * found.sd_m:.0f} cm and {found.sd_deg:.1f} degrees (sd) "
-            f"at {found.distance_m:.1f} m only"
+        candidate_lags_s = np.arange(-SCAN_S, SCAN_S + SCAN_STEP_S / 2, SCAN_STEP_S)
+        solved_camera = camera_from_point(
+            lens, ears_uv, exo_times_s, world.carrier(), ears_middle(), lags_s=candidate_lags_s
         )
-    return found, ""
+    if solved_camera is None:
+        return None, "the head's path doesn't tell it"
+    if not solved_camera.solved:
+        return solved_camera, (
+            f"the head tells it to {100 * solved_camera.sd_m:.0f} cm and {solved_camera.sd_deg:.1f} degrees (sd) "
+            f"at {solved_camera.distance_m:.1f} m only"
+        )
+    return solved_camera, ""
 
 
 def ears_middle() -> np.ndarray:  # [3] metres
@@ -173,17 +189,19 @@ def _ears(exo: ExoFile) -> tuple[np.ndarray, np.ndarray]:
     assert exo.keypoints is not None
     points = read_keypoints(exo.keypoints, all_frames(exo.info, exo.video))
     points = points.resized((exo.info.width, exo.info.height))
-    both = points.seen[:, EARS].all(dim=1).numpy()
-    uv = points.uv[:, EARS].mean(dim=1).numpy()[both]
-    return uv, np.asarray(exo.info.times_s)[: len(both)][both]
+    both_visible_mask = points.seen[:, EARS].all(dim=1).numpy()
+    ears_uv = points.uv[:, EARS].mean(dim=1).numpy()[both_visible_mask]
+    return ears_uv, np.asarray(exo.info.times_s)[: len(both_visible_mask)][both_visible_mask]
 
 
 def _known_at(world: World, uv: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Select the moments at which the pose of the head camera is known."""
-    known = np.isfinite(world.w2c[:, 0, 0])
-    at = nearest_frames(world.times_s, moments)
-    inside = known[at] & (moments >= world.times_s[0]) & (moments <= world.times_s[-1])
-    return uv[inside], moments[inside]
+    """Select the pixels and moments at which the head camera's pose is known."""
+    known_mask = np.isfinite(world.w2c[:, 0, 0])
+    frame_indices = nearest_frames(world.times_s, moments)
+    inside_mask = (
+        known_mask[frame_indices] & (moments >= world.times_s[0]) & (moments <= world.times_s[-1])
+    )
+    return uv[inside_mask], moments[inside_mask]
 
 
 def _ears_off(
@@ -191,13 +209,13 @@ def _ears_off(
 ) -> tuple[float, float] | None:
     if exo.keypoints is None or world.scale.metres is None:
         return None
-    uv, times = _ears(exo)
-    uv, moments = _known_at(world, uv, clocks.ego_s(times))
-    if len(uv) < 12:
+    ears_uv, exo_times_s = _ears(exo)
+    ears_uv, ego_moments_s = _known_at(world, ears_uv, clocks.ego_s(exo_times_s))
+    if len(ears_uv) < 12:
         return None
-    place, turn = world.carrier()(moments)
-    off = residual_deg(pose, lens, uv, place + turn @ ears_middle())
-    return float(np.median(off)), float(np.percentile(off, 90))
+    head_positions, head_rotations = world.carrier()(ego_moments_s)
+    errors_deg = residual_deg(pose, lens, ears_uv, head_positions + head_rotations @ ears_middle())
+    return float(np.median(errors_deg)), float(np.percentile(errors_deg, 90))
 
 
 def _with_way(clocks: Clocks, distance_m: float) -> Clocks:

@@ -25,8 +25,8 @@ LOST_S = 1.0
 
 def picture_size(width: int, height: int, side: int) -> tuple[int, int]:
     """Compute the size of a picture reduced so that its longer side has at most ``side`` px."""
-    factor = min(1.0, side / max(width, height))
-    return round(width * factor), round(height * factor)
+    scale_factor = min(1.0, side / max(width, height))
+    return round(width * scale_factor), round(height * scale_factor)
 
 
 def write_moving(
@@ -40,13 +40,13 @@ def write_moving(
     best_by_group: dict[int, tuple[float, int, np.ndarray]] = {}
     for index, picture in decode_frames(video, info, frame_range):
         small_picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        grey = cv2.cvtColor(small_picture, cv2.COLOR_RGB2GRAY)
-        group_index, sharp = (
+        grey_picture = cv2.cvtColor(small_picture, cv2.COLOR_RGB2GRAY)
+        group_index, sharpness = (
             int((index - frame_range.start) / frames_per_group),
-            float(cv2.Laplacian(grey, cv2.CV_64F).var()),
+            float(cv2.Laplacian(grey_picture, cv2.CV_64F).var()),
         )
-        if group_index not in best_by_group or sharp > best_by_group[group_index][0]:
-            best_by_group[group_index] = sharp, index, small_picture
+        if group_index not in best_by_group or sharpness > best_by_group[group_index][0]:
+            best_by_group[group_index] = sharpness, index, small_picture
         progress(index - frame_range.start + 1, len(frame_range), f"pictures of {video.name}")
     for _, index, small_picture in best_by_group.values():
         write_picture(folder / picture_name(index), small_picture)
@@ -76,9 +76,9 @@ def write_still(
         cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         for _, picture in decode_frames(video, info, frame_indices.tolist())
     ]
-    still = np.median(np.stack(frames), axis=0).astype(np.uint8)
-    write_picture(file, still)
-    return still
+    median_picture = np.median(np.stack(frames), axis=0).astype(np.uint8)
+    write_picture(file, median_picture)
+    return median_picture
 
 
 def track_poses(
@@ -97,7 +97,7 @@ def track_poses(
     """
     size = (camera.width, camera.height)
     poses = np.full((len(frame_range), 3, 4), np.nan)
-    pose, points, uv, earlier_picture, tracked_count = (
+    pose, points, tracked_uv, earlier_picture, tracked_count = (
         None,
         np.zeros((0, 3)),
         np.zeros((0, 2), np.float32),
@@ -105,21 +105,21 @@ def track_poses(
         0,
     )
     for index, picture in decode_frames(video, info, frame_range):
-        grey = cv2.cvtColor(
+        grey_picture = cv2.cvtColor(
             cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
         )
         if index in solved:
             pose, points, pixels = solved[index]
-            uv, tracked_count = pixels.astype(np.float32), 0
+            tracked_uv, tracked_count = pixels.astype(np.float32), 0
         elif pose is not None and earlier_picture is not None:
-            uv, points = track_points(earlier_picture, grey, uv, points)
+            tracked_uv, points = track_points(earlier_picture, grey_picture, tracked_uv, points)
             tracked_count += 1
-            pose, uv, points = _refine_pose(pose, camera, uv, points)
+            pose, tracked_uv, points = _refine_pose(pose, camera, tracked_uv, points)
             if tracked_count > LOST_S * info.fps:
                 pose = None
         if pose is not None:
             poses[index - frame_range.start] = pose
-        earlier_picture = grey
+        earlier_picture = grey_picture
         progress(index - frame_range.start + 1, len(frame_range), f"the path of {video.name}")
     return poses
 
@@ -149,14 +149,14 @@ def _refine_pose(
     """Refine a camera pose by tracked points, dropping points with large errors."""
     if len(uv) < FEWEST_TRACKS:
         return None, uv, points
-    rays, valid = camera.unproject(torch.from_numpy(uv.astype(np.float64)))
-    rays, is_usable = rays.numpy(), valid.numpy()
+    rays, valid_mask = camera.unproject(torch.from_numpy(uv.astype(np.float64)))
+    rays, is_usable = rays.numpy(), valid_mask.numpy()
     rays, points, uv = rays[is_usable], points[is_usable], uv[is_usable]
-    fitted, errors = fit_pose(pose, rays, points)
-    is_inlier = errors < np.radians(TRACK_DEG)
+    fitted_pose, ray_errors = fit_pose(pose, rays, points)
+    is_inlier = ray_errors < np.radians(TRACK_DEG)
     if is_inlier.sum() < FEWEST_TRACKS:
         return None, uv, points
-    return fitted, uv[is_inlier], points[is_inlier]
+    return fitted_pose, uv[is_inlier], points[is_inlier]
 
 
 def fit_pose(
@@ -168,16 +168,16 @@ def fit_pose(
     """Fit a camera pose to rays of known points by Gauss-Newton steps with Cauchy weights."""
     width = np.radians(TRACK_DEG) / 3
     for _ in range(rounds):
-        normal, right_side, _ = pose_equations(pose, rays, points, width)
-        step = np.linalg.lstsq(normal, -right_side, rcond=None)[0]
+        normal_matrix, right_side, _ = pose_equations(pose, rays, points, width)
+        step = np.linalg.lstsq(normal_matrix, -right_side, rcond=None)[0]
         rotation = Rotation.from_rotvec(step[:3]).as_matrix()
         pose = np.concatenate(
             [rotation @ pose[:, :3], (rotation @ pose[:, 3] + step[3:])[:, None]], 1
         )
         if np.abs(step).max() < 1e-7:
             break
-    _, _, errors = pose_equations(pose, rays, points, width)
-    return pose, errors
+    _, _, ray_errors = pose_equations(pose, rays, points, width)
+    return pose, ray_errors
 
 
 def pose_equations(
@@ -187,31 +187,31 @@ def pose_equations(
     the error of each ray."""
     camera_points = points @ pose[:, :3].T + pose[:, 3]
     distances = np.maximum(np.linalg.norm(camera_points, axis=1, keepdims=True), 1e-9)
-    directions = camera_points / distances
-    direction_errors = directions - rays
+    camera_directions = camera_points / distances
+    direction_errors = camera_directions - rays
     angle = np.linalg.norm(direction_errors, axis=1)
     weight = 1 / (1 + (angle / width) ** 2)
-    point_jacobian = (np.eye(3) - directions[:, :, None] * directions[:, None]) / distances[
-        :, :, None
-    ]
-    skew = np.zeros((len(camera_points), 3, 3))
+    point_jacobian = (
+        np.eye(3) - camera_directions[:, :, None] * camera_directions[:, None]
+    ) / distances[:, :, None]
+    skew_matrices = np.zeros((len(camera_points), 3, 3))
     x, y, z = camera_points.T
-    skew[:, 0, 1], skew[:, 0, 2], skew[:, 1, 0] = z, -y, -z
-    skew[:, 1, 2], skew[:, 2, 0], skew[:, 2, 1] = x, y, -x
-    jacobian = np.concatenate([point_jacobian @ skew, point_jacobian], axis=2)
-    weighted = jacobian * weight[:, None, None]
-    normal = np.einsum("nij,nik->jk", weighted, jacobian)
-    return normal, np.einsum("nij,ni->j", weighted, direction_errors), angle
+    skew_matrices[:, 0, 1], skew_matrices[:, 0, 2], skew_matrices[:, 1, 0] = z, -y, -z
+    skew_matrices[:, 1, 2], skew_matrices[:, 2, 0], skew_matrices[:, 2, 1] = x, y, -x
+    jacobian = np.concatenate([point_jacobian @ skew_matrices, point_jacobian], axis=2)
+    weighted_jacobian = jacobian * weight[:, None, None]
+    normal_matrix = np.einsum("nij,nik->jk", weighted_jacobian, jacobian)
+    return normal_matrix, np.einsum("nij,ni->j", weighted_jacobian, direction_errors), angle
 
 
 def nearest_frames(
     times_s: Sequence[float] | np.ndarray, wanted_s: np.ndarray
 ) -> np.ndarray:  # [N] int64
     """Find the index of the frame nearest to each moment."""
-    times = np.asarray(times_s)
-    later_indices = np.clip(np.searchsorted(times, wanted_s), 1, len(times) - 1)
+    frame_times_s = np.asarray(times_s)
+    later_indices = np.clip(np.searchsorted(frame_times_s, wanted_s), 1, len(frame_times_s) - 1)
     return np.where(
-        wanted_s - times[later_indices - 1] < times[later_indices] - wanted_s,
+        wanted_s - frame_times_s[later_indices - 1] < frame_times_s[later_indices] - wanted_s,
         later_indices - 1,
         later_indices,
     )
@@ -222,17 +222,23 @@ def poses_at(
     w2c: np.ndarray,  # [T, 3, 4], NaN where it isn't known
     moments_s: np.ndarray,  # [N]
 ) -> np.ndarray:  # [N, 3, 4]
-    """Interpolate camera poses at other moments. Before the first and after the last known pose
-    that pose is used."""
+    """Interpolate camera poses at the given moments, with the first or last known pose outside the
+    known range."""
     known_mask = np.isfinite(w2c).all(axis=(1, 2))
-    times, poses = times_s[known_mask], w2c[known_mask]
-    if len(poses) == 1:
-        return np.repeat(poses, len(moments_s), axis=0)
-    moments = np.clip(moments_s, times[0], times[-1])
-    turns = Slerp(times, Rotation.from_matrix(poses[:, :, :3]))(moments).as_matrix()
-    centres = -np.einsum("tji,tj->ti", poses[:, :, :3], poses[:, :, 3])
-    positions = np.stack([np.interp(moments, times, axis) for axis in centres.T], axis=1)
-    return np.concatenate([turns, -turns @ positions[:, :, None]], axis=2)
+    known_times_s, known_poses = times_s[known_mask], w2c[known_mask]
+    if len(known_poses) == 1:
+        return np.repeat(known_poses, len(moments_s), axis=0)
+    clipped_moments_s = np.clip(moments_s, known_times_s[0], known_times_s[-1])
+    rotation_matrices = Slerp(known_times_s, Rotation.from_matrix(known_poses[:, :, :3]))(
+        clipped_moments_s
+    ).as_matrix()
+    centres = -np.einsum("tji,tj->ti", known_poses[:, :, :3], known_poses[:, :, 3])
+    camera_positions = np.stack(
+        [np.interp(clipped_moments_s, known_times_s, axis) for axis in centres.T], axis=1
+    )
+    return np.concatenate(
+        [rotation_matrices, -rotation_matrices @ camera_positions[:, :, None]], axis=2
+    )
 
 
 def sensor_poses(ego: CameraPath, upright: Tensor) -> Tensor:  # [N, 3, 4]

@@ -27,32 +27,35 @@ a camera's name, nothing for a file, because somebody calibrated it."""
 
 
 def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, Free]:
-    """Choose the lens of a picture, and list which of its parameters are still free.
+    """Build the lens of a camera type for a picture size, and say which of its parameters are to be
+    estimated.
 
     Raises:
         EgoXInputError: no such name and no such file, a file of another shape.
     """
-    long = max(width, height)
-    plain = CameraModel.pinhole(width, height, FOCAL["phone"] * long)
+    longer_side = max(width, height)
+    pinhole_camera = CameraModel.pinhole(width, height, FOCAL["phone"] * longer_side)
     if choice == "phone":
-        return replace(plain, lens="opencv", distortion=(0.0,) * 4), "lens"
+        return replace(pinhole_camera, lens="opencv", distortion=(0.0,) * 4), "lens"
     if choice == "fisheye":
-        focal = FOCAL["fisheye"] * long
-        fish = replace(plain, lens="opencv_fisheye", distortion=(0.0,) * 4, fx=focal, fy=focal)
-        return fish, "lens"
+        focal_px = FOCAL["fisheye"] * longer_side
+        fisheye_camera = replace(
+            pinhole_camera, lens="opencv_fisheye", distortion=(0.0,) * 4, fx=focal_px, fy=focal_px
+        )
+        return fisheye_camera, "lens"
     if choice == "gopro-linear":
-        focal = FOCAL["gopro-linear"] * long
-        return replace(plain, fx=focal, fy=focal), "focal length"
+        focal_px = FOCAL["gopro-linear"] * longer_side
+        return replace(pinhole_camera, fx=focal_px, fy=focal_px), "focal length"
     if choice == "gopro-wide":
-        wide = raw_gopro(torch.tensor([[GOPRO_K, 0, 1920], [0, GOPRO_K, 1080]]))
-        return _of_shape(wide, width, height), "focal length"
+        gopro_camera = raw_gopro(torch.tensor([[GOPRO_K, 0, 1920], [0, GOPRO_K, 1080]]))
+        return _of_shape(gopro_camera, width, height), "focal length"
     if choice == "aria":
         shape = CAMERA_PRESETS["aria_meta"].camera.rescale(width, height)
-        focal = ARIA_FOCAL * long
-        return replace(shape, fx=focal, fy=focal), "focal length"
+        focal_px = ARIA_FOCAL * longer_side
+        return replace(shape, fx=focal_px, fy=focal_px), "focal length"
     path = Path(choice)
-    kind = path.suffix.lower()
-    if kind not in (".json", ".jsonl"):
+    file_type = path.suffix.lower()
+    if file_type not in (".json", ".jsonl"):
         raise EgoXInputError(
             "lens",
             got=repr(choice)[:60],
@@ -60,7 +63,7 @@ def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, Free]:
             "online_calibration.jsonl",
             fix="take free, if the camera has another name",
         )
-    if kind == ".jsonl":
+    if file_type == ".jsonl":
         camera = read_aria_calibration(path, width)
     else:
         camera = CameraModel.from_json(read_json(path, "lens"), f"lens {path.name}")
@@ -76,7 +79,7 @@ def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, Free]:
 
 
 def _of_shape(camera: CameraModel, width: int, height: int) -> CameraModel:
-    """Scale a lens to another width, and crop it to another height."""
+    """Scale a lens to another picture width, and crop it to another picture height."""
     camera = camera.rescale(width, round(camera.height * width / camera.width))
     return camera.crop(0, (camera.height - height) // 2, width, height)
 
@@ -89,16 +92,16 @@ def to_colmap(camera: CameraModel) -> tuple[str, tuple[float, ...]]:
         return "SIMPLE_RADIAL", (camera.fx, camera.cx + 0.5, camera.cy + 0.5, 0.0)
     lens = LENSES[camera.lens]
     assert lens.colmap is not None  # every lens has one
-    distortion = camera.distortion or (0.0,) * lens.distortion_count
+    distortion_values = camera.distortion or (0.0,) * lens.distortion_count
     centre = camera.cx + 0.5, camera.cy + 0.5
-    return lens.colmap, (camera.fx, camera.fy, *centre, *distortion)
+    return lens.colmap, (camera.fx, camera.fy, *centre, *distortion_values)
 
 
 def from_colmap(model: str, numbers: tuple[float, ...], width: int, height: int) -> CameraModel:
     """Convert COLMAP's camera model and parameters to our camera model."""
     if model == "SIMPLE_RADIAL":
-        focal, cx, cy, bend = numbers
-        model, numbers = "OPENCV", (focal, focal, cx, cy, bend, 0.0, 0.0, 0.0)
+        focal_px, cx, cy, distortion_k = numbers
+        model, numbers = "OPENCV", (focal_px, focal_px, cx, cy, distortion_k, 0.0, 0.0, 0.0)
     name = next(name for name, lens in LENSES.items() if lens.colmap == model)
     fx, fy, cx, cy, *distortion = numbers
     return CameraModel(

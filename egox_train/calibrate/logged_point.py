@@ -37,8 +37,8 @@ def read_point_log(file: Path) -> PointLog:
     Raises:
         EgoXInputError: no table of these columns, a value that is no number, times that don't rise.
     """
-    expected = f"a CSV table with the columns {', '.join(COLUMNS)}"
-    fix = "write metres of the robot's world, and pixels of the fixed camera's video"
+    expected_text = f"a CSV table with the columns {', '.join(COLUMNS)}"
+    fix_text = "write metres of the robot's world, and pixels of the fixed camera's video"
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             table = csv.DictReader(lines)
@@ -47,15 +47,17 @@ def read_point_log(file: Path) -> PointLog:
             rows = list(table) if set(COLUMNS) <= set(names) else []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EgoXInputError(
-            f"points {file.name}", got=str(error), expected=expected, fix=fix
+            f"points {file.name}", got=str(error), expected=expected_text, fix=fix_text
         ) from error
     if not rows:
-        problem = f"the columns {', '.join(names)[:80]}" if names else "an empty file"
-        raise EgoXInputError(f"points {file.name}", got=problem, expected=expected, fix=fix)
+        problem_text = f"the columns {', '.join(names)[:80]}" if names else "an empty file"
+        raise EgoXInputError(
+            f"points {file.name}", got=problem_text, expected=expected_text, fix=fix_text
+        )
     values = np.array(
         [
-            [_number(row[name], name, number, file) for name in COLUMNS]
-            for number, row in enumerate(rows, start=2)
+            [_number(row[name], name, line_number, file) for name in COLUMNS]
+            for line_number, row in enumerate(rows, start=2)
         ]
     )
     path = values[:, :4]
@@ -92,8 +94,8 @@ def camera_from_log(
     seen_mask = np.isfinite(log.uv).all(axis=1)
 
     def carrier(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        places = [np.interp(moments, log.times_s, axis) for axis in log.places.T]
-        return np.stack(places, axis=1), np.broadcast_to(np.eye(3), (len(moments), 3, 3))
+        point_positions = [np.interp(moments, log.times_s, axis) for axis in log.places.T]
+        return np.stack(point_positions, axis=1), np.broadcast_to(np.eye(3), (len(moments), 3, 3))
 
     return camera_from_point(
         camera,
@@ -116,19 +118,21 @@ def write_camera_from_log(
         EgoXInputError: the lens isn't known, a table of another form, too few points, a path that
             doesn't tell the camera.
     """
-    info, log = probe_video(video), read_point_log(table)
-    lens, free = lens_of("phone" if exo_lens == "free" else exo_lens, info.width, info.height)
-    if free == "lens":
+    video_info, point_log = probe_video(video), read_point_log(table)
+    lens, free_parameters = lens_of(
+        "phone" if exo_lens == "free" else exo_lens, video_info.width, video_info.height
+    )
+    if free_parameters == "lens":
         raise EgoXInputError(
             "--exo-lens",
             got=exo_lens,
             expected="a camera's name or a JSON file: one point doesn't tell the lens, too",
             fix="calibrate the lens by a checkerboard, and write it as in docs/own_recordings.md",
         )
-    solved_camera = camera_from_log(log, lens, offset_s)
+    solved_camera = camera_from_log(point_log, lens, offset_s)
     if solved_camera is None or not solved_camera.solved:
         camera_json = (
-            f"{int(np.isfinite(log.uv).all(axis=1).sum())} points that tell no camera"
+            f"{int(np.isfinite(point_log.uv).all(axis=1).sum())} points that tell no camera"
             if solved_camera is None
             else f"a camera known to {100 * solved_camera.sd_m:.0f} cm and {solved_camera.sd_deg:.1f} degrees (sd) "
             f"at {solved_camera.distance_m:.1f} m"

@@ -68,23 +68,23 @@ def camera_from_point(
     held by ``offset_sd_m``. The sd is inflated by how long errors last.
     """
     rays = _rays(camera, uv)
-    usable = rays[:, 2] > np.cos(np.radians(WIDEST_DEG))
-    rays, times_s = rays[usable], times_s[usable]
+    usable_mask = rays[:, 2] > np.cos(np.radians(WIDEST_DEG))
+    rays, times_s = rays[usable_mask], times_s[usable_mask]
     if len(rays) < FEWEST:
         return None
 
     def path(lag: float, offset: np.ndarray) -> np.ndarray:
-        positions, rotations = carrier(times_s + lag)
-        return positions + rotations @ (point_m + offset)
+        carrier_positions, carrier_rotations = carrier(times_s + lag)
+        return carrier_positions + carrier_rotations @ (point_m + offset)
 
-    starts = []
+    start_poses = []
     for lag in np.zeros(1) if lags_s is None else lags_s:
         pose = _sqpnp(path(float(lag), np.zeros(3)), rays)
         if pose is not None:
-            starts.append((_cost(pose, path(float(lag), np.zeros(3)), rays), float(lag), pose))
-    if not starts:
+            start_poses.append((_cost(pose, path(float(lag), np.zeros(3)), rays), float(lag), pose))
+    if not start_poses:
         return None
-    _, least_cost, pose = min(starts, key=lambda start: start[0])
+    _, least_cost, pose = min(start_poses, key=lambda start: start[0])
     width = np.radians(LOSS_DEG)
     lag_spread_s = LAG_SD_S if lags_s is not None else lag_sd_s
 
@@ -94,28 +94,36 @@ def camera_from_point(
     def residuals(x: np.ndarray) -> np.ndarray:
         points = path(least_cost + x[6], x[7:10])
         camera_points = points @ turned(x[:3]).T + x[3:6]
-        errors = camera_points / np.linalg.norm(camera_points, axis=1, keepdims=True) - rays
-        error_sizes = np.linalg.norm(errors, axis=1, keepdims=True) / width
-        robust = np.sqrt(2 * (np.sqrt(1 + error_sizes**2) - 1)) / np.maximum(error_sizes, 1e-9)
+        direction_errors = (
+            camera_points / np.linalg.norm(camera_points, axis=1, keepdims=True) - rays
+        )
+        error_sizes = np.linalg.norm(direction_errors, axis=1, keepdims=True) / width
+        robust_weights = np.sqrt(2 * (np.sqrt(1 + error_sizes**2) - 1)) / np.maximum(
+            error_sizes, 1e-9
+        )
         return np.concatenate(
-            [(errors / width * robust).ravel(), x[6:7] / lag_spread_s, x[7:] / offset_sd_m]
+            [
+                (direction_errors / width * robust_weights).ravel(),
+                x[6:7] / lag_spread_s,
+                x[7:] / offset_sd_m,
+            ]
         )
 
     start = np.concatenate([np.zeros(3), pose[:, 3], np.zeros(4)])
-    fit = least_squares(residuals, start, x_scale="jac", max_nfev=200)
-    points = path(least_cost + fit.x[6], fit.x[7:])
-    rotation = turned(fit.x[:3])
-    camera_points = points @ rotation.T + fit.x[3:6]
+    best_fit = least_squares(residuals, start, x_scale="jac", max_nfev=200)
+    points = path(least_cost + best_fit.x[6], best_fit.x[7:])
+    rotation = turned(best_fit.x[:3])
+    camera_points = points @ rotation.T + best_fit.x[3:6]
     if np.median(camera_points[:, 2]) <= 0:
         return None
     errors_deg = np.degrees(np.arccos(np.clip((unit(camera_points) * rays).sum(1), -1, 1)))
     return SolvedCamera(
-        w2c=np.concatenate([rotation, fit.x[3:6, None]], axis=1),
-        lag_s=float(least_cost + fit.x[6]),
-        offset_m=fit.x[7:],
+        w2c=np.concatenate([rotation, best_fit.x[3:6, None]], axis=1),
+        lag_s=float(least_cost + best_fit.x[6]),
+        offset_m=best_fit.x[7:],
         distance_m=float(np.median(np.linalg.norm(camera_points, axis=1))),
         residual_deg=(float(np.median(errors_deg)), float(np.percentile(errors_deg, 90))),
-        **_standard_deviations(fit.jac, fit.fun, len(rays), rotation, fit.x[3:6]),
+        **_standard_deviations(best_fit.jac, best_fit.fun, len(rays), rotation, best_fit.x[3:6]),
     )
 
 
@@ -125,23 +133,25 @@ def _standard_deviations(
     """Estimate the standard deviations of position, rotation and lag, for errors that are
     correlated from frame to frame."""
     point_residuals = residuals[: 3 * count].reshape(count, 3)
-    power = max(float((point_residuals * point_residuals).sum()), 1e-12)
-    lasting = 1.0
+    residual_power = max(float((point_residuals * point_residuals).sum()), 1e-12)
+    correlated_frames = 1.0
     for step in range(1, max(2, count // 3)):
-        correlation = float((point_residuals[step:] * point_residuals[:-step]).sum()) / power
+        correlation = (
+            float((point_residuals[step:] * point_residuals[:-step]).sum()) / residual_power
+        )
         if correlation < 0.05:
             break
-        lasting += 2 * correlation
-    variance = max(power / (2 * count), 0.01) * lasting
-    weighted = jacobian.copy()
-    weighted[: 3 * count] /= np.sqrt(variance)
-    covariance = _inverse(weighted.T @ weighted)
+        correlated_frames += 2 * correlation
+    variance = max(residual_power / (2 * count), 0.01) * correlated_frames
+    weighted_jacobian = jacobian.copy()
+    weighted_jacobian[: 3 * count] /= np.sqrt(variance)
+    covariance = _inverse(weighted_jacobian.T @ weighted_jacobian)
     if covariance is None:
         return {"sd_m": math.inf, "sd_deg": math.inf, "lag_sd_s": math.inf}
     # centre = -R^T t; to first order in a turn of the camera about its own axes.
     t = shift
-    cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    to_centre = np.concatenate([-rotation.T @ cross, -rotation.T], axis=1)
+    cross_matrix = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
+    to_centre = np.concatenate([-rotation.T @ cross_matrix, -rotation.T], axis=1)
     position_covariance = to_centre @ covariance[:6, :6] @ to_centre.T
     return {
         "sd_m": float(np.sqrt(np.trace(position_covariance))),
@@ -152,11 +162,13 @@ def _standard_deviations(
 
 def _inverse(normal: np.ndarray) -> np.ndarray | None:
     """Invert the matrix of normal equations, or return None if a direction isn't determined."""
-    scales = np.sqrt(np.maximum(np.diag(normal), 1e-300))
-    values, vectors = np.linalg.eigh(normal / np.outer(scales, scales))
-    if values[0] < LEAST_TOLD:
+    diagonal_scales = np.sqrt(np.maximum(np.diag(normal), 1e-300))
+    eigenvalues, eigenvectors = np.linalg.eigh(normal / np.outer(diagonal_scales, diagonal_scales))
+    if eigenvalues[0] < LEAST_TOLD:
         return None
-    return (vectors / values) @ vectors.T / np.outer(scales, scales)
+    return (
+        (eigenvectors / eigenvalues) @ eigenvectors.T / np.outer(diagonal_scales, diagonal_scales)
+    )
 
 
 def residual_deg(
@@ -166,8 +178,8 @@ def residual_deg(
     points: np.ndarray,  # [N, 3] metres, world
 ) -> np.ndarray:  # [N] degrees
     """Measure the angles in degrees between the rays of pixels and the known points."""
-    directions = unit(points @ w2c[:, :3].T + w2c[:, 3])
-    return np.degrees(np.arccos(np.clip((directions * _rays(camera, uv)).sum(1), -1, 1)))
+    point_directions = unit(points @ w2c[:, :3].T + w2c[:, 3])
+    return np.degrees(np.arccos(np.clip((point_directions * _rays(camera, uv)).sum(1), -1, 1)))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
@@ -176,18 +188,24 @@ def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
 
 
 def _rays(camera: CameraModel, uv: np.ndarray) -> np.ndarray:  # [N, 3] unit
-    rays, valid = camera.unproject(torch.from_numpy(np.asarray(uv, np.float64)))
-    return np.where(valid[:, None], rays, 0.0)
+    rays, valid_mask = camera.unproject(torch.from_numpy(np.asarray(uv, np.float64)))
+    return np.where(valid_mask[:, None], rays, 0.0)
 
 
 def _sqpnp(points: np.ndarray, rays: np.ndarray) -> np.ndarray | None:  # [3, 4]
-    plane = rays[:, :2] / rays[:, 2:]
-    good, turn, shift = cv2.solvePnP(points, plane, np.eye(3), None, flags=cv2.SOLVEPNP_SQPNP)
-    if not good or not np.isfinite(turn).all() or not np.isfinite(shift).all():
+    image_plane_points = rays[:, :2] / rays[:, 2:]
+    is_solved, rotation_vector, translation = cv2.solvePnP(
+        points, image_plane_points, np.eye(3), None, flags=cv2.SOLVEPNP_SQPNP
+    )
+    if (
+        not is_solved
+        or not np.isfinite(rotation_vector).all()
+        or not np.isfinite(translation).all()
+    ):
         return None
-    return np.concatenate([cv2.Rodrigues(turn)[0], shift], axis=1)
+    return np.concatenate([cv2.Rodrigues(rotation_vector)[0], translation], axis=1)
 
 
 def _cost(pose: np.ndarray, points: np.ndarray, rays: np.ndarray) -> float:
-    local = unit(points @ pose[:, :3].T + pose[:, 3])
-    return float(np.median(np.linalg.norm(local - rays, axis=1)))
+    camera_directions = unit(points @ pose[:, :3].T + pose[:, 3])
+    return float(np.median(np.linalg.norm(camera_directions - rays, axis=1)))

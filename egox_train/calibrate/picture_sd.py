@@ -34,13 +34,15 @@ def picture_sds(
     covariance = _lens_covariance(structure, name, lens, free)
     pose = structure.w2c[name]
     t = pose[:, 3]
-    cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    to_centre = np.concatenate([-pose[:, :3].T @ cross, -pose[:, :3].T], axis=1)
+    cross_matrix = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
+    to_centre = np.concatenate([-pose[:, :3].T @ cross_matrix, -pose[:, :3].T], axis=1)
     position_sd = np.sqrt(np.trace(to_centre @ covariance @ to_centre.T))
     rotation_sd_deg = np.degrees(np.sqrt(np.trace(covariance[:3, :3])))
-    jackknife_sd, off_deg = _jackknife(structure, name, moving)
-    own_deg = math.hypot(TOGETHER * float(rotation_sd_deg), LEAST_DEG)
-    return math.hypot(TOGETHER * float(position_sd), jackknife_sd), math.hypot(own_deg, off_deg)
+    jackknife_sd, jackknife_sd_deg = _jackknife(structure, name, moving)
+    picture_sd_deg = math.hypot(TOGETHER * float(rotation_sd_deg), LEAST_DEG)
+    return math.hypot(TOGETHER * float(position_sd), jackknife_sd), math.hypot(
+        picture_sd_deg, jackknife_sd_deg
+    )
 
 
 def _lens_covariance(
@@ -50,69 +52,76 @@ def _lens_covariance(
     the pose."""
     pose = structure.w2c[name]
     points = structure.points[structure.rows[name]]
-    wanted = structure.pixels[name] - 0.5
-    bends = len(lens.distortion) if free == "lens" else 0
+    measured_pixels = structure.pixels[name] - 0.5
+    distortion_count = len(lens.distortion) if free == "lens" else 0
     if lens.lens == "opencv":
-        bends = min(bends, 1)  # as SIMPLE_RADIAL has it
-    lens_numbers = 0 if free == "nothing" else 1 + bends
+        distortion_count = min(distortion_count, 1)  # as SIMPLE_RADIAL has it
+    lens_numbers = 0 if free == "nothing" else 1 + distortion_count
 
     def pixels(x: np.ndarray) -> np.ndarray:  # [N, 2]
         rotation = Rotation.from_rotvec(x[:3]).as_matrix() @ pose[:, :3]
-        shift = Rotation.from_rotvec(x[:3]).apply(pose[:, 3]) + x[3:6]
+        shifted_translation = Rotation.from_rotvec(x[:3]).apply(pose[:, 3]) + x[3:6]
         distortion = np.array(lens.distortion)
-        distortion[:bends] += x[7:]
-        longer = 1 + x[6] if lens_numbers else 1.0
+        distortion[:distortion_count] += x[7:]
+        focal_factor = 1 + x[6] if lens_numbers else 1.0
         camera = replace(
             lens,
-            fx=lens.fx * longer,
-            fy=lens.fy * longer,
+            fx=lens.fx * focal_factor,
+            fy=lens.fy * focal_factor,
             distortion=tuple(map(float, distortion)),
         )
-        return camera.project(torch.from_numpy(points @ rotation.T + shift))[0].numpy()
+        return camera.project(torch.from_numpy(points @ rotation.T + shifted_translation))[
+            0
+        ].numpy()
 
     point_distance = float(np.median(np.linalg.norm(points @ pose[:, :3].T + pose[:, 3], axis=1)))
     steps = np.array([1e-5] * 3 + [1e-5 * point_distance] * 3 + [1e-5] * lens_numbers)
-    pixel_errors = np.linalg.norm(pixels(np.zeros(len(steps))) - wanted, axis=1)
+    pixel_errors = np.linalg.norm(pixels(np.zeros(len(steps))) - measured_pixels, axis=1)
     width = max(1.48 * float(np.median(pixel_errors)), 0.5)
     weight = 1 / (1 + (pixel_errors / (3 * width)) ** 2)
     jacobian = np.stack(
         [(pixels(step) - pixels(-step)) / (2 * step.sum()) for step in np.diag(steps)], axis=2
     )
-    usable = np.isfinite(jacobian).all(axis=(1, 2))
-    jacobian, weight = jacobian[usable], weight[usable]
-    normal = np.einsum("n,nij,nik->jk", weight, jacobian, jacobian)
+    usable_mask = np.isfinite(jacobian).all(axis=(1, 2))
+    jacobian, weight = jacobian[usable_mask], weight[usable_mask]
+    normal_matrix = np.einsum("n,nij,nik->jk", weight, jacobian, jacobian)
     # As many numbers as were fitted are missing from the pixels' errors.
     count = 2 * len(jacobian)
     variance = width**2 / 2 * count / max(count - len(steps), 1)
-    return (np.linalg.pinv(normal, rcond=1e-12) * variance)[:6, :6]
+    return (np.linalg.pinv(normal_matrix, rcond=1e-12) * variance)[:6, :6]
 
 
 def _jackknife(structure: Structure, name: str, moving: str) -> tuple[float, float]:
     """Estimate the standard deviations of a fixed camera's position (in units of the
     reconstruction) and rotation (degrees) by a jackknife, from reconstructions that each lack a
     part of the pictures."""
-    whole = structure.w2c[name]
-    centres, turns = [], []
-    heads = [head_name for head_name in structure.w2c if head_name.startswith(moving)]
-    for part, pose in enumerate(structure.without[name]):
-        pairs = [
-            (structure.w2c[head_name], structure.without[head_name][part]) for head_name in heads
+    full_pose = structure.w2c[name]
+    centres, rotation_vectors = [], []
+    head_picture_names = [head_name for head_name in structure.w2c if head_name.startswith(moving)]
+    for part_index, pose in enumerate(structure.without[name]):
+        pose_pairs = [
+            (structure.w2c[head_name], structure.without[head_name][part_index])
+            for head_name in head_picture_names
         ]
-        pairs = [pair for pair in pairs if np.isfinite(pair[1]).all()]
-        if not np.isfinite(pose).all() or not pairs:
+        pose_pairs = [pose_pair for pose_pair in pose_pairs if np.isfinite(pose_pair[1]).all()]
+        if not np.isfinite(pose).all() or not pose_pairs:
             continue
         # From the part's world to the whole's, by the head camera.
         relative_poses = [
-            (w[:, :3].T @ p[:, :3], w[:, :3].T @ (p[:, 3] - w[:, 3])) for w, p in pairs
+            (w[:, :3].T @ p[:, :3], w[:, :3].T @ (p[:, 3] - w[:, 3])) for w, p in pose_pairs
         ]
         mean_rotation = (
-            Rotation.from_matrix([head_name for head_name, _ in relative_poses]).mean().as_matrix()
+            Rotation.from_matrix([rotation for rotation, _ in relative_poses]).mean().as_matrix()
         )
-        shift = np.mean([head_name for _, head_name in relative_poses], axis=0)
-        centres.append(mean_rotation @ (-pose[:, :3].T @ pose[:, 3]) + shift)
-        turns.append(Rotation.from_matrix(whole[:, :3] @ mean_rotation @ pose[:, :3].T).as_rotvec())
+        mean_centre = np.mean([position for _, position in relative_poses], axis=0)
+        centres.append(mean_rotation @ (-pose[:, :3].T @ pose[:, 3]) + mean_centre)
+        rotation_vectors.append(
+            Rotation.from_matrix(full_pose[:, :3] @ mean_rotation @ pose[:, :3].T).as_rotvec()
+        )
     if len(centres) < 2:
         return math.inf, math.inf
     count = len(centres)
-    variances = [(count - 1) * np.var(values, axis=0).sum() for values in (centres, turns)]
+    variances = [
+        (count - 1) * np.var(values, axis=0).sum() for values in (centres, rotation_vectors)
+    ]
     return math.sqrt(variances[0]), math.degrees(math.sqrt(variances[1]))

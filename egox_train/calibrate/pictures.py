@@ -38,61 +38,61 @@ def solve_pictures(
     """Reconstruct the pictures of a recording with each candidate lens, and return the best
     reconstruction with the lenses of the reduced pictures."""
     require_pycolmap()
-    span, spans = _shared_ranges(ego, exos, clocks)
-    sources = [ego_video, *(exo.video for exo in exos)]
-    ranges = [span, *(spans[exo.name] for exo in exos)]
+    ego_range, exo_ranges = _shared_ranges(ego, exos, clocks)
+    video_paths = [ego_video, *(exo.video for exo in exos)]
+    frame_ranges = [ego_range, *(exo_ranges[exo.name] for exo in exos)]
     source_marks = [
-        [p.stat().st_size, r.start, r.stop] for p, r in zip(sources, ranges, strict=True)
+        [p.stat().st_size, r.start, r.stop] for p, r in zip(video_paths, frame_ranges, strict=True)
     ]
     root = work / fingerprint([source_marks, EGO_SIDE, EXO_SIDE])[:12]
     done_file = root / "pictures.done"
     if not done_file.is_file():
-        write_moving(ego_video, ego, span, root / EGO, progress)
+        write_moving(ego_video, ego, ego_range, root / EGO, progress)
         for exo in exos:
-            write_still(exo.video, exo.info, spans[exo.name], root / exo.name / "still.png")
+            write_still(exo.video, exo.info, exo_ranges[exo.name], root / exo.name / "still.png")
         done_file.write_text("", "utf-8")
     pictures = {EGO: sorted(p.name for p in (root / EGO).glob("*.png"))}
     pictures |= {exo.name: ["still.png"] for exo in exos}
-    sizes = {EGO: picture_size(ego.width, ego.height, EGO_SIDE)}
-    sizes |= {
+    picture_sizes = {EGO: picture_size(ego.width, ego.height, EGO_SIDE)}
+    picture_sizes |= {
         exo_file.name: picture_size(exo_file.info.width, exo_file.info.height, EXO_SIDE)
         for exo_file in exos
     }
     best_solution: tuple[tuple, Structure] | None = None
-    choices = (("fisheye", "phone"), ("phone", "phone"), ("fisheye", "fisheye"))
-    tried = set()
-    for ego_kind, exo_kind in choices:
-        kind = (
+    lens_type_pairs = (("fisheye", "phone"), ("phone", "phone"), ("fisheye", "fisheye"))
+    tried_lenses = set()
+    for ego_kind, exo_kind in lens_type_pairs:
+        lens_types = (
             options.ego_lens if options.ego_lens != "free" else ego_kind,
             options.exo_lens if options.exo_lens != "free" else exo_kind,
         )
-        if kind in tried:
+        if lens_types in tried_lenses:
             continue
-        tried.add(kind)
+        tried_lenses.add(lens_types)
         lenses = {}
-        for name, size in sizes.items():
-            lens, free = lens_of(kind[name != EGO], *size)
-            lenses[name] = (*to_colmap(lens), free)
+        for name, size in picture_sizes.items():
+            lens, free_parameters = lens_of(lens_types[name != EGO], *size)
+            lenses[name] = (*to_colmap(lens), free_parameters)
         solution = solve_structure(root, pictures, lenses, EGO, progress)
         if solution is None:
             continue
         points = [len(solution.rows.get(f"{exo.name}/still.png", ())) for exo in exos]
         points_of_still = sum(count >= FEWEST_POINTS for count in points)
         ego_count = sum(name.startswith(f"{EGO}/") for name in solution.w2c)
-        rank = (
+        solution_rank = (
             ego_count >= 0.5 * len(pictures[EGO]),
             points_of_still,
             ego_count,
             -solution.error_px,
         )
-        if best_solution is None or rank > best_solution[0]:
-            best_solution = rank, solution
+        if best_solution is None or solution_rank > best_solution[0]:
+            best_solution = solution_rank, solution
     if best_solution is None:
         return None, {}
     structure = best_solution[1]
     lenses = {
-        name: from_colmap(model, numbers, *sizes[name])
-        for name, (model, numbers) in structure.cameras.items()
+        name: from_colmap(model, camera_parameters, *picture_sizes[name])
+        for name, (model, camera_parameters) in structure.cameras.items()
     }
     return structure, lenses
 
@@ -103,40 +103,40 @@ def _shared_ranges(
     """Find the ranges of frames that overlap in time with other recordings, for the head camera and
     each fixed camera."""
     ego_s, first_time, last_time = np.asarray(ego.times_s), math.inf, -math.inf
-    spans = {}
-    for exo in exos:
-        times, clock = np.asarray(exo.info.times_s), clocks[exo.name]
-        if clock is None:
-            spans[exo.name] = range(len(times))
+    exo_ranges = {}
+    for exo_file in exos:
+        exo_times_s, exo_clock = np.asarray(exo_file.info.times_s), clocks[exo_file.name]
+        if exo_clock is None:
+            exo_ranges[exo_file.name] = range(len(exo_times_s))
             first_time, last_time = min(first_time, ego_s[0]), max(last_time, ego_s[-1])
             continue
-        ego_times = clock.ego_s(times)
+        ego_times = exo_clock.ego_s(exo_times_s)
         shared_indices = np.flatnonzero((ego_times >= ego_s[0]) & (ego_times <= ego_s[-1]))
-        if len(shared_indices) < SHORTEST_S * exo.info.fps:
+        if len(shared_indices) < SHORTEST_S * exo_file.info.fps:
             raise EgoXInputError(
-                f"recording {exo.video.name}",
-                got=f"{len(shared_indices) / exo.info.fps:.1f} s that the head camera has, too",
+                f"recording {exo_file.video.name}",
+                got=f"{len(shared_indices) / exo_file.info.fps:.1f} s that the head camera has, too",
                 expected=f"{SHORTEST_S:g} s or more",
                 fix="give videos of the same moments",
             )
-        spans[exo.name] = range(shared_indices[0], shared_indices[-1] + 1)
+        exo_ranges[exo_file.name] = range(shared_indices[0], shared_indices[-1] + 1)
         first_time, last_time = (
             min(first_time, ego_times[shared_indices[0]]),
             max(last_time, ego_times[shared_indices[-1]]),
         )
-    used = np.flatnonzero((ego_s >= first_time - 1e-6) & (ego_s <= last_time + 1e-6))
-    return range(used[0], used[-1] + 1), spans
+    used_frames = np.flatnonzero((ego_s >= first_time - 1e-6) & (ego_s <= last_time + 1e-6))
+    return range(used_frames[0], used_frames[-1] + 1), exo_ranges
 
 
 def lens_notes(structure: Structure, options: CalibrateOptions) -> list[str]:
     """Report lenses from a file that contradict the pictures."""
     notes = []
-    for name, (share, sd) in structure.longer.items():
-        if abs(share) > max(LENS_OFF, 3 * sd):
+    for name, (length_change, change_sd) in structure.longer.items():
+        if abs(length_change) > max(LENS_OFF, 3 * change_sd):
             file = options.ego_lens if name == EGO else options.exo_lens
             notes.append(
-                f"lens of {name}: by the pictures its focal length is {abs(share):.1%} "
-                f"{'longer' if share > 0 else 'shorter'} (sd {sd:.1%}) than in {Path(file).name}: "
+                f"lens of {name}: by the pictures its focal length is {abs(length_change):.1%} "
+                f"{'longer' if length_change > 0 else 'shorter'} (sd {change_sd:.1%}) than in {Path(file).name}: "
                 "is that file of this video's mode, size and crop?"
             )
     return notes

@@ -31,9 +31,9 @@ def calibrate(
         EgoXInputError: files missing, a recording too short, neither pycolmap nor a path, clocks
             that nothing tells.
     """
-    ego_video, exos = find_files(folder)
-    ego = probe_video(ego_video)
-    for info in (ego, *(exo.info for exo in exos)):
+    ego_video, exo_files = find_files(folder)
+    ego_info = probe_video(ego_video)
+    for info in (ego_info, *(exo_file.info for exo_file in exo_files)):
         if info.frame_count / info.fps < SHORTEST_S:
             raise EgoXInputError(
                 f"recording {info.name}",
@@ -45,14 +45,16 @@ def calibrate(
     if options.depth_model is not None:
         require_metric(options.depth_model, None)
     notes: list[str] = []
-    clocks = {exo.name: _clocks(exo, ego_video, options, progress) for exo in exos}
+    clocks = {
+        exo_file.name: _clocks(exo_file, ego_video, options, progress) for exo_file in exo_files
+    }
     structure, ego_lens, poses = None, None, None
     lenses: Mapping[str, CameraModel] = {}
     if options.path is not None:
-        poses, ego_lens = given_path(options, ego, ego_video, notes)
+        poses, ego_lens = given_path(options, ego_info, ego_video, notes)
     try:
         structure, lenses = solve_pictures(
-            ego_video, ego, exos, clocks, options, out / "work", progress
+            ego_video, ego_info, exo_files, clocks, options, out / "work", progress
         )
     except EgoXInputError as error:
         if poses is None:
@@ -74,48 +76,52 @@ def calibrate(
     depth = (
         None
         if structure is None
-        else scale_by_depth(structure, exos, lenses, options, out / "work")
+        else scale_by_depth(structure, exo_files, lenses, options, out / "work")
     )
-    world = World.of(structure, poses, ego, ego_video, lenses, options, depth, progress)
-    if world.notes:
-        notes.extend(world.notes)
-    solved = []
-    for number, exo in enumerate(exos):
-        solved.append(solve_exo(exo, world, clocks[exo.name], lenses, options))
-        progress(number + 1, len(exos), "fixed cameras")
-    lens = ego_lens or world.lens
-    written = [
-        WrittenExo(
-            name=each.name,
-            video=exo.video,
-            info=exo.info,
-            w2c=each.w2c,
-            lens=each.lens,
-            clocks=each.clocks,
-            depth=exo.depth,
+    metric_world = World.of(structure, poses, ego_info, ego_video, lenses, options, depth, progress)
+    if metric_world.notes:
+        notes.extend(metric_world.notes)
+    solved_cameras = []
+    for camera_index, exo_file in enumerate(exo_files):
+        solved_cameras.append(
+            solve_exo(exo_file, metric_world, clocks[exo_file.name], lenses, options)
         )
-        for each, exo in zip(solved, exos, strict=True)
-        if each.w2c is not None and each.lens is not None and each.clocks is not None
+        progress(camera_index + 1, len(exo_files), "fixed cameras")
+    lens = ego_lens or metric_world.lens
+    written_cameras = [
+        WrittenExo(
+            name=solved_camera.name,
+            video=exo_file.video,
+            info=exo_file.info,
+            w2c=solved_camera.w2c,
+            lens=solved_camera.lens,
+            clocks=solved_camera.clocks,
+            depth=exo_file.depth,
+        )
+        for solved_camera, exo_file in zip(solved_cameras, exo_files, strict=True)
+        if solved_camera.w2c is not None
+        and solved_camera.lens is not None
+        and solved_camera.clocks is not None
     ]
     takes: tuple[Path, ...] = ()
-    if written and world.scale.metres is not None and lens is not None:
+    if written_cameras and metric_world.scale.metres is not None and lens is not None:
         takes = write_takes(
             out,
             folder.resolve().name,
             ego_video,
-            ego,
+            ego_info,
             lens,
-            world.w2c,
-            written,
-            world.points,
+            metric_world.w2c,
+            written_cameras,
+            metric_world.points,
             progress,
         )
     outcome = Outcome(
-        exos=tuple(solved),
+        exos=tuple(solved_cameras),
         takes=takes,
-        scale=world.scale,
+        scale=metric_world.scale,
         notes=tuple(notes),
-        ego_w2c=world.w2c,
+        ego_w2c=metric_world.w2c,
         ego_lens=lens,
     )
     write_report(out, outcome)
@@ -128,7 +134,7 @@ def _clocks(
     if options.offset_s is not None:
         return Clocks(offset_s=options.offset_s, drift=0.0, sd_s=0.02, how="as given")
     progress(0, 1, f"sound of {exo.video.name}")
-    one, other = read_mono(exo.video), read_mono(ego_video)
-    if one is None or other is None:
+    exo_sound, ego_sound = read_mono(exo.video), read_mono(ego_video)
+    if exo_sound is None or ego_sound is None:
         return None
-    return clocks_by_sound(one, other)
+    return clocks_by_sound(exo_sound, ego_sound)

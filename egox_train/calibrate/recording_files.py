@@ -32,9 +32,13 @@ def find_files(folder: Path) -> tuple[Path, tuple[ExoFile, ...]]:
     """
     require_folder(folder, "recording", "a folder with ego.mp4 and exo.mp4")
     videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
-    ego = [p for p in videos if p.stem.lower() == EGO]
-    exo = [p for p in videos if p.stem.lower().startswith(EXO)]
-    if len(ego) != 1 or not exo or len({p.stem.lower() for p in exo}) != len(exo):
+    ego_videos = [p for p in videos if p.stem.lower() == EGO]
+    exo_videos = [p for p in videos if p.stem.lower().startswith(EXO)]
+    if (
+        len(ego_videos) != 1
+        or not exo_videos
+        or len({p.stem.lower() for p in exo_videos}) != len(exo_videos)
+    ):
         raise EgoXInputError(
             f"recording {folder.name}",
             got=", ".join(p.name for p in videos) or "no video",
@@ -42,9 +46,9 @@ def find_files(folder: Path) -> tuple[Path, tuple[ExoFile, ...]]:
             fix="rename the videos",
         )
     files = []
-    for video in exo:
-        beside = (folder / f"{video.stem}_keypoints{end}" for end in (".json", ".npz", ""))
-        points = next((p for p in beside if p.exists()), None)
+    for video in exo_videos:
+        keypoint_paths = (folder / f"{video.stem}_keypoints{end}" for end in (".json", ".npz", ""))
+        points = next((p for p in keypoint_paths if p.exists()), None)
         files.append(
             ExoFile(
                 name=video.stem,
@@ -54,4 +58,4 @@ def find_files(folder: Path) -> tuple[Path, tuple[ExoFile, ...]]:
                 depth=depth if (depth := folder / f"{video.stem}_depth.npz").is_file() else None,
             )
         )
-    return ego[0], tuple(files)
+    return ego_videos[0], tuple(files)

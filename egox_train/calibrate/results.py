@@ -14,7 +14,8 @@ from .sound import Clocks
 
 @frozen
 class SolvedExo:
-    """Fixed camera with its pose and how that was found, or without a pose and the reason."""
+    """Result for one fixed camera: its pose and how it was found, or the reason why there is no
+    pose."""
 
     name: str
     w2c: np.ndarray | None  # [3, 4] in metres, z up

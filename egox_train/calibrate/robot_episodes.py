@@ -42,8 +42,8 @@ def robot_episodes(root: Path) -> Iterator[Stated]:
             expected="the poses of its head camera, as `train_egox.py lerobot` writes them",
             fix="check the takes that it was made from",
         )
-    wrong = (AttributeError, LookupError, TypeError, ValueError)
-    with intact(f"robot data set {root.name!r}", wrong, expected="a whole set"):
+    format_errors = (AttributeError, LookupError, TypeError, ValueError)
+    with intact(f"robot data set {root.name!r}", format_errors, expected="a whole set"):
         for file in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
             for row in pq.read_table(file).to_pylist():
                 yield _episode(root, row, float(info["fps"]))
@@ -52,16 +52,16 @@ def robot_episodes(root: Path) -> Iterator[Stated]:
 def _episode(root: Path, row: dict, fps: float) -> Stated:
     import pyarrow.parquet as pq
 
-    number = row["episode_index"]
+    episode_index = row["episode_index"]
     data_file = FILE.format(row["data/chunk_index"], row["data/file_index"])
     columns = pq.read_table(
         root / "data" / f"{data_file}.parquet",
         columns=[POSES, "frame_index"],
-        filters=[("episode_index", "=", number)],
+        filters=[("episode_index", "=", episode_index)],
     ).to_pydict()
-    order = np.argsort(columns["frame_index"])
-    poses = np.array(columns[POSES], np.float64).reshape(-1, 4, 4)[order, :3]
-    name = row.get("egox/name") or f"episode {number}"
+    frame_order = np.argsort(columns["frame_index"])
+    poses = np.array(columns[POSES], np.float64).reshape(-1, 4, 4)[frame_order, :3]
+    name = row.get("egox/name") or f"episode {episode_index}"
     data_file = FILE.format(row[f"videos/{VIDEO}/chunk_index"], row[f"videos/{VIDEO}/file_index"])
     camera = CameraModel.from_json(json.loads(row["egox/ego_camera"]), f"ego camera of {name}")
     return Stated(

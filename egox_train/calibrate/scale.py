@@ -28,13 +28,13 @@ class Scale:
 def find_up(x_axes: np.ndarray, y_axes: np.ndarray) -> np.ndarray:  # each [N, 3], world -> [3]
     """Find the up direction of a path from its cameras' axes. Heads pitch more than they roll, so
     their x axes are level."""
-    values, vectors = np.linalg.eigh(x_axes.T @ x_axes / len(x_axes))
+    eigenvalues, eigenvectors = np.linalg.eigh(x_axes.T @ x_axes / len(x_axes))
     mean_up = -y_axes.mean(axis=0)
     mean_up /= np.linalg.norm(mean_up)
-    up = vectors[:, 0] * np.sign(vectors[:, 0] @ mean_up)
+    up_direction = eigenvectors[:, 0] * np.sign(eigenvectors[:, 0] @ mean_up)
     # Of a head that never turned to a side, all x axes are one.
-    is_known = values[1] > 0.03 and values[0] < max(LEVEL, 0.2 * values[1])
-    return up if is_known else mean_up
+    is_known = eigenvalues[1] > 0.03 and eigenvalues[0] < max(LEVEL, 0.2 * eigenvalues[1])
+    return up_direction if is_known else mean_up
 
 
 def floor_scale(
@@ -46,45 +46,47 @@ def floor_scale(
 ) -> Scale:
     """Find the floor among the points below the path, and derive the metric scale from the height
     of the eyes."""
-    eyes = float(np.quantile(centres @ up, 0.9))
+    eye_height = float(np.quantile(centres @ up, 0.9))
     points_below = points[points @ up < np.quantile(centres @ up, 0.1)]
     unknown_scale = Scale(metres=None, sd=1.0, up=up, how="not known: no floor was found")
     if len(points_below) < 100:
         return unknown_scale
-    depth = eyes - points_below @ up
+    depth = eye_height - points_below @ up
     depth_extent = float(np.quantile(depth, 1 - LOW_SHARE / 2))
-    tolerance = THICK * depth_extent
+    floor_tolerance = THICK * depth_extent
     generator = np.random.default_rng(seed)
     best_plane = (0.0, up, 0.0)
     for _ in range(2000):
         a, b, c = points_below[generator.choice(len(points_below), 3, replace=False)]
-        normal = np.cross(b - a, c - a)
-        normal_length = np.linalg.norm(normal)
+        plane_normal = np.cross(b - a, c - a)
+        normal_length = np.linalg.norm(plane_normal)
         if normal_length < 1e-9:
             continue
-        normal *= np.sign(normal @ up) / normal_length
-        if normal @ up < np.cos(TILT):
+        plane_normal *= np.sign(plane_normal @ up) / normal_length
+        if plane_normal @ up < np.cos(TILT):
             continue
-        point_heights = points_below @ normal
-        floor_height = float(a @ normal)
-        is_on_floor = np.abs(point_heights - floor_height) < tolerance
-        share_below = float((point_heights < floor_height - 4 * tolerance).mean())
+        point_heights = points_below @ plane_normal
+        floor_height = float(a @ plane_normal)
+        is_on_floor = np.abs(point_heights - floor_height) < floor_tolerance
+        share_below = float((point_heights < floor_height - 4 * floor_tolerance).mean())
         # A table has the floor's points under it.
         score = float(is_on_floor.mean()) * max(0.0, 1 - share_below / LOW_SHARE)
         if score > best_plane[0]:
-            best_plane = score, normal, floor_height
-    score, normal, floor_height = best_plane
+            best_plane = score, plane_normal, floor_height
+    score, plane_normal, floor_height = best_plane
     if score < 0.05:
         return unknown_scale
-    floor_points = points_below[np.abs(points_below @ normal - floor_height) < tolerance]
-    middle = floor_points.mean(axis=0)
-    refined = np.linalg.svd(floor_points - middle, full_matrices=False)[2][2]
-    refined *= np.sign(refined @ normal)
-    height = float(np.quantile(centres @ refined, 0.9) - middle @ refined)
+    floor_points = points_below[
+        np.abs(points_below @ plane_normal - floor_height) < floor_tolerance
+    ]
+    mean_point = floor_points.mean(axis=0)
+    refined_normal = np.linalg.svd(floor_points - mean_point, full_matrices=False)[2][2]
+    refined_normal *= np.sign(refined_normal @ plane_normal)
+    height = float(np.quantile(centres @ refined_normal, 0.9) - mean_point @ refined_normal)
     return Scale(
         metres=eyes_m / height,
         sd=FLOOR_SD,
-        up=refined,
+        up=refined_normal,
         how=f"floor {eyes_m:g} m under the eyes ({len(floor_points)} of {len(points_below)} points)",
     )
 
@@ -95,10 +97,10 @@ def similarity(
 ) -> tuple[float, np.ndarray, np.ndarray]:  # scale, [3, 3], [3]
     """Fit the similarity target = scale · rotation · source + shift to point pairs (Umeyama)."""
     from_middle, to_middle = source - source.mean(0), target - target.mean(0)
-    left, sizes, right = np.linalg.svd(to_middle.T @ from_middle)
-    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
-    rotation = left @ sign @ right
-    scale = float((sizes * np.diag(sign)).sum() / (from_middle**2).sum())
+    left_vectors, singular_values, right_vectors = np.linalg.svd(to_middle.T @ from_middle)
+    sign_matrix = np.diag([1.0, 1.0, np.sign(np.linalg.det(left_vectors @ right_vectors))])
+    rotation = left_vectors @ sign_matrix @ right_vectors
+    scale = float((singular_values * np.diag(sign_matrix)).sum() / (from_middle**2).sum())
     return scale, rotation, target.mean(0) - scale * rotation @ source.mean(0)
 
 
@@ -111,7 +113,7 @@ def robust_similarity(
     centre_distances = np.linalg.norm(source - np.median(source, axis=0), axis=1)
     inlier_mask = centre_distances <= np.median(centre_distances)
     for _ in range(5):
-        scale, rotation, shift = similarity(source[inlier_mask], target[inlier_mask])
-        errors = np.linalg.norm(scale * source @ rotation.T + shift - target, axis=1)
-        inlier_mask = errors <= np.median(errors)
-    return scale, rotation, shift
+        scale, rotation, translation = similarity(source[inlier_mask], target[inlier_mask])
+        point_errors = np.linalg.norm(scale * source @ rotation.T + translation - target, axis=1)
+        inlier_mask = point_errors <= np.median(point_errors)
+    return scale, rotation, translation

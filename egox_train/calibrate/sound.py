@@ -29,8 +29,8 @@ SOUND_M_S = 343.0
 
 @frozen
 class Clocks:
-    """Relation of two clocks: the moment ``t`` of the exo file is ``t (1 + drift) + offset_s`` of
-    the ego file."""
+    """Clock offset and drift of an exo video: its time t is the time t (1 + drift) + offset_s of
+    the ego video."""
 
     offset_s: float
     drift: float
@@ -57,85 +57,96 @@ def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
             return None
         stream = container.streams.audio[0]
         resampler = av.AudioResampler(format="flt", layout="mono")
-        parts, rate, end = [], stream.rate, start
+        sample_blocks, sample_rate, end_s = [], stream.rate, start
         for frame in container.decode(stream):
-            for piece in resampler.resample(frame):
-                values = piece.to_ndarray()[0]
-                begin = frame.time if frame.time is not None else end
-                gap = round((begin - end) * rate)
-                if gap > 0.03 * rate:
-                    parts.append(np.zeros(gap, np.float32))
-                elif not parts and gap < 0:  # heard before the first picture
-                    values, begin = values[-gap:], end
-                parts.append(values)
-                end = begin + len(values) / rate
-    if not parts:
+            for resampled_frame in resampler.resample(frame):
+                values = resampled_frame.to_ndarray()[0]
+                begin_s = frame.time if frame.time is not None else end_s
+                gap_samples = round((begin_s - end_s) * sample_rate)
+                if gap_samples > 0.03 * sample_rate:
+                    sample_blocks.append(np.zeros(gap_samples, np.float32))
+                elif not sample_blocks and gap_samples < 0:  # heard before the first picture
+                    values, begin_s = values[-gap_samples:], end_s
+                sample_blocks.append(values)
+                end_s = begin_s + len(values) / sample_rate
+    if not sample_blocks:
         return None
-    sound, common = np.concatenate(parts).astype(np.float32), gcd(rate, RATE)
-    return resample_poly(sound, RATE // common, rate // common).astype(np.float32)
+    joined_samples, common_divisor = (
+        np.concatenate(sample_blocks).astype(np.float32),
+        gcd(sample_rate, RATE),
+    )
+    return resample_poly(
+        joined_samples, RATE // common_divisor, sample_rate // common_divisor
+    ).astype(np.float32)
 
 
 def clocks_by_sound(exo: np.ndarray, ego: np.ndarray) -> Clocks | None:
     """Find the offset and the drift between two sounds [N] at RATE, None if they weren't recorded
     together."""
-    most = round(COARSE_S * RATE)
-    coarse, _ = _lag(exo[:most], ego[:most], None)
+    coarse_samples = round(COARSE_S * RATE)
+    coarse_lag, _ = _lag(exo[:coarse_samples], ego[:coarse_samples], None)
     window_s = float(np.clip(len(exo) / RATE / WINDOWS, SHORTEST_WINDOW_S, WINDOW_S))
-    span, step = round(window_s * RATE), round(window_s / WINDOW_S * STEP_S * RATE)
-    around = round(AROUND_S * RATE)
-    times, lags, ratios = [], [], []
-    for begin in range(0, max(len(exo) - span // 2, 1), step):
-        part = exo[begin : begin + span]
-        start = begin + coarse - around
-        heard = ego[max(start, 0) : max(start + span + 2 * around, 0)]
-        if len(part) < RATE or len(heard) < RATE:
+    window_samples, step = round(window_s * RATE), round(window_s / WINDOW_S * STEP_S * RATE)
+    margin_samples = round(AROUND_S * RATE)
+    window_times_s, window_lags_s, peak_ratios = [], [], []
+    for window_start in range(0, max(len(exo) - window_samples // 2, 1), step):
+        exo_window = exo[window_start : window_start + window_samples]
+        start = window_start + coarse_lag - margin_samples
+        ego_window = ego[max(start, 0) : max(start + window_samples + 2 * margin_samples, 0)]
+        if len(exo_window) < RATE or len(ego_window) < RATE:
             continue
-        lag, ratio = _lag(part, heard, (around + min(start, 0), around))
-        if ratio >= FAINT:
-            times.append((begin + len(part) / 2) / RATE)
-            lags.append((max(start, 0) + lag - begin) / RATE)
-            ratios.append(ratio)
-    if not times:
+        window_lag, peak_ratio = _lag(
+            exo_window, ego_window, (margin_samples + min(start, 0), margin_samples)
+        )
+        if peak_ratio >= FAINT:
+            window_times_s.append((window_start + len(exo_window) / 2) / RATE)
+            window_lags_s.append((max(start, 0) + window_lag - window_start) / RATE)
+            peak_ratios.append(peak_ratio)
+    if not window_times_s:
         return None
-    return _line(np.array(times), np.array(lags), np.array(ratios), window_s)
+    return _line(np.array(window_times_s), np.array(window_lags_s), np.array(peak_ratios), window_s)
 
 
 def _line(
     times: np.ndarray, lags: np.ndarray, ratios: np.ndarray, window_s: float
 ) -> Clocks | None:
-    """Fit the line lag = offset + drift · t to the lags of windows, ignoring outliers."""
-    span = np.ptp(times)
-    best = np.abs(lags - np.median(lags)) < FITS_S + MOST_DRIFT * span / 2
+    """Fit a clock's offset and drift to the lags of sound windows, ignoring outliers."""
+    time_span_s = np.ptp(times)
+    inlier_mask = np.abs(lags - np.median(lags)) < FITS_S + MOST_DRIFT * time_span_s / 2
     drift = 0.0
-    if best.sum() >= 3 and span > window_s:
+    if inlier_mask.sum() >= 3 and time_span_s > window_s:
         slopes = [
             (lags[j] - lags[i]) / (times[j] - times[i])
             for i in range(len(times))
             for j in range(i + 1, len(times))
-            if best[i] and best[j] and times[j] - times[i] > span / 4
+            if inlier_mask[i] and inlier_mask[j] and times[j] - times[i] > time_span_s / 4
         ]
         drift = float(np.clip(np.median(slopes), -MOST_DRIFT, MOST_DRIFT)) if slopes else 0.0
-    level = float(np.median((lags - drift * times)[best])) if best.any() else 0.0
-    fits = np.abs(lags - drift * times - level) < FITS_S
-    count = int(fits.sum())
-    clear = np.sort(ratios[fits])[::-1]
-    agreed = (
+    offset_s = float(np.median((lags - drift * times)[inlier_mask])) if inlier_mask.any() else 0.0
+    fitting_mask = np.abs(lags - drift * times - offset_s) < FITS_S
+    count = int(fitting_mask.sum())
+    sorted_ratios = np.sort(ratios[fitting_mask])[::-1]
+    has_agreement = (
         (count >= 3 and 2 * count > len(times))
-        or (count >= 2 and clear[1] >= CLEAR)
-        or (count >= 1 and clear[0] >= ALONE)
+        or (count >= 2 and sorted_ratios[1] >= CLEAR)
+        or (count >= 1 and sorted_ratios[0] >= ALONE)
     )
-    if not agreed:
+    if not has_agreement:
         return None
-    if count >= 3 and span > window_s:
-        slope, level = np.polyfit(times[fits], lags[fits], 1)
+    if count >= 3 and time_span_s > window_s:
+        slope, offset_s = np.polyfit(times[fitting_mask], lags[fitting_mask], 1)
         drift = float(np.clip(slope, -MOST_DRIFT, MOST_DRIFT))
-        level = float(np.mean(lags[fits] - drift * times[fits]))
-        how = f"by sound, {count} of {len(times)} windows, drift {1e6 * drift:.0f} ppm"
+        offset_s = float(np.mean(lags[fitting_mask] - drift * times[fitting_mask]))
+        description = f"by sound, {count} of {len(times)} windows, drift {1e6 * drift:.0f} ppm"
     else:
-        level, drift = float(np.median(lags[fits])), 0.0
-        how = f"by sound, {count} windows, drift unknown"
-    rest = float(np.std(lags[fits] - drift * times[fits] - level)) if count > 2 else 0.0005
-    return Clocks(offset_s=level, drift=drift, sd_s=max(rest, 2e-4), how=how)
+        offset_s, drift = float(np.median(lags[fitting_mask])), 0.0
+        description = f"by sound, {count} windows, drift unknown"
+    residual_sd_s = (
+        float(np.std(lags[fitting_mask] - drift * times[fitting_mask] - offset_s))
+        if count > 2
+        else 0.0005
+    )
+    return Clocks(offset_s=offset_s, drift=drift, sd_s=max(residual_sd_s, 2e-4), how=description)
 
 
 def _lag(
@@ -147,23 +158,29 @@ def _lag(
     """Find the lag of one sound in another in samples (GCC-PHAT), and how distinct its peak is."""
     size = 1 << (len(part) + len(heard) - 1).bit_length()
     spectrum = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(part, size))
-    hertz = np.fft.rfftfreq(size, 1 / RATE)
-    inside = (hertz > BAND_HZ[0]) & (hertz < BAND_HZ[1])
-    strength = np.abs(spectrum)
-    spectrum = np.where(inside, spectrum / np.maximum(strength, 1e-12 + 1e-6 * strength.max()), 0)
-    peaks = np.abs(np.fft.irfft(spectrum, size))
+    frequencies_hz = np.fft.rfftfreq(size, 1 / RATE)
+    band_mask = (frequencies_hz > BAND_HZ[0]) & (frequencies_hz < BAND_HZ[1])
+    spectrum_magnitude = np.abs(spectrum)
+    spectrum = np.where(
+        band_mask,
+        spectrum / np.maximum(spectrum_magnitude, 1e-12 + 1e-6 * spectrum_magnitude.max()),
+        0,
+    )
+    correlation_peaks = np.abs(np.fft.irfft(spectrum, size))
     lags = np.arange(size)
     lags = np.where(lags < size - len(part), lags, lags - size)
-    possible = lags < len(heard)
+    possible_mask = lags < len(heard)
     if where is not None:
-        possible &= np.abs(lags - where[0]) <= where[1]
-    peaks = np.where(possible, peaks, 0)
-    best = int(peaks.argmax())
-    others = peaks[np.abs(lags - lags[best]) > ECHO_S * RATE]
-    return int(lags[best]), float(peaks[best] / max(others.max(initial=0.0), 1e-12))
+        possible_mask &= np.abs(lags - where[0]) <= where[1]
+    correlation_peaks = np.where(possible_mask, correlation_peaks, 0)
+    best_index = int(correlation_peaks.argmax())
+    other_peaks = correlation_peaks[np.abs(lags - lags[best_index]) > ECHO_S * RATE]
+    return int(lags[best_index]), float(
+        correlation_peaks[best_index] / max(other_peaks.max(initial=0.0), 1e-12)
+    )
 
 
 def way_sd_s(distance_m: float) -> float:
-    """Compute the standard deviation in seconds that the unknown path of the sound to two cameras
-    ``distance_m`` apart adds."""
+    """Estimate the error in seconds of clock offsets found by sound, for cameras ``distance_m``
+    apart that the sound reaches by unknown paths."""
     return distance_m / SOUND_M_S / np.sqrt(3)

@@ -48,42 +48,52 @@ def fit_view(
     path = take.trajectory.beside(take.depth.exo)
     indices = path.frames.indices.numpy()
     indices = indices[indices < len(times_s)]
-    used = len(indices) - (len(indices) - 1) % 4
-    indices = indices[:used]
-    if used < 5:
+    used_count = len(indices) - (len(indices) - 1) % 4
+    indices = indices[:used_count]
+    if used_count < 5:
         return row, "turn and shift are not testable: fewer than 5 frames"
     path = replace(path, ego=path.ego.resized(info.width, info.height))
     if row.lag_s:
         corrected_poses = torch.from_numpy(poses_at(times_s, w2c, times_s[indices] + row.lag_s))
-        whole = torch.cat([sensor_poses(path.ego, corrected_poses), path.ego.w2c[used:]])
-        path = replace(path, ego=replace(path.ego, w2c=whole))
-    ego = np.stack([picture for _, picture in decode_frames(ego_video, info, indices.tolist())])
-    ego = torch.from_numpy(ego).float() / 255
-    if used < len(path):
-        ego = torch.cat([ego, ego[-1:].expand(len(path) - used, *ego.shape[1:])])
-    exo = take.read_exo(progress)
-    deviation, score = _deviation(exo, take.depth, path, ego, progress)
-    if score < LIKE_SCENE:
-        flipped = replace(take.depth, depth_m=take.depth.depth_m.flip(2))
+        full_poses = torch.cat([sensor_poses(path.ego, corrected_poses), path.ego.w2c[used_count:]])
+        path = replace(path, ego=replace(path.ego, w2c=full_poses))
+    ego_pictures = np.stack(
+        [picture for _, picture in decode_frames(ego_video, info, indices.tolist())]
+    )
+    ego_pictures = torch.from_numpy(ego_pictures).float() / 255
+    if used_count < len(path):
+        ego_pictures = torch.cat(
+            [
+                ego_pictures,
+                ego_pictures[-1:].expand(len(path) - used_count, *ego_pictures.shape[1:]),
+            ]
+        )
+    exo_video = take.read_exo(progress)
+    deviation, likeness = _deviation(exo_video, take.depth, path, ego_pictures, progress)
+    if likeness < LIKE_SCENE:
+        flipped_depth = replace(take.depth, depth_m=take.depth.depth_m.flip(2))
         mirrored_cases = (
-            ("its own picture", exo, take.depth, ego.flip(2)),
-            ("exo's picture", exo.flip(2), take.depth, ego),
-            ("exo's picture and depth", exo.flip(2), flipped, ego),
+            ("its own picture", exo_video, take.depth, ego_pictures.flip(2)),
+            ("exo's picture", exo_video.flip(2), take.depth, ego_pictures),
+            ("exo's picture and depth", exo_video.flip(2), flipped_depth, ego_pictures),
         )
         for mirrored_name, pictures, depth, video in mirrored_cases:
             _, mirrored_score = _deviation(pictures, depth, path, video, progress, search=False)
-            if mirrored_score >= max(LIKE_SCENE, score + BETTER):
-                sigmas = (math.atanh(mirrored_score) - math.atanh(max(score, 0.0))) * math.sqrt(
+            if mirrored_score >= max(LIKE_SCENE, likeness + BETTER):
+                sigmas = (math.atanh(mirrored_score) - math.atanh(max(likeness, 0.0))) * math.sqrt(
                     PATCHES
                 )
-                finding = f"mirrored: {mirrored_name} ({mirrored_score:.2f} like the scene, {score:.2f} as stated)"
+                finding = f"mirrored: {mirrored_name} ({mirrored_score:.2f} like the scene, {likeness:.2f} as stated)"
                 return replace(row, strange_sigmas=sigmas), finding
-    if deviation is None or score < LIKE_SCENE:
-        return row, f"turn and shift are not testable: too little like the scene ({score:.2f})"
-    by_exo = to_exo_deviation(deviation, path)
-    is_smaller_for_exo = relative_size(by_exo) < relative_size(deviation)
+    if deviation is None or likeness < LIKE_SCENE:
+        return (
+            row,
+            f"turn and shift are not testable: too little like the scene ({likeness:.2f})",
+        )
+    exo_deviation = to_exo_deviation(deviation, path)
+    is_smaller_for_exo = relative_size(exo_deviation) < relative_size(deviation)
     row = replace(
-        row, deviation=by_exo if is_smaller_for_exo else deviation, of_exo=is_smaller_for_exo
+        row, deviation=exo_deviation if is_smaller_for_exo else deviation, of_exo=is_smaller_for_exo
     )
     finding = (
         f"{'exo' if is_smaller_for_exo else 'head'} camera turned or moved"
@@ -103,16 +113,16 @@ def _deviation(
 ) -> tuple[Deviation | None, float]:
     """Measure the deviation of an ego video from the rendered scene, and how similar the two are."""
     points, _ = scene(exo, depth, progress=progress)
-    views = PathViews.of(points, path, most=DRAWN_VIEWS, progress=progress)
-    error = views.error(ego)
+    path_views = PathViews.of(points, path, most=DRAWN_VIEWS, progress=progress)
+    error = path_views.error(ego)
     score = float(error.score.median())
     if score < LIKE_SCENE and search:
-        turned = exo_turned_error(points, path, ego, progress)
-        if float(turned.score.median()) > max(score, LIKE_SCENE):
+        turned_error = exo_turned_error(points, path, ego, progress)
+        if float(turned_error.score.median()) > max(score, LIKE_SCENE):
             turned_poses = np.concatenate(
                 [
-                    np.radians(turned.turn_deg.nanmedian(0).values.numpy()),
-                    turned.shift_m.nanmedian(0).values.numpy(),
+                    np.radians(turned_error.turn_deg.nanmedian(0).values.numpy()),
+                    turned_error.shift_m.nanmedian(0).values.numpy(),
                 ]
             )
             poses = torch.from_numpy(apply_deviation(path.ego.upright_w2c.numpy(), turned_poses))
@@ -125,4 +135,4 @@ def _deviation(
                 remaining_deviation,
                 value=compose_deviations(turned_poses, remaining_deviation.value),
             ), score
-    return path_deviation(views, ego, error, path), score
+    return path_deviation(path_views, ego, error, path), score

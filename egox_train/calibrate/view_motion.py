@@ -58,12 +58,12 @@ class Motion:
 
     @property
     def told(self) -> bool:
-        """True if the head rotated enough for a comparison."""
+        """True if the head rotated enough to compare pictures with poses."""
         return self.seen >= LEAST_SEEN
 
     @property
     def others(self) -> bool:
-        """True if the poses don't belong to the pictures."""
+        """True if the stated poses belong to another recording than the pictures."""
         return self.told and self.explained < SAME and self.strange_sigmas >= STRANGE
 
     @property
@@ -73,7 +73,7 @@ class Motion:
 
     @property
     def lag_sigmas(self) -> float:
-        """Size of the lag in standard deviations."""
+        """Size of the poses' lag in standard deviations."""
         return abs(self.lag_s) / self.lag_sd_s
 
 
@@ -84,21 +84,23 @@ def picture_turns(
 ) -> Turns:
     """Measure the camera's rotation from each picture to the next by tracking points and fitting
     their rays."""
-    factor = min(1.0, SIDE / max(camera.width, camera.height))
-    size = round(camera.width * factor), round(camera.height * factor)
+    scale_factor = min(1.0, SIDE / max(camera.width, camera.height))
+    size = round(camera.width * scale_factor), round(camera.height * scale_factor)
     small_camera = camera.rescale(*size)
-    vectors, noise, earlier_picture = [], [], None
-    for number, picture in enumerate(pictures):
-        grey = cv2.cvtColor(
+    rotation_vectors, noise, earlier_picture = [], [], None
+    for picture_index, picture in enumerate(pictures):
+        grey_picture = cv2.cvtColor(
             cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
         )
         if earlier_picture is not None:
-            vector, difference = _measure_turn(earlier_picture, grey, small_camera)
-            vectors.append(vector)
-            noise.append(difference)
-        earlier_picture = grey
-        progress(number + 1, 0, "turns of the head camera")
-    return Turns(vectors=np.array(vectors).reshape(-1, 3), noise=np.array(noise))
+            rotation_vector, halves_difference = _measure_turn(
+                earlier_picture, grey_picture, small_camera
+            )
+            rotation_vectors.append(rotation_vector)
+            noise.append(halves_difference)
+        earlier_picture = grey_picture
+        progress(picture_index + 1, 0, "turns of the head camera")
+    return Turns(vectors=np.array(rotation_vectors).reshape(-1, 3), noise=np.array(noise))
 
 
 def _measure_turn(
@@ -114,23 +116,25 @@ def _measure_turn(
     end_uv, rows = track_points(earlier, later, start_uv, np.arange(len(start_uv)))
     rays = []
     for uv in (start_uv[rows], end_uv):
-        directions, valid = camera.unproject(torch.from_numpy(uv.astype(np.float64)))
-        rays.append(np.where(valid.numpy()[:, None], directions.numpy(), np.nan))
+        directions, valid_mask = camera.unproject(torch.from_numpy(uv.astype(np.float64)))
+        rays.append(np.where(valid_mask.numpy()[:, None], directions.numpy(), np.nan))
     is_finite = np.isfinite(rays[0]).all(1) & np.isfinite(rays[1]).all(1)
     earlier_rays, later_rays = rays[0][is_finite], rays[1][is_finite]
-    lower = (
+    lower_mask = (
         earlier_rays[:, 1] > np.median(earlier_rays[:, 1])
         if len(earlier_rays)
         else np.zeros(0, bool)
     )
     if len(earlier_rays) < FEWEST_POINTS:
         return unknown_turn
-    halves = [
+    half_rotations = [
         _fit_rotation(earlier_rays[half_mask], later_rays[half_mask])
-        for half_mask in (lower, ~lower)
+        for half_mask in (lower_mask, ~lower_mask)
     ]
-    differ = float(np.linalg.norm(halves[0] - halves[1])) / 2 / math.sqrt(3)
-    return _fit_rotation(earlier_rays, later_rays), differ
+    half_difference = (
+        float(np.linalg.norm(half_rotations[0] - half_rotations[1])) / 2 / math.sqrt(3)
+    )
+    return _fit_rotation(earlier_rays, later_rays), half_difference
 
 
 def _fit_rotation(
@@ -140,17 +144,19 @@ def _fit_rotation(
     rotation, weight = Rotation.identity(), np.ones(len(earlier_rays))
     for _ in range(ROUNDS):
         turned_rays = rotation.apply(earlier_rays)
-        projections = np.eye(3) - turned_rays[:, :, None] * turned_rays[:, None]
-        skew = np.zeros((len(turned_rays), 3, 3))
+        projection_matrices = np.eye(3) - turned_rays[:, :, None] * turned_rays[:, None]
+        skew_matrices = np.zeros((len(turned_rays), 3, 3))
         x, y, z = turned_rays.T
-        skew[:, 0, 1], skew[:, 0, 2], skew[:, 1, 0] = z, -y, -z
-        skew[:, 1, 2], skew[:, 2, 0], skew[:, 2, 1] = x, y, -x
-        jacobian = np.concatenate([skew, projections], axis=2)
-        errors = later_rays - turned_rays
-        weighted = jacobian * weight[:, None, None]
-        normal = np.einsum("nij,nik->jk", weighted, jacobian) + 1e-6 * np.eye(6)
-        step = np.linalg.solve(normal, np.einsum("nij,ni->j", weighted, errors))
-        squared_errors = np.square(errors - jacobian @ step).sum(1)
+        skew_matrices[:, 0, 1], skew_matrices[:, 0, 2], skew_matrices[:, 1, 0] = z, -y, -z
+        skew_matrices[:, 1, 2], skew_matrices[:, 2, 0], skew_matrices[:, 2, 1] = x, y, -x
+        jacobian = np.concatenate([skew_matrices, projection_matrices], axis=2)
+        direction_errors = later_rays - turned_rays
+        weighted_jacobian = jacobian * weight[:, None, None]
+        normal_matrix = np.einsum("nij,nik->jk", weighted_jacobian, jacobian) + 1e-6 * np.eye(6)
+        step = np.linalg.solve(
+            normal_matrix, np.einsum("nij,ni->j", weighted_jacobian, direction_errors)
+        )
+        squared_errors = np.square(direction_errors - jacobian @ step).sum(1)
         width = 1.2 * math.sqrt(float(np.median(squared_errors))) + 1e-6
         weight = 1 / (1 + squared_errors / (3 * width) ** 2)
         rotation = Rotation.from_rotvec(step[:3]) * rotation
@@ -164,11 +170,11 @@ def compare_turns(
 ) -> Motion | None:
     """Find the lag at which the stated poses rotate as the pictures do, None for a clip that is too
     short."""
-    known = np.isfinite(w2c).all(axis=(1, 2))
-    if known.sum() < FEWEST_TURNS + 1 or len(times_s) != len(turns.vectors) + 1:
+    known_mask = np.isfinite(w2c).all(axis=(1, 2))
+    if known_mask.sum() < FEWEST_TURNS + 1 or len(times_s) != len(turns.vectors) + 1:
         return None
-    first_s, last_s = times_s[known][[0, -1]]
-    path = Slerp(times_s[known], Rotation.from_matrix(w2c[known][:, :, :3]))
+    first_s, last_s = times_s[known_mask][[0, -1]]
+    path = Slerp(times_s[known_mask], Rotation.from_matrix(w2c[known_mask][:, :, :3]))
     frame_s = float(np.median(np.diff(times_s)))
     longest_lag_s = min(LONGEST_S, SHARE * (last_s - first_s)) // frame_s * frame_s
     is_inside = (times_s[:-1] - longest_lag_s >= first_s) & (times_s[1:] + longest_lag_s <= last_s)
@@ -181,44 +187,46 @@ def compare_turns(
     def stated(lag: float) -> np.ndarray:  # [N, 3]
         return (path(end_times + lag) * path(start_times + lag).inv()).as_rotvec()
 
-    lags = np.arange(-longest_lag_s, longest_lag_s + frame_s / 8, STEP_FRAMES * frame_s)
-    signs, mirrored = np.ones(3), False
-    costs = np.array([_cost(picture_vectors, stated(lag)) for lag in lags])
-    lag_as_stated = float(lags[costs.argmin()])
-    power = _cost(picture_vectors, np.zeros(3))
-    exchanged = np.array([_cost(picture_vectors, stated(lag) * MIRROR) for lag in lags])
-    if exchanged.min() < min(costs.min(), (1 - SAME) * power):
-        signs, mirrored, costs = np.array(MIRROR), True, exchanged
-    best_index = int(costs.argmin())
-    lag = float(lags[best_index])
-    if 0 < best_index < len(lags) - 1:
-        cost_before, cost_at, cost_after = costs[best_index - 1 : best_index + 2]
+    candidate_lags_s = np.arange(-longest_lag_s, longest_lag_s + frame_s / 8, STEP_FRAMES * frame_s)
+    mirror_signs, is_mirrored = np.ones(3), False
+    lag_costs = np.array([_cost(picture_vectors, stated(lag)) for lag in candidate_lags_s])
+    lag_as_stated = float(candidate_lags_s[lag_costs.argmin()])
+    zero_rotation_cost = _cost(picture_vectors, np.zeros(3))
+    mirrored_costs = np.array(
+        [_cost(picture_vectors, stated(lag) * MIRROR) for lag in candidate_lags_s]
+    )
+    if mirrored_costs.min() < min(lag_costs.min(), (1 - SAME) * zero_rotation_cost):
+        mirror_signs, is_mirrored, lag_costs = np.array(MIRROR), True, mirrored_costs
+    best_index = int(lag_costs.argmin())
+    lag = float(candidate_lags_s[best_index])
+    if 0 < best_index < len(candidate_lags_s) - 1:
+        cost_before, cost_at_best, cost_after = lag_costs[best_index - 1 : best_index + 2]
         lag += (
             STEP_FRAMES
             * frame_s
             * 0.5
             * (cost_before - cost_after)
-            / max(cost_before - 2 * cost_at + cost_after, 1e-30)
+            / max(cost_before - 2 * cost_at_best + cost_after, 1e-30)
         )
-    residuals = picture_vectors - stated(lag) * signs
+    residuals = picture_vectors - stated(lag) * mirror_signs
     lag_gradient = (stated(lag + frame_s / 2) - stated(lag - frame_s / 2)) / frame_s
-    sd = math.inf
-    if (strength := float(np.square(lag_gradient).sum())) > 0:
-        sd = math.sqrt(
+    lag_sd_s = math.inf
+    if (gradient_power := float(np.square(lag_gradient).sum())) > 0:
+        lag_sd_s = math.sqrt(
             _correlated_frames(residuals)
             * float(np.square(residuals).sum())
             / (3 * len(residuals))
-            / strength
+            / gradient_power
         )
     noise = max(math.sqrt(float(np.square(turns.noise[is_inside]).mean())), 1e-9)
     cost_as_stated = _cost(picture_vectors, stated(lag_as_stated))
     return Motion(
         lag_s=float(lag),
-        lag_sd_s=math.hypot(sd, LAG_FLOOR_FRAMES * frame_s),
+        lag_sd_s=math.hypot(lag_sd_s, LAG_FLOOR_FRAMES * frame_s),
         frame_s=frame_s,
-        explained=1 - _cost(residuals, np.zeros(3)) / max(power, 1e-30),
-        seen=math.sqrt(power / 3) / noise,
-        mirrored=mirrored,
+        explained=1 - _cost(residuals, np.zeros(3)) / max(zero_rotation_cost, 1e-30),
+        seen=math.sqrt(zero_rotation_cost / 3) / noise,
+        mirrored=is_mirrored,
         strange_sigmas=math.sqrt(cost_as_stated / 3) / noise,
     )
 
@@ -229,11 +237,11 @@ def _cost(picture_vectors: np.ndarray, stated_vectors: np.ndarray) -> float:
 
 def _correlated_frames(residuals: np.ndarray) -> float:
     """Estimate over how many consecutive frames errors [N, 3] are correlated."""
-    power = max(float((residuals * residuals).sum()), 1e-30)
-    lasting = 1.0
+    residual_power = max(float((residuals * residuals).sum()), 1e-30)
+    correlated_frames = 1.0
     for step in range(1, max(2, len(residuals) // 3)):
-        correlation = float((residuals[step:] * residuals[:-step]).sum()) / power
+        correlation = float((residuals[step:] * residuals[:-step]).sum()) / residual_power
         if correlation < 0.05:
             break
-        lasting += 2 * correlation
-    return lasting
+        correlated_frames += 2 * correlation
+    return correlated_frames

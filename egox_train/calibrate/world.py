@@ -59,12 +59,12 @@ class World:
         by_depth: tuple[float, float, str] | None,
         progress: Progress,
     ) -> "World":
-        times, notes = np.asarray(ego.times_s), []
-        whole = ego.width, ego.height
-        lens = None if EGO not in lenses else lenses[EGO].rescale(*whole)
-        poses = np.full((len(times), 3, 4), np.nan)
+        frame_times_s, notes = np.asarray(ego.times_s), []
+        picture_size = ego.width, ego.height
+        lens = None if EGO not in lenses else lenses[EGO].rescale(*picture_size)
+        poses = np.full((len(frame_times_s), 3, 4), np.nan)
         if structure is not None:
-            solved = {
+            solved_poses = {
                 int(name.split("/")[1].split(".")[0]): (
                     pose,
                     structure.points[structure.rows[name]],
@@ -73,82 +73,103 @@ class World:
                 for name, pose in structure.w2c.items()
                 if name.startswith(f"{EGO}/")
             }
-            span = range(min(solved), max(solved) + 1)
-            poses[span.start : span.stop] = track_poses(
-                video, ego, span, lenses[EGO], solved, progress
+            solved_range = range(min(solved_poses), max(solved_poses) + 1)
+            poses[solved_range.start : solved_range.stop] = track_poses(
+                video, ego, solved_range, lenses[EGO], solved_poses, progress
             )
-        same = (1.0, np.eye(3), np.zeros(3))
+        path_similarity = (1.0, np.eye(3), np.zeros(3))
         if given is not None:
             scale = Scale(
                 metres=1.0, sd=0.01, up=_up_of(given), how=f"the path of {_name(options)}"
             )
             if structure is not None:
-                both = np.isfinite(poses[:, 0, 0]) & np.isfinite(given[:, 0, 0])
-                same = similarity(centres(poses[both]), centres(given[both]))
-                off = np.linalg.norm(
-                    same[0] * centres(poses[both]) @ same[1].T + same[2] - centres(given[both]),
+                both_known_mask = np.isfinite(poses[:, 0, 0]) & np.isfinite(given[:, 0, 0])
+                path_similarity = similarity(
+                    centres(poses[both_known_mask]), centres(given[both_known_mask])
+                )
+                path_differences = np.linalg.norm(
+                    path_similarity[0] * centres(poses[both_known_mask]) @ path_similarity[1].T
+                    + path_similarity[2]
+                    - centres(given[both_known_mask]),
                     axis=1,
                 )
-                notes.append(f"path by pictures and as given: {100 * np.median(off):.1f} cm apart")
+                notes.append(
+                    f"path by pictures and as given: {100 * np.median(path_differences):.1f} cm apart"
+                )
             points = np.zeros((0, 3)) if structure is None else structure.points
             return cls(
                 w2c=given,
                 lens=lens,
                 scale=scale,
                 structure=structure,
-                from_structure=same,
-                points=same[0] * points @ same[1].T + same[2],
-                times_s=times,
+                from_structure=path_similarity,
+                points=path_similarity[0] * points @ path_similarity[1].T + path_similarity[2],
+                times_s=frame_times_s,
                 notes=tuple(notes),
             )
         assert structure is not None
-        known = poses[np.isfinite(poses[:, 0, 0])]
-        up = find_up(known[:, 0, :3], known[:, 1, :3])
-        sure = _often_seen(structure)
-        scale = floor_scale(structure.points[sure], centres(known), up, options.eye_height_m)
+        known_poses = poses[np.isfinite(poses[:, 0, 0])]
+        up_estimate = find_up(known_poses[:, 0, :3], known_poses[:, 1, :3])
+        reliable_mask = _often_seen(structure)
+        scale = floor_scale(
+            structure.points[reliable_mask], centres(known_poses), up_estimate, options.eye_height_m
+        )
         if by_depth is not None:
-            metres, sd, how = by_depth
-            scale = replace(scale, metres=metres, sd=sd, how=how)
+            metres, sd, scale_source = by_depth
+            scale = replace(scale, metres=metres, sd=sd, how=scale_source)
         metres = scale.metres or 1.0
-        turn = _turn_to_z(scale.up)
-        origin = centres(known).mean(axis=0)
-        shift = -metres * turn @ origin
-        moved = np.concatenate([poses[:, :, :3] @ turn.T, metres * poses[:, :, 3:]], axis=2)
-        moved[:, :, 3] -= np.einsum("tij,j->ti", moved[:, :, :3], shift)
+        z_up_rotation = _turn_to_z(scale.up)
+        origin = centres(known_poses).mean(axis=0)
+        world_shift = -metres * z_up_rotation @ origin
+        metric_poses = np.concatenate(
+            [poses[:, :, :3] @ z_up_rotation.T, metres * poses[:, :, 3:]], axis=2
+        )
+        metric_poses[:, :, 3] -= np.einsum("tij,j->ti", metric_poses[:, :, :3], world_shift)
         return cls(
-            w2c=moved,
+            w2c=metric_poses,
             lens=lens,
             scale=scale,
             structure=structure,
-            from_structure=(metres, turn, shift),
-            points=metres * structure.points @ turn.T + shift,
-            times_s=times,
+            from_structure=(metres, z_up_rotation, world_shift),
+            points=metres * structure.points @ z_up_rotation.T + world_shift,
+            times_s=frame_times_s,
         )
 
     def pose_of(self, w2c: np.ndarray) -> np.ndarray:
-        """Convert a pose of the reconstruction to this world."""
-        scale, turn, shift = self.from_structure
-        rotation = w2c[:, :3] @ turn.T
-        return np.concatenate([rotation, (scale * w2c[:, 3] - rotation @ shift)[:, None]], axis=1)
+        """Convert a camera pose from the reconstruction's coordinates to this metric world."""
+        scale, rotation_matrix, translation = self.from_structure
+        rotation = w2c[:, :3] @ rotation_matrix.T
+        return np.concatenate(
+            [rotation, (scale * w2c[:, 3] - rotation @ translation)[:, None]], axis=1
+        )
 
     def turning_deg_s(self) -> float:
         """Measure the median rotation speed of the head camera in degrees per second."""
-        pair = np.isfinite(self.w2c[:, 0, 0])
-        pair = np.flatnonzero(pair[1:] & pair[:-1])
-        turns = Rotation.from_matrix(self.w2c[pair + 1, :, :3] @ self.w2c[pair, :, :3].mT)
-        return float(np.degrees(np.median(turns.magnitude() / np.diff(self.times_s)[pair])))
+        known_pairs = np.isfinite(self.w2c[:, 0, 0])
+        known_pairs = np.flatnonzero(known_pairs[1:] & known_pairs[:-1])
+        frame_rotations = Rotation.from_matrix(
+            self.w2c[known_pairs + 1, :, :3] @ self.w2c[known_pairs, :, :3].mT
+        )
+        return float(
+            np.degrees(np.median(frame_rotations.magnitude() / np.diff(self.times_s)[known_pairs]))
+        )
 
     def carrier(self) -> Place:
         """Build a function that interpolates the head camera's pose between its known poses."""
-        known = np.isfinite(self.w2c[:, 0, 0])
-        times = self.times_s[known]
-        turns = Rotation.from_matrix(self.w2c[known][:, :, :3].transpose(0, 2, 1))
-        slerp, places = Slerp(times, turns), centres(self.w2c[known])
+        known_mask = np.isfinite(self.w2c[:, 0, 0])
+        known_times_s = self.times_s[known_mask]
+        known_rotations = Rotation.from_matrix(self.w2c[known_mask][:, :, :3].transpose(0, 2, 1))
+        rotation_slerp, known_positions = (
+            Slerp(known_times_s, known_rotations),
+            centres(self.w2c[known_mask]),
+        )
 
         def place(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            moments = np.clip(moments, times[0], times[-1])
-            where = np.stack([np.interp(moments, times, places[:, i]) for i in range(3)], axis=1)
-            return where, slerp(moments).as_matrix()
+            moments = np.clip(moments, known_times_s[0], known_times_s[-1])
+            head_positions = np.stack(
+                [np.interp(moments, known_times_s, known_positions[:, i]) for i in range(3)], axis=1
+            )
+            return head_positions, rotation_slerp(moments).as_matrix()
 
         return place
 
@@ -158,15 +179,19 @@ def given_path(
 ) -> tuple[np.ndarray, CameraModel]:
     """Read poses of the upright head camera from a file, one for each frame of its video."""
     assert options.path is not None
-    plain, _ = lens_of("fisheye", ego.width, ego.height)
-    named = options.ego_lens != "free"
-    lens = lens_of(options.ego_lens, ego.width, ego.height)[0] if named else plain
-    trajectory, said = read_trajectory(options.path, lens, all_frames(ego, video), lens=not named)
+    fisheye_lens, _ = lens_of("fisheye", ego.width, ego.height)
+    has_named_lens = options.ego_lens != "free"
+    lens = lens_of(options.ego_lens, ego.width, ego.height)[0] if has_named_lens else fisheye_lens
+    trajectory, path_notes = read_trajectory(
+        options.path, lens, all_frames(ego, video), lens=not has_named_lens
+    )
     camera = trajectory.ego.camera
-    notes.append(f"path of {options.path.name}" + (f", {said.placed}" if said.placed else ""))
-    own = camera if camera.stored_size == (ego.width, ego.height) else lens
+    notes.append(
+        f"path of {options.path.name}" + (f", {path_notes.placed}" if path_notes.placed else "")
+    )
+    video_lens = camera if camera.stored_size == (ego.width, ego.height) else lens
     w2c = trajectory.ego.upright_w2c.numpy()
-    return w2c, own.upright()
+    return w2c, video_lens.upright()
 
 
 def scale_by_depth(
@@ -176,49 +201,61 @@ def scale_by_depth(
     options: CalibrateOptions,
     work: Path,
 ) -> tuple[float, float, str] | None:
-    """Compare reconstructed points with a fixed camera's metric depth. Returns the metres per unit,
-    the relative standard deviation, and a description."""
-    shares = []
-    for exo in exos:
-        name = f"{exo.name}/still.png"
+    """Compute the metric scale of a reconstruction by comparing its points with a fixed camera's
+    depth.
+
+    Returns the metres per unit, the relative standard deviation, and a description."""
+    scale_ratios = []
+    for exo_file in exos:
+        name = f"{exo_file.name}/still.png"
         if len(structure.rows.get(name, ())) < FEWEST_POINTS:
             continue
-        if exo.depth is not None:
-            depth = still_depth(exo.depth)
+        if exo_file.depth is not None:
+            depth = still_depth(exo_file.depth)
         elif options.depth_model is not None:
-            frames = range(exo.info.frame_count)
-            still = write_still(exo.video, exo.info, frames, work / f"{exo.name}_still.png")
-            (of_model,) = metric_depth(options.depth_model, torch.from_numpy(still)[None], None)
-            depth = of_model.numpy()
+            frames = range(exo_file.info.frame_count)
+            still_picture = write_still(
+                exo_file.video, exo_file.info, frames, work / f"{exo_file.name}_still.png"
+            )
+            (model_depth,) = metric_depth(
+                options.depth_model, torch.from_numpy(still_picture)[None], None
+            )
+            depth = model_depth.numpy()
         else:
             continue
-        size = lenses[exo.name].stored_size
+        size = lenses[exo_file.name].stored_size
         scale = np.array([depth.shape[1], depth.shape[0]]) / np.array(size)
         column, row = np.floor(structure.pixels[name] * scale).astype(int).T
         pose = structure.w2c[name]
         z = structure.points[structure.rows[name]] @ pose[2, :3] + pose[2, 3]
-        inside = (column >= 0) & (row >= 0) & (column < depth.shape[1]) & (row < depth.shape[0])
-        metres = depth[row[inside], column[inside]] / z[inside]
-        shares.append(metres[np.isfinite(metres) & (metres > 0)])
-    every = np.concatenate(shares) if shares else np.zeros(0)
-    if len(every) < FEWEST_POINTS / 2:
+        inside_mask = (
+            (column >= 0) & (row >= 0) & (column < depth.shape[1]) & (row < depth.shape[0])
+        )
+        metres = depth[row[inside_mask], column[inside_mask]] / z[inside_mask]
+        scale_ratios.append(metres[np.isfinite(metres) & (metres > 0)])
+    all_ratios = np.concatenate(scale_ratios) if scale_ratios else np.zeros(0)
+    if len(all_ratios) < FEWEST_POINTS / 2:
         return None
-    middle = float(np.median(every))
-    spread = 1.48 * float(np.median(np.abs(every - middle))) / middle
-    sd = math.hypot(1.25 * spread / math.sqrt(len(every)), DEPTH_SD)
-    return middle, sd, f"by exo's metric depth at {len(every)} points, which differ by {spread:.0%}"
+    median_ratio = float(np.median(all_ratios))
+    relative_spread = 1.48 * float(np.median(np.abs(all_ratios - median_ratio))) / median_ratio
+    scale_sd = math.hypot(1.25 * relative_spread / math.sqrt(len(all_ratios)), DEPTH_SD)
+    return (
+        median_ratio,
+        scale_sd,
+        f"by exo's metric depth at {len(all_ratios)} points, which differ by {relative_spread:.0%}",
+    )
 
 
 def parallax(structure: Structure, lens: CameraModel) -> float:
-    """Compute the ratio of the angle that the head camera's movement spans at the points to the
-    angle of the points' pixel errors."""
-    own = [pose for name, pose in structure.w2c.items() if name.startswith(f"{EGO}/")]
-    if not own:
+    """Compute the angle that the head camera's movement spans at the points, relative to the angle
+    of the points' pixel errors."""
+    ego_poses = [pose for name, pose in structure.w2c.items() if name.startswith(f"{EGO}/")]
+    if not ego_poses:
         return 0.0
-    heads = centres(np.stack(own))
-    distance = np.median(np.linalg.norm(structure.points - heads.mean(axis=0), axis=1))
-    way = float(np.sqrt(heads.var(axis=0).sum()) / max(distance, 1e-12))
-    return way / max(structure.error_px / lens.fx, 1e-12)
+    head_positions = centres(np.stack(ego_poses))
+    distance = np.median(np.linalg.norm(structure.points - head_positions.mean(axis=0), axis=1))
+    path_angle = float(np.sqrt(head_positions.var(axis=0).sum()) / max(distance, 1e-12))
+    return path_angle / max(structure.error_px / lens.fx, 1e-12)
 
 
 def _often_seen(structure: Structure) -> np.ndarray:  # [P] bool
@@ -238,8 +275,8 @@ def _turn_to_z(up: np.ndarray) -> np.ndarray:  # [3, 3]
 
 
 def _up_of(w2c: np.ndarray) -> np.ndarray:
-    known = w2c[np.isfinite(w2c[:, 0, 0])]
-    return find_up(known[:, 0, :3], known[:, 1, :3])
+    known_poses = w2c[np.isfinite(w2c[:, 0, 0])]
+    return find_up(known_poses[:, 0, :3], known_poses[:, 1, :3])
 
 
 def _name(options: CalibrateOptions) -> str:

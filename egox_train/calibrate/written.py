@@ -50,8 +50,8 @@ def read_depth(file: Path) -> np.ndarray:  # [T, H, W]
     Raises:
         EgoXInputError: no such array, another shape.
     """
-    with open_zip(file, "depth") as archive:
-        depth = read_array(archive, "depth_m", f"depth_m of {file.name}")
+    with open_zip(file, "depth") as zip_archive:
+        depth = read_array(zip_archive, "depth_m", f"depth_m of {file.name}")
     if depth.ndim != 3:
         raise EgoXInputError(
             f"depth {file.name}",
@@ -70,7 +70,8 @@ def still_depth(file: Path) -> np.ndarray:  # [H, W]
 
 
 def square_of(lens: CameraModel) -> tuple[CameraModel, int, int]:
-    """Compute the lens of the largest centred square of a picture, with the square's left and top."""
+    """Crop a camera's lens to the largest centred square of its picture, and return it with the
+    square's left and top."""
     width, height = lens.stored_size
     square_side = min(width, height)
     left, top = (width - square_side) // 2, (height - square_side) // 2
@@ -90,45 +91,61 @@ def write_takes(
     points: np.ndarray,  # [P, 3]
     progress: Progress,
 ) -> tuple[Path, ...]:
-    """Write a take for each fixed camera and each range of known head poses. Each exo frame gets
-    the nearest ego frame and its pose."""
+    """Write a take for each fixed camera and each range of known head poses.
+
+    Each exo frame gets the nearest ego frame and its pose."""
     takes = []
-    square, left, top = square_of(ego_lens)
+    square_lens, left, top = square_of(ego_lens)
     known_mask = np.isfinite(ego_w2c[:, 0, 0])
-    for exo in exos:
-        moments = exo.clocks.ego_s(np.asarray(exo.info.times_s))
-        frames = nearest_frames(ego.times_s, moments)
-        has_pose = known_mask[frames] & (moments >= ego.times_s[0]) & (moments <= ego.times_s[-1])
-        runs = _runs(has_pose)
-        for number, run in enumerate(runs):
-            run_suffix = f"_{number + 1}" if len(runs) > 1 else ""
-            folder = out / safe_name(f"{recording}_{exo.name}{run_suffix}")
-            run_frames = frames[run.start : run.stop]
-            write_video(folder / EXO, _exo_pictures(exo, run, progress), exo.info.fps)
-            ego_pictures = _ego_pictures(ego_video, ego, run_frames, square.width, left, top)
-            write_video(folder / TRUTH, ego_pictures, exo.info.fps)
-            width, height = (even_side // 2 * 2 for even_side in exo.lens.stored_size)
-            lens = exo.lens.crop(0, 0, width, height)
+    for exo_camera in exos:
+        ego_moments_s = exo_camera.clocks.ego_s(np.asarray(exo_camera.info.times_s))
+        frames = nearest_frames(ego.times_s, ego_moments_s)
+        has_pose = (
+            known_mask[frames]
+            & (ego_moments_s >= ego.times_s[0])
+            & (ego_moments_s <= ego.times_s[-1])
+        )
+        known_ranges = _runs(has_pose)
+        for range_index, frame_range in enumerate(known_ranges):
+            run_suffix = f"_{range_index + 1}" if len(known_ranges) > 1 else ""
+            folder = out / safe_name(f"{recording}_{exo_camera.name}{run_suffix}")
+            run_frames = frames[frame_range.start : frame_range.stop]
+            write_video(
+                folder / EXO, _exo_pictures(exo_camera, frame_range, progress), exo_camera.info.fps
+            )
+            ego_pictures = _ego_pictures(ego_video, ego, run_frames, square_lens.width, left, top)
+            write_video(folder / TRUTH, ego_pictures, exo_camera.info.fps)
+            width, height = (even_side // 2 * 2 for even_side in exo_camera.lens.stored_size)
+            lens = exo_camera.lens.crop(0, 0, width, height)
             write_json(
                 folder / META,
                 {
                     "prompt": "",
                     "camera_intrinsics": lens.intrinsics.tolist(),
-                    "camera_extrinsics": exo.w2c.tolist(),
-                    "ego_intrinsics": square.intrinsics.tolist(),
+                    "camera_extrinsics": exo_camera.w2c.tolist(),
+                    "ego_intrinsics": square_lens.intrinsics.tolist(),
                     "ego_extrinsics": ego_w2c[run_frames].tolist(),
                     "exo_camera": lens.to_json(),
-                    "ego_camera": square.to_json(),
-                    "fps": exo.info.fps,
+                    "ego_camera": square_lens.to_json(),
+                    "fps": exo_camera.info.fps,
                     "source": "calibrate",
                 },
             )
-            if exo.depth is not None:
-                depth = read_depth(exo.depth)[run.start : run.stop]
-                with atomic_write(folder / DEPTH) as temporary:
-                    np.savez_compressed(temporary, depth_m=depth.astype(np.float16))
+            if exo_camera.depth is not None:
+                depth = read_depth(exo_camera.depth)[frame_range.start : frame_range.stop]
+                with atomic_write(folder / DEPTH) as temporary_file:
+                    np.savez_compressed(temporary_file, depth_m=depth.astype(np.float16))
             _draw(
-                folder, exo, ego_video, ego, square, ego_w2c, run_frames, run, points, (left, top)
+                folder,
+                exo_camera,
+                ego_video,
+                ego,
+                square_lens,
+                ego_w2c,
+                run_frames,
+                frame_range,
+                points,
+                (left, top),
             )
             takes.append(folder)
     return tuple(takes)
@@ -136,8 +153,8 @@ def write_takes(
 
 def _runs(has_pose: np.ndarray) -> list[range]:
     run_edges = np.flatnonzero(np.diff(np.concatenate([[0], has_pose.astype(int), [0]])))
-    runs = [range(a, b) for a, b in zip(run_edges[::2], run_edges[1::2], strict=True)]
-    return [run for run in runs if len(run) >= SHORTEST_FRAMES]
+    frame_ranges = [range(a, b) for a, b in zip(run_edges[::2], run_edges[1::2], strict=True)]
+    return [frame_range for frame_range in frame_ranges if len(frame_range) >= SHORTEST_FRAMES]
 
 
 def _exo_pictures(exo: WrittenExo, run: range, progress: Progress) -> Iterator[Tensor]:
@@ -151,19 +168,19 @@ def _ego_pictures(
     video: Path, info: VideoInfo, frames: np.ndarray, side: int, left: int, top: int
 ) -> Iterator[Tensor]:
     """Decode square ego pictures for ascending frame numbers, which may repeat."""
-    wanted, counts = np.unique(frames, return_counts=True)
+    needed_frames, counts = np.unique(frames, return_counts=True)
     for (_, picture), count in zip(
-        decode_frames(video, info, wanted.tolist()), counts, strict=True
+        decode_frames(video, info, needed_frames.tolist()), counts, strict=True
     ):
-        shown = torch.from_numpy(_square(picture, side, left, top))
+        square_picture = torch.from_numpy(_square(picture, side, left, top))
         for _ in range(count):
-            yield shown
+            yield square_picture
 
 
 def _square(picture: np.ndarray, side: int, left: int, top: int) -> np.ndarray:
     source_side = min(picture.shape[:2])
-    cut = picture[top : top + source_side, left : left + source_side]
-    return cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA)
+    cropped_picture = picture[top : top + source_side, left : left + source_side]
+    return cv2.resize(cropped_picture, (side, side), interpolation=cv2.INTER_AREA)
 
 
 def _draw(
@@ -196,12 +213,16 @@ def _draw(
         frustum_points = (
             np.array([[0, 0, 0], [-1, -1, 1.6], [1, -1, 1.6], [1, 1, 1.6], [-1, 1, 1.6]]) * 0.15
         )
-        corners = (frustum_points - pose[:, 3]) @ pose[:, :3]
-        uv = _pixels(exo.lens, exo.w2c, corners)
-        if len(uv) == len(corners):
+        frustum_corners = (frustum_points - pose[:, 3]) @ pose[:, :3]
+        frustum_uv = _pixels(exo.lens, exo.w2c, frustum_corners)
+        if len(frustum_uv) == len(frustum_corners):
             for a, b in ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)):
                 cv2.line(
-                    pictures[0], uv[a], uv[b], (255, 0, 80), max(1, exo_picture.shape[0] // 250)
+                    pictures[0],
+                    frustum_uv[a],
+                    frustum_uv[b],
+                    (255, 0, 80),
+                    max(1, exo_picture.shape[0] // 250),
                 )
         height = 256
         rows.append(
@@ -218,8 +239,12 @@ def _draw(
 
 def _pixels(lens: CameraModel, w2c: np.ndarray, points: np.ndarray) -> list[tuple[int, int]]:
     camera_points = torch.from_numpy(points @ w2c[:, :3].T + w2c[:, 3])
-    uv, is_projected = lens.project(camera_points)
-    pixels = uv[is_projected & lens.inside(uv) & (camera_points[:, 2] > 0.05)].round().int()
+    pixels_uv, is_projected = lens.project(camera_points)
+    pixels = (
+        pixels_uv[is_projected & lens.inside(pixels_uv) & (camera_points[:, 2] > 0.05)]
+        .round()
+        .int()
+    )
     return [(int(u), int(v)) for u, v in pixels]
 
 
@@ -229,7 +254,7 @@ def write_report(out: Path, outcome: Outcome) -> None:
     def number(value: float) -> float | None:
         return round(value, 5) if math.isfinite(value) else None
 
-    known = np.isfinite(outcome.ego_w2c[:, 0, 0])
+    known_mask = np.isfinite(outcome.ego_w2c[:, 0, 0])
     write_json(
         out / REPORT,
         {
@@ -239,26 +264,32 @@ def write_report(out: Path, outcome: Outcome) -> None:
                 "sd_share": outcome.scale.sd,
             },
             "head_camera": {
-                "frames": len(known),
-                "with_a_pose": int(known.sum()),
+                "frames": len(known_mask),
+                "with_a_pose": int(known_mask.sum()),
                 "lens": None if outcome.ego_lens is None else outcome.ego_lens.to_json(),
             },
             "fixed_cameras": [
                 {
-                    "name": exo.name,
-                    "how": exo.how,
-                    "w2c": None if exo.w2c is None else exo.w2c.tolist(),
-                    "lens": None if exo.lens is None else exo.lens.to_json(),
-                    "sd_m": number(exo.sd_m),
-                    "sd_deg": number(exo.sd_deg),
-                    "distance_m": number(exo.distance_m),
-                    "offset_s": None if exo.clocks is None else number(exo.clocks.offset_s),
-                    "drift_ppm": None if exo.clocks is None else number(1e6 * exo.clocks.drift),
-                    "offset_sd_s": None if exo.clocks is None else number(exo.clocks.sd_s),
-                    "clocks": None if exo.clocks is None else exo.clocks.how,
-                    "notes": list(exo.notes),
+                    "name": solved_exo.name,
+                    "how": solved_exo.how,
+                    "w2c": None if solved_exo.w2c is None else solved_exo.w2c.tolist(),
+                    "lens": None if solved_exo.lens is None else solved_exo.lens.to_json(),
+                    "sd_m": number(solved_exo.sd_m),
+                    "sd_deg": number(solved_exo.sd_deg),
+                    "distance_m": number(solved_exo.distance_m),
+                    "offset_s": None
+                    if solved_exo.clocks is None
+                    else number(solved_exo.clocks.offset_s),
+                    "drift_ppm": None
+                    if solved_exo.clocks is None
+                    else number(1e6 * solved_exo.clocks.drift),
+                    "offset_sd_s": None
+                    if solved_exo.clocks is None
+                    else number(solved_exo.clocks.sd_s),
+                    "clocks": None if solved_exo.clocks is None else solved_exo.clocks.how,
+                    "notes": list(solved_exo.notes),
                 }
-                for exo in outcome.exos
+                for solved_exo in outcome.exos
             ],
             "takes": [take.name for take in outcome.takes],
             "notes": list(outcome.notes),

@@ -19,20 +19,20 @@ def cache_arguments(parser: argparse.ArgumentParser) -> None:
 def run_cache(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.cache_build import build_cache
 
-    outcome = build_cache(
+    cache = build_cache(
         args.manifest,
         args.out,
         from_arguments(CacheSettings, args),
         from_arguments(RunOptions, args),
         progress=progress,
     )
-    if outcome.remade_because:
-        print(f"made anew because of changes in: {outcome.remade_because}")
-    for clip, reason in outcome.left_out:
-        print(f"left out: {clip}: {reason}")
-    print(f"{outcome.clips} clips; {outcome.new} shards made, {outcome.kept} kept: {args.out}")
-    if outcome.missing:
+    if cache.remade_because:
+        print(f"made anew because of changes in: {cache.remade_because}")
+    for clip, omission_reason in cache.left_out:
+        print(f"left out: {clip}: {omission_reason}")
+    print(f"{cache.clips} clips; {cache.new} shards made, {cache.kept} kept: {args.out}")
+    if cache.missing:
         print(
-            f"{outcome.missing} shards of other parts aren't there yet; the part that ends last finishes the cache"
+            f"{cache.missing} shards of other parts aren't there yet; the part that ends last finishes the cache"
         )
     return 0

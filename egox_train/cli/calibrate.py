@@ -64,24 +64,22 @@ def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
     from ..calibrate.recording import calibrate
 
     options = from_arguments(CalibrateOptions, args)
-    outcome = calibrate(args.recording, args.out, options, progress)
-    for note in outcome.notes:
-        print(f"note: {note}")
-    print(f"scale: {outcome.scale.how}")
-    for exo in outcome.exos:
-        accuracy = (
-            f", {100 * exo.sd_m:.0f} cm and {exo.sd_deg:.1f} degrees (sd) at {exo.distance_m:.1f} m"
-        )
-        print(f"{exo.name}: {exo.how}{'' if math.isnan(exo.sd_m) else accuracy}")
-        if exo.clocks is not None:
+    calibration = calibrate(args.recording, args.out, options, progress)
+    for calibration_note in calibration.notes:
+        print(f"note: {calibration_note}")
+    print(f"scale: {calibration.scale.how}")
+    for camera in calibration.exos:
+        accuracy = f", {100 * camera.sd_m:.0f} cm and {camera.sd_deg:.1f} degrees (sd) at {camera.distance_m:.1f} m"
+        print(f"{camera.name}: {camera.how}{'' if math.isnan(camera.sd_m) else accuracy}")
+        if camera.clocks is not None:
             print(
-                f"{exo.name}: ego is {exo.clocks.offset_s:+.4f} s later, sd "
-                f"{1000 * exo.clocks.sd_s:.0f} ms, {exo.clocks.how}"
+                f"{camera.name}: ego is {camera.clocks.offset_s:+.4f} s later, sd "
+                f"{1000 * camera.clocks.sd_s:.0f} ms, {camera.clocks.how}"
             )
-        for note in exo.notes:
-            print(f"{exo.name}: {note}")
-    print(f"{len(outcome.takes)} takes: {args.out}")
-    return 0 if outcome.takes else 2
+        for calibration_note in camera.notes:
+            print(f"{camera.name}: {calibration_note}")
+    print(f"{len(calibration.takes)} takes: {args.out}")
+    return 0 if calibration.takes else 2
 
 
 def _run_with_point_log(args: argparse.Namespace) -> int:
@@ -92,10 +90,10 @@ def _run_with_point_log(args: argparse.Namespace) -> int:
     solved_camera = write_camera_from_log(
         args.recording, args.point, args.out, args.exo_lens, args.offset_s
     )
-    median, largest = solved_camera.residual_deg
+    median_deg, largest_deg = solved_camera.residual_deg
     print(
         f"{args.recording.name}: {100 * solved_camera.sd_m:.1f} cm and {solved_camera.sd_deg:.2f} degrees (sd) at "
-        f"{solved_camera.distance_m:.1f} m; the point is off by {median:.2f} / {largest:.2f} degrees (90 %), "
+        f"{solved_camera.distance_m:.1f} m; the point is off by {median_deg:.2f} / {largest_deg:.2f} degrees (90 %), "
         f"the log {1000 * solved_camera.lag_s:+.0f} ms late (sd {1000 * solved_camera.lag_sd_s:.0f}): {args.out}"
     )
     return 0

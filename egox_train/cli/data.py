@@ -81,7 +81,7 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
 def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.undistort_videos import undistort_videos
 
-    outcome = undistort_videos(
+    result = undistort_videos(
         args.source,
         args.out,
         from_arguments(PrepareOptions, args, ego_size=args.exo_size[1]),
@@ -89,9 +89,9 @@ def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
         from_arguments(RunOptions, args),
         progress=progress,
     )
-    for video, reason in outcome.skipped:
-        print(f"left out: {video}: {reason}")
-    print(f"{outcome.videos} exo videos ({outcome.new} made now): {args.out}")
+    for video, skip_reason in result.skipped:
+        print(f"left out: {video}: {skip_reason}")
+    print(f"{result.videos} exo videos ({result.new} made now): {args.out}")
     return 0
 
 
@@ -115,7 +115,7 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.prepare import prepare
     from ..data.set_files import REPORT
 
-    metric, relative, *extra_models = (*(args.depth_model or ()), None, None)
+    metric_model, relative_model, *extra_models = (*(args.depth_model or ()), None, None)
     if len(extra_models) > 2:
         raise EgoXInputError(
             "--depth-model",
@@ -127,9 +127,9 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         PrepareOptions,
         args,
         ego_size=args.exo_size[1],
-        depth=args.depth or ("model" if metric else "files"),
-        depth_model=metric,
-        relative_depth_model=relative,
+        depth=args.depth or ("model" if metric_model else "files"),
+        depth_model=metric_model,
+        relative_depth_model=relative_model,
     )
     run_options = (
         options,
@@ -145,14 +145,16 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
             f"({estimate.measured} clips were made to measure)"
         )
         return 0
-    outcome = prepare(args.source, args.out, *run_options, progress=progress)
-    _print_outcome(outcome, args.out / REPORT if args.part == (0, 1) else outcome.manifest)
+    prepare_outcome = prepare(args.source, args.out, *run_options, progress=progress)
+    _print_outcome(
+        prepare_outcome, args.out / REPORT if args.part == (0, 1) else prepare_outcome.manifest
+    )
     return 0
 
 
 def _print_outcome(outcome: PrepareOutcome, folder: Path) -> None:
-    for warning in outcome.warnings():
-        print(f"warning: {warning}")
+    for warning_text in outcome.warnings():
+        print(f"warning: {warning_text}")
     print(
         f"{outcome.clips} clips ({outcome.new} made now), {outcome.skipped} skipped: see {folder}"
     )

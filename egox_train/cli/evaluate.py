@@ -56,22 +56,26 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
         baselines=not args.no_baselines,
         weights={name: file for name, file in weights.items() if file is not None},
     )
-    run = from_arguments(RunOptions, args)
-    outcome = evaluate(args.manifest, args.generated, args.out, options, run, progress=progress)
-    if isinstance(outcome, RunEstimate):
-        print(outcome)
+    run_options = from_arguments(RunOptions, args)
+    result = evaluate(
+        args.manifest, args.generated, args.out, options, run_options, progress=progress
+    )
+    if isinstance(result, RunEstimate):
+        print(result)
         return 0
-    for line in merge_equal_notes(sorted(outcome.errors.items())):
+    for line in merge_equal_notes(sorted(result.errors.items())):
         print(f"not evaluated: {line}")
-    count = outcome.clips - len(outcome.errors)
-    if not outcome.report:
-        print(f"{count} of {outcome.clips} rows of part {run.part[0]}/{run.part[1]} are there")
-        return SOME_FAILED if outcome.errors else 0
+    count = result.clips - len(result.errors)
+    if not result.report:
+        print(
+            f"{count} of {result.clips} rows of part {run_options.part[0]}/{run_options.part[1]} are there"
+        )
+        return SOME_FAILED if result.errors else 0
     print(
-        f"{count} of {outcome.clips} clips evaluated ({outcome.kept} kept from before): {args.out / TABLE}, "
+        f"{count} of {result.clips} clips evaluated ({result.kept} kept from before): {args.out / TABLE}, "
         f"{args.out / REPORT}"
     )
-    return SOME_FAILED if outcome.errors else 0
+    return SOME_FAILED if result.errors else 0
 
 
 def masks_arguments(parser: argparse.ArgumentParser) -> None:

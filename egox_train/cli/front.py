@@ -21,10 +21,10 @@ ABOUT = "Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcomma
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 0, 2 for refused input, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="train_egox.py", description=ABOUT)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_arguments(
-            commands.add_parser(name, help=command.help, description=command.help)
+            subparsers.add_parser(name, help=command.help, description=command.help)
         )
     args = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that the console lacks

@@ -1,5 +1,5 @@
-"""Run a launcher such as torchrun with ``train_egox.py launch``, without letting stop signals kill
-its trainings."""
+"""Run a launcher such as torchrun so that its trainings save a checkpoint on stop signals
+(``train_egox.py launch``)."""
 
 import os
 import signal
@@ -58,6 +58,6 @@ def launch(command: Sequence[str]) -> int:
         try:
             exit_code = process.wait()
         finally:
-            for number, handler in old_handlers.items():
-                signal.signal(number, handler)
+            for number, old_handler in old_handlers.items():
+                signal.signal(number, old_handler)
     return exit_code if exit_code >= 0 else KILLED - exit_code

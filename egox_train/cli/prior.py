@@ -39,8 +39,8 @@ def peak_memory_bytes() -> int | None:
     if find_spec("resource") is not None:
         import resource
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return int(peak if sys.platform == "darwin" else peak * 1024)
+        peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return int(peak_rss if sys.platform == "darwin" else peak_rss * 1024)
     if find_spec("psutil") is not None:  # Windows; the host brings it
         import psutil
 
@@ -147,8 +147,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"{report['frames']} frames of {report['size'][0]}x{report['size'][1]} px, coverage "
         f"{100 * report['coverage_mean']:.1f} %; {seconds}\nresults in {args.out}"
     )
-    for note in report["notes"]:
-        print(f"note: {note}")
+    for report_note in report["notes"]:
+        print(f"note: {report_note}")
     return 0
 
 
@@ -160,8 +160,8 @@ def render_take(args: argparse.Namespace) -> dict:
 
     def end_lap(name: str) -> None:
         nonlocal lap_start
-        now = time.perf_counter()
-        seconds[name], lap_start = round(now - lap_start, 3), now
+        now_s = time.perf_counter()
+        seconds[name], lap_start = round(now_s - lap_start, 3), now_s
 
     preset = prior_preset(args.preset)
     exo_lens, scale = preset.exo_lens or "as given", preset.scale or "as is"
@@ -180,7 +180,9 @@ def render_take(args: argparse.Namespace) -> dict:
     )
     frames = take.read_exo(progress)
     end_lap("load")
-    depth, motion = estimate_exo_motion(frames, take.depth, args.exo_motion, progress=progress)
+    depth, exo_motion_report = estimate_exo_motion(
+        frames, take.depth, args.exo_motion, progress=progress
+    )
     points, _ = scene(frames, depth, progress=progress)
     end_lap("scene")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -205,7 +207,7 @@ def render_take(args: argparse.Namespace) -> dict:
     if args.ply:
         with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
             write_ply(points.points(0), file)
-    peak = peak_memory_bytes()
+    peak_bytes = peak_memory_bytes()
     report = {
         "take": take.name,
         "preset": args.preset,
@@ -213,14 +215,14 @@ def render_take(args: argparse.Namespace) -> dict:
         "camera": args.camera or "the take's own, else aria_released",
         "exo_lens": take.lens_note,
         "scale": take.report.scale.content(),
-        "exo_motion": motion.content(),
+        "exo_motion": exo_motion_report.content(),
         "frames": points.frame_count,
         "size": list(take.trajectory.ego.camera.stored_size),
         "seconds": seconds,
         "coverage_mean": round(float(prior_report.covered.mean()), 5),
-        "coverage": [round(share, 5) for share in prior_report.covered.tolist()],
+        "coverage": [round(covered_share, 5) for covered_share in prior_report.covered.tolist()],
         "static_points": len(points.static),
-        "peak_memory_mb": None if peak is None else round(peak / 2**20, 1),
+        "peak_memory_mb": None if peak_bytes is None else round(peak_bytes / 2**20, 1),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -230,7 +232,7 @@ def render_take(args: argparse.Namespace) -> dict:
             *filter(None, [take.notes.placed]),
             take.report.scale.text(),
             *take.report.warnings(),
-            *map(str, (*motion.notes, *prior_report.notes[1:])),
+            *map(str, (*exo_motion_report.notes, *prior_report.notes[1:])),
         ],
     }
     write_json(args.out / "report.json", report)

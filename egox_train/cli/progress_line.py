@@ -18,25 +18,25 @@ class ProgressLine:
         self.started, self.first, self.shown = 0.0, 0, 0.0
 
     def __call__(self, count: int, total: int, stage: str) -> None:
-        now = time.monotonic()
+        now_s = time.monotonic()
         if total != self.total or count < self.count:
-            self.total, self.started, self.first = total, now, max(count - 1, 0)
-            self.shown = float("-inf") if self.terminal else now
+            self.total, self.started, self.first = total, now_s, max(count - 1, 0)
+            self.shown = float("-inf") if self.terminal else now_s
         self.count = count
-        finished = 0 < total <= count
-        if not finished and now - self.shown < (0.2 if self.terminal else 15.0):
+        is_finished = 0 < total <= count
+        if not is_finished and now_s - self.shown < (0.2 if self.terminal else 15.0):
             return
-        self.shown = now
-        rate = (now - self.started) / max(1, count - self.first)
+        self.shown = now_s
+        seconds_per_item = (now_s - self.started) / max(1, count - self.first)
         if total <= 0:  # nobody knows how much there is
             line = f"[{count}] {stage}"
-        elif finished:
-            line = f"[{count}/{total}] {stage} in {_span(now - self.started)}"
+        elif is_finished:
+            line = f"[{count}/{total}] {stage} in {_span(now_s - self.started)}"
         else:
-            line = f"[{count}/{total}] {stage}, {_span(rate * (total - count))} left"
+            line = f"[{count}/{total}] {stage}, {_span(seconds_per_item * (total - count))} left"
         print(
             f"\r{line:<100}" if self.terminal else line,
-            end="" if self.terminal and not finished else "\n",
+            end="" if self.terminal and not is_finished else "\n",
             file=sys.stderr,
             flush=True,
         )

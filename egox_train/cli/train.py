@@ -123,14 +123,14 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
         print("\n".join(dry_run(config)))
         return 0
     _print_info_logs()
-    outcome = train(
+    train_outcome = train(
         config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress
     )
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return 0
     print(
-        f"{'finished' if outcome.finished else 'stopped and saved'} at step {outcome.step}, loss "
-        f"{outcome.last_loss:.4f}: {config.output}"
+        f"{'finished' if train_outcome.finished else 'stopped and saved'} at step {train_outcome.step}, loss "
+        f"{train_outcome.last_loss:.4f}: {config.output}"
     )
     return 0
 
@@ -165,9 +165,9 @@ def _export(args: argparse.Namespace, progress: Progress) -> int:
         dtype=getattr(torch, args.dtype),
     )
     print(f"wrote {args.file}")
-    description = told_by_metadata(metadata)
-    if description and args.form == "native":
-        print(description)
+    lora_description = told_by_metadata(metadata)
+    if lora_description and args.form == "native":
+        print(lora_description)
     return 0
 
 
@@ -179,11 +179,11 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
 def _inspect(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.export import inspect
 
-    description = inspect(args.file)
+    lora_description = inspect(args.file)
     print(
-        json.dumps(description, indent=1)
+        json.dumps(lora_description, indent=1)
         if args.json
-        else "\n".join(f"{k}: {v}" for k, v in description.items())
+        else "\n".join(f"{k}: {v}" for k, v in lora_description.items())
     )
     return 0
 
@@ -207,17 +207,17 @@ def _generate(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.generate import generate
 
     _print_info_logs()
-    outcome = generate(
+    generate_outcome = generate(
         args.cache,
         args.out,
         from_arguments(GenerateOptions, args),
         from_arguments(RunOptions, args),
         progress=progress,
     )
-    if isinstance(outcome, RunEstimate):
-        print(outcome)
+    if isinstance(generate_outcome, RunEstimate):
+        print(generate_outcome)
         return 0
-    clips, new_count = outcome
+    clips, new_count = generate_outcome
     print(f"{clips} clips ({new_count} made now): {args.out}")
     return 0
 

@@ -22,8 +22,10 @@ MAX_LINE_BYTES = 4 * 2**20
 
 
 def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
-    """Read Aria's colour camera from the first line of a calibration file, which is for the first
-    moment of the take. Over a take the calibration drifts by less than a pixel at 448 px.
+    """Read the lens of Aria's colour camera from the first line of a calibration file.
+
+    That line is for the first moment of the take. Over a take the calibration drifts by less
+    than a pixel at 448 px.
 
     Args:
         side: px of the video. 2880 is the whole sensor; any other is a recording of 1408 px or made
@@ -38,8 +40,8 @@ def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
         path.open(encoding="utf-8") as stream,
     ):
         line = stream.readline(MAX_LINE_BYTES)
-    content = parse_json(line, f"calibration {path.name}")
-    cameras = content.get("CameraCalibrations") if isinstance(content, dict) else None
+    line_content = parse_json(line, f"calibration {path.name}")
+    cameras = line_content.get("CameraCalibrations") if isinstance(line_content, dict) else None
     cameras = [c for c in cameras if isinstance(c, dict)] if isinstance(cameras, list) else []
     entry = next((c for c in cameras if c.get("Label") == LABEL), None)
     if entry is None:
@@ -51,12 +53,12 @@ def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
             fix="give Aria's online_calibration.jsonl",
         )
     projection = entry.get("Projection") if isinstance(entry.get("Projection"), dict) else {}
-    numbers = projection.get("Params")
+    lens_parameters = projection.get("Params")
     if (
         projection.get("Name") != "FisheyeRadTanThinPrism"
-        or not isinstance(numbers, list)
-        or len(numbers) != 15
-        or not all(isinstance(x, int | float) for x in numbers)
+        or not isinstance(lens_parameters, list)
+        or len(lens_parameters) != 15
+        or not all(isinstance(x, int | float) for x in lens_parameters)
     ):
         raise EgoXInputError(
             f"calibration {path.name}",
@@ -64,7 +66,7 @@ def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
             expected="FisheyeRadTanThinPrism with 15 numbers",
             fix="give Aria's own calibration",
         )
-    focal, cx, cy, *distortion = (float(x) for x in numbers)
+    focal_px, cx, cy, *distortion = (float(x) for x in lens_parameters)
     # The principal point is near the middle of the picture that was calibrated.
     calibrated_side = min(SIDES, key=lambda size: abs(cx - size / 2) + abs(cy - size / 2))
     if max(abs(cx - calibrated_side / 2), abs(cy - calibrated_side / 2)) > 0.1 * calibrated_side:
@@ -74,20 +76,20 @@ def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
             expected=f"one near the middle of a side of {SIDES} px",
             fix="give Aria's own calibration",
         )
-    calibrated = CameraModel(
+    calibrated_camera = CameraModel(
         lens="aria_fisheye",
         width=calibrated_side,
         height=calibrated_side,
-        fx=focal,
-        fy=focal,
+        fx=focal_px,
+        fy=focal_px,
         cx=cx,
         cy=cy,
         distortion=tuple(distortion),
         quarter_turns=LENSES["aria_fisheye"].sensor_turns,
     )
     if (side == SENSOR) == (calibrated_side == SENSOR):
-        return calibrated
+        return calibrated_camera
     inner_side = SENSOR - 2 * CROP
     if side == SENSOR:
-        return calibrated.rescale(inner_side, inner_side).crop(-CROP, -CROP, SENSOR, SENSOR)
-    return calibrated.crop(CROP, CROP, inner_side, inner_side).rescale(RECORDED, RECORDED)
+        return calibrated_camera.rescale(inner_side, inner_side).crop(-CROP, -CROP, SENSOR, SENSOR)
+    return calibrated_camera.crop(CROP, CROP, inner_side, inner_side).rescale(RECORDED, RECORDED)

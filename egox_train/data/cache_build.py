@@ -39,7 +39,7 @@ VERSION = 2  # raised when the contents of a shard change their meaning
 
 @frozen
 class CacheOutcome:
-    """Result of building a cache."""
+    """Result of building a cache of encoded training clips."""
 
     clips: int
     new: int  # shards written now
@@ -62,11 +62,13 @@ class _Shard:
     wait: bool = False  # for another process that makes this very shard
 
     def fits(self) -> bool:
-        """Check that the shard's file has these clips and settings, and that no clip it omits has
-        become readable."""
-        actual_fingerprint, left_out = shard_header(self.file)
+        """Check that the shard's file was made from these clips and settings, and that no omitted
+        clip has become readable."""
+        actual_fingerprint, omitted_reasons = shard_header(self.file)
         return actual_fingerprint == self.fingerprint and not any(
-            _is_readable(self.root, record) for record in self.records if record.clip in left_out
+            _is_readable(self.root, record)
+            for record in self.records
+            if record.clip in omitted_reasons
         )
 
 
@@ -107,17 +109,21 @@ def build_cache(
             expected="--clip-vision, or --image-embedding none",
             fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h",
         )
-    content, models = (
+    content_settings, models = (
         _content_settings(settings) | _common_hidden_lines(records),
         _model_hashes(settings),
     )
     shards = _plan_shards(records, manifest.parent, folder, settings, models)
     text = None if settings.text.startswith("zeros:") else Path(settings.text)
-    vision = None if settings.image_embedding == "none" else settings.clip_vision
-    worker_plan = WorkerPlan.of(run, settings.device, weights_bytes(settings.vae, text, vision))
+    vision_model = None if settings.image_embedding == "none" else settings.clip_vision
+    worker_plan = WorkerPlan.of(
+        run, settings.device, weights_bytes(settings.vae, text, vision_model)
+    )
     part_shards = shard_of(shards, run.part)
     shards_to_make = [s for s in part_shards if not s.fits()]
-    changed = _changed_settings(folder, content | models) or _changed_takes(shards_to_make)
+    change_texts = _changed_settings(folder, content_settings | models) or _changed_takes(
+        shards_to_make
+    )
     folder.mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder, names={s.file.stem for s in part_shards})
     failures, results = run_all(
@@ -137,25 +143,29 @@ def build_cache(
             fix="see the message, then start again: shards that are done are kept",
         )
     new_count = sum(is_new for _, is_new in results)
-    headers = [shard_header(s.file) for s in shards]
-    left_out = {clip: reason for _, lacking in headers for clip, reason in lacking.items()}
-    outcome = CacheOutcome(
-        clips=len(records) - len(left_out),
+    shard_headers = [shard_header(s.file) for s in shards]
+    omitted_reasons = {
+        clip: omission_reason
+        for _, omitted_clips in shard_headers
+        for clip, omission_reason in omitted_clips.items()
+    }
+    cache_outcome = CacheOutcome(
+        clips=len(records) - len(omitted_reasons),
         new=new_count,
         kept=len(part_shards) - new_count,
         missing=sum(
             actual_fingerprint != s.fingerprint
-            for s, (actual_fingerprint, _) in zip(shards, headers, strict=True)
+            for s, (actual_fingerprint, _) in zip(shards, shard_headers, strict=True)
         ),
-        remade_because=changed,
-        left_out=tuple(sorted(left_out.items())),
+        remade_because=change_texts,
+        left_out=tuple(sorted(omitted_reasons.items())),
     )
-    if outcome.missing:
-        return outcome
-    if not outcome.clips:
+    if cache_outcome.missing:
+        return cache_outcome
+    if not cache_outcome.clips:
         raise EgoXInputError(
             "cache",
-            got=f"no clip that can be read; first {': '.join(outcome.left_out[0])}",
+            got=f"no clip that can be read; first {': '.join(cache_outcome.left_out[0])}",
             expected="at least one",
             fix="run prepare again: it remakes damaged files",
         )
@@ -163,7 +173,7 @@ def build_cache(
     write_index(
         folder,
         CacheIndex(
-            settings=content,
+            settings=content_settings,
             models=models,
             shards={s.file.name: s.fingerprint for s in shards},
             entries=tuple(
@@ -178,14 +188,14 @@ def build_cache(
                 )
                 for s in shards
                 for r in s.records
-                if r.clip not in left_out
+                if r.clip not in omitted_reasons
             ),
         ),
     )
     for leftover_file in sorted(folder.glob("shard-*.safetensors")):
         if leftover_file.name not in {s.file.name for s in shards}:
             leftover_file.unlink()
-    return outcome
+    return cache_outcome
 
 
 def _plan_shards(
@@ -203,12 +213,14 @@ def _plan_shards(
         sorted(records, key=lambda r: (r.take, r.clip)), key=lambda r: r.take
     ):
         take_records = list(take_records)
-        for number, first_index in enumerate(range(0, len(take_records), settings.shard_clips)):
+        for shard_number, first_index in enumerate(
+            range(0, len(take_records), settings.shard_clips)
+        ):
             clips = tuple(take_records[first_index : first_index + settings.shard_clips])
             shards.append(
                 _Shard(
                     root=root,
-                    file=folder / shard_name(take, number),
+                    file=folder / shard_name(take, shard_number),
                     records=clips,
                     settings=settings,
                     fingerprint=fingerprint(
@@ -240,15 +252,15 @@ def _common_hidden_lines(records: list[ClipRecord]) -> dict[str, Any]:
     Raises:
         EgoXInputError: priors of both kinds.
     """
-    kinds = {record.hidden_lines for record in records}
-    if len(kinds) > 1:
+    hidden_line_settings = {record.hidden_lines for record in records}
+    if len(hidden_line_settings) > 1:
         raise EgoXInputError(
             "hidden sight lines",
             got="clips whose priors draw them and clips whose priors leave them out",
             expected="one of the two",
             fix="prepare all of them with one --hidden-lines",
         )
-    return {} if kinds == {"draw"} else {"hidden_lines": kinds.pop()}
+    return {} if hidden_line_settings == {"draw"} else {"hidden_lines": hidden_line_settings.pop()}
 
 
 def _model_hashes(settings: CacheSettings) -> dict[str, str]:
@@ -284,8 +296,10 @@ def _changed_settings(folder: Path, settings_now: dict[str, Any]) -> str:
 
 
 def _make_shard(shard: _Shard, device: str) -> tuple[bool, bool] | str:
-    """Encode the clips of one shard, unless another process does, as :func:`make_once`. The shard
-    records the clips that can't be read."""
+    """Encode the clips of one cache shard unless another process does, with the result of
+    :func:`make_once`.
+
+    The shard records the clips that can't be read."""
     settings = replace(shard.settings, device=device)
     encoders(settings)  # what is wrong with a model is no clip's fault
     return make_once(
@@ -299,16 +313,16 @@ def _make_shard(shard: _Shard, device: str) -> tuple[bool, bool] | str:
 def _encode_shard(shard: _Shard, settings: CacheSettings) -> bool:
     _, text, _ = encoders(settings)
     tensors = {EMPTY_CAPTION: to_storage(text.encode(""), getattr(torch, settings.dtype))}
-    left_out = {}
+    omitted_reasons = {}
     for record in shard.records:
         try:
             clip = clip_tensors(read_clip(shard.root, record), settings)
         except EgoXInputError as error:
-            left_out[record.clip] = str(error)
+            omitted_reasons[record.clip] = str(error)
             continue
         clip |= file_bytes(shard.root / record.folder)
         tensors |= {f"{record.clip}/{name}": tensor for name, tensor in clip.items()}
-    write_shard(shard.file, tensors, shard.fingerprint, left_out)
+    write_shard(shard.file, tensors, shard.fingerprint, omitted_reasons)
     return True
 
 

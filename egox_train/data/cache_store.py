@@ -69,8 +69,8 @@ def shard_name(take: str, number: int = 0) -> str:
 
 
 def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
-    """Read a shard's fingerprint (None if unreadable), and why each omitted clip could not be
-    encoded."""
+    """Read a cache shard's fingerprint (None if unreadable), and the reason why each omitted clip
+    could not be encoded."""
     if not file.is_file():
         return None, {}
     try:
@@ -97,8 +97,10 @@ def write_shard(
     """
     metadata = {FINGERPRINT: content_hash} | ({LEFT_OUT: json.dumps(left_out)} if left_out else {})
     try:
-        with atomic_write(file) as temporary:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+        with atomic_write(file) as temporary_file:
+            save_file(
+                {k: v.contiguous() for k, v in tensors.items()}, temporary_file, metadata=metadata
+            )
     except (SafetensorError, OSError) as error:
         raise EgoXInputError(
             f"cache shard {file.name}",
@@ -109,8 +111,8 @@ def write_shard(
 
 
 def write_index(folder: Path, index: CacheIndex) -> None:
-    """Write the cache's index atomically, after all shards, since a cache counts as finished once
-    it has an index."""
+    """Write the cache's index atomically, after all shards, because the index marks a cache as
+    finished."""
     write_json(
         folder / INDEX,
         {
@@ -139,23 +141,26 @@ def parse_index(folder: Path) -> CacheIndex:
             expected="a finished cache",
             fix="run `train_egox.py cache` (again: it continues from the last finished file)",
         )
-    content = read_json_object(file, "cache index", MAX_INDEX_BYTES)
-    if content.get("format", FORMAT) != FORMAT:
+    index_content = read_json_object(file, "cache index", MAX_INDEX_BYTES)
+    if index_content.get("format", FORMAT) != FORMAT:
         raise EgoXInputError(
             "cache",
-            got=f"format {str(content['format'])[:40]}",
+            got=f"format {str(index_content['format'])[:40]}",
             expected=FORMAT,
             fix="make the cache again with this version",
         )
-    fix = "run `train_egox.py cache` again"
-    with intact(f"cache index {file.name}", (ValidationError,), expected=FORMAT, fix=fix):
+    fix_text = "run `train_egox.py cache` again"
+    with intact(f"cache index {file.name}", (ValidationError,), expected=FORMAT, fix=fix_text):
         index = TypeAdapter(CacheIndex).validate_python(
-            {**content, "entries": content.get("clips")}
+            {**index_content, "entries": index_content.get("clips")}
         )
-    missing = [entry.shard for entry in index.entries if entry.shard not in index.shards]
-    if missing:
+    missing_shards = [entry.shard for entry in index.entries if entry.shard not in index.shards]
+    if missing_shards:
         raise EgoXInputError(
-            "cache index", got=f"a clip in {missing[0]}", expected="its own shards", fix=fix
+            "cache index",
+            got=f"a clip in {missing_shards[0]}",
+            expected="its own shards",
+            fix=fix_text,
         )
     return index
 
@@ -167,10 +172,10 @@ def read_index(folder: Path) -> CacheIndex:
         EgoXInputError: as there; a shard gone or made from other data than the index says.
     """
     index = parse_index(folder)
-    for name, expected in index.shards.items():
+    for name, expected_fingerprint in index.shards.items():
         require_safe_name(name, "cache shard")
         actual_fingerprint, _ = shard_header(folder / name)
-        if actual_fingerprint != expected:
+        if actual_fingerprint != expected_fingerprint:
             raise EgoXInputError(
                 f"cache shard {name}",
                 got="no readable file"
@@ -215,7 +220,7 @@ class CacheReader:
         return self._entries[clip].fps
 
     def tensors(self, clip: str, names: Sequence[str]) -> dict[str, Tensor]:
-        """Read the named tensors of a clip, skipping those that it lacks.
+        """Read the named tensors of a cached clip, skipping tensors that the cache lacks.
 
         Raises:
             EgoXInputError: no such clip, or a shard that can't be read.
@@ -241,7 +246,8 @@ class CacheReader:
         return stored_tensors[EMPTY_CAPTION]
 
     def _read(self, clip: str, keys: Sequence[str]) -> dict[str, Tensor]:
-        """Read tensors from the clip's shard, skipping those that it lacks."""
+        """Read the named tensors of one clip from its cache shard, skipping tensors that the shard
+        lacks."""
         entry = self._entries.get(clip)
         if entry is None:
             raise EgoXInputError(

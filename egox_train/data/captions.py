@@ -76,10 +76,10 @@ def check_caption(prompt: str, subject: str) -> str:
         EgoXInputError: no text, or one section missing, empty or in the wrong order.
     """
     try:
-        complete = all(split_sections(prompt)) or bool(prompt.strip()) and is_plain(prompt)
+        is_complete = all(split_sections(prompt)) or bool(prompt.strip()) and is_plain(prompt)
     except EgoXInputError:
-        complete = False
-    if not complete:
+        is_complete = False
+    if not is_complete:
         raise EgoXInputError(
             subject,
             got=repr(prompt[:60]),
@@ -100,15 +100,17 @@ def read_captions(file: Path) -> Mapping[str, str]:
     Raises:
         EgoXInputError: not an object of strings.
     """
-    content = read_json(file, "captions file", 512 * 2**20)
-    if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
+    captions_by_name = read_json(file, "captions file", 512 * 2**20)
+    if not isinstance(captions_by_name, dict) or not all(
+        isinstance(v, str) for v in captions_by_name.values()
+    ):
         raise EgoXInputError(
             "captions file",
-            got=type(content).__name__,
+            got=type(captions_by_name).__name__,
             expected='{"<clip or take>": "prompt", ...}',
             fix="write one prompt per clip or take",
         )
-    return content
+    return captions_by_name
 
 
 def caption_for(
@@ -142,12 +144,12 @@ def model_caption(
             *(
                 _checked_answer(
                     _generate_answer(folder, pictures, question, device),
-                    f"{section} by {folder.name}",
+                    f"{section_title} by {folder.name}",
                 )
-                for question in QUESTIONS[kind]
+                for question in QUESTIONS[section_kind]
             )
         )
-        for section, pictures, kind in (
+        for section_title, pictures, section_kind in (
             ("[Exo view]", exo, "exo"),
             ("[Ego view]", exo if ego is None else ego, ego_kind),
         )
@@ -160,19 +162,19 @@ def _generate_answer(folder: Path, frames: Tensor, question: str, device: str | 
     from PIL import Image
 
     processor, model = load_caption_model(folder, device)
-    content = [
+    message_content = [
         {"type": "image", "image": Image.fromarray(picture.numpy())}
         for picture in caption_request(frames)[0]
     ]
-    inputs = processor.apply_chat_template(
-        [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
+    model_inputs = processor.apply_chat_template(
+        [{"role": "user", "content": [*message_content, {"type": "text", "text": question}]}],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
     ).to(model.device)
-    tokens = model.generate(**inputs, max_new_tokens=ANSWER_TOKENS, do_sample=False)
-    answer_tokens = tokens[0, inputs["input_ids"].shape[1] :]
+    tokens = model.generate(**model_inputs, max_new_tokens=ANSWER_TOKENS, do_sample=False)
+    answer_tokens = tokens[0, model_inputs["input_ids"].shape[1] :]
     text = processor.batch_decode(answer_tokens[None], skip_special_tokens=True)[0]
     end_tokens = model.generation_config.eos_token_id
     if int(answer_tokens[-1]) not in (end_tokens if isinstance(end_tokens, list) else [end_tokens]):
@@ -187,8 +189,8 @@ def _generate_answer(folder: Path, frames: Tensor, question: str, device: str | 
 
 def _checked_answer(answer: str, subject: str) -> str:
     text = _HEADING.sub("", " ".join(answer.split()))  # many models write one all the same
-    words = {w.lower() for w in re.findall(r"[^\W\d_]{2,}", text)}
-    if len(words) < MIN_WORDS or "view]" in text.lower():
+    answer_words = {w.lower() for w in re.findall(r"[^\W\d_]{2,}", text)}
+    if len(answer_words) < MIN_WORDS or "view]" in text.lower():
         raise EgoXInputError(
             subject,
             got=repr(text[:80]),
@@ -206,7 +208,7 @@ def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, An
         EgoXInputError: no transformers, no folder of an image-and-text model, one without a chat
             template.
     """
-    processor, model = model_on(
+    caption_processor, model = model_on(
         device,
         folder,
         "AutoProcessor",
@@ -217,11 +219,11 @@ def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, An
         alternative=", or give --captions FILE",
         dtype="auto",
     )
-    if not getattr(processor, "chat_template", None):
+    if not getattr(caption_processor, "chat_template", None):
         raise EgoXInputError(
             f"caption model {folder.name}",
             got="no chat template",
             expected="an instruction model",
             fix="use the instruct or chat variant",
         )
-    return processor, model
+    return caption_processor, model

@@ -46,14 +46,16 @@ def read_clip(root: Path, record: ClipRecord) -> Clip:
         ego_size=record.ego_size[0],
         one_shot=True,  # cuts were looked for when it was prepared
     )
-    exo = take.read_exo()
-    prior = read_all(folder / PRIOR, record.frames, record.ego_size)
-    ego = read_all(folder / TRUTH, record.frames, record.ego_size) if record.ground_truth else None
-    return Clip(record=record, take=take, exo=exo, prior=prior, ego=ego)
+    exo_video = take.read_exo()
+    prior_frames = read_all(folder / PRIOR, record.frames, record.ego_size)
+    ego_frames = (
+        read_all(folder / TRUTH, record.frames, record.ego_size) if record.ground_truth else None
+    )
+    return Clip(record=record, take=take, exo=exo_video, prior=prior_frames, ego=ego_frames)
 
 
 def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
-    """Read those files of a clip as bytes that ``generate`` needs unchanged."""
+    """Read the files of a clip that the cache stores as raw bytes for ``generate``."""
     return {
         name: torch.from_numpy(np.fromfile(folder / name, np.uint8))
         for name in (SEEN, PRIOR)
@@ -93,10 +95,10 @@ def read_classes(
 
     try:
         with av.open(file) as video:
-            maps = [frame.to_ndarray(format="gray") for frame in video.decode(video=0)]
-        if len(maps) == frames and maps[0].shape == size[::-1]:
-            return torch.from_numpy(np.stack(maps))
-        actual_shape = f"{len(maps)} frames"
+            class_maps = [frame.to_ndarray(format="gray") for frame in video.decode(video=0)]
+        if len(class_maps) == frames and class_maps[0].shape == size[::-1]:
+            return torch.from_numpy(np.stack(class_maps))
+        actual_shape = f"{len(class_maps)} frames"
     except av.FFmpegError as error:
         actual_shape = str(error)
     raise EgoXInputError(
@@ -122,9 +124,9 @@ def first_frame_then_grey(
 ) -> Tensor:  # [T, H, W, 3] uint8
     """Build the video that conditions Wan's image-to-video model: the first frame, followed by
     grey."""
-    out = torch.full_like(frames, 128)
-    out[0] = frames[0]
-    return out
+    conditioned_frames = torch.full_like(frames, 128)
+    conditioned_frames[0] = frames[0]
+    return conditioned_frames
 
 
 @frozen
@@ -164,17 +166,17 @@ def clip_windows(
 
     Starts stay on the stride's grid, from ``first_start`` on, whatever is lost, so that clips keep
     their names when a hole is mended."""
-    length = min(available, len(pose_known))
+    usable_frames = min(available, len(pose_known))
     windows: list[ClipWindow] = []
-    skipped: list[int] = []
-    end_start = length - (frames - 1) * step
+    skipped_starts: list[int] = []
+    end_start = usable_frames - (frames - 1) * step
     for start in range(first_start, end_start, stride) if starts is None else starts:
         window = ClipWindow(start=start, frames=frames, step=step)
         if start < end_start and bool(pose_known[window.indices].all()):
             windows.append(window)
         else:
-            skipped.append(start)
-    return windows, skipped
+            skipped_starts.append(start)
+    return windows, skipped_starts
 
 
 def longest_pose_run(
@@ -182,8 +184,8 @@ def longest_pose_run(
 ) -> int:
     """Measure the longest run of frames with a known pose, which limits the length of this take's
     clips."""
-    longest = run_length = 0
+    longest_run = run_length = 0
     for has_pose in torch.as_tensor(pose_known).tolist():
         run_length = run_length + 1 if has_pose else 0
-        longest = max(longest, run_length)
-    return longest
+        longest_run = max(longest_run, run_length)
+    return longest_run

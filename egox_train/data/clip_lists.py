@@ -78,10 +78,14 @@ def read_clip_lists(
                 continue
             key = clip.take, clip.camera, clip.first, clip.last
             if key in clips:
-                changes = differing_keys(clips[key].entry or {}, clip.entry or {})
-                difference = f", as first listed: {', '.join(changes)} differ" if changes else ""
+                differing_names = differing_keys(clips[key].entry or {}, clip.entry or {})
+                difference_text = (
+                    f", as first listed: {', '.join(differing_names)} differ"
+                    if differing_names
+                    else ""
+                )
                 skipped.append(
-                    (clip.name, f"listed again in {file.name}: prepared once{difference}")
+                    (clip.name, f"listed again in {file.name}: prepared once{difference_text}")
                 )
             clips.setdefault(key, clip)
     if not clips:
@@ -95,42 +99,48 @@ def read_clip_lists(
 
 
 def _clips_of_json(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip | str]]:
-    content = read_json(file, "list of clips", MAX_META_BYTES)
-    entries, keys = listed_takes(content), content if isinstance(content, dict) else {}
+    list_content = read_json(file, "list of clips", MAX_META_BYTES)
+    entries, list_keys = (
+        listed_takes(list_content),
+        list_content if isinstance(list_content, dict) else {},
+    )
     if isinstance(entries, list):
-        split = SPLITS[next(key for key in LIST_KEYS if key in keys)]
-        for number, entry in enumerate(entries):
-            progress(number, len(entries), f"entries of {file.name} checked")
+        split_name = SPLITS[next(key for key in LIST_KEYS if key in list_keys)]
+        for entry_number, entry in enumerate(entries):
+            progress(entry_number, len(entries), f"entries of {file.name} checked")
             name = take_name(entry) if isinstance(entry, dict) else ""
-            yield name or f"entry {number}", _clip_of_entry(entry, split, file)
-    elif isinstance(keys.get("clips"), list):
-        for number, entry in enumerate(keys["clips"]):
+            yield name or f"entry {entry_number}", _clip_of_entry(entry, split_name, file)
+    elif isinstance(list_keys.get("clips"), list):
+        for entry_number, entry in enumerate(list_keys["clips"]):
             is_object = isinstance(entry, dict)
             yield (
-                f"clip {number}",
+                f"clip {entry_number}",
                 _clip_of_row(entry) if is_object else "no object with take, first and last",
             )
     else:
-        raise _list_error(file, f"keys {sorted(keys)[:8]}")
+        raise _list_error(file, f"keys {sorted(list_keys)[:8]}")
 
 
 def _clip_of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
     """Parse a clip from an entry of the authors' lists, or explain why its cameras or poses can't
     be used."""
-    match = NAMED.fullmatch(take_name(entry)) if isinstance(entry, dict) else None
-    if not isinstance(entry, dict) or match is None:
+    name_match = NAMED.fullmatch(take_name(entry)) if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or name_match is None:
         return "no exo_path in a folder <take>_<first frame>_<last frame>"
     try:
-        ego = parse_meta(entry, file).ego
+        ego_path = parse_meta(entry, file).ego
     except EgoXInputError as error:
         return str(error)
-    poses, frames = 0 if ego is None else len(ego.w2c), int(match[3]) - int(match[2]) + 1
+    poses, frames = (
+        0 if ego_path is None else len(ego_path.w2c),
+        int(name_match[3]) - int(name_match[2]) + 1,
+    )
     if poses != frames:
         return f"{poses} ego poses for {frames} frames"
     return ListedClip(
-        take=match[1],
-        first=int(match[2]),
-        last=int(match[3]),
+        take=name_match[1],
+        first=int(name_match[2]),
+        last=int(name_match[3]),
         camera=str(entry.get("best_camera") or ""),
         split=split,
         caption=str(entry.get("prompt") or ""),
@@ -144,37 +154,45 @@ def _clips_of_table(file: Path, progress: Progress) -> Iterator[tuple[str, Liste
         if file.stat().st_size > MAX_TABLE_BYTES:
             raise _list_error(file, "a table of over 64 MB")
         rows = list(csv.DictReader(file.read_text("utf-8-sig").splitlines()))
-    for number, row in enumerate(rows, 2):
-        cells = {(key or "").strip(): (value or "") for key, value in row.items() if key}
-        if "task_name" in cells and "frame_range" in cells:
-            frames = re.findall(r"\d+", cells["frame_range"])
-            name = cells["task_name"].strip()
-            match = NAMED.fullmatch(name)
-            if len(frames) == 2 and match is not None and [match[2], match[3]] == frames:
-                name = match[1]
-            cells = {**cells, "take": name, **dict(zip(("first", "last"), frames, strict=False))}
-        elif number == 2 and not {"take", "first", "last"} <= cells.keys():
-            raise _list_error(file, f"columns {', '.join(cells)}")
-        yield f"line {number}", _clip_of_row(cells)
+    for line_number, row in enumerate(rows, 2):
+        row_cells = {(key or "").strip(): (value or "") for key, value in row.items() if key}
+        if "task_name" in row_cells and "frame_range" in row_cells:
+            frames = re.findall(r"\d+", row_cells["frame_range"])
+            name = row_cells["task_name"].strip()
+            name_match = NAMED.fullmatch(name)
+            if (
+                len(frames) == 2
+                and name_match is not None
+                and [name_match[2], name_match[3]] == frames
+            ):
+                name = name_match[1]
+            row_cells = {
+                **row_cells,
+                "take": name,
+                **dict(zip(("first", "last"), frames, strict=False)),
+            }
+        elif line_number == 2 and not {"take", "first", "last"} <= row_cells.keys():
+            raise _list_error(file, f"columns {', '.join(row_cells)}")
+        yield f"line {line_number}", _clip_of_row(row_cells)
 
 
 def _clip_of_row(cells: Mapping[str, Any]) -> ListedClip | str:
     """Parse a clip from the columns of a user's list, or explain why the row names no clip."""
     try:
-        first, last = int(cells["first"]), int(cells["last"])
+        first_frame, last_frame = int(cells["first"]), int(cells["last"])
     except (KeyError, *NO_NUMBERS) as error:
         return f"no frames: {error}"
-    take, split = (str(cells.get(key) or "").strip() for key in ("take", "split"))
-    if not take or not 0 <= first <= last:
-        return f"take {take!r}, frames {first} to {last}"
-    if split and split.lower() not in SPLITS:
-        return f"split {split!r}, none of {', '.join(SPLITS)}"
+    take, split_name = (str(cells.get(key) or "").strip() for key in ("take", "split"))
+    if not take or not 0 <= first_frame <= last_frame:
+        return f"take {take!r}, frames {first_frame} to {last_frame}"
+    if split_name and split_name.lower() not in SPLITS:
+        return f"split {split_name!r}, none of {', '.join(SPLITS)}"
     return ListedClip(
         take=take,
-        first=first,
-        last=last,
+        first=first_frame,
+        last=last_frame,
         camera=str(cells.get("camera") or "").strip(),
-        split=SPLITS[split.lower()] if split else None,
+        split=SPLITS[split_name.lower()] if split_name else None,
         caption=str(cells.get("caption") or ""),
     )
 

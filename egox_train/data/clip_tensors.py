@@ -27,7 +27,7 @@ def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEn
     if key not in _ENCODERS:
         _ENCODERS.clear()
         encoder_dtype = torch.float32 if settings.device == "cpu" else torch.bfloat16
-        vision = (
+        vision_encoder = (
             None
             if settings.image_embedding == "none" or settings.clip_vision is None
             else VisionEncoder(settings.clip_vision, settings.device, encoder_dtype)
@@ -35,7 +35,7 @@ def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEn
         _ENCODERS[key] = (
             VaeEncoder(settings.vae, settings.device),
             make_text_encoder(settings.text, settings.device, settings.text_encoding),
-            vision,
+            vision_encoder,
         )
     return _ENCODERS[key]
 
@@ -62,40 +62,49 @@ class LabEncoders:
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     """Encode one clip for the cache: latents [16, t, h, w] in model space, and embeddings [tokens,
     width]."""
-    vae, text, vision = encoders(settings)
-    dtype, ego, mode = getattr(torch, settings.dtype), clip.ego, settings.image_embedding
-    assert ego is not None  # a cache is built of clips with a ground truth
-    conditioned, _ = condition(
+    vae, text_encoder, vision_encoder = encoders(settings)
+    dtype, ego_frames, embedding_mode = (
+        getattr(torch, settings.dtype),
+        clip.ego,
+        settings.image_embedding,
+    )
+    assert ego_frames is not None  # a cache is built of clips with a ground truth
+    conditioned_clip, _ = condition(
         clip.exo,
         clip.prior,
-        LabEncoders(vae=vae, vision=vision),
-        image_embedding="none" if vision is None or mode == "trainer" else mode,
+        LabEncoders(vae=vae, vision=vision_encoder),
+        image_embedding="none"
+        if vision_encoder is None or embedding_mode == "trainer"
+        else embedding_mode,
         noise_seed=noise_seed_of(clip.record.clip),
     )
-    frames = {"ego": ego, "grey": torch.full_like(clip.prior, 128)}
+    frames = {"ego": ego_frames, "grey": torch.full_like(clip.prior, 128)}
     if settings.views:
         frames |= {
             "exo_first": first_frame_then_grey(clip.exo),
-            "ego_first": first_frame_then_grey(ego),
+            "ego_first": first_frame_then_grey(ego_frames),
         }
-    canvas = conditioned.canvas
-    out = {
+    canvas = conditioned_clip.canvas
+    clip_outputs = {
         "exo": normalise_latent(canvas.exo_latent)[0],
         "prior": normalise_latent(canvas.prior_latent)[0],
         **{name: vae.encode(video) for name, video in frames.items()},
-        "text": text.encode(clip.take.notes.prompt),
+        "text": text_encoder.encode(clip.take.notes.prompt),
     }
-    if vision is not None:
-        firsts = [video[:1].float() / 255 for video in (clip.exo, ego)]
-        out["image"] = (
-            vision.encode(torch.cat(firsts, dim=2), twice_rescaled=True)
-            if mode == "trainer"
-            else conditioned.embedding
+    if vision_encoder is not None:
+        first_frames = [video[:1].float() / 255 for video in (clip.exo, ego_frames)]
+        clip_outputs["image"] = (
+            vision_encoder.encode(torch.cat(first_frames, dim=2), twice_rescaled=True)
+            if embedding_mode == "trainer"
+            else conditioned_clip.embedding
         )
         if settings.views:
-            out |= {"image_exo": vision.encode(firsts[0]), "image_ego": vision.encode(firsts[1])}
+            clip_outputs |= {
+                "image_exo": vision_encoder.encode(first_frames[0]),
+                "image_ego": vision_encoder.encode(first_frames[1]),
+            }
     geometry = clip_geometry(clip, settings.rays)
-    return {name: to_storage(tensor, dtype) for name, tensor in out.items()} | {
+    return {name: to_storage(tensor, dtype) for name, tensor in clip_outputs.items()} | {
         "query_dirs": to_storage(geometry.query_dirs, torch.float32),
         "key_dirs": to_storage(geometry.key_dirs, torch.float32),
         "key_trust": to_storage(geometry.key_trust, torch.float32),

@@ -88,16 +88,16 @@ class ClipJob:
         """Hash everything that determines the clip: settings, window, cameras, poses, captions and
         the state of the source files."""
         ego_poses = self.take.ego.w2c[self.window.indices]
-        sources = [self.view.video, self.take.ego_video, self.view.depth]
+        source_files = [self.view.video, self.take.ego_video, self.view.depth]
         if self.view.mask is not None:
-            sources.append(self.view.mask.path)
+            source_files.append(self.view.mask.path)
         if self.hands.is_file():
-            sources.append(self.hands)
+            source_files.append(self.hands)
         return fingerprint(
             [
                 self.options.content(),
                 [self.window.start, self.window.frames, self.window.step],
-                [file_state(source) for source in sources],
+                [file_state(source_file) for source_file in source_files],
                 self.view.exo.camera.to_json(),
                 self.view.exo.rows(),
                 hashlib.sha256(ego_poses.contiguous().numpy().tobytes()).hexdigest(),
@@ -137,43 +137,45 @@ def takes_with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tupl
 def clips_without_depth(
     clips: Sequence[ClipJob], pictures: ExoPictures
 ) -> tuple[dict[str, str], set[str]]:
-    """Find the clips of one exo camera whose depth file is missing, too short or of another size,
-    with the reason, and note how the other files' frames are numbered. Only headers are read."""
-    options, take, view = clips[0].options, clips[0].take, clips[0].view
+    """Find the clips of one exo camera whose depth file is missing, too short or of the wrong size.
+
+    Returns the reason for each such clip, and notes on how the other files' frames are
+    numbered. Only headers are read."""
+    options, take, exo_view = clips[0].options, clips[0].take, clips[0].view
     if options.depth != "files":
         return {}, set()
-    name = f"{take.name}__{view.name}"
-    problems, frame_notes = {}, set()
+    name = f"{take.name}__{exo_view.name}"
+    depth_problems, frame_notes = {}, set()
     try:
-        if view.depth is None and options.depth_root is not None:
+        if exo_view.depth is None and options.depth_root is not None:
             raise EgoXInputError(
                 f"depth of {name}",
                 got=f"nothing of that name in {options.depth_root.name!r}",
                 expected=f"{name}.npz, .npy or .zip, or a folder {name} of frames",
                 fix="run the depth tool on the video that `train_egox.py undistort` writes",
             )
-        if view.depth is None:
+        if exo_view.depth is None:
             raise EgoXInputError(
                 f"depth of {name}",
                 got="no depth file",
                 expected="depth of the exo video",
                 fix="give --depth-root, --depth-model or --depth plane",
             )
-        with open_depth(view.depth) as source:
+        with open_depth(exo_view.depth) as depth_source:
             for clip in clips:
                 try:
-                    remark = check_depth(
-                        source,
+                    depth_remark = check_depth(
+                        depth_source,
                         pictures.maps(clip.window),
                         redrawn=pictures.redrawn is not None,
                         file_frames=options.file_frames,
                     )
-                    frame_notes.add(remark.text)
+                    frame_notes.add(depth_remark.text)
                 except EgoXInputError as error:
-                    problems[clip.name] = str(error)
+                    depth_problems[clip.name] = str(error)
     except EgoXInputError as error:
         return {clip.name: str(error) for clip in clips}, set()
-    return problems, frame_notes
+    return depth_problems, frame_notes
 
 
 class OpenMaps:
@@ -221,17 +223,17 @@ def make_clip(
     folder = root / "clips" / job.name
 
     def make() -> ClipRecord:
-        temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
-        temporary.mkdir(parents=True)
+        temporary_folder = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
+        temporary_folder.mkdir(parents=True)
         try:
-            record = _write_clip(job, temporary, captions, maps)
+            record = _write_clip(job, temporary_folder, captions, maps)
             write_json(
-                temporary / RECORD,
+                temporary_folder / RECORD,
                 {"fingerprint": fingerprint, "record": record.model_dump(mode="json")},
             )
-            replace_folder(temporary, folder)
+            replace_folder(temporary_folder, folder)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary_folder, ignore_errors=True)
         return record
 
     record_and_new = make_once(folder, lambda: finished_clip(folder, fingerprint), make)
@@ -259,7 +261,9 @@ def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> C
     if not check_files:
         return record
     changed_files = [
-        name for name, digest in record.files.items() if _file_hash(folder / name) != digest
+        name
+        for name, file_digest in record.files.items()
+        if _file_hash(folder / name) != file_digest
     ]
     if changed_files:
         logger.warning(
@@ -275,12 +279,14 @@ def record_of(folder: Path) -> tuple[ClipRecord, object]:
     Raises:
         ValueError: none, or a damaged one (EgoXInputError, and pydantic's).
     """
-    content = read_json_object(folder / RECORD, RECORD)
-    return ClipRecord.model_validate(content.get("record")), content.get("fingerprint")
+    record_content = read_json_object(folder / RECORD, RECORD)
+    return ClipRecord.model_validate(record_content.get("record")), record_content.get(
+        "fingerprint"
+    )
 
 
 def finished_clips(root: Path, fingerprints: Mapping[str, str]) -> dict[str, ClipRecord]:
-    """Read the records of those clips in a set whose fingerprint is the expected one (by clip
+    """Read the records of a set's finished clips whose fingerprint is the expected one (by clip
     name)."""
     records = {
         name: finished_clip(root / "clips" / name, fingerprint, check_files=False)
@@ -294,10 +300,10 @@ def _file_hash(file: Path) -> str:
     if not file.is_file():
         return ""
     with file.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        hash_digest = hashlib.sha256()
+        while file_block := stream.read(2**20):
+            hash_digest.update(file_block)
+    return hash_digest.hexdigest()
 
 
 def _write_clip(
@@ -320,33 +326,35 @@ def _write_clip(
     frames, camera = clip.exo, pictures.camera
     write_video(folder / EXO, frames, fps, quality=options.quality, threads=1)
     ego_size = (options.ego_size, options.ego_size)
-    ego = None
+    ego_frames = None
     if take.ego_video is not None:
         ego_info = probe_video(take.ego_video)
-        ego = read_frames(take.ego_video, ego_info, frames_of(ego_info, job.window, ego_size))
-        write_video(folder / TRUTH, ego, fps, quality=options.quality, threads=1)
+        ego_frames = read_frames(
+            take.ego_video, ego_info, frames_of(ego_info, job.window, ego_size)
+        )
+        write_video(folder / TRUTH, ego_frames, fps, quality=options.quality, threads=1)
     prompt, caption = caption_for(job.name, take.name, captions, take.prompt)
     if caption == "none" and options.caption_model is not None:
         from .captions import model_caption
 
         prompt, caption = (
-            on_device(options.device, model_caption, options.caption_model, frames, ego),
+            on_device(options.device, model_caption, options.caption_model, frames, ego_frames),
             "model",
         )
-    dynamic, mask_source = moving_in_clip(
+    moving_masks, mask_source = moving_in_clip(
         pictures, job.window, options, frames, maps.mask(job.view.mask)
     )
-    depth_m, file_mask, depth_kind = _clip_depth(job, pictures, frames, maps, dynamic)
-    if dynamic is None and file_mask is not None:
-        dynamic, mask_source = file_mask, "depth file"
+    depth_m, file_mask, depth_kind = _clip_depth(job, pictures, frames, maps, moving_masks)
+    if moving_masks is None and file_mask is not None:
+        moving_masks, mask_source = file_mask, "depth file"
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
-    depth = DepthVideo(depth_m=depth_m, exo=_exo_path(job, camera), dynamic=dynamic)
+    depth = DepthVideo(depth_m=depth_m, exo=_exo_path(job, camera), dynamic=moving_masks)
     depth, scale_report = _scale_depth(job, depth)
-    depth, motion = estimate_exo_motion(frames, depth, options.exo_motion)
+    depth, motion_report = estimate_exo_motion(frames, depth, options.exo_motion)
     half_depth = depth.depth_m.half()
-    with atomic_write(folder / DEPTH) as temporary:
-        mask_array = {} if dynamic is None else {"dynamic": dynamic.numpy()}
-        np.savez_compressed(temporary, depth_m=half_depth.numpy(), **mask_array)
+    with atomic_write(folder / DEPTH) as temporary_file:
+        mask_array = {} if moving_masks is None else {"dynamic": moving_masks.numpy()}
+        np.savez_compressed(temporary_file, depth_m=half_depth.numpy(), **mask_array)
     ego_path = take.ego.of(job.window.indices).resized(*ego_size)
     write_json(folder / META, _clip_meta(job, prompt, depth.exo, ego_path, fps))
     if job.hands.is_file():
@@ -354,13 +362,13 @@ def _write_clip(
             read_hands(job.hands).in_use(clip.selection, options.file_frames), folder / HANDS
         )
     # As the clip's readers will have them: the decoded exo, depth in half floats.
-    decoded, _ = load_clip(folder / EXO, frame_count=options.frames, one_shot=True)
+    decoded_video, _ = load_clip(folder / EXO, frame_count=options.frames, one_shot=True)
     depth_m, _ = clean_depth(half_depth, job.name)
-    depth, alignment = align(replace(depth, depth_m=depth_m), frames=decoded.selection)
+    depth, alignment = align(replace(depth, depth_m=depth_m), frames=decoded_video.selection)
     trajectory, _ = path(
-        ego_path.w2c, frames=decoded.selection, camera=ego_path.camera, exo_w2c=depth.exo.pose
+        ego_path.w2c, frames=decoded_video.selection, camera=ego_path.camera, exo_w2c=depth.exo.pose
     )
-    points, _ = scene(decoded.exo, depth)
+    points, _ = scene(decoded_video.exo, depth)
     ego_prior, report = prior(
         points,
         trajectory,
@@ -373,8 +381,8 @@ def _write_clip(
     write_video(folder / PRIOR, ego_prior.rgb, fps, quality=options.quality, threads=1)
     assert ego_prior.seen is not None  # as it was asked for
     write_levels(folder / SEEN, ego_prior.seen, fps)
-    with atomic_write(folder / COVERAGE) as temporary:
-        np.savez_compressed(temporary, coverage=ego_prior.coverage.numpy())
+    with atomic_write(folder / COVERAGE) as temporary_file:
+        np.savez_compressed(temporary_file, coverage=ego_prior.coverage.numpy())
     files = {p.name: _file_hash(p) for p in sorted(folder.iterdir())}
     return ClipRecord(
         clip=job.name,
@@ -394,12 +402,12 @@ def _write_clip(
         pictures=pictures.kind,
         depth=depth_kind,
         depth_scale=scale_report,
-        exo_motion=motion.content() if options.exo_motion != "stands" else {},
+        exo_motion=motion_report.content() if options.exo_motion != "stands" else {},
         hidden_lines=options.hidden_lines,
         moving=mask_source,
         notes=(
             *alignment.warnings(),
-            *map(str, motion.notes),
+            *map(str, motion_report.notes),
             *report.warnings(),
             *((PLAIN_PROMPT,) if is_plain(prompt) else ()),
         ),
@@ -422,8 +430,8 @@ def _clip_depth(
     """
     options = job.options
     if options.depth == "plane":
-        plane = ground_plane(job.take, options.eye_height_m)
-        depth = plane_depth(plane, _exo_path(job, pictures.camera))
+        floor_plane = ground_plane(job.take, options.eye_height_m)
+        depth = plane_depth(floor_plane, _exo_path(job, pictures.camera))
         return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
     if options.depth == "model":
         from .depth_model import model_depth

@@ -68,19 +68,19 @@ def model_depth(
         EgoXInputError: as :func:`check_models` and :func:`..depth.align.align_depth`.
     """
     assert options.depth_model is not None  # PrepareOptions refuses depth model without
-    metric_m = metric_depth(options.depth_model, frames, device)
+    metric_depth_m = metric_depth(options.depth_model, frames, device)
     if options.relative_depth_model is None:
-        return metric_m
+        return metric_depth_m
     model = _load(options.relative_depth_model, device)
     disparity, _ = clean_depth(
         run_model(model, frames), options.relative_depth_model.name, zero_is_valid=True
     )
-    aligned, _ = align_depth(
-        DepthVideo(depth_m=metric_m, exo=CameraPath.of_exo(camera)),
+    aligned_depth, _ = align_depth(
+        DepthVideo(depth_m=metric_depth_m, exo=CameraPath.of_exo(camera)),
         DepthVideo(depth_m=disparity, exo=CameraPath.of_exo(camera), kind="disparity"),
         dynamic,
     )
-    return torch.where(aligned.depth_m < FAR_M, aligned.depth_m, math.nan)
+    return torch.where(aligned_depth.depth_m < FAR_M, aligned_depth.depth_m, math.nan)
 
 
 def require_metric(folder: Path, device: str | None) -> None:
@@ -105,8 +105,8 @@ def metric_depth(
     device: str | None,
 ) -> Tensor:  # [T, H, W] float32 metres
     """Estimate z depth of every frame by a metric model, NaN beyond 80 m."""
-    metric_m = run_model(_load(folder, device), frames)
-    return torch.where((metric_m > 0) & (metric_m < FAR_M), metric_m, math.nan)
+    depth_m = run_model(_load(folder, device), frames)
+    return torch.where((depth_m > 0) & (depth_m < FAR_M), depth_m, math.nan)
 
 
 @torch.no_grad()
@@ -116,23 +116,26 @@ def run_model(
 ) -> Tensor:  # [T, H, W] float32 on the CPU: metres of a metric model, disparity of a relative one
     """Run a depth model on a few frames at a time, and resize its output to the frames' size."""
     height, width = frames.shape[1:3]
-    multiple = _patch_multiple(model)
+    patch_multiple = _patch_multiple(model)
     scale = SHORT_SIDE / min(height, width)
-    rows, columns = (max(multiple, round(x * scale / multiple) * multiple) for x in (height, width))
+    rows, columns = (
+        max(patch_multiple, round(x * scale / patch_multiple) * patch_multiple)
+        for x in (height, width)
+    )
     first_parameter = next(model.parameters())
-    out = []
+    depth_batches = []
     for batch in frames.split(BATCH):
         pictures = imagenet_pictures(
             batch.to(first_parameter.device).float() / 255, (rows, columns)
         ).to(first_parameter.dtype)
         depth = model(pixel_values=pictures).predicted_depth.float()
         depth = depth.reshape(len(batch), 1, *depth.shape[-2:])
-        out.append(
+        depth_batches.append(
             interpolate(depth, size=(height, width), mode="bilinear", align_corners=False)[
                 :, 0
             ].cpu()
         )
-    return torch.cat(out)
+    return torch.cat(depth_batches)
 
 
 def imagenet_pictures(
@@ -148,11 +151,11 @@ def imagenet_pictures(
         antialias=True,
         align_corners=False,
     ).clamp(0, 1)
-    mean, std = (
+    mean, std_deviation = (
         torch.tensor(x, device=frames.device).view(1, 3, 1, 1)
         for x in (IMAGENET_MEAN, IMAGENET_STD)
     )
-    return (pictures - mean) / std
+    return (pictures - mean) / std_deviation
 
 
 def _load(folder: Path, device: str | None) -> torch.nn.Module:

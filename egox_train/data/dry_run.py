@@ -51,36 +51,38 @@ def dry_run(
     Raises:
         EgoXInputError: as :func:`.prepare.prepare`; no clip could be made.
     """
-    run = plan_run(source, options, set_options, run_options, progress)
-    clips = [clip for plan in run.plans for clip in plan.clips]
+    planned_run = plan_run(source, options, set_options, run_options, progress)
+    clips = [clip for plan in planned_run.plans for clip in plan.clips]
     if not clips:
         raise EgoXInputError(
             "prepare",
-            got=f"no clip from {len(run.part.takes)} takes",
+            got=f"no clip from {len(planned_run.part.takes)} takes",
             expected="at least one clip",
             fix="start without --dry-run and see the reasons",
         )
-    sizes, clip_seconds, first_error = [], [], ""
-    with tempfile.TemporaryDirectory(prefix="egox-") as folder, OpenMaps() as maps:
+    clip_bytes, clip_seconds, first_error = [], [], ""
+    with tempfile.TemporaryDirectory(prefix="egox-") as folder, OpenMaps() as open_maps:
         for count, clip in enumerate(
             choose_clips(clips, MEASURED, replace(options, draw="spread"), "")
         ):
             device = (
-                run.devices[0] if run.devices and run_options.engine != "ray" else None
+                planned_run.devices[0]
+                if planned_run.devices and run_options.engine != "ray"
+                else None
             )  # a cluster's aren't here
             clip = replace(clip, options=replace(clip.options, device=device))
-            start_s = time.monotonic()
+            start_time_s = time.monotonic()
             try:
-                record, _ = make_clip(clip, Path(folder), run.captions, maps)
+                record, _ = make_clip(clip, Path(folder), planned_run.captions, open_maps)
             except EgoXInputError as error:
                 first_error = str(error)
                 continue
-            clip_seconds.append(time.monotonic() - start_s)
-            sizes.append(
+            clip_seconds.append(time.monotonic() - start_time_s)
+            clip_bytes.append(
                 sum(file.stat().st_size for file in (Path(folder) / record.folder).iterdir())
             )
             progress(count + 1, MEASURED, "clips measured")
-    if not sizes:
+    if not clip_bytes:
         raise EgoXInputError(
             "prepare",
             got=f"none of {MEASURED} clips that could be made; {first_error}",
@@ -88,23 +90,23 @@ def dry_run(
             fix="see the reason",
         )
     # The first one has the models to load, which a run does once.
-    each_s = sorted(clip_seconds)[(len(clip_seconds) - 1) // 2]
-    at_once = min(
+    seconds_per_clip = sorted(clip_seconds)[(len(clip_seconds) - 1) // 2]
+    parallel_clips = min(
         len(clips),
         cluster_cpus()
         if run_options.engine == "ray"
-        else max(run_options.workers, len(run.devices), 1),
+        else max(run_options.workers, len(planned_run.devices), 1),
     )
     files = sum(
         FILES_OF_A_CLIP + (clip.take.ego_video is not None) + clip.hands.is_file() for clip in clips
     )
     return PrepareSums(
-        takes=sum(bool(plan.clips) for plan in run.plans),
+        takes=sum(bool(plan.clips) for plan in planned_run.plans),
         clips=len(clips),
-        skipped=len(run.part.skipped),
+        skipped=len(planned_run.part.skipped),
         files=files + FILES_OF_A_SET,
-        size_bytes=round(sum(sizes) / len(sizes) * len(clips)),
-        measured=len(sizes),
-        hours=each_s * len(clips) / at_once / 3600,
-        at_once=at_once,
+        size_bytes=round(sum(clip_bytes) / len(clip_bytes) * len(clips)),
+        measured=len(clip_bytes),
+        hours=seconds_per_clip * len(clips) / parallel_clips / 3600,
+        at_once=parallel_clips,
     )

@@ -116,8 +116,8 @@ def read_take(
             expected="metadata.take_name",
             fix="download the annotation again",
         )
-    split = OFFICIAL_SPLITS.get(pose_file.parent.parent.name)
-    return replace(take_of_annotation(root, annotation, exo_lens, take_list), split=split)
+    official_split = OFFICIAL_SPLITS.get(pose_file.parent.parent.name)
+    return replace(take_of_annotation(root, annotation, exo_lens, take_list), split=official_split)
 
 
 def take_of_annotation(
@@ -149,18 +149,18 @@ def take_of_annotation(
             fix="leave this take out",
         )
     calibrations = {} if exo_lens == "as given" else _exo_calibrations(root / "takes" / name, notes)
-    exos = tuple(_exo_views(annotation, folder, name, exo_lens, calibrations, notes))
-    if not exos:
+    exo_views = tuple(_exo_views(annotation, folder, name, exo_lens, calibrations, notes))
+    if not exo_views:
         raise EgoXInputError(
             f"take {name}",
             got="no usable exo camera: " + "; ".join(notes),
             expected="at least one with video, intrinsics and pose",
             fix="leave this take out",
         )
-    ego = _camera_entry(annotation, ego_name, name)
-    w2c = _ego_poses(ego, name, notes if every_frame else [])
+    ego_entry = _camera_entry(annotation, ego_name, name)
+    w2c = _ego_poses(ego_entry, name, notes if every_frame else [])
     CameraModel.from_intrinsics(
-        ego["camera_intrinsics"], 1, 1, name=f"intrinsics of {name}/{ego_name}"
+        ego_entry["camera_intrinsics"], 1, 1, name=f"intrinsics of {name}/{ego_name}"
     )
     videos = sorted(folder.glob(f"{ego_name}*{EGO_STREAM}.mp4")) or sorted(
         folder.glob(f"{ego_name}*.mp4")
@@ -172,12 +172,12 @@ def take_of_annotation(
             expected="the wearer's video",
             fix="download the frame-aligned videos",
         )
-    uid = str(annotation["metadata"].get("take_uid", ""))
-    entry = take_list.get(uid) or take_list.get(name) or ListedTake()
+    take_uid = str(annotation["metadata"].get("take_uid", ""))
+    entry = take_list.get(take_uid) or take_list.get(name) or ListedTake()
     return RawTake(
         name=name,
         layout="egoexo4d",
-        exos=exos,
+        exos=exo_views,
         ego_video=videos[0],
         ego=CameraPath(
             lens=_ego_camera(root / "takes" / name, videos[0], notes), w2c=w2c, world="take"
@@ -186,7 +186,7 @@ def take_of_annotation(
         best_exo=entry.best_exo,
         task=entry.task,
         room=entry.room or room_of_name(name),
-        meta_intrinsics=torch.tensor(ego["camera_intrinsics"], dtype=torch.float64),
+        meta_intrinsics=torch.tensor(ego_entry["camera_intrinsics"], dtype=torch.float64),
         notes=tuple(map(Remark, notes)),
     )
 
@@ -222,8 +222,8 @@ def _ego_camera(take: Path, video: Path, notes: list[str]) -> CameraModel:
 
 
 def _video_folder(root: Path, name: str) -> Path:
-    for part in VIDEO_FOLDERS:
-        folder = root / "takes" / name / part
+    for folder_name in VIDEO_FOLDERS:
+        folder = root / "takes" / name / folder_name
         if folder.is_dir() and any(folder.glob("*.mp4")):
             return folder
     raise EgoXInputError(
@@ -282,16 +282,16 @@ def _exo_views(
                 validate_w2c(pose, f"pose of {take}/{name}"),
                 f"intrinsics of {take}/{name}",
             )
-            pinhole = CameraModel.from_intrinsics(k, 1, 1, name=name_of_k)
-            width, height = round(2 * pinhole.cx), round(2 * pinhole.cy)
+            pinhole_camera = CameraModel.from_intrinsics(k, 1, 1, name=name_of_k)
+            width, height = round(2 * pinhole_camera.cx), round(2 * pinhole_camera.cy)
             if not 0 < min(width, height) <= max(width, height) <= MAX_SIDE:
                 raise EgoXInputError(
                     name_of_k,
-                    got=f"a centre of ({pinhole.cx:g}, {pinhole.cy:g})",
+                    got=f"a centre of ({pinhole_camera.cx:g}, {pinhole_camera.cy:g})",
                     expected="the middle of an image",
                     fix="leave the camera out",
                 )
-            camera, frames = replace(pinhole, width=width, height=height), None
+            camera, frames = replace(pinhole_camera, width=width, height=height), None
             calibration = calibrations.get(name)
             if calibration is not None:
                 camera, frames = calibration.camera, calibration.frames
@@ -334,7 +334,7 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
             expected=f"one from 0 to {MAX_FRAMES - 1}",
             fix="download the annotation again",
         )
-    out = torch.full((count, 3, 4), math.nan, dtype=torch.float64)
+    ego_poses = torch.full((count, 3, 4), math.nan, dtype=torch.float64)
     non_rigid_count = 0
     for index, pose in frames.items():
         if pose is None or index < 0:
@@ -351,8 +351,8 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
                 expected="(3, 4)",
                 fix="download the annotation again",
             )
-        out[index] = w2c
-    lost_count = int((~torch.isfinite(out).flatten(1).all(dim=1)).sum())
+        ego_poses[index] = w2c
+    lost_count = int((~torch.isfinite(ego_poses).flatten(1).all(dim=1)).sum())
     if lost_count == count:
         raise EgoXInputError(
             f"take {take}",
@@ -364,4 +364,4 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
         notes.append(
             f"{lost_count} of {count} ego poses lost ({non_rigid_count} of them no rigid motion)"
         )
-    return out
+    return ego_poses

@@ -46,12 +46,12 @@ class ExoPictures:
 
     @property
     def kind(self) -> PictureChoice:
-        """Kind of exo pictures, as manifests name it."""
+        """Name of the exo pictures' kind, undistorted or as filmed, for manifests."""
         return "as filmed" if self.redrawn is None else "undistorted"
 
     def maps(self, window: ClipWindow) -> FrameSelection:
-        """Select a clip's frames in maps that have the geometry of these pictures (depth, masks),
-        undistorted or as filmed.
+        """Select a clip's frames of depth or mask maps, and transform the maps as the exo pictures
+        are transformed.
 
         Raises:
             EgoXInputError: the clip is beyond the video's end.
@@ -60,7 +60,8 @@ class ExoPictures:
         return frames_of(info, window, self.size, self.resize)
 
     def drawn(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
-        """Decode frames of the video in ascending order and convert them to these pictures."""
+        """Decode the given frames of the exo video in ascending order, and undistort or resize
+        them."""
         shown_rectangle = self.maps(FIRST).rectangle
         for _, picture in decode_frames(self.view.video, self.info, indices):
             if self.redrawn is not None:
@@ -69,7 +70,8 @@ class ExoPictures:
 
 
 def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
-    """Choose how an exo camera's pictures are made, from the video and the options.
+    """Choose the size, lens and undistortion of an exo camera's pictures from its video and the
+    options.
 
     Ego-Exo4D's own pictures become a pinhole's, unless they are to stay as filmed. A take's depth
     belongs to its picture as it was filmed, so both stay.
@@ -78,18 +80,18 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
         EgoXInputError: a video that can't be read, or of another aspect than the calibration.
     """
     info, size = probe_video(view.video), options.exo_size
-    source, resize = (
+    source_camera, needs_resize = (
         camera_of_video(view, info),
         "pad" if has_other_orientation(info, size) else "crop",
     )
     common_fields: dict[str, Any] = {"view": view, "info": info, "size": size}
     straight_lens = LENSES[view.exo.camera.lens].straight
     if straight_lens or layout != "egoexo4d" or options.pictures == "as filmed":
-        first_selection = frames_of(info, FIRST, size, resize)
+        first_selection = frames_of(info, FIRST, size, needs_resize)
         return ExoPictures(
             **common_fields,
-            resize=resize,
-            camera=first_selection.camera(source),
+            resize=needs_resize,
+            camera=first_selection.camera(source_camera),
             seen=_shown_mask(first_selection),
             redrawn=None,
         )
@@ -97,14 +99,18 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
     if has_other_orientation(info, size):
         scale = min(size[0] / info.width, size[1] / info.height)
         fitted_size = round(info.width * scale), round(info.height * scale)
-    target = undistorted_camera(source, options.undistort, fitted_size)
+    target_camera = undistorted_camera(source_camera, options.undistort, fitted_size)
     # As wide as the lens allows would be 150 degrees here: little middle and much stretched rim.
-    focal = max(fitted_size) / 2 / math.tan(math.radians(options.exo_fov_deg) / 2)
-    if focal > target.fx:
-        target = replace(target, fx=focal, fy=focal)
-    redrawn = Undistortion(source, target, size)
+    focal_px = max(fitted_size) / 2 / math.tan(math.radians(options.exo_fov_deg) / 2)
+    if focal_px > target_camera.fx:
+        target_camera = replace(target_camera, fx=focal_px, fy=focal_px)
+    undistortion = Undistortion(source_camera, target_camera, size)
     return ExoPictures(
-        **common_fields, resize="crop", camera=redrawn.camera, seen=redrawn.seen, redrawn=redrawn
+        **common_fields,
+        resize="crop",
+        camera=undistortion.camera,
+        seen=undistortion.seen,
+        redrawn=undistortion,
     )
 
 
@@ -120,17 +126,17 @@ def camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
     Raises:
         EgoXInputError: a video of another aspect.
     """
-    stored = view.exo.camera.stored_size
-    if abs(stored[0] / stored[1] * info.height / info.width - 1) > 0.02:
+    calibrated_size = view.exo.camera.stored_size
+    if abs(calibrated_size[0] / calibrated_size[1] * info.height / info.width - 1) > 0.02:
         raise EgoXInputError(
             f"exo camera {view.name}",
-            got=f"video {info.width}x{info.height}, intrinsics of {stored[0]}x{stored[1]}",
+            got=f"video {info.width}x{info.height}, intrinsics of {calibrated_size[0]}x{calibrated_size[1]}",
             expected="the same aspect",
             fix="give the camera's own video",
         )
     return (
         view.exo.camera
-        if stored == (info.width, info.height)
+        if calibrated_size == (info.width, info.height)
         else view.exo.camera.rescale(info.width, info.height)
     )
 

@@ -34,8 +34,9 @@ class GoProCalibration:
 
 
 def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibration]:
-    """Read the calibrations of good quality, by camera. Other rows are dropped, and ``notes`` lists
-    them.
+    """Read the exo lens calibrations of good quality from Ego-Exo4D's table, by camera name.
+
+    Other rows are dropped, and ``notes`` lists them.
 
     Of several good rows of a camera the one for the whole video counts, else the one for the
     longest stretch.
@@ -47,8 +48,8 @@ def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibratio
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             table = csv.DictReader(stream, skipinitialspace=True)
-            missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
-            rows = [] if missing else list(table)
+            missing_columns = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+            rows = [] if missing_columns else list(table)
     except (UnicodeDecodeError, csv.Error) as error:
         raise EgoXInputError(
             f"exo calibration {path.name}",
@@ -56,10 +57,10 @@ def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibratio
             expected="CSV in UTF-8",
             fix="download the take's trajectory folder again",
         ) from error
-    if missing:
+    if missing_columns:
         raise EgoXInputError(
             f"exo calibration {path.name}",
-            got=f"no column {missing[0]}",
+            got=f"no column {missing_columns[0]}",
             expected=list(COLUMNS),
             fix="download the take's trajectory folder again",
         )
@@ -77,9 +78,9 @@ def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibratio
 
 
 def _calibration(row: dict[str, str]) -> GoProCalibration:
-    quality = (row.get("quality") or "").strip()
-    if quality and float(quality) != GOOD:
-        raise ValueError(f"quality {quality}")
+    quality_text = (row.get("quality") or "").strip()
+    if quality_text and float(quality_text) != GOOD:
+        raise ValueError(f"quality {quality_text}")
     lens = (row["intrinsics_type"] or "").strip()
     if lens != LENS_TYPE:
         raise ValueError(f"lens {lens}, not {LENS_TYPE}")

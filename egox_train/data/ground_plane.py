@@ -31,10 +31,10 @@ class GroundPlane:
 def ground_plane(take: RawTake, eye_height_m: float) -> GroundPlane:
     """Place a ground plane ``eye_height_m`` under the median height of the wearer's camera, with up
     estimated from the cameras' poses."""
-    ego = replace(take.ego, w2c=take.ego.w2c[take.pose_known])
-    up = find_up([view.exo for view in take.exos], ego).direction
-    heights = camera_centre(ego.w2c) @ up
-    return GroundPlane(up=up, height=float(heights.median()) - eye_height_m)
+    known_ego_path = replace(take.ego, w2c=take.ego.w2c[take.pose_known])
+    up_direction = find_up([exo_view.exo for exo_view in take.exos], known_ego_path).direction
+    camera_heights = camera_centre(known_ego_path.w2c) @ up_direction
+    return GroundPlane(up=up_direction, height=float(camera_heights.median()) - eye_height_m)
 
 
 def plane_depth(

@@ -68,23 +68,31 @@ def takes_of_lists(
     }
     _warn_of_missing_videos(root, by_take)
     takes, clips_by_name = [], {}
-    for take, take_clips, reason in _raw_takes(root, by_take, exo_lens):
+    for take, take_clips, take_problem in _raw_takes(root, by_take, exo_lens):
         if take is None:
-            skipped += [(clip.name, reason) for clip in take_clips]
+            skipped += [(clip.name, take_problem) for clip in take_clips]
             continue
-        starts: dict[str, list[int]] = {}
+        starts_by_camera: dict[str, list[int]] = {}
         for clip in take_clips:
             camera = clip.camera or take.best_exo
-            if camera not in (view.name for view in take.exos):
-                notes = [n for n in map(str, take.notes) if n.startswith(f"{camera}:")]
-                why = "; ".join(notes) if camera else "no camera in the list or takes.json"
-                skipped.append((clip.name, f"exo camera {camera!r} can't be used: {why}"))
-            elif clip.first not in starts.setdefault(camera, []):
-                starts[camera].append(clip.first)
+            if camera not in (exo_view.name for exo_view in take.exos):
+                camera_notes = [n for n in map(str, take.notes) if n.startswith(f"{camera}:")]
+                missing_reason = (
+                    "; ".join(camera_notes) if camera else "no camera in the list or takes.json"
+                )
+                skipped.append(
+                    (clip.name, f"exo camera {camera!r} can't be used: {missing_reason}")
+                )
+            elif clip.first not in starts_by_camera.setdefault(camera, []):
+                starts_by_camera[camera].append(clip.first)
                 clips_by_name[f"{take.name}__{camera}__{clip.first:06d}"] = clip
-        views = tuple(_with_starts(view, starts) for view in take.exos if view.name in starts)
-        if views:
-            takes.append(replace(take, exos=views, task_s=None, listed=True))
+        listed_views = tuple(
+            _with_starts(exo_view, starts_by_camera)
+            for exo_view in take.exos
+            if exo_view.name in starts_by_camera
+        )
+        if listed_views:
+            takes.append(replace(take, exos=listed_views, task_s=None, listed=True))
     return takes, clips_by_name
 
 
@@ -94,23 +102,23 @@ def _consistent_clips(
     """Select the clips of a take whose poses and cameras agree with earlier clips in the lists, and
     add the others to ``skipped``."""
     agreed_cameras: dict[str, Any] = {}
-    agreeing = []
+    consistent_clips = []
     for clip in clips:
         cameras = _cameras_of(clip)
-        contradiction = next(
+        contradicted_name = next(
             (name for name in cameras if _cameras_differ(name, agreed_cameras, cameras)), None
         )
-        if contradiction is None:
+        if contradicted_name is None:
             agreed_cameras |= cameras
-            agreeing.append(clip)
+            consistent_clips.append(clip)
         else:
             skipped.append(
                 (
                     clip.name,
-                    f"its {contradiction} differs from that of an earlier clip in the lists",
+                    f"its {contradicted_name} differs from that of an earlier clip in the lists",
                 )
             )
-    return agreeing
+    return consistent_clips
 
 
 def _cameras_of(clip: ListedClip) -> dict[str, Any]:
@@ -120,12 +128,12 @@ def _cameras_of(clip: ListedClip) -> dict[str, Any]:
         f"ego pose of frame {clip.first + frame}": pose
         for frame, pose in enumerate(entry.get("ego_extrinsics") or ())
     }
-    exo = {
+    exo_matrices = {
         f"{key} of {clip.camera}": entry[key]
         for key in ("camera_intrinsics", "camera_extrinsics")
         if entry.get(key) is not None
     }
-    return poses | exo
+    return poses | exo_matrices
 
 
 def _cameras_differ(
@@ -165,9 +173,9 @@ def _raw_takes(
         for take in read_egoexo4d(root, refused_takes, exo_lens):
             if take.name in clips_without_entry:
                 yield take, clips_without_entry.pop(take.name), ""
-        reasons = f"; first of its takes: {refused_takes[0][1]}" if refused_takes else ""
+        first_reason = f"; first of its takes: {refused_takes[0][1]}" if refused_takes else ""
         for clips in clips_without_entry.values():
-            yield None, clips, f"no usable annotation or videos{reasons}"
+            yield None, clips, f"no usable annotation or videos{first_reason}"
 
 
 def _take_of_entries(
@@ -178,11 +186,11 @@ def _take_of_entries(
     take_list: Mapping[str, ListedTake],
 ) -> RawTake:
     """Build a take from entries of the authors' lists, as if they were its annotation file."""
-    folders = (root / "takes" / name / part for part in VIDEO_FOLDERS)
+    folders = (root / "takes" / name / folder_name for folder_name in VIDEO_FOLDERS)
     videos = [
         file for folder in folders for file in sorted(folder.glob(f"{EGO_PREFIX}*{EGO_STREAM}.mp4"))
     ]
-    ego = videos[0].name.removesuffix(f"{EGO_STREAM}.mp4") if videos else EGO_PREFIX
+    ego_name = videos[0].name.removesuffix(f"{EGO_STREAM}.mp4") if videos else EGO_PREFIX
     poses: dict[str, Any] = {}
     annotation: dict[str, Any] = {"metadata": {"take_name": name}}
     for clip in clips:
@@ -194,12 +202,14 @@ def _take_of_entries(
             key: entry.get(key) for key in ("camera_intrinsics", "camera_extrinsics")
         }
         k = entry.get("ego_intrinsics")
-        annotation[ego] = {"camera_intrinsics": k, "camera_extrinsics": poses}
+        annotation[ego_name] = {"camera_intrinsics": k, "camera_extrinsics": poses}
     take = take_of_annotation(root, annotation, exo_lens, take_list, every_frame=False)
-    count = max(probe_video(view.video).frame_count for view in take.exos)
+    count = max(probe_video(exo_view.video).frame_count for exo_view in take.exos)
     if count > len(take.ego.w2c):
-        blank = torch.full((count - len(take.ego.w2c), 3, 4), torch.nan, dtype=torch.float64)
-        take = replace(take, ego=replace(take.ego, w2c=torch.cat((take.ego.w2c, blank))))
+        unknown_poses = torch.full(
+            (count - len(take.ego.w2c), 3, 4), torch.nan, dtype=torch.float64
+        )
+        take = replace(take, ego=replace(take.ego, w2c=torch.cat((take.ego.w2c, unknown_poses))))
     return take
 
 
@@ -207,7 +217,7 @@ def _warn_of_missing_videos(root: Path, by_take: Mapping[str, Sequence[ListedCli
     """Warn of listed clips whose videos aren't downloaded, before any long work."""
     video_sizes, missing_takes, missing_videos, missing_clips = [], 0, 0, 0
     for name, take_clips in by_take.items():
-        folders = [root / "takes" / name / part for part in VIDEO_FOLDERS]
+        folders = [root / "takes" / name / folder_name for folder_name in VIDEO_FOLDERS]
         folder = next((f for f in folders if f.is_dir() and any(f.glob("*.mp4"))), None)
         if folder is None:
             missing_takes, missing_clips = missing_takes + 1, missing_clips + len(take_clips)

@@ -76,8 +76,8 @@ def write_manifest(file: Path, records: Iterable[ClipRecord]) -> None:
         json.dumps(r.model_dump(mode="json"), ensure_ascii=False)
         for r in sorted(records, key=lambda r: r.clip)
     ]
-    with atomic_write(file) as temporary:
-        temporary.write_text("".join(line + "\n" for line in lines), "utf-8")
+    with atomic_write(file) as temporary_file:
+        temporary_file.write_text("".join(line + "\n" for line in lines), "utf-8")
 
 
 def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
@@ -98,7 +98,7 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
     clip_names: set[str] = set()
     with intact(f"manifest {file.name}", (UnicodeDecodeError,), expected="text in UTF-8"):
         lines = file.read_text("utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
+    for line_number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -106,14 +106,14 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
         except ValidationError as error:
             first_error = error.errors()[0]
             raise EgoXInputError(
-                f"manifest {file.name}, line {number}",
+                f"manifest {file.name}, line {line_number}",
                 got=f"{'.'.join(map(str, first_error['loc']))}: {first_error['msg']}",
                 expected=f"a record of {FORMAT}",
                 fix="run prepare again, or mend the line",
             ) from error
         if record.clip in clip_names:
             raise EgoXInputError(
-                f"manifest {file.name}, line {number}",
+                f"manifest {file.name}, line {line_number}",
                 got=f"clip {record.clip} once more",
                 expected="each clip once",
                 fix="remove one of the lines",
@@ -176,7 +176,7 @@ def in_splits(records: Sequence[ClipRecord], manifest: Path, split_names: str) -
 def _check_files(file: Path, record: ClipRecord) -> None:
     with intact(f"clip {record.clip[:120]}", NO_NAMES, expected="names of files"):
         folder = (file.parent / record.folder).resolve()
-        missing = [name for name in record.files if not (folder / name).is_file()]
+        missing_files = [name for name in record.files if not (folder / name).is_file()]
     if not folder.is_relative_to(file.parent.resolve()):
         raise EgoXInputError(
             f"clip {record.clip}",
@@ -184,10 +184,10 @@ def _check_files(file: Path, record: ClipRecord) -> None:
             expected="a folder next to the manifest",
             fix="correct the manifest",
         )
-    if missing:
+    if missing_files:
         raise EgoXInputError(
             f"clip {record.clip}",
-            got=f"no file {record.folder}/{missing[0]}",
+            got=f"no file {record.folder}/{missing_files[0]}",
             expected="a whole take",
             fix="run prepare again: it makes missing files",
         )
@@ -240,12 +240,12 @@ def split_lists(
     rooms, official = rooms or {}, official or {}
     takes: dict[str, dict[str, list[str]]] = {name: {} for name in SPLITS}  # by split and room
     for take in sorted(clips_of_take):
-        room = rooms.get(take) or take
-        takes[official.get(take) or split_of(room, fractions, seed)].setdefault(room, []).append(
-            take
-        )
+        room_name = rooms.get(take) or take
+        takes[official.get(take) or split_of(room_name, fractions, seed)].setdefault(
+            room_name, []
+        ).append(take)
     splits = [name for name in SPLITS if name == "train" or fractions.get(name, 0.0) > 0]
-    for number, name in enumerate(splits):
+    for split_index, name in enumerate(splits):
         if takes[name]:
             continue
         # A full one gives a room, else one that is less needed (also one that only the dataset
@@ -259,16 +259,16 @@ def split_lists(
             key=lambda other: (len(takes[other]) > 1, len(takes[other]), split_order.index(other)),
         )
         if len(takes[largest_split]) > 1 or (
-            takes[largest_split] and split_order.index(largest_split) > number
+            takes[largest_split] and split_order.index(largest_split) > split_index
         ):
-            room = next(iter(takes[largest_split]))
-            takes[name][room] = takes[largest_split].pop(room)
+            room_name = next(iter(takes[largest_split]))
+            takes[name][room_name] = takes[largest_split].pop(room_name)
     return {
         name: sorted(
             clip
-            for room_takes in by_room.values()
+            for room_takes in takes_by_room.values()
             for take in room_takes
             for clip in clips_of_take[take]
         )
-        for name, by_room in takes.items()
+        for name, takes_by_room in takes.items()
     }

@@ -38,34 +38,39 @@ def moving_masks(
     Raises:
         EgoXInputError: see :func:`load_mask_model`.
     """
-    processor, model = load_mask_model(options, device)
+    image_processor, model = load_mask_model(options, device)
     label_ids = moving_labels(model.config.id2label, options.mask_classes)
     masks = []
     for batch in frames.split(BATCH):
-        inputs = processor(
+        model_inputs = image_processor(
             images=[frame.numpy() for frame in batch],
             input_data_format="channels_last",
             return_tensors="pt",
         ).to(model.device)
-        output, sizes = model(**inputs), [tuple(frame.shape[:2]) for frame in batch]
-        if hasattr(processor, "post_process_panoptic_segmentation"):
-            maps = processor.post_process_panoptic_segmentation(
-                output, threshold=THRESHOLD, label_ids_to_fuse=set(), target_sizes=sizes
+        model_output, frame_sizes = (
+            model(**model_inputs),
+            [tuple(frame.shape[:2]) for frame in batch],
+        )
+        if hasattr(image_processor, "post_process_panoptic_segmentation"):
+            segment_maps = image_processor.post_process_panoptic_segmentation(
+                model_output, threshold=THRESHOLD, label_ids_to_fuse=set(), target_sizes=frame_sizes
             )
             masks += [
                 _has_any_id(
-                    m["segmentation"],
+                    segment_map["segmentation"],
                     [
                         segment["id"]
-                        for segment in m["segments_info"]
+                        for segment in segment_map["segments_info"]
                         if segment["label_id"] in label_ids
                     ],
                 )
-                for m in maps
+                for segment_map in segment_maps
             ]
         else:
-            maps = processor.post_process_semantic_segmentation(output, target_sizes=sizes)
-            masks += [_has_any_id(m, sorted(label_ids)) for m in maps]
+            segment_maps = image_processor.post_process_semantic_segmentation(
+                model_output, target_sizes=frame_sizes
+            )
+            masks += [_has_any_id(segment_map, sorted(label_ids)) for segment_map in segment_maps]
     return torch.stack(masks)
 
 
@@ -79,8 +84,8 @@ def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozen
     ("animal, animate being")."""
     class_names = {c.strip().lower() for c in classes}
     return frozenset(
-        number
-        for number, label in id2label.items()
+        label_id
+        for label_id, label in id2label.items()
         if class_names & {name.strip().lower() for name in label.replace(";", ",").split(",")}
     )
 
@@ -95,7 +100,7 @@ def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, A
     """
     folder = options.mask_model
     assert folder is not None  # callers ask whether there is one
-    processor, model = model_on(
+    image_processor, model = model_on(
         device,
         folder,
         "AutoImageProcessor",
@@ -113,7 +118,7 @@ def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, A
             expected=f"one of {', '.join(options.mask_classes)}",
             fix="name its own labels with --mask-classes",
         )
-    return processor, model
+    return image_processor, model
 
 
 def _model_class(folder: Path) -> str:
@@ -121,8 +126,8 @@ def _model_class(folder: Path) -> str:
     config = folder / "config.json"
     names = read_json_object(config, "mask model").get("architectures") if config.is_file() else ()
     for name in map(str, names if isinstance(names, list) else ()):
-        for ending, model_class in MODEL_CLASSES.items():
-            if name.endswith(ending) and not name.startswith(
+        for architecture_ending, model_class in MODEL_CLASSES.items():
+            if name.endswith(architecture_ending) and not name.startswith(
                 "OneFormer"
             ):  # it wants a task in words besides
                 return model_class

@@ -43,9 +43,9 @@ def write_masks(
     Args:
         protocol: the rules that they were made by, where a report asks for them.
     """
-    with atomic_write(file) as temporary:
+    with atomic_write(file) as temporary_file:
         np.savez_compressed(
-            temporary,
+            temporary_file,
             clip=np.array(clip),
             truth=truth.astype(bool),
             truth_ids=np.array(truth_ids, dtype=str),
@@ -86,59 +86,63 @@ def read_masks(
             expected=f"of {clip!r}",
             fix="give each clip its own masks",
         )
-    truth, generated = (_masks_of_video(arrays, name, label) for name in ("truth", "generated"))
-    shapes = {m.shape for m in (*truth.values(), *generated.values())}
-    if len(shapes) > 1:
+    true_masks, generated_masks = (
+        _masks_of_video(arrays, name, label) for name in ("truth", "generated")
+    )
+    mask_shapes = {
+        object_mask.shape for object_mask in (*true_masks.values(), *generated_masks.values())
+    }
+    if len(mask_shapes) > 1:
         raise EgoXInputError(
             label,
-            got=f"masks of {' and '.join(map(str, sorted(shapes)))}",
+            got=f"masks of {' and '.join(map(str, sorted(mask_shapes)))}",
             expected="one size",
             fix="track both videos at the size of the true ego video",
         )
-    if (not truth and protocol is None) or (
-        by_id and generated and not truth.keys() & generated.keys()
+    if (not true_masks and protocol is None) or (
+        by_id and generated_masks and not true_masks.keys() & generated_masks.keys()
     ):
         raise EgoXInputError(
             label,
-            got=f"true objects {sorted(truth)}, generated {sorted(generated)}",
+            got=f"true objects {sorted(true_masks)}, generated {sorted(generated_masks)}",
             expected="objects, with ids in common",
             fix="track both videos from one shared first mask, so that ids agree, or give --dino",
         )
     shape = arrays["truth"].shape[1:]
-    ids = tuple(sorted(truth.keys() | generated.keys() if by_id else truth))
+    object_ids = tuple(sorted(true_masks.keys() | generated_masks.keys() if by_id else true_masks))
     return ObjectMasks(
-        ids=ids,
-        truth=_stack(truth, ids, shape),
-        generated=_stack(generated, ids if by_id else generated, shape),
+        ids=object_ids,
+        truth=_stack(true_masks, object_ids, shape),
+        generated=_stack(generated_masks, object_ids if by_id else generated_masks, shape),
     )
 
 
 def _masks_of_video(
     arrays: Mapping[str, np.ndarray], name: str, subject: str
 ) -> dict[str, np.ndarray]:
-    masks, ids = arrays[name], [str(i) for i in arrays[f"{name}_ids"].reshape(-1)]
-    if masks.ndim != 4 or len(masks) != len(ids) or masks.dtype.kind not in "bui":
+    masks, object_ids = arrays[name], [str(i) for i in arrays[f"{name}_ids"].reshape(-1)]
+    if masks.ndim != 4 or len(masks) != len(object_ids) or masks.dtype.kind not in "bui":
         raise EgoXInputError(
             subject,
-            got=f"{name} {masks.shape} of {masks.dtype} with {len(ids)} ids",
+            got=f"{name} {masks.shape} of {masks.dtype} with {len(object_ids)} ids",
             expected="bool [N, T, H, W] with N ids",
             fix="write the masks again",
         )
-    if len(set(ids)) < len(ids):
+    if len(set(object_ids)) < len(object_ids):
         raise EgoXInputError(
             subject,
             got=f"an id twice in {name}_ids",
             expected="each object once",
             fix="join its masks",
         )
-    return dict(zip(ids, masks.astype(bool), strict=True))
+    return dict(zip(object_ids, masks.astype(bool), strict=True))
 
 
 def _stack(
     masks: Mapping[str, np.ndarray], ids: Iterable[str], shape: tuple[int, ...]
 ) -> np.ndarray:
-    empty = np.zeros(shape, bool)
-    arrays = [masks.get(i, empty) for i in ids]
+    empty_mask = np.zeros(shape, bool)
+    arrays = [masks.get(i, empty_mask) for i in ids]
     return np.stack(arrays) if arrays else np.zeros((0, *shape), bool)
 
 

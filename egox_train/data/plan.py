@@ -44,57 +44,62 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
     Raises:
         EgoXInputError: the take as a whole can't be used.
     """
-    skipped: list[Skipped] = []
-    unreadable: list[Skipped] = []
-    notes = list(take.notes)
+    skipped_clips: list[Skipped] = []
+    unreadable_clips: list[Skipped] = []
+    take_notes = list(take.notes)
     clips = []
-    views = _usable_views(take, options, skipped, notes)
-    for rank, (coverage, view, frame_range) in enumerate(_rank_views(take, views), start=1):
-        if options.cameras and rank > options.cameras:
-            skipped.append(
+    usable_views = _usable_views(take, options, skipped_clips, take_notes)
+    for coverage_rank, (coverage, exo_view, frame_range) in enumerate(
+        _rank_views(take, usable_views), start=1
+    ):
+        if options.cameras and coverage_rank > options.cameras:
+            skipped_clips.append(
                 (
-                    f"{take.name}__{view.name}",
-                    f"rank {rank}: only the best {options.cameras} cameras kept",
+                    f"{take.name}__{exo_view.name}",
+                    f"rank {coverage_rank}: only the best {options.cameras} cameras kept",
                 )
             )
             continue
-        windows, lost_starts = clip_windows(
-            view.known(take.pose_known),
+        windows, unposed_starts = clip_windows(
+            exo_view.known(take.pose_known),
             frame_range.stop,
             first_start=frame_range.start,
-            starts=view.starts,
+            starts=exo_view.starts,
             frames=options.frames,
             stride=options.stride,
             step=options.step,
         )
-        reason = "a pose is lost in this clip" + (
-            "" if view.frames is None else ", or its exo camera isn't calibrated"
+        skip_reason = "a pose is lost in this clip" + (
+            "" if exo_view.frames is None else ", or its exo camera isn't calibrated"
         )
         end_start = min(frame_range.stop, len(take.ego.w2c)) - (options.frames - 1) * options.step
-        too_late = f"it ends after the take's {frame_range.stop} frames"
-        skipped += [
-            (f"{take.name}__{view.name}__{start:06d}", reason if start < end_start else too_late)
-            for start in lost_starts
+        late_reason = f"it ends after the take's {frame_range.stop} frames"
+        skipped_clips += [
+            (
+                f"{take.name}__{exo_view.name}__{start:06d}",
+                skip_reason if start < end_start else late_reason,
+            )
+            for start in unposed_starts
         ]
         if not windows:
             text = (
-                f"{view.name}: no window of {options.frames} frames (longest run of known poses "
+                f"{exo_view.name}: no window of {options.frames} frames (longest run of known poses "
                 f"{longest_pose_run(take.pose_known)}, video {frame_range.stop - frame_range.start})"
             )
-            notes.append(Remark(text))
+            take_notes.append(Remark(text))
         try:
             if options.depth_root is not None:
-                view = replace(view, depth=_find_depth(options.depth_root, take, view))
-            view, mask_notes = add_mask_file(view, take, options)
+                exo_view = replace(exo_view, depth=_find_depth(options.depth_root, take, exo_view))
+            exo_view, mask_notes = add_mask_file(exo_view, take, options)
         except EgoXInputError as error:
-            unreadable.append((f"{take.name}__{view.name}", str(error)))
+            unreadable_clips.append((f"{take.name}__{exo_view.name}", str(error)))
             continue
-        notes += mask_notes
+        take_notes += mask_notes
         view_clips = [
             ClipJob(
                 take=take,
-                view=view,
-                rank=rank,
+                view=exo_view,
+                rank=coverage_rank,
                 predicted_coverage=coverage,
                 window=window,
                 options=options,
@@ -103,25 +108,26 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         ]
         if not view_clips:
             continue
-        lacking, depth_notes = clips_without_depth(
-            view_clips, exo_pictures(view, take.layout, options)
+        clips_lacking_depth, depth_notes = clips_without_depth(
+            view_clips, exo_pictures(exo_view, take.layout, options)
         )
-        notes += map(Remark, sorted(depth_notes))
-        unreadable += lacking.items()
-        clips += [clip for clip in view_clips if clip.name not in lacking]
+        take_notes += map(Remark, sorted(depth_notes))
+        unreadable_clips += clips_lacking_depth.items()
+        clips += [clip for clip in view_clips if clip.name not in clips_lacking_depth]
     return TakePlan(
         clips=_choose_clips(clips, options),
-        skipped=tuple(skipped),
-        unread=tuple(unreadable),
-        notes=tuple(notes),
+        skipped=tuple(skipped_clips),
+        unread=tuple(unreadable_clips),
+        notes=tuple(take_notes),
     )
 
 
 def choose_clips(
     clips: Sequence[Chosen], max_count: int, options: PrepareOptions, name: str
 ) -> list[Chosen]:
-    """Choose ``max_count`` of the clips in their order (0: all), evenly spread, or at random with a
-    seed from ``name`` and the options."""
+    """Choose at most ``max_count`` clips (0: all), evenly spread or at random.
+
+    A random choice is seeded by ``name`` and the options."""
     if not max_count or len(clips) <= max_count:
         return list(clips)
     if options.draw == "spread":
@@ -159,11 +165,11 @@ def _choose_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[Cl
 def _choose_of_take(
     clips: Sequence[ClipJob], max_count: int, options: PrepareOptions
 ) -> tuple[ClipJob, ...]:
-    """Choose ``max_count`` of a take's clips (0: all), so that they are spread over time."""
+    """Choose at most ``max_count`` clips of one take (0: all), spread over the take's time."""
     if not clips:
         return ()
-    in_time = sorted(clips, key=lambda c: (c.window.start, c.rank))
-    chosen_clips = choose_clips(in_time, max_count, options, clips[0].take.name)
+    time_ordered_clips = sorted(clips, key=lambda c: (c.window.start, c.rank))
+    chosen_clips = choose_clips(time_ordered_clips, max_count, options, clips[0].take.name)
     return tuple(sorted(chosen_clips, key=lambda c: (c.rank, c.window.start)))
 
 
@@ -172,7 +178,7 @@ def limit_clips(
 ) -> list[TakePlan]:
     """Limit the plans to ``max_clips`` clips in all, divided over the takes as evenly as
     possible."""
-    shares, clips_left = [0] * len(plans), max_clips
+    clip_counts, clips_left = [0] * len(plans), max_clips
     open_plans = [index for index, plan in enumerate(plans) if plan.clips]
     while open_plans and clips_left:
         if clips_left < len(open_plans):
@@ -181,16 +187,16 @@ def limit_clips(
             1,
             min(
                 clips_left // len(open_plans),
-                min(len(plans[i].clips) - shares[i] for i in open_plans),
+                min(len(plans[i].clips) - clip_counts[i] for i in open_plans),
             ),
         )
         for index in open_plans:
-            shares[index] += clips_per_plan
+            clip_counts[index] += clips_per_plan
         clips_left -= clips_per_plan * len(open_plans)
-        open_plans = [index for index in open_plans if shares[index] < len(plans[index].clips)]
+        open_plans = [index for index in open_plans if clip_counts[index] < len(plans[index].clips)]
     return [
-        replace(plan, clips=_choose_of_take(plan.clips, share, options) if share else ())
-        for plan, share in zip(plans, shares, strict=True)
+        replace(plan, clips=_choose_of_take(plan.clips, clip_count, options) if clip_count else ())
+        for plan, clip_count in zip(plans, clip_counts, strict=True)
     ]
 
 
@@ -201,15 +207,15 @@ def _usable_views(
     poses and ego video exist."""
     ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
     usable_views = []
-    for view in take.exos:
+    for exo_view in take.exos:
         try:
-            info = probe_video(view.video)
+            info = probe_video(exo_view.video)
         except EgoXInputError as error:
-            skipped.append((f"{take.name}__{view.name}", str(error)))
+            skipped.append((f"{take.name}__{exo_view.name}", str(error)))
             continue
         if has_other_orientation(info, options.exo_size):
             text = (
-                f"{view.name}: its picture of {info.width}x{info.height} is fitted whole into the "
+                f"{exo_view.name}: its picture of {info.width}x{info.height} is fitted whole into the "
                 "clip's, with black bars"
             )
             notes.append(Remark(text))
@@ -218,7 +224,7 @@ def _usable_views(
         if len(set(counts.values())) > 1:
             lengths_text = ", ".join(f"{k} {v}" for k, v in counts.items())
             text = (
-                f"{view.name}: lengths differ ({lengths_text}), the first {min(counts.values())} frames "
+                f"{exo_view.name}: lengths differ ({lengths_text}), the first {min(counts.values())} frames "
                 "are used"
             )
             notes.append(Remark(text))
@@ -226,11 +232,11 @@ def _usable_views(
         if take.task_s is not None:
             frames = _frames_of_task(info, take.task_s, len(frames))
             text = (
-                f"{view.name}: task from {take.task_s[0]:g} to {take.task_s[1]:g} s, frames "
+                f"{exo_view.name}: task from {take.task_s[0]:g} to {take.task_s[1]:g} s, frames "
                 f"{frames.start} to {frames.stop - 1} of {min(counts.values())}"
             )
             notes.append(Remark(text))
-        usable_views.append((view, frames))
+        usable_views.append((exo_view, frames))
     if not usable_views:
         raise EgoXInputError(
             f"take {take.name}",
@@ -262,9 +268,9 @@ def _rank_views(
     """Rank the exo cameras as (predicted coverage, camera, frames): the annotators' best camera
     first, then by coverage, then by name."""
     frames = take.pose_known.nonzero().flatten()
-    ego = take.ego.of(frames)
+    ego_path = take.ego.of(frames)
     candidates = [
-        ExoCandidate(name=v.name, trajectory=CameraTrajectory(ego=ego, exo=v.exo.of(frames)))
+        ExoCandidate(name=v.name, trajectory=CameraTrajectory(ego=ego_path, exo=v.exo.of(frames)))
         for v, _ in views
     ]
     coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}

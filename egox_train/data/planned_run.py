@@ -54,14 +54,14 @@ def plan_run(
     """
     fractions = check_fractions({"validation": set_options.validation, "test": set_options.test})
     prompts = read_captions(set_options.captions) if set_options.captions is not None else {}
-    part, engine = run.part, run.engine
-    skipped: list[tuple[str, str]] = []
+    shard_part, engine = run.part, run.engine
+    skipped_takes: list[tuple[str, str]] = []
     clips_by_name: dict[str, ListedClip] = {}
     if set_options.clip_lists:
-        clips = read_clip_lists(set_options.clip_lists, skipped, progress)
+        clips = read_clip_lists(set_options.clip_lists, skipped_takes, progress)
         clip_span = (options.frames - 1) * options.step + 1
         lens = options.source_lens or "raw"
-        takes, clips_by_name = takes_of_lists(source, clips, clip_span, skipped, lens)
+        takes, clips_by_name = takes_of_lists(source, clips, clip_span, skipped_takes, lens)
         prompts = {n: clip.caption for n, clip in clips_by_name.items() if clip.caption} | dict(
             prompts
         )
@@ -70,7 +70,7 @@ def plan_run(
             list_takes(
                 source,
                 set_options.layout,
-                skipped,
+                skipped_takes,
                 options.source_lens,
                 set_options.ego_path,
                 options.file_frames,
@@ -79,7 +79,7 @@ def plan_run(
     if not takes:
         raise EgoXInputError(
             "source",
-            got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
+            got="no usable take" + (f"; first: {skipped_takes[0][1]}" if skipped_takes else ""),
             expected="at least one",
             fix="see the messages; check the folder's layout",
         )
@@ -94,7 +94,7 @@ def plan_run(
     takes = [
         _set_task(take, options, is_only_take) for take in sorted(takes, key=lambda take: take.name)
     ]
-    takes = shard_of(takes, part)
+    takes = shard_of(takes, shard_part)
     check_mask_source(options)
     if options.caption_model is not None:
         from .captions import load_caption_model
@@ -102,30 +102,30 @@ def plan_run(
         load_caption_model(
             options.caption_model, options.local_device
         )  # a folder that is none must not cost a day's clips
-    content = options.content().items()
+    content_options = options.content().items()
     part_record = Part(
         settings={
-            "options": {k: str(v) if isinstance(v, Path) else v for k, v in content},
+            "options": {k: str(v) if isinstance(v, Path) else v for k, v in content_options},
             "fractions": dict(fractions),
             "split_seed": set_options.split_seed,
             "splits": set_options.splits,
         },
         takes={t.name: {"room": t.room, "split": t.split, "untimed": t.untimed} for t in takes},
         splits={name: clip.split for name, clip in clips_by_name.items() if clip.split},
-        skipped=skipped,
+        skipped=skipped_takes,
     )
-    plans, unreadable = [], []
-    plan_one = partial(plan_take, options=options)
+    take_plans, unreadable_takes = [], []
+    plan_with_options = partial(plan_take, options=options)
     for count, (index, plan, error) in enumerate(
-        run_items(plan_one, takes, WorkerPlan(engine=engine, workers=run.workers)), 1
+        run_items(plan_with_options, takes, WorkerPlan(engine=engine, workers=run.workers)), 1
     ):
         name = takes[index].name
         if error:
             part_record.skipped.append((name, error))
         else:
-            plans.append((name, plan))
+            take_plans.append((name, plan))
             part_record.skipped += [*plan.skipped, *plan.unread]
-            unreadable += plan.unread
+            unreadable_takes += plan.unread
             if plan.notes:
                 part_record.notes[name] = list(map(str, plan.notes))
                 part_record.warnings[name] = [
@@ -134,19 +134,21 @@ def plan_run(
                     if note.kind is RemarkKind.WARNING and note.text != NO_TASK
                 ]
         progress(count, len(takes), "takes checked")
-    if unreadable:
+    if unreadable_takes:
         logger.warning(
             "%d clips or cameras are left out, whose depth or mask can't be had; first %s: %s",
-            len(unreadable),
-            *unreadable[0],
+            len(unreadable_takes),
+            *unreadable_takes[0],
         )
-    most_clips = options.most_clips // part[1] + (part[0] < options.most_clips % part[1])
-    plans = [plan for _, plan in sorted(plans, key=lambda named: named[0])]
+    most_clips = options.most_clips // shard_part[1] + (
+        shard_part[0] < options.most_clips % shard_part[1]
+    )
+    take_plans = [plan for _, plan in sorted(take_plans, key=lambda named: named[0])]
     return PlannedRun(
         part=part_record,
         devices=devices,
         captions=prompts,
-        plans=limit_clips(plans, most_clips, options) if options.most_clips else plans,
+        plans=limit_clips(take_plans, most_clips, options) if options.most_clips else take_plans,
     )
 
 

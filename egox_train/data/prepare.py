@@ -79,29 +79,32 @@ def prepare(
             another lens of the wearer without ``set_options.new_lens``, a full disk or no
             permission. A bad take or clip never stops the others: it is named in the report.
     """
-    start_s = time.monotonic()
-    run, part = plan_run(source, options, set_options, run_options, progress), run_options.part
-    part_record, is_complete = run.part, part == (0, 1)
+    start_time_s = time.monotonic()
+    planned_run, shard_part = (
+        plan_run(source, options, set_options, run_options, progress),
+        run_options.part,
+    )
+    part_record, is_complete = planned_run.part, shard_part == (0, 1)
     if not is_complete:  # what join finds is finished
-        part_file(root, part).unlink(missing_ok=True)
+        part_file(root, shard_part).unlink(missing_ok=True)
     clear_leftovers(root / "clips")
     # The clips of one exo camera of a take are what a process does at once.
-    jobs = [clips for plan in run.plans for clips in by_camera(plan.clips)]
+    jobs = [clips for plan in planned_run.plans for clips in by_camera(plan.clips)]
     _renew_lenses([clip for clips in jobs for clip in clips], root, set_options.new_lens)
-    make_one = partial(make_clips, root=root, captions=run.captions)
-    fingerprints = _fingerprints(jobs, run.captions)
+    make_camera_clips = partial(make_clips, root=root, captions=planned_run.captions)
+    fingerprints = _fingerprints(jobs, planned_run.captions)
     records = finished_clips(root, fingerprints)  # of a run before, until they were looked at
-    next_write_s = start_s + KEPT_EVERY_S
-    failed: Counter[str] = Counter()
+    next_write_s = start_time_s + KEPT_EVERY_S
+    failure_counts: Counter[str] = Counter()
     try:
-        with remote_models(run_options.engine, run.devices) as models:
-            devices = run.devices
+        with remote_models(run_options.engine, planned_run.devices) as models:
+            devices = planned_run.devices
             if models:
-                make_one, devices = partial(make_one, device=models), ()
+                make_camera_clips, devices = partial(make_camera_clips, device=models), ()
             worker_plan = WorkerPlan(
                 engine=run_options.engine, workers=run_options.workers, devices=devices
             )
-            results = run_items(make_one, jobs, worker_plan)
+            results = run_items(make_camera_clips, jobs, worker_plan)
             for count, (index, result, error) in enumerate(results, 1):
                 for clip in jobs[index]:
                     records.pop(clip.name, None)
@@ -110,8 +113,8 @@ def prepare(
                     part_record.skipped.append(
                         (f"{first_clip.take.name}__{first_clip.view.name}", error)
                     )
-                    failed[_disk_error(error)] += 1
-                    if failed[_disk_error(error)] >= MAX_ALIKE and _disk_error(error):
+                    failure_counts[_disk_error(error)] += 1
+                    if failure_counts[_disk_error(error)] >= MAX_ALIKE and _disk_error(error):
                         break
                 else:
                     records |= {record.clip: record for record in result.records}
@@ -124,13 +127,17 @@ def prepare(
                     next_write_s = time.monotonic() + max(
                         KEPT_EVERY_S, 20 * (time.monotonic() - write_start_s)
                     )
-                stage = stage_with_failures("cameras prepared", sum(failed.values()))
-                progress(count, len(jobs), stage)
+                stage_title = stage_with_failures("cameras prepared", sum(failure_counts.values()))
+                progress(count, len(jobs), stage_title)
     finally:
         if is_complete and records:
             with contextlib.suppress(OSError):
                 write_lists(root, part_record, [*records.values()])
-    disk_errors = [(item, why) for item, why in part_record.skipped if _disk_error(why)]
+    disk_errors = [
+        (skipped_item, skip_reason)
+        for skipped_item, skip_reason in part_record.skipped
+        if _disk_error(skip_reason)
+    ]
     if disk_errors:  # a set that lacks clips because of the disk must not look finished
         raise EgoXInputError(
             "prepare",
@@ -141,14 +148,14 @@ def prepare(
             "and those of the manifest can be used",
         )
     if not records and is_complete:
-        reason = part_record.skipped[0][1] if part_record.skipped else "none"
+        first_reason = part_record.skipped[0][1] if part_record.skipped else "none"
         raise EgoXInputError(
             "prepare",
-            got=f"no clip from {len(part_record.takes)} takes; first reason: {reason}",
+            got=f"no clip from {len(part_record.takes)} takes; first reason: {first_reason}",
             expected="at least one clip",
             fix="see the reasons; fewer frames fit shorter takes",
         )
-    part_record.seconds = time.monotonic() - start_s
+    part_record.seconds = time.monotonic() - start_time_s
     if is_complete:
         return _outcome(
             part_record,
@@ -157,8 +164,8 @@ def prepare(
             write_set_files(root, part_record, records.values()),
         )
     part_record.clips = {name: fingerprints[name] for name in records}
-    write_json(part_file(root, part), asdict(part_record))
-    return _outcome(part_record, len(records), part_file(root, part), ())
+    write_json(part_file(root, shard_part), asdict(part_record))
+    return _outcome(part_record, len(records), part_file(root, shard_part), ())
 
 
 def join(root: Path) -> PrepareOutcome:
@@ -214,8 +221,8 @@ def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]
 def _disk_error(error: str) -> str:
     """Extract the part of a file system error that is the same for all files, such as a full disk.
     Other errors give ""."""
-    match = SYSTEM_ERROR.match(error)
-    return match[1] if match else ""
+    error_match = SYSTEM_ERROR.match(error)
+    return error_match[1] if error_match else ""
 
 
 def _covers_too_little(record: ClipRecord, least_coverage: float) -> bool:
@@ -238,22 +245,27 @@ def make_clips(
     Args:
         device: for the models, instead of the options'.
     """
-    records, new, skipped, dark = [], 0, [], []
-    with OpenMaps() as maps:
+    records, new_count, skipped_clips, low_coverage_clips = [], 0, [], []
+    with OpenMaps() as open_maps:
         for clip in clips:
             if device is not None:
                 clip = replace(clip, options=replace(clip.options, device=device))
             try:
-                record, is_new = make_clip(clip, root, captions, maps)
+                record, is_new = make_clip(clip, root, captions, open_maps)
             except EgoXInputError as error:
-                skipped.append((clip.name, str(error)))
+                skipped_clips.append((clip.name, str(error)))
                 continue
             if _covers_too_little(record, clip.options.least_coverage):
-                dark.append(clip.name)
-                skipped.append(
+                low_coverage_clips.append(clip.name)
+                skipped_clips.append(
                     (clip.name, f"its prior covers {record.coverage:.1%} of the picture")
                 )
                 continue
             records.append(record)
-            new += is_new
-    return ClipsMade(records=tuple(records), new=new, skipped=tuple(skipped), dark=tuple(dark))
+            new_count += is_new
+    return ClipsMade(
+        records=tuple(records),
+        new=new_count,
+        skipped=tuple(skipped_clips),
+        dark=tuple(low_coverage_clips),
+    )

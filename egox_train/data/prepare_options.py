@@ -228,10 +228,13 @@ class PrepareOptions:
             "most_clips",
             "cameras",
         ):
-            smallest = int(name in ("stride", "step"))
-            if getattr(self, name) < smallest:
+            smallest_value = int(name in ("stride", "step"))
+            if getattr(self, name) < smallest_value:
                 raise EgoXInputError(
-                    name, got=getattr(self, name), expected=f"{smallest} or more", fix="correct it"
+                    name,
+                    got=getattr(self, name),
+                    expected=f"{smallest_value} or more",
+                    fix="correct it",
                 )
         if not 0 <= self.least_coverage < 1:
             raise EgoXInputError(

@@ -53,7 +53,7 @@ class _ClipSource:
 
     @property
     def files(self) -> list[Path]:
-        """List what each episode is made of, in the order of its digests."""
+        """List the source files of the clip's episode, in the order in which its hash covers them."""
         return [self.ego, *(self.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))]
 
 
@@ -65,24 +65,24 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
         EgoXInputError: no clips, what :func:`open_set` refuses; clips that failed are named after
             all others are done.
     """
-    sources, failed = list(_clip_sources(options)), []
+    clip_sources, failed_clips = list(_clip_sources(options)), []
     settings = SetOptions(
         made_by=options.made_by, gpu_hours=options.gpu_hours, license=options.license
     )
-    with nullcontext() if options.check else open_set(options.out, settings) as robots:
-        for number, source in enumerate(sources):
-            progress(number, len(sources), "episodes")
+    with nullcontext() if options.check else open_set(options.out, settings) as robot_set:
+        for clip_number, clip_source in enumerate(clip_sources):
+            progress(clip_number, len(clip_sources), "episodes")
             try:
-                digests = _digest(source, options), _older_digest(source, options)
-                if robots is None or not robots.holds(source.name, *digests):
-                    yield f"{source.name}: {_append_or_check(source, options, robots, digests, progress)}"
+                digests = _digest(clip_source, options), _older_digest(clip_source, options)
+                if robot_set is None or not robot_set.holds(clip_source.name, *digests):
+                    yield f"{clip_source.name}: {_append_or_check(clip_source, options, robot_set, digests, progress)}"
             except EgoXInputError as error:
-                failed.append(source.name)
-                yield f"{source.name}: left out, {error}"
-    if failed:
+                failed_clips.append(clip_source.name)
+                yield f"{clip_source.name}: left out, {error}"
+    if failed_clips:
         raise EgoXInputError(
             "lerobot",
-            got=f"{len(failed)} of {len(sources)} clips that failed: {', '.join(failed)}",
+            got=f"{len(failed_clips)} of {len(clip_sources)} clips that failed: {', '.join(failed_clips)}",
             expected="all of them",
             fix="see the messages; the others are in the set, and the same command continues",
         )
@@ -102,16 +102,16 @@ def _clip_sources(options: RobotOptions) -> Iterator[_ClipSource]:
             expected=f"folders with {EXO} and {META}, or a set of `prepare`",
             fix="check the path",
         )
-    for name, folder, task, frames in episodes:
-        ego, classes_file = folder / TRUTH, folder / SEEN
+    for name, folder, task_text, frames in episodes:
+        ego_file, classes_file = folder / TRUTH, folder / SEEN
         if options.ego is not None:
-            ego, classes_file = options.ego / f"{name}.mp4", options.ego / f"{name}.{SEEN}"
+            ego_file, classes_file = options.ego / f"{name}.mp4", options.ego / f"{name}.{SEEN}"
         yield _ClipSource(
             name=name,
             folder=folder,
-            task=task or options.task,
+            task=task_text or options.task,
             frames=frames,
-            ego=ego,
+            ego=ego_file,
             seen=classes_file,
             generated=options.ego is not None,
         )
@@ -152,8 +152,7 @@ def _append_or_check(
     digests: tuple[str, str],  # of what the clip is made of, and as older versions have it
     progress: Progress,
 ) -> str:
-    """Write a clip as an episode unless it is checked only, and describe the result of its
-    checks."""
+    """Write a clip as an episode of a LeRobot data set, or only check it, and describe the result."""
     info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
     size, exo_count = (info.width, info.height), source.frames or exo_info.frame_count
     count, exo_count = (
@@ -182,35 +181,35 @@ def _append_or_check(
         fps = robots.rate_for(
             source.name, path.frames.times_s, fps=options.fps, resample=options.resample
         )
-    exo, ego = take.read_exo(progress), read_all(source.ego, count, size)
-    points, _ = scene(exo, take.depth, progress=progress)
+    exo_video, ego = take.read_exo(progress), read_all(source.ego, count, size)
+    points, _ = scene(exo_video, take.depth, progress=progress)
     fitted_camera = camera_fit(points, path, ego.float() / 255, source.generated, progress)
-    parts = [fitted_camera.text(), "no hands: without state and action"]
+    report_sentences = [fitted_camera.text(), "no hands: without state and action"]
     if take.hands is not None:
-        parts[1] = take.hands.text()
+        report_sentences[1] = take.hands.text()
         _require_hands(source, take.hands, options.min_hand_share)
-    parts += map(str, take.trajectory.other_exo(take.depth.exo))
+    report_sentences += map(str, take.trajectory.other_exo(take.depth.exo))
     if count < exo_count:
-        parts.append(f"the ego video has the first {count} of {exo_count} frames")
-    remarks = ". ".join(filter(None, parts))
+        report_sentences.append(f"the ego video has the first {count} of {exo_count} frames")
+    remark_text = ". ".join(filter(None, report_sentences))
     if robots is None:
-        return remarks
-    classes = depth_m = detected = None
+        return remark_text
+    pixel_classes = depth_m = hand_detections = None
     if options.seen and source.seen.is_file():
-        classes = read_all(source.seen, count, size)[..., 0]
-    if options.depth or (options.seen and classes is None):
-        ego_prior, _ = prior(points, path, classes=classes is None, progress=progress)
+        pixel_classes = read_all(source.seen, count, size)[..., 0]
+    if options.depth or (options.seen and pixel_classes is None):
+        ego_prior, _ = prior(points, path, classes=pixel_classes is None, progress=progress)
         depth_m = ego_prior.depth_m if options.depth else None
-        classes = ego_prior.seen if options.seen and classes is None else classes
+        pixel_classes = ego_prior.seen if options.seen and pixel_classes is None else pixel_classes
     if options.detected is not None:
         ego_frames = replace(take.frames, total=info.frame_count)
         hands = read_hands(options.detected / f"{source.name}.json")
-        detected = hands.in_use(ego_frames, options.file_frames)
-        parts.append(f"detected {detected.note}")
+        hand_detections = hands.in_use(ego_frames, options.file_frames)
+        report_sentences.append(f"detected {hand_detections.note}")
     episodes = make_episodes(
         source.name,
         source.task or take.notes.prompt,
-        exo,
+        exo_video,
         ego,
         path,
         take.hands,
@@ -218,8 +217,8 @@ def _append_or_check(
         resample=options.resample,
         generated=source.generated,
         depth_m=depth_m,
-        seen=classes,
-        detected=detected,
+        seen=pixel_classes,
+        detected=hand_detections,
         rectify_deg=options.rectify_deg,
         fit=fitted_camera,
         strict=options.strict,
@@ -231,17 +230,17 @@ def _append_or_check(
     for episode in episodes:
         if not robots.holds(episode.name, *digests):
             robots.append(episode, progress)
-    remarks = ". ".join((episodes[0].fit.text(), *filter(None, parts[1:])))
-    return f"{sum(map(len, episodes))} frames. {remarks}"
+    remark_text = ". ".join((episodes[0].fit.text(), *filter(None, report_sentences[1:])))
+    return f"{sum(map(len, episodes))} frames. {remark_text}"
 
 
 def _require_hands(source: _ClipSource, hands: HandTrack, min_hand_share: float) -> None:
-    shares = hands.valid.double().mean(0)
-    if float(shares.max()) < min_hand_share:
-        left, right = (100 * shares).tolist()
+    seen_shares = hands.valid.double().mean(0)
+    if float(seen_shares.max()) < min_hand_share:
+        left_seen, right_seen = (100 * seen_shares).tolist()
         raise EgoXInputError(
             f"hands of {source.name!r}",
-            got=f"a left hand that is valid in {left:.0f} % of the frames, a right one in {right:.0f} %",
+            got=f"a left hand that is valid in {left_seen:.0f} % of the frames, a right one in {right_seen:.0f} %",
             expected=f"one that is valid in {100 * min_hand_share:.0f} %: the rest is no label",
             fix="give another detector's hands, lower --min-hand-share, or move hands.json away: "
             "the clip is then written without state and action, into a set of such clips",

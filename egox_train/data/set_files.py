@@ -78,15 +78,15 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
             expected="those of one number of parts",
             fix=f"run prepare with --shard I/N for each I; remove old files from {PARTS}",
         )
-    joined_part, records, lacking = None, [], []
+    joined_part, records, missing_parts = None, [], []
     for index in range(int(counts[0])):
         file = part_file(root, (index, int(counts[0])))
-        part = _read_part(root, file) if file.is_file() else None
-        if part is None:
-            lacking.append(f"{index}/{counts[0]}")
+        set_part = _read_part(root, file) if file.is_file() else None
+        if set_part is None:
+            missing_parts.append(f"{index}/{counts[0]}")
             continue
-        part_records = finished_clips(root, part.clips)
-        if lacking_clips := sorted(part.clips.keys() - part_records.keys()):
+        part_records = finished_clips(root, set_part.clips)
+        if lacking_clips := sorted(set_part.clips.keys() - part_records.keys()):
             raise EgoXInputError(
                 "parts",
                 got=f"{len(lacking_clips)} clips of {index}/{counts[0]} that are gone or were made anew "
@@ -96,32 +96,34 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
             )
         records += part_records.values()
         if joined_part is None:
-            joined_part = part
+            joined_part = set_part
             continue
-        if joined_part.settings != part.settings:
-            differs = [
-                k for k in joined_part.settings if joined_part.settings[k] != part.settings.get(k)
+        if joined_part.settings != set_part.settings:
+            differing_settings = [
+                k
+                for k in joined_part.settings
+                if joined_part.settings[k] != set_part.settings.get(k)
             ]
             raise EgoXInputError(
                 "parts",
-                got=f"part {index} made with other {', '.join(differs)}",
+                got=f"part {index} made with other {', '.join(differing_settings)}",
                 expected="one command for all",
                 fix="run prepare of that part again",
             )
-        joined_part.takes |= part.takes
-        joined_part.notes |= part.notes
-        joined_part.warnings |= part.warnings
-        joined_part.splits |= part.splits
-        joined_part.dark = sorted({*joined_part.dark, *part.dark})
-        joined_part.skipped = sorted({*joined_part.skipped, *part.skipped})
+        joined_part.takes |= set_part.takes
+        joined_part.notes |= set_part.notes
+        joined_part.warnings |= set_part.warnings
+        joined_part.splits |= set_part.splits
+        joined_part.dark = sorted({*joined_part.dark, *set_part.dark})
+        joined_part.skipped = sorted({*joined_part.skipped, *set_part.skipped})
         joined_part.new, joined_part.seconds = (
-            joined_part.new + part.new,
-            max(joined_part.seconds, part.seconds),
+            joined_part.new + set_part.new,
+            max(joined_part.seconds, set_part.seconds),
         )
-    if joined_part is None or lacking:
+    if joined_part is None or missing_parts:
         raise EgoXInputError(
             "parts",
-            got=f"none finished of {', '.join(lacking)}",
+            got=f"none finished of {', '.join(missing_parts)}",
             expected="all of them",
             fix="run prepare with --shard of those",
         )
@@ -131,17 +133,19 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
 def _read_part(root: Path, file: Path) -> Part | None:
     """Read the file of one part, None if the part is unfinished. Files of version 1.1 are
     accepted."""
-    content: Any = read_json(file, "part", MAX_PART_BYTES)
+    part_content: Any = read_json(file, "part", MAX_PART_BYTES)
     try:
-        if not content.pop("finished", True):
+        if not part_content.pop("finished", True):
             return None
-        records = [ClipRecord.model_validate(r) for r in content.pop("records", ())]
-        part = Part(**content)
-        part.skipped = [(item, reason) for item, reason in part.skipped]
+        records = [ClipRecord.model_validate(r) for r in part_content.pop("records", ())]
+        set_part = Part(**part_content)
+        set_part.skipped = [
+            (skipped_item, skip_reason) for skipped_item, skip_reason in set_part.skipped
+        ]
         for record in records:
             record_on_disk, fingerprint = record_of(root / "clips" / record.clip)
-            part.clips[record.clip] = str(fingerprint) if record_on_disk == record else ""
-        return part
+            set_part.clips[record.clip] = str(fingerprint) if record_on_disk == record else ""
+        return set_part
     except (AttributeError, TypeError, ValueError) as error:
         raise EgoXInputError(
             f"part {file.name}",
@@ -157,42 +161,44 @@ def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[s
     for record in records:
         if record.clip not in part.splits:
             by_take.setdefault(record.take, []).append(record.clip)
-    lists = split_lists(
+    split_clips = split_lists(
         by_take,
         part.settings["fractions"],
         part.settings["split_seed"],
-        official={take: split for take in by_take if (split := part.official(take))},
+        official={
+            take: official_split for take in by_take if (official_split := part.official(take))
+        },
         rooms={take: part.takes[take]["room"] for take in by_take},
     )
     for record in records:
         if record.clip in part.splits:
-            lists[part.splits[record.clip]].append(record.clip)
-    lists = {name: sorted(clips) for name, clips in lists.items()}
+            split_clips[part.splits[record.clip]].append(record.clip)
+    split_clips = {name: sorted(clips) for name, clips in split_clips.items()}
     write_manifest(root / MANIFEST, records)
-    for name, clips in lists.items():
-        with atomic_write(root / "splits" / f"{name}.txt") as temporary:
-            temporary.write_text("".join(c + "\n" for c in clips), "utf-8")
-    return lists
+    for name, clips in split_clips.items():
+        with atomic_write(root / "splits" / f"{name}.txt") as temporary_file:
+            temporary_file.write_text("".join(c + "\n" for c in clips), "utf-8")
+    return split_clips
 
 
 def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remark, ...]:
     """Write manifest, splits, contact sheet and report of a complete training set, and return
     warnings for the user."""
     records = sorted(records, key=lambda r: r.clip)
-    lists = write_lists(root, part, records)
+    split_clips = write_lists(root, part, records)
     _write_sheet(root, records, [record_of(root / "clips" / clip)[0] for clip in part.dark])
-    reasons: dict[str, list[str]] = {}
-    for item, reason in sorted(part.skipped):
-        reasons.setdefault(reason, []).append(item)
-    notes = {take: [*lines] for take, lines in part.notes.items()}
-    split_of = {clip: name for name, clips in lists.items() for clip in clips}
+    items_by_reason: dict[str, list[str]] = {}
+    for skipped_item, skip_reason in sorted(part.skipped):
+        items_by_reason.setdefault(skip_reason, []).append(skipped_item)
+    take_lines = {take: [*lines] for take, lines in part.notes.items()}
+    split_of = {clip: name for name, clips in split_clips.items() for clip in clips}
     for take, take_records in groupby(sorted(records, key=lambda r: r.take), key=lambda r: r.take):
         take_records = list(take_records)
-        split, actual_split = part.official(take), split_of[take_records[0].clip]
-        take_notes = notes.setdefault(take, [])
-        if split not in ("", actual_split):
+        official_split, actual_split = part.official(take), split_of[take_records[0].clip]
+        take_notes = take_lines.setdefault(take, [])
+        if official_split not in ("", actual_split):
             take_notes.append(
-                f"in {actual_split}, which would be empty; its dataset has it in {split}"
+                f"in {actual_split}, which would be empty; its dataset has it in {official_split}"
             )
         take_notes += merge_equal_notes((r.clip, note) for r in take_records for note in r.notes)
     write_json(
@@ -200,12 +206,15 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
         {
             "clips": len(records),
             "takes": len({r.take for r in records}),
-            "splits": {k: len(v) for k, v in lists.items()},
+            "splits": {k: len(v) for k, v in split_clips.items()},
             "depth": sorted({r.depth for r in records}),
             "moving": dict(sorted(Counter(r.moving for r in records).items())),
             "dark": len(part.dark),
-            "skipped": [{"why": reason, "what": item} for reason, item in sorted(reasons.items())],
-            "notes": {take: lines for take, lines in sorted(notes.items()) if lines},
+            "skipped": [
+                {"why": skip_reason, "what": skipped_item}
+                for skip_reason, skipped_item in sorted(items_by_reason.items())
+            ],
+            "notes": {take: lines for take, lines in sorted(take_lines.items()) if lines},
             "options": part.settings["options"],
             "this_run": {
                 "made": part.new,
@@ -215,10 +224,12 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
         },
     )
     takes = sorted({r.take for r in records})
-    untimed = [take for take in takes if part.takes[take]["untimed"]]
+    untimed_takes = [take for take in takes if part.takes[take]["untimed"]]
     lines = []
-    if untimed:
-        lines.append(f"{len(untimed)} of {len(takes)} takes, first {untimed[0]}: {NO_TASK}")
+    if untimed_takes:
+        lines.append(
+            f"{len(untimed_takes)} of {len(takes)} takes, first {untimed_takes[0]}: {NO_TASK}"
+        )
     if part.dark:
         lines.append(
             f"{len(part.dark)} clips are left out for what their prior covers, first {part.dark[0]}: "
@@ -231,7 +242,9 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
             "change, "
             "which is poor on real footage: give --mask-root or --mask-model"
         )
-    take_warnings = [(take, note) for take, notes in part.warnings.items() for note in notes]
+    take_warnings = [
+        (take, note) for take, take_lines in part.warnings.items() for note in take_lines
+    ]
     clip_warnings = [(record.clip, note) for record in records for note in record.notes]
     warnings = merge_equal_notes(take_warnings) + merge_equal_notes(clip_warnings)
     lines += warnings[:MOST_SAID]
@@ -256,8 +269,8 @@ def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecor
     """Write a contact sheet with one row per clip: exo, prior and true ego picture. Some clips that
     were left out come last."""
     rows = []
-    sample = [records[index] for index in sample_frames(len(records), SHEET_CLIPS)]
-    for record in (*sample, *dark[:SHEET_DARK]):
+    sample_records = [records[index] for index in sample_frames(len(records), SHEET_CLIPS)]
+    for record in (*sample_records, *dark[:SHEET_DARK]):
         label_prefix = "LEFT OUT  " if record in dark else ""
         files = (EXO, PRIOR, TRUTH) if record.ground_truth else (EXO, PRIOR)
         rows.append(

@@ -91,11 +91,11 @@ def list_takes(
             )
         for folder in folders:
             try:
-                meta, notes = read_meta(folder / META), ()
+                take_meta, notes = read_meta(folder / META), ()
                 if ego_path is not None:
-                    meta, notes = _with_ego_path(meta, folder, ego_path, file_frames)
+                    take_meta, notes = _with_ego_path(take_meta, folder, ego_path, file_frames)
                 take = _from_meta(
-                    folder.name, folder, None, meta, "take", exo_lens or "as given", notes
+                    folder.name, folder, None, take_meta, "take", exo_lens or "as given", notes
                 )
             except EgoXInputError as error:
                 skipped.append((folder.name, str(error)))
@@ -130,21 +130,21 @@ def _released_takes(
 
     Paths in the list start wherever their author ran a script; only the take's name is taken from
     them."""
-    lists = _read_lists(root)
-    if not lists:
+    take_lists = _read_lists(root)
+    if not take_lists:
         raise EgoXInputError(
             "released meta.json",
             got=f"no list under one of {LIST_KEYS}",
             expected="the authors' form",
             fix="choose --layout take for single take folders",
         )
-    entries = [entry for take_list in lists for entry in take_list]
-    for number, entry in enumerate(entries):
-        name = (take_name(entry) if isinstance(entry, dict) else "") or str(number)
+    entries = [entry for take_list in take_lists for entry in take_list]
+    for entry_number, entry in enumerate(entries):
+        name = (take_name(entry) if isinstance(entry, dict) else "") or str(entry_number)
         try:
-            meta = parse_meta(entry, root / META)
+            take_meta = parse_meta(entry, root / META)
             # Without a path it is called after its file; the number tells entries apart.
-            name = require_safe_name(meta.name, "take name") if meta.exo_path else name
+            name = require_safe_name(take_meta.name, "take name") if take_meta.exo_path else name
             folders = root / "videos" / name, root / name
             folder = next((f for f in folders if (f / EXO).is_file()), None)
             if folder is None:
@@ -156,7 +156,7 @@ def _released_takes(
                 )
             depth = root / "depth_maps" / name
             take = _from_meta(
-                name, folder, depth if depth.is_dir() else None, meta, "released", exo_lens
+                name, folder, depth if depth.is_dir() else None, take_meta, "released", exo_lens
             )
         except EgoXInputError as error:
             skipped.append((name, str(error)))
@@ -182,10 +182,13 @@ def _with_ego_path(
         camera=meta.ego_lens,
         file_frames=file_frames,
     )
-    ego = trajectory.tied(meta.exo).ego
+    tied_ego_path = trajectory.tied(meta.exo).ego
     warnings = trajectory.other_exo(meta.exo)
-    remarks = (Remark(f"{ego_path.name}: {path_notes.placed}"),) if path_notes.placed else ()
-    return replace(meta, ego=ego, ego_lens=ego.camera), (*remarks, *warnings)
+    path_remarks = (Remark(f"{ego_path.name}: {path_notes.placed}"),) if path_notes.placed else ()
+    return replace(meta, ego=tied_ego_path, ego_lens=tied_ego_path.camera), (
+        *path_remarks,
+        *warnings,
+    )
 
 
 def _from_meta(
@@ -215,7 +218,7 @@ def _from_meta(
     video = folder / EXO
     info = probe_video(video)
     check_ego_count(meta, all_frames(info, video))
-    meta_with_lens, note = with_exo_lens(meta, exo_lens)
+    meta_with_lens, lens_note = with_exo_lens(meta, exo_lens)
     # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
     # video's own.
     camera = (
@@ -223,7 +226,7 @@ def _from_meta(
         if meta_with_lens is meta
         else exo_lens_of_size(meta_with_lens, (info.width, info.height))[0]
     )
-    exo = replace(
+    exo_view = replace(
         meta.exo, lens=camera, w2c=validate_w2c(meta.exo.w2c, f"camera_extrinsics of {name}")
     )
     if depth is None:
@@ -231,32 +234,32 @@ def _from_meta(
             depth = find_depth(folder)
         except EgoXInputError:
             depth = None
-    ego = meta.ego
-    if ego.stands:
-        ego = replace(ego, w2c=ego.poses(info.frame_count))
-    truth = next((folder / n for n in TRUTH_NAMES if (folder / n).is_file()), None)
+    ego_path = meta.ego
+    if ego_path.stands:
+        ego_path = replace(ego_path, w2c=ego_path.poses(info.frame_count))
+    truth_file = next((folder / n for n in TRUTH_NAMES if (folder / n).is_file()), None)
     k = (
         meta.ego_intrinsics
         if meta.ego_intrinsics is not None
         else torch.eye(3, dtype=torch.float64)
     )
     if exo_lens != "as given":
-        notes += (Remark(note),)
+        notes += (Remark(lens_note),)
     lens, lens_notes = ego_lens(meta, preset_camera("aria_released", info.height))
     if lens_notes:
         notes += (Remark(lens_notes, RemarkKind.WARNING),)
     if (folder / HEAD_KEYPOINTS).is_file() and not meta.pose_source:
         try:
             points = read_keypoints(folder / HEAD_KEYPOINTS, all_frames(info, video))
-            notes += out_of_step(points, ego, exo)
+            notes += out_of_step(points, ego_path, exo_view)
         except EgoXInputError as error:
             warning = f"the head's way was not compared with the ego poses: {error}"
             notes += (Remark(warning, RemarkKind.WARNING),)
     return RawTake(
         name=name,
         layout=layout,
-        ego_video=truth,
-        ego=replace(ego, lens=lens),
+        ego_video=truth_file,
+        ego=replace(ego_path, lens=lens),
         meta_intrinsics=k,
         prompt=meta.prompt,
         pose_source=meta.pose_source,
@@ -266,7 +269,7 @@ def _from_meta(
             ExoView(
                 name="exo",
                 video=video,
-                exo=exo,
+                exo=exo_view,
                 depth=depth,
             ),
         ),

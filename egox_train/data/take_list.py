@@ -39,16 +39,18 @@ def read_take_list(root: Path) -> dict[str, ListedTake]:
     file = root / TAKE_LIST
     if not file.is_file():
         return {}
-    content = read_json(file, "list of takes", MAX_LIST_BYTES)
-    if not isinstance(content, list) or not all(isinstance(entry, Mapping) for entry in content):
+    list_content = read_json(file, "list of takes", MAX_LIST_BYTES)
+    if not isinstance(list_content, list) or not all(
+        isinstance(entry, Mapping) for entry in list_content
+    ):
         raise EgoXInputError(
             f"list of takes {TAKE_LIST}",
-            got=type(content).__name__,
+            got=type(list_content).__name__,
             expected="a list with one object per take",
             fix="download the dataset's metadata again, or move the file away",
         )
     takes: dict[str, ListedTake] = {}
-    for entry in content:
+    for entry in list_content:
         entry_take = ListedTake(
             task_s=_task(entry),
             room=_room(entry),
@@ -86,10 +88,10 @@ def room_of_name(take: str, numbers: int = 1) -> str:
     ``cmu_bike08_2`` is the second take of ``cmu_bike08``; the released dataset's names have first
     and last frame as well (``cmu_soccer06_6_877_925``, three numbers). A name of another form is a
     recording of its own."""
-    room, *last_numbers = take.rsplit("_", numbers)
+    room_name, *last_numbers = take.rsplit("_", numbers)
     return (
-        room
-        if room
+        room_name
+        if room_name
         and len(last_numbers) == numbers
         and all(number.isdecimal() for number in last_numbers)
         else take

@@ -69,21 +69,21 @@ def undistort_videos(
         EgoXInputError: no such source or part, or no video that could be written. One that can't is
             named in the outcome.
     """
-    skipped: list[tuple[str, str]] = []
+    skipped_videos: list[tuple[str, str]] = []
     jobs = [
         _VideoJob(
-            name=f"{take.name}__{view.name}",
-            view=view,
+            name=f"{take.name}__{exo_view.name}",
+            view=exo_view,
             layout=take.layout,
             out=out,
             options=options,
         )
-        for take in list_takes(source, layout, skipped, options.source_lens)
-        for view in take.exos
+        for take in list_takes(source, layout, skipped_videos, options.source_lens)
+        for exo_view in take.exos
     ]
     jobs = shard_of(jobs, run_options.part)
     clear_leftovers(out, names={job.name for job in jobs})
-    failed, videos = run_all(
+    failed_videos, videos = run_all(
         _write_video_once,
         jobs,
         [job.name for job in jobs],
@@ -91,16 +91,16 @@ def undistort_videos(
         stage="exo videos",
         progress=progress,
     )
-    skipped += failed.items()
+    skipped_videos += failed_videos.items()
     if not videos:
         raise EgoXInputError(
             "undistort",
-            got="no video" + (f"; first: {': '.join(skipped[0])}" if skipped else ""),
+            got="no video" + (f"; first: {': '.join(skipped_videos[0])}" if skipped_videos else ""),
             expected="at least one exo video",
             fix="see the message; check the source folder",
         )
-    new = sum(is_new for _, is_new in videos)
-    return VideosOutcome(videos=len(videos), new=new, skipped=tuple(skipped))
+    new_count = sum(is_new for _, is_new in videos)
+    return VideosOutcome(videos=len(videos), new=new_count, skipped=tuple(skipped_videos))
 
 
 def _write_video_once(job: _VideoJob) -> tuple[Path, bool] | str:

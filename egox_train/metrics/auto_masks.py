@@ -58,27 +58,29 @@ class AutoMasks:
         masks, scores = torch.cat(masks), torch.cat(scores)
         if not len(masks):
             return masks.numpy()
-        boxes = self.boxes_of(masks)
-        kept_indices = self.nms(boxes, scores, SAME_BOX)
-        sides = boxes[kept_indices, 2:] - boxes[kept_indices, :2]  # as sam2 counts them
-        return masks[kept_indices[(sides >= SMALLEST_BOX_PX).all(dim=1)]].numpy()
+        mask_boxes = self.boxes_of(masks)
+        kept_indices = self.nms(mask_boxes, scores, SAME_BOX)
+        box_sizes = (
+            mask_boxes[kept_indices, 2:] - mask_boxes[kept_indices, :2]
+        )  # as sam2 counts them
+        return masks[kept_indices[(box_sizes >= SMALLEST_BOX_PX).all(dim=1)]].numpy()
 
     def _predict_masks(self, picture: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Predict masks [n, H, W] bool and their predicted IoUs [n] for one batch of grid points
         after another."""
         size = (picture.shape[0], picture.shape[1])
-        embeddings = self.model.get_image_embeddings(self._pixels(picture))
+        image_embeddings = self.model.get_image_embeddings(self._pixels(picture))
         steps = (torch.arange(POINTS) + 0.5) / POINTS * self.side_px
-        grid = torch.cartesian_prod(steps, steps).flip(-1)
-        for points in grid.split(BATCH):
-            output = self.model(
-                image_embeddings=embeddings,
+        point_grid = torch.cartesian_prod(steps, steps).flip(-1)
+        for points in point_grid.split(BATCH):
+            sam_output = self.model(
+                image_embeddings=image_embeddings,
                 input_points=points[None, :, None].to(self.device),
                 multimask_output=True,
             )
-            scores = output.iou_scores[0].flatten().cpu()
+            scores = sam_output.iou_scores[0].flatten().cpu()
             low_resolution_logits = (
-                output.pred_masks[0].flatten(0, 1).float().cpu()[scores > LEAST_IOU]
+                sam_output.pred_masks[0].flatten(0, 1).float().cpu()[scores > LEAST_IOU]
             )
             logits = torch.nn.functional.interpolate(
                 without_small_regions(low_resolution_logits)[:, None],
@@ -100,8 +102,8 @@ class AutoMasks:
             align_corners=False,
             antialias=True,
         )
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-        return ((pixels - mean) / std).to(self.device)
+        mean, std_deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        return ((pixels - mean) / std_deviation).to(self.device)
 
 
 def stability(
@@ -123,9 +125,9 @@ def without_small_regions(
     A pixel of an island that touches no hole is judged by the logits as they came, like sam2's.
     """
     cleaned_logits = logits.clone()
-    for number, picture in enumerate(logits.numpy()):
-        cleaned_logits[number][_small_regions(picture <= 0)] = FILLED
-        cleaned_logits[number][_small_regions(picture > 0)] = EMPTIED
+    for mask_index, picture in enumerate(logits.numpy()):
+        cleaned_logits[mask_index][_small_regions(picture <= 0)] = FILLED
+        cleaned_logits[mask_index][_small_regions(picture > 0)] = EMPTIED
     return cleaned_logits
 
 

@@ -38,10 +38,10 @@ def prior_telea(
     it."""
     pictures = (prior * 255).round().to(torch.uint8).cpu().numpy()
     frames = [
-        cv2.inpaint(picture, (~covered).astype(np.uint8), TELEA_RADIUS_PX, cv2.INPAINT_TELEA)
-        if covered.any()
+        cv2.inpaint(picture, (~covered_mask).astype(np.uint8), TELEA_RADIUS_PX, cv2.INPAINT_TELEA)
+        if covered_mask.any()
         else np.zeros_like(picture)
-        for picture, covered in zip(pictures, coverage.cpu().numpy(), strict=True)
+        for picture, covered_mask in zip(pictures, coverage.cpu().numpy(), strict=True)
     ]
     return torch.from_numpy(np.stack(frames)).float() / 255
 

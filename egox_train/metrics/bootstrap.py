@@ -1,5 +1,6 @@
-"""Compute means with bootstrap confidence intervals and tests of paired differences. Takes are
-resampled as a whole, because clips of one take are not independent."""
+"""Compute means with bootstrap confidence intervals, and tests of paired differences.
+
+Takes are resampled as a whole, because clips of one take are not independent."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,19 +39,19 @@ def bootstrap_mean(values: Sequence[float], takes: Sequence[str]) -> Estimate | 
     if not len(values):
         return None
     unique_takes, take_indices = np.unique(np.asarray(takes), return_inverse=True)
-    sums = np.bincount(
+    sum_by_take = np.bincount(
         take_indices, weights=np.asarray(values, dtype=np.float64), minlength=len(unique_takes)
     )
     counts = np.bincount(take_indices, minlength=len(unique_takes)).astype(np.float64)
-    draws = np.random.default_rng(0).integers(
+    take_draws = np.random.default_rng(0).integers(
         0, len(unique_takes), size=(SAMPLES, len(unique_takes))
     )
-    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    drawn_means = sum_by_take[take_draws].sum(axis=1) / counts[take_draws].sum(axis=1)
+    lower_bound, upper_bound = np.quantile(drawn_means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(
-        mean=float(sums.sum() / counts.sum()),
-        low=float(low),
-        high=float(high),
+        mean=float(sum_by_take.sum() / counts.sum()),
+        low=float(lower_bound),
+        high=float(upper_bound),
         clips=len(values),
         takes=len(unique_takes),
     )
@@ -66,23 +67,27 @@ def paired_difference(
 
     None where there are no clips; no p with fewer takes than a test needs.
     """
-    by_take: dict[str, list[float]] = {}
+    differences_by_take: dict[str, list[float]] = {}
     for clip in sorted(a):
         if (x := a[clip]) is not None and (y := b.get(clip)) is not None:
-            by_take.setdefault(take_of[clip], []).append(x - y)
-    pairs = [(take, value) for take, values in by_take.items() for value in values]
-    estimate = bootstrap_mean([value for _, value in pairs], [take for take, _ in pairs])
-    means = [float(np.mean(values)) for values in by_take.values()]
-    if len(means) < FEWEST_TAKES:
-        return estimate, None
-    return estimate, float(wilcoxon(means).pvalue) if any(means) else 1.0
+            differences_by_take.setdefault(take_of[clip], []).append(x - y)
+    take_differences = [
+        (take, value) for take, values in differences_by_take.items() for value in values
+    ]
+    mean_difference = bootstrap_mean(
+        [value for _, value in take_differences], [take for take, _ in take_differences]
+    )
+    take_means = [float(np.mean(values)) for values in differences_by_take.values()]
+    if len(take_means) < FEWEST_TAKES:
+        return mean_difference, None
+    return mean_difference, float(wilcoxon(take_means).pvalue) if any(take_means) else 1.0
 
 
 def holm(values: Mapping[Any, float]) -> dict[Any, float]:
     """Adjust the p values of several comparisons by Holm's method, which bounds the probability of
     any false positive."""
-    adjusted, highest = {}, 0.0
+    adjusted_values, highest_p = {}, 0.0
     for rank, key in enumerate(sorted(values, key=lambda k: values[k])):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[key]))
-        adjusted[key] = highest
-    return adjusted
+        highest_p = max(highest_p, min(1.0, (len(values) - rank) * values[key]))
+        adjusted_values[key] = highest_p
+    return adjusted_values

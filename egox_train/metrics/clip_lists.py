@@ -30,8 +30,8 @@ def clips_of(
         split = SPLITS.get(split, split)
     if protocol is None or source.is_file():
         # Files are checked row by row, so that one missing file doesn't stop the others.
-        everyone = read_manifest(source, check_files=False)
-        return everyone, source.parent, in_splits(everyone, source, split)
+        all_records = read_manifest(source, check_files=False)
+        return all_records, source.parent, in_splits(all_records, source, split)
     require_folder(source, "true videos", "a manifest, or a folder of takes or of <clip>.mp4")
     takes = {file.parent.name: file.parent.name for file in source.glob(f"[!.]*/{TRUTH}")}
     files = {file.stem: "." for file in source.glob("[!.]*.mp4")}
@@ -78,5 +78,5 @@ def _record(clip: str, folder: str) -> ClipRecord:
 def take_of_clip(clip: str) -> str:
     """Derive a take's name from the clip name <take>_<first frame>_<last frame>, or use the whole
     clip name."""
-    match = re.fullmatch(r"(.+)_\d+_\d+", clip)
-    return clip if match is None else match[1]
+    name_match = re.fullmatch(r"(.+)_\d+_\d+", clip)
+    return clip if name_match is None else name_match[1]

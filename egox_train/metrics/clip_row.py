@@ -67,8 +67,10 @@ class RowJob:
 
 
 def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | str:
-    """Compute or load the metrics of one clip as a row with ``clip``, ``take`` and ``metrics`` by
-    method. The result is that of :func:`make_once`.
+    """Compute the metrics of one clip, or load them if they were computed before.
+
+    The row has ``clip``, ``take`` and ``metrics`` by method, and the result is that of
+    :func:`make_once`.
 
     Args:
         device: of the networks.
@@ -89,12 +91,12 @@ def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | 
 
 def _written(job: RowJob, files: ClipFiles, key: str, device: str) -> dict[str, Any]:
     with single_threaded() if job.one_thread else contextlib.nullcontext():
-        row, features = _compute(job, files, device)
+        row, set_features = _compute(job, files, device)
     npz_buffer = io.BytesIO()
     # Arrays by name; numpy's stubs take one of them for allow_pickle.
-    np.savez(npz_buffer, **features)  # ty: ignore[invalid-argument-type]
-    with atomic_write(features_file(job.rows, job.record.clip)) as temporary:
-        temporary.write_bytes(npz_buffer.getvalue())
+    np.savez(npz_buffer, **set_features)  # ty: ignore[invalid-argument-type]
+    with atomic_write(features_file(job.rows, job.record.clip)) as temporary_file:
+        temporary_file.write_bytes(npz_buffer.getvalue())
     row = {
         **row,
         "fingerprint": key,
@@ -115,7 +117,7 @@ def network(name: str, file: Path, device: str) -> Callable[..., Any]:
     from .fvd import NETWORKS
     from .perceptual import ClipImage, Lpips
 
-    classes = {
+    network_classes = {
         "lpips": Lpips,
         "clip": ClipImage,
         "amt": AmtInterpolation,
@@ -123,7 +125,7 @@ def network(name: str, file: Path, device: str) -> Callable[..., Any]:
         "dino": DinoFeatures,
         "dino-crops": CropFeatures,
     }
-    return {**classes, **NETWORKS}[name](file, device)
+    return {**network_classes, **NETWORKS}[name](file, device)
 
 
 def features_key(column: str, video: str) -> str:
@@ -142,55 +144,73 @@ def _compute(
     job: RowJob, files: ClipFiles, device: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     record, options, protocol = job.record, job.options, protocol_named(job.options.protocol)
-    truth = protocol.read_video(files.truth, record, "ground truth")
+    true_video = protocol.read_video(files.truth, record, "ground truth")
     videos = {
         name: protocol.read_video(file, record, f"{name} video") for name, file in files.videos
     }
     row = {"clip": record.clip, "take": record.take, "truth": content_hash([files.truth])[0]}
-    sampled_names, maps, classes, views = set(videos), {}, None, None
+    sampled_names, metric_maps, pixel_classes, path_views = set(videos), {}, None, None
     if protocol.with_prior:
-        prior = read_ego(files.folder / PRIOR, record, "prior")
-        coverage, row["coverage_from"] = read_coverage(files.folder, prior)
+        prior_frames = read_ego(files.folder / PRIOR, record, "prior")
+        coverage, row["coverage_from"] = read_coverage(files.folder, prior_frames)
         if (files.folder / SEEN).is_file():
-            classes = read_classes(files.folder / SEEN, record.frames, record.ego_size)
-        maps, scene = {"coverage": coverage, "seen": classes}, clip_scene(files)
-        views = None if scene is None else PathViews.of(*scene)
+            pixel_classes = read_classes(files.folder / SEEN, record.frames, record.ego_size)
+        metric_maps, scene = {"coverage": coverage, "seen": pixel_classes}, clip_scene(files)
+        path_views = None if scene is None else PathViews.of(*scene)
         if options.baselines:
-            exo = read_exo(files.folder, record)
-            videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
+            exo_frames = read_exo(files.folder, record)
+            videos.update(
+                {
+                    name: make_baseline(exo_frames, prior_frames, coverage)
+                    for name, make_baseline in BASELINES.items()
+                }
+            )
     else:
-        generated, _ = protocol.pair_videos(videos[GENERATED], truth)
-        row |= {"frames": len(generated), "size": f"{generated.shape[2]}x{generated.shape[1]}"}
+        paired_generated, _ = protocol.pair_videos(videos[GENERATED], true_video)
+        row |= {
+            "frames": len(paired_generated),
+            "size": f"{paired_generated.shape[2]}x{paired_generated.shape[1]}",
+        }
     metrics, set_features = {}, {}
     for name, frames in videos.items():
-        generated, true = protocol.pair_videos(frames, truth)
-        values = protocol.frame_metrics(generated, true, **maps)
+        paired_generated, paired_truth = protocol.pair_videos(frames, true_video)
+        values = protocol.frame_metrics(paired_generated, paired_truth, **metric_maps)
         if name == GENERATED and files.masks is not None:
-            dino = options.weights.get("dino")
+            dino_weights = options.weights.get("dino")
             feature_network = (
-                None if dino is None else network(protocol.feature_network, dino, device)
+                None
+                if dino_weights is None
+                else network(protocol.feature_network, dino_weights, device)
             )
             values.update(
-                protocol.object_metrics(files.masks, record.clip, generated, true, feature_network)
+                protocol.object_metrics(
+                    files.masks, record.clip, paired_generated, paired_truth, feature_network
+                )
             )
-        if views is not None and name in sampled_names:
-            path_errors = views.error(frames)
+        if path_views is not None and name in sampled_names:
+            path_errors = path_views.error(frames)
             values.update(
                 path_error=path_errors.median_deg,
                 path_judged=float(path_errors.judged.float().mean()),
             )
-        values.update(_perceptual(generated, true, options.weights, device, classes))
-        moving = generated
+        values.update(
+            _perceptual(paired_generated, paired_truth, options.weights, device, pixel_classes)
+        )
+        moving_frames = paired_generated
         if protocol.canvas is not None:
-            moving = protocol.canvas(frames, truth, files)
-            values["temporal_flickering"] = None if moving is None else temporal_flickering(moving)
-        if moving is not None:
+            moving_frames = protocol.canvas(frames, true_video, files)
+            values["temporal_flickering"] = (
+                None if moving_frames is None else temporal_flickering(moving_frames)
+            )
+        if moving_frames is not None:
             fps = record.fps if protocol.fps is None else protocol.fps
-            values.update(_over_time(moving, fps, options.weights, device, protocol.threshold_px))
+            values.update(
+                _over_time(moving_frames, fps, options.weights, device, protocol.threshold_px)
+            )
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
     for column in SETS & options.weights.keys():
         features = network(column, options.weights[column], device)
-        for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
+        for name, frames in ((TRUE, true_video), *((name, videos[name]) for name, _ in job.videos)):
             set_features[features_key(column, name)] = features(protocol.set_frames(frames))
     return {**row, "metrics": metrics}, set_features
 
@@ -204,10 +224,10 @@ def _perceptual(
 ) -> Values:
     values: Values = {}
     if "lpips" in weights:
-        lpips = network("lpips", weights["lpips"], device)
-        values["lpips"] = float(lpips(frames, truth).mean())
+        lpips_network = network("lpips", weights["lpips"], device)
+        values["lpips"] = float(lpips_network(frames, truth).mean())
         if classes is not None:
-            values.update(class_rows(classes, lpips=lpips(frames, truth, spatial=True)))
+            values.update(class_rows(classes, lpips=lpips_network(frames, truth, spatial=True)))
     if "clip" in weights:
         values["clip_i"] = float(network("clip", weights["clip"], device)(frames, truth).mean())
     return values

@@ -94,14 +94,14 @@ def _by_class(
 ):
     return (
         Metric(
-            key=f"{key}_{kind}",
-            label=f"{label} {kind}",
+            key=f"{key}_{class_name}",
+            label=f"{label} {class_name}",
             family="seen",
             better=direction,
             digits=digits,
-            meaning=f"{measure}, {condition} (seen.mkv of the clip)",
+            meaning=f"{measure}, {class_words} (seen.mkv of the clip)",
         )
-        for kind, condition in SEEN_WORDS.items()
+        for class_name, class_words in SEEN_WORDS.items()
     )
 
 
@@ -278,9 +278,9 @@ PER_CLIP = tuple(m for m in METRICS if m.family != "set")
 
 def metrics_of_families(*families: Family) -> Sequence[Metric]:
     """List the metrics that belong to the given families, in the order of the tables."""
-    return [m for m in METRICS if m.family in families]
+    return [metric for metric in METRICS if metric.family in families]
 
 
 def metrics_of_table(table: Table) -> Sequence[Metric]:
     """List the metrics that one table of the report shows, in its order."""
-    return [m for m in METRICS if table in m.tables]
+    return [metric for metric in METRICS if table in metric.tables]

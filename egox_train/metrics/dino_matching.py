@@ -38,13 +38,13 @@ class DinoFeatures:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         config = folder / "config.json"
-        kind = "dinov2"
+        network_kind = "dinov2"
         if config.is_file():
-            kind = str(read_json_object(config, "DINO matching").get("model_type"))
-        check_choice(f"model_type of {folder.name}", kind, MODELS, fix=DINO_WEIGHTS)
+            network_kind = str(read_json_object(config, "DINO matching").get("model_type"))
+        check_choice(f"model_type of {folder.name}", network_kind, MODELS, fix=DINO_WEIGHTS)
         (self.model,) = open_model_folder(
             folder,
-            MODELS[kind],
+            MODELS[network_kind],
             subject="DINO matching",
             expected="a DINOv3 or DINOv2 folder",
             download_hint=DINO_WEIGHTS,
@@ -59,11 +59,13 @@ class DinoFeatures:
         frames: Tensor,  # [T, H, W, 3] float 0...1
     ) -> Tensor:  # [T, h, w, d]
         """Compute DINO features for the patches of each frame."""
-        patch = self.model.config.patch_size
+        patch_side = self.model.config.patch_size
         height, width = frames.shape[1:3]
-        scale = max(1.0, SIDE_PATCHES * patch / min(height, width))
-        rows, columns = (max(1, round(n * scale / patch)) for n in (height, width))
-        pictures = imagenet_pictures(frames, (rows * patch, columns * patch)).to(self.device)
+        scale = max(1.0, SIDE_PATCHES * patch_side / min(height, width))
+        rows, columns = (max(1, round(n * scale / patch_side)) for n in (height, width))
+        pictures = imagenet_pictures(frames, (rows * patch_side, columns * patch_side)).to(
+            self.device
+        )
         tokens = torch.stack(
             [
                 self.model(picture[None]).last_hidden_state[0, self.special_token_count :].cpu()
@@ -99,7 +101,7 @@ class CropFeatures:
     ) -> Tensor:  # [N, d] of length 1
         """Compute one unit feature vector for each image crop."""
         before_norm: list[Tensor] = []
-        hook = self.model.norm.register_forward_pre_hook(
+        norm_hook = self.model.norm.register_forward_pre_hook(
             lambda module, inputs: before_norm.append(
                 inputs[0][:, self.special_token_count :].mean(dim=1).cpu()
             )
@@ -114,7 +116,7 @@ class CropFeatures:
                 ).pixel_values
                 self.model(pixels.to(self.device))
         finally:
-            hook.remove()
+            norm_hook.remove()
         return torch.nn.functional.normalize(torch.cat(before_norm), dim=-1)
 
 
@@ -130,16 +132,18 @@ def object_features(
     A patch counts by the share of it that the mask covers.
     """
     size = features.shape[2::-1][:2]  # (w, h)
-    vectors = np.zeros((len(masks), features.shape[-1]))
+    feature_vectors = np.zeros((len(masks), features.shape[-1]))
     values = features.double().numpy()
-    for number, frames in enumerate(masks):
+    for object_index, frames in enumerate(masks):
         patch_masks = np.stack(
             [cv2.resize(f.astype(np.float32), size, interpolation=cv2.INTER_AREA) for f in frames]
         )
         feature_sum = (patch_masks[..., None] * values).sum(axis=(0, 1, 2))
-        norm = np.linalg.norm(feature_sum)
-        vectors[number] = feature_sum / norm if norm > 0 and patch_masks.any() else 0
-    return vectors
+        feature_norm = np.linalg.norm(feature_sum)
+        feature_vectors[object_index] = (
+            feature_sum / feature_norm if feature_norm > 0 and patch_masks.any() else 0
+        )
+    return feature_vectors
 
 
 def match_by_features(
@@ -164,8 +168,8 @@ def match_by_features(
         for object_masks, frames in ((masks.truth, truth), (generated_masks, generated))
     )
     matched_masks = np.zeros_like(masks.truth)
-    for true_object, match in zip(
+    for true_object, best_match in zip(
         *linear_sum_assignment(-(true_features @ generated_features.T)), strict=True
     ):
-        matched_masks[true_object] = generated_masks[match]
+        matched_masks[true_object] = generated_masks[best_match]
     return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched_masks)

@@ -82,18 +82,20 @@ def evaluate(
     _check_weights(options, protocol)
     if not protocol.with_prior:
         options = replace(options, baselines=False, sheet_clips=0)
-    everyone, root, records = clips_of(manifest, options.split, options.protocol)
+    all_records, root, records = clips_of(manifest, options.split, options.protocol)
     records = shard_of(records, run.part, run.clips)
     videos = _with_seed_numbers(((GENERATED, generated), *options.also))
     _check_folders(videos, options)
     for require_package in protocol.require_packages:
         require_package()
-    places = WorkerPlan.of(run, options.device, weights_bytes(*options.weights.values()))
-    in_this_process = places.in_this_process
-    hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}
+    worker_plan = WorkerPlan.of(run, options.device, weights_bytes(*options.weights.values()))
+    in_this_process = worker_plan.in_this_process
+    weight_hashes = {
+        name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()
+    }
     for name, file in options.weights.items():  # a wrong one must not cost a day of rows
         network_name = protocol.feature_network if name == "dino" else name
-        network(network_name, file, places.devices[0] if in_this_process else "cpu")
+        network(network_name, file, worker_plan.devices[0] if in_this_process else "cpu")
         if not in_this_process:  # the workers open their own
             network.cache_clear()
     jobs = [
@@ -103,41 +105,43 @@ def evaluate(
             videos=videos,
             rows=out / ROWS,
             options=options,
-            hashes=hashes,
+            hashes=weight_hashes,
             one_thread=not in_this_process,
         )
         for r in records
     ]
     if run.dry_run:
-        return estimate_run(make_row, jobs, "rows", places)
+        return estimate_run(make_row, jobs, "rows", worker_plan)
     names = [record.clip for record in records]
     clear_leftovers(out / ROWS, names=set(names))
-    errors, results = run_all(
-        make_row, jobs, names, places, stage="evaluating clips", progress=progress
+    errors_by_clip, results = run_all(
+        make_row, jobs, names, worker_plan, stage="evaluating clips", progress=progress
     )
     rows = sorted((row for row, _ in results), key=lambda row: row["clip"])
-    reused_count = sum(not new for _, new in results)
+    reused_count = sum(not is_new for _, is_new in results)
     if run.part != (0, 1):
-        return EvaluateOutcome(report={}, clips=len(records), kept=reused_count, errors=errors)
-    features = _load_features(rows, out / ROWS) if SETS & options.weights.keys() else {}
+        return EvaluateOutcome(
+            report={}, clips=len(records), kept=reused_count, errors=errors_by_clip
+        )
+    set_features = _load_features(rows, out / ROWS) if SETS & options.weights.keys() else {}
     report = build_report(
         rows,
-        dict(sorted(errors.items())),
+        dict(sorted(errors_by_clip.items())),
         options=_report_options(options, run),
-        weights=hashes,
-        protocol=protocol_of(records, hashes, options.protocol, rows),
+        weights=weight_hashes,
+        protocol=protocol_of(records, weight_hashes, options.protocol, rows),
         columns=protocol.columns,
         references=references_of(options.split) if options.protocol else {},
         sets_of=lambda clips: _set_distances(
-            [features[clip] for clip in clips if clip in features],
+            [set_features[clip] for clip in clips if clip in set_features],
             [name for name, _ in videos],
             options.weights,
         ),
-        groups=_groups(everyone, records, read_splits(manifest)) if protocol.with_prior else {},
+        groups=_groups(all_records, records, read_splits(manifest)) if protocol.with_prior else {},
     )
     write_json(out / REPORT, report)
-    with atomic_write(out / TABLE) as temporary:
-        temporary.write_text(markdown_report(report), "utf-8")
+    with atomic_write(out / TABLE) as temporary_file:
+        temporary_file.write_text(markdown_report(report), "utf-8")
     if options.sheet_clips > 0 and rows:
         good_clips = {row["clip"] for row in rows}
         good_records = [r for r in records if r.clip in good_clips]
@@ -150,7 +154,9 @@ def evaluate(
                 ]
             ),
         )
-    return EvaluateOutcome(report=report, clips=len(records), kept=reused_count, errors=errors)
+    return EvaluateOutcome(
+        report=report, clips=len(records), kept=reused_count, errors=errors_by_clip
+    )
 
 
 def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
@@ -176,25 +182,28 @@ def _with_seed_numbers(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, P
 def _groups(
     everyone: Sequence[ClipRecord], records: Sequence[ClipRecord], split_of: Mapping[str, str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Group the clips by split, by scene and by task, without kinds that have a single group.
+    """Group the evaluated clips by split, by scene and by task, and drop kinds of groups that have
+    one group only.
 
     Clips whose group isn't known are left out.
     """
-    trained = {r.room for r in everyone if split_of.get(r.clip) == "train"}
+    training_rooms = {r.room for r in everyone if split_of.get(r.clip) == "train"}
     groups: dict[str, dict[str, list[str]]] = {}
     for record in records:
-        scene_group = "seen in training" if record.room in trained else "unseen"
+        scene_group = "seen in training" if record.room in training_rooms else "unseen"
         names = {
             "split": split_of.get(record.clip, ""),
             "seen and unseen scenes": scene_group if record.room else "",
             "scene": record.room,
             "task": record.task,
         }
-        for kind, name in names.items():
+        for group_kind, name in names.items():
             if name:
-                groups.setdefault(kind, {}).setdefault(name, []).append(record.clip)
+                groups.setdefault(group_kind, {}).setdefault(name, []).append(record.clip)
     return {
-        kind: dict(sorted(by_name.items())) for kind, by_name in groups.items() if len(by_name) > 1
+        group_kind: dict(sorted(clips_by_name.items()))
+        for group_kind, clips_by_name in groups.items()
+        if len(clips_by_name) > 1
     }
 
 
@@ -203,13 +212,13 @@ def _check_weights(options: EvaluateOptions, protocol: Protocol) -> None:
     match."""
     if protocol.with_prior:
         return
-    keys = {metric.key for metric in protocol.columns}
-    if unused := (SETS & options.weights.keys()) - keys:
+    metric_keys = {metric.key for metric in protocol.columns}
+    if unused_weights := (SETS & options.weights.keys()) - metric_keys:
         raise EgoXInputError(
-            f"--{min(unused)}",
+            f"--{min(unused_weights)}",
             got=f"weights with --protocol {options.protocol}",
             expected="weights of its columns",
-            fix=f"leave out --{min(unused)}, or the protocol",
+            fix=f"leave out --{min(unused_weights)}, or the protocol",
         )
     if options.masks is not None and "dino" not in options.weights:
         raise EgoXInputError(
@@ -244,11 +253,11 @@ def _report_options(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]
 
 
 def _load_features(rows: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    features = {}
+    features_by_clip = {}
     for row in rows:
         with np.load(features_file(folder, row["clip"]), allow_pickle=False) as archive:
-            features[row["clip"]] = {name: archive[name] for name in archive.files}
-    return features
+            features_by_clip[row["clip"]] = {name: archive[name] for name in archive.files}
+    return features_by_clip
 
 
 def _set_distances(

@@ -23,15 +23,15 @@ def frame_metrics(
     Raises:
         EgoXInputError: shapes that don't fit, torchmetrics missing.
     """
-    similar, error = ssim_map(generated, truth), squared_error(generated, truth)
+    ssim_values, squared_errors = ssim_map(generated, truth), squared_error(generated, truth)
     values: Values = {
         "psnr": float(psnr(generated, truth).mean()),
-        "ssim": float(similar.mean()),
+        "ssim": float(ssim_values.mean()),
         "temporal_flickering": temporal_flickering(generated) if len(generated) > 1 else None,
         "patch_zncc": patch_zncc(generated, truth),
     }
     if coverage is not None:
-        values.update(region_rows(error, coverage))
+        values.update(region_rows(squared_errors, coverage))
     if seen is not None:
-        values.update(class_rows(seen, error, ssim=similar))
+        values.update(class_rows(seen, squared_errors, ssim=ssim_values))
     return values

@@ -77,7 +77,7 @@ class MotionFeatures:
         except ImportError as error:
             raise _missing("FVD (VideoMAE)", error) from error
         self.prepare, self.device = preprocess_videomae, device
-        network = vit_giant_patch14_224(
+        vit_network = vit_giant_patch14_224(
             img_size=224,
             pretrained=False,
             num_classes=174,
@@ -87,7 +87,7 @@ class MotionFeatures:
             use_mean_pooling=True,
         )
         self.model = load_network(
-            network,
+            vit_network,
             weights,
             "FVD (VideoMAE) weights",
             expected="cd-fvd's VideoMAE v2 (ViT-g)",

@@ -28,25 +28,25 @@ def object_rows(
         EgoXInputError: masks of another size or length than the videos.
     """
     check_sizes(masks, truth)
-    overlaps, locations, contours = [], [], []
-    for true, generated in zip(
+    overlap_values, location_errors, contour_scores = [], [], []
+    for true_mask, generated_mask in zip(
         *(
             video_masks.reshape(-1, *video_masks.shape[2:])
             for video_masks in (masks.truth, masks.generated)
         ),
         strict=True,
     ):
-        if not true.any():
+        if not true_mask.any():
             continue
-        overlaps.append(iou(true, generated))
-        contours.append(contour_accuracy(true, generated))
-        if generated.any():
-            locations.append(location_error_px(true, generated))
+        overlap_values.append(iou(true_mask, generated_mask))
+        contour_scores.append(contour_accuracy(true_mask, generated_mask))
+        if generated_mask.any():
+            location_errors.append(location_error_px(true_mask, generated_mask))
     return {
-        "location_error_px": _mean(locations),
-        "iou": _mean(overlaps),
-        "contour_accuracy": _mean(contours),
-        "missing_masks": float(len(overlaps) - len(locations)),
+        "location_error_px": _mean(location_errors),
+        "iou": _mean(overlap_values),
+        "contour_accuracy": _mean(contour_scores),
+        "missing_masks": float(len(overlap_values) - len(location_errors)),
     }
 
 
@@ -66,8 +66,8 @@ def check_sizes(
 
 def iou(true: np.ndarray, generated: np.ndarray) -> float:
     """Compute the intersection over union of two masks [H, W] bool, 1 if both are empty."""
-    union = np.count_nonzero(true | generated)
-    return 1.0 if not union else np.count_nonzero(true & generated) / union
+    union_pixels = np.count_nonzero(true | generated)
+    return 1.0 if not union_pixels else np.count_nonzero(true & generated) / union_pixels
 
 
 def location_error_px(true: np.ndarray, generated: np.ndarray) -> float:
@@ -102,9 +102,9 @@ def boundary_f(true: np.ndarray, generated: np.ndarray, radius: int) -> float:
     Both are [H, W] bool. 1 where neither has any.
     """
     row, column = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    disk = (row**2 + column**2 <= radius**2).astype(np.uint8)
+    disk_kernel = (row**2 + column**2 <= radius**2).astype(np.uint8)
     near_true_edge, near_generated_edge = (
-        cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in (true, generated)
+        cv2.dilate(edge_mask.astype(np.uint8), disk_kernel) > 0 for edge_mask in (true, generated)
     )
     true_count, generated_count = int(true.sum()), int(generated.sum())
     precision = (generated & near_true_edge).sum() / generated_count if generated_count else 1.0

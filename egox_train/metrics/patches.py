@@ -25,7 +25,7 @@ def patch_zncc(
     check_pair(generated, truth)
     weights = torch.tensor(LUMA, dtype=torch.float64)
     patch_side = min(PATCH, *truth.shape[1:3])
-    first, second = (
+    first_patches, second_patches = (
         (x.double() @ weights)
         .unfold(1, patch_side, patch_side)
         .unfold(2, patch_side, patch_side)
@@ -33,10 +33,17 @@ def patch_zncc(
         .flatten(0, 2)
         for x in (generated, truth)
     )
-    first, second = (x - x.mean(dim=1, keepdim=True) for x in (first, second))
-    generated_variance, truth_variance = first.square().mean(dim=1), second.square().mean(dim=1)
+    first_patches, second_patches = (
+        x - x.mean(dim=1, keepdim=True) for x in (first_patches, second_patches)
+    )
+    generated_variance, truth_variance = (
+        first_patches.square().mean(dim=1),
+        second_patches.square().mean(dim=1),
+    )
     has_texture = truth_variance > FLAT
     if not bool(has_texture.any()):
         return None
     deviation_product = (generated_variance * truth_variance).sqrt().clamp(min=FLAT)
-    return float(((first * second).mean(dim=1) / deviation_product)[has_texture].mean())
+    return float(
+        ((first_patches * second_patches).mean(dim=1) / deviation_product)[has_texture].mean()
+    )

@@ -31,14 +31,17 @@ class Lpips:
             from torchmetrics.functional.image.lpips import _LPIPS
         read_header(weights, "LPIPS weights")
         # Most of the file is the classifier, which LPIPS has no use for.
-        features = {k: v for k, v in load_file(weights).items() if k.startswith("features.")}
+        feature_weights = {k: v for k, v in load_file(weights).items() if k.startswith("features.")}
         self.model = _LPIPS(net="alex", pretrained=True, pnet_rand=True)
         layer_names = {
             k: k.split(".", 1)[1] for k in self.model.net.state_dict()
         }  # slice2.3.weight -> 3.weight
         try:
             self.model.net.load_state_dict(
-                {k: features[f"features.{layer}"].float() for k, layer in layer_names.items()}
+                {
+                    k: feature_weights[f"features.{layer}"].float()
+                    for k, layer in layer_names.items()
+                }
             )
         except (KeyError, RuntimeError) as error:
             raise EgoXInputError(
@@ -71,8 +74,12 @@ class Lpips:
             )
         self.model.spatial = spatial
         pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
-        device_pairs = ([x.to(self.device).float().movedim(-1, 1) for x in pair] for pair in pairs)
-        distances = torch.cat([self.model(*pair, normalize=True).cpu() for pair in device_pairs])
+        device_pairs = (
+            [x.to(self.device).float().movedim(-1, 1) for x in frame_batch] for frame_batch in pairs
+        )
+        distances = torch.cat(
+            [self.model(*frame_batch, normalize=True).cpu() for frame_batch in device_pairs]
+        )
         return distances[:, 0] if spatial else distances.flatten()
 
 

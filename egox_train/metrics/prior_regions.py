@@ -39,10 +39,12 @@ def class_rows(
     """Compute image metrics separately for each class of ego pixels, None for a class without
     pixels."""
     rows: dict[str, float | None] = {}
-    for name, kind in SEEN_KINDS.items():
-        region = classes == kind
+    for name, class_index in SEEN_KINDS.items():
+        class_mask = classes == class_index
         if error is not None:
-            rows[f"psnr_{name}"] = region_psnr(error, region)
-        for metric, values in maps.items():
-            rows[f"{metric}_{name}"] = float(values[region].mean()) if region.any() else None
+            rows[f"psnr_{name}"] = region_psnr(error, class_mask)
+        for metric_name, values in maps.items():
+            rows[f"{metric_name}_{name}"] = (
+                float(values[class_mask].mean()) if class_mask.any() else None
+            )
     return rows

@@ -51,19 +51,21 @@ def build_report(
     clips by kind of group and name. ``columns``: of the protocol. ``references``: published
     rows (:func:`references_of`).
     """
-    seeds, sets = _names_by_method(rows), sets_of([row["clip"] for row in rows])
-    means = _means(rows, seeds)
-    generated_values = _seed_averages(rows, seeds.get(GENERATED, ()))
+    names_by_method, clip_sets = _names_by_method(rows), sets_of([row["clip"] for row in rows])
+    method_means = _means(rows, names_by_method)
+    generated_values = _seed_averages(rows, names_by_method.get(GENERATED, ()))
     coverage_from = {row["coverage_from"] for row in rows if "coverage_from" in row}
-    paired = {
+    paired_figures = {
         f"{GENERATED} - {method}": _differences(
-            generated_values, _seed_averages(rows, keys), _take_by_clip(rows)
+            generated_values, _seed_averages(rows, video_names), _take_by_clip(rows)
         )
-        for method, keys in seeds.items()
+        for method, video_names in names_by_method.items()
         if method != GENERATED
     }
-    _add_corrected_p(paired, columns)
-    seeds_of_videos = {name: keys for name, keys in seeds.items() if name not in BASELINES}
+    _add_corrected_p(paired_figures, columns)
+    seeds_of_videos = {
+        name: video_names for name, video_names in names_by_method.items() if name not in BASELINES
+    }
     return {
         "format": FORMAT,
         "metrics_version": VERSION,
@@ -75,21 +77,25 @@ def build_report(
         "weights": dict(weights),
         "versions": {name: version(name) for name in (*LIBRARIES, *protocol.get("libraries", ()))},
         "coverage_from": sorted(coverage_from),
-        "object_matching": _matching_method(means.get(GENERATED, {}), weights),
-        "not_computed": _not_computed(means.get(GENERATED, {}), sets, columns),
-        "sets": sets,
-        "means": means,
-        "paired": paired,
-        "seeds": {name: list(keys) for name, keys in seeds.items() if len(keys) > 1},
+        "object_matching": _matching_method(method_means.get(GENERATED, {}), weights),
+        "not_computed": _not_computed(method_means.get(GENERATED, {}), clip_sets, columns),
+        "sets": clip_sets,
+        "means": method_means,
+        "paired": paired_figures,
+        "seeds": {
+            name: list(video_names)
+            for name, video_names in names_by_method.items()
+            if len(video_names) > 1
+        },
         "groups": {
-            kind: {
+            group_kind: {
                 name: {
                     "means": _means([r for r in rows if r["clip"] in clips], seeds_of_videos),
                     "sets": sets_of(clips),
                 }
-                for name, clips in by_name.items()
+                for name, clips in clips_by_name.items()
             }
-            for kind, by_name in (groups or {}).items()
+            for group_kind, clips_by_name in (groups or {}).items()
         },
         "errors": dict(errors),
         **({"references": dict(references)} if references else {}),
@@ -160,10 +166,10 @@ def seed_name(method: str, number: int) -> str:
 
 def _names_by_method(rows: Rows) -> dict[str, list[str]]:
     """Group the names of generated videos by method, since each seed of a method has a name."""
-    seeds: dict[str, list[str]] = {}
+    names_by_method: dict[str, list[str]] = {}
     for name in rows[0]["metrics"] if rows else ():
-        seeds.setdefault(name.split(SEED)[0], []).append(name)
-    return seeds
+        names_by_method.setdefault(name.split(SEED)[0], []).append(name)
+    return names_by_method
 
 
 def _take_by_clip(rows: Rows) -> dict[str, str]:
@@ -172,12 +178,15 @@ def _take_by_clip(rows: Rows) -> dict[str, str]:
 
 def _seed_averages(rows: Rows, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """Average each metric of each clip over the seeds that have a value."""
-    return {m.key: {row["clip"]: _clip_average(row, keys, m.key) for row in rows} for m in PER_CLIP}
+    return {
+        metric.key: {row["clip"]: _clip_average(row, keys, metric.key) for row in rows}
+        for metric in PER_CLIP
+    }
 
 
 def _clip_average(row: Mapping[str, Any], keys: Sequence[str], metric: str) -> float | None:
-    by_seed = (row["metrics"].get(key, {}).get(metric) for key in keys)
-    values = [value for value in by_seed if value is not None]
+    seed_values = (row["metrics"].get(key, {}).get(metric) for key in keys)
+    values = [value for value in seed_values if value is not None]
     return fmean(values) if values else None
 
 
@@ -187,27 +196,27 @@ def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str
     The interval is added where there are takes enough, and over several seeds the standard
     deviation of the mean.
     """
-    take_of, means = _take_by_clip(rows), {}
-    for method, keys in seeds.items():
-        means[method] = figures = {}
-        columns_by_seed = [_seed_averages(rows, [key]) for key in keys]
-        for metric, column in _seed_averages(rows, keys).items():
-            value_of = {clip: value for clip, value in column.items() if value is not None}
-            takes = [take_of[clip] for clip in value_of]
-            estimate = bootstrap_mean(list(value_of.values()), takes)
-            if estimate is not None:
-                figures[metric] = _without_unreliable_interval(estimate)
-                by_seed = [
-                    [columns[metric][clip] for clip in value_of] for columns in columns_by_seed
+    take_by_clip, method_means = _take_by_clip(rows), {}
+    for method, video_names in seeds.items():
+        method_means[method] = figures = {}
+        columns_by_seed = [_seed_averages(rows, [key]) for key in video_names]
+        for metric, column in _seed_averages(rows, video_names).items():
+            value_by_clip = {clip: value for clip, value in column.items() if value is not None}
+            takes = [take_by_clip[clip] for clip in value_by_clip]
+            mean_estimate = bootstrap_mean(list(value_by_clip.values()), takes)
+            if mean_estimate is not None:
+                figures[metric] = _without_unreliable_interval(mean_estimate)
+                seed_means = [
+                    [columns[metric][clip] for clip in value_by_clip] for columns in columns_by_seed
                 ]
                 all_values = [
                     fmean(v for v in seed_values if v is not None)
-                    for seed_values in by_seed
+                    for seed_values in seed_means
                     if None not in seed_values
                 ]
                 if len(all_values) > 1:
                     figures[metric]["spread"] = round(stdev(all_values), 6)
-    return means
+    return method_means
 
 
 def _without_unreliable_interval(estimate: Estimate) -> dict[str, Any]:
@@ -223,11 +232,11 @@ def _differences(
 ) -> dict[str, dict[str, Any]]:
     differences = {}
     for key, column in generated_values.items():
-        estimate, p = paired_difference(column, method_values[key], take_of)
-        if estimate is not None:
+        difference_estimate, p_value = paired_difference(column, method_values[key], take_of)
+        if difference_estimate is not None:
             differences[key] = {
-                **_without_unreliable_interval(estimate),
-                **({} if p is None else {"p": p}),
+                **_without_unreliable_interval(difference_estimate),
+                **({} if p_value is None else {"p": p_value}),
             }
     return differences
 
@@ -237,13 +246,15 @@ def _add_corrected_p(
 ) -> None:
     """Add p values adjusted by Holm's method to all comparisons that one table shows."""
     comparisons = {
-        (name, m.key): paired[name][m.key]
+        (name, metric.key): paired[name][metric.key]
         for name in paired
-        for m in columns
-        if "paired" in m.tables and "p" in paired[name].get(m.key, {})
+        for metric in columns
+        if "paired" in metric.tables and "p" in paired[name].get(metric.key, {})
     }
-    for place, p in holm({place: values["p"] for place, values in comparisons.items()}).items():
-        comparisons[place]["p_holm"] = round(p, 6)
+    for comparison_place, p_value in holm(
+        {comparison_place: values["p"] for comparison_place, values in comparisons.items()}
+    ).items():
+        comparisons[comparison_place]["p_holm"] = round(p_value, 6)
 
 
 def _matching_method(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
@@ -256,53 +267,64 @@ def _not_computed(
     means: Mapping[str, Any], sets: Sets, columns: Sequence[Metric]
 ) -> dict[str, str]:
     computed_keys = {*means, *sets}
-    return {m.label: f"needs {m.needs}" for m in columns if m.needs and m.key not in computed_keys}
+    return {
+        metric.label: f"needs {metric.needs}"
+        for metric in columns
+        if metric.needs and metric.key not in computed_keys
+    }
 
 
 def markdown_report(report: Mapping[str, Any]) -> str:
     """Write the report as Markdown tables, with '–' for missing values."""
-    is_ours = "name" not in report["protocol"]
+    is_egox_protocol = "name" not in report["protocol"]
     lines = [
         "# Evaluation",
         "",
         f"{report['clips']} clips of {report['takes']} takes, {report['failed']} failed. "
         "Means with 95 % bootstrap intervals over takes, where there are five or more.",
         "",
-        _protocol_line(report["protocol"]) if is_ours else _named_protocol(report["protocol"]),
+        _protocol_line(report["protocol"])
+        if is_egox_protocol
+        else _named_protocol(report["protocol"]),
         "",
     ]
-    for title, body in _sections(report) if is_ours else _table1_sections(report):
-        lines += [f"## {title}", "", *body, ""]
-    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-    covered = ", ".join(report["coverage_from"]) or "–"
-    coverage_sentence = f"Coverage taken from: {covered}. " if is_ours else ""
+    for title, section_lines in _sections(report) if is_egox_protocol else _table1_sections(report):
+        lines += [f"## {title}", "", *section_lines, ""]
+    versions = ", ".join(
+        f"{name} {version_number}" for name, version_number in report["versions"].items()
+    )
+    coverage_sources = ", ".join(report["coverage_from"]) or "–"
+    coverage_sentence = f"Coverage taken from: {coverage_sources}. " if is_egox_protocol else ""
     return "\n".join([*lines, f"{coverage_sentence}Versions: {versions}.", ""])
 
 
 def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Yield the report's sections as titles with lines of Markdown."""
     if report["clips"]:
-        means, seeds = report["means"], report["seeds"]
+        method_means, names_by_method = report["means"], report["seeds"]
         yield (
             "In the paper's columns",
-            [*_seeds_sentence(seeds), *_paper_table({"": report}, seeds)],
+            [*_seeds_sentence(names_by_method), *_paper_table({"": report}, names_by_method)],
         )
-        for kind, by_name in report["groups"].items():
-            yield f"By {kind}", _paper_table(by_name, seeds)
-        yield "Structure", _means_table(means, metrics_of_families("structure"))
+        for group_kind, group_figures in report["groups"].items():
+            yield f"By {group_kind}", _paper_table(group_figures, names_by_method)
+        yield "Structure", _means_table(method_means, metrics_of_families("structure"))
         yield (
             "Inside and outside the prior's coverage",
-            _means_table(means, metrics_of_families("prior")),
+            _means_table(method_means, metrics_of_families("prior")),
         )
-        yield "Observed and unobserved areas", _means_table(means, metrics_of_families("seen"))
-        objects = [
-            m
-            for m in metrics_of_families("object")
-            if "paper" not in m.tables and m.key in means[GENERATED]
+        yield (
+            "Observed and unobserved areas",
+            _means_table(method_means, metrics_of_families("seen")),
+        )
+        object_columns = [
+            metric
+            for metric in metrics_of_families("object")
+            if "paper" not in metric.tables and metric.key in method_means[GENERATED]
         ]
-        if objects:
+        if object_columns:
             matching_sentence = f"Matching: {report['object_matching']}."
-            yield "Objects", [matching_sentence, "", *_means_table(means, objects)]
+            yield "Objects", [matching_sentence, "", *_means_table(method_means, object_columns)]
         yield from _comparison(report, METRICS)
     yield from _gaps_and_meanings(report, METRICS)
 
@@ -312,12 +334,12 @@ def _table1_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]
     paper's Table 1."""
     protocol = report["protocol"]
     if report["clips"]:
-        seeds = report["seeds"]
-        table = _paper_table({"": report}, seeds, table1.COLUMNS)
-        lines = [*_seeds_sentence(seeds), *table]
-        if published := report.get("references"):
-            lines += _reference_rows(published)
-            lines += ["", f"Rows in italics were published by others. {published['note']}"]
+        names_by_method = report["seeds"]
+        table = _paper_table({"": report}, names_by_method, table1.COLUMNS)
+        lines = [*_seeds_sentence(names_by_method), *table]
+        if published_figures := report.get("references"):
+            lines += _reference_rows(published_figures)
+            lines += ["", f"Rows in italics were published by others. {published_figures['note']}"]
         clips_without_pairs = sum(
             row["metrics"][GENERATED].get("object_pairs") == 0 for row in report["rows"]
         )
@@ -334,7 +356,7 @@ def _table1_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]
 
 
 def _seeds_sentence(seeds: Mapping[str, Sequence[str]]) -> list[str]:
-    counts = ", ".join(f"{name} {len(keys)}" for name, keys in seeds.items())
+    counts = ", ".join(f"{name} {len(video_names)}" for name, video_names in seeds.items())
     return [f"± is the standard deviation over the seeds: {counts}.", ""] if seeds else []
 
 
@@ -342,7 +364,7 @@ def _reference_rows(published: Mapping[str, Any]) -> list[str]:
     count = f"{published['clips']}, –"
     return [
         f"| *{name}, {published['split']}; not measured here* | {count} | "
-        + " | ".join(_format_number(values[m.key], m) for m in table1.COLUMNS)
+        + " | ".join(_format_number(values[metric.key], metric) for metric in table1.COLUMNS)
         + " |"
         for name, values in published["rows"].items()
     ]
@@ -353,17 +375,24 @@ def _comparison(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield the report's sections with paired differences between methods and a table row per
     clip."""
-    if paired := report["paired"]:
+    if paired_figures := report["paired"]:
         test_sentence = (
             "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
         )
         differing_settings = [
-            m
-            for m in columns
-            if "paired" in m.tables and any(m.key in values for values in paired.values())
+            metric
+            for metric in columns
+            if "paired" in metric.tables
+            and any(metric.key in values for values in paired_figures.values())
         ]
-        yield "Paired differences", [test_sentence, "", *_means_table(paired, differing_settings)]
-    yield "Clips", _row_table(report["rows"], [m for m in columns if "clips" in m.tables])
+        yield (
+            "Paired differences",
+            [test_sentence, "", *_means_table(paired_figures, differing_settings)],
+        )
+    yield (
+        "Clips",
+        _row_table(report["rows"], [metric for metric in columns if "clips" in metric.tables]),
+    )
 
 
 def _gaps_and_meanings(
@@ -375,27 +404,37 @@ def _gaps_and_meanings(
             "Not evaluated",
             [f"- {line}" for line in merge_equal_notes(sorted(report["errors"].items()))],
         )
-    yield "Not computed", [f"- {name}: {reason}" for name, reason in report["not_computed"].items()]
-    yield "What the columns mean", [f"- {m.label}: {m.meaning}" for m in columns if m.meaning]
+    yield (
+        "Not computed",
+        [f"- {name}: {missing_reason}" for name, missing_reason in report["not_computed"].items()],
+    )
+    yield (
+        "What the columns mean",
+        [f"- {metric.label}: {metric.meaning}" for metric in columns if metric.meaning],
+    )
 
 
 def _named_protocol(protocol: Mapping[str, Any]) -> str:
-    networks = ", ".join(f"{name} {digest}" for name, digest in protocol["networks"].items())
+    network_text = ", ".join(
+        f"{name} {weight_hash}" for name, weight_hash in protocol["networks"].items()
+    )
     return (
         f"Protocol {protocol['name']}: {protocol['clips']} clips (list {protocol['clip_list']}), "
         f"{', '.join(protocol['sizes'])} px, frames {', '.join(map(str, protocol['frames']))}; "
-        f"networks: {networks or 'none'}. Figures of our own columns don't compare with these."
+        f"networks: {network_text or 'none'}. Figures of our own columns don't compare with these."
     )
 
 
 def _protocol_line(protocol: Mapping[str, Any]) -> str:
-    networks = ", ".join(f"{name} {digest}" for name, digest in protocol["networks"].items())
+    network_text = ", ".join(
+        f"{name} {weight_hash}" for name, weight_hash in protocol["networks"].items()
+    )
     return (
         f"Protocol: {protocol['clips']} clips (list {protocol['clip_list']}), "
         f"{', '.join(protocol['sizes'])} px, "
         f"resized: {protocol['resize']}, frames {', '.join(map(str, protocol['frames']))} at "
         f"{', '.join(f'{fps:g}' for fps in protocol['fps'])} a second; networks: "
-        f"{networks or 'none'}; metrics of version "
+        f"{network_text or 'none'}; metrics of version "
         f"{protocol['metrics_version']}. Figures of another protocol don't compare."
     )
 
@@ -408,11 +447,13 @@ def _paper_table(
     """Build the report's table in the paper's form, with a row for each group of clips ("" for all)
     and method."""
     rows = {}
-    for name, group in groups.items():
-        for method, values in group["means"].items():
+    for name, group_report in groups.items():
+        for method, values in group_report["means"].items():
             row = rows[", ".join(filter(None, (name, method)))] = dict(values)
-            for column, by_video in group["sets"].items():
-                set_values = [by_video[k] for k in seeds.get(method, [method]) if k in by_video]
+            for column, video_distances in group_report["sets"].items():
+                set_values = [
+                    video_distances[k] for k in seeds.get(method, [method]) if k in video_distances
+                ]
                 if set_values:
                     spread_of_seeds = {"spread": stdev(set_values)} if len(set_values) > 1 else {}
                     row[column] = {"mean": fmean(set_values), **spread_of_seeds}
@@ -421,12 +462,12 @@ def _paper_table(
 
 def _means_table(means: Mapping[str, Any], columns: Sequence[Metric]) -> list[str]:
     return _markdown_table(
-        ["", "clips, takes", *(m.heading for m in columns)],
+        ["", "clips, takes", *(metric.heading for metric in columns)],
         [
             [
                 method,
                 _clip_and_take_count(values),
-                *(_format_interval(values.get(m.key), m) for m in columns),
+                *(_format_interval(values.get(metric.key), metric) for metric in columns),
             ]
             for method, values in means.items()
         ],
@@ -440,15 +481,22 @@ def _clip_and_take_count(values: Mapping[str, Any]) -> str:
 
 
 def _row_table(rows: Rows, columns: Sequence[Metric]) -> list[str]:
-    keys = _names_by_method(rows)[GENERATED]
-    columns = [m for m in columns if any(_clip_average(r, keys, m.key) is not None for r in rows)]
+    video_names = _names_by_method(rows)[GENERATED]
+    columns = [
+        metric
+        for metric in columns
+        if any(_clip_average(r, video_names, metric.key) is not None for r in rows)
+    ]
     return _markdown_table(
-        ["clip", "take", *(m.heading for m in columns)],
+        ["clip", "take", *(metric.heading for metric in columns)],
         [
             [
                 row["clip"],
                 row["take"],
-                *(_format_number(_clip_average(row, keys, m.key), m) for m in columns),
+                *(
+                    _format_number(_clip_average(row, video_names, metric.key), metric)
+                    for metric in columns
+                ),
             ]
             for row in rows
         ],

@@ -179,9 +179,10 @@ def whole_canvas(
     truth: Tensor,  # [T', H, W', 3] float 0...1
     files: ClipFiles,
 ) -> Tensor | None:  # [t, H, W, 3] float 0...1
-    """Put exo and ego video side by side on a canvas, as long as the shorter video. A video that is
-    a canvas already is kept, and the exo half comes from the true canvas or the clip's exo video.
-    Without an exo video the result is None.
+    """Put exo and ego video side by side on a canvas, as long as the shorter video.
+
+    A video that is a canvas already is kept, and the exo half comes from the true canvas or
+    the clip's exo video. Without an exo video the result is None.
 
     Raises:
         EgoXInputError: an exo video that is corrupt or shorter.
@@ -199,8 +200,8 @@ def whole_canvas(
         cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         for _, picture in decode_frames(file, probe_video(file), range(frames))
     ]
-    exo = torch.from_numpy(np.stack(pictures)).float() / 255
-    return torch.cat([exo, generated[:frames]], dim=2)
+    exo_frames = torch.from_numpy(np.stack(pictures)).float() / 255
+    return torch.cat([exo_frames, generated[:frames]], dim=2)
 
 
 def set_frames(
@@ -239,18 +240,20 @@ def luma_metrics(
         EgoXInputError: shapes that don't fit, scikit-image missing.
     """
     check_pair(generated, truth)
-    metrics = require_scikit_image()
-    decibels, similar = [], []
-    for generated_frame, true in zip(_luma(generated), _luma(truth), strict=True):
-        equal = np.array_equal(generated_frame, true)
-        decibels.append(
+    skimage_metrics = require_scikit_image()
+    psnr_values, ssim_values = [], []
+    for generated_frame, true_frame in zip(_luma(generated), _luma(truth), strict=True):
+        is_equal = np.array_equal(generated_frame, true_frame)
+        psnr_values.append(
             PSNR_CAP_DB
-            if equal
-            else metrics.peak_signal_noise_ratio(true, generated_frame, data_range=255)
+            if is_equal
+            else skimage_metrics.peak_signal_noise_ratio(
+                true_frame, generated_frame, data_range=255
+            )
         )
-        similar.append(
-            metrics.structural_similarity(
-                true,
+        ssim_values.append(
+            skimage_metrics.structural_similarity(
+                true_frame,
                 generated_frame,
                 data_range=255,
                 gaussian_weights=True,
@@ -258,7 +261,7 @@ def luma_metrics(
                 use_sample_covariance=False,
             )
         )
-    return {"psnr": float(np.mean(decibels)), "ssim": float(np.mean(similar))}
+    return {"psnr": float(np.mean(psnr_values)), "ssim": float(np.mean(ssim_values))}
 
 
 def _luma(frames: Tensor) -> np.ndarray:  # [T, H, W] float64
@@ -296,9 +299,9 @@ def object_metrics(
                 fix=f"make them again: masks --protocol {NAME}",
             )
     figures = [
-        pair_figures(true, generated_object)
+        pair_figures(true_object, generated_object)
         for frame in range(len(truth))
-        for true, generated_object in _similar_pairs(
+        for true_object, generated_object in _similar_pairs(
             *(
                 _with_features(video_masks[:, frame], picture, feature_network)
                 for video_masks, picture in (
@@ -308,8 +311,11 @@ def object_metrics(
             )
         )
     ]
-    means = np.mean(figures, axis=0).tolist() if figures else [None] * len(_OF_OBJECTS)
-    return {**dict(zip(_OF_OBJECTS, means, strict=True)), "object_pairs": float(len(figures))}
+    mean_figures = np.mean(figures, axis=0).tolist() if figures else [None] * len(_OF_OBJECTS)
+    return {
+        **dict(zip(_OF_OBJECTS, mean_figures, strict=True)),
+        "object_pairs": float(len(figures)),
+    }
 
 
 def _with_features(
@@ -317,11 +323,17 @@ def _with_features(
     picture: Tensor,  # [H, W, 3] float 0...1
     feature_network: Callable[[list[Tensor]], Tensor],
 ) -> tuple[list[_Object], Tensor]:  # unit vectors [n, d]
-    objects = [
+    cropped_objects = [
         found_object for mask in masks if (found_object := _cropped_object(mask)) is not None
     ]
-    crops = [picture[o.box[1] : o.box[3], o.box[0] : o.box[2]] for o in objects]
-    return objects, feature_network(crops) if crops else torch.zeros(0, 1)
+    object_crops = [
+        picture[
+            cropped_object.box[1] : cropped_object.box[3],
+            cropped_object.box[0] : cropped_object.box[2],
+        ]
+        for cropped_object in cropped_objects
+    ]
+    return cropped_objects, feature_network(object_crops) if object_crops else torch.zeros(0, 1)
 
 
 def _cropped_object(mask: np.ndarray) -> _Object | None:
@@ -330,11 +342,17 @@ def _cropped_object(mask: np.ndarray) -> _Object | None:
     if np.count_nonzero(mask) < SMALLEST_MASK_PX:
         return None
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    if min(bottom - top, right - left) < SMALLEST_CROP_PX:
+    top_row, bottom_row, left_column, right_column = (
+        rows[0],
+        rows[-1] + 1,
+        columns[0],
+        columns[-1] + 1,
+    )
+    if min(bottom_row - top_row, right_column - left_column) < SMALLEST_CROP_PX:
         return None
     return _Object(
-        box=(int(left), int(top), int(right), int(bottom)), mask=mask[top:bottom, left:right]
+        box=(int(left_column), int(top_row), int(right_column), int(bottom_row)),
+        mask=mask[top_row:bottom_row, left_column:right_column],
     )
 
 
@@ -351,22 +369,25 @@ def pair_figures(true: _Object, generated: _Object) -> tuple[float, float, float
     """Compare two objects by the distance of their boxes' centres in px, the IoU of the boxes, and
     the IoU of the masks inside them."""
     true_box, generated_box = (
-        np.array(o.box, dtype=float).reshape(2, 2) for o in (true, generated)
+        np.array(cropped_object.box, dtype=float).reshape(2, 2)
+        for cropped_object in (true, generated)
     )
-    overlap = np.prod(
+    overlap_area = np.prod(
         np.maximum(
             np.minimum(true_box[1], generated_box[1]) - np.maximum(true_box[0], generated_box[0]), 0
         )
     )
-    union = (
-        np.prod(true_box[1] - true_box[0]) + np.prod(generated_box[1] - generated_box[0]) - overlap
+    union_area = (
+        np.prod(true_box[1] - true_box[0])
+        + np.prod(generated_box[1] - generated_box[0])
+        - overlap_area
     )
     height, width = true.mask.shape
-    resized = cv2.resize(
+    resized_mask = cv2.resize(
         generated.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
     ).astype(bool)
     return (
         float(np.linalg.norm(true_box.mean(axis=0) - generated_box.mean(axis=0))),
-        float(overlap / union),
-        float((true.mask & resized).sum() / (true.mask | resized).sum()),
+        float(overlap_area / union_area),
+        float((true.mask & resized_mask).sum() / (true.mask | resized_mask).sum()),
     )

@@ -80,12 +80,18 @@ def motion_smoothness(
             fix="leave --amt out",
         )
     video = frames.float().movedim(-1, 1)
-    gaps = []
-    for middle in range(1, len(video) - 1, 2):
-        expected = interpolate(video[middle - 1, None], video[middle + 1, None]).clamp(0, 1)
-        expected = (expected * 255).floor() / 255  # vbench cuts to whole levels before it compares
-        gaps.append(float((expected[0] - video[middle]).abs().double().mean()))
-    return 1.0 - sum(gaps) / len(gaps)
+    frame_differences = []
+    for frame_index in range(1, len(video) - 1, 2):
+        interpolated_frame = interpolate(
+            video[frame_index - 1, None], video[frame_index + 1, None]
+        ).clamp(0, 1)
+        interpolated_frame = (
+            interpolated_frame * 255
+        ).floor() / 255  # vbench cuts to whole levels before it compares
+        frame_differences.append(
+            float((interpolated_frame[0] - video[frame_index]).abs().double().mean())
+        )
+    return 1.0 - sum(frame_differences) / len(frame_differences)
 
 
 class AmtInterpolation:
@@ -115,8 +121,8 @@ class AmtInterpolation:
         earlier_input, later_input = (
             _pad(frame, AMT_STEP).to(self.device) for frame in (earlier_frame, later_frame)
         )
-        half_way = torch.full((1, 1, 1, 1), 0.5, device=self.device)
-        picture = self.model(earlier_input, later_input, half_way, scale_factor=1.0, eval=True)[
+        half_time = torch.full((1, 1, 1, 1), 0.5, device=self.device)
+        picture = self.model(earlier_input, later_input, half_time, scale_factor=1.0, eval=True)[
             "imgt_pred"
         ]
         return _crop_padding(picture, earlier_frame.shape[-2:]).cpu()
@@ -130,8 +136,8 @@ def _amt_module() -> ModuleType:
         EgoXInputError: vbench isn't there, or its network needs something that is missing.
     """
     name = "vbench.third_party.amt.networks.AMT-S"
-    spec = importlib.util.find_spec("vbench")
-    if spec is None or not spec.submodule_search_locations:
+    vbench_spec = importlib.util.find_spec("vbench")
+    if vbench_spec is None or not vbench_spec.submodule_search_locations:
         raise EgoXInputError(
             "motion smoothness",
             got="vbench is not installed",
@@ -140,10 +146,10 @@ def _amt_module() -> ModuleType:
         )
     # A package object with its path and nothing run; vbench.__init__ would import all of vbench's
     # metrics.
-    shell = ModuleType("vbench")
-    shell.__path__ = list(spec.submodule_search_locations)
+    vbench_package = ModuleType("vbench")
+    vbench_package.__path__ = list(vbench_spec.submodule_search_locations)
     old_module = sys.modules.get("vbench")
-    sys.modules["vbench"] = old_module or shell
+    sys.modules["vbench"] = old_module or vbench_package
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -197,13 +203,15 @@ class RaftFlow:
                 fix="leave --raft out",
             )
         video = _pad(frames.float().movedim(-1, 1) * 2 - 1, RAFT_STEP).to(self.device)
-        lengths = []
+        motion_lengths = []
         for earlier_frame, later_frame in zip(video[:-1], video[1:], strict=True):
-            flow = self.model(earlier_frame[None], later_frame[None], num_flow_updates=UPDATES)[-1][
-                0
-            ]
-            lengths.append(mean_of_largest(_crop_padding(flow, (height, width)).norm(dim=0)))
-        return torch.tensor(lengths)
+            flow_field = self.model(
+                earlier_frame[None], later_frame[None], num_flow_updates=UPDATES
+            )[-1][0]
+            motion_lengths.append(
+                mean_of_largest(_crop_padding(flow_field, (height, width)).norm(dim=0))
+            )
+        return torch.tensor(motion_lengths)
 
 
 def mean_of_largest(
@@ -248,7 +256,7 @@ def is_dynamic(
 def _pad(pictures: Tensor, multiple: int) -> Tensor:
     """Pad pictures [..., H, W] with their edge pixels to sides that are multiples of ``multiple``,
     with the picture in the middle."""
-    lower_px, right_px = (-side % multiple for side in pictures.shape[-2:])
+    lower_px, right_px = (-side_px % multiple for side_px in pictures.shape[-2:])
     return torch.nn.functional.pad(
         pictures,
         (right_px // 2, right_px - right_px // 2, lower_px // 2, lower_px - lower_px // 2),
@@ -259,6 +267,7 @@ def _pad(pictures: Tensor, multiple: int) -> Tensor:
 def _crop_padding(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
     """Crop padded pictures back to the middle (height, width), the inverse of :func:`_pad`."""
     top, left = (
-        (side - inner_side) // 2 for side, inner_side in zip(pictures.shape[-2:], size, strict=True)
+        (padded_side - inner_side) // 2
+        for padded_side, inner_side in zip(pictures.shape[-2:], size, strict=True)
     )
     return pictures[..., top : top + size[0], left : left + size[1]]

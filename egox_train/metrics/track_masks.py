@@ -107,15 +107,15 @@ def track_masks(
         for record in records
         if not (out / f"{record.clip}.npz").is_file()
     ]
-    places = WorkerPlan.of(run, options.device, weights_bytes(options.model))
+    worker_plan = WorkerPlan.of(run, options.device, weights_bytes(options.model))
     if run.dry_run:
-        return estimate_run(_track_clip, jobs, "out", places)
+        return estimate_run(_track_clip, jobs, "out", worker_plan)
     clear_leftovers(out, names={record.clip for record in records})
     failures, _ = run_all(
         _track_clip,
         jobs,
         [job.record.clip for job in jobs],
-        places,
+        worker_plan,
         finished_count=len(records) - len(jobs),
         stage="clips tracked",
         progress=progress,
@@ -136,26 +136,29 @@ def _track_clip(job: MaskJob, device: str) -> tuple[Path, bool] | str:
 def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
     files = clip_files(job.root, job.record, (("generated", job.generated),), None)
     protocol = protocol_named(job.options.protocol)
-    generated, truth = protocol.pair_videos(
+    generated_frames, true_frames = protocol.pair_videos(
         protocol.read_video(files.videos[0][1], job.record, "generated video"),
         protocol.read_video(files.truth, job.record, "ground truth"),
     )
-    tracker = tracker_of(job.options.model, device)
-    initial_masks = first_masks(job, (truth.shape[1], truth.shape[2]))
+    object_tracker = tracker_of(job.options.model, device)
+    initial_masks = first_masks(job, (true_frames.shape[1], true_frames.shape[2]))
     if initial_masks:
         true_masks, generated_masks = (
-            tracker.follow(truth, initial_masks),
-            tracker.follow(generated, initial_masks),
+            object_tracker.follow(true_frames, initial_masks),
+            object_tracker.follow(generated_frames, initial_masks),
         )
     elif job.options.protocol is not None:
-        finder = finder_of(job.options.model, device, SAM_WEIGHTS)
+        object_finder = finder_of(job.options.model, device, SAM_WEIGHTS)
         true_masks, generated_masks = (
-            tracker.follow(video, {str(n): mask for n, mask in enumerate(finder(video[0]))})
-            for video in (truth, generated)
+            object_tracker.follow(
+                video, {str(n): mask for n, mask in enumerate(object_finder(video[0]))}
+            )
+            for video in (true_frames, generated_frames)
         )
     else:
         true_masks, generated_masks = (
-            tracker.follow(video, tracker.find_objects(video)) for video in (truth, generated)
+            object_tracker.follow(video, object_tracker.find_objects(video))
+            for video in (true_frames, generated_frames)
         )
     if not true_masks and job.options.protocol is None:
         raise EgoXInputError(
@@ -164,13 +167,13 @@ def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
             expected="at least one",
             fix="draw a first mask: --first FOLDER",
         )
-    nothing = np.zeros((0, *truth.shape[:3]), bool)
+    no_masks = np.zeros((0, *true_frames.shape[:3]), bool)
     write_masks(
         file,
         job.record.clip,
-        np.stack(list(true_masks.values())) if true_masks else nothing,
+        np.stack(list(true_masks.values())) if true_masks else no_masks,
         list(true_masks),
-        np.stack(list(generated_masks.values())) if generated_masks else nothing,
+        np.stack(list(generated_masks.values())) if generated_masks else no_masks,
         list(generated_masks),
         job.options.protocol or "",
     )
@@ -194,7 +197,11 @@ def first_masks(job: MaskJob, size: tuple[int, int]) -> dict[str, np.ndarray]:  
                 expected=f"one number per pixel, {size[1]}x{size[0]}",
                 fix="draw it at the ego size",
             )
-        return {str(number): picture == number for number in np.unique(picture) if number}
+        return {
+            str(object_number): picture == object_number
+            for object_number in np.unique(picture)
+            if object_number
+        }
     return {}
 
 
@@ -231,20 +238,20 @@ class Tracker:
         """Follow objects through a video, with empty masks in frames where an object is lost."""
         if not initial_masks:
             return {}
-        session, names = self._session(video), list(initial_masks)
+        sam_session, object_names = self._session(video), list(initial_masks)
         self.processor.add_inputs_to_inference_session(
-            inference_session=session,
+            inference_session=sam_session,
             frame_idx=0,
-            obj_ids=list(range(len(names))),
+            obj_ids=list(range(len(object_names))),
             input_masks=[
                 torch.from_numpy(np.ascontiguousarray(mask)) for mask in initial_masks.values()
             ],
         )
-        masks_by_name = {name: np.zeros(video.shape[:3], bool) for name in names}
-        for output in self.model.propagate_in_video_iterator(session, start_frame_idx=0):
-            masks = self._masks(output.pred_masks, video)
-            for number, mask in zip(session.obj_ids, masks, strict=True):
-                masks_by_name[names[number]][output.frame_idx] = mask
+        masks_by_name = {name: np.zeros(video.shape[:3], bool) for name in object_names}
+        for frame_output in self.model.propagate_in_video_iterator(sam_session, start_frame_idx=0):
+            masks = self._masks(frame_output.pred_masks, video)
+            for object_number, mask in zip(sam_session.obj_ids, masks, strict=True):
+                masks_by_name[object_names[object_number]][frame_output.frame_idx] = mask
         return masks_by_name
 
     @torch.no_grad()
@@ -257,23 +264,28 @@ class Tracker:
         height, width = video.shape[1:3]
         steps = (np.arange(GRID) + 0.5) / GRID
         points = [[float(x * width), float(y * height)] for y in steps for x in steps]
-        session = self._session(video[:1])
+        sam_session = self._session(video[:1])
         self.processor.add_inputs_to_inference_session(
-            inference_session=session,
+            inference_session=sam_session,
             frame_idx=0,
             obj_ids=list(range(len(points))),
             input_points=[[[point] for point in points]],
             input_labels=[[[1] for _ in points]],
         )
-        hit = self._masks(self.model(inference_session=session, frame_idx=0).pred_masks, video)
-        distinct: list[np.ndarray] = []
-        for mask in sorted(hit, key=lambda m: -int(m.sum())):
+        prompted_masks = self._masks(
+            self.model(inference_session=sam_session, frame_idx=0).pred_masks, video
+        )
+        distinct_masks: list[np.ndarray] = []
+        for mask in sorted(prompted_masks, key=lambda m: -int(m.sum())):
             has_plausible_size = SMALLEST <= mask.mean() <= LARGEST
             if has_plausible_size and all(
-                (mask & kept_mask).sum() < SAME * (mask | kept_mask).sum() for kept_mask in distinct
+                (mask & kept_mask).sum() < SAME * (mask | kept_mask).sum()
+                for kept_mask in distinct_masks
             ):
-                distinct.append(mask)
-        return {str(number): mask for number, mask in enumerate(distinct, start=1)}
+                distinct_masks.append(mask)
+        return {
+            str(object_number): mask for object_number, mask in enumerate(distinct_masks, start=1)
+        }
 
     def _masks(self, logits: Tensor, video: Tensor) -> np.ndarray:  # [N, H, W] bool
         size = [list(video.shape[1:3])]

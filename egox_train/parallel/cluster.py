@@ -93,16 +93,17 @@ def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
 
 
 class LostClusterError(EgoXInputError):
-    """The head node of a Ray cluster no longer answers. Ray's threads keep running, so the process
-    must end by ``os._exit``."""
+    """Error raised when the head node of a Ray cluster no longer answers.
+
+    Ray's threads keep running, so the process must end by ``os._exit``."""
 
 
 def _check_connection(address: str) -> None:
     """Check that a host and port accept connections, and raise OSError if not, since Ray itself
     would retry for minutes."""
-    actor, _, port = address.rpartition("/")[2].rpartition(":")
+    host_name, _, port = address.rpartition("/")[2].rpartition(":")
     if port.isdecimal():
-        socket.create_connection((actor.strip("[]"), int(port)), timeout=10).close()
+        socket.create_connection((host_name.strip("[]"), int(port)), timeout=10).close()
 
 
 @dataclass(slots=True)
@@ -116,25 +117,27 @@ class _HeadMonitor:
 
     def check(self) -> None:
         """Check every few seconds that the cluster's head node accepts connections, and update its
-        resources. Ray itself is asked only after that, because a call to a lost head never returns.
+        resources.
+
+        Ray itself is asked only after that, because a call to a lost head never returns.
 
         Raises:
             LostClusterError: it has been away too long.
         """
         import ray
 
-        now = time.monotonic()
-        if now - self.last_check_s < CHECK_INTERVAL_S:
+        now_s = time.monotonic()
+        if now_s - self.last_check_s < CHECK_INTERVAL_S:
             return
-        self.last_check_s = now
+        self.last_check_s = now_s
         try:
             _check_connection(self.address)
-            self.last_answer_s, self.resources = now, ray.cluster_resources()
+            self.last_answer_s, self.resources = now_s, ray.cluster_resources()
         except OSError as error:
-            if now - self.last_answer_s > LOST_AFTER_S:
+            if now_s - self.last_answer_s > LOST_AFTER_S:
                 raise LostClusterError(
                     "Ray cluster",
-                    got=f"no answer from its head at {self.address} for {now - self.last_answer_s:.0f} s",
+                    got=f"no answer from its head at {self.address} for {now_s - self.last_answer_s:.0f} s",
                     expected="a cluster that runs",
                     fix="start the cluster, then run the same command: finished parts are kept",
                 ) from error
@@ -149,7 +152,8 @@ def cluster_cpus() -> int:
 
 
 def has_gpu(engine: str) -> bool:
-    """Check for a GPU on this machine, or with ``engine`` "ray" anywhere in the Ray cluster."""
+    """Check whether this machine, or with ``engine`` "ray" any machine of the Ray cluster, has a
+    GPU."""
     if engine != "ray":
         return torch.cuda.is_available()
     with ray_cluster():
@@ -222,7 +226,7 @@ class _GpuScheduler:
         """
         import ray
 
-        actor = self.starting_actors.pop(task)
+        started_actor = self.starting_actors.pop(task)
         try:
             ray.get(task)
         except ray.exceptions.RayError as error:
@@ -236,7 +240,7 @@ class _GpuScheduler:
                 ) from error
             return
         self.failed_starts = 0
-        self.free_actors.append(actor)
+        self.free_actors.append(started_actor)
 
     def task_ended(self, task: Any, alive: bool) -> None:
         """Return an actor to the free ones after an item, or drop it if it died (:meth:`room`
@@ -278,39 +282,44 @@ def run_on_ray(function, items, workers, devices, model_bytes=0) -> Iterator[tup
     with ray_cluster(workers=workers):
         import ray
 
-        memory, on_gpus = TASK_BYTES + model_bytes, "cuda" in devices
-        _check_memory(memory, "GPU" if on_gpus else "CPU")
+        task_bytes, needs_gpus = TASK_BYTES + model_bytes, "cuda" in devices
+        _check_memory(task_bytes, "GPU" if needs_gpus else "CPU")
         scheduler = (
-            _GpuScheduler(function, memory, len(items))
-            if on_gpus
-            else _CpuScheduler(function, devices, memory)
+            _GpuScheduler(function, task_bytes, len(items))
+            if needs_gpus
+            else _CpuScheduler(function, devices, task_bytes)
         )
-        head = _HeadMonitor(
+        head_monitor = _HeadMonitor(
             address=ray.get_runtime_context().gcs_address, last_answer_s=time.monotonic()
         )
-        pending_indices, deaths, running = deque(range(len(items))), Counter(), {}
-        while pending_indices or running:
-            head.check()
-            task_limit = scheduler.room(head.resources)
-            while pending_indices and len(running) < task_limit:
+        pending_indices, death_counts, running_tasks = deque(range(len(items))), Counter(), {}
+        while pending_indices or running_tasks:
+            head_monitor.check()
+            task_limit = scheduler.room(head_monitor.resources)
+            while pending_indices and len(running_tasks) < task_limit:
                 index = pending_indices.popleft()
-                running[scheduler.submit(items[index])] = index
-            open_references = [*running, *scheduler.starting_actors]
-            for task in ray.wait(open_references, num_returns=1, timeout=CHECK_INTERVAL_S)[0]:
-                if isinstance(scheduler, _GpuScheduler) and task in scheduler.starting_actors:
-                    scheduler.actor_started(task)
+                running_tasks[scheduler.submit(items[index])] = index
+            open_references = [*running_tasks, *scheduler.starting_actors]
+            for finished_task in ray.wait(open_references, num_returns=1, timeout=CHECK_INTERVAL_S)[
+                0
+            ]:
+                if (
+                    isinstance(scheduler, _GpuScheduler)
+                    and finished_task in scheduler.starting_actors
+                ):
+                    scheduler.actor_started(finished_task)
                     continue
-                index, is_alive = running.pop(task), True
+                index, is_alive = running_tasks.pop(finished_task), True
                 try:
-                    result, error = ray.get(task)
+                    result, error = ray.get(finished_task)
                     is_alive = "CUDA error" not in error  # after one, all that follow fail
                 except ray.exceptions.RayTaskError as failure:  # it could not be brought there
-                    reason = str(failure).splitlines()[-1]
-                    result, error = None, f"{type(failure).__name__}: {reason}"
+                    failure_reason = str(failure).splitlines()[-1]
+                    result, error = None, f"{type(failure).__name__}: {failure_reason}"
                 except ray.exceptions.RayError as failure:
                     is_alive = False
-                    deaths[index] += 1
-                    if deaths[index] <= MAX_RETRIES:
+                    death_counts[index] += 1
+                    if death_counts[index] <= MAX_RETRIES:
                         logger.warning(
                             "the worker process of item %d of %d died (%s): "
                             "it is tried again after the others",
@@ -322,7 +331,7 @@ def run_on_ray(function, items, workers, devices, model_bytes=0) -> Iterator[tup
                         continue
                     result, error = None, f"its worker process died ({type(failure).__name__})"
                 finally:
-                    scheduler.task_ended(task, is_alive)
+                    scheduler.task_ended(finished_task, is_alive)
                 yield index, result, error
 
 

@@ -41,8 +41,10 @@ class WorkerPlan:
 
     @classmethod
     def of(cls, run: RunOptions, device: str, model_bytes: int) -> WorkerPlan:
-        """Choose workers and devices for a command whose models run on ``device``, a list as
-        :func:`devices_of` parses it."""
+        """Choose the number of worker processes and their devices for a command whose models run on
+        ``device``.
+
+        The text ``device`` is a list as :func:`devices_of` parses it."""
         return cls(
             engine=run.engine,
             workers=run.workers,
@@ -68,7 +70,7 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
     devices = tuple(device_text.strip() for device_text in text.split(","))
     for device in devices:
         try:
-            kind, index = torch.device(device).type, torch.device(device).index
+            device_kind, index = torch.device(device).type, torch.device(device).index
         except RuntimeError as error:
             raise EgoXInputError(
                 "device",
@@ -76,7 +78,7 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
                 expected="cpu, cuda, or a list such as cuda:0,cuda:1",
                 fix="correct it",
             ) from error
-        if kind == "cuda" and engine != "ray" and (index or 0) >= torch.cuda.device_count():
+        if device_kind == "cuda" and engine != "ray" and (index or 0) >= torch.cuda.device_count():
             raise EgoXInputError(
                 "device",
                 got=f"{device!r}, where torch sees {torch.cuda.device_count()} CUDA devices",
@@ -121,14 +123,14 @@ def run_items(
         EgoXInputError: unknown engine, no Ray as :func:`ray_cluster` says.
     """
     check_choice("engine", worker_plan.engine, get_args(Engine))
-    workers, devices = worker_plan.workers, worker_plan.devices
+    worker_count, devices = worker_plan.workers, worker_plan.devices
     if worker_plan.engine == "ray":
-        yield from run_on_ray(function, items, workers, devices, worker_plan.model_bytes)
+        yield from run_on_ray(function, items, worker_count, devices, worker_plan.model_bytes)
     elif worker_plan.in_this_process:
         for index, item in enumerate(items):
             yield index, *call(function, item, *devices)
     else:
-        yield from run_pool(function, items, max(workers, len(devices)), devices)
+        yield from run_pool(function, items, max(worker_count, len(devices)), devices)
 
 
 def make_once(
@@ -147,8 +149,8 @@ def make_once(
     with file_lock(file, wait=wait_for_lock) as has_lock:
         if not has_lock:
             return BUSY
-        existing = find_existing()
-        return (make_item(), True) if existing is None else (existing, False)
+        existing_result = find_existing()
+        return (make_item(), True) if existing_result is None else (existing_result, False)
 
 
 def run_all(
@@ -161,8 +163,10 @@ def run_all(
     stage: str = "",
     progress: Progress = no_progress,
 ) -> tuple[dict[str, str], list[Any]]:
-    """Run a function over all items, and return error messages by item name and the results. An
-    item that is BUSY in another process is run again with ``wait`` set after all other items.
+    """Run a function over all items, and return error messages by item name and the results.
+
+    An item that is BUSY in another process is run again with ``wait`` set after all other
+    items.
 
     Args:
         finished_count: items finished in an earlier run, counted by the progress.
@@ -170,26 +174,28 @@ def run_all(
     Raises:
         EgoXInputError: as :func:`run_items`.
     """
-    errors, results, pending = {}, [], list(enumerate(items))
-    while pending:
+    errors_by_item, results, pending_items = {}, [], list(enumerate(items))
+    while pending_items:
         busy_items = []
         for pending_index, result, error in run_items(
-            function, [item for _, item in pending], worker_plan
+            function, [item for _, item in pending_items], worker_plan
         ):
-            index, item = pending[pending_index]
+            index, item = pending_items[pending_index]
             if error:
-                errors[names[index]] = error
+                errors_by_item[names[index]] = error
             elif result == BUSY:
                 busy_items.append((index, replace(item, wait=True)))
                 continue
             else:
                 results.append(result)
-            done_count = finished_count + len(errors) + len(results)
+            done_count = finished_count + len(errors_by_item) + len(results)
             progress(
-                done_count, finished_count + len(items), stage_with_failures(stage, len(errors))
+                done_count,
+                finished_count + len(items),
+                stage_with_failures(stage, len(errors_by_item)),
             )
-        pending = busy_items
-    return errors, results
+        pending_items = busy_items
+    return errors_by_item, results
 
 
 def stage_with_failures(stage: str, count: int) -> str:

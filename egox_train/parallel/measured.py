@@ -27,11 +27,11 @@ class RunEstimate:
 
     def __str__(self) -> str:
         hours = self.seconds / 3600
-        walls = ", ".join(f"{hours * math.ceil(self.clips / n):.3g}" for n in MACHINES)
+        wall_hours = ", ".join(f"{hours * math.ceil(self.clips / n):.3g}" for n in MACHINES)
         return (
             f"{self.clips} clips to make, {hours * self.clips:.3g} device hours "
             f"({self.seconds:.3g} s per clip, measured), {self.size_bytes / 1e9:.3g} GB; "
-            f"hours with {', '.join(map(str, MACHINES))} devices: {walls}"
+            f"hours with {', '.join(map(str, MACHINES))} devices: {wall_hours}"
         )
 
 
@@ -49,9 +49,9 @@ def estimate_run(
     """
     if not jobs:
         return RunEstimate(clips=0, seconds=0.0, size_bytes=0)
-    item = (function, jobs[len(jobs) // 2], field)
+    measured_item = (function, jobs[len(jobs) // 2], field)
     ((_, result, error),) = run_items(
-        _measure_second_run, [item], replace(worker_plan, devices=worker_plan.devices[:1])
+        _measure_second_run, [measured_item], replace(worker_plan, devices=worker_plan.devices[:1])
     )
     if error:
         raise EgoXInputError(
@@ -65,11 +65,11 @@ def _measure_second_run(
     item: tuple[Callable[..., Any], Any, str], device: str
 ) -> tuple[float, int]:
     """Measure the seconds that a job takes in its second run, and the bytes that it writes."""
-    function, job, field = item
+    function, job, result_field = item
     for _ in range(2):
         with tempfile.TemporaryDirectory(prefix="egox-") as folder:
-            start_s = time.monotonic()
-            function(replace(job, **{field: Path(folder)}), device)
-            seconds = time.monotonic() - start_s
+            start_time_s = time.monotonic()
+            function(replace(job, **{result_field: Path(folder)}), device)
+            seconds = time.monotonic() - start_time_s
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
     return seconds, size

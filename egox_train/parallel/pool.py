@@ -44,51 +44,58 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
     """Run items in one single-process pool per worker, so that a process that dies costs one item,
     not all of them."""
     workers = min(workers, len(items))
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, torch.get_num_threads() // max(1, workers))
+    spawn_context = multiprocessing.get_context("spawn")
+    threads_per_worker = max(1, torch.get_num_threads() // max(1, workers))
 
     def start(worker: int) -> ProcessPoolExecutor:
         device = devices[worker % len(devices)] if devices else None
         return ProcessPoolExecutor(
-            max_workers=1, mp_context=context, initializer=_start_worker, initargs=(threads, device)
+            max_workers=1,
+            mp_context=spawn_context,
+            initializer=_start_worker,
+            initargs=(threads_per_worker, device),
         )
 
     def submit(worker: int, index: int) -> Future:
         try:
-            return pools[worker].submit(_call_in_worker, function, items[index])
+            return worker_pools[worker].submit(_call_in_worker, function, items[index])
         except BrokenProcessPool:  # its process died while it had nothing to do
-            pools[worker] = start(worker)
-            return pools[worker].submit(_call_in_worker, function, items[index])
+            worker_pools[worker] = start(worker)
+            return worker_pools[worker].submit(_call_in_worker, function, items[index])
 
-    pools = {worker: start(worker) for worker in range(workers)}
-    pending_indices, idle_workers, deaths = deque(range(len(items))), deque(pools), Counter()
-    running: dict[Future, tuple[int, int]] = {}  # (worker, index)
+    worker_pools = {worker: start(worker) for worker in range(workers)}
+    pending_indices, idle_workers, death_counts = (
+        deque(range(len(items))),
+        deque(worker_pools),
+        Counter(),
+    )
+    running_futures: dict[Future, tuple[int, int]] = {}  # (worker, index)
     try:
-        while pending_indices or running:
+        while pending_indices or running_futures:
             # The last try has the machine's memory to itself.
             while (
                 pending_indices
                 and idle_workers
                 and not (
-                    running
+                    running_futures
                     and MAX_RETRIES
                     in {
-                        deaths[index]
-                        for index in (pending_indices[0], *(i for _, i in running.values()))
+                        death_counts[index]
+                        for index in (pending_indices[0], *(i for _, i in running_futures.values()))
                     }
                 )
             ):
                 worker, index = idle_workers.popleft(), pending_indices.popleft()
-                running[submit(worker, index)] = worker, index
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                worker, index = running.pop(future)
+                running_futures[submit(worker, index)] = worker, index
+            for future in wait(running_futures, return_when=FIRST_COMPLETED).done:
+                worker, index = running_futures.pop(future)
                 idle_workers.append(worker)
                 try:
                     result, error = future.result()
                 except BrokenProcessPool:
-                    pools[worker] = start(worker)
-                    deaths[index] += 1
-                    if deaths[index] <= MAX_RETRIES:
+                    worker_pools[worker] = start(worker)
+                    death_counts[index] += 1
+                    if death_counts[index] <= MAX_RETRIES:
                         logger.warning(
                             "the worker process of item %d of %d died (out of memory?): "
                             "it is tried again after the others",
@@ -100,5 +107,5 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
                     result, error = None, "its worker process died (out of memory?)"
                 yield index, result, error
     finally:
-        for pool in pools.values():
-            pool.shutdown()
+        for worker_pool in worker_pools.values():
+            worker_pool.shutdown()

@@ -32,8 +32,8 @@ def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Itera
     if count == 1:
         yield work(0)
         return
-    pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MAX_THREADS)))
+    thread_pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MAX_THREADS)))
     try:
-        yield from pool.map(work, range(count))
+        yield from thread_pool.map(work, range(count))
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        thread_pool.shutdown(wait=True, cancel_futures=True)

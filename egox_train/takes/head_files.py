@@ -58,9 +58,10 @@ MAX_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 def estimate_take(
     folder: Path, keypoints: Path, options: HeadOptions, progress: Progress = no_progress
 ) -> tuple[CameraTrajectory, HeadReport, dict[str, object]]:
-    """Estimate the wearer's camera for all frames of a take that have keypoints. Returns the
-    trajectory, a report, and extra fields for the trajectory file (notes, and the points that the
-    wearer was made to look at).
+    """Estimate the wearer's camera for all frames of a take that have keypoints.
+
+    Returns the trajectory, a report, and extra fields for the trajectory file (notes, and
+    the points that the wearer was made to look at).
 
     Depth is used where the take has it. The video is not decoded.
 
@@ -69,7 +70,7 @@ def estimate_take(
             none chosen.
     """
     folder = Path(folder)
-    meta, _ = with_exo_lens(read_meta(folder / META, options.entry), options.exo_lens)
+    take_meta, _ = with_exo_lens(read_meta(folder / META, options.entry), options.exo_lens)
     video = probe_video(folder / EXO)
     mask = (
         None
@@ -78,56 +79,67 @@ def estimate_take(
     )
     frames = all_frames(video, folder / EXO)
     payload, frames, reading_notes = _payload(keypoints, frames, options.file_frames)
-    wearer = None
+    wearer_mask = None
     if mask is not None:
         reading_notes += (check_mask(mask, frames),)
-        wearer = read_mask(mask, frames, progress)
+        wearer_mask = read_mask(mask, frames, progress)
     depth_m = None
     depth = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
     if depth is not None:
-        loaded = load_depth_file(depth, meta, frames, progress=progress).depth
-        depth_m, exo = loaded.depth_m, loaded.exo
-        wearer = loaded.dynamic if wearer is None else wearer
+        loaded_depth = load_depth_file(depth, take_meta, frames, progress=progress).depth
+        depth_m, exo_path = loaded_depth.depth_m, loaded_depth.exo
+        wearer_mask = loaded_depth.dynamic if wearer_mask is None else wearer_mask
     else:
-        if meta.exo_camera is None:
+        if take_meta.exo_camera is None:
             raise EgoXInputError(
-                f"take {meta.name}",
+                f"take {take_meta.name}",
                 got="no camera_intrinsics",
                 expected="the exo camera's K",
                 fix="add them to meta.json",
             )
-        exo = take_exo(meta, frames)
-    person_mask = None if mask is None else wearer
+        exo_path = take_exo(take_meta, frames)
+    person_mask = None if mask is None else wearer_mask
     points, _ = joined_points(payload, frames, person=options.person, mask=person_mask)
     path = estimate_head(
         points,
-        exo,
+        exo_path,
         depth_m=depth_m,
-        mask=wearer,
+        mask=wearer_mask,
         frames=frames,
         up=options.up,
     )
-    if meta.ego is not None and not meta.pose_source:
-        reading_notes += out_of_step(points, meta.ego, exo)
+    if take_meta.ego is not None and not take_meta.pose_source:
+        reading_notes += out_of_step(points, take_meta.ego, exo_path)
     path = replace(path, report=replace(path.report, notes=(*path.report.notes, *reading_notes)))
-    ego = meta.ego_lens or preset_camera("aria_released", frames.size[1])
+    ego_lens = take_meta.ego_lens or preset_camera("aria_released", frames.size[1])
     trajectory = path.trajectory(
-        ego,
+        ego_lens,
         frames,
         offset=options.offset,
         pitch_deg=options.pitch_deg,
-        exo=exo,
+        exo=exo_path,
     )
-    notes = {"notes": TakeNotes(prompt=meta.prompt, source="estimated from head points")}
+    extra_fields = {
+        "notes": TakeNotes(prompt=take_meta.prompt, source="estimated from head points")
+    }
     if not options.clicks:
-        return trajectory, path.report, notes
-    view = ExoView(exo=exo, depth_m=depth_m, mask=None, up=None)
-    look_points = looks_of_clicks(options.clicks, view, camera_centre(trajectory.ego.w2c))
-    track = turn_to_looks(
-        PoseTrack.numbered(trajectory.ego.w2c, "estimate"), look_points, path.up, ego.quarter_turns
+        return trajectory, path.report, extra_fields
+    exo_view = ExoView(exo=exo_path, depth_m=depth_m, mask=None, up=None)
+    look_points = looks_of_clicks(options.clicks, exo_view, camera_centre(trajectory.ego.w2c))
+    head_track = turn_to_looks(
+        PoseTrack.numbered(trajectory.ego.w2c, "estimate"),
+        look_points,
+        path.up,
+        ego_lens.quarter_turns,
     )
-    bent_trajectory = replace(trajectory, ego=replace(trajectory.ego, w2c=track.at(track.moments)))
-    return bent_trajectory, path.report, {**notes, "looks": look_points, "up": path.up.tolist()}
+    bent_trajectory = replace(
+        trajectory, ego=replace(trajectory.ego, w2c=head_track.at(head_track.moments))
+    )
+    return (
+        bent_trajectory,
+        path.report,
+        {**extra_fields, "looks": look_points, "up": path.up.tolist()},
+    )
 
 
 def looks_of_clicks(
@@ -151,22 +163,22 @@ def looks_of_clicks(
     count, height, width = view.depth_m.shape
     rotation, origin = view.poses(count)
     look_by_frame = {}
-    for number, x, y in clicks:
-        frame, uv = int(number), np.array([x, y])
+    for frame_number, x, y in clicks:
+        frame, click_uv = int(frame_number), np.array([x, y])
         name = f"--look-at {frame},{x:g},{y:g}"
-        if frame != number or not (0 <= frame < count and 0 <= x < width and 0 <= y < height):
+        if frame != frame_number or not (0 <= frame < count and 0 <= x < width and 0 <= y < height):
             raise EgoXInputError(
                 name,
                 got="a place outside the video",
                 expected=f"frames 0 to {count - 1}, {width}x{height} px",
                 fix="number the frames from 0",
             )
-        ray = rotation[frame] @ view.exo.camera.unproject(torch.from_numpy(uv))[0].numpy()
+        ray = rotation[frame] @ view.exo.camera.unproject(torch.from_numpy(click_uv))[0].numpy()
         frame_order = (
             [frame] if not view.exo.stands else sorted(range(count), key=lambda t: abs(t - frame))
         )
         for t in frame_order:
-            point = origin[frame] + view.surface_reach(t, uv, 1.0) * ray
+            point = origin[frame] + view.surface_reach(t, click_uv, 1.0) * ray
             if np.linalg.norm(point - heads[frame].numpy()) > OWN_BODY_M:  # not for NaN either
                 break
         else:
@@ -221,8 +233,9 @@ def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = N
 def _payload(
     path: Path, frames: FrameSelection, file_frames: FileFrames = "auto"
 ) -> tuple[dict[str, Any], FrameSelection, tuple[Remark, ...]]:
-    """Read a keypoints file as the payload that :func:`joined_points` expects, the frames it
-    covers, and a note on how its entries were assigned to frames."""
+    """Read a keypoints file into the form that :func:`joined_points` expects.
+
+    Also returns the frames it covers, and a note on how its entries were assigned to frames."""
     size = frames.source_size
     if path.suffix.lower() == ".npz" and not path.is_dir():
         payload, numbering = _mhr_payload(path, size)
@@ -250,8 +263,8 @@ def _payload(
 
 
 def _numbering(name: str, frame_numbers: Sequence[Any]) -> Numbering:
-    """Build the numbering of a detector's entries from their ``frame_idx``, if every entry has
-    one."""
+    """Build the frame numbering of a detector's entries from their ``frame_idx`` values, if every
+    entry has one."""
     are_stated = all(isinstance(frame_number, int) for frame_number in frame_numbers)
     numbers = torch.tensor(frame_numbers) if are_stated else None
     return Numbering(
@@ -266,12 +279,13 @@ def _entries_of_frames(
     frames: FrameSelection,
     numbering: Numbering,
 ) -> tuple[list, tuple[Remark, ...]]:
-    """Assign the entries of a keypoints file to frames of the video, and note how.
+    """Assign the entries of a keypoints file to video frames, and describe the assignment in a
+    note.
 
     Raises:
         EgoXInputError: entries that may be of other frames, places that are no frames of the video.
     """
-    entry_indices, remark = entries_of(frames, numbering)
+    entry_indices, numbering_remark = entries_of(frames, numbering)
     rows = (
         torch.arange(len(entries))[entry_indices]
         if isinstance(entry_indices, slice)
@@ -279,7 +293,7 @@ def _entries_of_frames(
     )
     return [
         empty_entry if entry_index < 0 else entries[entry_index] for entry_index in rows.tolist()
-    ], (remark,)
+    ], (numbering_remark,)
 
 
 def _openpose_files(folder: Path) -> tuple[list[Path], Numbering]:
@@ -293,22 +307,22 @@ def _openpose_files(folder: Path) -> tuple[list[Path], Numbering]:
             expected="OpenPose's JSON files, one per frame",
             fix="choose the folder that OpenPose wrote",
         )
-    ordered, numbering = numbered_files(f"keypoints {folder.name}", names, (".json",))
-    return [folder / name for name in ordered], numbering
+    ordered_files, numbering = numbered_files(f"keypoints {folder.name}", names, (".json",))
+    return [folder / name for name in ordered_files], numbering
 
 
 def _openpose_list(path: Path) -> list:
-    content = read_json(path, "keypoints", limit=MAX_JSON_BYTES)
-    if isinstance(content, Mapping) and isinstance(content.get("frames"), list):
-        content = content["frames"]
-    if not isinstance(content, list) or not content:
+    keypoint_content = read_json(path, "keypoints", limit=MAX_JSON_BYTES)
+    if isinstance(keypoint_content, Mapping) and isinstance(keypoint_content.get("frames"), list):
+        keypoint_content = keypoint_content["frames"]
+    if not isinstance(keypoint_content, list) or not keypoint_content:
         raise EgoXInputError(
             f"keypoints {path.name}",
-            got=repr(content)[:40],
+            got=repr(keypoint_content)[:40],
             expected="a list with one object per frame, as the host's POSE_KEYPOINT",
             fix="save the detector's output for the whole clip",
         )
-    return content
+    return keypoint_content
 
 
 def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -327,14 +341,14 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
             if key in names
         }
     keypoints = arrays["pred_keypoints_3d"]
-    leading = keypoints.shape[:-2]
+    leading_shape = keypoints.shape[:-2]
     for key, value in arrays.items():
         has_right_shape = (
             value.size >= 2
             if key == "image_size"
-            else value.shape == leading[:1]
+            else value.shape == leading_shape[:1]
             if key == "frame_idx"
-            else value.ndim == 0 or value.shape[: len(leading)] == leading
+            else value.ndim == 0 or value.shape[: len(leading_shape)] == leading_shape
         )
         if value.dtype.kind not in "fiu" or not has_right_shape or keypoints.ndim not in (3, 4):
             raise EgoXInputError(
@@ -356,11 +370,11 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], Num
     """Read the keypoints payload of an MHR npz file, with the frame numbers that it states."""
     arrays = _mhr_arrays(path)
     image_size = arrays.pop("image_size", np.array([size[1], size[0]])).reshape(-1)
-    count, people = arrays["pred_keypoints_3d"].shape[:2]
+    count, person_count = arrays["pred_keypoints_3d"].shape[:2]
     frames, frame_numbers = [], arrays.pop("frame_idx", np.array([None] * count)).tolist()
     for t in range(count):
         people_in_frame = [
-            p for p in range(people) if np.isfinite(arrays["pred_keypoints_3d"][t, p]).all()
+            p for p in range(person_count) if np.isfinite(arrays["pred_keypoints_3d"][t, p]).all()
         ]
         frames.append(
             [
@@ -389,8 +403,8 @@ def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> P
             else "add --replace to overwrite it",
         )
     if meta and path.exists():
-        content = read_json(path, META)
-        if not isinstance(content, dict) or listed_takes(content) is not None:
+        meta_content = read_json(path, META)
+        if not isinstance(meta_content, dict) or listed_takes(meta_content) is not None:
             raise EgoXInputError(
                 path.name,
                 got="a list of takes",
@@ -419,13 +433,13 @@ def write_head(
     if not meta:
         write_trajectory(path, trajectory, **extra_fields)
         return path
-    content = read_json(path, META) if path.exists() else {}
-    assert isinstance(content, dict)
-    content |= {
+    meta_content = read_json(path, META) if path.exists() else {}
+    assert isinstance(meta_content, dict)
+    meta_content |= {
         "ego_extrinsics": trajectory.ego.w2c.tolist(),
         "ego_camera": trajectory.ego.camera.to_json(),
         "ego_intrinsics": trajectory.ego.camera.intrinsics.tolist(),
         "pose_source": FROM_HEAD_KEYPOINTS,
     }
-    write_json(path, content)
+    write_json(path, meta_content)
     return path

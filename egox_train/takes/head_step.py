@@ -19,20 +19,22 @@ def out_of_step(
     exo: CameraPath,
 ) -> tuple[Remark, ...]:
     """Compare the head's path in the exo picture with the ego poses at several time shifts, and
-    warn if another shift fits better. The poses are not changed.
+    warn if another shift fits better.
+
+    The poses are not changed.
 
     A head that moves by less than its own height tells nothing.
     """
     if ego.stands:
         return ()
     count = min(len(points.uv), len(ego.w2c))
-    heads = worn_points(ego.w2c[:count])
-    heads_in_exo = transform(exo.poses(count), heads)
+    head_points = worn_points(ego.w2c[:count])
+    heads_in_exo = transform(exo.poses(count), head_points)
     expected_uv, is_projected = (
         values.numpy() for values in exo.camera.project(heads_in_exo)
     )  # [T, 5, 2], [T, 5]
-    head_columns = slice(heads.shape[1])
-    uv, seen_mask = (
+    head_columns = slice(head_points.shape[1])
+    head_uv, seen_mask = (
         points.uv[:count, head_columns].numpy(),
         points.seen[:count, head_columns].numpy(),
     )
@@ -48,24 +50,26 @@ def out_of_step(
         pose_indices = pose_indices[
             in_picture[pose_indices] & seen_mask[pose_indices + shift].any(1)
         ]
-        shares = seen_mask[pose_indices + shift] / seen_mask[pose_indices + shift].sum(
+        visible_shares = seen_mask[pose_indices + shift] / seen_mask[pose_indices + shift].sum(
             1, keepdims=True
         )
-        differences = (
-            (uv[pose_indices + shift] - expected_uv[pose_indices]) * shares[..., None]
+        path_differences_px = (
+            (head_uv[pose_indices + shift] - expected_uv[pose_indices]) * visible_shares[..., None]
         ).sum(1)
-        differences -= np.median(differences, axis=0)
+        path_differences_px -= np.median(path_differences_px, axis=0)
         return (
-            float(np.median(np.linalg.norm(differences, axis=-1))) if len(pose_indices) else np.inf
+            float(np.median(np.linalg.norm(path_differences_px, axis=-1)))
+            if len(pose_indices)
+            else np.inf
         )
 
-    shifts = range(-MOST_FRAMES, MOST_FRAMES + 1)
-    best_shift = min(shifts, key=offset_px)
+    frame_shifts = range(-MOST_FRAMES, MOST_FRAMES + 1)
+    best_shift = min(frame_shifts, key=offset_px)
     if abs(best_shift) == MOST_FRAMES or offset_px(best_shift) > LESS * offset_px(0):
         return ()
-    direction = "later" if best_shift > 0 else "earlier"
+    shift_direction = "later" if best_shift > 0 else "earlier"
     text = (
-        f"out of step: the head in the exo video fits the ego poses best {abs(best_shift)} frames {direction} "
+        f"out of step: the head in the exo video fits the ego poses best {abs(best_shift)} frames {shift_direction} "
         f"(off by {offset_px(best_shift):.1f} px instead of {offset_px(0):.1f}); nothing is shifted"
     )
     return (Remark(text, RemarkKind.WARNING),)

@@ -162,25 +162,30 @@ def read_mask(
     if opened is None:
         with open_mask(mask) as opened:
             return read_mask(mask, frames, progress, opened)
-    window, entries = depth_window(mask.size, frames, mask.what), entries_of(frames, mask.numbering)
-    unique_indices, positions = torch.unique(
+    mask_window, entries = (
+        depth_window(mask.size, frames, mask.what),
+        entries_of(frames, mask.numbering),
+    )
+    unique_indices, picture_positions = torch.unique(
         torch.arange(mask.numbering.count)[entries.at], return_inverse=True
     )  # uneven time stamps may repeat one
     indices = unique_indices.tolist()
-    width, height = window.size
+    width, height = mask_window.size
     frame_store = FrameStore(len(indices), (height, width), np.bool_)
-    for position, picture in enumerate(opened(indices)):
+    for picture_position, picture in enumerate(opened(indices)):
         if picture.shape != mask.size[::-1]:
             raise EgoXInputError(
                 mask.what,
-                got=f"frame {indices[position]} of shape {picture.shape}",
+                got=f"frame {indices[picture_position]} of shape {picture.shape}",
                 expected=f"{mask.size[::-1]} as the first",
                 fix="store all frames at one size",
             )
-        frame_store.append(window.fit_mask(picture))
-        progress(position + 1, len(indices), "reading masks")
+        frame_store.append(mask_window.fit_mask(picture))
+        progress(picture_position + 1, len(indices), "reading masks")
     return (
-        frame_store.tensor() if len(indices) == len(positions) else frame_store.tensor()[positions]
+        frame_store.tensor()
+        if len(indices) == len(picture_positions)
+        else frame_store.tensor()[picture_positions]
     )
 
 
@@ -226,8 +231,8 @@ def _pictures(folder: Path) -> tuple[list[Path], Numbering]:
 
 
 def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] or [H, W, 3 or 4] uint8
-    content = file.read_bytes()
-    picture = decode_picture(content, f"mask {name}/{file.name}", cv2.IMREAD_UNCHANGED)
+    file_bytes = file.read_bytes()
+    picture = decode_picture(file_bytes, f"mask {name}/{file.name}", cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise EgoXInputError(
             f"mask {name}",
@@ -249,19 +254,23 @@ def moving_pixels(
         EgoXInputError: both vary and differ, or several colours, a photo, a map of labels.
     """
     channel_values = picture.reshape(*picture.shape[:2], -1)
-    colours, alpha = channel_values[..., :3], channel_values[..., 3:]
-    grey = colours.max(-1)
-    if alpha.size and np.ptp(alpha):
-        is_opaque = alpha[..., 0] >= WHITE
-        if np.ptp(grey) and not np.array_equal(is_opaque & (grey >= WHITE), is_opaque):
+    colour_values, alpha_values = channel_values[..., :3], channel_values[..., 3:]
+    grey_levels = colour_values.max(-1)
+    if alpha_values.size and np.ptp(alpha_values):
+        is_opaque = alpha_values[..., 0] >= WHITE
+        if np.ptp(grey_levels) and not np.array_equal(
+            is_opaque & (grey_levels >= WHITE), is_opaque
+        ):
             raise _mask_error(subject, "a picture with transparent parts")
         return is_opaque
-    if (np.ptp(colours, -1) > COLOUR).any() or _between_share(grey, 255) > MOST_BETWEEN:
-        return _grey_of_coloured_mask(colours, subject)
-    brightest = int(grey.max())
-    if 0 < brightest < WHITE:  # a map of labels would be taken for "nothing moves"
-        raise _mask_error(subject, f"values up to {brightest}")
-    return grey >= WHITE
+    if (np.ptp(colour_values, -1) > COLOUR).any() or _between_share(
+        grey_levels, 255
+    ) > MOST_BETWEEN:
+        return _grey_of_coloured_mask(colour_values, subject)
+    brightest_level = int(grey_levels.max())
+    if 0 < brightest_level < WHITE:  # a map of labels would be taken for "nothing moves"
+        raise _mask_error(subject, f"values up to {brightest_level}")
+    return grey_levels >= WHITE
 
 
 def _grey_of_coloured_mask(
@@ -274,24 +283,24 @@ def _grey_of_coloured_mask(
     Raises:
         EgoXInputError: several colours fill areas, or there is more than specks of others.
     """
-    grey = colours.max(-1)
-    bright_mask = grey > DARK
-    main, labels = _colour_areas(colours, bright_mask)
+    grey_levels = colours.max(-1)
+    bright_mask = grey_levels > DARK
+    main_colour, labels = _colour_areas(colours, bright_mask)
     if labels > 1:
         raise _mask_error(subject, f"{labels} colours, which may be labels")
-    brightest = int(main.max())
-    if brightest < WHITE:
-        raise _mask_error(subject, f"values up to {brightest} in most of it")
-    expected_colours = np.minimum(grey[..., None] / brightest, 1) * main
+    brightest_level = int(main_colour.max())
+    if brightest_level < WHITE:
+        raise _mask_error(subject, f"values up to {brightest_level} in most of it")
+    expected_colours = np.minimum(grey_levels[..., None] / brightest_level, 1) * main_colour
     is_other_colour = bright_mask & (np.abs(colours - expected_colours).max(-1) > COLOUR)
     if is_other_colour.sum() > SPECK * bright_mask.sum():
         raise _mask_error(subject, f"colours in {100 * is_other_colour.mean():.0f} % of its pixels")
-    between_share = _between_share(grey, brightest)
+    between_share = _between_share(grey_levels, brightest_level)
     if between_share > MOST_BETWEEN:
         raise _mask_error(
             subject, f"{100 * between_share:.0f} % of its pixels neither black nor white"
         )
-    return 2 * grey.astype(int) >= brightest
+    return 2 * grey_levels.astype(int) >= brightest_level
 
 
 def _colour_areas(
@@ -307,15 +316,19 @@ def _colour_areas(
     colour_codes = (
         (colours.astype(np.int32) << bit_shifts).sum(-1).astype(np.float32)
     )  # 24 bits: exact
-    square = np.ones((3, 3), np.uint8)
-    is_filled = bright_mask & (cv2.erode(colour_codes, square) == cv2.dilate(colour_codes, square))
+    square_kernel = np.ones((3, 3), np.uint8)
+    is_filled = bright_mask & (
+        cv2.erode(colour_codes, square_kernel) == cv2.dilate(colour_codes, square_kernel)
+    )
     if not is_filled.any():
         return colours[np.unravel_index(colours.sum(-1).argmax(), bright_mask.shape)], 1
     values, counts = np.unique(colour_codes[is_filled].astype(np.int32), return_counts=True)
     area_colours = values[:, None] >> bit_shifts & 255
-    main = area_colours[counts.argmax()]
-    is_other = np.abs(area_colours - main).max(-1) > SAME
-    return main, 1 + int(is_other.sum() if counts[is_other].sum() > SPECK * counts.sum() else 0)
+    main_colour = area_colours[counts.argmax()]
+    other_colour_mask = np.abs(area_colours - main_colour).max(-1) > SAME
+    return main_colour, 1 + int(
+        other_colour_mask.sum() if counts[other_colour_mask].sum() > SPECK * counts.sum() else 0
+    )
 
 
 def _between_share(grey: np.ndarray, brightest: int) -> float:

@@ -123,22 +123,26 @@ def save_checkpoint(output: Path, state: TrainState, keep_count: int) -> Path:
         EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
     """
     folder = output / "checkpoints" / f"{PREFIX}{state.step:08d}"
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    temporary_folder = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         with file_lock(folder):
-            temporary.mkdir(parents=True)
-            with atomic_write(temporary / "trainable.safetensors") as weights:
+            temporary_folder.mkdir(parents=True)
+            with atomic_write(temporary_folder / "trainable.safetensors") as weights:
                 save_file(
                     {k: v.detach().cpu().contiguous() for k, v in state.weights.items()}, weights
                 )
-            torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
+            torch.save(
+                {"optimizer": state.optimizer, "ema": state.ema}, temporary_folder / "optimizer.pt"
+            )
             state_fields = {name: getattr(state, name) for name in STATE_FIELDS}
-            (temporary / "state.json").write_text(json.dumps(state_fields, indent=1), "utf-8")
-            replace_folder(temporary, folder)
+            (temporary_folder / "state.json").write_text(
+                json.dumps(state_fields, indent=1), "utf-8"
+            )
+            replace_folder(temporary_folder, folder)
     except (
         Exception
     ) as error:  # safetensors and torch.save have error types of their own for a full disk
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary_folder, ignore_errors=True)
         folders = checkpoint_folders(output)
         raise EgoXInputError(
             f"checkpoint at step {state.step}",
@@ -158,20 +162,23 @@ def load_checkpoint(folder: Path) -> TrainState:
     Raises:
         EgoXInputError: something in it can't be read.
     """
-    file_words, fix = (
+    file_words, fix_text = (
         f"checkpoint {folder.name}",
         "training continues from the one before; remove this folder",
     )
     # Older ones had no other kernel.
-    state: dict[str, Any] = {
+    state_fields: dict[str, Any] = {
         "kernel": "sdpa",
         **read_json_object(folder / "state.json", file_words),
     }
-    with intact(file_words, TORCH_ERRORS, expected="a whole checkpoint", fix=fix):
+    with intact(file_words, TORCH_ERRORS, expected="a whole checkpoint", fix=fix_text):
         weights = load_file(folder / "trainable.safetensors")
         saved_state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     if (
-        not all(isinstance(state.get(name), kind) for name, kind in STATE_FIELDS.items())
+        not all(
+            isinstance(state_fields.get(name), field_type)
+            for name, field_type in STATE_FIELDS.items()
+        )
         or not isinstance(saved_state, dict)
         or not isinstance(saved_state.get("optimizer"), dict)
     ):
@@ -179,13 +186,13 @@ def load_checkpoint(folder: Path) -> TrainState:
             file_words,
             got="a checkpoint file of a different form",
             expected="a whole checkpoint",
-            fix=fix,
+            fix=fix_text,
         )
     return TrainState(
         weights=weights,
         optimizer=saved_state["optimizer"],
         ema=saved_state.get("ema"),
-        **{name: state[name] for name in STATE_FIELDS},
+        **{name: state_fields[name] for name in STATE_FIELDS},
     )
 
 
@@ -199,14 +206,14 @@ def last_checkpoint(output: Path) -> TrainState | None:
     first_error = None
     for folder in reversed(checkpoint_folders(output)):
         try:
-            state = load_checkpoint(folder)
+            checkpoint_state = load_checkpoint(folder)
         except EgoXInputError as error:
             logger.warning("%s", error)
             first_error = first_error or error
             continue
         if first_error is not None:
             logger.warning("training continues from %s instead", folder.name)
-        return state
+        return checkpoint_state
     if first_error is not None:
         raise first_error
     return None
@@ -231,15 +238,17 @@ def check_resumable(
         EgoXInputError: names what differs.
     """
     old_config = _with_defaults(state.config)
-    differs = [k for k in config if k not in FREE_TO_CHANGE and old_config.get(k) != config[k]]
+    differing_settings = [
+        k for k in config if k not in FREE_TO_CHANGE and old_config.get(k) != config[k]
+    ]
     if state.base_hash != base_hash:
-        differs.append(f"base model ({state.base_hash} then, {base_hash} now)")
+        differing_settings.append(f"base model ({state.base_hash} then, {base_hash} now)")
     if state.cache_hash != cache_hash:
-        differs.append("cache contents")
-    if differs:
+        differing_settings.append("cache contents")
+    if differing_settings:
         raise EgoXInputError(
             "resumed training",
-            got=f"other {', '.join(differs)} than the checkpoint",
+            got=f"other {', '.join(differing_settings)} than the checkpoint",
             expected="the same settings",
             fix="restore them, or train into a different output folder",
         )
@@ -263,15 +272,15 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
-                self._before[number] = signal.signal(number, self._ask)
+            for signal_number in STOP_SIGNALS:
+                self._before[signal_number] = signal.signal(signal_number, self._ask)
             if any(name in os.environ for name in LAUNCHED):
                 stop_with_parent()  # accelerate's of one process ends without telling its child
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        for signal_number, old_handler in self._before.items():
+            signal.signal(signal_number, old_handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self._asked and number == signal.SIGINT:

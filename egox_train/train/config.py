@@ -158,14 +158,19 @@ class ConditioningConfig(_Strict):
                 kept.
             instead: fields with other values than the LoRA's; None leaves its own.
         """
-        trained = {key: value for key, value in trained_with(metadata).items() if key in FROM_LORA}
+        trained_settings = {
+            key: value for key, value in trained_with(metadata).items() if key in FROM_LORA
+        }
         if mode is not None:
-            trained = {
+            trained_settings = {
                 "mode": mode,
-                **{key: value for key, value in trained.items() if key in ABLATION_FIELDS},
+                **{key: value for key, value in trained_settings.items() if key in ABLATION_FIELDS},
             }
         return cls.model_validate(
-            {**trained, **{key: value for key, value in instead.items() if value is not None}}
+            {
+                **trained_settings,
+                **{key: value for key, value in instead.items() if value is not None},
+            }
         )
 
     def gga_options(self) -> GgaOptions:
@@ -285,15 +290,18 @@ class TrainConfig(SamplesConfig):
             return values
         values = dict(values)
         mode = _mode_of(values.get("conditioning") or {})
-        timesteps, optimizer = values.get("timesteps") or {}, values.get("optimizer") or {}
+        timestep_settings, optimizer_settings = (
+            values.get("timesteps") or {},
+            values.get("optimizer") or {},
+        )
         if (
-            isinstance(timesteps, Mapping)
-            and timesteps.get("shift") is None
+            isinstance(timestep_settings, Mapping)
+            and timestep_settings.get("shift") is None
             and mode in MODE_DEFAULTS
         ):
-            values["timesteps"] = {**timesteps, "shift": MODE_DEFAULTS[mode]["shift"]}
-        if isinstance(optimizer, Mapping) and mode in MODE_OPTIMIZER:
-            values["optimizer"] = {**MODE_OPTIMIZER[mode], **optimizer}
+            values["timesteps"] = {**timestep_settings, "shift": MODE_DEFAULTS[mode]["shift"]}
+        if isinstance(optimizer_settings, Mapping) and mode in MODE_OPTIMIZER:
+            values["optimizer"] = {**MODE_OPTIMIZER[mode], **optimizer_settings}
         return values
 
     @model_validator(mode="after")
@@ -337,10 +345,10 @@ def load_config(
             raise EgoXInputError(
                 f"override {key}", got=text, expected="a YAML value", fix="quote the value"
             ) from error
-        nested = _number_or(value)
+        nested_setting = _number_or(value)
         for key_part in reversed(key.strip().split(".")):
-            nested = {key_part: nested}
-        values = _merge_sections(values, nested)
+            nested_setting = {key_part: nested_setting}
+        values = _merge_sections(values, nested_setting)
     return parse_config(values)
 
 
@@ -350,8 +358,8 @@ def parse_config(values: Mapping[str, Any]) -> TrainConfig:
         return TrainConfig.model_validate({str(key): value for key, value in values.items()})
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, detail['loc'])) or 'configuration'}: {detail['msg']} (got {detail['input']!r})"
-            for detail in error.errors()[:6]
+            f"{'.'.join(map(str, problem['loc'])) or 'configuration'}: {problem['msg']} (got {problem['input']!r})"
+            for problem in error.errors()[:6]
         ]
         raise EgoXInputError(
             "training configuration",

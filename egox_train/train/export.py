@@ -46,14 +46,16 @@ def write_results(
 ) -> Path:
     """Write the trained LoRA in the released naming, or the trained base, beside the
     checkpoints."""
-    output = Path(config.output)
+    output_folder = Path(config.output)
     if config.trains_lora:
         metadata = training_metadata(config, base_hash=trainable.base_hash, step=step)
-        save_lora(tensors, output / LORA_FILE, metadata, "released")
-        return output / LORA_FILE
+        save_lora(tensors, output_folder / LORA_FILE, metadata, "released")
+        return output_folder / LORA_FILE
     trainable.load_tensors(tensors, "trained base")
-    save_native(trainable.model, output / BASE_FILE, {"egox.base_steps": str(step)}, torch.float32)
-    return output / BASE_FILE
+    save_native(
+        trainable.model, output_folder / BASE_FILE, {"egox.base_steps": str(step)}, torch.float32
+    )
+    return output_folder / BASE_FILE
 
 
 def export(
@@ -99,10 +101,10 @@ def export(
             fix="use the base that the LoRA was trained on",
         )
     check_run_files(base, lora_file)
-    lora = lora_file or source / LORA_FILE
+    lora_path = lora_file or source / LORA_FILE
     fused_metadata = {
         **{k: v for k, v in metadata.items() if k != "format"},
-        MERGED: file_digest(lora) if lora.is_file() else metadata["egox.steps"],
+        MERGED: file_digest(lora_path) if lora_path.is_file() else metadata["egox.steps"],
         f"{MERGED}_from": f"{base.name} + {strength:g} x {source.name}",
     }
     _write_fused(base, tensors, strength, file, fused_metadata, dtype)
@@ -120,34 +122,39 @@ def _write_fused(
     """Write the base model with the LoRA fused in, with one weight in memory at a time."""
     config = base_without_weights(base)
     weights = StreamedWeights(weight_files(base), f"base model {base.name}")
-    shapes = weights.shapes()
+    weight_shapes = weights.shapes()
     # base_form has refused names of another model
-    sources = {str(rename_parameter(name)): name for name in shapes}
-    diffusers = {name: str(rename_parameter(name, "diffusers")) for name in shapes}
-    pairs = matrix_pairs(tensors, {diffusers[name]: shape for name, shape in shapes.items()})
+    source_names = {str(rename_parameter(name)): name for name in weight_shapes}
+    diffusers_names = {name: str(rename_parameter(name, "diffusers")) for name in weight_shapes}
+    matrices_by_weight = matrix_pairs(
+        tensors, {diffusers_names[name]: shape for name, shape in weight_shapes.items()}
+    )
 
     def fused(name: str) -> Tensor:
-        weight, pair = weights[sources[name]], pairs.get(diffusers[sources[name]])
-        if pair is not None:
-            a, b = (x.double() for x in pair)
+        weight, lora_pair = (
+            weights[source_names[name]],
+            matrices_by_weight.get(diffusers_names[source_names[name]]),
+        )
+        if lora_pair is not None:
+            a, b = (x.double() for x in lora_pair)
             weight = weight.float() + strength * (b @ a).float()
         return weight
 
     write_streamed(
         file,
-        {name: (shapes[source], dtype) for name, source in sources.items()},
+        {name: (weight_shapes[source_name], dtype) for name, source_name in source_names.items()},
         fused,
         {**native_metadata(config), **metadata},
     )
 
 
 def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a LoRA's tensors with scale 1, and metadata whose rank and alpha match them, for
-    export."""
+    """Read the tensors and metadata of a LoRA or checkpoint for export, with the factor alpha /
+    rank multiplied into the tensors."""
     if source.is_file():
         tensors, metadata = read_lora(source)
-        rank = max(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))
-        return tensors, {**metadata, "egox.rank": str(rank), "egox.alpha": str(rank)}
+        lora_rank = max(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))
+        return tensors, {**metadata, "egox.rank": str(lora_rank), "egox.alpha": str(lora_rank)}
     folders = checkpoint_folders(source)
     if not folders:
         raise EgoXInputError(
@@ -156,8 +163,8 @@ def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             expected="a .safetensors file or train's output folder",
             fix="check the path",
         )
-    state = load_checkpoint(folders[-1])
-    config = parse_config(state.config)
+    checkpoint_state = load_checkpoint(folders[-1])
+    config = parse_config(checkpoint_state.config)
     if not config.trains_lora:
         raise EgoXInputError(
             "export",
@@ -166,8 +173,10 @@ def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             fix=f"its {BASE_FILE} is a finished file",
         )
     scale = config.lora.alpha / config.lora.rank
-    tensors = {k: v * scale if ".lora_B." in k else v for k, v in state.weights.items()}
-    metadata = training_metadata(config, base_hash=state.base_hash, step=state.step)
+    tensors = {k: v * scale if ".lora_B." in k else v for k, v in checkpoint_state.weights.items()}
+    metadata = training_metadata(
+        config, base_hash=checkpoint_state.base_hash, step=checkpoint_state.step
+    )
     return tensors, {**metadata, "egox.alpha": metadata["egox.rank"]}
 
 
@@ -179,18 +188,18 @@ def inspect(file: Path) -> dict[str, str]:
     """
     check_lora(file)
     tensors, metadata = read_lora(file)
-    ranks = sorted({v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight")})
-    modules = sorted({".".join(k.split(".")[2:-2]) for k in tensors})
-    blocks = len({k.split(".")[1] for k in tensors})
-    description = {
+    lora_ranks = sorted({v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight")})
+    module_names = sorted({".".join(k.split(".")[2:-2]) for k in tensors})
+    block_count = len({k.split(".")[1] for k in tensors})
+    lora_description = {
         "file": file.name,
         "hash": weights_hash(file, "LoRA"),
-        "rank": ", ".join(map(str, ranks)),
+        "rank": ", ".join(map(str, lora_ranks)),
         "alpha": metadata.get(
             "egox.alpha", "not in the file: rank is taken, as the released code does"
         ),
-        "targets": " ".join(modules),
-        "blocks": str(blocks),
+        "targets": " ".join(module_names),
+        "blocks": str(block_count),
         "parameters": str(sum(v.numel() for v in tensors.values())),
         "naming": metadata.get("egox.naming", "unknown"),
         "dtype": next(
@@ -204,4 +213,4 @@ def inspect(file: Path) -> dict[str, str]:
         ),
     }
     egox_metadata = {k: v for k, v in metadata.items() if k.startswith(PREFIX)}
-    return {**description, **dict(sorted(egox_metadata.items()))}
+    return {**lora_description, **dict(sorted(egox_metadata.items()))}

@@ -113,8 +113,8 @@ def generate(
         _check_encoder(options, reader)
     files = (options.base, options.vae, options.lora, options.text_file)
     worker_plan = WorkerPlan.of(run, options.device, weights_bytes(*files))
-    on_gpu = any(device.startswith("cuda") for device in worker_plan.devices)
-    dtype = options.dtype or ("bfloat16" if on_gpu else storage_dtype(options.base))
+    uses_gpu = any(device.startswith("cuda") for device in worker_plan.devices)
+    dtype = options.dtype or ("bfloat16" if uses_gpu else storage_dtype(options.base))
     options = replace(options, dtype=dtype)
     weights = sum(p.numel() for p in base_without_weights(options.base).parameters())
     logger.info(
@@ -125,7 +125,7 @@ def generate(
     )
     # hashed below, or without effect
     path_options = ("base", "vae", "lora", "text", "device", "stereo", "stabilise")
-    parts = {
+    model_parts = {
         "options": {k: str(v) for k, v in asdict(options).items() if k not in path_options},
         "base": weights_hash(options.base, "base model"),
         "vae": weights_hash(options.vae, "VAE"),
@@ -133,8 +133,8 @@ def generate(
         "shards": dict(reader.index.shards),
     }
     if options.stereo is not None and options.stabilise != "full":
-        parts["stabilise"] = options.stabilise
-    key = fingerprint(parts)
+        model_parts["stabilise"] = options.stabilise
+    key = fingerprint(model_parts)
     conditioning_of(
         options, reader
     )  # refuses a LoRA that doesn't fit this cache before anything is loaded
@@ -147,7 +147,7 @@ def generate(
     if run.dry_run:
         return estimate_run(_generate_clip, jobs, "out", worker_plan)
     clear_leftovers(out, names=set(clips))
-    failed, results = run_all(
+    failed_clips, results = run_all(
         _generate_clip,
         jobs,
         clip_names,
@@ -156,10 +156,10 @@ def generate(
         stage="clips generated",
         progress=progress,
     )
-    if failed:
+    if failed_clips:
         raise EgoXInputError(
             "generate",
-            got=f"{len(failed)} clips that failed; first: {': '.join([*failed.items()][0])}",
+            got=f"{len(failed_clips)} clips that failed; first: {': '.join([*failed_clips.items()][0])}",
             expected="all of them",
             fix="see the message; the others are done and will be kept",
         )
@@ -205,14 +205,14 @@ def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
             fix="give the cache's, or leave --cfg at 1",
             expected="--text, to encode the negative prompt",
         )
-    cached = reader.index.models.get("text")
+    cached_encoder = reader.index.models.get("text")
     file = options.text_file
     encoder_hash = options.text if file is None else weights_hash(file, "text encoder")
-    if cached is not None and encoder_hash != cached:
+    if cached_encoder is not None and encoder_hash != cached_encoder:
         raise EgoXInputError(
             "text encoder of the negative prompt",
             got=encoder_hash,
-            expected=f"that of the cache, {cached}",
+            expected=f"that of the cache, {cached_encoder}",
             fix="give the encoder that the cache was made with",
         )
 
@@ -234,36 +234,39 @@ _MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]] 
 def _models(
     options: GenerateOptions, position_scale: float
 ) -> tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]:
-    """Load the models for generating, once per process."""
+    """Load the transformer, the VAE and the negative text embedding for generating, once per
+    process."""
     key = repr((options, position_scale))
     if key not in _MODELS:
         _MODELS.clear()
         model = load_base(options.base, DTYPES[str(options.dtype)])
         if options.lora is not None:
             fuse(model, read_lora(options.lora)[0], options.strength)
-        scope = install_gga(model, position_scale)
-        negative = None  # [1, tokens, dim]; its encoder isn't kept
+        gga_scope = install_gga(model, position_scale)
+        negative_embedding = None  # [1, tokens, dim]; its encoder isn't kept
         if options.cfg != 1.0 and options.text is not None:
-            negative = make_text_encoder(options.text, options.device).encode(options.negative)[
-                None
-            ]
+            negative_embedding = make_text_encoder(options.text, options.device).encode(
+                options.negative
+            )[None]
         _MODELS[key] = (
             model.to(options.device).eval(),
-            scope,
+            gga_scope,
             VaeEncoder(options.vae, options.device),
-            negative,
+            negative_embedding,
         )
     return _MODELS[key]
 
 
 def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
     def make() -> bool:
-        start_s = time.monotonic()
+        start_time_s = time.monotonic()
         frames = _sample_clip(job, device)
         if observed_prior := _read_observed(job, frames):
-            prior, classes = observed_prior
-            keep = job.options.keep_observed
-            frames, redrawn, kept_pixels, was_judged = keep_observed(frames, prior, classes, keep)
+            prior_frames, pixel_classes = observed_prior
+            keep_mode = job.options.keep_observed
+            frames, redrawn_mask, kept_pixels, was_judged = keep_observed(
+                frames, prior_frames, pixel_classes, keep_mode
+            )
             if not bool(was_judged.all()):
                 unjudged_count = int((~was_judged).sum())
                 logger.info(
@@ -271,14 +274,14 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
                     "there (its depth is off, or all of it was redrawn)",
                     *(job.clip, unjudged_count, len(was_judged)),
                 )
-            kinds = video_classes(classes, redrawn, kept_pixels)
-            write_levels(job.out / f"{job.clip}.{SEEN}", kinds, job.fps)
+            class_maps = video_classes(pixel_classes, redrawn_mask, kept_pixels)
+            write_levels(job.out / f"{job.clip}.{SEEN}", class_maps, job.fps)
         write_video(job.video, frames, job.fps, threads=1)
         if job.options.stereo is not None:
             _write_pair(
                 job, frames, job.options.stereo, StereoForm(stabilise=job.options.stabilise)
             )
-        clip_seconds = round(time.monotonic() - start_s, 1)
+        clip_seconds = round(time.monotonic() - start_time_s, 1)
         write_json(job.note, {"clip": job.clip, "made_from": job.key, "seconds": clip_seconds})
         return True
 
@@ -300,11 +303,13 @@ def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) 
             fix="give the manifest that the cache was made from",
         )
     points, path = clip_geometry
-    eye = second_eye(video, points, path, form)
+    right_eye_video = second_eye(video, points, path, form)
     logger.info(
-        "%s: %s", job.clip, "; ".join(filter(None, [*map(str, eye.notes), form.word(eye.up)]))
+        "%s: %s",
+        job.clip,
+        "; ".join(filter(None, [*map(str, right_eye_video.notes), form.word(right_eye_video.up)])),
     )
-    pictures = stereo_pictures(video, eye.rgb, path, form, up=eye.up)
+    pictures = stereo_pictures(video, right_eye_video.rgb, path, form, up=right_eye_video.up)
     write_video(job.pair, pictures, job.fps, threads=1)
     mark_stereo(job.pair, half_sphere=True)
 
@@ -312,24 +317,26 @@ def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) 
 def _sample_clip(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
     options = replace(job.options, device=device)
     conditioning = conditioning_of(options, CacheReader(job.cache))
-    samples = CachedSamples(
+    cached_samples = CachedSamples(
         SamplesConfig(cache=job.cache, conditioning=conditioning), options.split
     )
-    model, scope, vae, negative = _models(options, conditioning.position_scale)
-    sample = samples.load(Item(clip=job.clip)).to(options.device, DTYPES[str(options.dtype)])
-    if negative is not None:
-        negative = negative.to(sample.text)
+    model, gga_scope, vae, negative_embedding = _models(options, conditioning.position_scale)
+    clip_sample = cached_samples.load(Item(clip=job.clip)).to(
+        options.device, DTYPES[str(options.dtype)]
+    )
+    if negative_embedding is not None:
+        negative_embedding = negative_embedding.to(clip_sample.text)
     latent = sample_ego(
         model,
-        scope,
-        sample,
+        gga_scope,
+        clip_sample,
         conditioning,
         steps=options.steps,
         shift=options.shift,
         seed=options.seed,
         recompute_exo=options.recompute_exo,
         cfg=options.cfg,
-        negative=negative,
+        negative=negative_embedding,
     )
     return vae.decode(latent[0].cpu())
 
@@ -355,8 +362,8 @@ def _read_observed(
             )
         return None
     frame_count, (height, width) = len(frames), frames.shape[1:3]
-    prior, classes_file = (BytesIO(files[name].numpy().tobytes()) for name in (PRIOR, SEEN))
+    prior_bytes, classes_file = (BytesIO(files[name].numpy().tobytes()) for name in (PRIOR, SEEN))
     size = (width, height)
-    return read_all(prior, frame_count, size).float() / 255, read_classes(
+    return read_all(prior_bytes, frame_count, size).float() / 255, read_classes(
         classes_file, frame_count, size
     )

@@ -67,16 +67,18 @@ def launch_of(accelerator: Accelerator) -> Launch:
     Raises:
         EgoXInputError: a way that no test covers.
     """
-    kind = accelerator.distributed_type
-    if kind == DistributedType.NO:
+    distributed_type = accelerator.distributed_type
+    if distributed_type == DistributedType.NO:
         return "one"
-    if kind in (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+    if distributed_type in (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
         return "ddp"
-    if kind == DistributedType.FSDP and accelerator.is_fsdp2:
+    if distributed_type == DistributedType.FSDP and accelerator.is_fsdp2:
         return "fsdp2"
     raise EgoXInputError(
         "accelerate configuration",
-        got={DistributedType.FSDP: "FSDP of version 1"}.get(kind, kind.value),
+        got={DistributedType.FSDP: "FSDP of version 1"}.get(
+            distributed_type, distributed_type.value
+        ),
         expected="one process, DDP or FSDP2",
         fix="launch with one of configs/accelerate_*.yaml",
     )
@@ -88,13 +90,13 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
     Raises:
         EgoXInputError: names the setting and what it doesn't go with.
     """
-    for name, allowed in ALLOWED[launch].items():
+    for name, allowed_values in ALLOWED[launch].items():
         value = reduce(getattr, name.split("."), config)
-        if value not in allowed:
+        if value not in allowed_values:
             raise EgoXInputError(
                 f"{name} under {NAMES[launch]}",
                 got=value,
-                expected=" or ".join(str(v).lower() for v in allowed),
+                expected=" or ".join(str(v).lower() for v in allowed_values),
                 fix="change it, or launch with configs/accelerate_one_gpu.yaml",
             )
     if config.memory.compile and (
@@ -136,19 +138,19 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
     clips_per_step = config.batch_size * config.gradient_accumulation * processes
     if state is None or state.global_batch == clips_per_step:
         return config.gradient_accumulation
-    configured = (config.batch_size, config.gradient_accumulation)
+    configured_batch = (config.batch_size, config.gradient_accumulation)
     old_sizes = (state.config.get("batch_size", 1), state.config.get("gradient_accumulation", 1))
-    if configured != old_sizes:
+    if configured_batch != old_sizes:
         raise EgoXInputError(
             "resumed training",
             got="other batch_size, gradient_accumulation than the checkpoint "
-            f"({configured[0]}, {configured[1]}; then {old_sizes[0]}, {old_sizes[1]}): "
+            f"({configured_batch[0]}, {configured_batch[1]}; then {old_sizes[0]}, {old_sizes[1]}): "
             f"{clips_per_step} clips per step on {processes} processes instead of "
             f"{state.global_batch}",
             expected="the same global batch",
             fix="restore them, or train into a different output folder",
         )
-    accumulation, remainder = divmod(state.global_batch, config.batch_size * processes)
+    micro_steps, remainder = divmod(state.global_batch, config.batch_size * processes)
     if remainder:
         raise EgoXInputError(
             "resumed training",
@@ -157,7 +159,7 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
             fix="use a number of processes that divides it, or a smaller batch_size with more "
             "gradient_accumulation",
         )
-    return accumulation
+    return micro_steps
 
 
 def resume_notes(

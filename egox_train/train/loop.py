@@ -88,28 +88,31 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
     check_validation(config)
     if accelerator.is_main_process:
         clear_leftovers(Path(config.output) / "checkpoints")
-    samples = CachedSamples(config, "train")
-    held_out = HeldOut.of(config, samples.reader)
-    if held_out is None and config.validation.every and accelerator.is_main_process:
+    cached_samples = CachedSamples(config, "train")
+    held_out_clips = HeldOut.of(config, cached_samples.reader)
+    if held_out_clips is None and config.validation.every and accelerator.is_main_process:
         logger.warning(
             "validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
             "or larger split fractions; validation.every=0 says that none are wanted"
         )
-    state = last_checkpoint(Path(config.output))
-    accumulation = accumulation_for(config, accelerator.num_processes, state)
-    accelerator.gradient_accumulation_steps = accumulation
+    resumed_state = last_checkpoint(Path(config.output))
+    micro_steps = accumulation_for(config, accelerator.num_processes, resumed_state)
+    accelerator.gradient_accumulation_steps = micro_steps
     if accelerator.is_main_process:  # before the base is read
-        shards = accelerator.num_processes if launch == "fsdp2" else 1
-        for line in memory_lines(config, samples, accelerator.device, shards):
+        shard_count = accelerator.num_processes if launch == "fsdp2" else 1
+        for line in memory_lines(config, cached_samples, accelerator.device, shard_count):
             logger.info(line)
     trainable = make_trainable(config, accelerator.device)
-    if state is not None:
+    if resumed_state is not None:
         check_resumable(
-            state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash
+            resumed_state,
+            config.model_dump(mode="json"),
+            trainable.base_hash,
+            cached_samples.content_hash,
         )
-        trainable.load_tensors(state.weights, f"checkpoint at step {state.step}")
-        trainable.scope.kernels.first = state.kernel
-        for note in resume_notes(config, accumulation, accelerator.num_processes, state):
+        trainable.load_tensors(resumed_state.weights, f"checkpoint at step {resumed_state.step}")
+        trainable.scope.kernels.first = resumed_state.kernel
+        for note in resume_notes(config, micro_steps, accelerator.num_processes, resumed_state):
             if accelerator.is_main_process:
                 logger.warning(note)
     optimizer = make_optimizer(config.optimizer, trainable.parameters)
@@ -119,21 +122,23 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
     trainable.model = accelerator.unwrap_model(model)
     # FSDP2 puts new parameters in their place.
     trainable.parameters = [p for p in trainable.model.parameters() if p.requires_grad]
-    if state is not None:
-        load_optimizer_state(trainable.model, optimizer, state.optimizer)
-    run = _Run(
+    if resumed_state is not None:
+        load_optimizer_state(trainable.model, optimizer, resumed_state.optimizer)
+    training_run = _Run(
         config=config,
         accelerator=accelerator,
-        samples=samples,
+        samples=cached_samples,
         trainable=trainable,
         model=model,
         optimizer=optimizer,
-        accumulation=accumulation,
-        held_out=held_out,
+        accumulation=micro_steps,
+        held_out=held_out_clips,
         scope=trainable.scope,
-        ema=moving_average(config, trainable.parameters, None if state is None else state.ema),
+        ema=moving_average(
+            config, trainable.parameters, None if resumed_state is None else resumed_state.ema
+        ),
     )
-    return run.go(0 if state is None else state.step, progress)
+    return training_run.go(0 if resumed_state is None else resumed_state.step, progress)
 
 
 def memory_lines(
@@ -146,23 +151,25 @@ def memory_lines(
         EgoXInputError: as :func:`~.memory.check_memory`; a cache of another text width than the
             base's.
     """
-    firsts = [samples.load(items[0]) for items in samples.groups]
-    grid = max((sample.grid for sample in firsts), key=math.prod)
-    base = Path(config.base)
-    form, text_dim = base_without_weights(base), firsts[0].text.shape[-1]
-    settings: Any = form.config
+    first_samples = [samples.load(items[0]) for items in samples.groups]
+    largest_grid = max((sample.grid for sample in first_samples), key=math.prod)
+    base_path = Path(config.base)
+    empty_model, text_dim = base_without_weights(base_path), first_samples[0].text.shape[-1]
+    settings: Any = empty_model.config
     if text_dim != settings.text_dim:
         raise EgoXInputError(
             "cache",
             got=f"captions of {text_dim} numbers a token",
-            expected=f"{settings.text_dim}, as base model {base.name} takes them",
+            expected=f"{settings.text_dim}, as base model {base_path.name} takes them",
             fix="make the cache with the text encoder of this base; for captions of zeros "
             f"--text zeros:512x{settings.text_dim}",
         )
-    stored = "float32" if config.memory.base_dtype == "float32" else "bfloat16"
-    is_mapped = not base.is_dir() and storage_dtype(base) == stored
-    machine = this_machine(device)
-    return check_memory(config, form, grid, machine, shards=shards, is_mapped=is_mapped)
+    stored_type = "float32" if config.memory.base_dtype == "float32" else "bfloat16"
+    is_mapped = not base_path.is_dir() and storage_dtype(base_path) == stored_type
+    this_host = this_machine(device)
+    return check_memory(
+        config, empty_model, largest_grid, this_host, shards=shards, is_mapped=is_mapped
+    )
 
 
 def dry_run(config: TrainConfig) -> list[str]:
@@ -174,9 +181,9 @@ def dry_run(config: TrainConfig) -> list[str]:
     """
     check_launch(config, "one")
     check_validation(config)
-    samples = CachedSamples(config, "train")
+    cached_samples = CachedSamples(config, "train")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    lines = memory_lines(config, samples, device)
+    lines = memory_lines(config, cached_samples, device)
     if device.type == "cpu":
         lines.append("no GPU here: nothing was compared")
     return lines
@@ -193,11 +200,13 @@ def moving_average(
     the configuration has no average."""
     if not config.ema_decay:
         return None
-    ema = EMAModel(parameters, decay=config.ema_decay, foreach=True)
+    average_model = EMAModel(parameters, decay=config.ema_decay, foreach=True)
     if state is not None:
-        ema.load_state_dict(dict(state))
-        ema.to(parameters[0].device)  # load_state_dict leaves it where the file was read to
-    return ema
+        average_model.load_state_dict(dict(state))
+        average_model.to(
+            parameters[0].device
+        )  # load_state_dict leaves it where the file was read to
+    return average_model
 
 
 @dataclass(slots=True, kw_only=True)
@@ -217,70 +226,73 @@ class _Run:
     scope: GgaScope
 
     def go(self, first_step: int, progress: Progress) -> TrainOutcome:
-        config, main = self.config, self.accelerator.is_main_process
-        if main:
-            output = Path(config.output)
-            output.mkdir(parents=True, exist_ok=True)
-            with atomic_write(output / "config.yaml") as temporary:
-                temporary.write_text(dump_config(config), "utf-8")
-        log = StepLog(config, first_step, main)
+        config, is_main_process = self.config, self.accelerator.is_main_process
+        if is_main_process:
+            output_folder = Path(config.output)
+            output_folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(output_folder / "config.yaml") as temporary_file:
+                temporary_file.write_text(dump_config(config), "utf-8")
+        step_log = StepLog(config, first_step, is_main_process)
         loss, last_note = float("nan"), ""
         self.model.train()
-        with StopRequest() as stop_request, closing(log):
-            step, saved_step, saved_s = first_step, first_step, time.monotonic()
+        with StopRequest() as stop_request, closing(step_log):
+            step, saved_step, last_save_s = first_step, first_step, time.monotonic()
             # A run that died while it validated had its weights saved, but not this line of the
             # curve.
             if (
                 self._validates_at(step)
-                and self._any_process(main and not log.has_value(step, COLUMNS[0]))[0]
+                and self._any_process(is_main_process and not step_log.has_value(step, COLUMNS[0]))[
+                    0
+                ]
             ):
-                self._validate(step, log)
+                self._validate(step, step_log)
             while step < config.steps:
-                start_s = time.perf_counter()
-                sigmas, losses, norm = self._step(step)
+                start_time_s = time.perf_counter()
+                sigmas, losses, gradient_norm = self._step(step)
                 step += 1
-                if main and self.scope.note != last_note:
+                if is_main_process and self.scope.note != last_note:
                     last_note = self.scope.note
-                    log.note(step, last_note)
+                    step_log.note(step, last_note)
                 loss = sum(losses) / len(losses)
-                if main and (step % config.log.every == 0 or step == config.steps):
-                    log.write(
+                if is_main_process and (step % config.log.every == 0 or step == config.steps):
+                    step_log.write(
                         step,
                         {
                             "loss": loss,
-                            "gradient_norm": norm,
+                            "gradient_norm": gradient_norm,
                             "learning_rate": learning_rate(
                                 config.optimizer, step - 1, config.steps
                             ),
                             **bucket_losses(sigmas, losses, config.log.timestep_buckets),
                         },
                     )
-                minutes = (time.monotonic() - saved_s) / 60
-                stopping, is_due = self._any_process(
-                    stop_request.requested, main and 0 < config.checkpoint.minutes <= minutes
+                minutes_since_save = (time.monotonic() - last_save_s) / 60
+                is_stopping, is_due = self._any_process(
+                    stop_request.requested,
+                    is_main_process and 0 < config.checkpoint.minutes <= minutes_since_save,
                 )
                 if (
                     step % config.checkpoint.every == 0
                     or step == config.steps
-                    or stopping
+                    or is_stopping
                     or is_due
                 ):
                     self._save(step)
-                    saved_step, saved_s = step, time.monotonic()
-                if self._validates_at(step) and not stopping:
-                    self._validate(step, log)
+                    saved_step, last_save_s = step, time.monotonic()
+                if self._validates_at(step) and not is_stopping:
+                    self._validate(step, step_log)
                 progress(
                     step,
                     config.steps,
-                    f"loss {loss:.4f}, {time.perf_counter() - start_s:.2f} s per step",
+                    f"loss {loss:.4f}, {time.perf_counter() - start_time_s:.2f} s per step",
                 )
-                if stopping:
+                if is_stopping:
                     break
         if saved_step != step:
             self._save(step)
-        final = self._final_tensors()  # on all processes: each may hold a part
-        if main:
-            write_results(config, final, self.trainable, step)
+        final_tensors = self._final_tensors()  # on all processes: each may hold a part
+        if is_main_process:
+            write_results(config, final_tensors, self.trainable, step)
         self.accelerator.wait_for_everyone()
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 
@@ -292,28 +304,28 @@ class _Run:
         items = self.samples.items_of_step(step, self._global_batch())
         set_learning_rate(self.optimizer, learning_rate(config.optimizer, step, config.steps))
         torch.manual_seed(_dropout_seed(config.seed, step, accelerator.process_index))
-        noise_levels, losses, norm = [], [], 0.0
-        for micro in range(self.accumulation):
-            first_item = (micro * processes + accelerator.process_index) * size
+        noise_levels, losses, gradient_norm = [], [], 0.0
+        for micro_step in range(self.accumulation):
+            first_item = (micro_step * processes + accelerator.process_index) * size
             batch = items[first_item : first_item + size]
             with accelerator.accumulate(self.model):
                 sigmas, result = self._forward(batch)
-                by_clip = accelerator.gather(
+                clip_results = accelerator.gather(
                     torch.stack((sigmas.double(), result.per_clip.double())).T.contiguous()
                 )
-                self._check_finite(by_clip[:, 1], items[micro * processes * size :], step)
-                noise_levels += by_clip[:, 0].tolist()
-                losses += by_clip[:, 1].tolist()
+                self._check_finite(clip_results[:, 1], items[micro_step * processes * size :], step)
+                noise_levels += clip_results[:, 0].tolist()
+                losses += clip_results[:, 1].tolist()
                 accelerator.backward(result.loss)
                 if accelerator.sync_gradients:
-                    norm = float(
+                    gradient_norm = float(
                         full_tensor(
                             accelerator.clip_grad_norm_(
                                 self.trainable.parameters, config.optimizer.max_grad_norm
                             )
                         )
                     )
-                    if not norm < float("inf"):
+                    if not gradient_norm < float("inf"):
                         self._raise_not_finite(
                             "gradient", ", ".join(sorted({i.clip for i, _ in items})), step
                         )
@@ -321,7 +333,7 @@ class _Run:
                 self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.step(self.trainable.parameters)
-        return noise_levels, losses, norm
+        return noise_levels, losses, gradient_norm
 
     def _global_batch(self) -> int:
         return self.config.batch_size * self.accumulation * self.accelerator.num_processes
@@ -332,10 +344,10 @@ class _Run:
         config, device, dtype = self.config, self.accelerator.device, self.trainable.compute_dtype
         clips = [self.samples.load(item) for item, _ in items]
         noise, sigmas = [], []
-        for sample, (_, number) in zip(clips, items, strict=True):
-            generator = sample_generator(config.seed, number, "noise")
+        for clip_sample, (_, sample_number) in zip(clips, items, strict=True):
+            generator = sample_generator(config.seed, sample_number, "noise")
             sigmas.append(draw_sigmas(config.timesteps, 1, generator))
-            noise.append(noise_for(sample, generator, not config.conditioning.exo_clean))
+            noise.append(noise_for(clip_sample, generator, not config.conditioning.exo_clean))
         batch, sigma = collate(clips), torch.cat(sigmas).to(device)
         with torch.autocast(device.type, dtype=dtype, enabled=self.trainable.autocast):
             result = flow_loss(
@@ -424,7 +436,7 @@ class _Run:
             )
 
     def _save(self, step: int) -> None:
-        state = TrainState(
+        train_state = TrainState(
             step=step,
             weights=self.trainable.tensors(),
             optimizer=optimizer_state(self.trainable.model, self.optimizer),
@@ -436,7 +448,7 @@ class _Run:
             kernel=self.scope.kernels.name,
         )
         if self.accelerator.is_main_process:
-            save_checkpoint(Path(self.config.output), state, self.config.checkpoint.keep)
+            save_checkpoint(Path(self.config.output), train_state, self.config.checkpoint.keep)
         self.accelerator.wait_for_everyone()
 
     def _final_tensors(self) -> dict[str, Tensor]:
@@ -451,7 +463,8 @@ class _Run:
         return tensors
 
     def _any_process(self, *flags: bool) -> list[bool]:
-        """Combine flags over all processes: each is True if it is set in any process."""
+        """Combine flags of all processes, where each result is True if any process has set that
+        flag."""
         if self.accelerator.num_processes == 1:
             return list(flags)
         local_flags = torch.tensor([flags], dtype=torch.float32, device=self.accelerator.device)

@@ -48,18 +48,24 @@ def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         EgoXInputError: neither a group nor a module of a block.
     """
-    modules = {m for group in TARGET_GROUPS.values() for m in group}
+    all_modules = {
+        module_name for group_modules in TARGET_GROUPS.values() for module_name in group_modules
+    }
     module_names: list[str] = []
-    for target in targets:
-        members = TARGET_GROUPS.get(target) or ((target,) if target in modules else ())
-        if not members:
+    for target_name in targets:
+        group_members = TARGET_GROUPS.get(target_name) or (
+            (target_name,) if target_name in all_modules else ()
+        )
+        if not group_members:
             raise EgoXInputError(
                 "LoRA target",
-                got=repr(target),
+                got=repr(target_name),
                 expected=f"one of {', '.join(TARGET_GROUPS)} or a module",
                 fix="the released LoRA trains attn1 and attn2",
             )
-        module_names.extend(m for m in members if m not in module_names)
+        module_names.extend(
+            module_name for module_name in group_members if module_name not in module_names
+        )
     return tuple(module_names)
 
 
@@ -70,19 +76,20 @@ def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) ->
     Raises:
         EgoXInputError: a target that this model hasn't.
     """
-    modules = target_modules(settings.targets)
-    pattern = rf"blocks\.\d+\.({'|'.join(map(re.escape, modules))})"
-    missing = [
-        m
-        for m in modules
+    target_names = target_modules(settings.targets)
+    module_pattern = rf"blocks\.\d+\.({'|'.join(map(re.escape, target_names))})"
+    missing_modules = [
+        module_name
+        for module_name in target_names
         if not any(
-            re.fullmatch(rf"blocks\.\d+\.{re.escape(m)}", n) for n, _ in model.named_modules()
+            re.fullmatch(rf"blocks\.\d+\.{re.escape(module_name)}", n)
+            for n, _ in model.named_modules()
         )
     ]
-    if missing:
+    if missing_modules:
         raise EgoXInputError(
             "LoRA target",
-            got=f"{', '.join(missing)}",
+            got=f"{', '.join(missing_modules)}",
             expected="modules of this base model",
             fix="leave them out: this base has no image embedding",
         )
@@ -93,7 +100,7 @@ def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) ->
             LoraConfig(
                 r=settings.rank,
                 lora_alpha=settings.alpha,  # ty: ignore[invalid-argument-type]  PEFT divides it
-                target_modules=pattern,
+                target_modules=module_pattern,
                 lora_dropout=settings.dropout,
                 init_lora_weights=True,
             ),
@@ -102,8 +109,10 @@ def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) ->
     parameters = [p for p in model.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.data = parameter.data.float()
-    tuned: list[Any] = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
-    for module in tuned:
+    lora_layers: list[Any] = [
+        layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)
+    ]
+    for module in lora_layers:
         # Under autocast a float32 copy of every input would be made (and a bfloat16 one of that be
         # kept) for nothing.
         module.cast_input_dtype_enabled = False
@@ -143,7 +152,7 @@ def load_lora_tensors(
         actual_shape = (
             f"{tuple(tensors[first_wrong].shape)}" if first_wrong in tensors else "nothing"
         )
-        expected = (
+        expected_names = (
             f"{tuple(model_tensors[first_wrong].shape)}"
             if first_wrong in model_tensors
             else "nothing"
@@ -151,7 +160,7 @@ def load_lora_tensors(
         raise EgoXInputError(
             f"{subject}: {len(wrong_names)} tensors, first {first_wrong}",
             got=actual_shape,
-            expected=expected,
+            expected=expected_names,
             fix="give the file that was trained here; this one has a different model, rank or targets",
         )
     set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
@@ -169,13 +178,13 @@ def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_h
             of the same shape is a warning.
     """
     tensors, metadata = read_lora(file)
-    trained = trained_with(metadata)
-    if trained.get("base_hash", base_hash) != base_hash:
+    trained_settings = trained_with(metadata)
+    if trained_settings.get("base_hash", base_hash) != base_hash:
         log.warning(
             "init_lora %s was trained on %s (%s), not on this base (%s)",
             file.name,
-            trained.get("base", "another base"),
-            trained["base_hash"],
+            trained_settings.get("base", "another base"),
+            trained_settings["base_hash"],
             base_hash,
         )
     scale = (
@@ -198,15 +207,15 @@ def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_h
 def _pad_to_rank(start_matrix: Tensor, new_matrix: Tensor) -> Tensor:
     """Copy a matrix into the first rows (of an A) or columns (of a B) of a new one, if it is
     smaller in that dimension alone."""
-    sides = list(zip(start_matrix.shape, new_matrix.shape, strict=True))
+    side_pairs = list(zip(start_matrix.shape, new_matrix.shape, strict=True))
     if (
-        any(old_side > new_side for old_side, new_side in sides)
-        or sum(old_side < new_side for old_side, new_side in sides) != 1
+        any(old_side > new_side for old_side, new_side in side_pairs)
+        or sum(old_side < new_side for old_side, new_side in side_pairs) != 1
     ):
         return start_matrix  # equal, or of another model, which load_lora_tensors refuses
-    padded = new_matrix.clone()
-    padded[tuple(slice(size) for size in start_matrix.shape)] = start_matrix
-    return padded
+    padded_matrix = new_matrix.clone()
+    padded_matrix[tuple(slice(size) for size in start_matrix.shape)] = start_matrix
+    return padded_matrix
 
 
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
@@ -250,18 +259,18 @@ def save_lora(
             RELEASED_PREFIX + k: (v * scale if ".lora_B." in k else v) for k, v in tensors.items()
         }
     else:
-        alphas = {
+        alpha_tensors = {
             k.replace(".lora_A.weight", ".alpha"): torch.tensor(scale * len(matrix))
             for k, matrix in tensors.items()
             if ".lora_A." in k
         }
         named_tensors = convert_lora(
-            {RELEASED_PREFIX + k: v for k, v in {**tensors, **alphas}.items()}
+            {RELEASED_PREFIX + k: v for k, v in {**tensors, **alpha_tensors}.items()}
         ).tensors
-    with atomic_write(file) as temporary:
+    with atomic_write(file) as temporary_file:
         save_file(
             {k: v.to(dtype).contiguous() for k, v in named_tensors.items()},
-            temporary,
+            temporary_file,
             metadata={**metadata, "egox.naming": naming},
         )
 
@@ -277,14 +286,14 @@ def read_lora(
     """
     metadata = file_metadata(file, f"LoRA {file.name}")
     named_tensors: dict[str, Tensor] = {}
-    lora = convert_lora(load_file(file), metadata, "diffusers", file=file)
-    if lora.remark:
-        log.warning("%s: %s", file.name, lora.remark)
-    loaded = lora.tensors
-    for key, tensor in loaded.items():
+    converted_lora = convert_lora(load_file(file), metadata, "diffusers", file=file)
+    if converted_lora.remark:
+        log.warning("%s: %s", file.name, converted_lora.remark)
+    lora_tensors_by_name = converted_lora.tensors
+    for key, tensor in lora_tensors_by_name.items():
         name = key.removeprefix(RELEASED_PREFIX)
         if name.endswith(".lora_B.weight"):
-            alpha = loaded.get(key.replace(".lora_B.weight", ".alpha"))
+            alpha = lora_tensors_by_name.get(key.replace(".lora_B.weight", ".alpha"))
             tensor = tensor if alpha is None else tensor * (float(alpha) / tensor.shape[1])
         if not name.endswith(".alpha"):
             named_tensors[name] = tensor
@@ -303,11 +312,13 @@ def fuse(
         EgoXInputError: a matrix that the model hasn't, or of another shape.
     """
     weights = dict(model.named_parameters())
-    pairs = matrix_pairs(tensors, {name: tuple(w.shape) for name, w in weights.items()})
-    for name, (a, b) in pairs.items():
+    matrices_by_weight = matrix_pairs(
+        tensors, {name: tuple(w.shape) for name, w in weights.items()}
+    )
+    for name, (a, b) in matrices_by_weight.items():
         weight = weights[name]
         weight.data += strength * (b.double() @ a.double()).to(weight.dtype)
-    return len(pairs)
+    return len(matrices_by_weight)
 
 
 def matrix_pairs(
@@ -318,19 +329,19 @@ def matrix_pairs(
     Raises:
         EgoXInputError: as :func:`fuse`.
     """
-    pairs = {}
+    matrices_by_weight = {}
     for name in sorted(k for k in tensors if k.endswith(".lora_A.weight")):
-        module = name.removesuffix(".lora_A.weight")
-        a, b = tensors[name], tensors.get(f"{module}.lora_B.weight")
-        shape = shapes.get(f"{module}.weight")
+        module_name = name.removesuffix(".lora_A.weight")
+        a, b = tensors[name], tensors.get(f"{module_name}.lora_B.weight")
+        shape = shapes.get(f"{module_name}.weight")
         if shape is None or b is None or (b.shape[0], a.shape[1]) != shape:
             raise EgoXInputError(
-                f"LoRA matrix {module}",
+                f"LoRA matrix {module_name}",
                 got="no such weight"
                 if shape is None
                 else f"a delta of {None if b is None else b.shape[0]}x{a.shape[1]}",
                 expected="a matrix of this base" if shape is None else str(shape),
                 fix="the LoRA belongs to a different base model",
             )
-        pairs[f"{module}.weight"] = (a, b)
-    return pairs
+        matrices_by_weight[f"{module_name}.weight"] = (a, b)
+    return matrices_by_weight

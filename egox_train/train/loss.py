@@ -50,8 +50,10 @@ def draw_sigmas(
     sigmas = _draw_by_kind(config, count, generator)
     if not config.uniform_share:
         return sigmas
-    uniform = torch.rand(count, generator=generator) < config.uniform_share
-    return torch.where(uniform, torch.rand(count, generator=generator).clamp(1e-3, 1.0), sigmas)
+    uniform_mask = torch.rand(count, generator=generator) < config.uniform_share
+    return torch.where(
+        uniform_mask, torch.rand(count, generator=generator).clamp(1e-3, 1.0), sigmas
+    )
 
 
 def _draw_by_kind(config: TimestepConfig, count: int, generator: torch.Generator) -> Tensor:
@@ -105,16 +107,16 @@ def noised_input(
     def noised(clean_latent: Tensor, noise: Tensor) -> Tensor:
         return ((1 - s) * clean_latent.float() + s * noise.float()).to(clean_latent.dtype)
 
-    noisy_ego, exo = noised(sample.ego, noise[..., -w_ego:]), sample.exo
+    noisy_ego, exo_latent = noised(sample.ego, noise[..., -w_ego:]), sample.exo
     if not conditioning.exo_clean:
-        exo = noised(exo, noise[..., :w_exo])
+        exo_latent = noised(exo_latent, noise[..., :w_exo])
     if w_exo:
         mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
     else:
         mask = torch.zeros(1, 4, t, h, w_ego)
         mask[:, :, 0] = float(sample.first_known)
     mask = mask.to(sample.ego).expand(sample.ego.shape[0], -1, -1, -1, -1)
-    return model_input(noisy_ego, exo, mask, sample.exo, sample.cond_ego)
+    return model_input(noisy_ego, exo_latent, mask, sample.exo, sample.cond_ego)
 
 
 def flow_loss(
@@ -137,9 +139,9 @@ def flow_loss(
     t, h, w_exo, w_ego = sample.grid
     batch = sample.ego.shape[0]
     model_input = noised_input(sample, noise, sigmas, conditioning)
-    geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
-    scope.set(geometry, conditioning.gga_options())
-    conditions = {
+    gga_geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
+    scope.set(gga_geometry, conditioning.gga_options())
+    model_conditions = {
         "encoder_hidden_states": sample.text,
         "encoder_hidden_states_image": sample.image,
         "return_dict": False,
@@ -157,20 +159,20 @@ def flow_loss(
         model(
             hidden_states=model_input[..., :w_exo],
             timestep=torch.zeros_like(timestep),
-            **conditions,
+            **model_conditions,
         )
         scope.exo.kept = True
         model_input = model_input[..., w_exo:]
-    output = model(hidden_states=model_input, timestep=timestep, **conditions)[0]
-    prediction = output[..., -w_ego:].float()
-    target = noise[..., -w_ego:].float() - sample.ego.float()
-    error = (prediction - target).square().flatten(1).mean(dim=1)
+    model_output = model(hidden_states=model_input, timestep=timestep, **model_conditions)[0]
+    prediction = model_output[..., -w_ego:].float()
+    flow_target = noise[..., -w_ego:].float() - sample.ego.float()
+    error = (prediction - flow_target).square().flatten(1).mean(dim=1)
     if conditioning.exo_loss and w_exo:
         exo_error = (
-            output[..., :w_exo].float() - (noise[..., :w_exo].float() - sample.exo.float())
+            model_output[..., :w_exo].float() - (noise[..., :w_exo].float() - sample.exo.float())
         ).square()
         ego_share = w_ego / (w_exo + w_ego)
         error = ego_share * error + (1 - ego_share) * exo_error.flatten(1).mean(dim=1)
     return StepResult(
-        loss=error.mean(), per_clip=error.detach(), prediction=prediction, target=target
+        loss=error.mean(), per_clip=error.detach(), prediction=prediction, target=flow_target
     )

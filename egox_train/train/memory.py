@@ -99,13 +99,13 @@ class MemoryEstimate:
 
     @property
     def active(self) -> float:
-        """Bytes of the checkpoints, plus the larger of the recomputed block and the tensors outside
-        of the blocks."""
+        """Bytes of the stored gradient checkpoints, plus the larger of one recomputed block and the
+        tensors outside of the blocks."""
         return self.checkpoints + max(self.block + self.bias, self.ends)
 
     @property
     def total(self) -> float:
-        """Bytes of all parts, and the allocator's overhead."""
+        """Predicted GPU memory in bytes for all purposes, with the allocator's overhead."""
         return (1 + SLACK) * (self.base + self.trained + self.active)
 
     @property
@@ -127,74 +127,98 @@ def predict(
     *,
     shards: int = 1,  # processes that weights are spread over
 ) -> MemoryEstimate | None:
-    """Predict the peak GPU memory of one training process, None if a base is trained or the LoRA
-    targets single modules."""
-    memory, targets = config.memory, config.lora.targets
+    """Predict the peak GPU memory of one training process.
+
+    Returns None if a base is trained or the LoRA targets single modules."""
+    memory_settings, targets = config.memory, config.lora.targets
     if not config.trains_lora or not set(targets) <= set(TARGET_GROUPS):
         return None
     t, h, w_exo, w_ego = grid
     tokens = t * (h // 2) * ((w_exo + w_ego) // 2)
     model_config: Any = model.config
-    dim, blocks = (
+    model_dim, block_count = (
         model_config.num_attention_heads * model_config.attention_head_dim,
         model_config.num_layers,
     )
-    activation = 4.0 if memory.base_dtype == "float32" else 2.0  # of other weights, too
-    linear = {n: m for n, m in model.blocks.named_modules() if isinstance(m, nn.Linear)}
-    a_block = sum(m.weight.numel() for m in linear.values()) / blocks
+    activation_bytes = (
+        4.0 if memory_settings.base_dtype == "float32" else 2.0
+    )  # of other weights, too
+    linear_layers = {
+        n: linear_layer
+        for n, linear_layer in model.blocks.named_modules()
+        if isinstance(linear_layer, nn.Linear)
+    }
+    block_parameters = (
+        sum(linear_layer.weight.numel() for linear_layer in linear_layers.values()) / block_count
+    )
     float32_modules = tuple(model._keep_in_fp32_modules or ())  # as cast_base has it
-    matrices = {id(m.weight) for m in linear.values()}
+    matrix_ids = {id(linear_layer.weight) for linear_layer in linear_layers.values()}
     other_weights_bytes = sum(
         p.numel()
         * (
             4.0
             if any(name_part in float32_modules for name_part in name.split("."))
-            else activation
+            else activation_bytes
         )
         for name, p in model.named_parameters()
-        if id(p) not in matrices
+        if id(p) not in matrix_ids
     )
-    a_block *= BYTES[memory.base_dtype]
-    on_device = 1 if memory.block_offload else blocks  # offload: the visiting block alone
-    base = (on_device * a_block + other_weights_bytes) / shards
+    block_parameters *= BYTES[memory_settings.base_dtype]
+    on_device = (
+        1 if memory_settings.block_offload else block_count
+    )  # offload: the visiting block alone
+    base_bytes = (on_device * block_parameters + other_weights_bytes) / shards
     if shards > 1:
-        base += a_block  # the one that is gathered
-    if memory.base_dtype == "float8":
-        base += dim * model_config.ffn_dim * 2  # the one weight that is unpacked at a time
-    modules = target_modules(targets)
-    trained = sum(
-        config.lora.rank * (m.in_features + m.out_features) / shards
-        for n, m in linear.items()
-        if n.partition(".")[2] in modules
+        base_bytes += block_parameters  # the one that is gathered
+    if memory_settings.base_dtype == "float8":
+        base_bytes += (
+            model_dim * model_config.ffn_dim * 2
+        )  # the one weight that is unpacked at a time
+    target_names = target_modules(targets)
+    trained_parameters = sum(
+        config.lora.rank * (linear_layer.in_features + linear_layer.out_features) / shards
+        for n, linear_layer in linear_layers.items()
+        if n.partition(".")[2] in target_names
     )
     rows = tokens * config.batch_size
-    hidden, ffn = (rows * width * activation for width in (dim, model_config.ffn_dim))
-    low_rank = rows * config.lora.rank * activation
-    block = _block_activations(
-        hidden, ffn, low_rank, 4.0 * rows * dim, targets, image=bool(model_config.image_dim)
+    hidden_bytes, ffn_bytes = (
+        rows * width * activation_bytes for width in (model_dim, model_config.ffn_dim)
     )
-    checkpoints = 0
-    if memory.gradient_checkpointing:  # parked ones: that in use and the next
-        checkpoints = 2 if memory.checkpoint_offload else blocks
+    low_rank_bytes = rows * config.lora.rank * activation_bytes
+    block_estimate = _block_activations(
+        hidden_bytes,
+        ffn_bytes,
+        low_rank_bytes,
+        4.0 * rows * model_dim,
+        targets,
+        image=bool(model_config.image_dim),
+    )
+    checkpoint_bytes = 0
+    if memory_settings.gradient_checkpointing:  # parked ones: that in use and the next
+        checkpoint_bytes = 2 if memory_settings.checkpoint_offload else block_count
     # Summed over micro-steps all are there; else each block's replace its checkpoint.
-    gradients = trained * 4
-    if config.gradient_accumulation == 1 and memory.gradient_checkpointing:
-        first_block_bytes = checkpoints * hidden + gradients / blocks
-        gradients = max(first_block_bytes, hidden + gradients) - checkpoints * hidden
+    gradients = trained_parameters * 4
+    if config.gradient_accumulation == 1 and memory_settings.gradient_checkpointing:
+        first_block_bytes = checkpoint_bytes * hidden_bytes + gradients / block_count
+        gradients = (
+            max(first_block_bytes, hidden_bytes + gradients) - checkpoint_bytes * hidden_bytes
+        )
     # One ego frame's rows: cosine, its scaled copy, the logarithm, and the cast one (padded by the
     # kernel once). The product kernel makes none; copies in its backward pass take as much.
-    guided = config.conditioning.gga_options().biases
-    bias_rows = (h // 2) * (w_ego // 2) * tokens if guided else 0
+    guided_biases = config.conditioning.gga_options().biases
+    bias_rows = (h // 2) * (w_ego // 2) * tokens if guided_biases else 0
     return MemoryEstimate(
-        base=base,
-        lora=trained * 4,
+        base=base_bytes,
+        lora=trained_parameters * 4,
         gradients=gradients,
-        optimizer=trained * OPTIMIZER_BYTES[config.optimizer.name],
-        ema=trained * 4 if config.ema_decay else 0.0,
-        checkpoints=checkpoints * hidden,
-        block=block if memory.gradient_checkpointing else blocks * block,
-        ends=rows * (model_config.in_channels + 2 * 64) * 4 + 6 * hidden,
-        bias=bias_rows * (3 * 4.0 + 2 * activation),
+        optimizer=trained_parameters * OPTIMIZER_BYTES[config.optimizer.name],
+        ema=trained_parameters * 4 if config.ema_decay else 0.0,
+        checkpoints=checkpoint_bytes * hidden_bytes,
+        block=block_estimate
+        if memory_settings.gradient_checkpointing
+        else block_count * block_estimate,
+        ends=rows * (model_config.in_channels + 2 * 64) * 4 + 6 * hidden_bytes,
+        bias=bias_rows * (3 * 4.0 + 2 * activation_bytes),
     )
 
 
@@ -212,22 +236,29 @@ def _block_activations(
 
     Frozen layers keep no input, since their weights get no gradient; modulation is frozen too.
     """
-    norms = 3 * full_bytes  # float32 input of the three layer norms
+    norm_bytes = 3 * full_bytes  # float32 input of the three layer norms
     # q and k before their norm; q, k, v, result of the attention; result put together from exo and
     # ego parts
     self_attention = (2 + 4 + 2) * hidden
     # q before its norm, q, result for the text, result for the picture
-    cross = (3 + image) * hidden
+    cross_attention_bytes = (3 + image) * hidden
     feed_forward = ffn  # input of the activation function
     # (inputs of the LoRA's A matrices that others don't keep, matrices of token length; text is short)
     stored_widths = {"attn1": (1, 4), "attn2": (2, 2), "attn2_image": (0, 0), "ffn": (1, 2)}
-    lora = sum(stored_widths[t][0] * hidden + stored_widths[t][1] * low_rank for t in targets)
+    lora_bytes = sum(stored_widths[t][0] * hidden + stored_widths[t][1] * low_rank for t in targets)
     if "ffn" in targets:
-        lora += ffn
-    backward = (
+        lora_bytes += ffn
+    backward_bytes = (
         2 * ffn + 2 * full_bytes
     )  # on both sides of the feed-forward, and of the residual stream
-    return norms + self_attention + cross + feed_forward + lora + backward
+    return (
+        norm_bytes
+        + self_attention
+        + cross_attention_bytes
+        + feed_forward
+        + lora_bytes
+        + backward_bytes
+    )
 
 
 @frozen
@@ -241,7 +272,7 @@ class MainMemory:
 
     @property
     def total(self) -> float:
-        """Bytes of the moment with the highest use, including those of the process itself."""
+        """Predicted peak of main memory in bytes, including that of the process itself."""
         waiting_bytes = self.blocks + max(self.checkpoints, self.copies)
         return PROCESS_BYTES + max(waiting_bytes, self.reading)
 
@@ -261,26 +292,35 @@ def predict_main(
     # The base's file has the type in which it is kept, so that its pages are the system's to drop.
     is_mapped: bool = True,
 ) -> MainMemory | None:
-    """Predict the main memory that one training process uses, None if :func:`predict` returns
-    None."""
-    memory, step_memory = config.memory, predict(config, model, grid)
+    """Predict the main memory that one training process uses.
+
+    Returns None if :func:`predict` returns None."""
+    memory_settings, step_memory = config.memory, predict(config, model, grid)
     if step_memory is None:
         return None
-    sizes: Any = model.config
-    linear = sum(m.weight.numel() for m in model.blocks.modules() if isinstance(m, nn.Linear))
+    model_config: Any = model.config
+    linear_parameters = sum(
+        linear_layer.weight.numel()
+        for linear_layer in model.blocks.modules()
+        if isinstance(linear_layer, nn.Linear)
+    )
     parameter_count = sum(p.numel() for p in model.parameters())
-    stored = BYTES["float32" if memory.base_dtype == "float32" else "bfloat16"]
-    reading = 0.0 if is_mapped else parameter_count * stored
-    if memory.base_dtype == "float8":  # made of the mapped file before it goes to the card
-        reading += linear * BYTES["float8"]
+    bytes_per_weight = BYTES["float32" if memory_settings.base_dtype == "float32" else "bfloat16"]
+    reading_bytes = 0.0 if is_mapped else parameter_count * bytes_per_weight
+    if memory_settings.base_dtype == "float8":  # made of the mapped file before it goes to the card
+        reading_bytes += linear_parameters * BYTES["float8"]
     t, h, w_exo, w_ego = grid
     rows = config.batch_size * t * (h // 2) * ((w_exo + w_ego) // 2)
-    hidden = rows * sizes.num_attention_heads * sizes.attention_head_dim * stored
+    hidden_bytes = (
+        rows * model_config.num_attention_heads * model_config.attention_head_dim * bytes_per_weight
+    )
     return MainMemory(
-        blocks=linear * stored if memory.block_offload else 0.0,
-        checkpoints=sizes.num_layers * hidden if memory.checkpoint_offload else 0.0,
+        blocks=linear_parameters * bytes_per_weight if memory_settings.block_offload else 0.0,
+        checkpoints=model_config.num_layers * hidden_bytes
+        if memory_settings.checkpoint_offload
+        else 0.0,
         copies=step_memory.lora + step_memory.optimizer + step_memory.ema,
-        reading=reading,
+        reading=reading_bytes,
     )
 
 
@@ -295,8 +335,8 @@ class Machine:
 def this_machine(device: torch.device) -> Machine:
     """Read the GPU's total memory from the driver, and the available main memory from the
     system."""
-    card = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
-    return Machine(card_bytes=card, main_bytes=psutil.virtual_memory().available)
+    gpu_bytes = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
+    return Machine(card_bytes=gpu_bytes, main_bytes=psutil.virtual_memory().available)
 
 
 def check_memory(
@@ -315,31 +355,33 @@ def check_memory(
         EgoXInputError: more than the machine has, with the switches that would fit.
     """
     step_memory = predict(config, model, grid, shards=shards)
-    main = predict_main(config, model, grid, is_mapped=is_mapped)
-    if step_memory is None or main is None:
+    main_estimate = predict_main(config, model, grid, is_mapped=is_mapped)
+    if step_memory is None or main_estimate is None:
         return []
-    shortages = []
+    shortage_texts = []
     if machine.card_bytes is not None:
         if step_memory.total + CARD_BYTES > machine.card_bytes:
-            shortages.append(
+            shortage_texts.append(
                 f"{step_memory.total / GB:.1f} GB and some {CARD_BYTES / GB:.0f} of the driver on a card of "
                 f"{machine.card_bytes / GB:.1f} GB"
             )
-        if main.total > machine.main_bytes:
-            shortages.append(
-                f"{main.total / GB:.1f} GB of main memory, of which {machine.main_bytes / GB:.1f} GB "
+        if main_estimate.total > machine.main_bytes:
+            shortage_texts.append(
+                f"{main_estimate.total / GB:.1f} GB of main memory, of which {machine.main_bytes / GB:.1f} GB "
                 "are free"
             )
-    if shortages:
-        fitting = fitting_switches(config, model, grid, machine, is_mapped) if shards == 1 else ""
+    if shortage_texts:
+        fitting_arguments = (
+            fitting_switches(config, model, grid, machine, is_mapped) if shards == 1 else ""
+        )
         raise EgoXInputError(
             "memory of a training step",
-            got=" and ".join(shortages),
+            got=" and ".join(shortage_texts),
             expected="a step that fits",
-            fix=fitting
+            fix=fitting_arguments
             or "train at a smaller size or rank (docs/training.md, Memory), or on a larger card",
         )
-    return [str(step_memory), str(main)]
+    return [str(step_memory), str(main_estimate)]
 
 
 def fitting_switches(
@@ -352,22 +394,22 @@ def fitting_switches(
     """Find the first settings that make a training step fit into memory, as ``--set`` arguments, or
     "" if none do."""
     ranks = [rank for rank in RANKS if rank < config.lora.rank]
-    smaller: list[Mapping[str, Any]] = [{"ema_decay": None}] if config.ema_decay else []
-    smaller += [{"ema_decay": None, "lora.rank": r, "lora.alpha": r} for r in ranks]
-    for extra_switches in ({}, *smaller):
-        for switches in SWITCHES:
-            settings = {**switches, **extra_switches}
-            changed = apply_settings(config, settings)
-            step_memory, main = (f(changed, model, grid) for f in (predict, predict_main))
+    smaller_settings: list[Mapping[str, Any]] = [{"ema_decay": None}] if config.ema_decay else []
+    smaller_settings += [{"ema_decay": None, "lora.rank": r, "lora.alpha": r} for r in ranks]
+    for extra_switches in ({}, *smaller_settings):
+        for memory_switches in SWITCHES:
+            settings = {**memory_switches, **extra_switches}
+            changed_config = apply_settings(config, settings)
+            step_memory, main = (f(changed_config, model, grid) for f in (predict, predict_main))
             assert step_memory is not None and main is not None  # as of the configuration itself
             fits_card = (
                 machine.card_bytes is None or step_memory.total + CARD_BYTES <= machine.card_bytes
             )
             if fits_card and main.total <= machine.main_bytes:
-                arguments = " ".join(
+                set_arguments = " ".join(
                     f"--set {key}={_yaml(value)}" for key, value in settings.items()
                 )
-                return f"{arguments} (then {step_memory.total / GB:.1f} GB, main memory {main.total / GB:.1f} GB)"
+                return f"{set_arguments} (then {step_memory.total / GB:.1f} GB, main memory {main.total / GB:.1f} GB)"
     return ""
 
 
@@ -376,10 +418,10 @@ def apply_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainCon
     values = config.model_dump()
     for name, value in settings.items():
         *sections, key = name.split(".")
-        section = values
+        section_values = values
         for section_name in sections:
-            section = section[section_name]
-        section[key] = value
+            section_values = section_values[section_name]
+        section_values[key] = value
     return type(config).model_validate(values)
 
 
@@ -410,18 +452,18 @@ def memory_table() -> str:
         "|---" * (len(RANKS) + 4) + "|",
     ]
     for canvas, grid in CANVASES.items():
-        for base, description, settings in ROWS:
-            cells, model = [], meta_model(base)
+        for base_name, row_title, settings in ROWS:
+            table_cells, model = [], meta_model(base_name)
             config = parse_config(
                 {"base": "", "cache": "", "output": "", "steps": 1, "gradient_accumulation": 8}
             )
-            for rank in RANKS:
-                changed = {**settings, "lora.rank": rank, "lora.alpha": rank}
-                step_memory = predict(apply_settings(config, changed), model, grid)
+            for lora_rank in RANKS:
+                changed_settings = {**settings, "lora.rank": lora_rank, "lora.alpha": lora_rank}
+                step_memory = predict(apply_settings(config, changed_settings), model, grid)
                 assert step_memory is not None  # of a LoRA
-                cells.append(f"{step_memory.total / GB:.1f}")
-            main = predict_main(apply_settings(config, settings), model, grid)
-            assert main is not None
-            cells.append(f"{main.total / GB:.0f}")
-            lines.append(f"| {canvas} | {base} | {description} | {' | '.join(cells)} |")
+                table_cells.append(f"{step_memory.total / GB:.1f}")
+            main_estimate = predict_main(apply_settings(config, settings), model, grid)
+            assert main_estimate is not None
+            table_cells.append(f"{main_estimate.total / GB:.0f}")
+            lines.append(f"| {canvas} | {base_name} | {row_title} | {' | '.join(table_cells)} |")
     return "\n".join(lines)

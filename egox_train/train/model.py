@@ -57,8 +57,8 @@ class TrainableModel:
         if self.lora:
             load_lora_tensors(self.model, tensors, subject)
             return
-        fix = "train into a different output folder"
-        with intact(subject, (RuntimeError,), expected="weights of this base", fix=fix):
+        fix_text = "train into a different output folder"
+        with intact(subject, (RuntimeError,), expected="weights of this base", fix=fix_text):
             self.model.load_state_dict(tensors)
 
 
@@ -69,46 +69,46 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it
             lacks, missing packages.
     """
-    memory, lora = config.memory, config.trains_lora
-    compute = DTYPES[memory.compute_dtype]
-    if not lora and memory.base_dtype != "float32":
+    memory_settings, trains_lora = config.memory, config.trains_lora
+    compute_dtype = DTYPES[memory_settings.compute_dtype]
+    if not trains_lora and memory_settings.base_dtype != "float32":
         raise EgoXInputError(
             "memory.base_dtype",
-            got=memory.base_dtype,
+            got=memory_settings.base_dtype,
             expected="float32 when all weights are trained",
             fix="set memory.base_dtype=float32 (compute_dtype may be bfloat16)",
         )
-    stored = DTYPES.get(memory.base_dtype, torch.bfloat16)
-    base = Path(config.base)
-    check_run_files(base, config.init_lora)
-    model = load_base(base, stored)
-    base_hash = weights_hash(subfolder(base, "transformer"), "base model")
-    if lora:
+    storage_dtype = DTYPES.get(memory_settings.base_dtype, torch.bfloat16)
+    base_path = Path(config.base)
+    check_run_files(base_path, config.init_lora)
+    model = load_base(base_path, storage_dtype)
+    base_hash = weights_hash(subfolder(base_path, "transformer"), "base model")
+    if trains_lora:
         model.requires_grad_(False)
-        store_base(model, memory.base_dtype)
+        store_base(model, memory_settings.base_dtype)
         parameters = add_lora(model, config.lora, config.seed)
         if config.init_lora is not None:
             start_from_lora(model, config.init_lora, config.lora, base_hash)
     else:
         model.requires_grad_(True)
         parameters = list(model.parameters())
-    scope = install_gga(model, config.conditioning.position_scale)
-    if memory.gradient_checkpointing:
+    gga_scope = install_gga(model, config.conditioning.position_scale)
+    if memory_settings.gradient_checkpointing:
         model.enable_gradient_checkpointing()
-    if memory.checkpoint_offload:
+    if memory_settings.checkpoint_offload:
         offload_checkpoints(model)
-    if memory.block_offload:
+    if memory_settings.block_offload:
         offload_blocks(model, device)
-    if memory.compile:
+    if memory_settings.compile:
         compile_blocks(model, device)
     return TrainableModel(
         model=model,
         parameters=parameters,
-        scope=scope,
+        scope=gga_scope,
         base_hash=base_hash,
-        compute_dtype=compute,
-        autocast=compute != torch.float32,
-        lora=lora,
+        compute_dtype=compute_dtype,
+        autocast=compute_dtype != torch.float32,
+        lora=trains_lora,
     )
 
 
@@ -173,10 +173,10 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     if config.decay == "constant":
         return config.learning_rate
     decay_share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-    factor = config.final_factor + (1 - config.final_factor) * 0.5 * (
+    rate_factor = config.final_factor + (1 - config.final_factor) * 0.5 * (
         1 + math.cos(math.pi * min(1.0, decay_share))
     )
-    return config.learning_rate * factor
+    return config.learning_rate * rate_factor
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

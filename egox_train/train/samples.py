@@ -65,8 +65,9 @@ class TrainSample:
         return t, h, self.exo.shape[-1], w_ego
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> TrainSample:
-        """Move latents and embeddings to a device and dtype, and move the geometry, which stays
-        float32 because it enters a logarithm."""
+        """Move the sample's latents and embeddings to a device and dtype.
+
+        The geometry is moved too, but stays float32 because it enters a logarithm."""
         moved_tensors = {
             f.name: getattr(self, f.name).to(device=device, dtype=dtype)
             for f in fields(self)
@@ -134,12 +135,12 @@ class CachedSamples:
         self.reader = CacheReader(config.cache)
         self._check_settings()
         clips = self.reader.clips(split)
-        views: tuple[str, ...] = ("canvas",)
+        view_names: tuple[str, ...] = ("canvas",)
         if config.task == "base_i2v":
             # A cache may name its views: without exo, or with the ego view known in parts.
             cached_views = self.reader.index.settings["views"]
-            views = ("exo", "ego") if cached_views is True else tuple(cached_views)
-        self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in views]
+            view_names = ("exo", "ego") if cached_views is True else tuple(cached_views)
+        self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in view_names]
 
     @property
     def content_hash(self) -> str:
@@ -153,9 +154,12 @@ class CachedSamples:
         )[:16]
 
     def _check_settings(self) -> None:
-        cached, conditioning = self.reader.index.settings, self.config.conditioning
+        cached_settings, conditioning_settings = (
+            self.reader.index.settings,
+            self.config.conditioning,
+        )
         if self.config.task == "base_i2v":
-            if not cached.get("views"):
+            if not cached_settings.get("views"):
                 raise EgoXInputError(
                     "cache",
                     got="no single views",
@@ -164,13 +168,13 @@ class CachedSamples:
                 )
             return
         defaults = {"hidden_lines": "draw", "text_encoding": "released"}
-        checked = ["rays", "image_embedding", *defaults]
+        checked_names = ["rays", "image_embedding", *defaults]
         if self.reader.index.models.get("text", "zeros:").startswith("zeros"):
-            checked.remove("text_encoding")
-        for key in checked:
+            checked_names.remove("text_encoding")
+        for key in checked_names:
             cached_value, configured_value = (
-                cached.get(key, defaults.get(key)),
-                getattr(conditioning, key),
+                cached_settings.get(key, defaults.get(key)),
+                getattr(conditioning_settings, key),
             )
             if cached_value not in (None, "none", configured_value):
                 step_words = "prepare the clips" if key == "hidden_lines" else "make the cache"
@@ -183,32 +187,34 @@ class CachedSamples:
                 )
 
     def load(self, item: Item) -> TrainSample:
-        """Load an item as a batch of one sample in float32."""
+        """Load a training item from the cache as a batch of one sample in float32."""
         tensors = self.reader.tensors(item.clip, LATENTS)
         text = self._text(item, tensors)
         if item.view != "canvas":
-            partial = item.view == "partial"
-            view = "ego" if partial else item.view
-            latent = _batch(tensors[view])
-            image = tensors.get(f"image_{view}")
+            is_partial = item.view == "partial"
+            view_name = "ego" if is_partial else item.view
+            latent = _batch(tensors[view_name])
+            image = tensors.get(f"image_{view_name}")
             return TrainSample(
                 clips=(f"{item.clip}:{item.view}",),
                 exo=latent[..., :0],
                 ego=latent,
-                cond_ego=_batch(tensors["partial" if partial else f"{view}_first"]),
+                cond_ego=_batch(tensors["partial" if is_partial else f"{view_name}_first"]),
                 text=text,
                 image=None if image is None else _batch(image),
-                first_known=not partial,
+                first_known=not is_partial,
             )
-        prior = tensors["grey"] if self.config.conditioning.prior == "none" else tensors["prior"]
+        prior_latent = (
+            tensors["grey"] if self.config.conditioning.prior == "none" else tensors["prior"]
+        )
         if self.config.conditioning.prior == "zero":
-            prior = torch.zeros_like(prior)
+            prior_latent = torch.zeros_like(prior_latent)
         image = tensors.get("image")
         return TrainSample(
             clips=(item.clip,),
             exo=_batch(tensors["exo"]),
             ego=_batch(tensors["ego"]),
-            cond_ego=_batch(prior),
+            cond_ego=_batch(prior_latent),
             text=text,
             image=None if image is None else _batch(image),
             geometry=(_geometry(tensors, self),),
@@ -225,15 +231,17 @@ class CachedSamples:
         A pure function of seed, step and batch, so a resumed run and one on more processes see the
         same samples. Groups of different size take turns; within a group every epoch is a new
         permutation."""
-        items, group = [], self.groups[step % len(self.groups)]
-        first = step // len(self.groups) * global_batch
-        for number in range(first, first + global_batch):
-            epoch, index = divmod(number, len(group))
-            order = _permutation(len(group), self.config.seed, epoch)
-            sample_number = step * global_batch + number - first
+        items, clip_group = [], self.groups[step % len(self.groups)]
+        first_number = step // len(self.groups) * global_batch
+        for global_number in range(first_number, first_number + global_batch):
+            epoch, index = divmod(global_number, len(clip_group))
+            epoch_order = _permutation(len(clip_group), self.config.seed, epoch)
+            sample_number = step * global_batch + global_number - first_number
             items.append(
                 (
-                    replace(group[order[index]], silent=self._drops_caption(sample_number)),
+                    replace(
+                        clip_group[epoch_order[index]], silent=self._drops_caption(sample_number)
+                    ),
                     sample_number,
                 )
             )

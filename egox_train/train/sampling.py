@@ -84,20 +84,20 @@ def sample_ego(
     noise = noise.to(device).expand(batch, -1, -1, -1, -1)
     latent = noise if conditioning.exo_loss else noise[..., -w_ego:]
     mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
-    texts = [sample.text]
+    text_embeddings = [sample.text]
     if cfg != 1.0 and negative is not None:
-        texts.append(negative.expand(batch, -1, -1))
+        text_embeddings.append(negative.expand(batch, -1, -1))
     scope.set(sample.geometry, conditioning.gga_options())
     is_ego_alone = conditioning.exo == "alone"
-    cache = (
+    exo_cache = (
         None
         if recompute_exo == 1 and not is_ego_alone
         else ExoCache(0 if is_ego_alone else recompute_exo, alone=is_ego_alone)
     )
-    grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
+    token_grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
     model_sizes: Any = model.config
-    dim = model_sizes.num_attention_heads * model_sizes.attention_head_dim
-    exo_bytes = kept_size(len(model.blocks), batch, grid, dim, dtype.itemsize)
+    model_dim = model_sizes.num_attention_heads * model_sizes.attention_head_dim
+    exo_bytes = kept_size(len(model.blocks), batch, token_grid, model_dim, dtype.itemsize)
 
     def predict(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         # Around the model alone: the solver's own sums stay float32.
@@ -111,23 +111,31 @@ def sample_ego(
             )[0]
 
     for step, scheduler_timestep in enumerate(scheduler.timesteps):
-        exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
-        ego = latent[..., -w_ego:].to(dtype)
-        canvas = model_input(ego, exo.to(dtype), mask, sample.exo, sample.cond_ego)
+        exo_latent = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
+        ego_latent = latent[..., -w_ego:].to(dtype)
+        canvas_latent = model_input(
+            ego_latent, exo_latent.to(dtype), mask, sample.exo, sample.cond_ego
+        )
         timestep = scheduler_timestep[None].float().to(device).expand(batch)
         predictions = []
-        for number, text in enumerate(texts):
-            columns, new_columns = canvas, None
-            if cache is not None:
-                new_columns = cache.forward(
-                    (), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device
+        for text_index, text in enumerate(text_embeddings):
+            columns, new_columns = canvas_latent, None
+            if exo_cache is not None:
+                new_columns = exo_cache.forward(
+                    (),
+                    (text_index,),
+                    float(sigmas[step]),
+                    sigmas.tolist(),
+                    token_grid,
+                    exo_bytes,
+                    device,
                 )
             scope.exo = new_columns
             if new_columns is not None:
                 if is_ego_alone and not new_columns.kept:
-                    predict(canvas[..., :w_exo], torch.zeros_like(timestep), text)
+                    predict(canvas_latent[..., :w_exo], torch.zeros_like(timestep), text)
                     new_columns.finish(len(model.blocks))
-                columns = canvas[..., w_exo:] if new_columns.kept else canvas
+                columns = canvas_latent[..., w_exo:] if new_columns.kept else canvas_latent
             prediction = predict(columns, timestep, text)
             torch.compiler.disable(check_finite)(
                 prediction,
@@ -140,10 +148,10 @@ def sample_ego(
                 new_columns.finish(len(model.blocks))
                 scope.exo = None
             predictions.append(prediction[..., -latent.shape[-1] :].float())
-        velocity = predictions[0]
+        guided_velocity = predictions[0]
         if cfg != 1.0:
-            velocity = predictions[1] + cfg * (predictions[0] - predictions[1])
-        latent = scheduler.step(velocity, scheduler_timestep, latent, return_dict=False)[0]
+            guided_velocity = predictions[1] + cfg * (predictions[0] - predictions[1])
+        latent = scheduler.step(guided_velocity, scheduler_timestep, latent, return_dict=False)[0]
         progress(step + 1, steps, "sampling")
     return latent[..., -w_ego:]
 

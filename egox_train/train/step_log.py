@@ -18,13 +18,13 @@ class Tracker(Protocol):
     """Interface of a service that displays a training run, such as TensorBoard."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Log named values of one step."""
+        """Log named values of one training step in the tracker."""
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Log sample videos of one step under their file names."""
+        """Log sample videos of one training step in the tracker, under their file names."""
 
     def close(self) -> None:
-        """Write buffered values."""
+        """Write the tracker's buffered values at the end of a training run."""
 
 
 class StepLog:
@@ -40,13 +40,15 @@ class StepLog:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         earlier_lines = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
-        with atomic_write(self.file) as temporary:
-            temporary.write_text("".join(line + "\n" for line in earlier_lines), "utf-8")
-        kinds: Mapping[str, Callable[[TrainConfig, int], Tracker]] = {
+        with atomic_write(self.file) as temporary_file:
+            temporary_file.write_text("".join(line + "\n" for line in earlier_lines), "utf-8")
+        tracker_factories: Mapping[str, Callable[[TrainConfig, int], Tracker]] = {
             "tensorboard": TensorBoard,
             "wandb": WeightsAndBiases,
         }
-        self.trackers = [kinds[name](config, first_step) for name in config.log.trackers]
+        self.trackers = [
+            tracker_factories[name](config, first_step) for name in config.log.trackers
+        ]
 
     def _lines(self) -> list[str]:
         if not self.file.is_file():
@@ -57,7 +59,7 @@ class StepLog:
         ]  # a killed run may have left half a line
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Log the values after ``step`` optimizer steps."""
+        """Log the training values after ``step`` optimizer steps to the file and all trackers."""
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **values}) + "\n")
         for tracker in self.trackers:
@@ -156,8 +158,8 @@ class WeightsAndBiases:
         folder = _folder(config)
         id_file = folder / "wandb_run_id"
         if not id_file.is_file():
-            with atomic_write(id_file) as temporary:
-                temporary.write_text(uuid.uuid4().hex[:12], "utf-8")
+            with atomic_write(id_file) as temporary_file:
+                temporary_file.write_text(uuid.uuid4().hex[:12], "utf-8")
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "egox"),
             dir=str(folder),

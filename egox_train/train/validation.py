@@ -60,12 +60,12 @@ def clip_loss(
     Args:
         number: of the clip among all that are held out; with the level it decides the noise.
     """
-    losses, zeros = [], []
+    level_losses, zero_losses = [], []
     device_sample = sample.to(device, dtype)
-    for level in LEVELS:
+    for noise_level in LEVELS:
         noise = noise_for(
             sample,
-            sample_generator(VALIDATION_SEED, number, f"{level:g}"),
+            sample_generator(VALIDATION_SEED, number, f"{noise_level:g}"),
             not conditioning.exo_clean,
         )
         with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
@@ -74,12 +74,12 @@ def clip_loss(
                 scope,
                 device_sample,
                 noise.to(device, dtype),
-                torch.tensor([level], device=device),
+                torch.tensor([noise_level], device=device),
                 conditioning,
             )
-        losses.append(float(result.loss))
-        zeros.append(float(result.target.square().mean()))
-    return sum(losses) / len(losses), sum(zeros) / len(zeros)
+        level_losses.append(float(result.loss))
+        zero_losses.append(float(result.target.square().mean()))
+    return sum(level_losses) / len(level_losses), sum(zero_losses) / len(zero_losses)
 
 
 @contextmanager
@@ -121,14 +121,16 @@ def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int)
     for item in items:
         by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
     takes = _spread_evenly(list(by_take.values()), min(count, len(by_take)))
-    shares = [0] * len(takes)
-    while sum(shares) < min(count, sum(map(len, takes))):
-        for number, take_items in enumerate(takes):
-            shares[number] += shares[number] < len(take_items) and sum(shares) < count
+    item_counts = [0] * len(takes)
+    while sum(item_counts) < min(count, sum(map(len, takes))):
+        for take_index, take_items in enumerate(takes):
+            item_counts[take_index] += (
+                item_counts[take_index] < len(take_items) and sum(item_counts) < count
+            )
     return [
         item
-        for take_items, share in zip(takes, shares, strict=True)
-        for item in _spread_evenly(take_items, share)
+        for take_items, item_count in zip(takes, item_counts, strict=True)
+        for item in _spread_evenly(take_items, item_count)
     ]
 
 
@@ -153,14 +155,14 @@ class HeldOut:
             entry.split == "validation" for entry in reader.index.entries
         ):
             return None
-        samples = CachedSamples(config, "validation")
+        cached_samples = CachedSamples(config, "validation")
         return cls(
             config=config,
-            samples=samples,
+            samples=cached_samples,
             items=tuple(
                 item
-                for group in samples.groups
-                for item in spread_over_takes(samples, group, config.validation.clips)
+                for clip_group in cached_samples.groups
+                for item in spread_over_takes(cached_samples, clip_group, config.validation.clips)
             ),
         )
 
@@ -176,10 +178,13 @@ class HeldOut:
         Raises:
             EgoXInputError: a clip that can't be read.
         """
-        numbers = list(range(process, len(self.items), processes))
+        clip_numbers = list(range(process, len(self.items), processes))
         if equal_counts:
-            numbers += [-1] * (-(-len(self.items) // processes) - len(numbers))
-        return [(number, self.samples.load(self.items[number])) for number in numbers]
+            clip_numbers += [-1] * (-(-len(self.items) // processes) - len(clip_numbers))
+        return [
+            (clip_number, self.samples.load(self.items[clip_number]))
+            for clip_number in clip_numbers
+        ]
 
     @torch.no_grad()
     def score(
@@ -194,8 +199,10 @@ class HeldOut:
         dtype: torch.dtype,
         autocast: bool = False,
     ) -> Tensor:  # [items, 1 + len(COLUMNS)] float64: 1 where scored, then the values; zeros for others' clips
-        """Compute the validation losses of one process's clips. With ``vae``, sample videos are
-        written and PSNR and SSIM measured. The model's training mode is kept.
+        """Compute the validation losses of one process's clips.
+
+        With ``vae``, sample videos are written and PSNR and SSIM measured. The model's
+        training mode is kept.
 
         All forwards come before the first decoding, which may fail on one process alone.
         """
@@ -206,18 +213,23 @@ class HeldOut:
         forward_options = {"device": device, "dtype": dtype, "autocast": autocast}
         latents = []
         with _evaluation_mode(model):
-            for number, sample in numbered_samples:
+            for clip_number, clip_sample in numbered_samples:
                 values = clip_loss(
-                    model, scope, sample, max(number, 0), config.conditioning, **forward_options
+                    model,
+                    scope,
+                    clip_sample,
+                    max(clip_number, 0),
+                    config.conditioning,
+                    **forward_options,
                 )
-                if number >= 0:
-                    rows[number, :3] = torch.tensor((1.0, *values))
+                if clip_number >= 0:
+                    rows[clip_number, :3] = torch.tensor((1.0, *values))
                 if vae is not None:
                     latents.append(
                         sample_ego(
                             model,
                             scope,
-                            sample.to(device, dtype),
+                            clip_sample.to(device, dtype),
                             config.conditioning,
                             autocast=autocast,
                             seed=SEED,
@@ -226,12 +238,12 @@ class HeldOut:
                             recompute_exo=config.validation.recompute_exo,
                         ).cpu()
                     )
-        for (number, sample), latent in zip(
+        for (clip_number, clip_sample), latent in zip(
             numbered_samples, latents, strict=False
         ):  # without a VAE there are none
-            if number >= 0 and vae is not None:
-                rows[number, 3:] = torch.tensor(
-                    self._write(vae, self.items[number], sample, latent, step)
+            if clip_number >= 0 and vae is not None:
+                rows[clip_number, 3:] = torch.tensor(
+                    self._write(vae, self.items[clip_number], clip_sample, latent, step)
                 )
         return rows
 
@@ -243,11 +255,17 @@ class HeldOut:
 
         The video is ``samples/step-N/<clip>.mp4``.
         """
-        video, truth = vae.decode(latent[0]), vae.decode(sample.ego[0])
-        inputs = [vae.decode(part[0]) for part in (sample.exo, sample.cond_ego)]
+        sampled_video, true_video = vae.decode(latent[0]), vae.decode(sample.ego[0])
+        input_videos = [
+            vae.decode(input_latent[0]) for input_latent in (sample.exo, sample.cond_ego)
+        ]
         file = self._folder(step) / f"{item.clip}.mp4"
-        write_video(file, torch.cat((*inputs, video, truth), dim=2), FPS, threads=1)
-        return float(psnr(video, truth).mean()), float(ssim_map(video, truth).mean())
+        write_video(
+            file, torch.cat((*input_videos, sampled_video, true_video), dim=2), FPS, threads=1
+        )
+        return float(psnr(sampled_video, true_video).mean()), float(
+            ssim_map(sampled_video, true_video).mean()
+        )
 
     def _folder(self, step: int) -> Path:
         return Path(self.config.output) / "samples" / f"step-{step:08d}"

@@ -59,7 +59,7 @@ class GgaScope:
         self._shared: Tensor | None = None
 
     def set(self, geometry: Sequence[GgaGeometry | None], options: GgaOptions) -> None:
-        """Set the geometry for all following forward passes, one per clip of the batch.
+        """Set the GGA geometry of each clip in the batch for all following forward passes.
 
         It stays until the next call, because checkpointed blocks run again in backward.
 
@@ -81,8 +81,8 @@ class GgaScope:
 
     @property
     def note(self) -> str:
-        """Describe the fallback for an attention kernel that is wrong or fails, "" if there is
-        none."""
+        """Describe which attention kernel was replaced because it was wrong or failed, "" if none
+        was."""
         return self.kernels.words() if self.kernels.lost else ""
 
     def shared_bias(
@@ -122,24 +122,24 @@ class GgaAttnProcessor(WanAttnProcessor):
         # As diffusers' rope returns it.
         rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:  # [B, tokens, heads * d]
-        exo = self.scope.exo
-        if encoder_hidden_states is not None or not (self.scope.geometry or exo):
+        exo_context = self.scope.exo
+        if encoder_hidden_states is not None or not (self.scope.geometry or exo_context):
             return super().__call__(
                 attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb
             )
         query, key = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states))
         assert rotary_emb is not None  # of every self-attention
         value = attn.to_v(hidden_states)
-        tables: Any = [table[0, :, 0] for table in rotary_emb]
+        rotary_tables: Any = [table[0, :, 0] for table in rotary_emb]
         # Under autocast the norms leave float32, which each call of the kernel would cast anew.
         query, key = (
-            rotate(x.unflatten(2, (attn.heads, -1)), tables, sequence_dim=1)
+            rotate(x.unflatten(2, (attn.heads, -1)), rotary_tables, sequence_dim=1)
             .flatten(2)
             .type_as(value)
             for x in (query, key)
         )
-        if exo is not None:
-            key, value = self._with_exo(exo, key, value)
+        if exo_context is not None:
+            key, value = self._with_exo(exo_context, key, value)
         return attn.to_out[1](attn.to_out[0](self._attend(query, key, value, attn.heads)))
 
     @torch.compiler.disable  # what is kept is another at each step
@@ -150,13 +150,16 @@ class GgaAttnProcessor(WanAttnProcessor):
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, heads: int
     ) -> Tensor:  # [B, tokens, heads * d] each
-        exo = self.scope.exo
+        exo_context = self.scope.exo
         if not self.scope.geometry or (
-            exo is not None and k.shape[1] < self.scope.geometry[0].tokens
+            exo_context is not None and k.shape[1] < self.scope.geometry[0].tokens
         ):
             return plain_attention(q, k, v, heads)  # of exo alone, too
-        bias, ego_alone = self.scope.shared_bias(q.dtype), q.shape[1] < k.shape[1]
-        if bias is None:
+        attention_bias, has_ego_queries_only = (
+            self.scope.shared_bias(q.dtype),
+            q.shape[1] < k.shape[1],
+        )
+        if attention_bias is None:
             return torch.cat(
                 [
                     gga_attention(
@@ -174,12 +177,16 @@ class GgaAttnProcessor(WanAttnProcessor):
                     for b, geometry in enumerate(self.scope.geometry)
                 ]
             )
-        if ego_alone:
-            bias = ego_tokens(bias, self.scope.geometry[0].grid, 2)
+        if has_ego_queries_only:
+            attention_bias = ego_tokens(attention_bias, self.scope.geometry[0].grid, 2)
         else:
             check_tokens(q, k, self.scope.geometry[0])
         q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-        return scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+        return (
+            scaled_dot_product_attention(q, k, v, attn_mask=attention_bias)
+            .transpose(1, 2)
+            .flatten(2)
+        )
 
 
 def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> GgaScope:
@@ -192,39 +199,40 @@ def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> Gg
     Where exo is kept, the rotary embedding is that of the whole canvas, of which the ego half takes
     its own tokens.
     """
-    scope = GgaScope()
+    gga_scope = GgaScope()
     blocks: Any = model.blocks
-    for number, block in enumerate(blocks):
-        block.attn1.set_processor(GgaAttnProcessor(scope, number))
+    for block_index, block in enumerate(blocks):
+        block.attn1.set_processor(GgaAttnProcessor(gga_scope, block_index))
 
     def whole(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if scope.exo is None or not scope.exo.kept:
+        if gga_scope.exo is None or not gga_scope.exo.kept:
             return None
-        width = PATCH * sum(scope.exo.grid[2:])
+        width = PATCH * sum(gga_scope.exo.grid[2:])
         return (inputs[0].new_empty(1).expand(*inputs[0].shape[:-1], width),)
 
     def right(
         module: nn.Module, inputs: tuple, tables: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...] | None:
-        if scope.exo is None or not scope.exo.kept:
+        if gga_scope.exo is None or not gga_scope.exo.kept:
             return None
-        return tuple(ego_tokens(table, scope.exo.grid, 1) for table in tables)
+        return tuple(ego_tokens(table, gga_scope.exo.grid, 1) for table in tables)
 
     if position_scale != 1:
         _scale_positions(model.rope, position_scale)
     model.rope.register_forward_pre_hook(whole)
     model.rope.register_forward_hook(right)
-    return scope
+    return gga_scope
 
 
 def _scale_positions(rope: Any, scale: float) -> None:
     """Scale the heights and widths in the tables of diffusers' rotary embedding."""
-    tables = [
+    rotary_tables = [
         get_1d_rotary_pos_embed(
             size, rope.max_seq_len, use_real=True, linear_factor=divisor, freqs_dtype=torch.float64
         )
         for size, divisor in ((rope.t_dim, 1.0), (rope.h_dim, 1 / scale), (rope.w_dim, 1 / scale))
     ]
     rope.freqs_cos, rope.freqs_sin = (
-        torch.cat(parts, 1).to(rope.freqs_cos) for parts in zip(*tables, strict=True)
+        torch.cat(table_parts, 1).to(rope.freqs_cos)
+        for table_parts in zip(*rotary_tables, strict=True)
     )

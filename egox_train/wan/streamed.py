@@ -42,9 +42,9 @@ class StreamedWeights:
         Raises:
             EgoXInputError: of a type that isn't known.
         """
-        scales = (name.removesuffix("weight") + suffix for suffix in SCALES)
-        parts = {n: self._read(n) for n in (name, *scales) if n in self._file_of}
-        return apply_scales(parts, torch.float32, self.what)[name]
+        scale_names = (name.removesuffix("weight") + suffix for suffix in SCALES)
+        weight_and_scale = {n: self._read(n) for n in (name, *scale_names) if n in self._file_of}
+        return apply_scales(weight_and_scale, torch.float32, self.what)[name]
 
     def _read(self, name: str) -> Tensor:
         file = self._file_of[name]

@@ -82,12 +82,12 @@ class UmT5Text:
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
         as_trainer = self.encoding == "trainer"
-        ids = cut_tokens(self.tokenize(prompt if as_trainer else clean_prompt(prompt)))
+        token_ids = cut_tokens(self.tokenize(prompt if as_trainer else clean_prompt(prompt)))
         if as_trainer:
-            ids = [*ids, *[PAD] * (TOKENS - len(ids))]
-        batch = torch.tensor([ids], device=self.device)
+            token_ids = [*token_ids, *[PAD] * (TOKENS - len(token_ids))]
+        batch = torch.tensor([token_ids], device=self.device)
         embedding = self.model(input_ids=batch).last_hidden_state[0].float().cpu()
-        return torch.nn.functional.pad(embedding, (0, 0, 0, TOKENS - len(ids)))
+        return torch.nn.functional.pad(embedding, (0, 0, 0, TOKENS - len(token_ids)))
 
 
 def make_text_encoder(
@@ -103,7 +103,7 @@ def make_text_encoder(
     """
     if source.startswith("zeros:"):
         try:
-            tokens, dim = (int(x) for x in source.removeprefix("zeros:").split("x"))
+            token_count, text_dim = (int(x) for x in source.removeprefix("zeros:").split("x"))
         except ValueError as error:
             raise EgoXInputError(
                 "text",
@@ -111,7 +111,7 @@ def make_text_encoder(
                 expected="zeros:TOKENSxDIM, as zeros:512x4096",
                 fix="write the numbers",
             ) from error
-        return FixedText(torch.zeros(tokens, dim))
+        return FixedText(torch.zeros(token_count, text_dim))
     path = Path(source)
     if (
         path.is_file()
@@ -149,36 +149,36 @@ def _umt5_file(path: Path, dtype: torch.dtype):
     with needs_package("sentencepiece", file_words, expected="the train extra"):
         import sentencepiece
     weights = load_file(path)
-    pieces = sentencepiece.SentencePieceProcessor(
+    sentencepiece_processor = sentencepiece.SentencePieceProcessor(
         model_proto=bytes(weights.pop("spiece_model").numpy().tobytes())
     )
     weights = apply_scales(weights, dtype, file_words)
     model = transformers.UMT5EncoderModel(transformers.UMT5Config(**_umt5_shape(weights)))
-    encoder = {k: v.to(dtype) for k, v in weights.items() if k in model.state_dict()}
-    missing = model.to(dtype).load_state_dict(encoder, strict=False).missing_keys
-    missing = [k for k in missing if k != "encoder.embed_tokens.weight"]
-    if missing:
+    encoder_weights = {k: v.to(dtype) for k, v in weights.items() if k in model.state_dict()}
+    missing_names = model.to(dtype).load_state_dict(encoder_weights, strict=False).missing_keys
+    missing_names = [k for k in missing_names if k != "encoder.embed_tokens.weight"]
+    if missing_names:
         raise EgoXInputError(
             file_words,
-            got=f"no {missing[0]}",
+            got=f"no {missing_names[0]}",
             expected="all tensors of umT5",
             fix="download it again",
         )
-    return model, lambda text: [*pieces.encode(text), 1]  # 1: end of sequence
+    return model, lambda text: [*sentencepiece_processor.encode(text), 1]  # 1: end of sequence
 
 
 def _umt5_shape(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Derive umT5's configuration from the shapes of its tensors."""
     vocabulary, width = weights["shared.weight"].shape
     layer = "encoder.block.0.layer"
-    heads = weights[f"{layer}.0.SelfAttention.relative_attention_bias.weight"].shape[1]
+    head_count = weights[f"{layer}.0.SelfAttention.relative_attention_bias.weight"].shape[1]
     layers = sum(k.endswith("SelfAttention.q.weight") for k in weights)
     return {
         "vocab_size": vocabulary,
         "d_model": width,
-        "num_heads": heads,
+        "num_heads": head_count,
         "num_layers": layers,
-        "d_kv": weights[f"{layer}.0.SelfAttention.q.weight"].shape[0] // heads,
+        "d_kv": weights[f"{layer}.0.SelfAttention.q.weight"].shape[0] // head_count,
         "d_ff": weights[f"{layer}.1.DenseReluDense.wi_0.weight"].shape[0],
         "feed_forward_proj": "gated-gelu",
     }

@@ -35,7 +35,9 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
     """
     model = base_without_weights(path)
     try:
-        loaded = _read_folder(path, dtype) if path.is_dir() else _read_file(model, path, dtype)
+        loaded_model = (
+            _read_folder(path, dtype) if path.is_dir() else _read_file(model, path, dtype)
+        )
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
             raise
@@ -47,7 +49,7 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
             expected="as much, or a smaller file",
             fix="close other programs, add swap, or take the file that ends in _fp8_scaled or _bf16",
         ) from error
-    return cast_base(loaded, dtype)
+    return cast_base(loaded_model, dtype)
 
 
 def base_without_weights(path: Path) -> WanTransformer3DModel:
@@ -62,11 +64,11 @@ def base_without_weights(path: Path) -> WanTransformer3DModel:
         config = _read_config(path)
     else:
         check_weights(path, "model")
-        shapes: dict[str, Any] = {
+        weight_shapes: dict[str, Any] = {
             n: SimpleNamespace(shape=s)
             for n, s in StreamedWeights([path], file_words).shapes().items()
         }
-        weights, unknown_names = convert_transformer(shapes, "diffusers")
+        weights, unknown_names = convert_transformer(weight_shapes, "diffusers")
         if unknown_names:
             raise EgoXInputError(
                 file_words,
@@ -80,11 +82,11 @@ def base_without_weights(path: Path) -> WanTransformer3DModel:
             raise _incomplete(file_words, error) from error
     with torch.device("meta"):
         model: Any = WanTransformer3DModel.from_config(config)
-    form = model.config
-    if form.in_channels != MODEL_CHANNELS:
+    model_config = model.config
+    if model_config.in_channels != MODEL_CHANNELS:
         raise EgoXInputError(
             file_words,
-            got=f"{form.in_channels} input channels",
+            got=f"{model_config.in_channels} input channels",
             expected=f"{MODEL_CHANNELS} (Wan image-to-video)",
             fix="give Wan 2.1 I2V 14B, Wan 2.1 Fun InP or Wan 2.2 I2V; text-to-video and Fun Control "
             "models can't take the exo half",
@@ -115,9 +117,9 @@ def cast_base(model: WanTransformer3DModel, dtype: torch.dtype) -> WanTransforme
     float32."""
     float32_modules = tuple(model._keep_in_fp32_modules or ())
     for name, parameter in model.named_parameters():
-        parts = name.split(".")
+        name_parts = name.split(".")
         parameter.data = parameter.data.to(
-            torch.float32 if any(p in float32_modules for p in parts) else dtype
+            torch.float32 if any(p in float32_modules for p in name_parts) else dtype
         )
     return model
 
@@ -130,19 +132,19 @@ def transformer_config(
 
     The file's metadata says the number of heads where it isn't dim / 128.
     """
-    patch = weights["patch_embedding.weight"]
-    dim = patch.shape[0]
+    patch_weight = weights["patch_embedding.weight"]
+    model_dim = patch_weight.shape[0]
     settings = json.loads(metadata.get("config", "{}")).get("transformer", {})
-    heads = int(settings.get("num_heads", max(1, dim // HEAD_DIM)))
+    head_count = int(settings.get("num_heads", max(1, model_dim // HEAD_DIM)))
     layers = 1 + max(int(k.split(".")[1]) for k in weights if k.startswith("blocks."))
     image = weights.get("condition_embedder.image_embedder.norm1.weight")
     image_key_weight = weights.get("blocks.0.attn2.add_k_proj.weight")
     return {
-        "patch_size": tuple(patch.shape[2:]),
-        "num_attention_heads": heads,
-        "attention_head_dim": dim // heads,
-        "in_channels": patch.shape[1],
-        "out_channels": weights["proj_out.weight"].shape[0] // math.prod(patch.shape[2:]),
+        "patch_size": tuple(patch_weight.shape[2:]),
+        "num_attention_heads": head_count,
+        "attention_head_dim": model_dim // head_count,
+        "in_channels": patch_weight.shape[1],
+        "out_channels": weights["proj_out.weight"].shape[0] // math.prod(patch_weight.shape[2:]),
         "text_dim": weights["condition_embedder.text_embedder.linear_1.weight"].shape[1],
         "freq_dim": weights["condition_embedder.time_embedder.linear_1.weight"].shape[1],
         "ffn_dim": weights["blocks.0.ffn.net.0.proj.weight"].shape[0],
@@ -161,8 +163,8 @@ def save_native(
         k: v.to(dtype).contiguous()
         for k, v in convert_transformer(model.state_dict(), "native")[0].items()
     }
-    with atomic_write(file) as temporary:
-        save_file(weights, temporary, metadata={**native_metadata(model), **metadata})
+    with atomic_write(file) as temporary_file:
+        save_file(weights, temporary_file, metadata={**native_metadata(model), **metadata})
 
 
 def native_metadata(model: WanTransformer3DModel) -> dict[str, str]:

@@ -36,12 +36,14 @@ def clip_pixels(
     )
     # As the host and the released code hand it on: bytes.
     pictures = (pictures.clamp(0, 1) * 255).round() / 255
-    top, left = (pictures.shape[-2] - size) // 2, (pictures.shape[-1] - size) // 2
-    pictures = pictures[..., top : top + size, left : left + size]
+    crop_top, crop_left = (pictures.shape[-2] - size) // 2, (pictures.shape[-1] - size) // 2
+    pictures = pictures[..., crop_top : crop_top + size, crop_left : crop_left + size]
     if twice_rescaled:
         pictures = pictures / 255
-    mean, std = (torch.tensor(x, device=pictures.device).view(1, 3, 1, 1) for x in (MEAN, STD))
-    return (pictures - mean) / std
+    mean, std_deviation = (
+        torch.tensor(x, device=pictures.device).view(1, 3, 1, 1) for x in (MEAN, STD)
+    )
+    return (pictures - mean) / std_deviation
 
 
 class VisionEncoder:
@@ -67,8 +69,8 @@ class VisionEncoder:
     ) -> Tensor:  # [tokens, width] float32, on the CPU
         """Compute the CLIP embedding of one picture."""
         pixels = clip_pixels(picture, self.size, twice_rescaled).to(self.device, self.dtype)
-        output = self.model(pixels, output_hidden_states=True)
-        return output.hidden_states[-2][0].float().cpu()
+        vision_output = self.model(pixels, output_hidden_states=True)
+        return vision_output.hidden_states[-2][0].float().cpu()
 
 
 def _load(path: Path):
@@ -96,14 +98,14 @@ def _load(path: Path):
     weights = {k: v.float() for k, v in load_file(path).items() if k.startswith("vision_model.")}
     width = weights["vision_model.embeddings.class_embedding"].shape[0]
     tokens = weights["vision_model.embeddings.position_embedding.weight"].shape[0]
-    patch = weights["vision_model.embeddings.patch_embedding.weight"].shape[-1]
+    patch_side = weights["vision_model.embeddings.patch_embedding.weight"].shape[-1]
     layers = sum(k.endswith("self_attn.q_proj.weight") for k in weights)
     config = transformers.CLIPVisionConfig(
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=max(1, width // HEAD_WIDTH),
-        patch_size=patch,
-        image_size=round((tokens - 1) ** 0.5) * patch,
+        patch_size=patch_side,
+        image_size=round((tokens - 1) ** 0.5) * patch_side,
         hidden_act="gelu",
         intermediate_size=weights["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
     )
@@ -112,12 +114,12 @@ def _load(path: Path):
         k.startswith("vision_model.") for k in model.state_dict()
     ):  # transformers 5 dropped the prefix
         weights = {k.removeprefix("vision_model."): v for k, v in weights.items()}
-    missing = model.load_state_dict(weights, strict=False).missing_keys
-    missing = [k for k in missing if not k.endswith("position_ids")]
-    if missing:
+    missing_names = model.load_state_dict(weights, strict=False).missing_keys
+    missing_names = [k for k in missing_names if not k.endswith("position_ids")]
+    if missing_names:
         raise EgoXInputError(
             file_words,
-            got=f"no {missing[0]}",
+            got=f"no {missing_names[0]}",
             expected="all tensors of the model",
             fix="download it again",
         )

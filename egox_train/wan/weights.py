@@ -89,9 +89,9 @@ def apply_scales(
     for name, value in weights.items():
         if name.endswith(SCALE_PARTS):
             continue
-        stem = name.removesuffix("weight")
-        scale = next((weights[stem + s] for s in SCALES if stem + s in weights), None)
-        if scale is not None and name != stem:
+        name_stem = name.removesuffix("weight")
+        scale = next((weights[name_stem + s] for s in SCALES if name_stem + s in weights), None)
+        if scale is not None and name != name_stem:
             if value.dtype not in FLOAT8 or scale.numel() not in (1, len(value)):
                 raise EgoXInputError(
                     subject,
@@ -155,7 +155,7 @@ def open_model_folder(
     try:
         import transformers
 
-        classes = [getattr(transformers, name) for name in class_names]
+        model_classes = [getattr(transformers, name) for name in class_names]
     except (ImportError, AttributeError) as error:
         raise EgoXInputError(
             subject,
@@ -171,10 +171,10 @@ def open_model_folder(
             fix=download_hint,
         )
     try:
-        *other_classes, last = classes
+        *other_classes, last_class = model_classes
         return (
             *(c.from_pretrained(folder, local_files_only=True) for c in other_classes),
-            last.from_pretrained(
+            last_class.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, **options
             ).train(False),
         )
@@ -200,8 +200,8 @@ def model_on(
         EgoXInputError: as :func:`open_model_folder`; no such device here.
     """
     model_device_name = model_device(device)
-    *processors, model = open_model_folder(folder, *class_names, **messages)
-    return *processors, model.to(model_device_name)
+    *processor_objects, model = open_model_folder(folder, *class_names, **messages)
+    return *processor_objects, model.to(model_device_name)
 
 
 def model_device(name: str | None) -> torch.device:

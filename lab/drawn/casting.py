@@ -37,20 +37,20 @@ def tile_picture(
     tiles_across = -(-width // TILE_SIDE)
     rows = torch.arange(height, device=rays.device) // TILE_SIDE
     columns = torch.arange(width, device=rays.device) // TILE_SIDE
-    of_pixel = (rows[:, None] * tiles_across + columns[None, :]).reshape(-1)
-    count = int(of_pixel.max()) + 1
+    tile_of_pixel = (rows[:, None] * tiles_across + columns[None, :]).reshape(-1)
+    count = int(tile_of_pixel.max()) + 1
     flat_rays = rays.reshape(-1, 3)
     axes = torch.zeros(count, 3, dtype=rays.dtype, device=rays.device).index_add_(
-        0, of_pixel, flat_rays
+        0, tile_of_pixel, flat_rays
     )
     axes = axes / axes.norm(dim=-1, keepdim=True)
-    angles_to_axis = (flat_rays * axes[of_pixel]).sum(-1).clamp(-1, 1).acos()
+    angles_to_axis = (flat_rays * axes[tile_of_pixel]).sum(-1).clamp(-1, 1).acos()
     angles = torch.zeros(count, dtype=rays.dtype, device=rays.device).scatter_reduce_(
-        0, of_pixel, angles_to_axis, "amax"
+        0, tile_of_pixel, angles_to_axis, "amax"
     )
     # Sub-rays of the outermost pixels reach half a pixel further, which is less than the tile's own
     # pixel pitch.
-    return Tiling(of_pixel=of_pixel, axes=axes, angles=angles * (1 + 2.0 / TILE_SIDE) + 1e-3)
+    return Tiling(of_pixel=tile_of_pixel, axes=axes, angles=angles * (1 + 2.0 / TILE_SIDE) + 1e-3)
 
 
 @frozen
@@ -102,10 +102,10 @@ def visible_tiles(
         torch.asin((bounds.radii / sphere_distance).clamp(max=1)),
         math.pi,
     )
-    is_met = angle_to_axis <= sphere_half_angle.unsqueeze(-1) + tiling.angles
-    met_counts = sphere_distance.new_zeros(len(bounds.indices), *is_met.shape[::2]).index_add_(
-        0, bounds.row, is_met.transpose(0, 1).float()
-    )
+    is_sphere_met = angle_to_axis <= sphere_half_angle.unsqueeze(-1) + tiling.angles
+    met_counts = sphere_distance.new_zeros(
+        len(bounds.indices), *is_sphere_met.shape[::2]
+    ).index_add_(0, bounds.row, is_sphere_met.transpose(0, 1).float())
     return (met_counts > 0).flatten(1)
 
 
@@ -165,24 +165,26 @@ def first_hits(
     if visible is None or tile_of_ray is None:
         visible = torch.ones(len(indices), 1, dtype=torch.bool, device=device)
         tile_of_ray = torch.zeros(len(rays), dtype=torch.int64, device=device)
-    for kind in KINDS:
-        rows = [row for row, i in enumerate(indices) if solids[i].kind == kind]
+    for solid_kind in KINDS:
+        rows = [row for row, i in enumerate(indices) if solids[i].kind == solid_kind]
         if not rows:
             continue
-        sizes = torch.tensor([solids[i].size for i in indices], dtype=torch.float64, device=device)
-        numbers = torch.tensor(indices, device=device)
+        solid_sizes = torch.tensor(
+            [solids[i].size for i in indices], dtype=torch.float64, device=device
+        )
+        solid_numbers = torch.tensor(indices, device=device)
         for row, ray in _candidate_pairs(visible, torch.tensor(rows, device=device), tile_of_ray):
-            rotation, centre, origin = bundle.solid_poses(ray, numbers[row])
-            hit = intersect(
-                kind,
-                sizes.index_select(0, row),
+            rotation, centre, origin = bundle.solid_poses(ray, solid_numbers[row])
+            hit_depth = intersect(
+                solid_kind,
+                solid_sizes.index_select(0, row),
                 inverse_rotate(origin - centre, rotation),
                 inverse_rotate(rays.index_select(0, ray), rotation),
             )
             earlier_depth = depth.clone()
-            depth.scatter_reduce_(0, ray, hit, "amin")
+            depth.scatter_reduce_(0, ray, hit_depth, "amin")
             index = torch.where(depth < earlier_depth, len(solids), index)
-            first_solid = torch.where(hit <= depth[ray], numbers[row], len(solids))
+            first_solid = torch.where(hit_depth <= depth[ray], solid_numbers[row], len(solids))
             index.scatter_reduce_(0, ray, first_solid, "amin")
     return depth, torch.where(depth.isinf(), MISS, index)
 
@@ -193,7 +195,7 @@ def _candidate_pairs(
     tile_of_ray: Tensor,  # [N] int64
 ) -> Iterator[tuple[Tensor, Tensor]]:  # rows [p], rays [p]
     """Yield pairs of a solid and a ray that may meet, about ``PAIRS_AT_ONCE`` at a time."""
-    at_once = max(1, 16 * PAIRS_AT_ONCE // max(1, len(tile_of_ray)))
-    for row_chunk in rows.split(at_once):
+    rays_at_once = max(1, 16 * PAIRS_AT_ONCE // max(1, len(tile_of_ray)))
+    for row_chunk in rows.split(rays_at_once):
         row, ray = visible[row_chunk][:, tile_of_ray].nonzero(as_tuple=True)
         yield from zip(row_chunk[row].split(PAIRS_AT_ONCE), ray.split(PAIRS_AT_ONCE), strict=True)

@@ -65,8 +65,8 @@ def add_depth_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> Depth
         depth: exact z depth.
         seed: of the slow field and of the flicker.
     """
-    maps, frames = depth.depth_m, len(depth.depth_m)
-    height, width = maps.shape[1:]
+    depth_maps, frames = depth.depth_m, len(depth.depth_m)
+    height, width = depth_maps.shape[1:]
     times_s = (
         torch.arange(frames) / FALLBACK_FPS
         if depth.frames.counted
@@ -78,19 +78,27 @@ def add_depth_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> Depth
         _correlation_weights(torch.arange(height).float(), correlation_px),
         _correlation_weights(torch.arange(width).float(), correlation_px),
     ]
-    draw = torch.Generator().manual_seed(seed)
-    scale = errors.flicker * torch.randn(frames, generator=draw)
+    random_generator = torch.Generator().manual_seed(seed)
+    scale = errors.flicker * torch.randn(frames, generator=random_generator)
     time_weights, row_weights, column_weights = mixing_weights
-    white_noise = torch.randn([len(weights[0]) for weights in mixing_weights], generator=draw)
-    knots = torch.einsum("ti,ijk->tjk", time_weights, white_noise)
-    wrong = [
+    white_noise = torch.randn(
+        [len(weights[0]) for weights in mixing_weights], generator=random_generator
+    )
+    coarse_errors = torch.einsum("ti,ijk->tjk", time_weights, white_noise)
+    wrong_depth = [
         _blur_depth(frame.float(), errors.bleed_px)
-        * (errors.low_frequency * (row_weights @ coarse_error @ column_weights.T) + shift).exp()
-        for frame, coarse_error, shift in zip(maps, knots, scale, strict=True)
+        * (
+            errors.low_frequency * (row_weights @ coarse_error @ column_weights.T) + error_shift
+        ).exp()
+        for frame, coarse_error, error_shift in zip(depth_maps, coarse_errors, scale, strict=True)
     ]
-    shift = errors.bend * float(torch.randn((), generator=draw)) / float(maps.nanmedian())
-    wrong = [1 / (1 / frame + shift).clamp_min(LEAST_INVERSE) for frame in wrong]
-    return replace(depth, depth_m=torch.stack(wrong).to(maps.dtype))
+    error_shift = (
+        errors.bend
+        * float(torch.randn((), generator=random_generator))
+        / float(depth_maps.nanmedian())
+    )
+    wrong_depth = [1 / (1 / frame + error_shift).clamp_min(LEAST_INVERSE) for frame in wrong_depth]
+    return replace(depth, depth_m=torch.stack(wrong_depth).to(depth_maps.dtype))
 
 
 def _correlation_weights(
@@ -101,8 +109,8 @@ def _correlation_weights(
     """Compute weights that turn K independent normal numbers into N of unit variance with
     correlation exp(-d²/2 length²)."""
     last_knot = math.ceil(2 * (float(positions[-1]) + 0.5) / correlation_length)
-    knots = torch.arange(-4, last_knot + 5) * (correlation_length / 2)
-    weights = (-(((positions[:, None] - knots) / correlation_length) ** 2)).exp()
+    knot_positions = torch.arange(-4, last_knot + 5) * (correlation_length / 2)
+    weights = (-(((positions[:, None] - knot_positions) / correlation_length) ** 2)).exp()
     return weights / weights.norm(dim=1, keepdim=True)
 
 
@@ -125,6 +133,6 @@ def _blur_depth(
         :, None
     ]
     for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
-        kernel = (weights / weights.sum()).reshape(shape)
-        inverse_and_mask = torch.nn.functional.conv2d(inverse_and_mask, kernel, padding="same")
+        blur_kernel = (weights / weights.sum()).reshape(shape)
+        inverse_and_mask = torch.nn.functional.conv2d(inverse_and_mask, blur_kernel, padding="same")
     return torch.where(valid_mask, inverse_and_mask[1, 0] / inverse_and_mask[0, 0], depth_m)

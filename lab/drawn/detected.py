@@ -60,17 +60,18 @@ class ProjectedPerson:
 def project_person(layout: Layout) -> ProjectedPerson:
     """Project the wearer's points into an exo camera that stands still, and compute which are
     visible."""
-    camera, head = layout.scene.exo.camera, layout.head
+    camera, drawn_head = layout.scene.exo.camera, layout.head
     body_points = torch.from_numpy(
-        np.stack([head.marks[name] for name in POINTS], axis=1)
+        np.stack([drawn_head.marks[name] for name in POINTS], axis=1)
     )  # [T, 8, 3]
     points_in_exo = transform(layout.scene.exo.at(0), body_points)
-    uv, is_projected = camera.project(points_in_exo)
+    points_uv, is_projected = camera.project(points_in_exo)
     return ProjectedPerson(
-        uv=uv.numpy(),
+        uv=points_uv.numpy(),
         metres=points_in_exo.numpy(),
-        size=head.form.size,
-        seen=_visible_points(layout, body_points, head, camera, uv) & is_projected.numpy(),
+        size=drawn_head.form.size,
+        seen=_visible_points(layout, body_points, drawn_head, camera, points_uv)
+        & is_projected.numpy(),
     )
 
 
@@ -86,11 +87,13 @@ def exo_hits(
     solid [N]."""
     scene = layout.scene
     origin = camera_centre(scene.exo.at(0)).float().expand(scene.frames, 3)
-    bundle = RayBundle(rays=rays.float(), origin=origin, frame=frame, poses=scene.world_from_solid)
+    ray_bundle = RayBundle(
+        rays=rays.float(), origin=origin, frame=frame, poses=scene.world_from_solid
+    )
     solids = [
         i for i in scene.indices() if glasses or not scene.solids[i].name.startswith("glasses")
     ]
-    return first_hits(scene.solids, solids, bundle)
+    return first_hits(scene.solids, solids, ray_bundle)
 
 
 def _visible_points(
@@ -99,16 +102,16 @@ def _visible_points(
     """Mark the points [T, 8] that are inside the picture and not hidden by other solids."""
     frames, count = body_points.shape[:2]
     centre = camera_centre(layout.scene.exo.at(0))
-    to_point = (body_points - centre).reshape(-1, 3)
-    point_distance = to_point.norm(dim=-1)
+    point_offsets = (body_points - centre).reshape(-1, 3)
+    point_distance = point_offsets.norm(dim=-1)
     # Detectors find eyes behind glasses.
     depth, index = exo_hits(
         layout,
-        to_point / point_distance[:, None],
+        point_offsets / point_distance[:, None],
         torch.arange(frames).repeat_interleave(count),
         glasses=False,
     )
-    slack = torch.tensor([SEEN_M[name in JOINTS] for name in POINTS]).repeat(frames)
+    depth_slack_m = torch.tensor([SEEN_M[name in JOINTS] for name in POINTS]).repeat(frames)
     head_mask = torch.tensor([i in head.solids for i in range(len(layout.scene.solids))] + [False])[
         index
     ]
@@ -117,7 +120,11 @@ def _visible_points(
         ((uv > -0.5) & (uv < torch.tensor([width - 0.5, height - 0.5]))).all(-1).reshape(-1)
     )
     return (
-        ((depth > point_distance - slack) & (head_mask | (depth > point_distance)) & in_picture)
+        (
+            (depth > point_distance - depth_slack_m)
+            & (head_mask | (depth > point_distance))
+            & in_picture
+        )
         .reshape(frames, count)
         .numpy()
     )
@@ -138,7 +145,7 @@ def detect_person(
     error = (
         rng.normal(size=person.uv.shape) * np.where(seen_mask, ERROR, FAR_ERROR)[..., None] * size
     )
-    uv = person.uv + error
+    detected_uv = person.uv + error
     scores = np.where(
         seen_mask,
         rng.uniform(0.6, 1.0, seen_mask.shape),
@@ -151,7 +158,7 @@ def detect_person(
     for t in range(count):
         point_order = MIRROR if rng.random() < SWAPPED else list(range(len(POINTS)))
         is_lost = gap_start <= t < gap_start + gap_frames or not (scores[t] > 0).any()
-        frames.append([] if is_lost else [(uv[t, point_order], scores[t, point_order])])
+        frames.append([] if is_lost else [(detected_uv[t, point_order], scores[t, point_order])])
     return frames
 
 
@@ -170,27 +177,31 @@ def network_points(
     """
     size, head_count = person.head_px * camera.fx, len(POINTS) - len(JOINTS)
     angle = rng.uniform(0, 2 * np.pi, len(POINTS))
-    length = rng.uniform(*BIAS, len(POINTS))[:, None]
-    bias = length * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    uv = person.uv + bias * size
+    bias_length = rng.uniform(*BIAS, len(POINTS))[:, None]
+    position_bias = bias_length * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    biased_uv = person.uv + position_bias * size
     hidden_mask = ~person.seen[:, :head_count]
-    ears = [POINTS.index("right_ear"), POINTS.index("left_ear")]
-    centre = person.uv[:, ears].mean(1, keepdims=True)
-    from_centre = (uv[:, :head_count] - centre) / (OUTLINE * size[:, :head_count])
+    ear_indices = [POINTS.index("right_ear"), POINTS.index("left_ear")]
+    centre = person.uv[:, ear_indices].mean(1, keepdims=True)
+    from_centre = (biased_uv[:, :head_count] - centre) / (OUTLINE * size[:, :head_count])
     from_centre /= np.linalg.norm(from_centre, axis=-1, keepdims=True).clip(1e-3)
-    outline = centre + from_centre * OUTLINE * size[:, :head_count]
+    outline_points = centre + from_centre * OUTLINE * size[:, :head_count]
     mirror_index = MIRROR[:head_count]
     has_no_visible_twin = hidden_mask[:, mirror_index] | (
         np.array(mirror_index) == np.arange(head_count)
     )
-    invented_uv = np.where(has_no_visible_twin[..., None], outline, uv[:, mirror_index])
-    uv[:, :head_count] = np.where(hidden_mask[..., None], invented_uv, uv[:, :head_count])
+    invented_uv = np.where(
+        has_no_visible_twin[..., None], outline_points, biased_uv[:, mirror_index]
+    )
+    biased_uv[:, :head_count] = np.where(
+        hidden_mask[..., None], invented_uv, biased_uv[:, :head_count]
+    )
     scores = np.where(
         person.seen,
         rng.uniform(*SEEN_SCORE, person.seen.shape),
         rng.uniform(*MADE_UP_SCORE, person.seen.shape),
     )
-    return uv + JITTER * size * rng.normal(size=uv.shape), scores
+    return biased_uv + JITTER * size * rng.normal(size=biased_uv.shape), scores
 
 
 def openpose_content(detected: Detected, picture: tuple[int, int]) -> list[dict[str, Any]]:

@@ -17,13 +17,15 @@ def pick_colour(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour
 
 def table(name: str, width: float, depth: float, height: float, colour: Colour) -> list[Part]:
     """Build a table around its centre."""
-    parts = [box(f"{name} top", (width, depth, 0.04), (0, 0, height - 0.02), colour, "wood")]
-    dark: Colour = tuple(0.6 * c for c in colour)
+    table_parts = [box(f"{name} top", (width, depth, 0.04), (0, 0, height - 0.02), colour, "wood")]
+    dark_colour: Colour = tuple(0.6 * c for c in colour)
     for side in (-1, 1):
         for end in (-1, 1):
-            foot = (side * (width / 2 - 0.06), end * (depth / 2 - 0.06), (height - 0.04) / 2)
-            parts.append(box(f"{name} leg", (0.06, 0.06, height - 0.04), foot, dark, "wood"))
-    return parts
+            leg_centre = (side * (width / 2 - 0.06), end * (depth / 2 - 0.06), (height - 0.04) / 2)
+            table_parts.append(
+                box(f"{name} leg", (0.06, 0.06, height - 0.04), leg_centre, dark_colour, "wood")
+            )
+    return table_parts
 
 
 def stool(height: float, colour: Colour) -> list[Part]:
@@ -37,7 +39,7 @@ def stool(height: float, colour: Colour) -> list[Part]:
 def shelf(rng: np.random.Generator) -> tuple[list[Part], float, float]:
     width, depth, height = rng.uniform(0.8, 1.3), 0.32, rng.uniform(1.1, 1.9)
     colour = pick_colour(rng, WOODS)
-    parts = [
+    shelf_parts = [
         box(
             "shelf back",
             (width, 0.02, height),
@@ -47,7 +49,7 @@ def shelf(rng: np.random.Generator) -> tuple[list[Part], float, float]:
         )
     ]
     for side in (-1, 1):
-        parts.append(
+        shelf_parts.append(
             box(
                 "shelf side",
                 (0.03, depth, height),
@@ -56,18 +58,18 @@ def shelf(rng: np.random.Generator) -> tuple[list[Part], float, float]:
                 "wood",
             )
         )
-    levels = int(rng.integers(3, 5))
-    for level in range(levels + 1):
-        z = 0.03 + level * (height - 0.05) / levels
-        parts.append(
+    level_count = int(rng.integers(3, 5))
+    for level_index in range(level_count + 1):
+        z = 0.03 + level_index * (height - 0.05) / level_count
+        shelf_parts.append(
             box("shelf board", (width - 0.06, depth, 0.03), (0, depth / 2, z), colour, "wood")
         )
-        if level < levels:
+        if level_index < level_count:
             x = -width / 2 + 0.1
             while x < width / 2 - 0.25:
                 item_width, item_height = rng.uniform(0.1, 0.3), rng.uniform(0.12, 0.24)
                 if rng.random() < 0.75:
-                    parts.append(
+                    shelf_parts.append(
                         box(
                             "shelf box",
                             (item_width, 0.2, item_height),
@@ -77,26 +79,28 @@ def shelf(rng: np.random.Generator) -> tuple[list[Part], float, float]:
                         )
                     )
                 x += item_width + rng.uniform(0.03, 0.12)
-    return parts, width, depth
+    return shelf_parts, width, depth
 
 
 def cabinet(rng: np.random.Generator) -> tuple[list[Part], float, float]:
     width, depth, height = rng.uniform(0.7, 1.4), rng.uniform(0.4, 0.5), rng.uniform(0.7, 1.1)
-    colour, front = pick_colour(rng, WOODS), pick_colour(rng, THINGS + WOODS)
-    parts = [box("cabinet", (width, depth, height), (0, depth / 2, height / 2), colour, "wood")]
-    doors = int(rng.integers(2, 4))
-    for door in range(doors):
-        door_width = width / doors
-        parts.append(
+    colour, front_colour = pick_colour(rng, WOODS), pick_colour(rng, THINGS + WOODS)
+    cabinet_parts = [
+        box("cabinet", (width, depth, height), (0, depth / 2, height / 2), colour, "wood")
+    ]
+    door_count = int(rng.integers(2, 4))
+    for door_index in range(door_count):
+        door_width = width / door_count
+        cabinet_parts.append(
             box(
                 "cabinet door",
                 (door_width - 0.04, 0.02, height - 0.1),
-                (-width / 2 + (door + 0.5) * door_width, depth + 0.01, height / 2),
-                front,
+                (-width / 2 + (door_index + 0.5) * door_width, depth + 0.01, height / 2),
+                front_colour,
                 "wood",
             )
         )
-    parts.append(
+    cabinet_parts.append(
         pillar(
             "vase",
             0.07,
@@ -106,18 +110,18 @@ def cabinet(rng: np.random.Generator) -> tuple[list[Part], float, float]:
             "print",
         )
     )
-    return parts, width, depth
+    return cabinet_parts, width, depth
 
 
 def sofa(rng: np.random.Generator) -> tuple[list[Part], float, float]:
     width, depth, colour = rng.uniform(1.3, 1.8), 0.8, pick_colour(rng, THINGS)
-    cushion = pick_colour(rng, THINGS)
-    parts = [
+    cushion_colour = pick_colour(rng, THINGS)
+    sofa_parts = [
         box("sofa seat", (width, depth, 0.4), (0, depth / 2, 0.2), colour, "fabric"),
         box("sofa back", (width, 0.22, 0.42), (0, 0.11, 0.61), colour, "fabric"),
     ]
     for side in (-1, 1):
-        parts.append(
+        sofa_parts.append(
             box(
                 "sofa arm",
                 (0.18, depth, 0.2),
@@ -126,15 +130,21 @@ def sofa(rng: np.random.Generator) -> tuple[list[Part], float, float]:
                 "fabric",
             )
         )
-        parts.append(
-            box("cushion", (0.42, 0.14, 0.36), (side * width / 5, 0.3, 0.58), cushion, "print")
+        sofa_parts.append(
+            box(
+                "cushion",
+                (0.42, 0.14, 0.36),
+                (side * width / 5, 0.3, 0.58),
+                cushion_colour,
+                "print",
+            )
         )
-    return parts, width, depth
+    return sofa_parts, width, depth
 
 
 def plant(rng: np.random.Generator) -> tuple[list[Part], float, float]:
     height = rng.uniform(0.5, 0.9)
-    parts = [
+    plant_parts = [
         pillar("pot", 0.16, 0.3, (0, 0.22, 0), pick_colour(rng, THINGS), "print"),
         pillar("stem", 0.02, height - 0.2, (0, 0.22, 0.28), (0.3, 0.24, 0.16), "paint"),
     ]
@@ -144,9 +154,11 @@ def plant(rng: np.random.Generator) -> tuple[list[Part], float, float]:
             0.22 + rng.uniform(-0.08, 0.12),
             height + rng.uniform(-0.1, 0.22),
         )
-        green = (rng.uniform(0.16, 0.3), rng.uniform(0.42, 0.6), rng.uniform(0.18, 0.3))
-        parts.append(ball("leaves", rng.uniform(0.12, 0.2), leaf_position, green, "fabric"))
-    return parts, 0.5, 0.44
+        leaf_colour = (rng.uniform(0.16, 0.3), rng.uniform(0.42, 0.6), rng.uniform(0.18, 0.3))
+        plant_parts.append(
+            ball("leaves", rng.uniform(0.12, 0.2), leaf_position, leaf_colour, "fabric")
+        )
+    return plant_parts, 0.5, 0.44
 
 
 def lamp(rng: np.random.Generator) -> tuple[list[Part], float, float]:
@@ -164,7 +176,7 @@ def lamp(rng: np.random.Generator) -> tuple[list[Part], float, float]:
 
 def crate(rng: np.random.Generator) -> tuple[list[Part], float, float]:
     side, height = rng.uniform(0.35, 0.6), rng.uniform(0.3, 0.55)
-    parts = [
+    crate_parts = [
         box(
             "crate",
             (side, side, height),
@@ -174,10 +186,10 @@ def crate(rng: np.random.Generator) -> tuple[list[Part], float, float]:
         )
     ]
     if rng.random() < 0.6:
-        parts.append(
+        crate_parts.append(
             ball("ball", 0.13, (0, side / 2, height + 0.13), pick_colour(rng, THINGS), "print")
         )
-    return parts, side, side
+    return crate_parts, side, side
 
 
 PIECES: tuple[Callable[[np.random.Generator], tuple[list[Part], float, float]], ...] = (

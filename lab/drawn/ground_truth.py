@@ -48,41 +48,43 @@ def covisible(take: SyntheticTake, frame: int) -> Covisible:
 
 def _covisible(take: SyntheticTake, frame: int) -> Covisible:
     scene = take.scene
-    view = ViewRays.of(take.ego.camera)
+    view_rays = ViewRays.of(take.ego.camera)
     w2c = take.ego.at(frame)
-    ego_rays = view.rays @ w2c[:, :3].float()
+    ego_rays = view_rays.rays @ w2c[:, :3].float()
     index = take.ego_index[frame].reshape(-1).long()
-    hit = (index >= 0) & view.valid
+    hit_mask = (index >= 0) & view_rays.valid
     points = (
         camera_centre(w2c).float()
         + ego_rays * take.ego_ray_depth_m[frame].reshape(-1, 1).nan_to_num()
     )
-    exo, exo_w2c = take.exo.camera, take.exo.at(frame)
-    exo_uv, in_lens = exo.project(transform(exo_w2c, points.double()))
-    pixels = (hit & in_lens & exo.inside(exo_uv)).nonzero().squeeze(1)
+    exo_camera, exo_w2c = take.exo.camera, take.exo.at(frame)
+    exo_uv, in_lens_mask = exo_camera.project(transform(exo_w2c, points.double()))
+    pixels = (hit_mask & in_lens_mask & exo_camera.inside(exo_uv)).nonzero().squeeze(1)
 
     exo_centre = camera_centre(exo_w2c).float()
-    to_point = points[pixels] - exo_centre
-    point_distance = to_point.norm(dim=-1)
-    exo_rays = to_point / point_distance[:, None]
-    bundle = RayBundle(
+    point_offsets = points[pixels] - exo_centre
+    point_distance = point_offsets.norm(dim=-1)
+    exo_rays = point_offsets / point_distance[:, None]
+    ray_bundle = RayBundle(
         rays=exo_rays, origin=exo_centre[None], frame=None, poses=scene.world_from_solid[[frame]]
     )
-    first_hit_depth, _ = first_hits(scene.solids, scene.indices(), bundle)
-    unhidden = first_hit_depth >= point_distance * (1 - SAME_HIT)
-    pixels, exo_rays = pixels[unhidden], exo_rays[unhidden]
+    first_hit_depth, _ = first_hits(scene.solids, scene.indices(), ray_bundle)
+    unhidden_mask = first_hit_depth >= point_distance * (1 - SAME_HIT)
+    pixels, exo_rays = pixels[unhidden_mask], exo_rays[unhidden_mask]
 
-    cosines = _incidence(take, frame, points[pixels], index[pixels], ego_rays[pixels], exo_rays)
-    facing = cosines > math.cos(math.radians(MAX_INCIDENCE_DEG))
-    moving = scene.group_table(*MOVING_GROUPS)[index]
-    visible_mask = torch.zeros_like(hit)
+    incidence_cosines = _incidence(
+        take, frame, points[pixels], index[pixels], ego_rays[pixels], exo_rays
+    )
+    facing_mask = incidence_cosines > math.cos(math.radians(MAX_INCIDENCE_DEG))
+    moving_mask = scene.group_table(*MOVING_GROUPS)[index]
+    visible_mask = torch.zeros_like(hit_mask)
     visible_mask[pixels] = True
-    covisible_mask = torch.zeros_like(hit)
-    covisible_mask[pixels[facing]] = True
+    covisible_mask = torch.zeros_like(hit_mask)
+    covisible_mask[pixels[facing_mask]] = True
     size = take.ego_index.shape[1:]
     return Covisible(
-        static=(covisible_mask & ~moving).reshape(size),
-        moving=(covisible_mask & moving).reshape(size),
+        static=(covisible_mask & ~moving_mask).reshape(size),
+        moving=(covisible_mask & moving_mask).reshape(size),
         visible=visible_mask.reshape(size),
         exo_uv=exo_uv.float().reshape(*size, 2),
     )
@@ -93,16 +95,18 @@ def _incidence(
 ) -> Tensor:
     """Compute the cosine [N] of the largest incidence angle of the given rays at surface points [N,
     3] of solids [N]."""
-    cosine = torch.zeros_like(points[:, 0])
+    smallest_cosines = torch.zeros_like(points[:, 0])
     for solid_index in index.unique().tolist():
-        subset = (index == solid_index).nonzero().squeeze(1)
+        solid_rows = (index == solid_index).nonzero().squeeze(1)
         solid, pose = (
             take.scene.solids[solid_index],
             take.scene.world_from_solid[frame, solid_index],
         )
-        normal = (
-            normals(solid.kind, solid.size, (points[subset] - pose[:, 3]) @ pose[:, :3])
+        surface_normals = (
+            normals(solid.kind, solid.size, (points[solid_rows] - pose[:, 3]) @ pose[:, :3])
             @ pose[:, :3].T
         )
-        cosine[subset] = torch.stack([-(ray[subset] * normal).sum(-1) for ray in rays]).amin(0)
-    return cosine
+        smallest_cosines[solid_rows] = torch.stack(
+            [-(ray[solid_rows] * surface_normals).sum(-1) for ray in rays]
+        ).amin(0)
+    return smallest_cosines

@@ -47,7 +47,7 @@ class HeadForm:
 
     @property
     def eyes(self) -> np.ndarray:  # [3]
-        """Point between the eyes."""
+        """Point between the eyes, in the head's frame."""
         return (np.array(self.marks["right_eye"]) + np.array(self.marks["left_eye"])) / 2
 
 
@@ -66,30 +66,30 @@ def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
 
     # Lengths as the headform has them (nose 21 mm before the lip), eyes and ears where the drawing's
     # surfaces are; 94 % of the head's breadth are between the ears.
-    eye, eye_forward = varied_length(0.0315), varied_length(0.0785)
-    ear, ear_back, ear_down = (
+    eye_offset, eye_forward = varied_length(0.0315), varied_length(0.0785)
+    ear_offset, ear_back, ear_down = (
         varied_length(0.0718),
         varied_length(0.006),
         varied_length(0.0135),
     )  # the tragus; down from the eyes
-    nose, nose_down = varied_length(0.0415), varied_length(0.035)
-    marks = {
-        "right_eye": (eye, eye_forward, 0.0),
-        "left_eye": (-eye, eye_forward, 0.0),
-        "right_ear": (ear, -ear_back, -ear_down),
-        "left_ear": (-ear, -ear_back, -ear_down),
-        "nose": (0.0, eye_forward + nose, -nose_down),
+    nose_offset, nose_down = varied_length(0.0415), varied_length(0.035)
+    head_marks = {
+        "right_eye": (eye_offset, eye_forward, 0.0),
+        "left_eye": (-eye_offset, eye_forward, 0.0),
+        "right_ear": (ear_offset, -ear_back, -ear_down),
+        "left_ear": (-ear_offset, -ear_back, -ear_down),
+        "nose": (0.0, eye_forward + nose_offset, -nose_down),
     }
     mount_position = (
         np.array([0.0, eye_forward, 0.0])
         + np.array(MOUNT_FROM_EYES)
         + rng.uniform(-MOUNT_SPAN_M, MOUNT_SPAN_M, 3)
     )
-    pitch = MOUNT_PITCH_DEG + rng.uniform(-MOUNT_SPAN_DEG, MOUNT_SPAN_DEG)
+    mount_pitch_deg = MOUNT_PITCH_DEG + rng.uniform(-MOUNT_SPAN_DEG, MOUNT_SPAN_DEG)
     return HeadForm(
-        marks=marks,
+        marks=head_marks,
         mount=(float(mount_position[0]), float(mount_position[1]), float(mount_position[2])),
-        mount_pitch_deg=float(pitch),
+        mount_pitch_deg=float(mount_pitch_deg),
         size=float(size),
         drawn=True,
     )
@@ -114,12 +114,12 @@ def drawn_head_parts(
 ) -> list[Part]:
     """Build the solids of a drawn person's head and neck."""
     s, position_on_head = form.size, partial(head_point, pose)
-    dark: Colour = (0.12, 0.12, 0.14)
+    dark_colour: Colour = (0.12, 0.12, 0.14)
     x, y, z = (s * value for value in SKULL_AT)
-    nose, ear = form.marks["nose"], form.marks["right_ear"]
-    eye = form.marks["right_eye"]
-    glasses = eye[1] + 0.012
-    parts = [
+    nose_point, ear_point = form.marks["nose"], form.marks["right_ear"]
+    eye_point = form.marks["right_eye"]
+    glasses_y = eye_point[1] + 0.012
+    head_parts = [
         capsule(
             "head",
             s * SKULL_RADIUS,
@@ -150,8 +150,8 @@ def drawn_head_parts(
         capsule(
             "nose",
             0.011 * s,
-            position_on_head(0, nose[1] - 0.011 * s, nose[2]),
-            position_on_head(0, eye[1] - 0.002, -0.002),
+            position_on_head(0, nose_point[1] - 0.011 * s, nose_point[2]),
+            position_on_head(0, eye_point[1] - 0.002, -0.002),
             skin,
             "skin",
             "head",
@@ -168,37 +168,41 @@ def drawn_head_parts(
         capsule(
             "glasses",
             0.006,
-            position_on_head(-0.066 * s, glasses, 0.014),
-            position_on_head(0.066 * s, glasses, 0.014),
-            dark,
+            position_on_head(-0.066 * s, glasses_y, 0.014),
+            position_on_head(0.066 * s, glasses_y, 0.014),
+            dark_colour,
             "paint",
             "head",
         ),
     ]
     for side in (-1, 1):
-        parts.append(
+        head_parts.append(
             capsule(
                 "glasses arm",
                 0.004,
-                position_on_head(side * 0.07 * s, glasses - 0.01, 0.014),
-                position_on_head(side * ear[0], ear[1] + 0.01, 0.014),
-                dark,
+                position_on_head(side * 0.07 * s, glasses_y - 0.01, 0.014),
+                position_on_head(side * ear_point[0], ear_point[1] + 0.01, 0.014),
+                dark_colour,
                 "paint",
                 "head",
             )
         )
-        parts.append(
+        head_parts.append(
             capsule(
                 "ear",
                 0.009 * s,
-                position_on_head(side * (ear[0] - 0.004), ear[1] - 0.012, ear[2] + 0.022),
-                position_on_head(side * (ear[0] - 0.004), ear[1] - 0.008, ear[2] - 0.022),
+                position_on_head(
+                    side * (ear_point[0] - 0.004), ear_point[1] - 0.012, ear_point[2] + 0.022
+                ),
+                position_on_head(
+                    side * (ear_point[0] - 0.004), ear_point[1] - 0.008, ear_point[2] - 0.022
+                ),
                 skin,
                 "skin",
                 "head",
             )
         )
-    return parts
+    return head_parts
 
 
 def eyes_pose(
@@ -214,12 +218,14 @@ def ego_from_pose(
     pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
     form: HeadForm,
 ) -> np.ndarray:  # [T, 3, 4]
-    """Compute the ego camera's pose from the head's. The camera is tilted and its sensor lies on
-    its side (the sensor's x is down in the stored picture, its -y is right)."""
-    pitch = np.radians(form.mount_pitch_deg)
-    right, forward, up = pose[..., 0], pose[..., 1], pose[..., 2]
-    camera_forward = np.cos(pitch) * forward + np.sin(pitch) * up
-    camera_up = np.cos(pitch) * up - np.sin(pitch) * forward
+    """Compute the ego camera's pose from the head's pose.
+
+    The camera is tilted and its sensor lies on its side (the sensor's x is down in the
+    stored picture, its -y is right)."""
+    mount_pitch_rad = np.radians(form.mount_pitch_deg)
+    right_axis, forward_axis, up_axis = pose[..., 0], pose[..., 1], pose[..., 2]
+    camera_forward = np.cos(mount_pitch_rad) * forward_axis + np.sin(mount_pitch_rad) * up_axis
+    camera_up = np.cos(mount_pitch_rad) * up_axis - np.sin(mount_pitch_rad) * forward_axis
     camera = head_point(pose, *form.mount)
-    rotation = np.stack([-camera_up, -right, camera_forward], axis=-2)
+    rotation = np.stack([-camera_up, -right_axis, camera_forward], axis=-2)
     return np.concatenate([rotation, -(rotation @ camera[..., None])], axis=-1)

@@ -75,52 +75,66 @@ class Layout:
 def draw_layout(spec: SyntheticSpec) -> Layout:
     """Draw the scene of a specification. Each part of the scene has its own random stream (see
     SyntheticSpec)."""
-    streams = {
+    random_streams = {
         name: np.random.default_rng([spec.seed, number]) for number, name in enumerate(STREAMS)
     }
     times_s = np.arange(spec.frames) / spec.fps
     workspace = draw_workspace(
-        streams["workspace"],
+        random_streams["workspace"],
         clutter=spec.clutter,
         scale=spec.object_scale,
     )
-    head_form = draw_head(streams["wearer"], spec.wearer)
+    head_form = draw_head(random_streams["wearer"], spec.wearer)
     if spec.posture != "usual":
-        workspace = workspace_for_posture(streams["posture"], workspace, spec.posture)
-    person = _draw_moving_person(streams, spec, workspace, times_s, head_form)
-    heading = float(streams["world"].uniform(-0.35, 0.35))
-    free = [(0.0, 0.0, 0.75), (*_rotate_about_z(heading, 0.0, 0.7), 1.0)]
-    room = draw_room(streams["room"], spec.clutter, keep_free=free)
-    support_parts, aim = workspace.parts, np.array([0.0, 0.38, workspace.table_height + 0.15])
+        workspace = workspace_for_posture(random_streams["posture"], workspace, spec.posture)
+    person = _draw_moving_person(random_streams, spec, workspace, times_s, head_form)
+    heading_rad = float(random_streams["world"].uniform(-0.35, 0.35))
+    free_circles = [(0.0, 0.0, 0.75), (*_rotate_about_z(heading_rad, 0.0, 0.7), 1.0)]
+    room = draw_room(random_streams["room"], spec.clutter, keep_free=free_circles)
+    support_parts, gaze_target = (
+        workspace.parts,
+        np.array([0.0, 0.38, workspace.table_height + 0.15]),
+    )
     if spec.posture != "usual":
-        posture = draw_posture(streams["posture"], spec.posture, room.high[2])
-        person, support_parts, aim = apply_posture(person, posture), posture.parts, posture.target
+        posture = draw_posture(random_streams["posture"], spec.posture, room.high[2])
+        person, support_parts, gaze_target = (
+            apply_posture(person, posture),
+            posture.parts,
+            posture.target,
+        )
     first_index = len(room.parts) + len(support_parts)
-    parts = [*room.parts, *place_parts(support_parts, heading, (0, 0, 0))]
-    parts += place_parts(person.parts, heading, (0, 0, 0))
-    heading_rotation = turn_z(heading)
-    person_indices, target = range(first_index, len(parts)), heading_rotation @ aim
-    exo = _draw_exo_cameras(
-        streams,
+    scene_parts = [*room.parts, *place_parts(support_parts, heading_rad, (0, 0, 0))]
+    scene_parts += place_parts(person.parts, heading_rad, (0, 0, 0))
+    heading_rotation = turn_z(heading_rad)
+    person_indices, camera_target = (
+        range(first_index, len(scene_parts)),
+        heading_rotation @ gaze_target,
+    )
+    exo_cameras = _draw_exo_cameras(
+        random_streams,
         spec,
         room,
-        parts,
-        target=target,
+        scene_parts,
+        target=camera_target,
         landmarks=person.landmarks @ heading_rotation.T,
-        facing=heading,
+        facing=heading_rad,
     )
     if not spec.exo_sees_head:
-        parts.append(
+        scene_parts.append(
             _hiding_board(
-                streams["posture"],
-                _camera_position(exo[0][1]),
+                random_streams["posture"],
+                _camera_position(exo_cameras[0][1]),
                 heading_rotation @ person.landmarks[0],
             )
         )
     # The room's axes are not the world's: poses must not profit from walls along the axes.
-    room_from_world = turn_z(-float(streams["world"].uniform(-np.pi, np.pi)))
+    room_from_world = turn_z(-float(random_streams["world"].uniform(-np.pi, np.pi)))
     solids, poses = _build_solids(
-        streams["looks"], spec, parts, _camera_position(exo[0][1]), exo[0][0].fx
+        random_streams["looks"],
+        spec,
+        scene_parts,
+        _camera_position(exo_cameras[0][1]),
+        exo_cameras[0][0].fx,
     )
     rotation = np.einsum("ij,tsjk->tsik", room_from_world.T, poses[..., :3])
     centre = poses[..., 3] @ room_from_world
@@ -132,10 +146,13 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
             "size_m": spec.exo_motion,
             "turn_deg": spec.exo_turn_deg,
         }
-        motion_options |= {"room": (np.asarray(room.low), np.asarray(room.high)), "parts": parts}
-        exo = [
-            (camera, handheld(streams[name], pose, target, times_s, **motion_options))
-            for name, (camera, pose) in zip(EXO_STREAMS, exo, strict=False)
+        motion_options |= {
+            "room": (np.asarray(room.low), np.asarray(room.high)),
+            "parts": scene_parts,
+        }
+        exo_cameras = [
+            (camera, handheld(random_streams[name], pose, camera_target, times_s, **motion_options))
+            for name, (camera, pose) in zip(EXO_STREAMS, exo_cameras, strict=False)
         ]
 
     def in_world(camera: CameraModel, camera_from_room: np.ndarray) -> CameraPath:
@@ -147,17 +164,17 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     scene = Scene(
         solids=solids,
         world_from_solid=torch.from_numpy(world_from_solid).float(),
-        light=_draw_light(streams["light"], room, room_from_world),
+        light=_draw_light(random_streams["light"], room, room_from_world),
         ego=in_world(ego_camera(spec.ego_size), ego_from_room),
-        exos=tuple(in_world(camera, pose) for camera, pose in exo),
+        exos=tuple(in_world(camera, pose) for camera, pose in exo_cameras),
     )
-    head = _drawn_head(person, heading_rotation, head_form, person_indices, room_from_world)
-    hands = np.einsum("ij,tsnj->tsni", heading_rotation, person.hands)
+    room_head = _drawn_head(person, heading_rotation, head_form, person_indices, room_from_world)
+    room_hands = np.einsum("ij,tsnj->tsni", heading_rotation, person.hands)
     return Layout(
         scene=scene,
         prompt=write_prompt(room, workspace, person, spec.posture),
-        head=head,
-        hands=torch.from_numpy(hands @ room_from_world),
+        head=room_head,
+        hands=torch.from_numpy(room_hands @ room_from_world),
     )
 
 
@@ -173,7 +190,7 @@ def _draw_exo_cameras(
 ) -> list[tuple[CameraModel, np.ndarray]]:
     """Draw the exo cameras with their exo_from_room [3, 4]. With four cameras the first two are
     those of the same seed with two."""
-    draw = partial(
+    draw_camera = partial(
         draw_exo,
         width=spec.exo_width,
         height=spec.exo_height,
@@ -185,28 +202,28 @@ def _draw_exo_cameras(
         place=spec.exo_place,
         roll_deg=spec.exo_roll_deg,
     )
-    azimuths = BEHIND_DEG if spec.exo_side == "behind" else AZIMUTHS_DEG.get(spec.posture)
-    azimuth_options = {} if azimuths is None else {"azimuths_deg": azimuths}
-    first_camera = draw(streams[EXO_STREAMS[0]], heading=facing, **azimuth_options)
+    azimuth_range = BEHIND_DEG if spec.exo_side == "behind" else AZIMUTHS_DEG.get(spec.posture)
+    azimuth_options = {} if azimuth_range is None else {"azimuths_deg": azimuth_range}
+    first_camera = draw_camera(streams[EXO_STREAMS[0]], heading=facing, **azimuth_options)
     to_camera = _camera_position(first_camera[1]) - target
-    azimuth = float(np.arctan2(-to_camera[0], to_camera[1]))
+    azimuth_rad = float(np.arctan2(-to_camera[0], to_camera[1]))
     further_cameras = [
-        draw(
+        draw_camera(
             streams[name],
-            heading=azimuth + np.radians(quarter),
+            heading=azimuth_rad + np.radians(quarter_deg),
             azimuths_deg=QUARTER_SPREAD_DEG,
             far_m=QUARTER_FAR_M,
         )
-        for name, quarter in zip(EXO_STREAMS[1 : spec.exo_views], QUARTERS_DEG, strict=False)
+        for name, quarter_deg in zip(EXO_STREAMS[1 : spec.exo_views], QUARTERS_DEG, strict=False)
     ]
     return [first_camera, *further_cameras]
 
 
 def _hiding_board(rng: np.random.Generator, eye: np.ndarray, head: np.ndarray) -> Part:
     """Place a board between an exo camera and the head, perpendicular to that line."""
-    to_head = head - eye
-    board_position = eye + rng.uniform(*HIDING_SHARE) * to_head
-    angle = float(np.arctan2(-to_head[0], to_head[1]))
+    head_offset = head - eye
+    board_position = eye + rng.uniform(*HIDING_SHARE) * head_offset
+    angle = float(np.arctan2(-head_offset[0], head_offset[1]))
     return box("board", HIDING_M, board_position, THINGS[0], "print", angle=angle)
 
 
@@ -235,8 +252,8 @@ def _drawn_head(
 
 
 def _rotate_about_z(angle: float, x: float, y: float) -> tuple[float, float]:
-    rotated = turn_z(angle) @ np.array([x, y, 0.0])
-    return float(rotated[0]), float(rotated[1])
+    rotated_point = turn_z(angle) @ np.array([x, y, 0.0])
+    return float(rotated_point[0]), float(rotated_point[1])
 
 
 def _rotate_source(target_from_source: np.ndarray, source_from_other: np.ndarray) -> np.ndarray:
@@ -254,28 +271,30 @@ def _draw_moving_person(
     form: HeadForm,
 ) -> Person:
     rng = streams["motion"]
-    period = rng.uniform(1.0, 1.7)
-    palms = []
-    for stops, slowness in ((workspace.right_stops, 1.0), (workspace.left_stops, 1.6)):
+    period_s = rng.uniform(1.0, 1.7)
+    palm_paths = []
+    for stop_points, slowness in ((workspace.right_stops, 1.0), (workspace.left_stops, 1.6)):
         # Less motion shortens the way between the stops, more lengthens it, about their mean.
-        scaled_stops = stops.mean(0) + spec.motion * (stops - stops.mean(0))
+        scaled_stops = stop_points.mean(0) + spec.motion * (stop_points - stop_points.mean(0))
         path = reach_path(
             times_s,
             scaled_stops,
-            period_s=period * slowness,
+            period_s=period_s * slowness,
             offset_s=rng.uniform(0, 3),
             lift_m=0.06 * spec.motion,
         )
-        shake = np.stack(
+        palm_shake = np.stack(
             [smooth_motion(rng, times_s, size=0.006 * spec.motion) for _ in range(3)], axis=-1
         )
-        palms.append(path + shake)
-    body = np.stack(
+        palm_paths.append(path + palm_shake)
+    body_sway = np.stack(
         [smooth_motion(rng, times_s, size=size * spec.motion) for size in (0.012, 0.010, 0.004)],
         axis=-1,
     )
-    base = np.array([rng.uniform(-0.25, 0.25), rng.uniform(0.95, 1.35), workspace.table_height])
-    palm_offset = palms[0] - workspace.right_stops.mean(0)
+    gaze_base = np.array(
+        [rng.uniform(-0.25, 0.25), rng.uniform(0.95, 1.35), workspace.table_height]
+    )
+    palm_offset = palm_paths[0] - workspace.right_stops.mean(0)
     gaze_sway = np.stack(
         [
             smooth_motion(rng, times_s, size=size * spec.motion, slowest_s=5.0)
@@ -283,16 +302,16 @@ def _draw_moving_person(
         ],
         axis=-1,
     )
-    gaze = base + 0.5 * spec.motion * palm_offset * np.array([1.0, 0.5, 0.0]) + gaze_sway
+    gaze_path = gaze_base + 0.5 * spec.motion * palm_offset * np.array([1.0, 0.5, 0.0]) + gaze_sway
     if spec.turning_deg > 0:
-        gaze = _swing_gaze(streams["wearer"], spec, gaze, times_s)
+        gaze_path = _swing_gaze(streams["wearer"], spec, gaze_path, times_s)
     return draw_person(
         streams["person"],
         seated=workspace.seated,
-        right_palm=palms[0],
-        left_palm=palms[1],
-        gaze=gaze,
-        sway=body,
+        right_palm=palm_paths[0],
+        left_palm=palm_paths[1],
+        gaze=gaze_path,
+        sway=body_sway,
         held_scale=spec.object_scale,
         form=form,
     )
@@ -302,11 +321,11 @@ def _swing_gaze(
     rng: np.random.Generator, spec: SyntheticSpec, gaze: np.ndarray, times_s: np.ndarray
 ) -> np.ndarray:
     """Swing the gaze to both sides of the head, once every few seconds."""
-    period, phase = rng.uniform(2.6, 4.5), rng.uniform(0, 2 * np.pi)
-    angle = np.radians(spec.turning_deg) * np.sin(2 * np.pi * times_s / period + phase)
+    period_s, phase_rad = rng.uniform(2.6, 4.5), rng.uniform(0, 2 * np.pi)
+    angle = np.radians(spec.turning_deg) * np.sin(2 * np.pi * times_s / period_s + phase_rad)
     rotations = np.stack([turn_z(frame_angle) for frame_angle in angle])
-    pivot = np.array([0.0, 0.1, 0.0])
-    return pivot + np.einsum("tij,tj->ti", rotations, gaze - pivot)
+    pivot_point = np.array([0.0, 0.1, 0.0])
+    return pivot_point + np.einsum("tij,tj->ti", rotations, gaze - pivot_point)
 
 
 def _build_solids(
@@ -337,13 +356,13 @@ def _build_solids(
 def _metres_per_radian(part: Part, pose: np.ndarray, eye: np.ndarray) -> float:
     """Compute the metres on a part that one radian of the exo picture spans: its distance, and more
     for a slab that is seen at a slant."""
-    to_part = pose[:, 3] - eye
-    part_distance = float(np.linalg.norm(to_part))
+    part_offset = pose[:, 3] - eye
+    part_distance = float(np.linalg.norm(part_offset))
     half_size = np.asarray(part.size)
     if part.kind != "box" or half_size.min() > 0.3 * half_size.max():
         return max(part_distance, 0.5)
-    normal = pose[:, int(half_size.argmin())]
-    height = abs(float(to_part @ normal))  # distance to the slab's plane
+    slab_normal = pose[:, int(half_size.argmin())]
+    height = abs(float(part_offset @ slab_normal))  # distance to the slab's plane
     part_distance = float(np.clip(part_distance, 1.2 * height, 3.0 * max(height, 0.4)))
     return max(part_distance, 0.5) * float(np.clip(part_distance / max(height, 1e-6), 1.0, 2.0))
 
@@ -353,17 +372,17 @@ def _draw_light(
     room: Room,
     room_from_world: np.ndarray,
 ) -> Light:
-    low, high = np.asarray(room.low), np.asarray(room.high)
-    position = np.array(
+    low_corner, high_corner = np.asarray(room.low), np.asarray(room.high)
+    lamp_position = np.array(
         [
-            rng.uniform(low[0] + 0.6, high[0] - 0.6),
-            rng.uniform(low[1] + 0.6, high[1] - 0.6),
-            high[2] - 0.25,
+            rng.uniform(low_corner[0] + 0.6, high_corner[0] - 0.6),
+            rng.uniform(low_corner[1] + 0.6, high_corner[1] - 0.6),
+            high_corner[2] - 0.25,
         ]
     )
-    strength = rng.uniform(0.85, 1.05)
+    lamp_strength = rng.uniform(0.85, 1.05)
     return Light(
-        position=torch.from_numpy(position[None] @ room_from_world)[0].float(),
-        strength=torch.tensor(strength, dtype=torch.float32),
+        position=torch.from_numpy(lamp_position[None] @ room_from_world)[0].float(),
+        strength=torch.tensor(lamp_strength, dtype=torch.float32),
         ambient=float(rng.uniform(0.50, 0.62)),
     )

@@ -53,26 +53,30 @@ def draw_material(
         exo_pixel_m: what one exo pixel spans on the part, metres.
     """
     settings = LOOKS[part.look]
-    edges = 2 * np.asarray(
+    edge_lengths = 2 * np.asarray(
         part.size if part.kind == "box" else (part.size[0], part.size[0], sum(part.size[:2]))
     )
-    thin = int(edges.argmin()) if edges.min() < 0.3 * edges.max() and part.kind == "box" else None
-    grain_axis = int(edges.argmax()) if settings.grain and part.kind == "box" else None
-    largest = float(edges.max())
+    thin_axis = (
+        int(edge_lengths.argmin())
+        if edge_lengths.min() < 0.3 * edge_lengths.max() and part.kind == "box"
+        else None
+    )
+    grain_axis = int(edge_lengths.argmax()) if settings.grain and part.kind == "box" else None
+    largest_edge = float(edge_lengths.max())
     coarse_waves = draw_waves(
         rng,
         count=4,
-        lengths_m=(min(0.5, 0.6 * largest), min(2.0, 1.6 * largest)),
+        lengths_m=(min(0.5, 0.6 * largest_edge), min(2.0, 1.6 * largest_edge)),
         contrast=settings.coarse * (0.4 if texture == "plain" else 1.0),
         tint=settings.tint,
-        plane=thin,
+        plane=thin_axis,
     )
     lengths_m = (2 * DETAIL_PX[0] * exo_pixel_m, 2 * DETAIL_PX[1] * exo_pixel_m)
     # Grain alone would look the same after a shift along it: half of a wood's detail has no
     # direction.
     half_detail = settings.detail / np.sqrt(2)
     even_waves = draw_waves(
-        rng, count=6, lengths_m=lengths_m, contrast=half_detail, tint=settings.tint, plane=thin
+        rng, count=6, lengths_m=lengths_m, contrast=half_detail, tint=settings.tint, plane=thin_axis
     )
     grained_waves = draw_waves(
         rng,
@@ -80,15 +84,15 @@ def draw_material(
         lengths_m=lengths_m,
         contrast=half_detail,
         tint=settings.tint,
-        plane=thin,
+        plane=thin_axis,
         grain=grain_axis,
     )
-    pattern = _draw_pattern(rng, part, settings, edges, thin, exo_pixel_m)
+    pattern = _draw_pattern(rng, part, settings, edge_lengths, thin_axis, exo_pixel_m)
     if texture == "papered" and part.group == "room":
-        paper = draw_waves(
-            rng, count=PAPER_WAVES, lengths_m=PAPER_M, contrast=PAPER, tint=0.5, plane=thin
+        paper_waves = draw_waves(
+            rng, count=PAPER_WAVES, lengths_m=PAPER_M, contrast=PAPER, tint=0.5, plane=thin_axis
         )
-        layers = [coarse_waves, paper]
+        layers = [coarse_waves, paper_waves]
     elif texture in ("detailed", "papered"):
         layers = [coarse_waves, even_waves, grained_waves]
     else:
@@ -97,8 +101,8 @@ def draw_material(
             if texture == "soft" and settings.grain
             else [coarse_waves]
         )
-    fields = {name: sum((layer[name] for layer in layers), ()) for name in coarse_waves}
-    return Material(albedo=part.colour, **fields, **({} if texture == "plain" else pattern))
+    wave_fields = {name: sum((layer[name] for layer in layers), ()) for name in coarse_waves}
+    return Material(albedo=part.colour, **wave_fields, **({} if texture == "plain" else pattern))
 
 
 def _draw_pattern(
@@ -112,25 +116,25 @@ def _draw_pattern(
     """Draw the material's pattern. The same random numbers are drawn for all options, so that later
     draws don't change."""
     has_pattern = rng.random() < settings.pattern
-    kind = (
+    pattern_kind = (
         "tiles"
         if part.look == "floor" and rng.random() < 0.6
         else str(rng.choice(("checker", "stripes")))
     )
     # A cell is at least 12 exo pixels, so that patterns stay patterns at any picture size.
-    cell = max(
+    cell_side = max(
         rng.uniform(0.25, 0.6) if part.group == "room" else rng.uniform(0.06, 0.2), 12 * exo_pixel_m
     )
     second_hue = np.asarray(THINGS[int(rng.integers(len(THINGS)))])
     part_colour = np.asarray(part.colour)
-    colour_share, shade = 0.55, 1.0
+    colour_share, shade_factor = 0.55, 1.0
     if part.look in ("wall", "floor"):
-        colour_share, shade, second_hue = 0.2, rng.choice((0.82, 1.18)), part_colour
+        colour_share, shade_factor, second_hue = 0.2, rng.choice((0.82, 1.18)), part_colour
     second_colour = np.clip(
-        (1 - colour_share) * part_colour * shade + colour_share * second_hue, 0.05, 0.95
+        (1 - colour_share) * part_colour * shade_factor + colour_share * second_hue, 0.05, 0.95
     )
     stripe_axis = int(rng.integers(3))
-    if not has_pattern or part.kind == "sphere" and kind == "tiles":
+    if not has_pattern or part.kind == "sphere" and pattern_kind == "tiles":
         return {}
     cell_sizes = []
     for axis in range(3):
@@ -140,18 +144,18 @@ def _draw_pattern(
         cell_sizes.append(
             0.0
             if axis == thin
-            else float(edges[axis] / max(1, round(edges[axis] / cell)))
+            else float(edges[axis] / max(1, round(edges[axis] / cell_side)))
             if can_be_paper
-            else cell
+            else cell_side
         )
-    if kind == "stripes":
+    if pattern_kind == "stripes":
         if thin is not None and stripe_axis == thin:
             stripe_axis = (thin + 1) % 3
         cell_sizes = [
             cell_m if axis == stripe_axis else 0.0 for axis, cell_m in enumerate(cell_sizes)
         ]
     return {
-        "pattern": kind,
+        "pattern": pattern_kind,
         "cell_m": tuple(cell_sizes),
         "second": tuple(float(c) for c in second_colour),
         "soft_m": 1.5 * exo_pixel_m,

@@ -85,10 +85,10 @@ def colour_name(colour: Colour) -> str:
 
     def distance_to(named_colour: Colour) -> float:
         lightness, other_lightness = sum(colour) / 3, sum(named_colour) / 3
-        hue = sum(
+        hue_difference = sum(
             ((a - lightness) - (b - other_lightness)) ** 2
             for a, b in zip(colour, named_colour, strict=True)
         )
-        return 3 * hue + (lightness - other_lightness) ** 2
+        return 3 * hue_difference + (lightness - other_lightness) ** 2
 
     return min(COLOUR_NAMES, key=lambda item: distance_to(item[1]))[0]

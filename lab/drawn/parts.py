@@ -115,11 +115,11 @@ def capsule(
     """Build a capsule from ``begin`` to ``end``."""
     begin, end = np.broadcast_arrays(begin, end)
     axis = end - begin
-    length = np.linalg.norm(axis, axis=-1)
+    axis_length = np.linalg.norm(axis, axis=-1)
     return Part(
         name=name,
         kind="capsule",
-        size=(float(radius), float(length.mean()) / 2, 0.0),
+        size=(float(radius), float(axis_length.mean()) / 2, 0.0),
         group=group,
         colour=colour,
         look=look,
@@ -135,17 +135,20 @@ def poses_along(
     z = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
     # Start from the world axis that the mean direction is furthest from, the same for all frames:
     # no flips in time.
-    helper = np.eye(3)[np.abs(z.reshape(-1, 3).mean(0)).argmin()]
-    x = np.cross(helper, z)
+    helper_axis = np.eye(3)[np.abs(z.reshape(-1, 3).mean(0)).argmin()]
+    x = np.cross(helper_axis, z)
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
     return np.concatenate([np.stack([x, np.cross(z, x), z], axis=-1), centre[..., None]], axis=-1)
 
 
 def place_parts(parts: Iterable[Part], angle: float, foot: Iterable[float]) -> list[Part]:
     """Rotate the parts of a piece of furniture about z, and move them to ``foot``."""
-    turn, shift = turn_z(angle), np.asarray(list(foot), dtype=float)
+    z_rotation, foot_position = turn_z(angle), np.asarray(list(foot), dtype=float)
     result = []
     for part in parts:
-        rotation, centre = turn @ part.pose[..., :3], part.pose[..., 3] @ turn.T + shift
+        rotation, centre = (
+            z_rotation @ part.pose[..., :3],
+            part.pose[..., 3] @ z_rotation.T + foot_position,
+        )
         result.append(replace(part, pose=np.concatenate([rotation, centre[..., None]], axis=-1)))
     return result

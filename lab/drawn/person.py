@@ -48,50 +48,56 @@ def draw_person(
     form: HeadForm = DEFAULT_HEAD,
 ) -> Person:
     """Pose the wearer's figure for T frames."""
-    shirt, trousers, skin, hair = (
+    shirt_colour, trouser_colour, skin_colour, hair_colour = (
         pick_colour(rng, SHIRTS),
         pick_colour(rng, TROUSERS),
         pick_colour(rng, SKIN),
         pick_colour(rng, HAIR),
     )
     forward_lean = rng.uniform(0.03, 0.07) if seated else rng.uniform(0.08, 0.12)
-    hip = 0.53 if seated else 0.92
+    hip_height = 0.53 if seated else 0.92
     trunk_length = rng.uniform(0.46, 0.50)  # hips to shoulders
-    chest = np.array([0.0, forward_lean, hip + trunk_length]) + sway
-    parts = _trunk(hip, chest, shirt, trousers) + _legs(seated, hip, trousers)
-    objects: list[tuple[str, Colour]] = []
-    landmarks, marks, hands = [], {}, []
+    chest_positions = np.array([0.0, forward_lean, hip_height + trunk_length]) + sway
+    body_parts = _trunk(hip_height, chest_positions, shirt_colour, trouser_colour) + _legs(
+        seated, hip_height, trouser_colour
+    )
+    held_objects: list[tuple[str, Colour]] = []
+    landmarks, marks, hand_joints = [], {}, []
     for side, palm in ((1.0, right_palm), (-1.0, left_palm)):
-        shoulder = chest + np.array([side * 0.18, 0.0, -0.03])
-        marks["right_shoulder" if side > 0 else "left_shoulder"] = shoulder
-        arm, wrist, frame = _arm(side, shoulder, palm, shirt, skin)
-        joints = [wrist + frame @ joint_offset for joint_offset in HAND]
-        parts += arm + _hand_parts(wrist, frame, joints, skin)
-        hands.append(np.stack(joints, axis=1))
-        centre = wrist + WRIST_TO_PALM_M * frame[..., 1]
+        shoulder_positions = chest_positions + np.array([side * 0.18, 0.0, -0.03])
+        marks["right_shoulder" if side > 0 else "left_shoulder"] = shoulder_positions
+        arm_parts, wrist_positions, hand_frame = _arm(
+            side, shoulder_positions, palm, shirt_colour, skin_colour
+        )
+        joint_positions = [wrist_positions + hand_frame @ joint_offset for joint_offset in HAND]
+        body_parts += arm_parts + _hand_parts(
+            wrist_positions, hand_frame, joint_positions, skin_colour
+        )
+        hand_joints.append(np.stack(joint_positions, axis=1))
+        centre = wrist_positions + WRIST_TO_PALM_M * hand_frame[..., 1]
         landmarks.append(centre[0])
         if side > 0 or rng.random() < 0.5:
-            name, part = _held_object(rng, centre, frame, held_scale)
-            parts.append(part)
-            objects.append((name, part.colour))
-    head = chest + np.array([0.0, 0.05, 0.25])
-    pose = _head_pose(head, gaze)
+            name, held_part = _held_object(rng, centre, hand_frame, held_scale)
+            body_parts.append(held_part)
+            held_objects.append((name, held_part.colour))
+    head_positions = chest_positions + np.array([0.0, 0.05, 0.25])
+    pose = _head_pose(head_positions, gaze)
     if form.drawn:
-        parts += drawn_head_parts(form, pose, chest, skin, hair)
+        body_parts += drawn_head_parts(form, pose, chest_positions, skin_colour, hair_colour)
     else:
-        parts += _head_parts(pose, chest, skin, hair)
-    landmarks.insert(0, head[0])
+        body_parts += _head_parts(pose, chest_positions, skin_colour, hair_colour)
+    landmarks.insert(0, head_positions[0])
     marks["neck"] = (marks["right_shoulder"] + marks["left_shoulder"]) / 2
     marks |= {name: head_point(pose, *joint_offset) for name, joint_offset in form.marks.items()}
     return Person(
-        parts=tuple(parts),
+        parts=tuple(body_parts),
         ego_from_body=ego_from_pose(pose, form),
         landmarks=np.array(landmarks),
-        shirt=shirt,
-        held=tuple(objects),
+        shirt=shirt_colour,
+        held=tuple(held_objects),
         body_from_eyes=eyes_pose(pose, form),
         marks=marks,
-        hands=np.stack(hands[::-1], axis=1),
+        hands=np.stack(hand_joints[::-1], axis=1),
     )
 
 
@@ -134,20 +140,29 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
 
 
 def _legs(seated: bool, hip: float, trousers: Colour) -> list[Part]:
-    parts = []
+    leg_parts = []
     for side in (-1, 1):
-        leg_top = np.array([side * 0.085, 0.0, hip - 0.03])
+        leg_top_point = np.array([side * 0.085, 0.0, hip - 0.03])
         if seated:
-            knee, ankle = np.array([side * 0.14, 0.42, 0.50]), np.array([side * 0.14, 0.38, 0.09])
+            knee_point, ankle_point = (
+                np.array([side * 0.14, 0.42, 0.50]),
+                np.array([side * 0.14, 0.38, 0.09]),
+            )
         else:
-            knee, ankle = np.array([side * 0.10, 0.03, 0.50]), np.array([side * 0.11, 0.0, 0.09])
-        heel, toe = ankle - np.array([0, 0.03, 0.04]), ankle + np.array([side * 0.02, 0.15, -0.04])
-        parts += [
-            capsule("thigh", 0.075, leg_top, knee, trousers, "fabric", "body"),
-            capsule("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
-            capsule("shoe", 0.045, heel, toe, (0.2, 0.2, 0.22), "paint", "body"),
+            knee_point, ankle_point = (
+                np.array([side * 0.10, 0.03, 0.50]),
+                np.array([side * 0.11, 0.0, 0.09]),
+            )
+        heel_point, toe_point = (
+            ankle_point - np.array([0, 0.03, 0.04]),
+            ankle_point + np.array([side * 0.02, 0.15, -0.04]),
+        )
+        leg_parts += [
+            capsule("thigh", 0.075, leg_top_point, knee_point, trousers, "fabric", "body"),
+            capsule("shin", 0.055, knee_point, ankle_point, trousers, "fabric", "body"),
+            capsule("shoe", 0.045, heel_point, toe_point, (0.2, 0.2, 0.22), "paint", "body"),
         ]
-    return parts
+    return leg_parts
 
 
 def _arm(
@@ -155,36 +170,48 @@ def _arm(
 ) -> tuple[list[Part], np.ndarray, np.ndarray]:
     """Build an arm: its parts, the wrist [T, 3], and the hand frame [T, 3, 3], whose columns point
     to the thumb side, along the fingers, and out of the back of the hand."""
-    fingers = np.array([-side * 0.30, 0.90, -0.30])
-    fingers = np.broadcast_to(fingers / np.linalg.norm(fingers), palm.shape)
-    wrist = palm - WRIST_TO_PALM_M * fingers
-    to_wrist = wrist - shoulder
-    wrist_distance = np.linalg.norm(to_wrist, axis=-1, keepdims=True)
+    finger_direction = np.array([-side * 0.30, 0.90, -0.30])
+    finger_direction = np.broadcast_to(
+        finger_direction / np.linalg.norm(finger_direction), palm.shape
+    )
+    wrist_positions = palm - WRIST_TO_PALM_M * finger_direction
+    wrist_offset = wrist_positions - shoulder
+    wrist_distance = np.linalg.norm(wrist_offset, axis=-1, keepdims=True)
     # A nearly straight arm turns its elbow wildly from frame to frame: stop at 97 % of the reach.
     arm_length = np.clip(wrist_distance, 0.2, 0.97 * (UPPER_ARM_M + FOREARM_M))
-    direction = to_wrist / wrist_distance
-    wrist = shoulder + direction * arm_length
+    wrist_direction = wrist_offset / wrist_distance
+    wrist_positions = shoulder + wrist_direction * arm_length
     elbow_direction = np.array([side * 0.55, -0.25, -1.0])
-    outward = elbow_direction - direction * (direction @ elbow_direction)[:, None]
-    outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
+    elbow_outward = elbow_direction - wrist_direction * (wrist_direction @ elbow_direction)[:, None]
+    elbow_outward /= np.linalg.norm(elbow_outward, axis=-1, keepdims=True)
     elbow_distance = (UPPER_ARM_M**2 - FOREARM_M**2 + arm_length**2) / (2 * arm_length)
-    elbow = (
+    elbow_positions = (
         shoulder
-        + direction * elbow_distance
-        + outward * np.sqrt(np.maximum(UPPER_ARM_M**2 - elbow_distance**2, 0))
+        + wrist_direction * elbow_distance
+        + elbow_outward * np.sqrt(np.maximum(UPPER_ARM_M**2 - elbow_distance**2, 0))
     )
-    cuff_position = elbow + (wrist - elbow) * 0.72
-    parts = [
-        capsule("upper arm", 0.052, shoulder, elbow, shirt, "fabric", "body"),
-        capsule("sleeve", 0.043, elbow, cuff_position, shirt, "fabric", "body"),
-        capsule("forearm", 0.032, elbow + (wrist - elbow) * 0.5, wrist, skin, "skin", "body"),
+    cuff_position = elbow_positions + (wrist_positions - elbow_positions) * 0.72
+    arm_parts = [
+        capsule("upper arm", 0.052, shoulder, elbow_positions, shirt, "fabric", "body"),
+        capsule("sleeve", 0.043, elbow_positions, cuff_position, shirt, "fabric", "body"),
+        capsule(
+            "forearm",
+            0.032,
+            elbow_positions + (wrist_positions - elbow_positions) * 0.5,
+            wrist_positions,
+            skin,
+            "skin",
+            "body",
+        ),
     ]
     back_direction = np.broadcast_to(np.array([side * 0.25, 0.1, 1.0]), palm.shape)
-    back_direction = back_direction - fingers * (back_direction * fingers).sum(-1, keepdims=True)
+    back_direction = back_direction - finger_direction * (back_direction * finger_direction).sum(
+        -1, keepdims=True
+    )
     back_direction = back_direction / np.linalg.norm(back_direction, axis=-1, keepdims=True)
-    thumb = -side * np.cross(fingers, back_direction)
-    frame = np.stack([thumb, fingers, back_direction], axis=-1)
-    return parts, wrist, frame
+    thumb_direction = -side * np.cross(finger_direction, back_direction)
+    frame = np.stack([thumb_direction, finger_direction, back_direction], axis=-1)
+    return arm_parts, wrist_positions, frame
 
 
 def _hand_joints() -> np.ndarray:  # [21, 3]
@@ -196,14 +223,21 @@ def _hand_joints() -> np.ndarray:  # [21, 3]
     root, end = np.array([0.03, 0.03, -0.005]), np.array([0.06, 0.085, -0.035])
     joint_positions = [
         np.zeros(3),
-        *(root + share * (end - root) for share in (0.0, 0.4, 0.7, 1.0)),
+        *(root + length_share * (end - root) for length_share in (0.0, 0.4, 0.7, 1.0)),
     ]
     for x in FINGERS_X:
-        length = 0.05 if abs(x) > 0.02 else 0.06
-        knuckle = np.array([x, 0.082, 0])
-        joint = np.array([1.05 * x, 0.082 + 0.72 * length, -0.5 * length])
-        tip = np.array([1.05 * x, 0.082 + 0.95 * length, -1.2 * length])
-        joint_positions += [knuckle, joint, joint + 0.55 * (tip - joint), tip]
+        finger_length = 0.05 if abs(x) > 0.02 else 0.06
+        knuckle_point = np.array([x, 0.082, 0])
+        middle_joint_point = np.array(
+            [1.05 * x, 0.082 + 0.72 * finger_length, -0.5 * finger_length]
+        )
+        fingertip_point = np.array([1.05 * x, 0.082 + 0.95 * finger_length, -1.2 * finger_length])
+        joint_positions += [
+            knuckle_point,
+            middle_joint_point,
+            middle_joint_point + 0.55 * (fingertip_point - middle_joint_point),
+            fingertip_point,
+        ]
     return np.array(joint_positions)
 
 
@@ -214,24 +248,24 @@ def _hand_parts(
     wrist: np.ndarray, frame: np.ndarray, joints: list[np.ndarray], skin: Colour
 ) -> list[Part]:
     """Build the parts of a hand: palm, fingers starting with the little one, and thumb."""
-    parts = []
+    hand_parts = []
     for x in (-0.024, 0.0, 0.024):
-        low, high = (
+        palm_start, palm_end = (
             wrist + frame @ np.array(offset) for offset in ((0.7 * x, 0.01, 0), (x, 0.075, 0))
         )
-        parts.append(capsule("palm", 0.0175, low, high, skin, "skin", "body"))
+        hand_parts.append(capsule("palm", 0.0175, palm_start, palm_end, skin, "skin", "body"))
     for first_joint in (17, 13, 9, 5):
         knuckle, joint, _, tip = joints[first_joint : first_joint + 4]
-        parts.append(capsule("finger", 0.0105, knuckle, joint, skin, "skin", "body"))
-        parts.append(capsule("finger", 0.0095, joint, tip, skin, "skin", "body"))
-    parts.append(capsule("thumb", 0.0125, joints[1], joints[4], skin, "skin", "body"))
-    return parts
+        hand_parts.append(capsule("finger", 0.0105, knuckle, joint, skin, "skin", "body"))
+        hand_parts.append(capsule("finger", 0.0095, joint, tip, skin, "skin", "body"))
+    hand_parts.append(capsule("thumb", 0.0125, joints[1], joints[4], skin, "skin", "body"))
+    return hand_parts
 
 
 def _held_object(
     rng: np.random.Generator, palm: np.ndarray, frame: np.ndarray, scale: float
 ) -> tuple[str, Part]:
-    """Draw a thing in the hand, which is under the palm and turns with it."""
+    """Draw an object held in the hand, which is under the palm and turns with the hand."""
     colour = THINGS[int(rng.integers(len(THINGS)))]
     if rng.random() < 0.5:
         half_sizes = tuple(
@@ -248,12 +282,12 @@ def _held_object(
             look="print",
             pose=np.concatenate([frame_rotation(frame), centre[..., None]], axis=-1),
         )
-    radius, length = scale * rng.uniform(0.024, 0.032), scale * rng.uniform(0.05, 0.07)
+    radius, half_length = scale * rng.uniform(0.024, 0.032), scale * rng.uniform(0.05, 0.07)
     centre = palm + frame @ np.array([0.01, 0.05, -0.018 - radius])
     return "tube", Part(
         name="held tube",
         kind="cylinder",
-        size=(radius, length, 0.0),
+        size=(radius, half_length, 0.0),
         group="held",
         colour=colour,
         look="print",
@@ -274,12 +308,14 @@ def frame_rotation(
 def _head_pose(head: np.ndarray, gaze: np.ndarray) -> np.ndarray:
     """Compute body_from_head [T, 3, 4] so that the head faces the gaze, with columns right,
     forward, up."""
-    forward = gaze - head
-    forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
-    right = np.cross(forward, np.array([0.0, 0.0, 1.0]))
-    right /= np.linalg.norm(right, axis=-1, keepdims=True)
-    up = np.cross(right, forward)
-    return np.concatenate([np.stack([right, forward, up], axis=-1), head[..., None]], axis=-1)
+    forward_axis = gaze - head
+    forward_axis /= np.linalg.norm(forward_axis, axis=-1, keepdims=True)
+    right_axis = np.cross(forward_axis, np.array([0.0, 0.0, 1.0]))
+    right_axis /= np.linalg.norm(right_axis, axis=-1, keepdims=True)
+    up_axis = np.cross(right_axis, forward_axis)
+    return np.concatenate(
+        [np.stack([right_axis, forward_axis, up_axis], axis=-1), head[..., None]], axis=-1
+    )
 
 
 def _head_parts(pose: np.ndarray, chest: np.ndarray, skin: Colour, hair: Colour) -> list[Part]:
@@ -298,8 +334,8 @@ def _head_parts(pose: np.ndarray, chest: np.ndarray, skin: Colour, hair: Colour)
             pose=np.concatenate([pose[..., :3], centre[..., None]], axis=-1),
         )
 
-    dark: Colour = (0.12, 0.12, 0.14)
-    parts = [
+    dark_colour: Colour = (0.12, 0.12, 0.14)
+    head_parts = [
         ball("head", 0.098, position_on_head(0, 0, 0), skin, "skin"),
         ball("jaw", 0.072, position_on_head(0, 0.03, -0.065), skin, "skin"),
         ball("hair", 0.108, position_on_head(0, -0.025, 0.028), hair, "fabric"),
@@ -318,24 +354,24 @@ def _head_parts(pose: np.ndarray, chest: np.ndarray, skin: Colour, hair: Colour)
             0.013,
             position_on_head(-0.065, 0.085, 0.012),
             position_on_head(0.065, 0.085, 0.012),
-            dark,
+            dark_colour,
             "paint",
             "head",
         ),
     ]
     for side in (-1, 1):
-        parts.append(
+        head_parts.append(
             capsule(
                 "glasses arm",
                 0.007,
                 position_on_head(side * 0.078, 0.075, 0.012),
                 position_on_head(side * 0.102, -0.03, 0.012),
-                dark,
+                dark_colour,
                 "paint",
                 "head",
             )
         )
-        parts.append(
+        head_parts.append(
             ball("ear", 0.022, position_on_head(side * 0.096, -0.01, -0.015), skin, "skin")
         )
-    return parts
+    return head_parts

@@ -47,17 +47,19 @@ def draw_posture(rng: np.random.Generator, kind: str, ceiling_m: float) -> Postu
 def _draw_lying(rng: np.random.Generator, _ceiling_m: float) -> Posture:
     """Draw a person lying on the back or a side, on a mat or a bed, with the head in any
     direction."""
-    bed_height, yaw, side_angle_deg = (
+    bed_height, yaw_rad, side_angle_deg = (
         rng.uniform(0.06, 0.6),
         rng.uniform(-np.pi, np.pi),
         rng.uniform(-100, 100),
     )
     body_rotation = Rotation.from_euler(
-        "ZXZ", [np.degrees(yaw), 90, side_angle_deg], degrees=True
+        "ZXZ", [np.degrees(yaw_rad), 90, side_angle_deg], degrees=True
     ).as_matrix()
-    hips = body_rotation @ np.array([0.0, 0.0, 0.05]) + np.array([0.0, 0.3, bed_height + THICK_M])
-    pose = np.column_stack((body_rotation, hips - body_rotation @ HIPS))
-    bed = box(
+    hip_position = body_rotation @ np.array([0.0, 0.0, 0.05]) + np.array(
+        [0.0, 0.3, bed_height + THICK_M]
+    )
+    pose = np.column_stack((body_rotation, hip_position - body_rotation @ HIPS))
+    bed_part = box(
         "bed",
         (1.1, 2.1, bed_height),
         (0.0, 0.0, bed_height / 2),
@@ -65,7 +67,7 @@ def _draw_lying(rng: np.random.Generator, _ceiling_m: float) -> Posture:
         "fabric",
     )
     return Posture(
-        parts=tuple(place_parts([bed], yaw, (0.0, 0.3, 0.0))),
+        parts=tuple(place_parts([bed_part], yaw_rad, (0.0, 0.3, 0.0))),
         body_from_trunk=pose,
         body_from_legs=pose,
         target=np.array([0.0, 0.3, bed_height + 0.25]),
@@ -76,11 +78,11 @@ def _draw_bent(rng: np.random.Generator, _ceiling_m: float) -> Posture:
     """Draw a person who bends forward from the hips over a box on the floor."""
     trunk_rotation = Rotation.from_euler("x", -rng.uniform(45, 85), degrees=True).as_matrix()
     height = rng.uniform(0.1, 0.3)
-    crate = box(
+    crate_part = box(
         "crate", (0.5, 0.35, height), (0, 0.85, height / 2), pick_colour(rng, WOODS), "wood"
     )
     return Posture(
-        parts=(crate,),
+        parts=(crate_part,),
         body_from_trunk=np.column_stack((trunk_rotation, HIPS - trunk_rotation @ HIPS)),
         body_from_legs=np.eye(3, 4),
         target=np.array([0.0, 0.5, 0.8]),
@@ -89,13 +91,13 @@ def _draw_bent(rng: np.random.Generator, _ceiling_m: float) -> Posture:
 
 def _draw_climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
     """Draw a person who climbs a wall with holds, above the floor."""
-    lift = np.eye(3, 4)
-    lift[2, 3] = rng.uniform(0.15, ceiling_m - 1.95)
-    wall = box(
+    lift_pose = np.eye(3, 4)
+    lift_pose[2, 3] = rng.uniform(0.15, ceiling_m - 1.95)
+    wall_part = box(
         "wall", (2.2, 0.1, ceiling_m), (0, 0.62, ceiling_m / 2), pick_colour(rng, WOODS), "wood"
     )
     hold_positions = zip(rng.uniform(-1, 1, 14), rng.uniform(0.2, ceiling_m - 0.2, 14), strict=True)
-    holds = [
+    hold_parts = [
         ball(
             "hold",
             rng.uniform(0.03, 0.07),
@@ -107,10 +109,10 @@ def _draw_climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
         for x, z in hold_positions
     ]
     return Posture(
-        parts=(wall, *holds),
-        body_from_trunk=lift,
-        body_from_legs=lift,
-        target=np.array([0.0, 0.2, 1.2 + lift[2, 3]]),
+        parts=(wall_part, *hold_parts),
+        body_from_trunk=lift_pose,
+        body_from_legs=lift_pose,
+        target=np.array([0.0, 0.2, 1.2 + lift_pose[2, 3]]),
     )
 
 
@@ -118,32 +120,32 @@ def workspace_for_posture(rng: np.random.Generator, workspace: Workspace, kind: 
     """Change a standing figure's workspace so that the hands reach as a posture requires, without a
     table."""
     height = rng.uniform(1.7, 2.2) if kind == "climbing" else rng.uniform(0.75, 1.1)
-    up = np.array([0.0, 0.0, height - workspace.table_height])
+    height_offset = np.array([0.0, 0.0, height - workspace.table_height])
     return replace(
         workspace,
         seated=False,
         parts=(),
         objects=(),
         table_height=height,
-        right_stops=workspace.right_stops + up,
-        left_stops=workspace.left_stops + up,
+        right_stops=workspace.right_stops + height_offset,
+        left_stops=workspace.left_stops + height_offset,
     )
 
 
 def apply_posture(person: Person, posture: Posture) -> Person:
     """Turn the standing figure into a posture."""
-    trunk_rotation, shift = posture.body_from_trunk[:, :3], posture.body_from_trunk[:, 3]
+    trunk_rotation, trunk_shift = posture.body_from_trunk[:, :3], posture.body_from_trunk[:, 3]
 
     def moved(points: np.ndarray) -> np.ndarray:  # [..., 3]
-        return points @ trunk_rotation.T + shift
+        return points @ trunk_rotation.T + trunk_shift
 
     def turned(pose: np.ndarray, by: np.ndarray) -> np.ndarray:  # [..., 3, 4], [3, 4]
         rotation, centre = by[:, :3] @ pose[..., :3], pose[..., 3] @ by[:, :3].T + by[:, 3]
         return np.concatenate([rotation, centre[..., None]], axis=-1)
 
     rotation = person.ego_from_body[..., :3] @ trunk_rotation.T
-    centre = person.ego_from_body[..., 3] - rotation @ shift
-    parts = tuple(
+    centre = person.ego_from_body[..., 3] - rotation @ trunk_shift
+    turned_parts = tuple(
         replace(
             part,
             pose=turned(
@@ -155,7 +157,7 @@ def apply_posture(person: Person, posture: Posture) -> Person:
     )
     return replace(
         person,
-        parts=parts,
+        parts=turned_parts,
         ego_from_body=np.concatenate([rotation, centre[..., None]], axis=-1),
         landmarks=moved(person.landmarks),
         body_from_eyes=turned(person.body_from_eyes, posture.body_from_trunk),

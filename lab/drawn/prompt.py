@@ -8,10 +8,14 @@ from .workspace import Workspace
 
 
 def _enumerate_things(things: tuple[tuple[str, Colour], ...]) -> str:
-    words = [_with_article(f"{colour_name(colour)} {name}") for name, colour in things]
-    if not words:
+    thing_phrases = [_with_article(f"{colour_name(colour)} {name}") for name, colour in things]
+    if not thing_phrases:
         return "nothing else"
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+    return (
+        thing_phrases[0]
+        if len(thing_phrases) == 1
+        else ", ".join(thing_phrases[:-1]) + " and " + thing_phrases[-1]
+    )
 
 
 def _with_article(words: str) -> str:
@@ -21,7 +25,10 @@ def _with_article(words: str) -> str:
 def write_prompt(room: Room, workspace: Workspace, person: Person, posture: str) -> str:
     """Write a take's prompt in the released form: one ``[Exo view]`` and one ``[Ego view]``
     section."""
-    wall, floor = colour_name(room.wall_colour), _with_article(colour_name(room.floor_colour))
+    wall, floor = (
+        colour_name(room.wall_colour),
+        _with_article(colour_name(room.floor_colour)),
+    )
     table, shirt = colour_name(workspace.table_colour), colour_name(person.shirt)
     if posture != "usual":
         return (

@@ -50,8 +50,8 @@ def smooth_motion(
     zero on average."""
     value = np.zeros_like(times_s)
     for _ in range(4):
-        period = rng.uniform(fastest_s, slowest_s)
-        value += rng.normal() * np.sin(2 * np.pi * times_s / period + rng.uniform(0, 2 * np.pi))
+        period_s = rng.uniform(fastest_s, slowest_s)
+        value += rng.normal() * np.sin(2 * np.pi * times_s / period_s + rng.uniform(0, 2 * np.pi))
     return value * size / np.sqrt(2.0)
 
 
@@ -127,12 +127,13 @@ def handheld(
     room: tuple[np.ndarray, np.ndarray],
     parts: Iterable[Part],
 ) -> np.ndarray:  # [T, 3, 4]
-    """Move an exo camera as if it were carried or turned. Of several random paths the one farthest
-    from obstacles is used."""
-    shake = {"shake": (size_m, turn_deg), "pan": (size_m, 0.0)}.get(path, HAND)
-    hand_m, hand = (
+    """Move an exo camera as if it were carried or turned.
+
+    Of several random paths the one farthest from obstacles is used."""
+    shake_size = {"shake": (size_m, turn_deg), "pan": (size_m, 0.0)}.get(path, HAND)
+    hand_m, hand_motion = (
         np.stack([smooth_motion(rng, times_s, size=s * 3**-0.5, **HAND_S) for _ in range(3)], -1)
-        for s in (shake[0], np.radians(shake[1]))
+        for s in (shake_size[0], np.radians(shake_size[1]))
     )
     time_share = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)
     time_share = (
@@ -149,24 +150,24 @@ def handheld(
             rotation_about_z = Rotation.from_euler(
                 "z", side * turn_angle * (time_share - start_share)
             ).as_matrix()
-            position = start_position
+            camera_position = start_position
             if path == "walk-around":
-                position = target + (rotation_about_z @ (start_position - target))
-                position[:, 2] += STEP_M * np.cos(2 * np.pi * STEPS_A_SECOND * times_s)
+                camera_position = target + (rotation_about_z @ (start_position - target))
+                camera_position[:, 2] += STEP_M * np.cos(2 * np.pi * STEPS_A_SECOND * times_s)
             elif path == "dolly":
                 walk_direction = side * 0.85 * start_rotation[0] + 0.5 * start_rotation[2]
                 walk_direction[2] = 0.0
-                position = start_position + (time_share - start_share) * (
+                camera_position = start_position + (time_share - start_share) * (
                     size_m * walk_direction / np.linalg.norm(walk_direction)
                 )
             candidate_paths.append(
-                (position + hand_m, start_rotation @ rotation_about_z.transpose(0, 2, 1))
+                (camera_position + hand_m, start_rotation @ rotation_about_z.transpose(0, 2, 1))
             )
-    position, rotation = max(
+    camera_position, rotation = max(
         candidate_paths, key=lambda way: _clearance_m(parts, way[0][::8], *room)
     )
-    rotation = Rotation.from_rotvec(hand).as_matrix() @ rotation
-    return np.concatenate([rotation, -(rotation @ position[..., None])], axis=-1)
+    rotation = Rotation.from_rotvec(hand_motion).as_matrix() @ rotation
+    return np.concatenate([rotation, -(rotation @ camera_position[..., None])], axis=-1)
 
 
 def _clearance_m(
@@ -174,8 +175,12 @@ def _clearance_m(
 ) -> float:
     """Measure the distance, at most ``FREE_M`` metres, from camera positions to the nearest wall or
     furniture."""
-    walls = min((positions - low).min(), (high - positions)[:, :2].min())
-    return min(FREE_M, walls, *(_nearest_distance(parts, position) for position in positions))
+    wall_distance_m = min((positions - low).min(), (high - positions)[:, :2].min())
+    return min(
+        FREE_M,
+        wall_distance_m,
+        *(_nearest_distance(parts, camera_position) for camera_position in positions),
+    )
 
 
 def draw_exo(
@@ -202,28 +207,36 @@ def draw_exo(
 
     Of up to 60 draws the first is taken from which nothing hides a landmark, else the one that sees
     most."""
-    parts, seat = _furniture(parts), SEATS[place]
+    parts, camera_region = _furniture(parts), SEATS[place]
     low, high = np.asarray(list(low)), np.asarray(list(high))
-    ground = {"floor": low[2], "target": target[2], "ceiling": high[2]}[seat.above]
-    margin = np.array([WALL_MARGIN_M, WALL_MARGIN_M, FLOOR_MARGIN_M])
+    ground_height = {"floor": low[2], "target": target[2], "ceiling": high[2]}[camera_region.above]
+    wall_margins = np.array([WALL_MARGIN_M, WALL_MARGIN_M, FLOOR_MARGIN_M])
     best_camera: tuple[int, CameraModel, np.ndarray] | None = None
     for _ in range(60):
-        azimuth = heading + rng.choice((-1.0, 1.0)) * np.radians(rng.uniform(*azimuths_deg))
-        camera_distance = rng.uniform(*(far_m or seat.far_m))
-        eye = target + camera_distance * np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
-        eye[2] = min(ground + rng.uniform(*seat.height_m), high[2] - 1.05 * WALL_MARGIN_M)
-        aim = target + rng.normal(size=3) * np.array([0.08, 0.08, 0.05])
-        pose = look_at(eye, aim, UP, roll_deg=rng.normal() * roll_deg).numpy()
-        focal = 0.5 * max(width, height) / np.tan(np.radians(rng.uniform(*seat.view_deg)) / 2)
-        if (eye < low + margin).any() or (eye > high - WALL_MARGIN_M).any():
+        azimuth_rad = heading + rng.choice((-1.0, 1.0)) * np.radians(rng.uniform(*azimuths_deg))
+        camera_distance = rng.uniform(*(far_m or camera_region.far_m))
+        camera_position = target + camera_distance * np.array(
+            [-np.sin(azimuth_rad), np.cos(azimuth_rad), 0.0]
+        )
+        camera_position[2] = min(
+            ground_height + rng.uniform(*camera_region.height_m), high[2] - 1.05 * WALL_MARGIN_M
+        )
+        aim_point = target + rng.normal(size=3) * np.array([0.08, 0.08, 0.05])
+        pose = look_at(camera_position, aim_point, UP, roll_deg=rng.normal() * roll_deg).numpy()
+        focal_px = (
+            0.5 * max(width, height) / np.tan(np.radians(rng.uniform(*camera_region.view_deg)) / 2)
+        )
+        if (camera_position < low + wall_margins).any() or (
+            camera_position > high - WALL_MARGIN_M
+        ).any():
             continue
-        if _nearest_distance(parts, eye) < 0.35:
+        if _nearest_distance(parts, camera_position) < 0.35:
             continue
         # Where the released rule for take files puts the centre.
-        camera = CameraModel.pinhole(width, height, float(focal))
+        camera = CameraModel.pinhole(width, height, float(focal_px))
         camera = replace(camera, cx=width / 2, cy=height / 2)
         visible_count = sum(
-            _is_unobstructed(parts, eye, point) and _is_in_picture(camera, pose, point)
+            _is_unobstructed(parts, camera_position, point) and _is_in_picture(camera, pose, point)
             for point in landmarks
         )
         if best_camera is None or visible_count > best_camera[0]:

@@ -29,15 +29,15 @@ def draw_room(
     rng: np.random.Generator, clutter: str, keep_free: list[tuple[float, float, float]]
 ) -> Room:
     """Draw a room. No furniture stands in the circles ``keep_free`` (x, y, radius) on the floor."""
-    low = (-rng.uniform(2.0, 3.0), -rng.uniform(1.7, 2.8), 0.0)
-    high = (rng.uniform(2.0, 3.0), rng.uniform(2.2, 3.4), rng.uniform(2.5, 3.0))
-    wall, floor = pick_colour(rng, WALLS), pick_colour(rng, FLOORS)
-    parts = _shell(rng, low, high, wall, floor)
-    parts += _pictures(rng, low, high, wall, COUNT[clutter])
-    parts += _furniture_pieces(rng, low, high, COUNT[clutter], keep_free)
+    low_corner = (-rng.uniform(2.0, 3.0), -rng.uniform(1.7, 2.8), 0.0)
+    high_corner = (rng.uniform(2.0, 3.0), rng.uniform(2.2, 3.4), rng.uniform(2.5, 3.0))
+    wall_colour, floor_colour = pick_colour(rng, WALLS), pick_colour(rng, FLOORS)
+    room_parts = _shell(rng, low_corner, high_corner, wall_colour, floor_colour)
+    room_parts += _pictures(rng, low_corner, high_corner, wall_colour, COUNT[clutter])
+    room_parts += _furniture_pieces(rng, low_corner, high_corner, COUNT[clutter], keep_free)
     if rng.random() < 0.7:
         size = (rng.uniform(1.4, 2.2), rng.uniform(1.0, 1.8), 0.012)
-        parts.append(
+        room_parts.append(
             box(
                 "rug",
                 size,
@@ -47,7 +47,13 @@ def draw_room(
                 angle=rng.uniform(-0.2, 0.2),
             )
         )
-    return Room(low=low, high=high, parts=tuple(parts), wall_colour=wall, floor_colour=floor)
+    return Room(
+        low=low_corner,
+        high=high_corner,
+        parts=tuple(room_parts),
+        wall_colour=wall_colour,
+        floor_colour=floor_colour,
+    )
 
 
 def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> list[Part]:
@@ -55,15 +61,15 @@ def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> 
         h - low_edge for h, low_edge in zip(high, low, strict=True)
     )
     x, y, z = ((h + low_edge) / 2 for h, low_edge in zip(high, low, strict=True))
-    ceiling: Colour = tuple(min(0.95, 0.25 + 0.75 * c) for c in wall)
-    skirting: Colour = tuple(0.55 * c for c in wall)
-    parts = [
+    ceiling_colour: Colour = tuple(min(0.95, 0.25 + 0.75 * c) for c in wall)
+    skirting_colour: Colour = tuple(0.55 * c for c in wall)
+    shell_parts = [
         box("floor", (room_width, room_depth, WALL_M), (x, y, -WALL_M / 2), floor, "floor", "room"),
         box(
             "ceiling",
             (room_width, room_depth, WALL_M),
             (x, y, room_height + WALL_M / 2),
-            ceiling,
+            ceiling_colour,
             "paint",
             "room",
         ),
@@ -71,17 +77,17 @@ def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> 
     for axis in (0, 1):
         for side, end in ((-1, low), (1, high)):
             wall_position = end[axis] + side * WALL_M / 2
-            shade: Colour = tuple(
+            shaded_colour: Colour = tuple(
                 float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall
             )
-            for name, thickness, height, level, is_inside, colour, look in (
-                ("wall", WALL_M, room_height, z, 0.0, shade, "wall"),
-                ("skirting", 0.015, 0.09, 0.045, WALL_M / 2 + 0.0075, skirting, "paint"),
+            for name, thickness, height, height_level, is_inside, colour, look in (
+                ("wall", WALL_M, room_height, z, 0.0, shaded_colour, "wall"),
+                ("skirting", 0.015, 0.09, 0.045, WALL_M / 2 + 0.0075, skirting_colour, "paint"),
             ):
-                size, place = [room_width, room_depth, height], [x, y, level]
-                size[axis], place[axis] = thickness, wall_position - side * is_inside
-                parts.append(box(name, size, place, colour, look, "room"))
-    return parts
+                size, part_position = [room_width, room_depth, height], [x, y, height_level]
+                size[axis], part_position[axis] = thickness, wall_position - side * is_inside
+                shell_parts.append(box(name, size, part_position, colour, look, "room"))
+    return shell_parts
 
 
 def _wall_placement(
@@ -89,9 +95,9 @@ def _wall_placement(
 ) -> tuple[float, tuple[float, float, float]]:
     """Compute the angle and the foot of a piece of furniture whose back is against wall 0...3
     (back, right, front, left), at ``share`` of its length."""
-    margin = width / 2 + 0.03
-    x = low[0] + margin + share * (high[0] - low[0] - 2 * margin)
-    y = low[1] + margin + share * (high[1] - low[1] - 2 * margin)
+    wall_margin = width / 2 + 0.03
+    x = low[0] + wall_margin + share * (high[0] - low[0] - 2 * wall_margin)
+    y = low[1] + wall_margin + share * (high[1] - low[1] - 2 * wall_margin)
     return (
         (0.0, (x, low[1], 0.0)),
         (np.pi / 2, (high[0], y, 0.0)),
@@ -103,26 +109,30 @@ def _wall_placement(
 def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: int) -> list[Part]:
     """Place framed pictures and windows, at most two on a wall, spread over the walls."""
     parts: list[Part] = []
-    first = int(rng.integers(4))
+    first_wall = int(rng.integers(4))
     for i in range(count):
-        wall = (first + i) % 4
+        wall_index = (first_wall + i) % 4
         half_step = 0.5 * (i // 4 % 2)
-        window = rng.random() < 0.25
-        width = rng.uniform(0.8, 1.2) if window else rng.uniform(0.5, 0.95)
-        height = rng.uniform(0.8, 1.1) if window else rng.uniform(0.4, 0.75)
+        is_window = rng.random() < 0.25
+        width = rng.uniform(0.8, 1.2) if is_window else rng.uniform(0.5, 0.95)
+        height = rng.uniform(0.8, 1.1) if is_window else rng.uniform(0.4, 0.75)
         angle, foot = _wall_placement(
-            low, high, wall, half_step + rng.uniform(0.08, 0.42), width + 0.1
+            low, high, wall_index, half_step + rng.uniform(0.08, 0.42), width + 0.1
         )
         z = 1.55
-        colour: Colour = (0.80, 0.88, 0.95) if window else pick_colour(rng, THINGS)
-        frame: Colour = (0.85, 0.85, 0.83) if window else tuple(0.4 * c for c in wall_colour)
-        name = "window" if window else "picture"
+        colour: Colour = (0.80, 0.88, 0.95) if is_window else pick_colour(rng, THINGS)
+        frame: Colour = (0.85, 0.85, 0.83) if is_window else tuple(0.4 * c for c in wall_colour)
+        name = "window" if is_window else "picture"
         picture_parts = [
             box(
                 f"{name} frame", (width + 0.08, 0.03, height + 0.08), (0, 0.015, z), frame, "paint"
             ),
             box(
-                name, (width, 0.012, height), (0, 0.036, z), colour, "window" if window else "print"
+                name,
+                (width, 0.012, height),
+                (0, 0.036, z),
+                colour,
+                "window" if is_window else "print",
             ),
         ]
         parts += place_parts(picture_parts, angle, foot)
@@ -130,18 +140,18 @@ def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: i
 
 
 def _furniture_pieces(rng: np.random.Generator, low, high, count: int, keep_free) -> list[Part]:
-    parts: list[Part] = []
-    circles = list(keep_free)
+    furniture_parts: list[Part] = []
+    occupied_circles = list(keep_free)
     for _ in range(count):
-        maker = PIECES[int(rng.integers(len(PIECES)))]
-        piece_parts, width, depth = maker(rng)
+        make_piece = PIECES[int(rng.integers(len(PIECES)))]
+        piece_parts, width, depth = make_piece(rng)
         for _attempt in range(12):
             angle, foot = _wall_placement(low, high, int(rng.integers(4)), rng.uniform(), width)
-            inward = np.array([-np.sin(angle), np.cos(angle)])
-            x, y = np.array(foot[:2]) + inward * depth / 2
+            inward_direction = np.array([-np.sin(angle), np.cos(angle)])
+            x, y = np.array(foot[:2]) + inward_direction * depth / 2
             radius = 0.5 * float(np.hypot(width, depth))
-            if all(np.hypot(x - a, y - b) > radius + r for a, b, r in circles):
-                circles.append((float(x), float(y), radius))
-                parts += place_parts(piece_parts, angle, foot)
+            if all(np.hypot(x - a, y - b) > radius + r for a, b, r in occupied_circles):
+                occupied_circles.append((float(x), float(y), radius))
+                furniture_parts += place_parts(piece_parts, angle, foot)
                 break
-    return parts
+    return furniture_parts

@@ -44,12 +44,12 @@ class Scene:
 
     def to(self, device: torch.device | str) -> Scene:
         """Copy the scene with its solids and lamp to a device. Cameras stay on the CPU."""
-        light = self.light
-        lamp = (light.position.to(device), light.strength.to(device))
+        scene_light = self.light
+        lamp_tensors = (scene_light.position.to(device), scene_light.strength.to(device))
         return replace(
             self,
             world_from_solid=self.world_from_solid.to(device),
-            light=replace(light, position=lamp[0], strength=lamp[1]),
+            light=replace(scene_light, position=lamp_tensors[0], strength=lamp_tensors[1]),
         )
 
     @property
@@ -57,8 +57,10 @@ class Scene:
         return self.world_from_solid.shape[0]
 
     def indices(self, *, moving: bool | None = None, head: bool = True) -> list[int]:
-        """List the indices of solids. ``moving`` None includes static and moving ones, and ``head``
-        False excludes the wearer's head (as for the ego camera)."""
+        """List the indices of the scene's solids, all or only some of them.
+
+        ``moving`` None includes static and moving ones, and ``head`` False excludes the
+        wearer's head (as for the ego camera)."""
         return [
             i
             for i, solid in enumerate(self.solids)
@@ -66,6 +68,7 @@ class Scene:
         ]
 
     def group_table(self, *groups: str) -> Tensor:  # [S + 1] bool
-        """Build a table [S + 1] that tells for each solid's index whether its group is one of the
-        given. The last entry (index -1, a miss) is False."""
+        """Build a table [S + 1] that marks the solids whose group is one of the given groups.
+
+        The last entry (index -1, a miss) is False."""
         return torch.tensor([solid.group in groups for solid in self.solids] + [False])

@@ -35,23 +35,23 @@ class Hits:
 
 def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
     """Find for each static solid the static solids near enough to darken it."""
-    standing = scene.indices(moving=False)
-    poses = scene.world_from_solid[0, standing]
-    spots = torch.stack([_grid_points(scene.solids[i]) for i in standing]) @ poses[
+    static_indices = scene.indices(moving=False)
+    poses = scene.world_from_solid[0, static_indices]
+    grid_spots = torch.stack([_grid_points(scene.solids[i]) for i in static_indices]) @ poses[
         ..., :3
     ].transpose(1, 2)
-    spots = spots + poses[:, None, :, 3]
-    is_near = torch.zeros(len(standing), len(standing), dtype=torch.bool)
-    for row, i in enumerate(standing):
+    grid_spots = grid_spots + poses[:, None, :, 3]
+    near_mask = torch.zeros(len(static_indices), len(static_indices), dtype=torch.bool)
+    for row, i in enumerate(static_indices):
         solid, pose = scene.solids[i], poses[row]
         spot_distances = distance(
-            solid.kind, solid.size, (spots.reshape(-1, 3) - pose[:, 3]) @ pose[:, :3]
+            solid.kind, solid.size, (grid_spots.reshape(-1, 3) - pose[:, 3]) @ pose[:, :3]
         )
-        is_near[row] = (spot_distances.reshape(len(standing), -1) < CREASE_REACH_M).any(-1)
-    is_near = (is_near | is_near.T).fill_diagonal_(False)
+        near_mask[row] = (spot_distances.reshape(len(static_indices), -1) < CREASE_REACH_M).any(-1)
+    near_mask = (near_mask | near_mask.T).fill_diagonal_(False)
     return {
-        i: tuple(standing[c] for c in is_near[row].nonzero().squeeze(1).tolist())
-        for row, i in enumerate(standing)
+        i: tuple(static_indices[c] for c in near_mask[row].nonzero().squeeze(1).tolist())
+        for row, i in enumerate(static_indices)
     }
 
 
@@ -59,11 +59,14 @@ def _grid_points(solid: Solid) -> Tensor:
     """Place a grid of 5 x 5 x 5 points [125, 3] over a solid's bounding box, in the solid's
     frame."""
     a, b, _ = solid.size
-    half = torch.tensor(
+    half_extent = torch.tensor(
         solid.size if solid.kind == "box" else (a, a, a if solid.kind == "sphere" else b)
     )
     steps = torch.linspace(-1, 1, 5)
-    return torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3) * half
+    return (
+        torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+        * half_extent
+    )
 
 
 def shade(
@@ -73,17 +76,21 @@ def shade(
     hit."""
     colours, world_normals = torch.zeros_like(hits.step_x), torch.zeros_like(hits.step_x)
     # Solids of one kind follow each other, and all hits of one solid.
-    ranked = sorted(range(len(scene.solids)), key=lambda i: KINDS.index(scene.solids[i].kind))
-    rank = torch.empty(len(ranked) + 1, dtype=torch.int64, device=hits.index.device)
-    rank[torch.tensor([*ranked, MISS], device=rank.device)] = torch.arange(
-        len(ranked) + 1, device=rank.device
+    ranked_solids = sorted(
+        range(len(scene.solids)), key=lambda i: KINDS.index(scene.solids[i].kind)
     )
-    rank_of_hit = rank[hits.index]
-    order = rank_of_hit.argsort(stable=True)
-    counts = torch.bincount(rank_of_hit, minlength=len(ranked) + 1).tolist()[:-1]
-    order = order[: sum(counts)]
-    runs = [(i, count) for i, count in zip(ranked, counts, strict=True) if count]
-    colours[order], world_normals[order] = _shade_runs(scene, hits, order, runs, neighbours)
+    rank_of_solid = torch.empty(len(ranked_solids) + 1, dtype=torch.int64, device=hits.index.device)
+    rank_of_solid[torch.tensor([*ranked_solids, MISS], device=rank_of_solid.device)] = torch.arange(
+        len(ranked_solids) + 1, device=rank_of_solid.device
+    )
+    rank_of_hit = rank_of_solid[hits.index]
+    hit_order = rank_of_hit.argsort(stable=True)
+    counts = torch.bincount(rank_of_hit, minlength=len(ranked_solids) + 1).tolist()[:-1]
+    hit_order = hit_order[: sum(counts)]
+    solid_runs = [(i, count) for i, count in zip(ranked_solids, counts, strict=True) if count]
+    colours[hit_order], world_normals[hit_order] = _shade_runs(
+        scene, hits, hit_order, solid_runs, neighbours
+    )
     return colours, world_normals
 
 
@@ -96,46 +103,60 @@ def _shade_runs(
     neighbours: dict[int, tuple[int, ...]],
 ) -> tuple[Tensor, Tensor]:
     """Compute the colours [n, 3] and world normals [n, 3] of hits that are sorted by solid."""
-    bundle, counts = hits.bundle, [count for _, count in runs]
-    rays = bundle.rays.index_select(0, order)
+    ray_bundle, counts = hits.bundle, [count for _, count in runs]
+    rays = ray_bundle.rays.index_select(0, order)
     depth = hits.depth.index_select(0, order).unsqueeze(-1)
-    solid = hits.index[order]
-    rotation, centre, origin = bundle.solid_poses(order, solid)
+    solid_indices = hits.index[order]
+    rotation, centre, origin = ray_bundle.solid_poses(order, solid_indices)
     points = origin + depth * rays
-    local = inverse_rotate(points - centre, rotation)
-    sizes = torch.tensor([s.size for s in scene.solids], dtype=rays.dtype, device=rays.device)
-    parts = [
-        normals(kind, size, hit_slice)
-        for kind, size, hit_slice in _hits_by_kind(scene, runs, sizes.index_select(0, solid), local)
+    local_points = inverse_rotate(points - centre, rotation)
+    solid_sizes = torch.tensor([s.size for s in scene.solids], dtype=rays.dtype, device=rays.device)
+    local_normals = [
+        normals(solid_kind, size, hit_slice)
+        for solid_kind, size, hit_slice in _hits_by_kind(
+            scene, runs, solid_sizes.index_select(0, solid_indices), local_points
+        )
     ]
-    normal = inverse_rotate(torch.cat([local[:0], *parts]), rotation.transpose(-1, -2))
-    facing = (rays * normal).sum(-1, keepdim=True)
-    facing = torch.where(facing.abs() < 0.02, torch.full_like(facing, -0.02), facing)
+    world_normal = inverse_rotate(
+        torch.cat([local_points[:0], *local_normals]), rotation.transpose(-1, -2)
+    )
+    facing_cosine = (rays * world_normal).sum(-1, keepdim=True)
+    facing_cosine = torch.where(
+        facing_cosine.abs() < 0.02, torch.full_like(facing_cosine, -0.02), facing_cosine
+    )
     steps = []
     for step in (hits.step_x, hits.step_y):
         step = step.index_select(0, order)
         # The neighbour ray meets the tangent plane: o + (t + dt)(d + step), dt from staying in the
         # plane.
-        slide = depth * (step - rays * (step * normal).sum(-1, keepdim=True) / facing)
-        steps.append(inverse_rotate(slide, rotation))
-    albedo = torch.cat(
+        footprint_step = depth * (
+            step - rays * (step * world_normal).sum(-1, keepdim=True) / facing_cosine
+        )
+        steps.append(inverse_rotate(footprint_step, rotation))
+    hit_albedo = torch.cat(
         [
-            local[:0],
+            local_points[:0],
             *(
-                albedo_at(scene.solids[i].material, *parts)
-                for (i, _), *parts in zip(
-                    runs, *(x.split(counts) for x in (local, *steps)), strict=True
+                albedo_at(scene.solids[i].material, *local_normals)
+                for (i, _), *local_normals in zip(
+                    runs, *(x.split(counts) for x in (local_points, *steps)), strict=True
                 )
             ),
         ]
     )
-    to_lamp = scene.light.position - points
-    lamp_distance = to_lamp.norm(dim=-1, keepdim=True)
-    lambert = ((to_lamp / lamp_distance) * normal).sum(-1, keepdim=True).clamp_min(0)
-    lamp = scene.light.strength * lambert / (1 + (lamp_distance / LAMP_REACH_M).square())
-    light = scene.light.ambient * (0.8 + 0.2 * normal[:, 2:]) + lamp
-    light = light * _crease_light(scene, runs, neighbours, points + 0.02 * normal).unsqueeze(-1)
-    return (albedo * light).clamp(0, 1), normal
+    lamp_offset = scene.light.position - points
+    lamp_distance = lamp_offset.norm(dim=-1, keepdim=True)
+    lambert_cosine = (
+        ((lamp_offset / lamp_distance) * world_normal).sum(-1, keepdim=True).clamp_min(0)
+    )
+    lamp_light = (
+        scene.light.strength * lambert_cosine / (1 + (lamp_distance / LAMP_REACH_M).square())
+    )
+    total_light = scene.light.ambient * (0.8 + 0.2 * world_normal[:, 2:]) + lamp_light
+    total_light = total_light * _crease_light(
+        scene, runs, neighbours, points + 0.02 * world_normal
+    ).unsqueeze(-1)
+    return (hit_albedo * total_light).clamp(0, 1), world_normal
 
 
 def _hits_by_kind(
@@ -145,12 +166,14 @@ def _hits_by_kind(
     local: Tensor,  # [n, 3]
 ) -> Iterator[tuple[Kind, Tensor, Tensor]]:
     """Yield each kind of solid with the hits on solids of that kind."""
-    kinds = [scene.solids[i].kind for i, _ in runs]
+    solid_kinds = [scene.solids[i].kind for i, _ in runs]
     start = 0
-    for kind in KINDS:
-        count = sum(n for run_kind, (_, n) in zip(kinds, runs, strict=True) if run_kind == kind)
+    for solid_kind in KINDS:
+        count = sum(
+            n for run_kind, (_, n) in zip(solid_kinds, runs, strict=True) if run_kind == solid_kind
+        )
         if count:
-            yield kind, sizes[start : start + count], local[start : start + count]
+            yield solid_kind, sizes[start : start + count], local[start : start + count]
         start += count
 
 
@@ -163,18 +186,18 @@ def _crease_light(
     """Compute the share [n] of the surrounding light that nearby static solids leave. It is smooth,
     so that it adds no detail finer than textures."""
     light_share = torch.ones_like(probes[:, 0])
-    start, parts, total = 0, [[]], 0
+    start, run_groups, total = 0, [[]], 0
     for i, count in runs:
         for j in neighbours.get(i, ()):
             if total > PAIRS_AT_ONCE:
-                parts.append([])
+                run_groups.append([])
                 total = 0
-            parts[-1].append((scene.solids[j], j, start, count))
+            run_groups[-1].append((scene.solids[j], j, start, count))
             total += count
         start += count
-    for part in filter(None, parts):
-        hit, factor = _crease_factors(scene, probes, *zip(*part, strict=True))
-        light_share.scatter_reduce_(0, hit, factor, "prod")
+    for run_group in filter(None, run_groups):
+        hit_indices, crease_factor = _crease_factors(scene, probes, *zip(*run_group, strict=True))
+        light_share.scatter_reduce_(0, hit_indices, crease_factor, "prod")
     return light_share
 
 
@@ -192,15 +215,15 @@ def _crease_factors(
 ) -> tuple[Tensor, Tensor]:  # hits [m] int64, factors [m]
     """Compute for pairs of a neighbouring solid and a nearby hit the share of light that the solid
     leaves."""
-    device, boxes = probes.device, [solid.kind == "box" for solid in solids]
+    device, box_flags = probes.device, [solid.kind == "box" for solid in solids]
     # A slab is large along two axes only: its thin axis alone excludes most points.
-    thin = [
+    thin_axes = [
         min(range(3), key=solid.size.__getitem__) if box else 0
-        for solid, box in zip(solids, boxes, strict=True)
+        for solid, box in zip(solids, box_flags, strict=True)
     ]
     reach_m = [
         CREASE_REACH_M + (solid.size[axis] if box else solid.bounding_radius)
-        for solid, axis, box in zip(solids, thin, boxes, strict=True)
+        for solid, axis, box in zip(solids, thin_axes, box_flags, strict=True)
     ]
     # A cup darkens less than a wardrobe.
     weight = [CREASE_DEPTH * min(1.0, solid.bounding_radius / 0.15) for solid in solids]
@@ -209,18 +232,26 @@ def _crease_factors(
     kinds = torch.tensor([KINDS.index(solid.kind) for solid in solids], device=device)
     poses = scene.world_from_solid[0, torch.tensor(numbers, device=device)]
     rows, total = torch.arange(len(solids), device=device), sum(counts)
-    direction = poses[rows, :, torch.tensor(thin, device=device)]
+    thin_directions = poses[rows, :, torch.tensor(thin_axes, device=device)]
     count = torch.tensor(counts, device=device)
     first_hits = torch.tensor(starts, device=device) - (count.cumsum(0) - count)
     row = rows.repeat_interleave(count, output_size=total)
-    hit = torch.arange(total, device=device) + first_hits[row]
-    to_probe = (probes.index_select(0, hit) - poses[..., 3].index_select(0, row)).unsqueeze(1)
-    distance_along = (to_probe @ direction.index_select(0, row).unsqueeze(-1)).flatten()
-    is_close = (distance_along.abs() < reach_m.index_select(0, row)).nonzero()[:, 0]
-    row, hit = row[is_close], hit[is_close]
-    local = inverse_rotate(to_probe[is_close, 0], poses[..., :3].index_select(0, row))
-    solid_distance = torch.empty_like(local[:, 0])
-    for kind in {solid.kind for solid in solids}:
-        hits_of_kind = (kinds[row] == KINDS.index(kind)).nonzero()[:, 0]
-        solid_distance[hits_of_kind] = distance(kind, size[row[hits_of_kind]], local[hits_of_kind])
-    return hit, 1 - weight[row] * (1 - solid_distance / CREASE_REACH_M).clamp_min(0).square()
+    hit_indices = torch.arange(total, device=device) + first_hits[row]
+    probe_offsets = (
+        probes.index_select(0, hit_indices) - poses[..., 3].index_select(0, row)
+    ).unsqueeze(1)
+    distance_along = (probe_offsets @ thin_directions.index_select(0, row).unsqueeze(-1)).flatten()
+    close_pairs = (distance_along.abs() < reach_m.index_select(0, row)).nonzero()[:, 0]
+    row, hit_indices = row[close_pairs], hit_indices[close_pairs]
+    local_probes = inverse_rotate(
+        probe_offsets[close_pairs, 0], poses[..., :3].index_select(0, row)
+    )
+    solid_distance = torch.empty_like(local_probes[:, 0])
+    for solid_kind in {solid.kind for solid in solids}:
+        hits_of_kind = (kinds[row] == KINDS.index(solid_kind)).nonzero()[:, 0]
+        solid_distance[hits_of_kind] = distance(
+            solid_kind, size[row[hits_of_kind]], local_probes[hits_of_kind]
+        )
+    return hit_indices, 1 - weight[row] * (1 - solid_distance / CREASE_REACH_M).clamp_min(
+        0
+    ).square()

@@ -56,8 +56,8 @@ class Solid:
         if self.kind != "box":
             return [(0.0, 0.0, 0.0, self.bounding_radius)]
         edges = [2 * half for half in self.size]
-        cell = max(max(edges) / 6, min(edges), 0.1)
-        counts = [max(1, math.ceil(edge / cell)) for edge in edges]
+        cell_side = max(max(edges) / 6, min(edges), 0.1)
+        counts = [max(1, math.ceil(edge / cell_side)) for edge in edges]
         sphere_centres = [
             [(i + 0.5) / n * edge - edge / 2 for i in range(n)]
             for n, edge in zip(counts, edges, strict=True)
@@ -83,23 +83,26 @@ def intersect(
 ) -> Tensor:  # [N] ray depth, metres
     """Compute the depth of a ray's first hit, infinite if the ray misses the solid or starts
     inside."""
-    sizes = torch.as_tensor(size, dtype=torch.float64, device=rays.device)
+    solid_sizes = torch.as_tensor(size, dtype=torch.float64, device=rays.device)
     if kind == "box":
-        depth = _box(sizes.to(rays.dtype), origin, rays)
+        depth = _box(solid_sizes.to(rays.dtype), origin, rays)
     else:
         # Squared in float64, as numbers are.
-        square = sizes[..., 0].square().to(rays.dtype)
-        half = sizes[..., 1].to(rays.dtype)
+        radius_square = solid_sizes[..., 0].square().to(rays.dtype)
+        half_length = solid_sizes[..., 1].to(rays.dtype)
         depth = {"sphere": _sphere, "capsule": _capsule, "cylinder": _cylinder}[kind](
-            square, half, origin, rays
+            radius_square, half_length, origin, rays
         )
     return torch.where(depth > NEAR_M, depth, math.inf)  # NaN compares false, hence infinite too
 
 
 def _box(extent: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
-    inverse = 1.0 / rays
-    middle, half_span = -origin * inverse, extent * inverse.abs()
-    enter_depth, leave_depth = (middle - half_span).amax(-1), (middle + half_span).amin(-1)
+    inverse_rays = 1.0 / rays
+    middle_depth, half_span = -origin * inverse_rays, extent * inverse_rays.abs()
+    enter_depth, leave_depth = (
+        (middle_depth - half_span).amax(-1),
+        (middle_depth + half_span).amin(-1),
+    )
     return torch.where(leave_depth >= enter_depth, enter_depth, math.inf)
 
 
@@ -108,8 +111,10 @@ def _sphere(radius_square: Tensor, _: Tensor, origin: Tensor, rays: Tensor) -> T
     # Distance of the ray to the centre, rather than b² - c: the difference of two large squares
     # loses small radii.
     closest_point = origin + closest_depth.unsqueeze(-1) * rays
-    square = radius_square - closest_point.square().sum(-1)
-    return torch.where(square >= 0, closest_depth - square.clamp_min(0).sqrt(), math.inf)
+    half_chord_square = radius_square - closest_point.square().sum(-1)
+    return torch.where(
+        half_chord_square >= 0, closest_depth - half_chord_square.clamp_min(0).sqrt(), math.inf
+    )
 
 
 def _cylinder_side(radius_square: Tensor, origin: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,9 +123,9 @@ def _cylinder_side(radius_square: Tensor, origin: Tensor, rays: Tensor) -> tuple
     ox, oy = origin[..., 0], origin[..., 1]
     dx, dy = rays[..., 0], rays[..., 1]
     a = (dx * dx + dy * dy).clamp_min(1e-12)
-    cross = ox * dy - oy * dx
-    square = a * radius_square - cross * cross
-    return (-(ox * dx + oy * dy) - square.clamp_min(0).sqrt()) / a, square >= 0
+    cross_product = ox * dy - oy * dx
+    discriminant = a * radius_square - cross_product * cross_product
+    return (-(ox * dx + oy * dy) - discriminant.clamp_min(0).sqrt()) / a, discriminant >= 0
 
 
 def _capsule(radius_square: Tensor, half: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
@@ -151,23 +156,27 @@ def normals(
     points: Tensor,  # [N, 3] on the surface, the solid's frame
 ) -> Tensor:  # [N, 3]
     """Compute outward unit normals of a solid at surface points, in the solid's frame."""
-    sizes = torch.as_tensor(size, dtype=points.dtype, device=points.device)
-    radius, half = sizes[..., :1], sizes[..., 1:2]
+    solid_sizes = torch.as_tensor(size, dtype=points.dtype, device=points.device)
+    radius, half_length = solid_sizes[..., :1], solid_sizes[..., 1:2]
     if kind == "sphere":
         return points / radius
     if kind == "capsule":
         z = points[:, 2:]
-        return torch.cat((points[:, :2], z - torch.clamp(z, -half, half)), -1) / radius
+        return (
+            torch.cat((points[:, :2], z - torch.clamp(z, -half_length, half_length)), -1) / radius
+        )
     if kind == "box":
         # The face is the one whose plane the point is nearest to, in metres: rounding can't choose
         # a far face.
-        axis = (points.abs() - sizes).argmax(-1, keepdim=True)
+        axis = (points.abs() - solid_sizes).argmax(-1, keepdim=True)
         return torch.zeros_like(points).scatter_(-1, axis, points.gather(-1, axis).sign())
-    radial = points[:, :2].norm(dim=-1, keepdim=True)
-    on_lid = (points[:, 2:].abs() - half) > (radial - radius)
-    side_normal = torch.cat((points[:, :2] / radial.clamp_min(1e-9), torch.zeros_like(radial)), -1)
+    radial_distance = points[:, :2].norm(dim=-1, keepdim=True)
+    lid_mask = (points[:, 2:].abs() - half_length) > (radial_distance - radius)
+    side_normal = torch.cat(
+        (points[:, :2] / radial_distance.clamp_min(1e-9), torch.zeros_like(radial_distance)), -1
+    )
     lid_normal = torch.cat((torch.zeros_like(points[:, :2]), points[:, 2:].sign()), -1)
-    return torch.where(on_lid, lid_normal, side_normal)
+    return torch.where(lid_mask, lid_normal, side_normal)
 
 
 def distance(
@@ -176,17 +185,17 @@ def distance(
     points: Tensor,  # [N, 3] the solid's frame
 ) -> Tensor:  # [N] metres
     """Measure the distance from points to the solid's surface, 0 inside the solid."""
-    sizes = torch.as_tensor(size, dtype=points.dtype, device=points.device)
-    radius, half = sizes[..., 0], sizes[..., 1]
+    solid_sizes = torch.as_tensor(size, dtype=points.dtype, device=points.device)
+    radius, half_length = solid_sizes[..., 0], solid_sizes[..., 1]
     if kind == "box":
-        return (points.abs() - sizes).clamp_min(0).norm(dim=-1)
+        return (points.abs() - solid_sizes).clamp_min(0).norm(dim=-1)
     if kind == "sphere":
         return (points.norm(dim=-1) - radius).clamp_min(0)
     z = points[:, 2]
     if kind == "capsule":
         distance_vector = torch.stack(
-            (points[:, 0], points[:, 1], z - torch.clamp(z, -half, half)), -1
+            (points[:, 0], points[:, 1], z - torch.clamp(z, -half_length, half_length)), -1
         )
         return (distance_vector.norm(dim=-1) - radius).clamp_min(0)
-    distance_vector = torch.stack((points[:, :2].norm(dim=-1) - radius, z.abs() - half), -1)
+    distance_vector = torch.stack((points[:, :2].norm(dim=-1) - radius, z.abs() - half_length), -1)
     return distance_vector.clamp_min(0).norm(dim=-1)

@@ -102,7 +102,7 @@ def render_layout(
         *exo_pictures, ego_pictures = _render(spec, layout.scene.to(device), threads, progress)
     scene = layout.scene
     ego_rgb, ego_ray, ego_depth_m, ego_index = ego_pictures
-    dynamic = scene.group_table(*MOVING_GROUPS)
+    moving_table = scene.group_table(*MOVING_GROUPS)
     takes = [
         SyntheticTake(
             spec=spec,
@@ -111,17 +111,19 @@ def render_layout(
             exo_rgb=exo_rgb,
             exo_depth_m=exo_depth_m,
             exo_index=exo_index,
-            exo_dynamic=dynamic[exo_index.long()],
+            exo_dynamic=moving_table[exo_index.long()],
             ego_rgb=ego_rgb,
             ego_depth_m=ego_depth_m,
             ego_ray_depth_m=ego_ray,
             ego_index=ego_index,
-            ego_dynamic=dynamic[ego_index.long()],
-            exo=exo,
+            ego_dynamic=moving_table[ego_index.long()],
+            exo=exo_path,
             ego=scene.ego,
-            hands=drawn_hands(layout, exo),
+            hands=drawn_hands(layout, exo_path),
         )
-        for (exo_rgb, _, exo_depth_m, exo_index), exo in zip(exo_pictures, scene.exos, strict=True)
+        for (exo_rgb, _, exo_depth_m, exo_index), exo_path in zip(
+            exo_pictures, scene.exos, strict=True
+        )
     ]
     return replace(takes[0], further=tuple(takes[1:]))
 
@@ -137,39 +139,47 @@ def _render(
     """Render all frames for each exo camera and then for the ego camera, in the form of
     :func:`_pack_view`."""
     neighbours = crease_neighbours(scene)
-    *exos, ego = (
+    *exo_renderers, ego_renderer = (
         Renderer(scene, camera, neighbours, spec.edge_samples)
         for camera in (*scene.exos, scene.ego)
     )
-    standing, moving = scene.indices(moving=False), scene.indices(moving=True)
-    everything, without_head = scene.indices(), scene.indices(head=False)
-    backgrounds = [exo.render_full([0], standing) for exo in exos]
-    at_once = CAST_AT_ONCE // max(exos[0].pixels, ego.pixels)
-    chunk_length = max(1, min(at_once, -(-spec.frames // workers)))
+    static_solids, moving_solids = scene.indices(moving=False), scene.indices(moving=True)
+    all_solids, without_head = scene.indices(), scene.indices(head=False)
+    backgrounds = [exo_renderer.render_full([0], static_solids) for exo_renderer in exo_renderers]
+    frames_at_once = CAST_AT_ONCE // max(exo_renderers[0].pixels, ego_renderer.pixels)
+    chunk_length = max(1, min(frames_at_once, -(-spec.frames // workers)))
     chunks = [
         list(range(chunk_start, min(chunk_start + chunk_length, spec.frames)))
         for chunk_start in range(0, spec.frames, chunk_length)
     ]
 
     def render(chunk: int) -> list[tuple[Tensor, ...]]:
-        frames, views = chunks[chunk], []
-        for exo, background in zip(exos, backgrounds, strict=True):
+        frames, chunk_views = chunks[chunk], []
+        for exo_renderer, background in zip(exo_renderers, backgrounds, strict=True):
             # one picture of the standing solids serves all frames of a standing camera
-            view_background = exo.render_full(frames, standing) if spec.exo_moves else background
-            views.append(
-                _pack_view(exo, exo.render_moving(frames, view_background, moving, everything))
+            view_background = (
+                exo_renderer.render_full(frames, static_solids) if spec.exo_moves else background
             )
-        return [*views, _pack_view(ego, ego.render_full(frames, without_head))]
+            chunk_views.append(
+                _pack_view(
+                    exo_renderer,
+                    exo_renderer.render_moving(frames, view_background, moving_solids, all_solids),
+                )
+            )
+        return [
+            *chunk_views,
+            _pack_view(ego_renderer, ego_renderer.render_full(frames, without_head)),
+        ]
 
-    parts = []
+    rendered_parts = []
     progress(0, spec.frames, "synthetic take")
-    for frames, views in zip(chunks, map_chunks(render, len(chunks), workers), strict=True):
-        parts.append(views)
+    for frames, chunk_views in zip(chunks, map_chunks(render, len(chunks), workers), strict=True):
+        rendered_parts.append(chunk_views)
         for frame in frames:
             progress(frame + 1, spec.frames, "synthetic take")
     return [
         tuple(torch.cat(values) for values in zip(*camera_chunks, strict=True))
-        for camera_chunks in zip(*parts, strict=True)
+        for camera_chunks in zip(*rendered_parts, strict=True)
     ]
 
 

@@ -38,10 +38,10 @@ def write_take(
     """
     folder = Path(folder)
     if take.further:
-        for number, view in enumerate(take.views, start=1):
+        for view_number, take_view in enumerate(take.views, start=1):
             write_take(
-                replace(view, further=()),
-                folder / f"exo{number}",
+                replace(take_view, further=()),
+                folder / f"exo{view_number}",
                 quality=quality,
                 progress=progress,
             )
@@ -75,13 +75,13 @@ def write_packed(path: Path, **arrays: np.ndarray) -> None:
     """Open an .npz file to write arrays compressed by LZMA, which numpy can read. Equal arrays give
     equal files."""
     with (
-        atomic_write(path) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive,
+        atomic_write(path) as temporary_file,
+        zipfile.ZipFile(temporary_file, "w", zipfile.ZIP_LZMA) as archive,
     ):
         for name, array in arrays.items():
-            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            member.compress_type = zipfile.ZIP_LZMA
-            with archive.open(member, "w", force_zip64=True) as stream:
+            zip_member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            zip_member.compress_type = zipfile.ZIP_LZMA
+            with archive.open(zip_member, "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, np.asarray(array, order="C"), allow_pickle=False)
 
 

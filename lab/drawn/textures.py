@@ -48,45 +48,51 @@ def albedo_at(
     """Compute the albedo at surface points, filtered over the pixels' footprints."""
     colour = points.new_tensor(material.albedo).expand(len(points), 3)
     if material.pattern != "none":
-        share = _pattern_share(material, points, step_x, step_y).unsqueeze(-1)
-        colour = colour + share * (points.new_tensor(material.second) - colour)
+        pattern_share = _pattern_share(material, points, step_x, step_y).unsqueeze(-1)
+        colour = colour + pattern_share * (points.new_tensor(material.second) - colour)
     if not material.waves:
         return colour
     waves = points.new_tensor(material.waves).T  # [3, K]
     squared_spread = (step_x @ waves).square_().add_((step_y @ waves).square_())
-    damping = squared_spread.mul_(-0.5 * PIXEL_SIGMA**2).exp_()
-    height = torch.addmm(points.new_tensor(material.phases), points, waves).sin_().mul_(damping)
+    wave_damping = squared_spread.mul_(-0.5 * PIXEL_SIGMA**2).exp_()
+    height = (
+        torch.addmm(points.new_tensor(material.phases), points, waves).sin_().mul_(wave_damping)
+    )
     return torch.addmm(colour, height, points.new_tensor(material.wave_colours))
 
 
 def _square_wave(phase: Tensor, width: Tensor) -> Tensor:
     """Compute a square wave -1...1 of period 1, with its edges smoothed over ``width`` periods."""
-    triangle = (
+    triangle_wave = (
         4.0 * (phase - torch.floor(phase + 0.5)).abs() - 1.0
     )  # 1 at half periods, -1 at whole ones
-    return (triangle / (2.0 * width).clamp(0.05, None)).clamp(-1, 1) * (
+    return (triangle_wave / (2.0 * width).clamp(0.05, None)).clamp(-1, 1) * (
         1.0 - width.clamp(0, 1)
     ).clamp_min(0)
 
 
 def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: Tensor) -> Tensor:
     """Compute the share [N], 0...1, of the pattern's second colour at surface points."""
-    product = None
+    wave_product = None
     for axis in range(3):
-        cell = material.cell_m[axis]
-        if cell <= 0:
+        cell_side = material.cell_m[axis]
+        if cell_side <= 0:
             continue
-        width = (step_x[:, axis].abs() + step_y[:, axis].abs() + material.soft_m) / cell
-        wave = _square_wave(points[:, axis] / cell, width)
+        width = (step_x[:, axis].abs() + step_y[:, axis].abs() + material.soft_m) / cell_side
+        square_wave = _square_wave(points[:, axis] / cell_side, width)
         if material.pattern == "tiles":  # joints: thin lines where any axis is near a whole period
-            line_profile = (0.5 + 0.5 * torch.cos(2 * math.pi * (points[:, axis] / cell))).pow(24)
+            line_profile = (0.5 + 0.5 * torch.cos(2 * math.pi * (points[:, axis] / cell_side))).pow(
+                24
+            )
             line_profile = line_profile * (1.0 - (2 * width).clamp(0, 1))
-            product = line_profile if product is None else torch.maximum(product, line_profile)
+            wave_product = (
+                line_profile if wave_product is None else torch.maximum(wave_product, line_profile)
+            )
         else:
-            product = wave if product is None else product * wave
-    if product is None:
+            wave_product = square_wave if wave_product is None else wave_product * square_wave
+    if wave_product is None:
         return torch.zeros_like(points[:, 0])
-    return product if material.pattern == "tiles" else 0.5 + 0.5 * product
+    return wave_product if material.pattern == "tiles" else 0.5 + 0.5 * wave_product
 
 
 def draw_waves(
@@ -117,16 +123,16 @@ def draw_waves(
         normal_axis = int(rng.integers(3)) if plane is None else plane
         angle = rng.uniform(0, math.pi)
         first_axis, second_axis = [axis for axis in range(3) if axis != normal_axis]
-        vector = [0.0, 0.0, 0.0]
-        vector[first_axis], vector[second_axis] = (
+        wave_vector = [0.0, 0.0, 0.0]
+        wave_vector[first_axis], wave_vector[second_axis] = (
             wavenumber * math.cos(angle),
             wavenumber * math.sin(angle),
         )
         if grain is not None and grain != normal_axis:
-            vector[grain] *= 0.12
-            length = math.hypot(*vector)
-            vector = [x * wavenumber / max(length, 1e-9) for x in vector]
-        waves.append(tuple(vector))
+            wave_vector[grain] *= 0.12
+            vector_length = math.hypot(*wave_vector)
+            wave_vector = [x * wavenumber / max(vector_length, 1e-9) for x in wave_vector]
+        waves.append(tuple(wave_vector))
         phases.append(float(rng.uniform(0, 2 * math.pi)))
         wave_colour = rng.normal(size=3)
         wave_colour = (1 - tint) * rng.choice((-1.0, 1.0)) + tint * wave_colour

@@ -40,11 +40,15 @@ class ViewRays:
 
     @staticmethod
     def of(camera: CameraModel, device: torch.device | str = "cpu") -> ViewRays:
-        rays, valid_mask = (part.to(device) for part in camera.pixel_rays(dtype=torch.float64))
-        grid = camera.pixel_grid(dtype=torch.float64).to(device)
-        half_pixels = grid.new_tensor([[0.5, 0.0], [0.0, 0.5]])
+        rays, valid_mask = (
+            ray_tensor.to(device) for ray_tensor in camera.pixel_rays(dtype=torch.float64)
+        )
+        pixel_grid = camera.pixel_grid(dtype=torch.float64).to(device)
+        half_pixels = pixel_grid.new_tensor([[0.5, 0.0], [0.0, 0.5]])
         steps = [
-            (camera.unproject(grid + h)[0] - camera.unproject(grid - h)[0]).reshape(-1, 3).float()
+            (camera.unproject(pixel_grid + h)[0] - camera.unproject(pixel_grid - h)[0])
+            .reshape(-1, 3)
+            .float()
             for h in half_pixels
         ]
         return ViewRays(
@@ -64,7 +68,7 @@ class ViewRays:
     ) -> Tensor:  # [samples², N, 3]
         """Compute sub-rays that are spread evenly over each of the given pixels."""
         width, _ = self.camera.stored_size
-        uv = torch.stack(
+        sub_pixel_uv = torch.stack(
             (pixels % width, torch.div(pixels, width, rounding_mode="floor")), -1
         ).double()
         sample_offsets = torch.arange(samples, dtype=torch.float64, device=pixels.device)
@@ -72,7 +76,7 @@ class ViewRays:
         pixel_shifts = torch.stack(
             torch.meshgrid(sample_offsets, sample_offsets, indexing="ij"), -1
         ).reshape(-1, 1, 2)
-        return self.camera.unproject(uv + pixel_shifts)[0].float()
+        return self.camera.unproject(sub_pixel_uv + pixel_shifts)[0].float()
 
 
 @frozen
@@ -92,16 +96,21 @@ def outline(
     width: int,
 ) -> Tensor:  # [F * H * W] bool
     """Mark pixels that have a 4-neighbour on another solid or on another face of the same one."""
-    ids, faces = index.reshape(-1, height, width), normals.reshape(-1, height, width, 3)
-    edge_mask = torch.zeros_like(ids, dtype=torch.bool)
-    differs_right = (ids[:, :, 1:] != ids[:, :, :-1]) | (
-        (faces[:, :, 1:] * faces[:, :, :-1]).sum(-1) < EDGE_COSINE
+    solid_ids, face_normals = (
+        index.reshape(-1, height, width),
+        normals.reshape(-1, height, width, 3),
     )
-    down = (ids[:, 1:] != ids[:, :-1]) | ((faces[:, 1:] * faces[:, :-1]).sum(-1) < EDGE_COSINE)
+    edge_mask = torch.zeros_like(solid_ids, dtype=torch.bool)
+    differs_right = (solid_ids[:, :, 1:] != solid_ids[:, :, :-1]) | (
+        (face_normals[:, :, 1:] * face_normals[:, :, :-1]).sum(-1) < EDGE_COSINE
+    )
+    differs_below = (solid_ids[:, 1:] != solid_ids[:, :-1]) | (
+        (face_normals[:, 1:] * face_normals[:, :-1]).sum(-1) < EDGE_COSINE
+    )
     edge_mask[:, :, 1:] |= differs_right
     edge_mask[:, :, :-1] |= differs_right
-    edge_mask[:, 1:] |= down
-    edge_mask[:, :-1] |= down
+    edge_mask[:, 1:] |= differs_below
+    edge_mask[:, :-1] |= differs_below
     return edge_mask.reshape(-1)
 
 
@@ -154,40 +163,43 @@ class Renderer:
         tile_mask: Tensor | None = None,  # [len(indices), F * M] of :meth:`visible`
     ) -> View:
         """Cast rays for all or some pixels of the given frames."""
-        view, count = self.view_rays, self.pixels
+        view_rays, count = self.view_rays, self.pixels
         w2c = self.w2c[frames]
         rotation = w2c[..., :3].float()
         if tile_mask is None:
             tile_mask = self.visible(frames, indices)
         if flat is None:
-            vectors = [(v @ rotation).reshape(-1, 3) for v in (view.rays, view.step_x, view.step_y)]
+            world_vectors = [
+                (v @ rotation).reshape(-1, 3)
+                for v in (view_rays.rays, view_rays.step_x, view_rays.step_y)
+            ]
             flat = torch.arange(len(frames) * count, device=rotation.device)
             pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
         else:
             pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
             ray_rotation = rotation[0] if len(frames) == 1 else rotation[frame]
-            rays = view.rays[pixel] if rays_cam is None else rays_cam
-            vectors = [
+            rays = view_rays.rays[pixel] if rays_cam is None else rays_cam
+            world_vectors = [
                 inverse_rotate(v, ray_rotation)
-                for v in (rays, view.step_x[pixel], view.step_y[pixel])
+                for v in (rays, view_rays.step_x[pixel], view_rays.step_y[pixel])
             ]
-        bundle = RayBundle(
-            rays=vectors[0],
+        ray_bundle = RayBundle(
+            rays=world_vectors[0],
             origin=camera_centre(w2c).float(),
             frame=None if len(frames) == 1 else frame,
             poses=self.scene.world_from_solid[frames],
         )
-        tile_of_ray = view.tiling.of_pixel[pixel] + frame * len(view.tiling.axes)
-        depth, index = first_hits(self.scene.solids, indices, bundle, tile_of_ray, tile_mask)
-        hits = Hits(
-            bundle=bundle,
+        tile_of_ray = view_rays.tiling.of_pixel[pixel] + frame * len(view_rays.tiling.axes)
+        depth, index = first_hits(self.scene.solids, indices, ray_bundle, tile_of_ray, tile_mask)
+        ray_hits = Hits(
+            bundle=ray_bundle,
             frames=frames,
-            step_x=vectors[1],
-            step_y=vectors[2],
+            step_x=world_vectors[1],
+            step_y=world_vectors[2],
             depth=depth,
             index=index,
         )
-        rgb, normals = shade(self.scene, hits, self.neighbours)
+        rgb, normals = shade(self.scene, ray_hits, self.neighbours)
         return View(rgb=rgb, ray_depth=depth, index=index, normals=normals)
 
     def smooth_outlines(
@@ -199,27 +211,35 @@ class Renderer:
         """Compute the colours of pixels on outlines, averaged over sub-rays."""
         if len(flat) == 0:
             return self.view_rays.rays[:0]
-        visible_mask, samples = self.visible(frames, indices), self.edge_samples**2
+        visible_mask, samples_per_pixel = self.visible(frames, indices), self.edge_samples**2
         mean_colours = []
-        for pixel_chunk in flat.split(max(1, CAST_AT_ONCE // samples)):
+        for pixel_chunk in flat.split(max(1, CAST_AT_ONCE // samples_per_pixel)):
             rays_cam = self.view_rays.offset(pixel_chunk % self.pixels, self.edge_samples).flatten(
                 0, 1
             )
             sub_view = self.cast(
-                frames, indices, pixel_chunk.repeat(samples), rays_cam, tile_mask=visible_mask
+                frames,
+                indices,
+                pixel_chunk.repeat(samples_per_pixel),
+                rays_cam,
+                tile_mask=visible_mask,
             )
-            mean_colours.append(sub_view.rgb.unflatten(0, (samples, -1)).sum(0) / samples)
+            mean_colours.append(
+                sub_view.rgb.unflatten(0, (samples_per_pixel, -1)).sum(0) / samples_per_pixel
+            )
         return torch.cat(mean_colours)
 
     def render_full(self, frames: list[int], indices: list[int]) -> View:
         """Render complete pictures with smoothed outlines."""
-        view = self.cast(frames, indices)
+        full_view = self.cast(frames, indices)
         if self.edge_samples > 1:
             edge_pixels = (
-                outline(view.index, view.normals, self.height, self.width).nonzero().squeeze(1)
+                outline(full_view.index, full_view.normals, self.height, self.width)
+                .nonzero()
+                .squeeze(1)
             )
-            view.rgb[edge_pixels] = self.smooth_outlines(frames, indices, edge_pixels)
-        return view
+            full_view.rgb[edge_pixels] = self.smooth_outlines(frames, indices, edge_pixels)
+        return full_view
 
     def render_moving(
         self, frames: list[int], background: View, moving: list[int], everything: list[int]
@@ -227,18 +247,29 @@ class Renderer:
         """Render the moving solids of a camera that stands still over a background, which is one
         picture or one per frame."""
         visible_mask = self.visible(frames, moving)
-        tiles = visible_mask.any(0).reshape(len(frames), -1)
-        flat = tiles[:, self.view_rays.tiling.of_pixel].reshape(-1).nonzero().squeeze(1)
-        front = self.cast(frames, moving, flat, tile_mask=visible_mask)
-        repeats = len(frames) * self.pixels // len(background.index)
-        rgb, normals = background.rgb.repeat(repeats, 1), background.normals.repeat(repeats, 1)
-        depth, index = background.ray_depth.repeat(repeats), background.index.repeat(repeats)
-        is_nearer = front.ray_depth < depth[flat]
-        hidden_pixels = flat[is_nearer]
-        rgb[hidden_pixels], depth[hidden_pixels] = front.rgb[is_nearer], front.ray_depth[is_nearer]
+        tile_masks = visible_mask.any(0).reshape(len(frames), -1)
+        moving_pixel_indices = (
+            tile_masks[:, self.view_rays.tiling.of_pixel].reshape(-1).nonzero().squeeze(1)
+        )
+        moving_view = self.cast(frames, moving, moving_pixel_indices, tile_mask=visible_mask)
+        background_repeats = len(frames) * self.pixels // len(background.index)
+        rgb, normals = (
+            background.rgb.repeat(background_repeats, 1),
+            background.normals.repeat(background_repeats, 1),
+        )
+        depth, index = (
+            background.ray_depth.repeat(background_repeats),
+            background.index.repeat(background_repeats),
+        )
+        is_nearer = moving_view.ray_depth < depth[moving_pixel_indices]
+        hidden_pixels = moving_pixel_indices[is_nearer]
+        rgb[hidden_pixels], depth[hidden_pixels] = (
+            moving_view.rgb[is_nearer],
+            moving_view.ray_depth[is_nearer],
+        )
         index[hidden_pixels], normals[hidden_pixels] = (
-            front.index[is_nearer],
-            front.normals[is_nearer],
+            moving_view.index[is_nearer],
+            moving_view.normals[is_nearer],
         )
         if self.edge_samples > 1 and len(hidden_pixels):
             mask = depth.new_zeros(len(frames), 1, self.height, self.width)

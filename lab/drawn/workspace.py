@@ -27,67 +27,67 @@ class Workspace:
 
 def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> Workspace:
     """Draw a table, a stool and things, which keep clear of each other and of the hands."""
-    seated = bool(rng.random() < 0.6)
-    height = rng.uniform(0.70, 0.75) if seated else rng.uniform(0.94, 1.0)
+    is_seated = bool(rng.random() < 0.6)
+    height = rng.uniform(0.70, 0.75) if is_seated else rng.uniform(0.94, 1.0)
     width, depth, colour = rng.uniform(1.15, 1.65), rng.uniform(0.65, 0.85), pick_colour(rng, WOODS)
-    front = 0.22
-    parts = place_parts(
-        table("table", width, depth, height, colour), 0.0, (0.0, front + depth / 2, 0.0)
+    table_front = 0.22
+    workspace_parts = place_parts(
+        table("table", width, depth, height, colour), 0.0, (0.0, table_front + depth / 2, 0.0)
     )
-    if seated:
-        parts += stool(0.46, pick_colour(rng, THINGS))
+    if is_seated:
+        workspace_parts += stool(0.46, pick_colour(rng, THINGS))
     hand_height = height + 0.075
-    right = np.array(
+    right_stops = np.array(
         [
             [rng.uniform(0.03, 0.12), rng.uniform(0.36, 0.42), hand_height],
             [rng.uniform(0.20, 0.32), rng.uniform(0.40, 0.48), hand_height],
             [rng.uniform(0.08, 0.22), rng.uniform(0.42, 0.50), hand_height],
         ]
     )
-    left = np.array(
+    left_stops = np.array(
         [
             [-rng.uniform(0.10, 0.16), rng.uniform(0.34, 0.40), hand_height],
             [-rng.uniform(0.20, 0.30), rng.uniform(0.38, 0.46), hand_height],
         ]
     )
-    low, high = OBJECT_COUNT[clutter]
-    object_count = int(rng.integers(low, high + 1))
-    circles: list[tuple[float, float, float]] = []
-    objects: list[tuple[str, Colour]] = []
-    colours = rng.permutation(len(THINGS))
+    least_count, most_count = OBJECT_COUNT[clutter]
+    object_count = int(rng.integers(least_count, most_count + 1))
+    occupied_circles: list[tuple[float, float, float]] = []
+    named_objects: list[tuple[str, Colour]] = []
+    colour_order = rng.permutation(len(THINGS))
     for i in range(object_count):
-        thing_colour: Colour = THINGS[int(colours[i % len(THINGS)])]
-        name, things, radius = _draw_thing(rng, thing_colour, height, scale)
+        thing_colour: Colour = THINGS[int(colour_order[i % len(THINGS)])]
+        name, thing_parts, radius = _draw_thing(rng, thing_colour, height, scale)
         if 2 * radius > min(width, depth):  # wider than the table
             continue
         for _attempt in range(30):
             x = rng.uniform(-width / 2 + radius, width / 2 - radius)
-            y = rng.uniform(front + radius, front + depth - radius)
-            in_hands = abs(x) < 0.42 + radius and y < 0.52 + radius
-            if not in_hands and all(
-                np.hypot(x - a, y - b) > radius + r + 0.02 for a, b, r in circles
+            y = rng.uniform(table_front + radius, table_front + depth - radius)
+            is_in_hands = abs(x) < 0.42 + radius and y < 0.52 + radius
+            if not is_in_hands and all(
+                np.hypot(x - a, y - b) > radius + r + 0.02 for a, b, r in occupied_circles
             ):
-                circles.append((x, y, radius))
-                objects.append((name, thing_colour))
-                parts += place_parts(things, rng.uniform(-0.7, 0.7), (x, y, 0.0))
+                occupied_circles.append((x, y, radius))
+                named_objects.append((name, thing_colour))
+                workspace_parts += place_parts(thing_parts, rng.uniform(-0.7, 0.7), (x, y, 0.0))
                 break
-    mat = box(
+    mat_part = box(
         "mat",
         (0.62, 0.34, 0.006),
-        (0.0, front + 0.2, height + 0.003),
+        (0.0, table_front + 0.2, height + 0.003),
         pick_colour(rng, THINGS),
         "print",
     )
     if rng.random() < 0.5 and clutter != "calm":
-        parts.append(mat)
+        workspace_parts.append(mat_part)
     return Workspace(
-        seated=seated,
+        seated=is_seated,
         table_height=height,
         table_colour=colour,
-        parts=tuple(parts),
-        right_stops=right,
-        left_stops=left,
-        objects=tuple(objects),
+        parts=tuple(workspace_parts),
+        right_stops=right_stops,
+        left_stops=left_stops,
+        objects=tuple(named_objects),
     )
 
 
@@ -96,10 +96,10 @@ def _draw_thing(
 ) -> tuple[str, list[Part], float]:
     """Draw a thing: its name, its parts around x = y = 0 that stand at height z, and the radius of
     its footprint."""
-    kind = int(rng.integers(6))
-    if kind == 0:
+    thing_kind = int(rng.integers(6))
+    if thing_kind == 0:
         radius, thing_height = scale * rng.uniform(0.038, 0.05), scale * rng.uniform(0.09, 0.12)
-        handle = box(
+        handle_part = box(
             "mug handle",
             (0.03 * scale, 0.015 * scale, 0.06 * scale),
             (radius + 0.012 * scale, 0, z + thing_height / 2),
@@ -109,10 +109,13 @@ def _draw_thing(
         )
         return (
             "mug",
-            [pillar("mug", radius, thing_height, (0, 0, z), colour, "print", "object"), handle],
+            [
+                pillar("mug", radius, thing_height, (0, 0, z), colour, "print", "object"),
+                handle_part,
+            ],
             radius + scale * 0.03,
         )
-    if kind == 1:
+    if thing_kind == 1:
         thing_width, thing_depth, thing_height = (
             scale * rng.uniform(*size_range)
             for size_range in ((0.16, 0.24), (0.12, 0.17), (0.025, 0.05))
@@ -131,9 +134,9 @@ def _draw_thing(
             ],
             thing_width * 0.62,
         )
-    if kind == 2:
+    if thing_kind == 2:
         radius, thing_height = scale * rng.uniform(0.035, 0.045), scale * rng.uniform(0.16, 0.2)
-        neck = pillar(
+        neck_part = pillar(
             "bottle neck",
             radius * 0.4,
             scale * 0.07,
@@ -144,13 +147,16 @@ def _draw_thing(
         )
         return (
             "bottle",
-            [pillar("bottle", radius, thing_height, (0, 0, z), colour, "print", "object"), neck],
+            [
+                pillar("bottle", radius, thing_height, (0, 0, z), colour, "print", "object"),
+                neck_part,
+            ],
             radius,
         )
-    if kind == 3:
+    if thing_kind == 3:
         radius = scale * rng.uniform(0.05, 0.08)
         return "ball", [ball("ball", radius, (0, 0, z + radius), colour, "print", "object")], radius
-    if kind == 4:
+    if thing_kind == 4:
         radius = scale * rng.uniform(0.09, 0.12)
         return (
             "plate",

@@ -48,9 +48,9 @@ def first_look(args: argparse.Namespace) -> dict[str, Any]:
         SystemExit: something without which nothing can be made.
     """
     machine, problems = this_machine(), []
-    missing = missing_packages(NEEDED)
-    if missing:
-        problems.append(f"packages: {' '.join(missing)} (pip install -e '.[train]')")
+    missing_names = missing_packages(NEEDED)
+    if missing_names:
+        problems.append(f"packages: {' '.join(missing_names)} (pip install -e '.[train]')")
     if machine["disk_gb"] < DISK_GB:
         problems.append(f"disk: {machine['disk_gb']} GB free for rooms, {DISK_GB} needed")
     if args.text is None and "EGOX_HOST_DIR" not in os.environ:
@@ -69,9 +69,9 @@ def first_look(args: argparse.Namespace) -> dict[str, Any]:
     write_first(args.out / "figures.json", record)
     if problems:
         sys.exit("\n".join(["missing:", *problems]))
-    facts = ", ".join(f"{name} {value}" for name, value in machine.items())
+    machine_facts = ", ".join(f"{name} {value}" for name, value in machine.items())
     print(
-        f"packages are there, text from {'a file' if args.text else 'the host'}; {facts}; "
+        f"packages are there, text from {'a file' if args.text else 'the host'}; {machine_facts}; "
         f"{record['processes that draw']} of {args.workers} processes draw",
         flush=True,
     )
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, record: dict[str, Any], started: float) -> Non
 
     with tempfile.TemporaryDirectory(prefix="egox_rooms_") as work_folder:
         job = Drawing(Path(work_folder), args.small, args.device, record["processes that draw"])
-        with drawing(job) as drawers:  # they import meanwhile
+        with drawing(job) as room_drawers:  # they import meanwhile
             import torch
 
             from .run import train_small_model
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace, record: dict[str, Any], started: float) -> Non
             train_small_model(
                 args.out,
                 SMALL if args.small else DemoTraining(),
-                drawers,
+                room_drawers,
                 record,
                 minutes=args.minutes,
                 work_folder=Path(work_folder),
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace, record: dict[str, Any], started: float) -> Non
 
 
 def main() -> int:
-    started = time.monotonic()
+    start_time_s = time.monotonic()
     parser = argparse.ArgumentParser(
         prog="run.py train-demo",
         description=__doc__,
@@ -141,7 +141,7 @@ def main() -> int:
     # Whatever still computes in a library then: all is on disk.
     faulthandler.dump_traceback_later(60 * OVERRUN * args.minutes, exit=True)
     try:
-        run(args, record, started)
+        run(args, record, start_time_s)
     except Exception as error:
         record["ended by"] = f"{type(error).__name__}: {error}"
         write_first(args.out / "figures.json", record)

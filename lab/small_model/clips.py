@@ -29,7 +29,7 @@ class DemoClip:
 def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
     """Build the specification of the scene for a seed, with object size and motion drawn from the
     settings' ranges."""
-    draw = np.random.default_rng(seed)
+    random_generator = np.random.default_rng(seed)
     return SyntheticSpec(
         seed=seed,
         frames=settings.frames,
@@ -39,8 +39,8 @@ def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
         fps=settings.fps,
         texture="plain",
         clutter="calm",
-        object_scale=float(draw.uniform(*settings.object_scale)),
-        motion=float(draw.uniform(*settings.motion)),
+        object_scale=float(random_generator.uniform(*settings.object_scale)),
+        motion=float(random_generator.uniform(*settings.motion)),
         wearer=settings.wearer,
     )
 
@@ -59,7 +59,7 @@ def draw_clip(
     trajectory, depth = take.trajectory(), clip_depth(take, settings)
     points, _ = scene(take.exo_frames(), depth)
     drawn_prior, _ = prior(points, trajectory, settings.preset, classes=classes, device=device)
-    geometry = gga_geometry(
+    clip_geometry = gga_geometry(
         depth,
         trajectory,
         settings.rays,
@@ -73,7 +73,7 @@ def draw_clip(
         ego=take.ego_rgb,
         coverage=drawn_prior.coverage,
         seen=drawn_prior.seen,
-        geometry=geometry,
+        geometry=clip_geometry,
         prior=(drawn_prior.rgb * 255).round().clamp(0, 255).to(torch.uint8),
     )
     return clip, take
@@ -81,11 +81,11 @@ def draw_clip(
 
 def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
     """Choose a clip's depth: exact, or for a share of the clips with a network's errors."""
-    draw = np.random.default_rng((take.spec.seed, 1))
-    if draw.random() >= settings.depth_errors:
+    random_generator = np.random.default_rng((take.spec.seed, 1))
+    if random_generator.random() >= settings.depth_errors:
         return take.depth_video()
-    error_scale = float(draw.uniform(1, 2))
-    errors = DepthErrors(
+    error_scale = float(random_generator.uniform(1, 2))
+    depth_errors = DepthErrors(
         low_frequency=0.03 * error_scale, bleed_px=error_scale, flicker=0.01 * error_scale
     )
-    return add_depth_errors(take.depth_video(), errors, take.spec.seed)
+    return add_depth_errors(take.depth_video(), depth_errors, take.spec.seed)

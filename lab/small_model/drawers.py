@@ -17,7 +17,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Task of the processes that draw rooms."""
+    """Settings of the processes that draw rooms."""
 
     folder: Path
     small: bool
@@ -27,7 +27,7 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Drawers:
-    """Handle of the processes that draw rooms."""
+    """Running processes that draw rooms, with methods to wait for them and to end them."""
 
     processes: list[BaseProcess]
     enough: Event  # set: no more rooms to train on
@@ -49,27 +49,27 @@ class Drawers:
 @contextmanager
 def drawing(job: Drawing) -> Generator[Drawers]:
     """Run processes that draw rooms until there are enough, or the ``with`` block ends."""
-    context = multiprocessing.get_context("spawn")
-    enough = context.Event()
+    spawn_context = multiprocessing.get_context("spawn")
+    stop_event = spawn_context.Event()
     workers = [
-        context.Process(target=_draw, args=(number, job, enough), daemon=True)
-        for number in range(job.workers)
+        spawn_context.Process(target=_draw, args=(worker_number, job, stop_event), daemon=True)
+        for worker_number in range(job.workers)
     ]
     for worker in workers:
         worker.start()
-    drawers = Drawers(workers, enough)
+    room_drawers = Drawers(workers, stop_event)
     try:
-        yield drawers
+        yield room_drawers
     finally:
-        drawers.end()
+        room_drawers.end()
 
 
 def _draw(number: int, job: Drawing, enough: Event) -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    parent_process = multiprocessing.parent_process()
+    assert parent_process is not None
 
     def end_with_it() -> None:
-        parent.join()
+        parent_process.join()
         os._exit(1)
 
     threading.Thread(target=end_with_it, daemon=True).start()  # it may be killed

@@ -50,9 +50,9 @@ class LatentMaker:
         """Encode videos [T, H, W, 3] uint8 to model-space latents [B, 16, t, h, w] on the
         device."""
         batches = []
-        at_once = ENCODED_AT_ONCE.get(self.device.type, 2)
-        for first_index in range(0, len(videos), at_once):
-            pictures = torch.stack(videos[first_index : first_index + at_once]).movedim(-1, 1)
+        batch_size = ENCODED_AT_ONCE.get(self.device.type, 2)
+        for first_index in range(0, len(videos), batch_size):
+            pictures = torch.stack(videos[first_index : first_index + batch_size]).movedim(-1, 1)
             batch = (pictures.to(self.device).float() / 127.5 - 1).contiguous(
                 memory_format=torch.channels_last_3d
             )
@@ -70,13 +70,15 @@ class LatentMaker:
             "partial": clip.ego * clip.coverage[..., None],
             "ego_first": first_frame_then_grey(clip.ego),
         }
-        changed = [_augment(video, clip.seed, variant) for video in videos.values()]
-        exo, *views = (self.encode(video_group) for video_group in (changed[:1], changed[1:]))
-        latents = [exo[0], *views[0]]
-        geometry = mirror_geometry(clip.geometry) if variant.mirrored else clip.geometry
+        augmented_videos = [_augment(video, clip.seed, variant) for video in videos.values()]
+        exo_latent, *view_latents = (
+            self.encode(video_group) for video_group in (augmented_videos[:1], augmented_videos[1:])
+        )
+        latents = [exo_latent[0], *view_latents[0]]
+        clip_geometry = mirror_geometry(clip.geometry) if variant.mirrored else clip.geometry
         return {
             **{name: x.to(DTYPE).cpu() for name, x in zip(videos, latents, strict=True)},
-            **{name: getattr(geometry, name).float() for name in DIRECTIONS},
+            **{name: getattr(clip_geometry, name).float() for name in DIRECTIONS},
         }
 
 
@@ -91,10 +93,10 @@ def mirror_geometry(geometry: GgaGeometry) -> GgaGeometry:
     token_order = torch.cat(
         [token_order[..., :w_exo].flip(-1), token_order[..., w_exo:].flip(-1)], -1
     ).flatten()
-    queries = geometry.query_dirs.unflatten(1, (h, w_ego)).flip(2).flatten(1, 2)
+    query_directions = geometry.query_dirs.unflatten(1, (h, w_ego)).flip(2).flatten(1, 2)
     return replace(
         geometry,
-        query_dirs=queries,
+        query_dirs=query_directions,
         key_dirs=geometry.key_dirs[:, token_order],
         key_trust=geometry.key_trust[token_order],
     )

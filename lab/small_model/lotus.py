@@ -30,15 +30,15 @@ def save_text_embedding(file: Path) -> None:
         EgoXInputError: no host (``run.py`` names it in EGOX_HOST_DIR), or one that can't run the
             node.
     """
-    host = os.environ.get("EGOX_HOST_DIR")
-    if host:
+    host_folder = os.environ.get("EGOX_HOST_DIR")
+    if host_folder:
         file.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-c", CODE, host, str(file)])
+        subprocess.run([sys.executable, "-c", CODE, host_folder, str(file)])
     if not file.is_file():
         raise EgoXInputError(
             file.name,
-            got=f"a ComfyUI in {host} that does not run LotusConditioning"
-            if host
+            got=f"a ComfyUI in {host_folder} that does not run LotusConditioning"
+            if host_folder
             else "no ComfyUI",
             expected="the host's LotusConditioning, whose text the small model is trained with",
             fix="begin by `python3 run.py train-demo` where there is a host, or bring the file along",

@@ -17,15 +17,17 @@ PART = re.compile(r"(?P<name>.+)\.(?P<save>\d{4})-(?P<number>\d)of(?P<count>\d)-
 def write_parts(file: Path, folder: Path) -> None:
     """Write the parts of a file to ``folder``, then delete those of its earlier save, so that a
     killed process leaves one complete save."""
-    data, earlier = file.read_bytes(), _parts_of(folder, file.name)
-    save_number = 1 + max((int(match["save"]) for _, match in earlier), default=0)
-    digest = hashlib.sha256(data).hexdigest()[:8]
-    pieces = [data[offset : offset + PART_BYTES] for offset in range(0, len(data), PART_BYTES)]
-    for number, piece in enumerate(pieces, 1):
-        name = f"{file.name}.{save_number:04d}-{number}of{len(pieces)}-{digest}"
-        with atomic_write(folder / name) as temporary:
-            temporary.write_bytes(piece)
-    for path, _ in earlier:
+    file_bytes, earlier_parts = file.read_bytes(), _parts_of(folder, file.name)
+    save_number = 1 + max((int(name_match["save"]) for _, name_match in earlier_parts), default=0)
+    digest = hashlib.sha256(file_bytes).hexdigest()[:8]
+    byte_pieces = [
+        file_bytes[offset : offset + PART_BYTES] for offset in range(0, len(file_bytes), PART_BYTES)
+    ]
+    for part_number, byte_piece in enumerate(byte_pieces, 1):
+        name = f"{file.name}.{save_number:04d}-{part_number}of{len(byte_pieces)}-{digest}"
+        with atomic_write(folder / name) as temporary_file:
+            temporary_file.write_bytes(byte_piece)
+    for path, _ in earlier_parts:
         path.unlink()
 
 
@@ -38,18 +40,18 @@ def join_parts(folder: Path, target: Path) -> list[Path]:
     """
     work_files, joined_files = WorkFiles(target), []
     for name, file in ((BASE_FILE, work_files.base), (LORA_FILE, work_files.lora)):
-        saves: dict[str, list[tuple[int, Path]]] = {}
+        parts_by_save: dict[str, list[tuple[int, Path]]] = {}
         counts = {}
-        for path, match in _parts_of(folder, name):
-            key = f"{match['save']}-{match['digest']}"
-            saves.setdefault(key, []).append((int(match["number"]), path))
-            counts[key] = int(match["count"])
-        for key in sorted(saves, reverse=True):
-            data = b"".join(path.read_bytes() for _, path in sorted(saves[key]))
-            is_intact = hashlib.sha256(data).hexdigest()[:8] == key.rpartition("-")[2]
-            if len(saves[key]) == counts[key] and is_intact:
-                with atomic_write(file) as temporary:
-                    temporary.write_bytes(data)
+        for path, name_match in _parts_of(folder, name):
+            key = f"{name_match['save']}-{name_match['digest']}"
+            parts_by_save.setdefault(key, []).append((int(name_match["number"]), path))
+            counts[key] = int(name_match["count"])
+        for key in sorted(parts_by_save, reverse=True):
+            joined_bytes = b"".join(path.read_bytes() for _, path in sorted(parts_by_save[key]))
+            is_intact = hashlib.sha256(joined_bytes).hexdigest()[:8] == key.rpartition("-")[2]
+            if len(parts_by_save[key]) == counts[key] and is_intact:
+                with atomic_write(file) as temporary_file:
+                    temporary_file.write_bytes(joined_bytes)
                 joined_files.append(file)
                 break
     if not joined_files:
@@ -63,5 +65,9 @@ def join_parts(folder: Path, target: Path) -> list[Path]:
 
 
 def _parts_of(folder: Path, name: str) -> list[tuple[Path, re.Match[str]]]:
-    matches = ((path, PART.fullmatch(path.name)) for path in folder.glob(f"{name}.*"))
-    return [(path, match) for path, match in matches if match and match["name"] == name]
+    name_matches = ((path, PART.fullmatch(path.name)) for path in folder.glob(f"{name}.*"))
+    return [
+        (path, name_match)
+        for path, name_match in name_matches
+        if name_match and name_match["name"] == name
+    ]

@@ -64,37 +64,39 @@ def report(
     pictures = [_test_pictures(file) for file in rooms.files]
     vae = VaeEncoder(WorkFiles().vae, text.device)
     rows: dict[str, dict[str, float]] = {}
-    sheet = {name: [true[name] for true in pictures] for name in ("prior", "truth")}
+    sheet_videos = {
+        name: [test_pictures[name] for test_pictures in pictures] for name in ("prior", "truth")
+    }
 
     def add(name: str, videos: list[Tensor]) -> None:
         figures = []
-        for video, true in zip(videos, pictures, strict=False):
+        for video, test_pictures in zip(videos, pictures, strict=False):
             if figures and time.monotonic() > end_time:
                 break
-            figures.append(_figures(video, true))
+            figures.append(_figures(video, test_pictures))
         if figures:
-            means = {column: round(_mean(figures, column), 4) for column in COLUMNS}
-            rows[name] = {**means, "rooms": len(figures)}
+            mean_figures = {column: round(_mean(figures, column), 4) for column in COLUMNS}
+            rows[name] = {**mean_figures, "rooms": len(figures)}
             save_figures(rows)
             print_line(f"{name}: {rows[name]['psnr']:.2f} dB in {len(figures)} rooms")
 
-    for suffix, strengths in VARIANTS.items():
+    for name_suffix, strengths in VARIANTS.items():
         for name, files in models.items():
             if rows and time.monotonic() > end_time:
                 return
             config = _config(files, training, strengths.get("lambda_g", training.lambda_g))
             strength = strengths.get("strength", 1.0)
             videos_made = _sample_rooms(config, rooms, text, training, vae, strength, end_time)
-            add(name + suffix, videos_made)
+            add(name + name_suffix, videos_made)
             if not strengths:
-                sheet[name] = videos_made
-                _write_sheet(out / "rooms.png", sheet)
+                sheet_videos[name] = videos_made
+                _write_sheet(out / "rooms.png", sheet_videos)
                 kept_videos = [
-                    keep_observed(video, true["prior"], true["seen"], 1.0)[0]
-                    for video, true in zip(videos_made, pictures, strict=False)
+                    keep_observed(video, test_pictures["prior"], test_pictures["seen"], 1.0)[0]
+                    for video, test_pictures in zip(videos_made, pictures, strict=False)
                 ]
                 add(f"{name}, observed kept", kept_videos)
-    add("prior", sheet["prior"])
+    add("prior", sheet_videos["prior"])
 
 
 def _config(files: WorkFiles, training: DemoTraining, lambda_g: float) -> TrainConfig:
@@ -120,14 +122,16 @@ def _sample_rooms(
             if isinstance(layer, BaseTunerLayer):
                 layer.enable_adapters(False)
     videos = []
-    for number in range(len(rooms.files)):
+    for room_number in range(len(rooms.files)):
         if videos and time.monotonic() > end_time:
             break
-        sample = rooms.sample("prior", [number], text).to(text.device, model.compute_dtype)
+        room_sample = rooms.sample("prior", [room_number], text).to(
+            text.device, model.compute_dtype
+        )
         latent = sample_ego(
             model.model,
             model.scope,
-            sample,
+            room_sample,
             config.conditioning,
             steps=training.sample_steps,
             shift=training.shift,
@@ -160,8 +164,8 @@ def outline_share(
     """Compute the share of the true video's outlines in a video, by projecting its grey gradients
     on the true ones."""
     generated_gradients, true_gradients = (
-        torch.stack([grey.diff(dim=1)[:, :, :-1], grey.diff(dim=2)[:, :-1]])
-        for grey in (frames.double().mean(-1) for frames in (video, truth))
+        torch.stack([grey_video.diff(dim=1)[:, :, :-1], grey_video.diff(dim=2)[:, :-1]])
+        for grey_video in (frames.double().mean(-1) for frames in (video, truth))
     )
     return float(
         (generated_gradients * true_gradients).sum()

@@ -35,20 +35,25 @@ def draw_rooms(
     then the other training rooms."""
     torch.set_num_threads(1)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    maker, training = LatentMaker(WorkFiles().vae, device), SMALL if small else DemoTraining()
+    latent_maker, training_settings = (
+        LatentMaker(WorkFiles().vae, device),
+        SMALL if small else DemoTraining(),
+    )
 
     def seeds(split: Split, count: int) -> range:
         return range(FIRST_SEED[split] + number, FIRST_SEED[split] + count, workers)
 
-    first, *others = seeds("train", max(training.rooms, number + 1))
-    room_order: list[tuple[Split, int]] = [("train", first)]
-    room_order += [("validation", seed) for seed in seeds("validation", training.validation_rooms)]
-    room_order += [("test", seed) for seed in seeds("test", training.test_rooms)]
-    room_order += [("train", seed) for seed in others]
+    first_seed, *other_seeds = seeds("train", max(training_settings.rooms, number + 1))
+    room_order: list[tuple[Split, int]] = [("train", first_seed)]
+    room_order += [
+        ("validation", seed) for seed in seeds("validation", training_settings.validation_rooms)
+    ]
+    room_order += [("test", seed) for seed in seeds("test", training_settings.test_rooms)]
+    room_order += [("train", seed) for seed in other_seeds]
     for split, seed in room_order:
-        if split == "train" and seed != first and enough_rooms.is_set():
+        if split == "train" and seed != first_seed and enough_rooms.is_set():
             return
-        write_room(folder, split, seed, training, maker, device)
+        write_room(folder, split, seed, training_settings, latent_maker, device)
 
 
 def write_room(
@@ -63,16 +68,16 @@ def write_room(
     test room."""
     clip, _ = draw_clip(seed, training.clips, classes=split == "test", device=device)
     tensors = {
-        f"{number}/{name}": tensor.contiguous()
-        for number, variant in enumerate(VARIANTS if split == "train" else VARIANTS[:1])
+        f"{variant_number}/{name}": tensor.contiguous()
+        for variant_number, variant in enumerate(VARIANTS if split == "train" else VARIANTS[:1])
         for name, tensor in maker.tensors(clip, variant).items()
     }
     if split == "test":
         tensors |= {f"pictures/{name}": getattr(clip, name) for name in TEST_PICTURES}
     file = folder / f"{split}-{seed}.safetensors"
-    grid = "x".join(map(str, clip.geometry.grid))
-    with atomic_write(file) as temporary:
-        save_file(tensors, temporary, {"grid": grid})
+    grid_text = "x".join(map(str, clip.geometry.grid))
+    with atomic_write(file) as temporary_file:
+        save_file(tensors, temporary_file, {"grid": grid_text})
     return file
 
 
@@ -104,18 +109,18 @@ class Rooms:
         self.files: list[Path] = []
 
     def read_new_files(self) -> int:
-        """Read the files of newly drawn rooms, and count all rooms."""
+        """Read the files of newly drawn rooms, and return the number of all rooms read."""
         for file in sorted(set(self.folder.glob(f"{self.split}-*.safetensors")) - {*self.files}):
             try:
                 tensors = load_file(file, device=str(self.device))
             except (OSError, SafetensorError):  # still being written on a system without renames
                 continue
             self.files.append(file)
-            for number in sorted({name.split("/")[0] for name in tensors} - {"pictures"}):
+            for clip_number in sorted({name.split("/")[0] for name in tensors} - {"pictures"}):
                 clip_tensors = {
                     name.split("/")[1]: tensor
                     for name, tensor in tensors.items()
-                    if name.startswith(f"{number}/")
+                    if name.startswith(f"{clip_number}/")
                 }
                 directions = {name: clip_tensors.pop(name) for name in DIRECTIONS}
                 geometry = GgaGeometry(grid=self.grid, rays=self.rays, **directions)
@@ -131,15 +136,15 @@ class Rooms:
     ) -> TrainSample:
         """Stack clips to a batch of training samples."""
         clips = [self.clips[i] for i in clip_numbers]
-        exo, ego, condition_latents = (
+        exo_latents, ego_latents, condition_latents = (
             torch.stack([clip.latents[name] for clip in clips])
             for name in ("exo", "ego", condition)
         )
         is_ego_alone = condition != "prior"
         return TrainSample(
             clips=tuple(map(str, clip_numbers)),
-            exo=exo[..., :0] if is_ego_alone else exo,
-            ego=ego,
+            exo=exo_latents[..., :0] if is_ego_alone else exo_latents,
+            ego=ego_latents,
             cond_ego=condition_latents,
             text=text.expand(len(clip_numbers), -1, -1),
             geometry=() if is_ego_alone else tuple(clip.geometry for clip in clips),

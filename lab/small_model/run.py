@@ -52,7 +52,7 @@ def train_small_model(
             number.
     """
     started = time.monotonic() if started is None else started
-    shipped, new_files = WorkFiles(), WorkFiles(work_folder / "weights")
+    shipped_files, new_files = WorkFiles(), WorkFiles(work_folder / "weights")
 
     def write(doing: str) -> None:
         record["doing"] = doing
@@ -79,24 +79,24 @@ def train_small_model(
         return ready_time + seconds_left * share
 
     print_line(_plan(training, started, ready_time, seconds_left, minutes))
-    rooms, held_out, tests = (
+    training_rooms, held_out_rooms, test_rooms = (
         Rooms(work_folder, split, training, torch_device)
         for split in ("train", "validation", "test")
     )
     for file in (new_files.base, new_files.lora):
         file.parent.mkdir(parents=True, exist_ok=True)
-    plan = {
+    stage_plan = {
         "base": (
             training.base,
             ("partial", "ego_first"),
-            base_values(shipped.base, training),
+            base_values(shipped_files.base, training),
             ship_base,
             new_files.base,
         ),
         "lora": (
             training.lora,
             ("prior",),
-            lora_values(new_files.base, shipped.lora, training),
+            lora_values(new_files.base, shipped_files.lora, training),
             ship_lora,
             new_files.lora,
         ),
@@ -105,14 +105,14 @@ def train_small_model(
         "device": _device_name(torch_device),
         "ready after seconds": round(ready_time - started, 1),
     }
-    for name, (stage, conditions, values, ship_weights, target) in plan.items():
+    for name, (stage, condition_kinds, values, ship_weights, target) in stage_plan.items():
         config = TrainConfig(
             **values, cache=work_folder, output=work_folder / name, steps=RESOLUTION
         )
-        run = StageRun(
+        stage_run = StageRun(
             config=config,
             stage=stage,
-            conditions=conditions,
+            conditions=condition_kinds,
             batch=training.batch_on_cpu if torch_device.type == "cpu" else stage.batch,
             rooms_until=at(training.first_rooms_until),
             until=at(stage.until),
@@ -133,24 +133,32 @@ def train_small_model(
             write(name)
 
         record[name] = train_stage(
-            run, rooms, held_out, embedding, print_line, drawers.wait, draw_on, saved
+            stage_run,
+            training_rooms,
+            held_out_rooms,
+            embedding,
+            print_line,
+            drawers.wait,
+            draw_on,
+            saved,
         )
     drawers.end()
     record["rooms drawn"] = {
-        room_set.split: room_set.read_new_files() for room_set in (rooms, held_out, tests)
+        room_set.split: room_set.read_new_files()
+        for room_set in (training_rooms, held_out_rooms, test_rooms)
     }
 
     def keep(rows: Mapping[str, Mapping[str, float]]) -> None:
         record["test rooms"] = rows
         write("figures")
-        with atomic_write(out / "figures.md") as temporary:
-            temporary.write_text(_table(record), encoding="utf-8")
+        with atomic_write(out / "figures.md") as temporary_file:
+            temporary_file.write_text(_table(record), encoding="utf-8")
 
     keep({})
-    models = {"new": new_files, "shipped": shipped}
-    if tests.files:
+    models = {"new": new_files, "shipped": shipped_files}
+    if test_rooms.files:
         end_time = at(training.figures_until)
-        report(models, tests, embedding, training, out, end_time, keep, print_line)
+        report(models, test_rooms, embedding, training, out, end_time, keep, print_line)
     else:
         print_line("no test room was drawn in time: no figures")
     write("nothing: all is done")
@@ -159,18 +167,23 @@ def train_small_model(
 
 def _plan(training: DemoTraining, started: float, ready: float, left: float, minutes: float) -> str:
     """Compute when each stage ends, in seconds from the start."""
-    start_seconds, share = ready - started, 60 * minutes * training.ready_until
-    until = {
+    start_seconds, ready_share_s = ready - started, 60 * minutes * training.ready_until
+    stage_ends = {
         "first rooms": training.first_rooms_until,
         "base": training.base.until,
         "LoRA": training.lora.until,
         "figures": training.figures_until,
     }
-    stages = ", ".join(
-        f"{name} until {start_seconds + left * at:.0f} s" for name, at in until.items()
+    stage_texts = ", ".join(
+        f"{name} until {start_seconds + left * end_share:.0f} s"
+        for name, end_share in stage_ends.items()
     )
-    late = f", {share:.0f} were meant for it: all others have less" if start_seconds > share else ""
-    return f"imports and text took {start_seconds:.1f} s{late}; {stages}"
+    late_text = (
+        f", {ready_share_s:.0f} were meant for it: all others have less"
+        if start_seconds > ready_share_s
+        else ""
+    )
+    return f"imports and text took {start_seconds:.1f} s{late_text}; {stage_texts}"
 
 
 def _device_name(device: torch.device) -> str:
@@ -184,16 +197,16 @@ def _table(record: Mapping[str, Any]) -> str:
         "",
     ]
     for name in ("base", "lora"):
-        stage = record[name]
+        stage_record = record[name]
         lines.append(
-            f"{name}: {stage['steps']} steps of {stage['batch']}, {stage['rooms']} rooms, "
-            f"{stage['seconds']} s, of which {stage['seconds without rooms']} s without any"
+            f"{name}: {stage_record['steps']} steps of {stage_record['batch']}, {stage_record['rooms']} rooms, "
+            f"{stage_record['seconds']} s, of which {stage_record['seconds without rooms']} s without any"
         )
     lines += ["", _row("held-out loss at noise level", LEVELS), _rule(len(LEVELS))]
     for name in ("base", "lora"):
-        for moment in ("held out before", "held out"):
-            for kind, losses in record[name][moment].items():
-                lines.append(_row(f"{name}, {kind}, {moment}", losses.values()))
+        for moment_name in ("held out before", "held out"):
+            for condition_kind, losses in record[name][moment_name].items():
+                lines.append(_row(f"{name}, {condition_kind}, {moment_name}", losses.values()))
     lines += ["", _row("test rooms", (*COLUMNS, "rooms")), _rule(len(COLUMNS) + 1)]
     lines += [_row(name, row.values()) for name, row in record["test rooms"].items()]
     return "\n".join(lines) + "\n"

@@ -71,17 +71,17 @@ def train_stage(
     Raises:
         EgoXInputError: a loss that isn't a number, no rooms in time, or ever.
     """
-    started = told_at = time.monotonic()
-    drawn_on = True
+    start_time_s = last_message_s = time.monotonic()
+    is_drawing = True
     while not rooms.read_new_files() or not held_out.read_new_files():
-        if not drawn_on:  # before this look, so that the last rooms were in it
+        if not is_drawing:  # before this look, so that the last rooms were in it
             raise EgoXInputError(
                 "rooms",
                 got="no process that draws any more",
                 expected="some rooms of each split",
                 fix="see the error of a process above",
             )
-        drawn_on = wait()
+        is_drawing = wait()
         if time.monotonic() > run.rooms_until:
             raise EgoXInputError(
                 "rooms",
@@ -89,25 +89,27 @@ def train_stage(
                 expected="one of each before the share of waiting is over",
                 fix="give more --minutes, or fewer --workers where the machine has few cores",
             )
-        if time.monotonic() - told_at > TOLD_EVERY_S:
-            told_at = time.monotonic()
-            left = run.rooms_until - told_at
-            tell(f"waiting for the first rooms: {told_at - started:.0f} s, at most {left:.0f} more")
-    waited = time.monotonic() - started
+        if time.monotonic() - last_message_s > TOLD_EVERY_S:
+            last_message_s = time.monotonic()
+            seconds_left = run.rooms_until - last_message_s
+            tell(
+                f"waiting for the first rooms: {last_message_s - start_time_s:.0f} s, at most {seconds_left:.0f} more"
+            )
+    waited_s = time.monotonic() - start_time_s
     config, device = run.config, text.device
     model = make_trainable(config, device)
     model.model.to(device)
     optimizer = make_optimizer(config.optimizer, model.parameters)
-    ema = moving_average(config, model.parameters, None)
-    assert ema is not None  # the settings have a decay
+    weight_average = moving_average(config, model.parameters, None)
+    assert weight_average is not None  # the settings have a decay
 
     def averaged(task: Callable[[], Any]) -> Any:
-        ema.store(model.parameters)
-        ema.copy_to(model.parameters)
+        weight_average.store(model.parameters)
+        weight_average.copy_to(model.parameters)
         try:
             return task()
         finally:
-            ema.restore(model.parameters)
+            weight_average.restore(model.parameters)
 
     def save() -> None:
         write_results(config, model.tensors(), model, step)
@@ -116,37 +118,41 @@ def train_stage(
     def held_out_losses() -> dict[str, Mapping[str, float]]:
         held_out.read_new_files()
         return {
-            kind: _losses(model, config.conditioning, held_out, kind, text, run.batch)
-            for kind in run.conditions
+            condition_kind: _losses(
+                model, config.conditioning, held_out, condition_kind, text, run.batch
+            )
+            for condition_kind in run.conditions
         }
 
-    draw = torch.Generator().manual_seed(config.seed)
-    noises = torch.Generator(device).manual_seed(config.seed)
-    measured = time.monotonic()
-    step, saved_s, before = 0, time.monotonic(), averaged(held_out_losses)
-    until = run.until - LOSSES_MARGIN * (time.monotonic() - measured)
+    clip_generator = torch.Generator().manual_seed(config.seed)
+    noise_generator = torch.Generator(device).manual_seed(config.seed)
+    measure_start_s = time.monotonic()
+    step, saved_s, losses_before = 0, time.monotonic(), averaged(held_out_losses)
+    train_until_s = run.until - LOSSES_MARGIN * (time.monotonic() - measure_start_s)
     losses = torch.zeros((), device=device)
-    begun, share = time.monotonic(), 0.0
-    left = max(until - begun, 1e-3)
-    while not step or share < 1:
+    training_start_s, time_share = time.monotonic(), 0.0
+    seconds_left = max(train_until_s - training_start_s, 1e-3)
+    while not step or time_share < 1:
         each_step()
         rooms.read_new_files()
-        kind = run.conditions[step % len(run.conditions)]
+        condition_kind = run.conditions[step % len(run.conditions)]
         count = min(run.batch, len(rooms.clips))
-        clip_numbers = torch.randint(0, len(rooms.clips), (count,), generator=draw).tolist()
-        sample = rooms.sample(kind, clip_numbers, text)
-        sigmas = draw_sigmas(config.timesteps, count, draw).to(device)
-        noise = torch.randn(sample.ego.shape, generator=noises, device=device)
-        rate = learning_rate(config.optimizer, round(share * RESOLUTION), RESOLUTION)
-        set_learning_rate(optimizer, rate)
-        loss = _loss(model, config.conditioning, sample, noise, sigmas)
+        clip_numbers = torch.randint(
+            0, len(rooms.clips), (count,), generator=clip_generator
+        ).tolist()
+        batch_sample = rooms.sample(condition_kind, clip_numbers, text)
+        sigmas = draw_sigmas(config.timesteps, count, clip_generator).to(device)
+        noise = torch.randn(batch_sample.ego.shape, generator=noise_generator, device=device)
+        step_rate = learning_rate(config.optimizer, round(time_share * RESOLUTION), RESOLUTION)
+        set_learning_rate(optimizer, step_rate)
+        loss = _loss(model, config.conditioning, batch_sample, noise, sigmas)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters, config.optimizer.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        ema.step(model.parameters)
+        weight_average.step(model.parameters)
         step += 1
-        share = (time.monotonic() - begun) / left
+        time_share = (time.monotonic() - training_start_s) / seconds_left
         losses = losses.lerp(loss.detach(), max(1 / step, 0.01))
         if time.monotonic() - saved_s > SAVE_EVERY_S:
             _check(losses, step)
@@ -162,10 +168,10 @@ def train_stage(
         "batch": run.batch,
         "clips seen": step * run.batch,
         "rooms": len(rooms.files),
-        "seconds": round(time.monotonic() - started, 1),
-        "seconds without rooms": round(waited, 1),
+        "seconds": round(time.monotonic() - start_time_s, 1),
+        "seconds without rooms": round(waited_s, 1),
         "loss": round(float(losses), 4),
-        "held out before": before,
+        "held out before": losses_before,
         "held out": averaged(held_out_losses),
     }
 
@@ -185,12 +191,14 @@ def _loss(
     noise: Tensor,
     sigmas: Tensor,
 ) -> Tensor:
-    """Compute the loss of a batch that is on the device."""
+    """Compute the flow matching loss of a batch of training samples that is on the device."""
     device, dtype = noise.device, model.compute_dtype
     sample = sample.to(device, dtype)
     with torch.autocast(device.type, dtype, enabled=model.autocast):
-        done = flow_loss(model.model, model.scope, sample, noise.to(dtype), sigmas, conditioning)
-    return done.loss
+        step_result = flow_loss(
+            model.model, model.scope, sample, noise.to(dtype), sigmas, conditioning
+        )
+    return step_result.loss
 
 
 @torch.no_grad()
@@ -203,16 +211,20 @@ def _losses(
     batch: int,
 ) -> Mapping[str, float]:
     """Compute the loss of held-out clips by noise level, with the same noise on every call."""
-    numbers = list(range(len(rooms.clips)))
-    means = {}
-    for level in LEVELS:
-        noises = torch.Generator(text.device).manual_seed(round(level * 1000))
+    clip_numbers = list(range(len(rooms.clips)))
+    mean_losses = {}
+    for noise_level in LEVELS:
+        noise_generator = torch.Generator(text.device).manual_seed(round(noise_level * 1000))
         total = 0.0
-        for first in range(0, len(numbers), batch):
-            some = numbers[first : first + batch]
-            sample = rooms.sample(kind, some, text)
-            noise = torch.randn(sample.ego.shape, generator=noises, device=text.device)
-            sigmas = torch.full((len(some),), level, device=text.device)
-            total += float(_loss(model, conditioning, sample, noise, sigmas)) * len(some)
-        means[str(level)] = round(total / len(numbers), 4)
-    return means
+        for first_clip in range(0, len(clip_numbers), batch):
+            batch_numbers = clip_numbers[first_clip : first_clip + batch]
+            batch_sample = rooms.sample(kind, batch_numbers, text)
+            noise = torch.randn(
+                batch_sample.ego.shape, generator=noise_generator, device=text.device
+            )
+            sigmas = torch.full((len(batch_numbers),), noise_level, device=text.device)
+            total += float(_loss(model, conditioning, batch_sample, noise, sigmas)) * len(
+                batch_numbers
+            )
+        mean_losses[str(noise_level)] = round(total / len(clip_numbers), 4)
+    return mean_losses

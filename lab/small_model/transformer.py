@@ -67,12 +67,12 @@ def _values(training: DemoTraining, stage: Stage, base_dtype: str) -> dict[str, 
 
 def ship_base(run: Path, target: Path) -> None:
     """Write the base model in float16 with ComfyUI's names."""
-    source = run / "base.safetensors"
-    with safe_open(source, "pt") as stream:
+    base_file = run / "base.safetensors"
+    with safe_open(base_file, "pt") as stream:
         metadata = dict(stream.metadata())
-    weights = {k: v.half() for k, v in load_file(source).items()}
-    with atomic_write(target) as temporary:
-        save_file(weights, temporary, metadata=metadata)
+    weights = {k: v.half() for k, v in load_file(base_file).items()}
+    with atomic_write(target) as temporary_file:
+        save_file(weights, temporary_file, metadata=metadata)
 
 
 def ship_lora(run: Path, target: Path) -> None:
