@@ -143,8 +143,8 @@ def test_unguided_attention_equals_plain_attention_exactly(mode, lambda_g, devic
 
 
 def install_faulty_kernel(monkeypatch, fault: str, calls: list[slice], *other_kernels: str) -> None:
-    """Install an attention kernel with one kind of fault as the first choice, before the
-    ``others``."""
+    """Install an attention kernel with one kind of fault as the first choice, before
+    ``other_kernels``."""
 
     def faulty_kernel(q, k, v, heads, bias_rows, queries):
         calls.append(queries)
@@ -171,8 +171,8 @@ def install_faulty_kernel(monkeypatch, fault: str, calls: list[slice], *other_ke
 def test_faulty_kernel_is_replaced_and_remembered(
     monkeypatch, fault, other_kernels, dtype, tolerance, device, tolerance_factor
 ):
-    """Check that a faulty attention kernel is never called again and another one gives the right
-    result."""
+    """Check that a faulty attention kernel isn't tried again in a second call, and that results are
+    right."""
     faulty_kernel_calls: list[slice] = []
     install_faulty_kernel(monkeypatch, fault, faulty_kernel_calls, *other_kernels)
     monkeypatch.setattr(backends, "SCORE_BYTES", 8000)

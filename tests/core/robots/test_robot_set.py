@@ -124,7 +124,7 @@ def episode_without_hands(number: int) -> Episode:
 
 
 def test_hands_are_in_all_episodes_or_in_none(tmp_path):
-    """Check that a data set without hands has neither state nor action columns."""
+    """Check that episodes with and without hands aren't mixed in one data set."""
     for number in range(2):
         with open_set(tmp_path / "none") as robot_data:
             robot_data.append(episode_without_hands(number))

@@ -86,8 +86,8 @@ def test_right_eye_agrees_with_the_ray_traced_one(room):
 
 
 def test_shifted_video_is_remarked_and_followed(room):
-    """Check that an ego video turned or shifted against the depth gives a remark and still a right
-    second eye."""
+    """Check that an ego video turned or shifted against the depth gives a remark and a right second
+    eye."""
     (video, scene, path), _ = room
     true_eye, shift_px = second_eye(video, scene, path, STEREO_FORM), 3
     assert true_eye.off_px < 1 and not true_eye.warnings()

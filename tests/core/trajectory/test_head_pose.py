@@ -39,7 +39,8 @@ def estimate(head_clip: DrawnHeads, points: HeadPoints | None = None, **override
 
 @pytest.mark.parametrize("height", [80, 448])
 def test_exact_points_give_accurate_head_poses(height):
-    """Check that exact key points give head poses whose only error is the person's head shape."""
+    """Check that exact key points give head poses to 1 cm across the view, 1.5 cm along it and 3
+    degrees."""
     head_clip = lay_out_heads(height=height, turning_deg=40.0)
     head_path = estimate(head_clip)
     across_m, along_m, angle_deg = head_clip.errors(head_path)

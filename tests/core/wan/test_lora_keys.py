@@ -133,7 +133,8 @@ def test_alpha_comes_from_the_file_or_from_its_settings(released_lora, metadata,
     ],
 )
 def test_alpha_is_read_from_pefts_adapter_config(tmp_path, capsys, name, alpha, expected_scale):
-    """Check that LoRA alpha is read from adapter_config.json, except for a file of another name."""
+    """Check that LoRA alpha is read from adapter_config.json, unless the LoRA file has a user's own
+    name."""
     lora_file, native_file = tmp_path / f"{name}.safetensors", tmp_path / "native.safetensors"
     save_file(lora_pair("base_model.model.blocks.0.self_attn.q", 4), lora_file)
     settings_file = tmp_path / "adapter_config.json"
