@@ -72,7 +72,10 @@ def test_undistorted_videos_equal_the_prepared_clips(raw, tmp_path, pictures):
     with another_is_at(tmp_path / "shared" / f"{TAKE}__cam01.mp4", 1) as progress:
         assert count_new("shared", progress=progress) == 2
     assert count_new(options=replace(options, exo_size=(64, 32), ego_size=32)) == 2
-    assert [count_new("parts", how=RunOptions(part=(part, 2))) for part in range(2)] == [1, 1]
+    assert [count_new("parts", run_options=RunOptions(part=(part, 2))) for part in range(2)] == [
+        1,
+        1,
+    ]
 
 
 def test_camera_names_of_annotations_cannot_leave_the_folder(raw, tmp_path):
