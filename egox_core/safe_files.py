@@ -42,8 +42,7 @@ PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 @contextlib.contextmanager
 def file_lock(path: Path, wait: bool = True) -> Generator[bool]:
-    """Lock the file ``path`` while this process makes it, and yield False if another process holds
-    the lock.
+    """Lock the file ``path`` while this process makes it, and yield False if it is locked.
 
     The lock, ``.<name>.lock`` beside it, ends with its process, also with a killed one. A file
     system that knows no locks gives no protection: two processes then do the same work, and what

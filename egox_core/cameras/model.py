@@ -334,8 +334,7 @@ class CameraModel:
         uv: Tensor,  # [..., 2] stored pixels
         margin: float = 0.0,  # px by which the outline is grown
     ) -> Tensor:  # [...] bool
-        """Check which pixel positions lie inside the picture, whose outline runs from -0.5 to W -
-        0.5."""
+        """Check which pixel positions lie inside the picture's outline, -0.5 to W - 0.5."""
         width, height = self.stored_size
         u, v = uv[..., 0], uv[..., 1]
         lowest = -0.5 - margin

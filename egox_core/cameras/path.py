@@ -252,6 +252,5 @@ class CameraPath:
         return f"at ({place_text}) m, looking along ({direction_text})"
 
     def seen_from(self, other: CameraPath) -> Tensor:  # [1 or T, 3, 4] float64
-        """Compute this camera's poses relative to another camera of the same world
-        (this_from_other)."""
+        """Compute this camera's poses relative to another one in its world (this_from_other)."""
         return compose(self.w2c, invert(other._w2c))

@@ -33,8 +33,7 @@ class OrderCheck:
 
     @property
     def looks_like(self) -> str | None:
-        """Kind of depth that the values look like: 'disparity', 'z', or None if the correlation is
-        too weak."""
+        """Kind of depth that the values look like, 'disparity' or 'z', or None if unclear."""
         if abs(self.correlation) < CLEAR_ORDER:
             return None
         return "disparity" if self.correlation < 0 else "z"

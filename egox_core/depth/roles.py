@@ -62,8 +62,7 @@ def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
 def best_camera(
     sources: Sources, given_camera: CameraModel | None, width: int, height: int
 ) -> tuple[CameraModel, tuple[Remark, ...], bool]:
-    """Choose the exo camera at ``width`` x ``height``: the caller's, that of a depth source, or a
-    guess.
+    """Choose the exo camera at ``width`` x ``height``: the caller's, a source's, or a guess.
 
     Returns:
         Camera, notes, and whether it is a guess. The sources have that size already.

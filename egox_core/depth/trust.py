@@ -95,8 +95,7 @@ def depth_trust(
 def bend(
     inverse: FloatArray,
 ) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid
-    """Compute the curvature of inverse depth: its relative second difference, horizontal or
-    vertical, whichever is larger."""
+    """Compute the relative second difference of inverse depth, of both axes the larger one."""
     padded = np.pad(inverse, 1, mode="edge")
     middle = 2 * inverse
     bend_x = np.abs(padded[1:-1, :-2] + padded[1:-1, 2:] - middle)
@@ -116,8 +115,7 @@ def _background(inverse: Callable[[int], FloatArray], count: int) -> FloatArray:
 
 
 def _typical_bend(inverse: FloatArray) -> float:  # [H, W], of a typical frame
-    """Estimate the noise of a depth map by the typical curvature of inverse depth, which is 0 for
-    exact depth."""
+    """Estimate the noise of a depth map by the typical curvature of inverse depth."""
     values = bend(inverse).ravel()[::7]
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else 0.0

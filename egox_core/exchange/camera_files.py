@@ -120,8 +120,7 @@ class CameraFile:
         return placed_track(self.path.w2c, replace(self.numbering, **declared), frames)
 
     def of(self, depth: DepthVideo, **declared: Any) -> tuple[CameraPath, str]:
-        """Assign the file's exo poses to the frames of a depth video, and describe how they were
-        matched.
+        """Assign the file's exo poses to the frames of a depth video, and describe how.
 
         Raises:
             EgoXInputError: as :meth:`track`; fewer.

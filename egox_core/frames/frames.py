@@ -147,8 +147,7 @@ class Frames:
 
     @property
     def end(self) -> int:
-        """Number of frames of the source video or, if unknown, of its frames up to the last one in
-        use."""
+        """Number of frames of the source video, counted to the last one in use if unknown."""
         return self.total or self.last + 1
 
     def of(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
@@ -189,16 +188,14 @@ class Frames:
         return self.times_s[0] + (numbers - self.indices[0]) / self.rate
 
     def slack(self, clock: Clock) -> float:
-        """Return the tolerance by which frames may exceed a path's end: half a source frame, for
-        rounding.
+        """Return by how much frames may exceed a path's end: half a source frame for rounding.
 
         Every writer rounds time stamps differently.
         """
         return 1e-9 if clock == "index" else 0.5 / self.rate
 
     def in_step(self, other: Frames) -> bool:
-        """Check whether another video's frames have the same times, each counted from its own first
-        frame."""
+        """Check whether another video's frames have the same times, each from its first frame."""
         if self.counted or other.counted or len(self) < 2:
             return True
         own_times, other_times = (frames.times_s - frames.times_s[0] for frames in (self, other))
@@ -207,8 +204,7 @@ class Frames:
         )
 
     def on(self, clock: Clock, default_moments: Tensor) -> Tensor:  # [N] -> [T] float64
-        """Return the frames' numbers or times by ``clock``, or the default moments if there are no
-        frames."""
+        """Return the frames' numbers or times by ``clock``, or default moments without frames."""
         moments = self.indices.double() if clock == "index" else self.times_s
         return moments if len(self) else default_moments
 

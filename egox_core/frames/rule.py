@@ -64,16 +64,14 @@ class Numbering:
         return replace(self, file_frames=file_frames)
 
     def runs_over(self, total: int) -> bool:
-        """Check whether consecutive frame numbers run beyond the video's end, so that they don't
-        count from 0."""
+        """Check whether consecutive frame numbers run beyond the end of the video."""
         numbers = torch.as_tensor(self.numbers)
         last, first = int(numbers.max()), int(numbers.min())
         return last - first == len(numbers) - 1 and last >= total
 
 
 class Entries(NamedTuple):
-    """Positions of the file entries that belong to the frames in use, with a remark on how they
-    were found."""
+    """Positions of the file entries that belong to the frames in use, with a remark."""
 
     at: slice | Tensor  # [T] int64; -1 where a sparse form has none
     remark: Remark  # how the entries were read

@@ -121,8 +121,7 @@ class KernelsUsed(Choosing):
     def prepare(
         geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype, backend: str
     ) -> None:
-        """Compute the query and key columns that the chosen kernel reads, before its first
-        attention call."""
+        """Compute the query and key columns of the chosen kernel before its first call."""
         request = _kernel_request(
             BiasRows(geometry, options, dtype, reuse=True), 0, False, backend == "triton"
         )

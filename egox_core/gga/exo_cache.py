@@ -311,8 +311,7 @@ class ExoCache:
     def _choose_place(
         self, exact_bytes: int, packed_bytes: int | None, device: torch.device
     ) -> tuple[torch.device, bool] | None:
-        """Choose the device and precision to cache a condition in, or return None if no memory is
-        free.
+        """Choose device and precision to cache a condition in, or return None without room.
 
         Exact ones stay on the device that computes: they need no projection, but four times as
         much would have to be brought there in each kept step.

@@ -83,8 +83,7 @@ def columns(
 
 
 def _strengths(options: GgaOptions) -> tuple[float, float]:
-    """Look up two factors of a guidance mode: that of the cosine, and that of keys with known
-    geometry."""
+    """Look up a guidance mode's factors of the cosine and of keys with known geometry."""
     is_released = options.mode == "released"
     return (options.lambda_g, 1.0) if is_released else (1.0, options.lambda_g)
 

@@ -178,8 +178,7 @@ class HandTrack:
         return self._transformed(trajectory.ego.upright.seen_from(trajectory.known_exo))
 
     def beside(self, depth_m: Tensor, camera: CameraModel) -> HandTrack:  # [T, H, W] z depth of exo
-        """Compare the wrists' distance with a depth video, and add a note to the hand track if they
-        disagree.
+        """Compare the wrists' distance with a depth video, and note if they disagree.
 
         What hides them, as a back does, is nearer, too, but it stays where it is while they
         move, and lets one be seen at times.

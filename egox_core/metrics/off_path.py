@@ -106,8 +106,7 @@ class PathError:
         # The camera of the ordered path.
         camera: CameraModel,
     ) -> Tensor:  # [T, H, W] of the video's pixels
-        """Shift maps of pixel classes by the measured rotation, from the path's view to the video's
-        view.
+        """Shift maps of pixel classes by the measured rotation, from the path to the video.
 
         Each frame's map is turned as the frame was found to be (nearest neighbour, and 0
         beyond the picture). A frame for which nothing was found keeps its map.

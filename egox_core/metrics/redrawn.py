@@ -161,8 +161,7 @@ def move_errors(
     prior: np.ndarray,  # [h, w] grey
     observed_mask: np.ndarray,  # [h, w] float32, 1 where observed
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
-    """Compute local errors between video and prior: without a shift, and under the small shift that
-    fits best.
+    """Compute local errors between video and prior, unshifted and under the best small shift.
 
     Returns:
         The mean squared difference around each pixel [h, w], that of the best move (infinite where
@@ -238,8 +237,7 @@ def kept_share(
     observed: np.ndarray,  # [H, W] bool
     redrawn: np.ndarray,  # [H, W] bool
 ) -> np.ndarray:  # [H, W] float32 0...1
-    """Compute the share 0...1 of the prior that is put back at each pixel, leaving out edges and
-    specks."""
+    """Compute the share 0...1 of the prior that is put back at each pixel."""
     near_redrawn = (
         cv2.dilate(redrawn.astype(np.uint8), np.ones((MARGIN_PX, MARGIN_PX), np.uint8)) > 0
     )

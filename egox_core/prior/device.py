@@ -32,8 +32,7 @@ class DrawingDevice:
             self._fall_back_to_cpu(error)
 
     def draw(self, picture: Callable[[torch.device], Drawn]) -> Drawn:
-        """Draw a picture by calling ``picture`` with this device, or with the CPU if memory runs
-        out."""
+        """Draw by calling ``picture`` with this device, or with the CPU if memory runs out."""
         if self._device != CPU:
             try:
                 return picture(self._device)

@@ -77,8 +77,7 @@ class SeenHead:
     ego: CameraPath  # in the same world
 
     def read(self, changes: Mapping[str, Change]) -> SeenHead:
-        """Return a copy with poses or depth changed, as under another interpretation of the input
-        files."""
+        """Return a copy with poses or depth changed, as under another reading of the files."""
         head = self
         for key, change in changes.items():
             old_value = getattr(self, key)
@@ -344,15 +343,13 @@ def flipped(w2c: Tensor) -> Tensor:
 
 
 def rolled(quarters: int) -> Change:
-    """Return a function that rotates poses by quarter turns about the optical axis, as for a
-    rotated sensor."""
+    """Return a function that rotates poses by quarter turns about the optical axis."""
     cosine, sine = ((0.0, 1.0), (0.0, -1.0))[quarters < 0]
     return lambda w2c: w2c.new_tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ w2c
 
 
 def scaled(factor: float | tuple[float, ...]) -> Change:
-    """Return a function that changes the unit of depth by a factor, or of poses by a factor per
-    column."""
+    """Return a function that scales depth by a factor, or poses by a factor per column."""
     return lambda values: values * values.new_tensor(factor)
 
 

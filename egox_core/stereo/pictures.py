@@ -54,8 +54,7 @@ class StereoForm:
         trajectory: CameraTrajectory,
         up: Up | None = None,  # None: as the cameras tell it
     ) -> Tensor:  # [T, 3, 3] float64
-        """Compute each frame's rotation from the axes of the stereo picture to those of the upright
-        ego picture.
+        """Compute each frame's rotation from the stereo picture's axes to the upright picture's.
 
         ``horizon`` turns the picture until the horizon is level; ``full`` also holds it at the clip's
         mean direction, from where it wanders as the head turns; ``upright`` does the same and sets

@@ -78,8 +78,7 @@ class ExoView:
     up: Sequence[float] | None  # x, y, z of the world
 
     def surface_reach(self, frame: int, uv: np.ndarray, radius_px: float) -> float:
-        """Measure the metres along a pixel's ray from the exo camera to the wearer's surface, NaN
-        without valid depth.
+        """Measure the metres along a pixel's ray to the wearer's surface, NaN without depth.
 
         It is the median inside the mask. Without a mask the near half counts: who stands
         before a wall is nearer than it.

@@ -1,5 +1,4 @@
-"""Find hard cuts of a video: frames from which on nearly nothing is where it was in the picture
-before.
+"""Find hard cuts of a video: frames from which on nearly nothing stays where it was.
 
 A depth, a background and a canvas belong to one camera, so a clip with a cut in it is refused.
 Colours and brightness don't tell a cut (two cameras see one room; a lamp flickers), so patterns are

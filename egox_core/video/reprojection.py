@@ -170,8 +170,7 @@ class Undistortion:
         return redrawn if scale == 1 else (redrawn.clamp(0, 1) * 255).round().to(torch.uint8)
 
     def shown(self, info: VideoInfo) -> VideoInfo:
-        """Return a video's properties as they are once its pictures have been redrawn for another
-        lens.
+        """Return a video's properties after its pictures are redrawn for another lens.
 
         Raises:
             EgoXInputError: of another size than the source.

@@ -685,8 +685,7 @@ def _peft_scale(entries: Mapping[str, Any], module: str, rank: int) -> float | N
 
 
 def _pattern_value(entries: Mapping[str, Any], name: str, module: str, default: Any) -> Any:
-    """Look up a LoRA module's setting in PEFT's patterns: that of the first pattern in which its
-    name ends."""
+    """Look up a LoRA module's setting in PEFT's patterns, by the end of the module's name."""
     patterns = entries.get(name)
     for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
         try:
