@@ -9,9 +9,9 @@ WEB_DIRECTORY = "./web/js"
 async def comfy_entrypoint():
     """Give the host the pack's extension, imported only here, so that tools import the repository
     without a host."""
-    from .nodes.host.names import say_missing
+    from .nodes.host.names import log_missing_names
 
-    say_missing()  # before the imports below, which such a host may fail
+    log_missing_names()  # before the imports below, which such a host may fail
     from .nodes.extension import EgoXExtension
 
     return EgoXExtension()
