@@ -1,10 +1,7 @@
 """Define two nodes that show the model's attention.
 
 EgoX Attention Capture records the queries and keys of one block in one sampling step. EgoX
-Attention View shows which exo parts an ego pixel attends to, with geometry and without. ¶ -
-
-EgoX Attention Capture keeps the queries and keys of one block in one sampling step. EgoX Attention
-View shows where in the exo video an ego pixel looks, with geometry and without.
+Attention View shows which exo parts an ego pixel attends to, with geometry and without.
 """
 
 from __future__ import annotations
@@ -43,10 +40,7 @@ class AttentionCapture:
     run.
 
     It patches the model by ComfyUI's own hook after self-attention, which gets the q and k of
-    the attention. It changes no result, and works beside any override of attention. ¶ -
-
-    Patches the model by the host's own hook after self-attention, which gets the very q and k that
-    attention got. It changes nothing and works beside whatever overrides attention."""
+    the attention. It changes no result, and works beside any override of attention."""
 
     def __init__(self, step: int, block: int) -> None:
         self.step, self.block = step, block  # negative: from the end

@@ -1,10 +1,7 @@
 """Define the nodes for the model's conditioning.
 
 EgoX Prompt joins and cleans the two sections of the text. EgoX Conditioning makes the canvas,
-the conditioning and the latent to sample from exo video and ego prior. ¶ -
-
-EgoX Prompt joins and cleans the two sections of the text. EgoX Conditioning turns exo video and ego
-prior into the canvas, the conditioning and the latent to sample.
+the conditioning and the latent to sample from exo video and ego prior.
 """
 
 from __future__ import annotations

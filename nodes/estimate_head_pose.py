@@ -226,7 +226,7 @@ def find_wearer_points(
     """Find the wearer's key points in the detectors' outputs.
 
     Returns the points of the wearer's head, the mask in that size or None if it is empty, and
-    notes. ¶ -
+    notes.
 
     Returns:
         Points of the wearer's head, the mask in that size or None where it is empty, notes.

@@ -1,10 +1,7 @@
 """Make the inputs of geometry-guided attention for the model patch and the sampler node.
 
 Both nodes take them as ``execute(..., **gga)`` and pass them to :func:`gga_options` unchanged,
-so that each input is declared once. ¶ -
-
-Both nodes take them as ``execute(..., **gga)`` (the host calls by name) and hand them to
-:func:`gga_options` as they are, so that each input is declared once."""
+so that each input is declared once."""
 
 from collections.abc import Mapping
 from typing import Any

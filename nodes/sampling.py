@@ -270,12 +270,7 @@ class HeldLatents:
     A flow sampler then moves these frames from their noise straight to the known result, so that
     at every step the model sees them at the step's noise level, with any solver and over both
     models of a pair. ComfyUI's noise mask fails in the second sampling of a pair, which has no
-    noise. ¶ -
-
-    A flow sampler then takes them from its own noise straight to that, so that at every step the
-    model sees them at the step's noise level, with any solver, and over both models of a pair. (The
-    host's noise mask does so too, but not in the second sampling of a pair, which has no noise of
-    its own.)"""
+    noise."""
 
     def __init__(self, known: torch.Tensor) -> None:
         self.known = known  # [1, 16, n, h, w] model space

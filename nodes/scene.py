@@ -1,10 +1,7 @@
 """Define the scene nodes.
 
 Build Scene makes points of exo frames and depth, without any ego pose. Fuse Scenes joins the
-scenes of several exo cameras of one event. ¶ -
-
-Build Scene turns exo frames and depth into points, without any ego pose. Fuse Scenes joins the exo
-cameras of one event.
+scenes of several exo cameras of one event.
 """
 
 from typing import get_args

@@ -2,10 +2,7 @@
 languages.
 
 ComfyUI's search compares a node's name and these words whatever the page's language, so all
-languages are in one list. ¶ -
-
-The host's search looks at a node's name and these words whatever the page's language, so all
-languages stand together."""
+languages are in one list."""
 
 from typing import Any
 

@@ -2,11 +2,7 @@
 value may exceed.
 
 ComfyUI refuses values outside an input's range unless the node checks that input itself in
-``validate_inputs``, so a node with a :class:`Slider` calls :meth:`Slider.check` there. ¶ -
-
-The host refuses what is outside an input's range unless the node looks at that input itself
-(``validate_inputs``), so a node that takes a :class:`Slider`'s input hands its value to
-:meth:`Slider.check` there."""
+``validate_inputs``, so a node with a :class:`Slider` calls :meth:`Slider.check` there."""
 
 from dataclasses import dataclass
 from typing import Any

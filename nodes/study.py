@@ -1,9 +1,6 @@
 """Define the nodes for comparing results.
 
 EgoX Sweep makes lists of λ_g and LoRA strength, over which ComfyUI runs the connected nodes.
-Labelled Video Grid shows a list of videos as one. ¶ -
-
-EgoX Sweep makes lists of λ_g and LoRA strength, over which the host runs the rest of the graph.
 Labelled Video Grid shows a list of videos as one.
 """
 

@@ -1,7 +1,5 @@
 """Wrap the parts of ComfyUI that the nodes need, one per file: paths, progress, steps of a sampler,
 VAE, names.
 
-Nothing is imported here, so that a ComfyUI that lacks a name loses only what uses it. ¶ -
-
-Nothing is imported here: a host that lacks a name loses only what uses it.
+Nothing is imported here, so that a ComfyUI that lacks a name loses only what uses it.
 """

@@ -3,11 +3,7 @@ made from.
 
 ``validate_inputs`` gets only a node's own values. Many errors show only in two nodes together
 (poses are expected beside a video that has none), so the graph of a request is noted before
-ComfyUI checks it. ¶ -
-
-``validate_inputs`` is told a node's own values only. What is wrong with a graph is often seen from
-two nodes (poses are wanted from beside a video that has none there), so the graph of the request is
-noted before the host checks it."""
+ComfyUI checks it."""
 
 import hashlib
 import json
@@ -106,9 +102,7 @@ def check_or_message(
 
     ``known`` is the result of an earlier check, whose message is returned unchanged. The node
     must declare its id (``hidden=[io.Hidden.unique_id]``) and name an input that always has a
-    value or a link: ComfyUI shows the message once for each input that is named. ¶ -
-
-    ``known``: the same of a check that went before, whose message is given as it is.
+    value or a link: ComfyUI shows the message once for each input that is named.
 
     The node must ask for its id (``hidden=[io.Hidden.unique_id]``) and name an input that always
     has a value or a link: the host gives the message once for each input that is named."""

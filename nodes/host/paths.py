@@ -4,12 +4,7 @@ folders.
 A workflow may come from anyone, so a name in it must not reach the rest of the disk: not by
 ``..``, not by an absolute path, not by a symlink that leads out. Absolute paths are refused even
 inside, so that a reviewer has one rule to check and a workflow works on other machines. Only
-ComfyUI's own folders and the pack's ``sample/`` are open. ¶ -
-
-A workflow comes from anywhere, so a name in it must not reach the rest of the disk: not by ``..``,
-not by an absolute path (refused even where it lies inside, so that a reviewer has one rule to check
-and a workflow works on the next machine, too), not by a symlink that leads out. Only the host's own
-folders and the pack's ``sample/`` are open to it."""
+ComfyUI's own folders and the pack's ``sample/`` are open."""
 
 import contextlib
 import hashlib

@@ -12,12 +12,7 @@ def host_progress(total: int = 1) -> Progress:
 
     ``total`` is the bar's initial length. Every report has its own total, because a node often
     calls several core functions in turn. The callback raises ComfyUI's
-    ``InterruptProcessingException`` after the user pressed Cancel, which the core passes on. ¶ -
-
-    ``total`` is only the bar's first length; every report carries its own, because a node often calls several core
-    functions one after the other, each with its own count. The callback raises the host's
-    ``InterruptProcessingException`` once the user has pressed Cancel; the core lets it pass through.
-    """
+    ``InterruptProcessingException`` after the user pressed Cancel, which the core passes on."""
     bar = comfy.utils.ProgressBar(max(total, 1))
 
     def report(count: int, total: int, stage: str) -> None:

@@ -1,10 +1,7 @@
 """Cache results of functions between runs of a graph.
 
 These are results of a function's last calls, for a node that runs again because another input
-changed, the sources of rendered pictures, and nodes that have to run again. ¶ -
-
-Results of a function's last calls, for a node that runs again because another input changed. What
-pictures were drawn from. Nodes that have to run again.
+changed, the sources of rendered pictures, and nodes that have to run again.
 """
 
 import functools
@@ -29,7 +26,7 @@ def remembered(slots: int) -> Callable[[Callable], Callable]:
     and equal plain values.
 
     The last ``slots`` calls are remembered. Arguments are not kept alive. Results are, and must
-    not be changed. ¶ -"""
+    not be changed."""
 
     def decorate_function(function: Callable) -> Callable:
         last_calls: deque[tuple[tuple, Any]] = deque(maxlen=slots)

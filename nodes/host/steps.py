@@ -26,10 +26,7 @@ class PartSeconds:
     without waiting in between.
 
     Devices other than CUDA and CPU work in the background without such events, so nothing is
-    measured there. ¶ -
-
-    Other devices than CUDA and CPU work in the background without such events: nothing is measured.
-    """
+    measured there."""
 
     def __init__(self) -> None:
         self._spans: dict[str, list[tuple[Any, Any]]] = {}
@@ -191,7 +188,7 @@ def show_merging(model: ModelPatcher, show: Callable[[str], None]) -> Generator[
     """Show how many weights ComfyUI has merged with LoRAs, and let Cancel end it.
 
     ComfyUI merges the largest weights first. With a file of 28 GB and no GPU it takes half an
-    hour. ¶ -"""
+    hour."""
     merge_weight, total, count = model.patch_weight_to_device, len(model.patches), 0
 
     def merge_and_show(key: str, *args: Any, **kwargs: Any) -> Any:

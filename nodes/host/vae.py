@@ -29,7 +29,7 @@ def report_calls(modules: Iterable[object], calls: int, stage: str) -> Generator
     click on Cancel.
 
     Args:\n        modules: objects that are no torch modules are left out.\n        calls: in
-    one round of the work, which may be repeated. ¶ -
+    one round of the work, which may be repeated.
 
     Args:
         modules: what is none of torch's is left out.
@@ -55,10 +55,7 @@ def report_passes(vae: VAE, module_name: str, passes: int) -> AbstractContextMan
     """Report progress by counting how often the VAE's ``encoder`` or ``decoder`` is called.
 
     ComfyUI's video VAEs process a few frames at a time. ``passes`` is the number for a clip or
-    for a tile of one. ¶ -
-
-    The host's video VAEs go through a clip a few frames at a time; ``passes`` are those of a clip
-    (or a tile of one)."""
+    for a tile of one."""
     return report_calls(
         (getattr(getattr(vae, "first_stage_model", None), module_name, None),), passes, module_name
     )

@@ -2,10 +2,7 @@
 output folder.
 
 The file contains the workflow of the run that made the pictures, from ComfyUI's list of runs,
-not the graph that the page shows by then. ¶ -
-
-The file carries the workflow of the run that made the pictures, from the host's own list of runs,
-not the graph as it stands on the page by now."""
+not the graph that the page shows by then."""
 
 import asyncio
 import io
@@ -40,10 +37,7 @@ async def save_clip(request: web.Request) -> web.Response:
     ``about`` (JSON: name, fps, run).
 
     The answer is ``{"file", "workflow"}``: the name below the output folder, and whether the
-    file contains its workflow. ¶ -
-
-    Answers ``{"file", "workflow"}``: the name below the output folder, and whether the file carries
-    its workflow."""
+    file contains its workflow."""
     description, pictures = await _receive_clip(request)
     return web.json_response(await asyncio.to_thread(write_clip, description, pictures))
 

@@ -1,7 +1,5 @@
 """Describe the chosen exo video for the page, and send single frames as the nodes read them.
 
-A browser plays few of the phones' formats, and shows none of them in the standard range. ¶ -
-
 A browser plays few of the phones' formats, and shows none of them in the standard range.
 """
 
@@ -29,7 +27,7 @@ async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
 
     The answer contains frames, frames per second, width and height (px), ``hdr`` (HLG, PQ or
     empty), ``remarks``, ``depth`` (whether a depth file is beside it), and ``times`` (s) if they
-    are uneven. ¶ -"""
+    are uneven."""
     info, has_depth = await asyncio.to_thread(probe_with_depth, name)
     return web.json_response(
         {

@@ -50,12 +50,7 @@ def is_same_origin(request: web.Request) -> bool:
     Browsers state this in Sec-Fetch-Site, which no page can set, but only to addresses that they
     trust (https, localhost). Over plain http in a network they send the page's Origin with every
     POST, and the routes accept nothing else. A foreign name that leads to this machine (DNS
-    rebinding) passes, as in ComfyUI: no server can list all names that its user gives it. ¶ -
-
-    Browsers say so in Sec-Fetch-Site, which no page can set, but only to addresses that they trust
-    (https, localhost); over plain http in a network they send the page's Origin with every POST,
-    and the routes take nothing else. A stranger's name that leads to this machine (DNS rebinding)
-    passes, as with the host: no server knows all names that its user gives it."""
+    rebinding) passes, as in ComfyUI: no server can list all names that its user gives it."""
     fetch_site = request.headers.get("Sec-Fetch-Site")
     if fetch_site is not None:
         return fetch_site == "same-origin"
@@ -77,10 +72,7 @@ def file_reading_route(
     for errors.
 
     An img or video element sends no Origin, so only Sec-Fetch-Site is checked, if the browser
-    sends it. ¶ -
-
-    An img or video element sends no Origin; what a browser says of the asking page counts where it
-    says anything."""
+    sends it."""
 
     @functools.wraps(handler)
     async def route(request: web.Request) -> web.StreamResponse:
@@ -112,11 +104,7 @@ def file_writing_route(handler: Handler) -> Handler:
     answers to errors.
 
     Status 400: the handler's error, or a body that breaks off. 403: another page asks. 413:
-    above ComfyUI's limit. 507: the disk refuses. ¶ -
-
-    400: what the handler says, a body that breaks off, 403: another page asks, 413: over the host's
-    limit, 507: the disk refuses.
-    """
+    above ComfyUI's limit. 507: the disk refuses."""
 
     @functools.wraps(handler)
     async def route(request: web.Request) -> web.StreamResponse:

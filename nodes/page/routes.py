@@ -5,13 +5,7 @@ The editor's routes are POST with a JSON object, answered to the server's own pa
 have a JSON body with a ``reason``: 400 for a malformed request, 403 for another page, 410 for a
 scene that was dropped, 413 for a body that is too large. Work is done on one thread beside the
 event loop and never on a GPU, so that a running prompt keeps its own. Sample videos have a route
-because ComfyUI's ``/view`` reads its input, output and temp folders only. ¶ -
-
-The editor's routes are POST with a JSON object, answered to the server's own page only. 400: a
-malformed request, 403: another page asks, 410: the scene of the token is gone, 413: too large; each
-with ``{"reason": …}``. Work is done on one thread beside the event loop, and never on a GPU, so
-that a running prompt keeps its own. Sample videos have a route because the host's ``/view`` reads
-its input, output and temp folders only."""
+because ComfyUI's ``/view`` reads its input, output and temp folders only."""
 
 import asyncio
 import functools
@@ -157,11 +151,7 @@ async def prior(body: dict) -> web.Response:
     request of this ``view`` waits.
 
     ``moving`` adds the frame's moving points. ``dense`` draws all points, not only those that
-    the released renderer draws. ``seen`` marks each pixel that exo doesn't see in this frame. ¶
-    -
-
-    ``moving``: with the frame's moving points. ``dense``: all points, not only those that the
-    released renderer takes. ``seen``: with a mark on each pixel that exo doesn't see now."""
+    the released renderer draws. ``seen`` marks each pixel that exo doesn't see in this frame."""
     stored_scene, camera = scene_entry(body), read_camera(body).upright()
     ego_w2c = validate_w2c(body.get("w2c"), "w2c")
     if ego_w2c.ndim != 2:

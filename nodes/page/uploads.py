@@ -3,11 +3,7 @@ overwriting files.
 
 ComfyUI's own upload takes one file and has no notion of depth or archives. Here one request
 brings all files that were chosen or dropped at once, which become one folder below
-``input/egox``. ComfyUI's limit on an upload applies. ¶ -
-
-The host's own upload takes one file and knows nothing of depth or archives. Here one request brings
-all files that were chosen or dropped at once; they become one folder below ``input/egox``. The
-host's limit on an upload holds."""
+``input/egox``. ComfyUI's limit on an upload applies."""
 
 import asyncio
 import re

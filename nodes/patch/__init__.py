@@ -1,7 +1,5 @@
 """Patch ComfyUI's Wan model: a wider input, guided attention, checks before sampling, and LoRA
 metadata.
 
-Nothing is imported here, so that a ComfyUI that lacks a name loses only what uses it. ¶ -
-
-Nothing is imported here: a host that lacks a name loses only what uses it.
+Nothing is imported here, so that a ComfyUI that lacks a name loses only what uses it.
 """

@@ -3,11 +3,7 @@ really acted.
 
 Only ComfyUI's plain Wan class with 36 input channels is accepted, before anything is changed.
 Nodes that replace the model's forward (as TeaCache nodes do) bypass canvas or geometry without
-an error, so the run counts what passed through the patch. ¶ -
-
-Exactly the host's plain Wan class with 36 input channels is taken, before anything is changed.
-Nodes that replace the model's forward (TeaCache nodes do) bypass canvas or geometry without an
-error, so the run counts what passed through the patch."""
+an error, so the run counts what passed through the patch."""
 
 from __future__ import annotations
 
@@ -237,10 +233,7 @@ class WholeCanvasMemory:
         conditions.
 
         ComfyUI adds up the sizes of the input and of the named conditions, so the condition
-        latent stands for the exo half. ¶ -
-
-        It adds up the sizes of the input and of the named conditions, so the condition latent
-        stands for the exo half."""
+        latent stands for the exo half."""
         return {
             "memory_usage_factor_conds": ("c_concat",),
             "memory_usage_shape_process": {"c_concat": lambda shape: [*shape[:-1], self.w_exo]},
@@ -482,10 +475,7 @@ class NoteAfterRun:
     used.
 
     The kernel is chosen while the model runs, on another node than the one that patched the
-    model. ¶ -
-
-    Which kernel is fastest and right shows only while the model runs, on another node than the one
-    that patched it."""
+    model."""
 
     def __init__(self, node_id: str | None, note: str, calls: PatchCalls) -> None:
         self.node_id, self.note, self.calls = node_id, note, calls

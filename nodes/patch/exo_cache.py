@@ -242,7 +242,7 @@ class BlockInput:
     from the cached input.
 
     A replacement that was there before (as ComfyUI uses to skip layers) decides whether the
-    block runs. ¶ -"""
+    block runs."""
 
     def __init__(
         self, exo: ExoForward, number: int, previous: Callable | None, seconds: PartSeconds

@@ -5,13 +5,6 @@ ComfyUI's node for torch.compile drops every guard on transformer_options, so th
 of an earlier run is reused although another wrapper, strength or window is in them. What changes
 between calls therefore runs outside compiled code (``torch.compiler.disable``). Whether there is
 a canvas, guidance, or positions for tokens shows in the names of keyword arguments, whose guards
-stay. ¶ -
-
-torch.compile: the host's compile node drops every guard on transformer_options, so compiled code of
-an earlier run is taken again although another wrapper, another strength or another window is in
-there. What changes from run to run and from call to call therefore runs outside of compiled
-code (``torch.compiler.disable``); whether there is a canvas, whether geometry guides and
-whether tokens have positions of their own shows in the names of keyword arguments, whose guards
 stay."""
 
 from __future__ import annotations
@@ -95,10 +88,7 @@ def mark_canvas(
     model's compiled code.
 
     It also records the hooks that ComfyUI has just put into the weights (scheduled LoRAs), for
-    the exo cache. ¶ -
-
-    It also names the hooks that the host has just put into the weights (scheduled LoRAs), for the
-    exo cache."""
+    the exo cache."""
     lora_hooks, options = (
         executor.class_obj.current_patcher.current_hooks,
         transformer_options or {},
@@ -116,11 +106,7 @@ class WideningWrapper:
 
     A sampler that never sees the exo half can't change it, so the result equals a loop at full
     width whose exo velocity is zero. The clean exo latent is in model space, and ComfyUI moves
-    it with the model by calling :meth:`to`. ¶ -
-
-    A sampler that never sees the exo half can't change it: this equals a full-width loop whose exo
-    velocity is zero. Holds the clean exo latent in model space; the host moves it with the model by
-    calling :meth:`to`."""
+    it with the model by calling :meth:`to`."""
 
     def __init__(
         self,
@@ -328,10 +314,7 @@ class GeometryGuidance:
 
     The clip's directions stay on their device. What a call needs is copied to the call's device
     in float32, which the logarithm needs. The wrapper calls :meth:`model_moved` when the model
-    moves. ¶ -
-
-    The clip's directions stay where they were made; what a call needs is copied to its device, in
-    float32, which the logarithm needs. The wrapper that holds this tells where the model went."""
+    moves."""
 
     def __init__(self, geometry: GgaGeometry, options: GgaOptions, backend: str) -> None:
         self.geometry = geometry
@@ -392,10 +375,7 @@ class AttentionOverride:
     unchanged.
 
     With an exo cache, the exo half's keys and values are stored in a full forward and added to a
-    later one. ¶ -
-
-    With an exo cache, exo's keys and values are stored in a full forward and joined in a kept one.
-    """
+    later one."""
 
     def __init__(
         self,
@@ -498,9 +478,7 @@ def window_frames(
 
     A looped window with ComfyUI's anchor frame may be as long as the clip and yet begin in its
     middle. In a retained place the whole exo half shows the retained frame, as the ego half's
-    condition does. ¶ -
-
-    None where the call is about the clip as it is.
+    condition does.
 
     A looped window with the host's anchor frame before it may be as long as the clip and yet begin
     in its middle. In a retained place all of the exo half is of the retained frame, as the ego

@@ -1,8 +1,6 @@
 """Patch a Wan model, which adds the exo half to the sampled half, and geometry to the attention.
 
-EgoX Model Patch and Wan EgoX Sampler both use it, so that they give the same numbers. ¶ -
-
-Used by EgoX Model Patch and Wan EgoX Sampler, so that both give the same numbers.
+EgoX Model Patch and Wan EgoX Sampler both use it, so that they give the same numbers.
 """
 
 from __future__ import annotations

@@ -2,10 +2,6 @@
 
 ``shown`` has a function for each kind of result. In a ComfyUI that was started by ``python -X
 egox_show=0``, for runs that nobody looks at, it is None, and nothing that it needs is imported.
-Images that are outputs of a node come from here too. ¶ -
-
-``shown`` has a function for each kind of result. A host that was started by ``python -X
-egox_show=0``, for runs that nobody looks at, makes it None, and nothing that it needs is imported.
 Images that are outputs of a node come from here too."""
 
 import logging

@@ -28,11 +28,7 @@ def collect_editor_data(
     ``path`` is upright w2c [T][3][4], ``exo_from_scene`` one pose or T poses. ``up`` is the
     scene's upward direction, which is nine times in ten right within ``up_within`` degrees.
     ``video`` is the mark of the video in use, if it is a file. ``guessed`` lists the frames
-    whose pose is a guess. ¶ -
-
-    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward
-    direction, nine times in ten within ``up_within`` degrees; ``video`` the mark of the video in
-    use, where it is a file; ``guessed`` the frames whose pose is a guess."""
+    whose pose is a guess."""
     frame_count = len(trajectory)
     used_frames = select_editor_frames(trajectory, frames, scene)
     editor_data = {

@@ -32,15 +32,13 @@ def collect_geometry(
     """Collect the data of the geometry view for ``preview_ui``, None without depth, poses and
     pictures.
 
-    If they don't fit a canvas, the result contains a ``reason``. ¶ Args:\n        exo_images:
-    [T, H, W, 3].\n        ego_size: side of the ego picture, px.\n        node: the player's own
-    id in ``graph``. The first guided node before or after it is shown. ¶ -
+    If they don't fit a canvas, the result contains a ``reason``. The player follows the first
+    guided node before or after ``node``.
 
     Args:
         exo_images: [T, H, W, 3].
         ego_size: side of the ego picture, px.
-        node: the player's own id in ``graph``; the first guided node before or behind it is the one
-            that it follows.
+        node: the player's own id in ``graph``.
     """
     if depth is None or trajectory is None or exo_images is None:
         return None

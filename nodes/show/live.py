@@ -1,8 +1,6 @@
 """Send the page the whole clip in rough colours after each sampling step.
 
-ComfyUI's own preview shows the same latent, but only its first frame. ¶ -
-
-(The host's own preview, where switched on, shows the same latent, but its first frame only.)"""
+ComfyUI's own preview shows the same latent, but only its first frame."""
 
 import base64
 from typing import Any
@@ -32,10 +30,7 @@ def show_in_form(server: Any, picture: Tensor, run: str) -> None:  # picture [h,
     """Show a picture of a run in the middle of the page's form, by ComfyUI's own preview message.
 
     ComfyUI also puts the picture on the node that the message names. Here that is no node of the
-    graph, whose sampler has a player. ¶ -
-
-    The host also puts such a picture on the node that the message names; here that is none of the
-    graph's, whose sampler has a player."""
+    graph, whose sampler has a player."""
     if not feature_flags.supports_feature(
         server.sockets_metadata, server.client_id, "supports_preview_metadata"
     ):

@@ -1,8 +1,6 @@
 """Make the players on the nodes: clips as contact sheets in ComfyUI's temp folder, sent to the page
 with a node's result.
 
-``web/js/previews.js`` draws them. ¶ -
-
 ``web/js/previews.js`` draws them.
 """
 

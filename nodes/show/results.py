@@ -1,7 +1,5 @@
 """Show results of nodes, with one function for each kind of result.
 
-All but :func:`live` return the node's ``ui``. ¶ -
-
 All but :func:`live` return the node's ``ui``.
 """
 

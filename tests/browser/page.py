@@ -63,11 +63,7 @@ class PageUnderTest(ComfyPage):
         """List errors and warnings of this pack and its nodes in the console.
 
         The newest page writes a note wherever a form's row belongs to a subgraph, although the
-        row is there. ¶ -
-
-        The newest page writes a note of its own wherever a form's row is a subgraph's; the row is
-        there all the same.
-        """
+        row is there."""
         pack_message = re.compile(
             r"^(error|warning): (?!\[appModeStore\]).*(egox|comfyui-egox)", re.I | re.S
         )

@@ -1,14 +1,9 @@
 """Test egox_one_video with a user's video and nothing else, run as a whole by the page's button.
 
 The hands come from a file, and *Save Robot Episode*, placed by hand, makes an episode of the
-run. ¶ The detectors (SAM3, SDPose, MoGe, Depth Anything 3, the language model) are nodes of the
+run. The detectors (SAM3, SDPose, MoGe, Depth Anything 3, the language model) are nodes of the
 tests, which answer from the drawn take in ComfyUI's exact types: their weights can't be
-downloaded here. ¶ -
-
-The detectors (SAM3, SDPose, MoGe, Depth Anything 3, the language model) are the tests' own nodes,
-which answer what the drawn take knows in the host's exact types: their weights can't be had here,
-and random ones see nothing. It is the one place where more than weights stands in; what the host's
-own code packs is tested in tests/nodes."""
+downloaded here."""
 
 import json
 import shutil

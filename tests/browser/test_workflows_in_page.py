@@ -1,7 +1,7 @@
 """Test that every shipped graph works in the page: no missing nodes, no loose links, and the API
 form of headless runs.
 
-Its form, its translation and its layout are checked, too. ¶ -"""
+Its form, its translation and its layout are checked, too."""
 
 import re
 

@@ -31,11 +31,7 @@ def clip(pack, comfy_host) -> Path:
 def make_croppable_class(reports_crop: bool):
     """Make a class that crops ComfyUI's file video by the documented methods of newer versions.
 
-    ``reports_crop`` adds the method that tells of a crop, which came later than the crop itself.
-    ¶ -
-
-    ``told``: with the method that says so, which came later than the crop itself.
-    """
+    ``reports_crop`` adds the method that tells of a crop, which came later than the crop itself."""
     from comfy_api.latest import InputImpl, Types
 
     class Cropped(InputImpl.VideoFromFile):

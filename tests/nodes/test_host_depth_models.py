@@ -2,11 +2,7 @@
 weights.
 
 The real weights can't be downloaded here. ComfyUI's code reads the weights and makes the
-payloads, so that their numbers can be compared with ComfyUI's own unprojection. ¶ -
-
-The real weights can't be had here. Everything else is the host's: its builders read the state dict,
-its inference nodes make the payload. What the numbers mean can so be checked against the host's own
-unprojection."""
+payloads, so that their numbers can be compared with ComfyUI's own unprojection."""
 
 import importlib
 import math

@@ -2,10 +2,7 @@
 (:mod:`.known_detectors`).
 
 ``run.py`` links this folder into the custom_nodes of the ComfyUI that tests run in, and nowhere
-else. A stand-in file contains its configuration in its metadata. ¶ -
-
-``run.py`` links this folder into the custom_nodes of the host that tests run in, and nowhere else; the pack never
-registers these nodes. A stand-in file carries its configuration in its metadata.
+else. A stand-in file contains its configuration in its metadata.
 """
 
 import json

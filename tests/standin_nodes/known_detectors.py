@@ -2,11 +2,7 @@
 
 Their models' weights can't be downloaded here. Each answer has ComfyUI's own form and, where
 possible, is packed by ComfyUI's code, which ``tests/nodes/test_estimate_head_pose.py`` and
-``test_host_depth_models.py`` test. ¶ -
-
-This is the one place where more than weights stands in. Each answer has the host's exact form, by
-its own packing where it has one; how the host's code fills it in life is tested in
-``tests/nodes/test_estimate_head_pose.py`` and ``test_host_depth_models.py``."""
+``test_host_depth_models.py`` test."""
 
 import sys
 from functools import lru_cache

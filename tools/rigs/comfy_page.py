@@ -106,7 +106,7 @@ def open_browsers(executable: Path) -> Iterator[Callable[[bool], PagePool]]:
     """Yield ``browser(webgl)``, which returns the page pool of a headless browser with or without
     3-D views.
 
-    Each browser starts when it is first needed, and closes at the end. ¶ -"""
+    Each browser starts when it is first needed, and closes at the end."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, ExitStack() as running:
@@ -231,10 +231,7 @@ class ComfyPage:
         """Load a saved workflow as the page's file menu does, as a graph or as its form.
 
         A graph has a tab of its own, a form a new one each time: newer pages open a file of the
-        active tab's name in that tab, in its last view. ¶ -
-
-        A graph has a tab of its own, a form a new one each time: newer pages open a file of the
-        active tab's name in that tab, in the view that it was left in."""
+        active tab's name in that tab, in its last view."""
         if not form:
             workflow = {**workflow, "extra": {**workflow.get("extra", {}), "linearMode": False}}
         new_number = len(self._tabs) + 1

@@ -2,9 +2,7 @@
 canvas, depth and poses.
 
 It needs an importable ComfyUI and the pack loaded as a package (the tests' ``pack`` fixture does
-both). ¶ -
-
-Needs the host importable and the pack loaded as a package (the tests' ``pack`` fixture does both).
+both).
 """
 
 import importlib
@@ -276,7 +274,7 @@ def random_rig(pack: ModuleType, models: Path, size: RigSize) -> ModelRig:
     """Make a rig with random latents instead of encoded pictures, for measurements that the VAE
     would dominate.
 
-    The model has the form of Wan 2.2, without an image embedding. ¶ -"""
+    The model has the form of Wan 2.2, without an image embedding."""
     types_module = import_core_module(pack, "types")
     model = load_transformer(models / standins.SHIPPED["transformer"])
     generator = torch.Generator().manual_seed(0)

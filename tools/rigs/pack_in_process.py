@@ -22,11 +22,7 @@ def import_host(root: Path, base: Path, **options: Any) -> None:
 
     This must come before any other import of ComfyUI, which reads its command line then, and
     must be told if there is no GPU. ``options`` are further command-line options
-    (``reserve_vram=2.0``). ¶ -
-
-    Must come before any other import of the host: it reads its command line then, and without a GPU it must be told.
-    ``options`` are further ones of its command line (``reserve_vram=2.0``).
-    """
+    (``reserve_vram=2.0``)."""
     import torch
 
     # The repository root is on the path too and has a folder ``nodes``; the host's nodes.py must win.

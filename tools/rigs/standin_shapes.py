@@ -1,10 +1,7 @@
 """List names and shapes of the stand-in models' tensors, as ComfyUI's loaders expect them.
 
 Nothing here needs ComfyUI: names and shapes are those of diffusers' and transformers' classes,
-and a test loads every file by ComfyUI's loaders and allows no missing and no unexpected key. ¶ -
-
-Nothing here needs the host: names and shapes are those of diffusers' and transformers' classes, and a test loads every
-file through the stock loaders and asks for no missing and no unexpected key.
+and a test loads every file by ComfyUI's loaders and allows no missing and no unexpected key.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +26,7 @@ class TransformerForm:
     """Describe a small Wan image-to-video transformer.
 
     ``heads`` and ``text_dim`` are stored in the metadata if they differ from what ComfyUI
-    assumes (dim / 128 and 4096). ¶ -"""
+    assumes (dim / 128 and 4096)."""
 
     dim: int = 128
     ffn_dim: int = 64

@@ -82,10 +82,7 @@ def draw_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """Draw one seeded tensor: unit gain for weights, ones for norm scales, small biases.
 
     It uses numpy's legacy generator, whose numbers never change, and a separate stream for each
-    name, so that a further tensor doesn't change the others. ¶ -
-
-    numpy's legacy generator, because its stream is frozen for good; one stream a name, so that
-    adding a tensor leaves the others as they were."""
+    name, so that a further tensor doesn't change the others."""
     random_state = np.random.RandomState((seed * 1_000_003 + zlib.crc32(name.encode())) % 2**32)
     noise = torch.from_numpy(random_state.standard_normal(shape)).float()
     if name.endswith("gamma") or ("norm" in name and name.endswith("weight")):
@@ -130,7 +127,7 @@ def train_tokenizer(sentences: Sequence[str] = (LETTERS, LETTERS), **options: An
     """Train a sentencepiece model with umT5's special ids (pad 0, end 1), and return the bytes of
     its file.
 
-    Its pieces are single characters unless the trainer's options say otherwise. ¶ -"""
+    Its pieces are single characters unless the trainer's options say otherwise."""
     import sentencepiece  # a requirement of the host; only --all comes here
 
     model_stream = io.BytesIO()

@@ -2,11 +2,7 @@
 
 Only the standard library is imported, because run.py calls this before anything is installed.
 Playwright drives the system's browser: its own download comes from another host than the package
-index, and is not needed. ¶ -
-
-Nothing but the standard library at import time, since run.py asks before anything is installed.
-Playwright drives the browser that the system has: its own download comes from another host than the
-package index, and is not needed."""
+index, and is not needed."""
 
 import os
 import shutil

@@ -1,8 +1,6 @@
 """Run the sub-commands of run.py, parsed by any Python and run inside the environment.
 
-At import it needs the standard library only. Functions import what the environment contains. ¶ -
-
-At import it needs the standard library only; functions import what the environment has.
+At import it needs the standard library only. Functions import what the environment contains.
 """
 
 import argparse

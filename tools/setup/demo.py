@@ -157,7 +157,7 @@ def save_all(prompt: dict[str, Any], search_folders: tuple[Path, ...] = ()) -> d
     """Add nodes to the demo graph that save the prior, and all videos side by side with the true
     ego video if it exists.
 
-    The page has players for them, a command line needs files. ¶ -"""
+    The page has players for them, a command line needs files."""
     node_ids = {node["class_type"]: node_id for node_id, node in prompt.items()}
     (load_inputs,), (save_inputs,) = (
         inputs_by_type(prompt, LOAD),

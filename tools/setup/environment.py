@@ -247,9 +247,7 @@ def install(layout: Layout, python: Path, purpose: str, arguments: list[str], sa
     """Install ``arguments``, written as for pip, by uv or by pip, with output to logs/pip.log.
 
     uv takes a third of pip's time. It is used if each setting of pip has a counterpart, and is
-    installed below ``.egox`` with its files, never into ``python``. ¶ -
-
-    Both write to logs/pip.log.
+    installed below ``.egox`` with its files, never into ``python``.
 
     uv takes a third of pip's time. It is used where each setting of pip has a counterpart, and
     is put below ``.egox``, with what it keeps, never into ``python``.

@@ -27,4 +27,4 @@ class Layout:
 class SetupError(SystemExit):
     """Report that something outside this code is missing or wrong, and how to fix it.
 
-    A program that doesn't catch it ends with this message and without a traceback. ¶ -"""
+    A program that doesn't catch it ends with this message and without a traceback."""

@@ -65,7 +65,7 @@ class Server:
     def command(self) -> list[str]:
         """Build the command that starts ComfyUI.
 
-        Its database is in memory, because it may not write beside the user's ComfyUI. ¶ -"""
+        Its database is in memory, because it may not write beside the user's ComfyUI."""
         device_arguments = [] if torch.cuda.is_available() else ["--cpu"]
         return [
             str(self.environment.python),

@@ -43,12 +43,7 @@ def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
     also take the pictures of docs/img. With --device no ruff and ty, and only those tests of
     tests/core that can run on the device. Without further arguments the page is the newest on
     PyPI, which users have. --all also runs the tests in a browser with ComfyUI's own page.
-    --host and --frontend run the tests that another ComfyUI or page can break. ¶ -
-
-    Without further arguments the page is the newest on PyPI, which is what people have; --all takes
-    the tests in a browser to the host's own page, too. --host and --frontend run the tests that a
-    host or its page can break, on another one than the pinned.
-    """
+    --host and --frontend run the tests that another ComfyUI or page can break."""
     parser = argparse.ArgumentParser(prog="run.py test", add_help=False, allow_abbrev=False)
     parser.add_argument("--host")
     parser.add_argument("--frontend")

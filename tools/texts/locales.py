@@ -4,13 +4,7 @@ of main.json lack.
 ComfyUI serves ``locales/<language>/`` of every pack under ``/i18n``. main.json contains the
 texts of the pack's own page, written by hand in each language (``web/js/page_texts.mjs``). The
 front end looks up nodes' texts as ``nodeDefs.<node>.inputs.<id>.name``, and outputs by number:
-``outputs.0.name``. Choices of a menu are not translated there, so tooltips quote them unchanged.
-¶ -
-
-The host serves ``locales/<language>/`` of every pack under ``/i18n``; main.json is what the pack's
-own page says, written by hand in each language (``web/js/page_texts.mjs``). Its front end looks the
-nodes' texts up as ``nodeDefs.<node>.inputs.<id>.name``; outputs are counted: ``outputs.0.name``.
-Choices of a menu are not translated there, so tooltips quote them as they are."""
+``outputs.0.name``. Choices of a menu are not translated there, so tooltips quote them unchanged."""
 
 import hashlib
 import json
