@@ -37,7 +37,7 @@ import torch
 from benchmarks.support import gpu_run
 report, device = gpu_run.Report(), torch.device("cpu")
 report.run("device", lambda: [gpu_run.gpu_card.device_row(device)])
-parts = gpu_run.parts_of("small", device, report.card, False)
+parts = gpu_run.list_parts("small", device, report.card, False)
 for part in ("kernels bf16", "train bf16", "train 24 GB"):
     report.run(part, parts[part])
 print(json.dumps([row.as_dict() for _, row in report.rows]))
