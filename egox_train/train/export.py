@@ -123,7 +123,7 @@ def _write_fused(
     config = base_without_weights(base)
     weights = StreamedWeights(weight_files(base), f"base model {base.name}")
     weight_shapes = weights.shapes()
-    # base_form has refused names of another model
+    # the base model check has refused names of another model
     source_names = {str(rename_parameter(name)): name for name in weight_shapes}
     diffusers_names = {name: str(rename_parameter(name, "diffusers")) for name in weight_shapes}
     matrices_by_weight = matrix_pairs(

@@ -54,7 +54,7 @@ def preview_ui(
     badge: str | None = None,
     # Values of the run (see upstream_values), to distinguish runs.
     values: Ui | None = None,
-    # A view of weights over the stream exo, from geometry_data.
+    # A view of weights over the stream exo, from collect_geometry.
     geometry: Ui | None = None,
     # Distance to the truth, for a list of runs: "17.3 dB".
     measure: str | None = None,

@@ -35,7 +35,7 @@ class TwoNodes:
             text=True,
         )
         process_rows = (line.split(maxsplit=1) for line in process_list.stdout.splitlines())
-        busy_names = ("ray::call", "ray::_ModelHost.run")
+        busy_names = ("ray::call", "ray::_GpuActor.run")
         return [int(pid) for pid, name in process_rows if name.startswith(busy_names)]
 
     def kill_worker(self) -> None:

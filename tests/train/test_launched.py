@@ -63,7 +63,7 @@ def test_two_processes_have_the_losses_of_one(workplace, tiny, launching):
     process_environment = {
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(launching.free_port()),
+        "MASTER_PORT": str(launching.find_free_port()),
         "ACCELERATE_USE_CPU": "true",
     }
     result = subprocess.run(
