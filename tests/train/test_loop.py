@@ -238,7 +238,7 @@ def test_captions_are_dropped_at_the_set_share(workplace, tiny):
 
 
 def test_infinite_loss_stops_training_and_names_the_clip(workplace, tiny):
-    tiny.make_cache(workplace / "cache", spoil="take2__cam")
+    tiny.make_cache(workplace / "cache", nan_clip="take2__cam")
     config = tiny.config(workplace, batch_size=1, checkpoint={"every": 1, "keep": 9}, steps=4)
     with refuses("take2__cam") as error:
         train(config)
@@ -357,7 +357,7 @@ def test_full_disk_keeps_the_last_checkpoint(workplace, tiny):
 
 
 def test_changed_cache_shard_is_refused(workplace, tiny):
-    other_cache = tiny.make_cache(workplace / "other", spoil="take0__cam")
+    other_cache = tiny.make_cache(workplace / "other", nan_clip="take0__cam")
     (workplace / "cache" / "shard-00000.safetensors").write_bytes(
         (other_cache / "shard-00000.safetensors").read_bytes()
     )
