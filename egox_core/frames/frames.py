@@ -267,7 +267,7 @@ class Frames:
 
 
 UNSAID = Frames.of_count(None)
-"""Frames of which nothing is known; values then keep their own frames."""
+"""Frames of which nothing is known, beside which values keep their own frames."""
 
 
 def _refuse_older(frames: Frames, state: object) -> None:

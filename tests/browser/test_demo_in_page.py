@@ -148,20 +148,20 @@ def check_comparison_of_two_runs(page) -> None:
     assert read_about(page).startswith("λ_g 3 → 0 · mean difference ")
     pixels = page.evaluate(_PIXELS_SCRIPT, [DECODE_NODE, 1])
     assert pixels["factor"] == 8 and pixels["mean"] > 0.2
-    earlier_view, current_pixels, difference = (
+    earlier_pixels, current_pixels, difference = (
         np.array(pixels[name]) for name in ("before", "ego", "difference")
     )
-    expected = np.minimum(8 * np.abs(current_pixels - earlier_view), 255)
-    opaque = (earlier_view == 255) & (current_pixels == 255)
+    expected = np.minimum(8 * np.abs(current_pixels - earlier_pixels), 255)
+    opaque = (earlier_pixels == 255) & (current_pixels == 255)
     assert ((difference == expected) | (difference == 255) | opaque).all()
 
     preview_stage = find_preview_part(page, DECODE_NODE, "egox-preview-stage")
     preview_stage.click(position={"x": 10, "y": 10})
     page.page.keyboard.press("d")
-    earlier_view = read_preview(page, DECODE_NODE)
-    assert earlier_view["view"] == "difference"
+    difference_preview = read_preview(page, DECODE_NODE)
+    assert difference_preview["view"] == "difference"
     find_preview_part(page, DECODE_NODE, "egox-preview-factor").select_option("32")
-    assert read_preview(page, DECODE_NODE)["hash"] != earlier_view["hash"]
+    assert read_preview(page, DECODE_NODE)["hash"] != difference_preview["hash"]
     preview_stage.click(position={"x": 10, "y": 10})
     page.page.keyboard.press("1")
     assert read_about(page) == ""
@@ -175,8 +175,7 @@ def check_comparison_of_two_runs(page) -> None:
     )
     choose_view(page, DECODE_NODE, "wipe")
     side_menus = [
-        find_preview_part(page, DECODE_NODE, f"egox-preview-{side_menu}")
-        for side_menu in ("left", "right")
+        find_preview_part(page, DECODE_NODE, f"egox-preview-{side}") for side in ("left", "right")
     ]
     option_texts = dict(
         option.split("|")

@@ -32,7 +32,7 @@ from .episodes import (
 )
 
 IS_POINT = torch.tensor([1.0, 0, 0, 1, 1, 1, 1, 1])[:, None]
-"""Which of a hand's eight vectors are points: the wrist and five finger tips, not two axes."""
+"""Points among a hand's eight vectors: the wrist and five finger tips, not two axes."""
 
 
 def hand_vectors(values: np.ndarray) -> torch.Tensor:  # [T, 48] -> [T, 2, 8, 3]
