@@ -198,7 +198,7 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
 
 
 def test_a_video_without_depth_marks_no_number(
-    open_page, read_shipped, hidden_weights, uploads, repo_root, tmp_path
+    open_page, read_shipped, hidden_weights, upload_folder, repo_root, tmp_path
 ):
     """Check that a video without depth, in a graph without model files, marks only the head's row
     in the form as wrong."""
