@@ -197,9 +197,10 @@ def _ears(exo: ExoFile) -> tuple[np.ndarray, np.ndarray]:
 def _known_at(world: World, uv: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Select the pixels and moments at which the head camera's pose is known."""
     known_mask = np.isfinite(world.w2c[:, 0, 0])
-    frame_indices = nearest_frames(world.times_s, moments)
+    frame_times_s = world.frames.times_s.numpy()
+    frame_indices = nearest_frames(frame_times_s, moments)
     inside_mask = (
-        known_mask[frame_indices] & (moments >= world.times_s[0]) & (moments <= world.times_s[-1])
+        known_mask[frame_indices] & (moments >= frame_times_s[0]) & (moments <= frame_times_s[-1])
     )
     return uv[inside_mask], moments[inside_mask]
 

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from egox_core.cameras import CameraModel
 from egox_core.exchange import read_trajectory
+from egox_core.frames import Frames
 from egox_core.frozen import frozen
 from egox_core.progress import Progress
 from egox_core.video import VideoInfo
@@ -44,7 +45,7 @@ class World:
     structure: Structure | None
     # world = scale turn structure's + shift
     from_structure: tuple[float, np.ndarray, np.ndarray]
-    times_s: np.ndarray  # [T] of the ego video
+    frames: Frames  # [T] all of the ego video
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -59,10 +60,10 @@ class World:
         by_depth: tuple[float, float, str] | None,
         progress: Progress,
     ) -> "World":
-        frame_times_s, notes = np.asarray(ego.times_s), []
+        ego_frames, notes = all_frames(ego, video), []
         picture_size = ego.width, ego.height
         lens = None if EGO not in lenses else lenses[EGO].rescale(*picture_size)
-        poses = np.full((len(frame_times_s), 3, 4), np.nan)
+        poses = np.full((len(ego_frames), 3, 4), np.nan)
         if structure is not None:
             solved_poses = {
                 int(name.split("/")[1].split(".")[0]): (
@@ -104,7 +105,7 @@ class World:
                 structure=structure,
                 from_structure=path_similarity,
                 points=path_similarity[0] * points @ path_similarity[1].T + path_similarity[2],
-                times_s=frame_times_s,
+                frames=ego_frames.bare,
                 notes=tuple(notes),
             )
         assert structure is not None
@@ -132,7 +133,7 @@ class World:
             structure=structure,
             from_structure=(metres, z_up_rotation, world_shift),
             points=metres * structure.points @ z_up_rotation.T + world_shift,
-            times_s=frame_times_s,
+            frames=ego_frames.bare,
         )
 
     def pose_of(self, w2c: np.ndarray) -> np.ndarray:
@@ -150,14 +151,13 @@ class World:
         frame_rotations = Rotation.from_matrix(
             self.w2c[known_pairs + 1, :, :3] @ self.w2c[known_pairs, :, :3].mT
         )
-        return float(
-            np.degrees(np.median(frame_rotations.magnitude() / np.diff(self.times_s)[known_pairs]))
-        )
+        frame_durations_s = self.frames.times_s.diff().numpy()[known_pairs]
+        return float(np.degrees(np.median(frame_rotations.magnitude() / frame_durations_s)))
 
     def carrier(self) -> Place:
         """Build a function that interpolates the head camera's pose between its known poses."""
         known_mask = np.isfinite(self.w2c[:, 0, 0])
-        known_times_s = self.times_s[known_mask]
+        known_times_s = self.frames.times_s.numpy()[known_mask]
         known_rotations = Rotation.from_matrix(self.w2c[known_mask][:, :, :3].transpose(0, 2, 1))
         rotation_slerp, known_positions = (
             Slerp(known_times_s, known_rotations),
