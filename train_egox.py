@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train an EgoX LoRA without ComfyUI (see docs/training.md). Each subcommand has its own --help."""
+"""Run the commands that prepare data, train, generate and evaluate without ComfyUI."""
 
 import logging
 import sys

@@ -1,5 +1,5 @@
-"""Count how often the prior's remarks on the head's place are right, on synthetic takes: correct
-files, and files with a wrong unit, axes or direction.
+"""Count correct, wrong and missing warnings about the ego camera's position, on synthetic takes
+whose input files are correct or have a known error.
 
     python3 run.py bench alarms [--first-seed 0] [--takes 40] [--save]
 
@@ -45,21 +45,20 @@ def flipped(w2c: Tensor) -> Tensor:
 
 
 def rolled(sine: float) -> Change:
-    """Build a function that rolls camera poses by 90 degrees, to the side given by the sign of
-    ``sine``."""
+    """Build a function that rolls camera poses by +90 or -90 degrees."""
     return lambda w2c: w2c.new_tensor([[0, sine, 0], [-sine, 0, 0], [0, 0, 1.0]]) @ w2c
 
 
 def times(factor: float) -> Change:
-    """Build a function that multiplies depth, or the translations of poses, by a factor, as a wrong
-    unit does."""
+    """Build a function that multiplies depth values, or the translations of camera poses, by a
+    factor."""
     return lambda values: (
         values * (values.new_tensor([1, 1, 1, factor]) if values.shape[-2:] == (3, 4) else factor)
     )
 
 
 def disparity(depth_m: Tensor) -> Tensor:
-    """Convert depth to disparity from 0 to 1, as depth networks predict it."""
+    """Convert depth to relative disparity from 0 to 1, as depth networks predict it."""
     inverse_depth = 1 / depth_m
     far_disparity, near_disparity = (
         inverse_depth.nanquantile(0.005),
@@ -93,14 +92,14 @@ WRONG: dict[str, tuple[dict[str, Change], str]] = {
 
 
 class Files(NamedTuple):
-    """Input files of a take as a user gives them: exo depth, ego camera path and exo camera path."""
+    """Store a take's input files in memory: exo depth, ego camera path and exo camera path."""
 
     depth_m: Tensor  # [T, H, W]
     ego: CameraPath
     exo: CameraPath
 
     def changed(self, changes: dict[str, Change]) -> "Files":
-        """Change depth, ego and exo poses, and the exo camera's focal length, by their names."""
+        """Apply changes to the depth, the camera poses or the focal length, selected by name."""
         depth_m, ego_path, exo_path = self
         if "focal" in changes:
             focal_px = changes["focal"](exo_path.camera.fx)
@@ -127,7 +126,7 @@ def right_files(take: SyntheticTake) -> Files:
 
 
 def placement_remark(take: SyntheticTake, files: Files) -> str:
-    """Render a take's ego prior, and return its remark on the head's place.
+    """Render a take's ego prior, and return the warning about the ego camera's position, if any.
 
     The remark is "" if there is none, and "refused: ..." if the take is refused."""
     depth_m, ego_path, exo_path = files
@@ -146,7 +145,7 @@ def placement_remark(take: SyntheticTake, files: Files) -> str:
 
 
 def remedies(words: str) -> list[str]:
-    """List the remedies that the text of a remark offers."""
+    """List the corrections that a warning's text proposes."""
     remedy_text = words.partition("would be right with ")[2].partition("; draw_anyway")[0]
     return (
         re.split(", or (?=depth |poses |ego poses |exo poses )", remedy_text) if remedy_text else []
@@ -158,7 +157,7 @@ def follow(
     remedy: str,
     true_depth_m: Tensor,  # the metric one that disparity asks for
 ) -> Files:
-    """Apply a remedy from a remark to a take's input files."""
+    """Apply a correction that a warning proposes to a take's input files."""
     scale_factor = float((re.findall(r"by (-?[\d.e-]+)", remedy) or ["nan"])[-1].rstrip("."))
 
     def fitted(video_depth: Tensor) -> Tensor:
@@ -190,8 +189,8 @@ def follow(
 
 
 def outcome(take: SyntheticTake, truth: Files, files: Files) -> str:
-    """Describe whether a take is right after a remedy was applied, and if not, whether a remark
-    still warns."""
+    """Describe whether a take's 3D points are right after a correction, and whether a warning
+    remains."""
     true_depth_m = truth.depth_m
     relative_errors = (files.points() - truth.points()).norm(dim=-1) / true_depth_m
     if float(relative_errors.nanmedian()) <= RIGHT_POINTS:
@@ -200,8 +199,8 @@ def outcome(take: SyntheticTake, truth: Files, files: Files) -> str:
 
 
 def verdict(words: str, right: str) -> str:
-    """Classify a remark on the head's place: absent, naming the right cause, naming a wrong cause,
-    or naming no cause."""
+    """Classify a warning as silent (absent), right (names the true cause), wrong (names another
+    cause), or word (names no cause)."""
     if not words:
         return "silent"
     named_causes = words.partition("would be right with ")[2]
@@ -211,7 +210,7 @@ def verdict(words: str, right: str) -> str:
 
 
 def usual(seed: int, **settings: str | bool | int) -> SyntheticTake:
-    """Render one small frame of a synthetic take."""
+    """Render one small frame of a synthetic take with default settings."""
     size = {"exo_width": 160, "exo_height": 96, "ego_size": 64, "frames": 1, "edge_samples": 1}
     return make_take(
         SyntheticSpec(**{"seed": seed, "texture": "plain", "wearer": "drawn"} | size | settings)
@@ -219,8 +218,8 @@ def usual(seed: int, **settings: str | bool | int) -> SyntheticTake:
 
 
 def unusual(seeds: range) -> Iterator[tuple[str, SyntheticTake]]:
-    """Render takes with all postures and exo camera places, some with a hidden head or an upright
-    picture."""
+    """Render synthetic takes with unusual postures and exo camera positions, some with a hidden
+    head or an upright picture."""
     posture_places = list(product(CHOICES["posture"], CHOICES["exo_place"]))
     for seed in seeds:
         posture, exo_place = posture_places[seed % len(posture_places)]

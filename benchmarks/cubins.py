@@ -1,5 +1,5 @@
-"""Compile the product kernels for GPUs that aren't in this machine, and print their registers,
-spills and shared memory.
+"""Compile the attention kernels for GPUs that this machine doesn't have, and print the registers
+and shared memory that they use.
 
     python3 run.py bench cubins [--save]
 
@@ -32,7 +32,7 @@ NOT_DIVIDED = "start stop width per_frame base span blocks tokens".split()
 
 
 def compile_kernel(kernel, card: int, dtype: torch.dtype, constants: dict):
-    """Compile a kernel for one GPU architecture, specialised as Triton's launcher does."""
+    """Compile a Triton kernel for one GPU architecture."""
     argument_names, warp_count = kernel.arg_names, constants.pop("num_warps")
     argument_types = dict.fromkeys(argument_names, "i32") | dict.fromkeys(FLOATS, "fp32")
     argument_types |= dict.fromkeys(
@@ -72,8 +72,8 @@ def kernel_usage(cubin: bytes) -> tuple[int, int]:
 
 
 def kernel_cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]:
-    """Format a table cell with one kernel's resources, and check that they are within the
-    limits."""
+    """Format one kernel's registers, spills and shared memory as a table cell, and check them
+    against the limits."""
     kernel, constants = product_kernels(divmod(card, 10), dtype, dim)[name]
     block_sizes = [str(constants[f"block_{side}"]) for side in ("queries", "keys")]
     block_sizes += [str(constants[x]) for x in ("num_warps", "in_flight")]
@@ -85,8 +85,7 @@ def kernel_cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str
 
 
 def main() -> int:
-    """Print the table of kernel resources or save it, and exit with 1 if a kernel needs too
-    much."""
+    """Print or save the table of kernel resources, and return 1 if a kernel exceeds the limits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--save", action="store_true", help=f"keep it as {PAGE.name}")
     is_saved = parser.parse_args().save

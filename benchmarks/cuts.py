@@ -1,5 +1,5 @@
-"""Count which synthetic videos with cuts, punch-ins and zooms are detected, and how many without
-them are reported wrongly.
+"""Count how often cuts and zooms in synthetic videos are detected, and how often videos without any
+are reported wrongly.
 
     python3 run.py bench cuts [--first-seed 0] [--rooms 50] [--save]
 
@@ -40,8 +40,7 @@ OPTIONS = (
 
 
 def zoom_in(frame: Tensor, zoom: float, middle_offset: np.ndarray) -> Tensor:
-    """Crop and enlarge a part of a picture [H, W, 3], whose middle is offset by ``middle_offset``
-    (-1 to 1 each)."""
+    """Crop a part of a picture [H, W, 3] and enlarge it to the original size."""
     height, width = frame.shape[:2]
     half_size = np.array([width, height]) / 2
     middle_px = half_size + middle_offset * half_size * (1 - 1 / zoom)
@@ -55,8 +54,8 @@ def zoom_in(frame: Tensor, zoom: float, middle_offset: np.ndarray) -> Tensor:
 
 
 def classify_clip(frames: Tensor) -> str:
-    """Classify how a clip is treated: passed, moving camera, zoom, refused as a cut with a remedy,
-    or refused without one."""
+    """Classify how the pipeline treats a clip: accepted, accepted as a moving camera or a zoom, or
+    refused as a cut."""
     if not find_cuts(frames):
         motion_report = camera_motion(frames, None)
         return "passes" if motion_report is None else "zoom" if motion_report.zoom != 1 else "moves"

@@ -1,5 +1,5 @@
-"""Compare every number of the released code with ours: rays, bias, model, LoRA, packing and
-sampling.
+"""Compare all numbers with those of the authors' released code: rays, bias, model, LoRA, packing
+and sampling.
 
     python3 run.py fidelity [--json] [--save]
 
@@ -20,8 +20,7 @@ TAKE_GOLDENS = REPO_ROOT.parent / "shared" / "golden"
 
 
 def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
-    """Run all comparisons with golden numbers. Those that need takes run only if their files
-    exist."""
+    """Run all comparisons with the released code's numbers, and skip those whose takes are missing."""
     from benchmarks.support import fidelity_core, fidelity_model
 
     if take_goldens is not None:

@@ -1,4 +1,5 @@
-"""Benchmark all that needs a GPU but no weights: kernels, forward passes, memory and training.
+"""Benchmark everything that needs a GPU but no downloaded weights: kernels, forward passes, memory
+and training.
 
     python3 run.py bench gpu      on any CUDA GPU; without one, or with --small, at a small size
 
@@ -47,8 +48,8 @@ DISK_GB = 2
 
 
 def first_look(out: Path | None) -> tuple[Host | None, list[str]]:
-    """Find ComfyUI, and print what the machine has and lacks before any measurement, with the parts
-    that must be left out.
+    """Find ComfyUI, and print what the machine has and which parts of the benchmark must be
+    skipped.
 
     The same is written into the folder.
     """

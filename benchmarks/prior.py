@@ -40,7 +40,7 @@ from lab.drawn import (
 
 
 class MovingPointsSubset:
-    """Sequence of a scene's moving points for some frames only, so that the other frames needn't be
+    """Compute a scene's moving points only for selected frames, so that other frames needn't be
     rendered."""
 
     def __init__(self, moving: MovingPoints, frames: list[int]) -> None:
@@ -68,7 +68,7 @@ def render_frames(
 
 def warp_previous(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Tensor, Tensor]:
     """Warp the previous frame's picture [S, S, C] to the view of ``frame``, and mark the pixels
-    where it is known."""
+    that it covers."""
     rays, _ = take.ego.camera.pixel_rays()
     points = rays * take.ego_ray_depth_m[frame].nan_to_num(0)[..., None]
     before_from_now = compose(take.ego.w2c[frame - 1], invert(take.ego.w2c[frame]))
@@ -90,7 +90,7 @@ def warp_previous(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Ten
 
 
 def is_away_from_outlines(index: Tensor) -> Tensor:
-    """Mark pixels [H, W] bool that have the same solid (or mask value) everywhere within 3 px."""
+    """Mark pixels [H, W] bool that are more than 3 px away from any object's outline."""
     solid_indices = index.float()[None, None]
     highest_index, lowest_index = (
         sign * torch.nn.functional.max_pool2d(sign * solid_indices, 7, 1, 3) for sign in (1, -1)
@@ -101,8 +101,7 @@ def is_away_from_outlines(index: Tensor) -> Tensor:
 def measure_preset(
     take: SyntheticTake, depth: DepthVideo, options: PriorOptions, frame_step: int
 ) -> dict:
-    """Measure the colour errors and the flicker of one preset, on every ``frame_step``-th frame and
-    its predecessor."""
+    """Measure the colour errors and the flicker of one preset, on pairs of consecutive frames."""
     scene = build_scene(take.exo_rgb, depth)
     compared_frames = range(0, scene.frame_count, frame_step)
     frames = sorted({t for t in compared_frames} | {t - 1 for t in compared_frames if t})
@@ -146,8 +145,7 @@ def measure_preset(
 
 
 def measure_seed(spec: SyntheticSpec, frame_step: int) -> dict:
-    """Measure all presets on one synthetic take, with exact depth and with a network's errors. The
-    result is case -> preset -> figures."""
+    """Measure all presets on one synthetic take, with exact depth and with simulated depth errors."""
     take = make_take(spec)
     exact_depth = take.depth_video()
     depth_cases = {

@@ -52,8 +52,7 @@ TRUTHS = (TRUTH, "ego_GT.mp4", "ego_gt.mp4")
 def released_prompt(
     options: DemoOptions, staged: str, stand_in: bool, repo: Path
 ) -> dict[str, Any]:
-    """Build the graph of the authors' example, with the settings of the public run, for the real
-    weights or small stand-ins."""
+    """Build the ComfyUI graph of the authors' example, for the real weights or for small stand-ins."""
     prompt = read_prompt("egox_demo" if stand_in else "egox_basic", repo)
     prompt = save_all(apply_options(prompt, options, staged))
     for node_type, values in {
@@ -65,7 +64,8 @@ def released_prompt(
 
 
 def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> tuple[Path, float]:
-    """Run the graph in ComfyUI, and return the folder with ego.mp4 and the seconds that it took.
+    """Run a ComfyUI graph, and return the folder with the generated ego.mp4 and the seconds that it
+    took.
 
     Raises:
         SetupError: no take, the server did not start, weights are missing, the graph failed.
@@ -86,8 +86,7 @@ def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> 
 
 
 def compare(ego: Path, truth: Path) -> dict[str, float]:
-    """Compute PSNR and SSIM of a generated video against the true one, which is scaled to the same
-    size."""
+    """Compute PSNR and SSIM of a generated video against the true one."""
     generated_frames = read_frames(ego)
     height, width = generated_frames.shape[1:3]
     true_frames = read_frames(truth)[: len(generated_frames)]
@@ -100,13 +99,13 @@ def compare(ego: Path, truth: Path) -> dict[str, float]:
 
 
 def compare_with_public_run(values: dict[str, float]) -> dict[str, Any]:
-    """Compare the figures with those of the public run, and check that the difference is small."""
+    """Check that PSNR and SSIM differ little from those of the published run."""
     differences = {key: values[key] - PUBLIC[key] for key in PUBLIC}
     return {"off": differences, "near": all(abs(differences[key]) <= NEAR[key] for key in PUBLIC)}
 
 
 def table(result: dict[str, Any]) -> str:
-    """Format the result of the released example as text."""
+    """Format the benchmark's result as a text table."""
     lines = [
         f"{result['take']}: {result['steps']} steps in {result['minutes']:.1f} min",
         "| | here | public run | off by | near is |",

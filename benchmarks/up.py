@@ -47,7 +47,7 @@ FLOOR_SHARE, FLOOR_M = 0.05, 0.02
 
 @dataclass(frozen=True)
 class Clip:
-    """Cameras, depth and true up direction of a synthetic clip, in one world."""
+    """Cameras, depth and true up direction of a synthetic clip."""
 
     exo: CameraPath
     ego: CameraPath
@@ -56,7 +56,7 @@ class Clip:
     sees_floor: bool
 
     def to_world(self, world_from_room: Tensor) -> "Clip":  # [3, 4]
-        """Transform the clip to another world."""
+        """Transform the clip's cameras and up direction to another world coordinate system."""
         room_from_world = invert(world_from_room)
         exo_path, ego_path = (
             replace(path, w2c=compose(path.w2c, room_from_world)) for path in (self.exo, self.ego)
@@ -71,7 +71,7 @@ class Clip:
 
 
 def draw_clip(group: str, seed: int) -> Clip:
-    """Draw a synthetic clip of one group of test cases, in the room's world (z up)."""
+    """Draw a synthetic clip of one group of test cases, in world coordinates with z up."""
     rng = np.random.default_rng([seed, list(GROUPS).index(group)])
     posture, depth_kind = GROUPS[group]
     if posture == "bent":
@@ -108,7 +108,7 @@ def draw_clip(group: str, seed: int) -> Clip:
 
 
 def turn_exo(rng: np.random.Generator, exo: CameraPath) -> CameraPath:
-    """Turn a camera at its place to a random pitch and roll."""
+    """Rotate the exo camera in place to a random pitch and roll."""
     camera_position, viewing_direction = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :3]
     pitch_rad, roll_deg = np.radians(rng.uniform(*PITCH_DEG)), rng.normal() * ROLL_DEG[0]
     level_direction = viewing_direction[:2] / viewing_direction[:2].norm() * math.cos(pitch_rad)
@@ -120,7 +120,7 @@ def turn_exo(rng: np.random.Generator, exo: CameraPath) -> CameraPath:
 
 
 def roll_ego(rng: np.random.Generator, ego: CameraPath) -> CameraPath:
-    """Roll an upright camera path by an angle that varies from second to second, as a head does."""
+    """Roll an upright camera path by an angle that varies over time, as a head does."""
     times_s, knots_s = ego.frames.times_s, np.arange(0.0, 60.0)
     roll_deg = rng.normal() * ROLLED_DEG[0] + np.interp(
         times_s, knots_s, rng.normal(size=len(knots_s)) * ROLLED_DEG[1]
@@ -143,8 +143,8 @@ def angle_deg(up: Up, truth: Tensor) -> float:
 
 
 def group_figures(clips: list[Clip]) -> dict[str, float]:
-    """Compute the errors of a group of clips, once with three worlds in turn and once in the first
-    camera's world."""
+    """Compute the errors of the estimated up direction for a group of clips, in several world
+    coordinate systems."""
     world_transforms = [
         torch.eye(3, 4, dtype=torch.float64),
         torch.tensor(Z_FROM_Y, dtype=torch.float64),

@@ -13,14 +13,13 @@ ENDS = 2**20
 
 
 def fingerprint(parts: Any) -> str:
-    """Compute a hash of 64 hex digits from numbers and text in nested lists and mappings,
-    regardless of the order of keys."""
+    """Compute a hash of nested lists and mappings of numbers and text, regardless of the order of
+    keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def file_ends(file: Path) -> bytes:
-    """Read a file's size and the bytes at its start and end, where files of one kind usually
-    differ. The size of a missing file is -1."""
+    """Read a file's size and the bytes at its start and end, for a fast hash."""
     if not file.is_file():
         return b"-1"
     size = file.stat().st_size
@@ -31,9 +30,10 @@ def file_ends(file: Path) -> bytes:
 
 
 def file_state(path: Path | None) -> int | str:
-    """Summarise a file's content without reading all of it: its size (0 if missing). Folders and
-    uncompressed arrays are hashed by names and by bytes at both ends, because new numbers don't
-    change their size."""
+    """Summarise the content of a file or folder without reading all of it.
+
+    A file gives its size (0 if missing). Folders and uncompressed arrays are hashed by names
+    and by bytes at both ends, because new numbers don't change their size."""
     if path is None or not path.exists():
         return 0
     if path.is_file() and path.suffix != ".npy":

@@ -1,4 +1,4 @@
-"""Define the options of commands as dataclasses, from which command line arguments are generated."""
+"""Define the options of commands as dataclasses, from which command line arguments are made."""
 
 import argparse
 import math
@@ -55,8 +55,7 @@ def parse_scale(text: str) -> ScaleSource | float:
 
 
 def argument(default_value: Any = MISSING, help: str | None = None, **metadata: Any) -> Any:
-    """Declare a dataclass field that is also a command line argument, required if it has no
-    default.
+    """Declare a dataclass field that is also a command line argument.
 
     Args:
         metadata: what the field's name, type and default don't tell argparse. ``flag``: another
@@ -70,8 +69,7 @@ def argument(default_value: Any = MISSING, help: str | None = None, **metadata: 
 def add_dataclass_arguments(
     parser: argparse.ArgumentParser, options: type[Any], field_names: Collection[str] = ()
 ) -> None:
-    """Add command line arguments for the dataclass fields that were declared by :func:`argument`
-    (all, or those in ``field_names``)."""
+    """Add command line arguments for the fields of an options dataclass."""
     type_hints = get_type_hints(options)
     for entry in fields(options):
         if not entry.metadata or (field_names and entry.name not in field_names):
@@ -103,8 +101,7 @@ def add_dataclass_arguments(
 
 
 def from_arguments(options: type[Options], args: argparse.Namespace, **overrides: Any) -> Options:
-    """Build an options dataclass from parsed command line arguments and ``overrides``, which takes
-    precedence.
+    """Build an options dataclass from parsed command line arguments.
 
     Raises:
         EgoXInputError: as the dataclass itself.
@@ -122,7 +119,7 @@ def from_arguments(options: type[Options], args: argparse.Namespace, **overrides
 def numbers_like(
     example: str, separator: str, number_type: type[float]
 ) -> Callable[[str], tuple[float, ...]]:
-    """Create a parser of several numbers with a separator, as many as in the example."""
+    """Create a parser for text with several numbers, as many as in the example."""
 
     def read(text: str) -> tuple[float, ...]:
         with suppress(ValueError):
@@ -139,7 +136,7 @@ triple_of_text = numbers_like("0,-1,0", ",", float)
 
 
 def named_folder(text: str) -> tuple[str, Path]:
-    """Split NAME=FOLDER into name and folder."""
+    """Split text of the form NAME=FOLDER into name and folder."""
     name, equals_sign, folder = text.partition("=")
     if not equals_sign or not name.strip() or not folder:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
@@ -148,8 +145,7 @@ def named_folder(text: str) -> tuple[str, Path]:
 
 @frozen
 class RunOptions:
-    """Options that choose among many takes or clips, and the processes and machines that work on
-    them."""
+    """Options of commands that process many takes or clips: which ones, and in how many processes."""
 
     engine: Engine = argument("local", "a pool of processes here, or a Ray cluster")
     workers: int = argument(
@@ -212,8 +208,7 @@ ENGINE = ("engine", "workers")
 
 @frozen
 class CacheSettings:
-    """Settings of a cache. ``image_embedding`` and ``rays`` have the meaning of the training
-    configuration."""
+    """Settings of a cache of encoded clips."""
 
     vae: Path = argument(help="diffusers folder, or ComfyUI's Wan VAE file")
     text: str = argument(
@@ -235,8 +230,7 @@ class CacheSettings:
 
 @frozen
 class GenerateOptions:
-    """Options of ``generate``: model, conditioning and sampling. A conditioning option of None is
-    taken from the LoRA's metadata."""
+    """Options of ``generate``: model, conditioning and sampling."""
 
     base: Path = argument()
     vae: Path = argument()
@@ -277,14 +271,14 @@ class GenerateOptions:
 
     @property
     def text_file(self) -> Path | None:
-        """Path of the text encoder's file or folder, None if none is loaded."""
+        """Path of the text encoder's file or folder, None without one."""
         has_no_file = self.text is None or self.text.startswith("zeros:")
         return None if has_no_file or self.cfg == 1.0 else Path(self.text)
 
 
 @frozen
 class CalibrateOptions:
-    """Options of ``calibrate``: known facts about a recording."""
+    """Options of ``calibrate``: what the user knows about a recording."""
 
     ego_lens: str = argument(
         "free",
@@ -402,7 +396,7 @@ class MaskOptions:
 
 @frozen
 class RobotOptions:
-    """Options of ``lerobot``: which data of the clips are written, and in which form."""
+    """Options of ``lerobot``: which data of the clips are written."""
 
     clips: Path = argument(
         help="folder of takes, or a set of `prepare` (its manifest.jsonl says the tasks)"

@@ -1,4 +1,4 @@
-"""Write frames atomically as an mp4 file that every player supports (H.264, 4:2:0, square pixels)."""
+"""Write frames as an mp4 video that every player supports."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -29,8 +29,7 @@ def write_video(
     threads: int = 0,  # of the encoder, 0: all cores; 1 gives the same bytes every time
     progress: Progress = no_progress,
 ) -> None:
-    """Write an mp4 video. Frames of an iterable are encoded one at a time, without holding all in
-    memory.
+    """Write an mp4 video from frames, which are encoded one at a time.
 
     Raises:
         EgoXInputError: odd size (4:2:0 needs even ones), no frames, non-positive rate.
@@ -64,7 +63,7 @@ def write_levels(
     maps: Tensor,  # [T, H, W] uint8
     fps: float,
 ) -> None:
-    """Write maps of 8-bit numbers as a lossless grey video (FFV1)."""
+    """Write maps of 8-bit numbers as a lossless grey video."""
     import av
 
     same_bytes = {"fflags": "+bitexact"}  # else each file has a random number

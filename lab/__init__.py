@@ -1,2 +1,2 @@
-"""Development tools: synthetic takes and the training of the small model. They import the product,
-which never imports them."""
+"""Provide development tools that the product doesn't import: synthetic takes and the training of
+the small model."""

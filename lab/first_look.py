@@ -1,5 +1,4 @@
-"""Collect facts about the machine before torch is imported, and write them as a script's first
-file."""
+"""Collect facts about the machine without importing torch, and write them to a file."""
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ def missing_packages(names: Iterable[str]) -> list[str]:
 
 
 def this_machine() -> dict[str, Any]:
-    """Describe the operating system, CPU cores, free disk and main memory in GB (None without
-    psutil), and NVIDIA's driver."""
+    """Describe the operating system, CPU cores, free disk, main memory and NVIDIA driver."""
     memory_gb = None
     if find_spec("psutil") is not None:
         import psutil
@@ -37,7 +35,7 @@ def this_machine() -> dict[str, Any]:
 
 
 def write_first(file: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically without importing torch, which ``safe_files`` would do."""
+    """Write a JSON file atomically without importing torch."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary_file = file.with_name(f".{file.name}.first")
     temporary_file.write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")

@@ -1,7 +1,6 @@
-"""Make the animation at the top of README: exo video, ego prior that turns with the head, and pose
-editor (its screenshot comes from `run.py test --browser --screenshots`).
+"""Make the animation at the top of the README: exo video, ego prior and pose editor.
 
-    python3 run.py make first_screen
+python3 run.py make first_screen
 """
 
 import tempfile

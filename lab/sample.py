@@ -1,4 +1,4 @@
-"""Make the shipped samples, which are synthetic takes in the take layout, free of licences.
+"""Make the sample takes that ship with the pack.
 
     python3 run.py make sample synthetic_room              # detailed enough for the geometry
     python3 run.py make sample calm_room                   # the small model's: its first test scene
@@ -41,7 +41,7 @@ class Sample:
 
 
 def samples() -> Mapping[str, Sample]:
-    """List the specifications of the takes under sample/, by folder."""
+    """List the specifications of the sample takes by folder."""
     first_spec = clip_spec(FIRST_SEED["test"], ClipSettings())
     return {
         "synthetic_room": Sample(spec=SyntheticSpec(seed=44, texture="soft")),
@@ -52,7 +52,7 @@ def samples() -> Mapping[str, Sample]:
 
 
 def write_keypoints(spec: SyntheticSpec, file: Path) -> None:
-    """Write the body points of a take's wearer as a simulated detector finds them."""
+    """Write the detected body points of a take's wearer to a file."""
     layout = draw_layout(spec)
     camera = layout.scene.exo.camera
     detected_people = detect_person(

@@ -1,5 +1,4 @@
-"""Provide the fixtures for all tests: folders, the host in this process, and the pack imported in
-it."""
+"""Provide pytest fixtures for all tests."""
 
 import asyncio
 import io
@@ -31,7 +30,7 @@ SHARED = REPO_ROOT.parent / "shared"
 
 @dataclass(frozen=True)
 class ComfyHost:
-    """Store the folders of the ComfyUI that is imported into the test process."""
+    """Folders of the ComfyUI that is imported into the test process."""
 
     root: Path
     # its base directory: base/input, base/models/loras, ... as ``folder_paths`` sees them
@@ -66,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def device(pytestconfig) -> torch.device:
-    """Provide the torch device that the option ``--device`` names."""
+    """Provide the torch device that the option ``--device`` selects."""
     return torch.device(pytestconfig.getoption("device"))
 
 
@@ -83,7 +82,7 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope="session")
 def environment(host_root) -> Environment:
-    """Provide the environment variables for a ComfyUI process, with the Python that runs the tests."""
+    """Provide the environment variables for a ComfyUI process."""
     try:
         return Environment(find_host(), Path(sys.executable), Layout())
     except SetupError as error:
@@ -138,7 +137,7 @@ def read_ply() -> Callable[[IO[bytes]], tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def host_root() -> Path:
-    """Provide the ComfyUI folder, without importing anything from it."""
+    """Provide the path of the ComfyUI folder."""
     try:
         host_folder = find_host()
     except SetupError as error:
@@ -156,7 +155,7 @@ def is_pinned_host(host_root) -> bool:
 
 @pytest.fixture(scope="session")
 def pinned_host(host_root, is_pinned_host) -> None:
-    """Skip a test unless the installed ComfyUI is the pinned release."""
+    """Skip the test unless the installed ComfyUI is the pinned release."""
     if not is_pinned_host:
         pytest.skip(
             f"holds on ComfyUI {PINNED.tag}; this is v{'.'.join(map(str, read_version(host_root)))}"
@@ -165,7 +164,7 @@ def pinned_host(host_root, is_pinned_host) -> None:
 
 @pytest.fixture(scope="session")
 def comfy_host(host_root, tmp_path_factory) -> ComfyHost:
-    """Make ComfyUI importable in this process, on the CPU if there is no GPU."""
+    """Make ComfyUI importable in the test process."""
     base_folder = tmp_path_factory.mktemp("host_base")
     import_host(host_root, base_folder)
     return ComfyHost(root=host_root, base=base_folder)
@@ -173,13 +172,13 @@ def comfy_host(host_root, tmp_path_factory) -> ComfyHost:
 
 @pytest.fixture(scope="session")
 def pack(comfy_host) -> ModuleType:
-    """Import the node pack as ComfyUI does, here as the package ``egox_pack``."""
+    """Import the node pack as ComfyUI does."""
     return load_pack("egox_pack")
 
 
 @pytest.fixture(params=["as they are", "blank"])
 def are_remarks_blank(request, monkeypatch) -> bool:
-    """Run a test with normal and with blank remark texts, which may not change other results."""
+    """Run the test twice: with normal and with empty remark texts."""
     if is_blank := request.param == "blank":
         blank_text = property(lambda _: "", lambda *_: None)
         for name, module in list(sys.modules.items()):  # the pack has a copy of the core
@@ -190,8 +189,7 @@ def are_remarks_blank(request, monkeypatch) -> bool:
 
 @pytest.fixture
 def run_coroutine() -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Provide a function that runs a coroutine in its own thread, because Playwright leaves an
-    event loop running in the main one."""
+    """Provide a function that runs a coroutine in a separate thread."""
 
     def run_in_thread(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with ThreadPoolExecutor(1) as pool:
@@ -202,7 +200,7 @@ def run_coroutine() -> Callable[[Coroutine[Any, Any, Any]], Any]:
 
 @pytest.fixture(scope="session")
 def standin_models(tmp_path_factory) -> Path:
-    """Write a models folder with all stand-in weights once for all test processes."""
+    """Write a models folder with small stand-in weights."""
     from tools.rigs.standins import main
 
     base_folder = tmp_path_factory.getbasetemp()
@@ -222,7 +220,7 @@ ONE_PROCESS_FOLDERS = ("browser", "host", "nodes")
 
 
 def process_group(nodeid: str) -> str:
-    """Name the test group that runs in one process: a folder of ``ONE_PROCESS_FOLDERS``, or a file."""
+    """Name the group of tests that run in the same process."""
     test_file = nodeid.split("::")[0]
     room_folder = test_file.split("/")[1]
     return room_folder if room_folder in ONE_PROCESS_FOLDERS else test_file
@@ -240,8 +238,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort the collected tests by the duration of their groups, and skip slow tests unless
-    selected."""
+    """Sort the collected tests by duration, and skip slow tests unless selected."""
     items.sort(key=lambda item: process_group(item.nodeid) not in ONE_PROCESS_FOLDERS)
     if config.option.device != "cpu":
         cpu_only_items = [item for item in items if "device" not in item.fixturenames]

@@ -1,4 +1,4 @@
-"""Damage file contents: flip, cut or splice bytes, replace JSON values, change members of zips."""
+"""Damage file contents at random, to test how readers handle it."""
 
 import copy
 import io

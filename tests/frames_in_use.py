@@ -1,4 +1,4 @@
-"""Select frames of an imaginary source video for tests."""
+"""Build selections of video frames for tests."""
 
 from collections.abc import Sequence
 from typing import Any

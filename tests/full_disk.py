@@ -1,4 +1,4 @@
-"""Simulate a full disk by the operating system's limit on file sizes."""
+"""Simulate a full disk by limiting file sizes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def limit_file_size(max_bytes: int) -> Iterator[None]:
-    """Limit the size of files that this process writes, on POSIX systems."""
+    """Limit the size of files that this process can write, on POSIX systems."""
     import resource
 
     soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,5 +1,4 @@
-"""Write camera paths in ten file formats by their public descriptions, without the pack's own
-writers."""
+"""Write camera paths in ten file formats for tests."""
 
 import json
 import struct
@@ -16,7 +15,7 @@ OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
 
 @dataclass(frozen=True)
 class Poses:
-    """Store a camera path with one pose per source frame and a pinhole lens."""
+    """Camera path with one pose per video frame and a pinhole lens."""
 
     w2c: np.ndarray  # [N, 3, 4] OpenCV axes, of the upright picture
     intrinsics: np.ndarray  # [3, 3], pixel centres at integers
@@ -128,8 +127,7 @@ def _gvhmr(folder: Path, path: Poses) -> Path:
 
 
 def _omnicam(folder: Path, path: Poses) -> Path:
-    """Write a camera path as OmniCam's scene.json, with y up and roll from the level right
-    direction."""
+    """Write a camera path as OmniCam's scene.json."""
     keyframes = []
     for frame, pose in enumerate(path.c2w):
         right_direction, forward_direction, position = pose[:3, 0], pose[:3, 2], pose[:3, 3]

@@ -1,4 +1,4 @@
-"""Name folders and files that many tests use."""
+"""Define folders and files that many tests use."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ STANDIN_VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 
 
 def read_folder_files(folder: Path, *excluded_names: str) -> dict[str, bytes]:
-    """Read all files below a folder into a table of bytes by relative path."""
+    """Read all files in a folder, by relative path."""
     files = (
         path for path in folder.rglob("*") if path.is_file() and path.name not in excluded_names
     )

@@ -26,8 +26,7 @@ def make_path(
     # Other fields.
     **more_fields: Any,
 ) -> CameraTrajectory:
-    """Build a camera path of successive poses at ``fps`` frames a second, or without times for
-    None."""
+    """Build a camera path from poses at ``fps`` frames a second."""
     frames = Frames.of_count(len(w2c))
     if fps is not None:
         frames = Frames.timed(frames.indices.double() / fps)
@@ -37,7 +36,7 @@ def make_path(
 
 
 def replace_ego(path: CameraTrajectory, **changes: Any) -> CameraTrajectory:
-    """Replace fields of the path's ego camera, such as ``w2c`` or ``lens``."""
+    """Copy a camera trajectory with changed fields of its ego camera."""
     return replace(path, ego=replace(path.ego, **changes))
 
 
@@ -45,5 +44,5 @@ def replace_exo_pose(
     depth: DepthVideo,
     w2c: torch.Tensor | None,  # [3, 4] or [T, 3, 4]
 ) -> DepthVideo:
-    """Replace the exo camera's pose of a depth video."""
+    """Copy a depth video with another exo camera pose."""
     return replace(depth, exo=CameraPath.of_exo(depth.exo.lens, w2c, depth.frames))

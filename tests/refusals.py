@@ -1,4 +1,4 @@
-"""Check that bad input is refused."""
+"""Provide a context manager that expects bad input to be refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Check that pages and comments name only entries, files, modules, links and headings that exist."""
+"""Check that the documentation names only commands, files, modules and links that exist."""
 
 import ast
 import json
@@ -26,8 +26,7 @@ GPU_RESULTS = "benchmarks/results/gpu_"  # what `run.py bench gpu` makes on a ma
 
 
 def tracked_texts(*suffixes: str) -> Iterator[tuple[Path, str]]:
-    """Yield the texts of all tracked files with given suffixes, only the newest part of the
-    changelog."""
+    """Yield the contents of all text files under version control."""
     file_names = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
     for path in (ROOT / name for name in file_names if name.endswith(suffixes)):
         if path.is_file() and "vendor" not in path.parts:
@@ -111,7 +110,7 @@ def test_pages_name_only_what_exists():
 
 
 def test_pip_commands_in_pages_are_quoted_for_every_shell():
-    """Check that pip commands in pages have neither single quotes nor an unquoted >."""
+    """Check that pip commands in the documentation are quoted so that every shell accepts them."""
     pip_commands = [
         pip_command
         for _, text in tracked_texts(".md")
@@ -136,7 +135,7 @@ def test_comments_name_only_source_files_that_exist():
 
 
 def test_docstrings_have_no_semicolon_and_no_question_word_first():
-    """Check the rules for docstrings that ruff doesn't check."""
+    """Check that docstrings contain no semicolon and start with no question word."""
     bad_docstrings = []
     for path, text in tracked_texts(".py"):
         for node in ast.walk(ast.parse(text)):
@@ -150,7 +149,7 @@ def test_docstrings_have_no_semicolon_and_no_question_word_first():
 
 
 def test_docstrings_of_exported_names_are_in_google_form():
-    """Check the docstrings of all names that the core exports with ruff's pydocstyle rules."""
+    """Check by ruff that the docstrings of public names have Google's form."""
     exported_names = {
         ROOT / "egox_core" / f"{name}.py": None for name in ("stages", "take", "types")
     }

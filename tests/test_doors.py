@@ -1,4 +1,4 @@
-"""Check which source frame each entry of poses, depth, masks and points belongs to, per input form.
+"""Test which video frame each entry of an input file is assigned to.
 
 A video has 60 frames at 30 a second, of which 4 to 20 (17) are in use. Entry i says its own number, so
 that the answer can be read back. The rows were declared before the code gave them.
@@ -278,7 +278,7 @@ def hands_json(count, file_frames, folder):
 
 
 def place_key_points(frame_numbers: list, file_frames: FileFrames) -> Answer:
-    """Assign one detected key point per entry to frames of the whole video."""
+    """Assign detected key points to the frames of a video."""
     frames = frames_in_use(
         range(VIDEO_FRAMES), (FRAME_SIZE, FRAME_SIZE), fps=FPS, total=VIDEO_FRAMES
     )
@@ -370,7 +370,7 @@ def keyframes_file(count, file_frames, folder):
 
 
 def look_at_clicks(count, file_frames, folder):
-    """Read a camera path that looks at clicked points, and return its directions."""
+    """Read a camera path that looks at clicked points, and return its viewing directions."""
     look_entries = [{"frame": n, "point": [n, 0, 64]} for n in range(count)]
     keyframe_document = {
         "keyframes": [{"frame": 0, "position": [0, 0, 0], "yaw_deg": 0}],
@@ -437,7 +437,7 @@ def read_entries_of_used_frames(
     folder: Path,
     remark_texts: tuple[str, ...],
 ) -> tuple | None:
-    """Read the entries of the frames in use from an input, or return None if it is refused."""
+    """Read the entries of an input for the frames in use, or return None if it is refused."""
     folder.mkdir(parents=True)
     try:
         entries, notes = read_input(count, file_frames, folder)

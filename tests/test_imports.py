@@ -1,5 +1,4 @@
-"""Check that imports go one way: from nodes and egox_train to egox_core, and to no host from either
-package."""
+"""Test that modules import each other only in the permitted directions."""
 
 import ast
 import importlib
@@ -59,7 +58,7 @@ def list_imports(path: Path) -> list[tuple[int, str, str]]:
 
 
 def imported_file(path: Path, level: int, module: str, name: str) -> Path | None:
-    """Find the file of the repository that an import statement in ``path`` refers to."""
+    """Find the file in the repository that an import statement refers to."""
     module_parts = [part for part in module.split(".") if part]
     if not level and module.split(".")[0] not in TREES:
         return None
@@ -80,7 +79,7 @@ def imported_files(path: Path) -> set[Path]:
 
 
 def named_files(path: Path, only_name: str | None = None) -> Iterator[Path]:
-    """Yield the files that define the names imported by ``path``, or one of these names."""
+    """Yield the files that define the names imported by a file."""
     for level, module, name in list_imports(path):
         file = imported_file(path, level, module, name) if only_name in (None, name) else None
         if file is not None and file.name == "__init__.py" and name:
@@ -90,13 +89,13 @@ def named_files(path: Path, only_name: str | None = None) -> Iterator[Path]:
 
 
 def module_name(path: Path) -> str:
-    """Convert a Python file's path into its module name, or the package's for ``__init__.py``."""
+    """Convert a Python file's path to its module name."""
     path_parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(path_parts[:-1] if path.stem == "__init__" else path_parts)
 
 
 def room_of(path: Path) -> str:
-    """Return the package folder of a file, or the file itself at the top level."""
+    """Find the package folder that contains a file."""
     return "/".join(path.relative_to(ROOT).with_suffix("").parts[:2])
 
 
@@ -123,7 +122,7 @@ def test_each_room_imports_only_rooms_below_it_in_the_list(package):
 
 
 def test_each_module_of_the_core_is_reached_from_the_nodes():
-    """Check that no module of egox_core is unused by the nodes, following imported names."""
+    """Check that the nodes use every module of egox_core."""
     entry_files = [ROOT / "__init__.py", ROOT / "egox_core" / "take.py"]
     waiting_files, reached_files = [*entry_files, *python_files("nodes")], set()
     while waiting_files:
@@ -135,7 +134,7 @@ def test_each_module_of_the_core_is_reached_from_the_nodes():
 
 
 def test_a_room_of_the_core_is_entered_by_its_init():
-    """Check that code outside a package of egox_core imports only from its ``__init__``."""
+    """Check that code imports packages of egox_core only through their ``__init__``."""
     imported_names = set()
     for path in [
         ROOT / "__init__.py",
@@ -159,7 +158,7 @@ def test_a_room_of_the_core_is_entered_by_its_init():
 
 @pytest.mark.parametrize("unit_name", [str, room_of], ids=["files", "rooms"])
 def test_imports_have_no_cycle(unit_name):
-    """Check by a topological sort that neither files nor packages import each other in a circle."""
+    """Check that neither files nor packages import each other in a circle."""
     init_files = {ROOT / tree / "__init__.py" for tree in TREES}
     imports_by_unit: dict[str, set[str]] = {}
     for path in set(python_files(*TREES)) - init_files:
@@ -184,7 +183,7 @@ QUERY_MODULES = {"queries", "uploads"}
 
 
 def test_nodes_draw_only_through_nodes_show():
-    """Check that nodes import drawing code only from nodes/show, which skips it without a viewer."""
+    """Check that nodes import drawing code only through nodes/show."""
     for path in python_files("nodes"):
         if room_of(path) == "nodes/show":
             continue
@@ -206,7 +205,7 @@ def test_nodes_draw_only_through_nodes_show():
 
 @pytest.mark.parametrize("tree", REFUSED_IMPORTS)
 def test_each_tree_imports_only_permitted_packages(tree):
-    """Check that each source folder imports only the packages permitted to it."""
+    """Check that each source folder imports only permitted packages."""
     for path in python_files(tree) if tree in TREES else [ROOT / tree]:
         relative_path = path.relative_to(ROOT)
         for level, module, name in list_imports(path):
@@ -251,7 +250,7 @@ for package in (egox_core, egox_train):
 
 
 def test_core_and_trainer_import_without_a_host():
-    """Check that egox_core and egox_train can be imported without ComfyUI or training packages."""
+    """Check that egox_core and egox_train can be imported without ComfyUI."""
     training_packages = "diffusers transformers peft accelerate"
     process_result = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, " ".join(HOST), training_packages],

@@ -1,4 +1,4 @@
-"""Compare the exo camera, ego path and depth that each input form gives with those drawn.
+"""Test that every input format gives the true cameras and depth of a drawn take.
 
 A cell is a way and a picture, with frames from 0, from 4 and every second one; the exo camera
 stands in some and moves in others. Its right value was declared before the code gave it.
@@ -81,7 +81,7 @@ def rank_by_frame(depth: DepthVideo, path: CameraTrajectory) -> Tensor:
 def episode_columns(
     exo: Tensor, ego: Tensor, depth: DepthVideo, path: CameraTrajectory, hands: HandTrack
 ) -> Mapping[str, np.ndarray]:
-    """Build one robot episode, as the node does, and return its table columns."""
+    """Build the table columns of one robot episode."""
     fps = round(1 / float(path.ego.frames.times_s.diff().mean()))
     episodes = make_episodes("a", "do it", exo, ego, path.beside(depth.exo), hands, fps=fps)
     return episodes[0].columns
@@ -117,7 +117,7 @@ FULLY_COMPARED_PICTURES = ("as it is", "square")
 
 
 def relative_poses(target: Tensor, source: Tensor) -> Tensor:  # w2c [T, 3, 4] each
-    """Compute camera poses target_from_source [T, 3, 4] by products of 4x4 matrices."""
+    """Compute relative camera poses target_from_source [T, 3, 4]."""
     bottom_row = torch.tensor([[[0.0, 0, 0, 1]]]).double().expand(len(target), 1, 4)
     matrices = [torch.cat((pose.double(), bottom_row), 1) for pose in (target, source)]
     return (matrices[0] @ torch.linalg.inv(matrices[1]))[:, :3]
@@ -149,7 +149,7 @@ def drawn_take(source: tuple[int, int], exo_moves: bool, view_count: int = 1) ->
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Store the used frames of a drawn take with their true cameras and depth."""
+    """Used frames of a drawn take with their true cameras and depth."""
 
     take: SyntheticTake
     folder: Path
@@ -176,7 +176,7 @@ class Clip:
         return self.take.ego.w2c[self.indices]
 
     def intrinsics(self, extra_scale: float = 1.0) -> np.ndarray:
-        """Compute the intrinsic matrix K of the frames in use at another scale."""
+        """Compute the intrinsic matrix K at another picture scale."""
         lens, scale_factor = self.take.exo.camera, self.picture.scale * extra_scale
         left_px = self.picture.left_px
         return intrinsics_matrix(
@@ -202,8 +202,7 @@ class Clip:
         return self.take.ego.camera.rescale(self.picture.size[1], self.picture.size[1])
 
     def poses(self, of_exo: bool, upright: bool = True) -> Poses:
-        """Build the poses of all source frames of the exo or ego camera, as another program would
-        write them."""
+        """Build the true poses of the exo or ego camera for all source frames."""
         ego_w2c = self.take.ego.w2c
         ego_w2c = self.take.ego.camera.upright_poses(ego_w2c) if upright else ego_w2c
         exo_w2c = self.source_exo_w2c.numpy()
@@ -221,7 +220,7 @@ class Clip:
         return file
 
     def meta(self, name: str, intrinsics: np.ndarray | None = None, **more_entries: object) -> Path:
-        """Write a meta.json with the true camera poses into a new folder."""
+        """Write the true camera poses to a meta.json file."""
         meta_content = {"camera_extrinsics": self.take.exo.rows()}
         meta_content |= {"ego_extrinsics": self.take.ego.w2c.tolist()}
         meta_content |= {} if intrinsics is None else {"camera_intrinsics": intrinsics.tolist()}
@@ -290,7 +289,7 @@ class DepthAndPath(NamedTuple):
 
 @cache
 def reference_result(clip: Clip) -> DepthAndPath:
-    """Build a depth video and a camera path from the true arrays of a drawn clip."""
+    """Build a depth video and a camera path from a clip's true values."""
     depth, _ = stages.align(
         clip.depth_maps(), frames=clip.frames, camera=clip.lens, exo_w2c=clip.exo_pose
     )
@@ -320,7 +319,7 @@ def make_second_eye(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Se
 def later_results(
     clip: Clip, depth: DepthVideo, path: CameraTrajectory
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the name and value of every result that is computed from a depth video and a path."""
+    """Yield all results that are computed from a depth video and a camera path."""
     scene_points, _ = stages.scene(clip.exo, depth)
     ego_prior, _ = stages.prior(scene_points, path)
     yield "prior", ego_prior.rgb
@@ -352,7 +351,7 @@ def later_results(
 
 @cache
 def true_results(clip: Clip) -> Mapping[str, Any]:
-    """Compute the true value of every result, where possible without the tested code."""
+    """Compute the true value of every result."""
     true_values = dict(later_results(clip, *reference_result(clip)))
     # Independently of the code: hands, cameras in the columns, the viewer.
     exo_c2w = relative_poses(torch.eye(3, 4).double().expand(CLIP_FRAMES, 3, 4), clip.exo_w2c)
@@ -443,7 +442,7 @@ INPUT_FORMS: dict[str, tuple[Callable[[Clip], DepthAndPath], float, bool]] = {}
 def register_input_form(
     name: str, pose_tolerance: float = ARRAY_TOLERANCE, compares_later_results: bool = False
 ):
-    """Register a function that provides a lens, pose, path or depth in one input format."""
+    """Register a function that writes and reads a clip in one input format."""
 
     def keep_function(function: Callable[[Clip], Any]) -> Callable[[Clip], Any]:
         INPUT_FORMS[name] = function, pose_tolerance, compares_later_results
@@ -453,7 +452,7 @@ def register_input_form(
 
 
 def align_depth(clip: Clip, depth: Any = None, **options: Any) -> DepthAndPath:
-    """Align given depth maps with the clip, by default those of the frames in use."""
+    """Align given depth maps with the clip."""
     options = {"frames": clip.frames} | options
     depth = clip.depth_maps() if depth is None and "sockets" not in options else depth
     aligned_depth, _ = stages.align(depth, **options)
@@ -527,7 +526,7 @@ def _(c: Clip) -> DepthAndPath:
 
 
 def moge_payload(clip: Clip, intrinsics: np.ndarray) -> dict[str, Tensor]:
-    """Build a MoGe depth output with normalized intrinsics, as ComfyUI's node returns it."""
+    """Build the depth output of ComfyUI's MoGe node."""
     (width, height), intrinsics = clip.picture.size, torch.tensor(intrinsics).float()
     intrinsics[:2, 2] += 0.5
     intrinsics = intrinsics / torch.tensor([[width], [height], [1.0]])
@@ -625,7 +624,7 @@ register_input_form("ego path: meta.json as read")(
 
 
 def whole_source_clip(clip: Clip) -> Clip:
-    """Return a clip that contains all frames of its source video."""
+    """Copy a clip with all frames of its source video."""
     indices = torch.arange(SOURCE_FRAMES)
     frames = replace(clip.frames, indices=indices, times_s=indices.double() / FPS, fps=FPS)
     return replace(clip, indices=indices.tolist(), frames=frames)
@@ -642,7 +641,7 @@ def whole_source_path(clip: Clip) -> CameraTrajectory:
 
 
 def keyframe_document(clip: Clip) -> dict[str, Any]:
-    """Build a keyframe JSON document for the frames in use."""
+    """Build a JSON document of camera keyframes for the clip."""
     frame_poses = zip(clip.indices, clip.ego_w2c.tolist(), strict=True)
     return {"keyframes": [{"frame": index, "w2c": w2c} for index, w2c in frame_poses]}
 
@@ -730,7 +729,7 @@ def _(c: Clip) -> DepthAndPath:
 
 
 def check_wide_intrinsics_beside_a_narrower_video(clip_of) -> None:
-    """Check the lens that a 16:9 picture's K gives beside a video and a depth file of 7:4."""
+    """Check the lens when the intrinsics belong to a wider picture than the video."""
     clip, size = clip_of("as it is", "from 0", False), (126, 72)  # of whole 128x72
     frames = replace(clip.frames, source_size=size, size=size)
     narrow_depth_file = clip.folder / "narrow.npz"
@@ -742,7 +741,7 @@ def check_wide_intrinsics_beside_a_narrower_video(clip_of) -> None:
 
 
 def check_lens_of_another_aspect_ratio(clip_of) -> None:
-    """Check that a wide lens of a pose file is cropped about its middle to the square ego picture."""
+    """Check that a wide lens is cropped to the square ego picture."""
     clip = clip_of("as it is", "from 0", False)
     source_poses = clip.poses(of_exo=False)
     wide_poses = replace(
@@ -766,8 +765,7 @@ def check_lens_of_another_aspect_ratio(clip_of) -> None:
 
 
 def check_contradicting_arguments_are_refused(clip_of) -> None:
-    """Check that an argument is refused beside a file that contradicts it, and accepted beside one
-    that agrees."""
+    """Check that an argument that contradicts the input file is refused."""
     clip = clip_of("as it is", "from 0", False)
     other_intrinsics, meta = intrinsics_matrix(50, 48, 32), read_meta(clip.exact_meta_file())
     depth = reference_result(clip).depth
@@ -789,8 +787,7 @@ def check_contradicting_arguments_are_refused(clip_of) -> None:
 
 
 def check_different_frames_are_refused(clip_of) -> None:
-    """Check that results of different video frames are refused by every function that combines
-    them."""
+    """Check that depth and poses of different video frames can't be combined."""
     late_clip, early_clip = (clip_of("as it is", name, False) for name in ("from 4", "from 0"))
     (depth, late_path), early_path, late_scene = (
         reference_result(late_clip),
@@ -820,8 +817,7 @@ def check_different_frames_are_refused(clip_of) -> None:
 
 
 def check_wrong_counts_are_refused(clip_of) -> None:
-    """Check that poses and masks are refused whose count fits neither the frames in use nor the
-    source."""
+    """Check that inputs with a wrong number of poses or masks are refused."""
     clip = clip_of("as it is", "from 4", True)
     with refuses("got 7 "):
         stages.path(clip.take.ego.w2c.numpy()[:7], frames=clip.frames, camera=clip.ego)
@@ -836,7 +832,7 @@ def check_wrong_counts_are_refused(clip_of) -> None:
 
 
 def check_path_of_unknown_world(clip_of) -> None:
-    """Check which results a pose file without a known world gives, and which it is refused for."""
+    """Check which results a pose file gives if its world coordinates are unknown."""
     clip = clip_of("as it is", "from 0", True)
     hands, depth = clip.take.hands.select(torch.tensor(clip.indices)), reference_result(clip).depth
     black_frames = torch.zeros(CLIP_FRAMES, 64, 64, 3, dtype=torch.uint8)
@@ -864,7 +860,7 @@ def check_path_of_unknown_world(clip_of) -> None:
 
 
 def draw_two_views(clip_of) -> tuple[Clip, Clip]:
-    """Draw clips of two exo cameras of one take in the same world."""
+    """Draw a take that two exo cameras film."""
     first_view, clips = clip_of("as it is", "from 4", False), []
     for view_index, take in enumerate(drawn_take((96, 64), False, view_count=2).views):
         folder = first_view.folder / f"view {view_index}"
@@ -879,7 +875,7 @@ def draw_two_views(clip_of) -> tuple[Clip, Clip]:
 
 
 def stage_remarks(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Mapping[str, list[str]]:
-    """Collect the remarks of each processing stage that uses a path and an exo camera."""
+    """Collect the remarks that each processing stage makes."""
     scene_points, _ = stages.scene(clip.exo, depth)
     drawn_prior, report = stages.prior(scene_points, path, draw_anyway=True)
     ego_prior = drawn_prior.rgb
@@ -893,8 +889,7 @@ def stage_remarks(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Mapp
 
 
 def check_path_of_the_other_exo_camera(clip_of) -> None:
-    """Check that a path from one exo camera's file gives the right results with another's depth,
-    and a remark."""
+    """Check the results and the remark if the poses come from another exo camera's file."""
     both_views = draw_two_views(clip_of)
     for path_view, clip in (both_views, both_views[::-1]):
         depth, scene = reference_result(clip).depth, reference_scene(clip)
@@ -930,7 +925,7 @@ def check_path_of_the_other_exo_camera(clip_of) -> None:
 
 
 def check_worlds_that_contradict_are_remarked(clip_of) -> None:
-    """Check that depth and scene in another world than the path's file are named in remarks."""
+    """Check that depth and poses in contradicting world coordinates cause a remark."""
     clip, world_from_other_world = clip_of("as it is", "from 4", True), np.eye(4)
     world_from_other_world[:3, :3] = [[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]]
     world_from_other_world[:3, 3] = 0.3, 0.1, -0.2
@@ -951,7 +946,7 @@ def check_worlds_that_contradict_are_remarked(clip_of) -> None:
 
 
 def check_distorted_lenses(clip_of) -> None:
-    """Check that fisheye, distorted and off-centre lenses are cropped and resized with the picture."""
+    """Check that distorted lenses are cropped and resized together with the picture."""
     lenses = (
         {"lens": "opencv", "distortion": (-0.1, 0.02, 0.001, -0.002)},
         {"lens": "opencv_fisheye", "distortion": (0.03, -0.01, 0.002, 0.0)},
@@ -993,8 +988,7 @@ def check_distorted_lenses(clip_of) -> None:
 
 
 def check_poses_at_twice_the_frame_rate(clip_of) -> None:
-    """Check that poses at twice the frame rate are used by their times, or refused if the file has
-    none."""
+    """Check that poses at twice the video's frame rate are assigned by their times."""
     clip = clip_of("as it is", "from 4", False)
     source_poses = clip.poses(of_exo=False)
     middle_w2c = (source_poses.w2c[:-1] + source_poses.w2c[1:]) / 2
@@ -1021,7 +1015,7 @@ def check_poses_at_twice_the_frame_rate(clip_of) -> None:
 
 
 def check_keyframes_without_a_lens_are_upright(clip_of) -> None:
-    """Check that exported keyframes, which contain no lens, are read again as an upright view."""
+    """Check that keyframes without a lens are read as an upright view."""
     clip = clip_of("as it is", "from 4", False)
     upright_w2c = clip.take.ego.camera.upright_poses(clip.ego_w2c)
     frame_poses = zip(clip.indices, upright_w2c.tolist(), strict=True)
@@ -1040,7 +1034,7 @@ def check_keyframes_without_a_lens_are_upright(clip_of) -> None:
 
 
 def check_viewer_angle_of_a_pinhole(clip_of) -> None:
-    """Check that a pinhole of 90 degrees opens the viewer at 90 degrees."""
+    """Check that the viewer opens with the pinhole camera's angle of view."""
     clip = clip_of("as it is", "from 0", False)
     path, _ = stages.path(
         clip.take.ego.camera.upright_poses(clip.ego_w2c).numpy(),
@@ -1058,7 +1052,7 @@ def check_viewer_angle_of_a_pinhole(clip_of) -> None:
 
 
 def check_prepared_clips(clip_of) -> None:
-    """Check cameras of prepared clips, one cropped with a moving camera, one of every second frame."""
+    """Check the cameras that prepared clips store."""
     for exo_moves, step, (width, height) in ((True, 1, (64, 64)), (False, 2, (48, 32))):
         picture_name = "square" if width == height else "half"
         clip = clip_of(picture_name, "from 4" if step == 1 else "every second", exo_moves)
@@ -1093,7 +1087,7 @@ def check_prepared_clips(clip_of) -> None:
 
 
 def check_headpose_file(clip_of) -> None:
-    """Check that a headpose file gives the take's exo camera in a cropped picture, too."""
+    """Check that a head pose file also gives the exo camera of a cropped picture."""
     clip = clip_of("square", "from 4", False)
     folder = clip.folder / "with head"
     write_take(clip.take, folder)

@@ -1,4 +1,4 @@
-"""Write a video of uneven frame times, as phones record them."""
+"""Write a video with uneven frame times."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +10,7 @@ av = pytest.importorskip("av", reason="decodes video")
 
 
 def write_uneven_clip(file: Path) -> Path:
-    """Write a video of 60 frames, 30 at 30 frames a second and 30 at 10."""
+    """Write a video with 30 frames at 30 frames a second, then 30 at 10."""
     with av.open(str(file), "w") as container:
         stream = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = 128, 80, "yuv420p"

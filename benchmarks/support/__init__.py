@@ -1,2 +1,2 @@
-"""Shared code of the benchmarks: result files, peak memory, the comparisons of `run.py fidelity`,
+"""Provide the benchmarks' shared code: result files, memory measurements, numerical comparisons,
 and worker processes."""

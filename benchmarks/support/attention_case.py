@@ -1,5 +1,5 @@
-"""Build tensors of one self-attention call, and measure the time, peak memory and error (against
-float64) of its kernels."""
+"""Build tensors for one self-attention call, and measure the time, peak memory and error of
+attention kernels on them."""
 
 import math
 import random
@@ -38,7 +38,7 @@ class Case:
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Arguments for attention without geometry: q, k and v."""
+        """Tensors q, k and v for attention without geometry."""
         return self.q, self.k, self.v, self.heads
 
 
@@ -47,8 +47,7 @@ def random_geometry(
     generator: torch.Generator,
     make: Callable[[Tensor, Tensor], GgaGeometry] = tokens_from_latents,
 ) -> GgaGeometry:
-    """Draw random unit directions for a clip whose latents have the size (t, h, w_exo, w_ego), on
-    the CPU.
+    """Draw random unit ray directions for a video clip with the given size in latents.
 
     ``make``: ``tokens_from_latents`` of another import of the core, as the pack has one.
     """
@@ -71,8 +70,7 @@ def make_case(
     device: torch.device,
     batch: int = 1,
 ) -> Case:
-    """Draw q, k and v from a normal distribution (as after the model's norms) and random unit
-    directions."""
+    """Draw random q, k, v and ray directions for one attention call."""
     geometry = random_geometry(latents, torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device=device).manual_seed(
         0
@@ -88,7 +86,7 @@ def make_case(
 
 @contextmanager
 def kernel(name: str) -> Iterator[None]:
-    """Restrict torch's attention within a ``with`` block to the kernel of the given name."""
+    """Make torch use only the attention kernel of the given name within a ``with`` block."""
     sdp_backend = PLAIN_KERNELS[name]
     with sdpa_kernel(sdp_backend) if sdp_backend is not None else nullcontext():
         yield
@@ -97,7 +95,7 @@ def kernel(name: str) -> Iterator[None]:
 def median_seconds(
     functions: dict[str, Callable[[], object]], device: torch.device, rounds: int
 ) -> dict[str, float]:
-    """Measure the median seconds of several functions, called in turns after one warm-up each.
+    """Measure the median run time of several functions, which are called in turns.
 
     Each turn has another order, since a card is slower after what heats it. Works that don't
     run here, or for which memory is short, are left out.
@@ -117,7 +115,7 @@ def median_seconds(
 def exact_rows(
     case: Case, options: GgaOptions | None
 ) -> tuple[Tensor, Tensor]:  # [n], [B, n, heads * dim]
-    """Choose ego tokens in three frames, and compute their attention in float64.
+    """Compute the attention output of some ego tokens in float64, as a reference.
 
     There is no bias where ``options`` is None.
     """
@@ -154,7 +152,7 @@ def exact_rows(
 
 
 def row_error(result: Tensor, exact: tuple[Tensor, Tensor]) -> float:
-    """Compute the relative error of an attention result [B, tokens, heads * dim] in the rows of
+    """Compute the relative error of an attention result against the float64 reference of
     :func:`exact_rows`.
 
     Both are root mean squares. A share, because bias sharpens attention and so enlarges what it
@@ -165,7 +163,7 @@ def row_error(result: Tensor, exact: tuple[Tensor, Tensor]) -> float:
 
 
 def peak_tensor_bytes(function: Callable[[], object], device: torch.device) -> int:
-    """Measure the peak memory in bytes that a function adds on a GPU, including its result.
+    """Measure the peak GPU memory in bytes that a function call needs, including its result.
 
     0 on a CPU.
     """

@@ -1,5 +1,5 @@
-"""Define a comparison with a golden number, and run those that need no ComfyUI: rays, directions,
-bias, packing, schedules and LoRA deltas."""
+"""Compare the core's numbers with the released code's, without ComfyUI: rays, bias, packing,
+schedules and LoRA weight changes."""
 
 import math
 from collections.abc import Iterator
@@ -31,8 +31,8 @@ FRAMES, COLUMNS, EXO_COLUMNS, EGO_COLUMNS, TOKENS_A_FRAME = 13, 77, 49, 28, 2156
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Comparison with the released code: its name, the largest difference found, and the largest
-    allowed."""
+    """Result of one comparison with the released code: its name, the largest difference, and the
+    largest allowed one."""
 
     name: str
     difference: float
@@ -40,18 +40,17 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """True if the difference is allowed, False for NaN."""
+        """True if the difference is at most the allowed one."""
         return self.difference <= self.bound
 
 
 def largest_difference(our_numbers: Tensor, their_numbers: Tensor) -> float:
-    """Compute the largest absolute difference of two tensors, infinite if a number is missing."""
+    """Compute the largest absolute difference of two tensors, infinite if a value is NaN."""
     return float((our_numbers - their_numbers).abs().nan_to_num(nan=math.inf).max())
 
 
 def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajectory]:
-    """Rebuild the DepthVideo and CameraTrajectory that the released code used, with depth only
-    where that code sampled it."""
+    """Rebuild the depth and the camera path that the released code used for its stored numbers."""
     height, width = tensors["in_depth_hw"].tolist()
     fx, fy, cx, cy = tensors["mid_exo_fx_fy_cx_cy"].tolist()
     depth_m = torch.full((49, height, width), float("nan"))
@@ -67,8 +66,8 @@ def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajector
 
 
 def geometry_checks(folder: Path) -> Iterator[Check]:
-    """Compare the GGA directions and biases of two takes with golden numbers, which are in a folder
-    outside the repository."""
+    """Compare the attention's ray directions and biases of two takes with the released code's
+    stored numbers."""
     bias_golden = load_golden("gga_bias", folder)
     for name in TAKES:
         tensors = load_golden(f"gga_geometry_{name}", folder)
@@ -105,8 +104,7 @@ def geometry_checks(folder: Path) -> Iterator[Check]:
 def bias_checks(
     name: str, geometry: GgaGeometry, tensors: dict[str, Tensor], lambda_g: float
 ) -> Iterator[Check]:
-    """Compare the rows of the attention bias with golden numbers, computed by the class that
-    attention uses."""
+    """Compare rows of the attention bias with the released code's stored numbers."""
     options = GgaOptions(lambda_g=lambda_g)
     rows = BiasRows(geometry, options, torch.float32, reuse=True)
     exo_mask = torch.arange(geometry.tokens) % COLUMNS < EXO_COLUMNS
@@ -142,8 +140,7 @@ def bias_checks(
 
 
 def packing_checks() -> Iterator[Check]:
-    """Compare the packing of the model's 36 channels with golden numbers: mask, latents, and the
-    latent behind the released image embedding."""
+    """Compare the packing of the model's 36 input channels with the released code's stored numbers."""
     tensors = load_golden("pack_mask")
     clean_exo_latent, prior_latent = (
         normalise_latent(tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior")
@@ -187,7 +184,8 @@ def packing_checks() -> Iterator[Check]:
 
 
 def schedule_checks() -> Iterator[Check]:
-    """Compare the noise schedule of 50 steps with golden numbers, and with the installed diffusers."""
+    """Compare the noise schedule of 50 steps with the released code's stored numbers and with
+    diffusers."""
     tensors = load_golden("schedule_50")
     for shift in (1.0, 3.0, 5.0):
         sigmas, timesteps = released_schedule(50, shift)
@@ -221,8 +219,7 @@ def schedule_checks() -> Iterator[Check]:
 
 
 def lora_delta_checks() -> Iterator[Check]:
-    """Compare the LoRA's product B A, from renamed tensors, with golden weight changes of the fused
-    model."""
+    """Compare the weight changes B A of the LoRA with those of the released code's fused model."""
     tensors = load_golden("tiny_lora")
     for lora_tag in ("r4a4", "r4a8"):
         lora = convert_lora(select_prefix(tensors, f"{lora_tag}.file."))

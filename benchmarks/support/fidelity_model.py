@@ -1,4 +1,4 @@
-"""Compare numbers with the released code through ComfyUI's own Wan model, patcher and guider, and
+"""Compare model outputs with the released code's stored numbers, through ComfyUI's Wan model and
 the pack's nodes."""
 
 import html
@@ -36,8 +36,7 @@ def geometry_of(pack: ModuleType, tensors: dict[str, Tensor]) -> Any:
 
 
 def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float) -> Tensor:
-    """Run a small model on golden inputs through ComfyUI's ``apply_model``, with our canvas and
-    guided attention.
+    """Run a small model in ComfyUI on stored inputs, with guided attention.
 
     The whole result is [1, 16, t, h, w].
 
@@ -87,8 +86,8 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
 
 
 def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """Compare the outputs of a tiny transformer with golden numbers, without GGA and with three
-    strengths, in units of the output's standard deviation."""
+    """Compare a tiny transformer's outputs with the released code's stored outputs, without and
+    with guided attention."""
     tensors = load_golden("tiny_transformer")
     for name, lambda_g in (
         ("no_gga", 0.0),
@@ -104,8 +103,8 @@ def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 
 
 def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """Compare the outputs of a tiny model with *EgoX LoRA* at two strengths with golden numbers, in
-    units of the output's standard deviation."""
+    """Compare a tiny model's outputs with a LoRA at two strengths with the released code's stored
+    outputs."""
     golden_inputs, tensors = load_golden("tiny_transformer"), load_golden("tiny_lora")
     with tempfile.TemporaryDirectory() as folder:
         for lora_tag in ("r4a4", "r4a8"):
@@ -132,8 +131,8 @@ def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 
 
 def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """Compare six denoising steps with golden numbers, through *EgoX Model Patch*, *EgoX Released
-    Sampling* and ComfyUI's CFG guider."""
+    """Compare the latents of six denoising steps in ComfyUI with the released code's stored
+    latents."""
     tensors = load_golden("denoise_6step")
     for run_name, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
         expected_latents = [tensors[f"{run_name}.latents_after_step.{i}"] for i in range(STEPS)]
@@ -149,7 +148,7 @@ def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 def denoise(
     pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float
 ) -> list[Tensor]:
-    """Denoise golden ego latents [1, 16, t, h, w_ego] in model space, and return those after each
+    """Denoise stored ego latents [1, 16, t, h, w_ego] in ComfyUI, and return the latents after each
     step."""
     import comfy.clip_vision
     import comfy.samplers
@@ -212,8 +211,7 @@ def denoise(
 
 
 def embedding_picture_checks() -> Iterator[Check]:
-    """Compare ComfyUI's CLIP preprocessing with the released processor's, whose resampling filter
-    differs."""
+    """Compare ComfyUI's picture preprocessing for CLIP with that of the released code."""
     import comfy.clip_model
     import comfy.sample
 
@@ -227,8 +225,7 @@ def embedding_picture_checks() -> Iterator[Check]:
 
 
 def noise_checks(pack: ModuleType) -> Iterator[Check]:
-    """Compare the authors' bfloat16 noise for several seeds with our noise, for sampling and for
-    the image embedding."""
+    """Compare the noise that seeds give with the released code's bfloat16 noise."""
     latent = torch.zeros(1, 16, 13, 56, 56)
     for seed in (42, 846514):
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -250,8 +247,7 @@ def noise_checks(pack: ModuleType) -> Iterator[Check]:
 
 
 def text_checks(pack: ModuleType) -> Iterator[Check]:
-    """Compare the token ids of EgoX Text with golden ones: max_length=512, truncation, padding to
-    512.
+    """Compare the token ids of prompts in EgoX Text with the released code's stored ids.
 
     The vocabulary is of single characters, umT5's being out of reach; the rules are what is
     compared."""
@@ -309,7 +305,7 @@ def largest_id_difference(row: list[tuple[int, float]], expected: list[int]) -> 
 
 
 def model_checks(pack: ModuleType) -> Iterator[Check]:
-    """Run all comparisons that need ComfyUI's model."""
+    """Run all comparisons with the released code that need ComfyUI's model."""
     with torch.inference_mode():
         model = load_golden_model(pack)
         yield from transformer_checks(pack, model)

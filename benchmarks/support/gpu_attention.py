@@ -1,4 +1,4 @@
-"""Benchmark each kernel of guided attention against float64 and plain attention, for ``bench gpu``.
+"""Benchmark the kernels of geometry-guided attention on a GPU, for ``bench gpu``.
 
 The real shape is 28,028 tokens and 40 heads of 128, in bfloat16 and float16, for one and two
 latents at once. The twin is computed in float64 for sampled ego queries of three frames. What is
@@ -116,8 +116,7 @@ def _guided(case: rig.Case, name: str, **kernel_options: Any) -> Callable[[], Te
 
 
 def _plain_kernels(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
-    """List functions that compute attention without geometry, one for each of torch's kernels, and
-    one with cuDNN for exo and ego queries separately."""
+    """List functions that compute attention without geometry, one for each of torch's kernels."""
     t, h, w_exo, _ = case.geometry.grid
 
     def by(name: str) -> Tensor:
@@ -142,8 +141,7 @@ def _sage(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 def _dense(case: rig.Case) -> Callable[[], Tensor]:
-    """Compute guided attention as the authors do, with the whole bias map as a mask for all
-    queries."""
+    """Compute guided attention with the complete bias map as a mask, as the authors' code does."""
     q, k, v = (x.unflatten(-1, (case.heads, -1)).transpose(1, 2) for x in (case.q, case.k, case.v))
     mask: list[Tensor] = []
 

@@ -1,5 +1,5 @@
-"""Benchmark what needs no ComfyUI, for ``bench gpu``: the GPU, matrix products of a block, a
-training step, and tests."""
+"""Benchmark the parts of ``bench gpu`` that need no ComfyUI: the GPU, matrix products, a training
+step, and tests."""
 
 import subprocess
 import sys
@@ -47,8 +47,7 @@ def device_row(device: torch.device) -> Row:
 
 
 def product_rows(size: str, device: torch.device) -> Iterator[Row]:
-    """Measure the time of one transformer block's matrix products, for positive and negative prompt
-    together, in bf16, fp8 and int8.
+    """Measure the time of one transformer block's matrix products in bf16, fp8 and int8.
 
     Activations are cast as files of that kind have it: fp8 at scale 1 (clipped at 448), int8 by
     rows of both.
@@ -133,7 +132,7 @@ def int8_product(x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
 
 
 def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row:
-    """Measure one training step of the full-size model."""
+    """Measure the time and memory of one training step of the full-size model."""
     title, is_judged = f"training step, {base}", size == "14b" and device.type == "cuda"
     storage_dtype = {"bf16": "bfloat16", "fp8": "float8"}[base]
     try:
@@ -162,8 +161,8 @@ def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row
 
 
 def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[Row]:
-    """Measure one training step with the shipped configuration for a GPU of ``gigabytes`` GB, which
-    keeps blocks and checkpoints in main memory."""
+    """Measure one training step that keeps blocks and checkpoints in main memory, to fit a GPU of
+    ``gigabytes`` GB."""
     title, is_judged = f"training step, {gigabytes} GB", size == "14b" and device.type == "cuda"
     try:
         from benchmarks.support.training_step import measure_offloaded
@@ -191,7 +190,7 @@ def peak_words(
 
 
 def peak_fits(peak_gb: float | None, predicted_gb: float) -> bool:
-    """Check that the measured peak memory is at most the predicted one plus its tolerance."""
+    """Check that the measured peak memory exceeds the predicted one by at most a tolerance."""
     return peak_gb is not None and peak_gb <= TRAINING_SLACK * predicted_gb
 
 

@@ -16,7 +16,7 @@ SECOND_BAR_S = 2.5
 
 
 def demo_row(size: str, judged: bool) -> Row:
-    """Measure the time of the workflow's first run and of a second run with another seed."""
+    """Measure the time of the demo workflow's first run and of a second run with another seed."""
     from tools.setup.demo import DemoOptions, apply_options, inputs_by_type, run_prompt
 
     environment, run_seconds = this_environment(), []

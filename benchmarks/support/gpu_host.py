@@ -39,8 +39,7 @@ _base = None
 
 @functools.cache
 def start_host() -> str:
-    """Import ComfyUI as its main.py sets it up, and the pack, and describe ComfyUI's memory
-    management.
+    """Import ComfyUI and the node pack, and describe ComfyUI's memory management.
 
     The host's dynamic memory is on where main.py turns it on: NVIDIA, torch from 2.8 on, not in
     WSL. Without a device the same switch is thrown: then modules have no weights until a state dict
@@ -71,8 +70,8 @@ def start_host() -> str:
 
 
 def host_rows(part_name: str, settings: dict[str, Any]) -> Iterator[Row]:
-    """Measure one part of the benchmark in ComfyUI, given by the type of weights or ``fast``, and
-    optionally a limit of the GPU's free memory in GB."""
+    """Measure one part of the benchmark in ComfyUI, optionally with a limit on the GPU's free
+    memory."""
     weights_kind, _, limit_text = part_name.partition(" ")
     held_gb = "" if weights_kind == "compiled" else limit_text
     size, total_bytes, ballast_bytes = settings["size"], settings["total_bytes"], 0
@@ -122,7 +121,8 @@ def step_rows(
     settings: dict[str, Any],
     is_memory_limited: bool,
 ) -> Iterator[Row]:
-    """Measure the time of sampling steps with guided attention and CFG.
+    """Measure the time of sampling steps with geometry-guided attention and classifier-free
+    guidance.
 
     Where memory isn't held, a text encoder stays beside them, and steps with exo kept and plain
     ones follow.
@@ -180,8 +180,7 @@ def step_rows(
 
 
 def resident_encoder(size: str) -> Any:
-    """Load a model of 8.2 GB (as umT5, CLIP and VAE together) and keep it in memory, as in a real
-    graph."""
+    """Load a model of 8.2 GB that stays in memory, to simulate the encoders of a real workflow."""
     import comfy.model_management
     import comfy.model_patcher
     import comfy.ops
@@ -203,8 +202,8 @@ def resident_encoder(size: str) -> Any:
 
 
 def describe_kept_exo(exo_kept: Any, size: str) -> str:
-    """Describe where a run has stored the kept exo activations, and whether they are exact or in 8
-    bits."""
+    """Describe where a sampling run stored the cached activations of the exo tokens, and in which
+    precision."""
     (wrapper,) = exo_kept.get_wrappers("diffusion_model", "egox")
     exo_cache, cache_places = wrapper.calls.exo_cache, set()
 
@@ -226,8 +225,8 @@ def describe_kept_exo(exo_kept: Any, size: str) -> str:
 
 
 def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
-    """Measure the time of sampling steps compiled by ComfyUI's *TorchCompileModel*, in turns with
-    eager ones, and of the first two compiled steps.
+    """Measure sampling steps compiled by ComfyUI's *TorchCompileModel* against steps without
+    compilation.
 
     It is one model without dynamic memory.
     """
@@ -264,8 +263,7 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
 
 
 def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
-    """Measure a whole run of the workflow egox_fast with random weights: VAE encoding, sampling,
-    VAE decoding."""
+    """Measure a complete run of the workflow egox_fast: VAE encoding, sampling and VAE decoding."""
     clip, vae = CLIPS[size], random_vae(size)
     guided_model, time_stamps = patched_models(random_model(size, WEIGHTS["fp8"]), size)[1], []
     time_stamps.append(time.perf_counter())
@@ -328,8 +326,7 @@ def random_vae(size: str) -> Any:
 def random_state(
     module: torch.nn.Module, dtype: torch.dtype, device: torch.device
 ) -> dict[str, Tensor]:
-    """Draw random weights for ``module`` on ``device``, with one shared tensor for all weights of a
-    shape.
+    """Draw random weights for ``module``, with one shared tensor for all weights of equal shape.
 
     No time depends on their values.
     """
@@ -353,8 +350,8 @@ def random_state(
 
 
 def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
-    """Patch a model in three ways: without geometry, with guided attention, and with guided
-    attention and kept exo activations.
+    """Patch a model in three ways: plain, with guided attention, and with guided attention and
+    cached exo activations.
 
     All widen, so all see the whole canvas.
     """
@@ -385,8 +382,7 @@ def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
 
 
 def time_sampling(patched: Any, size: str, steps: int, cfg: float) -> tuple[float, Tensor]:
-    """Sample with ComfyUI's sampler, and return the seconds of the fastest step (without the first)
-    and the latent.
+    """Sample in ComfyUI, and return the seconds of the fastest step and the latent.
 
     With the time comes the ego latent.
     """

@@ -1,5 +1,4 @@
-"""Define a row of the ``bench gpu`` table: one measurement, its limit if it has one, and text
-without private details."""
+"""Define a row of the ``bench gpu`` table, and remove private details from its text."""
 
 import getpass
 import os
@@ -18,8 +17,7 @@ PACK = Path(__file__).resolve().parent.parent.parent
 
 @frozen
 class Row:
-    """Row of the ``bench gpu`` result table: one measurement with its limit, as text and as
-    numbers."""
+    """Row of the GPU benchmark's table: one measurement and its limit, as text and as numbers."""
 
     what: str
     measured: str
@@ -32,7 +30,7 @@ class Row:
 
 
 def anonymous(text: str) -> str:
-    """Remove folders, user names and computer names from a text, so that it may be published."""
+    """Remove folders, user names and computer names from a text before it is published."""
     for folder, placeholder in ((PACK, "<pack>"), (Path.home(), "~")):
         for path_text in {str(folder), folder.as_posix(), str(folder).replace("\\", "\\\\")}:
             if len(path_text) > 3:
@@ -45,7 +43,7 @@ def anonymous(text: str) -> str:
 
 
 def error_line(error: BaseException) -> str:
-    """Shorten an exception to one line for the table."""
+    """Shorten an exception to one line of text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return anonymous(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")[
         :LONGEST_REASON

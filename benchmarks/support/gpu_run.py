@@ -1,5 +1,4 @@
-"""Run the parts of ``bench gpu`` in order, each within its share of the time, and write the result
-page."""
+"""Run the parts of the GPU benchmark in order, within a time limit, and write the result page."""
 
 import _thread
 import argparse
@@ -76,8 +75,7 @@ def time_limit(seconds: float | None) -> Generator[None]:
 
 @dataclass(slots=True)
 class Report:
-    """Table rows of a benchmark in progress, with a callback ``keep`` that saves them after each
-    row."""
+    """Collect the table rows of a benchmark in progress, and save them after each row."""
 
     rows: list[tuple[str, Row]] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
@@ -88,8 +86,8 @@ class Report:
     def run(
         self, part: str, rows: Callable[[], Iterable[Row]], seconds: float | None = None
     ) -> None:
-        """Run one part of the benchmark within a time limit. A failure or a timeout becomes a row
-        of the table."""
+        """Run one part of the benchmark within a time limit, and report a failure or a timeout as a
+        table row."""
         start_time_s = time.monotonic()
         try:
             with time_limit(seconds):
@@ -114,7 +112,7 @@ class Report:
 
 
 def list_parts(size: str, device: torch.device, card: dict[str, Any], host: bool) -> Parts:
-    """List the parts of the benchmark, most important first, without the description of the GPU."""
+    """List the parts of the GPU benchmark, most important first."""
     is_judged = size == "14b" and card["capability"] == [9, 0]
     card_bytes = card.get("total_bytes", LARGE_BYTES)
     weights = "bf16" if card_bytes >= LARGE_BYTES else "fp8"
@@ -176,8 +174,7 @@ def row_line(row: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Format the benchmark's result as Markdown for a bug report: facts, rows, limits that were met
-    or missed, and parts that weren't run."""
+    """Format the GPU benchmark's result as Markdown."""
     machine_facts = ", ".join(f"{name} {value}" for name, value in result["facts"].items())
     judged_rows = [row for row in result["rows"] if row["held"] is not None]
     lines = [
@@ -206,7 +203,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def unused_card() -> bool:
-    """Check whether an NVIDIA driver is installed although torch finds no GPU."""
+    """Check whether this machine has an NVIDIA driver although torch finds no GPU."""
     return not torch.cuda.is_available() and shutil.which("nvidia-smi") is not None
 
 
@@ -216,7 +213,7 @@ def run_bench(
     args: argparse.Namespace,
     left_out_parts: list[str],  # by the first look
 ) -> int:
-    """Run the parts that the command line selects, and return the exit code."""
+    """Run the benchmark parts that the command line selects, and return the exit code."""
     if not args.small and unused_card():
         sys.exit(
             "bench gpu: there is an NVIDIA card that torch doesn't see. Install a torch with CUDA "
@@ -304,7 +301,7 @@ def run_bench(
 
 
 def _without_non_finite(value: Any) -> Any:
-    """Replace numbers that JSON can't represent (NaN and infinity) by None."""
+    """Replace NaN and infinite numbers by None, because JSON can't represent them."""
     if isinstance(value, dict):
         return {name: _without_non_finite(nested_value) for name, nested_value in value.items()}
     if isinstance(value, (list, tuple)):
@@ -313,7 +310,7 @@ def _without_non_finite(value: Any) -> Any:
 
 
 def write_result(out: Path | None, result: dict[str, Any]) -> None:
-    """Write the result page and its JSON atomically to ``out``, or to the folder of results."""
+    """Write the result page and its JSON file atomically to a folder."""
     card_name = re.sub(r"[^a-z0-9]+", "_", result["name"].lower())
     name_suffix = "_small" if result["size"] == "small" else ""
     file = RESULTS / f"gpu_{card_name}{name_suffix}" if out is None else out / "gpu"

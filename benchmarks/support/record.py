@@ -1,4 +1,4 @@
-"""Record a benchmark's result with machine, versions and date."""
+"""Record a benchmark's result together with the machine, package versions and date."""
 
 import argparse
 import json
@@ -17,8 +17,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """Describe this machine's CPU, cores, memory and GPU, without names that identify one
-    computer."""
+    """Describe this machine's CPU, cores, memory and GPU, without its name."""
     facts: dict[str, Any] = {
         "system": platform.system(),
         "processor": _processor(),
@@ -35,8 +34,7 @@ def machine() -> dict[str, Any]:
 
 
 def matrix_rate(device: torch.device) -> float:
-    """Measure the operations per second of one large matrix product in the compute dtype, to derive
-    time limits from FLOP counts."""
+    """Measure the operations per second of one large matrix product on a device."""
     on_gpu = device.type == "cuda"
     n, dtype = (8192, torch.bfloat16) if on_gpu else (1024, torch.float32)
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
@@ -44,7 +42,7 @@ def matrix_rate(device: torch.device) -> float:
 
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
-    """Measure the seconds of one call, waiting until the device has finished it."""
+    """Measure the duration of one function call in seconds, including the device's work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start_time_s = time.perf_counter()
@@ -73,8 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def bench_parser(account: str) -> argparse.ArgumentParser:
-    """Build a parser with the options of all benchmarks, and the script's module docstring as its
-    help."""
+    """Build a command line parser with the options that all benchmarks share."""
     parser = argparse.ArgumentParser(
         description=account, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -98,7 +95,7 @@ def finish(
 
 
 def full_record(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Add name, date, machine and versions to a benchmark's result."""
+    """Add the benchmark's name, the date, the machine and package versions to a result."""
     return {
         "benchmark": name,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),

@@ -1,4 +1,4 @@
-"""Run one optimizer step of the full-size training model, with random weights made on the device."""
+"""Measure one optimizer step of the full-size training model with random weights."""
 
 import time
 from collections.abc import Callable
@@ -32,7 +32,7 @@ CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 
 
 def measure(base: str, small: bool) -> tuple[float, float | None]:
-    """Measure the seconds and the peak memory in GB (None without a GPU) of one optimizer step.
+    """Measure the seconds and the peak GPU memory in GB of one optimizer step.
 
     ``small``: a few layers on whatever device there is.
     """
@@ -44,8 +44,7 @@ def measure(base: str, small: bool) -> tuple[float, float | None]:
 
 
 def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
-    """Measure the seconds and the peak memory of one optimizer step with the shipped configuration
-    for a GPU of ``gigabytes`` GB.
+    """Measure one optimizer step with the shipped configuration for a GPU of ``gigabytes`` GB.
 
     AdamW steps in for its 8-bit Adam where bitsandbytes is missing. Main memory is this
     process's.
@@ -90,8 +89,8 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
 
 
 def time_second_step(step: Callable[[], None], device: torch.device) -> tuple[float, float | None]:
-    """Run a training step twice, and measure the seconds of the second and the peak memory in GB of
-    both (None on a CPU)."""
+    """Run a training step twice, and measure the seconds of the second and the peak GPU memory of
+    both."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     seconds = []
@@ -106,8 +105,7 @@ def time_second_step(step: Callable[[], None], device: torch.device) -> tuple[fl
 
 
 def predicted_bytes(base: str) -> float:
-    """Predict the peak memory of a training step of the 14B model at the released size, as the
-    trainer does."""
+    """Predict the peak GPU memory in bytes of a training step of the 14B model."""
     t, h, w_exo, w_ego = RELEASED_GRID
     memory_settings = {"base_dtype": base}
     config = parse_config(

@@ -39,13 +39,13 @@ class EpisodeResult:
 
     @property
     def displaced(self) -> bool:
-        """True if the camera is certainly rotated or shifted from the stated one."""
+        """True if the camera's measured pose certainly differs from the stated one."""
         deviation = self.deviation
         return deviation is not None and deviation.sigmas >= SURE and matters(deviation)
 
     @property
     def sigmas(self) -> float:
-        """Largest error of the episode's stated cameras, in standard deviations of its measurement."""
+        """Largest error of the stated cameras, divided by its standard deviation."""
         if self.strange_sigmas is not None:
             return self.strange_sigmas
         known_lag = self.motion is not None and self.motion.lag_known
@@ -54,16 +54,16 @@ class EpisodeResult:
 
     @property
     def wrong(self) -> bool:
-        """True if an error of the stated cameras is certain, and large enough to matter."""
+        """True if the stated cameras have a certain error that is large enough to matter."""
         return self.strange_sigmas is not None or self.lag_s != 0 or self.displaced
 
     @property
     def mendable(self) -> bool:
-        """True if replacing the poses in the take's ``meta.json`` can correct the fault."""
+        """True if the error can be corrected by replacing the poses in the take's ``meta.json``."""
         return self.wrong and self.strange_sigmas is None and self.folder is not None
 
     def cells(self) -> tuple[str, ...]:
-        """Format the episode's result as cells of the table."""
+        """Format the episode's result as table cells."""
         late_text = turn_text = shift_text = "-"
         if self.motion is not None and self.motion.lag_known:
             lag_frames, lag_sd_frames = (

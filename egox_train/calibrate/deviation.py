@@ -1,4 +1,4 @@
-"""Measure the error of a clip's stated camera poses, with its covariance.
+"""Measure how far the actual cameras of a clip deviate from the stated ones, with the covariance.
 
 The path meter gives a turn and a shift for each frame. Wrong depth pulls at them, too, and it is wrong
 alike in every frame. It shows in what is left: patches of the picture that no single turn and shift
@@ -47,7 +47,7 @@ class Deviation:
 
     @property
     def sigmas(self) -> float:
-        """Size of the camera's error in standard deviations, with rotation and shift combined."""
+        """Size of the deviation in standard deviations, with rotation and shift combined."""
         chi_square = float(self.value @ np.linalg.solve(self.covariance, self.value))
         return math.sqrt(chi_square / 6)
 
@@ -81,8 +81,8 @@ def path_deviation(
     # The path that the views are of, with the exo camera.
     trajectory: CameraTrajectory,
 ) -> Deviation | None:
-    """Combine the camera pose errors of a clip's frames into one deviation, or return None if too
-    few frames could be measured."""
+    """Combine the pose errors of a clip's frames into one deviation, or return None for too few
+    frames."""
     picture_match = PictureMatch.of(video, views)
     exo_positions = trajectory.ego.seen_from(trajectory.known_exo)[:: views.step, :, 3].numpy()
     sensor_from_upright_matrix = sensor_from_upright(views.camera.quarter_turns).numpy()
@@ -181,7 +181,7 @@ def _subpixel_peak(correlation: np.ndarray) -> np.ndarray | None:  # [2], across
 
 
 def _vertex_offset(left_value: float, middle_value: float, right_value: float) -> float:
-    """Compute the offset of a parabola's vertex from the middle of three values."""
+    """Compute the position of a parabola's vertex, given three neighbouring values."""
     curvature = left_value - 2 * middle_value + right_value
     return 0.0 if curvature >= 0 else float(0.5 * (left_value - right_value) / curvature)
 
@@ -191,8 +191,7 @@ def _covariance(
     gradients: np.ndarray,  # [N, 2, 6]
     depth_gradients: np.ndarray,  # [N, 2]
 ) -> np.ndarray:  # [6, 6]
-    """Fit a rotation and a shift to displaced patches, with Cauchy weights, and compute their
-    covariance."""
+    """Fit a rotation and a shift to displaced image patches robustly, and compute their covariance."""
     prior_information = np.diag([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) / SHIFT_PRIOR_M**2
     weight = np.ones(len(displacements))
     for _ in range(8):
@@ -221,7 +220,7 @@ def _covariance(
 
 
 def _transform_matrix(value: np.ndarray) -> np.ndarray:  # [6] -> [4, 4]
-    """Compute the 4 x 4 transform of a deviation's rotation and shift."""
+    """Convert a deviation's rotation and shift to a 4 x 4 matrix."""
     rotation = Rotation.from_rotvec(value[:3]).as_matrix()
     return np.block(
         [[rotation, (rotation @ value[3:])[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]]
@@ -255,14 +254,12 @@ def inverse_deviation(value: np.ndarray) -> np.ndarray:  # [6]
 
 
 def relative_size(deviation: Deviation) -> float:
-    """Compute the size of a camera's deviation, with rotation and shift each divided by the
-    smallest one that matters."""
+    """Compute the size of a deviation relative to the smallest one that is worth correcting."""
     return math.hypot(deviation.turn_deg / LEAST_DEG, deviation.shift_m / LEAST_M)
 
 
 def to_exo_deviation(deviation: Deviation, path: CameraTrajectory) -> Deviation:
-    """Convert a deviation of the head camera to the equivalent one of the exo camera, in the exo
-    camera's axes."""
+    """Convert a pose deviation of the head camera to the equivalent deviation of the exo camera."""
     ego_from_exo = path.ego.upright.seen_from(path.known_exo.upright).mean(0).numpy()
     left_vectors, _, right_vectors = np.linalg.svd(ego_from_exo[:, :3])
     exo_from_ego_rotation = (left_vectors @ right_vectors).T
@@ -281,5 +278,5 @@ def to_exo_deviation(deviation: Deviation, path: CameraTrajectory) -> Deviation:
 
 
 def matters(deviation: Deviation) -> bool:
-    """Check whether a deviation is large enough to be corrected."""
+    """Check whether a deviation is large enough to be worth correcting."""
     return deviation.turn_deg >= LEAST_DEG or deviation.shift_m >= LEAST_M

@@ -1,5 +1,5 @@
-"""Find the pose of one fixed camera from pictures, or from the wearer's head if the pictures don't
-suffice."""
+"""Find the pose of a fixed camera from pictures, or from the tracked head of the wearer if pictures
+don't suffice."""
 
 import math
 from collections.abc import Mapping
@@ -41,8 +41,7 @@ def solve_exo(
     lenses: Mapping[str, CameraModel],
     options: CalibrateOptions,
 ) -> SolvedExo:
-    """Find the pose and the clock of one fixed camera from the solved pictures if they suffice,
-    else from the wearer's head."""
+    """Find the pose and the clock of one fixed camera, from pictures or from the wearer's head."""
     picture_size = exo.info.width, exo.info.height
     name = f"{exo.name}/still.png"
     lens = lenses[exo.name].rescale(*picture_size) if exo.name in lenses else None
@@ -136,7 +135,7 @@ def solve_exo(
 def _by_head(
     exo: ExoFile, world: World, clocks: Clocks | None, lens: CameraModel | None
 ) -> tuple[SolvedCamera | None, str]:
-    """Find the pose of a fixed camera from the wearer's ears, or return the reason why that is
+    """Find the pose of a fixed camera from the wearer's detected ears, or explain why that is
     impossible."""
     if exo.keypoints is None:
         return None, f"there are no key points ({exo.name}_keypoints.json)"
@@ -177,15 +176,13 @@ def _by_head(
 
 
 def ears_middle() -> np.ndarray:  # [3] metres
-    """Compute the point between the ears in the upright axes of a camera that is worn as Aria
-    glasses are."""
+    """Compute the point between the ears in the head camera's upright axes."""
     of_sensor = worn_points(torch.eye(3, 4, dtype=torch.float64)[None])[0, EARS].mean(dim=0)
     return (sensor_from_upright(1).T @ of_sensor).numpy()
 
 
 def _ears(exo: ExoFile) -> tuple[np.ndarray, np.ndarray]:
-    """Read the pixels [N, 2] of the point between the ears in frames where both ears are detected,
-    and the times [N] of these frames."""
+    """Read the pixels [N, 2] of the point between the ears, and the times [N] of these frames."""
     assert exo.keypoints is not None
     points = read_keypoints(exo.keypoints, all_frames(exo.info, exo.video))
     points = points.resized((exo.info.width, exo.info.height))
@@ -195,7 +192,7 @@ def _ears(exo: ExoFile) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _known_at(world: World, uv: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Select the pixels and moments at which the head camera's pose is known."""
+    """Select the pixels and moments for which the head camera's pose is known."""
     known_mask = np.isfinite(world.w2c[:, 0, 0])
     frame_times_s = world.frames.times_s.numpy()
     frame_indices = nearest_frames(frame_times_s, moments)

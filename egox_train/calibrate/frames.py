@@ -1,5 +1,5 @@
-"""Choose pictures for reconstruction (sharp ones of the head camera, a median picture of each fixed
-camera), and track the head camera's pose through all frames."""
+"""Choose pictures of a recording for 3D reconstruction, and track the head camera's pose through
+all frames."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ LOST_S = 1.0
 
 
 def picture_size(width: int, height: int, side: int) -> tuple[int, int]:
-    """Compute the size of a picture reduced so that its longer side has at most ``side`` px."""
+    """Compute a reduced picture size, whose longer side has at most ``side`` px."""
     scale_factor = min(1.0, side / max(width, height))
     return round(width * scale_factor), round(height * scale_factor)
 
@@ -32,8 +32,7 @@ def picture_size(width: int, height: int, side: int) -> tuple[int, int]:
 def write_moving(
     video: Path, info: VideoInfo, frame_range: range, folder: Path, progress: Progress
 ) -> list[int]:
-    """Write the sharpest frame of each third of a second of the head camera's video, and list the
-    frame numbers."""
+    """Write the sharpest frame of each third of a second of the head camera's video."""
     folder.mkdir(parents=True, exist_ok=True)
     size = picture_size(info.width, info.height, EGO_SIDE)
     frames_per_group = max(EVERY_S * info.fps, len(frame_range) / MOST_PICTURES, 1.0)
@@ -66,7 +65,7 @@ def write_picture(file: Path, picture: np.ndarray) -> None:  # [H, W, 3] uint8 R
 def write_still(
     video: Path, info: VideoInfo, frame_range: range, file: Path
 ) -> np.ndarray:  # [H, W, 3] uint8
-    """Write the median picture of a fixed camera's video, which shows no people who move."""
+    """Write the median picture of a fixed camera's video, in which moving people disappear."""
     file.parent.mkdir(parents=True, exist_ok=True)
     size = picture_size(info.width, info.height, EXO_SIDE)
     frame_indices = np.unique(
@@ -89,8 +88,7 @@ def track_poses(
     solved: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]],
     progress: Progress,
 ) -> np.ndarray:  # [span, 3, 4] camera_from_world, NaN where it isn't known
-    """Track points of the reconstruction from frame to frame, to find the head camera's pose in
-    frames between the solved ones.
+    """Find the head camera's pose in frames between the reconstructed ones by tracking points.
 
     Args:
         solved: by frame, its pose [3, 4], points [N, 3] in the world and their pixels [N, 2].
@@ -127,8 +125,7 @@ def track_poses(
 def track_points(
     earlier: np.ndarray, later: np.ndarray, uv: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Track pixels [N, 2] to the next picture and back, and keep those that return to their start,
-    with their 3D points."""
+    """Track pixels [N, 2] to the next picture and back, and keep the consistent ones."""
     if not len(uv):
         return uv, points
     start_uv = uv[:, None]
@@ -146,7 +143,7 @@ def track_points(
 def _refine_pose(
     pose: np.ndarray, camera: CameraModel, uv: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """Refine a camera pose by tracked points, dropping points with large errors."""
+    """Refine a camera pose by tracked points, and drop points with large errors."""
     if len(uv) < FEWEST_TRACKS:
         return None, uv, points
     rays, valid_mask = camera.unproject(torch.from_numpy(uv.astype(np.float64)))
@@ -165,7 +162,7 @@ def fit_pose(
     points: np.ndarray,  # [N, 3]
     rounds: int = 10,
 ) -> tuple[np.ndarray, np.ndarray]:  # [3, 4], [N] radians off
-    """Fit a camera pose to rays of known points by Gauss-Newton steps with Cauchy weights."""
+    """Fit a camera pose to the viewing rays of known points by robust Gauss-Newton steps."""
     width = np.radians(TRACK_DEG) / 3
     for _ in range(rounds):
         normal_matrix, right_side, _ = pose_equations(pose, rays, points, width)
@@ -183,8 +180,7 @@ def fit_pose(
 def pose_equations(
     pose: np.ndarray, rays: np.ndarray, points: np.ndarray, width: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute the normal equations [6, 6], [6] of a small rotation and shift of a camera pose, and
-    the error of each ray."""
+    """Compute the Gauss-Newton equations [6, 6], [6] for a small correction of a camera pose."""
     camera_points = points @ pose[:, :3].T + pose[:, 3]
     distances = np.maximum(np.linalg.norm(camera_points, axis=1, keepdims=True), 1e-9)
     camera_directions = camera_points / distances
@@ -222,8 +218,7 @@ def poses_at(
     w2c: np.ndarray,  # [T, 3, 4], NaN where it isn't known
     moments_s: np.ndarray,  # [N]
 ) -> np.ndarray:  # [N, 3, 4]
-    """Interpolate camera poses at the given moments, with the first or last known pose outside the
-    known range."""
+    """Interpolate camera poses at the given moments, and repeat the first or last pose outside."""
     known_mask = np.isfinite(w2c).all(axis=(1, 2))
     known_times_s, known_poses = times_s[known_mask], w2c[known_mask]
     if len(known_poses) == 1:

@@ -1,4 +1,4 @@
-"""Choose the lens of a camera: by the name of a camera type, from a file, or free to be estimated."""
+"""Choose a camera's lens by camera type, from a calibration file, or as an unknown to be estimated."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +27,7 @@ a camera's name, nothing for a file, because somebody calibrated it."""
 
 
 def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, Free]:
-    """Build the lens of a camera type for a picture size, and say which of its parameters are to be
-    estimated.
+    """Build the lens of a camera type for a picture size, and name the parameters to be estimated.
 
     Raises:
         EgoXInputError: no such name and no such file, a file of another shape.

@@ -1,4 +1,4 @@
-"""Correct camera poses in a take's meta.json that ``calibrate --check`` has found to be wrong."""
+"""Correct wrong camera poses in a take's meta.json."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ AS_STATED = "meta_as_stated.json"
 
 
 def mend(row: EpisodeResult, folder: Path) -> None:
-    """Write corrected poses into a take's meta.json, and keep the stated ones in a file beside it."""
+    """Write corrected poses into a take's meta.json, and keep the original poses in another file."""
     file = folder / META
     meta_content = read_json(file, META, MAX_META_BYTES)
     entry = meta_entry(meta_content, file)

@@ -1,5 +1,4 @@
-"""Find the pose of a fixed camera that sees a point with a known path, such as the wearer's head or
-a robot's gripper."""
+"""Find the pose of a fixed camera from a point whose 3D path is known, such as the wearer's head."""
 
 import math
 from collections.abc import Callable
@@ -42,7 +41,7 @@ class SolvedCamera:
 
     @property
     def solved(self) -> bool:
-        """True if position and rotation are certain enough to be used."""
+        """True if the estimated position and rotation are certain enough to be used."""
         return self.sd_m <= SHARE * self.distance_m and self.sd_deg <= MOST_DEG
 
 
@@ -61,8 +60,7 @@ def camera_from_point(
     lag_sd_s: float = 0.02,
     offset_sd_m: float = OFFSET_SD_M,
 ) -> SolvedCamera | None:
-    """Find the pose of a fixed camera with a known lens from a moving point, None if it isn't
-    determined.
+    """Find the pose of a fixed camera with a known lens that sees a moving point, or return None.
 
     SQPNP at each lag, then robust least squares over pose, lag and the point's offset, which is
     held by ``offset_sd_m``. The sd is inflated by how long errors last.
@@ -130,8 +128,8 @@ def camera_from_point(
 def _standard_deviations(
     jacobian: np.ndarray, residuals: np.ndarray, count: int, rotation: np.ndarray, shift: np.ndarray
 ) -> dict[str, float]:
-    """Estimate the standard deviations of position, rotation and lag, for errors that are
-    correlated from frame to frame."""
+    """Estimate the standard deviations of a camera's position, rotation and clock lag from
+    correlated errors."""
     point_residuals = residuals[: 3 * count].reshape(count, 3)
     residual_power = max(float((point_residuals * point_residuals).sum()), 1e-12)
     correlated_frames = 1.0
@@ -161,7 +159,7 @@ def _standard_deviations(
 
 
 def _inverse(normal: np.ndarray) -> np.ndarray | None:
-    """Invert the matrix of normal equations, or return None if a direction isn't determined."""
+    """Invert the matrix of normal equations, or return None if it is singular."""
     diagonal_scales = np.sqrt(np.maximum(np.diag(normal), 1e-300))
     eigenvalues, eigenvectors = np.linalg.eigh(normal / np.outer(diagonal_scales, diagonal_scales))
     if eigenvalues[0] < LEAST_TOLD:
@@ -177,7 +175,7 @@ def residual_deg(
     uv: np.ndarray,  # [N, 2]
     points: np.ndarray,  # [N, 3] metres, world
 ) -> np.ndarray:  # [N] degrees
-    """Measure the angles in degrees between the rays of pixels and the known points."""
+    """Measure the angles in degrees between pixels' viewing rays and the known points."""
     point_directions = unit(points @ w2c[:, :3].T + w2c[:, 3])
     return np.degrees(np.arccos(np.clip((point_directions * _rays(camera, uv)).sum(1), -1, 1)))
 

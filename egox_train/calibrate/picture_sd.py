@@ -1,4 +1,4 @@
-"""Estimate the uncertainty of a fixed camera's pose that was found from pictures."""
+"""Estimate the uncertainty of a fixed camera's pose in a reconstruction from pictures."""
 
 import math
 from dataclasses import replace
@@ -25,8 +25,9 @@ def picture_sds(
     lens: CameraModel,
     free: Free,
 ) -> tuple[float, float]:
-    """Estimate the standard deviations of a fixed camera's position (in units of the
-    reconstruction) and rotation (degrees).
+    """Estimate the standard deviations of a fixed camera's position and rotation.
+
+    The position is in units of the reconstruction, the rotation in degrees.
 
     By the points' own errors, where the lens is unknown, too, and by what parts of the head
     camera's pictures tell apart.
@@ -48,8 +49,7 @@ def picture_sds(
 def _lens_covariance(
     structure: Structure, name: str, lens: CameraModel, free: Free
 ) -> np.ndarray:  # [6, 6] of a small turn about the camera's axes, and of its shift
-    """Fit pose and free lens parameters to the pixels of known points, and return the covariance of
-    the pose."""
+    """Fit a camera's pose and lens to the pixels of known points, and return the pose's covariance."""
     pose = structure.w2c[name]
     points = structure.points[structure.rows[name]]
     measured_pixels = structure.pixels[name] - 0.5
@@ -92,9 +92,10 @@ def _lens_covariance(
 
 
 def _jackknife(structure: Structure, name: str, moving: str) -> tuple[float, float]:
-    """Estimate the standard deviations of a fixed camera's position (in units of the
-    reconstruction) and rotation (degrees) by a jackknife, from reconstructions that each lack a
-    part of the pictures."""
+    """Estimate the standard deviations of a fixed camera's position and rotation from
+    reconstructions that each lack some pictures.
+
+    The position is in units of the reconstruction, the rotation in degrees."""
     full_pose = structure.w2c[name]
     centres, rotation_vectors = [], []
     head_picture_names = [head_name for head_name in structure.w2c if head_name.startswith(moving)]

@@ -35,8 +35,8 @@ def solve_pictures(
     work: Path,
     progress: Progress,
 ) -> tuple[Structure | None, dict[str, CameraModel]]:
-    """Reconstruct the pictures of a recording with each candidate lens, and return the best
-    reconstruction with the lenses of the reduced pictures."""
+    """Reconstruct a recording's pictures with each candidate lens, and return the best
+    reconstruction."""
     require_pycolmap()
     ego_range, exo_ranges = _shared_ranges(ego, exos, clocks)
     video_paths = [ego_video, *(exo.video for exo in exos)]
@@ -100,8 +100,7 @@ def solve_pictures(
 def _shared_ranges(
     ego: VideoInfo, exos: Sequence[ExoFile], clocks: Mapping[str, Clocks | None]
 ) -> tuple[range, dict[str, range]]:
-    """Find the ranges of frames that overlap in time with other recordings, for the head camera and
-    each fixed camera."""
+    """Find the frames of each camera that other cameras recorded at the same time."""
     ego_s, first_time, last_time = np.asarray(ego.times_s), math.inf, -math.inf
     exo_ranges = {}
     for exo_file in exos:
@@ -129,7 +128,7 @@ def _shared_ranges(
 
 
 def lens_notes(structure: Structure, options: CalibrateOptions) -> list[str]:
-    """Report lenses from a file that contradict the pictures."""
+    """Report calibrated lenses that contradict the pictures."""
     notes = []
     for name, (length_change, change_sd) in structure.longer.items():
         if abs(length_change) > max(LENS_OFF, 3 * change_sd):

@@ -14,8 +14,7 @@ from .sound import Clocks
 
 @frozen
 class SolvedExo:
-    """Result for one fixed camera: its pose and how it was found, or the reason why there is no
-    pose."""
+    """Result for one fixed camera: its pose and how it was found, or why it wasn't."""
 
     name: str
     w2c: np.ndarray | None  # [3, 4] in metres, z up

@@ -1,4 +1,4 @@
-"""Read the head camera's poses from a LeRobot v3 data set that has them in its ``egox`` columns."""
+"""Read the head camera's poses from a LeRobot v3 data set."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def is_robot_set(root: Path) -> bool:
 
 
 def robot_episodes(root: Path) -> Iterator[Stated]:
-    """Read the head camera's poses of every episode in a LeRobot data set.
+    """Read the head camera's poses of every episode of a LeRobot data set.
 
     Raises:
         EgoXInputError: no pyarrow, a damaged set, none of our columns.

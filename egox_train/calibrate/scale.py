@@ -17,7 +17,7 @@ LOW_SHARE = 0.06
 
 @frozen
 class Scale:
-    """Metric scale of a reconstruction, and its up direction."""
+    """Up direction of a reconstruction, and the factor from its units to metres."""
 
     metres: float | None
     sd: float  # share
@@ -26,8 +26,7 @@ class Scale:
 
 
 def find_up(x_axes: np.ndarray, y_axes: np.ndarray) -> np.ndarray:  # each [N, 3], world -> [3]
-    """Find the up direction of a path from its cameras' axes. Heads pitch more than they roll, so
-    their x axes are level."""
+    """Find the up direction from a head camera's axes, because heads seldom roll."""
     eigenvalues, eigenvectors = np.linalg.eigh(x_axes.T @ x_axes / len(x_axes))
     mean_up = -y_axes.mean(axis=0)
     mean_up /= np.linalg.norm(mean_up)
@@ -44,8 +43,8 @@ def floor_scale(
     eyes_m: float = STANDING_EYES_M,
     seed: int = 0,
 ) -> Scale:
-    """Find the floor among the points below the path, and derive the metric scale from the height
-    of the eyes."""
+    """Find the floor below the head camera's path, and derive the metric scale from the height of
+    the eyes."""
     eye_height = float(np.quantile(centres @ up, 0.9))
     points_below = points[points @ up < np.quantile(centres @ up, 0.1)]
     unknown_scale = Scale(metres=None, sd=1.0, up=up, how="not known: no floor was found")
@@ -108,8 +107,7 @@ def robust_similarity(
     source: np.ndarray,  # [N, 3]
     target: np.ndarray,  # [N, 3]
 ) -> tuple[float, np.ndarray, np.ndarray]:  # scale, [3, 3], [3]
-    """Fit a similarity to point pairs with outliers, by using the half of the points with the
-    smallest errors."""
+    """Fit a similarity transform to point pairs with outliers."""
     centre_distances = np.linalg.norm(source - np.median(source, axis=0), axis=1)
     inlier_mask = centre_distances <= np.median(centre_distances)
     for _ in range(5):

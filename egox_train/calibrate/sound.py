@@ -29,8 +29,7 @@ SOUND_M_S = 343.0
 
 @frozen
 class Clocks:
-    """Clock offset and drift of an exo video: its time t is the time t (1 + drift) + offset_s of
-    the ego video."""
+    """Clock offset and drift of an exo video relative to the ego video."""
 
     offset_s: float
     drift: float
@@ -38,13 +37,12 @@ class Clocks:
     how: str  # what it rests on, in words
 
     def ego_s(self, exo_s: np.ndarray) -> np.ndarray:
-        """Convert seconds of the exo file to seconds of the ego file."""
+        """Convert times in the exo video to times in the ego video, in seconds."""
         return exo_s * (1 + self.drift) + self.offset_s
 
 
 def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
-    """Read a file's sound as mono at RATE, starting at the first video frame, None if it has no
-    sound.
+    """Read a file's sound as mono samples, or return None if it has no sound.
 
     Raises:
         EgoXInputError: the file can't be decoded.
@@ -81,8 +79,7 @@ def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
 
 
 def clocks_by_sound(exo: np.ndarray, ego: np.ndarray) -> Clocks | None:
-    """Find the offset and the drift between two sounds [N] at RATE, None if they weren't recorded
-    together."""
+    """Find the offset and the drift between two sounds [N], or return None if they don't match."""
     coarse_samples = round(COARSE_S * RATE)
     coarse_lag, _ = _lag(exo[:coarse_samples], ego[:coarse_samples], None)
     window_s = float(np.clip(len(exo) / RATE / WINDOWS, SHORTEST_WINDOW_S, WINDOW_S))
@@ -110,7 +107,7 @@ def clocks_by_sound(exo: np.ndarray, ego: np.ndarray) -> Clocks | None:
 def _line(
     times: np.ndarray, lags: np.ndarray, ratios: np.ndarray, window_s: float
 ) -> Clocks | None:
-    """Fit a clock's offset and drift to the lags of sound windows, ignoring outliers."""
+    """Fit a clock's offset and drift to the time lags of sound windows, ignoring outliers."""
     time_span_s = np.ptp(times)
     inlier_mask = np.abs(lags - np.median(lags)) < FITS_S + MOST_DRIFT * time_span_s / 2
     drift = 0.0
@@ -155,7 +152,8 @@ def _lag(
     # (middle, how far to both sides) in samples; None: anywhere.
     where: tuple[int, int] | None,
 ) -> tuple[int, float]:
-    """Find the lag of one sound in another in samples (GCC-PHAT), and how distinct its peak is."""
+    """Find the time lag between two sounds in samples by cross-correlation, and rate how distinct
+    it is."""
     size = 1 << (len(part) + len(heard) - 1).bit_length()
     spectrum = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(part, size))
     frequencies_hz = np.fft.rfftfreq(size, 1 / RATE)
@@ -181,6 +179,5 @@ def _lag(
 
 
 def way_sd_s(distance_m: float) -> float:
-    """Estimate the error in seconds of clock offsets found by sound, for cameras ``distance_m``
-    apart that the sound reaches by unknown paths."""
+    """Estimate the error in seconds that the unknown travel time of sound causes."""
     return distance_m / SOUND_M_S / np.sqrt(3)

@@ -1,4 +1,4 @@
-"""Define an episode whose head camera is stated in a data set."""
+"""Define an episode whose data set states the head camera's poses."""
 
 from pathlib import Path
 
@@ -8,8 +8,7 @@ from egox_core.frozen import frozen
 
 @frozen
 class Stated:
-    """Episode with a stated head camera: its video, its poses, and the take folder with further
-    files."""
+    """Episode with stated poses of its head camera: video, poses and take folder."""
 
     name: str
     ego_video: Path | None

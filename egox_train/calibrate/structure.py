@@ -1,4 +1,4 @@
-"""Reconstruct cameras and points of a still scene by ``pycolmap``, in a separate process.
+"""Reconstruct cameras and 3D points of a still scene by ``pycolmap``, in a separate process.
 
 That process can be ended at once, and its crashes do no harm."""
 
@@ -58,7 +58,7 @@ def solve_structure(
     moving: str,
     progress: Progress,
 ) -> Structure | None:
-    """Reconstruct the scene from the pictures in ``folder``, None if no pictures fit together.
+    """Reconstruct the scene from the pictures in ``folder``, or return None if they don't match.
 
     A finished result of the same job is taken as it is.
 
@@ -122,8 +122,7 @@ def _run_apart(folder: Path, progress: Progress) -> None:
 
 
 def _solve(place: str) -> None:
-    """Run the reconstruction in the separate process: extract features, match them, and solve the
-    cameras."""
+    """Run a reconstruction: extract features, match them, and solve the cameras."""
     import pycolmap
 
     folder = Path(place)
@@ -183,8 +182,10 @@ def _solve(place: str) -> None:
 
 
 def _write_matches(folder: Path, job: dict) -> None:
-    """Extract the pictures' features and match them. The matches are used with every candidate
-    lens, and only their verification depends on it."""
+    """Extract the features of all pictures and match them.
+
+    The matches are used with every candidate lens, and only their verification depends on
+    it."""
     import pycolmap
 
     done_file, database_file = folder / MATCHED, folder / DATABASE
@@ -223,8 +224,7 @@ def _write_matches(folder: Path, job: dict) -> None:
 
 
 def _verify(folder: Path, job: dict) -> None:
-    """Assign lenses to the folders of pictures, and keep the matches that are geometrically
-    possible with them."""
+    """Assign lenses to the cameras, and drop matches that are geometrically impossible."""
     import pycolmap
 
     with pycolmap.Database.open(folder / DATABASE) as database:
@@ -265,8 +265,8 @@ def _pairs(job: dict) -> list[tuple[str, str]]:
 
 
 def _map(folder: Path, job: dict, told: str = ""):
-    """Compute the largest reconstruction of the pictures by incremental mapping, or return None if
-    there is none.
+    """Reconstruct as many pictures as possible by incremental mapping, or return None if none
+    match.
 
     Lenses stay fixed while pictures are added (the one of folder ``told`` in any case), and
     their free parameters are refined at the end."""
@@ -354,8 +354,7 @@ def _refine(
 
 
 def _known_lenses(solution, job: dict) -> tuple[list[int], list[int], int | None]:
-    """List the cameras of which only the focal length is free, those whose lens is fixed, and the
-    moving camera if its lens is free."""
+    """List the cameras with a free focal length, those with a fixed lens, and the moving camera."""
     by_folder = {image.name.split("/")[0]: image.camera_id for image in solution.images.values()}
     focal_free_cameras, fixed_lens_cameras = [], []
     for name, camera in by_folder.items():
@@ -375,8 +374,8 @@ def _known_lenses(solution, job: dict) -> tuple[list[int], list[int], int | None
 def _without(
     solution, job: dict, names: list[str]
 ) -> tuple[np.ndarray, dict[str, list[float]]]:  # [N, PARTS, 3, 4]
-    """Refine the reconstruction again without each part of the pictures, and align each result to
-    the full reconstruction.
+    """Repeat the reconstruction's refinement with some pictures left out, to measure the
+    uncertainty.
 
     For fixed lenses, also measure by which share the focal length would grow."""
     import pycolmap
@@ -440,16 +439,14 @@ def _without(
 
 
 def _longer(shares: Sequence[float]) -> tuple[float, float]:
-    """Compute the mean and the jackknife standard deviation of focal length changes, one for each
-    part of the pictures left out."""
+    """Compute the mean and the jackknife standard deviation of relative focal length changes."""
     if len(shares) < 2:
         return 0.0, 1.0
     return float(np.mean(shares)), float(np.sqrt((len(shares) - 1) * np.var(shares)))
 
 
 def read_structure(file: Path) -> Structure | None:
-    """Read the reconstruction that the separate process has written, None if no pictures fitted
-    together."""
+    """Read the reconstruction from its file, or return None if it is empty."""
     with np.load(file, allow_pickle=False) as npz_arrays:
         if bool(npz_arrays["empty"]):
             return None

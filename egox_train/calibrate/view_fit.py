@@ -1,5 +1,4 @@
-"""Compare an ego video with the scene from exo pictures and depth, seen from the stated camera
-path."""
+"""Compare an ego video with pictures of the scene that are rendered along the stated camera path."""
 
 import math
 from dataclasses import replace
@@ -43,7 +42,7 @@ def fit_view(
     w2c: np.ndarray,  # [T, 3, 4] upright
     progress: Progress,
 ) -> tuple[EpisodeResult, str]:
-    """Compare an ego video with the rendered scene after correcting the lag of its poses."""
+    """Compare an ego video with the rendered scene, after correcting the time lag of the poses."""
     info = probe_video(ego_video)
     path = take.trajectory.beside(take.depth.exo)
     indices = path.frames.indices.numpy()
@@ -111,7 +110,8 @@ def _deviation(
     progress: Progress,
     search: bool = True,
 ) -> tuple[Deviation | None, float]:
-    """Measure the deviation of an ego video from the rendered scene, and how similar the two are."""
+    """Measure how far the camera of an ego video deviates from the rendered view, and their
+    similarity."""
     points, _ = scene(exo, depth, progress=progress)
     path_views = PathViews.of(points, path, most=DRAWN_VIEWS, progress=progress)
     error = path_views.error(ego)

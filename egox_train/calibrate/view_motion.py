@@ -1,5 +1,5 @@
-"""Compare a head camera's rotations in its pictures with those of its stated poses, to find a lag,
-poses of another recording, or mirrored pictures."""
+"""Compare a head camera's rotations in its video with those of its stated poses, to find a time lag
+or wrong poses."""
 
 import math
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ class Turns:
 
 @frozen
 class Motion:
-    """Result of comparing the pictures' rotations with those of the stated poses."""
+    """Result of comparing the video's rotations with those of the stated poses."""
 
     lag_s: float  # the poses that belong to a picture are stated so much later
     lag_sd_s: float
@@ -58,22 +58,22 @@ class Motion:
 
     @property
     def told(self) -> bool:
-        """True if the head rotated enough to compare pictures with poses."""
+        """True if the head rotated enough to compare video and poses."""
         return self.seen >= LEAST_SEEN
 
     @property
     def others(self) -> bool:
-        """True if the stated poses belong to another recording than the pictures."""
+        """True if the stated poses belong to another recording than the video."""
         return self.told and self.explained < SAME and self.strange_sigmas >= STRANGE
 
     @property
     def lag_known(self) -> bool:
-        """True if pictures and poses rotate alike, so that their lag can be measured."""
+        """True if video and poses rotate alike, so that their time lag can be measured."""
         return self.told and self.explained >= SAME and math.isfinite(self.lag_sd_s)
 
     @property
     def lag_sigmas(self) -> float:
-        """Size of the poses' lag in standard deviations."""
+        """Size of the time lag of the poses in standard deviations."""
         return abs(self.lag_s) / self.lag_sd_s
 
 
@@ -106,8 +106,7 @@ def picture_turns(
 def _measure_turn(
     earlier: np.ndarray, later: np.ndarray, camera: CameraModel
 ) -> tuple[np.ndarray, float]:
-    """Measure the camera's rotation between two pictures by tracking points, and the difference
-    between two halves of the points."""
+    """Measure the camera's rotation between two pictures by tracking points, with its uncertainty."""
     unknown_turn = np.full(3, np.nan), math.nan
     corners = cv2.goodFeaturesToTrack(earlier, MOST_POINTS, 0.01, 5)
     if corners is None:
@@ -140,7 +139,7 @@ def _measure_turn(
 def _fit_rotation(
     earlier_rays: np.ndarray, later_rays: np.ndarray
 ) -> np.ndarray:  # [N, 3], [N, 3] -> [3]
-    """Fit a rotation, and a translation relative to points at equal distance, with Cauchy weights."""
+    """Fit a camera rotation and a translation to pairs of viewing rays robustly."""
     rotation, weight = Rotation.identity(), np.ones(len(earlier_rays))
     for _ in range(ROUNDS):
         turned_rays = rotation.apply(earlier_rays)
@@ -168,8 +167,7 @@ def compare_turns(
     times_s: np.ndarray,  # [T] of the pictures
     w2c: np.ndarray,  # [T, 3, 4] upright, as stated for them
 ) -> Motion | None:
-    """Find the lag at which the stated poses rotate as the pictures do, None for a clip that is too
-    short."""
+    """Find the time lag at which the stated poses rotate as the video does."""
     known_mask = np.isfinite(w2c).all(axis=(1, 2))
     if known_mask.sum() < FEWEST_TURNS + 1 or len(times_s) != len(turns.vectors) + 1:
         return None
@@ -236,7 +234,7 @@ def _cost(picture_vectors: np.ndarray, stated_vectors: np.ndarray) -> float:
 
 
 def _correlated_frames(residuals: np.ndarray) -> float:
-    """Estimate over how many consecutive frames errors [N, 3] are correlated."""
+    """Estimate over how many consecutive frames measurement errors [N, 3] are correlated."""
     residual_power = max(float((residuals * residuals).sum()), 1e-30)
     correlated_frames = 1.0
     for step in range(1, max(2, len(residuals) // 3)):

@@ -1,4 +1,4 @@
-"""Convert a reconstruction to metres: the head camera's path and the static points of a recording."""
+"""Convert a reconstruction to metric coordinates with z up."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -155,7 +155,7 @@ class World:
         return float(np.degrees(np.median(frame_rotations.magnitude() / frame_durations_s)))
 
     def carrier(self) -> Place:
-        """Build a function that interpolates the head camera's pose between its known poses."""
+        """Build a function that interpolates the head camera's pose at any moment."""
         known_mask = np.isfinite(self.w2c[:, 0, 0])
         known_times_s = self.frames.times_s.numpy()[known_mask]
         known_rotations = Rotation.from_matrix(self.w2c[known_mask][:, :, :3].transpose(0, 2, 1))
@@ -177,7 +177,7 @@ class World:
 def given_path(
     options: CalibrateOptions, ego: VideoInfo, video: Path, notes: list[str]
 ) -> tuple[np.ndarray, CameraModel]:
-    """Read poses of the upright head camera from a file, one for each frame of its video."""
+    """Read the head camera's pose in each video frame from a file."""
     assert options.path is not None
     fisheye_lens, _ = lens_of("fisheye", ego.width, ego.height)
     has_named_lens = options.ego_lens != "free"
@@ -201,8 +201,7 @@ def scale_by_depth(
     options: CalibrateOptions,
     work: Path,
 ) -> tuple[float, float, str] | None:
-    """Compute the metric scale of a reconstruction by comparing its points with a fixed camera's
-    depth.
+    """Compute the metric scale of a reconstruction by comparing it with a fixed camera's depth map.
 
     Returns the metres per unit, the relative standard deviation, and a description."""
     scale_ratios = []
@@ -247,8 +246,7 @@ def scale_by_depth(
 
 
 def parallax(structure: Structure, lens: CameraModel) -> float:
-    """Compute the angle that the head camera's movement spans at the points, relative to the angle
-    of the points' pixel errors."""
+    """Compute how far the head camera moves relative to the reconstruction's pixel errors."""
     ego_poses = [pose for name, pose in structure.w2c.items() if name.startswith(f"{EGO}/")]
     if not ego_poses:
         return 0.0
@@ -259,8 +257,7 @@ def parallax(structure: Structure, lens: CameraModel) -> float:
 
 
 def _often_seen(structure: Structure) -> np.ndarray:  # [P] bool
-    """Select points that are visible in several pictures, since others are inaccurate along the
-    line of sight."""
+    """Select the 3D points that are visible in several pictures, because others are inaccurate."""
     rows = np.concatenate([*structure.rows.values()])
     return np.bincount(rows, minlength=len(structure.points)) >= OFTEN
 

@@ -1,5 +1,4 @@
-"""Write the results of ``calibrate``: take folders, a picture of each fixed camera for inspection,
-and a report."""
+"""Write the results of a calibration: take folders, pictures for inspection, and a report."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ SHOWN_FRAMES = 6
 
 @frozen
 class WrittenExo:
-    """Fixed camera of the takes to be written."""
+    """Fixed camera whose takes are written."""
 
     name: str
     video: Path
@@ -63,15 +62,15 @@ def read_depth(file: Path) -> np.ndarray:  # [T, H, W]
 
 
 def still_depth(file: Path) -> np.ndarray:  # [H, W]
-    """Read a depth file, and compute the median over time."""
+    """Read a depth file, and compute the median over all frames."""
     depth = read_depth(file)
     sampled_depth = depth[:: max(1, len(depth) // 15)].astype(np.float32)
     return np.median(sampled_depth, axis=0)
 
 
 def square_of(lens: CameraModel) -> tuple[CameraModel, int, int]:
-    """Crop a camera's lens to the largest centred square of its picture, and return it with the
-    square's left and top."""
+    """Crop a camera's lens to the largest centred square, and return it with the square's left and
+    top."""
     width, height = lens.stored_size
     square_side = min(width, height)
     left, top = (width - square_side) // 2, (height - square_side) // 2
@@ -91,7 +90,7 @@ def write_takes(
     points: np.ndarray,  # [P, 3]
     progress: Progress,
 ) -> tuple[Path, ...]:
-    """Write a take for each fixed camera and each range of known head poses.
+    """Write one take folder for each fixed camera and each range of known head poses.
 
     Each exo frame gets the nearest ego frame and its pose."""
     takes = []
@@ -195,7 +194,7 @@ def _draw(
     points: np.ndarray,
     corner: tuple[int, int],
 ) -> None:
-    """Draw the head camera's frustum into exo pictures, and the static points into both pictures."""
+    """Draw the head camera's frustum and the 3D points into the pictures, for inspection."""
     shown_indices = np.linspace(0, len(run) - 1, SHOWN_FRAMES).round().astype(int)
     rows = []
     for shown_index in shown_indices:

@@ -83,8 +83,8 @@ def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _run_with_point_log(args: argparse.Namespace) -> int:
-    """Run ``calibrate`` for one fixed camera that sees a point with a logged path, such as a
-    robot's gripper."""
+    """Run ``calibrate`` for a fixed camera that sees a point with a logged path, such as a robot's
+    gripper."""
     from ..calibrate.logged_point import write_camera_from_log
 
     solved_camera = write_camera_from_log(
@@ -100,8 +100,7 @@ def _run_with_point_log(args: argparse.Namespace) -> int:
 
 
 def _run_check(args: argparse.Namespace, progress: Progress) -> int:
-    """Run ``calibrate --check``: print one line per episode, and exit with 1 if a fault was
-    found."""
+    """Run ``calibrate --check``, print one line per episode, and exit with 1 if a camera is wrong."""
     from ..calibrate.check import check_set
     from ..calibrate.check_row import table
 

@@ -1,5 +1,5 @@
-"""Define the subcommands of ``train_egox.py`` that make training sets (``undistort``, ``prepare``
-and ``join``), and the options of all commands that process many takes."""
+"""Define the subcommands of ``train_egox.py`` that make training sets: ``undistort``, ``prepare``
+and ``join``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *extra_options: str) -> None:
-    """Add the arguments of a command that processes many takes, and those of the RunOptions fields
-    ``extra_options``."""
+    """Add the command line arguments that all commands on many takes share, and selected further
+    ones."""
     add_dataclass_arguments(parser, RunOptions, field_names=(*ENGINE, *extra_options))
     parser.add_argument(
         "--ray-address",
@@ -45,8 +45,7 @@ EVERY_CLIP = ("part", "clips", "dry_run")
 
 @contextmanager
 def ray_connection(args: argparse.Namespace) -> Generator[None]:
-    """Connect to the Ray cluster if the command uses one, print its name, and stay connected within
-    the ``with`` block.
+    """Connect to the Ray cluster within a ``with`` block, if the command uses one.
 
     Raises:
         EgoXInputError: no such cluster, or one that nothing would use.

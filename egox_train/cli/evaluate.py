@@ -44,7 +44,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
-    """Run ``evaluate``, and exit with 1 if a clip could not be evaluated (the report names it)."""
+    """Run ``evaluate``, and exit with 1 if a clip could not be evaluated."""
     from ..data.set_files import merge_equal_notes
     from ..metrics.evaluate import REPORT, TABLE, evaluate
     from ..parallel import RunEstimate
@@ -85,8 +85,7 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_masks(args: argparse.Namespace, progress: Progress) -> int:
-    """Run ``masks``, which tracks the objects of all clips, and exit with 1 if a clip has no
-    masks."""
+    """Run ``masks``, and exit with 1 if a clip got no object masks."""
     from ..data.set_files import merge_equal_notes
     from ..metrics.track_masks import track_masks
     from ..parallel import RunEstimate

@@ -19,7 +19,7 @@ ABOUT = "Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcomma
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand and return its exit code: 0, 2 for refused input, 130 after Ctrl-C."""
+    """Run one subcommand of ``train_egox.py``, and return its exit code."""
     parser = argparse.ArgumentParser(prog="train_egox.py", description=ABOUT)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():

@@ -1,5 +1,5 @@
-"""Run a launcher such as torchrun so that its trainings save a checkpoint on stop signals
-(``train_egox.py launch``)."""
+"""Run a launcher such as torchrun, and make its training processes save a checkpoint on stop
+signals."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ KILLED = 128  # plus the signal: the exit code that shells give
 
 
 def launch(command: Sequence[str]) -> int:
-    """Run a launcher's ``command`` and return its exit code. On SIGTERM, SIGUSR1 or Ctrl-C its
-    trainings save a checkpoint and end.
+    """Run a launcher's ``command``, pass stop signals to its training processes, and return the
+    exit code.
 
     The launchers answer a signal by ending what they started: accelerate at once, torchrun after
     half a minute, both with a code that isn't 0. So they get none: the processes look for a file

@@ -1,5 +1,4 @@
-"""Render an ego prior from the command line: ``run.py prior --take FOLDER [--preset
-released|released_wild|clean|exact] --out FOLDER``.
+"""Render an ego prior from the command line: ``run.py prior --take FOLDER --out FOLDER``.
 
 Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4, seen.mkv (which pixels exo
 observed) and report.json, through the same functions as the nodes."""
@@ -31,7 +30,7 @@ from .progress_line import ProgressLine
 
 
 def peak_memory_bytes() -> int | None:
-    """Measure the peak resident memory of this process in bytes, None on systems without such a
+    """Measure the peak memory of this process in bytes, or return None on systems without such a
     figure.
 
     Pages of files mapped into memory count while they are resident, though the system may drop them
@@ -153,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def render_take(args: argparse.Namespace) -> dict:
-    """Run all stages from a take's files to its ego prior, and return the report."""
+    """Render a take's ego prior from its files, and return the report."""
     progress = ProgressLine()
     lap_start = time.perf_counter()
     seconds: dict[str, float] = {}

@@ -1,5 +1,4 @@
-"""Define all subcommands of ``train_egox.py``: their arguments, the function that each calls, and
-the printed result."""
+"""Define all subcommands of ``train_egox.py`` with their command line arguments."""
 
 import argparse
 import json
@@ -32,8 +31,7 @@ from .lerobot import lerobot_arguments, run_lerobot
 
 
 class Command(NamedTuple):
-    """Subcommand of ``train_egox.py``, whose ``run`` imports heavy packages itself and returns the
-    exit code."""
+    """Subcommand of ``train_egox.py``: its name, arguments and the function that runs it."""
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]

@@ -1,5 +1,4 @@
-"""Read the lens of the wearer's camera from Aria's calibration file (online_calibration.jsonl of
-Ego-Exo4D).
+"""Read the lens of Aria glasses from a calibration file of Ego-Exo4D.
 
 Each line holds ``CameraCalibrations``, each with a ``Label`` and a ``Projection`` named
 FisheyeRadTanThinPrism whose ``Params`` are f, cx, cy, k1...k6, p1, p2, s1...s4 in pixels of the

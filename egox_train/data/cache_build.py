@@ -1,5 +1,4 @@
-"""Build the ``cache``, which stores everything that training needs of a clip, so that training
-needs no VAE, text encoder or vision encoder."""
+"""Build the cache of encoded clips, so that training needs no VAE, text encoder or vision encoder."""
 
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -52,7 +51,8 @@ class CacheOutcome:
 
 @frozen
 class _Shard:
-    """Picklable job that encodes some clips of one take into a file (a shard) of the cache."""
+    """Job for a worker process, which encodes some clips of one take into a file (a shard) of the
+    cache."""
 
     root: Path
     file: Path
@@ -62,8 +62,7 @@ class _Shard:
     wait: bool = False  # for another process that makes this very shard
 
     def fits(self) -> bool:
-        """Check that the shard's file was made from these clips and settings, and that no omitted
-        clip has become readable."""
+        """Check that an existing shard was made from the same clips and settings."""
         actual_fingerprint, omitted_reasons = shard_header(self.file)
         return actual_fingerprint == self.fingerprint and not any(
             _is_readable(self.root, record)
@@ -80,8 +79,7 @@ def build_cache(
     *,
     progress: Progress = no_progress,
 ) -> CacheOutcome:
-    """Build or complete the cache of a manifest, and keep existing shards whose fingerprint is
-    right.
+    """Build or complete the cache of a manifest, and keep existing shards that are up to date.
 
     Several processes, on several machines too, may work on one folder: none makes a shard that
     another one makes.
@@ -205,8 +203,7 @@ def _plan_shards(
     settings: CacheSettings,
     models: dict[str, str],
 ) -> list[_Shard]:
-    """Divide the clips into shards that each belong to one take, so that another clip changes the
-    shards of its take only."""
+    """Divide the clips into shards, each with clips of one take only."""
     shards = []
     made_with = {"version": VERSION, "models": models, "settings": _content_settings(settings)}
     for take, take_records in groupby(
@@ -232,22 +229,20 @@ def _plan_shards(
 
 
 def _changed_takes(shards: list[_Shard]) -> str:
-    """Describe the takes whose shards exist with another fingerprint."""
+    """Describe the takes whose existing shards were made from other clips or settings."""
     takes = sorted({s.records[0].take for s in shards if s.file.is_file()})
     return f"the clips of {len(takes)} takes, first {takes[0]}" if takes else ""
 
 
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
-    """List the settings that change a cache's contents, which excludes paths and devices (models
-    are identified by hash)."""
+    """List the settings that change a cache's contents, without paths and devices."""
     values = asdict(settings)
     names = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
     return {k: values[k] for k in names} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
 
 
 def _common_hidden_lines(records: list[ClipRecord]) -> dict[str, Any]:
-    """Check that all priors treat hidden sight lines the same way, and return that setting, empty
-    for priors drawn as released.
+    """Check that all clips' priors were rendered with the same hidden-lines setting, and return it.
 
     Raises:
         EgoXInputError: priors of both kinds.
@@ -278,7 +273,7 @@ def _model_hashes(settings: CacheSettings) -> dict[str, str]:
 
 
 def _changed_settings(folder: Path, settings_now: dict[str, Any]) -> str:
-    """List the models and settings that differ from those of the existing cache."""
+    """List the models and settings that differ from those of an existing cache."""
     if not (folder / INDEX).is_file():
         return ""
     try:
@@ -296,8 +291,7 @@ def _changed_settings(folder: Path, settings_now: dict[str, Any]) -> str:
 
 
 def _make_shard(shard: _Shard, device: str) -> tuple[bool, bool] | str:
-    """Encode the clips of one cache shard unless another process does, with the result of
-    :func:`make_once`.
+    """Encode the clips of one cache shard, unless another process does.
 
     The shard records the clips that can't be read."""
     settings = replace(shard.settings, device=device)

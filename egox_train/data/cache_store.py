@@ -1,5 +1,4 @@
-"""Read and write a cache of encoded clips: safetensors shards with a few clips each, and an index
-of their contents and settings.
+"""Read and write a cache of encoded clips, which consists of safetensors shards and an index.
 
     cache/index.json            settings, fingerprints, clip -> shard
     cache/shard-<hash of the take's name>-000.safetensors   tensors "<clip>/<name>", and the
@@ -54,7 +53,7 @@ class CacheEntry:
 
 @frozen
 class CacheIndex:
-    """Index of a cache: its clips, and the models and settings that it was made with."""
+    """Index of a cache: its clips, and the models and settings that made it."""
 
     settings: Mapping[str, Any]  # image_embedding, rays, sizes, views, ...
     models: Mapping[str, str]  # vae, text, clip_vision -> weights hash
@@ -63,14 +62,12 @@ class CacheIndex:
 
 
 def shard_name(take: str, number: int = 0) -> str:
-    """Build the file name of a take's ``number``-th shard from a hash, because a take's name may
-    not be a valid file name."""
+    """Build the file name of a take's shard from a hash of the take's name."""
     return f"shard-{hashlib.sha256(take.encode()).hexdigest()[:16]}-{number:03d}.safetensors"
 
 
 def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
-    """Read a cache shard's fingerprint (None if unreadable), and the reason why each omitted clip
-    could not be encoded."""
+    """Read a cache shard's fingerprint, and the clips that could not be encoded with the reasons."""
     if not file.is_file():
         return None, {}
     try:
@@ -111,8 +108,7 @@ def write_shard(
 
 
 def write_index(folder: Path, index: CacheIndex) -> None:
-    """Write the cache's index atomically, after all shards, because the index marks a cache as
-    finished."""
+    """Write the cache's index atomically, which marks the cache as finished."""
     write_json(
         folder / INDEX,
         {
@@ -188,7 +184,7 @@ def read_index(folder: Path) -> CacheIndex:
 
 
 class CacheReader:
-    """Reader of a cache's clips, with one memory-mapped shard open at a time."""
+    """Reader of the clips in a cache, which keeps one memory-mapped shard open."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -220,7 +216,7 @@ class CacheReader:
         return self._entries[clip].fps
 
     def tensors(self, clip: str, names: Sequence[str]) -> dict[str, Tensor]:
-        """Read the named tensors of a cached clip, skipping tensors that the cache lacks.
+        """Read the named tensors of a cached clip, and skip those that the cache lacks.
 
         Raises:
             EgoXInputError: no such clip, or a shard that can't be read.
@@ -229,8 +225,7 @@ class CacheReader:
         return {key[len(clip) + 1 :]: tensor for key, tensor in stored_tensors.items()}
 
     def empty_caption(self, clip: str) -> Tensor:  # [tokens, width]
-        """Read the embedding of an empty caption, from the text encoder that also encoded the
-        clip's own caption.
+        """Read the text embedding of an empty caption, for guidance.
 
         Raises:
             EgoXInputError: as :meth:`tensors`, or a cache that was made without it.
@@ -246,8 +241,7 @@ class CacheReader:
         return stored_tensors[EMPTY_CAPTION]
 
     def _read(self, clip: str, keys: Sequence[str]) -> dict[str, Tensor]:
-        """Read the named tensors of one clip from its cache shard, skipping tensors that the shard
-        lacks."""
+        """Read the named tensors of one clip from its shard."""
         entry = self._entries.get(clip)
         if entry is None:
             raise EgoXInputError(
@@ -272,5 +266,5 @@ def to_storage(
     tensor: Tensor,  # of any shape
     dtype: torch.dtype,
 ) -> Tensor:
-    """Copy a tensor to contiguous CPU memory that it doesn't share, as safetensors requires."""
+    """Copy a tensor to its own contiguous CPU memory, as safetensors requires."""
     return tensor.detach().to("cpu", dtype, copy=True).contiguous()

@@ -1,5 +1,4 @@
-"""Read and make prompts in the form that the model was trained with: an exo and an ego section,
-each with scene and actions.
+"""Read and generate prompts with an exo and an ego section, as the model was trained with.
 
     [Exo view] **Scene Overview:** <the place, and what stands where> **Action Analysis:** <what the person
     does, picture by picture> [Ego view] ... the same two, as the person sees it
@@ -69,8 +68,7 @@ _HEADING = re.compile(r"^\W*(?:scene overview|action analysis)\W+", re.IGNORECAS
 
 
 def check_caption(prompt: str, subject: str) -> str:
-    """Check that a prompt has both sections in order, each with text, or no section at all, and
-    return it.
+    """Check that a prompt has both sections in order, or none, and return it.
 
     Raises:
         EgoXInputError: no text, or one section missing, empty or in the wrong order.
@@ -90,12 +88,12 @@ def check_caption(prompt: str, subject: str) -> str:
 
 
 def is_plain(prompt: str) -> bool:
-    """Check that a prompt is plain text, without the marks of the exo and ego sections."""
+    """Check that a prompt is plain text without exo and ego sections."""
     return split_sections(prompt) == (prompt.strip(), "")
 
 
 def read_captions(file: Path) -> Mapping[str, str]:
-    """Read a JSON file of captions, by the name of a clip or take.
+    """Read a JSON file with captions of clips or takes by name.
 
     Raises:
         EgoXInputError: not an object of strings.
@@ -116,8 +114,7 @@ def read_captions(file: Path) -> Mapping[str, str]:
 def caption_for(
     clip: str, take: str, captions: Mapping[str, str], source_prompt: str
 ) -> tuple[str, CaptionSource]:
-    """Choose a clip's prompt and name its source: the caption of the clip, of the take, or of the
-    data set, else NO_CAPTION ("none")."""
+    """Choose a clip's prompt from the captions of the clip, take or data set, and name the source."""
     for key in (clip, take):
         if key in captions:
             return check_caption(captions[key], f"caption of {key}"), "file"
@@ -132,8 +129,9 @@ def model_caption(
     ego: Tensor | None,  # [T, S, S, 3] uint8, the same moments
     device: str | None = None,  # None: a GPU where there is one
 ) -> str:
-    """Generate a prompt with both sections by a caption model. The ego section describes the
-    ``ego`` video, or is guessed from ``exo`` without one.
+    """Generate a prompt for a clip's videos by a caption model.
+
+    The ego section describes the ``ego`` video, or is guessed from ``exo`` without one.
 
     Raises:
         EgoXInputError: no transformers, no such model, or an answer that is no description.
@@ -201,8 +199,7 @@ def _checked_answer(answer: str, subject: str) -> str:
 
 
 def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, Any]:
-    """Load a caption model and its processor, once per process and device (None: a GPU if there is
-    one).
+    """Load a caption model and its processor, once per process and device.
 
     Raises:
         EgoXInputError: no transformers, no folder of an image-and-text model, one without a chat

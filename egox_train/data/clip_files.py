@@ -1,5 +1,4 @@
-"""Read prepared clips, which are folders in the take layout plus the rendered prior, and choose
-where the clips of a take start.
+"""Read the folders of prepared clips, and choose where the clips of a take start.
 
 Clips are full windows of frames whose poses are all known.
 """
@@ -55,7 +54,7 @@ def read_clip(root: Path, record: ClipRecord) -> Clip:
 
 
 def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
-    """Read the files of a clip that the cache stores as raw bytes for ``generate``."""
+    """Read the files of a clip that the cache stores as raw bytes."""
     return {
         name: torch.from_numpy(np.fromfile(folder / name, np.uint8))
         for name in (SEEN, PRIOR)
@@ -64,7 +63,7 @@ def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
 
 
 def read_all(file: VideoSource, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W, 3] uint8
-    """Read the first ``frames`` frames of a video, and refuse a video of another (width, height).
+    """Read the first frames of a video, and refuse a video of another size.
 
     Raises:
         EgoXInputError: shorter, of another size, corrupt.
@@ -85,8 +84,8 @@ def read_all(file: VideoSource, frames: int, size: tuple[int, int]) -> Tensor:  
 def read_classes(
     file: VideoSource, frames: int, size: tuple[int, int]
 ) -> Tensor:  # [T, H, W] uint8
-    """Read the class maps in seen.mkv, and refuse a file with another frame count or (width,
-    height).
+    """Read the visibility classes of pixels from seen.mkv, and refuse a file with another length or
+    size.
 
     Raises:
         EgoXInputError: another count or size, corrupt.
@@ -122,8 +121,7 @@ def middle_picture(file: Path, frames: int) -> np.ndarray:  # [H, W, 3] uint8
 def first_frame_then_grey(
     frames: Tensor,  # [T, H, W, 3] uint8
 ) -> Tensor:  # [T, H, W, 3] uint8
-    """Build the video that conditions Wan's image-to-video model: the first frame, followed by
-    grey."""
+    """Build a conditioning video for Wan: the first frame, followed by grey frames."""
     conditioned_frames = torch.full_like(frames, 128)
     conditioned_frames[0] = frames[0]
     return conditioned_frames
@@ -131,8 +129,7 @@ def first_frame_then_grey(
 
 @frozen
 class ClipWindow:
-    """Frames of one clip in its take's videos: ``start``, ``start + step``, ... (``frames`` of
-    them)."""
+    """Frames of one clip in the take's videos, from ``start`` on with a constant step."""
 
     start: int
     frames: int
@@ -161,8 +158,7 @@ def clip_windows(
     stride: int,
     step: int = 1,
 ) -> tuple[list[ClipWindow], list[int]]:
-    """Cut a take into windows of frames for clips, and list the starts that were skipped because
-    poses are missing.
+    """Divide a take into clips of equal length, and skip those in which poses are missing.
 
     Starts stay on the stride's grid, from ``first_start`` on, whatever is lost, so that clips keep
     their names when a hole is mended."""
@@ -182,8 +178,7 @@ def clip_windows(
 def longest_pose_run(
     pose_known: Tensor,  # [T] bool
 ) -> int:
-    """Measure the longest run of frames with a known pose, which limits the length of this take's
-    clips."""
+    """Measure the longest run of consecutive frames with a known pose."""
     longest_run = run_length = 0
     for has_pose in torch.as_tensor(pose_known).tolist():
         run_length = run_length + 1 if has_pose else 0

@@ -1,5 +1,4 @@
-"""Read lists of clips to prepare: the authors' meta_train.json, meta_seen.json and
-meta_unseen.json, their tables of clips, and lists written by users.
+"""Read lists of clips to prepare, in the authors' formats or written by users.
 
 The authors' entries know cameras, poses and caption; their tables (``task_name``, ``frame_range``,
 ``split``) and one's own lists name clips alone, whose cameras the dataset's annotations have. One's
@@ -54,7 +53,7 @@ class ListedClip:
 
     @property
     def name(self) -> str:
-        """Name of the clip in the authors' form."""
+        """Name of the clip in the form that the authors' lists use."""
         return f"{self.take}_{self.first}_{self.last}"
 
 
@@ -63,8 +62,8 @@ def read_clip_lists(
     skipped: list[tuple[str, str]],
     progress: Progress = no_progress,
 ) -> list[ListedClip]:
-    """Read the clips of all list files in order, without duplicates. An entry that names no clip is
-    appended to ``skipped`` as (entry, reason).
+    """Read the clips of all list files without duplicates, and report invalid entries in
+    ``skipped``.
 
     Raises:
         EgoXInputError: a file that is none of these lists, no clip in any.
@@ -122,8 +121,7 @@ def _clips_of_json(file: Path, progress: Progress) -> Iterator[tuple[str, Listed
 
 
 def _clip_of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
-    """Parse a clip from an entry of the authors' lists, or explain why its cameras or poses can't
-    be used."""
+    """Parse a clip from an entry of the authors' lists, or explain why it can't be used."""
     name_match = NAMED.fullmatch(take_name(entry)) if isinstance(entry, dict) else None
     if not isinstance(entry, dict) or name_match is None:
         return "no exo_path in a folder <take>_<first frame>_<last frame>"
@@ -177,7 +175,7 @@ def _clips_of_table(file: Path, progress: Progress) -> Iterator[tuple[str, Liste
 
 
 def _clip_of_row(cells: Mapping[str, Any]) -> ListedClip | str:
-    """Parse a clip from the columns of a user's list, or explain why the row names no clip."""
+    """Parse a clip from a row of a user's table, or explain why it can't be used."""
     try:
         first_frame, last_frame = int(cells["first"]), int(cells["last"])
     except (KeyError, *NO_NUMBERS) as error:

@@ -17,7 +17,7 @@ from .raw_take import ExoView, RawTake
 
 
 def check_mask_source(options: PrepareOptions) -> None:
-    """Check the folder or model that all masks of moving pixels come from, before any take is read.
+    """Check that the requested mask folder or segmentation model exists.
 
     Raises:
         EgoXInputError: no such folder of masks; see :func:`.mask_model.load_mask_model`.
@@ -32,8 +32,7 @@ def check_mask_source(options: PrepareOptions) -> None:
 def add_mask_file(
     view: ExoView, take: RawTake, options: PrepareOptions
 ) -> tuple[ExoView, tuple[Remark, ...]]:
-    """Add the mask file of an exo camera's video to ``view``, if the options name a folder of
-    masks, and note how its frames are numbered.
+    """Find the mask file of an exo camera's video, and store its path in ``view``.
 
     Raises:
         EgoXInputError: none for this view, or one of another length or shape than its video.
@@ -53,8 +52,7 @@ def moving_in_clip(
     frames: Tensor,  # [T, H, W, 3] uint8, the clip's pictures
     opened: MaskFrames | None = None,  # of the view's mask file
 ) -> tuple[Tensor | None, MaskSource]:  # [T, H, W] bool
-    """Get the masks of a clip's moving pixels, and name their source. Without a mask file or model
-    the masks are None.
+    """Read or compute the masks of a clip's moving pixels, and name their source.
 
     Raises:
         EgoXInputError: as :func:`..takes.mask_files.read_mask` and

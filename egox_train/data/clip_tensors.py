@@ -1,4 +1,4 @@
-"""Encode one clip to the tensors of a cache shard: latents, embeddings and GGA directions."""
+"""Encode one clip to the tensors that training needs: latents, embeddings and ray directions."""
 
 import hashlib
 
@@ -42,8 +42,8 @@ def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEn
 
 @frozen
 class LabEncoders:
-    """VAE and CLIP vision of the trainer, with the interface that
-    :func:`egox_core.stages.condition` expects."""
+    """VAE and CLIP vision encoder of the trainer, with the interface of
+    :func:`egox_core.stages.condition`."""
 
     vae: VaeEncoder
     vision: VisionEncoder | None
@@ -60,8 +60,7 @@ class LabEncoders:
 
 
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
-    """Encode one clip for the cache: latents [16, t, h, w] in model space, and embeddings [tokens,
-    width]."""
+    """Encode one clip for the cache: video latents [16, t, h, w] and embeddings [tokens, width]."""
     vae, text_encoder, vision_encoder = encoders(settings)
     dtype, ego_frames, embedding_mode = (
         getattr(torch, settings.dtype),
@@ -113,7 +112,7 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
 
 
 def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
-    """Compute the GGA directions of a clip, which take a few MB (not the full L x L map)."""
+    """Compute the ray directions of a clip for geometry-guided attention."""
     record = clip.record
     return gga_geometry(
         clip.take.depth,
@@ -127,6 +126,7 @@ def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
 
 
 def noise_seed_of(clip: str) -> int:
-    """Derive the noise seed of a clip's ``released`` image embedding from its name. Inference uses
-    the sampler's seed instead."""
+    """Derive the noise seed of a clip's ``released`` image embedding from its name.
+
+    Inference uses the sampler's seed instead."""
     return int.from_bytes(hashlib.sha256(clip.encode()).digest()[:6], "big")

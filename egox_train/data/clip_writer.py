@@ -1,5 +1,4 @@
-"""Make the folder of one clip from a raw take: undistorted exo video, true ego video, depth,
-cameras and rendered prior."""
+"""Write the folder of one clip from a raw take: videos, depth, cameras and rendered prior."""
 
 from __future__ import annotations
 
@@ -76,17 +75,16 @@ class ClipJob:
 
     @property
     def ego_lens(self) -> str:
-        """Description of the wearer's lens, with its focal length in px of the ego picture."""
+        """Description of the head camera's lens as text."""
         return _describe_lens(self.take.ego.camera, self.options.ego_size)
 
     @property
     def hands(self) -> Path:
-        """Path of the take's hands.json, which may not exist."""
+        """Path of the take's file of hand positions, hands.json."""
         return self.view.video.parent / HANDS
 
     def fingerprint(self, captions: Mapping[str, str]) -> str:
-        """Hash everything that determines the clip: settings, window, cameras, poses, captions and
-        the state of the source files."""
+        """Hash everything that determines the clip's files."""
         ego_poses = self.take.ego.w2c[self.window.indices]
         source_files = [self.view.video, self.take.ego_video, self.view.depth]
         if self.view.mask is not None:
@@ -114,7 +112,7 @@ def _describe_lens(lens: CameraModel, side_px: int) -> str:
 
 
 def takes_with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tuple[str, str]]:
-    """Find the takes whose existing clips were made with a different lens of the wearer's camera.
+    """Find the takes whose existing clips were made with another lens of the head camera.
 
     Returns:
         By take, the lens of the first clip that is there, and the one that it would have now.
@@ -137,7 +135,7 @@ def takes_with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tupl
 def clips_without_depth(
     clips: Sequence[ClipJob], pictures: ExoPictures
 ) -> tuple[dict[str, str], set[str]]:
-    """Find the clips of one exo camera whose depth file is missing, too short or of the wrong size.
+    """Find the clips of one exo camera whose depth file is missing or doesn't fit.
 
     Returns the reason for each such clip, and notes on how the other files' frames are
     numbered. Only headers are read."""
@@ -179,8 +177,7 @@ def clips_without_depth(
 
 
 class OpenMaps:
-    """Cache of open depth and mask files, so that the clips of a take read a compressed file in one
-    pass."""
+    """Keep depth and mask files open, so that all clips of a take read a file in one pass."""
 
     def __init__(self) -> None:
         self._stack, self._open = ExitStack(), {}
@@ -192,15 +189,13 @@ class OpenMaps:
         self._stack.close()
 
     def depth(self, path: Path) -> DepthFile:
-        """Open a depth file, or return it if it is open already. Raises what
-        :func:`..takes.depth_readers.open_depth` raises."""
+        """Open a depth file, or return it if it is already open."""
         if path not in self._open:
             self._open[path] = self._stack.enter_context(open_depth(path, keep_bytes=KEPT_BYTES))
         return self._open[path]
 
     def mask(self, mask: MaskFile | None) -> MaskFrames | None:
-        """Open a mask file, or return it if it is open already, None for no mask. Raises what
-        :func:`..takes.mask_files.open_mask` raises."""
+        """Open a mask file, or return it if it is already open."""
         if mask is not None and mask.path not in self._open:
             self._open[mask.path] = self._stack.enter_context(
                 open_mask(mask, keep_bytes=KEPT_BYTES)
@@ -211,8 +206,7 @@ class OpenMaps:
 def make_clip(
     job: ClipJob, root: Path, captions: Mapping[str, str], maps: OpenMaps
 ) -> tuple[ClipRecord, bool]:
-    """Make a clip's folder, or keep an existing one with the same fingerprint. Returns the record,
-    and True if the clip was made.
+    """Make a clip's folder, unless it exists with the same fingerprint, and return its record.
 
     The folder is written under another name and moved into place, so it is whole or not there.
 
@@ -242,7 +236,7 @@ def make_clip(
 
 
 def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> ClipRecord | None:
-    """Read the record of a complete clip with this fingerprint, None if there is no such clip.
+    """Read the record of a complete clip with the given fingerprint, or return None.
 
     Args:
         check_files: against their hashes, and name a damaged clip in a warning; False: clip.json
@@ -274,7 +268,7 @@ def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> C
 
 
 def record_of(folder: Path) -> tuple[ClipRecord, object]:
-    """Read the record and the fingerprint of a clip from its clip.json.
+    """Read a clip's record and fingerprint from its clip.json.
 
     Raises:
         ValueError: none, or a damaged one (EgoXInputError, and pydantic's).
@@ -286,8 +280,7 @@ def record_of(folder: Path) -> tuple[ClipRecord, object]:
 
 
 def finished_clips(root: Path, fingerprints: Mapping[str, str]) -> dict[str, ClipRecord]:
-    """Read the records of a set's finished clips whose fingerprint is the expected one (by clip
-    name)."""
+    """Read the records of a set's clips that are complete and up to date."""
     records = {
         name: finished_clip(root / "clips" / name, fingerprint, check_files=False)
         for name, fingerprint in fingerprints.items()
@@ -296,7 +289,7 @@ def finished_clips(root: Path, fingerprints: Mapping[str, str]) -> dict[str, Cli
 
 
 def _file_hash(file: Path) -> str:
-    """Compute the hash of a file's content, "" for a missing file."""
+    """Compute the hash of a file's content, or return "" for a missing file."""
     if not file.is_file():
         return ""
     with file.open("rb") as stream:
@@ -423,8 +416,7 @@ def _write_clip(
 def _clip_depth(
     job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps, dynamic: Tensor | None
 ) -> tuple[Tensor, Tensor | None, DepthSource]:
-    """Get a clip's z depth [T, H, W] float32 in the prepared exo camera, the mask of moving pixels
-    in the depth file, and the depth's source.
+    """Read or compute a clip's depth [T, H, W] and its mask of moving pixels, and name the source.
 
     ``dynamic`` [T, H, W] bool, what moves: left out where two depths are aligned.
     """
@@ -456,8 +448,7 @@ def _clip_depth(
 
 
 def _scale_depth(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, object]]:
-    """Scale a clip's depth as the options request, and return the scale's figures, {} if no scale
-    was requested."""
+    """Scale a clip's depth to metres as the options request, and return figures about the scale."""
     if job.options.depth_scale == "as is":
         return depth, {}
     depth, report = with_scale(
@@ -470,7 +461,7 @@ def _scale_depth(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str,
 
 
 def _exo_path(job: ClipJob, lens: CameraModel) -> CameraPath:
-    """Build the path of a clip's exo camera, with the lens of the prepared pictures."""
+    """Build the exo camera's path in a clip, with the lens of the prepared pictures."""
     return replace(job.view.exo.of(job.window.indices), lens=lens)
 
 

@@ -1,5 +1,4 @@
-"""Estimate depth by transformers' models: a metric model alone, or a temporally steadier relative
-model aligned to it.
+"""Estimate depth by a metric model, or by a relative model that is aligned to a metric one.
 
 Metric: Depth Anything V2 metric, ZoeDepth, Depth Pro, ... Relative: Depth Anything V2, DPT, ... No
 folder of transformers holds a video depth model, so the second one, too, looks at each frame
@@ -33,7 +32,7 @@ BATCH = 8  # frames at once: a ViT-L takes some 6 GB for them
 
 
 def check_models(options: PrepareOptions) -> None:
-    """Load the requested depth models, to detect errors before any long work.
+    """Load the requested depth models once, to detect errors before long work.
 
     Raises:
         EgoXInputError: no transformers, no such model or device; the first one isn't metric, the
@@ -61,8 +60,9 @@ def model_depth(
     # None takes a GPU if there is one.
     device: str | None,
 ) -> Tensor:  # [T, H, W] float32 metres
-    """Estimate z depth of every frame in metres, NaN beyond 80 m, by the metric model, or by the
-    relative model aligned to it (Eq. 1 and 2).
+    """Estimate the z depth of every frame in metres, NaN beyond 80 m.
+
+    The metric model is used alone, or a relative model is aligned to it (Eq. 1 and 2).
 
     Raises:
         EgoXInputError: as :func:`check_models` and :func:`..depth.align.align_depth`.
@@ -104,7 +104,7 @@ def metric_depth(
     # None takes a GPU if there is one.
     device: str | None,
 ) -> Tensor:  # [T, H, W] float32 metres
-    """Estimate z depth of every frame by a metric model, NaN beyond 80 m."""
+    """Estimate the depth of every frame in metres by a metric model, NaN beyond 80 m."""
     depth_m = run_model(_load(folder, device), frames)
     return torch.where((depth_m > 0) & (depth_m < FAR_M), depth_m, math.nan)
 
@@ -114,7 +114,7 @@ def run_model(
     model: torch.nn.Module,
     frames: Tensor,  # [T, H, W, 3] uint8
 ) -> Tensor:  # [T, H, W] float32 on the CPU: metres of a metric model, disparity of a relative one
-    """Run a depth model on a few frames at a time, and resize its output to the frames' size."""
+    """Run a depth model on a few frames at a time, and resize the depth to the frames' size."""
     height, width = frames.shape[1:3]
     patch_multiple = _patch_multiple(model)
     scale = SHORT_SIDE / min(height, width)
@@ -142,8 +142,7 @@ def imagenet_pictures(
     frames: Tensor,  # [T, H, W, 3] float 0...1
     size: tuple[int, int],  # (height, width) px
 ) -> Tensor:  # [T, 3, height, width]
-    """Resize pictures and normalise them for networks that were trained on ImageNet, such as DINOv2
-    and depth models."""
+    """Resize pictures and normalise their colours for networks that were trained on ImageNet."""
     pictures = interpolate(
         frames.float().movedim(-1, 1),
         size=size,

@@ -43,8 +43,7 @@ def dry_run(
     *,
     progress: Progress = no_progress,
 ) -> PrepareSums:
-    """Predict the size and duration of a :func:`.prepare.prepare` run. Clips and files are counted,
-    and bytes and hours extrapolated from a few clips.
+    """Predict the number of clips, disk space and duration of a ``prepare`` run from a few clips.
 
     Those are made in a folder that is removed again.
 

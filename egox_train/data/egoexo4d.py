@@ -1,4 +1,4 @@
-"""Read takes in the folder layout in which Ego-Exo4D is downloaded.
+"""Read takes from a download of Ego-Exo4D.
 
     takes.json                                            task, room and best exo of each take,
     where it was downloaded annotations/ego_pose/<split>/camera_pose/<uid>.json
@@ -52,15 +52,16 @@ NO_TASK = (
 
 
 def is_egoexo4d(root: Path) -> bool:
-    """Check whether a folder has Ego-Exo4D's layout."""
+    """Check whether a folder is a download of Ego-Exo4D."""
     return (root / "takes").is_dir() and (root / "annotations" / "ego_pose").is_dir()
 
 
 def read_egoexo4d(
     root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens = "raw"
 ) -> Iterator[RawTake]:
-    """Read all takes of an Ego-Exo4D folder. An unusable take is appended to ``skipped`` as (name,
-    reason).
+    """Read all takes of an Ego-Exo4D folder, and report unusable ones in ``skipped``.
+
+    An entry is (name, reason).
 
     Args:
         exo_lens: ``as given`` takes the annotation's K for a pinhole of the raw video, as the
@@ -101,8 +102,7 @@ def read_take(
     exo_lens: ExoLens,
     take_list: Mapping[str, ListedTake],
 ) -> RawTake:
-    """Read one Ego-Exo4D take from its camera-pose file, with a lens choice ``exo_lens`` and the
-    list ``take_list`` from :func:`.take_list.read_take_list`.
+    """Read one Ego-Exo4D take from its camera-pose file.
 
     Raises:
         EgoXInputError: no such take folder, no usable exo camera, no wearer's camera, not one
@@ -128,8 +128,7 @@ def take_of_annotation(
     *,
     every_frame: bool = True,
 ) -> RawTake:
-    """Build an Ego-Exo4D take from the content of its camera-pose file, or from list entries in
-    that form.
+    """Build an Ego-Exo4D take from the content of its camera-pose file.
 
     Args:
         every_frame: note how many frames have no pose; a list has those of its clips alone.
@@ -204,8 +203,7 @@ def _camera_entry(annotation: Mapping, camera: str, take: str) -> Mapping:
 
 
 def _ego_camera(take: Path, video: Path, notes: list[str]) -> CameraModel:
-    """Read the calibrated lens of the Aria glasses for a video, or use the lens of the released
-    priors if the take has no readable calibration."""
+    """Read the calibrated lens of a take's Aria glasses, or use the lens of the released priors."""
     file, calibrated_side = take / CALIBRATION, 0
     with suppress(EgoXInputError), open_video(video) as container:  # planning names a damaged one
         calibrated_side = container.streams.video[0].width
@@ -235,7 +233,7 @@ def _video_folder(root: Path, name: str) -> Path:
 
 
 def _exo_calibrations(take: Path, notes: list[str]) -> dict[str, GoProCalibration]:
-    """Read the raw exo lenses from the take's gopro_calibs.csv, empty if it can't be read."""
+    """Read the exo cameras' raw lenses from the take's gopro_calibs.csv."""
     file = take / EXO_CALIBRATION
     if not file.is_file():
         return {}
@@ -307,8 +305,7 @@ def _exo_views(
 
 
 def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4] float64
-    """Read ego poses by frame number. Null, missing, non-finite and non-rigid poses become NaN, and
-    ``notes`` counts them."""
+    """Read ego poses by frame number, and replace invalid poses by NaN."""
     poses = ego.get("camera_extrinsics")
     if not isinstance(poses, Mapping) or not poses or ego.get("camera_intrinsics") is None:
         raise EgoXInputError(

@@ -1,5 +1,4 @@
-"""Get a clip's exo pictures and their camera, undistorted or as filmed, with one frame in memory at
-a time.
+"""Read a clip's exo pictures frame by frame, undistorted or as filmed.
 
 A picture of another orientation than the canvas (a GoPro turned by 90 degrees) is fitted whole,
 black bars beside it: a crop would keep a third of what it shows."""
@@ -34,7 +33,7 @@ from .raw_take import ExoView, SourceLayout
 
 @frozen
 class ExoPictures:
-    """Recipe that turns one exo video into pictures of a fixed size and lens."""
+    """Settings that turn one exo video into pictures of a fixed size and lens."""
 
     view: ExoView
     info: VideoInfo
@@ -50,8 +49,7 @@ class ExoPictures:
         return "as filmed" if self.redrawn is None else "undistorted"
 
     def maps(self, window: ClipWindow) -> FrameSelection:
-        """Select a clip's frames of depth or mask maps, and transform the maps as the exo pictures
-        are transformed.
+        """Select a clip's frames from depth or mask maps, and resize them like the exo pictures.
 
         Raises:
             EgoXInputError: the clip is beyond the video's end.
@@ -60,8 +58,7 @@ class ExoPictures:
         return frames_of(info, window, self.size, self.resize)
 
     def drawn(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
-        """Decode the given frames of the exo video in ascending order, and undistort or resize
-        them."""
+        """Decode the given frames of the exo video, and undistort or resize them."""
         shown_rectangle = self.maps(FIRST).rectangle
         for _, picture in decode_frames(self.view.video, self.info, indices):
             if self.redrawn is not None:
@@ -115,13 +112,12 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
 
 
 def has_other_orientation(info: VideoInfo, size: tuple[int, int]) -> bool:
-    """Check whether a video is upright and the requested picture is landscape, or the reverse."""
+    """Check whether a video is upright while the requested picture is landscape, or the reverse."""
     return (info.width - info.height) * (size[0] - size[1]) < 0
 
 
 def camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
-    """Scale an exo camera's calibration to the size of its video (for example from 3840x2160 to
-    796x448).
+    """Scale an exo camera's calibration to the size of its video.
 
     Raises:
         EgoXInputError: a video of another aspect.
@@ -147,7 +143,7 @@ def frames_of(
     size: tuple[int, int],
     resize: Resize = "crop",
 ) -> FrameSelection:
-    """Select a clip's frames of a video, to be resized to ``size``.
+    """Select the frames of a video that a clip contains, resized to ``size``.
 
     Raises:
         EgoXInputError: the clip is beyond the video's end.
@@ -165,7 +161,7 @@ def frames_of(
 
 
 def _shown_mask(selection: FrameSelection) -> Tensor:  # [H, W] bool
-    """Mark the pixels that show the source picture, in contrast to black bars."""
+    """Mark the pixels that show the source picture rather than black bars."""
     left, top, *rectangle = selection.rectangle
     columns, rows = (
         first_pixel + (torch.arange(picture_side) + 0.5) * shown_length / picture_side

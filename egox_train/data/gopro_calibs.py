@@ -1,4 +1,4 @@
-"""Read Ego-Exo4D's table of raw exo lenses, trajectory/gopro_calibs.csv.
+"""Read Ego-Exo4D's table of exo camera lenses, gopro_calibs.csv.
 
 One row per camera and calibrated stretch: ``cam_uid``, pose, ``image_width``, ``image_height``,
 ``intrinsics_type`` (KANNALABRANDTK3, which is OpenCV's fisheye), ``intrinsics_0``...``7`` (fx,
@@ -27,14 +27,14 @@ MAX_BYTES = 2**20
 
 @frozen
 class GoProCalibration:
-    """Raw lens of one exo camera, and the frames of its video for which it is valid."""
+    """Lens of one exo camera, and the frames of its video for which it is valid."""
 
     camera: CameraModel
     frames: tuple[int, int] | None  # first and last; None: all
 
 
 def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibration]:
-    """Read the exo lens calibrations of good quality from Ego-Exo4D's table, by camera name.
+    """Read the exo cameras' lenses from Ego-Exo4D's table, by camera name.
 
     Other rows are dropped, and ``notes`` lists them.
 

@@ -1,5 +1,4 @@
-"""Make substitute depth for a take without any: the floor under the wearer, found from camera poses
-alone.
+"""Compute substitute depth for a take without depth: the floor under the wearer.
 
 Good for proving layout, poses and undistortion; not a substitute for depth. Whatever is made with
 it is marked ``stand-in depth``."""
@@ -22,15 +21,14 @@ FAR_M = 30.0  # the plane beyond is left out: it would be a sliver of the pictur
 
 @frozen
 class GroundPlane:
-    """Ground plane of the points p with up · p = height, world axes, metres."""
+    """Ground plane in world coordinates, in metres: the points p with up · p = height."""
 
     up: Tensor  # [3] float64, unit
     height: float
 
 
 def ground_plane(take: RawTake, eye_height_m: float) -> GroundPlane:
-    """Place a ground plane ``eye_height_m`` under the median height of the wearer's camera, with up
-    estimated from the cameras' poses."""
+    """Place a ground plane ``eye_height_m`` below the wearer's camera."""
     known_ego_path = replace(take.ego, w2c=take.ego.w2c[take.pose_known])
     up_direction = find_up([exo_view.exo for exo_view in take.exos], known_ego_path).direction
     camera_heights = camera_centre(known_ego_path.w2c) @ up_direction

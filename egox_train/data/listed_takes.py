@@ -1,4 +1,4 @@
-"""Read raw Ego-Exo4D takes for the clips that lists name."""
+"""Find the raw Ego-Exo4D takes that lists of clips name."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +37,7 @@ def takes_of_lists(
     skipped: list[tuple[str, str]],
     exo_lens: ExoLens = "raw",
 ) -> tuple[list[RawTake], dict[str, ListedClip]]:
-    """Find the takes of listed clips that are on disk, and map the names of their clips to the
-    list's entries.
+    """Find the takes of listed clips on disk.
 
     What isn't downloaded is counted and told at once; each clip that can't be cut is appended to
     ``skipped`` as (clip, why).
@@ -99,8 +98,8 @@ def takes_of_lists(
 def _consistent_clips(
     clips: Sequence[ListedClip], skipped: list[tuple[str, str]]
 ) -> list[ListedClip]:
-    """Select the clips of a take whose poses and cameras agree with earlier clips in the lists, and
-    add the others to ``skipped``."""
+    """Select the clips of a take whose cameras agree with earlier clips, and report the others in
+    ``skipped``."""
     agreed_cameras: dict[str, Any] = {}
     consistent_clips = []
     for clip in clips:
@@ -122,7 +121,7 @@ def _consistent_clips(
 
 
 def _cameras_of(clip: ListedClip) -> dict[str, Any]:
-    """Collect the poses and camera matrices of a list's entry, by names for error messages."""
+    """Collect the poses and camera matrices of a list's entry, by name."""
     entry = clip.entry or {}
     poses = {
         f"ego pose of frame {clip.first + frame}": pose
@@ -152,8 +151,9 @@ def _with_starts(view: ExoView, starts: Mapping[str, Sequence[int]]) -> ExoView:
 def _raw_takes(
     root: Path, by_take: Mapping[str, list[ListedClip]], exo_lens: ExoLens
 ) -> Iterator[tuple[RawTake | None, list[ListedClip], str]]:
-    """Read each listed take with its clips, or the reason why it can't be used. Cameras and poses
-    come from the lists or from the data set's annotations."""
+    """Read each listed take with its clips, or the reason why it can't be used.
+
+    Cameras and poses come from the lists or from the data set's annotations."""
     take_list, clips_without_entry = read_take_list(root), {}
     for name, clips in by_take.items():
         clips_with_entry = [clip for clip in clips if clip.entry is not None]
@@ -185,7 +185,7 @@ def _take_of_entries(
     exo_lens: ExoLens,
     take_list: Mapping[str, ListedTake],
 ) -> RawTake:
-    """Build a take from entries of the authors' lists, as if they were its annotation file."""
+    """Build a take from entries of the authors' lists."""
     folders = (root / "takes" / name / folder_name for folder_name in VIDEO_FOLDERS)
     videos = [
         file for folder in folders for file in sorted(folder.glob(f"{EGO_PREFIX}*{EGO_STREAM}.mp4"))
@@ -214,7 +214,7 @@ def _take_of_entries(
 
 
 def _warn_of_missing_videos(root: Path, by_take: Mapping[str, Sequence[ListedClip]]) -> None:
-    """Warn of listed clips whose videos aren't downloaded, before any long work."""
+    """Warn of listed clips whose videos aren't downloaded."""
     video_sizes, missing_takes, missing_videos, missing_clips = [], 0, 0, 0
     for name, take_clips in by_take.items():
         folders = [root / "takes" / name / folder_name for folder_name in VIDEO_FOLDERS]

@@ -1,5 +1,4 @@
-"""Read and write the manifest, one JSON line per clip, and split takes into train, validation and
-test.
+"""Read and write manifests of clips, and split takes into train, validation and test.
 
 A take's split is the dataset's own, or follows from its room's name alone (the take's, where no
 room is known): no room leaks and a new take never moves an old one. Each name is hashed to a number
@@ -31,7 +30,7 @@ SPLITS = get_args(Split)
 
 
 class ClipRecord(BaseModel):
-    """Record of one clip in a manifest, with ``folder`` relative to the manifest."""
+    """Entry of one clip in a manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -150,8 +149,7 @@ def read_splits(manifest: Path) -> dict[str, str]:
 
 
 def in_splits(records: Sequence[ClipRecord], manifest: Path, split_names: str) -> list[ClipRecord]:
-    """Select the records of the named splits ("test,validation"), or all records for "", sorted by
-    clip.
+    """Select the manifest records of the named splits, sorted by clip.
 
     Raises:
         EgoXInputError: no such split, or no clip in them.
@@ -206,7 +204,7 @@ def split_of(room: str, fractions: Mapping[str, float], seed: int = 0) -> str:
 
 
 def check_fractions(fractions: Mapping[str, float]) -> Mapping[str, float]:
-    """Check that the fractions of validation and test leave takes for training.
+    """Check that the shares of validation and test leave takes for training.
 
     Raises:
         EgoXInputError: unknown split, negative, or together 1 or more.
@@ -230,8 +228,9 @@ def split_lists(
     rooms: Mapping[str, str] | None = None,
     official: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
-    """List the clips of each split, sorted. If there are enough rooms no requested split is empty:
-    train is filled first, then validation, then test.
+    """List the clips of each split, sorted, and avoid empty splits if possible.
+
+    If there are enough rooms, train is filled first, then validation, then test.
 
     Args:
         rooms: room by take; a take without one is a room of its own.

@@ -33,7 +33,7 @@ def moving_masks(
     frames: Tensor,  # [T, H, W, 3] uint8
     device: str | None,  # None: a GPU where there is one
 ) -> Tensor:  # [T, H, W] bool
-    """Segment frames, and mark the pixels whose class is one of ``mask_classes``.
+    """Segment frames with a model, and mark the pixels of the classes ``mask_classes``.
 
     Raises:
         EgoXInputError: see :func:`load_mask_model`.
@@ -75,13 +75,12 @@ def moving_masks(
 
 
 def _has_any_id(numbers: Tensor, ids: Sequence[int]) -> Tensor:
-    """Mark the pixels [H, W] whose number is one of ``ids``, as bool on the CPU."""
+    """Mark the pixels [H, W] whose label id is one of ``ids``."""
     return torch.isin(numbers.long().cpu(), torch.tensor(ids, dtype=torch.int64))
 
 
 def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozenset[int]:
-    """Find the ids of the labels that name one of the classes. A label may list several names
-    ("animal, animate being")."""
+    """Find the label ids of the classes that count as moving."""
     class_names = {c.strip().lower() for c in classes}
     return frozenset(
         label_id
@@ -91,8 +90,7 @@ def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozen
 
 
 def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, Any]:
-    """Load the segmentation model ``mask_model`` and its image processor, once per process and
-    device.
+    """Load a segmentation model and its image processor, once per process and device.
 
     Raises:
         EgoXInputError: no transformers, no folder of a segmentation model, none of the classes

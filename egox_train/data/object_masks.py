@@ -1,4 +1,4 @@
-"""Read and write the object masks of a clip, ``<clip>.npz``.
+"""Read and write the object masks of a clip.
 
 Arrays: ``clip`` (the clip's name), ``truth`` [N, T, H, W] and ``truth_ids`` [N] of the true ego
 video, ``generated`` [M, T, H, W] and ``generated_ids`` [M] of the generated one; bool or 0/1
@@ -37,8 +37,7 @@ def write_masks(
     generated_ids: list[str],
     protocol: str = "",
 ) -> None:
-    """Write the object masks of a clip as packed bits, in the file format that the module
-    describes.
+    """Write the object masks of a clip as packed bits to an .npz file.
 
     Args:
         protocol: the rules that they were made by, where a report asks for them.
@@ -58,8 +57,7 @@ def write_masks(
 def read_masks(
     file: Path, clip: str, *, by_id: bool = True, protocol: str | None = None
 ) -> ObjectMasks:
-    """Read the object masks of ``clip``. An object that is missing in one of the videos has empty
-    masks there.
+    """Read the object masks of ``clip``, empty for an object that one of the videos lacks.
 
     Args:
         by_id: False leaves the generated masks as they are, in their own order: something else will

@@ -1,5 +1,4 @@
-"""Plan the clips of a take before any frame is decoded: cameras, windows of frames, missing inputs,
-and the choice of clips."""
+"""Plan the clips of a take before any frame is decoded."""
 
 import hashlib
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ Chosen = TypeVar("Chosen")
 
 @frozen
 class TakePlan:
-    """Clips to make from a take, ordered by exo camera, whose inputs exist."""
+    """Clips that can be made from a take, ordered by exo camera."""
 
     clips: tuple[ClipJob, ...]
     skipped: tuple[Skipped, ...]
@@ -39,7 +38,7 @@ class TakePlan:
 
 
 def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
-    """Plan the clips of one take, and check their inputs without decoding a frame.
+    """Plan the clips of one take, and check that their input files exist.
 
     Raises:
         EgoXInputError: the take as a whole can't be used.
@@ -151,7 +150,7 @@ def by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
 
 
 def _choose_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
-    """Limit the number of clips per camera, then that per take."""
+    """Limit the number of clips per camera and per take."""
     camera_picks = [
         clip
         for camera_clips in by_camera(clips)
@@ -165,7 +164,7 @@ def _choose_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[Cl
 def _choose_of_take(
     clips: Sequence[ClipJob], max_count: int, options: PrepareOptions
 ) -> tuple[ClipJob, ...]:
-    """Choose at most ``max_count`` clips of one take (0: all), spread over the take's time."""
+    """Choose at most ``max_count`` clips of one take, spread over its duration."""
     if not clips:
         return ()
     time_ordered_clips = sorted(clips, key=lambda c: (c.window.start, c.rank))
@@ -176,8 +175,7 @@ def _choose_of_take(
 def limit_clips(
     plans: Sequence[TakePlan], max_clips: int, options: PrepareOptions
 ) -> list[TakePlan]:
-    """Limit the plans to ``max_clips`` clips in all, divided over the takes as evenly as
-    possible."""
+    """Limit the total number of clips, divided evenly among the takes."""
     clip_counts, clips_left = [0] * len(plans), max_clips
     open_plans = [index for index, plan in enumerate(plans) if plan.clips]
     while open_plans and clips_left:
@@ -203,8 +201,7 @@ def limit_clips(
 def _usable_views(
     take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]], notes: list[Remark]
 ) -> list[tuple[ExoView, range]]:
-    """List the exo cameras with a readable video, and the frames within the task for which video,
-    poses and ego video exist."""
+    """List the exo cameras with a readable video, with the frames that can be used."""
     ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
     usable_views = []
     for exo_view in take.exos:
@@ -248,8 +245,7 @@ def _usable_views(
 
 
 def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], frame_count: int) -> range:
-    """Find those of the first ``frame_count`` frames that lie within the task's start and end in
-    seconds."""
+    """Select the video frames between the task's start and end."""
     indices_in_task = [
         i
         for i, t in enumerate(info.times_s[:frame_count])
@@ -265,8 +261,7 @@ def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], frame_count: i
 def _rank_views(
     take: RawTake, views: list[tuple[ExoView, range]]
 ) -> list[tuple[float, ExoView, range]]:
-    """Rank the exo cameras as (predicted coverage, camera, frames): the annotators' best camera
-    first, then by coverage, then by name."""
+    """Rank the exo cameras by the annotators' choice, predicted coverage and name."""
     frames = take.pose_known.nonzero().flatten()
     ego_path = take.ego.of(frames)
     candidates = [

@@ -1,5 +1,4 @@
-"""Plan a ``prepare`` run before any frame is decoded: list takes, check all inputs, and plan the
-clips of each take."""
+"""Plan a ``prepare`` run: list takes, check all inputs, and plan the clips of each take."""
 
 import logging
 from collections import Counter
@@ -153,8 +152,7 @@ def plan_run(
 
 
 def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
-    """Choose the devices for depth, mask and caption models, none if no model runs or no device is
-    named."""
+    """Choose the devices for depth, mask and caption models."""
     models = options.depth == "model" or options.mask_model or options.caption_model
     if not models and (options.local_device is None or engine == "ray"):
         return ()
@@ -185,8 +183,7 @@ def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
 
 
 def _set_task(take: RawTake, options: PrepareOptions, is_only_take: bool) -> RawTake:
-    """Apply the requested task times to a take, if it is the only one or its data set doesn't state
-    any."""
+    """Set a take's start and end of the task as the options request."""
     if options.task_s is not None and (is_only_take or take.task_s is None):
         take = replace(take, task_s=options.task_s)
     if take.untimed:

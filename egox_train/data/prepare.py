@@ -1,5 +1,4 @@
-"""Turn raw takes into a training set (``prepare``). An interrupted run is resumed, and unusable
-clips are skipped with the reason."""
+"""Turn raw takes into a training set (``prepare``)."""
 
 import contextlib
 import re
@@ -62,8 +61,8 @@ def prepare(
     *,
     progress: Progress = no_progress,
 ) -> PrepareOutcome:
-    """Prepare all takes of ``source`` into the training set ``root``: clips, manifest, splits,
-    contact sheet and report.
+    """Prepare all takes of ``source`` into a training set: clips, manifest, splits, contact sheet
+    and report.
 
     Manifest and splits are there from the first half minute on, so that a run that is ended leaves
     what it finished.
@@ -169,7 +168,7 @@ def prepare(
 
 
 def join(root: Path) -> PrepareOutcome:
-    """Join the parts that runs of ``prepare --shard`` have made in ``root`` into one training set.
+    """Join the parts that several ``prepare`` processes have made into one training set.
 
     Raises:
         EgoXInputError: as :func:`.set_files.join_parts`; no clip in any.
@@ -191,8 +190,8 @@ def _outcome(part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]) 
 
 
 def _renew_lenses(clips: Sequence[ClipJob], root: Path, new_lens: bool) -> None:
-    """Delete clips that were made with a different lens of the wearer's camera if ``new_lens`` is
-    set, and refuse them otherwise."""
+    """Delete clips that were made with another head camera lens, or refuse them without
+    ``new_lens``."""
     other_lenses = takes_with_other_lens(clips, root)
     if other_lenses and not new_lens:
         take, (old_lens, current_lens) = next(iter(other_lenses.items()))
@@ -209,8 +208,9 @@ def _renew_lenses(clips: Sequence[ClipJob], root: Path, new_lens: bool) -> None:
 
 
 def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]) -> dict[str, str]:
-    """Compute the fingerprint of each clip by name. Clips with an unusable caption are left out,
-    and reported when they are made."""
+    """Compute the fingerprint of each clip, by name.
+
+    Clips with an unusable caption are left out, and reported when they are made."""
     fingerprints = {}
     for clip in (clip for clips in jobs for clip in clips):
         with contextlib.suppress(EgoXInputError):
@@ -219,15 +219,13 @@ def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]
 
 
 def _disk_error(error: str) -> str:
-    """Extract the part of a file system error that is the same for all files, such as a full disk.
-    Other errors give ""."""
+    """Describe a file system error that concerns all files, such as a full disk, or return ""."""
     error_match = SYSTEM_ERROR.match(error)
     return error_match[1] if error_match else ""
 
 
 def _covers_too_little(record: ClipRecord, least_coverage: float) -> bool:
-    """Check whether a clip's prior covers too little, which can't be judged with substitute
-    depth."""
+    """Check whether too little of a clip's prior is covered."""
     has_real_depth = record.depth != STAND_IN_DEPTH
     return has_real_depth and (record.coverage <= 0 or record.coverage < least_coverage)
 
@@ -239,8 +237,7 @@ def make_clips(
     root: Path,
     captions: Mapping[str, str],
 ) -> ClipsMade:
-    """Make all clips of one exo camera. A clip that fails is reported, and the others are still
-    made.
+    """Make all clips of one exo camera, and report those that fail.
 
     Args:
         device: for the models, instead of the options'.

@@ -1,4 +1,4 @@
-"""Define the options of ``prepare``, all of which enter the fingerprint of each clip."""
+"""Define the options of ``prepare``."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -289,14 +289,12 @@ class PrepareOptions:
 
     @property
     def local_device(self) -> str | None:
-        """Name of the device for models in this process, None for a GPU if there is one or if
-        models run elsewhere."""
+        """Name of the device on which models run in this process, None for an automatic choice."""
         return self.device if isinstance(self.device, str) else None
 
     @property
     def source_lens(self) -> ExoLens | None:
-        """Choice of the exo lens with which takes are read, None for the default of their layout.
-        Pictures as filmed use the K as given."""
+        """Choice of the exo lens with which takes are read, None for the default."""
         return (
             self.exo_lens
             or prior_preset(self.prior).exo_lens
@@ -305,13 +303,13 @@ class PrepareOptions:
 
     @property
     def depth_scale(self) -> ScaleSource | float:
-        """Requested scale of the depth."""
+        """Requested scale factor of the depth."""
         if self.depth == "plane":
             return "as is"
         return self.scale if self.scale is not None else prior_preset(self.prior).scale or "as is"
 
     def content(self) -> dict[str, object]:
-        """List the options that change a clip's contents, which excludes the number of clips."""
+        """List the options that change a clip's contents."""
         values = {
             field.name: getattr(self, field.name)
             for field in fields(self)

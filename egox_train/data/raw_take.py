@@ -1,5 +1,4 @@
-"""Define the common form of raw takes from all sources: one wearer, one or more exo cameras, camera
-paths and poses."""
+"""Define a raw take from any source: one wearer, exo cameras, camera paths and poses."""
 
 from pathlib import Path
 from typing import Literal
@@ -32,8 +31,7 @@ class ExoView:
     starts: tuple[int, ...] | None = None  # of the clips that a list names; None: all that fit
 
     def known(self, poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
-        """Mark the frames with a known ego pose for which this exo camera's calibration is
-        valid."""
+        """Mark the frames with known ego pose and valid calibration of this exo camera."""
         if self.frames is None:
             return poses
         index = torch.arange(len(poses))
@@ -42,7 +40,7 @@ class ExoView:
 
 @frozen
 class RawTake:
-    """Raw take, in which frame i of all videos and poses is the same moment."""
+    """Raw take, whose videos and poses are synchronous frame by frame."""
 
     name: str
     layout: SourceLayout
@@ -64,11 +62,10 @@ class RawTake:
 
     @property
     def untimed(self) -> bool:
-        """True if the start and end of the task are unknown, so that frames without any task may be
-        included."""
+        """True if the task's start and end are unknown."""
         return self.task_s is None and self.layout == "egoexo4d" and not self.listed
 
     @property
     def pose_known(self) -> Tensor:  # [T] bool
-        """Mask of the frames with a known ego pose."""
+        """Mask of the frames with known ego pose."""
         return torch.isfinite(self.ego.w2c).flatten(1).all(dim=1)

@@ -1,5 +1,4 @@
-"""Write a LeRobot data set from many clips: a folder of takes, or a prepared set with its generated
-videos, one episode per clip."""
+"""Write many clips as episodes of a LeRobot data set."""
 
 import hashlib
 from collections.abc import Iterator
@@ -53,13 +52,12 @@ class _ClipSource:
 
     @property
     def files(self) -> list[Path]:
-        """List the source files of the clip's episode, in the order in which its hash covers them."""
+        """List the source files of the clip's episode."""
         return [self.ego, *(self.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))]
 
 
 def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Iterator[str]:
-    """Append every clip that a LeRobot data set lacks, or only check the clips, and yield a line of
-    text for each.
+    """Append clips to a LeRobot data set, and yield a line of text for each.
 
     Raises:
         EgoXInputError: no clips, what :func:`open_set` refuses; clips that failed are named after
@@ -118,7 +116,7 @@ def _clip_sources(options: RobotOptions) -> Iterator[_ClipSource]:
 
 
 def _digest(source: _ClipSource, options: RobotOptions) -> str:
-    """Compute the hash that identifies an episode's content: its task, source files and options."""
+    """Compute a hash of an episode's task, source files and options."""
     options_digested = {k: str(v) for k, v in asdict(options).items() if k not in NOT_OF_EPISODES}
     files = [*source.files, *(source.folder / name for name in DEPTH_NAMES)]
     if options.seen:
@@ -132,7 +130,7 @@ def _digest(source: _ClipSource, options: RobotOptions) -> str:
 
 
 def _older_digest(source: _ClipSource, options: RobotOptions) -> str:
-    """Compute the hash that versions up to 1.2 stored for an episode."""
+    """Compute an episode's hash as versions up to 1.2 did."""
     settings = [options.rectify_deg, options.depth, options.seen]
     if options.min_hand_share != MIN_HAND_SHARE:
         settings.append(options.min_hand_share)
@@ -152,7 +150,7 @@ def _append_or_check(
     digests: tuple[str, str],  # of what the clip is made of, and as older versions have it
     progress: Progress,
 ) -> str:
-    """Write a clip as an episode of a LeRobot data set, or only check it, and describe the result."""
+    """Append a clip to a LeRobot data set, or only check it, and describe the result."""
     info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
     size, exo_count = (info.width, info.height), source.frames or exo_info.frame_count
     count, exo_count = (

@@ -36,7 +36,7 @@ MAX_PART_BYTES = 2**32
 
 @dataclass(slots=True, kw_only=True)
 class Part:
-    """Part of a training set that one process prepares, with the state of its takes and clips."""
+    """Part of a training set that one process prepares."""
 
     # Options, fractions, split seed and source, number of parts: they are the same for all
     # parts.
@@ -53,12 +53,12 @@ class Part:
     clips: dict[str, str] = field(default_factory=dict)  # fingerprint by name, of those there
 
     def official(self, take: str) -> str:
-        """Look up the split of a take in its data set, "" if unknown or not requested."""
+        """Look up the split that the data set itself assigns to a take."""
         return self.takes[take]["split"] or "" if self.settings["splits"] == "official" else ""
 
 
 def part_file(root: Path, part: tuple[int, int]) -> Path:
-    """Build the path of the file for part i of n."""
+    """Build the path of the file that describes part i of n."""
     return root / PARTS / f"{part[0]}-of-{part[1]}.json"
 
 
@@ -131,8 +131,7 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
 
 
 def _read_part(root: Path, file: Path) -> Part | None:
-    """Read the file of one part, None if the part is unfinished. Files of version 1.1 are
-    accepted."""
+    """Read the file of one part of a training set, or return None if the part is unfinished."""
     part_content: Any = read_json(file, "part", MAX_PART_BYTES)
     try:
         if not part_content.pop("finished", True):
@@ -182,8 +181,7 @@ def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[s
 
 
 def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remark, ...]:
-    """Write manifest, splits, contact sheet and report of a complete training set, and return
-    warnings for the user."""
+    """Write manifest, splits, contact sheet and report of a complete training set."""
     records = sorted(records, key=lambda r: r.clip)
     split_clips = write_lists(root, part, records)
     _write_sheet(root, records, [record_of(root / "clips" / clip)[0] for clip in part.dark])
@@ -254,8 +252,7 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
 
 
 def merge_equal_notes(notes: Iterable[tuple[str, str]]) -> list[str]:
-    """Merge equal notes on different clips into one line, with the first clip's name and the number
-    of further clips."""
+    """Merge equal notes on different clips into one line."""
     clips: dict[str, list[str]] = {}
     for clip, note in notes:
         clips.setdefault(note, []).append(clip)
@@ -266,8 +263,7 @@ def merge_equal_notes(notes: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecord]) -> None:
-    """Write a contact sheet with one row per clip: exo, prior and true ego picture. Some clips that
-    were left out come last."""
+    """Write a contact sheet with one row of pictures per clip."""
     rows = []
     sample_records = [records[index] for index in sample_frames(len(records), SHEET_CLIPS)]
     for record in (*sample_records, *dark[:SHEET_DARK]):

@@ -1,5 +1,4 @@
-"""Detect the layout of a source folder and list its takes: Ego-Exo4D, the released meta.json, or
-take folders."""
+"""Detect the layout of a source folder, and list its takes."""
 
 import re
 from collections.abc import Iterator
@@ -50,8 +49,7 @@ def list_takes(
     ego_path: Path | None = None,
     file_frames: FileFrames = "auto",
 ) -> Iterator[RawTake]:
-    """List all takes of a source folder. Unusable ones are appended to ``skipped`` as (name,
-    reason).
+    """List all takes of a source folder, and report unusable ones in ``skipped``.
 
     Args:
         exo_lens: see :func:`egox_core.takes.with_exo_lens`. None: raw for Ego-Exo4D's own
@@ -112,7 +110,7 @@ def _detect(root: Path) -> str:
 
 
 def _read_lists(root: Path) -> list[list]:
-    """Read the lists of takes in a folder, from meta.json or from files such as meta_train.json."""
+    """Read the lists of takes in a folder from JSON files such as meta.json."""
     files = [root / META, *sorted(root.glob("meta_*.json"))]
     contents = (read_json(file, META, MAX_META_BYTES) for file in files if file.is_file())
     return [
@@ -125,8 +123,10 @@ def _read_lists(root: Path) -> list[list]:
 def _released_takes(
     root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens
 ) -> Iterator[RawTake]:
-    """Read takes in the released layout: a list in ``meta.json`` or ``meta_<name>.json``,
-    ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy``.
+    """Read takes in the folder layout of the authors' release.
+
+    The list is ``meta.json`` or ``meta_<name>.json``, beside ``videos/<take>/exo.mp4`` and
+    ``depth_maps/<take>/*.npy``.
 
     Paths in the list start wherever their author ran a script; only the take's name is taken from
     them."""
@@ -167,7 +167,7 @@ def _released_takes(
 def _with_ego_path(
     meta: TakeMeta, folder: Path, ego_path: Path, file_frames: FileFrames
 ) -> tuple[TakeMeta, tuple[Remark, ...]]:
-    """Replace a take's ego poses (and the lens, if stated) by those of a file beside meta.json."""
+    """Replace a take's ego poses by those of another file."""
     if meta.ego is not None:
         raise EgoXInputError(
             f"take {folder.name}",

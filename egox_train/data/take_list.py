@@ -1,5 +1,4 @@
-"""Read Ego-Exo4D's list of takes, ``takes.json`` in the data set's root (part ``metadata`` of the
-download).
+"""Read Ego-Exo4D's list of takes, ``takes.json``.
 
 One entry per take. Read are ``take_name`` and ``take_uid``, ``task_start_sec`` and ``task_end_sec``
 (the task in the take's own videos, without the separator and its QR code), ``physical_setting_uid``
@@ -31,7 +30,7 @@ class ListedTake:
 
 
 def read_take_list(root: Path) -> dict[str, ListedTake]:
-    """Read Ego-Exo4D's list of takes by name and by uid, empty if the data set's root has no list.
+    """Read Ego-Exo4D's list of takes, by name and by uid.
 
     Raises:
         EgoXInputError: a file that is no such list.
@@ -82,8 +81,7 @@ def _room(entry: Mapping) -> str:
 
 
 def room_of_name(take: str, numbers: int = 1) -> str:
-    """Derive the name of a take's recording session by removing the last ``numbers`` numbers from
-    the take's name.
+    """Derive the name of a recording session from a take's name by removing numbers.
 
     ``cmu_bike08_2`` is the second take of ``cmu_bike08``; the released dataset's names have first
     and last frame as well (``cmu_soccer06_6_877_925``, three numbers). A name of another form is a

@@ -1,5 +1,4 @@
-"""Write the exo videos of a source as ``prepare`` would show them, as input for depth or mask tools
-(``undistort``).
+"""Write undistorted exo videos, as input for depth or mask tools (``undistort``).
 
     OUT/<take>__<camera>.mp4    every frame of the source video, in its order, so that maps made of
     it keep its indices OUT/<take>__<camera>.json   the camera that the picture belongs to, and what
@@ -40,7 +39,7 @@ class VideosOutcome:
 
 @frozen
 class _VideoJob:
-    """Picklable job that writes one undistorted exo video."""
+    """Job for a worker process, which writes one undistorted exo video."""
 
     name: str  # <take>__<camera>
     view: ExoView
@@ -59,8 +58,7 @@ def undistort_videos(
     *,
     progress: Progress = no_progress,
 ) -> VideosOutcome:
-    """Write the exo videos of all takes of ``source`` into ``out``, with the picture's size and
-    lens from the options.
+    """Write the undistorted exo videos of all takes of ``source`` into ``out``.
 
     Args:
         run_options: its part (i, n) writes every n-th video from the i-th on.
@@ -104,7 +102,7 @@ def undistort_videos(
 
 
 def _write_video_once(job: _VideoJob) -> tuple[Path, bool] | str:
-    """Write one undistorted video and its camera file, unless both exist, as :func:`make_once`."""
+    """Write one undistorted video and its camera file, unless both exist."""
     pictures = exo_pictures(job.view, job.layout, job.options)
     video, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
     camera_json = _camera_json(job, pictures)

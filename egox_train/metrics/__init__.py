@@ -1,5 +1,4 @@
-"""Measure the quality of generated ego videos: one module per family of metrics, an evaluation over
-a manifest, and its report.
+"""Evaluate generated ego videos: compute metrics and build a report.
 
 In: generated and true ego video [T, H, W, 3] (float 0...1), the prior's coverage, object masks; or
 a manifest and a folder of videos. Out: values by the keys of :data:`METRICS`; report.json,

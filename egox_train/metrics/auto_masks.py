@@ -53,7 +53,7 @@ class AutoMasks:
         self,
         picture: Tensor,  # [H, W, 3] float 0...1
     ) -> np.ndarray:  # [N, H, W] bool
-        """Find one mask for each object of a picture, sorted by the predicted quality."""
+        """Find one mask for each object of a picture, best first."""
         masks, scores = zip(*self._predict_masks(picture), strict=True)
         masks, scores = torch.cat(masks), torch.cat(scores)
         if not len(masks):
@@ -66,8 +66,7 @@ class AutoMasks:
         return masks[kept_indices[(box_sizes >= SMALLEST_BOX_PX).all(dim=1)]].numpy()
 
     def _predict_masks(self, picture: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Predict masks [n, H, W] bool and their predicted IoUs [n] for one batch of grid points
-        after another."""
+        """Predict masks [n, H, W] and their predicted quality [n] for a grid of points."""
         size = (picture.shape[0], picture.shape[1])
         image_embeddings = self.model.get_image_embeddings(self._pixels(picture))
         steps = (torch.arange(POINTS) + 0.5) / POINTS * self.side_px
@@ -94,7 +93,7 @@ class AutoMasks:
             yield masks[not_empty], scores[scores > LEAST_IOU][is_stable][not_empty]
 
     def _pixels(self, picture: Tensor) -> Tensor:  # [1, 3, side, side]
-        """Resize a picture to the square input of SAM 2, as sam2 does."""
+        """Resize a picture to the square input of SAM 2."""
         pixels = torch.nn.functional.interpolate(
             picture.movedim(-1, 0)[None],
             (self.side_px, self.side_px),
@@ -109,8 +108,7 @@ class AutoMasks:
 def stability(
     logits: Tensor,  # [N, H, W]
 ) -> Tensor:  # [N] 0...1
-    """Compute the stability of masks: the IoU between the mask at a higher and at a lower threshold
-    of its logits, 0 for an empty mask."""
+    """Compute how little each mask changes with the threshold of its logits."""
     high_counts, low_counts = (
         (logits > threshold).flatten(1).sum(dim=1) for threshold in (OFFSET, -OFFSET)
     )
@@ -120,7 +118,7 @@ def stability(
 def without_small_regions(
     logits: Tensor,  # [N, h, w] float32
 ) -> Tensor:  # [N, h, w]
-    """Fill holes and remove islands of at most SMALL_REGION pixels (8-connected) in mask logits.
+    """Fill small holes and remove small islands of masks.
 
     A pixel of an island that touches no hole is judged by the logits as they came, like sam2's.
     """

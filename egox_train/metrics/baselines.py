@@ -1,4 +1,4 @@
-"""Make baseline videos without any model, to compare with the generated ego video."""
+"""Make baseline videos without any model, to compare with generated ego videos."""
 
 from collections.abc import Callable, Mapping
 
@@ -63,7 +63,7 @@ def exo_mean_colour(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Fill the baseline video with the mean colour of the exo video."""
+    """Fill a video with the mean colour of the exo video, as a baseline."""
     return exo.float().mean(dim=(0, 1, 2)).expand_as(prior).contiguous()
 
 
@@ -72,8 +72,7 @@ def shrink(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Blend 60 % of the ego prior with 40 % of the exo video's mean colour, and fill the prior's
-    holes with that colour."""
+    """Blend the ego prior with the exo video's mean colour, as a baseline video."""
     mean = exo_mean_colour(exo, prior, coverage)
     return torch.where(coverage[..., None], SHRINK * prior + (1 - SHRINK) * mean, mean)
 

@@ -28,8 +28,7 @@ class Estimate:
 
 
 def bootstrap_mean(values: Sequence[float], takes: Sequence[str]) -> Estimate | None:
-    """Compute the mean of ``values`` over clips and its 95 % bootstrap interval, with takes
-    resampled with replacement.
+    """Compute the mean of ``values`` over clips and its 95 % bootstrap interval.
 
     None without values.
 
@@ -62,8 +61,7 @@ def paired_difference(
     b: Mapping[str, float | None],
     take_of: Mapping[str, str],
 ) -> tuple[Estimate | None, float | None]:
-    """Compute the mean of a - b over the clips that have both values, its bootstrap interval, and
-    the two-sided p of Wilcoxon's test over the takes' means.
+    """Compute the mean difference of two methods' values, its bootstrap interval and p value.
 
     None where there are no clips; no p with fewer takes than a test needs.
     """
@@ -84,8 +82,7 @@ def paired_difference(
 
 
 def holm(values: Mapping[Any, float]) -> dict[Any, float]:
-    """Adjust the p values of several comparisons by Holm's method, which bounds the probability of
-    any false positive."""
+    """Adjust the p values of several comparisons by Holm's method."""
     adjusted_values, highest_p = {}, 0.0
     for rank, key in enumerate(sorted(values, key=lambda k: values[k])):
         highest_p = max(highest_p, min(1.0, (len(values) - rank) * values[key]))

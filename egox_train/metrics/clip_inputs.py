@@ -35,7 +35,7 @@ class ClipFiles:
 
     @property
     def truth(self) -> Path:
-        """Path of the true ego video, in the clip's folder or as a file named by the clip."""
+        """Path of the true ego video."""
         true_video = self.folder / f"{self.record.clip}.mp4"
         return true_video if true_video.is_file() else self.folder / TRUTH
 
@@ -46,7 +46,7 @@ class ClipFiles:
         return all((self.folder / name).is_file() for name in (EXO, DEPTH, META))
 
     def used(self, with_exo: bool, with_prior: bool) -> list[Path]:
-        """List the files that the metrics of this clip depend on."""
+        """List the files on which the metrics of this clip depend."""
         if not with_prior:
             optional_paths = [
                 p for p in (self.folder / EXO, self.masks) if p is not None and p.is_file()
@@ -66,8 +66,7 @@ class ClipFiles:
 def clip_files(
     root: Path, record: ClipRecord, videos: tuple[tuple[str, Path], ...], masks: Path | None
 ) -> ClipFiles:
-    """Find the files of a clip: <clip>.mp4 in each folder of ``videos``, and <clip>.npz in
-    ``masks``.
+    """Find the video and mask files of a clip.
 
     Raises:
         EgoXInputError: a name or folder that leads elsewhere, no ground truth.
@@ -100,7 +99,7 @@ def clip_files(
 
 
 def read_ego(file: Path, record: ClipRecord, subject: str) -> Tensor:  # [T, H, W, 3] float32 0...1
-    """Read all frames of an ego video, whose size, length and frame rate must be those of the clip.
+    """Read all frames of an ego video, and check its size, length and frame rate.
 
     Raises:
         EgoXInputError: missing, corrupt, of another size, length or rate.
@@ -136,14 +135,13 @@ def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float3
 
 
 def _frames(file: Path, info: VideoInfo, count: int) -> Tensor:
-    """Read the first ``count`` frames of a video, where ``count`` need not be 4n + 1."""
+    """Read the first ``count`` frames of a video."""
     pictures = [picture for _, picture in decode_frames(file, info, list(range(count)))]
     return torch.from_numpy(np.stack(pictures)).float() / 255
 
 
 def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory] | None:
-    """Load the scene and the ego camera path of a clip, or None if its folder has no depth or no
-    poses.
+    """Load the scene and the ego camera path of a clip, or return None without depth or poses.
 
     Raises:
         EgoXInputError: files that can't be read, or that don't fit each other.
@@ -166,7 +164,7 @@ def read_coverage(
     folder: Path,
     prior: Tensor,  # [T, H, W, 3] float 0...1
 ) -> tuple[Tensor, str]:  # [T, H, W] bool
-    """Read the coverage mask of a prior, and say which file or rule it comes from.
+    """Read the mask of pixels that a prior covers, and name its source.
 
     The source is "renderer", or "picture" where there is no such file.
 
@@ -189,5 +187,5 @@ def read_coverage(
 
 
 def content_hash(files: list[Path]) -> list[str]:
-    """Compute the SHA-256 of each file, with "" for a missing file."""
+    """Compute the SHA-256 hash of each file."""
     return [hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else "" for f in files]

@@ -15,8 +15,7 @@ from .table1 import SPLITS
 def clips_of(
     source: Path, split: str, protocol: ProtocolName | None
 ) -> tuple[list[ClipRecord], Path, list[ClipRecord]]:
-    """List all clips of a manifest or folder, the folder that contains them, and the clips of the
-    chosen ``split``.
+    """List the clips of a manifest or a folder of videos that belong to the chosen ``split``.
 
     Args:
         source: a manifest. A protocol that needs nothing else takes a folder, too: of takes (each
@@ -49,8 +48,7 @@ def clips_of(
 
 
 def _record(clip: str, folder: str) -> ClipRecord:
-    """Build a clip record for a folder that has only videos, with the take derived from the clip's
-    name."""
+    """Build a clip record for a folder that has only videos."""
     return ClipRecord(
         clip=clip,
         take=take_of_clip(clip),
@@ -76,7 +74,6 @@ def _record(clip: str, folder: str) -> ClipRecord:
 
 
 def take_of_clip(clip: str) -> str:
-    """Derive a take's name from the clip name <take>_<first frame>_<last frame>, or use the whole
-    clip name."""
+    """Derive a take's name from a clip's name."""
     name_match = re.fullmatch(r"(.+)_\d+_\d+", clip)
     return clip if name_match is None else name_match[1]

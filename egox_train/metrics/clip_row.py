@@ -1,5 +1,4 @@
-"""Compute all metrics of one clip as a picklable job, and store them in a file, so that a restarted
-evaluation continues."""
+"""Compute all metrics of one clip in a worker process, and store them in a file."""
 
 import contextlib
 import hashlib
@@ -54,7 +53,7 @@ SETS = {metric.key for metric in metrics_of_families("set")}
 
 @frozen
 class RowJob:
-    """Picklable job that evaluates one clip."""
+    """Job for a worker process, which evaluates one clip."""
 
     root: Path  # the manifest's folder
     record: ClipRecord
@@ -108,7 +107,7 @@ def _written(job: RowJob, files: ClipFiles, key: str, device: str) -> dict[str, 
 
 @lru_cache(maxsize=len(WEIGHTS))
 def network(name: str, file: Path, device: str) -> Callable[..., Any]:
-    """Load a network of columns.WEIGHTS from its file or folder, once per process.
+    """Load a metric's network from its weight file, once per process.
 
     Raises:
         EgoXInputError: the file missing or of another model, a package missing.
@@ -129,14 +128,12 @@ def network(name: str, file: Path, device: str) -> Callable[..., Any]:
 
 
 def features_key(column: str, video: str) -> str:
-    """Build the key of a video's features in a clip's .npz file, for metrics that compare sets of
-    videos such as FVD."""
+    """Build the name under which a video's features are stored in a clip's .npz file."""
     return f"{column} of {video}"
 
 
 def features_file(rows: Path, clip: str) -> Path:
-    """Build the path of the .npz file with a clip's video features, for metrics that compare sets
-    of videos such as FVD."""
+    """Build the path of the .npz file with a clip's video features."""
     return rows / f"{clip}.npz"
 
 

@@ -1,5 +1,4 @@
-"""Define every metric as data: its name, unit, direction (higher or lower is better), inputs, and
-the tables that show it.
+"""Define every metric: its name, unit, direction, inputs, and the tables that show it.
 
 The order here is that of the tables; the first three families stand as in the paper's Table 1.
 """
@@ -76,7 +75,7 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """Label of the metric with an arrow that points to better values."""
+        """Column title of the metric, with an arrow that points to better values."""
         return self.label + {"higher": " ↑", "lower": " ↓", "neither": ""}[self.better]
 
 

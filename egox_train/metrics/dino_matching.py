@@ -1,5 +1,4 @@
-"""Match objects of the generated video to objects of the true one by the similarity of their DINO
-features."""
+"""Match objects of the generated video to those of the true one by DINO features."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ FRAMES = 8
 
 
 class DinoFeatures:
-    """Patch features from DINOv3 (used in the paper) or DINOv2, loaded from a transformers folder.
+    """Patch features of frames from a DINOv3 or DINOv2 network.
 
     Raises:
         EgoXInputError: transformers missing or without that model, no such folder.
@@ -76,7 +75,7 @@ class DinoFeatures:
 
 
 class CropFeatures:
-    """Features of image crops from DINOv3: the mean over the patches before the last LayerNorm.
+    """Features of image crops from a DINOv3 network.
 
     Raises:
         EgoXInputError: transformers missing or without DINOv3, no such folder.
@@ -124,8 +123,7 @@ def object_features(
     masks: np.ndarray,  # [N, T, H, W] bool
     features: Tensor,  # [T, h, w, d] of patches
 ) -> np.ndarray:  # [N, d] float64
-    """Compute a unit feature vector for each object: the mean of its patches' DINO features over
-    all frames.
+    """Compute a unit feature vector for each object from the DINO features of its patches.
 
     It is zero where an object has no patch.
 
@@ -152,7 +150,7 @@ def match_by_features(
     truth: Tensor,  # [T, H, W, 3] float 0...1
     dino: Callable[[Tensor], Tensor],  # DinoFeatures
 ) -> ObjectMasks:
-    """Match each true object to the generated mask whose DINO features are the most similar.
+    """Match each true object to the most similar generated object by DINO features.
 
     The assignment has the greatest sum of cosines. True objects that are left over get empty
     masks. Generated ones that are left over are dropped.

@@ -160,8 +160,7 @@ def evaluate(
 
 
 def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
-    """Build a contact sheet row from the middle frames of a clip's exo video, prior, generated and
-    true ego video."""
+    """Build a contact sheet row with the middle frames of a clip's videos."""
     folder = root / record.folder
     files = (folder / EXO, folder / PRIOR, generated / f"{record.clip}.mp4", folder / TRUTH)
     return SheetRow(
@@ -171,7 +170,7 @@ def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
 
 
 def _with_seed_numbers(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, Path], ...]:
-    """Add a number to the names of video folders of one method, one folder per seed."""
+    """Add seed numbers to the names of methods that have several video folders."""
     names = [name for name, _ in videos]
     return tuple(
         (seed_name(name, 1 + names[:index].count(name)), folder)
@@ -182,8 +181,7 @@ def _with_seed_numbers(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, P
 def _groups(
     everyone: Sequence[ClipRecord], records: Sequence[ClipRecord], split_of: Mapping[str, str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Group the evaluated clips by split, by scene and by task, and drop kinds of groups that have
-    one group only.
+    """Group the evaluated clips by split, scene and task.
 
     Clips whose group isn't known are left out.
     """
@@ -208,8 +206,7 @@ def _groups(
 
 
 def _check_weights(options: EvaluateOptions, protocol: Protocol) -> None:
-    """Refuse weights that no metric of the protocol uses, and object masks that the protocol can't
-    match."""
+    """Refuse network weights and masks that the evaluation protocol doesn't use."""
     if protocol.with_prior:
         return
     metric_keys = {metric.key for metric in protocol.columns}
@@ -243,8 +240,7 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
 
 
 def _report_options(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
-    """List the evaluation options for the report, without file paths, which have no meaning on
-    other machines."""
+    """List the evaluation options for the report, without file paths."""
     return {
         "split": options.split or "all",
         **({"clips": run.clips} if run.clips else {}),
@@ -263,8 +259,7 @@ def _load_features(rows: list[dict[str, Any]], folder: Path) -> dict[str, dict[s
 def _set_distances(
     clip_arrays: list[dict[str, np.ndarray]], methods: Sequence[str], weights: Mapping[str, Path]
 ) -> dict[str, dict[str, float]]:
-    """Compute distances between sets of videos (such as FVD), by metric and method, for the methods
-    whose videos were given.
+    """Compute distances between sets of videos, such as FVD, for each method.
 
     The baselines' would take as long again for each.
     """

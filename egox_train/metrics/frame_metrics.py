@@ -1,4 +1,4 @@
-"""Compute all metrics between one video and the true one that need no network weights."""
+"""Compute the metrics between two videos that need no network weights."""
 
 from torch import Tensor
 

@@ -22,8 +22,9 @@ SMALLEST = 9
 
 
 class VideoFeatures:
-    """Video features from I3D: 400 logits, with cd-fvd's network and preprocessing (224 px,
-    bilinear, -1 to 1).
+    """I3D network that computes features of videos for FVD.
+
+    It gives 400 logits, with cd-fvd's network and preprocessing (224 px, bilinear, -1 to 1).
 
     Raises:
         EgoXInputError: cd-fvd missing, the file missing or of another model.
@@ -61,8 +62,10 @@ class VideoFeatures:
 
 
 class MotionFeatures:
-    """Video features from VideoMAE v2: 1,408 numbers (Ge and others 2024), with cd-fvd's network
-    and preprocessing (16 frames of 224 px, 0 to 1).
+    """VideoMAE v2 network that computes features of videos for FVD.
+
+    It gives 1,408 numbers (Ge and others 2024), with cd-fvd's preprocessing (16 frames of
+    224 px, 0 to 1).
 
     Raises:
         EgoXInputError: cd-fvd missing, the file missing or of another model.
@@ -129,14 +132,13 @@ def _check_length(subject: str, frames: Tensor, fewest: int, option: str) -> Non
 
 
 def _evenly_selected_frames(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8
-    """Select frames evenly spread over a video, rounded to 8-bit levels."""
+    """Select frames evenly spread over a video."""
     selected_frames = frames[sample_frames(len(frames), FRAMES)]
     return (selected_frames.float() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
-    """Compute the Fréchet distance |mean difference|² + trace(Sa + Sb - 2 (Sa Sb)^½) between two
-    sets of features [n][d].
+    """Compute the Fréchet distance between two sets of features [n][d].
 
     Covariances divide by n, as cd-fvd's. With fewer videos than features they are singular, and
     the value depends on their number: only sets of the same size compare.

@@ -1,5 +1,4 @@
-"""Compute object metrics from given masks, by the definitions of Ego-Exo4D's relation benchmark
-(correspondence), in pixels of the evaluated picture."""
+"""Compute object metrics from masks, as defined by Ego-Exo4D's relation benchmark."""
 
 import cv2
 import numpy as np
@@ -17,8 +16,7 @@ def object_rows(
     masks: ObjectMasks,
     truth: Tensor,  # [T, H, W, 3]
 ) -> dict[str, float | None]:
-    """Average the object metrics over all frames and objects that have a true mask, None where
-    there is nothing to average.
+    """Average the object metrics over all frames and objects with a true mask.
 
     An object without a mask in the generated video counts as missing: IoU and contour accuracy are
     0 for it by their definitions, and it has no location, so it is left out of the location error
@@ -54,7 +52,7 @@ def check_sizes(
     masks: ObjectMasks,
     truth: Tensor,  # [T, H, W, 3]
 ) -> None:
-    """Check that object masks have the size and length of their video. Raises EgoXInputError."""
+    """Check that object masks have the size and length of their video."""
     if masks.truth.shape[1:] != tuple(truth.shape[:3]):
         raise EgoXInputError(
             "object masks",
@@ -71,8 +69,7 @@ def iou(true: np.ndarray, generated: np.ndarray) -> float:
 
 
 def location_error_px(true: np.ndarray, generated: np.ndarray) -> float:
-    """Measure the distance in px between two masks' positions, each the mean point of the mask's
-    largest outline.
+    """Measure the distance in px between the positions of two masks.
 
     Both masks must hold something.
     """
@@ -85,8 +82,7 @@ def _outline_mean(mask: np.ndarray) -> np.ndarray:
 
 
 def contour_accuracy(true: np.ndarray, generated: np.ndarray) -> float:
-    """Compute the F-measure between the boundaries of two masks, with a tolerance that depends on
-    the picture's size.
+    """Compute the F-measure between the boundaries of two masks.
 
     1 where both have none.
     """
@@ -96,8 +92,7 @@ def contour_accuracy(true: np.ndarray, generated: np.ndarray) -> float:
 
 
 def boundary_f(true: np.ndarray, generated: np.ndarray, radius: int) -> float:
-    """Compute the F-measure between two boundaries, where a pixel matches if the other boundary is
-    within ``radius`` px.
+    """Compute the F-measure between two boundaries, which match within ``radius`` px.
 
     Both are [H, W] bool. 1 where neither has any.
     """
@@ -113,8 +108,9 @@ def boundary_f(true: np.ndarray, generated: np.ndarray, radius: int) -> float:
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """Mark the boundary of a mask as [H, W] bool: pixels that differ from the right, lower or lower
-    right neighbour (as DAVIS does)."""
+    """Mark the boundary pixels of a mask [H, W].
+
+    They differ from the right, lower or lower right neighbour (as DAVIS defines it)."""
     padded_mask = np.pad(mask.astype(bool), ((0, 1), (0, 1)), mode="edge")
     pixel, right_pixel, lower_pixel, diagonal_pixel = (
         padded_mask[:-1, :-1],

@@ -1,5 +1,4 @@
-"""Measure how much of the true picture's structure a generated one reproduces, regardless of
-brightness and contrast."""
+"""Measure how similar the structure of two pictures is, regardless of brightness and contrast."""
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ def patch_zncc(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> float | None:
-    """Average the correlation of luma between two videos over square patches of :data:`PATCH` px.
+    """Average the correlation of brightness between two videos over square patches.
 
     A smaller picture is one square.
 

@@ -20,7 +20,7 @@ LPIPS_SMALLEST = 63
 
 
 class Lpips:
-    """LPIPS (AlexNet) between frames, with linear layers from torchmetrics and AlexNet from a file.
+    """LPIPS network (AlexNet), which measures the perceptual distance between frames.
 
     Raises:
         EgoXInputError: torchmetrics or torchvision missing, the file missing or of another model.
@@ -59,7 +59,7 @@ class Lpips:
         truth: Tensor,  # [T, H, W, 3] float 0...1
         spatial: bool = False,
     ) -> Tensor:  # [T]; spatial: [T, H, W]
-        """Compute the LPIPS distance of each pair of frames, or of each pixel, 0 for equal frames.
+        """Compute the LPIPS distance of each pair of frames, 0 for equal frames.
 
         Raises:
             EgoXInputError: see image.check_pair; pictures under 63 px.
@@ -84,7 +84,7 @@ class Lpips:
 
 
 class ClipImage:
-    """CLIP-I, the cosine similarity between CLIP image embeddings of a generated and a true frame.
+    """CLIP network, which measures the similarity of two frames by their embeddings.
 
     Raises:
         EgoXInputError: transformers missing, no CLIP folder.

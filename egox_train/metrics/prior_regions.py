@@ -1,4 +1,4 @@
-"""Measure image quality inside and outside the prior's coverage, and by class of the ego pixels."""
+"""Measure image quality inside and outside the area that the prior covers, and by visibility class."""
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ PRIOR_BLACK = 16 / 255
 def coverage_of_picture(
     prior: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Tensor:  # [T, H, W] bool
-    """Derive the coverage mask from the prior's picture, whose holes are black."""
+    """Mark the pixels that a prior covers, given that its holes are black."""
     return prior.amax(dim=-1) > PRIOR_BLACK
 
 
@@ -22,8 +22,7 @@ def region_rows(
     error: Tensor,  # [T, H, W] of image.squared_error
     coverage: Tensor,  # [T, H, W] bool
 ) -> dict[str, float | None]:
-    """Compute the PSNR inside and outside the prior's coverage, and the covered share, None for an
-    empty region."""
+    """Compute the PSNR inside and outside the area that the prior covers."""
     return {
         "psnr_inside": region_psnr(error, coverage),
         "psnr_outside": region_psnr(error, ~coverage),
@@ -36,8 +35,7 @@ def class_rows(
     error: Tensor | None = None,  # [T, H, W] of image.squared_error
     **maps: Tensor,  # [T, H, W] by name of the metric, of which the mean counts
 ) -> dict[str, float | None]:
-    """Compute image metrics separately for each class of ego pixels, None for a class without
-    pixels."""
+    """Compute image metrics separately for each visibility class of the ego pixels."""
     rows: dict[str, float | None] = {}
     for name, class_index in SEEN_KINDS.items():
         class_mask = classes == class_index

@@ -1,5 +1,5 @@
-"""Define evaluation protocols as data: which videos are read, how they are paired and which metrics
-are computed. The same code (:mod:`.clip_row`) runs all of them."""
+"""Define evaluation protocols: which videos are read, how they are paired and which metrics are
+computed."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,8 +23,7 @@ from .temporal import scaled_threshold_px
 
 @frozen
 class Protocol:
-    """Evaluation protocol: functions that read and pair the videos, and the metrics of the
-    report."""
+    """Evaluation protocol: functions that read and pair the videos, and the metrics to compute."""
 
     columns: tuple[Metric, ...]
     require_packages: tuple[Callable[[], object], ...]  # asked before the first clip
@@ -48,8 +47,7 @@ class Protocol:
 def _matched_objects(
     file: Path, clip: str, generated: Tensor, truth: Tensor, dino: Callable[..., Tensor] | None
 ) -> Values:
-    """Compute object metrics between masks with the same id, or with ``dino`` between those with
-    the most similar features."""
+    """Compute object metrics between masks that are matched by id or by features."""
     masks = read_masks(file, clip, by_id=dino is None)
     if dino is not None:
         from .dino_matching import match_by_features
@@ -96,5 +94,5 @@ TABLE1 = Protocol(
 
 
 def protocol_named(name: ProtocolName | None) -> Protocol:
-    """Find a protocol by its name, or the default protocol if no name is given."""
+    """Find an evaluation protocol by its name."""
     return OWN if name is None else TABLE1

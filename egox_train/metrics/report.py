@@ -1,5 +1,4 @@
-"""Build the report of an evaluation as JSON and Markdown: means with intervals, paired differences,
-and a row per clip. :mod:`.columns` defines which metrics each table shows."""
+"""Build the report of an evaluation as JSON and Markdown."""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -45,7 +44,7 @@ def build_report(
     columns: Sequence[Metric] = METRICS,
     references: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build the report as JSON content, which depends on nothing but the given rows and settings.
+    """Build the report of an evaluation as JSON content from rows and settings.
 
     ``rows`` in the order of clips. ``sets_of``: figures of the set of some clips. ``groups``:
     clips by kind of group and name. ``columns``: of the protocol. ``references``: published
@@ -111,8 +110,7 @@ def protocol_of(
     name: ProtocolName | None = None,
     rows: Rows = (),
 ) -> dict[str, Any]:
-    """Collect the evaluation settings that two reports must share before their figures may be
-    compared.
+    """Collect the settings that two reports must share to be comparable.
 
     Args:
         weights: hashes of the networks' files, by the option that gave them.
@@ -144,7 +142,7 @@ def protocol_of(
 
 
 def references_of(split: str) -> dict[str, Any]:
-    """Look up the paper's published figures for a split, empty for any other split.
+    """Look up the paper's published figures for a split.
 
     The splits are seen and unseen, or a manifest's names of them.
     """
@@ -160,12 +158,12 @@ def references_of(split: str) -> dict[str, Any]:
 
 
 def seed_name(method: str, number: int) -> str:
-    """Name the videos that a method generated with its n-th seed."""
+    """Build the name of the videos that a method generated with its n-th seed."""
     return method if number == 1 else f"{method}{SEED}{number}"
 
 
 def _names_by_method(rows: Rows) -> dict[str, list[str]]:
-    """Group the names of generated videos by method, since each seed of a method has a name."""
+    """Group the names of generated videos by method."""
     names_by_method: dict[str, list[str]] = {}
     for name in rows[0]["metrics"] if rows else ():
         names_by_method.setdefault(name.split(SEED)[0], []).append(name)
@@ -177,7 +175,7 @@ def _take_by_clip(rows: Rows) -> dict[str, str]:
 
 
 def _seed_averages(rows: Rows, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """Average each metric of each clip over the seeds that have a value."""
+    """Average each metric of each clip over the seeds."""
     return {
         metric.key: {row["clip"]: _clip_average(row, keys, metric.key) for row in rows}
         for metric in PER_CLIP
@@ -191,7 +189,7 @@ def _clip_average(row: Mapping[str, Any], keys: Sequence[str], metric: str) -> f
 
 
 def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """Compute the mean, the number of clips and the number of takes for each metric and method.
+    """Compute the mean of each metric for each method, with the numbers of clips and takes.
 
     The interval is added where there are takes enough, and over several seeds the standard
     deviation of the mean.
@@ -244,7 +242,7 @@ def _differences(
 def _add_corrected_p(
     paired: Mapping[str, dict[str, dict[str, Any]]], columns: Sequence[Metric]
 ) -> None:
-    """Add p values adjusted by Holm's method to all comparisons that one table shows."""
+    """Add p values adjusted by Holm's method to all comparisons of one table."""
     comparisons = {
         (name, metric.key): paired[name][metric.key]
         for name in paired
@@ -330,8 +328,7 @@ def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _table1_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the report's sections as titles with lines of Markdown, with only the columns of the
-    paper's Table 1."""
+    """Yield the report's sections for the paper's Table 1 as titles with lines of Markdown."""
     protocol = report["protocol"]
     if report["clips"]:
         names_by_method = report["seeds"]
@@ -373,8 +370,7 @@ def _reference_rows(published: Mapping[str, Any]) -> list[str]:
 def _comparison(
     report: Mapping[str, Any], columns: Sequence[Metric]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the report's sections with paired differences between methods and a table row per
-    clip."""
+    """Yield the report's sections that compare methods and list all clips."""
     if paired_figures := report["paired"]:
         test_sentence = (
             "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
@@ -398,7 +394,7 @@ def _comparison(
 def _gaps_and_meanings(
     report: Mapping[str, Any], columns: Sequence[Metric]
 ) -> Iterator[tuple[str, list[str]]]:
-    """List the clips and metrics that could not be computed, and the meaning of each column."""
+    """List the values that could not be computed, and the meaning of each column."""
     if report["errors"]:
         yield (
             "Not evaluated",
@@ -444,8 +440,7 @@ def _paper_table(
     seeds: Mapping[str, Sequence[str]],
     columns: Sequence[Metric] = PAPER,
 ) -> list[str]:
-    """Build the report's table in the paper's form, with a row for each group of clips ("" for all)
-    and method."""
+    """Build the report's table in the form of the paper's."""
     rows = {}
     for name, group_report in groups.items():
         for method, values in group_report["means"].items():
@@ -475,7 +470,7 @@ def _means_table(means: Mapping[str, Any], columns: Sequence[Metric]) -> list[st
 
 
 def _clip_and_take_count(values: Mapping[str, Any]) -> str:
-    """Format how many clips and takes the metrics of a table row average."""
+    """Format the numbers of clips and takes that a table row averages."""
     counts = [(v["clips"], v["takes"]) for v in values.values() if "clips" in v]
     return ", ".join(map(str, max(counts, default=(0, 0))))
 

@@ -1,5 +1,4 @@
-"""Reproduce the paper's Table 1: its metrics, settings and published figures, and how videos and
-objects are read and paired.
+"""Reproduce the metrics of the paper's Table 1.
 
 The authors published no evaluation code. Others chose what the paper leaves open so that the
 released weights give its figures, and published their choices; these are followed here."""
@@ -162,7 +161,7 @@ def cut_pair(
     generated: Tensor,  # [T, H, W, 3]
     truth: Tensor,  # [T', H, W', 3]
 ) -> tuple[Tensor, Tensor]:  # [t, H, H, 3] each
-    """Crop two videos to their ego views and to the length of the shorter one."""
+    """Crop two videos to their ego views and to equal length."""
     frames = min(len(generated), len(truth))
     return ego_view(generated)[:frames], ego_view(truth)[:frames]
 
@@ -170,7 +169,7 @@ def cut_pair(
 def ego_view(
     frames: Tensor,  # [T, H, W, 3] with W >= H
 ) -> Tensor:  # [T, H, H, 3]
-    """Crop frames to their rightmost square, which is the ego view of a canvas."""
+    """Crop frames to their rightmost square, which shows the ego view."""
     return frames[:, :, -frames.shape[1] :]
 
 
@@ -179,7 +178,7 @@ def whole_canvas(
     truth: Tensor,  # [T', H, W', 3] float 0...1
     files: ClipFiles,
 ) -> Tensor | None:  # [t, H, W, 3] float 0...1
-    """Put exo and ego video side by side on a canvas, as long as the shorter video.
+    """Put the exo and the ego video side by side.
 
     A video that is a canvas already is kept, and the exo half comes from the true canvas or
     the clip's exo video. Without an exo video the result is None.
@@ -207,8 +206,7 @@ def whole_canvas(
 def set_frames(
     frames: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Tensor:  # [at most 16, 224, 224, 3] float 0...1
-    """Prepare an ego video for FVD: resize it as cd-fvd's loader does, and truncate its values to
-    8-bit levels."""
+    """Resize an ego video for FVD as cd-fvd's loader does."""
     small_frames = torch.nn.functional.interpolate(
         ego_view(frames)[:SET_FRAMES].movedim(-1, 1),
         size=(SET_SIDE_PX, SET_SIDE_PX),
@@ -220,7 +218,7 @@ def set_frames(
 
 
 def require_scikit_image() -> ModuleType:
-    """Import ``skimage.metrics``, and refuse with instructions if scikit-image is missing.
+    """Import ``skimage.metrics``, or explain how to install it.
 
     Raises:
         EgoXInputError: not installed.
@@ -234,7 +232,7 @@ def luma_metrics(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Values:
-    """Compute PSNR (100 for equal frames) and SSIM of luma with scikit-image.
+    """Compute PSNR and SSIM of brightness with scikit-image.
 
     Raises:
         EgoXInputError: shapes that don't fit, scikit-image missing.
@@ -283,8 +281,7 @@ def object_metrics(
     truth: Tensor,  # [T, H, W, 3] float 0...1
     feature_network: Callable[[list[Tensor]], Tensor],  # crops [h, w, 3] -> unit vectors [N, d]
 ) -> Values:
-    """Average object metrics over all pairs of similar objects in the same frame, None if a clip
-    has no such pair.
+    """Average object metrics over all pairs of similar objects in the same frame.
 
     Raises:
         EgoXInputError: masks that can't be read, were made by other rules, or don't fit the videos.
@@ -337,8 +334,7 @@ def _with_features(
 
 
 def _cropped_object(mask: np.ndarray) -> _Object | None:
-    """Crop the object of a mask [H, W] to its box, or return None if the object is missing or too
-    small to be compared."""
+    """Crop the object of a mask [H, W] to its box, or return None if it is missing or too small."""
     if np.count_nonzero(mask) < SMALLEST_MASK_PX:
         return None
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -366,8 +362,8 @@ def _similar_pairs(
 
 
 def pair_figures(true: _Object, generated: _Object) -> tuple[float, float, float]:
-    """Compare two objects by the distance of their boxes' centres in px, the IoU of the boxes, and
-    the IoU of the masks inside them."""
+    """Compare two objects by the distance and overlap of their boxes and the overlap of their
+    masks."""
     true_box, generated_box = (
         np.array(cropped_object.box, dtype=float).reshape(2, 2)
         for cropped_object in (true, generated)

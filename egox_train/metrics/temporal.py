@@ -1,4 +1,4 @@
-"""Measure how a video changes over time with three metrics of vbench: flickering, smoothness and
+"""Measure how a video changes over time by three metrics of vbench: flickering, smoothness and
 dynamic degree.
 
 Temporal flickering needs no weights. Motion smoothness asks whether every second frame can be
@@ -40,8 +40,7 @@ MOVING_PAIRS, OF_FRAMES = 4, 16
 def temporal_flickering(
     frames: Tensor,  # [T, H, W, 3] float 0...1
 ) -> float:
-    """Compute temporal flickering, 1 - mean |next frame - frame|, in 0...1, where 1 means a video
-    without changes.
+    """Compute how little consecutive frames differ, from 0 to 1 for a video without changes.
 
     vbench's measure (255 - mean difference) / 255. It is meant for still scenes: a moving head
     lowers it as flicker does, so it only means something beside the true video's own value.
@@ -63,8 +62,7 @@ def motion_smoothness(
     frames: Tensor,  # [T, H, W, 3] float 0...1
     interpolate: Between,
 ) -> float:
-    """Compute motion smoothness, 1 - the mean absolute difference between odd frames and an
-    interpolation of their neighbours.
+    """Compute how well odd frames agree with an interpolation of their neighbours.
 
     In 0...1, where 1 means that all motion is as even as the interpolation. A last frame
     without a successor is left out.
@@ -95,7 +93,7 @@ def motion_smoothness(
 
 
 class AmtInterpolation:
-    """Frame interpolation by AMT-S, as vbench uses it.
+    """AMT-S network, which interpolates frames as vbench does.
 
     Raises:
         EgoXInputError: vbench's code missing, the file missing or of another model.
@@ -117,7 +115,7 @@ class AmtInterpolation:
         earlier_frame: Tensor,  # [1, 3, H, W] float 0...1
         later_frame: Tensor,  # [1, 3, H, W] float 0...1
     ) -> Tensor:  # [1, 3, H, W]
-        """Interpolate the frame half way between two frames."""
+        """Interpolate the frame halfway between two frames."""
         earlier_input, later_input = (
             _pad(frame, AMT_STEP).to(self.device) for frame in (earlier_frame, later_frame)
         )
@@ -129,8 +127,7 @@ class AmtInterpolation:
 
 
 def _amt_module() -> ModuleType:
-    """Import the AMT-S network of vbench without vbench's other modules, which need other versions
-    of our dependencies.
+    """Import the AMT-S network's code from vbench alone.
 
     Raises:
         EgoXInputError: vbench isn't there, or its network needs something that is missing.
@@ -165,7 +162,7 @@ def _amt_module() -> ModuleType:
 
 
 class RaftFlow:
-    """Optical flow between consecutive frames from RAFT (large).
+    """RAFT network, which computes optical flow between consecutive frames.
 
     Raises:
         EgoXInputError: torchvision missing, the file missing or of another model.
@@ -188,8 +185,7 @@ class RaftFlow:
         self,
         frames: Tensor,  # [T, H, W, 3] float 0...1
     ) -> Tensor:  # [T-1] px
-        """Measure the motion between consecutive frames in px, the mean of the largest flow lengths
-        (see TOP_SHARE).
+        """Measure the motion between consecutive frames in px.
 
         Raises:
             EgoXInputError: under 128 px.
@@ -217,7 +213,7 @@ class RaftFlow:
 def mean_of_largest(
     lengths: Tensor,  # [H, W] of the flow, px
 ) -> float:
-    """Compute the mean of the largest 5 % of flow lengths."""
+    """Compute the mean of the largest 5 % of optical flow lengths."""
     return float(
         lengths.flatten().topk(max(1, int(lengths.numel() * TOP_SHARE))).values.double().mean()
     )
@@ -227,15 +223,14 @@ def thin_frames(
     frames: Tensor,  # [T, ...]
     fps: float,
 ) -> Tensor:
-    """Drop frames evenly, so that about 8 frames per second remain."""
+    """Drop frames evenly, to keep about 8 frames per second."""
     return frames[:: max(1, round(fps / RATE_FPS))]
 
 
 def scaled_threshold_px(
     side_px: int,  # of the picture's shorter side
 ) -> float:
-    """Compute the motion in px above which a pair of frames counts as moving, 6 px for a side of
-    256 px."""
+    """Compute the motion in px above which a pair of frames counts as moving."""
     return THRESHOLD_PX * side_px / OF_SIDE_PX
 
 
@@ -244,8 +239,7 @@ def is_dynamic(
     frame_count: int,
     threshold_px: float,
 ) -> bool:
-    """Check whether a video is dynamic: whether enough pairs of frames move more than the
-    threshold, 4 in 16 frames.
+    """Check whether enough pairs of consecutive frames move.
 
     A clip of so few frames that no pair would be needed counts as moving, as it does in vbench once
     it has a pair."""
@@ -254,8 +248,7 @@ def is_dynamic(
 
 
 def _pad(pictures: Tensor, multiple: int) -> Tensor:
-    """Pad pictures [..., H, W] with their edge pixels to sides that are multiples of ``multiple``,
-    with the picture in the middle."""
+    """Pad pictures [..., H, W] to sides that are multiples of ``multiple``."""
     lower_px, right_px = (-side_px % multiple for side_px in pictures.shape[-2:])
     return torch.nn.functional.pad(
         pictures,
@@ -265,7 +258,7 @@ def _pad(pictures: Tensor, multiple: int) -> Tensor:
 
 
 def _crop_padding(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Crop padded pictures back to the middle (height, width), the inverse of :func:`_pad`."""
+    """Crop padded pictures back to (height, width)."""
     top, left = (
         (padded_side - inner_side) // 2
         for padded_side, inner_side in zip(pictures.shape[-2:], size, strict=True)

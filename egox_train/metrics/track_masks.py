@@ -1,5 +1,4 @@
-"""Track objects through true and generated ego videos with a SAM 2 video model, which makes the
-masks for ``evaluate --masks``.
+"""Track objects through true and generated ego videos with SAM 2, to make masks for ``evaluate``.
 
 Both videos are tracked from one shared first mask, so that ids agree; or, where nobody drew one,
 each from the objects that a grid of points hits in its first frame, which ``evaluate --dino`` then
@@ -53,7 +52,7 @@ Masks = dict[str, np.ndarray]  # by id, [T, H, W] bool
 
 @frozen
 class MaskJob:
-    """Picklable job that tracks the objects of one clip."""
+    """Job for a worker process, which tracks the objects of one clip."""
 
     root: Path
     record: ClipRecord
@@ -72,8 +71,7 @@ def track_masks(
     *,
     progress: Progress = no_progress,
 ) -> dict[str, str] | RunEstimate:
-    """Write object masks ``out``/<clip>.npz for every clip of a manifest, and give the reason for
-    each clip without masks.
+    """Write object masks for every clip of a manifest, and report clips without masks.
 
     Files that are there stay, and several processes share a folder.
 
@@ -181,7 +179,7 @@ def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
 
 
 def first_masks(job: MaskJob, size: tuple[int, int]) -> dict[str, np.ndarray]:  # by id, [H, W] bool
-    """Read the masks of a true video's first frame from the user's file, if there is one.
+    """Read the object masks of a video's first frame from the user's file, if there is one.
 
     Raises:
         EgoXInputError: a picture that can't be read or is of another size.
@@ -235,7 +233,7 @@ class Tracker:
         # Masks [H, W] bool by the object's id.
         initial_masks: Mapping[str, np.ndarray],
     ) -> Masks:
-        """Follow objects through a video, with empty masks in frames where an object is lost."""
+        """Track objects through a video, given their masks in the first frame."""
         if not initial_masks:
             return {}
         sam_session, object_names = self._session(video), list(initial_masks)
@@ -259,8 +257,7 @@ class Tracker:
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1
     ) -> dict[str, np.ndarray]:  # by number, [H, W] bool
-        """Find objects in the first frame of a video by prompting SAM 2 with a grid of points,
-        largest first and without duplicates."""
+        """Find objects in the first frame of a video by prompting SAM 2 with a grid of points."""
         height, width = video.shape[1:3]
         steps = (np.arange(GRID) + 0.5) / GRID
         points = [[float(x * width), float(y * height)] for y in steps for x in steps]

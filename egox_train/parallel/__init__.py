@@ -1,5 +1,4 @@
-"""Run a function over many items: takes in processes or on a Ray cluster, chunks of frames in
-threads.
+"""Run a function over many items in threads, in processes or on a Ray cluster.
 
 In: a function, its items, an engine. Out: results as they come, failures in words; what is asked of
 a cluster, and models on its GPUs.

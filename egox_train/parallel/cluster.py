@@ -1,5 +1,4 @@
-"""Connect to a Ray cluster, check that its head answers, run tasks on its CPUs, and keep models on
-its GPUs.
+"""Run tasks on the CPUs and models on the GPUs of a Ray cluster.
 
 Models live in actors that hold a GPU each, since Ray ends the process of a task that had one; all
 other work is tasks. An item whose worker dies is given out again as in :mod:`.pool`.
@@ -37,8 +36,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
-    """Connect to a Ray cluster if this process has no connection yet, and yield a description of
-    the cluster.
+    """Connect to a Ray cluster, and yield a description of it.
 
     Args:
         address: Ray's name for a cluster; ``local`` starts a private one here, which ends with the
@@ -99,8 +97,7 @@ class LostClusterError(EgoXInputError):
 
 
 def _check_connection(address: str) -> None:
-    """Check that a host and port accept connections, and raise OSError if not, since Ray itself
-    would retry for minutes."""
+    """Check that a host and port accept connections, or raise OSError."""
     host_name, _, port = address.rpartition("/")[2].rpartition(":")
     if port.isdecimal():
         socket.create_connection((host_name.strip("[]"), int(port)), timeout=10).close()
@@ -108,7 +105,7 @@ def _check_connection(address: str) -> None:
 
 @dataclass(slots=True)
 class _HeadMonitor:
-    """Monitor of the head node of the connected Ray cluster."""
+    """Monitor that checks whether the head node of a Ray cluster still answers."""
 
     address: str
     last_answer_s: float
@@ -116,8 +113,7 @@ class _HeadMonitor:
     resources: Mapping[str, float] = field(default_factory=dict)  # what it had when it was seen
 
     def check(self) -> None:
-        """Check every few seconds that the cluster's head node accepts connections, and update its
-        resources.
+        """Check every few seconds that the cluster's head node accepts connections.
 
         Ray itself is asked only after that, because a call to a lost head never returns.
 
@@ -144,7 +140,7 @@ class _HeadMonitor:
 
 
 def cluster_cpus() -> int:
-    """Count the CPUs of a Ray cluster, each of which runs one task at a time."""
+    """Count the CPUs of a Ray cluster."""
     with ray_cluster():
         import ray
 
@@ -152,8 +148,7 @@ def cluster_cpus() -> int:
 
 
 def has_gpu(engine: str) -> bool:
-    """Check whether this machine, or with ``engine`` "ray" any machine of the Ray cluster, has a
-    GPU."""
+    """Check whether this machine or any machine of the Ray cluster has a GPU."""
     if engine != "ray":
         return torch.cuda.is_available()
     with ray_cluster():
@@ -172,8 +167,9 @@ class _CpuScheduler:
         self.remote = ray.remote(num_cpus=1, memory=memory, max_retries=0)(call)
 
     def room(self, resources: Mapping[str, float]) -> int:
-        """Compute how many tasks may be submitted, which is more than the CPUs, so that none is
-        idle and the cluster may grow."""
+        """Compute how many more tasks may be submitted.
+
+        These are more than the CPUs, so that none is idle and the cluster may grow."""
         return max(8, 4 * int(resources.get("CPU", 1)))
 
     def submit(self, item: Any) -> Any:
@@ -181,13 +177,12 @@ class _CpuScheduler:
         return self.remote.remote(function, item, *devices)
 
     def task_ended(self, task: Any, alive: bool) -> None:
-        """Do nothing when a task has ended, since Ray itself starts the process of the next one."""
+        """Do nothing, because Ray itself starts the next task."""
 
 
 @dataclass(slots=True)
 class _GpuScheduler:
-    """Scheduler that runs items in Ray actors, each of which holds a GPU and the loaded models. Ray
-    ends an actor when its last reference is dropped.
+    """Scheduler that runs items in Ray actors, each with a GPU and the loaded models.
 
     A process gets its first item once it runs, so that no item waits for a GPU that others hold.
     """
@@ -203,7 +198,7 @@ class _GpuScheduler:
     failed_starts: int = 0  # processes in a row that did not come to run
 
     def room(self, resources: Mapping[str, float]) -> int:
-        """Start actors for GPUs that have none yet, and count the items that may run at once."""
+        """Start actors on unused GPUs, and count the items that may run at once."""
         actor_limit = min(max(1, int(resources.get("GPU", 0))), self.items)
         while (
             len(self.free_actors) + len(self.starting_actors) + len(self.busy_actors) < actor_limit
@@ -219,7 +214,7 @@ class _GpuScheduler:
         return task
 
     def actor_started(self, task: Any) -> None:
-        """Add an actor that has finished starting to the free ones.
+        """Add a started actor to the free ones.
 
         Raises:
             EgoXInputError: none comes to run.
@@ -243,16 +238,14 @@ class _GpuScheduler:
         self.free_actors.append(started_actor)
 
     def task_ended(self, task: Any, alive: bool) -> None:
-        """Return an actor to the free ones after an item, or drop it if it died (:meth:`room`
-        starts another)."""
+        """Return an actor to the free ones after an item, or drop it if it died."""
         actor = self.busy_actors.pop(task)
         if alive:
             self.free_actors.append(actor)
 
 
 def _check_memory(memory: int, resource_name: str) -> None:
-    """Refuse a memory requirement that no node of the cluster meets, since Ray would wait forever
-    without a message.
+    """Refuse a memory requirement that no node of the cluster has.
 
     Raises:
         EgoXInputError: no node with a ``resource_name`` (CPU, GPU) has that much memory.
@@ -350,13 +343,12 @@ def _actor_class(**resources: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RemoteModels:
-    """Stand-in for a device name: functions run in actors on the GPUs of a Ray cluster."""
+    """Device that stands for the GPUs of a Ray cluster, on which functions run remotely."""
 
     hosts: tuple[Any, ...]
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run ``function(*arguments, device)`` in the actor of one of the GPUs, and wait for its
-        result."""
+        """Run ``function(*arguments, device)`` on one of the GPUs, and wait for its result."""
         import ray
 
         try:
@@ -368,8 +360,7 @@ class RemoteModels:
 def on_device(
     device: str | RemoteModels | None, function: Callable[..., Result], *arguments: Any
 ) -> Result:
-    """Run ``function(*arguments, device)`` in this process, or on the Ray cluster if ``device`` is
-    RemoteModels."""
+    """Run ``function(*arguments, device)`` in this process or on the Ray cluster."""
     return (
         device.run(function, *arguments)
         if isinstance(device, RemoteModels)
@@ -379,8 +370,7 @@ def on_device(
 
 @contextmanager
 def remote_models(engine: str, devices: Sequence[str]) -> Generator[RemoteModels | None]:
-    """Start one actor for each GPU of the Ray cluster if ``devices`` include CUDA, and end the
-    actors after the ``with`` block."""
+    """Start one actor for each GPU of the Ray cluster within a ``with`` block."""
     with (
         ray_cluster() if engine == "ray" and "cuda" in devices else nullcontext("") as cluster_name
     ):

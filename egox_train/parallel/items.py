@@ -27,7 +27,7 @@ Made = TypeVar("Made")
 
 @frozen
 class WorkerPlan:
-    """Number of worker processes, their devices, and the engine that runs them.
+    """Plan of the worker processes: their number, devices and engine.
 
     With ``devices`` the function gets (item, device). Each worker keeps to one of them, and there
     are at least as many workers. On a Ray cluster each GPU has one worker, so that models are
@@ -41,8 +41,7 @@ class WorkerPlan:
 
     @classmethod
     def of(cls, run: RunOptions, device: str, model_bytes: int) -> WorkerPlan:
-        """Choose the number of worker processes and their devices for a command whose models run on
-        ``device``.
+        """Choose the number of worker processes and their devices for a command.
 
         The text ``device`` is a list as :func:`devices_of` parses it."""
         return cls(
@@ -61,8 +60,9 @@ THIS_PROCESS = WorkerPlan()
 
 
 def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
-    """Parse a list of devices such as ``cuda:0,cuda:1``. On a Ray cluster, which assigns GPUs
-    itself, only the kind of device is kept.
+    """Parse a list of devices such as ``cuda:0,cuda:1``.
+
+    On a Ray cluster, which assigns GPUs itself, only the kind of device is kept.
 
     Raises:
         EgoXInputError: no such device.
@@ -89,7 +89,7 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
 
 
 def shard_of(items: Sequence[Item], shard: tuple[int, int], max_count: int = 0) -> Sequence[Item]:
-    """Select the items of part i of n, which are every n-th item from the i-th on.
+    """Select the items of part i of n.
 
     Args:
         max_count: of this many items, spread over all with the first and the last; 0: of all.
@@ -112,8 +112,7 @@ def shard_of(items: Sequence[Item], shard: tuple[int, int], max_count: int = 0) 
 def run_items(
     function: Callable[..., Any], items: Sequence[Any], worker_plan: WorkerPlan = THIS_PROCESS
 ) -> Iterator[tuple[int, Any, str]]:
-    """Run a function over items, and yield (index, result, error) as each finishes, with ``error``
-    "" on success.
+    """Run a function over items, and yield (index, result, error) as each finishes.
 
     ``function`` and items must be picklable (workers are spawned, also on Linux: a forked torch
     hangs). Exceptions, one for lack of memory too, and dead workers come back as text, so that one
@@ -139,8 +138,9 @@ def make_once(
     make_item: Callable[[], Made],
     wait_for_lock: bool = True,
 ) -> tuple[Made, bool] | str:
-    """Make an item under a file lock, so that only one of several processes makes it, and report
-    whether this call made it.
+    """Make a file under a lock, so that only one of several processes makes it.
+
+    The result tells whether this call made it.
 
     Args:
         find_existing: the item that is there, None where it has to be made; asked under the lock.

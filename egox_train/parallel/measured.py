@@ -1,4 +1,4 @@
-"""Estimate the cost of a command over many clips from a measurement of one clip, for ``--dry-run``."""
+"""Estimate the duration of a command over many clips from a measurement of one clip."""
 
 import math
 import tempfile
@@ -18,8 +18,7 @@ MACHINES = (1, 8, 64)
 
 @frozen
 class RunEstimate:
-    """Number of clips that a command would make, with the time and disk space that they would
-    take."""
+    """Estimated number of clips, duration and disk space of a command."""
 
     clips: int
     seconds: float  # of one clip on one device, models loaded
@@ -38,8 +37,7 @@ class RunEstimate:
 def estimate_run(
     function: Callable[..., Any], jobs: Sequence[Any], field: str, worker_plan: WorkerPlan
 ) -> RunEstimate:
-    """Measure the time and size of the middle clip, made twice in temporary folders, since the
-    first run also loads models.
+    """Measure the time and the file size of one clip, to estimate those of all.
 
     Args:
         field: of a job, the folder that it writes to.
@@ -64,7 +62,7 @@ def estimate_run(
 def _measure_second_run(
     item: tuple[Callable[..., Any], Any, str], device: str
 ) -> tuple[float, int]:
-    """Measure the seconds that a job takes in its second run, and the bytes that it writes."""
+    """Measure the seconds of a job's second run, and the bytes that it writes."""
     function, job, result_field = item
     for _ in range(2):
         with tempfile.TemporaryDirectory(prefix="egox-") as folder:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
-    """Call a function, and return (result, "") or (None, error message) if it raises."""
+    """Call a function, and return its result or the error message."""
     try:
         return function(*arguments), ""
     except Exception as error:  # the one place where a take's failure becomes a line of the report
@@ -41,8 +41,7 @@ def _call_in_worker(function: Callable[..., Any], item: Any) -> tuple[Any, str]:
 
 
 def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
-    """Run items in one single-process pool per worker, so that a process that dies costs one item,
-    not all of them."""
+    """Run items in a pool of processes, in which a dying process costs only one item."""
     workers = min(workers, len(items))
     spawn_context = multiprocessing.get_context("spawn")
     threads_per_worker = max(1, torch.get_num_threads() // max(1, workers))

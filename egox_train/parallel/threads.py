@@ -1,4 +1,4 @@
-"""Process chunks of frames in one thread per CPU core, with single-threaded torch operations."""
+"""Process chunks of frames in one thread per CPU core."""
 
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def single_threaded() -> Generator[int]:
-    """Make torch operations single-threaded in this thread and in new ones, and yield the previous
-    number of threads.
+    """Limit torch to one thread within a ``with`` block.
 
     Ray casting is thousands of small operations: threads inside each would spend their time waiting
     for one another, on a busy machine twenty times as long as the work takes."""
@@ -27,8 +26,9 @@ def single_threaded() -> Generator[int]:
 
 
 def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
-    """Run ``work(0)`` to ``work(count - 1)`` in threads, and yield their results in order. All
-    threads end, even after an error or if the caller stops early."""
+    """Run ``work(0)`` to ``work(count - 1)`` in threads, and yield their results in order.
+
+    All threads end, even after an error or if the caller stops early."""
     if count == 1:
         yield work(0)
         return

@@ -58,7 +58,7 @@ MAX_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 def estimate_take(
     folder: Path, keypoints: Path, options: HeadOptions, progress: Progress = no_progress
 ) -> tuple[CameraTrajectory, HeadReport, dict[str, object]]:
-    """Estimate the wearer's camera for all frames of a take that have keypoints.
+    """Estimate the wearer's camera path from detected key points in the exo video.
 
     Returns the trajectory, a report, and extra fields for the trajectory file (notes, and
     the points that the wearer was made to look at).
@@ -147,8 +147,7 @@ def looks_of_clicks(
     view: ExoView,
     heads: Tensor,  # [T, 3] metres, world
 ) -> list[dict[str, object]]:
-    """Find the points of the scene under clicks in the exo video, as the ``looks`` that
-    bend a head path.
+    """Find the 3D points under clicks in the exo video, towards which the head shall look.
 
     A surface within OWN_BODY_M of the wearer's head is the wearer's own: what is seen there in the
     nearest other frame counts then, where the exo camera stands still.
@@ -193,7 +192,7 @@ def looks_of_clicks(
 
 
 def all_frames(video: VideoInfo, path: Path) -> FrameSelection:
-    """Select all frames of a video, at the video's full size."""
+    """Select all frames of a video at full size."""
     size = (video.width, video.height)
     return FrameSelection(
         indices=torch.arange(video.frame_count),
@@ -209,8 +208,7 @@ def all_frames(video: VideoInfo, path: Path) -> FrameSelection:
 
 
 def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = None) -> HeadPoints:
-    """Read the wearer's head points from a folder of OpenPose JSON files (one per frame), one JSON
-    file, or an MHR npz.
+    """Read the wearer's head points from a file or folder that a detector has written.
 
     The npz has the names of SAM 3D Body's payload, each with a leading axis of frames and, where
     several people are known, a second one of people: ``pred_keypoints_3d`` [T, (P,) 70, 3],
@@ -233,7 +231,7 @@ def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = N
 def _payload(
     path: Path, frames: FrameSelection, file_frames: FileFrames = "auto"
 ) -> tuple[dict[str, Any], FrameSelection, tuple[Remark, ...]]:
-    """Read a keypoints file into the form that :func:`joined_points` expects.
+    """Read a key points file into the form that :func:`joined_points` expects.
 
     Also returns the frames it covers, and a note on how its entries were assigned to frames."""
     size = frames.source_size
@@ -263,8 +261,7 @@ def _payload(
 
 
 def _numbering(name: str, frame_numbers: Sequence[Any]) -> Numbering:
-    """Build the frame numbering of a detector's entries from their ``frame_idx`` values, if every
-    entry has one."""
+    """Read the frame numbers of a detector's entries, if every entry has one."""
     are_stated = all(isinstance(frame_number, int) for frame_number in frame_numbers)
     numbers = torch.tensor(frame_numbers) if are_stated else None
     return Numbering(
@@ -279,8 +276,7 @@ def _entries_of_frames(
     frames: FrameSelection,
     numbering: Numbering,
 ) -> tuple[list, tuple[Remark, ...]]:
-    """Assign the entries of a keypoints file to video frames, and describe the assignment in a
-    note.
+    """Assign the entries of a key points file to video frames.
 
     Raises:
         EgoXInputError: entries that may be of other frames, places that are no frames of the video.
@@ -297,8 +293,7 @@ def _entries_of_frames(
 
 
 def _openpose_files(folder: Path) -> tuple[list[Path], Numbering]:
-    """List the JSON files of a folder in the order of their numbers, with the frame numbers in
-    their names."""
+    """List the JSON files of a folder in the order of their frame numbers."""
     names = [file.name for file in visible_files(folder, "*.json")]
     if not names:
         raise EgoXInputError(
@@ -367,7 +362,7 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], Numbering]:
-    """Read the keypoints payload of an MHR npz file, with the frame numbers that it states."""
+    """Read key points from an MHR npz file."""
     arrays = _mhr_arrays(path)
     image_size = arrays.pop("image_size", np.array([size[1], size[0]])).reshape(-1)
     count, person_count = arrays["pred_keypoints_3d"].shape[:2]
@@ -387,7 +382,7 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], Num
 
 
 def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> Path:
-    """Choose the file to write head poses to: head_trajectory.json, or the take's meta.json.
+    """Choose the file to which head poses are written.
 
     Raises:
         EgoXInputError: it is there and ``replace`` wasn't asked for; a meta.json of several takes.
@@ -423,8 +418,7 @@ def write_head(
     meta: bool = False,
     replace: bool = False,
 ) -> Path:
-    """Write head poses to head_trajectory.json beside the take or into its meta.json, and return
-    the file's path.
+    """Write head poses beside the take or into its meta.json, and return the file's path.
 
     Raises:
         EgoXInputError: see :func:`head_target`.

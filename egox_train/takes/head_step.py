@@ -1,4 +1,4 @@
-"""Check whether ego poses are some frames early or late against the detected head in the exo video."""
+"""Check whether ego poses are some frames early or late compared with the detected head."""
 
 import numpy as np
 
@@ -18,8 +18,8 @@ def out_of_step(
     # The points are pixels of its stored picture.
     exo: CameraPath,
 ) -> tuple[Remark, ...]:
-    """Compare the head's path in the exo picture with the ego poses at several time shifts, and
-    warn if another shift fits better.
+    """Compare the detected head with the ego poses at several time shifts, and warn if another
+    shift fits better.
 
     The poses are not changed.
 

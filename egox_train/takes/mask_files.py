@@ -55,7 +55,7 @@ SPECK = 0.02  # share of what is marked: a dot or a line on a mask, no second pa
 
 @frozen
 class MaskFile:
-    """Mask file, of which only the header and the number of frames were read."""
+    """Mask file of which only the header was read."""
 
     path: Path
     numbering: Numbering
@@ -68,8 +68,7 @@ class MaskFile:
 
 
 def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFile:
-    """Find the mask file or folder named ``stem`` in ``root``, with the given numbering of its
-    frames.
+    """Find the mask file or folder of a video by name.
 
     Raises:
         EgoXInputError: none there, or one that can't be read.
@@ -106,8 +105,7 @@ def check_mask(
     *,
     redrawn: bool = False,  # the exo picture is another camera's than the video's
 ) -> Remark:
-    """Check that a mask fits the video before decoding any frame, and note how mask frames are
-    assigned to video frames.
+    """Check that a mask file fits the video before any frame is decoded.
 
     Raises:
         EgoXInputError: masks that may be of other frames, another shape.
@@ -128,7 +126,7 @@ def check_mask(
 
 @contextmanager
 def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Generator[MaskFrames]:
-    """Open a mask file within the ``with`` block, to read its frames on demand.
+    """Open a mask file within a ``with`` block.
 
     Several reads one after the other, each from later frames on, unpack a packed file once;
     ``keep_bytes`` as in :func:`.depth_readers.open_depth`.
@@ -152,8 +150,7 @@ def read_mask(
     opened: MaskFrames
     | None = None,  # of :func:`open_mask`, so that the clips of a take share one pass over the file
 ) -> Tensor:  # [T, H, W] bool
-    """Read masks of moving pixels for the selected video frames, cropped and scaled as those
-    frames.
+    """Read the masks of moving pixels for selected video frames.
 
     Raises:
         EgoXInputError: another shape, masks that may be of other frames, damaged, a PNG that is a
@@ -222,8 +219,7 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
 
 
 def _pictures(folder: Path) -> tuple[list[Path], Numbering]:
-    """List the PNG files of a folder in the order of their numbers, with the frame numbers in their
-    names."""
+    """List the PNG files of a folder in the order of their frame numbers."""
     files, numbering = numbered_files(
         f"mask {folder.name}", [path.name for path in visible_files(folder)], (".png",)
     )
@@ -247,8 +243,7 @@ def moving_pixels(
     picture: np.ndarray,  # [H, W] or [H, W, 3 or 4] uint8; the fourth channel is alpha
     subject: str,  # names it in errors
 ) -> np.ndarray:  # [H, W] bool
-    """Extract the moving pixels from one mask picture, by its brightness or its alpha channel,
-    whichever varies.
+    """Extract the moving pixels from one mask picture.
 
     Raises:
         EgoXInputError: both vary and differ, or several colours, a photo, a map of labels.
@@ -277,8 +272,7 @@ def _grey_of_coloured_mask(
     colours: np.ndarray,  # [H, W, 1 or 3] uint8
     subject: str,  # names it in errors
 ) -> np.ndarray:  # [H, W] bool
-    """Convert a mask picture with one colour on black to grey levels, where soft edges are darker
-    shades of the colour.
+    """Convert a mask picture with one colour on black to grey levels.
 
     Raises:
         EgoXInputError: several colours fill areas, or there is more than specks of others.
@@ -307,8 +301,7 @@ def _colour_areas(
     colours: np.ndarray,  # [H, W, 1 or 3] uint8
     bright_mask: np.ndarray,  # [H, W] bool, not black
 ) -> tuple[np.ndarray, int]:
-    """Find the most frequent colour of a mask picture, [1 or 3], and count the colours that fill
-    areas.
+    """Find the most frequent colour of a mask picture, and count the colours that fill areas.
 
     Soft edges fill none: no pixel of theirs has the colour of all its neighbours.
     """
@@ -332,7 +325,7 @@ def _colour_areas(
 
 
 def _between_share(grey: np.ndarray, brightest: int) -> float:
-    """Compute the share of pixels that are neither black nor as bright as the mask."""
+    """Compute the share of pixels that are neither black nor fully bright."""
     return float(((grey > DARK) & (grey < brightest - DARK)).mean())
 
 

@@ -1,4 +1,4 @@
-"""Train a LoRA (or a base model) on a cache of clips, then sample and export it, without ComfyUI.
+"""Train a LoRA or a base model on a cache of clips, and sample from it, without ComfyUI.
 
 In: a :class:`TrainConfig` (YAML and overrides: :func:`load_config`) that names a base, a cache and a folder. Out: a
 LoRA file that says how it was trained (:mod:`.loop`; the loss stands in :mod:`.loss`), the same in other namings or

@@ -1,5 +1,4 @@
-"""Save checkpoints atomically, keep the last N, resume exactly (bit for bit on a CPU), and handle
-requests to stop.
+"""Save and load training checkpoints, and handle requests to stop.
 
     checkpoints/step-00000500/trainable.safetensors   float32 weights that are trained
                               optimizer.pt            optimizer and EMA state (tensors only: read
@@ -93,8 +92,7 @@ hash. Of batch and accumulation the global batch counts, see :func:`.launch.accu
 
 @frozen
 class TrainState:
-    """State of a training run that is saved in a checkpoint, from which training continues
-    exactly."""
+    """Complete state of a training run, as saved in a checkpoint."""
 
     step: int  # optimizer steps done
     weights: Mapping[str, Tensor]  # what is trained, by name, float32
@@ -108,16 +106,14 @@ class TrainState:
 
 
 def checkpoint_folders(output: Path) -> list[Path]:
-    """List the finished checkpoints of an output folder, oldest first. Unfinished ones have a
-    different name."""
+    """List the finished checkpoints of an output folder, oldest first."""
     return sorted(
         p for p in (output / "checkpoints").glob(f"{PREFIX}*") if (p / "state.json").is_file()
     )
 
 
 def save_checkpoint(output: Path, state: TrainState, keep_count: int) -> Path:
-    """Save a checkpoint, then delete the oldest beyond ``keep_count``. Earlier checkpoints stay if
-    saving fails.
+    """Save a checkpoint, then delete the oldest beyond ``keep_count``.
 
     Raises:
         EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
@@ -197,8 +193,7 @@ def load_checkpoint(folder: Path) -> TrainState:
 
 
 def last_checkpoint(output: Path) -> TrainState | None:
-    """Load the newest checkpoint that can be read, None if there is no checkpoint. Newer ones that
-    are damaged are skipped with a warning.
+    """Load the newest readable checkpoint, or return None if there is none.
 
     Raises:
         EgoXInputError: there are some, and none of them can be read.
@@ -220,7 +215,7 @@ def last_checkpoint(output: Path) -> TrainState | None:
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Add the defaults of newer settings to a checkpoint's configuration."""
+    """Add the defaults of newer settings to an older checkpoint's configuration."""
     from .config import parse_config
 
     try:
@@ -232,7 +227,7 @@ def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def check_resumable(
     state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str
 ) -> None:
-    """Refuse to resume with a different base, cache or setting than those of the checkpoint.
+    """Refuse to resume a checkpoint with another base model, cache or setting.
 
     Raises:
         EgoXInputError: names what differs.
@@ -255,8 +250,7 @@ def check_resumable(
 
 
 class StopRequest:
-    """Context manager that notes a request to stop: SIGTERM, SIGUSR1, Ctrl-C or the launcher's
-    file.
+    """Context manager that notes a request to stop, such as SIGTERM or Ctrl-C.
 
     The earlier signal handlers come back after the block.
     """

@@ -1,5 +1,4 @@
-"""Compile the transformer's blocks with torch.compile, which fuses the operations between matrix
-products."""
+"""Compile the transformer's blocks with torch.compile."""
 
 from __future__ import annotations
 
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
 
 
 def compile_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
-    """Compile each block of the transformer in place, so that all blocks share one program per
-    shape of the batch.
+    """Compile each block of the transformer in place.
 
     The guided attention stays as it is: its bias is another at each step
     (:mod:`..wan.diffusers_processor`).

@@ -1,5 +1,4 @@
-"""Define and validate the configuration of ``train``, from YAML files and the command line. The
-complete configuration is saved beside the weights."""
+"""Define and validate the training configuration, from YAML files and the command line."""
 
 from __future__ import annotations
 
@@ -78,15 +77,13 @@ FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIEL
 
 
 class _Strict(BaseModel):
-    """Configuration section that refuses unknown keys, so that a misspelt option can't go
-    unnoticed."""
+    """Configuration section that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def _mode_of(conditioning: Any) -> str:
-    """Find the mode that sets the defaults of a configuration section, "" for a value that is
-    refused later."""
+    """Find the mode that sets the defaults of a configuration section."""
     if not isinstance(conditioning, Mapping):
         return getattr(conditioning, "mode", "")
     mode = conditioning.get("mode", "released")
@@ -94,7 +91,7 @@ def _mode_of(conditioning: Any) -> str:
 
 
 class ConditioningConfig(_Strict):
-    """Conditioning settings for exo, prior and geometry, whose unset fields follow ``mode``."""
+    """Settings for the conditioning on exo video, prior and geometry."""
 
     mode: Mode = "released"
     mask_mode: MaskMode = OF_MODE
@@ -150,8 +147,7 @@ class ConditioningConfig(_Strict):
     def from_lora(
         cls, metadata: Mapping[str, str], *, mode: str | None = None, **instead: Any
     ) -> ConditioningConfig:
-        """Read the conditioning that a LoRA was trained with from its file's metadata, or use the
-        released one if there is none.
+        """Read the conditioning settings that a LoRA was trained with from its file.
 
         Args:
             mode: another mode than its own, of which only what the LoRA was trained without is then
@@ -174,14 +170,12 @@ class ConditioningConfig(_Strict):
         )
 
     def gga_options(self) -> GgaOptions:
-        """Convert the conditioning settings to attention options as the nodes use them, without a
-        trust mask, as in the released code."""
+        """Convert the conditioning settings to options of geometry-guided attention."""
         return GgaOptions(mode=self.gga_mode, lambda_g=self.lambda_g)
 
 
 class TimestepConfig(_Strict):
-    """Distribution of noise levels: ``table`` (the scheduler's own levels), ``uniform`` or
-    ``logit_normal``."""
+    """Distribution from which noise levels are drawn."""
 
     kind: Literal["table", "uniform", "logit_normal"] = "table"
     # Computes s' = shift s / (1 + (shift - 1) s); None follows the mode.
@@ -194,8 +188,7 @@ class TimestepConfig(_Strict):
 
 
 class LoraSettings(_Strict):
-    """Settings of the LoRA, by default those of the released one: rank 256, alpha 256, eight
-    matrices per block."""
+    """Settings of the LoRA, by default those of the released one."""
 
     rank: int = Field(default=256, ge=1)
     alpha: float = Field(default=256, gt=0)
@@ -204,7 +197,7 @@ class LoraSettings(_Strict):
 
 
 class OptimizerConfig(_Strict):
-    """Settings of the optimizer. Unset fields follow the conditioning's mode."""
+    """Settings of the optimizer."""
 
     name: Literal["adamw", "adamw8bit", "adafactor", "muon"] = "adamw"  # muon: matrices alone
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -219,8 +212,7 @@ class OptimizerConfig(_Strict):
 
 
 class MemoryConfig(_Strict):
-    """Settings that reduce GPU memory at the cost of speed. ``train`` predicts the peak memory
-    before its first step."""
+    """Settings that reduce GPU memory at the cost of speed."""
 
     gradient_checkpointing: bool = True
     base_dtype: Literal["float32", "bfloat16", "float8"] = "bfloat16"
@@ -321,8 +313,7 @@ class TrainConfig(SamplesConfig):
 def load_config(
     file: Path | None, overrides: Sequence[str] = (), *, more_files: Sequence[Path] = ()
 ) -> TrainConfig:
-    """Load a configuration from a YAML file, then apply further files (``more_files``), then
-    overrides ``a.b=value`` whose values are YAML.
+    """Load a training configuration from YAML files and overrides of the form ``a.b=value``.
 
     Raises:
         EgoXInputError: no such file, not YAML, unknown or missing key, value outside its range.
@@ -375,8 +366,7 @@ def dump_config(config: TrainConfig) -> str:
 
 
 def config_to_share(config: TrainConfig) -> dict[str, Any]:
-    """Dump the configuration for a file that others read, with folder and file names in place of
-    full paths."""
+    """Dump the configuration for publication, with file names in place of full paths."""
 
     def named(model_value: Any, written: Any) -> Any:
         if isinstance(model_value, Mapping):
@@ -416,8 +406,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def _merge_sections(
     base_section: dict[str, Any], override_section: dict[str, Any]
 ) -> dict[str, Any]:
-    """Merge two nested configurations, where values of ``override_section`` replace those of
-    ``base_section``."""
+    """Merge two nested configurations, of which the second takes precedence."""
     sections = {
         key: _merge_sections(base_section[key], value)
         for key, value in override_section.items()
@@ -427,8 +416,7 @@ def _merge_sections(
 
 
 def _number_or(value: Any) -> Any:
-    """Convert text to a number if possible, because YAML 1.1 reads 1e-4 (without a point) as
-    text."""
+    """Convert text to a number if possible, because YAML reads 1e-4 as text."""
     if isinstance(value, str):
         try:
             return float(value)

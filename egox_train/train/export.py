@@ -1,5 +1,4 @@
-"""Export a checkpoint: its LoRA in two namings of weights, the base with the LoRA fused in, and the
-metadata for ``inspect``."""
+"""Export a trained LoRA in other file formats, or fused into the base model."""
 
 from __future__ import annotations
 
@@ -44,8 +43,7 @@ def write_results(
     trainable: TrainableModel,
     step: int,
 ) -> Path:
-    """Write the trained LoRA in the released naming, or the trained base, beside the
-    checkpoints."""
+    """Write the trained LoRA or base model beside the checkpoints."""
     output_folder = Path(config.output)
     if config.trains_lora:
         metadata = training_metadata(config, base_hash=trainable.base_hash, step=step)
@@ -67,8 +65,7 @@ def export(
     strength: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, str]:
-    """Write a LoRA, or the last checkpoint of a training run, in another form, and return its
-    metadata.
+    """Write a LoRA or the last checkpoint of a training run in another format.
 
     Args:
         source: a LoRA file, or an output folder of ``train``.
@@ -119,7 +116,7 @@ def _write_fused(
     metadata: Mapping[str, str],
     dtype: torch.dtype,
 ) -> None:
-    """Write the base model with the LoRA fused in, with one weight in memory at a time."""
+    """Write the base model with the LoRA fused in."""
     config = base_without_weights(base)
     weights = StreamedWeights(weight_files(base), f"base model {base.name}")
     weight_shapes = weights.shapes()
@@ -149,8 +146,7 @@ def _write_fused(
 
 
 def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the tensors and metadata of a LoRA or checkpoint for export, with the factor alpha /
-    rank multiplied into the tensors."""
+    """Read the tensors and metadata of a LoRA or checkpoint for export."""
     if source.is_file():
         tensors, metadata = read_lora(source)
         lora_rank = max(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))

@@ -1,5 +1,4 @@
-"""Generate ego videos for all clips of a cache, one file per clip, so that an interrupted run can
-be resumed."""
+"""Generate ego videos for all clips of a cache."""
 
 import json
 import logging
@@ -67,7 +66,7 @@ class _ClipJob:
 
     @property
     def pair(self) -> Path:
-        """Path of the clip's stereo video, with both eyes."""
+        """Path of the clip's stereo video with both eyes."""
         return self.out / f"{self.clip}_180_LR.mp4"
 
     @property
@@ -83,9 +82,11 @@ def generate(
     *,
     progress: Progress = no_progress,
 ) -> tuple[int, int] | RunEstimate:
-    """Generate ``out/<clip>.mp4`` for every clip of a cache's split, and ``out/<clip>.seen.mkv`` if
-    the cache has the classes of ego pixels. Returns the number of clips, and of those written by
-    this call.
+    """Generate an ego video for every clip of a cache's split, and return the number of clips and
+    of new ones.
+
+    The files are ``out/<clip>.mp4``, and ``out/<clip>.seen.mkv`` if the cache has the
+    classes of ego pixels.
 
     A clip whose file is from the same cache, weights and options is kept. Several processes may
     work on one folder: none makes a clip that another one makes.
@@ -167,8 +168,7 @@ def generate(
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
-    """Combine conditioning settings from the LoRA's metadata (or that of a fused base), the cache
-    and the command line, which takes precedence.
+    """Combine the conditioning settings of the LoRA, the cache and the command line.
 
     Raises:
         EgoXInputError: the cache was made with other rays than the LoRA was trained with.
@@ -234,8 +234,7 @@ _MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]] 
 def _models(
     options: GenerateOptions, position_scale: float
 ) -> tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]:
-    """Load the transformer, the VAE and the negative text embedding for generating, once per
-    process."""
+    """Load the models that generating needs, once per process."""
     key = repr((options, position_scale))
     if key not in _MODELS:
         _MODELS.clear()
@@ -289,8 +288,7 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
 
 
 def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) -> None:
-    """Write a clip as VR180 video with both eyes, rendered with the depth and camera path from the
-    manifest."""
+    """Write a clip as stereo video for VR (VR180)."""
     records = {record.clip: record for record in read_manifest(manifest, check_files=False)}
     clip_geometry = job.clip in records and clip_scene(
         clip_files(manifest.parent, records[job.clip], (), None)
@@ -345,8 +343,8 @@ def _read_observed(
     job: _ClipJob,
     frames: Tensor,  # [T, H, W, 3]
 ) -> tuple[Tensor, Tensor] | None:  # [T, H, W, 3] 0...1; [T, H, W] uint8
-    """Read a clip's prior and the classes of its pixels from a cache, None for an old cache without
-    them.
+    """Read a clip's prior and the visibility classes of its pixels, or return None for an old
+    cache.
 
     Raises:
         EgoXInputError: such a cache where observed pixels are to be kept.

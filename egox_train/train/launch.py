@@ -1,5 +1,4 @@
-"""Describe how a training run is spread over processes, refuse unsupported settings, and choose the
-micro-steps that keep the global batch size.
+"""Check how a training run is spread over processes, and keep its global batch size.
 
 A combination that no test covers is refused at the start: it would train wrongly, or fail after
 hours."""
@@ -53,8 +52,7 @@ ALLOWED: Mapping[Launch, Mapping[str, tuple[Any, ...]]] = {
 
 
 def process_group() -> list[Any]:
-    """List Accelerate's handlers for a longer time limit and for gradients that are views of DDP's
-    buckets (3.4 GB less on each GPU at rank 256)."""
+    """List Accelerate's handlers with settings for a longer time limit and less gradient memory."""
     return [
         InitProcessGroupKwargs(timeout=TIMEOUT),
         DistributedDataParallelKwargs(gradient_as_bucket_view=True),
@@ -62,7 +60,7 @@ def process_group() -> list[Any]:
 
 
 def launch_of(accelerator: Accelerator) -> Launch:
-    """Determine how accelerate has launched this training run.
+    """Determine how accelerate has launched this training process.
 
     Raises:
         EgoXInputError: a way that no test covers.
@@ -85,7 +83,7 @@ def launch_of(accelerator: Accelerator) -> Launch:
 
 
 def check_launch(config: TrainConfig, launch: Launch) -> None:
-    """Refuse settings that no test covers, alone or with this kind of launch.
+    """Refuse training settings that don't work with the kind of launch.
 
     Raises:
         EgoXInputError: names the setting and what it doesn't go with.
@@ -128,8 +126,7 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
 
 
 def accumulation_for(config: TrainConfig, processes: int, state: TrainState | None) -> int:
-    """Compute the micro-steps per optimizer step that keep the checkpoint's global batch size on
-    this number of processes.
+    """Compute the number of micro-steps per optimizer step that keeps the global batch size.
 
     Raises:
         EgoXInputError: the global batch can't be split like that, or the configuration asks for
@@ -165,7 +162,7 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
 def resume_notes(
     config: TrainConfig, accumulation: int, processes: int, state: TrainState
 ) -> list[str]:
-    """Describe differences from the checkpoint's run, with which training may still continue."""
+    """Describe harmless differences from the checkpoint's run."""
     notes = []
     clips_per_step = config.batch_size * accumulation * processes
     if accumulation != config.gradient_accumulation:

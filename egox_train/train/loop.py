@@ -1,5 +1,4 @@
-"""Train in one process or in many (with accelerate). Training resumes from checkpoints, bit for bit
-on a CPU, and stops cleanly."""
+"""Run the training loop in one process or in many."""
 
 import logging
 import math
@@ -67,8 +66,7 @@ class TrainOutcome:
 
 
 def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutcome:
-    """Train up to ``config.steps`` optimizer steps, continuing from the last checkpoint in the
-    output folder.
+    """Train up to ``config.steps`` optimizer steps, continuing from the last checkpoint.
 
     On another number of processes than the checkpoint's its global batch is kept, by more or fewer
     micro-steps.
@@ -144,8 +142,7 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
 def memory_lines(
     config: TrainConfig, samples: CachedSamples, device: torch.device, shards: int = 1
 ) -> list[str]:
-    """Predict the memory of a training step for the largest canvas of the cache, from the header of
-    the base's file alone.
+    """Predict the memory of a training step for the largest clip of the cache, as text.
 
     Raises:
         EgoXInputError: as :func:`~.memory.check_memory`; a cache of another text width than the
@@ -173,8 +170,7 @@ def memory_lines(
 
 
 def dry_run(config: TrainConfig) -> list[str]:
-    """Check settings, cache and base as :func:`train` does, and predict the memory of a step,
-    without training.
+    """Check settings, cache and base model, and predict the memory of a step, without training.
 
     Raises:
         EgoXInputError: as :func:`train`, before it reads the base.
@@ -196,8 +192,7 @@ def moving_average(
     # State of a checkpoint, on the CPU.
     state: Mapping[str, Any] | None,
 ) -> EMAModel | None:
-    """Create the moving average of the trained weights, restored from the checkpoint, or None if
-    the configuration has no average."""
+    """Create the moving average of the trained weights, or return None without one."""
     if not config.ema_decay:
         return None
     average_model = EMAModel(parameters, decay=config.ema_decay, foreach=True)
@@ -211,7 +206,7 @@ def moving_average(
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """Model, optimizer, samples and settings of one call of :func:`train`."""
+    """State of one training run: model, optimizer, samples and settings."""
 
     config: TrainConfig
     accelerator: Accelerator
@@ -297,8 +292,7 @@ class _Run:
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 
     def _step(self, step: int) -> tuple[list[float], list[float], float]:
-        """Run one optimizer step. Returns the noise levels and losses of the global batch in a
-        fixed order, and the norm of the gradient."""
+        """Run one optimizer step, and return noise levels, losses and the gradient's norm."""
         config, accelerator = self.config, self.accelerator
         processes, size = accelerator.num_processes, config.batch_size
         items = self.samples.items_of_step(step, self._global_batch())
@@ -339,8 +333,7 @@ class _Run:
         return self.config.batch_size * self.accumulation * self.accelerator.num_processes
 
     def _forward(self, items: Sequence[tuple[Item, int]]) -> tuple[Tensor, StepResult]:
-        """Compute noise levels [B] and the loss of these items, with the random numbers of each
-        item seeded by its sample number."""
+        """Compute the loss of these items at random noise levels."""
         config, device, dtype = self.config, self.accelerator.device, self.trainable.compute_dtype
         clips = [self.samples.load(item) for item, _ in items]
         noise, sigmas = [], []
@@ -381,8 +374,7 @@ class _Run:
         return self.held_out is not None and step > 0 and step % self.config.validation.every == 0
 
     def _validate(self, step: int, log: StepLog) -> None:
-        """Compute the validation loss of this process's held-out clips. An error is logged and
-        doesn't end the training.
+        """Compute the validation loss, and log an error instead of ending the training.
 
         What can fail on one process alone stands before the forwards or after them, since spread
         weights need all processes in each."""
@@ -452,8 +444,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _final_tensors(self) -> dict[str, Tensor]:
-        """Choose the trained weights to save: the moving average if there is one, else the last
-        weights."""
+        """Choose the trained weights to save, or their moving average."""
         if self.ema is None:
             return self.trainable.tensors()
         self.ema.store(self.trainable.parameters)
@@ -463,8 +454,7 @@ class _Run:
         return tensors
 
     def _any_process(self, *flags: bool) -> list[bool]:
-        """Combine flags of all processes, where each result is True if any process has set that
-        flag."""
+        """Combine flags of all processes by a logical or."""
         if self.accelerator.num_processes == 1:
             return list(flags)
         local_flags = torch.tensor([flags], dtype=torch.float32, device=self.accelerator.device)

@@ -1,5 +1,4 @@
-"""Define the LoRA: which matrices it trains, how it is added to a model and read from it, and the
-three namings of its file."""
+"""Add a LoRA to a model, and read and write its file."""
 
 from __future__ import annotations
 
@@ -43,7 +42,7 @@ Naming = Literal["released", "native"]
 
 
 def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """List the names of a LoRA's target modules within a block, with groups of modules expanded.
+    """List the names of the modules in a block that the LoRA changes.
 
     Raises:
         EgoXInputError: neither a group nor a module of a block.
@@ -70,8 +69,9 @@ def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
-    """Add LoRA layers (A random, B zero, so that the output is that of the base) to the frozen
-    model, and list their parameters.
+    """Add untrained LoRA layers to the frozen model, and list their parameters.
+
+    A is random and B zero, so that the output is that of the base.
 
     Raises:
         EgoXInputError: a target that this model hasn't.
@@ -122,8 +122,7 @@ def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) ->
 def lora_tensors(
     model: nn.Module,
 ) -> dict[str, Tensor]:  # A [r, in], B [out, r] of each matrix, float32
-    """Collect the LoRA's tensors on the CPU under names such as
-    ``blocks.0.attn1.to_q.lora_A.weight``."""
+    """Collect the LoRA's tensors on the CPU, by name."""
     return {
         k: full_tensor(v.detach()).cpu().clone().contiguous()
         for k, v in get_peft_model_state_dict(model, adapter_name=ADAPTER).items()
@@ -137,7 +136,7 @@ def load_lora_tensors(
     # Names the tensors in error messages.
     subject: str,
 ) -> None:
-    """Load LoRA tensors, as :func:`lora_tensors` returns them, into the model.
+    """Load LoRA tensors into the model.
 
     Raises:
         EgoXInputError: tensors missing or too many, or of another shape: a LoRA of another model or
@@ -167,7 +166,7 @@ def load_lora_tensors(
 
 
 def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str) -> None:
-    """Load the weights of a trained LoRA file into new LoRA layers, whose rank may be larger.
+    """Load the weights of a LoRA file into new LoRA layers of equal or larger rank.
 
     A file of lower rank fills the first rows; the others start as those of a fresh LoRA do, without
     effect. A pose injection beside it is the caller's to take, else a warning says that it is left
@@ -205,8 +204,9 @@ def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_h
 
 
 def _pad_to_rank(start_matrix: Tensor, new_matrix: Tensor) -> Tensor:
-    """Copy a matrix into the first rows (of an A) or columns (of a B) of a new one, if it is
-    smaller in that dimension alone."""
+    """Copy a LoRA matrix into a new one of larger rank.
+
+    It fills the first rows (of an A) or columns (of a B)."""
     side_pairs = list(zip(start_matrix.shape, new_matrix.shape, strict=True))
     if (
         any(old_side > new_side for old_side, new_side in side_pairs)
@@ -219,8 +219,9 @@ def _pad_to_rank(start_matrix: Tensor, new_matrix: Tensor) -> Tensor:
 
 
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
-    """Build the metadata of a trained LoRA's file, read by *EgoX LoRA*, *EgoX Model Patch* and
-    ``inspect``. All values are strings."""
+    """Build the metadata of a trained LoRA's file.
+
+    *EgoX LoRA*, *EgoX Model Patch* and ``inspect`` read it, and all values are strings."""
     entries = {
         "format": "egox-lora/1",
         **{
@@ -278,8 +279,9 @@ def save_lora(
 def read_lora(
     file: Path,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:  # A [r, in], B [out, r]; metadata
-    """Read a LoRA file: tensors with the names of :func:`lora_tensors` and alpha / rank multiplied
-    into B, and its metadata.
+    """Read the tensors and the metadata of a LoRA file.
+
+    The tensors have the names of :func:`lora_tensors`, with alpha / rank multiplied into B.
 
     Raises:
         EgoXInputError: no LoRA of a Wan transformer in any known naming.
@@ -306,7 +308,7 @@ def fuse(
     tensors: Mapping[str, Tensor],
     strength: float = 1.0,
 ) -> int:
-    """Add the LoRA's product B A to the model's weights in place, and count the changed matrices.
+    """Add the LoRA's product B A to the model's weights in place.
 
     Raises:
         EgoXInputError: a matrix that the model hasn't, or of another shape.
@@ -324,7 +326,7 @@ def fuse(
 def matrix_pairs(
     tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Pair the LoRA's matrices A and B for each changed weight of a model with these ``shapes``.
+    """Pair the LoRA's matrices A and B for each weight that they change.
 
     Raises:
         EgoXInputError: as :func:`fuse`.

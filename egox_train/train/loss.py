@@ -1,5 +1,4 @@
-"""Compute the flow matching loss on the ego half only, with exo clean (quirks 34), and draw the
-noise level of each training sample."""
+"""Compute the flow matching loss on the ego half of the canvas, and draw noise levels."""
 
 from functools import lru_cache
 from typing import Any
@@ -19,14 +18,16 @@ from .samples import TrainSample
 
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> the same
-    """Shift noise levels to s' = shift s / (1 + (shift - 1) s), as flow schedulers do (quirks
+    """Shift noise levels s to shift s / (1 + (shift - 1) s), as flow matching schedulers do (quirks
     30)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
-    """Compute all noise levels of the scheduler. With shift 1 and 1,000 levels they are 1.000,
-    0.999, ... 0.001, the trainer's table (quirks 31).
+    """Compute all noise levels of the scheduler.
+
+    With shift 1 and 1,000 levels they are 1.000, 0.999, ... 0.001, the trainer's table
+    (quirks 31).
 
     Built by diffusers' flow-matching scheduler, so that training and its sampling agree on every
     digit."""
@@ -35,7 +36,7 @@ def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
 
 @lru_cache(maxsize=8)
 def _scheduler_table(levels: int, shift: float) -> Tensor:
-    """Compute the scheduler's noise levels, and cache them because every sample draws from them."""
+    """Compute the scheduler's noise levels once, and cache them."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     scheduler: Any = FlowMatchEulerDiscreteScheduler(num_train_timesteps=levels, shift=shift)
@@ -45,8 +46,7 @@ def _scheduler_table(levels: int, shift: float) -> Tensor:
 def draw_sigmas(
     config: TimestepConfig, count: int, generator: torch.Generator
 ) -> Tensor:  # [count] float32
-    """Draw the noise levels of ``count`` samples from the given generator alone, so that a resumed
-    run draws the same ones."""
+    """Draw the noise levels of ``count`` samples from a random generator."""
     sigmas = _draw_by_kind(config, count, generator)
     if not config.uniform_share:
         return sigmas
@@ -70,8 +70,10 @@ def _draw_by_kind(config: TimestepConfig, count: int, generator: torch.Generator
 
 
 def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
-    """Convert noise levels to the model's timesteps, 1000 sigma truncated to a whole number, as the
-    released inference does (quirks 30).
+    """Convert noise levels from 0 to 1 to the model's timesteps.
+
+    They are 1000 sigma truncated to a whole number, as in the released inference (quirks
+    30).
 
     A sum of float32 errors must not turn 14.000 into 13: anything within 1e-3 of a whole number is
     that number."""
@@ -81,8 +83,7 @@ def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
 
 @frozen
 class StepResult:
-    """Result of one forward pass: the loss, and ``target`` and ``prediction`` of the ego half in
-    float32."""
+    """Result of one forward pass: the loss, target and prediction."""
 
     loss: Tensor  # [] mean over the batch
     per_clip: Tensor  # [B] detached
@@ -96,8 +97,7 @@ def noised_input(
     sigmas: Tensor,  # [B]
     conditioning: ConditioningConfig,
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
-    """Build the model's input of 36 channels, with noise (1 - s) x0 + s n on the ego half and a
-    clean exo half.
+    """Build the model's input of 36 channels, with noise on the ego half only.
 
     s and the sum are float32: bfloat16 rounds levels from .998 on to pure noise.
     """

@@ -1,4 +1,4 @@
-"""Predict the memory of a training step by arithmetic, from the shapes of the base's weights.
+"""Predict the memory of a training step from the shapes of the model's weights.
 
 What is counted, and how well it is known:
 - weights, LoRA, gradients, optimizer and EMA states, checkpoints: exact, from the model's shapes;
@@ -99,13 +99,15 @@ class MemoryEstimate:
 
     @property
     def active(self) -> float:
-        """Bytes of the stored gradient checkpoints, plus the larger of one recomputed block and the
-        tensors outside of the blocks."""
+        """Bytes of activations at the peak of the backward pass.
+
+        These are the gradient checkpoints, plus the larger of one recomputed block and
+        the tensors outside of the blocks."""
         return self.checkpoints + max(self.block + self.bias, self.ends)
 
     @property
     def total(self) -> float:
-        """Predicted GPU memory in bytes for all purposes, with the allocator's overhead."""
+        """Predicted GPU memory in bytes for all purposes."""
         return (1 + SLACK) * (self.base + self.trained + self.active)
 
     @property
@@ -231,8 +233,7 @@ def _block_activations(
     *,
     image: bool,
 ) -> float:
-    """Estimate the bytes that autograd stores for one block, and the gradients during its backward
-    pass.
+    """Estimate the bytes of one block's stored activations and gradients.
 
     Frozen layers keep no input, since their weights get no gradient; modulation is frozen too.
     """
@@ -272,7 +273,7 @@ class MainMemory:
 
     @property
     def total(self) -> float:
-        """Predicted peak of main memory in bytes, including that of the process itself."""
+        """Predicted peak of main memory in bytes."""
         waiting_bytes = self.blocks + max(self.checkpoints, self.copies)
         return PROCESS_BYTES + max(waiting_bytes, self.reading)
 
@@ -326,15 +327,14 @@ def predict_main(
 
 @frozen
 class Machine:
-    """GPU memory and main memory that are available to a training run."""
+    """GPU memory and main memory that a training run may use."""
 
     card_bytes: float | None  # None: no accelerator
     main_bytes: float  # free, or to be had by dropping pages of files
 
 
 def this_machine(device: torch.device) -> Machine:
-    """Read the GPU's total memory from the driver, and the available main memory from the
-    system."""
+    """Read the GPU's total memory and the available main memory."""
     gpu_bytes = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
     return Machine(card_bytes=gpu_bytes, main_bytes=psutil.virtual_memory().available)
 
@@ -348,8 +348,7 @@ def check_memory(
     shards: int = 1,
     is_mapped: bool = True,
 ) -> list[str]:
-    """Predict GPU and main memory of a training step as text, and refuse settings that need more
-    than the machine has.
+    """Predict the memory of a training step as text, and refuse settings that need too much.
 
     Raises:
         EgoXInputError: more than the machine has, with the switches that would fit.
@@ -391,8 +390,7 @@ def fitting_switches(
     machine: Machine,
     is_mapped: bool = True,
 ) -> str:
-    """Find the first settings that make a training step fit into memory, as ``--set`` arguments, or
-    "" if none do."""
+    """Find settings that make a training step fit into memory, as ``--set`` arguments."""
     ranks = [rank for rank in RANKS if rank < config.lora.rank]
     smaller_settings: list[Mapping[str, Any]] = [{"ema_decay": None}] if config.ema_decay else []
     smaller_settings += [{"ema_decay": None, "lora.rank": r, "lora.alpha": r} for r in ranks]
@@ -414,7 +412,7 @@ def fitting_switches(
 
 
 def apply_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """Change values of a configuration by the dotted names that ``--set`` takes."""
+    """Change values of a configuration by their dotted names."""
     values = config.model_dump()
     for name, value in settings.items():
         *sections, key = name.split(".")
@@ -430,8 +428,9 @@ def _yaml(value: Any) -> str:
 
 
 def meta_model(base: str = "14B", **sizes: int) -> WanTransformer3DModel:
-    """Build a Wan image-to-video transformer without weights (on the meta device), with the
-    dimensions of ``base`` unless ``sizes`` changes them."""
+    """Build a Wan image-to-video transformer without weights.
+
+    It has the dimensions of ``base`` unless ``sizes`` changes them."""
     from diffusers import WanTransformer3DModel
 
     sizes = {**BASES[base], **sizes}
@@ -443,8 +442,7 @@ def meta_model(base: str = "14B", **sizes: int) -> WanTransformer3DModel:
 
 
 def memory_table() -> str:
-    """Format the Markdown table of docs/training.md: GPU memory for several ranks, and main memory
-    for the highest rank."""
+    """Format a Markdown table of the memory that training needs."""
     lines = [
         "| canvas | base | kept in | "
         + " | ".join(f"rank {r}" for r in RANKS)

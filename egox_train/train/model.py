@@ -144,9 +144,10 @@ def make_optimizer(
 def _muon(
     parameters: Iterable[nn.Parameter], common_options: dict[str, Any]
 ) -> torch.optim.Optimizer:
-    """Build the Muon optimizer, whose momentum step is replaced by the nearest orthogonal matrix
-    (K. Jordan and others, 2024), scaled to the size of an Adam step (Liu and others, 2025), so that
-    AdamW's learning rates apply."""
+    """Build the Muon optimizer with steps scaled to the size of Adam's.
+
+    The momentum step is replaced by the nearest orthogonal matrix (K. Jordan and others,
+    2024), scaled so that AdamW's learning rates apply (Liu and others, 2025)."""
     if not hasattr(torch.optim, "Muon"):
         raise EgoXInputError(
             "optimizer.name",
@@ -166,8 +167,9 @@ def _muon(
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Compute the learning rate of optimizer step ``step`` (from 0): a linear warm-up, then a
-    cosine down to ``final_factor``, or constant."""
+    """Compute the learning rate of one optimizer step from the schedule.
+
+    It is constant, or a linear warm-up and then a cosine down to ``final_factor``."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     if config.decay == "constant":

@@ -1,5 +1,4 @@
-"""Reduce GPU memory: store the base in 8 bits per weight, and keep blocks and checkpoints in main
-memory.
+"""Reduce GPU memory by 8-bit weights, and by keeping blocks and checkpoints in main memory.
 
 Checkpoints on the CPU are 11.5 GB less on the GPU at 14B and 28,028 tokens.
 """
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def store_base(model: WanTransformer3DModel, storage_type: str) -> None:
-    """Convert the linear layers of the transformer's blocks to the storage type ``storage_type``.
+    """Convert the weights of the transformer's linear layers to the type ``storage_type``.
+
     The types float32 and bfloat16 are those of the loaded model.
 
     ``float8``: torchao's weight-only e4m3 with a scale per row.
@@ -39,8 +39,7 @@ def store_base(model: WanTransformer3DModel, storage_type: str) -> None:
 
 
 class VisitingForward:
-    """Replacement of a block's forward pass, which copies the block's frozen weights from the CPU
-    to the device for each call.
+    """Forward pass of a block that copies its weights from the CPU to the device for each call.
 
     With gradient checkpointing the copy lives for one block's forward, and again for its backward;
     the trained (LoRA) weights stay on the accelerator throughout."""
@@ -100,7 +99,7 @@ def offload_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
 
 
 def offload_checkpoints(model: WanTransformer3DModel) -> None:
-    """Keep the gradient checkpoints, which are the inputs of the transformer's blocks, on the CPU.
+    """Keep the gradient checkpoints on the CPU.
 
     Raises:
         EgoXInputError: gradient checkpointing is off.

@@ -1,4 +1,4 @@
-"""Load training samples from the cache, join them to batches, and choose the samples of each step.
+"""Load training samples from the cache, and choose the samples of each step.
 
 All latents in model space.
 """
@@ -42,8 +42,7 @@ LATENTS = (
 
 @frozen
 class TrainSample:
-    """Training sample of one clip, or of a batch of clips of one size, with all inputs of the
-    loss."""
+    """Training sample of one clip or of a batch of clips, with all inputs of the loss."""
 
     clips: tuple[str, ...]  # B names, for messages
     exo: Tensor  # [B, 16, t, h, w_exo] clean exo latent (for plain image-to-video: w_exo = 0)
@@ -81,7 +80,7 @@ class TrainSample:
 
 
 def collate(samples: Sequence[TrainSample]) -> TrainSample:
-    """Join samples of clips of one size to a batch.
+    """Join samples of equal size to a batch.
 
     Raises:
         EgoXInputError: clips of different sizes; names them.
@@ -115,7 +114,7 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
 
 @frozen
 class Item:
-    """Training item: a clip with both views, or one view of a clip alone."""
+    """Training item: a clip with both views, or one view alone."""
 
     clip: str
     view: str = "canvas"  # canvas | exo | ego | partial, the ego view known in parts
@@ -123,7 +122,7 @@ class Item:
 
 
 class CachedSamples:
-    """Samples of one split of a cache, for a training task.
+    """Training samples of one split of a cache.
 
     Raises:
         EgoXInputError: the cache was made with another image embedding or ray geometry than the
@@ -144,7 +143,7 @@ class CachedSamples:
 
     @property
     def content_hash(self) -> str:
-        """Hash that changes with any clip, model or setting of the cache."""
+        """Hash of the cache's clips, models and settings."""
         index = self.reader.index
         return fingerprint(
             {
@@ -187,7 +186,7 @@ class CachedSamples:
                 )
 
     def load(self, item: Item) -> TrainSample:
-        """Load a training item from the cache as a batch of one sample in float32."""
+        """Load a training item from the cache as a batch of one sample."""
         tensors = self.reader.tensors(item.clip, LATENTS)
         text = self._text(item, tensors)
         if item.view != "canvas":
@@ -225,8 +224,7 @@ class CachedSamples:
         return _batch(self.reader.empty_caption(item.clip) if item.silent else tensors["text"])
 
     def items_of_step(self, step: int, global_batch: int) -> list[tuple[Item, int]]:
-        """List the items of one optimizer step with their sample numbers, which determine noise and
-        timestep.
+        """List the training items of one optimizer step with their sample numbers.
 
         A pure function of seed, step and batch, so a resumed run and one on more processes see the
         same samples. Groups of different size take turns; within a group every epoch is a new
@@ -259,8 +257,7 @@ class CachedSamples:
 
 
 def sample_generator(seed: int, number: int, purpose: str) -> torch.Generator:
-    """Create a CPU random generator for one sample, so that the numbers don't depend on device or
-    process count."""
+    """Create a random generator for one sample."""
     digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 

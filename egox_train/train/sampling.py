@@ -1,5 +1,4 @@
-"""Sample ego videos without ComfyUI, by diffusers' Wan transformer and the authors' schedule, with
-exo treated as in training."""
+"""Sample ego videos by diffusers' Wan transformer, without ComfyUI."""
 
 from __future__ import annotations
 
@@ -48,8 +47,7 @@ def sample_ego(
     autocast: bool = False,  # for a model whose LoRA is float32 while it computes in the sample's dtype
     progress: Progress = no_progress,
 ) -> Tensor:  # [B, 16, t, h, w_ego] model space
-    """Sample the ego latents of B clips by the released inference loop (UniPC, truncated timesteps,
-    quirks 25 and 30).
+    """Sample the ego latents of a batch of clips by the released inference loop.
 
     Every clip starts from the same noise as it would alone. Without ``exo_clean`` the exo half is
     the clean one at the level's noise, or with ``exo_loss`` sampled along.
@@ -163,7 +161,7 @@ def exo_half(
     sigma: float,
     conditioning: ConditioningConfig,
 ) -> Tensor:  # [B, 16, t, h, w_exo]
-    """Build the exo latent for one noise level, clean or noised as the LoRA's training had it."""
+    """Build the exo latent for one noise level, clean or noised."""
     w_exo = clean_exo.shape[-1]
     if conditioning.exo_clean:
         return clean_exo

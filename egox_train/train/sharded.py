@@ -1,5 +1,4 @@
-"""Gather weights and optimizer states that FSDP2 shards over processes (DTensor) to full tensors,
-and shard them again."""
+"""Gather weights and optimizer states that FSDP2 shards over processes, and shard them again."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +14,7 @@ from torch.distributed.tensor import DTensor
 
 
 def full_tensor(tensor: Tensor) -> Tensor:  # any shape -> the same, of all processes
-    """Gather a sharded tensor to the full one (all processes must call this together), and return
-    other tensors unchanged."""
+    """Gather a sharded tensor to the full one, and return other tensors unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -26,7 +24,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
-    """Gather the optimizer state to full tensors, as a single process has it.
+    """Gather the optimizer state of all processes to full tensors.
 
     Of a spread model these are whole tensors by name, on rank 0 alone.
     """
@@ -40,8 +38,7 @@ def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
 
 
 def load_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
-    """Load the optimizer state that :func:`optimizer_state` has gathered, with each process keeping
-    its shard."""
+    """Load a gathered optimizer state, of which each process keeps its shard."""
     if not is_sharded(model):
         optimizer.load_state_dict(state)
         return

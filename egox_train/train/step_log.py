@@ -1,5 +1,4 @@
-"""Log a training run: one JSON line per logged step, and the same values to TensorBoard or Weights
-& Biases."""
+"""Log a training run to a JSON lines file, TensorBoard or Weights & Biases."""
 
 import json
 import os
@@ -21,7 +20,7 @@ class Tracker(Protocol):
         """Log named values of one training step in the tracker."""
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Log sample videos of one training step in the tracker, under their file names."""
+        """Log sample videos of one training step in the tracker."""
 
     def close(self) -> None:
         """Write the tracker's buffered values at the end of a training run."""
@@ -66,18 +65,17 @@ class StepLog:
             tracker.write(step, values)
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Log sample videos in the trackers. The video files are in the run's folder."""
+        """Log sample videos in all trackers."""
         for tracker in self.trackers:
             tracker.show(step, videos)
 
     def note(self, step: int, text: str) -> None:
-        """Log a text about one step, in the file only."""
+        """Log a text about one step in the file."""
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, "note": text}, ensure_ascii=False) + "\n")
 
     def has_value(self, step: int, key: str) -> bool:
-        """Check whether a named value was logged at that step, by this run or the one it
-        continues."""
+        """Check whether a named value was logged at a step."""
         return any(line["step"] == step and key in line for line in map(json.loads, self._lines()))
 
     def close(self) -> None:
@@ -113,8 +111,9 @@ def _folder(config: TrainConfig) -> Path:
 
 
 class TensorBoard:
-    """Tracker that writes TensorBoard events to ``log/``. After a resume it hides the steps behind
-    the checkpoint."""
+    """Tracker that writes TensorBoard events.
+
+    The events are in ``log/``. After a resume it hides the steps behind the checkpoint."""
 
     def __init__(self, config: TrainConfig, first_step: int) -> None:
         with needs_package(
@@ -135,13 +134,13 @@ class TensorBoard:
         self.writer.flush()
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Do nothing, because TensorBoard shows only GIF, and the video files are in the run's
-        folder."""
+        """Do nothing, because TensorBoard can't show mp4 videos."""
 
 
 class WeightsAndBiases:
-    """Tracker that logs to Weights & Biases, with one run of the service per output folder, even
-    after resumes.
+    """Tracker that logs to Weights & Biases.
+
+    There is one run of the service per output folder, even after resumes.
 
     WANDB_PROJECT, WANDB_ENTITY, WANDB_NAME, WANDB_RUN_GROUP and WANDB_MODE (offline keeps
     everything in the folder) are read from the environment.

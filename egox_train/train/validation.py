@@ -54,8 +54,7 @@ def clip_loss(
     dtype: torch.dtype = torch.float32,
     autocast: bool = False,
 ) -> tuple[float, float]:
-    """Compute the loss of one held-out clip and the loss of predicting zero, each averaged over the
-    noise levels :data:`LEVELS`.
+    """Compute the loss of one held-out clip, and the loss of predicting zero.
 
     Args:
         number: of the clip among all that are held out; with the level it decides the noise.
@@ -115,8 +114,9 @@ def check_validation(config: TrainConfig) -> None:
 
 
 def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int) -> list[Item]:
-    """Choose at most ``count`` items from as many takes as possible, evenly spread within each
-    take, because neighbouring clips are similar."""
+    """Choose at most ``count`` items from as many takes as possible.
+
+    They are evenly spread within each take, because neighbouring clips are similar."""
     by_take: dict[str, list[Item]] = {}
     for item in items:
         by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
@@ -141,7 +141,7 @@ def _spread_evenly(elements: Sequence[Thing], count: int) -> list[Thing]:
 
 @frozen
 class HeldOut:
-    """Held-out clips for validation, each evaluated by one process."""
+    """Held-out clips for validation."""
 
     config: TrainConfig
     samples: CachedSamples
@@ -149,8 +149,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, config: TrainConfig, reader: CacheReader) -> HeldOut | None:
-        """Collect the clips for validation, or return None if the configuration or the cache has
-        none."""
+        """Collect the clips for validation, or return None without any."""
         if not config.validation.every or not any(
             entry.split == "validation" for entry in reader.index.entries
         ):
@@ -169,7 +168,7 @@ class HeldOut:
     def load_share(
         self, process: int, processes: int, *, equal_counts: bool
     ) -> list[tuple[int, TrainSample]]:
-        """Load the held-out clips that one process evaluates, each with its index.
+        """Load the held-out clips that one process evaluates.
 
         Args:
             equal_counts: every process gets equally many, since weights that are spread need all of
@@ -250,8 +249,7 @@ class HeldOut:
     def _write(
         self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor, step: int
     ) -> tuple[float, float]:
-        """Write exo, prior, sample and true ego video side by side, and measure PSNR and SSIM of
-        the sample.
+        """Write a sample beside the true video, and measure its PSNR and SSIM.
 
         The video is ``samples/step-N/<clip>.mp4``.
         """
@@ -271,14 +269,13 @@ class HeldOut:
         return Path(self.config.output) / "samples" / f"step-{step:08d}"
 
     def videos(self, step: int) -> list[Path]:
-        """List the sample videos of one validation, from all processes."""
+        """List the sample videos of one validation."""
         return sorted(self._folder(step).glob("*.mp4"))
 
     def values(
         self, rows: Tensor
     ) -> dict[str, float] | None:  # [items, 1 + len(COLUMNS)] of all processes together
-        """Average the validation results of all clips, by their names in the log, None if a clip
-        has no result."""
+        """Average the validation results of all clips, by their names in the log."""
         if not bool((rows[:, 0] == 1).all()):
             return None
         count = len(COLUMNS) if self.samples_wanted else 2
@@ -286,5 +283,5 @@ class HeldOut:
 
     @property
     def samples_wanted(self) -> bool:
-        """True if validation samples videos, not only computes losses."""
+        """True if validation also samples videos."""
         return self.config.validation.sample_steps > 0 and self.config.task != "base_i2v"

@@ -1,5 +1,4 @@
-"""Run the Wan model without ComfyUI: text encoder, VAE, transformer, CLIP vision, and guided
-attention for training.
+"""Run the Wan model's parts without ComfyUI: text encoder, VAE, transformer and CLIP vision.
 
 In: weight files by path; latents, text and geometry. Out: encoders, a diffusers transformer that a
 LoRA is trained on, with geometry-guided attention (:mod:`.diffusers_processor`). Each module is

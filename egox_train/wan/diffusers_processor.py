@@ -1,5 +1,4 @@
-"""Add geometry-guided attention to diffusers' Wan transformer, with the bias of inference and with
-gradients.
+"""Add geometry-guided attention to diffusers' Wan transformer.
 
 The attention itself is :func:`.attention.gga_attention` with ``recompute``: where its kernel needs
 the bias, that of some ego queries is computed, used and dropped, and computed once more in
@@ -43,8 +42,7 @@ small kernels a step less. The released size (3.1 GB a clip) is far above it."""
 
 
 class GgaScope:
-    """Holder of the geometry that all attention layers of a model use, also when blocks are
-    recomputed in the backward pass.
+    """Store the scene geometry that all attention layers of a model use.
 
     Each instance of the model has one.
     """
@@ -59,7 +57,7 @@ class GgaScope:
         self._shared: Tensor | None = None
 
     def set(self, geometry: Sequence[GgaGeometry | None], options: GgaOptions) -> None:
-        """Set the GGA geometry of each clip in the batch for all following forward passes.
+        """Set the scene geometry of each clip in the batch for all following forward passes.
 
         It stays until the next call, because checkpointed blocks run again in backward.
 
@@ -81,15 +79,13 @@ class GgaScope:
 
     @property
     def note(self) -> str:
-        """Describe which attention kernel was replaced because it was wrong or failed, "" if none
-        was."""
+        """Describe which attention kernel was replaced because it failed, "" if none was."""
         return self.kernels.words() if self.kernels.lost else ""
 
     def shared_bias(
         self, dtype: torch.dtype
     ) -> Tensor | None:  # -> [B, 1, tokens, tokens], rows of exo queries 0
-        """Compute the attention bias of the whole batch if it is small, to share it between blocks,
-        else None."""
+        """Compute the attention bias of the whole batch once if it is small, else return None."""
         size = sum(4 * g.tokens**2 for g in self.geometry)
         if (
             not self.geometry
@@ -105,8 +101,9 @@ class GgaScope:
 
 
 class GgaAttnProcessor(WanAttnProcessor):
-    """Attention processor of diffusers that adds the bias of ``scope``. Without geometry the result
-    is diffusers' own, bit for bit."""
+    """Attention processor of diffusers that adds a bias from the scene geometry.
+
+    Without geometry the result is diffusers' own, bit for bit."""
 
     def __init__(self, scope: GgaScope, block: int) -> None:
         super().__init__()
@@ -190,8 +187,8 @@ class GgaAttnProcessor(WanAttnProcessor):
 
 
 def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> GgaScope:
-    """Install guided attention in every self-attention of diffusers' Wan transformer, and return
-    the scope that sets its geometry.
+    """Install geometry-guided attention in diffusers' Wan transformer, and return the object that
+    sets its geometry.
 
     Heights and widths in the rotary embedding are multiplied by ``position_scale``, as the host's
     ``set_model_rope_options`` does.

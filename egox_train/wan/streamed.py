@@ -1,4 +1,4 @@
-"""Read safetensors files one tensor at a time, without loading or mapping the whole file."""
+"""Read safetensors files one tensor at a time, without loading the whole file."""
 
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from .weights import apply_scales
 
 
 class StreamedWeights:
-    """Mapping that reads weights from safetensors files one at a time, and multiplies scaled float8
-    weights by their scales.
+    """Mapping that reads weights from safetensors files one at a time.
 
     Args:
         what: names the files in errors.
@@ -29,7 +28,7 @@ class StreamedWeights:
         }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """List the shapes of the weights by name, without the scales of float8 weights."""
+        """List the shapes of the weights by name."""
         return {
             name: tuple(self._headers[file][name]["shape"])
             for name, file in self._file_of.items()
@@ -37,7 +36,7 @@ class StreamedWeights:
         }
 
     def __getitem__(self, name: str) -> Tensor:
-        """Read one weight, in its stored type or as float32 if it is scaled.
+        """Read one weight by name.
 
         Raises:
             EgoXInputError: of a type that isn't known.

@@ -1,5 +1,4 @@
-"""Make text embeddings for training, from umT5 (a folder or ComfyUI's single file), from a file
-with one embedding, or zeros."""
+"""Encode prompts to text embeddings for training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ class TextEncoder(Protocol):
 
 
 class FixedText:
-    """Text encoder that gives the same embedding [tokens, text_dim] for every prompt."""
+    """Text encoder that gives the same embedding for every prompt."""
 
     def __init__(self, embedding: Tensor) -> None:
         self.embedding = embedding.float()
@@ -36,8 +35,7 @@ class FixedText:
 
 
 def read_embedding(file: Path) -> Tensor:  # [tokens, text_dim]
-    """Read an embedding [tokens, dim] from a safetensors file with one tensor, [tokens, dim] or [1,
-    tokens, dim].
+    """Read a text embedding [tokens, dim] from a safetensors file.
 
     Raises:
         EgoXInputError: several tensors, or one of another shape.
@@ -56,7 +54,7 @@ def read_embedding(file: Path) -> Tensor:  # [tokens, text_dim]
 
 
 class UmT5Text:
-    """Text encoder umT5, used as by inference or as by the released trainer (quirks 38).
+    """Text encoder umT5.
 
     ``released``: the prompt cleaned, the encoder sees its tokens alone, zeros after them.
     ``trainer``: the prompt as it is, padded to 512 tokens which the encoder attends to, and what it
@@ -93,8 +91,7 @@ class UmT5Text:
 def make_text_encoder(
     source: str, device: torch.device | str, encoding: str = "released"
 ) -> TextEncoder:
-    """Create a text encoder from ``zeros:TOKENSxDIM``, a file with an embedding, or umT5's folder
-    or file.
+    """Create a text encoder from a file or folder, or one that gives zeros.
 
     ``encoding``: see :class:`UmT5Text`; without meaning for the others.
 

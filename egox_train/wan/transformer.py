@@ -1,5 +1,4 @@
-"""Load the base transformer from a diffusers folder or a single file (diffusers' or ComfyUI's
-names), and save it as a single file."""
+"""Load the base transformer from a diffusers folder or a single file, and save it."""
 
 import json
 import math
@@ -26,8 +25,7 @@ HEAD_DIM = 128  # of every published Wan; other models say their heads in the me
 
 
 def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3DModel:
-    """Load the Wan transformer with frozen weights, its norms and time embedding in float32 as
-    diffusers keeps them.
+    """Load the Wan transformer with frozen weights.
 
     Raises:
         EgoXInputError: as :func:`base_without_weights`; weights that don't fit the configuration,
@@ -53,7 +51,7 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
 
 
 def base_without_weights(path: Path) -> WanTransformer3DModel:
-    """Build the Wan transformer without weights, from configuration and file headers alone.
+    """Build the Wan transformer from file headers alone, without weights.
 
     Raises:
         EgoXInputError: nothing there, pickled, not a Wan transformer, not a 36-channel
@@ -102,8 +100,7 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def storage_dtype(path: Path) -> str:
-    """Choose float32 if the base's weights are float32, else bfloat16, so that its file is mapped
-    without conversion."""
+    """Choose float32 if the base model's weights are float32, else bfloat16."""
     bytes_by_dtype = Counter[str]()
     for file in weight_files(path):
         for name, entry in read_header(file, f"base model {path.name}").items():
@@ -113,8 +110,7 @@ def storage_dtype(path: Path) -> str:
 
 
 def cast_base(model: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:
-    """Convert all weights of the transformer to ``dtype``, except those that diffusers keeps in
-    float32."""
+    """Convert the weights of the transformer to ``dtype``, except some that must stay float32."""
     float32_modules = tuple(model._keep_in_fp32_modules or ())
     for name, parameter in model.named_parameters():
         name_parts = name.split(".")
@@ -128,7 +124,7 @@ def transformer_config(
     weights: Mapping[str, Tensor],  # by diffusers' names
     metadata: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Derive diffusers' configuration of the transformer from the shapes of its tensors.
+    """Derive the transformer's configuration from the shapes of its tensors.
 
     The file's metadata says the number of heads where it isn't dim / 128.
     """
@@ -158,7 +154,7 @@ def transformer_config(
 def save_native(
     model: WanTransformer3DModel, file: Path, metadata: Mapping[str, str], dtype: torch.dtype
 ) -> None:
-    """Save the transformer as one safetensors file for ComfyUI's loader, atomically."""
+    """Save the transformer as one safetensors file that ComfyUI can load."""
     weights = {
         k: v.to(dtype).contiguous()
         for k, v in convert_transformer(model.state_dict(), "native")[0].items()
@@ -168,7 +164,7 @@ def save_native(
 
 
 def native_metadata(model: WanTransformer3DModel) -> dict[str, str]:
-    """List metadata that ComfyUI's loader can't derive from the shapes of the weights."""
+    """List metadata that ComfyUI can't derive from the shapes of the weights."""
     config: Any = model.config
     settings = {"num_heads": config.num_attention_heads, "text_dim": config.text_dim}
     return {"format": "pt", "config": json.dumps({"transformer": settings})}
@@ -236,7 +232,6 @@ def _incomplete(subject: str, error: Exception) -> EgoXInputError:
 
 
 def _materialise_buffers(model: WanTransformer3DModel) -> None:
-    """Compute the rotary embedding's tables, which weight files don't contain, on the CPU for a
-    model that was built on the meta device."""
+    """Compute the rotary embedding's tables of a model that was built without weights."""
     config: Any = model.config
     model.rope = type(model.rope)(config.attention_head_dim, config.patch_size, 1024)

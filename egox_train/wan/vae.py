@@ -15,8 +15,7 @@ from .weights import subfolder
 
 
 class VaeEncoder:
-    """Wan VAE that encodes frames to model-space latents (the posterior's mean, as in ComfyUI), and
-    decodes them.
+    """Wan VAE that encodes frames to latents and decodes them.
 
     Raises:
         EgoXInputError: nothing there, or no Wan 2.1 VAE.
@@ -32,7 +31,7 @@ class VaeEncoder:
         self,
         frames: Tensor,  # [T, H, W, 3] uint8, or float 0...1
     ) -> Tensor:  # [16, t, H / 8, W / 8] float32, model space, on the CPU
-        """Encode one video to a model-space latent."""
+        """Encode one video to a normalised latent."""
         return normalise_latent(self.encode_raw(frames[None]))[0].cpu()
 
     @torch.no_grad()
@@ -40,7 +39,7 @@ class VaeEncoder:
         self,
         frames: Tensor,  # [N, T, H, W, 3] uint8, or float 0...1
     ) -> Tensor:  # [N, 16, t, H / 8, W / 8] float32, raw, on the model's device
-        """Encode several videos of one size to latents in the VAE's own space."""
+        """Encode several videos of one size to unnormalised latents."""
         video = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
         video = (video * 2 - 1).movedim(-1, 1).to(self.device)
         return self.model.encode(video).latent_dist.mode()
@@ -49,7 +48,7 @@ class VaeEncoder:
         self,
         latent: Tensor,  # [16, t, h, w] model space
     ) -> Tensor:  # [T, H, W, 3] float32 0...1, on the CPU
-        """Decode one model-space latent to a video."""
+        """Decode one normalised latent to a video."""
         return self.decode_raw(denormalise_latent(latent[None].float()))[0]
 
     @torch.no_grad()
@@ -57,7 +56,7 @@ class VaeEncoder:
         self,
         latents: Tensor,  # [N, 16, t, h, w] raw
     ) -> Tensor:  # [N, T, H, W, 3] float32 0...1, on the CPU
-        """Decode several latents of one size, which are in the VAE's own space."""
+        """Decode several unnormalised latents of one size."""
         video = self.model.decode(latents.to(self.device, torch.float32)).sample.cpu()
         return ((video.movedim(1, -1) + 1) / 2).clamp(0, 1)
 

@@ -22,8 +22,10 @@ def clip_pixels(
     size: int,  # px
     twice_rescaled: bool = False,  # as the released trainer does (quirks 39)
 ) -> Tensor:  # [N, 3, size, size] float32
-    """Prepare pictures for CLIP: resize the shorter side to ``size``, crop the middle square, and
-    normalise by CLIP's mean and deviation."""
+    """Resize, crop and normalise pictures for CLIP.
+
+    The shorter side is resized to ``size``, the middle square is cropped, and CLIP's mean
+    and deviation are applied."""
     pictures = pictures.float().movedim(-1, 1)
     height, width = pictures.shape[-2:]
     scale = size / min(height, width)
@@ -47,8 +49,7 @@ def clip_pixels(
 
 
 class VisionEncoder:
-    """CLIP vision encoder from a folder or ComfyUI's single file (quirks 26 and 28: shorter side
-    resized, centre crop, hidden state -2).
+    """CLIP vision encoder, loaded from a folder or ComfyUI's single file.
 
     Raises:
         EgoXInputError: nothing there, no CLIP vision model.

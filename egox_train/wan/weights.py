@@ -1,5 +1,4 @@
-"""Read weight files and folders: their metadata, a hash that doesn't read 28 GB, and models in
-transformers' folders."""
+"""Read weight files, and compute hashes of them without reading all bytes."""
 
 import hashlib
 import json
@@ -22,8 +21,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def weights_hash(path: Path, subject: str = "weights") -> str:
-    """Compute a hash of 16 hex digits that changes with the name, shape or first bytes of any
-    tensor. A folder's hash covers all of its weight files.
+    """Compute a hash of a weight file or folder from names, shapes and first bytes of tensors.
 
     Raises:
         EgoXInputError: nothing there, or no safetensors.
@@ -53,14 +51,12 @@ def weights_hash(path: Path, subject: str = "weights") -> str:
 
 
 def subfolder(path: Path, name: str) -> Path:
-    """Find the subfolder of that name in a diffusers folder, or return ``path`` itself if there is
-    none."""
+    """Find the subfolder of that name in a diffusers folder, or return ``path`` itself."""
     return path / name if (path / name).is_dir() else path
 
 
 def weights_bytes(*paths: Path | None) -> int:
-    """Sum the sizes of weight files and of the weight files in folders, as an estimate of the
-    memory for loading them."""
+    """Sum the sizes of weight files."""
     files = {
         file
         for path in paths
@@ -137,8 +133,7 @@ def open_model_folder(
     alternative: str = "",
     **options: Any,
 ) -> tuple[Any, ...]:
-    """Load one object for each of several transformers classes from a local ``folder``, without
-    downloads.
+    """Load objects of several transformers classes from a local ``folder``.
 
     Args:
         class_names: of transformers; all read the same folder.
@@ -191,8 +186,7 @@ def open_model_folder(
 def model_on(
     device: str | None, folder: Path, *class_names: str, **messages: str
 ) -> tuple[Any, ...]:
-    """Load models by :func:`open_model_folder` and move them to a device, once per process and
-    device.
+    """Load models from a folder and move them to a device, once per process and device.
 
     ``device`` None is a GPU where there is one.
 
@@ -205,7 +199,7 @@ def model_on(
 
 
 def model_device(name: str | None) -> torch.device:
-    """Choose the named device, or for None a GPU if there is one.
+    """Choose the named device, or a GPU if no device is named.
 
     Raises:
         EgoXInputError: no such device here.

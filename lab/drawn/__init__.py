@@ -1,5 +1,4 @@
-"""Render synthetic takes: exo and ego scenes with exact geometry, for ground truth, a free sample
-and training data.
+"""Render synthetic takes: exo and ego videos of drawn scenes with exact geometry.
 
 In: a :class:`SyntheticSpec` (equal specs give equal takes). Out: a :class:`SyntheticTake` (both
 videos, exact depth, masks, poses, prompt), the take folder of it, which ego pixels exo sees

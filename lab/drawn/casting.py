@@ -1,5 +1,4 @@
-"""Find the first hit of many rays among many solids. Rays are grouped in tiles, so that most solids
-needn't be tested."""
+"""Find the first solid that each of many rays hits."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ PAIRS_AT_ONCE = 1_000_000
 
 @frozen
 class Tiling:
-    """Division of a picture into square tiles, each with the cone that contains its rays (camera
-    frame)."""
+    """Division of a picture into square tiles, each with a cone that contains the tile's rays."""
 
     of_pixel: Tensor  # [H * W] int64, tile of a pixel
     axes: Tensor  # [M, 3] unit
@@ -32,7 +30,7 @@ class Tiling:
 def tile_picture(
     rays: Tensor,  # [H, W, 3] unit
 ) -> Tiling:
-    """Divide a picture into tiles of ``TILE_SIDE`` px, and compute the cone of each tile's rays."""
+    """Divide a picture into square tiles, and compute the cone of each tile's rays."""
     height, width = rays.shape[:2]
     tiles_across = -(-width // TILE_SIDE)
     rows = torch.arange(height, device=rays.device) // TILE_SIDE
@@ -55,7 +53,7 @@ def tile_picture(
 
 @frozen
 class Bounds:
-    """Bounding spheres of several solids, each in the frame of its solid."""
+    """Bounding spheres of several solids."""
 
     centres: Tensor  # [K, 3] metres
     radii: Tensor  # [K]
@@ -86,8 +84,7 @@ def visible_tiles(
     bounds: Bounds,
     poses: Tensor,  # [F, all solids, 3, 4] world_from_solid
 ) -> Tensor:  # [S, F * M] bool
-    """Compute which solids each tile may see: those with a bounding sphere that the tile's cone
-    meets."""
+    """Compute which solids may be visible in each tile."""
     pose = poses[:, bounds.indices[bounds.row]]  # [F, K, 3, 4]
     to_sphere = (
         (pose[..., :3] @ bounds.centres.unsqueeze(-1)).squeeze(-1) + pose[..., 3] - origin[:, None]
@@ -113,7 +110,7 @@ def inverse_rotate(
     vectors: Tensor,  # [N, 3]
     rotation: Tensor,  # [3, 3] shared, or [N, 3, 3] one for each
 ) -> Tensor:  # [N, 3]
-    """Apply the inverse of a rotation to each vector (v R)."""
+    """Apply the inverse of a rotation matrix to each vector."""
     return (
         vectors @ rotation if rotation.ndim == 2 else (vectors.unsqueeze(1) @ rotation).squeeze(1)
     )
@@ -121,7 +118,7 @@ def inverse_rotate(
 
 @frozen
 class RayBundle:
-    """Rays of one or several frames, and the poses of all solids in these frames."""
+    """Rays of one or several frames, with the poses of all solids in these frames."""
 
     rays: Tensor  # [N, 3] unit, world
     origin: Tensor  # [F, 3] camera centres, metres, world
@@ -133,7 +130,7 @@ class RayBundle:
         ray_indices: Tensor,  # [n] int64, rays
         solid_indices: Tensor,  # [n] int64, the solid that each may meet
     ) -> tuple[Tensor, Tensor, Tensor]:  # rotations [n, 3, 3], centres [n, 3], origins [n, 3]
-        """Look up the pose of a solid and the origin of a ray, for pairs of rays and solids."""
+        """Look up the pose of the solid and the origin of the ray for pairs of both."""
         pose_index, origin = solid_indices, self.origin
         if self.frame is not None:
             frame = self.frame.index_select(0, ray_indices)
@@ -194,7 +191,7 @@ def _candidate_pairs(
     rows: Tensor,  # [R] int64, of ``visible``
     tile_of_ray: Tensor,  # [N] int64
 ) -> Iterator[tuple[Tensor, Tensor]]:  # rows [p], rays [p]
-    """Yield pairs of a solid and a ray that may meet, about ``PAIRS_AT_ONCE`` at a time."""
+    """Yield pairs of a solid and a ray that may meet, in chunks."""
     rays_at_once = max(1, 16 * PAIRS_AT_ONCE // max(1, len(tile_of_ray)))
     for row_chunk in rows.split(rays_at_once):
         row, ray = visible[row_chunk][:, tile_of_ray].nonzero(as_tuple=True)

@@ -1,5 +1,4 @@
-"""Add errors to exact depth as depth networks make them: smooth over the picture, blurred at
-outlines, with a scale that varies between frames.
+"""Add errors to exact depth that are like those of depth networks.
 
 A network's error is smooth: neighbouring pixels are off alike, so independent noise from pixel to
 pixel says nothing of how real depth fares. How far off: mean relative errors of single-picture
@@ -56,7 +55,7 @@ class DepthErrors:
 
 
 def add_depth_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo:
-    """Add a depth network's errors to a clip's depth. Equal arguments give equal depth.
+    """Add a depth network's typical errors to a clip's depth.
 
     The error's pattern belongs to the seed alone: other amounts scale it, another size of the
     picture resamples it. Masks and cameras stay true, unknown depth stays unknown.
@@ -106,8 +105,7 @@ def _correlation_weights(
     # In the unit of the places.
     correlation_length: float,
 ) -> Tensor:  # [N, K]
-    """Compute weights that turn K independent normal numbers into N of unit variance with
-    correlation exp(-d²/2 length²)."""
+    """Compute weights that turn independent normal numbers into smoothly correlated ones."""
     last_knot = math.ceil(2 * (float(positions[-1]) + 0.5) / correlation_length)
     knot_positions = torch.arange(-4, last_knot + 5) * (correlation_length / 2)
     weights = (-(((positions[:, None] - knot_positions) / correlation_length) ** 2)).exp()
@@ -118,7 +116,7 @@ def _blur_depth(
     depth_m: Tensor,  # [H, W], NaN where unknown
     bleed_px: float,
 ) -> Tensor:  # [H, W]
-    """Blur depth by replacing 1/z of each pixel with the mean of its neighbourhood.
+    """Blur depth by averaging 1/z over each pixel's neighbourhood.
 
     A plane's 1/z is linear in the picture, so surfaces stay as they are and only outlines soften;
     the near side weighs more, so silhouettes swell, as those of networks that regress disparity do.

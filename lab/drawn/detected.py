@@ -1,5 +1,4 @@
-"""Simulate a keypoint detector on a synthetic scene: points of the wearer's head and shoulders,
-some wrong, some missing.
+"""Simulate a keypoint detector of the wearer's head and shoulders, with errors and missing points.
 
 Which points are seen is told by rays cast at the points alone; no picture is needed.
 """
@@ -43,8 +42,7 @@ OUTLINE = np.array([0.38, 0.5])  # half width, half height of a head's outline, 
 
 @frozen
 class ProjectedPerson:
-    """Body points of one person, in the order of head_template.POINTS, and which of them the exo
-    camera sees."""
+    """Body points of one person in the exo picture, and which of them are visible."""
 
     uv: np.ndarray  # [T, 8, 2] px
     metres: np.ndarray  # [T, 8, 3] exo camera frame
@@ -58,8 +56,7 @@ class ProjectedPerson:
 
 
 def project_person(layout: Layout) -> ProjectedPerson:
-    """Project the wearer's points into an exo camera that stands still, and compute which are
-    visible."""
+    """Project the wearer's body points into an exo camera, and compute which are visible."""
     camera, drawn_head = layout.scene.exo.camera, layout.head
     body_points = torch.from_numpy(
         np.stack([drawn_head.marks[name] for name in POINTS], axis=1)
@@ -83,8 +80,7 @@ def exo_hits(
     # False if rays pass through the glasses.
     glasses: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Cast rays from an exo camera that stands still, for ray depth [N] and the index of the hit
-    solid [N]."""
+    """Cast rays from an exo camera, to find the depth [N] and the hit solid [N] of each."""
     scene = layout.scene
     origin = camera_centre(scene.exo.at(0)).float().expand(scene.frames, 3)
     ray_bundle = RayBundle(
@@ -99,7 +95,7 @@ def exo_hits(
 def _visible_points(
     layout: Layout, body_points: Tensor, head: DrawnHead, camera: CameraModel, uv: Tensor
 ) -> np.ndarray:
-    """Mark the points [T, 8] that are inside the picture and not hidden by other solids."""
+    """Mark the body points [T, 8] that are inside the picture and not hidden."""
     frames, count = body_points.shape[:2]
     centre = camera_centre(layout.scene.exo.at(0))
     point_offsets = (body_points - centre).reshape(-1, 3)
@@ -137,8 +133,7 @@ def detect_person(
     fps: float,
     rng: np.random.Generator,
 ) -> Detected:
-    """Simulate a detector of the wearer, with position errors, missing and made-up points, swapped
-    sides, and a gap of some frames."""
+    """Simulate a detector of the wearer, with position errors, missing points and swapped sides."""
     count, seen_mask, size = len(person.uv), person.seen, person.head_px * camera.fx
     gap_frames = max(1, round(GAP_S * fps))
     gap_start = int(rng.integers(4, max(5, count - gap_frames - 4)))
@@ -168,8 +163,7 @@ def network_points(
     camera: CameraModel,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:  # uv [T, 8, 2] px, scores [T, 8]
-    """Simulate a small pose network, which detects all points in every frame and puts hidden ones
-    on the head's outline.
+    """Simulate a small pose network, which also guesses hidden points.
 
     A visible point is off by the same share of the head in all frames. A hidden ear or eye is on
     its twin if that is seen; any other hidden point of the head is on the outline, and a hidden
@@ -205,8 +199,7 @@ def network_points(
 
 
 def openpose_content(detected: Detected, picture: tuple[int, int]) -> list[dict[str, Any]]:
-    """Convert detected people to ComfyUI's POSE_KEYPOINT: plain values for JSON, pixels to a
-    hundredth, 18 points per person."""
+    """Convert detected people to ComfyUI's POSE_KEYPOINT format."""
     rows = list(OPENPOSE_POINTS[18].values())
 
     def person_entry(uv: np.ndarray, scores: np.ndarray) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""Draw pieces of furniture, each a list of parts around its foot: x along the wall, y into the
-room, z up, metres."""
+"""Draw pieces of furniture as lists of simple solids.
+
+They stand around their foot: x along the wall, y into the room, z up, metres."""
 
 from collections.abc import Callable
 
@@ -10,13 +11,13 @@ from .parts import Part, ball, box, pillar
 
 
 def pick_colour(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
-    """Choose one colour of a palette, slightly varied."""
+    """Choose one colour of a palette, and vary it slightly."""
     colour = colours[int(rng.integers(len(colours)))]
     return tuple(float(np.clip(c + rng.uniform(-0.04, 0.04), 0.06, 0.95)) for c in colour)
 
 
 def table(name: str, width: float, depth: float, height: float, colour: Colour) -> list[Part]:
-    """Build a table around its centre."""
+    """Build a table as a list of simple solids."""
     table_parts = [box(f"{name} top", (width, depth, 0.04), (0, 0, height - 0.02), colour, "wood")]
     dark_colour: Colour = tuple(0.6 * c for c in colour)
     for side in (-1, 1):
@@ -29,7 +30,7 @@ def table(name: str, width: float, depth: float, height: float, colour: Colour) 
 
 
 def stool(height: float, colour: Colour) -> list[Part]:
-    """Build a round stool around its centre."""
+    """Build a round stool as a list of simple solids."""
     return [
         pillar("stool seat", 0.19, 0.05, (0, 0, height - 0.05), colour, "fabric"),
         pillar("stool foot", 0.05, height - 0.05, (0, 0, 0), (0.3, 0.3, 0.32), "paint"),

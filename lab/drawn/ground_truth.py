@@ -1,5 +1,4 @@
-"""Compute which pixels both the exo and the ego camera of a synthetic take see, by exact ray
-casting."""
+"""Compute which pixels both cameras of a synthetic take see, by ray casting."""
 
 import math
 
@@ -24,8 +23,7 @@ casting is exact to about 1e-5 at a slant of 75 degrees, the thinnest solid (a r
 
 @frozen
 class Covisible:
-    """Masks of one stored ego picture: pixels that the exo camera sees too, on static and on moving
-    surfaces."""
+    """Masks of the ego picture's pixels that the exo camera sees too, static or moving."""
 
     # [S, S] bool, co-visible (both incidence angles under the bar), standing surface
     static: Tensor
@@ -36,8 +34,7 @@ class Covisible:
 
 
 def covisible(take: SyntheticTake, frame: int) -> Covisible:
-    """Compute which ego pixels the exo camera sees too: the surface point is inside the exo
-    picture, and the exo ray hits it first.
+    """Compute which pixels of the ego picture the exo camera sees too.
 
     A pixel stands for its centre ray. Incidence angles are those between a ray and the surface
     normal, at both cameras. The head counts as a blocker for exo, as it does in the exo picture,
@@ -93,8 +90,7 @@ def _covisible(take: SyntheticTake, frame: int) -> Covisible:
 def _incidence(
     take: SyntheticTake, frame: int, points: Tensor, index: Tensor, *rays: Tensor
 ) -> Tensor:
-    """Compute the cosine [N] of the largest incidence angle of the given rays at surface points [N,
-    3] of solids [N]."""
+    """Compute the cosine of the angle between rays and surface normals."""
     smallest_cosines = torch.zeros_like(points[:, 0])
     for solid_index in index.unique().tolist():
         solid_rows = (index == solid_index).nonzero().squeeze(1)

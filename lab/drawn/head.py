@@ -1,5 +1,4 @@
-"""Define heads (the one of all figures, or one drawn for a person), the points that detectors find,
-and the place of the ego camera.
+"""Define the shape of heads, the points that detectors find, and the position of the ego camera.
 
 Drawn frame of a head: x to the wearer's right, y forward, z up, origin in the middle of the skull;
 metres."""
@@ -55,8 +54,7 @@ DEFAULT_HEAD = HeadForm(marks=DEFAULT_MARKS, mount=DEFAULT_MOUNT, mount_pitch_de
 
 
 def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
-    """Draw a person's head: its size, each of its lengths, and how the glasses sit. The wearer
-    ``usual`` has a fixed head."""
+    """Draw the random shape of a person's head, and how the glasses sit on it."""
     if wearer == "usual":
         return DEFAULT_HEAD
     size = 1 + rng.uniform(-SIZE_SPAN, SIZE_SPAN)
@@ -101,7 +99,7 @@ def head_point(
     y: float,
     z: float,
 ) -> np.ndarray:  # [T, 3]
-    """Transform a point from the head's frame to the body's."""
+    """Transform a point from the head's frame to the body's frame."""
     return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
 
 
@@ -112,7 +110,7 @@ def drawn_head_parts(
     skin: Colour,
     hair: Colour,
 ) -> list[Part]:
-    """Build the solids of a drawn person's head and neck."""
+    """Build the solids of a person's head and neck."""
     s, position_on_head = form.size, partial(head_point, pose)
     dark_colour: Colour = (0.12, 0.12, 0.14)
     x, y, z = (s * value for value in SKULL_AT)
@@ -209,7 +207,7 @@ def eyes_pose(
     pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
     form: HeadForm,
 ) -> np.ndarray:  # [T, 3, 4] body_from_eyes, columns right, down, forward, between the eyes
-    """Compute the pose of an upright camera between the eyes from the head's pose."""
+    """Compute the pose of an upright camera between the eyes."""
     rotation = np.stack([pose[..., 0], -pose[..., 2], pose[..., 1]], axis=-1)
     return np.concatenate([rotation, head_point(pose, *form.eyes)[..., None]], axis=-1)
 

@@ -1,4 +1,4 @@
-"""Draw a whole scene from a specification: room, workspace, person, cameras, light and textures."""
+"""Draw a whole random scene: room, workspace, person, cameras, light and textures."""
 
 from functools import partial
 
@@ -54,7 +54,7 @@ QUARTER_FAR_M = (1.2, 2.7)  # nearer than the first may stand, since a quarter m
 
 @frozen
 class DrawnHead:
-    """Exact position of a person's head and shoulders, in the world frame, metres."""
+    """Exact positions of a person's head and shoulders in the world, in metres."""
 
     world_from_eyes: np.ndarray  # [T, 3, 4] float64, between the eyes: columns right, down, forward
     marks: dict[str, np.ndarray]  # [T, 3] eyes, ears, nose, neck, shoulders
@@ -73,8 +73,7 @@ class Layout:
 
 
 def draw_layout(spec: SyntheticSpec) -> Layout:
-    """Draw the scene of a specification. Each part of the scene has its own random stream (see
-    SyntheticSpec)."""
+    """Draw the random scene that a specification describes."""
     random_streams = {
         name: np.random.default_rng([spec.seed, number]) for number, name in enumerate(STREAMS)
     }
@@ -188,8 +187,9 @@ def _draw_exo_cameras(
     landmarks: np.ndarray,
     facing: float,
 ) -> list[tuple[CameraModel, np.ndarray]]:
-    """Draw the exo cameras with their exo_from_room [3, 4]. With four cameras the first two are
-    those of the same seed with two."""
+    """Draw the exo cameras with their poses exo_from_room [3, 4].
+
+    With four cameras the first two are those of the same seed with two."""
     draw_camera = partial(
         draw_exo,
         width=spec.exo_width,
@@ -220,7 +220,7 @@ def _draw_exo_cameras(
 
 
 def _hiding_board(rng: np.random.Generator, eye: np.ndarray, head: np.ndarray) -> Part:
-    """Place a board between an exo camera and the head, perpendicular to that line."""
+    """Place a board between an exo camera and the head, which hides the head."""
     head_offset = head - eye
     board_position = eye + rng.uniform(*HIDING_SHARE) * head_offset
     angle = float(np.arctan2(-head_offset[0], head_offset[1]))
@@ -257,7 +257,7 @@ def _rotate_about_z(angle: float, x: float, y: float) -> tuple[float, float]:
 
 
 def _rotate_source(target_from_source: np.ndarray, source_from_other: np.ndarray) -> np.ndarray:
-    """Rotate the source frame of poses [..., 3, 4] by a rotation [3, 3]."""
+    """Rotate the source frame of poses [..., 3, 4]."""
     return np.concatenate(
         [target_from_source[..., :3] @ source_from_other, target_from_source[..., 3:]], axis=-1
     )
@@ -331,7 +331,7 @@ def _swing_gaze(
 def _build_solids(
     rng: np.random.Generator, spec: SyntheticSpec, parts: list[Part], eye: np.ndarray, focal: float
 ) -> tuple[tuple[Solid, ...], np.ndarray]:
-    """Convert parts to solids with their room_from_solid [T, S, 3, 4]."""
+    """Convert parts to solids with their poses room_from_solid [T, S, 3, 4]."""
     solids, poses = [], []
     for part in parts:
         pose = np.broadcast_to(part.pose, (spec.frames, 3, 4))
@@ -354,8 +354,7 @@ def _build_solids(
 
 
 def _metres_per_radian(part: Part, pose: np.ndarray, eye: np.ndarray) -> float:
-    """Compute the metres on a part that one radian of the exo picture spans: its distance, and more
-    for a slab that is seen at a slant."""
+    """Compute how many metres on a surface one radian of the exo picture spans."""
     part_offset = pose[:, 3] - eye
     part_distance = float(np.linalg.norm(part_offset))
     half_size = np.asarray(part.size)

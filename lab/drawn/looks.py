@@ -1,5 +1,4 @@
-"""Draw the material of a part. Details are as large as exo pixels, so that an ego prior can show
-them."""
+"""Draw random materials of surfaces."""
 
 import numpy as np
 
@@ -45,7 +44,7 @@ LOOKS: dict[Look, LookSettings] = {
 def draw_material(
     rng: np.random.Generator, part: Part, *, texture: str, exo_pixel_m: float
 ) -> Material:
-    """Draw a part's material at random.
+    """Draw a random material for a part of the scene.
 
     Args:
         texture: ``plain`` (colours, faint shades), ``soft`` (patterns and large waves) or
@@ -113,8 +112,9 @@ def _draw_pattern(
     thin: int | None,
     exo_pixel_m: float,
 ) -> dict[str, object]:
-    """Draw the material's pattern. The same random numbers are drawn for all options, so that later
-    draws don't change."""
+    """Draw the random pattern of a material.
+
+    The same random numbers are drawn for all options, so that later draws don't change."""
     has_pattern = rng.random() < settings.pattern
     pattern_kind = (
         "tiles"

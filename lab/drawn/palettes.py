@@ -1,5 +1,6 @@
-"""Define colours as data (display values 0...1). The walls of a room share a palette, so that a
-model can guess unseen walls."""
+"""Define the colours of synthetic scenes (display values 0...1).
+
+The walls of a room share a palette, so that a model can guess unseen walls."""
 
 Colour = tuple[float, float, float]
 
@@ -80,8 +81,7 @@ COLOUR_NAMES: tuple[tuple[str, Colour], ...] = (
 
 
 def colour_name(colour: Colour) -> str:
-    """Find the plain word for a colour, for prompts, by the nearest named colour. Hue counts more
-    than lightness."""
+    """Find the plain word for a colour, such as "red", for prompts."""
 
     def distance_to(named_colour: Colour) -> float:
         lightness, other_lightness = sum(colour) / 3, sum(named_colour) / 3

@@ -1,5 +1,4 @@
-"""Define parts, which are solids of a layout without textures, since textures depend on the
-distance of the exo camera."""
+"""Define the parts of a scene, which are solids without textures."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -48,7 +47,7 @@ def box(
     group: Group = "furniture",
     angle: float = 0.0,
 ) -> Part:
-    """Build a box from its full edge lengths (the solid stores half of them)."""
+    """Build a box from its full edge lengths."""
     x, y, z = (float(edge) / 2 for edge in size)
     return Part(
         name=name,
@@ -112,7 +111,7 @@ def capsule(
     look: Look,
     group: Group,
 ) -> Part:
-    """Build a capsule from ``begin`` to ``end``."""
+    """Build a capsule between two points."""
     begin, end = np.broadcast_arrays(begin, end)
     axis = end - begin
     axis_length = np.linalg.norm(axis, axis=-1)
@@ -131,7 +130,7 @@ def poses_along(
     axis: np.ndarray,  # [..., 3]
     centre: np.ndarray,  # [..., 3]
 ) -> np.ndarray:  # [..., 3, 4]
-    """Compute poses at ``centre`` whose z axis has the direction ``axis``."""
+    """Compute poses whose z axis has the direction ``axis``."""
     z = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
     # Start from the world axis that the mean direction is furthest from, the same for all frames:
     # no flips in time.

@@ -1,4 +1,4 @@
-"""Draw the wearer, a jointed figure of capsules and spheres whose arms reach for given palm paths.
+"""Draw the wearer as a jointed figure whose hands follow given paths.
 
 Body frame: hips above the origin, facing +y, x to the wearer's right, z up, metres. The head turns
 to a gaze point and carries the ego camera at the left temple, where such glasses have it."""
@@ -168,8 +168,10 @@ def _legs(seated: bool, hip: float, trousers: Colour) -> list[Part]:
 def _arm(
     side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour, skin: Colour
 ) -> tuple[list[Part], np.ndarray, np.ndarray]:
-    """Build an arm: its parts, the wrist [T, 3], and the hand frame [T, 3, 3], whose columns point
-    to the thumb side, along the fingers, and out of the back of the hand."""
+    """Build the parts of an arm, its wrist [T, 3] and the hand's orientation [T, 3, 3].
+
+    The columns of the orientation point to the thumb side, along the fingers, and out of the
+    back of the hand."""
     finger_direction = np.array([-side * 0.30, 0.90, -0.30])
     finger_direction = np.broadcast_to(
         finger_direction / np.linalg.norm(finger_direction), palm.shape
@@ -215,7 +217,7 @@ def _arm(
 
 
 def _hand_joints() -> np.ndarray:  # [21, 3]
-    """Compute the joints of a hand in the hand's frame (thumb side, fingers, back).
+    """Compute the joints of a hand in the hand's frame.
 
     Bones are drawn straight from the root of the thumb to its tip, and from a finger's middle joint
     to its tip; the joints between lie on them.
@@ -247,7 +249,7 @@ HAND = _hand_joints()
 def _hand_parts(
     wrist: np.ndarray, frame: np.ndarray, joints: list[np.ndarray], skin: Colour
 ) -> list[Part]:
-    """Build the parts of a hand: palm, fingers starting with the little one, and thumb."""
+    """Build the parts of a hand: palm, fingers and thumb."""
     hand_parts = []
     for x in (-0.024, 0.0, 0.024):
         palm_start, palm_end = (
@@ -265,7 +267,7 @@ def _hand_parts(
 def _held_object(
     rng: np.random.Generator, palm: np.ndarray, frame: np.ndarray, scale: float
 ) -> tuple[str, Part]:
-    """Draw an object held in the hand, which is under the palm and turns with the hand."""
+    """Draw an object that the hand holds."""
     colour = THINGS[int(rng.integers(len(THINGS)))]
     if rng.random() < 0.5:
         half_sizes = tuple(
@@ -298,16 +300,16 @@ def _held_object(
 def frame_rotation(
     frame: np.ndarray,  # [T, 3, 3]
 ) -> np.ndarray:  # [T, 3, 3]
-    """Convert a hand frame to a rotation by flipping an axis of the left hand's, which is mirrored,
-    because solids need rotations."""
+    """Convert a left or right hand's frame to a rotation matrix.
+
+    The left hand's frame is mirrored, so one axis is flipped, because solids need rotations."""
     rotation = frame.copy()
     rotation[..., 0] *= np.sign(np.linalg.det(frame))[..., None]
     return rotation
 
 
 def _head_pose(head: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-    """Compute body_from_head [T, 3, 4] so that the head faces the gaze, with columns right,
-    forward, up."""
+    """Compute the pose body_from_head [T, 3, 4] of a head that faces the gaze direction."""
     forward_axis = gaze - head
     forward_axis /= np.linalg.norm(forward_axis, axis=-1, keepdims=True)
     right_axis = np.cross(forward_axis, np.array([0.0, 0.0, 1.0]))

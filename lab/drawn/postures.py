@@ -1,5 +1,4 @@
-"""Draw postures away from a table: the standing figure turned about its hips, and what it lies on
-or climbs.
+"""Draw persons who lie, bend or climb, and the furniture that supports them.
 
 Body frame of ``person.py``: hips above the origin, facing +y, z up, metres."""
 
@@ -28,7 +27,7 @@ PROMPTS = {
 
 @frozen
 class Posture:
-    """Drawn posture, in the body frame, metres."""
+    """Drawn posture of a person, in the body frame, metres."""
 
     parts: tuple[Part, ...]  # what carries the body
     body_from_trunk: np.ndarray  # [3, 4], of the figure as it stands
@@ -117,8 +116,7 @@ def _draw_climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
 
 
 def workspace_for_posture(rng: np.random.Generator, workspace: Workspace, kind: str) -> Workspace:
-    """Change a standing figure's workspace so that the hands reach as a posture requires, without a
-    table."""
+    """Change a standing person's workspace to one without a table, as a posture requires."""
     height = rng.uniform(1.7, 2.2) if kind == "climbing" else rng.uniform(0.75, 1.1)
     height_offset = np.array([0.0, 0.0, height - workspace.table_height])
     return replace(

@@ -1,4 +1,4 @@
-"""Write the prompt of a synthetic take in the released form."""
+"""Write the text prompt of a synthetic take."""
 
 from .palettes import Colour, colour_name
 from .person import Person
@@ -23,8 +23,7 @@ def _with_article(words: str) -> str:
 
 
 def write_prompt(room: Room, workspace: Workspace, person: Person, posture: str) -> str:
-    """Write a take's prompt in the released form: one ``[Exo view]`` and one ``[Ego view]``
-    section."""
+    """Write a take's prompt with one ``[Exo view]`` and one ``[Ego view]`` section."""
     wall, floor = (
         colour_name(room.wall_colour),
         _with_article(colour_name(room.floor_colour)),

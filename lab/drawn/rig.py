@@ -1,5 +1,7 @@
-"""Draw the cameras and smooth motion: a pinhole exo camera that sees the hands, an Aria-like
-fisheye on the head, hands that rest and reach, and the sway of the head. Times are in seconds."""
+"""Draw cameras and smooth random motion of hands, head and cameras.
+
+A pinhole exo camera sees the hands, and an Aria-like fisheye is on the head. Times are in
+seconds."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -46,8 +48,7 @@ def smooth_motion(
     slowest_s: float = 4.0,
     fastest_s: float = 1.2,
 ) -> np.ndarray:  # [T]
-    """Draw a smooth random motion of about ``size``: four sines with periods between two limits,
-    zero on average."""
+    """Draw a smooth random motion over time, zero on average."""
     value = np.zeros_like(times_s)
     for _ in range(4):
         period_s = rng.uniform(fastest_s, slowest_s)
@@ -57,7 +58,7 @@ def smooth_motion(
 
 @frozen
 class CameraRegion:
-    """Region in which an exo camera may be placed, and its angle of view along the longer side."""
+    """Region in which an exo camera may be placed, and its angle of view."""
 
     far_m: tuple[float, float]  # from what it looks at, along the floor
     above: Literal["floor", "target", "ceiling"]
@@ -80,7 +81,7 @@ SEATS = {
 def minimum_jerk(
     time_share: np.ndarray,  # [T] 0...1 of the time
 ) -> np.ndarray:  # [T] 0...1 of the way
-    """Compute the minimum-jerk profile of a reaching hand, which is at rest at both ends."""
+    """Compute the smooth profile of a reaching hand from 0 to 1."""
     x = np.clip(time_share, 0, 1)
     return x**3 * (10 - 15 * x + 6 * x**2)
 
@@ -94,8 +95,7 @@ def reach_path(
     offset_s: float,
     lift_m: float,
 ) -> np.ndarray:  # [T, 3] metres
-    """Compute the path of a hand that moves from stop to stop in a loop, with a rest at each and a
-    lift between them."""
+    """Compute the path of a hand that moves from stop to stop in a loop."""
     phase = (times_s + offset_s) / period_s
     stop_index = np.floor(phase).astype(int)
     reach_share = minimum_jerk((phase - stop_index) / 0.7)  # it rests for the rest of the period
@@ -127,7 +127,7 @@ def handheld(
     room: tuple[np.ndarray, np.ndarray],
     parts: Iterable[Part],
 ) -> np.ndarray:  # [T, 3, 4]
-    """Move an exo camera as if it were carried or turned.
+    """Move an exo camera as if a person carried or turned it.
 
     Of several random paths the one farthest from obstacles is used."""
     shake_size = {"shake": (size_m, turn_deg), "pan": (size_m, 0.0)}.get(path, HAND)
@@ -173,8 +173,7 @@ def handheld(
 def _clearance_m(
     parts: list[Part], positions: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> float:
-    """Measure the distance, at most ``FREE_M`` metres, from camera positions to the nearest wall or
-    furniture."""
+    """Measure the distance from camera positions to the nearest wall or furniture."""
     wall_distance_m = min((positions - low).min(), (high - positions)[:, :2].min())
     return min(
         FREE_M,
@@ -203,7 +202,7 @@ def draw_exo(
     # Standard deviation of its tilt.
     roll_deg: float = 1.5,
 ) -> tuple[CameraModel, np.ndarray]:  # pinhole, exo_from_room [3, 4]
-    """Place an exo camera inside the room with a free line of sight to the head and the hands.
+    """Place an exo camera inside the room with a free view of the head and the hands.
 
     Of up to 60 draws the first is taken from which nothing hides a landmark, else the one that sees
     most."""
@@ -262,7 +261,7 @@ def _nearest_distance(parts: list[Part], eye: np.ndarray) -> float:
 
 
 def _is_unobstructed(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
-    """Check that no standing furniture hides a point (things on the table and the body may)."""
+    """Check that no furniture hides a point from the camera."""
     point_distance = float(np.linalg.norm(point - eye))
     ray = (point - eye) / point_distance
     for part in parts:
@@ -276,7 +275,7 @@ def _is_unobstructed(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> b
 
 
 def _is_in_picture(camera: CameraModel, pose: np.ndarray, point: np.ndarray) -> bool:
-    """Check that a point is inside the camera's picture, except its outer tenth."""
+    """Check that a point is inside the camera's picture and not near its border."""
     x, y, z = pose[:, :3] @ point + pose[:, 3]
     if z <= 0.1:
         return False

@@ -1,5 +1,4 @@
-"""Draw a room with the person at its origin: walls with a common palette, pictures, furniture along
-the walls, and a rug."""
+"""Draw a room around the person: walls, pictures, furniture and a rug."""
 
 import numpy as np
 
@@ -15,8 +14,9 @@ WALL_M = 0.1  # thickness
 
 @frozen
 class Room:
-    """Drawn room with its inner dimensions in metres, in the room frame, where the person stands or
-    sits at the origin."""
+    """Drawn room with its inner dimensions in metres.
+
+    The person stands or sits at the origin of the room's frame."""
 
     low: tuple[float, float, float]
     high: tuple[float, float, float]
@@ -28,7 +28,7 @@ class Room:
 def draw_room(
     rng: np.random.Generator, clutter: str, keep_free: list[tuple[float, float, float]]
 ) -> Room:
-    """Draw a room. No furniture stands in the circles ``keep_free`` (x, y, radius) on the floor."""
+    """Draw a random room, and keep the circles ``keep_free`` on the floor free of furniture."""
     low_corner = (-rng.uniform(2.0, 3.0), -rng.uniform(1.7, 2.8), 0.0)
     high_corner = (rng.uniform(2.0, 3.0), rng.uniform(2.2, 3.4), rng.uniform(2.5, 3.0))
     wall_colour, floor_colour = pick_colour(rng, WALLS), pick_colour(rng, FLOORS)
@@ -93,8 +93,10 @@ def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> 
 def _wall_placement(
     low, high, wall: int, share: float, width: float
 ) -> tuple[float, tuple[float, float, float]]:
-    """Compute the angle and the foot of a piece of furniture whose back is against wall 0...3
-    (back, right, front, left), at ``share`` of its length."""
+    """Compute where a piece of furniture stands against one of the four walls.
+
+    Its angle and foot at ``share`` of the wall's length. Walls 0...3 are back, right, front,
+    left."""
     wall_margin = width / 2 + 0.03
     x = low[0] + wall_margin + share * (high[0] - low[0] - 2 * wall_margin)
     y = low[1] + wall_margin + share * (high[1] - low[1] - 2 * wall_margin)
@@ -107,7 +109,7 @@ def _wall_placement(
 
 
 def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: int) -> list[Part]:
-    """Place framed pictures and windows, at most two on a wall, spread over the walls."""
+    """Place framed pictures and windows on the walls."""
     parts: list[Part] = []
     first_wall = int(rng.integers(4))
     for i in range(count):

@@ -15,7 +15,7 @@ from .solids import Solid
 
 @frozen
 class Light:
-    """Lamp and uniform surrounding light of a scene. Shading doesn't depend on the viewpoint."""
+    """Lamp and surrounding light of a scene."""
 
     position: Tensor  # [3] metres, world
     strength: Tensor  # [] of the lamp
@@ -24,7 +24,7 @@ class Light:
 
 @frozen
 class Scene:
-    """Geometry of a scene for ray casting. World: z up, floor at z = 0, metres."""
+    """Geometry of a synthetic scene for ray casting, with z up and the floor at z = 0."""
 
     solids: tuple[Solid, ...]
     world_from_solid: Tensor  # [T, S, 3, 4] float32
@@ -34,7 +34,7 @@ class Scene:
 
     @property
     def exo(self) -> CameraPath:
-        """Path of the first exo camera."""
+        """Camera path of the first exo camera."""
         return self.exos[0]
 
     @property
@@ -43,7 +43,7 @@ class Scene:
         return self.world_from_solid.device
 
     def to(self, device: torch.device | str) -> Scene:
-        """Copy the scene with its solids and lamp to a device. Cameras stay on the CPU."""
+        """Copy the scene's solids and lamp to a device."""
         scene_light = self.light
         lamp_tensors = (scene_light.position.to(device), scene_light.strength.to(device))
         return replace(
@@ -57,7 +57,7 @@ class Scene:
         return self.world_from_solid.shape[0]
 
     def indices(self, *, moving: bool | None = None, head: bool = True) -> list[int]:
-        """List the indices of the scene's solids, all or only some of them.
+        """List the indices of all or some of the scene's solids.
 
         ``moving`` None includes static and moving ones, and ``head`` False excludes the
         wearer's head (as for the ego camera)."""
@@ -68,7 +68,7 @@ class Scene:
         ]
 
     def group_table(self, *groups: str) -> Tensor:  # [S + 1] bool
-        """Build a table [S + 1] that marks the solids whose group is one of the given groups.
+        """Build a table [S + 1] that marks the solids of the given groups.
 
         The last entry (index -1, a miss) is False."""
         return torch.tensor([solid.group in groups for solid in self.solids] + [False])

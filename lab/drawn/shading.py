@@ -1,5 +1,4 @@
-"""Shade ray hits by Lambert's law: filtered albedo, one lamp, surrounding light, and darker creases
-near other solids.
+"""Shade the surface points that rays hit, by one lamp and surrounding light.
 
 Nothing depends on the direction of view, so exo and ego see the same colour at the same point, and
 a prior from exact depth can be compared with the ego picture."""
@@ -23,7 +22,7 @@ CREASE_DEPTH = 0.45
 
 @frozen
 class Hits:
-    """Hits of N rays in a scene."""
+    """Surface points of a scene that N rays hit."""
 
     bundle: RayBundle
     frames: list[int]  # the scene's frames that the bundle's F stand for
@@ -34,7 +33,7 @@ class Hits:
 
 
 def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
-    """Find for each static solid the static solids near enough to darken it."""
+    """Find the static solids that are near enough to darken each static solid."""
     static_indices = scene.indices(moving=False)
     poses = scene.world_from_solid[0, static_indices]
     grid_spots = torch.stack([_grid_points(scene.solids[i]) for i in static_indices]) @ poses[
@@ -72,8 +71,7 @@ def _grid_points(solid: Solid) -> Tensor:
 def shade(
     scene: Scene, hits: Hits, neighbours: dict[int, tuple[int, ...]]
 ) -> tuple[Tensor, Tensor]:
-    """Compute the colours [N, 3] 0...1 and world normals [N, 3] of hits, zero for rays without a
-    hit."""
+    """Compute the colours [N, 3] and the world normals [N, 3] of the points that rays hit."""
     colours, world_normals = torch.zeros_like(hits.step_x), torch.zeros_like(hits.step_x)
     # Solids of one kind follow each other, and all hits of one solid.
     ranked_solids = sorted(
@@ -102,7 +100,7 @@ def _shade_runs(
     runs: list[tuple[int, int]],
     neighbours: dict[int, tuple[int, ...]],
 ) -> tuple[Tensor, Tensor]:
-    """Compute the colours [n, 3] and world normals [n, 3] of hits that are sorted by solid."""
+    """Compute the colours and normals of hits that are sorted by solid."""
     ray_bundle, counts = hits.bundle, [count for _, count in runs]
     rays = ray_bundle.rays.index_select(0, order)
     depth = hits.depth.index_select(0, order).unsqueeze(-1)
@@ -165,7 +163,7 @@ def _hits_by_kind(
     sizes: Tensor,  # [n, 3] of hits sorted by solid
     local: Tensor,  # [n, 3]
 ) -> Iterator[tuple[Kind, Tensor, Tensor]]:
-    """Yield each kind of solid with the hits on solids of that kind."""
+    """Yield each kind of solid with the hits on it."""
     solid_kinds = [scene.solids[i].kind for i, _ in runs]
     start = 0
     for solid_kind in KINDS:
@@ -183,8 +181,9 @@ def _crease_light(
     neighbours: dict[int, tuple[int, ...]],
     probes: Tensor,  # [n, 3] metres, world, just off the surface; sorted by solid
 ) -> Tensor:
-    """Compute the share [n] of the surrounding light that nearby static solids leave. It is smooth,
-    so that it adds no detail finer than textures."""
+    """Compute how much of the surrounding light [n] nearby solids leave at each hit.
+
+    It is smooth, so that it adds no detail finer than textures."""
     light_share = torch.ones_like(probes[:, 0])
     start, run_groups, total = 0, [[]], 0
     for i, count in runs:
@@ -213,8 +212,7 @@ def _crease_factors(
     # For each of the P neighbours, the number of such hits.
     counts: tuple[int, ...],
 ) -> tuple[Tensor, Tensor]:  # hits [m] int64, factors [m]
-    """Compute for pairs of a neighbouring solid and a nearby hit the share of light that the solid
-    leaves."""
+    """Compute how much light one neighbouring solid leaves at each hit."""
     device, box_flags = probes.device, [solid.kind == "box" for solid in solids]
     # A slab is large along two axes only: its thin axis alone excludes most points.
     thin_axes = [

@@ -1,4 +1,4 @@
-"""Define the four kinds of solids, with closed forms of ray hits, normals and distances.
+"""Define four kinds of solids with formulas for ray hits, normals and distances.
 
 Every solid is described in its own frame (metres): a ``box`` by its half extents; a ``sphere`` by
 (radius, 0, 0); a ``capsule`` and a (capped) ``cylinder`` by (radius, half length, 0) with the axis
@@ -24,8 +24,7 @@ NEAR_M = 1e-4  # a hit nearer than this is the surface the ray starts on
 
 @frozen
 class Solid:
-    """Solid of a scene. The wearer and things in the hands move, and the ego camera doesn't see the
-    wearer's head."""
+    """Solid of a scene, such as a box or a sphere."""
 
     name: str
     kind: Kind
@@ -48,8 +47,7 @@ class Solid:
         return a + b  # sphere: b is 0
 
     def bounding_spheres(self) -> list[tuple[float, float, float, float]]:
-        """Cover the solid with spheres, each with a centre in the solid's frame and a radius, in
-        metres.
+        """Cover the solid with spheres, each with a centre and a radius.
 
         A slab gets up to 6 x 6 of them: one sphere about a wall would contain the whole room, and
         cull nothing."""
@@ -81,8 +79,7 @@ def intersect(
     origin: Tensor,  # [3] or [N, 3] metres, the solid's frame
     rays: Tensor,  # [N, 3] unit directions, the solid's frame
 ) -> Tensor:  # [N] ray depth, metres
-    """Compute the depth of a ray's first hit, infinite if the ray misses the solid or starts
-    inside."""
+    """Compute the depth at which each ray first hits the solid, infinite for a miss."""
     solid_sizes = torch.as_tensor(size, dtype=torch.float64, device=rays.device)
     if kind == "box":
         depth = _box(solid_sizes.to(rays.dtype), origin, rays)
@@ -118,8 +115,7 @@ def _sphere(radius_square: Tensor, _: Tensor, origin: Tensor, rays: Tensor) -> T
 
 
 def _cylinder_side(radius_square: Tensor, origin: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """Intersect rays with the infinite cylinder around z. Returns the depth of entering it, and
-    whether the ray meets it."""
+    """Intersect rays with an infinite cylinder around z."""
     ox, oy = origin[..., 0], origin[..., 1]
     dx, dy = rays[..., 0], rays[..., 1]
     a = (dx * dx + dy * dy).clamp_min(1e-12)

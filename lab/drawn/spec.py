@@ -43,7 +43,7 @@ RANGES = {
 
 @frozen
 class SyntheticSpec:
-    """Specification of one synthetic take. Equal specifications give equal takes.
+    """Specification from which one synthetic take is drawn.
 
     The seed draws layout, palette, textures, light, motion and camera placement; every drawing has
     a random stream of its own, so that changing ``frames``, a size or one option leaves the others'
@@ -106,11 +106,10 @@ class SyntheticSpec:
 
     @property
     def exo_moves(self) -> bool:
-        """True if the exo camera moves, so that it has a pose per frame."""
+        """True if the exo camera moves."""
         return self.exo_motion > 0 or self.exo_turn_deg > 0
 
     def text(self) -> str:
-        """Describe the specification as text for a take's file, with the settings that differ from
-        the defaults."""
+        """Describe the specification as text, with the settings that differ from the defaults."""
         default_values = asdict(SyntheticSpec())
         return str({name: x for name, x in asdict(self).items() if x != default_values[name]})

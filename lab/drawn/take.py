@@ -1,5 +1,4 @@
-"""Make synthetic takes: exo and ego videos, exact depth, masks, poses and the prompt of a drawn
-scene."""
+"""Make synthetic takes: videos, exact depth, masks, poses and the prompt of a drawn scene."""
 
 from __future__ import annotations
 
@@ -25,8 +24,9 @@ from .views import CAST_AT_ONCE, Renderer, View
 
 @frozen
 class SyntheticTake:
-    """Synthetic take with ground truth of both cameras. Pictures are uint8 in stored (upright)
-    orientation, depth is exact to float32."""
+    """Synthetic take with the true depth and poses of both cameras.
+
+    Pictures are uint8 in stored (upright) orientation, depth is exact to float32."""
 
     spec: SyntheticSpec
     scene: Scene
@@ -48,8 +48,7 @@ class SyntheticTake:
 
     @property
     def views(self) -> tuple[SyntheticTake, ...]:
-        """List one take for each exo camera, starting with this one, all with the same scene, true
-        ego video, prompt and times."""
+        """List one take for each exo camera, all with the same scene and ego video."""
         return (self, *self.further)
 
     def exo_frames(self) -> Tensor:  # [T, H, W, 3] float32 0...1
@@ -59,7 +58,7 @@ class SyntheticTake:
         return self.ego_rgb.float() / 255
 
     def depth_video(self) -> DepthVideo:
-        """Build the exact depth in the form of the pipeline's depth input."""
+        """Build the depth input of the pipeline from the exact depth."""
         return DepthVideo(
             depth_m=self.exo_depth_m,
             exo=self.exo,
@@ -67,8 +66,7 @@ class SyntheticTake:
         )
 
     def trajectory(self) -> CameraTrajectory:
-        """Build the exact trajectory of both cameras, with the lens that rendered the ego
-        picture."""
+        """Build the pose input of the pipeline from the exact poses of both cameras."""
         return CameraTrajectory(ego=self.ego, exo=self.exo)
 
 
@@ -79,7 +77,7 @@ def make_take(
     # Rays are cast on it.
     device: torch.device | str = "cpu",
 ) -> SyntheticTake:
-    """Draw and render a synthetic take, and return it on the CPU.
+    """Draw and render a synthetic take.
 
     Every ray is intersected with the solids in closed form: depth, masks and poses are exact
     (float32 rounding, about 1e-6 of the distance), and the picture of a surface is the same
@@ -97,7 +95,7 @@ def render_layout(
     # Rays are cast on it.
     device: torch.device | str = "cpu",
 ) -> SyntheticTake:
-    """Render a drawn scene, whose cameras may have been replaced after drawing."""
+    """Render a scene that was drawn before."""
     with single_threaded() as threads:
         *exo_pictures, ego_pictures = _render(spec, layout.scene.to(device), threads, progress)
     scene = layout.scene
@@ -136,8 +134,7 @@ def drawn_hands(layout: Layout, exo: CameraPath) -> HandTrack:
 def _render(
     spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress
 ) -> list[tuple[Tensor, ...]]:
-    """Render all frames for each exo camera and then for the ego camera, in the form of
-    :func:`_pack_view`."""
+    """Render all frames of the exo cameras and the ego camera."""
     neighbours = crease_neighbours(scene)
     *exo_renderers, ego_renderer = (
         Renderer(scene, camera, neighbours, spec.edge_samples)
@@ -184,8 +181,10 @@ def _render(
 
 
 def _pack_view(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Convert a rendered view to rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W] and
-    solid index int16 [F, H, W]. A miss has depth NaN."""
+    """Convert a rendered view to arrays of colours, depths and solid indices.
+
+    These are rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W] and solid index
+    int16 [F, H, W]. A miss has depth NaN."""
     size = (-1, renderer.height, renderer.width)
     ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan).reshape(size)
     depth = ray_depth * renderer.view_rays.rays[:, 2].reshape(size)

@@ -22,8 +22,7 @@ def write_take(
     quality: int = QUALITY,
     progress: Progress = no_progress,
 ) -> None:
-    """Write exo.mp4, ego_ground_truth.mp4, depth.npz, hands.json and meta.json of a synthetic take,
-    each atomically.
+    """Write the videos, depth, hands and poses of a synthetic take into a folder.
 
     With several exo cameras each gets such a folder, exo1, exo2, … in ``folder``; all have the one
     truth.
@@ -57,7 +56,7 @@ def write_take(
 
 
 def take_meta(take: SyntheticTake) -> dict[str, object]:
-    """Build the content of meta.json, with w2c poses rounded to a tenth of a micrometre."""
+    """Build the content of a take's meta.json."""
     return {
         "prompt": take.prompt,
         "camera_intrinsics": _rounded(take.exo.camera.intrinsics.tolist()),
@@ -72,8 +71,7 @@ def take_meta(take: SyntheticTake) -> dict[str, object]:
 
 
 def write_packed(path: Path, **arrays: np.ndarray) -> None:
-    """Open an .npz file to write arrays compressed by LZMA, which numpy can read. Equal arrays give
-    equal files."""
+    """Open a compressed .npz file, into which arrays can be written."""
     with (
         atomic_write(path) as temporary_file,
         zipfile.ZipFile(temporary_file, "w", zipfile.ZIP_LZMA) as archive,

@@ -1,4 +1,4 @@
-"""Compute band-limited solid textures, filtered exactly over each pixel's footprint.
+"""Compute textures of solids, filtered over each pixel's footprint.
 
 A texture is a sum of sine waves in the solid's own frame (so that it has no seams and moves with
 the solid), over an optional soft pattern. A wave seen through a pixel whose footprint is the
@@ -22,8 +22,7 @@ Pattern = Literal["none", "checker", "stripes", "tiles"]
 
 @frozen
 class Material:
-    """Material that defines the albedo of a solid. Colours are display values 0...1, lengths
-    metres, wave vectors rad/m."""
+    """Material that defines the colour at each point of a solid."""
 
     albedo: tuple[float, float, float]
     waves: tuple[tuple[float, float, float], ...] = ()
@@ -45,7 +44,7 @@ def albedo_at(
     step_x: Tensor,  # [N, 3] how far the surface point moves for one pixel to the right
     step_y: Tensor,  # [N, 3] for one pixel down
 ) -> Tensor:  # [N, 3]
-    """Compute the albedo at surface points, filtered over the pixels' footprints."""
+    """Compute the filtered surface colours at given points."""
     colour = points.new_tensor(material.albedo).expand(len(points), 3)
     if material.pattern != "none":
         pattern_share = _pattern_share(material, points, step_x, step_y).unsqueeze(-1)
@@ -62,7 +61,7 @@ def albedo_at(
 
 
 def _square_wave(phase: Tensor, width: Tensor) -> Tensor:
-    """Compute a square wave -1...1 of period 1, with its edges smoothed over ``width`` periods."""
+    """Compute a square wave of period 1 with smoothed edges."""
     triangle_wave = (
         4.0 * (phase - torch.floor(phase + 0.5)).abs() - 1.0
     )  # 1 at half periods, -1 at whole ones
@@ -72,7 +71,7 @@ def _square_wave(phase: Tensor, width: Tensor) -> Tensor:
 
 
 def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: Tensor) -> Tensor:
-    """Compute the share [N], 0...1, of the pattern's second colour at surface points."""
+    """Compute the share of the pattern's second colour at surface points."""
     wave_product = None
     for axis in range(3):
         cell_side = material.cell_m[axis]
@@ -105,7 +104,7 @@ def draw_waves(
     plane: int | None = None,
     grain: int | None = None,
 ) -> dict[str, tuple]:
-    """Draw random waves as the fields waves, phases and wave_colours of a Material.
+    """Draw random waves for a material's texture.
 
     Args:
         lengths_m: shortest and longest wavelength, metres, drawn evenly in its logarithm.

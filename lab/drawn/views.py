@@ -1,5 +1,4 @@
-"""Render a camera's view of a scene, with one ray per pixel, and more rays for pixels that an
-outline crosses."""
+"""Render a camera's view of a scene by ray casting."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ EDGE_COSINE = 0.9  # neighbours whose normals differ by more (26 degrees) show a
 
 @frozen
 class ViewRays:
-    """Rays of a camera's pixels, which don't depend on its pose, in the frame of the unturned
-    sensor."""
+    """Rays through the pixels of a camera, in the camera's frame."""
 
     camera: CameraModel
     rays: Tensor  # [H * W, 3]
@@ -66,7 +64,7 @@ class ViewRays:
         # Number per side.
         samples: int,
     ) -> Tensor:  # [samples², N, 3]
-        """Compute sub-rays that are spread evenly over each of the given pixels."""
+        """Compute several rays that are spread evenly over each given pixel."""
         width, _ = self.camera.stored_size
         sub_pixel_uv = torch.stack(
             (pixels % width, torch.div(pixels, width, rounding_mode="floor")), -1
@@ -81,7 +79,7 @@ class ViewRays:
 
 @frozen
 class View:
-    """Rendered pictures of F frames, flat over F * H * W stored pixels."""
+    """Rendered pictures of F frames, with one row per pixel."""
 
     rgb: Tensor  # [N, 3] float32 0...1
     ray_depth: Tensor  # [N] float32 metres, infinite for a miss
@@ -95,7 +93,7 @@ def outline(
     height: int,
     width: int,
 ) -> Tensor:  # [F * H * W] bool
-    """Mark pixels that have a 4-neighbour on another solid or on another face of the same one."""
+    """Mark pixels next to another solid or another face."""
     solid_ids, face_normals = (
         index.reshape(-1, height, width),
         normals.reshape(-1, height, width, 3),
@@ -115,8 +113,7 @@ def outline(
 
 
 class Renderer:
-    """Renderer of one camera's views, several frames at a time, which stores what is the same in
-    all frames.
+    """Renderer of one camera's views.
 
     Pixels of F frames are numbered through: frame * H * W + row * W + column ("flat"). Small
     pictures are cast several frames at once, since each cast has a fixed cost."""
@@ -141,7 +138,7 @@ class Renderer:
     def visible(
         self, frames: list[int], indices: list[int]
     ) -> Tensor:  # [len(indices), F * M] bool
-        """Compute which solids each tile of the picture may see."""
+        """Compute which solids may be visible in each tile of the picture."""
         key = tuple(indices)
         if key not in self._bounds:
             self._bounds[key] = Bounds.of(self.scene.solids, indices, self.scene.device)
@@ -230,7 +227,7 @@ class Renderer:
         return torch.cat(mean_colours)
 
     def render_full(self, frames: list[int], indices: list[int]) -> View:
-        """Render complete pictures with smoothed outlines."""
+        """Render complete pictures of the given frames."""
         full_view = self.cast(frames, indices)
         if self.edge_samples > 1:
             edge_pixels = (
@@ -244,8 +241,7 @@ class Renderer:
     def render_moving(
         self, frames: list[int], background: View, moving: list[int], everything: list[int]
     ) -> View:
-        """Render the moving solids of a camera that stands still over a background, which is one
-        picture or one per frame."""
+        """Render only the moving solids over a given background."""
         visible_mask = self.visible(frames, moving)
         tile_masks = visible_mask.any(0).reshape(len(frames), -1)
         moving_pixel_indices = (

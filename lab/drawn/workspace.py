@@ -1,5 +1,4 @@
-"""Draw the table, the objects on it, and the points between which the hands move. The body is at
-the origin and faces +y, metres, z up."""
+"""Draw the table, the objects on it, and the points between which the hands move."""
 
 import numpy as np
 
@@ -14,7 +13,7 @@ OBJECT_COUNT = {"calm": (2, 4), "normal": (4, 6)}
 
 @frozen
 class Workspace:
-    """Drawn workspace, in the body frame, metres."""
+    """Drawn table with objects, and the stops of the hands, in the body frame, metres."""
 
     seated: bool
     table_height: float
@@ -26,7 +25,7 @@ class Workspace:
 
 
 def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> Workspace:
-    """Draw a table, a stool and things, which keep clear of each other and of the hands."""
+    """Draw a table, a stool and objects that don't overlap."""
     is_seated = bool(rng.random() < 0.6)
     height = rng.uniform(0.70, 0.75) if is_seated else rng.uniform(0.94, 1.0)
     width, depth, colour = rng.uniform(1.15, 1.65), rng.uniform(0.65, 0.85), pick_colour(rng, WOODS)
@@ -94,8 +93,7 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> W
 def _draw_thing(
     rng: np.random.Generator, colour: Colour, z: float, scale: float
 ) -> tuple[str, list[Part], float]:
-    """Draw a thing: its name, its parts around x = y = 0 that stand at height z, and the radius of
-    its footprint."""
+    """Draw an object on the table: its name, its parts and the radius of its footprint."""
     thing_kind = int(rng.integers(6))
     if thing_kind == 0:
         radius, thing_height = scale * rng.uniform(0.038, 0.05), scale * rng.uniform(0.09, 0.12)

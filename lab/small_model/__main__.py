@@ -41,8 +41,7 @@ OVERRUN = 1.05
 
 
 def first_look(args: argparse.Namespace) -> dict[str, Any]:
-    """Print in the first seconds what the machine has and lacks and what will be done, and write it
-    to a file.
+    """Print what the machine has and lacks, and what will be done, and write it to a file.
 
     Raises:
         SystemExit: something without which nothing can be made.
@@ -83,7 +82,7 @@ def first_look(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace, record: dict[str, Any], started: float) -> None:
-    """Draw the rooms, train both stages and measure the results."""
+    """Draw the training rooms, train both stages and measure the results."""
 
     def tell(words: str) -> None:
         print(f"{time.monotonic() - started:.0f} s: {words}", flush=True)

@@ -1,4 +1,4 @@
-"""Make training clips from synthetic takes, with ego prior and GGA directions."""
+"""Make training clips from synthetic takes."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from .settings import ClipSettings
 
 @frozen
 class DemoClip:
-    """Training clip: its videos, ego prior and GGA directions."""
+    """Training clip: its videos, ego prior and ray directions."""
 
     seed: int
     exo: Tensor  # [T, H, W, 3] uint8
@@ -27,8 +27,7 @@ class DemoClip:
 
 
 def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
-    """Build the specification of the scene for a seed, with object size and motion drawn from the
-    settings' ranges."""
+    """Build the specification of the scene that belongs to a seed."""
     random_generator = np.random.default_rng(seed)
     return SyntheticSpec(
         seed=seed,
@@ -53,8 +52,7 @@ def draw_clip(
     # Rays are cast and points drawn on it.
     device: str = "cpu",
 ) -> tuple[DemoClip, SyntheticTake]:
-    """Draw the clip of a seed with exact poses and the depth of :func:`clip_depth`. Returns the
-    clip and its take on the CPU."""
+    """Draw the clip that belongs to a seed, and return the clip and its take."""
     take = make_take(clip_spec(seed, settings), device=device)
     trajectory, depth = take.trajectory(), clip_depth(take, settings)
     points, _ = scene(take.exo_frames(), depth)
@@ -80,7 +78,7 @@ def draw_clip(
 
 
 def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
-    """Choose a clip's depth: exact, or for a share of the clips with a network's errors."""
+    """Choose a clip's depth, exact or with simulated errors."""
     random_generator = np.random.default_rng((take.spec.seed, 1))
     if random_generator.random() >= settings.depth_errors:
         return take.depth_video()

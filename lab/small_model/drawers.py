@@ -1,5 +1,4 @@
-"""Start processes that draw rooms before torch is imported here, so that all processes import it at
-once."""
+"""Start processes that draw training rooms."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Drawers:
-    """Running processes that draw rooms, with methods to wait for them and to end them."""
+    """Control running processes that draw rooms: wait for them or end them."""
 
     processes: list[BaseProcess]
     enough: Event  # set: no more rooms to train on
@@ -41,14 +40,14 @@ class Drawers:
             process.join()
 
     def wait(self) -> bool:
-        """Wait for a moment, and return whether any process still draws."""
+        """Wait for a moment, and return whether any process is still drawing."""
         time.sleep(0.2)
         return any(process.is_alive() for process in self.processes)
 
 
 @contextmanager
 def drawing(job: Drawing) -> Generator[Drawers]:
-    """Run processes that draw rooms until there are enough, or the ``with`` block ends."""
+    """Run processes that draw rooms within a ``with`` block."""
     spawn_context = multiprocessing.get_context("spawn")
     stop_event = spawn_context.Event()
     workers = [

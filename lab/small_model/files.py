@@ -1,4 +1,4 @@
-"""Define where the small model's files are in the folder of weights."""
+"""Define the paths of the small model's files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ LORA_FILE = "egox_demo_lora.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class WorkFiles:
-    """Paths of the small model's files in a folder of weights, by default the one that ships."""
+    """Paths of the small model's files in a folder of weights."""
 
     shipped: Path = REPO_ROOT / "models" / "demo"
 
@@ -30,6 +30,5 @@ class WorkFiles:
 
     @property
     def records(self) -> Path:
-        """Folder with one JSON file per training, and ``demo.json``, the result of ``run.py
-        demo``."""
+        """Folder with the results of training and of the demo."""
         return self.shipped / "stages"

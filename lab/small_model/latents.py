@@ -1,4 +1,4 @@
-"""Encode clips for training: latents of the trained VAE, and GGA directions."""
+"""Encode clips to latents and ray directions for training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,8 +47,7 @@ class LatentMaker:
 
     @torch.no_grad()
     def encode(self, videos: list[Tensor]) -> Tensor:
-        """Encode videos [T, H, W, 3] uint8 to model-space latents [B, 16, t, h, w] on the
-        device."""
+        """Encode videos [T, H, W, 3] uint8 to latents [B, 16, t, h, w]."""
         batches = []
         batch_size = ENCODED_AT_ONCE.get(self.device.type, 2)
         for first_index in range(0, len(videos), batch_size):
@@ -61,8 +60,7 @@ class LatentMaker:
         return normalise_latent(torch.cat(batches))
 
     def tensors(self, clip: DemoClip, variant: Variant) -> dict[str, Tensor]:
-        """Encode one clip to tensors on the CPU: those that EgoX trains on, and two conditions of
-        the ego view for the base model."""
+        """Encode one clip to the tensors that training needs."""
         videos = {
             "exo": clip.exo,
             "ego": clip.ego,
@@ -83,7 +81,7 @@ class LatentMaker:
 
 
 def mirror_geometry(geometry: GgaGeometry) -> GgaGeometry:
-    """Mirror the GGA directions of a clip by reversing the columns of tokens in each half.
+    """Mirror a clip's ray directions left to right.
 
     The directions themselves stay: a mirror changes no angle between them, and GGA looks at angles
     alone.
@@ -103,8 +101,7 @@ def mirror_geometry(geometry: GgaGeometry) -> GgaGeometry:
 
 
 def _augment(video: Tensor, draw: int, variant: Variant) -> Tensor:
-    """Apply an augmentation to a video [T, H, W, 3], with the same random numbers for all videos of
-    a clip."""
+    """Apply an augmentation to a video [T, H, W, 3]."""
     if variant.mirrored:
         video = video.flip(-2)
     if variant.recoloured:

@@ -1,5 +1,4 @@
-"""Save the text embedding of the demo's graph, from ComfyUI's LotusConditioning, which needs no
-text encoder.
+"""Save the text embedding that the demo uses, taken from ComfyUI's LotusConditioning node.
 
 python -m lab.small_model.lotus FILE    # with EGOX_HOST_DIR naming the host's folder
 """
@@ -23,8 +22,7 @@ save_file({"embedding": LotusConditioning.execute().result[0][0][0].float().cpu(
 
 
 def save_text_embedding(file: Path) -> None:
-    """Write the ``embedding`` [tokens, width] of ComfyUI's LotusConditioning node, for training and
-    sampling.
+    """Write the text embedding [tokens, width] of ComfyUI's LotusConditioning node to a file.
 
     Raises:
         EgoXInputError: no host (``run.py`` names it in EGOX_HOST_DIR), or one that can't run the

@@ -1,5 +1,4 @@
-"""Split weights into parts of at most 15 MiB, for machines that return small files only. The name
-of a part says which save it belongs to."""
+"""Split weight files into parts of at most 15 MiB, and join them again."""
 
 import hashlib
 import re
@@ -15,8 +14,7 @@ PART = re.compile(r"(?P<name>.+)\.(?P<save>\d{4})-(?P<number>\d)of(?P<count>\d)-
 
 
 def write_parts(file: Path, folder: Path) -> None:
-    """Write the parts of a file to ``folder``, then delete those of its earlier save, so that a
-    killed process leaves one complete save."""
+    """Write the parts of a file to ``folder``, then delete the parts of its earlier save."""
     file_bytes, earlier_parts = file.read_bytes(), _parts_of(folder, file.name)
     save_number = 1 + max((int(name_match["save"]) for _, name_match in earlier_parts), default=0)
     digest = hashlib.sha256(file_bytes).hexdigest()[:8]
@@ -32,8 +30,7 @@ def write_parts(file: Path, folder: Path) -> None:
 
 
 def join_parts(folder: Path, target: Path) -> list[Path]:
-    """Join the newest complete save of each file, at the path below ``target`` that
-    :class:`WorkFiles` defines.
+    """Join the parts of the newest complete save of each file.
 
     Raises:
         EgoXInputError: no save is whole.

@@ -1,4 +1,4 @@
-"""Measure models on the test rooms against the shipped model, and make a contact sheet."""
+"""Measure trained models on the test rooms against the shipped model."""
 
 from __future__ import annotations
 
@@ -58,8 +58,7 @@ def report(
     save_figures: Callable[[Mapping[str, Mapping[str, float]]], None],
     print_line: Callable[[str], None],
 ) -> None:
-    """Sample the test rooms with each model and compare them with the true ego videos, the most
-    reliable measurements first."""
+    """Sample the test rooms with each model, and compare the samples with the true ego videos."""
     rooms.read_new_files()
     pictures = [_test_pictures(file) for file in rooms.files]
     vae = VaeEncoder(WorkFiles().vae, text.device)
@@ -114,7 +113,7 @@ def _sample_rooms(
     strength: float,
     end_time: float,
 ) -> list[Tensor]:  # [T, H, W, 3] float32 0...1 each
-    """Sample the ego videos of test rooms until the time is over, but of one room at least."""
+    """Sample the ego videos of test rooms until the time is over."""
     model = make_trainable(config, text.device)
     model.model.to(text.device).eval()
     if not strength:
@@ -142,8 +141,7 @@ def _sample_rooms(
 
 
 def _test_pictures(file: Path) -> dict[str, Tensor]:
-    """Load the true ego video and the prior [T, H, W, 3] float 0...1 of a test room, and the
-    classes of the prior's pixels."""
+    """Load the true ego video, the prior and the visibility classes of a test room."""
     tensors = load_file(file)
     return {
         "truth": tensors["pictures/ego"].float() / 255,
@@ -161,8 +159,7 @@ def outline_share(
     video: Tensor,  # [T, H, W, 3] 0...1
     truth: Tensor,  # [T, H, W, 3]
 ) -> float:
-    """Compute the share of the true video's outlines in a video, by projecting its grey gradients
-    on the true ones."""
+    """Compute how much of the true video's outlines another video reproduces."""
     generated_gradients, true_gradients = (
         torch.stack([grey_video.diff(dim=1)[:, :, :-1], grey_video.diff(dim=2)[:, :-1]])
         for grey_video in (frames.double().mean(-1) for frames in (video, truth))
@@ -179,8 +176,7 @@ def _mean(figures: list[dict[str, float | None]], column: str) -> float:
 
 
 def _write_sheet(file: Path, videos: Mapping[str, list[Tensor]]) -> None:
-    """Write a contact sheet with the middle frame of some rooms: prior, each model, and the true
-    ego video."""
+    """Write a contact sheet that compares the models' pictures of some rooms."""
     names = tuple(videos)
     rows = [
         SheetRow(

@@ -1,4 +1,4 @@
-"""Draw and encode rooms in separate processes, one file each, and hold them on the training device."""
+"""Draw and encode training rooms in separate processes, and load them for training."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ def draw_rooms(
     device: str | None,  # None: a GPU if there is one
     enough_rooms: Event,
 ) -> None:
-    """Draw every ``workers``-th room in the order of need: one for training, the held-out rooms,
-    then the other training rooms."""
+    """Draw every ``workers``-th room, those first that are needed first."""
     torch.set_num_threads(1)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     latent_maker, training_settings = (
@@ -64,8 +63,7 @@ def write_room(
     maker: LatentMaker,
     device: str = "cpu",
 ) -> Path:
-    """Draw the clips of one room, encode them for training into a file, and save the pictures of a
-    test room."""
+    """Draw and encode the clips of one room, and write them to a file."""
     clip, _ = draw_clip(seed, training.clips, classes=split == "test", device=device)
     tensors = {
         f"{variant_number}/{name}": tensor.contiguous()
@@ -90,7 +88,7 @@ class StoredClip:
 
 
 class Rooms:
-    """Rooms of one split on the training device, extended while more are drawn."""
+    """Encoded rooms of one split on the training device, extended while more are drawn."""
 
     def __init__(
         self, folder: Path, split: Split, training: DemoTraining, device: torch.device
@@ -109,7 +107,7 @@ class Rooms:
         self.files: list[Path] = []
 
     def read_new_files(self) -> int:
-        """Read the files of newly drawn rooms, and return the number of all rooms read."""
+        """Read the files of newly drawn rooms, and return the number of rooms."""
         for file in sorted(set(self.folder.glob(f"{self.split}-*.safetensors")) - {*self.files}):
             try:
                 tensors = load_file(file, device=str(self.device))

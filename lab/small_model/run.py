@@ -1,4 +1,4 @@
-"""Train both stages of the small model within a given number of minutes, and measure the result."""
+"""Train both stages of the small model within a time limit, and measure the result."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ def train_small_model(
     started: float | None = None,
     print_line: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Draw the rooms, train both stages and measure the result. Returns the content of
-    ``figures.json``.
+    """Draw the rooms, train both stages and measure the result.
 
     The processes are ended before the figures.
 
@@ -166,7 +165,7 @@ def train_small_model(
 
 
 def _plan(training: DemoTraining, started: float, ready: float, left: float, minutes: float) -> str:
-    """Compute when each stage ends, in seconds from the start."""
+    """Compute when each training stage ends, in seconds from the start."""
     start_seconds, ready_share_s = ready - started, 60 * minutes * training.ready_until
     stage_ends = {
         "first rooms": training.first_rooms_until,
@@ -191,7 +190,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _table(record: Mapping[str, Any]) -> str:
-    """Format the training record as Markdown."""
+    """Format the training result as Markdown."""
     lines = [
         f"{record['device']}, {record['minutes']:g} minutes, rooms: {record['rooms drawn']}",
         "",

@@ -1,4 +1,4 @@
-"""Define the sizes, seeds and time shares of the small model's training."""
+"""Define the settings of the small model's training."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -16,8 +16,7 @@ MAX_ROOMS: Mapping[str, int] = {"train": 800_000, "validation": 50_000, "test": 
 
 @frozen
 class ClipSettings:
-    """Settings of the training clips, which show calm rooms in plain colours, because the small VAE
-    reproduces them well."""
+    """Settings of the drawn training clips."""
 
     size: int = 256  # px, ego, square; exo is as high
     exo_width: int = 448  # px
@@ -34,8 +33,7 @@ class ClipSettings:
 
 @frozen
 class Stage:
-    """Settings of one training stage: a short warm-up, then a cosine learning rate over its
-    time."""
+    """Settings of one training stage."""
 
     until: float  # share of the time at which it ends, counted from when all is imported
     learning_rate: float
@@ -45,8 +43,7 @@ class Stage:
 
 @frozen
 class DemoTraining:
-    """Settings of both training stages, which start from the shipped weights and each have a share
-    of the time."""
+    """Settings of both training stages."""
 
     clips: ClipSettings = ClipSettings()
     rooms: int = MAX_ROOMS["train"]  # at most; drawing ends with its share of the time

@@ -1,4 +1,4 @@
-"""Train a stage of the small model for a given time, with intermediate saves."""
+"""Train one stage of the small model for a given time."""
 
 from __future__ import annotations
 
@@ -65,8 +65,7 @@ def train_stage(
     # Called with the steps so far after each save.
     saved: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Train at least one step and until the stage's end, write the weights, and return the stage's
-    figures.
+    """Train until the stage's end, write the weights, and return figures about the training.
 
     Raises:
         EgoXInputError: a loss that isn't a number, no rooms in time, or ever.
@@ -177,7 +176,7 @@ def train_stage(
 
 
 def _check(losses: Tensor, step: int) -> None:
-    """Raise an error if a loss isn't finite, before its weights are saved."""
+    """Raise an error if a loss isn't finite."""
     if not torch.isfinite(losses):
         raise EgoXInputError(
             "loss", got=f"{losses} at step {step}", expected="a number", fix="lower the rate"
@@ -191,7 +190,7 @@ def _loss(
     noise: Tensor,
     sigmas: Tensor,
 ) -> Tensor:
-    """Compute the flow matching loss of a batch of training samples that is on the device."""
+    """Compute the flow matching loss of a batch of training samples."""
     device, dtype = noise.device, model.compute_dtype
     sample = sample.to(device, dtype)
     with torch.autocast(device.type, dtype, enabled=model.autocast):
@@ -210,7 +209,7 @@ def _losses(
     text: Tensor,
     batch: int,
 ) -> Mapping[str, float]:
-    """Compute the loss of held-out clips by noise level, with the same noise on every call."""
+    """Compute the loss of held-out clips at several noise levels."""
     clip_numbers = list(range(len(rooms.clips)))
     mean_losses = {}
     for noise_level in LEVELS:

@@ -1,4 +1,4 @@
-"""Build the settings of both trainings from the trainer's own parts, and write the shipped files."""
+"""Build the configurations of the small model's trainings, and write the shipped files."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from .settings import DemoTraining, Stage
 
 
 def base_values(start: Path, training: DemoTraining) -> dict[str, Any]:
-    """Configure the training of all weights of the base ``start`` on the ego view alone: half of
-    the clips as plain image-to-video, half to fill holes of a prior."""
+    """Build the configuration that trains all weights of the small base model."""
     return {
         **_values(training, training.base, "float32"),
         "task": "base_i2v",
@@ -25,7 +24,7 @@ def base_values(start: Path, training: DemoTraining) -> dict[str, Any]:
 
 
 def lora_values(base: Path, start: Path, training: DemoTraining) -> dict[str, Any]:
-    """Configure the training of an EgoX LoRA on ``base``, starting from the LoRA ``start``."""
+    """Build the configuration that trains the small model's LoRA on ``base``."""
     return {
         **_values(training, training.lora, "bfloat16"),
         "task": "egox_lora",

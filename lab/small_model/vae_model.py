@@ -11,7 +11,7 @@ from egox_core.sizes import CHANNELS
 
 
 def whole_clips(model: AutoencoderKLWan) -> AutoencoderKLWan:
-    """Change the encoder so that it processes all frames of a clip at once.
+    """Change the VAE's encoder so that it processes all frames of a clip at once.
 
     The result equals that of its own pieces of four frames, and comes much faster.
 
@@ -24,8 +24,7 @@ def whole_clips(model: AutoencoderKLWan) -> AutoencoderKLWan:
 
 
 def encode(model: AutoencoderKLWan, video: Tensor) -> Tensor:
-    """Encode videos [B, 3, T, H, W] in -1...1 to raw latents [B, 16, t, H / 8, W / 8], the
-    posterior's mean."""
+    """Encode videos [B, 3, T, H, W] to latents [B, 16, t, H / 8, W / 8]."""
     return model.quant_conv(model.encoder(video))[:, :CHANNELS]
 
 

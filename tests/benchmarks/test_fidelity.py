@@ -1,4 +1,4 @@
-"""Test the numerical comparisons of ``run.py fidelity`` and whether their bounds tell modes apart."""
+"""Test the comparisons with the released code's numbers that ``run.py fidelity`` makes."""
 
 from itertools import combinations
 

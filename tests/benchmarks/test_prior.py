@@ -19,8 +19,7 @@ def test_figures_of_a_small_drawn_take():
 
 
 def test_the_known_motion_undoes_itself():
-    """Compare a frame with the previous one warped by the true motion, which leaves only
-    interpolation errors."""
+    """Check that warping the previous frame by the true motion reproduces the current frame."""
     take = make_take(SPEC)
     warped_picture, known_mask = warp_previous(take, 4, take.ego_rgb[3].float() / 255)
     compared_mask = covisible(take, 4).static & known_mask

@@ -6,7 +6,7 @@ from egox_train.data.manifest import ClipRecord
 
 
 def clip_record(clip: str, **more: Any) -> ClipRecord:
-    """Build the manifest record of a clip of five frames, with additional fields from ``more``."""
+    """Build the manifest record of a clip of five frames."""
     record_fields = dict(
         clip=clip,
         take="t",

@@ -1,4 +1,4 @@
-"""Provide the fixtures of the training tests, which run one after the other on one processor core."""
+"""Provide pytest fixtures for the training tests."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def clusters() -> ModuleType:
-    """Provide the module that starts Ray clusters on this machine."""
+    """Provide the module that starts local Ray clusters."""
     return import_module("tests.train.ray_cluster")
 
 
 @pytest.fixture(scope="session")
 def compiling() -> None:
-    """Skip the test if torch can't compile for this machine's processor."""
+    """Skip the test if torch.compile doesn't work on this machine."""
     import torch
 
     try:
@@ -39,25 +39,25 @@ def compiling() -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
-    """Provide the module that writes small caches and small base models."""
+    """Provide the module that writes small caches and base models."""
     return import_module("tests.train.tiny_cache")
 
 
 @pytest.fixture(scope="session")
 def networks() -> ModuleType:
-    """Provide the module that writes the networks of the video metrics with random weights."""
+    """Provide the module that writes small random networks for video metrics."""
     return import_module("tests.train.random_networks")
 
 
 @pytest.fixture(scope="session")
 def launching() -> ModuleType:
-    """Provide the module that starts training runs as separate processes."""
+    """Provide the module that starts training processes."""
     return import_module("tests.train.launching")
 
 
 @pytest.fixture
 def workplace(tmp_path, tiny) -> Path:
-    """Write a folder with a small cache and base model."""
+    """Write a folder with a small cache and a small base model."""
     tiny.make_cache(tmp_path / "cache")
     tiny.make_base(tmp_path / "base.safetensors")
     return tmp_path
@@ -65,19 +65,19 @@ def workplace(tmp_path, tiny) -> Path:
 
 @pytest.fixture(scope="session")
 def takes() -> ModuleType:
-    """Provide the module that writes small takes for tests of ``prepare``."""
+    """Provide the module that writes small takes."""
     return import_module("tests.train.prepared_takes")
 
 
 @pytest.fixture(scope="session")
 def synthetic_takes(takes, tmp_path_factory) -> Path:
-    """Write four synthetic takes of five frames of 64x32 pixels."""
+    """Write four small synthetic takes."""
     return takes.write_synthetic(tmp_path_factory.mktemp("takes"), 4)
 
 
 @pytest.fixture(scope="session")
 def training_set(takes, synthetic_takes, tmp_path_factory) -> Path:
-    """Prepare the synthetic takes as a training set that tests must not change."""
+    """Prepare the synthetic takes as a training set, which tests only read."""
     root = tmp_path_factory.mktemp("set")
     takes.prepare_and_read(synthetic_takes, root, validation=0.5)
     return root
@@ -85,7 +85,7 @@ def training_set(takes, synthetic_takes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def raw(takes, tmp_path_factory) -> Path:
-    """Write a read-only take of twelve frames and two cameras in Ego-Exo4D's folder layout."""
+    """Write a small take in Ego-Exo4D's folder layout, which tests only read."""
     cameras = dict.fromkeys(("cam01", "cam02"), (224, 126))
     folder = tmp_path_factory.mktemp("raw") / "raw"
     return takes.write_egoexo4d(folder, takes.TAKE, frames=12, cameras=cameras)
@@ -93,7 +93,7 @@ def raw(takes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def depth_models(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
-    """Write a metric and a relative depth model of random weights."""
+    """Write a metric and a relative depth model with random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     write_models = import_module("tests.train.random_depth_models").write_models
     with pytest.MonkeyPatch.context() as patch:
@@ -103,7 +103,7 @@ def depth_models(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
 
 @pytest.fixture(scope="session")
 def mask_models(tmp_path_factory) -> tuple[Path, Path]:
-    """Write a semantic and a universal segmentation model of random weights."""
+    """Write two segmentation models with random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     models, folder = (
         import_module("tests.train.random_mask_models"),

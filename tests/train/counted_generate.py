@@ -1,5 +1,4 @@
-"""Count how often processes of ``generate`` load the base model, and make processes wait on
-request."""
+"""Count how often worker processes load the model."""
 
 import os
 import time
@@ -17,7 +16,7 @@ def load_counted(*arguments):
 
 
 def clip_counted(job, device: str) -> str:
-    """Generate a clip in a worker process that imports this module and so counts its model loads."""
+    """Generate a clip in a worker process, and count the model loads."""
     result = generate_clip(job, device)
     while os.path.exists(os.environ[LOADS] + ".hold"):
         time.sleep(0.05)

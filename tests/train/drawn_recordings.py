@@ -1,4 +1,4 @@
-"""Draw recordings of scenes: two video files with their own clocks, sounds, echo and codecs."""
+"""Draw recordings of scenes with sound and unsynchronised clocks."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -21,7 +21,7 @@ SOUNDS = {"aac": ".mp4", "libopus": ".mkv", "pcm_s16le": ".mov", "libmp3lame": "
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingSpec:
-    """Describe a drawn recording: its two video files, their clocks, sounds and the true cameras."""
+    """Specification of a drawn recording: its video files, clocks, sounds and true cameras."""
 
     seed: int
     seconds: float = 15.0
@@ -45,11 +45,11 @@ class RecordingSpec:
         return -self.late_frames / self.fps
 
     def take(self) -> SyntheticTake:
-        """Draw the recorded take."""
+        """Draw the take that was recorded."""
         return make_take(self.spec())
 
     def spec(self) -> SyntheticSpec:
-        """Describe the drawn scene of the recording."""
+        """Build the specification of the recorded scene."""
         return SyntheticSpec(
             seed=self.seed,
             frames=round(self.seconds * self.fps),
@@ -68,7 +68,7 @@ class RecordingSpec:
 def write_recording(
     spec: RecordingSpec, folder: Path, take: SyntheticTake | None = None
 ) -> SyntheticTake:
-    """Write a recording's ego and exo files, and key points on request, and return the drawn take."""
+    """Write the ego and exo video files of a drawn recording, and return the drawn take."""
     take = take or spec.take()
     folder.mkdir(parents=True, exist_ok=True)
     first_frames = {"exo": max(0, -spec.late_frames), "ego": max(0, spec.late_frames)}
@@ -98,8 +98,7 @@ def write_recording(
 
 
 def room_sound(spec: RecordingSpec, take: SyntheticTake) -> dict[str, np.ndarray]:
-    """Compute the sound at each camera: a voice and knocks with the room's echoes, and noise of
-    that camera."""
+    """Compute the sound that each camera records: voice, knocks, echoes and noise."""
     rng = np.random.default_rng([spec.seed, 99])
     sample_count = round((spec.seconds + 1) * RATE)
     ego_position, exo_position = (
@@ -145,7 +144,7 @@ def _bursts(rng: np.random.Generator, count: int, length_s: float, share: float)
 
 
 def _echo(rng: np.random.Generator, far_m: float) -> np.ndarray:
-    """Draw a room's impulse response of 0.4 s that begins after the direct sound's travel time."""
+    """Draw the impulse response of a room's echo."""
     delay_samples = far_m / SOUND * RATE
     reverberation = rng.normal(size=round(0.4 * RATE)) * 10 ** (
         -3 * np.arange(round(0.4 * RATE)) / (0.5 * RATE)

@@ -24,7 +24,7 @@ def init_without_refusal(self, *args, fsdp_plugin=None, **more) -> None:
 
 
 def prepare_and_say(self, *args, **more):
-    """Prepare the model with accelerate and print how many of its parameters were sharded."""
+    """Prepare the model with accelerate, and print how many parameters were sharded."""
     prepared_objects = prepare(self, *args, **more)
     parameters = list(prepared_objects[0].parameters())
     print(

@@ -1,4 +1,4 @@
-"""Build the small transformer whose outputs the golden files store."""
+"""Build the small transformer for which reference outputs are stored."""
 
 from safetensors.torch import load_file
 
@@ -7,7 +7,7 @@ from tests.paths import GOLDEN
 
 
 def golden_transformer():
-    """Build the golden transformer of two layers, with an image embedding."""
+    """Build the transformer of two layers for which reference outputs are stored."""
     from diffusers import WanTransformer3DModel
 
     config = read_json(GOLDEN / "tiny_config.json")

@@ -1,4 +1,4 @@
-"""Lock an output file in a test as another process would while it writes that file."""
+"""Lock an output file as another process would."""
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,4 @@
-"""Start trainings as processes on the CPU, plain or through accelerate's launcher."""
+"""Start training processes on the CPU."""
 
 import json
 import os
@@ -21,7 +21,7 @@ FRONT = ROOT / "train_egox.py"
 
 
 def launcher(kind: str, processes: int, shipped: str = "accelerate_ddp.yaml") -> list[str]:
-    """Build the command-line arguments that start training through torchrun or accelerate."""
+    """Build the command that starts a training by torchrun or accelerate."""
     if kind == "torchrun":
         launcher_module, count_option, port_option = (
             "torch.distributed.run",
@@ -59,7 +59,7 @@ def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen
 
 
 def launch(shipped: str, config: Path, *, front: Path = FRONT) -> str:
-    """Run two training processes with a shipped accelerate configuration and return their output."""
+    """Run two training processes by accelerate, and return their output."""
     process = start(config, *launcher("accelerate", 2, shipped), front=front)
     try:
         output = process.communicate(timeout=300)[0]
@@ -70,7 +70,7 @@ def launch(shipped: str, config: Path, *, front: Path = FRONT) -> str:
 
 
 def write(folder: Path, name: str, values: dict) -> Path:
-    """Write a training configuration file whose output folder has the same name as the file."""
+    """Write a training configuration file."""
     config_file = folder / f"{name}.yaml"
     config_file.write_text(yaml.safe_dump({**values, "output": str(folder / name)}), "utf-8")
     return config_file

@@ -1,4 +1,4 @@
-"""Write small synthetic takes, drawn takes in Ego-Exo4D's layout, and altered copies of a real one."""
+"""Write small takes in several folder layouts."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -29,18 +29,18 @@ TAKE = "cmu_bike08_2"
 def prepare_and_read(
     source: Path, out: Path, options: PrepareOptions = SMALL_OPTIONS, **set_options
 ) -> tuple[list[ClipRecord], dict]:
-    """Run ``prepare``, by default with training clips only, and read its records and report."""
+    """Run ``prepare`` and read the records and report that it writes."""
     outcome = prepare(source, out, options, replace(ALL_TRAIN, **set_options))
     return read_manifest(outcome.manifest), read_json(out / "report.json")
 
 
 def reasons_by_item(report: dict) -> dict[str, str]:
-    """Map each skipped item of a prepare report to the reason why it was skipped."""
+    """Map each skipped item of a report to the reason why it was skipped."""
     return {item: row["why"] for row in report["skipped"] for item in row["what"]}
 
 
 def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
-    """Write takes of a few frames, whose exo videos are twice as wide as high."""
+    """Write synthetic takes of a few frames."""
     for seed in range(count):
         spec = SyntheticSpec(
             seed=seed,
@@ -57,7 +57,7 @@ def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
 
 
 def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] = (112, 64)) -> None:
-    """Write depth maps of a slanted wall for one camera of a take from :func:`write_egoexo4d`."""
+    """Write depth maps of a slanted wall for one camera of a take."""
     root.mkdir(exist_ok=True)
     depth_maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
         0, 1, size[0], dtype=np.float16
@@ -66,7 +66,7 @@ def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] =
 
 
 def copy_raw(source: Path, target: Path, alter_annotation: Callable[[dict], None]) -> Path:
-    """Copy a raw data set with altered annotations and, where possible, link to its videos."""
+    """Copy a data set with changed annotations."""
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         copied_file = target / file.relative_to(source)
         copied_file.parent.mkdir(parents=True, exist_ok=True)
@@ -99,8 +99,7 @@ EGO_POSE = [
 
 
 def raw_lens(size: tuple[int, int]) -> CameraModel:
-    """Build the lens of the videos that :func:`write_egoexo4d` writes, scaled to a picture of
-    (width, height)."""
+    """Build the lens with which :func:`write_egoexo4d` renders its videos."""
     full_size = (3840, 2160) if size[0] > size[1] else (2160, 3840)
     camera = CameraModel(
         lens="opencv_fisheye",
@@ -124,7 +123,7 @@ def write_egoexo4d(
     cameras: Mapping[str, tuple[int, int]] | None = None,
     split: str = "train",
 ) -> Path:
-    """Write a take in Ego-Exo4D's layout, whose videos show :data:`POINTS` as white discs."""
+    """Write a take in Ego-Exo4D's folder layout, whose videos show white discs."""
     video_folder = root / "takes" / name / "frame_aligned_videos/downscaled/448"
     video_folder.mkdir(parents=True)
     annotation: dict = {"metadata": {"take_name": name, "take_uid": f"uid-{name}"}}
@@ -162,7 +161,7 @@ LENS_COLUMNS = (
 
 
 def write_lens_table(path: Path, *rows: str) -> Path:
-    """Write Ego-Exo4D's lens table gopro_calibs.csv with its documented columns."""
+    """Write Ego-Exo4D's table of lenses, gopro_calibs.csv."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join((LENS_COLUMNS, *rows)) + "\n", "utf-8")
     return path
@@ -185,7 +184,7 @@ DAMAGES: Mapping[str, Callable[[dict], None]] = {
 
 
 def write_damaged(root: Path) -> None:
-    """Write one take for each kind of damaged annotation in ``DAMAGES``."""
+    """Write one take for each kind of damaged annotation."""
     for name, damage in DAMAGES.items():
         write_egoexo4d(root, name, frames=5)
         file = root / "annotations" / "ego_pose" / "train" / "camera_pose" / f"uid-{name}.json"
@@ -197,7 +196,7 @@ def write_damaged(root: Path) -> None:
 def write_lamps(
     file: Path, size: tuple[int, int], centres: Sequence[Sequence[float]], frames: int, fps: int
 ) -> None:
-    """Write a still video of white discs at given pixels on a grey background."""
+    """Write a still video of white discs on a grey background."""
     width, height = size
     v, u = np.mgrid[:height, :width].astype(np.float32)
     picture = np.full((height, width, 3), 70, np.uint8)

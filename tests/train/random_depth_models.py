@@ -1,4 +1,4 @@
-"""Write depth models of random weights in the folder layout of transformers."""
+"""Write depth models with random weights."""
 
 from pathlib import Path
 
@@ -6,8 +6,7 @@ import torch
 
 
 def write_models(folder: Path) -> tuple[Path, Path]:
-    """Write a metric depth model whose values lie between about 2 and 6 m, and a relative depth
-    model."""
+    """Write a metric and a relative depth model with random weights."""
     import transformers
 
     backbone = transformers.Dinov2Config(
@@ -53,7 +52,7 @@ def write_models(folder: Path) -> tuple[Path, Path]:
 
 @torch.no_grad()
 def _spread(model: torch.nn.Module, last: torch.nn.Conv2d) -> None:
-    """Scale the last layer of a random depth model so that its depth varies visibly between pixels."""
+    """Scale the last layer of a depth model so that its depth varies visibly."""
     outputs = []
     hook = last.register_forward_hook(lambda module, given, result: outputs.append(result))
     generator = torch.Generator().manual_seed(0)

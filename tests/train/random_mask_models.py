@@ -1,4 +1,4 @@
-"""Write segmentation models of random weights in the folder layout of transformers."""
+"""Write segmentation models with random weights."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ LABELS = {0: "wall", 1: "person, individual, someone", 2: "floor"}
 
 
 def write_semantic(folder: Path) -> Path:
-    """Write a SegFormer that gives each pixel a random label."""
+    """Write a SegFormer model with random weights."""
     import transformers
 
     torch.manual_seed(0)
@@ -30,7 +30,7 @@ def write_semantic(folder: Path) -> Path:
 
 
 def write_universal(folder: Path) -> Path:
-    """Write a Mask2Former that labels all of its segments as persons."""
+    """Write a Mask2Former model that labels everything as person."""
     import transformers
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Write the networks of the video metrics with random weights, in their original file formats."""
+"""Write the networks of the video metrics with random weights."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 
 
 def alexnet() -> dict[str, torch.Tensor]:
-    """Draw random weights for the layers of torchvision's AlexNet that LPIPS uses."""
+    """Draw random weights for AlexNet's layers."""
     from torchvision.models import alexnet as network
 
     torch.manual_seed(1)
@@ -14,7 +14,7 @@ def alexnet() -> dict[str, torch.Tensor]:
 
 
 def write_clip(folder: Path) -> None:
-    """Write a CLIP vision model of one layer with random weights."""
+    """Write a small CLIP vision model with random weights."""
     import transformers
 
     torch.manual_seed(0)
@@ -31,7 +31,7 @@ def write_clip(folder: Path) -> None:
 
 
 def write_dino(folder: Path, kind: str) -> None:
-    """Write a DINOv2 or DINOv3 model of one layer with random weights."""
+    """Write a small DINOv2 or DINOv3 model with random weights."""
     import transformers
 
     torch.manual_seed(0)
@@ -61,7 +61,7 @@ def write_dino_processor(folder: Path) -> None:
 
 
 def write_sam(folder: Path, is_confident: bool = False) -> Path:
-    """Write a SAM 2 video model of random weights, whose masks are confident on request."""
+    """Write a small SAM 2 video model with random weights."""
     import transformers
 
     torch.manual_seed(0)
@@ -124,7 +124,7 @@ def write_sam(folder: Path, is_confident: bool = False) -> Path:
 
 
 def write_raft(file: Path) -> None:
-    """Write torchvision's RAFT network as a pickled file of random weights."""
+    """Write a file with random weights of torchvision's RAFT network."""
     from torchvision.models.optical_flow import raft_large
 
     torch.manual_seed(0)
@@ -132,7 +132,7 @@ def write_raft(file: Path) -> None:
 
 
 def write_i3d(file: Path) -> None:
-    """Write cd-fvd's I3D network as a pickled file of random weights."""
+    """Write a file with random weights of cd-fvd's I3D network."""
     from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
 
     torch.manual_seed(0)

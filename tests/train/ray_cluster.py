@@ -1,4 +1,4 @@
-"""Start a Ray cluster of two nodes on this machine for tests of ``--engine ray``."""
+"""Start a local Ray cluster of two nodes for tests."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ ATTEMPTS = 4  # Ray gives a node half a minute to start, which a busy machine ne
 
 @dataclass
 class TwoNodes:
-    """Control a running Ray cluster of two nodes in a test."""
+    """Control a local Ray cluster of two nodes."""
 
     cluster: Any
 
@@ -39,7 +39,7 @@ class TwoNodes:
         return [int(pid) for pid, name in process_rows if name.startswith(busy_names)]
 
     def kill_worker(self) -> None:
-        """Kill one Ray worker process, as the kernel does when memory runs out."""
+        """Kill one Ray worker process, as if memory ran out."""
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if workers := self.workers():
@@ -49,7 +49,7 @@ class TwoNodes:
         raise AssertionError("no task was at work")
 
     def kill_head(self) -> None:
-        """Kill the Ray cluster's control process after stopping its worker processes."""
+        """Kill the head node of the Ray cluster."""
         for worker in self.workers():
             os.kill(worker, signal.SIGSTOP)
         self.cluster.head_node.kill_gcs_server(check_alive=False)
@@ -57,7 +57,7 @@ class TwoNodes:
 
 @contextmanager
 def two_nodes() -> Iterator[TwoNodes]:
-    """Start a Ray cluster of two nodes and end it after the ``with`` block."""
+    """Start a Ray cluster of two nodes within a ``with`` block."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()

@@ -1,4 +1,4 @@
-"""Test ablation trainings without GGA, prior or clean exo half, and training from an earlier LoRA."""
+"""Test trainings with one part switched off, such as geometry or prior."""
 
 import logging
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_each_ablation_is_named_in_its_lora_file(workplace, tiny, name):
 
 
 def test_ablations_change_only_their_part_of_the_input(workplace, tiny):
-    """Check which of the model input's noisy, mask and condition channels each ablation changes."""
+    """Check which channels of the model's input each ablation setting changes."""
 
     def make_input(**conditioning):
         config = tiny.config(workplace, conditioning=conditioning)
@@ -134,8 +134,7 @@ def test_sampling_uses_the_ablations_of_training(workplace, tiny):
 
 
 def test_exo_alone_gives_equal_results_in_training_and_sampling(workplace, tiny, monkeypatch):
-    """Compare ``exo: alone`` with and without gradient checkpointing, and with cached and
-    recomputed exo tokens."""
+    """Check that ``exo: alone`` gives equal results in training and in sampling."""
 
     sample = tiny.first_sample(tiny.config(workplace))
     conditioning = ConditioningConfig(exo="alone")

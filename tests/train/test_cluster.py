@@ -1,4 +1,4 @@
-"""Test ``--engine ray`` on two nodes whose workers die, against the results of one process."""
+"""Test ``--engine ray`` on a cluster whose processes die."""
 
 import importlib.util
 import os
@@ -66,7 +66,7 @@ def start_prepare(source: Path, out: Path) -> subprocess.Popen:
 
 @pytest.fixture
 def recordings(takes, tmp_path) -> Path:
-    """Write four takes of two cameras, and one take for each kind of damaged annotation."""
+    """Write small takes, among them some with damaged annotations."""
     raw_folder = tmp_path / "raw"
     cameras = {"cam01": (112, 64), "cam02": (112, 64)}
     for number in range(4):
@@ -121,7 +121,7 @@ def test_lost_cluster_head_ends_the_command_and_keeps_clips(cluster, recordings,
 
 
 def test_only_model_processes_use_the_gpus(cluster, tmp_path):
-    """Check that only the processes that hold a model are given GPUs, one process for each GPU."""
+    """Check that only processes that hold a model occupy a GPU."""
     results = results_by_number(run_script("models", tmp_path))
     assert len({model for _, model, _, _ in results}) <= 2  # one process for each GPU
     assert not {worker for worker, *_ in results} & {model for _, model, _, _ in results}
@@ -131,7 +131,7 @@ def test_only_model_processes_use_the_gpus(cluster, tmp_path):
 
 
 def test_each_gpu_loads_the_model_once_unless_its_process_dies(cluster, tiny, tmp_path):
-    """Count model loads while two GPUs generate 40 clips, undisturbed and with a killed process."""
+    """Check that each GPU loads the model once while many clips are generated."""
     cache, load_log = tiny.make_cache(tmp_path / "cache", 60), tmp_path / "loads"
     base = tiny.make_base(tmp_path / "base.safetensors")
 

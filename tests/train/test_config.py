@@ -1,4 +1,4 @@
-"""Test the training configuration: checked values, defaults, modes and files."""
+"""Test the training configuration."""
 
 import pytest
 

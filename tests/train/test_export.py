@@ -1,4 +1,4 @@
-"""Test exported LoRA files: three equivalent formats, merged bases, and refused input."""
+"""Test exported LoRA files."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.refusals import refuses
 
 @pytest.fixture(scope="module")
 def short_run(tiny, tmp_path_factory) -> Path:
-    """Train a LoRA for a few steps with an alpha of twice the rank."""
+    """Train a LoRA for a few steps."""
     folder = tmp_path_factory.mktemp("run")
     tiny.make_cache(folder / "cache")
     tiny.make_base(folder / "base.safetensors")
@@ -41,7 +41,7 @@ def model_output(model) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def trained_output(short_run, tiny) -> torch.Tensor:
-    """Compute the output of the model with the LoRA as it was trained."""
+    """Compute the model's output with the trained LoRA."""
     config = tiny.config(
         short_run, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "attn2", "ffn"]}
     )
@@ -108,8 +108,7 @@ def test_merged_and_native_formats_give_the_trained_output(short_run, trained_ou
 
 
 def test_base_of_the_1_3b_model_is_trained_and_loaded_by_comfyui(tiny, tmp_path, comfy_host):
-    """Check that ComfyUI recognises a base with heads of 128 and an image embedding, and loads its
-    LoRA."""
+    """Check that ComfyUI loads a base model and a LoRA with the architecture of the 1.3B model."""
     import comfy.lora
     import comfy.model_detection
     import comfy.ops

@@ -1,5 +1,4 @@
-"""Test ``generate``: resumed runs, the settings stored in a LoRA, guidance, kept exo tokens and
-refusals."""
+"""Test ``generate``, which samples ego videos for a cache."""
 
 import json
 from dataclasses import replace
@@ -94,8 +93,7 @@ def test_each_clips_video_is_made_once(generate_folder, training_set, tmp_path):
 
 
 def test_observed_pixels_are_put_back(generate_folder, training_set, tmp_path, monkeypatch):
-    """Check that observed pixels replace generated ones, and that a cache without visibility
-    classes is refused."""
+    """Check that observed pixels of the prior replace generated ones."""
     (clip,) = CacheReader(generate_folder / "cache").clips("train")[:1]
 
     def read_video(file: Path) -> torch.Tensor:
@@ -193,7 +191,7 @@ def test_loras_settings_are_followed(generate_folder):
 def test_cached_exo_tokens_give_the_full_canvas_result(
     generate_folder, tiny, monkeypatch, lambda_g, has_shared_bias
 ):
-    """Compare the model's prediction with kept exo tokens with that of the whole canvas."""
+    """Check that sampling with cached exo tokens equals sampling of the whole canvas."""
     from egox_core.gga.exo_cache import ExoCache
     from egox_core.wan.canvas import build_mask, model_input
     from egox_train.wan.transformer import load_base
@@ -261,8 +259,7 @@ def test_noisy_exo_tokens_are_not_cached(generate_folder, tiny):
 
 @pytest.mark.parametrize(("case", "mode"), [("gga3", "released"), ("no_gga", "off")])
 def test_guidance_reproduces_the_released_latents(case, mode):
-    """Compare six sampling steps with guidance 5 with the latents of the golden file
-    ``denoise_6step``."""
+    """Check that sampling with guidance reproduces the latents of the released code."""
     golden_tensors = load_file(GOLDEN / "denoise_6step.safetensors")
     model = golden_transformer().eval()
     w_ego = golden_tensors["in.cam_rays"].shape[2]

@@ -1,5 +1,4 @@
-"""Test the checks before a training run: refused settings, the resumed global batch, and the weight
-average."""
+"""Test the checks before a training run."""
 
 from types import SimpleNamespace
 
@@ -165,7 +164,7 @@ def test_changed_end_of_a_cosine_schedule_is_noted(tiny, tmp_path):
 
 
 def test_weight_average_is_moved_to_the_weights_device(tiny, tmp_path):
-    """Check that a resumed weight average is moved from the CPU to the weights' device."""
+    """Check that a resumed average of weights is on the same device as the weights."""
     config = tiny.config(tmp_path, ema_decay=0.9)
     average_before = moving_average(
         config, [nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(2, 2))], None

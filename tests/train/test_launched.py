@@ -1,4 +1,4 @@
-"""Compare trainings launched with the shipped accelerate configurations with one process."""
+"""Test trainings that accelerate launches in several processes."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ BFLOAT16 = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
 
 
 def check_resuming(output: Path, run_again) -> None:
-    """Check that a training command restores a deleted last checkpoint and result exactly."""
+    """Check that a resumed training reproduces its last checkpoint and result."""
     tensors_before = load_file(output / "lora.safetensors")
     shutil.rmtree(checkpoint_folders(output)[-1])
     (output / "lora.safetensors").unlink()
@@ -57,7 +57,7 @@ sys.exit(max(abs(process.exitcode) for process in processes))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the launched runs are slow tests")
 def test_two_processes_have_the_losses_of_one(workplace, tiny, launching):
-    """Compare the losses of two forked training processes with those of a single process."""
+    """Check that training in two processes has the losses of one process."""
     training_settings = tiny.settings(workplace, steps=6)
     config = launching.write(workplace, "two", {**training_settings, "batch_size": 2})
     process_environment = {
@@ -100,8 +100,7 @@ def test_two_processes_have_the_losses_of_one(workplace, tiny, launching):
 
 @pytest.mark.slow
 def test_run_of_two_processes_resumes_with_one(workplace, tiny, launching):
-    """Compare a run of two processes that one process resumes with an uninterrupted run of one
-    process."""
+    """Check that one process can continue a run of two processes."""
     shared_settings = tiny.settings(
         workplace,
         validation={"every": 4, "clips": 3},
@@ -146,7 +145,7 @@ def test_run_of_two_processes_resumes_with_one(workplace, tiny, launching):
     "memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16]
 )
 def test_sharded_training_equals_one_process(workplace, tiny, launching, memory):
-    """Compare FSDP2 training of two CPU processes with training in one process.
+    """Check that FSDP2 training in two processes equals training in one.
 
     Three held-out clips are shared unevenly, and sampled where torchmetrics is installed.
     """

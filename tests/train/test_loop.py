@@ -1,4 +1,4 @@
-"""Test the training loop on the CPU: exact resuming, checkpoints, logs and refused settings."""
+"""Test the training loop on the CPU."""
 
 import importlib.util
 import json
@@ -30,7 +30,7 @@ needs_muon = pytest.mark.skipif(
 
 
 class Killed(Exception):
-    """Stand for a process that is killed between two training steps."""
+    """Exception that simulates a killed process."""
 
 
 def raise_killed_at(step: int):
@@ -153,8 +153,7 @@ def test_losses_are_averaged_by_noise_level():
 
 
 def test_trackers_have_one_curve_of_a_resumed_run(workplace, tiny, monkeypatch):
-    """Check that TensorBoard and offline Weights & Biases log one loss curve for a run that was
-    resumed."""
+    """Check that TensorBoard and Weights & Biases show one loss curve for a resumed run."""
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
     )

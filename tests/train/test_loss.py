@@ -1,5 +1,4 @@
-"""Compare the loss and gradients of a training step with the released trainer's golden file
-``train_step``."""
+"""Test the loss and gradients of a training step against the released training code."""
 
 from dataclasses import replace
 
@@ -87,7 +86,7 @@ def test_loss_and_gradients_equal_the_released_trainers(
 
 
 def random_geometry(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeometry:
-    """Draw random ray directions and trust values for a grid of tokens."""
+    """Draw random ray directions and trust values."""
     generator = torch.Generator().manual_seed(seed)
     exo_directions, ego_rays = (
         normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
@@ -127,8 +126,7 @@ def test_recomputed_bias_gives_identical_gradients():
 
 @pytest.mark.parametrize("clips", [1, 3])
 def test_shared_bias_of_a_batch_equals_single_clips(workplace, tiny, monkeypatch, clips):
-    """Compare losses and gradients when a batch shares one attention bias and when each clip
-    computes its own in pieces."""
+    """Check that a shared attention bias gives the same losses and gradients as one per clip."""
     cached_samples = CachedSamples(tiny.config(workplace), "train")
     samples = [cached_samples.load(item) for item in cached_samples.groups[0][:clips]]
     noise_latent = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
@@ -155,8 +153,7 @@ def test_shared_bias_of_a_batch_equals_single_clips(workplace, tiny, monkeypatch
 
 
 def test_backward_stores_no_full_bias():
-    """Check that autograd stores less than the attention bias between the forward and backward
-    pass."""
+    """Check that autograd doesn't store the whole attention bias."""
     geometry = random_geometry(6, 12, 12, 12, seed=3)
     q, k, v = (torch.randn(1, geometry.tokens, 8, requires_grad=True) for _ in range(3))
     saved_bytes: dict[int, int] = {}
@@ -223,7 +220,7 @@ def test_single_views_have_a_known_first_frame_or_known_parts(first_known):
 
 @pytest.mark.parametrize("exo_clean", [True, False])
 def test_noise_levels_of_bfloat16_samples_are_not_rounded(exo_clean):
-    """Check that bfloat16 samples are mixed with noise at the exact levels of the noise table."""
+    """Check that bfloat16 samples are noised at exact noise levels."""
     shape = (1, 16, 1, 2, 2)
     clean_latent = torch.full(shape, 100.0, dtype=torch.bfloat16)
     sample = TrainSample(

@@ -1,4 +1,4 @@
-"""Test that the trainer's options to save memory do not change its gradients."""
+"""Test that options to save memory don't change the gradients."""
 
 import pytest
 import torch
@@ -157,7 +157,7 @@ def test_offloading_needs_gradient_checkpointing(workplace, tiny, name):
     [("train_14b_24gb.yaml", "adamw8bit"), ("train_14b_16gb.yaml", "adamw")],
 )
 def test_configurations_for_small_gpus_train_identically(tmp_path, tiny, file, optimizer):
-    """Compare 20 steps with the options for small GPUs with a plain run, uninterrupted and resumed."""
+    """Check that training with the options for small GPUs gives the same losses."""
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
     tiny.make_cache(tmp_path / "cache", image_dim=1280)

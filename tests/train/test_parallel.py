@@ -1,4 +1,4 @@
-"""Test that a function runs on many items, in one process and in worker processes that may die."""
+"""Test that a function runs on many items in worker processes that may die."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).with_name("engine_run.py")
 
 
 def environment() -> dict[str, str]:
-    """Build the environment variables of a process that imports egox_core and engine_run.py."""
+    """Build the environment variables for a Python process of the test."""
     import_folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(import_folders)}
 
@@ -40,7 +40,7 @@ def run_script(*arguments: object) -> subprocess.CompletedProcess:
 
 
 def results_by_number(process: subprocess.CompletedProcess) -> dict[str, list]:
-    """Read each item's result and error by its number from the output of engine_run.py."""
+    """Read each item's result or error from a process's output."""
     assert process.returncode == 0, process.stderr[-3000:]
     return json.loads(process.stdout.rpartition("FOUND ")[2].splitlines()[0])
 
@@ -121,7 +121,7 @@ def test_workers_use_their_device_and_share_of_threads():
 
 @pytest.mark.slow
 def test_workers_stay_parallel_after_a_death(tmp_path):
-    """Check that two items still run at the same time after a worker process has died."""
+    """Check that items still run in parallel after a worker process has died."""
     completed = run_script("meet", tmp_path)
     assert [result for result, _ in results_by_number(completed).values()] == [True] * 8 and (
         tmp_path / "died"

@@ -1,4 +1,4 @@
-"""Compare the predicted GPU memory of a training step with weights, measurements and documents."""
+"""Test the predicted memory of a training step against measurements."""
 
 import logging
 
@@ -67,7 +67,7 @@ def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes, ma
     ("base", "measured_gb"), [("bfloat16", 64.1), ("bfloat16", 64.4), ("float8", 48.5)]
 )
 def test_prediction_is_slightly_above_measured_memory(base, measured_gb):
-    """Compare the predicted memory with measured peaks of a rank 256 step on H200 and H100 GPUs."""
+    """Check that the predicted memory is slightly above peaks measured on H200 and H100 GPUs."""
     training_settings = {
         "base": "",
         "cache": "",
@@ -113,7 +113,7 @@ def test_training_beyond_memory_is_refused_with_a_fix(machine, changed_settings,
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
 def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny, optimizer):
-    """Compare predicted bytes with the tensors of a real step of a tiny bfloat16 model on the CPU."""
+    """Check that predicted bytes agree with the tensors of a real training step."""
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
     tiny.make_cache(tmp_path / "cache", image_dim=1280)

@@ -22,7 +22,7 @@ TENSORBOARD = bool(importlib.util.find_spec("tensorboard"))
 
 
 def wait_for_step(process: subprocess.Popen, output: Path, step: int) -> None:
-    """Wait until the log of a training run contains a given step."""
+    """Wait until a training run has logged a given step."""
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         log_file = output / "metrics.jsonl"
@@ -45,7 +45,7 @@ def saved_step(output: Path) -> int:
 
 
 def tensorboard_steps(output: Path) -> list[int]:
-    """Read the steps at which TensorBoard's files store a loss."""
+    """Read the steps that TensorBoard's files contain."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(output / "log"))
@@ -57,8 +57,7 @@ def tensorboard_steps(output: Path) -> list[int]:
 @POSIX
 @pytest.mark.parametrize("kind", ["accelerate", "torchrun"])
 def test_stopped_launcher_saves_and_can_be_resumed(workplace, tiny, launching, kind):
-    """Check that a stopped run saves and a killed run resumes, with each step logged once by two
-    processes."""
+    """Check that stopped and killed trainings can be resumed, and log each step once."""
     training_settings = tiny.settings(
         workplace,
         steps=4000,
@@ -113,7 +112,7 @@ def child_processes(process: int) -> list[int]:
     reason="the kernel tells a process of its parent's death on Linux alone",
 )
 def test_training_saves_and_ends_when_its_launcher_dies(workplace, tiny, launching):
-    """Check that training saves and ends if accelerate is terminated without passing on the signal."""
+    """Check that training saves a checkpoint and ends when its launcher process dies."""
     training_settings = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
     config, output = launching.write(workplace, "run", training_settings), workplace / "run"
     process = launching.start(
@@ -136,8 +135,7 @@ def test_training_saves_and_ends_when_its_launcher_dies(workplace, tiny, launchi
 @POSIX
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_batch_script_saves_and_requeues_the_job(workplace, tiny, launching, tmp_path):
-    """Check that the SLURM script saves and requeues the job on USR1, with a stand-in for
-    ``scontrol``."""
+    """Check that the SLURM script saves a checkpoint and requeues the job."""
     tool_folder = tmp_path / "tools"
     tool_folder.mkdir()
     for name, text in (

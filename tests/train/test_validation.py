@@ -1,4 +1,4 @@
-"""Test that validation scores clips of all takes and that its errors never end a training run."""
+"""Test validation during training."""
 
 import logging
 from dataclasses import replace
@@ -19,7 +19,7 @@ EVERY_2 = {"validation": {"every": 2, "clips": 4}}
 
 
 def put_splits(cache: Path, splits: list[str]) -> None:
-    """Write the index of a cache with other splits for its clips."""
+    """Change the splits of a cache's clips."""
     index = read_index(cache)
     entries = [
         replace(index_entry, split=new_split)
@@ -63,7 +63,7 @@ def test_failed_validation_is_noted_and_training_continues(
 
 def test_run_killed_before_validation_resumes_equally(workplace, tiny, monkeypatch):
     class Killed(BaseException):
-        """Stand for the signal that kills a process, which no handler of errors catches."""
+        """Exception that simulates a killed process."""
 
     def raise_killed(*_, **__):
         raise Killed

@@ -1,4 +1,4 @@
-"""Write a small cache of random latents that a model can learn, and a tiny base model."""
+"""Write a small cache of random latents and a tiny base model."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def make_cache(
     image_dim: int = 0,
     text_dim: int = 24,
 ) -> Path:
-    """Write a cache of clips whose ego latent is the prior plus a little noise."""
+    """Write a small cache of random clips on which training succeeds quickly."""
     folder.mkdir(parents=True, exist_ok=True)
     entries, shard_digests, exo_shape, ego_shape = [], {}, (2, 4, 6), (2, 4, 4)
     for number in range(clips):
@@ -94,7 +94,7 @@ def make_base(
     image_dim: int | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write a random Wan transformer as a single ComfyUI file."""
+    """Write a tiny Wan transformer with random weights."""
     from diffusers import WanTransformer3DModel
 
     from egox_train.wan.transformer import save_native
@@ -117,7 +117,7 @@ def make_base(
 
 
 def settings(folder: Path, **more) -> dict:
-    """Build a small and quick training configuration for the cache and base model of a folder."""
+    """Build a small training configuration for the files of a folder."""
     training_settings = {
         "base": str(folder / "base.safetensors"),
         "cache": str(folder / "cache"),
@@ -142,19 +142,19 @@ def config(folder: Path, **more):
 
 
 def train(folder: Path, *, progress=no_progress, **more):
-    """Train for a few steps on the cache of a folder with a small configuration."""
+    """Train for a few steps with a small configuration."""
     from egox_train.train import loop
 
     return loop.train(config(folder, **more), progress=progress)
 
 
 def curve(output: Path) -> list[dict]:
-    """Read the logged lines from the metrics.jsonl of a training run."""
+    """Read the logged values of a training run."""
     return [json.loads(line) for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
 def first_sample(config):
-    """Read the first training clip of a configuration's cache."""
+    """Load the first training sample of a configuration's cache."""
     from egox_train.train.samples import CachedSamples
 
     samples = CachedSamples(config, "train")

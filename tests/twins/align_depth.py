@@ -1,4 +1,4 @@
-"""Align depth in float64 over all pixels, as a simple reference for ``egox_core/depth/align.py``.
+"""Align depth by a simple reference implementation.
 
 Same signature, same meaning; the tests hold the fast path to it.
 """
@@ -22,7 +22,7 @@ def align_depth_reference(
     video: DepthVideo,
     mode: AlignMode = "least squares",
 ) -> tuple[DepthVideo, AlignReport]:
-    """Align depth like :func:`depth.align.align_depth`, without checks of the input."""
+    """Align depth like :func:`depth.align.align_depth`, as a simple reference."""
     fits, reasons, used = [], [], []
     for t in range(len(metric.depth_m)):
         y = 1 / metric.depth_m[t].double().numpy()

@@ -1,4 +1,4 @@
-"""Adjust exo camera motion with scipy, as a simple reference for ``egox_core/scene/exo_adjust.py``."""
+"""Adjust exo camera motion by a simple reference implementation with scipy."""
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -9,7 +9,7 @@ from egox_core.scene.exo_tracks import Tracks
 
 
 def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> float:  # the cost
-    """Adjust the exo camera's motion like :func:`exo_adjust.adjust`, from a given start."""
+    """Adjust the exo camera's motion like :func:`exo_adjust.adjust`, as a simple reference."""
     moved_frames = len(tracks.rotation) - 1
     place_count, point_count = (0, 0) if turns else (3 * moved_frames, len(tracks.depth_m))
 

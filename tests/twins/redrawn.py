@@ -1,5 +1,4 @@
-"""Measure picture errors under each shift in a loop, as a reference for
-``egox_core/metrics/redrawn.py``."""
+"""Measure the motion of redrawn areas by a simple reference implementation."""
 
 import numpy as np
 
@@ -16,8 +15,7 @@ from egox_core.metrics.redrawn import (
 def move_errors_reference(
     video: np.ndarray, prior: np.ndarray, on: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
-    """Measure the error of a video against its prior under each shift, like
-    :func:`redrawn.move_errors`."""
+    """Measure a video's error against its prior under several shifts, as a simple reference."""
     height, width = on.shape
     half, observed_pixels = max(3, height // PLACE_FRACTION | 1) // 2, np.argwhere(on > 0)
     still_errors, best_errors = np.full((2, height, width), np.inf)

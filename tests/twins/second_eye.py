@@ -1,4 +1,4 @@
-"""Shift pixels to a second eye one by one, as a simple reference for ``egox_core/stereo/warp.py``."""
+"""Warp a picture to a second eye by a simple reference implementation."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from egox_core.stereo.warp import OFFSETS, RIM_PX, STEP
 
 
 def move_reference(camera: CameraModel, nearness: Tensor, eye: Tensor) -> Tensor:
-    """Find the source pixel of each pixel of the second eye, like :func:`warp.move`."""
+    """Find the source pixel of each pixel of the second eye, as a simple reference."""
     grid, (rays, inside_mask) = camera.pixel_grid(), camera.pixel_rays()
     moved_pixels, seen_mask = camera.project(rays - nearness[..., None] * eye)
     nearest_so_far, source = torch.zeros_like(nearness), torch.full_like(moved_pixels, torch.nan)

@@ -1,4 +1,4 @@
-"""Measure sight lines one by one, as a simple reference for ``egox_core/prior/sight_lines.py``."""
+"""Measure how far sight lines are hidden by a simple reference implementation."""
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from egox_core.prior.sight_lines import (
 def hidden_length_reference(
     points: Tensor, now: list[DepthBound], ever: list[DepthBound]
 ) -> Tensor:
-    """Measure the hidden length of each sight line like :func:`sight_lines.hidden_length`."""
+    """Measure how much of each sight line is hidden, as a simple reference."""
     return torch.tensor([_of_line(point, now, ever) for point in points])
 
 
@@ -41,8 +41,7 @@ def _of_line(point: Tensor, now: list[DepthBound], ever: list[DepthBound]) -> fl
 
 
 def _behind(place: Tensor, picture: DepthBound) -> tuple[float, bool] | None:
-    """Measure how far a point lies behind a depth picture, and whether the object in front of it
-    moves."""
+    """Measure how far a point is behind the surface in a depth picture."""
     exo_from_ego = compose(picture.exo.at(0), picture.scene_from_ego).float()
     exo_point = exo_from_ego[:, :3] @ place + exo_from_ego[:, 3]
     uv, valid = picture.exo.camera.project(exo_point)

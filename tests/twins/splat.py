@@ -1,4 +1,4 @@
-"""Splat points one by one, as a simple reference for ``egox_core/prior/splat_torch.py``."""
+"""Splat points by a simple reference implementation."""
 
 import math
 
@@ -20,7 +20,7 @@ from egox_core.sizes import REFERENCE_SIZE
 def splat_reference(
     points: ScreenPoints, width: int, height: int, options: SplatOptions
 ) -> SplatImage:
-    """Splat points like :func:`splat_torch.splat_torch`, one pixel at a time."""
+    """Splat points one by one, as a simple reference."""
     draw_function = _composite if options.style == "composite" else _surface
     return draw_function(points, width, height, options)
 

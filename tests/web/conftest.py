@@ -1,4 +1,4 @@
-"""Run the page's modules in Node, outside a page."""
+"""Provide fixtures that run JavaScript modules in Node."""
 
 import shutil
 import subprocess
@@ -12,8 +12,7 @@ HERE = Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def run_node() -> Callable[..., str]:
-    """Return ``run_node(*arguments)``, which runs Node in this folder, fails if Node does, and
-    returns what it prints."""
+    """Provide a function that runs Node and returns its output."""
     node_executable = shutil.which("node")
     if node_executable is None:
         pytest.skip("needs Node.js (node), which runs the page's modules outside a page")
@@ -35,8 +34,7 @@ def run_node() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def run_node_tests(run_node) -> Callable[[str], int]:
-    """Return ``run_node_tests(file)``, which runs a file's tests in Node, fails if one fails, and
-    counts the passed ones."""
+    """Provide a function that runs a file of Node tests and counts the passed ones."""
 
     def run(file: str) -> int:
         test_output = run_node("--test", "--test-reporter=tap", file)

@@ -1,5 +1,4 @@
-"""Test the pose editor's modules in Node: their own tests, and their paths against those that
-Python makes of the same keyframes."""
+"""Test the pose editor's JavaScript modules in Node."""
 
 import json
 import math
@@ -24,7 +23,7 @@ def test_the_editor_modules_tests_pass(run_node_tests):
 
 
 def make_track_cases() -> list[dict]:
-    """Build keyframe documents of every length, spacing, kind of pose, clock and interpolation."""
+    """Build keyframe documents of many kinds for a comparison with Python."""
     rng = random.Random(3)
     cases = []
     for count in (1, 2, 3, 4, 5, 9, 30):

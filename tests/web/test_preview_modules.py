@@ -1,4 +1,4 @@
-"""Test in Node the modules for previews that need no page."""
+"""Test the preview's JavaScript modules in Node."""
 
 
 def test_the_preview_modules_tests_pass(run_node_tests):

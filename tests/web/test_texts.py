@@ -1,4 +1,4 @@
-"""Test in Node how the page fills placeholders in texts and replaces missing translations."""
+"""Test the translation of texts in JavaScript modules, in Node."""
 
 
 def test_the_text_modules_tests_pass(run_node_tests):

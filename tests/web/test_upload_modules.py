@@ -1,4 +1,4 @@
-"""Test in Node the modules for uploads that need no page."""
+"""Test the upload's JavaScript modules in Node."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def test_the_upload_modules_tests_pass(run_node_tests):
 
 
 def test_the_page_counts_chunks_as_the_plan_does():
-    """Check that the numbers of chunks in ``uploads.test.mjs`` equal those of the Python plan."""
+    """Check that JavaScript and Python count the same number of chunks."""
     frames = (49, 53, 93, 97, 193)
     assert [len(plan_chunks(count, 49, 5)) for count in frames] == [1, 2, 2, 3, 5]
     assert len(plan_chunks(33, 17, 1)) == 2
@@ -23,7 +23,7 @@ UNEVEN_TIMES_S = tuple(t / 30 if t < 20 else 20 / 30 + (t - 20) / 10 for t in ra
 
 
 def describe_clip(fps: float, times_s: tuple[float, ...] = ()) -> VideoInfo:
-    """Describe a clip of 200 frames, or of frames at the given times."""
+    """Describe a video clip with the given frame times."""
     times_s = times_s or tuple(frame / fps for frame in range(200))
     empty_fields = dict.fromkeys(("name", "pts", "keyframes"), ()) | {"width": 64, "height": 64}
     clip_fields = {"frame_count": len(times_s), "has_audio": False, "start_s": 0.0}
@@ -39,7 +39,7 @@ def describe_clip(fps: float, times_s: tuple[float, ...] = ()) -> VideoInfo:
     ],
 )
 def test_the_page_counts_frames_as_the_loader_does(info, max_count):
-    """Check that the frame counts in ``uploads.test.mjs`` equal those of Load Exo Video."""
+    """Check that JavaScript and Python count the same number of frames."""
     valid_count = max_count - (max_count - 1) % 4
     selected_frames = select_frames(info, start_frame=10, frame_count=valid_count, target_fps=10.0)
     assert len(selected_frames.indices) == valid_count

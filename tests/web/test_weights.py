@@ -1,5 +1,4 @@
-"""Test that the page's weights of the geometry equal those of the model's bias, on a synthetic take
-with holes."""
+"""Test that JavaScript and Python compute the same attention weights from the geometry."""
 
 import json
 import math

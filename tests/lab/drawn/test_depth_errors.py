@@ -1,4 +1,4 @@
-"""Test drawn errors of depth maps: their size, smoothness, outlines and seeds."""
+"""Test simulated depth errors: their size, smoothness, outlines and seeds."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ NONE = DepthErrors(low_frequency=0.0, bleed_px=0.0, flicker=0.0)
 
 
 def wall_depth() -> DepthVideo:
-    """Draw the depth of a slanted wall, 2 to 5 m away."""
+    """Draw the depth map of a slanted wall, 2 to 5 m away."""
     inverse_depth = torch.linspace(0.2, 0.5, WIDTH).expand(FRAMES, HEIGHT, WIDTH)
     return DepthVideo(
         depth_m=1 / inverse_depth,

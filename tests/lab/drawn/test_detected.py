@@ -1,4 +1,4 @@
-"""Test drawn detections of a person's key points."""
+"""Test the simulated detector of a person's key points."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Compare the ray casting of solids with sphere tracing, brute force and supersampling."""
+"""Test the ray casting of solids against slower reference methods."""
 
 import pytest
 import torch
@@ -65,8 +65,7 @@ def test_a_ray_that_starts_inside_meets_nothing():
 
 
 def test_tiles_never_lose_a_hit():
-    """Compare ray casting that skips solids by tile with ray casting that tries every solid on
-    every ray."""
+    """Check that ray casting by tiles finds the same hits as testing every solid for every ray."""
     spec = SyntheticSpec(seed=4, frames=2, exo_width=112, exo_height=64, ego_size=64)
     scene = draw_layout(spec).scene
     solid_indices = scene.indices(head=False)

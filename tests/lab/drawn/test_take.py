@@ -1,4 +1,4 @@
-"""Test drawn takes: exact geometry, repeatability, motion and written files."""
+"""Test synthetic takes: exact geometry, repeatability, motion and written files."""
 
 import zipfile
 from dataclasses import replace
@@ -59,8 +59,7 @@ def test_depth_along_rays_is_longer_and_the_person_moves(take):
 
 @pytest.mark.parametrize("which", ["exo", "ego"])
 def test_depth_lies_on_the_solids(take, which):
-    """Check that each pixel's depth lies on the surface of the solid that the index map gives for
-    it."""
+    """Check that each pixel's depth lies on the surface of a solid."""
     camera_path = take.exo if which == "exo" else take.ego
     rays = camera_path.camera.pixel_rays(dtype=torch.float64)[0]
     for frame in (0, 4):
@@ -87,7 +86,7 @@ def test_depth_lies_on_the_solids(take, which):
 
 
 def test_both_cameras_see_the_same_colours(take):
-    """Compare the colours of ego pixels with those of the same points in the exo picture."""
+    """Check that surface points have the same colour in the exo and the ego picture."""
     for frame in (0, 3):
         sampled_colours, shifted_colours, true_colours = colours_in_both(take, frame)
         assert len(true_colours) > 0.05 * 128 * 128
@@ -118,8 +117,7 @@ def test_ego_picture_is_upright_without_the_wearers_head(take):
 
 
 def test_equal_specs_give_equal_takes(few):
-    """Check that equal specs draw equal takes, and that another thread count changes only a few
-    pixels."""
+    """Check that equal specifications give equal takes."""
     thread_count = torch.get_num_threads()
     repeated_take = make_take(FEW)
     torch.set_num_threads(2)
@@ -260,8 +258,8 @@ def test_written_take_is_read_back(take, tmp_path):
 
 
 def test_exo_cameras_share_scene_and_truth(few, tmp_path):
-    """Compare takes with one, two and four exo cameras, which share their first cameras and the ego
-    video."""
+    """Check that takes with one, two and four exo cameras agree in the cameras and the ego video
+    that they share."""
     four_view_take = make_take(replace(FEW, exo_views=4))
     for name in "exo_rgb exo_depth_m exo_index ego_rgb ego_depth_m".split():
         assert torch.equal(getattr(four_view_take, name), getattr(few, name)), name

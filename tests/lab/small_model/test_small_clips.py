@@ -1,4 +1,4 @@
-"""Test the drawn clips and latents on which the small model is trained."""
+"""Test the drawn clips on which the small model is trained."""
 
 from dataclasses import replace
 
@@ -31,8 +31,7 @@ def test_splits_share_no_scene():
 
 
 def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
-    """Compare a clip's mirrored geometry with the geometry of a scene with mirrored depth, cameras
-    and path."""
+    """Check that mirroring a clip's ray directions equals computing them in a mirrored scene."""
     take = make_take(clip_spec(100_003, TINY))
     depth, trajectory, options = take.depth_video(), take.trajectory(), "exact"
     sizes = {"frames": TINY.frames, "exo_size": (64, 32), "ego_size": (32, 32)}
@@ -72,8 +71,7 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
 
 
 def test_a_room_file_is_what_its_seed_says(tmp_path):
-    """Check that a room's file holds the clip drawn from its seed and a mirrored, recoloured
-    variant."""
+    """Check that a room's file contains the clip that its seed draws."""
     training_settings = replace(SMALL, clips=TINY)
     latent_maker = LatentMaker(WorkFiles().vae)
     for split in ("train", "test"):

@@ -35,7 +35,8 @@ from tests.refusals import refuses  # noqa: E402
 
 
 def test_whole_clips_equal_the_chunks_of_the_host():
-    """Check that encoding a whole clip at once equals encoding it in chunks, up to 1e-5."""
+    """Check that encoding a whole clip at once gives the same latents as ComfyUI's encoding in
+    chunks."""
     chunked_model, whole_model = (
         VaeEncoder(WorkFiles().vae, "cpu").model.float() for _ in range(2)
     )
@@ -46,8 +47,7 @@ def test_whole_clips_equal_the_chunks_of_the_host():
 
 
 def test_one_command_draws_trains_and_measures(tmp_path):
-    """Check that one command draws rooms, trains base and LoRA for a step or more, and measures
-    them."""
+    """Check that one command draws rooms, trains the base model and the LoRA, and measures them."""
     patient_settings = replace(SMALL, first_rooms_until=12_000.0, figures_until=12_000.0)
     work, out, text_file = tmp_path / "work", tmp_path / "out", tmp_path / "text.safetensors"
     work.mkdir()
@@ -154,8 +154,7 @@ def test_outlines_are_a_share_of_the_truth():
 
 
 def test_the_newest_whole_save_is_put_together(tmp_path):
-    """Check which saved model is restored if some or all parts of the last save are missing or
-    damaged."""
+    """Check that the newest complete save is restored if a later one lacks parts."""
     file, out, rng = tmp_path / WorkFiles(tmp_path).base.name, tmp_path / "out", random.Random(5)
     saves = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Define the clip sizes that the tests of the small model use."""
+"""Define small clip sizes for tests."""
 
 from lab.small_model.settings import ClipSettings
 

@@ -1,4 +1,4 @@
-"""Test ``calibrate --check``, which finds and corrects wrong cameras and clocks of drawn takes."""
+"""Test ``calibrate --check``, which finds wrong cameras and clocks in a data set."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ SHIFT = np.array([0.06, -0.05, 0.06])  # 10 cm
 
 @pytest.fixture(scope="module")
 def takes(tmp_path_factory) -> Path:
-    """Write two drawn takes, ``one`` and ``another``."""
+    """Write two drawn takes to a folder."""
     folder = tmp_path_factory.mktemp("takes")
     for seed, name in ((71, "one"), (72, "another")):
         spec = SyntheticSpec(
@@ -44,7 +44,7 @@ def takes(tmp_path_factory) -> Path:
 
 
 def copy_changed(takes: Path, folder: Path, **changes) -> dict:
-    """Copy a take with changed entries of its meta.json, and return the former entries."""
+    """Copy a take with changed entries in its meta.json."""
     shutil.copytree(takes / "one", folder)
     meta = read_json(folder / META)
     write_json(folder / META, meta | {key: np.array(x).tolist() for key, x in changes.items()})
@@ -52,7 +52,7 @@ def copy_changed(takes: Path, folder: Path, **changes) -> dict:
 
 
 def stated_poses(take: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the stated poses of the ego and the exo camera."""
+    """Read the ego and exo poses that a take's meta.json states."""
     meta = meta_entry(read_json(take / META), take / META)
     return np.array(meta["ego_extrinsics"]), np.array(meta["camera_extrinsics"])
 
@@ -67,8 +67,7 @@ def test_right_takes_pass_the_check(takes, tmp_path, capsys):
 
 @pytest.mark.parametrize("fault", ["turned head", "moved exo", "late"])
 def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
-    """Check that ``calibrate --check --write`` corrects a wrong pose or clock and keeps the old
-    poses in another file."""
+    """Check that wrong poses and clocks are corrected and the old poses are kept in another file."""
     ego, exo = stated_poses(takes / "one")
     wrong_poses = {"ego_extrinsics": ego, "camera_extrinsics": exo}
     if fault == "turned head":
@@ -118,8 +117,7 @@ def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
     ],
 )
 def test_uncorrectable_errors_are_reported(takes, tmp_path, wrong_part, expected_start):
-    """Check that a take with another take's poses or with mirrored videos is reported and stays
-    unchanged."""
+    """Check that another take's poses and mirrored videos are reported but not changed."""
     folder = tmp_path / "set" / "one"
     copy_changed(takes, folder, ego_extrinsics=stated_poses(takes / "another")[0])
     if wrong_part != "other poses":
@@ -136,8 +134,7 @@ def test_uncorrectable_errors_are_reported(takes, tmp_path, wrong_part, expected
 
 
 def test_robot_sets_and_takes_without_depth_are_checked(takes, tmp_path):
-    """Check that a late clock of a LeRobot data set is found, and that takes without depth are only
-    partly checked."""
+    """Check that ``calibrate --check`` also works on LeRobot data sets and on takes without depth."""
     pytest.importorskip("pyarrow", reason="reads parquet")
     ego, _ = stated_poses(takes / "one")
     copy_changed(

@@ -1,4 +1,4 @@
-"""Test steps of ``calibrate``: clocks by sound, cameras from a moving point, lenses, the floor."""
+"""Test the steps of ``calibrate``: clocks by sound, cameras from a moving point, lenses, the floor."""
 
 import json
 
@@ -25,7 +25,7 @@ from tests.train.drawn_recordings import SOUNDS, write_film
 
 
 def draw_sound(seed: int, seconds: float) -> np.ndarray:
-    """Draw a sound of noise with pauses."""
+    """Draw random noise with pauses, as a sound."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=round(seconds * RATE))
     loudness = np.interp(
@@ -67,8 +67,7 @@ def test_silence_and_other_sounds_give_no_clock():
 
 @pytest.mark.parametrize("codec", SOUNDS)
 def test_sound_begins_with_the_first_picture_in_each_codec(codec, tmp_path):
-    """Check that a codec's priming samples and edit lists cause no delay between sound and
-    pictures."""
+    """Check that sound and pictures are synchronous in files of each audio codec."""
     sound = np.interp(np.arange(12 * 48000) / 3, np.arange(12 * RATE), 0.1 * draw_sound(3, 12))
     file = tmp_path / f"film{SOUNDS[codec]}"
     write_film(file, np.zeros((96, 16, 16, 3), np.uint8), 8, sound, codec)
@@ -106,7 +105,7 @@ def head_path(count: int, spread: float):
 
 @pytest.mark.parametrize("lag_s", [None, 0.25])
 def test_camera_is_solved_from_a_moving_point(lag_s):
-    """Check the solved camera pose, with synchronous clocks and with an unknown lag between them."""
+    """Check the camera pose that is solved from a moving point, with and without a clock lag."""
     true_pose = look_at((2.0, 1.0, 2.0), (0.0, 0.0, 1.5), (0.0, 0.0, 1.0)).numpy()
     times, carrier = head_path(400, 0.25)
     head_positions, head_rotations = carrier(times + (lag_s or 0.0))
@@ -141,8 +140,7 @@ def test_still_head_does_not_determine_the_camera():
 
 
 def draw_gripper_log(is_straight: bool, lag_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a robot gripper's log [N, 6] of times, positions and pixels, and the pose of the camera
-    that sees it."""
+    """Draw the logged path of a robot gripper, and the pose of a camera that sees it."""
     pose = look_at((1.2, 0.3, 0.9), (0.0, 0.0, 0.2), (0.0, 0.0, 1.0)).numpy()
     times = np.arange(0, 20, 0.1)
 
@@ -172,8 +170,7 @@ def write_log(file, rows):
 
 
 def test_camera_is_solved_from_a_robots_log(tmp_path, capsys):
-    """Check the camera pose and clock delay from a gripper's log, and that an insufficient log is
-    refused."""
+    """Check the camera pose and the clock lag that are solved from a gripper's log."""
     video, log_file, camera_file = (
         tmp_path / "exo.mp4",
         tmp_path / "gripper.csv",

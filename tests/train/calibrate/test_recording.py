@@ -1,4 +1,4 @@
-"""Test ``calibrate`` on a drawn recording, its refusals, and ten training steps on the result."""
+"""Test ``calibrate`` on a drawn recording."""
 
 import shutil
 from pathlib import Path
@@ -28,8 +28,7 @@ RECORDING = RecordingSpec(
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
-    """Write a drawn recording and return its folder, the true head poses and the true exo camera
-    pose."""
+    """Write a drawn recording, and return its folder and the true camera poses."""
     folder = tmp_path_factory.mktemp("filmed") / "recording"
     take = write_recording(RECORDING, folder)
     write_json(folder / "lens.json", take.ego.camera.to_json())
@@ -41,7 +40,7 @@ def camera_centres(w2c: np.ndarray) -> np.ndarray:
 
 
 def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
-    """Run the commands of the page on own recordings and compare the calibration with the drawn
+    """Run the commands of docs/own_recordings.md, and compare the calibration with the true
     cameras."""
     pytest.importorskip("pycolmap", reason="pycolmap has no wheel here (extra calibrate)")
     recording_folder, true_head_poses, true_exo_pose = recording
@@ -111,8 +110,7 @@ def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
 
 
 def test_calibration_without_pycolmap_uses_the_wearers_head(recording, tmp_path, monkeypatch):
-    """Check the calibration by the wearer's head if pycolmap is missing and a file gives the ego
-    poses."""
+    """Check that ``calibrate`` finds the cameras by the wearer's head if pycolmap is missing."""
     recording_folder, true_head_poses, _ = recording
 
     def report_missing(name: str):

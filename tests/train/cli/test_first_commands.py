@@ -1,4 +1,4 @@
-"""Run the commands of docs/training.md, docs/paper_table.md and docs/robots.md on small data.
+"""Run the commands of three documentation pages on small data.
 
 Every option of the pages is given. What is added makes pictures, models and grids of points smaller.
 Models are stand-ins of random weights, masks are noise: this proves the way, not a picture."""
@@ -39,8 +39,7 @@ SMALL_OPTIONS = {
 
 
 def documented_commands(page: str, number: int = 0) -> list[list[str]]:
-    """Read the arguments of each train_egox.py command in a documentation page's code block, and
-    expand shell loops."""
+    """Read the train_egox.py commands in a documentation page."""
     page_text = (ROOT / "docs" / page).read_text("utf-8")
     code_block = re.findall(r"(?m)(?:^    .*\n)+", page_text)[number].replace("\\\n", " ")
     for loop in re.finditer(r"for (\w+) in (.*?); do (.*?); done", code_block):
@@ -57,8 +56,7 @@ def documented_commands(page: str, number: int = 0) -> list[list[str]]:
 def run_page(
     page: str, source: Path, options_by_command: Mapping[str, str], number: int = 0
 ) -> None:
-    """Run the train_egox.py commands of a documentation page on a data set, with additional options
-    for each."""
+    """Run the train_egox.py commands of a documentation page with additional options."""
     for command_words in documented_commands(page, number):
         command_words = [
             str(source) if word == "/data/egoexo4d" else word for word in command_words
@@ -82,7 +80,7 @@ def write_masks(videos: Path, out: Path) -> None:
 
 @pytest.fixture
 def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
-    """Provide a folder that holds small models under the file names of the documentation."""
+    """Provide a folder with small models under the file names that the documentation uses."""
     metric_model, _ = depth_models
     shutil.copytree(metric_model, tmp_path / "depth_anything_v2_metric")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
@@ -124,8 +122,7 @@ def test_training_page_leads_from_raw_data_to_a_video(shared_dir, workplace):
 
 
 def test_robots_page_leads_from_a_clip_to_a_data_set(tmp_path, monkeypatch, capsys):
-    """Run the commands of docs/robots.md on the drawn clip, with its true ego video as the
-    generated one."""
+    """Check that the commands of docs/robots.md write a robot data set from a clip."""
     import pyarrow.parquet as pq
 
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Test that a command whose Python lacks a package names this package in one line."""
+"""Test the error message for a Python that lacks a required package."""
 
 import subprocess
 import sys
@@ -53,7 +53,7 @@ def test_a_python_without_torch_is_named_in_one_line():
 def test_a_missing_package_is_named_before_any_work(
     tmp_path, training_set, synthetic_takes, package, words
 ):
-    """Check that a missing package is reported before the input files are read, which do not exist."""
+    """Check that a missing package is reported before any input file is read."""
     robots, out = tmp_path / "robots", tmp_path / "out"
     (robots / "meta").mkdir(parents=True)
     (robots / "meta" / "info.json").write_text("{}", encoding="utf-8")

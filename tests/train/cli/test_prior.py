@@ -1,4 +1,4 @@
-"""Test the headless prior command: its files, report and error messages."""
+"""Test ``run.py prior``: its files, report and error messages."""
 
 from pathlib import Path
 

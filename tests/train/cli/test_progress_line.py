@@ -1,4 +1,4 @@
-"""Test the console's progress line: remaining time, one line per task, and log lines."""
+"""Test the progress line on the console."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Test that the command line refuses bad input with a one-line message that names the fix."""
+"""Test that the command line refuses bad input with a helpful message."""
 
 import argparse
 import io
@@ -34,8 +34,7 @@ def test_bad_input_is_refused_with_a_fix(arguments, capsys):
 
 
 def test_unprintable_take_names_are_printed(tmp_path, monkeypatch):
-    """Check that a take's name which the console's encoding lacks causes no error when it is
-    printed."""
+    """Check that printing a take name with characters that the console lacks raises no error."""
     pytest.importorskip("av", reason="decodes video")
     console = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(console, "cp1252"))
@@ -82,8 +81,7 @@ def test_shipped_training_configurations_are_valid(file):
     "file", sorted(p.name for p in (ROOT / "configs").glob("accelerate_*.yaml"))
 )
 def test_shipped_accelerate_configurations_are_read_by_accelerate(file):
-    """Check that accelerate accepts the keys of each shipped configuration and that the documents
-    name each file."""
+    """Check that accelerate accepts each shipped configuration file."""
     from accelerate.commands.config.config_args import load_config_from_file
 
     accelerate_config = load_config_from_file(str(ROOT / "configs" / file))

@@ -1,4 +1,4 @@
-"""Test the ``cache`` command: its tensors, changed inputs, interrupted runs and encoders."""
+"""Test the ``cache`` command: its tensors, changed inputs and interrupted runs."""
 
 import json
 import shutil
@@ -203,8 +203,7 @@ def write_lines(file: Path, records: list[dict]) -> Path:
 
 
 def test_removed_clip_changes_only_its_takes_shards(training_set, tmp_path, monkeypatch, capsys):
-    """Check that removing a clip from the manifest rewrites only the two shards of the take of that
-    clip."""
+    """Check that removing a clip rewrites only the cache shards of its take."""
     monkeypatch.setattr(
         "egox_train.data.cache_build.clip_tensors", lambda clip, settings: {"text": torch.zeros(1)}
     )
@@ -288,8 +287,7 @@ def test_unreadable_clip_is_left_out_until_it_is_repaired(training_set, tmp_path
 
 
 def test_trainer_rays_follow_the_released_trainers_formula(training_set):
-    """Compare the rays of one latent with the released trainer's formula, which uses R instead of
-    its inverse."""
+    """Check that the rays equal those of the formula in the released training code."""
     record = read_manifest(training_set / "manifest.jsonl")[0]
     clip = read_clip(training_set, record)
     trajectory, intrinsics = clip.take.trajectory, clip.take.notes.meta_intrinsics
@@ -350,8 +348,7 @@ def test_vae_gives_the_latents_and_pictures_of_comfyuis(comfy_host):
 
 @pytest.mark.slow
 def test_vision_encoder_gives_the_embedding_of_comfyuis(comfy_host, standin_models):
-    """Compare EgoX's embedding of a picture with that of ComfyUI's CLIP vision model of the same
-    weights."""
+    """Check that our vision encoder and ComfyUI's give the same embedding for a picture."""
     import comfy.clip_vision
     import comfy.utils
     from safetensors import safe_open
@@ -374,8 +371,8 @@ def test_vision_encoder_gives_the_embedding_of_comfyuis(comfy_host, standin_mode
 
 
 def test_text_is_encoded_as_in_inference_or_in_training(tmp_path):
-    """Check that padding is masked and zeroed as in inference, or encoded as by the released
-    trainer."""
+    """Check both ways to encode text: with masked padding as in inference, or unmasked as in
+    training."""
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -432,7 +429,7 @@ def test_text_is_encoded_as_in_inference_or_in_training(tmp_path):
 
 
 def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tiny, tmp_path):
-    """Check that a text encoding unlike the configuration's is refused, except for a text of zeros."""
+    """Check that training refuses a cache whose text was encoded in the other way."""
     text_file = tmp_path / "text.safetensors"
     save_file({"embedding": torch.randn(2, 24)}, text_file)
     for text_source in (str(text_file), DEFAULT_SETTINGS["text"]):

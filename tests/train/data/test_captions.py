@@ -1,5 +1,4 @@
-"""Test captions written by a vision-language model, with a tiny random model and one of fixed
-answers."""
+"""Test captions that a vision-language model generates."""
 
 import shutil
 from dataclasses import replace
@@ -35,8 +34,7 @@ TEMPLATE = (
 
 
 def write_model(folder: Path) -> None:
-    """Write a LLaVA model of two layers that knows only the words of the test's questions and
-    answers."""
+    """Write a tiny LLaVA model that can read only the test's words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     vocabulary_words = sorted(
@@ -104,7 +102,7 @@ def write_model(folder: Path) -> None:
 
 
 class FixedAnswerModel:
-    """Wrap a vision-language model and answer each question with a fixed sentence."""
+    """Wrap a vision-language model so that it answers each question with a fixed sentence."""
 
     def __init__(self, processor, model) -> None:
         self.model, self.words = model, processor.tokenizer
@@ -132,7 +130,7 @@ def random_model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def fixed_answer_model(random_model, tmp_path, monkeypatch) -> Path:
-    """Write a folder from which a model is loaded that answers each question with a fixed sentence."""
+    """Write a model folder for a model that answers each question with a fixed sentence."""
     folder, original_load = tmp_path / "taught", captions.load_caption_model
 
     def load_wrapped(model_folder: Path, device: str | None = None):
@@ -146,7 +144,7 @@ def fixed_answer_model(random_model, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def partly_captioned_takes(synthetic_takes, tmp_path_factory) -> Path:
-    """Copy two takes, of which only the second has a prompt."""
+    """Copy two takes, of which only one has a prompt."""
     takes_folder = tmp_path_factory.mktemp("silent")
     for number, take in enumerate(sorted(synthetic_takes.iterdir())[:2]):
         shutil.copytree(take, takes_folder / take.name)

@@ -1,4 +1,4 @@
-"""Test ``prepare --clips``, which cuts listed clips from Ego-Exo4D takes, and too dark ego priors."""
+"""Test ``prepare --clips``, which makes only the clips that a list names."""
 
 import json
 import logging
@@ -27,8 +27,7 @@ PLANE_OPTIONS = replace(SMALL_OPTIONS, depth="plane", draw_anyway=True)
 
 
 def list_entry(source: Path, take: str, camera: str, first_frame: int, **changed_entries) -> dict:
-    """Build one entry of a clip list in the EgoX authors' format, with the cameras of the take's
-    annotation."""
+    """Build one entry of a clip list in the authors' format."""
     file = source / "annotations/ego_pose/train/camera_pose" / f"uid-{take}.json"
     cameras = read_json(file)
     camera_fields = {
@@ -47,7 +46,7 @@ def list_entry(source: Path, take: str, camera: str, first_frame: int, **changed
 
 @pytest.fixture
 def source(takes, tmp_path) -> Path:
-    """Write a raw take of 20 frames and two cameras, and a take without an annotation."""
+    """Write a raw take with two cameras, and a take without annotation."""
     camera_sizes = {"cam01": (112, 64), "cam02": (112, 64)}
     raw_folder = takes.write_egoexo4d(tmp_path / "raw", "lab_1_2", frames=20, cameras=camera_sizes)
     return takes.write_egoexo4d(raw_folder, "lab_9", frames=12)
@@ -161,8 +160,7 @@ def test_clips_are_listed_by_tables_and_json_files(source, tmp_path):
 
 
 def test_priors_that_cover_too_little_are_left_out(synthetic_takes, tmp_path):
-    """Check that clips are left out if the ego camera looks away from everything that the exo
-    camera saw."""
+    """Check that clips are left out if the ego camera sees little that the exo camera sees."""
     source = shutil.copytree(synthetic_takes, tmp_path / "takes")
     first_take = sorted(source.iterdir())[0]
     meta = read_json(first_take / "meta.json")

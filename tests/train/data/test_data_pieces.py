@@ -1,4 +1,4 @@
-"""Test clip windows, captions, splits and manifests of prepared data, without videos."""
+"""Test clip windows, captions, splits and manifests without videos."""
 
 import pytest
 import torch

@@ -36,8 +36,7 @@ def read_pictures(video: Path) -> np.ndarray:  # [T, H, W, 3]
 
 @pytest.mark.parametrize("pictures", ["undistorted", "as filmed"])
 def test_undistorted_videos_equal_the_prepared_clips(raw, tmp_path, pictures):
-    """Compare undistorted videos with prepared clips, and check that a second run makes only lost
-    files."""
+    """Check that ``undistort`` and ``prepare`` write the same pictures."""
     options = replace(OPTIONS, pictures=pictures)
 
     def count_new(folder: str = "exo", options: PrepareOptions = options, **run_options) -> int:
@@ -79,8 +78,7 @@ def test_undistorted_videos_equal_the_prepared_clips(raw, tmp_path, pictures):
 
 
 def test_camera_names_of_annotations_cannot_leave_the_folder(raw, tmp_path):
-    """Check that a camera or take named by a relative path is skipped and writes no file outside
-    the folder."""
+    """Check that names such as "../take" write no files outside the folder."""
     source = tmp_path / "raw"
     shutil.copytree(raw, source)
     (annotation,) = source.glob("annotations/ego_pose/*/camera_pose/*.json")
@@ -105,8 +103,7 @@ def test_camera_names_of_annotations_cannot_leave_the_folder(raw, tmp_path):
 
 
 def test_pictures_as_filmed_are_cropped_like_the_authors(raw, tmp_path):
-    """Compare pictures as filmed with the middle of the source video, and their camera with the
-    annotation's focal length."""
+    """Check that pictures as filmed are the middle of the source video."""
     options = replace(OPTIONS, depth="plane", clips_per_camera=1, cameras=1)
     ((undistorted_record,), _), ((record,), report) = (
         prepare_and_read(raw, tmp_path / "set", replace(options, pictures=pictures))
@@ -142,8 +139,7 @@ def test_data_set_without_depth_is_refused(raw, tmp_path):
 
 
 def test_relative_depth_model_is_aligned_to_a_metric_one(raw, depth_models):
-    """Compare aligned relative depth with the metric model's depth, with and without a mask of
-    moving pixels."""
+    """Check that the aligned relative depth agrees with the metric model's depth."""
     metric_model, relative_model = depth_models
     metric_options = replace(OPTIONS, depth="model", depth_model=metric_model)
     aligned_options = replace(metric_options, relative_depth_model=relative_model)

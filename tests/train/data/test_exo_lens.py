@@ -1,5 +1,4 @@
-"""Test the raw exo lens of Ego-Exo4D: read from its table, derived from the annotation, and
-compared with a picked head."""
+"""Test how the lens of Ego-Exo4D's exo cameras is found."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -84,8 +83,7 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path):
 
 @pytest.fixture
 def released_layout(tmp_path) -> Path:
-    """Write a take with a meta.json of Ego-Exo4D's K, a video narrower than the lens' picture,
-    depth and moving poses."""
+    """Write a take in the layout of the authors' release."""
     take_folder, frame_count = tmp_path / "source" / "room", 5
     take_folder.mkdir(parents=True)
     write_video(
@@ -111,8 +109,7 @@ def released_layout(tmp_path) -> Path:
 
 
 def test_prepare_takes_lens_and_scale_as_asked(released_layout, tmp_path):
-    """Check the camera and depth of a prepared clip with the lens of meta.json and with the raw
-    lens."""
+    """Check that ``prepare`` uses the requested exo lens and depth scale."""
     for exo_lens, lens in ((None, "pinhole"), ("raw", "opencv_fisheye")):
         options = replace(
             SMALL_OPTIONS, exo_size=(112, 64), ego_size=64, exo_lens=exo_lens, scale=1.5
@@ -163,7 +160,7 @@ def raw_folder(shared_dir) -> Path:
 
 
 def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
-    """Compare the projected ego camera with the glasses that a person picked in the exo pictures.
+    """Check that the lens projects the ego camera to the place that a person picked in the picture.
 
     What is left is the few cm between the picked bridge and the camera, tracking, and the picks'
     own 3 px."""

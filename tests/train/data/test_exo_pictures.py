@@ -1,4 +1,4 @@
-"""Test pictures of exo cameras that were turned upright, and the memory that decoded frames use."""
+"""Test exo pictures of upright videos, and the memory that decoding uses."""
 
 import weakref
 from dataclasses import replace
@@ -29,8 +29,7 @@ def lamps_in(
 
 @pytest.mark.parametrize("exo_lens", ["raw", "as given"])
 def test_upright_video_is_fitted_with_black_bars(takes, tmp_path, exo_lens):
-    """Check that an upright video gets black bars without depth and that drawn lamps lie where the
-    lens projects them."""
+    """Check that an upright video gets black bars without depth, and a lens that fits the picture."""
     source = takes.write_egoexo4d(
         tmp_path / "raw",
         "upenn_boulder_2",

@@ -1,5 +1,4 @@
-"""Test masks of moving pixels in prepared clips: mask files, mask models and masks derived from
-changes."""
+"""Test masks of moving pixels in prepared clips."""
 
 import logging
 from dataclasses import replace
@@ -42,7 +41,7 @@ def write_disc(
     size: tuple[int, int] = SIZE,
     centre: tuple[float, float] = (40, 30),
 ) -> None:
-    """Write a mask file [T, H, W] of a disc that does not move."""
+    """Write a mask file [T, H, W] that shows a still disc."""
     root.mkdir(exist_ok=True)
     v, u = np.mgrid[: size[1], : size[0]]
     disc_mask = (u - centre[0]) ** 2 + (v - centre[1]) ** 2 < 10**2
@@ -52,8 +51,7 @@ def write_disc(
 
 
 def test_mask_files_change_the_clip_and_its_prior(synthetic_takes, training_set, tmp_path):
-    """Check that a mask file of a disc around the wearer's head changes the clip's mask and its ego
-    prior."""
+    """Check that a mask file changes the clip's mask and its ego prior."""
     take = next(list_takes(synthetic_takes, "auto", []))
     exo_view, name = take.exos[0], f"{take.name}__exo"
     for other_take in list_takes(synthetic_takes, "auto", []):

@@ -1,4 +1,4 @@
-"""Test ``prepare`` on a real raw take and synthetic takes, with resumed runs and skipped takes."""
+"""Test ``prepare`` on a real take and on synthetic takes."""
 
 import shutil
 from dataclasses import replace
@@ -74,8 +74,7 @@ def test_raw_take_is_read_with_all_cameras(raw_data):
 
 
 def test_ego_lens_is_that_of_the_takes_calibration(raw_data, takes, tmp_path):
-    """Check that the ego lens comes from the take's calibration file, or from a preset with a note
-    if that is damaged."""
+    """Check that the ego lens is read from the take's calibration file if that is valid."""
     (take,) = read_egoexo4d(raw_data, [])
     calibration_path = Path("takes", take.name, "trajectory", "online_calibration.jsonl")
     calibrated_lens, preset_lens = (
@@ -199,8 +198,7 @@ def test_unusable_takes_are_refused_with_the_reason(takes, tmp_path):
 
 
 def test_clips_of_a_longer_take_equal_its_frames(takes, tmp_path, monkeypatch):
-    """Compare clips with the frames of the longer take, and check that each source video is probed
-    once."""
+    """Check that clips contain the right frames of a longer take."""
     probed_files, original_probe = [], reader._probe
     monkeypatch.setattr(
         reader,
@@ -260,7 +258,7 @@ def test_motion_of_a_carried_exo_camera_is_estimated(tmp_path):
 
 
 def test_released_folder_layout_is_prepared(synthetic_takes, tmp_path):
-    """Prepare takes in the released layout: a JSON list, videos, and one depth file for each frame."""
+    """Check that takes in the layout of the authors' release can be prepared."""
     source, entries = tmp_path / "released", []
     for take in sorted(synthetic_takes.iterdir())[:2]:
         videos, depths = source / "videos" / take.name, source / "depth_maps" / take.name
@@ -319,8 +317,7 @@ def test_damaged_takes_are_skipped_and_the_others_prepared(synthetic_takes, tmp_
 
 
 def test_malformed_annotations_are_skipped_with_reasons(takes, tmp_path):
-    """Check that each kind of malformed annotation is skipped with a reason, while the valid take
-    is prepared."""
+    """Check that takes with malformed annotations are skipped with a reason."""
     source = takes.write_egoexo4d(tmp_path / "raw", "good", frames=5)
     takes.write_damaged(source)
     records, report = prepare_and_read(
@@ -334,8 +331,7 @@ def test_malformed_annotations_are_skipped_with_reasons(takes, tmp_path):
 
 
 def test_set_with_another_ego_lens_is_continued_only_on_request(synthetic_takes, tmp_path, caplog):
-    """Check that ``prepare`` continues a set whose takes changed their ego lens only with
-    --new-lens."""
+    """Check that ``prepare`` continues a set with another ego lens only with --new-lens."""
     source, set_folder = shutil.copytree(synthetic_takes, tmp_path / "takes"), tmp_path / "set"
     records, _ = prepare_and_read(source, set_folder)
     meta = read_json(source / records[0].take / "meta.json")
@@ -368,8 +364,7 @@ def test_captions_are_read_from_a_file_and_wrong_ones_refused(synthetic_takes, t
 
 
 def test_ego_poses_are_read_from_a_file(synthetic_takes, tmp_path):
-    """Compare clips whose ego poses come from a separate file with clips of the same poses in
-    meta.json."""
+    """Check that ego poses from a separate file give the same clips as those in meta.json."""
     records, _ = prepare_and_read(synthetic_takes, tmp_path / "set")
     source = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
     for meta_file in sorted(source.glob("*/meta.json")):

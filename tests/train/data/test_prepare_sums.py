@@ -1,4 +1,4 @@
-"""Test ``prepare`` on many clips: cost estimates, chosen clips, parts, and interrupted runs."""
+"""Test ``prepare`` on many clips: cost estimates, chosen clips, parts and interruptions."""
 
 import re
 import shutil
@@ -23,13 +23,13 @@ COMMAND = "--frames 5 --stride 5 --size 64x32 --validation 0.5 --test 0".split()
 
 @pytest.fixture(scope="module")
 def long_takes(takes, tmp_path_factory) -> Path:
-    """Write three takes of 29 frames, which give five clips each."""
+    """Write three takes of 29 frames."""
     return takes.write_synthetic(tmp_path_factory.mktemp("long"), 3, frames=29)
 
 
 @pytest.fixture(scope="module")
 def long_set(long_takes, tmp_path_factory) -> Path:
-    """Prepare the set of long takes by the command, for tests that only read it."""
+    """Prepare a training set from the long takes, which tests only read."""
     root = tmp_path_factory.mktemp("long_set")
     assert main(["prepare", str(long_takes), str(root), *COMMAND]) == 0
     return root
@@ -121,8 +121,7 @@ def test_joined_parts_equal_the_set_of_one_run(long_takes, long_set, tmp_path, c
 
 
 def test_parts_of_version_1_1_are_joined(long_takes, long_set, tmp_path):
-    """Check that parts which store whole records, as version 1.1 wrote them, are joined, and
-    outdated records refused."""
+    """Check that parts of a training set which version 1.1 wrote can be joined."""
     for index in range(2):
         prepare(long_takes, tmp_path, SMALL_OPTIONS, HALF_HELD_OUT, RunOptions(part=(index, 2)))
     first_part = tmp_path / "parts" / "0-of-2.json"
@@ -142,7 +141,7 @@ def test_parts_of_version_1_1_are_joined(long_takes, long_set, tmp_path):
 
 
 def test_interrupted_run_keeps_finished_clips(long_takes, long_set, tmp_path, monkeypatch):
-    """Compare a run that was interrupted and continued with one that was never interrupted."""
+    """Check that a resumed run keeps finished clips and gives the result of an uninterrupted run."""
     made_jobs = []
 
     def make_or_interrupt(*arguments, **options):
@@ -174,8 +173,7 @@ def test_interrupted_run_keeps_finished_clips(long_takes, long_set, tmp_path, mo
 
 
 def test_run_stops_after_twenty_write_errors(takes, tmp_path, monkeypatch):
-    """Check that ``prepare`` stops after twenty write errors when only the first of 25 cameras can
-    be written."""
+    """Check that ``prepare`` gives up after twenty clips that can't be written."""
     (first_take,) = takes.write_synthetic(tmp_path / "takes", 1).iterdir()
     for number in range(24):
         shutil.copytree(first_take, first_take.with_name(f"copy_{number:02d}"))

@@ -1,4 +1,4 @@
-"""Test ``lerobot`` on folders of prepared clips: generated videos, wrong cameras and resumed runs."""
+"""Test ``lerobot``, which writes clips as a LeRobot data set."""
 
 import re
 import shutil
@@ -91,8 +91,7 @@ def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root):
 def test_an_ego_video_of_another_rate_is_refused(
     tmp_path, repo_root, frames, speed_factor, expected_text
 ):
-    """Check that an ego video of another frame rate is refused and that a shorter one of equal rate
-    is accepted."""
+    """Check that an ego video with another frame rate than the clip's is refused."""
     room_folder, ego_folder = repo_root / "sample" / "calm_room", tmp_path / "ego"
     info = probe_video(room_folder / TRUTH)
     pictures = read_all(room_folder / TRUTH, 9, (info.width, info.height))

@@ -1,4 +1,4 @@
-"""Test Ego-Exo4D's takes.json, the --task option, and splits by the data set or by room."""
+"""Test Ego-Exo4D's list of takes, and splits by data set or by room."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,7 @@ FRAMES = 30  # a second
 
 
 def write_list(root: Path, *takes: dict) -> None:
-    """Write Ego-Exo4D's takes.json with its documented columns, filled as for a take without
-    labels."""
+    """Write a list of takes in Ego-Exo4D's format (takes.json)."""
     take_entries = [
         {
             "root_dir": f"takes/{take['take_name']}",
@@ -46,7 +45,7 @@ def write_list(root: Path, *takes: dict) -> None:
 
 
 def split_by_take(root: Path) -> dict[str, str]:
-    """Read the split (train, validation or test) of each take of a prepared set."""
+    """Read the split of each take of a prepared set."""
     return {
         clip.split("__")[0]: name
         for name in SPLITS

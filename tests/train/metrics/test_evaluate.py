@@ -1,4 +1,4 @@
-"""Test ``evaluate`` on a small manifest: its report, restarts, refused clips and comparisons."""
+"""Test ``evaluate`` on a small manifest."""
 
 import filecmp
 import json
@@ -38,7 +38,7 @@ CUP_MASKS[:, :, 4:12, 4:12] = True
 
 
 def soft_picture(seed: int, frames: int = FRAMES, width: int = SIZE) -> torch.Tensor:
-    """Draw a still video of large soft shapes, which H.264 changes little."""
+    """Draw a still video of large soft shapes."""
     coarse_colours = np.random.default_rng(seed).random((4, 4, 3), np.float32) * 0.7 + 0.2
     picture = cv2.resize(coarse_colours, (width, SIZE), interpolation=cv2.INTER_CUBIC).clip(0.1, 1)
     return torch.from_numpy(picture).expand(frames, -1, -1, -1).contiguous()
@@ -50,7 +50,7 @@ def save_video(file: Path, frames: torch.Tensor, fps: float = FPS) -> None:
 
 @pytest.fixture(scope="module")
 def evaluation_set(tmp_path_factory) -> Path:
-    """Write four clips with priors of the left half, and generated videos near the truth."""
+    """Write four clips with priors, true videos and generated videos."""
     set_folder, records = tmp_path_factory.mktemp("set"), []
     for seed, name in enumerate(CLIPS):
         folder, true_video = set_folder / "clips" / name, soft_picture(seed)
@@ -177,8 +177,7 @@ def test_rows_are_made_again_if_files_or_settings_change(set_copy):
 
 
 def test_figures_are_given_per_visibility_class(set_copy):
-    """Check metrics per visibility class, which clips without seen.mkv or without a class do not
-    have."""
+    """Check that metrics are reported separately for each visibility class."""
     visibility_classes = torch.full((FRAMES, SIZE, SIZE), NOW, dtype=torch.uint8)
     visibility_classes[:, : SIZE // 2], visibility_classes[0, 0] = UNOBSERVED, DOUBTFUL
     write_levels(set_copy / "clips" / "a" / "seen.mkv", visibility_classes, FPS)
@@ -223,7 +222,7 @@ DAMAGED_CLIPS = {
 
 
 def add_damaged_clips(root: Path) -> None:
-    """Add the damaged clips of :data:`DAMAGED_CLIPS` to an evaluation set."""
+    """Add clips with missing or damaged files to an evaluation set."""
     valid_line = json.loads((root / "manifest.jsonl").read_text("utf-8").splitlines()[0])
     made_folder, mask_folder, line_by_clip = root / GENERATED, root / "masks", {}
     for name in DAMAGED_CLIPS:
@@ -271,7 +270,7 @@ def test_damaged_clips_are_reported_and_the_others_evaluated(set_copy):
 
 
 def copy_true_videos(place: Path, name: str) -> tuple[str, Path]:
-    """Copy the true ego videos into a folder that stands for another method's results."""
+    """Copy the true ego videos into a folder, as results of a second method."""
     (place / name).mkdir()
     for clip in CLIPS:
         shutil.copy(place / "clips" / clip / TRUTH_NAME, place / name / f"{clip}.mp4")
@@ -304,7 +303,7 @@ def test_report_compares_methods_seeds_and_groups(set_copy):
 
 
 def test_fvd_is_computed_per_method_and_kept_after_a_restart(set_copy, monkeypatch):
-    """Check FVD in the report, with mean colours in place of the I3D network's features."""
+    """Check that FVD is reported for each method, with a stand-in for the I3D network."""
     weights = {"fvd": set_copy / "weights.safetensors"}
     save_file({"any": torch.zeros(1)}, weights["fvd"])
     monkeypatch.setitem(

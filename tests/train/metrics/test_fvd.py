@@ -1,4 +1,4 @@
-"""Test FVD, motion smoothness and DINO matching by known values and random networks."""
+"""Test FVD, motion smoothness and DINO matching."""
 
 import sys
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Compare PSNR, SSIM, flicker and patch correlation with hand-computed values and libraries."""
+"""Test PSNR, SSIM, flicker and patch correlation against known values."""
 
 import sys
 from itertools import product

@@ -1,4 +1,4 @@
-"""Test object metrics on masks whose values can be counted by hand."""
+"""Test object metrics on small masks."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def square_mask(row: int, column: int, side: int = 10) -> np.ndarray:
 
 
 def object_masks(truth: list[np.ndarray], generated: list[np.ndarray]) -> ObjectMasks:
-    """Build the true and generated masks [1, T, H, W] of one object."""
+    """Build the true and generated masks of one object."""
     return ObjectMasks(ids=("a",), truth=np.stack(truth)[None], generated=np.stack(generated)[None])
 
 
@@ -49,8 +49,8 @@ def test_location_error_is_the_distance_between_outlines():
 
 
 def test_boundary_follows_the_davis_definition():
-    """Compare a mask's boundary with its definition by the right, lower and lower right neighbours
-    of each pixel."""
+    """Check that a mask's boundary is the set of pixels that differ from a right or lower
+    neighbour."""
     random_mask = np.random.default_rng(0).random((9, 7)) > 0.5
     expected_boundary = np.zeros_like(random_mask)
     for r, c in np.ndindex(9, 7):

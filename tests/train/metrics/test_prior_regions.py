@@ -1,4 +1,4 @@
-"""Test metrics inside and outside the prior's covered region, baselines and bootstrap intervals."""
+"""Test metrics inside and outside the area that the prior covers."""
 
 import numpy as np
 import pytest

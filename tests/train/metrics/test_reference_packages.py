@@ -1,4 +1,4 @@
-"""Compare EgoX's network metrics with the packages cd-fvd and vbench.
+"""Test that our network metrics equal those of the packages cd-fvd and vbench.
 
 The same random weights on both sides.
 """
@@ -24,8 +24,7 @@ from tests.refusals import refuses
 
 @pytest.fixture(scope="module")
 def video() -> Tensor:
-    """Draw a video [5, 136, 152, 3] of whole 8-bit levels whose picture moves and brightens, with
-    noise."""
+    """Draw a video [5, 136, 152, 3] with motion, brightness changes and noise."""
     rng = np.random.default_rng(0)
     scene = cv2.resize(rng.random((20, 24, 3)), (200, 160), interpolation=cv2.INTER_CUBIC)
     frames = [scene[4 * n : 4 * n + 136, 6 * n : 6 * n + 152] * (0.7 + 0.05 * n) for n in range(5)]
@@ -34,7 +33,7 @@ def video() -> Tensor:
 
 
 def features_of_both(theirs, network, ours, video) -> tuple[np.ndarray, np.ndarray]:
-    """Compute a 16-frame video's features [F] with cd-fvd and with EgoX."""
+    """Compute the features of a video by cd-fvd and by our code."""
     byte_video = np.resize((video[:, :32, :36] * 255).round().byte().numpy(), (1, 16, 32, 36, 3))
     feature_stats = sys.modules["cdfvd.fvd"].FeatureStats(capture_all=True)
     theirs(feature_stats, network, byte_video, device="cpu")
@@ -62,8 +61,7 @@ def test_features_of_pictures_are_cd_fvds(video, tmp_path):
 
 
 def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
-    """Compare VideoMAE features with cd-fvd's, from a network of one narrow block with random
-    weights."""
+    """Check that our VideoMAE features equal those of cd-fvd."""
     cdfvd_module = pytest.importorskip("cdfvd.fvd")
     from cdfvd.third_party.VideoMAEv2 import utils
     from cdfvd.third_party.VideoMAEv2.videomaev2_finetune import VisionTransformer
@@ -89,7 +87,7 @@ def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
 
 @pytest.fixture
 def vbench(monkeypatch):
-    """Import the code of the vbench package for one test and unload it afterwards."""
+    """Import the package vbench for one test."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("motion_smoothness", "dynamic_degree"):
         pytest.importorskip(
@@ -101,7 +99,7 @@ def vbench(monkeypatch):
 
 
 def drifting(seed: int, frames: int, width: int, contrast: float = 1.0) -> Tensor:
-    """Draw a soft picture that moves sideways unevenly, as a video [T, 128, W, 3]."""
+    """Draw a video [T, 128, W, 3] of a soft picture that moves sideways."""
     coarse_picture = 0.5 + contrast * (
         np.random.default_rng(seed).random((6, 12, 3), np.float32) - 0.5
     )
@@ -124,8 +122,7 @@ def decoded(file: Path) -> np.ndarray:  # [T, H, W, 3] uint8
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
-    """Compare the figures of ``evaluate --protocol table1`` with those of vbench and cd-fvd for the
-    same drawn videos."""
+    """Check that ``evaluate --protocol table1`` gives the figures of vbench and cd-fvd."""
     cdfvd_module = pytest.importorskip("cdfvd.fvd")
     from cdfvd.utils.data_utils import preprocess
     from easydict import EasyDict

@@ -1,4 +1,4 @@
-"""Compare a report on twelve clips, two splits and three seeds with figures computed by hand."""
+"""Test the figures in a report against values computed by hand."""
 
 from egox_train.metrics.report import build_report, markdown_report, protocol_of
 

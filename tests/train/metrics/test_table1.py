@@ -1,4 +1,4 @@
-"""Test ``--protocol table1`` of evaluate and masks: figures, objects, networks and the report."""
+"""Test ``--protocol table1`` of the commands evaluate and masks."""
 
 import json
 from dataclasses import replace
@@ -44,8 +44,7 @@ def decode_video(file: Path) -> np.ndarray:  # [T, H, W, 3] uint8
 
 @pytest.fixture
 def protocol_set(tmp_path) -> Path:
-    """Write two takes with one generated video each, the first of the ego view and the second of
-    the exo and ego canvas."""
+    """Write two takes with one generated video each."""
     for seed, clip in enumerate(("a_b_7_56", "c")):
         true_video = drifting_video(seed, 50)
         write_video(tmp_path / "takes" / clip / TRUTH_NAME, true_video, 20.0, threads=1)
@@ -169,7 +168,7 @@ def test_table1_report_has_eleven_columns_and_published_rows(protocol_set):
 
 
 def test_networks_receive_the_protocols_pictures(protocol_set, monkeypatch):
-    """Check the shapes of the videos that the metric networks receive, recorded by stand-ins."""
+    """Check the shapes of the videos that the metric networks receive."""
     shapes_by_network: dict[str, list[tuple]] = {}
 
     def make_recorder(name: str, file: Path, device: str):
@@ -222,8 +221,7 @@ def box_mask(left: int, top: int, right: int, bottom: int) -> np.ndarray:
 def test_object_metrics_of_known_boxes_are_exact(
     tmp_path, cosine, expected_pairs, expected_distance, expected_iou, expected_contour
 ):
-    """Check object metrics of one true and two generated boxes whose embeddings have a known
-    cosine."""
+    """Check object metrics of boxes with known positions and similarities."""
     true_masks = np.stack([box_mask(8, 8, 24, 24)])[:, None]
     generated_masks = np.stack([box_mask(8, 8, 24, 24), box_mask(24, 8, 40, 24)])[:, None]
     mask_file = tmp_path / "clip.npz"
@@ -305,7 +303,7 @@ def test_objects_are_compared_by_boxes_and_small_ones_left_out(tmp_path):
 def test_masks_command_and_evaluate_give_object_metrics(
     protocol_set, networks, tmp_path, monkeypatch
 ):
-    """Run the masks and evaluate commands with SAM 2 and DINOv3 networks of random weights."""
+    """Check that the commands masks and evaluate give object metrics, with random networks."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2Model"):
         pytest.skip("transformers is too old for SAM 2")
@@ -355,7 +353,7 @@ def test_masks_command_and_evaluate_give_object_metrics(
 
 
 def test_small_holes_and_islands_are_removed(monkeypatch):
-    """Check that holes and islands of 4 px in a mask are removed while those of 6 px stay."""
+    """Check that holes and islands of at most 4 px are removed from a mask."""
     monkeypatch.setattr(auto_masks, "SMALL_REGION", 4)
     logits = torch.full((1, 12, 24), -1.0)
     logits[0, 1:11, 1:11] = 1.0

@@ -1,5 +1,4 @@
-"""Test the ``masks`` command, which tracks objects in true and generated videos with a random SAM
-2."""
+"""Test the ``masks`` command, which tracks objects through videos."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +25,7 @@ SIZE, FRAMES = 64, 3
 
 @pytest.fixture(scope="module")
 def sam(networks, tmp_path_factory) -> Path:
-    """Write a SAM 2 video model of random weights in the folder layout of transformers."""
+    """Write a SAM 2 video model with random weights."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2VideoModel"):
         pytest.skip("transformers is too old for SAM 2")
@@ -35,7 +34,7 @@ def sam(networks, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def clips_folder(tmp_path) -> Path:
-    """Write two clips, the first with a mask of a cup in its first frame."""
+    """Write two clips, of which one has an object mask for its first frame."""
     records = []
     for name in ("a", "b"):
         true_video = torch.rand(

@@ -1,4 +1,4 @@
-"""Test LPIPS, CLIP-I and RAFT motion with small random networks."""
+"""Test LPIPS, CLIP-I and motion metrics with small random networks."""
 
 import math
 
@@ -26,7 +26,7 @@ def pictures() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def lpips_file(networks, tmp_path_factory):
-    """Write AlexNet's layers of random weights under torchvision's names."""
+    """Write a weight file for LPIPS with random weights."""
     file = tmp_path_factory.mktemp("lpips") / "alexnet.safetensors"
     save_file({**networks.alexnet(), "classifier.6.bias": torch.zeros(3)}, file)
     return file

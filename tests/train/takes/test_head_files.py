@@ -1,5 +1,4 @@
-"""Test ``train_egox.py headpose``, which turns a file of head key points into a take's ego
-trajectory."""
+"""Test ``train_egox.py headpose``, which estimates the ego camera path from head key points."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +41,7 @@ def take() -> SyntheticTake:
 
 @pytest.fixture(scope="module")
 def marks() -> np.ndarray:
-    """Compute the head's marks [T, 8, 3] in metres in the exo camera's frame."""
+    """Compute the 3D positions [T, 8, 3] of the head's key points in the exo camera's frame."""
     layout = draw_layout(SPEC)
     world_marks = np.stack([layout.head.marks[name] for name in POINTS], axis=1)
     return transform(layout.scene.exo.pose, torch.from_numpy(world_marks)).numpy()
@@ -50,7 +49,7 @@ def marks() -> np.ndarray:
 
 @pytest.fixture
 def folder(take, tmp_path) -> Path:
-    """Write a drawn take whose meta.json has no ego poses."""
+    """Write a drawn take without ego poses."""
     write_take(take, tmp_path / "täke 1")
     path = tmp_path / "täke 1" / META
     meta = read_json(path)
@@ -164,8 +163,7 @@ def test_one_file_and_no_depth(folder, take, marks, capsys):
 
 
 def test_a_body_models_npz_into_meta_json(folder, take, marks):
-    """Check that a body model's key points are written to meta.json as ego poses with which the
-    take loads."""
+    """Check that key points of a body model become ego poses in meta.json."""
     body_points = np.zeros((9, 70, 3), dtype=np.float32)
     for i, name in enumerate(POINTS):
         body_points[:, MHR_POINTS[name]] = marks[:, i] - [0, 0, 2]
@@ -218,8 +216,7 @@ def numbered(frames: list[dict], *places: int) -> list[dict]:
     ],
 )
 def test_entries_of_a_video_s_frames(folder, take, marks, capsys, entries, outcome):
-    """Check that key points are matched to frames by frame_idx, and refused if their number fits no
-    video."""
+    """Check that key points are assigned to video frames by their frame numbers."""
     points_file = folder.parent / "points.json"
     write_json(points_file, entries(openpose_frames(marks, take)))
     is_refused = "got" in outcome

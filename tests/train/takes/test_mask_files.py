@@ -1,5 +1,4 @@
-"""Test mask files of every format: how they are named, checked before decoding, and read for single
-frames."""
+"""Test how mask files of every format are found, checked and read."""
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ FRAME_COUNT, HEIGHT, WIDTH = 7, 24, 48
 
 
 def moving_block() -> np.ndarray:
-    """Draw the mask [T, H, W] of a block that moves to the right."""
+    """Draw a mask [T, H, W] of a block that moves to the right."""
     mask = np.zeros((FRAME_COUNT, HEIGHT, WIDTH), bool)
     for t in range(FRAME_COUNT):
         mask[t, 8:16, 4 * t : 4 * t + 12] = True

@@ -1,4 +1,4 @@
-"""Test that the base transformer is read from diffusers folders, shards and quantised files."""
+"""Test that the base transformer is read from folders and files."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.refusals import refuses
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory) -> dict[str, Path]:
-    """Write a random base model of float32 weights as a folder of shards and as one file."""
+    """Write a random base model both as a folder and as one file."""
     torch.manual_seed(0)
     model = WanTransformer3DModel(
         num_attention_heads=2,
@@ -35,7 +35,7 @@ def bases(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_shards_are_read_in_the_requested_dtype(bases, monkeypatch, dtype):
-    """Check that all weights but those which must stay float32 are read in the requested dtype."""
+    """Check that weights are read in the requested dtype, except those that must stay float32."""
     monkeypatch.setattr("egox_train.wan.transformer.cast_base", lambda model, dtype: model)
     float32_parts, allowed_parts = set(), WanTransformer3DModel._keep_in_fp32_modules
     for name, parameter in load_base(bases["folder"], dtype).named_parameters():
@@ -48,7 +48,7 @@ def test_shards_are_read_in_the_requested_dtype(bases, monkeypatch, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_folder_and_a_file_give_the_same_model(bases, dtype):
-    """Compare all weights and rotary tables of a model read from a folder and from a single file."""
+    """Check that a model read from a folder equals one read from a single file."""
     folder_tensors, file_tensors = (
         {**model.state_dict(), **dict(model.named_buffers())}
         for model in (load_base(bases[kind], dtype) for kind in ("folder", "file"))
@@ -71,8 +71,7 @@ def test_float8_file_is_read_in_the_requested_dtype(bases, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("suffix", ["scale_weight", "weight_scale"])
 def test_scaled_float8_weights_are_multiplied_by_their_scale(bases, tmp_path, suffix):
-    """Check float8 weights in ComfyUI's old format and in its new one with a scale per matrix or
-    row."""
+    """Check that float8 weights are multiplied by their scales."""
     weights, expected_weights = load_file(bases["file"]), {}
     for name in [name for name in weights if name.endswith("ffn.0.weight")]:
         scale = weights[name].abs().amax(*([1] if "blocks.1." in name else [])) / 448

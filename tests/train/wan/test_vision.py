@@ -1,4 +1,4 @@
-"""Test how the CLIP vision encoder crops its input picture."""
+"""Test how the CLIP vision encoder crops its input."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,7 @@ from egox_train.wan.vision import VisionEncoder
 
 @pytest.mark.parametrize("size", [(28, 61), (61, 28), (56, 120)])
 def test_clip_input_is_cropped_as_by_its_processor(tmp_path, size):
-    """Compare the encoder's hidden states with those of a picture cropped by transformers' image
-    processor."""
+    """Check that the encoder crops a picture as transformers' image processor does."""
     transformers = pytest.importorskip("transformers")
     layer_settings = {"num_hidden_layers": 3, "num_attention_heads": 2}
     config = transformers.CLIPVisionConfig(
