@@ -210,6 +210,15 @@ def test_no_banner_asks_for_a_scene_that_loads_by_itself(
     banners = editor.tab.evaluate("() => window.banners")
     assert not [text for text in banners if "Load scene" in text]
     assert any("click on the head" in text for text in banners)
+    # The second click comes before the server has answered the first.
+    editor.tab.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
+    for place in ((0.6, 0.25), (0.4, 0.65)):
+        editor.tab.mouse.click(*editor.point_in_box("exo", *place))
+    editor.tab.wait_for_function(f"() => {editor.script('exo.step')} === null")
+    document = json.loads(editor.read_keyframes())
+    assert len(document["keyframes"]) == 1 and len(document["looks"]) == 1, (
+        "the second click turns the head that the first has placed"
+    )
 
 
 def test_a_scene_of_an_earlier_run_accepts_no_click(open_page, read_unpacked):

@@ -55,6 +55,7 @@ export class ExoView extends PicturePanel {
     this.scene = null; // what the node told of it
     this.trusted = true; // whether clicks count: not in the scene of an earlier run
     this.step = null; // null, "place" and then "aim", or "look"
+    this.clicks = []; // the shares of width and height of each that isn't answered yet
     this.last = null; // the last click on what is looked at: again at that place it may be the wearer's own
     this.look = null; // what is looked at in this frame
     this.frame = 0;
@@ -185,14 +186,23 @@ export class ExoView extends PicturePanel {
     );
   }
 
+  // A click that comes before the answer to the one before is for the step after it, or for none if that fails.
   async click(event) {
-    if (!this.scene) return;
-    if (!this.step) return (this.note.textContent = this.say("placeHeadHelp"));
     const box = this.canvas.getBoundingClientRect();
     const share = (value, low, size) => Math.min(1, Math.max(0, (value - low) / size));
+    this.clicks.push([share(event.clientX, box.left, box.width), share(event.clientY, box.top, box.height)]);
+    if (this.clicks.length > 1) return;
+    while (this.clicks.length) {
+      await this.takeClick(...this.clicks[0]);
+      this.clicks.shift();
+    }
+  }
+
+  async takeClick(u, v) {
+    if (!this.scene) return;
+    if (!this.step) return (this.note.textContent = this.say("placeHeadHelp"));
     const placing = this.step === "place";
     const looking = this.step === "look";
-    const [u, v] = [share(event.clientX, box.left, box.width), share(event.clientY, box.top, box.height)];
     const again = this.last?.frame === this.frame && Math.hypot(u - this.last.u, v - this.last.v) < AGAIN;
     if (looking) this.last = { frame: this.frame, u, v };
     try {
@@ -209,6 +219,7 @@ export class ExoView extends PicturePanel {
       if (placing) this.wishes.onPlace(point);
       else this.wishes.onAim(point);
     } catch (error) {
+      this.clicks.length = 0;
       this.failed(error, this.note);
     }
   }
