@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from egox_core import stages
 from egox_train.video_writer import write_video
 from tests.browser.test_without_weights import PRIOR_BUTTON
 from tests.browser.upload_page import (
@@ -19,7 +20,7 @@ from tests.browser.upload_page import (
     wait_for_upload_note,
 )
 from tests.uneven_clip import write_uneven_clip
-from tools.rigs.comfy_page import FORM_ROW
+from tools.rigs.comfy_page import FORM_ROW, PageError
 
 SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
 SETTINGS = ("start_frame", "frame_count", "target_fps", "resize")
@@ -30,6 +31,12 @@ _IS_GREY = """() => ['.egox-preview:has([data-view=coverage]) .egox-preview-stag
     (e) => getComputedStyle(e).filter.includes('grayscale'))).map(([first]) => first)"""
 _HAS_PICTURE_SCRIPT = """(file) => [...document.querySelectorAll('video')].some(
   ({ poster }) => poster && new URL(poster).searchParams.get('file') === file)"""
+_KEEP_LOADER_SCRIPT = """(kind) => {
+  app.graph.nodes.filter((node) => node.type !== kind).forEach((node) => app.graph.remove(node));
+  const preview = LiteGraph.createNode('PreviewImage');
+  app.graph.add(preview);
+  app.graph.nodes.find((node) => node.type === kind).connect(0, preview, 0);
+}"""
 _CLIP_NAMES_SCRIPT = """() => app.rootGraph.nodes.flatMap(
   (node) => (node.egoxPreview?.clips ?? []).map(({ name }) => name))"""
 
@@ -120,6 +127,35 @@ def test_settings_for_a_clip_end_with_it(open_page, read_shipped, upload_folder,
     assert "variable frame rate" in upload_and_wait(
         page, write_uneven_clip(tmp_path / "uneven.mp4"), "49 frames"
     )
+
+
+def test_a_video_with_a_false_cut_is_taken_as_one_shot(
+    open_page, read_shipped, upload_folder, repo_root, tmp_path
+):
+    rooms = [
+        stages.load_clip(repo_root / "sample" / name / "exo.mp4", frame_count=5, size=(448, 256))[
+            0
+        ].exo
+        for name in ("calm_room", "synthetic_room")
+    ]
+    joined_video = tmp_path / "joined.mp4"
+    write_video(joined_video, torch.cat(rooms), 10.0)
+    page = open_page(size=(1600, 900))
+    page.open_form(read_shipped("egox_demo"))
+    page.evaluate(_KEEP_LOADER_SCRIPT, LOADER)
+    upload_and_wait(page, joined_video, "9 frames")
+    assert not trim_control(page, "one-shot").is_visible()
+    with pytest.raises(PageError, match="a cut at frame 5"):
+        page.run_form()
+    trim_control(page, "one-shot").get_by_text("It is one shot").wait_for()
+    trim_control(page, "one-shot").click()
+    assert "Look for cuts again" in trim_control(page, "one-shot").inner_text()
+    page.run_form()
+
+    set_value(page, LOADER, "file", SAMPLE_VIDEO)
+    trim_control(page, "one-shot").wait_for(state="hidden")
+    (loader,) = (node for node in page.to_prompt().values() if node["class_type"] == LOADER)
+    assert "one_shot" not in loader["inputs"], "another video may have cuts"
 
 
 def open_over_tab(page, saved: dict) -> None:

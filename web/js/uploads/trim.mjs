@@ -2,6 +2,7 @@
 import { button, make } from "../editor/view/elements.mjs";
 import { findWidget, onChange, setWidget } from "../graph_change.mjs";
 import { chunksOf } from "./chunks.mjs";
+import { oneShotButton } from "./one_shot.mjs";
 import { needsDepth } from "./place.mjs";
 import { countFor, frameAt, framesSaid, mostFrames, secondsOf, timeOf } from "./seconds.mjs";
 
@@ -50,9 +51,11 @@ export function trimBar(app, api, node, say) {
   const shorten = toggled("shorten", "frame_count");
   const toggle = (element, shown, to, text, values) =>
     Object.assign(element, { hidden: !shown, to, textContent: say(text, values), title: say(text, values) });
+  const oneShot = oneShotButton(app, api, node, say);
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-trim-note" });
   const element = make("div", "egox-ed-trim", { hidden: true });
-  element.append(picture, labelled("start", from), start, labelled("length", lasts), length, fit, half, shorten, note);
+  element.append(picture, labelled("start", from), start, labelled("length", lasts), length);
+  element.append(fit, half, shorten, oneShot.element, note);
   const address = (route, more) => `/egox/${route}?${new URLSearchParams({ file, ...more })}`;
   let [clip, file] = [null, null];
   let isChosen = false; // by a hand or an upload, not by a workflow that is loaded
@@ -63,6 +66,7 @@ export function trimBar(app, api, node, say) {
 
   const show = async () => {
     letGo();
+    oneShot.show();
     if (file !== value("file")) {
       const asked = (file = value("file"));
       clip = null;

@@ -158,7 +158,7 @@ function partsOf({ video, depth, camera, poses, truth, hands, frames, depth_fram
 function outcome(answer, { given, several, out }, say) {
   const { folder, name, unused } = answer;
   const sentences = [
-    answer.reused || folder === name ? "" : say("renamed", { folder, name }),
+    answer.reused || folder === name ? "" : say("renamed", { name }),
     given.length ? say("given", { nodes: given.join(", ") }) : "",
     several.length ? say("several") : "",
     out.length ? say("leftOut", { nodes: out.join(", ") }) : "",
