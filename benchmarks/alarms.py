@@ -6,9 +6,8 @@ whose input files are correct or have a known error.
 To be run again after a change of ``egox_core/prior/placement.py``, with seeds that nobody has seen. A
 wrong reading is silent, named rightly (alone or as one of two), or named as something else; a word alone
 offers no reading. Right takes have usual persons, and then all postures and places of exo. Each named
-remedy is followed as it is worded, and the points that the ego camera sees are compared with the true
-ones: *first* is the remedy named first, *other* the second one. A take that is still wrong cries again,
-or is silent."""
+remedy is followed as it is worded: the second one where the first leaves the prior wrong, by the points that
+the ego camera sees against the true ones. A take that is wrong after both cries again, or is silent."""
 
 import re
 from collections import Counter
@@ -32,6 +31,7 @@ from lab.drawn.spec import CHOICES
 Change = Callable[[Tensor], Tensor]
 POSES = ("ego", "exo")
 KINDS = (RemarkKind.STRANGE_PLACE, RemarkKind.WARNING)
+REMEDY_PLACES = ("first remedy", "second remedy")
 TURNED = [[0.6, 0.0, 0.8, 0.5], [0.0, 1.0, 0.0, -0.4], [-0.8, 0.0, 0.6, 0.7]]
 """The take's world against the drawn one."""
 RIGHT_POINTS = 0.4
@@ -147,9 +147,7 @@ def placement_remark(take: SyntheticTake, files: Files) -> str:
 def remedies(words: str) -> list[str]:
     """List the corrections that a warning's text proposes."""
     remedy_text = words.partition("would be right with ")[2].partition("; draw_anyway")[0]
-    return (
-        re.split(", or (?=depth |poses |ego poses |exo poses )", remedy_text) if remedy_text else []
-    )
+    return remedy_text.split("; if the prior is still wrong then, with ") if remedy_text else []
 
 
 def follow(
@@ -255,17 +253,16 @@ def main(arguments: list[str] | None = None) -> int:
             files = right_take_files.changed(changes)
             remark_text = placement_remark(take, files)
             row[verdict(remark_text, right_cause)] += 1
-            for remedy_place, remedy in zip(
-                ("first", "other"), remedies(remark_text), strict=False
-            ):
-                remedied_files = follow(files, remedy, right_take_files.depth_m)
-                row[f"{remedy_place}: {outcome(take, right_take_files, remedied_files)}"] += 1
-    outcome_texts = [
-        f"{remedy_place}: {end}"
-        for remedy_place in ("first", "other")
-        for end in ("right", "cries", "silent")
-    ]
-    names = ("silent", "right", "word", "wrong", *outcome_texts)
+            outcomes = [
+                outcome(take, right_take_files, follow(files, remedy, right_take_files.depth_m))
+                for remedy in remedies(remark_text)
+            ]
+            if "right" in outcomes:
+                row[REMEDY_PLACES[outcomes.index("right")]] += 1
+            elif outcomes:
+                row[f"still wrong, {outcomes[-1]}"] += 1
+    names = ("silent", "right", "word", "wrong", *REMEDY_PLACES)
+    names += ("still wrong, cries", "still wrong, silent")
     lines = ["| files | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += [
         f"| {name} | " + " | ".join(str(row[key]) for key in names) + " |"

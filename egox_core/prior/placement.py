@@ -48,6 +48,12 @@ smaller ratio without that is a path through a place where exo sees nobody."""
 OWN_M, BODY_M, NO_BODY_M = 0.25, 1.0, 0.5
 """Metres from the eyes from which on the wearer's body is rated, up to which it is his own, and within
 which some of it must be, as shoulders are: of 58 drawn right takes two have none."""
+FROM_ABOVE = math.sin(math.radians(60))
+"""Sine of exo's elevation over the eyes, in the head's own axes, from which on raised arms may be most of
+what it sees of a body."""
+LEAST_BELOW, LEAST_BELOW_FROM_ABOVE = 0.5, 0.25
+"""Share of a body that is below the eyes at least. Of 113 drawn right takes of all postures and places of exo
+(seeds 19083740 to 19083799) two that are seen from above have 0.32 and 0.46."""
 LEAST_BODY = 4
 """px of the thinned picture that a mask must have of a body."""
 MAX_MISFIT, MARGIN, MAX_PENALTY = 1.0, 1.5, 3.0
@@ -120,6 +126,11 @@ class Placement(NamedTuple):
         return self.body_m - NO_BODY_M if self.inside >= 0.5 else 0.0
 
     @property
+    def gap(self) -> float:
+        """Distance between the head's depth and that of the surface there, as a logarithm."""
+        return math.inf if math.isnan(self.ratio) else abs(math.log(self.ratio))
+
+    @property
     def misfit(self) -> float:
         """Deviation from the measurements of correct takes, 0 if nothing is odd."""
         excess = (  # NaN is none
@@ -177,7 +188,9 @@ def check_placement(
             "exo sees nothing of what the wearer looks at: the prior will be nearly black"
         )
         return (Remark(f"warning: {warning_text}", RemarkKind.WARNING),)
-    advice = f"it would be right with {', or '.join(alternatives)}"
+    advice = "it would be right with " + "; if the prior is still wrong then, with ".join(
+        alternatives
+    )
     if (sees_nothing or placement.far > TOO_FAR) and alternatives and not draw_anyway:
         raise EgoXInputError(
             "place of the ego camera",
@@ -196,33 +209,41 @@ def check_placement(
 
 def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Progress) -> list[str]:
     """Describe the alternative interpretations of the files that fit much better than the given
-    one."""
-    readings, misfits = list(READINGS), {}
+    one, the best first."""
+    readings, fits = list(READINGS), {}
     scale_reading = f"depth in another unit or of another lens: scale it by {placement.ratio:.2g}"
     if math.log(SCALE_OFF) < abs(math.log(placement.ratio)) < math.log(PLAIN):
         readings.append((scale_reading, {"depth_m": scaled(placement.ratio)}))
     for index, (name, changes) in enumerate(readings):
         progress(index, len(readings), "readings of poses and depth")
-        misfit = measure([head.read(changes) for head in heads]).misfit
-        misfits[name] = min(misfit, misfits.get(name, misfit))
+        changed_placement = measure([head.read(changes) for head in heads])
+        # Under it the body may still be where it can't be, as it is with a wrong lens.
+        misfit = math.inf if changed_placement.below < 0 else changed_placement.misfit
+        # Of readings that fit alike, the one whose head is nearest to the surface there is the best.
+        fit = misfit, changed_placement.gap
+        fits[name] = min(fit, fits.get(name, fit))
     if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
-        misfits[MILLIMETRES] = 0.0
+        fits[MILLIMETRES] = 0.0, 0.0
     limit = min(MAX_MISFIT, placement.misfit - MARGIN)
-    if misfits.get(scale_reading, math.inf) <= limit:  # it is simpler than any other depth
-        misfits = {
-            name: misfit
-            for name, misfit in misfits.items()
+    if scale_reading in fits and fits[scale_reading][0] <= limit:  # it is simpler than other depth
+        fits = {
+            name: fit
+            for name, fit in fits.items()
             if name == scale_reading or not name.startswith("depth")
         }
-    ranked_names = sorted(misfits, key=misfits.__getitem__)
-    if misfits[ranked_names[0]] > limit:
+    best_name, *other_names = sorted(fits, key=fits.__getitem__)
+    best_misfit = fits[best_name][0]
+    if best_misfit > limit:
         return []
-    if ranked_names[0] == INVERSE:
+    if best_name == INVERSE:
         return [INVERSE]
     return [
-        name
-        for name in ranked_names[:2]
-        if misfits[name] <= min(MAX_MISFIT, misfits[ranked_names[0]] + MISFIT_TOLERANCE)
+        best_name,
+        *(
+            name
+            for name in other_names[:1]
+            if fits[name][0] <= min(MAX_MISFIT, best_misfit + MISFIT_TOLERANCE)
+        ),
     ]
 
 
@@ -303,7 +324,11 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
             & inside
             & (body_m < NO_BODY_M)
         )
-        lowness = _weighted_median(lowness, depth.square()).where(is_reliable, torch.nan)
+        exo_in_head = transform(seen_head.ego.upright_w2c, camera_centre(exo_path.w2c)[:, None])
+        elevation_sine = -exo_in_head[..., 1] / exo_in_head.norm(dim=-1)
+        least_below = torch.where(elevation_sine > FROM_ABOVE, LEAST_BELOW_FROM_ABOVE, LEAST_BELOW)
+        lowness = _weighted_quantile(lowness, depth.square(), 1 - least_below)
+        lowness = lowness.where(is_reliable, torch.nan)
         measurements.append(
             (
                 inside,
@@ -329,12 +354,16 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
     return Placement(*map(float, medians))
 
 
-def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:  # [F, N], NaN unknown -> [F, 1]
-    """Compute the area-weighted median of the values in each frame."""
+def _weighted_quantile(
+    values: Tensor,  # [F, N], NaN unknown
+    weights: Tensor,  # [F, N]
+    share: Tensor,  # [F, 1] of the weight that is lower
+) -> Tensor:  # [F, 1]
+    """Compute the weighted quantile of the values in each frame."""
     values, order = values.sort(1)
-    share = weights.nan_to_num().gather(1, order).masked_fill(values.isnan(), 0).cumsum(1)
-    middle = (share >= share[:, -1:] / 2).int().argmax(1, keepdim=True)
-    return values.gather(1, middle)
+    lower_weight = weights.nan_to_num().gather(1, order).masked_fill(values.isnan(), 0).cumsum(1)
+    position = (lower_weight >= lower_weight[:, -1:] * share).int().argmax(1, keepdim=True)
+    return values.gather(1, position)
 
 
 def flipped(w2c: Tensor) -> Tensor:

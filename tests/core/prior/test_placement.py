@@ -161,6 +161,25 @@ def test_wrong_scale_is_named_with_its_factor(take, factor):
     assert named_factor * factor == pytest.approx(1, rel=0.25) and "disparity" not in warning
 
 
+def drawn_wearer(seed, **settings):
+    size = {"frames": 1, "exo_width": 160, "exo_height": 96, "ego_size": 64, "edge_samples": 1}
+    return make_take(SyntheticSpec(seed=seed, texture="plain", wearer="drawn", **size, **settings))
+
+
+def test_raised_arms_seen_from_above_are_not_the_body():
+    take = drawn_wearer(19083758, posture="climbing", exo_place="overhead")
+    assert check_placement(scene(take.exo_rgb, take.depth_video())[0], take.trajectory()) == ()
+
+
+def test_reading_that_fits_best_is_named_first():
+    """Check a rolled head whose inverted poses put it near a body, too."""
+    take = drawn_wearer(19083741)
+    path = replace_ego(take.trajectory(), w2c=rolled(-1)(take.ego.w2c))
+    (warning,) = check_placement(scene(take.exo_rgb, take.depth_video())[0], path)
+    first_remedy = warning.text.split("it would be right with ")[1].split("; if the prior")[0]
+    assert "an upright picture" in first_remedy and "by 90" in first_remedy
+
+
 def test_impossible_placement_is_refused_unless_drawn_anyway(take, are_remarks_blank):
     def raise_interrupted(count, total, stage):
         raise InterruptedError(stage)
