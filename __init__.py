@@ -1,4 +1,4 @@
-"""EgoX for ComfyUI: exocentric video in, egocentric video out."""
+"""Generate first-person (ego) video from third-person (exo) video in ComfyUI."""
 
 import logging
 from pathlib import Path
@@ -7,8 +7,7 @@ WEB_DIRECTORY = "./web/js"
 
 
 async def comfy_entrypoint():
-    """Give the host the pack's extension, imported only here, so that tools import the repository
-    without a host."""
+    """Create the pack's extension, which ComfyUI calls to load the nodes."""
     from .nodes.host.names import log_missing_names
 
     log_missing_names()  # before the imports below, which such a host may fail
@@ -18,7 +17,7 @@ async def comfy_entrypoint():
 
 
 def _copy_before() -> Path | None:
-    """Folder of another copy of this pack that the host has loaded already."""
+    """Find another copy of this pack that ComfyUI has loaded already."""
     try:
         import folder_paths  # noqa: F401  only a host has it; elsewhere `nodes` is this pack's folder
 

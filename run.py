@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""EgoX: the one front door. Needs nothing but Python itself.
+"""Run all commands of the repository, with the standard library alone.
 
 python3 run.py demo [--take FOLDER] [--frames N] [--size PX] [--steps N] [--keep-server]
 python3 run.py test [--all] [--browser [--screenshots]] [pytest arguments]

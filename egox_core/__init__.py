@@ -1,5 +1,5 @@
-"""EgoX: from a third-person video with depth to the input and the attention that make its
-first-person video.
+"""Convert a third-person (exo) video with depth to the model input and attention bias that generate
+its first-person (ego) video.
 
 What a graph runs, in plain torch and numpy; knows no host. The rooms, each importing only rooms further down:
 

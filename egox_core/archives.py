@@ -277,8 +277,7 @@ def read_npy_header(
     # Bytes of the whole .npy.
     size: int,
 ) -> tuple[tuple[int, ...], np.dtype]:
-    """Read shape and dtype from the header of a .npy file, and check that the data has the stated
-    size.
+    """Read shape and dtype from the header of a .npy file, and refuse a file with too little data.
 
     Raises:
         EgoXInputError: not a .npy, column order, pickled objects, cut off or longer than claimed.
@@ -331,7 +330,7 @@ def read_npy_header(
 
 
 class PackedFrames:
-    """Reader of single frames of an array in a zip archive, fastest in ascending order."""
+    """Read single frames of an array inside a zip archive, fastest in ascending order."""
 
     def __init__(
         self,

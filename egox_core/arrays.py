@@ -71,8 +71,7 @@ def _describe_type(values: object) -> str:
 
 
 def as_matrix(values: object, what: str, expected: str) -> Tensor:
-    """Convert rows of numbers to a float64 tensor, or raise an error that names ``what`` and the
-    ``expected`` shape.
+    """Convert rows of numbers to a float64 tensor, and refuse other shapes.
 
     Raises:
         EgoXInputError: no numbers, rows of different length.
@@ -182,6 +181,6 @@ def as_mask(values: object, what: str) -> Tensor:  # [T or 1, h, w]
 
 
 def _leading_axes(values: object) -> list[None]:
-    """Return the shape's leading part: one free axis for several frames, or none for one pose or
-    mask."""
+    """Build the expected first dimensions of a shape: one of any length for several frames, none
+    for a single frame."""
     return [] if getattr(values, "ndim", 3) == 2 else [None]

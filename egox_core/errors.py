@@ -1,4 +1,4 @@
-"""Define the error that users meet: what was given, what is expected, and how to fix it."""
+"""Define EgoXInputError, which tells a user what was given, what is expected, and how to fix it."""
 
 import re
 import sys
@@ -47,7 +47,7 @@ class EgoXInputError(ValueError):
         super().__init__(f"{what}: got {got_text}; " + in_words(f"expected {expected}. Fix: {fix}"))
 
     def __reduce__(self) -> tuple:
-        """Return what pickle needs to pass this error to another process."""
+        """Make this error picklable, so that it can be sent to another process."""
         return partial(
             type(self), self.what, got=self.got, expected=self.expected, fix=self.fix
         ), ()
@@ -91,8 +91,8 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
 
 
 def this_python() -> str:
-    """Return the last parts of the Python executable's path, since the first ones may contain a
-    user name."""
+    """Shorten the path of the Python executable, because its first folders may contain a user name.
+    """
     return str(Path(*Path(sys.executable).parts[-3:]))
 
 

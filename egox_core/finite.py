@@ -53,7 +53,7 @@ def check_finite(
 
 
 class _FoundError(Exception):
-    """Exception that ends a repeated forward pass as soon as the faulty block is found."""
+    """Exception that stops a repeated forward pass at the block that produced NaN or infinity."""
 
 
 def _first_block(blocks: Sequence[nn.Module], again: Callable[[], object]) -> str:

@@ -147,8 +147,7 @@ def foreign_file(start: bytes, *, video: bool = False) -> ForeignFile | None:
 def refuse_foreign(
     start: bytes, what: str, name: str, *, expected: str = "the file itself", video: bool = False
 ) -> None:
-    """Refuse a file of an unsupported kind by its first bytes, with ``what`` as its name in the
-    error.
+    """Refuse a file of an unsupported kind, recognised by its first bytes.
 
     Raises:
         EgoXInputError: it is one of :data:`FOREIGN`.

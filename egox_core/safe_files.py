@@ -116,7 +116,7 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 
 def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
-    """Check that the path is a file of a supported kind, with ``what`` as its name in the error.
+    """Refuse a path that isn't an existing file of a supported kind.
 
     Raises:
         EgoXInputError: nothing there, a folder, larger than ``most_bytes``, or of a kind that no
@@ -143,7 +143,7 @@ def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
 
 
 def require_folder(folder: Path | None, what: str, expected: str) -> None:
-    """Check that the path is a folder or None, with ``what`` as its name in the error.
+    """Refuse a path that isn't an existing folder, unless it is None.
 
     Raises:
         EgoXInputError: nothing there, or a file.
@@ -316,8 +316,7 @@ def require_safe_name(name: str, what: str) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Generator[Path]:
-    """Yield a temporary path to write to, which replaces ``path`` at the end, or is deleted after
-    an exception.
+    """Yield a temporary path that replaces ``path`` when writing has succeeded.
 
     Its mode is that of any new file, whatever the writer asked for: safetensors lets nobody else
     read. An error of the disk names ``path``: writing itself tells none.

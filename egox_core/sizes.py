@@ -46,8 +46,7 @@ def longest_clip(available: int) -> int:
 
 
 def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int, int]:
-    """Compute the size (width, height) in latents of a picture in px, with ``what`` as its name in
-    the error.
+    """Compute a picture's width and height in latents from its size in px.
 
     Raises:
         EgoXInputError: width or height is no multiple of 16; names the nearest size that is.
@@ -98,8 +97,8 @@ def spare_frames(count: int) -> float:
 
 
 def centre_crop_left(size: tuple[int, int], target: tuple[int, int]) -> int | None:
-    """Find the first column of a centred crop of ``size`` to the shape of ``target``, or None if
-    heights differ.
+    """Compute the left column of a centred crop to another aspect ratio, or return None if heights
+    differ.
 
     Sizes are (width, height), and ``size`` has the target's height and is wider.
 

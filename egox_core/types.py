@@ -297,7 +297,7 @@ class CameraTrajectory(Kept):
         return self.exo
 
     def other_exo(self, *owners: CameraPath) -> tuple[Remark, ...]:
-        """Warn if the exo camera in the path's file is none of the ``owners`` of a scene or depth.
+        """Warn if the exo camera in the path's file is none of a scene's or depth's exo cameras.
 
         Theirs is used. Where only one side says a pose, the videos are compared.
         """

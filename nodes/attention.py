@@ -36,8 +36,7 @@ COND = 0  # the host's number of the positive prompt among what it stacks
 
 
 class AttentionCapture:
-    """Store the attention record of the patched model's last sampling run, or None before the first
-    run.
+    """Store the attention that the patched model computed in its last sampling run.
 
     It patches the model by ComfyUI's own hook after self-attention, which gets the q and k of
     the attention. It changes no result, and works beside any override of attention."""
@@ -49,7 +48,7 @@ class AttentionCapture:
         self._widening: WideningWrapper | None = None
 
     def patch(self, model: ModelPatcher) -> ModelPatcher:
-        """Clone a model so that sampling the clone stores its attention in this capture.
+        """Clone a model so that sampling the clone records its attention.
 
         Raises:
             EgoXInputError: no plain Wan model, no such block.
@@ -65,8 +64,8 @@ class AttentionCapture:
         return patched
 
     def watch(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Record the sampling schedule and the geometry of a run, and refuse a run whose attention
-        can't be captured.
+        """Store a run's sampling schedule and geometry, and refuse a run whose attention can't be
+        recorded.
 
         Raises:
             EgoXInputError: no such step, or a model without the EgoX canvas.
@@ -90,8 +89,7 @@ class AttentionCapture:
 
     @torch.compiler.disable
     def after_attention(self, call: dict[str, Any]) -> Tensor:
-        """Record queries and keys in ComfyUI's hook, and return its ``x`` [B, N, heads * d]
-        unchanged.
+        """Record queries and keys of an attention call, and return its result ``x`` unchanged.
 
         ``q`` and ``k`` are [B, N, heads, d]. With cached exo keys, ``q`` has ego's queries only.
 
@@ -148,8 +146,7 @@ class AttentionCapture:
 
 
 def mark_capture(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
-    """Mark a model call, so that torch.compile never runs code for it that was compiled without the
-    attention capture.
+    """Mark a model call, so that torch.compile compiles separate code for recorded calls.
 
     An APPLY_MODEL wrapper (see :class:`WideningWrapper`).
     """
@@ -215,7 +212,8 @@ class EgoXAttentionCapture(io.ComfyNode):
 
 
 class EgoXAttentionView(io.ComfyNode):
-    """Draw what EgoX Attention Capture recorded for any pixel of the ego picture, without sampling."""
+    """Draw the attention recorded by EgoX Attention Capture for a chosen pixel of the ego picture.
+    """
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -295,8 +293,7 @@ class EgoXAttentionView(io.ComfyNode):
 
 
 def index_from_start(what: str, number: int, count: int, range_name: str) -> int:
-    """Convert an index that may be negative, counting from the end, to one that counts from the
-    start.
+    """Convert a negative index, which counts from the end, to a positive one.
 
     Raises:
         EgoXInputError: outside.

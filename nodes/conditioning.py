@@ -47,7 +47,7 @@ SEED_UNKNOWN = -1
 
 
 class EgoXPrompt(io.ComfyNode):
-    """Join the sections of the take's prompt, each of which may be rewritten by hand."""
+    """Join the exo and ego sections of a prompt, each of which a user may rewrite."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -97,8 +97,7 @@ class EgoXPrompt(io.ComfyNode):
 
 
 def conditioning_inputs() -> tuple[io.Input, ...]:
-    """Make the node inputs for conditioning, pictures and encoders that every node with a canvas
-    has."""
+    """Make the node inputs for prompts, pictures and encoders."""
     return (
         io.Conditioning.Input(
             "positive", tooltip="The encoded prompt, with its sections for exo view and ego view."
@@ -125,7 +124,7 @@ def conditioning_inputs() -> tuple[io.Input, ...]:
 
 
 def low_memory_input(advanced: bool = False) -> io.Input:
-    """Make the input for the VAE's tiles that every node with a canvas has."""
+    """Make the node input that turns on tiled encoding by the VAE."""
     return io.Boolean.Input(
         "low_memory",
         default=False,
@@ -141,7 +140,7 @@ def low_memory_input(advanced: bool = False) -> io.Input:
 
 
 class EgoXConditioning(io.ComfyNode):
-    """Encode both halves of the canvas, and mark which latents the model gets as known."""
+    """Encode exo video and ego prior, and mark which latents the model gets as known."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -243,8 +242,7 @@ def condition_clip(
     clip_vision: ClipVisionModel | None = None,
     model: ModelPatcher | None = None,
 ) -> tuple[list, list, dict, CanvasWithEncoders, str]:
-    """Make positive and negative conditioning, the empty ego latent, the canvas, and a summary text
-    for one clip.
+    """Encode one clip to conditioning, an empty ego latent and a canvas, with a summary text.
 
     Raises:
         EgoXInputError: pictures that don't fit each other, a model that lacks CLIP vision.
@@ -323,8 +321,7 @@ def encode_clip(
     seed: int,  # of the noise in a released embedding
     tile_size: int,  # px; 0: whole
 ) -> tuple[Conditioned, str]:
-    """Encode a clip to latents, preview colours and an image embedding, and return them with a
-    summary text.
+    """Encode a clip's pictures to latents and an image embedding, with a summary text.
 
     The result is remembered, because EgoX Conditioning runs again when the LoRA's strength
     changes.

@@ -1,5 +1,4 @@
-"""Define Decode Ego Half, which decodes the sampled ego latent to the ego video, without the exo
-half."""
+"""Define the node Decode Ego Half, which decodes the sampled ego latent to the ego video."""
 
 import torch
 from comfy_api.latest import io
@@ -137,8 +136,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> str:
-        """Return a value that changes when a true ego video is added beside the exo video, so that
-        ComfyUI runs the node again.
+        """Compute a value that changes when a true ego video is added, so that ComfyUI runs the
+        node again.
 
         Which video is compared is unknown here, since ComfyUI passes no graph.
 

@@ -1,5 +1,4 @@
-"""Define Depth Align, which makes one aligned metric depth of files, depth models' outputs or depth
-pictures."""
+"""Define the node Depth Align, which makes one metric depth of files or depth models' outputs."""
 
 from pathlib import Path
 from typing import Any
@@ -224,7 +223,8 @@ class EgoXDepthAlign(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, depth_file="", camera_file="", **others) -> str:
-        """Compute a digest of the files, so that the node runs again after they changed on disk."""
+        """Compute a digest of the depth files, so that ComfyUI runs the node again after they
+        changed."""
         names = [
             name for name in (depth_file, camera_file) if isinstance(name, str) and name
         ]  # linked: not known yet
@@ -279,12 +279,12 @@ class EgoXDepthAlign(io.ComfyNode):
 
 
 def select_connected(**payloads: Any) -> dict[str, Any]:
-    """Select the depth models' sockets that are connected."""
+    """Select the depth sockets that are connected."""
     return {name: payload for name, payload in payloads.items() if payload is not None}
 
 
 def check_depth_inputs(graph: Graph, node: str) -> None:
-    """Check the depth files and the exo camera before a run, as far as they are known then.
+    """Check depth files and exo camera before a run starts.
 
     Raises:
         EgoXInputError: no metric depth from anywhere, a file that is not there or of another video, a
@@ -328,7 +328,7 @@ def exo_meta(
     frames: Frames,
     preset: str,
 ) -> tuple[TakeMeta | None, str]:
-    """Read what the meta.json file states about the exo camera, with a note on the lens.
+    """Read the exo camera from a meta.json file, with a note on its lens.
 
     Raises:
         EgoXInputError: a file that can't be read.

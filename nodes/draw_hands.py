@@ -1,4 +1,4 @@
-"""Define Draw Hands, which draws the wearer's hands as the ego camera sees them."""
+"""Define the node Draw Hands, which draws the wearer's hands into the ego view."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from .show import shown
 
 
 class EgoXDrawHands(io.ComfyNode):
-    """Draw hands from an ego path, hidden by the prior's depth."""
+    """Draw the wearer's hands as the ego camera sees them, hidden behind nearer surfaces."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -95,7 +95,7 @@ class EgoXDrawHands(io.ComfyNode):
 
 
 def read_hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
-    """Read the hands of hands.json beside the exo video, for the frames in use.
+    """Read the wearer's hands from hands.json beside the exo video, for the frames in use.
 
     Raises:
         EgoXInputError: no such file, a bad one, fewer frames.
@@ -113,7 +113,7 @@ def read_hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandT
 
 
 def use_depth_camera(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:
-    """Replace the path's ego camera by the camera with which the prior's depth was rendered.
+    """Replace the path's ego camera by the camera of the prior's depth.
 
     Raises:
         EgoXInputError: depth of another camera, such as exo's.

@@ -1,4 +1,5 @@
-"""Define Ego Pose Input, which reads the ego path from a file, keyframes or an estimate."""
+"""Define the node Ego Pose Input, which reads the ego camera's path from a file, keyframes or an
+estimate."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -256,7 +257,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
 
 def check_poses(graph: Graph, node: str) -> None:
-    """Check the chosen source of ego poses before a run, as far as it is known then.
+    """Check the chosen source of ego poses before a run starts.
 
     Raises:
         EgoXInputError: a file that is not there, without poses or of fewer than the frames in use,

@@ -1,5 +1,5 @@
-"""Define Estimate Head Pose, which makes the ego camera's path from detections of the wearer in the
-exo video."""
+"""Define the node Estimate Head Pose, which estimates the ego camera's path from detections of the
+wearer."""
 
 import json
 from dataclasses import replace
@@ -40,8 +40,7 @@ LENS_GUESSED = (
 
 
 class EgoXEstimateHeadPose(io.ComfyNode):
-    """Estimate a trajectory, its keyframes and the wearer's hands from key points, depth and a
-    mask."""
+    """Estimate the wearer's head path and hands from key points, depth and a mask."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -247,7 +246,7 @@ def find_wearer_points(
 
 
 def check_head_inputs(graph: Graph, node: str) -> None:
-    """Check the detectors' outputs and the exo camera before a run, as far as they are known then.
+    """Check the detectors' outputs and the exo camera before a run starts.
 
     Raises:
         EgoXInputError: no detector, a bad meta.json beside the video.
@@ -261,7 +260,7 @@ def check_head_inputs(graph: Graph, node: str) -> None:
 
 
 def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath, str]:
-    """Find the exo camera in pixels of the frames if no depth gives one, with a note on its source."""
+    """Choose the exo camera when no depth gives one, with a note on its source."""
     meta_path = beside_video(frames, META)
     meta = None if meta_path is None else read_meta(meta_path)
     if meta is not None and meta.exo_camera is not None:
@@ -271,8 +270,7 @@ def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath
 
 
 def check_frames(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frames) -> Frames:
-    """Check that depth, mask and key points belong to the pictures' frames, and return those
-    frames.
+    """Check that depth, mask and key points belong to the same frames, and return those frames.
 
     Raises:
         EgoXInputError: another number of frames, other moments; depth that is not in metres.

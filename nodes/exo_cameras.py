@@ -1,4 +1,4 @@
-"""Define Rank Exo Cameras, which finds the take of an event that shows most of the wearer's view."""
+"""Define the node Rank Exo Cameras, which finds the camera that shows most of the wearer's view."""
 
 from pathlib import Path
 
@@ -83,7 +83,7 @@ class EgoXRankExoCameras(io.ComfyNode):
 
 
 def take_folders(takes: str) -> list[tuple[Path, str]]:
-    """List the take's folder that each line of a text names, together with the line itself.
+    """Find the take folder that each line of a text names.
 
     Raises:
         EgoXInputError: no line, a folder that is not there or outside the host's folders.

@@ -1,5 +1,4 @@
-"""Define Exo Camera Motion, which estimates the poses of a handheld exo camera from its frames and
-their depth."""
+"""Define the node Exo Camera Motion, which estimates the poses of a handheld exo camera."""
 
 from typing import get_args
 
@@ -106,8 +105,8 @@ class EgoXExoMotion(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, poses_file="", **others) -> str:
-        """Compute a digest of the file of camera poses, so that ComfyUI runs the node again after
-        the file changed."""
+        """Compute a digest of the camera pose file, so that ComfyUI runs the node again after it
+        changed."""
         return fingerprint(poses_file) if isinstance(poses_file, str) and poses_file else ""
 
     @classmethod

@@ -1,5 +1,4 @@
-"""Load the nodes' files one by one, so that a missing name of ComfyUI loses only the nodes of one
-file."""
+"""Load the node files one by one, so that an error in one file only loses its own nodes."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -166,7 +165,7 @@ out, because the registry flags a pack that imports by a computed name."""
 def load_nodes(
     files: Mapping[Callable[[], ModuleType], tuple[str, ...]] = NODE_FILES,
 ) -> tuple[type[io.ComfyNode], ...]:
-    """Load the nodes that work in this version of ComfyUI, and log which others are lost and why."""
+    """Load the nodes that work in this version of ComfyUI, and log the others with a reason."""
     node_classes: list[type[io.ComfyNode]] = []
     for file, names in files.items():
         try:

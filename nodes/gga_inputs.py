@@ -1,4 +1,4 @@
-"""Make the inputs of geometry-guided attention for the model patch and the sampler node.
+"""Make the node inputs of geometry-guided attention.
 
 Both nodes take them as ``execute(..., **gga)`` and pass them to :func:`gga_options` unchanged,
 so that each input is declared once."""
@@ -27,8 +27,7 @@ def wan_model_input() -> io.Input:
 
 
 def geometry_inputs() -> list[io.Input]:
-    """Make the node inputs for depth and trajectory, from which the attention's guiding directions
-    are computed."""
+    """Make the node inputs for depth and trajectory, by which the attention is guided."""
     return [
         EgoXDepth.Input(
             "depth",
@@ -92,8 +91,7 @@ def backend_input() -> io.Input:
 
 
 def recompute_exo_input(advanced: bool = False) -> io.Input:
-    """Make the node input for the number of sampling steps after which the exo half is computed
-    again."""
+    """Make the node input for how often sampling computes the exo half again."""
     return io.Int.Input(
         "recompute_exo",
         display_name="recompute exo",
@@ -114,7 +112,7 @@ def recompute_exo_input(advanced: bool = False) -> io.Input:
 
 
 def check_geometry(graph: Graph, node: str) -> None:
-    """Check the geometry inputs and the weights' files before a run, as far as they are known then.
+    """Check geometry inputs and weight files before a run starts.
 
     Raises:
         EgoXInputError: a strength or mode that makes no sense, no depth or trajectory to guide by,
@@ -135,8 +133,7 @@ def check_geometry(graph: Graph, node: str) -> None:
 def gga_options(
     metadata: Mapping[str, str], inputs: Mapping[str, Any], depth: DepthVideo | None
 ) -> tuple[GgaOptions, RayMode]:
-    """Make the core's options for guided attention from the node's input values, with the kind of
-    rays that the LoRA needs.
+    """Convert a node's input values to the core's options for guided attention.
 
     Args:
         metadata: the LoRA's.

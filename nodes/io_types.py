@@ -1,4 +1,4 @@
-"""Define the pack's own socket types, each with one frozen payload of ``egox_core.types``."""
+"""Define the pack's socket types."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ EgoXAttention = io.Custom(
 
 @frozen
 class CanvasWithEncoders(Canvas):
-    """Hold a canvas with ComfyUI's encoders, by which a sampler recomputes the image embedding for
-    its own seed."""
+    """Hold a canvas with the encoders that a sampler needs to recompute its image embedding."""
 
     vae: VAE
     clip_vision: ClipVisionModel | None
@@ -42,7 +41,7 @@ class TrajectoryWithNotes(CameraTrajectory):
 
 
 def notes_of(trajectory: CameraTrajectory) -> TakeNotes:
-    """Look up the notes of a path, or make empty ones."""
+    """Look up the notes that belong to a camera path."""
     return trajectory.notes if isinstance(trajectory, TrajectoryWithNotes) else TakeNotes()
 
 

@@ -1,5 +1,4 @@
-"""Define Load Exo Video, which gives the frames in use, their sound, and their indices in the
-source."""
+"""Define the node Load Exo Video, which loads the frames in use and their sound."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,8 +38,7 @@ MANY_CHANNELS = 8
 
 
 class EgoXLoadExoVideo(io.ComfyNode):
-    """Load frames of one size from a file or a VIDEO, with the source indices that depth and poses
-    use."""
+    """Load the exo frames from a file or ComfyUI's VIDEO, with their indices in the source."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -245,7 +243,7 @@ def check_side(longest: int) -> None:
 
 
 def check_video(graph: Graph, node: str) -> None:
-    """Check before a run the file, frame count and size, as far as no link gives them.
+    """Check the video file, frame count and size before a run starts.
 
     Raises:
         EgoXInputError: no 4n+1 frames, no multiples of 16 px; as :func:`.host.graph.selection_of`.
@@ -261,8 +259,7 @@ def check_video(graph: Graph, node: str) -> None:
 
 
 def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
-    """Check whether a node of ComfyUI's has cropped or resized the video, whose file still contains
-    the whole picture.
+    """Check whether ComfyUI has cropped or resized a video without changing its file.
 
     ComfyUI from 0.35 on stores such edits in a VIDEO and applies them when its frames are read.
 
@@ -280,7 +277,7 @@ def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
 
 
 def refuse_sound_of_edited(source: VideoSource) -> None:
-    """Refuse a file with a sound on which ComfyUI's own reader would end the process.
+    """Refuse a video whose sound would crash ComfyUI's reader.
 
     PyAV ends the process at 8 channels or more, and at channels that the container names.
 
@@ -336,8 +333,7 @@ def _read_clip(file: str, video, options: dict) -> tuple[Clip, tuple[Remark, ...
 def _read_edited_clip(
     video: InputImpl.VideoFromFile, options: dict
 ) -> tuple[Clip, tuple[Remark, ...]]:
-    """Read a cropped or resized video's pictures from ComfyUI, with times, rate and sound of its
-    file.
+    """Read the pictures of a cropped or resized video from ComfyUI, and the times from its file.
 
     Poses follow the file's own frame indices, before trimming.
 

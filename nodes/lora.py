@@ -1,5 +1,4 @@
-"""Define EgoX LoRA, which loads LoRAs with the released key names that ComfyUI's own loader skips
-silently."""
+"""Define the node EgoX LoRA, which loads LoRAs that ComfyUI's own loader would skip silently."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ STRENGTH = Slider("strength", usual=(0.0, 2.0), step=0.05, wide=(-100.0, 100.0))
 
 
 class EgoXLoadLora(io.ComfyNode):
-    """Apply a LoRA to a Wan transformer, and report how many tensors were matched."""
+    """Apply a LoRA to a Wan transformer, and report how many tensors matched."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -102,8 +101,7 @@ class EgoXLoadLora(io.ComfyNode):
 
 
 def check_files(graph: Graph, node: str) -> None:
-    """Check the weights' files before a run, as far as they are known, even if they must still be
-    downloaded.
+    """Check the weight files before a run starts.
 
     Raises:
         EgoXInputError: a LoRA in a format that runs code when it is read, cut off, or of another
@@ -141,8 +139,7 @@ def check_files(graph: Graph, node: str) -> None:
 
 
 def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
-    """Map the weights' native names to shapes, also if torch.compile wrapped blocks or the whole
-    transformer."""
+    """Map a transformer's native weight names to shapes, also if it is compiled."""
     transformer = model.get_model_object("diffusion_model")
     return {
         name.replace("_orig_mod.", ""): tuple(weight.shape)
@@ -151,8 +148,7 @@ def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
 
 
 def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPatcher, str]:
-    """Clone the model with the LoRA's patches, which ComfyUI applies when it loads the model, and
-    report on them."""
+    """Clone a model with a LoRA applied, and report which tensors matched."""
     if path.name.endswith(SAFETENSORS):
         check_lora(path)  # a name that was not known before the run
     file_tensors, metadata = comfy.utils.load_torch_file(

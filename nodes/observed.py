@@ -1,5 +1,4 @@
-"""Compare a decoded ego video with what exo observed: classes of its pixels, redrawn parts, and
-observed pixels put back."""
+"""Compare a decoded ego video with the pixels that the exo camera observed."""
 
 from dataclasses import replace
 
@@ -16,8 +15,7 @@ from .host.progress import host_progress
 
 @frozen
 class Observed:
-    """Hold an ego video with maps of the pixels that the exo camera observed, the model redrew, or
-    keep_observed copied."""
+    """Hold an ego video with masks of its observed, redrawn and copied pixels."""
 
     frames: Tensor  # [T, H, W, 3] with what was put back
     seen: Tensor  # [T, H, W] uint8 classes, the prior's own, which no sampling changes
@@ -29,8 +27,7 @@ class Observed:
     def match_view(
         self, path_error: PathError | None, lens: CameraModel, target_camera: CameraModel | None
     ) -> "Observed":
-        """Shift the classes of the pixels by the measured error of the view, and project all maps
-        to another lens."""
+        """Warp the pixel masks to the video's measured view and to another lens."""
         maps = {name: getattr(self, name) for name in ("seen", "marked", "redrawn", "kept")}
         if path_error is not None:
             maps["marked"] = path_error.moved(self.seen, lens)
@@ -57,8 +54,8 @@ class Observed:
         ]
 
     def describe_parts(self) -> str:
-        """Describe in percent which part of the pictures was copied from the exo video and which
-        part the model redrew."""
+        """Describe in percent how much of the video was copied from exo and how much the model
+        redrew."""
         notes = []
         if self.kept.any():
             notes.append(f"{100 * float(self.kept.float().mean()):.0f} % copied by keep_observed")
@@ -68,8 +65,7 @@ class Observed:
         return ", ".join(notes)
 
     def doubts(self) -> list[str]:
-        """Describe for how many frames it is unknown whether the model drew what the exo camera
-        saw."""
+        """Describe for how many frames it is unknown whether the model redrew observed pixels."""
         count, unjudged_count = len(self.judged), int((~self.judged).sum())
         if not unjudged_count:
             return []

@@ -1,5 +1,4 @@
-"""Define values of Ego Pose Input, and digests of what its scene and path depend on, which the page
-requests too."""
+"""Define inputs of the node Ego Pose Input that its page also uses."""
 
 from comfy_api.latest import io
 
@@ -16,7 +15,7 @@ FILE_INPUTS = ("file", "entry", "every_nth", "file_frames")
 
 
 def every_nth_input(source: str) -> io.Int.Input:
-    """Make the input for the number of video frames between two pictures of another program."""
+    """Make the node input for the number of video frames per pose of another program."""
     return io.Int.Input(
         "every_nth",
         default=0,
@@ -35,7 +34,7 @@ def every_nth_input(source: str) -> io.Int.Input:
 
 
 def file_frames_input(what: str) -> io.Combo.Input:
-    """Make the input that declares to which frames the entries of a file belong."""
+    """Make the node input that states to which frames a file's entries belong."""
     return io.Combo.Input(
         "file_frames",
         options=list(FILE_FRAMES),
@@ -52,7 +51,7 @@ def file_frames_input(what: str) -> io.Combo.Input:
 
 
 def digest_editor_inputs(graph: Graph, node: str) -> dict[str, str]:
-    """Compute digests of the inputs of the editor's scene and of its path.
+    """Compute digests of the inputs on which the pose editor's scene and path depend.
 
     If they differ from those of a run, the run had another video, depth or path.
 

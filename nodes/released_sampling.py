@@ -1,5 +1,4 @@
-"""Define EgoX Released Sampling, which gives the authors' solver and schedule as ComfyUI's SAMPLER
-and SIGMAS."""
+"""Define the node EgoX Released Sampling, which provides the authors' solver and noise schedule."""
 
 import comfy.samplers
 import torch

@@ -1,4 +1,4 @@
-"""Define Render Ego Prior, which renders the scene from the ego camera."""
+"""Define the node Render Ego Prior, which renders the scene from the ego camera."""
 
 from dataclasses import replace
 
@@ -226,8 +226,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
 def make_class_masks(
     seen: Tensor,  # [frames, h, w] uint8 class of each pixel
 ) -> list[Tensor]:  # of [frames, h, w], 1 where so
-    """Make masks of pixels that were not observed, that are doubtful, and that were observed at
-    another time.
+    """Make masks of unobserved pixels, doubtful pixels, and pixels observed at another time.
 
     The masks of a long clip are stored on disk, as the prior is.
 
@@ -249,7 +248,7 @@ def render_remembered(
     draw_anyway: bool,
     device: torch.device,
 ) -> tuple[EgoPrior, stages.PriorReport]:
-    """Render a square ego prior, or return the cached one of equal inputs, with a report on it.
+    """Render an ego prior with a report, or return the cached one of equal inputs.
 
     The result is remembered, because the node runs again when the strength of a LoRA in
     ``model`` changes.
@@ -272,7 +271,7 @@ def render_remembered(
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:
-    """Check before a run that the node has points or a scene to render.
+    """Check before a run that points or a scene are connected.
 
     Raises:
         EgoXInputError: nothing to render, no such preset.

@@ -1,4 +1,4 @@
-"""Define Save Robot Episode, which appends a run to a LeRobot data set in the output folder."""
+"""Define the node Save Robot Episode, which appends a run to a LeRobot data set."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ SETS = "egox_robots"
 
 
 class EgoXSaveRobotEpisode(io.ComfyNode):
-    """Append a run to a robot data set, which is complete before and after."""
+    """Append a run to a robot data set."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,5 +1,4 @@
-"""Define EgoX Sample Long Video, which conditions, samples and decodes one chunk after the other
-with the separate nodes' functions."""
+"""Define the node EgoX Sample Long Video, which samples a long video in chunks."""
 
 from __future__ import annotations
 
@@ -231,8 +230,7 @@ def mark_remembered_unobserved(
     prior: Tensor,  # [T, H, W, 3]
     prior_with_memory: Tensor,  # [T, H, W, 3] with what look-away memory added
 ) -> Tensor | None:  # [T, H, W] uint8
-    """Set the class of pixels that look-away memory drew to unobserved, because a model generated
-    them."""
+    """Mark pixels as unobserved if they come from earlier generated chunks."""
     if seen is None or prior_with_memory is prior:
         return None if seen is None else seen[: len(prior)]
     frames = zip(seen, prior, prior_with_memory, strict=False)
@@ -253,8 +251,7 @@ def make_chunk_sampler(
     chunk_count: int,
     notes: list[str],
 ) -> Callable[..., Tensor]:
-    """Build the function that makes a chunk's ego frames with the separate nodes' functions, and
-    adds a note per call."""
+    """Build the function that samples the ego frames of one chunk."""
 
     def sample(chunk, exo, prior, depth, trajectory, previous_frames):
         chunk_seed = (seed + chunk.number) % SEEDS
@@ -302,7 +299,7 @@ def check_long(graph: Graph, node: str) -> None:
 def model_steps(
     model: ModelPatcher, low_noise_model: ModelPatcher | None, steps: int, switch_step: int
 ) -> tuple[tuple[ModelPatcher, dict[str, Any]], ...]:
-    """List the one or two models that sample a chunk in turn, with the steps of each.
+    """List the models that sample a chunk, each with its steps.
 
     Raises:
         EgoXInputError: no step left for the second model.
@@ -317,8 +314,7 @@ def model_steps(
 
 
 def choose_switch_step(steps: int, switch_step: int) -> int:
-    """Choose the step at which the second model of a pair begins (``switch_step`` 0: after half of
-    them).
+    """Choose the step at which the second model of a pair takes over.
 
     Raises:
         EgoXInputError: no step left for the second model.
@@ -335,7 +331,7 @@ def choose_switch_step(steps: int, switch_step: int) -> int:
 
 
 def open_chunk_files(graph: Graph, node: str) -> ChunkFiles:
-    """Open the files of the node's finished chunks, from which a run continues after a crash."""
+    """Open the stored chunks of a node, from which an interrupted run continues."""
     chunk_folder = persistent_path("chunks")
     oldest_time = time.time() - CHUNK_DAYS * 24 * 3600
     for chunk_file in chunk_folder.glob("*.npy") if chunk_folder.is_dir() else ():
@@ -345,8 +341,7 @@ def open_chunk_files(graph: Graph, node: str) -> ChunkFiles:
 
 
 def chunk_digest(graph: Mapping[str, Any], node: str) -> str:
-    """Compute a digest of every setting, link and file that a chunk is made with, besides its
-    frames."""
+    """Compute a digest of all settings and files that a chunk is made with."""
     input_names = [name for name in inputs_of(graph, node) if name not in OF_CHUNKS]
     file_fingerprints = sorted(
         fingerprint(name) for name in upstream_files(graph, node, input_names)

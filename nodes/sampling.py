@@ -1,5 +1,4 @@
-"""Define Wan EgoX Sampler, which patches and samples a model with the same functions as the
-separate nodes."""
+"""Define the node Wan EgoX Sampler, which patches and samples a model."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ LAST_STEP = 10000
 
 
 def sampling_inputs() -> tuple[io.Input, ...]:
-    """Make the inputs for seed, steps, solver and geometry that every node that samples has."""
+    """Make the node inputs for seed, steps, solver and geometry."""
     return (
         io.Int.Input(
             "seed",
@@ -264,8 +263,7 @@ def sample_clip(
 
 
 class HeldLatents:
-    """Hold a chunk's first latent frames fixed during sampling, by replacing the prediction with
-    known latents.
+    """Keep a chunk's first latent frames fixed during sampling.
 
     A flow sampler then moves these frames from their noise straight to the known result, so that
     at every step the model sees them at the step's noise level, with any solver and over both
@@ -284,7 +282,7 @@ class HeldLatents:
 def make_ksampler(
     model: ModelPatcher, steps: int, sampler: str, scheduler: str
 ) -> tuple[Any, torch.Tensor]:
-    """Make the sampler object and the sigmas [steps + 1] of ComfyUI's KSampler."""
+    """Make the sampler object and noise schedule of ComfyUI's KSampler."""
     ksampler = comfy.samplers.KSampler(model, steps, model.load_device, sampler, scheduler)
     return comfy.samplers.sampler_object(sampler), ksampler.sigmas
 
@@ -301,8 +299,7 @@ def reembed(
     positive: list,
     negative: list,
 ) -> tuple[list, list]:
-    """Replace the conditioning's image embedding, in mode ``released``, by one that is made with
-    this run's noise."""
+    """Replace the image embedding by one that is made with this run's noise."""
     same_noise = canvas.noise_seed == seed and noise == HOST
     if canvas.image_embedding != RELEASED or not has_image_embedding(model) or same_noise:
         return positive, negative
@@ -331,7 +328,7 @@ def sample_range(
     end_step: int,
     leftover_noise: bool,
 ) -> dict:
-    """Run ComfyUI's SamplerCustomAdvanced over a part of a schedule, and return its LATENT."""
+    """Sample a part of a noise schedule with ComfyUI's SamplerCustomAdvanced."""
     sigmas = sigmas[start_step : end_step + 1].clone()
     if len(sigmas) < 2:
         return latent

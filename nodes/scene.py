@@ -1,4 +1,4 @@
-"""Define the scene nodes.
+"""Define the nodes Build Scene and Fuse Scenes.
 
 Build Scene makes points of exo frames and depth, without any ego pose. Fuse Scenes joins the
 scenes of several exo cameras of one event.
@@ -19,8 +19,7 @@ from .show import shown
 
 
 class EgoXBuildScene(io.ComfyNode):
-    """Build a scene of the static background over the whole clip and the moving points of each
-    frame."""
+    """Build a 3-D scene of the static background and each frame's moving points."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -104,7 +103,7 @@ class EgoXBuildScene(io.ComfyNode):
 
 
 class EgoXFuseScenes(io.ComfyNode):
-    """Join two to four scenes of one world to one scene."""
+    """Join two to four scenes that share one world."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

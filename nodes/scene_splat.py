@@ -1,4 +1,4 @@
-"""Make ComfyUI's SPLAT of a scene when a node first reads it, since most graphs never do."""
+"""Convert a scene to ComfyUI's SPLAT when a node first reads it."""
 
 import torch
 from comfy_api.latest import Types
@@ -17,7 +17,7 @@ FIELDS = {
 
 
 class SceneSplat(Types.SPLAT):
-    """Store a scene as Gaussians for ComfyUI: one set per frame, or a single one if nothing moves."""
+    """Store a scene as Gaussians for ComfyUI, one set per frame."""
 
     def __init__(self, scene: PointCloud) -> None:
         self.scene = scene

@@ -1,5 +1,4 @@
-"""List words by which people who don't know the nodes' names find them in ComfyUI's search, in four
-languages.
+"""List search words in four languages by which users find the nodes.
 
 ComfyUI's search compares a node's name and these words whatever the page's language, so all
 languages are in one list."""

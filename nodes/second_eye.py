@@ -1,4 +1,4 @@
-"""Define Second Eye, which makes a stereo video for headsets of an ego video."""
+"""Define the node Second Eye, which makes a stereo video from an ego video."""
 
 import logging
 from pathlib import Path
@@ -19,7 +19,7 @@ HALF_SPHERE_NAME = "_180_LR"
 
 
 class StereoVideo(InputImpl.VideoFromComponents):
-    """Save a video with metadata that marks it as stereo, one picture for each eye."""
+    """Save a video that is marked as stereo, with both eyes side by side."""
 
     def __init__(self, video: InputImpl.VideoFromComponents, half_sphere: bool) -> None:
         super().__init__(video.get_components())
@@ -42,7 +42,7 @@ class StereoVideo(InputImpl.VideoFromComponents):
 
 
 class EgoXSecondEye(io.ComfyNode):
-    """Make the right eye's view of a left one, and put both side by side."""
+    """Make the right eye's view from the left one, and put both side by side."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,5 +1,4 @@
-"""Define numbers with a slider over their usual range, which a saved graph, a script or a typed
-value may exceed.
+"""Define number inputs with a slider over their usual range.
 
 ComfyUI refuses values outside an input's range unless the node checks that input itself in
 ``validate_inputs``, so a node with a :class:`Slider` calls :meth:`Slider.check` there."""
@@ -14,8 +13,7 @@ from ..egox_core.errors import EgoXInputError
 
 @dataclass(frozen=True)
 class Slider:
-    """Describe a number by its usual range, its step, and the wide range beyond which values are
-    refused."""
+    """Describe a number input by its usual range, step, and widest allowed range."""
 
     what: str
     usual: tuple[float, float]
@@ -23,7 +21,7 @@ class Slider:
     wide: tuple[float, float]
 
     def input(self, name: str, **settings: Any) -> io.Float.Input:
-        """Make the node's input, with further ``settings`` of ComfyUI's."""
+        """Make the node input with a slider."""
         low, high = self.usual
         return io.Float.Input(
             name,

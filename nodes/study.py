@@ -16,7 +16,7 @@ from .show import shown
 
 
 class EgoXSweep(io.ComfyNode):
-    """List every pair of λ_g and strength once, so that connected nodes run once for each."""
+    """List every pair of λ_g and LoRA strength, so that connected nodes run once for each."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

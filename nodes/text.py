@@ -1,5 +1,4 @@
-"""Define EgoX Caption Request, which asks a language model for the prompt, and EgoX Text, which
-encodes it as the released pipeline does."""
+"""Define the nodes EgoX Caption Request and EgoX Text, which request and encode prompts."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ BLOCK = re.compile(r"encoder\.block\.\d+$")
 
 
 class EgoXText(io.ComfyNode):
-    """Clean, tokenise and cut both texts as in the released inference."""
+    """Clean, tokenise and encode the prompts as in the released inference."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -145,7 +144,7 @@ class EgoXText(io.ComfyNode):
 
 
 class EgoXCaptionRequest(io.ComfyNode):
-    """Build pictures and an instruction for ComfyUI's Generate Text."""
+    """Build pictures and an instruction from which ComfyUI's language model writes a prompt."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -196,18 +195,17 @@ class EgoXCaptionRequest(io.ComfyNode):
 
 
 def escape_emphasis(prompt: str) -> str:
-    """Escape parentheses, because ComfyUI's text encoders read ``(word:1.2)`` as emphasis."""
+    """Escape parentheses, which ComfyUI would read as emphasis."""
     return re.sub(r"(?<!\\)([()])", r"\\\1", prompt)
 
 
 def plain_emphasis(prompt: str) -> str:
-    """Remove the escapes that :func:`escape_emphasis` added to parentheses."""
+    """Remove the escapes before parentheses."""
     return re.sub(r"\\([()])", r"\1", prompt)
 
 
 def choose_prompt(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
-    """Choose the text to encode by the caption setting, and list the corrections that were made to
-    it.
+    """Choose the prompt to encode, and list corrections made to it.
 
     A prompt is None if ComfyUI ran no node for it, because it isn't needed.
 
@@ -224,7 +222,7 @@ def choose_prompt(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...
 
 
 def text_blocks(clip: CLIP) -> list[Module]:
-    """List the encoder's blocks, each of which runs once per text."""
+    """List the text encoder's blocks."""
     encoder_model = getattr(clip, "cond_stage_model", None)
     modules = encoder_model.named_modules() if isinstance(encoder_model, Module) else ()
     return [module for name, module in modules if BLOCK.search(name)]
@@ -254,7 +252,7 @@ def encode_text(
 
 
 def tokenize(clip: CLIP, text: str) -> list[tuple[Any, ...]]:
-    """Tokenise a text into ComfyUI's padded row of (token, weight), with every parenthesis escaped."""
+    """Tokenise a text with ComfyUI, with every parenthesis escaped."""
     tokens = clip.tokenize(text.replace("(", "\\(").replace(")", "\\)"))
     if list(tokens) != [ENCODER] or len(tokens[ENCODER]) != 1:
         raise EgoXInputError(
@@ -267,7 +265,7 @@ def tokenize(clip: CLIP, text: str) -> list[tuple[Any, ...]]:
 
 
 def count_unpadded(row: list[tuple[Any, ...]]) -> int:
-    """Count the entries of a row that belong to the text, including the end mark."""
+    """Count the tokens of a row before its padding."""
     count = len(row)
     while count and isinstance(row[count - 1][0], int) and row[count - 1][0] == PAD:
         count -= 1

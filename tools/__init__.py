@@ -1,5 +1,4 @@
-"""Hold the tools around the pack: for setting up, for driving ComfyUI, and for making files that
-ship.
+"""Hold tools that set up and drive ComfyUI and make shipped files.
 
 Rooms, each importing only those before it:
 

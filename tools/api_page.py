@@ -1,4 +1,4 @@
-"""Write docs/api.md, what egox_core hands out, from its sources: python3 run.py make api"""
+"""Write docs/api.md, the list of egox_core's public names, from the source files."""
 
 import ast
 import re

@@ -1,5 +1,4 @@
-"""Renames a Wan LoRA or a whole Wan transformer between diffusers' names and the host's, and makes a
-LoRA smaller.
+"""Rename a Wan LoRA or transformer between naming schemes, and make LoRAs smaller.
 
     python tools/convert_lora.py egox_released.safetensors egox_native.safetensors
     python tools/convert_lora.py native.safetensors diffusers.safetensors --to diffusers
@@ -52,14 +51,14 @@ REPORT_EVERY = 40
 
 @frozen
 class ReducedSize:
-    """Store the rank of a reduced matrix product B A, and the share of energy that it keeps."""
+    """Store the rank of a reduced matrix product and the share of energy that it keeps."""
 
     rank: int
     energy: float  # share of the sum of squares of the product's elements
 
 
 class SmallerLora:
-    """Convert a LoRA to another type, and reduce its rank if requested.
+    """Convert a LoRA to another number type, and reduce its rank if requested.
 
     Raises:
         EgoXInputError: a LoRA with parts that are no product of two matrices, or in scaled float8.
@@ -102,8 +101,7 @@ class SmallerLora:
         return self.energy is not None or self.rank is not None
 
     def write(self, target: Path, report: Callable[[str], None]) -> None:
-        """Choose a rank for each pair of matrices, then write the LoRA's file completely or not at
-        all."""
+        """Write the LoRA with reduced ranks to a file, complete or not at all."""
         if self.is_resized:
             for number, layer in enumerate(self.parts):
                 if number % REPORT_EVERY == 0:
@@ -179,8 +177,7 @@ class SmallerLora:
         return matrix_pair[0], matrix_pair[1]
 
     def _choose_size(self, part: str) -> ReducedSize:
-        """Choose the rank of a product by the requested rank and energy, and compute the energy
-        that it keeps."""
+        """Choose the rank of a matrix product by the requested rank and energy."""
         down, up = (matrix.flatten(1).float() for matrix in self._read_pair(part))
         triangles = torch.linalg.qr(up, "r").R, torch.linalg.qr(down.T, "r").R
         squared_values = torch.linalg.svdvals(triangles[0] @ triangles[1].T).double().square()
@@ -192,7 +189,7 @@ class SmallerLora:
         return ReducedSize(rank=rank, energy=float(energy_shares[rank - 1]))
 
     def _compute_matrices(self, part: str) -> tuple[Tensor, Tensor]:
-        """Compute A and B for the file, before their type changes.
+        """Compute the reduced matrices A and B of one layer.
 
         Each matrix of a reduced product has the square roots of its singular values.
 
@@ -228,7 +225,7 @@ class SmallerLora:
         return stored
 
     def _file_scale(self, part: str, rank: int) -> float:
-        """Compute alpha / rank of the file.
+        """Compute the scale alpha / rank of a layer for the new file.
 
         A reduced product contains this factor, and has 1 in the file.
 
@@ -266,7 +263,7 @@ class SmallerLora:
         )
 
     def _forget_old_rank(self) -> None:
-        """Remove settings of the old rank from the metadata, because readers would scale by them."""
+        """Remove settings of the old rank from the metadata."""
         rank = str(max(size.rank for size in self.sizes.values()))
         self.metadata = {
             key: rank if key in (f"{PREFIX}rank", f"{PREFIX}alpha") else text
@@ -276,8 +273,8 @@ class SmallerLora:
 
 
 def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...]]:
-    """Write a LoRA or transformer under other names, and return a report and the keys that have no
-    counterpart."""
+    """Write a LoRA or transformer under other tensor names, and report names without a counterpart.
+    """
     weights_content, tensors_by_name = weight_file(source, "weights file"), load_file(source)
     if weights_content.place == "LoRA":
         is_native = naming == "native"
@@ -319,7 +316,7 @@ def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...
 
 
 def parse_in_range(number_type: type, text: str) -> Any:
-    """Read a number of the command line, and let argparse report values out of range."""
+    """Parse a number of the command line, and refuse values out of range."""
     value = number_type(text)
     if not (0 < value <= 1 if number_type is float else value >= 1):
         raise argparse.ArgumentTypeError(

@@ -1,5 +1,4 @@
-"""Turn pickled weights (.pt, .pth, .bin, .ckpt) into .safetensors: python
-tools/convert_to_safetensors.py FILE
+"""Convert pickled weights (.pt, .pth, .bin, .ckpt) to .safetensors.
 
 The new file is beside the old one.
 
@@ -32,8 +31,7 @@ def find_tensors(content: object) -> dict[str, torch.Tensor]:
 
 
 def convert(source: Path) -> Path:
-    """Write a copy of the file with the suffix .safetensors unless that exists, and return its
-    path."""
+    """Convert a weight file to .safetensors unless that file exists."""
     target = source.with_suffix(".safetensors")
     if target.exists():
         raise FileExistsError(f"{target} exists already")

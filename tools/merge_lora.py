@@ -1,4 +1,4 @@
-"""Merges the EgoX LoRA into a Wan model and writes the result in 8 bits, for ComfyUI.
+"""Merge a LoRA into a Wan model and store the result in 8 bits.
 
     python tools/merge_lora.py wan2.1_i2v_480p_14B_fp16.safetensors egox.safetensors OUT.safetensors
     python tools/merge_lora.py BASE LORA OUT.safetensors --to float8_e4m3fn
@@ -63,7 +63,7 @@ MAX_ROUNDING_ERROR = 0.1
 
 
 def layer_config(form: str, shape: list[int]) -> dict[str, Any]:
-    """Describe a matrix [rows, columns] in 8 bits in ComfyUI's terms."""
+    """Describe a matrix in 8 bits in the form that ComfyUI reads."""
     group_size = next((size for size in GROUP_SIZES if shape[1] % size == 0), 0)
     if form == "int8_tensorwise" and group_size:
         return {"format": form, "convrot": True, "convrot_groupsize": group_size}
@@ -75,8 +75,7 @@ def quantise(
     # The result of layer_config.
     config: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    """Quantise a weight matrix to 8 bits, and return its tensors in a dictionary keyed by ComfyUI's
-    name suffixes.
+    """Quantise a weight matrix to 8 bits in ComfyUI's format.
 
     They are whole numbers with a scale for each row, or 8-bit floats with one scale.
 
@@ -146,7 +145,7 @@ class Merge:
         return read_tensor(self.base, self.header, source, "base model")
 
     def config(self, name: str) -> dict[str, Any] | None:
-        """Choose the 8-bit form of a weight, None for all weights that stay as they are."""
+        """Choose the 8-bit form of a weight, or None to leave it unchanged."""
         shape = self.header[self.names[name]]["shape"]
         is_matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) == 2
         return layer_config(self.form, shape) if is_matrix else None
@@ -233,8 +232,7 @@ def merge(
     report: Callable[[str], None] = lambda words: None,
     comfyui: Path = COMFYUI_DIR,
 ) -> None:
-    """Write the merged file completely or not at all, and continue the file of an earlier run that
-    was stopped.
+    """Merge a LoRA into a base model's file, continuing an interrupted run.
 
     Raises:
         EgoXInputError: see :class:`Merge`; comfy-kitchen missing or too old, a full disk, a target
@@ -304,7 +302,7 @@ def merge(
 
 
 def read_back(file: Path, merge_job: Merge, comfyui: Path = COMFYUI_DIR) -> str:
-    """Read a merged file as ComfyUI's loader does, layer by layer, and return a note.
+    """Read a merged file as ComfyUI does, to check that it is valid.
 
     Raises:
         EgoXInputError: ComfyUI reads other numbers than were written.
@@ -348,7 +346,7 @@ def read_back(file: Path, merge_job: Merge, comfyui: Path = COMFYUI_DIR) -> str:
 
 
 def import_comfyui_code(comfyui: Path) -> tuple[Any, Any] | None:
-    """Import ComfyUI's layers and reader, from its folder if needed, None if they don't exist.
+    """Import ComfyUI's layer and reader code, or return None.
 
     None where they aren't there.
     """
@@ -366,7 +364,7 @@ def import_comfyui_code(comfyui: Path) -> tuple[Any, Any] | None:
 
 
 def _build_header(merge_job: Merge, names: list[str], sources: tuple[Path, ...]) -> bytes:
-    """Build length and header of the file, with a digest of its sources and settings."""
+    """Build the header of the merged file, with a digest of its sources and settings."""
     source_states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sources]
     state_text = json.dumps([source_states, merge_job.strength, merge_job.form])
     state_digest = hashlib.sha256(state_text.encode()).hexdigest()[:16]

@@ -1,5 +1,4 @@
-"""Make the demo's pictures that ship: its ego video for each pair of λ_g and LoRA strength, and its
-side-by-side video.
+"""Make the demo's shipped pictures and videos.
 
 python3 run.py make pictures    # runs the small model nine times through the host, some minutes
 
@@ -85,8 +84,7 @@ def read_frames(path: Path) -> np.ndarray:
 
 
 def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Change the demo to a sweep over both values that saves each ego video, as the player's own
-    button does."""
+    """Change the demo's graph to a sweep that saves each ego video."""
     id_by_class = {node["class_type"]: name for name, node in prompt.items()}
     nodes = {
         name: node

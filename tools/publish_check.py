@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""Stop a release while settings that only the repository's owner can fill in are empty, or while
-versions differ.
+"""Refuse a release with empty settings or differing versions.
 
 python tools/publish_check.py v1.3.0      # the tag; run by .github/workflows/publish.yml
 python tools/publish_check.py --list      # the pack's entry for ComfyUI-Manager's custom-node-list.json
@@ -41,7 +40,7 @@ def find_faults(repo: Path, tag: str) -> list[str]:
 
 
 def list_entry(repo: Path) -> dict[str, str | list[str]]:
-    """Write the pack's entry for ComfyUI-Manager's own list, for a pull request there.
+    """Write the pack's entry for ComfyUI-Manager's list of packs.
 
     By ``nodename_pattern`` the Manager finds the pack for a graph whose nodes are missing.
 

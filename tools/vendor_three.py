@@ -1,4 +1,4 @@
-"""Bundle the parts of three.js that the page uses: `python3 tools/vendor_three.py` (needs npm).
+"""Bundle the parts of three.js that the page uses.
 
 The host offers extensions no three.js, and users may be offline, so that nothing can come from
 elsewhere at run time. Versions, the names that are used, the edits, and the hashes of the result
@@ -34,8 +34,7 @@ def main() -> None:
 
 
 def bundle(data: dict) -> None:
-    """Fetch the pinned packages by npm into a temporary folder, and bundle the listed names into
-    the target folder."""
+    """Download the pinned packages, and bundle the needed names into one file."""
     npm = shutil.which("npm")
     if npm is None:
         raise SystemExit("npm is not installed: it comes with Node.js")
@@ -71,7 +70,7 @@ def bundle(data: dict) -> None:
 
 
 def apply_edits(data: dict, three: Path) -> None:
-    """Apply the edits to the library's files, each of which must match at least one."""
+    """Apply our edits to the library's files."""
     files = {
         path: path.read_text("utf-8")
         for path in (
@@ -103,8 +102,7 @@ def banner(data: dict) -> str:
 
 
 def entry_module(data: dict) -> str:
-    """Write the module for the bundler, which exports only the names of three.js that the page
-    uses."""
+    """Write a module that exports only the needed names of three.js."""
     export_lines = [f'export {{ {", ".join(data["core"])} }} from "three/src/Three.js";']
     export_lines += [
         f'export {{ {name} }} from "three/addons/{path}";' for name, path in data["addons"].items()

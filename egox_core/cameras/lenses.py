@@ -1,5 +1,6 @@
-"""Define lenses: the mapping from a ray to the normalised image plane (focal length 1, centre 0),
-and back.
+"""Define lens models, which map viewing rays to points of the image plane and back.
+
+The image plane has focal length 1 and its centre at 0.
 
 A new lens is one entry of :data:`LENSES`; everything else that depends on a lens reads the table.
 Focal lengths, centres, sizes and quarter turns belong to the camera

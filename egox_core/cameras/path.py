@@ -149,7 +149,7 @@ class CameraPath:
 
     @property
     def numbered(self) -> CameraPath:
-        """Camera path whose poses are declared to belong to the source's frames from 0 on."""
+        """Copy of this path whose poses belong to the source video's frames 0, 1, 2, …."""
         if self.stands:
             return self
         return replace(self, frames=replace(self.frames, counted=False))

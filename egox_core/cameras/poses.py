@@ -1,5 +1,7 @@
-"""Validate, invert and compose rigid poses, where ``w2c`` is [R|t] with X_cam = R X_world + t in
-metres."""
+"""Validate, invert and compose rigid camera poses [R|t], which map world points to camera points in
+metres.
+
+``w2c`` is [R|t] with X_cam = R X_world + t."""
 
 import torch
 from torch import Tensor

@@ -1,5 +1,6 @@
-"""Align video depth to metric depth by D^f = 1 / (α / D^v + β), fitted per frame in inverse depth
-(paper, section 3.1).
+"""Align a video depth to metric depth by fitting scale and shift of inverse depth in each frame.
+
+D^f = 1 / (α / D^v + β) (paper, section 3.1).
 
 α and β come from least squares on the static, sky-free pixels that are inside both depths' 10-90 %
 quantile ranges, and run through a momentum of 0.99, so that the clip's scale is steady. The plain
@@ -43,7 +44,8 @@ ADVICE = "give the video's own depth: a file, or the output of MoGe"
 
 @contextmanager
 def depth_advice() -> Generator[None]:
-    """Add advice on how to get other depth to errors about a depth file, as a context manager."""
+    """Extend errors about a depth file by advice on how to make other depth, as a context manager.
+    """
     try:
         yield
     except EgoXInputError as error:
@@ -194,7 +196,7 @@ def fit_frame(
 
 
 def momentum_states(fits: list[FrameFit | None]) -> list[tuple[float, float]]:
-    """Smooth the fits over time with a momentum to the (α, β) that each frame uses.
+    """Smooth the fitted α and β of each frame over time with a momentum.
 
     The first fit starts the state, and frames before it take it as well.
 

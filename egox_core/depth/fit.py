@@ -1,5 +1,4 @@
-"""Fit α and β of one frame in inverse depth, 1/D^f = α/D^v + β (paper, Sec. 3.1, Eq. 1), in two
-modes.
+"""Fit scale α and shift β of one frame's inverse depth, 1/D^f = α/D^v + β (paper, Eq. 1).
 
 ``least squares`` is the paper's, over the pixels inside both depths' quantile ranges. ``robust``
 goes on from its line with Tukey's biweight over all valid pixels. It needs no ranges: the weights
@@ -74,8 +73,7 @@ def fit_least_squares(
     gate_x: tuple[float, float],
     gate_y: tuple[float, float],
 ) -> FrameFit | None:
-    """Fit y = α x + β by least squares over the pixels that lie inside the ranges ``gate_x`` and
-    ``gate_y``.
+    """Fit the line y = α x + β by least squares, using only pixels within the given ranges.
 
     None where x does not vary or too few remain.
     """
@@ -140,8 +138,8 @@ def fit_robust(
 
 
 def _weighted_step(x: FloatArray, y: FloatArray, line: FrameFit, scale: float) -> FrameFit | None:
-    """Take one weighted least-squares step, with biweights by the distance from ``line`` in units
-    of ``scale``."""
+    """Refit the line by weighted least squares, with smaller weights for pixels far from the
+    previous line."""
     weight = (y - line.alpha * x - line.beta) / (TUKEY * scale)
     weight = np.square(np.maximum(1 - np.square(weight, out=weight), 0, out=weight), out=weight)
     weight_sum = float(weight.sum())

@@ -218,8 +218,8 @@ def depth_window(
 
 
 def _window_of_picture(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
-    """Find the rectangle of a depth map that shows a picture of ``size``, or return None if their
-    shapes differ."""
+    """Find the rectangle of a depth map that shows a picture, or return None if their aspect ratios
+    differ."""
     left = centre_crop_left(depth_size, size)
     if left is None and not same_aspect(depth_size, size):
         return None
@@ -228,7 +228,7 @@ def _window_of_picture(depth_size: tuple[int, int], size: tuple[int, int]) -> De
 
 
 def _patch_px(depth_size: tuple[int, int], size: tuple[int, int]) -> int:
-    """Find the patch size in px to which a network rounded a map's sides, or 0 if there is none."""
+    """Guess the network patch size in px to which a depth map's sides were rounded, or return 0."""
     width, height = depth_size
     patch_size = max(
         (multiple for multiple in range(8, 65) if not width % multiple and not height % multiple),
@@ -239,8 +239,10 @@ def _patch_px(depth_size: tuple[int, int], size: tuple[int, int]) -> int:
 
 
 def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
-    """Make the window of a depth map whose sides a network rounded, or return None if that doesn't
-    explain its size."""
+    """Find the rectangle of a depth map whose sides a network rounded to whole patches, or return
+    None.
+
+    None if rounding doesn't explain the size."""
     patch_size, (width, height) = _patch_px(depth_size, size), size
     aspect_ratio = depth_size[0] * height / (depth_size[1] * width)
     if not patch_size or abs(aspect_ratio - 1) > ROUNDED_ASPECT:

@@ -1,5 +1,4 @@
-"""Combine several depth sources to one aligned depth, by choosing the source of the scale, the
-video depth and the camera."""
+"""Combine several depth sources into one aligned depth."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -53,7 +53,7 @@ def guessed_camera(width: int, height: int) -> CameraModel:
 
 
 def exo_or_guess(lens: CameraModel | None, width: int, height: int) -> CameraPath:
-    """Make the exo camera of depth maps in its own frame, with a guessed lens if ``lens`` is None."""
+    """Make the exo camera of depth maps at the origin, with a guessed lens if none is given."""
     return CameraPath.of_exo(lens or guessed_camera(width, height), lens_guessed=lens is None)
 
 

@@ -95,7 +95,7 @@ def depth_trust(
 def bend(
     inverse: FloatArray,
 ) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid
-    """Compute the relative second difference of inverse depth, of both axes the larger one."""
+    """Compute the curvature of inverse depth in each pixel, relative to inverse depth."""
     padded = np.pad(inverse, 1, mode="edge")
     middle = 2 * inverse
     bend_x = np.abs(padded[1:-1, :-2] + padded[1:-1, 2:] - middle)
@@ -115,7 +115,7 @@ def _background(inverse: Callable[[int], FloatArray], count: int) -> FloatArray:
 
 
 def _typical_bend(inverse: FloatArray) -> float:  # [H, W], of a typical frame
-    """Estimate the noise of a depth map by the typical curvature of inverse depth."""
+    """Estimate the noise of a depth map from the typical curvature of its inverse depth."""
     values = bend(inverse).ravel()[::7]
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else 0.0

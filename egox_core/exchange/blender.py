@@ -1,5 +1,6 @@
-"""Read and write transforms.json of Blender and NeRF tools, with one c2w per frame in OpenGL axes
-(y up, z backward).
+"""Read and write camera poses as transforms.json, the format of Blender and NeRF tools.
+
+It has one c2w per frame in OpenGL axes (y up, z backward).
 
 The layout is the common one of NeRF data sets: ``fl_x``, ``cx``, ``w``,
 ``frames[].transform_matrix``. Cameras are upright, as in COLMAP files; the Aria lens is written

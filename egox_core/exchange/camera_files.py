@@ -249,7 +249,7 @@ READERS: Mapping[str, Callable[[Path], CameraFile]] = {
 def form_of(
     content: object,
 ) -> Callable[[Mapping, str], CameraFile] | Literal["ours", "keyframes", "meta"]:
-    """Identify the format of a camera path's JSON, as a reader function or as one of our own forms."""
+    """Identify the format of a camera path's JSON content."""
     if isinstance(content, list):
         return "keyframes"
     if not isinstance(content, Mapping):

@@ -202,8 +202,8 @@ def parse_trajectory(
 
 
 def _moments_in_use(file_frames: Frames, frames: Frames, name: str) -> Frames:
-    """Choose the moments in use: those of ``frames``, or the file's first ones if only a count is
-    known.
+    """Choose the times at which a path is needed: those of the given frames, or the file's first
+    ones.
 
     Raises:
         EgoXInputError: fewer.

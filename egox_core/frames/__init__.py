@@ -1,5 +1,4 @@
-"""Assign the entries of a file, such as depth maps, poses or masks, to the frames of a source
-video.
+"""Assign depth maps, poses or masks of a file to the frames of a source video.
 
 In: what a reader says of its entries (:class:`Numbering`), and the frames in use. Out: the entry of each
 frame, and one remark that names the reading; or one refusal that says what to declare.

@@ -100,7 +100,7 @@ class Frames:
 
     @property
     def _rated(self) -> Frames:
-        """Copy of these frames with the frame rate that follows from their numbers and times."""
+        """Copy of these frames whose frame rate is computed from their numbers and times."""
         steps, span = (float(values[-1] - values[0]) for values in (self.indices, self.times_s))
         return replace(self, rate=steps / span) if steps > 0 and span > 0 else self
 
@@ -161,11 +161,11 @@ class Frames:
         return replace(self, indices=self.indices[part], times_s=self.times_s[part])
 
     def or_those(self, default_frames: Frames) -> Frames:
-        """Return these frames or, if there are none, the default frames."""
+        """Return these frames, or the default frames if these are empty."""
         return self if len(self) else default_frames
 
     def moments_of(self, default_frames: Frames) -> Frames:
-        """Return these frames or, if only their count is known, as many of the default frames.
+        """Return these frames, or the first default frames if only their count is known.
 
         Of no frames at all, all default ones are returned.
         """
@@ -204,7 +204,7 @@ class Frames:
         )
 
     def on(self, clock: Clock, default_moments: Tensor) -> Tensor:  # [N] -> [T] float64
-        """Return the frames' numbers or times by ``clock``, or default moments without frames."""
+        """Return the frames' numbers or times by ``clock``, or a default if they are unknown."""
         moments = self.indices.double() if clock == "index" else self.times_s
         return moments if len(self) else default_moments
 

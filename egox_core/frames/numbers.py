@@ -1,5 +1,4 @@
-"""Find the frame of each pose from another program by number or time, never by position in the
-file.
+"""Assign poses of other programs to video frames by frame number or time.
 
 A number is the frame where the numbers span the video or the frames in use, counted from 0 or from
 1; else every n-th frame, where the counts say which n. Times count from the video's start, or from
@@ -28,7 +27,7 @@ UNITS = (1.0, 1e-3, 1e-6, 1e-9)  # of times: seconds to nanoseconds
 
 
 class Placed(NamedTuple):
-    """Moments of poses, derived from their numbers or times."""
+    """Times or frame numbers that were found for the poses of a file."""
 
     order: Tensor  # [N] int64 of the poses, by number
     moments: Tensor  # [N] float64, of the poses in that order
@@ -37,7 +36,7 @@ class Placed(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One possible interpretation of the numbers of a file's poses, as frame numbers or as times."""
+    """One possible interpretation of a pose file's numbers, as frame numbers or as times."""
 
     words: str
     moments: np.ndarray  # [N] of the poses, on the track's clock
@@ -73,7 +72,7 @@ def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
 
 
 def place(numbering: Numbering, frames: Frames) -> Placed:
-    """Find the moments of poses by stated numbers or times, or in order if no frames are in use.
+    """Assign poses to frame numbers or times of the video.
 
     Numbers that a form states, and what the user declares, go by the rule; pictures and times of
     other programs by :func:`place_values`.
@@ -128,7 +127,7 @@ def place(numbering: Numbering, frames: Frames) -> Placed:
 
 
 def states_moments(name: str, file_frames: FileFrames) -> EgoXInputError:
-    """Make the error for a user who sets ``file_frames`` though the file itself states its frames."""
+    """Make the error for a set ``file_frames`` though the file already states its frames."""
     return EgoXInputError(
         f"file_frames of {name}",
         got=repr(file_frames),
@@ -308,7 +307,7 @@ def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
 
 
 def _gap_note(reading: Reading, frames: Frames, name: str) -> str:
-    """Note how many frames in use are interpolated, since they lie between two poses."""
+    """Count the frames whose pose is interpolated between two poses of a file, in a note."""
     is_numbered = reading.clock == "index"
     used_moments = (frames.indices if is_numbered else frames.times_s).double().numpy()
     pose_moments, second = reading.moments, frames.rate if is_numbered else 1.0

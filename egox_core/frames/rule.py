@@ -1,5 +1,4 @@
-"""Define the one rule by which entries of a file, array or input socket belong to frames of a
-video.
+"""Decide which entries of a file or array belong to which frames of a video.
 
 Numbers that a form states go first, then what the user declares, then the count: values in memory
 are of the frames in use, or one per frame of the source; files are one per frame of the source. What
@@ -25,7 +24,8 @@ FILE_FRAMES: tuple[FileFrames, ...] = get_args(FileFrames)
 
 @frozen
 class Numbering:
-    """Statements of a reader and of the user about which frames the entries of a file belong to."""
+    """Statements of a file and of the user about which video frames the file's entries belong to.
+    """
 
     what: str  # names the entries in remarks and errors
     count: int
@@ -46,7 +46,7 @@ class Numbering:
 
     @classmethod
     def of_own(cls, what: str, own_frames: Frames, file_frames: FileFrames) -> "Numbering":
-        """Describe entries in memory that state themselves which video frames they belong to.
+        """Make the numbering of entries in memory whose video frames are known.
 
         If they are only counted, ``file_frames`` says which ones they are.
         """

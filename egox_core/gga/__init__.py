@@ -1,5 +1,7 @@
-"""Bias the model's attention by geometry: ego queries attend more to the exo tokens that lie in
-their viewing direction (paper 3.2).
+"""Bias the model's attention so that ego queries attend more to exo tokens in their viewing
+direction.
+
+Paper, section 3.2.
 
 In: metric depth of exo and the ego camera's poses give :func:`gga_geometry`, unit directions of all
 tokens of a canvas (a few MB, once a sampling run). Out: :func:`gga_attention`, self-attention

@@ -183,8 +183,9 @@ def _guided_attention(
 
 @functools.cache
 def _second_stream(device: torch.device) -> torch.cuda.Stream:
-    """Create one CUDA stream per device and keep it for all calls, since each stream reserves
-    memory of its own."""
+    """Return a device's second CUDA stream, created once and then reused.
+
+    Each stream reserves memory of its own."""
     return torch.cuda.Stream(device)
 
 

@@ -71,8 +71,7 @@ STEADY = ("triton", "sdpa")
 
 @dataclass
 class Choice:
-    """Kernels for one device, dtype and shape: the usable ones, fastest first, and the reasons why
-    others were refused."""
+    """Kernels that can compute one attention call, fastest first, and why others were refused."""
 
     names: list[str]
     refused: dict[str, str] = field(default_factory=dict)
@@ -130,12 +129,14 @@ class KernelsUsed(Choosing):
 
     @property
     def name(self) -> str:
-        """Name of the kernel in use, which a resumed run starts with, or "" if no kernel was used."""
+        """Name of the kernel in use, or "" if none was used.
+
+        A resumed run starts with this kernel."""
         return next((name for choice in self._choices for name in choice.names), self.first)
 
     @property
     def lost(self) -> bool:
-        """True if a kernel that should have been used failed or was refused."""
+        """True if the preferred kernel failed or was refused."""
         return any(choice.refused for choice in self._choices)
 
     def words(self) -> str:
@@ -277,8 +278,7 @@ def math_rows(
     bias_rows: BiasRows,
     queries: slice,
 ) -> Tensor:  # [B, n, heads * d]
-    """Compute biased attention in plain torch, a few queries of one head at a time, so that memory
-    stays bounded.
+    """Compute biased attention in plain torch, a few queries at a time to bound memory.
 
     At least float32 also inside autocast, until the result is rounded to the type of ``q``.
     """
@@ -321,8 +321,8 @@ def _choose_kernels(
     attention_inputs: tuple[Tensor, Tensor, Tensor, int, BiasRows],
     kernels_used: KernelsUsed,
 ) -> Choice:
-    """Choose kernels for a backend name by comparing them with the float32 reference, and cache the
-    choice by shape.
+    """Choose kernels by comparing their results with a float32 reference, and cache the choice by
+    shape.
 
     Where a number isn't finite, all of them, not compared and not remembered.
     """

@@ -1,5 +1,4 @@
-"""Define the attention bias by its formula, and in a dense form that the faster code is tested
-against.
+"""Compute the geometric attention bias as a full matrix, as the reference for faster kernels.
 
 :func:`bias_from_cosine` is the definition; :mod:`.rows` computes the same in place and faster. The
 dense forms, [tokens, tokens], are for tests and small sizes only (3.1 GB at the released size).
@@ -34,7 +33,8 @@ def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 
 def cosine_rows(geometry: GgaGeometry, query_frame: int) -> Tensor:  # -> [h * w_ego, tokens]
-    """Compute the cosine of each ego query of one latent frame with each token's direction.
+    """Compute the cosine between each ego query's direction in one latent frame and each key's
+    direction.
 
     Ego keys get 0.
     """

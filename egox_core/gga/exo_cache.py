@@ -88,8 +88,9 @@ GROUP = 64
 
 
 def pack(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantise ``x`` [..., D] to 8 bits: integers [..., D], and a scale [..., groups, 1] for each
-    :data:`GROUP` channels.
+    """Quantise ``x`` [..., D] to 8-bit integers with one scale for each group of channels.
+
+    The integers are [..., D], the scales [..., groups, 1] with :data:`GROUP` channels each.
 
     A few channels of a video model are a hundred times the others.
     """
@@ -102,7 +103,9 @@ def pack(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpack(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Dequantise the integers and scales that :func:`pack` returns, exact to half a scale step."""
+    """Dequantise the 8-bit integers and scales that :func:`pack` returns.
+
+    The result is exact to half a scale step."""
     channel_groups = codes.unflatten(-1, (scale.shape[-2], -1))
     return (channel_groups * scale.float()).flatten(-2).to(dtype)
 
@@ -133,7 +136,7 @@ def step_of(sigma: float, sigmas: Sequence[float]) -> int:
 
 
 class ExoHalves:
-    """Keys and values of the exo half with autograd graph, for training with exo alone.
+    """Keys and values of the exo half for training, in which exo tokens attend only to exo tokens.
 
     Which half a call is about shows in its tokens, since checkpointed blocks run again in backward.
     """

@@ -1,5 +1,7 @@
-"""Compute guided attention in one Triton kernel, by exp(score + log g) = exp(score) g with g as a
-matrix product.
+"""Compute guided attention in one Triton kernel, with the geometric weight as a second matrix
+product.
+
+exp(score + log g) = exp(score) g, with g as a matrix product.
 
 The weight g = 1 + λ cos of query and key is a matrix product of depth 16 on tensor cores, of columns
 that are made once for a geometry: directions, and a 1, each in two float16 parts (22 bits; two of
@@ -56,8 +58,8 @@ one: those of a frame of 784 queries are filled to seven eighths. In float32 the
 def columns(
     geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:  # [t, h * w_ego, 16], [t + 1, 16, tokens and padding]
-    """Compute query and key columns whose product is the attention weight g, and cache them with
-    the geometry."""
+    """Compute query and key columns whose product is the geometric attention weight, and cache
+    them."""
     column_dtype = torch.float32 if dtype == torch.float32 else torch.float16
     key = options.mode, options.lambda_g, column_dtype
     if key not in geometry.made:
@@ -83,14 +85,13 @@ def columns(
 
 
 def _strengths(options: GgaOptions) -> tuple[float, float]:
-    """Look up a guidance mode's factors of the cosine and of keys with known geometry."""
+    """Look up by guidance mode how strongly the cosine and known geometry change the weight."""
     is_released = options.mode == "released"
     return (options.lambda_g, 1.0) if is_released else (1.0, options.lambda_g)
 
 
 def _column_exponents(options: GgaOptions) -> tuple[int, int]:
-    """Compute the exponents by which the query and key columns are scaled down, so that float16 can
-    hold them."""
+    """Choose powers of two that scale query and key columns into float16's range."""
     scale, factor = _strengths(options)
     return math.frexp(max(scale, 1.0))[1], math.frexp(max(factor, 1.0))[1]
 

@@ -161,7 +161,7 @@ class AttentionRows:
 
 
 def _weight(geometry: GgaGeometry, query: int) -> Tensor:  # [tokens]
-    """Compute the geometric weight g = 1 + cos of one ego query for each key, at strength 1."""
+    """Compute the geometric attention weight 1 + cos of one ego query for each key."""
     _, h, _, w_ego = geometry.grid
     frame, query_of_frame = divmod(query, h * w_ego)
     cos = (geometry.key_dirs[frame] @ geometry.query_dirs[frame, query_of_frame]).clamp(-1, 1)

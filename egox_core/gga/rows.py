@@ -152,8 +152,9 @@ def _largest_bias(options: GgaOptions, dtype: torch.dtype) -> float:
 
 
 def linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | None, Tensor | None]:
-    """Compute the factor and the offset of each key's logarithmic bias, [tokens] each, or None for
-    1 and 0.
+    """Convert each key's bias to a factor and an offset per token.
+
+    Both are [tokens] and apply to the logarithmic bias, None for 1 and 0.
 
     Mode power's strength and trust multiply, mode paper's log lambda_g adds.
 

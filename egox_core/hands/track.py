@@ -65,7 +65,7 @@ a little off turns them by a few degrees, in all frames alike."""
 
 @frozen
 class HandTrack:
-    """Both hands in the frames of a clip, where hand 0 is the wearer's left and 1 the right.
+    """Joints, validity and wrist rotations of the wearer's left (0) and right hand (1) over a clip.
 
     Raises:
         EgoXInputError: arrays of other shapes, a valid hand with an unknown joint.
@@ -178,7 +178,7 @@ class HandTrack:
         return self._transformed(trajectory.ego.upright.seen_from(trajectory.known_exo))
 
     def beside(self, depth_m: Tensor, camera: CameraModel) -> HandTrack:  # [T, H, W] z depth of exo
-        """Compare the wrists' distance with a depth video, and note if they disagree.
+        """Warn if the hands' distance disagrees with the depth video at the wrists.
 
         What hides them, as a back does, is nearer, too, but it stays where it is while they
         move, and lets one be seen at times.

@@ -43,8 +43,7 @@ def exact_scene(
 
 
 def raw_lens(depth: DepthVideo) -> CameraModel | None:
-    """Look up the raw lens of a depth's pictures, or return None unless their pinhole has
-    Ego-Exo4D's annotated K."""
+    """Look up the undistorted camera's raw lens if its K is one of Ego-Exo4D's, or return None."""
     pinhole, exo = depth.exo.lens, depth.exo
     if pinhole is None or pinhole.lens != "pinhole" or exo.lens_guessed or exo.world != "take":
         return None

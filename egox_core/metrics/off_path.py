@@ -1,5 +1,4 @@
-"""Measure the angle between an ego video's view and its camera path, by aligning frames with
-renders of the scene.
+"""Measure the angle between an ego video's view and its camera path.
 
 Each frame is compared with the scene as it looks from the ordered pose, drawn wider than the lens
 so that a turned view still meets it: turns on a coarse grid first, then Gauss-Newton over turn and
@@ -106,7 +105,8 @@ class PathError:
         # The camera of the ordered path.
         camera: CameraModel,
     ) -> Tensor:  # [T, H, W] of the video's pixels
-        """Shift maps of pixel classes by the measured rotation, from the path to the video.
+        """Warp maps of pixel classes from the path's view to the video's view by the measured
+        rotation.
 
         Each frame's map is turned as the frame was found to be (nearest neighbour, and 0
         beyond the picture). A frame for which nothing was found keeps its map.
@@ -345,7 +345,7 @@ class PictureMatch:
         rotation: np.ndarray,  # [3, 3] of the video's camera, as _Pose has it
         shift: np.ndarray,  # [3] metres
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [S, S, 3], [S, S, 3], [S, S]
-        """Warp a video frame to the view of its render, and even the contrast of both pictures."""
+        """Warp a video frame to the view of its render, and normalise the contrast of both."""
         view = _View.of(self, t, FINE)
         _, mask, video, scene = view.over(rotation, shift, FINE)
         return video.astype(np.float32), scene.astype(np.float32), mask
@@ -369,8 +369,9 @@ def _coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sen
 
 
 class _Pose(NamedTuple):
-    """Pose of the video's camera relative to the path's camera: a point p is at rotation (p +
-    shift)."""
+    """Rotation and shift of the video's camera relative to the path's camera.
+
+    A point p is at rotation (p + shift)."""
 
     rotation: np.ndarray  # [3, 3]
     shift: np.ndarray  # [3] metres
@@ -456,8 +457,7 @@ class _View:
 
 
 def _align_frame(view: _View, pose: _Pose, level: _Level) -> _Pose:
-    """Align a frame with its render by Gauss-Newton steps over rotation and shift, with a weak
-    prior on the shift."""
+    """Align a frame with its render by Gauss-Newton steps over rotation and shift."""
     rotation, shift = pose.rotation, pose.shift
     shift_prior = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M**2
     for is_last in [False] * level.rounds + [True]:
@@ -519,7 +519,7 @@ def blur_inside(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarr
 
 
 def _even_contrast(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Subtract the local mean and divide by the local deviation, within a mask."""
+    """Normalise local brightness and contrast within a mask."""
     box_px = 2 * round(1.225 * sigma) + 1  # of two boxes in turn, as wide as a Gaussian of sigma
 
     def box_blur(values: np.ndarray) -> np.ndarray:

@@ -237,7 +237,7 @@ def kept_share(
     observed: np.ndarray,  # [H, W] bool
     redrawn: np.ndarray,  # [H, W] bool
 ) -> np.ndarray:  # [H, W] float32 0...1
-    """Compute the share 0...1 of the prior that is put back at each pixel."""
+    """Compute the weight 0...1 with which the prior replaces each video pixel."""
     near_redrawn = (
         cv2.dilate(redrawn.astype(np.uint8), np.ones((MARGIN_PX, MARGIN_PX), np.uint8)) > 0
     )
@@ -259,8 +259,7 @@ def blended(
 
 
 def _shifted(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
-    """Shift a picture so that each pixel shows the one at an offset (down, right), with 0 beyond
-    the border."""
+    """Shift a picture by (down, right) pixels, with 0 beyond the border."""
     down, right = (REACH + step for step in move)
     height, width = picture.shape
     return np.pad(picture, REACH)[down : down + height, right : right + width]

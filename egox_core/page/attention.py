@@ -61,7 +61,7 @@ def attention_view(
     frame: int,
     progress: Progress = no_progress,
 ) -> tuple[Tensor, list[Heat], str]:
-    """Draw the attention of one ego pixel as a picture [H', W', 3], and describe it in a text.
+    """Draw and describe the attention of one ego pixel.
 
     Raises:
         EgoXInputError: pictures of another canvas, a pixel or frame outside.
@@ -130,8 +130,8 @@ def attention_grid(
     maps: Sequence[Heat],
     caption: str,  # ASCII, of the ego picture
 ) -> Tensor:  # [H', W', 3] float32 0...1
-    """Draw the ego frame with the pixel marked, and each heat map over the exo frame, in rows of
-    two."""
+    """Draw the ego frame with the chosen pixel marked, and attention heat maps over the exo frame,
+    in a grid."""
     scale = max(1.0, MIN_TILE / exo.shape[1])
     width, height = round(exo.shape[1] * scale), round(exo.shape[0] * scale)
     exo_picture, ego_picture = (_to_uint8(picture, scale) for picture in (exo, ego))
@@ -200,8 +200,7 @@ def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:
 
 
 def _draw_overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
-    """Draw a heat map over a grey picture, denser for higher values, leaving the picture grey where
-    a token has no value."""
+    """Draw a heat map over a grey picture, more opaque for higher values."""
     height, width = picture.shape[:2]
     has_value = np.isfinite(heat.values)
     share = np.clip(

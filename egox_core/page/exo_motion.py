@@ -1,4 +1,4 @@
-"""Draw how an exo camera moves: the points it was tracked by, and its path from above."""
+"""Draw an exo camera's tracked points, and its path seen from above."""
 
 import math
 from collections.abc import Sequence

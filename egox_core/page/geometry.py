@@ -1,5 +1,4 @@
-"""Pack the data from which the page draws the geometric weight of every exo patch, for any ego
-pixel and λ_g.
+"""Pack the geometry from which a browser draws each exo patch's attention weight.
 
 The weight is what the bias makes of a score: exp(bias) times the attention that the key would have
 got. The page's own twin of the formula (``web/js/previews/weights.mjs``) is held to
@@ -38,7 +37,8 @@ def geometry_file(geometry: GgaGeometry) -> tuple[bytes, dict[str, Any]]:
 
 
 def weight_legend() -> dict[str, Any]:
-    """List colours and labels of a scale for weights up to infinity, on which weight w is at w / (1
-    + w)."""
+    """List colours and labels of the scale for geometric weights from 0 to infinity.
+
+    Weight w is at w / (1 + w)."""
     ticks = [{"at": weight / (1 + weight), "label": f"{weight:g}"} for weight in TICKS]
     return {"colours": colour_stops(), "ticks": ticks}

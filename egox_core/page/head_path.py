@@ -1,5 +1,4 @@
-"""Draw the wearer's head pose into the exo video: its axes and viewing cone, orange where the pose
-is a guess."""
+"""Draw the wearer's estimated head pose into the exo video as axes and a viewing cone."""
 
 import math
 from typing import Any
@@ -81,8 +80,7 @@ def draw_head_path(
 
 
 def _head_lines() -> list[tuple[Tensor, int | None]]:
-    """Make the lines of a drawn head: points [S, 3] in the head frame, with the axis number or None
-    for the cone."""
+    """Make the lines of a drawn head (three axes and a cone) as points in the head frame."""
     line_steps = torch.linspace(0, 1, LINE_POINTS, dtype=torch.float64)[:, None]
     axes = [
         (line_steps * AXIS_M * torch.eye(3, dtype=torch.float64)[axis], axis) for axis in range(3)

@@ -43,8 +43,7 @@ def colour_stops() -> list[str]:
 
 
 def round_values(low: float, high: float) -> list[float]:
-    """Choose at most six round values between two positive ends, such as 1, 2 or 5 times a power of
-    ten.
+    """Choose up to six round numbers between two positive limits, for the labels of a scale.
 
     For scales on which equal ratios matter (depth); where fewer than two fit, the ends themselves.
     """
@@ -89,8 +88,8 @@ class DepthScale:
 
 
 def depth_scale(depth_m: Tensor) -> DepthScale | None:  # [T, H, W] metres, NaN invalid
-    """Compute the colour scale of a clip from the 1 and 99 % quantiles of inverse depth, or None
-    without valid pixels."""
+    """Compute the colour scale of a clip's depth from quantiles of inverse depth, or None without
+    valid pixels."""
     all_depth = depth_m.detach().reshape(-1)
     sample = all_depth[:: max(1, all_depth.numel() // SAMPLE)].float().cpu().numpy()
     sample = np.reciprocal(sample[np.isfinite(sample)])

@@ -1,5 +1,4 @@
-"""Answer the pose editor's queries to a scene: the surface or head under an exo pixel, and marks on
-a drawn view."""
+"""Find the surface or head under a clicked pixel, for the pose editor."""
 
 import torch
 from torch import Tensor

@@ -1,5 +1,4 @@
-"""Pack a clip into contact sheets (JPEG, or PNG for maps), from which a browser draws any frame at
-once.
+"""Pack a clip's frames into a few large images, from which a browser draws any frame.
 
 Sheets rather than a video: several of them stay in step to the frame while one scrubs, and no
 browser lacks the codec."""
@@ -49,8 +48,9 @@ class Drawn:
 
 @frozen
 class Sheets:
-    """Contact sheets of a clip: every step-th frame, with frame n in sheet n // (columns * rows),
-    row by row."""
+    """Contact sheets of a clip: images that hold every n-th frame row by row.
+
+    Frame n is in sheet n // (columns * rows)."""
 
     files: tuple[bytes, ...]  # JPEG; PNG of a map
     count: int  # frames in all sheets together

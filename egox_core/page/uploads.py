@@ -1,5 +1,4 @@
-"""Store files that are uploaded through a browser: unpack them, find the files of a take, and move
-them to a new folder.
+"""Store uploaded files: unpack them, find the parts of a take, and move them to a new folder.
 
 What is uploaded at once belongs together and gets a folder of its own: two takes' depth.npz never
 are in one, and what is looked for beside a file (a meta.json beside its depth) is never another
@@ -228,8 +227,7 @@ def contents(folder: Path) -> Path:
 
 
 def name_of_upload(names: Iterable[str]) -> str:
-    """Choose a folder name for uploaded files: that of the video or the first file, without a frame
-    number."""
+    """Choose a folder name for uploaded files from the name of the video or first file."""
     names = list(names)
     leading_name = next(
         (name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES), names[0]

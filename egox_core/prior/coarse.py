@@ -67,7 +67,7 @@ class CoarsePoints:
         )
 
     def joined(self, other: CoarsePoints) -> CoarsePoints:
-        """Append other points, counting theirs as released only if all points here are."""
+        """Append the points of another set."""
         released = self.released + (other.released if self.released == len(self) else 0)
         return CoarsePoints(
             xyz=torch.cat((self.xyz, other.xyz)),

@@ -1,5 +1,4 @@
-"""Remember generated places that no exo camera saw, and draw them into the prior of later chunks,
-so that they look the same again.
+"""Remember generated surfaces that no exo camera saw, so that later chunks show them again.
 
 A place without a surface in the scene gets a guessed one. A wrong guess shows only where the head
 has moved: at a distance z, an error of the guess by a share e turns into an angle of about e times

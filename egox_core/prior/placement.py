@@ -83,7 +83,8 @@ class SeenHead:
     ego: CameraPath  # in the same world
 
     def read(self, changes: Mapping[str, Change]) -> SeenHead:
-        """Return a copy with poses or depth changed, as under another reading of the files."""
+        """Copy this sample with changed poses or depth, to test another interpretation of the
+        files."""
         head = self
         for key, change in changes.items():
             old_value = getattr(self, key)
@@ -367,7 +368,7 @@ def _weighted_quantile(
 
 
 def flipped(w2c: Tensor) -> Tensor:
-    """Convert poses from OpenGL's axes to those of this package, or back."""
+    """Convert poses between OpenGL's and OpenCV's camera axes."""
     return w2c * w2c.new_tensor([[1.0], [-1.0], [-1.0]])
 
 

@@ -222,8 +222,7 @@ def _near_scene_warning(
     ego: CameraPath,
     options: PriorOptions,
 ) -> tuple[Remark, ...]:
-    """Warn if the wearer's head or the nearest distance removes much of the view, because the scene
-    is too small."""
+    """Warn if so much is too near to be drawn that the scene's scale must be too small."""
     radius_m = options.head_radius_m if options.dynamic in WITHOUT_HEAD else 0.0
     near_m = options.scene_scale * max(radius_m, NEAR_M)
     points = transform(ego.at(0).float(), static.xyz)

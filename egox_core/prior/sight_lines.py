@@ -1,5 +1,4 @@
-"""Measure how much of each sight line from the ego camera runs through space that no exo frame has
-seen empty.
+"""Measure how much of each ego camera ray runs through space that no exo frame has seen empty.
 
 A point cloud has no inside: the eye looks through a box's front, which exo never saw, at its back.
 A place is hidden behind what an exo picture shows, and empty where one shows something farther away.
@@ -58,7 +57,7 @@ class DepthBound:
         # Tolerance in typical errors.
         tolerance_errors: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Look up depth, tolerance and pixel of each point in the exo picture.
+        """Look up the exo depth map's depth, tolerance and pixel for each point.
 
         Returns:
             Z depth in that camera, NaN outside of its picture; tolerance, metres; their pixels.
@@ -144,7 +143,7 @@ class SightLines:
         image: SplatImage,
         frame: int,
     ) -> Tensor:  # [H, W] uint8
-        """Classify the pixels of a drawn picture.
+        """Classify each drawn pixel as observed, doubtful or unobserved by the ray to its surface.
 
         A block of 2 x 2 pixels shares the line of its first one, but for those that are on
         another surface.
@@ -188,8 +187,9 @@ class SightLines:
         return classes.masked_fill(~landed_mask, UNOBSERVED).to(torch.uint8)
 
     def _list_static_maps(self, device: torch.device) -> list[tuple[Part, int, Tensor, Tensor]]:
-        """List the depth maps of static space: part, frame of the pose, depth [H, W], and an empty
-        mask of motion."""
+        """List the depth maps of the static scene with the frames of their poses.
+
+        Each is scene part, frame of the pose, depth [H, W] and an empty mask of motion."""
         static_maps = []
         for part in self._parts:
             scene, sight = part

@@ -50,8 +50,8 @@ def splat_reaches(
     # Half a patch of each size, in samples, at most BLEND.
     reaches: tuple[float, ...],
 ) -> list[SplatImage]:
-    """Draw points with patches of several sizes in two passes: front depth, then the mean of the
-    samples at the front.
+    """Draw points with patches of several sizes: first the front depth, then the mean colour at
+    that depth.
 
     The samples around are the same for all sizes, and are looked for once.
     """
@@ -301,8 +301,7 @@ def _composite_band(
 def _disc_windows(
     cells: Tensor, uv: Tensor, radius: float, pad: int, v: Tensor, u: Tensor
 ) -> list[Tensor]:
-    """List for every offset within a disc the depth ranks in the cells at that offset from each
-    pixel.
+    """Gather for each pixel the nearest points of the cells within a disc around it.
 
     A centre lies up to half a cell's diagonal from its cell's middle: cells near the rim are tested
     point by point."""

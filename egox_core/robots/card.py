@@ -1,5 +1,4 @@
-"""Write the data card of a robot data set: a README.md with the header that the Hugging Face hub
-reads."""
+"""Write the README.md of a robot data set, with the header that the Hugging Face hub reads."""
 
 from __future__ import annotations
 

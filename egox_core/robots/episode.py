@@ -1,5 +1,4 @@
-"""Convert one run to episodes: videos of both cameras, hands as a policy's state and action, and
-quality figures per frame."""
+"""Convert one run to robot episodes of videos, hand states, actions and quality figures."""
 
 from __future__ import annotations
 
@@ -250,7 +249,7 @@ def filled(
     columns: Mapping[str, Any],
     count: int,  # T
 ) -> dict[str, np.ndarray]:  # [T] or [T, N]
-    """Convert columns to the types and order of :data:`COLUMNS`, with one row per frame."""
+    """Convert an episode's columns to the types and order of :data:`COLUMNS`."""
     filled_columns = {}
     for key, (kind, names) in COLUMNS.items():
         if key in columns:
@@ -298,8 +297,7 @@ def _state_and_action(
     path: CameraTrajectory,
     labelled: Tensor,  # [2] bool, hands that aren't at rest all along
 ) -> dict[str, Tensor]:
-    """Compute state and action of each frame, where the action is the next frame's hands in this
-    frame's head axes."""
+    """Compute the hand state of each frame, and the next frame's hands as its action."""
     count = len(hands)
     valid = hands.valid & labelled
     next_frames = torch.arange(1, count + 1).clamp(max=count - 1)

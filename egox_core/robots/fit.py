@@ -1,4 +1,4 @@
-"""Check that the cameras of a run fit its pictures, by the head's place and the ego video's view."""
+"""Check that a run's cameras fit its pictures."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Handle gaps in the tracked hands: bridge short ones, split the clip at long ones, and use a rest
-pose for hands never seen.
+"""Fill short gaps in tracked hands, and split a clip at long ones.
 
 A policy reads every number of state and action, and no mask beside them. So a label is a hand that
 moves as the person's did, or the clip ends there.

@@ -1,4 +1,4 @@
-"""Write a LeRobot v3.0 data set that grows by one episode at a time and is valid after each.
+"""Write a LeRobot data set that grows by one episode at a time and is always valid.
 
 A file that grows is replaced by a longer one whose beginning is the same, and ``meta/info.json``,
 which says how much of them counts, is replaced last. All that is half made is in a hidden folder of

@@ -1,5 +1,4 @@
-"""Fuse the static background of a fixed exo camera over the clip, with one depth and colour per
-pixel.
+"""Fuse a fixed exo camera's frames into one static background of depth and colour.
 
 A pixel shows the background whenever nothing moves in front of it. So the background is the
 farthest of the depths that a pixel has often enough over time (a flying pixel or a flicker of the
@@ -116,8 +115,7 @@ def mean_background(
 ) -> tuple[
     Tensor, Tensor
 ]:  # depth [H, W] float32, NaN where nothing counts; colours [H, W, 3] uint8
-    """Average the background as the released renderer does, over all frames in which a pixel is
-    static and off depth edges.
+    """Average the static background over time as the released renderer does.
 
     What stands in front for a part of the clip is averaged in, and a depth model's flicker averages
     out."""
@@ -171,8 +169,9 @@ def _fuse_band(
 
 
 def _farthest_window(depth: Tensor, valid: Tensor, count: int) -> Tensor:
-    """Find the farthest depth that ``count`` samples share within the tolerance, else the median,
-    or NaN if none is valid."""
+    """Find the farthest depth on which ``count`` samples agree, or else their median.
+
+    NaN where no sample is valid."""
     sorted_depth = depth.sort(dim=0).values  # invalid samples are infinite and come last
     valid_count = valid.sum(0)
     count = min(count, depth.shape[0])

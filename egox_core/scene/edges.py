@@ -37,8 +37,9 @@ def depth_edge(
 def depth_range(
     depth_m: Tensor,  # [H, W] z depth, metres, NaN invalid
 ) -> Tensor:  # [H, W] float32, (max - min) / mean; NaN where invalid
-    """Compute the relative range of depth in the window around each pixel, by which the released
-    renderer filters points.
+    """Compute the relative range of depth in the window around each pixel.
+
+    The released renderer filters points by it.
 
     As its ``reliable_depth_mask_range``: invalid depth is 0, so that a pixel beside a hole has a
     large range; beyond the picture the mean counts zeros, maximum and minimum nothing."""
@@ -52,8 +53,9 @@ def depth_range(
 
 
 def _window_maximum(values: Tensor, size: int) -> Tensor:
-    """Take the maximum in the window around each pixel of [1, 1, H, W], much faster on a CPU than
-    max_pool2d."""
+    """Compute the maximum in a window around each pixel.
+
+    The map is [1, 1, H, W], and this is much faster on a CPU than max_pool2d."""
     half_size, (height, width) = size // 2, values.shape[-2:]
     padded = F.pad(values, (half_size, half_size, half_size, half_size), value=float("-inf"))
     row_maximum = reduce(
@@ -98,6 +100,8 @@ def stray_step(
 
 
 def _pad_with_nan(step: Tensor, axis: int) -> Tensor:
-    """Pad steps with two NaN entries at both ends of an axis: [.., n-1, ..] to [.., n+3, ..]."""
+    """Pad an axis with two NaN entries at both ends.
+
+    [.., n-1, ..] becomes [.., n+3, ..]."""
     nan_padding = torch.full_like(step.narrow(axis, 0, 1), OUTSIDE)
     return torch.cat((nan_padding, nan_padding, step, nan_padding, nan_padding), dim=axis)

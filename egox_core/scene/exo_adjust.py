@@ -1,5 +1,5 @@
-"""Adjust the poses of an exo camera and the points it sees, so that sightings and depth agree
-(bundle adjustment)."""
+"""Adjust exo camera poses and 3-D points to agree with tracked points and depth (bundle
+adjustment)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ after the first (rolling shutter), and the logarithm by which all places are far
 
 @frozen
 class Adjusted:
-    """Result of the adjustment: the poses and points that agree best."""
+    """Result of a bundle adjustment: refined poses and points."""
 
     rotation: FloatArray  # [T, 3, 3] of frame t from frame 0
     place: FloatArray  # [T, 3] metres; zero where only rotations were allowed
@@ -41,7 +41,7 @@ def adjust(
     scale: bool = False,  # but how far the held ones are isn't
     lens: bool = False,  # the focal length isn't
 ) -> Adjusted:
-    """Adjust poses and points by the Levenberg-Marquardt method.
+    """Refine camera poses and points by bundle adjustment with the Levenberg-Marquardt method.
 
     Rotations alone may be sheared by a rolling shutter: travel would explain that, too."""
     frame_count, point_count = tracks.place.shape[0], len(tracks.depth_m)

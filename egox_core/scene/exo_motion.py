@@ -1,5 +1,4 @@
-"""Estimate the poses of a moving exo camera from frames and depth, and correct the depth maps to
-agree with them."""
+"""Estimate the poses of a moving exo camera, and correct its depth maps to agree with them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -335,8 +334,7 @@ def _match_shares(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of fr
 
 
 def _map_sightings(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, ...]:
-    """List the points that depth maps show: sightings that agree, and each point in its own key
-    frame.
+    """Convert tracked points to sightings with the depth that each map shows.
 
     Each has frame, point, px [K, 2], and the logarithm of its adjusted depth over the map's.
     """
@@ -363,8 +361,7 @@ def _depth_spread(frame: FloatArray, log_ratios: FloatArray) -> float:
 
 
 def _correct_maps(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Tensor, float]:
-    """Correct each depth map [T, H, W] by a smooth factor over the picture, and measure the
-    remaining spread.
+    """Multiply each depth map by a smooth correction, and measure the remaining error.
 
     A point is as far as all maps have it on average.
     """

@@ -55,8 +55,8 @@ def find_tracks(
     masks: Sequence[Tensor],  # T of [H, W] bool of what moves or is sky
     progress: Progress = no_progress,
 ) -> Tracks:
-    """Match SIFT corners between frames and key frames, and solve each frame's pose from the depth
-    of matched corners."""
+    """Match SIFT corners between frames, and solve each frame's camera pose from the corners'
+    depth."""
     count, corner_parts = len(depth_m), []
     for t, corners_by_frame in enumerate(_find_corners(frames, depth_m, camera, masks)):
         progress(t, 2 * count, "the exo camera's motion: corners")
@@ -198,7 +198,9 @@ def _find_corners(
 
 
 def _plane_positions(camera: CameraModel, uv: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Compute rays at z = 1 [K, 2], and how many px a step of 1 at that plane takes [K]."""
+    """Convert pixels to rays at z = 1, with the number of px per unit at that plane.
+
+    Rays are [K, 2], numbers [K]."""
 
     def plane(places: FloatArray) -> FloatArray:
         rays = camera.unproject(torch.from_numpy(places))[0].numpy()

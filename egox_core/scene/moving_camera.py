@@ -43,8 +43,9 @@ def fuse_moving(
     masks: Sequence[Tensor],  # T of [H, W] bool of what moves or is sky
     progress: Progress,
 ) -> tuple[PointSet, float, float]:
-    """Fuse key frames to static points in the world, with the depth tolerance used and the spread
-    of the maps.
+    """Fuse key frames of a moving camera to static points in the world.
+
+    Also returns the depth tolerance used and the spread of the maps.
 
     A pixel's depth is the mean of all key frames that see its surface. It is left out where
     more of them see past it, or see another colour there, as where somebody has left, and where

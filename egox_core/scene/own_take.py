@@ -87,8 +87,9 @@ def _depth_steps(depth_m: np.ndarray) -> np.ndarray:  # [h, w] -> [h, w]
 
 
 def _shift_scores(edges: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Correlate picture edges and depth steps at each shift of the picture: [2 REACH + 1, 2 REACH +
-    1]."""
+    """Correlate picture edges with depth steps at each small shift of the picture.
+
+    The result is [2 REACH + 1, 2 REACH + 1]."""
     inner = steps[REACH:-REACH, REACH:-REACH]
     scores = cv2.matchTemplate(edges, np.ascontiguousarray(inner), cv2.TM_CCOEFF_NORMED)
     return np.nan_to_num(scores, posinf=0, neginf=0)

@@ -1,5 +1,6 @@
-"""Export scene and ego camera for 3-D viewers: metres, x right, y up, exo camera of frame 0 at the
-origin."""
+"""Export scene and ego camera to files for 3-D viewers.
+
+Units are metres, x right, y up, with the exo camera of frame 0 at the origin."""
 
 import math
 from dataclasses import replace

@@ -19,7 +19,7 @@ QUARTER = 2**30
 
 
 def mark_stereo(path: Path, *, half_sphere: bool) -> None:
-    """Mark an mp4 as stereo with the left and right eye side by side, and put its index first.
+    """Mark an mp4 as side-by-side stereo, and move its index to the beginning of the file.
 
     The file is written anew, whole or not at all; pictures and sound stay as they are.
 

@@ -1,4 +1,4 @@
-"""Draw both eyes side by side, as a flat screen or as the half sphere of a VR180 video."""
+"""Draw both eyes' views side by side, as a flat screen or a VR180 half sphere."""
 
 from collections.abc import Iterator
 from typing import Literal, get_args

@@ -1,5 +1,4 @@
-"""Warp one picture to a second eye: fill its depth, align depth edges to picture edges, move
-pixels, fill holes.
+"""Make one eye's picture from the other's by its depth.
 
 Depth is kept as nearness, 1 / metres along the ray: a pixel's way is in proportion to it, and sky is
 0.
@@ -88,8 +87,7 @@ def move(
     nearness: Tensor,  # [H, W] float32, 1/m
     eye: Tensor,  # [3] metres, place of the second eye, to the right, in the first one's camera
 ) -> tuple[Tensor, Tensor]:
-    """Find for each pixel of the second eye the first eye's pixel that shows the same place, the
-    nearest of several.
+    """Find for each pixel of the second eye the nearest surface's pixel in the first eye.
 
     Returns:
         Places in the first picture, px [H, W, 2], and their nearness [H, W]; NaN where the first

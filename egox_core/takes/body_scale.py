@@ -240,8 +240,9 @@ def _frame_scale(
 def _body_box(
     camera: CameraModel, centre: np.ndarray, down: np.ndarray
 ) -> tuple[int, int, int, int] | None:
-    """Compute the box (left, top, right, bottom) in px of head and trunk in the exo picture, or
-    None if out of sight."""
+    """Compute the bounding box in px of head and trunk in the exo picture, or None if out of sight.
+
+    (left, top, right, bottom)."""
     width, height = camera.stored_size
     half_extent = max(*HEAD_HALF, TRUNK_RADIUS)
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * half_extent

@@ -145,8 +145,7 @@ def _is_camera_to_world(key: str) -> bool | None:
 def _camera_of_array(
     values: np.ndarray, size: tuple[int, int], name: str
 ) -> tuple[CameraModel, list[Remark]]:
-    """Make the camera of depth maps from a K in px of the maps, in px of another resolution, or in
-    shares of the size."""
+    """Make the camera of depth maps from a K in px or in shares of the picture's size."""
     k = as_tensor(values.reshape(-1, *values.shape[-2:]).copy(), name, None, 3, 3).double()
     if float(k[:, :2, 2].median()) <= 1:
         k = k * torch.tensor([[size[0]], [size[1]], [1.0]], dtype=torch.float64)

@@ -125,8 +125,7 @@ def take_depth(
 
 
 def _exo_path(meta: TakeMeta | None, frames: Frames, sources: Sequence[DepthSource]) -> CameraPath:
-    """Select the take's exo poses for the frames in use, or for the depth's frames if none are
-    given.
+    """Select the take's exo camera poses for the frames in use.
 
     Raises:
         EgoXInputError: a pose per frame, and nobody knows which frames are in use.
@@ -149,7 +148,7 @@ def _exo_lens(
     fov_deg: float,
     lens: CameraModel | Array | None,
 ) -> tuple[CameraModel | None, str]:
-    """Find the exo lens in px of the frames in use, or of the depth maps, with a note about its K."""
+    """Find the exo lens at the size of the frames or depth maps, with a note about its K."""
     map_size, picture = sizes
     source, size = frames.sizes(map_size)
     meta_lens, caller_lens, note = None, None, ""

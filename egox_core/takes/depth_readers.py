@@ -1,5 +1,4 @@
-"""Read depth frames one at a time from npz, npy, and folders or zips of npy, EXR or 16-bit PNG
-files.
+"""Read depth frames one at a time from npz, npy, zip, EXR or 16-bit PNG files.
 
 Frames are counted by their place in the file; files of a folder or zip by the number in their names
 that changes, which must have no gaps. Values are returned as stored (float32), invalid ones included."""
@@ -235,8 +234,7 @@ def _decode_frame(content: bytes, suffix: str, file: str) -> np.ndarray:
 def _frames_header(
     stream: BinaryIO | Member, what: str, size: int
 ) -> tuple[tuple[int, int, int], np.dtype]:
-    """Read the shape (T, H, W) and dtype of a .npy of ``size`` bytes, with a single map as one
-    frame."""
+    """Read the shape (T, H, W) and dtype of depth maps in a .npy file."""
     shape, dtype = read_npy_header(stream, what, size)
     shape = (1, *shape) if len(shape) == 2 else shape
     _check_shape(shape, dtype, what)

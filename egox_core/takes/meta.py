@@ -1,5 +1,4 @@
-"""Read meta.json in the released form: a take's prompt, exo and ego cameras, alone or in a list of
-takes."""
+"""Read a take's prompt and cameras from a meta.json in the released form."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -74,7 +73,7 @@ def read_meta(path: Path | str, entry: str = "", video: Path | None = None) -> T
 
 
 def listed_takes(content: object) -> object:
-    """Return the list of takes in a meta file's content, or None if the content is a single take."""
+    """Return the list of takes in a meta file, or None if it holds a single take."""
     content_dict = content if isinstance(content, dict) else {}
     return next((content_dict[key] for key in LIST_KEYS if key in content_dict), None)
 
@@ -267,8 +266,9 @@ def picture_of_k(
     # Names K in errors.
     name: str,
 ) -> tuple[float, float] | None:
-    """Find the size (width, height) of the picture that K was calibrated at, from its principal
-    point, or None if K is of the picture of ``size``.
+    """Guess the picture size at which K was calibrated from its principal point.
+
+    None if K is of the picture of ``size``.
 
     None: of the picture at hand, since it is centred there within 5 %, or off the middle by factors
     that no other resolution has. Another picture's is twice the centre (plus 1, of pixel centres)
@@ -322,8 +322,7 @@ def picture_of_k(
 
 
 def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
-    """Make the exo camera in px of the depth maps, before any crop, with a note on how K was
-    rescaled.
+    """Make the exo camera at the size of the depth maps, with a note on how K was rescaled.
 
     An exact ``exo_camera`` is rescaled as a resize would, ``camera_intrinsics`` of another
     resolution (:func:`picture_of_k`) as :func:`camera_of_k` does.
@@ -370,8 +369,7 @@ def camera_of_k(
     # Names the file in notes and errors.
     name: str,
 ) -> tuple[CameraModel, str]:
-    """Make a pinhole camera from a K that may be of another resolution, with a note on how it was
-    rescaled.
+    """Make a pinhole camera from a K that may belong to another picture size.
 
     A K that is centred in its picture is scaled along each axis so that the centre becomes
     (W/2, H/2), as the released code does. A calibrated one keeps its centre.

@@ -99,8 +99,7 @@ def given_lens(
     given: CameraModel | Array,
     pictures: Mapping[tuple[int, int], Callable[[CameraModel], CameraModel]],
 ) -> tuple[CameraModel, str]:
-    """Convert a caller's exo camera, or its K, to the px of the frames in use, with a note on how K
-    was rescaled.
+    """Convert a caller's exo camera or K to the pixels of the frames in use, with a note.
 
     A CameraModel says its size. K belongs to the picture that it is centred in, else to one of
     another resolution, as a meta.json's.
@@ -188,7 +187,7 @@ def exo_lens(
     frames: Frames,
     size: tuple[int, int],  # (width, height) px of the whole picture, where frames have none
 ) -> CameraModel:
-    """Compute the take's exo lens in px of the frames in use, or of a picture of ``size``.
+    """Compute the take's exo lens in pixels of the frames in use, or of a picture of ``size``.
 
     Raises:
         EgoXInputError: as :func:`exo_lens_of_size`.

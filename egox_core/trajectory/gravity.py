@@ -242,8 +242,7 @@ def _best_direction(
     direction: Tensor | None = None,
     share: float = SHARE,
 ) -> tuple[Tensor, float]:
-    """Find the most likely direction, and the angle in degrees around it that holds a share of the
-    probability."""
+    """Find the most likely direction and its uncertainty as an angle in degrees."""
     log_weights = sum(ratings.values(), areas.log())
     probabilities = (log_weights - log_weights.max()).exp()
     probabilities = probabilities / probabilities.sum()
@@ -314,8 +313,7 @@ def _rate_by_exos(
 
 
 def _camera_axes(exos: Sequence[CameraPath]) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
-    """Yield right, down and forward axes [3] of some frames of each camera in the world, with
-    weights that sum to 1 per camera."""
+    """Yield right, down and forward axes of each camera in some frames, with a weight per frame."""
     for exo in exos:
         w2c = exo.w2c if exo.lens is None else exo.upright_w2c
         frames = sample_frames(len(w2c), DEPTH_FRAMES)
@@ -353,8 +351,7 @@ def _rate_by_surfaces(
     camera_forward: Tensor,  # [3] of the camera that saw them
     step: float,
 ) -> Tensor:  # [N]
-    """Rate directions by a camera's planes, which are level or vertical, over all slants that wrong
-    depth may have given them."""
+    """Rate candidate up directions by how well a camera's planes are level or vertical."""
     ratings = []
     for share, slant, slant_step in _possible_slants():
         plane_ratings = directions.new_full((len(directions),), math.log(share))
@@ -376,8 +373,8 @@ def _rate_by_surfaces(
 
 @cache
 def _possible_slants() -> tuple[tuple[float, float, float], ...]:
-    """List possible slants of a depth map's surfaces towards its camera: probability, slant as a
-    tangent, and step to the next."""
+    """List by how much wrong depth may have tilted a depth map's surfaces, with a probability for
+    each tilt."""
     grid = torch.linspace(-5, 5, SLANTS, dtype=torch.float64)
     scale = 3 * max(sigma for _, sigma in SLANT) / math.sinh(5)
     slants, slant_widths = scale * grid.sinh(), scale * grid.cosh() * (10 / (SLANTS - 1))
@@ -441,8 +438,7 @@ def _find_planes(depth: DepthVideo) -> list[Plane]:
 
 
 def _fit_patches(rays: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:  # [H, W, 3], [H, W]
-    """Fit planes to patches of a depth map: normals [P, 3] in the camera's axes and areas [P] of
-    the flat ones.
+    """Fit planes to patches of a depth map, and return normals and areas of the flat patches.
 
     Inverse depth of a plane is linear in the rays to z = 1.
     """

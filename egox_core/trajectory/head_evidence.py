@@ -1,5 +1,5 @@
-"""Collect the evidence about the head in each frame: viewing rays of its points, and the surface
-depth along them."""
+"""Collect evidence about the wearer's head in each frame: rays to its points, and depth along them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -169,8 +169,8 @@ def gather_evidence(points: HeadPoints, view: ExoView, frames: Frames) -> Eviden
 
 
 def find_strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Mark frames [T] whose points [T, P, 3] jump away and back, as if a detector had switched to
-    another person."""
+    """Mark frames whose head points jump away and back, as if a detector had confused two persons.
+    """
     seen_frames, stray_mask = np.nonzero(seen.any(1))[0], np.zeros(len(seen), dtype=bool)
     head_positions = np.array([origin[t] + from_camera[t][seen[t]].mean(0) for t in seen_frames])
     for index in range(1, len(seen_frames) - 1):
@@ -201,8 +201,7 @@ LENGTHS = {  # between points, metres
 
 
 def rough_distance(rays: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Estimate the head's distance in metres [T] from the apparent size between its points,
-    interpolated where no points are seen.
+    """Estimate the head's distance in metres from the apparent distances between its points.
 
     A head turns its lengths away from the camera, so the nearest answer counts; the median over a second or so before
     and after takes out profiles, in which hidden points are made up, and what single detections are off by.
@@ -257,8 +256,7 @@ def with_middle(
 
 
 def without_wall(evidence: Evidence) -> tuple[Evidence, int, int]:
-    """Remove depth that shows the wall behind the head, and count the frames affected and the
-    frames with any depth.
+    """Remove depth that shows the wall behind the head, and count the affected frames.
 
     A point on the outline takes the depth of the wall behind it. That says nothing of any pose, while
     a mirrored head that hides the point would go without its cost.

@@ -57,8 +57,7 @@ def fit_heads(
     place: np.ndarray,
     view: ExoView | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit head poses to the evidence, giving rotation [T, 3, 3] world_from_head and place [T, 3]
-    between the eyes.
+    """Fit a head rotation and position in every frame to the collected evidence.
 
     Args:
         rotation, place: a first answer, [T, 3, 3] and [T, 3].
@@ -146,8 +145,7 @@ class _Model:
         )
 
     def jacobian(self, heads: _Heads) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Compute the robustly weighted residuals, and their derivatives by pose [T, M, 6] and by
-        shape [T, M, 7]."""
+        """Compute the weighted residuals and their derivatives by head pose and head shape."""
         base_residuals, evidence = self.residuals(heads), self.evidence
         steps = STEP * np.eye(POSE + len(SHAPE_SIGMA))
         moved_residuals = (self.residuals(heads.moved(step[:POSE], step[POSE:])) for step in steps)

@@ -58,8 +58,7 @@ class HeadPoints:
 
 
 def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadPoints:
-    """Check that the points belong to a clip of ``count`` frames, and scale them to a picture of
-    ``size``.
+    """Refuse head points of another clip length, and scale them to the picture's size.
 
     Raises:
         EgoXInputError: another number of frames, a picture of another shape, no person in any frame.

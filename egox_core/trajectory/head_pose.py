@@ -169,8 +169,7 @@ def estimate_head(
 def _body_model_heads(
     points: HeadPoints, evidence: Evidence, view: ExoView
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute head rotations world_from_head [T, 3, 3] and eye positions [T, 3] from a body model,
-    NaN in frames without one.
+    """Compute head rotations and eye positions from a body model, NaN in frames without one.
 
     Its distance is not trusted where depth shows the head's surface: depth counts there, and
     tells the scale elsewhere.

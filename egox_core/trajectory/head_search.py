@@ -1,5 +1,4 @@
-"""Search an initial head path: rate a grid of head rotations in every frame, and take the best
-sequence over time.
+"""Search an initial head path over a grid of head rotations in every frame.
 
 A few points fit several heads (an ear from the front or from behind, a left one that is called right); which of them
 is right shows over time. The fit (:mod:`.head_fit`) starts here and stays near.
@@ -53,8 +52,8 @@ def likelihoods(
     sight_probability: np.ndarray,  # [T, N, P] see in_sight
     distance: np.ndarray,  # [T] metres
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the likelihoods [T, N, P] that a reported point is a real detection, and that it is
-    made up, per square metre."""
+    """Compute for each detected point the likelihoods that it is a real detection and that it is
+    false."""
     sigma = np.where(evidence.seen, evidence.sigma, 1.0) * distance[:, None]
     variance = (sigma**2 + BLUR_M**2)[:, None]
     real_probability = sight_probability * (1 - MIN_PROBABILITY)
@@ -77,8 +76,8 @@ def lean_sigmas_deg(evidence: Evidence) -> np.ndarray:  # [2]
 
 
 def habit_weight(has_evidence: np.ndarray, frames: Frames) -> np.ndarray:
-    """Weigh frames [T] by the time that separates them, so that many close frames don't count as
-    independent observations.
+    """Weigh frames by their distance in time, since many close frames aren't independent
+    observations.
 
     This is for all that stays the same for a while and would be wrong alike: how a head is
     held, how depth is off, what hides an eye. Errors of detected points are new in every frame
@@ -126,8 +125,7 @@ def search_heads(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _best_sequence(cost: np.ndarray, step_cost: np.ndarray) -> np.ndarray:
-    """Find the cheapest sequence of rows [T], by the cost of each row [T, N] and of each change of
-    row [N, N]."""
+    """Find the cheapest sequence of grid rows over time by dynamic programming."""
     total_cost, previous_rows = cost[0], []
     for frame_cost in cost[1:]:
         candidate_costs = total_cost[:, None] + step_cost

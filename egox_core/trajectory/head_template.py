@@ -105,8 +105,8 @@ def turned_shares(
     rotation: np.ndarray,  # [..., 3, 3] world_from_head
     at: np.ndarray,  # [..., 5, 3] metres, of the points from the exo camera, world axes
 ) -> tuple[np.ndarray, np.ndarray]:  # [..., 5] each, 0...1
-    """Compute the certainty that each head point faces the camera, and the certainty that it is
-    turned away."""
+    """Compute how certainly each head point faces the camera, and how certainly it is turned away.
+    """
     facing = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * unit(-at)).sum(-1) - SEEN_FROM
     return np.clip((facing - SEEN_DOUBT) / SEEN_WIDTH, 0, 1), np.clip(
         (-facing - SEEN_DOUBT) / SEEN_WIDTH, 0, 1
@@ -125,8 +125,7 @@ def ego_from_head(
     # Positive angles are upwards.
     pitch_deg: float = 0.0,
 ) -> Tensor:
-    """Compute the transform [3, 4] float64 from the head frame to the ego camera's sensor on Aria
-    glasses, with an optional offset.
+    """Compute the transform from the head frame to the ego camera on Aria glasses.
 
     Raises:
         EgoXInputError: no numbers, more than half a metre or 90 degrees.

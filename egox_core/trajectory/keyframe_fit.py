@@ -66,7 +66,7 @@ def fit_keyframes(
     w2c: Tensor,  # [T, 3, 4]
     moments: Tensor,  # [T] rising
 ) -> list[int]:
-    """Choose the poses to keep so that a smooth path through them is within :data:`TOLERANCE_M` and
+    """Choose a few poses through which a smooth path stays within :data:`TOLERANCE_M` and
     :data:`TOLERANCE_DEG` of all others.
 
     Greedy: the pose that is missed by most is added until none is missed. The first and the last
@@ -86,8 +86,8 @@ def fit_keyframes(
 
 
 def deviations(w2c: Tensor, moments: Tensor, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Measure how far each pose is from the smooth path through the poses ``keys``, in metres [T]
-    and degrees [T]."""
+    """Measure how far each pose is from the smooth path through the chosen key poses, in metres and
+    degrees."""
     path = interpolate_poses(w2c[keys], moments[keys], moments)
     turns = (path[:, :, :3] @ w2c[:, :, :3].mT).numpy()
     errors_m = (camera_centre(path) - camera_centre(w2c)).norm(dim=-1).numpy()

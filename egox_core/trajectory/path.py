@@ -59,7 +59,7 @@ class PoseTrack:
 
     @classmethod
     def numbered(cls, w2c: Tensor, name: str) -> PoseTrack:
-        """Make a track of poses [N, 3, 4] for source frames 0, 1, 2, …, or of one pose."""
+        """Make a pose track whose poses belong to source frames 0, 1, 2, …."""
         moments = torch.arange(len(w2c), dtype=torch.float64)
         return cls(w2c=w2c, moments=moments, clock="index", name=name, constant=len(w2c) == 1)
 

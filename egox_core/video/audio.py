@@ -1,5 +1,5 @@
-"""Read the sound of the frames in use, as one or two channels at a rate that every encoder
-supports."""
+"""Read the sound of the frames in use, converted to channels and rates that every encoder supports.
+"""
 
 from __future__ import annotations
 

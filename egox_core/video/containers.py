@@ -47,7 +47,7 @@ def cut_off(source: Path | io.BytesIO) -> str:
 
 
 def frames_of_index(stream: Any, size: int) -> int:
-    """Count an MP4's frames by its index if the file is shorter than the index says, or return 0."""
+    """Count the frames in an MP4's index if the file was cut off, or return 0."""
     entries = [entry for entry in stream.index_entries if not entry.flags & _DISCARDED]
     return len(entries) if any(entry.pos + entry.size > size for entry in entries) else 0
 
@@ -57,7 +57,7 @@ def _open_bytes(source: Path | io.BytesIO) -> AbstractContextManager[IO[bytes]]:
 
 
 def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield type and end of each top-level box in an MP4, with 0 for an end at the end of the file."""
+    """Yield the type and the end position of each top-level box in an MP4."""
     offset = 0
     while True:
         file.seek(offset)
@@ -86,8 +86,7 @@ def _riff_length(file: IO[bytes], size: int) -> int:
 
 
 def _matroska_length(file: IO[bytes]) -> int:
-    """Read the length of a Matroska file from its header, or return 0 if the header doesn't state
-    it."""
+    """Read the length of a Matroska file in bytes from its header, or return 0 if it is unknown."""
     end_of_element = {name: end for name, _, end in _matroska_elements(file)}
     return end_of_element.get(_SEGMENT) or 0
 
@@ -118,8 +117,7 @@ def matroska_crop(
 def _matroska_elements(
     file: IO[bytes], offset: int = 0, stop: int | None = None
 ) -> Iterator[tuple[int, int, int | None]]:
-    """Yield name, first byte and end (None if unknown) of each element in a range of a Matroska
-    file."""
+    """Yield name, start and end of each element in a part of a Matroska file."""
     while stop is None or offset < stop:
         file.seek(offset)
         name, length = _variable_integer(file, keep_length_bits=True), _variable_integer(file)

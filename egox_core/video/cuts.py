@@ -71,8 +71,7 @@ def find_cuts(
 
 
 def _is_cut(frames: Tensor, position: int) -> bool:
-    """Check whether a change separates two steady shots: other scenes, or a zoom to a part of the
-    scene.
+    """Check whether a position separates two steady shots of different content.
 
     Frames on both sides of a flash or a damaged one are alike; in a wild pan no two are.
     """

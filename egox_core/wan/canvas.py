@@ -1,5 +1,4 @@
-"""Pack exo and ego latents into the model's 36 input channels, and crop the ego half from its
-output.
+"""Pack exo and ego latents into the model's input channels, and crop the ego half from its output.
 
 Canvas: exo left, ego right. Channels: 16 noisy latent | 4 mask | 16 condition latent (quirks 21, 22). In the mask
 1 = known (to the model; the host's conditioning mask is the inverse); ego columns are never known.
@@ -73,7 +72,7 @@ def widen(
     cond_exo: Tensor
     | None = None,  # [B or 1, 16, t, h, w_exo] condition latent; None: the clean exo latent itself
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
-    """Put the clean exo half to the left of the ego half's input, as channels of the whole canvas.
+    """Join the clean exo latents on the left with the ego input on the right.
 
     dtype and device follow ``x_ego``.
 

@@ -86,8 +86,7 @@ def request_pictures(
     exo: Tensor,  # [T, H, W, 3] float 0...1
     prior: Tensor | None = None,  # [T, h, w, 3] float 0...1, the same frames
 ) -> Tensor:  # [PICTURES, H, W + w * H / h, 3]
-    """Choose pictures for the captioning model: evenly spaced exo frames, with the prior of the
-    same moment to the right.
+    """Choose evenly spaced exo frames, each beside its ego prior, for the captioning model.
 
     Raises:
         EgoXInputError: another number of frames in the prior.

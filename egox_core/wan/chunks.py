@@ -81,8 +81,7 @@ def plan_chunks(frames: int, length: int, known: int) -> tuple[Chunk, ...]:
 def check_covers(
     depth: DepthVideo | None, trajectory: CameraTrajectory | None, frames: int, needed: bool = False
 ) -> None:
-    """Refuse depth or poses that are missing or cover fewer frames than the video, before any chunk
-    is sampled.
+    """Refuse depth or poses that cover fewer frames than the video.
 
     Raises:
         EgoXInputError: depth or poses for fewer frames than the video has; none for look-away
@@ -112,8 +111,8 @@ def hold_colours(
     frames: Tensor,  # [T, H, W, 3] 0...1, of a new chunk
     before: Tensor,  # [n, H, W, 3] 0...1, what its first n frames were in the chunk before
 ) -> Tensor:  # [T, H, W, 3] float32
-    """Match the colours of a new chunk to those of the chunk before, by mean and spread of the
-    overlap's Lab channels (Reinhard)."""
+    """Match the colours of a new chunk to those of the previous chunk by their overlapping frames.
+    """
     (mean, spread), (target_mean, target_spread) = (
         _lab_statistics(frames[: len(before)]),
         _lab_statistics(before),
@@ -160,7 +159,7 @@ class ChunkFiles:
         self.used: list[Path] = []
 
     def path(self, chunk: Chunk, *parts: Any) -> Path:
-        """Name the file of a chunk by a digest of all tensors and payloads that it is made from."""
+        """Name a chunk's file by a digest of everything that the chunk is made from."""
         return self.folder / f"{content_digest(self.origin, chunk, *parts)[:40]}.npy"
 
     def get(self, path: Path) -> Tensor | None:

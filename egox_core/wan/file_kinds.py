@@ -107,8 +107,8 @@ class WeightFile:
         return f"{self.file.name!r} of {size}: {self.words}", split_advice if self.missing else ""
 
     def check_one_transformer(self) -> str:
-        """Check that the file holds one Wan transformer, and describe the tensors that a copy of it
-        leaves out.
+        """Refuse a file that isn't exactly one Wan transformer, and describe the tensors that a
+        copy leaves out.
 
         Raises:
             EgoXInputError: two of a weight, or parts in its blocks that no Wan transformer has.
@@ -183,8 +183,7 @@ def missing_weights(natives: Collection[str]) -> tuple[str, ...]:
 
 
 def kind_of(header: Mapping) -> tuple[str | None, str]:
-    """Find the input that a weight file fits ("" for none, None if unknown), and describe the file
-    in words."""
+    """Identify which node input a weight file fits, and describe the file in words."""
     shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
     dtypes = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
     fitting_input, description = next(
@@ -287,7 +286,8 @@ def check_lora(file: Path, base: Path | None = None) -> None:
 def check_new_file(
     target: Path, sources: Collection[Path | None], strength: float = 1.0, base: Path | None = None
 ) -> None:
-    """Refuse a merge or conversion that can't be written, before any weights are read.
+    """Refuse a merge or conversion with an invalid target, source, strength or base, before any
+    weights are read.
 
     Raises:
         EgoXInputError: no .safetensors, one of the sources itself, a strength that is no number, a

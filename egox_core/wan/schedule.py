@@ -1,4 +1,4 @@
-"""Sample as the authors do, with diffusers' UniPC and flow sigmas, as a k-diffusion style sampler.
+"""Sample as the authors do, with diffusers' UniPC solver and their noise schedule.
 
 The table (quirks 29, 30) is ours, because diffusers changed its own between releases (0.34 starts
 at 0.999 before the shift, later ones at 1); the solver is diffusers'. Golden: ``schedule_50``,
@@ -75,7 +75,7 @@ def truncated_timesteps(
     # The released_schedule that ``sigmas`` is a part of.
     schedule: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:  # [n] int64
-    """Compute the integer timestep of each sigma but the last, which has none.
+    """Convert each sigma but the last to an integer timestep.
 
     Taken from ``schedule`` where a sigma stands in it; else from the float32 sigma itself, which
     differs by one only where 1000 sigma is an integer to float32 (no entry of 50 steps at shift 1,

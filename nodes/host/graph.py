@@ -1,5 +1,4 @@
-"""Read the graph that ComfyUI checks or runs: what an input's link leads to, and what a result was
-made from.
+"""Read ComfyUI's graph: which node an input is linked to, and which values a result was made from.
 
 ``validate_inputs`` gets only a node's own values. Many errors show only in two nodes together
 (poses are expected beside a video that has none), so the graph of a request is noted before
@@ -61,8 +60,7 @@ def note_graphs() -> None:
 
 
 def note_graph(request: dict) -> dict:
-    """Store the graph of a request for :func:`checked_inputs` to read, and return the request
-    unchanged."""
+    """Store a request's graph for :func:`checked_inputs`, and return the request unchanged."""
     request_body = request if isinstance(request, dict) else {}
     graph = request_body.get("prompt")
     _CHECKED.set(graph if isinstance(graph, Mapping) else None)
@@ -71,14 +69,12 @@ def note_graph(request: dict) -> dict:
 
 
 def is_only_target(node_id: str) -> bool:
-    """Check whether the request asks ComfyUI to run this node alone, as the pose editor's request
-    does."""
+    """Check whether a request asks ComfyUI to run this node alone."""
     return _ASKED.get() == [node_id]
 
 
 def checked_inputs(node: type) -> tuple[Graph, str]:
-    """Look up the graph and the node's id while ``validate_inputs`` of a node class runs, or ({},
-    "") if unknown."""
+    """Look up the graph and node id that ComfyUI is validating, or ({}, "")."""
     graph, (_, node_id) = _CHECKED.get(), this_node(node)
     return (graph, node_id) if graph is not None and node_id in graph else ({}, "")
 
@@ -97,8 +93,7 @@ def this_node(node: type) -> tuple[Graph, str]:
 def check_or_message(
     node: type, check: Callable[[Graph, str], None], known: bool | str = True
 ) -> bool | str:
-    """Run ``check(graph, node id)`` for ``validate_inputs``, and return True or the message of its
-    error.
+    """Run a check inside ``validate_inputs``, and return True or the error's message.
 
     ``known`` is the result of an earlier check, whose message is returned unchanged. The node
     must declare its id (``hidden=[io.Hidden.unique_id]``) and name an input that always has a
@@ -123,8 +118,7 @@ def inputs_of(graph: Graph, node_id: str) -> Mapping:
 
 
 def linked_node_id(graph: Graph, node_id: str, name: str) -> str | None:
-    """Look up the id of the node that an input is linked to, or None if it has a value or doesn't
-    exist."""
+    """Look up the id of the node that an input is linked to, or None."""
     input_value = inputs_of(graph, node_id).get(name)
     is_link = (
         isinstance(input_value, list)
@@ -161,7 +155,7 @@ def _source_ids(graph: Graph, node_id: str) -> list[str]:
 
 
 def upstream_files(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
-    """List the input values that name a file, in all nodes from which some inputs of a node come."""
+    """List the files that all nodes upstream of some inputs name."""
     node_ids_behind = {
         node_id_behind
         for name in names
@@ -177,8 +171,7 @@ def upstream_files(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]
 
 
 def upstream_values(graph: Graph, node_id: str) -> dict[str, dict]:
-    """Collect the values that a result was made with, for users to compare: ``{node id: {"kind": …,
-    "values": {input: value}}}``.
+    """Collect the input values of all nodes that led to a result.
 
     A long text, or a value of another type, is replaced by a digest (``{"digest": …}``).
 
@@ -214,8 +207,7 @@ def _shorten_value(value: object) -> object:
 
 
 def weights_file(graph: Graph, node_id: str, name: str) -> Path | None:
-    """Find the safetensors file of the loader node that an input is linked to, None if unknown
-    before a run.
+    """Find the weight file of the loader node that an input is linked to, or None.
 
     Nodes that pass the model on under the same name are skipped.
 
@@ -235,8 +227,7 @@ def weights_file(graph: Graph, node_id: str, name: str) -> Path | None:
 
 
 def check_weights_of(graph: Graph, node_id: str, names: Iterable[str] = LOADERS) -> None:
-    """Check by their headers that the files behind a node's inputs are complete and of the right
-    kind.
+    """Check by file headers that the weight files behind a node's inputs are of the right kind.
 
     Raises:
         EgoXInputError: names the file, what it is and what to take.
@@ -248,14 +239,13 @@ def check_weights_of(graph: Graph, node_id: str, names: Iterable[str] = LOADERS)
 
 
 def check_encoders(graph: Graph, node_id: str) -> None:
-    """Check the weights of text encoder, VAE and CLIP vision, but not of the model, which the
-    sampler checks."""
+    """Check the weight files of text encoder, VAE and CLIP vision."""
     check_weights_of(graph, node_id, ("clip", "vae", "clip_vision"))
 
 
 def exo_video(graph: Graph, node_id: str) -> Path | None:
-    """Find the file of the Load Exo Video that ``frames`` is linked to, None if unknown before a
-    run."""
+    """Find the video file that an input's frames come from, or None if it is unknown before a run.
+    """
     loader_id = linked_node_id(graph, node_id, "frames")
     if (
         loader_id is None
@@ -268,8 +258,7 @@ def exo_video(graph: Graph, node_id: str) -> Path | None:
 
 
 def frames_in_use(graph: Graph, node_id: str) -> Frames:
-    """Find the frames that the Load Exo Video behind ``frames`` will give, as far as they are known
-    before a run.
+    """Predict which video frames an input will get, before a run.
 
     Raises:
         EgoXInputError: as :func:`selection_of`.
@@ -280,8 +269,7 @@ def frames_in_use(graph: Graph, node_id: str) -> Frames:
 
 
 def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
-    """Build the frame selection of a Load Exo Video node from its input values, or None if a link
-    gives one of them.
+    """Build the frame selection of a Load Exo Video node from its input values, or return None.
 
     Raises:
         EgoXInputError: a file that is not there or no video, frames that it doesn't have.
@@ -298,8 +286,7 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
 
 
 def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:
-    """Check whether no file ``name`` exists beside the exo video of ``frames``, as far as that is
-    known before a run."""
+    """Check whether a file is missing beside the exo video."""
     if graph and "frames" not in inputs_of(graph, node_id):
         return True
     video_path = exo_video(graph, node_id)
@@ -307,7 +294,7 @@ def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:
 
 
 def input_digest(graph: Graph, node_id: str, names: Iterable[str]) -> str:
-    """Compute a digest of some inputs of a node, including every value, link and file behind them.
+    """Compute a digest of some inputs of a node, with all upstream values and files.
 
     Node ids don't count, and files count by their sizes, so that a graph that was saved and
     opened on another machine keeps its digest. Files beyond the first MAX_LOOKUPS count by their
@@ -381,7 +368,7 @@ class _NodeDigests:
 
 
 def _normalize_value(value: object) -> object:
-    """Convert a value from the page and the one that ComfyUI passes to a node to the same form.
+    """Convert an input value to one form, whether the page or ComfyUI passed it.
 
     Numbers become floats, and wrapped lists are unpacked.
 
@@ -393,8 +380,7 @@ def _normalize_value(value: object) -> object:
 
 
 def _file_state(value: object) -> list[int]:
-    """List the sizes of the file that a value names and of the take's files beside it, or a
-    folder's number of files."""
+    """Describe the state of a named file or folder by sizes and counts."""
     file_path = _find_file(value)
     if file_path is None:
         return []

@@ -27,8 +27,7 @@ def drawing_device() -> torch.device:
 
 
 class HostMemory:
-    """Measure for the exo cache how much memory is free besides one model's forward, and pin main
-    memory for it."""
+    """Measure and reserve free memory for the exo cache through ComfyUI's memory management."""
 
     def __init__(self, model: ModelPatcher, canvas_shape: list[int]) -> None:
         # The model's own callbacks lead here: a strong reference would make a circle, and the host
@@ -37,8 +36,7 @@ class HostMemory:
         self._forward_bytes = int(model.memory_required(canvas_shape))
 
     def room(self, device: torch.device) -> int:
-        """Count the bytes that are free or occupied by other models, minus the bytes that the
-        model's forward needs.
+        """Compute how many bytes the exo cache may use on a device.
 
         Needed are those of a forward, of weights that are not loaded yet (on the model's
         device), and of other programs. A text encoder, CLIP and VAE stay on the device after
@@ -55,8 +53,7 @@ class HostMemory:
         return free_bytes + freed_bytes - self._needed_bytes()
 
     def take(self, device: torch.device, size: int) -> None:
-        """Make this many bytes of memory free, by unloading text encoders, VAEs and other models if
-        necessary."""
+        """Free this many bytes on a device, by unloading other models if necessary."""
         if not management.is_device_cpu(device):
             leaving_models = self._other_models(device)
             kept_models = [
@@ -71,7 +68,7 @@ class HostMemory:
         return bytes_to_load + self._forward_bytes + int(management.minimum_inference_memory())
 
     def _other_models(self, device: torch.device) -> list[Any]:
-        """List ComfyUI's loaded models on the device, except those that this model's forward needs."""
+        """List ComfyUI's loaded models on the device that the current model doesn't need."""
         needed_models = (
             *self._model.get_nested_additional_models(),
             *self._model.model_patches_models(),

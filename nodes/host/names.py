@@ -1,5 +1,4 @@
-"""List the names of ComfyUI's code that the pack uses and whose absence would raise no error, with
-the effect of each.
+"""List the names in ComfyUI's code that the pack relies on, and what breaks if one is missing.
 
 A missing import or attribute raises where it is used, and needs no entry. Listed are keys that
 ComfyUI only looks up, and arguments that the pack passes by position. The list is checked when
@@ -113,8 +112,7 @@ _FORM = re.compile(
 
 
 def name_exists(name: str) -> bool:
-    """Check whether ComfyUI's code contains a name, given in one of the forms that this module's
-    lists use."""
+    """Check whether ComfyUI's code contains a name."""
     name_parts = _FORM.fullmatch(name)
     if name_parts is None:
         return False
@@ -172,7 +170,7 @@ def code_words(thing: Any) -> frozenset[str]:
 
 
 def list_missing_names() -> dict[str, list[str]]:
-    """List the names that this version of ComfyUI lacks, by the effect of their loss."""
+    """List the relied-on names that this version of ComfyUI lacks, with the effects."""
     missing_names = {
         effect: [name for name in names if not name_exists(name)]
         for effect, names in SILENT_NAMES.items()
@@ -190,7 +188,7 @@ def host_version() -> str:
 
 
 def log_missing_names(log: Callable[[str], None] = logging.warning) -> None:
-    """Log the names that this version of ComfyUI lacks, and what won't work without them."""
+    """Log the relied-on names that this version of ComfyUI lacks, with the effects."""
     missing_names = list_missing_names()
     if not missing_names:
         return

@@ -23,7 +23,7 @@ class ReleasedNoise:
         self.seed = seed
 
     def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
-        """Draw float32 noise in the latent's shape, or the part for some entries of a batch."""
+        """Draw float32 noise in the latent's shape."""
         shape = tuple(input_latent["samples"].shape)
         batch_indices = input_latent.get("batch_index")
         if batch_indices is None:
@@ -32,7 +32,7 @@ class ReleasedNoise:
 
 
 def first_noise(latent: Tensor, seed: int, noise: str) -> Tensor:  # [B, ...] -> [1, ...]
-    """Draw the noise of one clip from which a sampler with this seed and choice starts."""
+    """Draw the initial noise of one clip for a seed."""
     one_latent = torch.zeros_like(latent[:1], device="cpu")
     return (
         released_noise(tuple(one_latent.shape), seed)

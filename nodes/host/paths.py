@@ -1,5 +1,4 @@
-"""Find files of ComfyUI and of the pack: by names in a workflow, beside the exo video, and in model
-folders.
+"""Find files of ComfyUI and of the pack.
 
 A workflow may come from anyone, so a name in it must not reach the rest of the disk: not by
 ``..``, not by an absolute path, not by a symlink that leads out. Absolute paths are refused even
@@ -31,7 +30,7 @@ MODEL_KINDS = ("diffusion_models", "vae", "loras")
 
 
 def input_roots() -> list[Path]:
-    """List the folders that media and JSON files may be in, in the order of search."""
+    """List the folders in which media and JSON files are searched, in order."""
     return [
         Path(p)
         for p in (
@@ -43,8 +42,7 @@ def input_roots() -> list[Path]:
 
 
 def model_roots() -> list[Path]:
-    """List ComfyUI's model folders and extra ones, but not the folders of other packs, which
-    contain settings."""
+    """List the folders in which model files are searched."""
     return [
         Path(p)
         for kind, (paths, _) in folder_paths.folder_names_and_paths.items()
@@ -60,8 +58,7 @@ def persistent_path(name: str) -> Path:
 
 
 def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
-    """Find the existing file or folder of a name in a workflow, with ``what`` as its name in
-    errors.
+    """Find the existing file or folder that a workflow names.
 
     ``name`` is relative to the input, output or temp folder (also with ComfyUI's "[output]"
     endings), to a model folder, or to the pack if it begins with ``sample/``.
@@ -115,8 +112,7 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
 
 
 def require_inside(path: Path, what: str) -> Path:
-    """Check that a path which the pack built lies inside ComfyUI's folders after its links are
-    followed.
+    """Check that a path lies inside ComfyUI's folders after its links are followed.
 
     Raises:
         EgoXInputError: it leads out of the host's folders (a symlink).
@@ -138,7 +134,7 @@ def _exists(path: Path) -> bool:
 
 
 def fingerprint(name: str | Path) -> str:
-    """Compute a digest that changes when the file behind a name or at a path changes.
+    """Compute a digest that changes when a file changes.
 
     ComfyUI saves it in every video and picture of the graph, where a path would contain the
     user's name, and size and time would identify the file.
@@ -163,8 +159,7 @@ def fingerprint(name: str | Path) -> str:
 
 
 def list_files(suffixes: tuple[str, ...]) -> list[str]:
-    """List names for a drop-down list: the pack's samples, and the input folder with its
-    subfolders."""
+    """List the file names that a node's drop-down list offers."""
     sample_names = [f"sample/{name}" for name in _list_files_below(SAMPLE, suffixes)]
     return sample_names + list(
         _list_files_below(Path(folder_paths.get_input_directory()), suffixes)
@@ -211,7 +206,7 @@ def _absolute_path_error(name: str, what: str) -> EgoXInputError:
 
 
 def beside_video(frames: Frames, name: str) -> Path | None:
-    """Find the file ``name`` in the folder of the exo video, if it is there.
+    """Find a file in the exo video's folder, or return None.
 
     Raises:
         EgoXInputError: it leads out of the host's folders (a symlink).
@@ -223,8 +218,7 @@ def beside_video(frames: Frames, name: str) -> Path | None:
 
 
 def add_model_folders(root: Path = SMALL_MODEL) -> None:
-    """Append the folders of the pack's small model to ComfyUI's search paths, only once if called
-    twice.
+    """Add the folder of the pack's small model to ComfyUI's search paths.
 
     Stand-ins are for tests and would be a trap in the loaders' lists. The folders come last, so
     that a user's file of the same name is found first, and nodes that save to models, which

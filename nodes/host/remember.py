@@ -22,8 +22,7 @@ a run."""
 
 
 def remembered(slots: int) -> Callable[[Callable], Callable]:
-    """Decorate a function so that it returns its cached result when called with the same objects
-    and equal plain values.
+    """Decorate a function so that equal calls return its cached result.
 
     The last ``slots`` calls are remembered. Arguments are not kept alive. Results are, and must
     not be changed."""

@@ -1,5 +1,4 @@
-"""Follow a sampling without changing its result: show loading, steps and the time left on the node,
-and measure each part's time."""
+"""Show a sampling's steps and remaining time on its node, and measure the time of each part."""
 
 from __future__ import annotations
 
@@ -22,8 +21,7 @@ SIGMAS, CALLBACK = 2, 4  # indices among outer_sample's arguments after the nois
 
 
 class PartSeconds:
-    """Measure the seconds of named parts of a run, on CUDA with events that are read at the end
-    without waiting in between.
+    """Measure the seconds of named parts of a run, on CUDA without waiting for the device.
 
     Devices other than CUDA and CPU work in the background without such events, so nothing is
     measured there."""
@@ -37,7 +35,7 @@ class PartSeconds:
 
     @contextmanager
     def measure(self, part: str, device: torch.device) -> Generator[None]:
-        """Measure the time of this block for a part of the run."""
+        """Measure the time of a ``with`` block for a named part of the run."""
         if device.type == "cuda":
             span_begin, span_end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             span_begin.record(torch.cuda.current_stream(device))
@@ -69,7 +67,7 @@ def _span_seconds(begin: Any, end: Any) -> float:
 
 
 class StepListener:
-    """Call :meth:`after_step` after each sampling step, as an OUTER_SAMPLE wrapper."""
+    """Call :meth:`after_step` after each sampling step, as a wrapper of ComfyUI's sampler."""
 
     def __init__(self, node_id: str | None) -> None:
         self.node_id = node_id
@@ -116,8 +114,7 @@ def show_on_node(text: str, node_id: str | None) -> None:
 
 
 class TimeLeft(StepListener):
-    """Show on the running node the state of a sampling: loading, merging, the step, and after two
-    steps the time left.
+    """Show on the running node which step is computed and how much time is left.
 
     Args:
         part: said before it, for a run of several samplings.
@@ -185,7 +182,7 @@ def time_left_text(done: int, total: int, seconds: float) -> str:
 
 @contextmanager
 def show_merging(model: ModelPatcher, show: Callable[[str], None]) -> Generator[None]:
-    """Show how many weights ComfyUI has merged with LoRAs, and let Cancel end it.
+    """Report on the node how many weights are merged with LoRAs, and let Cancel stop it.
 
     ComfyUI merges the largest weights first. With a file of 28 GB and no GPU it takes half an
     hour."""

@@ -1,5 +1,4 @@
-"""Encode and decode with ComfyUI's VAE, whole or in tiles, and make the image embedding, which
-needs its decoder."""
+"""Encode and decode pictures with ComfyUI's VAE, and make the image embedding."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ LOW_MEMORY_TILE = 256  # px
 
 @contextmanager
 def report_calls(modules: Iterable[object], calls: int, stage: str) -> Generator[None]:
-    """Report progress on the running node by counting calls of a model's modules, and stop at a
-    click on Cancel.
+    """Report progress by counting calls of a model's modules, and stop when the user cancels.
 
     Args:\n        modules: objects that are no torch modules are left out.\n        calls: in
     one round of the work, which may be repeated.
@@ -52,7 +50,7 @@ def report_calls(modules: Iterable[object], calls: int, stage: str) -> Generator
 
 
 def report_passes(vae: VAE, module_name: str, passes: int) -> AbstractContextManager:
-    """Report progress by counting how often the VAE's ``encoder`` or ``decoder`` is called.
+    """Report progress by counting the calls of a VAE's encoder or decoder.
 
     ComfyUI's video VAEs process a few frames at a time. ``passes`` is the number for a clip or
     for a tile of one."""
@@ -85,8 +83,7 @@ def decode_video(
     latent: Tensor,  # [B, 16, t, h, w] raw VAE latent
     tile_size: int = 0,  # px; 0: whole
 ) -> Tensor:  # [B * T, H, W, 3] float32 0...1
-    """Decode clips with ComfyUI's video VAE, and join batches one after the other as its own node
-    does."""
+    """Decode latents of clips with ComfyUI's VAE, and join their frames."""
     with report_passes(vae, "decoder", 1 + latent.shape[2] // 2):
         if tile_size == 0:
             images = vae.decode(latent)
@@ -126,8 +123,7 @@ def released_embedding(
     seed: int,
     noise: str,  # of NOISES
 ) -> Output:
-    """Compute the embedding of the released inference from the first frame of the decoded canvas
-    [exo | noise].
+    """Compute the image embedding of the released inference.
 
     The noise is the one from which a sampler with the same ``seed`` and ``noise`` starts.
 
@@ -147,6 +143,5 @@ def released_embedding(
 def encode_picture(
     clip_vision: ClipVisionModel, picture: Tensor
 ) -> Output:  # picture [1, H, W, 3] 0...1
-    """Encode a picture with its shortest edge at CLIP's size and its centre cut out, as the
-    released processor does (quirks 28)."""
+    """Encode a centre-cropped picture with CLIP vision as the released code does."""
     return clip_vision.encode_image(picture, crop=True)

@@ -13,7 +13,7 @@ from ...egox_core.video import frame_rate, host_sound
 def native_video(
     frames: Tensor, fps: float, audio: Input.Audio | None = None
 ) -> InputImpl.VideoFromComponents:
-    """Make ComfyUI's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video does.
+    """Convert frames to ComfyUI's VIDEO.
 
     0 as fps means the usual rate. The sound is converted to a form that ComfyUI can save.
 
@@ -34,7 +34,6 @@ def wrap_audio(sound: Sound) -> Input.Audio:
 
 
 def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float:
-    """Compute the frames per second of a clip from its times, or return the default rate for a clip
-    without times."""
+    """Compute a clip's frames per second from its times, or return the default rate."""
     measured_fps = 0.0 if clip is None else frame_rate(clip.frames.times_s.numpy())
     return measured_fps or UNTIMED_FPS

@@ -1,5 +1,4 @@
-"""Serve the pack's page in the browser: previews on nodes, uploads, saved clips, and the pose
-editor's routes.
+"""Serve the pack's browser page: uploads, saved clips, and the pose editor's requests.
 
 Nothing is imported here, so that a ComfyUI that lacks a name loses only what uses it.
 """

@@ -1,5 +1,4 @@
-"""Save a player's clip: the page draws its frames, and a video of them is written to ComfyUI's
-output folder.
+"""Save a player's clip as a video in ComfyUI's output folder.
 
 The file contains the workflow of the run that made the pictures, from ComfyUI's list of runs,
 not the graph that the page shows by then."""
@@ -33,8 +32,7 @@ MAX_PIXELS = 2**27
 
 @file_receiving_route
 async def save_clip(request: web.Request) -> web.Response:
-    """Save the JPEGs of a clip's frames as a video, sent as multipart/form-data after a field
-    ``about`` (JSON: name, fps, run).
+    """Receive a clip's frames as JPEGs and save them as a video.
 
     The answer is ``{"file", "workflow"}``: the name below the output folder, and whether the
     file contains its workflow."""
@@ -43,7 +41,7 @@ async def save_clip(request: web.Request) -> web.Response:
 
 
 async def _receive_clip(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
-    """Receive the description of the clip, and its pictures."""
+    """Read a clip's description and JPEGs from a request."""
     description, pictures, received_bytes = b"", list[bytes](), 0
     async for field in iterate_parts(request):
         field_content = bytearray()
@@ -62,7 +60,7 @@ async def _receive_clip(request: web.Request) -> tuple[dict[str, Any], list[byte
 
 
 def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
-    """Write the video, and return the route's answer.
+    """Write a clip's video file, and describe it for the page.
 
     Raises:
         EgoXInputError: no clip.
@@ -126,8 +124,7 @@ def decode_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
 
 
 def run_metadata(run_id: str) -> dict[str, Any]:
-    """Collect the metadata that ComfyUI's own Save nodes write for a run, none if ComfyUI dropped
-    it or writes none."""
+    """Collect the workflow metadata that ComfyUI's own Save nodes would write."""
     from comfy.cli_args import args
 
     server = running_server()

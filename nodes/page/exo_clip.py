@@ -1,4 +1,4 @@
-"""Describe the chosen exo video for the page, and send single frames as the nodes read them.
+"""Describe the chosen exo video for the page, and send single frames.
 
 A browser plays few of the phones' formats, and shows none of them in the standard range.
 """
@@ -23,7 +23,7 @@ MAX_HIGH = 448
 
 @file_reading_route
 async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
-    """Describe the video of ``?file=…``.
+    """Send a description of the video that the request names.
 
     The answer contains frames, frames per second, width and height (px), ``hdr`` (HLG, PQ or
     empty), ``remarks``, ``depth`` (whether a depth file is beside it), and ``times`` (s) if they
@@ -55,7 +55,7 @@ def probe_with_depth(name: str) -> tuple[VideoInfo, bool]:
 
 @file_reading_route
 async def exo_frame(request: web.Request, name: str) -> web.StreamResponse:
-    """Send frame ``frame`` of ``?file=…`` as a JPEG of the whole picture."""
+    """Send one frame of the requested video as a JPEG."""
     frame = whole_number(request.query.get("frame", "0")) or 0
     return uncached_response(
         await asyncio.to_thread(lambda: encode_frame(resolve(name, "exo video"), frame))
@@ -63,8 +63,7 @@ async def exo_frame(request: web.Request, name: str) -> web.StreamResponse:
 
 
 def encode_frame(path: Path, number: int) -> bytes:
-    """Encode a frame of a video as JPEG, at most MAX_HIGH px high, or its last frame if it has
-    fewer.
+    """Encode a video frame as JPEG, scaled down to at most MAX_HIGH px.
 
     Raises:
         EgoXInputError: no video that can be read.

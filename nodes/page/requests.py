@@ -1,5 +1,4 @@
-"""Check requests to the pack's routes, which must come from the server's own page with a body that
-isn't too large."""
+"""Check requests to the pack's routes: their origin and the size of their bodies."""
 
 import asyncio
 import functools
@@ -32,7 +31,7 @@ BAD_BODIES = (
 
 
 def refuse(status: int, reason: str) -> web.Response:
-    """Make an HTTP answer with an error status and the reason for the refusal."""
+    """Make an HTTP error answer with a reason."""
     return web.json_response({"reason": reason}, status=status)
 
 
@@ -68,8 +67,7 @@ OTHER_PAGE = "only this server's own page may ask"
 def file_reading_route(
     handler: Callable[[web.Request, str], Awaitable[web.StreamResponse]],
 ) -> Handler:
-    """Make a route's handler from a handler of ``?file=…``, with status 403 for other pages and 400
-    for errors.
+    """Wrap a handler of file requests with checks of their origin and answers to errors.
 
     An img or video element sends no Origin, so only Sec-Fetch-Site is checked, if the browser
     sends it."""
@@ -87,8 +85,7 @@ def file_reading_route(
 
 
 def file_receiving_route(handler: Handler) -> Handler:
-    """Make a route's handler from a handler of multipart/form-data, with the errors of
-    :func:`file_writing_route`."""
+    """Wrap a handler of uploads (multipart/form-data) with checks and answers to errors."""
 
     @functools.wraps(handler)
     async def route(request: web.Request) -> web.StreamResponse:
@@ -100,8 +97,7 @@ def file_receiving_route(handler: Handler) -> Handler:
 
 
 def file_writing_route(handler: Handler) -> Handler:
-    """Make a route's handler from a handler that writes files, with checks of its origin and
-    answers to errors.
+    """Wrap a handler that writes files with checks of the request's origin and answers to errors.
 
     Status 400: the handler's error, or a body that breaks off. 403: another page asks. 413:
     above ComfyUI's limit. 507: the disk refuses."""
@@ -178,7 +174,7 @@ def json_object(raw: bytes, what: str = "request") -> dict:
 
 
 def refuse_incomplete() -> AbstractContextManager:
-    """Refuse a multipart body that breaks off within this block."""
+    """Refuse an upload that breaks off inside this block."""
     expected_body = "whole multipart/form-data"
     return intact("request", BAD_BODIES, expected=expected_body, fix="send it again")
 
@@ -218,7 +214,7 @@ async def iterate_blocks(part: BodyPartReader, size: int) -> AsyncIterator[bytes
 
 
 def whole_number(body: dict, key: str, low: int, high: int, default: int | None = None) -> int:
-    """Read an integer field of a request's JSON, and refuse a value outside the bounds.
+    """Read an integer field of a request, and refuse values out of range.
 
     Raises:
         EgoXInputError: missing without a default, no integer, outside.
@@ -227,7 +223,7 @@ def whole_number(body: dict, key: str, low: int, high: int, default: int | None 
 
 
 def number(body: dict, key: str, low: float, high: float) -> float:
-    """Read a number field of a request's JSON, and refuse a value outside the bounds.
+    """Read a number field of a request, and refuse values out of range.
 
     Raises:
         EgoXInputError: missing, no number, outside.

@@ -1,5 +1,4 @@
-"""Answer the page's requests: points, pictures, a coarse prior, picks and files for the pose
-editor, and sample videos.
+"""Answer the pose editor's requests for points, pictures, picks and files.
 
 The editor's routes are POST with a JSON object, answered to the server's own page only. Errors
 have a JSON body with a ``reason``: 400 for a malformed request, 403 for another page, 410 for a
@@ -67,8 +66,7 @@ class SceneExpired(Exception):
 
 
 class NewestRequests:
-    """Remember the newest request of every view, so that older requests that still wait are
-    dropped."""
+    """Store the newest request of every view, so that older waiting requests are dropped."""
 
     def __init__(self) -> None:
         self._newest: OrderedDict[str, int] = OrderedDict()
@@ -88,8 +86,7 @@ NEWEST_REQUESTS = NewestRequests()
 def guarded(
     limit: int,
 ) -> Callable[[Handler], Callable[[web.Request], Awaitable[web.StreamResponse]]]:
-    """Wrap a handler of a JSON body as a route's handler that checks origin and size and turns
-    errors into answers."""
+    """Wrap a JSON handler as a route with checks of origin and size and answers to errors."""
 
     def wrap(handler: Handler):
         @functools.wraps(handler)
@@ -119,7 +116,7 @@ async def in_worker(function: Callable, *arguments, worker: ThreadPoolExecutor =
 
 @guarded(SMALL_BODY)
 async def cloud(body: dict) -> web.Response:
-    """Send a scene's points as bytes: float32 xyz of all points, then their uint8 rgb.
+    """Send a scene's points and colours as bytes.
 
     ``part`` is static, or moving with ``frame``.
 
@@ -147,8 +144,7 @@ async def cloud(body: dict) -> web.Response:
 
 @guarded(SMALL_BODY)
 async def prior(body: dict) -> web.Response:
-    """Send a JPEG of the ego prior at one pose ``w2c`` (upright camera axes), or 204 if a newer
-    request of this ``view`` waits.
+    """Send a JPEG of the ego prior at one camera pose, unless a newer request is waiting.
 
     ``moving`` adds the frame's moving points. ``dense`` draws all points, not only those that
     the released renderer draws. ``seen`` marks each pixel that exo doesn't see in this frame."""
@@ -215,7 +211,7 @@ async def exo_frame(body: dict) -> web.Response:
 
 @guarded(SMALL_BODY)
 async def pick(body: dict) -> web.Response:
-    """Find the point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture).
+    """Find the 3-D point of the scene under a clicked exo pixel.
 
     With ``head`` it is the centre of the head there. With ``wearer``, the head's position, no
     point belongs to that person.
@@ -258,8 +254,7 @@ def _pick_in_scene(entry: SceneEntry, frame: int, pixel: tuple[float, float], pi
 
 @guarded(SMALL_BODY)
 async def camera(body: dict) -> web.Response:
-    """Send the ego camera of the node's menu choice, and the rim of its picture as rays in upright
-    axes."""
+    """Send the ego camera that the node's menu selects, with the outline of its picture."""
     name = str(body.get("camera"))
     ego_camera = preset_camera(DEFAULT_PRESET if name == AUTO else name, REFERENCE_SIZE)
     outline = await in_worker(lens_outline, ego_camera)
@@ -274,15 +269,14 @@ async def camera(body: dict) -> web.Response:
 
 @guarded(FILE_BODY)
 async def import_keyframes(body: dict) -> web.Response:
-    """Send a keyframe document made from files' ``texts``, from a ``file`` in ComfyUI's folders, or
-    from upright ``poses``."""
+    """Convert a camera path file or poses to keyframes, and send them."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
     document, note = await in_worker(_import_keyframes, body, scene, worker=FILES)
     return web.json_response({"document": document, "note": note})
 
 
 def _import_keyframes(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
-    """Make the keyframe document of a request, with a note on it.
+    """Convert a request's camera path to a keyframe document with a note.
 
     Files are read here, not on the event loop.
 
@@ -321,7 +315,7 @@ def _import_keyframes(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
 
 @guarded(FILE_BODY)
 async def export_keyframes(body: dict) -> web.Response:
-    """Send a keyframe ``document`` as a file in the format ``form``, for the page to save."""
+    """Convert keyframes to a camera path file, and send it."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
     name, content = await in_worker(
         lambda: export_path(
@@ -341,7 +335,7 @@ async def export_keyframes(body: dict) -> web.Response:
 
 @guarded(FILE_BODY)
 async def graph_origin(body: dict) -> web.Response:
-    """Describe the current inputs of a pose ``node`` in the page's ``graph``.
+    """Describe the current inputs of a pose node in the page's graph.
 
     The answer contains the digests of its scene and path, whether the file of its poses is
     missing or has none, and the mark of its video, if that is known.
@@ -372,7 +366,7 @@ async def graph_origin(body: dict) -> web.Response:
 
 
 def poses_missing(graph: Graph, node: str) -> bool:
-    """Check whether the node reads poses from beside the exo video and none exist there."""
+    """Check whether a node should read poses beside the exo video, but none exist."""
     values = inputs_of(graph, node)
     source, base = (values.get("source"), values.get("file")), linked_node_id(graph, node, "base")
     if source != ("file", BESIDE) or base is not None:
@@ -381,8 +375,7 @@ def poses_missing(graph: Graph, node: str) -> bool:
 
 
 def has_poses(graph: Graph, node: str) -> bool:
-    """Check whether the meta.json beside the exo video may give ego poses, True if that is unknown
-    before a run."""
+    """Check whether the meta.json beside the exo video contains ego poses."""
     video_path = exo_video(graph, node)
     try:
         return video_path is None or read_meta(video_path.parent / META).ego is not None
@@ -392,7 +385,7 @@ def has_poses(graph: Graph, node: str) -> bool:
 
 @guarded(SMALL_BODY)
 async def renew(body: dict) -> web.Response:
-    """Force the node's next run to store its scene again, instead of using ComfyUI's cached result."""
+    """Mark a node so that its next run stores its scene again."""
     node_id = body.get("node")
     if not isinstance(node_id, str) or not 0 < len(node_id) <= 100:
         raise EgoXInputError(
@@ -451,15 +444,14 @@ def read_frames(body: dict) -> Frames:
 
 @file_reading_route
 async def sample_video(request: web.Request, name: str) -> web.StreamResponse:
-    """Send the sample video that *Load Exo Video* reads for ``?file=sample/…``, or 400 if it isn't
-    one."""
+    """Send a sample video that ships with the pack."""
     if not name.startswith("sample/") or not name.lower().endswith(SAMPLE_SUFFIXES):
         return refuse(400, "file must name a video, sample/…")
     return web.FileResponse(await asyncio.to_thread(resolve, name, "sample video"))
 
 
 async def disable_module_caching(request: web.Request, response: web.StreamResponse) -> None:
-    """Set a header that makes a browser ask whether a module has changed.
+    """Set a header that makes browsers check whether a module has changed.
 
     ComfyUI does so for scripts only: after an update, old modules would run with new scripts.
 
@@ -483,7 +475,7 @@ EDITOR_ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]
 
 
 def register(routes: web.RouteTableDef) -> None:
-    """Add all of the pack's routes to ComfyUI's."""
+    """Add all of the pack's HTTP routes to ComfyUI's server."""
     for name, handler in EDITOR_ROUTES.items():
         routes.post(f"{EDITOR_PREFIX}/{name}")(handler)
     routes.get(SAMPLE_PATH)(sample_video)

@@ -1,5 +1,4 @@
-"""Store the scenes of the last few nodes for the page's pose editor, under tokens that can't be
-guessed."""
+"""Store the last few scenes under secret tokens for the page's pose editor."""
 
 import secrets
 import threading
@@ -30,14 +29,13 @@ PICTURE_QUALITY = 85
 
 @lru_cache(maxsize=1)
 def cap_bytes() -> int:
-    """Compute the memory limit in bytes of all stored scenes together, which leaves memory for a
-    model."""
+    """Compute the memory limit in bytes for all stored scenes."""
     return min(MAX_BYTES, psutil.virtual_memory().total // 8)
 
 
 @dataclass(slots=True, kw_only=True)
 class SceneEntry:
-    """Hold one scene of a node with its exo frames."""
+    """Hold one stored scene with its exo frames."""
 
     token: str
     scene: PointCloud
@@ -77,7 +75,7 @@ class SceneEntry:
 
 
 class SceneStore:
-    """Store the last scenes and drop the least recently used one, safely for several threads."""
+    """Store the last scenes, and drop the least recently used one when full."""
 
     def __init__(self, most: int = MAX_SCENES, cap: int | None = None) -> None:
         self._most, self._cap = most, cap
@@ -85,8 +83,7 @@ class SceneStore:
         self._lock = threading.Lock()
 
     def put(self, scene: PointCloud, images: Tensor | None) -> SceneEntry:  # images [T, H, W, 3]
-        """Store a scene under a new token, or return the existing token if scene and frames are
-        stored already."""
+        """Store a scene and return its token."""
         with self._lock:
             for scene_entry in self._entries.values():
                 if scene_entry.scene is scene and (
@@ -147,7 +144,7 @@ def _drop_points(scene: PointCloud) -> PointCloud:
 
 
 def tensor_bytes(thing: object, seen_ids: set[int] | None = None) -> int:
-    """Count the bytes of all tensors that an object keeps allocated, each storage once."""
+    """Count the bytes of all tensors that an object refers to, each storage once."""
     seen_ids = set() if seen_ids is None else seen_ids
     if isinstance(thing, Tensor):
         storage = thing.untyped_storage()

@@ -1,5 +1,4 @@
-"""Receive a user's own take from the page into ComfyUI's input folder, sorted, checked, and without
-overwriting files.
+"""Receive a user's own video and files into ComfyUI's input folder.
 
 ComfyUI's own upload takes one file and has no notion of depth or archives. Here one request
 brings all files that were chosen or dropped at once, which become one folder below
@@ -52,8 +51,7 @@ async def send_limits(request: web.Request) -> web.Response:
 
 @file_receiving_route
 async def receive_upload(request: web.Request) -> web.Response:
-    """Receive the files of one take as multipart/form-data, and answer with their kinds and their
-    names for the nodes' inputs."""
+    """Receive an upload's files, and answer with their kinds and names."""
     upload_root = Path(folder_paths.get_input_directory()) / FOLDER
     upload_id = uuid.uuid4().hex
     staging_folder = upload_root / f".{upload_id}.part"
@@ -69,7 +67,7 @@ async def receive_upload(request: web.Request) -> web.Response:
 
 
 async def _receive_files(request: web.Request, folder: Path) -> list[str]:
-    """Write the request's files into a folder, and list their names there, including subfolders."""
+    """Write a request's files into a folder, and list their names."""
     too_large = web.HTTPRequestEntityTooLarge(
         max_size=request.client_max_size, actual_size=request.content_length or 0
     )
@@ -121,7 +119,7 @@ def _advise_on_suffix(suffix: str) -> str:
 
 
 def store_and_describe(staging: Path, root: Path, names: list[str]) -> dict:
-    """Store received files, and describe for the page where they are now and what they contain.
+    """Move received files to the input folder, and describe them for the page.
 
     Raises:
         EgoXInputError: no take's files.
@@ -178,7 +176,7 @@ async def store_truth(request: web.Request) -> web.Response:
 
 
 def register(routes: web.RouteTableDef) -> None:
-    """Add the upload's routes to ComfyUI's, and remove the incomplete uploads of a killed server."""
+    """Add the upload routes to ComfyUI's server, and delete incomplete uploads."""
     upload_root = Path(folder_paths.get_input_directory()) / FOLDER
     threading.Thread(
         target=clear_leftovers, args=(upload_root, STAGING), name="egox-leftovers", daemon=True

@@ -1,5 +1,4 @@
-"""Patch ComfyUI's Wan model: a wider input, guided attention, checks before sampling, and LoRA
-metadata.
+"""Patch ComfyUI's Wan model for the exo half and guided attention.
 
 Nothing is imported here, so that a ComfyUI that lacks a name loses only what uses it.
 """

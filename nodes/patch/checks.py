@@ -1,5 +1,4 @@
-"""Check one run: whether the model and its conditioning may be sampled, and whether the patch
-really acted.
+"""Check before and during sampling that model, conditioning and patch fit together.
 
 Only ComfyUI's plain Wan class with 36 input channels is accepted, before anything is changed.
 Nodes that replace the model's forward (as TeaCache nodes do) bypass canvas or geometry without
@@ -58,7 +57,7 @@ OFFERED = 4
 
 
 def check_model(model: ModelPatcher) -> None:
-    """Refuse a model whose input isn't EgoX's canvas.
+    """Refuse a model that doesn't take EgoX's canvas as input.
 
     ``isinstance`` would let the host's subclasses pass (camera, dance, VACE, ...), some of which
     also have 36 channels but read them otherwise, so the class must be the plain one.
@@ -93,8 +92,7 @@ def check_model(model: ModelPatcher) -> None:
 
 
 def has_image_embedding(model: ModelPatcher) -> bool:
-    """Check whether the transformer reads a picture embedding (Wan 2.1 I2V does, Wan 2.2 I2V
-    doesn't)."""
+    """Check whether a transformer takes an image embedding."""
     return getattr(model.get_model_object("diffusion_model"), "img_emb", None) is not None
 
 
@@ -104,7 +102,7 @@ RUN: ContextVar[PatchCalls | None] = ContextVar("egox_run", default=None)
 
 @contextmanager
 def running(calls: PatchCalls) -> Generator[None]:
-    """Make the counts of the current run available in :data:`RUN` until the context ends."""
+    """Provide the call counts of the current run, as a context manager."""
     context_token = RUN.set(calls)
     try:
         yield
@@ -113,7 +111,7 @@ def running(calls: PatchCalls) -> Generator[None]:
 
 
 def check_in_run(model: ModelPatcher, calls: PatchCalls) -> None:
-    """Refuse a guider of two models in which only the negative's model is patched.
+    """Refuse a sampler that uses two models of which only one is patched.
 
     Raises:
         EgoXInputError: a guider of two models, of which the negative alone is patched.
@@ -134,8 +132,7 @@ def check_in_run(model: ModelPatcher, calls: PatchCalls) -> None:
 
 
 class SamplingCheck:
-    """Refuse, as an OUTER_SAMPLE wrapper, inputs that don't fit the canvas, and a model whose first
-    step bypasses the patch."""
+    """Refuse inputs that don't fit the canvas when sampling starts, as an OUTER_SAMPLE wrapper."""
 
     def __init__(self, canvas: Canvas, calls: PatchCalls) -> None:
         self.canvas = canvas
@@ -186,8 +183,7 @@ class SamplingCheck:
 
 
 def allow_compiled_forms(model: ModelPatcher) -> AbstractContextManager[None]:
-    """Let torch compile as many variants of ComfyUI's layers as one run needs: full and cached
-    steps, one condition and two."""
+    """Raise torch.compile's limit on variants of one function to what a run needs."""
     if "torch_compile_kwargs" not in model.model_options:
         return nullcontext()
     import torch._dynamo  # noqa: PLC0415  (takes a second)
@@ -196,7 +192,7 @@ def allow_compiled_forms(model: ModelPatcher) -> AbstractContextManager[None]:
 
 
 def describe_missing_room(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas) -> str:
-    """Describe how much memory is missing to cache the exo half, or return "" if there is enough."""
+    """Describe how much memory is missing to cache the exo half, or return ""."""
     t, h, w_exo, w_ego = canvas.latent_grid
     transformer: Any = model.get_model_object("diffusion_model")
     token_grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
@@ -212,8 +208,7 @@ def describe_missing_room(cache: ExoCache, model: ModelPatcher, batch: int, canv
 
 
 class WholeCanvasMemory:
-    """Reserve, as a PREPARE_SAMPLING wrapper, memory for the whole canvas instead of the ego half
-    alone."""
+    """Reserve memory for the whole canvas before sampling, as a PREPARE_SAMPLING wrapper."""
 
     def __init__(self, w_exo: int) -> None:
         self.w_exo = w_exo  # latents
@@ -229,8 +224,7 @@ class WholeCanvasMemory:
         return executor(model, [*noise_shape[:-1], noise_shape[-1] + self.w_exo], *args, **kwargs)
 
     def batching_patches(self) -> dict[str, Any]:
-        """Make object patches that add the exo half to ComfyUI's memory estimate for stacking
-        conditions.
+        """Make patches by which ComfyUI counts the exo half in its memory estimate.
 
         ComfyUI adds up the sizes of the input and of the named conditions, so the condition
         latent stands for the exo half."""
@@ -305,8 +299,7 @@ def covers_part(
     # t, h, w in latents.
     size: Sequence[int],
 ) -> bool:
-    """Check whether a condition applies to a part of the latent, or has shares that ComfyUI can't
-    place in a video."""
+    """Check whether a condition applies only to a part of the latent."""
     if area is None:
         return False
     is_percentage = area[0] == "percentage"
@@ -356,8 +349,7 @@ def retained_places(
     handler: Any,
     noise: Tensor,  # [B, 16, t, h, w]
 ) -> tuple[int, ...]:
-    """Find the places of a context window that show the first frame's condition, if both halves
-    then agree in time.
+    """Find where a context window repeats the first frame's condition.
 
     The first place of a window is ComfyUI's anchor frame, whose result is dropped, so it may
     show frame 0. In a place whose result is used, a retained condition would draw frame 0 at
@@ -400,7 +392,7 @@ def retained_places(
 
 
 class PatchCalls:
-    """Count the calls of the widening wrapper and of the attention override in one run."""
+    """Count how often a run called the patch's wrapper and attention override."""
 
     def __init__(self, exo_cache: ExoCache | None = None) -> None:
         self.kernels = KernelsUsed()
@@ -424,7 +416,7 @@ class PatchCalls:
 
     @property
     def lost(self) -> str | None:
-        """Name the part of the patch that a sampling step ran without, None if no part is missing."""
+        """Name of the part of the patch that a sampling step bypassed, or None."""
         if not self.widened:
             return "the exo half: the model ran without the EgoX canvas"
         if self.guided and not self.attended:
@@ -432,8 +424,7 @@ class PatchCalls:
         return None
 
     def missed(self) -> str:
-        """Describe how many self-attention calls after the first step ran without geometry, or
-        return ""."""
+        """Describe how many attention calls ran without geometry, or return ""."""
         if self.attended >= self.to_attend:
             return ""
         return (
@@ -442,8 +433,7 @@ class PatchCalls:
         )
 
     def watch(self, callback: Callable | None, model: ModelPatcher) -> Callable:
-        """Wrap the sampler's step callback so that it raises an error if the first step bypassed
-        the patch.
+        """Wrap the sampler's step callback so that a bypassed patch raises an error.
 
         Steps that a cache leaves out later are no failure. The callback raises an
         EgoXInputError.
@@ -471,8 +461,7 @@ class PatchCalls:
 
 
 class NoteAfterRun:
-    """Show on a node, as an OUTER_SAMPLE wrapper, its note and the attention kernels that a run
-    used.
+    """Show on a node how a run was computed, as an OUTER_SAMPLE wrapper.
 
     The kernel is chosen while the model runs, on another node than the one that patched the
     model."""
@@ -509,8 +498,7 @@ def add_run_notes(note: str, calls: PatchCalls) -> str:
 
 
 def describe_exo_use(cache: ExoCache | None) -> str:
-    """Describe the share of forwards that computed the exo half in the last run, or return ""
-    without a cache."""
+    """Describe how often the last run computed the exo half, or return ""."""
     if cache is None:
         return ""
     exo_note = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
@@ -525,8 +513,7 @@ def describe_exo_use(cache: ExoCache | None) -> str:
 
 
 def describe_times(calls: PatchCalls) -> str:
-    """Describe the seconds that each part of the last run took, and what caching the exo half would
-    save."""
+    """Describe how long each part of the last run took."""
     total_seconds = calls.seconds.total(FULL, KEPT)
     if not calls.steps or total_seconds == 0:
         return ""
@@ -549,7 +536,7 @@ def describe_times(calls: PatchCalls) -> str:
 
 
 def name_foreign_code(model: ModelPatcher) -> str:
-    """Name the code of other packs between sampler and transformer, or return ""."""
+    """Name the code of other node packs that changes the model, or return ""."""
     called_functions = [model.model_options.get("model_function_wrapper")]
     called_functions += [patch for key, patch in model.object_patches.items() if "forward" in key]
     transformer = model.get_model_object("diffusion_model")

@@ -1,5 +1,4 @@
-"""Connect the exo cache to ComfyUI's model: which forwards may reuse cached keys and values, what
-each block caches, and the ego half's positions."""
+"""Connect the exo cache to ComfyUI's model."""
 
 from __future__ import annotations
 
@@ -33,8 +32,7 @@ OF_OURS = __name__.removesuffix("patch.exo_cache")  # prefix of the modules of t
 
 @frozen
 class ExoCall:
-    """Describe what one forward asks of the exo cache: its conditions, its noise level, and a key
-    for all other inputs."""
+    """Describe one model call to the exo cache: its conditions, noise level and other inputs."""
 
     # All that makes exo's keys and values others but condition, noise level and weights.
     key: Hashable
@@ -45,7 +43,7 @@ class ExoCall:
     asked: Collection  # conditions that are asked for together; empty: not known
 
     def select_conditions(self, places: list[int]) -> ExoCall:
-        """Copy this cache request with only the conditions at the given places."""
+        """Copy this cache request for some of its conditions only."""
         return replace(self, conditions=tuple(self.conditions[place] for place in places))
 
 
@@ -64,8 +62,7 @@ def make_exo_call(
     # Latents that are sampled together; 0: not known.
     batch: int,
 ) -> ExoCall | None:
-    """Describe a forward's request to the exo cache, or return None if every token must be
-    computed.
+    """Describe a model call to the exo cache, or return None if the cache can't be used.
 
     Code of other nodes between the patch and the model (later wrappers, patches, replaced
     blocks, positions) may need the whole canvas, so that exo is computed again. Layers that
@@ -103,8 +100,7 @@ def make_exo_call(
 
 
 def condition_names(options: Mapping[str, Any], rows: int, batch: int) -> tuple:
-    """List ComfyUI's names of the stacked conditions, or nothing if they don't belong to these
-    rows.
+    """List ComfyUI's names of the stacked conditions.
 
     Names may belong to other rows where a wrapper calls the model for one condition of a stack
     at a time. Without names the batch is one condition. A negative that ComfyUI makes for a
@@ -138,7 +134,7 @@ def open_exo_cache(
     x: Tensor,  # [B, 36, t, h, w_ego]
     w_exo: int,  # latents
 ) -> ExoForward | None:
-    """Open the cache for a forward, or return None if there is no room for exo."""
+    """Open the exo cache for a model call, or return None if memory is short."""
     transformer = executor.class_obj
     batch, _, t, h, w_ego = x.shape
     token_grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
@@ -159,7 +155,7 @@ def open_exo_cache(
 
 @torch.compiler.disable
 def group_conditions(cache: ExoCache, call: ExoCall) -> list[list[int]]:
-    """Group the call's conditions that one forward can compute."""
+    """Group the conditions that one forward can compute together."""
     return cache.alike(call.key, call.conditions, call.sigma, call.sigmas, call.weights)
 
 
@@ -170,8 +166,8 @@ def forward_by_group(
     batched: Sequence[Tensor | None],  # [B, ...] each
     options: Mapping[str, Any],
 ) -> Tensor:  # [B, ...]
-    """Compute stacked conditions with one forward for each group, and return the results in the
-    stack's order."""
+    """Run one forward for each group of conditions, and return the results in the original order.
+    """
     condition_count = sum(map(len, groups))
     output_by_place: dict[int, Tensor] = {}
     for group_places in groups:
@@ -200,8 +196,7 @@ def list_requested_conditions(
     timestep: Tensor,  # [B] sigmas
     model_options: dict[str, Any],
 ) -> Any:
-    """List for each forward, as a CALC_COND_BATCH wrapper, all requested conditions, which ComfyUI
-    stacks as memory allows."""
+    """Record which conditions ComfyUI requests in a step, as a CALC_COND_BATCH wrapper."""
     condition_ids = frozenset(
         (side, cond["uuid"])
         for side, entries in enumerate(conds)
@@ -218,8 +213,7 @@ def list_requested_conditions(
 def add_block_inputs(
     options: dict[str, Any], exo: ExoForward, executor: WrapperExecutor, seconds: PartSeconds
 ) -> dict[str, Any]:
-    """Add to ``options`` the block replacements that cache each block's input in 8 bits, or compute
-    exo's keys from it.
+    """Add block replacements that cache each block's input in 8 bits.
 
     Without 8 bits the options stay unchanged, because keys and values are cached themselves.
 
@@ -238,8 +232,7 @@ def add_block_inputs(
 
 
 class BlockInput:
-    """Replace a block in ComfyUI by one that caches its input, or computes exo's keys and values
-    from the cached input.
+    """Replace a transformer block to cache its input, or to reuse the cached one.
 
     A replacement that was there before (as ComfyUI uses to skip layers) decides whether the
     block runs."""
@@ -266,7 +259,7 @@ class BlockInput:
         return run_block(args)
 
     def project(self, args: dict[str, Any], original: Callable) -> None:
-        """Compute exo's keys and values by the block's own code up to its self-attention."""
+        """Compute the exo keys and values of a block from its cached input."""
         block_input, modulation, rotations = self.exo.kept_input(self.number, args["img"].dtype)
         options = {**args["transformer_options"], OVERRIDE: catch_keys}
         exo_arguments = {
@@ -282,7 +275,7 @@ class BlockInput:
 
 
 class _KeysCaught(Exception):
-    """Stop the code of a block at its self-attention, and carry the keys and values to the caller."""
+    """Exception that carries a block's keys and values to the caller."""
 
     def __init__(self, *pair: Tensor) -> None:  # [B, tokens, heads * d] each
         super().__init__()
@@ -291,7 +284,7 @@ class _KeysCaught(Exception):
 
 @torch.compiler.disable
 def catch_keys(func: Callable, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> None:
-    """Raise an exception with keys and values, as an attention override that computes nothing."""
+    """Raise :class:`_KeysCaught` with the keys and values of an attention call."""
     raise _KeysCaught(k, v)
 
 
@@ -329,8 +322,7 @@ def list_foreign_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> 
 
 
 def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
-    """Refuse a LoRA that was trained with exo tokens attending only to exo tokens, if the exo half
-    can't be cached.
+    """Refuse a LoRA that needs the exo cache if the cache can't be used.
 
     Raises:
         EgoXInputError: code of another node that needs whole canvases, no memory.
@@ -353,8 +345,7 @@ def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
 
 
 def shift_rope_options(w_exo: int, options: Mapping[str, float] | None) -> dict[str, float]:
-    """Compute ComfyUI's rope_options with which the ego half alone has its positions in the whole
-    canvas."""
+    """Compute the rotary position options that place the ego half right of the exo half."""
     options = dict(options or {})
     options["shift_x"] = options.get("shift_x", 0.0) + w_exo // PATCH * options.get("scale_x", 1.0)
     return options

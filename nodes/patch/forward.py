@@ -1,5 +1,4 @@
-"""Run one forward of the patched model on the whole canvas, with geometry in its self-attention,
-and return the ego half.
+"""Run one forward of the patched model on the whole canvas, and return the ego half.
 
 ComfyUI's node for torch.compile drops every guard on transformer_options, so that compiled code
 of an earlier run is reused although another wrapper, strength or window is in them. What changes
@@ -84,8 +83,7 @@ def mark_canvas(
     transformer_options: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    """Mark calls of a patched model, as an APPLY_MODEL wrapper, so that they never use the plain
-    model's compiled code.
+    """Mark calls of a patched model, so that torch.compile compiles separate code for them.
 
     It also records the hooks that ComfyUI has just put into the weights (scheduled LoRAs), for
     the exo cache."""
@@ -101,8 +99,7 @@ def mark_canvas(
 
 
 class WideningWrapper:
-    """Add the exo half to the model's input, as a DIFFUSION_MODEL wrapper, and return the ego half
-    of its output.
+    """Add the exo half to the model's input, and cut the ego half out of its output.
 
     A sampler that never sees the exo half can't change it, so the result equals a loop at full
     width whose exo velocity is zero. The clean exo latent is in model space, and ComfyUI moves
@@ -128,8 +125,7 @@ class WideningWrapper:
         self.w_ego = w_ego
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
-        """Move to the device that ComfyUI names, but keep the dtype, which each call casts for
-        itself."""
+        """Move the cached tensors to a device."""
         if isinstance(target, torch.dtype):
             return self
         self.exo = self.exo.to(target)
@@ -271,7 +267,7 @@ class WideningWrapper:
 
 @torch.compiler.disable
 def count_skipped_layers(options: Mapping[str, Any]) -> int:
-    """Count the blocks that ComfyUI's own nodes leave out of this call."""
+    """Count the transformer blocks that ComfyUI's nodes skip in this call."""
     replacements = ((options.get(SLOTS) or {}).get("dit") or {}).items()
     return sum(
         place[0] == "double_block" and module_of(code).split(".")[0] in HOSTS_OWN
@@ -281,8 +277,7 @@ def count_skipped_layers(options: Mapping[str, Any]) -> int:
 
 @torch.compiler.disable
 def may_skip_forwards(executor: WrapperExecutor) -> bool:
-    """Check whether a node of ComfyUI's that may skip whole forwards (as EasyCache does) comes
-    after the patch."""
+    """Check whether a later node may skip whole model calls, as EasyCache does."""
     later_wrappers = executor.wrappers[executor.idx + 1 :]
     return any(module_of(code).split(".")[0] in HOSTS_OWN for code in later_wrappers)
 
@@ -293,8 +288,7 @@ def check_call(
     # Sizes t, h, w of the ego half in this call.
     expected: tuple[int, int, int],
 ) -> None:
-    """Refuse an input that is only a part of the ego half, because its position in the canvas is
-    unknown.
+    """Refuse an input that covers only a part of the ego half.
 
     Raises:
         EgoXInputError: other frames than the host's context window says, or a tile of the picture.
@@ -330,7 +324,7 @@ class GeometryGuidance:
     def directions(
         self, device: torch.device, frames: list[int] | None, dtype: torch.dtype
     ) -> GgaGeometry:
-        """Copy the directions of these frames to a device, prepared for the kernel of this dtype.
+        """Return the ray directions of some frames on a device, prepared for the attention kernel.
 
         A model spread over several GPUs calls on each of them. The copies that were used last
         are kept, up to PLACED_BYTES.
@@ -358,7 +352,7 @@ class GeometryGuidance:
 
     @property
     def placed_bytes(self) -> int:
-        """Bytes of the directions that are kept on the model's devices."""
+        """Bytes of the ray directions that are kept on the model's devices."""
         return sum(geometry_bytes(device_geometry) for device_geometry in self._placed.values())
 
 
@@ -371,8 +365,7 @@ def geometry_bytes(geometry: GgaGeometry) -> int:
 
 
 class AttentionOverride:
-    """Add the geometry's bias to self-attention, and leave cross-attention and the exo queries
-    unchanged.
+    """Add the geometric bias to ego queries in self-attention.
 
     With an exo cache, the exo half's keys and values are stored in a full forward and added to a
     later one."""
@@ -451,7 +444,7 @@ class AttentionOverride:
         k: Tensor,  # [B, N, heads * d]
         block: int,
     ) -> bool:
-        """Check whether this call compares all tokens that go through the model with each other."""
+        """Check whether an attention call is self-attention over all tokens."""
         if q.shape[1] != self.tokens or k.shape[1] != self.tokens:
             return False
         if not self.ambiguous:
@@ -461,7 +454,7 @@ class AttentionOverride:
 
 
 def lets_torch_choose(func: Callable) -> bool:
-    """Check whether ComfyUI's attention function leaves the choice of a kernel to torch."""
+    """Check whether ComfyUI's attention function is torch's own."""
     return getattr(func, "__name__", "") == "attention_pytorch"
 
 
@@ -473,8 +466,7 @@ def window_frames(
     # Number of latent frames of this call.
     call: int,
 ) -> list[int] | None:
-    """List the latent frames of a context window in order, or return None if the call covers the
-    whole clip.
+    """List the latent frames of a context window, or return None without a window.
 
     A looped window with ComfyUI's anchor frame may be as long as the clip and yet begin in its
     middle. In a retained place the whole exo half shows the retained frame, as the ego half's

@@ -1,5 +1,4 @@
-"""Carry the training settings of a LoRA on the model to later nodes, from EgoX LoRA, ComfyUI's Load
-LoRA, or a merged model's file."""
+"""Store a LoRA's training settings on the model for later nodes to read."""
 
 from __future__ import annotations
 
@@ -29,20 +28,18 @@ def lora_metadata(model: ModelPatcher) -> Mapping[str, str]:
 
 
 def position_scale(model: ModelPatcher) -> float:
-    """Read the scale of heights and widths in the rotary embedding with which the model's last LoRA
-    was trained."""
+    """Read the scale of rotary positions with which the model's LoRA was trained."""
     return check_position_scale(lora_metadata(model))
 
 
 def set_positions(model: ModelPatcher) -> None:
-    """Set the rotary embedding's scale of a cloned model to the one with which its LoRA was
-    trained."""
+    """Set a model's scale of rotary positions to that of its LoRA."""
     position_factor = position_scale(model)
     model.set_model_rope_options(position_factor, 0.0, position_factor, 0.0, 1.0, 0.0)
 
 
 def merged_metadata(model: ModelPatcher) -> Mapping[str, str]:
-    """Read the ``egox.*`` metadata of the model's file, none if no LoRA was merged into it."""
+    """Read the training settings of a LoRA that is merged into the model's file."""
     loader, loader_arguments, *_ = getattr(model, "cached_patcher_init", None) or (None, ("",))
     file = Path(str(loader_arguments[0]))
     is_model_file = getattr(loader, "__name__", "") == "load_diffusion_model" and file.is_file()
@@ -60,8 +57,7 @@ def _read_merged_metadata(file: Path, changed_ns: int) -> Mapping[str, str]:
 
 
 def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> list[str]:
-    """Add a LoRA's ``egox.*`` metadata to a cloned model, and list those that contradict an earlier
-    LoRA."""
+    """Store a LoRA's training settings on a model, and list contradictions to an earlier LoRA."""
     earlier_metadata = dict(lora_metadata(model))
     egox_metadata = {name: value for name, value in metadata.items() if name.startswith(PREFIX)}
     contradicting = sorted(

@@ -1,4 +1,4 @@
-"""Patch a Wan model, which adds the exo half to the sampled half, and geometry to the attention.
+"""Patch a Wan model with the exo half and guided attention.
 
 EgoX Model Patch and Wan EgoX Sampler both use it, so that they give the same numbers.
 """
@@ -54,7 +54,7 @@ def patch_model(
     backend: str = "auto",
     recompute_exo: int = 1,
 ) -> tuple[ModelPatcher, str]:
-    """Patch a clone of the model, and return it with a note.
+    """Clone a model with EgoX's patch, and return it with a note.
 
     The given model stays unchanged. Patching a patched model replaces the first patch, because
     wrappers under one key would stack.
@@ -84,8 +84,7 @@ def patch_with_geometry(
     # At every n-th step; 0: only at the first step.
     recompute_exo: int = 1,
 ) -> tuple[ModelPatcher, str]:
-    """Patch a clone of the model as :func:`patch_model` does, with a checked model and given
-    directions."""
+    """Clone a model with EgoX's patch, given checked model and ray directions."""
     notes = [f"mask {canvas.mask_mode}"]
     guidance = None
     if backend in RETIRED:
@@ -141,8 +140,7 @@ def patch_with_geometry(
 
 
 def arithmetic_notes(model: ModelPatcher) -> list[str]:
-    """Describe the number format in which weights of 8 or fewer bits are computed, according to the
-    loaded layers."""
+    """Describe the number format in which quantised weights are computed."""
     transformer: Any = model.get_model_object("diffusion_model")
     first_layer = transformer.blocks[0].ffn[0]
     quant_format, dtype = (
@@ -173,7 +171,7 @@ def arithmetic_notes(model: ModelPatcher) -> list[str]:
 
 
 def is_exo_alone(model: ModelPatcher) -> bool:
-    """Check whether the model's LoRA was trained with exo tokens attending only to exo tokens."""
+    """Check whether a model's LoRA was trained with exo tokens attending only to exo tokens."""
     return trained_with(lora_metadata(model)).get("exo") == "alone"
 
 
@@ -205,8 +203,7 @@ def clip_geometry(
     exo_size: tuple[int, int],  # (width, height) px
     ego_size: tuple[int, int],  # (width, height) px
 ) -> GgaGeometry:
-    """Compute the directions of a clip's tokens, and remember them for the players, which show
-    them.
+    """Compute the ray directions of a clip's tokens, and cache them for the page.
 
     Raises:
         EgoXInputError: depth or trajectory unfit.
@@ -224,7 +221,7 @@ def clip_geometry(
 
 
 def file_intrinsics(trajectory: CameraTrajectory) -> Tensor | None:  # [3, 3]
-    """Look up the K that a path's file contains, None if it has none."""
+    """Look up the K in a camera path's file, or return None."""
     has_notes = isinstance(trajectory, TrajectoryWithNotes)
     return trajectory.notes.meta_intrinsics if has_notes else None
 

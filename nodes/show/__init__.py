@@ -1,4 +1,4 @@
-"""Show the nodes' results in the page, as previews, notes and players.
+"""Show the nodes' results in the browser page.
 
 ``shown`` has a function for each kind of result. In a ComfyUI that was started by ``python -X
 egox_show=0``, for runs that nobody looks at, it is None, and nothing that it needs is imported.

@@ -22,8 +22,7 @@ def collect_editor_data(
     # The id by which a run knows the node (in a subgraph this isn't the page's own number).
     node: str = "",
 ) -> dict:
-    """Describe as JSON the frames in use, the path in the scene's frame, and the token of the
-    stored scene.
+    """Describe frames, path and stored scene as JSON for the pose editor.
 
     ``path`` is upright w2c [T][3][4], ``exo_from_scene`` one pose or T poses. ``up`` is the
     scene's upward direction, which is nine times in ten right within ``up_within`` degrees.
@@ -63,7 +62,7 @@ def collect_editor_data(
 def select_editor_frames(
     trajectory: CameraTrajectory, frames: Frames, scene: PointCloud | None
 ) -> Frames:
-    """Find the frames in use, as keyframes count them."""
+    """Choose the frames that keyframe numbers refer to."""
     frame_count = len(trajectory)
     scene_covers = scene is not None and scene.frame_count >= frame_count
     known_frames = (

@@ -1,5 +1,4 @@
-"""Write the geometry of one canvas to a file for the page's players, and find the node whose λ_g
-guides by it."""
+"""Write attention geometry to a file for the page's players."""
 
 import logging
 import uuid
@@ -29,8 +28,7 @@ def collect_geometry(
     graph: Graph,
     node: str,
 ) -> dict | None:
-    """Collect the data of the geometry view for ``preview_ui``, None without depth, poses and
-    pictures.
+    """Collect the data of the attention view for ``preview_ui``, or return None.
 
     If they don't fit a canvas, the result contains a ``reason``. The player follows the first
     guided node before or after ``node``.
@@ -64,7 +62,7 @@ def collect_geometry(
 
 
 def find_guided_node(graph: Graph, node: str) -> str | None:
-    """Find the node whose λ_g acts on the inputs or outputs of this node, None if there is none."""
+    """Find the node whose attention strength λ_g affects this node, or return None."""
     upstream = set(upstream_ids(graph, node))
     for name, node_entry in graph.items():
         if node_entry.get("class_type") in GUIDED_CLASSES and (

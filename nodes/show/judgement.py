@@ -31,8 +31,7 @@ def measure_path_error(
     depth: DepthVideo | None = None,
     exo_images: Tensor | None = None,
 ) -> tuple[PathError | str | None, str]:
-    """Measure the angle between decoded frames and the requested path, or explain why it is
-    unknown.
+    """Measure the angle between decoded frames and the requested path, or explain why it can't.
 
     The first result is None without scene or path. The second names the geometry, "" for the
     scene's own: a scene of Ego-Exo4D with a released preset is judged by the exact geometry
@@ -57,7 +56,7 @@ def measure_path_error(
 def render_exact_views(
     exo_images: Tensor, depth: DepthVideo, trajectory: CameraTrajectory
 ) -> tuple[PathViews, str] | None:
-    """Render the exact scene from the requested path, with a note on it, None if it is unknown."""
+    """Render the exact scene along the requested path, or return None."""
     exact_result = exact_scene(exo_images, depth, trajectory, progress=host_progress())
     if exact_result is None:
         return None
@@ -67,7 +66,7 @@ def render_exact_views(
 
 @remembered(slots=1)
 def render_requested_views(scene: PointCloud, trajectory: CameraTrajectory) -> PathViews:
-    """Render the scene from the requested path, and remember it for the next comparison."""
+    """Render the scene along the requested path, and cache the result."""
     return PathViews.of(scene, trajectory, progress=host_progress())
 
 
@@ -82,8 +81,7 @@ def angle_curve(path_error: PathError, frames: int) -> dict[str, Any]:
 
 
 def read_truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
-    """Read the true ego video beside the graph's only exo video, [T, H, W, 3] at the frames in use,
-    None if there is none."""
+    """Read the true ego video beside the exo video, or return None."""
     loader_ids = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
     try:  # what doesn't fit here must not cost a sampled video
         selection = selection_of(graph, loader_ids[0]) if len(loader_ids) == 1 else None
@@ -111,7 +109,7 @@ def read_truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
 
 
 def truth_psnr(frames: Tensor, truth: Tensor, node: str) -> tuple[float, str]:
-    """Compute the decoded video's PSNR in dB against the true ego video, and write a line about it.
+    """Compute the decoded video's PSNR in dB against the true ego video, with a text line.
 
     The line also names the PSNR of this node's previous run, if it had the same true video.
 

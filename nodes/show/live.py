@@ -1,4 +1,4 @@
-"""Send the page the whole clip in rough colours after each sampling step.
+"""Send the page a rough preview of the clip after each sampling step.
 
 ComfyUI's own preview shows the same latent, but only its first frame."""
 
@@ -27,7 +27,7 @@ _TO_UNIT = torch.cat((torch.zeros(16, 3), torch.ones(1, 3)))  # adds 1 to the of
 
 
 def show_in_form(server: Any, picture: Tensor, run: str) -> None:  # picture [h, w, 3] 0...1
-    """Show a picture of a run in the middle of the page's form, by ComfyUI's own preview message.
+    """Show a picture in the page's form by ComfyUI's preview message.
 
     ComfyUI also puts the picture on the node that the message names. Here that is no node of the
     graph, whose sampler has a player."""
@@ -79,8 +79,7 @@ class LivePreview(StepListener):
             show_in_form(server, colours[len(colours) // 2], context.prompt_id)
 
     def make_preview(self, colours: Tensor) -> dict[str, Any]:  # [t, h, w, 3] 0...1
-        """Make a preview in the form of :func:`.player.preview_ui`, with its pictures inside the
-        message, because they are shown for one step."""
+        """Make a preview message that contains its pictures."""
         contact_sheets = make_sheets(colours)
         files = [
             {"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")}

@@ -1,5 +1,4 @@
-"""Make the players on the nodes: clips as contact sheets in ComfyUI's temp folder, sent to the page
-with a node's result.
+"""Write clips as contact sheets, and describe them for the page's players.
 
 ``web/js/previews.js`` draws them.
 """
@@ -68,7 +67,7 @@ def preview_ui(
     redrawn: Sequence[float | None] | None = None,
     progress: Progress = no_progress,
 ) -> Ui:
-    """Make a node's ``ui`` result: its note as text, and the data of its preview for the page."""
+    """Make a node's ``ui`` result: a text and the data of its preview."""
     if seen is not None:
         text += f"\n{seen_text(seen_shares(seen), seen_parts)}"
     clips = {name: clip for name, clip in streams.items() if clip is not None}
@@ -140,13 +139,13 @@ def describe_classes(
 
 
 def write_sheets(name: str, sheets: Sequence[bytes], suffix: str) -> list[dict[str, str]]:
-    """Write a stream's sheets under a name that no other run has."""
+    """Write a clip's contact sheets to files with unique names."""
     file_stem = f"{name}_{uuid.uuid4().hex}"
     return [write_temp_file(f"{file_stem}_{n}.{suffix}", data) for n, data in enumerate(sheets)]
 
 
 def describe_stream(name: str, layout: dict[str, int], files: Sequence[dict[str, str]]) -> Ui:
-    """Describe a stream for the page, with ``files`` as the sheets of that layout."""
+    """Describe a clip of contact sheets for the page."""
     return {
         "name": name,
         "label": LABELS.get(name, name),

@@ -1,4 +1,4 @@
-"""Show results of nodes, with one function for each kind of result.
+"""Show each kind of result on its node.
 
 All but :func:`live` return the node's ``ui``.
 """
@@ -47,7 +47,7 @@ def note(text: str) -> ui.PreviewText:
 def live(
     node: str | None, factors: Tensor | None, trajectory: CameraTrajectory | None
 ) -> LivePreview:
-    """Show the clip on the node while it is sampled, by a wrapper for ComfyUI's sampling."""
+    """Show the clip on the node while it is sampled."""
     return LivePreview(node, factors, clip_fps(trajectory))
 
 
@@ -85,7 +85,7 @@ def motion(
     text: str,
     progress: Progress,
 ) -> Ui:
-    """Show a player of the tracked points and of the camera's path."""
+    """Show tracked points and the exo camera's path in a player."""
     points_clip, legend = sightings_picture(frames, sightings)
     streams = {"points": points_clip}
     if sightings is not None and not depth.exo.stands:
@@ -147,7 +147,7 @@ def prior(
     depth: DepthVideo | None,
     progress: Progress,
 ) -> Ui:
-    """Show the ego prior in a player, with a video of exo, prior and true ego view side by side."""
+    """Show the ego prior in a player, beside the exo video and true ego video."""
     graph, node_id = this_node(node)
     size = prior.rgb.shape[1]
     streams = {
@@ -201,8 +201,7 @@ def ego(
     # The camera for which ``frames`` were redrawn.
     pinhole: CameraModel | None,
 ) -> Ui:
-    """Show a player that compares videos, with the ego video's distance from the wanted path and
-    from the truth."""
+    """Show the ego video in a player, with its deviation from path and truth."""
     graph, node_id = this_node(node)
     frame_count, height, width = frames.shape[:3]
     trajectory = sources.get("trajectory")
@@ -265,7 +264,7 @@ def eyes(
     trajectory: CameraTrajectory,
     progress: Progress,
 ) -> Ui:
-    """Show a player of both eyes' views, which the page also lays over each other."""
+    """Show both eyes' views in a player."""
     clip_by_name = {"leftEye": left, "rightEye": right}
     return preview_ui("eyes", clip_by_name, trajectory, text=text, progress=progress)
 
@@ -282,8 +281,7 @@ def long_ego(
     notes: Sequence[str],
     seen: Tensor | None,  # [T, H, W] uint8 classes of the ego pixels
 ) -> Ui:
-    """Show a player that compares the clips of a long video, with the number of chunks from an
-    earlier run."""
+    """Show the chunks of a long video in a player."""
     summary = f"{len(clips['ego'])} frames in {chunks} chunks of {length}"
     if len(notes) < chunks:
         summary += f", {chunks - len(notes)} of them from a run that was ended"
@@ -300,8 +298,7 @@ def attention(
     maps: Sequence[Any],
     text: str,
 ) -> Ui:
-    """Show a player of each map over the exo frame, in which a click on the ego frame picks another
-    pixel."""
+    """Show attention maps over the exo frame in a player with a clickable ego frame."""
     heat_pictures = {heat_map.name: heat_map.picture(exo_images[frame])[None] for heat_map in maps}
     return preview_ui(
         "attention",

@@ -1,5 +1,4 @@
-"""Start the real server and one browser for all tests of this folder, which ``run.py test
---browser`` runs alone."""
+"""Start a real ComfyUI server and a browser for the browser tests."""
 
 import importlib.util
 import shutil
@@ -33,7 +32,7 @@ def browser_file() -> Path:
 
 @pytest.fixture(scope="session")
 def browser_server(browser_file, environment, standin_models, tmp_path_factory) -> Iterator[Server]:
-    """Start ComfyUI's own main.py with stand-in models and empty files for the others."""
+    """Start a ComfyUI server with stand-in models."""
     layout = environment.layout
     packs = {"egox_standin_nodes": layout.repo / "tests" / "standin_nodes"}
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
@@ -57,8 +56,7 @@ def api_client(browser_server) -> ApiClient:
 
 @pytest.fixture
 def open_page(start_browser, api_client) -> Iterator[Callable[..., PageUnderTest]]:
-    """Yield ``open_page(theme=…, vue_nodes=…, size=…, webgl=…)``, which opens a page that is ready,
-    with ``webgl`` for the pose editor.
+    """Provide a function that opens ComfyUI's page with a theme, size and node style.
 
     Each test has a new user's storage and settings, and a server without cached results. At its
     end, fail if a page asked for anything outside the machine or if a script failed."""
@@ -89,12 +87,11 @@ def upload_folder(browser_server) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def read_shipped(repo_root) -> Callable[[str], dict[str, Any]]:
-    """Return ``read_shipped(name)``, which reads a workflow as it is saved."""
+    """Provide a function that reads a shipped workflow."""
     return lambda name: read_workflow(shipped_workflows(repo_root)[name])
 
 
 @pytest.fixture(scope="session")
 def read_unpacked(read_shipped) -> Callable[[str], dict[str, Any]]:
-    """Return ``read_unpacked(name)``, which reads a workflow with all nodes of its subgraphs on the
-    canvas."""
+    """Provide a function that reads a shipped workflow with its subgraphs unpacked."""
     return lambda name: flatten_workflow(read_shipped(name))

@@ -1,4 +1,4 @@
-"""Operate the pose editor on an open page: its graph, and its controls by their test ids."""
+"""Operate the pose editor on an open page."""
 
 from typing import Any
 
@@ -17,8 +17,7 @@ EDITOR_NODES = (
 
 
 def editor_graph(demo: dict[str, Any]) -> dict[str, Any]:
-    """Cut out the part of egox_demo that leads to the prior without sampling, by changing the
-    demo's sockets."""
+    """Cut the pose editor's part out of the demo graph, so that nothing is sampled."""
     nodes = [node for node in demo["nodes"] if node["type"] in EDITOR_NODES]
     node_ids = {node["id"] for node in nodes}
     links = [link for link in demo["links"] if link[1] in node_ids and link[3] in node_ids]
@@ -79,7 +78,7 @@ class EditorPage:
         return self.tab.evaluate(f"() => {self.script(expression)}")
 
     def wait_for_prior(self) -> None:
-        """Wait until the shown coarse prior belongs to the editor's pose, with no request pending."""
+        """Wait until the prior picture shows the pose editor's current pose."""
         self.tab.wait_for_function(
             f"() => {self.script('side.latest')}.wish === null && "
             f"!{self.script('side.latest')}.busy && {self.script('side.count')} > 0"
@@ -102,8 +101,8 @@ class EditorPage:
         )
 
     def click_exo(self, *shares: tuple[float, float]) -> None:
-        """Click at shares of the exo picture one after the other, and wait until each click changes
-        the keyframes."""
+        """Click at positions in the exo picture, and wait until each click changes the keyframes.
+        """
         for share in shares:
             keyframes_before = self.read_keyframes()
             self.tab.mouse.click(*self.point_in_box("exo", *share))

@@ -1,5 +1,4 @@
-"""Add Estimate Head Pose to a graph on the canvas, with a detector whose answer is known
-(tests/standin_nodes)."""
+"""Add the node Estimate Head Pose to a graph, with a detector that returns known points."""
 
 from tests.browser.page import PageUnderTest
 
@@ -38,7 +37,6 @@ _ADD_SCRIPT = (
 
 
 def add_head(page: PageUnderTest) -> None:
-    """Add Estimate Head Pose and its detector to the graph before Ego Pose Input, without changing
-    the source of poses."""
+    """Add Estimate Head Pose and a detector with known points to the page's graph."""
     page.evaluate(_ADD_SCRIPT, [HEAD_NODE, DETECTOR_NODE])
     page.settle()

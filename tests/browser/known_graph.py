@@ -1,5 +1,4 @@
-"""Replace the weights of a shipped graph by stand-ins, and its detectors by nodes whose answers are
-known."""
+"""Replace weights and detectors of shipped graphs by stand-ins."""
 
 import copy
 from typing import Any
@@ -26,8 +25,7 @@ LANGUAGE_MODEL = "qwen3vl"
 
 
 def use_known_detectors(saved_graph: dict[str, Any]) -> dict[str, Any]:
-    """Replace the detectors of a saved graph by nodes with known answers, with all sockets and
-    links unchanged."""
+    """Replace a graph's detectors by nodes with known answers."""
     saved_graph = copy.deepcopy(saved_graph)
     standin_by_file: dict[
         str, str

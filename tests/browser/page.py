@@ -1,5 +1,4 @@
-"""Drive ComfyUI's page in tests: list faults of its graph, run it by its buttons, and take pictures
-of its parts."""
+"""Drive ComfyUI's page in tests: find faults, run graphs and take pictures."""
 
 import io
 import re
@@ -41,10 +40,10 @@ _PROBLEMS_SCRIPT = """(saved) => {
 
 
 class PageUnderTest(ComfyPage):
-    """Record the messages that the page gets from the server during its runs."""
+    """Drive a page and record the messages that it gets from the server."""
 
     def open(self, path: str = "/") -> "PageUnderTest":
-        """Open ComfyUI's page, and record from then on the messages that it gets."""
+        """Open ComfyUI's page and start recording its messages."""
         super().open(path)
         self.evaluate(_LISTEN_SCRIPT)
         return self
@@ -108,7 +107,7 @@ class PageUnderTest(ComfyPage):
         self.wait_for_run(timeout)
 
     def wait_for_run(self, timeout: float = 600.0) -> list[dict[str, Any]]:
-        """Wait until the run has ended, and return the messages that the page got from the server.
+        """Wait until the run has ended, and return the server's messages.
 
         Raises:
             PageError: the run failed, or did not end in time.
@@ -155,8 +154,7 @@ class PageUnderTest(ComfyPage):
         raise PageError(f"{kind} gave the page no result within 600 s")
 
     def list_lasting_faults(self, script: str, timeout: float = 10.0) -> list[Any]:
-        """Evaluate a script that lists faults until it lists none or the time is up, and return the
-        faults."""
+        """Repeat a script that lists faults until it finds none or the time is up."""
         deadline = time.monotonic() + timeout
         while (faults := self.evaluate(script)) and time.monotonic() < deadline:
             self.page.wait_for_timeout(200)
@@ -165,8 +163,7 @@ class PageUnderTest(ComfyPage):
     def page_rectangle(
         self, bounds: tuple[float, float, float, float], margin: float = 12.0
     ) -> dict[str, float]:
-        """Convert a rectangle of the graph to pixels of the page, so that a screenshot shows only
-        this part."""
+        """Convert a rectangle of the graph to pixels of the page."""
         x, y, w, h = bounds
         left, top, scale = self.evaluate(
             "([x, y]) => { const ds = app.canvas.ds, box = "

@@ -1,5 +1,4 @@
-"""Write empty files under the names of the real weights, so that the page's menus offer what the
-workflows choose.
+"""Create empty weight files, so that the page's menus list them.
 
 Nothing reads them: these tests load graphs, and run only those whose stand-ins are real.
 """
@@ -16,7 +15,7 @@ LOADER_FOLDERS = {"EgoXLoadLora": "loras"}
 
 
 def place_weights(models: Path, workflows: Iterable[dict[str, Any]]) -> None:
-    """Write an empty file for each model that a workflow names and the pack doesn't contain."""
+    """Create an empty file for each model that a workflow names."""
     shipped_names = {path.name for path in PACK_MODELS.rglob("*.safetensors")}
     for saved_graph in workflows:
         for node in all_nodes(saved_graph):

@@ -1,5 +1,4 @@
-"""Connect everything in the demo graph that the previews show: head, comparison, ground truth,
-attention."""
+"""Connect everything in the demo graph that the previews show."""
 
 from typing import Any
 
@@ -72,8 +71,7 @@ def connect_everything(page: PageUnderTest) -> None:
 
 
 def wait_for_preview(page: PageUnderTest, node: str) -> dict[str, Any]:
-    """Wait until the preview of a type's only node shows the pictures of its last result, and read
-    its content."""
+    """Wait until a node's preview shows the result of the last run."""
     page.page.wait_for_function(
         "(type) => { const p = app.graph.nodes.find((n) => n.type === type).egoxPreview; "
         "const { previews, chosen } = p.items; "

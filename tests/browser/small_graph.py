@@ -1,5 +1,4 @@
-"""Shrink a shipped graph on the canvas by its widgets, so that it runs in seconds, and place nodes
-in it by hand."""
+"""Shrink a graph so that it runs in seconds, and add nodes to it."""
 
 from tests.browser.page import PageUnderTest
 

@@ -1,5 +1,4 @@
-"""Run egox_demo by a click on the page's button, watch the ego video, then compare two runs, show
-weights, and save a clip."""
+"""Test the demo workflow in the page: run, watch, compare, and save a clip."""
 
 import json
 import re
@@ -211,8 +210,7 @@ def check_comparison_of_two_runs(page) -> None:
 
 
 def check_weights_follow_pointer(page) -> None:
-    """Check that the attention weights shown in the page follow the mouse pointer and the strength
-    without a new run."""
+    """Check that shown attention weights follow the mouse pointer without a new run."""
     for node in (page.evaluate(_PRIOR_NODE_SCRIPT), DECODE_NODE):
         wait_for_preview(page, node)
         page.set_widget("EgoXWanSampler", "lambda_g", 3)
@@ -288,8 +286,7 @@ def check_marks_of_pixels(page) -> None:
 
 
 def check_saved_clip(page, output: Path) -> None:
-    """Check that the shown pictures become a video in the output folder, with the workflow of their
-    run."""
+    """Check that saving a shown clip writes a video with the run's workflow."""
     import av
 
     node = page.evaluate(_PRIOR_NODE_SCRIPT)

@@ -1,5 +1,4 @@
-"""Test the pose editor by mouse and keyboard: make, change, undo, save and reload a path, and run
-it."""
+"""Test the pose editor by mouse and keyboard."""
 
 import json
 import shutil
@@ -258,8 +257,7 @@ def test_a_scene_of_an_earlier_run_accepts_no_click(open_page, read_unpacked):
 
 
 def test_clicks_on_what_the_wearer_looks_at_turn_the_head(open_page, read_unpacked):
-    """Check that clicks on looked-at points turn an estimated path's head, and stay when the editor
-    is opened again."""
+    """Check that clicked look points turn an estimated head path, and are kept."""
     editor = start_editor(open_page, read_unpacked)
     page, tab = editor.page, editor.tab
     page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
@@ -335,7 +333,7 @@ def test_guessed_frames_are_marked_and_opened(open_page, read_unpacked, upload_f
 
 
 def run_and_read_path(page) -> list:
-    """Run the graph and read the upright w2c poses that the node sends to the page."""
+    """Run the graph and read the poses that the node sends to the page."""
     page.queue()
     page.wait_for_run()
     return page.wait_for_node(POSE_NODE)["egox_pose"][0]["path"]

@@ -1,4 +1,4 @@
-"""Test the inputs of EgoX nodes in the page: hidden rows, sliders, help, and unchanged values."""
+"""Test the inputs of EgoX nodes in ComfyUI's page."""
 
 from typing import Any
 
@@ -55,8 +55,7 @@ def press_row(page, node: str, name: str) -> None:
 
 
 def are_rows_packed(state: dict[str, Any]) -> bool:
-    """Check that a node's rows of inputs follow each other without a gap, and end above its lower
-    edge."""
+    """Check that a node's input rows follow each other without a gap."""
     row_bounds = sorted(state["rows"].values())
     return (
         all(
@@ -172,8 +171,7 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
 
 
 def double_click_for_field(page, x: float, y: float):
-    """Double-click until a field opens, because a slow page takes a double click for two single
-    ones."""
+    """Double-click until an input field opens."""
     number_field = page.page.locator(".graphdialog input")
     for _ in range(10):
         page.page.wait_for_timeout(1000)

@@ -1,5 +1,4 @@
-"""Test a new user's way from the first page to a finished demo, and the effect of another LoRA
-strength."""
+"""Test a new user's way from the first page to a finished demo."""
 
 import pytest
 

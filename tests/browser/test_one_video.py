@@ -1,4 +1,4 @@
-"""Test egox_one_video with a user's video and nothing else, run as a whole by the page's button.
+"""Test the workflow egox_one_video with a single user video.
 
 The hands come from a file, and *Save Robot Episode*, placed by hand, makes an episode of the
 run. The detectors (SAM3, SDPose, MoGe, Depth Anything 3, the language model) are nodes of the

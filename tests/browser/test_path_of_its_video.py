@@ -1,5 +1,4 @@
-"""Test two videos after each other: the path that runs belongs to the current video, and
-corrections return with theirs."""
+"""Test that each of two videos keeps its own camera path and corrections."""
 
 import shutil
 import zipfile
@@ -19,8 +18,7 @@ FIRST_VIDEO = "egox/kitchen/kitchen.mp4"
 
 @pytest.fixture
 def takes(tmp_path, repo_root, upload_folder) -> dict[str, Path]:
-    """Write ``first`` and ``second``, each a video with depth and poses beside it, and ``zip``, an
-    archive of the second."""
+    """Write two takes and an archive of the second one."""
     for take_name, sample in (("kitchen", "synthetic_room"), ("portrait", "calm_room")):
         take_folder = tmp_path / take_name
         take_folder.mkdir()

@@ -1,5 +1,4 @@
-"""Test the previews on nodes by mouse and keyboard: they appear after a run, scrub, compare, and
-keep their state."""
+"""Test the previews on nodes by mouse and keyboard."""
 
 import re
 
@@ -79,8 +78,7 @@ def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, rea
 
 
 def scrub_and_wipe(page) -> None:
-    """Move through a preview's frames and compare two pictures, with keys, the slider and the
-    mouse."""
+    """Move through a preview's frames and compare two pictures by keys and mouse."""
     node = "EgoXDecodeEgoHalf"
     show_node(page, node)
     first_state = read_preview(page, node)
@@ -140,7 +138,7 @@ def pick_a_pixel(page) -> None:
 
 
 def check_lambda_follows_mode(page) -> None:
-    """Check that λ_g starts at the core's value for the mode, until the user sets another."""
+    """Check that λ_g has the mode's default until the user sets another value."""
     node = "EgoXWanSampler"
     for mode, default_mode in (
         ("paper", "paper"),

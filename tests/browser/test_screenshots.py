@@ -1,5 +1,4 @@
-"""Take the pictures of docs/img with ``python3 run.py test --browser --screenshots``, and skip
-otherwise.
+"""Take the pictures of docs/img, if they are requested.
 
 With ``EGOX_SCREENSHOTS=small`` in the environment the graphs run small, to try the pictures out;
 never commit those. Every picture shows the synthetic sample only, with the classic nodes in the dark
@@ -103,7 +102,7 @@ def test_pictures_of_the_demos_previews(open_page, read_shipped, read_unpacked):
 
 
 def test_picture_of_the_editor(open_page, read_unpacked):
-    """Take a screenshot of the pose editor with an estimated path that two clicks have corrected."""
+    """Take a picture of the pose editor with a corrected path."""
     page = open_page(size=(1500, 900), webgl=True)
     page.load(editor_graph(read_unpacked("egox_demo")))
     add_head(page)
@@ -119,7 +118,7 @@ def test_picture_of_the_editor(open_page, read_unpacked):
 
 
 def test_picture_of_the_form(open_page, read_shipped):
-    """Take a screenshot of the demo as a form after a run, for the top of the README."""
+    """Take a picture of the demo's form for the README."""
     page = open_page(size=(1600, 900))
     page.open_form(read_shipped("egox_demo"))
     if IS_SMALL:
@@ -137,7 +136,7 @@ def test_picture_of_the_template_cards(open_page):
 
 
 def test_pictures_of_the_tutorial(open_page, read_unpacked):
-    """Take the pictures of docs/tutorial.md that no other test takes."""
+    """Take the pictures of docs/tutorial.md."""
     page = open_page(size=(1500, 900))
     page.load(read_unpacked("egox_demo"))
     run_graph(page)

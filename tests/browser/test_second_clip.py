@@ -1,5 +1,4 @@
-"""Test the second clip in a form: settings of the first one end, and the row and the players say
-what is used."""
+"""Test that a second clip in a form replaces the first one's settings."""
 
 import shutil
 from pathlib import Path
@@ -57,7 +56,7 @@ def read_settings(page) -> list:
 
 
 def wait_for_note(page, words: str) -> str:
-    """Wait for the line below the bars to contain these words, and return it."""
+    """Wait until the form's note contains these words, and return it."""
     trim_control(page, "note").get_by_text(words).wait_for()
     return trim_control(page, "note").inner_text()
 
@@ -159,8 +158,7 @@ def test_a_video_with_a_false_cut_is_taken_as_one_shot(
 
 
 def open_over_tab(page, saved: dict) -> None:
-    """Open a workflow's form in the tab of the form that was open before, as ComfyUI's template
-    cards do."""
+    """Open a workflow's form in a tab that already shows another form."""
     page.evaluate("(saved) => app.loadGraphData(saved, true, true, 'second clip')", saved)
     page.page.locator(FORM_ROW).first.wait_for()
 

@@ -1,4 +1,4 @@
-"""Test uploads of a user's own files by mouse: chosen with the node's button, or dropped on it."""
+"""Test uploads of a user's own files by button and by drag and drop."""
 
 import shutil
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""Test refused runs and a ComfyUI without weights: the form names node, field and remedy, and Run
-still makes the prior."""
+"""Test refused runs, and runs without weights, in the page."""
 
 import shutil
 from collections.abc import Iterator
@@ -128,8 +127,7 @@ def test_the_form_names_the_field_and_the_next_click(
 def test_an_error_during_a_run_is_shown_with_its_reason(
     open_page, read_shipped, browser_server, upload_folder, repo_root, tmp_path
 ):
-    """Check the page's message and the log's single line for a video with a cut, which is found
-    only during the run."""
+    """Check the page's error message and the log line for a video with a cut."""
     take_folder = Path(shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "take"))
     video_info = probe_video(take_folder / "exo.mp4")
     frames = read_frames(
@@ -213,8 +211,7 @@ def test_a_video_without_depth_marks_no_number(
 
 
 def place_the_head(page: PageUnderTest) -> None:
-    """Place the wearer's head with three clicks: one opens the pose editor, and two are in the exo
-    picture."""
+    """Place the wearer's head by three clicks in the pose editor."""
     editor = EditorPage(page)
     editor.find("open").first.click()
     page.page.wait_for_selector("[data-testid=egox-editor]")
@@ -261,8 +258,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
 def test_a_take_in_egox_from_any_video_needs_no_weights_and_no_sample_text(
     open_page, read_shipped, hidden_weights, upload_folder, repo_root
 ):
-    """Check that the graph makes a prior without any model file, as depth alone shows which points
-    move."""
+    """Check that the graph makes an ego prior without any model file."""
     page = open_page(size=(1600, 900))
     open_small_form(page, read_shipped("egox_from_any_video"))
     assert "green shirt" in read_prompt_sections(page)

@@ -1,5 +1,4 @@
-"""Test that every shipped graph works in the page: no missing nodes, no loose links, and the API
-form of headless runs.
+"""Test that every shipped workflow works in ComfyUI's page.
 
 Its form, its translation and its layout are checked, too."""
 
@@ -114,8 +113,7 @@ def keep_relevant_inputs(prompt) -> dict[str, tuple]:
 def test_every_graph_loads_and_its_api_form_is_the_pages_own(
     open_page, api_client, read_shipped, is_pinned_host
 ):
-    """Check the layout of every shipped graph in the page, and that its stored API form equals the
-    page's export."""
+    """Check that the stored API form of each workflow equals the page's export."""
     page, faults = open_page(size=(1600, 900)), []
     for name in WORKFLOW_NAMES:
         page.load(read_shipped(name))
@@ -151,8 +149,7 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
 
 
 def test_the_faster_group_takes_less_than_a_third(open_page, api_client, read_shipped):
-    """Check the forwards with the note's settings, if one with a cached exo half costs .446 of a
-    full one as on an H100."""
+    """Check the number of full and cached forwards with the settings of the workflow's note."""
     page = open_page(size=(1600, 900))
     page.load(read_shipped("egox_basic"))
     assert "CFGOverride" not in {node["class_type"] for node in page.to_prompt().values()}
@@ -201,8 +198,7 @@ def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_pag
 
 
 def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinned_host):
-    """Check that a template fills the view after it was opened by its address, by its card, and by
-    the address again."""
+    """Check that an opened template fills the view."""
     first_name, second_name, third_name = TEMPLATE_NAMES[:3]
     page = open_page(f"/?template={first_name}&source={PACK}", size=(1440, 900))
     for name in (first_name, second_name, third_name):
@@ -227,8 +223,7 @@ def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinne
 
 
 def test_the_newer_nodes_do_not_overlap(open_page, read_shipped, pinned_host):
-    """Check that the graphs' nodes don't overlap in ComfyUI's nodes 2.0, in which notes are as high
-    as their text."""
+    """Check that nodes don't overlap in ComfyUI's newer node design."""
     page = open_page(vue_nodes=True, size=(1600, 900))
     for name in TEMPLATE_NAMES:
         page.load(read_shipped(name))

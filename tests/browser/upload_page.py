@@ -1,5 +1,4 @@
-"""Operate the uploads on nodes: their button, a drop, their message, and the widgets that they set
-in any subgraph."""
+"""Operate the upload controls of nodes on an open page."""
 
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def read_value(page: PageUnderTest, kind: str, name: str) -> Any:
 
 
 def set_value(page: PageUnderTest, kind: str, name: str, new_value: Any) -> None:
-    """Set a value as a user does, on the subgraph's node if the input is shown there."""
+    """Set a node's value as a user does."""
     page.evaluate(_SET_SCRIPT, [kind, name, new_value])
 
 

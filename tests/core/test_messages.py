@@ -1,4 +1,4 @@
-"""Check that the core's messages name no node, command or page, which a wheel doesn't have."""
+"""Check that error messages of the core name no node or command."""
 
 import ast
 import json

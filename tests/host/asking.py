@@ -1,4 +1,4 @@
-"""Send requests to the pack's routes, as the server's own page or another page does."""
+"""Send HTTP requests to the pack's routes."""
 
 import json
 import urllib.error
@@ -22,8 +22,7 @@ class Answer:
 
 
 def request(client: ApiClient, path: str, data: bytes | None = None, **headers: str) -> Answer:
-    """Send an HTTP request to a pack's route as the server's own page does, with the given headers
-    changed."""
+    """Send an HTTP request to one of the pack's routes."""
     all_headers = {"Origin": client.address} | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
@@ -38,8 +37,7 @@ def request(client: ApiClient, path: str, data: bytes | None = None, **headers: 
 
 
 def multipart(*parts: tuple[str, bytes]) -> dict[str, Any]:
-    """Build the arguments of :func:`request` for a multipart body of these parts, each a header and
-    its content."""
+    """Build the arguments of a multipart request from headers and contents."""
     body = b"".join(
         b"--B\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (head.encode(), content)
         for head, content in parts
@@ -48,8 +46,7 @@ def multipart(*parts: tuple[str, bytes]) -> dict[str, Any]:
 
 
 class Page:
-    """Stand in for a server with one open page, and record the texts and messages that nodes send
-    to it."""
+    """Record the texts and messages that nodes send to a page."""
 
     client_id = "page"
 
@@ -58,8 +55,7 @@ class Page:
         self.sent_messages: list[tuple] = []
 
     def attach_node(self, monkeypatch, node: type, *modules: object) -> None:
-        """Make a node class run as node 7 of a graph, and give ``modules`` this test page as their
-        server."""
+        """Run a node class as node 7 of a graph whose messages go to this page."""
         hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
         monkeypatch.setattr(node, "hidden", hidden, raising=False)
         for module in modules:

@@ -1,5 +1,4 @@
-"""Start the real ComfyUI server once for all tests of this folder, with stand-in models and
-tests/standin_nodes."""
+"""Start a real ComfyUI server once for all host tests."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,8 +15,7 @@ from tools.setup.server import Server
 
 @pytest.fixture(scope="session")
 def server(environment, standin_models, tmp_path_factory) -> Iterator[Server]:
-    """Start ComfyUI's own main.py, with model, input and output folders that only this session
-    uses."""
+    """Start ComfyUI's server with folders of this test session."""
     packs = {"egox_standin_nodes": environment.layout.repo / "tests" / "standin_nodes"}
     base_dir = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
     shutil.copytree(standin_models, base_dir.models, dirs_exist_ok=True)
@@ -47,20 +45,19 @@ def object_info(server) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def load_workflow() -> Callable[[str], dict[str, Any]]:
-    """Return ``load_workflow(name)``, which reads a shipped workflow as an API prompt."""
+    """Provide a function that reads a shipped workflow as an API prompt."""
     return read_prompt
 
 
 @pytest.fixture(scope="module")
 def rig(pack, repo_root) -> model_rig.ModelRig:
-    """Make the small transformer with a clip's conditioning in this process, once for each test
-    file."""
+    """Load a small transformer and a clip's conditioning once per test file."""
     with torch.inference_mode():
         return model_rig.make_rig(pack, repo_root / "models", noise_seed=5)
 
 
 @pytest.fixture(scope="module")
 def image_embedding_rig(pack, standin_models) -> model_rig.ModelRig:
-    """Make a small transformer with an image embedding and a clip's conditioning in this process."""
+    """Load a small transformer with image embedding and a clip's conditioning."""
     with torch.inference_mode():
         return model_rig.make_rig(pack, standin_models, image_embedding=True, noise_seed=5)

@@ -1,4 +1,4 @@
-"""Write a stand-in transformer to a quantised GGUF file, as conversions of video transformers do."""
+"""Write a small transformer to a quantised GGUF file."""
 
 from pathlib import Path
 
@@ -6,8 +6,7 @@ import torch
 
 
 def write_gguf(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write tensors to a GGUF file, the blocks' matrices in 8 bits (Q8_0) and the others in
-    float32."""
+    """Write tensors to a GGUF file, with the blocks' matrices in 8 bits."""
     import gguf  # an extra: dev
 
     gguf_writer = gguf.GGUFWriter(str(path), "wan")

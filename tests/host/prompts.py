@@ -1,4 +1,4 @@
-"""Shrink the shipped graphs for tests, and replace their loaders by ones that read stand-in models."""
+"""Shrink shipped graphs for tests, and replace their models by stand-ins."""
 
 import copy
 from pathlib import Path
@@ -26,7 +26,7 @@ STANDIN_LOADERS = {
 def shrink_graph(
     prompt: dict[str, Any], *, frames: int = FRAMES, size: int = SIZE, steps: int = STEPS
 ) -> dict[str, Any]:
-    """Lower the frames, size and steps of a graph of stand-in models, whose pictures aren't tested."""
+    """Lower the frames, size and steps of a graph."""
     small_prompt = apply_options(
         copy.deepcopy(prompt), DemoOptions(frames=frames, size=size, steps=steps), None
     )
@@ -67,7 +67,7 @@ def node_id_of_type(prompt: dict[str, Any], kind: str) -> str:
 
 
 def saved_videos(outcome: Outcome, prompt: dict[str, Any], base: BaseDir) -> dict[str, Path]:
-    """List the files that the SaveVideo nodes wrote, under the last part of their prefix."""
+    """List the videos that a run saved, by the last part of their name prefix."""
     videos = {}
     for node_id, output in outcome.outputs.items():
         for entry in output.get("images", []):

@@ -1,4 +1,4 @@
-"""Test EgoX Attention Capture and View in ComfyUI against the full attention matrix of the model."""
+"""Compare the attention that EgoX Attention View shows with the model's full attention matrix."""
 
 import math
 
@@ -238,8 +238,7 @@ def test_a_context_window_shows_its_own_frames(pack, repo_root):
 
 
 def test_with_cached_exo_keys_both_halves_are_recorded(rig):
-    """Check that attention to exo and ego keys is recorded even in steps that compute only the ego
-    half's queries."""
+    """Check that attention to exo and ego keys is recorded in steps with cached exo keys."""
     model, capture = add_capture(rig, rig.patch(), step=0)
     rig.ksample(model, steps=STEP_COUNT)
     first_record = capture.record

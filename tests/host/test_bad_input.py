@@ -1,5 +1,4 @@
-"""Send bad input to the real server: it is refused with got, expected and fix before sampling, and
-the server goes on."""
+"""Check that a real server refuses bad input with advice before sampling."""
 
 from typing import Any
 
@@ -17,7 +16,7 @@ def prompt(load_workflow) -> dict[str, Any]:
 
 
 def run_refused(client: ApiClient, prompt: dict[str, Any]) -> tuple[str, list[str]]:
-    """Run a bad prompt, and return the message and the types of the nodes that ran before it."""
+    """Run a bad prompt, and return the error message and the executed nodes."""
     try:
         outcome = client.run(prompt, timeout=300)
     except PromptRefused as error:

@@ -1,4 +1,4 @@
-"""Cancel a run during each stage: no half-written file stays, and the server runs the next prompt."""
+"""Cancel runs during each stage, and check that no partial file stays."""
 
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,7 @@ def list_files(folder: Path) -> set[str]:
 
 
 def add_long_decoding(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Add to the prompt the decoding of a latent of 241 frames, which takes long enough to be
-    interrupted."""
+    """Add a decoding to the prompt that takes long enough to be interrupted."""
     decode_inputs = inputs_of_type(prompt, "EgoXDecodeEgoHalf")
     latent_inputs = {"width": SIZE, "height": SIZE, "length": 241, "batch_size": 1}
     return {
@@ -69,7 +68,7 @@ def add_long_decoding(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def cancel_during(client: ApiClient, prompt: dict[str, Any], class_type: str) -> Outcome:
-    """Run ``prompt`` and interrupt it as soon as the node of type ``kind`` begins."""
+    """Run a prompt, and interrupt it when a node of the given type begins."""
     target_id = node_id_of_type(prompt, class_type)
 
     def on_event(event) -> None:
@@ -89,8 +88,7 @@ def list_finished_types(outcome: Outcome, prompt: dict[str, Any]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def prompt(load_workflow) -> dict[str, Any]:
-    """Return the demo graph with so many sampling steps that a run always lasts until it is
-    interrupted."""
+    """Build the demo prompt with enough sampling steps to be interrupted."""
     return shrink_graph(load_workflow("egox_demo"), steps=400)
 
 

@@ -1,5 +1,4 @@
-"""Test ``run.py demo`` at a small size: it starts a server, runs all stages and writes three
-videos."""
+"""Test that ``run.py demo`` runs all stages and writes its videos."""
 
 from dataclasses import replace
 

@@ -1,5 +1,4 @@
-"""Test the live preview of Wan EgoX Sampler, which shows all frames of the ego half after each step
-and changes no result."""
+"""Test the live preview of Wan EgoX Sampler."""
 
 import base64
 

@@ -1,5 +1,4 @@
-"""Test how ComfyUI calls the model: stacked and single conditions, unequal prompts, several
-latents, reserved memory."""
+"""Test the patched model with stacked conditions, several latents and reserved memory."""
 
 import collections
 
@@ -10,8 +9,7 @@ from tools.rigs import model_rig
 
 
 class ForwardRecorder:
-    """Record the input shape of every forward, outside the patch (what the sampler sends) or inside
-    (what the model gets)."""
+    """Record the input shape of every forward of the model."""
 
     def __init__(self, model, inside: bool = False) -> None:
         from comfy.patcher_extension import WrappersMP
@@ -77,8 +75,7 @@ def test_several_latents_at_once_equal_one_after_the_other(rig):
 
 
 def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch):
-    """Check that sampling reserves as much memory as ComfyUI would for a latent as wide as the
-    whole canvas."""
+    """Check that sampling reserves memory for both halves of the canvas."""
     import comfy.model_management
     import comfy.sampler_helpers
 

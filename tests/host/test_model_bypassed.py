@@ -1,5 +1,4 @@
-"""Test that nodes of other packs which bypass the patch are refused, instead of sampling without
-exo or geometry.
+"""Check that nodes which bypass the EgoX patch are refused.
 
 Two functions here replace the forward as TeaCache nodes do.
 
@@ -25,8 +24,7 @@ def plain_forward(
     transformer_options=None,
     **kwargs,
 ):
-    """Run the transformer as a pack does that replaces ``forward``, without the wrappers of
-    transformer_options."""
+    """Run the transformer as a node pack that replaces its forward would."""
     freqs = self.rope_encode(x.shape[2], x.shape[3], x.shape[4], device=x.device, dtype=x.dtype)
     return self.forward_orig(
         x, timestep, context, clip_fea=clip_fea, freqs=freqs, transformer_options={}
@@ -34,7 +32,7 @@ def plain_forward(
 
 
 def optionless_forward_orig(original):
-    """Replace ``forward_orig`` as a pack does that calls the blocks without transformer_options."""
+    """Run the transformer's blocks without transformer_options, as another pack does."""
 
     def forward_orig(x, t, context, clip_fea=None, freqs=None, transformer_options=None, **kwargs):
         return original(x, t, context, clip_fea=clip_fea, freqs=freqs, transformer_options={})
@@ -43,8 +41,7 @@ def optionless_forward_orig(original):
 
 
 def bypass_patch(model, method_name: str):
-    """Clone the model, and replace a method of its transformer during each call as bypassing nodes
-    do."""
+    """Clone the model with a method replaced, as bypassing nodes do."""
     transformer = model.get_model_object("diffusion_model")
     replacement = (
         plain_forward.__get__(transformer)
@@ -94,8 +91,7 @@ def test_a_run_without_other_nodes_logs_no_warning(rig, caplog):
 
 
 def test_cached_geometry_is_created_outside_a_compiled_graph(rig, monkeypatch):
-    """Check that cached geometry is created in a pause of the compiled graph, whose memory ComfyUI
-    0.35 frees."""
+    """Check that cached ray directions aren't created in memory of a compiled graph."""
     forward_module = rig.nodes("patch.forward")
     pauses = []
 

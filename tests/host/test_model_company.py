@@ -1,5 +1,4 @@
-"""Test the patched model together with other packs' overrides, wrappers and caches, with
-torch.compile, and in a pair of models."""
+"""Test the patched model together with other packs' patches and with torch.compile."""
 
 from dataclasses import replace
 
@@ -41,8 +40,7 @@ def test_the_attention_override_is_set_only_during_a_forward(rig):
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monkeypatch, batch):
-    """Check the queries' shapes at the 14B model's 28,028 tokens, with meta tensors that compute
-    nothing."""
+    """Check the shapes of queries at the real model's size."""
     backends_module, geometry_module, options_module = (
         model_rig.import_core_module(rig.pack, f"gga.{name}")
         for name in ("backends", "geometry", "options")
@@ -118,8 +116,7 @@ def cfg_zero_star(model):
 
 
 def compile_model(model, backend: str):
-    """Compile a model as ComfyUI's compile node does, by any backend (``eager`` traces and guards,
-    but builds no kernels)."""
+    """Compile a model as ComfyUI's compile node does."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
     from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 
@@ -142,8 +139,7 @@ def use_gpu_attention(monkeypatch) -> None:
 def test_compiled_blocks_have_four_forms_and_are_never_recompiled(
     rig, monkeypatch, repo_root, caplog
 ):
-    """Check that new seeds, strengths and LoRAs reuse the code compiled for full and cached
-    forwards of one and two conditions."""
+    """Check that new seeds, strengths and LoRAs reuse compiled code."""
     import comfy.ldm.wan.model
     from comfy_extras.nodes_custom_sampler import CFGOverride
     from torch._dynamo.utils import clear_compilation_metrics, get_compilation_metrics
@@ -251,8 +247,7 @@ def test_torch_compile_never_takes_the_code_of_another_run(
     ],
 )
 def test_the_nodes_note_names_the_attention_kernel(rig, monkeypatch, changes, kernel_note):
-    """Check the kernel's name in the sampler node's note, and in EgoX Model Patch's note after
-    another sampler's run."""
+    """Check that the nodes' notes name the attention kernel after a run."""
     page = Page()
     page.attach_node(monkeypatch, rig.nodes("model_patch").EgoXModelPatch, rig.nodes("host.steps"))
     model = rig.patch(**changes)
@@ -282,8 +277,7 @@ def test_the_nodes_note_names_the_attention_kernel(rig, monkeypatch, changes, ke
 
 
 def add_token_mean(call: dict) -> dict:
-    """Add to each token of a block the mean of all tokens, so that a patch that sees only a part
-    gives another result."""
+    """Add to each token of a block the mean of all its tokens."""
     return {**call, "img": call["img"] + 0.3 * call["img"].mean(dim=1, keepdim=True)}
 
 
@@ -312,8 +306,7 @@ def replace_block(model):
 
 
 def make_halving_patch(wrapper_kind: str):
-    """Return a function that patches a model with a wrapper of one of ComfyUI's kinds that halves
-    the output."""
+    """Make a function that patches a model so that its output is halved."""
 
     def add_halving_wrapper(model):
         model.add_wrapper_with_key(
@@ -356,7 +349,7 @@ def replace_head(model):
 
 
 def stretch_positions(model):
-    """Stretch the tokens' positions in time as a pack does that ignores ComfyUI's rope_options."""
+    """Stretch the tokens' positions in time, as another pack does."""
     encode = model.get_model_object("diffusion_model.rope_encode")
     model.add_object_patch(
         "diffusion_model.rope_encode",
@@ -391,8 +384,7 @@ def clone_with_patch(add_patch, model):
 
 
 def widen_by_hand(rig, add_patch, *, patch_first: bool):
-    """Put the exo half beside the ego half without EgoX's code, before or after another pack's
-    patch."""
+    """Join exo and ego halves without EgoX's code, together with another pack's patch."""
     canvas_module = model_rig.import_core_module(rig.pack, "wan.canvas")
     t, h, w_exo, w_ego = rig.canvas.latent_grid
     exo_mask = canvas_module.build_mask(rig.canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
@@ -474,7 +466,7 @@ def test_another_packs_patch_acts_as_on_a_canvas_made_by_hand(
 @pytest.mark.parametrize("patch_first", [True, False])
 @pytest.mark.parametrize("class_name", ["WanUni3CCnetPatch", "MultiTalkCrossAttnPatch"])
 def test_patches_that_treat_the_canvas_as_one_picture_are_refused(rig, class_name, patch_first):
-    """Check that ComfyUI's own classes of such patches are refused before anything is computed."""
+    """Check that such patches of ComfyUI are refused before sampling."""
     modules = {
         "WanUni3CCnetPatch": "comfy_extras.nodes_model_patch",
         "MultiTalkCrossAttnPatch": "comfy.ldm.wan.model_multitalk",
@@ -565,8 +557,7 @@ def test_tiles_and_windows_of_another_pack_are_refused(rig, patch_first, kept_sl
 
 
 def sample_with_two_models(rig, positive_model, negative_model) -> torch.Tensor:
-    """Sample with ComfyUI's guider that takes one model for the positive and one for the negative
-    prompt."""
+    """Sample with separate models for the positive and negative prompt."""
     import comfy.samplers
     from comfy_extras import nodes_custom_sampler
 

@@ -1,5 +1,4 @@
-"""Test the exo cache in ComfyUI's sampling: its results are exact, and nodes that need the whole
-canvas switch it off."""
+"""Test that the exo cache in ComfyUI gives exact results, and is off where it can't."""
 
 import gc
 import weakref
@@ -39,7 +38,7 @@ def count_full_and_reused(model) -> tuple[int, int]:
 
 
 def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Predict each of two sampling steps twice, the second time possibly with the cached exo half."""
+    """Predict each of two sampling steps twice."""
     import comfy.samplers
 
     prediction_pairs = []
@@ -84,8 +83,7 @@ PACKED_TOLERANCE = 1e-2
 def check_reused_equals_full(
     rig, model, tolerance: float = PACKED_TOLERANCE, **options
 ) -> torch.Tensor:
-    """Check that each forward with a cached exo half is close to the full one, and return the first
-    prediction."""
+    """Check that predictions with the exo cache are close to full ones."""
     prediction_pairs = sample_twice(rig, model, **options)
     for full_prediction, reused_prediction in prediction_pairs:
         assert (
@@ -186,7 +184,7 @@ def test_each_context_window_has_its_own_cached_keys(pack, repo_root, monkeypatc
 def test_comfyuis_step_caches_skip_forwards_with_and_without_cached_exo(
     rig, patch_first, uses_lazy_cache
 ):
-    """Check that EasyCache and LazyCache change no bit of the result while they skip no step."""
+    """Check that EasyCache and LazyCache don't change results while they skip no step."""
     from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 
     step_cache_node = LazyCacheNode if uses_lazy_cache else EasyCacheNode
@@ -256,7 +254,7 @@ def test_the_exo_cache_works_with_float8_weights(pack, repo_root, monkeypatch, o
 def test_the_note_says_how_a_float8_file_is_computed(
     rig, repo_root, tmp_path, marker_size, expected_note
 ):
-    """Check the note's number format for float8 files with and without a ``scaled_fp8`` marker."""
+    """Check that the node's note names the number format of float8 files."""
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
@@ -289,8 +287,7 @@ def test_the_note_says_how_a_float8_file_is_computed(
 
 
 def test_the_exo_cache_works_with_offloaded_weights(pack, repo_root, monkeypatch):
-    """Check the cache's results when ComfyUI keeps no weight on the device and casts each one when
-    it is used."""
+    """Check the exo cache's results when weights are kept in main memory."""
     from comfy.model_patcher import ModelPatcher
 
     rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
@@ -309,8 +306,7 @@ def test_the_exo_cache_works_with_offloaded_weights(pack, repo_root, monkeypatch
 
 
 def test_a_run_with_another_seed_prompt_or_lora_reuses_nothing(rig):
-    """Check that a changed seed, prompt or LoRA gives the result of a freshly patched model,
-    despite the shared cache."""
+    """Check that changed inputs give the result of a freshly patched model."""
 
     def sample_with_lora(model):
         lora_model = model.clone()
@@ -367,8 +363,7 @@ def record_after_each_forward(model, read_value) -> list:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_cached_memory_of_a_dropped_condition_is_freed(rig, monkeypatch, packed):
-    """Check that half of the cached bytes are freed at the step where ComfyUI's CFG Override
-    becomes 1."""
+    """Check that half of the cache is freed when one of two prompts is dropped."""
     from comfy_extras.nodes_custom_sampler import CFGOverride
 
     if packed:
@@ -393,15 +388,14 @@ def test_the_cached_memory_of_a_dropped_condition_is_freed(rig, monkeypatch, pac
 
 
 def count_rotation_bytes(rig) -> int:
-    """Compute how many bytes the exo tokens' rotary embeddings take, which all conditions share."""
+    """Count the bytes of the exo tokens' rotary embeddings."""
     t, h, w_exo, _ = rig.canvas.latent_grid
     transformer = rig.model.get_model_object("diffusion_model")
     return t * h * w_exo // 4 * transformer.dim // transformer.num_heads * 2 * 4
 
 
 def test_conditions_stay_cached_whether_they_are_stacked_or_not(rig, monkeypatch):
-    """Check that cached keys are reused when ComfyUI changes between stacked and single conditions
-    from step to step."""
+    """Check that cached keys are reused when ComfyUI stops stacking conditions."""
     model = rig.patch(recompute_exo=0)
     exo_cache = exo_cache_of(model)
     forward_readings = record_after_each_forward(model, lambda x: (len(x), exo_cache.full))
@@ -419,8 +413,7 @@ def test_conditions_stay_cached_whether_they_are_stacked_or_not(rig, monkeypatch
 
 
 def test_loaded_encoders_are_unloaded_to_make_room_for_the_exo_cache(rig, monkeypatch):
-    """Check that text encoder, CLIP and VAE leave a full card when the exo cache needs their
-    memory."""
+    """Check that encoders are unloaded from a full GPU when the exo cache needs memory."""
     import comfy.model_management as management
     from comfy.model_patcher import ModelPatcher
 
@@ -465,8 +458,7 @@ def test_loaded_encoders_are_unloaded_to_make_room_for_the_exo_cache(rig, monkey
 
 
 def test_a_sampled_model_is_in_no_reference_cycle(rig):
-    """Check that a sampled model is freed without garbage collection as soon as its last reference
-    is deleted."""
+    """Check that a sampled model is freed when its last reference is deleted."""
     model = rig.patch(recompute_exo=2)
     rig.ksample(model, steps=3)
     model_reference = weakref.ref(model)
@@ -490,7 +482,7 @@ def test_without_room_for_the_exo_cache_the_note_says_how_much_it_takes(rig, mon
 
 
 def mark_exo_alone(model):
-    """Clone a model and mark it as loaded with a LoRA that was trained with the exo half alone."""
+    """Clone a model, marked as having a LoRA that was trained with exo tokens alone."""
     marked_model = model.clone()
     marked_model.set_attachments("egox_lora_metadata", {"egox.exo": "alone"})
     return marked_model
@@ -593,7 +585,7 @@ def test_the_note_says_where_time_went_and_what_caching_exo_would_save(rig):
 
 
 def draw_key_lora(rig) -> dict[str, torch.Tensor]:
-    """Draw a LoRA for the keys of the first block, under ComfyUI's weight names."""
+    """Draw a random LoRA for the first block's keys."""
     layer_name = "diffusion_model.blocks.0.self_attn.k"
     output_size, input_size = rig.model.get_model_object(layer_name).weight.shape
     draw_normal = partial(torch.randn, generator=torch.Generator().manual_seed(0))
@@ -666,7 +658,7 @@ def test_a_hook_on_both_prompts_equals_the_lora_on_the_model(rig, recompute_exo,
 
 
 def test_a_hook_works_in_the_sampler_node_and_with_keyframes(rig):
-    """Check that the exo half is computed again where a keyframe changes the strength of the hook."""
+    """Check that the exo half is computed again when a hook's strength changes."""
     from comfy_extras.nodes_hooks import CreateHookKeyframe, SetHookKeyframes
 
     lora_hooks = create_hook(rig, "lora")
@@ -695,7 +687,7 @@ def test_a_hook_works_in_the_sampler_node_and_with_keyframes(rig):
 
 
 class EnhancedModule(torch.nn.Module):
-    """Wrap a module of the model and scale its output by a mean over all tokens."""
+    """Wrap a module and scale its output by a mean over all tokens."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
@@ -760,8 +752,7 @@ def test_attention_that_another_node_replaces_switches_the_exo_cache_off(
 def test_attention_changed_in_each_call_switches_the_exo_cache_off(
     pack, repo_root, monkeypatch, changed_object
 ):
-    """Check that no cached exo half is used when another pack changes the attention during each
-    model call."""
+    """Check that the exo cache is off when another pack changes attention in each call."""
     rig = large_rig(pack, repo_root)  # on which no object patch has left a method
     model = rig.patch(recompute_exo=2)
     transformer = model.get_model_object("diffusion_model")
@@ -845,7 +836,7 @@ def test_the_strength_of_a_scheduled_lora_is_part_of_the_cache_key(rig):
 
 
 def call_conditions_one_by_one(model, passed_names: str):
-    """Patch the model as another pack does that calls it once for each condition of a stack.
+    """Patch the model so that each condition is computed in its own call.
 
     Of the stack's names it passes on all, only those of its own side, or none."""
 
@@ -887,8 +878,7 @@ def test_a_wrapper_may_call_the_model_for_one_condition_at_a_time(rig, passed_na
 def test_a_condition_that_returns_gives_the_same_stacked_or_single(
     rig, monkeypatch, packed, recompute_exo
 ):
-    """Check that results agree after a condition was left out for some steps, in one stacked
-    forward or single ones."""
+    """Check that results agree after a condition was skipped for some steps."""
     from comfy_extras.nodes_custom_sampler import CFGOverride
 
     if packed:

@@ -1,4 +1,4 @@
-"""Test which models are refused, and that bad input is found before a sampling step."""
+"""Test which models and inputs are refused before sampling."""
 
 import inspect
 from dataclasses import replace
@@ -37,8 +37,7 @@ EXTRA_CONFIG = {  # what a class needs beyond the common shape
 
 
 def make_tiny_model(name: str):
-    """Make a small model of one of ComfyUI's Wan configurations on the meta device, where nothing
-    is computed."""
+    """Make a small Wan model without values, on the meta device."""
     import comfy.model_patcher
     import comfy.supported_models
 
@@ -61,8 +60,7 @@ def make_tiny_model(name: str):
 
 
 def replace_forward(model, first_call: int):
-    """Replace the model's forward from call number ``first`` on by one that drops the options, as
-    nodes do that skip steps."""
+    """Replace the model's forward by one that drops its options, as some packs do."""
     forward_orig = model.get_model_object("diffusion_model").forward_orig
     call_numbers = iter(range(99))
 
@@ -214,7 +212,7 @@ def test_missing_depth_is_masked_and_reported(rig):
 @pytest.mark.parametrize("recompute_exo", [1, 2])
 @pytest.mark.parametrize("backend", ["auto", "sdpa"])
 def test_a_nan_is_refused_with_the_block_where_it_began(rig, recompute_exo, backend):
-    """Check the refusal of NaNs in weights or text, and that the repaired model samples again."""
+    """Check that NaNs in weights or text are refused with the block's name."""
     patched_model = rig.patch(backend=backend, recompute_exo=recompute_exo)
     expected_latent = rig.ksample(patched_model)
     blocks = rig.model.model.diffusion_model.blocks

@@ -1,4 +1,4 @@
-"""Test EgoX Sample Long Video against the nodes for one clip, and test what it refuses."""
+"""Test the node EgoX Sample Long Video."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,7 +13,7 @@ CLIP_FRAMES, LONG_FRAMES = 9, 17
 
 
 def make_inputs(rig, frames: int) -> dict:
-    """Make a video of the rig's size, with all other inputs that the nodes for one clip take."""
+    """Make a video and all other inputs of the sampling nodes."""
     rig_size = replace(rig.size, frames=frames)
     depth, trajectory = model_rig.clip_geometry(rig.pack, rig_size)
     exo_frames, prior_frames = model_rig.clip_pictures(rig_size)
@@ -130,8 +130,7 @@ def test_geometry_and_lora_reach_every_chunk(rig, repo_root):
 
 
 def test_a_pair_of_models_equals_two_samplers_in_a_row(rig):
-    """Check that a Wan 2.2 pair in the long node gives the latents of two sampler nodes, one after
-    the other."""
+    """Check that a Wan 2.2 pair gives the latents of two successive sampler nodes."""
     first_latent = rig.wan_sample(sampler="euler", steps=4, end_step=1, leftover_noise=True)
     second_options = {
         "sampler": "euler",
@@ -158,8 +157,7 @@ def test_a_pair_of_models_equals_two_samplers_in_a_row(rig):
     ],
 )
 def test_known_frames_are_sampled_to_themselves(rig, monkeypatch, changes):
-    """Check that known frames come out of sampling unchanged, with every solver and with a pair of
-    models."""
+    """Check that known frames are unchanged by sampling with every solver."""
     long_module, vae_module = rig.nodes("sample_long"), rig.nodes("host.vae")
     sampled_clips = []
 
@@ -222,7 +220,7 @@ def test_look_away_memory_changes_only_what_comes_after_a_hole(rig):
 
 
 def node_in_graph(rig, monkeypatch, folder, noise_seed: int = 5) -> type:
-    """Prepare the node as it runs in a graph, with its chunks kept in a folder of the test."""
+    """Prepare the node as in a graph, with chunk files in a test folder."""
 
     monkeypatch.setattr("folder_paths.get_user_directory", lambda: str(folder))
     graph = {

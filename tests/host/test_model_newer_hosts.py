@@ -1,5 +1,4 @@
-"""Emulate newer versions of ComfyUI that can't be installed here, for each changed row of the table
-in docs/model-path.md."""
+"""Emulate changes of newer ComfyUI versions that can't be installed here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ import torch
 
 
 class Container:
-    """Wrap a tensor that can be taken out only once, as ComfyUI passes it to attention since 0.35."""
+    """Wrap a tensor that can be taken out only once, as newer ComfyUI does."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor: torch.Tensor | None = tensor
@@ -43,8 +42,7 @@ def test_newer_attention_gives_the_override_plain_tensors(rig, monkeypatch, chan
 
 @contextmanager
 def leak_flow_shift(rig) -> Iterator[torch.Tensor]:
-    """Give the model the noise levels of another flow shift, as a run of newer versions leaves them
-    in a shared table."""
+    """Write another flow shift's noise levels to the table that models share."""
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     (other_model,) = ModelSamplingSD3().patch(rig.model, 12.0)
@@ -63,8 +61,7 @@ def leak_flow_shift(rig) -> Iterator[torch.Tensor]:
 
 @pytest.mark.parametrize("sampler", ["released", "uni_pc"])
 def test_the_flow_shift_of_another_model_changes_no_result(rig, sampler):
-    """Check that sampling ignores noise levels that another model wrote to a shared table, before
-    or during the run."""
+    """Check that sampling ignores another model's noise levels in a shared table."""
     expected_latent = rig.wan_sample(sampler=sampler)
     with leak_flow_shift(rig) as other_sigmas:
 

@@ -1,5 +1,4 @@
-"""Test the patched model under ComfyUI's sampler: which results it equals, and that the original
-model stays unchanged."""
+"""Test the results of the patched model under ComfyUI's sampler."""
 
 import torch
 

@@ -1,5 +1,4 @@
-"""Test every sampler of ComfyUI with the patched model, and compare EgoX's sampler node with the
-graphs that it replaces."""
+"""Test every sampler of ComfyUI with the patched model."""
 
 from dataclasses import replace
 
@@ -55,8 +54,7 @@ def test_sampler_node_equals_the_graph_with_released_sampling(rig):
 
 
 def test_sampler_node_recomputes_the_image_embedding_from_its_seed(image_embedding_rig):
-    """Check that the sampler node's seed gives the same latent as a graph whose noise_seed has this
-    value."""
+    """Check that the sampler node's seed acts like the noise seed of a graph."""
     assert image_embedding_rig.canvas.noise_seed == 5
     graph_latent = image_embedding_rig.ksample(image_embedding_rig.patch(), seed=5)
     assert torch.equal(
@@ -107,8 +105,7 @@ def draw_released_noise(rig) -> torch.Tensor:
 
 @pytest.mark.parametrize("sampler", ["released", "euler_ancestral"])
 def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sampler):
-    """Check that the sampler node and a graph with the NOISE output of EgoX Released Sampling give
-    equal latents."""
+    """Check that sampler node and released noise node give equal latents."""
     import comfy.samplers
     from comfy_extras import nodes_custom_sampler as custom_sampler_nodes
 

@@ -1,4 +1,4 @@
-"""Test sampling on the real server in graphs that the shipped workflows don't have."""
+"""Test sampling on a real server in graphs other than the shipped ones."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Test the stand-in models: the script reproduces them, and ComfyUI's loaders find every key."""
+"""Test that the stand-in models can be remade and loaded."""
 
 import importlib
 import logging

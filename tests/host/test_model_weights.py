@@ -1,5 +1,4 @@
-"""Test quantised weights: fp8 and GGUF files in ComfyUI's loaders, with the patch and a LoRA on
-them."""
+"""Test the patched model with fp8 and GGUF weights."""
 
 import importlib.util
 import sys
@@ -34,8 +33,7 @@ def load_gguf_pack(folder: Path) -> ModuleType:
 
 
 def check_quantised(rig, quantised_model, exact_model, tolerance: float) -> None:
-    """Check that geometry changes the result of a quantised model, which is close to that of the
-    exact one."""
+    """Check that a quantised model's result is close to the exact one."""
     guided_latent = rig.ksample(rig.patch(quantised_model))
     assert guided_latent.isfinite().all()
     unguided_latent = rig.ksample(rig.patch(quantised_model, lambda_g=0.0))
@@ -91,8 +89,7 @@ def test_gguf_weights_work_with_patch_and_lora(rig, shared_dir, comfy_host, tmp_
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_float8_weights_work_with_patch_and_lora(rig, repo_root, dtype):
-    """Check guided sampling with weights that are stored in 8 bits and cast for computing, as
-    UNETLoader loads them."""
+    """Check guided sampling with weights that are stored in 8 bits."""
     weights_file = repo_root / "models" / standins.SHIPPED["transformer"]
     quantised_model = model_rig.load_transformer(weights_file, dtype=dtype)
     assert quantised_model.model.diffusion_model.blocks[0].self_attn.q.weight.dtype == dtype
@@ -127,8 +124,7 @@ def test_half_precision_weights_keep_directions_in_float32(rig, repo_root):
 def test_a_merged_file_in_eight_bits_acts_as_base_and_lora(
     rig, repo_root, tmp_path, file_form, tolerance
 ):
-    """Check that a file merged by the command samples like base and LoRA, guided, cached, and with
-    a second LoRA."""
+    """Check that a merged file samples like its base with the LoRA."""
     import comfy_kitchen.tensor
 
     base_file, lora_file = (

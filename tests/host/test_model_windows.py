@@ -1,5 +1,4 @@
-"""Test ComfyUI's context windows: both halves of the canvas show the same times, or the settings
-are refused."""
+"""Test the patched model with ComfyUI's context windows."""
 
 from typing import Any
 
@@ -25,7 +24,7 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
 
 
 def add_context_windows(model, node_name: str = "WanContextWindowsManualNode", **changes: Any):
-    """Apply ComfyUI's context windows to the model, with default inputs but for the changes."""
+    """Apply ComfyUI's context windows to the model."""
     from comfy_extras import nodes_context_windows
 
     node = getattr(nodes_context_windows, node_name)
@@ -33,8 +32,7 @@ def add_context_windows(model, node_name: str = "WanContextWindowsManualNode", *
 
 
 def record_calls(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] | None]]:
-    """Record each call of the transformer: its input, ComfyUI's window, and the frames whose
-    directions guided it."""
+    """Record each call of the transformer and the frames that guided it."""
     (wrapper,) = model.get_all_wrappers("diffusion_model")
     recorded_calls, guided_frames = [], []
     directions = wrapper.guidance.directions
@@ -98,8 +96,7 @@ def test_both_halves_of_a_window_show_the_same_times(rig, changes, patch_first):
 
 
 def test_a_looped_window_as_long_as_the_clip_keeps_its_order(pack, repo_root):
-    """Check 22 latent frames in windows of 21 and an anchor, whose shape hides that a window begins
-    in the middle."""
+    """Check a window as long as the clip that begins in the middle of it."""
     rig = long_rig(pack, repo_root, 85)
     ((full_input, _, _),) = record_calls(rig, rig.patch(), steps=1)
     reordered_windows = 0
@@ -145,8 +142,7 @@ def test_windows_whose_halves_would_disagree_are_refused(rig, changes, match):
 
 
 def test_directions_of_windows_are_correct_and_bounded_in_memory(rig, monkeypatch):
-    """Check values and memory of the directions of 241 frames in windows of 21 latent frames, with
-    and without an anchor."""
+    """Check values and memory of ray directions for a long clip in windows."""
     window_frames = [
         list(range(21)),
         *([0, *range(start, start + 21)] for start in range(8, 40, 8)),

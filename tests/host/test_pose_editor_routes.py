@@ -1,5 +1,4 @@
-"""Test the pose editor's routes on the real server: their answers, whom they answer, and their
-refusals."""
+"""Test the pose editor's HTTP routes on a real server."""
 
 import json
 from typing import Any
@@ -25,7 +24,7 @@ def ask_editor(client: ApiClient, name: str, body: Any, **headers: str) -> Answe
 
 
 def pose_graph(load_workflow, **pose_inputs: Any) -> dict[str, Any]:
-    """Cut out the part of the demo graph that leads to the pose node, which runs alone."""
+    """Cut the pose node's part out of the demo graph."""
     prompt = shrink_graph(load_workflow("egox_demo"), frames=FRAMES, size=96)
     prompt = {k: n for k, n in prompt.items() if n["class_type"] in POSE_GRAPH_CLASSES}
     inputs_of_type(prompt, "EgoXLoadExoVideo").update(
@@ -58,7 +57,7 @@ def camera(server, load_workflow) -> dict[str, Any]:
 
 @pytest.fixture
 def request_body(pose_output, camera) -> dict[str, Any]:
-    """Build a JSON body that contains the arguments of every pose editor route."""
+    """Build a JSON body with the arguments of all pose editor routes."""
     return {
         "token": pose_output["scene"]["token"],
         "camera": camera["camera"],
@@ -153,7 +152,7 @@ def test_a_graph_of_another_video_depth_or_path_has_another_origin(
 
 
 def test_missing_files_and_bad_values_are_refused_before_a_run(client, load_workflow, server_base):
-    """Check that the node's error message names what is missing and how to fix it."""
+    """Check that the error message names what is missing."""
     bare_video = server_base.input / "alone" / "exo.mp4"
     bare_video.parent.mkdir(exist_ok=True)
     bare_video.write_bytes((ROOT / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
@@ -317,8 +316,7 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(client):
 
 
 def test_after_a_renew_request_the_node_runs_again_for_a_new_token(client, load_workflow):
-    """Check that the node runs again after its scene was dropped, although ComfyUI still caches its
-    result."""
+    """Check that the node runs again after its stored scene was dropped."""
     answer = ask_editor(client, "cloud", {"token": "x" * 32})
     assert answer.status == 410 and "run the graph again" in answer.json()["reason"]
     prompt = pose_graph(load_workflow)

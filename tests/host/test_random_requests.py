@@ -1,4 +1,4 @@
-"""Send random requests to the real server: none may end in status 500 or block the server."""
+"""Check that random requests never crash or block a real server."""
 
 import json
 import os

@@ -1,5 +1,4 @@
-"""Test the demo as an episode of a robot data set, with the wearer's hands from the file beside the
-video."""
+"""Test the demo saved as a robot episode with the wearer's hands."""
 
 import pytest
 

@@ -1,5 +1,4 @@
-"""Test the routes that read a file by the name in their address, and where a saved clip may be
-written."""
+"""Test the routes that read a named file, and where saved clips may be written."""
 
 import io
 import json

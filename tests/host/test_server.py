@@ -1,5 +1,4 @@
-"""Test the test setup: it starts the real ComfyUI server with this pack, and reaches its API and
-its websocket."""
+"""Test that the test server runs with this pack."""
 
 import http.server
 import threading
@@ -34,7 +33,7 @@ def test_a_refused_prompt_names_the_node(client):
 
 
 def test_a_partly_valid_prompt_is_refused(client):
-    """Check that the test client refuses a prompt of which ComfyUI would run only the valid part."""
+    """Check that the test client refuses a prompt with an invalid part."""
     valid_prompt = {"1": image_node(64), "2": preview_node("1")}
     with pytest.raises(PromptRefused, match=r"(?s)a part of the graph.*node 3 \(EmptyImage\)"):
         client.run(valid_prompt | {"3": image_node(-5), "4": preview_node("3")})
@@ -47,7 +46,7 @@ def test_a_busy_port_is_refused(server):
 
 
 def test_a_server_whose_port_is_taken_meanwhile_is_refused(server, tmp_path):
-    """Check the error of a server whose port another program took after it was found free."""
+    """Check the error of a server whose port is already in use."""
     second_server = Server(server.environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt")
     second_server.port, second_server.client = server.port, server.client
     with pytest.raises(SetupError, match=f"Port {server.port} was taken by another server"):

@@ -1,4 +1,4 @@
-"""Test the small model that ships, by running egox_demo unchanged with ComfyUI's loaders."""
+"""Test the small model that ships with the pack."""
 
 import re
 

@@ -1,5 +1,4 @@
-"""Send unusual videos through the server to a saved mp4 and a saved sound, and check rate, length
-and sound."""
+"""Check rate, length and sound of unusual videos after a run on the server."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,4 @@
-"""Test uploads of a take's files through the page's route: they go into the input folder and
-overwrite nothing."""
+"""Test uploads of a take's files through the page's route."""
 
 import io
 import json
@@ -33,7 +32,7 @@ def upload_folder(server_base) -> Iterator[Path]:
 
 
 def upload(client: ApiClient, files: Files, **headers: str) -> tuple[int, Any]:
-    """Send files as the server's own page does, with the given headers added or replaced."""
+    """Send files to the upload route."""
     parts = ((f'name="file"; filename="{name}"', content) for name, content in files.items())
     answer = request(client, "/egox/upload", **multipart(*parts), **headers)
     return answer.status, answer.json()
@@ -156,7 +155,7 @@ def test_a_second_moving_video_is_reported_as_possible_ego_video(client, upload_
 def test_an_ego_video_uploaded_after_a_run_is_compared_by_the_next(
     client, upload_folder, load_workflow
 ):
-    """Check that the second run shows the PSNR to the uploaded video, and samples nothing again."""
+    """Check that the next run shows the PSNR to the uploaded video."""
     upload_names = {"kitchen.mp4": "exo.mp4", "head.mp4": "ego_ground_truth.mp4"}
     upload_names |= {name: name for name in ("depth.npz", "meta.json")}
     take_folder = ROOT / "sample" / "calm_room"

@@ -1,4 +1,4 @@
-"""Test the refusals before a run that need no server."""
+"""Test inputs that are refused before a run."""
 
 import importlib
 import shutil
@@ -91,8 +91,7 @@ def test_a_pickled_lora_is_refused(pack):
 
 @pytest.mark.parametrize(("device", "is_refused"), [("mps", True), ("cuda", False), ("cpu", False)])
 def test_float8_files_are_refused_on_a_mac(pack, repo_root, monkeypatch, device, is_refused):
-    """Check the refusal of float8 files by their names in a shipped graph, so that the files need
-    not exist."""
+    """Check that float8 weight files are refused on a Mac by their names."""
     import comfy.model_management
 
     lora_module = importlib.import_module(f"{pack.__name__}.nodes.lora")
@@ -149,7 +148,7 @@ def test_head_inputs_without_a_detector_are_refused(pack, changes, reason):
 
 
 def test_a_robot_data_set_without_pyarrow_is_refused(pack, monkeypatch):
-    """Check the refusal before a run when pyarrow, which writes the data set, can't be imported."""
+    """Check that a missing pyarrow is reported before a run."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
     verdict = load_node(pack, "robot_episode", "EgoXSaveRobotEpisode").validate_inputs(

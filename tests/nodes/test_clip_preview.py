@@ -1,4 +1,4 @@
-"""Test the previews that nodes send to the page: their clips' steps and their frame rate."""
+"""Test the clip previews that nodes send to the page."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""Test EgoX Conditioning: its output for the sampler, and what it refuses before the VAE runs."""
+"""Test the node EgoX Conditioning."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""Test a VIDEO that a newer ComfyUI node has cropped: the loaded frames show the crop."""
+"""Test that a video cropped by a ComfyUI node is loaded with its crop."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ CROP_RECTANGLE = (48, 0, 32, 32)  # x, y, width, height: inside the bright right
 
 @pytest.fixture(scope="module")
 def clip(pack, comfy_host) -> Path:
-    """Write a clip that is dark on the left, and on the right grows brighter from frame to frame."""
+    """Write a clip that is dark on the left and grows brighter on the right."""
     from egox_train.video_writer import write_video
 
     frames = torch.zeros(FRAME_COUNT, FRAME_SIZE[1], FRAME_SIZE[0], 3, dtype=torch.uint8)
@@ -29,7 +29,7 @@ def clip(pack, comfy_host) -> Path:
 
 
 def make_croppable_class(reports_crop: bool):
-    """Make a class that crops ComfyUI's file video by the documented methods of newer versions.
+    """Make a video class with the crop methods of newer ComfyUI versions.
 
     ``reports_crop`` adds the method that tells of a crop, which came later than the crop itself."""
     from comfy_api.latest import InputImpl, Types
@@ -99,8 +99,7 @@ def test_without_a_crop_the_file_is_read(clip, reports_crop):
 
 @pytest.mark.parametrize(("layout", "suffix"), [("7.1", "mkv"), ("7.1", "mov"), ("mono", "mkv")])
 def test_a_cropped_video_keeps_its_sound(pack, comfy_host, layout, suffix):
-    """Check the sound of a cropped video, and the refusal of 8 channels, on which ComfyUI's reader
-    would end the process."""
+    """Check the sound of a cropped video, and that 8 channels are refused."""
     rate, channels = 48000, 1 if layout == "mono" else 8
     video_path = comfy_host.input / "crops" / f"film.{suffix}"
     video_path.parent.mkdir(exist_ok=True)

@@ -1,5 +1,4 @@
-"""Test Decode Ego Half: it crops the ego part, keeps it upright, masks its circle, and draws a
-pinhole view on request."""
+"""Test the node Decode Ego Half."""
 
 import importlib
 import re
@@ -32,7 +31,7 @@ def decode_module(pack):
 
 @pytest.fixture(scope="module")
 def decode_latent(decode_module, vae):
-    """Return a function of a latent and the node's inputs that returns the node's output."""
+    """Provide a function that runs the decoding node on a latent."""
 
     def decode(samples, made_of: dict | None = None, **inputs):
         latent = {"samples": samples} | ({decode_module.MADE_OF: made_of} if made_of else {})
@@ -74,8 +73,7 @@ def test_a_pinhole_view_is_decoded_and_refuses_a_wrong_angle(decode_latent):
 
 
 def test_values_upstream_of_a_node_are_collected(pack):
-    """Check that values of all nodes before this one are collected, with digests instead of long
-    texts."""
+    """Check that the values of all upstream nodes are collected."""
     upstream_values = importlib.import_module(f"{pack.__name__}.nodes.host.graph").upstream_values
 
     def make_graph(text: str) -> dict:

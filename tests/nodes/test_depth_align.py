@@ -1,5 +1,4 @@
-"""Test Depth Align in ComfyUI's process: files, masks, depth pictures, refusals, and outputs of
-ComfyUI's depth nodes."""
+"""Test the node Depth Align with files, masks and outputs of depth nodes."""
 
 import importlib
 import shutil
@@ -34,7 +33,7 @@ def align_depth(node):
 
 
 def draw_room_depth(frames: int = FRAMES, height: int = HEIGHT) -> torch.Tensor:
-    """Draw the depth in metres [T, H, W] of a slanted wall, with a box in front that comes nearer."""
+    """Draw depth maps of a slanted wall with an approaching box in front."""
     depth = (3.0 + torch.linspace(0, 3, WIDTH)).expand(frames, height, WIDTH).clone()
     for frame in range(frames):
         depth[frame, height // 4 : height // 2, WIDTH // 4 : WIDTH // 2] = 2.0 - 0.05 * frame
@@ -64,7 +63,7 @@ def take_folder(comfy_host):
 
 @pytest.fixture
 def select_frames(pack) -> partial:
-    """Return a function that makes the selection of the file's frames in use."""
+    """Provide a function that makes the selection of the frames in use."""
     kind = import_core_module(pack, "types").FrameSelection
     return partial(frames_in_use, range(1, FRAMES + 1), (WIDTH, HEIGHT), fps=30.0, kind=kind)
 
@@ -193,8 +192,7 @@ def test_the_field_of_view_is_used_where_no_file_gives_the_lens(
 
 
 def moge_payload(depth: torch.Tensor, focal: float = FOCAL_PX) -> dict:
-    """Build the output of Run MoGe Inference (v2, with normals), whose sky is infinite and outside
-    the mask."""
+    """Build the output of ComfyUI's MoGe node."""
     count, height, width = depth.shape
     mask = torch.isfinite(depth)
     intrinsics = (
@@ -213,7 +211,7 @@ def moge_payload(depth: torch.Tensor, focal: float = FOCAL_PX) -> dict:
 
 
 def da3_payload(depth: torch.Tensor) -> dict:
-    """Build the output of Run Depth Anything 3 for Small or Base in multiview mode."""
+    """Build the output of ComfyUI's Depth Anything 3 node."""
     count, height, width = depth.shape
     return {
         "image": torch.zeros(count, height, width, 3),
@@ -269,8 +267,7 @@ def test_a_changed_file_changes_the_fingerprint(node, take_folder):
 
 
 def test_the_preset_chooses_lens_and_scale(align_depth, select_frames, take_folder):
-    """Check that preset ``exact`` uses the raw lens and, in this order, a given scale factor or the
-    wearer's scale."""
+    """Check that the preset ``exact`` uses the raw lens and the right scale."""
     depth_inputs = dict(depth_file="room/depth.npz", frames=select_frames())
     depth, _, _, report, preset = align_depth(**depth_inputs, preset="released_wild")
     assert (

@@ -1,4 +1,4 @@
-"""Test Draw Hands as ComfyUI calls it."""
+"""Test the node Draw Hands."""
 
 import pytest
 import torch

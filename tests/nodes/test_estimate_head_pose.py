@@ -1,5 +1,4 @@
-"""Test Estimate Head Pose on outputs of ComfyUI's own nodes, for a drawn person whose head pose is
-known.
+"""Test the node Estimate Head Pose on a drawn person with known head pose.
 
 The detectors' weights can't be had here, so their answers are the drawn truth; what packs them is
 the host's code (SDPose, SAM3). SAM 3D Body is newer than the host here: its payload's
@@ -97,7 +96,7 @@ def depth(pack, drawn_clip):
 
 
 def sdpose_keypoints(clip: DrawnHeads, *shifts: float) -> list[dict]:
-    """Build POSE_KEYPOINT as SDPose outputs it, with one person for each shift in px to the right."""
+    """Build key points as ComfyUI's SDPose node returns them."""
     from comfy_extras.nodes_sdpose import _to_openpose_frames
 
     points, scores = np.zeros((FRAMES, len(shifts), 133, 2)), np.zeros((FRAMES, len(shifts), 133))
@@ -110,7 +109,7 @@ def sdpose_keypoints(clip: DrawnHeads, *shifts: float) -> list[dict]:
 
 
 def sam3_mask(clip: DrawnHeads) -> torch.Tensor:
-    """Build the MASK of ComfyUI's node for SAM3's tracks, with a box around the person."""
+    """Build the person mask that ComfyUI's SAM3 node returns."""
     from comfy.ldm.sam3.tracker import pack_masks
     from comfy_extras.nodes_sam3 import SAM3_TrackToMask
 
@@ -140,8 +139,7 @@ def test_key_points_of_one_detector_give_the_pose(estimate_pose, drawn_clip, dep
 
 
 def test_a_body_model_gives_the_hands(estimate_pose, drawn_clip):
-    """Check the hands from fingers whose joints begin at the tip, and that a person with an empty
-    box is ignored."""
+    """Check the hands estimated from a body model's joints."""
     noise = np.random.default_rng(0).normal(size=(FRAMES, 70, 3))
     body_points = drawn_clip.metres.mean(1)[:, None] + 0.02 * noise
     body_points[:, list(MHR_POINTS.values())] = drawn_clip.metres[

@@ -1,4 +1,4 @@
-"""Test Exo Camera Motion as ComfyUI calls it."""
+"""Test the node Exo Camera Motion."""
 
 import pytest
 import torch

@@ -1,5 +1,4 @@
-"""Test Depth Align on outputs of ComfyUI's own depth nodes, run on small models with random
-weights.
+"""Test the node Depth Align on ComfyUI's own depth models with random weights.
 
 The real weights can't be downloaded here. ComfyUI's code reads the weights and makes the
 payloads, so that their numbers can be compared with ComfyUI's own unprojection."""
@@ -99,7 +98,7 @@ def run_moge(model, pictures, **changes):
 
 
 def check_projection(camera, points) -> None:
-    """Check that EgoX's camera projects each of ComfyUI's points [H, W, 3] onto the point's pixel."""
+    """Check that EgoX's camera projects each 3-D point onto its pixel."""
     uv, _ = camera.project(points.reshape(-1, 3).double())
     v, u = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     expected_pixels = torch.stack([u, v], dim=-1).reshape(-1, 2).double()
@@ -125,7 +124,7 @@ def test_depth_and_camera_of_moge_v2_are_read(pack, moge_payload):
 
 @pytest.fixture(scope="module")
 def da3_model(pictures):
-    """Load a small Depth Anything 3 as ComfyUI builds it, with two heads and a camera decoder."""
+    """Load a small Depth Anything 3 model with ComfyUI's code."""
     import comfy.ops
     import comfy.sd
     from comfy.ldm.depth_anything_3.model import DepthAnything3Net
@@ -196,8 +195,7 @@ def test_depth_and_camera_of_depth_anything_3_are_read(pack, pictures, da3_model
 
 
 def test_depth_align_combines_moge_and_depth_anything_3(pack, pictures, moge_payload, da3_model):
-    """Check depth that has its scale from MoGe v2 and its steadiness from Depth Anything 3, as in
-    egox_basic."""
+    """Check depth that is scaled by MoGe and kept steady by Depth Anything 3."""
     node = importlib.import_module(f"{pack.__name__}.nodes.depth_align").EgoXDepthAlign
     moge_output = dict(moge_payload)
     da3_output = run_da3(

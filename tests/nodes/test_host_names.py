@@ -1,5 +1,4 @@
-"""Test the names of ComfyUI whose absence would fail silently: all exist, and each missing one is
-reported."""
+"""Test that all names of ComfyUI that the pack relies on exist."""
 
 import functools
 import types

@@ -1,5 +1,4 @@
-"""Test Load Exo Video and Ego Pose Input as ComfyUI calls them: every input gives the same frames,
-and bad input is refused."""
+"""Test the nodes Load Exo Video and Ego Pose Input."""
 
 import json
 from fractions import Fraction
@@ -65,7 +64,7 @@ def test_a_file_is_loaded_by_its_name(clip):
 
 
 def test_a_video_socket_gives_the_same_frames_as_the_file(clip):
-    """Check the frames of ComfyUI's video of a file, of a trimmed one, and of one held in memory."""
+    """Check that ComfyUI's video objects give the same frames as the file."""
     from comfy_api.latest import InputImpl, Types
 
     expected_outputs = load_video(start_frame=8)
@@ -205,7 +204,7 @@ def run_pose_node(graph=None, **changes):
 
 
 def test_a_viewer_of_a_path_without_a_scene_is_reported(meta_poses, clip):
-    """Check that a note about the missing scene appears only in a graph that links camera_info."""
+    """Check that a missing scene is reported only if a 3-D viewer is connected."""
     meta_content = json.loads(clip.with_name("meta.json").read_text("utf-8"))
     meta_content["camera_extrinsics"] = np.eye(3, 4).tolist()
     write_json(clip.with_name("posed.json"), meta_content)

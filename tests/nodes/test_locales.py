@@ -1,5 +1,4 @@
-"""Test that English texts equal those of the nodes, and that no translation is older than its
-English text."""
+"""Test that the nodes' translations are current."""
 
 import re
 import warnings
@@ -64,7 +63,7 @@ def test_no_translation_is_stale(english):
 def test_missing_and_outdated_translations_are_reported(
     english, korean, missing_notes, outdated_notes, tmp_path, monkeypatch
 ):
-    """Check the report after the English text "scene" or its Korean translation has changed."""
+    """Check the report after an English or Korean text has changed."""
     locale_texts = {(SOURCE, PAGE): {}, ("ko", PAGE): {}, ("ko", locales.NODES): {"a": "장면"}}
     monkeypatch.setattr(locales, "TRANSLATIONS", ("ko",))
     monkeypatch.setattr(locales, "MARKS", tmp_path / "translated.json")
@@ -96,7 +95,7 @@ def test_page_texts_have_the_same_placeholders_in_each_language(language):
 
 @pytest.mark.parametrize("language", [SOURCE, *TRANSLATIONS])
 def test_no_text_contains_the_front_ends_syntax(language):
-    """Check names and descriptions for characters that the front end reads as links and variables."""
+    """Check that no text contains characters of the page's link or variable syntax."""
     for key, text in leaves(read_locale(language)):
         if not key.endswith(".tooltip"):
             assert not set(text) & set("@{}|"), f"{language} {key}: {text!r}"
@@ -106,7 +105,7 @@ def test_no_text_contains_the_front_ends_syntax(language):
     ("language", "letters"), [("ko", "가-힣"), ("zh", "一-鿿"), ("ja", "ぁ-ヶ一-鿿")]
 )
 def test_sentences_are_in_their_language(language, letters):
-    """Check the script of each translated text, so that a tooltip left in English is found."""
+    """Check the script of each translated text."""
     for key, text in leaves(read_locale(language)):
         if key.endswith((".tooltip", ".description")):
             assert re.search(f"[{letters}]", text), f"{language} {key}: {text!r}"

@@ -1,5 +1,4 @@
-"""Test EgoX LoRA: it matches and reports weights under their released names, and refuses LoRAs of
-other models."""
+"""Test the node EgoX LoRA."""
 
 import json
 from pathlib import Path
@@ -112,8 +111,7 @@ def test_a_peft_folder_is_scaled_as_in_its_configuration(rig, native_tensors, tm
 
 
 def test_a_compressed_lora_is_the_same_here_and_in_comfyuis_loader(rig, released_lora, tmp_path):
-    """Check that both loaders apply a compressed LoRA equally, whose rank and alpha differ between
-    layers."""
+    """Check that EgoX's and ComfyUI's loader apply a compressed LoRA equally."""
     import comfy.sd
 
     compressed_file = tmp_path / "small.safetensors"
@@ -184,8 +182,7 @@ def test_a_dora_loads_as_in_comfyuis_own_loader(rig, native_tensors, tmp_path):
 
 
 def test_weight_differences_of_step_distilled_loras_are_loaded(rig, native_tensors, tmp_path):
-    """Check a LoRA that contains low-rank pairs together with whole differences of norms and
-    biases."""
+    """Check a LoRA that also contains whole weight differences."""
     native_tensors["diffusion_model.blocks.0.norm3.diff"] = torch.full((128,), 0.25)
     native_tensors["diffusion_model.blocks.0.self_attn.q.diff_b"] = torch.full((128,), 0.5)
     save_file(native_tensors, tmp_path / "distilled.safetensors")
@@ -200,7 +197,7 @@ def test_weight_differences_of_step_distilled_loras_are_loaded(rig, native_tenso
 
 
 def test_another_lora_under_the_released_file_name_is_reported(rig, released_lora, tmp_path):
-    """Check the report on LoRAs of other ranks in a file with the name of the released LoRA."""
+    """Check that a LoRA with the released file's name but another rank is reported."""
     renamed_file = tmp_path / "pytorch_lora_weights.safetensors"
     save_file(load_file(released_lora), renamed_file)
     assert (
@@ -320,7 +317,7 @@ def test_comfyuis_loader_keeps_the_metadata_of_a_lora(rig, native_tensors, relea
 
 
 def test_a_merge_reports_progress_and_can_be_cancelled(rig, released_lora):
-    """Check that a cancelled merge of LoRA weights is undone, so that the next load is complete."""
+    """Check that a cancelled merge of LoRA weights is undone."""
     import comfy.model_management as management
 
     (rig.model.detach(), messages := [])

@@ -1,4 +1,4 @@
-"""Test the digest of what leads to a graph's result: long chains, many texts, and its thread."""
+"""Test the digest of all values that led to a result."""
 
 import importlib
 import threading

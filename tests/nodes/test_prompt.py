@@ -1,4 +1,4 @@
-"""Test EgoX Prompt, and that ComfyUI's encoder reads its parentheses as characters."""
+"""Test the node EgoX Prompt."""
 
 import importlib
 

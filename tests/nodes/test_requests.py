@@ -1,4 +1,4 @@
-"""Test which requests the pack's routes answer, and how they refuse others."""
+"""Test which HTTP requests the pack's routes accept."""
 
 import json
 import uuid
@@ -59,7 +59,7 @@ def test_a_route_for_files_answers_errors_with_a_reason(
 
 
 def test_incomplete_uploads_of_a_killed_server_are_removed(pack, tmp_path):
-    """Check that incomplete uploads are deleted, except one that another server is still receiving."""
+    """Check that incomplete uploads are deleted unless another server is receiving them."""
     from egox_pack.egox_core.safe_files import clear_leftovers, file_lock
     from egox_pack.nodes.page.uploads import STAGING
 

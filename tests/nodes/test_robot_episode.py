@@ -1,5 +1,4 @@
-"""Test Save Robot Episode: a run becomes an episode of a data set, which stays complete and in its
-folder."""
+"""Test the node Save Robot Episode."""
 
 import importlib
 
@@ -15,7 +14,7 @@ pytest.importorskip("pyarrow", reason="writes parquet")
 
 @pytest.fixture(scope="module")
 def episode_inputs():
-    """Draw a run and build the node's inputs from it."""
+    """Draw a run, and build the node's inputs from it."""
     take = make_take(SyntheticSpec(seed=3, frames=5, exo_width=96, exo_height=64, ego_size=64))
     return {
         "exo_images": take.exo_frames(),

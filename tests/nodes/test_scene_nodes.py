@@ -1,4 +1,4 @@
-"""Test Build Scene, Render Ego Prior and Scene to Point Cloud as ComfyUI calls them."""
+"""Test the nodes that build and draw scenes."""
 
 import math
 from dataclasses import replace
@@ -60,7 +60,7 @@ def test_the_node_renders_as_the_core_does(take, scene, preset):
 
 
 def test_hidden_lines_follow_the_lora(pack, take, scene):
-    """Check that a change of the LoRA updates the hidden lines without drawing the prior again."""
+    """Check that a changed LoRA updates the hidden lines without drawing the prior again."""
     from comfy.model_patcher import ModelPatcher
     from egox_pack.nodes.patch.lora_metadata import attach_lora_metadata
 
@@ -153,7 +153,7 @@ def test_wrong_depth_and_a_misplaced_head_have_a_badge(take, scene, are_remarks_
 
 
 def test_3d_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
-    """Check the camera for viewers in ComfyUI's axes, in which y is up and cameras look along -z."""
+    """Check the camera that is passed to ComfyUI's 3-D viewers."""
     from egox_pack.nodes.ego_pose import EgoXEgoPoseInput
     from egox_pack.nodes.scene import EgoXBuildScene
 
@@ -244,8 +244,7 @@ def test_the_splat_has_an_item_per_frame(take, scene):
 
 
 def test_gaussians_at_an_image_rim_have_valid_axes():
-    """Check the axes of Gaussians whose neighbour pixels are missing or parallel, as at a fisheye
-    image's rim."""
+    """Check the axes of Gaussians at a fisheye picture's rim."""
     from egox_core.scene import gaussians
 
     steps = torch.tensor(

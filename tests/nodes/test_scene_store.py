@@ -1,5 +1,4 @@
-"""Test the store of scenes for the page: how many it keeps, how large they may be, and their
-tokens."""
+"""Test the store of scenes for the pose editor."""
 
 from dataclasses import replace
 from types import ModuleType

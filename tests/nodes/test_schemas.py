@@ -1,4 +1,4 @@
-"""Test that every node keeps the promises of its schema: ids, inputs, tooltips and category."""
+"""Test the schema of every node: ids, inputs, tooltips and category."""
 
 import inspect
 import re
@@ -15,7 +15,7 @@ change."""
 
 @pytest.fixture(scope="module")
 def schemas(pack):
-    """List the class and the finalised schema of every node in the pack."""
+    """List the class and schema of every node."""
     return [(node, node.GET_SCHEMA()) for node in pack.nodes.extension.NODES]
 
 
@@ -137,8 +137,7 @@ def test_every_input_and_output_is_explained(schemas):
 
 
 def test_a_seed_says_whether_it_changes_after_each_run(schemas):
-    """Check that each seed input declares its control, since the editor would otherwise add one and
-    shift saved values."""
+    """Check that each seed input declares its control after a run."""
     for _, schema in schemas:
         for entry in list_inputs(schema):
             if entry.id in ("seed", "noise_seed"):

@@ -1,4 +1,4 @@
-"""Test Second Eye: its video is saved with the boxes that headsets read, and with its sound."""
+"""Test the node Second Eye."""
 
 from contextlib import nullcontext
 

@@ -1,5 +1,4 @@
-"""Test that nodes skip their previews where no page shows them, and that the page has a player for
-each preview."""
+"""Test that nodes make previews only if a page shows them."""
 
 import ast
 import re

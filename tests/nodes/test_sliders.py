@@ -1,12 +1,11 @@
-"""Test the sliders of λ_g and LoRA strength, whose values may lie outside the slider's range."""
+"""Test the sliders of λ_g and LoRA strength."""
 
 import pytest
 
 
 @pytest.fixture
 def list_refusals(pack, monkeypatch, run_coroutine):
-    """Return ``list_refusals(node, name, value)``, which gives ComfyUI's complaints about that
-    input."""
+    """Provide a function that returns ComfyUI's error messages for a node's input."""
     import execution
 
     import nodes as host_nodes
@@ -24,8 +23,7 @@ def list_refusals(pack, monkeypatch, run_coroutine):
 
 
 def test_numbers_beyond_their_bounds_are_refused(pack, list_refusals):
-    """Check that the node refuses numbers out of bounds, which ComfyUI doesn't check for inputs of
-    ``validate_inputs``."""
+    """Check that the node refuses numbers out of bounds."""
     schemas = [node.GET_SCHEMA() for node in pack.nodes.extension.NODES]
     values_beyond = [
         (schema.node_id, entry.id, entry.max * 1000 + 1)

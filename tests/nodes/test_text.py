@@ -1,4 +1,4 @@
-"""Test EgoX Text with ComfyUI's umT5 classes against the function of the released pipeline.
+"""Compare the node EgoX Text with the released text encoding.
 
 umT5's vocabulary and weights can't be had here: a unigram vocabulary with its special ids is
 trained on the sentences below, and the encoder is a small one of random weights, the same for both.
@@ -42,7 +42,7 @@ def text_module(pack) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def encoder_file(tmp_path_factory) -> Path:
-    """Write a text encoder as ComfyUI's single file, with a trained vocabulary inside."""
+    """Write a small text encoder as ComfyUI's single file."""
     training_options = {
         "model_type": "unigram",
         "normalization_rule_name": "identity",
@@ -62,7 +62,7 @@ def encoder_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(text_module, encoder_file):
-    """Load the text encoder with ComfyUI's own classes: tokenizer, model and CLIP."""
+    """Load the text encoder with ComfyUI's classes."""
     import comfy.sd
 
     vocabulary = read_vocabulary(encoder_file)
@@ -89,8 +89,7 @@ def decode_vocabulary(model: torch.Tensor) -> list[tuple[str, float]]:
 
 @pytest.fixture(scope="module")
 def encode_as_released(encoder_file):
-    """Return a function of a prompt that gives ids [512] and embedding [1, 512, D] by diffusers'
-    pipeline and transformers' classes."""
+    """Provide a function that encodes a prompt with diffusers' pipeline."""
     transformers = pytest.importorskip("transformers")
     pipeline_module = pytest.importorskip("diffusers.pipelines.wan.pipeline_wan_i2v")
     from egox_train.wan.text import UmT5Text
@@ -128,7 +127,7 @@ def encode_as_released(encoder_file):
 
 
 class ClipRecorder:
-    """Wrap ComfyUI's CLIP and record which tokens it is asked to encode."""
+    """Wrap ComfyUI's CLIP, and record which tokens are encoded."""
 
     def __init__(self, clip) -> None:
         self.clip, self.encoded_tokens = clip, []
@@ -143,7 +142,7 @@ class ClipRecorder:
 
 @pytest.fixture(scope="module")
 def run_text_node(text_module, clip):
-    """Return a function that runs EgoX Text with ComfyUI's CLIP or another one."""
+    """Provide a function that runs the node EgoX Text."""
 
     def execute(prompt, negative: str = "", caption: str = "as written", clip=clip):
         return text_module.EgoXText.execute(clip, prompt, negative, caption).result
@@ -200,8 +199,7 @@ def test_the_note_says_what_was_cut(text_module, clip, run_text_node):
 
 
 def test_output_texts_have_no_escapes_and_single_blanks(run_text_node):
-    """Check that the output texts of a prompt with escaped parentheses contain no backslash and no
-    double blank."""
+    """Check output texts for backslashes and double blanks."""
     assert run_text_node("a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == (
         "a mug (white)",
         '"blur"',
@@ -232,8 +230,7 @@ def test_other_encoders_are_refused(run_text_node):
 
 
 def test_no_caption_runs_no_language_model(text_module, clip, run_text_node):
-    """Check that ComfyUI skips the language model when the node needs no caption, and that the node
-    accepts None instead."""
+    """Check that ComfyUI doesn't run the language model when no caption is needed."""
     assert (
         text_module.EgoXText.check_lazy_status(caption="no caption", prompt=None, clip=clip) == []
     )
@@ -245,7 +242,7 @@ def test_no_caption_runs_no_language_model(text_module, clip, run_text_node):
 
 
 def test_the_caption_request_fits_comfyuis_generate_text(text_module):
-    """Check the request in ComfyUI's Generate Text, with a language model that returns its prompt."""
+    """Check the request with a language model that returns its prompt."""
     from comfy_extras.nodes_textgen import TextGenerate
 
     node = text_module.EgoXCaptionRequest
@@ -277,8 +274,7 @@ def test_the_caption_request_fits_comfyuis_generate_text(text_module):
 
 
 def test_qwens_tokenizer_reads_the_whole_request(text_module):
-    """Check that ComfyUI's tokens contain the request's four pictures before its words, and no word
-    as a weight."""
+    """Check that the request's tokens contain all four pictures and no word weights."""
     from comfy.text_encoders.qwen3vl import Qwen3VLTokenizer
 
     node = text_module.EgoXCaptionRequest

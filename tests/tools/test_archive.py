@@ -1,4 +1,4 @@
-"""Test the archive for ComfyUI's registry: its files, the registry's checks, and a fresh ComfyUI."""
+"""Test the archive that is published to ComfyUI's registry."""
 
 import ast
 import importlib.util
@@ -63,7 +63,7 @@ def git(folder: Path, *arguments: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shipped_files(repo_root) -> list[str]:
-    """List the tracked files that .comfyignore does not exclude from the archive."""
+    """List the tracked files that the archive contains."""
     tracked_names = git(repo_root, "ls-files", "-z")
     ignored_names = set(git(repo_root, "ls-files", "-z", "-c", "-i", "--exclude-from=.comfyignore"))
     return [
@@ -86,8 +86,7 @@ def test_archive_contains_only_needed_files(shipped_files, repo_root):
 
 
 def test_shipped_code_needs_no_other_file(shipped_files, repo_root):
-    """Check that the archive contains each file that its code imports or its messages name as a
-    command."""
+    """Check that the archive contains every file that its code needs."""
     shipped_names = {
         *shipped_files,
         *git(repo_root, "ls-files", "-z", "-o", "--exclude-standard"),
@@ -178,7 +177,7 @@ def test_registry_scanner_finds_nothing(shipped_files, repo_root):
 
 
 def user_texts(name: str, text: str) -> Iterator[str]:
-    """Yield the texts of a shipped file that a user may read, without docstrings and comments."""
+    """Yield the texts of a shipped file that users read."""
     if name.endswith(".py"):
         syntax_tree = ast.parse(text)
         docstring_ids = {
@@ -198,7 +197,7 @@ def user_texts(name: str, text: str) -> Iterator[str]:
 
 
 def test_user_texts_name_only_shipped_files(shipped_files, repo_root):
-    """Check that node texts, help pages and graph notes name no file which the archive lacks."""
+    """Check that users' texts name no file that the archive lacks."""
     unshipped_names = set(git(repo_root, "ls-files", "-z")) - set(shipped_files)
     unshipped_folders = {name.split("/")[0] for name in unshipped_names} - {
         name.split("/")[0] for name in shipped_files
@@ -228,8 +227,7 @@ HOST_SETTINGS = {"OMP_NUM_THREADS": "2"}
 
 
 def test_second_copy_of_the_pack_is_not_loaded(comfy_host, repo_root, monkeypatch, caplog):
-    """Check that a second copy of the pack registers no nodes, since equal routes would stop
-    ComfyUI."""
+    """Check that a second copy of the pack registers no nodes."""
     import nodes as host_nodes
 
     web_folder_by_pack = {"comfyui-egox": str(repo_root / "web" / "js")}

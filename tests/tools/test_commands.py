@@ -1,4 +1,4 @@
-"""Test run.py's command line: messages about wrong calls, and the processes that it starts."""
+"""Test run.py's command line."""
 
 import ast
 import os
@@ -129,8 +129,7 @@ def test_wrong_name_is_refused_with_the_valid_ones(call, capsys, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch) -> list[list[str]]:
-    """Record the arguments of commands that would run in the environment and let each exit with
-    code 3."""
+    """Record the commands that would run, and let each fail with code 3."""
     recorded_arguments: list[list[str]] = []
     monkeypatch.setattr(
         Environment, "run", lambda self, words: recorded_arguments.append(words) or 3
@@ -182,7 +181,7 @@ def test_environment_can_import_the_repositorys_modules(tmp_path):
 
 
 def test_modules_run_without_comfyui_and_the_demo_is_refused(calls, monkeypatch, capsys):
-    """Check that EGOX_NO_SETUP=1 runs benchmarks without ComfyUI but refuses the demo."""
+    """Check that benchmarks run without ComfyUI but the demo is refused."""
     monkeypatch.setattr(commands, "this_environment", lambda layout: None)
     assert commands.main(["fidelity"]) == 3 and calls == [["-m", "benchmarks.fidelity"]]
     assert commands.main(["demo"]) == 1 and "Set COMFYUI_DIR" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Test the demo's options and the key points of its sample video."""
+"""Test the demo's options and sample key points."""
 
 import pytest
 
@@ -24,8 +24,7 @@ def test_options_that_no_node_would_see(tmp_path):
 
 
 def test_the_sample_s_keypoints_are_of_its_video():
-    """Check that the sample's key points have its video's frame count and size, and lie near the
-    picture."""
+    """Check that the sample's key points fit its video."""
     video, keypoint_frames = probe_video(EXO), read_json(CALM_ROOM / file_names.HEAD_KEYPOINTS)
     key_points = choose_person(openpose_people(keypoint_frames))
     assert len(keypoint_frames) == video.frame_count and key_points.picture == (

@@ -1,4 +1,4 @@
-"""Test which packages run.py installs in its environment, and its messages if that fails."""
+"""Test the packages that run.py installs."""
 
 import http.server
 import os

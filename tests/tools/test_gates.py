@@ -1,4 +1,4 @@
-"""Test which files run.py's type check reads, and the messages that it prints."""
+"""Test run.py's type check."""
 
 import sys
 from pathlib import Path

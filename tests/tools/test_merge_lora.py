@@ -1,4 +1,4 @@
-"""Test the command that merges a LoRA into an 8-bit base: resumed runs and refused files."""
+"""Test the command that merges a LoRA into an 8-bit base model."""
 
 import json
 import random
@@ -42,7 +42,7 @@ FFN = "blocks.0.ffn.0"
 
 
 def write_scaled_float8(folder, base, newer):
-    """Store a base in scaled 8-bit floats, with ComfyUI's new header or in its old form."""
+    """Write a base model in scaled 8-bit floats."""
     scaled_tensors, metadata = {}, {"config": "{}"}
     for name, tensor in load_file(base).items():
         if name == f"{FFN}.weight":

@@ -1,4 +1,4 @@
-"""Test the files of the repository that reviewers, GitHub and ComfyUI's registry read."""
+"""Test the files by which the pack is published."""
 
 import re
 import shutil
@@ -96,7 +96,7 @@ def test_the_repository_is_one_package(repo_root, tmp_path):
 
 @pytest.mark.slow
 def test_github_configuration_is_valid(repo_root, tmp_path):
-    """Check GitHub's workflow and issue files with check-jsonschema and the linter zizmor."""
+    """Check GitHub's workflow and issue files with linters."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True, capture_output=True)
     python = venv_python(tmp_path)
     if problem := run_for_error(

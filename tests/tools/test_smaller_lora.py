@@ -1,5 +1,4 @@
-"""Test the command that reduces a LoRA's rank and precision: kept energy, readers and refused
-files."""
+"""Test the command that reduces a LoRA's rank and precision."""
 
 import json
 
@@ -107,8 +106,7 @@ def test_training_metadata_is_kept_except_the_rank(source):
 
 
 def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
-    """Check that diffusers, peft and the trainer read equal products from LoRAs whose rank differs
-    by layer."""
+    """Check that three readers agree on a reduced LoRA."""
     diffusers = pytest.importorskip("diffusers")
     pytest.importorskip("peft")
     from egox_train.train.export import export
@@ -151,8 +149,7 @@ def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
 
 
 def test_peft_reads_a_folder_by_the_ranks_of_its_layers(tmp_path):
-    """Check that peft reads a reduced LoRA from a folder whose adapter_config.json lists each
-    layer's rank."""
+    """Check that peft reads a reduced LoRA's rank of each layer."""
     diffusers = pytest.importorskip("diffusers")
     peft = pytest.importorskip("peft")
     generator, adapter_folder = torch.Generator().manual_seed(7), tmp_path / "adapter"
@@ -223,8 +220,7 @@ def test_out_of_range_options_are_refused(source, options, capsys):
 
 
 def test_merged_reduced_lora_equals_truncated_products(source, repo_root, tmp_path):
-    """Compare a merged reduced LoRA with products that were truncated by their own SVD before
-    merging."""
+    """Compare a merged reduced LoRA with products truncated by SVD."""
     pytest.importorskip("comfy_kitchen")
     from tools.merge_lora import merge
     from tools.rigs import standins

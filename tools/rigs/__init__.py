@@ -1,5 +1,4 @@
-"""Drive a page in a browser, ComfyUI and the pack in this process, and tiny models, for tests,
-benchmarks and makers.
+"""Drive a browser page and ComfyUI with tiny models, for tests and benchmarks.
 
 In goes a host (``tools.setup``) or a folder of weights; out come a :class:`~.comfy_page.ComfyPage`, an imported pack,
 a :class:`~.model_rig.Rig`, or stand-in weights in the form of the real files.

@@ -1,5 +1,4 @@
-"""Drive ComfyUI's page in a real browser: load a workflow, run it by its button, and look at it,
-for tests and pictures.
+"""Drive ComfyUI's page in a real browser, for tests and pictures.
 
 Needs Playwright (the extra ``dev``) and a browser (:mod:`tools.setup.browser`).
 """
@@ -62,15 +61,14 @@ class PageError(RuntimeError):
 
 
 class PagePool:
-    """Reuse a headless browser's pages after emptying them, so that ComfyUI's scripts aren't
-    compiled again."""
+    """Reuse pages of a headless browser, so that scripts aren't compiled again."""
 
     def __init__(self, browser: Any) -> None:
         self._browser = browser
         self._free: dict[bool, list[Any]] = {False: [], True: []}
 
     def take(self, size: tuple[int, int], touch: bool) -> Any:
-        """Return an empty Playwright page of the given size, new or reused."""
+        """Return an empty browser page of the given size."""
         width, height = size
         if self._free[touch]:
             page = self._free[touch].pop()
@@ -82,7 +80,7 @@ class PagePool:
         return browser_context.new_page()
 
     def give_back(self, page: Any, address: str, touch: bool) -> None:
-        """Empty a page of the server at ``address``, and keep it for reuse."""
+        """Empty a browser page and keep it for reuse."""
         from playwright.sync_api import Error
 
         try:
@@ -103,8 +101,7 @@ class PagePool:
 
 @contextmanager
 def open_browsers(executable: Path) -> Iterator[Callable[[bool], PagePool]]:
-    """Yield ``browser(webgl)``, which returns the page pool of a headless browser with or without
-    3-D views.
+    """Start headless browsers when needed, and close them at the end.
 
     Each browser starts when it is first needed, and closes at the end."""
     from playwright.sync_api import sync_playwright
@@ -124,7 +121,7 @@ def open_browsers(executable: Path) -> Iterator[Callable[[bool], PagePool]]:
 
 
 class ComfyPage:
-    """Drive one page of the running server.
+    """Drive one browser page of the running ComfyUI server.
 
     ``outside`` lists its requests to other machines, and ``faults`` its errors, which
     :meth:`check` reports at the end of a test.
@@ -175,8 +172,7 @@ class ComfyPage:
         self.console_lines.append(f"{message.type}: {message.text}")
 
     def open(self, path: str = "/") -> "ComfyPage":
-        """Open the page and wait for its first workflow, which would otherwise replace what a test
-        loads."""
+        """Open ComfyUI's page and wait for its first workflow."""
         self.page.goto(self.address + path, wait_until="domcontentloaded")
         self.page.wait_for_function(
             "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager "
@@ -190,14 +186,13 @@ class ComfyPage:
         return self
 
     def close(self) -> None:
-        """Return the page to the pool without its listeners, so that errors while it is emptied are
-        ignored."""
+        """Return the browser page to the pool without its listeners."""
         for event, listener in self._listeners.items():
             self.page.remove_listener(event, listener)
         self._give_back()
 
     def check(self) -> None:
-        """Refuse a page that requested anything outside the machine, or in which a script failed.
+        """Fail if the page sent a request to the network or a script failed.
 
         Raises:
             PageError: with the addresses or the errors.
@@ -228,7 +223,7 @@ class ComfyPage:
     # -- workflows
 
     def load(self, workflow: dict[str, Any], *, form: bool = False) -> None:
-        """Load a saved workflow as the page's file menu does, as a graph or as its form.
+        """Load a saved workflow into the page, as a graph or as a form.
 
         A graph has a tab of its own, a form a new one each time: newer pages open a file of the
         active tab's name in that tab, in its last view."""
@@ -243,8 +238,7 @@ class ComfyPage:
         self.settle()
 
     def set_widget(self, kind: str, name: str, value: Any) -> None:
-        """Set a widget of every node of a type as a user does, on the subgraph's node if it is
-        shown there."""
+        """Set a widget of every node of a type as a user does."""
         count = self.evaluate(
             """([kind, name, value]) => {
           let count = 0;
@@ -274,7 +268,7 @@ class ComfyPage:
             raise PageError(f"no node of type {kind} with a widget {name}")
 
     def to_prompt(self) -> dict[str, Any]:
-        """Export the graph in the API form, as the page sends it."""
+        """Export the page's graph in the API form."""
         return self.evaluate("async () => (await app.graphToPrompt()).output")
 
     # -- looking
@@ -286,7 +280,7 @@ class ComfyPage:
     def show(
         self, bounds: tuple[float, float, float, float] | None = None, margin: float = 20.0
     ) -> float:
-        """Pan and zoom the canvas until a part of the graph fills the page, and return the zoom.
+        """Pan and zoom the canvas until a part of the graph fills the page.
 
         The part is (x, y, width, height), or the whole graph.
 
@@ -312,7 +306,7 @@ class ComfyPage:
 
 
 def shipped_workflows(repo: Path) -> dict[str, Path]:
-    """List the files of ComfyUI's templates and of the workflows in ``more`` by name."""
+    """List shipped workflow files by name."""
     folder = repo / "workflows"
     return {
         path.stem: path for path in sorted([*folder.glob("*.json"), *folder.glob("more/*.json")])

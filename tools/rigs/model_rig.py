@@ -1,5 +1,4 @@
-"""Prepare a small model path in one process, for tests and benchmarks: stand-in models, one clip's
-canvas, depth and poses.
+"""Prepare a small model with one clip's inputs, for tests and benchmarks.
 
 It needs an importable ComfyUI and the pack loaded as a package (the tests' ``pack`` fixture does
 both).
@@ -43,7 +42,7 @@ def node_defaults(node: Any) -> dict[str, Any]:
 
 @dataclass(slots=True, kw_only=True)
 class ModelRig:
-    """Hold the inputs that a graph has just before the model patch."""
+    """Hold a small model and all inputs that sampling one clip needs."""
 
     pack: ModuleType
     size: RigSize
@@ -144,8 +143,7 @@ class ModelRig:
 
 
 def import_core_module(pack: ModuleType, name: str) -> ModuleType:
-    """Import a module of ``egox_core`` as part of the pack, so that its types are those of the
-    nodes."""
+    """Import a module of ``egox_core`` as the nodes do, so that types are identical."""
     return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
 
 
@@ -186,8 +184,7 @@ def clip_pictures(size: RigSize) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
-    """Make the depth of a slanted floor in front of the exo camera, and the path of an ego camera
-    along it."""
+    """Make the depth of a slanted floor and the path of an ego camera."""
     types_module, cameras_module = (
         import_core_module(pack, "types"),
         import_core_module(pack, "cameras"),
@@ -231,7 +228,7 @@ def make_rig(
     # Further arguments of condition_clip.
     **conditioning: Any,
 ) -> ModelRig:
-    """Load the stand-in models and condition a small clip."""
+    """Load the stand-in models, and encode a small clip."""
     size = size or RigSize()
     model_files = standins.TESTS_ONLY if image_embedding else standins.SHIPPED
     model = load_transformer(
@@ -271,8 +268,7 @@ def make_rig(
 
 
 def random_rig(pack: ModuleType, models: Path, size: RigSize) -> ModelRig:
-    """Make a rig with random latents instead of encoded pictures, for measurements that the VAE
-    would dominate.
+    """Make a rig with random latents instead of encoded pictures, for measurements.
 
     The model has the form of Wan 2.2, without an image embedding."""
     types_module = import_core_module(pack, "types")

@@ -17,8 +17,7 @@ HOST_FOLDERS = ("input", "output", "temp", "models", "custom_nodes", "user")
 
 
 def import_host(root: Path, base: Path, **options: Any) -> None:
-    """Make ``import comfy`` and ``import folder_paths`` work, with ComfyUI's own folders below
-    ``base``.
+    """Import ComfyUI from its folder, with its own folders below ``base``.
 
     This must come before any other import of ComfyUI, which reads its command line then, and
     must be told if there is no GPU. ``options`` are further command-line options
@@ -44,8 +43,7 @@ def import_host(root: Path, base: Path, **options: Any) -> None:
 
 
 def load_root(name: str) -> ModuleType:
-    """Import the repository root as package ``name``, as ComfyUI does, before any other module of
-    the pack."""
+    """Import the repository as a package, as ComfyUI does."""
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(
             name, REPO_ROOT / "__init__.py", submodule_search_locations=[str(REPO_ROOT)]

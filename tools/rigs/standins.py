@@ -1,4 +1,4 @@
-"""Make the stand-in models: tiny models with seeded random weights in the form of the real files.
+"""Make the stand-in models: tiny models with random weights in the real files' form.
 
 They exist so that the whole graph can run where the real 14B weights can't be had; the code path is
 the same, the pictures are noise. The committed ones (``models/``) are remade with equal tensors by
@@ -105,14 +105,14 @@ def draw_tensors(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
 
 
 def config_metadata(config: dict[str, object]) -> dict[str, str]:
-    """Build metadata with the configuration that a loader can't derive from shapes."""
+    """Build the metadata with a model's configuration for its loader."""
     return {**NOTE, "config": json.dumps(config)}
 
 
 def make_transformer(
     form: TransformerForm, seed: int = SEED
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Make a transformer, and the metadata that ComfyUI's loader needs."""
+    """Make a small transformer's tensors and metadata."""
     config_changes = {}
     if form.heads != form.dim // 128:
         config_changes["num_heads"] = form.heads
@@ -124,8 +124,7 @@ def make_transformer(
 
 
 def train_tokenizer(sentences: Sequence[str] = (LETTERS, LETTERS), **options: Any) -> torch.Tensor:
-    """Train a sentencepiece model with umT5's special ids (pad 0, end 1), and return the bytes of
-    its file.
+    """Train a small sentencepiece tokenizer with umT5's special ids.
 
     Its pieces are single characters unless the trainer's options say otherwise."""
     import sentencepiece  # a requirement of the host; only --all comes here
@@ -167,8 +166,7 @@ def make_shipped(out: Path, seed: int = SEED) -> None:
 
 
 def make_tests_only(out: Path, seed: int = SEED) -> None:
-    """Make the models that only tests read: forms of Wan 2.1 I2V, VACE and Fun Control, and the
-    text and picture encoders."""
+    """Make the small models that only tests read."""
     save_standin(out / TESTS_ONLY["transformer_img_emb"], *make_transformer(WAN21_I2V, seed + 1))
     save_standin(out / TESTS_ONLY["vace"], *make_transformer(WAN21_VACE, seed + 2))
     save_standin(out / TESTS_ONLY["fun_control"], *make_transformer(WAN21_FUN_CONTROL, seed + 3))

@@ -1,5 +1,4 @@
-"""Build the Wan transformer at full size without its weights, for shapes, operation counts, and
-random weights."""
+"""Build the full-size Wan transformer without weights, for shapes and operation counts."""
 
 from collections.abc import Mapping
 from typing import Any

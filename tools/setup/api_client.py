@@ -1,4 +1,4 @@
-"""Call ComfyUI's HTTP API: queue a prompt, follow it over the websocket, and read its outputs."""
+"""Call ComfyUI's HTTP API to queue prompts and read their outputs."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def read_prompt(name: str, repo: Path = REPO_ROOT) -> dict[str, Any]:
 
 
 class PromptRefused(RuntimeError):
-    """Report in ComfyUI's own words that it did not accept a prompt."""
+    """Error that ComfyUI did not accept a prompt, with ComfyUI's messages."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         error_lines = [
@@ -99,8 +99,7 @@ class ApiClient:
         return True
 
     def arguments(self) -> list[str]:
-        """Read the command line of the server, which may be another program's, empty if it is no
-        ComfyUI."""
+        """Read the command line with which the server was started."""
         answer = self.get("/system_stats")
         system_info = answer.get("system") if isinstance(answer, dict) else None
         server_arguments = system_info.get("argv") if isinstance(system_info, dict) else None
@@ -140,7 +139,7 @@ class ApiClient:
         on_event: Callable[[Event], None] = lambda event: None,
         timeout: float = 3600.0,
     ) -> Outcome:
-        """Queue ``prompt`` and follow it to its end.
+        """Queue a prompt and wait for its end.
 
         ``on_event`` gets, in a thread, every message that belongs to it.
 

@@ -1,5 +1,4 @@
-"""Create ComfyUI's base directory for run.py, with the pack linked in, so that no user's folder is
-changed."""
+"""Create a base directory for ComfyUI with the pack linked in."""
 
 import json
 import os
@@ -32,8 +31,7 @@ def make_base_dir(root: Path, layout: Layout, nodes: dict[str, Path] | None = No
 
 
 def link_folder(source: Path, place: Path) -> None:
-    """Link ``place`` to the folder ``source``, on Windows by a junction, which needs no special
-    right."""
+    """Link a folder to another one, by a junction on Windows."""
     if place.is_symlink():
         place.unlink()
     elif place.is_dir():
@@ -47,7 +45,7 @@ def link_folder(source: Path, place: Path) -> None:
 
 
 def user_model_arguments(host: Host, base: BaseDir) -> tuple[str, ...]:
-    """Build arguments that let the server also read the models of the user's own ComfyUI.
+    """Build server arguments that add the user's own model folders.
 
     None are needed for run.py's own ComfyUI.
 
@@ -58,8 +56,7 @@ def user_model_arguments(host: Host, base: BaseDir) -> tuple[str, ...]:
 
 
 def model_path_arguments(models: Path, base: BaseDir, name: str) -> tuple[str, ...]:
-    """Build arguments that let the server also read the models in the subfolders of ``models``,
-    each named by its kind."""
+    """Build server arguments that add the subfolders of ``models`` as model folders."""
     kind_folders = {
         folder.name: folder.name for folder in sorted(models.iterdir()) if folder.is_dir()
     }

@@ -1,4 +1,4 @@
-"""Find the browser for tests of the page, or install it if one safe command can.
+"""Find or install the browser for tests of the page.
 
 Only the standard library is imported, because run.py calls this before anything is installed.
 Playwright drives the system's browser: its own download comes from another host than the package
@@ -54,8 +54,7 @@ slowly."""
 
 
 def find_browser() -> Path | None:
-    """Find the browser's executable, which EGOX_BROWSER names, or which has one of the usual names
-    and places."""
+    """Find the browser's executable."""
     named_browser = os.environ.get(VARIABLE)
     if named_browser:
         return Path(named_browser) if Path(named_browser).is_file() else None
@@ -67,7 +66,7 @@ def find_browser() -> Path | None:
 
 
 def install_advice() -> str:
-    """Advise a user who has no browser."""
+    """Describe how to install a browser."""
     if os.environ.get(VARIABLE):
         return f"{VARIABLE} names {os.environ[VARIABLE]}, which is no file"
     if sys.platform.startswith("linux"):
@@ -82,8 +81,7 @@ def can_install_by_apt() -> bool:
 
 
 def prepare_browser(log: Path) -> Path | None:
-    """Find the browser, or install it by apt if allowed, or print why the browser tests are skipped
-    and return None."""
+    """Find or install a browser, or explain why the browser tests are skipped."""
     browser = find_browser()
     if browser is None and not os.environ.get(VARIABLE) and can_install_by_apt():
         print(f"Installing chromium by apt (details in {log})")

@@ -1,4 +1,4 @@
-"""Run the sub-commands of run.py, parsed by any Python and run inside the environment.
+"""Run the sub-commands of run.py.
 
 At import it needs the standard library only. Functions import what the environment contains.
 """
@@ -86,7 +86,7 @@ def _raise_interrupt(*_: object) -> None:
 
 
 def start_inside(words: list[str]) -> int:
-    """Prepare the environment and start run.py again inside it."""
+    """Prepare the Python environment and start run.py again inside it."""
     environment = prepare(Layout(), small=words[:2] == TEXTS)
     command = [str(environment.python), str(environment.layout.repo / "run.py"), *words]
     variables = {**environment.variables(), INSIDE: "1"}
@@ -97,7 +97,7 @@ def start_inside(words: list[str]) -> int:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """Parse run.py's command line into a sub-command, its options, and further words in ``rest``."""
+    """Parse run.py's command line."""
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="EgoX for ComfyUI: demo, tests, server, benches.",

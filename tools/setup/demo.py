@@ -1,5 +1,4 @@
-"""Run the shipped demo workflow on the real server for ``run.py demo``, and write its results to
-files."""
+"""Run the shipped demo workflow on a real server for ``run.py demo``."""
 
 import shutil
 from collections.abc import Callable
@@ -31,7 +30,7 @@ STANDINS = {
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Hold the command line's changes of the demo graph, where None keeps the workflow's value."""
+    """Store command-line values that replace values of the demo's graph."""
 
     take: Path | None = None
     frames: int | None = None
@@ -44,7 +43,7 @@ class DemoOptions:
 
 
 def run_demo(environment: Environment, options: DemoOptions) -> int:
-    """Write output/egox_demo/{ego,prior,side_by_side}.mp4, and return the exit code.
+    """Run the demo, write its videos, and return the exit code.
 
     Raises:
         SetupError: the take is no take, the server did not start, or the prompt was refused or
@@ -107,7 +106,7 @@ def run_prompt(server: Server, prompt: dict[str, Any]) -> Outcome:
 
 
 def check_options(options: DemoOptions) -> None:
-    """Check the demo's options that no node could check, before the server starts."""
+    """Check the demo's options before the server starts."""
     if options.take is not None:
         missing = [name for name in (EXO, DEPTH, META) if not (options.take / name).is_file()]
         if missing:
@@ -115,7 +114,7 @@ def check_options(options: DemoOptions) -> None:
 
 
 def stage_take(take: Path, base: BaseDir) -> str:
-    """Copy a take into the input folder of the demo's ComfyUI, and return its name there."""
+    """Copy a take into ComfyUI's input folder, and return its name there."""
     name = "take_" + "".join(
         character if character.isalnum() or character in "-_." else "_"
         for character in take.resolve().name
@@ -132,7 +131,7 @@ def stage_take(take: Path, base: BaseDir) -> str:
 def apply_options(
     prompt: dict[str, Any], options: DemoOptions, staged: str | None
 ) -> dict[str, Any]:
-    """Set the options' values in the graph, by node type.
+    """Write the options' values into the demo's graph.
 
     Raises:
         SetupError: the graph has no such node or input.
@@ -154,8 +153,7 @@ def apply_options(
 
 
 def save_all(prompt: dict[str, Any], search_folders: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Add nodes to the demo graph that save the prior, and all videos side by side with the true
-    ego video if it exists.
+    """Add nodes to the demo's graph that save the prior and a side-by-side video.
 
     The page has players for them, a command line needs files."""
     node_ids = {node["class_type"]: node_id for node_id, node in prompt.items()}
@@ -185,7 +183,7 @@ def save_all(prompt: dict[str, Any], search_folders: tuple[Path, ...] = ()) -> d
 
 
 def use_standins(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Set the stand-in weights in every loader of a demo graph."""
+    """Replace the weights in a graph's loaders by stand-ins."""
     for kind, (name, file) in STANDINS.items():
         _set_input(prompt, kind, name, file)
     return prompt
@@ -222,7 +220,7 @@ def read_node_text(outcome: Outcome, prompt: dict[str, Any], kind: str) -> str:
 
 
 def print_results(results: Path, node_text: str, is_stand_in: bool) -> None:
-    """Print the result files, the decoding node's text, and which weights are stand-ins."""
+    """Print the demo's result files, and which weights are stand-ins."""
     weights_note = " - STAND-IN weights: noise, not a picture of anything" if is_stand_in else ""
     print(
         f"\nResults in {results}\n"

@@ -1,5 +1,4 @@
-"""Prepare the Python that run.py uses: its own, or that of the user's ComfyUI, with the standard
-library only."""
+"""Prepare the Python environment that run.py uses."""
 
 import ast
 import hashlib
@@ -60,8 +59,7 @@ class Environment:
     layout: Layout
 
     def variables(self) -> dict[str, str]:
-        """Build the environment variables of started processes, which can import the repository and
-        find ComfyUI.
+        """Build the environment variables of started processes.
 
         Python keeps compiled files below ``.egox``, never in a user's ComfyUI. Without them each
         start compiles the sources of torch and ComfyUI again, which is two thirds of its time.
@@ -95,8 +93,7 @@ class Environment:
 
 
 def this_environment(layout: Layout | None = None) -> Environment | None:
-    """Find the ComfyUI that this Python runs, or return None, without creating or downloading
-    anything.
+    """Find the ComfyUI that this Python runs, or return None.
 
     Raises:
         SetupError: a named folder is no ComfyUI, or the host is too old.
@@ -111,7 +108,7 @@ def venv_python(venv: Path) -> Path:
 
 
 def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
-    """Prepare ComfyUI and the environment, if they are run.py's own.
+    """Prepare ComfyUI and a Python environment for it.
 
     ``small`` is for commands that compute nothing, for which a new environment gets torch for
     the CPU. With EGOX_NO_SETUP=1 nothing is installed or fetched.
@@ -141,7 +138,7 @@ def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
 
 
 def make_venv(layout: Layout, say=print) -> None:
-    """Create ``.venv``, or create it again if an interrupted run left it unusable."""
+    """Create the virtual environment, also in place of an unusable one."""
     has_pip = [venv_python(layout.venv), "-c", "import pip"]
     if not run_for_error(has_pip):
         return
@@ -163,7 +160,7 @@ def make_venv(layout: Layout, say=print) -> None:
 
 
 def _prepare_own_venv(layout: Layout, host: Host, say, small: bool) -> None:
-    """Install into ``.venv`` what is missing, or what belongs to other requirements."""
+    """Install missing or outdated packages into the virtual environment."""
     python, stamp_file = venv_python(layout.venv), layout.venv / ".egox_installed.json"
     requirement_files = [host.root / "requirements.txt", layout.repo / "requirements.txt"]
     requirement_text = repr(
@@ -224,7 +221,7 @@ def _prepare_own_venv(layout: Layout, host: Host, say, small: bool) -> None:
 
 
 def find_host_python(host: Host) -> Path:
-    """Find the Python of a user's own ComfyUI.
+    """Find the Python that belongs to a user's own ComfyUI.
 
     Raises:
         SetupError: none of the usual places has one, and this Python has no torch.
@@ -244,7 +241,7 @@ def find_host_python(host: Host) -> Path:
 
 
 def install(layout: Layout, python: Path, purpose: str, arguments: list[str], say=print) -> None:
-    """Install ``arguments``, written as for pip, by uv or by pip, with output to logs/pip.log.
+    """Install packages by uv or pip, with output to logs/pip.log.
 
     uv takes a third of pip's time. It is used if each setting of pip has a counterpart, and is
     installed below ``.egox`` with its files, never into ``python``.
@@ -297,8 +294,7 @@ def install(layout: Layout, python: Path, purpose: str, arguments: list[str], sa
 
 
 def uv_settings(config_text: str) -> tuple[dict[str, str], list[str]] | None:
-    """Translate the output of ``pip config list`` to uv's variables and options, None if a setting
-    has no counterpart."""
+    """Translate pip's settings to uv's, or return None if one has no counterpart."""
     config_lines = re.findall(r"^(global|install|:env:)\.([\w-]+)=(.+)$", config_text, re.M)
     config_lines.sort(key=lambda line: ("global", "install", ":env:").index(line[0]))
     pip_settings = {

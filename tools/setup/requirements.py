@@ -1,4 +1,4 @@
-"""Check the requirements of pack and tests, and install them if that is allowed."""
+"""Check and install the requirements of pack and tests."""
 
 import os
 import re
@@ -13,7 +13,7 @@ OPENCV_PACKAGES = ("opencv-python", "opencv-contrib-python", "opencv-contrib-pyt
 
 
 def check_requirements(environment: Environment, command: str) -> None:
-    """Install what ``command`` lacks into run.py's own environment.
+    """Install the packages that a command needs.
 
     Raises:
         SetupError: something is missing in an environment of the user's, or may not be installed.
@@ -45,8 +45,7 @@ def check_requirements(environment: Environment, command: str) -> None:
 
 
 def is_met(line: str) -> bool:
-    """Check whether a requirement such as "name>=version" is installed, or isn't meant for this
-    kind of machine."""
+    """Check whether a requirement such as "name>=version" is installed."""
     from packaging.requirements import Requirement
 
     requirement = Requirement(line)
@@ -69,7 +68,7 @@ def requirement_lines(text: str) -> list[str]:
 
 
 def extra_requirements(layout: Layout, name: str) -> list[str]:
-    """Read an extra of pyproject.toml by a pattern, since Python 3.10 has no TOML reader."""
+    """Read a list of optional requirements from pyproject.toml."""
     pyproject_text = (layout.repo / "pyproject.toml").read_text("utf-8")
     extra_match = re.search(rf"^{re.escape(name)}\s*=\s*\[(.*?)\]\s*$", pyproject_text, re.S | re.M)
     return re.findall(r"\"([^\"]+)\"", extra_match.group(1)) if extra_match else []

@@ -1,4 +1,4 @@
-"""Start the real ComfyUI server, and end it with every process that it started."""
+"""Start and stop a real ComfyUI server."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def check_port(port: int) -> int:
 
 
 class Server:
-    """Run ComfyUI's own ``main.py`` in a separate process, as a context manager."""
+    """Run a ComfyUI server in a separate process, as a context manager."""
 
     def __init__(
         self,

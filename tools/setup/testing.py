@@ -1,5 +1,4 @@
-"""Run ruff, ty and pytest for ``run.py test``, on the installed ComfyUI, on another release or with
-another page."""
+"""Run linter, type checker and tests for ``run.py test``."""
 
 import argparse
 import os
@@ -37,7 +36,7 @@ server or a browser."""
 
 
 def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
-    """Run ruff and ty, then pytest, as the options say.
+    """Run linter, type checker and tests as the options say.
 
     With --gates no pytest, with --browser only the tests in a browser, with --screenshots these
     also take the pictures of docs/img. With --device no ruff and ty, and only those tests of
@@ -97,7 +96,7 @@ def run_tests(environment: Environment, pytest_arguments: list[str]) -> int:
 
 
 def find_newest_frontend(environment: Environment) -> str | None:
-    """Look up the version of the newest page on PyPI.
+    """Look up the newest version of ComfyUI's browser page on PyPI.
 
     Without a network it is the newest that was installed before, None if none was.
 
@@ -120,7 +119,7 @@ def find_newest_frontend(environment: Environment) -> str | None:
 
 
 def check_gates(environment: Environment) -> int:
-    """Run the checks that a commit must pass before any test: lints, format and types."""
+    """Run the checks that every commit must pass: lints, format and types."""
     for gate in (["check", "."], ["format", "--check", "."]):
         print("ruff", *gate[:-1], flush=True)
         if code := environment.run(["-m", "ruff", *gate]):
@@ -161,8 +160,7 @@ def check_types(environment: Environment) -> int:
 def _test_other_host(
     environment: Environment, rest: list[str], *, in_browser: bool, browser: bool
 ) -> int:
-    """Run all tests on another ComfyUI release, and report failures of the browser tests without
-    failing."""
+    """Run all tests on another ComfyUI release."""
     named_tests = [
         argument
         for argument in rest
@@ -188,8 +186,7 @@ def _test_other_host(
 def prepare_other_host(
     environment: Environment, version: str | None, frontend: str | None
 ) -> Environment:
-    """Prepare the ComfyUI of release ``version`` (None: this one) with frontend package
-    ``frontend`` (None: its own).
+    """Prepare another ComfyUI release or version of its browser page.
 
     Packages that differ are installed in a folder that is searched before the environment's own.
 

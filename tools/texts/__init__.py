@@ -1,1 +1,1 @@
-"""Write the texts that follow from the nodes' schemas: the English locale (``run.py make texts``)."""
+"""Write the nodes' texts to translation files."""

@@ -1,4 +1,4 @@
-"""Write every text that follows from the nodes' schemas: ``python3 run.py make texts [--check]``.
+"""Write or check the nodes' texts in the translation files.
 
 The English locale is written, what the translations lack is printed; with ``--check`` nothing is
 written. Missing translations are no error; where English has changed or no longer has a text, the

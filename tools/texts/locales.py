@@ -1,5 +1,4 @@
-"""Write locales/en/nodeDefs.json from the nodes' schemas, and list what the translations of it and
-of main.json lack.
+"""Write the nodes' English texts, and list missing translations.
 
 ComfyUI serves ``locales/<language>/`` of every pack under ``/i18n``. main.json contains the
 texts of the pack's own page, written by hand in each language (``web/js/page_texts.mjs``). The
@@ -24,8 +23,7 @@ key. If a translation stays correct after a change of English, remove its line."
 
 
 def renew(schemas: Sequence[Any], write: bool = True) -> tuple[list[str], list[str]]:
-    """Update the English texts and the review marks of the translations, or only report
-    differences.
+    """Update the English texts and translation marks, or report differences.
 
     Returns:
         A line each: translations that are missing, which the page shows in English; what is wrong.
@@ -41,7 +39,7 @@ def renew(schemas: Sequence[Any], write: bool = True) -> tuple[list[str], list[s
 
 
 def review(nodes: dict[str, Any]) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:
-    """Compare the translations with the English texts of the nodes and of the page.
+    """List translations that are missing or older than their English text.
 
     Returns:
         Lines of what is missing and of what is wrong, and what MARKS should hold.
@@ -94,7 +92,7 @@ def read_locale(language: str, name: str = NODES) -> dict[str, Any]:
 
 
 def node_defs(schemas: Sequence[Any]) -> dict[str, Any]:
-    """List the English texts of the nodes' schemas in the front end's layout."""
+    """Collect the English texts of all nodes in the browser page's layout."""
     return {
         schema.node_id: {
             "display_name": schema.display_name,

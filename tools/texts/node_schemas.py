@@ -1,4 +1,4 @@
-"""Load the nodes' schemas for the tools that write their texts to other files."""
+"""Load the schemas of all nodes."""
 
 from typing import Any
 
@@ -6,8 +6,7 @@ from tools.rigs.pack_in_process import pack_on_host
 
 
 def pack_schemas() -> list[Any]:
-    """List the schemas of all nodes in the pack's order, with ComfyUI and the pack imported into
-    this process.
+    """Load ComfyUI and the pack, and list the schemas of all nodes.
 
     Raises:
         SystemExit: there is no host to import, or a node that can't be.

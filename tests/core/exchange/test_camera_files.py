@@ -1,4 +1,4 @@
-"""Test camera paths of other programs, in files written by their public descriptions."""
+"""Test reading camera path files of other programs."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Test geometry-guided attention: chunks against the dense form, modes, kernels, refused input."""
+"""Test geometry-guided attention against the full bias matrix."""
 
 from dataclasses import replace
 from functools import partial

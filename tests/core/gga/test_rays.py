@@ -1,4 +1,4 @@
-"""Test the three modes of ego rays: the released ones with their errors, exact ones, pinhole."""
+"""Test the three modes of ego camera rays."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Test files uploaded from a browser: their kinds in a take, refusals and folder names."""
+"""Test files that are uploaded from a browser."""
 
 import shutil
 from pathlib import Path

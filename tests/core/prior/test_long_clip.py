@@ -1,4 +1,4 @@
-"""Test that a long clip's maps are stored in mapped files with the same values."""
+"""Test that a long clip stored in mapped files gives the same values."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Test the memory of places outside the exo view: what is drawn again, and what never is."""
+"""Test the memory of generated surfaces outside the exo view."""
 
 from dataclasses import replace
 

@@ -1,5 +1,4 @@
-"""Test the check of the wearer's head in the scene: true takes pass, wrong units and axes are
-named."""
+"""Test the check that finds wrong units and axes by the wearer's head."""
 
 import math
 import re

@@ -139,7 +139,7 @@ def test_given_exo_path_is_checked_and_scaled():
 
 
 def test_rolling_shutter_is_not_taken_for_travel():
-    """Check that a turning camera with a rolling shutter gives no estimated translation."""
+    """Check that a turning camera with a rolling shutter gives no estimated movement."""
     frames, _, exact_depth = draw_clip("still")
     lens, axis_phases = exact_depth.exo.camera, np.arange(3)
     camera = replace(lens, fx=2 * lens.fx, fy=2 * lens.fy)

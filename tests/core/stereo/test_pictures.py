@@ -1,4 +1,4 @@
-"""Test both eyes' pictures for a headset: directions, the horizon, flat screens and mp4 boxes."""
+"""Test stereo pictures for headsets."""
 
 import shutil
 import struct

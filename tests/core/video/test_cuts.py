@@ -1,4 +1,4 @@
-"""Test finding cuts in drawn videos, and passing takes without a cut."""
+"""Test finding cuts in drawn videos."""
 
 from dataclasses import replace
 

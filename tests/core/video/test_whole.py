@@ -1,4 +1,4 @@
-"""Test that truncated video files and damaged pictures are remarked, and intact ones are not."""
+"""Test that truncated and damaged video files are reported."""
 
 import io
 import re

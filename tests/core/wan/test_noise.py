@@ -1,4 +1,4 @@
-"""Test that the released noise leaves the global random state alone."""
+"""Test that drawing the released noise doesn't change torch's random state."""
 
 import torch
 
