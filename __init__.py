@@ -30,7 +30,8 @@ def _copy_before() -> Path | None:
 
 if _copy := _copy_before():
     # With this the host asks for nothing else: a route or a node twice would end its start.
-    WEB_DIRECTORY, NODE_CLASS_MAPPINGS = None, {}
+    WEB_DIRECTORY = None
+    NODE_CLASS_MAPPINGS = {}
     logging.warning(
         "[EgoX] Two copies in custom_nodes: %s is in use, %s is left out. Remove one of them.",
         _copy,

@@ -112,7 +112,9 @@ def unpack_zip(
         EgoXInputError: as :func:`open_zip`; links, names that some system can't hold or that differ
             in case alone, too many members, more bytes than it claims or than may be, damaged.
     """
-    label, written_bytes, used_names = "archive", 0, set[str]()
+    label = "archive"
+    written_bytes = 0
+    used_names = set[str]()
     with open_zip(path, label, most_bytes) as archive:
         if len(archive.infolist()) > most_files:
             raise EgoXInputError(
@@ -318,7 +320,8 @@ def read_npy_header(
             expected="an array that fits",
             fix="copy or write it again",
         )
-    claimed_bytes, held_bytes = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    claimed_bytes = math.prod(shape) * dtype.itemsize
+    held_bytes = size - stream.tell()
     if claimed_bytes != held_bytes:
         raise EgoXInputError(
             what,
@@ -350,7 +353,9 @@ class PackedFrames:
 
     def read(self, indices: list[int]) -> Iterator[np.ndarray]:
         """Yield the frames at ascending ``indices``."""
-        wanted_numbers, kept_frames, self._kept = set(indices), self._kept, {}
+        wanted_numbers = set(indices)
+        kept_frames = self._kept
+        self._kept = {}
         frame_range = range(indices[0], indices[-1] + 1)  # those between are unpacked anyway
         keep_all = len(frame_range) * self._frame_bytes() <= self._keep_bytes
         for number in frame_range:
@@ -365,7 +370,8 @@ class PackedFrames:
 
     def _open(self) -> tuple[Member, np.dtype]:
         if self._stream is None:
-            self._stream, self._next = open_member(self._archive, self._member, self._what), 0
+            self._stream = open_member(self._archive, self._member, self._what)
+            self._next = 0
             size = self._archive.getinfo(self._member).file_size
             _, self._dtype = read_npy_header(self._stream, self._what, size)
         return self._stream, self._dtype
@@ -374,7 +380,9 @@ class PackedFrames:
         if self._stream is not None and number < self._next:
             self._stream.close()
             self._stream = None
-        (stream, dtype), size, frame_data = self._open(), self._frame_bytes(), b""
+        (stream, dtype) = self._open()
+        size = self._frame_bytes()
+        frame_data = b""
         while self._next <= number:
             frame_data = stream.read(size)
             if len(frame_data) < size:

@@ -66,7 +66,8 @@ def _dense_tensor(values: object) -> Tensor:
 
 def _describe_type(values: object) -> str:
     """Describe the type and dtype of a value, for an error."""
-    type_name, dtype = type(values).__name__, getattr(values, "dtype", None)
+    type_name = type(values).__name__
+    dtype = getattr(values, "dtype", None)
     return type_name if dtype is None else f"{type_name} of {dtype}"
 
 

@@ -91,8 +91,7 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
 
 
 def this_python() -> str:
-    """Shorten the path of the Python executable, because its first folders may contain a user name.
-    """
+    """Shorten the Python executable's path, whose first folders may contain a user name."""
     return str(Path(*Path(sys.executable).parts[-3:]))
 
 

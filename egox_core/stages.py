@@ -267,7 +267,8 @@ def _with_exo_pose(
             what="exo_w2c", count=len(w2c), in_memory=True, file_frames=file_frames
         )
         entries = entries_of(frames, numbering)
-        w2c, notes = w2c[entries.at], (entries.remark,)
+        w2c = w2c[entries.at]
+        notes = (entries.remark,)
     posed_exo = replace(exo, w2c=w2c, frames=frames.bare, world="take")
     comparable = exo.stands or posed_exo.stands or len(exo.w2c) == len(posed_exo.w2c)
     if not exo.at_origin and not (
@@ -328,7 +329,8 @@ def path(
     size = ego_size or frames_in_use.sizes((REFERENCE_SIZE, REFERENCE_SIZE))[1][1]
     lens_given = preset_camera(camera, size) if isinstance(camera, str) else camera
     # The poses of a meta.json belong to a sensor that is turned as this one.
-    meta_lens, notes = preset_camera("aria_released", size), TakeNotes()
+    meta_lens = preset_camera("aria_released", size)
+    notes = TakeNotes()
     default_lens = lens_given or meta_lens
     progress(0, 1, "ego path")
     if not isinstance(poses, (str, Path)):
@@ -621,7 +623,9 @@ def judge(
         _refuse_arguments("judge", requirement, scene=scene, trajectory=trajectory)
     else:
         trajectory.check_moments(scene.frames, "scene")
-    video, path_error, errors_db = as_floats(as_frames(ego, "ego video")), None, None
+    video = as_floats(as_frames(ego, "ego video"))
+    path_error = None
+    errors_db = None
     if views is None and scene is not None and trajectory is not None:
         views = PathViews.of(scene, trajectory, progress=progress)
     if views is not None:

@@ -81,7 +81,9 @@ class AttentionCapture:
             )
         sigmas = args[SIGMAS].detach().cpu().float()
         index_from_start("sampling step", self.step, len(sigmas) - 1, "the steps of this run")
-        self.record, self._sigmas, self._widening = None, sigmas, widening[0]
+        self.record = None
+        self._sigmas = sigmas
+        self._widening = widening[0]
         try:
             return executor(noise, *args, **kwargs)
         finally:
@@ -124,7 +126,8 @@ class AttentionCapture:
             q.shape[0] // len(stacked_sides)
         )  # the first one of the batch, its positive prompt
         t, h, _ = options["grid_sizes"]
-        w_exo, w = widening.exo.shape[-1] // PATCH, k.shape[1] // (t * h)
+        w_exo = widening.exo.shape[-1] // PATCH
+        w = k.shape[1] // (t * h)
         frames = tuple(window_frames(options, widening.exo.shape[2], t) or range(t))
         guidance = widening.guidance
         geometry = (
@@ -212,8 +215,7 @@ class EgoXAttentionCapture(io.ComfyNode):
 
 
 class EgoXAttentionView(io.ComfyNode):
-    """Draw the attention recorded by EgoX Attention Capture for a chosen pixel of the ego picture.
-    """
+    """Draw the attention recorded by EgoX Attention Capture for one pixel of the ego picture."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -171,7 +171,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         sources = latent_sources | {
             name: value for name, value in connected_inputs.items() if value is not None
         }
-        samples, trajectory = ego_half(latent["samples"]), sources.get("trajectory")
+        samples = ego_half(latent["samples"])
+        trajectory = sources.get("trajectory")
         height, width = (PIXELS_PER_LATENT * latent_side for latent_side in samples.shape[-2:])
         lens = (
             preset_camera(DEFAULT_PRESET, height) if trajectory is None else trajectory.ego.camera
@@ -180,7 +181,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         # Before decoding, since a wrong angle is refused.
         pinhole_camera = lens.as_pinhole(pinhole_fov) if pinhole_fov else None
         frames = decoded_frames = decode_video(vae, samples, sources.get("tile_size", 0))
-        lens_circle, observed_video = lens.circle(), None
+        lens_circle = lens.circle()
+        observed_video = None
         if bool(shown) or keep_observed:
             observed_video = compare_with_prior(
                 latent_sources.get("prior"),

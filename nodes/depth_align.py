@@ -248,7 +248,8 @@ class EgoXDepthAlign(io.ComfyNode):
         sky_mask=None,
         file_frames="auto",
     ) -> io.NodeOutput:
-        frames, scale = Frames.given(frames), PRIOR_PRESETS[preset].scale or "as is"
+        frames = Frames.given(frames)
+        scale = PRIOR_PRESETS[preset].scale or "as is"
         progress = host_progress()
         sockets = select_connected(
             moge_geometry=moge_geometry, da3_geometry=da3_geometry, depth_image=depth_image

@@ -118,7 +118,8 @@ def use_depth_camera(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraT
     Raises:
         EgoXInputError: depth of another camera, such as exo's.
     """
-    ego_path, depth_poses = trajectory.ego, depth.exo.w2c
+    ego_path = trajectory.ego
+    depth_poses = depth.exo.w2c
     ego_poses = (
         [ego_path.w2c]
         if trajectory.exo is None

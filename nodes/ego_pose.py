@@ -220,9 +220,11 @@ class EgoXEgoPoseInput(io.ComfyNode):
         every_nth=0,
         file_frames="auto",
     ) -> io.NodeOutput:
-        frame_count, picture_size = None if scene is None else scene.frame_count, REFERENCE_SIZE
+        frame_count = None if scene is None else scene.frame_count
+        picture_size = REFERENCE_SIZE
         if exo_images is not None:
-            frame_count, picture_size = len(exo_images), exo_images.shape[1]
+            frame_count = len(exo_images)
+            picture_size = exo_images.shape[1]
         frames = Frames.given(frames)
         _, (_, picture_size) = frames.sizes((picture_size, picture_size))
         if source == "estimated" and base is None and estimated is None:
@@ -272,7 +274,8 @@ def check_poses(graph: Graph, node: str) -> None:
         if sidecar_missing(graph, node, META):
             raise missing_poses_error()
     if source == "file" and isinstance(file, str):
-        frames, file_entry = frames_in_use(graph, node), input_values.get("entry")
+        frames = frames_in_use(graph, node)
+        file_entry = input_values.get("entry")
         if (file != BESIDE or frames.source is not None) and isinstance(file_entry, str):
             read_trajectory(
                 find_trajectory_file(file, frames),

@@ -185,12 +185,14 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             notes += (note,) if note else ()
             exo_path = depth.exo
             mask = depth.dynamic if mask is None else mask
-        depth_m, progress = None if depth is None else depth.depth_m, host_progress(count)
+        depth_m = None if depth is None else depth.depth_m
+        progress = host_progress(count)
         scene_evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "frames": used_frames}
         head_path = estimate_head(points, exo_path, **scene_evidence)
         hands, hands_note = judged_hands(points.hands, exo_path.camera, **scene_evidence)
         hands = replace(hands, frames=used_frames.bare)
-        ego_lens, report = preset_camera(DEFAULT_PRESET, height), head_path.report
+        ego_lens = preset_camera(DEFAULT_PRESET, height)
+        report = head_path.report
         trajectory = head_path.trajectory(ego_lens, used_frames, exo=exo_path)
         keyframes, keyframes_note = keyframes_of_path(
             trajectory.ego.upright_w2c,
@@ -234,7 +236,8 @@ def find_wearer_points(
         EgoXInputError: points or masks that may be of other frames.
     """
     frames = frames.closed  # these pictures are all that anything can be of
-    wearer_mask, mask_notes = None, ()
+    wearer_mask = None
+    mask_notes = ()
     if person_mask is not None:
         wearer_mask, mask_notes = fit_host_mask(person_mask, frames, *size, "mask of the wearer")
     person_number = None if person < 0 else person

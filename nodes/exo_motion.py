@@ -122,7 +122,8 @@ class EgoXExoMotion(io.ComfyNode):
         every_nth=0,
         file_frames="auto",
     ) -> io.NodeOutput:
-        frames, progress = as_frames(exo_images, "exo frames").cpu(), host_progress()
+        frames = as_frames(exo_images, "exo frames").cpu()
+        progress = host_progress()
         depth, mask_notes = with_host_masks(depth, dynamic=dynamic_mask)
         camera_file = None
         if poses_file.strip():

@@ -66,7 +66,8 @@ class Observed:
 
     def doubts(self) -> list[str]:
         """Describe for how many frames it is unknown whether the model redrew observed pixels."""
-        count, unjudged_count = len(self.judged), int((~self.judged).sum())
+        count = len(self.judged)
+        unjudged_count = int((~self.judged).sum())
         if not unjudged_count:
             return []
         frames = "" if unjudged_count == count else f" in {unjudged_count} of {count} frames"
@@ -90,7 +91,8 @@ def compare_with_prior(
     """
     if prior is None or seen is None or len(prior) != len(decoded):
         return None
-    picture_size, seen = tuple(decoded.shape[1:3]), seen[: len(decoded)]
+    picture_size = tuple(decoded.shape[1:3])
+    seen = seen[: len(decoded)]
     if tuple(prior.shape[1:3]) != picture_size:
         prior = interpolate(prior.movedim(-1, 1), picture_size, mode="bilinear").movedim(1, -1)
         seen = interpolate(seen[None], picture_size, mode="nearest-exact")[0]

@@ -219,7 +219,8 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             depth,
             progress,
         )
-        coverage, class_masks = prior.coverage.float(), make_class_masks(prior.seen)
+        coverage = prior.coverage.float()
+        class_masks = make_class_masks(prior.seen)
         return io.NodeOutput(prior.rgb, coverage, depth_picture, prior.depth(), *class_masks, ui=ui)
 
 

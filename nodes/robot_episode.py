@@ -166,8 +166,10 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         folder = Path(folder_paths.get_output_directory(), SETS) / require_safe_name(
             dataset, "dataset"
         )
-        progress, camera_fit_report = host_progress(), None
-        ego_trajectory, exo_path = trajectory, depth.exo
+        progress = host_progress()
+        camera_fit_report = None
+        ego_trajectory = trajectory
+        exo_path = depth.exo
         if scene is not None:
             ego_trajectory = trajectory.tied(scene.exo)
             if scene.exo.world != exo_path.world:  # of another depth: what was drawn counts

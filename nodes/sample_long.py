@@ -289,7 +289,8 @@ def check_long(graph: Graph, node: str) -> None:
                 expected="depth and trajectory",
                 fix=f"connect '{name}', or switch look_away_memory off",
             )
-    steps, switch = input_values.get("steps"), input_values.get("switch_step", 0)
+    steps = input_values.get("steps")
+    switch = input_values.get("switch_step", 0)
     if isinstance(steps, int) and isinstance(switch, int):
         if linked_node_id(graph, node, "low_noise_model") is not None:
             choose_switch_step(steps, switch)

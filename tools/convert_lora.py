@@ -198,7 +198,8 @@ class SmallerLora:
         down, up = self._read_pair(part)
         if not self.is_resized:
             return down, up
-        rank, scale = self.sizes[part].rank, self._file_scale(part, len(down))
+        rank = self.sizes[part].rank
+        scale = self._file_scale(part, len(down))
         (left, left_r), (right, right_r) = (
             torch.linalg.qr(matrix.float()) for matrix in (up.flatten(1), down.flatten(1).T)
         )
@@ -273,9 +274,9 @@ class SmallerLora:
 
 
 def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...]]:
-    """Write a LoRA or transformer under other tensor names, and report names without a counterpart.
-    """
-    weights_content, tensors_by_name = weight_file(source, "weights file"), load_file(source)
+    """Write a LoRA or transformer under other tensor names, and report unknown names."""
+    weights_content = weight_file(source, "weights file")
+    tensors_by_name = load_file(source)
     if weights_content.place == "LoRA":
         is_native = naming == "native"
         converted_lora = convert_lora(

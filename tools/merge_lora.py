@@ -131,7 +131,8 @@ class Merge:
             )
         lora_report = f"{lora.name}: {converted_lora.report_on(base_file.shapes, lora.name)}"
         self.report = "; ".join(filter(None, (lora_report, left_out_note)))
-        self.strength, self.matrices = strength, converted_lora.tensors
+        self.strength = strength
+        self.matrices = converted_lora.tensors
         self.metadata = {
             "format": "pt",
             **base_file.metadata,
@@ -152,8 +153,10 @@ class Merge:
 
     def entries(self, name: str) -> dict[str, tuple[str, list[int], int]]:
         """List type, shape and bytes of one weight's tensors by their full names."""
-        entry, config = self.header[self.names[name]], self.config(name)
-        shape, layer_prefix = entry["shape"], name.removesuffix("weight")
+        entry = self.header[self.names[name]]
+        config = self.config(name)
+        shape = entry["shape"]
+        layer_prefix = name.removesuffix("weight")
         element_count = math.prod(shape)
         if config is None:
             type_name = (
@@ -179,7 +182,8 @@ class Merge:
     def weight(self, name: str) -> Tensor:
         """Compute one weight of the result, before it is rounded."""
         source = self.names[name]
-        weight, layer_prefix = self.read(source), source.removesuffix("weight")
+        weight = self.read(source)
+        layer_prefix = source.removesuffix("weight")
         scale_name = next(
             (layer_prefix + end for end in SCALES if layer_prefix + end in self.header), None
         )

@@ -24,7 +24,8 @@ from tools.setup.layout import REPO_ROOT, Layout, SetupError
 from tools.setup.server import Server
 
 # As web/js/previews/strip.mjs cuts the picture.
-LAMBDAS, STRENGTHS = (0, 1, 3, 10), (0.5, 1)
+LAMBDAS = (0, 1, 3, 10)
+STRENGTHS = (0.5, 1)
 STRIP_FILE = REPO_ROOT / "docs" / "img" / "lambda_strip.jpg"
 DEMO_FILE = REPO_ROOT / "docs" / "img" / "demo.webp"
 PAGE_STRIP_FILE = REPO_ROOT / "web" / "js" / "previews" / "strip.webp"

@@ -18,7 +18,8 @@ REPO = Path(__file__).resolve().parent.parent
 def find_faults(repo: Path, tag: str) -> list[str]:
     """List the reasons why this tag can't be published."""
     pyproject = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
-    project_table, comfy_table = pyproject["project"], pyproject["tool"]["comfy"]
+    project_table = pyproject["project"]
+    comfy_table = pyproject["tool"]["comfy"]
     required = {
         "[project.urls] Repository": project_table.get("urls", {}).get("Repository", ""),
         "[tool.comfy] PublisherId": comfy_table["PublisherId"],
@@ -47,7 +48,8 @@ def list_entry(repo: Path) -> dict[str, str | list[str]]:
     By ``nodename_pattern`` the Manager finds the pack for a graph whose nodes are missing.
     """
     pyproject = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
-    project_table, comfy_table = pyproject["project"], pyproject["tool"]["comfy"]
+    project_table = pyproject["project"]
+    comfy_table = pyproject["tool"]["comfy"]
     repository_url = project_table.get("urls", {}).get("Repository", "")
     if not (repository_url and comfy_table["PublisherId"]):
         sys.exit("pyproject.toml: [project.urls] Repository or [tool.comfy] PublisherId is empty")

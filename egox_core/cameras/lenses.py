@@ -34,7 +34,8 @@ MIN_SLOPE = 0.02
 PLANE_STEPS = 40
 """Most Newton steps in the plane: 4 to 6 for real lenses, more where OpenCV's plain one nearly folds
 back. One more carries the gradient."""
-WIDEST_PLAIN, ANY_RADIUS = math.radians(89), 1e9
+WIDEST_PLAIN = math.radians(89)
+ANY_RADIUS = 1e9
 """Largest angle of OpenCV's plain lens; a radius beyond every plane."""
 
 Distortion = tuple[float, ...]
@@ -74,7 +75,8 @@ def project_pinhole(
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
     """Project points by a pinhole to ``x/z, y/z``, with finite numbers for invalid points."""
-    xy, z = points[..., :2], points[..., 2]
+    xy = points[..., :2]
+    z = points[..., 2]
     valid = z > 0
     plane = xy / torch.where(valid, z, torch.ones_like(z))[..., None]
     return plane, valid & (
@@ -129,7 +131,8 @@ def project_fisheye(
 
     Points behind the camera are allowed as far as the angle goes.
     """
-    xy, z = points[..., :2], points[..., 2]
+    xy = points[..., :2]
+    z = points[..., 2]
     radius_squared = xy.square().sum(-1)
     # On the axis the derivative of the norm is 0/0; there the map is x / z exactly.
     on_axis = radius_squared <= 1e-24 * (1 + z.square())
@@ -215,7 +218,8 @@ def angle_limit(radial: Distortion, max_angle: float) -> float:
 
 def _radius(theta, radial: Distortion):
     """Compute the distance from the centre of the image plane at incidence angle theta."""
-    theta_squared, polynomial = theta * theta, 0.0
+    theta_squared = theta * theta
+    polynomial = 0.0
     for coefficient in reversed(radial):
         polynomial = (polynomial + coefficient) * theta_squared
     return theta * (1 + polynomial)
@@ -223,7 +227,8 @@ def _radius(theta, radial: Distortion):
 
 def _slope(theta, radial: Distortion):
     """Compute the derivative of :func:`_radius` by the angle."""
-    theta_squared, polynomial = theta * theta, 0.0
+    theta_squared = theta * theta
+    polynomial = 0.0
     for index in reversed(range(len(radial))):
         polynomial = (polynomial + (2 * index + 3) * radial[index]) * theta_squared
     return 1 + polynomial
@@ -283,7 +288,8 @@ def _distort(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
     (s1...s4)."""
     if not any(bend):
         return plane
-    (k1, k2, px, py, s1, s2, s3, s4), (x, y) = bend, plane.unbind(-1)
+    (k1, k2, px, py, s1, s2, s3, s4) = bend
+    (x, y) = plane.unbind(-1)
     radius_squared = x * x + y * y
     radial_factor = 1 + radius_squared * (k1 + k2 * radius_squared) + 2 * (px * x + py * y)
     return torch.stack(
@@ -313,7 +319,8 @@ def _undistort(plane: Tensor, bend: Distortion, limit: float) -> Tensor:
 
 def _newton_step(guess: Tensor, target: Tensor, bend: Distortion) -> Tensor:  # each [..., 2]
     """Compute Newton's step from a guess towards the point whose distortion gives the target."""
-    (k1, k2, px, py, s1, s2, s3, s4), (x, y) = bend, guess.unbind(-1)
+    (k1, k2, px, py, s1, s2, s3, s4) = bend
+    (x, y) = guess.unbind(-1)
     radius_squared = x * x + y * y
     radial_factor = 1 + radius_squared * (k1 + k2 * radius_squared) + 2 * (px * x + py * y)
     factor_slope = 2 * (k1 + 2 * k2 * radius_squared)

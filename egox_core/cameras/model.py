@@ -318,8 +318,7 @@ class CameraModel:
         return sensor_from_upright(self.quarter_turns).T @ w2c.double()
 
     def depth_rays(self) -> Tensor:  # [H, W, 3] float32, camera frame
-        """Compute for each pixel the ray [x, y, 1] that gives a 3-D point when multiplied by the
-        pixel's z depth.
+        """Compute each pixel's ray [x, y, 1], whose product with z depth is the 3-D point.
 
         NaN outside the lens' valid angle and at 90 degrees or more, where z depth says nothing.
         """

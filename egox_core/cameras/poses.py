@@ -140,7 +140,8 @@ def look_at(
     position, target, up = (
         torch.as_tensor(values, dtype=torch.float64) for values in (position, target, up)
     )
-    forward, up = target - position, up / up.norm().clamp_min(1e-12)
+    forward = target - position
+    up = up / up.norm().clamp_min(1e-12)
     right = torch.linalg.cross(forward, up)
     if forward.norm() < 1e-9 or right.norm() < 1e-6 * forward.norm():
         raise EgoXInputError(

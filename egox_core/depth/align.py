@@ -44,8 +44,7 @@ ADVICE = "give the video's own depth: a file, or the output of MoGe"
 
 @contextmanager
 def depth_advice() -> Generator[None]:
-    """Extend errors about a depth file by advice on how to make other depth, as a context manager.
-    """
+    """Add advice on other depth to errors about a depth file, as a context manager."""
     try:
         yield
     except EgoXInputError as error:
@@ -102,7 +101,8 @@ def align_depth(
 
     excluded_mask = _combine_maps(torch.logical_or, dynamic, sky)
     check_order(metric, video, excluded_mask)
-    count, disparity = len(metric.depth_m), video.kind == "disparity"
+    count = len(metric.depth_m)
+    disparity = video.kind == "disparity"
     metric_m, video_values = metric.depth_m.cpu().numpy(), video.depth_m.cpu().numpy()
     excluded_array = None if excluded_mask is None else excluded_mask.cpu().numpy()
 
@@ -212,7 +212,9 @@ def momentum_states(fits: list[FrameFit | None]) -> list[tuple[float, float]]:
             fix="check that both depths belong to this video and that the dynamic mask does not "
             "cover everything; leave the video depth out to use the metric depth as it is",
         )
-    alpha, beta, states = first_fit.alpha, first_fit.beta, []
+    alpha = first_fit.alpha
+    beta = first_fit.beta
+    states = []
     for fit in fits:
         if fit is not None:
             alpha = MOMENTUM * alpha + (1 - MOMENTUM) * fit.alpha
@@ -275,7 +277,8 @@ def _run_in_threads(work: Callable[[int], Result], count: int) -> Iterator[Resul
 
     A consumer that raises (Cancel) drops what has not begun.
     """
-    pool, pending_results = ThreadPoolExecutor(WORKERS, thread_name_prefix="egox-depth"), deque()
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="egox-depth")
+    pending_results = deque()
     try:
         for index in range(count):
             pending_results.append(pool.submit(work, index))

@@ -48,7 +48,9 @@ def da3_depth(
             expected="'depth' [B, H, W]",
             fix="give the output of Depth Anything 3",
         )
-    confidence, sky_probability, sky = payload.get("confidence"), payload.get("sky"), None
+    confidence = payload.get("confidence")
+    sky_probability = payload.get("sky")
+    sky = None
     cleaned, notes = clean_depth(depth, "Depth Anything 3")
     height, width = cleaned.shape[1:]
     is_multiview = payload.get("mode") == "multiview"

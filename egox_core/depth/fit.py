@@ -128,7 +128,8 @@ def fit_robust(
     for _ in range(ITERATIONS):
         residuals = np.abs(sampled_y - fit.alpha * sampled_x - fit.beta)
         scale = max(1.4826 * float(np.median(residuals)), SCALE_FLOOR * start.mean_y)
-        alpha, fit = fit.alpha, _weighted_step(sampled_x, sampled_y, fit, scale)
+        alpha = fit.alpha
+        fit = _weighted_step(sampled_x, sampled_y, fit, scale)
         if fit is None or abs(fit.alpha - alpha) <= SETTLED * abs(alpha):
             break
     if fit is None:

@@ -46,7 +46,8 @@ def compare_order(
 ) -> OrderCheck | None:
     """Compute the rank correlation of a video depth and a metric depth on a sample of static
     pixels."""
-    count, pixels = len(metric_m), metric_m[0].numel()
+    count = len(metric_m)
+    pixels = metric_m[0].numel()
     step = max(1, pixels // SAMPLE)
     frame_correlations = []
     for t in sample_frames(count, FRAMES):

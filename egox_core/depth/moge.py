@@ -46,7 +46,8 @@ def moge_depth(
             expected="the geometry of a perspective video",
             fix="give the output of MoGe for the video itself, not for a panorama",
         )
-    mask, sky = payload.get("mask"), None
+    mask = payload.get("mask")
+    sky = None
     if isinstance(mask, Tensor):
         # Where the mask is False MoGe has no geometry: mostly sky. Raw depth there (apply_mask off)
         # means nothing.

@@ -79,7 +79,8 @@ class DepthWindow:
         if self._is_crop:
             return self._crop(depth, np.nan)
         (left_samples, fraction_x), (upper_samples, fraction_y) = self._sample_positions()
-        (rows, columns), (nearest, inside) = depth.shape, self._nearest_samples(depth)
+        (rows, columns) = depth.shape
+        (nearest, inside) = self._nearest_samples(depth)
         corners = np.stack(
             [
                 depth[
@@ -90,7 +91,8 @@ class DepthWindow:
                 for column_offset in (0, 1)
             ]
         )
-        weight_y, weight_x = fraction_y[:, None], fraction_x[None]
+        weight_y = fraction_y[:, None]
+        weight_x = fraction_x[None]
         interpolated = (corners[0] * (1 - weight_x) + corners[1] * weight_x) * (1 - weight_y) + (
             corners[2] * (1 - weight_x) + corners[3] * weight_x
         ) * weight_y
@@ -127,7 +129,9 @@ class DepthWindow:
         Raises:
             EgoXInputError: a frame with hardly any valid pixel.
         """
-        depth_store, moving_store, shares = FrameStore(count, self.size[::-1], np.float32), None, []
+        depth_store = FrameStore(count, self.size[::-1], np.float32)
+        moving_store = None
+        shares = []
         for number, (depth, dynamic) in enumerate(maps):
             fitted_depth = self.fit_depth(mark_invalid(torch.tensor(depth)).numpy())
             shares.append(float(np.isfinite(fitted_depth).mean()))
@@ -243,7 +247,8 @@ def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> Depth
     None.
 
     None if rounding doesn't explain the size."""
-    patch_size, (width, height) = _patch_px(depth_size, size), size
+    patch_size = _patch_px(depth_size, size)
+    (width, height) = size
     aspect_ratio = depth_size[0] * height / (depth_size[1] * width)
     if not patch_size or abs(aspect_ratio - 1) > ROUNDED_ASPECT:
         return None
@@ -349,7 +354,8 @@ def fit_host_mask(
     if count != 1:
         numbering = Numbering(what=name, count=count, in_memory=True)
         entries = entries_of(frames, numbering)
-        mask, notes = mask[entries.at], (entries.remark,)
+        mask = mask[entries.at]
+        notes = (entries.remark,)
     left = centre_crop_left((mask_width, mask_height), (width, height))
     if left is not None:
         mask = mask[:, :, left : left + width]

@@ -112,8 +112,10 @@ def align_sources(
     _, (width, height) = map_frames.sizes((width, height))
 
     def fit_source(source: DepthSource) -> DepthSource:
-        depth, what = source.depth, f"depth of {source.name}"
-        source_frames, source_notes = depth.frames, []
+        depth = source.depth
+        what = f"depth of {source.name}"
+        source_frames = depth.frames
+        source_notes = []
         if source_frames != map_frames.bare:
             numbering = Numbering.of_own(what, source_frames, file_frames)
             entries = entries_of(map_frames, numbering)

@@ -191,7 +191,8 @@ def _camera_of(content: dict, what: str) -> CameraModel:
         raise EgoXInputError(
             what, got=f"w {width:g} and h {height:g}", expected=FORM, fix="export the camera again"
         )
-    view_angle, lens = number("camera_angle_x", 0), _lens_of(content, what)
+    view_angle = number("camera_angle_x", 0)
+    lens = _lens_of(content, what)
     focal_by_angle = width / 2 / math.tan(view_angle / 2) if 0 < view_angle < math.pi else 0.0
     fx = number("fl_x", 0) or focal_by_angle
     return CameraModel(

@@ -95,7 +95,8 @@ class CameraFile:
         """
         if not isinstance(content, Mapping):
             raise _unknown_format(name)
-        file_form, times_s = form_of(content), None
+        file_form = form_of(content)
+        times_s = None
         if callable(file_form):
             return file_form(content, name)
         if file_form == "ours":
@@ -136,7 +137,8 @@ class CameraFile:
 def write_chan(file: Path, path: CameraPath, frames: Tensor) -> None:
     """Write a .chan file of Nuke: frame number from 1, position, rotation in degrees, vertical
     field of view."""
-    c2w, camera = opengl_c2w(path.upright_w2c).numpy(), path.camera.upright()
+    c2w = opengl_c2w(path.upright_w2c).numpy()
+    camera = path.camera.upright()
     angle_z, angle_x, angle_y = (
         scipy.spatial.transform.Rotation.from_matrix(c2w[:, :3, :3])
         .as_euler(NUKE_ORDER, degrees=True)

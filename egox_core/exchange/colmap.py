@@ -91,8 +91,10 @@ def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[
     """
     from scipy.spatial.transform import Rotation
 
-    colmap_folder, suffix = path.parent, path.suffix.lower()
-    cameras, pose_by_name = set(), {}
+    colmap_folder = path.parent
+    suffix = path.suffix.lower()
+    cameras = set()
+    pose_by_name = {}
     with _colmap_errors(colmap_folder):
         rows = (
             _binary_pictures(colmap_folder) if suffix == ".bin" else _text_pictures(colmap_folder)
@@ -181,7 +183,8 @@ def _text_pictures(folder: Path) -> Iterator[list[str]]:
 
 def _binary_pictures(folder: Path) -> Iterator[list]:
     """Yield the rows of images.bin, each from the quaternion on."""
-    file_bytes, offset = _read_bytes(folder / "images.bin"), 8
+    file_bytes = _read_bytes(folder / "images.bin")
+    offset = 8
     for _ in range(*struct.unpack_from("<Q", file_bytes)):
         _, *pose, camera = struct.unpack_from("<I7dI", file_bytes, offset)
         name_end = file_bytes.index(b"\0", offset + 64)
@@ -194,7 +197,9 @@ def _binary_pictures(folder: Path) -> Iterator[list]:
 
 def _binary_cameras(folder: Path) -> list[list]:
     """List the rows of cameras.bin in the layout of cameras.txt."""
-    file_bytes, offset, rows = _read_bytes(folder / "cameras.bin"), 8, []
+    file_bytes = _read_bytes(folder / "cameras.bin")
+    offset = 8
+    rows = []
     for _ in range(*struct.unpack_from("<Q", file_bytes)):
         camera_id, model, width, height = struct.unpack_from("<IiQQ", file_bytes, offset)
         name, count = BINARY_MODELS[model]

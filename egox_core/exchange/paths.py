@@ -150,7 +150,8 @@ def export_path(
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         target = Path(folder, name)
         write(target, trajectory, document, clip, prompt)
-        written_path, exo = target, trajectory.known_exo
+        written_path = target
+        exo = trajectory.known_exo
         if form in CAMERA_FORMS and exo.lens is not None and exo.moves:
             exo_trajectory = replace(trajectory, ego=exo)
             write(Path(folder, f"exo_{name}"), exo_trajectory, document, clip, prompt)

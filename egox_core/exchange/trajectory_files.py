@@ -113,7 +113,8 @@ def write_trajectory(
     up: Sequence[float] = (),
 ) -> None:
     """Write an ego trajectory as our own JSON, complete or not at all."""
-    ego, exo = trajectory.ego, trajectory.exo or CameraPath.of_exo(None)
+    ego = trajectory.ego
+    exo = trajectory.exo or CameraPath.of_exo(None)
     content: dict[str, object] = {
         "format": FORMAT,
         "version": VERSION,

@@ -49,7 +49,8 @@ def numbered_files(
     """
     by_kind: dict[str, list[tuple[str, float]]] = {}
     for file in files:
-        suffix, numbers = Path(file).suffix.lower(), re.findall(r"\d+", Path(file).stem)
+        suffix = Path(file).suffix.lower()
+        numbers = re.findall(r"\d+", Path(file).stem)
         number = float(numbers[-1]) if numbers else math.inf
         if suffix in suffixes and number < math.inf and not Path(file).name.startswith("."):
             by_kind.setdefault(suffix, []).append((file, number))
@@ -73,7 +74,8 @@ def numbered_files(
     number, steps = min(distinct_columns, key=lambda pair: pair[1].sum(), default=numbers[0])
     order = number.argsort(kind="stable")
     for position in np.flatnonzero(steps != 1):
-        low_index, high_index = order[position], order[position + 1]
+        low_index = order[position]
+        high_index = order[position + 1]
         if not steps[position]:
             raise EgoXInputError(
                 what,

@@ -81,7 +81,8 @@ def place(numbering: Numbering, frames: Frames) -> Placed:
         EgoXInputError: as there and as :func:`.rule.entries_of`; moments that the user declares in
             two ways; names without one number that changes.
     """
-    is_declared, name = numbering.file_frames != "auto", numbering.what
+    is_declared = numbering.file_frames != "auto"
+    name = numbering.what
     if numbering.times_of_video and is_declared:
         raise states_moments(name, numbering.file_frames)
     if numbering.every_nth and is_declared:
@@ -92,7 +93,8 @@ def place(numbering: Numbering, frames: Frames) -> Placed:
             fix="leave every_nth at 0, or file_frames at 'auto'",
         )
     if numbering.times_of_video and numbering.times_s is not None:
-        pose_order, words = torch.arange(numbering.count), f"{name}: {numbering.count} poses"
+        pose_order = torch.arange(numbering.count)
+        words = f"{name}: {numbering.count} poses"
         if frames.counted and len(frames):  # of unknown times
             return Placed(
                 pose_order, pose_order.double(), "index", f"{words}: the first ones are used"
@@ -100,12 +102,15 @@ def place(numbering: Numbering, frames: Frames) -> Placed:
         return Placed(pose_order, numbering.times_s, "seconds", f"{words}: read by time")
     has_numbers = numbering.numbers is not None
     if numbering.times_s is not None and not (numbering.every_nth and numbering.names):
-        stated_values, clock = numbering.times_s, "seconds"
+        stated_values = numbering.times_s
+        clock = "seconds"
     elif has_numbers:
-        stated_values, clock = numbering.numbers.double(), "index"
+        stated_values = numbering.numbers.double()
+        clock = "index"
     else:
         names = numbering.names or (None,) * numbering.count
-        stated_values, clock = numbers_of(names, name), "index"
+        stated_values = numbers_of(names, name)
+        clock = "index"
     pose_order = stated_values.argsort()
     if not len(frames):
         moments = (
@@ -149,7 +154,8 @@ def place_values(
         EgoXInputError: numbers or times that fit in no way or in two, a gap of over a second.
     """
     order = numbers.argsort()
-    pose_values, total = numbers[order].double().numpy(), frames.total
+    pose_values = numbers[order].double().numpy()
+    total = frames.total
     readings = (
         [] if (pose_values % 1).any() else list(_number_readings(pose_values, frames, every_nth))
     )
@@ -165,7 +171,8 @@ def place_values(
             else [*timed_readings, *(candidate for candidate in readings if candidate.fits)]
             or readings
         )
-    best_reading, near_readings = None, {}
+    best_reading = None
+    near_readings = {}
     for reading in sorted(readings, key=lambda reading: reading.lost):
         best_reading = best_reading or reading
         if reading.lost <= best_reading.lost + 1 + (reading.nth and len(pose_values) >= MANY):
@@ -189,8 +196,11 @@ def place_values(
 
 
 def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iterator[Reading]:
-    used_numbers, total = frames.indices.double().numpy(), frames.total or 0
-    first_number, last_number, spare_count = values[0], values[-1], spare_frames(total)
+    used_numbers = frames.indices.double().numpy()
+    total = frames.total or 0
+    first_number = values[0]
+    last_number = values[-1]
+    spare_count = spare_frames(total)
     step = np.diff(values).min(initial=np.inf)
     bases = (0, 1)[: int(first_number) + 1]
     if is_beyond := first_number > (total or 1000):  # as Nuke's 1001
@@ -265,9 +275,13 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
 
 
 def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
-    used_times, total, rate = frames.times_s.numpy(), frames.total, frames.rate
-    end_s, tolerance_s = (total - 1) / rate if total else used_times.max(), 0.51 / rate
-    are_whole, step = not (values % 1).any(), np.diff(values).min(initial=np.inf)
+    used_times = frames.times_s.numpy()
+    total = frames.total
+    rate = frames.rate
+    end_s = (total - 1) / rate if total else used_times.max()
+    tolerance_s = 0.51 / rate
+    are_whole = not (values % 1).any()
+    step = np.diff(values).min(initial=np.inf)
 
     def reading(words: str, pose_times: np.ndarray) -> Reading:
         lost_count = (
@@ -310,7 +324,8 @@ def _gap_note(reading: Reading, frames: Frames, name: str) -> str:
     """Count the frames whose pose is interpolated between two poses of a file, in a note."""
     is_numbered = reading.clock == "index"
     used_moments = (frames.indices if is_numbered else frames.times_s).double().numpy()
-    pose_moments, second = reading.moments, frames.rate if is_numbered else 1.0
+    pose_moments = reading.moments
+    second = frames.rate if is_numbered else 1.0
     next_poses = np.searchsorted(pose_moments, used_moments).clip(0, len(pose_moments) - 1)
     earlier_moments = pose_moments[next_poses - 1]
     later_moments = pose_moments[next_poses]  # before the first pose: no gap, and refused later

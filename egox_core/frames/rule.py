@@ -24,8 +24,7 @@ FILE_FRAMES: tuple[FileFrames, ...] = get_args(FileFrames)
 
 @frozen
 class Numbering:
-    """Statements of a file and of the user about which video frames the file's entries belong to.
-    """
+    """Statements of a file and of the user on which video frames its entries belong to."""
 
     what: str  # names the entries in remarks and errors
     count: int
@@ -90,7 +89,9 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
         return _by_number(frames, numbering)
     if numbering.sparse and numbering.numbers is None:
         frames = frames.of(slice(count))
-    used_count, covers_last, words = len(frames), frames.last < count, f"{count} entries"
+    used_count = len(frames)
+    covers_last = frames.last < count
+    words = f"{count} entries"
     if total not in (None, count):
         words += f" for {total} frames"
     if count == used_count and (
@@ -116,7 +117,8 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
 
 def _by_number(frames: Frames, numbering: Numbering) -> Entries:
     numbers = torch.as_tensor(numbering.numbers).cpu()
-    used_numbers, total = frames.indices.to(numbers), frames.total
+    used_numbers = frames.indices.to(numbers)
+    total = frames.total
     range_text = f", numbered {int(numbers.min())} to {int(numbers.max())}"
     is_exact = torch.equal(numbers, used_numbers)
     order = numbers.argsort(stable=True)
@@ -152,7 +154,8 @@ def _mismatch_error(frames: Frames, numbering: Numbering, span: str) -> EgoXInpu
             "number the entries by the video's frames, from 0",
         )
     elif numbering.file_frames == "source" or (total is None and not numbering.in_memory):
-        expected, fix = f"at least {last + 1}, up to the last frame in use", "use fewer frames"
+        expected = f"at least {last + 1}, up to the last frame in use"
+        fix = "use fewer frames"
     elif numbering.file_frames == "in use":
         expected, fix = (
             in_use_text,

@@ -133,7 +133,8 @@ def gga_attention(
         fill(*ego_job)
         return result.flatten(1, 2)
     # The last blocks of one kernel leave much of the card idle, which the other's blocks take.
-    main_stream, side_stream = torch.cuda.current_stream(q.device), _second_stream(q.device)
+    main_stream = torch.cuda.current_stream(q.device)
+    side_stream = _second_stream(q.device)
     side_stream.wait_stream(main_stream)
     try:
         with torch.cuda.stream(side_stream):
@@ -161,7 +162,8 @@ def _guided_attention(
     The function attend(queries [B, rows, w_ego, heads * d], image rows) keeps the queries'
     shape. After it come the image rows of a chunk at most, and the kernels.
     """
-    keep_graph, w_ego = keeps_graph(q, k, v), geometry.grid[3]
+    keep_graph = keeps_graph(q, k, v)
+    w_ego = geometry.grid[3]
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
     free_bytes = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes
     row_bytes = _token_bytes(q[:1]) + bias_rows.bytes_a_row

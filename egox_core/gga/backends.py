@@ -61,7 +61,8 @@ BACKENDS: Mapping[str, BiasedAttention] = {
 }
 
 TIMED_QUERIES = 784  # as many rows as a chunk has at the released size; their bias is 44 MB
-SCORE_BYTES, SCORE_COPIES = 32 * 2**20, 4
+SCORE_BYTES = 32 * 2**20
+SCORE_COPIES = 4
 """Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax
 in float32."""
 MATH_WORDS = "the mathematical form, in pieces that the scores' bytes set (slow: no kernel is left)"
@@ -109,7 +110,8 @@ class KernelsUsed(Choosing):
     def clear(self) -> None:
         """Empty the record, and allow kernels that failed to be tried again."""
         forget_lost()
-        self.seconds, self._choices = 0.0, []
+        self.seconds = 0.0
+        self._choices = []
 
     def add(self, choice: Choice) -> None:
         """Add the kernels of one attention call to the record."""
@@ -131,7 +133,8 @@ class KernelsUsed(Choosing):
     def name(self) -> str:
         """Name of the kernel in use, or "" if none was used.
 
-        A resumed run starts with this kernel."""
+        A resumed run starts with this kernel.
+        """
         return next((name for choice in self._choices for name in choice.names), self.first)
 
     @property
@@ -239,7 +242,8 @@ class Chosen:
                     raise
                 if self.by_name:
                     raise _unusable_kernel(name, f"fails: {first_line(error)}") from error
-                self.choice.refused[name], self.choice.lost = f"failed: {first_line(error)}", True
+                self.choice.refused[name] = f"failed: {first_line(error)}"
+                self.choice.lost = True
                 self.choice.names = [
                     remaining_name
                     for remaining_name in self.choice.names
@@ -282,7 +286,8 @@ def math_rows(
 
     At least float32 also inside autocast, until the result is rounded to the type of ``q``.
     """
-    query_shape, q = q.shape, q.flatten(1, -2)
+    query_shape = q.shape
+    q = q.flatten(1, -2)
     step = max(1, SCORE_BYTES // (SCORE_COPIES * 4 * q.shape[0] * k.shape[1]))
     head_size = q.shape[-1] // heads
     result_parts = []
@@ -326,7 +331,8 @@ def _choose_kernels(
 
     Where a number isn't finite, all of them, not compared and not remembered.
     """
-    (q, k, v, heads, bias_rows), resumed_name = attention_inputs, kernels_used.first
+    (q, k, v, heads, bias_rows) = attention_inputs
+    resumed_name = kernels_used.first
     names = (name,) if name in BACKENDS else backend_choices(q.device)
     is_steady = name == "steady"
     if is_steady:
@@ -391,12 +397,14 @@ def _matching_kernels(
     names: tuple[str, ...], test_arguments: tuple, reference: Tensor, progress_report: Choosing
 ) -> Choice:
     """Select the kernels that run and agree with the float32 reference."""
-    choice, heads = Choice(names=[]), test_arguments[3]
+    choice = Choice(names=[])
+    heads = test_arguments[3]
     for name in names:
         with progress_report.report_step(name):
             fault = kernel_fault(BACKENDS[name], test_arguments, reference, heads)
         if fault:
-            choice.refused[name], choice.lost = fault, True
+            choice.refused[name] = fault
+            choice.lost = True
         else:
             choice.names.append(name)
     return choice

@@ -212,7 +212,10 @@ class ExoCache:
     def begin_run(self, memory: Memory) -> None:
         """Empty the cache and its counters at the start of a sampling run."""
         self.clear()
-        self.memory, self.full, self.kept, self.refused_bytes = memory, 0, 0, 0
+        self.memory = memory
+        self.full = 0
+        self.kept = 0
+        self.refused_bytes = 0
         self.in_the_way.clear()
 
     @property

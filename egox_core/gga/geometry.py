@@ -165,7 +165,9 @@ def _sample_latents(
         mode="bilinear",
         size=(exo_size[1] // PIXELS_PER_LATENT, exo_size[0] // PIXELS_PER_LATENT),
     )[0]
-    sums, share, trust = weighted_maps[:3], weighted_maps[3], weighted_maps[4]
+    sums = weighted_maps[:3]
+    share = weighted_maps[3]
+    trust = weighted_maps[4]
     return (sums / torch.where(share > 0, share, torch.ones_like(share))).permute(1, 2, 0), trust
 
 
@@ -195,7 +197,8 @@ def _world_from_exo(
     trajectory: CameraTrajectory,
     frame_indices: Tensor,
 ) -> Tensor:  # [t, 3, 4]
-    exo, count = trajectory.exo_of(depth.exo), int(frame_indices.max()) + 1
+    exo = trajectory.exo_of(depth.exo)
+    count = int(frame_indices.max()) + 1
     exo_from_world = exo.poses(count, "exo camera poses").detach().cpu()[frame_indices]
     rotation = torch.linalg.inv(exo_from_world[:, :, :3])
     return torch.cat((rotation, -rotation @ exo_from_world[:, :, 3:]), dim=-1)

@@ -52,7 +52,8 @@ def kernel_fault(run: Callable[..., Tensor], args: tuple, reference: Tensor, hea
 
 def best_seconds(run: Callable[..., Tensor], args: tuple) -> float:
     """Time a kernel: the shortest of a few runs after a warm-up, infinity if it fails."""
-    least_seconds, device = math.inf, args[0].device
+    least_seconds = math.inf
+    device = args[0].device
     try:
         with torch.no_grad():
             for _ in range(1 + TIMED_RUNS):
@@ -77,7 +78,8 @@ class Choosing:
     """
 
     def __init__(self, tell: Callable[[str], None] = log.debug) -> None:
-        self.tell, self.seconds = tell, 0.0
+        self.tell = tell
+        self.seconds = 0.0
 
     @contextmanager
     def report_step(self, what: str) -> Generator[None]:

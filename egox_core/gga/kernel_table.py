@@ -45,7 +45,8 @@ class Limits:
 
     def refusal(self, request: KernelRequest) -> str:
         """Describe why the kernel doesn't support this call, or return "" if it does."""
-        card, needed_triton = card_of(request.device), self.least_triton
+        card = card_of(request.device)
+        needed_triton = self.least_triton
         measured_cards = self.gradients_on if request.gradients else self.measured_on
         subject = "its gradients were" if request.gradients else "was"
         checks = (

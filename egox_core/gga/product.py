@@ -109,7 +109,8 @@ def weight_inputs(
     These are the columns of queries and keys, then slope and offset below cosine 0 and the
     floor in their unit, and whether there is such a slope.
     """
-    options, (scale, factor) = bias_rows.options, _strengths(bias_rows.options)
+    options = bias_rows.options
+    (scale, factor) = _strengths(bias_rows.options)
     column_unit = math.ldexp(1.0, 2 * LARGEST - sum(_column_exponents(options)))
     slope_offset, floor = (
         (1 + LOG_FLOOR) * (1 - 1 / scale) * column_unit,
@@ -156,18 +157,28 @@ def guided_product(
         ImportError: no Triton.
     """
     kernel = product_kernel()
-    width, per_frame = bias_rows.geometry.grid[3], bias_rows.per_frame
-    token_count, head_size = k.shape[1], q.shape[-1] // heads
+    width = bias_rows.geometry.grid[3]
+    per_frame = bias_rows.per_frame
+    token_count = k.shape[1]
+    head_size = q.shape[-1] // heads
     result = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     query_columns, key_columns, weight_limits, steep = weight_inputs(bias_rows, q.dtype)
     *sizes, apart = tile(TILES, kernel_table.card_of(q.device), q.dtype, head_size)
     block_queries, block_keys, *_ = sizes
-    first_frame, last_frame = queries.start // per_frame, (queries.stop - 1) // per_frame
-    base, span, spans, frames = first_frame * per_frame, per_frame, last_frame - first_frame + 1, 1
-    blocks, count = -(-per_frame // block_queries), queries.stop - queries.start
+    first_frame = queries.start // per_frame
+    last_frame = (queries.stop - 1) // per_frame
+    base = first_frame * per_frame
+    span = per_frame
+    spans = last_frame - first_frame + 1
+    frames = 1
+    blocks = -(-per_frame // block_queries)
+    count = queries.stop - queries.start
     has_waste = blocks * spans * block_queries > JOINED_COST * count
     if has_waste and per_frame >= block_queries and q.dtype != torch.float32:
-        base, span, spans, frames = queries.start, count, 1, 2
+        base = queries.start
+        span = count
+        spans = 1
+        frames = 2
         blocks = -(-count // block_queries)
     # A second GPU's tensors must not be launched on the first.
     with torch.cuda.device_of(q):

@@ -79,7 +79,8 @@ def _gradients(
     q, k, v, result, sums = saved_tensors
     query_kernel, keys_kernel = gradient_kernels()
     (batch, heads, frames, padded), per_frame = sums.shape, bias_rows.per_frame
-    token_count, head_size = k.shape[1], q.shape[-1] // heads
+    token_count = k.shape[1]
+    head_size = q.shape[-1] // heads
     first_frame, queries_before = divmod(queries.start, per_frame)
     count = queries.stop - queries.start
 

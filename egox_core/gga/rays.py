@@ -179,7 +179,8 @@ def released_k_picture_px(camera: CameraModel, meta_intrinsics: Tensor | None) -
 
 def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
     """Describe the K of the released rays in a note, or return "" if it is as released."""
-    width, picture_px = camera.width, released_k_picture_px(camera, meta_intrinsics)
+    width = camera.width
+    picture_px = released_k_picture_px(camera, meta_intrinsics)
     if has_released_k(meta_intrinsics):
         return (
             ""

@@ -92,7 +92,8 @@ class BiasRows:
         return bias_buffer
 
     def _fill_frame(self, bias: Tensor, frame: int, rows: slice) -> None:
-        queries, keys = self.geometry.query_dirs[frame, rows], self.geometry.key_dirs[frame]
+        queries = self.geometry.query_dirs[frame, rows]
+        keys = self.geometry.key_dirs[frame]
         scratch = None
         for start in range(0, len(bias), self._work_rows):
             block = bias[start : start + self._work_rows]
@@ -109,7 +110,8 @@ class BiasRows:
     def _bias_block(
         self, queries: Tensor, keys: Tensor, bias: Tensor
     ) -> None:  # [n, 3], [N, 3], float32 [n, N]
-        queries, (x, y, z) = queries * (self.scale * self.factor), keys.T
+        queries = queries * (self.scale * self.factor)
+        (x, y, z) = keys.T
         # Not a matmul: hosts may allow TF32 there, whose 1e-3 would ruin the logarithm near cosine
         # -1.
         torch.mul(queries[:, :1], x, out=bias)

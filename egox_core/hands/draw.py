@@ -40,7 +40,8 @@ def draw_hands(
     if depth_m is not None:
         as_tensor(depth_m, "depth of the ego view", len(track), height, width)
     rays, in_lens = camera.pixel_rays()
-    rays, in_lens_flat = rays.reshape(-1, 3), in_lens.reshape(-1)
+    rays = rays.reshape(-1, 3)
+    in_lens_flat = in_lens.reshape(-1)
 
     def draw_frame(t: int) -> Tensor:  # [H, W, 4] colours and mask
         picture = torch.zeros(len(rays), 4)
@@ -82,7 +83,9 @@ def cast_capsules(
     start, end = joints[CAPSULES.T]
     axis = end - start
     length2 = axis.square().sum(-1).clamp_min(1e-9)
-    ray_along_axis, to_start, offset = rays @ axis.T, rays @ start.T, (axis * start).sum(-1)
+    ray_along_axis = rays @ axis.T
+    to_start = rays @ start.T
+    offset = (axis * start).sum(-1)
     # The body: where the ray is a radius off the axis, between both ends.
     coefficient_a = length2 - ray_along_axis.square()
     coefficient_b = ray_along_axis * offset - length2 * to_start
@@ -103,7 +106,8 @@ def cast_capsules(
         )
     distances, capsules = torch.where(distances > 0, distances, torch.inf).min(1)
     hit_points = rays * distances.nan_to_num(posinf=0.0)[:, None]
-    from_start, bone = hit_points - start[capsules], axis[capsules]
+    from_start = hit_points - start[capsules]
+    bone = axis[capsules]
     bone_position = (from_start * bone).sum(-1) / length2[capsules]
     normal = (from_start - bone_position.clamp(0, 1)[:, None] * bone) / RADII[capsules, None]
     facing = -(normal * rays).sum(-1).clamp(-1, 0)

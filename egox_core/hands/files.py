@@ -62,7 +62,8 @@ def read_hands(path: Path) -> HandTrack:
         dtype=torch.float64,
     ).reshape(-1, *SHAPE)
     joints = joints[:, :, _joint_order(content.get("names"), f"names of {file_label}")]
-    stated_reasons, believed_mask = None, torch.ones(joints.shape[:2], dtype=torch.bool)
+    stated_reasons = None
+    believed_mask = torch.ones(joints.shape[:2], dtype=torch.bool)
     if (reasons := content.get("reason")) is not None:
         stated_reasons = _read_reasons(reasons, len(joints), f"reason of {file_label}")
         believed_mask = stated_reasons == 0

@@ -99,7 +99,8 @@ def odd_sizes(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] -> [T, 2] bool
 
 def mirrored(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] metres -> [T, 2] bool
     """Mark hands that belong to the other side, by the palm's shape and the bend of the fingers."""
-    wrist_rotations, usual_palms = wrist_turns(joints), PALMS - PALMS.mean(1, keepdim=True)
+    wrist_rotations = wrist_turns(joints)
+    usual_palms = PALMS - PALMS.mean(1, keepdim=True)
     bent_back = ((joints - joints[:, :, :1]) @ wrist_rotations)[:, :, TIPS, 2].mean(-1)
     palm = joints[:, :, PALM] - joints[:, :, PALM].mean(2, keepdim=True)
     same_side_error, other_side_error = (

@@ -44,7 +44,8 @@ def exact_scene(
 
 def raw_lens(depth: DepthVideo) -> CameraModel | None:
     """Look up the undistorted camera's raw lens if its K is one of Ego-Exo4D's, or return None."""
-    pinhole, exo = depth.exo.lens, depth.exo
+    pinhole = depth.exo.lens
+    exo = depth.exo
     if pinhole is None or pinhole.lens != "pinhole" or exo.lens_guessed or exo.world != "take":
         return None
     width, height = pinhole.stored_size
@@ -56,7 +57,8 @@ def raw_lens(depth: DepthVideo) -> CameraModel | None:
     )
     if width > full_width or off_centre_px > OFF_CENTRE_PX:
         return None
-    full_focal, (full_side, full_height) = pinhole.fy * GOPRO_SIZE[1] / height, GOPRO_SIZE
+    full_focal = pinhole.fy * GOPRO_SIZE[1] / height
+    (full_side, full_height) = GOPRO_SIZE
     k = torch.tensor(
         [[full_focal, 0, full_side / 2], [0, full_focal, full_height / 2], [0, 0, 1]],
         dtype=torch.float64,

@@ -86,9 +86,9 @@ def _turn_scores(
     ego_from_exo: np.ndarray,  # [N, 3, 4] of the frames that were drawn
     turns: np.ndarray,  # [G, 3, 3] of the exo camera
 ) -> np.ndarray:  # [G]
-    """Score each candidate rotation of the exo camera by the correlation between video and scene.
-    """
-    match, scores = PictureMatch.of(video, views), np.zeros(len(turns))
+    """Score candidate rotations of the exo camera by the correlation of video and scene."""
+    match = PictureMatch.of(video, views)
+    scores = np.zeros(len(turns))
     rays = views.rays[GRID_PIXELS].reshape(-1, 3)
     for t, pose in enumerate(ego_from_exo):
         points = rays * views.metres[t][GRID_PIXELS].reshape(-1, 1)

@@ -108,7 +108,8 @@ def _ssim(
         )
         for values in (first, second, first * first, second * second, first * second)
     )
-    means, square_means = first_mean * second_mean, first_mean**2 + second_mean**2
+    means = first_mean * second_mean
+    square_means = first_mean**2 + second_mean**2
     variance = np.maximum(first_square - first_mean**2, 0) + np.maximum(
         second_square - second_mean**2, 0
     )

@@ -33,7 +33,8 @@ FOCAL_PX = 58.0
 """Pixels per radian of the compared pictures: a pixel is about a degree."""
 RENDER_PX = 160
 """Side of the scene's picture, px: 79 degrees to each side."""
-YAW_PITCH_DEG, ROLL_DEG = (-24, -16, -8, 0, 8, 16, 24), (-20, -10, 0, 10, 20)
+YAW_PITCH_DEG = (-24, -16, -8, 0, 8, 16, 24)
+ROLL_DEG = (-20, -10, 0, 10, 20)
 GRID_BLUR_PX, STARTS = 2.0, 4
 GRID_PIXELS = (slice(2, None, 4),) * 2
 """Pixels of the scene's picture that are compared on a grid."""
@@ -105,8 +106,7 @@ class PathError:
         # The camera of the ordered path.
         camera: CameraModel,
     ) -> Tensor:  # [T, H, W] of the video's pixels
-        """Warp maps of pixel classes from the path's view to the video's view by the measured
-        rotation.
+        """Warp maps of pixel classes from the path's to the video's view.
 
         Each frame's map is turned as the frame was found to be (nearest neighbour, and 0
         beyond the picture). A frame for which nothing was found keeps its map.
@@ -131,7 +131,8 @@ class PathError:
 
     def text(self) -> str:
         """Describe the deviation in one line."""
-        compared_count, judged_count = len(self.judged), int(self.judged.sum())
+        compared_count = len(self.judged)
+        judged_count = int(self.judged.sum())
         if self.median_deg is None:
             return (
                 "Whether the view follows the path can't be judged: none of the "
@@ -202,7 +203,8 @@ class PathViews:
             )
         )
         rays, inside = wide_lens.pixel_rays()
-        axes, step_m = torch.eye(3), 1e-3
+        axes = torch.eye(3)
+        step_m = 1e-3
         by_point = torch.stack(
             [
                 (
@@ -406,7 +408,8 @@ class _View:
 
     @staticmethod
     def of(match: PictureMatch, t: int, level: _Level) -> _View:
-        mask, step = match.views.masks[t], level.stride
+        mask = match.views.masks[t]
+        step = level.stride
         strided = (slice(step // 2, None, step),) * 2
         covered_mask = mask[strided] > 0
         metres = match.views.metres[t][strided][covered_mask][:, None]
@@ -492,7 +495,8 @@ def _align_frame(view: _View, pose: _Pose, level: _Level) -> _Pose:
             break
         change *= MAX_STEP / max(step_length, MAX_STEP)
         turn = _rotation_matrices(change[:3])
-        rotation, shift = rotation @ turn, turn.T @ (shift + change[3:])
+        rotation = rotation @ turn
+        shift = turn.T @ (shift + change[3:])
     overlap_mask = mask > 0
     score = (video[overlap_mask] * scene[overlap_mask]).sum() / max(
         math.sqrt(np.square(video[overlap_mask]).sum() * np.square(scene[overlap_mask]).sum()), 1e-9
@@ -527,7 +531,8 @@ def _even_contrast(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.nd
             values = cv2.blur(values, (box_px, box_px), borderType=cv2.BORDER_CONSTANT)
         return values
 
-    inverse_share, inside = 1 / np.maximum(box_blur(mask), 1e-3), mask[..., None]
+    inverse_share = 1 / np.maximum(box_blur(mask), 1e-3)
+    inside = mask[..., None]
     deviations = (picture - box_blur(picture * inside) * inverse_share[..., None]) * inside
     spread = box_blur(np.square(deviations).mean(2)) * inverse_share
     return deviations / np.sqrt(spread + MIN_CONTRAST**2)[..., None]

@@ -51,7 +51,8 @@ def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
     if len(judged_frames) < MIN_JUDGED or not ego.moves:
         return None
     path_rotations = Rotation.from_matrix(ego.upright_w2c[:, :3, :3].numpy())
-    frame_numbers, last_frame = judged_frames * error.step, len(path_rotations) - 1
+    frame_numbers = judged_frames * error.step
+    last_frame = len(path_rotations) - 1
     turns_off_path = Rotation.from_rotvec(error.turn_deg[judged_frames].numpy(), degrees=True)
     shown_turns = turns_off_path * path_rotations[frame_numbers]
     path_at = Slerp(np.arange(len(path_rotations)), path_rotations)
@@ -64,7 +65,8 @@ def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
         has_enough = known_mask.sum() >= MIN_JUDGED
         left_medians.append(float(np.median(left_turns.magnitude())) if has_enough else math.inf)
     best_index = int(np.argmin(left_medians))
-    lag, tried_lags = float(lags[best_index]), lags[np.isfinite(left_medians)]
+    lag = float(lags[best_index])
+    tried_lags = lags[np.isfinite(left_medians)]
     # The least at a border of the search is none.
     if abs(lag) < MIN_FRAMES or lag in (tried_lags.min(), tried_lags.max()):
         return None

@@ -192,7 +192,8 @@ def move_errors(
         else:
             error_moved = np.minimum(error_moved, local_error)
             if overlap.sum() > observed_mask.sum() / 2 and frame_error < frame_moved:
-                frame_moved, move = frame_error, (down - REACH, right - REACH)
+                frame_moved = frame_error
+                move = (down - REACH, right - REACH)
     return (
         error_in_place,
         error_moved,

@@ -62,7 +62,9 @@ def _draw_panel(
     fit: np.ndarray,
     marked_frames: list[int],
 ) -> None:
-    count, right, bottom = len(applied), WIDTH - RIGHT, top + PANEL
+    count = len(applied)
+    right = WIDTH - RIGHT
+    bottom = top + PANEL
     all_values = np.concatenate([applied, fit])
     finite_values = all_values[np.isfinite(all_values)]
     lowest, highest = (
@@ -78,7 +80,8 @@ def _draw_panel(
             0.5 * (lowest + highest) + least_range / 2,
         )
     margin = 0.08 * (highest - lowest)
-    lowest, highest = lowest - margin, highest + margin
+    lowest = lowest - margin
+    highest = highest + margin
 
     def to_pixel(frame: float, value: float) -> tuple[int, int]:
         return (

@@ -229,7 +229,8 @@ def _draw_tile(title: str, picture: np.ndarray, heat: Heat | None) -> np.ndarray
 
 
 def _draw_legend(strip: np.ndarray, heat: Heat) -> None:
-    left, right = 10, strip.shape[1] - 10
+    left = 10
+    right = strip.shape[1] - 10
     table = (255 * colour_table()).round().astype(np.uint8)
     strip[5:13, left:right] = table[np.linspace(0, 255, right - left).round().astype(int)][None]
     for share in (0.0, 0.5, 1.0):

@@ -57,7 +57,8 @@ def path_from_above(exo: CameraPath) -> Tensor:  # [1, SIDE, SIDE, 3] 0...1
     gaze_lines = np.stack([path_px, path_px + GAZE_PX * directions * [1, -1]], 1)[::step]
     bar_m = 10.0 ** math.floor(math.log10(extent_m))
     scale_bar = np.array([[0, 0], [bar_m * scale, 0]]) + [MARGIN / 2, SIDE - MARGIN / 2]
-    picture, white = np.full((SIDE, SIDE, 3), 24, np.uint8), (255, 255, 255)
+    picture = np.full((SIDE, SIDE, 3), 24, np.uint8)
+    white = (255, 255, 255)
     for lines, colour, width in (
         (gaze_lines, (120, 120, 130), 1),
         ([path_px], (255, 150, 60), 2),

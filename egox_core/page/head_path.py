@@ -58,7 +58,8 @@ def draw_head_path(
     for frame_number, picture in enumerate(pictures):
         progress(frame_number, count, "drawing the head")
         uv, valid = lens.project(transform(poses[frame_number], line_points.reshape(-1, 3)))
-        uv, valid = uv.reshape(len(lines), -1, 2).numpy(), valid.reshape(len(lines), -1).numpy()
+        uv = uv.reshape(len(lines), -1, 2).numpy()
+        valid = valid.reshape(len(lines), -1).numpy()
         cone_colour = GUESSED if bool(guessed[frame_number]) else SEEN
         for is_edge in (True, False):
             for (_, axis), line_pixels, visible_mask in zip(lines, uv, valid, strict=True):

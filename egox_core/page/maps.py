@@ -110,7 +110,8 @@ def depth_preview(
     scale = depth_scale(depth_m)
     if scale is None:
         return depth_m.new_zeros((*depth_m.shape, 3)), None
-    far_inverse, span = np.float32(scale.low), max(scale.high - scale.low, 1e-6)
+    far_inverse = np.float32(scale.low)
+    span = max(scale.high - scale.low, 1e-6)
     colours = colour_table()
     pictures = np.empty((*depth_m.shape, 3), np.float32)
     for depth, picture in zip(depth_m, pictures, strict=True):

@@ -33,7 +33,8 @@ from ..takes import (
 )
 from ..video import probe_video
 
-MAX_BYTES, MAX_FILES = 4 * 2**30, 2000
+MAX_BYTES = 4 * 2**30
+MAX_FILES = 2000
 """Bounds of one upload, unpacked."""
 UPLOAD_SUFFIXES = (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES, ".npz", ".zip", ".json", ".txt")
 CARD_SUFFIXES = (".mts", ".m2ts", ".mxf", ".lrv")

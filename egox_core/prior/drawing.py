@@ -32,12 +32,15 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
     Args:
         size_px: how far to look, px: half the widest gap that is filled; at least 1.
     """
-    depth, wide_depth = tight.depth.nan_to_num(torch.inf, torch.inf), wide.depth
+    depth = tight.depth.nan_to_num(torch.inf, torch.inf)
+    wide_depth = wide.depth
     open_mask = wide.coverage & (wide_depth < depth * (1 - SAME_SURFACE))
     gap_mask = torch.zeros_like(open_mask)
     if bool(open_mask.any()):
-        nearest, farthest = wide_depth * (1 - 2 * SAME_SURFACE), wide_depth * (1 + SAME_SURFACE)
-        padded, (height, width) = F.pad(depth, (size_px,) * 4, value=torch.inf), depth.shape
+        nearest = wide_depth * (1 - 2 * SAME_SURFACE)
+        farthest = wide_depth * (1 + SAME_SURFACE)
+        padded = F.pad(depth, (size_px,) * 4, value=torch.inf)
+        (height, width) = depth.shape
         for row_step, column_step in DIRECTIONS:
             side_masks = torch.zeros(2, height, width, dtype=torch.bool, device=depth.device)
             for side_mask, sign in zip(side_masks, (1, -1), strict=True):
@@ -89,8 +92,10 @@ def screen_points(
     options: PriorOptions,
 ) -> ScreenPoints:
     """Project the points that the camera can see, with their patches."""
-    camera, pose = ego.camera, ego.at(0).float().to(points.xyz.device)
-    rotation, translation = pose[:, :3], pose[:, 3]
+    camera = ego.camera
+    pose = ego.at(0).float().to(points.xyz.device)
+    rotation = pose[:, :3]
+    translation = pose[:, 3]
     xyz = points.xyz @ rotation.T + translation
     # By distance: at the edge of a fisheye the wearer's own shoulder has a z depth of centimetres.
     distance = xyz.norm(dim=-1)
@@ -116,7 +121,8 @@ def screen_points(
             extent=uv.new_zeros(len(uv)),
         )
     steps = rotation @ points.steps[kept_points]
-    axes, extent = [], torch.zeros_like(distance)
+    axes = []
+    extent = torch.zeros_like(distance)
     for axis in (0, 1):
         next_samples = xyz + steps[:, :, axis]
         axes.append(camera.project(next_samples)[0] - uv)

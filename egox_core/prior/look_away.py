@@ -104,7 +104,9 @@ class LookAwayMemory:
             return prior
         scene = build_scene(exo, depth, progress=self._progress)
         trajectory = of_size(trajectory, prior)
-        self._unseen_masks, self._depth_m, filled = [], [], prior
+        self._unseen_masks = []
+        self._depth_m = []
+        filled = prior
         prior_frames = iter_ego_prior(
             scene, trajectory, SEEN, on=self._drawing_device, progress=self._progress
         )
@@ -127,19 +129,22 @@ class LookAwayMemory:
         trajectory: CameraTrajectory,
     ) -> None:
         """Store a chunk's static pixels at unseen places in the memory."""
-        trajectory, frames = of_size(trajectory, video), range(0, len(video), FRAMES_PER_LATENT)
+        trajectory = of_size(trajectory, video)
+        frames = range(0, len(video), FRAMES_PER_LATENT)
         known_depths = torch.cat(
             [self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames]
         )
         if not len(known_depths):
             self._chunks.append(Kept(PointSet.empty(), camera_centre(trajectory.ego.at(0)), 0.0))
             return  # without any surface all distances would be made up
-        median_m, rays = float(known_depths.median()), trajectory.ego.camera.depth_rays()
+        median_m = float(known_depths.median())
+        rays = trajectory.ego.camera.depth_rays()
         new_points = PointSet.empty()
         for t, other_frame in zip(
             frames, (*frames[1:], frames[max(0, len(frames) - 2)]), strict=True
         ):
-            ego, guessed_depth = trajectory.ego.one(t), guess_depth(self._depth_m[t], median_m)
+            ego = trajectory.ego.one(t)
+            guessed_depth = guess_depth(self._depth_m[t], median_m)
             _, remembered_mask = self._draw(PointSet.join(near(self._chunks, ego), new_points), ego)
             frame_from_ego = invert(ego.at(0))
             surface_points = transform(frame_from_ego, (rays * guessed_depth[..., None]).double())

@@ -38,7 +38,8 @@ TOO_FAR = 2.0
 RATIO = 2.0
 """The head's depth over that of the surface that exo sees there, or the inverse: the least that a
 unit or half a lens makes. Drawn right takes have 0.9 to 1.2."""
-SCALE_OFF, PLAIN = math.sqrt(1.4 * RATIO), 8.0
+SCALE_OFF = math.sqrt(1.4 * RATIO)
+PLAIN = 8.0
 """A ratio from which on a factor is named: midway between 1.4, which a network and a wearer's height
 leave open, and the least that is named. Up to which a factor that fits is the simplest reading of a
 depth: feet, or a lens, are taken for no file's unit."""
@@ -165,7 +166,8 @@ def check_placement(
     if not heads:
         return ()
     placement = measure(heads)
-    faults, sees_nothing = placement.words(), placement.covered < NO_COVERAGE
+    faults = placement.words()
+    sees_nothing = placement.covered < NO_COVERAGE
     if faults and abs(math.log(placement.ratio)) <= math.log(SCALE_OFF):
         # Estimated depth may be off by as much: if that is all, nothing is known to be wrong.
         scaled_heads = [head.read({"depth_m": scaled(placement.ratio)}) for head in heads]
@@ -211,7 +213,8 @@ def check_placement(
 def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Progress) -> list[str]:
     """Describe the alternative interpretations of the files that fit much better than the given
     one, the best first."""
-    readings, fits = list(READINGS), {}
+    readings = list(READINGS)
+    fits = {}
     scale_reading = f"depth in another unit or of another lens: scale it by {placement.ratio:.2g}"
     if math.log(SCALE_OFF) < abs(math.log(placement.ratio)) < math.log(PLAIN):
         readings.append((scale_reading, {"depth_m": scaled(placement.ratio)}))
@@ -254,7 +257,8 @@ def seen_heads(
     ego: CameraPath,
 ) -> list[SeenHead]:
     """Collect poses and thinned depth of a few frames, for each exo camera with known depth."""
-    frames, heads = sample_frames(scene.frame_count, FRAMES), []
+    frames = sample_frames(scene.frame_count, FRAMES)
+    heads = []
     for part in scene.parts or (scene,):
         if part.sight is None:
             continue
@@ -289,13 +293,15 @@ def seen_heads(
 
 def measure(heads: Sequence[SeenHead]) -> Placement:
     """Measure the place of the head relative to what exo sees."""
-    ego_cells, measurements = torch.zeros(len(heads[0].ego.w2c), EGO_SIDE**2), []
+    ego_cells = torch.zeros(len(heads[0].ego.w2c), EGO_SIDE**2)
+    measurements = []
     for seen_head in heads:
         ego_camera, poses = seen_head.ego.camera, seen_head.ego.w2c
         rays, depth, exo_path = seen_head.rays, seen_head.depth_m, seen_head.exo
         # Share of the ego picture
         points = transform(compose(poses, invert(exo_path.w2c)).float(), rays * depth[..., None])
-        distance, (_, cells_hit, is_visible) = points.norm(dim=-1), ego_camera.look_up(points)
+        distance = points.norm(dim=-1)
+        (_, cells_hit, is_visible) = ego_camera.look_up(points)
         is_visible &= distance < PriorOptions().far_m
         ego_cells.scatter_reduce_(1, cells_hit, is_visible.float(), "amax")
         # The surface at the head, and around

@@ -215,7 +215,8 @@ def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     """Estimate from poses and lenses alone the share of ego rays whose surfaces the exo camera
     could see."""
     path = candidate.trajectory
-    ego, exo = path.ego.resized(EGO_SIZE, EGO_SIZE), path.known_exo
+    ego = path.ego.resized(EGO_SIZE, EGO_SIZE)
+    exo = path.known_exo
     rays, in_lens = ego.camera.pixel_rays(torch.float64)
     rays = rays[in_lens]
     facing_from, facing_to = (math.cos(math.radians(angle)) for angle in FACING_DEG)

@@ -52,7 +52,8 @@ def render_ego_prior(
     Args:
         notes: gets remarks on how it was drawn.
     """
-    size, drawing_device = trajectory.ego.camera.stored_size[::-1], DrawingDevice(options)
+    size = trajectory.ego.camera.stored_size[::-1]
+    drawing_device = DrawingDevice(options)
     maps = {
         "rgb": ((*size, 3), np.float32),
         "coverage": (size, np.bool_),
@@ -121,7 +122,8 @@ def iter_ego_prior(
             def picture(
                 device: torch.device, frame_number: int = frame_number
             ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-                pose, static = ego.at(frame_number).to(device), static_points_on(device)
+                pose = ego.at(frame_number).to(device)
+                static = static_points_on(device)
                 points = _visible_points(
                     static, scene, frame_number, pose, ego.camera.quarter_turns, options
                 )
@@ -134,7 +136,8 @@ def iter_ego_prior(
             rgb, coverage, depth, seen_classes = on.draw(picture)
             if seen_classes is not None and options.hidden_lines == "leave out":
                 coverage = coverage & (seen_classes != DOUBTFUL)
-                rgb, depth = rgb * coverage[..., None], torch.where(coverage, depth, torch.nan)
+                rgb = rgb * coverage[..., None]
+                depth = torch.where(coverage, depth, torch.nan)
             yield PriorFrame(
                 rgb=rgb,
                 coverage=coverage,
@@ -170,7 +173,8 @@ def _visible_points(
     options: PriorOptions,
 ) -> PointSet:
     """Join the static and moving points of one frame, without those that the options leave out."""
-    point_sets, head_radius_m = [static], options.scene_scale * options.head_radius_m
+    point_sets = [static]
+    head_radius_m = options.scene_scale * options.head_radius_m
     if options.dynamic != "leave out":
         moving = _moving_points(scene, frame, ego_from_frame, quarter_turns, options)
         moving = moving.to(static.xyz.device)

@@ -134,7 +134,8 @@ class SightLines:
                 expected="both",
                 fix="make the scene by stages.scene",
             )
-        self._ego, self._depth_is_z = ego, splat.depth_is_z
+        self._ego = ego
+        self._depth_is_z = splat.depth_is_z
         self._pixel_grid_on = lru_cache(maxsize=1)(ego.camera.pixel_grid().to)
         self._static_maps_on = lru_cache(maxsize=1)(self._list_static_maps)
 
@@ -148,7 +149,9 @@ class SightLines:
         A block of 2 x 2 pixels shares the line of its first one, but for those that are on
         another surface.
         """
-        depth, device, scene_from_ego = image.depth, image.depth.device, invert(self._ego.at(frame))
+        depth = image.depth
+        device = image.depth.device
+        scene_from_ego = invert(self._ego.at(frame))
 
         def make_bound(part: Part, pose_frame: int, depth_m: Tensor, moves: Tensor) -> DepthBound:
             scene, sight = part

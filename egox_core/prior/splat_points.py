@@ -141,7 +141,8 @@ def patches(points: ScreenPoints, scale: float) -> tuple[Tensor, Tensor]:
     short_size = (determinant.abs() / long_size.clamp_min(1e-9)).clamp_min(1e-5)
     half_angle = 0.5 * torch.atan2(product_xy, 0.5 * (square_x - square_y))
     long_axis = torch.stack((half_angle.cos(), half_angle.sin()), dim=-1)
-    least_px, most_px = MIN_SIZE_PX, max(MAX_SIZE_PX * scale, MIN_SIZE_PX)
+    least_px = MIN_SIZE_PX
+    most_px = max(MAX_SIZE_PX * scale, MIN_SIZE_PX)
     long_stretch = long_size.clamp(least_px, most_px) / long_size
     short_stretch = short_size.clamp(least_px, most_px) / short_size
     # Stretched axes: F A with F = f_small 1 + (f_large - f_small) e e'.

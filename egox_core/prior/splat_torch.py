@@ -55,7 +55,8 @@ def splat_reaches(
 
     The samples around are the same for all sizes, and are looked for once.
     """
-    device, pixels = points.uv.device, height * width
+    device = points.uv.device
+    pixels = height * width
     if len(points) == 0:
         return [blank(width, height, device) for _ in reaches]
     fronts = torch.full((len(reaches), pixels), float("inf"), device=device)
@@ -76,7 +77,8 @@ def splat_reaches(
                 stored = None
     # A point is on the front surface if its patch, with some tolerance, reaches to the front depth.
     depth_tolerance = points.extent + DEPTH_TOLERANCE * points.depth
-    nearest_depth, farthest_depth = points.depth - depth_tolerance, points.depth + depth_tolerance
+    nearest_depth = points.depth - depth_tolerance
+    farthest_depth = points.depth + depth_tolerance
     samples = torch.cat(
         (
             torch.ones_like(points.depth)[:, None],
@@ -259,7 +261,8 @@ def _composite_band(
     Returns:
         Rgb, coverage, z, way to the nearest point.
     """
-    device, (height, width) = uv.device, (side - 2 * pad for side in cells.shape)
+    device = uv.device
+    (height, width) = (side - 2 * pad for side in cells.shape)
     v, u = torch.meshgrid(
         torch.arange(top, top + height, device=device, dtype=uv.dtype),
         torch.arange(width, device=device, dtype=uv.dtype),

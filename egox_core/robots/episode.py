@@ -192,7 +192,8 @@ def make_episodes(
                     sequence.dtype
                 )
             videos[key] = kind, redrawn.expand(-1, -1, -1, channels)
-    path, ego_lens = of_frames(trajectory, frame_numbers), written_lens.upright()
+    path = of_frames(trajectory, frame_numbers)
+    ego_lens = written_lens.upright()
     upright_exo = path.known_exo.resized(exo.shape[2], exo.shape[1]).upright
     columns = filled(
         {

@@ -13,7 +13,9 @@ from ..remarks import Remark, RemarkKind, StageReport
 from ..types import CameraTrajectory, PointCloud
 
 MISFITS = (RemarkKind.STRANGE_DEPTH, RemarkKind.HEAD_VIDEO)
-NOT_TESTABLE, WRONG, RIGHT = -1, 0, 1
+NOT_TESTABLE = -1
+WRONG = 0
+RIGHT = 1
 WORDS = {
     NOT_TESTABLE: "Whether the cameras fit is not testable",
     WRONG: "The cameras don't fit the pictures",

@@ -285,9 +285,11 @@ class RobotSet:
             },
         }
         for key, (kind, frames) in episode.videos.items():
-            series, own_video = f"videos/{key}", work_folder / f"{key}.mp4"
+            series = f"videos/{key}"
+            own_video = work_folder / f"{key}.mp4"
             encode(own_video, frames, kind, episode.fps, progress)
-            video_bytes, seconds = own_video.stat().st_size, frame_count / episode.fps
+            video_bytes = own_video.stat().st_size
+            seconds = frame_count / episode.fps
             path, held_episodes = self._choose_file(
                 series, video_bytes, options.video_mb, episode_row, seconds
             )
@@ -334,7 +336,8 @@ class RobotSet:
             else None
         )
         made_by = list(dict.fromkeys((*self._made_by, options.made_by)))
-        card_path, existing_card = self._folder / "README.md", b""
+        card_path = self._folder / "README.md"
+        existing_card = b""
         if card_path.is_file():
             existing_card = card_path.read_bytes()
         card_text = existing_card.decode(*TEXT_CODING)
@@ -378,7 +381,10 @@ class RobotSet:
         Returns:
             The file, and how many episodes that count it has already.
         """
-        file_number, first_episode, size_known, files = 0, len(self), 0, self._options.chunk_files
+        file_number = 0
+        first_episode = len(self)
+        size_known = 0
+        files = self._options.chunk_files
         if self._last:
             last_place: list[Any] = [self._last.get(f"{series}/{name}") for name in PLACE_KEYS]
             chunk, file, first_episode, size_known = last_place
@@ -387,11 +393,14 @@ class RobotSet:
                 self._last.get(f"{series}/to_timestamp", 0.0),
             )
             if series == EPISODES:  # of which another program's files can be read and go on
-                first_episode, size_known = len(self) - self._rows_in_file, size_known or 0
+                first_episode = len(self) - self._rows_in_file
+                size_known = size_known or 0
             elif self._was_edited:
                 size_known = np.inf
             if size_known + size >= limit_mb * 2**20 or file_end_s + seconds > MAX_S:
-                file_number, first_episode, size_known = file_number + 1, len(self), 0
+                file_number = file_number + 1
+                first_episode = len(self)
+                size_known = 0
         new_place = (*divmod(file_number, files), first_episode, size_known + size)
         row |= {
             f"{series}/{name}": value for name, value in zip(PLACE_KEYS, new_place, strict=True)

@@ -91,7 +91,8 @@ def video_feature(
     fps: int,
 ) -> dict[str, Any]:
     """Make the feature of info.json that describes a video."""
-    video_form, (height, width, channels) = FORMS[kind], frames.shape[1:]
+    video_form = FORMS[kind]
+    (height, width, channels) = frames.shape[1:]
     info: dict[str, Any] = {
         "video.height": height,
         "video.width": width,
@@ -112,7 +113,8 @@ def video_feature(
             "video.use_log": True,
             "video.extra_options": {"x265-params": "lossless=1"},
         }
-    names, shape = ["height", "width", "channels"], [height, width, channels]
+    names = ["height", "width", "channels"]
+    shape = [height, width, channels]
     return {"dtype": "video", "shape": shape, "names": names, "info": info}
 
 
@@ -130,7 +132,8 @@ def encode(
     """
     import av
 
-    video_form, (height, width) = FORMS[kind], frames.shape[1:3]
+    video_form = FORMS[kind]
+    (height, width) = frames.shape[1:3]
     if height % 2 or width % 2:
         raise EgoXInputError(
             "video of an episode",
@@ -147,7 +150,9 @@ def encode(
         )
     with av.open(str(path), "w", format="mp4") as file:
         stream = file.add_stream(video_form.encoder, rate=fps, options=video_form.options)
-        stream.width, stream.height, stream.pix_fmt = width, height, video_form.pixels
+        stream.width = width
+        stream.height = height
+        stream.pix_fmt = video_form.pixels
         stream.codec_context.gop_size = KEY_EVERY
         stream.codec_context.thread_count = 1
         for count, frame in enumerate(frames, 1):

@@ -175,7 +175,8 @@ def _farthest_window(depth: Tensor, valid: Tensor, count: int) -> Tensor:
     sorted_depth = depth.sort(dim=0).values  # invalid samples are infinite and come last
     valid_count = valid.sum(0)
     count = min(count, depth.shape[0])
-    window_start, window_end = sorted_depth[: depth.shape[0] - count + 1], sorted_depth[count - 1 :]
+    window_start = sorted_depth[: depth.shape[0] - count + 1]
+    window_end = sorted_depth[count - 1 :]
     window_mask = torch.isfinite(window_end) & (window_end <= window_start * (1 + SAME_SURFACE))
     position = torch.arange(window_start.shape[0], device=depth.device)[:, None, None]
     start = torch.where(window_mask, position, -1).amax(0)

@@ -54,7 +54,9 @@ class FrameMovingPoints:
         # Tolerance of those points.
         tolerance: float = SAME_SURFACE,
     ) -> None:
-        self._clip, self._depth, self._dynamic = clip, clip.depth, dynamic
+        self._clip = clip
+        self._depth = clip.depth
+        self._dynamic = dynamic
         self._background, self._tolerance = background, tolerance
         self._cached_mask: tuple[int, Tensor] | None = (
             None  # frame and mask that were asked for last
@@ -102,7 +104,8 @@ class FrameMovingPoints:
         What doesn't move is where the static points are, so that no flicker opens and
         closes a line of sight.
         """
-        depth_m, sky = self._depth.depth_m[frame].float(), self._depth.sky
+        depth_m = self._depth.depth_m[frame].float()
+        sky = self._depth.sky
         if not isinstance(self._background, PointSet):
             still_m = self._background.depth_m
             depth_m = torch.where(self.mask(frame) | still_m.isnan(), depth_m, still_m)
@@ -119,7 +122,8 @@ class FrameMovingPoints:
 
     def _not_static(self, frame: int) -> Tensor:  # [H, W] bool
         self._clip.release()
-        mask, sky = self.mask(frame), self._depth.sky
+        mask = self.mask(frame)
+        sky = self._depth.sky
         return mask if sky is None else mask | sky[frame].bool()
 
 
@@ -145,7 +149,9 @@ def build_scene(
     check_scene_input(exo_frames, depth)
     clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth.exo.camera.depth_rays())
     still_masks = StillMasks(depth, dynamic)
-    mask_is_derived, background, notes = dynamic == "auto" and depth.dynamic is None, None, ()
+    mask_is_derived = dynamic == "auto" and depth.dynamic is None
+    background = None
+    notes = ()
     depth_warnings = strange_depth(exo_frames, depth.depth_m)
     still_m = None
     if depth.exo.moves:
@@ -192,7 +198,8 @@ class StillMasks(Sequence[Tensor]):
     """Mask of each frame's pixels that move or are sky, combined when a frame is accessed."""
 
     def __init__(self, depth: DepthVideo, dynamic: Moving) -> None:
-        self._depth, self._dynamic = depth, None if dynamic == "none" else depth.dynamic
+        self._depth = depth
+        self._dynamic = None if dynamic == "none" else depth.dynamic
 
     def __len__(self) -> int:
         return len(self._depth.depth_m)

@@ -99,7 +99,10 @@ def camera_motion(
     if start_points is None or len(start_points) < MIN_CORNERS:
         return None
     picture_corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float)
-    motion, largest_px, largest_motion, lost_frames = np.eye(2, 3), 0.0, None, []
+    motion = np.eye(2, 3)
+    largest_px = 0.0
+    largest_motion = None
+    lost_frames = []
     for t in frame_numbers[1:]:
         # Looked for where the camera's last motion puts them: hidden corners are found again.
         found_points, status, _ = cv2.calcOpticalFlowPyrLK(
@@ -142,7 +145,8 @@ def _zoom_of_motion(
     picture_corners: np.ndarray,  # [4, 2] px, corners of the picture
 ) -> float:
     """Find the zoom about the picture's centre that explains nearly all of a motion, or return 1."""
-    zoom, middle = float(np.hypot(*motion[:, 0])), picture_corners.mean(0)
+    zoom = float(np.hypot(*motion[:, 0]))
+    middle = picture_corners.mean(0)
     moved_corners = picture_corners @ motion[:, :2].T + motion[:, 2]
     remaining_px = np.linalg.norm(
         middle + zoom * (picture_corners - middle) - moved_corners, axis=1

@@ -56,7 +56,8 @@ def _window_maximum(values: Tensor, size: int) -> Tensor:
     """Compute the maximum in a window around each pixel.
 
     The map is [1, 1, H, W], and this is much faster on a CPU than max_pool2d."""
-    half_size, (height, width) = size // 2, values.shape[-2:]
+    half_size = size // 2
+    (height, width) = values.shape[-2:]
     padded = F.pad(values, (half_size, half_size, half_size, half_size), value=float("-inf"))
     row_maximum = reduce(
         torch.maximum, (padded[..., shift : shift + height, :] for shift in range(size))

@@ -44,7 +44,8 @@ def adjust(
     """Refine camera poses and points by bundle adjustment with the Levenberg-Marquardt method.
 
     Rotations alone may be sheared by a rolling shutter: travel would explain that, too."""
-    frame_count, point_count = tracks.place.shape[0], len(tracks.depth_m)
+    frame_count = tracks.place.shape[0]
+    point_count = len(tracks.depth_m)
     is_free_pose = np.tile([not held] * 3 + [not held and not turns] * 3, frame_count)
     is_free_pose[:6] = False
     has_shutter = turns and not held
@@ -54,7 +55,8 @@ def adjust(
     )
     place = np.zeros_like(tracks.place) if turns else tracks.place
     state = tracks.rotation, place, np.log(tracks.depth_m), np.zeros(4)
-    cost, damping = _total_cost(tracks, state), 1e-4
+    cost = _total_cost(tracks, state)
+    damping = 1e-4
     for _ in range(MAX_STEPS if len(free_columns) else 0):
         slopes, residuals = _linearise(tracks, state, np.flatnonzero(is_free_camera))
         free_slopes = slopes[:, free_columns]
@@ -76,7 +78,9 @@ def adjust(
             damping *= 10
         else:
             break
-        state, gain, cost = trial_state, cost - new_cost, new_cost
+        state = trial_state
+        gain = cost - new_cost
+        cost = new_cost
         damping = max(damping / 5, 1e-7)
         if gain < MIN_GAIN * cost:
             break
@@ -164,7 +168,8 @@ def _linearise(
         step = DERIVATIVE_STEP * np.eye(4)[number]
         stepped_residuals = _compute_residuals(tracks, (*state[:3], state[3] + step))[3]
         camera_slopes[..., number] = (stepped_residuals - residuals) / DERIVATIVE_STEP
-    point_count, sighting_count = len(tracks.depth_m), len(residuals)
+    point_count = len(tracks.depth_m)
+    sighting_count = len(residuals)
     robust_weight = 1 / np.sqrt(1 + (residuals**2).sum(1) / CAUCHY**2)
     seen_depth = np.maximum(seen_points[:, 2], 1e-3)
     scale = robust_weight * tracks.px / NOISE_PX / seen_depth * np.exp(state[3][0])

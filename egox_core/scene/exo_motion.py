@@ -187,7 +187,8 @@ def _check_given_path(
     depth: DepthVideo, tracks: Tracks, lost_text: str, path: CameraPath
 ) -> tuple[DepthVideo, ExoMotion]:
     """Check a given camera path against the sightings and their depth, and use it if they agree."""
-    given_poses, is_metric = path.poses(len(depth.depth_m), "given path"), path.world != "unknown"
+    given_poses = path.poses(len(depth.depth_m), "given path")
+    is_metric = path.world != "unknown"
     world = path.world if is_metric else depth.exo.world
     if len(tracks.frame) < 3 * len(given_poses):
         if not is_metric:
@@ -200,7 +201,10 @@ def _check_given_path(
         notes = _warning(f"{lost_text} can't be followed: the given path isn't checked")
         return _with_poses(depth, given_poses, world), ExoMotion(motion="moves", notes=notes)
     rotation, place = np.split(compose(given_poses, invert(given_poses[0])).numpy(), [3], 2)
-    place, notes, scale, scale_error = place[:, :, 0], (), 1.0, 0.0
+    place = place[:, :, 0]
+    notes = ()
+    scale = 1.0
+    scale_error = 0.0
     only_turns = bool(np.abs(place).max() < 1e-6)
     if not only_turns:
         own_places, given_places = (
@@ -372,7 +376,8 @@ def _correct_maps(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Ten
         np.zeros((len(depth.depth_m), len(ridge))),
         np.zeros(len(tracks.home)),
     )
-    point_counts, residuals = np.bincount(point), log_ratios
+    point_counts = np.bincount(point)
+    residuals = log_ratios
     for _ in range(MEND_ROUNDS):
         weight = 1 / (1 + (residuals / MEND_SIGMA) ** 2)
         for t in np.flatnonzero(np.bincount(frame) >= MIN_ROWS):

@@ -57,7 +57,8 @@ def find_tracks(
 ) -> Tracks:
     """Match SIFT corners between frames, and solve each frame's camera pose from the corners'
     depth."""
-    count, corner_parts = len(depth_m), []
+    count = len(depth_m)
+    corner_parts = []
     for t, corners_by_frame in enumerate(_find_corners(frames, depth_m, camera, masks)):
         progress(t, 2 * count, "the exo camera's motion: corners")
         corner_parts.append(corners_by_frame)
@@ -70,7 +71,8 @@ def find_tracks(
     in_view = np.linalg.norm(plane, axis=1) < MAX_RAY_OFFSET
     corners_by_frame = [np.flatnonzero(in_view & (corner_frames == t)) for t in range(count)]
     key_frames = sorted({*range(0, count, KEY_STEP), count - 1})
-    rotation, place = np.repeat(np.eye(3)[None], count, 0), np.zeros((count, 3))
+    rotation = np.repeat(np.eye(3)[None], count, 0)
+    place = np.zeros((count, 3))
     inlier_shares, has_no_pose, solved_keys, matches, pairs = (
         np.ones(count),
         np.zeros(count, bool),
@@ -218,7 +220,8 @@ def _match_corners(
     if len(corners_a) < 8 or len(corners_b) < 8:
         return np.zeros((0, 2), int)
     similarity = descriptors[corners_a] @ descriptors[corners_b].T  # of unit vectors
-    best_match, indices = similarity.argmax(1), np.arange(len(corners_a))
+    best_match = similarity.argmax(1)
+    indices = np.arange(len(corners_a))
     is_mutual = similarity.argmax(0)[best_match] == indices
     best_similarity = similarity[indices, best_match].copy()
     similarity[indices, best_match] = -1

@@ -40,7 +40,8 @@ def scene_gaussians(scene: PointCloud, frame: int) -> Gaussians:
     The exo camera of frame 0 is the origin in every frame, as for
     :func:`~egox_core.scene.viewer_ply`.
     """
-    points, exo_from_scene = scene.points(frame).to(torch.device("cpu")), scene.exo.at(0).cpu()
+    points = scene.points(frame).to(torch.device("cpu"))
+    exo_from_scene = scene.exo.at(0).cpu()
     axes, sigmas = _surface_patches(points, exo_from_scene[:, :3].float())
     return Gaussians(
         positions=transform(exo_from_scene, points.xyz.double()).float(),

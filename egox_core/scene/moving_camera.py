@@ -84,7 +84,8 @@ def _look_up_in(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Ten
         (logarithm [H, W] of the other's depth over that of the point, NaN where it isn't known;
         the other's pixel [H, W] int64).
     """
-    shape, camera = key.depth_m.shape, clip.depth.exo.camera
+    shape = key.depth_m.shape
+    camera = clip.depth.exo.camera
     points = transform(
         compose(other.w2c, invert(key.w2c)).float(),
         (clip.rays * key.depth_m[..., None]).flatten(0, 1),
@@ -115,7 +116,8 @@ def _correct_by_votes(
 ) -> _KeyFrame:
     """Correct a key frame's depth and colour by the votes of the other key frames."""
     weight, shift = torch.ones_like(key.depth_m), torch.zeros_like(key.depth_m)
-    colour, vote_balance = key.rgb.float(), torch.zeros_like(weight)
+    colour = key.rgb.float()
+    vote_balance = torch.zeros_like(weight)
     for other_key in other_keys:
         log_ratios, pixel = _look_up_in(key, other_key, clip)
         is_same_colour = (other_key.smooth.view(-1, 3)[pixel] - key.smooth).abs().mean(

@@ -79,7 +79,8 @@ def lift(
     if not len(rows):
         return PointSet.empty()
     # Steps reach one pixel far: a few moving points need no whole picture.
-    top, left = max(0, int(rows[0]) - 1), max(0, int(cols.min()) - 1)
+    top = max(0, int(rows[0]) - 1)
+    left = max(0, int(cols.min()) - 1)
     box_slices = (slice(top, int(rows[-1]) + 2), slice(left, int(cols.max()) + 2))
     xyz = rays[rows, cols] * depth_m[rows, cols, None]
     steps = surface_steps(depth_m[box_slices], rays[box_slices])[rows - top, cols - left]

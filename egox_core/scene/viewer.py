@@ -26,7 +26,8 @@ WIDEST_DEG = 120.0
 
 def viewer_ply(scene: PointCloud) -> BytesIO:
     """Write the scene at frame 0 as a PLY file."""
-    points, pose = scene.points(0), scene.exo.at(0)
+    points = scene.points(0)
+    pose = scene.exo.at(0)
     viewer_xyz = (points.xyz.double() @ pose[:, :3].T + pose[:, 3]) * FLIP
     ply_buffer = BytesIO()
     write_ply(replace(points, xyz=viewer_xyz.float()), ply_buffer)
@@ -56,13 +57,15 @@ def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
     """Describe the upright ego camera of frame 0 as ComfyUI's LOAD3D_CAMERA, {} if unknown."""
     if trajectory.exo is None:
         return {}
-    camera, pose = trajectory.ego.camera.upright(), trajectory.exo.at(0)
+    camera = trajectory.ego.camera.upright()
+    pose = trajectory.exo.at(0)
     world_from_ego = invert(trajectory.ego.upright_w2c[0])
     position, rotation = (
         pose[:, :3] @ world_from_ego[:, 3] + pose[:, 3],
         pose[:, :3] @ world_from_ego[:, :3],
     )
-    position, rotation = FLIP * position, FLIP[:, None] * rotation * FLIP
+    position = FLIP * position
+    rotation = FLIP[:, None] * rotation * FLIP
     return {
         "position": _axis_values(position),
         "target": _axis_values(position - rotation[:, 2]),

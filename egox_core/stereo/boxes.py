@@ -99,7 +99,8 @@ def _rewrite_index(content: bytes, marks: bytes, moved_offset: Callable[[int], i
             offsets = [
                 moved_offset(offset) for (offset,) in struct.iter_unpack(number_format, content[8:])
             ]
-            kind, content = b"co64", content[:8] + struct.pack(f">{len(offsets)}Q", *offsets)
+            kind = b"co64"
+            content = content[:8] + struct.pack(f">{len(offsets)}Q", *offsets)
         return _make_box(kind, content)
 
     return rebuild_box(b"moov", content)

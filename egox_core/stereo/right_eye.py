@@ -73,11 +73,14 @@ def second_eye(
     count, height, width, _ = video.shape
     turns, shifts = _motion_per_frame(path_error, count)
     ego = trajectory.ego.resized(width, height).upright
-    w2c, camera = ego.w2c.clone(), ego.camera
+    w2c = ego.w2c.clone()
+    camera = ego.camera
     w2c[..., 3] += shifts
     followed_path = replace(trajectory, ego=replace(ego, w2c=turns @ w2c))
-    (rays, _), grid = camera.pixel_rays(torch.float64), camera.pixel_grid()
-    rgb, frame_figures = FrameStore(count, (height, width, 3), np.float32), []
+    (rays, _) = camera.pixel_rays(torch.float64)
+    grid = camera.pixel_grid()
+    rgb = FrameStore(count, (height, width, 3), np.float32)
+    frame_figures = []
     up_direction = _up_of_path(scene, trajectory)
     eyes = form.eyes_m * form.axes(trajectory, up_direction)[..., 0]
     eye_frames = iter_second_eye(video, scene, followed_path, eyes, progress=progress)
@@ -94,7 +97,8 @@ def second_eye(
         else None
     )
     _, filled_share, near_mask = np.mean(frame_figures, 0)
-    path_text, kind = path_error.text(), RemarkKind.NOTE
+    path_text = path_error.text()
+    kind = RemarkKind.NOTE
     if offset_px is not None:
         shift_cm = 100 * float(shifts.norm(dim=1).median())
         path_text = f"Image and depth are {offset_px:.1f} px apart ({path_error.median_deg:.1f}°, {shift_cm:.0f} cm)"
@@ -146,7 +150,8 @@ def iter_second_eye(
 ) -> Iterator[EyeFrame]:
     """Make the right eye's video frame by frame, by the depth along the given path."""
     ego = trajectory.ego.upright
-    camera, right_w2c = ego.camera, ego.w2c.clone()
+    camera = ego.camera
+    right_w2c = ego.w2c.clone()
     right_w2c[..., 3] -= eyes
     metres_of_z = camera.depth_rays().norm(dim=-1)
     left_priors, right_priors = (

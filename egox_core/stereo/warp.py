@@ -36,7 +36,8 @@ def whole_nearness(
     The fill is no nearer than 40 cm.
     """
     nearness_and_mask = torch.stack((nearness.where(observed, 0.0), observed.float()))[None]
-    filled_nearness, side = nearness.where(observed, torch.nan), 1
+    filled_nearness = nearness.where(observed, torch.nan)
+    side = 1
     while bool(filled_nearness.isnan().any()) and side < max(filled_nearness.shape):
         side *= 2
         blocks = F.avg_pool2d(nearness_and_mask, side, ceil_mode=True)
@@ -93,7 +94,8 @@ def move(
         Places in the first picture, px [H, W, 2], and their nearness [H, W]; NaN where the first
         eye sees nothing.
     """
-    (height, width), grid = nearness.shape, camera.pixel_grid()
+    (height, width) = nearness.shape
+    grid = camera.pixel_grid()
     rays, inside = camera.pixel_rays()
     positions, in_lens = camera.project(rays - nearness[..., None] * eye.float())
     padded = F.pad(nearness[None, None], (RIM_PX, 0, 0, 0))
@@ -108,7 +110,8 @@ def move(
         column, row = landing[lands_mask].round().long().unbind(-1)
         front_keys.scatter_reduce_(0, row * width + column, nearness_and_pixel[lands_mask], "amax")
     front_keys = front_keys.view(height, width)
-    hole_mask, pixel_numbers = front_keys < 0, front_keys.clamp(min=0) & 0xFFFFFFFF
+    hole_mask = front_keys < 0
+    pixel_numbers = front_keys.clamp(min=0) & 0xFFFFFFFF
     source_positions = grid - (positions - grid).view(-1, 2)[pixel_numbers]
     moved_nearness = nearness.take(pixel_numbers).masked_fill(hole_mask, torch.nan)
     return source_positions.masked_fill(hole_mask[..., None], torch.nan), moved_nearness
@@ -146,7 +149,8 @@ def fill_holes(
 
     Colours are evened out from row to row, or they would flicker.
     """
-    hole_mask, last_column = nearness.isnan(), nearness.shape[1] - 1
+    hole_mask = nearness.isnan()
+    last_column = nearness.shape[1] - 1
     column = torch.arange(last_column + 1).expand_as(hole_mask)
     left_column = column.where(~hole_mask, 0).cummax(1).values
     right_column = column.where(~hole_mask, last_column).flip(1).cummin(1).values.flip(1)

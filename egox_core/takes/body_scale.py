@@ -265,7 +265,8 @@ def _body_box(
 
 def _connected_mask(seed: np.ndarray, allowed: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Mark pixels of ``allowed`` [H, W] that are connected to ``seed`` [H, W] without a depth step."""
-    smooth_mask, log_depth = np.ones(depth.shape, bool), np.log(depth)
+    smooth_mask = np.ones(depth.shape, bool)
+    log_depth = np.log(depth)
     smooth_mask[:-1] &= np.abs(np.diff(log_depth, axis=0)) <= DEPTH_STEP
     smooth_mask[:, :-1] &= np.abs(np.diff(log_depth, axis=1)) <= DEPTH_STEP
     _, labels = cv2.connectedComponents((allowed & smooth_mask).astype(np.uint8), connectivity=4)
@@ -299,7 +300,8 @@ def _combine_frames(frame_scales: list[FrameScale]) -> WearerScale:
         ]
     )
     used_parts = parts[enough_mask]
-    log_scale, count = float(np.median(used_parts)), len(used_parts)
+    log_scale = float(np.median(used_parts))
+    count = len(used_parts)
     distance = float(
         np.median(
             [

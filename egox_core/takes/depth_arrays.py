@@ -59,7 +59,8 @@ def read_depth_arrays(
         next((key for key in keys if key in members), "")
         for keys in (VALID_KEYS, DYNAMIC_KEYS, MASK_KEYS)
     )
-    notes, used_keys = [], {valid_key, dynamic_key, mask_key}
+    notes = []
+    used_keys = {valid_key, dynamic_key, mask_key}
 
     def read_camera_array(key: str) -> np.ndarray:
         used_keys.add(key)

@@ -65,9 +65,11 @@ def load_depth_file(
     map_frames = frames.or_those(Frames.of_count(source.numbering.count))
     entries = entries_of(map_frames, source.numbering.declared(file_frames))
     map_numbers = torch.arange(source.numbering.count)[entries.at]
-    window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
+    window = depth_window(source.size, frames, f"depth {source.name}")
+    size = source.size
     picture_size = window.picture or size
-    file_lens, note = source.arrays.lens, ""
+    file_lens = source.arrays.lens
+    note = ""
     uses_meta = meta is not None and (
         meta.exo_camera is not None or (file_lens is None and not guess_camera)
     )
@@ -83,7 +85,8 @@ def load_depth_file(
             )
             note = note.removeprefix("; ")
     elif file_lens is not None:
-        lens, note = file_lens, f"exo camera: K of {source.name}, {file_lens.words}"
+        lens = file_lens
+        note = f"exo camera: K of {source.name}, {file_lens.words}"
     else:
         lens = guessed_camera(*picture_size)
         lens = lens if picture_size == size else lens.rescale(*size)
@@ -141,7 +144,8 @@ def check_depth(
     Raises:
         EgoXInputError: maps that may be of other frames, another aspect.
     """
-    numbering, (_, size) = source.numbering, frames.sizes(source.size)
+    numbering = source.numbering
+    (_, size) = frames.sizes(source.size)
     map_frames = frames.or_those(Frames.of_count(numbering.count))
     entries = entries_of(map_frames, numbering.declared(file_frames))
     label = f"depth {source.name}"

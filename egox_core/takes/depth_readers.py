@@ -99,7 +99,8 @@ def open_depth(path: Path, keep_bytes: int = 0) -> Generator[DepthFile]:
 def _open_npy(name: str, file: BinaryIO) -> DepthFile:
     """Open the frames of a .npy file, read without memory mapping."""
     shape, dtype = _frames_header(file, f"depth {name}", os.fstat(file.fileno()).st_size)
-    start, frame_bytes = file.tell(), math.prod(shape[1:]) * dtype.itemsize
+    start = file.tell()
+    frame_bytes = math.prod(shape[1:]) * dtype.itemsize
 
     def read(indices: list[int]) -> DepthFrames:
         for index in indices:
@@ -144,7 +145,8 @@ def _open_npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFil
     def open_mask(key: str) -> PackedFrames | None:
         if key not in members:
             return None
-        mask_label, size = f"{key} mask of {name}", archive.getinfo(members[key]).file_size
+        mask_label = f"{key} mask of {name}"
+        size = archive.getinfo(members[key]).file_size
         with open_member(archive, members[key], mask_label) as stream:
             mask_shape, dtype = read_npy_header(stream, mask_label, size)
         if mask_shape not in (shape, shape[1:]) or dtype.itemsize != 1:
@@ -173,7 +175,8 @@ def _open_npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFil
                 check_mask(next(unclear_masks), depth, arrays.mask, name)
             yield depth, None if moving_masks is None else next(moving_masks).astype(bool)
 
-    numbering, size = Numbering(what=f"depth {name}", count=shape[0]), (shape[2], shape[1])
+    numbering = Numbering(what=f"depth {name}", count=shape[0])
+    size = (shape[2], shape[1])
     return DepthFile(name=name, numbering=numbering, size=size, read=read, arrays=arrays)
 
 

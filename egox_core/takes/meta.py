@@ -200,7 +200,8 @@ def _parse_entry(content: dict, path: Path, label: str) -> TakeMeta:
     if ego is not None:
         ego = CameraPath(lens=ego_lens, w2c=ego, world=exo.world)
     if pose_source in PACK_POSE_SOURCES:
-        exo, ego = exo.numbered, ego and ego.numbered
+        exo = exo.numbered
+        ego = ego and ego.numbered
     return TakeMeta(
         name=take_name(content) or path.parent.name or path.name,
         prompt=content["prompt"] if isinstance(content.get("prompt"), str) else "",

@@ -79,8 +79,11 @@ def exo_lens_of_size(
     Raises:
         EgoXInputError: no intrinsics, a K of an unknown picture.
     """
-    (width, height), exact_lens, k = size, meta.exo.lens, meta.camera_intrinsics
-    full_width, aspect = width, 0.0
+    (width, height) = size
+    exact_lens = meta.exo.lens
+    k = meta.camera_intrinsics
+    full_width = width
+    aspect = 0.0
     if exact_lens is not None:
         aspect = exact_lens.stored_size[0] / exact_lens.stored_size[1]
     elif k is not None and (

@@ -20,7 +20,8 @@ from ..types import TakeMeta
 STILL_M, STILL_RAD = 0.01, 0.002
 """Metres and radians: a camera that moves less over the clip stood still, as EgoX expects; SLAM
 jitters by as much."""
-MAX_ARRAY_BYTES, MAX_KINDS_BYTES = 64 * 2**20, 2**22
+MAX_ARRAY_BYTES = 64 * 2**20
+MAX_KINDS_BYTES = 2**22
 
 
 def read_vipe(path: Path) -> TakeMeta:

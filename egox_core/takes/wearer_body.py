@@ -20,7 +20,8 @@ HEADGEAR_M = 0.04
 
 # CAD extrinsics in projectaria_tools: the RGB camera sits 56 to 58 mm left of, 7 mm above and 12 to
 # 13 mm before the point between the pupils, tilted down by 7.5 degrees.
-CAMERA_IN_FACE, CAMERA_PITCH_DEG = np.array([0.057, 0.007, 0.0125]), 7.5
+CAMERA_IN_FACE = np.array([0.057, 0.007, 0.0125])
+CAMERA_PITCH_DEG = 7.5
 # Head length 190, breadth 151, vertex to chin 225 mm: usual means of both sexes, judged good to a
 # few per cent.
 HEAD_HALF = np.array([0.0755, 0.1125, 0.095])
@@ -34,7 +35,8 @@ TRUNK_FROM, TRUNK_TO, TRUNK_RADIUS = 0.20, 0.75, 0.135
 def face_from_camera(quarter_turns: int) -> np.ndarray:  # [3, 3]
     """Compute the rotation from the glasses' unturned sensor to the wearer's face."""
     pitch = np.radians(CAMERA_PITCH_DEG)
-    forward, left = np.array([0, -np.sin(pitch), np.cos(pitch)]), np.array([1.0, 0, 0])
+    forward = np.array([0, -np.sin(pitch), np.cos(pitch)])
+    left = np.array([1.0, 0, 0])
     face_from_upright = np.stack(
         (-left, -np.cross(forward, left), forward), axis=1
     )  # x right, y down, z forward
@@ -51,8 +53,10 @@ def head_depth(
     """Compute the z depth of the head's visible surface, and each ray's distance from its centre
     relative to the rim."""
     unit_from_exo = exo_from_face.T / HEAD_HALF[:, None]
-    scaled_rays, scaled_centre = rays @ unit_from_exo.T, unit_from_exo @ centre
-    ray_squared, ray_dot_centre = (scaled_rays * scaled_rays).sum(-1), scaled_rays @ scaled_centre
+    scaled_rays = rays @ unit_from_exo.T
+    scaled_centre = unit_from_exo @ centre
+    ray_squared = (scaled_rays * scaled_rays).sum(-1)
+    ray_dot_centre = scaled_rays @ scaled_centre
     squared_distance = (
         scaled_centre @ scaled_centre - ray_dot_centre * ray_dot_centre / ray_squared
     )  # squared distance of the ray from the centre

@@ -58,7 +58,8 @@ FLAT_RESIDUAL = 0.01
 SURFACES = 25.0
 """Independent surfaces of a picture: as many as the errors of planes in drawn takes have, whose depth errors
 stay alike over a quarter of the height (``lab/drawn/depth_errors.py``)."""
-SLANT, SLANTS = ((0.8, 0.06), (0.2, 0.3)), 61
+SLANT = ((0.8, 0.06), (0.2, 0.3))
+SLANTS = 61
 """Share and standard deviation (a tangent) of the slant that a network's shift of inverse depth, or a wrong
 lens, gives all surfaces alike; and how many are tried. The first is what a shift by a tenth of the median does
 to the drawn takes' floors, the second is judged: depth by whose surfaces nothing can be told."""
@@ -136,7 +137,8 @@ def find_up(
     directions, areas = _sphere_directions()
     ratings = rate(directions, STEP)
     remaining_rating = sum(ratings.values(), torch.zeros(len(directions), dtype=torch.float64))
-    refined_parts, coarse_mask = [], torch.ones(len(directions), dtype=torch.bool)
+    refined_parts = []
+    coarse_mask = torch.ones(len(directions), dtype=torch.bool)
     for _ in range(PEAK_COUNT):
         peak = directions[int(remaining_rating.argmax())]
         close_mask = (directions @ peak) > math.cos(math.radians(NEAR_DEG))
@@ -183,7 +185,8 @@ def find_up(
         angle_deg = math.degrees(math.acos(float((axis @ direction).clamp(-1, 1))))
         if chance > (0.5 if angle_deg <= AXIS_DEG else SHARE):
             axis_name = "-+"[int(axis.sum() > 0)] + "xyz"[int(axis.abs().argmax())]
-            direction, evidence = axis, [*evidence, f"the world's axis {axis_name}"]
+            direction = axis
+            evidence = [*evidence, f"the world's axis {axis_name}"]
             within_deg = AXIS_ERROR_DEG
             if chance < AXIS_SURE:
                 rest_share = (AXIS_SURE - chance) / (1 - chance)
@@ -328,7 +331,8 @@ def _rate_by_head(directions: Tensor, ego: CameraPath) -> Tensor:  # [N, 3] -> [
     independent_looks = 1 + min(seconds / GAZE_S, len(poses) - 1)
     roll = (directions @ poses[:, 0].T).clamp(-1, 1).asin()
     pitch = (directions @ poses[:, 2].T).clamp(-1, 1).asin().mean(-1)
-    mean_roll, roll_variance = roll.mean(-1), roll.var(-1, correction=0)
+    mean_roll = roll.mean(-1)
+    roll_variance = roll.var(-1, correction=0)
     steadiness = (
         -0.5 * (independent_looks - 1) * (roll_variance / HEAD_ROLL[1] ** 2 - 1).clamp_min(0)
     ).exp()
@@ -377,7 +381,8 @@ def _possible_slants() -> tuple[tuple[float, float, float], ...]:
     each tilt."""
     grid = torch.linspace(-5, 5, SLANTS, dtype=torch.float64)
     scale = 3 * max(sigma for _, sigma in SLANT) / math.sinh(5)
-    slants, slant_widths = scale * grid.sinh(), scale * grid.cosh() * (10 / (SLANTS - 1))
+    slants = scale * grid.sinh()
+    slant_widths = scale * grid.cosh() * (10 / (SLANTS - 1))
     density = sum(
         share / sigma * (-0.5 * (slants / sigma).square()).exp() for share, sigma in SLANT
     )
@@ -396,7 +401,8 @@ class Plane:
 
 def _find_planes(depth: DepthVideo) -> list[Plane]:
     """Find the directions that most of a depth map's surfaces face: floor and tables, each wall."""
-    normals, areas = [torch.zeros(0, 3, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
+    normals = [torch.zeros(0, 3, dtype=torch.float64)]
+    areas = [torch.zeros(0, dtype=torch.float64)]
     width, height = depth.exo.camera.stored_size
     step = max(1, width // (PATCHES * PATCH_PX))
     columns = torch.arange(step // 2, width, step)
@@ -414,11 +420,13 @@ def _find_planes(depth: DepthVideo) -> list[Plane]:
         normals.append(normal @ depth.exo.at(frame)[:, :3])
         areas.append(area / area.sum().clamp_min(1e-9))
     normal, area = torch.cat(normals), torch.cat(areas)
-    area, planes = area / area.sum().clamp_min(1e-9), []
+    area = area / area.sum().clamp_min(1e-9)
+    planes = []
     while float(area.sum()) > MIN_SHARE:
         candidate_normals = normal[area.argsort(descending=True)[:: max(1, len(area) // 64)]]
         votes = (-(1 - candidate_normals @ normal.T) / math.radians(SAME_DEG) ** 2).exp() @ area
-        mean_normal, width = candidate_normals[int(votes.argmax())], math.radians(SAME_DEG)
+        mean_normal = candidate_normals[int(votes.argmax())]
+        width = math.radians(SAME_DEG)
         for _ in range(6):
             square_angles = 2 * (1 - normal @ mean_normal).clamp_min(0)
             weight = area * (-0.5 * square_angles / width**2).exp()
@@ -451,7 +459,8 @@ def _fit_patches(rays: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:  # [H, W
         )
         return cropped.transpose(1, 2).reshape(-1, count, values.shape[-1])
 
-    rays_by_patch, inverse_depth = blocks(rays), blocks(1 / depth[..., None])
+    rays_by_patch = blocks(rays)
+    inverse_depth = blocks(1 / depth[..., None])
     complete_mask = (inverse_depth.isfinite() & (inverse_depth > 0)).all(1)[
         :, 0
     ] & rays_by_patch.isfinite().all(-1).all(-1)

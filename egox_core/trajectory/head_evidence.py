@@ -1,5 +1,4 @@
-"""Collect evidence about the wearer's head in each frame: rays to its points, and depth along them.
-"""
+"""Collect evidence about the wearer's head: rays to its points, and depth along them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -132,7 +131,8 @@ def world_up(view: ExoView) -> Up:
 def gather_evidence(points: HeadPoints, view: ExoView, frames: Frames) -> Evidence:
     """Collect the evidence of all frames, except the surface at the head's middle (see
     :func:`with_middle`)."""
-    count, uv = len(points.uv), points.uv.double()
+    count = len(points.uv)
+    uv = points.uv.double()
     rotation, origin = view.poses(count)
     rays, in_lens = view.exo.camera.unproject(uv)
     next_rays, _ = view.exo.camera.unproject(uv + torch.tensor([1.0, 0.0]))
@@ -169,9 +169,9 @@ def gather_evidence(points: HeadPoints, view: ExoView, frames: Frames) -> Eviden
 
 
 def find_strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Mark frames whose head points jump away and back, as if a detector had confused two persons.
-    """
-    seen_frames, stray_mask = np.nonzero(seen.any(1))[0], np.zeros(len(seen), dtype=bool)
+    """Mark frames whose head points jump away and back, as if two persons were confused."""
+    seen_frames = np.nonzero(seen.any(1))[0]
+    stray_mask = np.zeros(len(seen), dtype=bool)
     head_positions = np.array([origin[t] + from_camera[t][seen[t]].mean(0) for t in seen_frames])
     for index in range(1, len(seen_frames) - 1):
         side_positions = np.stack(

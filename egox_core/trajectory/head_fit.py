@@ -42,7 +42,9 @@ DEPTH_SHARE = 0.10  # of depth's scale at the person: one object's depth against
 CAUCHY = 2.0  # standard deviations at which a point loses half of its weight
 NOISE_SPAN = (0.2, 3.0)  # how far the clip's own residuals may change the assumed noise of points
 NOISE_FRAMES = 10.0  # how many numbers the assumed noise weighs as much as
-ROUNDS, LOOK_ROUNDS, NOISE_ROUNDS = 14, (0, 3, 6), (4, 7, 10)
+ROUNDS = 14
+LOOK_ROUNDS = (0, 3, 6)
+NOISE_ROUNDS = (4, 7, 10)
 STEP = 1e-5  # of numeric derivatives, radians and metres
 POSE = 6
 POINT_RESIDUALS = 2 * len(HEAD_POINTS)  # residuals of a frame: across the rays of the points;
@@ -63,7 +65,8 @@ def fit_heads(
         rotation, place: a first answer, [T, 3, 3] and [T, 3].
         view: where the head's middle is looked up again as the head comes to be elsewhere.
     """
-    heads, noise = _Heads(rotation, place), 1.0
+    heads = _Heads(rotation, place)
+    noise = 1.0
     for number in range(ROUNDS):
         if view is not None and number in LOOK_ROUNDS:
             evidence = with_middle(view, evidence, heads.rotation, heads.place)
@@ -94,7 +97,9 @@ class _Model:
     """Residuals of each frame [T, M] of the head fit, in standard deviations."""
 
     def __init__(self, evidence: Evidence, noise: float) -> None:
-        self.evidence, self.noise, seen_mask = evidence, noise, evidence.seen
+        self.evidence = evidence
+        self.noise = noise
+        seen_mask = evidence.seen
         rays = np.where(seen_mask[..., None], evidence.rays, np.array([0.0, 0.0, 1.0]))
         least_axis = np.where(np.abs(rays[..., :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0])
         tangent = unit(np.cross(rays, least_axis))
@@ -115,7 +120,8 @@ class _Model:
 
     def residuals(self, heads: _Heads) -> np.ndarray:
         rotation, place, shape = heads
-        from_camera, evidence = place - self.evidence.origin, self.evidence
+        from_camera = place - self.evidence.origin
+        evidence = self.evidence
         points = placed_points(rotation, from_camera, shape)
         off_ray = np.einsum("tpki,tpi->tpk", self.tangents, unit(points))
         # Depth tells where the head is, not how it is turned: models melt heads flat.
@@ -146,7 +152,8 @@ class _Model:
 
     def jacobian(self, heads: _Heads) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Compute the weighted residuals and their derivatives by head pose and head shape."""
-        base_residuals, evidence = self.residuals(heads), self.evidence
+        base_residuals = self.residuals(heads)
+        evidence = self.evidence
         steps = STEP * np.eye(POSE + len(SHAPE_SIGMA))
         moved_residuals = (self.residuals(heads.moved(step[:POSE], step[POSE:])) for step in steps)
         slopes = np.stack(

@@ -145,7 +145,8 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
         count = min(len(uv), len(points_m))
         uv, points_m = uv[:count], points_m[:count]
         known_mask = np.isfinite(np.hstack((uv, points_m))).all(1) & (points_m[:, 2] > 0)
-        uv, rays = uv[known_mask], points_m[known_mask, :2] / points_m[known_mask, 2:]
+        uv = uv[known_mask]
+        rays = points_m[known_mask, :2] / points_m[known_mask, 2:]
         ray_variance = np.square(offsets := rays - rays.mean(0)).sum()
         if known_mask.sum() >= MIN_POINTS and ray_variance > 0:
             focal = (offsets * uv).sum() / ray_variance
@@ -184,7 +185,8 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
     rows = list(MHR_POINTS.values())
     points_m = _points(keypoints, 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
     points_m = points_m + _array(translation, f"pred_cam_t of {source}", 3)
-    head_points_m, image_points = points_m[rows], person.get("pred_keypoints_2d")
+    head_points_m = points_m[rows]
+    image_points = person.get("pred_keypoints_2d")
     if image_points is not None:
         uv = _points(image_points, 2, max(rows) + 1, f"pred_keypoints_2d of {source}")[rows]
     elif person.get("focal_length") is not None:
@@ -208,7 +210,8 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
             expected="OpenCV's axes: x right, y down, z forward",
             fix=FIX_DETECTOR_OUTPUT,
         )
-    rigid, face = head_points_m[: len(HEAD_POINTS)], person.get("pred_face_keypoints_3d")
+    rigid = head_points_m[: len(HEAD_POINTS)]
+    face = person.get("pred_face_keypoints_3d")
     if face is not None:
         face_points = _points(face, 3, len(HEAD_POINTS), f"pred_face_keypoints_3d of {source}")
         rigid = np.concatenate([rigid, face_points])

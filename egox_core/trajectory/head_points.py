@@ -152,7 +152,8 @@ def choose_person(
         EgoXInputError: several and none chosen, an index that nobody has, nobody in any frame; a mask, or points of
             the other detector, of another number of frames.
     """
-    source, count = people.source, len(people.frames)
+    source = people.source
+    count = len(people.frames)
     if people.most == 0:
         raise EgoXInputError(
             source,
@@ -281,7 +282,8 @@ def _follow_person(people: People, index: int) -> list[Person | None]:
         )
     persons: list[Person | None] = [None] * len(frames)
     for frame_order in (range(start, len(frames)), range(start, -1, -1)):
-        last_position, lost_count = frames[start][index].place, 0
+        last_position = frames[start][index].place
+        lost_count = 0
         for t in frame_order:
             candidates = (
                 (np.linalg.norm(person.place - last_position), number, person)
@@ -295,5 +297,7 @@ def _follow_person(people: People, index: int) -> list[Person | None]:
             ):
                 lost_count += 1
             else:
-                persons[t], last_position, lost_count = nearest_person, nearest_person.place, 0
+                persons[t] = nearest_person
+                last_position = nearest_person.place
+                lost_count = 0
     return persons

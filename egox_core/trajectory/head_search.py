@@ -83,7 +83,8 @@ def habit_weight(has_evidence: np.ndarray, frames: Frames) -> np.ndarray:
     held, how depth is off, what hides an eye. Errors of detected points are new in every frame
     and need none of this.
     """
-    weight, evidence_frames = np.zeros(len(has_evidence)), np.nonzero(has_evidence)[0]
+    weight = np.zeros(len(has_evidence))
+    evidence_frames = np.nonzero(has_evidence)[0]
     if len(evidence_frames) > 1:
         gaps = np.pad(np.diff(frames.times_s.numpy()[evidence_frames]), 1, "edge")
         weight[evidence_frames] = (gaps[1:] + gaps[:-1]) / 2 / HABIT_S
@@ -126,7 +127,8 @@ def search_heads(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
 
 def _best_sequence(cost: np.ndarray, step_cost: np.ndarray) -> np.ndarray:
     """Find the cheapest sequence of grid rows over time by dynamic programming."""
-    total_cost, previous_rows = cost[0], []
+    total_cost = cost[0]
+    previous_rows = []
     for frame_cost in cost[1:]:
         candidate_costs = total_cost[:, None] + step_cost
         previous_row = candidate_costs.argmin(0)
@@ -149,7 +151,8 @@ def _rotation_costs(evidence: Evidence, turns: np.ndarray) -> tuple[np.ndarray, 
         np.eye(3) - rays[..., :, None] * rays[..., None, :]
     )  # [T, P, 3, 3] across the ray
     # Normal equations of the place: across the rays, and weakly along them where depth or size says.
-    head_direction, surface_m = unit(rays.sum(1)), row_medians(evidence.reach)
+    head_direction = unit(rays.sum(1))
+    surface_m = row_medians(evidence.reach)
     distances = np.where(np.isfinite(surface_m), surface_m, evidence.distance)
     sigma = (
         np.where(np.isfinite(surface_m), SURFACE_SHARE, DISTANCE_SHARE) * distances + HEAD_SURFACE_M

@@ -45,7 +45,8 @@ def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
         mean_shape = np.median(shapes @ turns, axis=0)
     deviations = np.sqrt(((shapes @ turns - mean_shape) ** 2).sum(-1).mean(-1))
     similar_mask = deviations <= max(MAX_SHAPE_ERROR, deviations.min())
-    template, mean_head = _centred(template_points()), (head_points @ turns)[similar_mask].mean(0)
+    template = _centred(template_points())
+    mean_head = (head_points @ turns)[similar_mask].mean(0)
     if np.linalg.det(mean_head.T @ template) < 0:
         raise EgoXInputError(
             "head of the body model",

@@ -86,7 +86,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
 
 def row_medians(values: np.ndarray) -> np.ndarray:  # [T, N]
     """Compute the median of the finite values in each row [T], NaN for a row without any."""
-    result, rows = np.full(len(values), np.nan), np.isfinite(values).any(1)
+    result = np.full(len(values), np.nan)
+    rows = np.isfinite(values).any(1)
     result[rows] = np.nanmedian(values[rows], axis=1)
     return result
 
@@ -105,8 +106,7 @@ def turned_shares(
     rotation: np.ndarray,  # [..., 3, 3] world_from_head
     at: np.ndarray,  # [..., 5, 3] metres, of the points from the exo camera, world axes
 ) -> tuple[np.ndarray, np.ndarray]:  # [..., 5] each, 0...1
-    """Compute how certainly each head point faces the camera, and how certainly it is turned away.
-    """
+    """Compute how certainly each head point faces the camera or is turned away."""
     facing = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * unit(-at)).sum(-1) - SEEN_FROM
     return np.clip((facing - SEEN_DOUBT) / SEEN_WIDTH, 0, 1), np.clip(
         (-facing - SEEN_DOUBT) / SEEN_WIDTH, 0, 1
@@ -115,7 +115,8 @@ def turned_shares(
 
 # Means of the two frame sizes in projectaria_tools' CAD extrinsics (DVT-S, DVT-L), camera-rgb in the central pupil
 # frame; a test reads them there.
-GLASSES, GLASSES_PITCH_DEG = (-0.0571, -0.0072, 0.0125), -7.5
+GLASSES = (-0.0571, -0.0072, 0.0125)
+GLASSES_PITCH_DEG = -7.5
 
 
 def ego_from_head(

@@ -28,7 +28,8 @@ def keyframes_of_path(
     """
     frame_numbers = clip.indices.double()
     distinct_mask = frame_numbers.diff(prepend=frame_numbers[:1] - 1) > 0
-    w2c, frame_numbers = upright_w2c.double()[distinct_mask], frame_numbers[distinct_mask]
+    w2c = upright_w2c.double()[distinct_mask]
+    frame_numbers = frame_numbers[distinct_mask]
     is_still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
     if is_still:
         w2c, frame_numbers = w2c[:1], frame_numbers[:1]

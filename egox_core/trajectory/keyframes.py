@@ -192,7 +192,8 @@ def of_any_sensor(content: object, camera: CameraModel) -> object:
     if not has_w2c(content):
         return content
     document = dict(content) if isinstance(content, dict) else {"keyframes": content}
-    up, from_sensor = document.get("up", DEFAULT_UP), sensor_from_upright(camera.quarter_turns).mT
+    up = document.get("up", DEFAULT_UP)
+    from_sensor = sensor_from_upright(camera.quarter_turns).mT
 
     def with_angles(keyframe: dict) -> dict:
         if "w2c" not in keyframe:
@@ -285,7 +286,8 @@ def pose_angles(
     horizontal_length = math.hypot(float(rotation_matrix[0, 2]), float(rotation_matrix[2, 2]))
     pitch = math.atan2(-float(rotation_matrix[1, 2]), horizontal_length)
     if horizontal_length < 1e-9:
-        yaw, roll = math.atan2(-float(rotation_matrix[2, 0]), float(rotation_matrix[0, 0])), 0.0
+        yaw = math.atan2(-float(rotation_matrix[2, 0]), float(rotation_matrix[0, 0]))
+        roll = 0.0
     else:
         yaw = math.atan2(float(rotation_matrix[0, 2]), float(rotation_matrix[2, 2]))
         roll = math.atan2(float(rotation_matrix[1, 0]), float(rotation_matrix[1, 1]))

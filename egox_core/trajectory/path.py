@@ -79,7 +79,8 @@ class PoseTrack:
         moments = frames.on(self.clock, self.moments)
         unit = "" if is_numbered else " s"
         tolerance = frames.slack(self.clock)
-        first_moment, last_moment = float(self.moments[0]), float(self.moments[-1])
+        first_moment = float(self.moments[0])
+        last_moment = float(self.moments[-1])
         is_outside = (
             float(moments.max()) > last_moment + tolerance
             or float(moments.min()) < first_moment - tolerance
@@ -225,7 +226,8 @@ def bent(w2c: Tensor, moments: Tensor, bends: Bends) -> Tensor:  # [T, 3, 4], [T
     """Rotate the poses of a path by interpolated bends, leaving all positions unchanged."""
     from scipy.spatial.transform import Rotation, Slerp
 
-    turns, times = Rotation.from_matrix(bends.turns.numpy()), bends.moments.double().numpy()
+    turns = Rotation.from_matrix(bends.turns.numpy())
+    times = bends.moments.double().numpy()
     if len(times) > 1:
         turns = Slerp(times, turns)(np.clip(moments.double().numpy(), times[0], times[-1]))
     turns = torch.from_numpy(turns.as_matrix())
@@ -297,7 +299,8 @@ def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
     frames = frames.or_those(trajectory.frames)
     if frames is trajectory.frames:
         return trajectory
-    times, name = trajectory.frames.times_s, "path"
+    times = trajectory.frames.times_s
+    name = "path"
     later_mask = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame
     if trajectory.frames.source is not None:  # it stays a path of its own video
         frames = replace(frames.bare, source=trajectory.frames.source)
@@ -341,16 +344,19 @@ def adapted(
 
 def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
     """Smooth a path over time with a Gaussian window: centres by their mean, rotations by theirs."""
-    times, count = trajectory.frames.times_s, len(trajectory)
+    times = trajectory.frames.times_s
+    count = len(trajectory)
     if count < 2:
         return trajectory
     from scipy.spatial.transform import Rotation
 
     sigma_frames = sigma_s / float((times[-1] - times[0]) / (count - 1))
     w2c = trajectory.ego.w2c
-    centres, turns = camera_centre(w2c).numpy(), Rotation.from_matrix(w2c[:, :, :3].mT.numpy())
+    centres = camera_centre(w2c).numpy()
+    turns = Rotation.from_matrix(w2c[:, :, :3].mT.numpy())
     reach_frames = max(1, int(np.ceil(3 * sigma_frames)))
-    new_centres, new_turns = np.empty_like(centres), []
+    new_centres = np.empty_like(centres)
+    new_turns = []
     for t in range(count):
         # The window stays symmetric towards the ends, so that a steady motion is not pulled
         # inwards.

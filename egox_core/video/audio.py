@@ -1,5 +1,4 @@
-"""Read the sound of the frames in use, converted to channels and rates that every encoder supports.
-"""
+"""Read the sound of the frames in use in a form that every encoder supports."""
 
 from __future__ import annotations
 
@@ -58,7 +57,8 @@ def host_sound(
         frame = av.AudioFrame.from_ndarray(
             packed_samples, format="flt", layout=_layout_name(channels)
         )
-        frame.sample_rate, frame.pts = rate, 0
+        frame.sample_rate = rate
+        frame.pts = 0
         resampler = _HostResampler(_host_rate(rate))
         resampled_pieces = [*resampler.pieces(frame), *resampler.pieces(None)]
         samples = torch.from_numpy(np.concatenate(resampled_pieces, axis=1))
@@ -176,7 +176,9 @@ class _PlacedSamples:
         self._resampler_of_format: _HostResampler | None = None
         self._frame_format: tuple | None = None
         self._next_input, self._next_output = 0.0, 0  # next sample that comes in, that goes out
-        self._latest_s, self._joins_passed, self._samples_beyond = -np.inf, 0, 0
+        self._latest_s = -np.inf
+        self._joins_passed = 0
+        self._samples_beyond = 0
 
     def add(self, frame: av.AudioFrame) -> bool:
         """Place an audio frame, and return whether more samples of the wanted range may follow."""
@@ -208,7 +210,8 @@ class _PlacedSamples:
 
     def _sample_of(self, moment_s: float) -> float:
         if moment_s < self._latest_s - JOIN_S and self._joins_passed < len(self._joins_s):
-            self._joins_passed, self._latest_s = self._joins_passed + 1, moment_s
+            self._joins_passed = self._joins_passed + 1
+            self._latest_s = moment_s
         self._latest_s = max(self._latest_s, moment_s)
         join_s = self._joins_s[self._joins_passed - 1] if self._joins_passed else 0.0
         return (moment_s + join_s - self._start) * self.rate

@@ -62,7 +62,8 @@ def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     while True:
         file.seek(offset)
         header = file.read(16)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        length = int.from_bytes(header[:4], "big")
+        kind = header[4:8]
         if length == 1:
             length = int.from_bytes(header[8:], "big")
         if kind not in _BOXES or (length < 8 and length != 0):
@@ -95,7 +96,8 @@ def matroska_crop(
     beginning: bytes, number: int
 ) -> tuple[int, int, int, int]:  # px: bottom, top, left, right
     """Read the margins that a Matroska file crops from a track's pictures."""
-    file, ranges = io.BytesIO(beginning), [(0, len(beginning))]
+    file = io.BytesIO(beginning)
+    ranges = [(0, len(beginning))]
     for names in ((_SEGMENT,), (_TRACKS,), (_TRACK,), (_VIDEO,)):
         ranges = [
             (start, end or len(beginning))
@@ -120,7 +122,8 @@ def _matroska_elements(
     """Yield name, start and end of each element in a part of a Matroska file."""
     while stop is None or offset < stop:
         file.seek(offset)
-        name, length = _variable_integer(file, keep_length_bits=True), _variable_integer(file)
+        name = _variable_integer(file, keep_length_bits=True)
+        length = _variable_integer(file)
         if name is None:
             return
         start = file.tell()

@@ -55,7 +55,8 @@ def find_cuts(
     frames: Tensor,  # [T, H, W, 3] uint8, or float 0...1
 ) -> list[int]:
     """List the positions of the frames that begin another shot."""
-    cuts, last_pattern = [], None
+    cuts = []
+    last_pattern = None
     for position, frame in enumerate(frames):
         pattern = _cell_pattern(frame)
         if (
@@ -114,7 +115,8 @@ def refuse_cuts(
     if not cuts:
         return
     indices = (selection.indices - first).tolist()
-    position, count = cuts[0], len(indices)
+    position = cuts[0]
+    count = len(indices)
     step = (indices[-1] - indices[0]) / (count - 1)
     if len(cuts) > 1:
         length_after = cuts[1] - position
@@ -193,7 +195,8 @@ def _is_zoom(pictures: Sequence[np.ndarray], source: np.ndarray, target: np.ndar
     if not zoom or max(zoom, 1 / zoom) <= PUNCH:
         return False
     if zoom < 1:
-        pictures, similarity = pictures[::-1], cv2.invertAffineTransform(similarity)
+        pictures = pictures[::-1]
+        similarity = cv2.invertAffineTransform(similarity)
     return _is_similar_moved(*pictures, np.vstack((similarity, (0.0, 0.0, 1.0))))
 
 
@@ -220,7 +223,8 @@ def _kept_share(first: np.ndarray, second: np.ndarray, shift: int = SHIFT) -> fl
     """Compute the share of the structured cells that another pattern has within a shift, or 1
     without any."""
     padded = cv2.copyMakeBorder(second, shift, shift, shift, shift, cv2.BORDER_REFLECT)
-    (width, height), kept_flags = CELL, []
+    (width, height) = CELL
+    kept_flags = []
     for y in range(0, SIZE[1], height):
         for x in range(0, SIZE[0], width):
             own_cell, other_cell = (

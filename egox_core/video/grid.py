@@ -118,7 +118,8 @@ def picture_row(
         sum(widths) + GAP * (len(widths) - 1),
         label_height(height) if labels else 0,
     )
-    canvas, left = np.full((strip_height + height, row_width, 3), GAP_GREY, np.uint8), 0
+    canvas = np.full((strip_height + height, row_width, 3), GAP_GREY, np.uint8)
+    left = 0
     for number, (picture, width) in enumerate(zip(pictures, widths, strict=True)):
         if number < len(labels):
             right = row_width if len(labels) == 1 else left + width

@@ -70,7 +70,8 @@ def _linear_light_table(transfer: str) -> np.ndarray:  # [65536] float32
     code_values = np.linspace(0, 1, _CODE_COUNT)
     if transfer == "HLG":
         hlg_a = 0.17883277
-        hlg_b, hlg_c = 1 - 4 * hlg_a, 0.5 - hlg_a * np.log(4 * hlg_a)
+        hlg_b = 1 - 4 * hlg_a
+        hlg_c = 0.5 - hlg_a * np.log(4 * hlg_a)
         light_values = np.where(
             code_values <= 0.5,
             code_values**2 / 3,

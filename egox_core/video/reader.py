@@ -224,11 +224,13 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
         timing = joined_times([float(p * time_base) for p in pts]) if has_stamps else None
         start_s = float(min(pts) * time_base) if has_stamps else 0.0
         if timing is None:
-            joins, fps = (), stated_rate if stated_rate > 0 else UNTIMED_FPS
+            joins = ()
+            fps = stated_rate if stated_rate > 0 else UNTIMED_FPS
             times = tuple(number / fps for number in range(count))
         else:
             times, joins = timing
-            fps, start_s = frame_rate(times, stated_rate) or UNTIMED_FPS, float(pts[0] * time_base)
+            fps = frame_rate(times, stated_rate) or UNTIMED_FPS
+            start_s = float(pts[0] * time_base)
         keyframes = ()
         if timing is None or any(
             later_stamp <= earlier_stamp for earlier_stamp, later_stamp in pairwise(pts)
@@ -255,7 +257,8 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
         codec = stream.codec_context
         aspect, turn = _pixel_aspect(stream), display_turn(first_frame)
         has_fields = of_fields(stream, first_frame)
-        width, height = round(codec.width * aspect), codec.height * (1 + has_fields)
+        width = round(codec.width * aspect)
+        height = codec.height * (1 + has_fields)
         shown_rectangle = container_crop(source, container.format.name, stream)
         if shown_rectangle is not None:
             shown_rectangle = shown_part(shown_rectangle, (codec.width, codec.height), aspect, turn)
@@ -408,7 +411,8 @@ def _wanted_frames(
         for count, frame in enumerate(progressive(container, stream)):
             yield index_of.get(frame.pts) if info.pts else count, frame
 
-    position, frames = -1, None
+    position = -1
+    frames = None
     frames_needed_before = "interlaced" in dict(
         info.remarks
     )  # its lines are also made from the frame before

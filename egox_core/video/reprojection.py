@@ -93,7 +93,8 @@ def undistorted_camera(
 
     camera_of_focal = partial(CameraModel.pinhole, width, height)
     # Both conditions hold from some focal length on: bisect for it.
-    shortest_focal, longest_focal = narrowest, 50.0 * max(width, height)
+    shortest_focal = narrowest
+    longest_focal = 50.0 * max(width, height)
     is_fitting = _no_empty_pixel if keep == "inside" else _source_outline_outside
     if keep == "inside" and not is_fitting(source, camera_of_focal(longest_focal)):
         raise EgoXInputError(

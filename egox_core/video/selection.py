@@ -127,7 +127,8 @@ def select_frames(
     times = torch.tensor(info.times_s, dtype=torch.float64)
     if target_fps == 0 or abs(target_fps - info.fps) <= 0.001 * info.fps:
         indices = torch.arange(start_frame, info.frame_count, step)
-        available_count, indices = len(indices), indices[:frame_count]
+        available_count = len(indices)
+        indices = indices[:frame_count]
         fps = frame_rate(times[indices].numpy(), info.fps / step)
     else:
         fps = float(target_fps)

@@ -144,7 +144,8 @@ def shown_part(
     """Transform a rectangle of the coded picture to the picture as it is shown."""
     transposed, down, right = turn
     left, width, picture_width = (round(length * aspect) for length in (part[0], part[2], size[0]))
-    horizontal, vertical = (left, width, picture_width), (part[1], part[3], size[1])
+    horizontal = (left, width, picture_width)
+    vertical = (part[1], part[3], size[1])
     if transposed:
         horizontal, vertical = vertical, horizontal
     (left, width, whole_width), (top, height, whole_height) = horizontal, vertical
@@ -182,7 +183,8 @@ def made_safe(stream: Any) -> tuple[int, bool]:
     are taken out here, and the channels are those that are usual for their number.
     """
     layout = stream.codec_context.layout
-    channels, has_names = layout.nb_channels, " channels (" in layout.name
+    channels = layout.nb_channels
+    has_names = " channels (" in layout.name
     del layout  # which frees them
     if has_names:
         stream.codec_context.layout = f"{channels} channels"
@@ -260,7 +262,8 @@ def _mp4_header(source: Any) -> bytes:
     with nullcontext(source) if hasattr(source, "getbuffer") else source.open("rb") as file:
         file.seek(0)
         while len(header := file.read(8)) == 8:
-            size, kind = int.from_bytes(header[:4], "big") - 8, header[4:]
+            size = int.from_bytes(header[:4], "big") - 8
+            kind = header[4:]
             if size == 1 - 8:
                 size = int.from_bytes(file.read(8), "big") - 16
             if not 0 <= size < 2**60:
@@ -311,7 +314,8 @@ def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
     """
     from av.filter import Graph
 
-    graph, stamps = None, deque()
+    graph = None
+    stamps = deque()
     frames: Iterator[Any] = chain(
         decoded_frames(container, stream, []), (None,)
     )  # which ends the filter

@@ -101,7 +101,8 @@ def request_pictures(
             fix="render the prior of the very frames in use",
         )
     moments = sample_frames(len(exo), PICTURES)
-    exo_pictures, prior_pictures = exo[moments][..., :3], prior[moments][..., :3].to(exo)
+    exo_pictures = exo[moments][..., :3]
+    prior_pictures = prior[moments][..., :3].to(exo)
     height = exo_pictures.shape[1]
     if prior_pictures.shape[1] != height:
         width = round(prior_pictures.shape[2] * height / prior_pictures.shape[1])
@@ -171,7 +172,8 @@ def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
             text = text[1:-1].strip()
     if text != original_text.strip():
         notes.append("quotes or fences round it taken off")
-    section_texts, bodies = _sections(text, notes), {}
+    section_texts = _sections(text, notes)
+    bodies = {}
     for mark, part in section_texts.items():
         scene, action = _paragraphs(part, notes)
         is_last = mark == list(section_texts)[-1]

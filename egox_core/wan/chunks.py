@@ -111,8 +111,7 @@ def hold_colours(
     frames: Tensor,  # [T, H, W, 3] 0...1, of a new chunk
     before: Tensor,  # [n, H, W, 3] 0...1, what its first n frames were in the chunk before
 ) -> Tensor:  # [T, H, W, 3] float32
-    """Match the colours of a new chunk to those of the previous chunk by their overlapping frames.
-    """
+    """Match the colours of a new chunk to the previous chunk by their overlapping frames."""
     (mean, spread), (target_mean, target_spread) = (
         _lab_statistics(frames[: len(before)]),
         _lab_statistics(before),

@@ -135,7 +135,10 @@ def weight_file(file: Path, what: str) -> WeightFile:
     """
     header = read_header(file, what)
     metadata = header.get("__metadata__") or {}
-    names, shapes, repeated_names, other_names = {}, {}, [], []
+    names = {}
+    shapes = {}
+    repeated_names = []
+    other_names = []
     for name, entry in header.items():
         if name == "__metadata__":
             continue
@@ -198,7 +201,8 @@ def kind_of(header: Mapping) -> tuple[str | None, str]:
         fitting_input, description = "LoRA", "a LoRA"
     product = next(filter(None, map(product_of, shapes)), "")
     if fitting_input is None and product:
-        fitting_input, description = "LoRA", f"a {product}"
+        fitting_input = "LoRA"
+        description = f"a {product}"
     sizes = [
         shape for name, shape in shapes.items() if f".{name}".endswith(".patch_embedding.weight")
     ]
@@ -211,10 +215,12 @@ def kind_of(header: Mapping) -> tuple[str | None, str]:
     if fitting_input == "text encoder" and not any(
         name.endswith("spiece_model") for name in shapes
     ):
-        fitting_input, description = "", f"{description} without its tokenizer (spiece_model)"
+        fitting_input = ""
+        description = f"{description} without its tokenizer (spiece_model)"
     sizes = [shape for name, shape in shapes.items() if name.endswith("embeddings.class_embedding")]
     if fitting_input == "CLIP vision" and sizes[0] != [VISION_WIDTH]:
-        fitting_input, description = "", f"{description} of another width, {sizes[0]}"
+        fitting_input = ""
+        description = f"{description} of another width, {sizes[0]}"
     if any(name.endswith(SCALE_PARTS) for name in shapes):
         description += (
             ", scaled float8" if any(dtype.startswith("F8_") for dtype in dtypes) else ", quantised"
@@ -286,8 +292,7 @@ def check_lora(file: Path, base: Path | None = None) -> None:
 def check_new_file(
     target: Path, sources: Collection[Path | None], strength: float = 1.0, base: Path | None = None
 ) -> None:
-    """Refuse a merge or conversion with an invalid target, source, strength or base, before any
-    weights are read.
+    """Refuse a merge or conversion with an invalid target, source, strength or base.
 
     Raises:
         EgoXInputError: no .safetensors, one of the sources itself, a strength that is no number, a

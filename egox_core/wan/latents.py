@@ -108,7 +108,8 @@ def _average_to_latents(frames: Tensor, size: tuple[int, ...]) -> Tensor:  # -> 
     small_frames = interpolate(
         frames[..., :3].detach().float().cpu().movedim(-1, 1), size=(h, w), mode="area"
     )
-    first, later_frames = small_frames[:1], small_frames[1 : 1 + FRAMES_PER_LATENT * (t - 1)]
+    first = small_frames[:1]
+    later_frames = small_frames[1 : 1 + FRAMES_PER_LATENT * (t - 1)]
     grouped = (
         later_frames.unflatten(0, (t - 1, FRAMES_PER_LATENT)).mean(1) if t > 1 else later_frames
     )

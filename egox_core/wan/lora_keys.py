@@ -314,7 +314,12 @@ def convert_lora(
     lora_modules = {
         module for module, suffix in module_and_suffix.values() if suffix.startswith(".lora_")
     }
-    tensors, unmatched, other_tensors, other_keys, key_of_name, module_of = {}, [], {}, {}, {}, {}
+    tensors = {}
+    unmatched = []
+    other_tensors = {}
+    other_keys = {}
+    key_of_name = {}
+    module_of = {}
     for key, tensor in state.items():
         module, suffix = module_and_suffix[key]
         module_name = natives.get(module)
@@ -437,7 +442,8 @@ def convert_transformer(
     Raises:
         EgoXInputError: nothing matched.
     """
-    tensors, unmatched = {}, []
+    tensors = {}
+    unmatched = []
     for key, tensor in state.items():
         renamed = rename_parameter(key, to)
         if renamed is None:
@@ -461,7 +467,9 @@ def rename_parameter(key: str, to: Naming = "native") -> str | None:
     """
     part, dot, parameter = key.rpartition(".")
     if parameter not in ("weight", "bias"):
-        part, dot, parameter = key, "", ""
+        part = key
+        dot = ""
+        parameter = ""
     native = _native_parts([part]).get(part)
     if native is None or native.endswith(BARE_TENSORS) == bool(dot):
         return None
@@ -485,7 +493,8 @@ def _split_key(key: str) -> tuple[str, str]:
 
 def _native_parts(modules: Collection[str]) -> dict[str, str]:
     """Map module names in a file to Wan's native names, leaving out modules of other models."""
-    natives, prefixes = {}, set(FILE_PREFIXES)
+    natives = {}
+    prefixes = set(FILE_PREFIXES)
     for module in modules:
         block_match = _PLACE.fullmatch(module)
         if block_match is None or _other_model(block_match[1]):
@@ -512,7 +521,8 @@ def _other_model(name: str) -> str:
 
 def _count_kinds(keys: Collection[str]) -> str:
     """Count unused tensors by kind in one line, with an example of each."""
-    example_keys, counts = {}, Counter()
+    example_keys = {}
+    counts = Counter()
     for key in keys:
         other_model = _other_model(key)
         kind = (

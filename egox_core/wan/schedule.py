@@ -161,7 +161,8 @@ def sample_released(
     cancel; ``disable`` (the console bar of other samplers) is accepted and without effect.
     """
     del disable
-    scheduler, extra_args = make_scheduler(sigmas, schedule), extra_args or {}
+    scheduler = make_scheduler(sigmas, schedule)
+    extra_args = extra_args or {}
     x = _unscaled_noise(model, x, float(sigmas[0]))
     for step, timestep in enumerate(scheduler.timesteps):
         model_sigma = (timestep.double() / TRAIN_TIMESTEPS).float().to(x.device)

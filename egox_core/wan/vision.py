@@ -53,6 +53,7 @@ def embedding_picture(
             fix="give noise_seed and the VAE",
         )
     # The first latent frame of [exo | noise] is enough, since the VAE is causal in time.
-    exo, noise = exo_latent[:1, :, :1], denormalise_latent(ego_noise[:1, :, :1].float())
+    exo = exo_latent[:1, :, :1]
+    noise = denormalise_latent(ego_noise[:1, :, :1].float())
     frames = decode(torch.cat((exo, noise.to(exo)), dim=-1))
     return frames[:1].float().clamp(0, 1)

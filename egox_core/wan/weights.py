@@ -99,7 +99,8 @@ def write_streamed(
     header: dict[str, dict] = {"__metadata__": dict(metadata)}
     end = 0
     for name, (shape, dtype) in entries.items():
-        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        begin = end
+        end = end + math.prod(shape) * dtype.itemsize
         header[name] = {
             "dtype": dtype_names[dtype],
             "shape": list(shape),

@@ -75,7 +75,8 @@ def is_only_target(node_id: str) -> bool:
 
 def checked_inputs(node: type) -> tuple[Graph, str]:
     """Look up the graph and node id that ComfyUI is validating, or ({}, "")."""
-    graph, (_, node_id) = _CHECKED.get(), this_node(node)
+    graph = _CHECKED.get()
+    (_, node_id) = this_node(node)
     return (graph, node_id) if graph is not None and node_id in graph else ({}, "")
 
 
@@ -136,7 +137,8 @@ def output_is_used(graph: Graph, node_id: str, output: int) -> bool:
 
 def upstream_ids(graph: Graph, node_id: str) -> list[str]:
     """List the node and all nodes that its inputs come from, over any number of links."""
-    node_ids, pending = dict[str, None](), [node_id]
+    node_ids = dict[str, None]()
+    pending = [node_id]
     while pending:
         current_id = pending.pop()
         if current_id not in node_ids:
@@ -215,7 +217,8 @@ def weights_file(graph: Graph, node_id: str, name: str) -> Path | None:
     a run.
     """
     widget_name, folder, _ = LOADERS[name]
-    current_id, passed_nodes = linked_node_id(graph, node_id, name), set[str]()
+    current_id = linked_node_id(graph, node_id, name)
+    passed_nodes = set[str]()
     while current_id is not None and current_id not in passed_nodes:
         file_name = inputs_of(graph, current_id).get(widget_name)
         if isinstance(file_name, str):
@@ -244,8 +247,7 @@ def check_encoders(graph: Graph, node_id: str) -> None:
 
 
 def exo_video(graph: Graph, node_id: str) -> Path | None:
-    """Find the video file that an input's frames come from, or None if it is unknown before a run.
-    """
+    """Find the video file that an input's frames come from, or None before it is known."""
     loader_id = linked_node_id(graph, node_id, "frames")
     if (
         loader_id is None

@@ -136,7 +136,8 @@ _CODE = (type, types.FunctionType, property, staticmethod, classmethod)
 def code_words(thing: Any) -> frozenset[str]:
     """List names and strings in the compiled code of a module, class or function."""
     words: set[str] = set()
-    pending, seen_ids = [thing], set()
+    pending = [thing]
+    seen_ids = set()
     while pending:
         code_object = pending.pop()
         if isinstance(code_object, (types.ModuleType, type)) and id(code_object) not in seen_ids:

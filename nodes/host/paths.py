@@ -25,7 +25,8 @@ LIST_LIMIT = 4000
 """Largest number of files that are read for a drop-down list. Others can still be typed or
 uploaded."""
 TAKE_FILES = (DEPTH, META, HANDS)
-STANDINS, SMALL_MODEL = PACK_ROOT / "models", PACK_ROOT / "models" / "demo"
+STANDINS = PACK_ROOT / "models"
+SMALL_MODEL = PACK_ROOT / "models" / "demo"
 MODEL_KINDS = ("diffusion_models", "vae", "loras")
 
 
@@ -167,7 +168,8 @@ def list_files(suffixes: tuple[str, ...]) -> list[str]:
 
 
 def _list_files_below(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
-    file_names, file_count = [], 0
+    file_names = []
+    file_count = 0
     for folder, folders, files in os.walk(
         root
     ):  # links to folders are not followed: they may lead in circles

@@ -77,7 +77,8 @@ class StepListener:
     ) -> Tensor:
         if self.node_id is None or len(args) <= CALLBACK:
             return executor(noise, *args, **kwargs)
-        host_callback, start_s = args[CALLBACK], time.monotonic()
+        host_callback = args[CALLBACK]
+        start_s = time.monotonic()
         latent_format = executor.class_obj.model_patcher.get_model_object("latent_format")
 
         def callback(step: int, x0: Tensor, x: Tensor, total: int) -> None:
@@ -133,7 +134,8 @@ class TimeLeft(StepListener):
     ) -> Tensor:
         if self.node_id is None or len(args) <= CALLBACK:
             return executor(noise, *args, **kwargs)
-        model, self.total = executor.class_obj.model_patcher, len(args[SIGMAS]) - 1
+        model = executor.class_obj.model_patcher
+        self.total = len(args[SIGMAS]) - 1
         host_progress(self.total)(0, self.total, "sampling")  # not the bar of what was before
         self.show(
             f"loading the model ({model.model_size() / 1e9:.0f} GB), then step 1 of {self.total}"
@@ -186,7 +188,9 @@ def show_merging(model: ModelPatcher, show: Callable[[str], None]) -> Generator[
 
     ComfyUI merges the largest weights first. With a file of 28 GB and no GPU it takes half an
     hour."""
-    merge_weight, total, count = model.patch_weight_to_device, len(model.patches), 0
+    merge_weight = model.patch_weight_to_device
+    total = len(model.patches)
+    count = 0
 
     def merge_and_show(key: str, *args: Any, **kwargs: Any) -> Any:
         nonlocal count

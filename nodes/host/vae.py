@@ -34,7 +34,8 @@ def report_calls(modules: Iterable[object], calls: int, stage: str) -> Generator
         calls: in one round of the work, which may be repeated.
     """
     modules = [module for module in modules if isinstance(module, torch.nn.Module)]
-    report, count = host_progress(calls), 0
+    report = host_progress(calls)
+    count = 0
 
     def count_call(*_: object) -> None:
         nonlocal count

@@ -42,7 +42,9 @@ async def save_clip(request: web.Request) -> web.Response:
 
 async def _receive_clip(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
     """Read a clip's description and JPEGs from a request."""
-    description, pictures, received_bytes = b"", list[bytes](), 0
+    description = b""
+    pictures = list[bytes]()
+    received_bytes = 0
     async for field in iterate_parts(request):
         field_content = bytearray()
         async for block in iterate_blocks(field, 2**20):
@@ -70,7 +72,8 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
         native_video,
     )  # here: a host that lacks what it needs still has all other routes
 
-    frames, fps = decode_frames(pictures), number(about, "fps", 0.01, 1000)
+    frames = decode_frames(pictures)
+    fps = number(about, "fps", 0.01, 1000)
     run_id = about.get("run")
     metadata = run_metadata(run_id) if isinstance(run_id, str) else {}
     prefix = f"{FOLDER}/{safe_name(str(about.get('name') or 'clip'))}"
@@ -97,7 +100,8 @@ def decode_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
     Raises:
         EgoXInputError: none, too many, no JPEGs, sizes that differ, are odd or too large.
     """
-    frames, first_size = list[Tensor](), None
+    frames = list[Tensor]()
+    first_size = None
     try:
         for jpeg_bytes in pictures[: MAX_FRAMES + 1]:
             with Image.open(io.BytesIO(jpeg_bytes), formats=("JPEG",)) as picture:

@@ -48,7 +48,8 @@ SAMPLE_PATH = "/egox/sample_video"
 PAGE_FILES = f"/extensions/{Path(__file__).parents[2].name}/"
 BYTES = "application/octet-stream"
 SAMPLE_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv")  # what a browser's video element may play
-SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
+SMALL_BODY = 256 * 1024
+FILE_BODY = 32 * 2**20
 PRIOR_SIZES = (64, 512)
 MOST_POINTS = 300_000
 """Largest number of points that a page may request, which is what the coarse prior keeps."""
@@ -148,7 +149,8 @@ async def prior(body: dict) -> web.Response:
 
     ``moving`` adds the frame's moving points. ``dense`` draws all points, not only those that
     the released renderer draws. ``seen`` marks each pixel that exo doesn't see in this frame."""
-    stored_scene, camera = scene_entry(body), read_camera(body).upright()
+    stored_scene = scene_entry(body)
+    camera = read_camera(body).upright()
     ego_w2c = validate_w2c(body.get("w2c"), "w2c")
     if ego_w2c.ndim != 2:
         raise EgoXInputError(
@@ -368,7 +370,8 @@ async def graph_origin(body: dict) -> web.Response:
 def poses_missing(graph: Graph, node: str) -> bool:
     """Check whether a node should read poses beside the exo video, but none exist."""
     values = inputs_of(graph, node)
-    source, base = (values.get("source"), values.get("file")), linked_node_id(graph, node, "base")
+    source = (values.get("source"), values.get("file"))
+    base = linked_node_id(graph, node, "base")
     if source != ("file", BESIDE) or base is not None:
         return False
     return sidecar_missing(graph, node, META) or not has_poses(graph, node)

@@ -71,7 +71,9 @@ async def _receive_files(request: web.Request, folder: Path) -> list[str]:
     too_large = web.HTTPRequestEntityTooLarge(
         max_size=request.client_max_size, actual_size=request.content_length or 0
     )
-    most_bytes, received_bytes, file_names = request.client_max_size, 0, list[str]()
+    most_bytes = request.client_max_size
+    received_bytes = 0
+    file_names = list[str]()
     if (request.content_length or 0) > most_bytes + MULTIPART_HEAD:
         raise too_large
     async for part in iterate_parts(request):

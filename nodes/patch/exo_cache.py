@@ -166,8 +166,7 @@ def forward_by_group(
     batched: Sequence[Tensor | None],  # [B, ...] each
     options: Mapping[str, Any],
 ) -> Tensor:  # [B, ...]
-    """Run one forward for each group of conditions, and return the results in the original order.
-    """
+    """Run one forward for each group of conditions, and restore the original order."""
     condition_count = sum(map(len, groups))
     output_by_place: dict[int, Tensor] = {}
     for group_places in groups:

@@ -165,7 +165,8 @@ class WideningWrapper:
         geometry = (
             None if self.guidance is None else self.guidance.directions(x.device, frames, x.dtype)
         )
-        exo_forward, cache = None, self.calls.exo_cache
+        exo_forward = None
+        cache = self.calls.exo_cache
         cross_lengths = (
             {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
         )
@@ -449,7 +450,8 @@ class AttentionOverride:
             return False
         if not self.ambiguous:
             return True
-        is_first_call, self.last_block = block != self.last_block, block
+        is_first_call = block != self.last_block
+        self.last_block = block
         return is_first_call
 
 

@@ -112,7 +112,8 @@ def patch_with_geometry(
         )
     exo_latent = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
-    exo_is_alone, exo_cache = is_exo_alone(model), None
+    exo_is_alone = is_exo_alone(model)
+    exo_cache = None
     if exo_is_alone or recompute_exo != 1:
         exo_cache = ExoCache(0 if exo_is_alone else recompute_exo, alone=exo_is_alone)
     if exo_is_alone:

@@ -90,7 +90,8 @@ def read_truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
         truth_file = selection.source.with_name(TRUTH)
         if not truth_file.is_file():
             return None
-        truth_info, (height, width) = probe_video(truth_file), size
+        truth_info = probe_video(truth_file)
+        (height, width) = size
         if (
             abs(truth_info.fps / selection.rate - 1) > 0.001
             or truth_info.frame_count <= selection.last

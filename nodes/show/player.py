@@ -72,7 +72,8 @@ def preview_ui(
         text += f"\n{seen_text(seen_shares(seen), seen_parts)}"
     clips = {name: clip for name, clip in streams.items() if clip is not None}
     frame_count = max(map(len, clips.values()), default=0)
-    step, stream_list = common_step(frame_count), []
+    step = common_step(frame_count)
+    stream_list = []
     for name, clip in clips.items():
         size: Ui = {"max_side": max(clip.shape[1:3])} if name in whole else {}
         contact_sheets = make_sheets(clip, step=step, progress=progress, **size)

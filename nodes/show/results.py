@@ -285,7 +285,8 @@ def long_ego(
     summary = f"{len(clips['ego'])} frames in {chunks} chunks of {length}"
     if len(notes) < chunks:
         summary += f", {chunks - len(notes)} of them from a run that was ended"
-    summary, values = "\n".join([summary, *notes[-1:]]), upstream_values(*this_node(node))
+    summary = "\n".join([summary, *notes[-1:]])
+    values = upstream_values(*this_node(node))
     return preview_ui("compare", clips, path, text=summary, values=values, seen=seen)
 
 

@@ -34,7 +34,8 @@ class EditorPage:
     """Click, type and read in the pose editor of an open page."""
 
     def __init__(self, page: PageUnderTest) -> None:
-        self.page, self.tab = page, page.page
+        self.page = page
+        self.tab = page.page
 
     def find(self, name: str) -> Any:
         return self.tab.get_by_test_id(f"egox-{name}")
@@ -101,8 +102,7 @@ class EditorPage:
         )
 
     def click_exo(self, *shares: tuple[float, float]) -> None:
-        """Click at positions in the exo picture, and wait until each click changes the keyframes.
-        """
+        """Click at positions in the exo picture, and wait for each click's new keyframes."""
         for share in shares:
             keyframes_before = self.read_keyframes()
             self.tab.mouse.click(*self.point_in_box("exo", *share))

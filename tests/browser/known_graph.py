@@ -31,7 +31,8 @@ def use_known_detectors(saved_graph: dict[str, Any]) -> dict[str, Any]:
         str, str
     ] = {}  # a real file's name, also where a subgraph's node shows it -> the stand-in's
     for node in all_nodes(saved_graph):
-        node_type, values = node["type"], node.get("widgets_values") or []
+        node_type = node["type"]
+        values = node.get("widgets_values") or []
         if (
             node_type in DETECTORS
             or node_type == "CLIPLoader"
@@ -45,7 +46,8 @@ def use_known_detectors(saved_graph: dict[str, Any]) -> dict[str, Any]:
             )
             standin_by_file[values[0]] = name
             if standin_class is not None:
-                node["type"], node["widgets_values"] = standin_class, [name]
+                node["type"] = standin_class
+                node["widgets_values"] = [name]
                 node["inputs"] = [slot for slot in node["inputs"] if slot["name"] == "clip_name"]
         node.get("properties", {}).pop("models", None)
     for node in all_nodes(saved_graph):

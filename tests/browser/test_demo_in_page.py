@@ -294,7 +294,8 @@ def check_saved_clip(page, output: Path) -> None:
     page.set_widget("EgoXWanSampler", "seed", SEED + 1)  # not the run's
     for view in ("prior", "side"):
         choose_view(page, node, view)
-        frame, pixels = read_preview(page, node)["frame"], page.evaluate(_PIXELS_SCRIPT, [node, 2])
+        frame = read_preview(page, node)["frame"]
+        pixels = page.evaluate(_PIXELS_SCRIPT, [node, 2])
         find_preview_part(page, node, "egox-preview-save").click()
         message = find_preview_part(page, node, "egox-preview-about").filter(has_text="aved: ")
         message.wait_for()

@@ -67,7 +67,8 @@ def are_rows_packed(state: dict[str, Any]) -> bool:
 
 
 def test_rare_inputs_are_shown_hidden_and_saved_on_the_classic_canvas(open_page, read_unpacked):
-    page, node = open_page(size=(1200, 800)), "EgoXWanSampler"
+    page = open_page(size=(1200, 800))
+    node = "EgoXWanSampler"
     page.load(read_unpacked("egox_demo"))
     page.show(page.node_bounds(node))
     rows_before = read_rows(page, node)

@@ -114,7 +114,8 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
     open_page, api_client, read_shipped, is_pinned_host
 ):
     """Check that the stored API form of each workflow equals the page's export."""
-    page, faults = open_page(size=(1600, 900)), []
+    page = open_page(size=(1600, 900))
+    faults = []
     for name in WORKFLOW_NAMES:
         page.load(read_shipped(name))
         assert not page.problems(read_shipped(name)), name

@@ -23,7 +23,8 @@ class RoomView:
 
 def view_room(camera: CameraModel, w2c: Tensor) -> RoomView:
     rays, valid_mask = camera.pixel_rays(torch.float64)
-    origin, world_rays = camera_centre(w2c), rays @ invert(w2c)[:, :3].T
+    origin = camera_centre(w2c)
+    world_rays = rays @ invert(w2c)[:, :3].T
     wall_limits = torch.where(world_rays > 0, HIGH, LOW_CORNER)
     wall_distance = (
         (wall_limits - origin) / torch.where(world_rays.abs() < 1e-12, 1e-12, world_rays)

@@ -105,7 +105,9 @@ def lay_out_heads(
         **options,
     )
     layout = draw_layout(spec)
-    head, camera, w2c = layout.head, layout.scene.exo.camera, layout.scene.exo.pose
+    head = layout.head
+    camera = layout.scene.exo.camera
+    w2c = layout.scene.exo.pose
     points_in_exo = transform(
         w2c, torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))
     )

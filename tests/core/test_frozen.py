@@ -20,7 +20,8 @@ LENS = CameraModel(
 
 
 def make_payloads() -> tuple[Any, ...]:
-    frame_count, pose = 3, torch.eye(3, 4).double()
+    frame_count = 3
+    pose = torch.eye(3, 4).double()
     mask = torch.zeros(frame_count, 6, 8, dtype=torch.bool)
     exo = CameraPath(
         lens=LENS,

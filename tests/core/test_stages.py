@@ -31,7 +31,9 @@ class ConstantEncoders:
     """Return constant latents of the right sizes in place of real image encoders."""
 
     def encode(self, video):
-        t, h, w = 1 + (len(video) - 1) // 4, video.shape[1] // 8, video.shape[2] // 8
+        t = 1 + (len(video) - 1) // 4
+        h = video.shape[1] // 8
+        w = video.shape[2] // 8
         return torch.full((1, 16, t, h, w), float(video.float().mean()))
 
     def decode(self, latent):

@@ -43,7 +43,8 @@ def use_standin_loaders(prompt: dict[str, Any]) -> dict[str, Any]:
         if node["class_type"] in STANDIN_LOADERS:
             kind, values = STANDIN_LOADERS[node["class_type"]]
             if kind is not None:
-                node["class_type"], node["inputs"] = kind, {}
+                node["class_type"] = kind
+                node["inputs"] = {}
             node["inputs"].update(values)
     return prompt
 

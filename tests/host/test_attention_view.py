@@ -41,7 +41,8 @@ def view_attention(rig, attention, **changes):
 @pytest.fixture
 def attention_calls(rig, monkeypatch) -> list[dict]:
     """Record arguments and results of every guided self-attention call during a test."""
-    forward_module, recorded_calls = rig.nodes("patch.forward"), []
+    forward_module = rig.nodes("patch.forward")
+    recorded_calls = []
     gga_attention = forward_module.gga_attention
 
     def record_call(q, k, v, heads, geometry, options, **kwargs):
@@ -243,7 +244,8 @@ def test_with_cached_exo_keys_both_halves_are_recorded(rig):
     rig.ksample(model, steps=STEP_COUNT)
     first_record = capture.record
     for caching_model in (rig.patch(recompute_exo=0), rig.patch(mark_exo_alone(rig.model))):
-        plain_latent, keys_by_step = rig.ksample(caching_model, steps=STEP_COUNT), []
+        plain_latent = rig.ksample(caching_model, steps=STEP_COUNT)
+        keys_by_step = []
         for step in (0, 1):
             model, capture = add_capture(rig, caching_model, step)
             assert torch.equal(rig.ksample(model, steps=STEP_COUNT), plain_latent)

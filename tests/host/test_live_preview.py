@@ -58,7 +58,8 @@ def test_without_a_fit_the_preview_has_comfyuis_colours(rig):
     import comfy.latent_formats
     import latent_preview
 
-    latent_format, x0 = comfy.latent_formats.Wan21(), torch.randn(1, 16, 2, 4, 4)
+    latent_format = comfy.latent_formats.Wan21()
+    x0 = torch.randn(1, 16, 2, 4, 4)
     host_previewer = latent_preview.Latent2RGBPreviewer(
         latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias
     )

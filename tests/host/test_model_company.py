@@ -475,7 +475,8 @@ def test_patches_that_treat_the_canvas_as_one_picture_are_refused(rig, class_nam
     if node_class is None:
         pytest.skip(f"this host has no {class_name}")
     foreign_patch = node_class.__new__(node_class)  # never called: it needs weights
-    foreign_patch.models, foreign_patch.prepared_render = list, None
+    foreign_patch.models = list
+    foreign_patch.prepared_render = None
     model = rig.patch() if patch_first else rig.model.clone()
     model.set_model_patch(foreign_patch, "double_block" if "Uni3C" in class_name else "attn2_patch")
     model = model if patch_first else rig.patch(model)
@@ -576,7 +577,8 @@ def sample_with_two_models(rig, positive_model, negative_model) -> torch.Tensor:
 
 
 def test_a_guider_of_two_models_uses_the_positive_models_canvas(rig, caplog):
-    plain_model, patched_model = rig.model.clone(), rig.patch(recompute_exo=0)
+    plain_model = rig.model.clone()
+    patched_model = rig.patch(recompute_exo=0)
     expected_latent = sample_with_two_models(rig, patched_model, patched_model)
     assert count_full_and_reused(patched_model) == (2, 4)
     assert torch.equal(sample_with_two_models(rig, patched_model, plain_model), expected_latent)

@@ -205,7 +205,8 @@ def test_comfyuis_step_caches_skip_forwards_with_and_without_cached_exo(
     )
     assert torch.equal(rig.ksample(patch_with_step_cache(0.0), steps=8), latent_without_step_cache)
     model = patch_with_step_cache(3.0)
-    latent, cache = rig.ksample(model, steps=8), exo_cache_of(model)
+    latent = rig.ksample(model, steps=8)
+    cache = exo_cache_of(model)
     forward_count = sum(count_full_and_reused(model))
     assert (
         cache.full > 0
@@ -231,7 +232,8 @@ def test_comfyuis_step_caches_skip_forwards_with_and_without_cached_exo(
     ],
 )
 def test_the_exo_cache_works_with_float8_weights(pack, repo_root, monkeypatch, options):
-    float8_rig, shipped_file = large_rig(pack, repo_root), model_rig.standins.SHIPPED["transformer"]
+    float8_rig = large_rig(pack, repo_root)
+    shipped_file = model_rig.standins.SHIPPED["transformer"]
     with torch.inference_mode():
         float8_rig.model = model_rig.load_transformer(
             repo_root / "models" / shipped_file, **options
@@ -260,7 +262,8 @@ def test_the_note_says_how_a_float8_file_is_computed(
 
     assert not rig.nodes("patch.patch").arithmetic_notes(rig.model)
     shipped_file = repo_root / "models" / model_rig.standins.SHIPPED["transformer"]
-    shipped_weights, scaled_weights = load_file(shipped_file), {}
+    shipped_weights = load_file(shipped_file)
+    scaled_weights = {}
     for name, weight in shipped_weights.items():
         is_block_matrix = (
             name.startswith("blocks.") and name.endswith(".weight") and weight.ndim == 2
@@ -333,7 +336,8 @@ def test_a_run_with_another_seed_prompt_or_lora_reuses_nothing(rig):
 
 @pytest.mark.parametrize("error", [None, RuntimeError("cancelled")])
 def test_cached_memory_is_freed_at_the_end_and_on_errors(rig, error):
-    model, cached_bytes = rig.patch(recompute_exo=4), []
+    model = rig.patch(recompute_exo=4)
+    cached_bytes = []
 
     def record_cached_bytes(executor, *args, **kwargs):
         prediction = executor(*args, **kwargs)
@@ -417,7 +421,8 @@ def test_loaded_encoders_are_unloaded_to_make_room_for_the_exo_cache(rig, monkey
     import comfy.model_management as management
     from comfy.model_patcher import ModelPatcher
 
-    cpu, memory_class = torch.device("cpu"), rig.nodes("host.memory").HostMemory
+    cpu = torch.device("cpu")
+    memory_class = rig.nodes("host.memory").HostMemory
     encoder = ModelPatcher(torch.nn.Linear(1024, 1024), cpu, cpu)
     patched_model = rig.patch(recompute_exo=0)
     host_memory = memory_class(patched_model, [2, 1, 3, 8, 24])
@@ -564,7 +569,8 @@ def test_exo_alone_is_refused_without_room_and_with_an_attention_patch(rig, monk
 
 
 def test_the_note_says_where_time_went_and_what_caching_exo_would_save(rig):
-    checks, patch_calls = rig.nodes("patch.checks"), rig.nodes("patch.patch").patch_calls
+    checks = rig.nodes("patch.checks")
+    patch_calls = rig.nodes("patch.patch").patch_calls
     model = rig.patch()
     rig.ksample(model, steps=8)
     time_note = checks.describe_times(patch_calls(model))
@@ -574,7 +580,8 @@ def test_the_note_says_where_time_went_and_what_caching_exo_would_save(rig):
     assert not patch_calls(model).seconds.total(checks.CACHE)
     model = rig.patch(recompute_exo=4)
     rig.ksample(model, steps=8)
-    time_note, seconds = checks.describe_times(patch_calls(model)), patch_calls(model).seconds
+    time_note = checks.describe_times(patch_calls(model))
+    seconds = patch_calls(model).seconds
     assert (
         "with exo kept" in time_note
         and "in keeping exo" in time_note
@@ -841,7 +848,8 @@ def call_conditions_one_by_one(model, passed_names: str):
     Of the stack's names it passes on all, only those of its own side, or none."""
 
     def call_each_condition(apply, args):
-        outputs, count = [], len(args["cond_or_uncond"])
+        outputs = []
+        count = len(args["cond_or_uncond"])
         for position, side in enumerate(args["cond_or_uncond"]):
             condition_args = {
                 name: x.chunk(count)[position] if isinstance(x, torch.Tensor) else x

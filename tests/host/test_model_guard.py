@@ -81,7 +81,8 @@ def replace_forward(model, first_call: int):
 
 
 def test_geometry_lost_after_the_first_step_is_reported(rig, caplog):
-    checks, patch_calls = rig.nodes("patch.checks"), rig.nodes("patch.patch").patch_calls
+    checks = rig.nodes("patch.checks")
+    patch_calls = rig.nodes("patch.patch").patch_calls
     model = replace_forward(rig.patch(), 1)
     rig.ksample(model, steps=4)
     note = checks.add_run_notes("", patch_calls(model))
@@ -135,7 +136,8 @@ def test_a_model_of_another_family_is_refused(rig):
     import comfy.model_patcher
     import comfy.supported_models
 
-    config_class, cpu = comfy.supported_models.SD15, torch.device("cpu")
+    config_class = comfy.supported_models.SD15
+    cpu = torch.device("cpu")
     config = config_class(
         {**config_class.unet_config, "in_channels": 4, "disable_unet_model_creation": True}
     )

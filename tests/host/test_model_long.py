@@ -243,7 +243,8 @@ def test_after_a_cancelled_run_only_missing_chunks_are_computed(rig, monkeypatch
     from comfy.model_management import InterruptProcessingException
 
     long_module = rig.nodes("sample_long")
-    sample_clip, sampled_chunks = long_module.sample_clip, []
+    sample_clip = long_module.sample_clip
+    sampled_chunks = []
     uncancelled_frames = sample_long(rig, LONG_FRAMES)
 
     def record_chunk(*args, **kwargs):

@@ -14,7 +14,8 @@ class Container:
         self.tensor: torch.Tensor | None = tensor
 
     def take(self) -> torch.Tensor:
-        tensor, self.tensor = self.tensor, None
+        tensor = self.tensor
+        self.tensor = None
         assert tensor is not None, "taken twice"
         return tensor
 
@@ -24,7 +25,8 @@ def test_newer_attention_gives_the_override_plain_tensors(rig, monkeypatch, chan
     import comfy.ldm.wan.model as wan
 
     plain_latent = rig.ksample(rig.patch(**changes))
-    original_attention, overrides = wan.optimized_attention, []
+    original_attention = wan.optimized_attention
+    overrides = []
 
     def attend_with_containers(q, k, v, heads, *args, preferred_attention=None, **kwargs):
         containers = [Container(x) for x in (q, k, v)]
@@ -81,7 +83,8 @@ def test_a_flow_shift_node_before_ksampler_prevents_a_leak(rig):
     def sample_with_shift() -> torch.Tensor:
         return rig.ksample(ModelSamplingSD3().patch(rig.patch(), 3.0)[0])
 
-    expected_latent, unshifted_latent = sample_with_shift(), rig.ksample(rig.patch())
+    expected_latent = sample_with_shift()
+    unshifted_latent = rig.ksample(rig.patch())
     with leak_flow_shift(rig):
         assert torch.equal(sample_with_shift(), expected_latent)
         assert not torch.equal(rig.ksample(rig.patch()), unshifted_latent), (

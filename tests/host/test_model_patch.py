@@ -4,7 +4,8 @@ import torch
 
 
 def test_geometry_changes_the_result_and_lambda_0_equals_no_geometry(rig):
-    guided_latent, unguided_latent = rig.ksample(rig.patch()), rig.ksample(rig.patch(lambda_g=0.0))
+    guided_latent = rig.ksample(rig.patch())
+    unguided_latent = rig.ksample(rig.patch(lambda_g=0.0))
     assert (guided_latent - unguided_latent).abs().max() > 1e-2
     assert torch.equal(rig.ksample(rig.patch(gga_mode="off")), unguided_latent)
     assert not torch.equal(rig.ksample(rig.patch(lambda_g=1.0)), guided_latent)

@@ -26,7 +26,8 @@ def sample_custom_advanced(model, sampler, sigmas, rig, seed: int, cfg: float) -
 def test_ksampler_changes_ego_by_lambda_g_and_leaves_exo_unchanged(rig, sampler_name):
     guided_model, unguided_model = rig.patch(lambda_g=3.0), rig.patch(lambda_g=0.0)
     wrapper = guided_model.get_all_wrappers("diffusion_model")[0]
-    exo_before, ego_latent = wrapper.exo.clone(), rig.ksample(guided_model, sampler=sampler_name)
+    exo_before = wrapper.exo.clone()
+    ego_latent = rig.ksample(guided_model, sampler=sampler_name)
     assert torch.equal(wrapper.exo, exo_before)
     assert exo_before.dtype == torch.float32, "the host's cast to the model's dtype isn't followed"
     assert (

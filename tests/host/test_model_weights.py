@@ -140,7 +140,8 @@ def test_a_merged_file_in_eight_bits_acts_as_base_and_lora(
             merge(base_file, lora_with_settings, merged_file, form=file_form)
         return
     merge(base_file, lora_with_settings, merged_file, form=file_form)
-    merged_model, load_lora = model_rig.load_transformer(merged_file), rig.nodes("lora").load_lora
+    merged_model = model_rig.load_transformer(merged_file)
+    load_lora = rig.nodes("lora").load_lora
     weight = merged_model.model.diffusion_model.blocks[0].self_attn.q.weight
     assert type(weight).__name__ == "QuantizedTensor" and weight._qdata.dtype.itemsize == 1
     exact_model, _ = load_lora(rig.model, lora_with_settings, 1.0)

@@ -149,7 +149,8 @@ def test_directions_of_windows_are_correct_and_bounded_in_memory(rig, monkeypatc
     ] * 2
     (wrapper,) = rig.patch().get_all_wrappers("diffusion_model")
     guidance = wrapper.guidance
-    latent_frames, (h, w_exo, w_ego) = 61, TOKEN_GRID
+    latent_frames = 61
+    (h, w_exo, w_ego) = TOKEN_GRID
     tokens = latent_frames * h * (w_exo + w_ego)
     geometry_class = type(guidance.geometry)
     guidance.geometry = geometry_class(
@@ -171,7 +172,8 @@ def test_directions_of_windows_are_correct_and_bounded_in_memory(rig, monkeypatc
     assert guidance.placed_bytes <= BYTE_LIMIT, (
         "the whole clip is 97 MB: no place of its own beside the windows'"
     )
-    most_bytes, selected_windows = 0, []
+    most_bytes = 0
+    selected_windows = []
     select_frames = geometry_class.select_frames
     monkeypatch.setattr(
         geometry_class,

@@ -64,7 +64,9 @@ def test_random_requests_are_answered_or_refused_with_a_reason(server, load_work
         for candidate_id, node_inputs in prompt.items()
         if node_inputs["class_type"] == "EgoXEgoPoseInput"
     )
-    valid_body, failures, statuses = make_valid_body(node_output, prompt, node_id), [], []
+    valid_body = make_valid_body(node_output, prompt, node_id)
+    failures = []
+    statuses = []
     for number in range(REQUEST_COUNT):
         rng = random.Random(f"{SEED}:{number}")
         route = rng.choice(ROUTES)

@@ -98,7 +98,8 @@ def test_each_saved_widget_value_belongs_to_its_input(path, object_info):
         for name, spec in (
             input_specs.get("required", {}) | input_specs.get("optional", {})
         ).items():
-            input_name, options = f"{node['type']}.{name}", spec[1] if len(spec) > 1 else {}
+            input_name = f"{node['type']}.{name}"
+            options = spec[1] if len(spec) > 1 else {}
             widget_type = "COMBO" if isinstance(spec[0], list) else spec[0]
             if widget_type not in WIDGET_TYPES or options.get("forceInput"):
                 continue

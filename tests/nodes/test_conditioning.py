@@ -141,7 +141,8 @@ def test_low_memory_encodes_and_decodes_in_comfyuis_tiles(
 
 @torch.inference_mode()
 def test_the_vae_reports_its_progress(pack, standin_models, monkeypatch):
-    rig, reports = model_rig.make_rig(pack, standin_models), list[tuple[int, int, str]]()
+    rig = model_rig.make_rig(pack, standin_models)
+    reports = list[tuple[int, int, str]]()
     host_vae = importlib.import_module(f"{pack.__name__}.nodes.host.vae")
     monkeypatch.setattr(
         host_vae, "host_progress", lambda total: lambda *report: reports.append(report)
@@ -174,7 +175,8 @@ def test_the_same_pictures_are_encoded_once(pack, conditioning_module, standin_m
     exo_frames, prior_frames = model_rig.clip_pictures(rig.size)
     vision_model = rig.canvas.clip_vision
     encoded_images, vision_calls = [], []
-    encode_images, encode_vision = rig.vae.encode, vision_model.encode_image
+    encode_images = rig.vae.encode
+    encode_vision = vision_model.encode_image
     monkeypatch.setattr(
         rig.vae, "encode", lambda images: encoded_images.append(images) or encode_images(images)
     )

@@ -10,7 +10,8 @@ from tests.refusals import refuses
 
 from .test_input_nodes import load_video
 
-FRAME_COUNT, FRAME_SIZE = 21, (96, 48)
+FRAME_COUNT = 21
+FRAME_SIZE = (96, 48)
 CROP_RECTANGLE = (48, 0, 32, 32)  # x, y, width, height: inside the bright right half
 
 
@@ -100,7 +101,8 @@ def test_without_a_crop_the_file_is_read(clip, reports_crop):
 @pytest.mark.parametrize(("layout", "suffix"), [("7.1", "mkv"), ("7.1", "mov"), ("mono", "mkv")])
 def test_a_cropped_video_keeps_its_sound(pack, comfy_host, layout, suffix):
     """Check the sound of a cropped video, and that 8 channels are refused."""
-    rate, channels = 48000, 1 if layout == "mono" else 8
+    rate = 48000
+    channels = 1 if layout == "mono" else 8
     video_path = comfy_host.input / "crops" / f"film.{suffix}"
     video_path.parent.mkdir(exist_ok=True)
     write_video_with_sound(video_path, sine_tone(rate, channels), rate, layout)

@@ -132,7 +132,8 @@ def stream_names(node_output) -> list[str]:
 
 
 def test_the_preview_shows_the_latents_sources_or_the_connected_inputs(pack, decode_latent):
-    samples, prior = torch.randn(1, 16, 3, 4, 4), torch.rand(9, 32, 32, 3)
+    samples = torch.randn(1, 16, 3, 4, 4)
+    prior = torch.rand(9, 32, 32, 3)
     sources = {
         "exo_images": torch.rand(9, 32, 56, 3),
         "prior": prior,
@@ -161,7 +162,8 @@ def test_the_preview_resizes_the_priors_classes_without_new_values(decode_latent
 
     class_values = torch.tensor([0, 64, 128, 255], dtype=torch.uint8)
     classes = torch.full((9, 16, 16), 255, dtype=torch.uint8)
-    classes[:, :, 8:], classes[8] = class_values[torch.randint(4, (9, 16, 8))], 0
+    classes[:, :, 8:] = class_values[torch.randint(4, (9, 16, 8))]
+    classes[8] = 0
     samples = torch.randn(1, 16, 3, 4, 4)
     assert decode_latent(samples).ui["egox_preview"][0]["seen"] is None
     for fov in (0.0, 90.0):
@@ -177,7 +179,8 @@ def test_the_preview_resizes_the_priors_classes_without_new_values(decode_latent
             *class_values.tolist(),
             REDRAWN,
         }
-        first_frame, shares = sheet_picture[:32, :32], seen_stream["shares"]
+        first_frame = sheet_picture[:32, :32]
+        shares = seen_stream["shares"]
         if not fov:
             enlarged = classes[0].numpy().repeat(2, 0).repeat(2, 1)
             changed = first_frame != enlarged

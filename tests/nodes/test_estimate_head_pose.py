@@ -99,7 +99,8 @@ def sdpose_keypoints(clip: DrawnHeads, *shifts: float) -> list[dict]:
     """Build key points as ComfyUI's SDPose node returns them."""
     from comfy_extras.nodes_sdpose import _to_openpose_frames
 
-    points, scores = np.zeros((FRAMES, len(shifts), 133, 2)), np.zeros((FRAMES, len(shifts), 133))
+    points = np.zeros((FRAMES, len(shifts), 133, 2))
+    scores = np.zeros((FRAMES, len(shifts), 133))
     for person, shift in enumerate(shifts):
         for row, name in enumerate(SDPOSE_POINTS):
             points[:, person, row] = clip.uv[:, POINTS.index(name)] + [shift, 0]
@@ -116,7 +117,8 @@ def sam3_mask(clip: DrawnHeads) -> torch.Tensor:
     width, height = clip.camera.stored_size
     boxes = torch.zeros(FRAMES, 1, height, width)
     for frame, uv in enumerate(clip.uv):
-        (left, top), (right, bottom) = uv.min(0) - 4, uv.max(0) + 4
+        (left, top) = uv.min(0) - 4
+        (right, bottom) = uv.max(0) + 4
         boxes[
             frame, 0, max(0, int(top)) : max(0, int(bottom)), max(0, int(left)) : max(0, int(right))
         ] = 1

@@ -20,7 +20,8 @@ def pictures(comfy_host):
     # can't resize in it.
     from comfy.cli_args import args
 
-    old_setting, args.fp32_text_enc = args.fp32_text_enc, True
+    old_setting = args.fp32_text_enc
+    args.fp32_text_enc = True
     yield torch.rand(FRAMES, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(0))
     args.fp32_text_enc = old_setting
 
@@ -112,7 +113,8 @@ def moge_payload(pictures) -> dict:
 
 def test_depth_and_camera_of_moge_v2_are_read(pack, moge_payload):
     moge_source = import_core_module(pack, "depth.moge").moge_depth(moge_payload)
-    depth, camera = moge_source.depth, moge_source.depth.exo.camera
+    depth = moge_source.depth
+    camera = moge_source.depth.exo.camera
     assert depth.kind == "metric z"
     torch.testing.assert_close(depth.depth_m, moge_payload["depth"].float())
     torch.testing.assert_close(
@@ -206,7 +208,8 @@ def test_depth_align_combines_moge_and_depth_anything_3(pack, pictures, moge_pay
     # Random models see no common scene; give the payloads one, keeping everything else as the host
     # made it.
     true_depth = (2 + torch.linspace(0, 4, WIDTH)).expand(FRAMES, HEIGHT, WIDTH)
-    moge_output["depth"], da3_output["depth"] = true_depth.clone(), 1.7 / (1 / true_depth - 0.02)
+    moge_output["depth"] = true_depth.clone()
+    da3_output["depth"] = 1.7 / (1 / true_depth - 0.02)
     depth, preview, plot, report, _ = node.execute(
         **{**node_defaults(node), "moge_geometry": moge_output, "da3_geometry": da3_output}
     ).result

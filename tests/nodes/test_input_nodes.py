@@ -289,7 +289,8 @@ def test_bad_poses_are_refused(meta_poses, clip):
 def test_a_path_of_another_video_is_refused(meta_poses, clip):
     from egox_pack.egox_core.video.reader import video_mark
 
-    frames, clip_mark = load_video()[3], video_mark(clip)
+    frames = load_video()[3]
+    clip_mark = video_mark(clip)
     copied_video = clip.with_name("a copy.mp4")
     copied_video.write_bytes(clip.read_bytes())
     assert (

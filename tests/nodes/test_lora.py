@@ -136,8 +136,10 @@ def test_lora_kinds_that_are_refused_load_in_comfyuis_own_loader(rig, tmp_path, 
 
     layer = "lora_unet_blocks_0_self_attn_k"
     width = rig.model.get_model_object("diffusion_model").dim
-    small_factor, large_factor = torch.full((4, 4), 0.1), torch.full((width // 4, width // 4), 0.1)
-    up, down = torch.full((width, 4), 0.1), torch.full((4, width), 0.1)
+    small_factor = torch.full((4, 4), 0.1)
+    large_factor = torch.full((width // 4, width // 4), 0.1)
+    up = torch.full((width, 4), 0.1)
+    down = torch.full((4, width), 0.1)
     rotations = torch.linspace(-0.5, 0.5, 4 * width).reshape(width // 4, 4, 4)
     tensors_by_kind = {
         "lokr": {"lokr_w1": small_factor, "lokr_w2": large_factor},

@@ -113,7 +113,8 @@ def test_views_along_a_path_are_drawn_once(take, scene, monkeypatch):
     assert DRAWN_FROM[prior]["trajectory"].ego is ego_trajectory.ego, (
         "with the scene's own exo camera"
     )
-    draw_calls, draw_views = [], judgement.PathViews.of
+    draw_calls = []
+    draw_views = judgement.PathViews.of
     monkeypatch.setattr(
         judgement.PathViews, "of", lambda *a, **k: draw_calls.append(1) or draw_views(*a, **k)
     )
@@ -157,7 +158,8 @@ def test_3d_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
     from egox_pack.nodes.ego_pose import EgoXEgoPoseInput
     from egox_pack.nodes.scene import EgoXBuildScene
 
-    ego_trajectory, axis_signs = take.trajectory(), np.array([1, -1, -1])
+    ego_trajectory = take.trajectory()
+    axis_signs = np.array([1, -1, -1])
     point_cloud_file = EgoXBuildScene.execute(take.exo_frames(), take.depth_video(), "auto").args[1]
     xyz, _ = read_ply(point_cloud_file.get_data())
     inputs = {**node_defaults(EgoXEgoPoseInput), "base": ego_trajectory}

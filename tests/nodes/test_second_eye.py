@@ -48,7 +48,8 @@ def test_tensors_that_are_no_pictures_are_refused(pack, damage):
     from egox_pack.nodes.second_eye import EgoXSecondEye
 
     take = make_take(SyntheticSpec(frames=5, exo_width=96, exo_height=64, ego_size=64))
-    scene, ego_trajectory = build_scene(take.exo_rgb, take.depth_video()), take.trajectory()
+    scene = build_scene(take.exo_rgb, take.depth_video())
+    ego_trajectory = take.trajectory()
 
     def damage_pictures(frames):
         if damage == "alpha":
@@ -57,7 +58,8 @@ def test_tensors_that_are_no_pictures_are_refused(pack, damage):
             return frames[..., :1]
         return frames * (255 if damage == "0...255" else torch.nan)
 
-    exo, ego = damage_pictures(take.exo_frames().float()), damage_pictures(take.ego_frames())
+    exo = damage_pictures(take.exo_frames().float())
+    ego = damage_pictures(take.ego_frames())
     options = {"start_frame": 0, "frame_count": 5, "target_fps": 0.0, "resize": "crop"}
     sizes = {"width": 64, "height": 48}
     for run_node in (

@@ -130,7 +130,8 @@ class ClipRecorder:
     """Wrap ComfyUI's CLIP, and record which tokens are encoded."""
 
     def __init__(self, clip) -> None:
-        self.clip, self.encoded_tokens = clip, []
+        self.clip = clip
+        self.encoded_tokens = []
 
     def tokenize(self, text: str):
         return self.clip.tokenize(text)

@@ -119,7 +119,8 @@ def test_training_command_of_the_archive_names_the_repository(repo_root, tmp_pat
     )
 
 
-CODE, WORDS = (".py", ".js", ".mjs"), (".md", ".txt", ".json", ".toml")
+CODE = (".py", ".js", ".mjs")
+WORDS = (".md", ".txt", ".json", ".toml")
 RULES = {
     # python_environment_manipulation: registry-backend 245, 246 (September 2026)
     r"os\.environ|\bgetenv\b": CODE,

@@ -25,7 +25,8 @@ def test_options_that_no_node_would_see(tmp_path):
 
 def test_the_sample_s_keypoints_are_of_its_video():
     """Check that the sample's key points fit its video."""
-    video, keypoint_frames = probe_video(EXO), read_json(CALM_ROOM / file_names.HEAD_KEYPOINTS)
+    video = probe_video(EXO)
+    keypoint_frames = read_json(CALM_ROOM / file_names.HEAD_KEYPOINTS)
     key_points = choose_person(openpose_people(keypoint_frames))
     assert len(keypoint_frames) == video.frame_count and key_points.picture == (
         video.width,

@@ -293,7 +293,8 @@ def test_pip_is_used_if_uv_fails(layout, monkeypatch, has_uv):
     monkeypatch.setattr(module.subprocess, "call", call)
     monkeypatch.setattr(module, "uv_settings", lambda listed: ({}, []))
     install(layout, Path(sys.executable), "x", [], quiet)
-    pip_name, temporary_folder = Path(sys.executable).stem, str(layout.state / "tmp")
+    pip_name = Path(sys.executable).stem
+    temporary_folder = str(layout.state / "tmp")
     assert installer_calls == [("uv", temporary_folder), (pip_name, temporary_folder)][not has_uv :]
     assert fetched[0][-3:] == ["--target", layout.state / "uv", "uv"]
 

@@ -33,5 +33,6 @@ def test_types_are_checked_through_the_pack_and_the_host(tmp_path, capfd, argume
         file.write_text(text, "utf-8")
     host = Host(tmp_path / "host", (0, 26, 0), "test", owned=False)
     environment = Environment(host, Path(sys.executable), Layout(tmp_path / "pack"))
-    exit_code, output = check_types(environment), capfd.readouterr().out
+    exit_code = check_types(environment)
+    output = capfd.readouterr().out
     assert (exit_code, output.startswith(found)) == (1 if found else 0, True), output

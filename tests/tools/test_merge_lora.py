@@ -43,7 +43,8 @@ FFN = "blocks.0.ffn.0"
 
 def write_scaled_float8(folder, base, newer):
     """Write a base model in scaled 8-bit floats."""
-    scaled_tensors, metadata = {}, {"config": "{}"}
+    scaled_tensors = {}
+    metadata = {"config": "{}"}
     for name, tensor in load_file(base).items():
         if name == f"{FFN}.weight":
             scale = tensor.float().abs().max() / 448
@@ -91,12 +92,14 @@ def read_like_comfyui(file):
 def test_merged_file_that_comfyui_would_misread_is_not_written(sources, tmp_path, comfy_host):
     """Check that a merged file with a wrong format description or scale is refused."""
     merge(*sources, merged_file := tmp_path / "whole.safetensors")
-    merge_job, tensors = Merge(*sources, 1.0, "int8_tensorwise"), load_file(merged_file)
+    merge_job = Merge(*sources, 1.0, "int8_tensorwise")
+    tensors = load_file(merged_file)
     with safe_open(merged_file, "pt") as file:
         metadata = file.metadata()
     assert "20 matrices" in read_back(merged_file, merge_job)
     first_weight, second_weight = [name for name in merge_job.names if merge_job.config(name)][:2]
-    scale_name, layer_name = f"{first_weight}_scale", first_weight.removesuffix(".weight")
+    scale_name = f"{first_weight}_scale"
+    layer_name = first_weight.removesuffix(".weight")
     layers_json = json.dumps({"layers": {layer_name: {"format": "float8_e4m3fn"}}})
     for changes, new_metadata in (
         ({}, {"_quantization_metadata": layers_json}),
@@ -111,9 +114,11 @@ def test_merged_file_that_comfyui_would_misread_is_not_written(sources, tmp_path
 @pytest.mark.parametrize("what", ["second block", "image parts"])
 def test_layers_missing_in_the_base_are_reported(sources, tmp_path, what):
     lora_tensors = load_file(sources[1])
-    base_file, layer_name = sources[0], "blocks.0.cross_attn.k_img"
+    base_file = sources[0]
+    layer_name = "blocks.0.cross_attn.k_img"
     if what == "second block":
-        base_file, layer_name = tmp_path / "one.safetensors", "blocks.1."
+        base_file = tmp_path / "one.safetensors"
+        layer_name = "blocks.1."
         tensors = load_file(sources[0])
         save_file(
             {name: x for name, x in tensors.items() if not name.startswith(layer_name)}, base_file
@@ -155,7 +160,9 @@ def test_layers_missing_in_the_base_are_reported(sources, tmp_path, what):
     ],
 )
 def test_unmergeable_files_are_refused(which, words, sources, tmp_path):
-    (base, lora), target, strength = sources, tmp_path / "out.safetensors", 1.0
+    (base, lora) = sources
+    target = tmp_path / "out.safetensors"
+    strength = 1.0
     if which in ("itself", "link"):
         target = base = tmp_path / "base.safetensors"
         save_file(load_file(sources[0]), base)
@@ -196,7 +203,8 @@ def test_unmergeable_files_are_refused(which, words, sources, tmp_path):
 
 def test_merge_with_a_broken_base_writes_no_file(sources, tmp_path):
     """Check that a base with infinite or NaN weights is refused before a file is written."""
-    base_tensors, weight_name = load_file(sources[0]), "blocks.1.ffn.0.weight"
+    base_tensors = load_file(sources[0])
+    weight_name = "blocks.1.ffn.0.weight"
     save_file(
         {**base_tensors, weight_name: base_tensors[weight_name] / 0},
         tmp_path / "broken.safetensors",

@@ -21,7 +21,8 @@ PARTS = tuple(
 @pytest.fixture
 def source(tmp_path):
     """Write a LoRA of ten layers whose singular values decrease at different rates."""
-    generator, lora_tensors = torch.Generator().manual_seed(11), {}
+    generator = torch.Generator().manual_seed(11)
+    lora_tensors = {}
     for number, layer_name in enumerate(PARTS):
         singular_value_scale = torch.arange(1, RANK + 1) ** -(0.3 + 0.2 * number)
         down_matrix = torch.randn(RANK, WIDTH, generator=generator)
@@ -152,7 +153,8 @@ def test_peft_reads_a_folder_by_the_ranks_of_its_layers(tmp_path):
     """Check that peft reads a reduced LoRA's rank of each layer."""
     diffusers = pytest.importorskip("diffusers")
     peft = pytest.importorskip("peft")
-    generator, adapter_folder = torch.Generator().manual_seed(7), tmp_path / "adapter"
+    generator = torch.Generator().manual_seed(7)
+    adapter_folder = tmp_path / "adapter"
     sizes = {"num_attention_heads": 2, "attention_head_dim": 48, "ffn_dim": 96, "num_layers": 1}
     model = diffusers.WanTransformer3DModel(text_dim=8, **sizes)
     weights_before = {k: v.clone() for k, v in model.state_dict().items()}

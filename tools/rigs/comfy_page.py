@@ -140,7 +140,9 @@ class ComfyPage:
         vue_nodes: bool = False,
         touch: bool = False,
     ) -> None:
-        self.client, self.address, self.vue_nodes = client, client.address, vue_nodes
+        self.client = client
+        self.address = client.address
+        self.vue_nodes = vue_nodes
         self._tabs: dict[Any, int] = {}
         self.outside: list[str] = []
         self.faults: list[str] = []

@@ -274,7 +274,8 @@ def random_rig(pack: ModuleType, models: Path, size: RigSize) -> ModelRig:
     types_module = import_core_module(pack, "types")
     model = load_transformer(models / standins.SHIPPED["transformer"])
     generator = torch.Generator().manual_seed(0)
-    t, h = latent_frames(size.frames), size.height // PIXELS_PER_LATENT
+    t = latent_frames(size.frames)
+    h = size.height // PIXELS_PER_LATENT
     exo, prior = (
         torch.randn(1, CHANNELS, t, h, picture_width // PIXELS_PER_LATENT, generator=generator)
         for picture_width in (size.exo_width, size.ego_width)

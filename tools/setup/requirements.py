@@ -18,7 +18,8 @@ def check_requirements(environment: Environment, command: str) -> None:
     Raises:
         SetupError: something is missing in an environment of the user's, or may not be installed.
     """
-    layout, owned = environment.layout, environment.host.owned
+    layout = environment.layout
+    owned = environment.host.owned
     needed_lines = requirement_lines((layout.repo / "requirements.txt").read_text("utf-8"))
     if command == "test" or owned and command not in USER_COMMANDS:
         needed_lines += extra_requirements(layout, "dev")

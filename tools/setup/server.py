@@ -54,7 +54,8 @@ class Server:
     ) -> None:
         self.environment, self.base, self.log = environment, base, log
         self.port = check_port(port) if port is not None else find_free_port()
-        self.arguments, self.variables = arguments, variables or {}
+        self.arguments = arguments
+        self.variables = variables or {}
         self.process: subprocess.Popen | None = None
         self.client = ApiClient(f"http://127.0.0.1:{self.port}")
 
@@ -160,7 +161,8 @@ class Server:
 
     def stop(self) -> None:
         """End the server and every process that it started."""
-        process, self.process = self.process, None
+        process = self.process
+        self.process = None
         if process is None:
             return
         if os.name == "nt":

@@ -206,7 +206,8 @@ def prepare_other_host(
         )
     layout, host = environment.layout, environment.host
     folder = layout.state / "hosts" / (version or host.version_text)
-    root, packages_folder = folder / "ComfyUI", folder / f"packages_{frontend or 'own'}"
+    root = folder / "ComfyUI"
+    packages_folder = folder / f"packages_{frontend or 'own'}"
     is_setup_forbidden = os.environ.get("EGOX_NO_SETUP") == "1"
     if version is not None:
         if not (root / ".egox_source").is_file():

@@ -46,7 +46,9 @@ def review(nodes: dict[str, Any]) -> tuple[list[str], list[str], dict[str, dict[
     """
     all_old_marks = json.loads(MARKS.read_text("utf-8"))
     english = _collect_texts(nodes, read_locale(SOURCE, PAGE))
-    missing_lines, outdated_lines, marks = [], [], {}
+    missing_lines = []
+    outdated_lines = []
+    marks = {}
     for language in TRANSLATIONS:
         texts = _collect_texts(read_locale(language), read_locale(language, PAGE))
         marks[language], old_marks = {}, all_old_marks.get(language, {})

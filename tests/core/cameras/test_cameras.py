@@ -52,7 +52,8 @@ def random_points(
     camera: CameraModel, device="cpu", *, count: int
 ) -> torch.Tensor:  # [N, 3] float64
     angle, azimuth, length = torch.rand(3, count).double()
-    angle, azimuth = angle * math.radians(camera.max_angle_deg - 0.01), azimuth * 2 * math.pi
+    angle = angle * math.radians(camera.max_angle_deg - 0.01)
+    azimuth = azimuth * 2 * math.pi
     rays = torch.stack(
         (angle.sin() * azimuth.cos(), angle.sin() * azimuth.sin(), angle.cos()), dim=-1
     )

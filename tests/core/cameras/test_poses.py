@@ -18,7 +18,8 @@ def random_poses(count: int) -> torch.Tensor:  # [T, 3, 4] float64
 
 
 def test_inverse_composition_and_centre():
-    first_poses, second_poses = random_poses(4), random_poses(8)[4:]
+    first_poses = random_poses(4)
+    second_poses = random_poses(8)[4:]
     points = torch.randn(4, 7, 3, dtype=torch.float64)
     assert torch.allclose(transform(invert(first_poses), transform(first_poses, points)), points)
     assert torch.allclose(

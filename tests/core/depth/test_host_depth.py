@@ -49,7 +49,8 @@ def moge_payload(has_normals: bool = True, hidden_depth: float = math.inf) -> di
 def test_moge_payload_gives_metric_depth_camera_and_sky(hidden_depth):
     payload = moge_payload(hidden_depth=hidden_depth)
     depth_source = moge_depth(payload)
-    depth, camera = depth_source.depth, depth_source.depth.exo.camera
+    depth = depth_source.depth
+    camera = depth_source.depth.exo.camera
     assert (camera.fx, camera.cx) == pytest.approx((1.2 * WIDTH, (WIDTH - 1) / 2))
     assert depth.kind == "metric z" and not depth_source.depth.exo.lens_guessed
     assert torch.isnan(depth.depth_m[:, :10]).all() and torch.isfinite(depth.depth_m[:, 10:]).all()

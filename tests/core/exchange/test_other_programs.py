@@ -32,7 +32,8 @@ from tests.core.exchange.test_camera_files import (
 )
 from tests.refusals import refuses
 
-W2C, EGO = path_w2c(), preset_camera("aria_released", 64)
+W2C = path_w2c()
+EGO = preset_camera("aria_released", 64)
 
 
 def write_transforms(folder: Path, changed_json: str) -> Path:
@@ -234,7 +235,8 @@ def test_poses_are_assigned_to_frames_by_number_or_time(case, tmp_path):
     if clock_text:
         start_time, time_unit = map(float, clock_text.split())
         frame_numbers = start_time + time_unit * frame_numbers / 30
-    placement_arguments, w2c = (frame_numbers, frames, "x", every_nth), W2C[: len(frame_numbers)]
+    placement_arguments = (frame_numbers, frames, "x", every_nth)
+    w2c = W2C[: len(frame_numbers)]
     if expected_text.startswith("refused "):
         with refuses(expected_text.removeprefix("refused ")):
             place_values(*placement_arguments)

@@ -177,7 +177,8 @@ def test_faulty_kernel_is_replaced_and_remembered(
     install_faulty_kernel(monkeypatch, fault, faulty_kernel_calls, *other_kernels)
     monkeypatch.setattr(backends, "SCORE_BYTES", 8000)
     q, k, v = random_qkv(device, dtype=dtype)
-    geometry, options = random_geometry(device, has_holes=True), GgaOptions(lambda_g=1.0)
+    geometry = random_geometry(device, has_holes=True)
+    options = GgaOptions(lambda_g=1.0)
     tolerance = min(tolerance * tolerance_factor, 2e-2)
     exact_result = exact_attention(q, k, v, geometry, options)
     kernels_used = backends.KernelsUsed()
@@ -238,7 +239,8 @@ def test_bias_is_scaled_by_trust(device):
 
 def test_bfloat16_error_is_that_of_plain_attention(device):
     q, k, v = random_qkv(device, dtype=torch.bfloat16)
-    geometry, options = random_geometry(device), GgaOptions()
+    geometry = random_geometry(device)
+    options = GgaOptions()
     guided_error = gga_attention(q, k, v, HEADS, geometry, options)
     guided_error = (guided_error - exact_attention(q, k, v, geometry, options)).abs()
     exact_plain_result = plain_attention(q.double(), k.double(), v.double(), HEADS)

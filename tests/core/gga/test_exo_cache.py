@@ -47,7 +47,8 @@ def call_model(tokens, device):
         )
         if cache_part is None:
             return "refused"
-        computes_exo, batch = not cache_part.kept, len(conditions)
+        computes_exo = not cache_part.kept
+        batch = len(conditions)
         for block in range(blocks):
             k, v = (tokens(block + seed, exo=computes_exo, batch=batch) for seed in (0, 50))
             joined_k, joined_v = cache_part.keys_and_values(block, k, v)
@@ -59,7 +60,8 @@ def call_model(tokens, device):
 
 
 def test_exo_and_ego_tokens_are_joined_to_the_canvas(tokens):
-    canvas_tokens, (t, h, w_exo, _) = tokens(1), GRID
+    canvas_tokens = tokens(1)
+    (t, h, w_exo, _) = GRID
     ego_tokens = canvas_tokens.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
     assert torch.equal(join_tokens(exo_tokens(canvas_tokens, GRID), ego_tokens), canvas_tokens)
 
@@ -137,7 +139,9 @@ def test_conditions_windows_and_weights_are_cached_separately(call_model):
     )
 
 
-BOTH_CONDITIONS, POSITIVE, NEGATIVE = ("negative", "positive"), ("positive",), ("negative",)
+BOTH_CONDITIONS = ("negative", "positive")
+POSITIVE = ("positive",)
+NEGATIVE = ("negative",)
 
 
 OTHER_CONDITIONS = ("negative", "b")
@@ -182,7 +186,8 @@ def test_conditions_are_cached_independently_of_each_other(
     expected_entries,
     is_stacked,
 ):
-    exo_cache, bytes_of_one = ExoCache(refresh_interval), BLOCKS * 2 * 2 * 3 * 4 * 8 * 4
+    exo_cache = ExoCache(refresh_interval)
+    bytes_of_one = BLOCKS * 2 * 2 * 3 * 4 * 8 * 4
     for conditions, expected_conditions, expected_count, sigma in zip(
         requested_conditions, expected_computed, expected_entries, SIGMAS, strict=False
     ):

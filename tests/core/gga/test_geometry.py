@@ -23,7 +23,8 @@ def wall_scene(device, scale: int = 1):
     exo_camera = CameraModel.pinhole(width, height, 80.0 * scale)
     w2c = still_poses(9)
     w2c[:, 0, 3] = torch.linspace(0, -0.5, 9, dtype=torch.float64)
-    camera, exo_w2c = preset_camera("pinhole", 64), w2c[0].to(device)
+    camera = preset_camera("pinhole", 64)
+    exo_w2c = w2c[0].to(device)
     trajectory = make_path(w2c.to(device), camera, 30, exo_w2c=exo_w2c)
     return DepthVideo(
         depth_m=torch.full((9, height, width), 2.0, device=device),
@@ -119,7 +120,8 @@ def test_estimated_exo_motion_is_moved_into_the_paths_world():
     """Check that exo poses estimated in the first exo camera's frame are converted to the path's
     world."""
     _, trajectory = wall_scene("cpu")
-    first_exo_pose, relative_w2c = look_at([0.3, 0.0, -1.0], [0.0, 0.0, 2.0]), still_poses(9)
+    first_exo_pose = look_at([0.3, 0.0, -1.0], [0.0, 0.0, 2.0])
+    relative_w2c = still_poses(9)
     relative_w2c[4:, 2, 3] = 1.0
     estimated_path = CameraPath(lens=None, w2c=relative_w2c, world="exo")
     placed_trajectory = replace(trajectory, exo=CameraPath.of_exo(None, first_exo_pose))

@@ -104,7 +104,8 @@ def make_wrong_kernel(sample: slice):
 def test_correct_kernel_is_chosen_for_peaked_attention(
     dtype, gain, has_shared_channels, autocast, device
 ):
-    kernels_used, qkv = KernelsUsed(), draw_qkv(device, dtype, gain, has_shared_channels)
+    kernels_used = KernelsUsed()
+    qkv = draw_qkv(device, dtype, gain, has_shared_channels)
     with autocast_context(device, autocast, dtype):
         for backend in ("sdpa", "steady", "auto"):
             check_result(qkv, backend=backend, used=kernels_used)
@@ -155,7 +156,8 @@ def test_autocast_changes_no_bit_of_the_dense_bias(device):
 
 @pytest.mark.parametrize("dtype", [*HALF_TYPES, torch.float32])
 def test_kernel_is_not_rejected_for_a_head_of_zeros(dtype, device):
-    kernels_used, (q, k, v) = KernelsUsed(), draw_qkv(device, dtype, 1)
+    kernels_used = KernelsUsed()
+    (q, k, v) = draw_qkv(device, dtype, 1)
     v[..., :HEAD_SIZE] = 0
     v[..., HEAD_SIZE : 2 * HEAD_SIZE] = torch.finfo(
         dtype
@@ -167,7 +169,8 @@ def test_kernel_is_not_rejected_for_a_head_of_zeros(dtype, device):
 @pytest.mark.parametrize("backend", ["auto", "sdpa"])
 def test_kernel_is_not_rejected_for_nan_inputs(monkeypatch, backend, device):
     """Check that a kernel stays in use when its inputs, rather than its own errors, contain NaN."""
-    kernels_used, (q, k, v) = KernelsUsed(), draw_qkv(device, torch.float16, 1)
+    kernels_used = KernelsUsed()
+    (q, k, v) = draw_qkv(device, torch.float16, 1)
     for non_finite_inputs in ((q * torch.inf, k, v), (q, k * torch.nan, v), (q, k, v + torch.inf)):
         gga_attention(
             *non_finite_inputs,
@@ -195,7 +198,8 @@ def test_steady_uses_the_first_correct_kernel_without_timing(monkeypatch, device
         monkeypatch.setitem(BACKENDS, name, BACKENDS["sdpa"])
     monkeypatch.setitem(BACKENDS, "sdpa", make_wrong_kernel(slice(None)))
     for first_kernel, kernel_name in (("", "slow"), ("fast", "fast")):  # of a run that is resumed
-        kernels_used, qkv = KernelsUsed(), draw_qkv(device, torch.bfloat16, 1)
+        kernels_used = KernelsUsed()
+        qkv = draw_qkv(device, torch.bfloat16, 1)
         kernels_used.first = first_kernel
         gga_attention(
             *qkv, HEADS, draw_geometry(device), OPTIONS, backend="steady", used=kernels_used
@@ -221,7 +225,8 @@ def test_kernels_of_listed_gpus_are_not_timed(monkeypatch, gpu_version, kernel_n
 
 
 def test_kernels_are_timed_once_per_process(monkeypatch, device):
-    timed_kernels, sdpa_kernel = [], BACKENDS["sdpa"]
+    timed_kernels = []
+    sdpa_kernel = BACKENDS["sdpa"]
     monkeypatch.setitem(BACKENDS, "slow", lambda *args: sdpa_kernel(*args))
     monkeypatch.setitem(BACKENDS, "fast", sdpa_kernel)
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("slow", "fast"))
@@ -231,7 +236,8 @@ def test_kernels_are_timed_once_per_process(monkeypatch, device):
         lambda run, args: timed_kernels.append(run) or float(run is not sdpa_kernel),
     )
     for _ in range(2):
-        kernels_used, qkv = KernelsUsed(), draw_qkv(device, torch.bfloat16, 1)
+        kernels_used = KernelsUsed()
+        qkv = draw_qkv(device, torch.bfloat16, 1)
         kernels_used.clear()
         gga_attention(*qkv, HEADS, draw_geometry(device), OPTIONS, used=kernels_used)
         assert kernels_used.words().partition(";")[0] == "guided attention by fast"
@@ -240,7 +246,8 @@ def test_kernels_are_timed_once_per_process(monkeypatch, device):
 
 def test_uncompiled_kernel_is_tried_again_in_the_next_run(monkeypatch, device):
     """Check that a Triton kernel that lacked a C compiler is used once the compiler is installed."""
-    installed_compilers, sdpa_kernel = [], BACKENDS["sdpa"]
+    installed_compilers = []
+    sdpa_kernel = BACKENDS["sdpa"]
 
     def compiled_kernel(*args) -> Tensor:
         if not installed_compilers:
@@ -252,7 +259,8 @@ def test_uncompiled_kernel_is_tried_again_in_the_next_run(monkeypatch, device):
     monkeypatch.setattr(
         backends, "best_seconds", lambda run, args: float(run is not compiled_kernel)
     )
-    kernels_used, qkv = KernelsUsed(), draw_qkv(device, torch.bfloat16, 1)
+    kernels_used = KernelsUsed()
+    qkv = draw_qkv(device, torch.bfloat16, 1)
     for expected_text in ("sdpa (not ours: is not available: Failed to find C compiler)", "ours"):
         gga_attention(*qkv, HEADS, draw_geometry(device), OPTIONS, used=kernels_used)
         assert kernels_used.words().partition(";")[0] == f"guided attention by {expected_text}"
@@ -271,7 +279,8 @@ def test_uncompiled_kernel_is_tried_again_in_the_next_run(monkeypatch, device):
     ids=["torch", "accelerator", "Triton"],
 )
 def test_out_of_memory_is_raised_and_rejects_no_kernel(monkeypatch, device, error, failing_step):
-    kernel_calls, sdpa_kernel = [], BACKENDS["sdpa"]
+    kernel_calls = []
+    sdpa_kernel = BACKENDS["sdpa"]
     failing_call = {"compared": 1, "timed": 2, "in a run": 3 + TIMED_RUNS}.get(failing_step)
 
     def failing_kernel(*args) -> Tensor:

@@ -164,7 +164,8 @@ def test_other_joint_orders_must_be_declared(tmp_path, order):
     """Check that another joint order is detected, but not in hands with errors of up to 1 cm."""
     joint_order = list(OTHER_ORDERS[order])
     joint_names = [JOINT_NAMES[joint_index] for joint_index in joint_order]
-    joints, rng = draw_hands_at(random_rotations(9)), torch.Generator().manual_seed(0)
+    joints = draw_hands_at(random_rotations(9))
+    rng = torch.Generator().manual_seed(0)
     for unit, metres_per_unit in UNITS.items():
         hand_file = write_hand_file(
             tmp_path, joints[:, :, joint_order] / metres_per_unit, names=joint_names, unit=unit

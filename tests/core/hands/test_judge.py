@@ -29,14 +29,16 @@ class LaidOutClip(NamedTuple):
     def judge_joints(self, joints: torch.Tensor, *evidence_names: str) -> HandTrack:
         """Check hand joints against depth, mask or both, as named in ``used``."""
         evidence = self.evidence(joints)
-        camera, frames = self.layout.scene.exo.camera, Frames.timed(torch.arange(FRAMES) / 10)
+        camera = self.layout.scene.exo.camera
+        frames = Frames.timed(torch.arange(FRAMES) / 10)
         return judged_hands(
             joints, camera, frames=frames, **{name: evidence[name] for name in evidence_names}
         )[0]
 
     def evidence(self, joints: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute the depth and the wearer's mask at the pixels of the hand joints."""
-        scene, camera = self.layout.scene, self.layout.scene.exo.camera
+        scene = self.layout.scene
+        camera = self.layout.scene.exo.camera
         width, height = camera.stored_size
         uv, pixels, _ = camera.look_up(joints)
         rays, _ = camera.unproject(uv.round())
@@ -71,10 +73,12 @@ def clips() -> list[LaidOutClip]:
 )
 def test_checked_hands_are_accurate_on_drawn_takes(clips, noise, error_limits):
     """Check that depth corrects the hands of a body model whose body size is slightly wrong."""
-    rng, errors = torch.Generator().manual_seed(0), {}
+    rng = torch.Generator().manual_seed(0)
+    errors = {}
     valid_shares = []
     for clip_index, clip in enumerate(clips):
-        scene, true_track = clip.layout.scene, HandTrack.of_joints(clip.joints)
+        scene = clip.layout.scene
+        true_track = HandTrack.of_joints(clip.joints)
         noisy_joints = clip.joints + noise * torch.randn(clip.joints.shape, generator=rng).double()
         hand_track = clip.judge_joints((0.85 + 0.03 * clip_index) * noisy_joints, "depth_m", "mask")
         path = CameraTrajectory(ego=scene.ego, exo=scene.exo)
@@ -82,7 +86,8 @@ def test_checked_hands_are_accurate_on_drawn_takes(clips, noise, error_limits):
             hand_track.in_head(path),
             true_track.in_head(path),
         )
-        joint_errors, camera = (hand_joints - true_joints).norm(dim=-1), path.ego.camera.upright()
+        joint_errors = (hand_joints - true_joints).norm(dim=-1)
+        camera = path.ego.camera.upright()
         (uv, _), (true_uv, in_picture_mask) = (
             camera.project(joint_set[:, :, TIPS]) for joint_set in (hand_joints, true_joints)
         )
@@ -147,7 +152,8 @@ def test_doubtful_hands_are_marked_with_the_reason(clips, change_joints, frames,
 
 
 def test_empty_wearer_mask_is_ignored(clips):
-    joints, camera = clips[0].joints, clips[0].layout.scene.exo.camera
+    joints = clips[0].joints
+    camera = clips[0].layout.scene.exo.camera
     empty_mask = torch.zeros(FRAMES, *camera.stored_size[::-1], dtype=torch.bool)
     hand_track, _ = judged_hands(
         joints, camera, frames=Frames.timed(torch.arange(FRAMES) / 10), mask=empty_mask

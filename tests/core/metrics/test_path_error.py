@@ -69,7 +69,8 @@ def test_classes_are_moved_with_the_video(take):
     )
     camera = take.ego.camera
     sensor_rotation = sensor_from_upright(camera.quarter_turns).float()
-    point, pixel_grid = sensor_rotation @ torch.tensor((0.1, 0.2, 1.0)), camera.pixel_grid()
+    point = sensor_rotation @ torch.tensor((0.1, 0.2, 1.0))
+    pixel_grid = camera.pixel_grid()
 
     def draw_spot(turn_deg: torch.Tensor) -> torch.Tensor:
         rotation = Rotation.from_rotvec(turn_deg @ sensor_rotation.T, degrees=True).as_matrix()

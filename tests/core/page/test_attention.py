@@ -79,13 +79,15 @@ def test_tokens_without_depth_have_no_weight():
 def test_attention_picture_is_warm_where_attention_is_high():
     exo_picture, ego_picture = torch.full((480, 800, 3), 0.5), torch.full((480, 480, 3), 0.5)
     heat_values = np.zeros((3, 5))
-    heat_values[1, 3], heat_values[0, 0] = 1.0, np.nan
+    heat_values[1, 3] = 1.0
+    heat_values[0, 0] = np.nan
     attention_heat = Heat(name="plain", title="a", values=heat_values, low=0, high=1, unit="x")
     attention_picture = attention_grid(
         exo_picture, ego_picture, (100, 50), [attention_heat] * 2, "ego"
     )
     assert attention_picture.shape[0] % 2 == 0 and attention_picture.shape[1] % 2 == 0
-    top, left = GAP + TITLE, 2 * GAP + 800
+    top = GAP + TITLE
+    left = 2 * GAP + 800
     attention_heat = attention_picture[top : top + 480, left : left + 800]
     red_minus_blue = attention_heat[..., 0] - attention_heat[..., 2]
     row, column = divmod(int(red_minus_blue.argmax()), 800)
@@ -101,7 +103,8 @@ def test_attention_picture_is_warm_where_attention_is_high():
         and float(grey_difference[200:, 200:].max()) < 0.01
     )
     legend_picture = attention_picture[top + 480 : top + 480 + LEGEND, left : left + 800]
-    cold_colour, warm_colour = legend_picture[9, 40], legend_picture[9, -40]
+    cold_colour = legend_picture[9, 40]
+    warm_colour = legend_picture[9, -40]
     assert cold_colour[2] > 2 * cold_colour[1] and warm_colour[0] > 2 * warm_colour[2], (
         "blue left, red right"
     )

@@ -53,12 +53,14 @@ def draw_seen_heads(room: int) -> Iterator[SeenHead]:
     take = make_take(
         SyntheticSpec(seed=room, frames=1, edge_samples=1, exo_views=4, **picture_sizes)
     )
-    solids, world_from_solid = take.scene.solids, take.scene.world_from_solid[0].double()
+    solids = take.scene.solids
+    world_from_solid = take.scene.world_from_solid[0].double()
     solid_names = [solid.name for solid in solids]
     head_centre = world_from_solid[solid_names.index("head"), None, :, 3]
     is_head_solid = torch.tensor([s.group == "head" and s.name != "neck" for s in solids] + [False])
     for view in take.views:
-        camera, mask = view.exo.camera, is_head_solid[view.exo_index[0].long()]
+        camera = view.exo.camera
+        mask = is_head_solid[view.exo_index[0].long()]
         exo_centre = transform(view.exo.pose, head_centre)[0]
         head_width_px = HEAD_BREADTH_M * camera.fx / float(exo_centre[2])
         if float(mask.sum()) < 0.7 * math.pi / 4 * head_width_px**2:

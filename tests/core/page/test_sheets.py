@@ -70,7 +70,8 @@ def test_no_frames_are_refused():
 
 
 def test_only_uncovered_pixels_are_marked():
-    rgb, coverage = torch.rand(2, 16, 16, 3), torch.zeros(2, 16, 16, dtype=torch.bool)
+    rgb = torch.rand(2, 16, 16, 3)
+    coverage = torch.zeros(2, 16, 16, dtype=torch.bool)
     coverage[0, :, :4] = True
     previews = torch.stack(list(coverage_preview(rgb, coverage)))
     assert torch.equal(previews[0, :, :4], rgb[0, :, :4])

@@ -34,7 +34,8 @@ def draw_clip(
 ) -> tuple[torch.Tensor, DepthVideo, CameraTrajectory, torch.Tensor]:
     """Draw exo frames, exo depth, an ego path and the true ego video of a room."""
     exo_w2c = torch.eye(3, 4).double()
-    exo_view, path = view_room(EXO, exo_w2c), make_path(torch.stack(poses), EGO, exo_w2c=exo_w2c)
+    exo_view = view_room(EXO, exo_w2c)
+    path = make_path(torch.stack(poses), EGO, exo_w2c=exo_w2c)
     depth_m = exo_view.depth_m.expand(len(poses), -1, -1)
     depth = DepthVideo(
         depth_m=depth_m,
@@ -91,7 +92,8 @@ def test_second_visit_shows_the_frames_of_the_first_one():
 
 def test_memory_is_drawn_on_the_cpu_when_the_gpu_is_full(monkeypatch):
     exhaust_device_memory(monkeypatch)
-    ego_video, priors = draw_clip(AWAY_POSES)[3], []
+    ego_video = draw_clip(AWAY_POSES)[3]
+    priors = []
     for device_name in ("cpu", "meta"):
         monkeypatch.setattr(
             PriorOptions,
@@ -133,7 +135,8 @@ def test_moving_pixels_are_not_remembered():
 
 def test_chunks_without_surface_are_accepted(recwarn):
     """Check that the memory accepts chunks that show no known surface or have only unknown depth."""
-    memory, ego_video = make_memory(draw_clip(AWAY_POSES)[3]), torch.ones(9, 64, 64, 3)
+    memory = make_memory(draw_clip(AWAY_POSES)[3])
+    ego_video = torch.ones(9, 64, 64, 3)
     exo_video, depth, path, _ = draw_clip([turned_pose(178 + t) for t in range(9)])
     for chunk_depth in (depth, replace(depth, depth_m=torch.full_like(depth.depth_m, torch.nan))):
         memory.fill(exo_video, torch.zeros_like(ego_video), chunk_depth, path)

@@ -90,7 +90,8 @@ def test_turned_head_is_not_taken_for_a_lying_one(take, degrees):
     w2c = take.ego.w2c
     turned_rotations = w2c[..., :3] @ gaze_rotation
     translations = -(turned_rotations @ camera_centre(w2c)[..., None])
-    scene_points, path = scene(take.exo_rgb, take.depth_video())[0], take.trajectory()
+    scene_points = scene(take.exo_rgb, take.depth_video())[0]
+    path = take.trajectory()
     warnings = check_placement(
         scene_points, replace_ego(path, w2c=torch.cat((turned_rotations, translations), -1))
     )

@@ -94,7 +94,8 @@ def test_ranking_by_poses_gives_the_same_order():
 def test_ranking_is_the_same_in_the_exo_cameras_world():
     """Check that the ranking of exo cameras is unchanged if only relative poses are known."""
     for has_depth in (True, False):
-        world_candidates, relative_candidates = candidates(has_depth), []
+        world_candidates = candidates(has_depth)
+        relative_candidates = []
         for candidate in world_candidates:
             w2c = candidate.trajectory.ego.seen_from(candidate.trajectory.exo)
             depth = None if candidate.depth is None else replace_exo_pose(candidate.depth, None)
@@ -118,7 +119,8 @@ def test_bad_candidates_are_refused():
 
 def draw_scene(name: str, count: int = 4, dynamic: torch.Tensor | None = None) -> PointCloud:
     w2c = (CAMERA_POSES | HALF_POSES)[name]
-    exo_frames, depth = view_room(EXO, w2c).rgb.expand(count, -1, -1, -1), draw_depth(w2c, count)
+    exo_frames = view_room(EXO, w2c).rgb.expand(count, -1, -1, -1)
+    depth = draw_depth(w2c, count)
     return build_scene(exo_frames, replace(depth, dynamic=dynamic), "mask")
 
 

@@ -159,7 +159,8 @@ def test_frames_are_rendered_one_by_one(take, scene, full_prior):
 
 
 def test_dynamic_options_leave_out_head_or_wearer(take, scene):
-    path, options = take.trajectory(), replace(prior_preset("clean"), supersample=1)
+    path = take.trajectory()
+    options = replace(prior_preset("clean"), supersample=1)
     kept_pixels, headless_pixels, bodyless_pixels, static_pixels = (
         next(iter_ego_prior(scene, path, replace(options, dynamic=dynamic_option))).coverage.sum()
         for dynamic_option in ("keep", "without head", "without wearer", "leave out")
@@ -296,7 +297,8 @@ def test_smaller_picture_shows_the_same_areas(take, scene, full_prior):
 
 
 def test_released_preset_uses_every_second_row_and_column():
-    depth, grey_picture = torch.full((448, 20), 2.0), torch.zeros(448, 20, 3, dtype=torch.uint8)
+    depth = torch.full((448, 20), 2.0)
+    grey_picture = torch.zeros(448, 20, 3, dtype=torch.uint8)
     lift_inputs = depth, grey_picture, depth > 0, CameraModel.pinhole(20, 448, 300.0).depth_rays()
     coarse_mask = lift(*lift_inputs).coarse.view(448, 20)
     assert coarse_mask[::2, ::2].all() and coarse_mask.sum() == 224 * 10
@@ -349,7 +351,8 @@ def test_released_presets_draw_the_mean_background(take, scene):
 def test_exact_preset_leaves_out_exo_pixels_of_the_head(take, scene):
     """Check that the exact preset never draws exo pixels of the wearer's head, also in fused
     scenes."""
-    path, exact_options = take.trajectory(), prior_preset("exact")
+    path = take.trajectory()
+    exact_options = prior_preset("exact")
     quarter_turns = path.ego.camera.quarter_turns
     exo_centre = camera_centre(take.exo.pose)
     head_points = scene.moving[0]

@@ -50,7 +50,8 @@ def test_sight_lines_equal_the_plain_implementation(device):
     )  # x and noise of each picture
 
     def hidden_lengths(rule, device_name: torch.device) -> torch.Tensor:
-        generator, hidden_line_maps = torch.Generator().manual_seed(1), []
+        generator = torch.Generator().manual_seed(1)
+        hidden_line_maps = []
         for x, noise in positions_and_noise:
             depth_m = 1 + 2 * torch.rand(24, 32, generator=generator)
             depth_m[:4], depth_m[-4:] = torch.nan, torch.inf
@@ -134,7 +135,8 @@ def test_two_exo_cameras_leave_fewer_doubtful_pixels_than_one(rooms):
 def test_hidden_lines_are_left_out(rooms):
     """Check that fewer prior pixels show surfaces behind the true one, and that other pixels are
     unchanged."""
-    take, shares_behind = rooms["fixed"][0], {}
+    take = rooms["fixed"][0]
+    shares_behind = {}
     frame_pairs = zip(
         TESTED_FRAMES,
         draw_priors(rooms["fixed"]),
@@ -171,7 +173,8 @@ SIZE, WALL_M, NEAR_M = 96, 4.0, 2.0
 
 def classify_frames(depth_m, dynamic, ego_position, ego_target):
     """Compute the pixel classes of all frames of a grey scene for an ego camera that stands still."""
-    camera, frame_count = CameraModel.pinhole(SIZE, SIZE, 48.0), len(depth_m)
+    camera = CameraModel.pinhole(SIZE, SIZE, 48.0)
+    frame_count = len(depth_m)
     depth = DepthVideo(depth_m=depth_m, dynamic=dynamic, exo=CameraPath.of_exo(camera))
     scene = build_scene(torch.full((frame_count, SIZE, SIZE, 3), 0.5), depth)
     w2c = look_at(ego_position, ego_target).repeat(frame_count, 1, 1)

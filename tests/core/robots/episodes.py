@@ -20,7 +20,11 @@ from lab.drawn.person import HAND
 from tests.poses import make_path
 
 av = pytest.importorskip("av", reason="decodes video")
-EXO_SIZE, EGO_SIZE, FRAMES, BITS, CELL = (96, 64), (64, 64), 12, 8, 8
+EXO_SIZE = (96, 64)
+EGO_SIZE = (64, 64)
+FRAMES = 12
+BITS = 8
+CELL = 8
 LENS = CameraModel(
     lens="opencv_fisheye", width=64, height=64, fx=30, fy=31, cx=30, cy=33, quarter_turns=1
 )
@@ -99,13 +103,15 @@ def read_rows(folder: Path, series: str) -> list[dict]:
 
 def frames_in_order(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
     """Yield each row of a data set with the pictures that belong to its time stamp."""
-    set_info, decode_cached = read_json(folder / "meta/info.json"), cache(decode_video)
+    set_info = read_json(folder / "meta/info.json")
+    decode_cached = cache(decode_video)
     videos = {
         key: feature for key, feature in set_info["features"].items() if feature["dtype"] == "video"
     }
     episodes = read_rows(folder, "meta/episodes")
     for row in read_rows(folder, "data"):
-        episode_row, pictures = episodes[row["episode_index"]], {}
+        episode_row = episodes[row["episode_index"]]
+        pictures = {}
         assert row["index"] == episode_row["dataset_from_index"] + row["frame_index"]
         for key, feature in videos.items():
             file_location = {

@@ -49,7 +49,9 @@ def draw_hand_track(number: int) -> HandTrack:
 
 
 def test_hand_labels_lie_on_the_pixels_of_stored_pictures():
-    run_episode, path, hand_track = make_episode(1), walking_path(FRAMES, 10), draw_hand_track(1)
+    run_episode = make_episode(1)
+    path = walking_path(FRAMES, 10)
+    hand_track = draw_hand_track(1)
     tips_in_world = hand_track.in_world(path.exo)[0][:, :, TIPS, :]
     sensor_uv, in_picture_mask = path.ego.camera.project(
         transform(path.ego.w2c[:, None], tips_in_world)
@@ -167,7 +169,8 @@ def test_long_hand_gap_splits_a_run_into_episodes():
 def test_episodes_with_missing_hands_give_learnable_labels():
     """Check that labels of episodes with missing left hands have sane ranges and small changes."""
     rng = np.random.default_rng(7)
-    total_statistics, columns_of_runs = {}, []
+    total_statistics = {}
+    columns_of_runs = []
     for run_number in range(10):
         hand_joints = moving_hands(180).joints.clone()
         hand_joints += 0.1 * torch.sin(torch.arange(180) / 9)[:, None, None, None]
@@ -242,7 +245,8 @@ def test_resampled_episodes_use_the_nearest_frames():
 
 def test_rectified_view_has_a_pinhole_lens():
     pinhole_run = make_episode(2, rectify_deg=80.0, depth_m=torch.ones(FRAMES, 64, 64))
-    lens, ray = pinhole_run.ego_camera, torch.tensor([0.2, -0.1, 1.0])
+    lens = pinhole_run.ego_camera
+    ray = torch.tensor([0.2, -0.1, 1.0])
     assert lens.lens == "pinhole" and lens.fx == pytest.approx(32 / math.tan(math.radians(40)))
     assert np.allclose(pinhole_run.columns["egox.ego_K"][0].reshape(3, 3), lens.intrinsics)
     original_pixel, rectified_pixel = (

@@ -74,7 +74,8 @@ def test_info_tasks_and_statistics_agree_with_the_frames(tmp_path):
     import pyarrow.parquet as pq
 
     write_episodes(tmp_path, 4)
-    info, frame_rows = read_json(tmp_path / "meta/info.json"), read_rows(tmp_path, "data")
+    info = read_json(tmp_path / "meta/info.json")
+    frame_rows = read_rows(tmp_path, "data")
     assert info["total_frames"] == len(frame_rows) and info["splits"] == {"train": "0:4"}
     tasks = pq.read_table(tmp_path / "meta/tasks.parquet").to_pylist()
     assert [task_row["task_index"] for task_row in tasks] == [0, 1, 2]
@@ -291,7 +292,8 @@ def test_sets_edited_by_lerobot_can_be_continued(tmp_path, edit, message, count)
         row["task_index"]: [*row.values()][1] for row in read_rows(tmp_path, "meta/tasks.parquet")
     }
     for index, (row, pictures) in enumerate(frames_in_order(tmp_path)):
-        run_number, frame_number = run_numbers[index // FRAMES], index % FRAMES
+        run_number = run_numbers[index // FRAMES]
+        frame_number = index % FRAMES
         assert (row["index"], row["frame_index"]) == (index, frame_number)
         assert read_number(pictures["observation.images.ego"]) == run_number * FRAMES + frame_number
         assert tasks[row["task_index"]] == make_episode(run_number).task

@@ -268,7 +268,8 @@ def test_moving_objects_are_removed_from_a_moving_cameras_scene():
         len(scene.static) < 1.3 * HEIGHT * WIDTH and float((point_depths < 3).float().mean()) < 0.01
     )
     assert float((point_depths - point_depths.median()).abs().quantile(0.95)) < 0.03 * 4
-    moving_mask, true_mask = scene.moving.mask(6), ball_masks[6]
+    moving_mask = scene.moving.mask(6)
+    true_mask = ball_masks[6]
     assert (
         float((moving_mask & true_mask).sum() / true_mask.sum()) > 0.8
         and float((moving_mask & ~true_mask).sum()) < 80

@@ -21,7 +21,8 @@ from tests.poses import replace_exo_pose
 from tests.refusals import refuses
 from tests.twins.exo_adjust import adjust_reference
 
-FRAME_COUNT, SIZE = 13, (320, 192)
+FRAME_COUNT = 13
+SIZE = (320, 192)
 MOTIONS = {
     "still": {},
     "shake": {"exo_motion": 0.03, "exo_turn_deg": 2.0},
@@ -141,7 +142,8 @@ def test_given_exo_path_is_checked_and_scaled():
 def test_rolling_shutter_is_not_taken_for_travel():
     """Check that a turning camera with a rolling shutter gives no estimated movement."""
     frames, _, exact_depth = draw_clip("still")
-    lens, axis_phases = exact_depth.exo.camera, np.arange(3)
+    lens = exact_depth.exo.camera
+    axis_phases = np.arange(3)
     camera = replace(lens, fx=2 * lens.fx, fy=2 * lens.fy)
     rays = camera.pixel_rays(torch.float64)[0].numpy()
 

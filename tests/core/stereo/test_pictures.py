@@ -99,7 +99,8 @@ def test_flat_screen_has_its_distance_and_angle():
 
 def read_boxes(data: bytes) -> dict[bytes, bytes]:
     """Read the boxes of an MP4 file into a table of contents by name."""
-    boxes, position = {}, 0
+    boxes = {}
+    position = 0
     while position < len(data):
         size, box_name = struct.unpack_from(">I4s", data, position)
         assert 8 <= size <= len(data) - position

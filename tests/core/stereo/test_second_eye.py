@@ -43,7 +43,8 @@ def test_pixel_shifts_equal_the_plain_implementation():
 
 def test_depth_edges_are_moved_to_picture_edges():
     """Check that a depth edge 2 px beside a picture edge is moved to it where depth is observed."""
-    picture, nearness = torch.zeros(12, 24, 3), torch.full((12, 24), 0.5)
+    picture = torch.zeros(12, 24, 3)
+    nearness = torch.full((12, 24), 0.5)
     picture[:, 12:], nearness[:, 10:] = 1.0, 1.0
     observed_mask = torch.arange(12)[:, None].expand(12, 24) < 8
     snapped_nearness = snap_edges(nearness, observed_mask, picture)
@@ -89,7 +90,8 @@ def test_shifted_video_is_remarked_and_followed(room):
     """Check that an ego video turned or shifted against the depth gives a remark and a right second
     eye."""
     (video, scene, path), _ = room
-    true_eye, shift_px = second_eye(video, scene, path, STEREO_FORM), 3
+    true_eye = second_eye(video, scene, path, STEREO_FORM)
+    shift_px = 3
     assert true_eye.off_px < 1 and not true_eye.warnings()
     inner_slices, stereo_difference = (
         (slice(None), *(slice(16, -16),) * 2),
@@ -153,7 +155,8 @@ def test_narrow_cracks_are_not_wide_holes():
 
 
 def test_holes_are_filled_from_the_far_side():
-    picture, nearness = torch.zeros(6, 12, 3), torch.full((6, 12), 0.5)
+    picture = torch.zeros(6, 12, 3)
+    nearness = torch.full((6, 12), 0.5)
     picture[:, 7:], nearness[:, :4] = 1.0, 2.0
     nearness[:, 4:7] = torch.nan
     assert torch.equal(fill_holes(picture, nearness)[:, 4:7], torch.ones(6, 3, 3))

@@ -64,7 +64,8 @@ def write_npz(folder: Path, depth: np.ndarray | None = None) -> Path:
 
 def write_depth(path: Path, form: str) -> Path:
     """Write depth maps into a file of one of the supported formats."""
-    depth, depth_file = depth_frames(), path / f"depth.{form[:3]}"
+    depth = depth_frames()
+    depth_file = path / f"depth.{form[:3]}"
     if form == "npz":
         np.savez_compressed(depth_file, depth_m=depth, dynamic=depth.astype(np.float32) % 1 > 0.5)
         return depth_file
@@ -98,7 +99,8 @@ DEPTH_FORMS = "npz npz-lzma npy npy-folder npy-zip png-folder png-zip exr-folder
 
 @pytest.mark.parametrize("form", DEPTH_FORMS.split())
 def test_every_depth_format_is_read_by_frame_index(tmp_path, form):
-    depth_path, max_error = write_depth(tmp_path, form), 5.1e-4 if form.startswith("png") else 0
+    depth_path = write_depth(tmp_path, form)
+    max_error = 5.1e-4 if form.startswith("png") else 0
     depth_source = load_depth_file(depth_path, make_meta(), select_frames([2, 5, 5, 9, 11]))
     depth = depth_source.depth
     expected_maps = depth_frames()[[2, 5, 5, 9, 11], :, 2:82].astype(np.float32)
@@ -265,7 +267,8 @@ def test_bad_files_are_refused(tmp_path):
     check_refusal(tmp_path / "none.npz", "not there")
     (tmp_path / "depth.txt").write_text("1", "utf-8")
     check_refusal(tmp_path / "depth.txt", "npz")
-    one_row, depth_maps = np.ones(3), np.ones((2, 4, 4))
+    one_row = np.ones(3)
+    depth_maps = np.ones((2, 4, 4))
     for arrays, message in (
         ({"a": one_row, "b": one_row}, "depth_m"),
         ({"depth_m": one_row}, r"\(T, H, W\)"),
@@ -366,7 +369,8 @@ def test_files_are_ordered_by_the_number_that_changes(case):
 def test_depth_channel_of_exr_files_is_chosen(case, tmp_path):
     openexr = pytest.importorskip("OpenEXR", reason="OpenEXR is not installed (extra: geometry)")
     channel_text, expected_text = case.split(" -> ")
-    channel_values, exr_parts = {}, []
+    channel_values = {}
+    exr_parts = []
     for part_text in channel_text.split(" | "):
         part_name, _, channel_names = part_text.rpartition(": ")
         channels = {}
@@ -444,7 +448,8 @@ def test_compressed_depth_is_unpacked_once_for_successive_clips(
     frames."""
     depth = np.random.default_rng(0).random((60, 40, 60)).astype(np.float32) + 1
     np.savez_compressed(tmp_path / "depth.npz", depth_m=depth, dynamic=depth > 1.5)
-    read_sizes, original_read = [], zipfile.ZipExtFile.read
+    read_sizes = []
+    original_read = zipfile.ZipExtFile.read
 
     def counted_read(self, size=-1):
         bytes_read = original_read(self, size)

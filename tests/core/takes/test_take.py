@@ -125,7 +125,8 @@ def test_all_parts_of_a_take_have_the_same_frames(take_folder):
 
 
 def test_moving_exo_poses_are_those_of_the_ego_frames(take_folder, tmp_path):
-    meta_content, exo_w2c = read_json(take_folder / "meta.json"), still_poses(VIDEO_FRAMES)
+    meta_content = read_json(take_folder / "meta.json")
+    exo_w2c = still_poses(VIDEO_FRAMES)
     exo_w2c[:, 0, 3] = torch.arange(VIDEO_FRAMES) / 100
     write_json(tmp_path / "meta.json", {**meta_content, "camera_extrinsics": exo_w2c.tolist()})
     camera = preset_camera("pinhole", 48)

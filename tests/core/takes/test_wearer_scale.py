@@ -44,7 +44,8 @@ def ego_w2c(frame: int) -> torch.Tensor:
 def depth() -> DepthVideo:
     """Draw exact depth of a body in front of a wall."""
     rays, _ = CAMERA.pixel_rays(torch.float64)
-    rays, depth_maps = (rays / rays[..., 2:]).numpy(), []
+    rays = (rays / rays[..., 2:]).numpy()
+    depth_maps = []
     down_direction = (EXO_W2C[:, :3] @ torch.tensor([0.0, 0, -1], dtype=torch.float64)).numpy()
     for frame in range(FRAME_COUNT):
         ego_pose = ego_w2c(frame)

@@ -92,8 +92,10 @@ def test_hand_placed_head_is_level_with_a_steep_exo_camera(seed):
     """Check that a head placed by hand is upright though the exo camera looks down by 40 degrees."""
     spec = SyntheticSpec(seed=seed, edge_samples=1, **SMALL_TAKE)
     layout = draw_layout(spec)
-    exo_path, true_up = layout.scene.exos[0], torch.tensor([0.0, 0.0, 1.0]).double()
-    exo_centre, horizontal_direction = camera_centre(exo_path.w2c[0]), exo_path.w2c[0, 2, :2]
+    exo_path = layout.scene.exos[0]
+    true_up = torch.tensor([0.0, 0.0, 1.0]).double()
+    exo_centre = camera_centre(exo_path.w2c[0])
+    horizontal_direction = exo_path.w2c[0, 2, :2]
     horizontal_direction = (
         horizontal_direction / horizontal_direction.norm() * math.cos(math.radians(40))
     )

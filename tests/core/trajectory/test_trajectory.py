@@ -345,7 +345,8 @@ def test_looks_turn_the_camera_to_points_and_keep_its_motion_between():
         }
         for frame in range(0, 49, 4)
     ]
-    up, points = [0.1, -1.0, 0.2], [[0.5, 0.6, 2.0], [2.5, -0.3, 1.5]]
+    up = [0.1, -1.0, 0.2]
+    points = [[0.5, 0.6, 2.0], [2.5, -0.3, 1.5]]
 
     def path_with_looks(*looks: tuple[int, int], path_keys=keyframes) -> torch.Tensor:
         keyframe_json = {"keyframes": path_keys, "up": up}

@@ -51,7 +51,8 @@ def add_passer_by(frames: Tensor, body_frame: Tensor) -> Tensor:
     body_width = round(0.55 * width)
     for t in range(len(frames)):
         left_column = round((0.12 * t - 0.5) * width)
-        begin_column, end_column = max(0, left_column), min(width, left_column + body_width)
+        begin_column = max(0, left_column)
+        end_column = min(width, left_column + body_width)
         if begin_column < end_column:
             frames[t, :, begin_column:end_column] = body_frame[
                 :, begin_column - left_column : end_column - left_column

@@ -83,7 +83,8 @@ def write_video_with_sound(
             frame_sound = waveform[:, number * sample_rate // 30 : (number + 1) * sample_rate // 30]
             sound_samples = np.round(frame_sound.T * 32767).astype(np.int16).reshape(1, -1)
             audio_frame = av.AudioFrame.from_ndarray(sound_samples, format="s16", layout=layout)
-            audio_frame.sample_rate, audio_frame.pts = sample_rate, number * sample_rate // 30
+            audio_frame.sample_rate = sample_rate
+            audio_frame.pts = number * sample_rate // 30
             container.mux(audio_stream.encode(audio_frame))
         container.mux([*picture_stream.encode(None), *audio_stream.encode(None)])
     return path
@@ -172,7 +173,8 @@ def test_damaged_sound_packets_are_silent_and_remarked(tmp_path):
                         packet.dts,
                         packet.time_base,
                     )
-                    packet, target_stream = damaged_packet, target_streams[1]
+                    packet = damaged_packet
+                    target_stream = target_streams[1]
                 else:
                     target_stream = target_streams[packet.stream.index]
                 packet.stream = target_stream
@@ -188,7 +190,8 @@ def test_damaged_sound_packets_are_silent_and_remarked(tmp_path):
 def test_concatenated_recordings_keep_their_sound(tmp_path):
     """Check that joined mono and stereo recordings keep their sound though their time stamps
     restart."""
-    sample_rate, file_contents = 48000, []
+    sample_rate = 48000
+    file_contents = []
     for channels, layout in ((1, "mono"), (2, "stereo")):
         sound = sine_tone(sample_rate, channels)
         sound[:, : sample_rate // 2] = sound[:, sample_rate // 2 + sample_rate // 10 :] = 0
@@ -211,7 +214,8 @@ def test_concatenated_recordings_keep_their_sound(tmp_path):
 def test_jittered_time_stamps_keep_frame_rate_and_sound(tmp_path):
     """Check that a TS file with jittered time stamps is read at its true frame rate and with its
     sound."""
-    sample_rate, tone_waveform = 48000, sine_tone(48000, 1)
+    sample_rate = 48000
+    tone_waveform = sine_tone(48000, 1)
     tone_waveform[:, : sample_rate // 2] = tone_waveform[
         :, sample_rate // 2 + sample_rate // 10 :
     ] = 0

@@ -193,7 +193,8 @@ def test_sound_is_placed_by_its_time_stamps(clip_file, tmp_path):
     for tenth_of_second in (*range(6), *range(12, 30)):
         sound_samples = np.full((1, 800), 9000 if tenth_of_second in (0, 5, 15) else 0, np.int16)
         sound_frames.append(av.AudioFrame.from_ndarray(sound_samples, layout="mono"))
-        sound_frames[-1].sample_rate, sound_frames[-1].pts = 8000, tenth_of_second * 800
+        sound_frames[-1].sample_rate = 8000
+        sound_frames[-1].pts = tenth_of_second * 800
     gap_file = remux(clip_file, tmp_path / "gap.mkv", sound_frames=sound_frames)
     waveform = open_clip(gap_file, frame_count=57).sound().waveform[0]
     tenth_means = waveform[:22400].reshape(28, 800).mean(1)
@@ -325,7 +326,9 @@ def test_default_track_is_read_and_cover_images_are_ignored(tmp_path):
         with av.open(str(video_file), "w") as container:
             for width in (64, *widths):
                 stream = container.add_stream("mjpeg" if width == 64 else "libx264", rate=20)
-                stream.width, stream.height, stream.pix_fmt = width, 48, "yuvj420p"
+                stream.width = width
+                stream.height = 48
+                stream.pix_fmt = "yuvj420p"
                 stream.disposition = av.stream.Disposition({64: 1024, 80: 0, 160: 1}[width])
             for stream in container.streams.video:
                 picture = numbered_frames(1, 48, stream.width)[0].numpy()
@@ -364,7 +367,9 @@ TRACK_BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 
 def append_to_sample_entry(path: Path, entry_name: bytes, box: bytes) -> None:
     """Append a metadata box to the sample description of an MP4 file's only track."""
-    file_bytes, position, box_offsets = bytearray(path.read_bytes()), 0, []
+    file_bytes = bytearray(path.read_bytes())
+    position = 0
+    box_offsets = []
     for name in (*TRACK_BOXES, entry_name):
         position = file_bytes.index(name, position) + 4
         box_offsets.append(position - 8)
@@ -566,7 +571,8 @@ def test_colour_track_of_a_depth_recorder_is_read(tmp_path):
         with av.open(str(video_file), "w") as container:
             streams = [container.add_stream(name, rate=20) for name in ("rawvideo", "mjpeg")]
             for stream, title, size in zip(streams, titles, (96, 48), strict=True):
-                stream.width, stream.height = 80 * size // 48, size
+                stream.width = 80 * size // 48
+                stream.height = size
                 stream.pix_fmt = "gray" if stream is streams[0] else "yuvj420p"
                 stream.metadata["title"] = title
                 stream.disposition = av.stream.Disposition.default
@@ -640,7 +646,8 @@ def test_uncommon_formats_are_read_by_index(tmp_path, suffix, codec, options, pi
     except (av.error.FFmpegError, ValueError):
         pytest.skip(f"this ffmpeg has no encoder {codec}")
     opened_clip = open_clip(video_file, start_frame=13, frame_count=17)
-    clip_info, grey_levels = opened_clip.info, opened_clip.read()[:, 24, 40].float().mean(-1)
+    clip_info = opened_clip.info
+    grey_levels = opened_clip.read()[:, 24, 40].float().mean(-1)
     assert clip_info.frame_count == 30 and (clip_info.width, clip_info.height) == (80, 48)
     assert (grey_levels / 8 - torch.arange(13, 30)).abs().max() < 0.5
 

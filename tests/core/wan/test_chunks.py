@@ -144,7 +144,8 @@ class DarkeningSampler:
 
 def test_each_chunk_begins_with_the_last_frames_of_the_previous_one():
     exo_video, prior_video = random_videos(29)
-    chunks, sampler = plan_chunks(29, 9, 5), DarkeningSampler()
+    chunks = plan_chunks(29, 9, 5)
+    sampler = DarkeningSampler()
     ego_video = sample_chunks(chunks, exo_video, prior_video, *draw_depth_and_path(29), sampler)
     assert ego_video.shape == prior_video.shape and ego_video.dtype == torch.float32
     for chunk, (_, shown_prior, previous_frames) in zip(chunks, sampler.calls, strict=True):
@@ -170,7 +171,8 @@ class LighteningMemory:
 
 def test_shown_prior_is_the_one_given_to_each_chunk():
     exo_video, prior_video = random_videos(29)
-    sampler, shown_prior = DarkeningSampler(), FrameStore(29, (16, 16, 3), np.float32)
+    sampler = DarkeningSampler()
+    shown_prior = FrameStore(29, (16, 16, 3), np.float32)
     chunks = plan_chunks(29, 9, 5)
     sample_chunks(
         chunks,
@@ -206,7 +208,8 @@ def test_cancelled_run_continues_from_its_files(tmp_path):
             ChunkFiles(tmp_path, "a"),
         )
     assert len(list(tmp_path.iterdir())) == 3, "whole files and nothing else"
-    second_sampler, chunk_files = DarkeningSampler(), ChunkFiles(tmp_path, "a")
+    second_sampler = DarkeningSampler()
+    chunk_files = ChunkFiles(tmp_path, "a")
     assert torch.equal(
         sample_chunks(
             chunks, exo_video, prior_video, *draw_depth_and_path(29), second_sampler, chunk_files

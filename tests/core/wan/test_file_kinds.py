@@ -26,9 +26,11 @@ def write_weights(
 ) -> Path:
     """Write a weight file from bytes, or from names and shapes of zero tensors."""
     if isinstance(content, dict):
-        header, end_byte = {}, 0
+        header = {}
+        end_byte = 0
         for name, shape in content.items():
-            begin_byte, end_byte = end_byte, end_byte + BYTES_PER_ITEM[dtype] * math.prod(shape)
+            begin_byte = end_byte
+            end_byte = end_byte + BYTES_PER_ITEM[dtype] * math.prod(shape)
             header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin_byte, end_byte]}
         header_bytes = json.dumps(header).encode()
         content = len(header_bytes).to_bytes(8, "little") + header_bytes + bytes(end_byte)

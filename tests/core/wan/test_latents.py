@@ -16,7 +16,9 @@ def random_clip(frames: int, height: int, width: int) -> torch.Tensor:
 def linear_latent(frames: torch.Tensor) -> torch.Tensor:
     """Compute latents of 16 channels as linear mixtures of mean colours over 8 x 8 pixels and four
     frames."""
-    t, h, w = (len(frames) - 1) // 4 + 1, frames.shape[1] // 8, frames.shape[2] // 8
+    t = (len(frames) - 1) // 4 + 1
+    h = frames.shape[1] // 8
+    w = frames.shape[2] // 8
     block_colours = frames.unflatten(1, (h, 8)).unflatten(3, (w, 8)).mean(dim=(2, 4))
     mean_colours = torch.stack(
         [

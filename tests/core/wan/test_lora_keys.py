@@ -135,7 +135,8 @@ def test_alpha_comes_from_the_file_or_from_its_settings(released_lora, metadata,
 def test_alpha_is_read_from_pefts_adapter_config(tmp_path, capsys, name, alpha, expected_scale):
     """Check that LoRA alpha is read from adapter_config.json, unless the LoRA file has a user's own
     name."""
-    lora_file, native_file = tmp_path / f"{name}.safetensors", tmp_path / "native.safetensors"
+    lora_file = tmp_path / f"{name}.safetensors"
+    native_file = tmp_path / "native.safetensors"
     save_file(lora_pair("base_model.model.blocks.0.self_attn.q", 4), lora_file)
     settings_file = tmp_path / "adapter_config.json"
     settings_file.write_text(
@@ -388,7 +389,8 @@ def test_convert_lora_command_keeps_other_adapter_tensors(tmp_path, capsys, cont
     }[content_kind]
     save_file(lora_state, lora_file, {"egox.exo": "alone"} if content_kind == "alone" else {})
     assert convert_lora_tool([str(lora_file), str(native_file)]) == 0
-    printed_text, native_names = capsys.readouterr().out, load_file(native_file).keys()
+    printed_text = capsys.readouterr().out
+    native_names = load_file(native_file).keys()
     assert all(name.startswith("diffusion_model.blocks.0.") for name in native_names)
     assert len(native_names) == len(lora_state) and "not taken over" not in printed_text
     expected_texts = {

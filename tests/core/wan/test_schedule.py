@@ -28,7 +28,8 @@ class ReplayModel:
     """Return recorded predictions one after another, like a flow model of ComfyUI."""
 
     def __init__(self, predictions, latent_image=None, noise=None):
-        self.predictions, self.timesteps = predictions, []
+        self.predictions = predictions
+        self.timesteps = []
         self.latent_image, self.noise = latent_image, noise
 
     def __call__(self, x, sigma):
@@ -66,7 +67,8 @@ def test_sampler_reproduces_the_golden_steps(golden_steps, predictions):
 
 
 def test_first_noise_is_not_scaled(golden_steps, predictions):
-    sigmas, initial_noise = released_schedule(6)[0], golden_steps["in.initial_latent"]
+    sigmas = released_schedule(6)[0]
+    initial_noise = golden_steps["in.initial_latent"]
     scaled_noise = sigmas[0] * initial_noise
     model = ReplayModel(
         predictions, latent_image=torch.zeros_like(initial_noise), noise=initial_noise
@@ -101,7 +103,8 @@ def test_no_timestep_is_truncated_to_zero(steps, shift):
     sigmas, timesteps = released_schedule(steps, shift)
     assert timesteps.min() == 1 and (timesteps.diff() <= 0).all()
     pytest.importorskip("diffusers", reason="its solver")
-    schedule, noise = (sigmas, timesteps), torch.ones(1, 1, 1, 1, 1)
+    schedule = (sigmas, timesteps)
+    noise = torch.ones(1, 1, 1, 1, 1)
     sampled_latent = sample_released(
         lambda x, sigma: x * (1 - sigma / 2), noise, sigmas, schedule=schedule
     )
@@ -110,7 +113,8 @@ def test_no_timestep_is_truncated_to_zero(steps, shift):
 
 def test_schedule_that_starts_at_one_stays_finite(device):
     pytest.importorskip("diffusers", reason="its solver")
-    noise, sigmas = torch.randn(1, 16, 1, 2, 2).to(device), torch.tensor([1.0, 0.5, 0.0])
+    noise = torch.randn(1, 16, 1, 2, 2).to(device)
+    sigmas = torch.tensor([1.0, 0.5, 0.0])
     x = sample_released(lambda x, sigma: 0.5 * x, noise, sigmas.to(device))
     assert torch.isfinite(x).all()
 
