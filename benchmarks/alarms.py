@@ -29,27 +29,27 @@ from lab.drawn import SyntheticSpec, SyntheticTake, make_take
 from lab.drawn.spec import CHOICES
 
 Change = Callable[[Tensor], Tensor]
-POSES = ("ego", "exo")
-KINDS = (RemarkKind.STRANGE_PLACE, RemarkKind.WARNING)
+POSE_KINDS = ("ego", "exo")
+REMARK_KINDS = (RemarkKind.STRANGE_PLACE, RemarkKind.WARNING)
 REMEDY_PLACES = ("first remedy", "second remedy")
-TURNED = [[0.6, 0.0, 0.8, 0.5], [0.0, 1.0, 0.0, -0.4], [-0.8, 0.0, 0.6, 0.7]]
+WORLD_FROM_DRAWN = [[0.6, 0.0, 0.8, 0.5], [0.0, 1.0, 0.0, -0.4], [-0.8, 0.0, 0.6, 0.7]]
 """The take's world against the drawn one."""
-RIGHT_POINTS = 0.4
+MOST_RELATIVE_ERROR = 0.4
 """Median error of points over their depth up to which a take is right: that of depth x 1.4, which nothing
 tells."""
 
 
-def flipped(w2c: Tensor) -> Tensor:
+def to_opengl_axes(w2c: Tensor) -> Tensor:
     """Convert camera poses from OpenCV's axes to OpenGL's."""
     return w2c * w2c.new_tensor([[1.0], [-1.0], [-1.0]])
 
 
-def rolled(sine: float) -> Change:
+def make_roll(sine: float) -> Change:
     """Build a function that rolls camera poses by +90 or -90 degrees."""
     return lambda w2c: w2c.new_tensor([[0, sine, 0], [-sine, 0, 0], [0, 0, 1.0]]) @ w2c
 
 
-def times(factor: float) -> Change:
+def make_scaling(factor: float) -> Change:
     """Build a function that multiplies depth values, or the translations of camera poses, by a
     factor."""
     return lambda values: (
@@ -57,7 +57,7 @@ def times(factor: float) -> Change:
     )
 
 
-def disparity(depth_m: Tensor) -> Tensor:
+def to_disparity(depth_m: Tensor) -> Tensor:
     """Convert depth to relative disparity from 0 to 1, as depth networks predict it."""
     inverse_depth = 1 / depth_m
     far_disparity, near_disparity = (
@@ -67,65 +67,67 @@ def disparity(depth_m: Tensor) -> Tensor:
     return ((inverse_depth - far_disparity) / (near_disparity - far_disparity)).clamp(1e-3, 1)
 
 
-WRONG: dict[str, tuple[dict[str, Change], str]] = {
-    "poses camera-to-world": (dict.fromkeys(POSES, invert), "poses that are camera-to-world"),
+FILE_ERRORS: dict[str, tuple[dict[str, Change], str]] = {
+    "poses camera-to-world": (dict.fromkeys(POSE_KINDS, invert), "poses that are camera-to-world"),
     "ego camera-to-world": ({"ego": invert}, "ego poses that are camera-to-world"),
     "exo camera-to-world": ({"exo": invert}, "exo poses that are camera-to-world"),
-    "poses OpenGL": (dict.fromkeys(POSES, flipped), "poses in OpenGL's axes: negate"),
-    "ego OpenGL": ({"ego": flipped}, "ego poses in OpenGL's axes: negate"),
-    "exo OpenGL": ({"exo": flipped}, "exo poses in OpenGL's axes: negate"),
-    "ego rolled": ({"ego": rolled(1.0)}, "an upright picture"),
-    "ego rolled back": ({"ego": rolled(-1.0)}, "an upright picture"),
-    "depth mm": ({"depth": times(1000)}, "depth in millimetres"),
-    "depth cm": ({"depth": times(100)}, "depth in centimetres"),
-    "poses mm": (dict.fromkeys(POSES, times(1000)), "poses in millimetres"),
-    "poses cm": (dict.fromkeys(POSES, times(100)), "poses in centimetres"),
+    "poses OpenGL": (dict.fromkeys(POSE_KINDS, to_opengl_axes), "poses in OpenGL's axes: negate"),
+    "ego OpenGL": ({"ego": to_opengl_axes}, "ego poses in OpenGL's axes: negate"),
+    "exo OpenGL": ({"exo": to_opengl_axes}, "exo poses in OpenGL's axes: negate"),
+    "ego rolled": ({"ego": make_roll(1.0)}, "an upright picture"),
+    "ego rolled back": ({"ego": make_roll(-1.0)}, "an upright picture"),
+    "depth mm": ({"depth": make_scaling(1000)}, "depth in millimetres"),
+    "depth cm": ({"depth": make_scaling(100)}, "depth in centimetres"),
+    "poses mm": (dict.fromkeys(POSE_KINDS, make_scaling(1000)), "poses in millimetres"),
+    "poses cm": (dict.fromkeys(POSE_KINDS, make_scaling(100)), "poses in centimetres"),
     "depth inverse": ({"depth": torch.reciprocal}, "depth that is inverse or disparity"),
-    "disparity 0 to 1": ({"depth": disparity}, "depth that is inverse or disparity"),
-    "depth x 2": ({"depth": times(2)}, "another unit or of another lens"),
-    "depth / 2": ({"depth": times(0.5)}, "another unit or of another lens"),
-    "depth feet": ({"depth": times(1 / 0.3048)}, "another unit or of another lens"),
+    "disparity 0 to 1": ({"depth": to_disparity}, "depth that is inverse or disparity"),
+    "depth x 2": ({"depth": make_scaling(2)}, "another unit or of another lens"),
+    "depth / 2": ({"depth": make_scaling(0.5)}, "another unit or of another lens"),
+    "depth feet": ({"depth": make_scaling(1 / 0.3048)}, "another unit or of another lens"),
     "focal length x 2": ({"focal": lambda focal: 2 * focal}, "another unit or of another lens"),
     "focal length / 2": ({"focal": lambda focal: focal / 2}, "another unit or of another lens"),
-    "depth x 1.4": ({"depth": times(1.4)}, "nothing"),
+    "depth x 1.4": ({"depth": make_scaling(1.4)}, "nothing"),
 }
 
 
-class Files(NamedTuple):
+class TakeFiles(NamedTuple):
     """Store a take's input files in memory: exo depth, ego camera path and exo camera path."""
 
     depth_m: Tensor  # [T, H, W]
     ego: CameraPath
     exo: CameraPath
 
-    def changed(self, changes: dict[str, Change]) -> "Files":
+    def with_changes(self, changes: dict[str, Change]) -> "TakeFiles":
         """Apply changes to the depth, the camera poses or the focal length, selected by name."""
         depth_m, ego_path, exo_path = self
         if "focal" in changes:
             focal_px = changes["focal"](exo_path.camera.fx)
             exo_path = replace(exo_path, lens=replace(exo_path.camera, fx=focal_px, fy=focal_px))
-        return Files(
+        return TakeFiles(
             depth_m=changes.get("depth", torch.clone)(depth_m),
             ego=replace(ego_path, w2c=changes.get("ego", torch.clone)(ego_path.w2c)),
             exo=replace(exo_path, w2c=changes.get("exo", torch.clone)(exo_path.w2c)),
         )
 
-    def points(self) -> Tensor:  # [T, H, W, 3]
+    def points_in_ego_frame(self) -> Tensor:  # [T, H, W, 3]
         """Compute the points of the exo pictures in the ego camera's frame."""
         rays = self.exo.camera.depth_rays() * self.depth_m[..., None]
         ego_from_exo = compose(self.ego.w2c, invert(self.exo.w2c)).float()
         return transform(ego_from_exo[:, None], rays)
 
 
-def right_files(take: SyntheticTake) -> Files:
+def correct_files(take: SyntheticTake) -> TakeFiles:
     """Build a synthetic take's input files without any error: exact depth, ego camera and exo
     camera."""
-    world_from_drawn = torch.tensor(TURNED, dtype=torch.float64)
-    files = Files(take.exo_depth_m, take.ego.upright, take.exo)
-    return files.changed(dict.fromkeys(POSES, lambda w2c: compose(w2c, invert(world_from_drawn))))
+    world_from_drawn = torch.tensor(WORLD_FROM_DRAWN, dtype=torch.float64)
+    drawn_files = TakeFiles(take.exo_depth_m, take.ego.upright, take.exo)
+    return drawn_files.with_changes(
+        dict.fromkeys(POSE_KINDS, lambda w2c: compose(w2c, invert(world_from_drawn)))
+    )
 
 
-def placement_remark(take: SyntheticTake, files: Files) -> str:
+def placement_remark(take: SyntheticTake, files: TakeFiles) -> str:
     """Render a take's ego prior, and return the warning about the ego camera's position, if any.
 
     The remark is "" if there is none, and "refused: ..." if the take is refused."""
@@ -139,22 +141,22 @@ def placement_remark(take: SyntheticTake, files: Files) -> str:
     remarks = [
         report_note
         for report_note in report.notes
-        if report_note.kind in KINDS and "ego camera" in report_note.text
+        if report_note.kind in REMARK_KINDS and "ego camera" in report_note.text
     ]
     return remarks[0].text if remarks else ""
 
 
-def remedies(words: str) -> list[str]:
+def remedies(remark_text: str) -> list[str]:
     """List the corrections that a warning's text proposes."""
-    remedy_text = words.partition("would be right with ")[2].partition("; draw_anyway")[0]
+    remedy_text = remark_text.partition("would be right with ")[2].partition("; draw_anyway")[0]
     return remedy_text.split("; if the prior is still wrong then, with ") if remedy_text else []
 
 
-def follow(
-    files: Files,
+def apply_remedy(
+    files: TakeFiles,
     remedy: str,
     true_depth_m: Tensor,  # the metric one that disparity asks for
-) -> Files:
+) -> TakeFiles:
     """Apply a correction that a warning proposes to a take's input files."""
     scale_factor = float((re.findall(r"by (-?[\d.e-]+)", remedy) or ["nan"])[-1].rstrip("."))
 
@@ -171,51 +173,61 @@ def follow(
         return 1 / (slope * video_depth + shift)
 
     named_changes: tuple[tuple[str, Change], ...] = (
-        ("invert them, then negate", lambda w2c: flipped(invert(w2c))),
+        ("invert them, then negate", lambda w2c: to_opengl_axes(invert(w2c))),
         ("invert them", invert),
-        ("negate rows", flipped),
-        ("they are turned by", rolled(-scale_factor / 90)),
-        ("scale", times(scale_factor)),
+        ("negate rows", to_opengl_axes),
+        ("they are turned by", make_roll(-scale_factor / 90)),
+        ("scale", make_scaling(scale_factor)),
         ("as video depth", fitted),
     )
     (change, *_) = [
         change_function for change_name, change_function in named_changes if change_name in remedy
     ]
     file_name = remedy.split()[0]
-    file_names = POSES if file_name == "poses" else (file_name,)
-    return files.changed(dict.fromkeys(file_names, change))
+    file_names = POSE_KINDS if file_name == "poses" else (file_name,)
+    return files.with_changes(dict.fromkeys(file_names, change))
 
 
-def outcome(take: SyntheticTake, truth: Files, files: Files) -> str:
+def describe_outcome(take: SyntheticTake, true_files: TakeFiles, files: TakeFiles) -> str:
     """Describe whether a take's 3D points are right after a correction, and whether a warning
     remains."""
-    true_depth_m = truth.depth_m
-    relative_errors = (files.points() - truth.points()).norm(dim=-1) / true_depth_m
-    if float(relative_errors.nanmedian()) <= RIGHT_POINTS:
+    true_depth_m = true_files.depth_m
+    relative_errors = (files.points_in_ego_frame() - true_files.points_in_ego_frame()).norm(
+        dim=-1
+    ) / true_depth_m
+    if float(relative_errors.nanmedian()) <= MOST_RELATIVE_ERROR:
         return "right"
     return "cries" if placement_remark(take, files) else "silent"
 
 
-def verdict(words: str, right: str) -> str:
+def classify_remark(remark_text: str, right_cause: str) -> str:
     """Classify a warning as silent (absent), right (names the true cause), wrong (names another
     cause), or word (names no cause)."""
-    if not words:
+    if not remark_text:
         return "silent"
-    named_causes = words.partition("would be right with ")[2]
+    named_causes = remark_text.partition("would be right with ")[2]
     if not named_causes:
         return "word"
-    return "right" if right in named_causes else "wrong"
+    return "right" if right_cause in named_causes else "wrong"
 
 
-def usual(seed: int, **settings: str | bool | int) -> SyntheticTake:
+def render_take(seed: int, **settings: str | bool | int) -> SyntheticTake:
     """Render one small frame of a synthetic take with default settings."""
-    size = {"exo_width": 160, "exo_height": 96, "ego_size": 64, "frames": 1, "edge_samples": 1}
+    picture_settings = {
+        "exo_width": 160,
+        "exo_height": 96,
+        "ego_size": 64,
+        "frames": 1,
+        "edge_samples": 1,
+    }
     return make_take(
-        SyntheticSpec(**{"seed": seed, "texture": "plain", "wearer": "drawn"} | size | settings)
+        SyntheticSpec(
+            **{"seed": seed, "texture": "plain", "wearer": "drawn"} | picture_settings | settings
+        )
     )
 
 
-def unusual(seeds: range) -> Iterator[tuple[str, SyntheticTake]]:
+def render_unusual_takes(seeds: range) -> Iterator[tuple[str, SyntheticTake]]:
     """Render synthetic takes with unusual postures and exo camera positions, some with a hidden
     head or an upright picture."""
     posture_places = list(product(CHOICES["posture"], CHOICES["exo_place"]))
@@ -225,7 +237,7 @@ def unusual(seeds: range) -> Iterator[tuple[str, SyntheticTake]]:
         extra_settings |= {"exo_width": 96, "exo_height": 160} if seed % 7 == 0 else {}
         yield (
             f"{posture}, {exo_place}",
-            usual(seed, posture=posture, exo_place=exo_place, **extra_settings),
+            render_take(seed, posture=posture, exo_place=exo_place, **extra_settings),
         )
 
 
@@ -235,37 +247,44 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--takes", type=int, default=40)
     args = parser.parse_args(arguments)
     seeds = range(args.first_seed, args.first_seed + args.takes)
-    takes = [usual(seed) for seed in seeds]
-    ordinary_remarks = [placement_remark(take, right_files(take)) for take in takes]
+    takes = [render_take(seed) for seed in seeds]
+    ordinary_remarks = [placement_remark(take, correct_files(take)) for take in takes]
     rows = {
-        "right, usual": Counter(verdict(remark_text, "nothing") for remark_text in ordinary_remarks)
+        "right, usual": Counter(
+            classify_remark(remark_text, "nothing") for remark_text in ordinary_remarks
+        )
     }
     unusual_remarks = [
-        (name, placement_remark(take, right_files(take))) for name, take in unusual(seeds)
+        (name, placement_remark(take, correct_files(take)))
+        for name, take in render_unusual_takes(seeds)
     ]
     rows["right, any posture and camera"] = Counter(
-        verdict(remark_text, "nothing") for _, remark_text in unusual_remarks
+        classify_remark(remark_text, "nothing") for _, remark_text in unusual_remarks
     )
-    for name, (changes, right_cause) in WRONG.items():
+    for name, (changes, right_cause) in FILE_ERRORS.items():
         row = rows[name] = Counter()
         for take in takes:
-            right_take_files = right_files(take)
-            files = right_take_files.changed(changes)
+            correct_take_files = correct_files(take)
+            files = correct_take_files.with_changes(changes)
             remark_text = placement_remark(take, files)
-            row[verdict(remark_text, right_cause)] += 1
+            row[classify_remark(remark_text, right_cause)] += 1
             outcomes = [
-                outcome(take, right_take_files, follow(files, remedy, right_take_files.depth_m))
+                describe_outcome(
+                    take,
+                    correct_take_files,
+                    apply_remedy(files, remedy, correct_take_files.depth_m),
+                )
                 for remedy in remedies(remark_text)
             ]
             if "right" in outcomes:
                 row[REMEDY_PLACES[outcomes.index("right")]] += 1
             elif outcomes:
                 row[f"still wrong, {outcomes[-1]}"] += 1
-    names = ("silent", "right", "word", "wrong", *REMEDY_PLACES)
-    names += ("still wrong, cries", "still wrong, silent")
-    lines = ["| files | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    column_names = ("silent", "right", "word", "wrong", *REMEDY_PLACES)
+    column_names += ("still wrong, cries", "still wrong, silent")
+    lines = ["| files | " + " | ".join(column_names) + " |", "|---" * (len(column_names) + 1) + "|"]
     lines += [
-        f"| {name} | " + " | ".join(str(row[key]) for key in names) + " |"
+        f"| {name} | " + " | ".join(str(row[key]) for key in column_names) + " |"
         for name, row in rows.items()
     ]
     lines += [f"{name}: {remark_text}" for name, remark_text in unusual_remarks if remark_text]

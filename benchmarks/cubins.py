@@ -22,28 +22,28 @@ from triton.compiler import ASTSource
 
 from egox_core.gga import product_kernels
 
-PAGE = Path(__file__).parent / "results" / "product_cubins.md"
-SHARED_KB = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
+RESULT_PAGE = Path(__file__).parent / "results" / "product_cubins.md"
+SHARED_MEMORY_KB = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 """Shared memory that a block may ask for, by compute capability (CUDA programming guide)."""
-NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
-FLOATS = "score_scale shift slope above floor scale".split()
-NOT_DIVIDED = "start stop width per_frame base span blocks tokens".split()
+DTYPE_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+FLOAT_ARGUMENTS = "score_scale shift slope above floor scale".split()
+UNALIGNED_ARGUMENTS = "start stop width per_frame base span blocks tokens".split()
 """Numbers that needn't be multiples of 16."""
 
 
 def compile_kernel(kernel, card: int, dtype: torch.dtype, constants: dict):
     """Compile a Triton kernel for one GPU architecture."""
     argument_names, warp_count = kernel.arg_names, constants.pop("num_warps")
-    argument_types = dict.fromkeys(argument_names, "i32") | dict.fromkeys(FLOATS, "fp32")
+    argument_types = dict.fromkeys(argument_names, "i32") | dict.fromkeys(FLOAT_ARGUMENTS, "fp32")
     argument_types |= dict.fromkeys(
-        "q k v out grad q_grad k_grad v_grad".split(), "*" + NAMES[dtype]
+        "q k v out grad q_grad k_grad v_grad".split(), "*" + DTYPE_NAMES[dtype]
     )
     column_type = "*fp32" if dtype == torch.float32 else "*fp16"
     argument_types |= dict.fromkeys(("query_columns", "key_columns"), column_type)
     argument_types |= dict.fromkeys(("sums", "dots"), "*fp32") | dict.fromkeys(
         constants, "constexpr"
     )
-    undivided_names = {*FLOATS, *NOT_DIVIDED, *constants}
+    undivided_names = {*FLOAT_ARGUMENTS, *UNALIGNED_ARGUMENTS, *constants}
     kernel_source = ASTSource(
         fn=kernel,
         signature={name: argument_types[name] for name in argument_names},
@@ -81,17 +81,17 @@ def kernel_cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str
     registers, stack_bytes = kernel_usage(compiled_kernel.asm["cubin"])
     shared_kb = compiled_kernel.metadata.shared / 1024
     cell_text = f"{' '.join(block_sizes)}: {registers} / {stack_bytes} / {shared_kb:.0f}"
-    return cell_text, not stack_bytes and shared_kb <= SHARED_KB[card]
+    return cell_text, not stack_bytes and shared_kb <= SHARED_MEMORY_KB[card]
 
 
 def main() -> int:
     """Print or save the table of kernel resources, and return 1 if a kernel exceeds the limits."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--save", action="store_true", help=f"keep it as {PAGE.name}")
-    is_saved = parser.parse_args().save
+    parser.add_argument("--save", action="store_true", help=f"keep it as {RESULT_PAGE.name}")
+    is_result_saved = parser.parse_args().save
     card_headings = [
         f"{capability // 10}.{capability % 10} ({shared_kb})"
-        for capability, shared_kb in SHARED_KB.items()
+        for capability, shared_kb in SHARED_MEMORY_KB.items()
     ]
     lines = [
         f"The kernels of guided attention by product, compiled by Triton {triton.__version__}",
@@ -101,20 +101,25 @@ def main() -> int:
         f"| head | kernel | {' | '.join(card_headings)} |",
         f"|{'---|' * (2 + len(card_headings))}",
     ]
-    bars_hold = True
+    all_within_limits = True
     print(*lines, sep="\n")
-    for dtype, head_dim in ((dtype, head_dim) for dtype in NAMES for head_dim in (64, 128)):
+    for dtype, head_dim in ((dtype, head_dim) for dtype in DTYPE_NAMES for head_dim in (64, 128)):
         for name in product_kernels((8, 0), dtype, head_dim):
             cell_texts, results_within_limits = zip(
-                *(kernel_cell(capability, dtype, head_dim, name) for capability in SHARED_KB),
+                *(
+                    kernel_cell(capability, dtype, head_dim, name)
+                    for capability in SHARED_MEMORY_KB
+                ),
                 strict=True,
             )
-            lines.append(f"| {' | '.join((f'{NAMES[dtype]} {head_dim}', name, *cell_texts))} |")
+            lines.append(
+                f"| {' | '.join((f'{DTYPE_NAMES[dtype]} {head_dim}', name, *cell_texts))} |"
+            )
             print(lines[-1] + ("" if all(results_within_limits) else "  <-- too much"), flush=True)
-            bars_hold &= all(results_within_limits)
-    if is_saved:
-        PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return 0 if bars_hold else 1
+            all_within_limits &= all(results_within_limits)
+    if is_result_saved:
+        RESULT_PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return 0 if all_within_limits else 1
 
 
 if __name__ == "__main__":

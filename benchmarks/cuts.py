@@ -24,12 +24,12 @@ from egox_core.scene import camera_motion
 from egox_core.video import find_cuts
 from lab.drawn import SyntheticSpec, make_take
 
-SPEC = SyntheticSpec(frames=24, exo_width=320, exo_height=176, ego_size=16, edge_samples=1)
-PLACE = 12
-PUNCHES, ZOOMS, ZOOM_FRAMES = (1.3, 2.5), (1.15, 2.0), (10, 24)
-OFF_MIDDLE = 0.5
+TAKE_SPEC = SyntheticSpec(frames=24, exo_width=320, exo_height=176, ego_size=16, edge_samples=1)
+CUT_FRAME = 12
+PUNCH_IN_RANGE, ZOOM_RANGE, ZOOM_FRAME_RANGE = (1.3, 2.5), (1.15, 2.0), (10, 24)
+MOST_MIDDLE_OFFSET = 0.5
 """Share of the way to the rim of the picture that the middle of a crop may be off."""
-OPTIONS = (
+TAKE_OPTIONS = (
     {},
     {"exo_motion": 0.05},
     {"motion": 3.0},
@@ -81,42 +81,43 @@ def main(arguments: list[str] | None = None) -> int:
     earlier_shot: Tensor | None = None
     for seed in range(args.first_seed, args.first_seed + args.rooms):
         rng = np.random.default_rng(seed)
-        options = OPTIONS[seed % len(OPTIONS)]
-        take = make_take(replace(SPEC, seed=seed, exo_views=2, **options))
+        take_options = TAKE_OPTIONS[seed % len(TAKE_OPTIONS)]
+        take = make_take(replace(TAKE_SPEC, seed=seed, exo_views=2, **take_options))
         first_view, second_view = (view.exo_rgb for view in take.views)
         camera_words = "moving" if take.spec.exo_moves else "standing"
         for shot_frames in (first_view, second_view):
             count(f"one shot, {camera_words} camera", shot_frames)
-            middle_offset = rng.uniform(-OFF_MIDDLE, OFF_MIDDLE, 2)
+            middle_offset = rng.uniform(-MOST_MIDDLE_OFFSET, MOST_MIDDLE_OFFSET, 2)
             for name, offset in (*[("", np.zeros(2))] * 4, (" beside the middle", middle_offset)):
-                zoom = rng.uniform(*PUNCHES)
+                zoom = rng.uniform(*PUNCH_IN_RANGE)
                 enlarged_frames = torch.stack(
-                    [zoom_in(frame, zoom, offset) for frame in shot_frames[PLACE:]]
+                    [zoom_in(frame, zoom, offset) for frame in shot_frames[CUT_FRAME:]]
                 )
-                count(f"punch-in{name}", torch.cat((shot_frames[:PLACE], enlarged_frames)))
+                count(f"punch-in{name}", torch.cat((shot_frames[:CUT_FRAME], enlarged_frames)))
             if not take.spec.exo_moves:
-                zoom_frames, zoom = rng.integers(*ZOOM_FRAMES), rng.uniform(*ZOOMS)
+                zoom_frames, zoom = rng.integers(*ZOOM_FRAME_RANGE), rng.uniform(*ZOOM_RANGE)
                 zoom_share = np.clip(np.arange(len(shot_frames)) / zoom_frames, 0, 1)
-                lens = [
+                zoomed_frames = [
                     zoom_in(frame, zoom**s, np.zeros(2))
                     for frame, s in zip(shot_frames, zoom_share, strict=True)
                 ]
-                count("zoom by the lens", torch.stack(lens))
+                count("zoom by the lens", torch.stack(zoomed_frames))
         for first_shot, second_shot in ((first_view, second_view), (second_view, first_view)):
             count(
-                "another camera of the room", torch.cat((first_shot[:PLACE], second_shot[PLACE:]))
+                "another camera of the room",
+                torch.cat((first_shot[:CUT_FRAME], second_shot[CUT_FRAME:])),
             )
         if earlier_shot is not None:
             for first_shot, second_shot in (
                 (earlier_shot, first_view),
                 (second_view, earlier_shot),
             ):
-                count("another room", torch.cat((first_shot[:PLACE], second_shot[PLACE:])))
+                count("another room", torch.cat((first_shot[:CUT_FRAME], second_shot[CUT_FRAME:])))
         earlier_shot = first_view
-    names = ("passes", "moves", "zoom", "cut", "dead end")
-    lines = ["| video | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    column_names = ("passes", "moves", "zoom", "cut", "dead end")
+    lines = ["| video | " + " | ".join(column_names) + " |", "|---" * (len(column_names) + 1) + "|"]
     lines += [
-        f"| {name} | " + " | ".join(str(row[key]) for key in names) + " |"
+        f"| {name} | " + " | ".join(str(row[key]) for key in column_names) + " |"
         for name, row in sorted(rows.items())
     ]
     result = {"first_seed": args.first_seed, "rooms": args.rooms, "rows": rows}

@@ -16,15 +16,15 @@ from benchmarks.support.record import bench_parser, finish
 from tools.rigs.pack_in_process import pack_on_host
 from tools.setup.layout import REPO_ROOT
 
-TAKE_GOLDENS = REPO_ROOT.parent / "shared" / "golden"
+GOLDEN_FOLDER = REPO_ROOT.parent / "shared" / "golden"
 
 
-def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
+def all_checks(pack: ModuleType, golden_folder: Path | None) -> Iterator[Check]:
     """Run all comparisons with the released code's numbers, and skip those whose takes are missing."""
     from benchmarks.support import fidelity_core, fidelity_model
 
-    if take_goldens is not None:
-        yield from fidelity_core.geometry_checks(take_goldens)
+    if golden_folder is not None:
+        yield from fidelity_core.geometry_checks(golden_folder)
     yield from fidelity_core.packing_checks()
     yield from fidelity_core.schedule_checks()
     yield from fidelity_core.lora_delta_checks()
@@ -43,15 +43,15 @@ def table(checks: list[Check]) -> str:
 
 def main() -> int:
     args = bench_parser(__doc__).parse_args()
-    take_goldens = TAKE_GOLDENS if TAKE_GOLDENS.is_dir() else None
+    golden_folder = GOLDEN_FOLDER if GOLDEN_FOLDER.is_dir() else None
     with pack_on_host("fidelity", cpu=True) as (
         comfyui_host,
         pack_module,
     ):  # a GPU may round float32 products to fewer bits
-        checks = list(all_checks(pack_module, take_goldens))
+        checks = list(all_checks(pack_module, golden_folder))
     note = (
         ""
-        if take_goldens
+        if golden_folder
         else "\nnot compared: rays and bias of real takes (../shared/golden is not there)"
     )
     failed_names = [check.name for check in checks if not check.passed]
@@ -64,7 +64,7 @@ def main() -> int:
         "fidelity",
         {
             "host": comfyui_host.version_text,
-            "takes_compared": take_goldens is not None,
+            "takes_compared": golden_folder is not None,
             "checks": rows,
             "passed": not failed_names,
         },

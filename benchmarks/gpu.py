@@ -41,7 +41,7 @@ LEFT_OUT = {
     "pytest": "the tests",
 }
 """Package -> what is left out where it is missing."""
-MAIN_GB = {"24": 47, "16": 39}
+MAIN_MEMORY_GB = {"24": 47, "16": 39}
 """Main memory that the trainer predicts for the configuration for a card of so many GB."""
 DISK_GB = 2
 """For compiled kernels and the server's folder."""
@@ -71,7 +71,7 @@ def first_look(out: Path | None) -> tuple[Host | None, list[str]]:
         )
     left_out_parts += [
         f"main memory: too little for a training step of the 14B for {card_name} GB: {needed_gb} GB"
-        for card_name, needed_gb in MAIN_GB.items()
+        for card_name, needed_gb in MAIN_MEMORY_GB.items()
         if machine["main_memory_gb"] is not None and machine["main_memory_gb"] < needed_gb
     ]
     machine_facts = ", ".join(f"{name} {value}" for name, value in machine.items())

@@ -44,13 +44,13 @@ class MovingPointsSubset:
     rendered."""
 
     def __init__(self, moving: MovingPoints, frames: list[int]) -> None:
-        self._moving, self._frames = moving, frames
+        self._moving_points, self._selected_frames = moving, frames
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._selected_frames)
 
-    def __getitem__(self, place: int) -> PointSet:
-        return self._moving[self._frames[place]]
+    def __getitem__(self, index: int) -> PointSet:
+        return self._moving_points[self._selected_frames[index]]
 
 
 def render_frames(
@@ -70,15 +70,15 @@ def warp_previous(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Ten
     """Warp the previous frame's picture [S, S, C] to the view of ``frame``, and mark the pixels
     that it covers."""
     rays, _ = take.ego.camera.pixel_rays()
-    points = rays * take.ego_ray_depth_m[frame].nan_to_num(0)[..., None]
+    surface_points = rays * take.ego_ray_depth_m[frame].nan_to_num(0)[..., None]
     before_from_now = compose(take.ego.w2c[frame - 1], invert(take.ego.w2c[frame]))
-    points = transform(before_from_now, points.reshape(-1, 3).double())
-    ego_uv, valid_mask = take.ego.camera.project(points)
+    surface_points = transform(before_from_now, surface_points.reshape(-1, 3).double())
+    ego_uv, valid_mask = take.ego.camera.project(surface_points)
     size = picture.shape[0]
     # Something else may have stood in front of the surface then.
     pixel_column, pixel_row = (ego_uv[:, axis].round().long().clamp(0, size - 1) for axis in (0, 1))
     earlier_depth = take.ego_ray_depth_m[frame - 1][pixel_row, pixel_column]
-    valid_mask &= (earlier_depth / points.norm(dim=-1) - 1).abs() < 0.01
+    valid_mask &= (earlier_depth / surface_points.norm(dim=-1) - 1).abs() < 0.01
     valid_mask &= ~take.ego_dynamic[frame - 1][pixel_row, pixel_column] & take.ego.camera.inside(
         ego_uv, -1.0
     )
@@ -107,7 +107,7 @@ def measure_preset(
     frames = sorted({t for t in compared_frames} | {t - 1 for t in compared_frames if t})
     errors_by_kind: dict[str, list[Tensor]] = {"static": [], "moving": []}
     colour_changes: list[Tensor] = []
-    earlier_frame = None
+    previous_prior = None
     for t, frame in zip(
         frames, render_frames(scene, take.trajectory(), options, frames), strict=True
     ):
@@ -118,12 +118,12 @@ def measure_preset(
                 frame_errors.append(
                     (frame.rgb[region_mask] - true_picture[region_mask]).double().square().flatten()
                 )
-            if earlier_frame is not None:
+            if previous_prior is not None:
                 covered_then = (
-                    is_away_from_outlines(earlier_frame.coverage) & earlier_frame.coverage
+                    is_away_from_outlines(previous_prior.coverage) & previous_prior.coverage
                 )[..., None]
                 warped_picture, was_in_view = warp_previous(
-                    take, t, torch.cat((earlier_frame.rgb, covered_then), -1)
+                    take, t, torch.cat((previous_prior.rgb, covered_then), -1)
                 )
                 inside_mask = (
                     masks.static & was_in_view & frame.coverage & (warped_picture[..., 3] > 0.9)
@@ -134,7 +134,7 @@ def measure_preset(
                 colour_changes.append(
                     (frame.rgb - warped_picture[..., :3])[inside_mask].abs().flatten()
                 )
-        earlier_frame = frame if (t + 1) % frame_step == 0 else None
+        previous_prior = frame if (t + 1) % frame_step == 0 else None
     return {
         "change_inside": float(torch.cat(colour_changes).mean()),
         **{

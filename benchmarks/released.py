@@ -41,12 +41,12 @@ from tools.setup.environment import Environment, this_environment
 from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
 
-PUBLIC = {"psnr": 17.83, "ssim": 0.653}
-NEAR = {"psnr": 0.5, "ssim": 0.02}
+PUBLIC_FIGURES = {"psnr": 17.83, "ssim": 0.653}
+MOST_DIFFERENCES = {"psnr": 0.5, "ssim": 0.02}
 """Distance that a run may have and still say the same: theirs had 4-bit weights, and a GPU's
 attention kernels round differently."""
 SEED, STEPS = 42, 50
-TRUTHS = (TRUTH, "ego_GT.mp4", "ego_gt.mp4")
+TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego_gt.mp4")
 
 
 def released_prompt(
@@ -94,14 +94,17 @@ def compare(ego: Path, truth: Path) -> dict[str, float]:
     true_frames = (
         torch.stack([torch.from_numpy(resize_picture(x, width, height)) for x in true_frames]) / 255
     )
-    values = frame_metrics(generated_frames, true_frames)
-    return {key: float(values[key]) for key in PUBLIC}
+    metric_values = frame_metrics(generated_frames, true_frames)
+    return {key: float(metric_values[key]) for key in PUBLIC_FIGURES}
 
 
-def compare_with_public_run(values: dict[str, float]) -> dict[str, Any]:
+def compare_with_public_run(metric_values: dict[str, float]) -> dict[str, Any]:
     """Check that PSNR and SSIM differ little from those of the published run."""
-    differences = {key: values[key] - PUBLIC[key] for key in PUBLIC}
-    return {"off": differences, "near": all(abs(differences[key]) <= NEAR[key] for key in PUBLIC)}
+    differences = {key: metric_values[key] - PUBLIC_FIGURES[key] for key in PUBLIC_FIGURES}
+    return {
+        "off": differences,
+        "near": all(abs(differences[key]) <= MOST_DIFFERENCES[key] for key in PUBLIC_FIGURES),
+    }
 
 
 def table(result: dict[str, Any]) -> str:
@@ -112,7 +115,7 @@ def table(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {key.upper()} | {value:.3f} | {PUBLIC[key]} | {result['off'][key]:+.3f} | {NEAR[key]} |"
+        f"| {key.upper()} | {value:.3f} | {PUBLIC_FIGURES[key]} | {result['off'][key]:+.3f} | {MOST_DIFFERENCES[key]} |"
         for key, value in result["values"].items()
     ]
     if result["stand_in"]:
@@ -128,7 +131,7 @@ def main() -> int:
         "--truth",
         type=Path,
         metavar="VIDEO",
-        help=f"default: {TRUTHS[0]} or {TRUTHS[1]} in the take",
+        help=f"default: {TRUTH_NAMES[0]} or {TRUTH_NAMES[1]} in the take",
     )
     parser.add_argument("--stand-in", action="store_true", help="tiny random weights, any machine")
     for name, unit_text in (("frames", "4n+1"), ("size", "px"), ("steps", "")):
@@ -139,7 +142,7 @@ def main() -> int:
         )
     add_arguments(parser)
     args = parser.parse_args()
-    truth_files = [args.truth] if args.truth else [args.take / name for name in TRUTHS]
+    truth_files = [args.truth] if args.truth else [args.take / name for name in TRUTH_NAMES]
     truth_file = next((file for file in truth_files if file.is_file()), None)
     if truth_file is None:
         sys.exit(
@@ -156,7 +159,7 @@ def main() -> int:
     )
     try:
         folder, seconds = generate(environment, options, args.stand_in)
-        values = compare(folder / "ego.mp4", truth_file)
+        metric_values = compare(folder / "ego.mp4", truth_file)
     except (SetupError, EgoXInputError) as error:
         sys.exit(f"bench released: {error}")
     result = {
@@ -164,8 +167,8 @@ def main() -> int:
         "stand_in": args.stand_in,
         "steps": options.steps,
         "minutes": seconds / 60,
-        "values": values,
-        **compare_with_public_run(values),
+        "values": metric_values,
+        **compare_with_public_run(metric_values),
     }
     return finish("released", result, args, table(result), args.stand_in or result["near"])
 

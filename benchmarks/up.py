@@ -36,12 +36,12 @@ GROUPS = {
     "lying, a network's depth": ("lying", "network"),
     "lying, no surfaces": ("lying", "none"),
 }
-BENDS = {"network": 0.1, "useless": 0.5}
-PLACES = ("usual",) * 6 + ("low",) * 3 + ("ceiling",)
-PITCH_DEG, ROLL_DEG = (-60.0, 60.0), (5.0, 10.0)
-ROLLED_DEG = (6.0, 4.0)
-Z_FROM_Y = [[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]]
-FLOOR_SHARE, FLOOR_M = 0.05, 0.02
+DEPTH_BENDS = {"network": 0.1, "useless": 0.5}
+EXO_PLACES = ("usual",) * 6 + ("low",) * 3 + ("ceiling",)
+PITCH_RANGE_DEG, ROLL_DEG = (-60.0, 60.0), (5.0, 10.0)
+EGO_ROLL_DEG = (6.0, 4.0)
+Z_UP_FROM_Y_UP = [[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]]
+LEAST_FLOOR_SHARE, MOST_FLOOR_DISTANCE_M = 0.05, 0.02
 """Share of the exo picture that is floor where one is seen, and how far off its height a point is."""
 
 
@@ -88,7 +88,7 @@ def draw_clip(group: str, seed: int) -> Clip:
         wearer="drawn",
         turning_deg=float(rng.choice((0, 40))),
         posture=posture,
-        exo_place=str(rng.choice(PLACES)),
+        exo_place=str(rng.choice(EXO_PLACES)),
     )
     layout = draw_layout(take_spec)
     exo_path = turn_exo(rng, layout.scene.exos[0])
@@ -96,21 +96,22 @@ def draw_clip(group: str, seed: int) -> Clip:
     points = take.exo.camera.depth_rays() * take.exo_depth_m[0, ..., None]
     points = transform(invert(take.exo.w2c[0]).float(), points)
     depth = take.depth_video()
-    if depth_kind in BENDS:
-        depth = add_depth_errors(depth, DepthErrors(bend=BENDS[depth_kind]), seed=seed)
+    if depth_kind in DEPTH_BENDS:
+        depth = add_depth_errors(depth, DepthErrors(bend=DEPTH_BENDS[depth_kind]), seed=seed)
     return Clip(
         exo=take.exo,
         ego=roll_ego(rng, take.ego.upright),
         depths=[] if depth_kind == "none" else [depth],
         up=torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64),
-        sees_floor=float((points[..., 2].abs() < FLOOR_M).double().mean()) > FLOOR_SHARE,
+        sees_floor=float((points[..., 2].abs() < MOST_FLOOR_DISTANCE_M).double().mean())
+        > LEAST_FLOOR_SHARE,
     )
 
 
 def turn_exo(rng: np.random.Generator, exo: CameraPath) -> CameraPath:
     """Rotate the exo camera in place to a random pitch and roll."""
     camera_position, viewing_direction = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :3]
-    pitch_rad, roll_deg = np.radians(rng.uniform(*PITCH_DEG)), rng.normal() * ROLL_DEG[0]
+    pitch_rad, roll_deg = np.radians(rng.uniform(*PITCH_RANGE_DEG)), rng.normal() * ROLL_DEG[0]
     level_direction = viewing_direction[:2] / viewing_direction[:2].norm() * math.cos(pitch_rad)
     aim_point = camera_position + torch.cat((level_direction, torch.tensor([math.sin(pitch_rad)])))
     roll_deg = float(np.clip(roll_deg, -ROLL_DEG[1], ROLL_DEG[1]))
@@ -121,9 +122,9 @@ def turn_exo(rng: np.random.Generator, exo: CameraPath) -> CameraPath:
 
 def roll_ego(rng: np.random.Generator, ego: CameraPath) -> CameraPath:
     """Roll an upright camera path by an angle that varies over time, as a head does."""
-    times_s, knots_s = ego.frames.times_s, np.arange(0.0, 60.0)
-    roll_deg = rng.normal() * ROLLED_DEG[0] + np.interp(
-        times_s, knots_s, rng.normal(size=len(knots_s)) * ROLLED_DEG[1]
+    times_s, knot_times_s = ego.frames.times_s, np.arange(0.0, 60.0)
+    roll_deg = rng.normal() * EGO_ROLL_DEG[0] + np.interp(
+        times_s, knot_times_s, rng.normal(size=len(knot_times_s)) * EGO_ROLL_DEG[1]
     )
     cosine, sine = (torch.from_numpy(f(np.radians(roll_deg))) for f in (np.cos, np.sin))
     roll_matrices = torch.zeros(len(ego.w2c), 3, 3, dtype=torch.float64)
@@ -137,9 +138,9 @@ def roll_ego(rng: np.random.Generator, ego: CameraPath) -> CameraPath:
     return replace(ego, w2c=roll_matrices @ ego.w2c)
 
 
-def angle_deg(up: Up, truth: Tensor) -> float:
+def angle_deg(up: Up, true_direction: Tensor) -> float:
     """Measure the angle in degrees between an estimated up direction and the true one."""
-    return math.degrees(math.acos(max(-1.0, min(1.0, float(up.direction @ truth)))))
+    return math.degrees(math.acos(max(-1.0, min(1.0, float(up.direction @ true_direction)))))
 
 
 def group_figures(clips: list[Clip]) -> dict[str, float]:
@@ -147,7 +148,7 @@ def group_figures(clips: list[Clip]) -> dict[str, float]:
     coordinate systems."""
     world_transforms = [
         torch.eye(3, 4, dtype=torch.float64),
-        torch.tensor(Z_FROM_Y, dtype=torch.float64),
+        torch.tensor(Z_UP_FROM_Y_UP, dtype=torch.float64),
     ]
     transformed_clips = [
         clip.to_world([*world_transforms, clip.exo.w2c[0]][index % 3])
@@ -197,8 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def table(rows: dict[str, dict[str, float]]) -> str:
     """Format the errors as a Markdown table."""
-    names = list(next(iter(rows.values())))
-    lines = ["| group | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    column_names = list(next(iter(rows.values())))
+    lines = ["| group | " + " | ".join(column_names) + " |", "|---" * (len(column_names) + 1) + "|"]
     for group_name, figures in rows.items():
         lines.append(f"| {group_name} | " + " | ".join(f"{x:.2f}" for x in figures.values()) + " |")
     return "\n".join(lines)

@@ -27,7 +27,7 @@ ERROR_ROWS = 32
 
 
 @frozen
-class Case:
+class AttentionCase:
     """Input tensors of one attention call."""
 
     q: Tensor  # [B, tokens, heads * dim]
@@ -37,41 +37,43 @@ class Case:
     geometry: GgaGeometry
 
     @property
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor, int]:
+    def plain_inputs(self) -> tuple[Tensor, Tensor, Tensor, int]:
         """Tensors q, k and v for attention without geometry."""
         return self.q, self.k, self.v, self.heads
 
 
 def random_geometry(
-    latents: tuple[int, int, int, int],
+    latent_size: tuple[int, int, int, int],
     generator: torch.Generator,
-    make: Callable[[Tensor, Tensor], GgaGeometry] = tokens_from_latents,
+    geometry_from_directions: Callable[[Tensor, Tensor], GgaGeometry] = tokens_from_latents,
 ) -> GgaGeometry:
     """Draw random unit ray directions for a video clip with the given size in latents.
 
-    ``make``: ``tokens_from_latents`` of another import of the core, as the pack has one.
+    ``geometry_from_directions``: ``tokens_from_latents`` of another import of the core, as the pack has one.
     """
-    t, h, w_exo, w_ego = latents
+    t, h, w_exo, w_ego = latent_size
 
-    def unit(*shape: int) -> Tensor:
+    def random_directions(*shape: int) -> Tensor:
         # Pooling shortens random neighbours; scaled so that cosines still reach both ends.
         random_vectors = torch.randn(*shape, 3, generator=generator)
         unit_vectors = random_vectors / random_vectors.norm(dim=-1, keepdim=True)
         return unit_vectors.repeat_interleave(2, -3).repeat_interleave(2, -2)
 
-    return make(unit(t, t, h // 2, w_exo // 2), unit(t, h // 2, w_ego // 2))
+    return geometry_from_directions(
+        random_directions(t, t, h // 2, w_exo // 2), random_directions(t, h // 2, w_ego // 2)
+    )
 
 
 def make_case(
-    latents: tuple[int, int, int, int],
+    latent_size: tuple[int, int, int, int],
     heads: int,
     dim: int,
     dtype: torch.dtype,
     device: torch.device,
     batch: int = 1,
-) -> Case:
+) -> AttentionCase:
     """Draw random q, k, v and ray directions for one attention call."""
-    geometry = random_geometry(latents, torch.Generator().manual_seed(0)).to(device)
+    geometry = random_geometry(latent_size, torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device=device).manual_seed(
         0
     )  # a CPU takes many seconds for as many numbers
@@ -81,11 +83,11 @@ def make_case(
         )
         for _ in range(3)
     )
-    return Case(q=q, k=k, v=v, heads=heads, geometry=geometry)
+    return AttentionCase(q=q, k=k, v=v, heads=heads, geometry=geometry)
 
 
 @contextmanager
-def kernel(name: str) -> Iterator[None]:
+def use_kernel(name: str) -> Iterator[None]:
     """Make torch use only the attention kernel of the given name within a ``with`` block."""
     sdp_backend = PLAIN_KERNELS[name]
     with sdpa_kernel(sdp_backend) if sdp_backend is not None else nullcontext():
@@ -113,7 +115,7 @@ def median_seconds(
 
 
 def exact_rows(
-    case: Case, options: GgaOptions | None
+    case: AttentionCase, options: GgaOptions | None
 ) -> tuple[Tensor, Tensor]:  # [n], [B, n, heads * dim]
     """Compute the attention output of some ego tokens in float64, as a reference.
 
@@ -130,14 +132,14 @@ def exact_rows(
         for frame, ego_tokens in picked_rows
     ]
 
-    def of_heads(x: Tensor) -> Tensor:  # [n, heads * dim] -> [heads, n, dim]
+    def split_heads(x: Tensor) -> Tensor:  # [n, heads * dim] -> [heads, n, dim]
         return x.double().unflatten(-1, (case.heads, -1)).transpose(0, 1)
 
-    rows = []
+    exact_rows_by_frame = []
     for qkv_sample in zip(case.q, case.k, case.v, strict=True):  # one at a time: float64 is large
-        k, v = map(of_heads, qkv_sample[1:])
+        k, v = map(split_heads, qkv_sample[1:])
         for (frame, ego_tokens), token_indices in zip(picked_rows, tokens, strict=True):
-            q = of_heads(qkv_sample[0][token_indices])
+            q = split_heads(qkv_sample[0][token_indices])
             scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
             if options is not None:
                 direction_cosines = (
@@ -147,19 +149,25 @@ def exact_rows(
                 scores = scores + bias_from_cosine(
                     direction_cosines, geometry.key_trust > 0, options
                 )
-            rows.append((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
-    return torch.cat(tokens), torch.cat(rows).unflatten(0, (len(case.q), -1))
+            exact_rows_by_frame.append((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
+    return torch.cat(tokens), torch.cat(exact_rows_by_frame).unflatten(0, (len(case.q), -1))
 
 
-def row_error(result: Tensor, exact: tuple[Tensor, Tensor]) -> float:
+def relative_row_error(result: Tensor, exact_result: tuple[Tensor, Tensor]) -> float:
     """Compute the relative error of an attention result against the float64 reference of
     :func:`exact_rows`.
 
     Both are root mean squares. A share, because bias sharpens attention and so enlarges what it
     gives.
     """
-    tokens, rows = exact
-    return float((result[:, tokens].double() - rows).square().sum().div(rows.square().sum()).sqrt())
+    token_indices, exact_values = exact_result
+    return float(
+        (result[:, token_indices].double() - exact_values)
+        .square()
+        .sum()
+        .div(exact_values.square().sum())
+        .sqrt()
+    )
 
 
 def peak_tensor_bytes(function: Callable[[], object], device: torch.device) -> int:

@@ -20,7 +20,7 @@ from tools.rigs.model_rig import import_core_module
 
 from .fidelity_core import Check, largest_difference
 
-KEY = "egox_fidelity"
+WRAPPER_KEY = "egox_fidelity"
 STEPS, CFG, FLOW_SHIFT = 6, 5.0, 3.0
 
 
@@ -35,7 +35,9 @@ def geometry_of(pack: ModuleType, tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float) -> Tensor:
+def forward(
+    pack: ModuleType, model: Any, golden_tensors: dict[str, Tensor], lambda_g: float
+) -> Tensor:
     """Run a small model in ComfyUI on stored inputs, with guided attention.
 
     The whole result is [1, 16, t, h, w].
@@ -46,27 +48,27 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     import comfy.model_management
     from comfy.patcher_extension import WrappersMP
 
-    hidden_states, t = tensors["in.hidden_states"], tensors["in.timestep"]
-    w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
+    hidden_states, t = golden_tensors["in.hidden_states"], golden_tensors["in.timestep"]
+    w_exo = golden_tensors["in.point_vecs_per_frame"].shape[-2]
     exo_states, ego_states = hidden_states[..., :w_exo], hidden_states[..., w_exo:]
     gga_geometry = None
     if lambda_g > 0:
         options = import_core_module(pack, "gga").GgaOptions(lambda_g=lambda_g)
         gga_geometry = import_nodes(pack, "patch.forward").GeometryGuidance(
-            geometry_of(pack, tensors), options, "auto"
+            geometry_of(pack, golden_tensors), options, "auto"
         )
     widening_wrapper = import_nodes(pack, "patch.forward").WideningWrapper(
         exo_states[:, :16], exo_states[:, 16:20], gga_geometry, exo_states[:, 20:]
     )
     output_tensors: list[Tensor] = []
 
-    def keep_whole(executor, *args, **kwargs):
+    def record_output(executor, *args, **kwargs):
         output_tensors.append(executor(*args, **kwargs))
         return output_tensors[-1]
 
     patched_model = model.clone()
     patched_model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "egox", widening_wrapper)
-    patched_model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, keep_whole)
+    patched_model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, WRAPPER_KEY, record_output)
     comfy.model_management.load_models_gpu([patched_model])
     # The host hands wrappers over when it prepares sampling; here no sampler runs.
     options = {
@@ -78,8 +80,8 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
         ego_states[:, :16].to(device),
         t.double().to(device) / 1000,
         c_concat=ego_states[:, 16:].to(device),
-        c_crossattn=tensors["in.text_embeds"].to(device),
-        clip_fea=tensors["in.image_embeds"].to(device),
+        c_crossattn=golden_tensors["in.text_embeds"].to(device),
+        clip_fea=golden_tensors["in.image_embeds"].to(device),
         transformer_options=options,
     )
     return output_tensors[0].float().cpu()
@@ -88,16 +90,16 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
 def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
     """Compare a tiny transformer's outputs with the released code's stored outputs, without and
     with guided attention."""
-    tensors = load_golden("tiny_transformer")
+    golden_tensors = load_golden("tiny_transformer")
     for name, lambda_g in (
         ("no_gga", 0.0),
         ("gga_lambda_0.5", 0.5),
         ("gga_lambda_1.0", 1.0),
         ("gga_lambda_3.0", 3.0),
     ):
-        expected_output = tensors[f"out.{name}"]
+        expected_output = golden_tensors[f"out.{name}"]
         output_difference = largest_difference(
-            forward(pack, model, tensors, lambda_g), expected_output
+            forward(pack, model, golden_tensors, lambda_g), expected_output
         ) / float(expected_output.std())
         yield Check(f"transformer, {name}", output_difference, 1e-4)
 
@@ -105,15 +107,17 @@ def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
     """Compare a tiny model's outputs with a LoRA at two strengths with the released code's stored
     outputs."""
-    golden_inputs, tensors = load_golden("tiny_transformer"), load_golden("tiny_lora")
+    golden_inputs, golden_lora = load_golden("tiny_transformer"), load_golden("tiny_lora")
     with tempfile.TemporaryDirectory() as folder:
         for lora_tag in ("r4a4", "r4a8"):
             path = Path(folder) / f"{lora_tag}.safetensors"
-            save_file(select_prefix(tensors, f"{lora_tag}.file."), path, metadata={"format": "pt"})
+            save_file(
+                select_prefix(golden_lora, f"{lora_tag}.file."), path, metadata={"format": "pt"}
+            )
             for strength in (1.0, 0.5):
                 patched_model, _ = import_nodes(pack, "lora").load_lora(model, path, strength)
                 for run_name, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
-                    expected_output = tensors[f"{lora_tag}.out.fused_{strength}.{run_name}"]
+                    expected_output = golden_lora[f"{lora_tag}.out.fused_{strength}.{run_name}"]
                     output_difference = largest_difference(
                         forward(pack, patched_model, golden_inputs, lambda_g), expected_output
                     ) / float(expected_output.std())
@@ -133,11 +137,13 @@ def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
     """Compare the latents of six denoising steps in ComfyUI with the released code's stored
     latents."""
-    tensors = load_golden("denoise_6step")
+    golden_tensors = load_golden("denoise_6step")
     for run_name, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
-        expected_latents = [tensors[f"{run_name}.latents_after_step.{i}"] for i in range(STEPS)]
-        w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
-        our_latents = denoise(pack, model, tensors, lambda_g)
+        expected_latents = [
+            golden_tensors[f"{run_name}.latents_after_step.{i}"] for i in range(STEPS)
+        ]
+        w_exo = golden_tensors["in.point_vecs_per_frame"].shape[-2]
+        our_latents = denoise(pack, model, golden_tensors, lambda_g)
         latent_difference = max(
             largest_difference(x, y[..., w_exo:])
             for x, y in zip(our_latents, expected_latents, strict=True)
@@ -146,7 +152,7 @@ def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 
 
 def denoise(
-    pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float
+    pack: ModuleType, model: Any, golden_tensors: dict[str, Tensor], lambda_g: float
 ) -> list[Tensor]:
     """Denoise stored ego latents [1, 16, t, h, w_ego] in ComfyUI, and return the latents after each
     step."""
@@ -157,13 +163,13 @@ def denoise(
         import_core_module(pack, "wan"),
         import_core_module(pack, "types"),
     )
-    w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
+    w_exo = golden_tensors["in.point_vecs_per_frame"].shape[-2]
     exo_latent, noise = (
-        tensors["in.initial_latent"][..., :w_exo],
-        tensors["in.initial_latent"][..., w_exo:],
+        golden_tensors["in.initial_latent"][..., :w_exo],
+        golden_tensors["in.initial_latent"][..., w_exo:],
     )
     prior_latent = latents_module.denormalise_latent(
-        tensors["in.condition_20ch"][:, 4:, :, :, w_exo:]
+        golden_tensors["in.condition_20ch"][:, 4:, :, :, w_exo:]
     )
     _, _, t, h, w_ego = noise.shape
     canvas = types_module.Canvas(
@@ -174,12 +180,12 @@ def denoise(
         ego_size=(8 * w_ego, 8 * h),
     )
     options = import_core_module(pack, "gga").GgaOptions(lambda_g=lambda_g)
-    geometry = geometry_of(pack, tensors) if options.biases else None
+    geometry = geometry_of(pack, golden_tensors) if options.biases else None
     patched_model, _ = import_nodes(pack, "patch.patch").patch_with_geometry(
         model, canvas, geometry, options
     )
     image_embedding = comfy.clip_vision.Output()
-    image_embedding.penultimate_hidden_states = tensors["in.image_embeds"]
+    image_embedding.penultimate_hidden_states = golden_tensors["in.image_embeds"]
     named_conditions = {
         "concat_latent_image": prior_latent,
         "concat_mask": torch.ones(1, 1, t, h, w_ego),
@@ -188,7 +194,7 @@ def denoise(
     guider = comfy.samplers.CFGGuider(patched_model)
     guider.set_conds(
         *(
-            [[tensors[f"in.{name}"], dict(named_conditions)]]
+            [[golden_tensors[f"in.{name}"], dict(named_conditions)]]
             for name in ("text_embeds", "negative_text_embeds")
         )
     )
@@ -198,16 +204,16 @@ def denoise(
         .EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT)
         .result
     )
-    before_step: list[Tensor] = []
+    latents_before_steps: list[Tensor] = []
     final_latent = guider.sample(
         noise,
         torch.zeros_like(noise),
         sampler,
         sigmas,
         disable_pbar=True,
-        callback=lambda i, denoised, x, total: before_step.append(x.float().cpu().clone()),
+        callback=lambda i, denoised, x, total: latents_before_steps.append(x.float().cpu().clone()),
     )
-    return [*before_step[1:], latents_module.normalise_latent(final_latent.float().cpu())]
+    return [*latents_before_steps[1:], latents_module.normalise_latent(final_latent.float().cpu())]
 
 
 def embedding_picture_checks() -> Iterator[Check]:
@@ -215,13 +221,17 @@ def embedding_picture_checks() -> Iterator[Check]:
     import comfy.clip_model
     import comfy.sample
 
-    tensors = load_golden("pack_mask")
-    picture = tensors["clip.preproc_in_56x154"].movedim(0, -1)[None]
+    golden_tensors = load_golden("pack_mask")
+    picture = golden_tensors["clip.preproc_in_56x154"].movedim(0, -1)[None]
     our_picture = comfy.clip_model.clip_preprocess(picture, size=224)[..., ::4, ::4]
-    mean = float((our_picture - tensors["clip.preproc_inference_every4"]).abs().mean())
-    yield Check("image embedding: picture for CLIP vision (mean difference)", mean, 0.02)
-    noise = comfy.sample.prepare_noise(torch.zeros_like(tensors["in.ego_noise"]), 1234)
-    yield Check("noise of seed 1234", largest_difference(noise, tensors["in.ego_noise"]), 0.0)
+    mean_difference = float(
+        (our_picture - golden_tensors["clip.preproc_inference_every4"]).abs().mean()
+    )
+    yield Check("image embedding: picture for CLIP vision (mean difference)", mean_difference, 0.02)
+    noise = comfy.sample.prepare_noise(torch.zeros_like(golden_tensors["in.ego_noise"]), 1234)
+    yield Check(
+        "noise of seed 1234", largest_difference(noise, golden_tensors["in.ego_noise"]), 0.0
+    )
 
 
 def noise_checks(pack: ModuleType) -> Iterator[Check]:
@@ -267,22 +277,28 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
         ("short", "[Exo view] tea (hot:1.5)\n[Ego view] hands"),
         ("long", f"[Exo view] {caption_section * 8} [Ego view] {caption_section * 8}"),
     ):
-        text = import_nodes(pack, "text").EgoXText
-        tokens, empty_embedding, _, _, note = text.execute(clip, prompt, "", "as written").result
-        (row,), (empty_row,) = tokens["umt5xxl"], empty_embedding["umt5xxl"]
+        text_node = import_nodes(pack, "text").EgoXText
+        tokens, empty_embedding, _, _, note = text_node.execute(
+            clip, prompt, "", "as written"
+        ).result
+        (token_pairs,), (empty_token_pairs,) = tokens["umt5xxl"], empty_embedding["umt5xxl"]
         all_ids = sentencepiece_processor.encode(
             " ".join(html.unescape(html.unescape(prompt)).split())
         )
         expected_ids = [*all_ids[:511], 1] + [0] * (511 - len(all_ids[:511]))
-        yield Check(f"text, {name}: tokens", float(abs(len(row) - 512)), 0.0)
+        yield Check(f"text, {name}: tokens", float(abs(len(token_pairs) - 512)), 0.0)
         yield Check(
             f"text, {name}: ids, cut where the released ones are",
-            largest_id_difference(row, expected_ids),
+            largest_id_difference(token_pairs, expected_ids),
             0.0,
         )
-        yield Check(f"text, {name}: emphasis", max(abs(weight - 1.0) for _, weight in row), 0.0)
         yield Check(
-            f"text, {name}: empty negative", largest_id_difference(empty_row, [1] + [0] * 511), 0.0
+            f"text, {name}: emphasis", max(abs(weight - 1.0) for _, weight in token_pairs), 0.0
+        )
+        yield Check(
+            f"text, {name}: empty negative",
+            largest_id_difference(empty_token_pairs, [1] + [0] * 511),
+            0.0,
         )
         yield Check(
             f"text, {name}: the note tells of a cut",

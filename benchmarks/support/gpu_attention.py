@@ -22,15 +22,15 @@ ERROR_BAR = 1.25
 """Largest error, as a multiple of plain attention's own. Kernels differ by that much in how they
 round the softmax (float32 or the model's dtype) before it meets v; a wrong mask or a missed column
 is off by tens of times."""
-TIME_BARS = {"bf16": 1.25, "fp16": 1.35}
+TIME_LIMIT_RATIOS = {"bf16": 1.25, "fp16": 1.35}
 """Guided attention's time on a card of 9.0, of plain attention's by the fastest form."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-SHAPES = {"14b": ((13, 56, 98, 56), 40, 128), "small": ((3, 8, 14, 8), 4, 64)}
+ATTENTION_SHAPES = {"14b": ((13, 56, 98, 56), 40, 128), "small": ((3, 8, 14, 8), 4, 64)}
 """Latents (t, h, w_exo, w_ego), heads, channels of a head."""
-ROUNDS = {"14b": 7, "small": 1}
-FOR_GPUS = ("cudnn", "triton")
+ROUNDS_BY_SIZE = {"14b": 7, "small": 1}
+GPU_ONLY_KERNELS = ("cudnn", "triton")
 """Kernels that run on GPUs only, and there not for every shape: a refusal is no failure."""
-DENSE, SAGE = "the authors' dense map", "sageattention"
+DENSE_NAME, SAGE_NAME = "the authors' dense map", "sageattention"
 """Timed beside the plain forms: Sage, where it is installed, alone and as the host has it for what
 carries no bias."""
 
@@ -44,15 +44,19 @@ def kernel_rows(
 ) -> Iterator[Row]:
     """Measure the error and the time of each named attention backend against plain attention, for
     several dtypes and batch sizes."""
-    latents, head_count, head_dim = SHAPES[size]
+    latents, head_count, head_dim = ATTENTION_SHAPES[size]
     for dtype, batch in cases:
         with torch.inference_mode():
             attention_case = rig.make_case(
                 latents, head_count, head_dim, DTYPES[dtype], device, batch
             )
-            time_limit_ratio = TIME_BARS[dtype] if judged else None
+            time_limit_ratio = TIME_LIMIT_RATIOS[dtype] if judged else None
             yield from _case_rows(
-                attention_case, names, f"{dtype}, batch {batch}", ROUNDS[size], time_limit_ratio
+                attention_case,
+                names,
+                f"{dtype}, batch {batch}",
+                ROUNDS_BY_SIZE[size],
+                time_limit_ratio,
             )
         del attention_case
         if device.type == "cuda":
@@ -60,25 +64,34 @@ def kernel_rows(
 
 
 def _case_rows(
-    case: rig.Case, names: Sequence[str], case_description: str, rounds: int, time_bar: float | None
+    case: rig.AttentionCase,
+    names: Sequence[str],
+    case_description: str,
+    rounds: int,
+    time_bar: float | None,
 ) -> Iterator[Row]:
     plain_kernels, device = _plain_kernels(case), case.q.device
-    plain_error = rig.row_error(plain_kernels["default"](), rig.exact_rows(case, None))
+    plain_error = rig.relative_row_error(plain_kernels["default"](), rig.exact_rows(case, None))
     exact_result = rig.exact_rows(case, GgaOptions())
     guided_functions, guided_errors = {}, {}
     for name in names:
-        guided_function, label = _guided(case, name), f"guided by {name}, {case_description}"
+        guided_function, label = (
+            _guided_function(case, name),
+            f"guided by {name}, {case_description}",
+        )
         try:
-            guided_errors[label] = rig.row_error(guided_function(), exact_result)
+            guided_errors[label] = rig.relative_row_error(guided_function(), exact_result)
             guided_functions[label] = guided_function
         except Exception as failure:  # noqa: BLE001  (a kernel may refuse in any way)
-            is_refused = name in FOR_GPUS and "CUDA error" not in str(failure)
+            is_refused = name in GPU_ONLY_KERNELS and "CUDA error" not in str(failure)
             failure_text = f"does not run here: {error_line(failure)}"
             yield Row(what=label, measured=failure_text, held=None if is_refused else False)
-    kernel_functions = plain_kernels | {DENSE: _dense(case)}
-    if device.type == "cuda" and find_spec(SAGE) is not None:  # for all that carries no bias
-        kernel_functions |= {SAGE: partial(_sage, *case.inputs)}
-        kernel_functions |= {f"guided with {SAGE}": _guided(case, "auto", plain=_sage)}
+    kernel_functions = plain_kernels | {DENSE_NAME: _dense_function(case)}
+    if device.type == "cuda" and find_spec(SAGE_NAME) is not None:  # for all that carries no bias
+        kernel_functions |= {SAGE_NAME: partial(_sage_attention, *case.plain_inputs)}
+        kernel_functions |= {
+            f"guided with {SAGE_NAME}": _guided_function(case, "auto", plain=_sage_attention)
+        }
     median_s = rig.median_seconds(kernel_functions | guided_functions, device, rounds)
     fastest_plain = min(plain_kernels.keys() & median_s.keys(), key=median_s.__getitem__)
     other_times = ", ".join(
@@ -109,45 +122,54 @@ def _case_rows(
         )
 
 
-def _guided(case: rig.Case, name: str, **kernel_options: Any) -> Callable[[], Tensor]:
+def _guided_function(
+    case: rig.AttentionCase, name: str, **kernel_options: Any
+) -> Callable[[], Tensor]:
     return partial(
-        gga_attention, *case.inputs, case.geometry, GgaOptions(), backend=name, **kernel_options
+        gga_attention,
+        *case.plain_inputs,
+        case.geometry,
+        GgaOptions(),
+        backend=name,
+        **kernel_options,
     )
 
 
-def _plain_kernels(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
+def _plain_kernels(case: rig.AttentionCase) -> dict[str, Callable[[], Tensor]]:
     """List functions that compute attention without geometry, one for each of torch's kernels."""
     t, h, w_exo, _ = case.geometry.grid
 
-    def by(name: str) -> Tensor:
-        with rig.kernel(name):
-            return plain_attention(*case.inputs)
+    def run_kernel(name: str) -> Tensor:
+        with rig.use_kernel(name):
+            return plain_attention(*case.plain_inputs)
 
-    def apart() -> Tensor:
-        rows = case.q.unflatten(1, (t * h, -1))
-        with rig.kernel("cudnn"):
-            for query_half in (rows[:, :, :w_exo], rows[:, :, w_exo:]):
+    def split_queries() -> Tensor:
+        query_rows = case.q.unflatten(1, (t * h, -1))
+        with rig.use_kernel("cudnn"):
+            for query_half in (query_rows[:, :, :w_exo], query_rows[:, :, w_exo:]):
                 half_results = plain_attention(query_half.flatten(1, 2), case.k, case.v, case.heads)
         return half_results
 
-    return {name: partial(by, name) for name in rig.PLAIN_KERNELS} | {"cudnn, apart": apart}
+    return {name: partial(run_kernel, name) for name in rig.PLAIN_KERNELS} | {
+        "cudnn, apart": split_queries
+    }
 
 
-def _sage(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+def _sage_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     from sageattention import sageattn
 
     q, k, v = (x.unflatten(-1, (heads, -1)) for x in (q, k, v))
     return sageattn(q, k, v, tensor_layout="NHD").flatten(2)
 
 
-def _dense(case: rig.Case) -> Callable[[], Tensor]:
+def _dense_function(case: rig.AttentionCase) -> Callable[[], Tensor]:
     """Compute guided attention with the complete bias map as a mask, as the authors' code does."""
     q, k, v = (x.unflatten(-1, (case.heads, -1)).transpose(1, 2) for x in (case.q, case.k, case.v))
-    mask: list[Tensor] = []
+    bias_masks: list[Tensor] = []
 
     def run() -> Tensor:
-        if not mask:
-            mask.append(dense_bias(case.geometry, GgaOptions(), q.dtype)[None, None])
-        return scaled_dot_product_attention(q, k, v, attn_mask=mask[0])
+        if not bias_masks:
+            bias_masks.append(dense_bias(case.geometry, GgaOptions(), q.dtype)[None, None])
+        return scaled_dot_product_attention(q, k, v, attn_mask=bias_masks[0])
 
     return run

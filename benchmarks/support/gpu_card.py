@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.support.attention_case import median_seconds
-from benchmarks.support.gpu_row import GB, PACK, Row, anonymous, error_line
+from benchmarks.support.gpu_row import GB, PACK_FOLDER, Row, anonymise, error_line
 from benchmarks.support.record import matrix_rate
 from egox_core.errors import EgoXInputError
 from tools.rigs.wan_shapes import CLIPS, SIZES
 
-GPU_TESTS = "tests/core"
-WITHOUT_TRITON = "; without Triton: a guided layer takes 1.5 times as long (on an H200)"
-TRAINING_SLACK, TRAINING_BAR_S = 1.1, 15.0
+GPU_TEST_FOLDER = "tests/core"
+NO_TRITON_NOTE = "; without Triton: a guided layer takes 1.5 times as long (on an H200)"
+MOST_PEAK_RATIO, MOST_TRAINING_STEP_S = 1.1, 15.0
 """Share by which a training step's peak may be above the prediction; its time on a card of 9.0."""
 ROUNDS = 5
 LARGEST_FP8, LARGEST_INT8 = 448.0, 127.0
@@ -27,12 +27,12 @@ LARGEST_FP8, LARGEST_INT8 = 448.0, 127.0
 def device_row(device: torch.device) -> Row:
     """Describe the GPU, and measure its operations per second in one large matrix product."""
     flops_per_second = matrix_rate(device)
-    facts = {"matrix_flops_per_second": flops_per_second}
+    device_facts = {"matrix_flops_per_second": flops_per_second}
     rate_text = f"{flops_per_second / 1e12:.1f} TFLOP/s of one large matrix product"
     if device.type == "cuda":
         gpu_properties = torch.cuda.get_device_properties(device)
         free_bytes, total_bytes = torch.cuda.mem_get_info(device)
-        facts |= {
+        device_facts |= {
             "name": gpu_properties.name,
             "capability": [gpu_properties.major, gpu_properties.minor],
             "total_bytes": total_bytes,
@@ -42,8 +42,8 @@ def device_row(device: torch.device) -> Row:
             f"compute {gpu_properties.major}.{gpu_properties.minor}"
         )
         if find_spec("triton") is None:
-            rate_text += WITHOUT_TRITON
-    return Row(what="device", measured=rate_text, numbers=facts)
+            rate_text += NO_TRITON_NOTE
+    return Row(what="device", measured=rate_text, numbers=device_facts)
 
 
 def product_rows(size: str, device: torch.device) -> Iterator[Row]:
@@ -146,16 +146,16 @@ def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row
         seconds, peak_gb = measure(storage_dtype, size == "small")
     except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT or, for fp8, torchao
         return Row(what=title, measured=f"not run: {error_line(error)}")
-    result_text = f"{seconds:.2f} s, {peak_words(peak_gb)}"
-    in_time = not timed or seconds <= TRAINING_BAR_S
-    bar_text = f"peak <= {TRAINING_SLACK} of the prediction"
+    result_text = f"{seconds:.2f} s, {peak_text(peak_gb)}"
+    is_fast_enough = not timed or seconds <= MOST_TRAINING_STEP_S
+    limit_text = f"peak <= {MOST_PEAK_RATIO} of the prediction"
     if timed:
-        bar_text = f"<= {TRAINING_BAR_S:g} s, {bar_text}"
+        limit_text = f"<= {MOST_TRAINING_STEP_S:g} s, {limit_text}"
     return Row(
         what=title,
         measured=f"{result_text} (predicted {predicted_gb:.1f})",
-        bar=bar_text if is_judged else "",
-        held=in_time and peak_fits(peak_gb, predicted_gb) if is_judged else None,
+        bar=limit_text if is_judged else "",
+        held=is_fast_enough and peak_fits(peak_gb, predicted_gb) if is_judged else None,
         numbers={"seconds": seconds, "peak_gb": peak_gb, "predicted_gb": predicted_gb},
     )
 
@@ -174,16 +174,16 @@ def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[
     predicted_gb, main_gb = measurement["predicted_gb"], measurement["predicted_main_gb"]
     yield Row(
         what=title,
-        measured=f"{measurement['seconds']:.2f} s by {measurement['optimizer']}, {peak_words(measurement['peak_gb'])} "
+        measured=f"{measurement['seconds']:.2f} s by {measurement['optimizer']}, {peak_text(measurement['peak_gb'])} "
         f"(predicted {predicted_gb:.1f}), main memory {measurement['main_gb']:.1f} GB "
         f"(predicted {main_gb:.1f} with copies while saving)",
-        bar=f"peak <= {TRAINING_SLACK} of the prediction" if is_judged else "",
+        bar=f"peak <= {MOST_PEAK_RATIO} of the prediction" if is_judged else "",
         held=peak_fits(measurement["peak_gb"], predicted_gb) if is_judged else None,
         numbers=measurement,
     )
 
 
-def peak_words(
+def peak_text(
     peak_gb: float | None,  # of tensors
 ) -> str:
     return "peak not measured" if peak_gb is None else f"peak {peak_gb:.1f} GB of tensors"
@@ -191,7 +191,7 @@ def peak_words(
 
 def peak_fits(peak_gb: float | None, predicted_gb: float) -> bool:
     """Check that the measured peak memory exceeds the predicted one by at most a tolerance."""
-    return peak_gb is not None and peak_gb <= TRAINING_SLACK * predicted_gb
+    return peak_gb is not None and peak_gb <= MOST_PEAK_RATIO * predicted_gb
 
 
 def tests_row(device: torch.device) -> Row:
@@ -200,10 +200,10 @@ def tests_row(device: torch.device) -> Row:
     title = "tests on the card"
     if device.type == "cpu" or find_spec("pytest") is None:
         return Row(what=title, measured="not run: takes a card and pytest")
-    command = ["pytest", "-q", "--device", device.type, "-p", "no:cacheprovider", GPU_TESTS]
+    command = ["pytest", "-q", "--device", device.type, "-p", "no:cacheprovider", GPU_TEST_FOLDER]
     pytest_run = subprocess.run(
         [sys.executable, "-m", *command],
-        cwd=PACK,
+        cwd=PACK_FOLDER,
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -215,5 +215,5 @@ def tests_row(device: torch.device) -> Row:
         .strip("= ")
     )
     return Row(
-        what=title, measured=anonymous(last_line), bar="pass", held=pytest_run.returncode == 0
+        what=title, measured=anonymise(last_line), bar="pass", held=pytest_run.returncode == 0
     )

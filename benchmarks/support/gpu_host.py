@@ -26,14 +26,14 @@ from tools.rigs.pack_in_process import import_host, load_pack
 from tools.rigs.wan_shapes import CLIPS, IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS, wan_model
 from tools.setup.host import find_host
 
-WEIGHTS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
-STEP_BAR_S, KEPT_BAR, COMPILED_BAR = 7.0, 0.45, 0.95
+WEIGHT_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
+MOST_STEP_S, MOST_CACHED_RATIO, MOST_COMPILED_RATIO = 7.0, 0.45, 0.95
 """On a card of 9.0: a guided step with CFG of the 14B in bf16; a step with exo kept, of that; one of
 compiled blocks, of an eager one."""
 STEPS, CFG = 3, 5.0
 FAST_STEPS, FAST_CFG = 6, 1.0
 """As workflows/egox_fast.json has them."""
-STEPS_A_CLIP, KEPT_EVERY = 50, 4
+STEPS_PER_CLIP, CACHE_INTERVAL = 50, 4
 _base = None
 
 
@@ -73,10 +73,10 @@ def host_rows(part_name: str, settings: dict[str, Any]) -> Iterator[Row]:
     """Measure one part of the benchmark in ComfyUI, optionally with a limit on the GPU's free
     memory."""
     weights_kind, _, limit_text = part_name.partition(" ")
-    held_gb = "" if weights_kind == "compiled" else limit_text
+    memory_limit_gb = "" if weights_kind == "compiled" else limit_text
     size, total_bytes, ballast_bytes = settings["size"], settings["total_bytes"], 0
     memory_management = start_host()
-    name = f"{weights_kind}, {held_gb} GB" if held_gb else weights_kind
+    name = f"{weights_kind}, {memory_limit_gb} GB" if memory_limit_gb else weights_kind
     if total_bytes:
         import comfy.model_management
 
@@ -87,7 +87,7 @@ def host_rows(part_name: str, settings: dict[str, Any]) -> Iterator[Row]:
         comfy.model_management.soft_empty_cache()
         torch.cuda.reset_peak_memory_stats()
         # Of the whole device, so that what is left over counts with what is held.
-        ballast_bytes = total_bytes - int(held_gb) * 10**9 if held_gb else 0
+        ballast_bytes = total_bytes - int(memory_limit_gb) * 10**9 if memory_limit_gb else 0
     ballast_tensor = torch.empty(
         ballast_bytes, dtype=torch.uint8, device="cuda" if total_bytes else "cpu"
     )
@@ -111,7 +111,7 @@ def host_rows(part_name: str, settings: dict[str, Any]) -> Iterator[Row]:
         elif weights_kind == "fast":
             yield fast_row(size, name, memory)
         else:
-            yield from step_rows(weights_kind, name, memory, settings, bool(held_gb))
+            yield from step_rows(weights_kind, name, memory, settings, bool(memory_limit_gb))
 
 
 def step_rows(
@@ -130,7 +130,7 @@ def step_rows(
     size, is_judged = settings["size"], settings["judged"] and weights == "bf16"
     text_encoder = None if is_memory_limited else resident_encoder(size)
     plain_model, guided_model, exo_keeping_model = patched_models(
-        random_model(size, WEIGHTS[weights]), size
+        random_model(size, WEIGHT_TYPES[weights]), size
     )
     time_sampling(guided_model, size, 1, CFG)  # loads, chooses kernels
     step_s, guided_latent = time_sampling(guided_model, size, STEPS, CFG)
@@ -138,13 +138,13 @@ def step_rows(
     step_timer = wrapper.calls.seconds
     attention_share = step_timer.total("attention") / step_timer.total("full")
     sampling_minutes, minute_limit = (
-        STEPS_A_CLIP * s / 60 for s in (step_s, 2 * settings["forward_limit_s"])
+        STEPS_PER_CLIP * s / 60 for s in (step_s, 2 * settings["forward_limit_s"])
     )
     yield Row(
         what=f"CFG step, {name}, guided",
-        bar=f"<= {STEP_BAR_S} s" if is_judged else "",
-        held=step_s <= STEP_BAR_S if is_judged else None,
-        measured=f"{step_s:.2f} s, {100 * attention_share:.0f} % of it in self-attention; {STEPS_A_CLIP} "
+        bar=f"<= {MOST_STEP_S} s" if is_judged else "",
+        held=step_s <= MOST_STEP_S if is_judged else None,
+        measured=f"{step_s:.2f} s, {100 * attention_share:.0f} % of it in self-attention; {STEPS_PER_CLIP} "
         f"steps {sampling_minutes:.1f} min (FLOP limit {minute_limit:.1f})",
         numbers={"seconds": step_s, "attention_share": attention_share},
     )
@@ -156,19 +156,19 @@ def step_rows(
             measured=f"{plain_s:.2f} s; guided over plain {step_s / plain_s:.3f}",
             numbers={"seconds": plain_s},
         )
-        kept_s, cache_place = (
+        cached_step_s, cache_place = (
             time_sampling(exo_keeping_model, size, STEPS, CFG)[0],
             describe_kept_exo(exo_keeping_model, size),
         )
-        sampling_minutes *= (1 + (KEPT_EVERY - 1) * kept_s / step_s) / KEPT_EVERY
+        sampling_minutes *= (1 + (CACHE_INTERVAL - 1) * cached_step_s / step_s) / CACHE_INTERVAL
         yield Row(
             what=f"CFG step, {name}, exo kept",
-            bar=f"<= {KEPT_BAR} of a full step" if is_judged else "",
-            held=kept_s <= KEPT_BAR * step_s if is_judged else None,
-            measured=f"{kept_s:.2f} s, {kept_s / step_s:.3f} of a full step; {STEPS_A_CLIP} steps "
-            f"with recompute exo {KEPT_EVERY} {sampling_minutes:.1f} min; kept {cache_place}, beside "
+            bar=f"<= {MOST_CACHED_RATIO} of a full step" if is_judged else "",
+            held=cached_step_s <= MOST_CACHED_RATIO * step_s if is_judged else None,
+            measured=f"{cached_step_s:.2f} s, {cached_step_s / step_s:.3f} of a full step; {STEPS_PER_CLIP} steps "
+            f"with recompute exo {CACHE_INTERVAL} {sampling_minutes:.1f} min; kept {cache_place}, beside "
             f"{text_encoder.model_size() / GB:.1f} GB of a text encoder",
-            numbers={"seconds": kept_s},
+            numbers={"seconds": cached_step_s},
         )
     yield Row(
         what=f"CFG step, {name}, result and memory",
@@ -201,21 +201,21 @@ def resident_encoder(size: str) -> Any:
     return model_patcher
 
 
-def describe_kept_exo(exo_kept: Any, size: str) -> str:
+def describe_kept_exo(model_caching_exo: Any, size: str) -> str:
     """Describe where a sampling run stored the cached activations of the exo tokens, and in which
     precision."""
-    (wrapper,) = exo_kept.get_wrappers("diffusion_model", "egox")
+    (wrapper,) = model_caching_exo.get_wrappers("diffusion_model", "egox")
     exo_cache, cache_places = wrapper.calls.exo_cache, set()
 
-    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+    def record_cache_places(executor: Any, *args: Any, **kwargs: Any) -> Any:
         step_output = executor(*args, **kwargs)
         cache_places.update(
             (entry.home.type, entry.packed) for entry in exo_cache._entries.values()
         )
         return step_output
 
-    watched_model = exo_kept.clone()
-    watched_model.add_wrapper_with_key("apply_model", "look", look)
+    watched_model = model_caching_exo.clone()
+    watched_model.add_wrapper_with_key("apply_model", "look", record_cache_places)
     time_sampling(watched_model, size, 1, CFG)
     descriptions = [
         f"{'in 8 bits' if is_packed else 'exactly'} on {cache_place}"
@@ -234,9 +234,9 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
 
     # A CPU's compiler takes minutes, and tells nothing of a card's.
     backend = "inductor" if torch.cuda.is_available() else "eager"
-    weights = random_model(size, WEIGHTS[name], disable_dynamic=True)
-    _, guided_model, model_keeping_exo = patched_models(weights, size)
-    for model_name, model in (("guided", guided_model), ("exo kept", model_keeping_exo)):
+    weights = random_model(size, WEIGHT_TYPES[name], disable_dynamic=True)
+    _, guided_model, model_caching_exo = patched_models(weights, size)
+    for model_name, model in (("guided", guided_model), ("exo kept", model_caching_exo)):
         model_forms = {
             "eager": model,
             "compiled": TorchCompileModel.execute(model, backend)[0],
@@ -251,12 +251,13 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
                 best_seconds[compile_kind] = min(
                     best_seconds[compile_kind], time_sampling(patched_model, size, STEPS, CFG)[0]
                 )
-        ratio = best_seconds["compiled"] / best_seconds["eager"]
+        compiled_to_eager_ratio = best_seconds["compiled"] / best_seconds["eager"]
         yield Row(
             what=f"CFG step, {name}, {model_name}, compiled",
-            bar=f"<= {COMPILED_BAR} of eager" if judged else "",
-            held=ratio <= COMPILED_BAR if judged else None,
-            measured=f"{best_seconds['compiled']:.2f} s, {ratio:.3f} of {best_seconds['eager']:.2f} s in turns; the "
+            bar=f"<= {MOST_COMPILED_RATIO} of eager" if judged else "",
+            held=compiled_to_eager_ratio <= MOST_COMPILED_RATIO if judged else None,
+            measured=f"{best_seconds['compiled']:.2f} s, {compiled_to_eager_ratio:.3f} of "
+            f"{best_seconds['eager']:.2f} s in turns; the "
             f"first two steps {first_seconds['compiled']:.0f} s (eager {first_seconds['eager']:.0f})",
             numbers={"seconds": best_seconds, "first": first_seconds},
         )
@@ -265,7 +266,7 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
 def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
     """Measure a complete run of the workflow egox_fast: VAE encoding, sampling and VAE decoding."""
     clip, vae = CLIPS[size], random_vae(size)
-    guided_model, time_stamps = patched_models(random_model(size, WEIGHTS["fp8"]), size)[1], []
+    guided_model, time_stamps = patched_models(random_model(size, WEIGHT_TYPES["fp8"]), size)[1], []
     time_stamps.append(time.perf_counter())
     for width in (clip.exo_width, clip.ego_width):
         latent = vae.encode(torch.rand(clip.frames, clip.height, width, 3))
@@ -316,9 +317,9 @@ def random_vae(size: str) -> Any:
     import comfy.model_management
     import comfy.sd
 
-    width, halved_in_time = 96 if size == "14b" else 8, [False, True, True]
+    width, time_downsampling = 96 if size == "14b" else 8, [False, True, True]
     with torch.device("meta"):
-        vae_module = comfy.ldm.wan.vae.WanVAE(width, 16, temperal_downsample=halved_in_time)
+        vae_module = comfy.ldm.wan.vae.WanVAE(width, 16, temperal_downsample=time_downsampling)
     device = comfy.model_management.get_torch_device()
     return comfy.sd.VAE(sd=random_state(vae_module, torch.bfloat16, device))
 
@@ -377,7 +378,7 @@ def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
     return (
         patch_function(model, canvas, None, options(mode="off"))[0],
         patch_function(model, canvas, geometry, options())[0],
-        patch_function(model, canvas, geometry, options(), recompute_exo=KEPT_EVERY)[0],
+        patch_function(model, canvas, geometry, options(), recompute_exo=CACHE_INTERVAL)[0],
     )
 
 

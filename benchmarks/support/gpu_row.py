@@ -11,8 +11,8 @@ from typing import Any
 from egox_core.frozen import frozen
 
 GB = 1e9
-LONGEST_REASON = 200
-PACK = Path(__file__).resolve().parent.parent.parent
+MOST_REASON_LENGTH = 200
+PACK_FOLDER = Path(__file__).resolve().parent.parent.parent
 
 
 @frozen
@@ -29,9 +29,9 @@ class Row:
         return asdict(self)
 
 
-def anonymous(text: str) -> str:
+def anonymise(text: str) -> str:
     """Remove folders, user names and computer names from a text before it is published."""
-    for folder, placeholder in ((PACK, "<pack>"), (Path.home(), "~")):
+    for folder, placeholder in ((PACK_FOLDER, "<pack>"), (Path.home(), "~")):
         for path_text in {str(folder), folder.as_posix(), str(folder).replace("\\", "\\\\")}:
             if len(path_text) > 3:
                 text = text.replace(path_text, placeholder)
@@ -45,8 +45,8 @@ def anonymous(text: str) -> str:
 def error_line(error: BaseException) -> str:
     """Shorten an exception to one line of text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return anonymous(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")[
-        :LONGEST_REASON
+    return anonymise(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")[
+        :MOST_REASON_LENGTH
     ]
 
 

@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.support import gpu_attention, gpu_card
 from benchmarks.support.gpu_row import Row, error_line
-from benchmarks.support.record import RESULTS, full_record, machine, versions
+from benchmarks.support.record import RESULTS, add_machine_facts, machine, versions
 from egox_core.gga import BACKENDS
 from egox_core.safe_files import atomic_write, write_json
 from tools.rigs.wan_shapes import CLIPS, forward_flops
@@ -34,8 +34,8 @@ from tools.setup.layout import SetupError
 
 LARGE_BYTES = 40e9
 """A card with as much runs and trains bf16 weights; others fp8 ones."""
-WITHOUT_A_GPU = "Without a GPU nothing here tells speed or memory."
-Parts = dict[str, Callable[[], Iterable[Row]]]
+NO_GPU_NOTE = "Without a GPU nothing here tells speed or memory."
+PartFunctions = dict[str, Callable[[], Iterable[Row]]]
 
 
 @contextmanager
@@ -49,23 +49,23 @@ def time_limit(seconds: float | None) -> Generator[None]:
     if seconds is None:
         yield
         return
-    is_over = threading.Event()
+    is_block_finished = threading.Event()
 
-    def end() -> None:
-        is_over.set()
+    def interrupt_main_thread() -> None:
+        is_block_finished.set()
         if hasattr(signal, "pthread_kill"):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         else:
             _thread.interrupt_main()
 
     old_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    limit_timer = threading.Timer(seconds, end)
+    limit_timer = threading.Timer(seconds, interrupt_main_thread)
     limit_timer.daemon = True
     limit_timer.start()
     try:
         yield
     except KeyboardInterrupt:
-        if not is_over.is_set():
+        if not is_block_finished.is_set():
             raise
         raise TimeoutError from None
     finally:
@@ -111,16 +111,18 @@ class Report:
         self.keep(row)
 
 
-def list_parts(size: str, device: torch.device, card: dict[str, Any], host: bool) -> Parts:
+def list_parts(
+    size: str, device: torch.device, gpu_numbers: dict[str, Any], host: bool
+) -> PartFunctions:
     """List the parts of the GPU benchmark, most important first."""
-    is_judged = size == "14b" and card["capability"] == [9, 0]
-    card_bytes = card.get("total_bytes", LARGE_BYTES)
-    weights = "bf16" if card_bytes >= LARGE_BYTES else "fp8"
-    limit_s = forward_flops(size, CLIPS[size].tokens) / card["matrix_flops_per_second"]
-    settings = {"size": size, "total_bytes": card.get("total_bytes"), "judged": is_judged}
+    is_judged = size == "14b" and gpu_numbers["capability"] == [9, 0]
+    gpu_bytes = gpu_numbers.get("total_bytes", LARGE_BYTES)
+    weights = "bf16" if gpu_bytes >= LARGE_BYTES else "fp8"
+    limit_s = forward_flops(size, CLIPS[size].tokens) / gpu_numbers["matrix_flops_per_second"]
+    settings = {"size": size, "total_bytes": gpu_numbers.get("total_bytes"), "judged": is_judged}
     settings["forward_limit_s"] = limit_s
 
-    def in_host(part_name: str) -> Callable[[], Iterable[Row]]:
+    def host_part(part_name: str) -> Callable[[], Iterable[Row]]:
         def rows() -> Iterable[Row]:
             from benchmarks.support.gpu_host import host_rows  # noqa: PLC0415
 
@@ -133,15 +135,17 @@ def list_parts(size: str, device: torch.device, card: dict[str, Any], host: bool
 
         return [demo_row(size, is_judged)]
 
-    names = "auto", *BACKENDS
+    backend_names = "auto", *BACKENDS
 
     def kernels(dtype: str) -> Callable[[], Iterable[Row]]:
         dtype_batches = [(dtype, batch) for batch in (1, 2)]
-        return partial(gpu_attention.kernel_rows, size, device, names, dtype_batches, is_judged)
+        return partial(
+            gpu_attention.kernel_rows, size, device, backend_names, dtype_batches, is_judged
+        )
 
-    part_functions: Parts = {"kernels bf16": kernels("bf16")}
+    part_functions: PartFunctions = {"kernels bf16": kernels("bf16")}
     if host:
-        part_functions[f"host {weights}"] = in_host(weights)
+        part_functions[f"host {weights}"] = host_part(weights)
     part_functions[f"train {weights}"] = lambda: [
         gpu_card.training_row(size, weights, device, is_judged)
     ]
@@ -150,13 +154,13 @@ def list_parts(size: str, device: torch.device, card: dict[str, Any], host: bool
             gpu_card.offloaded_rows, size, gpu_gb, device
         )
     if host:
-        part_functions[f"host {weights} compiled"] = in_host(f"compiled {weights}")
+        part_functions[f"host {weights} compiled"] = host_part(f"compiled {weights}")
     part_functions["products"] = partial(gpu_card.product_rows, size, device)
     part_functions["kernels fp16"] = kernels("fp16")
     part_functions["tests"] = lambda: [gpu_card.tests_row(device)]
-    for held_memory in ("fp8 24", "fp8 16", "fast 24", "fast 16") if host else ():
-        if card_bytes > 0.95e9 * int(held_memory[-2:]):
-            part_functions[f"host {held_memory}"] = in_host(held_memory)
+    for memory_limit_name in ("fp8 24", "fp8 16", "fast 24", "fast 16") if host else ():
+        if gpu_bytes > 0.95e9 * int(memory_limit_name[-2:]):
+            part_functions[f"host {memory_limit_name}"] = host_part(memory_limit_name)
     return part_functions | ({"demo": demo} if host else {})
 
 
@@ -169,8 +173,10 @@ OVERRUN = 1.05
 
 
 def row_line(row: dict[str, Any]) -> str:
-    held_text = {True: "yes", False: "**NO**", None: ""}[row["held"]]
-    return f"| {row['what']} | {row['measured'].replace('|', '/')} | {row['bar']} | {held_text} |"
+    limit_met_text = {True: "yes", False: "**NO**", None: ""}[row["held"]]
+    return (
+        f"| {row['what']} | {row['measured'].replace('|', '/')} | {row['bar']} | {limit_met_text} |"
+    )
 
 
 def table(result: dict[str, Any]) -> str:
@@ -198,11 +204,11 @@ def table(result: dict[str, Any]) -> str:
                 f"{title}:\n" + "\n".join(f"- {bullet_text}" for bullet_text in bullet_items)
             )
     if result["size"] == "small":
-        lines.append(WITHOUT_A_GPU)
+        lines.append(NO_GPU_NOTE)
     return "\n".join(lines)
 
 
-def unused_card() -> bool:
+def has_unused_gpu() -> bool:
     """Check whether this machine has an NVIDIA driver although torch finds no GPU."""
     return not torch.cuda.is_available() and shutil.which("nvidia-smi") is not None
 
@@ -214,7 +220,7 @@ def run_bench(
     left_out_parts: list[str],  # by the first look
 ) -> int:
     """Run the benchmark parts that the command line selects, and return the exit code."""
-    if not args.small and unused_card():
+    if not args.small and has_unused_gpu():
         sys.exit(
             "bench gpu: there is an NVIDIA card that torch doesn't see. Install a torch with CUDA "
             "(EGOX_TORCH_INDEX is its index), or a newer driver. (--small runs without it.)"
@@ -247,11 +253,11 @@ def run_bench(
     report = Report(not_run={} if host else {"host": "ComfyUI is not installed"})
     running_part, later_parts = "device", ["what the device is"]
 
-    def say(text: str) -> None:
+    def print_line(text: str) -> None:
         if not args.json:
             print(text, file=sys.stderr, flush=True)
 
-    def so_far() -> dict[str, Any]:
+    def current_result() -> dict[str, Any]:
         rows = [{"part": part_name, **row.as_dict()} for part_name, row in report.rows]
         return {
             "name": report.card.get("name", "a CPU"),
@@ -269,10 +275,10 @@ def run_bench(
 
     def write() -> None:
         if is_saving:
-            write_result(args.out, so_far())
+            write_result(args.out, current_result())
 
     def keep(row: Row) -> None:
-        say(row_line(row.as_dict()))
+        print_line(row_line(row.as_dict()))
         write()
 
     report.keep = keep
@@ -287,14 +293,14 @@ def run_bench(
                 report.not_run[running_part] = "the time was over"
                 continue
             part_seconds = seconds_left * (1 if args.only else SHARE)
-            say(f"... {running_part}, {part_seconds:.0f} s at most")
+            print_line(f"... {running_part}, {part_seconds:.0f} s at most")
             write()
             report.run(running_part, part_functions[running_part], part_seconds)
     except KeyboardInterrupt:
         report.not_run |= dict.fromkeys([running_part, *later_parts], "ended by Ctrl-C")
     running_part, later_parts = "", []
-    result = so_far()
-    print(json.dumps(full_record("gpu", result), indent=1) if args.json else table(result))
+    result = current_result()
+    print(json.dumps(add_machine_facts("gpu", result), indent=1) if args.json else table(result))
     write()
     faulthandler.cancel_dump_traceback_later()
     return 0 if result["passed"] else 1
@@ -314,6 +320,6 @@ def write_result(out: Path | None, result: dict[str, Any]) -> None:
     card_name = re.sub(r"[^a-z0-9]+", "_", result["name"].lower())
     name_suffix = "_small" if result["size"] == "small" else ""
     file = RESULTS / f"gpu_{card_name}{name_suffix}" if out is None else out / "gpu"
-    write_json(file.with_suffix(".json"), full_record("gpu", _without_non_finite(result)))
+    write_json(file.with_suffix(".json"), add_machine_facts("gpu", _without_non_finite(result)))
     with atomic_write(file.with_suffix(".md")) as temporary_file:
         temporary_file.write_text(table(result) + "\n", "utf-8")

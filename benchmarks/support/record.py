@@ -35,10 +35,10 @@ def machine() -> dict[str, Any]:
 
 def matrix_rate(device: torch.device) -> float:
     """Measure the operations per second of one large matrix product on a device."""
-    on_gpu = device.type == "cuda"
-    n, dtype = (8192, torch.bfloat16) if on_gpu else (1024, torch.float32)
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    return 2 * n**3 / min(seconds(lambda: a @ b, device) for _ in range(10))
+    is_gpu = device.type == "cuda"
+    matrix_size, dtype = (8192, torch.bfloat16) if is_gpu else (1024, torch.float32)
+    a, b = (torch.randn(matrix_size, matrix_size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * matrix_size**3 / min(seconds(lambda: a @ b, device) for _ in range(10))
 
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
@@ -87,14 +87,14 @@ def finish(
     passed: bool = True,
 ) -> int:
     """Print a benchmark's result and save it if requested, and return the script's exit code."""
-    text = json.dumps(full_record(name, result), indent=1, ensure_ascii=False)
+    text = json.dumps(add_machine_facts(name, result), indent=1, ensure_ascii=False)
     print(text if args.json else table)
     if args.save:
         (RESULTS / f"{name}.json").write_text(text + "\n", "utf-8")
     return 0 if passed else 1
 
 
-def full_record(name: str, result: dict[str, Any]) -> dict[str, Any]:
+def add_machine_facts(name: str, result: dict[str, Any]) -> dict[str, Any]:
     """Add the benchmark's name, the date, the machine and package versions to a result."""
     return {
         "benchmark": name,

@@ -55,10 +55,12 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
     optimizer = "adamw8bit" if find_spec("bitsandbytes") is not None else "adamw"
     settings = ["gradient_accumulation=1", f"optimizer.name={optimizer}"]
     config = load_config(CONFIGS / f"train_14b_{gigabytes}gb.yaml", settings)
-    canvas = CANVASES["704x256" if gigabytes == "16" else "1232x448"]
-    gpu_estimate, main_estimate = (f(config, meta_model(), canvas) for f in (predict, predict_main))
+    canvas_size = CANVASES["704x256" if gigabytes == "16" else "1232x448"]
+    gpu_estimate, main_estimate = (
+        f(config, meta_model(), canvas_size) for f in (predict, predict_main)
+    )
     assert gpu_estimate is not None and main_estimate is not None  # of a LoRA
-    t, h, w_exo, w_ego = canvas
+    t, h, w_exo, w_ego = canvas_size
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, token_grid, lora_rank = (
         meta_model(),
@@ -171,13 +173,17 @@ def make_step(
     packed_input = torch.randn(
         1, 36, t, 2 * h, 2 * (w_exo + w_ego), device=device, dtype=torch.bfloat16
     )
-    text = torch.randn(1, 512, model_config.text_dim, device=device, dtype=torch.bfloat16)
-    image = torch.randn(1, 257, model_config.image_dim, device=device, dtype=torch.bfloat16)
+    text_embedding = torch.randn(1, 512, model_config.text_dim, device=device, dtype=torch.bfloat16)
+    image_embedding = torch.randn(
+        1, 257, model_config.image_dim, device=device, dtype=torch.bfloat16
+    )
 
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             time_step = torch.full((1,), 500.0, device=device)
-            model_output = model(packed_input, time_step, text, image, return_dict=False)[0]
+            model_output = model(
+                packed_input, time_step, text_embedding, image_embedding, return_dict=False
+            )[0]
         model_output[..., 2 * w_exo :].float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

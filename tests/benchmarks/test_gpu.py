@@ -15,7 +15,7 @@ import torch
 from benchmarks import gpu
 from benchmarks.support import gpu_attention, gpu_run
 from benchmarks.support.gpu_host import random_model
-from benchmarks.support.gpu_row import Row, anonymous, error_line
+from benchmarks.support.gpu_row import Row, anonymise, error_line
 from egox_core.safe_files import read_json
 from tests.paths import ROOT
 from tools.rigs.wan_shapes import wan_model
@@ -231,7 +231,7 @@ def test_wrong_and_refusing_kernels_are_reported(monkeypatch):
 
 def test_report_identifies_no_machine(monkeypatch):
     monkeypatch.setattr("benchmarks.support.gpu_row._user", lambda: "somebody")
-    anonymous_text = anonymous(
+    anonymous_text = anonymise(
         f"{ROOT}/benchmarks/x.py of somebody in {Path.home()}/y and /opt/site/torch/nn.py, a/b"
     )
     assert (
