@@ -19,13 +19,13 @@ from egox_core.video import decode_frames, probe_video
 from ..data.manifest import read_manifest
 from ..data.sources import list_takes
 from .check_row import EpisodeResult
-from .mend import mend
+from .mend import correct_poses
 from .robot_episodes import is_robot_set, robot_episodes
-from .stated import Stated
+from .stated import StatedEpisode
 from .view_fit import fit_view
 from .view_motion import compare_turns, picture_turns
 
-MOST_TURNS, MOST_VIEWS = 900, 49
+MOST_COMPARED_FRAMES, MOST_RENDERED_FRAMES = 900, 49
 """Frames whose turns are compared, and frames that make the scene."""
 
 
@@ -54,18 +54,18 @@ def check_set(
         try:
             rows.append(_check_episode(episode, progress))
         except EgoXInputError as error:
-            rows.append(EpisodeResult(name=episode.name, words=f"not read: {error}"))
+            rows.append(EpisodeResult(name=episode.name, finding=f"not read: {error}"))
     if write:
         for row in rows:
-            if row.mendable and row.folder is not None:
-                mend(row, row.folder)
-    return tuple(sorted(rows, key=lambda row: (not row.wrong, -row.sigmas)))
+            if row.is_correctable and row.folder is not None:
+                correct_poses(row, row.folder)
+    return tuple(sorted(rows, key=lambda row: (not row.is_wrong, -row.error_sigmas)))
 
 
-def _find_episodes(root: Path, write: bool) -> Iterator[Stated]:
+def _find_episodes(root: Path, write: bool) -> Iterator[StatedEpisode]:
     manifest = root / "manifest.jsonl"
-    takes = not manifest.is_file() and not is_robot_set(root)
-    if write and not takes:
+    has_take_folders = not manifest.is_file() and not is_robot_set(root)
+    if write and not has_take_folders:
         raise EgoXInputError(
             "--write",
             got=f"{root.name!r}, which was made from takes",
@@ -76,14 +76,14 @@ def _find_episodes(root: Path, write: bool) -> Iterator[Stated]:
         for record in read_manifest(manifest):
             if record.ground_truth:
                 folder = root / record.folder
-                yield Stated(
+                yield StatedEpisode(
                     name=record.clip,
                     ego_video=folder / TRUTH,
                     folder=folder,
                     frames=record.frames,
                 )
         return
-    if not takes:
+    if not has_take_folders:
         yield from robot_episodes(root)
         return
     skipped_takes: list[tuple[str, str]] = []
@@ -91,15 +91,15 @@ def _find_episodes(root: Path, write: bool) -> Iterator[Stated]:
         for exo_view in take.exos:
             folder = exo_view.video.parent if take.layout == "take" else None
             name = take.name if len(take.exos) == 1 else f"{take.name}/{exo_view.name}"
-            yield Stated(name=name, ego_video=take.ego_video, folder=folder, ego=take.ego)
+            yield StatedEpisode(name=name, ego_video=take.ego_video, folder=folder, ego=take.ego)
     for name, skip_reason in skipped_takes:
-        yield Stated(name=name, ego_video=None, problem=skip_reason)
+        yield StatedEpisode(name=name, ego_video=None, problem=skip_reason)
 
 
-def _check_episode(episode: Stated, progress: Progress) -> EpisodeResult:
+def _check_episode(episode: StatedEpisode, progress: Progress) -> EpisodeResult:
     if episode.ego_video is None:
         message = episode.problem or "not testable: no ego video"
-        return EpisodeResult(name=episode.name, words=message)
+        return EpisodeResult(name=episode.name, finding=message)
     take, missing_reason = None, "no depth"
     if episode.folder is not None:
         try:
@@ -110,50 +110,58 @@ def _check_episode(episode: Stated, progress: Progress) -> EpisodeResult:
     if ego_path is None and take is not None:
         ego_path = take.trajectory.ego
     if ego_path is None:
-        return EpisodeResult(name=episode.name, words=f"not testable: {missing_reason}")
-    info = probe_video(episode.ego_video)
-    first_pose_index = episode.first
-    posed_count = min(info.frame_count - first_pose_index, len(ego_path))
-    times_s = np.asarray(info.times_s[first_pose_index : first_pose_index + posed_count])
-    count = min(posed_count, MOST_TURNS)
-    frame_numbers = range(first_pose_index, first_pose_index + count)
+        return EpisodeResult(name=episode.name, finding=f"not testable: {missing_reason}")
+    video_info = probe_video(episode.ego_video)
+    first_pose_index = episode.first_frame
+    posed_count = min(video_info.frame_count - first_pose_index, len(ego_path))
+    times_s = np.asarray(video_info.times_s[first_pose_index : first_pose_index + posed_count])
+    compared_count = min(posed_count, MOST_COMPARED_FRAMES)
+    frame_numbers = range(first_pose_index, first_pose_index + compared_count)
     upright_path = ego_path.upright
-    pictures = (picture for _, picture in decode_frames(episode.ego_video, info, frame_numbers))
+    pictures = (
+        picture for _, picture in decode_frames(episode.ego_video, video_info, frame_numbers)
+    )
     picture_rotations = picture_turns(
-        pictures, upright_path.camera.rescale(info.width, info.height), progress
+        pictures, upright_path.camera.rescale(video_info.width, video_info.height), progress
     )
     w2c = upright_path.poses(len(ego_path)).numpy()[:posed_count]
-    motion_result = compare_turns(picture_rotations, times_s[:count], w2c[:count])
-    row = EpisodeResult(name=episode.name, words="", folder=episode.folder, motion=motion_result)
+    motion_result = compare_turns(picture_rotations, times_s[:compared_count], w2c[:compared_count])
+    episode_result = EpisodeResult(
+        name=episode.name, finding="", folder=episode.folder, motion=motion_result
+    )
     finding_notes = []
     if motion_result is None:
         finding_notes.append("its clock is not testable: too few frames with poses")
-    elif not motion_result.told:
+    elif not motion_result.has_enough_rotation:
         finding_notes.append("the head hardly turns: its clock is not testable")
-    elif motion_result.mirrored or motion_result.others:
+    elif motion_result.is_mirrored or motion_result.is_other_recording:
         message = (
             "mirrored: the head turns to the left in its pictures and to the right in its poses"
-            if motion_result.mirrored
-            else f"other poses: they explain {max(motion_result.explained, 0):.0%} of the head's turns"
+            if motion_result.is_mirrored
+            else f"other poses: they explain {max(motion_result.explained_share, 0):.0%} of the head's turns"
         )
-        return replace(row, strange_sigmas=motion_result.strange_sigmas, words=message)
-    elif not motion_result.lag_known:
+        return replace(
+            episode_result, mismatch_sigmas=motion_result.mismatch_sigmas, finding=message
+        )
+    elif not motion_result.is_lag_known:
         finding_notes.append("its clock is not testable: pictures and poses turn too differently")
-    elif row.lag_s:
-        finding_notes.append("late" if row.lag_s > 0 else "early")
+    elif episode_result.lag_s:
+        finding_notes.append("late" if episode_result.lag_s > 0 else "early")
     if take is None:
         finding_notes.append(f"turn and shift are not testable: {missing_reason}")
     else:
-        row, finding_text = fit_view(row, take, episode.ego_video, times_s, w2c, progress)
+        episode_result, finding_text = fit_view(
+            episode_result, take, episode.ego_video, times_s, w2c, progress
+        )
         finding_notes.append(finding_text)
-    return replace(row, words="; ".join(finding_notes))
+    return replace(episode_result, finding="; ".join(finding_notes))
 
 
-def _load_take(folder: Path, episode: Stated, progress: Progress) -> Take:
+def _load_take(folder: Path, episode: StatedEpisode, progress: Progress) -> Take:
     """Load evenly spaced frames of a take, as many as its scene needs."""
     info = probe_video(folder / "exo.mp4")
     count = episode.frames or info.frame_count
-    fps = 0.0 if count <= MOST_VIEWS else info.fps * MOST_VIEWS / count
+    fps = 0.0 if count <= MOST_RENDERED_FRAMES else info.fps * MOST_RENDERED_FRAMES / count
     return load_take(
         folder,
         frame_count=None,

@@ -7,12 +7,12 @@ import numpy as np
 
 from egox_core.frozen import frozen
 
-from .deviation import SURE, Deviation, matters
+from .deviation import CERTAIN_SIGMAS, Deviation, matters
 from .view_motion import Motion
 
-LEAST_FRAMES = 1.0
+LEAST_LAG_FRAMES = 1.0
 """Poses that are late by less don't matter."""
-TITLES = ("episode", "sd", "late, frames", "turn, degrees", "shift, cm", "finding")
+COLUMN_TITLES = ("episode", "sd", "late, frames", "turn, degrees", "shift, cm", "finding")
 
 
 @frozen
@@ -21,82 +21,95 @@ class EpisodeResult:
     that is."""
 
     name: str
-    words: str
+    finding: str
     folder: Path | None = None  # of a take, whose meta.json can be mended
     motion: Motion | None = None
     deviation: Deviation | None = None  # of the head camera against the scene, its lag mended
-    of_exo: bool = False  # it is less as a turn and shift of the exo camera
+    is_exo_deviation: bool = False  # it is less as a turn and shift of the exo camera
     # By how many standard deviations it is mirrored or has another take's poses; None: it isn't.
-    strange_sigmas: float | None = None
+    mismatch_sigmas: float | None = None
 
     @property
     def lag_s(self) -> float:
         """Delay of the poses in seconds, 0 unless it is certain."""
         motion = self.motion
-        if motion is None or not motion.lag_known or motion.lag_sigmas < SURE:
+        if motion is None or not motion.is_lag_known or motion.lag_sigmas < CERTAIN_SIGMAS:
             return 0.0
-        return motion.lag_s if abs(motion.lag_s) >= LEAST_FRAMES * motion.frame_s else 0.0
+        return motion.lag_s if abs(motion.lag_s) >= LEAST_LAG_FRAMES * motion.frame_s else 0.0
 
     @property
-    def displaced(self) -> bool:
+    def is_displaced(self) -> bool:
         """True if the camera's measured pose certainly differs from the stated one."""
         deviation = self.deviation
-        return deviation is not None and deviation.sigmas >= SURE and matters(deviation)
+        return (
+            deviation is not None
+            and deviation.error_sigmas >= CERTAIN_SIGMAS
+            and matters(deviation)
+        )
 
     @property
-    def sigmas(self) -> float:
+    def error_sigmas(self) -> float:
         """Largest error of the stated cameras, divided by its standard deviation."""
-        if self.strange_sigmas is not None:
-            return self.strange_sigmas
-        known_lag = self.motion is not None and self.motion.lag_known
+        if self.mismatch_sigmas is not None:
+            return self.mismatch_sigmas
+        known_lag = self.motion is not None and self.motion.is_lag_known
         lag_sigmas = self.motion.lag_sigmas if self.motion is not None and known_lag else 0.0
-        return max(lag_sigmas, 0.0 if self.deviation is None else self.deviation.sigmas)
+        return max(lag_sigmas, 0.0 if self.deviation is None else self.deviation.error_sigmas)
 
     @property
-    def wrong(self) -> bool:
+    def is_wrong(self) -> bool:
         """True if the stated cameras have a certain error that is large enough to matter."""
-        return self.strange_sigmas is not None or self.lag_s != 0 or self.displaced
+        return self.mismatch_sigmas is not None or self.lag_s != 0 or self.is_displaced
 
     @property
-    def mendable(self) -> bool:
+    def is_correctable(self) -> bool:
         """True if the error can be corrected by replacing the poses in the take's ``meta.json``."""
-        return self.wrong and self.strange_sigmas is None and self.folder is not None
+        return self.is_wrong and self.mismatch_sigmas is None and self.folder is not None
 
     def cells(self) -> tuple[str, ...]:
         """Format the episode's result as table cells."""
-        late_text = turn_text = shift_text = "-"
-        if self.motion is not None and self.motion.lag_known:
+        lag_text = rotation_text = shift_text = "-"
+        if self.motion is not None and self.motion.is_lag_known:
             lag_frames, lag_sd_frames = (
                 x / self.motion.frame_s for x in (self.motion.lag_s, self.motion.lag_sd_s)
             )
-            late_text = f"{lag_frames:+.1f} ± {lag_sd_frames:.1f}"
+            lag_text = f"{lag_frames:+.1f} ± {lag_sd_frames:.1f}"
         if (deviation := self.deviation) is not None:
-            turn_text = f"{deviation.turn_deg:.1f} ± {deviation.turn_sd_deg:.1f}"
+            rotation_text = f"{deviation.turn_deg:.1f} ± {deviation.turn_sd_deg:.1f}"
             shift_text = f"{100 * deviation.shift_m:.0f} ± {100 * deviation.shift_sd_m:.0f}"
-        return self.name, f"{self.sigmas:.1f}", late_text, turn_text, shift_text, self.words
+        return (
+            self.name,
+            f"{self.error_sigmas:.1f}",
+            lag_text,
+            rotation_text,
+            shift_text,
+            self.finding,
+        )
 
     def to_json(self) -> dict[str, object]:
         """Build the episode's entry in the JSON report."""
         motion, deviation = self.motion, self.deviation
         return {
             "episode": self.name,
-            "wrong": self.wrong,
-            "sigmas": self.sigmas,
-            "finding": self.words,
-            "late_s": None if motion is None or not motion.lag_known else motion.lag_s,
-            "late_sd_s": None if motion is None or not motion.lag_known else motion.lag_sd_s,
-            "camera": None if deviation is None else "exo" if self.of_exo else "ego",
-            "turn_deg": None if deviation is None else np.degrees(deviation.value[:3]).tolist(),
+            "wrong": self.is_wrong,
+            "sigmas": self.error_sigmas,
+            "finding": self.finding,
+            "late_s": None if motion is None or not motion.is_lag_known else motion.lag_s,
+            "late_sd_s": None if motion is None or not motion.is_lag_known else motion.lag_sd_s,
+            "camera": None if deviation is None else "exo" if self.is_exo_deviation else "ego",
+            "turn_deg": None
+            if deviation is None
+            else np.degrees(deviation.rotation_and_shift[:3]).tolist(),
             "turn_sd_deg": None if deviation is None else deviation.turn_sd_deg,
-            "shift_m": None if deviation is None else deviation.value[3:].tolist(),
+            "shift_m": None if deviation is None else deviation.rotation_and_shift[3:].tolist(),
             "shift_sd_m": None if deviation is None else deviation.shift_sd_m,
         }
 
 
 def table(rows: Sequence[EpisodeResult]) -> Iterator[str]:
     """Format the results as lines of a table with aligned columns."""
-    table_cells = [TITLES, *(row.cells() for row in rows)]
-    column_widths = [max(len(line[i]) for line in table_cells) for i in range(len(TITLES))]
+    table_cells = [COLUMN_TITLES, *(row.cells() for row in rows)]
+    column_widths = [max(len(line[i]) for line in table_cells) for i in range(len(COLUMN_TITLES))]
     for line in table_cells:
         padded_cells = (text.ljust(width) for text, width in zip(line, column_widths, strict=True))
         yield "  ".join(padded_cells).rstrip()

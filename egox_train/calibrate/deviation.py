@@ -19,20 +19,20 @@ from egox_core.frozen import frozen
 from egox_core.metrics import PathError, PathViews, PictureMatch
 from egox_core.types import CameraTrajectory
 
-PATCH, REACH = 16, 6
+PATCH_PX, SEARCH_PX = 16, 6
 """Side of a patch, and how far it is searched, px of the compared pictures (about a degree each)."""
-LEAST_FILLED, LEAST_TEXTURE, LEAST_ALIKE = 0.6, 0.3, 0.6
+LEAST_FILLED_SHARE, LEAST_CONTRAST, LEAST_CORRELATION = 0.6, 0.3, 0.6
 """Of a patch: share that both pictures show, its contrast, its correlation where it is found."""
 FEWEST = 8
 CORRELATED_PATCHES = 8.0
 """Patches that are off together: each overlaps its neighbours by half, and depth is off slowly."""
 SHIFT_PRIOR_M = 0.3
 """A shift that is larger is no small one; it keeps the fit from running off."""
-SURE = 3.5
+CERTAIN_SIGMAS = 3.5
 """Standard deviations from which on a camera or a clock is called wrong."""
-LEAST_DEG, LEAST_M = 1.0, 0.02
+LEAST_ROTATION_DEG, LEAST_SHIFT_M = 1.0, 0.02
 """A fault that is smaller doesn't matter."""
-FLOOR_RAD, FLOOR_M = math.radians(0.1), 0.003
+METER_ERROR_RAD, METER_ERROR_M = math.radians(0.1), 0.003
 """What the meter itself is off with exact depth."""
 
 
@@ -42,19 +42,21 @@ class Deviation:
     picture."""
 
     # [6]: rotation vector, radians; from the video's camera to the stated one, metres
-    value: np.ndarray
+    rotation_and_shift: np.ndarray
     covariance: np.ndarray  # [6, 6]
 
     @property
-    def sigmas(self) -> float:
+    def error_sigmas(self) -> float:
         """Size of the deviation in standard deviations, with rotation and shift combined."""
-        chi_square = float(self.value @ np.linalg.solve(self.covariance, self.value))
+        chi_square = float(
+            self.rotation_and_shift @ np.linalg.solve(self.covariance, self.rotation_and_shift)
+        )
         return math.sqrt(chi_square / 6)
 
     @property
     def turn_deg(self) -> float:
         """Angle of the rotation in degrees."""
-        return math.degrees(float(np.linalg.norm(self.value[:3])))
+        return math.degrees(float(np.linalg.norm(self.rotation_and_shift[:3])))
 
     @property
     def turn_sd_deg(self) -> float:
@@ -64,7 +66,7 @@ class Deviation:
     @property
     def shift_m(self) -> float:
         """Length of the shift in metres."""
-        return float(np.linalg.norm(self.value[3:]))
+        return float(np.linalg.norm(self.rotation_and_shift[3:]))
 
     @property
     def shift_sd_m(self) -> float:
@@ -86,7 +88,7 @@ def path_deviation(
     picture_match = PictureMatch.of(video, views)
     exo_positions = trajectory.ego.seen_from(trajectory.known_exo)[:: views.step, :, 3].numpy()
     sensor_from_upright_matrix = sensor_from_upright(views.camera.quarter_turns).numpy()
-    upright_twice = np.kron(np.eye(2), sensor_from_upright_matrix)
+    rotation_6x6 = np.kron(np.eye(2), sensor_from_upright_matrix)
     deviation_values, covariances = [], []
     for t in torch.nonzero(path_error.judged)[:, 0].tolist():
         rotation_vector = np.radians(path_error.turn_deg[t].numpy()) @ sensor_from_upright_matrix.T
@@ -103,42 +105,46 @@ def path_deviation(
         deviation_values.append(
             np.concatenate([np.radians(path_error.turn_deg[t].numpy()), path_error.shift_m[t]])
         )
-        covariances.append(upright_twice.T @ _covariance(*patches) @ upright_twice)
+        covariances.append(rotation_6x6.T @ _covariance(*patches) @ rotation_6x6)
     if not deviation_values:
         return None
     frame_deviations = np.stack(deviation_values)
     # What all frames share doesn't shrink with their number, what differs from frame to frame does.
     scatter_covariance = np.cov(frame_deviations.T, ddof=0) * 4 / len(frame_deviations)
-    floor_covariance = np.diag([FLOOR_RAD**2] * 3 + [FLOOR_M**2] * 3)
+    floor_covariance = np.diag([METER_ERROR_RAD**2] * 3 + [METER_ERROR_M**2] * 3)
     return Deviation(
-        value=np.median(frame_deviations, axis=0),
+        rotation_and_shift=np.median(frame_deviations, axis=0),
         covariance=np.mean(covariances, axis=0) + scatter_covariance + floor_covariance,
     )
 
 
 def _patches(
-    match: PictureMatch, t: int, rotation: np.ndarray, shift: np.ndarray, exo_position: np.ndarray
+    picture_match: PictureMatch,
+    t: int,
+    rotation: np.ndarray,
+    shift: np.ndarray,
+    exo_position: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Match patches of the rendered scene to the video picture, and measure their displacements.
 
     How far off [N, 2] px, px per radian and metre [N, 2, 6], px that all of exo's depth makes [N,
     2].
     """
-    path_views = match.views
-    video_picture, scene, filled_mask = match.drawn_over(t, rotation, shift)
-    picture_side, half_patch = filled_mask.shape[0], PATCH // 2
+    path_views = picture_match.views
+    video_picture, scene_picture, filled_mask = picture_match.drawn_over(t, rotation, shift)
+    picture_side, half_patch = filled_mask.shape[0], PATCH_PX // 2
     displacements, gradients, depth_gradients = [], [], []
-    for y in range(REACH, picture_side - PATCH - REACH + 1, half_patch):
-        for x in range(REACH, picture_side - PATCH - REACH + 1, half_patch):
-            patch_slices = slice(y, y + PATCH), slice(x, x + PATCH)
+    for y in range(SEARCH_PX, picture_side - PATCH_PX - SEARCH_PX + 1, half_patch):
+        for x in range(SEARCH_PX, picture_side - PATCH_PX - SEARCH_PX + 1, half_patch):
+            patch_slices = slice(y, y + PATCH_PX), slice(x, x + PATCH_PX)
             search_slices = (
-                slice(y - REACH, y + PATCH + REACH),
-                slice(x - REACH, x + PATCH + REACH),
+                slice(y - SEARCH_PX, y + PATCH_PX + SEARCH_PX),
+                slice(x - SEARCH_PX, x + PATCH_PX + SEARCH_PX),
             )
-            scene_patch = scene[patch_slices]
+            scene_patch = scene_picture[patch_slices]
             if (
-                filled_mask[patch_slices].mean() < LEAST_FILLED
-                or np.square(scene_patch).mean() < LEAST_TEXTURE**2
+                filled_mask[patch_slices].mean() < LEAST_FILLED_SHARE
+                or np.square(scene_patch).mean() < LEAST_CONTRAST**2
             ):
                 continue
             correlation = cv2.matchTemplate(
@@ -152,7 +158,7 @@ def _patches(
             )
             patch_centre = y + half_patch, x + half_patch
             gradient_by_point = path_views.by_point[patch_centre] / patch_depth_m
-            displacements.append(peak_position - REACH)
+            displacements.append(peak_position - SEARCH_PX)
             gradients.append(
                 np.concatenate([path_views.by_turn[patch_centre], gradient_by_point], -1)
             )
@@ -173,7 +179,7 @@ def _subpixel_peak(correlation: np.ndarray) -> np.ndarray | None:  # [2], across
     row, column = np.unravel_index(correlation.argmax(), correlation.shape)
     height, width = correlation.shape
     is_inside = 0 < row < height - 1 and 0 < column < width - 1
-    if not is_inside or correlation[row, column] < LEAST_ALIKE:
+    if not is_inside or correlation[row, column] < LEAST_CORRELATION:
         return None
     column_offset = _vertex_offset(*correlation[row, column - 1 : column + 2])
     row_offset = _vertex_offset(*correlation[row - 1 : row + 2, column])
@@ -193,9 +199,9 @@ def _covariance(
 ) -> np.ndarray:  # [6, 6]
     """Fit a rotation and a shift to displaced image patches robustly, and compute their covariance."""
     prior_information = np.diag([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) / SHIFT_PRIOR_M**2
-    weight = np.ones(len(displacements))
+    patch_weights = np.ones(len(displacements))
     for _ in range(8):
-        weighted_gradients = gradients * weight[:, None, None]
+        weighted_gradients = gradients * patch_weights[:, None, None]
         normal_matrix = np.einsum("nij,nik->jk", weighted_gradients, gradients) + prior_information
         fitted_deviation = np.linalg.solve(
             normal_matrix, np.einsum("nij,ni->j", weighted_gradients, displacements)
@@ -203,15 +209,15 @@ def _covariance(
         residuals = displacements - gradients @ fitted_deviation
         squared_residuals = np.square(residuals).sum(1)
         cauchy_width = 1.26 * math.sqrt(float(np.median(squared_residuals))) + 0.05
-        weight = 1 / (1 + squared_residuals / (3 * cauchy_width) ** 2)
+        patch_weights = 1 / (1 + squared_residuals / (3 * cauchy_width) ** 2)
     inverse_normal = np.linalg.inv(normal_matrix)
-    variance = float((weight * squared_residuals).sum() / (2 * weight.sum()))
+    variance = float((patch_weights * squared_residuals).sum() / (2 * patch_weights.sum()))
     # A fit takes up most of what depth is off by as a whole: as much of it as differs may be common.
     depth_gradient_squares = np.square(depth_gradients).sum(1)
-    depth_off = (residuals * depth_gradients).sum(1) / np.maximum(depth_gradient_squares, 1e-9)
+    depth_errors = (residuals * depth_gradients).sum(1) / np.maximum(depth_gradient_squares, 1e-9)
     common_variance = float(
-        (weight * depth_gradient_squares * depth_off**2).sum()
-        / (weight * depth_gradient_squares).sum()
+        (patch_weights * depth_gradient_squares * depth_errors**2).sum()
+        / (patch_weights * depth_gradient_squares).sum()
     )
     common_effect = inverse_normal @ np.einsum("nij,ni->j", weighted_gradients, depth_gradients)
     return inverse_normal * variance * CORRELATED_PATCHES + common_variance * np.outer(
@@ -255,7 +261,7 @@ def inverse_deviation(value: np.ndarray) -> np.ndarray:  # [6]
 
 def relative_size(deviation: Deviation) -> float:
     """Compute the size of a deviation relative to the smallest one that is worth correcting."""
-    return math.hypot(deviation.turn_deg / LEAST_DEG, deviation.shift_m / LEAST_M)
+    return math.hypot(deviation.turn_deg / LEAST_ROTATION_DEG, deviation.shift_m / LEAST_SHIFT_M)
 
 
 def to_exo_deviation(deviation: Deviation, path: CameraTrajectory) -> Deviation:
@@ -272,11 +278,11 @@ def to_exo_deviation(deviation: Deviation, path: CameraTrajectory) -> Deviation:
         ]
     )
     return Deviation(
-        value=adjoint_matrix @ deviation.value,
+        rotation_and_shift=adjoint_matrix @ deviation.rotation_and_shift,
         covariance=adjoint_matrix @ deviation.covariance @ adjoint_matrix.T,
     )
 
 
 def matters(deviation: Deviation) -> bool:
     """Check whether a deviation is large enough to be worth correcting."""
-    return deviation.turn_deg >= LEAST_DEG or deviation.shift_m >= LEAST_M
+    return deviation.turn_deg >= LEAST_ROTATION_DEG or deviation.shift_m >= LEAST_SHIFT_M

@@ -16,9 +16,9 @@ from egox_core.video import VideoInfo, decode_frames
 
 EGO_SIDE, EXO_SIDE = 640, 960
 """Longest side, px, of the pictures that cameras are found by."""
-EVERY_S, MOST_PICTURES = 0.34, 150
+PICTURE_INTERVAL_S, MOST_PICTURES = 0.34, 150
 STILL_FRAMES = 31
-FEWEST_TRACKS, TRACK_DEG = 15, 0.6
+FEWEST_TRACKS, MOST_TRACK_ERROR_DEG = 15, 0.6
 LOST_S = 1.0
 """A pose that is carried further from a solved picture by tracking alone is lost."""
 
@@ -34,11 +34,11 @@ def write_moving(
 ) -> list[int]:
     """Write the sharpest frame of each third of a second of the head camera's video."""
     folder.mkdir(parents=True, exist_ok=True)
-    size = picture_size(info.width, info.height, EGO_SIDE)
-    frames_per_group = max(EVERY_S * info.fps, len(frame_range) / MOST_PICTURES, 1.0)
+    reduced_size = picture_size(info.width, info.height, EGO_SIDE)
+    frames_per_group = max(PICTURE_INTERVAL_S * info.fps, len(frame_range) / MOST_PICTURES, 1.0)
     best_by_group: dict[int, tuple[float, int, np.ndarray]] = {}
     for index, picture in decode_frames(video, info, frame_range):
-        small_picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        small_picture = cv2.resize(picture, reduced_size, interpolation=cv2.INTER_AREA)
         grey_picture = cv2.cvtColor(small_picture, cv2.COLOR_RGB2GRAY)
         group_index, sharpness = (
             int((index - frame_range.start) / frames_per_group),
@@ -67,12 +67,12 @@ def write_still(
 ) -> np.ndarray:  # [H, W, 3] uint8
     """Write the median picture of a fixed camera's video, in which moving people disappear."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    size = picture_size(info.width, info.height, EXO_SIDE)
+    reduced_size = picture_size(info.width, info.height, EXO_SIDE)
     frame_indices = np.unique(
         np.linspace(frame_range.start, frame_range.stop - 1, STILL_FRAMES).round().astype(int)
     )
     frames = [
-        cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        cv2.resize(picture, reduced_size, interpolation=cv2.INTER_AREA)
         for _, picture in decode_frames(video, info, frame_indices.tolist())
     ]
     median_picture = np.median(np.stack(frames), axis=0).astype(np.uint8)
@@ -85,7 +85,7 @@ def track_poses(
     info: VideoInfo,
     frame_range: range,
     camera: CameraModel,  # upright, of the small pictures
-    solved: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    solved_poses: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]],
     progress: Progress,
 ) -> np.ndarray:  # [span, 3, 4] camera_from_world, NaN where it isn't known
     """Find the head camera's pose in frames between the reconstructed ones by tracking points.
@@ -93,7 +93,7 @@ def track_poses(
     Args:
         solved: by frame, its pose [3, 4], points [N, 3] in the world and their pixels [N, 2].
     """
-    size = (camera.width, camera.height)
+    picture_size_px = (camera.width, camera.height)
     poses = np.full((len(frame_range), 3, 4), np.nan)
     pose, points, tracked_uv, earlier_picture, tracked_count = (
         None,
@@ -104,11 +104,11 @@ def track_poses(
     )
     for index, picture in decode_frames(video, info, frame_range):
         grey_picture = cv2.cvtColor(
-            cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
+            cv2.resize(picture, picture_size_px, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
         )
-        if index in solved:
-            pose, points, pixels = solved[index]
-            tracked_uv, tracked_count = pixels.astype(np.float32), 0
+        if index in solved_poses:
+            pose, points, solved_uv = solved_poses[index]
+            tracked_uv, tracked_count = solved_uv.astype(np.float32), 0
         elif pose is not None and earlier_picture is not None:
             tracked_uv, points = track_points(earlier_picture, grey_picture, tracked_uv, points)
             tracked_count += 1
@@ -150,7 +150,7 @@ def _refine_pose(
     rays, is_usable = rays.numpy(), valid_mask.numpy()
     rays, points, uv = rays[is_usable], points[is_usable], uv[is_usable]
     fitted_pose, ray_errors = fit_pose(pose, rays, points)
-    is_inlier = ray_errors < np.radians(TRACK_DEG)
+    is_inlier = ray_errors < np.radians(MOST_TRACK_ERROR_DEG)
     if is_inlier.sum() < FEWEST_TRACKS:
         return None, uv, points
     return fitted_pose, uv[is_inlier], points[is_inlier]
@@ -163,9 +163,9 @@ def fit_pose(
     rounds: int = 10,
 ) -> tuple[np.ndarray, np.ndarray]:  # [3, 4], [N] radians off
     """Fit a camera pose to the viewing rays of known points by robust Gauss-Newton steps."""
-    width = np.radians(TRACK_DEG) / 3
+    loss_scale_rad = np.radians(MOST_TRACK_ERROR_DEG) / 3
     for _ in range(rounds):
-        normal_matrix, right_side, _ = pose_equations(pose, rays, points, width)
+        normal_matrix, right_side, _ = pose_equations(pose, rays, points, loss_scale_rad)
         step = np.linalg.lstsq(normal_matrix, -right_side, rcond=None)[0]
         rotation = Rotation.from_rotvec(step[:3]).as_matrix()
         pose = np.concatenate(
@@ -173,20 +173,20 @@ def fit_pose(
         )
         if np.abs(step).max() < 1e-7:
             break
-    _, _, ray_errors = pose_equations(pose, rays, points, width)
+    _, _, ray_errors = pose_equations(pose, rays, points, loss_scale_rad)
     return pose, ray_errors
 
 
 def pose_equations(
-    pose: np.ndarray, rays: np.ndarray, points: np.ndarray, width: float
+    pose: np.ndarray, rays: np.ndarray, points: np.ndarray, loss_scale_rad: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute the Gauss-Newton equations [6, 6], [6] for a small correction of a camera pose."""
     camera_points = points @ pose[:, :3].T + pose[:, 3]
     distances = np.maximum(np.linalg.norm(camera_points, axis=1, keepdims=True), 1e-9)
     camera_directions = camera_points / distances
     direction_errors = camera_directions - rays
-    angle = np.linalg.norm(direction_errors, axis=1)
-    weight = 1 / (1 + (angle / width) ** 2)
+    error_angles = np.linalg.norm(direction_errors, axis=1)
+    point_weights = 1 / (1 + (error_angles / loss_scale_rad) ** 2)
     point_jacobian = (
         np.eye(3) - camera_directions[:, :, None] * camera_directions[:, None]
     ) / distances[:, :, None]
@@ -195,19 +195,19 @@ def pose_equations(
     skew_matrices[:, 0, 1], skew_matrices[:, 0, 2], skew_matrices[:, 1, 0] = z, -y, -z
     skew_matrices[:, 1, 2], skew_matrices[:, 2, 0], skew_matrices[:, 2, 1] = x, y, -x
     jacobian = np.concatenate([point_jacobian @ skew_matrices, point_jacobian], axis=2)
-    weighted_jacobian = jacobian * weight[:, None, None]
+    weighted_jacobian = jacobian * point_weights[:, None, None]
     normal_matrix = np.einsum("nij,nik->jk", weighted_jacobian, jacobian)
-    return normal_matrix, np.einsum("nij,ni->j", weighted_jacobian, direction_errors), angle
+    return normal_matrix, np.einsum("nij,ni->j", weighted_jacobian, direction_errors), error_angles
 
 
 def nearest_frames(
-    times_s: Sequence[float] | np.ndarray, wanted_s: np.ndarray
+    times_s: Sequence[float] | np.ndarray, moments_s: np.ndarray
 ) -> np.ndarray:  # [N] int64
     """Find the index of the frame nearest to each moment."""
     frame_times_s = np.asarray(times_s)
-    later_indices = np.clip(np.searchsorted(frame_times_s, wanted_s), 1, len(frame_times_s) - 1)
+    later_indices = np.clip(np.searchsorted(frame_times_s, moments_s), 1, len(frame_times_s) - 1)
     return np.where(
-        wanted_s - frame_times_s[later_indices - 1] < frame_times_s[later_indices] - wanted_s,
+        moments_s - frame_times_s[later_indices - 1] < frame_times_s[later_indices] - moments_s,
         later_indices - 1,
         later_indices,
     )
@@ -227,9 +227,9 @@ def poses_at(
     rotation_matrices = Slerp(known_times_s, Rotation.from_matrix(known_poses[:, :, :3]))(
         clipped_moments_s
     ).as_matrix()
-    centres = -np.einsum("tji,tj->ti", known_poses[:, :, :3], known_poses[:, :, 3])
+    camera_centres = -np.einsum("tji,tj->ti", known_poses[:, :, :3], known_poses[:, :, 3])
     camera_positions = np.stack(
-        [np.interp(clipped_moments_s, known_times_s, axis) for axis in centres.T], axis=1
+        [np.interp(clipped_moments_s, known_times_s, axis) for axis in camera_centres.T], axis=1
     )
     return np.concatenate(
         [rotation_matrices, -rotation_matrices @ camera_positions[:, :, None]], axis=2

@@ -12,13 +12,13 @@ from egox_core.frozen import frozen
 from egox_core.safe_files import write_json
 from egox_core.video import probe_video
 
-from .lenses import lens_of
+from .lenses import make_lens
 from .moving_point import FEWEST, SolvedCamera, camera_from_point
 
 COLUMNS = ("time_s", "x", "y", "z", "u", "v")
 LOGGED_SD_M = 0.002
 """Of a point that joints tell, along each axis."""
-LAGS_S = np.arange(-1.0, 1.025, 0.05)
+CANDIDATE_LAGS_S = np.arange(-1.0, 1.025, 0.05)
 """Tried, where nobody says how log and video differ."""
 
 
@@ -27,7 +27,7 @@ class PointLog:
     """Logged path of a point, and its pixels in the fixed camera's video."""
 
     times_s: np.ndarray  # [N] rising
-    places: np.ndarray  # [N, 3] metres, world
+    point_positions_m: np.ndarray  # [N, 3] metres, world
     uv: np.ndarray  # [N, 2] px of the video, NaN where it isn't seen
 
 
@@ -41,34 +41,38 @@ def read_point_log(file: Path) -> PointLog:
     fix_text = "write metres of the robot's world, and pixels of the fixed camera's video"
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            table = csv.DictReader(lines)
-            names = [name.strip() for name in table.fieldnames or ()]
-            table.fieldnames = names
-            rows = list(table) if set(COLUMNS) <= set(names) else []
+            log_table = csv.DictReader(lines)
+            column_names = [name.strip() for name in log_table.fieldnames or ()]
+            log_table.fieldnames = column_names
+            table_rows = list(log_table) if set(COLUMNS) <= set(column_names) else []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EgoXInputError(
             f"points {file.name}", got=str(error), expected=expected_text, fix=fix_text
         ) from error
-    if not rows:
-        problem_text = f"the columns {', '.join(names)[:80]}" if names else "an empty file"
+    if not table_rows:
+        problem_text = (
+            f"the columns {', '.join(column_names)[:80]}" if column_names else "an empty file"
+        )
         raise EgoXInputError(
             f"points {file.name}", got=problem_text, expected=expected_text, fix=fix_text
         )
     values = np.array(
         [
             [_number(row[name], name, line_number, file) for name in COLUMNS]
-            for line_number, row in enumerate(rows, start=2)
+            for line_number, row in enumerate(table_rows, start=2)
         ]
     )
-    path = values[:, :4]
-    if not np.isfinite(path).all() or (np.diff(path[:, 0]) <= 0).any():
+    timed_positions = values[:, :4]
+    if not np.isfinite(timed_positions).all() or (np.diff(timed_positions[:, 0]) <= 0).any():
         raise EgoXInputError(
             f"points {file.name}",
             got="a row without time or place, or times that don't rise",
             expected="time_s, x, y, z in each row, in order of time",
             fix="leave out such rows",
         )
-    return PointLog(times_s=path[:, 0], places=path[:, 1:], uv=values[:, 4:])
+    return PointLog(
+        times_s=timed_positions[:, 0], point_positions_m=timed_positions[:, 1:], uv=values[:, 4:]
+    )
 
 
 def _number(text: str | None, name: str, line: int, file: Path) -> float:
@@ -93,17 +97,19 @@ def camera_from_log(
     """Find the pose of the camera that sees a logged point, None if the pose isn't determined."""
     seen_mask = np.isfinite(log.uv).all(axis=1)
 
-    def carrier(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        point_positions = [np.interp(moments, log.times_s, axis) for axis in log.places.T]
+    def head_pose_function(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        point_positions = [
+            np.interp(moments, log.times_s, axis) for axis in log.point_positions_m.T
+        ]
         return np.stack(point_positions, axis=1), np.broadcast_to(np.eye(3), (len(moments), 3, 3))
 
     return camera_from_point(
         camera,
         log.uv[seen_mask],
         log.times_s[seen_mask] + (offset_s or 0.0),
-        carrier,
+        head_pose_function,
         np.zeros(3),
-        lags_s=LAGS_S if offset_s is None else None,
+        lags_s=CANDIDATE_LAGS_S if offset_s is None else None,
         offset_sd_m=LOGGED_SD_M,
     )
 
@@ -119,7 +125,7 @@ def write_camera_from_log(
             doesn't tell the camera.
     """
     video_info, point_log = probe_video(video), read_point_log(table)
-    lens, free_parameters = lens_of(
+    lens, free_parameters = make_lens(
         "phone" if exo_lens == "free" else exo_lens, video_info.width, video_info.height
     )
     if free_parameters == "lens":
@@ -130,7 +136,7 @@ def write_camera_from_log(
             fix="calibrate the lens by a checkerboard, and write it as in docs/own_recordings.md",
         )
     solved_camera = camera_from_log(point_log, lens, offset_s)
-    if solved_camera is None or not solved_camera.solved:
+    if solved_camera is None or not solved_camera.is_certain:
         camera_json = (
             f"{int(np.isfinite(point_log.uv).all(axis=1).sum())} points that tell no camera"
             if solved_camera is None

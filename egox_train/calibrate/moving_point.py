@@ -12,18 +12,18 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
 
-SHARE, MOST_DEG = 0.1, 5.0
+MOST_RELATIVE_SD, MOST_ROTATION_SD_DEG = 0.1, 5.0
 """Of the distance, and degrees: a camera with a larger sd is not solved."""
-LOSS_DEG = 0.7  # an ear's middle is off by so much; more counts less and less
+LOSS_SCALE_DEG = 0.7  # an ear's middle is off by so much; more counts less and less
 OFFSET_SD_M = 0.04
 """Of where on the head the point is, along each axis: ears' middle against a mount that is not
 known."""
 LAG_SD_S = 0.5
 FEWEST = 12
-LEAST_TOLD = 1e-12
+LEAST_EIGENVALUE = 1e-12
 """Of the normal equations, each number's own weight being 1: below it a point on a line tells no
 turn about the line."""
-WIDEST_DEG = 80.0  # off the axis: a plane has no place for more
+MOST_AXIS_ANGLE_DEG = 80.0  # off the axis: a plane has no place for more
 
 
 @frozen
@@ -40,12 +40,14 @@ class SolvedCamera:
     residual_deg: tuple[float, float]  # median and 90 %
 
     @property
-    def solved(self) -> bool:
+    def is_certain(self) -> bool:
         """True if the estimated position and rotation are certain enough to be used."""
-        return self.sd_m <= SHARE * self.distance_m and self.sd_deg <= MOST_DEG
+        return (
+            self.sd_m <= MOST_RELATIVE_SD * self.distance_m and self.sd_deg <= MOST_ROTATION_SD_DEG
+        )
 
 
-Place = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+PoseFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Carrier's place [N, 3] metres and rotation world_from_carrier [N, 3, 3] at moments [N] seconds."""
 
 
@@ -53,7 +55,7 @@ def camera_from_point(
     camera: CameraModel,
     uv: np.ndarray,  # [N, 2] stored pixels
     times_s: np.ndarray,  # [N]
-    carrier: Place,
+    head_pose_function: PoseFunction,
     point_m: np.ndarray,  # [3] in the carrier's frame
     *,
     lags_s: np.ndarray | None = None,  # that are tried first; None: the clocks are known
@@ -66,55 +68,59 @@ def camera_from_point(
     held by ``offset_sd_m``. The sd is inflated by how long errors last.
     """
     rays = _rays(camera, uv)
-    usable_mask = rays[:, 2] > np.cos(np.radians(WIDEST_DEG))
+    usable_mask = rays[:, 2] > np.cos(np.radians(MOST_AXIS_ANGLE_DEG))
     rays, times_s = rays[usable_mask], times_s[usable_mask]
     if len(rays) < FEWEST:
         return None
 
-    def path(lag: float, offset: np.ndarray) -> np.ndarray:
-        carrier_positions, carrier_rotations = carrier(times_s + lag)
+    def point_path(lag: float, offset: np.ndarray) -> np.ndarray:
+        carrier_positions, carrier_rotations = head_pose_function(times_s + lag)
         return carrier_positions + carrier_rotations @ (point_m + offset)
 
     start_poses = []
     for lag in np.zeros(1) if lags_s is None else lags_s:
-        pose = _sqpnp(path(float(lag), np.zeros(3)), rays)
+        pose = _sqpnp(point_path(float(lag), np.zeros(3)), rays)
         if pose is not None:
-            start_poses.append((_cost(pose, path(float(lag), np.zeros(3)), rays), float(lag), pose))
+            start_poses.append(
+                (_cost(pose, point_path(float(lag), np.zeros(3)), rays), float(lag), pose)
+            )
     if not start_poses:
         return None
-    _, least_cost, pose = min(start_poses, key=lambda start: start[0])
-    width = np.radians(LOSS_DEG)
+    _, least_cost, pose = min(start_poses, key=lambda start_values: start_values[0])
+    loss_scale_rad = np.radians(LOSS_SCALE_DEG)
     lag_spread_s = LAG_SD_S if lags_s is not None else lag_sd_s
 
-    def turned(rotation_vector: np.ndarray) -> np.ndarray:
+    def rotation_after(rotation_vector: np.ndarray) -> np.ndarray:
         return Rotation.from_rotvec(rotation_vector).as_matrix() @ pose[:, :3]
 
     def residuals(x: np.ndarray) -> np.ndarray:
-        points = path(least_cost + x[6], x[7:10])
-        camera_points = points @ turned(x[:3]).T + x[3:6]
+        points = point_path(least_cost + x[6], x[7:10])
+        camera_points = points @ rotation_after(x[:3]).T + x[3:6]
         direction_errors = (
             camera_points / np.linalg.norm(camera_points, axis=1, keepdims=True) - rays
         )
-        error_sizes = np.linalg.norm(direction_errors, axis=1, keepdims=True) / width
+        error_sizes = np.linalg.norm(direction_errors, axis=1, keepdims=True) / loss_scale_rad
         robust_weights = np.sqrt(2 * (np.sqrt(1 + error_sizes**2) - 1)) / np.maximum(
             error_sizes, 1e-9
         )
         return np.concatenate(
             [
-                (direction_errors / width * robust_weights).ravel(),
+                (direction_errors / loss_scale_rad * robust_weights).ravel(),
                 x[6:7] / lag_spread_s,
                 x[7:] / offset_sd_m,
             ]
         )
 
-    start = np.concatenate([np.zeros(3), pose[:, 3], np.zeros(4)])
-    best_fit = least_squares(residuals, start, x_scale="jac", max_nfev=200)
-    points = path(least_cost + best_fit.x[6], best_fit.x[7:])
-    rotation = turned(best_fit.x[:3])
+    start_values = np.concatenate([np.zeros(3), pose[:, 3], np.zeros(4)])
+    best_fit = least_squares(residuals, start_values, x_scale="jac", max_nfev=200)
+    points = point_path(least_cost + best_fit.x[6], best_fit.x[7:])
+    rotation = rotation_after(best_fit.x[:3])
     camera_points = points @ rotation.T + best_fit.x[3:6]
     if np.median(camera_points[:, 2]) <= 0:
         return None
-    errors_deg = np.degrees(np.arccos(np.clip((unit(camera_points) * rays).sum(1), -1, 1)))
+    errors_deg = np.degrees(
+        np.arccos(np.clip((normalise_vectors(camera_points) * rays).sum(1), -1, 1))
+    )
     return SolvedCamera(
         w2c=np.concatenate([rotation, best_fit.x[3:6, None]], axis=1),
         lag_s=float(least_cost + best_fit.x[6]),
@@ -126,31 +132,35 @@ def camera_from_point(
 
 
 def _standard_deviations(
-    jacobian: np.ndarray, residuals: np.ndarray, count: int, rotation: np.ndarray, shift: np.ndarray
+    jacobian: np.ndarray,
+    residuals: np.ndarray,
+    point_count: int,
+    rotation: np.ndarray,
+    shift: np.ndarray,
 ) -> dict[str, float]:
     """Estimate the standard deviations of a camera's position, rotation and clock lag from
     correlated errors."""
-    point_residuals = residuals[: 3 * count].reshape(count, 3)
+    point_residuals = residuals[: 3 * point_count].reshape(point_count, 3)
     residual_power = max(float((point_residuals * point_residuals).sum()), 1e-12)
     correlated_frames = 1.0
-    for step in range(1, max(2, count // 3)):
+    for step in range(1, max(2, point_count // 3)):
         correlation = (
             float((point_residuals[step:] * point_residuals[:-step]).sum()) / residual_power
         )
         if correlation < 0.05:
             break
         correlated_frames += 2 * correlation
-    variance = max(residual_power / (2 * count), 0.01) * correlated_frames
+    variance = max(residual_power / (2 * point_count), 0.01) * correlated_frames
     weighted_jacobian = jacobian.copy()
-    weighted_jacobian[: 3 * count] /= np.sqrt(variance)
+    weighted_jacobian[: 3 * point_count] /= np.sqrt(variance)
     covariance = _inverse(weighted_jacobian.T @ weighted_jacobian)
     if covariance is None:
         return {"sd_m": math.inf, "sd_deg": math.inf, "lag_sd_s": math.inf}
     # centre = -R^T t; to first order in a turn of the camera about its own axes.
     t = shift
     cross_matrix = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    to_centre = np.concatenate([-rotation.T @ cross_matrix, -rotation.T], axis=1)
-    position_covariance = to_centre @ covariance[:6, :6] @ to_centre.T
+    centre_jacobian = np.concatenate([-rotation.T @ cross_matrix, -rotation.T], axis=1)
+    position_covariance = centre_jacobian @ covariance[:6, :6] @ centre_jacobian.T
     return {
         "sd_m": float(np.sqrt(np.trace(position_covariance))),
         "sd_deg": float(np.degrees(np.sqrt(np.trace(covariance[:3, :3])))),
@@ -162,7 +172,7 @@ def _inverse(normal: np.ndarray) -> np.ndarray | None:
     """Invert the matrix of normal equations, or return None if it is singular."""
     diagonal_scales = np.sqrt(np.maximum(np.diag(normal), 1e-300))
     eigenvalues, eigenvectors = np.linalg.eigh(normal / np.outer(diagonal_scales, diagonal_scales))
-    if eigenvalues[0] < LEAST_TOLD:
+    if eigenvalues[0] < LEAST_EIGENVALUE:
         return None
     return (
         (eigenvectors / eigenvalues) @ eigenvectors.T / np.outer(diagonal_scales, diagonal_scales)
@@ -176,11 +186,11 @@ def residual_deg(
     points: np.ndarray,  # [N, 3] metres, world
 ) -> np.ndarray:  # [N] degrees
     """Measure the angles in degrees between pixels' viewing rays and the known points."""
-    point_directions = unit(points @ w2c[:, :3].T + w2c[:, 3])
+    point_directions = normalise_vectors(points @ w2c[:, :3].T + w2c[:, 3])
     return np.degrees(np.arccos(np.clip((point_directions * _rays(camera, uv)).sum(1), -1, 1)))
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
+def normalise_vectors(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
     """Normalise vectors to length 1."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
@@ -205,5 +215,5 @@ def _sqpnp(points: np.ndarray, rays: np.ndarray) -> np.ndarray | None:  # [3, 4]
 
 
 def _cost(pose: np.ndarray, points: np.ndarray, rays: np.ndarray) -> float:
-    camera_directions = unit(points @ pose[:, :3].T + pose[:, 3])
+    camera_directions = normalise_vectors(points @ pose[:, :3].T + pose[:, 3])
     return float(np.median(np.linalg.norm(camera_directions - rays, axis=1)))

@@ -9,21 +9,21 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras import CameraModel
 
-from .lenses import Free
+from .lenses import FreeParameters
 from .structure import Structure
 
-TOGETHER = 2.0
+CORRELATION_FACTOR = 2.0
 """Errors of neighbouring points go together; so much larger is their effect than that of chance."""
-LEAST_DEG = 0.2
+LEAST_SD_DEG = 0.2
 
 
 def picture_sds(
     structure: Structure,
     name: str,
     # Beginning of the names of the head camera's pictures.
-    moving: str,
+    moving_prefix: str,
     lens: CameraModel,
-    free: Free,
+    free_parameters: FreeParameters,
 ) -> tuple[float, float]:
     """Estimate the standard deviations of a fixed camera's position and rotation.
 
@@ -32,38 +32,38 @@ def picture_sds(
     By the points' own errors, where the lens is unknown, too, and by what parts of the head
     camera's pictures tell apart.
     """
-    covariance = _lens_covariance(structure, name, lens, free)
+    covariance = _lens_covariance(structure, name, lens, free_parameters)
     pose = structure.w2c[name]
     t = pose[:, 3]
     cross_matrix = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    to_centre = np.concatenate([-pose[:, :3].T @ cross_matrix, -pose[:, :3].T], axis=1)
-    position_sd = np.sqrt(np.trace(to_centre @ covariance @ to_centre.T))
+    centre_jacobian = np.concatenate([-pose[:, :3].T @ cross_matrix, -pose[:, :3].T], axis=1)
+    position_sd = np.sqrt(np.trace(centre_jacobian @ covariance @ centre_jacobian.T))
     rotation_sd_deg = np.degrees(np.sqrt(np.trace(covariance[:3, :3])))
-    jackknife_sd, jackknife_sd_deg = _jackknife(structure, name, moving)
-    picture_sd_deg = math.hypot(TOGETHER * float(rotation_sd_deg), LEAST_DEG)
-    return math.hypot(TOGETHER * float(position_sd), jackknife_sd), math.hypot(
+    jackknife_sd, jackknife_sd_deg = _jackknife(structure, name, moving_prefix)
+    picture_sd_deg = math.hypot(CORRELATION_FACTOR * float(rotation_sd_deg), LEAST_SD_DEG)
+    return math.hypot(CORRELATION_FACTOR * float(position_sd), jackknife_sd), math.hypot(
         picture_sd_deg, jackknife_sd_deg
     )
 
 
 def _lens_covariance(
-    structure: Structure, name: str, lens: CameraModel, free: Free
+    structure: Structure, name: str, lens: CameraModel, free_parameters: FreeParameters
 ) -> np.ndarray:  # [6, 6] of a small turn about the camera's axes, and of its shift
     """Fit a camera's pose and lens to the pixels of known points, and return the pose's covariance."""
     pose = structure.w2c[name]
-    points = structure.points[structure.rows[name]]
+    points = structure.points[structure.point_indices[name]]
     measured_pixels = structure.pixels[name] - 0.5
-    distortion_count = len(lens.distortion) if free == "lens" else 0
+    distortion_count = len(lens.distortion) if free_parameters == "lens" else 0
     if lens.lens == "opencv":
         distortion_count = min(distortion_count, 1)  # as SIMPLE_RADIAL has it
-    lens_numbers = 0 if free == "nothing" else 1 + distortion_count
+    lens_parameter_count = 0 if free_parameters == "nothing" else 1 + distortion_count
 
     def pixels(x: np.ndarray) -> np.ndarray:  # [N, 2]
         rotation = Rotation.from_rotvec(x[:3]).as_matrix() @ pose[:, :3]
         shifted_translation = Rotation.from_rotvec(x[:3]).apply(pose[:, 3]) + x[3:6]
         distortion = np.array(lens.distortion)
         distortion[:distortion_count] += x[7:]
-        focal_factor = 1 + x[6] if lens_numbers else 1.0
+        focal_factor = 1 + x[6] if lens_parameter_count else 1.0
         camera = replace(
             lens,
             fx=lens.fx * focal_factor,
@@ -75,33 +75,40 @@ def _lens_covariance(
         ].numpy()
 
     point_distance = float(np.median(np.linalg.norm(points @ pose[:, :3].T + pose[:, 3], axis=1)))
-    steps = np.array([1e-5] * 3 + [1e-5 * point_distance] * 3 + [1e-5] * lens_numbers)
-    pixel_errors = np.linalg.norm(pixels(np.zeros(len(steps))) - measured_pixels, axis=1)
-    width = max(1.48 * float(np.median(pixel_errors)), 0.5)
-    weight = 1 / (1 + (pixel_errors / (3 * width)) ** 2)
+    difference_steps = np.array(
+        [1e-5] * 3 + [1e-5 * point_distance] * 3 + [1e-5] * lens_parameter_count
+    )
+    pixel_errors = np.linalg.norm(pixels(np.zeros(len(difference_steps))) - measured_pixels, axis=1)
+    error_scale_px = max(1.48 * float(np.median(pixel_errors)), 0.5)
+    point_weights = 1 / (1 + (pixel_errors / (3 * error_scale_px)) ** 2)
     jacobian = np.stack(
-        [(pixels(step) - pixels(-step)) / (2 * step.sum()) for step in np.diag(steps)], axis=2
+        [(pixels(step) - pixels(-step)) / (2 * step.sum()) for step in np.diag(difference_steps)],
+        axis=2,
     )
     usable_mask = np.isfinite(jacobian).all(axis=(1, 2))
-    jacobian, weight = jacobian[usable_mask], weight[usable_mask]
-    normal_matrix = np.einsum("n,nij,nik->jk", weight, jacobian, jacobian)
+    jacobian, point_weights = jacobian[usable_mask], point_weights[usable_mask]
+    normal_matrix = np.einsum("n,nij,nik->jk", point_weights, jacobian, jacobian)
     # As many numbers as were fitted are missing from the pixels' errors.
-    count = 2 * len(jacobian)
-    variance = width**2 / 2 * count / max(count - len(steps), 1)
+    equation_count = 2 * len(jacobian)
+    variance = (
+        error_scale_px**2 / 2 * equation_count / max(equation_count - len(difference_steps), 1)
+    )
     return (np.linalg.pinv(normal_matrix, rcond=1e-12) * variance)[:6, :6]
 
 
-def _jackknife(structure: Structure, name: str, moving: str) -> tuple[float, float]:
+def _jackknife(structure: Structure, name: str, moving_prefix: str) -> tuple[float, float]:
     """Estimate the standard deviations of a fixed camera's position and rotation from
     reconstructions that each lack some pictures.
 
     The position is in units of the reconstruction, the rotation in degrees."""
     full_pose = structure.w2c[name]
     centres, rotation_vectors = [], []
-    head_picture_names = [head_name for head_name in structure.w2c if head_name.startswith(moving)]
-    for part_index, pose in enumerate(structure.without[name]):
+    head_picture_names = [
+        head_name for head_name in structure.w2c if head_name.startswith(moving_prefix)
+    ]
+    for part_index, pose in enumerate(structure.partial_poses[name]):
         pose_pairs = [
-            (structure.w2c[head_name], structure.without[head_name][part_index])
+            (structure.w2c[head_name], structure.partial_poses[head_name][part_index])
             for head_name in head_picture_names
         ]
         pose_pairs = [pose_pair for pose_pair in pose_pairs if np.isfinite(pose_pair[1]).all()]
@@ -121,8 +128,8 @@ def _jackknife(structure: Structure, name: str, moving: str) -> tuple[float, flo
         )
     if len(centres) < 2:
         return math.inf, math.inf
-    count = len(centres)
+    part_count = len(centres)
     variances = [
-        (count - 1) * np.var(values, axis=0).sum() for values in (centres, rotation_vectors)
+        (part_count - 1) * np.var(values, axis=0).sum() for values in (centres, rotation_vectors)
     ]
     return math.sqrt(variances[0]), math.degrees(math.sqrt(variances[1]))

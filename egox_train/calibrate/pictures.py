@@ -14,7 +14,7 @@ from egox_core.video import VideoInfo
 from ..fingerprint import fingerprint
 from ..options import CalibrateOptions
 from .frames import EGO_SIDE, EXO_SIDE, picture_size, write_moving, write_still
-from .lenses import from_colmap, lens_of, to_colmap
+from .lenses import from_colmap, make_lens, to_colmap
 from .recording_files import EGO, ExoFile
 from .sound import Clocks
 from .structure import Structure, require_pycolmap, solve_structure
@@ -32,7 +32,7 @@ def solve_pictures(
     exos: Sequence[ExoFile],
     clocks: Mapping[str, Clocks | None],
     options: CalibrateOptions,
-    work: Path,
+    work_folder: Path,
     progress: Progress,
 ) -> tuple[Structure | None, dict[str, CameraModel]]:
     """Reconstruct a recording's pictures with each candidate lens, and return the best
@@ -44,15 +44,17 @@ def solve_pictures(
     source_marks = [
         [p.stat().st_size, r.start, r.stop] for p, r in zip(video_paths, frame_ranges, strict=True)
     ]
-    root = work / fingerprint([source_marks, EGO_SIDE, EXO_SIDE])[:12]
-    done_file = root / "pictures.done"
+    picture_folder = work_folder / fingerprint([source_marks, EGO_SIDE, EXO_SIDE])[:12]
+    done_file = picture_folder / "pictures.done"
     if not done_file.is_file():
-        write_moving(ego_video, ego, ego_range, root / EGO, progress)
+        write_moving(ego_video, ego, ego_range, picture_folder / EGO, progress)
         for exo in exos:
-            write_still(exo.video, exo.info, exo_ranges[exo.name], root / exo.name / "still.png")
+            write_still(
+                exo.video, exo.info, exo_ranges[exo.name], picture_folder / exo.name / "still.png"
+            )
         done_file.write_text("", "utf-8")
-    pictures = {EGO: sorted(p.name for p in (root / EGO).glob("*.png"))}
-    pictures |= {exo.name: ["still.png"] for exo in exos}
+    picture_names = {EGO: sorted(p.name for p in (picture_folder / EGO).glob("*.png"))}
+    picture_names |= {exo.name: ["still.png"] for exo in exos}
     picture_sizes = {EGO: picture_size(ego.width, ego.height, EGO_SIDE)}
     picture_sizes |= {
         exo_file.name: picture_size(exo_file.info.width, exo_file.info.height, EXO_SIDE)
@@ -71,16 +73,18 @@ def solve_pictures(
         tried_lenses.add(lens_types)
         lenses = {}
         for name, size in picture_sizes.items():
-            lens, free_parameters = lens_of(lens_types[name != EGO], *size)
+            lens, free_parameters = make_lens(lens_types[name != EGO], *size)
             lenses[name] = (*to_colmap(lens), free_parameters)
-        solution = solve_structure(root, pictures, lenses, EGO, progress)
+        solution = solve_structure(picture_folder, picture_names, lenses, EGO, progress)
         if solution is None:
             continue
-        points = [len(solution.rows.get(f"{exo.name}/still.png", ())) for exo in exos]
-        points_of_still = sum(count >= FEWEST_POINTS for count in points)
+        points_by_still = [
+            len(solution.point_indices.get(f"{exo.name}/still.png", ())) for exo in exos
+        ]
+        points_of_still = sum(count >= FEWEST_POINTS for count in points_by_still)
         ego_count = sum(name.startswith(f"{EGO}/") for name in solution.w2c)
         solution_rank = (
-            ego_count >= 0.5 * len(pictures[EGO]),
+            ego_count >= 0.5 * len(picture_names[EGO]),
             points_of_still,
             ego_count,
             -solution.error_px,
@@ -101,16 +105,18 @@ def _shared_ranges(
     ego: VideoInfo, exos: Sequence[ExoFile], clocks: Mapping[str, Clocks | None]
 ) -> tuple[range, dict[str, range]]:
     """Find the frames of each camera that other cameras recorded at the same time."""
-    ego_s, first_time, last_time = np.asarray(ego.times_s), math.inf, -math.inf
+    ego_times_s, first_time, last_time = np.asarray(ego.times_s), math.inf, -math.inf
     exo_ranges = {}
     for exo_file in exos:
         exo_times_s, exo_clock = np.asarray(exo_file.info.times_s), clocks[exo_file.name]
         if exo_clock is None:
             exo_ranges[exo_file.name] = range(len(exo_times_s))
-            first_time, last_time = min(first_time, ego_s[0]), max(last_time, ego_s[-1])
+            first_time, last_time = min(first_time, ego_times_s[0]), max(last_time, ego_times_s[-1])
             continue
-        ego_times = exo_clock.ego_s(exo_times_s)
-        shared_indices = np.flatnonzero((ego_times >= ego_s[0]) & (ego_times <= ego_s[-1]))
+        exo_times_in_ego_s = exo_clock.ego_s(exo_times_s)
+        shared_indices = np.flatnonzero(
+            (exo_times_in_ego_s >= ego_times_s[0]) & (exo_times_in_ego_s <= ego_times_s[-1])
+        )
         if len(shared_indices) < SHORTEST_S * exo_file.info.fps:
             raise EgoXInputError(
                 f"recording {exo_file.video.name}",
@@ -120,22 +126,24 @@ def _shared_ranges(
             )
         exo_ranges[exo_file.name] = range(shared_indices[0], shared_indices[-1] + 1)
         first_time, last_time = (
-            min(first_time, ego_times[shared_indices[0]]),
-            max(last_time, ego_times[shared_indices[-1]]),
+            min(first_time, exo_times_in_ego_s[shared_indices[0]]),
+            max(last_time, exo_times_in_ego_s[shared_indices[-1]]),
         )
-    used_frames = np.flatnonzero((ego_s >= first_time - 1e-6) & (ego_s <= last_time + 1e-6))
+    used_frames = np.flatnonzero(
+        (ego_times_s >= first_time - 1e-6) & (ego_times_s <= last_time + 1e-6)
+    )
     return range(used_frames[0], used_frames[-1] + 1), exo_ranges
 
 
 def lens_notes(structure: Structure, options: CalibrateOptions) -> list[str]:
     """Report calibrated lenses that contradict the pictures."""
     notes = []
-    for name, (length_change, change_sd) in structure.longer.items():
+    for name, (length_change, change_sd) in structure.focal_changes.items():
         if abs(length_change) > max(LENS_OFF, 3 * change_sd):
-            file = options.ego_lens if name == EGO else options.exo_lens
+            lens_file = options.ego_lens if name == EGO else options.exo_lens
             notes.append(
                 f"lens of {name}: by the pictures its focal length is {abs(length_change):.1%} "
-                f"{'longer' if length_change > 0 else 'shorter'} (sd {change_sd:.1%}) than in {Path(file).name}: "
+                f"{'longer' if length_change > 0 else 'shorter'} (sd {change_sd:.1%}) than in {Path(lens_file).name}: "
                 "is that file of this video's mode, size and crop?"
             )
     return notes

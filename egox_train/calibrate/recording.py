@@ -16,7 +16,7 @@ from .pictures import SHORTEST_S, lens_notes, solve_pictures
 from .recording_files import EGO, ExoFile, find_files
 from .results import Outcome
 from .sound import Clocks, clocks_by_sound, read_mono
-from .world import LEAST_PARALLAX, World, given_path, parallax, scale_by_depth
+from .world import LEAST_PARALLAX, World, parallax, read_given_path, scale_by_depth
 from .written import WrittenExo, write_report, write_takes
 
 
@@ -44,28 +44,30 @@ def calibrate(
             )
     if options.depth_model is not None:
         require_metric(options.depth_model, None)
-    notes: list[str] = []
+    calibration_notes: list[str] = []
     clocks = {
         exo_file.name: _clocks(exo_file, ego_video, options, progress) for exo_file in exo_files
     }
-    structure, ego_lens, poses = None, None, None
+    structure, ego_lens, given_poses = None, None, None
     lenses: Mapping[str, CameraModel] = {}
     if options.path is not None:
-        poses, ego_lens = given_path(options, ego_info, ego_video, notes)
+        given_poses, ego_lens = read_given_path(options, ego_info, ego_video, calibration_notes)
     try:
         structure, lenses = solve_pictures(
             ego_video, ego_info, exo_files, clocks, options, out / "work", progress
         )
     except EgoXInputError as error:
-        if poses is None:
+        if given_poses is None:
             raise
-        notes.append(f"not by pictures: {error}")
+        calibration_notes.append(f"not by pictures: {error}")
     if structure is not None and parallax(structure, lenses[EGO]) < LEAST_PARALLAX:
-        notes.append("not by pictures: the head turns without moving, so they tell no distances")
+        calibration_notes.append(
+            "not by pictures: the head turns without moving, so they tell no distances"
+        )
         structure, lenses = None, {}
     if structure is not None:
-        notes.extend(lens_notes(structure, options))
-    if structure is None and poses is None:
+        calibration_notes.extend(lens_notes(structure, options))
+    if structure is None and given_poses is None:
         raise EgoXInputError(
             "head camera's path",
             got=f"pictures of {ego_video.name} that don't fit together, or of a head that turns "
@@ -73,21 +75,23 @@ def calibrate(
             expected="a slow look around and a step aside in a room with things in it, sharp pictures",
             fix="see docs/own_recordings.md; or give --path",
         )
-    depth = (
+    depth_scale = (
         None
         if structure is None
         else scale_by_depth(structure, exo_files, lenses, options, out / "work")
     )
-    metric_world = World.of(structure, poses, ego_info, ego_video, lenses, options, depth, progress)
+    metric_world = World.of(
+        structure, given_poses, ego_info, ego_video, lenses, options, depth_scale, progress
+    )
     if metric_world.notes:
-        notes.extend(metric_world.notes)
+        calibration_notes.extend(metric_world.notes)
     solved_cameras = []
     for camera_index, exo_file in enumerate(exo_files):
         solved_cameras.append(
             solve_exo(exo_file, metric_world, clocks[exo_file.name], lenses, options)
         )
         progress(camera_index + 1, len(exo_files), "fixed cameras")
-    lens = ego_lens or metric_world.lens
+    written_lens = ego_lens or metric_world.lens
     written_cameras = [
         WrittenExo(
             name=solved_camera.name,
@@ -104,13 +108,17 @@ def calibrate(
         and solved_camera.clocks is not None
     ]
     takes: tuple[Path, ...] = ()
-    if written_cameras and metric_world.scale.metres is not None and lens is not None:
+    if (
+        written_cameras
+        and metric_world.scale.metres_per_unit is not None
+        and written_lens is not None
+    ):
         takes = write_takes(
             out,
             folder.resolve().name,
             ego_video,
             ego_info,
-            lens,
+            written_lens,
             metric_world.w2c,
             written_cameras,
             metric_world.points,
@@ -120,9 +128,9 @@ def calibrate(
         exos=tuple(solved_cameras),
         takes=takes,
         scale=metric_world.scale,
-        notes=tuple(notes),
+        notes=tuple(calibration_notes),
         ego_w2c=metric_world.w2c,
-        ego_lens=lens,
+        ego_lens=written_lens,
     )
     write_report(out, outcome)
     return outcome
@@ -132,7 +140,7 @@ def _clocks(
     exo: ExoFile, ego_video: Path, options: CalibrateOptions, progress: Progress
 ) -> Clocks | None:
     if options.offset_s is not None:
-        return Clocks(offset_s=options.offset_s, drift=0.0, sd_s=0.02, how="as given")
+        return Clocks(offset_s=options.offset_s, drift=0.0, sd_s=0.02, how_found="as given")
     progress(0, 1, f"sound of {exo.video.name}")
     exo_sound, ego_sound = read_mono(exo.video), read_mono(ego_video)
     if exo_sound is None or ego_sound is None:

@@ -45,17 +45,17 @@ def find_files(folder: Path) -> tuple[Path, tuple[ExoFile, ...]]:
             expected="ego.mp4 of the head camera, and exo.mp4 (or exo1.mp4, exo2.mp4, ...)",
             fix="rename the videos",
         )
-    files = []
+    exo_files = []
     for video in exo_videos:
         keypoint_paths = (folder / f"{video.stem}_keypoints{end}" for end in (".json", ".npz", ""))
-        points = next((p for p in keypoint_paths if p.exists()), None)
-        files.append(
+        keypoints_path = next((p for p in keypoint_paths if p.exists()), None)
+        exo_files.append(
             ExoFile(
                 name=video.stem,
                 video=video,
                 info=probe_video(video),
-                keypoints=points,
+                keypoints=keypoints_path,
                 depth=depth if (depth := folder / f"{video.stem}_depth.npz").is_file() else None,
             )
         )
-    return ego_videos[0], tuple(files)
+    return ego_videos[0], tuple(exo_files)

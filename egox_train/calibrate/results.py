@@ -20,7 +20,7 @@ class SolvedExo:
     w2c: np.ndarray | None  # [3, 4] in metres, z up
     lens: CameraModel | None  # of the whole video
     clocks: Clocks | None
-    how: str
+    how_found: str
     sd_m: float = math.nan
     sd_deg: float = math.nan
     distance_m: float = math.nan

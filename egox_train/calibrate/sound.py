@@ -12,19 +12,19 @@ from egox_core.video import open_video, probe_video
 RATE = 16000
 BAND_HZ = (150.0, 6000.0)  # below it rooms hum, above it codecs leave nothing
 WINDOW_S, STEP_S = 12.0, 2.0
-WINDOWS = 3
+FEWEST_WINDOWS = 3
 """Of a short file: so many windows side by side, of SHORTEST_WINDOW_S or more each."""
 SHORTEST_WINDOW_S = 5.0
-AROUND_S = 0.3
+LAG_MARGIN_S = 0.3
 """Lags about the coarse offset that a window looks at: the drift of an hour at 80 ppm."""
 COARSE_S = 600.0
-FAINT, CLEAR, ALONE = 1.25, 1.8, 2.5
+LEAST_PEAK_RATIO, TWO_WINDOWS_RATIO, ONE_WINDOW_RATIO = 1.25, 1.8, 2.5
 """Highest peak of a window against the next one beyond the echo: of three windows that agree, of
 two, of one. Silence and two strangers' sound have 1.0 to 1.15."""
 ECHO_S = 0.02
-FITS_S = 0.004  # off the line: two echoes, not the same one
+LAG_TOLERANCE_S = 0.004  # off the line: two echoes, not the same one
 MOST_DRIFT = 500e-6
-SOUND_M_S = 343.0
+SPEED_OF_SOUND_M_S = 343.0
 
 
 @frozen
@@ -34,7 +34,7 @@ class Clocks:
     offset_s: float
     drift: float
     sd_s: float
-    how: str  # what it rests on, in words
+    how_found: str  # what it rests on, in words
 
     def ego_s(self, exo_s: np.ndarray) -> np.ndarray:
         """Convert times in the exo video to times in the ego video, in seconds."""
@@ -49,24 +49,24 @@ def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
     """
     import av
 
-    start = probe_video(path).start_s
+    first_picture_s = probe_video(path).start_s
     with open_video(path) as container:
         if not container.streams.audio:
             return None
-        stream = container.streams.audio[0]
+        sound_stream = container.streams.audio[0]
         resampler = av.AudioResampler(format="flt", layout="mono")
-        sample_blocks, sample_rate, end_s = [], stream.rate, start
-        for frame in container.decode(stream):
+        sample_blocks, sample_rate, end_s = [], sound_stream.rate, first_picture_s
+        for frame in container.decode(sound_stream):
             for resampled_frame in resampler.resample(frame):
-                values = resampled_frame.to_ndarray()[0]
+                sample_values = resampled_frame.to_ndarray()[0]
                 begin_s = frame.time if frame.time is not None else end_s
                 gap_samples = round((begin_s - end_s) * sample_rate)
                 if gap_samples > 0.03 * sample_rate:
                     sample_blocks.append(np.zeros(gap_samples, np.float32))
                 elif not sample_blocks and gap_samples < 0:  # heard before the first picture
-                    values, begin_s = values[-gap_samples:], end_s
-                sample_blocks.append(values)
-                end_s = begin_s + len(values) / sample_rate
+                    sample_values, begin_s = sample_values[-gap_samples:], end_s
+                sample_blocks.append(sample_values)
+                end_s = begin_s + len(sample_values) / sample_rate
     if not sample_blocks:
         return None
     joined_samples, common_divisor = (
@@ -78,106 +78,134 @@ def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
     ).astype(np.float32)
 
 
-def clocks_by_sound(exo: np.ndarray, ego: np.ndarray) -> Clocks | None:
+def clocks_by_sound(exo_sound: np.ndarray, ego_sound: np.ndarray) -> Clocks | None:
     """Find the offset and the drift between two sounds [N], or return None if they don't match."""
     coarse_samples = round(COARSE_S * RATE)
-    coarse_lag, _ = _lag(exo[:coarse_samples], ego[:coarse_samples], None)
-    window_s = float(np.clip(len(exo) / RATE / WINDOWS, SHORTEST_WINDOW_S, WINDOW_S))
-    window_samples, step = round(window_s * RATE), round(window_s / WINDOW_S * STEP_S * RATE)
-    margin_samples = round(AROUND_S * RATE)
+    coarse_lag, _ = _find_lag(exo_sound[:coarse_samples], ego_sound[:coarse_samples], None)
+    window_s = float(np.clip(len(exo_sound) / RATE / FEWEST_WINDOWS, SHORTEST_WINDOW_S, WINDOW_S))
+    window_samples, step_samples = (
+        round(window_s * RATE),
+        round(window_s / WINDOW_S * STEP_S * RATE),
+    )
+    margin_samples = round(LAG_MARGIN_S * RATE)
     window_times_s, window_lags_s, peak_ratios = [], [], []
-    for window_start in range(0, max(len(exo) - window_samples // 2, 1), step):
-        exo_window = exo[window_start : window_start + window_samples]
-        start = window_start + coarse_lag - margin_samples
-        ego_window = ego[max(start, 0) : max(start + window_samples + 2 * margin_samples, 0)]
+    for window_start in range(0, max(len(exo_sound) - window_samples // 2, 1), step_samples):
+        exo_window = exo_sound[window_start : window_start + window_samples]
+        ego_window_start = window_start + coarse_lag - margin_samples
+        ego_window = ego_sound[
+            max(ego_window_start, 0) : max(
+                ego_window_start + window_samples + 2 * margin_samples, 0
+            )
+        ]
         if len(exo_window) < RATE or len(ego_window) < RATE:
             continue
-        window_lag, peak_ratio = _lag(
-            exo_window, ego_window, (margin_samples + min(start, 0), margin_samples)
+        window_lag, peak_ratio = _find_lag(
+            exo_window, ego_window, (margin_samples + min(ego_window_start, 0), margin_samples)
         )
-        if peak_ratio >= FAINT:
+        if peak_ratio >= LEAST_PEAK_RATIO:
             window_times_s.append((window_start + len(exo_window) / 2) / RATE)
-            window_lags_s.append((max(start, 0) + window_lag - window_start) / RATE)
+            window_lags_s.append((max(ego_window_start, 0) + window_lag - window_start) / RATE)
             peak_ratios.append(peak_ratio)
     if not window_times_s:
         return None
-    return _line(np.array(window_times_s), np.array(window_lags_s), np.array(peak_ratios), window_s)
+    return _fit_clock(
+        np.array(window_times_s), np.array(window_lags_s), np.array(peak_ratios), window_s
+    )
 
 
-def _line(
-    times: np.ndarray, lags: np.ndarray, ratios: np.ndarray, window_s: float
+def _fit_clock(
+    window_times_s: np.ndarray, window_lags_s: np.ndarray, peak_ratios: np.ndarray, window_s: float
 ) -> Clocks | None:
     """Fit a clock's offset and drift to the time lags of sound windows, ignoring outliers."""
-    time_span_s = np.ptp(times)
-    inlier_mask = np.abs(lags - np.median(lags)) < FITS_S + MOST_DRIFT * time_span_s / 2
+    time_span_s = np.ptp(window_times_s)
+    inlier_mask = (
+        np.abs(window_lags_s - np.median(window_lags_s))
+        < LAG_TOLERANCE_S + MOST_DRIFT * time_span_s / 2
+    )
     drift = 0.0
     if inlier_mask.sum() >= 3 and time_span_s > window_s:
         slopes = [
-            (lags[j] - lags[i]) / (times[j] - times[i])
-            for i in range(len(times))
-            for j in range(i + 1, len(times))
-            if inlier_mask[i] and inlier_mask[j] and times[j] - times[i] > time_span_s / 4
+            (window_lags_s[j] - window_lags_s[i]) / (window_times_s[j] - window_times_s[i])
+            for i in range(len(window_times_s))
+            for j in range(i + 1, len(window_times_s))
+            if inlier_mask[i]
+            and inlier_mask[j]
+            and window_times_s[j] - window_times_s[i] > time_span_s / 4
         ]
         drift = float(np.clip(np.median(slopes), -MOST_DRIFT, MOST_DRIFT)) if slopes else 0.0
-    offset_s = float(np.median((lags - drift * times)[inlier_mask])) if inlier_mask.any() else 0.0
-    fitting_mask = np.abs(lags - drift * times - offset_s) < FITS_S
-    count = int(fitting_mask.sum())
-    sorted_ratios = np.sort(ratios[fitting_mask])[::-1]
+    offset_s = (
+        float(np.median((window_lags_s - drift * window_times_s)[inlier_mask]))
+        if inlier_mask.any()
+        else 0.0
+    )
+    fitting_mask = np.abs(window_lags_s - drift * window_times_s - offset_s) < LAG_TOLERANCE_S
+    fitting_count = int(fitting_mask.sum())
+    sorted_ratios = np.sort(peak_ratios[fitting_mask])[::-1]
     has_agreement = (
-        (count >= 3 and 2 * count > len(times))
-        or (count >= 2 and sorted_ratios[1] >= CLEAR)
-        or (count >= 1 and sorted_ratios[0] >= ALONE)
+        (fitting_count >= 3 and 2 * fitting_count > len(window_times_s))
+        or (fitting_count >= 2 and sorted_ratios[1] >= TWO_WINDOWS_RATIO)
+        or (fitting_count >= 1 and sorted_ratios[0] >= ONE_WINDOW_RATIO)
     )
     if not has_agreement:
         return None
-    if count >= 3 and time_span_s > window_s:
-        slope, offset_s = np.polyfit(times[fitting_mask], lags[fitting_mask], 1)
+    if fitting_count >= 3 and time_span_s > window_s:
+        slope, offset_s = np.polyfit(window_times_s[fitting_mask], window_lags_s[fitting_mask], 1)
         drift = float(np.clip(slope, -MOST_DRIFT, MOST_DRIFT))
-        offset_s = float(np.mean(lags[fitting_mask] - drift * times[fitting_mask]))
-        description = f"by sound, {count} of {len(times)} windows, drift {1e6 * drift:.0f} ppm"
+        offset_s = float(
+            np.mean(window_lags_s[fitting_mask] - drift * window_times_s[fitting_mask])
+        )
+        description = f"by sound, {fitting_count} of {len(window_times_s)} windows, drift {1e6 * drift:.0f} ppm"
     else:
-        offset_s, drift = float(np.median(lags[fitting_mask])), 0.0
-        description = f"by sound, {count} windows, drift unknown"
+        offset_s, drift = float(np.median(window_lags_s[fitting_mask])), 0.0
+        description = f"by sound, {fitting_count} windows, drift unknown"
     residual_sd_s = (
-        float(np.std(lags[fitting_mask] - drift * times[fitting_mask] - offset_s))
-        if count > 2
+        float(np.std(window_lags_s[fitting_mask] - drift * window_times_s[fitting_mask] - offset_s))
+        if fitting_count > 2
         else 0.0005
     )
-    return Clocks(offset_s=offset_s, drift=drift, sd_s=max(residual_sd_s, 2e-4), how=description)
+    return Clocks(
+        offset_s=offset_s, drift=drift, sd_s=max(residual_sd_s, 2e-4), how_found=description
+    )
 
 
-def _lag(
-    part: np.ndarray,  # [N]
-    heard: np.ndarray,  # [M]
+def _find_lag(
+    sound_window: np.ndarray,  # [N]
+    other_sound: np.ndarray,  # [M]
     # (middle, how far to both sides) in samples; None: anywhere.
-    where: tuple[int, int] | None,
+    lag_range: tuple[int, int] | None,
 ) -> tuple[int, float]:
     """Find the time lag between two sounds in samples by cross-correlation, and rate how distinct
     it is."""
-    size = 1 << (len(part) + len(heard) - 1).bit_length()
-    spectrum = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(part, size))
-    frequencies_hz = np.fft.rfftfreq(size, 1 / RATE)
+    transform_length = 1 << (len(sound_window) + len(other_sound) - 1).bit_length()
+    cross_spectrum = np.fft.rfft(other_sound, transform_length) * np.conj(
+        np.fft.rfft(sound_window, transform_length)
+    )
+    frequencies_hz = np.fft.rfftfreq(transform_length, 1 / RATE)
     band_mask = (frequencies_hz > BAND_HZ[0]) & (frequencies_hz < BAND_HZ[1])
-    spectrum_magnitude = np.abs(spectrum)
-    spectrum = np.where(
+    spectrum_magnitude = np.abs(cross_spectrum)
+    cross_spectrum = np.where(
         band_mask,
-        spectrum / np.maximum(spectrum_magnitude, 1e-12 + 1e-6 * spectrum_magnitude.max()),
+        cross_spectrum / np.maximum(spectrum_magnitude, 1e-12 + 1e-6 * spectrum_magnitude.max()),
         0,
     )
-    correlation_peaks = np.abs(np.fft.irfft(spectrum, size))
-    lags = np.arange(size)
-    lags = np.where(lags < size - len(part), lags, lags - size)
-    possible_mask = lags < len(heard)
-    if where is not None:
-        possible_mask &= np.abs(lags - where[0]) <= where[1]
+    correlation_peaks = np.abs(np.fft.irfft(cross_spectrum, transform_length))
+    lag_samples = np.arange(transform_length)
+    lag_samples = np.where(
+        lag_samples < transform_length - len(sound_window),
+        lag_samples,
+        lag_samples - transform_length,
+    )
+    possible_mask = lag_samples < len(other_sound)
+    if lag_range is not None:
+        possible_mask &= np.abs(lag_samples - lag_range[0]) <= lag_range[1]
     correlation_peaks = np.where(possible_mask, correlation_peaks, 0)
     best_index = int(correlation_peaks.argmax())
-    other_peaks = correlation_peaks[np.abs(lags - lags[best_index]) > ECHO_S * RATE]
-    return int(lags[best_index]), float(
+    other_peaks = correlation_peaks[np.abs(lag_samples - lag_samples[best_index]) > ECHO_S * RATE]
+    return int(lag_samples[best_index]), float(
         correlation_peaks[best_index] / max(other_peaks.max(initial=0.0), 1e-12)
     )
 
 
-def way_sd_s(distance_m: float) -> float:
+def sound_travel_sd_s(distance_m: float) -> float:
     """Estimate the error in seconds that the unknown travel time of sound causes."""
-    return distance_m / SOUND_M_S / np.sqrt(3)
+    return distance_m / SPEED_OF_SOUND_M_S / np.sqrt(3)

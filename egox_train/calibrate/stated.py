@@ -7,12 +7,12 @@ from egox_core.frozen import frozen
 
 
 @frozen
-class Stated:
+class StatedEpisode:
     """Episode with stated poses of its head camera: video, poses and take folder."""
 
     name: str
     ego_video: Path | None
-    first: int = 0  # frame of the ego video that the first pose belongs to
+    first_frame: int = 0  # frame of the ego video that the first pose belongs to
     ego: CameraPath | None = None  # None: that of the take folder
     folder: Path | None = None  # with exo video and, perhaps, depth
     frames: int | None = None  # of the take folder; None: as many as the video has

@@ -16,16 +16,21 @@ from egox_core.progress import Progress
 from egox_core.safe_files import write_json
 
 from ..fingerprint import fingerprint
-from .lenses import Free
+from .lenses import FreeParameters
 from .scale import robust_similarity
 
-JOB, DATABASE, PAIRS, MATCHED = "job.json", "database.db", "pairs.txt", "matches.done"
-NEAR = (1, 2, 3, 4, 6, 9, 13, 19, 28)
+JOB_FILE, DATABASE_FILE, PAIRS_FILE, MATCHED_FILE = (
+    "job.json",
+    "database.db",
+    "pairs.txt",
+    "matches.done",
+)
+FRAME_DISTANCES = (1, 2, 3, 4, 6, 9, 13, 19, 28)
 """Pictures of the moving camera that are matched, by how many they are apart."""
 SEED = 1
 POLL_S = 0.5
 MOST_FEATURES = 3000
-PARTS = 5
+PART_COUNT = 5
 """Of the moving camera's time: the solution is refined without one of them, again and again (a
 jackknife), for how well it is known."""
 
@@ -40,22 +45,22 @@ class Structure:
     w2c: Mapping[str, np.ndarray]  # by picture, camera_from_world [3, 4]
     cameras: Mapping[str, tuple[str, tuple[float, ...]]]  # by folder: COLMAP's model and numbers
     points: np.ndarray  # [P, 3]
-    rows: Mapping[str, np.ndarray]  # by picture [N] int64: its points
+    point_indices: Mapping[str, np.ndarray]  # by picture [N] int64: its points
     pixels: Mapping[str, np.ndarray]  # by picture [N, 2]
     error_px: float  # mean of the reprojection
     # By picture [PARTS, 3, 4]: its pose without each part, where the points are as in the whole; NaN
     # where the picture is in that part.
-    without: Mapping[str, np.ndarray]
+    partial_poses: Mapping[str, np.ndarray]
     # By folder whose lens was held: by which share the pictures' own focal length is longer, and sd.
-    longer: Mapping[str, tuple[float, float]]
+    focal_changes: Mapping[str, tuple[float, float]]
 
 
 def solve_structure(
     folder: Path,
-    pictures: Mapping[str, Sequence[str]],  # by folder: names within it, in order of time
+    picture_names: Mapping[str, Sequence[str]],  # by folder: names within it, in order of time
     # By folder: COLMAP's model and numbers (a guess, if free), what of them is free.
-    lenses: Mapping[str, tuple[str, Sequence[float], Free]],
-    moving: str,
+    lenses: Mapping[str, tuple[str, Sequence[float], FreeParameters]],
+    moving_folder: str,
     progress: Progress,
 ) -> Structure | None:
     """Reconstruct the scene from the pictures in ``folder``, or return None if they don't match.
@@ -67,18 +72,18 @@ def solve_structure(
     """
     require_pycolmap()
     job = {
-        "pictures": {name: list(files) for name, files in pictures.items()},
+        "pictures": {name: list(files) for name, files in picture_names.items()},
         "lenses": {
             name: [camera_model, list(map(float, n)), free_parameters]
             for name, (camera_model, n, free_parameters) in lenses.items()
         },
-        "moving": moving,
-        "parts": PARTS,
+        "moving": moving_folder,
+        "parts": PART_COUNT,
     }
     result_file = folder / f"structure_{fingerprint(job)[:12]}.npz"
     if not result_file.is_file():
-        write_json(folder / JOB, job | {"result": result_file.name})
-        _run_apart(folder, progress)
+        write_json(folder / JOB_FILE, job | {"result": result_file.name})
+        _run_in_process(folder, progress)
     return read_structure(result_file)
 
 
@@ -100,8 +105,10 @@ def require_pycolmap() -> None:
         )
 
 
-def _run_apart(folder: Path, progress: Progress) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_solve, args=(str(folder),))
+def _run_in_process(folder: Path, progress: Progress) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_reconstruction, args=(str(folder),)
+    )
     process.start()
     try:
         start_time_s = time.monotonic()
@@ -121,60 +128,64 @@ def _run_apart(folder: Path, progress: Progress) -> None:
         )
 
 
-def _solve(place: str) -> None:
+def _run_reconstruction(folder_path: str) -> None:
     """Run a reconstruction: extract features, match them, and solve the cameras."""
     import pycolmap
 
-    folder = Path(place)
-    job = json.loads((folder / JOB).read_text("utf-8"))
+    folder = Path(folder_path)
+    job = json.loads((folder / JOB_FILE).read_text("utf-8"))
     pycolmap.logging.minloglevel = 2
     pycolmap.set_random_seed(SEED)
     _write_matches(folder, job)
-    _verify(folder, job)
-    best_reconstruction = _map(folder, job)
+    _verify_matches(folder, job)
+    best_reconstruction = _reconstruct(folder, job)
     moving_camera = (
         None if best_reconstruction is None else _known_lenses(best_reconstruction, job)[2]
     )
     if moving_camera is not None:
         # With the lens that the pictures told, more matches are of two views.
         job["lenses"][job["moving"]][1] = list(best_reconstruction.cameras[moving_camera].params)
-        _verify(folder, job)
-        best_reconstruction = _map(folder, job, told=job["moving"]) or best_reconstruction
+        _verify_matches(folder, job)
+        best_reconstruction = (
+            _reconstruct(folder, job, solved_lens_folder=job["moving"]) or best_reconstruction
+        )
     if best_reconstruction is None:
         np.savez_compressed(folder / job["result"], empty=True)
         return
-    cameras = {}
-    rows, pixels, poses = {}, {}, {}
+    camera_parameters = {}
+    point_indices, pixels, poses = {}, {}, {}
     row_of_point = {point: row for row, point in enumerate(best_reconstruction.points3D)}
-    for image in best_reconstruction.images.values():
-        if not image.has_pose:
+    for solved_image in best_reconstruction.images.values():
+        if not solved_image.has_pose:
             continue
-        name = image.name
-        poses[name] = np.asarray(image.cam_from_world().matrix())
-        camera = best_reconstruction.cameras[image.camera_id]
-        cameras[name.split("/")[0]] = [camera.model.name, list(map(float, camera.params))]
-        triangulated_points = [p for p in image.points2D if p.has_point3D()]
-        rows[name] = np.array([row_of_point[p.point3D_id] for p in triangulated_points], np.int64)
+        name = solved_image.name
+        poses[name] = np.asarray(solved_image.cam_from_world().matrix())
+        camera = best_reconstruction.cameras[solved_image.camera_id]
+        camera_parameters[name.split("/")[0]] = [camera.model.name, list(map(float, camera.params))]
+        triangulated_points = [p for p in solved_image.points2D if p.has_point3D()]
+        point_indices[name] = np.array(
+            [row_of_point[p.point3D_id] for p in triangulated_points], np.int64
+        )
         pixels[name] = np.array([p.xy for p in triangulated_points], np.float64).reshape(-1, 2)
-    names = list(poses)
-    poses_without, focal_changes = _without(best_reconstruction, job, names)
+    picture_names = list(poses)
+    poses_without, focal_changes = _leave_out_parts(best_reconstruction, job, picture_names)
     np.savez_compressed(
         folder / job["result"],
         empty=False,
-        names=names,
-        cameras=json.dumps(cameras),
-        w2c=np.stack([poses[name] for name in names]),
+        names=picture_names,
+        cameras=json.dumps(camera_parameters),
+        w2c=np.stack([poses[name] for name in picture_names]),
         points=np.array([point.xyz for point in best_reconstruction.points3D.values()]).reshape(
             -1, 3
         ),
-        counts=[len(rows[name]) for name in names],
-        rows=np.concatenate([rows[name] for name in names]),
-        pixels=np.concatenate([pixels[name] for name in names]),
+        counts=[len(point_indices[name]) for name in picture_names],
+        rows=np.concatenate([point_indices[name] for name in picture_names]),
+        pixels=np.concatenate([pixels[name] for name in picture_names]),
         error_px=best_reconstruction.compute_mean_reprojection_error(),
         without=poses_without,
         longer=json.dumps(
             {
-                name: _longer(triangulated_points)
+                name: _mean_and_sd(triangulated_points)
                 for name, triangulated_points in focal_changes.items()
             }
         ),
@@ -188,7 +199,7 @@ def _write_matches(folder: Path, job: dict) -> None:
     it."""
     import pycolmap
 
-    done_file, database_file = folder / MATCHED, folder / DATABASE
+    done_file, database_file = folder / MATCHED_FILE, folder / DATABASE_FILE
     if done_file.is_file():
         return
     database_file.unlink(missing_ok=True)
@@ -208,8 +219,8 @@ def _write_matches(folder: Path, job: dict) -> None:
             extraction_options=extraction_options,
             device=pycolmap.Device.cpu,
         )
-    pairs_file = folder / PAIRS
-    pairs_file.write_text("\n".join(f"{a} {b}" for a, b in _pairs(job)) + "\n", "utf-8")
+    pairs_file = folder / PAIRS_FILE
+    pairs_file.write_text("\n".join(f"{a} {b}" for a, b in _picture_pairs(job)) + "\n", "utf-8")
     pairing_options = pycolmap.ImportedPairingOptions()
     pairing_options.match_list_path = str(pairs_file)
     matching_options = pycolmap.FeatureMatchingOptions()
@@ -223,26 +234,26 @@ def _write_matches(folder: Path, job: dict) -> None:
     done_file.write_text("", "utf-8")
 
 
-def _verify(folder: Path, job: dict) -> None:
+def _verify_matches(folder: Path, job: dict) -> None:
     """Assign lenses to the cameras, and drop matches that are geometrically impossible."""
     import pycolmap
 
-    with pycolmap.Database.open(folder / DATABASE) as database:
+    with pycolmap.Database.open(folder / DATABASE_FILE) as database:
         for name, files in job["pictures"].items():
-            model, camera_parameters, _ = job["lenses"][name]
+            lens_model, camera_parameters, _ = job["lenses"][name]
             image = database.read_image_with_name(f"{name}/{files[0]}")
             camera = database.read_camera(image.camera_id)
-            camera.model, camera.params = model, camera_parameters
+            camera.model, camera.params = lens_model, camera_parameters
             # Without it fisheyes are matched as pinholes are.
             camera.has_prior_focal_length = True
             database.update_camera(camera)
         database.clear_two_view_geometries()
-    options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.random_seed = SEED
-    pycolmap.verify_matches(folder / DATABASE, folder / PAIRS, options)
+    verification_options = pycolmap.TwoViewGeometryOptions()
+    verification_options.ransac.random_seed = SEED
+    pycolmap.verify_matches(folder / DATABASE_FILE, folder / PAIRS_FILE, verification_options)
 
 
-def _pairs(job: dict) -> list[tuple[str, str]]:
+def _picture_pairs(job: dict) -> list[tuple[str, str]]:
     picture_names = {
         name: [f"{name}/{file}" for file in file_names]
         for name, file_names in job["pictures"].items()
@@ -251,7 +262,7 @@ def _pairs(job: dict) -> list[tuple[str, str]]:
     still_pictures = [file for file_names in picture_names.values() for file in file_names]
     picture_pairs = [
         (moving_pictures[i], moving_pictures[i + n])
-        for n in NEAR
+        for n in FRAME_DISTANCES
         for i in range(len(moving_pictures) - n)
     ]
     picture_pairs += [
@@ -264,43 +275,48 @@ def _pairs(job: dict) -> list[tuple[str, str]]:
     ]
 
 
-def _map(folder: Path, job: dict, told: str = ""):
+def _reconstruct(folder: Path, job: dict, solved_lens_folder: str = ""):
     """Reconstruct as many pictures as possible by incremental mapping, or return None if none
     match.
 
-    Lenses stay fixed while pictures are added (the one of folder ``told`` in any case), and
+    Lenses stay fixed while pictures are added (the one of folder ``solved_lens_folder`` in any case), and
     their free parameters are refined at the end."""
     import pycolmap
 
-    with pycolmap.Database.open(folder / DATABASE) as database:
+    with pycolmap.Database.open(folder / DATABASE_FILE) as database:
         fixed_lens_names = {
             database.read_image_with_name(f"{name}/{files[0]}").camera_id
             for name, files in job["pictures"].items()
-            if job["lenses"][name][2] != "lens" or name == told
+            if job["lenses"][name][2] != "lens" or name == solved_lens_folder
         }
     best_reconstruction = None
     for is_lens_fixed in (True, False):
-        options = pycolmap.IncrementalPipelineOptions()
-        options.random_seed = SEED
-        options.multiple_models, options.min_model_size = False, 3
-        options.extract_colors = False
+        mapping_options = pycolmap.IncrementalPipelineOptions()
+        mapping_options.random_seed = SEED
+        mapping_options.multiple_models, mapping_options.min_model_size = False, 3
+        mapping_options.extract_colors = False
         # Aria's own k1 to k6 are up to 2; the usual limit drops such pictures without a word.
-        options.max_extra_param = options.mapper.max_extra_param = 20.0
-        options.triangulation.max_extra_param = 20.0
+        mapping_options.max_extra_param = mapping_options.mapper.max_extra_param = 20.0
+        mapping_options.triangulation.max_extra_param = 20.0
         # A head turns more than it moves: 20 cm of way before a wall at 3 m are 4 degrees.
-        options.mapper.init_min_tri_angle, options.mapper.init_min_num_inliers = 2.0, 50
-        options.mapper.filter_min_tri_angle = options.triangulation.min_angle = 0.75
-        options.mapper.ba_local_min_tri_angle = 2.0
-        options.mapper.abs_pose_min_num_inliers = 15
+        mapping_options.mapper.init_min_tri_angle, mapping_options.mapper.init_min_num_inliers = (
+            2.0,
+            50,
+        )
+        mapping_options.mapper.filter_min_tri_angle = mapping_options.triangulation.min_angle = 0.75
+        mapping_options.mapper.ba_local_min_tri_angle = 2.0
+        mapping_options.mapper.abs_pose_min_num_inliers = 15
         refines_lens = not is_lens_fixed
-        options.ba_refine_focal_length = options.ba_refine_extra_params = refines_lens
-        options.mapper.abs_pose_refine_focal_length = refines_lens
-        options.mapper.abs_pose_refine_extra_params = refines_lens
-        options.constant_cameras = fixed_lens_names
+        mapping_options.ba_refine_focal_length = mapping_options.ba_refine_extra_params = (
+            refines_lens
+        )
+        mapping_options.mapper.abs_pose_refine_focal_length = refines_lens
+        mapping_options.mapper.abs_pose_refine_extra_params = refines_lens
+        mapping_options.constant_cameras = fixed_lens_names
         models_folder = folder / "models"
         models_folder.mkdir(exist_ok=True)
         found_models = pycolmap.incremental_mapping(
-            folder / DATABASE, folder, models_folder, options
+            folder / DATABASE_FILE, folder, models_folder, mapping_options
         )
         for found_model in found_models.values():
             if (
@@ -316,54 +332,64 @@ def _map(folder: Path, job: dict, told: str = ""):
             break
     if best_reconstruction is None:
         return None
-    _refine(best_reconstruction, *_known_lenses(best_reconstruction, job))
+    _adjust_bundle(best_reconstruction, *_known_lenses(best_reconstruction, job))
     return best_reconstruction
 
 
-def _refine(
-    solution, named: Collection[int], held: Collection[int], moving: int | None = None
+def _adjust_bundle(
+    reconstruction,
+    focal_only_cameras: Collection[int],
+    fixed_cameras: Collection[int],
+    moving_camera: int | None = None,
 ) -> None:
     """Refine the poses, points and lenses of a reconstruction by bundle adjustment.
 
-    For the cameras ``named`` only the focal length is refined, the lenses of the cameras
-    ``held`` stay fixed, and that of a ``moving`` camera is refined completely, because it
+    For the cameras ``focal_only_cameras`` only the focal length is refined, the lenses of the cameras
+    ``fixed_cameras`` stay fixed, and that of a ``moving_camera`` camera is refined completely, because it
     has many pictures."""
     import pycolmap
 
-    stages = [(True, False, {*named, *held}), (False, False, set(held))]
-    if moving is not None:
-        stages.insert(1, (True, True, set(solution.cameras) - {moving}))
-    for refines_distortion, centre, constant in stages:
-        config = pycolmap.BundleAdjustmentConfig()
-        for image in solution.reg_image_ids():
-            config.add_image(image)
-        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-        for camera in constant:
-            config.set_constant_cam_intrinsics(camera)
+    refinement_stages = [
+        (True, False, {*focal_only_cameras, *fixed_cameras}),
+        (False, False, set(fixed_cameras)),
+    ]
+    if moving_camera is not None:
+        refinement_stages.insert(1, (True, True, set(reconstruction.cameras) - {moving_camera}))
+    for refines_distortion, refines_centre, constant_cameras in refinement_stages:
+        adjustment_config = pycolmap.BundleAdjustmentConfig()
+        for image in reconstruction.reg_image_ids():
+            adjustment_config.add_image(image)
+        adjustment_config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+        for camera in constant_cameras:
+            adjustment_config.set_constant_cam_intrinsics(camera)
         final_options = pycolmap.BundleAdjustmentOptions()
         final_options.refine_focal_length, final_options.refine_extra_params = (
             True,
             refines_distortion,
         )
-        final_options.refine_principal_point = centre
+        final_options.refine_principal_point = refines_centre
         final_options.print_summary = False
         final_options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
         # Ceres' own; COLMAP's 0 takes four times as long for a ten thousandth of the way.
         final_options.ceres.solver_options.function_tolerance = 1e-6
-        pycolmap.create_default_bundle_adjuster(final_options, config, solution).solve()
+        pycolmap.create_default_bundle_adjuster(
+            final_options, adjustment_config, reconstruction
+        ).solve()
 
 
-def _known_lenses(solution, job: dict) -> tuple[list[int], list[int], int | None]:
+def _known_lenses(reconstruction, job: dict) -> tuple[list[int], list[int], int | None]:
     """List the cameras with a free focal length, those with a fixed lens, and the moving camera."""
-    by_folder = {image.name.split("/")[0]: image.camera_id for image in solution.images.values()}
+    camera_by_folder = {
+        image.name.split("/")[0]: image.camera_id for image in reconstruction.images.values()
+    }
     focal_free_cameras, fixed_lens_cameras = [], []
-    for name, camera in by_folder.items():
+    for name, camera in camera_by_folder.items():
         free_parameters = job["lenses"][name][2]
         if free_parameters == "focal length":
             focal_free_cameras.append(camera)
         elif free_parameters == "nothing":
             fixed_lens_cameras.append(camera)
-    moving_camera = by_folder.get(job["moving"])
+    moving_camera = camera_by_folder.get(job["moving"])
     return (
         focal_free_cameras,
         fixed_lens_cameras,
@@ -371,8 +397,8 @@ def _known_lenses(solution, job: dict) -> tuple[list[int], list[int], int | None
     )
 
 
-def _without(
-    solution, job: dict, names: list[str]
+def _leave_out_parts(
+    reconstruction, job: dict, picture_names: list[str]
 ) -> tuple[np.ndarray, dict[str, list[float]]]:  # [N, PARTS, 3, 4]
     """Repeat the reconstruction's refinement with some pictures left out, to measure the
     uncertainty.
@@ -380,69 +406,81 @@ def _without(
     For fixed lenses, also measure by which share the focal length would grow."""
     import pycolmap
 
-    poses = np.full((len(names), PARTS, 3, 4), np.nan)
-    focal_free_cameras, fixed_lens_cameras, moving_camera = _known_lenses(solution, job)
-    folders = {image.camera_id: image.name.split("/")[0] for image in solution.images.values()}
-    focal_changes: dict[str, list[float]] = {folders[camera]: [] for camera in fixed_lens_cameras}
-    images = {image.name: image.image_id for image in solution.images.values() if image.has_pose}
-    moving_pictures = sorted(name for name in images if name.split("/")[0] == job["moving"])
-    for part_index in range(PARTS):
-        partial_reconstruction = pycolmap.Reconstruction(solution)
+    poses = np.full((len(picture_names), PART_COUNT, 3, 4), np.nan)
+    focal_free_cameras, fixed_lens_cameras, moving_camera = _known_lenses(reconstruction, job)
+    folder_by_camera = {
+        image.camera_id: image.name.split("/")[0] for image in reconstruction.images.values()
+    }
+    focal_changes: dict[str, list[float]] = {
+        folder_by_camera[camera]: [] for camera in fixed_lens_cameras
+    }
+    image_ids = {
+        image.name: image.image_id for image in reconstruction.images.values() if image.has_pose
+    }
+    moving_pictures = sorted(name for name in image_ids if name.split("/")[0] == job["moving"])
+    for part_index in range(PART_COUNT):
+        partial_reconstruction = pycolmap.Reconstruction(reconstruction)
         for name in moving_pictures[
-            part_index * len(moving_pictures) // PARTS : (part_index + 1)
+            part_index * len(moving_pictures) // PART_COUNT : (part_index + 1)
             * len(moving_pictures)
-            // PARTS
+            // PART_COUNT
         ]:
             partial_reconstruction.deregister_frame(
-                partial_reconstruction.images[images[name]].frame_id
+                partial_reconstruction.images[image_ids[name]].frame_id
             )
         if (
             partial_reconstruction.num_points3D() < 10
             or partial_reconstruction.num_reg_images() < 3
         ):
             continue
-        _refine(partial_reconstruction, focal_free_cameras, fixed_lens_cameras, moving_camera)
+        _adjust_bundle(
+            partial_reconstruction, focal_free_cameras, fixed_lens_cameras, moving_camera
+        )
         shared_points = [
             point_id
             for point_id in partial_reconstruction.points3D
-            if point_id in solution.points3D
+            if point_id in reconstruction.points3D
         ]
         partial_positions = np.array(
             [partial_reconstruction.points3D[point_id].xyz for point_id in shared_points]
         )
-        full_positions = np.array([solution.points3D[point_id].xyz for point_id in shared_points])
+        full_positions = np.array(
+            [reconstruction.points3D[point_id].xyz for point_id in shared_points]
+        )
         scale, rotation_matrix, translation = robust_similarity(partial_positions, full_positions)
-        for row, name in enumerate(names):
-            image = partial_reconstruction.images[images[name]]
+        for row, name in enumerate(picture_names):
+            image = partial_reconstruction.images[image_ids[name]]
             if not image.has_pose:
                 continue
             pose = np.asarray(image.cam_from_world().matrix())
             rotation = pose[:, :3] @ rotation_matrix.T
             poses[row, part_index] = np.c_[rotation, scale * pose[:, 3] - rotation @ translation]
         if fixed_lens_cameras:
-            before_free = {
+            focal_before = {
                 camera: partial_reconstruction.cameras[camera].mean_focal_length()
                 for camera in fixed_lens_cameras
             }
-            _refine(
+            _adjust_bundle(
                 partial_reconstruction,
                 (*focal_free_cameras, *fixed_lens_cameras),
                 (),
                 moving_camera,
             )
-            for camera, full_focal in before_free.items():
+            for camera, full_focal in focal_before.items():
                 focal_change = (
                     partial_reconstruction.cameras[camera].mean_focal_length() / full_focal - 1
                 )
-                focal_changes[folders[camera]].append(focal_change)
+                focal_changes[folder_by_camera[camera]].append(focal_change)
     return poses, focal_changes
 
 
-def _longer(shares: Sequence[float]) -> tuple[float, float]:
+def _mean_and_sd(relative_changes: Sequence[float]) -> tuple[float, float]:
     """Compute the mean and the jackknife standard deviation of relative focal length changes."""
-    if len(shares) < 2:
+    if len(relative_changes) < 2:
         return 0.0, 1.0
-    return float(np.mean(shares)), float(np.sqrt((len(shares) - 1) * np.var(shares)))
+    return float(np.mean(relative_changes)), float(
+        np.sqrt((len(relative_changes) - 1) * np.var(relative_changes))
+    )
 
 
 def read_structure(file: Path) -> Structure | None:
@@ -450,20 +488,22 @@ def read_structure(file: Path) -> Structure | None:
     with np.load(file, allow_pickle=False) as npz_arrays:
         if bool(npz_arrays["empty"]):
             return None
-        names = [str(name) for name in npz_arrays["names"]]
+        picture_names = [str(name) for name in npz_arrays["names"]]
         row_ends = np.cumsum(npz_arrays["counts"])[:-1]
         return Structure(
-            w2c=dict(zip(names, npz_arrays["w2c"], strict=True)),
+            w2c=dict(zip(picture_names, npz_arrays["w2c"], strict=True)),
             cameras={
                 k: (camera_model, tuple(n))
                 for k, (camera_model, n) in json.loads(str(npz_arrays["cameras"])).items()
             },
             points=npz_arrays["points"],
-            rows=dict(zip(names, np.split(npz_arrays["rows"], row_ends), strict=True)),
-            pixels=dict(zip(names, np.split(npz_arrays["pixels"], row_ends), strict=True)),
+            point_indices=dict(
+                zip(picture_names, np.split(npz_arrays["rows"], row_ends), strict=True)
+            ),
+            pixels=dict(zip(picture_names, np.split(npz_arrays["pixels"], row_ends), strict=True)),
             error_px=float(npz_arrays["error_px"]),
-            without=dict(zip(names, npz_arrays["without"], strict=True)),
-            longer={
+            partial_poses=dict(zip(picture_names, npz_arrays["without"], strict=True)),
+            focal_changes={
                 k: (length_change, change_sd)
                 for k, (length_change, change_sd) in json.loads(str(npz_arrays["longer"])).items()
             },

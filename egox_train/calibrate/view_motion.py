@@ -17,25 +17,25 @@ from .frames import track_points
 
 SIDE = 448
 """Longest side, px, of the pictures that are compared."""
-MOST_POINTS, FEWEST_POINTS = 250, 20
+MOST_TRACKED_POINTS, FEWEST_TRACKED_POINTS = 250, 20
 ROUNDS = 6
 STEP_FRAMES = 0.25
-LONGEST_S, SHARE = 1.0, 0.25
+LONGEST_LAG_S, LONGEST_LAG_SHARE = 1.0, 0.25
 """Lags that are tried, to both sides: seconds, and share of the clip."""
 FEWEST_TURNS = 8
-LEAST_SEEN = 4.0
+LEAST_ROTATION_TO_NOISE = 4.0
 """The turns of a clip against their own noise, below which they tell nothing."""
-SAME, STRANGE = 0.7, 4.0
+LEAST_EXPLAINED_SHARE, LEAST_MISMATCH_SIGMAS = 0.7, 4.0
 """Share of the pictures' turns that poses explain if they are theirs, and what others leave of them
 against the noise: theirs leave 0.8 to 1.4 of it in drawn and real takes, others 8 and more."""
 LAG_FLOOR_FRAMES = 0.25
 """A head that turns also moves, and a shutter rolls: both look like a turn."""
-MIRROR = (1.0, -1.0, -1.0)
+MIRROR_SIGNS = (1.0, -1.0, -1.0)
 """Signs of a turn's axes (right, down, ahead) where left and right are exchanged in pictures or poses."""
 
 
 @frozen
-class Turns:
+class CameraRotations:
     """Rotations of the upright camera between consecutive frames, measured from its pictures."""
 
     vectors: np.ndarray  # [T - 1, 3] rotation vectors, radians, NaN where they aren't known
@@ -51,25 +51,33 @@ class Motion:
     lag_s: float  # the poses that belong to a picture are stated so much later
     lag_sd_s: float
     frame_s: float
-    explained: float  # share of the pictures' turns, at that lag
-    seen: float  # the pictures' turns against their noise
-    mirrored: bool  # what is stated so, explains them
-    strange_sigmas: float  # what the poses as stated leave of the turns, against their noise
+    explained_share: float  # share of the pictures' turns, at that lag
+    rotation_to_noise: float  # the pictures' turns against their noise
+    is_mirrored: bool  # what is stated so, explains them
+    mismatch_sigmas: float  # what the poses as stated leave of the turns, against their noise
 
     @property
-    def told(self) -> bool:
+    def has_enough_rotation(self) -> bool:
         """True if the head rotated enough to compare video and poses."""
-        return self.seen >= LEAST_SEEN
+        return self.rotation_to_noise >= LEAST_ROTATION_TO_NOISE
 
     @property
-    def others(self) -> bool:
+    def is_other_recording(self) -> bool:
         """True if the stated poses belong to another recording than the video."""
-        return self.told and self.explained < SAME and self.strange_sigmas >= STRANGE
+        return (
+            self.has_enough_rotation
+            and self.explained_share < LEAST_EXPLAINED_SHARE
+            and self.mismatch_sigmas >= LEAST_MISMATCH_SIGMAS
+        )
 
     @property
-    def lag_known(self) -> bool:
+    def is_lag_known(self) -> bool:
         """True if video and poses rotate alike, so that their time lag can be measured."""
-        return self.told and self.explained >= SAME and math.isfinite(self.lag_sd_s)
+        return (
+            self.has_enough_rotation
+            and self.explained_share >= LEAST_EXPLAINED_SHARE
+            and math.isfinite(self.lag_sd_s)
+        )
 
     @property
     def lag_sigmas(self) -> float:
@@ -81,7 +89,7 @@ def picture_turns(
     pictures: Iterable[np.ndarray],  # [H, W, 3] uint8 RGB, upright
     camera: CameraModel,  # upright, of these pictures
     progress: Progress = no_progress,
-) -> Turns:
+) -> CameraRotations:
     """Measure the camera's rotation from each picture to the next by tracking points and fitting
     their rays."""
     scale_factor = min(1.0, SIDE / max(camera.width, camera.height))
@@ -100,7 +108,7 @@ def picture_turns(
             noise.append(halves_difference)
         earlier_picture = grey_picture
         progress(picture_index + 1, 0, "turns of the head camera")
-    return Turns(vectors=np.array(rotation_vectors).reshape(-1, 3), noise=np.array(noise))
+    return CameraRotations(vectors=np.array(rotation_vectors).reshape(-1, 3), noise=np.array(noise))
 
 
 def _measure_turn(
@@ -108,13 +116,13 @@ def _measure_turn(
 ) -> tuple[np.ndarray, float]:
     """Measure the camera's rotation between two pictures by tracking points, with its uncertainty."""
     unknown_turn = np.full(3, np.nan), math.nan
-    corners = cv2.goodFeaturesToTrack(earlier, MOST_POINTS, 0.01, 5)
+    corners = cv2.goodFeaturesToTrack(earlier, MOST_TRACKED_POINTS, 0.01, 5)
     if corners is None:
         return unknown_turn
     start_uv = corners[:, 0].astype(np.float32)
-    end_uv, rows = track_points(earlier, later, start_uv, np.arange(len(start_uv)))
+    end_uv, point_rows = track_points(earlier, later, start_uv, np.arange(len(start_uv)))
     rays = []
-    for uv in (start_uv[rows], end_uv):
+    for uv in (start_uv[point_rows], end_uv):
         directions, valid_mask = camera.unproject(torch.from_numpy(uv.astype(np.float64)))
         rays.append(np.where(valid_mask.numpy()[:, None], directions.numpy(), np.nan))
     is_finite = np.isfinite(rays[0]).all(1) & np.isfinite(rays[1]).all(1)
@@ -124,7 +132,7 @@ def _measure_turn(
         if len(earlier_rays)
         else np.zeros(0, bool)
     )
-    if len(earlier_rays) < FEWEST_POINTS:
+    if len(earlier_rays) < FEWEST_TRACKED_POINTS:
         return unknown_turn
     half_rotations = [
         _fit_rotation(earlier_rays[half_mask], later_rays[half_mask])
@@ -140,7 +148,7 @@ def _fit_rotation(
     earlier_rays: np.ndarray, later_rays: np.ndarray
 ) -> np.ndarray:  # [N, 3], [N, 3] -> [3]
     """Fit a camera rotation and a translation to pairs of viewing rays robustly."""
-    rotation, weight = Rotation.identity(), np.ones(len(earlier_rays))
+    rotation, point_weights = Rotation.identity(), np.ones(len(earlier_rays))
     for _ in range(ROUNDS):
         turned_rays = rotation.apply(earlier_rays)
         projection_matrices = np.eye(3) - turned_rays[:, :, None] * turned_rays[:, None]
@@ -150,20 +158,20 @@ def _fit_rotation(
         skew_matrices[:, 1, 2], skew_matrices[:, 2, 0], skew_matrices[:, 2, 1] = x, y, -x
         jacobian = np.concatenate([skew_matrices, projection_matrices], axis=2)
         direction_errors = later_rays - turned_rays
-        weighted_jacobian = jacobian * weight[:, None, None]
+        weighted_jacobian = jacobian * point_weights[:, None, None]
         normal_matrix = np.einsum("nij,nik->jk", weighted_jacobian, jacobian) + 1e-6 * np.eye(6)
         step = np.linalg.solve(
             normal_matrix, np.einsum("nij,ni->j", weighted_jacobian, direction_errors)
         )
         squared_errors = np.square(direction_errors - jacobian @ step).sum(1)
-        width = 1.2 * math.sqrt(float(np.median(squared_errors))) + 1e-6
-        weight = 1 / (1 + squared_errors / (3 * width) ** 2)
+        cauchy_scale = 1.2 * math.sqrt(float(np.median(squared_errors))) + 1e-6
+        point_weights = 1 / (1 + squared_errors / (3 * cauchy_scale) ** 2)
         rotation = Rotation.from_rotvec(step[:3]) * rotation
     return rotation.as_rotvec()
 
 
 def compare_turns(
-    turns: Turns,
+    turns: CameraRotations,
     times_s: np.ndarray,  # [T] of the pictures
     w2c: np.ndarray,  # [T, 3, 4] upright, as stated for them
 ) -> Motion | None:
@@ -172,9 +180,9 @@ def compare_turns(
     if known_mask.sum() < FEWEST_TURNS + 1 or len(times_s) != len(turns.vectors) + 1:
         return None
     first_s, last_s = times_s[known_mask][[0, -1]]
-    path = Slerp(times_s[known_mask], Rotation.from_matrix(w2c[known_mask][:, :, :3]))
+    rotation_path = Slerp(times_s[known_mask], Rotation.from_matrix(w2c[known_mask][:, :, :3]))
     frame_s = float(np.median(np.diff(times_s)))
-    longest_lag_s = min(LONGEST_S, SHARE * (last_s - first_s)) // frame_s * frame_s
+    longest_lag_s = min(LONGEST_LAG_S, LONGEST_LAG_SHARE * (last_s - first_s)) // frame_s * frame_s
     is_inside = (times_s[:-1] - longest_lag_s >= first_s) & (times_s[1:] + longest_lag_s <= last_s)
     is_inside &= np.isfinite(turns.noise)
     if is_inside.sum() < FEWEST_TURNS:
@@ -182,19 +190,21 @@ def compare_turns(
     picture_vectors = turns.vectors[is_inside]
     start_times, end_times = times_s[:-1][is_inside], times_s[1:][is_inside]
 
-    def stated(lag: float) -> np.ndarray:  # [N, 3]
-        return (path(end_times + lag) * path(start_times + lag).inv()).as_rotvec()
+    def stated_vectors(lag: float) -> np.ndarray:  # [N, 3]
+        return (rotation_path(end_times + lag) * rotation_path(start_times + lag).inv()).as_rotvec()
 
     candidate_lags_s = np.arange(-longest_lag_s, longest_lag_s + frame_s / 8, STEP_FRAMES * frame_s)
     mirror_signs, is_mirrored = np.ones(3), False
-    lag_costs = np.array([_cost(picture_vectors, stated(lag)) for lag in candidate_lags_s])
+    lag_costs = np.array([_cost(picture_vectors, stated_vectors(lag)) for lag in candidate_lags_s])
     lag_as_stated = float(candidate_lags_s[lag_costs.argmin()])
     zero_rotation_cost = _cost(picture_vectors, np.zeros(3))
     mirrored_costs = np.array(
-        [_cost(picture_vectors, stated(lag) * MIRROR) for lag in candidate_lags_s]
+        [_cost(picture_vectors, stated_vectors(lag) * MIRROR_SIGNS) for lag in candidate_lags_s]
     )
-    if mirrored_costs.min() < min(lag_costs.min(), (1 - SAME) * zero_rotation_cost):
-        mirror_signs, is_mirrored, lag_costs = np.array(MIRROR), True, mirrored_costs
+    if mirrored_costs.min() < min(
+        lag_costs.min(), (1 - LEAST_EXPLAINED_SHARE) * zero_rotation_cost
+    ):
+        mirror_signs, is_mirrored, lag_costs = np.array(MIRROR_SIGNS), True, mirrored_costs
     best_index = int(lag_costs.argmin())
     lag = float(candidate_lags_s[best_index])
     if 0 < best_index < len(candidate_lags_s) - 1:
@@ -206,8 +216,8 @@ def compare_turns(
             * (cost_before - cost_after)
             / max(cost_before - 2 * cost_at_best + cost_after, 1e-30)
         )
-    residuals = picture_vectors - stated(lag) * mirror_signs
-    lag_gradient = (stated(lag + frame_s / 2) - stated(lag - frame_s / 2)) / frame_s
+    residuals = picture_vectors - stated_vectors(lag) * mirror_signs
+    lag_gradient = (stated_vectors(lag + frame_s / 2) - stated_vectors(lag - frame_s / 2)) / frame_s
     lag_sd_s = math.inf
     if (gradient_power := float(np.square(lag_gradient).sum())) > 0:
         lag_sd_s = math.sqrt(
@@ -217,15 +227,15 @@ def compare_turns(
             / gradient_power
         )
     noise = max(math.sqrt(float(np.square(turns.noise[is_inside]).mean())), 1e-9)
-    cost_as_stated = _cost(picture_vectors, stated(lag_as_stated))
+    cost_as_stated = _cost(picture_vectors, stated_vectors(lag_as_stated))
     return Motion(
         lag_s=float(lag),
         lag_sd_s=math.hypot(lag_sd_s, LAG_FLOOR_FRAMES * frame_s),
         frame_s=frame_s,
-        explained=1 - _cost(residuals, np.zeros(3)) / max(zero_rotation_cost, 1e-30),
-        seen=math.sqrt(zero_rotation_cost / 3) / noise,
-        mirrored=is_mirrored,
-        strange_sigmas=math.sqrt(cost_as_stated / 3) / noise,
+        explained_share=1 - _cost(residuals, np.zeros(3)) / max(zero_rotation_cost, 1e-30),
+        rotation_to_noise=math.sqrt(zero_rotation_cost / 3) / noise,
+        is_mirrored=is_mirrored,
+        mismatch_sigmas=math.sqrt(cost_as_stated / 3) / noise,
     )
 
 

@@ -68,15 +68,15 @@ def still_depth(file: Path) -> np.ndarray:  # [H, W]
     return np.median(sampled_depth, axis=0)
 
 
-def square_of(lens: CameraModel) -> tuple[CameraModel, int, int]:
+def crop_square(lens: CameraModel) -> tuple[CameraModel, int, int]:
     """Crop a camera's lens to the largest centred square, and return it with the square's left and
     top."""
     width, height = lens.stored_size
     square_side = min(width, height)
     left, top = (width - square_side) // 2, (height - square_side) // 2
-    square = lens.crop(left, top, square_side, square_side)
+    square_lens = lens.crop(left, top, square_side, square_side)
     square_side = min(MOST_EGO_SIDE, square_side // 2 * 2)
-    return square.rescale(square_side, square_side), left, top
+    return square_lens.rescale(square_side, square_side), left, top
 
 
 def write_takes(
@@ -94,7 +94,7 @@ def write_takes(
 
     Each exo frame gets the nearest ego frame and its pose."""
     takes = []
-    square_lens, left, top = square_of(ego_lens)
+    square_lens, left, top = crop_square(ego_lens)
     known_mask = np.isfinite(ego_w2c[:, 0, 0])
     for exo_camera in exos:
         ego_moments_s = exo_camera.clocks.ego_s(np.asarray(exo_camera.info.times_s))
@@ -104,7 +104,7 @@ def write_takes(
             & (ego_moments_s >= ego.times_s[0])
             & (ego_moments_s <= ego.times_s[-1])
         )
-        known_ranges = _runs(has_pose)
+        known_ranges = _pose_ranges(has_pose)
         for range_index, frame_range in enumerate(known_ranges):
             run_suffix = f"_{range_index + 1}" if len(known_ranges) > 1 else ""
             folder = out / safe_name(f"{recording}_{exo_camera.name}{run_suffix}")
@@ -115,25 +115,25 @@ def write_takes(
             ego_pictures = _ego_pictures(ego_video, ego, run_frames, square_lens.width, left, top)
             write_video(folder / TRUTH, ego_pictures, exo_camera.info.fps)
             width, height = (even_side // 2 * 2 for even_side in exo_camera.lens.stored_size)
-            lens = exo_camera.lens.crop(0, 0, width, height)
+            even_lens = exo_camera.lens.crop(0, 0, width, height)
             write_json(
                 folder / META,
                 {
                     "prompt": "",
-                    "camera_intrinsics": lens.intrinsics.tolist(),
+                    "camera_intrinsics": even_lens.intrinsics.tolist(),
                     "camera_extrinsics": exo_camera.w2c.tolist(),
                     "ego_intrinsics": square_lens.intrinsics.tolist(),
                     "ego_extrinsics": ego_w2c[run_frames].tolist(),
-                    "exo_camera": lens.to_json(),
+                    "exo_camera": even_lens.to_json(),
                     "ego_camera": square_lens.to_json(),
                     "fps": exo_camera.info.fps,
                     "source": "calibrate",
                 },
             )
             if exo_camera.depth is not None:
-                depth = read_depth(exo_camera.depth)[frame_range.start : frame_range.stop]
+                depth_maps = read_depth(exo_camera.depth)[frame_range.start : frame_range.stop]
                 with atomic_write(folder / DEPTH) as temporary_file:
-                    np.savez_compressed(temporary_file, depth_m=depth.astype(np.float16))
+                    np.savez_compressed(temporary_file, depth_m=depth_maps.astype(np.float16))
             _draw(
                 folder,
                 exo_camera,
@@ -150,7 +150,7 @@ def write_takes(
     return tuple(takes)
 
 
-def _runs(has_pose: np.ndarray) -> list[range]:
+def _pose_ranges(has_pose: np.ndarray) -> list[range]:
     run_edges = np.flatnonzero(np.diff(np.concatenate([[0], has_pose.astype(int), [0]])))
     frame_ranges = [range(a, b) for a, b in zip(run_edges[::2], run_edges[1::2], strict=True)]
     return [frame_range for frame_range in frame_ranges if len(frame_range) >= SHORTEST_FRAMES]
@@ -187,23 +187,26 @@ def _draw(
     exo: WrittenExo,
     ego_video: Path,
     ego: VideoInfo,
-    square: CameraModel,
+    square_lens: CameraModel,
     ego_w2c: np.ndarray,
     frames: np.ndarray,
-    run: range,
+    frame_range: range,
     points: np.ndarray,
-    corner: tuple[int, int],
+    square_corner: tuple[int, int],
 ) -> None:
     """Draw the head camera's frustum and the 3D points into the pictures, for inspection."""
-    shown_indices = np.linspace(0, len(run) - 1, SHOWN_FRAMES).round().astype(int)
+    shown_indices = np.linspace(0, len(frame_range) - 1, SHOWN_FRAMES).round().astype(int)
     rows = []
     for shown_index in shown_indices:
-        _, exo_picture = next(decode_frames(exo.video, exo.info, [run[shown_index]]))
+        _, exo_picture = next(decode_frames(exo.video, exo.info, [frame_range[shown_index]]))
         _, ego_picture = next(decode_frames(ego_video, ego, [int(frames[shown_index])]))
-        ego_picture = _square(ego_picture, square.width, *corner)
+        ego_picture = _square(ego_picture, square_lens.width, *square_corner)
         pose = ego_w2c[frames[shown_index]]
         pictures = []
-        for picture, lens, w2c in ((exo_picture, exo.lens, exo.w2c), (ego_picture, square, pose)):
+        for picture, lens, w2c in (
+            (exo_picture, exo.lens, exo.w2c),
+            (ego_picture, square_lens, pose),
+        ):
             picture = np.ascontiguousarray(picture)
             line_width = max(1, picture.shape[0] // 200)
             for u, v in _pixels(lens, w2c, points[:: max(1, len(points) // 400)]):
@@ -258,8 +261,8 @@ def write_report(out: Path, outcome: Outcome) -> None:
         out / REPORT,
         {
             "scale": {
-                "how": outcome.scale.how,
-                "known": outcome.scale.metres is not None,
+                "how": outcome.scale.how_found,
+                "known": outcome.scale.metres_per_unit is not None,
                 "sd_share": outcome.scale.sd,
             },
             "head_camera": {
@@ -270,7 +273,7 @@ def write_report(out: Path, outcome: Outcome) -> None:
             "fixed_cameras": [
                 {
                     "name": solved_exo.name,
-                    "how": solved_exo.how,
+                    "how": solved_exo.how_found,
                     "w2c": None if solved_exo.w2c is None else solved_exo.w2c.tolist(),
                     "lens": None if solved_exo.lens is None else solved_exo.lens.to_json(),
                     "sd_m": number(solved_exo.sd_m),
@@ -285,7 +288,7 @@ def write_report(out: Path, outcome: Outcome) -> None:
                     "offset_sd_s": None
                     if solved_exo.clocks is None
                     else number(solved_exo.clocks.sd_s),
-                    "clocks": None if solved_exo.clocks is None else solved_exo.clocks.how,
+                    "clocks": None if solved_exo.clocks is None else solved_exo.clocks.how_found,
                     "notes": list(solved_exo.notes),
                 }
                 for solved_exo in outcome.exos

@@ -67,14 +67,14 @@ def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
     calibration = calibrate(args.recording, args.out, options, progress)
     for calibration_note in calibration.notes:
         print(f"note: {calibration_note}")
-    print(f"scale: {calibration.scale.how}")
+    print(f"scale: {calibration.scale.how_found}")
     for camera in calibration.exos:
         accuracy = f", {100 * camera.sd_m:.0f} cm and {camera.sd_deg:.1f} degrees (sd) at {camera.distance_m:.1f} m"
-        print(f"{camera.name}: {camera.how}{'' if math.isnan(camera.sd_m) else accuracy}")
+        print(f"{camera.name}: {camera.how_found}{'' if math.isnan(camera.sd_m) else accuracy}")
         if camera.clocks is not None:
             print(
                 f"{camera.name}: ego is {camera.clocks.offset_s:+.4f} s later, sd "
-                f"{1000 * camera.clocks.sd_s:.0f} ms, {camera.clocks.how}"
+                f"{1000 * camera.clocks.sd_s:.0f} ms, {camera.clocks.how_found}"
             )
         for calibration_note in camera.notes:
             print(f"{camera.name}: {calibration_note}")
@@ -107,12 +107,12 @@ def _run_check(args: argparse.Namespace, progress: Progress) -> int:
     rows = check_set(args.recording, args.write, progress)
     for line in table(rows):
         print(line)
-    wrong_count = sum(row.wrong for row in rows)
-    mended_count = sum(row.mendable for row in rows) if args.write else 0
+    wrong_episode_count = sum(row.is_wrong for row in rows)
+    mended_count = sum(row.is_correctable for row in rows) if args.write else 0
     print(
-        f"{wrong_count} of {len(rows)} episodes are wrong"
+        f"{wrong_episode_count} of {len(rows)} episodes are wrong"
         + (f", {mended_count} mended" if mended_count else "")
     )
     if args.out is not None:
         write_json(args.out / CHECK, [row.to_json() for row in rows])
-    return 1 if wrong_count > mended_count else 0
+    return 1 if wrong_episode_count > mended_count else 0

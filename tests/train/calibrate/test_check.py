@@ -84,7 +84,7 @@ def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
         )
     stated_bytes = (tmp_path / "set" / "one" / META).read_bytes()
     (row,) = check_set(tmp_path / "set")
-    assert row.wrong and row.sigmas > 3.5
+    assert row.is_wrong and row.error_sigmas > 3.5
     if fault == "late":
         assert row.lag_s == pytest.approx(0.1, abs=0.03)
     else:
@@ -105,7 +105,7 @@ def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
     ]
     assert np.degrees((relative_rotations[0] * relative_rotations[1].inv()).magnitude()).max() < 1
     (second_row,) = check_set(tmp_path / "set")
-    assert not second_row.wrong
+    assert not second_row.is_wrong
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_uncorrectable_errors_are_reported(takes, tmp_path, wrong_part, expected
         write_video(file, torch.from_numpy(np.stack(pictures)), info.fps)
     stated_bytes = (folder / META).read_bytes()
     (row,) = check_set(tmp_path / "set", write=True)
-    assert row.wrong and not row.mendable and row.words.startswith(expected_start)
+    assert row.is_wrong and not row.is_correctable and row.finding.startswith(expected_start)
     assert (folder / META).read_bytes() == stated_bytes
 
 
@@ -143,15 +143,15 @@ def test_robot_sets_and_takes_without_depth_are_checked(takes, tmp_path):
     shutil.copytree(takes / "one", tmp_path / "takes" / "right")
     list(write_robots(RobotOptions(clips=tmp_path / "takes", out=tmp_path / "robots", task="x")))
     late_row, right_row = check_set(tmp_path / "robots")
-    assert (late_row.name, late_row.wrong, right_row.name, right_row.wrong) == (
+    assert (late_row.name, late_row.is_wrong, right_row.name, right_row.is_wrong) == (
         "late",
         True,
         "right",
         False,
     )
-    assert late_row.lag_s == pytest.approx(0.1, abs=0.03) and "no depth" in right_row.words
+    assert late_row.lag_s == pytest.approx(0.1, abs=0.03) and "no depth" in right_row.finding
     with refuses("--write.*take folders"):
         check_set(tmp_path / "robots", write=True)
     (tmp_path / "takes" / "right" / DEPTH).unlink()
     rows = {row.name: row for row in check_set(tmp_path / "takes")}
-    assert "not testable" in rows["right"].words and not rows["right"].wrong
+    assert "not testable" in rows["right"].finding and not rows["right"].is_wrong

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 import train_egox
 from egox_core.cameras import CameraModel, look_at
 from egox_core.safe_files import read_json, write_json
-from egox_train.calibrate.lenses import NAMES, from_colmap, lens_of, to_colmap
+from egox_train.calibrate.lenses import LENS_NAMES, from_colmap, make_lens, to_colmap
 from egox_train.calibrate.logged_point import write_camera_from_log
 from egox_train.calibrate.moving_point import camera_from_point
 from egox_train.calibrate.pictures import lens_notes
@@ -51,7 +51,7 @@ def test_clock_offset_and_drift_are_measured_by_sound(offset_s, ppm, seconds):
         recording + 0.1 * rng.normal(size=len(recording)) for recording in (exo_sound, ego_sound)
     )
     clocks = clocks_by_sound(exo_sound.astype(np.float32), ego_sound.astype(np.float32))
-    assert clocks is not None and "by sound" in clocks.how
+    assert clocks is not None and "by sound" in clocks.how_found
     assert clocks.offset_s == pytest.approx(offset_s, abs=2e-3)
     assert clocks.ego_s(np.array([0.9 * seconds]))[0] == pytest.approx(
         0.9 * seconds * (1 + 1e-6 * ppm) + offset_s, abs=1e-3
@@ -116,7 +116,7 @@ def test_camera_is_solved_from_a_moving_point(lag_s):
     pixels += np.random.default_rng(0).normal(size=pixels.shape) * 4
     lags = None if lag_s is None else np.arange(-1, 1.01, 0.1)
     solution = camera_from_point(LENS, pixels, times, carrier, POINT, lags_s=lags)
-    assert solution is not None and solution.solved
+    assert solution is not None and solution.is_certain
     centre = -solution.w2c[:, :3].T @ solution.w2c[:, 3]
     position_error = np.linalg.norm(centre - [2.0, 1.0, 2.0])
     rotation_error = Rotation.from_matrix(solution.w2c[:, :3] @ true_pose[:, :3].T).magnitude()
@@ -135,7 +135,7 @@ def test_still_head_does_not_determine_the_camera():
     pixels = LENS.project(torch.from_numpy(point_in_camera))[0].numpy()
     pixels += np.random.default_rng(0).normal(size=pixels.shape) * 4
     solution = camera_from_point(LENS, pixels, times, carrier, POINT)
-    assert solution is None or not solution.solved
+    assert solution is None or not solution.is_certain
     assert camera_from_point(LENS, pixels[:5], times[:5], carrier, POINT) is None
 
 
@@ -208,25 +208,25 @@ def test_camera_is_solved_from_a_robots_log(tmp_path, capsys):
     assert not (tmp_path / "none.json").exists()
 
 
-@pytest.mark.parametrize("name", NAMES[1:])
+@pytest.mark.parametrize("name", LENS_NAMES[1:])
 def test_named_lenses_are_converted_to_colmap_and_back(name):
-    lens, _ = lens_of(name, *((448, 448) if name == "aria" else (1920, 1080)))
+    lens, _ = make_lens(name, *((448, 448) if name == "aria" else (1920, 1080)))
     converted_lens = from_colmap(*to_colmap(lens), *lens.stored_size)
     rays = torch.nn.functional.normalize(torch.randn(200, 3).double() + torch.tensor([0, 0, 3.0]))
     assert torch.allclose(
         converted_lens.project(rays)[0], lens.upright().project(rays)[0], atol=1e-9
     )
     with refuses("lens: got 'gopro 5'; expected one of free, phone"):
-        lens_of("gopro 5", 1920, 1080)
+        make_lens("gopro 5", 1920, 1080)
 
 
 def test_arias_own_calibration_is_a_lens_that_is_held(tmp_path):
     file = tmp_path / "online_calibration.jsonl"
     file.write_text(json.dumps(calibration_entry()), "utf-8")
-    lens, free_parameters = lens_of(str(file), 448, 448)
+    lens, free_parameters = make_lens(str(file), 448, 448)
     assert free_parameters == "nothing" and lens.fx == pytest.approx(194.18512, abs=1e-5)
     with refuses("lens online_calibration.jsonl: got one of 1408x1408 px; expected the shape of"):
-        lens_of(str(file), 640, 360)
+        make_lens(str(file), 640, 360)
 
 
 def test_contradicted_calibrated_lens_is_remarked():
@@ -234,11 +234,11 @@ def test_contradicted_calibrated_lens_is_remarked():
         w2c={},
         cameras={},
         points=np.zeros((0, 3)),
-        rows={},
+        point_indices={},
         pixels={},
         error_px=0.3,
-        without={},
-        longer={"ego": (0.0227, 0.002), "exo": (0.05, 0.03), "exo2": (0.004, 0.001)},
+        partial_poses={},
+        focal_changes={"ego": (0.0227, 0.002), "exo": (0.05, 0.03), "exo2": (0.004, 0.001)},
     )
     (note,) = lens_notes(structure, CalibrateOptions(ego_lens="aria.json", exo_lens="exo.json"))
     assert note.startswith("lens of ego: by the pictures its focal length is 2.3% longer (sd 0.2%)")
@@ -256,11 +256,11 @@ def test_turning_head_without_motion_gives_no_distances():
             w2c=poses,
             cameras={},
             points=points,
-            rows={},
+            point_indices={},
             pixels={},
             error_px=0.3,
-            without={},
-            longer={},
+            partial_poses={},
+            focal_changes={},
         )
         assert (parallax(structure, LENS) > LEAST_PARALLAX) == has_parallax
 
@@ -281,7 +281,7 @@ def test_up_and_floor_height_are_found():
     points = 0.2 * np.concatenate([floor_points, table_points]) @ world_rotation.T
     up_direction = find_up(axes[:, 0], axes[:, 1])
     solved_floor = floor_scale(points, 0.2 * centres @ world_rotation.T, up_direction, 1.6)
-    assert solved_floor.metres == pytest.approx(5.0, rel=0.03)
+    assert solved_floor.metres_per_unit == pytest.approx(5.0, rel=0.03)
     assert np.degrees(np.arccos(solved_floor.up @ world_rotation[:, 2])) < 1
     scale, solved_rotation, solved_shift = similarity(
         points, 3 * points @ world_rotation.T + [1, 2, 3]

@@ -136,9 +136,9 @@ def test_calibration_without_pycolmap_uses_the_wearers_head(recording, tmp_path,
     )
     outcome = calibrate(recording_folder, tmp_path / "out", options)
     assert any("not by pictures: package pycolmap" in note for note in outcome.notes)
-    assert outcome.scale.how == "the path of path.txt"
+    assert outcome.scale.how_found == "the path of path.txt"
     assert np.allclose(outcome.ego_w2c, true_head_poses, atol=1e-3)
-    assert "lens is not known" in outcome.exos[0].how and not outcome.takes
+    assert "lens is not known" in outcome.exos[0].how_found and not outcome.takes
 
 
 def test_incomplete_recordings_are_refused(tmp_path):
