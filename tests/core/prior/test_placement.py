@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.alarms import TURNED
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose, invert
@@ -174,10 +175,15 @@ def test_raised_arms_seen_from_above_are_not_the_body():
 def test_reading_that_fits_best_is_named_first():
     """Check a rolled head whose inverted poses put it near a body, too."""
     take = drawn_wearer(19083741)
-    path = replace_ego(take.trajectory(), w2c=rolled(-1)(take.ego.w2c))
-    (warning,) = check_placement(scene(take.exo_rgb, take.depth_video())[0], path)
-    first_remedy = warning.text.split("it would be right with ")[1].split("; if the prior")[0]
-    assert "an upright picture" in first_remedy and "by 90" in first_remedy
+    room_from_world = invert(torch.tensor(TURNED, dtype=torch.float64))
+    exo_w2c = compose(take.exo.w2c[0], room_from_world)
+    ego_w2c = rolled(-1)(compose(take.ego.upright_w2c, room_from_world))
+    path = make_path(
+        ego_w2c, take.ego.camera.upright(), exo_w2c=exo_w2c, exo_camera=take.exo.camera
+    )
+    depth_video = replace_exo_pose(take.depth_video(), exo_w2c)
+    (warning,) = check_placement(scene(take.exo_rgb, depth_video)[0], path)
+    assert "it would be right with ego poses of an upright picture" in warning.text
 
 
 def test_impossible_placement_is_refused_unless_drawn_anyway(take, are_remarks_blank):
