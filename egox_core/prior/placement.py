@@ -325,14 +325,16 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
         body_m = eye_distance.nan_to_num(math.inf).amin(1, keepdim=True).where(has_body, torch.nan)
         lowness = eye_points[..., 1] / eye_distance - (eye_points[..., 0] / eye_distance).abs()
         lowness = lowness.masked_fill((eye_distance < OWN_M) | (eye_distance > BODY_M), torch.nan)
+        exo_in_head = transform(seen_head.ego.upright_w2c, camera_centre(exo_path.w2c)[:, None])
+        exo_distance = exo_in_head.norm(dim=-1)
         is_reliable = (
             (lowness.isfinite().sum(1, keepdim=True) >= LEAST_BODY)
             & has_body
             & inside
             & (body_m < NO_BODY_M)
+            & (exo_distance > BODY_M)  # a nearer camera may see arms alone
         )
-        exo_in_head = transform(seen_head.ego.upright_w2c, camera_centre(exo_path.w2c)[:, None])
-        elevation_sine = -exo_in_head[..., 1] / exo_in_head.norm(dim=-1)
+        elevation_sine = -exo_in_head[..., 1] / exo_distance
         least_below = torch.where(elevation_sine > FROM_ABOVE, LEAST_BELOW_FROM_ABOVE, LEAST_BELOW)
         lowness = _weighted_quantile(lowness, depth.square(), 1 - least_below)
         lowness = lowness.where(is_reliable, torch.nan)
