@@ -181,6 +181,7 @@ def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_pag
         assert [[int(number), widget] for number, widget in row_widgets] == form_rows, name
         assert len(set(labels)) == len(labels) <= MAX_FORM_ROWS
         assert not any("_" in text.replace("λ_g", "") for text in labels), labels
+        assert not set(labels) & {widget for _, widget in row_widgets}, "an input's raw name"
         assert not page.evaluate(_SHORT_SLIDERS_SCRIPT), name
         assert keep_relevant_inputs(page.to_prompt()) == keep_relevant_inputs(read_prompt(name)), (
             name
