@@ -221,8 +221,10 @@ def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Pro
     for index, (name, changes) in enumerate(readings):
         progress(index, len(readings), "readings of poses and depth")
         changed_placement = measure([head.read(changes) for head in heads])
-        # Under it the body may still be where it can't be, as it is with a wrong lens.
-        misfit = math.inf if changed_placement.below < 0 else changed_placement.misfit
+        misfit = changed_placement.misfit
+        # The body is still where it can't be, or nothing is seen around the head.
+        if changed_placement.below < 0 or math.isnan(changed_placement.stands_out):
+            misfit = math.inf
         # Of readings that fit alike, the one whose head is nearest to the surface there is the best.
         fit = misfit, changed_placement.gap
         fits[name] = min(fit, fits.get(name, fit))

@@ -173,18 +173,37 @@ def test_raised_arms_seen_from_above_are_not_the_body(seed):
     assert check_placement(scene(take.exo_rgb, take.depth_video())[0], take.trajectory()) == ()
 
 
-def test_reading_that_fits_best_is_named_first():
-    """Check a rolled head whose inverted poses put it near a body, too."""
-    take = drawn_wearer(19083741)
+def warning_in_turned_world(seed, *, change_depth=torch.clone, change_ego=torch.clone):
+    take = drawn_wearer(seed)
     room_from_world = invert(torch.tensor(TURNED_WORLD, dtype=torch.float64))
     exo_w2c = compose(take.exo.w2c[0], room_from_world)
-    ego_w2c = rolled(-1)(compose(take.ego.upright_w2c, room_from_world))
     path = make_path(
-        ego_w2c, take.ego.camera.upright(), exo_w2c=exo_w2c, exo_camera=take.exo.camera
+        change_ego(compose(take.ego.upright_w2c, room_from_world)),
+        take.ego.camera.upright(),
+        exo_w2c=exo_w2c,
+        exo_camera=take.exo.camera,
     )
-    depth_video = replace_exo_pose(take.depth_video(), exo_w2c)
-    (warning,) = check_placement(scene(take.exo_rgb, depth_video)[0], path)
-    assert "it would be right with ego poses of an upright picture" in warning.text
+    depth_video = replace(take.depth_video(), depth_m=change_depth(take.exo_depth_m))
+    scene_points, _ = scene(take.exo_rgb, replace_exo_pose(depth_video, exo_w2c))
+    (warning,) = check_placement(scene_points, path, draw_anyway=True)
+    return warning.text
+
+
+def test_reading_that_fits_best_is_named_first():
+    """Check a rolled head whose inverted poses put it near a body, too."""
+    warning = warning_in_turned_world(19083741, change_ego=rolled(-1))
+    assert "it would be right with ego poses of an upright picture" in warning
+
+
+def test_reading_without_anything_around_the_head_is_not_named():
+    """Check disparity, for which poses in centimetres would put everything at the head."""
+
+    def to_disparity(depth_m):
+        inverse_depth = 1 / depth_m
+        farthest, nearest = inverse_depth.nanquantile(0.005), inverse_depth.nanquantile(0.995)
+        return ((inverse_depth - farthest) / (nearest - farthest)).clamp(1e-3, 1)
+
+    assert "centimetres" not in warning_in_turned_world(23339270, change_depth=to_disparity)
 
 
 def test_impossible_placement_is_refused_unless_drawn_anyway(take, are_remarks_blank):
