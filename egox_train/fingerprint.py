@@ -8,14 +8,16 @@ from typing import Any
 
 from egox_core.safe_files import visible_files
 
-ENDS = 2**20
+END_BYTES = 2**20
 """Bytes at each end of a file that tell it from others: all of most text, and a video's index."""
 
 
-def fingerprint(parts: Any) -> str:
+def fingerprint(hashed_values: Any) -> str:
     """Compute a hash of nested lists and mappings of numbers and text, regardless of the order of
     keys."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(hashed_values, sort_keys=True, default=str).encode()
+    ).hexdigest()
 
 
 def file_ends(file: Path) -> bytes:
@@ -24,9 +26,9 @@ def file_ends(file: Path) -> bytes:
         return b"-1"
     size = file.stat().st_size
     with file.open("rb") as binary_file:
-        first_bytes = binary_file.read(ENDS)
-        binary_file.seek(max(0, size - ENDS))
-        return b"%d" % size + first_bytes + binary_file.read(ENDS)
+        first_bytes = binary_file.read(END_BYTES)
+        binary_file.seek(max(0, size - END_BYTES))
+        return b"%d" % size + first_bytes + binary_file.read(END_BYTES)
 
 
 def file_state(path: Path | None) -> int | str:
@@ -39,11 +41,11 @@ def file_state(path: Path | None) -> int | str:
     if path.is_file() and path.suffix != ".npy":
         return path.stat().st_size
     files = visible_files(path, nested=True) if path.is_dir() else [path]
-    return _digest_of(tuple((file, file.stat().st_mtime_ns) for file in files))
+    return _digest_of_files(tuple((file, file.stat().st_mtime_ns) for file in files))
 
 
 @lru_cache(maxsize=64)  # all clips of a take ask for the same files
-def _digest_of(files: tuple[tuple[Path, int], ...]) -> str:
+def _digest_of_files(files: tuple[tuple[Path, int], ...]) -> str:
     digest = hashlib.sha256()
     for file, _ in files:
         digest.update(file.name.encode("utf-8", "surrogatepass") + file_ends(file))

@@ -199,10 +199,10 @@ class TrainingSetOptions:
     )
 
 
-ALONE = RunOptions()
+DEFAULT_RUN_OPTIONS = RunOptions()
 """All of it in this process."""
-PLAIN_SET = TrainingSetOptions()
-ENGINE = ("engine", "workers")
+DEFAULT_SET_OPTIONS = TrainingSetOptions()
+ENGINE_OPTION_NAMES = ("engine", "workers")
 """Of :class:`RunOptions`, what every command over many takes has."""
 
 

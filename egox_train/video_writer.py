@@ -39,23 +39,23 @@ def write_video(
     if fps <= 0:
         raise EgoXInputError("frame rate", got=fps, expected="above 0", fix="give frames a second")
     frame_rate = Fraction(fps).limit_denominator(1001)
-    total = len(frames) if isinstance(frames, Tensor) else 0
+    frame_total = len(frames) if isinstance(frames, Tensor) else 0
     with (
         atomic_write(path) as temporary_file,
         av.open(str(temporary_file), "w", options={"movflags": "+faststart"}) as container,
     ):
-        stream = None
+        video_stream = None
         for index, frame in enumerate(frames):
-            picture = _bytes(frame)
-            if stream is None:
-                stream = _add_stream(container, frame_rate, picture, quality, threads)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            progress(index + 1, max(total, index + 1), "writing video")
-        if stream is None:
+            picture = _to_bytes(frame)
+            if video_stream is None:
+                video_stream = _add_stream(container, frame_rate, picture, quality, threads)
+            container.mux(video_stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            progress(index + 1, max(frame_total, index + 1), "writing video")
+        if video_stream is None:
             raise EgoXInputError(
                 "video to write", got="no frames", expected="at least one", fix="check the input"
             )
-        container.mux(stream.encode(None))
+        container.mux(video_stream.encode(None))
 
 
 def write_levels(
@@ -66,20 +66,22 @@ def write_levels(
     """Write maps of 8-bit numbers as a lossless grey video."""
     import av
 
-    same_bytes = {"fflags": "+bitexact"}  # else each file has a random number
+    reproducible_options = {"fflags": "+bitexact"}  # else each file has a random number
     with (
         atomic_write(path) as temporary_file,
-        av.open(str(temporary_file), "w", format="matroska", options=same_bytes) as file,
+        av.open(
+            str(temporary_file), "w", format="matroska", options=reproducible_options
+        ) as container,
     ):
-        stream = file.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = maps.shape[1:]
-        stream.pix_fmt = "gray"
+        video_stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
+        video_stream.height, video_stream.width = maps.shape[1:]
+        video_stream.pix_fmt = "gray"
         for level_map in maps:
             frame = av.VideoFrame.from_ndarray(
                 np.ascontiguousarray(level_map.numpy()), format="gray"
             )
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))
+            container.mux(video_stream.encode(frame))
+        container.mux(video_stream.encode(None))
 
 
 def _add_stream(container, rate: Fraction, picture: np.ndarray, quality: int, threads: int):
@@ -93,18 +95,20 @@ def _add_stream(container, rate: Fraction, picture: np.ndarray, quality: int, th
         )
     # x264's macroblock tree looks at memory that it never set (measured: other bytes in one run of
     # five at 96x96 px).
-    same_bytes = {"x264-params": "mbtree=0"} if threads == 1 else {}
-    stream = container.add_stream(
-        "libx264", rate=rate, options={"crf": str(quality), "preset": "medium", **same_bytes}
+    reproducible_options = {"x264-params": "mbtree=0"} if threads == 1 else {}
+    video_stream = container.add_stream(
+        "libx264",
+        rate=rate,
+        options={"crf": str(quality), "preset": "medium", **reproducible_options},
     )
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    stream.codec_context.sample_aspect_ratio = Fraction(1, 1)
-    stream.codec_context.colorspace = 6 if height >= 720 else 2  # players take HD for BT.709
-    stream.codec_context.thread_count = threads
-    return stream
+    video_stream.width, video_stream.height, video_stream.pix_fmt = width, height, "yuv420p"
+    video_stream.codec_context.sample_aspect_ratio = Fraction(1, 1)
+    video_stream.codec_context.colorspace = 6 if height >= 720 else 2  # players take HD for BT.709
+    video_stream.codec_context.thread_count = threads
+    return video_stream
 
 
-def _bytes(frame: Tensor) -> np.ndarray:
+def _to_bytes(frame: Tensor) -> np.ndarray:
     if frame.ndim == 2:
         frame = frame[..., None].expand(*frame.shape, 3)
     if frame.dtype == torch.bool:

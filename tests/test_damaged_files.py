@@ -40,7 +40,7 @@ from egox_core.trajectory.head_points import choose_person
 from egox_core.video.clip import open_clip
 from egox_core.video.reader import decode_frames, probe_video
 from egox_core.wan.lora_keys import convert_lora
-from egox_train.data.cache_store import INDEX, CacheReader
+from egox_train.data.cache_store import INDEX_FILE, CacheReader
 from egox_train.data.captions import read_captions
 from egox_train.data.egoexo4d import read_egoexo4d
 from egox_train.data.gopro_calibs import COLUMNS
@@ -421,7 +421,7 @@ def read_cache(folder: Path) -> None:
     reader = CacheReader(folder)
     for clip in reader.clips("train"):
         reader.tensors(clip, ["exo", "ego"])
-    assert (folder / INDEX).is_file()
+    assert (folder / INDEX_FILE).is_file()
 
 
 def read_lists(folder: Path) -> None:

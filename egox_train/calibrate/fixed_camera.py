@@ -12,7 +12,7 @@ from egox_core.cameras import CameraModel, sensor_from_upright
 from egox_core.trajectory import worn_points
 
 from ..options import CalibrateOptions
-from ..takes.head_files import all_frames, read_keypoints
+from ..takes.head_files import read_keypoints, select_all_frames
 from .frames import nearest_frames
 from .lenses import make_lens
 from .moving_point import (
@@ -203,7 +203,7 @@ def point_between_ears() -> np.ndarray:  # [3] metres
 def _read_ears(exo: ExoFile) -> tuple[np.ndarray, np.ndarray]:
     """Read the pixels [N, 2] of the point between the ears, and the times [N] of these frames."""
     assert exo.keypoints is not None
-    head_points = read_keypoints(exo.keypoints, all_frames(exo.info, exo.video))
+    head_points = read_keypoints(exo.keypoints, select_all_frames(exo.info, exo.video))
     head_points = head_points.resized((exo.info.width, exo.info.height))
     both_visible_mask = head_points.seen[:, EAR_POINTS].all(dim=1).numpy()
     ears_uv = head_points.uv[:, EAR_POINTS].mean(dim=1).numpy()[both_visible_mask]

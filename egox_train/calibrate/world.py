@@ -18,7 +18,7 @@ from egox_core.video import VideoInfo
 
 from ..data.depth_model import metric_depth
 from ..options import CalibrateOptions
-from ..takes.head_files import all_frames
+from ..takes.head_files import select_all_frames
 from .frames import track_poses, write_still
 from .lenses import make_lens
 from .moving_point import PoseFunction
@@ -60,7 +60,7 @@ class World:
         depth_scale: tuple[float, float, str] | None,
         progress: Progress,
     ) -> "World":
-        ego_frames, notes = all_frames(ego_info, ego_video), []
+        ego_frames, notes = select_all_frames(ego_info, ego_video), []
         picture_size = ego_info.width, ego_info.height
         upright_lens = None if EGO not in lenses else lenses[EGO].rescale(*picture_size)
         poses = np.full((len(ego_frames), 3, 4), np.nan)
@@ -196,7 +196,7 @@ def read_given_path(
         else fisheye_lens
     )
     trajectory, path_notes = read_trajectory(
-        options.path, assumed_lens, all_frames(ego_info, ego_video), lens=not has_named_lens
+        options.path, assumed_lens, select_all_frames(ego_info, ego_video), lens=not has_named_lens
     )
     camera = trajectory.ego.camera
     notes.append(

@@ -6,14 +6,14 @@ from pathlib import Path
 from egox_core.progress import Progress
 
 from ..options import CacheSettings, RunOptions, add_dataclass_arguments, from_arguments
-from .data import add_run_arguments
+from .data import add_batch_arguments
 
 
 def cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, help="manifest.jsonl of prepare")
     parser.add_argument("out", type=Path, help="cache to make (or to complete)")
     add_dataclass_arguments(parser, CacheSettings)
-    add_run_arguments(parser, "part")
+    add_batch_arguments(parser, "part")
 
 
 def run_cache(args: argparse.Namespace, progress: Progress) -> int:
@@ -26,9 +26,9 @@ def run_cache(args: argparse.Namespace, progress: Progress) -> int:
         from_arguments(RunOptions, args),
         progress=progress,
     )
-    if cache.remade_because:
-        print(f"made anew because of changes in: {cache.remade_because}")
-    for clip, omission_reason in cache.left_out:
+    if cache.remake_reason:
+        print(f"made anew because of changes in: {cache.remake_reason}")
+    for clip, omission_reason in cache.omitted_clips:
         print(f"left out: {clip}: {omission_reason}")
     print(f"{cache.clips} clips; {cache.new} shards made, {cache.kept} kept: {args.out}")
     if cache.missing:

@@ -10,7 +10,7 @@ from egox_core.safe_files import write_json
 
 from ..options import CalibrateOptions, add_dataclass_arguments, from_arguments
 
-CHECK = "check.json"
+CHECK_FILE = "check.json"
 
 
 def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
         "out",
         type=Path,
         nargs="?",
-        help=f"folder for the takes; with --check, for {CHECK}, if it is wanted",
+        help=f"folder for the takes; with --check, for {CHECK_FILE}, if it is wanted",
     )
     add_dataclass_arguments(parser, CalibrateOptions)
     parser.add_argument(
@@ -114,5 +114,5 @@ def _run_check(args: argparse.Namespace, progress: Progress) -> int:
         + (f", {mended_count} mended" if mended_count else "")
     )
     if args.out is not None:
-        write_json(args.out / CHECK, [row.to_json() for row in rows])
+        write_json(args.out / CHECK_FILE, [row.to_json() for row in rows])
     return 1 if wrong_episode_count > mended_count else 0

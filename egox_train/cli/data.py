@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress
 
-from ..data.prepare_options import PICTURES, PrepareOptions
+from ..data.prepare_options import PICTURE_OPTION_NAMES, PrepareOptions
 from ..options import (
-    ENGINE,
+    ENGINE_OPTION_NAMES,
     RunOptions,
     TrainingSetOptions,
     add_dataclass_arguments,
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from ..data.prepare import PrepareOutcome
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, *extra_options: str) -> None:
+def add_batch_arguments(parser: argparse.ArgumentParser, *extra_options: str) -> None:
     """Add the command line arguments that all commands on many takes share, and selected further
     ones."""
-    add_dataclass_arguments(parser, RunOptions, field_names=(*ENGINE, *extra_options))
+    add_dataclass_arguments(parser, RunOptions, field_names=(*ENGINE_OPTION_NAMES, *extra_options))
     parser.add_argument(
         "--ray-address",
         default="",
@@ -39,7 +39,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, *extra_options: str) -> N
     )
 
 
-EVERY_CLIP = ("part", "clips", "dry_run")
+CLIP_OPTION_NAMES = ("part", "clips", "dry_run")
 """Of RunOptions, what commands that run models over the clips of a set have beside it."""
 
 
@@ -73,8 +73,8 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
         "out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera"
     )
     add_dataclass_arguments(parser, TrainingSetOptions, field_names=("layout",))
-    add_dataclass_arguments(parser, PrepareOptions, field_names=PICTURES)
-    add_run_arguments(parser, "part")
+    add_dataclass_arguments(parser, PrepareOptions, field_names=PICTURE_OPTION_NAMES)
+    add_batch_arguments(parser, "part")
 
 
 def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
@@ -106,7 +106,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="say how many clips, files, GB and hours it would be; makes a few clips to measure",
     )
-    add_run_arguments(parser, "part")
+    add_batch_arguments(parser, "part")
 
 
 def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
@@ -140,8 +140,8 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         print(
             f"{estimate.clips} clips of {estimate.takes} takes ({estimate.skipped} skipped), "
             f"{estimate.files} files, "
-            f"{estimate.size_bytes / 1e9:.3g} GB, {estimate.hours:.2g} hours with {estimate.at_once} at once "
-            f"({estimate.measured} clips were made to measure)"
+            f"{estimate.size_bytes / 1e9:.3g} GB, {estimate.hours:.2g} hours with {estimate.parallel_clips} at once "
+            f"({estimate.measured_clips} clips were made to measure)"
         )
         return 0
     prepare_outcome = prepare(args.source, args.out, *run_options, progress=progress)

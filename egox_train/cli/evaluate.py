@@ -13,9 +13,9 @@ from ..options import (
     add_dataclass_arguments,
     from_arguments,
 )
-from .data import EVERY_CLIP, add_run_arguments
+from .data import CLIP_OPTION_NAMES, add_batch_arguments
 
-SOME_FAILED = 1
+EXIT_SOME_FAILED = 1
 """Exit code of ``evaluate`` where some clips could not be evaluated."""
 
 
@@ -40,13 +40,13 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, purpose in WEIGHTS.items():
         parser.add_argument(f"--{name}", type=Path, help=purpose)
-    add_run_arguments(parser, *EVERY_CLIP)
+    add_batch_arguments(parser, *CLIP_OPTION_NAMES)
 
 
 def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
     """Run ``evaluate``, and exit with 1 if a clip could not be evaluated."""
     from ..data.set_files import merge_equal_notes
-    from ..metrics.evaluate import REPORT, TABLE, evaluate
+    from ..metrics.evaluate import REPORT_FILE, TABLE_FILE, evaluate
     from ..parallel import RunEstimate
 
     weights = {name: getattr(args, name.replace("-", "_")) for name in WEIGHTS}
@@ -57,31 +57,33 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
         weights={name: file for name, file in weights.items() if file is not None},
     )
     run_options = from_arguments(RunOptions, args)
-    result = evaluate(
+    evaluate_outcome = evaluate(
         args.manifest, args.generated, args.out, options, run_options, progress=progress
     )
-    if isinstance(result, RunEstimate):
-        print(result)
+    if isinstance(evaluate_outcome, RunEstimate):
+        print(evaluate_outcome)
         return 0
-    for line in merge_equal_notes(sorted(result.errors.items())):
+    for line in merge_equal_notes(sorted(evaluate_outcome.errors.items())):
         print(f"not evaluated: {line}")
-    count = result.clips - len(result.errors)
-    if not result.report:
+    evaluated_count = evaluate_outcome.clips - len(evaluate_outcome.errors)
+    if not evaluate_outcome.report:
         print(
-            f"{count} of {result.clips} rows of part {run_options.part[0]}/{run_options.part[1]} are there"
+            f"{evaluated_count} of {evaluate_outcome.clips} rows of part "
+            f"{run_options.part[0]}/{run_options.part[1]} are there"
         )
-        return SOME_FAILED if result.errors else 0
+        return EXIT_SOME_FAILED if evaluate_outcome.errors else 0
     print(
-        f"{count} of {result.clips} clips evaluated ({result.kept} kept from before): {args.out / TABLE}, "
-        f"{args.out / REPORT}"
+        f"{evaluated_count} of {evaluate_outcome.clips} clips evaluated "
+        f"({evaluate_outcome.kept} kept from before): {args.out / TABLE_FILE}, "
+        f"{args.out / REPORT_FILE}"
     )
-    return SOME_FAILED if result.errors else 0
+    return EXIT_SOME_FAILED if evaluate_outcome.errors else 0
 
 
 def masks_arguments(parser: argparse.ArgumentParser) -> None:
     _add_folders(parser, "folder for <clip>.npz, for `evaluate --masks`")
     add_dataclass_arguments(parser, MaskOptions)
-    add_run_arguments(parser, *EVERY_CLIP)
+    add_batch_arguments(parser, *CLIP_OPTION_NAMES)
 
 
 def run_masks(args: argparse.Namespace, progress: Progress) -> int:
@@ -90,7 +92,7 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
     from ..metrics.track_masks import track_masks
     from ..parallel import RunEstimate
 
-    failures = track_masks(
+    failed_clips = track_masks(
         args.manifest,
         args.generated,
         args.out,
@@ -98,10 +100,10 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
         from_arguments(RunOptions, args),
         progress=progress,
     )
-    if isinstance(failures, RunEstimate):
-        print(failures)
+    if isinstance(failed_clips, RunEstimate):
+        print(failed_clips)
         return 0
-    for line in merge_equal_notes(sorted(failures.items())):
+    for line in merge_equal_notes(sorted(failed_clips.items())):
         print(f"no masks: {line}")
     print(f"masks of {len(list(args.out.glob('[!.]*.npz')))} clips: {args.out}")
-    return SOME_FAILED if failures else 0
+    return EXIT_SOME_FAILED if failed_clips else 0

@@ -15,12 +15,15 @@ from .progress_line import ProgressLine
 from .train import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
-ABOUT = "Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcommand explains itself with --help."
+PROGRAM_DESCRIPTION = (
+    "Train an EgoX LoRA without ComfyUI: see docs/training.md. "
+    "Each subcommand explains itself with --help."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand of ``train_egox.py``, and return its exit code."""
-    parser = argparse.ArgumentParser(prog="train_egox.py", description=ABOUT)
+    parser = argparse.ArgumentParser(prog="train_egox.py", description=PROGRAM_DESCRIPTION)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_arguments(

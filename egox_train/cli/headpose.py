@@ -29,9 +29,9 @@ def headpose_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_headpose(args: argparse.Namespace, progress: Progress) -> int:
-    from ..takes.head_files import estimate_take, head_target, write_head
+    from ..takes.head_files import choose_pose_file, estimate_take, write_head
 
-    head_target(args.take, meta=args.meta, replace=args.replace)
+    choose_pose_file(args.take, meta=args.meta, replace=args.replace)
     options = from_arguments(HeadOptions, args)
     trajectory, report, extra_fields = estimate_take(args.take, args.keypoints, options, progress)
     path = write_head(args.take, trajectory, extra_fields, meta=args.meta, replace=args.replace)

@@ -12,7 +12,7 @@ from typing import Any
 
 from egox_core.errors import EgoXInputError
 
-KILLED = 128  # plus the signal: the exit code that shells give
+SIGNAL_EXIT_BASE = 128  # plus the signal: the exit code that shells give
 
 
 def launch(command: Sequence[str]) -> int:
@@ -27,7 +27,7 @@ def launch(command: Sequence[str]) -> int:
         EgoXInputError: no command.
         OSError: one that can't be run.
     """
-    from ..train.checkpoints import STOP_FILE, STOP_SIGNALS, stop_with_parent
+    from ..train.checkpoints import STOP_FILE_VARIABLE, STOP_SIGNALS, stop_with_parent
 
     if not command:
         raise EgoXInputError(
@@ -44,7 +44,7 @@ def launch(command: Sequence[str]) -> int:
         )
         process = subprocess.Popen(
             command,
-            env={**os.environ, STOP_FILE: str(stop_file)},
+            env={**os.environ, STOP_FILE_VARIABLE: str(stop_file)},
             start_new_session=True,
             **posix_options,
         )
@@ -60,4 +60,4 @@ def launch(command: Sequence[str]) -> int:
         finally:
             for number, old_handler in old_handlers.items():
                 signal.signal(number, old_handler)
-    return exit_code if exit_code >= 0 else KILLED - exit_code
+    return exit_code if exit_code >= 0 else SIGNAL_EXIT_BASE - exit_code

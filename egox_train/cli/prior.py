@@ -155,15 +155,15 @@ def render_take(args: argparse.Namespace) -> dict:
     """Render a take's ego prior from its files, and return the report."""
     progress = ProgressLine()
     lap_start = time.perf_counter()
-    seconds: dict[str, float] = {}
+    seconds_by_stage: dict[str, float] = {}
 
     def end_lap(name: str) -> None:
         nonlocal lap_start
         now_s = time.perf_counter()
-        seconds[name], lap_start = round(now_s - lap_start, 3), now_s
+        seconds_by_stage[name], lap_start = round(now_s - lap_start, 3), now_s
 
     preset = prior_preset(args.preset)
-    exo_lens, scale = preset.exo_lens or "as given", preset.scale or "as is"
+    exo_lens, depth_scale = preset.exo_lens or "as given", preset.scale or "as is"
     take = load_take(
         args.take,
         start_frame=args.start,
@@ -172,21 +172,21 @@ def render_take(args: argparse.Namespace) -> dict:
         ego_size=args.size,
         entry=args.entry,
         exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else exo_lens,
-        scale=parse_scale(args.scale) if args.scale else scale,
+        scale=parse_scale(args.scale) if args.scale else depth_scale,
         file_frames=args.file_frames,
         one_shot=args.one_shot,
         progress=progress,
     )
-    frames = take.read_exo(progress)
+    exo_frames = take.read_exo(progress)
     end_lap("load")
     depth, exo_motion_report = estimate_exo_motion(
-        frames, take.depth, args.exo_motion, progress=progress
+        exo_frames, take.depth, args.exo_motion, progress=progress
     )
-    points, _ = scene(frames, depth, progress=progress)
+    scene_points, _ = scene(exo_frames, depth, progress=progress)
     end_lap("scene")
     args.out.mkdir(parents=True, exist_ok=True)
     ego_prior, prior_report = prior(
-        points,
+        scene_points,
         take.trajectory,
         args.preset,
         dynamic=args.dynamic,
@@ -198,14 +198,14 @@ def render_take(args: argparse.Namespace) -> dict:
         progress=progress,
     )
     masks = (mask.byte() * 255 for mask in ego_prior.coverage)
-    for name, frames in (("prior.mp4", ego_prior.rgb), ("coverage.mp4", masks)):
-        write_video(args.out / name, frames, take.frames.fps)
+    for name, exo_frames in (("prior.mp4", ego_prior.rgb), ("coverage.mp4", masks)):
+        write_video(args.out / name, exo_frames, take.frames.fps)
     if ego_prior.seen is not None:
         write_levels(args.out / SEEN, ego_prior.seen, take.frames.fps)
     end_lap("render and write")
     if args.ply:
         with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
-            write_ply(points.points(0), file)
+            write_ply(scene_points.points(0), file)
     peak_bytes = peak_memory_bytes()
     report = {
         "take": take.name,
@@ -215,12 +215,12 @@ def render_take(args: argparse.Namespace) -> dict:
         "exo_lens": take.lens_note,
         "scale": take.report.scale.content(),
         "exo_motion": exo_motion_report.content(),
-        "frames": points.frame_count,
+        "frames": scene_points.frame_count,
         "size": list(take.trajectory.ego.camera.stored_size),
-        "seconds": seconds,
+        "seconds": seconds_by_stage,
         "coverage_mean": round(float(prior_report.covered.mean()), 5),
         "coverage": [round(covered_share, 5) for covered_share in prior_report.covered.tolist()],
-        "static_points": len(points.static),
+        "static_points": len(scene_points.static),
         "peak_memory_mb": None if peak_bytes is None else round(peak_bytes / 2**20, 1),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

@@ -15,8 +15,8 @@ from ..options import GenerateOptions, RunOptions, add_dataclass_arguments, from
 from .cache import cache_arguments, run_cache
 from .calibrate import calibrate_arguments, run_calibrate
 from .data import (
-    EVERY_CLIP,
-    add_run_arguments,
+    CLIP_OPTION_NAMES,
+    add_batch_arguments,
     join_arguments,
     prepare_arguments,
     run_join,
@@ -190,7 +190,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cache", type=Path, help="cache of the clips")
     parser.add_argument("out", type=Path, help="folder for one mp4 a clip")
     add_dataclass_arguments(parser, GenerateOptions)
-    add_run_arguments(parser, *EVERY_CLIP)
+    add_batch_arguments(parser, *CLIP_OPTION_NAMES)
 
 
 def _print_info_logs() -> None:

@@ -10,17 +10,17 @@ from egox_core.cameras import LENSES, CameraModel
 from egox_core.errors import EgoXInputError, intact
 from egox_core.safe_files import parse_json, require_file
 
-LABEL = "camera-rgb"
-RECORDED, SENSOR = SIDES = 1408, 2880
+CAMERA_LABEL = "camera-rgb"
+RECORDED_SIDE_PX, SENSOR_SIDE_PX = SIDES = 1408, 2880
 """Px of the squares that the colour camera is calibrated at; the file doesn't tell which one, the
 principal point does."""
-CROP = 32
+CROP_PX = 32
 """Px that a recording of 1408 px leaves out at each edge of the sensor, before it is halved
 (projectaria_tools, ``AriaCalibRescaleAndCrop.cpp``)."""
 MAX_LINE_BYTES = 4 * 2**20
 
 
-def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
+def read_aria_calibration(path: Path, side: int = RECORDED_SIDE_PX) -> CameraModel:
     """Read the lens of Aria's colour camera from the first line of a calibration file.
 
     That line is for the first moment of the take. Over a take the calibration drifts by less
@@ -38,20 +38,22 @@ def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
         intact(f"calibration {path.name}", (UnicodeDecodeError,), expected="JSON lines in UTF-8"),
         path.open(encoding="utf-8") as stream,
     ):
-        line = stream.readline(MAX_LINE_BYTES)
-    line_content = parse_json(line, f"calibration {path.name}")
+        first_line = stream.readline(MAX_LINE_BYTES)
+    line_content = parse_json(first_line, f"calibration {path.name}")
     cameras = line_content.get("CameraCalibrations") if isinstance(line_content, dict) else None
     cameras = [c for c in cameras if isinstance(c, dict)] if isinstance(cameras, list) else []
-    entry = next((c for c in cameras if c.get("Label") == LABEL), None)
-    if entry is None:
+    camera_entry = next((c for c in cameras if c.get("Label") == CAMERA_LABEL), None)
+    if camera_entry is None:
         labels = [str(c.get("Label"))[:20] for c in cameras[:8]]
         raise EgoXInputError(
             f"calibration {path.name}",
             got=f"cameras {labels}",
-            expected=LABEL,
+            expected=CAMERA_LABEL,
             fix="give Aria's online_calibration.jsonl",
         )
-    projection = entry.get("Projection") if isinstance(entry.get("Projection"), dict) else {}
+    projection = (
+        camera_entry.get("Projection") if isinstance(camera_entry.get("Projection"), dict) else {}
+    )
     lens_parameters = projection.get("Params")
     if (
         projection.get("Name") != "FisheyeRadTanThinPrism"
@@ -86,9 +88,13 @@ def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
         distortion=tuple(distortion),
         quarter_turns=LENSES["aria_fisheye"].sensor_turns,
     )
-    if (side == SENSOR) == (calibrated_side == SENSOR):
+    if (side == SENSOR_SIDE_PX) == (calibrated_side == SENSOR_SIDE_PX):
         return calibrated_camera
-    inner_side = SENSOR - 2 * CROP
-    if side == SENSOR:
-        return calibrated_camera.rescale(inner_side, inner_side).crop(-CROP, -CROP, SENSOR, SENSOR)
-    return calibrated_camera.crop(CROP, CROP, inner_side, inner_side).rescale(RECORDED, RECORDED)
+    inner_side = SENSOR_SIDE_PX - 2 * CROP_PX
+    if side == SENSOR_SIDE_PX:
+        return calibrated_camera.rescale(inner_side, inner_side).crop(
+            -CROP_PX, -CROP_PX, SENSOR_SIDE_PX, SENSOR_SIDE_PX
+        )
+    return calibrated_camera.crop(CROP_PX, CROP_PX, inner_side, inner_side).rescale(
+        RECORDED_SIDE_PX, RECORDED_SIDE_PX
+    )

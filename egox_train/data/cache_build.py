@@ -14,12 +14,12 @@ from egox_core.safe_files import clear_leftovers
 from egox_core.wan import has_ftfy
 
 from ..fingerprint import fingerprint
-from ..options import ALONE, CacheSettings, RunOptions
-from ..parallel import WorkerPlan, make_once, run_all, shard_of
+from ..options import DEFAULT_RUN_OPTIONS, CacheSettings, RunOptions
+from ..parallel import WorkerPlan, make_once, run_all, select_shard
 from ..wan.weights import weights_bytes, weights_hash
 from .cache_store import (
     EMPTY_CAPTION,
-    INDEX,
+    INDEX_FILE,
     CacheEntry,
     CacheIndex,
     parse_index,
@@ -33,7 +33,7 @@ from .clip_files import file_bytes, read_clip
 from .clip_tensors import clip_tensors, encoders
 from .manifest import ClipRecord, read_manifest, read_splits
 
-VERSION = 2  # raised when the contents of a shard change their meaning
+CACHE_VERSION = 2  # raised when the contents of a shard change their meaning
 
 
 @frozen
@@ -45,8 +45,8 @@ class CacheOutcome:
     kept: int  # shards that were there and fit, or that another process made meanwhile
     # shards of other parts that aren't there yet; the cache has no index until they are
     missing: int = 0
-    remade_because: str = ""  # what had changed, "" where nothing
-    left_out: tuple[tuple[str, str], ...] = ()  # (clip, why it can't be read)
+    remake_reason: str = ""  # what had changed, "" where nothing
+    omitted_clips: tuple[tuple[str, str], ...] = ()  # (clip, why it can't be read)
 
 
 @frozen
@@ -75,7 +75,7 @@ def build_cache(
     manifest: Path,
     folder: Path,
     settings: CacheSettings,
-    run: RunOptions = ALONE,
+    run: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     progress: Progress = no_progress,
 ) -> CacheOutcome:
@@ -112,12 +112,12 @@ def build_cache(
         _model_hashes(settings),
     )
     shards = _plan_shards(records, manifest.parent, folder, settings, models)
-    text = None if settings.text.startswith("zeros:") else Path(settings.text)
+    text_encoder_path = None if settings.text.startswith("zeros:") else Path(settings.text)
     vision_model = None if settings.image_embedding == "none" else settings.clip_vision
     worker_plan = WorkerPlan.of(
-        run, settings.device, weights_bytes(settings.vae, text, vision_model)
+        run, settings.device, weights_bytes(settings.vae, text_encoder_path, vision_model)
     )
-    part_shards = shard_of(shards, run.part)
+    part_shards = select_shard(shards, run.part)
     shards_to_make = [s for s in part_shards if not s.fits()]
     change_texts = _changed_settings(folder, content_settings | models) or _changed_takes(
         shards_to_make
@@ -155,15 +155,15 @@ def build_cache(
             actual_fingerprint != s.fingerprint
             for s, (actual_fingerprint, _) in zip(shards, shard_headers, strict=True)
         ),
-        remade_because=change_texts,
-        left_out=tuple(sorted(omitted_reasons.items())),
+        remake_reason=change_texts,
+        omitted_clips=tuple(sorted(omitted_reasons.items())),
     )
     if cache_outcome.missing:
         return cache_outcome
     if not cache_outcome.clips:
         raise EgoXInputError(
             "cache",
-            got=f"no clip that can be read; first {': '.join(cache_outcome.left_out[0])}",
+            got=f"no clip that can be read; first {': '.join(cache_outcome.omitted_clips[0])}",
             expected="at least one",
             fix="run prepare again: it remakes damaged files",
         )
@@ -205,7 +205,11 @@ def _plan_shards(
 ) -> list[_Shard]:
     """Divide the clips into shards, each with clips of one take only."""
     shards = []
-    made_with = {"version": VERSION, "models": models, "settings": _content_settings(settings)}
+    cache_content = {
+        "version": CACHE_VERSION,
+        "models": models,
+        "settings": _content_settings(settings),
+    }
     for take, take_records in groupby(
         sorted(records, key=lambda r: (r.take, r.clip)), key=lambda r: r.take
     ):
@@ -221,7 +225,7 @@ def _plan_shards(
                     records=clips,
                     settings=settings,
                     fingerprint=fingerprint(
-                        {**made_with, "clips": [[r.clip, r.files] for r in clips]}
+                        {**cache_content, "clips": [[r.clip, r.files] for r in clips]}
                     ),
                 )
             )
@@ -236,9 +240,11 @@ def _changed_takes(shards: list[_Shard]) -> str:
 
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     """List the settings that change a cache's contents, without paths and devices."""
-    values = asdict(settings)
-    names = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
-    return {k: values[k] for k in names} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
+    setting_values = asdict(settings)
+    content_names = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
+    return {k: setting_values[k] for k in content_names} | {
+        "text_cleaning": "ftfy" if has_ftfy() else "plain"
+    }
 
 
 def _common_hidden_lines(records: list[ClipRecord]) -> dict[str, Any]:
@@ -274,12 +280,12 @@ def _model_hashes(settings: CacheSettings) -> dict[str, str]:
 
 def _changed_settings(folder: Path, settings_now: dict[str, Any]) -> str:
     """List the models and settings that differ from those of an existing cache."""
-    if not (folder / INDEX).is_file():
+    if not (folder / INDEX_FILE).is_file():
         return ""
     try:
         old_index = parse_index(folder)
     except EgoXInputError:
-        return f"{INDEX}, which is damaged"
+        return f"{INDEX_FILE}, which is damaged"
     old_values = {**old_index.settings, **old_index.models}
     return ", ".join(
         sorted(

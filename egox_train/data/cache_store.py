@@ -32,9 +32,9 @@ from egox_core.safe_files import (
 )
 
 FORMAT = "egox-cache/1"
-INDEX = "index.json"
+INDEX_FILE = "index.json"
 EMPTY_CAPTION = "empty caption"
-FINGERPRINT, LEFT_OUT = "egox.fingerprint", "egox.left_out"
+FINGERPRINT_KEY, OMITTED_KEY = "egox.fingerprint", "egox.left_out"
 MAX_INDEX_BYTES = 2**30
 
 
@@ -73,7 +73,7 @@ def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
     try:
         with safe_open(file, "pt") as stream:
             metadata = stream.metadata() or {}
-        return metadata.get(FINGERPRINT), dict(json.loads(metadata.get(LEFT_OUT, "{}")))
+        return metadata.get(FINGERPRINT_KEY), dict(json.loads(metadata.get(OMITTED_KEY, "{}")))
     except (SafetensorError, OSError, RecursionError, TypeError, ValueError):
         return None, {}
 
@@ -82,7 +82,7 @@ def write_shard(
     file: Path,
     tensors: Mapping[str, Tensor],
     content_hash: str,
-    left_out: Mapping[str, str] | None = None,
+    omitted_reasons: Mapping[str, str] | None = None,
 ) -> None:
     """Write one shard of the cache atomically.
 
@@ -92,7 +92,9 @@ def write_shard(
     Raises:
         EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
     """
-    metadata = {FINGERPRINT: content_hash} | ({LEFT_OUT: json.dumps(left_out)} if left_out else {})
+    metadata = {FINGERPRINT_KEY: content_hash} | (
+        {OMITTED_KEY: json.dumps(omitted_reasons)} if omitted_reasons else {}
+    )
     try:
         with atomic_write(file) as temporary_file:
             save_file(
@@ -110,7 +112,7 @@ def write_shard(
 def write_index(folder: Path, index: CacheIndex) -> None:
     """Write the cache's index atomically, which marks the cache as finished."""
     write_json(
-        folder / INDEX,
+        folder / INDEX_FILE,
         {
             "format": FORMAT,
             "settings": dict(index.settings),
@@ -129,15 +131,15 @@ def parse_index(folder: Path) -> CacheIndex:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    file = folder / INDEX
-    if not file.is_file():
+    index_file = folder / INDEX_FILE
+    if not index_file.is_file():
         raise EgoXInputError(
             "cache",
-            got=f"{folder.name!r} without {INDEX}",
+            got=f"{folder.name!r} without {INDEX_FILE}",
             expected="a finished cache",
             fix="run `train_egox.py cache` (again: it continues from the last finished file)",
         )
-    index_content = read_json_object(file, "cache index", MAX_INDEX_BYTES)
+    index_content = read_json_object(index_file, "cache index", MAX_INDEX_BYTES)
     if index_content.get("format", FORMAT) != FORMAT:
         raise EgoXInputError(
             "cache",
@@ -146,7 +148,9 @@ def parse_index(folder: Path) -> CacheIndex:
             fix="make the cache again with this version",
         )
     fix_text = "run `train_egox.py cache` again"
-    with intact(f"cache index {file.name}", (ValidationError,), expected=FORMAT, fix=fix_text):
+    with intact(
+        f"cache index {index_file.name}", (ValidationError,), expected=FORMAT, fix=fix_text
+    ):
         index = TypeAdapter(CacheIndex).validate_python(
             {**index_content, "entries": index_content.get("clips")}
         )
@@ -190,7 +194,7 @@ class CacheReader:
         self.folder = folder
         self.index = read_index(folder)
         self._entries = {e.clip: e for e in self.index.entries}
-        self._open: tuple[str, Any] | None = None
+        self._open_shard: tuple[str, Any] | None = None
 
     def clips(self, split: str) -> list[str]:
         """List the clips of a split, in the order of the cache's index.
@@ -248,10 +252,10 @@ class CacheReader:
                 "clip", got=repr(clip), expected="a clip of the cache", fix="see index.json"
             )
         try:
-            if self._open is None or self._open[0] != entry.shard:
+            if self._open_shard is None or self._open_shard[0] != entry.shard:
                 stream = safe_open(self.folder / entry.shard, "pt")
-                self._open = (entry.shard, (stream, set(stream.keys())))
-            stream, shard_keys = self._open[1]
+                self._open_shard = (entry.shard, (stream, set(stream.keys())))
+            stream, shard_keys = self._open_shard[1]
             return {key: stream.get_tensor(key) for key in keys if key in shard_keys}
         except (SafetensorError, OSError) as error:
             raise EgoXInputError(
@@ -263,8 +267,8 @@ class CacheReader:
 
 
 def to_storage(
-    tensor: Tensor,  # of any shape
+    source_tensor: Tensor,  # of any shape
     dtype: torch.dtype,
 ) -> Tensor:
     """Copy a tensor to its own contiguous CPU memory, as safetensors requires."""
-    return tensor.detach().to("cpu", dtype, copy=True).contiguous()
+    return source_tensor.detach().to("cpu", dtype, copy=True).contiguous()

@@ -31,40 +31,42 @@ from .manifest import CaptionSource
 
 # a long paragraph takes half of it; a model that doesn't understand finds no end
 ANSWER_TOKENS = 512
-_FIXED = "These pictures are moments, in order, of a video from a fixed camera. "
-_WORN = "These pictures are moments, in order, of a video from a camera on a person's head. "
-_PARAGRAPH = " Write one full paragraph of plain sentences, without a heading or a list."
+_FIXED_CAMERA_TEXT = "These pictures are moments, in order, of a video from a fixed camera. "
+_WORN_CAMERA_TEXT = (
+    "These pictures are moments, in order, of a video from a camera on a person's head. "
+)
+_PARAGRAPH_TEXT = " Write one full paragraph of plain sentences, without a heading or a list."
 QUESTIONS: Mapping[str, tuple[str, str]] = {
     "exo": (
-        _FIXED
+        _FIXED_CAMERA_TEXT
         + "Describe the place in detail: what kind of room or outdoor place it is, floor or ground, walls and "
         "light, and the furniture and objects with their colours and where in the picture they stand."
-        + _PARAGRAPH,
-        _FIXED
+        + _PARAGRAPH_TEXT,
+        _FIXED_CAMERA_TEXT
         + "Describe in detail what the person does, one picture after the other: the posture, what each hand "
-        "holds and does, and what has changed since the picture before." + _PARAGRAPH,
+        "holds and does, and what has changed since the picture before." + _PARAGRAPH_TEXT,
     ),
     "ego": (
-        _WORN
+        _WORN_CAMERA_TEXT
         + "Describe in detail what lies before the person: the surfaces and objects with their colours, where "
-        "they are as the person sees them, and what surrounds them." + _PARAGRAPH,
-        _WORN
+        "they are as the person sees them, and what surrounds them." + _PARAGRAPH_TEXT,
+        _WORN_CAMERA_TEXT
         + "Describe in detail what the person's own hands do, one picture after the other: what the left and the "
-        "right hand hold and do, and what happens to the things." + _PARAGRAPH,
+        "right hand hold and do, and what happens to the things." + _PARAGRAPH_TEXT,
     ),
     "ego, guessed from exo": (
-        _FIXED
+        _FIXED_CAMERA_TEXT
         + "Describe in detail what lies before the eyes of the person in it: the surfaces and objects with "
         "their colours, where they are as that person sees them, and what surrounds them."
-        + _PARAGRAPH,
-        _FIXED
+        + _PARAGRAPH_TEXT,
+        _FIXED_CAMERA_TEXT
         + "Describe in detail, as the person in it sees it, what the own hands do, one picture after the other: "
         "what the left and the right hand hold and do, and what happens to the things."
-        + _PARAGRAPH,
+        + _PARAGRAPH_TEXT,
     ),
 }
 """For the scene and the actions, by what is shown and what is asked for."""
-_HEADING = re.compile(r"^\W*(?:scene overview|action analysis)\W+", re.IGNORECASE)
+_HEADING_PATTERN = re.compile(r"^\W*(?:scene overview|action analysis)\W+", re.IGNORECASE)
 
 
 def check_caption(prompt: str, subject: str) -> str:
@@ -74,7 +76,7 @@ def check_caption(prompt: str, subject: str) -> str:
         EgoXInputError: no text, or one section missing, empty or in the wrong order.
     """
     try:
-        is_complete = all(split_sections(prompt)) or bool(prompt.strip()) and is_plain(prompt)
+        is_complete = all(split_sections(prompt)) or bool(prompt.strip()) and is_plain_text(prompt)
     except EgoXInputError:
         is_complete = False
     if not is_complete:
@@ -87,7 +89,7 @@ def check_caption(prompt: str, subject: str) -> str:
     return prompt
 
 
-def is_plain(prompt: str) -> bool:
+def is_plain_text(prompt: str) -> bool:
     """Check that a prompt is plain text without exo and ego sections."""
     return split_sections(prompt) == (prompt.strip(), "")
 
@@ -186,7 +188,7 @@ def _generate_answer(folder: Path, frames: Tensor, question: str, device: str | 
 
 
 def _checked_answer(answer: str, subject: str) -> str:
-    text = _HEADING.sub("", " ".join(answer.split()))  # many models write one all the same
+    text = _HEADING_PATTERN.sub("", " ".join(answer.split()))  # many models write one all the same
     answer_words = {w.lower() for w in re.findall(r"[^\W\d_]{2,}", text)}
     if len(answer_words) < MIN_WORDS or "view]" in text.lower():
         raise EgoXInputError(

@@ -68,16 +68,18 @@ def read_all(file: VideoSource, frames: int, size: tuple[int, int]) -> Tensor:  
     Raises:
         EgoXInputError: shorter, of another size, corrupt.
     """
-    info = probe_video(file)
-    if (info.width, info.height) != tuple(size) or info.frame_count < frames:
+    video_info = probe_video(file)
+    if (video_info.width, video_info.height) != tuple(size) or video_info.frame_count < frames:
         raise EgoXInputError(
             f"video {_name(file)}",
-            got=f"{info.frame_count} frames of {info.width}x{info.height}",
+            got=f"{video_info.frame_count} frames of {video_info.width}x{video_info.height}",
             expected=f"{frames} frames of {size[0]}x{size[1]}",
             fix="run prepare again",
         )
     return read_frames(
-        file, info, select_frames(info, frame_count=frames, width=size[0], height=size[1])
+        file,
+        video_info,
+        select_frames(video_info, frame_count=frames, width=size[0], height=size[1]),
     )
 
 
@@ -140,7 +142,7 @@ class ClipWindow:
         return torch.arange(self.start, self.start + self.frames * self.step, self.step)
 
 
-FIRST = ClipWindow(start=0, frames=1, step=1)
+FIRST_FRAME_WINDOW = ClipWindow(start=0, frames=1, step=1)
 """The first frame alone."""
 
 

@@ -27,7 +27,7 @@ from egox_core.takes import (
 
 from ..options import Split
 
-NAMED = re.compile(r"(.+)_(\d+)_(\d+)")
+CLIP_NAME_PATTERN = re.compile(r"(.+)_(\d+)_(\d+)")
 """A clip of the authors: take, first and last frame."""
 SPLITS: Mapping[str, Split] = {
     **dict(zip(LIST_KEYS, ("train", "validation", "test"), strict=True)),
@@ -122,7 +122,7 @@ def _clips_of_json(file: Path, progress: Progress) -> Iterator[tuple[str, Listed
 
 def _clip_of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
     """Parse a clip from an entry of the authors' lists, or explain why it can't be used."""
-    name_match = NAMED.fullmatch(take_name(entry)) if isinstance(entry, dict) else None
+    name_match = CLIP_NAME_PATTERN.fullmatch(take_name(entry)) if isinstance(entry, dict) else None
     if not isinstance(entry, dict) or name_match is None:
         return "no exo_path in a folder <take>_<first frame>_<last frame>"
     try:
@@ -157,7 +157,7 @@ def _clips_of_table(file: Path, progress: Progress) -> Iterator[tuple[str, Liste
         if "task_name" in row_cells and "frame_range" in row_cells:
             frames = re.findall(r"\d+", row_cells["frame_range"])
             name = row_cells["task_name"].strip()
-            name_match = NAMED.fullmatch(name)
+            name_match = CLIP_NAME_PATTERN.fullmatch(name)
             if (
                 len(frames) == 2
                 and name_match is not None

@@ -8,8 +8,8 @@ from egox_core.remarks import Remark
 from egox_core.safe_files import require_folder
 
 from ..parallel import on_device
-from ..takes.mask_files import MaskFrames, check_mask, find_mask, read_mask
-from .clip_files import FIRST, ClipWindow
+from ..takes.mask_files import MaskFrameReader, check_mask, find_mask, read_mask
+from .clip_files import FIRST_FRAME_WINDOW, ClipWindow
 from .exo_pictures import ExoPictures, exo_pictures
 from .manifest import MaskSource
 from .prepare_options import PrepareOptions
@@ -41,7 +41,11 @@ def add_mask_file(
         return view, ()
     mask = find_mask(options.mask_root, f"{take.name}__{view.name}", options.file_frames)
     pictures = exo_pictures(view, take.layout, options)
-    remark = check_mask(mask, pictures.maps(FIRST), redrawn=pictures.redrawn is not None)
+    remark = check_mask(
+        mask,
+        pictures.select_map_frames(FIRST_FRAME_WINDOW),
+        redrawn=pictures.undistortion is not None,
+    )
     return replace(view, mask=mask), (remark,)
 
 
@@ -50,7 +54,7 @@ def moving_in_clip(
     window: ClipWindow,
     options: PrepareOptions,
     frames: Tensor,  # [T, H, W, 3] uint8, the clip's pictures
-    opened: MaskFrames | None = None,  # of the view's mask file
+    opened: MaskFrameReader | None = None,  # of the view's mask file
 ) -> tuple[Tensor | None, MaskSource]:  # [T, H, W] bool
     """Read or compute the masks of a clip's moving pixels, and name their source.
 
@@ -59,7 +63,9 @@ def moving_in_clip(
             :func:`.mask_model.moving_masks`.
     """
     if pictures.view.mask is not None:
-        return read_mask(pictures.view.mask, pictures.maps(window), opened=opened), "mask file"
+        return read_mask(
+            pictures.view.mask, pictures.select_map_frames(window), opened=opened
+        ), "mask file"
     if options.mask_model is not None:
         from .mask_model import moving_masks
 

@@ -23,8 +23,8 @@ _ENCODERS: dict[str, tuple[VaeEncoder, TextEncoder, VisionEncoder | None]] = {}
 
 def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEncoder | None]:
     """Load the VAE, text encoder and vision encoder, once per process."""
-    key = repr(settings)
-    if key not in _ENCODERS:
+    settings_key = repr(settings)
+    if settings_key not in _ENCODERS:
         _ENCODERS.clear()
         encoder_dtype = torch.float32 if settings.device == "cpu" else torch.bfloat16
         vision_encoder = (
@@ -32,16 +32,16 @@ def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEn
             if settings.image_embedding == "none" or settings.clip_vision is None
             else VisionEncoder(settings.clip_vision, settings.device, encoder_dtype)
         )
-        _ENCODERS[key] = (
+        _ENCODERS[settings_key] = (
             VaeEncoder(settings.vae, settings.device),
             make_text_encoder(settings.text, settings.device, settings.text_encoding),
             vision_encoder,
         )
-    return _ENCODERS[key]
+    return _ENCODERS[settings_key]
 
 
 @frozen
-class LabEncoders:
+class TrainerEncoders:
     """VAE and CLIP vision encoder of the trainer, with the interface of
     :func:`egox_core.stages.condition`."""
 
@@ -61,7 +61,7 @@ class LabEncoders:
 
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     """Encode one clip for the cache: video latents [16, t, h, w] and embeddings [tokens, width]."""
-    vae, text_encoder, vision_encoder = encoders(settings)
+    vae_encoder, text_encoder, vision_encoder = encoders(settings)
     dtype, ego_frames, embedding_mode = (
         getattr(torch, settings.dtype),
         clip.ego,
@@ -71,11 +71,11 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     conditioned_clip, _ = condition(
         clip.exo,
         clip.prior,
-        LabEncoders(vae=vae, vision=vision_encoder),
+        TrainerEncoders(vae=vae_encoder, vision=vision_encoder),
         image_embedding="none"
         if vision_encoder is None or embedding_mode == "trainer"
         else embedding_mode,
-        noise_seed=noise_seed_of(clip.record.clip),
+        noise_seed=clip_noise_seed(clip.record.clip),
     )
     frames = {"ego": ego_frames, "grey": torch.full_like(clip.prior, 128)}
     if settings.views:
@@ -87,7 +87,7 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     clip_outputs = {
         "exo": normalise_latent(canvas.exo_latent)[0],
         "prior": normalise_latent(canvas.prior_latent)[0],
-        **{name: vae.encode(video) for name, video in frames.items()},
+        **{name: vae_encoder.encode(video) for name, video in frames.items()},
         "text": text_encoder.encode(clip.take.notes.prompt),
     }
     if vision_encoder is not None:
@@ -125,7 +125,7 @@ def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
     )
 
 
-def noise_seed_of(clip: str) -> int:
+def clip_noise_seed(clip: str) -> int:
     """Derive the noise seed of a clip's ``released`` image embedding from its name.
 
     Inference uses the sampler's seed instead."""

@@ -36,14 +36,14 @@ from egox_core.video import probe_video, read_frames
 
 from ..fingerprint import file_state, fingerprint
 from ..parallel import make_once, on_device
-from ..takes.mask_files import MaskFile, MaskFrames, open_mask
+from ..takes.mask_files import MaskFile, MaskFrameReader, open_mask
 from ..video_writer import write_levels, write_video
-from .captions import caption_for, is_plain
+from .captions import caption_for, is_plain_text
 from .clip_files import ClipWindow
 from .clip_masks import moving_in_clip
 from .exo_pictures import ExoPictures, exo_pictures, frames_of
 from .ground_plane import ground_plane, plane_depth
-from .manifest import STAND_IN_DEPTH, ClipRecord, DepthSource
+from .manifest import SUBSTITUTE_DEPTH, ClipRecord, DepthSource
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
@@ -52,8 +52,8 @@ PLAIN_PROMPT = (
     "its prompt has no [Exo view] and [Ego view] sections, with which the released model was "
     "trained: it is used as written"
 )
-RECORD = "clip.json"
-KEPT_BYTES = 256 * 2**20
+RECORD_FILE = "clip.json"
+MOST_OPEN_BYTES = 256 * 2**20
 """Depth that was unpacked for one clip is kept for the next one, which may overlap it: 360 maps of
 796x448."""
 
@@ -164,8 +164,8 @@ def clips_without_depth(
                 try:
                     depth_remark = check_depth(
                         depth_source,
-                        pictures.maps(clip.window),
-                        redrawn=pictures.redrawn is not None,
+                        pictures.select_map_frames(clip.window),
+                        redrawn=pictures.undistortion is not None,
                         file_frames=options.file_frames,
                     )
                     frame_notes.add(depth_remark.text)
@@ -191,14 +191,16 @@ class OpenMaps:
     def depth(self, path: Path) -> DepthFile:
         """Open a depth file, or return it if it is already open."""
         if path not in self._open:
-            self._open[path] = self._stack.enter_context(open_depth(path, keep_bytes=KEPT_BYTES))
+            self._open[path] = self._stack.enter_context(
+                open_depth(path, keep_bytes=MOST_OPEN_BYTES)
+            )
         return self._open[path]
 
-    def mask(self, mask: MaskFile | None) -> MaskFrames | None:
+    def mask(self, mask: MaskFile | None) -> MaskFrameReader | None:
         """Open a mask file, or return it if it is already open."""
         if mask is not None and mask.path not in self._open:
             self._open[mask.path] = self._stack.enter_context(
-                open_mask(mask, keep_bytes=KEPT_BYTES)
+                open_mask(mask, keep_bytes=MOST_OPEN_BYTES)
             )
         return None if mask is None else self._open[mask.path]
 
@@ -222,7 +224,7 @@ def make_clip(
         try:
             record = _write_clip(job, temporary_folder, captions, maps)
             write_json(
-                temporary_folder / RECORD,
+                temporary_folder / RECORD_FILE,
                 {"fingerprint": fingerprint, "record": record.model_dump(mode="json")},
             )
             replace_folder(temporary_folder, folder)
@@ -243,11 +245,11 @@ def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> C
             alone is read.
     """
     try:
-        record, record_fingerprint = record_of(folder)
+        record, record_fingerprint = read_clip_record(folder)
     except ValueError as error:
-        if check_files and (folder / RECORD).exists():
+        if check_files and (folder / RECORD_FILE).exists():
             logger.warning(
-                "clip %s has a damaged %s and is made again: %s", folder.name, RECORD, error
+                "clip %s has a damaged %s and is made again: %s", folder.name, RECORD_FILE, error
             )
         return None
     if record_fingerprint != fingerprint:
@@ -267,13 +269,13 @@ def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> C
     return record
 
 
-def record_of(folder: Path) -> tuple[ClipRecord, object]:
+def read_clip_record(folder: Path) -> tuple[ClipRecord, object]:
     """Read a clip's record and fingerprint from its clip.json.
 
     Raises:
         ValueError: none, or a damaged one (EgoXInputError, and pydantic's).
     """
-    record_content = read_json_object(folder / RECORD, RECORD)
+    record_content = read_json_object(folder / RECORD_FILE, RECORD_FILE)
     return ClipRecord.model_validate(record_content.get("record")), record_content.get(
         "fingerprint"
     )
@@ -313,7 +315,7 @@ def _write_clip(
         step=job.window.step,
         resize=pictures.resize,
         size=pictures.size,
-        undistortion=pictures.redrawn,
+        undistortion=pictures.undistortion,
         one_shot=options.one_shot,
     )
     frames, camera = clip.exo, pictures.camera
@@ -340,7 +342,9 @@ def _write_clip(
     depth_m, file_mask, depth_kind = _clip_depth(job, pictures, frames, maps, moving_masks)
     if moving_masks is None and file_mask is not None:
         moving_masks, mask_source = file_mask, "depth file"
-    depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
+    depth_m = torch.where(
+        pictures.visible_mask, depth_m, math.nan
+    )  # bars and corners were never seen
     depth = DepthVideo(depth_m=depth_m, exo=_exo_path(job, camera), dynamic=moving_masks)
     depth, scale_report = _scale_depth(job, depth)
     depth, motion_report = estimate_exo_motion(frames, depth, options.exo_motion)
@@ -402,7 +406,7 @@ def _write_clip(
             *alignment.warnings(),
             *map(str, motion_report.notes),
             *report.warnings(),
-            *((PLAIN_PROMPT,) if is_plain(prompt) else ()),
+            *((PLAIN_PROMPT,) if is_plain_text(prompt) else ()),
         ),
         caption=caption,
         rank=job.rank,
@@ -424,7 +428,7 @@ def _clip_depth(
     if options.depth == "plane":
         floor_plane = ground_plane(job.take, options.eye_height_m)
         depth = plane_depth(floor_plane, _exo_path(job, pictures.camera))
-        return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
+        return depth[None].expand(options.frames, -1, -1), None, SUBSTITUTE_DEPTH
     if options.depth == "model":
         from .depth_model import model_depth
 
@@ -441,7 +445,7 @@ def _clip_depth(
     depth = load_depth_file(
         maps.depth(job.view.depth),
         None,
-        pictures.maps(job.window),
+        pictures.select_map_frames(job.window),
         file_frames=job.options.file_frames,
     ).depth
     return depth.depth_m.float(), depth.dynamic, "file"
@@ -451,13 +455,13 @@ def _scale_depth(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str,
     """Scale a clip's depth to metres as the options request, and return figures about the scale."""
     if job.options.depth_scale == "as is":
         return depth, {}
-    depth, report = with_scale(
+    depth, scale_report = with_scale(
         depth,
         job.options.depth_scale,
         job.take.ego.of(job.window.indices),
         pose_source=job.take.pose_source,
     )
-    return depth, report.content()
+    return depth, scale_report.content()
 
 
 def _exo_path(job: ClipJob, lens: CameraModel) -> CameraPath:

@@ -26,9 +26,9 @@ METRIC_TYPES = (
     "depth_pro",
 )  # always metric; Depth Anything says so in its configuration
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SHORT_SIDE, PATCH = 518, 14
+SHORT_SIDE_PX, PATCH_PX = 518, 14
 FAR_M = 80.0
-BATCH = 8  # frames at once: a ViT-L takes some 6 GB for them
+BATCH_FRAMES = 8  # frames at once: a ViT-L takes some 6 GB for them
 
 
 def check_models(options: PrepareOptions) -> None:
@@ -117,14 +117,14 @@ def run_model(
     """Run a depth model on a few frames at a time, and resize the depth to the frames' size."""
     height, width = frames.shape[1:3]
     patch_multiple = _patch_multiple(model)
-    scale = SHORT_SIDE / min(height, width)
+    resize_factor = SHORT_SIDE_PX / min(height, width)
     rows, columns = (
-        max(patch_multiple, round(x * scale / patch_multiple) * patch_multiple)
+        max(patch_multiple, round(x * resize_factor / patch_multiple) * patch_multiple)
         for x in (height, width)
     )
     first_parameter = next(model.parameters())
     depth_batches = []
-    for batch in frames.split(BATCH):
+    for batch in frames.split(BATCH_FRAMES):
         pictures = imagenet_pictures(
             batch.to(first_parameter.device).float() / 255, (rows, columns)
         ).to(first_parameter.dtype)
@@ -180,5 +180,7 @@ def _is_metric(model: Any) -> bool:  # of transformers
 def _patch_multiple(model: torch.nn.Module) -> int:
     backbone = getattr(model.config, "backbone_config", None)
     return int(
-        getattr(backbone, "patch_size", None) or getattr(model.config, "patch_size", None) or PATCH
+        getattr(backbone, "patch_size", None)
+        or getattr(model.config, "patch_size", None)
+        or PATCH_PX
     )

@@ -9,20 +9,20 @@ from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 
-from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
+from ..options import DEFAULT_RUN_OPTIONS, DEFAULT_SET_OPTIONS, RunOptions, TrainingSetOptions
 from ..parallel import cluster_cpus
 from .clip_writer import OpenMaps, make_clip
 from .plan import choose_clips
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
 
-MEASURED = 4  # clips that are made to tell what all of them take
-FILES_OF_A_CLIP = 7  # exo, prior, depth, coverage, seen, meta.json, clip.json
-FILES_OF_A_SET = 6  # manifest, report, contact sheet, three splits
+MEASURED_CLIPS = 4  # clips that are made to tell what all of them take
+FILES_PER_CLIP = 7  # exo, prior, depth, coverage, seen, meta.json, clip.json
+FILES_PER_SET = 6  # manifest, report, contact sheet, three splits
 
 
 @frozen
-class PrepareSums:
+class PrepareEstimate:
     """Predicted clips, disk space and time of a ``prepare`` run."""
 
     takes: int
@@ -31,18 +31,18 @@ class PrepareSums:
     files: int
     size_bytes: int
     hours: float
-    at_once: int  # clips that are made at the same time
-    measured: int  # clips that were made, to tell
+    parallel_clips: int  # clips that are made at the same time
+    measured_clips: int  # clips that were made, to tell
 
 
 def dry_run(
     source: Path,
     options: PrepareOptions,
-    set_options: TrainingSetOptions = PLAIN_SET,
-    run_options: RunOptions = ALONE,
+    set_options: TrainingSetOptions = DEFAULT_SET_OPTIONS,
+    run_options: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     progress: Progress = no_progress,
-) -> PrepareSums:
+) -> PrepareEstimate:
     """Predict the number of clips, disk space and duration of a ``prepare`` run from a few clips.
 
     Those are made in a folder that is removed again.
@@ -62,7 +62,7 @@ def dry_run(
     clip_bytes, clip_seconds, first_error = [], [], ""
     with tempfile.TemporaryDirectory(prefix="egox-") as folder, OpenMaps() as open_maps:
         for count, clip in enumerate(
-            choose_clips(clips, MEASURED, replace(options, draw="spread"), "")
+            choose_clips(clips, MEASURED_CLIPS, replace(options, draw="spread"), "")
         ):
             device = (
                 planned_run.devices[0]
@@ -80,11 +80,11 @@ def dry_run(
             clip_bytes.append(
                 sum(file.stat().st_size for file in (Path(folder) / record.folder).iterdir())
             )
-            progress(count + 1, MEASURED, "clips measured")
+            progress(count + 1, MEASURED_CLIPS, "clips measured")
     if not clip_bytes:
         raise EgoXInputError(
             "prepare",
-            got=f"none of {MEASURED} clips that could be made; {first_error}",
+            got=f"none of {MEASURED_CLIPS} clips that could be made; {first_error}",
             expected="clips to measure",
             fix="see the reason",
         )
@@ -97,15 +97,15 @@ def dry_run(
         else max(run_options.workers, len(planned_run.devices), 1),
     )
     files = sum(
-        FILES_OF_A_CLIP + (clip.take.ego_video is not None) + clip.hands.is_file() for clip in clips
+        FILES_PER_CLIP + (clip.take.ego_video is not None) + clip.hands.is_file() for clip in clips
     )
-    return PrepareSums(
+    return PrepareEstimate(
         takes=sum(bool(plan.clips) for plan in planned_run.plans),
         clips=len(clips),
         skipped=len(planned_run.part.skipped),
-        files=files + FILES_OF_A_SET,
+        files=files + FILES_PER_SET,
         size_bytes=round(sum(clip_bytes) / len(clip_bytes) * len(clips)),
-        measured=len(clip_bytes),
+        measured_clips=len(clip_bytes),
         hours=seconds_per_clip * len(clips) / parallel_clips / 3600,
-        at_once=parallel_clips,
+        parallel_clips=parallel_clips,
     )

@@ -38,11 +38,11 @@ from .take_list import ListedTake, read_take_list, room_of_name
 
 VIDEO_FOLDERS = ("frame_aligned_videos/downscaled/448", "frame_aligned_videos")
 EGO_PREFIX = "aria"
-CALIBRATION = "trajectory/online_calibration.jsonl"
+CALIBRATION_FILE = "trajectory/online_calibration.jsonl"
 EGO_STREAM = "_214-1"  # Aria's RGB camera
 MAX_ANNOTATION_BYTES = 512 * 2**20  # an hour of poses
 MAX_FRAMES = 10**6  # nine hours: more is a damaged number, and would ask for that much memory
-EXO_CALIBRATION = "trajectory/gopro_calibs.csv"
+EXO_CALIBRATION_FILE = "trajectory/gopro_calibs.csv"
 OFFICIAL_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 """Our splits by the folder that holds a take's annotation."""
 NO_TASK = (
@@ -204,7 +204,7 @@ def _camera_entry(annotation: Mapping, camera: str, take: str) -> Mapping:
 
 def _ego_camera(take: Path, video: Path, notes: list[str]) -> CameraModel:
     """Read the calibrated lens of a take's Aria glasses, or use the lens of the released priors."""
-    file, calibrated_side = take / CALIBRATION, 0
+    file, calibrated_side = take / CALIBRATION_FILE, 0
     with suppress(EgoXInputError), open_video(video) as container:  # planning names a damaged one
         calibrated_side = container.streams.video[0].width
     if file.is_file():
@@ -215,7 +215,7 @@ def _ego_camera(take: Path, video: Path, notes: list[str]) -> CameraModel:
                 f"the calibration can't be used, the released priors' lens is taken: {error}"
             )
     else:
-        notes.append(f"no {CALIBRATION}: the released priors' lens is taken for the wearer's")
+        notes.append(f"no {CALIBRATION_FILE}: the released priors' lens is taken for the wearer's")
     return preset_camera("aria_released", REFERENCE_SIZE)
 
 
@@ -234,7 +234,7 @@ def _video_folder(root: Path, name: str) -> Path:
 
 def _exo_calibrations(take: Path, notes: list[str]) -> dict[str, GoProCalibration]:
     """Read the exo cameras' raw lenses from the take's gopro_calibs.csv."""
-    file = take / EXO_CALIBRATION
+    file = take / EXO_CALIBRATION_FILE
     if not file.is_file():
         return {}
     try:
@@ -268,8 +268,11 @@ def _exo_views(
             if not video.is_file():
                 notes.append(f"{name}: no video")
                 continue
-            k, pose = entry.get("camera_intrinsics"), entry.get("camera_extrinsics")
-            if k is None or pose is None:
+            intrinsics_rows, pose_rows = (
+                entry.get("camera_intrinsics"),
+                entry.get("camera_extrinsics"),
+            )
+            if intrinsics_rows is None or pose_rows is None:
                 raise EgoXInputError(
                     f"{take}/{name}",
                     got="null intrinsics or extrinsics",
@@ -277,10 +280,10 @@ def _exo_views(
                     fix="leave the camera out",
                 )
             w2c, name_of_k = (
-                validate_w2c(pose, f"pose of {take}/{name}"),
+                validate_w2c(pose_rows, f"pose of {take}/{name}"),
                 f"intrinsics of {take}/{name}",
             )
-            pinhole_camera = CameraModel.from_intrinsics(k, 1, 1, name=name_of_k)
+            pinhole_camera = CameraModel.from_intrinsics(intrinsics_rows, 1, 1, name=name_of_k)
             width, height = round(2 * pinhole_camera.cx), round(2 * pinhole_camera.cy)
             if not 0 < min(width, height) <= max(width, height) <= MAX_SIDE:
                 raise EgoXInputError(
@@ -298,7 +301,7 @@ def _exo_views(
                     distortion = tuple(
                         float(coefficient) for coefficient in entry.get("distortion_coeffs") or ()
                     )
-                camera = raw_gopro(k, distortion)
+                camera = raw_gopro(intrinsics_rows, distortion)
             yield ExoView(name=name, video=video, exo=CameraPath.of_exo(camera, w2c), frames=frames)
         except EgoXInputError as error:
             notes.append(f"{name}: {error}")
@@ -306,8 +309,12 @@ def _exo_views(
 
 def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4] float64
     """Read ego poses by frame number, and replace invalid poses by NaN."""
-    poses = ego.get("camera_extrinsics")
-    if not isinstance(poses, Mapping) or not poses or ego.get("camera_intrinsics") is None:
+    pose_by_frame = ego.get("camera_extrinsics")
+    if (
+        not isinstance(pose_by_frame, Mapping)
+        or not pose_by_frame
+        or ego.get("camera_intrinsics") is None
+    ):
         raise EgoXInputError(
             f"take {take}",
             got="no poses or intrinsics of the wearer's camera",
@@ -315,7 +322,7 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
             fix="leave this take out",
         )
     try:
-        frames = {int(key): value for key, value in poses.items()}
+        rows_by_frame = {int(key): value for key, value in pose_by_frame.items()}
     except ValueError as error:
         raise EgoXInputError(
             f"take {take}",
@@ -323,34 +330,34 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
             expected="frame numbers",
             fix="download the annotation again",
         ) from error
-    count = max(frames) + 1
-    if not 0 < count <= MAX_FRAMES:
+    frame_count = max(rows_by_frame) + 1
+    if not 0 < frame_count <= MAX_FRAMES:
         raise EgoXInputError(
             f"take {take}",
-            got=f"a last pose of frame {count - 1}",
+            got=f"a last pose of frame {frame_count - 1}",
             expected=f"one from 0 to {MAX_FRAMES - 1}",
             fix="download the annotation again",
         )
-    ego_poses = torch.full((count, 3, 4), math.nan, dtype=torch.float64)
+    ego_poses = torch.full((frame_count, 3, 4), math.nan, dtype=torch.float64)
     non_rigid_count = 0
-    for index, pose in frames.items():
+    for index, pose in rows_by_frame.items():
         if pose is None or index < 0:
             continue
         try:
-            w2c = validate_w2c(pose, f"ego pose {index} of {take}")
+            valid_pose = validate_w2c(pose, f"ego pose {index} of {take}")
         except EgoXInputError:
             non_rigid_count += 1
             continue
-        if w2c.ndim != 2:
+        if valid_pose.ndim != 2:
             raise EgoXInputError(
                 f"ego pose {index} of {take}",
-                got=f"shape {tuple(w2c.shape)}",
+                got=f"shape {tuple(valid_pose.shape)}",
                 expected="(3, 4)",
                 fix="download the annotation again",
             )
-        ego_poses[index] = w2c
+        ego_poses[index] = valid_pose
     lost_count = int((~torch.isfinite(ego_poses).flatten(1).all(dim=1)).sum())
-    if lost_count == count:
+    if lost_count == frame_count:
         raise EgoXInputError(
             f"take {take}",
             got="not one usable ego pose",
@@ -359,6 +366,6 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
         )
     if lost_count:
         notes.append(
-            f"{lost_count} of {count} ego poses lost ({non_rigid_count} of them no rigid motion)"
+            f"{lost_count} of {frame_count} ego poses lost ({non_rigid_count} of them no rigid motion)"
         )
     return ego_poses

@@ -26,7 +26,7 @@ from egox_core.video import (
     undistorted_camera,
 )
 
-from .clip_files import FIRST, ClipWindow
+from .clip_files import FIRST_FRAME_WINDOW, ClipWindow
 from .prepare_options import PictureChoice, PrepareOptions
 from .raw_take import ExoView, SourceLayout
 
@@ -40,29 +40,29 @@ class ExoPictures:
     size: tuple[int, int]  # (width, height) px of the pictures
     resize: Resize
     camera: CameraModel  # of the pictures
-    seen: Tensor  # [H, W] bool, what the lens saw; the rest is black and has no depth
-    redrawn: Undistortion | None  # None: as filmed, cropped or padded
+    visible_mask: Tensor  # [H, W] bool, what the lens saw; the rest is black and has no depth
+    undistortion: Undistortion | None  # None: as filmed, cropped or padded
 
     @property
     def kind(self) -> PictureChoice:
         """Name of the exo pictures' kind, undistorted or as filmed, for manifests."""
-        return "as filmed" if self.redrawn is None else "undistorted"
+        return "as filmed" if self.undistortion is None else "undistorted"
 
-    def maps(self, window: ClipWindow) -> FrameSelection:
+    def select_map_frames(self, window: ClipWindow) -> FrameSelection:
         """Select a clip's frames from depth or mask maps, and resize them like the exo pictures.
 
         Raises:
             EgoXInputError: the clip is beyond the video's end.
         """
-        info = self.info if self.redrawn is None else self.redrawn.shown(self.info)
+        info = self.info if self.undistortion is None else self.undistortion.shown(self.info)
         return frames_of(info, window, self.size, self.resize)
 
-    def drawn(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
+    def decode_pictures(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
         """Decode the given frames of the exo video, and undistort or resize them."""
-        shown_rectangle = self.maps(FIRST).rectangle
+        shown_rectangle = self.select_map_frames(FIRST_FRAME_WINDOW).rectangle
         for _, picture in decode_frames(self.view.video, self.info, indices):
-            if self.redrawn is not None:
-                picture = self.redrawn(torch.from_numpy(picture)).numpy()
+            if self.undistortion is not None:
+                picture = self.undistortion(torch.from_numpy(picture)).numpy()
             yield fit_picture(picture, shown_rectangle, self.size)
 
 
@@ -76,69 +76,73 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
     Raises:
         EgoXInputError: a video that can't be read, or of another aspect than the calibration.
     """
-    info, size = probe_video(view.video), options.exo_size
-    source_camera, needs_resize = (
-        camera_of_video(view, info),
-        "pad" if has_other_orientation(info, size) else "crop",
+    video_info, picture_size = probe_video(view.video), options.exo_size
+    source_camera, resize_mode = (
+        camera_of_video(view, video_info),
+        "pad" if has_other_orientation(video_info, picture_size) else "crop",
     )
-    common_fields: dict[str, Any] = {"view": view, "info": info, "size": size}
-    straight_lens = LENSES[view.exo.camera.lens].straight
-    if straight_lens or layout != "egoexo4d" or options.pictures == "as filmed":
-        first_selection = frames_of(info, FIRST, size, needs_resize)
+    common_fields: dict[str, Any] = {"view": view, "info": video_info, "size": picture_size}
+    is_straight_lens = LENSES[view.exo.camera.lens].straight
+    if is_straight_lens or layout != "egoexo4d" or options.pictures == "as filmed":
+        first_selection = frames_of(video_info, FIRST_FRAME_WINDOW, picture_size, resize_mode)
         return ExoPictures(
             **common_fields,
-            resize=needs_resize,
+            resize=resize_mode,
             camera=first_selection.camera(source_camera),
-            seen=_shown_mask(first_selection),
-            redrawn=None,
+            visible_mask=_shown_mask(first_selection),
+            undistortion=None,
         )
-    fitted_size = size
-    if has_other_orientation(info, size):
-        scale = min(size[0] / info.width, size[1] / info.height)
-        fitted_size = round(info.width * scale), round(info.height * scale)
+    fitted_size = picture_size
+    if has_other_orientation(video_info, picture_size):
+        scale = min(picture_size[0] / video_info.width, picture_size[1] / video_info.height)
+        fitted_size = round(video_info.width * scale), round(video_info.height * scale)
     target_camera = undistorted_camera(source_camera, options.undistort, fitted_size)
     # As wide as the lens allows would be 150 degrees here: little middle and much stretched rim.
     focal_px = max(fitted_size) / 2 / math.tan(math.radians(options.exo_fov_deg) / 2)
     if focal_px > target_camera.fx:
         target_camera = replace(target_camera, fx=focal_px, fy=focal_px)
-    undistortion = Undistortion(source_camera, target_camera, size)
+    undistortion = Undistortion(source_camera, target_camera, picture_size)
     return ExoPictures(
         **common_fields,
         resize="crop",
         camera=undistortion.camera,
-        seen=undistortion.seen,
-        redrawn=undistortion,
+        visible_mask=undistortion.seen,
+        undistortion=undistortion,
     )
 
 
-def has_other_orientation(info: VideoInfo, size: tuple[int, int]) -> bool:
+def has_other_orientation(video_info: VideoInfo, picture_size: tuple[int, int]) -> bool:
     """Check whether a video is upright while the requested picture is landscape, or the reverse."""
-    return (info.width - info.height) * (size[0] - size[1]) < 0
+    return (video_info.width - video_info.height) * (picture_size[0] - picture_size[1]) < 0
 
 
-def camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
+def camera_of_video(view: ExoView, video_info: VideoInfo) -> CameraModel:
     """Scale an exo camera's calibration to the size of its video.
 
     Raises:
         EgoXInputError: a video of another aspect.
     """
     calibrated_size = view.exo.camera.stored_size
-    if abs(calibrated_size[0] / calibrated_size[1] * info.height / info.width - 1) > 0.02:
+    if (
+        abs(calibrated_size[0] / calibrated_size[1] * video_info.height / video_info.width - 1)
+        > 0.02
+    ):
         raise EgoXInputError(
             f"exo camera {view.name}",
-            got=f"video {info.width}x{info.height}, intrinsics of {calibrated_size[0]}x{calibrated_size[1]}",
+            got=f"video {video_info.width}x{video_info.height}, "
+            f"intrinsics of {calibrated_size[0]}x{calibrated_size[1]}",
             expected="the same aspect",
             fix="give the camera's own video",
         )
     return (
         view.exo.camera
-        if calibrated_size == (info.width, info.height)
-        else view.exo.camera.rescale(info.width, info.height)
+        if calibrated_size == (video_info.width, video_info.height)
+        else view.exo.camera.rescale(video_info.width, video_info.height)
     )
 
 
 def frames_of(
-    info: VideoInfo,
+    video_info: VideoInfo,
     window: ClipWindow,
     size: tuple[int, int],
     resize: Resize = "crop",
@@ -150,7 +154,7 @@ def frames_of(
     """
     width, height = size
     return select_frames(
-        info,
+        video_info,
         start_frame=window.start,
         frame_count=window.frames,
         step=window.step,

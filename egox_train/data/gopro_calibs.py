@@ -49,7 +49,7 @@ def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibratio
         with path.open(encoding="utf-8-sig", newline="") as stream:
             table = csv.DictReader(stream, skipinitialspace=True)
             missing_columns = [name for name in COLUMNS if name not in (table.fieldnames or ())]
-            rows = [] if missing_columns else list(table)
+            table_rows = [] if missing_columns else list(table)
     except (UnicodeDecodeError, csv.Error) as error:
         raise EgoXInputError(
             f"exo calibration {path.name}",
@@ -65,10 +65,10 @@ def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibratio
             fix="download the take's trajectory folder again",
         )
     calibrations: dict[str, GoProCalibration] = {}
-    for row in rows:
+    for row in table_rows:
         name = (row["cam_uid"] or "").strip()
         try:
-            calibration = _calibration(row)
+            calibration = _parse_calibration(row)
         except ValueError as error:  # of float and int, of ours
             notes.append(f"{name}: its row of {path.name} is dropped: {error}")
             continue
@@ -77,13 +77,13 @@ def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibratio
     return calibrations
 
 
-def _calibration(row: dict[str, str]) -> GoProCalibration:
+def _parse_calibration(row: dict[str, str]) -> GoProCalibration:
     quality_text = (row.get("quality") or "").strip()
     if quality_text and float(quality_text) != GOOD:
         raise ValueError(f"quality {quality_text}")
-    lens = (row["intrinsics_type"] or "").strip()
-    if lens != LENS_TYPE:
-        raise ValueError(f"lens {lens}, not {LENS_TYPE}")
+    lens_type = (row["intrinsics_type"] or "").strip()
+    if lens_type != LENS_TYPE:
+        raise ValueError(f"lens {lens_type}, not {LENS_TYPE}")
     fx, fy, cx, cy, *distortion = (float(row[f"intrinsics_{i}"] or "nan") for i in range(8))
     width, height = (int(row[key] or 0) for key in ("image_width", "image_height"))
     camera = CameraModel(

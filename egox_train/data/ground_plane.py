@@ -51,8 +51,10 @@ def plane_depth(
     centre_height = float(camera_centre(w2c) @ plane.up) - plane.height
     ray_slope = -(world_rays @ plane.up)
     plane_distance = centre_height / ray_slope.clamp_min(1e-9)
-    depth = plane_distance * rays[..., 2]
-    is_visible = lens_mask & (ray_slope > 0) & (depth > 0) & (depth < FAR_M) & (centre_height > 0)
+    depth_map = plane_distance * rays[..., 2]
+    is_visible = (
+        lens_mask & (ray_slope > 0) & (depth_map > 0) & (depth_map < FAR_M) & (centre_height > 0)
+    )
     if not bool(is_visible.any()):
         raise EgoXInputError(
             "--depth plane",
@@ -60,4 +62,4 @@ def plane_depth(
             expected="some of it",
             fix="leave the camera out, or give depth files",
         )
-    return torch.where(is_visible, depth, torch.full_like(depth, math.nan)).float()
+    return torch.where(is_visible, depth_map, torch.full_like(depth_map, math.nan)).float()

@@ -26,11 +26,11 @@ from .raw_take import ExoView, RawTake
 from .take_list import ListedTake, read_take_list
 
 logger = logging.getLogger(__name__)
-SAME = 1e-4
+MATRIX_TOLERANCE = 1e-4
 """Difference of a matrix' numbers up to which two lists tell the same camera: digits of a file."""
 
 
-def takes_of_lists(
+def find_listed_takes(
     root: Path,
     clips: Sequence[ListedClip],
     frames: int,
@@ -55,19 +55,25 @@ def takes_of_lists(
             expected="the dataset's own folder layout: lists say which clips are cut from its videos",
             fix="give the folder that contains takes/",
         )
-    by_take: dict[str, list[ListedClip]] = {}
+    clips_by_take: dict[str, list[ListedClip]] = {}
     for clip in clips:
         if clip.last - clip.first + 1 != frames:
-            count = clip.last - clip.first + 1
-            skipped.append((clip.name, f"{count} frames in the list, {frames} of --frames, --step"))
+            listed_frame_count = clip.last - clip.first + 1
+            skipped.append(
+                (
+                    clip.name,
+                    f"{listed_frame_count} frames in the list, {frames} of --frames, --step",
+                )
+            )
         else:
-            by_take.setdefault(clip.take, []).append(clip)
-    by_take = {
-        take: _consistent_clips(listed_clips, skipped) for take, listed_clips in by_take.items()
+            clips_by_take.setdefault(clip.take, []).append(clip)
+    clips_by_take = {
+        take: _consistent_clips(listed_clips, skipped)
+        for take, listed_clips in clips_by_take.items()
     }
-    _warn_of_missing_videos(root, by_take)
+    _warn_of_missing_videos(root, clips_by_take)
     takes, clips_by_name = [], {}
-    for take, take_clips, take_problem in _raw_takes(root, by_take, exo_lens):
+    for take, take_clips, take_problem in _raw_takes(root, clips_by_take, exo_lens):
         if take is None:
             skipped += [(clip.name, take_problem) for clip in take_clips]
             continue
@@ -141,11 +147,13 @@ def _cameras_differ(
     if name not in known_cameras or known_cameras[name] == cameras[name]:
         return False
     known_matrix, matrix = np.asarray(known_cameras[name], float), np.asarray(cameras[name], float)
-    return known_matrix.shape != matrix.shape or not np.allclose(known_matrix, matrix, atol=SAME)
+    return known_matrix.shape != matrix.shape or not np.allclose(
+        known_matrix, matrix, atol=MATRIX_TOLERANCE
+    )
 
 
 def _with_starts(view: ExoView, starts: Mapping[str, Sequence[int]]) -> ExoView:
-    return replace(view, starts=tuple(sorted(starts[view.name])))
+    return replace(view, clip_starts=tuple(sorted(starts[view.name])))
 
 
 def _raw_takes(
@@ -213,10 +221,10 @@ def _take_of_entries(
     return take
 
 
-def _warn_of_missing_videos(root: Path, by_take: Mapping[str, Sequence[ListedClip]]) -> None:
+def _warn_of_missing_videos(root: Path, clips_by_take: Mapping[str, Sequence[ListedClip]]) -> None:
     """Warn of listed clips whose videos aren't downloaded."""
     video_sizes, missing_takes, missing_videos, missing_clips = [], 0, 0, 0
-    for name, take_clips in by_take.items():
+    for name, take_clips in clips_by_take.items():
         folders = [root / "takes" / name / folder_name for folder_name in VIDEO_FOLDERS]
         folder = next((f for f in folders if f.is_dir() and any(f.glob("*.mp4"))), None)
         if folder is None:
@@ -230,7 +238,7 @@ def _warn_of_missing_videos(root: Path, by_take: Mapping[str, Sequence[ListedCli
                 missing_videos += 1
                 missing_clips += sum(clip.camera == camera for clip in take_clips)
     if missing_clips:
-        listed_count = sum(map(len, by_take.values()))
+        listed_count = sum(map(len, clips_by_take.values()))
         size_text = (
             f"about {(2 * missing_takes + missing_videos) * fmean(video_sizes) / 1e9:.2g} GB"
             if video_sizes
@@ -239,5 +247,12 @@ def _warn_of_missing_videos(root: Path, by_take: Mapping[str, Sequence[ListedCli
         logger.warning(
             "%d of %d listed clips can't be cut: %d of %d takes and %d more exo videos aren't "
             "downloaded (%s, part downscaled_takes/448 of the dataset)",
-            *(missing_clips, listed_count, missing_takes, len(by_take), missing_videos, size_text),
+            *(
+                missing_clips,
+                listed_count,
+                missing_takes,
+                len(clips_by_take),
+                missing_videos,
+                size_text,
+            ),
         )

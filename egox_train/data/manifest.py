@@ -22,7 +22,7 @@ from ..options import Split
 
 logger = logging.getLogger(__name__)
 FORMAT = "egox-clip/1"
-STAND_IN_DEPTH = "stand-in depth"
+SUBSTITUTE_DEPTH = "stand-in depth"
 DepthSource = Literal["file", "model", "stand-in depth"]
 CaptionSource = Literal["file", "source", "model", "none"]
 MaskSource = Literal["mask file", "mask model", "depth file", "derived"]

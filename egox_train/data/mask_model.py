@@ -24,7 +24,8 @@ MODEL_CLASSES: Mapping[str, str] = {
 }
 """Class of transformers for an architecture, by the end of its name."""
 BATCH = 4
-THRESHOLD = 0.5  # of a segment's score: a mask too large leaves a hole, one too small leaves a person in the scene
+SEGMENT_THRESHOLD = 0.5
+"""Of a segment's score: a mask too large leaves a hole, one too small a person in the scene."""
 
 
 @torch.no_grad()
@@ -53,7 +54,10 @@ def moving_masks(
         )
         if hasattr(image_processor, "post_process_panoptic_segmentation"):
             segment_maps = image_processor.post_process_panoptic_segmentation(
-                model_output, threshold=THRESHOLD, label_ids_to_fuse=set(), target_sizes=frame_sizes
+                model_output,
+                threshold=SEGMENT_THRESHOLD,
+                label_ids_to_fuse=set(),
+                target_sizes=frame_sizes,
             )
             masks += [
                 _has_any_id(
@@ -74,9 +78,9 @@ def moving_masks(
     return torch.stack(masks)
 
 
-def _has_any_id(numbers: Tensor, ids: Sequence[int]) -> Tensor:
-    """Mark the pixels [H, W] whose label id is one of ``ids``."""
-    return torch.isin(numbers.long().cpu(), torch.tensor(ids, dtype=torch.int64))
+def _has_any_id(label_map: Tensor, label_ids: Sequence[int]) -> Tensor:
+    """Mark the pixels [H, W] whose label id is one of ``label_ids``."""
+    return torch.isin(label_map.long().cpu(), torch.tensor(label_ids, dtype=torch.int64))
 
 
 def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozenset[int]:

@@ -23,8 +23,8 @@ from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
 DEPTH_SUFFIXES = (".npz", ".npy", ".zip", "")  # of --depth-root; the last: a folder of frames
-Skipped = tuple[str, str]  # (clip, camera or take, why)
-Chosen = TypeVar("Chosen")
+SkippedItem = tuple[str, str]  # (clip, camera or take, why)
+Element = TypeVar("Element")
 
 
 @frozen
@@ -32,8 +32,8 @@ class TakePlan:
     """Clips that can be made from a take, ordered by exo camera."""
 
     clips: tuple[ClipJob, ...]
-    skipped: tuple[Skipped, ...]
-    unread: tuple[Skipped, ...]  # clips and cameras whose depth or mask can't be had
+    skipped: tuple[SkippedItem, ...]
+    unreadable: tuple[SkippedItem, ...]  # clips and cameras whose depth or mask can't be had
     notes: tuple[Remark, ...]
 
 
@@ -43,8 +43,8 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
     Raises:
         EgoXInputError: the take as a whole can't be used.
     """
-    skipped_clips: list[Skipped] = []
-    unreadable_clips: list[Skipped] = []
+    skipped_clips: list[SkippedItem] = []
+    unreadable_clips: list[SkippedItem] = []
     take_notes = list(take.notes)
     clips = []
     usable_views = _usable_views(take, options, skipped_clips, take_notes)
@@ -60,10 +60,10 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
             )
             continue
         windows, unposed_starts = clip_windows(
-            exo_view.known(take.pose_known),
+            exo_view.usable_frames(take.pose_known),
             frame_range.stop,
             first_start=frame_range.start,
-            starts=exo_view.starts,
+            starts=exo_view.clip_starts,
             frames=options.frames,
             stride=options.stride,
             step=options.step,
@@ -116,14 +116,14 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
     return TakePlan(
         clips=_choose_clips(clips, options),
         skipped=tuple(skipped_clips),
-        unread=tuple(unreadable_clips),
+        unreadable=tuple(unreadable_clips),
         notes=tuple(take_notes),
     )
 
 
 def choose_clips(
-    clips: Sequence[Chosen], max_count: int, options: PrepareOptions, name: str
-) -> list[Chosen]:
+    clips: Sequence[Element], max_count: int, options: PrepareOptions, name: str
+) -> list[Element]:
     """Choose at most ``max_count`` clips (0: all), evenly spread or at random.
 
     A random choice is seeded by ``name`` and the options."""
@@ -143,10 +143,10 @@ def choose_clips(
 
 def by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
     """Group clips by exo camera, keeping their order."""
-    cameras: dict[str, list[ClipJob]] = {}
+    clips_by_camera: dict[str, list[ClipJob]] = {}
     for clip in clips:
-        cameras.setdefault(clip.view.name, []).append(clip)
-    return list(cameras.values())
+        clips_by_camera.setdefault(clip.view.name, []).append(clip)
+    return list(clips_by_camera.values())
 
 
 def _choose_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
@@ -216,24 +216,24 @@ def _usable_views(
                 "clip's, with black bars"
             )
             notes.append(Remark(text))
-        counts = {"exo": info.frame_count, "poses": len(take.ego.w2c)}
-        counts |= {} if ego_frames is None else {"ego": ego_frames}
-        if len(set(counts.values())) > 1:
-            lengths_text = ", ".join(f"{k} {v}" for k, v in counts.items())
+        length_by_source = {"exo": info.frame_count, "poses": len(take.ego.w2c)}
+        length_by_source |= {} if ego_frames is None else {"ego": ego_frames}
+        if len(set(length_by_source.values())) > 1:
+            lengths_text = ", ".join(f"{k} {v}" for k, v in length_by_source.items())
             text = (
-                f"{exo_view.name}: lengths differ ({lengths_text}), the first {min(counts.values())} frames "
+                f"{exo_view.name}: lengths differ ({lengths_text}), the first {min(length_by_source.values())} frames "
                 "are used"
             )
             notes.append(Remark(text))
-        frames = range(min(counts.values()))
+        usable_range = range(min(length_by_source.values()))
         if take.task_s is not None:
-            frames = _frames_of_task(info, take.task_s, len(frames))
+            usable_range = _frames_of_task(info, take.task_s, len(usable_range))
             text = (
                 f"{exo_view.name}: task from {take.task_s[0]:g} to {take.task_s[1]:g} s, frames "
-                f"{frames.start} to {frames.stop - 1} of {min(counts.values())}"
+                f"{usable_range.start} to {usable_range.stop - 1} of {min(length_by_source.values())}"
             )
             notes.append(Remark(text))
-        usable_views.append((exo_view, frames))
+        usable_views.append((exo_view, usable_range))
     if not usable_views:
         raise EgoXInputError(
             f"take {take.name}",
@@ -262,10 +262,13 @@ def _rank_views(
     take: RawTake, views: list[tuple[ExoView, range]]
 ) -> list[tuple[float, ExoView, range]]:
     """Rank the exo cameras by the annotators' choice, predicted coverage and name."""
-    frames = take.pose_known.nonzero().flatten()
-    ego_path = take.ego.of(frames)
+    known_frame_indices = take.pose_known.nonzero().flatten()
+    ego_path = take.ego.of(known_frame_indices)
     candidates = [
-        ExoCandidate(name=v.name, trajectory=CameraTrajectory(ego=ego_path, exo=v.exo.of(frames)))
+        ExoCandidate(
+            name=v.name,
+            trajectory=CameraTrajectory(ego=ego_path, exo=v.exo.of(known_frame_indices)),
+        )
         for v, _ in views
     ]
     coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}

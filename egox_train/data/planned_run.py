@@ -13,12 +13,12 @@ from egox_core.remarks import Remark, RemarkKind
 from egox_core.safe_files import require_folder
 
 from ..options import RunOptions, TrainingSetOptions
-from ..parallel import WorkerPlan, devices_of, has_gpu, run_items, shard_of
+from ..parallel import WorkerPlan, has_gpu, parse_devices, run_items, select_shard
 from .captions import read_captions
 from .clip_lists import ListedClip, read_clip_lists
 from .clip_masks import check_mask_source
 from .egoexo4d import NO_TASK
-from .listed_takes import takes_of_lists
+from .listed_takes import find_listed_takes
 from .manifest import check_fractions
 from .plan import TakePlan, limit_clips, plan_take
 from .prepare_options import PrepareOptions
@@ -41,9 +41,9 @@ class PlannedRun:
 
 def plan_run(
     source: Path,
-    options: PrepareOptions,
+    prepare_options: PrepareOptions,
     set_options: TrainingSetOptions,
-    run: RunOptions,
+    run_options: RunOptions,
     progress: Progress = no_progress,
 ) -> PlannedRun:
     """Check all inputs of a :func:`.prepare.prepare` run, and plan its clips.
@@ -53,14 +53,14 @@ def plan_run(
     """
     fractions = check_fractions({"validation": set_options.validation, "test": set_options.test})
     prompts = read_captions(set_options.captions) if set_options.captions is not None else {}
-    shard_part, engine = run.part, run.engine
+    shard_part, engine = run_options.part, run_options.engine
     skipped_takes: list[tuple[str, str]] = []
     clips_by_name: dict[str, ListedClip] = {}
     if set_options.clip_lists:
         clips = read_clip_lists(set_options.clip_lists, skipped_takes, progress)
-        clip_span = (options.frames - 1) * options.step + 1
-        lens = options.source_lens or "raw"
-        takes, clips_by_name = takes_of_lists(source, clips, clip_span, skipped_takes, lens)
+        clip_span = (prepare_options.frames - 1) * prepare_options.step + 1
+        exo_lens = prepare_options.source_lens or "raw"
+        takes, clips_by_name = find_listed_takes(source, clips, clip_span, skipped_takes, exo_lens)
         prompts = {n: clip.caption for n, clip in clips_by_name.items() if clip.caption} | dict(
             prompts
         )
@@ -70,9 +70,9 @@ def plan_run(
                 source,
                 set_options.layout,
                 skipped_takes,
-                options.source_lens,
+                prepare_options.source_lens,
                 set_options.ego_path,
-                options.file_frames,
+                prepare_options.file_frames,
             )
         )
     if not takes:
@@ -83,25 +83,26 @@ def plan_run(
             fix="see the messages; check the folder's layout",
         )
     _refuse_equal_names(takes)
-    devices = _model_devices(options, engine)
+    devices = _model_devices(prepare_options, engine)
     if engine == "ray":  # its workers get theirs later; the checks here run on what is here
-        options = replace(options, device=None)
+        prepare_options = replace(prepare_options, device=None)
     elif devices:
-        options = replace(options, device=devices[0])
-    _check_depth_source(takes, options)
+        prepare_options = replace(prepare_options, device=devices[0])
+    _check_depth_source(takes, prepare_options)
     is_only_take = len(takes) == 1
     takes = [
-        _set_task(take, options, is_only_take) for take in sorted(takes, key=lambda take: take.name)
+        _set_task(take, prepare_options, is_only_take)
+        for take in sorted(takes, key=lambda take: take.name)
     ]
-    takes = shard_of(takes, shard_part)
-    check_mask_source(options)
-    if options.caption_model is not None:
+    takes = select_shard(takes, shard_part)
+    check_mask_source(prepare_options)
+    if prepare_options.caption_model is not None:
         from .captions import load_caption_model
 
         load_caption_model(
-            options.caption_model, options.local_device
+            prepare_options.caption_model, prepare_options.local_device
         )  # a folder that is none must not cost a day's clips
-    content_options = options.content().items()
+    content_options = prepare_options.content().items()
     part_record = Part(
         settings={
             "options": {k: str(v) if isinstance(v, Path) else v for k, v in content_options},
@@ -109,22 +110,26 @@ def plan_run(
             "split_seed": set_options.split_seed,
             "splits": set_options.splits,
         },
-        takes={t.name: {"room": t.room, "split": t.split, "untimed": t.untimed} for t in takes},
+        takes={
+            t.name: {"room": t.room, "split": t.split, "untimed": t.has_no_task_times}
+            for t in takes
+        },
         splits={name: clip.split for name, clip in clips_by_name.items() if clip.split},
         skipped=skipped_takes,
     )
     take_plans, unreadable_takes = [], []
-    plan_with_options = partial(plan_take, options=options)
+    plan_with_options = partial(plan_take, options=prepare_options)
     for count, (index, plan, error) in enumerate(
-        run_items(plan_with_options, takes, WorkerPlan(engine=engine, workers=run.workers)), 1
+        run_items(plan_with_options, takes, WorkerPlan(engine=engine, workers=run_options.workers)),
+        1,
     ):
         name = takes[index].name
         if error:
             part_record.skipped.append((name, error))
         else:
             take_plans.append((name, plan))
-            part_record.skipped += [*plan.skipped, *plan.unread]
-            unreadable_takes += plan.unread
+            part_record.skipped += [*plan.skipped, *plan.unreadable]
+            unreadable_takes += plan.unreadable
             if plan.notes:
                 part_record.notes[name] = list(map(str, plan.notes))
                 part_record.warnings[name] = [
@@ -139,24 +144,26 @@ def plan_run(
             len(unreadable_takes),
             *unreadable_takes[0],
         )
-    most_clips = options.most_clips // shard_part[1] + (
-        shard_part[0] < options.most_clips % shard_part[1]
+    most_clips = prepare_options.most_clips // shard_part[1] + (
+        shard_part[0] < prepare_options.most_clips % shard_part[1]
     )
     take_plans = [plan for _, plan in sorted(take_plans, key=lambda named: named[0])]
     return PlannedRun(
         part=part_record,
         devices=devices,
         captions=prompts,
-        plans=limit_clips(take_plans, most_clips, options) if options.most_clips else take_plans,
+        plans=limit_clips(take_plans, most_clips, prepare_options)
+        if prepare_options.most_clips
+        else take_plans,
     )
 
 
 def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
     """Choose the devices for depth, mask and caption models."""
-    models = options.depth == "model" or options.mask_model or options.caption_model
-    if not models and (options.local_device is None or engine == "ray"):
+    uses_models = options.depth == "model" or options.mask_model or options.caption_model
+    if not uses_models and (options.local_device is None or engine == "ray"):
         return ()
-    return devices_of(options.local_device or ("cuda" if has_gpu(engine) else "cpu"), engine)
+    return parse_devices(options.local_device or ("cuda" if has_gpu(engine) else "cpu"), engine)
 
 
 def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
@@ -186,7 +193,7 @@ def _set_task(take: RawTake, options: PrepareOptions, is_only_take: bool) -> Raw
     """Set a take's start and end of the task as the options request."""
     if options.task_s is not None and (is_only_take or take.task_s is None):
         take = replace(take, task_s=options.task_s)
-    if take.untimed:
+    if take.has_no_task_times:
         take = replace(take, notes=(*take.notes, Remark(NO_TASK, RemarkKind.WARNING)))
     return take
 

@@ -16,20 +16,20 @@ from egox_core.progress import Progress, no_progress
 from egox_core.remarks import Remark, StageReport
 from egox_core.safe_files import clear_leftovers, write_json
 
-from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
+from ..options import DEFAULT_RUN_OPTIONS, DEFAULT_SET_OPTIONS, RunOptions, TrainingSetOptions
 from ..parallel import RemoteModels, WorkerPlan, remote_models, run_items, stage_with_failures
 from .clip_writer import ClipJob, OpenMaps, finished_clips, make_clip, takes_with_other_lens
-from .manifest import STAND_IN_DEPTH, ClipRecord
+from .manifest import SUBSTITUTE_DEPTH, ClipRecord
 from .plan import by_camera
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
 from .set_files import MANIFEST, Part, join_parts, part_file, write_lists, write_set_files
 
-KEPT_EVERY_S = 30.0
+WRITE_INTERVAL_S = 30.0
 """Between two writings of manifest and splits; more where one takes long."""
 MAX_ALIKE = 20
 """Failures of the file system of one kind after which nothing more is tried."""
-SYSTEM_ERROR = re.compile(r"(\w*Error: \[Errno \d+\] [^:]*)")
+SYSTEM_ERROR_PATTERN = re.compile(r"(\w*Error: \[Errno \d+\] [^:]*)")
 
 
 @frozen
@@ -56,8 +56,8 @@ def prepare(
     source: Path,
     root: Path,
     options: PrepareOptions,
-    set_options: TrainingSetOptions = PLAIN_SET,
-    run_options: RunOptions = ALONE,
+    set_options: TrainingSetOptions = DEFAULT_SET_OPTIONS,
+    run_options: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     progress: Progress = no_progress,
 ) -> PrepareOutcome:
@@ -93,7 +93,7 @@ def prepare(
     make_camera_clips = partial(make_clips, root=root, captions=planned_run.captions)
     fingerprints = _fingerprints(jobs, planned_run.captions)
     records = finished_clips(root, fingerprints)  # of a run before, until they were looked at
-    next_write_s = start_time_s + KEPT_EVERY_S
+    next_write_s = start_time_s + WRITE_INTERVAL_S
     failure_counts: Counter[str] = Counter()
     try:
         with remote_models(run_options.engine, planned_run.devices) as models:
@@ -124,7 +124,7 @@ def prepare(
                     write_start_s = time.monotonic()
                     write_lists(root, part_record, [*records.values()])
                     next_write_s = time.monotonic() + max(
-                        KEPT_EVERY_S, 20 * (time.monotonic() - write_start_s)
+                        WRITE_INTERVAL_S, 20 * (time.monotonic() - write_start_s)
                     )
                 stage_title = stage_with_failures("cameras prepared", sum(failure_counts.values()))
                 progress(count, len(jobs), stage_title)
@@ -156,7 +156,7 @@ def prepare(
         )
     part_record.seconds = time.monotonic() - start_time_s
     if is_complete:
-        return _outcome(
+        return _make_outcome(
             part_record,
             len(records),
             root / MANIFEST,
@@ -164,7 +164,7 @@ def prepare(
         )
     part_record.clips = {name: fingerprints[name] for name in records}
     write_json(part_file(root, shard_part), asdict(part_record))
-    return _outcome(part_record, len(records), part_file(root, shard_part), ())
+    return _make_outcome(part_record, len(records), part_file(root, shard_part), ())
 
 
 def join(root: Path) -> PrepareOutcome:
@@ -178,12 +178,14 @@ def join(root: Path) -> PrepareOutcome:
         raise EgoXInputError(
             "parts", got="no clip in any", expected="at least one clip", fix="see their reasons"
         )
-    return _outcome(
+    return _make_outcome(
         joined_part, len(records), root / MANIFEST, write_set_files(root, joined_part, records)
     )
 
 
-def _outcome(part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]) -> PrepareOutcome:
+def _make_outcome(
+    part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]
+) -> PrepareOutcome:
     return PrepareOutcome(
         clips=clips, new=part.new, skipped=len(part.skipped), manifest=manifest, notes=notes
     )
@@ -220,13 +222,13 @@ def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]
 
 def _disk_error(error: str) -> str:
     """Describe a file system error that concerns all files, such as a full disk, or return ""."""
-    error_match = SYSTEM_ERROR.match(error)
+    error_match = SYSTEM_ERROR_PATTERN.match(error)
     return error_match[1] if error_match else ""
 
 
 def _covers_too_little(record: ClipRecord, least_coverage: float) -> bool:
     """Check whether too little of a clip's prior is covered."""
-    has_real_depth = record.depth != STAND_IN_DEPTH
+    has_real_depth = record.depth != SUBSTITUTE_DEPTH
     return has_real_depth and (record.coverage <= 0 or record.coverage < least_coverage)
 
 

@@ -52,11 +52,11 @@ MOVING_CLASSES = (
     "sports ball",
 )
 """Labels of a mask model that count as moving."""
-DRAWING = ("clips_per_camera", "clips_per_take", "most_clips", "draw", "draw_seed")
+DRAW_OPTION_NAMES = ("clips_per_camera", "clips_per_take", "most_clips", "draw", "draw_seed")
 """Options that choose among the clips of a plan."""
-CHOOSES_CLIPS = (*DRAWING, "stride", "task_s", "cameras", "least_coverage")
+CLIP_CHOICE_OPTION_NAMES = (*DRAW_OPTION_NAMES, "stride", "task_s", "cameras", "least_coverage")
 """Options that say which clips are made; all others change what is in them."""
-PICTURES = ("exo_size", "pictures", "undistort", "exo_fov_deg", "exo_lens", "quality")
+PICTURE_OPTION_NAMES = ("exo_size", "pictures", "undistort", "exo_fov_deg", "exo_lens", "quality")
 """Options that decide how an exo picture looks: ``prepare`` and ``undistort`` are given the same."""
 Draw = Literal["spread", "random"]
 PictureChoice = Literal["undistorted", "as filmed"]
@@ -313,7 +313,7 @@ class PrepareOptions:
         values = {
             field.name: getattr(self, field.name)
             for field in fields(self)
-            if field.name not in CHOOSES_CLIPS
+            if field.name not in CLIP_CHOICE_OPTION_NAMES
             and field.name not in ("depth_root", "mask_root", "device", "draw_anyway", "one_shot")
         }
         for key in ("depth_model", "caption_model", "relative_depth_model", "mask_model"):

@@ -28,14 +28,14 @@ class ExoView:
     mask: MaskFile | None = None  # what moves in its pictures, where a file says so
     # first and last frame for which lens and pose hold; None: all
     frames: tuple[int, int] | None = None
-    starts: tuple[int, ...] | None = None  # of the clips that a list names; None: all that fit
+    clip_starts: tuple[int, ...] | None = None  # of the clips that a list names; None: all that fit
 
-    def known(self, poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
+    def usable_frames(self, known_poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
         """Mark the frames with known ego pose and valid calibration of this exo camera."""
         if self.frames is None:
-            return poses
-        index = torch.arange(len(poses))
-        return poses & (index >= self.frames[0]) & (index <= self.frames[1])
+            return known_poses
+        frame_indices = torch.arange(len(known_poses))
+        return known_poses & (frame_indices >= self.frames[0]) & (frame_indices <= self.frames[1])
 
 
 @frozen
@@ -61,7 +61,7 @@ class RawTake:
     notes: tuple[Remark, ...] = ()  # what was odd about the source, for the report
 
     @property
-    def untimed(self) -> bool:
+    def has_no_task_times(self) -> bool:
         """True if the task's start and end are unknown."""
         return self.task_s is None and self.layout == "egoexo4d" and not self.listed
 

@@ -31,7 +31,7 @@ from .manifest import read_manifest
 
 MOST_DRIFT = 0.5
 """Frames of exo by which the ego video may be longer or shorter over a clip."""
-NOT_OF_EPISODES = (
+NON_EPISODE_OPTION_NAMES = (
     *("clips", "out", "ego", "detected", "task", "fps"),
     *("strict", "check", "made_by", "gpu_hours"),
 )
@@ -117,13 +117,15 @@ def _clip_sources(options: RobotOptions) -> Iterator[_ClipSource]:
 
 def _digest(source: _ClipSource, options: RobotOptions) -> str:
     """Compute a hash of an episode's task, source files and options."""
-    options_digested = {k: str(v) for k, v in asdict(options).items() if k not in NOT_OF_EPISODES}
-    files = [*source.files, *(source.folder / name for name in DEPTH_NAMES)]
+    options_digested = {
+        k: str(v) for k, v in asdict(options).items() if k not in NON_EPISODE_OPTION_NAMES
+    }
+    source_files = [*source.files, *(source.folder / name for name in DEPTH_NAMES)]
     if options.seen:
-        files.append(source.seen)
+        source_files.append(source.seen)
     if options.detected is not None:
-        files.append(options.detected / f"{source.name}.json")
-    end_hashes = [hashlib.sha256(file_ends(file)).hexdigest() for file in files]
+        source_files.append(options.detected / f"{source.name}.json")
+    end_hashes = [hashlib.sha256(file_ends(file)).hexdigest() for file in source_files]
     return fingerprint(
         [options_digested, source.task, end_hashes, file_state(source.folder / DEPTH_NAMES[-1])]
     )
@@ -131,12 +133,12 @@ def _digest(source: _ClipSource, options: RobotOptions) -> str:
 
 def _older_digest(source: _ClipSource, options: RobotOptions) -> str:
     """Compute an episode's hash as versions up to 1.2 did."""
-    settings = [options.rectify_deg, options.depth, options.seen]
+    digested_settings = [options.rectify_deg, options.depth, options.seen]
     if options.min_hand_share != MIN_HAND_SHARE:
-        settings.append(options.min_hand_share)
+        digested_settings.append(options.min_hand_share)
     if options.file_frames != "auto":
-        settings.append(options.file_frames)
-    digest = hashlib.sha256(repr(tuple(settings)).encode())
+        digested_settings.append(options.file_frames)
+    digest = hashlib.sha256(repr(tuple(digested_settings)).encode())
     for file in source.files:
         digest.update(file_ends(file))
     return digest.hexdigest()
@@ -151,56 +153,65 @@ def _append_or_check(
     progress: Progress,
 ) -> str:
     """Append a clip to a LeRobot data set, or only check it, and describe the result."""
-    info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
-    size, exo_count = (info.width, info.height), source.frames or exo_info.frame_count
-    count, exo_count = (
-        n - (n - 1) % FRAMES_PER_LATENT  # of whole latents, as all clips
-        for n in (min(exo_count, info.frame_count), exo_count)
+    ego_info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
+    picture_size, exo_count = (
+        (ego_info.width, ego_info.height),
+        source.frames or exo_info.frame_count,
     )
-    ego_s, exo_s = (video.times_s[count - 1] - video.times_s[0] for video in (info, exo_info))
+    frame_count, exo_count = (
+        n - (n - 1) % FRAMES_PER_LATENT  # of whole latents, as all clips
+        for n in (min(exo_count, ego_info.frame_count), exo_count)
+    )
+    ego_s, exo_s = (
+        video.times_s[frame_count - 1] - video.times_s[0] for video in (ego_info, exo_info)
+    )
     if abs(ego_s - exo_s) * exo_info.fps > MOST_DRIFT:
         raise EgoXInputError(
             f"ego video of {source.name!r}",
-            got=f"{count} frames in {ego_s:.2f} s ({info.fps:g} a second)",
+            got=f"{frame_count} frames in {ego_s:.2f} s ({ego_info.fps:g} a second)",
             expected=f"{exo_s:.2f} s, as {EXO} has ({exo_info.fps:g} a second)",
             fix="give a frame for each of exo's, at its rate; undo an interpolation of frames",
         )
     take = load_take(
         source.folder,
-        frame_count=count,
-        ego_size=size[1],
+        frame_count=frame_count,
+        ego_size=picture_size[1],
         file_frames=options.file_frames,
         progress=progress,
     )
-    path = take.trajectory.beside(take.depth.exo)
-    path = replace(path, ego=path.ego.resized(*size))
+    take_path = take.trajectory.beside(take.depth.exo)
+    take_path = replace(take_path, ego=take_path.ego.resized(*picture_size))
     fps = 0
     if robots is not None:
         fps = robots.rate_for(
-            source.name, path.frames.times_s, fps=options.fps, resample=options.resample
+            source.name, take_path.frames.times_s, fps=options.fps, resample=options.resample
         )
-    exo_video, ego = take.read_exo(progress), read_all(source.ego, count, size)
-    points, _ = scene(exo_video, take.depth, progress=progress)
-    fitted_camera = camera_fit(points, path, ego.float() / 255, source.generated, progress)
+    exo_video, ego = take.read_exo(progress), read_all(source.ego, frame_count, picture_size)
+    scene_points, _ = scene(exo_video, take.depth, progress=progress)
+    fitted_camera = camera_fit(
+        scene_points, take_path, ego.float() / 255, source.generated, progress
+    )
     report_sentences = [fitted_camera.text(), "no hands: without state and action"]
     if take.hands is not None:
         report_sentences[1] = take.hands.text()
         _require_hands(source, take.hands, options.min_hand_share)
     report_sentences += map(str, take.trajectory.other_exo(take.depth.exo))
-    if count < exo_count:
-        report_sentences.append(f"the ego video has the first {count} of {exo_count} frames")
+    if frame_count < exo_count:
+        report_sentences.append(f"the ego video has the first {frame_count} of {exo_count} frames")
     remark_text = ". ".join(filter(None, report_sentences))
     if robots is None:
         return remark_text
     pixel_classes = depth_m = hand_detections = None
     if options.seen and source.seen.is_file():
-        pixel_classes = read_all(source.seen, count, size)[..., 0]
+        pixel_classes = read_all(source.seen, frame_count, picture_size)[..., 0]
     if options.depth or (options.seen and pixel_classes is None):
-        ego_prior, _ = prior(points, path, classes=pixel_classes is None, progress=progress)
+        ego_prior, _ = prior(
+            scene_points, take_path, classes=pixel_classes is None, progress=progress
+        )
         depth_m = ego_prior.depth_m if options.depth else None
         pixel_classes = ego_prior.seen if options.seen and pixel_classes is None else pixel_classes
     if options.detected is not None:
-        ego_frames = replace(take.frames, total=info.frame_count)
+        ego_frames = replace(take.frames, total=ego_info.frame_count)
         hands = read_hands(options.detected / f"{source.name}.json")
         hand_detections = hands.in_use(ego_frames, options.file_frames)
         report_sentences.append(f"detected {hand_detections.note}")
@@ -209,7 +220,7 @@ def _append_or_check(
         source.task or take.notes.prompt,
         exo_video,
         ego,
-        path,
+        take_path,
         take.hands,
         fps=fps,
         resample=options.resample,

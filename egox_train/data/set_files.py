@@ -22,15 +22,23 @@ from egox_core.safe_files import atomic_write, read_json, visible_files, write_j
 
 from ..contact_sheet import SheetRow, make_contact_sheet, write_png
 from .clip_files import middle_picture
-from .clip_writer import finished_clips, record_of
+from .clip_writer import finished_clips, read_clip_record
 from .egoexo4d import NO_TASK
 from .manifest import ClipRecord, split_lists, write_manifest
 
-MOST_SAID = 10
+MOST_WARNINGS = 10
 """Warnings of takes and clips that a run prints; the report has all."""
-MANIFEST, REPORT, SHEET, PARTS = "manifest.jsonl", "report.json", "contact_sheet.png", "parts"
-SHEET_CLIPS, SHEET_HEIGHT = 24, 112  # of the contact sheet: clips shown, px of their pictures
-SHEET_DARK = 12  # clips shown that are left out
+MANIFEST, REPORT, SHEET_FILE, PARTS_FOLDER = (
+    "manifest.jsonl",
+    "report.json",
+    "contact_sheet.png",
+    "parts",
+)
+MOST_SHEET_CLIPS, SHEET_PICTURE_HEIGHT = (
+    24,
+    112,
+)  # of the contact sheet: clips shown, px of their pictures
+MOST_SHEET_OMITTED_CLIPS = 12  # clips shown that are left out
 MAX_PART_BYTES = 2**32
 
 
@@ -59,7 +67,7 @@ class Part:
 
 def part_file(root: Path, part: tuple[int, int]) -> Path:
     """Build the path of the file that describes part i of n."""
-    return root / PARTS / f"{part[0]}-of-{part[1]}.json"
+    return root / PARTS_FOLDER / f"{part[0]}-of-{part[1]}.json"
 
 
 def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
@@ -69,14 +77,14 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
         EgoXInputError: none, some are missing or unfinished, they were made with other settings, or
             a clip isn't there as the part has made it.
     """
-    files = visible_files(root / PARTS, "*-of-*.json")
+    files = visible_files(root / PARTS_FOLDER, "*-of-*.json")
     counts = sorted({file.stem.rpartition("-")[2] for file in files}, key=int)
     if len(counts) != 1:
         raise EgoXInputError(
             "parts",
             got=f"parts of {' and of '.join(counts) or 'no run'}",
             expected="those of one number of parts",
-            fix=f"run prepare with --shard I/N for each I; remove old files from {PARTS}",
+            fix=f"run prepare with --shard I/N for each I; remove old files from {PARTS_FOLDER}",
         )
     joined_part, records, missing_parts = None, [], []
     for index in range(int(counts[0])):
@@ -142,7 +150,7 @@ def _read_part(root: Path, file: Path) -> Part | None:
             (skipped_item, skip_reason) for skipped_item, skip_reason in set_part.skipped
         ]
         for record in records:
-            record_on_disk, fingerprint = record_of(root / "clips" / record.clip)
+            record_on_disk, fingerprint = read_clip_record(root / "clips" / record.clip)
             set_part.clips[record.clip] = str(fingerprint) if record_on_disk == record else ""
         return set_part
     except (AttributeError, TypeError, ValueError) as error:
@@ -156,18 +164,20 @@ def _read_part(root: Path, file: Path) -> Part | None:
 
 def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[str, list[str]]:
     """Write the manifest and the lists of splits, and return the lists."""
-    by_take: dict[str, list[str]] = {}
+    clips_by_take: dict[str, list[str]] = {}
     for record in records:
         if record.clip not in part.splits:
-            by_take.setdefault(record.take, []).append(record.clip)
+            clips_by_take.setdefault(record.take, []).append(record.clip)
     split_clips = split_lists(
-        by_take,
+        clips_by_take,
         part.settings["fractions"],
         part.settings["split_seed"],
         official={
-            take: official_split for take in by_take if (official_split := part.official(take))
+            take: official_split
+            for take in clips_by_take
+            if (official_split := part.official(take))
         },
-        rooms={take: part.takes[take]["room"] for take in by_take},
+        rooms={take: part.takes[take]["room"] for take in clips_by_take},
     )
     for record in records:
         if record.clip in part.splits:
@@ -184,7 +194,7 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
     """Write manifest, splits, contact sheet and report of a complete training set."""
     records = sorted(records, key=lambda r: r.clip)
     split_clips = write_lists(root, part, records)
-    _write_sheet(root, records, [record_of(root / "clips" / clip)[0] for clip in part.dark])
+    _write_sheet(root, records, [read_clip_record(root / "clips" / clip)[0] for clip in part.dark])
     items_by_reason: dict[str, list[str]] = {}
     for skipped_item, skip_reason in sorted(part.skipped):
         items_by_reason.setdefault(skip_reason, []).append(skipped_item)
@@ -245,28 +255,30 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
     ]
     clip_warnings = [(record.clip, note) for record in records for note in record.notes]
     warnings = merge_equal_notes(take_warnings) + merge_equal_notes(clip_warnings)
-    lines += warnings[:MOST_SAID]
-    if len(warnings) > MOST_SAID:
-        lines.append(f"{len(warnings) - MOST_SAID} more warnings of takes and clips: see {REPORT}")
+    lines += warnings[:MOST_WARNINGS]
+    if len(warnings) > MOST_WARNINGS:
+        lines.append(
+            f"{len(warnings) - MOST_WARNINGS} more warnings of takes and clips: see {REPORT}"
+        )
     return tuple(Remark(line, RemarkKind.WARNING) for line in lines)
 
 
 def merge_equal_notes(notes: Iterable[tuple[str, str]]) -> list[str]:
     """Merge equal notes on different clips into one line."""
-    clips: dict[str, list[str]] = {}
+    clips_by_note: dict[str, list[str]] = {}
     for clip, note in notes:
-        clips.setdefault(note, []).append(clip)
+        clips_by_note.setdefault(note, []).append(clip)
     return [
         f"{first_clip}{f' and {len(other_clips)} more' if other_clips else ''}: {note}"
-        for note, (first_clip, *other_clips) in clips.items()
+        for note, (first_clip, *other_clips) in clips_by_note.items()
     ]
 
 
 def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecord]) -> None:
     """Write a contact sheet with one row of pictures per clip."""
     rows = []
-    sample_records = [records[index] for index in sample_frames(len(records), SHEET_CLIPS)]
-    for record in (*sample_records, *dark[:SHEET_DARK]):
+    sample_records = [records[index] for index in sample_frames(len(records), MOST_SHEET_CLIPS)]
+    for record in (*sample_records, *dark[:MOST_SHEET_OMITTED_CLIPS]):
         label_prefix = "LEFT OUT  " if record in dark else ""
         files = (EXO, PRIOR, TRUTH) if record.ground_truth else (EXO, PRIOR)
         rows.append(
@@ -279,4 +291,4 @@ def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecor
                 ],
             )
         )
-    write_png(root / SHEET, make_contact_sheet(rows, SHEET_HEIGHT))
+    write_png(root / SHEET_FILE, make_contact_sheet(rows, SHEET_PICTURE_HEIGHT))

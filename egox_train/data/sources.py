@@ -32,8 +32,8 @@ from egox_core.types import ExoLens, TakeMeta
 from egox_core.video import probe_video
 
 from ..options import Layout
-from ..takes.head_files import all_frames, read_keypoints
-from ..takes.head_step import out_of_step
+from ..takes.head_files import read_keypoints, select_all_frames
+from ..takes.head_step import check_pose_shift
 from .egoexo4d import is_egoexo4d, read_egoexo4d
 from .raw_take import ExoView, RawTake, SourceLayout
 from .take_list import room_of_name
@@ -64,7 +64,7 @@ def list_takes(
     """
     check_choice("layout", layout, get_args(Layout))
     require_folder(root, "source", "a folder of takes")
-    layout = _detect(root) if layout == "auto" else layout
+    layout = _detect_layout(root) if layout == "auto" else layout
     if ego_path is not None and layout != "take":
         raise EgoXInputError(
             "--ego-path",
@@ -101,7 +101,7 @@ def list_takes(
                 yield take
 
 
-def _detect(root: Path) -> str:
+def _detect_layout(root: Path) -> str:
     if is_egoexo4d(root):
         return "egoexo4d"
     if _read_lists(root):
@@ -154,9 +154,14 @@ def _released_takes(
                     expected=f"videos/{name}/{EXO}",
                     fix=f"put the videos next to {META}",
                 )
-            depth = root / "depth_maps" / name
+            depth_folder = root / "depth_maps" / name
             take = _from_meta(
-                name, folder, depth if depth.is_dir() else None, take_meta, "released", exo_lens
+                name,
+                folder,
+                depth_folder if depth_folder.is_dir() else None,
+                take_meta,
+                "released",
+                exo_lens,
             )
         except EgoXInputError as error:
             skipped.append((name, str(error)))
@@ -178,7 +183,7 @@ def _with_ego_path(
     video = folder / EXO
     trajectory, path_notes = path(
         folder / ego_path,
-        frames=all_frames(probe_video(video), video),
+        frames=select_all_frames(probe_video(video), video),
         camera=meta.ego_lens,
         file_frames=file_frames,
     )
@@ -217,7 +222,7 @@ def _from_meta(
         )
     video = folder / EXO
     info = probe_video(video)
-    check_ego_count(meta, all_frames(info, video))
+    check_ego_count(meta, select_all_frames(info, video))
     meta_with_lens, lens_note = with_exo_lens(meta, exo_lens)
     # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
     # video's own.
@@ -250,8 +255,8 @@ def _from_meta(
         notes += (Remark(lens_notes, RemarkKind.WARNING),)
     if (folder / HEAD_KEYPOINTS).is_file() and not meta.pose_source:
         try:
-            points = read_keypoints(folder / HEAD_KEYPOINTS, all_frames(info, video))
-            notes += out_of_step(points, ego_path, exo_view)
+            points = read_keypoints(folder / HEAD_KEYPOINTS, select_all_frames(info, video))
+            notes += check_pose_shift(points, ego_path, exo_view)
         except EgoXInputError as error:
             warning = f"the head's way was not compared with the ego poses: {error}"
             notes += (Remark(warning, RemarkKind.WARNING),)

@@ -35,10 +35,10 @@ def read_take_list(root: Path) -> dict[str, ListedTake]:
     Raises:
         EgoXInputError: a file that is no such list.
     """
-    file = root / TAKE_LIST
-    if not file.is_file():
+    list_file = root / TAKE_LIST
+    if not list_file.is_file():
         return {}
-    list_content = read_json(file, "list of takes", MAX_LIST_BYTES)
+    list_content = read_json(list_file, "list of takes", MAX_LIST_BYTES)
     if not isinstance(list_content, list) or not all(
         isinstance(entry, Mapping) for entry in list_content
     ):

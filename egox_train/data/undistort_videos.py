@@ -19,8 +19,8 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, write_json
 
 from ..fingerprint import fingerprint
-from ..options import ALONE, Layout, RunOptions
-from ..parallel import WorkerPlan, make_once, run_all, shard_of
+from ..options import DEFAULT_RUN_OPTIONS, Layout, RunOptions
+from ..parallel import WorkerPlan, make_once, run_all, select_shard
 from ..video_writer import write_video
 from .exo_pictures import ExoPictures, exo_pictures
 from .prepare_options import PrepareOptions
@@ -54,7 +54,7 @@ def undistort_videos(
     out: Path,
     options: PrepareOptions,
     layout: Layout = "auto",
-    run_options: RunOptions = ALONE,
+    run_options: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     progress: Progress = no_progress,
 ) -> VideosOutcome:
@@ -79,7 +79,7 @@ def undistort_videos(
         for take in list_takes(source, layout, skipped_videos, options.source_lens)
         for exo_view in take.exos
     ]
-    jobs = shard_of(jobs, run_options.part)
+    jobs = select_shard(jobs, run_options.part)
     clear_leftovers(out, names={job.name for job in jobs})
     failed_videos, videos = run_all(
         _write_video_once,
@@ -104,24 +104,26 @@ def undistort_videos(
 def _write_video_once(job: _VideoJob) -> tuple[Path, bool] | str:
     """Write one undistorted video and its camera file, unless both exist."""
     pictures = exo_pictures(job.view, job.layout, job.options)
-    video, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
+    video_file, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
     camera_json = _camera_json(job, pictures)
 
     def finished_video() -> Path | None:
         try:
             is_current = (
-                video.is_file() and json.loads(camera_file.read_text("utf-8")) == camera_json
+                video_file.is_file() and json.loads(camera_file.read_text("utf-8")) == camera_json
             )
         except (OSError, ValueError):
             return None
-        return video if is_current else None
+        return video_file if is_current else None
 
     def write() -> Path:
         camera_file.unlink(missing_ok=True)  # written last, so that it stands for a whole video
-        frames = map(torch.from_numpy, pictures.drawn(list(range(pictures.info.frame_count))))
-        write_video(video, frames, pictures.info.fps, quality=job.options.quality, threads=1)
+        frames = map(
+            torch.from_numpy, pictures.decode_pictures(list(range(pictures.info.frame_count)))
+        )
+        write_video(video_file, frames, pictures.info.fps, quality=job.options.quality, threads=1)
         write_json(camera_file, camera_json)
-        return video
+        return video_file
 
     return make_once(job.out / job.name, finished_video, write, job.wait)
 

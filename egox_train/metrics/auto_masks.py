@@ -18,10 +18,10 @@ from ..wan.weights import open_model_folder
 
 POINTS, BATCH = 32, 64
 """Points a side, and points that are asked for at once."""
-LEAST_IOU, LEAST_STABILITY, OFFSET, SAME_BOX = 0.8, 0.95, 1.0, 0.7
+LEAST_PREDICTED_IOU, LEAST_STABILITY, STABILITY_OFFSET, DUPLICATE_BOX_IOU = 0.8, 0.95, 1.0, 0.7
 SMALL_REGION = 2000
 """Pixels of the logits up to which a hole or an island goes."""
-FILLED, EMPTIED = 10.0, -10.0
+FILLED_LOGIT, EMPTIED_LOGIT = 10.0, -10.0
 """Logits that holes and islands get."""
 SMALLEST_BOX_PX = 32
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -59,7 +59,7 @@ class AutoMasks:
         if not len(masks):
             return masks.numpy()
         mask_boxes = self.boxes_of(masks)
-        kept_indices = self.nms(mask_boxes, scores, SAME_BOX)
+        kept_indices = self.nms(mask_boxes, scores, DUPLICATE_BOX_IOU)
         box_sizes = (
             mask_boxes[kept_indices, 2:] - mask_boxes[kept_indices, :2]
         )  # as sam2 counts them
@@ -79,7 +79,7 @@ class AutoMasks:
             )
             scores = sam_output.iou_scores[0].flatten().cpu()
             low_resolution_logits = (
-                sam_output.pred_masks[0].flatten(0, 1).float().cpu()[scores > LEAST_IOU]
+                sam_output.pred_masks[0].flatten(0, 1).float().cpu()[scores > LEAST_PREDICTED_IOU]
             )
             logits = torch.nn.functional.interpolate(
                 without_small_regions(low_resolution_logits)[:, None],
@@ -90,7 +90,7 @@ class AutoMasks:
             is_stable = stability(logits) >= LEAST_STABILITY
             masks = logits[is_stable] > 0
             not_empty = masks.flatten(1).any(dim=1)
-            yield masks[not_empty], scores[scores > LEAST_IOU][is_stable][not_empty]
+            yield masks[not_empty], scores[scores > LEAST_PREDICTED_IOU][is_stable][not_empty]
 
     def _pixels(self, picture: Tensor) -> Tensor:  # [1, 3, side, side]
         """Resize a picture to the square input of SAM 2."""
@@ -110,7 +110,8 @@ def stability(
 ) -> Tensor:  # [N] 0...1
     """Compute how little each mask changes with the threshold of its logits."""
     high_counts, low_counts = (
-        (logits > threshold).flatten(1).sum(dim=1) for threshold in (OFFSET, -OFFSET)
+        (logits > threshold).flatten(1).sum(dim=1)
+        for threshold in (STABILITY_OFFSET, -STABILITY_OFFSET)
     )
     return high_counts / low_counts.clamp(min=1)
 
@@ -124,8 +125,8 @@ def without_small_regions(
     """
     cleaned_logits = logits.clone()
     for mask_index, picture in enumerate(logits.numpy()):
-        cleaned_logits[mask_index][_small_regions(picture <= 0)] = FILLED
-        cleaned_logits[mask_index][_small_regions(picture > 0)] = EMPTIED
+        cleaned_logits[mask_index][_small_regions(picture <= 0)] = FILLED_LOGIT
+        cleaned_logits[mask_index][_small_regions(picture > 0)] = EMPTIED_LOGIT
     return cleaned_logits
 
 

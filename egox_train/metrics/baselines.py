@@ -10,7 +10,7 @@ from torch import Tensor
 from egox_core.video import resize_picture
 
 TELEA_RADIUS_PX = 3.0
-SHRINK = 0.6
+PRIOR_SHARE = 0.6
 """Share of the prior that "shrink" keeps; the rest is exo's mean colour."""
 
 Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -74,7 +74,7 @@ def shrink(
 ) -> Tensor:  # [T, H, W, 3] float 0...1
     """Blend the ego prior with the exo video's mean colour, as a baseline video."""
     mean = exo_mean_colour(exo, prior, coverage)
-    return torch.where(coverage[..., None], SHRINK * prior + (1 - SHRINK) * mean, mean)
+    return torch.where(coverage[..., None], PRIOR_SHARE * prior + (1 - PRIOR_SHARE) * mean, mean)
 
 
 BASELINES: Mapping[str, Baseline] = {

@@ -11,7 +11,7 @@ from scipy.stats import wilcoxon
 from egox_core.frozen import frozen
 
 SAMPLES = 2000
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 FEWEST_TAKES = 5
 """Takes under an interval or a test: of fewer nothing is known but their mean."""
 
@@ -46,7 +46,9 @@ def bootstrap_mean(values: Sequence[float], takes: Sequence[str]) -> Estimate | 
         0, len(unique_takes), size=(SAMPLES, len(unique_takes))
     )
     drawn_means = sum_by_take[take_draws].sum(axis=1) / counts[take_draws].sum(axis=1)
-    lower_bound, upper_bound = np.quantile(drawn_means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    lower_bound, upper_bound = np.quantile(
+        drawn_means, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
+    )
     return Estimate(
         mean=float(sum_by_take.sum() / counts.sum()),
         low=float(lower_bound),

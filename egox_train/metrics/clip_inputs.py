@@ -45,7 +45,7 @@ class ClipFiles:
         rendered."""
         return all((self.folder / name).is_file() for name in (EXO, DEPTH, META))
 
-    def used(self, with_exo: bool, with_prior: bool) -> list[Path]:
+    def source_files(self, with_exo: bool, with_prior: bool) -> list[Path]:
         """List the files on which the metrics of this clip depend."""
         if not with_prior:
             optional_paths = [

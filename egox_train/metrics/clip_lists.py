@@ -51,7 +51,7 @@ def _record(clip: str, folder: str) -> ClipRecord:
     """Build a clip record for a folder that has only videos."""
     return ClipRecord(
         clip=clip,
-        take=take_of_clip(clip),
+        take=take_name_of_clip(clip),
         layout="take",
         exo_camera="",
         folder=folder,
@@ -73,7 +73,7 @@ def _record(clip: str, folder: str) -> ClipRecord:
     )
 
 
-def take_of_clip(clip: str) -> str:
+def take_name_of_clip(clip: str) -> str:
     """Derive a take's name from a clip's name."""
     name_match = re.fullmatch(r"(.+)_\d+_\d+", clip)
     return clip if name_match is None else name_match[1]

@@ -34,7 +34,7 @@ from .clip_inputs import (
     read_exo,
 )
 from .columns import WEIGHTS, metrics_of_families
-from .frame_metrics import Values
+from .frame_metrics import MetricValues
 from .prior_regions import class_rows
 from .protocols import protocol_named
 from .temporal import (
@@ -46,9 +46,9 @@ from .temporal import (
     thin_frames,
 )
 
-VERSION = 8  # raised when a metric changes its meaning
-GENERATED, TRUE = "generated", "truth"
-SETS = {metric.key for metric in metrics_of_families("set")}
+ROW_VERSION = 8  # raised when a metric changes its meaning
+GENERATED, TRUE_NAME = "generated", "truth"
+SET_METRIC_KEYS = {metric.key for metric in metrics_of_families("set")}
 
 
 @frozen
@@ -79,11 +79,11 @@ def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | 
     """
     files = clip_files(job.root, job.record, job.videos, job.options.masks)
     with_prior = protocol_named(job.options.protocol).with_prior
-    key = _fingerprint(job, content_hash(files.used(job.options.baselines, with_prior)))
+    row_key = _fingerprint(job, content_hash(files.source_files(job.options.baselines, with_prior)))
     return make_once(
         job.rows / job.record.clip,
-        lambda: _finished(job, key),
-        lambda: _written(job, files, key, device),
+        lambda: _finished(job, row_key),
+        lambda: _written(job, files, row_key, device),
         job.wait,
     )
 
@@ -142,11 +142,11 @@ def _compute(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     record, options, protocol = job.record, job.options, protocol_named(job.options.protocol)
     true_video = protocol.read_video(files.truth, record, "ground truth")
-    videos = {
+    videos_by_name = {
         name: protocol.read_video(file, record, f"{name} video") for name, file in files.videos
     }
     row = {"clip": record.clip, "take": record.take, "truth": content_hash([files.truth])[0]}
-    sampled_names, metric_maps, pixel_classes, path_views = set(videos), {}, None, None
+    sampled_names, metric_maps, pixel_classes, path_views = set(videos_by_name), {}, None, None
     if protocol.with_prior:
         prior_frames = read_ego(files.folder / PRIOR, record, "prior")
         coverage, row["coverage_from"] = read_coverage(files.folder, prior_frames)
@@ -156,20 +156,20 @@ def _compute(
         path_views = None if scene is None else PathViews.of(*scene)
         if options.baselines:
             exo_frames = read_exo(files.folder, record)
-            videos.update(
+            videos_by_name.update(
                 {
                     name: make_baseline(exo_frames, prior_frames, coverage)
                     for name, make_baseline in BASELINES.items()
                 }
             )
     else:
-        paired_generated, _ = protocol.pair_videos(videos[GENERATED], true_video)
+        paired_generated, _ = protocol.pair_videos(videos_by_name[GENERATED], true_video)
         row |= {
             "frames": len(paired_generated),
             "size": f"{paired_generated.shape[2]}x{paired_generated.shape[1]}",
         }
     metrics, set_features = {}, {}
-    for name, frames in videos.items():
+    for name, frames in videos_by_name.items():
         paired_generated, paired_truth = protocol.pair_videos(frames, true_video)
         values = protocol.frame_metrics(paired_generated, paired_truth, **metric_maps)
         if name == GENERATED and files.masks is not None:
@@ -205,9 +205,12 @@ def _compute(
                 _over_time(moving_frames, fps, options.weights, device, protocol.threshold_px)
             )
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
-    for column in SETS & options.weights.keys():
+    for column in SET_METRIC_KEYS & options.weights.keys():
         features = network(column, options.weights[column], device)
-        for name, frames in ((TRUE, true_video), *((name, videos[name]) for name, _ in job.videos)):
+        for name, frames in (
+            (TRUE_NAME, true_video),
+            *((name, videos_by_name[name]) for name, _ in job.videos),
+        ):
             set_features[features_key(column, name)] = features(protocol.set_frames(frames))
     return {**row, "metrics": metrics}, set_features
 
@@ -218,8 +221,8 @@ def _perceptual(
     weights: Mapping[str, Path],
     device: str,
     classes: Tensor | None,
-) -> Values:
-    values: Values = {}
+) -> MetricValues:
+    values: MetricValues = {}
     if "lpips" in weights:
         lpips_network = network("lpips", weights["lpips"], device)
         values["lpips"] = float(lpips_network(frames, truth).mean())
@@ -236,8 +239,8 @@ def _over_time(
     weights: Mapping[str, Path],
     device: str,
     threshold_px: Callable[[int], float],
-) -> Values:
-    values: Values = {}
+) -> MetricValues:
+    values: MetricValues = {}
     if "amt" in weights:
         values["motion_smoothness"] = motion_smoothness(
             frames, network("amt", weights["amt"], device)
@@ -253,7 +256,7 @@ def _over_time(
 def _fingerprint(job: RowJob, hashes: list[str]) -> str:
     return fingerprint(
         [
-            VERSION,
+            ROW_VERSION,
             version("torchmetrics"),
             job.record.model_dump(mode="json"),
             hashes,

@@ -22,7 +22,7 @@ CLIP_WEIGHTS = (
     "a CLIP folder as openai/clip-vit-base-patch32 on Hugging Face (config.json, model.safetensors)"
 )
 
-MASKS = "--masks FOLDER, with masks of the true and of the generated videos"
+MASKS_HINT = "--masks FOLDER, with masks of the true and of the generated videos"
 RAFT_WEIGHTS = (
     "torchvision's RAFT, raft_large_C_T_V1-22a6c225.pth from download.pytorch.org/models, through "
     "tools/convert_to_safetensors.py"
@@ -143,7 +143,7 @@ METRICS: tuple[Metric, ...] = (
         family="object",
         better="lower",
         digits=2,
-        needs=MASKS,
+        needs=MASKS_HINT,
         tables=("paper", "clips"),
         meaning="distance of the largest outlines' mean points, pixels of the picture",
     ),
@@ -152,7 +152,7 @@ METRICS: tuple[Metric, ...] = (
         label="IoU",
         family="object",
         meaning="of masks; a mask missing in the generated video has 0",
-        needs=MASKS,
+        needs=MASKS_HINT,
         tables=("paper", "clips"),
     ),
     Metric(
@@ -160,7 +160,7 @@ METRICS: tuple[Metric, ...] = (
         label="Contour Acc",
         family="object",
         meaning="F-measure of boundaries to 0.8 % of the diagonal; a missing mask has 0",
-        needs=MASKS,
+        needs=MASKS_HINT,
         tables=("paper",),
     ),
     Metric(
@@ -222,7 +222,7 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
         digits=0,
         meaning="of those, without a mask in the generated video; left out of the location errors",
-        needs=MASKS,
+        needs=MASKS_HINT,
         tables=("clips",),
     ),
     Metric(
@@ -271,7 +271,7 @@ METRICS: tuple[Metric, ...] = (
     *_by_class("lpips", "LPIPS", "lower", 3, "mean of LPIPS' map"),
 )
 
-PER_CLIP = tuple(m for m in METRICS if m.family != "set")
+CLIP_METRICS = tuple(m for m in METRICS if m.family != "set")
 """The metrics of a row."""
 
 

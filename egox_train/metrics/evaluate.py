@@ -18,21 +18,21 @@ from egox_core.safe_files import atomic_write, clear_leftovers, require_folder, 
 from ..contact_sheet import SheetRow, make_contact_sheet, write_png
 from ..data.clip_files import middle_picture
 from ..data.manifest import ClipRecord, read_splits
-from ..options import ALONE, EvaluateOptions, RunOptions
+from ..options import DEFAULT_RUN_OPTIONS, EvaluateOptions, RunOptions
 from ..parallel import (
     RunEstimate,
     WorkerPlan,
     estimate_run,
     run_all,
-    shard_of,
+    select_shard,
 )
 from ..wan.weights import weights_bytes, weights_hash
 from .baselines import BASELINES
 from .clip_lists import clips_of
 from .clip_row import (
     GENERATED,
-    SETS,
-    TRUE,
+    SET_METRIC_KEYS,
+    TRUE_NAME,
     RowJob,
     features_file,
     features_key,
@@ -43,7 +43,12 @@ from .columns import DINO_WEIGHTS
 from .protocols import Protocol, protocol_named
 from .report import SEED, build_report, markdown_report, protocol_of, references_of, seed_name
 
-REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "rows"
+REPORT_FILE, TABLE_FILE, SHEET_FILE, ROWS_FOLDER = (
+    "report.json",
+    "report.md",
+    "contact_sheet.png",
+    "rows",
+)
 
 
 @frozen
@@ -61,7 +66,7 @@ def evaluate(
     generated: Path,
     out: Path,
     options: EvaluateOptions | None = None,
-    run: RunOptions = ALONE,
+    run: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     progress: Progress = no_progress,
 ) -> EvaluateOutcome | RunEstimate:
@@ -83,7 +88,7 @@ def evaluate(
     if not protocol.with_prior:
         options = replace(options, baselines=False, sheet_clips=0)
     all_records, root, records = clips_of(manifest, options.split, options.protocol)
-    records = shard_of(records, run.part, run.clips)
+    records = select_shard(records, run.part, run.clips)
     videos = _with_seed_numbers(((GENERATED, generated), *options.also))
     _check_folders(videos, options)
     for require_package in protocol.require_packages:
@@ -103,7 +108,7 @@ def evaluate(
             root=root,
             record=r,
             videos=videos,
-            rows=out / ROWS,
+            rows=out / ROWS_FOLDER,
             options=options,
             hashes=weight_hashes,
             one_thread=not in_this_process,
@@ -113,7 +118,7 @@ def evaluate(
     if run.dry_run:
         return estimate_run(make_row, jobs, "rows", worker_plan)
     names = [record.clip for record in records]
-    clear_leftovers(out / ROWS, names=set(names))
+    clear_leftovers(out / ROWS_FOLDER, names=set(names))
     errors_by_clip, results = run_all(
         make_row, jobs, names, worker_plan, stage="evaluating clips", progress=progress
     )
@@ -123,7 +128,9 @@ def evaluate(
         return EvaluateOutcome(
             report={}, clips=len(records), kept=reused_count, errors=errors_by_clip
         )
-    set_features = _load_features(rows, out / ROWS) if SETS & options.weights.keys() else {}
+    set_features = (
+        _load_features(rows, out / ROWS_FOLDER) if SET_METRIC_KEYS & options.weights.keys() else {}
+    )
     report = build_report(
         rows,
         dict(sorted(errors_by_clip.items())),
@@ -139,14 +146,14 @@ def evaluate(
         ),
         groups=_groups(all_records, records, read_splits(manifest)) if protocol.with_prior else {},
     )
-    write_json(out / REPORT, report)
-    with atomic_write(out / TABLE) as temporary_file:
+    write_json(out / REPORT_FILE, report)
+    with atomic_write(out / TABLE_FILE) as temporary_file:
         temporary_file.write_text(markdown_report(report), "utf-8")
     if options.sheet_clips > 0 and rows:
         good_clips = {row["clip"] for row in rows}
         good_records = [r for r in records if r.clip in good_clips]
         write_png(
-            out / SHEET,
+            out / SHEET_FILE,
             make_contact_sheet(
                 [
                     _sheet_row(manifest.parent, good_records[index], generated)
@@ -210,7 +217,7 @@ def _check_weights(options: EvaluateOptions, protocol: Protocol) -> None:
     if protocol.with_prior:
         return
     metric_keys = {metric.key for metric in protocol.columns}
-    if unused_weights := (SETS & options.weights.keys()) - metric_keys:
+    if unused_weights := (SET_METRIC_KEYS & options.weights.keys()) - metric_keys:
         raise EgoXInputError(
             f"--{min(unused_weights)}",
             got=f"weights with --protocol {options.protocol}",
@@ -227,7 +234,7 @@ def _check_weights(options: EvaluateOptions, protocol: Protocol) -> None:
 
 
 def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions) -> None:
-    reserved_names = {TRUE, *BASELINES}
+    reserved_names = {TRUE_NAME, *BASELINES}
     if any(n in reserved_names or not n.strip() or SEED in n for n, _ in options.also):
         raise EgoXInputError(
             "--also",
@@ -273,12 +280,12 @@ def _set_distances(
                 frechet_distance(
                     *(
                         [arrays[features_key(column, video)] for arrays in clip_arrays]
-                        for video in (name, TRUE)
+                        for video in (name, TRUE_NAME)
                     )
                 ),
                 4,
             )
             for name in methods
         }
-        for column in sorted(SETS & weights.keys())
+        for column in sorted(SET_METRIC_KEYS & weights.keys())
     }

@@ -8,7 +8,7 @@ from .patches import patch_zncc
 from .prior_regions import class_rows, region_rows
 from .temporal import temporal_flickering
 
-Values = dict[str, float | None]
+MetricValues = dict[str, float | None]
 """Key of columns.METRICS -> value; None where there was nothing to measure."""
 
 
@@ -17,14 +17,14 @@ def frame_metrics(
     truth: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor | None = None,  # [T, H, W] bool, of the prior
     seen: Tensor | None = None,  # [T, H, W] uint8 classes of the ego pixels
-) -> Values:
+) -> MetricValues:
     """Compute all metrics between a generated and a true video that need no network weights.
 
     Raises:
         EgoXInputError: shapes that don't fit, torchmetrics missing.
     """
     ssim_values, squared_errors = ssim_map(generated, truth), squared_error(generated, truth)
-    values: Values = {
+    values: MetricValues = {
         "psnr": float(psnr(generated, truth).mean()),
         "ssim": float(ssim_values.mean()),
         "temporal_flickering": temporal_flickering(generated) if len(generated) > 1 else None,

@@ -17,7 +17,7 @@ from .columns import FVD_WEIGHTS, MAE_WEIGHTS
 CLASSES = 400
 FRAMES = 16
 """Frames of a video that are looked at, spread over it, as cd-fvd takes 16 a video."""
-SMALLEST = 9
+LEAST_SIDE = 9
 """Frames that I3D needs."""
 
 
@@ -36,7 +36,7 @@ class VideoFeatures:
             from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
             from cdfvd.third_party.i3d.utils import preprocess_i3d
         except ImportError as error:
-            raise _missing("FVD", error) from error
+            raise _missing_package_error("FVD", error) from error
         self.prepare = preprocess_i3d
         self.model = load_network(
             InceptionI3d(CLASSES, in_channels=3),
@@ -56,7 +56,7 @@ class VideoFeatures:
         Raises:
             EgoXInputError: fewer than 9 frames.
         """
-        _check_length("FVD", frames, SMALLEST, "--fvd")
+        _check_length("FVD", frames, LEAST_SIDE, "--fvd")
         video = self.prepare(_evenly_selected_frames(frames)[None].cpu().numpy()).to(self.device)
         return self.model(video).flatten().cpu().numpy()
 
@@ -78,7 +78,7 @@ class MotionFeatures:
                 vit_giant_patch14_224,
             )
         except ImportError as error:
-            raise _missing("FVD (VideoMAE)", error) from error
+            raise _missing_package_error("FVD (VideoMAE)", error) from error
         self.prepare, self.device = preprocess_videomae, device
         vit_network = vit_giant_patch14_224(
             img_size=224,
@@ -112,7 +112,7 @@ class MotionFeatures:
         return self.model.forward_features(video).flatten().cpu().numpy()
 
 
-def _missing(subject: str, error: ImportError) -> EgoXInputError:
+def _missing_package_error(subject: str, error: ImportError) -> EgoXInputError:
     return EgoXInputError(
         subject,
         got=f"cd-fvd can't be imported ({error})",
@@ -137,7 +137,9 @@ def _evenly_selected_frames(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] 
     return (selected_frames.float() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
+def frechet_distance(
+    generated_features: Sequence[np.ndarray], true_features: Sequence[np.ndarray]
+) -> float:
     """Compute the Fréchet distance between two sets of features [n][d].
 
     Covariances divide by n, as cd-fvd's. With fewer videos than features they are singular, and
@@ -146,28 +148,32 @@ def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
     Raises:
         EgoXInputError: a set of fewer than two.
     """
-    if min(len(a), len(b)) < 2:
+    if min(len(generated_features), len(true_features)) < 2:
         raise EgoXInputError(
             "FVD",
-            got=f"sets of {len(a)} and {len(b)} videos",
+            got=f"sets of {len(generated_features)} and {len(true_features)} videos",
             expected="at least two each",
             fix="evaluate more clips",
         )
-    first_features, second_features = (np.asarray(x, dtype=np.float64) for x in (a, b))
+    first_features, second_features = (
+        np.asarray(x, dtype=np.float64) for x in (generated_features, true_features)
+    )
     mean_difference = first_features.mean(0) - second_features.mean(0)
     first_features, second_features = (
         (x - x.mean(0)) / np.sqrt(len(x)) for x in (first_features, second_features)
     )
     # Sa = AᵀA, Sb = BᵀB: the eigenvalues of Sa Sb are the squared singular values of A Bᵀ, which is
     # small and exact.
-    root = np.linalg.svd(first_features @ second_features.T, compute_uv=False).sum()
+    covariance_root_trace = np.linalg.svd(
+        first_features @ second_features.T, compute_uv=False
+    ).sum()
     return float(
         max(
             0.0,
             mean_difference @ mean_difference
             + np.square(first_features).sum()
             + np.square(second_features).sum()
-            - 2 * root,
+            - 2 * covariance_root_trace,
         )
     )
 

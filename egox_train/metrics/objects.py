@@ -62,18 +62,18 @@ def check_sizes(
         )
 
 
-def iou(true: np.ndarray, generated: np.ndarray) -> float:
+def iou(true_mask: np.ndarray, generated_mask: np.ndarray) -> float:
     """Compute the intersection over union of two masks [H, W] bool, 1 if both are empty."""
-    union_pixels = np.count_nonzero(true | generated)
-    return 1.0 if not union_pixels else np.count_nonzero(true & generated) / union_pixels
+    union_pixels = np.count_nonzero(true_mask | generated_mask)
+    return 1.0 if not union_pixels else np.count_nonzero(true_mask & generated_mask) / union_pixels
 
 
-def location_error_px(true: np.ndarray, generated: np.ndarray) -> float:
+def location_error_px(true_mask: np.ndarray, generated_mask: np.ndarray) -> float:
     """Measure the distance in px between the positions of two masks.
 
     Both masks must hold something.
     """
-    return float(np.linalg.norm(_outline_mean(true) - _outline_mean(generated)))
+    return float(np.linalg.norm(_outline_mean(true_mask) - _outline_mean(generated_mask)))
 
 
 def _outline_mean(mask: np.ndarray) -> np.ndarray:
@@ -86,12 +86,16 @@ def contour_accuracy(true: np.ndarray, generated: np.ndarray) -> float:
 
     1 where both have none.
     """
-    return boundary_f(
-        boundary(true), boundary(generated), int(np.ceil(BOUND * np.linalg.norm(true.shape)))
+    return boundary_f_measure(
+        mask_boundary(true),
+        mask_boundary(generated),
+        int(np.ceil(BOUND * np.linalg.norm(true.shape))),
     )
 
 
-def boundary_f(true: np.ndarray, generated: np.ndarray, radius: int) -> float:
+def boundary_f_measure(
+    true_boundary: np.ndarray, generated_boundary: np.ndarray, radius: int
+) -> float:
     """Compute the F-measure between two boundaries, which match within ``radius`` px.
 
     Both are [H, W] bool. 1 where neither has any.
@@ -99,15 +103,18 @@ def boundary_f(true: np.ndarray, generated: np.ndarray, radius: int) -> float:
     row, column = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk_kernel = (row**2 + column**2 <= radius**2).astype(np.uint8)
     near_true_edge, near_generated_edge = (
-        cv2.dilate(edge_mask.astype(np.uint8), disk_kernel) > 0 for edge_mask in (true, generated)
+        cv2.dilate(edge_mask.astype(np.uint8), disk_kernel) > 0
+        for edge_mask in (true_boundary, generated_boundary)
     )
-    true_count, generated_count = int(true.sum()), int(generated.sum())
-    precision = (generated & near_true_edge).sum() / generated_count if generated_count else 1.0
-    recall = (true & near_generated_edge).sum() / true_count if true_count else 1.0
+    true_count, generated_count = int(true_boundary.sum()), int(generated_boundary.sum())
+    precision = (
+        (generated_boundary & near_true_edge).sum() / generated_count if generated_count else 1.0
+    )
+    recall = (true_boundary & near_generated_edge).sum() / true_count if true_count else 1.0
     return 0.0 if precision + recall == 0 else float(2 * precision * recall / (precision + recall))
 
 
-def boundary(mask: np.ndarray) -> np.ndarray:
+def mask_boundary(mask: np.ndarray) -> np.ndarray:
     """Mark the boundary pixels of a mask [H, W].
 
     They differ from the right, lower or lower right neighbour (as DAVIS defines it)."""

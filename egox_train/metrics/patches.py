@@ -5,10 +5,10 @@ from torch import Tensor
 
 from egox_core.metrics import check_pair
 
-PATCH = 64  # px per side
+PATCH_SIDE_PX = 64  # px per side
 # Variance of luma (0...1) under which a square shows nothing that could correlate: 2.5 of 255
 # levels.
-FLAT = 1e-4
+LEAST_VARIANCE = 1e-4
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -23,7 +23,7 @@ def patch_zncc(
     A square that is flat in ``generated`` alone has 0; None where the truth shows nothing."""
     check_pair(generated, truth)
     weights = torch.tensor(LUMA, dtype=torch.float64)
-    patch_side = min(PATCH, *truth.shape[1:3])
+    patch_side = min(PATCH_SIDE_PX, *truth.shape[1:3])
     first_patches, second_patches = (
         (x.double() @ weights)
         .unfold(1, patch_side, patch_side)
@@ -39,10 +39,10 @@ def patch_zncc(
         first_patches.square().mean(dim=1),
         second_patches.square().mean(dim=1),
     )
-    has_texture = truth_variance > FLAT
+    has_texture = truth_variance > LEAST_VARIANCE
     if not bool(has_texture.any()):
         return None
-    deviation_product = (generated_variance * truth_variance).sqrt().clamp(min=FLAT)
+    deviation_product = (generated_variance * truth_variance).sqrt().clamp(min=LEAST_VARIANCE)
     return float(
         ((first_patches * second_patches).mean(dim=1) / deviation_product)[has_texture].mean()
     )

@@ -16,7 +16,7 @@ from ..options import ProtocolName
 from . import table1
 from .clip_inputs import ClipFiles, read_ego
 from .columns import METRICS, Metric
-from .frame_metrics import Values, frame_metrics
+from .frame_metrics import MetricValues, frame_metrics
 from .objects import check_sizes, object_rows
 from .temporal import scaled_threshold_px
 
@@ -32,9 +32,9 @@ class Protocol:
     pair_videos: Callable[
         [Tensor, Tensor], tuple[Tensor, Tensor]
     ]  # generated and truth, as compared
-    frame_metrics: Callable[..., Values]  # of a pair, without weights
+    frame_metrics: Callable[..., MetricValues]  # of a pair, without weights
     # (file of masks, clip, generated, truth, network or None)
-    object_metrics: Callable[[Path, str, Tensor, Tensor, Any], Values]
+    object_metrics: Callable[[Path, str, Tensor, Tensor, Any], MetricValues]
     feature_network: str  # network that object_metrics gets where DINO weights were given
     set_frames: Callable[[Tensor], Tensor]  # what networks of whole sets look at
     # the pictures that are judged over time, of (generated, truth, files); None: the pair's own
@@ -46,7 +46,7 @@ class Protocol:
 
 def _matched_objects(
     file: Path, clip: str, generated: Tensor, truth: Tensor, dino: Callable[..., Tensor] | None
-) -> Values:
+) -> MetricValues:
     """Compute object metrics between masks that are matched by id or by features."""
     masks = read_masks(file, clip, by_id=dino is None)
     if dino is not None:
@@ -61,7 +61,7 @@ def _as_they_are(generated: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     return generated, truth
 
 
-OWN = Protocol(
+DEFAULT_PROTOCOL = Protocol(
     columns=METRICS,
     require_packages=(require_torchmetrics,),
     settings={},
@@ -81,7 +81,7 @@ TABLE1 = Protocol(
     require_packages=(require_torchmetrics, table1.require_scikit_image),
     settings=table1.SETTINGS,
     read_video=table1.read_video,
-    pair_videos=table1.cut_pair,
+    pair_videos=table1.crop_pair,
     frame_metrics=table1.luma_metrics,
     object_metrics=table1.object_metrics,
     feature_network="dino-crops",
@@ -95,4 +95,4 @@ TABLE1 = Protocol(
 
 def protocol_named(name: ProtocolName | None) -> Protocol:
     """Find an evaluation protocol by its name."""
-    return OWN if name is None else TABLE1
+    return DEFAULT_PROTOCOL if name is None else TABLE1

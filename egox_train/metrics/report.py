@@ -19,27 +19,27 @@ from .bootstrap import (
     holm,
     paired_difference,
 )
-from .clip_row import GENERATED, VERSION
-from .columns import METRICS, PER_CLIP, Metric, metrics_of_families, metrics_of_table
+from .clip_row import GENERATED, ROW_VERSION
+from .columns import CLIP_METRICS, METRICS, Metric, metrics_of_families, metrics_of_table
 from .protocols import protocol_named
 
 FORMAT = "egox-evaluation/2"
 LIBRARIES = ("torch", "torchmetrics", "numpy")
 SEED = ", seed "
-PAPER = metrics_of_table("paper")
-Sets = Mapping[str, Mapping[str, float]]
+PAPER_METRICS = metrics_of_table("paper")
+SetDistances = Mapping[str, Mapping[str, float]]
 """Figures of whole sets, by column and video."""
-Rows = Sequence[Mapping[str, Any]]
+ClipRows = Sequence[Mapping[str, Any]]
 
 
 def build_report(
-    rows: Rows,
+    rows: ClipRows,
     errors: Mapping[str, str],
     *,
     options: Mapping[str, Any],
     weights: Mapping[str, str],
     protocol: Mapping[str, Any],
-    sets_of: Callable[[Collection[str]], Sets] = lambda clips: {},
+    sets_of: Callable[[Collection[str]], SetDistances] = lambda clips: {},
     groups: Mapping[str, Mapping[str, Collection[str]]] | None = None,
     columns: Sequence[Metric] = METRICS,
     references: Mapping[str, Any] | None = None,
@@ -67,7 +67,7 @@ def build_report(
     }
     return {
         "format": FORMAT,
-        "metrics_version": VERSION,
+        "metrics_version": ROW_VERSION,
         "clips": len(rows),
         "takes": len(set(_take_by_clip(rows).values())),
         "failed": len(errors),
@@ -108,7 +108,7 @@ def protocol_of(
     records: Sequence[ClipRecord],
     weights: Mapping[str, str],
     name: ProtocolName | None = None,
-    rows: Rows = (),
+    rows: ClipRows = (),
 ) -> dict[str, Any]:
     """Collect the settings that two reports must share to be comparable.
 
@@ -120,7 +120,7 @@ def protocol_of(
     if name is not None:
         return {
             "name": name,
-            "metrics_version": VERSION,
+            "metrics_version": ROW_VERSION,
             "clips": len(records),
             "clip_list": names,
             "frames": sorted({row["frames"] for row in rows}),
@@ -130,7 +130,7 @@ def protocol_of(
             "libraries": ["scikit-image"],
         }
     return {
-        "metrics_version": VERSION,
+        "metrics_version": ROW_VERSION,
         "clips": len(records),
         "clip_list": names,
         "resize": "none",
@@ -162,7 +162,7 @@ def seed_name(method: str, number: int) -> str:
     return method if number == 1 else f"{method}{SEED}{number}"
 
 
-def _names_by_method(rows: Rows) -> dict[str, list[str]]:
+def _names_by_method(rows: ClipRows) -> dict[str, list[str]]:
     """Group the names of generated videos by method."""
     names_by_method: dict[str, list[str]] = {}
     for name in rows[0]["metrics"] if rows else ():
@@ -170,15 +170,15 @@ def _names_by_method(rows: Rows) -> dict[str, list[str]]:
     return names_by_method
 
 
-def _take_by_clip(rows: Rows) -> dict[str, str]:
+def _take_by_clip(rows: ClipRows) -> dict[str, str]:
     return {row["clip"]: row["take"] for row in rows}
 
 
-def _seed_averages(rows: Rows, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def _seed_averages(rows: ClipRows, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """Average each metric of each clip over the seeds."""
     return {
         metric.key: {row["clip"]: _clip_average(row, keys, metric.key) for row in rows}
-        for metric in PER_CLIP
+        for metric in CLIP_METRICS
     }
 
 
@@ -188,7 +188,7 @@ def _clip_average(row: Mapping[str, Any], keys: Sequence[str], metric: str) -> f
     return fmean(values) if values else None
 
 
-def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+def _means(rows: ClipRows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
     """Compute the mean of each metric for each method, with the numbers of clips and takes.
 
     The interval is added where there are takes enough, and over several seeds the standard
@@ -262,7 +262,7 @@ def _matching_method(means: Mapping[str, Any], weights: Mapping[str, str]) -> st
 
 
 def _not_computed(
-    means: Mapping[str, Any], sets: Sets, columns: Sequence[Metric]
+    means: Mapping[str, Any], sets: SetDistances, columns: Sequence[Metric]
 ) -> dict[str, str]:
     computed_keys = {*means, *sets}
     return {
@@ -368,10 +368,10 @@ def _reference_rows(published: Mapping[str, Any]) -> list[str]:
 
 
 def _comparison(
-    report: Mapping[str, Any], columns: Sequence[Metric]
+    evaluation_report: Mapping[str, Any], columns: Sequence[Metric]
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield the report's sections that compare methods and list all clips."""
-    if paired_figures := report["paired"]:
+    if paired_figures := evaluation_report["paired"]:
         test_sentence = (
             "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
         )
@@ -387,7 +387,9 @@ def _comparison(
         )
     yield (
         "Clips",
-        _row_table(report["rows"], [metric for metric in columns if "clips" in metric.tables]),
+        _row_table(
+            evaluation_report["rows"], [metric for metric in columns if "clips" in metric.tables]
+        ),
     )
 
 
@@ -438,7 +440,7 @@ def _protocol_line(protocol: Mapping[str, Any]) -> str:
 def _paper_table(
     groups: Mapping[str, Mapping[str, Any]],
     seeds: Mapping[str, Sequence[str]],
-    columns: Sequence[Metric] = PAPER,
+    columns: Sequence[Metric] = PAPER_METRICS,
 ) -> list[str]:
     """Build the report's table in the form of the paper's."""
     rows = {}
@@ -475,7 +477,7 @@ def _clip_and_take_count(values: Mapping[str, Any]) -> str:
     return ", ".join(map(str, max(counts, default=(0, 0))))
 
 
-def _row_table(rows: Rows, columns: Sequence[Metric]) -> list[str]:
+def _row_table(rows: ClipRows, columns: Sequence[Metric]) -> list[str]:
     video_names = _names_by_method(rows)[GENERATED]
     columns = [
         metric

@@ -24,17 +24,17 @@ from ..data.manifest import ClipRecord
 from ..data.object_masks import read_masks
 from .clip_inputs import ClipFiles
 from .columns import METRICS, TABLE1_MASKS, Metric
-from .frame_metrics import Values
+from .frame_metrics import MetricValues
 
 NAME = "table1"
 FPS = 30.0
 MOTION_PX = 2.0
 """Flow from which a pair of frames moves, whatever the picture's size."""
-SET_FRAMES, SET_SIDE_PX = 16, 224
+FVD_FRAMES, FVD_SIDE_PX = 16, 224
 """First frames and side that FVD looks at."""
 LONGEST = 300
 """Frames of a file that are read at most: a clip has 49."""
-CANVAS_SHAPE = (7, 4)
+CANVAS_ASPECT_RATIO = (7, 4)
 """Exo's width to its height: 784x448."""
 LUMA = (0.299, 0.587, 0.114)
 SMALLEST_MASK_PX, SMALLEST_CROP_PX = 64, 8
@@ -68,13 +68,13 @@ _MEANINGS: Mapping[str, Mapping[str, str]] = {
         "meaning": "of the whole canvas: share of clips with more than 2 px of RAFT flow, by vbench's rule",
     },
 }
-_OF_OBJECTS = ("location_error_px", "iou", "contour_accuracy")
+_OBJECT_METRIC_KEYS = ("location_error_px", "iou", "contour_accuracy")
 COLUMNS: tuple[Metric, ...] = tuple(
     replace(
         metric,
         tables=("paper", "paired", "clips"),
         **_MEANINGS[metric.key],
-        **({"needs": TABLE1_MASKS} if metric.key in _OF_OBJECTS else {}),
+        **({"needs": TABLE1_MASKS} if metric.key in _OBJECT_METRIC_KEYS else {}),
     )
     for metric in METRICS
     if metric.key in _MEANINGS
@@ -102,12 +102,12 @@ SETTINGS: Mapping[str, str] = {
 """What a report states of the protocol; a row is of exactly these."""
 
 _PAPER = "paper"
-_RELEASED = "released weights, as others reproduced them"
-_KEYS = tuple(metric.key for metric in COLUMNS)
+_RELEASED_TITLE = "released weights, as others reproduced them"
+_METRIC_KEYS = tuple(metric.key for metric in COLUMNS)
 
 
 def _named_values(*values: float) -> dict[str, float]:
-    return dict(zip(_KEYS, values, strict=True))
+    return dict(zip(_METRIC_KEYS, values, strict=True))
 
 
 REFERENCES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
@@ -115,7 +115,7 @@ REFERENCES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
         _PAPER: _named_values(
             16.05, 0.556, 0.498, 0.896, 61.81, 0.363, 0.546, 184.5, 0.977, 0.990, 0.974
         ),
-        _RELEASED: _named_values(
+        _RELEASED_TITLE: _named_values(
             15.57, 0.556, 0.466, 0.903, 125.27, 0.176, 0.622, 197.9, 0.985, 0.993, 0.990
         ),
     },
@@ -123,7 +123,7 @@ REFERENCES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
         _PAPER: _named_values(
             14.38, 0.457, 0.552, 0.877, 149.93, 0.092, 0.481, 440.6, 0.981, 0.992, 0.989
         ),
-        _RELEASED: _named_values(
+        _RELEASED_TITLE: _named_values(
             13.53, 0.437, 0.542, 0.886, 146.49, 0.091, 0.572, 455.1, 0.986, 0.994, 0.990
         ),
     },
@@ -145,25 +145,25 @@ def read_video(
         EgoXInputError: missing, corrupt, far longer than a clip.
     """
     require_file(file, f"{subject} of clip {record.clip}")
-    info = probe_video(file)
-    if info.frame_count > LONGEST or info.width < info.height:
+    video_info = probe_video(file)
+    if video_info.frame_count > LONGEST or video_info.width < video_info.height:
         raise EgoXInputError(
             f"{subject} {file.name}",
-            got=f"{info.frame_count} frames of {info.width}x{info.height}",
+            got=f"{video_info.frame_count} frames of {video_info.width}x{video_info.height}",
             expected=f"a clip of 49 frames (at most {LONGEST}), a square or a canvas",
             fix="cut the clip out, upright",
         )
-    frames = decode_frames(file, info, range(info.frame_count))
+    frames = decode_frames(file, video_info, range(video_info.frame_count))
     return torch.from_numpy(np.stack([picture for _, picture in frames])).float() / 255
 
 
-def cut_pair(
+def crop_pair(
     generated: Tensor,  # [T, H, W, 3]
     truth: Tensor,  # [T', H, W', 3]
 ) -> tuple[Tensor, Tensor]:  # [t, H, H, 3] each
     """Crop two videos to their ego views and to equal length."""
-    frames = min(len(generated), len(truth))
-    return ego_view(generated)[:frames], ego_view(truth)[:frames]
+    frame_count = min(len(generated), len(truth))
+    return ego_view(generated)[:frame_count], ego_view(truth)[:frame_count]
 
 
 def ego_view(
@@ -186,21 +186,21 @@ def whole_canvas(
     Raises:
         EgoXInputError: an exo video that is corrupt or shorter.
     """
-    frames, height = min(len(generated), len(truth)), generated.shape[1]
+    frame_count, height = min(len(generated), len(truth)), generated.shape[1]
     if generated.shape[2] > height:
-        return generated[:frames]
+        return generated[:frame_count]
     if truth.shape[2] > height:
-        return torch.cat([truth[:frames, :, :-height], generated[:frames]], dim=2)
-    file = files.folder / EXO
-    if not file.is_file():
+        return torch.cat([truth[:frame_count, :, :-height], generated[:frame_count]], dim=2)
+    exo_file = files.folder / EXO
+    if not exo_file.is_file():
         return None
-    width = height * CANVAS_SHAPE[0] // CANVAS_SHAPE[1]
+    width = height * CANVAS_ASPECT_RATIO[0] // CANVAS_ASPECT_RATIO[1]
     pictures = [
         cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        for _, picture in decode_frames(file, probe_video(file), range(frames))
+        for _, picture in decode_frames(exo_file, probe_video(exo_file), range(frame_count))
     ]
     exo_frames = torch.from_numpy(np.stack(pictures)).float() / 255
-    return torch.cat([exo_frames, generated[:frames]], dim=2)
+    return torch.cat([exo_frames, generated[:frame_count]], dim=2)
 
 
 def set_frames(
@@ -208,8 +208,8 @@ def set_frames(
 ) -> Tensor:  # [at most 16, 224, 224, 3] float 0...1
     """Resize an ego video for FVD as cd-fvd's loader does."""
     small_frames = torch.nn.functional.interpolate(
-        ego_view(frames)[:SET_FRAMES].movedim(-1, 1),
-        size=(SET_SIDE_PX, SET_SIDE_PX),
+        ego_view(frames)[:FVD_FRAMES].movedim(-1, 1),
+        size=(FVD_SIDE_PX, FVD_SIDE_PX),
         mode="bilinear",
         align_corners=False,
         antialias=True,
@@ -231,7 +231,7 @@ def require_scikit_image() -> ModuleType:
 def luma_metrics(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
-) -> Values:
+) -> MetricValues:
     """Compute PSNR and SSIM of brightness with scikit-image.
 
     Raises:
@@ -280,7 +280,7 @@ def object_metrics(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
     feature_network: Callable[[list[Tensor]], Tensor],  # crops [h, w, 3] -> unit vectors [N, d]
-) -> Values:
+) -> MetricValues:
     """Average object metrics over all pairs of similar objects in the same frame.
 
     Raises:
@@ -308,9 +308,11 @@ def object_metrics(
             )
         )
     ]
-    mean_figures = np.mean(figures, axis=0).tolist() if figures else [None] * len(_OF_OBJECTS)
+    mean_figures = (
+        np.mean(figures, axis=0).tolist() if figures else [None] * len(_OBJECT_METRIC_KEYS)
+    )
     return {
-        **dict(zip(_OF_OBJECTS, mean_figures, strict=True)),
+        **dict(zip(_OBJECT_METRIC_KEYS, mean_figures, strict=True)),
         "object_pairs": float(len(figures)),
     }
 
@@ -337,12 +339,12 @@ def _cropped_object(mask: np.ndarray) -> _Object | None:
     """Crop the object of a mask [H, W] to its box, or return None if it is missing or too small."""
     if np.count_nonzero(mask) < SMALLEST_MASK_PX:
         return None
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    row_indices, column_indices = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     top_row, bottom_row, left_column, right_column = (
-        rows[0],
-        rows[-1] + 1,
-        columns[0],
-        columns[-1] + 1,
+        row_indices[0],
+        row_indices[-1] + 1,
+        column_indices[0],
+        column_indices[-1] + 1,
     )
     if min(bottom_row - top_row, right_column - left_column) < SMALLEST_CROP_PX:
         return None

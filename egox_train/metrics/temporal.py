@@ -20,21 +20,21 @@ from egox_core.errors import EgoXInputError, needs_package
 from ..wan.weights import load_network
 from .columns import AMT_WEIGHTS, RAFT_WEIGHTS
 
-Between = Callable[[Tensor, Tensor], Tensor]
+Interpolation = Callable[[Tensor, Tensor], Tensor]
 """Frames [1, 3, H, W] float 0...1 twice -> the frame half way between them."""
 SMALLEST_PX = 128
 """Pixels a side, for both networks: they compare at an eighth of it and three times half of that,
 where RAFT needs two pixels and one has no scale for AMT-S (NaN)."""
-AMT_STEP, RAFT_STEP = 16, 8
+AMT_SIDE_MULTIPLE, RAFT_SIDE_MULTIPLE = 16, 8
 """Pixels that the sides must be multiples of; pictures are padded to them."""
 AMT_NETWORK = {"corr_radius": 3, "corr_lvls": 4, "num_flows": 3}  # vbench's AMT-S.yaml
-RATE_FPS = 8.0
+THINNED_FPS = 8.0
 """Frames are thinned to about this rate before their flow is taken."""
 UPDATES = 20
-TOP_SHARE = 0.05
+LARGEST_SHARE = 0.05
 """A pair's motion is the mean of the largest 5 % of flow lengths."""
-THRESHOLD_PX, OF_SIDE_PX = 6.0, 256.0
-MOVING_PAIRS, OF_FRAMES = 4, 16
+MOTION_THRESHOLD_PX, THRESHOLD_SIDE_PX = 6.0, 256.0
+LEAST_MOVING_PAIRS, MOVING_PAIRS_FRAMES = 4, 16
 
 
 def temporal_flickering(
@@ -60,7 +60,7 @@ def temporal_flickering(
 
 def motion_smoothness(
     frames: Tensor,  # [T, H, W, 3] float 0...1
-    interpolate: Between,
+    interpolate: Interpolation,
 ) -> float:
     """Compute how well odd frames agree with an interpolation of their neighbours.
 
@@ -77,17 +77,17 @@ def motion_smoothness(
             expected=f"at least three frames of {SMALLEST_PX}x{SMALLEST_PX}",
             fix="leave --amt out",
         )
-    video = frames.float().movedim(-1, 1)
+    channel_first_video = frames.float().movedim(-1, 1)
     frame_differences = []
-    for frame_index in range(1, len(video) - 1, 2):
+    for frame_index in range(1, len(channel_first_video) - 1, 2):
         interpolated_frame = interpolate(
-            video[frame_index - 1, None], video[frame_index + 1, None]
+            channel_first_video[frame_index - 1, None], channel_first_video[frame_index + 1, None]
         ).clamp(0, 1)
         interpolated_frame = (
             interpolated_frame * 255
         ).floor() / 255  # vbench cuts to whole levels before it compares
         frame_differences.append(
-            float((interpolated_frame[0] - video[frame_index]).abs().double().mean())
+            float((interpolated_frame[0] - channel_first_video[frame_index]).abs().double().mean())
         )
     return 1.0 - sum(frame_differences) / len(frame_differences)
 
@@ -117,7 +117,7 @@ class AmtInterpolation:
     ) -> Tensor:  # [1, 3, H, W]
         """Interpolate the frame halfway between two frames."""
         earlier_input, later_input = (
-            _pad(frame, AMT_STEP).to(self.device) for frame in (earlier_frame, later_frame)
+            _pad(frame, AMT_SIDE_MULTIPLE).to(self.device) for frame in (earlier_frame, later_frame)
         )
         half_time = torch.full((1, 1, 1, 1), 0.5, device=self.device)
         picture = self.model(earlier_input, later_input, half_time, scale_factor=1.0, eval=True)[
@@ -198,7 +198,7 @@ class RaftFlow:
                 expected=f"at least {SMALLEST_PX}x{SMALLEST_PX}",
                 fix="leave --raft out",
             )
-        video = _pad(frames.float().movedim(-1, 1) * 2 - 1, RAFT_STEP).to(self.device)
+        video = _pad(frames.float().movedim(-1, 1) * 2 - 1, RAFT_SIDE_MULTIPLE).to(self.device)
         motion_lengths = []
         for earlier_frame, later_frame in zip(video[:-1], video[1:], strict=True):
             flow_field = self.model(
@@ -215,7 +215,7 @@ def mean_of_largest(
 ) -> float:
     """Compute the mean of the largest 5 % of optical flow lengths."""
     return float(
-        lengths.flatten().topk(max(1, int(lengths.numel() * TOP_SHARE))).values.double().mean()
+        lengths.flatten().topk(max(1, int(lengths.numel() * LARGEST_SHARE))).values.double().mean()
     )
 
 
@@ -224,14 +224,14 @@ def thin_frames(
     fps: float,
 ) -> Tensor:
     """Drop frames evenly, to keep about 8 frames per second."""
-    return frames[:: max(1, round(fps / RATE_FPS))]
+    return frames[:: max(1, round(fps / THINNED_FPS))]
 
 
 def scaled_threshold_px(
     side_px: int,  # of the picture's shorter side
 ) -> float:
     """Compute the motion in px above which a pair of frames counts as moving."""
-    return THRESHOLD_PX * side_px / OF_SIDE_PX
+    return MOTION_THRESHOLD_PX * side_px / THRESHOLD_SIDE_PX
 
 
 def is_dynamic(
@@ -244,15 +244,17 @@ def is_dynamic(
     A clip of so few frames that no pair would be needed counts as moving, as it does in vbench once
     it has a pair."""
     moving_pairs = int((motion_px > threshold_px).sum())
-    return len(motion_px) > 0 and moving_pairs >= round(MOVING_PAIRS * frame_count / OF_FRAMES)
+    return len(motion_px) > 0 and moving_pairs >= round(
+        LEAST_MOVING_PAIRS * frame_count / MOVING_PAIRS_FRAMES
+    )
 
 
 def _pad(pictures: Tensor, multiple: int) -> Tensor:
     """Pad pictures [..., H, W] to sides that are multiples of ``multiple``."""
-    lower_px, right_px = (-side_px % multiple for side_px in pictures.shape[-2:])
+    bottom_px, right_px = (-side_px % multiple for side_px in pictures.shape[-2:])
     return torch.nn.functional.pad(
         pictures,
-        (right_px // 2, right_px - right_px // 2, lower_px // 2, lower_px - lower_px // 2),
+        (right_px // 2, right_px - right_px // 2, bottom_px // 2, bottom_px - bottom_px // 2),
         mode="replicate",
     )
 

@@ -22,14 +22,14 @@ from egox_core.safe_files import clear_leftovers, require_folder
 
 from ..data.manifest import ClipRecord
 from ..data.object_masks import write_masks
-from ..options import ALONE, MaskOptions, RunOptions
+from ..options import DEFAULT_RUN_OPTIONS, MaskOptions, RunOptions
 from ..parallel import (
     RunEstimate,
     WorkerPlan,
     estimate_run,
     make_once,
     run_all,
-    shard_of,
+    select_shard,
 )
 from ..wan.weights import open_model_folder, weights_bytes, weights_hash
 from .auto_masks import AutoMasks
@@ -43,11 +43,11 @@ SAM_WEIGHTS = (
 )
 GRID = 8
 """Points a side that are asked for an object each, where there is no first mask."""
-SMALLEST, LARGEST = 0.002, 0.5
+LEAST_AREA_SHARE, MOST_AREA_SHARE = 0.002, 0.5
 """Shares of the picture between which an outline counts as an object."""
 SAME = 0.7
 """Overlap (IoU) from which two outlines are one object."""
-Masks = dict[str, np.ndarray]  # by id, [T, H, W] bool
+MasksById = dict[str, np.ndarray]  # by id, [T, H, W] bool
 
 
 @frozen
@@ -67,7 +67,7 @@ def track_masks(
     generated: Path,
     out: Path,
     options: MaskOptions,
-    run: RunOptions = ALONE,
+    run: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     progress: Progress = no_progress,
 ) -> dict[str, str] | RunEstimate:
@@ -89,7 +89,7 @@ def track_masks(
             fix="leave one out",
         )
     _, root, records = clips_of(manifest, options.split, options.protocol)
-    records = shard_of(records, run.part, run.clips)
+    records = select_shard(records, run.part, run.clips)
     weights_hash(options.model, "SAM 2")
     for folder_name, folder in (("generated videos", generated), ("first masks", options.first)):
         require_folder(folder, f"folder of {folder_name}", "a folder with one file per clip")
@@ -122,11 +122,11 @@ def track_masks(
 
 
 def _track_clip(job: MaskJob, device: str) -> tuple[Path, bool] | str:
-    file = job.out / f"{job.record.clip}.npz"
+    mask_file = job.out / f"{job.record.clip}.npz"
     return make_once(
         job.out / job.record.clip,
-        lambda: file if file.is_file() else None,
-        lambda: _write_masks(file, job, device),
+        lambda: mask_file if mask_file.is_file() else None,
+        lambda: _write_masks(mask_file, job, device),
         job.wait,
     )
 
@@ -138,7 +138,7 @@ def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
         protocol.read_video(files.videos[0][1], job.record, "generated video"),
         protocol.read_video(files.truth, job.record, "ground truth"),
     )
-    object_tracker = tracker_of(job.options.model, device)
+    object_tracker = load_tracker(job.options.model, device)
     initial_masks = first_masks(job, (true_frames.shape[1], true_frames.shape[2]))
     if initial_masks:
         true_masks, generated_masks = (
@@ -146,7 +146,7 @@ def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
             object_tracker.follow(generated_frames, initial_masks),
         )
     elif job.options.protocol is not None:
-        object_finder = finder_of(job.options.model, device, SAM_WEIGHTS)
+        object_finder = load_object_finder(job.options.model, device, SAM_WEIGHTS)
         true_masks, generated_masks = (
             object_tracker.follow(
                 video, {str(n): mask for n, mask in enumerate(object_finder(video[0]))}
@@ -185,12 +185,12 @@ def first_masks(job: MaskJob, size: tuple[int, int]) -> dict[str, np.ndarray]:  
         EgoXInputError: a picture that can't be read or is of another size.
     """
     folder = job.options.first
-    file = None if folder is None else folder / f"{job.record.clip}.png"
-    if file is not None and file.is_file():
-        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    mask_file = None if folder is None else folder / f"{job.record.clip}.png"
+    if mask_file is not None and mask_file.is_file():
+        picture = cv2.imread(str(mask_file), cv2.IMREAD_UNCHANGED)
         if picture is None or picture.shape != size:
             raise EgoXInputError(
-                f"first mask {file.name}",
+                f"first mask {mask_file.name}",
                 got="no picture" if picture is None else picture.shape,
                 expected=f"one number per pixel, {size[1]}x{size[0]}",
                 fix="draw it at the ego size",
@@ -232,7 +232,7 @@ class Tracker:
         video: Tensor,  # [T, H, W, 3] float 0...1
         # Masks [H, W] bool by the object's id.
         initial_masks: Mapping[str, np.ndarray],
-    ) -> Masks:
+    ) -> MasksById:
         """Track objects through a video, given their masks in the first frame."""
         if not initial_masks:
             return {}
@@ -274,7 +274,7 @@ class Tracker:
         )
         distinct_masks: list[np.ndarray] = []
         for mask in sorted(prompted_masks, key=lambda m: -int(m.sum())):
-            has_plausible_size = SMALLEST <= mask.mean() <= LARGEST
+            has_plausible_size = LEAST_AREA_SHARE <= mask.mean() <= MOST_AREA_SHARE
             if has_plausible_size and all(
                 (mask & kept_mask).sum() < SAME * (mask | kept_mask).sum()
                 for kept_mask in distinct_masks
@@ -293,5 +293,5 @@ class Tracker:
         )
 
 
-tracker_of, finder_of = lru_cache(maxsize=1)(Tracker), lru_cache(maxsize=1)(AutoMasks)
+load_tracker, load_object_finder = lru_cache(maxsize=1)(Tracker), lru_cache(maxsize=1)(AutoMasks)
 """The models of a folder, read once a process."""

@@ -16,11 +16,11 @@ from .cluster import (
 from .items import (
     BUSY,
     WorkerPlan,
-    devices_of,
     make_once,
+    parse_devices,
     run_all,
     run_items,
-    shard_of,
+    select_shard,
     stage_with_failures,
 )
 from .measured import RunEstimate, estimate_run

@@ -19,17 +19,17 @@ import torch
 
 from egox_core.errors import EgoXInputError, needs_package
 
-from .pool import MAX_RETRIES, call
+from .pool import MAX_RETRIES, call_safely
 
-PRIVATE_RAY = "local"  # Ray's own word for a cluster that begins and ends with the process
+LOCAL_RAY_ADDRESS = "local"  # Ray's own word for a cluster that begins and ends with the process
 TASK_BYTES = 2 * 2**30
 """Memory that a Ray task asks for: a take's is below, whatever the size of its videos."""
-GPU_DEVICE = "EGOX_GPU_DEVICE"
+GPU_DEVICE_VARIABLE = "EGOX_GPU_DEVICE"
 """Environment variable: torch's name for the GPU that Ray gave to a process, ``cuda`` by default.
 Tests set it to cpu on nodes that only say they have one."""
-CHECK_INTERVAL_S, LOST_AFTER_S = 5.0, 30.0
+CHECK_INTERVAL_S, LOST_TIMEOUT_S = 5.0, 30.0
 """Between two looks at the head of a Ray cluster, and the longest that it may be away."""
-GCS_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
+GCS_TIMEOUT_VARIABLE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
         return
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
     private_options = (
-        {"num_cpus": workers, "include_dashboard": False} if address == PRIVATE_RAY else {}
+        {"num_cpus": workers, "include_dashboard": False} if address == LOCAL_RAY_ADDRESS else {}
     )
     # Ray's own answer to a lost head is to abort this process; :func:`run_on_ray` sees it first.
-    os.environ.setdefault(GCS_PATIENCE, "600")
+    os.environ.setdefault(GCS_TIMEOUT_VARIABLE, "600")
     try:
         _check_connection(address)
         context = ray.init(
@@ -130,7 +130,7 @@ class _HeadMonitor:
             _check_connection(self.address)
             self.last_answer_s, self.resources = now_s, ray.cluster_resources()
         except OSError as error:
-            if now_s - self.last_answer_s > LOST_AFTER_S:
+            if now_s - self.last_answer_s > LOST_TIMEOUT_S:
                 raise LostClusterError(
                     "Ray cluster",
                     got=f"no answer from its head at {self.address} for {now_s - self.last_answer_s:.0f} s",
@@ -163,18 +163,18 @@ class _CpuScheduler:
     def __init__(self, function: Callable[..., Any], devices: Sequence[str], memory: int) -> None:
         import ray
 
-        self.given, self.starting_actors = (function, devices), {}
-        self.remote = ray.remote(num_cpus=1, memory=memory, max_retries=0)(call)
+        self.function_and_devices, self.starting_actors = (function, devices), {}
+        self.remote_function = ray.remote(num_cpus=1, memory=memory, max_retries=0)(call_safely)
 
-    def room(self, resources: Mapping[str, float]) -> int:
+    def task_limit(self, resources: Mapping[str, float]) -> int:
         """Compute how many more tasks may be submitted.
 
         These are more than the CPUs, so that none is idle and the cluster may grow."""
         return max(8, 4 * int(resources.get("CPU", 1)))
 
     def submit(self, item: Any) -> Any:
-        function, devices = self.given
-        return self.remote.remote(function, item, *devices)
+        function, devices = self.function_and_devices
+        return self.remote_function.remote(function, item, *devices)
 
     def task_ended(self, task: Any, alive: bool) -> None:
         """Do nothing, because Ray itself starts the next task."""
@@ -197,19 +197,19 @@ class _GpuScheduler:
     busy_actors: dict[Any, Any] = field(default_factory=dict)  # by the item's reference
     failed_starts: int = 0  # processes in a row that did not come to run
 
-    def room(self, resources: Mapping[str, float]) -> int:
+    def task_limit(self, resources: Mapping[str, float]) -> int:
         """Start actors on unused GPUs, and count the items that may run at once."""
         actor_limit = min(max(1, int(resources.get("GPU", 0))), self.items)
         while (
             len(self.free_actors) + len(self.starting_actors) + len(self.busy_actors) < actor_limit
         ):
             actor = _actor_class(num_cpus=1, memory=self.memory).remote()
-            self.starting_actors[actor.run.remote(call, str)] = actor
+            self.starting_actors[actor.run.remote(call_safely, str)] = actor
         return len(self.busy_actors) + len(self.free_actors)
 
     def submit(self, item: Any) -> Any:
         actor = self.free_actors.popleft()
-        task = actor.run.remote(call, self.function, item)
+        task = actor.run.remote(call_safely, self.function, item)
         self.busy_actors[task] = actor
         return task
 
@@ -288,8 +288,8 @@ def run_on_ray(function, items, workers, devices, model_bytes=0) -> Iterator[tup
         pending_indices, death_counts, running_tasks = deque(range(len(items))), Counter(), {}
         while pending_indices or running_tasks:
             head_monitor.check()
-            task_limit = scheduler.room(head_monitor.resources)
-            while pending_indices and len(running_tasks) < task_limit:
+            most_tasks = scheduler.task_limit(head_monitor.resources)
+            while pending_indices and len(running_tasks) < most_tasks:
                 index = pending_indices.popleft()
                 running_tasks[scheduler.submit(items[index])] = index
             open_references = [*running_tasks, *scheduler.starting_actors]
@@ -332,7 +332,7 @@ class _GpuActor:
     """Ray actor that holds a GPU and runs functions with models there."""
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(*arguments, os.environ.get(GPU_DEVICE, "cuda"))
+        return function(*arguments, os.environ.get(GPU_DEVICE_VARIABLE, "cuda"))
 
 
 def _actor_class(**resources: int) -> Any:
@@ -345,14 +345,14 @@ def _actor_class(**resources: int) -> Any:
 class RemoteModels:
     """Device that stands for the GPUs of a Ray cluster, on which functions run remotely."""
 
-    hosts: tuple[Any, ...]
+    gpu_actors: tuple[Any, ...]
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run ``function(*arguments, device)`` on one of the GPUs, and wait for its result."""
         import ray
 
         try:
-            return ray.get(random.choice(self.hosts).run.remote(function, *arguments))
+            return ray.get(random.choice(self.gpu_actors).run.remote(function, *arguments))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
 
@@ -384,5 +384,5 @@ def remote_models(engine: str, devices: Sequence[str]) -> Generator[RemoteModels
             tuple(actor.remote() for _ in range(int(ray.cluster_resources().get("GPU", 1))))
         )
         yield models
-        for actor in models.hosts:
+        for actor in models.gpu_actors:
             ray.kill(actor)

@@ -17,12 +17,12 @@ from egox_core.safe_files import file_lock
 
 from ..options import Engine, RunOptions
 from .cluster import run_on_ray
-from .pool import call, run_pool
+from .pool import call_safely, run_pool
 
 BUSY = "busy"
 """Of an item that several processes share: another one is at it."""
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+MadeItem = TypeVar("MadeItem")
 
 
 @frozen
@@ -43,11 +43,11 @@ class WorkerPlan:
     def of(cls, run: RunOptions, device: str, model_bytes: int) -> WorkerPlan:
         """Choose the number of worker processes and their devices for a command.
 
-        The text ``device`` is a list as :func:`devices_of` parses it."""
+        The text ``device`` is a list as :func:`parse_devices` parses it."""
         return cls(
             engine=run.engine,
             workers=run.workers,
-            devices=devices_of(device, run.engine),
+            devices=parse_devices(device, run.engine),
             model_bytes=model_bytes,
         )
 
@@ -59,7 +59,7 @@ class WorkerPlan:
 THIS_PROCESS = WorkerPlan()
 
 
-def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
+def parse_devices(text: str, engine: str = "local") -> tuple[str, ...]:
     """Parse a list of devices such as ``cuda:0,cuda:1``.
 
     On a Ray cluster, which assigns GPUs itself, only the kind of device is kept.
@@ -88,7 +88,9 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
     return devices if engine != "ray" else (torch.device(devices[0]).type,)
 
 
-def shard_of(items: Sequence[Item], shard: tuple[int, int], max_count: int = 0) -> Sequence[Item]:
+def select_shard(
+    items: Sequence[Item], shard: tuple[int, int], max_count: int = 0
+) -> Sequence[Item]:
     """Select the items of part i of n.
 
     Args:
@@ -127,17 +129,17 @@ def run_items(
         yield from run_on_ray(function, items, worker_count, devices, worker_plan.model_bytes)
     elif worker_plan.in_this_process:
         for index, item in enumerate(items):
-            yield index, *call(function, item, *devices)
+            yield index, *call_safely(function, item, *devices)
     else:
         yield from run_pool(function, items, max(worker_count, len(devices)), devices)
 
 
 def make_once(
     file: Path,
-    find_existing: Callable[[], Made | None],
-    make_item: Callable[[], Made],
+    find_existing: Callable[[], MadeItem | None],
+    make_item: Callable[[], MadeItem],
     wait_for_lock: bool = True,
-) -> tuple[Made, bool] | str:
+) -> tuple[MadeItem, bool] | str:
     """Make a file under a lock, so that only one of several processes makes it.
 
     The result tells whether this call made it.

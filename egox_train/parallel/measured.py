@@ -13,7 +13,7 @@ from egox_core.frozen import frozen
 
 from .items import WorkerPlan, run_items
 
-MACHINES = (1, 8, 64)
+MACHINE_COUNTS = (1, 8, 64)
 
 
 @frozen
@@ -26,11 +26,11 @@ class RunEstimate:
 
     def __str__(self) -> str:
         hours = self.seconds / 3600
-        wall_hours = ", ".join(f"{hours * math.ceil(self.clips / n):.3g}" for n in MACHINES)
+        wall_hours = ", ".join(f"{hours * math.ceil(self.clips / n):.3g}" for n in MACHINE_COUNTS)
         return (
             f"{self.clips} clips to make, {hours * self.clips:.3g} device hours "
             f"({self.seconds:.3g} s per clip, measured), {self.size_bytes / 1e9:.3g} GB; "
-            f"hours with {', '.join(map(str, MACHINES))} devices: {wall_hours}"
+            f"hours with {', '.join(map(str, MACHINE_COUNTS))} devices: {wall_hours}"
         )
 
 

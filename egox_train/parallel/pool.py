@@ -18,7 +18,7 @@ MAX_RETRIES = 2  # of an item whose worker process died
 logger = logging.getLogger(__name__)
 
 
-def call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
+def call_safely(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
     """Call a function, and return its result or the error message."""
     try:
         return function(*arguments), ""
@@ -26,18 +26,18 @@ def call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
         return None, f"{type(error).__name__}: {error}"
 
 
-_WORKER: list[str] = []
+_WORKER_DEVICES: list[str] = []
 """Of a pool's process: the device that it keeps to, where there are devices."""
 
 
 def _start_worker(threads: int, device: str | None) -> None:
     torch.set_num_threads(threads)
     if device is not None:
-        _WORKER.append(device)
+        _WORKER_DEVICES.append(device)
 
 
 def _call_in_worker(function: Callable[..., Any], item: Any) -> tuple[Any, str]:
-    return call(function, item, *_WORKER)
+    return call_safely(function, item, *_WORKER_DEVICES)
 
 
 def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
@@ -46,7 +46,7 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
     spawn_context = multiprocessing.get_context("spawn")
     threads_per_worker = max(1, torch.get_num_threads() // max(1, workers))
 
-    def start(worker: int) -> ProcessPoolExecutor:
+    def start_pool(worker: int) -> ProcessPoolExecutor:
         device = devices[worker % len(devices)] if devices else None
         return ProcessPoolExecutor(
             max_workers=1,
@@ -55,14 +55,14 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
             initargs=(threads_per_worker, device),
         )
 
-    def submit(worker: int, index: int) -> Future:
+    def submit_item(worker: int, index: int) -> Future:
         try:
             return worker_pools[worker].submit(_call_in_worker, function, items[index])
         except BrokenProcessPool:  # its process died while it had nothing to do
-            worker_pools[worker] = start(worker)
+            worker_pools[worker] = start_pool(worker)
             return worker_pools[worker].submit(_call_in_worker, function, items[index])
 
-    worker_pools = {worker: start(worker) for worker in range(workers)}
+    worker_pools = {worker: start_pool(worker) for worker in range(workers)}
     pending_indices, idle_workers, death_counts = (
         deque(range(len(items))),
         deque(worker_pools),
@@ -85,14 +85,14 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
                 )
             ):
                 worker, index = idle_workers.popleft(), pending_indices.popleft()
-                running_futures[submit(worker, index)] = worker, index
+                running_futures[submit_item(worker, index)] = worker, index
             for future in wait(running_futures, return_when=FIRST_COMPLETED).done:
                 worker, index = running_futures.pop(future)
                 idle_workers.append(worker)
                 try:
                     result, error = future.result()
                 except BrokenProcessPool:
-                    worker_pools[worker] = start(worker)
+                    worker_pools[worker] = start_pool(worker)
                     death_counts[index] += 1
                     if death_counts[index] <= MAX_RETRIES:
                         logger.warning(

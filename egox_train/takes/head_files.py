@@ -39,7 +39,7 @@ from egox_core.types import FROM_HEAD_KEYPOINTS, CameraTrajectory, FrameSelectio
 from egox_core.video import VideoInfo, probe_video
 
 from ..options import HeadOptions
-from .head_step import out_of_step
+from .head_step import check_pose_shift
 from .mask_files import check_mask, find_mask, read_mask
 
 MHR_KEYS = (
@@ -71,22 +71,22 @@ def estimate_take(
     """
     folder = Path(folder)
     take_meta, _ = with_exo_lens(read_meta(folder / META, options.entry), options.exo_lens)
-    video = probe_video(folder / EXO)
+    video_info = probe_video(folder / EXO)
     mask = (
         None
         if options.mask is None
         else find_mask(options.mask.parent, options.mask.stem, options.file_frames)
     )
-    frames = all_frames(video, folder / EXO)
-    payload, frames, reading_notes = _payload(keypoints, frames, options.file_frames)
+    frames = select_all_frames(video_info, folder / EXO)
+    payload, frames, reading_notes = _read_payload(keypoints, frames, options.file_frames)
     wearer_mask = None
     if mask is not None:
         reading_notes += (check_mask(mask, frames),)
         wearer_mask = read_mask(mask, frames, progress)
     depth_m = None
-    depth = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
-    if depth is not None:
-        loaded_depth = load_depth_file(depth, take_meta, frames, progress=progress).depth
+    depth_file = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
+    if depth_file is not None:
+        loaded_depth = load_depth_file(depth_file, take_meta, frames, progress=progress).depth
         depth_m, exo_path = loaded_depth.depth_m, loaded_depth.exo
         wearer_mask = loaded_depth.dynamic if wearer_mask is None else wearer_mask
     else:
@@ -99,9 +99,9 @@ def estimate_take(
             )
         exo_path = take_exo(take_meta, frames)
     person_mask = None if mask is None else wearer_mask
-    points, _ = joined_points(payload, frames, person=options.person, mask=person_mask)
+    head_points, _ = joined_points(payload, frames, person=options.person, mask=person_mask)
     path = estimate_head(
-        points,
+        head_points,
         exo_path,
         depth_m=depth_m,
         mask=wearer_mask,
@@ -109,7 +109,7 @@ def estimate_take(
         up=options.up,
     )
     if take_meta.ego is not None and not take_meta.pose_source:
-        reading_notes += out_of_step(points, take_meta.ego, exo_path)
+        reading_notes += check_pose_shift(head_points, take_meta.ego, exo_path)
     path = replace(path, report=replace(path.report, notes=(*path.report.notes, *reading_notes)))
     ego_lens = take_meta.ego_lens or preset_camera("aria_released", frames.size[1])
     trajectory = path.trajectory(
@@ -125,7 +125,7 @@ def estimate_take(
     if not options.clicks:
         return trajectory, path.report, extra_fields
     exo_view = ExoView(exo=exo_path, depth_m=depth_m, mask=None, up=None)
-    look_points = looks_of_clicks(options.clicks, exo_view, camera_centre(trajectory.ego.w2c))
+    look_points = find_clicked_points(options.clicks, exo_view, camera_centre(trajectory.ego.w2c))
     head_track = turn_to_looks(
         PoseTrack.numbered(trajectory.ego.w2c, "estimate"),
         look_points,
@@ -142,7 +142,7 @@ def estimate_take(
     )
 
 
-def looks_of_clicks(
+def find_clicked_points(
     clicks: Sequence[tuple[float, float, float]],  # (frame, x, y)
     view: ExoView,
     heads: Tensor,  # [T, 3] metres, world
@@ -159,48 +159,56 @@ def looks_of_clicks(
         raise EgoXInputError(
             "--look-at", got="no depth", expected="the take's depth", fix="add it to the take"
         )
-    count, height, width = view.depth_m.shape
-    rotation, origin = view.poses(count)
+    frame_count, height, width = view.depth_m.shape
+    rotation, origin = view.poses(frame_count)
     look_by_frame = {}
     for frame_number, x, y in clicks:
         frame, click_uv = int(frame_number), np.array([x, y])
-        name = f"--look-at {frame},{x:g},{y:g}"
-        if frame != frame_number or not (0 <= frame < count and 0 <= x < width and 0 <= y < height):
+        option_text = f"--look-at {frame},{x:g},{y:g}"
+        if frame != frame_number or not (
+            0 <= frame < frame_count and 0 <= x < width and 0 <= y < height
+        ):
             raise EgoXInputError(
-                name,
+                option_text,
                 got="a place outside the video",
-                expected=f"frames 0 to {count - 1}, {width}x{height} px",
+                expected=f"frames 0 to {frame_count - 1}, {width}x{height} px",
                 fix="number the frames from 0",
             )
-        ray = rotation[frame] @ view.exo.camera.unproject(torch.from_numpy(click_uv))[0].numpy()
+        click_ray = (
+            rotation[frame] @ view.exo.camera.unproject(torch.from_numpy(click_uv))[0].numpy()
+        )
         frame_order = (
-            [frame] if not view.exo.stands else sorted(range(count), key=lambda t: abs(t - frame))
+            [frame]
+            if not view.exo.stands
+            else sorted(range(frame_count), key=lambda t: abs(t - frame))
         )
         for t in frame_order:
-            point = origin[frame] + view.surface_reach(t, click_uv, 1.0) * ray
-            if np.linalg.norm(point - heads[frame].numpy()) > OWN_BODY_M:  # not for NaN either
+            surface_point = origin[frame] + view.surface_reach(t, click_uv, 1.0) * click_ray
+            if (
+                np.linalg.norm(surface_point - heads[frame].numpy()) > OWN_BODY_M
+            ):  # not for NaN either
                 break
         else:
             raise EgoXInputError(
-                name,
+                option_text,
                 got="the wearer's own body, or no depth",
                 expected="something that the wearer looks at",
                 fix="click on an object next to the wearer",
             )
-        look_by_frame[frame] = {"frame": frame, "point": point.round(5).tolist()}
+        look_by_frame[frame] = {"frame": frame, "point": surface_point.round(5).tolist()}
     return [look_by_frame[frame] for frame in sorted(look_by_frame)]
 
 
-def all_frames(video: VideoInfo, path: Path) -> FrameSelection:
+def select_all_frames(video: VideoInfo, path: Path) -> FrameSelection:
     """Select all frames of a video at full size."""
-    size = (video.width, video.height)
+    picture_size = (video.width, video.height)
     return FrameSelection(
         indices=torch.arange(video.frame_count),
         rate=video.fps,
         fps=video.fps,
-        source_size=size,
+        source_size=picture_size,
         times_s=torch.tensor(video.times_s, dtype=torch.float64),
-        size=size,
+        size=picture_size,
         resize="crop",
         source=path,
         total=video.frame_count,
@@ -223,12 +231,12 @@ def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = N
     Raises:
         EgoXInputError: no such file, another form, see ``joined_points``.
     """
-    payload, frames, _ = _payload(path, frames)
-    points, _ = joined_points(payload, frames, person=person)
-    return points
+    payload, frames, _ = _read_payload(path, frames)
+    head_points, _ = joined_points(payload, frames, person=person)
+    return head_points
 
 
-def _payload(
+def _read_payload(
     path: Path, frames: FrameSelection, file_frames: FileFrames = "auto"
 ) -> tuple[dict[str, Any], FrameSelection, tuple[Remark, ...]]:
     """Read a key points file into the form that :func:`joined_points` expects.
@@ -262,8 +270,8 @@ def _payload(
 
 def _numbering(name: str, frame_numbers: Sequence[Any]) -> Numbering:
     """Read the frame numbers of a detector's entries, if every entry has one."""
-    are_stated = all(isinstance(frame_number, int) for frame_number in frame_numbers)
-    numbers = torch.tensor(frame_numbers) if are_stated else None
+    all_numbers_stated = all(isinstance(frame_number, int) for frame_number in frame_numbers)
+    numbers = torch.tensor(frame_numbers) if all_numbers_stated else None
     return Numbering(
         what=f"keypoints {name}", count=len(frame_numbers), numbers=numbers, sparse=True
     )
@@ -381,32 +389,32 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], Num
     return payload, _numbering(path.name, frame_numbers)
 
 
-def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> Path:
+def choose_pose_file(folder: Path, *, meta: bool = False, replace: bool = False) -> Path:
     """Choose the file to which head poses are written.
 
     Raises:
         EgoXInputError: it is there and ``replace`` wasn't asked for; a meta.json of several takes.
     """
-    path = Path(folder) / (META if meta else HEAD_TRAJECTORY)
-    if path.exists() and not replace:
+    pose_file = Path(folder) / (META if meta else HEAD_TRAJECTORY)
+    if pose_file.exists() and not replace:
         raise EgoXInputError(
-            path.name,
+            pose_file.name,
             got="a file that is there already",
             expected="none",
             fix="add --replace to replace only the ego poses in it"
             if meta
             else "add --replace to overwrite it",
         )
-    if meta and path.exists():
-        meta_content = read_json(path, META)
+    if meta and pose_file.exists():
+        meta_content = read_json(pose_file, META)
         if not isinstance(meta_content, dict) or listed_takes(meta_content) is not None:
             raise EgoXInputError(
-                path.name,
+                pose_file.name,
                 got="a list of takes",
                 expected="the meta.json of one take",
                 fix="leave --meta out: Ego Pose Input reads head_trajectory.json as well",
             )
-    return path
+    return pose_file
 
 
 def write_head(
@@ -421,13 +429,13 @@ def write_head(
     """Write head poses beside the take or into its meta.json, and return the file's path.
 
     Raises:
-        EgoXInputError: see :func:`head_target`.
+        EgoXInputError: see :func:`choose_pose_file`.
     """
-    path = head_target(folder, meta=meta, replace=replace)
+    pose_file = choose_pose_file(folder, meta=meta, replace=replace)
     if not meta:
-        write_trajectory(path, trajectory, **extra_fields)
-        return path
-    meta_content = read_json(path, META) if path.exists() else {}
+        write_trajectory(pose_file, trajectory, **extra_fields)
+        return pose_file
+    meta_content = read_json(pose_file, META) if pose_file.exists() else {}
     assert isinstance(meta_content, dict)
     meta_content |= {
         "ego_extrinsics": trajectory.ego.w2c.tolist(),
@@ -435,5 +443,5 @@ def write_head(
         "ego_intrinsics": trajectory.ego.camera.intrinsics.tolist(),
         "pose_source": FROM_HEAD_KEYPOINTS,
     }
-    write_json(path, meta_content)
-    return path
+    write_json(pose_file, meta_content)
+    return pose_file

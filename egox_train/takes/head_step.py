@@ -6,12 +6,12 @@ from egox_core.cameras import CameraPath, transform
 from egox_core.remarks import Remark, RemarkKind
 from egox_core.trajectory import HEAD_HALF, HeadPoints, worn_points
 
-MOST_FRAMES = 8
+MOST_SHIFT_FRAMES = 8
 LESS = 0.6
 """Share of the spread at no shift that another one must leave. Real takes that are in step: .73 and more."""
 
 
-def out_of_step(
+def check_pose_shift(
     points: HeadPoints,
     # Measured Aria glasses, numbered as the frames of the exo video.
     ego: CameraPath,
@@ -27,26 +27,28 @@ def out_of_step(
     """
     if ego.stands:
         return ()
-    count = min(len(points.uv), len(ego.w2c))
-    head_points = worn_points(ego.w2c[:count])
-    heads_in_exo = transform(exo.poses(count), head_points)
+    common_count = min(len(points.uv), len(ego.w2c))
+    head_points = worn_points(ego.w2c[:common_count])
+    heads_in_exo = transform(exo.poses(common_count), head_points)
     expected_uv, is_projected = (
         values.numpy() for values in exo.camera.project(heads_in_exo)
     )  # [T, 5, 2], [T, 5]
     head_columns = slice(head_points.shape[1])
     head_uv, seen_mask = (
-        points.uv[:count, head_columns].numpy(),
-        points.seen[:count, head_columns].numpy(),
+        points.uv[:common_count, head_columns].numpy(),
+        points.seen[:common_count, head_columns].numpy(),
     )
     in_picture = is_projected.all(1)
-    if in_picture.sum() < 2 * MOST_FRAMES:
+    if in_picture.sum() < 2 * MOST_SHIFT_FRAMES:
         return ()
-    height = 2 * HEAD_HALF[1] * exo.camera.fx / float(heads_in_exo[in_picture, :, 2].median())
-    if np.ptp(expected_uv[in_picture].mean(1), axis=0).max() < height:
+    head_height_px = (
+        2 * HEAD_HALF[1] * exo.camera.fx / float(heads_in_exo[in_picture, :, 2].median())
+    )
+    if np.ptp(expected_uv[in_picture].mean(1), axis=0).max() < head_height_px:
         return ()
 
     def offset_px(shift: int) -> float:
-        pose_indices = np.arange(max(0, -shift), min(count, count - shift))
+        pose_indices = np.arange(max(0, -shift), min(common_count, common_count - shift))
         pose_indices = pose_indices[
             in_picture[pose_indices] & seen_mask[pose_indices + shift].any(1)
         ]
@@ -63,9 +65,9 @@ def out_of_step(
             else np.inf
         )
 
-    frame_shifts = range(-MOST_FRAMES, MOST_FRAMES + 1)
+    frame_shifts = range(-MOST_SHIFT_FRAMES, MOST_SHIFT_FRAMES + 1)
     best_shift = min(frame_shifts, key=offset_px)
-    if abs(best_shift) == MOST_FRAMES or offset_px(best_shift) > LESS * offset_px(0):
+    if abs(best_shift) == MOST_SHIFT_FRAMES or offset_px(best_shift) > LESS * offset_px(0):
         return ()
     shift_direction = "later" if best_shift > 0 else "earlier"
     text = (

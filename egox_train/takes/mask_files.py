@@ -44,13 +44,18 @@ MASK_SUFFIXES = (
     "",
 )  # the first that exists; the last: a folder of PNG files
 MASK_KEY = "mask"
-MaskFrames = Callable[[list[int]], Iterator[np.ndarray]]
+MaskFrameReader = Callable[[list[int]], Iterator[np.ndarray]]
 """Ascending indices -> what moves in each frame, [H, W] bool."""
-WHITE = 128  # from here on a grey value means "moves": lossy videos are neither black nor white
-DARK, COLOUR = 48, 64  # what lossy videos and soft edges leave of black, and of grey
-MOST_BETWEEN = 0.2  # share of pixels: blurred silhouettes have up to .12, photos .5 and more
-SAME = 16  # what lossy videos change in a colour
-SPECK = 0.02  # share of what is marked: a dot or a line on a mask, no second part
+LEAST_WHITE_LEVEL = (
+    128  # from here on a grey value means "moves": lossy videos are neither black nor white
+)
+MOST_BLACK_LEVEL, COLOUR_TOLERANCE = (
+    48,
+    64,
+)  # what lossy videos and soft edges leave of black, and of grey
+MOST_BETWEEN_SHARE = 0.2  # share of pixels: blurred silhouettes have up to .12, photos .5 and more
+SAME_COLOUR_TOLERANCE = 16  # what lossy videos change in a colour
+MOST_SPECK_SHARE = 0.02  # share of what is marked: a dot or a line on a mask, no second part
 
 
 @frozen
@@ -73,8 +78,10 @@ def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFi
     Raises:
         EgoXInputError: none there, or one that can't be read.
     """
-    path = next((p for suffix in MASK_SUFFIXES if (p := root / f"{stem}{suffix}").exists()), None)
-    if path is None:
+    mask_path = next(
+        (p for suffix in MASK_SUFFIXES if (p := root / f"{stem}{suffix}").exists()), None
+    )
+    if mask_path is None:
         raise EgoXInputError(
             f"mask of {stem}",
             got=f"nothing of that name in {root.name!r}",
@@ -82,21 +89,24 @@ def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFi
             fix="run a segmentation on the video that `train_egox.py undistort` writes, or leave the "
             "masks out",
         )
-    if path.is_dir():
-        pictures, numbering = _pictures(path)
+    if mask_path.is_dir():
+        pictures, numbering = _list_pictures(mask_path)
         first_picture = moving_pixels(
-            _picture(pictures[0], path.name), f"mask {stem}, {pictures[0].name}"
+            _read_picture(pictures[0], mask_path.name), f"mask {stem}, {pictures[0].name}"
         )
-        size = first_picture.shape[1], first_picture.shape[0]
-    elif path.suffix == ".npz":
-        with open_zip(path, "mask file") as archive:
-            shape, _ = _array_header(archive, path)
-        numbering, size = Numbering(what=f"mask {path.name}", count=shape[0]), (shape[2], shape[1])
+        picture_size = first_picture.shape[1], first_picture.shape[0]
+    elif mask_path.suffix == ".npz":
+        with open_zip(mask_path, "mask file") as archive:
+            shape, _ = _array_header(archive, mask_path)
+        numbering, picture_size = (
+            Numbering(what=f"mask {mask_path.name}", count=shape[0]),
+            (shape[2], shape[1]),
+        )
     else:
-        info = probe_video(path)
-        numbering = Numbering(what=f"mask {path.name}", count=info.frame_count)
-        size = info.width, info.height
-    return MaskFile(path=path, numbering=numbering.declared(file_frames), size=size)
+        video_info = probe_video(mask_path)
+        numbering = Numbering(what=f"mask {mask_path.name}", count=video_info.frame_count)
+        picture_size = video_info.width, video_info.height
+    return MaskFile(path=mask_path, numbering=numbering.declared(file_frames), size=picture_size)
 
 
 def check_mask(
@@ -110,7 +120,7 @@ def check_mask(
     Raises:
         EgoXInputError: masks that may be of other frames, another shape.
     """
-    entries = entries_of(frames, mask.numbering)
+    frame_entries = entries_of(frames, mask.numbering)
     depth_window(mask.size, frames, mask.what)
     if redrawn and not same_aspect(
         mask.size, frames.size
@@ -121,11 +131,11 @@ def check_mask(
             expected=f"the shape of the undistorted image, {frames.size[0]}x{frames.size[1]}",
             fix="segment the video that `train_egox.py undistort` writes, not the one as filmed",
         )
-    return entries.remark
+    return frame_entries.remark
 
 
 @contextmanager
-def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Generator[MaskFrames]:
+def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Generator[MaskFrameReader]:
     """Open a mask file within a ``with`` block.
 
     Several reads one after the other, each from later frames on, unpack a packed file once;
@@ -135,7 +145,7 @@ def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Generator[MaskFrames]:
         EgoXInputError: no array of masks.
     """
     if mask.path.suffix != ".npz" or mask.path.is_dir():
-        yield partial(_frames, mask)
+        yield partial(_open_frames, mask)
         return
     with open_zip(mask.path, "mask file") as archive:
         shape, _ = _array_header(archive, mask.path)
@@ -147,7 +157,7 @@ def read_mask(
     mask: MaskFile,
     frames: FrameSelection,  # the frames in use
     progress: Progress = no_progress,
-    opened: MaskFrames
+    opened: MaskFrameReader
     | None = None,  # of :func:`open_mask`, so that the clips of a take share one pass over the file
 ) -> Tensor:  # [T, H, W] bool
     """Read the masks of moving pixels for selected video frames.
@@ -166,31 +176,31 @@ def read_mask(
     unique_indices, picture_positions = torch.unique(
         torch.arange(mask.numbering.count)[entries.at], return_inverse=True
     )  # uneven time stamps may repeat one
-    indices = unique_indices.tolist()
+    needed_indices = unique_indices.tolist()
     width, height = mask_window.size
-    frame_store = FrameStore(len(indices), (height, width), np.bool_)
-    for picture_position, picture in enumerate(opened(indices)):
+    frame_store = FrameStore(len(needed_indices), (height, width), np.bool_)
+    for picture_position, picture in enumerate(opened(needed_indices)):
         if picture.shape != mask.size[::-1]:
             raise EgoXInputError(
                 mask.what,
-                got=f"frame {indices[picture_position]} of shape {picture.shape}",
+                got=f"frame {needed_indices[picture_position]} of shape {picture.shape}",
                 expected=f"{mask.size[::-1]} as the first",
                 fix="store all frames at one size",
             )
         frame_store.append(mask_window.fit_mask(picture))
-        progress(picture_position + 1, len(indices), "reading masks")
+        progress(picture_position + 1, len(needed_indices), "reading masks")
     return (
         frame_store.tensor()
-        if len(indices) == len(picture_positions)
+        if len(needed_indices) == len(picture_positions)
         else frame_store.tensor()[picture_positions]
     )
 
 
-def _frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W] bool each
+def _open_frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W] bool each
     if mask.path.is_dir():
-        pictures, _ = _pictures(mask.path)
+        pictures, _ = _list_pictures(mask.path)
         for index in indices:
-            picture = _picture(pictures[index], mask.path.name)
+            picture = _read_picture(pictures[index], mask.path.name)
             yield moving_pixels(picture, f"{mask.what}, {pictures[index].name}")
     else:
         for index, picture in decode_frames(mask.path, probe_video(mask.path), indices):
@@ -218,7 +228,7 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
     return shape, dtype
 
 
-def _pictures(folder: Path) -> tuple[list[Path], Numbering]:
+def _list_pictures(folder: Path) -> tuple[list[Path], Numbering]:
     """List the PNG files of a folder in the order of their frame numbers."""
     files, numbering = numbered_files(
         f"mask {folder.name}", [path.name for path in visible_files(folder)], (".png",)
@@ -226,7 +236,7 @@ def _pictures(folder: Path) -> tuple[list[Path], Numbering]:
     return [folder / name for name in files], numbering
 
 
-def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] or [H, W, 3 or 4] uint8
+def _read_picture(file: Path, name: str) -> np.ndarray:  # [H, W] or [H, W, 3 or 4] uint8
     file_bytes = file.read_bytes()
     picture = decode_picture(file_bytes, f"mask {name}/{file.name}", cv2.IMREAD_UNCHANGED)
     if picture is None:
@@ -252,20 +262,22 @@ def moving_pixels(
     colour_values, alpha_values = channel_values[..., :3], channel_values[..., 3:]
     grey_levels = colour_values.max(-1)
     if alpha_values.size and np.ptp(alpha_values):
-        is_opaque = alpha_values[..., 0] >= WHITE
+        is_opaque = alpha_values[..., 0] >= LEAST_WHITE_LEVEL
         if np.ptp(grey_levels) and not np.array_equal(
-            is_opaque & (grey_levels >= WHITE), is_opaque
+            is_opaque & (grey_levels >= LEAST_WHITE_LEVEL), is_opaque
         ):
             raise _mask_error(subject, "a picture with transparent parts")
         return is_opaque
-    if (np.ptp(colour_values, -1) > COLOUR).any() or _between_share(
+    if (np.ptp(colour_values, -1) > COLOUR_TOLERANCE).any() or _between_share(
         grey_levels, 255
-    ) > MOST_BETWEEN:
+    ) > MOST_BETWEEN_SHARE:
         return _grey_of_coloured_mask(colour_values, subject)
     brightest_level = int(grey_levels.max())
-    if 0 < brightest_level < WHITE:  # a map of labels would be taken for "nothing moves"
+    if (
+        0 < brightest_level < LEAST_WHITE_LEVEL
+    ):  # a map of labels would be taken for "nothing moves"
         raise _mask_error(subject, f"values up to {brightest_level}")
-    return grey_levels >= WHITE
+    return grey_levels >= LEAST_WHITE_LEVEL
 
 
 def _grey_of_coloured_mask(
@@ -278,19 +290,19 @@ def _grey_of_coloured_mask(
         EgoXInputError: several colours fill areas, or there is more than specks of others.
     """
     grey_levels = colours.max(-1)
-    bright_mask = grey_levels > DARK
+    bright_mask = grey_levels > MOST_BLACK_LEVEL
     main_colour, labels = _colour_areas(colours, bright_mask)
     if labels > 1:
         raise _mask_error(subject, f"{labels} colours, which may be labels")
     brightest_level = int(main_colour.max())
-    if brightest_level < WHITE:
+    if brightest_level < LEAST_WHITE_LEVEL:
         raise _mask_error(subject, f"values up to {brightest_level} in most of it")
     expected_colours = np.minimum(grey_levels[..., None] / brightest_level, 1) * main_colour
-    is_other_colour = bright_mask & (np.abs(colours - expected_colours).max(-1) > COLOUR)
-    if is_other_colour.sum() > SPECK * bright_mask.sum():
+    is_other_colour = bright_mask & (np.abs(colours - expected_colours).max(-1) > COLOUR_TOLERANCE)
+    if is_other_colour.sum() > MOST_SPECK_SHARE * bright_mask.sum():
         raise _mask_error(subject, f"colours in {100 * is_other_colour.mean():.0f} % of its pixels")
     between_share = _between_share(grey_levels, brightest_level)
-    if between_share > MOST_BETWEEN:
+    if between_share > MOST_BETWEEN_SHARE:
         raise _mask_error(
             subject, f"{100 * between_share:.0f} % of its pixels neither black nor white"
         )
@@ -315,18 +327,22 @@ def _colour_areas(
     )
     if not is_filled.any():
         return colours[np.unravel_index(colours.sum(-1).argmax(), bright_mask.shape)], 1
-    values, counts = np.unique(colour_codes[is_filled].astype(np.int32), return_counts=True)
-    area_colours = values[:, None] >> bit_shifts & 255
+    colour_codes_found, counts = np.unique(
+        colour_codes[is_filled].astype(np.int32), return_counts=True
+    )
+    area_colours = colour_codes_found[:, None] >> bit_shifts & 255
     main_colour = area_colours[counts.argmax()]
-    other_colour_mask = np.abs(area_colours - main_colour).max(-1) > SAME
+    other_colour_mask = np.abs(area_colours - main_colour).max(-1) > SAME_COLOUR_TOLERANCE
     return main_colour, 1 + int(
-        other_colour_mask.sum() if counts[other_colour_mask].sum() > SPECK * counts.sum() else 0
+        other_colour_mask.sum()
+        if counts[other_colour_mask].sum() > MOST_SPECK_SHARE * counts.sum()
+        else 0
     )
 
 
 def _between_share(grey: np.ndarray, brightest: int) -> float:
     """Compute the share of pixels that are neither black nor fully bright."""
-    return float(((grey > DARK) & (grey < brightest - DARK)).mean())
+    return float(((grey > MOST_BLACK_LEVEL) & (grey < brightest - MOST_BLACK_LEVEL)).mean())
 
 
 def _mask_error(subject: str, problem: str) -> EgoXInputError:

@@ -49,13 +49,13 @@ STATE_FIELDS: Mapping[str, type] = {
     "kernel": str,
 }
 """Of :class:`TrainState`, what state.json has."""
-STOP_FILE = "EGOX_STOP_FILE"
+STOP_FILE_VARIABLE = "EGOX_STOP_FILE"
 """Variable of the environment: a file that is there once the run should stop. ``train_egox.py
 launch`` sets it."""
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
 )
-LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
+LAUNCHER_VARIABLES = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 """Variables that a launcher sets for the processes that it starts."""
 PR_SET_PDEATHSIG = 1
 TORCH_ERRORS = (
@@ -87,7 +87,7 @@ FREE_TO_CHANGE = (
     "gradient_accumulation",
 )
 """Settings that a resumed run may have otherwise; paths may move, what they hold is checked by
-hash. Of batch and accumulation the global batch counts, see :func:`.launch.accumulation_for`."""
+hash. Of batch and accumulation the global batch counts, see :func:`.launch.micro_steps_for`."""
 
 
 @frozen
@@ -139,13 +139,13 @@ def save_checkpoint(output: Path, state: TrainState, keep_count: int) -> Path:
         Exception
     ) as error:  # safetensors and torch.save have error types of their own for a full disk
         shutil.rmtree(temporary_folder, ignore_errors=True)
-        folders = checkpoint_folders(output)
+        checkpoints = checkpoint_folders(output)
         raise EgoXInputError(
             f"checkpoint at step {state.step}",
             got=f"it can't be written ({error})",
             expected="room on the disk",
             fix="free some space and start again: training continues from "
-            f"{folders[-1].name if folders else 'the beginning'}, which is untouched",
+            f"{checkpoints[-1].name if checkpoints else 'the beginning'}, which is untouched",
         ) from error
     for old_folder in checkpoint_folders(output)[:-keep_count]:
         shutil.rmtree(old_folder, ignore_errors=True)
@@ -168,7 +168,7 @@ def load_checkpoint(folder: Path) -> TrainState:
         **read_json_object(folder / "state.json", file_words),
     }
     with intact(file_words, TORCH_ERRORS, expected="a whole checkpoint", fix=fix_text):
-        weights = load_file(folder / "trainable.safetensors")
+        trained_weights = load_file(folder / "trainable.safetensors")
         saved_state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     if (
         not all(
@@ -185,7 +185,7 @@ def load_checkpoint(folder: Path) -> TrainState:
             fix=fix_text,
         )
     return TrainState(
-        weights=weights,
+        weights=trained_weights,
         optimizer=saved_state["optimizer"],
         ema=saved_state.get("ema"),
         **{name: state_fields[name] for name in STATE_FIELDS},
@@ -256,30 +256,32 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self._asked = False
-        self._file = os.environ.get(STOP_FILE)
-        self._before: dict[int, Any] = {}
+        self._is_requested = False
+        self._stop_file = os.environ.get(STOP_FILE_VARIABLE)
+        self._old_handlers: dict[int, Any] = {}
 
     @property
     def requested(self) -> bool:
-        return self._asked or (self._file is not None and os.path.exists(self._file))
+        return self._is_requested or (
+            self._stop_file is not None and os.path.exists(self._stop_file)
+        )
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for signal_number in STOP_SIGNALS:
-                self._before[signal_number] = signal.signal(signal_number, self._ask)
-            if any(name in os.environ for name in LAUNCHED):
+                self._old_handlers[signal_number] = signal.signal(signal_number, self._note_request)
+            if any(name in os.environ for name in LAUNCHER_VARIABLES):
                 stop_with_parent()  # accelerate's of one process ends without telling its child
         return self
 
     def __exit__(self, *_: object) -> None:
-        for signal_number, old_handler in self._before.items():
+        for signal_number, old_handler in self._old_handlers.items():
             signal.signal(signal_number, old_handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked and number == signal.SIGINT:
+    def _note_request(self, number: int, frame: FrameType | None) -> None:
+        if self._is_requested and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C: the user doesn't want to wait for the step
-        self._asked = True
+        self._is_requested = True
 
 
 def stop_with_parent() -> None:

@@ -67,16 +67,16 @@ MODE_OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
     "trainer": RELEASED_OPTIMIZER,
     "paper": RELEASED_OPTIMIZER,
 }
-OF_MODE: Any = None
+MODE_DEFAULT: Any = None
 """Default of the fields that follow ``mode``, put in its place before they are validated."""
-ABLATION_FIELDS = ("prior", "hidden_lines", "exo_clean", "exo_loss", "exo", "position_scale")
+ABLATION_FIELD_NAMES = ("prior", "hidden_lines", "exo_clean", "exo_loss", "exo", "position_scale")
 """Fields that hold in any mode: a LoRA that was trained without something, or at other positions, is
 sampled so."""
-FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELDS)
+LORA_FIELD_NAMES = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELD_NAMES)
 """Fields that a LoRA's metadata sets at sampling; embeddings are those of the cache."""
 
 
-class _Strict(BaseModel):
+class _StrictSection(BaseModel):
     """Configuration section that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -90,16 +90,16 @@ def _mode_of(conditioning: Any) -> str:
     return mode if isinstance(mode, str) else ""
 
 
-class ConditioningConfig(_Strict):
+class ConditioningConfig(_StrictSection):
     """Settings for the conditioning on exo video, prior and geometry."""
 
     mode: Mode = "released"
-    mask_mode: MaskMode = OF_MODE
-    image_embedding: ImageEmbedding = OF_MODE
-    gga_mode: GgaMode = OF_MODE
-    lambda_g: float = Field(default=OF_MODE, ge=0, allow_inf_nan=False)
-    rays: Rays = OF_MODE
-    text_encoding: TextEncoding = OF_MODE
+    mask_mode: MaskMode = MODE_DEFAULT
+    image_embedding: ImageEmbedding = MODE_DEFAULT
+    gga_mode: GgaMode = MODE_DEFAULT
+    lambda_g: float = Field(default=MODE_DEFAULT, ge=0, allow_inf_nan=False)
+    rays: Rays = MODE_DEFAULT
+    text_encoding: TextEncoding = MODE_DEFAULT
     # The paper's ablations; gga_mode off is the third.
     # False, "without clean latent": the exo half is noised like the ego half
     exo_clean: bool = True
@@ -155,12 +155,16 @@ class ConditioningConfig(_Strict):
             instead: fields with other values than the LoRA's; None leaves its own.
         """
         trained_settings = {
-            key: value for key, value in trained_with(metadata).items() if key in FROM_LORA
+            key: value for key, value in trained_with(metadata).items() if key in LORA_FIELD_NAMES
         }
         if mode is not None:
             trained_settings = {
                 "mode": mode,
-                **{key: value for key, value in trained_settings.items() if key in ABLATION_FIELDS},
+                **{
+                    key: value
+                    for key, value in trained_settings.items()
+                    if key in ABLATION_FIELD_NAMES
+                },
             }
         return cls.model_validate(
             {
@@ -174,7 +178,7 @@ class ConditioningConfig(_Strict):
         return GgaOptions(mode=self.gga_mode, lambda_g=self.lambda_g)
 
 
-class TimestepConfig(_Strict):
+class TimestepConfig(_StrictSection):
     """Distribution from which noise levels are drawn."""
 
     kind: Literal["table", "uniform", "logit_normal"] = "table"
@@ -187,7 +191,7 @@ class TimestepConfig(_Strict):
     logit_std: float = Field(default=1.0, gt=0)
 
 
-class LoraSettings(_Strict):
+class LoraSettings(_StrictSection):
     """Settings of the LoRA, by default those of the released one."""
 
     rank: int = Field(default=256, ge=1)
@@ -196,7 +200,7 @@ class LoraSettings(_Strict):
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
-class OptimizerConfig(_Strict):
+class OptimizerConfig(_StrictSection):
     """Settings of the optimizer."""
 
     name: Literal["adamw", "adamw8bit", "adafactor", "muon"] = "adamw"  # muon: matrices alone
@@ -211,7 +215,7 @@ class OptimizerConfig(_Strict):
     final_factor: float = Field(default=0.0, ge=0, le=1)
 
 
-class MemoryConfig(_Strict):
+class MemoryConfig(_StrictSection):
     """Settings that reduce GPU memory at the cost of speed."""
 
     gradient_checkpointing: bool = True
@@ -222,7 +226,7 @@ class MemoryConfig(_Strict):
     compile: bool = False  # blocks compiled by torch: time, not memory; some minutes at the start
 
 
-class CheckpointConfig(_Strict):
+class CheckpointConfig(_StrictSection):
     every: int = Field(default=500, ge=1)  # steps
     # A checkpoint is also saved if so many minutes have passed since the last one; 0: only by
     # steps.
@@ -230,7 +234,7 @@ class CheckpointConfig(_Strict):
     keep: int = Field(default=3, ge=1)
 
 
-class ValidationConfig(_Strict):
+class ValidationConfig(_StrictSection):
     every: int = Field(default=500, ge=0)  # 0: never
     clips: int = Field(default=4, ge=1)
     # 0 computes only the loss; otherwise the number of steps of samples with PSNR and SSIM.
@@ -240,13 +244,13 @@ class ValidationConfig(_Strict):
     vae: Path | None = None  # decodes the samples
 
 
-class LogConfig(_Strict):
+class LogConfig(_StrictSection):
     every: int = Field(default=10, ge=1)
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     timestep_buckets: int = Field(default=4, ge=1)
 
 
-class SamplesConfig(_Strict):
+class SamplesConfig(_StrictSection):
     """Settings that define the training samples taken from a cache."""
 
     # base_i2v: all weights, plain image-to-video on single views
@@ -318,9 +322,9 @@ def load_config(
     Raises:
         EgoXInputError: no such file, not YAML, unknown or missing key, value outside its range.
     """
-    values: dict[str, Any] = {}
+    setting_values: dict[str, Any] = {}
     for config_file in (file, *more_files) if file is not None else ():
-        values = _merge_sections(values, _read_yaml(config_file))
+        setting_values = _merge_sections(setting_values, _read_yaml(config_file))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -336,11 +340,11 @@ def load_config(
             raise EgoXInputError(
                 f"override {key}", got=text, expected="a YAML value", fix="quote the value"
             ) from error
-        nested_setting = _number_or(value)
+        nested_setting = _parse_number(value)
         for key_part in reversed(key.strip().split(".")):
             nested_setting = {key_part: nested_setting}
-        values = _merge_sections(values, nested_setting)
-    return parse_config(values)
+        setting_values = _merge_sections(setting_values, nested_setting)
+    return parse_config(setting_values)
 
 
 def parse_config(values: Mapping[str, Any]) -> TrainConfig:
@@ -368,12 +372,15 @@ def dump_config(config: TrainConfig) -> str:
 def config_to_share(config: TrainConfig) -> dict[str, Any]:
     """Dump the configuration for publication, with file names in place of full paths."""
 
-    def named(model_value: Any, written: Any) -> Any:
+    def with_file_names(model_value: Any, serialised_value: Any) -> Any:
         if isinstance(model_value, Mapping):
-            return {key: named(model_value[key], value) for key, value in written.items()}
-        return model_value.name if isinstance(model_value, Path) else written
+            return {
+                key: with_file_names(model_value[key], value)
+                for key, value in serialised_value.items()
+            }
+        return model_value.name if isinstance(model_value, Path) else serialised_value
 
-    return named(config.model_dump(), config.model_dump(mode="json"))
+    return with_file_names(config.model_dump(), config.model_dump(mode="json"))
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -415,7 +422,7 @@ def _merge_sections(
     return {**base_section, **override_section, **sections}
 
 
-def _number_or(value: Any) -> Any:
+def _parse_number(value: Any) -> Any:
     """Convert text to a number if possible, because YAML reads 1e-4 as text."""
     if isinstance(value, str):
         try:

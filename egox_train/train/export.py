@@ -27,14 +27,14 @@ from ..wan.transformer import base_without_weights, native_metadata, save_native
 from ..wan.weights import weights_hash
 from .checkpoints import checkpoint_folders, load_checkpoint
 from .config import TrainConfig, parse_config
-from .lora import matrix_pairs, read_lora, save_lora, training_metadata
+from .lora import pair_lora_matrices, read_lora, save_lora, training_metadata
 
 if TYPE_CHECKING:
     from .model import TrainableModel
 
 LORA_FILE = "lora.safetensors"
 BASE_FILE = "base.safetensors"
-FORMS = ("released", "native", "fused")
+EXPORT_FORMS = ("released", "native", "fused")
 
 
 def write_results(
@@ -75,7 +75,7 @@ def export(
         EgoXInputError: unknown form, no checkpoint, fused without a base or into another base than
             it was trained on; as :func:`~egox_core.wan.check_new_file`.
     """
-    check_choice("export form", target_form, FORMS)
+    check_choice("export form", target_form, EXPORT_FORMS)
     lora_file = source if source.is_file() else None
     check_new_file(file, (lora_file,), strength, base)
     tensors, metadata = _tensors_of(source)
@@ -118,18 +118,18 @@ def _write_fused(
 ) -> None:
     """Write the base model with the LoRA fused in."""
     config = base_without_weights(base)
-    weights = StreamedWeights(weight_files(base), f"base model {base.name}")
-    weight_shapes = weights.shapes()
+    base_weights = StreamedWeights(weight_files(base), f"base model {base.name}")
+    weight_shapes = base_weights.shapes()
     # the base model check has refused names of another model
     source_names = {str(rename_parameter(name)): name for name in weight_shapes}
     diffusers_names = {name: str(rename_parameter(name, "diffusers")) for name in weight_shapes}
-    matrices_by_weight = matrix_pairs(
+    matrices_by_weight = pair_lora_matrices(
         tensors, {diffusers_names[name]: shape for name, shape in weight_shapes.items()}
     )
 
     def fused(name: str) -> Tensor:
         weight, lora_pair = (
-            weights[source_names[name]],
+            base_weights[source_names[name]],
             matrices_by_weight.get(diffusers_names[source_names[name]]),
         )
         if lora_pair is not None:
@@ -183,10 +183,12 @@ def inspect(file: Path) -> dict[str, str]:
         EgoXInputError: not a safetensors file, no LoRA.
     """
     check_lora(file)
-    tensors, metadata = read_lora(file)
-    lora_ranks = sorted({v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight")})
-    module_names = sorted({".".join(k.split(".")[2:-2]) for k in tensors})
-    block_count = len({k.split(".")[1] for k in tensors})
+    lora_weights, metadata = read_lora(file)
+    lora_ranks = sorted(
+        {v.shape[0] for k, v in lora_weights.items() if k.endswith(".lora_A.weight")}
+    )
+    module_names = sorted({".".join(k.split(".")[2:-2]) for k in lora_weights})
+    block_count = len({k.split(".")[1] for k in lora_weights})
     lora_description = {
         "file": file.name,
         "hash": weights_hash(file, "LoRA"),
@@ -196,7 +198,7 @@ def inspect(file: Path) -> dict[str, str]:
         ),
         "targets": " ".join(module_names),
         "blocks": str(block_count),
-        "parameters": str(sum(v.numel() for v in tensors.values())),
+        "parameters": str(sum(v.numel() for v in lora_weights.values())),
         "naming": metadata.get("egox.naming", "unknown"),
         "dtype": next(
             iter(

@@ -26,14 +26,14 @@ from ..data.clip_files import read_all, read_classes
 from ..data.manifest import read_manifest
 from ..fingerprint import fingerprint
 from ..metrics.clip_inputs import clip_files, clip_scene
-from ..options import ALONE, GenerateOptions, RunOptions
+from ..options import DEFAULT_RUN_OPTIONS, GenerateOptions, RunOptions
 from ..parallel import (
     RunEstimate,
     WorkerPlan,
     estimate_run,
     make_once,
     run_all,
-    shard_of,
+    select_shard,
 )
 from ..video_writer import write_levels, write_video
 from ..wan.diffusers_processor import GgaScope, install_gga
@@ -44,7 +44,7 @@ from ..wan.weights import file_metadata, weights_bytes, weights_hash
 from .config import ConditioningConfig, SamplesConfig
 from .lora import fuse, read_lora
 from .model import DTYPES
-from .samples import CachedSamples, Item
+from .samples import CachedSamples, TrainingItem
 from .sampling import sample_ego
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class _ClipJob:
         return self.out / f"{self.clip}.mp4"
 
     @property
-    def pair(self) -> Path:
+    def stereo_video(self) -> Path:
         """Path of the clip's stereo video with both eyes."""
         return self.out / f"{self.clip}_180_LR.mp4"
 
@@ -78,7 +78,7 @@ def generate(
     cache: Path,
     out: Path,
     options: GenerateOptions,
-    run: RunOptions = ALONE,
+    run_options: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     progress: Progress = no_progress,
 ) -> tuple[int, int] | RunEstimate:
@@ -95,8 +95,10 @@ def generate(
         EgoXInputError: bad base, LoRA or cache; clips that failed are named after all others are
             written.
     """
-    reader = CacheReader(cache)
-    clips = shard_of(sorted(reader.clips(options.split)), run.part, run.clips)
+    cache_reader = CacheReader(cache)
+    clips = select_shard(
+        sorted(cache_reader.clips(options.split)), run_options.part, run_options.clips
+    )
     check_strength(options.strength)
     if options.steps < 1 or not math.isfinite(options.cfg):
         raise EgoXInputError(
@@ -111,18 +113,18 @@ def generate(
         )
     check_run_files(options.base, options.lora, options.vae)
     if options.cfg != 1.0:
-        _check_encoder(options, reader)
-    files = (options.base, options.vae, options.lora, options.text_file)
-    worker_plan = WorkerPlan.of(run, options.device, weights_bytes(*files))
+        _check_encoder(options, cache_reader)
+    model_files = (options.base, options.vae, options.lora, options.text_file)
+    worker_plan = WorkerPlan.of(run_options, options.device, weights_bytes(*model_files))
     uses_gpu = any(device.startswith("cuda") for device in worker_plan.devices)
     dtype = options.dtype or ("bfloat16" if uses_gpu else storage_dtype(options.base))
     options = replace(options, dtype=dtype)
-    weights = sum(p.numel() for p in base_without_weights(options.base).parameters())
+    parameter_count = sum(p.numel() for p in base_without_weights(options.base).parameters())
     logger.info(
         "base of %.2g G weights in %s: at most %.1f GB a worker, less where its file is mapped",
-        weights / 1e9,
+        parameter_count / 1e9,
         dtype,
-        weights * DTYPES[dtype].itemsize / 1e9,
+        parameter_count * DTYPES[dtype].itemsize / 1e9,
     )
     # hashed below, or without effect
     path_options = ("base", "vae", "lora", "text", "device", "stereo", "stabilise")
@@ -131,21 +133,23 @@ def generate(
         "base": weights_hash(options.base, "base model"),
         "vae": weights_hash(options.vae, "VAE"),
         "lora": weights_hash(options.lora, "LoRA") if options.lora else "",
-        "shards": dict(reader.index.shards),
+        "shards": dict(cache_reader.index.shards),
     }
     if options.stereo is not None and options.stabilise != "full":
         model_parts["stabilise"] = options.stabilise
-    key = fingerprint(model_parts)
-    conditioning_of(
-        options, reader
+    job_key = fingerprint(model_parts)
+    merge_conditioning(
+        options, cache_reader
     )  # refuses a LoRA that doesn't fit this cache before anything is loaded
     jobs = [
-        _ClipJob(cache=cache, clip=c, fps=reader.fps_of(c), out=out, options=options, key=key)
+        _ClipJob(
+            cache=cache, clip=c, fps=cache_reader.fps_of(c), out=out, options=options, key=job_key
+        )
         for c in clips
     ]
     jobs = [job for job in jobs if not _is_done(job)]
     clip_names = [job.clip for job in jobs]
-    if run.dry_run:
+    if run_options.dry_run:
         return estimate_run(_generate_clip, jobs, "out", worker_plan)
     clear_leftovers(out, names=set(clips))
     failed_clips, results = run_all(
@@ -167,7 +171,7 @@ def generate(
     return len(clips), sum(is_new for _, is_new in results)
 
 
-def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
+def merge_conditioning(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
     """Combine the conditioning settings of the LoRA, the cache and the command line.
 
     Raises:
@@ -175,8 +179,8 @@ def conditioning_of(options: GenerateOptions, reader: CacheReader) -> Conditioni
     """
     metadata = {}
     if not options.base.is_dir():
-        settings = weight_file(options.base, "base model").settings
-        metadata |= settings if MERGED in settings else {}
+        base_settings = weight_file(options.base, "base model").settings
+        metadata |= base_settings if MERGED in base_settings else {}
     if options.lora:
         metadata |= file_metadata(options.lora, "LoRA")
     cache_rays = reader.index.settings.get("rays")
@@ -221,7 +225,7 @@ def _is_done(job: _ClipJob) -> bool:
     try:
         return (
             job.video.is_file()
-            and (job.options.stereo is None or job.pair.is_file())
+            and (job.options.stereo is None or job.stereo_video.is_file())
             and json.loads(job.note.read_text("utf-8"))["made_from"] == job.key
         )
     except (OSError, ValueError, KeyError):
@@ -231,12 +235,12 @@ def _is_done(job: _ClipJob) -> bool:
 _MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]] = {}
 
 
-def _models(
+def _load_models(
     options: GenerateOptions, position_scale: float
 ) -> tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]:
     """Load the models that generating needs, once per process."""
-    key = repr((options, position_scale))
-    if key not in _MODELS:
+    options_key = repr((options, position_scale))
+    if options_key not in _MODELS:
         _MODELS.clear()
         model = load_base(options.base, DTYPES[str(options.dtype)])
         if options.lora is not None:
@@ -247,13 +251,13 @@ def _models(
             negative_embedding = make_text_encoder(options.text, options.device).encode(
                 options.negative
             )[None]
-        _MODELS[key] = (
+        _MODELS[options_key] = (
             model.to(options.device).eval(),
             gga_scope,
             VaeEncoder(options.vae, options.device),
             negative_embedding,
         )
-    return _MODELS[key]
+    return _MODELS[options_key]
 
 
 def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
@@ -277,7 +281,7 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
             write_levels(job.out / f"{job.clip}.{SEEN}", class_maps, job.fps)
         write_video(job.video, frames, job.fps, threads=1)
         if job.options.stereo is not None:
-            _write_pair(
+            _write_stereo_video(
                 job, frames, job.options.stereo, StereoForm(stabilise=job.options.stabilise)
             )
         clip_seconds = round(time.monotonic() - start_time_s, 1)
@@ -287,7 +291,9 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
     return make_once(job.out / job.clip, lambda: _is_done(job) or None, make, job.wait)
 
 
-def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) -> None:
+def _write_stereo_video(
+    job: _ClipJob, video: Tensor, manifest: Path, stereo_form: StereoForm
+) -> None:
     """Write a clip as stereo video for VR (VR180)."""
     records = {record.clip: record for record in read_manifest(manifest, check_files=False)}
     clip_geometry = job.clip in records and clip_scene(
@@ -300,26 +306,30 @@ def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) 
             expected="the clip, with depth and poses",
             fix="give the manifest that the cache was made from",
         )
-    points, path = clip_geometry
-    right_eye_video = second_eye(video, points, path, form)
+    scene_points, camera_path = clip_geometry
+    right_eye_video = second_eye(video, scene_points, camera_path, stereo_form)
     logger.info(
         "%s: %s",
         job.clip,
-        "; ".join(filter(None, [*map(str, right_eye_video.notes), form.word(right_eye_video.up)])),
+        "; ".join(
+            filter(None, [*map(str, right_eye_video.notes), stereo_form.word(right_eye_video.up)])
+        ),
     )
-    pictures = stereo_pictures(video, right_eye_video.rgb, path, form, up=right_eye_video.up)
-    write_video(job.pair, pictures, job.fps, threads=1)
-    mark_stereo(job.pair, half_sphere=True)
+    pictures = stereo_pictures(
+        video, right_eye_video.rgb, camera_path, stereo_form, up=right_eye_video.up
+    )
+    write_video(job.stereo_video, pictures, job.fps, threads=1)
+    mark_stereo(job.stereo_video, half_sphere=True)
 
 
 def _sample_clip(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
     options = replace(job.options, device=device)
-    conditioning = conditioning_of(options, CacheReader(job.cache))
+    conditioning = merge_conditioning(options, CacheReader(job.cache))
     cached_samples = CachedSamples(
         SamplesConfig(cache=job.cache, conditioning=conditioning), options.split
     )
-    model, gga_scope, vae, negative_embedding = _models(options, conditioning.position_scale)
-    clip_sample = cached_samples.load(Item(clip=job.clip)).to(
+    model, gga_scope, vae, negative_embedding = _load_models(options, conditioning.position_scale)
+    clip_sample = cached_samples.load(TrainingItem(clip=job.clip)).to(
         options.device, DTYPES[str(options.dtype)]
     )
     if negative_embedding is not None:
@@ -334,7 +344,7 @@ def _sample_clip(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
         seed=options.seed,
         recompute_exo=options.recompute_exo,
         cfg=options.cfg,
-        negative=negative_embedding,
+        negative_embedding=negative_embedding,
     )
     return vae.decode(latent[0].cpu())
 

@@ -22,7 +22,7 @@ from .config import TrainConfig
 
 Launch = Literal["one", "ddp", "fsdp2"]
 
-TIMEOUT = timedelta(hours=1)
+PROCESS_TIMEOUT = timedelta(hours=1)
 """Longest wait of processes for each other. NCCL's 10 minutes are too short for one that writes a
 large checkpoint or samples validation clips."""
 
@@ -31,9 +31,9 @@ NAMES: Mapping[Launch, str] = {
     "ddp": "DDP",
     "fsdp2": "FSDP2",
 }
-_WHOLE_BASES = ("float32", "bfloat16")
+_UNQUANTISED_TYPES = ("float32", "bfloat16")
 _MANY = {
-    "memory.base_dtype": _WHOLE_BASES,
+    "memory.base_dtype": _UNQUANTISED_TYPES,
     "memory.block_offload": (False,),
     "memory.compile": (False,),
 }
@@ -51,15 +51,15 @@ ALLOWED: Mapping[Launch, Mapping[str, tuple[Any, ...]]] = {
 """Values that tests cover where a way of launching doesn't take all."""
 
 
-def process_group() -> list[Any]:
+def accelerate_handlers() -> list[Any]:
     """List Accelerate's handlers with settings for a longer time limit and less gradient memory."""
     return [
-        InitProcessGroupKwargs(timeout=TIMEOUT),
+        InitProcessGroupKwargs(timeout=PROCESS_TIMEOUT),
         DistributedDataParallelKwargs(gradient_as_bucket_view=True),
     ]
 
 
-def launch_of(accelerator: Accelerator) -> Launch:
+def detect_launch(accelerator: Accelerator) -> Launch:
     """Determine how accelerate has launched this training process.
 
     Raises:
@@ -89,18 +89,18 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
         EgoXInputError: names the setting and what it doesn't go with.
     """
     for name, allowed_values in ALLOWED[launch].items():
-        value = reduce(getattr, name.split("."), config)
-        if value not in allowed_values:
+        setting_value = reduce(getattr, name.split("."), config)
+        if setting_value not in allowed_values:
             raise EgoXInputError(
                 f"{name} under {NAMES[launch]}",
-                got=value,
+                got=setting_value,
                 expected=" or ".join(str(v).lower() for v in allowed_values),
                 fix="change it, or launch with configs/accelerate_one_gpu.yaml",
             )
     if config.memory.compile and (
         config.memory.block_offload
         or config.memory.checkpoint_offload
-        or config.memory.base_dtype not in _WHOLE_BASES
+        or config.memory.base_dtype not in _UNQUANTISED_TYPES
     ):
         raise EgoXInputError(
             "memory.compile",
@@ -109,11 +109,11 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
             fix="set memory.compile=false",
         )
     if config.memory.block_offload:
-        if config.memory.base_dtype not in _WHOLE_BASES:
+        if config.memory.base_dtype not in _UNQUANTISED_TYPES:
             raise EgoXInputError(
                 "memory.block_offload",
                 got=f"base_dtype {config.memory.base_dtype}",
-                expected=" or ".join(_WHOLE_BASES),
+                expected=" or ".join(_UNQUANTISED_TYPES),
                 fix="choose one of the two; a small base can have memory.checkpoint_offload instead",
             )
         if not config.trains_lora:
@@ -125,7 +125,7 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
             )
 
 
-def accumulation_for(config: TrainConfig, processes: int, state: TrainState | None) -> int:
+def micro_steps_for(config: TrainConfig, processes: int, state: TrainState | None) -> int:
     """Compute the number of micro-steps per optimizer step that keeps the global batch size.
 
     Raises:

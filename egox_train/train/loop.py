@@ -33,10 +33,10 @@ from .checkpoints import (
 from .config import TrainConfig, dump_config
 from .export import write_results
 from .launch import (
-    accumulation_for,
+    accelerate_handlers,
     check_launch,
-    launch_of,
-    process_group,
+    detect_launch,
+    micro_steps_for,
     resume_notes,
 )
 from .loss import StepResult, draw_sigmas, flow_loss
@@ -48,10 +48,10 @@ from .model import (
     make_trainable,
     set_learning_rate,
 )
-from .samples import CachedSamples, Item, collate, noise_for, sample_generator
+from .samples import CachedSamples, TrainingItem, collate, draw_noise, sample_generator
 from .sharded import full_tensor, is_sharded, load_optimizer_state, optimizer_state
 from .step_log import StepLog, bucket_losses
-from .validation import COLUMNS, HeldOut, check_validation
+from .validation import RESULT_NAMES, HeldOutClips, check_validation
 
 logger = logging.getLogger(__name__)
 
@@ -78,26 +78,26 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
     """
     accelerator = Accelerator(
         gradient_accumulation_steps=config.gradient_accumulation,
-        kwargs_handlers=process_group(),
+        kwargs_handlers=accelerate_handlers(),
         mixed_precision="no",
     )  # dtypes are the configuration's own, see TrainableModel
-    launch = launch_of(accelerator)
-    check_launch(config, launch)
+    launch_kind = detect_launch(accelerator)
+    check_launch(config, launch_kind)
     check_validation(config)
     if accelerator.is_main_process:
         clear_leftovers(Path(config.output) / "checkpoints")
     cached_samples = CachedSamples(config, "train")
-    held_out_clips = HeldOut.of(config, cached_samples.reader)
+    held_out_clips = HeldOutClips.of(config, cached_samples.reader)
     if held_out_clips is None and config.validation.every and accelerator.is_main_process:
         logger.warning(
             "validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
             "or larger split fractions; validation.every=0 says that none are wanted"
         )
     resumed_state = last_checkpoint(Path(config.output))
-    micro_steps = accumulation_for(config, accelerator.num_processes, resumed_state)
+    micro_steps = micro_steps_for(config, accelerator.num_processes, resumed_state)
     accelerator.gradient_accumulation_steps = micro_steps
     if accelerator.is_main_process:  # before the base is read
-        shard_count = accelerator.num_processes if launch == "fsdp2" else 1
+        shard_count = accelerator.num_processes if launch_kind == "fsdp2" else 1
         for line in memory_lines(config, cached_samples, accelerator.device, shard_count):
             logger.info(line)
     trainable = make_trainable(config, accelerator.device)
@@ -136,7 +136,7 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
             config, trainable.parameters, None if resumed_state is None else resumed_state.ema
         ),
     )
-    return training_run.go(0 if resumed_state is None else resumed_state.step, progress)
+    return training_run.run_steps(0 if resumed_state is None else resumed_state.step, progress)
 
 
 def memory_lines(
@@ -152,20 +152,20 @@ def memory_lines(
     largest_grid = max((sample.grid for sample in first_samples), key=math.prod)
     base_path = Path(config.base)
     empty_model, text_dim = base_without_weights(base_path), first_samples[0].text.shape[-1]
-    settings: Any = empty_model.config
-    if text_dim != settings.text_dim:
+    model_config: Any = empty_model.config
+    if text_dim != model_config.text_dim:
         raise EgoXInputError(
             "cache",
             got=f"captions of {text_dim} numbers a token",
-            expected=f"{settings.text_dim}, as base model {base_path.name} takes them",
+            expected=f"{model_config.text_dim}, as base model {base_path.name} takes them",
             fix="make the cache with the text encoder of this base; for captions of zeros "
-            f"--text zeros:512x{settings.text_dim}",
+            f"--text zeros:512x{model_config.text_dim}",
         )
     stored_type = "float32" if config.memory.base_dtype == "float32" else "bfloat16"
     is_mapped = not base_path.is_dir() and storage_dtype(base_path) == stored_type
-    this_host = this_machine(device)
+    machine = this_machine(device)
     return check_memory(
-        config, empty_model, largest_grid, this_host, shards=shards, is_mapped=is_mapped
+        config, empty_model, largest_grid, machine, shards=shards, is_mapped=is_mapped
     )
 
 
@@ -216,11 +216,11 @@ class _Run:
     optimizer: Any
     # micro-steps of a step; the configuration's, unless a resumed run has other processes
     accumulation: int
-    held_out: HeldOut | None
+    held_out: HeldOutClips | None
     ema: EMAModel | None
     scope: GgaScope
 
-    def go(self, first_step: int, progress: Progress) -> TrainOutcome:
+    def run_steps(self, first_step: int, progress: Progress) -> TrainOutcome:
         config, is_main_process = self.config, self.accelerator.is_main_process
         if is_main_process:
             output_folder = Path(config.output)
@@ -236,9 +236,9 @@ class _Run:
             # curve.
             if (
                 self._validates_at(step)
-                and self._any_process(is_main_process and not step_log.has_value(step, COLUMNS[0]))[
-                    0
-                ]
+                and self._any_process(
+                    is_main_process and not step_log.has_value(step, RESULT_NAMES[0])
+                )[0]
             ):
                 self._validate(step, step_log)
             while step < config.steps:
@@ -294,23 +294,25 @@ class _Run:
     def _step(self, step: int) -> tuple[list[float], list[float], float]:
         """Run one optimizer step, and return noise levels, losses and the gradient's norm."""
         config, accelerator = self.config, self.accelerator
-        processes, size = accelerator.num_processes, config.batch_size
-        items = self.samples.items_of_step(step, self._global_batch())
+        process_count, batch_size = accelerator.num_processes, config.batch_size
+        step_items = self.samples.items_of_step(step, self._global_batch())
         set_learning_rate(self.optimizer, learning_rate(config.optimizer, step, config.steps))
         torch.manual_seed(_dropout_seed(config.seed, step, accelerator.process_index))
         noise_levels, losses, gradient_norm = [], [], 0.0
         for micro_step in range(self.accumulation):
-            first_item = (micro_step * processes + accelerator.process_index) * size
-            batch = items[first_item : first_item + size]
+            first_item = (micro_step * process_count + accelerator.process_index) * batch_size
+            batch_items = step_items[first_item : first_item + batch_size]
             with accelerator.accumulate(self.model):
-                sigmas, result = self._forward(batch)
+                sigmas, step_result = self._forward(batch_items)
                 clip_results = accelerator.gather(
-                    torch.stack((sigmas.double(), result.per_clip.double())).T.contiguous()
+                    torch.stack((sigmas.double(), step_result.clip_losses.double())).T.contiguous()
                 )
-                self._check_finite(clip_results[:, 1], items[micro_step * processes * size :], step)
+                self._check_finite(
+                    clip_results[:, 1], step_items[micro_step * process_count * batch_size :], step
+                )
                 noise_levels += clip_results[:, 0].tolist()
                 losses += clip_results[:, 1].tolist()
-                accelerator.backward(result.loss)
+                accelerator.backward(step_result.loss)
                 if accelerator.sync_gradients:
                     gradient_norm = float(
                         full_tensor(
@@ -321,7 +323,7 @@ class _Run:
                     )
                     if not gradient_norm < float("inf"):
                         self._raise_not_finite(
-                            "gradient", ", ".join(sorted({i.clip for i, _ in items})), step
+                            "gradient", ", ".join(sorted({i.clip for i, _ in step_items})), step
                         )
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
@@ -332,26 +334,28 @@ class _Run:
     def _global_batch(self) -> int:
         return self.config.batch_size * self.accumulation * self.accelerator.num_processes
 
-    def _forward(self, items: Sequence[tuple[Item, int]]) -> tuple[Tensor, StepResult]:
+    def _forward(self, items: Sequence[tuple[TrainingItem, int]]) -> tuple[Tensor, StepResult]:
         """Compute the loss of these items at random noise levels."""
         config, device, dtype = self.config, self.accelerator.device, self.trainable.compute_dtype
-        clips = [self.samples.load(item) for item, _ in items]
-        noise, sigmas = [], []
-        for clip_sample, (_, sample_number) in zip(clips, items, strict=True):
-            generator = sample_generator(config.seed, sample_number, "noise")
-            sigmas.append(draw_sigmas(config.timesteps, 1, generator))
-            noise.append(noise_for(clip_sample, generator, not config.conditioning.exo_clean))
-        batch, sigma = collate(clips), torch.cat(sigmas).to(device)
+        clip_samples = [self.samples.load(item) for item, _ in items]
+        noise, sigma_list = [], []
+        for clip_sample, (_, sample_number) in zip(clip_samples, items, strict=True):
+            random_generator = sample_generator(config.seed, sample_number, "noise")
+            sigma_list.append(draw_sigmas(config.timesteps, 1, random_generator))
+            noise.append(
+                draw_noise(clip_sample, random_generator, not config.conditioning.exo_clean)
+            )
+        batch, batch_sigmas = collate(clip_samples), torch.cat(sigma_list).to(device)
         with torch.autocast(device.type, dtype=dtype, enabled=self.trainable.autocast):
             result = flow_loss(
                 self.model,
                 self.scope,
                 batch.to(device, dtype),
                 torch.cat(noise).to(device, dtype),
-                sigma,
+                batch_sigmas,
                 config.conditioning,
             )
-        return sigma, result
+        return batch_sigmas, result
 
     def _check_finite(self, losses: Tensor, items: list, step: int) -> None:
         bad_clips = [
@@ -373,7 +377,7 @@ class _Run:
     def _validates_at(self, step: int) -> bool:
         return self.held_out is not None and step > 0 and step % self.config.validation.every == 0
 
-    def _validate(self, step: int, log: StepLog) -> None:
+    def _validate(self, step: int, step_log: StepLog) -> None:
         """Compute the validation loss, and log an error instead of ending the training.
 
         What can fail on one process alone stands before the forwards or after them, since spread
@@ -381,7 +385,7 @@ class _Run:
         held_out, accelerator, error_text = self.held_out, self.accelerator, None
         if held_out is None:
             return
-        rows = torch.zeros(len(held_out.items), 1 + len(COLUMNS), dtype=torch.float64)
+        result_rows = torch.zeros(len(held_out.items), 1 + len(RESULT_NAMES), dtype=torch.float64)
         held_out_clips, vae = [], None
         try:
             held_out_clips = held_out.load_share(
@@ -390,13 +394,13 @@ class _Run:
                 equal_counts=is_sharded(self.trainable.model),
             )
             vae_file = self.config.validation.vae
-            if held_out.samples_wanted and held_out_clips and vae_file is not None:
+            if held_out.makes_sample_videos and held_out_clips and vae_file is not None:
                 vae = VaeEncoder(Path(vae_file), accelerator.device)
         except Exception as error:
             error_text = error
         if not self._any_process(error_text is not None)[0]:
             try:
-                rows = held_out.score(
+                result_rows = held_out.score(
                     accelerator.unwrap_model(self.model),
                     self.scope,
                     held_out_clips,
@@ -415,12 +419,12 @@ class _Run:
                 type(error_text).__name__,
                 error_text,
             )
-        values = held_out.values(accelerator.reduce(rows.to(accelerator.device), "sum"))
-        if accelerator.is_main_process and values is not None:
-            log.write(step, values)
-            log.show(step, held_out.videos(step))
+        mean_values = held_out.values(accelerator.reduce(result_rows.to(accelerator.device), "sum"))
+        if accelerator.is_main_process and mean_values is not None:
+            step_log.write(step, mean_values)
+            step_log.show(step, held_out.videos(step))
         elif accelerator.is_main_process:
-            log.note(
+            step_log.note(
                 step,
                 f"validation failed: {type(error_text).__name__}: {error_text}"
                 if error_text is not None

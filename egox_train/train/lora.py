@@ -21,13 +21,13 @@ from egox_core.safe_files import atomic_write
 from egox_core.wan import PREFIX, convert_lora, trained_with
 
 from ..wan.weights import file_metadata
-from .config import FROM_LORA, LoraSettings, TrainConfig, config_to_share
+from .config import LORA_FIELD_NAMES, LoraSettings, TrainConfig, config_to_share
 from .sharded import full_tensor
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 ADAPTER = "egox"
 TARGET_GROUPS: Mapping[str, tuple[str, ...]] = {
     # The released LoRA's eight matrices a block; the image projections stay as they are (quirks,
@@ -147,17 +147,19 @@ def load_lora_tensors(
         k for k in model_tensors if k in tensors and model_tensors[k].shape != tensors[k].shape
     ]
     if wrong_names:
-        first_wrong = wrong_names[0]
+        first_wrong_name = wrong_names[0]
         actual_shape = (
-            f"{tuple(tensors[first_wrong].shape)}" if first_wrong in tensors else "nothing"
+            f"{tuple(tensors[first_wrong_name].shape)}"
+            if first_wrong_name in tensors
+            else "nothing"
         )
         expected_names = (
-            f"{tuple(model_tensors[first_wrong].shape)}"
-            if first_wrong in model_tensors
+            f"{tuple(model_tensors[first_wrong_name].shape)}"
+            if first_wrong_name in model_tensors
             else "nothing"
         )
         raise EgoXInputError(
-            f"{subject}: {len(wrong_names)} tensors, first {first_wrong}",
+            f"{subject}: {len(wrong_names)} tensors, first {first_wrong_name}",
             got=actual_shape,
             expected=expected_names,
             fix="give the file that was trained here; this one has a different model, rank or targets",
@@ -179,7 +181,7 @@ def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_h
     tensors, metadata = read_lora(file)
     trained_settings = trained_with(metadata)
     if trained_settings.get("base_hash", base_hash) != base_hash:
-        log.warning(
+        logger.warning(
             "init_lora %s was trained on %s (%s), not on this base (%s)",
             file.name,
             trained_settings.get("base", "another base"),
@@ -227,7 +229,7 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
         **{
             key: f"{value:g}" if isinstance(value, float) else str(value).lower()
             for key, value in config.conditioning
-            if key in (*FROM_LORA, "image_embedding")
+            if key in (*LORA_FIELD_NAMES, "image_embedding")
         },
         "shift": f"{config.timesteps.shift:g}",
         "rank": str(config.lora.rank),
@@ -254,14 +256,15 @@ def save_lora(
     ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming
     takes alpha = rank (quirks 41), alpha / rank is multiplied into B, so that the file works as it
     was trained. ``native``: ComfyUI's names with an alpha for each matrix."""
-    scale = float(metadata["egox.alpha"]) / int(metadata["egox.rank"])
+    lora_scale = float(metadata["egox.alpha"]) / int(metadata["egox.rank"])
     if naming == "released":
         named_tensors = {
-            RELEASED_PREFIX + k: (v * scale if ".lora_B." in k else v) for k, v in tensors.items()
+            RELEASED_PREFIX + k: (v * lora_scale if ".lora_B." in k else v)
+            for k, v in tensors.items()
         }
     else:
         alpha_tensors = {
-            k.replace(".lora_A.weight", ".alpha"): torch.tensor(scale * len(matrix))
+            k.replace(".lora_A.weight", ".alpha"): torch.tensor(lora_scale * len(matrix))
             for k, matrix in tensors.items()
             if ".lora_A." in k
         }
@@ -290,13 +293,15 @@ def read_lora(
     named_tensors: dict[str, Tensor] = {}
     converted_lora = convert_lora(load_file(file), metadata, "diffusers", file=file)
     if converted_lora.remark:
-        log.warning("%s: %s", file.name, converted_lora.remark)
+        logger.warning("%s: %s", file.name, converted_lora.remark)
     lora_tensors_by_name = converted_lora.tensors
     for key, tensor in lora_tensors_by_name.items():
         name = key.removeprefix(RELEASED_PREFIX)
         if name.endswith(".lora_B.weight"):
-            alpha = lora_tensors_by_name.get(key.replace(".lora_B.weight", ".alpha"))
-            tensor = tensor if alpha is None else tensor * (float(alpha) / tensor.shape[1])
+            lora_alpha = lora_tensors_by_name.get(key.replace(".lora_B.weight", ".alpha"))
+            tensor = (
+                tensor if lora_alpha is None else tensor * (float(lora_alpha) / tensor.shape[1])
+            )
         if not name.endswith(".alpha"):
             named_tensors[name] = tensor
     return named_tensors, metadata
@@ -313,17 +318,17 @@ def fuse(
     Raises:
         EgoXInputError: a matrix that the model hasn't, or of another shape.
     """
-    weights = dict(model.named_parameters())
-    matrices_by_weight = matrix_pairs(
-        tensors, {name: tuple(w.shape) for name, w in weights.items()}
+    model_weights = dict(model.named_parameters())
+    matrices_by_weight = pair_lora_matrices(
+        tensors, {name: tuple(w.shape) for name, w in model_weights.items()}
     )
     for name, (a, b) in matrices_by_weight.items():
-        weight = weights[name]
-        weight.data += strength * (b.double() @ a.double()).to(weight.dtype)
+        model_weight = model_weights[name]
+        model_weight.data += strength * (b.double() @ a.double()).to(model_weight.dtype)
     return len(matrices_by_weight)
 
 
-def matrix_pairs(
+def pair_lora_matrices(
     tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Pair the LoRA's matrices A and B for each weight that they change.
@@ -334,16 +339,20 @@ def matrix_pairs(
     matrices_by_weight = {}
     for name in sorted(k for k in tensors if k.endswith(".lora_A.weight")):
         module_name = name.removesuffix(".lora_A.weight")
-        a, b = tensors[name], tensors.get(f"{module_name}.lora_B.weight")
-        shape = shapes.get(f"{module_name}.weight")
-        if shape is None or b is None or (b.shape[0], a.shape[1]) != shape:
+        down_matrix, up_matrix = tensors[name], tensors.get(f"{module_name}.lora_B.weight")
+        weight_shape = shapes.get(f"{module_name}.weight")
+        if (
+            weight_shape is None
+            or up_matrix is None
+            or (up_matrix.shape[0], down_matrix.shape[1]) != weight_shape
+        ):
             raise EgoXInputError(
                 f"LoRA matrix {module_name}",
                 got="no such weight"
-                if shape is None
-                else f"a delta of {None if b is None else b.shape[0]}x{a.shape[1]}",
-                expected="a matrix of this base" if shape is None else str(shape),
+                if weight_shape is None
+                else f"a delta of {None if up_matrix is None else up_matrix.shape[0]}x{down_matrix.shape[1]}",
+                expected="a matrix of this base" if weight_shape is None else str(weight_shape),
                 fix="the LoRA belongs to a different base model",
             )
-        matrices_by_weight[f"{module_name}.weight"] = (a, b)
+        matrices_by_weight[f"{module_name}.weight"] = (down_matrix, up_matrix)
     return matrices_by_weight

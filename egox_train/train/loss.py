@@ -17,10 +17,10 @@ from .config import ConditioningConfig, TimestepConfig
 from .samples import TrainSample
 
 
-def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> the same
+def shift_noise_levels(noise_level: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> the same
     """Shift noise levels s to shift s / (1 + (shift - 1) s), as flow matching schedulers do (quirks
     30)."""
-    return shift * sigma / (1 + (shift - 1) * sigma)
+    return shift * noise_level / (1 + (shift - 1) * noise_level)
 
 
 def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
@@ -58,15 +58,15 @@ def draw_sigmas(
 
 def _draw_by_kind(config: TimestepConfig, count: int, generator: torch.Generator) -> Tensor:
     if config.kind == "table":
-        table = sigma_table(config)
-        return table[torch.randint(0, len(table), (count,), generator=generator)]
+        noise_table = sigma_table(config)
+        return noise_table[torch.randint(0, len(noise_table), (count,), generator=generator)]
     if config.kind == "uniform":
-        sigma = torch.rand(count, generator=generator)
+        uniform_levels = torch.rand(count, generator=generator)
     else:
-        sigma = torch.sigmoid(
+        uniform_levels = torch.sigmoid(
             torch.randn(count, generator=generator) * config.logit_std + config.logit_mean
         )
-    return shift_sigma(sigma.clamp(1e-3, 1.0), config.shift or 1.0)
+    return shift_noise_levels(uniform_levels.clamp(1e-3, 1.0), config.shift or 1.0)
 
 
 def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
@@ -86,7 +86,7 @@ class StepResult:
     """Result of one forward pass: the loss, target and prediction."""
 
     loss: Tensor  # [] mean over the batch
-    per_clip: Tensor  # [B] detached
+    clip_losses: Tensor  # [B] detached
     prediction: Tensor  # [B, 16, t, h, w_ego]
     target: Tensor  # [B, 16, t, h, w_ego] noise - clean
 
@@ -102,21 +102,23 @@ def noised_input(
     s and the sum are float32: bfloat16 rounds levels from .998 on to pure noise.
     """
     t, h, w_exo, w_ego = sample.grid
-    s = sigmas.to(sample.ego.device, torch.float32).view(-1, 1, 1, 1, 1)
+    noise_levels = sigmas.to(sample.ego.device, torch.float32).view(-1, 1, 1, 1, 1)
 
-    def noised(clean_latent: Tensor, noise: Tensor) -> Tensor:
-        return ((1 - s) * clean_latent.float() + s * noise.float()).to(clean_latent.dtype)
+    def add_noise(clean_latent: Tensor, noise: Tensor) -> Tensor:
+        return ((1 - noise_levels) * clean_latent.float() + noise_levels * noise.float()).to(
+            clean_latent.dtype
+        )
 
-    noisy_ego, exo_latent = noised(sample.ego, noise[..., -w_ego:]), sample.exo
+    noisy_ego, exo_latent = add_noise(sample.ego, noise[..., -w_ego:]), sample.exo
     if not conditioning.exo_clean:
-        exo_latent = noised(exo_latent, noise[..., :w_exo])
+        exo_latent = add_noise(exo_latent, noise[..., :w_exo])
     if w_exo:
-        mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
+        mask_channels = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
     else:
-        mask = torch.zeros(1, 4, t, h, w_ego)
-        mask[:, :, 0] = float(sample.first_known)
-    mask = mask.to(sample.ego).expand(sample.ego.shape[0], -1, -1, -1, -1)
-    return model_input(noisy_ego, exo_latent, mask, sample.exo, sample.cond_ego)
+        mask_channels = torch.zeros(1, 4, t, h, w_ego)
+        mask_channels[:, :, 0] = float(sample.first_known)
+    mask_channels = mask_channels.to(sample.ego).expand(sample.ego.shape[0], -1, -1, -1, -1)
+    return model_input(noisy_ego, exo_latent, mask_channels, sample.exo, sample.cond_ego)
 
 
 def flow_loss(
@@ -137,9 +139,9 @@ def flow_loss(
         EgoXInputError: exo alone with halves of one width.
     """
     t, h, w_exo, w_ego = sample.grid
-    batch = sample.ego.shape[0]
+    batch_size = sample.ego.shape[0]
     model_input = noised_input(sample, noise, sigmas, conditioning)
-    gga_geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
+    gga_geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch_size
     scope.set(gga_geometry, conditioning.gga_options())
     model_conditions = {
         "encoder_hidden_states": sample.text,
@@ -166,13 +168,16 @@ def flow_loss(
     model_output = model(hidden_states=model_input, timestep=timestep, **model_conditions)[0]
     prediction = model_output[..., -w_ego:].float()
     flow_target = noise[..., -w_ego:].float() - sample.ego.float()
-    error = (prediction - flow_target).square().flatten(1).mean(dim=1)
+    clip_errors = (prediction - flow_target).square().flatten(1).mean(dim=1)
     if conditioning.exo_loss and w_exo:
         exo_error = (
             model_output[..., :w_exo].float() - (noise[..., :w_exo].float() - sample.exo.float())
         ).square()
         ego_share = w_ego / (w_exo + w_ego)
-        error = ego_share * error + (1 - ego_share) * exo_error.flatten(1).mean(dim=1)
+        clip_errors = ego_share * clip_errors + (1 - ego_share) * exo_error.flatten(1).mean(dim=1)
     return StepResult(
-        loss=error.mean(), per_clip=error.detach(), prediction=prediction, target=flow_target
+        loss=clip_errors.mean(),
+        clip_losses=clip_errors.detach(),
+        prediction=prediction,
+        target=flow_target,
     )

@@ -28,14 +28,18 @@ from .lora import TARGET_GROUPS, target_modules
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0}  # float8's scale per row is negligible
+BYTES_PER_WEIGHT = {
+    "float32": 4.0,
+    "bfloat16": 2.0,
+    "float8": 1.0,
+}  # float8's scale per row is negligible
 OPTIMIZER_BYTES = {
     "adamw": 8.0,
     "adamw8bit": 2.0,
     "adafactor": 0.02,
     "muon": 4.0,
 }  # of state, a trained weight
-SLACK = 0.03
+OVERHEAD_SHARE = 0.03
 CARD_BYTES = 1e9
 """Driver, kernels and libraries on a card beside its tensors."""
 PROCESS_BYTES = 3e9
@@ -59,7 +63,7 @@ SWITCHES: tuple[Mapping[str, Any], ...] = (
     },
 )
 """What makes a step of a LoRA smaller without changing what is learnt, by the time that it costs."""
-RANKS = (256, 128, 64, 32)
+TABLE_RANKS = (256, 128, 64, 32)
 BASES: Mapping[str, Mapping[str, int]] = {
     "14B": {},
     "1.3B": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
@@ -94,31 +98,31 @@ class MemoryEstimate:
     ema: float
     checkpoints: float
     block: float
-    ends: float
+    outer_tensors: float
     bias: float
 
     @property
-    def active(self) -> float:
+    def activation_bytes(self) -> float:
         """Bytes of activations at the peak of the backward pass.
 
         These are the gradient checkpoints, plus the larger of one recomputed block and
         the tensors outside of the blocks."""
-        return self.checkpoints + max(self.block + self.bias, self.ends)
+        return self.checkpoints + max(self.block + self.bias, self.outer_tensors)
 
     @property
     def total(self) -> float:
         """Predicted GPU memory in bytes for all purposes."""
-        return (1 + SLACK) * (self.base + self.trained + self.active)
+        return (1 + OVERHEAD_SHARE) * (self.base + self.trained_bytes + self.activation_bytes)
 
     @property
-    def trained(self) -> float:
+    def trained_bytes(self) -> float:
         """Bytes of the trained weights, their gradients and optimizer states."""
         return self.lora + self.gradients + self.optimizer + self.ema
 
     def __str__(self) -> str:
         return (
             f"predicted peak memory of a step: {self.total / 1e9:.1f} GB (base {self.base / 1e9:.1f}, trained "
-            f"weights and their states {self.trained / 1e9:.1f}, activations {self.active / 1e9:.1f})"
+            f"weights and their states {self.trained_bytes / 1e9:.1f}, activations {self.activation_bytes / 1e9:.1f})"
         )
 
 
@@ -165,11 +169,11 @@ def predict(
         for name, p in model.named_parameters()
         if id(p) not in matrix_ids
     )
-    block_parameters *= BYTES[memory_settings.base_dtype]
-    on_device = (
+    block_parameters *= BYTES_PER_WEIGHT[memory_settings.base_dtype]
+    device_share = (
         1 if memory_settings.block_offload else block_count
     )  # offload: the visiting block alone
-    base_bytes = (on_device * block_parameters + other_weights_bytes) / shards
+    base_bytes = (device_share * block_parameters + other_weights_bytes) / shards
     if shards > 1:
         base_bytes += block_parameters  # the one that is gathered
     if memory_settings.base_dtype == "float8":
@@ -182,16 +186,16 @@ def predict(
         for n, linear_layer in linear_layers.items()
         if n.partition(".")[2] in target_names
     )
-    rows = tokens * config.batch_size
+    token_rows = tokens * config.batch_size
     hidden_bytes, ffn_bytes = (
-        rows * width * activation_bytes for width in (model_dim, model_config.ffn_dim)
+        token_rows * width * activation_bytes for width in (model_dim, model_config.ffn_dim)
     )
-    low_rank_bytes = rows * config.lora.rank * activation_bytes
+    low_rank_bytes = token_rows * config.lora.rank * activation_bytes
     block_estimate = _block_activations(
         hidden_bytes,
         ffn_bytes,
         low_rank_bytes,
-        4.0 * rows * model_dim,
+        4.0 * token_rows * model_dim,
         targets,
         image=bool(model_config.image_dim),
     )
@@ -219,7 +223,7 @@ def predict(
         block=block_estimate
         if memory_settings.gradient_checkpointing
         else block_count * block_estimate,
-        ends=rows * (model_config.in_channels + 2 * 64) * 4 + 6 * hidden_bytes,
+        outer_tensors=token_rows * (model_config.in_channels + 2 * 64) * 4 + 6 * hidden_bytes,
         bias=bias_rows * (3 * 4.0 + 2 * activation_bytes),
     )
 
@@ -268,20 +272,20 @@ class MainMemory:
 
     blocks: float  # of the base that wait there
     checkpoints: float
-    copies: float  # of the trained weights and their states, while they are saved or resumed
-    reading: float  # the base while it is converted, before it is on the card
+    saved_copies: float  # of the trained weights and their states, while they are saved or resumed
+    conversion_bytes: float  # the base while it is converted, before it is on the card
 
     @property
     def total(self) -> float:
         """Predicted peak of main memory in bytes."""
-        waiting_bytes = self.blocks + max(self.checkpoints, self.copies)
-        return PROCESS_BYTES + max(waiting_bytes, self.reading)
+        waiting_bytes = self.blocks + max(self.checkpoints, self.saved_copies)
+        return PROCESS_BYTES + max(waiting_bytes, self.conversion_bytes)
 
     def __str__(self) -> str:
         return (
             f"predicted main memory: {self.total / GB:.1f} GB (blocks {self.blocks / GB:.1f}, "
-            f"checkpoints {self.checkpoints / GB:.1f}, copies while saving {self.copies / GB:.1f}, "
-            f"reading the base {self.reading / GB:.1f})"
+            f"checkpoints {self.checkpoints / GB:.1f}, copies while saving {self.saved_copies / GB:.1f}, "
+            f"reading the base {self.conversion_bytes / GB:.1f})"
         )
 
 
@@ -306,22 +310,27 @@ def predict_main(
         if isinstance(linear_layer, nn.Linear)
     )
     parameter_count = sum(p.numel() for p in model.parameters())
-    bytes_per_weight = BYTES["float32" if memory_settings.base_dtype == "float32" else "bfloat16"]
+    bytes_per_weight = BYTES_PER_WEIGHT[
+        "float32" if memory_settings.base_dtype == "float32" else "bfloat16"
+    ]
     reading_bytes = 0.0 if is_mapped else parameter_count * bytes_per_weight
     if memory_settings.base_dtype == "float8":  # made of the mapped file before it goes to the card
-        reading_bytes += linear_parameters * BYTES["float8"]
+        reading_bytes += linear_parameters * BYTES_PER_WEIGHT["float8"]
     t, h, w_exo, w_ego = grid
-    rows = config.batch_size * t * (h // 2) * ((w_exo + w_ego) // 2)
+    token_rows = config.batch_size * t * (h // 2) * ((w_exo + w_ego) // 2)
     hidden_bytes = (
-        rows * model_config.num_attention_heads * model_config.attention_head_dim * bytes_per_weight
+        token_rows
+        * model_config.num_attention_heads
+        * model_config.attention_head_dim
+        * bytes_per_weight
     )
     return MainMemory(
         blocks=linear_parameters * bytes_per_weight if memory_settings.block_offload else 0.0,
         checkpoints=model_config.num_layers * hidden_bytes
         if memory_settings.checkpoint_offload
         else 0.0,
-        copies=step_memory.lora + step_memory.optimizer + step_memory.ema,
-        reading=reading_bytes,
+        saved_copies=step_memory.lora + step_memory.optimizer + step_memory.ema,
+        conversion_bytes=reading_bytes,
     )
 
 
@@ -329,14 +338,14 @@ def predict_main(
 class Machine:
     """GPU memory and main memory that a training run may use."""
 
-    card_bytes: float | None  # None: no accelerator
+    gpu_bytes: float | None  # None: no accelerator
     main_bytes: float  # free, or to be had by dropping pages of files
 
 
 def this_machine(device: torch.device) -> Machine:
     """Read the GPU's total memory and the available main memory."""
-    gpu_bytes = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
-    return Machine(card_bytes=gpu_bytes, main_bytes=psutil.virtual_memory().available)
+    total_gpu_bytes = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
+    return Machine(gpu_bytes=total_gpu_bytes, main_bytes=psutil.virtual_memory().available)
 
 
 def check_memory(
@@ -358,11 +367,11 @@ def check_memory(
     if step_memory is None or main_estimate is None:
         return []
     shortage_texts = []
-    if machine.card_bytes is not None:
-        if step_memory.total + CARD_BYTES > machine.card_bytes:
+    if machine.gpu_bytes is not None:
+        if step_memory.total + CARD_BYTES > machine.gpu_bytes:
             shortage_texts.append(
                 f"{step_memory.total / GB:.1f} GB and some {CARD_BYTES / GB:.0f} of the driver on a card of "
-                f"{machine.card_bytes / GB:.1f} GB"
+                f"{machine.gpu_bytes / GB:.1f} GB"
             )
         if main_estimate.total > machine.main_bytes:
             shortage_texts.append(
@@ -391,23 +400,30 @@ def fitting_switches(
     is_mapped: bool = True,
 ) -> str:
     """Find settings that make a training step fit into memory, as ``--set`` arguments."""
-    ranks = [rank for rank in RANKS if rank < config.lora.rank]
+    ranks = [rank for rank in TABLE_RANKS if rank < config.lora.rank]
     smaller_settings: list[Mapping[str, Any]] = [{"ema_decay": None}] if config.ema_decay else []
     smaller_settings += [{"ema_decay": None, "lora.rank": r, "lora.alpha": r} for r in ranks]
     for extra_switches in ({}, *smaller_settings):
         for memory_switches in SWITCHES:
             settings = {**memory_switches, **extra_switches}
             changed_config = apply_settings(config, settings)
-            step_memory, main = (f(changed_config, model, grid) for f in (predict, predict_main))
-            assert step_memory is not None and main is not None  # as of the configuration itself
-            fits_card = (
-                machine.card_bytes is None or step_memory.total + CARD_BYTES <= machine.card_bytes
+            step_memory, main_estimate = (
+                f(changed_config, model, grid) for f in (predict, predict_main)
             )
-            if fits_card and main.total <= machine.main_bytes:
+            assert (
+                step_memory is not None and main_estimate is not None
+            )  # as of the configuration itself
+            fits_card = (
+                machine.gpu_bytes is None or step_memory.total + CARD_BYTES <= machine.gpu_bytes
+            )
+            if fits_card and main_estimate.total <= machine.main_bytes:
                 set_arguments = " ".join(
                     f"--set {key}={_yaml(value)}" for key, value in settings.items()
                 )
-                return f"{set_arguments} (then {step_memory.total / GB:.1f} GB, main memory {main.total / GB:.1f} GB)"
+                return (
+                    f"{set_arguments} (then {step_memory.total / GB:.1f} GB, "
+                    f"main memory {main_estimate.total / GB:.1f} GB)"
+                )
     return ""
 
 
@@ -443,11 +459,11 @@ def meta_model(base: str = "14B", **sizes: int) -> WanTransformer3DModel:
 
 def memory_table() -> str:
     """Format a Markdown table of the memory that training needs."""
-    lines = [
+    table_lines = [
         "| canvas | base | kept in | "
-        + " | ".join(f"rank {r}" for r in RANKS)
+        + " | ".join(f"rank {r}" for r in TABLE_RANKS)
         + " | main memory |",
-        "|---" * (len(RANKS) + 4) + "|",
+        "|---" * (len(TABLE_RANKS) + 4) + "|",
     ]
     for canvas, grid in CANVASES.items():
         for base_name, row_title, settings in ROWS:
@@ -455,7 +471,7 @@ def memory_table() -> str:
             config = parse_config(
                 {"base": "", "cache": "", "output": "", "steps": 1, "gradient_accumulation": 8}
             )
-            for lora_rank in RANKS:
+            for lora_rank in TABLE_RANKS:
                 changed_settings = {**settings, "lora.rank": lora_rank, "lora.alpha": lora_rank}
                 step_memory = predict(apply_settings(config, changed_settings), model, grid)
                 assert step_memory is not None  # of a LoRA
@@ -463,5 +479,7 @@ def memory_table() -> str:
             main_estimate = predict_main(apply_settings(config, settings), model, grid)
             assert main_estimate is not None
             table_cells.append(f"{main_estimate.total / GB:.0f}")
-            lines.append(f"| {canvas} | {base_name} | {row_title} | {' | '.join(table_cells)} |")
-    return "\n".join(lines)
+            table_lines.append(
+                f"| {canvas} | {base_name} | {row_title} | {' | '.join(table_cells)} |"
+            )
+    return "\n".join(table_lines)

@@ -46,7 +46,7 @@ class VisitingForward:
 
     def __init__(self, block: nn.Module, device: torch.device) -> None:
         self.block, self.device = block, device
-        self.original = block.forward
+        self.original_forward = block.forward
         self.is_running = False
         for parameter in block.parameters():
             parameter.data = (
@@ -57,7 +57,7 @@ class VisitingForward:
 
     def __call__(self, *args, **kwargs):
         if self.is_running:
-            return self.original(*args, **kwargs)
+            return self.original_forward(*args, **kwargs)
         # A fresh tensor, also on the same device: autograd must hold the copy, never the parked
         # weight.
         weights = {
@@ -112,9 +112,9 @@ def offload_checkpoints(model: WanTransformer3DModel) -> None:
             fix="set memory.gradient_checkpointing=true",
         )
 
-    def run(block: nn.Module, hidden_states: Tensor, *other_inputs):
+    def run_checkpoint(block: nn.Module, hidden_states: Tensor, *other_inputs):
         # Text and time, which all blocks share, stay on the device.
         with save_on_cpu():
             return checkpoint(lambda x: block(x, *other_inputs), hidden_states, use_reentrant=False)
 
-    model._gradient_checkpointing_func = run
+    model._gradient_checkpointing_func = run_checkpoint

@@ -113,12 +113,12 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
 
 
 @frozen
-class Item:
+class TrainingItem:
     """Training item: a clip with both views, or one view alone."""
 
     clip: str
     view: str = "canvas"  # canvas | exo | ego | partial, the ego view known in parts
-    silent: bool = False  # whether the caption is the empty one
+    has_empty_caption: bool = False  # whether the caption is the empty one
 
 
 class CachedSamples:
@@ -139,7 +139,9 @@ class CachedSamples:
             # A cache may name its views: without exo, or with the ego view known in parts.
             cached_views = self.reader.index.settings["views"]
             view_names = ("exo", "ego") if cached_views is True else tuple(cached_views)
-        self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in view_names]
+        self.groups: list[list[TrainingItem]] = [
+            [TrainingItem(clip=c, view=v) for c in clips] for v in view_names
+        ]
 
     @property
     def content_hash(self) -> str:
@@ -185,22 +187,22 @@ class CachedSamples:
                     f"conditioning.{key}={cached_value!r}",
                 )
 
-    def load(self, item: Item) -> TrainSample:
+    def load(self, item: TrainingItem) -> TrainSample:
         """Load a training item from the cache as a batch of one sample."""
         tensors = self.reader.tensors(item.clip, LATENTS)
-        text = self._text(item, tensors)
+        text_embedding = self._caption_embedding(item, tensors)
         if item.view != "canvas":
             is_partial = item.view == "partial"
             view_name = "ego" if is_partial else item.view
-            latent = _batch(tensors[view_name])
-            image = tensors.get(f"image_{view_name}")
+            latent = _as_batch(tensors[view_name])
+            image_embedding = tensors.get(f"image_{view_name}")
             return TrainSample(
                 clips=(f"{item.clip}:{item.view}",),
                 exo=latent[..., :0],
                 ego=latent,
-                cond_ego=_batch(tensors["partial" if is_partial else f"{view_name}_first"]),
-                text=text,
-                image=None if image is None else _batch(image),
+                cond_ego=_as_batch(tensors["partial" if is_partial else f"{view_name}_first"]),
+                text=text_embedding,
+                image=None if image_embedding is None else _as_batch(image_embedding),
                 first_known=not is_partial,
             )
         prior_latent = (
@@ -208,42 +210,47 @@ class CachedSamples:
         )
         if self.config.conditioning.prior == "zero":
             prior_latent = torch.zeros_like(prior_latent)
-        image = tensors.get("image")
+        image_embedding = tensors.get("image")
         return TrainSample(
             clips=(item.clip,),
-            exo=_batch(tensors["exo"]),
-            ego=_batch(tensors["ego"]),
-            cond_ego=_batch(prior_latent),
-            text=text,
-            image=None if image is None else _batch(image),
+            exo=_as_batch(tensors["exo"]),
+            ego=_as_batch(tensors["ego"]),
+            cond_ego=_as_batch(prior_latent),
+            text=text_embedding,
+            image=None if image_embedding is None else _as_batch(image_embedding),
             geometry=(_geometry(tensors, self),),
         )
 
-    def _text(self, item: Item, tensors: dict[str, Tensor]) -> Tensor:  # [1, tokens, text_dim]
+    def _caption_embedding(
+        self, item: TrainingItem, tensors: dict[str, Tensor]
+    ) -> Tensor:  # [1, tokens, text_dim]
         """Choose the text embedding of a clip's caption, or of the empty caption."""
-        return _batch(self.reader.empty_caption(item.clip) if item.silent else tensors["text"])
+        return _as_batch(
+            self.reader.empty_caption(item.clip) if item.has_empty_caption else tensors["text"]
+        )
 
-    def items_of_step(self, step: int, global_batch: int) -> list[tuple[Item, int]]:
+    def items_of_step(self, step: int, global_batch: int) -> list[tuple[TrainingItem, int]]:
         """List the training items of one optimizer step with their sample numbers.
 
         A pure function of seed, step and batch, so a resumed run and one on more processes see the
         same samples. Groups of different size take turns; within a group every epoch is a new
         permutation."""
-        items, clip_group = [], self.groups[step % len(self.groups)]
+        step_items, clip_group = [], self.groups[step % len(self.groups)]
         first_number = step // len(self.groups) * global_batch
         for global_number in range(first_number, first_number + global_batch):
             epoch, index = divmod(global_number, len(clip_group))
-            epoch_order = _permutation(len(clip_group), self.config.seed, epoch)
+            epoch_order = _item_order(len(clip_group), self.config.seed, epoch)
             sample_number = step * global_batch + global_number - first_number
-            items.append(
+            step_items.append(
                 (
                     replace(
-                        clip_group[epoch_order[index]], silent=self._drops_caption(sample_number)
+                        clip_group[epoch_order[index]],
+                        has_empty_caption=self._drops_caption(sample_number),
                     ),
                     sample_number,
                 )
             )
-        return items
+        return step_items
 
     def _drops_caption(self, number: int) -> bool:
         dropout_share = self.config.conditioning.caption_dropout
@@ -262,7 +269,7 @@ def sample_generator(seed: int, number: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def noise_for(
+def draw_noise(
     sample: TrainSample,
     generator: torch.Generator,
     whole_canvas: bool,
@@ -274,11 +281,11 @@ def noise_for(
 
 
 @lru_cache(maxsize=8)
-def _permutation(count: int, seed: int, epoch: int) -> list[int]:
+def _item_order(count: int, seed: int, epoch: int) -> list[int]:
     return torch.randperm(count, generator=sample_generator(seed, epoch, "order")).tolist()
 
 
-def _batch(tensor: Tensor) -> Tensor:
+def _as_batch(tensor: Tensor) -> Tensor:
     return tensor.float()[None]
 
 

@@ -39,7 +39,7 @@ def sample_ego(
     shift: float = 3.0,
     seed: int = 1234,
     cfg: float = 1.0,  # guidance scale; both predictions get the geometry (quirks 25)
-    negative: Tensor
+    negative_embedding: Tensor
     | None = None,  # [1, tokens, text_dim] embedding of the negative prompt, for guidance
     noise: Tensor
     | None = None,  # instead of the seed's: [1 or B, 16, t, h, w_ego], without exo_clean the whole canvas
@@ -63,7 +63,7 @@ def sample_ego(
             fix="set recompute_exo to 1",
             expected="1 for a LoRA whose exo half is noisy",
         )
-    if cfg != 1.0 and negative is None:
+    if cfg != 1.0 and negative_embedding is None:
         raise EgoXInputError(
             "cfg",
             got=cfg,
@@ -71,20 +71,22 @@ def sample_ego(
             fix="give the text encoder that the clips were cached with, or leave cfg at 1",
         )
     t, h, w_exo, w_ego = sample.grid
-    batch, channels = sample.ego.shape[:2]
-    width = w_ego if conditioning.exo_clean else w_exo + w_ego
+    batch_size, channels = sample.ego.shape[:2]
+    noise_width = w_ego if conditioning.exo_clean else w_exo + w_ego
     sigmas, timesteps = released_schedule(steps, shift)
     scheduler = make_scheduler(sigmas, (sigmas, timesteps))
     device, dtype = sample.exo.device, sample.exo.dtype
     # On the CPU, so that every device starts from the same noise.
     if noise is None:
-        noise = torch.randn(1, channels, t, h, width, generator=torch.Generator().manual_seed(seed))
-    noise = noise.to(device).expand(batch, -1, -1, -1, -1)
-    latent = noise if conditioning.exo_loss else noise[..., -w_ego:]
-    mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
+        noise = torch.randn(
+            1, channels, t, h, noise_width, generator=torch.Generator().manual_seed(seed)
+        )
+    noise = noise.to(device).expand(batch_size, -1, -1, -1, -1)
+    noisy_latent = noise if conditioning.exo_loss else noise[..., -w_ego:]
+    mask_channels = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
     text_embeddings = [sample.text]
-    if cfg != 1.0 and negative is not None:
-        text_embeddings.append(negative.expand(batch, -1, -1))
+    if cfg != 1.0 and negative_embedding is not None:
+        text_embeddings.append(negative_embedding.expand(batch_size, -1, -1))
     scope.set(sample.geometry, conditioning.gga_options())
     is_ego_alone = conditioning.exo == "alone"
     exo_cache = (
@@ -95,9 +97,9 @@ def sample_ego(
     token_grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
     model_sizes: Any = model.config
     model_dim = model_sizes.num_attention_heads * model_sizes.attention_head_dim
-    exo_bytes = kept_size(len(model.blocks), batch, token_grid, model_dim, dtype.itemsize)
+    exo_bytes = kept_size(len(model.blocks), batch_size, token_grid, model_dim, dtype.itemsize)
 
-    def predict(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+    def predict_velocity(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         # Around the model alone: the solver's own sums stay float32.
         with torch.autocast(device.type, dtype, enabled=autocast):
             return model(
@@ -109,17 +111,19 @@ def sample_ego(
             )[0]
 
     for step, scheduler_timestep in enumerate(scheduler.timesteps):
-        exo_latent = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
-        ego_latent = latent[..., -w_ego:].to(dtype)
-        canvas_latent = model_input(
-            ego_latent, exo_latent.to(dtype), mask, sample.exo, sample.cond_ego
+        exo_latent = exo_latent_at(
+            sample.exo, noise, noisy_latent, float(sigmas[step]), conditioning
         )
-        timestep = scheduler_timestep[None].float().to(device).expand(batch)
+        ego_latent = noisy_latent[..., -w_ego:].to(dtype)
+        canvas_latent = model_input(
+            ego_latent, exo_latent.to(dtype), mask_channels, sample.exo, sample.cond_ego
+        )
+        timestep = scheduler_timestep[None].float().to(device).expand(batch_size)
         predictions = []
         for text_index, text in enumerate(text_embeddings):
-            columns, new_columns = canvas_latent, None
+            model_columns, exo_forward = canvas_latent, None
             if exo_cache is not None:
-                new_columns = exo_cache.forward(
+                exo_forward = exo_cache.forward(
                     (),
                     (text_index,),
                     float(sigmas[step]),
@@ -128,33 +132,39 @@ def sample_ego(
                     exo_bytes,
                     device,
                 )
-            scope.exo = new_columns
-            if new_columns is not None:
-                if is_ego_alone and not new_columns.kept:
-                    predict(canvas_latent[..., :w_exo], torch.zeros_like(timestep), text)
-                    new_columns.finish(len(model.blocks))
-                columns = canvas_latent[..., w_exo:] if new_columns.kept else canvas_latent
-            prediction = predict(columns, timestep, text)
+            scope.exo = exo_forward
+            if exo_forward is not None:
+                if is_ego_alone and not exo_forward.kept:
+                    predict_velocity(canvas_latent[..., :w_exo], torch.zeros_like(timestep), text)
+                    exo_forward.finish(len(model.blocks))
+                model_columns = canvas_latent[..., w_exo:] if exo_forward.kept else canvas_latent
+            prediction = predict_velocity(model_columns, timestep, text)
             torch.compiler.disable(check_finite)(
                 prediction,
                 step + 1,
-                {"the latent": columns, "the text": text, "the picture embedding": sample.image},
+                {
+                    "the latent": model_columns,
+                    "the text": text,
+                    "the picture embedding": sample.image,
+                },
                 () if torch.distributed.is_initialized() else model.blocks,
-                partial(predict, columns, timestep, text),
+                partial(predict_velocity, model_columns, timestep, text),
             )
-            if new_columns is not None:
-                new_columns.finish(len(model.blocks))
+            if exo_forward is not None:
+                exo_forward.finish(len(model.blocks))
                 scope.exo = None
-            predictions.append(prediction[..., -latent.shape[-1] :].float())
+            predictions.append(prediction[..., -noisy_latent.shape[-1] :].float())
         guided_velocity = predictions[0]
         if cfg != 1.0:
             guided_velocity = predictions[1] + cfg * (predictions[0] - predictions[1])
-        latent = scheduler.step(guided_velocity, scheduler_timestep, latent, return_dict=False)[0]
+        noisy_latent = scheduler.step(
+            guided_velocity, scheduler_timestep, noisy_latent, return_dict=False
+        )[0]
         progress(step + 1, steps, "sampling")
-    return latent[..., -w_ego:]
+    return noisy_latent[..., -w_ego:]
 
 
-def exo_half(
+def exo_latent_at(
     clean_exo: Tensor,  # [B, 16, t, h, w_exo]
     noise: Tensor,  # [B, 16, t, h, w] first noise, of the whole canvas where ``exo_clean`` is off
     latent: Tensor,  # [B, 16, t, h, w] where the sampling stands; of the whole canvas with ``exo_loss``

@@ -104,7 +104,7 @@ def bucket_losses(
     }
 
 
-def _folder(config: TrainConfig) -> Path:
+def _log_folder(config: TrainConfig) -> Path:
     folder = Path(config.output) / "log"
     folder.mkdir(parents=True, exist_ok=True)  # wandb would write elsewhere
     return folder
@@ -123,7 +123,7 @@ class TensorBoard:
             instead=", or leave the tracker out",
         ):
             from torch.utils.tensorboard import SummaryWriter
-        self.writer = SummaryWriter(str(_folder(config)), purge_step=first_step + 1)
+        self.writer = SummaryWriter(str(_log_folder(config)), purge_step=first_step + 1)
 
     def close(self) -> None:
         self.writer.close()
@@ -154,7 +154,7 @@ class WeightsAndBiases:
             instead=", or leave the tracker out",
         ):
             import wandb
-        folder = _folder(config)
+        folder = _log_folder(config)
         id_file = folder / "wandb_run_id"
         if not id_file.is_file():
             with atomic_write(id_file) as temporary_file:

@@ -24,10 +24,10 @@ from ..wan.diffusers_processor import GgaScope
 from ..wan.vae import VaeEncoder
 from .config import ConditioningConfig, TrainConfig
 from .loss import flow_loss
-from .samples import CachedSamples, Item, TrainSample, noise_for, sample_generator
+from .samples import CachedSamples, TrainingItem, TrainSample, draw_noise, sample_generator
 from .sampling import sample_ego
 
-COLUMNS = ("validation/loss", "validation/zero", "validation/psnr", "validation/ssim")
+RESULT_NAMES = ("validation/loss", "validation/zero", "validation/psnr", "validation/ssim")
 VALIDATION_SEED = 20_000
 LEVELS = (
     0.21,
@@ -39,7 +39,7 @@ LEVELS = (
 )  # the middles of six equal parts of the released schedule (shift 3)
 SEED = 1234
 FPS = 20.0
-Thing = TypeVar("Thing")
+Element = TypeVar("Element")
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def clip_loss(
     level_losses, zero_losses = [], []
     device_sample = sample.to(device, dtype)
     for noise_level in LEVELS:
-        noise = noise_for(
+        noise = draw_noise(
             sample,
             sample_generator(VALIDATION_SEED, number, f"{noise_level:g}"),
             not conditioning.exo_clean,
@@ -113,14 +113,16 @@ def check_validation(config: TrainConfig) -> None:
         )
 
 
-def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int) -> list[Item]:
+def spread_over_takes(
+    samples: CachedSamples, items: Sequence[TrainingItem], count: int
+) -> list[TrainingItem]:
     """Choose at most ``count`` items from as many takes as possible.
 
     They are evenly spread within each take, because neighbouring clips are similar."""
-    by_take: dict[str, list[Item]] = {}
+    items_by_take: dict[str, list[TrainingItem]] = {}
     for item in items:
-        by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
-    takes = _spread_evenly(list(by_take.values()), min(count, len(by_take)))
+        items_by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
+    takes = _spread_evenly(list(items_by_take.values()), min(count, len(items_by_take)))
     item_counts = [0] * len(takes)
     while sum(item_counts) < min(count, sum(map(len, takes))):
         for take_index, take_items in enumerate(takes):
@@ -134,21 +136,21 @@ def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int)
     ]
 
 
-def _spread_evenly(elements: Sequence[Thing], count: int) -> list[Thing]:
+def _spread_evenly(elements: Sequence[Element], count: int) -> list[Element]:
     """Choose ``count`` elements at even distances, starting with the first."""
     return [elements[index * len(elements) // count] for index in range(count)]
 
 
 @frozen
-class HeldOut:
+class HeldOutClips:
     """Held-out clips for validation."""
 
     config: TrainConfig
     samples: CachedSamples
-    items: tuple[Item, ...]
+    items: tuple[TrainingItem, ...]
 
     @classmethod
-    def of(cls, config: TrainConfig, reader: CacheReader) -> HeldOut | None:
+    def of(cls, config: TrainConfig, reader: CacheReader) -> HeldOutClips | None:
         """Collect the clips for validation, or return None without any."""
         if not config.validation.every or not any(
             entry.split == "validation" for entry in reader.index.entries
@@ -207,7 +209,7 @@ class HeldOut:
         """
         config, rows = (
             self.config,
-            torch.zeros(len(self.items), 1 + len(COLUMNS), dtype=torch.float64),
+            torch.zeros(len(self.items), 1 + len(RESULT_NAMES), dtype=torch.float64),
         )
         forward_options = {"device": device, "dtype": dtype, "autocast": autocast}
         latents = []
@@ -242,12 +244,14 @@ class HeldOut:
         ):  # without a VAE there are none
             if clip_number >= 0 and vae is not None:
                 rows[clip_number, 3:] = torch.tensor(
-                    self._write(vae, self.items[clip_number], clip_sample, latent, step)
+                    self._write_sample_video(
+                        vae, self.items[clip_number], clip_sample, latent, step
+                    )
                 )
         return rows
 
-    def _write(
-        self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor, step: int
+    def _write_sample_video(
+        self, vae: VaeEncoder, item: TrainingItem, sample: TrainSample, latent: Tensor, step: int
     ) -> tuple[float, float]:
         """Write a sample beside the true video, and measure its PSNR and SSIM.
 
@@ -278,10 +282,16 @@ class HeldOut:
         """Average the validation results of all clips, by their names in the log."""
         if not bool((rows[:, 0] == 1).all()):
             return None
-        count = len(COLUMNS) if self.samples_wanted else 2
-        return dict(zip(COLUMNS[:count], rows[:, 1 : 1 + count].mean(0).tolist(), strict=True))
+        result_count = len(RESULT_NAMES) if self.makes_sample_videos else 2
+        return dict(
+            zip(
+                RESULT_NAMES[:result_count],
+                rows[:, 1 : 1 + result_count].mean(0).tolist(),
+                strict=True,
+            )
+        )
 
     @property
-    def samples_wanted(self) -> bool:
+    def makes_sample_videos(self) -> bool:
         """True if validation also samples videos."""
         return self.config.validation.sample_steps > 0 and self.config.task != "base_i2v"

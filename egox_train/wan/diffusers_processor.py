@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
     from diffusers.models.transformers.transformer_wan import WanAttention
 
-rotate: Any = apply_rotary_emb  # its annotation says that it returns a tuple
+rotate_positions: Any = apply_rotary_emb  # its annotation says that it returns a tuple
 SHARED_BIAS_BYTES = 64 * 2**20
 """A batch's whole bias up to this size (float32) is computed once for all blocks: thousands of
 small kernels a step less. The released size (3.1 GB a clip) is far above it."""
@@ -130,7 +130,7 @@ class GgaAttnProcessor(WanAttnProcessor):
         rotary_tables: Any = [table[0, :, 0] for table in rotary_emb]
         # Under autocast the norms leave float32, which each call of the kernel would cast anew.
         query, key = (
-            rotate(x.unflatten(2, (attn.heads, -1)), rotary_tables, sequence_dim=1)
+            rotate_positions(x.unflatten(2, (attn.heads, -1)), rotary_tables, sequence_dim=1)
             .flatten(2)
             .type_as(value)
             for x in (query, key)
@@ -201,13 +201,15 @@ def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> Gg
     for block_index, block in enumerate(blocks):
         block.attn1.set_processor(GgaAttnProcessor(gga_scope, block_index))
 
-    def whole(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    def widen_rotary_input(
+        module: nn.Module, inputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...] | None:
         if gga_scope.exo is None or not gga_scope.exo.kept:
             return None
         width = PATCH * sum(gga_scope.exo.grid[2:])
         return (inputs[0].new_empty(1).expand(*inputs[0].shape[:-1], width),)
 
-    def right(
+    def select_ego_positions(
         module: nn.Module, inputs: tuple, tables: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...] | None:
         if gga_scope.exo is None or not gga_scope.exo.kept:
@@ -216,8 +218,8 @@ def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> Gg
 
     if position_scale != 1:
         _scale_positions(model.rope, position_scale)
-    model.rope.register_forward_pre_hook(whole)
-    model.rope.register_forward_hook(right)
+    model.rope.register_forward_pre_hook(widen_rotary_input)
+    model.rope.register_forward_hook(select_ego_positions)
     return gga_scope
 
 

@@ -13,7 +13,7 @@ from egox_core.wan import TOKENS, check_weights, clean_prompt, cut_tokens, read_
 
 from .weights import apply_scales
 
-PAD = 0  # umT5's padding token
+PAD_TOKEN = 0  # umT5's padding token
 
 
 class TextEncoder(Protocol):
@@ -41,16 +41,16 @@ def read_embedding(file: Path) -> Tensor:  # [tokens, text_dim]
         EgoXInputError: several tensors, or one of another shape.
     """
     tensors = load_file(file)
-    tensor = next(iter(tensors.values()), torch.zeros(0))
-    tensor = tensor[0] if tensor.ndim == 3 else tensor
-    if len(tensors) != 1 or tensor.ndim != 2:
+    embedding = next(iter(tensors.values()), torch.zeros(0))
+    embedding = embedding[0] if embedding.ndim == 3 else embedding
+    if len(tensors) != 1 or embedding.ndim != 2:
         raise EgoXInputError(
             f"text embedding {file.name}",
-            got=f"{len(tensors)} tensors of {tuple(tensor.shape)}",
+            got=f"{len(tensors)} tensors of {tuple(embedding.shape)}",
             expected="one tensor [tokens, text_dim]",
             fix="save the embedding alone",
         )
-    return tensor
+    return embedding
 
 
 class UmT5Text:
@@ -79,10 +79,10 @@ class UmT5Text:
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
-        as_trainer = self.encoding == "trainer"
-        token_ids = cut_tokens(self.tokenize(prompt if as_trainer else clean_prompt(prompt)))
-        if as_trainer:
-            token_ids = [*token_ids, *[PAD] * (TOKENS - len(token_ids))]
+        as_in_training = self.encoding == "trainer"
+        token_ids = cut_tokens(self.tokenize(prompt if as_in_training else clean_prompt(prompt)))
+        if as_in_training:
+            token_ids = [*token_ids, *[PAD_TOKEN] * (TOKENS - len(token_ids))]
         batch = torch.tensor([token_ids], device=self.device)
         embedding = self.model(input_ids=batch).last_hidden_state[0].float().cpu()
         return torch.nn.functional.pad(embedding, (0, 0, 0, TOKENS - len(token_ids)))
@@ -166,17 +166,17 @@ def _umt5_file(path: Path, dtype: torch.dtype):
 
 def _umt5_shape(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Derive umT5's configuration from the shapes of its tensors."""
-    vocabulary, width = weights["shared.weight"].shape
-    layer = "encoder.block.0.layer"
-    head_count = weights[f"{layer}.0.SelfAttention.relative_attention_bias.weight"].shape[1]
-    layers = sum(k.endswith("SelfAttention.q.weight") for k in weights)
+    vocabulary, model_width = weights["shared.weight"].shape
+    layer_prefix = "encoder.block.0.layer"
+    head_count = weights[f"{layer_prefix}.0.SelfAttention.relative_attention_bias.weight"].shape[1]
+    layer_count = sum(k.endswith("SelfAttention.q.weight") for k in weights)
     return {
         "vocab_size": vocabulary,
-        "d_model": width,
+        "d_model": model_width,
         "num_heads": head_count,
-        "num_layers": layers,
-        "d_kv": weights[f"{layer}.0.SelfAttention.q.weight"].shape[0] // head_count,
-        "d_ff": weights[f"{layer}.1.DenseReluDense.wi_0.weight"].shape[0],
+        "num_layers": layer_count,
+        "d_kv": weights[f"{layer_prefix}.0.SelfAttention.q.weight"].shape[0] // head_count,
+        "d_ff": weights[f"{layer_prefix}.1.DenseReluDense.wi_0.weight"].shape[0],
         "feed_forward_proj": "gated-gelu",
     }
 

@@ -39,10 +39,10 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
             raise
-        size = sum(file.stat().st_size for file in weight_files(path))
+        file_bytes = sum(file.stat().st_size for file in weight_files(path))
         raise EgoXInputError(
             f"memory for base model {path.name}",
-            got=f"too little for its {size / 1e9:.0f} GB, which the system wants as memory and swap "
+            got=f"too little for its {file_bytes / 1e9:.0f} GB, which the system wants as memory and swap "
             "together",
             expected="as much, or a smaller file",
             fix="close other programs, add swap, or take the file that ends in _fp8_scaled or _bf16",
@@ -132,8 +132,8 @@ def transformer_config(
     model_dim = patch_weight.shape[0]
     settings = json.loads(metadata.get("config", "{}")).get("transformer", {})
     head_count = int(settings.get("num_heads", max(1, model_dim // HEAD_DIM)))
-    layers = 1 + max(int(k.split(".")[1]) for k in weights if k.startswith("blocks."))
-    image = weights.get("condition_embedder.image_embedder.norm1.weight")
+    block_count = 1 + max(int(k.split(".")[1]) for k in weights if k.startswith("blocks."))
+    image_norm_weight = weights.get("condition_embedder.image_embedder.norm1.weight")
     image_key_weight = weights.get("blocks.0.attn2.add_k_proj.weight")
     return {
         "patch_size": tuple(patch_weight.shape[2:]),
@@ -144,9 +144,9 @@ def transformer_config(
         "text_dim": weights["condition_embedder.text_embedder.linear_1.weight"].shape[1],
         "freq_dim": weights["condition_embedder.time_embedder.linear_1.weight"].shape[1],
         "ffn_dim": weights["blocks.0.ffn.net.0.proj.weight"].shape[0],
-        "num_layers": layers,
+        "num_layers": block_count,
         "cross_attn_norm": "blocks.0.norm2.weight" in weights,
-        "image_dim": None if image is None else image.shape[0],
+        "image_dim": None if image_norm_weight is None else image_norm_weight.shape[0],
         "added_kv_proj_dim": None if image_key_weight is None else image_key_weight.shape[1],
     }
 

@@ -14,7 +14,7 @@ from .weights import subfolder
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-HEAD_WIDTH = 80  # of ViT-H/14
+ATTENTION_HEAD_WIDTH = 80  # of ViT-H/14
 
 
 def clip_pixels(
@@ -28,10 +28,10 @@ def clip_pixels(
     and deviation are applied."""
     pictures = pictures.float().movedim(-1, 1)
     height, width = pictures.shape[-2:]
-    scale = size / min(height, width)
+    resize_factor = size / min(height, width)
     pictures = interpolate(
         pictures,
-        size=(max(size, round(height * scale)), max(size, round(width * scale))),
+        size=(max(size, round(height * resize_factor)), max(size, round(width * resize_factor))),
         mode="bicubic",
         antialias=True,
         align_corners=False,
@@ -97,16 +97,16 @@ def _load(path: Path):
             fix="give the file of ComfyUI's models/clip_vision folder",
         )
     weights = {k: v.float() for k, v in load_file(path).items() if k.startswith("vision_model.")}
-    width = weights["vision_model.embeddings.class_embedding"].shape[0]
-    tokens = weights["vision_model.embeddings.position_embedding.weight"].shape[0]
+    model_width = weights["vision_model.embeddings.class_embedding"].shape[0]
+    token_count = weights["vision_model.embeddings.position_embedding.weight"].shape[0]
     patch_side = weights["vision_model.embeddings.patch_embedding.weight"].shape[-1]
-    layers = sum(k.endswith("self_attn.q_proj.weight") for k in weights)
+    layer_count = sum(k.endswith("self_attn.q_proj.weight") for k in weights)
     config = transformers.CLIPVisionConfig(
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=max(1, width // HEAD_WIDTH),
+        hidden_size=model_width,
+        num_hidden_layers=layer_count,
+        num_attention_heads=max(1, model_width // ATTENTION_HEAD_WIDTH),
         patch_size=patch_side,
-        image_size=round((tokens - 1) ** 0.5) * patch_side,
+        image_size=round((token_count - 1) ** 0.5) * patch_side,
         hidden_act="gelu",
         intermediate_size=weights["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
     )

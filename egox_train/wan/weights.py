@@ -15,7 +15,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.safe_files import visible_files
 from egox_core.wan import SCALE_PARTS, SCALES, read_header
 
-FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+FLOAT8_TYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
 SAMPLE_BYTES = 4096
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -37,16 +37,18 @@ def weights_hash(path: Path, subject: str = "weights") -> str:
     digest = hashlib.sha256()
     for file in files:
         header = read_header(file, subject)
-        with file.open("rb") as stream:
-            header_length = int.from_bytes(stream.read(8), "little")
+        with file.open("rb") as file_stream:
+            header_length = int.from_bytes(file_stream.read(8), "little")
             for name in sorted(header):
                 if name == "__metadata__":
                     continue
-                entry = header[name]
-                digest.update(json.dumps([name, entry["dtype"], entry["shape"]]).encode())
-                first_byte, last_byte = entry["data_offsets"]
-                stream.seek(8 + header_length + first_byte)
-                digest.update(stream.read(min(SAMPLE_BYTES, last_byte - first_byte)))
+                tensor_entry = header[name]
+                digest.update(
+                    json.dumps([name, tensor_entry["dtype"], tensor_entry["shape"]]).encode()
+                )
+                first_byte, last_byte = tensor_entry["data_offsets"]
+                file_stream.seek(8 + header_length + first_byte)
+                digest.update(file_stream.read(min(SAMPLE_BYTES, last_byte - first_byte)))
     return digest.hexdigest()[:16]
 
 
@@ -88,15 +90,15 @@ def apply_scales(
         name_stem = name.removesuffix("weight")
         scale = next((weights[name_stem + s] for s in SCALES if name_stem + s in weights), None)
         if scale is not None and name != name_stem:
-            if value.dtype not in FLOAT8 or scale.numel() not in (1, len(value)):
+            if value.dtype not in FLOAT8_TYPES or scale.numel() not in (1, len(value)):
                 raise EgoXInputError(
                     subject,
                     got=f"{name} quantised to {value.dtype}, scales {tuple(scale.shape)}",
                     expected="bf16, fp16, float8, or float8 with a scale of each matrix",
                     fix="give the file that ends in _bf16, _fp16 or _fp8_scaled",
                 )
-            rows = scale.float().reshape(-1, *(1 for _ in value.shape[1:]))
-            value = (value.float() * rows).to(dtype)
+            row_scales = scale.float().reshape(-1, *(1 for _ in value.shape[1:]))
+            value = (value.float() * row_scales).to(dtype)
         scaled_weights[name] = value
     return scaled_weights
 
@@ -198,19 +200,19 @@ def model_on(
     return *processor_objects, model.to(model_device_name)
 
 
-def model_device(name: str | None) -> torch.device:
+def model_device(device_name: str | None) -> torch.device:
     """Choose the named device, or a GPU if no device is named.
 
     Raises:
         EgoXInputError: no such device here.
     """
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    device_name = device_name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        return torch.empty(0, device=device_name).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
         raise EgoXInputError(
             "device",
-            got=f"{name!r}, which can't be used ({str(error).splitlines()[0]})",
+            got=f"{device_name!r}, which can't be used ({str(error).splitlines()[0]})",
             expected="cpu, or a GPU that torch sees",
             fix="correct --device",
         ) from error

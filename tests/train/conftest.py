@@ -97,7 +97,7 @@ def depth_models(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
     pytest.importorskip("transformers", reason="transformers is not installed")
     write_models = import_module("tests.train.random_depth_models").write_models
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("egox_train.data.depth_model.SHORT_SIDE", 140)
+        patch.setattr("egox_train.data.depth_model.SHORT_SIDE_PX", 140)
         yield write_models(tmp_path_factory.mktemp("depth_models"))
 
 

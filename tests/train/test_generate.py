@@ -16,7 +16,7 @@ from egox_train.data.cache_store import CacheReader
 from egox_train.data.clip_files import read_all, read_classes
 from egox_train.options import CacheSettings, GenerateOptions, RunOptions
 from egox_train.train.config import ConditioningConfig, parse_config
-from egox_train.train.generate import conditioning_of, generate
+from egox_train.train.generate import generate, merge_conditioning
 from egox_train.train.samples import TrainSample
 from egox_train.train.sampling import sample_ego
 from egox_train.wan.diffusers_processor import install_gga
@@ -173,15 +173,17 @@ def test_parts_make_the_same_videos_and_a_dry_run_estimates_the_cost(
 
 def test_loras_settings_are_followed(generate_folder):
     reader = CacheReader(generate_folder / "cache")
-    conditioning = conditioning_of(generate_options(generate_folder), reader)
+    conditioning = merge_conditioning(generate_options(generate_folder), reader)
     assert (conditioning.mask_mode, conditioning.lambda_g, conditioning.gga_mode) == (
         "paper",
         2.0,
         "released",
     )
-    assert conditioning_of(generate_options(generate_folder, lambda_g=0.5), reader).lambda_g == 0.5
     assert (
-        conditioning_of(generate_options(generate_folder, lora=None), reader).mask_mode
+        merge_conditioning(generate_options(generate_folder, lambda_g=0.5), reader).lambda_g == 0.5
+    )
+    assert (
+        merge_conditioning(generate_options(generate_folder, lora=None), reader).mask_mode
         == "released"
     )
 
@@ -287,7 +289,7 @@ def test_guidance_reproduces_the_released_latents(case, mode):
         ConditioningConfig(gga_mode=mode),
         steps=6,
         cfg=5.0,
-        negative=golden_tensors["in.negative_text_embeds"],
+        negative_embedding=golden_tensors["in.negative_text_embeds"],
         noise=initial_latent[..., -w_ego:],
     )
     # quirks.md: 1e-4 for the whole loop

@@ -9,9 +9,9 @@ from torch import nn
 
 from egox_train.train.checkpoints import TrainState
 from egox_train.train.launch import (
-    accumulation_for,
     check_launch,
-    launch_of,
+    detect_launch,
+    micro_steps_for,
     resume_notes,
 )
 from egox_train.train.loop import moving_average
@@ -91,10 +91,10 @@ def test_launch_is_checked_before_reading_the_base(workplace, tiny):
 def test_launch_type_of_an_accelerator_is_recognised(kind, fields, expected):
     accelerator = SimpleNamespace(distributed_type=kind, **fields)
     if expected in ("one", "ddp", "fsdp2"):
-        assert launch_of(accelerator) == expected
+        assert detect_launch(accelerator) == expected
     else:
         with refuses(expected):
-            launch_of(accelerator)
+            detect_launch(accelerator)
 
 
 def checkpoint(global_batch: int) -> TrainState:
@@ -118,7 +118,7 @@ def test_global_batch_is_kept_with_other_process_counts(
     tiny, tmp_path, old_processes, new_processes, expected
 ):
     config = tiny.config(tmp_path, batch_size=2, gradient_accumulation=2)
-    assert accumulation_for(config, new_processes, checkpoint(4 * old_processes)) == expected
+    assert micro_steps_for(config, new_processes, checkpoint(4 * old_processes)) == expected
     notes = [
         note
         for note in resume_notes(config, expected, new_processes, checkpoint(4 * old_processes))
@@ -127,7 +127,7 @@ def test_global_batch_is_kept_with_other_process_counts(
     assert len(notes) == (old_processes != new_processes) and all(
         f"{4 * old_processes} clips" in note for note in notes
     )
-    assert accumulation_for(config, new_processes, None) == 2
+    assert micro_steps_for(config, new_processes, None) == 2
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,12 @@ def test_a_global_batch_that_cannot_be_kept_is_refused(
 ):
     config = tiny.config(tmp_path, **{"batch_size": 2, "gradient_accumulation": 2, **change})
     with refuses(message_pattern):
-        accumulation_for(config, new_processes, checkpoint(8))
+        micro_steps_for(config, new_processes, checkpoint(8))
 
 
 def test_global_batch_may_be_split_differently(tiny, tmp_path):
     config = tiny.config(tmp_path, batch_size=1, gradient_accumulation=4)
-    assert accumulation_for(config, 2, checkpoint(8)) == 4
+    assert micro_steps_for(config, 2, checkpoint(8)) == 4
 
 
 def test_changed_end_of_a_cosine_schedule_is_noted(tiny, tmp_path):

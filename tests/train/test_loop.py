@@ -18,7 +18,7 @@ from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.config import parse_config
 from egox_train.train.loop import train
 from egox_train.train.model import make_optimizer
-from egox_train.train.samples import CachedSamples, Item
+from egox_train.train.samples import CachedSamples, TrainingItem
 from egox_train.train.step_log import bucket_losses
 from tests.full_disk import limit_file_size
 from tests.paths import STANDIN_VAE, read_folder_files
@@ -209,7 +209,7 @@ def test_captions_are_dropped_at_the_set_share(workplace, tiny):
     training_settings = tiny.settings(workplace, conditioning={"caption_dropout": 0.5})
     samples = CachedSamples(parse_config(training_settings), "train")
     drawn_items = [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
-    assert 70 < sum(item.silent for item in drawn_items) < 130
+    assert 70 < sum(item.has_empty_caption for item in drawn_items) < 130
     assert drawn_items == [
         item for step in range(100) for item, _ in samples.items_of_step(step, 2)
     ]
@@ -220,7 +220,7 @@ def test_captions_are_dropped_at_the_set_share(workplace, tiny):
     write_shard(shard, {**load_file(shard), EMPTY_CAPTION: torch.full((4, 24), 7.0)}, made_from)
     reread_samples = CachedSamples(parse_config(training_settings), "train")
     empty_text, caption_text = (
-        reread_samples.load(Item(clip="take0__cam", silent=empty_text)).text
+        reread_samples.load(TrainingItem(clip="take0__cam", has_empty_caption=empty_text)).text
         for empty_text in (True, False)
     )
     assert (
@@ -230,7 +230,7 @@ def test_captions_are_dropped_at_the_set_share(workplace, tiny):
     )
     samples_without_dropout = CachedSamples(tiny.config(workplace), "train")
     assert not any(
-        item.silent
+        item.has_empty_caption
         for step in range(100)
         for item, _ in samples_without_dropout.items_of_step(step, 2)
     )

@@ -145,7 +145,7 @@ def test_shared_bias_of_a_batch_equals_single_clips(workplace, tiny, monkeypatch
         )
         assert (scope.shared_bias(torch.float32) is not None) == (bias_path == "shared")
         loss_result.loss.backward()
-        results[bias_path] = loss_result.per_clip, model.blocks[0].attn1.to_q.weight.grad
+        results[bias_path] = loss_result.clip_losses, model.blocks[0].attn1.to_q.weight.grad
     for shared_value, single_value in zip(*results.values(), strict=True):
         torch.testing.assert_close(
             shared_value, single_value, atol=1e-6, rtol=1e-5

@@ -9,7 +9,7 @@ from egox_train.train.config import load_config, parse_config
 from egox_train.train.loop import train
 from egox_train.train.loss import flow_loss
 from egox_train.train.model import make_trainable
-from egox_train.train.samples import noise_for, sample_generator
+from egox_train.train.samples import draw_noise, sample_generator
 from egox_train.wan.transformer import load_base, save_native
 from tests.paths import ROOT
 from tests.refusals import refuses
@@ -31,7 +31,7 @@ def loss_and_gradients(
                 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
             )
     sample = tiny.first_sample(config)
-    noise_latent = noise_for(sample, sample_generator(0, 0, "noise"), False)
+    noise_latent = draw_noise(sample, sample_generator(0, 0, "noise"), False)
     dtype = trainable.compute_dtype
     with torch.autocast("cpu", dtype=dtype, enabled=trainable.autocast):
         loss_result = flow_loss(

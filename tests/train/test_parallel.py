@@ -13,7 +13,7 @@ from egox_core.errors import EgoXInputError
 from egox_train.parallel import (
     LostClusterError,
     WorkerPlan,
-    devices_of,
+    parse_devices,
     run_all,
     run_items,
 )
@@ -81,15 +81,15 @@ def test_failures_are_named_and_progress_counts_finished_items():
 
 
 def test_devices_are_checked_and_passed_to_workers(monkeypatch):
-    assert devices_of("cpu, cpu:0") == ("cpu", "cpu:0") and devices_of("cuda:3,cuda:4", "ray") == (
-        "cuda",
-    )
+    assert parse_devices("cpu, cpu:0") == ("cpu", "cpu:0") and parse_devices(
+        "cuda:3,cuda:4", "ray"
+    ) == ("cuda",)
     with refuses("'gpu'"):
-        devices_of("gpu")
+        parse_devices("gpu")
     with refuses("CUDA devices"):
-        devices_of("cuda:99")
+        parse_devices("cuda:99")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    assert devices_of("cuda") == ("cuda",)
+    assert parse_devices("cuda") == ("cuda",)
     worker_plan = WorkerPlan(devices=("cpu",))
     assert list(run_items(lambda item, device: (item, device), [7], worker_plan)) == [
         (0, (7, "cpu"), "")

@@ -58,7 +58,7 @@ def test_every_weight_is_counted_in_the_prediction(name):
 def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes, main_gb):
     model = meta_model("1.3B" if file == "train_24gb.yaml" else "14B")
     grid = SMALLER if "16gb" in file else RELEASED
-    machine = Machine(card_bytes=gigabytes * GB, main_bytes=main_gb * GB)
+    machine = Machine(gpu_bytes=gigabytes * GB, main_bytes=main_gb * GB)
     memory_notes = check_memory(load_config(CONFIGS / file), model, grid, machine, shards=shards)
     assert "of a step" in memory_notes[0] and "main memory" in memory_notes[1]
 
@@ -107,7 +107,7 @@ def test_training_beyond_memory_is_refused_with_a_fix(machine, changed_settings,
             config,
             meta_model(),
             RELEASED,
-            Machine(card_bytes=card_gb * GB, main_bytes=main_gb * GB),
+            Machine(gpu_bytes=card_gb * GB, main_bytes=main_gb * GB),
         )
 
 

@@ -12,8 +12,8 @@ from egox_train.data.cache_store import read_index, write_index
 from egox_train.train import loop
 from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.loop import train
-from egox_train.train.samples import CachedSamples, Item
-from egox_train.train.validation import COLUMNS, HeldOut, spread_over_takes
+from egox_train.train.samples import CachedSamples, TrainingItem
+from egox_train.train.validation import RESULT_NAMES, HeldOutClips, spread_over_takes
 
 EVERY_2 = {"validation": {"every": 2, "clips": 4}}
 
@@ -38,7 +38,7 @@ def test_missing_validation_clips_are_warned_of_at_the_start(workplace, tiny, ca
     with caplog.at_level(logging.WARNING, logger="egox_train.train"):
         outcome = tiny.train(workplace, progress=record_warning, **EVERY_2)
     assert outcome.finished and warning_counts == [True] * 6
-    assert not any(COLUMNS[0] in line for line in tiny.curve(workplace / "run"))
+    assert not any(RESULT_NAMES[0] in line for line in tiny.curve(workplace / "run"))
 
 
 @pytest.mark.parametrize("failing_method", ["load_share", "score"])
@@ -49,7 +49,7 @@ def test_failed_validation_is_noted_and_training_continues(
         raise RuntimeError("out of memory")
 
     tiny.train(workplace, output=str(workplace / "plain"))
-    monkeypatch.setattr(HeldOut, failing_method, out_of_memory)
+    monkeypatch.setattr(HeldOutClips, failing_method, out_of_memory)
     with caplog.at_level(logging.WARNING, logger="egox_train.train"):
         outcome = tiny.train(workplace, **EVERY_2)
     assert outcome.finished and caplog.text.count("out of memory") == 3
@@ -74,7 +74,7 @@ def test_run_killed_before_validation_resumes_equally(workplace, tiny, monkeypat
     )
     train(uninterrupted_config)
     with monkeypatch.context() as patch:
-        patch.setattr(HeldOut, "score", raise_killed)
+        patch.setattr(HeldOutClips, "score", raise_killed)
         with pytest.raises(Killed):
             train(interrupted_config)
     assert [f.name for f in checkpoint_folders(workplace / "broken")] == [
@@ -82,7 +82,9 @@ def test_run_killed_before_validation_resumes_equally(workplace, tiny, monkeypat
     ]  # it was saved first
     assert train(interrupted_config).finished
     assert tiny.curve(workplace / "broken") == tiny.curve(workplace / "whole")
-    assert [line["step"] for line in tiny.curve(workplace / "whole") if COLUMNS[0] in line] == [
+    assert [
+        line["step"] for line in tiny.curve(workplace / "whole") if RESULT_NAMES[0] in line
+    ] == [
         2,
         4,
         6,
@@ -101,7 +103,7 @@ def test_validation_clips_are_spread_over_all_takes(workplace, tiny):
         for camera in ("cam1", "cam2")
         for start in range(5)
     ]
-    items = [Item(clip=name) for name in clip_names]
+    items = [TrainingItem(clip=name) for name in clip_names]
     samples.reader.take_of = lambda clip: clip.split("__")[0]
     assert [clip_item.clip for clip_item in spread_over_takes(samples, items, 4)] == [
         "takea__cam1__0",
@@ -124,7 +126,7 @@ def test_processes_share_validation_clips_with_equal_scores(workplace, tiny, is_
     config = tiny.config(workplace, **EVERY_2)
     put_splits(workplace / "cache", ["train"] * 3 + ["validation"] * 3)
     samples = CachedSamples(config, "train")
-    held_out = HeldOut.of(config, samples.reader)
+    held_out = HeldOutClips.of(config, samples.reader)
     trainable = loop.make_trainable(config, torch.device("cpu"))
 
     def score_rows(process: int, processes: int) -> torch.Tensor:
@@ -145,7 +147,7 @@ def test_processes_share_validation_clips_with_equal_scores(workplace, tiny, is_
         shared_rows
     ) == held_out.values(single_rows)
     assert (
-        set(held_out.values(single_rows)) == set(COLUMNS[:2])
+        set(held_out.values(single_rows)) == set(RESULT_NAMES[:2])
         and held_out.values(score_rows(1, 2)) is None
     )
     assert trainable.model.training

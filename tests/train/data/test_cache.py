@@ -97,7 +97,7 @@ def test_only_changed_settings_make_clips_again(training_set, tmp_path):
     manifest = training_set / "manifest.jsonl"
     build_cache(manifest, tmp_path, cache_settings())
     second_outcome = build_cache(manifest, tmp_path, cache_settings())
-    assert (second_outcome.new, second_outcome.kept, second_outcome.remade_because) == (0, 4, "")
+    assert (second_outcome.new, second_outcome.kept, second_outcome.remake_reason) == (0, 4, "")
     records = read_manifest(manifest)
     changed_records = [
         record.model_copy(update={"hidden_lines": "leave out"}) for record in records
@@ -111,13 +111,13 @@ def test_only_changed_settings_make_clips_again(training_set, tmp_path):
     mixed_manifest.unlink()  # other tests compare the set
     assert CacheReader(tmp_path).index.settings["hidden_lines"] == "leave out"
     changed_outcome = build_cache(manifest, tmp_path, cache_settings(rays="exact"))
-    assert (changed_outcome.new, changed_outcome.remade_because) == (4, "hidden_lines, rays")
+    assert (changed_outcome.new, changed_outcome.remake_reason) == (4, "hidden_lines, rays")
     changed_vae = {k: v.clone() for k, v in load_file(VAE_FILE).items()}
     changed_vae["conv1.bias"][0] += 1
     save_file(changed_vae, tmp_path.parent / "other_vae.safetensors")
     last_settings = cache_settings(rays="exact", vae=tmp_path.parent / "other_vae.safetensors")
     vae_outcome = build_cache(manifest, tmp_path, last_settings)
-    assert (vae_outcome.new, vae_outcome.remade_because) == (4, "vae")
+    assert (vae_outcome.new, vae_outcome.remake_reason) == (4, "vae")
     shard = tmp_path / shard_name("synthetic_001")
     shard.write_bytes(shard.read_bytes()[:100])
     with refuses(shard.name):
@@ -167,7 +167,7 @@ def test_texts_are_encoded_again_if_their_cleaning_changes(training_set, tmp_pat
     ):
         monkeypatch.setitem(sys.modules, "ftfy", module)
         outcome = build_cache(manifest, tmp_path, cache_settings())
-        assert (outcome.new, outcome.remade_because) == (expected_new, expected_reason)
+        assert (outcome.new, outcome.remake_reason) == (expected_new, expected_reason)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_removed_clip_changes_only_its_takes_shards(training_set, tmp_path, monk
         second_outcome.clips,
         second_outcome.new,
         second_outcome.kept,
-        second_outcome.remade_because,
+        second_outcome.remake_reason,
     ) == (16, 1, 8, "")
     assert len(CacheReader(cache_folder).index.entries) == 16
 
@@ -264,7 +264,7 @@ def test_unreadable_clip_is_left_out_until_it_is_repaired(training_set, tmp_path
     assert (
         second_outcome.clips,
         second_outcome.new,
-        [clip for clip, _ in second_outcome.left_out],
+        [clip for clip, _ in second_outcome.omitted_clips],
     ) == (
         3,
         0,
@@ -272,10 +272,14 @@ def test_unreadable_clip_is_left_out_until_it_is_repaired(training_set, tmp_path
     )
     damaged_file.write_bytes(file_bytes)
     repaired_outcome = build_cache(manifest, cache_folder, cache_settings())
-    assert (repaired_outcome.clips, repaired_outcome.new, repaired_outcome.left_out) == (4, 1, ())
+    assert (repaired_outcome.clips, repaired_outcome.new, repaired_outcome.omitted_clips) == (
+        4,
+        1,
+        (),
+    )
     (cache_folder / "index.json").write_text("[]", "utf-8")
     second_outcome = build_cache(manifest, cache_folder, cache_settings())
-    assert (second_outcome.new, second_outcome.remade_because) == (
+    assert (second_outcome.new, second_outcome.remake_reason) == (
         0,
         "index.json, which is damaged",
     )

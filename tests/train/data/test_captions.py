@@ -25,7 +25,11 @@ ANSWERS = (
     "both hands move the box again",
 )
 ANSWERS_BY_QUESTION = dict(
-    zip((question for pair in QUESTIONS.values() for question in pair), ANSWERS, strict=True)
+    zip(
+        (question for section_questions in QUESTIONS.values() for question in section_questions),
+        ANSWERS,
+        strict=True,
+    )
 )
 TEMPLATE = (
     "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image> "

@@ -214,7 +214,7 @@ def test_the_takes_own_table_goes_first_and_as_given_is_a_pinhole(raw_folder, ta
         and view_by_name["cam02"].exo.camera == derived_view_by_name["cam02"].exo.camera
     )
     known_frames = (
-        view_by_name["cam01"].known(torch.ones(100, dtype=torch.bool)).nonzero().flatten()
+        view_by_name["cam01"].usable_frames(torch.ones(100, dtype=torch.bool)).nonzero().flatten()
     )
     assert (int(known_frames[0]), int(known_frames[-1])) == (30, 60)
     assert any("cam02" in note.text and "quality 0" in note.text for note in take.notes)

@@ -78,7 +78,9 @@ def test_mask_files_change_the_clip_and_its_prior(synthetic_takes, training_set,
     assert (unmasked_record.moving, record.moving) == ("depth file", "mask file")
     assert record.files["ego_prior.mp4"] != unmasked_record.files["ego_prior.mp4"]
     window = ClipWindow(start=record.start, frames=5, step=1)
-    exo_maps = exo_pictures.exo_pictures(exo_view, take.layout, mask_options).maps(window)
+    exo_maps = exo_pictures.exo_pictures(exo_view, take.layout, mask_options).select_map_frames(
+        window
+    )
     mask = read_mask(find_mask(tmp_path / "masks", name), exo_maps)
     clip_mask = read_clip(tmp_path / "set", record).take.depth.dynamic
     assert bool(mask.any()) and torch.equal(clip_mask, mask)

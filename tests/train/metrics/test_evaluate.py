@@ -21,8 +21,8 @@ from egox_train.data.clip_files import read_all
 from egox_train.data.manifest import write_manifest
 from egox_train.data.object_masks import write_masks
 from egox_train.data.set_files import merge_equal_notes
-from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, evaluate
-from egox_train.options import ALONE, EvaluateOptions, RunOptions
+from egox_train.metrics.evaluate import REPORT_FILE, ROWS_FOLDER, SHEET_FILE, TABLE_FILE, evaluate
+from egox_train.options import DEFAULT_RUN_OPTIONS, EvaluateOptions, RunOptions
 from egox_train.video_writer import write_levels, write_video
 from tests.refusals import refuses
 from tests.train.clip_record import clip_record
@@ -82,7 +82,7 @@ def run_evaluation(
     root: Path,
     out: str = "out",
     options: EvaluateOptions = FAST_OPTIONS,
-    run_options: RunOptions = ALONE,
+    run_options: RunOptions = DEFAULT_RUN_OPTIONS,
     **options_of_evaluate,
 ):
     return evaluate(
@@ -99,7 +99,7 @@ def test_report_contains_all_figures(set_copy):
     report = run_evaluation(
         set_copy, options=replace(FAST_OPTIONS, masks=set_copy / "masks")
     ).report
-    assert report == read_json(set_copy / "out" / REPORT)
+    assert report == read_json(set_copy / "out" / REPORT_FILE)
     assert (report["clips"], report["takes"], report["failed"], report["errors"]) == (4, 4, 0, {})
     assert [row["clip"] for row in report["rows"]] == list(CLIPS)
     means_by_video = report["means"]
@@ -124,7 +124,7 @@ def test_report_contains_all_figures(set_copy):
     assert report["object_matching"] == "by id" and report["coverage_from"] == ["picture"]
     need_weights = "LPIPS,CLIP-I,FVD,FVD (VideoMAE),Motion Smoothness,Dynamic Degree".split(",")
     assert list(report["not_computed"]) == need_weights
-    table = (set_copy / "out" / TABLE).read_text("utf-8")
+    table = (set_copy / "out" / TABLE_FILE).read_text("utf-8")
     heading = (
         "|  | clips, takes | PSNR ↑ | SSIM ↑ | LPIPS ↓ | CLIP-I ↑ | Location Err (px) ↓ | IoU ↑ | "
         "Contour Acc ↑ | FVD ↓ | FVD (VideoMAE) ↓ | Temporal Flickering ↑ | Motion Smoothness ↑ | "
@@ -134,7 +134,7 @@ def test_report_contains_all_figures(set_copy):
     clip_list = report["protocol"]["clip_list"]
     protocol_text = "32x32 px, resized: none, frames 5 at 10 a second; networks: none; "
     assert f"Protocol: 4 clips (list {clip_list}), {protocol_text}" in table
-    contact_sheet = cv2.imread(str(set_copy / "out" / SHEET))
+    contact_sheet = cv2.imread(str(set_copy / "out" / SHEET_FILE))
     # Two clips; exo is twice as wide as the three ego pictures, of which the last is the truth.
     assert contact_sheet.shape == (2 * (SIZE + 16), 5 * SIZE + 3 * GAP, 3)
     sheet_part = contact_sheet[16 : 16 + SIZE, -SIZE:, ::-1]
@@ -148,13 +148,13 @@ def test_interrupted_run_continues_to_the_same_report(set_copy):
 
     with pytest.raises(KeyboardInterrupt):
         run_evaluation(set_copy, progress=raise_interrupt)
-    assert not (set_copy / "out" / REPORT).exists()
-    assert len(list((set_copy / "out" / ROWS).glob("*.json"))) == 2
+    assert not (set_copy / "out" / REPORT_FILE).exists()
+    assert len(list((set_copy / "out" / ROWS_FOLDER).glob("*.json"))) == 2
     assert run_evaluation(set_copy).kept == 2
-    (set_copy / "fresh" / ROWS).mkdir(parents=True)
-    with another_is_at(set_copy / "fresh" / ROWS / "a.json", 3) as progress:
+    (set_copy / "fresh" / ROWS_FOLDER).mkdir(parents=True)
+    with another_is_at(set_copy / "fresh" / ROWS_FOLDER / "a.json", 3) as progress:
         run_evaluation(set_copy, out="fresh", progress=progress)
-    for name in (REPORT, TABLE, SHEET):
+    for name in (REPORT_FILE, TABLE_FILE, SHEET_FILE):
         assert filecmp.cmp(set_copy / "out" / name, set_copy / "fresh" / name, shallow=False)
 
 
@@ -162,8 +162,8 @@ def test_rows_are_made_again_if_files_or_settings_change(set_copy):
     run_evaluation(set_copy)
     assert run_evaluation(set_copy).kept == 4
     save_video(set_copy / GENERATED / "b.mp4", soft_picture(0))  # what clip a should be
-    (set_copy / "out" / ROWS / "c.npz").write_bytes(b"cut off")
-    (set_copy / "out" / ROWS / "d.json").write_text("{", "utf-8")
+    (set_copy / "out" / ROWS_FOLDER / "c.npz").write_bytes(b"cut off")
+    (set_copy / "out" / ROWS_FOLDER / "d.json").write_text("{", "utf-8")
     changed_outcome = run_evaluation(set_copy)
     assert changed_outcome.kept == 1
     assert changed_outcome.report["rows"][1]["metrics"][GENERATED]["patch_zncc"] < 0.5
@@ -198,7 +198,7 @@ def test_figures_are_given_per_visibility_class(set_copy):
         "psnr_now" not in row_without_classes
         and report["means"][GENERATED]["psnr_now"]["clips"] == 1
     )
-    table = (set_copy / "out" / TABLE).read_text("utf-8")
+    table = (set_copy / "out" / TABLE_FILE).read_text("utf-8")
     assert "## Observed and unobserved areas" in table and "| PSNR now ↑ |" in table
     (set_copy / "clips" / "a" / "seen.mkv").write_bytes(b"cut off")
     assert "a" in run_evaluation(set_copy).errors
@@ -256,7 +256,7 @@ def test_damaged_clips_are_reported_and_the_others_evaluated(set_copy):
     for name, reason in DAMAGED_CLIPS.items():
         assert reason in outcome.errors[name] and "Fix:" in outcome.errors[name], name
     assert [row["clip"] for row in outcome.report["rows"]] == list(CLIPS)
-    table = (set_copy / "out" / TABLE).read_text("utf-8")
+    table = (set_copy / "out" / TABLE_FILE).read_text("utf-8")
     assert all(f"- {name}: " in table for name in DAMAGED_CLIPS)
     # Nothing left to evaluate still gives a report.
     shutil.rmtree(set_copy / GENERATED)
@@ -316,7 +316,7 @@ def test_fvd_is_computed_per_method_and_kept_after_a_restart(set_copy, monkeypat
     distance, truth_distance = (report["sets"]["fvd"][name] for name in (GENERATED, "same"))
     assert len(report["sets"]["fvd"]) == 2 and distance > 0 == truth_distance
     assert "FVD" not in report["not_computed"]
-    assert f"| {distance:.1f} |" in (set_copy / "out" / TABLE).read_text("utf-8")
+    assert f"| {distance:.1f} |" in (set_copy / "out" / TABLE_FILE).read_text("utf-8")
     assert run_evaluation(set_copy, options=options).report == report
     assert run_evaluation(set_copy).report["sets"] == {}  # rows without features are others
 
@@ -338,7 +338,7 @@ def test_splits_parts_and_dry_runs_are_evaluated(set_copy):
     full_report = run_evaluation(set_copy, out="whole").report
     part_outcome = run_evaluation(set_copy, run_options=RunOptions(part=(1, 2)))
     assert (part_outcome.clips, part_outcome.kept, part_outcome.report) == (2, 0, {})
-    assert not (set_copy / "out" / REPORT).exists()
+    assert not (set_copy / "out" / REPORT_FILE).exists()
     dry_run_outcome = run_evaluation(set_copy, run_options=RunOptions(dry_run=True))
     assert dry_run_outcome.clips == 4 and dry_run_outcome.seconds > 0
     second_outcome = run_evaluation(set_copy)
@@ -366,4 +366,4 @@ def test_wrong_weights_are_refused_before_the_first_row(set_copy):
     ):
         with refuses(expected_text):
             run_evaluation(set_copy, options=EvaluateOptions(weights={name: set_copy / file}))
-    assert not (set_copy / "out" / ROWS).exists()
+    assert not (set_copy / "out" / ROWS_FOLDER).exists()

@@ -6,10 +6,10 @@ import torch
 
 from egox_train.data.object_masks import ObjectMasks, read_masks, write_masks
 from egox_train.metrics.objects import (
-    boundary,
     contour_accuracy,
     iou,
     location_error_px,
+    mask_boundary,
     object_rows,
 )
 from tests.refusals import refuses
@@ -55,7 +55,7 @@ def test_boundary_follows_the_davis_definition():
     expected_boundary = np.zeros_like(random_mask)
     for r, c in np.ndindex(9, 7):
         expected_boundary[r, c] = (random_mask[r : r + 2, c : c + 2] != random_mask[r, c]).any()
-    assert (boundary(random_mask) == expected_boundary).all()
+    assert (mask_boundary(random_mask) == expected_boundary).all()
 
 
 def test_contour_accuracy_tolerates_one_pixel():

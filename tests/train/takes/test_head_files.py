@@ -16,7 +16,7 @@ from egox_core.take import load_take
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
 from egox_core.trajectory.head_points import HeadPoints
 from egox_core.trajectory.head_template import POINTS, ego_from_head
-from egox_train.takes.head_step import out_of_step
+from egox_train.takes.head_step import check_pose_shift
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
 from lab.drawn.detected import project_person
 from lab.drawn.layout import draw_layout
@@ -148,10 +148,12 @@ def test_who_is_out_of_step_is_told(late):
     head_poses = torch.from_numpy(layout.head.world_from_eyes)
     w2c = compose(ego_from_head(1), invert(head_poses))
     ego_path = CameraPath(lens=None, w2c=w2c, world="take")
-    notes = out_of_step(head_points, ego_path, exo_path)
+    notes = check_pose_shift(head_points, ego_path, exo_path)
     expected_words = f"best {abs(late)} frames {'later' if late > 0 else 'earlier'}"
     assert len(notes) == bool(late) and all(expected_words in note.text for note in notes)
-    assert not out_of_step(head_points, replace(ego_path, w2c=w2c[:1].expand(49, 3, 4)), exo_path)
+    assert not check_pose_shift(
+        head_points, replace(ego_path, w2c=w2c[:1].expand(49, 3, 4)), exo_path
+    )
 
 
 def test_one_file_and_no_depth(folder, take, marks, capsys):
