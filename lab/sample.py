@@ -31,7 +31,7 @@ from lab.small_model.settings import FIRST_SEED, ClipSettings
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
-LIMIT_BYTES = 3_000_000
+MOST_SAMPLE_BYTES = 3_000_000
 
 
 @frozen
@@ -93,9 +93,9 @@ def main() -> int:
     for name, size in file_sizes.items():
         print(f"{name:24s} {size / 1000:8.0f} kB")
     print(f"{'together':24s} {sum(file_sizes.values()) / 1000:8.0f} kB in {folder}")
-    if sum(file_sizes.values()) > LIMIT_BYTES:
+    if sum(file_sizes.values()) > MOST_SAMPLE_BYTES:
         print(
-            f"more than the sample's limit of {LIMIT_BYTES / 1e6:.0f} MB: draw it smaller",
+            f"more than the sample's limit of {MOST_SAMPLE_BYTES / 1e6:.0f} MB: draw it smaller",
             file=sys.stderr,
         )
         return 1

@@ -12,16 +12,16 @@ import egox_core
 from tests.paths import ROOT
 from tools.texts.locales import HELP
 
-from .test_imports import TREES
+from .test_imports import SOURCE_TREES
 
 CITATION = re.compile(
     r"\bquirks?\s+(\d+(?:(?:,\s*|\s+and\s+|\s+to\s+|\s*[-–]\s*)\d+)*)", re.IGNORECASE
 )
 FOLDERS = "|".join(
-    (*TREES, "docs", "web", "workflows", "configs", "sample", "locales", "subgraphs")
+    (*SOURCE_TREES, "docs", "web", "workflows", "configs", "sample", "locales", "subgraphs")
 )
 PATH_PATTERN = re.compile(rf"(?<![\w/.<*…-])(?:{FOLDERS})/[\w./*…<>$-]*\w")
-MODULE_PATTERN = re.compile(rf"(?<![\w/.])(?:{'|'.join(TREES)})(?:\.\w+)+")
+MODULE_PATTERN = re.compile(rf"(?<![\w/.])(?:{'|'.join(SOURCE_TREES)})(?:\.\w+)+")
 GPU_RESULTS = "benchmarks/results/gpu_"  # what `run.py bench gpu` makes on a machine with a GPU
 
 

@@ -25,7 +25,7 @@ from egox_core.trajectory import joined_points
 from egox_core.types import CameraTrajectory
 from egox_train.takes.head_files import _entries_of_frames, _numbering
 from egox_train.takes.mask_files import MASK_KEY, check_mask, find_mask, read_mask
-from lab.drawn.person import HAND
+from lab.drawn.person import HAND_JOINTS
 from tests.frames_in_use import frames_in_use
 
 FRAME_SIZE, VIDEO_FRAMES, FPS = 64, 60, 30.0
@@ -269,7 +269,7 @@ def meta_json_of_the_editor(count, file_frames, folder):
 
 
 def hands_json(count, file_frames, folder):
-    right_hand = HAND[:, [1, 0, 2]] - HAND[0, [1, 0, 2]]
+    right_hand = HAND_JOINTS[:, [1, 0, 2]] - HAND_JOINTS[0, [1, 0, 2]]
     hand_joints = np.tile(np.stack([right_hand * [1, -1, 1], right_hand]), (count, 1, 1, 1))
     hand_joints[..., 2] += 1 + np.arange(count)[:, None, None] / 64
     write_hands(HandTrack.of_joints(torch.from_numpy(hand_joints)), folder / "hands.json")

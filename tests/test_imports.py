@@ -20,14 +20,14 @@ HOST = set(
     "node_helpers execution server latent_preview cuda_malloc app utils".split()
 )
 PACKAGES = ("egox_core", "egox_train")
-TREES = (*PACKAGES, "nodes", "lab", "tools", "benchmarks", "tests")
-OUTSIDE = {"lab", "tools", "benchmarks", "tests"}
+SOURCE_TREES = (*PACKAGES, "nodes", "lab", "tools", "benchmarks", "tests")
+OUTSIDE_TREES = {"lab", "tools", "benchmarks", "tests"}
 # What a tree (or a file) may not import by an absolute name.
 REFUSED_IMPORTS = {
-    "egox_core": HOST | OUTSIDE | set(PACKAGES),
-    "egox_train": HOST | OUTSIDE,
-    "train_egox.py": HOST | OUTSIDE,
-    "nodes": OUTSIDE | set(PACKAGES),  # relative, as one pack
+    "egox_core": HOST | OUTSIDE_TREES | set(PACKAGES),
+    "egox_train": HOST | OUTSIDE_TREES,
+    "train_egox.py": HOST | OUTSIDE_TREES,
+    "nodes": OUTSIDE_TREES | set(PACKAGES),  # relative, as one pack
     "lab": {"tools", "train_egox", "benchmarks", "tests"},
     "tools": {"lab", "train_egox", "benchmarks", "tests"},
     "benchmarks": {"tests"},
@@ -60,7 +60,7 @@ def list_imports(path: Path) -> list[tuple[int, str, str]]:
 def imported_file(path: Path, level: int, module: str, name: str) -> Path | None:
     """Find the file in the repository that an import statement refers to."""
     module_parts = [part for part in module.split(".") if part]
-    if not level and module.split(".")[0] not in TREES:
+    if not level and module.split(".")[0] not in SOURCE_TREES:
         return None
     base_path = (
         path.parents[level - 1].joinpath(*module_parts) if level else ROOT.joinpath(*module_parts)
@@ -139,7 +139,7 @@ def test_a_room_of_the_core_is_entered_by_its_init():
     for path in [
         ROOT / "__init__.py",
         ROOT / "train_egox.py",
-        *python_files(*set(TREES) - {"tests"}),
+        *python_files(*set(SOURCE_TREES) - {"tests"}),
     ]:
         for level, module, name in list_imports(path):
             room = imported_file(path, level, module, "")
@@ -159,9 +159,9 @@ def test_a_room_of_the_core_is_entered_by_its_init():
 @pytest.mark.parametrize("unit_name", [str, room_of], ids=["files", "rooms"])
 def test_imports_have_no_cycle(unit_name):
     """Check that neither files nor packages import each other in a circle."""
-    init_files = {ROOT / tree / "__init__.py" for tree in TREES}
+    init_files = {ROOT / tree / "__init__.py" for tree in SOURCE_TREES}
     imports_by_unit: dict[str, set[str]] = {}
-    for path in set(python_files(*TREES)) - init_files:
+    for path in set(python_files(*SOURCE_TREES)) - init_files:
         if unit_name is room_of or path.name != "__init__.py":
             imported_paths = imported_files(path) - init_files
             if unit_name is str:
@@ -206,7 +206,7 @@ def test_nodes_draw_only_through_nodes_show():
 @pytest.mark.parametrize("tree", REFUSED_IMPORTS)
 def test_each_tree_imports_only_permitted_packages(tree):
     """Check that each source folder imports only permitted packages."""
-    for path in python_files(tree) if tree in TREES else [ROOT / tree]:
+    for path in python_files(tree) if tree in SOURCE_TREES else [ROOT / tree]:
         relative_path = path.relative_to(ROOT)
         for level, module, name in list_imports(path):
             import_text = f"{relative_path.as_posix()} imports {'.' * level}{module} {name}"

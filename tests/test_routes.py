@@ -467,62 +467,72 @@ def camera_from_matrix(intrinsics: np.ndarray, size: tuple[int, int]) -> CameraM
     return CameraModel.from_intrinsics(intrinsics, *size)
 
 
-register_input_form("K: array, of the frames")(lambda c: align_with_camera(c, None, c.intrinsics()))
+register_input_form("K: array, of the frames")(
+    lambda clip: align_with_camera(clip, None, clip.intrinsics())
+)
 register_input_form("K: array, of the source")(
-    lambda c: align_with_camera(c, None, c.source_intrinsics)
+    lambda clip: align_with_camera(clip, None, clip.source_intrinsics)
 )
 register_input_form("K: array, of the frames, depth of half their size")(
-    lambda c: align_with_camera(c, c.depth_maps(2), c.intrinsics())
+    lambda clip: align_with_camera(clip, clip.depth_maps(2), clip.intrinsics())
 )
 register_input_form("K: array, of a depth of half the frames' size")(
-    lambda c: align_with_camera(c, c.depth_maps(2), c.intrinsics(0.5))
+    lambda clip: align_with_camera(clip, clip.depth_maps(2), clip.intrinsics(0.5))
 )
 register_input_form("K: array, of the source, depth of half the frames' size")(
-    lambda c: align_with_camera(c, c.depth_maps(2), c.source_intrinsics)
+    lambda clip: align_with_camera(clip, clip.depth_maps(2), clip.source_intrinsics)
 )
 register_input_form("K: array, of a depth of the source's size")(
-    lambda c: align_with_camera(c, c.take.exo_depth_m.numpy()[c.indices], c.source_intrinsics)
+    lambda clip: align_with_camera(
+        clip, clip.take.exo_depth_m.numpy()[clip.indices], clip.source_intrinsics
+    )
 )
 register_input_form("K: camera of the frames", compares_later_results=True)(
-    lambda c: align_with_camera(c, None, camera_from_matrix(c.intrinsics(), c.picture.size))
+    lambda clip: align_with_camera(
+        clip, None, camera_from_matrix(clip.intrinsics(), clip.picture.size)
+    )
 )
 register_input_form("K: camera of the source")(
-    lambda c: align_with_camera(c, None, camera_from_matrix(c.source_intrinsics, c.picture.source))
+    lambda clip: align_with_camera(
+        clip, None, camera_from_matrix(clip.source_intrinsics, clip.picture.source)
+    )
 )
 register_input_form("K: camera of the source, with a file")(
-    lambda c: align_with_camera(
-        c, c.depth_file(), camera_from_matrix(c.source_intrinsics, c.picture.source)
+    lambda clip: align_with_camera(
+        clip, clip.depth_file(), camera_from_matrix(clip.source_intrinsics, clip.picture.source)
     )
 )
 register_input_form("K: array, of the source, with a file")(
-    lambda c: align_with_camera(c, c.depth_file(), c.source_intrinsics)
+    lambda clip: align_with_camera(clip, clip.depth_file(), clip.source_intrinsics)
 )
 register_input_form("K: array, of the source, with a file of half its size")(
-    lambda c: align_with_camera(c, c.depth_file(2), c.source_intrinsics)
+    lambda clip: align_with_camera(clip, clip.depth_file(2), clip.source_intrinsics)
 )
 register_input_form("K: exo_camera of meta.json")(
-    lambda c: align_depth(c, c.depth_file(), meta=read_meta(c.exact_meta_file()))
+    lambda clip: align_depth(clip, clip.depth_file(), meta=read_meta(clip.exact_meta_file()))
 )
 register_input_form("K: exo_camera of meta.json, file of half the size")(
-    lambda c: align_depth(c, c.depth_file(2), meta=read_meta(c.exact_meta_file()))
+    lambda clip: align_depth(clip, clip.depth_file(2), meta=read_meta(clip.exact_meta_file()))
 )
 
 
 @register_input_form("K: meta.json")
-def _(c: Clip) -> DepthAndPath:
-    return align_depth(c, c.depth_file(), meta=read_meta(c.meta("full size", c.source_intrinsics)))
+def _(clip: Clip) -> DepthAndPath:
+    return align_depth(
+        clip, clip.depth_file(), meta=read_meta(clip.meta("full size", clip.source_intrinsics))
+    )
 
 
 @register_input_form("K: meta.json, of another resolution")
-def _(c: Clip) -> DepthAndPath:
-    k = np.diag([7.5, 7.5, 1]) @ c.source_intrinsics  # its centre stays the middle, as released
-    return align_depth(c, c.depth_file(), meta=read_meta(c.meta("large", k)))
+def _(clip: Clip) -> DepthAndPath:
+    k = np.diag([7.5, 7.5, 1]) @ clip.source_intrinsics  # its centre stays the middle, as released
+    return align_depth(clip, clip.depth_file(), meta=read_meta(clip.meta("large", k)))
 
 
 @register_input_form("K: meta.json, without a frame's K in sockets", FILE_TOLERANCE)
-def _(c: Clip) -> DepthAndPath:
-    sockets = {"moge_geometry": moge_payload(c, c.intrinsics(1.3))}
-    return align_depth(c, sockets=sockets, meta=read_meta(c.exact_meta_file()))
+def _(clip: Clip) -> DepthAndPath:
+    sockets = {"moge_geometry": moge_payload(clip, clip.intrinsics(1.3))}
+    return align_depth(clip, sockets=sockets, meta=read_meta(clip.exact_meta_file()))
 
 
 def moge_payload(clip: Clip, intrinsics: np.ndarray) -> dict[str, Tensor]:
@@ -540,58 +550,62 @@ def moge_payload(clip: Clip, intrinsics: np.ndarray) -> dict[str, Tensor]:
 
 
 @register_input_form("K: meta.json of ViPE", FILE_TOLERANCE)
-def _(c: Clip) -> DepthAndPath:
-    folder = c.folder / f"vipe{c.exo_moves}"
+def _(clip: Clip) -> DepthAndPath:
+    folder = clip.folder / f"vipe{clip.exo_moves}"
     folder.mkdir(exist_ok=True)
-    FORMS["vipe"](folder, c.poses(of_exo=True))
-    return align_depth(c, c.depth_file(), meta=read_meta(folder / "intrinsics" / "clip.npz"))
+    FORMS["vipe"](folder, clip.poses(of_exo=True))
+    return align_depth(clip, clip.depth_file(), meta=read_meta(folder / "intrinsics" / "clip.npz"))
 
 
 @register_input_form("K: the editor's meta.json", FILE_TOLERANCE)
-def _(c: Clip) -> DepthAndPath:
-    meta = export_folder(c, "meta") / "meta.json"
-    return align_depth(c, c.depth_file(), meta=read_meta(meta))
+def _(clip: Clip) -> DepthAndPath:
+    meta = export_folder(clip, "meta") / "meta.json"
+    return align_depth(clip, clip.depth_file(), meta=read_meta(meta))
 
 
 register_input_form("exo pose: array of the frames", compares_later_results=True)(
-    lambda c: align_with_camera(c, None, c.lens)
+    lambda clip: align_with_camera(clip, None, clip.lens)
 )
 register_input_form("exo pose: array of the source")(
-    lambda c: align_depth(c, camera=c.lens, exo_w2c=c.source_exo_w2c.numpy())
+    lambda clip: align_depth(clip, camera=clip.lens, exo_w2c=clip.source_exo_w2c.numpy())
 )
 register_input_form("exo pose: array, with a file")(
-    lambda c: align_depth(c, c.depth_file(), camera=c.source_intrinsics, exo_w2c=c.exo_pose)
+    lambda clip: align_depth(
+        clip, clip.depth_file(), camera=clip.source_intrinsics, exo_w2c=clip.exo_pose
+    )
 )
 register_input_form("exo pose: array of the source, with a file")(
-    lambda c: align_depth(
-        c, c.depth_file(), camera=c.source_intrinsics, exo_w2c=c.source_exo_w2c.numpy()
+    lambda clip: align_depth(
+        clip, clip.depth_file(), camera=clip.source_intrinsics, exo_w2c=clip.source_exo_w2c.numpy()
     )
 )
 register_input_form("exo pose: meta.json, with sockets", FILE_TOLERANCE)(
-    lambda c: align_depth(
-        c,
-        sockets={"moge_geometry": moge_payload(c, c.intrinsics())},
-        meta=read_meta(c.exact_meta_file()),
+    lambda clip: align_depth(
+        clip,
+        sockets={"moge_geometry": moge_payload(clip, clip.intrinsics())},
+        meta=read_meta(clip.exact_meta_file()),
     )
 )
 
 
 def register_pose_file_form(form: str) -> None:
     @register_input_form(f"exo pose: {form}", FILE_TOLERANCE)
-    def _(c: Clip) -> DepthAndPath:
-        folder = c.folder / f"{form} {c.exo_moves}"
+    def _(clip: Clip) -> DepthAndPath:
+        folder = clip.folder / f"{form} {clip.exo_moves}"
         folder.mkdir(exist_ok=True)
-        file = FORMS[form](folder, c.poses(of_exo=form not in FORMS_WITH_BOTH_CAMERAS))
-        poses = read_exo_poses(file, reference_result(c).depth)
-        return align_depth(c, camera=c.lens, exo_w2c=poses.numpy())
+        file = FORMS[form](folder, clip.poses(of_exo=form not in FORMS_WITH_BOTH_CAMERAS))
+        poses = read_exo_poses(file, reference_result(clip).depth)
+        return align_depth(clip, camera=clip.lens, exo_w2c=poses.numpy())
 
     @register_input_form(f"ego path: {form}", FILE_TOLERANCE, compares_later_results=True)
-    def _(c: Clip) -> DepthAndPath:
-        folder = c.folder / f"ego {form} {c.exo_moves}"
+    def _(clip: Clip) -> DepthAndPath:
+        folder = clip.folder / f"ego {form} {clip.exo_moves}"
         folder.mkdir(exist_ok=True)
-        file = FORMS[form](folder, c.poses(of_exo=False, upright=form != "meta"))
-        path, _ = stages.path(file, frames=c.frames, camera=c.ego, scene=reference_scene(c))
-        return DepthAndPath(reference_result(c).depth, path)
+        file = FORMS[form](folder, clip.poses(of_exo=False, upright=form != "meta"))
+        path, _ = stages.path(
+            file, frames=clip.frames, camera=clip.ego, scene=reference_scene(clip)
+        )
+        return DepthAndPath(reference_result(clip).depth, path)
 
 
 for _pose_form in FORMS:
@@ -604,22 +618,24 @@ def read_ego_path(clip: Clip, poses: Any, **options: Any) -> DepthAndPath:
 
 
 register_input_form("ego path: array, in the scene's world", compares_later_results=True)(
-    lambda c: read_ego_path(c, c.ego_w2c.numpy(), scene=reference_scene(c))
+    lambda clip: read_ego_path(clip, clip.ego_w2c.numpy(), scene=reference_scene(clip))
 )
 register_input_form("ego path: array of the source")(
-    lambda c: read_ego_path(c, c.take.ego.w2c.numpy(), exo_w2c=c.source_exo_w2c.numpy())
+    lambda clip: read_ego_path(clip, clip.take.ego.w2c.numpy(), exo_w2c=clip.source_exo_w2c.numpy())
 )
 register_input_form("ego path: keyframes")(
-    lambda c: read_ego_path(c, keyframe_document(c)["keyframes"], scene=reference_scene(c))
+    lambda clip: read_ego_path(
+        clip, keyframe_document(clip)["keyframes"], scene=reference_scene(clip)
+    )
 )
 register_input_form("ego path: a path of the whole source")(
-    lambda c: read_ego_path(
-        c,
-        whole_source_path(c),
+    lambda clip: read_ego_path(
+        clip,
+        whole_source_path(clip),
     )
 )
 register_input_form("ego path: meta.json as read")(
-    lambda c: read_ego_path(c, read_meta(c.exact_meta_file()))
+    lambda clip: read_ego_path(clip, read_meta(clip.exact_meta_file()))
 )
 
 
@@ -676,11 +692,11 @@ def register_editor_export(form: str, file: str) -> None:
         FILE_TOLERANCE,
         compares_later_results=form in ("meta", "blender"),
     )
-    def _(c: Clip) -> DepthAndPath:
+    def _(clip: Clip) -> DepthAndPath:
         options = {"every_nth": 1} if form == "chan" else {}  # 1 to 5 may be every second frame
-        folder = export_folder(c, form)
-        folder = folder / "colmap" if form == "colmap" and c.exo_moves else folder
-        return read_ego_path(c, folder / file, scene=reference_scene(c), **options)
+        folder = export_folder(clip, form)
+        folder = folder / "colmap" if form == "colmap" and clip.exo_moves else folder
+        return read_ego_path(clip, folder / file, scene=reference_scene(clip), **options)
 
 
 for _pose_form, _file in EDITOR_EXPORTS.items():
@@ -688,40 +704,40 @@ for _pose_form, _file in EDITOR_EXPORTS.items():
 
 
 register_input_form("depth: array of the source")(
-    lambda c: align_with_camera(c, whole_source_clip(c).depth_maps(), c.lens)
+    lambda clip: align_with_camera(clip, whole_source_clip(clip).depth_maps(), clip.lens)
 )
 
 
 @register_input_form("depth: of the whole source, aligned")
-def _(c: Clip) -> DepthAndPath:
-    source_clip = whole_source_clip(c)
+def _(clip: Clip) -> DepthAndPath:
+    source_clip = whole_source_clip(clip)
     depth, _ = stages.align(
         source_clip.depth_maps(),
         frames=source_clip.frames,
-        camera=c.lens,
+        camera=clip.lens,
         exo_w2c=source_clip.exo_pose,
     )
-    return align_depth(c, depth)
+    return align_depth(clip, depth)
 
 
 @register_input_form("depth: a map more than frames")
-def _(c: Clip) -> DepthAndPath:
+def _(clip: Clip) -> DepthAndPath:
     """Check that one depth map too many is refused, except for frames that start at 0."""
-    maps = whole_source_clip(c).depth_maps()[[*c.indices, c.indices[-1] + 1]]
-    if c.indices[:5] == [0, 1, 2, 3, 4]:
-        return align_with_camera(c, maps, c.lens)
+    maps = whole_source_clip(clip).depth_maps()[[*clip.indices, clip.indices[-1] + 1]]
+    if clip.indices[:5] == [0, 1, 2, 3, 4]:
+        return align_with_camera(clip, maps, clip.lens)
     with refuses("depth array: got 6 "):
-        align_with_camera(c, maps, c.lens)
-    return reference_result(c)
+        align_with_camera(clip, maps, clip.lens)
+    return reference_result(clip)
 
 
 @register_input_form("depth: what moves, of the source")
-def _(c: Clip) -> DepthAndPath:
-    dynamic_mask = np.zeros((SOURCE_FRAMES, *c.picture.size[::-1]))
+def _(clip: Clip) -> DepthAndPath:
+    dynamic_mask = np.zeros((SOURCE_FRAMES, *clip.picture.size[::-1]))
     for frame in range(SOURCE_FRAMES):
         dynamic_mask[frame, :, frame] = 1
-    result = align_depth(c, camera=c.lens, exo_w2c=c.exo_pose, dynamic_mask=dynamic_mask)
-    assert torch.equal(result.depth.dynamic, torch.from_numpy(dynamic_mask[c.indices] > 0))
+    result = align_depth(clip, camera=clip.lens, exo_w2c=clip.exo_pose, dynamic_mask=dynamic_mask)
+    assert torch.equal(result.depth.dynamic, torch.from_numpy(dynamic_mask[clip.indices] > 0))
     return result
 
 

@@ -9,7 +9,7 @@ from scipy.signal import resample_poly
 from egox_core.frozen import frozen
 from egox_core.video import open_video, probe_video
 
-RATE = 16000
+SAMPLE_RATE_HZ = 16000
 BAND_HZ = (150.0, 6000.0)  # below it rooms hum, above it codecs leave nothing
 WINDOW_S, STEP_S = 12.0, 2.0
 FEWEST_WINDOWS = 3
@@ -71,23 +71,25 @@ def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
         return None
     joined_samples, common_divisor = (
         np.concatenate(sample_blocks).astype(np.float32),
-        gcd(sample_rate, RATE),
+        gcd(sample_rate, SAMPLE_RATE_HZ),
     )
     return resample_poly(
-        joined_samples, RATE // common_divisor, sample_rate // common_divisor
+        joined_samples, SAMPLE_RATE_HZ // common_divisor, sample_rate // common_divisor
     ).astype(np.float32)
 
 
 def clocks_by_sound(exo_sound: np.ndarray, ego_sound: np.ndarray) -> Clocks | None:
     """Find the offset and the drift between two sounds [N], or return None if they don't match."""
-    coarse_samples = round(COARSE_S * RATE)
+    coarse_samples = round(COARSE_S * SAMPLE_RATE_HZ)
     coarse_lag, _ = _find_lag(exo_sound[:coarse_samples], ego_sound[:coarse_samples], None)
-    window_s = float(np.clip(len(exo_sound) / RATE / FEWEST_WINDOWS, SHORTEST_WINDOW_S, WINDOW_S))
-    window_samples, step_samples = (
-        round(window_s * RATE),
-        round(window_s / WINDOW_S * STEP_S * RATE),
+    window_s = float(
+        np.clip(len(exo_sound) / SAMPLE_RATE_HZ / FEWEST_WINDOWS, SHORTEST_WINDOW_S, WINDOW_S)
     )
-    margin_samples = round(LAG_MARGIN_S * RATE)
+    window_samples, step_samples = (
+        round(window_s * SAMPLE_RATE_HZ),
+        round(window_s / WINDOW_S * STEP_S * SAMPLE_RATE_HZ),
+    )
+    margin_samples = round(LAG_MARGIN_S * SAMPLE_RATE_HZ)
     window_times_s, window_lags_s, peak_ratios = [], [], []
     for window_start in range(0, max(len(exo_sound) - window_samples // 2, 1), step_samples):
         exo_window = exo_sound[window_start : window_start + window_samples]
@@ -97,14 +99,16 @@ def clocks_by_sound(exo_sound: np.ndarray, ego_sound: np.ndarray) -> Clocks | No
                 ego_window_start + window_samples + 2 * margin_samples, 0
             )
         ]
-        if len(exo_window) < RATE or len(ego_window) < RATE:
+        if len(exo_window) < SAMPLE_RATE_HZ or len(ego_window) < SAMPLE_RATE_HZ:
             continue
         window_lag, peak_ratio = _find_lag(
             exo_window, ego_window, (margin_samples + min(ego_window_start, 0), margin_samples)
         )
         if peak_ratio >= LEAST_PEAK_RATIO:
-            window_times_s.append((window_start + len(exo_window) / 2) / RATE)
-            window_lags_s.append((max(ego_window_start, 0) + window_lag - window_start) / RATE)
+            window_times_s.append((window_start + len(exo_window) / 2) / SAMPLE_RATE_HZ)
+            window_lags_s.append(
+                (max(ego_window_start, 0) + window_lag - window_start) / SAMPLE_RATE_HZ
+            )
             peak_ratios.append(peak_ratio)
     if not window_times_s:
         return None
@@ -180,7 +184,7 @@ def _find_lag(
     cross_spectrum = np.fft.rfft(other_sound, transform_length) * np.conj(
         np.fft.rfft(sound_window, transform_length)
     )
-    frequencies_hz = np.fft.rfftfreq(transform_length, 1 / RATE)
+    frequencies_hz = np.fft.rfftfreq(transform_length, 1 / SAMPLE_RATE_HZ)
     band_mask = (frequencies_hz > BAND_HZ[0]) & (frequencies_hz < BAND_HZ[1])
     spectrum_magnitude = np.abs(cross_spectrum)
     cross_spectrum = np.where(
@@ -200,7 +204,9 @@ def _find_lag(
         possible_mask &= np.abs(lag_samples - lag_range[0]) <= lag_range[1]
     correlation_peaks = np.where(possible_mask, correlation_peaks, 0)
     best_index = int(correlation_peaks.argmax())
-    other_peaks = correlation_peaks[np.abs(lag_samples - lag_samples[best_index]) > ECHO_S * RATE]
+    other_peaks = correlation_peaks[
+        np.abs(lag_samples - lag_samples[best_index]) > ECHO_S * SAMPLE_RATE_HZ
+    ]
     return int(lag_samples[best_index]), float(
         correlation_peaks[best_index] / max(other_peaks.max(initial=0.0), 1e-12)
     )

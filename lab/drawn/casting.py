@@ -22,7 +22,7 @@ PAIRS_AT_ONCE = 1_000_000
 class Tiling:
     """Division of a picture into square tiles, each with a cone that contains the tile's rays."""
 
-    of_pixel: Tensor  # [H * W] int64, tile of a pixel
+    tile_of_pixel: Tensor  # [H * W] int64, tile of a pixel
     axes: Tensor  # [M, 3] unit
     angles: Tensor  # [M] half opening, radians
 
@@ -48,7 +48,9 @@ def tile_picture(
     )
     # Sub-rays of the outermost pixels reach half a pixel further, which is less than the tile's own
     # pixel pitch.
-    return Tiling(of_pixel=tile_of_pixel, axes=axes, angles=angles * (1 + 2.0 / TILE_SIDE) + 1e-3)
+    return Tiling(
+        tile_of_pixel=tile_of_pixel, axes=axes, angles=angles * (1 + 2.0 / TILE_SIDE) + 1e-3
+    )
 
 
 @frozen

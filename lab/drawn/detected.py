@@ -16,16 +16,17 @@ from egox_core.trajectory import OPENPOSE_POINTS, POINTS
 from .casting import RayBundle, first_hits
 from .layout import DrawnHead, Layout
 
-HEAD_M = 0.225  # vertex to chin: what "the size of a head" means in the errors below
+HEAD_HEIGHT_M = 0.225  # vertex to chin: what "the size of a head" means in the errors below
 JOINTS = ("neck", "right_shoulder", "left_shoulder")
-SIDES = {"right": "left", "left": "right"}
-MIRROR = [
-    POINTS.index("_".join(SIDES.get(word, word) for word in name.split("_"))) for name in POINTS
+OTHER_SIDE = {"right": "left", "left": "right"}
+MIRRORED_ORDER = [
+    POINTS.index("_".join(OTHER_SIDE.get(word, word) for word in name.split("_")))
+    for name in POINTS
 ]
 """The order of POINTS with right and left exchanged."""
-Detected = list[list[tuple[np.ndarray, np.ndarray]]]
+DetectedFrames = list[list[tuple[np.ndarray, np.ndarray]]]
 """Per frame everybody: uv [8, 2] px and scores [8]."""
-SEEN_M = {
+VISIBLE_TOLERANCE_M = {
     True: 0.14,
     False: 0.015,
 }  # of a joint under the skin, of a point on it: how far a surface may be before it
@@ -33,11 +34,16 @@ ERROR, FAR_ERROR = (
     0.03,
     0.08,
 )  # of the head's size, of points that are seen and of those that a detector makes up
-MISSING, GUESSED, SWAPPED = 0.10, 0.25, 0.04
-GAP_S = 0.4  # in which the detector finds nobody
-BIAS, JITTER = (0.05, 0.10), 0.02  # of the head's size: all through a clip, and from frame to frame
-MADE_UP_SCORE, SEEN_SCORE = (0.3, 0.8), (0.5, 1.0)
-OUTLINE = np.array([0.38, 0.5])  # half width, half height of a head's outline, of the head's size
+MISSING_SHARE, GUESSED_SHARE, SWAPPED_SHARE = 0.10, 0.25, 0.04
+GAP_LENGTH_S = 0.4  # in which the detector finds nobody
+BIAS_RANGE, JITTER_SD = (
+    (0.05, 0.10),
+    0.02,
+)  # of the head's size: all through a clip, and from frame to frame
+GUESSED_SCORE_RANGE, SEEN_SCORE_RANGE = (0.3, 0.8), (0.5, 1.0)
+HEAD_HALF_SIZE = np.array(
+    [0.38, 0.5]
+)  # half width, half height of a head's outline, of the head's size
 
 
 @frozen
@@ -52,7 +58,7 @@ class ProjectedPerson:
     @property
     def head_px(self) -> np.ndarray:
         """Size of the head in the picture [T, 8, 1], in px for a focal length of 1 px."""
-        return HEAD_M * self.size / self.metres[..., 2:].clip(0.3)
+        return HEAD_HEIGHT_M * self.size / self.metres[..., 2:].clip(0.3)
 
 
 def project_person(layout: Layout) -> ProjectedPerson:
@@ -107,7 +113,9 @@ def _visible_points(
         torch.arange(frames).repeat_interleave(count),
         glasses=False,
     )
-    depth_slack_m = torch.tensor([SEEN_M[name in JOINTS] for name in POINTS]).repeat(frames)
+    depth_slack_m = torch.tensor([VISIBLE_TOLERANCE_M[name in JOINTS] for name in POINTS]).repeat(
+        frames
+    )
     head_mask = torch.tensor([i in head.solids for i in range(len(layout.scene.solids))] + [False])[
         index
     ]
@@ -132,26 +140,30 @@ def detect_person(
     camera: CameraModel,
     fps: float,
     rng: np.random.Generator,
-) -> Detected:
+) -> DetectedFrames:
     """Simulate a detector of the wearer, with position errors, missing points and swapped sides."""
-    count, seen_mask, size = len(person.uv), person.seen, person.head_px * camera.fx
-    gap_frames = max(1, round(GAP_S * fps))
-    gap_start = int(rng.integers(4, max(5, count - gap_frames - 4)))
+    frame_count, seen_mask, head_size_px = len(person.uv), person.seen, person.head_px * camera.fx
+    gap_frames = max(1, round(GAP_LENGTH_S * fps))
+    gap_start = int(rng.integers(4, max(5, frame_count - gap_frames - 4)))
     error = (
-        rng.normal(size=person.uv.shape) * np.where(seen_mask, ERROR, FAR_ERROR)[..., None] * size
+        rng.normal(size=person.uv.shape)
+        * np.where(seen_mask, ERROR, FAR_ERROR)[..., None]
+        * head_size_px
     )
     detected_uv = person.uv + error
     scores = np.where(
         seen_mask,
         rng.uniform(0.6, 1.0, seen_mask.shape),
         np.where(
-            rng.random(seen_mask.shape) < GUESSED, rng.uniform(0.12, 0.3, seen_mask.shape), 0.0
+            rng.random(seen_mask.shape) < GUESSED_SHARE,
+            rng.uniform(0.12, 0.3, seen_mask.shape),
+            0.0,
         ),
     )
-    scores[rng.random(seen_mask.shape) < MISSING] = 0
-    frames: Detected = []
-    for t in range(count):
-        point_order = MIRROR if rng.random() < SWAPPED else list(range(len(POINTS)))
+    scores[rng.random(seen_mask.shape) < MISSING_SHARE] = 0
+    frames: DetectedFrames = []
+    for t in range(frame_count):
+        point_order = MIRRORED_ORDER if rng.random() < SWAPPED_SHARE else list(range(len(POINTS)))
         is_lost = gap_start <= t < gap_start + gap_frames or not (scores[t] > 0).any()
         frames.append([] if is_lost else [(detected_uv[t, point_order], scores[t, point_order])])
     return frames
@@ -169,18 +181,20 @@ def network_points(
     its twin if that is seen; any other hidden point of the head is on the outline, and a hidden
     joint of the body where it is.
     """
-    size, head_count = person.head_px * camera.fx, len(POINTS) - len(JOINTS)
-    angle = rng.uniform(0, 2 * np.pi, len(POINTS))
-    bias_length = rng.uniform(*BIAS, len(POINTS))[:, None]
-    position_bias = bias_length * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    biased_uv = person.uv + position_bias * size
+    head_size_px, head_count = person.head_px * camera.fx, len(POINTS) - len(JOINTS)
+    bias_angles = rng.uniform(0, 2 * np.pi, len(POINTS))
+    bias_length = rng.uniform(*BIAS_RANGE, len(POINTS))[:, None]
+    position_bias = bias_length * np.stack([np.cos(bias_angles), np.sin(bias_angles)], axis=-1)
+    biased_uv = person.uv + position_bias * head_size_px
     hidden_mask = ~person.seen[:, :head_count]
     ear_indices = [POINTS.index("right_ear"), POINTS.index("left_ear")]
-    centre = person.uv[:, ear_indices].mean(1, keepdims=True)
-    from_centre = (biased_uv[:, :head_count] - centre) / (OUTLINE * size[:, :head_count])
-    from_centre /= np.linalg.norm(from_centre, axis=-1, keepdims=True).clip(1e-3)
-    outline_points = centre + from_centre * OUTLINE * size[:, :head_count]
-    mirror_index = MIRROR[:head_count]
+    ear_centre = person.uv[:, ear_indices].mean(1, keepdims=True)
+    outline_directions = (biased_uv[:, :head_count] - ear_centre) / (
+        HEAD_HALF_SIZE * head_size_px[:, :head_count]
+    )
+    outline_directions /= np.linalg.norm(outline_directions, axis=-1, keepdims=True).clip(1e-3)
+    outline_points = ear_centre + outline_directions * HEAD_HALF_SIZE * head_size_px[:, :head_count]
+    mirror_index = MIRRORED_ORDER[:head_count]
     has_no_visible_twin = hidden_mask[:, mirror_index] | (
         np.array(mirror_index) == np.arange(head_count)
     )
@@ -192,19 +206,19 @@ def network_points(
     )
     scores = np.where(
         person.seen,
-        rng.uniform(*SEEN_SCORE, person.seen.shape),
-        rng.uniform(*MADE_UP_SCORE, person.seen.shape),
+        rng.uniform(*SEEN_SCORE_RANGE, person.seen.shape),
+        rng.uniform(*GUESSED_SCORE_RANGE, person.seen.shape),
     )
-    return biased_uv + JITTER * size * rng.normal(size=biased_uv.shape), scores
+    return biased_uv + JITTER_SD * head_size_px * rng.normal(size=biased_uv.shape), scores
 
 
-def openpose_content(detected: Detected, picture: tuple[int, int]) -> list[dict[str, Any]]:
+def openpose_content(detected: DetectedFrames, picture: tuple[int, int]) -> list[dict[str, Any]]:
     """Convert detected people to ComfyUI's POSE_KEYPOINT format."""
-    rows = list(OPENPOSE_POINTS[18].values())
+    point_rows = list(OPENPOSE_POINTS[18].values())
 
     def person_entry(uv: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         values = np.zeros((18, 3))
-        values[rows] = np.where((scores > 0)[:, None], np.column_stack([uv, scores]), 0.0)
+        values[point_rows] = np.where((scores > 0)[:, None], np.column_stack([uv, scores]), 0.0)
         return {"pose_keypoints_2d": np.round(values, 2).ravel().tolist()}
 
     return [

@@ -23,7 +23,7 @@ from .solids import Solid
 from .spec import SyntheticSpec
 from .workspace import Workspace, draw_workspace
 
-EXO_STREAMS = ("exo", "exo 2", "exo 3", "exo 4")
+EXO_STREAM_NAMES = ("exo", "exo 2", "exo 3", "exo 4")
 STREAMS = (
     "workspace",
     "motion",
@@ -35,21 +35,24 @@ STREAMS = (
     "world",
     "wearer",
     "",  # once a second person's; numbers are seeds
-    *EXO_STREAMS[1:],
+    *EXO_STREAM_NAMES[1:],
     "posture",
 )
 AZIMUTHS_DEG = {"lying": (0.0, 180.0), "bent": (0.0, 180.0), "climbing": (80.0, 180.0)}
 """Off the wearer's heading: all around, and not behind the climbing wall."""
-HIDING_M, HIDING_SHARE = (0.4, 0.04, 0.5), (0.4, 0.7)
+BOARD_SIZE_M, BOARD_SHARE_RANGE = (0.4, 0.04, 0.5), (0.4, 0.7)
 """Size of what hides the head, and its share of the way from the exo camera."""
-BEHIND_DEG = (135.0, 180.0)  # off the wearer's heading
-QUARTERS_DEG = (180.0, 90.0, -90.0)
+BEHIND_AZIMUTHS_DEG = (135.0, 180.0)  # off the wearer's heading
+QUARTER_AZIMUTHS_DEG = (180.0, 90.0, -90.0)
 """Directions of further exo cameras from the point that all look at, off the first one's."""
 QUARTER_SPREAD_DEG = (
     0.0,
     30.0,
 )  # to either side of that; so two cameras are 30 degrees apart or more
-QUARTER_FAR_M = (1.2, 2.7)  # nearer than the first may stand, since a quarter may end at a wall
+QUARTER_DISTANCE_M = (
+    1.2,
+    2.7,
+)  # nearer than the first may stand, since a quarter may end at a wall
 
 
 @frozen
@@ -135,9 +138,9 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         _camera_position(exo_cameras[0][1]),
         exo_cameras[0][0].fx,
     )
-    rotation = np.einsum("ij,tsjk->tsik", room_from_world.T, poses[..., :3])
-    centre = poses[..., 3] @ room_from_world
-    world_from_solid = np.concatenate([rotation, centre[..., None]], axis=-1)
+    solid_rotations = np.einsum("ij,tsjk->tsik", room_from_world.T, poses[..., :3])
+    solid_centres = poses[..., 3] @ room_from_world
+    world_from_solid = np.concatenate([solid_rotations, solid_centres[..., None]], axis=-1)
     ego_from_room = _rotate_source(person.ego_from_body, heading_rotation.T)
     if spec.exo_moves:
         motion_options = {
@@ -151,7 +154,7 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         }
         exo_cameras = [
             (camera, handheld(random_streams[name], pose, camera_target, times_s, **motion_options))
-            for name, (camera, pose) in zip(EXO_STREAMS, exo_cameras, strict=False)
+            for name, (camera, pose) in zip(EXO_STREAM_NAMES, exo_cameras, strict=False)
         ]
 
     def in_world(camera: CameraModel, camera_from_room: np.ndarray) -> CameraPath:
@@ -202,9 +205,11 @@ def _draw_exo_cameras(
         place=spec.exo_place,
         roll_deg=spec.exo_roll_deg,
     )
-    azimuth_range = BEHIND_DEG if spec.exo_side == "behind" else AZIMUTHS_DEG.get(spec.posture)
+    azimuth_range = (
+        BEHIND_AZIMUTHS_DEG if spec.exo_side == "behind" else AZIMUTHS_DEG.get(spec.posture)
+    )
     azimuth_options = {} if azimuth_range is None else {"azimuths_deg": azimuth_range}
-    first_camera = draw_camera(streams[EXO_STREAMS[0]], heading=facing, **azimuth_options)
+    first_camera = draw_camera(streams[EXO_STREAM_NAMES[0]], heading=facing, **azimuth_options)
     to_camera = _camera_position(first_camera[1]) - target
     azimuth_rad = float(np.arctan2(-to_camera[0], to_camera[1]))
     further_cameras = [
@@ -212,9 +217,11 @@ def _draw_exo_cameras(
             streams[name],
             heading=azimuth_rad + np.radians(quarter_deg),
             azimuths_deg=QUARTER_SPREAD_DEG,
-            far_m=QUARTER_FAR_M,
+            far_m=QUARTER_DISTANCE_M,
         )
-        for name, quarter_deg in zip(EXO_STREAMS[1 : spec.exo_views], QUARTERS_DEG, strict=False)
+        for name, quarter_deg in zip(
+            EXO_STREAM_NAMES[1 : spec.exo_views], QUARTER_AZIMUTHS_DEG, strict=False
+        )
     ]
     return [first_camera, *further_cameras]
 
@@ -222,9 +229,9 @@ def _draw_exo_cameras(
 def _hiding_board(rng: np.random.Generator, eye: np.ndarray, head: np.ndarray) -> Part:
     """Place a board between an exo camera and the head, which hides the head."""
     head_offset = head - eye
-    board_position = eye + rng.uniform(*HIDING_SHARE) * head_offset
-    angle = float(np.arctan2(-head_offset[0], head_offset[1]))
-    return box("board", HIDING_M, board_position, THINGS[0], "print", angle=angle)
+    board_position = eye + rng.uniform(*BOARD_SHARE_RANGE) * head_offset
+    board_angle = float(np.arctan2(-head_offset[0], head_offset[1]))
+    return box("board", BOARD_SIZE_M, board_position, THINGS[0], "print", angle=board_angle)
 
 
 def _camera_position(camera_from_room: np.ndarray) -> np.ndarray:
@@ -322,8 +329,8 @@ def _swing_gaze(
 ) -> np.ndarray:
     """Swing the gaze to both sides of the head, once every few seconds."""
     period_s, phase_rad = rng.uniform(2.6, 4.5), rng.uniform(0, 2 * np.pi)
-    angle = np.radians(spec.turning_deg) * np.sin(2 * np.pi * times_s / period_s + phase_rad)
-    rotations = np.stack([turn_z(frame_angle) for frame_angle in angle])
+    swing_angles = np.radians(spec.turning_deg) * np.sin(2 * np.pi * times_s / period_s + phase_rad)
+    rotations = np.stack([turn_z(frame_angle) for frame_angle in swing_angles])
     pivot_point = np.array([0.0, 0.1, 0.0])
     return pivot_point + np.einsum("tij,tj->ti", rotations, gaze - pivot_point)
 
@@ -361,9 +368,13 @@ def _metres_per_radian(part: Part, pose: np.ndarray, eye: np.ndarray) -> float:
     if part.kind != "box" or half_size.min() > 0.3 * half_size.max():
         return max(part_distance, 0.5)
     slab_normal = pose[:, int(half_size.argmin())]
-    height = abs(float(part_offset @ slab_normal))  # distance to the slab's plane
-    part_distance = float(np.clip(part_distance, 1.2 * height, 3.0 * max(height, 0.4)))
-    return max(part_distance, 0.5) * float(np.clip(part_distance / max(height, 1e-6), 1.0, 2.0))
+    plane_distance = abs(float(part_offset @ slab_normal))  # distance to the slab's plane
+    part_distance = float(
+        np.clip(part_distance, 1.2 * plane_distance, 3.0 * max(plane_distance, 0.4))
+    )
+    return max(part_distance, 0.5) * float(
+        np.clip(part_distance / max(plane_distance, 1e-6), 1.0, 2.0)
+    )
 
 
 def _draw_light(

@@ -143,11 +143,13 @@ def poses_along(
 def place_parts(parts: Iterable[Part], angle: float, foot: Iterable[float]) -> list[Part]:
     """Rotate the parts of a piece of furniture about z, and move them to ``foot``."""
     z_rotation, foot_position = turn_z(angle), np.asarray(list(foot), dtype=float)
-    result = []
+    placed_parts = []
     for part in parts:
         rotation, centre = (
             z_rotation @ part.pose[..., :3],
             part.pose[..., 3] @ z_rotation.T + foot_position,
         )
-        result.append(replace(part, pose=np.concatenate([rotation, centre[..., None]], axis=-1)))
-    return result
+        placed_parts.append(
+            replace(part, pose=np.concatenate([rotation, centre[..., None]], axis=-1))
+        )
+    return placed_parts

@@ -15,7 +15,7 @@ from .palettes import HAIR, SHIRTS, SKIN, THINGS, TROUSERS, Colour
 from .parts import Part, capsule, poses_along
 
 UPPER_ARM_M, FOREARM_M, WRIST_TO_PALM_M = 0.30, 0.27, 0.055
-FINGERS_X = (0.034, 0.0115, -0.0115, -0.034)  # index to little, to the side of the thumb
+FINGER_X_POSITIONS = (0.034, 0.0115, -0.0115, -0.034)  # index to little, to the side of the thumb
 
 
 @frozen
@@ -69,33 +69,37 @@ def draw_person(
         arm_parts, wrist_positions, hand_frame = _arm(
             side, shoulder_positions, palm, shirt_colour, skin_colour
         )
-        joint_positions = [wrist_positions + hand_frame @ joint_offset for joint_offset in HAND]
+        joint_positions = [
+            wrist_positions + hand_frame @ joint_offset for joint_offset in HAND_JOINTS
+        ]
         body_parts += arm_parts + _hand_parts(
             wrist_positions, hand_frame, joint_positions, skin_colour
         )
         hand_joints.append(np.stack(joint_positions, axis=1))
-        centre = wrist_positions + WRIST_TO_PALM_M * hand_frame[..., 1]
-        landmarks.append(centre[0])
+        palm_centre = wrist_positions + WRIST_TO_PALM_M * hand_frame[..., 1]
+        landmarks.append(palm_centre[0])
         if side > 0 or rng.random() < 0.5:
-            name, held_part = _held_object(rng, centre, hand_frame, held_scale)
+            name, held_part = _held_object(rng, palm_centre, hand_frame, held_scale)
             body_parts.append(held_part)
             held_objects.append((name, held_part.colour))
     head_positions = chest_positions + np.array([0.0, 0.05, 0.25])
-    pose = _head_pose(head_positions, gaze)
+    head_pose = _head_pose(head_positions, gaze)
     if form.drawn:
-        body_parts += drawn_head_parts(form, pose, chest_positions, skin_colour, hair_colour)
+        body_parts += drawn_head_parts(form, head_pose, chest_positions, skin_colour, hair_colour)
     else:
-        body_parts += _head_parts(pose, chest_positions, skin_colour, hair_colour)
+        body_parts += _head_parts(head_pose, chest_positions, skin_colour, hair_colour)
     landmarks.insert(0, head_positions[0])
     marks["neck"] = (marks["right_shoulder"] + marks["left_shoulder"]) / 2
-    marks |= {name: head_point(pose, *joint_offset) for name, joint_offset in form.marks.items()}
+    marks |= {
+        name: head_point(head_pose, *joint_offset) for name, joint_offset in form.marks.items()
+    }
     return Person(
         parts=tuple(body_parts),
-        ego_from_body=ego_from_pose(pose, form),
+        ego_from_body=ego_from_pose(head_pose, form),
         landmarks=np.array(landmarks),
         shirt=shirt_colour,
         held=tuple(held_objects),
-        body_from_eyes=eyes_pose(pose, form),
+        body_from_eyes=eyes_pose(head_pose, form),
         marks=marks,
         hands=np.stack(hand_joints[::-1], axis=1),
     )
@@ -212,8 +216,8 @@ def _arm(
     )
     back_direction = back_direction / np.linalg.norm(back_direction, axis=-1, keepdims=True)
     thumb_direction = -side * np.cross(finger_direction, back_direction)
-    frame = np.stack([thumb_direction, finger_direction, back_direction], axis=-1)
-    return arm_parts, wrist_positions, frame
+    hand_frame = np.stack([thumb_direction, finger_direction, back_direction], axis=-1)
+    return arm_parts, wrist_positions, hand_frame
 
 
 def _hand_joints() -> np.ndarray:  # [21, 3]
@@ -222,12 +226,15 @@ def _hand_joints() -> np.ndarray:  # [21, 3]
     Bones are drawn straight from the root of the thumb to its tip, and from a finger's middle joint
     to its tip; the joints between lie on them.
     """
-    root, end = np.array([0.03, 0.03, -0.005]), np.array([0.06, 0.085, -0.035])
+    thumb_root, thumb_end = np.array([0.03, 0.03, -0.005]), np.array([0.06, 0.085, -0.035])
     joint_positions = [
         np.zeros(3),
-        *(root + length_share * (end - root) for length_share in (0.0, 0.4, 0.7, 1.0)),
+        *(
+            thumb_root + length_share * (thumb_end - thumb_root)
+            for length_share in (0.0, 0.4, 0.7, 1.0)
+        ),
     ]
-    for x in FINGERS_X:
+    for x in FINGER_X_POSITIONS:
         finger_length = 0.05 if abs(x) > 0.02 else 0.06
         knuckle_point = np.array([x, 0.082, 0])
         middle_joint_point = np.array(
@@ -243,7 +250,7 @@ def _hand_joints() -> np.ndarray:  # [21, 3]
     return np.array(joint_positions)
 
 
-HAND = _hand_joints()
+HAND_JOINTS = _hand_joints()
 
 
 def _hand_parts(
@@ -274,7 +281,7 @@ def _held_object(
             scale * rng.uniform(*size_range)
             for size_range in ((0.025, 0.035), (0.04, 0.06), (0.018, 0.026))
         )
-        centre = palm + frame @ np.array([0.012, 0.05, -0.018 - half_sizes[2]])
+        object_centre = palm + frame @ np.array([0.012, 0.05, -0.018 - half_sizes[2]])
         return "block", Part(
             name="held block",
             kind="box",
@@ -282,10 +289,10 @@ def _held_object(
             group="held",
             colour=colour,
             look="print",
-            pose=np.concatenate([frame_rotation(frame), centre[..., None]], axis=-1),
+            pose=np.concatenate([frame_rotation(frame), object_centre[..., None]], axis=-1),
         )
     radius, half_length = scale * rng.uniform(0.024, 0.032), scale * rng.uniform(0.05, 0.07)
-    centre = palm + frame @ np.array([0.01, 0.05, -0.018 - radius])
+    object_centre = palm + frame @ np.array([0.01, 0.05, -0.018 - radius])
     return "tube", Part(
         name="held tube",
         kind="cylinder",
@@ -293,7 +300,7 @@ def _held_object(
         group="held",
         colour=colour,
         look="print",
-        pose=poses_along(frame[..., 0], centre),
+        pose=poses_along(frame[..., 0], object_centre),
     )
 
 

@@ -15,9 +15,9 @@ from .parts import Part, ball, box, place_parts
 from .person import Person
 from .workspace import Workspace
 
-HIPS = np.array([0.0, 0.0, 0.92])
-BELOW_HIPS = ("hips", "thigh", "shin", "shoe")
-THICK_M = 0.14  # half of a trunk, with clothes
+HIP_POSITION = np.array([0.0, 0.0, 0.92])
+LEG_PART_NAMES = ("hips", "thigh", "shin", "shoe")
+HALF_TRUNK_THICKNESS_M = 0.14  # half of a trunk, with clothes
 PROMPTS = {
     "lying": "lies, lifting both hands",
     "bent": "bends over, both hands near the floor",
@@ -55,9 +55,9 @@ def _draw_lying(rng: np.random.Generator, _ceiling_m: float) -> Posture:
         "ZXZ", [np.degrees(yaw_rad), 90, side_angle_deg], degrees=True
     ).as_matrix()
     hip_position = body_rotation @ np.array([0.0, 0.0, 0.05]) + np.array(
-        [0.0, 0.3, bed_height + THICK_M]
+        [0.0, 0.3, bed_height + HALF_TRUNK_THICKNESS_M]
     )
-    pose = np.column_stack((body_rotation, hip_position - body_rotation @ HIPS))
+    pose = np.column_stack((body_rotation, hip_position - body_rotation @ HIP_POSITION))
     bed_part = box(
         "bed",
         (1.1, 2.1, bed_height),
@@ -82,7 +82,9 @@ def _draw_bent(rng: np.random.Generator, _ceiling_m: float) -> Posture:
     )
     return Posture(
         parts=(crate_part,),
-        body_from_trunk=np.column_stack((trunk_rotation, HIPS - trunk_rotation @ HIPS)),
+        body_from_trunk=np.column_stack(
+            (trunk_rotation, HIP_POSITION - trunk_rotation @ HIP_POSITION)
+        ),
         body_from_legs=np.eye(3, 4),
         target=np.array([0.0, 0.5, 0.8]),
     )
@@ -148,7 +150,7 @@ def apply_posture(person: Person, posture: Posture) -> Person:
             part,
             pose=turned(
                 part.pose,
-                posture.body_from_legs if part.name in BELOW_HIPS else posture.body_from_trunk,
+                posture.body_from_legs if part.name in LEG_PART_NAMES else posture.body_from_trunk,
             ),
         )
         for part in person.parts

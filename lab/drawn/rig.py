@@ -31,13 +31,13 @@ EGO_CAMERA = CameraModel(
 )
 """Near the preset ``aria_released``, but not tied to it: ground truth must not move when the preset
 is fitted anew."""
-UP = (0.0, 0.0, 1.0)
+WORLD_UP = (0.0, 0.0, 1.0)
 FLOOR_MARGIN_M = 0.05
 WALL_MARGIN_M = 0.2
-FREE_M = 0.35  # around a camera that is carried
-HAND = (0.012, 0.9)  # metres, degrees: of the hand that carries it
-HAND_S = {"slowest_s": 2.5, "fastest_s": 0.35}
-STEP_M, STEPS_A_SECOND = 0.015, 1.8
+CLEARANCE_M = 0.35  # around a camera that is carried
+HAND_SHAKE_SIZE = (0.012, 0.9)  # metres, degrees: of the hand that carries it
+HAND_SHAKE_PERIODS = {"slowest_s": 2.5, "fastest_s": 0.35}
+STEP_HEIGHT_M, STEPS_PER_SECOND = 0.015, 1.8
 
 
 def smooth_motion(
@@ -49,11 +49,11 @@ def smooth_motion(
     fastest_s: float = 1.2,
 ) -> np.ndarray:  # [T]
     """Draw a smooth random motion over time, zero on average."""
-    value = np.zeros_like(times_s)
+    motion = np.zeros_like(times_s)
     for _ in range(4):
         period_s = rng.uniform(fastest_s, slowest_s)
-        value += rng.normal() * np.sin(2 * np.pi * times_s / period_s + rng.uniform(0, 2 * np.pi))
-    return value * size / np.sqrt(2.0)
+        motion += rng.normal() * np.sin(2 * np.pi * times_s / period_s + rng.uniform(0, 2 * np.pi))
+    return motion * size / np.sqrt(2.0)
 
 
 @frozen
@@ -66,7 +66,7 @@ class CameraRegion:
     view_deg: tuple[float, float] = (56, 70)
 
 
-SEATS = {
+CAMERA_REGIONS = {
     "usual": CameraRegion(far_m=(1.6, 2.7), above="target", height_m=(0.45, 1.1)),
     "low": CameraRegion(far_m=(0.9, 2.5), above="floor", height_m=(0.08, 0.5), view_deg=(60, 80)),
     "overhead": CameraRegion(
@@ -96,9 +96,11 @@ def reach_path(
     lift_m: float,
 ) -> np.ndarray:  # [T, 3] metres
     """Compute the path of a hand that moves from stop to stop in a loop."""
-    phase = (times_s + offset_s) / period_s
-    stop_index = np.floor(phase).astype(int)
-    reach_share = minimum_jerk((phase - stop_index) / 0.7)  # it rests for the rest of the period
+    stop_phase = (times_s + offset_s) / period_s
+    stop_index = np.floor(stop_phase).astype(int)
+    reach_share = minimum_jerk(
+        (stop_phase - stop_index) / 0.7
+    )  # it rests for the rest of the period
     begin_position, end_position = (
         stops[stop_index % len(stops)],
         stops[(stop_index + 1) % len(stops)],
@@ -130,9 +132,12 @@ def handheld(
     """Move an exo camera as if a person carried or turned it.
 
     Of several random paths the one farthest from obstacles is used."""
-    shake_size = {"shake": (size_m, turn_deg), "pan": (size_m, 0.0)}.get(path, HAND)
+    shake_size = {"shake": (size_m, turn_deg), "pan": (size_m, 0.0)}.get(path, HAND_SHAKE_SIZE)
     hand_m, hand_motion = (
-        np.stack([smooth_motion(rng, times_s, size=s * 3**-0.5, **HAND_S) for _ in range(3)], -1)
+        np.stack(
+            [smooth_motion(rng, times_s, size=s * 3**-0.5, **HAND_SHAKE_PERIODS) for _ in range(3)],
+            -1,
+        )
         for s in (shake_size[0], np.radians(shake_size[1]))
     )
     time_share = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)
@@ -143,17 +148,19 @@ def handheld(
         camera_from_room[:, :3],
         -camera_from_room[:, :3].T @ camera_from_room[:, 3],
     )
-    parts, sign, candidate_paths = _furniture(parts), rng.choice((-1.0, 1.0)), []
+    parts, direction_sign, candidate_paths = _furniture(parts), rng.choice((-1.0, 1.0)), []
     turn_angle = np.radians(turn_deg) if path in ("pan", "walk-around") else 0.0
     for start_share in (0.5, 0.0, 1.0):  # of the way: where the standing camera is
-        for side in (sign, -sign):
+        for side in (direction_sign, -direction_sign):
             rotation_about_z = Rotation.from_euler(
                 "z", side * turn_angle * (time_share - start_share)
             ).as_matrix()
             camera_position = start_position
             if path == "walk-around":
                 camera_position = target + (rotation_about_z @ (start_position - target))
-                camera_position[:, 2] += STEP_M * np.cos(2 * np.pi * STEPS_A_SECOND * times_s)
+                camera_position[:, 2] += STEP_HEIGHT_M * np.cos(
+                    2 * np.pi * STEPS_PER_SECOND * times_s
+                )
             elif path == "dolly":
                 walk_direction = side * 0.85 * start_rotation[0] + 0.5 * start_rotation[2]
                 walk_direction[2] = 0.0
@@ -176,7 +183,7 @@ def _clearance_m(
     """Measure the distance from camera positions to the nearest wall or furniture."""
     wall_distance_m = min((positions - low).min(), (high - positions)[:, :2].min())
     return min(
-        FREE_M,
+        CLEARANCE_M,
         wall_distance_m,
         *(_nearest_distance(parts, camera_position) for camera_position in positions),
     )
@@ -206,7 +213,7 @@ def draw_exo(
 
     Of up to 60 draws the first is taken from which nothing hides a landmark, else the one that sees
     most."""
-    parts, camera_region = _furniture(parts), SEATS[place]
+    parts, camera_region = _furniture(parts), CAMERA_REGIONS[place]
     low, high = np.asarray(list(low)), np.asarray(list(high))
     ground_height = {"floor": low[2], "target": target[2], "ceiling": high[2]}[camera_region.above]
     wall_margins = np.array([WALL_MARGIN_M, WALL_MARGIN_M, FLOOR_MARGIN_M])
@@ -221,7 +228,9 @@ def draw_exo(
             ground_height + rng.uniform(*camera_region.height_m), high[2] - 1.05 * WALL_MARGIN_M
         )
         aim_point = target + rng.normal(size=3) * np.array([0.08, 0.08, 0.05])
-        pose = look_at(camera_position, aim_point, UP, roll_deg=rng.normal() * roll_deg).numpy()
+        pose = look_at(
+            camera_position, aim_point, WORLD_UP, roll_deg=rng.normal() * roll_deg
+        ).numpy()
         focal_px = (
             0.5 * max(width, height) / np.tan(np.radians(rng.uniform(*camera_region.view_deg)) / 2)
         )

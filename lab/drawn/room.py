@@ -8,8 +8,8 @@ from .furniture import PIECES, pick_colour
 from .palettes import FLOORS, THINGS, WALLS, Colour
 from .parts import Part, box, place_parts
 
-COUNT = {"calm": 2, "normal": 4}  # of pictures, and of pieces of furniture
-WALL_M = 0.1  # thickness
+ITEM_COUNT = {"calm": 2, "normal": 4}  # of pictures, and of pieces of furniture
+WALL_THICKNESS_M = 0.1  # thickness
 
 
 @frozen
@@ -33,8 +33,8 @@ def draw_room(
     high_corner = (rng.uniform(2.0, 3.0), rng.uniform(2.2, 3.4), rng.uniform(2.5, 3.0))
     wall_colour, floor_colour = pick_colour(rng, WALLS), pick_colour(rng, FLOORS)
     room_parts = _shell(rng, low_corner, high_corner, wall_colour, floor_colour)
-    room_parts += _pictures(rng, low_corner, high_corner, wall_colour, COUNT[clutter])
-    room_parts += _furniture_pieces(rng, low_corner, high_corner, COUNT[clutter], keep_free)
+    room_parts += _pictures(rng, low_corner, high_corner, wall_colour, ITEM_COUNT[clutter])
+    room_parts += _furniture_pieces(rng, low_corner, high_corner, ITEM_COUNT[clutter], keep_free)
     if rng.random() < 0.7:
         size = (rng.uniform(1.4, 2.2), rng.uniform(1.0, 1.8), 0.012)
         room_parts.append(
@@ -64,11 +64,18 @@ def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> 
     ceiling_colour: Colour = tuple(min(0.95, 0.25 + 0.75 * c) for c in wall)
     skirting_colour: Colour = tuple(0.55 * c for c in wall)
     shell_parts = [
-        box("floor", (room_width, room_depth, WALL_M), (x, y, -WALL_M / 2), floor, "floor", "room"),
+        box(
+            "floor",
+            (room_width, room_depth, WALL_THICKNESS_M),
+            (x, y, -WALL_THICKNESS_M / 2),
+            floor,
+            "floor",
+            "room",
+        ),
         box(
             "ceiling",
-            (room_width, room_depth, WALL_M),
-            (x, y, room_height + WALL_M / 2),
+            (room_width, room_depth, WALL_THICKNESS_M),
+            (x, y, room_height + WALL_THICKNESS_M / 2),
             ceiling_colour,
             "paint",
             "room",
@@ -76,13 +83,21 @@ def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> 
     ]
     for axis in (0, 1):
         for side, end in ((-1, low), (1, high)):
-            wall_position = end[axis] + side * WALL_M / 2
+            wall_position = end[axis] + side * WALL_THICKNESS_M / 2
             shaded_colour: Colour = tuple(
                 float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall
             )
             for name, thickness, height, height_level, is_inside, colour, look in (
-                ("wall", WALL_M, room_height, z, 0.0, shaded_colour, "wall"),
-                ("skirting", 0.015, 0.09, 0.045, WALL_M / 2 + 0.0075, skirting_colour, "paint"),
+                ("wall", WALL_THICKNESS_M, room_height, z, 0.0, shaded_colour, "wall"),
+                (
+                    "skirting",
+                    0.015,
+                    0.09,
+                    0.045,
+                    WALL_THICKNESS_M / 2 + 0.0075,
+                    skirting_colour,
+                    "paint",
+                ),
             ):
                 size, part_position = [room_width, room_depth, height], [x, y, height_level]
                 size[axis], part_position[axis] = thickness, wall_position - side * is_inside

@@ -42,9 +42,11 @@ def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
     grid_spots = grid_spots + poses[:, None, :, 3]
     near_mask = torch.zeros(len(static_indices), len(static_indices), dtype=torch.bool)
     for row, i in enumerate(static_indices):
-        solid, pose = scene.solids[i], poses[row]
+        static_solid, pose = scene.solids[i], poses[row]
         spot_distances = distance(
-            solid.kind, solid.size, (grid_spots.reshape(-1, 3) - pose[:, 3]) @ pose[:, :3]
+            static_solid.kind,
+            static_solid.size,
+            (grid_spots.reshape(-1, 3) - pose[:, 3]) @ pose[:, :3],
         )
         near_mask[row] = (spot_distances.reshape(len(static_indices), -1) < CREASE_REACH_M).any(-1)
     near_mask = (near_mask | near_mask.T).fill_diagonal_(False)
@@ -101,12 +103,12 @@ def _shade_runs(
     neighbours: dict[int, tuple[int, ...]],
 ) -> tuple[Tensor, Tensor]:
     """Compute the colours and normals of hits that are sorted by solid."""
-    ray_bundle, counts = hits.bundle, [count for _, count in runs]
+    ray_bundle, hit_counts = hits.bundle, [count for _, count in runs]
     rays = ray_bundle.rays.index_select(0, order)
-    depth = hits.depth.index_select(0, order).unsqueeze(-1)
+    hit_depth = hits.depth.index_select(0, order).unsqueeze(-1)
     solid_indices = hits.index[order]
     rotation, centre, origin = ray_bundle.solid_poses(order, solid_indices)
-    points = origin + depth * rays
+    points = origin + hit_depth * rays
     local_points = inverse_rotate(points - centre, rotation)
     solid_sizes = torch.tensor([s.size for s in scene.solids], dtype=rays.dtype, device=rays.device)
     local_normals = [
@@ -127,7 +129,7 @@ def _shade_runs(
         step = step.index_select(0, order)
         # The neighbour ray meets the tangent plane: o + (t + dt)(d + step), dt from staying in the
         # plane.
-        footprint_step = depth * (
+        footprint_step = hit_depth * (
             step - rays * (step * world_normal).sum(-1, keepdim=True) / facing_cosine
         )
         steps.append(inverse_rotate(footprint_step, rotation))
@@ -137,7 +139,7 @@ def _shade_runs(
             *(
                 albedo_at(scene.solids[i].material, *local_normals)
                 for (i, _), *local_normals in zip(
-                    runs, *(x.split(counts) for x in (local_points, *steps)), strict=True
+                    runs, *(x.split(hit_counts) for x in (local_points, *steps)), strict=True
                 )
             ),
         ]
@@ -224,32 +226,34 @@ def _crease_factors(
         for solid, axis, box in zip(solids, thin_axes, box_flags, strict=True)
     ]
     # A cup darkens less than a wardrobe.
-    weight = [CREASE_DEPTH * min(1.0, solid.bounding_radius / 0.15) for solid in solids]
-    reach_m, weight = probes.new_tensor([reach_m, weight])
+    crease_weights = [CREASE_DEPTH * min(1.0, solid.bounding_radius / 0.15) for solid in solids]
+    reach_m, crease_weights = probes.new_tensor([reach_m, crease_weights])
     size = torch.tensor([solid.size for solid in solids], dtype=torch.float64, device=device)
     kinds = torch.tensor([KINDS.index(solid.kind) for solid in solids], device=device)
     poses = scene.world_from_solid[0, torch.tensor(numbers, device=device)]
     rows, total = torch.arange(len(solids), device=device), sum(counts)
     thin_directions = poses[rows, :, torch.tensor(thin_axes, device=device)]
-    count = torch.tensor(counts, device=device)
-    first_hits = torch.tensor(starts, device=device) - (count.cumsum(0) - count)
-    row = rows.repeat_interleave(count, output_size=total)
-    hit_indices = torch.arange(total, device=device) + first_hits[row]
+    hit_counts = torch.tensor(counts, device=device)
+    first_hits = torch.tensor(starts, device=device) - (hit_counts.cumsum(0) - hit_counts)
+    pair_rows = rows.repeat_interleave(hit_counts, output_size=total)
+    hit_indices = torch.arange(total, device=device) + first_hits[pair_rows]
     probe_offsets = (
-        probes.index_select(0, hit_indices) - poses[..., 3].index_select(0, row)
+        probes.index_select(0, hit_indices) - poses[..., 3].index_select(0, pair_rows)
     ).unsqueeze(1)
-    distance_along = (probe_offsets @ thin_directions.index_select(0, row).unsqueeze(-1)).flatten()
-    close_pairs = (distance_along.abs() < reach_m.index_select(0, row)).nonzero()[:, 0]
-    row, hit_indices = row[close_pairs], hit_indices[close_pairs]
+    distance_along = (
+        probe_offsets @ thin_directions.index_select(0, pair_rows).unsqueeze(-1)
+    ).flatten()
+    close_pairs = (distance_along.abs() < reach_m.index_select(0, pair_rows)).nonzero()[:, 0]
+    pair_rows, hit_indices = pair_rows[close_pairs], hit_indices[close_pairs]
     local_probes = inverse_rotate(
-        probe_offsets[close_pairs, 0], poses[..., :3].index_select(0, row)
+        probe_offsets[close_pairs, 0], poses[..., :3].index_select(0, pair_rows)
     )
     solid_distance = torch.empty_like(local_probes[:, 0])
     for solid_kind in {solid.kind for solid in solids}:
-        hits_of_kind = (kinds[row] == KINDS.index(solid_kind)).nonzero()[:, 0]
+        hits_of_kind = (kinds[pair_rows] == KINDS.index(solid_kind)).nonzero()[:, 0]
         solid_distance[hits_of_kind] = distance(
-            solid_kind, size[row[hits_of_kind]], local_probes[hits_of_kind]
+            solid_kind, size[pair_rows[hits_of_kind]], local_probes[hits_of_kind]
         )
-    return hit_indices, 1 - weight[row] * (1 - solid_distance / CREASE_REACH_M).clamp_min(
-        0
-    ).square()
+    return hit_indices, 1 - crease_weights[pair_rows] * (
+        1 - solid_distance / CREASE_REACH_M
+    ).clamp_min(0).square()

@@ -19,7 +19,7 @@ Group = Literal["room", "furniture", "object", "held", "body", "head"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MOVING_GROUPS: tuple[Group, ...] = ("body", "head", "held")
 
-NEAR_M = 1e-4  # a hit nearer than this is the surface the ray starts on
+LEAST_HIT_DISTANCE_M = 1e-4  # a hit nearer than this is the surface the ray starts on
 
 
 @frozen
@@ -82,18 +82,20 @@ def intersect(
     """Compute the depth at which each ray first hits the solid, infinite for a miss."""
     solid_sizes = torch.as_tensor(size, dtype=torch.float64, device=rays.device)
     if kind == "box":
-        depth = _box(solid_sizes.to(rays.dtype), origin, rays)
+        depth = _box_depth(solid_sizes.to(rays.dtype), origin, rays)
     else:
         # Squared in float64, as numbers are.
         radius_square = solid_sizes[..., 0].square().to(rays.dtype)
         half_length = solid_sizes[..., 1].to(rays.dtype)
-        depth = {"sphere": _sphere, "capsule": _capsule, "cylinder": _cylinder}[kind](
+        depth = {"sphere": _sphere_depth, "capsule": _capsule, "cylinder": _cylinder}[kind](
             radius_square, half_length, origin, rays
         )
-    return torch.where(depth > NEAR_M, depth, math.inf)  # NaN compares false, hence infinite too
+    return torch.where(
+        depth > LEAST_HIT_DISTANCE_M, depth, math.inf
+    )  # NaN compares false, hence infinite too
 
 
-def _box(extent: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
+def _box_depth(extent: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
     inverse_rays = 1.0 / rays
     middle_depth, half_span = -origin * inverse_rays, extent * inverse_rays.abs()
     enter_depth, leave_depth = (
@@ -103,7 +105,7 @@ def _box(extent: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
     return torch.where(leave_depth >= enter_depth, enter_depth, math.inf)
 
 
-def _sphere(radius_square: Tensor, _: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
+def _sphere_depth(radius_square: Tensor, _: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
     closest_depth = -(origin * rays).sum(-1)
     # Distance of the ray to the centre, rather than b² - c: the difference of two large squares
     # loses small radii.
@@ -132,7 +134,9 @@ def _capsule(radius_square: Tensor, half: Tensor, origin: Tensor, rays: Tensor) 
         (origin[..., 0].expand_as(z), origin[..., 1].expand_as(z), origin[..., 2] - cap_centre_z),
         -1,
     )
-    depth = torch.where(z.abs() <= half, depth, _sphere(radius_square, half, shifted_origin, rays))
+    depth = torch.where(
+        z.abs() <= half, depth, _sphere_depth(radius_square, half, shifted_origin, rays)
+    )
     return torch.where(meets_side, depth, math.inf)
 
 

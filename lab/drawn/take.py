@@ -185,9 +185,9 @@ def _pack_view(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, 
 
     These are rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W] and solid index
     int16 [F, H, W]. A miss has depth NaN."""
-    size = (-1, renderer.height, renderer.width)
-    ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan).reshape(size)
-    depth = ray_depth * renderer.view_rays.rays[:, 2].reshape(size)
+    picture_shape = (-1, renderer.height, renderer.width)
+    ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan).reshape(picture_shape)
+    z_depth = ray_depth * renderer.view_rays.rays[:, 2].reshape(picture_shape)
     rgb = (view.rgb * 255).round().clamp(0, 255).to(torch.uint8)
-    index = view.index.to(torch.int16).reshape(size)
-    return rgb.reshape(*size, 3).cpu(), ray_depth.cpu(), depth.cpu(), index.cpu()
+    solid_index = view.index.to(torch.int16).reshape(picture_shape)
+    return rgb.reshape(*picture_shape, 3).cpu(), ray_depth.cpu(), z_depth.cpu(), solid_index.cpu()

@@ -115,17 +115,17 @@ def draw_waves(
         grain: waves run long along this axis, as in wood.
     """
     low_log, high_log = np.log(lengths_m[0]), np.log(lengths_m[1])
-    waves, phases, colours = [], [], []
+    waves, phases, wave_colours = [], [], []
     amplitude = contrast * math.sqrt(2.0 / max(count, 1))
     for _ in range(count):
         wavenumber = 2 * math.pi / math.exp(rng.uniform(low_log, high_log))
         normal_axis = int(rng.integers(3)) if plane is None else plane
-        angle = rng.uniform(0, math.pi)
+        wave_angle = rng.uniform(0, math.pi)
         first_axis, second_axis = [axis for axis in range(3) if axis != normal_axis]
         wave_vector = [0.0, 0.0, 0.0]
         wave_vector[first_axis], wave_vector[second_axis] = (
-            wavenumber * math.cos(angle),
-            wavenumber * math.sin(angle),
+            wavenumber * math.cos(wave_angle),
+            wavenumber * math.sin(wave_angle),
         )
         if grain is not None and grain != normal_axis:
             wave_vector[grain] *= 0.12
@@ -135,5 +135,7 @@ def draw_waves(
         phases.append(float(rng.uniform(0, 2 * math.pi)))
         wave_colour = rng.normal(size=3)
         wave_colour = (1 - tint) * rng.choice((-1.0, 1.0)) + tint * wave_colour
-        colours.append(tuple(float(amplitude * x) for x in np.atleast_1d(wave_colour) * np.ones(3)))
-    return {"waves": tuple(waves), "phases": tuple(phases), "wave_colours": tuple(colours)}
+        wave_colours.append(
+            tuple(float(amplitude * x) for x in np.atleast_1d(wave_colour) * np.ones(3))
+        )
+    return {"waves": tuple(waves), "phases": tuple(phases), "wave_colours": tuple(wave_colours)}

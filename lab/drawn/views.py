@@ -151,29 +151,35 @@ class Renderer:
             self.scene.world_from_solid[frames],
         )
 
-    def cast(
+    def cast_rays(
         self,
         frames: list[int],
         indices: list[int],
-        flat: Tensor | None = None,  # [N] flat indices of some pixels; None: all
+        flat_pixels: Tensor | None = None,  # [N] flat indices of some pixels; None: all
         rays_cam: Tensor | None = None,  # [N, 3] other rays of those pixels than the centre rays
         tile_mask: Tensor | None = None,  # [len(indices), F * M] of :meth:`visible`
     ) -> View:
         """Cast rays for all or some pixels of the given frames."""
-        view_rays, count = self.view_rays, self.pixels
+        view_rays, pixel_count = self.view_rays, self.pixels
         w2c = self.w2c[frames]
         rotation = w2c[..., :3].float()
         if tile_mask is None:
             tile_mask = self.visible(frames, indices)
-        if flat is None:
+        if flat_pixels is None:
             world_vectors = [
                 (v @ rotation).reshape(-1, 3)
                 for v in (view_rays.rays, view_rays.step_x, view_rays.step_y)
             ]
-            flat = torch.arange(len(frames) * count, device=rotation.device)
-            pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
+            flat_pixels = torch.arange(len(frames) * pixel_count, device=rotation.device)
+            pixel, frame = (
+                flat_pixels % pixel_count,
+                torch.div(flat_pixels, pixel_count, rounding_mode="floor"),
+            )
         else:
-            pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
+            pixel, frame = (
+                flat_pixels % pixel_count,
+                torch.div(flat_pixels, pixel_count, rounding_mode="floor"),
+            )
             ray_rotation = rotation[0] if len(frames) == 1 else rotation[frame]
             rays = view_rays.rays[pixel] if rays_cam is None else rays_cam
             world_vectors = [
@@ -186,7 +192,7 @@ class Renderer:
             frame=None if len(frames) == 1 else frame,
             poses=self.scene.world_from_solid[frames],
         )
-        tile_of_ray = view_rays.tiling.of_pixel[pixel] + frame * len(view_rays.tiling.axes)
+        tile_of_ray = view_rays.tiling.tile_of_pixel[pixel] + frame * len(view_rays.tiling.axes)
         depth, index = first_hits(self.scene.solids, indices, ray_bundle, tile_of_ray, tile_mask)
         ray_hits = Hits(
             bundle=ray_bundle,
@@ -214,7 +220,7 @@ class Renderer:
             rays_cam = self.view_rays.offset(pixel_chunk % self.pixels, self.edge_samples).flatten(
                 0, 1
             )
-            sub_view = self.cast(
+            sub_view = self.cast_rays(
                 frames,
                 indices,
                 pixel_chunk.repeat(samples_per_pixel),
@@ -228,7 +234,7 @@ class Renderer:
 
     def render_full(self, frames: list[int], indices: list[int]) -> View:
         """Render complete pictures of the given frames."""
-        full_view = self.cast(frames, indices)
+        full_view = self.cast_rays(frames, indices)
         if self.edge_samples > 1:
             edge_pixels = (
                 outline(full_view.index, full_view.normals, self.height, self.width)
@@ -245,9 +251,9 @@ class Renderer:
         visible_mask = self.visible(frames, moving)
         tile_masks = visible_mask.any(0).reshape(len(frames), -1)
         moving_pixel_indices = (
-            tile_masks[:, self.view_rays.tiling.of_pixel].reshape(-1).nonzero().squeeze(1)
+            tile_masks[:, self.view_rays.tiling.tile_of_pixel].reshape(-1).nonzero().squeeze(1)
         )
-        moving_view = self.cast(frames, moving, moving_pixel_indices, tile_mask=visible_mask)
+        moving_view = self.cast_rays(frames, moving, moving_pixel_indices, tile_mask=visible_mask)
         background_repeats = len(frames) * self.pixels // len(background.index)
         rgb, normals = (
             background.rgb.repeat(background_repeats, 1),
@@ -268,9 +274,9 @@ class Renderer:
             moving_view.normals[is_nearer],
         )
         if self.edge_samples > 1 and len(hidden_pixels):
-            mask = depth.new_zeros(len(frames), 1, self.height, self.width)
-            mask.view(-1)[hidden_pixels] = 1.0
-            is_near_change = torch.nn.functional.max_pool2d(mask, 3, 1, 1).reshape(-1) > 0
+            hidden_mask = depth.new_zeros(len(frames), 1, self.height, self.width)
+            hidden_mask.view(-1)[hidden_pixels] = 1.0
+            is_near_change = torch.nn.functional.max_pool2d(hidden_mask, 3, 1, 1).reshape(-1) > 0
             edge_pixels = (
                 (outline(index, normals, self.height, self.width) & is_near_change)
                 .nonzero()

@@ -8,7 +8,7 @@ from .furniture import pick_colour, stool, table
 from .palettes import THINGS, WOODS, Colour
 from .parts import Part, ball, box, pillar, place_parts
 
-OBJECT_COUNT = {"calm": (2, 4), "normal": (4, 6)}
+OBJECT_COUNT_RANGE = {"calm": (2, 4), "normal": (4, 6)}
 
 
 @frozen
@@ -49,7 +49,7 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> W
             [-rng.uniform(0.20, 0.30), rng.uniform(0.38, 0.46), hand_height],
         ]
     )
-    least_count, most_count = OBJECT_COUNT[clutter]
+    least_count, most_count = OBJECT_COUNT_RANGE[clutter]
     object_count = int(rng.integers(least_count, most_count + 1))
     occupied_circles: list[tuple[float, float, float]] = []
     named_objects: list[tuple[str, Colour]] = []

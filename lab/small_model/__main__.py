@@ -93,11 +93,11 @@ def run(args: argparse.Namespace, record: dict[str, Any], started: float) -> Non
             import torch
 
             from .run import train_small_model
-            from .settings import SMALL, DemoTraining
+            from .settings import SMALL_TRAINING, DemoTraining
 
             train_small_model(
                 args.out,
-                SMALL if args.small else DemoTraining(),
+                SMALL_TRAINING if args.small else DemoTraining(),
                 room_drawers,
                 record,
                 minutes=args.minutes,

@@ -29,11 +29,11 @@ class Drawers:
     """Control running processes that draw rooms: wait for them or end them."""
 
     processes: list[BaseProcess]
-    enough: Event  # set: no more rooms to train on
+    stop_event: Event  # set: no more rooms to train on
 
     def end(self) -> None:
         """End all drawing processes at once."""
-        self.enough.set()
+        self.stop_event.set()
         for process in self.processes:
             process.terminate()
         for process in self.processes:

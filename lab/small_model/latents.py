@@ -18,7 +18,7 @@ from .vae_model import encode, whole_clips
 ENCODED_AT_ONCE = {"cpu": 2, "cuda": 16}
 """Videos: with sixteen each takes more than twice as long on a processor, whose cache they no
 longer fit."""
-DIRECTIONS = ("query_dirs", "key_dirs", "key_trust")
+DIRECTION_NAMES = ("query_dirs", "key_dirs", "key_trust")
 DTYPE = torch.bfloat16
 
 
@@ -76,7 +76,7 @@ class LatentMaker:
         clip_geometry = mirror_geometry(clip.geometry) if variant.mirrored else clip.geometry
         return {
             **{name: x.to(DTYPE).cpu() for name, x in zip(videos, latents, strict=True)},
-            **{name: getattr(clip_geometry, name).float() for name in DIRECTIONS},
+            **{name: getattr(clip_geometry, name).float() for name in DIRECTION_NAMES},
         }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from egox_core.errors import EgoXInputError
 
-CODE = """
+LOTUS_CODE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from comfy.cli_args import args
@@ -31,7 +31,7 @@ def save_text_embedding(file: Path) -> None:
     host_folder = os.environ.get("EGOX_HOST_DIR")
     if host_folder:
         file.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-c", CODE, host_folder, str(file)])
+        subprocess.run([sys.executable, "-c", LOTUS_CODE, host_folder, str(file)])
     if not file.is_file():
         raise EgoXInputError(
             file.name,

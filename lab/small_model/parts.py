@@ -10,7 +10,9 @@ from egox_core.safe_files import atomic_write
 from .files import BASE_FILE, LORA_FILE, WorkFiles
 
 PART_BYTES = 15 * 2**20
-PART = re.compile(r"(?P<name>.+)\.(?P<save>\d{4})-(?P<number>\d)of(?P<count>\d)-(?P<digest>\w{8})")
+PART_PATTERN = re.compile(
+    r"(?P<name>.+)\.(?P<save>\d{4})-(?P<number>\d)of(?P<count>\d)-(?P<digest>\w{8})"
+)
 
 
 def write_parts(file: Path, folder: Path) -> None:
@@ -62,7 +64,7 @@ def join_parts(folder: Path, target: Path) -> list[Path]:
 
 
 def _parts_of(folder: Path, name: str) -> list[tuple[Path, re.Match[str]]]:
-    name_matches = ((path, PART.fullmatch(path.name)) for path in folder.glob(f"{name}.*"))
+    name_matches = ((path, PART_PATTERN.fullmatch(path.name)) for path in folder.glob(f"{name}.*"))
     return [
         (path, name_match)
         for path, name_match in name_matches

@@ -60,14 +60,14 @@ def report(
 ) -> None:
     """Sample the test rooms with each model, and compare the samples with the true ego videos."""
     rooms.read_new_files()
-    pictures = [_test_pictures(file) for file in rooms.files]
+    pictures = [_load_test_pictures(file) for file in rooms.files]
     vae = VaeEncoder(WorkFiles().vae, text.device)
     rows: dict[str, dict[str, float]] = {}
     sheet_videos = {
         name: [test_pictures[name] for test_pictures in pictures] for name in ("prior", "truth")
     }
 
-    def add(name: str, videos: list[Tensor]) -> None:
+    def add_row(name: str, videos: list[Tensor]) -> None:
         figures = []
         for video, test_pictures in zip(videos, pictures, strict=False):
             if figures and time.monotonic() > end_time:
@@ -86,7 +86,7 @@ def report(
             config = _config(files, training, strengths.get("lambda_g", training.lambda_g))
             strength = strengths.get("strength", 1.0)
             videos_made = _sample_rooms(config, rooms, text, training, vae, strength, end_time)
-            add(name + name_suffix, videos_made)
+            add_row(name + name_suffix, videos_made)
             if not strengths:
                 sheet_videos[name] = videos_made
                 _write_sheet(out / "rooms.png", sheet_videos)
@@ -94,8 +94,8 @@ def report(
                     keep_observed(video, test_pictures["prior"], test_pictures["seen"], 1.0)[0]
                     for video, test_pictures in zip(videos_made, pictures, strict=False)
                 ]
-                add(f"{name}, observed kept", kept_videos)
-    add("prior", sheet_videos["prior"])
+                add_row(f"{name}, observed kept", kept_videos)
+    add_row("prior", sheet_videos["prior"])
 
 
 def _config(files: WorkFiles, training: DemoTraining, lambda_g: float) -> TrainConfig:
@@ -140,7 +140,7 @@ def _sample_rooms(
     return videos
 
 
-def _test_pictures(file: Path) -> dict[str, Tensor]:
+def _load_test_pictures(file: Path) -> dict[str, Tensor]:
     """Load the true ego video, the prior and the visibility classes of a test room."""
     tensors = load_file(file)
     return {
@@ -150,9 +150,11 @@ def _test_pictures(file: Path) -> dict[str, Tensor]:
     }
 
 
-def _figures(video: Tensor, true: Mapping[str, Tensor]) -> dict[str, float | None]:
-    values: dict[str, Any] = dict(frame_metrics(video, true["truth"], seen=true["seen"]))
-    return {**values, "outlines": outline_share(video, true["truth"])}
+def _figures(video: Tensor, true_pictures: Mapping[str, Tensor]) -> dict[str, float | None]:
+    values: dict[str, Any] = dict(
+        frame_metrics(video, true_pictures["truth"], seen=true_pictures["seen"])
+    )
+    return {**values, "outlines": outline_share(video, true_pictures["truth"])}
 
 
 def outline_share(

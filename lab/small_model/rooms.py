@@ -17,10 +17,10 @@ from egox_train.train.samples import TrainSample
 
 from .clips import draw_clip
 from .files import WorkFiles
-from .latents import DIRECTIONS, VARIANTS, LatentMaker
-from .settings import FIRST_SEED, SMALL, DemoTraining, Split
+from .latents import DIRECTION_NAMES, VARIANTS, LatentMaker
+from .settings import FIRST_SEED, SMALL_TRAINING, DemoTraining, Split
 
-TEST_PICTURES = ("ego", "prior", "seen")
+TEST_PICTURE_NAMES = ("ego", "prior", "seen")
 
 
 def draw_rooms(
@@ -36,7 +36,7 @@ def draw_rooms(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     latent_maker, training_settings = (
         LatentMaker(WorkFiles().vae, device),
-        SMALL if small else DemoTraining(),
+        SMALL_TRAINING if small else DemoTraining(),
     )
 
     def seeds(split: Split, count: int) -> range:
@@ -71,7 +71,7 @@ def write_room(
         for name, tensor in maker.tensors(clip, variant).items()
     }
     if split == "test":
-        tensors |= {f"pictures/{name}": getattr(clip, name) for name in TEST_PICTURES}
+        tensors |= {f"pictures/{name}": getattr(clip, name) for name in TEST_PICTURE_NAMES}
     file = folder / f"{split}-{seed}.safetensors"
     grid_text = "x".join(map(str, clip.geometry.grid))
     with atomic_write(file) as temporary_file:
@@ -120,7 +120,7 @@ class Rooms:
                     for name, tensor in tensors.items()
                     if name.startswith(f"{clip_number}/")
                 }
-                directions = {name: clip_tensors.pop(name) for name in DIRECTIONS}
+                directions = {name: clip_tensors.pop(name) for name in DIRECTION_NAMES}
                 geometry = GgaGeometry(grid=self.grid, rays=self.rays, **directions)
                 self.clips.append(StoredClip(latents=clip_tensors, geometry=geometry))
         return len(self.files)

@@ -21,7 +21,7 @@ from .parts import write_parts
 from .report import COLUMNS, report
 from .rooms import Rooms
 from .settings import DemoTraining
-from .training import LEVELS, RESOLUTION, StageRun, train_stage
+from .training import NOISE_LEVELS, RESOLUTION, StageRun, train_stage
 from .transformer import base_values, lora_values, ship_base, ship_lora
 
 
@@ -53,12 +53,12 @@ def train_small_model(
     started = time.monotonic() if started is None else started
     shipped_files, new_files = WorkFiles(), WorkFiles(work_folder / "weights")
 
-    def write(doing: str) -> None:
+    def write_record(doing: str) -> None:
         record["doing"] = doing
         record["seconds"] = round(time.monotonic() - started, 1)
         write_json(out / "figures.json", record)
 
-    write("text")
+    write_record("text")
     if text is None:
         text = work_folder / "text.safetensors"
         save_text_embedding(text)
@@ -74,7 +74,7 @@ def train_small_model(
             fix="give more --minutes",
         )
 
-    def at(share: float) -> float:
+    def stage_end_time(share: float) -> float:
         return ready_time + seconds_left * share
 
     print_line(_plan(training, started, ready_time, seconds_left, minutes))
@@ -113,23 +113,23 @@ def train_small_model(
             stage=stage,
             conditions=condition_kinds,
             batch=training.batch_on_cpu if torch_device.type == "cpu" else stage.batch,
-            rooms_until=at(training.first_rooms_until),
-            until=at(stage.until),
-            ship=ship_weights,
+            rooms_until=stage_end_time(training.first_rooms_until),
+            until=stage_end_time(stage.until),
+            write_shipped=ship_weights,
             target=target,
         )
 
-        write(name)
+        write_record(name)
 
         def draw_on() -> None:
-            if time.monotonic() > at(training.drawing_until):
-                drawers.enough.set()
+            if time.monotonic() > stage_end_time(training.drawing_until):
+                drawers.stop_event.set()
 
         def saved(step: int, name: str = name, target: Path = target) -> None:
             write_parts(target, out)
             seconds = round(time.monotonic() - started, 1)
             record[name] = {"steps": step, "saved after seconds": seconds}
-            write(name)
+            write_record(name)
 
         record[name] = train_stage(
             stage_run,
@@ -149,18 +149,18 @@ def train_small_model(
 
     def keep(rows: Mapping[str, Mapping[str, float]]) -> None:
         record["test rooms"] = rows
-        write("figures")
+        write_record("figures")
         with atomic_write(out / "figures.md") as temporary_file:
             temporary_file.write_text(_table(record), encoding="utf-8")
 
     keep({})
     models = {"new": new_files, "shipped": shipped_files}
     if test_rooms.files:
-        end_time = at(training.figures_until)
+        end_time = stage_end_time(training.figures_until)
         report(models, test_rooms, embedding, training, out, end_time, keep, print_line)
     else:
         print_line("no test room was drawn in time: no figures")
-    write("nothing: all is done")
+    write_record("nothing: all is done")
     return record
 
 
@@ -201,7 +201,7 @@ def _table(record: Mapping[str, Any]) -> str:
             f"{name}: {stage_record['steps']} steps of {stage_record['batch']}, {stage_record['rooms']} rooms, "
             f"{stage_record['seconds']} s, of which {stage_record['seconds without rooms']} s without any"
         )
-    lines += ["", _row("held-out loss at noise level", LEVELS), _rule(len(LEVELS))]
+    lines += ["", _row("held-out loss at noise level", NOISE_LEVELS), _rule(len(NOISE_LEVELS))]
     for name in ("base", "lora"):
         for moment_name in ("held out before", "held out"):
             for condition_kind, losses in record[name][moment_name].items():

@@ -69,7 +69,7 @@ class DemoTraining:
     seed: int = 2
 
 
-SMALL = DemoTraining(
+SMALL_TRAINING = DemoTraining(
     clips=ClipSettings(size=32, exo_width=64, frames=5),
     rooms=3,
     validation_rooms=2,

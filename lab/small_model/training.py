@@ -28,7 +28,7 @@ from egox_train.train.samples import TrainSample
 from .rooms import Rooms
 from .settings import Stage
 
-LEVELS = (0.999, 0.8, 0.5, 0.2, 0.1, 0.05)
+NOISE_LEVELS = (0.999, 0.8, 0.5, 0.2, 0.1, 0.05)
 """Noise levels of the losses on held-out rooms."""
 SAVE_EVERY_S = 20.0
 TOLD_EVERY_S = 5.0
@@ -48,7 +48,7 @@ class StageRun:
     batch: int
     rooms_until: float  # of time.monotonic: then there are rooms, or the run ends
     until: float  # of time.monotonic
-    ship: Callable[[Path, Path], None]  # from the run's folder to the file
+    write_shipped: Callable[[Path, Path], None]  # from the run's folder to the file
     target: Path
 
 
@@ -57,7 +57,7 @@ def train_stage(
     rooms: Rooms,
     held_out: Rooms,
     text: Tensor,  # [tokens, text_dim], on the device
-    tell: Callable[[str], None],
+    print_message: Callable[[str], None],
     # Waits a moment for the first rooms, and says whether any are still drawn.
     wait: Callable[[], bool],
     # Called before each step.
@@ -91,7 +91,7 @@ def train_stage(
         if time.monotonic() - last_message_s > TOLD_EVERY_S:
             last_message_s = time.monotonic()
             seconds_left = run.rooms_until - last_message_s
-            tell(
+            print_message(
                 f"waiting for the first rooms: {last_message_s - start_time_s:.0f} s, at most {seconds_left:.0f} more"
             )
     waited_s = time.monotonic() - start_time_s
@@ -112,7 +112,7 @@ def train_stage(
 
     def save() -> None:
         write_results(config, model.tensors(), model, step)
-        run.ship(Path(config.output), run.target)
+        run.write_shipped(Path(config.output), run.target)
 
     def held_out_losses() -> dict[str, Mapping[str, float]]:
         held_out.read_new_files()
@@ -158,7 +158,9 @@ def train_stage(
             averaged(save)
             saved(step)
             saved_s = time.monotonic()
-            tell(f"{run.target.name}: {step} steps, {len(rooms.files)} rooms, loss {losses:.4f}")
+            print_message(
+                f"{run.target.name}: {step} steps, {len(rooms.files)} rooms, loss {losses:.4f}"
+            )
     _check(losses, step)
     averaged(save)
     saved(step)
@@ -212,7 +214,7 @@ def _losses(
     """Compute the loss of held-out clips at several noise levels."""
     clip_numbers = list(range(len(rooms.clips)))
     mean_losses = {}
-    for noise_level in LEVELS:
+    for noise_level in NOISE_LEVELS:
         noise_generator = torch.Generator(text.device).manual_seed(round(noise_level * 1000))
         total = 0.0
         for first_clip in range(0, len(clip_numbers), batch):

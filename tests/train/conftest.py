@@ -38,57 +38,57 @@ def compiling() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> ModuleType:
+def tiny_training() -> ModuleType:
     """Provide the module that writes small caches and base models."""
     return import_module("tests.train.tiny_cache")
 
 
 @pytest.fixture(scope="session")
-def networks() -> ModuleType:
+def network_writers() -> ModuleType:
     """Provide the module that writes small random networks for video metrics."""
     return import_module("tests.train.random_networks")
 
 
 @pytest.fixture(scope="session")
-def launching() -> ModuleType:
+def training_processes() -> ModuleType:
     """Provide the module that starts training processes."""
     return import_module("tests.train.launching")
 
 
 @pytest.fixture
-def workplace(tmp_path, tiny) -> Path:
+def training_folder(tmp_path, tiny_training) -> Path:
     """Write a folder with a small cache and a small base model."""
-    tiny.make_cache(tmp_path / "cache")
-    tiny.make_base(tmp_path / "base.safetensors")
+    tiny_training.make_cache(tmp_path / "cache")
+    tiny_training.make_base(tmp_path / "base.safetensors")
     return tmp_path
 
 
 @pytest.fixture(scope="session")
-def takes() -> ModuleType:
+def take_writers() -> ModuleType:
     """Provide the module that writes small takes."""
     return import_module("tests.train.prepared_takes")
 
 
 @pytest.fixture(scope="session")
-def synthetic_takes(takes, tmp_path_factory) -> Path:
+def synthetic_takes(take_writers, tmp_path_factory) -> Path:
     """Write four small synthetic takes."""
-    return takes.write_synthetic(tmp_path_factory.mktemp("takes"), 4)
+    return take_writers.write_synthetic(tmp_path_factory.mktemp("takes"), 4)
 
 
 @pytest.fixture(scope="session")
-def training_set(takes, synthetic_takes, tmp_path_factory) -> Path:
+def training_set(take_writers, synthetic_takes, tmp_path_factory) -> Path:
     """Prepare the synthetic takes as a training set, which tests only read."""
     root = tmp_path_factory.mktemp("set")
-    takes.prepare_and_read(synthetic_takes, root, validation=0.5)
+    take_writers.prepare_and_read(synthetic_takes, root, validation=0.5)
     return root
 
 
 @pytest.fixture(scope="session")
-def raw(takes, tmp_path_factory) -> Path:
+def raw_data_set(take_writers, tmp_path_factory) -> Path:
     """Write a small take in Ego-Exo4D's folder layout, which tests only read."""
     cameras = dict.fromkeys(("cam01", "cam02"), (224, 126))
     folder = tmp_path_factory.mktemp("raw") / "raw"
-    return takes.write_egoexo4d(folder, takes.TAKE, frames=12, cameras=cameras)
+    return take_writers.write_egoexo4d(folder, take_writers.TAKE, frames=12, cameras=cameras)
 
 
 @pytest.fixture(scope="session")

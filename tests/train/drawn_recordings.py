@@ -14,8 +14,8 @@ from lab.drawn import SyntheticSpec, SyntheticTake, make_take
 from lab.drawn.detected import network_points, openpose_content, project_person
 from lab.drawn.layout import draw_layout
 
-RATE, SOUND = 48000, 343.0
-SOUNDS = {"aac": ".mp4", "libopus": ".mkv", "pcm_s16le": ".mov", "libmp3lame": ".mkv"}
+SAMPLE_RATE_HZ, SPEED_OF_SOUND_M_S = 48000, 343.0
+SUFFIX_BY_CODEC = {"aac": ".mp4", "libopus": ".mkv", "pcm_s16le": ".mov", "libmp3lame": ".mkv"}
 """Sound codecs, with the file suffix of each."""
 
 
@@ -80,10 +80,12 @@ def write_recording(
         file_sound = None
         if spec.sound:
             file_sound = sounds[name][
-                round(first_frames[name] / spec.fps * (1 + clock_drift) * RATE) :
+                round(first_frames[name] / spec.fps * (1 + clock_drift) * SAMPLE_RATE_HZ) :
             ]
         pictures = frames[first_frames[name] :].numpy()
-        write_film(folder / f"{name}{SOUNDS[codec]}", pictures, spec.fps, file_sound, codec)
+        write_film(
+            folder / f"{name}{SUFFIX_BY_CODEC[codec]}", pictures, spec.fps, file_sound, codec
+        )
     if spec.depth_scale:
         depth = (take.exo_depth_m * spec.depth_scale)[first_frames["exo"] :]
         np.savez_compressed(folder / "exo_depth.npz", depth_m=depth.half().numpy())
@@ -100,7 +102,7 @@ def write_recording(
 def room_sound(spec: RecordingSpec, take: SyntheticTake) -> dict[str, np.ndarray]:
     """Compute the sound that each camera records: voice, knocks, echoes and noise."""
     rng = np.random.default_rng([spec.seed, 99])
-    sample_count = round((spec.seconds + 1) * RATE)
+    sample_count = round((spec.seconds + 1) * SAMPLE_RATE_HZ)
     ego_position, exo_position = (
         camera_centre(path.w2c).mean(0).numpy() for path in (take.ego, take.exo)
     )
@@ -131,8 +133,8 @@ def room_sound(spec: RecordingSpec, take: SyntheticTake) -> dict[str, np.ndarray
 
 def _bursts(rng: np.random.Generator, count: int, length_s: float, share: float) -> np.ndarray:
     sound = np.zeros(count)
-    for _ in range(round(share * count / RATE / length_s)):
-        burst_samples = max(round(length_s * rng.uniform(0.5, 1.5) * RATE), 32)
+    for _ in range(round(share * count / SAMPLE_RATE_HZ / length_s)):
+        burst_samples = max(round(length_s * rng.uniform(0.5, 1.5) * SAMPLE_RATE_HZ), 32)
         first_sample = int(rng.integers(max(count - burst_samples, 1)))
         burst_noise = np.convolve(
             rng.normal(size=burst_samples), np.ones(int(rng.integers(2, 12))), "same"
@@ -145,9 +147,9 @@ def _bursts(rng: np.random.Generator, count: int, length_s: float, share: float)
 
 def _echo(rng: np.random.Generator, far_m: float) -> np.ndarray:
     """Draw the impulse response of a room's echo."""
-    delay_samples = far_m / SOUND * RATE
-    reverberation = rng.normal(size=round(0.4 * RATE)) * 10 ** (
-        -3 * np.arange(round(0.4 * RATE)) / (0.5 * RATE)
+    delay_samples = far_m / SPEED_OF_SOUND_M_S * SAMPLE_RATE_HZ
+    reverberation = rng.normal(size=round(0.4 * SAMPLE_RATE_HZ)) * 10 ** (
+        -3 * np.arange(round(0.4 * SAMPLE_RATE_HZ)) / (0.5 * SAMPLE_RATE_HZ)
     )
     impulse_response = np.zeros(round(delay_samples) + len(reverberation) + 2)
     first_sample = int(delay_samples)
@@ -164,18 +166,22 @@ def _echo(rng: np.random.Generator, far_m: float) -> np.ndarray:
 def write_film(
     file: Path, pictures: np.ndarray, fps: int, sound: np.ndarray | None, codec: str
 ) -> None:
-    """Write a video file of pictures [T, H, W, 3] with a sound [N] sampled at ``RATE``."""
+    """Write a video file of pictures [T, H, W, 3] with a sound [N] sampled at ``SAMPLE_RATE_HZ``."""
     with av.open(str(file), "w") as container:
         video = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "16"})
         video.height, video.width = pictures.shape[1:3]
         video.pix_fmt = "yuv420p"
         video.codec_context.thread_count = 1
-        audio = None if sound is None else container.add_stream(codec, rate=RATE, layout="mono")
+        audio = (
+            None
+            if sound is None
+            else container.add_stream(codec, rate=SAMPLE_RATE_HZ, layout="mono")
+        )
         for picture in pictures:
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode(None))
         if audio is not None:
-            sound = sound[: round(len(pictures) / fps * RATE)]
+            sound = sound[: round(len(pictures) / fps * SAMPLE_RATE_HZ)]
             samples = (np.clip(sound, -1, 1) * 32767).astype(np.int16)
             step = 960
             for first_sample in range(0, len(samples) - step, step):
@@ -183,14 +189,14 @@ def write_film(
                     samples[None, first_sample : first_sample + step], format="s16", layout="mono"
                 )
                 frame.sample_rate, frame.pts, frame.time_base = (
-                    RATE,
+                    SAMPLE_RATE_HZ,
                     first_sample,
-                    Fraction(1, RATE),
+                    Fraction(1, SAMPLE_RATE_HZ),
                 )
                 container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
 
 
-def moved(take: SyntheticTake, **changes) -> SyntheticTake:
+def copy_take(take: SyntheticTake, **changes) -> SyntheticTake:
     """Copy a drawn take with some changed fields."""
     return replace(take, **changes)

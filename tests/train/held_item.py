@@ -9,7 +9,7 @@ from egox_core.safe_files import file_lock
 
 
 @contextmanager
-def another_is_at(made: Path, others: int) -> Generator[Progress]:
+def locked_by_other_process(made: Path, others: int) -> Generator[Progress]:
     """Lock an output file as another process would, and yield a progress callback that unlocks it.
 
     What it has half written stays till then.

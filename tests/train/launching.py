@@ -17,10 +17,12 @@ ENVIRONMENT = {
     "ACCELERATE_USE_CPU": "true",
     "PYTHONPATH": str(ROOT),
 }
-FRONT = ROOT / "train_egox.py"
+TRAIN_SCRIPT = ROOT / "train_egox.py"
 
 
-def launcher(kind: str, processes: int, shipped: str = "accelerate_ddp.yaml") -> list[str]:
+def launcher_arguments(
+    kind: str, processes: int, shipped: str = "accelerate_ddp.yaml"
+) -> list[str]:
     """Build the command that starts a training by torchrun or accelerate."""
     if kind == "torchrun":
         launcher_module, count_option, port_option = (
@@ -47,10 +49,10 @@ def launcher(kind: str, processes: int, shipped: str = "accelerate_ddp.yaml") ->
     ]
 
 
-def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen:
+def start(config: Path, *launcher_arguments: str, front: Path = TRAIN_SCRIPT) -> subprocess.Popen:
     """Start a training process with a configuration file."""
     return subprocess.Popen(
-        [sys.executable, *launcher, str(front), "train", "--config", str(config)],
+        [sys.executable, *launcher_arguments, str(front), "train", "--config", str(config)],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -58,9 +60,9 @@ def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen
     )
 
 
-def launch(shipped: str, config: Path, *, front: Path = FRONT) -> str:
+def run_two_processes(shipped: str, config: Path, *, front: Path = TRAIN_SCRIPT) -> str:
     """Run two training processes by accelerate, and return their output."""
-    process = start(config, *launcher("accelerate", 2, shipped), front=front)
+    process = start(config, *launcher_arguments("accelerate", 2, shipped), front=front)
     try:
         output = process.communicate(timeout=300)[0]
     finally:
@@ -69,14 +71,14 @@ def launch(shipped: str, config: Path, *, front: Path = FRONT) -> str:
     return output
 
 
-def write(folder: Path, name: str, values: dict) -> Path:
+def write_config(folder: Path, name: str, values: dict) -> Path:
     """Write a training configuration file."""
     config_file = folder / f"{name}.yaml"
     config_file.write_text(yaml.safe_dump({**values, "output": str(folder / name)}), "utf-8")
     return config_file
 
 
-def losses(output: Path) -> list[float]:
+def read_losses(output: Path) -> list[float]:
     """Read the training losses from the log of a training run."""
     lines = (output / "metrics.jsonl").read_text("utf-8").splitlines()
     return [line["loss"] for line in map(json.loads, lines) if "loss" in line]

@@ -9,8 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-SMALL = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20, "memory": 4 * 2**30}
-ATTEMPTS = 4  # Ray gives a node half a minute to start, which a busy machine needs for itself
+NODE_RESOURCES = {
+    "num_cpus": 1,
+    "num_gpus": 1,
+    "object_store_memory": 80 * 2**20,
+    "memory": 4 * 2**30,
+}
+START_ATTEMPTS = 4  # Ray gives a node half a minute to start, which a busy machine needs for itself
 
 
 @dataclass
@@ -62,19 +67,19 @@ def two_nodes() -> Iterator[TwoNodes]:
 
     cluster = Cluster()
     try:
-        _started(lambda: cluster.add_node(**SMALL, include_dashboard=False))
-        _started(lambda: cluster.add_node(**SMALL))
+        _started(lambda: cluster.add_node(**NODE_RESOURCES, include_dashboard=False))
+        _started(lambda: cluster.add_node(**NODE_RESOURCES))
         yield TwoNodes(cluster)
     finally:
         cluster.shutdown()
 
 
 def _started(start) -> None:
-    for attempt in range(ATTEMPTS):
+    for attempt in range(START_ATTEMPTS):
         try:
             start()
             return
         except (Exception, SystemExit) as error:  # of a late head Ray ends the process
             is_timeout = isinstance(error, SystemExit) or "timed out" in str(error).lower()
-            if attempt == ATTEMPTS - 1 or not is_timeout:
+            if attempt == START_ATTEMPTS - 1 or not is_timeout:
                 raise RuntimeError("no Ray cluster could be started") from error

@@ -32,10 +32,10 @@ ABLATIONS = {
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_each_ablation_is_named_in_its_lora_file(workplace, tiny, name):
+def test_each_ablation_is_named_in_its_lora_file(training_folder, tiny_training, name):
     conditioning = ABLATIONS[name]
-    tiny.train(workplace, steps=2, conditioning=conditioning)
-    metadata = inspect(workplace / "run" / "lora.safetensors")
+    tiny_training.train(training_folder, steps=2, conditioning=conditioning)
+    metadata = inspect(training_folder / "run" / "lora.safetensors")
     expected = {
         "gga_mode": "released",
         "prior": "prior",
@@ -53,12 +53,12 @@ def test_each_ablation_is_named_in_its_lora_file(workplace, tiny, name):
     assert len(warnings) == ("noised" in name) + ("prior" in name)
 
 
-def test_ablations_change_only_their_part_of_the_input(workplace, tiny):
+def test_ablations_change_only_their_part_of_the_input(training_folder, tiny_training):
     """Check which channels of the model's input each ablation setting changes."""
 
     def make_input(**conditioning):
-        config = tiny.config(workplace, conditioning=conditioning)
-        sample = tiny.first_sample(config)
+        config = tiny_training.make_config(training_folder, conditioning=conditioning)
+        sample = tiny_training.load_first_sample(config)
         t, h, w_exo, w_ego = sample.grid
         torch.manual_seed(0)
         noise_latent = torch.randn(1, 16, t, h, w_exo + w_ego)
@@ -88,16 +88,16 @@ def test_ablations_change_only_their_part_of_the_input(workplace, tiny):
     )
 
 
-def test_loss_covers_exo_only_if_it_is_learnt(workplace, tiny):
-    model = load_base(workplace / "base.safetensors")
-    scope = install_gga(model)
-    sample = tiny.first_sample(tiny.config(workplace))
+def test_loss_covers_exo_only_if_it_is_learnt(training_folder, tiny_training):
+    model = load_base(training_folder / "base.safetensors")
+    gga_scope = install_gga(model)
+    sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
     noise = torch.randn(1, 16, 2, 4, 10)
     with torch.no_grad():
         ego_result, canvas_result = (
             flow_loss(
                 model,
-                scope,
+                gga_scope,
                 sample,
                 noise,
                 torch.tensor([0.5]),
@@ -112,12 +112,12 @@ def test_loss_covers_exo_only_if_it_is_learnt(workplace, tiny):
     assert float(ego_result.loss) != float(canvas_result.loss)
 
 
-def test_sampling_uses_the_ablations_of_training(workplace, tiny):
-    model = load_base(workplace / "base.safetensors").eval()
-    scope = install_gga(model)
-    sample = tiny.first_sample(tiny.config(workplace))
+def test_sampling_uses_the_ablations_of_training(training_folder, tiny_training):
+    model = load_base(training_folder / "base.safetensors").eval()
+    gga_scope = install_gga(model)
+    sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
     latents = {
-        name: sample_ego(model, scope, sample, ConditioningConfig(**conditioning), steps=3)
+        name: sample_ego(model, gga_scope, sample, ConditioningConfig(**conditioning), steps=3)
         for name, conditioning in {"usual": {}, **ABLATIONS}.items()
     }
     assert all(
@@ -133,19 +133,21 @@ def test_sampling_uses_the_ablations_of_training(workplace, tiny):
     )
 
 
-def test_exo_alone_gives_equal_results_in_training_and_sampling(workplace, tiny, monkeypatch):
+def test_exo_alone_gives_equal_results_in_training_and_sampling(
+    training_folder, tiny_training, monkeypatch
+):
     """Check that ``exo: alone`` gives equal results in training and in sampling."""
 
-    sample = tiny.first_sample(tiny.config(workplace))
+    sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
     conditioning = ConditioningConfig(exo="alone")
     noise = torch.randn(sample.ego.shape)
     predictions_and_gradients = []
     for checkpointed in (False, True):
-        model = load_base(workplace / "base.safetensors").train()
-        scope = install_gga(model)
+        model = load_base(training_folder / "base.safetensors").train()
+        gga_scope = install_gga(model)
         if checkpointed:
             model.enable_gradient_checkpointing()
-        loss_result = flow_loss(model, scope, sample, noise, torch.tensor([0.5]), conditioning)
+        loss_result = flow_loss(model, gga_scope, sample, noise, torch.tensor([0.5]), conditioning)
         loss_result.loss.backward()
         predictions_and_gradients.append(
             (
@@ -171,35 +173,39 @@ def test_exo_alone_gives_equal_results_in_training_and_sampling(workplace, tiny,
         for parameter_name in gradients
     )
     prediction_seeing_ego = flow_loss(
-        model, scope, sample, noise, torch.tensor([0.5]), ConditioningConfig()
+        model, gga_scope, sample, noise, torch.tensor([0.5]), ConditioningConfig()
     ).prediction
     assert (
         prediction_seeing_ego - plain_prediction
     ).abs().max() > 1e-4 * plain_prediction.abs().max()
     model.eval()
-    kept_latent = sample_ego(model, scope, sample, conditioning, steps=4)
+    kept_latent = sample_ego(model, gga_scope, sample, conditioning, steps=4)
     monkeypatch.setattr("egox_core.gga.exo_cache.ExoCache._is_valid", lambda *args: False)
-    recomputed_latent = sample_ego(model, scope, sample, conditioning, steps=4)
+    recomputed_latent = sample_ego(model, gga_scope, sample, conditioning, steps=4)
     assert (kept_latent - recomputed_latent).abs().max() <= 1e-5 * recomputed_latent.abs().max()
     t, h, w_exo, w_ego = sample.grid
     sample_of_equal_widths = replace(sample, exo=sample.exo[..., :w_ego])
     with refuses("one width"):
-        flow_loss(model, scope, sample_of_equal_widths, noise, torch.tensor([0.5]), conditioning)
+        flow_loss(
+            model, gga_scope, sample_of_equal_widths, noise, torch.tensor([0.5]), conditioning
+        )
 
 
-def train_first_run(workplace, tiny, **changed_settings):
-    first_settings = tiny.settings(
-        workplace, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "ffn"]}, **changed_settings
+def train_first_run(training_folder, tiny_training, **changed_settings):
+    first_settings = tiny_training.make_settings(
+        training_folder,
+        lora={"rank": 4, "alpha": 8, "targets": ["attn1", "ffn"]},
+        **changed_settings,
     )
     train(parse_config(first_settings))
-    return first_settings, workplace / "run" / "lora.safetensors"
+    return first_settings, training_folder / "run" / "lora.safetensors"
 
 
-def test_training_starts_from_a_lora_with_a_new_optimizer(workplace, tiny):
-    first_settings, first_lora_file = train_first_run(workplace, tiny)
+def test_training_starts_from_a_lora_with_a_new_optimizer(training_folder, tiny_training):
+    first_settings, first_lora_file = train_first_run(training_folder, tiny_training)
     later_settings = {
         **first_settings,
-        "output": str(workplace / "later"),
+        "output": str(training_folder / "later"),
         "init_lora": str(first_lora_file),
         "steps": 2,
         "optimizer": {"learning_rate": 1e-12, "warmup_steps": 1},
@@ -207,7 +213,9 @@ def test_training_starts_from_a_lora_with_a_new_optimizer(workplace, tiny):
     # alpha / rank is inside the file's B and in the new layers as well: the effect must be the
     # same, not doubled.
     start_tensors = make_trainable(parse_config(later_settings), torch.device("cpu")).tensors()
-    trained_tensors = load_file(checkpoint_folders(workplace / "run")[-1] / "trainable.safetensors")
+    trained_tensors = load_file(
+        checkpoint_folders(training_folder / "run")[-1] / "trainable.safetensors"
+    )
     assert all(
         torch.allclose(start_tensors[tensor_name], trained_tensors[tensor_name], atol=1e-7)
         for tensor_name in trained_tensors
@@ -215,14 +223,14 @@ def test_training_starts_from_a_lora_with_a_new_optimizer(workplace, tiny):
     train(parse_config(later_settings))
     first_lora, later_lora = (
         read_lora(first_lora_file)[0],
-        read_lora(workplace / "later" / "lora.safetensors"),
+        read_lora(training_folder / "later" / "lora.safetensors"),
     )
     assert all(
         torch.allclose(first_lora[tensor_name], later_lora[0][tensor_name], atol=1e-6)
         for tensor_name in first_lora
     )
     assert '"init_lora": "lora.safetensors"' in later_lora[1]["egox.config"]
-    state = load_checkpoint(checkpoint_folders(workplace / "later")[-1])
+    state = load_checkpoint(checkpoint_folders(training_folder / "later")[-1])
     assert {
         float(parameter_state["step"]) for parameter_state in state.optimizer["state"].values()
     } == {2.0}
@@ -230,11 +238,11 @@ def test_training_starts_from_a_lora_with_a_new_optimizer(workplace, tiny):
         train(parse_config({**later_settings, "steps": 3, "init_lora": None}))
 
 
-def test_lora_of_higher_rank_starts_with_the_same_effect(workplace, tiny):
-    first_settings, first_lora_file = train_first_run(workplace, tiny)
+def test_lora_of_higher_rank_starts_with_the_same_effect(training_folder, tiny_training):
+    first_settings, first_lora_file = train_first_run(training_folder, tiny_training)
     wider_settings = {
         **first_settings,
-        "output": str(workplace / "wider"),
+        "output": str(training_folder / "wider"),
         "init_lora": str(first_lora_file),
         "lora": {"rank": 8, "alpha": 8, "targets": ["attn1", "ffn"]},
     }
@@ -253,23 +261,25 @@ def test_lora_of_higher_rank_starts_with_the_same_effect(workplace, tiny):
         )
 
 
-def test_init_lora_rejects_other_model_or_rank(workplace, tiny, caplog):
-    first_settings, first_lora_file = train_first_run(workplace, tiny, steps=1)
+def test_init_lora_rejects_other_model_or_rank(training_folder, tiny_training, caplog):
+    first_settings, first_lora_file = train_first_run(training_folder, tiny_training, steps=1)
     later_settings = {
         **first_settings,
-        "output": str(workplace / "later"),
+        "output": str(training_folder / "later"),
         "init_lora": str(first_lora_file),
     }
     with refuses("lora.safetensors"):
         train(parse_config({**later_settings, "lora": {"rank": 2, "targets": ["attn1", "ffn"]}}))
     with refuses("not there"):
-        train(parse_config({**later_settings, "init_lora": str(workplace / "none.safetensors")}))
+        train(
+            parse_config({**later_settings, "init_lora": str(training_folder / "none.safetensors")})
+        )
     with refuses("init_lora"):
         parse_config({**later_settings, "task": "base_i2v"})
-    tiny.make_base(workplace / "base.safetensors", layers=3)
+    tiny_training.make_base(training_folder / "base.safetensors", layers=3)
     with refuses("a different model"):
         train(parse_config(later_settings))
-    tiny.make_base(workplace / "base.safetensors", seed=1)
+    tiny_training.make_base(training_folder / "base.safetensors", seed=1)
     with caplog.at_level(logging.WARNING):
         make_trainable(parse_config(later_settings), torch.device("cpu"))
     assert "not on this base" in caplog.text

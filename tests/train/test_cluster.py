@@ -18,7 +18,7 @@ from train_egox import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("engine_run.py")
-GENERATE = "import counted_generate, sys, train_egox; sys.exit(train_egox.main())"
+GENERATE_CODE = "import counted_generate, sys, train_egox; sys.exit(train_egox.main())"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them"),
@@ -65,37 +65,39 @@ def start_prepare(source: Path, out: Path) -> subprocess.Popen:
 
 
 @pytest.fixture
-def recordings(takes, tmp_path) -> Path:
+def raw_takes_folder(take_writers, tmp_path) -> Path:
     """Write small takes, among them some with damaged annotations."""
     raw_folder = tmp_path / "raw"
     cameras = {"cam01": (112, 64), "cam02": (112, 64)}
     for number in range(4):
-        takes.write_egoexo4d(raw_folder, f"take_{number}", frames=25, cameras=cameras)
-    takes.write_damaged(raw_folder)
+        take_writers.write_egoexo4d(raw_folder, f"take_{number}", frames=25, cameras=cameras)
+    take_writers.write_damaged(raw_folder)
     return raw_folder
 
 
-def test_cluster_with_dying_workers_makes_the_same_set(cluster, recordings, takes, tmp_path):
-    process = start_prepare(recordings, tmp_path / "cluster")
+def test_cluster_with_dying_workers_makes_the_same_set(
+    cluster, raw_takes_folder, take_writers, tmp_path
+):
+    process = start_prepare(raw_takes_folder, tmp_path / "cluster")
     for _ in range(2):
         cluster.kill_worker()
         time.sleep(2)
     output = process.communicate(timeout=1200)[0]
     assert process.returncode == 0, output[-3000:]
     assert "runs on the Ray cluster at" in output and "died" in output and "2 CPUs" in output
-    assert main(prepare_arguments(recordings, tmp_path / "one")) == 0
+    assert main(prepare_arguments(raw_takes_folder, tmp_path / "one")) == 0
     cluster_manifest, single_manifest = (
         (tmp_path / name / "manifest.jsonl").read_bytes() for name in ("cluster", "one")
     )
     assert cluster_manifest == single_manifest and len(cluster_manifest.splitlines()) == 40
     skipped = read_json(tmp_path / "cluster" / "report.json")["skipped"]
     assert {item for row in skipped for item in row["what"]} == {
-        f"uid-{name}" for name in takes.DAMAGES
+        f"uid-{name}" for name in take_writers.DAMAGES
     }
 
 
-def test_lost_cluster_head_ends_the_command_and_keeps_clips(cluster, recordings, tmp_path):
-    process = start_prepare(recordings, tmp_path / "set")
+def test_lost_cluster_head_ends_the_command_and_keeps_clips(cluster, raw_takes_folder, tmp_path):
+    process = start_prepare(raw_takes_folder, tmp_path / "set")
     clip_folder = tmp_path / "set" / "clips"
     deadline = time.monotonic() + 600
     while not (
@@ -130,17 +132,17 @@ def test_only_model_processes_use_the_gpus(cluster, tmp_path):
     }
 
 
-def test_each_gpu_loads_the_model_once_unless_its_process_dies(cluster, tiny, tmp_path):
+def test_each_gpu_loads_the_model_once_unless_its_process_dies(cluster, tiny_training, tmp_path):
     """Check that each GPU loads the model once while many clips are generated."""
-    cache, load_log = tiny.make_cache(tmp_path / "cache", 60), tmp_path / "loads"
-    base = tiny.make_base(tmp_path / "base.safetensors")
+    cache, load_log = tiny_training.make_cache(tmp_path / "cache", 60), tmp_path / "loads"
+    base = tiny_training.make_base(tmp_path / "base.safetensors")
 
     def start(name: str, *more: str) -> subprocess.Popen:
         load_log.unlink(missing_ok=True)
         arguments = [cache, tmp_path / name, "--base", base, "--vae", STANDIN_VAE, *more]
         step_options = ["--split", "train", "--steps", "1", "--dtype", "float32"]
         return subprocess.Popen(
-            [sys.executable, "-c", GENERATE, "generate", *map(str, arguments), *step_options],
+            [sys.executable, "-c", GENERATE_CODE, "generate", *map(str, arguments), *step_options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

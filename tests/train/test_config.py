@@ -7,11 +7,11 @@ from egox_train.train.config import MODE_DEFAULTS, dump_config, load_config, par
 from egox_train.train.model import learning_rate
 from tests.refusals import refuses
 
-NEEDED = {"base": "b", "cache": "c", "output": "o", "steps": 5}
+REQUIRED_SETTINGS = {"base": "b", "cache": "c", "output": "o", "steps": 5}
 
 
 def test_defaults_are_the_nodes_defaults():
-    conditioning = parse_config(NEEDED).conditioning
+    conditioning = parse_config(REQUIRED_SETTINGS).conditioning
     node_defaults = GgaOptions()
     assert (conditioning.gga_mode, conditioning.lambda_g) == (
         node_defaults.mode,
@@ -20,11 +20,11 @@ def test_defaults_are_the_nodes_defaults():
     assert (conditioning.mask_mode, conditioning.rays, conditioning.image_embedding) == (
         "released",
     ) * 3
-    assert parse_config(NEEDED).timesteps.shift == 3.0
+    assert parse_config(REQUIRED_SETTINGS).timesteps.shift == 3.0
 
 
 def test_modes_set_only_missing_values():
-    trainer_config = parse_config({**NEEDED, "conditioning": {"mode": "trainer"}})
+    trainer_config = parse_config({**REQUIRED_SETTINGS, "conditioning": {"mode": "trainer"}})
     assert (
         trainer_config.conditioning.lambda_g,
         trainer_config.timesteps.shift,
@@ -34,7 +34,9 @@ def test_modes_set_only_missing_values():
         1.0,
         "trainer",
     )
-    paper_config = parse_config({**NEEDED, "conditioning": {"mode": "paper", "lambda_g": 2.0}})
+    paper_config = parse_config(
+        {**REQUIRED_SETTINGS, "conditioning": {"mode": "paper", "lambda_g": 2.0}}
+    )
     assert (
         paper_config.conditioning.mask_mode,
         paper_config.conditioning.gga_mode,
@@ -46,7 +48,7 @@ def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root)
     paper_config = load_config(repo_root / "configs" / "train_paper_8gpu.yaml")
     assert paper_config.conditioning.mode == "paper"
     optimizer_by_mode = {
-        mode: parse_config({**NEEDED, "conditioning": {"mode": mode}}).optimizer
+        mode: parse_config({**REQUIRED_SETTINGS, "conditioning": {"mode": mode}}).optimizer
         for mode in MODE_DEFAULTS
     }
     for optimizer in (
@@ -64,7 +66,11 @@ def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root)
         ] == pytest.approx([2e-7, 1e-5, 2e-5, 2e-5, 2e-5, 2e-5])
     assert optimizer_by_mode["released"].decay == "cosine"
     overridden_optimizer = parse_config(
-        {**NEEDED, "conditioning": {"mode": "paper"}, "optimizer": {"learning_rate": 1e-3}}
+        {
+            **REQUIRED_SETTINGS,
+            "conditioning": {"mode": "paper"},
+            "optimizer": {"learning_rate": 1e-3},
+        }
     ).optimizer
     assert (overridden_optimizer.learning_rate, overridden_optimizer.decay) == (1e-3, "constant")
 
@@ -88,7 +94,7 @@ def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root)
 )
 def test_wrong_settings_are_refused(bad_settings):
     with refuses("training configuration"):
-        parse_config({**NEEDED, **bad_settings})
+        parse_config({**REQUIRED_SETTINGS, **bad_settings})
 
 
 def test_overrides_apply_and_the_resolved_file_is_read_back(tmp_path):

@@ -19,12 +19,12 @@ from tests.refusals import refuses
 
 
 @pytest.fixture(scope="module")
-def short_run(tiny, tmp_path_factory) -> Path:
+def run_folder(tiny_training, tmp_path_factory) -> Path:
     """Train a LoRA for a few steps."""
     folder = tmp_path_factory.mktemp("run")
-    tiny.make_cache(folder / "cache")
-    tiny.make_base(folder / "base.safetensors")
-    tiny.train(folder, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "attn2", "ffn"]})
+    tiny_training.make_cache(folder / "cache")
+    tiny_training.make_base(folder / "base.safetensors")
+    tiny_training.train(folder, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "attn2", "ffn"]})
     return folder
 
 
@@ -40,66 +40,69 @@ def model_output(model) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def trained_output(short_run, tiny) -> torch.Tensor:
+def trained_output(run_folder, tiny_training) -> torch.Tensor:
     """Compute the model's output with the trained LoRA."""
-    config = tiny.config(
-        short_run, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "attn2", "ffn"]}
+    config = tiny_training.make_config(
+        run_folder, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "attn2", "ffn"]}
     )
     trainable = make_trainable(config, torch.device("cpu"))
     output_before = model_output(trainable.model)
     trainable.load_tensors(
-        load_file(checkpoint_folders(short_run / "run")[-1] / "trainable.safetensors"), "checkpoint"
+        load_file(checkpoint_folders(run_folder / "run")[-1] / "trainable.safetensors"),
+        "checkpoint",
     )
     output_after = model_output(trainable.model)
     assert float((output_after - output_before).abs().max()) > 1e-3
     return output_after
 
 
-def test_metadata_contains_no_folder_names(short_run, tiny):
-    config = tiny.config(short_run, validation={"vae": str(short_run / "my_vae.safetensors")})
+def test_metadata_contains_no_folder_names(run_folder, tiny_training):
+    config = tiny_training.make_config(
+        run_folder, validation={"vae": str(run_folder / "my_vae.safetensors")}
+    )
     metadata = training_metadata(config, base_hash="", step=1)
-    assert "my_vae.safetensors" in metadata["egox.config"] and str(short_run.parent) not in str(
+    assert "my_vae.safetensors" in metadata["egox.config"] and str(run_folder.parent) not in str(
         metadata
     )
 
 
-def test_released_format_gives_the_trained_output(short_run, trained_output):
-    lora_file = short_run / "run" / "lora.safetensors"
+def test_released_format_gives_the_trained_output(run_folder, trained_output):
+    lora_file = run_folder / "run" / "lora.safetensors"
     tensor_names = load_file(lora_file).keys()
     assert "transformer.blocks.0.attn1.to_out.0.lora_A.weight" in tensor_names and not any(
         "alpha" in name for name in tensor_names
     )
-    model = load_base(short_run / "base.safetensors")
+    model = load_base(run_folder / "base.safetensors")
     # As the released code loads it: B A with scale 1.
     plain_tensors = {k.removeprefix("transformer."): v for k, v in load_file(lora_file).items()}
     assert fuse(model, plain_tensors) == 2 * 10
     torch.testing.assert_close(model_output(model), trained_output, atol=1e-5, rtol=1e-5)
 
 
-def test_merged_and_native_formats_give_the_trained_output(short_run, trained_output, tmp_path):
+def test_merged_and_native_formats_give_the_trained_output(run_folder, trained_output, tmp_path):
     export(
-        short_run / "run",
+        run_folder / "run",
         tmp_path / "fused.safetensors",
         "fused",
-        base=short_run / "base.safetensors",
+        base=run_folder / "base.safetensors",
     )
     merged_model = load_base(tmp_path / "fused.safetensors")
     torch.testing.assert_close(model_output(merged_model), trained_output, atol=1e-5, rtol=1e-5)
-    export(short_run / "run", tmp_path / "native.safetensors", "native")
+    export(run_folder / "run", tmp_path / "native.safetensors", "native")
     native_tensors = load_file(tmp_path / "native.safetensors")
     assert "diffusion_model.blocks.0.self_attn.q.lora_A.weight" in native_tensors
     assert float(native_tensors["diffusion_model.blocks.0.self_attn.q.alpha"]) == 4
     metadata = file_metadata(tmp_path / "native.safetensors", "LoRA")
     assert metadata["egox.mask_mode"] == "released"
     tensors, _ = read_lora(tmp_path / "native.safetensors")
-    model = load_base(short_run / "base.safetensors")
+    model = load_base(run_folder / "base.safetensors")
     fuse(model, tensors)
     torch.testing.assert_close(model_output(model), trained_output, atol=1e-5, rtol=1e-5)
     # And once more from file to file.
     export(tmp_path / "native.safetensors", tmp_path / "again.safetensors", "released")
     converted_tensors, original_tensors = (
         load_file(tmp_path / "again.safetensors"),
-        load_file(short_run / "run" / "lora.safetensors"),
+        load_file(run_folder / "run" / "lora.safetensors"),
     )
     assert converted_tensors.keys() == original_tensors.keys() and all(
         torch.allclose(converted_tensors[k], original_tensors[k], atol=1e-7)
@@ -107,16 +110,18 @@ def test_merged_and_native_formats_give_the_trained_output(short_run, trained_ou
     )
 
 
-def test_base_of_the_1_3b_model_is_trained_and_loaded_by_comfyui(tiny, tmp_path, comfy_host):
+def test_base_of_the_1_3b_model_is_trained_and_loaded_by_comfyui(
+    tiny_training, tmp_path, comfy_host
+):
     """Check that ComfyUI loads a base model and a LoRA with the architecture of the 1.3B model."""
     import comfy.lora
     import comfy.model_detection
     import comfy.ops
     from comfy.ldm.wan.model import WanModel
 
-    tiny.make_cache(tmp_path / "cache", clips=3, image_dim=1280)
-    base_file = tiny.make_base(tmp_path / "base.safetensors", dim=256, image_dim=1280)
-    tiny.train(tmp_path, steps=2, batch_size=1)
+    tiny_training.make_cache(tmp_path / "cache", clips=3, image_dim=1280)
+    base_file = tiny_training.make_base(tmp_path / "base.safetensors", dim=256, image_dim=1280)
+    tiny_training.train(tmp_path, steps=2, batch_size=1)
     export(tmp_path / "run", tmp_path / "native.safetensors", "native")
     weights = load_file(base_file)
     detected_settings = comfy.model_detection.detect_unet_config(
@@ -138,9 +143,9 @@ def test_base_of_the_1_3b_model_is_trained_and_loaded_by_comfyui(tiny, tmp_path,
     assert load_base(tmp_path / "fused.safetensors").config.image_dim == 1280
 
 
-def test_wrong_files_and_bases_are_refused(short_run, tiny, tmp_path):
-    lora_file = short_run / "run" / "lora.safetensors"
-    other_base = tiny.make_base(tmp_path / "other.safetensors", dim=64)
+def test_wrong_files_and_bases_are_refused(run_folder, tiny_training, tmp_path):
+    lora_file = run_folder / "run" / "lora.safetensors"
+    other_base = tiny_training.make_base(tmp_path / "other.safetensors", dim=64)
     with refuses("base that the LoRA was trained on"):
         export(lora_file, tmp_path / "x.safetensors", "fused", base=other_base)
     file_without_metadata = tmp_path / "anonymous.safetensors"  # without metadata the shapes tell
@@ -154,7 +159,7 @@ def test_wrong_files_and_bases_are_refused(short_run, tiny, tmp_path):
         with refuses(message_pattern):
             export(lora_file, tmp_path / "x.safetensors", format_name, base=base_file)
     with refuses("LoRA"):
-        inspect(short_run / "base.safetensors")
+        inspect(run_folder / "base.safetensors")
     with refuses("neither"):
         export(tmp_path, tmp_path / "x.safetensors", "native")
     with refuses("strength of the LoRA: got inf"):
@@ -169,10 +174,10 @@ def test_wrong_files_and_bases_are_refused(short_run, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("from_file", [True, False])
-def test_merged_base_names_its_lora(short_run, tmp_path, from_file):
-    lora_file, base_file = short_run / "run" / "lora.safetensors", short_run / "base.safetensors"
+def test_merged_base_names_its_lora(run_folder, tmp_path, from_file):
+    lora_file, base_file = run_folder / "run" / "lora.safetensors", run_folder / "base.safetensors"
     merged_file = tmp_path / "fused.safetensors"
-    export(lora_file if from_file else short_run / "run", merged_file, "fused", base=base_file)
+    export(lora_file if from_file else run_folder / "run", merged_file, "fused", base=base_file)
     merged_base = weight_file(merged_file, "base")
     assert merged_base.metadata[MERGED] == file_digest(lora_file)
     assert (
@@ -183,17 +188,17 @@ def test_merged_base_names_its_lora(short_run, tmp_path, from_file):
         export(lora_file, tmp_path / "twice.safetensors", "fused", base=merged_file)
 
 
-def test_native_export_warns_of_settings_in_metadata_alone(short_run, tmp_path, capsys):
+def test_native_export_warns_of_settings_in_metadata_alone(run_folder, tmp_path, capsys):
     lora_file, native_file = tmp_path / "alone.safetensors", tmp_path / "native.safetensors"
     lora_metadata = {
-        **file_metadata(short_run / "run" / "lora.safetensors", "LoRA"),
+        **file_metadata(run_folder / "run" / "lora.safetensors", "LoRA"),
         "egox.exo": "alone",
     }
     for metadata, expected_text in (
         (lora_metadata, "trained with exo alone"),
         ({**lora_metadata, "egox.exo": "sees_ego"}, ""),
     ):
-        save_file(load_file(short_run / "run" / "lora.safetensors"), lora_file, metadata)
+        save_file(load_file(run_folder / "run" / "lora.safetensors"), lora_file, metadata)
         assert main(["export", str(lora_file), str(native_file), "--form", "native"]) == 0
         assert expected_text in (printed := capsys.readouterr().out) and bool(expected_text) == (
             "trained" in printed

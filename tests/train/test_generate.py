@@ -23,20 +23,20 @@ from egox_train.wan.diffusers_processor import install_gga
 from tests.paths import GOLDEN, STANDIN_VAE, read_folder_files
 from tests.refusals import refuses
 from tests.train.golden_model import golden_transformer
-from tests.train.held_item import another_is_at
+from tests.train.held_item import locked_by_other_process
 
 
 @pytest.fixture(scope="module")
-def generate_folder(training_set, tiny, tmp_path_factory) -> Path:
+def generate_folder(training_set, tiny_training, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("generate")
     build_cache(
         training_set / "manifest.jsonl",
         folder / "cache",
         CacheSettings(vae=STANDIN_VAE, text="zeros:2x24", image_embedding="none", dtype="float32"),
     )
-    tiny.make_base(folder / "base.safetensors")
+    tiny_training.make_base(folder / "base.safetensors")
     conditioning = {"mask_mode": "paper", "lambda_g": 2.0}
-    tiny.train(folder, steps=2, batch_size=1, conditioning=conditioning)
+    tiny_training.train(folder, steps=2, batch_size=1, conditioning=conditioning)
     return folder
 
 
@@ -132,9 +132,9 @@ def test_observed_pixels_are_put_back(generate_folder, training_set, tmp_path, m
 
 
 def test_parts_make_the_same_videos_and_a_dry_run_estimates_the_cost(
-    generate_folder, tiny, tmp_path
+    generate_folder, tiny_training, tmp_path
 ):
-    cache_folder = tiny.make_cache(tmp_path / "cache", 12)
+    cache_folder = tiny_training.make_cache(tmp_path / "cache", 12)
     one_step_options, full_folder, parts_folder = (
         generate_options(generate_folder, lora=None, steps=1),
         tmp_path / "one",
@@ -143,7 +143,7 @@ def test_parts_make_the_same_videos_and_a_dry_run_estimates_the_cost(
     full_folder.mkdir()
     (full_folder / ".take5__cam.0123abcd.mp4").touch()  # of a killed run
     first_video = full_folder / f"{sorted(CacheReader(cache_folder).clips('train'))[0]}.mp4"
-    with another_is_at(first_video, 7) as progress:
+    with locked_by_other_process(first_video, 7) as progress:
         assert generate(cache_folder, full_folder, one_step_options, progress=progress) == (8, 8)
     assert generate(
         cache_folder, parts_folder, one_step_options, RunOptions(part=(0, 2), clips=4)
@@ -191,7 +191,7 @@ def test_loras_settings_are_followed(generate_folder):
 @pytest.mark.parametrize("lambda_g", [0.0, 3.0])
 @pytest.mark.parametrize("has_shared_bias", [True, False])
 def test_cached_exo_tokens_give_the_full_canvas_result(
-    generate_folder, tiny, monkeypatch, lambda_g, has_shared_bias
+    generate_folder, tiny_training, monkeypatch, lambda_g, has_shared_bias
 ):
     """Check that sampling with cached exo tokens equals sampling of the whole canvas."""
     from egox_core.gga.exo_cache import ExoCache
@@ -204,10 +204,10 @@ def test_cached_exo_tokens_give_the_full_canvas_result(
         {"base": "b", "cache": str(generate_folder / "cache"), "output": "o", "steps": 1}
     )
     conditioning = config.conditioning.model_copy(update={"lambda_g": lambda_g})
-    sample = tiny.first_sample(config)
+    sample = tiny_training.load_first_sample(config)
     model = load_base(generate_folder / "base.safetensors")
-    scope = install_gga(model)
-    scope.set(sample.geometry, conditioning.gga_options())
+    gga_scope = install_gga(model)
+    gga_scope.set(sample.geometry, conditioning.gga_options())
     t, h, w_exo, w_ego = sample.grid
     mask_latent = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
     ego_noise = torch.randn(sample.ego.shape)
@@ -216,8 +216,10 @@ def test_cached_exo_tokens_give_the_full_canvas_result(
     with torch.no_grad():
         for _ in range(2):
             grid = (t, h // 2, w_exo // 2, w_ego // 2)
-            scope.exo = exo_cache.forward((), (0,), 0.9, [0.9, 0.0], grid, 0, torch.device("cpu"))
-            input_columns = canvas_input[..., w_exo:] if scope.exo.kept else canvas_input
+            gga_scope.exo = exo_cache.forward(
+                (), (0,), 0.9, [0.9, 0.0], grid, 0, torch.device("cpu")
+            )
+            input_columns = canvas_input[..., w_exo:] if gga_scope.exo.kept else canvas_input
             prediction = model(
                 hidden_states=input_columns,
                 timestep=torch.tensor([900.0]),
@@ -225,9 +227,9 @@ def test_cached_exo_tokens_give_the_full_canvas_result(
                 encoder_hidden_states_image=sample.image,
                 return_dict=False,
             )[0]
-            scope.exo.finish(len(model.blocks))
+            gga_scope.exo.finish(len(model.blocks))
             ego_predictions.append(prediction[..., -w_ego:])
-    scope.exo = None
+    gga_scope.exo = None
     assert (exo_cache.full, exo_cache.kept) == (1, 1)
     assert (ego_predictions[0] - ego_predictions[1]).abs().max() <= 1e-5 * ego_predictions[
         0
@@ -235,14 +237,20 @@ def test_cached_exo_tokens_give_the_full_canvas_result(
     guidance_options = {"cfg": 2.0, "negative": torch.zeros_like(sample.text)}
     full_latent, kept_latent = (
         sample_ego(
-            model, scope, sample, conditioning, steps=4, recompute_exo=interval, **guidance_options
+            model,
+            gga_scope,
+            sample,
+            conditioning,
+            steps=4,
+            recompute_exo=interval,
+            **guidance_options,
         )
         for interval in (1, 4)
     )
-    assert 0 < (full_latent - kept_latent).std() < 0.2 * full_latent.std() and scope.exo is None
+    assert 0 < (full_latent - kept_latent).std() < 0.2 * full_latent.std() and gga_scope.exo is None
 
 
-def test_noisy_exo_tokens_are_not_cached(generate_folder, tiny):
+def test_noisy_exo_tokens_are_not_cached(generate_folder, tiny_training):
     from egox_train.wan.transformer import load_base
 
     config = parse_config(
@@ -253,7 +261,7 @@ def test_noisy_exo_tokens_are_not_cached(generate_folder, tiny):
         sample_ego(
             model,
             install_gga(model),
-            tiny.first_sample(config),
+            tiny_training.load_first_sample(config),
             ConditioningConfig(exo_clean=False),
             recompute_exo=4,
         )

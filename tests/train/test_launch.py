@@ -48,9 +48,9 @@ REFUSED_SETTINGS = [
 
 
 @pytest.mark.parametrize(("launch", "change", "name"), REFUSED_SETTINGS)
-def test_untested_combinations_are_refused(tiny, tmp_path, launch, change, name):
+def test_untested_combinations_are_refused(tiny_training, tmp_path, launch, change, name):
     with refuses() as refusal:
-        check_launch(tiny.config(tmp_path, **change), launch)
+        check_launch(tiny_training.make_config(tmp_path, **change), launch)
     assert str(refusal.value).startswith(name)
 
 
@@ -64,15 +64,17 @@ def test_untested_combinations_are_refused(tiny, tmp_path, launch, change, name)
         ("fsdp2", {"gradient_accumulation": 2}),
     ],
 )
-def test_tested_combinations_are_accepted(tiny, tmp_path, launch, change):
-    assert check_launch(tiny.config(tmp_path, **change), launch) is None
+def test_tested_combinations_are_accepted(tiny_training, tmp_path, launch, change):
+    assert check_launch(tiny_training.make_config(tmp_path, **change), launch) is None
 
 
-def test_launch_is_checked_before_reading_the_base(workplace, tiny):
-    (workplace / "base.safetensors").unlink()
+def test_launch_is_checked_before_reading_the_base(training_folder, tiny_training):
+    (training_folder / "base.safetensors").unlink()
     with refuses("memory.block_offload"):
-        tiny.train(
-            workplace, task="base_i2v", memory={"base_dtype": "float32", "block_offload": True}
+        tiny_training.train(
+            training_folder,
+            task="base_i2v",
+            memory={"base_dtype": "float32", "block_offload": True},
         )
 
 
@@ -115,9 +117,9 @@ def checkpoint(global_batch: int) -> TrainState:
     [(2, 1, 4), (2, 2, 2), (2, 4, 1), (4, 2, 4), (1, 2, 1)],
 )
 def test_global_batch_is_kept_with_other_process_counts(
-    tiny, tmp_path, old_processes, new_processes, expected
+    tiny_training, tmp_path, old_processes, new_processes, expected
 ):
-    config = tiny.config(tmp_path, batch_size=2, gradient_accumulation=2)
+    config = tiny_training.make_config(tmp_path, batch_size=2, gradient_accumulation=2)
     assert micro_steps_for(config, new_processes, checkpoint(4 * old_processes)) == expected
     notes = [
         note
@@ -140,32 +142,36 @@ def test_global_batch_is_kept_with_other_process_counts(
     ],
 )
 def test_a_global_batch_that_cannot_be_kept_is_refused(
-    tiny, tmp_path, change, new_processes, message_pattern
+    tiny_training, tmp_path, change, new_processes, message_pattern
 ):
-    config = tiny.config(tmp_path, **{"batch_size": 2, "gradient_accumulation": 2, **change})
+    config = tiny_training.make_config(
+        tmp_path, **{"batch_size": 2, "gradient_accumulation": 2, **change}
+    )
     with refuses(message_pattern):
         micro_steps_for(config, new_processes, checkpoint(8))
 
 
-def test_global_batch_may_be_split_differently(tiny, tmp_path):
-    config = tiny.config(tmp_path, batch_size=1, gradient_accumulation=4)
+def test_global_batch_may_be_split_differently(tiny_training, tmp_path):
+    config = tiny_training.make_config(tmp_path, batch_size=1, gradient_accumulation=4)
     assert micro_steps_for(config, 2, checkpoint(8)) == 4
 
 
-def test_changed_end_of_a_cosine_schedule_is_noted(tiny, tmp_path):
+def test_changed_end_of_a_cosine_schedule_is_noted(tiny_training, tmp_path):
     state = checkpoint(4)
     state.config["steps"] = 99
     for decay, note_count in (("cosine", 1), ("constant", 0)):
-        config = tiny.config(tmp_path, optimizer={"decay": decay}, gradient_accumulation=2)
+        config = tiny_training.make_config(
+            tmp_path, optimizer={"decay": decay}, gradient_accumulation=2
+        )
         assert (
             sum("another cosine" in note for note in resume_notes(config, 2, 1, state))
             == note_count
         )
 
 
-def test_weight_average_is_moved_to_the_weights_device(tiny, tmp_path):
+def test_weight_average_is_moved_to_the_weights_device(tiny_training, tmp_path):
     """Check that a resumed average of weights is on the same device as the weights."""
-    config = tiny.config(tmp_path, ema_decay=0.9)
+    config = tiny_training.make_config(tmp_path, ema_decay=0.9)
     average_before = moving_average(
         config, [nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(2, 2))], None
     )
@@ -178,4 +184,4 @@ def test_weight_average_is_moved_to_the_weights_device(tiny, tmp_path):
     assert [p.device.type for p in ema.shadow_params] == ["meta"] * 2 and ema.optimization_step == 1
     ema.step(meta_weights)  # fails where the average stayed behind
     assert ema.optimization_step == 2
-    assert moving_average(tiny.config(tmp_path), meta_weights, None) is None
+    assert moving_average(tiny_training.make_config(tmp_path), meta_weights, None) is None

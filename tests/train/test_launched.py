@@ -32,9 +32,11 @@ def check_resuming(output: Path, run_again) -> None:
     )
 
 
-def single_process_losses(workplace, tiny, launching, values: dict) -> list[float]:
-    train(parse_config({**values, "batch_size": 4, "output": str(workplace / "one")}))
-    return launching.losses(workplace / "one")
+def single_process_losses(
+    training_folder, tiny_training, training_processes, values: dict
+) -> list[float]:
+    train(parse_config({**values, "batch_size": 4, "output": str(training_folder / "one")}))
+    return training_processes.read_losses(training_folder / "one")
 
 
 FORKED_PAIR = """
@@ -56,37 +58,46 @@ sys.exit(max(abs(process.exitcode) for process in processes))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the launched runs are slow tests")
-def test_two_processes_have_the_losses_of_one(workplace, tiny, launching):
+def test_two_processes_have_the_losses_of_one(training_folder, tiny_training, training_processes):
     """Check that training in two processes has the losses of one process."""
-    training_settings = tiny.settings(workplace, steps=6)
-    config = launching.write(workplace, "two", {**training_settings, "batch_size": 2})
+    training_settings = tiny_training.make_settings(training_folder, steps=6)
+    config = training_processes.write_config(
+        training_folder, "two", {**training_settings, "batch_size": 2}
+    )
     process_environment = {
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(launching.find_free_port()),
+        "MASTER_PORT": str(training_processes.find_free_port()),
         "ACCELERATE_USE_CPU": "true",
     }
     result = subprocess.run(
         [sys.executable, "-c", FORKED_PAIR, str(config)],
-        cwd=launching.ROOT,
+        cwd=training_processes.ROOT,
         text=True,
-        env={**launching.ENVIRONMENT, **process_environment},
+        env={**training_processes.ENVIRONMENT, **process_environment},
         capture_output=True,
         timeout=300,
     )
     assert result.returncode == 0, result.stderr[-4000:]
     train(
         parse_config(
-            {**training_settings, "batch_size": 2, "steps": 1, "output": str(workplace / "half")}
+            {
+                **training_settings,
+                "batch_size": 2,
+                "steps": 1,
+                "output": str(training_folder / "half"),
+            }
         )
     )
     single_losses, pair_losses = (
-        single_process_losses(workplace, tiny, launching, training_settings),
-        launching.losses(workplace / "two"),
+        single_process_losses(
+            training_folder, tiny_training, training_processes, training_settings
+        ),
+        training_processes.read_losses(training_folder / "two"),
     )
     assert (
         len(single_losses) == len(pair_losses) == 6
-        and single_losses[0] != launching.losses(workplace / "half")[0]
+        and single_losses[0] != training_processes.read_losses(training_folder / "half")[0]
     )
     # The same samples, noise and levels; sums are taken in another order.
     assert (
@@ -99,10 +110,10 @@ def test_two_processes_have_the_losses_of_one(workplace, tiny, launching):
 
 
 @pytest.mark.slow
-def test_run_of_two_processes_resumes_with_one(workplace, tiny, launching):
+def test_run_of_two_processes_resumes_with_one(training_folder, tiny_training, training_processes):
     """Check that one process can continue a run of two processes."""
-    shared_settings = tiny.settings(
-        workplace,
+    shared_settings = tiny_training.make_settings(
+        training_folder,
         validation={"every": 4, "clips": 3},
         optimizer={"warmup_steps": 2, "learning_rate": 1e-2, "decay": "constant"},
     )  # which doesn't hang on ``steps``
@@ -113,19 +124,22 @@ def test_run_of_two_processes_resumes_with_one(workplace, tiny, launching):
         "ema_decay": 0.9,
         "memory": {**shared_settings["memory"], "checkpoint_offload": True},
     }
-    launching.launch(
-        "accelerate_ddp.yaml", launching.write(workplace, "two", {**training_settings, "steps": 4})
+    training_processes.run_two_processes(
+        "accelerate_ddp.yaml",
+        training_processes.write_config(training_folder, "two", {**training_settings, "steps": 4}),
     )
     outcome = train(
-        parse_config({**training_settings, "steps": 8, "output": str(workplace / "two")})
+        parse_config({**training_settings, "steps": 8, "output": str(training_folder / "two")})
     )
     assert outcome.finished
     train(
         parse_config(
-            {**shared_settings, "steps": 8, "batch_size": 4, "output": str(workplace / "one")}
+            {**shared_settings, "steps": 8, "batch_size": 4, "output": str(training_folder / "one")}
         )
     )
-    single_curve, pair_curve = (tiny.curve(workplace / name) for name in ("one", "two"))
+    single_curve, pair_curve = (
+        tiny_training.read_log(training_folder / name) for name in ("one", "two")
+    )
     assert (
         [line["step"] for line in single_curve]
         == [line["step"] for line in pair_curve]
@@ -136,7 +150,7 @@ def test_run_of_two_processes_resumes_with_one(workplace, tiny, launching):
         assert (
             abs(single_line[key] - pair_line[key]) / single_line[key] < 1e-3
         )  # sums are taken in another order
-    state = read_json(checkpoint_folders(workplace / "two")[-1] / "state.json")
+    state = read_json(checkpoint_folders(training_folder / "two")[-1] / "state.json")
     assert (state["global_batch"], state["config"]["gradient_accumulation"]) == (4, 2)
 
 
@@ -144,7 +158,9 @@ def test_run_of_two_processes_resumes_with_one(workplace, tiny, launching):
 @pytest.mark.parametrize(
     "memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16]
 )
-def test_sharded_training_equals_one_process(workplace, tiny, launching, memory):
+def test_sharded_training_equals_one_process(
+    training_folder, tiny_training, training_processes, memory
+):
     """Check that FSDP2 training in two processes equals training in one.
 
     Three held-out clips are shared unevenly, and sampled where torchmetrics is installed.
@@ -152,34 +168,45 @@ def test_sharded_training_equals_one_process(workplace, tiny, launching, memory)
     sample_options = {"sample_steps": 2, "vae": str(STANDIN_VAE)}
     if importlib.util.find_spec("torchmetrics") is None:
         sample_options = {}
-    training_settings = tiny.settings(
-        workplace,
+    training_settings = tiny_training.make_settings(
+        training_folder,
         memory=memory,
         checkpoint={"every": 4, "keep": 2},
         validation={"every": 4, "clips": 3, **sample_options},
     )
-    tiny.make_cache(workplace / "cache", clips=9)  # three of them held out
+    tiny_training.make_cache(training_folder / "cache", clips=9)  # three of them held out
     training_settings |= {"batch_size": 1, "gradient_accumulation": 2} if memory is BFLOAT16 else {}
-    config = launching.write(workplace, "two", training_settings)
+    config = training_processes.write_config(training_folder, "two", training_settings)
 
     def run() -> str:
         start_script = Path(__file__).with_name("fsdp2_on_cpu.py")
-        return launching.launch("accelerate_fsdp2.yaml", config, front=start_script)
+        return training_processes.run_two_processes(
+            "accelerate_fsdp2.yaml", config, front=start_script
+        )
 
     output = run()
     assert "FSDP2 True, " in output and "FSDP2 True, 0 of" not in output
     single_losses = single_process_losses(
-        workplace, tiny, launching, {**training_settings, "gradient_accumulation": 1}
+        training_folder,
+        tiny_training,
+        training_processes,
+        {**training_settings, "gradient_accumulation": 1},
     )
     assert (
         max(
             abs(a - b) / a
-            for a, b in zip(single_losses, launching.losses(workplace / "two"), strict=True)
+            for a, b in zip(
+                single_losses, training_processes.read_losses(training_folder / "two"), strict=True
+            )
         )
         < 1e-3
     )
     (single_validation,), (sharded_validation,) = (
-        [line for line in tiny.curve(workplace / name) if "validation/loss" in line]
+        [
+            line
+            for line in tiny_training.read_log(training_folder / name)
+            if "validation/loss" in line
+        ]
         for name in ("one", "two")
     )
     assert (
@@ -193,4 +220,4 @@ def test_sharded_training_equals_one_process(workplace, tiny, launching, memory)
         / single_validation["validation/loss"]
         < 1e-3
     )
-    check_resuming(workplace / "two", run)
+    check_resuming(training_folder / "two", run)

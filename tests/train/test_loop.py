@@ -29,14 +29,14 @@ needs_muon = pytest.mark.skipif(
 )
 
 
-class Killed(Exception):
+class SimulatedKill(Exception):
     """Exception that simulates a killed process."""
 
 
 def raise_killed_at(step: int):
     def progress(done: int, total: int, stage: str) -> None:
         if done == step:
-            raise Killed
+            raise SimulatedKill
 
     return progress
 
@@ -67,29 +67,36 @@ def tensors_equal(
         pytest.param({"optimizer": {"name": "muon"}}, marks=needs_muon),
     ],
 )
-def test_resumed_run_equals_an_uninterrupted_one(workplace, tiny, changed_settings):
-    uninterrupted_config = tiny.config(
-        workplace, output=str(workplace / "whole"), **changed_settings
+def test_resumed_run_equals_an_uninterrupted_one(training_folder, tiny_training, changed_settings):
+    uninterrupted_config = tiny_training.make_config(
+        training_folder, output=str(training_folder / "whole"), **changed_settings
     )
-    interrupted_config = tiny.config(
-        workplace, output=str(workplace / "broken"), **changed_settings
+    interrupted_config = tiny_training.make_config(
+        training_folder, output=str(training_folder / "broken"), **changed_settings
     )
     train(uninterrupted_config)
-    with pytest.raises(Killed):
+    with pytest.raises(SimulatedKill):
         train(interrupted_config, progress=raise_killed_at(3))  # behind the checkpoint of step 2
     outcome = train(interrupted_config)
     assert (outcome.step, outcome.finished) == (6, True)
-    assert tensors_equal(load_trained(workplace / "whole"), load_trained(workplace / "broken"))
-    assert tiny.curve(workplace / "whole") == tiny.curve(workplace / "broken")
+    assert tensors_equal(
+        load_trained(training_folder / "whole"), load_trained(training_folder / "broken")
+    )
+    assert tiny_training.read_log(training_folder / "whole") == tiny_training.read_log(
+        training_folder / "broken"
+    )
     result_name = "base.safetensors" if changed_settings.get("task") else "lora.safetensors"
     assert tensors_equal(
-        load_file(workplace / "whole" / result_name), load_file(workplace / "broken" / result_name)
+        load_file(training_folder / "whole" / result_name),
+        load_file(training_folder / "broken" / result_name),
     )
 
 
 @needs_muon
-def test_muon_steps_equally_in_all_directions_and_refuses_vectors(tmp_path, tiny, workplace):
-    config = tiny.config(
+def test_muon_steps_equally_in_all_directions_and_refuses_vectors(
+    tmp_path, tiny_training, training_folder
+):
+    config = tiny_training.make_config(
         tmp_path, optimizer={"name": "muon", "learning_rate": 0.1, "weight_decay": 0}
     )
     weight = torch.nn.Parameter(torch.zeros(4, 8))
@@ -100,47 +107,53 @@ def test_muon_steps_equally_in_all_directions_and_refuses_vectors(tmp_path, tiny
     # Adam's.
     assert ((singular_values / (0.1 * 0.2 * 8**0.5) - 0.95).abs() < 0.35).all(), singular_values
     with refuses(r"optimizer.name.*matrices alone"):
-        tiny.train(workplace, task="base_i2v", optimizer={"name": "muon"})
+        tiny_training.train(training_folder, task="base_i2v", optimizer={"name": "muon"})
 
 
-def test_training_reduces_the_loss_and_keeps_last_checkpoints(workplace, tiny):
-    config = tiny.config(
-        workplace,
+def test_training_reduces_the_loss_and_keeps_last_checkpoints(training_folder, tiny_training):
+    config = tiny_training.make_config(
+        training_folder,
         steps=60,
         checkpoint={"every": 10, "keep": 2},
         validation={"every": 60, "clips": 2},
     )
     train(config)
-    log_lines = tiny.curve(workplace / "run")
+    log_lines = tiny_training.read_log(training_folder / "run")
     losses = [line["loss"] for line in log_lines if "loss" in line]
     assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
     validation_lines = [line for line in log_lines if "validation/loss" in line]
     assert len(validation_lines) == 1 and validation_lines[0]["step"] == 60
-    assert [f.name for f in checkpoint_folders(workplace / "run")] == [
+    assert [f.name for f in checkpoint_folders(training_folder / "run")] == [
         "step-00000050",
         "step-00000060",
     ]
-    assert not list((workplace / "run" / "checkpoints").glob(".*"))
+    assert not list((training_folder / "run" / "checkpoints").glob(".*"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_validation_writes_sample_videos(workplace, tiny, dtype):
-    tiny.train(
-        workplace,
+def test_validation_writes_sample_videos(training_folder, tiny_training, dtype):
+    tiny_training.train(
+        training_folder,
         steps=2,
         memory={"base_dtype": dtype, "compute_dtype": dtype},
         validation={"every": 2, "clips": 1, "sample_steps": 2, "vae": str(STANDIN_VAE)},
     )
-    (line,) = [line for line in tiny.curve(workplace / "run") if "validation/psnr" in line]
+    (line,) = [
+        line
+        for line in tiny_training.read_log(training_folder / "run")
+        if "validation/psnr" in line
+    ]
     assert 0 < line["validation/psnr"] < 100 and -1 <= line["validation/ssim"] <= 1
-    (video,) = (workplace / "run" / "samples" / "step-00000002").glob("*.mp4")
+    (video,) = (training_folder / "run" / "samples" / "step-00000002").glob("*.mp4")
     assert probe_video(video).frame_count == 5
     for vae, expected_text in (
         (None, "no validation.vae"),
         ("none.safetensors", "none.safetensors"),
     ):
         with refuses(expected_text):
-            tiny.train(workplace, validation={"every": 2, "sample_steps": 2, "vae": vae})
+            tiny_training.train(
+                training_folder, validation={"every": 2, "sample_steps": 2, "vae": vae}
+            )
 
 
 def test_losses_are_averaged_by_noise_level():
@@ -152,7 +165,7 @@ def test_losses_are_averaged_by_noise_level():
     assert bucket_losses([0.1, 0.6, 0.8, 1.0], [1, 2, 3, 5], 4) == expected_means
 
 
-def test_trackers_have_one_curve_of_a_resumed_run(workplace, tiny, monkeypatch):
+def test_trackers_have_one_curve_of_a_resumed_run(training_folder, tiny_training, monkeypatch):
     """Check that TensorBoard and Weights & Biases show one loss curve for a resumed run."""
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
@@ -160,21 +173,23 @@ def test_trackers_have_one_curve_of_a_resumed_run(workplace, tiny, monkeypatch):
     tracker_names = ["tensorboard", *(["wandb"] if importlib.util.find_spec("wandb") else [])]
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    training_settings = tiny.settings(
-        workplace,
+    training_settings = tiny_training.make_settings(
+        training_folder,
         steps=5,
         log={"every": 1, "trackers": tracker_names},
         validation={"every": 5, "clips": 1, "sample_steps": 1, "vae": str(STANDIN_VAE)},
     )
-    with pytest.raises(Killed):
+    with pytest.raises(SimulatedKill):
         train(
             parse_config(training_settings), progress=raise_killed_at(3)
         )  # behind the checkpoint of step 2
     train(parse_config(training_settings))
-    folder = workplace / "run" / "log"
+    folder = training_folder / "run" / "log"
     events = event_accumulator.EventAccumulator(str(folder))
     events.Reload()
-    logged_losses = [line["loss"] for line in tiny.curve(workplace / "run") if "loss" in line]
+    logged_losses = [
+        line["loss"] for line in tiny_training.read_log(training_folder / "run") if "loss" in line
+    ]
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5]
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(
         logged_losses, rel=1e-6
@@ -190,7 +205,7 @@ def test_trackers_have_one_curve_of_a_resumed_run(workplace, tiny, monkeypatch):
         )
 
 
-def test_checkpoints_are_also_written_by_time(workplace, tiny, monkeypatch):
+def test_checkpoints_are_also_written_by_time(training_folder, tiny_training, monkeypatch):
     steps = []
     monkeypatch.setattr(
         "egox_train.train.loop.save_checkpoint",
@@ -201,12 +216,14 @@ def test_checkpoints_are_also_written_by_time(workplace, tiny, monkeypatch):
         "egox_train.train.loop.time",
         SimpleNamespace(monotonic=lambda: next(look_times), perf_counter=lambda: 0.0),
     )
-    tiny.train(workplace, checkpoint={"every": 100, "minutes": 1.0})
+    tiny_training.train(training_folder, checkpoint={"every": 100, "minutes": 1.0})
     assert steps == [3, 6]
 
 
-def test_captions_are_dropped_at_the_set_share(workplace, tiny):
-    training_settings = tiny.settings(workplace, conditioning={"caption_dropout": 0.5})
+def test_captions_are_dropped_at_the_set_share(training_folder, tiny_training):
+    training_settings = tiny_training.make_settings(
+        training_folder, conditioning={"caption_dropout": 0.5}
+    )
     samples = CachedSamples(parse_config(training_settings), "train")
     drawn_items = [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
     assert 70 < sum(item.has_empty_caption for item in drawn_items) < 130
@@ -215,7 +232,7 @@ def test_captions_are_dropped_at_the_set_share(workplace, tiny):
     ]
     with refuses("caption_dropout=0"):
         train(parse_config(training_settings))  # a cache without the empty caption
-    shard = workplace / "cache" / "shard-00000.safetensors"
+    shard = training_folder / "cache" / "shard-00000.safetensors"
     made_from, _ = shard_header(shard)
     write_shard(shard, {**load_file(shard), EMPTY_CAPTION: torch.full((4, 24), 7.0)}, made_from)
     reread_samples = CachedSamples(parse_config(training_settings), "train")
@@ -228,7 +245,7 @@ def test_captions_are_dropped_at_the_set_share(workplace, tiny):
         and empty_text.shape == caption_text.shape
         and not torch.equal(empty_text, caption_text)
     )
-    samples_without_dropout = CachedSamples(tiny.config(workplace), "train")
+    samples_without_dropout = CachedSamples(tiny_training.make_config(training_folder), "train")
     assert not any(
         item.has_empty_caption
         for step in range(100)
@@ -236,21 +253,23 @@ def test_captions_are_dropped_at_the_set_share(workplace, tiny):
     )
 
 
-def test_infinite_loss_stops_training_and_names_the_clip(workplace, tiny):
-    tiny.make_cache(workplace / "cache", nan_clip="take2__cam")
-    config = tiny.config(workplace, batch_size=1, checkpoint={"every": 1, "keep": 9}, steps=4)
+def test_infinite_loss_stops_training_and_names_the_clip(training_folder, tiny_training):
+    tiny_training.make_cache(training_folder / "cache", nan_clip="take2__cam")
+    config = tiny_training.make_config(
+        training_folder, batch_size=1, checkpoint={"every": 1, "keep": 9}, steps=4
+    )
     with refuses("take2__cam") as error:
         train(config)
     assert "NaN" in str(error.value) and "last good checkpoint" in str(error.value)
-    for folder in checkpoint_folders(workplace / "run"):
+    for folder in checkpoint_folders(training_folder / "run"):
         assert all(
             torch.isfinite(tensor).all()
             for tensor in load_file(folder / "trainable.safetensors").values()
         )
 
 
-def test_checkpoint_of_other_settings_is_refused(workplace, tiny):
-    tiny.train(workplace, steps=2)
+def test_checkpoint_of_other_settings_is_refused(training_folder, tiny_training):
+    tiny_training.train(training_folder, steps=2)
     for changed_settings, message_pattern in (
         ({"seed": 4}, "seed"),
         ({"lora": {"rank": 8, "alpha": 8}}, "lora"),
@@ -258,36 +277,38 @@ def test_checkpoint_of_other_settings_is_refused(workplace, tiny):
         ({"conditioning": {"hidden_lines": "leave out"}}, "got 'draw'; expected 'leave out'"),
     ):
         with refuses(message_pattern):
-            tiny.train(workplace, steps=4, **changed_settings)
+            tiny_training.train(training_folder, steps=4, **changed_settings)
     # One from before a setting existed goes on.
-    file = checkpoint_folders(workplace / "run")[-1] / "state.json"
+    file = checkpoint_folders(training_folder / "run")[-1] / "state.json"
     state = read_json(file)
     for later_setting in ("text_encoding", "hidden_lines"):
         del state["config"]["conditioning"][later_setting]
     del state["config"]["init_lora"]
     write_json(file, state)
-    assert tiny.train(workplace, steps=3).step == 3
+    assert tiny_training.train(training_folder, steps=3).step == 3
     for rays, message_pattern in (("exact", "rays"), ("released", "cache contents")):
-        tiny.make_cache(workplace / "cache", clips=5, rays=rays)
+        tiny_training.make_cache(training_folder / "cache", clips=5, rays=rays)
         with refuses(message_pattern):
-            tiny.train(workplace, steps=4)
-    tiny.make_cache(workplace / "cache")
-    tiny.make_base(workplace / "base.safetensors", layers=3)
+            tiny_training.train(training_folder, steps=4)
+    tiny_training.make_cache(training_folder / "cache")
+    tiny_training.make_base(training_folder / "base.safetensors", layers=3)
     with refuses("base model"):
-        tiny.train(workplace, steps=4)
+        tiny_training.train(training_folder, steps=4)
 
 
-def test_captions_of_another_width_are_refused_before_the_base_is_read(workplace, tiny):
-    tiny.make_cache(workplace / "cache", text_dim=16)
+def test_captions_of_another_width_are_refused_before_the_base_is_read(
+    training_folder, tiny_training
+):
+    tiny_training.make_cache(training_folder / "cache", text_dim=16)
     with refuses("16 numbers a token.*24, as base model.*zeros:512x24"):
-        tiny.train(workplace, steps=2)
+        tiny_training.train(training_folder, steps=2)
 
 
-def test_wrong_bases_are_refused(workplace, tiny):
-    base_bytes = (workplace / "base.safetensors").read_bytes()
-    (workplace / "cut.safetensors").write_bytes(base_bytes[:5000])
-    (workplace / "old.ckpt").write_bytes(b"x")
-    tiny.make_base(workplace / "t2v.safetensors", in_channels=16)
+def test_wrong_bases_are_refused(training_folder, tiny_training):
+    base_bytes = (training_folder / "base.safetensors").read_bytes()
+    (training_folder / "cut.safetensors").write_bytes(base_bytes[:5000])
+    (training_folder / "old.ckpt").write_bytes(b"x")
+    tiny_training.make_base(training_folder / "t2v.safetensors", in_channels=16)
     for base, message_pattern in (
         ("t2v.safetensors", "36"),
         ("none.safetensors", "not there"),
@@ -296,36 +317,36 @@ def test_wrong_bases_are_refused(workplace, tiny):
         ("old.ckpt", "pickled"),
     ):
         with refuses(message_pattern):
-            tiny.train(workplace, base=str(workplace / base))
+            tiny_training.train(training_folder, base=str(training_folder / base))
 
 
-def test_damaged_checkpoint_is_replaced_by_the_previous_one(workplace, tiny, caplog):
-    tiny.train(workplace, output=str(workplace / "whole"))
-    tiny.train(workplace, steps=4)
-    previous_checkpoint, newest_checkpoint = checkpoint_folders(workplace / "run")
+def test_damaged_checkpoint_is_replaced_by_the_previous_one(training_folder, tiny_training, caplog):
+    tiny_training.train(training_folder, output=str(training_folder / "whole"))
+    tiny_training.train(training_folder, steps=4)
+    previous_checkpoint, newest_checkpoint = checkpoint_folders(training_folder / "run")
     file_bytes = (newest_checkpoint / "trainable.safetensors").read_bytes()
     (newest_checkpoint / "trainable.safetensors").write_bytes(file_bytes[: len(file_bytes) // 2])
-    assert tiny.train(workplace).finished
+    assert tiny_training.train(training_folder).finished
     assert (
         newest_checkpoint.name in caplog.text
         and f"continues from {previous_checkpoint.name} instead" in caplog.text
     )
-    steps = [line["step"] for line in tiny.curve(workplace / "run")]
+    steps = [line["step"] for line in tiny_training.read_log(training_folder / "run")]
     assert steps == [1, 2, 3, 4, 5, 6]
-    for folder in checkpoint_folders(workplace / "run"):
+    for folder in checkpoint_folders(training_folder / "run"):
         (folder / "optimizer.pt").write_bytes(b"")
     with refuses("step-00000006"):
-        tiny.train(workplace, steps=8)
+        tiny_training.train(training_folder, steps=8)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes as POSIX has them")
-def test_training_files_are_readable_by_other_users(workplace, tiny):
+def test_training_files_are_readable_by_other_users(training_folder, tiny_training):
     umask_before = os.umask(0o022)
     try:
-        tiny.train(workplace, steps=2)
+        tiny_training.train(training_folder, steps=2)
     finally:
         os.umask(umask_before)
-    files = [path for path in (workplace / "run").rglob("*") if path.is_file()]
+    files = [path for path in (training_folder / "run").rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {
         "lora.safetensors",
         "trainable.safetensors",
@@ -334,31 +355,31 @@ def test_training_files_are_readable_by_other_users(workplace, tiny):
     assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o644"}
 
 
-def test_unfinished_checkpoint_is_removed_at_the_next_start(workplace, tiny):
-    unfinished_folder = workplace / "run" / "checkpoints" / ".step-00000002.0123abcd"
+def test_unfinished_checkpoint_is_removed_at_the_next_start(training_folder, tiny_training):
+    unfinished_folder = training_folder / "run" / "checkpoints" / ".step-00000002.0123abcd"
     unfinished_folder.mkdir(parents=True)
     (unfinished_folder / "trainable.safetensors").write_bytes(b"half")
-    tiny.train(workplace, steps=2)
-    assert not unfinished_folder.exists() and checkpoint_folders(workplace / "run")
+    tiny_training.train(training_folder, steps=2)
+    assert not unfinished_folder.exists() and checkpoint_folders(training_folder / "run")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
-def test_full_disk_keeps_the_last_checkpoint(workplace, tiny):
-    checkpoints = workplace / "run" / "checkpoints"
-    tiny.train(workplace, steps=4)
+def test_full_disk_keeps_the_last_checkpoint(training_folder, tiny_training):
+    checkpoints = training_folder / "run" / "checkpoints"
+    tiny_training.train(training_folder, steps=4)
     files_before = read_folder_files(checkpoints)
     # Larger than the log and configuration, smaller than the weights.
     with limit_file_size(8000), refuses("room on the disk") as error:
-        tiny.train(workplace, steps=8, log={"every": 100})
+        tiny_training.train(training_folder, steps=8, log={"every": 100})
     assert "step-00000004" in str(error.value)
     assert read_folder_files(checkpoints) == files_before
-    assert tiny.train(workplace, steps=8).step == 8
+    assert tiny_training.train(training_folder, steps=8).step == 8
 
 
-def test_changed_cache_shard_is_refused(workplace, tiny):
-    other_cache = tiny.make_cache(workplace / "other", nan_clip="take0__cam")
-    (workplace / "cache" / "shard-00000.safetensors").write_bytes(
+def test_changed_cache_shard_is_refused(training_folder, tiny_training):
+    other_cache = tiny_training.make_cache(training_folder / "other", nan_clip="take0__cam")
+    (training_folder / "cache" / "shard-00000.safetensors").write_bytes(
         (other_cache / "shard-00000.safetensors").read_bytes()
     )
     with refuses("shard-00000"):
-        tiny.train(workplace)
+        tiny_training.train(training_folder)

@@ -29,7 +29,7 @@ GRADIENTS = (
 
 
 @pytest.fixture(scope="module")
-def golden() -> dict[str, torch.Tensor]:
+def golden_tensors() -> dict[str, torch.Tensor]:
     return load_file(GOLDEN / "train_step.safetensors")
 
 
@@ -43,43 +43,47 @@ def golden() -> dict[str, torch.Tensor]:
 )
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_loss_and_gradients_equal_the_released_trainers(
-    golden, case, noise_of, mode, checkpointing
+    golden_tensors, case, noise_of, mode, checkpointing
 ):
     model = golden_transformer()
-    scope = install_gga(model)
+    gga_scope = install_gga(model)
     if checkpointing:
         model.enable_gradient_checkpointing()
     sample = TrainSample(
         clips=("golden",),
-        exo=golden["in.exo_latent_norm"],
-        ego=golden["in.ego_gt_latent_norm"],
-        cond_ego=golden["in.ego_prior_latent_norm"],
-        text=golden["in.text_embeds"],
-        image=golden["in.image_embeds"],
-        geometry=(tokens_from_latents(golden["in.point_vecs_per_frame"], golden["in.cam_rays"]),),
+        exo=golden_tensors["in.exo_latent_norm"],
+        ego=golden_tensors["in.ego_gt_latent_norm"],
+        cond_ego=golden_tensors["in.ego_prior_latent_norm"],
+        text=golden_tensors["in.text_embeds"],
+        image=golden_tensors["in.image_embeds"],
+        geometry=(
+            tokens_from_latents(
+                golden_tensors["in.point_vecs_per_frame"], golden_tensors["in.cam_rays"]
+            ),
+        ),
     )
     conditioning = ConditioningConfig(mode="trainer", gga_mode=mode)
     assert (conditioning.mask_mode, conditioning.lambda_g) == ("trainer", 1.0)
-    sigmas, noise = golden[f"{case}.sigma"], golden[f"{noise_of}.noise"]
+    sigmas, noise = golden_tensors[f"{case}.sigma"], golden_tensors[f"{noise_of}.noise"]
     model_input = noised_input(sample, noise, sigmas, conditioning)
     torch.testing.assert_close(
-        model_input, golden[f"{noise_of}.model_input_36ch"], atol=1e-6, rtol=0
+        model_input, golden_tensors[f"{noise_of}.model_input_36ch"], atol=1e-6, rtol=0
     )
-    assert model_timesteps(sigmas).tolist() == golden[f"{case}.timestep"].tolist()
+    assert model_timesteps(sigmas).tolist() == golden_tensors[f"{case}.timestep"].tolist()
 
-    loss_result = flow_loss(model, scope, sample, noise, sigmas, conditioning)
+    loss_result = flow_loss(model, gga_scope, sample, noise, sigmas, conditioning)
     loss_result.loss.backward()
-    assert abs(float(loss_result.loss.detach()) - float(golden[f"{case}.loss"])) < 1e-4
+    assert abs(float(loss_result.loss.detach()) - float(golden_tensors[f"{case}.loss"])) < 1e-4
     torch.testing.assert_close(
-        loss_result.target, golden[f"{noise_of}.target_ego"], atol=1e-6, rtol=0
+        loss_result.target, golden_tensors[f"{noise_of}.target_ego"], atol=1e-6, rtol=0
     )
     # float32, other kernels: the forward's own tolerance (quirks: tiny forward 5e-5)
     torch.testing.assert_close(
-        loss_result.prediction, golden[f"{case}.prediction_ego"], atol=5e-5, rtol=0
+        loss_result.prediction, golden_tensors[f"{case}.prediction_ego"], atol=5e-5, rtol=0
     )
     parameters_by_name = dict(model.named_parameters())
     for name in GRADIENTS:
-        golden_gradient = golden[f"{case}.grad.{name}"]
+        golden_gradient = golden_tensors[f"{case}.grad.{name}"]
         assert (
             parameters_by_name[name].grad - golden_gradient
         ).norm() / golden_gradient.norm() < 1e-4, name
@@ -125,25 +129,27 @@ def test_recomputed_bias_gives_identical_gradients():
 
 
 @pytest.mark.parametrize("clips", [1, 3])
-def test_shared_bias_of_a_batch_equals_single_clips(workplace, tiny, monkeypatch, clips):
+def test_shared_bias_of_a_batch_equals_single_clips(
+    training_folder, tiny_training, monkeypatch, clips
+):
     """Check that a shared attention bias gives the same losses and gradients as one per clip."""
-    cached_samples = CachedSamples(tiny.config(workplace), "train")
+    cached_samples = CachedSamples(tiny_training.make_config(training_folder), "train")
     samples = [cached_samples.load(item) for item in cached_samples.groups[0][:clips]]
     noise_latent = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
     results = {}
     for bias_path, byte_limit in (("shared", diffusers_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
         monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", byte_limit)
-        model = load_base(workplace / "base.safetensors")
-        scope = install_gga(model)
+        model = load_base(training_folder / "base.safetensors")
+        gga_scope = install_gga(model)
         loss_result = flow_loss(
             model,
-            scope,
+            gga_scope,
             collate(samples),
             noise_latent,
             torch.full((clips,), 0.5),
             ConditioningConfig(),
         )
-        assert (scope.shared_bias(torch.float32) is not None) == (bias_path == "shared")
+        assert (gga_scope.shared_bias(torch.float32) is not None) == (bias_path == "shared")
         loss_result.loss.backward()
         results[bias_path] = loss_result.clip_losses, model.blocks[0].attn1.to_q.weight.grad
     for shared_value, single_value in zip(*results.values(), strict=True):

@@ -16,10 +16,10 @@ from tests.refusals import refuses
 
 
 def loss_and_gradients(
-    workplace, tiny, changed_settings=None, **memory_options
+    training_folder, tiny_training, changed_settings=None, **memory_options
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """Compute the loss and the gradients of one sample with given memory options."""
-    settings = tiny.settings(workplace, **changed_settings or {})
+    settings = tiny_training.make_settings(training_folder, **changed_settings or {})
     settings["memory"] = {**settings["memory"], **memory_options}
     config = parse_config(settings)
     trainable = make_trainable(config, torch.device("cpu"))
@@ -30,7 +30,7 @@ def loss_and_gradients(
             parameter.copy_(
                 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
             )
-    sample = tiny.first_sample(config)
+    sample = tiny_training.load_first_sample(config)
     noise_latent = draw_noise(sample, sample_generator(0, 0, "noise"), False)
     dtype = trainable.compute_dtype
     with torch.autocast("cpu", dtype=dtype, enabled=trainable.autocast):
@@ -65,7 +65,7 @@ CHECKPOINT_OFFLOAD = {"checkpoint_offload": True}
         ("bfloat16", {"block_offload": True}),
     ],
 )
-def test_memory_options_do_not_change_gradients(workplace, tiny, base, memory):
+def test_memory_options_do_not_change_gradients(training_folder, tiny_training, base, memory):
     if base == "float8":
         pytest.importorskip("torchao", reason="torchao is not installed (part of the train extra)")
     dtype_options = {
@@ -73,9 +73,11 @@ def test_memory_options_do_not_change_gradients(workplace, tiny, base, memory):
         "compute_dtype": "float32" if base == "float32" else "bfloat16",
     }
     loss, expected_gradients = loss_and_gradients(
-        workplace, tiny, gradient_checkpointing=base != "float32", **dtype_options
+        training_folder, tiny_training, gradient_checkpointing=base != "float32", **dtype_options
     )
-    other_loss, other_gradients = loss_and_gradients(workplace, tiny, **dtype_options, **memory)
+    other_loss, other_gradients = loss_and_gradients(
+        training_folder, tiny_training, **dtype_options, **memory
+    )
     assert (
         other_loss == loss
         and other_gradients.keys() == expected_gradients.keys()
@@ -91,9 +93,13 @@ def test_memory_options_do_not_change_gradients(workplace, tiny, base, memory):
 @pytest.mark.parametrize(
     "changed_settings", [{"task": "base_i2v"}, {"lora": {"rank": 4, "alpha": 4, "dropout": 0.3}}]
 )
-def test_offloading_keeps_gradients_of_full_bases_and_dropout(workplace, tiny, changed_settings):
+def test_offloading_keeps_gradients_of_full_bases_and_dropout(
+    training_folder, tiny_training, changed_settings
+):
     (loss, expected_gradients), (other_loss, other_gradients) = (
-        loss_and_gradients(workplace, tiny, changed_settings, checkpoint_offload=is_offloaded)
+        loss_and_gradients(
+            training_folder, tiny_training, changed_settings, checkpoint_offload=is_offloaded
+        )
         for is_offloaded in (False, True)
     )
     assert other_loss == loss and other_gradients.keys() == expected_gradients.keys()
@@ -104,10 +110,12 @@ def test_offloading_keeps_gradients_of_full_bases_and_dropout(workplace, tiny, c
 
 
 @pytest.mark.slow  # compiles for a minute
-def test_compiled_blocks_have_the_same_gradients(workplace, tiny, compiling):
-    loss, expected_gradients = loss_and_gradients(workplace, tiny, gradient_checkpointing=False)
+def test_compiled_blocks_have_the_same_gradients(training_folder, tiny_training, compiling):
+    loss, expected_gradients = loss_and_gradients(
+        training_folder, tiny_training, gradient_checkpointing=False
+    )
     other_loss, other_gradients = loss_and_gradients(
-        workplace, tiny, gradient_checkpointing=False, compile=True
+        training_folder, tiny_training, gradient_checkpointing=False, compile=True
     )
     assert (
         other_loss == pytest.approx(loss, rel=1e-5)
@@ -125,12 +133,14 @@ def test_compiled_blocks_have_the_same_gradients(workplace, tiny, compiling):
         ({"base_dtype": "float8"}, 0.15),
     ],
 )
-def test_low_precision_gives_nearly_the_same_gradients(workplace, tiny, memory, max_error):
+def test_low_precision_gives_nearly_the_same_gradients(
+    training_folder, tiny_training, memory, max_error
+):
     if memory["base_dtype"] == "float8":
         pytest.importorskip("torchao", reason="torchao is not installed (part of the train extra)")
-    loss, expected_gradients = loss_and_gradients(workplace, tiny)
+    loss, expected_gradients = loss_and_gradients(training_folder, tiny_training)
     other_loss, other_gradients = loss_and_gradients(
-        workplace, tiny, **{"compute_dtype": "bfloat16", **memory}
+        training_folder, tiny_training, **{"compute_dtype": "bfloat16", **memory}
     )
     assert other_loss == pytest.approx(loss, rel=max_error / 3)
     low_precision, full_precision = (
@@ -147,21 +157,25 @@ def test_low_precision_gives_nearly_the_same_gradients(workplace, tiny, memory, 
 
 
 @pytest.mark.parametrize("name", ["block_offload", "checkpoint_offload"])
-def test_offloading_needs_gradient_checkpointing(workplace, tiny, name):
+def test_offloading_needs_gradient_checkpointing(training_folder, tiny_training, name):
     with refuses("gradient_checkpointing"):
-        loss_and_gradients(workplace, tiny, **{name: True}, gradient_checkpointing=False)
+        loss_and_gradients(
+            training_folder, tiny_training, **{name: True}, gradient_checkpointing=False
+        )
 
 
 @pytest.mark.parametrize(
     ("file", "optimizer"),
     [("train_14b_24gb.yaml", "adamw8bit"), ("train_14b_16gb.yaml", "adamw")],
 )
-def test_configurations_for_small_gpus_train_identically(tmp_path, tiny, file, optimizer):
+def test_configurations_for_small_gpus_train_identically(tmp_path, tiny_training, file, optimizer):
     """Check that training with the options for small GPUs gives the same losses."""
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
-    tiny.make_cache(tmp_path / "cache", image_dim=1280)
-    base = load_base(tiny.make_base(tmp_path / "wide.safetensors", dim=256, image_dim=1280))
+    tiny_training.make_cache(tmp_path / "cache", image_dim=1280)
+    base = load_base(
+        tiny_training.make_base(tmp_path / "wide.safetensors", dim=256, image_dim=1280)
+    )
     save_native(base, tmp_path / "base.safetensors", {}, torch.bfloat16)
 
     def train_and_load(name: str, *more: str, progress=no_progress) -> dict[str, torch.Tensor]:

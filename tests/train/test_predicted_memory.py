@@ -19,7 +19,7 @@ from tests.refusals import refuses
 from train_egox import main as train_egox
 
 CONFIGS = ROOT / "configs"
-RELEASED, SMALLER = CANVASES.values()
+RELEASED_GRID, SMALLER_GRID = CANVASES.values()
 GB = 1e9
 
 
@@ -31,7 +31,7 @@ def test_every_weight_is_counted_in_the_prediction(name):
     config = transformer_config(weights, {})
     assert not unknown_names and not unknown_weights and "img_emb.proj.1.weight" in native_weights
     assert config.items() <= {**model.config, "text_dim": 4096}.items()
-    predicted_memory = predict(load_config(CONFIGS / "train_24gb.yaml"), model, RELEASED)
+    predicted_memory = predict(load_config(CONFIGS / "train_24gb.yaml"), model, RELEASED_GRID)
     assert predicted_memory.base == pytest.approx(
         2 * sum(parameter.numel() for parameter in model.parameters()), rel=0.005
     )
@@ -57,7 +57,7 @@ def test_every_weight_is_counted_in_the_prediction(name):
 )
 def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes, main_gb):
     model = meta_model("1.3B" if file == "train_24gb.yaml" else "14B")
-    grid = SMALLER if "16gb" in file else RELEASED
+    grid = SMALLER_GRID if "16gb" in file else RELEASED_GRID
     machine = Machine(gpu_bytes=gigabytes * GB, main_bytes=main_gb * GB)
     memory_notes = check_memory(load_config(CONFIGS / file), model, grid, machine, shards=shards)
     assert "of a step" in memory_notes[0] and "main memory" in memory_notes[1]
@@ -75,7 +75,7 @@ def test_prediction_is_slightly_above_measured_memory(base, measured_gb):
         "steps": 1,
         "memory": {"base_dtype": base},
     }
-    predicted = predict(parse_config(training_settings), meta_model(), RELEASED)
+    predicted = predict(parse_config(training_settings), meta_model(), RELEASED_GRID)
     assert measured_gb < predicted.total / GB < 1.05 * measured_gb
 
 
@@ -106,19 +106,19 @@ def test_training_beyond_memory_is_refused_with_a_fix(machine, changed_settings,
         check_memory(
             config,
             meta_model(),
-            RELEASED,
+            RELEASED_GRID,
             Machine(gpu_bytes=card_gb * GB, main_bytes=main_gb * GB),
         )
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
-def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny, optimizer):
+def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny_training, optimizer):
     """Check that predicted bytes agree with the tensors of a real training step."""
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
-    tiny.make_cache(tmp_path / "cache", image_dim=1280)
-    tiny.make_base(tmp_path / "base.safetensors", dim=256, image_dim=1280)
-    config = tiny.config(
+    tiny_training.make_cache(tmp_path / "cache", image_dim=1280)
+    tiny_training.make_base(tmp_path / "base.safetensors", dim=256, image_dim=1280)
+    config = tiny_training.make_config(
         tmp_path,
         lora={"rank": 64, "alpha": 64},
         memory={"base_dtype": "bfloat16", "compute_dtype": "bfloat16"},
@@ -129,9 +129,9 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny, optimizer):
     weightless_base, grid = base_without_weights(config.base), (2, 4, 6, 4)
     predicted = predict(config, weightless_base, grid)
     trainable = make_trainable(config, torch.device("cpu"))
-    stepper = make_optimizer(config.optimizer, trainable.parameters)
+    optimizer = make_optimizer(config.optimizer, trainable.parameters)
     ema = moving_average(config, trainable.parameters, None)
-    sample, noise = tiny.first_sample(config), torch.randn(1, 16, 2, 4, 4)
+    sample, noise = tiny_training.load_first_sample(config), torch.randn(1, 16, 2, 4, 4)
     checkpoints: dict[int, torch.Tensor] = {}
 
     def store_checkpoint(_, hidden, *__) -> None:
@@ -148,7 +148,7 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny, optimizer):
             torch.tensor([0.5]),
             config.conditioning,
         ).loss.backward()
-    stepper.step()
+    optimizer.step()
 
     def total_bytes(tensors) -> int:
         return sum(tensor.untyped_storage().nbytes() for tensor in tensors if tensor.ndim)
@@ -159,7 +159,7 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny, optimizer):
     ]
     optimizer_tensors = [
         state_tensor
-        for state in stepper.state.values()
+        for state in optimizer.state.values()
         for state_tensor in state.values()
         if torch.is_tensor(state_tensor)
     ]
@@ -190,21 +190,21 @@ def test_training_page_has_the_memory_table(capsys):
 
 
 def test_dry_run_predicts_memory_before_reading_the_base(
-    workplace, tiny, tmp_path, capsys, monkeypatch
+    training_folder, tiny_training, tmp_path, capsys, monkeypatch
 ):
     settings_file = tmp_path / "settings.yaml"
-    settings_file.write_text(yaml.safe_dump(tiny.settings(workplace)), "utf-8")
+    settings_file.write_text(yaml.safe_dump(tiny_training.make_settings(training_folder)), "utf-8")
     monkeypatch.setattr("egox_train.train.loop.make_trainable", None)
     assert train_egox(["train", "--config", str(settings_file), "--dry-run"]) == 0
     output = capsys.readouterr().out
     assert "memory of a step" in output and "predicted main memory: 3.0 GB" in output
-    assert not (workplace / "run").exists()
+    assert not (training_folder / "run").exists()
 
 
-def test_trainer_logs_its_predicted_memory(workplace, tiny, caplog):
+def test_trainer_logs_its_predicted_memory(training_folder, tiny_training, caplog):
     caplog.set_level(logging.INFO, "egox_train.train")
-    tiny.train(workplace, steps=1)
+    tiny_training.train(training_folder, steps=1)
     messages = [record.message[:33] for record in caplog.records if "GB" in record.message]
     assert messages == ["predicted peak memory of a step: ", "predicted main memory: 3.0 GB (bl"]
-    base_training_config = tiny.config(workplace, task="base_i2v")
+    base_training_config = tiny_training.make_config(training_folder, task="base_i2v")
     assert predict(base_training_config, meta_model("1.3B"), (2, 4, 6, 4)) is None

@@ -15,10 +15,10 @@ import pytest
 from egox_core.safe_files import read_json
 from egox_train.train.checkpoints import checkpoint_folders
 from tests.paths import ROOT
-from tests.train.tiny_cache import curve
+from tests.train.tiny_cache import read_log
 
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
-TENSORBOARD = bool(importlib.util.find_spec("tensorboard"))
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+HAS_TENSORBOARD = bool(importlib.util.find_spec("tensorboard"))
 
 
 def wait_for_step(process: subprocess.Popen, output: Path, step: int) -> None:
@@ -37,7 +37,7 @@ def wait_for_step(process: subprocess.Popen, output: Path, step: int) -> None:
 
 
 def logged_steps(output: Path) -> list[int]:
-    return [line["step"] for line in curve(output)]
+    return [line["step"] for line in read_log(output)]
 
 
 def saved_step(output: Path) -> int:
@@ -54,26 +54,31 @@ def tensorboard_steps(output: Path) -> list[int]:
 
 
 @pytest.mark.slow
-@POSIX
+@posix_only
 @pytest.mark.parametrize("kind", ["accelerate", "torchrun"])
-def test_stopped_launcher_saves_and_can_be_resumed(workplace, tiny, launching, kind):
+def test_stopped_launcher_saves_and_can_be_resumed(
+    training_folder, tiny_training, training_processes, kind
+):
     """Check that stopped and killed trainings can be resumed, and log each step once."""
-    training_settings = tiny.settings(
-        workplace,
+    training_settings = tiny_training.make_settings(
+        training_folder,
         steps=4000,
         batch_size=1,
         checkpoint={"every": 1000, "keep": 2},
-        log={"every": 1, "trackers": ["tensorboard"] if TENSORBOARD else []},
+        log={"every": 1, "trackers": ["tensorboard"] if HAS_TENSORBOARD else []},
     )
-    config, output = launching.write(workplace, "run", training_settings), workplace / "run"
+    config, output = (
+        training_processes.write_config(training_folder, "run", training_settings),
+        training_folder / "run",
+    )
 
     def start_run() -> subprocess.Popen:
-        return launching.start(
+        return training_processes.start(
             config,
             str(ROOT / "train_egox.py"),
             "launch",
             sys.executable,
-            *launching.launcher(kind, 2),
+            *training_processes.launcher_arguments(kind, 2),
         )
 
     first_run = start_run()
@@ -95,11 +100,13 @@ def test_stopped_launcher_saves_and_can_be_resumed(workplace, tiny, launching, k
     assert saved_step(output) == last_saved_step and logged_steps(output)[-1] >= last_saved_step + 5
 
     final_step = last_saved_step + 8
-    launching.write(workplace, "run", {**training_settings, "steps": final_step})
+    training_processes.write_config(
+        training_folder, "run", {**training_settings, "steps": final_step}
+    )
     third_run = start_run()
     assert third_run.wait(400) == 0, third_run.stdout.read()
     assert logged_steps(output) == list(range(1, final_step + 1))
-    assert not TENSORBOARD or tensorboard_steps(output) == list(range(1, final_step + 1))
+    assert not HAS_TENSORBOARD or tensorboard_steps(output) == list(range(1, final_step + 1))
 
 
 def child_processes(process: int) -> list[int]:
@@ -111,12 +118,19 @@ def child_processes(process: int) -> list[int]:
     sys.platform != "linux",
     reason="the kernel tells a process of its parent's death on Linux alone",
 )
-def test_training_saves_and_ends_when_its_launcher_dies(workplace, tiny, launching):
+def test_training_saves_and_ends_when_its_launcher_dies(
+    training_folder, tiny_training, training_processes
+):
     """Check that training saves a checkpoint and ends when its launcher process dies."""
-    training_settings = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
-    config, output = launching.write(workplace, "run", training_settings), workplace / "run"
-    process = launching.start(
-        config, *launching.launcher("accelerate", 1, "accelerate_one_gpu.yaml")
+    training_settings = tiny_training.make_settings(
+        training_folder, steps=4000, checkpoint={"every": 1000, "keep": 2}
+    )
+    config, output = (
+        training_processes.write_config(training_folder, "run", training_settings),
+        training_folder / "run",
+    )
+    process = training_processes.start(
+        config, *training_processes.launcher_arguments("accelerate", 1, "accelerate_one_gpu.yaml")
     )
     wait_for_step(process, output, 5)
     (training_pid,) = child_processes(process.pid)
@@ -132,9 +146,11 @@ def test_training_saves_and_ends_when_its_launcher_dies(workplace, tiny, launchi
 
 
 @pytest.mark.slow
-@POSIX
+@posix_only
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-def test_batch_script_saves_and_requeues_the_job(workplace, tiny, launching, tmp_path):
+def test_batch_script_saves_and_requeues_the_job(
+    training_folder, tiny_training, training_processes, tmp_path
+):
     """Check that the SLURM script saves a checkpoint and requeues the job."""
     tool_folder = tmp_path / "tools"
     tool_folder.mkdir()
@@ -145,13 +161,18 @@ def test_batch_script_saves_and_requeues_the_job(workplace, tiny, launching, tmp
     ):
         (tool_folder / name).write_text(f"#!/bin/sh\n{text}\n", "utf-8")
         (tool_folder / name).chmod(0o755)
-    training_settings = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
-    config, output = launching.write(workplace, "run", training_settings), workplace / "run"
+    training_settings = tiny_training.make_settings(
+        training_folder, steps=4000, checkpoint={"every": 1000, "keep": 2}
+    )
+    config, output = (
+        training_processes.write_config(training_folder, "run", training_settings),
+        training_folder / "run",
+    )
     process = subprocess.Popen(
         ["bash", "configs/slurm_8gpu.sbatch", str(config), "configs/accelerate_one_gpu.yaml"],
         text=True,
         env={
-            **launching.ENVIRONMENT,
+            **training_processes.ENVIRONMENT,
             "PATH": f"{tool_folder}{os.pathsep}{os.environ['PATH']}",
             "SLURM_JOB_ID": "17",
             "SLURM_SUBMIT_DIR": str(ROOT),

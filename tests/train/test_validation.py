@@ -15,7 +15,7 @@ from egox_train.train.loop import train
 from egox_train.train.samples import CachedSamples, TrainingItem
 from egox_train.train.validation import RESULT_NAMES, HeldOutClips, spread_over_takes
 
-EVERY_2 = {"validation": {"every": 2, "clips": 4}}
+VALIDATE_EVERY_2 = {"validation": {"every": 2, "clips": 4}}
 
 
 def put_splits(cache: Path, splits: list[str]) -> None:
@@ -28,75 +28,85 @@ def put_splits(cache: Path, splits: list[str]) -> None:
     write_index(cache, replace(index, entries=tuple(entries)))
 
 
-def test_missing_validation_clips_are_warned_of_at_the_start(workplace, tiny, caplog):
-    put_splits(workplace / "cache", ["train"] * 6)
+def test_missing_validation_clips_are_warned_of_at_the_start(
+    training_folder, tiny_training, caplog
+):
+    put_splits(training_folder / "cache", ["train"] * 6)
     warning_counts = []
 
     def record_warning(done: int, total: int, stage: str) -> None:
         warning_counts.append("no validation clip" in caplog.text)
 
     with caplog.at_level(logging.WARNING, logger="egox_train.train"):
-        outcome = tiny.train(workplace, progress=record_warning, **EVERY_2)
+        outcome = tiny_training.train(training_folder, progress=record_warning, **VALIDATE_EVERY_2)
     assert outcome.finished and warning_counts == [True] * 6
-    assert not any(RESULT_NAMES[0] in line for line in tiny.curve(workplace / "run"))
+    assert not any(
+        RESULT_NAMES[0] in line for line in tiny_training.read_log(training_folder / "run")
+    )
 
 
 @pytest.mark.parametrize("failing_method", ["load_share", "score"])
 def test_failed_validation_is_noted_and_training_continues(
-    workplace, tiny, monkeypatch, caplog, failing_method
+    training_folder, tiny_training, monkeypatch, caplog, failing_method
 ):
     def out_of_memory(*_, **__):
         raise RuntimeError("out of memory")
 
-    tiny.train(workplace, output=str(workplace / "plain"))
+    tiny_training.train(training_folder, output=str(training_folder / "plain"))
     monkeypatch.setattr(HeldOutClips, failing_method, out_of_memory)
     with caplog.at_level(logging.WARNING, logger="egox_train.train"):
-        outcome = tiny.train(workplace, **EVERY_2)
+        outcome = tiny_training.train(training_folder, **VALIDATE_EVERY_2)
     assert outcome.finished and caplog.text.count("out of memory") == 3
-    notes = [line for line in tiny.curve(workplace / "run") if "note" in line]
+    notes = [line for line in tiny_training.read_log(training_folder / "run") if "note" in line]
     assert [line["step"] for line in notes] == [2, 4, 6] and "out of memory" in notes[0]["note"]
     plain_lora, validated_lora = (
-        load_file(workplace / name / "lora.safetensors") for name in ("plain", "run")
+        load_file(training_folder / name / "lora.safetensors") for name in ("plain", "run")
     )
     assert all(torch.equal(plain_lora[key], validated_lora[key]) for key in plain_lora)
 
 
-def test_run_killed_before_validation_resumes_equally(workplace, tiny, monkeypatch):
-    class Killed(BaseException):
+def test_run_killed_before_validation_resumes_equally(training_folder, tiny_training, monkeypatch):
+    class SimulatedKill(BaseException):
         """Exception that simulates a killed process."""
 
     def raise_killed(*_, **__):
-        raise Killed
+        raise SimulatedKill
 
     uninterrupted_config, interrupted_config = (
-        tiny.config(workplace, output=str(workplace / name), **EVERY_2)
+        tiny_training.make_config(
+            training_folder, output=str(training_folder / name), **VALIDATE_EVERY_2
+        )
         for name in ("whole", "broken")
     )
     train(uninterrupted_config)
     with monkeypatch.context() as patch:
         patch.setattr(HeldOutClips, "score", raise_killed)
-        with pytest.raises(Killed):
+        with pytest.raises(SimulatedKill):
             train(interrupted_config)
-    assert [f.name for f in checkpoint_folders(workplace / "broken")] == [
+    assert [f.name for f in checkpoint_folders(training_folder / "broken")] == [
         "step-00000002"
     ]  # it was saved first
     assert train(interrupted_config).finished
-    assert tiny.curve(workplace / "broken") == tiny.curve(workplace / "whole")
+    assert tiny_training.read_log(training_folder / "broken") == tiny_training.read_log(
+        training_folder / "whole"
+    )
     assert [
-        line["step"] for line in tiny.curve(workplace / "whole") if RESULT_NAMES[0] in line
+        line["step"]
+        for line in tiny_training.read_log(training_folder / "whole")
+        if RESULT_NAMES[0] in line
     ] == [
         2,
         4,
         6,
     ]
     uninterrupted_lora, resumed_lora = (
-        load_file(workplace / name / "lora.safetensors") for name in ("whole", "broken")
+        load_file(training_folder / name / "lora.safetensors") for name in ("whole", "broken")
     )
     assert all(torch.equal(uninterrupted_lora[k], resumed_lora[k]) for k in uninterrupted_lora)
 
 
-def test_validation_clips_are_spread_over_all_takes(workplace, tiny):
-    samples = CachedSamples(tiny.config(workplace), "train")
+def test_validation_clips_are_spread_over_all_takes(training_folder, tiny_training):
+    samples = CachedSamples(tiny_training.make_config(training_folder), "train")
     clip_names = [
         f"take{take}__{camera}__{start}"
         for take in "abc"
@@ -122,9 +132,11 @@ def test_validation_clips_are_spread_over_all_takes(workplace, tiny):
 
 
 @pytest.mark.parametrize("is_even", [False, True])
-def test_processes_share_validation_clips_with_equal_scores(workplace, tiny, is_even):
-    config = tiny.config(workplace, **EVERY_2)
-    put_splits(workplace / "cache", ["train"] * 3 + ["validation"] * 3)
+def test_processes_share_validation_clips_with_equal_scores(
+    training_folder, tiny_training, is_even
+):
+    config = tiny_training.make_config(training_folder, **VALIDATE_EVERY_2)
+    put_splits(training_folder / "cache", ["train"] * 3 + ["validation"] * 3)
     samples = CachedSamples(config, "train")
     held_out = HeldOutClips.of(config, samples.reader)
     trainable = loop.make_trainable(config, torch.device("cpu"))

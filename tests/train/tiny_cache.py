@@ -116,7 +116,7 @@ def make_base(
     return file
 
 
-def settings(folder: Path, **more) -> dict:
+def make_settings(folder: Path, **more) -> dict:
     """Build a small training configuration for the files of a folder."""
     training_settings = {
         "base": str(folder / "base.safetensors"),
@@ -135,25 +135,25 @@ def settings(folder: Path, **more) -> dict:
     return {**training_settings, **more}
 
 
-def config(folder: Path, **more):
+def make_config(folder: Path, **more):
     from egox_train.train.config import parse_config
 
-    return parse_config(settings(folder, **more))
+    return parse_config(make_settings(folder, **more))
 
 
 def train(folder: Path, *, progress=no_progress, **more):
     """Train for a few steps with a small configuration."""
     from egox_train.train import loop
 
-    return loop.train(config(folder, **more), progress=progress)
+    return loop.train(make_config(folder, **more), progress=progress)
 
 
-def curve(output: Path) -> list[dict]:
+def read_log(output: Path) -> list[dict]:
     """Read the logged values of a training run."""
     return [json.loads(line) for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
-def first_sample(config):
+def load_first_sample(config):
     """Load the first training sample of a configuration's cache."""
     from egox_train.train.samples import CachedSamples
 

@@ -13,9 +13,9 @@ def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> floa
     moved_frames = len(tracks.rotation) - 1
     place_count, point_count = (0, 0) if turns else (3 * moved_frames, len(tracks.depth_m))
 
-    def robust(off: np.ndarray, width: float) -> np.ndarray:
-        residual_norm = max(np.linalg.norm(off), 1e-9)
-        return width * np.sqrt(np.log1p((residual_norm / width) ** 2)) * off / residual_norm
+    def robust(residual: np.ndarray, width: float) -> np.ndarray:
+        residual_norm = max(np.linalg.norm(residual), 1e-9)
+        return width * np.sqrt(np.log1p((residual_norm / width) ** 2)) * residual / residual_norm
 
     def residuals(values: np.ndarray) -> np.ndarray:
         turns_rad, positions, depth, shutter = np.split(
@@ -30,7 +30,7 @@ def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> floa
         ]
         depths = np.exp(depth) if point_count else tracks.depth_m
 
-        def late(frame: int, uv: np.ndarray) -> np.ndarray:
+        def shutter_rotation(frame: int, uv: np.ndarray) -> np.ndarray:
             if not turns:
                 return np.eye(3)
             frame_before, frame_after = max(frame - 1, 0), min(frame + 1, moved_frames)
@@ -41,18 +41,26 @@ def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> floa
             return Rotation.from_rotvec(row_share * frame_rotation).as_matrix()
 
         depth_residuals = (depth - np.log(tracks.depth_m[:point_count])) / DEPTH_SIGMA
-        result = [robust(own, CAUCHY) for own in depth_residuals[:, None]]
+        all_residuals = [
+            robust(depth_residual, CAUCHY) for depth_residual in depth_residuals[:, None]
+        ]
         for point, frame, plane, uv, px in zip(
             tracks.point, tracks.frame, tracks.plane, tracks.uv, tracks.px, strict=True
         ):
-            home = tracks.home[point]
-            exo_point = late(home, tracks.home_uv[point]).T @ tracks.ray[point] * depths[point]
-            world_point = rotation[home].T @ (exo_point - positions[home])
-            moved_point = late(frame, uv) @ (rotation[frame] @ world_point + positions[frame])
-            result.append(
+            home_frame = tracks.home[point]
+            exo_point = (
+                shutter_rotation(home_frame, tracks.home_uv[point]).T
+                @ tracks.ray[point]
+                * depths[point]
+            )
+            world_point = rotation[home_frame].T @ (exo_point - positions[home_frame])
+            moved_point = shutter_rotation(frame, uv) @ (
+                rotation[frame] @ world_point + positions[frame]
+            )
+            all_residuals.append(
                 robust((moved_point[:2] / moved_point[2] - plane) * px / NOISE_PX, CAUCHY)
             )
-        return np.concatenate(result)
+        return np.concatenate(all_residuals)
 
     start_turns = Rotation.from_matrix(start_at.rotation[1:]).as_rotvec().ravel()
     start_values = np.full(2, 0.1)

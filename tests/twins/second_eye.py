@@ -7,10 +7,10 @@ from egox_core.cameras import CameraModel
 from egox_core.stereo.warp import OFFSETS, RIM_PX, STEP
 
 
-def move_reference(camera: CameraModel, nearness: Tensor, eye: Tensor) -> Tensor:
+def move_reference(camera: CameraModel, nearness: Tensor, eye_offset: Tensor) -> Tensor:
     """Find the source pixel of each pixel of the second eye, as a simple reference."""
     grid, (rays, inside_mask) = camera.pixel_grid(), camera.pixel_rays()
-    moved_pixels, seen_mask = camera.project(rays - nearness[..., None] * eye)
+    moved_pixels, seen_mask = camera.project(rays - nearness[..., None] * eye_offset)
     nearest_so_far, source = torch.zeros_like(nearness), torch.full_like(moved_pixels, torch.nan)
     for row, column in (inside_mask & seen_mask).nonzero().tolist():
         pixel_nearness = nearness[row, column]

@@ -16,34 +16,40 @@ from egox_core.prior.sight_lines import (
 
 
 def hidden_length_reference(
-    points: Tensor, now: list[DepthBound], ever: list[DepthBound]
+    points: Tensor, current_pictures: list[DepthBound], all_pictures: list[DepthBound]
 ) -> Tensor:
     """Measure how much of each sight line is hidden, as a simple reference."""
-    return torch.tensor([_of_line(point, now, ever) for point in points])
+    return torch.tensor(
+        [_hidden_length_of_line(point, current_pictures, all_pictures) for point in points]
+    )
 
 
-def _of_line(point: Tensor, now: list[DepthBound], ever: list[DepthBound]) -> float:
+def _hidden_length_of_line(
+    point: Tensor, current_pictures: list[DepthBound], all_pictures: list[DepthBound]
+) -> float:
     length_m, hidden_m = float(point.norm()), 0.0
     start_share = min(NEAR_M / length_m, END_SHARE)
     growth = (END_SHARE / start_share) ** (1 / STEPS)
     for step in range(1, STEPS + 1):
         line_point = point * start_share * growth**step
         offsets = [
-            behind for picture in now if (behind := _behind(line_point, picture)) is not None
+            behind
+            for picture in current_pictures
+            if (behind := _behind(line_point, picture)) is not None
         ]
         if not any(off > 0 for off, _ in offsets) or any(off <= 0 for off, _ in offsets):
             continue
         is_filled = any(moves and 0 < off < BODY_M for off, moves in offsets)
-        past_offsets = (_behind(line_point, picture) for picture in ever)
+        past_offsets = (_behind(line_point, picture) for picture in all_pictures)
         if is_filled or not any(p is not None and p[0] <= 0 for p in past_offsets):
             hidden_m += length_m * start_share * (growth**step - growth ** (step - 1))
     return hidden_m
 
 
-def _behind(place: Tensor, picture: DepthBound) -> tuple[float, bool] | None:
+def _behind(line_point: Tensor, picture: DepthBound) -> tuple[float, bool] | None:
     """Measure how far a point is behind the surface in a depth picture."""
     exo_from_ego = compose(picture.exo.at(0), picture.scene_from_ego).float()
-    exo_point = exo_from_ego[:, :3] @ place + exo_from_ego[:, 3]
+    exo_point = exo_from_ego[:, :3] @ line_point + exo_from_ego[:, 3]
     uv, valid = picture.exo.camera.project(exo_point)
     if not valid or not picture.exo.camera.inside(uv) or exo_point[2] <= 1e-3:
         return None

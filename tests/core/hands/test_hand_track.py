@@ -12,14 +12,14 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras import look_at, preset_camera
 from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
 from egox_core.hands.track import PALM, PALMS, wrist_turns
-from lab.drawn.person import HAND
+from lab.drawn.person import HAND_JOINTS
 from tests.poses import make_path
 from tests.refusals import refuses
 
 
 def draw_hands_at(rotations: torch.Tensor) -> torch.Tensor:  # [T, 3, 3] -> [T, 2, 21, 3]
     """Draw both hands with the same wrist rotation, 0.4 m in front of the exo camera."""
-    right_hand = torch.from_numpy(HAND[:, [1, 0, 2]])
+    right_hand = torch.from_numpy(HAND_JOINTS[:, [1, 0, 2]])
     both_hands = torch.stack([right_hand * torch.tensor([1, -1, 1]), right_hand])
     both_hands[:, PALM] = PALMS
     return both_hands @ rotations.mT.unsqueeze(1) + torch.tensor([0.0, 0.0, 0.4])

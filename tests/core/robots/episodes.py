@@ -16,7 +16,7 @@ from egox_core.robots.episode import Episode, make_episodes
 from egox_core.robots.videos import DEPTH_MAX_M, DEPTH_MIN_M, DEPTH_SHIFT_M, LEVELS
 from egox_core.safe_files import read_json
 from egox_core.types import CameraTrajectory
-from lab.drawn.person import HAND
+from lab.drawn.person import HAND_JOINTS
 from tests.poses import make_path
 
 av = pytest.importorskip("av", reason="decodes video")
@@ -63,7 +63,7 @@ def moving_hands(count: int) -> HandTrack:
     """Build a hand track 1 m in front of the exo camera, with an unknown left hand in frames 3 and
     4."""
     motion = 0.02 * torch.arange(count, dtype=torch.float64)[:, None, None, None]
-    hand = torch.from_numpy(HAND)
+    hand = torch.from_numpy(HAND_JOINTS)
     both_hands = torch.stack([hand * torch.tensor([-1, 1, 1]), hand]) + torch.tensor([0.0, 0, 1])
     joints = both_hands + 0.005 * torch.randn(2, 21, 3, dtype=torch.float64) + motion
     joints[3:5, 0] = torch.nan

@@ -13,7 +13,7 @@ from tests.refusals import refuses
 
 HEIGHT, WIDTH, FRAMES = 64, 112, 33
 CAMERA = CameraModel.pinhole(WIDTH, HEIGHT, 80.0)
-NONE = DepthErrors(low_frequency=0.0, bleed_px=0.0, flicker=0.0)
+NO_ERRORS = DepthErrors(low_frequency=0.0, bleed_px=0.0, flicker=0.0)
 
 
 def wall_depth() -> DepthVideo:
@@ -27,7 +27,7 @@ def wall_depth() -> DepthVideo:
 
 def test_flicker_is_one_factor_a_frame():
     depth_ratio = (
-        add_depth_errors(wall_depth(), replace(NONE, flicker=0.02), 3).depth_m
+        add_depth_errors(wall_depth(), replace(NO_ERRORS, flicker=0.02), 3).depth_m
         / wall_depth().depth_m
     )
     assert float(depth_ratio.flatten(1).std(1).max()) < 1e-6
@@ -36,7 +36,7 @@ def test_flicker_is_one_factor_a_frame():
 
 
 def test_no_errors_are_none_and_bad_ones_are_refused():
-    assert torch.equal(add_depth_errors(wall_depth(), NONE, 1).depth_m, wall_depth().depth_m)
+    assert torch.equal(add_depth_errors(wall_depth(), NO_ERRORS, 1).depth_m, wall_depth().depth_m)
     for bad_sizes in (
         {"flicker": -0.1},
         {"bleed_px": float("nan")},

@@ -71,12 +71,12 @@ def test_tiles_never_lose_a_hit():
     solid_indices = scene.indices(head=False)
     for camera in (scene.exo, scene.ego):
         renderer = Renderer(scene, camera, {}, edge_samples=1)
-        culled_view, plain_views = renderer.cast([0, 1], solid_indices), []
+        culled_view, plain_views = renderer.cast_rays([0, 1], solid_indices), []
         for frame in (0, 1):
             visible_tiles = renderer.visible([frame], solid_indices)
             assert visible_tiles.float().mean() < 0.5
             plain_views.append(
-                renderer.cast([frame], solid_indices, tile_mask=torch.ones_like(visible_tiles))
+                renderer.cast_rays([frame], solid_indices, tile_mask=torch.ones_like(visible_tiles))
             )
         plain_index = torch.cat([view.index for view in plain_views])
         assert (culled_view.index == plain_index).float().mean() > 0.9999

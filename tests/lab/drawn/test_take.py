@@ -17,18 +17,18 @@ from lab.drawn.layout import draw_layout
 from lab.drawn.solids import distance
 from tests.refusals import refuses
 
-SMALL = SyntheticSpec(seed=3, frames=5, exo_width=224, exo_height=128, ego_size=128)
-FEW = replace(SMALL, frames=2, edge_samples=1)
+SMALL_SPEC = SyntheticSpec(seed=3, frames=5, exo_width=224, exo_height=128, ego_size=128)
+TWO_FRAME_SPEC = replace(SMALL_SPEC, frames=2, edge_samples=1)
 
 
 @pytest.fixture(scope="module")
 def take() -> SyntheticTake:
-    return make_take(SMALL)
+    return make_take(SMALL_SPEC)
 
 
 @pytest.fixture(scope="module")
-def few() -> SyntheticTake:
-    return make_take(FEW)
+def two_frame_take() -> SyntheticTake:
+    return make_take(TWO_FRAME_SPEC)
 
 
 def _psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -116,26 +116,26 @@ def test_ego_picture_is_upright_without_the_wearers_head(take):
     assert right > left + 10
 
 
-def test_equal_specs_give_equal_takes(few):
+def test_equal_specs_give_equal_takes(two_frame_take):
     """Check that equal specifications give equal takes."""
     thread_count = torch.get_num_threads()
-    repeated_take = make_take(FEW)
+    repeated_take = make_take(TWO_FRAME_SPEC)
     torch.set_num_threads(2)
     try:
-        threaded_take = make_take(FEW)
+        threaded_take = make_take(TWO_FRAME_SPEC)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(thread_count)
     for name in "exo_rgb ego_rgb exo_depth_m ego_depth_m exo_index ego_index".split():
-        assert torch.equal(getattr(few, name), getattr(repeated_take, name)), name
+        assert torch.equal(getattr(two_frame_take, name), getattr(repeated_take, name)), name
     assert (
-        repeated_take.exo == few.exo == threaded_take.exo
-        and repeated_take.ego == few.ego == threaded_take.ego
+        repeated_take.exo == two_frame_take.exo == threaded_take.exo
+        and repeated_take.ego == two_frame_take.ego == threaded_take.ego
     )
-    changed_pixels = (threaded_take.exo_rgb.int() - few.exo_rgb.int()).abs() > 1
+    changed_pixels = (threaded_take.exo_rgb.int() - two_frame_take.exo_rgb.int()).abs() > 1
     assert changed_pixels.float().mean() < 1e-3
-    other_take = make_take(replace(FEW, seed=4, frames=1))
-    assert not torch.equal(other_take.exo_rgb[0], few.exo_rgb[0])
+    other_take = make_take(replace(TWO_FRAME_SPEC, seed=4, frames=1))
+    assert not torch.equal(other_take.exo_rgb[0], two_frame_take.exo_rgb[0])
 
 
 def test_static_pixels_stay_and_the_person_moves(take):
@@ -147,7 +147,7 @@ def test_static_pixels_stay_and_the_person_moves(take):
     assert torch.equal(take.exo_depth_m[0][~moving_mask], take.exo_depth_m[4][~moving_mask])
     assert (take.exo_depth_m[0] != take.exo_depth_m[4])[moving_mask].any()
     assert (camera_centre(take.ego.w2c[0]) - camera_centre(take.ego.w2c[4])).norm() > 1e-4
-    still_take = make_take(replace(FEW, motion=0.0))
+    still_take = make_take(replace(TWO_FRAME_SPEC, motion=0.0))
     assert torch.equal(still_take.exo_rgb[0], still_take.exo_rgb[1]) and torch.equal(
         still_take.ego_rgb[0], still_take.ego_rgb[1]
     )
@@ -163,7 +163,7 @@ HANDHELD = [
 
 @pytest.mark.parametrize("path, size, metres, degrees", HANDHELD, ids=lambda v: str(v)[:12])
 def test_handheld_exo_camera_moves_as_specified(path, size, metres, degrees):
-    spec = replace(FEW, exo_path=path, frames=5, fps=2.0, **size)
+    spec = replace(TWO_FRAME_SPEC, exo_path=path, frames=5, fps=2.0, **size)
     poses = draw_layout(spec).scene.exo.w2c
     farthest_m = (camera_centre(poses) - camera_centre(poses[:1])).norm(dim=-1).max()
     rotations = Rotation.from_matrix((poses[:, :, :3] @ poses[0, :, :3].T).numpy())
@@ -184,7 +184,7 @@ EXO_DOWN = {"usual": (0.1, 0.7), "low": (-0.9, 0.3), "overhead": (0.9, 1.0), "ce
 @pytest.mark.parametrize("posture", POSTURES)
 def test_postures_move_the_head_and_body(posture):
     for seed in range(6):
-        layout = draw_layout(replace(FEW, seed=seed, posture=posture))
+        layout = draw_layout(replace(TWO_FRAME_SPEC, seed=seed, posture=posture))
         neck, eyes = layout.head.marks["neck"][0], layout.head.world_from_eyes[0, :, 3]
         lowest, highest = POSTURES[posture]
         assert lowest < (eyes - neck)[2] / np.linalg.norm(eyes - neck) < highest
@@ -200,14 +200,14 @@ def test_postures_move_the_head_and_body(posture):
 @pytest.mark.parametrize("place", EXO_DOWN)
 def test_exo_camera_is_at_its_specified_place(place):
     for seed in range(6):
-        exo = draw_layout(replace(FEW, seed=seed, exo_place=place)).scene.exo
+        exo = draw_layout(replace(TWO_FRAME_SPEC, seed=seed, exo_place=place)).scene.exo
         lowest, highest = EXO_DOWN[place]
         assert lowest <= -float(exo.w2c[0, 2, 2]) <= highest
         assert (float(camera_centre(exo.w2c[0])[2]) < 0.5) == (place == "low")
 
 
 def test_a_head_can_be_hidden_and_a_picture_upright():
-    spec = replace(FEW, exo_width=64, exo_height=112)
+    spec = replace(TWO_FRAME_SPEC, exo_width=64, exo_height=112)
     open_take, headless_take = make_take(spec), make_take(replace(spec, exo_sees_head=False))
     assert open_take.exo_rgb.shape[1:3] == (112, 64) and open_take.exo == headless_take.exo
     head_pixel_counts = [
@@ -257,19 +257,19 @@ def test_written_take_is_read_back(take, tmp_path):
     assert compressed_bytes < 0.3 * 2 * take.exo_depth_m.numel()
 
 
-def test_exo_cameras_share_scene_and_truth(few, tmp_path):
+def test_exo_cameras_share_scene_and_truth(two_frame_take, tmp_path):
     """Check that takes with one, two and four exo cameras agree in the cameras and the ego video
     that they share."""
-    four_view_take = make_take(replace(FEW, exo_views=4))
+    four_view_take = make_take(replace(TWO_FRAME_SPEC, exo_views=4))
     for name in "exo_rgb exo_depth_m exo_index ego_rgb ego_depth_m".split():
-        assert torch.equal(getattr(four_view_take, name), getattr(few, name)), name
-    assert four_view_take.exo == few.exo and four_view_take.ego == few.ego
+        assert torch.equal(getattr(four_view_take, name), getattr(two_frame_take, name)), name
+    assert four_view_take.exo == two_frame_take.exo and four_view_take.ego == two_frame_take.ego
     assert (
-        few.views == (few,)
+        two_frame_take.views == (two_frame_take,)
         and len(four_view_take.views) == 4
-        and four_view_take.prompt == few.prompt
+        and four_view_take.prompt == two_frame_take.prompt
     )
-    two_view_take = make_take(replace(FEW, exo_views=2, frames=1))
+    two_view_take = make_take(replace(TWO_FRAME_SPEC, exo_views=2, frames=1))
     assert torch.equal(two_view_take.further[0].exo.w2c, four_view_take.further[0].exo.w2c)
     for view in four_view_take.further:
         assert view.ego_rgb is four_view_take.ego_rgb and view.trajectory().exo == view.exo

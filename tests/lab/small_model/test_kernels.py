@@ -8,12 +8,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lab.small_model.clips import draw_clip
 from lab.small_model.settings import FIRST_SEED, ClipSettings
 
-VIEWS = set(
+VIEW_OPERATIONS = set(
     "view _unsafe_view reshape expand slice select unsqueeze squeeze transpose t permute alias "
     "detach unbind split as_strided diagonal unfold empty new_empty empty_like split_with_sizes "
     "lift_fresh empty_strided".split()
 )
-WAITS = {"nonzero", "_local_scalar_dense", "is_nonzero", "equal", "bincount", "masked_select"}
+WAITING_OPERATIONS = {
+    "nonzero",
+    "_local_scalar_dense",
+    "is_nonzero",
+    "equal",
+    "bincount",
+    "masked_select",
+}
 
 
 class Launches(TorchDispatchMode):
@@ -25,12 +32,12 @@ class Launches(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         operation = func._schema.name.split("::")[1]
-        self.kernels[operation] += operation not in VIEWS
+        self.kernels[operation] += operation not in VIEW_OPERATIONS
         has_mask_index = operation.startswith("index") and any(
             torch.is_tensor(i) and i.dtype == torch.bool
             for i in (args[1] if isinstance(args[1], (list, tuple)) else ())
         )
-        self.waits[operation] += operation in WAITS or has_mask_index
+        self.waits[operation] += operation in WAITING_OPERATIONS or has_mask_index
         return func(*args, **(kwargs or {}))
 
 

@@ -10,8 +10,8 @@ from egox_core.cameras.path import CameraPath
 from egox_core.gga.geometry import gga_geometry
 from lab.drawn import make_take
 from lab.small_model.clips import clip_spec, draw_clip
-from lab.small_model.settings import FIRST_SEED, MAX_ROOMS, SMALL
-from tests.lab.small_model.tiny import TINY
+from lab.small_model.settings import FIRST_SEED, MAX_ROOMS, SMALL_TRAINING
+from tests.lab.small_model.tiny import TINY_CLIPS
 from tests.poses import replace_ego
 
 pytest.importorskip("diffusers")
@@ -32,9 +32,9 @@ def test_splits_share_no_scene():
 
 def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     """Check that mirroring a clip's ray directions equals computing them in a mirrored scene."""
-    take = make_take(clip_spec(100_003, TINY))
+    take = make_take(clip_spec(100_003, TINY_CLIPS))
     depth, trajectory, options = take.depth_video(), take.trajectory(), "exact"
-    sizes = {"frames": TINY.frames, "exo_size": (64, 32), "ego_size": (32, 32)}
+    sizes = {"frames": TINY_CLIPS.frames, "exo_size": (64, 32), "ego_size": (32, 32)}
     assert trajectory.ego.camera.quarter_turns == 1 and not trajectory.ego.camera.distortion
     mirror_x = torch.diag(torch.tensor([-1.0, 1, 1])).double()  # exo pictures, and the world
     mirror_y = torch.diag(torch.tensor([1.0, -1, 1])).double()  # the ego picture is stored turned
@@ -72,15 +72,15 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
 
 def test_a_room_file_is_what_its_seed_says(tmp_path):
     """Check that a room's file contains the clip that its seed draws."""
-    training_settings = replace(SMALL, clips=TINY)
+    training_settings = replace(SMALL_TRAINING, clips=TINY_CLIPS)
     latent_maker = LatentMaker(WorkFiles().vae)
     for split in ("train", "test"):
         write_room(tmp_path, split, FIRST_SEED[split] + 1, training_settings, latent_maker)
     rooms = Rooms(tmp_path, "train", training_settings, torch.device("cpu"))
     assert rooms.read_new_files() == 1 and rooms.read_new_files() == 1 and len(rooms.clips) == 2
     first_clip, second_clip = rooms.clips
-    clip, take = draw_clip(100_001, TINY)
-    assert take.spec == clip_spec(100_001, TINY) and clip.ego.shape == (5, 32, 32, 3)
+    clip, take = draw_clip(100_001, TINY_CLIPS)
+    assert take.spec == clip_spec(100_001, TINY_CLIPS) and clip.ego.shape == (5, 32, 32, 3)
     assert not clip.prior[~clip.coverage].any() and clip.coverage.any()
     assert first_clip.geometry.grid == clip.geometry.grid
     assert torch.equal(first_clip.geometry.key_dirs, clip.geometry.key_dirs)
@@ -99,5 +99,5 @@ def test_a_room_file_is_what_its_seed_says(tmp_path):
     single_sample = rooms.sample("ego_first", [0], torch.zeros(2, 8))
     assert single_sample.exo.shape[-1] == 0 and single_sample.first_known
     file_tensors = load_file(tmp_path / "test-950001.safetensors")
-    assert torch.equal(file_tensors["pictures/ego"], draw_clip(950_001, TINY)[0].ego)
+    assert torch.equal(file_tensors["pictures/ego"], draw_clip(950_001, TINY_CLIPS)[0].ego)
     assert {name.split("/")[0] for name in file_tensors} == {"0", "pictures"}

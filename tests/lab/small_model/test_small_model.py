@@ -28,7 +28,7 @@ from lab.small_model.files import WorkFiles  # noqa: E402
 from lab.small_model.parts import join_parts, write_parts  # noqa: E402
 from lab.small_model.report import outline_share  # noqa: E402
 from lab.small_model.run import train_small_model  # noqa: E402
-from lab.small_model.settings import SMALL  # noqa: E402
+from lab.small_model.settings import SMALL_TRAINING  # noqa: E402
 from lab.small_model.vae_model import encode, whole_clips  # noqa: E402
 from tests.paths import ROOT  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
@@ -48,7 +48,7 @@ def test_whole_clips_equal_the_chunks_of_the_host():
 
 def test_one_command_draws_trains_and_measures(tmp_path):
     """Check that one command draws rooms, trains the base model and the LoRA, and measures them."""
-    patient_settings = replace(SMALL, first_rooms_until=12_000.0, figures_until=12_000.0)
+    patient_settings = replace(SMALL_TRAINING, first_rooms_until=12_000.0, figures_until=12_000.0)
     work, out, text_file = tmp_path / "work", tmp_path / "out", tmp_path / "text.safetensors"
     work.mkdir()
     save_file({"embedding": torch.randn(1, 2, 1024)}, text_file)
@@ -103,7 +103,7 @@ def test_drawing_processes_without_results_are_reported(tmp_path):
         tmp_path / "text.safetensors",
     )
     save_file({"embedding": torch.randn(1, 2, 1024)}, text_file)
-    patient_settings = replace(SMALL, first_rooms_until=12_000.0)
+    patient_settings = replace(SMALL_TRAINING, first_rooms_until=12_000.0)
     with drawing(drawing_job) as drawers, refuses("no process that draws"):
         train_small_model(
             tmp_path,
@@ -205,4 +205,4 @@ def test_imports_that_leave_no_time_are_refused(tmp_path):
         drawing(Drawing(tmp_path, small=True, device="cpu", workers=0)) as drawers,
         refuses("imports and text that took 7 of 6 s"),
     ):
-        train_small_model(tmp_path, SMALL, drawers, {}, minutes=0.1, **options)
+        train_small_model(tmp_path, SMALL_TRAINING, drawers, {}, minutes=0.1, **options)

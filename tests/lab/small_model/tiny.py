@@ -2,4 +2,4 @@
 
 from lab.small_model.settings import ClipSettings
 
-TINY = ClipSettings(size=32, exo_width=64, frames=5)
+TINY_CLIPS = ClipSettings(size=32, exo_width=64, frames=5)

@@ -22,12 +22,12 @@ from lab.drawn import SyntheticSpec, make_take, write_take
 from tests.refusals import refuses
 
 FRAMES = 33
-TURN = Rotation.from_rotvec([1.5, -2.0, 1.7], degrees=True).as_matrix()  # 3 degrees
-SHIFT = np.array([0.06, -0.05, 0.06])  # 10 cm
+ERROR_ROTATION = Rotation.from_rotvec([1.5, -2.0, 1.7], degrees=True).as_matrix()  # 3 degrees
+ERROR_SHIFT_M = np.array([0.06, -0.05, 0.06])  # 10 cm
 
 
 @pytest.fixture(scope="module")
-def takes(tmp_path_factory) -> Path:
+def drawn_takes(tmp_path_factory) -> Path:
     """Write two drawn takes to a folder."""
     folder = tmp_path_factory.mktemp("takes")
     for seed, name in ((71, "one"), (72, "another")):
@@ -43,9 +43,9 @@ def takes(tmp_path_factory) -> Path:
     return folder
 
 
-def copy_changed(takes: Path, folder: Path, **changes) -> dict:
+def copy_changed(drawn_takes: Path, folder: Path, **changes) -> dict:
     """Copy a take with changed entries in its meta.json."""
-    shutil.copytree(takes / "one", folder)
+    shutil.copytree(drawn_takes / "one", folder)
     meta = read_json(folder / META)
     write_json(folder / META, meta | {key: np.array(x).tolist() for key, x in changes.items()})
     return meta
@@ -57,8 +57,8 @@ def stated_poses(take: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.array(meta["ego_extrinsics"]), np.array(meta["camera_extrinsics"])
 
 
-def test_right_takes_pass_the_check(takes, tmp_path, capsys):
-    assert train_egox.main(["calibrate", str(takes), str(tmp_path), "--check"]) == 0
+def test_right_takes_pass_the_check(drawn_takes, tmp_path, capsys):
+    assert train_egox.main(["calibrate", str(drawn_takes), str(tmp_path), "--check"]) == 0
     assert "0 of 2 episodes are wrong" in capsys.readouterr().out
     for row in json.loads((tmp_path / "check.json").read_text("utf-8")):
         assert row["sigmas"] < 3 and abs(row["late_s"]) < 0.05
@@ -66,17 +66,17 @@ def test_right_takes_pass_the_check(takes, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("fault", ["turned head", "moved exo", "late"])
-def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
+def test_errors_are_measured_and_corrected(drawn_takes, tmp_path, fault, capsys):
     """Check that wrong poses and clocks are corrected and the old poses are kept in another file."""
-    ego, exo = stated_poses(takes / "one")
+    ego, exo = stated_poses(drawn_takes / "one")
     wrong_poses = {"ego_extrinsics": ego, "camera_extrinsics": exo}
     if fault == "turned head":
-        wrong_poses["ego_extrinsics"] = TURN @ ego
+        wrong_poses["ego_extrinsics"] = ERROR_ROTATION @ ego
     elif fault == "moved exo":
-        wrong_poses["camera_extrinsics"] = np.c_[exo[:, :3], exo[:, 3] - exo[:, :3] @ SHIFT]
+        wrong_poses["camera_extrinsics"] = np.c_[exo[:, :3], exo[:, 3] - exo[:, :3] @ ERROR_SHIFT_M]
     else:
         wrong_poses["ego_extrinsics"] = np.concatenate([ego[:1], ego[:1], ego[:-2]])
-    copy_changed(takes, tmp_path / "set" / "one", **wrong_poses)
+    copy_changed(drawn_takes, tmp_path / "set" / "one", **wrong_poses)
     if fault == "late":  # in the form of the authors' lists
         meta_file = tmp_path / "set" / "one" / META
         write_json(
@@ -116,13 +116,13 @@ def test_errors_are_measured_and_corrected(takes, tmp_path, fault, capsys):
         (EXO, "mirrored: exo's picture"),
     ],
 )
-def test_uncorrectable_errors_are_reported(takes, tmp_path, wrong_part, expected_start):
+def test_uncorrectable_errors_are_reported(drawn_takes, tmp_path, wrong_part, expected_start):
     """Check that another take's poses and mirrored videos are reported but not changed."""
     folder = tmp_path / "set" / "one"
-    copy_changed(takes, folder, ego_extrinsics=stated_poses(takes / "another")[0])
+    copy_changed(drawn_takes, folder, ego_extrinsics=stated_poses(drawn_takes / "another")[0])
     if wrong_part != "other poses":
-        shutil.copyfile(takes / "one" / META, folder / META)
-        source, file = takes / "one" / wrong_part, folder / wrong_part
+        shutil.copyfile(drawn_takes / "one" / META, folder / META)
+        source, file = drawn_takes / "one" / wrong_part, folder / wrong_part
         info = probe_video(source)
         frames = decode_frames(source, info, range(FRAMES))
         pictures = [picture[:, ::-1] for _, picture in frames]
@@ -133,14 +133,14 @@ def test_uncorrectable_errors_are_reported(takes, tmp_path, wrong_part, expected
     assert (folder / META).read_bytes() == stated_bytes
 
 
-def test_robot_sets_and_takes_without_depth_are_checked(takes, tmp_path):
+def test_robot_sets_and_takes_without_depth_are_checked(drawn_takes, tmp_path):
     """Check that ``calibrate --check`` also works on LeRobot data sets and on takes without depth."""
     pytest.importorskip("pyarrow", reason="reads parquet")
-    ego, _ = stated_poses(takes / "one")
+    ego, _ = stated_poses(drawn_takes / "one")
     copy_changed(
-        takes, tmp_path / "takes" / "late", ego_extrinsics=np.r_[ego[:1], ego[:1], ego[:-2]]
+        drawn_takes, tmp_path / "takes" / "late", ego_extrinsics=np.r_[ego[:1], ego[:1], ego[:-2]]
     )
-    shutil.copytree(takes / "one", tmp_path / "takes" / "right")
+    shutil.copytree(drawn_takes / "one", tmp_path / "takes" / "right")
     list(write_robots(RobotOptions(clips=tmp_path / "takes", out=tmp_path / "robots", task="x")))
     late_row, right_row = check_set(tmp_path / "robots")
     assert (late_row.name, late_row.is_wrong, right_row.name, right_row.is_wrong) == (

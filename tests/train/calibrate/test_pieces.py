@@ -15,23 +15,23 @@ from egox_train.calibrate.logged_point import write_camera_from_log
 from egox_train.calibrate.moving_point import camera_from_point
 from egox_train.calibrate.pictures import lens_notes
 from egox_train.calibrate.scale import find_up, floor_scale, similarity
-from egox_train.calibrate.sound import RATE, clocks_by_sound, read_mono
+from egox_train.calibrate.sound import SAMPLE_RATE_HZ, clocks_by_sound, read_mono
 from egox_train.calibrate.structure import Structure
 from egox_train.calibrate.world import LEAST_PARALLAX, parallax
 from egox_train.options import CalibrateOptions
 from tests.core.takes.test_capture_files import calibration_entry
 from tests.refusals import refuses
-from tests.train.drawn_recordings import SOUNDS, write_film
+from tests.train.drawn_recordings import SUFFIX_BY_CODEC, write_film
 
 
 def draw_sound(seed: int, seconds: float) -> np.ndarray:
     """Draw random noise with pauses, as a sound."""
     rng = np.random.default_rng(seed)
-    noise = rng.normal(size=round(seconds * RATE))
+    noise = rng.normal(size=round(seconds * SAMPLE_RATE_HZ))
     loudness = np.interp(
         np.arange(len(noise)),
-        np.arange(0, len(noise), RATE // 4),
-        rng.random(-(-len(noise) // (RATE // 4))) ** 4,
+        np.arange(0, len(noise), SAMPLE_RATE_HZ // 4),
+        rng.random(-(-len(noise) // (SAMPLE_RATE_HZ // 4))) ** 4,
     )
     return (noise * loudness).astype(np.float32)
 
@@ -42,10 +42,12 @@ def draw_sound(seed: int, seconds: float) -> np.ndarray:
 def test_clock_offset_and_drift_are_measured_by_sound(offset_s, ppm, seconds):
     rng = np.random.default_rng(5)
     world_sound = draw_sound(1, seconds + 10)
-    times = np.arange(round(seconds * RATE)) / RATE
-    exo_sound = np.interp(times + 5, np.arange(len(world_sound)) / RATE, world_sound)
+    times = np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    exo_sound = np.interp(times + 5, np.arange(len(world_sound)) / SAMPLE_RATE_HZ, world_sound)
     ego_sound = np.interp(
-        (times - offset_s) / (1 + 1e-6 * ppm) + 5, np.arange(len(world_sound)) / RATE, world_sound
+        (times - offset_s) / (1 + 1e-6 * ppm) + 5,
+        np.arange(len(world_sound)) / SAMPLE_RATE_HZ,
+        world_sound,
     )
     exo_sound, ego_sound = (
         recording + 0.1 * rng.normal(size=len(recording)) for recording in (exo_sound, ego_sound)
@@ -60,16 +62,20 @@ def test_clock_offset_and_drift_are_measured_by_sound(offset_s, ppm, seconds):
 
 
 def test_silence_and_other_sounds_give_no_clock():
-    silent = 1e-4 * np.random.default_rng(0).normal(size=(2, 20 * RATE)).astype(np.float32)
+    silent = 1e-4 * np.random.default_rng(0).normal(size=(2, 20 * SAMPLE_RATE_HZ)).astype(
+        np.float32
+    )
     assert clocks_by_sound(*silent) is None
     assert clocks_by_sound(draw_sound(1, 20), draw_sound(2, 20)) is None
 
 
-@pytest.mark.parametrize("codec", SOUNDS)
+@pytest.mark.parametrize("codec", SUFFIX_BY_CODEC)
 def test_sound_begins_with_the_first_picture_in_each_codec(codec, tmp_path):
     """Check that sound and pictures are synchronous in files of each audio codec."""
-    sound = np.interp(np.arange(12 * 48000) / 3, np.arange(12 * RATE), 0.1 * draw_sound(3, 12))
-    file = tmp_path / f"film{SOUNDS[codec]}"
+    sound = np.interp(
+        np.arange(12 * 48000) / 3, np.arange(12 * SAMPLE_RATE_HZ), 0.1 * draw_sound(3, 12)
+    )
+    file = tmp_path / f"film{SUFFIX_BY_CODEC[codec]}"
     write_film(file, np.zeros((96, 16, 16, 3), np.uint8), 8, sound, codec)
     read_sound = read_mono(file)
     clocks = clocks_by_sound(0.1 * draw_sound(3, 12), read_sound)
@@ -79,8 +85,8 @@ def test_sound_begins_with_the_first_picture_in_each_codec(codec, tmp_path):
     assert read_mono(silent_file) is None
 
 
-LENS = CameraModel.pinhole(640, 360, 500.0)
-POINT = np.array([0.05, 0.03, -0.08])
+PINHOLE_LENS = CameraModel.pinhole(640, 360, 500.0)
+POINT_M = np.array([0.05, 0.03, -0.08])
 
 
 def head_path(count: int, spread: float):
@@ -93,29 +99,31 @@ def head_path(count: int, spread: float):
     positions = spread * sine_waves + [0, 0, 1.6]
     rotations = Rotation.from_rotvec(np.sin(times_s)[:, None] * [0, 0, 1.0]).as_matrix()
 
-    def carrier(moments):
+    def head_pose_function(moments):
         interpolated_positions = np.stack(
             [np.interp(moments, times_s, positions[:, i]) for i in range(3)], axis=1
         )
         nearest_indices = np.clip(np.round(moments * 20).astype(int), 0, count - 1)
         return interpolated_positions, rotations[nearest_indices]
 
-    return times_s, carrier
+    return times_s, head_pose_function
 
 
 @pytest.mark.parametrize("lag_s", [None, 0.25])
 def test_camera_is_solved_from_a_moving_point(lag_s):
     """Check the camera pose that is solved from a moving point, with and without a clock lag."""
     true_pose = look_at((2.0, 1.0, 2.0), (0.0, 0.0, 1.5), (0.0, 0.0, 1.0)).numpy()
-    times, carrier = head_path(400, 0.25)
-    head_positions, head_rotations = carrier(times + (lag_s or 0.0))
-    point_in_camera = (head_positions + head_rotations @ POINT) @ true_pose[:, :3].T + true_pose[
+    times, head_pose_function = head_path(400, 0.25)
+    head_positions, head_rotations = head_pose_function(times + (lag_s or 0.0))
+    point_in_camera = (head_positions + head_rotations @ POINT_M) @ true_pose[:, :3].T + true_pose[
         :, 3
     ]
-    pixels = LENS.project(torch.from_numpy(point_in_camera))[0].numpy()
+    pixels = PINHOLE_LENS.project(torch.from_numpy(point_in_camera))[0].numpy()
     pixels += np.random.default_rng(0).normal(size=pixels.shape) * 4
     lags = None if lag_s is None else np.arange(-1, 1.01, 0.1)
-    solution = camera_from_point(LENS, pixels, times, carrier, POINT, lags_s=lags)
+    solution = camera_from_point(
+        PINHOLE_LENS, pixels, times, head_pose_function, POINT_M, lags_s=lags
+    )
     assert solution is not None and solution.is_certain
     centre = -solution.w2c[:, :3].T @ solution.w2c[:, 3]
     position_error = np.linalg.norm(centre - [2.0, 1.0, 2.0])
@@ -127,16 +135,18 @@ def test_camera_is_solved_from_a_moving_point(lag_s):
 
 def test_still_head_does_not_determine_the_camera():
     true_pose = look_at((2.0, 1.0, 2.0), (0.0, 0.0, 1.5), (0.0, 0.0, 1.0)).numpy()
-    times, carrier = head_path(400, 0.01)
-    head_positions, head_rotations = carrier(times)
-    point_in_camera = (head_positions + head_rotations @ POINT) @ true_pose[:, :3].T + true_pose[
+    times, head_pose_function = head_path(400, 0.01)
+    head_positions, head_rotations = head_pose_function(times)
+    point_in_camera = (head_positions + head_rotations @ POINT_M) @ true_pose[:, :3].T + true_pose[
         :, 3
     ]
-    pixels = LENS.project(torch.from_numpy(point_in_camera))[0].numpy()
+    pixels = PINHOLE_LENS.project(torch.from_numpy(point_in_camera))[0].numpy()
     pixels += np.random.default_rng(0).normal(size=pixels.shape) * 4
-    solution = camera_from_point(LENS, pixels, times, carrier, POINT)
+    solution = camera_from_point(PINHOLE_LENS, pixels, times, head_pose_function, POINT_M)
     assert solution is None or not solution.is_certain
-    assert camera_from_point(LENS, pixels[:5], times[:5], carrier, POINT) is None
+    assert (
+        camera_from_point(PINHOLE_LENS, pixels[:5], times[:5], head_pose_function, POINT_M) is None
+    )
 
 
 def draw_gripper_log(is_straight: bool, lag_s: float) -> tuple[np.ndarray, np.ndarray]:
@@ -148,20 +158,20 @@ def draw_gripper_log(is_straight: bool, lag_s: float) -> tuple[np.ndarray, np.nd
         waves = np.stack(
             [
                 np.sin(0.9 * moments + phase) * np.cos(frequency * moments)
-                for phase, frequency in WAVES
+                for phase, frequency in WAVE_SETTINGS
             ],
             1,
         )
         return waves[:, :1] * [0.2, 0.3, 0.1] if is_straight else waves * [0.25, 0.3, 0.2]
 
     points_in_camera = positions_at(times + lag_s) @ pose[:, :3].T + pose[:, 3]
-    uv = LENS.project(torch.from_numpy(points_in_camera))[0].numpy()
+    uv = PINHOLE_LENS.project(torch.from_numpy(points_in_camera))[0].numpy()
     uv += np.random.default_rng(3).normal(size=uv.shape)
     uv[::7] = np.nan
     return np.c_[times, positions_at(times), uv], pose
 
 
-WAVES = ((0.0, 0.31), (1.0, 0.47), (2.0, 0.23))
+WAVE_SETTINGS = ((0.0, 0.31), (1.0, 0.47), (2.0, 0.23))
 
 
 def write_log(file, rows):
@@ -176,8 +186,10 @@ def test_camera_is_solved_from_a_robots_log(tmp_path, capsys):
         tmp_path / "gripper.csv",
         tmp_path / "camera.json",
     )
-    write_film(video, np.zeros((8, LENS.height, LENS.width, 3), np.uint8), 8, None, "aac")
-    write_json(tmp_path / "lens.json", LENS.to_json())
+    write_film(
+        video, np.zeros((8, PINHOLE_LENS.height, PINHOLE_LENS.width, 3), np.uint8), 8, None, "aac"
+    )
+    write_json(tmp_path / "lens.json", PINHOLE_LENS.to_json())
     rows, pose = draw_gripper_log(is_straight=False, lag_s=0.12)
     write_log(log_file, rows)
     command = ["calibrate", str(video), str(camera_file), "--point", str(log_file)]
@@ -262,7 +274,7 @@ def test_turning_head_without_motion_gives_no_distances():
             partial_poses={},
             focal_changes={},
         )
-        assert (parallax(structure, LENS) > LEAST_PARALLAX) == has_parallax
+        assert (parallax(structure, PINHOLE_LENS) > LEAST_PARALLAX) == has_parallax
 
 
 def test_up_and_floor_height_are_found():

@@ -15,9 +15,8 @@ from egox_train.calibrate.scale import similarity
 from egox_train.options import CalibrateOptions
 from tests.refusals import refuses
 from tests.train.cli.test_first_commands import (
-    SMALL_OPTIONS,
-    run_page,
-    workplace as workplace,  # a fixture
+    SMALL_RUN_OPTIONS,
+    run_page,  # a fixture
 )
 from tests.train.drawn_recordings import RecordingSpec, write_film, write_recording
 
@@ -39,23 +38,25 @@ def camera_centres(w2c: np.ndarray) -> np.ndarray:
     return -np.einsum("nji,nj->ni", w2c[:, :, :3], w2c[:, :, 3])
 
 
-def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
+def test_own_recordings_page_leads_to_a_training(recording, training_folder, capsys):
     """Run the commands of docs/own_recordings.md, and compare the calibration with the true
     cameras."""
     pytest.importorskip("pycolmap", reason="pycolmap has no wheel here (extra calibrate)")
     recording_folder, true_head_poses, true_exo_pose = recording
-    (workplace / "recording").mkdir()
+    (training_folder / "recording").mkdir()
     for file in ("ego.mp4", "exo.mp4"):
-        shutil.copyfile(recording_folder / file, workplace / "recording" / file)
-    shutil.copyfile(recording_folder / "lens.json", workplace / "lens.json")
-    options_by_command = SMALL_OPTIONS | {
+        shutil.copyfile(recording_folder / file, training_folder / "recording" / file)
+    shutil.copyfile(recording_folder / "lens.json", training_folder / "lens.json")
+    options_by_command = SMALL_RUN_OPTIONS | {
         "calibrate": "--ego-lens lens.json --exo-lens phone",
         "prepare": "--size 112x64 --frames 5 --clips-per-camera 2",
     }
-    run_page("own_recordings.md", workplace, options_by_command)
-    report = read_json(workplace / "data" / "takes" / "calibration.json")
+    run_page("own_recordings.md", training_folder, options_by_command)
+    report = read_json(training_folder / "data" / "takes" / "calibration.json")
     assert "exo's metric depth" in report["scale"]["how"], "that of a random network"
-    shutil.copyfile(recording_folder / "exo_depth.npz", workplace / "recording" / "exo_depth.npz")
+    shutil.copyfile(
+        recording_folder / "exo_depth.npz", training_folder / "recording" / "exo_depth.npz"
+    )
     second_command = [
         "calibrate",
         "recording",
@@ -63,7 +64,7 @@ def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
         *options_by_command["calibrate"].split(),
     ]
     assert train_egox.main(second_command) == 0
-    report = read_json(workplace / "data" / "takes" / "calibration.json")
+    report = read_json(training_folder / "data" / "takes" / "calibration.json")
     (exo_report,) = report["fixed_cameras"]
     written_lens, given_lens = (
         report["head_camera"]["lens"],
@@ -77,7 +78,7 @@ def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
         and "exo's metric depth" in report["scale"]["how"]
     )
     assert abs(exo_report["offset_s"] - RECORDING.offset_s) < 0.01 + exo_report["distance_m"] / 343
-    exo_meta = read_json(workplace / "data" / "takes" / "recording_exo" / "meta.json")
+    exo_meta = read_json(training_folder / "data" / "takes" / "recording_exo" / "meta.json")
     assert exo_meta["ego_camera"]["quarter_turns"] == 0
     exo_pose, ego_w2c = (
         np.array(exo_meta["camera_extrinsics"]),
@@ -106,7 +107,7 @@ def test_own_recordings_page_leads_to_a_training(recording, workplace, capsys):
     )
     assert np.degrees(rotation_error) < 3 * exo_report["sd_deg"] < 3
     assert np.abs(world_rotation[2, :2]).max() < 0.1, "z is up"
-    assert (workplace / "data" / "takes" / "recording_exo" / "cameras.png").is_file()
+    assert (training_folder / "data" / "takes" / "recording_exo" / "cameras.png").is_file()
 
 
 def test_calibration_without_pycolmap_uses_the_wearers_head(recording, tmp_path, monkeypatch):

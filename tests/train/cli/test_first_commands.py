@@ -26,7 +26,7 @@ from tools.convert_to_safetensors import convert
 
 FRAMES, SIZE, CLIPS = 5, (112, 64), 2
 # What is added to a command, so that it fits a test.
-SMALL_OPTIONS = {
+SMALL_RUN_OPTIONS = {
     "undistort": "--size 112x64",
     "prepare": f"--size 112x64 --frames {FRAMES} --clips-per-camera 1 --cameras {CLIPS}",
     "cache": "--image-embedding none --dtype float32 --device cpu",
@@ -79,7 +79,7 @@ def write_masks(videos: Path, out: Path) -> None:
 
 
 @pytest.fixture
-def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
+def training_folder(tmp_path, tiny_training, depth_models, monkeypatch) -> Path:
     """Provide a folder with small models under the file names that the documentation uses."""
     metric_model, _ = depth_models
     shutil.copytree(metric_model, tmp_path / "depth_anything_v2_metric")
@@ -92,33 +92,33 @@ def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
         {"embedding": torch.randn(4, 24, generator=torch.Generator().manual_seed(0))},
         tmp_path / "umt5_xxl_fp16.safetensors",
     )
-    tiny.make_base(tmp_path / "base.safetensors")
+    tiny_training.make_base(tmp_path / "base.safetensors")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_training_page_leads_from_raw_data_to_a_video(shared_dir, workplace):
+def test_training_page_leads_from_raw_data_to_a_video(shared_dir, training_folder):
     raw_folder = shared_dir / "data" / "egoexo4d_raw"
-    assert [words[0] for words in documented_commands("training.md")] == list(SMALL_OPTIONS)
+    assert [words[0] for words in documented_commands("training.md")] == list(SMALL_RUN_OPTIONS)
     run_page(
         "training.md",
         raw_folder,
-        SMALL_OPTIONS | {"generate": SMALL_OPTIONS["generate"] + " --split train"},
+        SMALL_RUN_OPTIONS | {"generate": SMALL_RUN_OPTIONS["generate"] + " --split train"},
     )
-    records = read_manifest(workplace / "data" / "set" / "manifest.jsonl")
+    records = read_manifest(training_folder / "data" / "set" / "manifest.jsonl")
     assert len(records) == CLIPS and {record_entry.depth for record_entry in records} == {"model"}
     for record in records:
-        depth_arrays = np.load(workplace / "data" / "set" / record.folder / "depth.npz")
+        depth_arrays = np.load(training_folder / "data" / "set" / record.folder / "depth.npz")
         with np.load(
-            workplace / "data" / "masks" / f"{record.take}__{record.exo_camera}.npz"
+            training_folder / "data" / "masks" / f"{record.take}__{record.exo_camera}.npz"
         ) as masks:
             assert np.array_equal(
                 depth_arrays["dynamic"], masks["mask"][record.start : record.start + FRAMES]
             )
-    videos = sorted((workplace / "out").glob("*.mp4"))
+    videos = sorted((training_folder / "out").glob("*.mp4"))
     assert [video.stem for video in videos] == sorted(record_entry.clip for record_entry in records)
     assert probe_video(videos[0]).frame_count == FRAMES
-    assert (workplace / "egox_lora_native.safetensors").is_file()
+    assert (training_folder / "egox_lora_native.safetensors").is_file()
 
 
 def test_robots_page_leads_from_a_clip_to_a_data_set(tmp_path, monkeypatch, capsys):
@@ -152,11 +152,11 @@ def test_robots_page_leads_from_a_clip_to_a_data_set(tmp_path, monkeypatch, caps
 # RAFT needs sides of 128 px, FVD nine frames and two clips.
 TABLE_FRAMES = 9
 OBJECT_LABELS = {"Location Err (px)", "IoU", "Contour Acc"}
-TABLE_OPTIONS = SMALL_OPTIONS | {
+TABLE_OPTIONS = SMALL_RUN_OPTIONS | {
     "prepare": f"--size 224x128 --frames {TABLE_FRAMES} --clips-per-camera 1 --cameras {CLIPS} "
     "--validation 0",
-    "train": SMALL_OPTIONS["train"] + " --set steps=1",
-    "generate": SMALL_OPTIONS["generate"] + " --steps 1",
+    "train": SMALL_RUN_OPTIONS["train"] + " --set steps=1",
+    "generate": SMALL_RUN_OPTIONS["generate"] + " --steps 1",
     "masks": "--device cpu",
     "evaluate": "--device cpu --no-baselines",
 }
@@ -175,37 +175,39 @@ TABLE2_ROWS = {
 
 
 def test_table_page_leads_from_raw_data_to_the_papers_tables(
-    workplace, takes, networks, monkeypatch
+    training_folder, take_writers, network_writers, monkeypatch
 ):
     pytest.importorskip("cdfvd.fvd")
     monkeypatch.setattr("egox_train.metrics.track_masks.GRID", 3)  # of 8 points a side
-    raw_folder = workplace / "raw"
+    raw_folder = training_folder / "raw"
     for number, (name, split) in enumerate([("a_1", "train"), ("b_1", "test")]):
         cameras = dict.fromkeys(("cam01", "cam02"), (224, 128))
-        takes.write_egoexo4d(raw_folder, name, frames=TABLE_FRAMES, cameras=cameras, split=split)
+        take_writers.write_egoexo4d(
+            raw_folder, name, frames=TABLE_FRAMES, cameras=cameras, split=split
+        )
         coarse_colours = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(number))
         picture = torch.nn.functional.interpolate(coarse_colours, size=(128, 128)).movedim(1, -1)
         (ego_file,) = raw_folder.glob(f"takes/{name}/**/aria01*.mp4")
         write_video(ego_file, picture.expand(TABLE_FRAMES, -1, -1, -1), 30, threads=1)
-    base = workplace / "models" / "diffusion_models" / "wan2.1_fun_inp_1.3B_bf16.safetensors"
+    base = training_folder / "models" / "diffusion_models" / "wan2.1_fun_inp_1.3B_bf16.safetensors"
     base.parent.mkdir(parents=True)
     shutil.copy("base.safetensors", base)
-    torch.save(networks.alexnet(), "alexnet-owt-7be5be79.pth")
-    networks.write_raft(workplace / "raft_large_C_T_V1-22a6c225.pth")
-    networks.write_i3d(workplace / "i3d_pretrained_400.pt")
+    torch.save(network_writers.alexnet(), "alexnet-owt-7be5be79.pth")
+    network_writers.write_raft(training_folder / "raft_large_C_T_V1-22a6c225.pth")
+    network_writers.write_i3d(training_folder / "i3d_pretrained_400.pt")
     page = (ROOT / "docs" / "paper_table.md").read_text("utf-8")
     for name in re.findall(r"python tools/convert_to_safetensors.py (.*)", page)[0].split():
         convert(Path(name))
-    networks.write_clip(workplace / "clip-vit-base-patch32")
-    networks.write_dino(workplace / "dinov3-vitb16-pretrain-lvd1689m", "dinov3")
-    networks.write_sam(workplace / "sam2.1-hiera-large", is_confident=True)
+    network_writers.write_clip(training_folder / "clip-vit-base-patch32")
+    network_writers.write_dino(training_folder / "dinov3-vitb16-pretrain-lvd1689m", "dinov3")
+    network_writers.write_sam(training_folder / "sam2.1-hiera-large", is_confident=True)
     run_page("paper_table.md", raw_folder, TABLE_OPTIONS)
-    report = read_json(workplace / "out" / "table" / "report.json")
+    report = read_json(training_folder / "out" / "table" / "report.json")
     rows = ["generated", "without GGA", "without ego prior", "without clean latent"]
     assert list(report["means"])[:4] == rows and len(report["seeds"]["generated"]) == 3
     assert {"LPIPS", "CLIP-I", "IoU", "Dynamic Degree"}.isdisjoint(report["not_computed"])
     assert report["sets"]["fvd"].keys() >= set(rows)
-    loras = [workplace / "runs" / "table2" / row / "lora.safetensors" for row in TABLE2_ROWS]
+    loras = [training_folder / "runs" / "table2" / row / "lora.safetensors" for row in TABLE2_ROWS]
     settings_of_loras = [
         {setting: inspect(lora)[f"egox.{setting}"] for setting in DEFAULT_CONDITIONING}
         for lora in loras
@@ -219,7 +221,7 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
     dino_folder = shutil.copytree(
         "dinov3-vitb16-pretrain-lvd1689m", "dinov3-vitl16-pretrain-lvd1689m"
     )
-    networks.write_dino_processor(dino_folder)
+    network_writers.write_dino_processor(dino_folder)
     for name, key, take in (
         ("train", "train_datasets", "gone_1"),
         ("seen", "val_datasets", "a_1"),
@@ -241,13 +243,13 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
             }
             for camera in ("cam01", "cam02")
         ]
-        write_json(workplace / f"meta_{name}.json", {key: entries})
+        write_json(training_folder / f"meta_{name}.json", {key: entries})
     monkeypatch.setattr("egox_train.metrics.auto_masks.POINTS", 3)  # of 32 a side
     small_options = TABLE_OPTIONS | {"evaluate": "--device cpu", "masks": "--device cpu"}
     small_options["prepare"] = f"--size 224x128 --frames {TABLE_FRAMES}"
     run_page("paper_table.md", raw_folder, small_options, number=1)
     for split, published_psnr in (("validation", 16.05), ("test", 14.38)):
-        report = read_json(workplace / "out" / f"table1_{split}" / "report.json")
+        report = read_json(training_folder / "out" / f"table1_{split}" / "report.json")
         assert report["clips"] == 2 and not report["errors"]
         assert report["references"]["rows"]["paper"]["psnr"] == published_psnr
         not_computed = report["not_computed"].keys() - OBJECT_LABELS  # random looks may pair none

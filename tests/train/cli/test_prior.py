@@ -22,15 +22,17 @@ SPEC = SyntheticSpec(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def take_folder(tmp_path_factory) -> Path:
     take_folder = tmp_path_factory.mktemp("takes") / "täke with a space"
     write_take(make_take(SPEC), take_folder)
     return take_folder
 
 
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
-def test_prior_command_writes_video_coverage_and_report(folder, tmp_path, preset, read_ply, capsys):
-    command = ["--take", str(folder), "--preset", preset, "--out", str(tmp_path)]
+def test_prior_command_writes_video_coverage_and_report(
+    take_folder, tmp_path, preset, read_ply, capsys
+):
+    command = ["--take", str(take_folder), "--preset", preset, "--out", str(tmp_path)]
     assert main([*command, "--frames", "9", "--ply"]) == 0
     prior_video, coverage_video = (
         read_all(tmp_path / f"{name}.mp4", 9, (64, 64)).numpy() for name in ("prior", "coverage")
@@ -73,17 +75,19 @@ def test_unwritable_output_is_refused_before_reading(tmp_path, capsys, command, 
     assert error.count("\n") == 1 and "'out', where nothing can be written" in error, error
 
 
-def test_full_disk_gives_a_one_line_error(folder, tmp_path, capsys):
+def test_full_disk_gives_a_one_line_error(take_folder, tmp_path, capsys):
     with limit_file_size(5000):
-        assert main(["--take", str(folder), "--frames", "9", "--out", str(tmp_path / "out")]) == 1
+        assert (
+            main(["--take", str(take_folder), "--frames", "9", "--out", str(tmp_path / "out")]) == 1
+        )
     last_line = capsys.readouterr().err.splitlines()[-1]
     assert last_line.startswith("run.py prior: ") and "File too large" in last_line
 
 
-def test_bad_takes_end_with_a_message(folder, tmp_path, capsys):
+def test_bad_takes_end_with_a_message(take_folder, tmp_path, capsys):
     assert main(["--take", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "Fix:" in capsys.readouterr().err
-    assert main(["--take", str(folder), "--out", str(tmp_path / "out"), "--frames", "49"]) == 1
+    assert main(["--take", str(take_folder), "--out", str(tmp_path / "out"), "--frames", "49"]) == 1
     assert "use --frames 9" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

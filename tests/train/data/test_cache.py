@@ -26,7 +26,7 @@ from egox_train.wan.vae import VaeEncoder
 from tests.full_disk import limit_file_size
 from tests.paths import ROOT, read_folder_files
 from tests.refusals import refuses
-from tests.train.held_item import another_is_at
+from tests.train.held_item import locked_by_other_process
 from train_egox import main
 
 VAE_FILE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
@@ -149,7 +149,7 @@ def test_cache_built_in_two_parts_equals_one_run(training_set, tmp_path):
 def test_shard_locked_by_another_process_is_made_last(training_set, finished_cache, tmp_path):
     leftover_file = tmp_path / f".{shard_name('synthetic_001')[:-12]}.0123abcd.safetensors"
     leftover_file.touch()  # of a killed run
-    with another_is_at(tmp_path / shard_name("synthetic_000"), 3) as progress:
+    with locked_by_other_process(tmp_path / shard_name("synthetic_000"), 3) as progress:
         build_cache(
             training_set / "manifest.jsonl", tmp_path, cache_settings(views=True), progress=progress
         )
@@ -432,7 +432,7 @@ def test_text_is_encoded_as_in_inference_or_in_training(tmp_path):
     )
 
 
-def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tiny, tmp_path):
+def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tiny_training, tmp_path):
     """Check that training refuses a cache whose text was encoded in the other way."""
     text_file = tmp_path / "text.safetensors"
     save_file({"embedding": torch.randn(2, 24)}, text_file)
@@ -440,7 +440,7 @@ def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tiny, tmp_p
         trainer_settings = cache_settings(text=text_source, text_encoding="trainer")
         build_cache(training_set / "manifest.jsonl", tmp_path / "cache", trainer_settings)
         same_config, other_config = (
-            tiny.config(tmp_path, conditioning={"text_encoding": encoding})
+            tiny_training.make_config(tmp_path, conditioning={"text_encoding": encoding})
             for encoding in ("trainer", "released")
         )
         assert CachedSamples(same_config, "train").groups

@@ -45,11 +45,13 @@ def list_entry(source: Path, take: str, camera: str, first_frame: int, **changed
 
 
 @pytest.fixture
-def source(takes, tmp_path) -> Path:
+def source(take_writers, tmp_path) -> Path:
     """Write a raw take with two cameras, and a take without annotation."""
     camera_sizes = {"cam01": (112, 64), "cam02": (112, 64)}
-    raw_folder = takes.write_egoexo4d(tmp_path / "raw", "lab_1_2", frames=20, cameras=camera_sizes)
-    return takes.write_egoexo4d(raw_folder, "lab_9", frames=12)
+    raw_folder = take_writers.write_egoexo4d(
+        tmp_path / "raw", "lab_1_2", frames=20, cameras=camera_sizes
+    )
+    return take_writers.write_egoexo4d(raw_folder, "lab_9", frames=12)
 
 
 def write_list(file: Path, key: str, entries: list[dict]) -> Path:
@@ -143,8 +145,8 @@ def test_clips_are_listed_by_tables_and_json_files(source, tmp_path):
         "own.json, clip 2",
         "own.json, clip 4",
     ]
-    takes = {"take_name": "lab_1_2", "best_exo": "cam02"}
-    (source / "takes.json").write_text(json.dumps([takes]), "utf-8")
+    take_entry = {"take_name": "lab_1_2", "best_exo": "cam02"}
+    (source / "takes.json").write_text(json.dumps([take_entry]), "utf-8")
     records, report = prepare_and_read(
         source, tmp_path / "set", PLANE_OPTIONS, clip_lists=(csv_list, json_list)
     )

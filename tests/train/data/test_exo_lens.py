@@ -19,8 +19,8 @@ from tests.poses import still_poses
 from tests.refusals import refuses
 from tests.train.prepared_takes import SMALL_OPTIONS, prepare_and_read, write_lens_table
 
-PICTURE = (796, 448)  # the downscaled videos
-POSE = "g,0,0,0,0,0,0,1"
+PICTURE_SIZE = (796, 448)  # the downscaled videos
+POSE_CELLS = "g,0,0,0,0,0,0,1"
 
 
 def row(
@@ -31,7 +31,7 @@ def row(
     lens: str = "KANNALABRANDTK3",
 ) -> str:
     return (
-        f" {name},{POSE},3840,2160,{lens},{focal},{focal},1920,1080,0.03,0.05,-0.05,0.01,{frames[0]},{frames[1]},"
+        f" {name},{POSE_CELLS},3840,2160,{lens},{focal},{focal},1920,1080,0.03,0.05,-0.05,0.01,{frames[0]},{frames[1]},"
         f"{quality}"
     )
 
@@ -168,7 +168,7 @@ def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
     picked_pixels = read_json(raw_folder / "head_picks.json")
     squared_errors_px, rays_by_frame = [], {}
     for view in take.exos:
-        camera = view.exo.camera.rescale(*PICTURE)
+        camera = view.exo.camera.rescale(*PICTURE_SIZE)
         for frame, picked_pixel in picked_pixels.get(view.name, {}).items():
             head_position, pixel = (
                 camera_centre(take.ego.w2c[int(frame)]),
@@ -196,8 +196,10 @@ def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
     assert met >= 2
 
 
-def test_the_takes_own_table_goes_first_and_as_given_is_a_pinhole(raw_folder, takes, tmp_path):
-    source = takes.copy_raw(raw_folder, tmp_path / "raw", lambda content: None)
+def test_the_takes_own_table_goes_first_and_as_given_is_a_pinhole(
+    raw_folder, take_writers, tmp_path
+):
+    source = take_writers.copy_raw(raw_folder, tmp_path / "raw", lambda content: None)
     (derived_take,) = read_egoexo4d(source, [])
     write_lens_table(
         source / "takes" / derived_take.name / "trajectory" / "gopro_calibs.csv",

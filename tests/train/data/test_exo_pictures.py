@@ -13,7 +13,7 @@ from egox_train.data.prepare import prepare
 from tests.train.prepared_takes import ALL_TRAIN, SMALL_OPTIONS, prepare_and_read
 
 SIZE = (224, 128)
-OPTIONS = replace(SMALL_OPTIONS, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
+PREPARE_OPTIONS = replace(SMALL_OPTIONS, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
 
 
 def lamps_in(
@@ -28,16 +28,16 @@ def lamps_in(
 
 
 @pytest.mark.parametrize("exo_lens", ["raw", "as given"])
-def test_upright_video_is_fitted_with_black_bars(takes, tmp_path, exo_lens):
+def test_upright_video_is_fitted_with_black_bars(take_writers, tmp_path, exo_lens):
     """Check that an upright video gets black bars without depth, and a lens that fits the picture."""
-    source = takes.write_egoexo4d(
+    source = take_writers.write_egoexo4d(
         tmp_path / "raw",
         "upenn_boulder_2",
         frames=5,
         cameras={"cam01": (144, 256), "cam02": (256, 144)},
     )
     records, report = prepare_and_read(
-        source, tmp_path / "set", replace(OPTIONS, exo_lens=exo_lens)
+        source, tmp_path / "set", replace(PREPARE_OPTIONS, exo_lens=exo_lens)
     )
     records = {r.exo_camera: r for r in records}
     notes = " ".join(report["notes"]["upenn_boulder_2"])
@@ -54,27 +54,31 @@ def test_upright_video_is_fitted_with_black_bars(takes, tmp_path, exo_lens):
         assert bool(torch.isfinite(depth_video.depth_m[0, :, :70]).any()) != has_bars
         if exo_lens == "raw":
             uv, _ = depth_video.exo.camera.project(
-                torch.tensor(takes.LAMP_POINTS, dtype=torch.float64)
+                torch.tensor(take_writers.LAMP_POINTS, dtype=torch.float64)
             )
             lamp_pixels = lamps_in(picture)
-            assert len(lamp_pixels) == len(takes.LAMP_POINTS)
+            assert len(lamp_pixels) == len(take_writers.LAMP_POINTS)
             assert (
                 max(min(((uv - torch.tensor(lamp)).norm(dim=-1)).tolist()) for lamp in lamp_pixels)
                 < 1.0
             )
 
 
-def test_decoded_frames_are_released_one_by_one(takes, tmp_path, monkeypatch):
-    picture_references, most = [], 0
+def test_decoded_frames_are_released_one_by_one(take_writers, tmp_path, monkeypatch):
+    picture_references, most_alive_pictures = [], 0
 
     def decode(source, info, indices):
-        nonlocal most
+        nonlocal most_alive_pictures
         for index, picture in decode_frames(source, info, indices):
             picture_references.append(weakref.ref(picture))
-            most = max(most, sum(frame() is not None for frame in picture_references))
+            most_alive_pictures = max(
+                most_alive_pictures, sum(frame() is not None for frame in picture_references)
+            )
             yield index, picture
 
     monkeypatch.setattr("egox_core.video.reader.decode_frames", decode)
-    source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=17)
-    prepare(source, tmp_path / "set", replace(OPTIONS, frames=17), ALL_TRAIN)
-    assert len(picture_references) >= 17 and 0 < most <= 3  # the last one, this one, the walk's own
+    source = take_writers.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=17)
+    prepare(source, tmp_path / "set", replace(PREPARE_OPTIONS, frames=17), ALL_TRAIN)
+    assert (
+        len(picture_references) >= 17 and 0 < most_alive_pictures <= 3
+    )  # the last one, this one, the walk's own

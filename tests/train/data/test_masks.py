@@ -31,7 +31,7 @@ from tests.train.prepared_takes import (
 )
 
 FRAMES, SIZE = 12, (112, 64)
-OPTIONS = replace(SMALL_OPTIONS, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
+PREPARE_OPTIONS = replace(SMALL_OPTIONS, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
 
 
 def write_disc(
@@ -92,8 +92,8 @@ def test_mask_files_change_the_clip_and_its_prior(synthetic_takes, training_set,
     assert prepare(synthetic_takes, tmp_path / "set", mask_options, HALF_HELD_OUT).new >= 1
 
 
-def test_derived_masks_are_reported(raw, tmp_path):
-    outcome = prepare(raw, tmp_path, OPTIONS, ALL_TRAIN)
+def test_derived_masks_are_reported(raw_data_set, tmp_path):
+    outcome = prepare(raw_data_set, tmp_path, PREPARE_OPTIONS, ALL_TRAIN)
     records, report = read_manifest(outcome.manifest), read_json(tmp_path / "report.json")
     assert {record.moving for record in records} == {"derived"} and report["moving"] == {
         "derived": 4
@@ -117,7 +117,7 @@ def test_derived_masks_are_reported(raw, tmp_path):
     ],
 )
 def test_unfitting_files_are_reported_before_decoding(
-    raw, tmp_path, monkeypatch, caplog, root, file_options, expected_text
+    raw_data_set, tmp_path, monkeypatch, caplog, root, file_options, expected_text
 ):
     mask_folder, is_depth = tmp_path / "files", root == "depth_root"
     write_file = write_depth if is_depth else write_disc
@@ -127,16 +127,18 @@ def test_unfitting_files_are_reported_before_decoding(
     logs_at_decoding = []
 
     def record_decoding(source, info, indices):
-        if raw in source.parents and source.stem.startswith("cam"):
+        if raw_data_set in source.parents and source.stem.startswith("cam"):
             logs_at_decoding.append(list(caplog.records))
         return decode_frames(source, info, indices)
 
     monkeypatch.setattr("egox_core.video.reader.decode_frames", record_decoding)
-    options = replace(OPTIONS, depth="files" if is_depth else "plane", **{root: mask_folder})
+    options = replace(
+        PREPARE_OPTIONS, depth="files" if is_depth else "plane", **{root: mask_folder}
+    )
     if is_depth:
         options = replace(options, file_frames="source")
     with caplog.at_level(logging.WARNING):
-        records, report = prepare_and_read(raw, tmp_path / "set", options)
+        records, report = prepare_and_read(raw_data_set, tmp_path / "set", options)
     # Depth of seven frames is enough for one clip.
     assert len(records) == len(logs_at_decoding) == 2 + (is_depth and expected_text == "7 frames")
     assert all(
@@ -150,13 +152,13 @@ def test_unfitting_files_are_reported_before_decoding(
     for mask_file in mask_folder.iterdir():
         mask_file.unlink()
     with refuses("no clip.*nothing of that name"):
-        prepare(raw, tmp_path / "none", options)
+        prepare(raw_data_set, tmp_path / "none", options)
 
 
-def test_mask_models_find_moving_pixels(raw, mask_models, tmp_path):
+def test_mask_models_find_moving_pixels(raw_data_set, mask_models, tmp_path):
     semantic, universal = mask_models
-    options = replace(OPTIONS, mask_model=semantic, clips_per_camera=1)
-    records, _ = prepare_and_read(raw, tmp_path / "set", options)
+    options = replace(PREPARE_OPTIONS, mask_model=semantic, clips_per_camera=1)
+    records, _ = prepare_and_read(raw_data_set, tmp_path / "set", options)
     assert {record_entry.moving for record_entry in records} == {"mask model"}
     for record in records:
         moving = read_clip(tmp_path / "set", record).take.depth.dynamic
@@ -179,7 +181,7 @@ def test_mask_models_find_moving_pixels(raw, mask_models, tmp_path):
         ("architecture none", {"mask_model": tmp_path / "empty"}),
     ):
         with refuses(message_pattern):
-            prepare(raw, tmp_path / "none", replace(options, **changed_options))
+            prepare(raw_data_set, tmp_path / "none", replace(options, **changed_options))
     with refuses("one of the two"):
         replace(options, mask_root=tmp_path)
     assert not (tmp_path / "none").exists()

@@ -73,7 +73,7 @@ def test_raw_take_is_read_with_all_cameras(raw_data):
         assert 0.8 < float((camera_centre(exo.exo.pose) - wearer_position).norm()) < 4
 
 
-def test_ego_lens_is_that_of_the_takes_calibration(raw_data, takes, tmp_path):
+def test_ego_lens_is_that_of_the_takes_calibration(raw_data, take_writers, tmp_path):
     """Check that the ego lens is read from the take's calibration file if that is valid."""
     (take,) = read_egoexo4d(raw_data, [])
     calibration_path = Path("takes", take.name, "trajectory", "online_calibration.jsonl")
@@ -86,7 +86,7 @@ def test_ego_lens_is_that_of_the_takes_calibration(raw_data, takes, tmp_path):
     assert (small_camera.fx, small_camera.cx, small_camera.cy) == pytest.approx(
         (194.18512, 227.49608, 223.95663), abs=1e-5
     )
-    source = takes.copy_raw(raw_data, tmp_path / "raw", lambda content: None)
+    source = take_writers.copy_raw(raw_data, tmp_path / "raw", lambda content: None)
     (source / calibration_path).unlink(missing_ok=True)
     (source / calibration_path).parent.mkdir(exist_ok=True)
     for calibration_text, expected_text in (
@@ -141,7 +141,7 @@ def test_raw_take_is_prepared_with_all_cameras(raw_data, tmp_path):
     assert cv2.imread(str(tmp_path / "contact_sheet.png")).shape[0] == 8 * (112 + 16)
 
 
-def test_only_clips_with_lost_poses_are_skipped(raw_data, takes, tmp_path):
+def test_only_clips_with_lost_poses_are_skipped(raw_data, take_writers, tmp_path):
     def damage_annotation(content: dict) -> None:
         poses = content["aria01"]["camera_extrinsics"]
         poses["33"] = None  # null: in the clip from 30
@@ -151,17 +151,17 @@ def test_only_clips_with_lost_poses_are_skipped(raw_data, takes, tmp_path):
         content["cam02"]["camera_extrinsics"] = None
         content["cam03"]["camera_intrinsics"][0][0] = 0.0
 
-    source = takes.copy_raw(raw_data, tmp_path / "raw", damage_annotation)
+    source = take_writers.copy_raw(raw_data, tmp_path / "raw", damage_annotation)
     options = replace(RAW_OPTIONS, clips_per_camera=0, task_s=(0, 6.45))
     records, report = prepare_and_read(source, tmp_path / "set", options)
     assert {record.exo_camera for record in records} == {"cam01", "cam04"}
     assert {record.start for record in records} == {0, 60, 150, 180}
     assert {clip[-6:] for clip in reasons_by_item(report)} == {"000030", "000090", "000120"}
-    notes = " ".join(report["notes"][takes.TAKE])
+    notes = " ".join(report["notes"][take_writers.TAKE])
     assert "cam02" in notes and "cam03" in notes and "4 of 632 ego poses lost" in notes
 
 
-def test_unusable_takes_are_refused_with_the_reason(takes, tmp_path):
+def test_unusable_takes_are_refused_with_the_reason(take_writers, tmp_path):
     damage_by_message = {
         "no wearer's camera": lambda content_changed: content_changed.pop("aria01"),
         "not one usable ego pose": lambda content_changed: content_changed["aria01"].update(
@@ -181,12 +181,12 @@ def test_unusable_takes_are_refused_with_the_reason(takes, tmp_path):
             "camera_extrinsics"
         ].update(last=[[1]]),
     }
-    source = takes.write_egoexo4d(tmp_path / "raw", "one", frames=5)
+    source = take_writers.write_egoexo4d(tmp_path / "raw", "one", frames=5)
     (annotation,) = source.glob("annotations/ego_pose/*/camera_pose/*.json")
     for message_pattern, damage_annotation in damage_by_message.items():
         annotation_content = read_json(annotation)
         damage_annotation(annotation_content)
-        altered_source = takes.copy_raw(
+        altered_source = take_writers.copy_raw(
             source, tmp_path / message_pattern.replace(" ", "_"), lambda content_changed: None
         )
         write_json(altered_source / annotation.relative_to(source), annotation_content)
@@ -197,7 +197,7 @@ def test_unusable_takes_are_refused_with_the_reason(takes, tmp_path):
 # --- synthetic takes ---------------------------------------------------------------------------------------------
 
 
-def test_clips_of_a_longer_take_equal_its_frames(takes, tmp_path, monkeypatch):
+def test_clips_of_a_longer_take_equal_its_frames(take_writers, tmp_path, monkeypatch):
     """Check that clips contain the right frames of a longer take."""
     probed_files, original_probe = [], reader._probe
     monkeypatch.setattr(
@@ -205,7 +205,7 @@ def test_clips_of_a_longer_take_equal_its_frames(takes, tmp_path, monkeypatch):
         "_probe",
         lambda *arguments: probed_files.append(arguments[0]) or original_probe(*arguments),
     )
-    source = takes.write_synthetic(tmp_path / "long", 1, frames=13)
+    source = take_writers.write_synthetic(tmp_path / "long", 1, frames=13)
     records, _ = prepare_and_read(
         source, tmp_path / "set", replace(SMALL_OPTIONS, stride=4, step=2)
     )
@@ -316,10 +316,10 @@ def test_damaged_takes_are_skipped_and_the_others_prepared(synthetic_takes, tmp_
     read_clip(tmp_path / "one shot", records[1])
 
 
-def test_malformed_annotations_are_skipped_with_reasons(takes, tmp_path):
+def test_malformed_annotations_are_skipped_with_reasons(take_writers, tmp_path):
     """Check that takes with malformed annotations are skipped with a reason."""
-    source = takes.write_egoexo4d(tmp_path / "raw", "good", frames=5)
-    takes.write_damaged(source)
+    source = take_writers.write_egoexo4d(tmp_path / "raw", "good", frames=5)
+    take_writers.write_damaged(source)
     records, report = prepare_and_read(
         source, tmp_path / "set", replace(SMALL_OPTIONS, depth="plane")
     )

@@ -18,20 +18,20 @@ from tests.refusals import refuses
 from tests.train.prepared_takes import HALF_HELD_OUT, SMALL_OPTIONS, prepare_and_read
 from train_egox import main
 
-COMMAND = "--frames 5 --stride 5 --size 64x32 --validation 0.5 --test 0".split()
+PREPARE_ARGUMENTS = "--frames 5 --stride 5 --size 64x32 --validation 0.5 --test 0".split()
 
 
 @pytest.fixture(scope="module")
-def long_takes(takes, tmp_path_factory) -> Path:
+def long_takes(take_writers, tmp_path_factory) -> Path:
     """Write three takes of 29 frames."""
-    return takes.write_synthetic(tmp_path_factory.mktemp("long"), 3, frames=29)
+    return take_writers.write_synthetic(tmp_path_factory.mktemp("long"), 3, frames=29)
 
 
 @pytest.fixture(scope="module")
 def long_set(long_takes, tmp_path_factory) -> Path:
     """Prepare a training set from the long takes, which tests only read."""
     root = tmp_path_factory.mktemp("long_set")
-    assert main(["prepare", str(long_takes), str(root), *COMMAND]) == 0
+    assert main(["prepare", str(long_takes), str(root), *PREPARE_ARGUMENTS]) == 0
     return root
 
 
@@ -48,7 +48,7 @@ def set_files(root: Path) -> dict[str, bytes]:
 
 def test_dry_run_estimates_the_set_of_a_run(long_takes, long_set, tmp_path, capsys):
     out = tmp_path / "set"
-    assert main(["prepare", str(long_takes), str(out), *COMMAND, "--dry-run"]) == 0
+    assert main(["prepare", str(long_takes), str(out), *PREPARE_ARGUMENTS, "--dry-run"]) == 0
     clips, files, gigabytes, hours, measured_clips = re.fullmatch(
         r"(\d+) clips of 3 takes \(0 skipped\), (\d+) files, (\S+) GB, (\S+) hours with 1 at once "
         r"\((\d+) clips were made to measure\)",
@@ -63,7 +63,7 @@ def test_dry_run_estimates_the_set_of_a_run(long_takes, long_set, tmp_path, caps
     )
     assert float(gigabytes) * 1e9 == pytest.approx(clip_bytes, rel=0.2)
     limited_estimate = dry_run(long_takes, replace(SMALL_OPTIONS, most_clips=4))
-    assert (limited_estimate.clips, limited_estimate.takes) == (4, 3)
+    assert (limited_estimate.clips, limited_estimate.take_writers) == (4, 3)
     one_clip = replace(SMALL_OPTIONS, most_clips=1)
     assert dry_run(long_takes, one_clip, run_options=RunOptions(part=(0, 2))).clips == 1
     with refuses("no clip"):  # the other part gives none
@@ -96,7 +96,17 @@ def test_joined_parts_equal_the_set_of_one_run(long_takes, long_set, tmp_path, c
         assert main(["join", str(parts)]) == 2
         assert not (parts / "manifest.jsonl").exists()
         assert (
-            main(["prepare", str(long_takes), str(parts), *COMMAND, "--shard", f"{index}/2"]) == 0
+            main(
+                [
+                    "prepare",
+                    str(long_takes),
+                    str(parts),
+                    *PREPARE_ARGUMENTS,
+                    "--shard",
+                    f"{index}/2",
+                ]
+            )
+            == 0
         )
     assert main(["join", str(parts)]) == 0
     assert "15 clips (15 made now), 0 skipped" in capsys.readouterr().out
@@ -117,7 +127,7 @@ def test_joined_parts_equal_the_set_of_one_run(long_takes, long_set, tmp_path, c
         write_json(first_part, {**part_content, **changed_entries})
         with refuses(message_pattern):
             join(parts)
-    assert main(["prepare", str(long_takes), str(parts), *COMMAND, "--shard", "2/2"]) == 2
+    assert main(["prepare", str(long_takes), str(parts), *PREPARE_ARGUMENTS, "--shard", "2/2"]) == 2
 
 
 def test_parts_of_version_1_1_are_joined(long_takes, long_set, tmp_path):
@@ -172,9 +182,9 @@ def test_interrupted_run_keeps_finished_clips(long_takes, long_set, tmp_path, mo
     assert len(starts_by_take(tmp_path / "manifest.jsonl")) == 1, "clips of other options stay out"
 
 
-def test_run_stops_after_twenty_write_errors(takes, tmp_path, monkeypatch):
+def test_run_stops_after_twenty_write_errors(take_writers, tmp_path, monkeypatch):
     """Check that ``prepare`` gives up after twenty clips that can't be written."""
-    (first_take,) = takes.write_synthetic(tmp_path / "takes", 1).iterdir()
+    (first_take,) = take_writers.write_synthetic(tmp_path / "takes", 1).iterdir()
     for number in range(24):
         shutil.copytree(first_take, first_take.with_name(f"copy_{number:02d}"))
     tried_clips, progress_calls = [], []

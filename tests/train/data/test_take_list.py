@@ -14,11 +14,11 @@ from tests.refusals import refuses
 from tests.train.prepared_takes import ALL_TRAIN, SMALL_OPTIONS, TAKE, prepare_and_read
 from train_egox import main
 
-OPTIONS = replace(SMALL_OPTIONS, exo_size=(112, 64), ego_size=64, depth="plane")
+PREPARE_OPTIONS = replace(SMALL_OPTIONS, exo_size=(112, 64), ego_size=64, depth="plane")
 FRAMES = 30  # a second
 
 
-def write_list(root: Path, *takes: dict) -> None:
+def write_list(root: Path, *take_facts: dict) -> None:
     """Write a list of takes in Ego-Exo4D's format (takes.json)."""
     take_entries = [
         {
@@ -39,7 +39,7 @@ def write_list(root: Path, *takes: dict) -> None:
             "validated": True,
         }
         | take
-        for take in takes
+        for take in take_facts
     ]
     write_json(root / "takes.json", take_entries)
 
@@ -57,15 +57,17 @@ def take_notes(root: Path, take: str) -> str:
     return " ".join(read_json(root / "report.json")["notes"].get(take, []))
 
 
-def test_clips_are_within_the_task_and_best_camera_is_first(takes, tmp_path):
+def test_clips_are_within_the_task_and_best_camera_is_first(take_writers, tmp_path):
     camera_sizes = dict.fromkeys(("cam01", "cam02"), (112, 64))
-    raw_folder = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES, cameras=camera_sizes)
+    raw_folder = take_writers.write_egoexo4d(
+        tmp_path / "raw", TAKE, frames=FRAMES, cameras=camera_sizes
+    )
     task_times = {"task_start_sec": 0.21, "task_end_sec": 0.6}
     write_list(raw_folder, {"take_name": TAKE, "best_exo": "cam02", **task_times})
     (take,) = read_egoexo4d(raw_folder, [])
     take_facts = (take.task_s, take.best_exo, take.room)
     assert take_facts == ((0.21, 0.6), "cam02", "physical_setting_uid 97")
-    outcome = prepare(raw_folder, tmp_path / "set", OPTIONS)
+    outcome = prepare(raw_folder, tmp_path / "set", PREPARE_OPTIONS)
     records = read_manifest(outcome.manifest)
     assert {(record.room, record.task) for record in records} == {
         ("physical_setting_uid 97", "Bike Repair")
@@ -76,16 +78,16 @@ def test_clips_are_within_the_task_and_best_camera_is_first(takes, tmp_path):
     assert "frames 7 to 18 of 30" in take_notes(tmp_path / "set", TAKE)
     # What is asked for wins.
     task_records, _ = prepare_and_read(
-        raw_folder, tmp_path / "alone", replace(OPTIONS, task_s=(0.5, 9.0))
+        raw_folder, tmp_path / "alone", replace(PREPARE_OPTIONS, task_s=(0.5, 9.0))
     )
     assert {record.start for record in task_records} == {15, 20, 25}
 
 
 def test_missing_task_times_are_warned_of_and_set_by_option(
-    takes, tmp_path, capsys, are_remarks_blank
+    take_writers, tmp_path, capsys, are_remarks_blank
 ):
-    source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES)
-    takes.write_egoexo4d(source, "cmu_bike08_3", frames=FRAMES)
+    source = take_writers.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES)
+    take_writers.write_egoexo4d(source, "cmu_bike08_3", frames=FRAMES)
     command = (
         f"prepare {source} {tmp_path / 'set'} --frames 5 --stride 5 --size 112x64 --depth plane"
     )
@@ -113,11 +115,11 @@ def test_missing_task_times_are_warned_of_and_set_by_option(
     assert main([*command, "--task", "4", "2"]) == 2
 
 
-def test_invalid_take_list_is_refused(takes, tmp_path):
-    source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=5)
+def test_invalid_take_list_is_refused(take_writers, tmp_path):
+    source = take_writers.write_egoexo4d(tmp_path / "raw", TAKE, frames=5)
     (source / "takes.json").write_text('{"takes": []}', "utf-8")
     with refuses("takes.json"):
-        prepare(source, tmp_path / "set", OPTIONS)
+        prepare(source, tmp_path / "set", PREPARE_OPTIONS)
     write_list(
         source,
         {"take_name": "a", "task_start_sec": "x"},
@@ -130,24 +132,24 @@ def test_invalid_take_list_is_refused(takes, tmp_path):
     )
 
 
-def test_splits_of_the_data_set_are_used_and_train_is_never_empty(takes, tmp_path):
+def test_splits_of_the_data_set_are_used_and_train_is_never_empty(take_writers, tmp_path):
     source = tmp_path / "raw"
     for name, split in (
         (TAKE, "train"),
         ("cmu_bike08_3", "test"),
         ("cmu_bike09_1", "val"),
     ):
-        takes.write_egoexo4d(source, name, frames=5, split=split)
-    prepare(source, tmp_path / "set", OPTIONS, ALL_TRAIN)
+        take_writers.write_egoexo4d(source, name, frames=5, split=split)
+    prepare(source, tmp_path / "set", PREPARE_OPTIONS, ALL_TRAIN)
     assert split_by_take(tmp_path / "set") == {
         TAKE: "train",
         "cmu_bike08_3": "test",
         "cmu_bike09_1": "validation",
     }
-    prepare(source, tmp_path / "set", OPTIONS, replace(ALL_TRAIN, splits="rooms"))
+    prepare(source, tmp_path / "set", PREPARE_OPTIONS, replace(ALL_TRAIN, splits="rooms"))
     assert set(split_by_take(tmp_path / "set").values()) == {"train"}
-    single_take = takes.write_egoexo4d(tmp_path / "alone", TAKE, frames=5, split="test")
-    prepare(single_take, tmp_path / "one", OPTIONS)
+    single_take = take_writers.write_egoexo4d(tmp_path / "alone", TAKE, frames=5, split="test")
+    prepare(single_take, tmp_path / "one", PREPARE_OPTIONS)
     assert split_by_take(tmp_path / "one") == {TAKE: "train"}
     assert "its dataset has it in test" in take_notes(tmp_path / "one", TAKE)
 

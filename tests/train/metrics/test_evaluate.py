@@ -26,7 +26,7 @@ from egox_train.options import DEFAULT_RUN_OPTIONS, EvaluateOptions, RunOptions
 from egox_train.video_writer import write_levels, write_video
 from tests.refusals import refuses
 from tests.train.clip_record import clip_record
-from tests.train.held_item import another_is_at
+from tests.train.held_item import locked_by_other_process
 
 FRAMES, SIZE, FPS = 5, 32, 10.0
 CLIPS = ("a", "b", "c", "d")
@@ -73,7 +73,7 @@ def evaluation_set(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def set_copy(evaluation_set, tmp_path) -> Path:
+def evaluation_folder(evaluation_set, tmp_path) -> Path:
     """Copy the evaluation set for a test that may damage its files."""
     return shutil.copytree(evaluation_set, tmp_path / "set")
 
@@ -95,11 +95,11 @@ def run_evaluation(
     )
 
 
-def test_report_contains_all_figures(set_copy):
+def test_report_contains_all_figures(evaluation_folder):
     report = run_evaluation(
-        set_copy, options=replace(FAST_OPTIONS, masks=set_copy / "masks")
+        evaluation_folder, options=replace(FAST_OPTIONS, masks=evaluation_folder / "masks")
     ).report
-    assert report == read_json(set_copy / "out" / REPORT_FILE)
+    assert report == read_json(evaluation_folder / "out" / REPORT_FILE)
     assert (report["clips"], report["takes"], report["failed"], report["errors"]) == (4, 4, 0, {})
     assert [row["clip"] for row in report["rows"]] == list(CLIPS)
     means_by_video = report["means"]
@@ -124,7 +124,7 @@ def test_report_contains_all_figures(set_copy):
     assert report["object_matching"] == "by id" and report["coverage_from"] == ["picture"]
     need_weights = "LPIPS,CLIP-I,FVD,FVD (VideoMAE),Motion Smoothness,Dynamic Degree".split(",")
     assert list(report["not_computed"]) == need_weights
-    table = (set_copy / "out" / TABLE_FILE).read_text("utf-8")
+    table = (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
     heading = (
         "|  | clips, takes | PSNR ↑ | SSIM ↑ | LPIPS ↓ | CLIP-I ↑ | Location Err (px) ↓ | IoU ↑ | "
         "Contour Acc ↑ | FVD ↓ | FVD (VideoMAE) ↓ | Temporal Flickering ↑ | Motion Smoothness ↑ | "
@@ -134,60 +134,68 @@ def test_report_contains_all_figures(set_copy):
     clip_list = report["protocol"]["clip_list"]
     protocol_text = "32x32 px, resized: none, frames 5 at 10 a second; networks: none; "
     assert f"Protocol: 4 clips (list {clip_list}), {protocol_text}" in table
-    contact_sheet = cv2.imread(str(set_copy / "out" / SHEET_FILE))
+    contact_sheet = cv2.imread(str(evaluation_folder / "out" / SHEET_FILE))
     # Two clips; exo is twice as wide as the three ego pictures, of which the last is the truth.
     assert contact_sheet.shape == (2 * (SIZE + 16), 5 * SIZE + 3 * GAP, 3)
     sheet_part = contact_sheet[16 : 16 + SIZE, -SIZE:, ::-1]
     assert np.abs(sheet_part - soft_picture(0)[0].numpy() * 255).mean() < 6
 
 
-def test_interrupted_run_continues_to_the_same_report(set_copy):
+def test_interrupted_run_continues_to_the_same_report(evaluation_folder):
     def raise_interrupt(done: int, total: int, stage: str) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_evaluation(set_copy, progress=raise_interrupt)
-    assert not (set_copy / "out" / REPORT_FILE).exists()
-    assert len(list((set_copy / "out" / ROWS_FOLDER).glob("*.json"))) == 2
-    assert run_evaluation(set_copy).kept == 2
-    (set_copy / "fresh" / ROWS_FOLDER).mkdir(parents=True)
-    with another_is_at(set_copy / "fresh" / ROWS_FOLDER / "a.json", 3) as progress:
-        run_evaluation(set_copy, out="fresh", progress=progress)
+        run_evaluation(evaluation_folder, progress=raise_interrupt)
+    assert not (evaluation_folder / "out" / REPORT_FILE).exists()
+    assert len(list((evaluation_folder / "out" / ROWS_FOLDER).glob("*.json"))) == 2
+    assert run_evaluation(evaluation_folder).kept == 2
+    (evaluation_folder / "fresh" / ROWS_FOLDER).mkdir(parents=True)
+    with locked_by_other_process(
+        evaluation_folder / "fresh" / ROWS_FOLDER / "a.json", 3
+    ) as progress:
+        run_evaluation(evaluation_folder, out="fresh", progress=progress)
     for name in (REPORT_FILE, TABLE_FILE, SHEET_FILE):
-        assert filecmp.cmp(set_copy / "out" / name, set_copy / "fresh" / name, shallow=False)
+        assert filecmp.cmp(
+            evaluation_folder / "out" / name, evaluation_folder / "fresh" / name, shallow=False
+        )
 
 
-def test_rows_are_made_again_if_files_or_settings_change(set_copy):
-    run_evaluation(set_copy)
-    assert run_evaluation(set_copy).kept == 4
-    save_video(set_copy / GENERATED / "b.mp4", soft_picture(0))  # what clip a should be
-    (set_copy / "out" / ROWS_FOLDER / "c.npz").write_bytes(b"cut off")
-    (set_copy / "out" / ROWS_FOLDER / "d.json").write_text("{", "utf-8")
-    changed_outcome = run_evaluation(set_copy)
+def test_rows_are_made_again_if_files_or_settings_change(evaluation_folder):
+    run_evaluation(evaluation_folder)
+    assert run_evaluation(evaluation_folder).kept == 4
+    save_video(evaluation_folder / GENERATED / "b.mp4", soft_picture(0))  # what clip a should be
+    (evaluation_folder / "out" / ROWS_FOLDER / "c.npz").write_bytes(b"cut off")
+    (evaluation_folder / "out" / ROWS_FOLDER / "d.json").write_text("{", "utf-8")
+    changed_outcome = run_evaluation(evaluation_folder)
     assert changed_outcome.kept == 1
     assert changed_outcome.report["rows"][1]["metrics"][GENERATED]["patch_zncc"] < 0.5
     np.savez(
-        set_copy / "clips" / "a" / "coverage.npz", coverage=np.ones((FRAMES, SIZE, SIZE), bool)
+        evaluation_folder / "clips" / "a" / "coverage.npz",
+        coverage=np.ones((FRAMES, SIZE, SIZE), bool),
     )
-    exact_report = run_evaluation(set_copy).report
+    exact_report = run_evaluation(evaluation_folder).report
     assert exact_report["coverage_from"] == ["picture", "renderer"]
     assert exact_report["rows"][0]["metrics"][GENERATED]["coverage"] == 1
-    assert run_evaluation(set_copy, options=MINIMAL_OPTIONS).kept == 0
+    assert run_evaluation(evaluation_folder, options=MINIMAL_OPTIONS).kept == 0
 
 
-def test_figures_are_given_per_visibility_class(set_copy):
+def test_figures_are_given_per_visibility_class(evaluation_folder):
     """Check that metrics are reported separately for each visibility class."""
     visibility_classes = torch.full((FRAMES, SIZE, SIZE), NOW, dtype=torch.uint8)
     visibility_classes[:, : SIZE // 2], visibility_classes[0, 0] = UNOBSERVED, DOUBTFUL
-    write_levels(set_copy / "clips" / "a" / "seen.mkv", visibility_classes, FPS)
-    report = run_evaluation(set_copy).report
+    write_levels(evaluation_folder / "clips" / "a" / "seen.mkv", visibility_classes, FPS)
+    report = run_evaluation(evaluation_folder).report
     clip_row, row_without_classes = (
         report["rows"][row_number]["metrics"][GENERATED] for row_number in (0, 1)
     )
     generated_video, true_video = (
         read_all(file, FRAMES, (SIZE, SIZE)) / 255
-        for file in (set_copy / GENERATED / "a.mp4", set_copy / "clips" / "a" / TRUTH_NAME)
+        for file in (
+            evaluation_folder / GENERATED / "a.mp4",
+            evaluation_folder / "clips" / "a" / TRUTH_NAME,
+        )
     )
     lower_error = (generated_video - true_video)[:, SIZE // 2 :].double().square().mean()
     assert clip_row["psnr_now"] == pytest.approx(float(-10 * lower_error.log10()), abs=1e-3)
@@ -198,10 +206,10 @@ def test_figures_are_given_per_visibility_class(set_copy):
         "psnr_now" not in row_without_classes
         and report["means"][GENERATED]["psnr_now"]["clips"] == 1
     )
-    table = (set_copy / "out" / TABLE_FILE).read_text("utf-8")
+    table = (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
     assert "## Observed and unobserved areas" in table and "| PSNR now ↑ |" in table
-    (set_copy / "clips" / "a" / "seen.mkv").write_bytes(b"cut off")
-    assert "a" in run_evaluation(set_copy).errors
+    (evaluation_folder / "clips" / "a" / "seen.mkv").write_bytes(b"cut off")
+    assert "a" in run_evaluation(evaluation_folder).errors
 
 
 DAMAGED_CLIPS = {
@@ -249,19 +257,21 @@ def add_damaged_clips(root: Path) -> None:
         stream.writelines(json.dumps(line) + "\n" for line in line_by_clip.values())
 
 
-def test_damaged_clips_are_reported_and_the_others_evaluated(set_copy):
-    add_damaged_clips(set_copy)
-    outcome = run_evaluation(set_copy, options=replace(FAST_OPTIONS, masks=set_copy / "masks"))
+def test_damaged_clips_are_reported_and_the_others_evaluated(evaluation_folder):
+    add_damaged_clips(evaluation_folder)
+    outcome = run_evaluation(
+        evaluation_folder, options=replace(FAST_OPTIONS, masks=evaluation_folder / "masks")
+    )
     assert outcome.errors.keys() == DAMAGED_CLIPS.keys()
     for name, reason in DAMAGED_CLIPS.items():
         assert reason in outcome.errors[name] and "Fix:" in outcome.errors[name], name
     assert [row["clip"] for row in outcome.report["rows"]] == list(CLIPS)
-    table = (set_copy / "out" / TABLE_FILE).read_text("utf-8")
+    table = (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
     assert all(f"- {name}: " in table for name in DAMAGED_CLIPS)
     # Nothing left to evaluate still gives a report.
-    shutil.rmtree(set_copy / GENERATED)
-    (set_copy / GENERATED).mkdir()
-    outcome = run_evaluation(set_copy)
+    shutil.rmtree(evaluation_folder / GENERATED)
+    (evaluation_folder / GENERATED).mkdir()
+    outcome = run_evaluation(evaluation_folder)
     assert len(outcome.errors) == 4 + len(DAMAGED_CLIPS) and outcome.report["clips"] == 0
     assert merge_equal_notes([("a", "no"), ("b", "no"), ("c", "cut")]) == [
         "a and 1 more: no",
@@ -277,13 +287,13 @@ def copy_true_videos(place: Path, name: str) -> tuple[str, Path]:
     return (name, place / name)
 
 
-def test_report_compares_methods_seeds_and_groups(set_copy):
-    (set_copy / "splits").mkdir()
+def test_report_compares_methods_seeds_and_groups(evaluation_folder):
+    (evaluation_folder / "splits").mkdir()
     for split, clips in ("train", "a\nb\n"), ("test", "c\nd\n"):
-        (set_copy / "splits" / f"{split}.txt").write_text(clips, "utf-8")
-    vae = copy_true_videos(set_copy, "vae")
+        (evaluation_folder / "splits" / f"{split}.txt").write_text(clips, "utf-8")
+    vae = copy_true_videos(evaluation_folder, "vae")
     report = run_evaluation(
-        set_copy, options=replace(MINIMAL_OPTIONS, also=(vae, (GENERATED, vae[1])))
+        evaluation_folder, options=replace(MINIMAL_OPTIONS, also=(vae, (GENERATED, vae[1])))
     ).report
     assert list(report["means"]) == [GENERATED, "vae"]
     assert report["paired"]["generated - vae"]["psnr"]["mean"] < 0
@@ -297,73 +307,82 @@ def test_report_compares_methods_seeds_and_groups(set_copy):
         "seen and unseen scenes": {"seen in training": 2, "unseen": 1},
         "scene": {"hall": 2, "yard": 1},
     }
-    for other_methods in ((("prior", set_copy),), (("x", set_copy / "absent"),)):
+    for other_methods in ((("prior", evaluation_folder),), (("x", evaluation_folder / "absent"),)):
         with refuses():
-            run_evaluation(set_copy, options=EvaluateOptions(also=other_methods))
+            run_evaluation(evaluation_folder, options=EvaluateOptions(also=other_methods))
 
 
-def test_fvd_is_computed_per_method_and_kept_after_a_restart(set_copy, monkeypatch):
+def test_fvd_is_computed_per_method_and_kept_after_a_restart(evaluation_folder, monkeypatch):
     """Check that FVD is reported for each method, with a stand-in for the I3D network."""
-    weights = {"fvd": set_copy / "weights.safetensors"}
+    weights = {"fvd": evaluation_folder / "weights.safetensors"}
     save_file({"any": torch.zeros(1)}, weights["fvd"])
     monkeypatch.setitem(
         fvd.NETWORKS, "fvd", lambda weights, device: lambda frames: frames.mean((0, 1, 2)).numpy()
     )
     options = replace(
-        FAST_OPTIONS, sheet_clips=0, weights=weights, also=(copy_true_videos(set_copy, "same"),)
+        FAST_OPTIONS,
+        sheet_clips=0,
+        weights=weights,
+        also=(copy_true_videos(evaluation_folder, "same"),),
     )
-    report = run_evaluation(set_copy, options=options).report
+    report = run_evaluation(evaluation_folder, options=options).report
     distance, truth_distance = (report["sets"]["fvd"][name] for name in (GENERATED, "same"))
     assert len(report["sets"]["fvd"]) == 2 and distance > 0 == truth_distance
     assert "FVD" not in report["not_computed"]
-    assert f"| {distance:.1f} |" in (set_copy / "out" / TABLE_FILE).read_text("utf-8")
-    assert run_evaluation(set_copy, options=options).report == report
-    assert run_evaluation(set_copy).report["sets"] == {}  # rows without features are others
+    assert f"| {distance:.1f} |" in (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
+    assert run_evaluation(evaluation_folder, options=options).report == report
+    assert (
+        run_evaluation(evaluation_folder).report["sets"] == {}
+    )  # rows without features are others
 
 
-def test_splits_parts_and_dry_runs_are_evaluated(set_copy):
-    (set_copy / "splits").mkdir()
-    (set_copy / "splits" / "test.txt").write_text("b\nd\n", "utf-8")
-    outcome = run_evaluation(set_copy, out="split", options=replace(FAST_OPTIONS, split="test"))
+def test_splits_parts_and_dry_runs_are_evaluated(evaluation_folder):
+    (evaluation_folder / "splits").mkdir()
+    (evaluation_folder / "splits" / "test.txt").write_text("b\nd\n", "utf-8")
+    outcome = run_evaluation(
+        evaluation_folder, out="split", options=replace(FAST_OPTIONS, split="test")
+    )
     assert [row["clip"] for row in outcome.report["rows"]] == ["b", "d"]
     assert (
         run_evaluation(
-            set_copy, out="both", options=replace(FAST_OPTIONS, split="validation,test")
+            evaluation_folder, out="both", options=replace(FAST_OPTIONS, split="validation,test")
         ).clips
         == 2
     )
     for split in ("validation", "nonsense"):
         with refuses("split"):
-            run_evaluation(set_copy, options=EvaluateOptions(split=split))
-    full_report = run_evaluation(set_copy, out="whole").report
-    part_outcome = run_evaluation(set_copy, run_options=RunOptions(part=(1, 2)))
+            run_evaluation(evaluation_folder, options=EvaluateOptions(split=split))
+    full_report = run_evaluation(evaluation_folder, out="whole").report
+    part_outcome = run_evaluation(evaluation_folder, run_options=RunOptions(part=(1, 2)))
     assert (part_outcome.clips, part_outcome.kept, part_outcome.report) == (2, 0, {})
-    assert not (set_copy / "out" / REPORT_FILE).exists()
-    dry_run_outcome = run_evaluation(set_copy, run_options=RunOptions(dry_run=True))
+    assert not (evaluation_folder / "out" / REPORT_FILE).exists()
+    dry_run_outcome = run_evaluation(evaluation_folder, run_options=RunOptions(dry_run=True))
     assert dry_run_outcome.clips == 4 and dry_run_outcome.seconds > 0
-    second_outcome = run_evaluation(set_copy)
+    second_outcome = run_evaluation(evaluation_folder)
     assert second_outcome.kept == 2 and second_outcome.report == full_report
 
 
-def test_evaluate_command_fails_if_a_clip_failed(set_copy, capsys):
-    files = [str(set_copy / name) for name in ("manifest.jsonl", GENERATED, "out")]
+def test_evaluate_command_fails_if_a_clip_failed(evaluation_folder, capsys):
+    files = [str(evaluation_folder / name) for name in ("manifest.jsonl", GENERATED, "out")]
     command = ["evaluate", *files, "--sheet", "2"]
     assert train_egox.main(command) == 0
     assert "4 of 4 clips evaluated (0 kept" in capsys.readouterr().out
-    (set_copy / GENERATED / "c.mp4").unlink()
+    (evaluation_folder / GENERATED / "c.mp4").unlink()
     assert train_egox.main(command) == 1
     output = capsys.readouterr().out
     assert "not evaluated: c: " in output and "3 of 4 clips evaluated (3 kept" in output
-    assert train_egox.main([*command, "--masks", str(set_copy / "no")]) == 2
+    assert train_egox.main([*command, "--masks", str(evaluation_folder / "no")]) == 2
     assert "folder of masks" in capsys.readouterr().err
 
 
-def test_wrong_weights_are_refused_before_the_first_row(set_copy):
-    save_file({"any": torch.zeros(1)}, set_copy / "other.safetensors")
+def test_wrong_weights_are_refused_before_the_first_row(evaluation_folder):
+    save_file({"any": torch.zeros(1)}, evaluation_folder / "other.safetensors")
     for name, file, expected_text in (
         ("lpips", "other.safetensors", "AlexNet"),
         ("clip", ".", "config.json"),
     ):
         with refuses(expected_text):
-            run_evaluation(set_copy, options=EvaluateOptions(weights={name: set_copy / file}))
-    assert not (set_copy / "out" / ROWS_FOLDER).exists()
+            run_evaluation(
+                evaluation_folder, options=EvaluateOptions(weights={name: evaluation_folder / file})
+            )
+    assert not (evaluation_folder / "out" / ROWS_FOLDER).exists()

@@ -88,11 +88,11 @@ def test_amt_network_refuses_other_weights(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "dinov3"])
-def test_objects_are_matched_by_appearance(networks, tmp_path, kind):
+def test_objects_are_matched_by_appearance(network_writers, tmp_path, kind):
     pytest.importorskip("transformers")
     from egox_train.metrics.dino_matching import DinoFeatures, match_by_features, object_features
 
-    networks.write_dino(tmp_path / "dino", kind)
+    network_writers.write_dino(tmp_path / "dino", kind)
     dino_features = DinoFeatures(tmp_path / "dino")
     true_videos, generated_video = torch.full((2, 2, 64, 64, 3), 0.5)
     true_masks, generated_masks = (np.zeros((count, 2, 64, 64), bool) for count in (2, 3))

@@ -32,12 +32,14 @@ def video() -> Tensor:
     return torch.from_numpy(((np.stack(frames) + noise).clip(0, 1) * 255).round() / 255).float()
 
 
-def features_of_both(theirs, network, ours, video) -> tuple[np.ndarray, np.ndarray]:
+def features_of_both(
+    reference_function, network, egox_function, video
+) -> tuple[np.ndarray, np.ndarray]:
     """Compute the features of a video by cd-fvd and by our code."""
     byte_video = np.resize((video[:, :32, :36] * 255).round().byte().numpy(), (1, 16, 32, 36, 3))
     feature_stats = sys.modules["cdfvd.fvd"].FeatureStats(capture_all=True)
-    theirs(feature_stats, network, byte_video, device="cpu")
-    return feature_stats.get_all()[0], ours(torch.from_numpy(byte_video[0]) / 255)
+    reference_function(feature_stats, network, byte_video, device="cpu")
+    return feature_stats.get_all()[0], egox_function(torch.from_numpy(byte_video[0]) / 255)
 
 
 @pytest.mark.slow
@@ -66,11 +68,11 @@ def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
     from cdfvd.third_party.VideoMAEv2 import utils
     from cdfvd.third_party.VideoMAEv2.videomaev2_finetune import VisionTransformer
 
-    def small(pretrained: bool, **sizes) -> VisionTransformer:
+    def make_small_network(pretrained: bool, **sizes) -> VisionTransformer:
         return VisionTransformer(patch_size=14, embed_dim=32, depth=1, num_heads=2, **sizes)
 
-    monkeypatch.setattr(utils, "vit_giant_patch14_224", small)
-    weights = small(
+    monkeypatch.setattr(utils, "vit_giant_patch14_224", make_small_network)
+    weights = make_small_network(
         False, img_size=224, num_classes=174, all_frames=16, tubelet_size=2, use_mean_pooling=True
     ).state_dict()
     torch.save({"model": weights}, tmp_path / "mae.pt")
@@ -98,7 +100,7 @@ def vbench(monkeypatch):
         del sys.modules[name]
 
 
-def drifting(seed: int, frames: int, width: int, contrast: float = 1.0) -> Tensor:
+def draw_drifting_video(seed: int, frames: int, width: int, contrast: float = 1.0) -> Tensor:
     """Draw a video [T, 128, W, 3] of a soft picture that moves sideways."""
     coarse_picture = 0.5 + contrast * (
         np.random.default_rng(seed).random((6, 12, 3), np.float32) - 0.5
@@ -112,7 +114,7 @@ def drifting(seed: int, frames: int, width: int, contrast: float = 1.0) -> Tenso
     )
 
 
-def decoded(file: Path) -> np.ndarray:  # [T, H, W, 3] uint8
+def decode_video(file: Path) -> np.ndarray:  # [T, H, W, 3] uint8
     stream, frames = cv2.VideoCapture(str(file)), []
     while (read_result := stream.read())[0]:
         frames.append(read_result[1][..., ::-1])
@@ -134,8 +136,10 @@ def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
         {"grey": 0.02, "bright": 1.0},
     )
     for seed, (clip, contrast) in enumerate(contrast_by_clip.items()):
-        write_video(truth_folder / f"{clip}.mp4", drifting(seed, 18, 128), 30.0, threads=1)
-        canvas = drifting(seed + 5, 17, 352, contrast)
+        write_video(
+            truth_folder / f"{clip}.mp4", draw_drifting_video(seed, 18, 128), 30.0, threads=1
+        )
+        canvas = draw_drifting_video(seed + 5, 17, 352, contrast)
         write_video(made_folder / f"{clip}.mp4", canvas, 30.0, threads=1)
 
     # Random networks that tell pictures apart: one clip moves by over 2 px, the other doesn't.
@@ -181,12 +185,12 @@ def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
     dynamic_degree = dynamic_degree_module.DynamicDegree(raft_options, "cpu")
     motions_px: list[list[float]] = []
 
-    def moves(values: list[float]) -> bool:
+    def record_motion(values: list[float]) -> bool:
         motions_px.append(values)
         dynamic_degree.params["thres"] = table1.MOTION_PX
         return dynamic_degree_module.DynamicDegree.check_move(dynamic_degree, values)
 
-    monkeypatch.setattr(dynamic_degree, "check_move", moves)
+    monkeypatch.setattr(dynamic_degree, "check_move", record_motion)
     flow = RaftFlow(weights["raft"])
     for row in report["rows"]:
         values, file = row["metrics"]["generated"], made_folder / f"{row['clip']}.mp4"
@@ -195,7 +199,7 @@ def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
         assert (
             values["dynamic_degree"] == dynamic_degree.infer(str(file)) == (row["clip"] == "bright")
         )
-        egox_motion_px = flow(torch.from_numpy(decoded(file)[::4].copy()) / 255)
+        egox_motion_px = flow(torch.from_numpy(decode_video(file)[::4].copy()) / 255)
         assert egox_motion_px.tolist() == pytest.approx(motions_px[-1], abs=1e-4)
 
     torch.save(i3d.state_dict(), tmp_path / "i3d.pt")
@@ -207,7 +211,7 @@ def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
         (made_folder, fvd_computer.compute_fake_stats),
     ):
         ego_videos = [
-            torch.from_numpy(decoded(folder / f"{c}.mp4")[:, :, -128:].copy())
+            torch.from_numpy(decode_video(folder / f"{c}.mp4")[:, :, -128:].copy())
             for c in contrast_by_clip
         ]
         add_videos([{"video": preprocess(crop, 224, 16)["video"][None]} for crop in ego_videos])

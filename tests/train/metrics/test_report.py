@@ -4,12 +4,12 @@ from egox_train.metrics.report import build_report, markdown_report, protocol_of
 
 TAKES = range(6)  # 0 to 2 in test, 3 to 5 in validation
 SEEDS = {"generated": 0.0, "generated, seed 2": 0.3, "generated, seed 3": 0.6}
-LEADS = (-0.01, 0.02, 0.03, 0.04, 0.05, 0.06)  # over "other", by take, but in PSNR
+LEAD_BY_TAKE = (-0.01, 0.02, 0.03, 0.04, 0.05, 0.06)  # over "other", by take, but in PSNR
 
 
-def row(take: int, half: int) -> dict:
+def make_row(take: int, half: int) -> dict:
     psnr = 20 + take + 0.5 * half
-    lead_metrics = dict.fromkeys(("ssim", "patch_zncc"), 0.5 + LEADS[take])
+    lead_metrics = dict.fromkeys(("ssim", "patch_zncc"), 0.5 + LEAD_BY_TAKE[take])
     return {
         "clip": f"{take}{'ab'[half]}",
         "take": str(take),
@@ -23,7 +23,7 @@ def row(take: int, half: int) -> dict:
 
 
 def test_report_equals_figures_computed_by_hand():
-    rows = [row(take, half) for take in TAKES for half in (0, 1)]
+    rows = [make_row(take, half) for take in TAKES for half in (0, 1)]
     clips = [r["clip"] for r in rows]
     report = build_report(
         rows,

@@ -22,7 +22,7 @@ from train_egox import main
 metrics = pytest.importorskip("skimage.metrics")
 SIZE = 64
 PROTOCOL: ProtocolName = "table1"
-OPTIONS = EvaluateOptions(protocol=PROTOCOL)
+TABLE1_OPTIONS = EvaluateOptions(protocol=PROTOCOL)
 TRUTH_NAME = "ego_ground_truth.mp4"
 
 
@@ -65,7 +65,7 @@ def protocol_set(tmp_path) -> Path:
 
 def evaluate_rows(place: Path, source: str = "takes", **changed_options) -> dict[str, dict]:
     report = evaluate(
-        place / source, place / "made", place / "out", replace(OPTIONS, **changed_options)
+        place / source, place / "made", place / "out", replace(TABLE1_OPTIONS, **changed_options)
     ).report
     assert not report["errors"], report["errors"]
     return {row["clip"]: row for row in report["rows"]}
@@ -134,7 +134,7 @@ def test_truth_videos_may_be_plain_files_without_exo(protocol_set):
     with refuses("manifest"):
         evaluate(protocol_set / "plain", protocol_set / "made", protocol_set / "out")
     with refuses("no video"):
-        evaluate(protocol_set, protocol_set / "made", protocol_set / "out", OPTIONS)
+        evaluate(protocol_set, protocol_set / "made", protocol_set / "out", TABLE1_OPTIONS)
 
 
 def test_table1_report_has_eleven_columns_and_published_rows(protocol_set):
@@ -154,7 +154,7 @@ def test_table1_report_has_eleven_columns_and_published_rows(protocol_set):
     assert (
         "references"
         not in evaluate(
-            protocol_set / "takes", protocol_set / "made", protocol_set / "out", OPTIONS
+            protocol_set / "takes", protocol_set / "made", protocol_set / "out", TABLE1_OPTIONS
         ).report
     )
     with refuses("split"):
@@ -191,7 +191,7 @@ def test_networks_receive_the_protocols_pictures(protocol_set, monkeypatch):
         protocol_set / "takes",
         protocol_set / "made",
         protocol_set / "out",
-        replace(OPTIONS, weights=weights),
+        replace(TABLE1_OPTIONS, weights=weights),
     ).report
     ego_shape, canvas_shape = (49, SIZE, SIZE, 3), (49, SIZE, 11 * SIZE // 4, 3)
     assert (
@@ -301,18 +301,18 @@ def test_objects_are_compared_by_boxes_and_small_ones_left_out(tmp_path):
 
 
 def test_masks_command_and_evaluate_give_object_metrics(
-    protocol_set, networks, tmp_path, monkeypatch
+    protocol_set, network_writers, tmp_path, monkeypatch
 ):
     """Check that the commands masks and evaluate give object metrics, with random networks."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2Model"):
         pytest.skip("transformers is too old for SAM 2")
     sam_folder, dino_folder = (
-        networks.write_sam(tmp_path / "sam", is_confident=True),
+        network_writers.write_sam(tmp_path / "sam", is_confident=True),
         tmp_path / "dino",
     )
-    networks.write_dino(dino_folder, "dinov3")
-    networks.write_dino_processor(dino_folder)
+    network_writers.write_dino(dino_folder, "dinov3")
+    network_writers.write_dino_processor(dino_folder)
     monkeypatch.setattr(auto_masks, "POINTS", 3)  # of 32 a side
     for folder in ("takes", "made"):  # the cut to the shorter keeps the tracking short
         for file in (protocol_set / folder).rglob("*.mp4"):

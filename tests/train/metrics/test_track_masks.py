@@ -17,19 +17,19 @@ from egox_train.options import MaskOptions
 from egox_train.video_writer import write_video
 from tests.refusals import refuses
 from tests.train.clip_record import clip_record
-from tests.train.held_item import another_is_at
+from tests.train.held_item import locked_by_other_process
 from train_egox import main
 
 SIZE, FRAMES = 64, 3
 
 
 @pytest.fixture(scope="module")
-def sam(networks, tmp_path_factory) -> Path:
+def sam_folder(network_writers, tmp_path_factory) -> Path:
     """Write a SAM 2 video model with random weights."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2VideoModel"):
         pytest.skip("transformers is too old for SAM 2")
-    return networks.write_sam(tmp_path_factory.mktemp("sam"))
+    return network_writers.write_sam(tmp_path_factory.mktemp("sam"))
 
 
 @pytest.fixture
@@ -51,9 +51,16 @@ def clips_folder(tmp_path) -> Path:
     return tmp_path
 
 
-def test_both_videos_are_tracked_from_one_first_mask(sam, clips_folder, capsys):
+def test_both_videos_are_tracked_from_one_first_mask(sam_folder, clips_folder, capsys):
     files = [str(clips_folder / name) for name in ("manifest.jsonl", "generated", "masks")]
-    model_options = ["--model", str(sam), "--first", str(clips_folder / "first"), "--clips", "1"]
+    model_options = [
+        "--model",
+        str(sam_folder),
+        "--first",
+        str(clips_folder / "first"),
+        "--clips",
+        "1",
+    ]
     assert main(["masks", *files, *model_options]) == 0
     masks = read_masks(clips_folder / "masks" / "a.npz", "a")
     assert masks.ids == ("3", "7") and masks.truth.shape == (2, FRAMES, SIZE, SIZE)
@@ -66,8 +73,8 @@ def test_both_videos_are_tracked_from_one_first_mask(sam, clips_folder, capsys):
     assert "masks of 1 clips" in capsys.readouterr().out
 
 
-def test_a_grid_finds_each_outline_once(sam):
-    tracker, calls = Tracker(sam, "cpu"), []
+def test_a_grid_finds_each_outline_once(sam_folder):
+    tracker, calls = Tracker(sam_folder, "cpu"), []
     square_mask, repeated_mask, dot_mask = (np.zeros((SIZE, SIZE), bool) for _ in range(3))
     square_mask[8:40, 8:40] = repeated_mask[8:40, 8:41] = True
     dot_mask[0, 0] = True
@@ -89,15 +96,15 @@ def test_a_grid_finds_each_outline_once(sam):
     assert len(calls[0]["inference_session"].obj_ids) == tracking.GRID**2
 
 
-def test_clips_without_masks_are_named_and_the_others_kept(sam, clips_folder, monkeypatch):
-    options = MaskOptions(model=sam, first=clips_folder / "first")
+def test_clips_without_masks_are_named_and_the_others_kept(sam_folder, clips_folder, monkeypatch):
+    options = MaskOptions(model=sam_folder, first=clips_folder / "first")
 
     def track(generated: str = "generated", progress: Progress = no_progress) -> dict:
         files = (clips_folder / "manifest.jsonl", clips_folder / generated, clips_folder / "masks")
         return track_masks(*files, options, progress=progress)
 
     monkeypatch.setattr(Tracker, "find_objects", lambda self, video: {})
-    with another_is_at(clips_folder / "masks" / "a.npz", 1) as progress:
+    with locked_by_other_process(clips_folder / "masks" / "a.npz", 1) as progress:
         failures = track(progress=progress)
     assert failures.keys() == {"b"} and "--first" in failures["b"]
     first_file, second_file = (clips_folder / "masks" / f"{clip}.npz" for clip in "ab")

@@ -25,14 +25,14 @@ def pictures() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def lpips_file(networks, tmp_path_factory):
+def lpips_file(network_writers, tmp_path_factory):
     """Write a weight file for LPIPS with random weights."""
     file = tmp_path_factory.mktemp("lpips") / "alexnet.safetensors"
-    save_file({**networks.alexnet(), "classifier.6.bias": torch.zeros(3)}, file)
+    save_file({**network_writers.alexnet(), "classifier.6.bias": torch.zeros(3)}, file)
     return file
 
 
-def test_lpips_is_zero_for_equal_pictures_and_grows(networks, lpips_file, pictures):
+def test_lpips_is_zero_for_equal_pictures_and_grows(network_writers, lpips_file, pictures):
     lpips = Lpips(lpips_file)
     other_pictures = torch.rand(pictures.shape)
     distances = [
@@ -64,9 +64,9 @@ def test_lpips_refuses_other_files(lpips_file, pictures, tmp_path):
         Lpips(lpips_file)(pictures[:, :32, :32], pictures[:, :32, :32])
 
 
-def test_clip_i_is_one_for_equal_pictures(networks, tmp_path, pictures):
+def test_clip_i_is_one_for_equal_pictures(network_writers, tmp_path, pictures):
     pytest.importorskip("transformers")
-    networks.write_clip(tmp_path / "clip")
+    network_writers.write_clip(tmp_path / "clip")
     clip_image = ClipImage(tmp_path / "clip")
     assert clip_image(pictures, pictures).tolist() == pytest.approx([1, 1], abs=1e-5)
     wide_pictures = torch.rand(2, 40, 90, 3)

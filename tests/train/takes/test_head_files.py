@@ -40,15 +40,15 @@ def take() -> SyntheticTake:
 
 
 @pytest.fixture(scope="module")
-def marks() -> np.ndarray:
+def head_marks() -> np.ndarray:
     """Compute the 3D positions [T, 8, 3] of the head's key points in the exo camera's frame."""
     layout = draw_layout(SPEC)
-    world_marks = np.stack([layout.head.marks[name] for name in POINTS], axis=1)
+    world_marks = np.stack([layout.head.head_marks[name] for name in POINTS], axis=1)
     return transform(layout.scene.exo.pose, torch.from_numpy(world_marks)).numpy()
 
 
 @pytest.fixture
-def folder(take, tmp_path) -> Path:
+def take_folder(take, tmp_path) -> Path:
     """Write a drawn take without ego poses."""
     write_take(take, tmp_path / "täke 1")
     path = tmp_path / "täke 1" / META
@@ -58,9 +58,9 @@ def folder(take, tmp_path) -> Path:
     return tmp_path / "täke 1"
 
 
-def openpose_frames(marks: np.ndarray, take: SyntheticTake) -> list[dict]:
+def openpose_frames(head_marks: np.ndarray, take: SyntheticTake) -> list[dict]:
     camera, frames = take.exo.camera, []
-    for points in marks:
+    for points in head_marks:
         keypoint_rows = np.zeros((25, 3))
         for name, (x, y, z) in zip(POINTS, points, strict=True):
             keypoint_rows[OPENPOSE_POINTS[25][name]] = (
@@ -72,47 +72,47 @@ def openpose_frames(marks: np.ndarray, take: SyntheticTake) -> list[dict]:
     return frames
 
 
-def headpose(folder: Path, points: Path, *more: str) -> int:
-    return main(["headpose", str(folder), "--keypoints", str(points), *more])
+def headpose(take_folder: Path, points: Path, *more: str) -> int:
+    return main(["headpose", str(take_folder), "--keypoints", str(points), *more])
 
 
-def distance(folder: Path, take: SyntheticTake) -> float:
-    trajectory, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
+def distance(take_folder: Path, take: SyntheticTake) -> float:
+    trajectory, _ = read_trajectory(take_folder / HEAD_TRAJECTORY, take.ego.camera)
     assert trajectory.guessed is not None and trajectory.guessed.shape == (9,)
     return float(
         (camera_centre(trajectory.ego.w2c) - camera_centre(take.ego.w2c)).norm(dim=-1).median()
     )
 
 
-def test_a_folder_of_openpose_files(folder, take, marks, capsys):
-    keypoint_folder = folder.parent / "keypoints"
+def test_a_folder_of_openpose_files(take_folder, take, head_marks, capsys):
+    keypoint_folder = take_folder.parent / "keypoints"
     keypoint_folder.mkdir()
-    for t, frame in enumerate(openpose_frames(marks, take)):
+    for t, frame in enumerate(openpose_frames(head_marks, take)):
         write_json(
             keypoint_folder / f"exo_{t + 5}_keypoints.json", frame
         )  # 10 comes before 5 by letters
         (keypoint_folder / f"._exo_{t + 5}_keypoints.json").write_bytes(
             b"\0\5\x16\7\xff"
         )  # of macOS
-    assert headpose(folder, keypoint_folder) == 0
+    assert headpose(take_folder, keypoint_folder) == 0
     assert "the turn is a guess" in capsys.readouterr().out
-    assert distance(folder, take) < 0.06
-    assert headpose(folder, keypoint_folder) == 2
+    assert distance(take_folder, take) < 0.06
+    assert headpose(take_folder, keypoint_folder) == 2
     assert "--replace" in capsys.readouterr().err
-    assert headpose(folder, keypoint_folder, "--replace", "--offset", "0,0,0.1") == 0
+    assert headpose(take_folder, keypoint_folder, "--replace", "--offset", "0,0,0.1") == 0
 
 
-def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
-    points_file = folder.parent / "points.json"
-    write_json(points_file, openpose_frames(marks, take))
+def test_clicks_say_what_the_wearer_looks_at(take_folder, take, head_marks, capsys):
+    points_file = take_folder.parent / "points.json"
+    write_json(points_file, openpose_frames(head_marks, take))
     frame = 4
     gaze_point = invert(take.ego.w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
     exo_point = transform(take.exo.pose, gaze_point[None])
     (u, v), _ = (value[0] for value in take.exo.camera.project(exo_point))
     click = f"{frame},{float(u.clamp(0, 223)):.1f},{float(v.clamp(0, 127)):.1f}"
-    assert headpose(folder, points_file, "--replace", "--look-at", click) == 0
-    saved_looks = read_json(folder / HEAD_TRAJECTORY)["looks"]
-    trajectory, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
+    assert headpose(take_folder, points_file, "--replace", "--look-at", click) == 0
+    saved_looks = read_json(take_folder / HEAD_TRAJECTORY)["looks"]
+    trajectory, _ = read_trajectory(take_folder / HEAD_TRAJECTORY, take.ego.camera)
     gaze_direction = (
         torch.tensor(saved_looks[0]["point"], dtype=torch.float64)
         - camera_centre(trajectory.ego.w2c)[frame]
@@ -126,12 +126,12 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
         ("0,900,5", "outside the video"),
     ):
         assert (
-            headpose(folder, points_file, "--replace", "--look-at", bad_click) == 2
+            headpose(take_folder, points_file, "--replace", "--look-at", bad_click) == 2
             and message_pattern in capsys.readouterr().err
         )
-    (folder / DEPTH).unlink()
+    (take_folder / DEPTH).unlink()
     assert (
-        headpose(folder, points_file, "--replace", "--look-at", click) == 2
+        headpose(take_folder, points_file, "--replace", "--look-at", click) == 2
         and "no depth" in capsys.readouterr().err
     )
 
@@ -156,20 +156,20 @@ def test_who_is_out_of_step_is_told(late):
     )
 
 
-def test_one_file_and_no_depth(folder, take, marks, capsys):
-    (folder / DEPTH).unlink()
-    points_file = folder.parent / "points.json"
-    write_json(points_file, openpose_frames(marks, take))
-    assert headpose(folder, points_file) == 0
-    assert "note: no depth" in capsys.readouterr().out and distance(folder, take) < 0.35
+def test_one_file_and_no_depth(take_folder, take, head_marks, capsys):
+    (take_folder / DEPTH).unlink()
+    points_file = take_folder.parent / "points.json"
+    write_json(points_file, openpose_frames(head_marks, take))
+    assert headpose(take_folder, points_file) == 0
+    assert "note: no depth" in capsys.readouterr().out and distance(take_folder, take) < 0.35
 
 
-def test_a_body_models_npz_into_meta_json(folder, take, marks):
+def test_a_body_models_npz_into_meta_json(take_folder, take, head_marks):
     """Check that key points of a body model become ego poses in meta.json."""
     body_points = np.zeros((9, 70, 3), dtype=np.float32)
     for i, name in enumerate(POINTS):
-        body_points[:, MHR_POINTS[name]] = marks[:, i] - [0, 0, 2]
-    npz_file = folder.parent / "mhr.npz"
+        body_points[:, MHR_POINTS[name]] = head_marks[:, i] - [0, 0, 2]
+    npz_file = take_folder.parent / "mhr.npz"
     np.savez(
         npz_file,
         pred_keypoints_3d=body_points,
@@ -177,15 +177,15 @@ def test_a_body_models_npz_into_meta_json(folder, take, marks):
         focal_length=np.full(9, take.exo.camera.fx, dtype=np.float32),
         image_size=np.array([128, 224]),
     )
-    meta_before = read_json(folder / META)
-    assert headpose(folder, npz_file, "--meta") == 2
-    assert headpose(folder, npz_file, "--meta", "--replace") == 0
-    meta_after = read_json(folder / META)
+    meta_before = read_json(take_folder / META)
+    assert headpose(take_folder, npz_file, "--meta") == 2
+    assert headpose(take_folder, npz_file, "--meta", "--replace") == 0
+    meta_after = read_json(take_folder / META)
     kept_fields = meta_before.keys() - {"ego_intrinsics"}  # written anew with all its digits
     assert {k: meta_after[k] for k in kept_fields} == {
         k: meta_before[k] for k in kept_fields
     } and meta_after["pose_source"] == "head keypoints"
-    loaded_take = load_take(folder, frame_count=9)
+    loaded_take = load_take(take_folder, frame_count=9)
     position_errors_m = (
         camera_centre(loaded_take.trajectory.ego.w2c) - camera_centre(take.ego.w2c)
     ).norm(dim=-1)
@@ -217,16 +217,16 @@ def numbered(frames: list[dict], *places: int) -> list[dict]:
         ),
     ],
 )
-def test_entries_of_a_video_s_frames(folder, take, marks, capsys, entries, outcome):
+def test_entries_of_a_video_s_frames(take_folder, take, head_marks, capsys, entries, outcome):
     """Check that key points are assigned to video frames by their frame numbers."""
-    points_file = folder.parent / "points.json"
-    write_json(points_file, entries(openpose_frames(marks, take)))
+    points_file = take_folder.parent / "points.json"
+    write_json(points_file, entries(openpose_frames(head_marks, take)))
     is_refused = "got" in outcome
-    assert headpose(folder, points_file) == 2 * is_refused
+    assert headpose(take_folder, points_file) == 2 * is_refused
     output = "".join(capsys.readouterr())
     assert outcome in output
     if not is_refused:
-        trajectory, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
+        trajectory, _ = read_trajectory(take_folder / HEAD_TRAJECTORY, take.ego.camera)
         position_errors = (
             camera_centre(trajectory.ego.w2c)
             - camera_centre(take.ego.w2c)[: len(trajectory.ego.w2c)]
@@ -242,10 +242,10 @@ def test_entries_of_a_video_s_frames(folder, take, marks, capsys, entries, outco
         (-1, "no person in any frame"),
     ],
 )
-def test_other_keypoints_are_refused(folder, take, marks, capsys, frames, message):
-    keypoint_frames = openpose_frames(marks, take)
+def test_other_keypoints_are_refused(take_folder, take, head_marks, capsys, frames, message):
+    keypoint_frames = openpose_frames(head_marks, take)
     keypoint_frames = [{"people": []}] * 9 if frames < 0 else (keypoint_frames * 2)[:frames]
-    points_file = folder.parent / "points.json"
+    points_file = take_folder.parent / "points.json"
     write_json(points_file, keypoint_frames)
-    assert headpose(folder, points_file) == 2
-    assert message in capsys.readouterr().err and not (folder / HEAD_TRAJECTORY).exists()
+    assert headpose(take_folder, points_file) == 2
+    assert message in capsys.readouterr().err and not (take_folder / HEAD_TRAJECTORY).exists()

@@ -13,7 +13,7 @@ from tests.refusals import refuses
 
 
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory) -> dict[str, Path]:
+def base_paths(tmp_path_factory) -> dict[str, Path]:
     """Write a random base model both as a folder and as one file."""
     torch.manual_seed(0)
     model = WanTransformer3DModel(
@@ -34,11 +34,11 @@ def bases(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_shards_are_read_in_the_requested_dtype(bases, monkeypatch, dtype):
+def test_shards_are_read_in_the_requested_dtype(base_paths, monkeypatch, dtype):
     """Check that weights are read in the requested dtype, except those that must stay float32."""
     monkeypatch.setattr("egox_train.wan.transformer.cast_base", lambda model, dtype: model)
     float32_parts, allowed_parts = set(), WanTransformer3DModel._keep_in_fp32_modules
-    for name, parameter in load_base(bases["folder"], dtype).named_parameters():
+    for name, parameter in load_base(base_paths["folder"], dtype).named_parameters():
         if parameter.dtype != dtype:
             assert parameter.dtype == torch.float32, name
             float32_parts.add(next(part for part in name.split(".") if part in allowed_parts))
@@ -47,11 +47,11 @@ def test_shards_are_read_in_the_requested_dtype(bases, monkeypatch, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_folder_and_a_file_give_the_same_model(bases, dtype):
+def test_a_folder_and_a_file_give_the_same_model(base_paths, dtype):
     """Check that a model read from a folder equals one read from a single file."""
     folder_tensors, file_tensors = (
         {**model.state_dict(), **dict(model.named_buffers())}
-        for model in (load_base(bases[kind], dtype) for kind in ("folder", "file"))
+        for model in (load_base(base_paths[kind], dtype) for kind in ("folder", "file"))
     )
     assert folder_tensors.keys() == file_tensors.keys()
     for name, folder_tensor in folder_tensors.items():
@@ -60,8 +60,10 @@ def test_a_folder_and_a_file_give_the_same_model(bases, dtype):
         ), name
 
 
-def test_float8_file_is_read_in_the_requested_dtype(bases, tmp_path, monkeypatch):
-    save_native(load_base(bases["file"]), tmp_path / "small.safetensors", {}, torch.float8_e4m3fn)
+def test_float8_file_is_read_in_the_requested_dtype(base_paths, tmp_path, monkeypatch):
+    save_native(
+        load_base(base_paths["file"]), tmp_path / "small.safetensors", {}, torch.float8_e4m3fn
+    )
     float32_state = load_base(tmp_path / "small.safetensors").state_dict()
     monkeypatch.setattr("egox_train.wan.transformer.cast_base", lambda model, dtype: model)
     bfloat16_state = load_base(tmp_path / "small.safetensors", torch.bfloat16).state_dict()
@@ -70,9 +72,9 @@ def test_float8_file_is_read_in_the_requested_dtype(bases, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("suffix", ["scale_weight", "weight_scale"])
-def test_scaled_float8_weights_are_multiplied_by_their_scale(bases, tmp_path, suffix):
+def test_scaled_float8_weights_are_multiplied_by_their_scale(base_paths, tmp_path, suffix):
     """Check that float8 weights are multiplied by their scales."""
-    weights, expected_weights = load_file(bases["file"]), {}
+    weights, expected_weights = load_file(base_paths["file"]), {}
     for name in [name for name in weights if name.endswith("ffn.0.weight")]:
         scale = weights[name].abs().amax(*([1] if "blocks.1." in name else [])) / 448
         float8_weight = (weights[name] / scale.reshape(-1, 1)).to(torch.float8_e4m3fn)
@@ -89,8 +91,8 @@ def test_scaled_float8_weights_are_multiplied_by_their_scale(bases, tmp_path, su
         )
 
 
-def test_other_quantised_files_are_refused(bases, tmp_path):
-    weights = load_file(bases["file"])
+def test_other_quantised_files_are_refused(base_paths, tmp_path):
+    weights = load_file(base_paths["file"])
     name = "blocks.0.ffn.0.weight"
     weights |= {name: weights[name].to(torch.int8), name + "_scale": torch.ones(1)}
     save_file(weights, tmp_path / "int8.safetensors")
