@@ -17,7 +17,14 @@ from .recording_files import EGO, ExoFile, find_files
 from .results import Outcome
 from .sound import Clocks, clocks_by_sound, read_mono
 from .world import LEAST_PARALLAX, World, parallax, read_given_path, scale_by_depth
-from .written import WrittenExo, write_report, write_takes
+from .written import (
+    SHORTEST_FRAMES,
+    WrittenExo,
+    list_earlier_takes,
+    report_file,
+    write_report,
+    write_takes,
+)
 
 
 def calibrate(
@@ -108,6 +115,7 @@ def calibrate(
         and solved_camera.clocks is not None
     ]
     takes: tuple[Path, ...] = ()
+    recording = folder.resolve().name
     if (
         written_cameras
         and metric_world.scale.metres_per_unit is not None
@@ -115,7 +123,7 @@ def calibrate(
     ):
         takes = write_takes(
             out,
-            folder.resolve().name,
+            recording,
             ego_video,
             ego_info,
             written_lens,
@@ -124,6 +132,17 @@ def calibrate(
             metric_world.points,
             progress,
         )
+        if not takes:
+            calibration_notes.append(
+                f"no take: the head's poses are nowhere known in {SHORTEST_FRAMES} frames of a fixed "
+                "camera in a row"
+            )
+    earlier_takes = list_earlier_takes(out, recording, takes)
+    if earlier_takes:
+        calibration_notes.append(
+            f"cameras of an earlier run are still in {', '.join(earlier_takes)}: delete what you "
+            "don't want, since prepare takes every folder"
+        )
     outcome = Outcome(
         exos=tuple(solved_cameras),
         takes=takes,
@@ -131,8 +150,9 @@ def calibrate(
         notes=tuple(calibration_notes),
         ego_w2c=metric_world.w2c,
         ego_lens=written_lens,
+        earlier_takes=earlier_takes,
     )
-    write_report(out, outcome)
+    write_report(report_file(out, recording), outcome)
     return outcome
 
 

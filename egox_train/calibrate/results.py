@@ -37,3 +37,4 @@ class Outcome:
     notes: tuple[str, ...]
     ego_w2c: np.ndarray  # [T, 3, 4] upright, by the frames of the ego video; NaN: not known
     ego_lens: CameraModel | None  # upright, of the whole video
+    earlier_takes: tuple[str, ...]  # of earlier runs, still there

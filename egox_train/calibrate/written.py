@@ -15,7 +15,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import DEPTH, EXO, META, TRUTH
 from egox_core.frozen import frozen
 from egox_core.progress import Progress
-from egox_core.safe_files import atomic_write, safe_name, write_json
+from egox_core.safe_files import atomic_write, read_json_object, safe_name, write_json
 from egox_core.video import VideoInfo, decode_frames
 
 from ..video_writer import write_video
@@ -23,7 +23,7 @@ from .frames import nearest_frames, write_picture
 from .results import Outcome
 from .sound import Clocks
 
-REPORT = "calibration.json"
+REPORT = "calibration.json"  # after the recording's name
 SHORTEST_FRAMES = 49
 """A clip of training has so many; shorter runs of known poses make no take."""
 MOST_EGO_SIDE = 1408
@@ -250,7 +250,23 @@ def _pixels(lens: CameraModel, w2c: np.ndarray, points: np.ndarray) -> list[tupl
     return [(int(u), int(v)) for u, v in pixels]
 
 
-def write_report(out: Path, outcome: Outcome) -> None:
+def report_file(out: Path, recording: str) -> Path:
+    """Build the path of a recording's report."""
+    return out / safe_name(f"{recording}_{REPORT}")
+
+
+def list_earlier_takes(out: Path, recording: str, takes: Sequence[Path]) -> tuple[str, ...]:
+    """List the takes of a recording that earlier runs wrote and this one didn't."""
+    file = report_file(out, recording)
+    if not file.is_file():
+        return ()
+    report = read_json_object(file, "report")
+    names = [*report.get("takes", ()), *report.get("earlier_takes", ())]
+    current_names = {take.name for take in takes}
+    return tuple(name for name in names if name not in current_names and (out / name).is_dir())
+
+
+def write_report(file: Path, outcome: Outcome) -> None:
     """Write a report of the cameras found and their uncertainty."""
 
     def number(value: float) -> float | None:
@@ -258,7 +274,7 @@ def write_report(out: Path, outcome: Outcome) -> None:
 
     known_mask = np.isfinite(outcome.ego_w2c[:, 0, 0])
     write_json(
-        out / REPORT,
+        file,
         {
             "scale": {
                 "how": outcome.scale.how_found,
@@ -294,6 +310,7 @@ def write_report(out: Path, outcome: Outcome) -> None:
                 for solved_exo in outcome.exos
             ],
             "takes": [take.name for take in outcome.takes],
+            "earlier_takes": list(outcome.earlier_takes),
             "notes": list(outcome.notes),
         },
     )

@@ -18,6 +18,7 @@ from egox_train.calibrate.scale import find_up, floor_scale, similarity
 from egox_train.calibrate.sound import SAMPLE_RATE_HZ, clocks_by_sound, read_mono
 from egox_train.calibrate.structure import Structure
 from egox_train.calibrate.world import LEAST_PARALLAX, parallax
+from egox_train.calibrate.written import list_earlier_takes, report_file
 from egox_train.options import CalibrateOptions
 from tests.core.takes.test_capture_files import calibration_entry
 from tests.refusals import refuses
@@ -303,3 +304,14 @@ def test_up_and_floor_height_are_found():
         and np.allclose(solved_rotation, world_rotation)
         and np.allclose(solved_shift, [1, 2, 3])
     )
+
+
+def test_takes_of_earlier_runs_are_listed(tmp_path):
+    """Check that takes that a new run didn't write again are listed until they are deleted."""
+    assert list_earlier_takes(tmp_path, "walk", []) == ()
+    for name in ("walk_exo", "walk_exo_1", "walk_exo_2", "run_exo"):
+        (tmp_path / name).mkdir()
+    report = {"takes": ["walk_exo", "walk_exo_1"], "earlier_takes": ["walk_exo_2", "deleted"]}
+    write_json(report_file(tmp_path, "walk"), report)
+    earlier_takes = list_earlier_takes(tmp_path, "walk", [tmp_path / "walk_exo"])
+    assert earlier_takes == ("walk_exo_1", "walk_exo_2")

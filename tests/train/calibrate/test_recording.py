@@ -52,7 +52,7 @@ def test_own_recordings_page_leads_to_a_training(recording, training_folder, cap
         "prepare": "--size 112x64 --frames 5 --clips-per-camera 2",
     }
     run_page("own_recordings.md", training_folder, options_by_command)
-    report = read_json(training_folder / "data" / "takes" / "calibration.json")
+    report = read_json(training_folder / "data" / "takes" / "recording_calibration.json")
     assert "exo's metric depth" in report["scale"]["how"], "that of a random network"
     shutil.copyfile(
         recording_folder / "exo_depth.npz", training_folder / "recording" / "exo_depth.npz"
@@ -64,7 +64,7 @@ def test_own_recordings_page_leads_to_a_training(recording, training_folder, cap
         *options_by_command["calibrate"].split(),
     ]
     assert train_egox.main(second_command) == 0
-    report = read_json(training_folder / "data" / "takes" / "calibration.json")
+    report = read_json(training_folder / "data" / "takes" / "recording_calibration.json")
     (exo_report,) = report["fixed_cameras"]
     written_lens, given_lens = (
         report["head_camera"]["lens"],
