@@ -66,7 +66,7 @@ MAX_FRAME_BYTES = 512 * 2**20
 
 @contextlib.contextmanager
 def open_zip(
-    path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES
+    path: Path, label: str = "archive", limit: int = MAX_UNPACKED_BYTES
 ) -> Generator[zipfile.ZipFile]:
     """Open a zip archive after checking its member paths and unpacked size.
 
@@ -74,17 +74,17 @@ def open_zip(
         EgoXInputError: missing, not a zip, encrypted, a member outside the archive's own tree,
             unpacks too large.
     """
-    require_file(path, what)
-    with intact(f"{what} {path.name!r}", ZIP_ERRORS, expected="a zip archive"):
+    require_file(path, label)
+    with intact(f"{label} {path.name!r}", ZIP_ERRORS, expected="a zip archive"):
         archive = zipfile.ZipFile(path)
     with archive:
         unpacked_bytes = 0
         for member in archive.infolist():
-            _check_member(member, path, what)
+            _check_member(member, path, label)
             unpacked_bytes += member.file_size
         if unpacked_bytes > limit:
             raise EgoXInputError(
-                what,
+                label,
                 got=f"{path.name!r} unpacking to {unpacked_bytes / 2**30:.1f} GB",
                 expected=f"at most {limit / 2**30:.1f} GB",
                 fix="store the clip's own frames only",
@@ -159,8 +159,8 @@ def unpack_zip(
 class Member:
     """Readable stream of one file in a zip archive, closed at the end of its context."""
 
-    def __init__(self, stream: IO[bytes], what: str) -> None:
-        self._stream, self._what = stream, what
+    def __init__(self, stream: IO[bytes], label: str) -> None:
+        self._stream, self._what = stream, label
 
     def __enter__(self) -> Member:
         return self
@@ -186,28 +186,28 @@ class Member:
         self._stream.close()
 
 
-def open_member(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo, what: str) -> Member:
-    """Open a file of a zip archive for reading, with ``what`` as its name in errors.
+def open_member(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo, label: str) -> Member:
+    """Open a file of a zip archive for reading, with ``label`` as its name in errors.
 
     Raises:
         EgoXInputError: damaged, packed by a method that this Python lacks.
     """
-    with intact(what, ZIP_ERRORS):
-        return Member(archive.open(member), what)
+    with intact(label, ZIP_ERRORS):
+        return Member(archive.open(member), label)
 
 
-def read_array(archive: zipfile.ZipFile, key: str, what: str) -> np.ndarray:
-    """Read one array of an npz file, with ``what`` as its name in errors.
+def read_array(archive: zipfile.ZipFile, key: str, label: str) -> np.ndarray:
+    """Read one array of an npz file, with ``label`` as its name in errors.
 
     Raises:
         EgoXInputError: as :func:`read_npy_header`; damaged data.
     """
-    with open_member(archive, f"{key}.npy", what) as stream:
-        shape, dtype = read_npy_header(stream, what, archive.getinfo(f"{key}.npy").file_size)
+    with open_member(archive, f"{key}.npy", label) as stream:
+        shape, dtype = read_npy_header(stream, label, archive.getinfo(f"{key}.npy").file_size)
         array_bytes = stream.read()
     if len(array_bytes) != math.prod(shape) * dtype.itemsize:
         raise EgoXInputError(
-            what,
+            label,
             got=f"{len(array_bytes)} bytes for {dtype} of shape {shape}",
             expected="an intact file",
             fix="copy or write it again",
@@ -215,21 +215,21 @@ def read_array(archive: zipfile.ZipFile, key: str, what: str) -> np.ndarray:
     return np.frombuffer(array_bytes, dtype).reshape(shape)
 
 
-def _safe_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, ...]:
+def _safe_parts(member: zipfile.ZipInfo, path: Path, label: str) -> tuple[str, ...]:
     """Split the name of an archive's file into folders and file name, all valid on every system."""
     name = unicodedata.normalize("NFC", member.filename)
     parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise EgoXInputError(
-            what,
+            label,
             got=f"{path.name!r} with {member.filename!r}, a link or a device",
             expected="plain files",
             fix="store the files themselves",
         )
-    return tuple(require_safe_name(part, f"{what} {path.name!r}") for part in parts or [""])
+    return tuple(require_safe_name(part, f"{label} {path.name!r}") for part in parts or [""])
 
 
-def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
+def _check_member(member: zipfile.ZipInfo, path: Path, label: str) -> None:
     posix_path, windows_path = PurePosixPath(member.filename), PureWindowsPath(member.filename)
     # Both readings of the name must stay inside: the archive may have been made for the other
     # system.
@@ -242,14 +242,14 @@ def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
         or ".." in windows_path.parts
     ):
         raise EgoXInputError(
-            what,
+            label,
             got=f"{path.name!r} with a member named {member.filename!r}",
             expected="members inside the archive's own tree",
             fix="write the archive again",
         )
     if member.flag_bits & 0x1:
         raise EgoXInputError(
-            what,
+            label,
             got=f"{path.name!r}, which is encrypted",
             expected="a plain zip",
             fix="store it without a password",
@@ -258,7 +258,7 @@ def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
         member.compress_size, 1
     ):
         raise EgoXInputError(
-            what,
+            label,
             got=f"{path.name!r}, whose member {member.filename!r} claims to unpack "
             f"{member.file_size // max(member.compress_size, 1)} times",
             expected=f"at most {MAX_PACKING_RATIO} times",
@@ -275,7 +275,7 @@ def read_npy_header(
     # It is at the start of the .npy; afterwards it is at the first number.
     stream: IO[bytes] | Member,
     # Names the file in the error.
-    what: str,
+    label: str,
     # Bytes of the whole .npy.
     size: int,
 ) -> tuple[tuple[int, ...], np.dtype]:
@@ -285,7 +285,7 @@ def read_npy_header(
         EgoXInputError: not a .npy, column order, pickled objects, cut off or longer than claimed.
     """
     with intact(
-        what, NPY_ERRORS, expected="a numpy array", fix="save it with numpy.save or numpy.savez"
+        label, NPY_ERRORS, expected="a numpy array", fix="save it with numpy.save or numpy.savez"
     ):
         version = np.lib.format.read_magic(stream)
         read_header = (
@@ -297,14 +297,14 @@ def read_npy_header(
             shape, fortran, dtype = read_header(stream)
     if dtype.hasobject:
         raise EgoXInputError(
-            what,
+            label,
             got="an array of Python objects (pickled)",
             expected="an array of numbers",
             fix="save it as float16 or float32",
         )
     if fortran and len(shape) > 1:
         raise EgoXInputError(
-            what,
+            label,
             got="an array in column order",
             expected="row order",
             fix="save numpy.ascontiguousarray(array)",
@@ -315,7 +315,7 @@ def read_npy_header(
         or not all(0 <= length <= size for length in shape)
     ):
         raise EgoXInputError(
-            what,
+            label,
             got=f"{dtype} of shape {str(shape)[:80]} in {size} bytes",
             expected="an array that fits",
             fix="copy or write it again",
@@ -324,7 +324,7 @@ def read_npy_header(
     held_bytes = size - stream.tell()
     if claimed_bytes != held_bytes:
         raise EgoXInputError(
-            what,
+            label,
             got=f"{held_bytes} bytes for {dtype} of shape {tuple(shape)}",
             expected=f"an intact file with {claimed_bytes} bytes of numbers",
             fix="copy or write it again",
@@ -338,7 +338,7 @@ class PackedFrames:
     def __init__(
         self,
         # Names the file in messages.
-        what: str,
+        label: str,
         # It has to stay open as long as this is used.
         archive: zipfile.ZipFile,
         member: str,
@@ -346,7 +346,7 @@ class PackedFrames:
         # Up to this size, unpacked content is kept for the next read.
         keep_bytes: int = 0,
     ) -> None:
-        self._what, self._archive, self._member, self._shape = what, archive, member, shape
+        self._what, self._archive, self._member, self._shape = label, archive, member, shape
         self._keep_bytes = keep_bytes
         self._stream, self._next = None, 0  # the packed array, and the frame that comes next in it
         self._kept: dict[int, np.ndarray] = {}
@@ -396,7 +396,7 @@ class PackedFrames:
         return np.frombuffer(frame_data, dtype).reshape(self._shape[1:])
 
 
-def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
+def decode_picture(content: bytes, label: str, mode: int) -> np.ndarray | None:
     """Decode a PNG with OpenCV in ``mode``, or return None if the bytes are no picture.
 
     Raises:
@@ -406,12 +406,12 @@ def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
     width_and_height = [int.from_bytes(content[offset : offset + 4], "big") for offset in (16, 20)]
     if 2 * math.prod(width_and_height) > MAX_FRAME_BYTES:
         raise EgoXInputError(
-            what,
+            label,
             got=f"an image of {width_and_height[0]}x{width_and_height[1]} px",
             expected=f"at most {MAX_FRAME_BYTES // 2} px",
             fix="write it again",
         )
     import cv2  # here, since kernels are measured where it is missing
 
-    with intact(what, (cv2.error, MemoryError)):
+    with intact(label, (cv2.error, MemoryError)):
         return cv2.imdecode(np.frombuffer(content, np.uint8), mode)

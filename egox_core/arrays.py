@@ -16,7 +16,7 @@ OVERSHOOT = 0.5
 def as_tensor(
     values: object,
     # Names the values in errors.
-    what: str,
+    label: str,
     # One number per axis; None allows any length.
     *shape: int | None,
 ) -> Tensor:
@@ -29,7 +29,7 @@ def as_tensor(
         tensor = _dense_tensor(values)
     except NO_NUMBERS as error:
         raise EgoXInputError(
-            what, got=_describe_type(values), expected="numbers", fix="give an array of numbers"
+            label, got=_describe_type(values), expected="numbers", fix="give an array of numbers"
         ) from error
     shape_fits = tensor.ndim == len(shape) and all(
         length_asked in (None, length_given)
@@ -38,7 +38,7 @@ def as_tensor(
     if not shape_fits or not tensor.numel():
         layout_text = ", ".join("N" if length is None else str(length) for length in shape)
         raise EgoXInputError(
-            what,
+            label,
             got=f"shape {tuple(tensor.shape)}",
             expected=f"[{layout_text}]",
             fix="give an array of this layout",
@@ -71,7 +71,7 @@ def _describe_type(values: object) -> str:
     return type_name if dtype is None else f"{type_name} of {dtype}"
 
 
-def as_matrix(values: object, what: str, expected: str) -> Tensor:
+def as_matrix(values: object, label: str, expected: str) -> Tensor:
     """Convert rows of numbers to a float64 tensor, and refuse other shapes.
 
     Raises:
@@ -84,14 +84,14 @@ def as_matrix(values: object, what: str, expected: str) -> Tensor:
         return tensor.double()
     except NO_NUMBERS as error:
         raise EgoXInputError(
-            what,
+            label,
             got=f"{_describe_type(values)} ({error})",
             expected=expected,
             fix="give rows of numbers of equal length",
         ) from error
 
 
-def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
+def as_frames(values: object, label: str) -> Tensor:  # [T, H, W, 3]
     """Turn the frames of a video [T, H, W, 3 or 4] into a tensor without alpha.
 
     uint8 (0...255) stays uint8; any float becomes float32 0...1.
@@ -99,10 +99,10 @@ def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
     Raises:
         EgoXInputError: another layout, kind of numbers or range.
     """
-    frames = as_tensor(values, what, None, None, None, None)
+    frames = as_tensor(values, label, None, None, None, None)
     if frames.shape[-1] not in (3, 4):
         raise EgoXInputError(
-            what,
+            label,
             got=f"shape {tuple(frames.shape)}",
             expected="[frames, height, width, 3]",
             fix="move the colour channels to the last dimension",
@@ -110,7 +110,7 @@ def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
     if frames.dtype != torch.uint8:
         if not frames.is_floating_point():
             raise EgoXInputError(
-                what,
+                label,
                 got=str(frames.dtype),
                 expected="uint8 of 0...255, or floats of 0...1",
                 fix="convert the numbers",
@@ -119,7 +119,7 @@ def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
         lowest, highest = lowest.amin(), highest.amax()  # NaN, where one is
         if not (lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT):
             raise EgoXInputError(
-                what,
+                label,
                 got=f"floats of {float(lowest):.3g} to {float(highest):.3g}",
                 expected="floats of 0...1, or uint8 of 0...255",
                 fix="divide by 255, and leave no NaN",
@@ -161,27 +161,27 @@ def rectangle(
     return padded
 
 
-def as_poses(values: object, what: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
+def as_poses(values: object, label: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
     """Convert one camera pose, or one per frame, to a tensor without checking that its rotations
     are valid.
 
     Raises:
         EgoXInputError: another layout.
     """
-    return as_tensor(values, what, *_leading_axes(values), 3, 4).double().cpu()
+    return as_tensor(values, label, *_leading_dimensions(values), 3, 4).double().cpu()
 
 
-def as_mask(values: object, what: str) -> Tensor:  # [T or 1, h, w]
+def as_mask(values: object, label: str) -> Tensor:  # [T or 1, h, w]
     """Turn a mask, or one per frame, into a tensor.
 
     Raises:
         EgoXInputError: another layout.
     """
-    mask = as_tensor(values, what, *_leading_axes(values), None, None)
+    mask = as_tensor(values, label, *_leading_dimensions(values), None, None)
     return mask[None] if mask.ndim == 2 else mask
 
 
-def _leading_axes(values: object) -> list[None]:
+def _leading_dimensions(values: object) -> list[None]:
     """Build the expected first dimensions of a shape: one of any length for several frames, none
     for a single frame."""
     return [] if getattr(values, "ndim", 3) == 2 else [None]

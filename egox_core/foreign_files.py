@@ -145,7 +145,7 @@ def foreign_file(start: bytes, *, video: bool = False) -> ForeignFile | None:
 
 
 def refuse_foreign(
-    start: bytes, what: str, name: str, *, expected: str = "the file itself", video: bool = False
+    start: bytes, label: str, name: str, *, expected: str = "the file itself", video: bool = False
 ) -> None:
     """Refuse a file of an unsupported kind, recognised by its first bytes.
 
@@ -154,15 +154,15 @@ def refuse_foreign(
     """
     kind = foreign_file(start, video=video)
     if kind is not None:
-        raise EgoXInputError(what, got=f"{name}, {kind.words}", expected=expected, fix=kind.fix)
+        raise EgoXInputError(label, got=f"{name}, {kind.words}", expected=expected, fix=kind.fix)
 
 
-def is_foreign(letters: str) -> bool:
+def is_unsupported_codec(letters: str) -> bool:
     """Check whether a container's four-letter code is that of an unsupported codec."""
     return any(re.match(kind.begins, letters.encode()) for kind in CODECS)
 
 
-def refuse_codec(what: str, letters: str) -> None:
+def refuse_codec(label: str, letters: str) -> None:
     """Refuse a video codec that FFmpeg can't decode, given its four-letter code or FFmpeg's name
     for it.
 
@@ -171,7 +171,7 @@ def refuse_codec(what: str, letters: str) -> None:
     """
     kind = next((kind for kind in CODECS if re.match(kind.begins, letters.encode())), None)
     raise EgoXInputError(
-        what,
+        label,
         got=f"{kind.words} ({letters})"
         if kind
         else f"a codec that FFmpeg lacks ({letters or '?'})",

@@ -38,8 +38,8 @@ def _content_bytes(value: Any) -> Iterator[Any]:  # buffers of bytes
     yield type(value).__name__.encode()
     if isinstance(value, torch.Tensor):
         yield f"{value.dtype}{tuple(value.shape)}".encode()
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        yield flat.view(torch.uint8).numpy().data
+        flat_tensor = value.detach().cpu().contiguous().reshape(-1)
+        yield flat_tensor.view(torch.uint8).numpy().data
     elif isinstance(value, np.ndarray) and value.dtype != object:
         yield f"{value.dtype}{value.shape}".encode()
         yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data

@@ -115,7 +115,7 @@ def replace_folder(new: Path, folder: Path) -> None:
     shutil.rmtree(old_folder, ignore_errors=True)
 
 
-def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
+def require_file(path: Path, label: str, most_bytes: int | None = None) -> Path:
     """Refuse a path that isn't an existing file of a supported kind.
 
     Raises:
@@ -124,7 +124,7 @@ def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
     """
     if not path.is_file():
         raise EgoXInputError(
-            what,
+            label,
             got=f"{path.name!r}, which is {'a folder' if path.is_dir() else 'not there'}",
             expected="a file",
             fix="check the name and the folder",
@@ -132,17 +132,17 @@ def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
     size = path.stat().st_size
     if most_bytes is not None and size > most_bytes:
         raise EgoXInputError(
-            what,
+            label,
             got=f"{path.name!r} of {size / 2**20:.1f} MB",
             expected=f"at most {most_bytes / 2**20:.0f} MB",
             fix="check that it is the right file, and keep only what belongs to the clip",
         )
     with path.open("rb") as file:
-        refuse_foreign(file.read(BEGINNING), what, f"{path.name!r} of {size:,} bytes")
+        refuse_foreign(file.read(BEGINNING), label, f"{path.name!r} of {size:,} bytes")
     return path
 
 
-def require_folder(folder: Path | None, what: str, expected: str) -> None:
+def require_folder(folder: Path | None, label: str, expected: str) -> None:
     """Refuse a path that isn't an existing folder, unless it is None.
 
     Raises:
@@ -150,7 +150,7 @@ def require_folder(folder: Path | None, what: str, expected: str) -> None:
     """
     if folder is not None and not folder.is_dir():
         raise EgoXInputError(
-            what,
+            label,
             got=f"{folder.name!r}, which is no folder",
             expected=expected,
             fix="check the path",
@@ -171,7 +171,7 @@ def visible_files(folder: Path, pattern: str = "*", *, nested: bool = False) -> 
     )
 
 
-def refuse_pickled(path: Path, what: str) -> None:
+def refuse_pickled(path: Path, label: str) -> None:
     """Refuse pickled weight files, which can run code when they are read.
 
     Raises:
@@ -179,14 +179,14 @@ def refuse_pickled(path: Path, what: str) -> None:
     """
     if path.suffix.lower() in PICKLED_SUFFIXES:
         raise EgoXInputError(
-            what,
+            label,
             got=f"{path.name!r}, a pickled file that can run code when it is read",
             expected="a .safetensors file",
             fix=f'convert it with safetensors.torch.save_file: "{path.name}"',
         )
 
 
-def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) -> object:
+def read_json(path: Path, label: str = "JSON file", limit: int = MAX_JSON_BYTES) -> object:
     """Read the content of a JSON file.
 
     Raises:
@@ -194,19 +194,19 @@ def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) 
             end.
     """
     # Nothing here holds the bytes, so that they are free once they are text: lists have 100 MB.
-    return parse_json(require_file(path, what, limit).read_bytes(), f"{what} {path.name!r}")
+    return parse_json(require_file(path, label, limit).read_bytes(), f"{label} {path.name!r}")
 
 
-def read_json_object(path: Path, what: str, limit: int = MAX_JSON_BYTES) -> dict:
+def read_json_object(path: Path, label: str, limit: int = MAX_JSON_BYTES) -> dict:
     """Read a JSON file whose content must be an object.
 
     Raises:
         EgoXInputError: as there; anything else in it.
     """
-    content = read_json(path, what, limit)
+    content = read_json(path, label, limit)
     if not isinstance(content, dict):
         raise EgoXInputError(
-            what,
+            label,
             got=f"{path.name!r} with a {type(content).__name__}",
             expected="a JSON object",
             fix="check the file; copy or write it again",
@@ -214,26 +214,26 @@ def read_json_object(path: Path, what: str, limit: int = MAX_JSON_BYTES) -> dict
     return content
 
 
-def parse_json(text: str | bytes, what: str) -> object:
-    """Parse a JSON text, with ``what`` as its name in the error.
+def parse_json(text: str | bytes, label: str) -> object:
+    """Parse a JSON text, with ``label`` as its name in the error.
 
     Raises:
         EgoXInputError: not Unicode, not JSON, nested without end.
     """
-    text = decode_text(text, what) if isinstance(text, bytes) else text
+    text = decode_text(text, label) if isinstance(text, bytes) else text
     try:
         return json.loads(text, parse_int=_parse_integer)
     except (ValueError, RecursionError) as error:
         raise EgoXInputError(
-            what,
+            label,
             got=f"text that is not JSON ({error})",
             expected="JSON in UTF-8",
             fix="check the file with any JSON viewer; it may be cut off",
         ) from error
 
 
-def decode_text(content: bytes, what: str) -> str:
-    """Decode a UTF-8, UTF-16 or UTF-32 text, with ``what`` as its name in the error.
+def decode_text(content: bytes, label: str) -> str:
+    """Decode a UTF-8, UTF-16 or UTF-32 text, with ``label`` as its name in the error.
 
     Raises:
         EgoXInputError: an older encoding, with those that it may be.
@@ -242,7 +242,7 @@ def decode_text(content: bytes, what: str) -> str:
         return content.decode(json.detect_encoding(content))
     except UnicodeDecodeError as error:
         raise EgoXInputError(
-            what,
+            label,
             got=f"text that is no Unicode (byte {content[error.start] if content else 0:#x} at place "
             f"{error.start}) but may be {' or '.join(_older_encodings(content)) or 'no text at all'}",
             expected="text in UTF-8",
@@ -298,15 +298,15 @@ def safe_name(name: str) -> str:
     return f"_{name}" if not name or RESERVED_NAMES.fullmatch(name) else name
 
 
-def require_safe_name(name: str, what: str) -> str:
-    """Refuse a file name that isn't valid on every system, with ``what`` as its name in the error.
+def require_safe_name(name: str, label: str) -> str:
+    """Refuse a file name that isn't valid on every system, with ``label`` as its name in the error.
 
     Raises:
         EgoXInputError: empty, with folders in it, not as :func:`safe_name` leaves it.
     """
     if name != safe_name(name):
         raise EgoXInputError(
-            what,
+            label,
             got=repr(name[:LONGEST_NAME]),
             expected=f"at most {LONGEST_NAME} characters that Windows can hold, too, and no folder",
             fix="rename it",
@@ -357,7 +357,7 @@ def refuse_overwriting(target: Path, source: Path | None) -> None:
             )
 
 
-def require_writable(folder: Path, what: str) -> None:
+def require_writable(folder: Path, label: str) -> None:
     """Refuse a folder, existing or not, that can't be written to.
 
     Raises:
@@ -375,7 +375,7 @@ def require_writable(folder: Path, what: str) -> None:
                 probe_path.unlink()
     except NO_NAMES as error:
         raise EgoXInputError(
-            what,
+            label,
             got=f"{folder.name!r}, where nothing can be written "
             f"({getattr(error, 'strerror', None) or error})",
             expected="a folder that may be written to, on a disk with room",

@@ -259,7 +259,7 @@ def _with_exo_pose(
     file_frames: FileFrames,
 ) -> tuple[CameraPath, tuple[Remark, ...]]:
     """Give the exo camera a pose in the take's world, and refuse a second, different pose."""
-    exo = CameraPath.of_exo(None, frames=frames.bare) if exo is None else exo
+    exo = CameraPath.of_exo(None, frames=frames.without_sizes) if exo is None else exo
     w2c = validate_w2c(as_poses(exo_w2c, "exo_w2c"), "exo_w2c")
     notes: tuple[Remark, ...] = ()
     if w2c.ndim == 3 and len(w2c) > 1:
@@ -269,7 +269,7 @@ def _with_exo_pose(
         entries = entries_of(frames, numbering)
         w2c = w2c[entries.at]
         notes = (entries.remark,)
-    posed_exo = replace(exo, w2c=w2c, frames=frames.bare, world="take")
+    posed_exo = replace(exo, w2c=w2c, frames=frames.without_sizes, world="take")
     comparable = exo.stands or posed_exo.stands or len(exo.w2c) == len(posed_exo.w2c)
     if not exo.at_origin and not (
         comparable and float((exo.w2c - posed_exo.w2c).abs().max()) <= SAME_POSE
@@ -373,7 +373,7 @@ def path(
     camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)
     # A path in the take's world stays there where the scene's camera isn't known to be in it.
     if scene is not None and (trajectory.ego.world, scene.exo.world) != ("take", "exo"):
-        trajectory = trajectory.tied(scene.exo)
+        trajectory = trajectory.in_world_of(scene.exo)
     lens = lens_given or trajectory.ego.camera
     placement_notes = [notes.placed, *map(str, camera_remarks)]
     if trajectory.exo is None:
@@ -547,13 +547,15 @@ def condition(
     """
     exo, prior = as_frames(exo, "exo video"), as_frames(prior, "ego prior")
     count, prior = check_pictures(exo, prior)
-    videos = (exo, prior)
+    exo_and_prior = (exo, prior)
     latents = []
-    for index, video in enumerate(videos):
-        progress(index, len(videos), "encoding")
+    for index, video in enumerate(exo_and_prior):
+        progress(index, len(exo_and_prior), "encoding")
         latents.append(encoders.encode(video))
-    progress(len(videos), len(videos), "encoding")
-    pairs = [(latent, as_floats(video)) for latent, video in zip(latents, videos, strict=True)]
+    progress(len(exo_and_prior), len(exo_and_prior), "encoding")
+    pairs = [
+        (latent, as_floats(video)) for latent, video in zip(latents, exo_and_prior, strict=True)
+    ]
     canvas = Canvas(
         exo_latent=latents[0],
         prior_latent=latents[1],

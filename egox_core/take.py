@@ -137,5 +137,5 @@ def load_take(
         notes=notes,
         lens_note=lens_note,
         report=report,
-        hands=hand_track and hand_track.beside(depth.depth_m, depth.exo.camera),
+        hands=hand_track and hand_track.with_depth_check(depth.depth_m, depth.exo.camera),
     )

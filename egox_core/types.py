@@ -118,7 +118,7 @@ class FrameSelection(Frames):
 
     def shown(self, exo: CameraPath) -> CameraPath:
         """Give an exo camera the frames in use and the part of the source picture that they show."""
-        return replace(exo, frames=self.bare, part=(self.source_size, self.rectangle))
+        return replace(exo, frames=self.without_sizes, part=(self.source_size, self.rectangle))
 
     def camera(self, source: CameraModel) -> CameraModel:
         """Derive the camera of the cropped and scaled frames from that of the source picture.
@@ -203,15 +203,15 @@ class DepthVideo(Kept):
         """Frames of the maps."""
         return self.exo.frames
 
-    def check_metric(self, what: str) -> None:
-        """Refuse depth that isn't in metres, with ``what`` as its name in the error.
+    def check_metric(self, label: str) -> None:
+        """Refuse depth that isn't in metres, with ``label`` as its name in the error.
 
         Raises:
             EgoXInputError: another kind.
         """
         if self.kind != "metric z":
             raise EgoXInputError(
-                what,
+                label,
                 got=f"{self.kind} depth",
                 expected="metric z depth in metres",
                 fix="align it with a metric depth in stages.align",
@@ -272,16 +272,16 @@ class CameraTrajectory(Kept):
         """Frames of the poses."""
         return self.ego.frames
 
-    def check_moments(self, frames: Frames, what: str) -> None:
-        """Refuse poses of other moments than ``frames``, which are called ``what`` in the error.
+    def check_moments(self, frames: Frames, label: str) -> None:
+        """Refuse poses of other moments than ``frames``, which are called ``label`` in the error.
 
         Raises:
             EgoXInputError: other times, see :meth:`.frames.Frames.check_same`.
         """
-        frames.check_same(self.frames, f"{what} and path", still=not self.ego.moves)
+        frames.check_same(self.frames, f"{label} and path", still=not self.ego.moves)
 
     @property
-    def known_exo(self) -> CameraPath:
+    def required_exo(self) -> CameraPath:
         """Exo camera of the path, which raises an error if the path's world is unknown.
 
         Raises:
@@ -295,6 +295,8 @@ class CameraTrajectory(Kept):
                 fix="give stages.path the scene",
             )
         return self.exo
+
+    known_exo = required_exo  # its name until 1.3
 
     def other_exo(self, *owners: CameraPath) -> tuple[Remark, ...]:
         """Warn if the exo camera in the path's file is none of a scene's or depth's exo cameras.
@@ -328,26 +330,28 @@ class CameraTrajectory(Kept):
         Raises:
             EgoXInputError: a path whose world nobody knows.
         """
-        path_exo = self.known_exo
+        path_exo = self.required_exo
         if path_exo.world == "exo" or exo.world == "take":
             return exo
         if path_exo.moves or not exo.moves:
             return path_exo
         return replace(exo, w2c=compose(exo.w2c, path_exo.at(0)), world=path_exo.world)
 
-    def beside(self, exo: CameraPath) -> CameraTrajectory:
+    def with_depth_camera(self, exo: CameraPath) -> CameraTrajectory:
         """Copy the path with a depth's exo camera: its lens and, in a shared world, its poses.
 
         Raises:
             EgoXInputError: a path whose world nobody knows, or of other moments.
         """
-        path_exo = self.known_exo
+        path_exo = self.required_exo
         self.check_moments(exo.frames, "depth")
         if path_exo.world == "exo" or exo.world == path_exo.world:
-            return self.tied(exo)
+            return self.in_world_of(exo)
         return replace(self, exo=replace(path_exo, lens=exo.lens, lens_guessed=exo.lens_guessed))
 
-    def tied(self, exo: CameraPath) -> CameraTrajectory:
+    beside = with_depth_camera  # its name until 1.3
+
+    def in_world_of(self, exo: CameraPath) -> CameraTrajectory:
         """Move the path into the world of the scene's or depth's exo camera.
 
         Poses in the take's world stay there or, where that camera's isn't known, go to its own frame;
@@ -372,6 +376,8 @@ class CameraTrajectory(Kept):
         w2c = compose(self.ego.w2c, invert(self.exo.at(0)))
         return replace(self, ego=replace(self.ego, w2c=w2c, world=exo.world), exo=exo)
 
+    tied = in_world_of  # its name until 1.3
+
 
 def is_a(value: object, kind: type[T]) -> TypeIs[T]:
     """Check the type of a payload by its name, since two copies of the code may be loaded.
@@ -395,7 +401,7 @@ def _set_frame_count(payload: DepthVideo | PointCloud, count: int) -> None:
         object.__setattr__(payload, "exo", replace(exo, frames=exo.frames.recounted(count)))
 
 
-def _convert_arrays(payload: DepthVideo | CameraTrajectory, camera: CameraPath, what: str) -> None:
+def _convert_arrays(payload: DepthVideo | CameraTrajectory, camera: CameraPath, label: str) -> None:
     """Check the camera of a payload, and turn its numpy arrays into tensors.
 
     Raises:
@@ -403,14 +409,14 @@ def _convert_arrays(payload: DepthVideo | CameraTrajectory, camera: CameraPath, 
     """
     if not is_a(camera, CameraPath):
         raise EgoXInputError(
-            f"camera of the {what}",
+            f"camera of the {label}",
             got=type(camera).__name__,
             expected="a CameraPath",
             fix="make one of lens and poses: CameraPath.of_exo",
         )
     for name, value in vars(payload).items():
         if isinstance(value, np.ndarray):
-            tensor = as_tensor(value, f"{name} of the {what}", *[None] * value.ndim)
+            tensor = as_tensor(value, f"{name} of the {label}", *[None] * value.ndim)
             object.__setattr__(payload, name, tensor)
 
 
@@ -430,7 +436,9 @@ def of_frames(
         if name in OF_FRAMES and value is not None
     }
     cameras = {
-        name: value.of(frames) for name, value in vars(payload).items() if is_a(value, CameraPath)
+        name: value.select(frames)
+        for name, value in vars(payload).items()
+        if is_a(value, CameraPath)
     }
     return replace(payload, **selected_fields, **cameras)
 
@@ -496,16 +504,16 @@ class PointSet:
 
         The objects of each keep numbers of their own.
         """
-        joined = parts[0]
+        joined_points = parts[0]
         for points in parts[1:]:
-            last_number = int(joined.instance.max()) if len(joined) else 0
+            last_number = int(joined_points.instance.max()) if len(joined_points) else 0
             instance = torch.where(
                 points.instance > 0, points.instance + last_number, points.instance
             )
-            joined = PointSet.join(
-                joined, replace(points, instance=instance.to(points.instance.dtype))
+            joined_points = PointSet.join(
+                joined_points, replace(points, instance=instance.to(points.instance.dtype))
             )
-        return joined
+        return joined_points
 
     def select(
         self,
@@ -621,7 +629,7 @@ class EgoPrior:
     def depth(self) -> DepthVideo:
         """Return the prior's depth as a depth video of the ego camera."""
         return DepthVideo(
-            depth_m=self.depth_m, exo=self.trajectory.ego.of(slice(len(self.depth_m)))
+            depth_m=self.depth_m, exo=self.trajectory.ego.select(slice(len(self.depth_m)))
         )
 
 

@@ -23,7 +23,7 @@ from .patch.exo_cache import OVERRIDE
 from .patch.forward import JOINED_KEYS, AttentionOverride, WideningWrapper, window_frames
 from .patch.patch import KEY
 from .search_words import node_schema
-from .show import attention_view, shown
+from .show import attention_view, result_views
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -102,7 +102,11 @@ class AttentionCapture:
         joined_keys = options.pop(JOINED_KEYS, None)
         override = options.get(OVERRIDE)  # ours, or a stranger's where nothing is guided or kept
         exo_forward = override.exo if isinstance(override, AttentionOverride) else None
-        is_exo_call = exo_forward is not None and exo_forward.cache.alone and not exo_forward.kept
+        is_exo_call = (
+            exo_forward is not None
+            and exo_forward.cache.exo_is_alone
+            and not exo_forward.reuses_exo
+        )
         if self.record is None and options.get("block_index") == self.block and not is_exo_call:
             self._record(call["q"], call["k"] if joined_keys is None else joined_keys, options)
         return call["x"]
@@ -290,11 +294,13 @@ class EgoXAttentionView(io.ComfyNode):
         view, maps, text = attention_view(
             record, exo_images, ego_images, pixel, frame, host_progress()
         )
-        ui = shown and shown.attention(exo_images, ego_images, pixel, frame, maps, text)
+        ui = result_views and result_views.attention(
+            exo_images, ego_images, pixel, frame, maps, text
+        )
         return io.NodeOutput(view[None], text, ui=ui)
 
 
-def index_from_start(what: str, number: int, count: int, range_name: str) -> int:
+def index_from_start(label: str, number: int, count: int, range_name: str) -> int:
     """Convert a negative index, which counts from the end, to a positive one.
 
     Raises:
@@ -302,9 +308,9 @@ def index_from_start(what: str, number: int, count: int, range_name: str) -> int
     """
     if not -count <= number < count:
         raise EgoXInputError(
-            what,
+            label,
             got=number,
             expected=f"0 to {count - 1} ({range_name}), or -1 for the last",
-            fix=f"capture a different {what}",
+            fix=f"capture a different {label}",
         )
     return number % count

@@ -29,13 +29,13 @@ from ..egox_core.wan import (
 from .host.graph import check_encoders, check_or_message
 from .host.noise import HOST, first_noise
 from .host.progress import host_progress
-from .host.remember import DRAWN_FROM, remembered
+from .host.remember import PRIOR_SOURCES, remembered
 from .host.vae import LOW_MEMORY_TILE, HostEncoders
-from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
+from .io_types import LATENT_SOURCES, CanvasWithEncoders, EgoXCanvas
 from .patch.checks import has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 from .text import escape_emphasis
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class EgoXConditioning(io.ComfyNode):
             clip_vision,
             model,
         )
-        return io.NodeOutput(*conditioned, ui=shown and shown.note(note))
+        return io.NodeOutput(*conditioned, ui=result_views and result_views.note(note))
 
 
 def condition_clip(
@@ -291,7 +291,7 @@ def condition_clip(
         canvas.prior_latent, device=comfy.model_management.intermediate_device()
     )
     sources = {
-        **DRAWN_FROM.get(prior, {}),
+        **PRIOR_SOURCES.get(prior, {}),
         "exo_images": exo_images[..., :3],
         "prior": prior[: canvas.frames, ..., :3],
         "tile_size": tile_size,
@@ -299,7 +299,7 @@ def condition_clip(
     return (
         node_helpers.conditioning_set_values(positive, conditioning_values),
         node_helpers.conditioning_set_values(negative, conditioning_values),
-        {"samples": latent, MADE_OF: sources},
+        {"samples": latent, LATENT_SOURCES: sources},
         canvas,
         f"{text}; {note}",
     )

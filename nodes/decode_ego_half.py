@@ -9,14 +9,14 @@ from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.video import reproject
 from ..egox_core.wan import ego_half
 from .host.progress import host_progress
-from .host.remember import RENEWALS
+from .host.remember import RENEWAL_COUNTS
 from .host.vae import decode_video
 from .host.video import clip_fps, native_video
-from .io_types import MADE_OF, EgoXDepth, EgoXScene, EgoXTrajectory
+from .io_types import LATENT_SOURCES, EgoXDepth, EgoXScene, EgoXTrajectory
 from .observed import compare_with_prior
 from .pose_inputs import DEFAULT_PRESET
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 
 class EgoXDecodeEgoHalf(io.ComfyNode):
@@ -143,7 +143,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
 
         Which video is compared can't be told here, where the host gives no graph.
         """
-        return str(RENEWALS[TRUTH] or "")
+        return str(RENEWAL_COUNTS[TRUTH] or "")
 
     @classmethod
     def execute(
@@ -160,7 +160,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         scene=None,
         keep_observed=0.0,
     ) -> io.NodeOutput:
-        latent_sources = latent.get(MADE_OF, {})
+        latent_sources = latent.get(LATENT_SOURCES, {})
         connected_inputs = {
             "trajectory": trajectory,
             "exo_images": exo_images,
@@ -183,7 +183,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         frames = decoded_frames = decode_video(vae, samples, sources.get("tile_size", 0))
         lens_circle = lens.circle()
         observed_video = None
-        if bool(shown) or keep_observed:
+        if bool(result_views) or keep_observed:
             observed_video = compare_with_prior(
                 latent_sources.get("prior"),
                 latent_sources.get("seen"),
@@ -198,8 +198,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             frames,
             lens_circle.float()[None].expand(len(frames), -1, -1),
             native_video(frames, clip_fps(trajectory), audio),
-            ui=shown
-            and shown.ego(
+            ui=result_views
+            and result_views.ego(
                 cls,
                 frames,
                 decoded_frames,

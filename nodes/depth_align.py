@@ -37,7 +37,7 @@ from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
 from .pose_inputs import file_frames_input
 from .search_words import node_schema
-from .show import depth_preview, plot_report, shown
+from .show import depth_preview, plot_report, result_views
 from .sliders import Slider
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
@@ -273,7 +273,7 @@ class EgoXDepthAlign(io.ComfyNode):
         report_text = report.fit.text((*report.notes, Remark(lens_note)))
         plot_picture = plot_report(report.fit)
         depth_picture, legend = depth_preview(depth.depth_m)
-        ui = shown and shown.depth(
+        ui = result_views and result_views.depth(
             depth, report_text, depth_picture, legend, plot_picture, progress
         )
         return io.NodeOutput(depth, depth_picture, plot_picture, report_text, preset, ui=ui)

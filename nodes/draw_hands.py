@@ -15,7 +15,7 @@ from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXHands, EgoXTrajectory
 from .pose_inputs import file_frames_input
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 
 class EgoXDrawHands(io.ComfyNode):
@@ -90,7 +90,7 @@ class EgoXDrawHands(io.ComfyNode):
             hand_track, ego_trajectory, depth_m, progress=host_progress(len(hand_track))
         )
         return io.NodeOutput(
-            hand_pictures, hand_mask, hand_track, ui=shown and shown.note(hand_report)
+            hand_pictures, hand_mask, hand_track, ui=result_views and result_views.note(hand_report)
         )
 
 

@@ -33,7 +33,7 @@ from .host.graph import (
     this_node,
 )
 from .host.paths import beside_video, fingerprint, list_files, resolve
-from .host.remember import RENEWALS
+from .host.remember import RENEWAL_COUNTS
 from .io_types import (
     EgoXFrames,
     EgoXScene,
@@ -43,7 +43,7 @@ from .io_types import (
 )
 from .pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, every_nth_input, file_frames_input
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
@@ -196,7 +196,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, source, file, **settings) -> str:
         # A page that asked for a scene which was dropped meanwhile has the node run again.
-        renewals = RENEWALS[this_node(cls)[1]]
+        renewals = RENEWAL_COUNTS[this_node(cls)[1]]
         file_digest = (
             fingerprint(file)
             if source == "file" and isinstance(file, str) and file != BESIDE
@@ -254,7 +254,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
             notes = replace(notes, placed=f"{notes.placed}; {UNTIED_CAMERA}".removeprefix("; "))
         trajectory_fields: dict[str, Any] = vars(plain_trajectory) | {"notes": notes}
         trajectory = TrajectoryWithNotes(**trajectory_fields)
-        ui = shown and shown.path(cls, trajectory, frames, scene, exo_images)
+        ui = result_views and result_views.path(cls, trajectory, frames, scene, exo_images)
         return io.NodeOutput(trajectory, notes.prompt, viewer_camera(trajectory), ui=ui)
 
 

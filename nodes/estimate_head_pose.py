@@ -28,7 +28,7 @@ from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXHands, EgoXTrajectory
 from .pose_inputs import DEFAULT_PRESET
 from .search_words import node_schema
-from .show import draw_head_path, shown
+from .show import draw_head_path, result_views
 
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
@@ -190,7 +190,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         scene_evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "frames": used_frames}
         head_path = estimate_head(points, exo_path, **scene_evidence)
         hands, hands_note = judged_hands(points.hands, exo_path.camera, **scene_evidence)
-        hands = replace(hands, frames=used_frames.bare)
+        hands = replace(hands, frames=used_frames.without_sizes)
         ego_lens = preset_camera(DEFAULT_PRESET, height)
         report = head_path.report
         trajectory = head_path.trajectory(ego_lens, used_frames, exo=exo_path)
@@ -205,7 +205,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         head_pictures, legend = draw_head_path(
             pictures, exo_path, head_poses, guessed_frames, progress
         )
-        ui = shown and shown.head(
+        ui = result_views and result_views.head(
             trajectory, head_pictures, legend, report_text, exo_path.lens_guessed, progress
         )
         return io.NodeOutput(

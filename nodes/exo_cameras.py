@@ -11,7 +11,7 @@ from ..egox_core.safe_files import require_file
 from .host.paths import resolve
 from .host.progress import host_progress
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 
 class EgoXRankExoCameras(io.ComfyNode):
@@ -78,7 +78,7 @@ class EgoXRankExoCameras(io.ComfyNode):
             camera_ranks[0].name,
             camera_ranks[0].coverage,
             ranking_text,
-            ui=shown and shown.note(ranking_text),
+            ui=result_views and result_views.note(ranking_text),
         )
 
 

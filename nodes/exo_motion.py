@@ -14,7 +14,7 @@ from .host.progress import host_progress
 from .io_types import EgoXDepth
 from .pose_inputs import every_nth_input, file_frames_input
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 CameraTrack = io.Custom("CAMERA_TRACK")
 OmniCamScene = io.Custom("OMNICAM_MOTION_SCENE")
@@ -133,7 +133,7 @@ class EgoXExoMotion(io.ComfyNode):
                 camera_file = CameraFile.parse(value, name)
         given_path, placement_note = None, ""
         if camera_file is not None:
-            given_path, placement_note = camera_file.of(
+            given_path, placement_note = camera_file.for_depth(
                 depth, every_nth=every_nth, file_frames=file_frames
             )
         depth, motion_found = estimate_exo_motion(
@@ -142,5 +142,7 @@ class EgoXExoMotion(io.ComfyNode):
         report_text = "\n".join(
             filter(None, (motion_found.text(), placement_note, *map(str, mask_notes)))
         )
-        ui = shown and shown.motion(frames, depth, motion_found.sightings, report_text, progress)
+        ui = result_views and result_views.motion(
+            frames, depth, motion_found.sightings, report_text, progress
+        )
         return io.NodeOutput(depth, report_text, ui=ui)

@@ -45,7 +45,7 @@ def notes_of(trajectory: CameraTrajectory) -> TakeNotes:
     return trajectory.notes if isinstance(trajectory, TrajectoryWithNotes) else TakeNotes()
 
 
-MADE_OF = "egox_made_of"
+LATENT_SOURCES = "egox_made_of"
 """Key of an ego LATENT for its sources, which samplers pass on. EgoX Conditioning stores exo_images
 and prior [T, H, W, 3], tile_size in px, the prior's scene and trajectory, and its pixels' classes,
 seen [T, H, W]. Wan EgoX Sampler adds its trajectory and depth. Decode Ego Half uses them for inputs

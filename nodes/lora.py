@@ -32,7 +32,7 @@ from .patch.lora_metadata import (
     set_positions,
 )
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 from .sliders import Slider
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class EgoXLoadLora(io.ComfyNode):
         refuse_pickled(Path(lora_name), "LoRA file")
         lora_path = Path(folder_paths.get_full_path_or_raise("loras", lora_name))
         patched, report = load_lora(model, lora_path, strength)
-        return io.NodeOutput(patched, ui=shown and shown.note(report))
+        return io.NodeOutput(patched, ui=result_views and result_views.note(report))
 
 
 def check_files(graph: Graph, node: str) -> None:

@@ -22,7 +22,7 @@ from .patch.checks import NoteAfterRun, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 
 class EgoXModelPatch(io.ComfyNode):
@@ -82,4 +82,4 @@ class EgoXModelPatch(io.ComfyNode):
         patched.add_wrapper_with_key(
             WrappersMP.OUTER_SAMPLE, KEY, NoteAfterRun(node_id, note, patch_calls(patched))
         )
-        return io.NodeOutput(patched, ui=shown and shown.note(note))
+        return io.NodeOutput(patched, ui=result_views and result_views.note(note))

@@ -19,7 +19,7 @@ class Observed:
 
     frames: Tensor  # [T, H, W, 3] with what was put back
     seen: Tensor  # [T, H, W] uint8 classes, the prior's own, which no sampling changes
-    marked: Tensor  # the same where this video shows them
+    shown_classes: Tensor  # the same where this video shows them
     redrawn: Tensor  # [T, H, W] bool
     kept: Tensor  # [T, H, W] bool, what was put back
     judged: Tensor  # [T] bool, frames that could be compared with what exo saw
@@ -28,9 +28,9 @@ class Observed:
         self, path_error: PathError | None, lens: CameraModel, target_camera: CameraModel | None
     ) -> "Observed":
         """Warp the pixel masks to the video's measured view and to another lens."""
-        maps = {name: getattr(self, name) for name in ("seen", "marked", "redrawn", "kept")}
+        maps = {name: getattr(self, name) for name in ("seen", "shown_classes", "redrawn", "kept")}
         if path_error is not None:
-            maps["marked"] = path_error.moved(self.seen, lens)
+            maps["shown_classes"] = path_error.warp_classes(self.seen, lens)
         if target_camera is not None:
             for name, class_map in maps.items():
                 projected_map = reproject(
@@ -42,7 +42,7 @@ class Observed:
     def classes(self, frame: int) -> Tensor:  # [H, W] uint8
         """Combine one frame's maps of observed, redrawn and copied pixels into one map of pixel
         classes."""
-        return video_classes(self.marked[frame], self.redrawn[frame], self.kept[frame])
+        return video_classes(self.shown_classes[frame], self.redrawn[frame], self.kept[frame])
 
     def redrawn_shares(self) -> list[float | None]:
         """Measure for each frame the share of pixels that the model redrew, None for frames that
@@ -103,7 +103,7 @@ def compare_with_prior(
     return Observed(
         frames=frames,
         seen=seen,
-        marked=seen,
+        shown_classes=seen,
         redrawn=redrawn_masks,
         kept=kept_masks,
         judged=judged_frames,

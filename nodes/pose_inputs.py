@@ -33,7 +33,7 @@ def every_nth_input(source: str) -> io.Int.Input:
     )
 
 
-def file_frames_input(what: str) -> io.Combo.Input:
+def file_frames_input(label: str) -> io.Combo.Input:
     """Make the node input that states to which frames a file's entries belong."""
     return io.Combo.Input(
         "file_frames",
@@ -42,7 +42,7 @@ def file_frames_input(what: str) -> io.Combo.Input:
         optional=True,
         advanced=True,
         tooltip=(
-            f"Tells to which frames the entries of {what} belong, if the file doesn't state it. "
+            f"Tells to which frames the entries of {label} belong, if the file doesn't state it. "
             "auto: by their number, if there is one entry for each frame of the video. source: "
             "entry i is frame i of the video, even if the file ends early. in use: entry i is the "
             "i-th of the selected frames."

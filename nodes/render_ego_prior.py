@@ -24,11 +24,11 @@ from ..egox_core.wan import resolve_auto
 from .host.graph import Graph, check_or_message, inputs_of, linked_node_id
 from .host.memory import drawing_device
 from .host.progress import host_progress
-from .host.remember import DRAWN_FROM, remembered
+from .host.remember import PRIOR_SOURCES, remembered
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .patch.lora_metadata import lora_metadata
 from .search_words import node_schema
-from .show import depth_preview, shown
+from .show import depth_preview, result_views
 
 PRESET, AUTO = "preset", "auto"
 
@@ -204,10 +204,14 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             draw_anyway,
             drawing_device(),
         )
-        tied_trajectory = trajectory.tied(scene.exo)
-        DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": tied_trajectory, "seen": prior.seen}
+        tied_trajectory = trajectory.in_world_of(scene.exo)
+        PRIOR_SOURCES[prior.rgb] = {
+            "scene": scene,
+            "trajectory": tied_trajectory,
+            "seen": prior.seen,
+        }
         depth_picture, legend = depth_preview(prior.depth_m)
-        ui = shown and shown.prior(
+        ui = result_views and result_views.prior(
             cls,
             prior,
             report,

@@ -22,7 +22,7 @@ from .host.memory import drawing_device
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXHands, EgoXScene, EgoXTrajectory
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 SETS = "egox_robots"
 """Subfolder of ComfyUI's output folder that contains the data sets."""
@@ -171,7 +171,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         ego_trajectory = trajectory
         exo_path = depth.exo
         if scene is not None:
-            ego_trajectory = trajectory.tied(scene.exo)
+            ego_trajectory = trajectory.in_world_of(scene.exo)
             if scene.exo.world != exo_path.world:  # of another depth: what was drawn counts
                 exo_path = replace(
                     scene.exo, lens=exo_path.lens, lens_guessed=exo_path.lens_guessed
@@ -179,7 +179,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         camera_remarks = dict.fromkeys(
             (*trajectory.other_exo(depth.exo), *ego_trajectory.other_exo(depth.exo))
         )
-        ego_trajectory = ego_trajectory.beside(exo_path)
+        ego_trajectory = ego_trajectory.with_depth_camera(exo_path)
         with open_set(folder, SetOptions(made_by=made_by)) as robot_set:
             run_name = f"run_{len(robot_set):06d}"
             fps = robot_set.rate_for(run_name, ego_trajectory.frames.times_s, resample=resample)
@@ -221,8 +221,10 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         if hands is None:
             note_lines.append("no hands: without state and action")
         else:
-            note_lines.append(hands.beside(depth.depth_m, depth.exo.camera).text())
-        return io.NodeOutput(str(folder), ui=shown and shown.note("\n".join(note_lines)))
+            note_lines.append(hands.with_depth_check(depth.depth_m, depth.exo.camera).text())
+        return io.NodeOutput(
+            str(folder), ui=result_views and result_views.note("\n".join(note_lines))
+        )
 
 
 def classify_ego_pixels(

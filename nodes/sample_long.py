@@ -44,13 +44,13 @@ from .host.graph import (
 from .host.memory import drawing_device
 from .host.paths import fingerprint, persistent_path
 from .host.progress import host_progress
-from .host.remember import DRAWN_FROM
+from .host.remember import PRIOR_SOURCES
 from .host.vae import decode_video, encode_video
 from .host.video import clip_fps, native_video
-from .io_types import MADE_OF
+from .io_types import LATENT_SOURCES
 from .sampling import sample_clip, sampling_inputs
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -181,7 +181,7 @@ class EgoXSampleLong(io.ComfyNode):
         # The other arguments of sample_clip.
         **sampling,
     ) -> io.NodeOutput:
-        seen_classes = DRAWN_FROM.get(prior, {}).get("seen")
+        seen_classes = PRIOR_SOURCES.get(prior, {}).get("seen")
         frames, prior = check_pictures(exo_images, prior)
         exo_images, prior = exo_images[..., :3], prior[..., :3]
         chunks = plan_chunks(frames, length, continue_motion_max_frames)
@@ -200,7 +200,9 @@ class EgoXSampleLong(io.ComfyNode):
         look_away = LookAwayMemory(host_progress(), drawing_device) if look_away_memory else None
         frame_shape = tuple(prior.shape[1:])
         prior_store = (
-            FrameStore(frames, frame_shape, np.float32) if look_away and bool(shown) else None
+            FrameStore(frames, frame_shape, np.float32)
+            if look_away and bool(result_views)
+            else None
         )
         ego = sample_chunks(
             chunks,
@@ -221,7 +223,9 @@ class EgoXSampleLong(io.ComfyNode):
         clips = {"exo": exo_images, "prior": prior_drawn, "ego": ego}
         seen_classes = mark_remembered_unobserved(seen_classes, prior, prior_drawn)
         chunk_sizes = len(chunks), chunks[0].count
-        ui = shown and shown.long_ego(cls, clips, trajectory, *chunk_sizes, notes, seen_classes)
+        ui = result_views and result_views.long_ego(
+            cls, clips, trajectory, *chunk_sizes, notes, seen_classes
+        )
         return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), ui=ui)
 
 
@@ -256,12 +260,14 @@ def make_chunk_sampler(
     def sample(chunk, exo, prior, depth, trajectory, previous_frames):
         chunk_seed = (seed + chunk.number) % SEEDS
         progress_prefix = "" if chunk_count == 1 else f"chunk {chunk.number + 1}/{chunk_count}, "
-        *conds, latent, canvas, _ = encode(exo, prior, chunk_seed)
-        tile_size = latent[MADE_OF]["tile_size"]
+        *conditionings, latent, canvas, _ = encode(exo, prior, chunk_seed)
+        tile_size = latent[LATENT_SOURCES]["tile_size"]
         known_latents = encode_video(vae, previous_frames, tile_size) if chunk.known else None
         sample_options = {"seed": chunk_seed, "part": progress_prefix, "known": known_latents}
         for sample_pass in sample_passes:
-            latent, note = sample_pass(*conds, latent, canvas, depth, trajectory, **sample_options)
+            latent, note = sample_pass(
+                *conditionings, latent, canvas, depth, trajectory, **sample_options
+            )
         notes.append(note)
         return decode_video(vae, ego_half(latent["samples"]), tile_size)
 

@@ -31,13 +31,13 @@ from .host.graph import check_or_message, this_node
 from .host.noise import HOST, NOISE_TOOLTIP, NOISES, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
-from .io_types import MADE_OF, EgoXCanvas
+from .io_types import LATENT_SOURCES, EgoXCanvas
 from .patch.checks import add_run_notes, check_conditioning, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .released_sampling import released_sampler, shift_input, steps_input
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -161,7 +161,7 @@ class EgoXWanSampler(io.ComfyNode):
         node_id = this_node(cls)[1] or None
         clip_inputs = (model, positive, negative, latent, canvas, depth, trajectory)
         sampled_latent, note = sample_clip(node_id, *clip_inputs, **sampling)
-        return io.NodeOutput(sampled_latent, ui=shown and shown.note(note))
+        return io.NodeOutput(sampled_latent, ui=result_views and result_views.note(note))
 
 
 def sample_clip(
@@ -219,9 +219,9 @@ def sample_clip(
     call_counts = patch_calls(patched)
     time_left = TimeLeft(node_id, part, lambda: call_counts.warning)
     if node_id is not None:
-        call_counts.kernels.tell = time_left.show_after_last_line
+        call_counts.kernels.report_line = time_left.show_after_last_line
         patched.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, time_left.loaded)
-    live_preview = shown and shown.live(node_id, canvas.latent_colours, trajectory)
+    live_preview = result_views and result_views.live(node_id, canvas.latent_colours, trajectory)
     for listener in filter(None, (time_left, live_preview)):
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, listener)
     if released_solver is None and noise == RELEASED:  # the host's KSampler draws its own
@@ -258,7 +258,7 @@ def sample_clip(
         )
     connected_inputs = {"trajectory": trajectory, "depth": depth}
     sources = {name: value for name, value in connected_inputs.items() if value is not None}
-    sampled_latent = {**sampled_latent, MADE_OF: latent.get(MADE_OF, {}) | sources}
+    sampled_latent = {**sampled_latent, LATENT_SOURCES: latent.get(LATENT_SOURCES, {}) | sources}
     return sampled_latent, add_run_notes(note, call_counts)
 
 

@@ -15,7 +15,7 @@ from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 from .scene_splat import SceneSplat
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 
 class EgoXBuildScene(io.ComfyNode):
@@ -98,7 +98,7 @@ class EgoXBuildScene(io.ComfyNode):
             points,
             Types.File3D(viewer_ply(points), "ply"),
             SceneSplat(points),
-            ui=shown and shown.note(report.text()),
+            ui=result_views and result_views.note(report.text()),
         )
 
 
@@ -147,4 +147,4 @@ class EgoXFuseScenes(io.ComfyNode):
         scenes = [scene for scene in (scene_1, scene_2, scene_3, scene_4) if scene is not None]
         fused_scene = fuse_scenes(scenes)
         text = f"{len(fused_scene.static):,} static points of {len(scenes)} cameras, {fused_scene.frame_count} frames"
-        return io.NodeOutput(fused_scene, ui=shown and shown.note(text))
+        return io.NodeOutput(fused_scene, ui=result_views and result_views.note(text))

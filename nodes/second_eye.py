@@ -12,7 +12,7 @@ from .host.progress import host_progress
 from .host.video import clip_fps, native_video
 from .io_types import EgoXScene, EgoXTrajectory
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 HALF_SPHERE_NAME = "_180_LR"
 """Part of a file's name by which players know half a sphere."""
@@ -167,8 +167,8 @@ class EgoXSecondEye(io.ComfyNode):
             stereo_frames,
             StereoVideo(video, half_sphere=layout == "VR180"),
             right_eye.rgb,
-            ui=shown
-            and shown.eyes(
+            ui=result_views
+            and result_views.eyes(
                 ego,
                 right_eye.rgb,
                 "\n".join(filter(None, (right_eye.text(), form.word(right_eye.up)))),

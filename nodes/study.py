@@ -12,7 +12,7 @@ from ..egox_core.video import labelled_grid
 from .host.progress import host_progress
 from .host.video import native_video
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 
 class EgoXSweep(io.ComfyNode):
@@ -86,8 +86,10 @@ class EgoXSweep(io.ComfyNode):
             [point.strength for point in value_pairs],
             [point.label for point in value_pairs],
             len({point.lambda_g for point in value_pairs}),
-            ui=shown
-            and shown.note(f"{len(value_pairs)} runs:\n" + "\n".join(p.label for p in value_pairs)),
+            ui=result_views
+            and result_views.note(
+                f"{len(value_pairs)} runs:\n" + "\n".join(p.label for p in value_pairs)
+            ),
         )
 
 

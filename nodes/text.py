@@ -22,7 +22,7 @@ from ..egox_core.wan import (
 from .host.graph import check_encoders, check_or_message
 from .host.vae import report_calls
 from .search_words import node_schema
-from .show import shown
+from .show import result_views
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -139,7 +139,7 @@ class EgoXText(io.ComfyNode):
             *(conditioning for conditioning, _ in encoded_texts),
             *texts,
             note,
-            ui=shown and shown.note(note),
+            ui=result_views and result_views.note(note),
         )
 
 
@@ -190,7 +190,7 @@ class EgoXCaptionRequest(io.ComfyNode):
         return io.NodeOutput(
             images,
             text,
-            ui=shown and shown.pictures(cls, images),
+            ui=result_views and result_views.pictures(cls, images),
         )
 
 

@@ -35,10 +35,10 @@ from egox_core.wan import (
     check_new_file,
     convert_lora,
     convert_transformer,
+    describe_unusual_settings,
     product_of,
     read_header,
     read_tensor,
-    told_by_metadata,
     weight_file,
     write_streamed,
 )
@@ -215,15 +215,15 @@ class SmallerLora:
     def _convert_type(
         self, part: str, matrix: Tensor, entries: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
     ) -> Tensor:
-        stored = matrix.to(entries[part + MATRICES[0]][1])
-        if not stored.float().isfinite().all():
+        stored_matrix = matrix.to(entries[part + MATRICES[0]][1])
+        if not stored_matrix.float().isfinite().all():
             raise EgoXInputError(
                 "dtype",
-                got=f"{stored.dtype}, while {part} reaches {matrix.abs().max():.3g}",
+                got=f"{stored_matrix.dtype}, while {part} reaches {matrix.abs().max():.3g}",
                 expected="a type that holds it",
                 fix="use --dtype bfloat16",
             )
-        return stored
+        return stored_matrix
 
     def _file_scale(self, part: str, rank: int) -> float:
         """Compute the scale alpha / rank of a layer for the new file.
@@ -246,10 +246,10 @@ class SmallerLora:
     def _list_entries(self) -> Iterator[tuple[str, tuple[tuple[int, ...], torch.dtype]]]:
         """List name, shape and type of each tensor of the result."""
         for layer in self.parts:
-            shapes = [list(self.lora.tensors[layer + end].shape) for end in MATRICES]
+            matrix_shapes = [list(self.lora.tensors[layer + end].shape) for end in MATRICES]
             if self.is_resized:
-                shapes[0][0] = shapes[1][1] = self.sizes[layer].rank
-            for end, shape in zip(MATRICES, shapes, strict=True):
+                matrix_shapes[0][0] = matrix_shapes[1][1] = self.sizes[layer].rank
+            for end, shape in zip(MATRICES, matrix_shapes, strict=True):
                 file_dtype = self._read_dtype(layer + end)
                 yield layer + end, (tuple(shape), self.dtype or file_dtype)
             # Readers of diffusers' names take the rank for alpha where there is none.
@@ -295,7 +295,9 @@ def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...
             notes.append(
                 f"{len(comfyui_tensors)} tensors of other kinds, which ComfyUI's own loader reads"
             )
-        report = "; ".join(filter(None, [*notes, told_by_metadata(weights_content.metadata)]))
+        report = "; ".join(
+            filter(None, [*notes, describe_unusual_settings(weights_content.metadata)])
+        )
     elif weights_content.quantised or weights_content.missing:
         raise EgoXInputError(
             "transformer",

@@ -210,7 +210,7 @@ def describe_kept_exo(model_caching_exo: Any, size: str) -> str:
     def record_cache_places(executor: Any, *args: Any, **kwargs: Any) -> Any:
         step_output = executor(*args, **kwargs)
         cache_places.update(
-            (entry.home.type, entry.packed) for entry in exo_cache._entries.values()
+            (entry.cache_device.type, entry.packed) for entry in exo_cache._entries.values()
         )
         return step_output
 

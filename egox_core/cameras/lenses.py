@@ -283,12 +283,12 @@ def _aria_terms(distortion: Distortion) -> Distortion:
     return (0.0, 0.0, *distortion[ARIA_RADIAL:]) if distortion else ()
 
 
-def _distort(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
+def _distort(plane: Tensor, distortion_terms: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
     """Distort image plane points by a radial (k1, k2), a tangential (px, py) and a thin-prism part
     (s1...s4)."""
-    if not any(bend):
+    if not any(distortion_terms):
         return plane
-    (k1, k2, px, py, s1, s2, s3, s4) = bend
+    (k1, k2, px, py, s1, s2, s3, s4) = distortion_terms
     (x, y) = plane.unbind(-1)
     radius_squared = x * x + y * y
     radial_factor = 1 + radius_squared * (k1 + k2 * radius_squared) + 2 * (px * x + py * y)
@@ -301,25 +301,27 @@ def _distort(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
     )
 
 
-def _undistort(plane: Tensor, bend: Distortion, limit: float) -> Tensor:
+def _undistort(plane: Tensor, distortion_terms: Distortion, radius_limit: float) -> Tensor:
     """Invert :func:`_distort` within a radius by Newton's method."""
-    if not any(bend):
+    if not any(distortion_terms):
         return plane
     guess = plane.detach()
     tolerance = torch.finfo(plane.dtype).eps ** 0.75  # whose square is nothing
     for _ in range(PLANE_STEPS):
         last_guess = guess
-        guess = guess - _newton_step(guess, plane.detach(), bend)
-        guess = guess * (limit / guess.norm(dim=-1, keepdim=True).clamp_min(limit))
+        guess = guess - _newton_step(guess, plane.detach(), distortion_terms)
+        guess = guess * (radius_limit / guess.norm(dim=-1, keepdim=True).clamp_min(radius_limit))
         if bool(((guess - last_guess).abs() <= tolerance).all()):
             break
     # As in _incidence_angle: only the last step has the gradient of the plane.
-    return guess - _newton_step(guess, plane, bend)
+    return guess - _newton_step(guess, plane, distortion_terms)
 
 
-def _newton_step(guess: Tensor, target: Tensor, bend: Distortion) -> Tensor:  # each [..., 2]
+def _newton_step(
+    guess: Tensor, target: Tensor, distortion_terms: Distortion
+) -> Tensor:  # each [..., 2]
     """Compute Newton's step from a guess towards the point whose distortion gives the target."""
-    (k1, k2, px, py, s1, s2, s3, s4) = bend
+    (k1, k2, px, py, s1, s2, s3, s4) = distortion_terms
     (x, y) = guess.unbind(-1)
     radius_squared = x * x + y * y
     radial_factor = 1 + radius_squared * (k1 + k2 * radius_squared) + 2 * (px * x + py * y)
@@ -340,7 +342,7 @@ def _newton_step(guess: Tensor, target: Tensor, bend: Distortion) -> Tensor:  # 
         factor_by_x * y + prism_y * x,
         radial_factor + factor_by_y * y + prism_y * y,
     )
-    error_x, error_y = (_distort(guess, bend) - target).unbind(-1)
+    error_x, error_y = (_distort(guess, distortion_terms) - target).unbind(-1)
     step = torch.stack(
         (
             jacobian_yy * error_x - jacobian_xy * error_y,

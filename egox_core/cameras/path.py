@@ -191,7 +191,7 @@ class CameraPath:
         """Rescale the lens to another size of the pictures, in stored px."""
         return replace(self, lens=self.camera.rescale(width, height))
 
-    def through(self, lens: CameraModel) -> CameraPath:
+    def with_lens(self, lens: CameraModel) -> CameraPath:
         """Replace the path's camera model, and rotate the poses so that pictures stay upright."""
         turns_before, turns_after = (
             lens_or_camera.quarter_turns % 4 for lens_or_camera in (self.camera, lens)
@@ -201,17 +201,21 @@ class CameraPath:
         sensor_rotation = sensor_from_upright(turns_after) @ sensor_from_upright(turns_before).T
         return replace(self, lens=lens, w2c=sensor_rotation @ self.w2c)
 
-    def of(self, part: slice | Tensor) -> CameraPath:  # [N] int64
+    through = with_lens  # its name until 1.3
+
+    def select(self, part: slice | Tensor) -> CameraPath:  # [N] int64
         """Return the camera path of the selected frames only."""
         w2c = self._w2c if self.stands else self.w2c[part]
-        return replace(self, w2c=w2c, frames=self.frames.of(part))
+        return replace(self, w2c=w2c, frames=self.frames.select(part))
+
+    of = select  # its name until 1.3
 
     def one(self, frame: int) -> CameraPath:
         """Select the camera of a single frame, as a static camera."""
         return replace(self, w2c=self.at(frame), frames=UNSAID)
 
-    def poses(self, count: int, what: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
-        """Return poses for the first ``count`` frames, with ``what`` as their name in errors.
+    def poses(self, count: int, label: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
+        """Return poses for the first ``count`` frames, with ``label`` as their name in errors.
 
         Raises:
             EgoXInputError: a pose per frame, but fewer.
@@ -220,7 +224,7 @@ class CameraPath:
             return self.w2c.expand(count, 3, 4)
         if len(self.w2c) < count:
             raise EgoXInputError(
-                what,
+                label,
                 got=f"{len(self.w2c)} poses for {count} frames",
                 expected="one pose, or one for every frame in use",
                 fix="use fewer frames, or give the poses of all",

@@ -290,10 +290,10 @@ def _run_in_threads(work: Callable[[int], Result], count: int) -> Iterator[Resul
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _check_shape(what: str, metric: DepthVideo, other: Tensor | None) -> None:
+def _check_shape(label: str, metric: DepthVideo, other: Tensor | None) -> None:
     if other is not None and other.shape != metric.depth_m.shape:
         raise EgoXInputError(
-            what,
+            label,
             got=f"{_size_text(other)}",
             expected=f"{_size_text(metric.depth_m)}, as the metric depth",
             fix="make both depths from the same frames at the same size",
@@ -308,11 +308,11 @@ def _size_text(values: Tensor) -> str:
     )
 
 
-def _union_of_masks(what: str, metric: DepthVideo, *masks: Tensor | None) -> Tensor | None:
+def _union_of_masks(label: str, metric: DepthVideo, *masks: Tensor | None) -> Tensor | None:
     union_mask = None
     for mask in masks:
         if mask is not None:
-            _check_shape(what, metric, mask)
+            _check_shape(label, metric, mask)
             union_mask = _combine_maps(torch.logical_or, union_mask, mask.bool())
     return union_mask
 

@@ -156,8 +156,8 @@ class DepthWindow:
         )
 
     def _crop(self, values: np.ndarray, outside: float) -> np.ndarray:
-        cropped = rectangle(values, int(self.left), int(self.top), *self.size, outside)
-        return np.ascontiguousarray(cropped)
+        cropped_map = rectangle(values, int(self.left), int(self.top), *self.size, outside)
+        return np.ascontiguousarray(cropped_map)
 
     def _nearest_samples(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Look up the nearest sample for each result pixel, and whether it is inside the map."""
@@ -186,12 +186,12 @@ class DepthWindow:
 def depth_window(
     depth_size: tuple[int, int],
     frames: Frames,
-    what: str,
+    label: str,
     picture_size: tuple[int, int] | None = None,
 ) -> DepthWindow:
     """Find the rectangle of a depth map that shows the frames in use.
 
-    Sizes are (width, height); ``what`` names the map in errors, ``picture_size`` is the size of pictures
+    Sizes are (width, height); ``label`` names the map in errors, ``picture_size`` is the size of pictures
     that frames don't say (default: the map's).
 
     Raises:
@@ -218,7 +218,7 @@ def depth_window(
         return frames.window(source_window)
     if in_use_window is not None:
         return in_use_window
-    raise _shape_error(what, depth_size, source)
+    raise _shape_error(label, depth_size, source)
 
 
 def _window_of_picture(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
@@ -269,7 +269,7 @@ def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> Depth
     )
 
 
-def _shape_error(what: str, depth_size: tuple[int, int], size: tuple[int, int]) -> EgoXInputError:
+def _shape_error(label: str, depth_size: tuple[int, int], size: tuple[int, int]) -> EgoXInputError:
     """Make the error for a depth map whose aspect ratio differs from the video's."""
     width, height = depth_size
     patch_size = _patch_px(depth_size, size)
@@ -278,7 +278,7 @@ def _shape_error(what: str, depth_size: tuple[int, int], size: tuple[int, int]) 
         guess_text = f": stretched to multiples of {patch_size} px, or a crop"
         advice = ", and resize it to the video's shape"
     return EgoXInputError(
-        what,
+        label,
         got=f"{width}x{height} px, aspect ratio {width / height:.4f}{guess_text}",
         expected=f"the video's aspect ratio ({size[0] / size[1]:.4f}, within 0.5 %), or its "
         "height and more width",

@@ -116,7 +116,7 @@ def align_sources(
         what = f"depth of {source.name}"
         source_frames = depth.frames
         source_notes = []
-        if source_frames != map_frames.bare:
+        if source_frames != map_frames.without_sizes:
             numbering = Numbering.of_own(what, source_frames, file_frames)
             entries = entries_of(map_frames, numbering)
             depth = of_frames(depth, entries.at)
@@ -127,10 +127,10 @@ def align_sources(
 
     mask_notes: list[Remark] = []
 
-    def fit_mask(mask: Array | None, what: str) -> Tensor | None:
+    def fit_mask(mask: Array | None, label: str) -> Tensor | None:
         if mask is None:
             return None
-        fitted_mask, read_notes = fit_host_mask(mask, map_frames, height, width, what)
+        fitted_mask, read_notes = fit_host_mask(mask, map_frames, height, width, label)
         mask_notes.extend(read_notes)
         return fitted_mask
 

@@ -71,13 +71,15 @@ def depth_trust(
 
     background = _background(inverse_depth, count) if fixed_camera and count > 2 else None
     moving = None if dynamic is None else dynamic.cpu().numpy()
-    depth_noise = _typical_bend(inverse_depth(count // 2))
+    depth_noise = _typical_curvature(inverse_depth(count // 2))
     edge_tolerance = max(EDGE_TOLERANCE, 3 * depth_noise)
     flicker_tolerance = max(FLICKER_TOLERANCE, 3 * depth_noise)
 
     def frame_trust(t: int) -> Tensor:
         frame = inverse_depth(t)
-        pixel_trust = 1 / (1 + np.square(_local_maximum(bend(frame)) / edge_tolerance))
+        pixel_trust = 1 / (
+            1 + np.square(_local_maximum(inverse_depth_curvature(frame)) / edge_tolerance)
+        )
         if background is not None:
             relative_change = np.nan_to_num(
                 (frame - background) / background, posinf=0.0, neginf=0.0
@@ -92,7 +94,7 @@ def depth_trust(
     return store_frames(map(frame_trust, range(count)), count)
 
 
-def bend(
+def inverse_depth_curvature(
     inverse: FloatArray,
 ) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid
     """Compute the curvature of inverse depth in each pixel, relative to inverse depth."""
@@ -114,8 +116,8 @@ def _background(inverse: Callable[[int], FloatArray], count: int) -> FloatArray:
     )
 
 
-def _typical_bend(inverse: FloatArray) -> float:  # [H, W], of a typical frame
+def _typical_curvature(inverse: FloatArray) -> float:  # [H, W], of a typical frame
     """Estimate the noise of a depth map from the typical curvature of its inverse depth."""
-    values = bend(inverse).ravel()[::7]
+    values = inverse_depth_curvature(inverse).ravel()[::7]
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else 0.0

@@ -101,13 +101,13 @@ def blender_times(content: dict, name: str) -> Tensor | None:  # [T] float64
         return torch.tensor(known_times, dtype=torch.float64) if is_complete else None
 
 
-def _to_rigid_poses(matrices: list[object], what: str) -> Tensor:  # [T, 3, 4]
+def _to_rigid_poses(matrices: list[object], label: str) -> Tensor:  # [T, 3, 4]
     """Convert matrices to poses, replacing rotations that were rounded to three digits by the
     nearest true rotations."""
     try:
-        return validate_w2c(matrices, what)
+        return validate_w2c(matrices, label)
     except EgoXInputError:
-        c2w = as_matrix(matrices, what, FORM)
+        c2w = as_matrix(matrices, label, FORM)
         rotations = c2w[..., :3, :3]
         if rotations.shape[-2:] != (3, 3) or not (rotations.abs() <= 2).all():
             raise
@@ -117,7 +117,7 @@ def _to_rigid_poses(matrices: list[object], what: str) -> Tensor:  # [T, 3, 4]
         left_vectors, _, right_vectors = torch.linalg.svd(rotations)
         c2w = c2w.clone()
         c2w[..., :3, :3] = left_vectors @ right_vectors
-        return validate_w2c(c2w, what)
+        return validate_w2c(c2w, label)
 
 
 def blender_camera(content: dict, name: str) -> CameraModel:
@@ -151,7 +151,7 @@ def _frames(content: dict, name: str) -> list[dict]:
     return frames
 
 
-def _lens_of(content: dict, what: str) -> str:
+def _lens_of(content: dict, label: str) -> str:
     """Look up the lens that a transforms.json names, and check that its distortion keys belong to
     that lens."""
     distortion_keys = {
@@ -173,7 +173,7 @@ def _lens_of(content: dict, what: str) -> str:
         lens_words = (f"{word} ({' '.join(LENSES[lenses[word]].blender_keys)})" for word in lenses)
         fisheye_text = " and is_fisheye" if is_contradiction else ""
         raise EgoXInputError(
-            what,
+            label,
             got=f"camera_model {model}{fisheye_text}, distortion {sorted(distortion_keys)}",
             expected=f"a lens of {', '.join(sorted(lens_words))}",
             fix="undistort the images, or give stages.path a camera",
@@ -181,18 +181,18 @@ def _lens_of(content: dict, what: str) -> str:
     return lens
 
 
-def _camera_of(content: dict, what: str) -> CameraModel:
+def _camera_of(content: dict, label: str) -> CameraModel:
     def number(key: str, default: float) -> float:
-        with intact(f"{key} of {what}", NO_NUMBERS, expected=FORM, fix="export the camera again"):
+        with intact(f"{key} of {label}", NO_NUMBERS, expected=FORM, fix="export the camera again"):
             return float(content.get(key, default))
 
     width, height = number("w", 0), number("h", 0)
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise EgoXInputError(
-            what, got=f"w {width:g} and h {height:g}", expected=FORM, fix="export the camera again"
+            label, got=f"w {width:g} and h {height:g}", expected=FORM, fix="export the camera again"
         )
     view_angle = number("camera_angle_x", 0)
-    lens = _lens_of(content, what)
+    lens = _lens_of(content, label)
     focal_by_angle = width / 2 / math.tan(view_angle / 2) if 0 < view_angle < math.pi else 0.0
     fx = number("fl_x", 0) or focal_by_angle
     return CameraModel(

@@ -72,15 +72,15 @@ class CameraFile:
         return cls(name=name, path=path, numbering=numbering, lens=lens)
 
     @classmethod
-    def read(cls, path: Path, what: str = "exo path") -> CameraFile:
+    def read(cls, path: Path, label: str = "exo path") -> CameraFile:
         """Read a camera path in any of :data:`FORMS`, the exo camera's of a file with both.
 
         Raises:
             EgoXInputError: another form, damaged, no rigid poses.
         """
-        require_file(path, what)
+        require_file(path, label)
         if path.suffix.lower() == ".json":
-            return cls.parse(read_json(path, what), path.name)
+            return cls.parse(read_json(path, label), path.name)
         reader = READERS.get(path.suffix.lower())
         if reader is None:
             raise _unknown_format(path.name)
@@ -95,7 +95,7 @@ class CameraFile:
         """
         if not isinstance(content, Mapping):
             raise _unknown_format(name)
-        file_form = form_of(content)
+        file_form = identify_form(content)
         times_s = None
         if callable(file_form):
             return file_form(content, name)
@@ -120,7 +120,7 @@ class CameraFile:
         """
         return placed_track(self.path.w2c, replace(self.numbering, **declared), frames)
 
-    def of(self, depth: DepthVideo, **declared: Any) -> tuple[CameraPath, str]:
+    def for_depth(self, depth: DepthVideo, **declared: Any) -> tuple[CameraPath, str]:
         """Assign the file's exo poses to the frames of a depth video, and describe how.
 
         Raises:
@@ -132,6 +132,8 @@ class CameraFile:
         numbering = replace(self.numbering, what=f"exo path {self.name}", **declared)
         track, note = placed_track(path.w2c, numbering, frames)
         return replace(path, w2c=track.of_frames(frames), frames=frames), note
+
+    of = for_depth  # its name until 1.3
 
 
 def write_chan(file: Path, path: CameraPath, frames: Tensor) -> None:
@@ -248,7 +250,7 @@ READERS: Mapping[str, Callable[[Path], CameraFile]] = {
 """By the end of a file's name."""
 
 
-def form_of(
+def identify_form(
     content: object,
 ) -> Callable[[Mapping, str], CameraFile] | Literal["ours", "keyframes", "meta"]:
     """Identify the format of a camera path's JSON content."""

@@ -26,7 +26,7 @@ from ..trajectory import (
 )
 from ..types import FROM_EDITOR, CameraTrajectory, PointCloud, TakeNotes
 from .blender import write_blender
-from .camera_files import form_of, write_chan
+from .camera_files import identify_form, write_chan
 from .colmap import write_colmap
 from .trajectory_files import read_trajectory, write_trajectory
 
@@ -59,7 +59,7 @@ def import_path(
     content = None
     if source.suffix.lower() == ".json":
         content = read_json(source, "trajectory file", MAX_META_BYTES)
-        if form_of(content) == "keyframes":
+        if identify_form(content) == "keyframes":
             document = content if isinstance(content, dict) else {"keyframes": content}
             keyframe_track(document, camera, source.name)
             return document, f"{len(document['keyframes'])} keyframes"
@@ -77,7 +77,7 @@ def import_path(
     camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)
     ego = trajectory.ego if scene is None else ego_in_scene(scene, trajectory)
     count = min(len(ego), len(clip))
-    used_frames = clip.of(slice(count))
+    used_frames = clip.select(slice(count))
     document, note = keyframes_of_path(
         ego.upright_w2c[:count], used_frames, direction(up, "up").tolist()
     )
@@ -151,7 +151,7 @@ def export_path(
         target = Path(folder, name)
         write(target, trajectory, document, clip, prompt)
         written_path = target
-        exo = trajectory.known_exo
+        exo = trajectory.required_exo
         if form in CAMERA_FORMS and exo.lens is not None and exo.moves:
             exo_trajectory = replace(trajectory, ego=exo)
             write(Path(folder, f"exo_{name}"), exo_trajectory, document, clip, prompt)
@@ -173,7 +173,7 @@ def released_meta(
     Its poses are numbered by source frame, so that the path begins at frame 0 of the video.
     """
     numbers = torch.arange(clip.last + 1, dtype=torch.float64)
-    ego, exo = trajectory.ego, trajectory.known_exo
+    ego, exo = trajectory.ego, trajectory.required_exo
     rest_pose = ego.upright_w2c[0]  # what a document without keyframes stands for
     track = keyframe_track(document, ego.camera, rest=rest_pose)
     moments = numbers if track.clock == "index" else clip.times_of(numbers)

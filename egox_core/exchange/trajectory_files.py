@@ -25,7 +25,7 @@ from ..trajectory import (
 )
 from ..types import CameraTrajectory, TakeNotes
 from ..video import video_mark
-from .camera_files import FORMAT, CameraFile, form_of
+from .camera_files import FORMAT, CameraFile, identify_form
 
 VERSION = 1
 REQUIRED_KEYS = frozenset({"format", "version", "camera", "times_s", "w2c"})
@@ -79,12 +79,12 @@ def read_trajectory(
     else:
         if content is None:
             content = read_json(path, "trajectory file", MAX_META_BYTES)
-        form = form_of(content)
-        if file_frames != "auto" and form in ("ours", "keyframes"):
+        file_form = identify_form(content)
+        if file_frames != "auto" and file_form in ("ours", "keyframes"):
             raise states_moments(path.name, file_frames)
-        if form == "ours" and isinstance(content, dict):
+        if file_form == "ours" and isinstance(content, dict):
             return parse_trajectory(content, path.name, frames)
-        if form == "keyframes":
+        if file_form == "keyframes":
             check_made_on(content, video_mark(frames.source))
             track = keyframe_track(content, camera, path.name)
             clock = "number" if track.clock == "index" else "time"
@@ -93,7 +93,7 @@ def read_trajectory(
                 sentences.append(SENSOR_NOTE)
             notes = TakeNotes(source=path.name, placed="; ".join(sentences))
             return track.trajectory(camera, frames), notes
-        if form == "meta":
+        if file_form == "meta":
             meta = parse_meta(content, path, entry, frames.source)
             return meta_trajectory(meta, camera, frames, file_frames, declared=not lens)
         camera_file = CameraFile.parse(content, path.name)
@@ -190,7 +190,7 @@ def parse_trajectory(
         exo_track = PoseTrack(
             w2c=exo.w2c, moments=times, clock="seconds", name=exo_name, constant=ego.stands
         )
-        exo = replace(exo, w2c=exo_track.of_frames(frames), frames=frames.bare)
+        exo = replace(exo, w2c=exo_track.of_frames(frames), frames=frames.without_sizes)
     trajectory = ego_track.trajectory(
         camera, frames, exo=exo, guessed=_guessed_flags(content, times, name, frames)
     )
@@ -239,7 +239,7 @@ def _guessed_flags(content: dict, times: Tensor, name: str, frames: Frames) -> T
     )
     if numbers is None:
         return None
-    return flags_at(numbers > 0, times, frames.on("seconds", times))
+    return flags_at(numbers > 0, times, frames.moments_on("seconds", times))
 
 
 def _finite_numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:

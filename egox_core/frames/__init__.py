@@ -6,5 +6,7 @@ frame, and one remark that names the reading; or one refusal that says what to d
 
 from .frames import UNSAID, UNTIMED_FPS, Clock, Frames
 from .names import numbered_files
-from .numbers import Placed, place, states_moments
+from .numbers import Placed, find_moments, states_moments
 from .rule import FILE_FRAMES, FileFrames, Numbering, entries_of
+
+place = find_moments  # its name until 1.3

@@ -124,7 +124,7 @@ class Frames:
         return len(self.indices)
 
     @property
-    def bare(self) -> Frames:
+    def without_sizes(self) -> Frames:
         """Copy of these frames without the sizes of their pictures, as payloads store them."""
         return Frames(
             indices=self.indices,
@@ -134,6 +134,8 @@ class Frames:
             source=self.source,
             counted=self.counted,
         )
+
+    bare = without_sizes  # its name until 1.3
 
     @property
     def last(self) -> int:
@@ -150,7 +152,7 @@ class Frames:
         """Number of frames of the source video, counted to the last one in use if unknown."""
         return self.total or self.last + 1
 
-    def of(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
+    def select(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
         """Return the frames at the given positions only.
 
         A single counted frame stands for any.
@@ -159,6 +161,8 @@ class Frames:
             return self
         part = part.cpu() if isinstance(part, Tensor) else part
         return replace(self, indices=self.indices[part], times_s=self.times_s[part])
+
+    of = select  # its name until 1.3
 
     def or_those(self, default_frames: Frames) -> Frames:
         """Return these frames, or the default frames if these are empty."""
@@ -169,7 +173,7 @@ class Frames:
 
         Of no frames at all, all default ones are returned.
         """
-        return default_frames.of(slice(len(self) or None)) if self.counted else self
+        return default_frames.select(slice(len(self) or None)) if self.counted else self
 
     def recounted(self, count: int) -> Frames:
         """Set the number of these frames if only their count is known.
@@ -187,12 +191,14 @@ class Frames:
         """Compute the times of source frames by number, extrapolated at a constant rate."""
         return self.times_s[0] + (numbers - self.indices[0]) / self.rate
 
-    def slack(self, clock: Clock) -> float:
+    def end_tolerance(self, clock: Clock) -> float:
         """Return by how much frames may exceed a path's end: half a source frame for rounding.
 
         Every writer rounds time stamps differently.
         """
         return 1e-9 if clock == "index" else 0.5 / self.rate
+
+    slack = end_tolerance  # its name until 1.3
 
     def in_step(self, other: Frames) -> bool:
         """Check whether another video's frames have the same times, each from its first frame."""
@@ -203,10 +209,12 @@ class Frames:
             len(self) - 1
         )
 
-    def on(self, clock: Clock, default_moments: Tensor) -> Tensor:  # [N] -> [T] float64
+    def moments_on(self, clock: Clock, default_moments: Tensor) -> Tensor:  # [N] -> [T] float64
         """Return the frames' numbers or times by ``clock``, or a default if they are unknown."""
         moments = self.indices.double() if clock == "index" else self.times_s
         return moments if len(self) else default_moments
+
+    on = moments_on  # its name until 1.3
 
     def sizes(self, default_size: Size) -> tuple[Size, Size]:
         """Return (width, height) of the source picture and the frames in use, here the default."""
@@ -214,7 +222,7 @@ class Frames:
 
     def shown(self, exo: Any) -> Any:
         """Copy an exo camera's path with these frames as the frames of its poses."""
-        return replace(exo, frames=self.bare)
+        return replace(exo, frames=self.without_sizes)
 
     def camera(self, source: Any) -> Any:
         """Derive the camera of the frames in use from that of the whole source picture."""
@@ -235,7 +243,7 @@ class Frames:
         sizes = [path.stat().st_size for path in (self.source, other.source) if path.is_file()]
         return len(sizes) == 2 and sizes[0] != sizes[1]
 
-    def check_same(self, other: Frames, what: str, *, still: bool = False) -> None:
+    def check_same(self, other: Frames, label: str, *, still: bool = False) -> None:
         """Raise an error if a payload belongs to other moments of the video than these frames.
 
         The shorter one's count is compared. Counted frames match any others; a path's
@@ -259,7 +267,7 @@ class Frames:
         ):
             return
         raise EgoXInputError(
-            f"moments of {what}",
+            f"moments of {label}",
             got=f"times from {float(own_times[0]):.3g} s and from {float(other_times[0]):.3g} s",
             expected="both of the same frames",
             fix="give 'frames' of stages.load_clip to stages.align and stages.path",

@@ -48,7 +48,7 @@ class Reading(NamedTuple):
     clock: Clock = "index"
 
 
-def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
+def numbers_of(names: Sequence[object], label: str) -> Tensor:  # [N] float64
     """Find the number in each picture's name that changes, or count 0, 1, 2, … without names.
 
     Raises:
@@ -63,7 +63,7 @@ def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
     numbers = changing_number(changing_names) if 1 in (len(file_names), len(folder_names)) else None
     if numbers is None:
         raise EgoXInputError(
-            f"image names of {what}",
+            f"image names of {label}",
             got=f"{names[0]} to {names[-1]}",
             expected="one number that changes",
             fix="number the images of one camera by their frames",
@@ -71,7 +71,7 @@ def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
     return torch.from_numpy(numbers)
 
 
-def place(numbering: Numbering, frames: Frames) -> Placed:
+def find_moments(numbering: Numbering, frames: Frames) -> Placed:
     """Assign poses to frame numbers or times of the video.
 
     Numbers that a form states, and what the user declares, go by the rule; pictures and times of
@@ -202,14 +202,14 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
     last_number = values[-1]
     spare_count = spare_frames(total)
     step = np.diff(values).min(initial=np.inf)
-    bases = (0, 1)[: int(first_number) + 1]
+    first_numbers = (0, 1)[: int(first_number) + 1]
     if is_beyond := first_number > (total or 1000):  # as Nuke's 1001
-        bases = (first_number,)
+        first_numbers = (first_number,)
     elif every_nth:
         starts_at_zero = abs(every_nth) > 1 and not (values % every_nth).any()  # 5, 10 are frames
-        bases = (0 if starts_at_zero or every_nth < 0 else min(first_number, 1),)
-    fits_used_frames = any(last_number - base == len(used_numbers) - 1 for base in bases)
-    for base in bases:
+        first_numbers = (0 if starts_at_zero or every_nth < 0 else min(first_number, 1),)
+    fits_used_frames = any(last_number - base == len(used_numbers) - 1 for base in first_numbers)
+    for base in first_numbers:
         frame_numbers, last_frame, base_words = (
             values - base,
             last_number - base,

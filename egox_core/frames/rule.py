@@ -44,14 +44,14 @@ class Numbering:
     sparse: bool = False
 
     @classmethod
-    def of_own(cls, what: str, own_frames: Frames, file_frames: FileFrames) -> "Numbering":
+    def of_own(cls, label: str, own_frames: Frames, file_frames: FileFrames) -> "Numbering":
         """Make the numbering of entries in memory whose video frames are known.
 
         If they are only counted, ``file_frames`` says which ones they are.
         """
         stated = not own_frames.counted
         return cls(
-            what=what,
+            what=label,
             count=len(own_frames),
             numbers=own_frames.indices if stated else None,
             in_memory=True,
@@ -88,7 +88,7 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
     if numbering.numbers is not None and not (fits_source and numbering.runs_over(total)):
         return _by_number(frames, numbering)
     if numbering.sparse and numbering.numbers is None:
-        frames = frames.of(slice(count))
+        frames = frames.select(slice(count))
     used_count = len(frames)
     covers_last = frames.last < count
     words = f"{count} entries"
@@ -124,13 +124,13 @@ def _by_number(frames: Frames, numbering: Numbering) -> Entries:
     order = numbers.argsort(stable=True)
     sorted_numbers = numbers[order]
     is_beyond = total is not None and int(sorted_numbers[-1]) >= total
-    has_twice = not is_exact and bool((sorted_numbers.diff() == 0).any())
+    has_repeats = not is_exact and bool((sorted_numbers.diff() == 0).any())
     positions = torch.searchsorted(sorted_numbers, used_numbers).clamp(max=len(sorted_numbers) - 1)
     found_mask = sorted_numbers[positions] == used_numbers
     has_gaps = not numbering.sparse and not bool(found_mask.all())
-    if has_gaps or has_twice or is_beyond or (numbering.file_frames == "in use" and not is_exact):
-        twice_text = ", some twice" if has_twice else ""
-        raise _mismatch_error(frames, numbering, range_text + twice_text)
+    if has_gaps or has_repeats or is_beyond or (numbering.file_frames == "in use" and not is_exact):
+        repeat_text = ", some twice" if has_repeats else ""
+        raise _mismatch_error(frames, numbering, range_text + repeat_text)
     video_text = "" if total in (None, numbering.count) else f" for {total} frames"
     words = f"{numbering.count} entries{video_text}{range_text}: read by number"
     return _make_entries(

@@ -128,7 +128,7 @@ def gga_attention(
             result[:, rows, columns] = attend_rows(rows)
 
     exo_job, ego_job = half_jobs
-    if card_of(q.device) not in SIDE_BY_SIDE_ON or choice.makes_rows:
+    if card_of(q.device) not in SIDE_BY_SIDE_ON or choice.needs_bias_rows:
         fill(*exo_job)
         fill(*ego_job)
         return result.flatten(1, 2)
@@ -170,7 +170,7 @@ def _guided_attention(
     rows_per_chunk = max(1, min(CHUNK_QUERIES, free_bytes // row_bytes) // w_ego)
     recompute = recompute and keep_graph
     biased_attention, choice = choose_backend(backend, q, k, v, heads, bias_rows, recompute, used)
-    if chunk_bytes is None and not choice.makes_rows:
+    if chunk_bytes is None and not choice.needs_bias_rows:
         rows_per_chunk = (
             UNGUIDED_BYTES * q.shape[0] // (_token_bytes(q) // 2) // w_ego
         )  # queries as they lie

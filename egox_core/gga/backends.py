@@ -10,7 +10,7 @@ image rows, [B, rows, w_ego, heads * d].
 ``sdpa``: each is compared once with the plain twin on the tensors at hand, and where one fails
 later, the next goes on. On cards where ``triton`` was not measured, cuDNN's kernel and torch's own
 choice are timed once per process and shape. ``steady``, for training, times none: it takes the
-first that is right, before all the kernel of the run that is resumed (``KernelsUsed.first``). A
+first that is right, before all the kernel of the run that is resumed (``KernelsUsed.resumed_name``). A
 kernel that is named is compared too, and refused where it is wrong: a run whose user asked for one
 kernel doesn't quietly take another. :class:`KernelsUsed` keeps what ran, for the user's note.
 """
@@ -35,7 +35,7 @@ from .kernel_check import WRONG, Choosing, best_seconds, first_line, kernel_faul
 from .kernel_table import KERNELS, KernelRequest, Limits, card_of, name_of
 from .options import GgaOptions
 from .plain import plain_attention
-from .product import columns
+from .product import weight_columns
 from .product_gradient import differentiable_product
 from .rows import BiasRows
 
@@ -79,9 +79,9 @@ class Choice:
     lost: bool = False  # one of them for another reason than the table's
 
     @property
-    def makes_rows(self) -> bool:
+    def needs_bias_rows(self) -> bool:
         """True if the kernel in use needs the bias rows of its queries in memory."""
-        return not self.names or _limits(self.names[0]).makes_rows
+        return not self.names or _limits(self.names[0]).needs_bias_rows
 
     def words(self) -> str:
         """Describe the kernel in use, and why other kernels are refused."""
@@ -100,7 +100,7 @@ class KernelsUsed(Choosing):
         tell: takes a line for people.
     """
 
-    first = ""
+    resumed_name = ""
     """Kernel of the run that is resumed, for ``steady``."""
 
     def __init__(self, tell: Callable[[str], None] = log.debug) -> None:
@@ -127,7 +127,7 @@ class KernelsUsed(Choosing):
             BiasRows(geometry, options, dtype, reuse=True), 0, False, backend == "triton"
         )
         if backend in ("auto", "triton") and not _limits("triton").refusal(request):
-            columns(geometry, options, dtype)
+            weight_columns(geometry, options, dtype)
 
     @property
     def name(self) -> str:
@@ -135,7 +135,7 @@ class KernelsUsed(Choosing):
 
         A resumed run starts with this kernel.
         """
-        return next((name for choice in self._choices for name in choice.names), self.first)
+        return next((name for choice in self._choices for name in choice.names), self.resumed_name)
 
     @property
     def lost(self) -> bool:
@@ -250,7 +250,7 @@ class Chosen:
                     if remaining_name not in self.choice.refused
                 ]
                 log.warning("EgoX: attention by %s from here on", self.choice.words())
-                if not _limits(name).makes_rows:
+                if not _limits(name).needs_bias_rows:
                     break  # these are more queries than the next one's bias has memory for
         return (_recomputed(math_rows) if self.recompute else math_rows)(*args)
 
@@ -267,7 +267,11 @@ def _unusable_kernel(name: str, why: str) -> EgoXInputError:
 def _kernel(name: str, recompute: bool) -> BiasedAttention:
     """Look up a kernel, wrapped in activation checkpointing if it keeps bias rows for the backward
     pass."""
-    return _recomputed(BACKENDS[name]) if recompute and _limits(name).makes_rows else BACKENDS[name]
+    return (
+        _recomputed(BACKENDS[name])
+        if recompute and _limits(name).needs_bias_rows
+        else BACKENDS[name]
+    )
 
 
 def _recomputed(kernel: BiasedAttention) -> BiasedAttention:
@@ -332,7 +336,7 @@ def _choose_kernels(
     Where a number isn't finite, all of them, not compared and not remembered.
     """
     (q, k, v, heads, bias_rows) = attention_inputs
-    resumed_name = kernels_used.first
+    resumed_name = kernels_used.resumed_name
     names = (name,) if name in BACKENDS else backend_choices(q.device)
     is_steady = name == "steady"
     if is_steady:
@@ -374,7 +378,7 @@ def _choose_kernels(
             choice = _matching_kernels(names, test_arguments, reference, kernels_used)
             choice.refused = refusals | choice.refused
             timed_names = [
-                other_name for other_name in choice.names if _limits(other_name).makes_rows
+                other_name for other_name in choice.names if _limits(other_name).needs_bias_rows
             ]
             if name == "auto" and len(timed_names) > 1:
                 with kernels_used.report_step("the fastest"):
@@ -388,7 +392,7 @@ def _choose_kernels(
                 choice.names += sorted(kernel_seconds, key=kernel_seconds.__getitem__)
         is_settled = choice.names and WRONG not in choice.refused.values()
         (log.info if is_settled else log.warning)("EgoX: attention by %s", choice.words())
-        kernels_used.tell(f"attention by {choice.words()}")
+        kernels_used.report_line(f"attention by {choice.words()}")
         _cached_choices[key] = choice
     return _cached_choices[key]
 

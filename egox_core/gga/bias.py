@@ -32,7 +32,7 @@ def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
 
 
-def cosine_rows(geometry: GgaGeometry, query_frame: int) -> Tensor:  # -> [h * w_ego, tokens]
+def direction_cosines(geometry: GgaGeometry, query_frame: int) -> Tensor:  # -> [h * w_ego, tokens]
     """Compute the cosine between each ego query's direction in one latent frame and each key's
     direction.
 
@@ -79,7 +79,7 @@ def dense_bias(
         trust = geometry.key_trust.to(dtype) if options.soft_trust else None
         for frame in range(t):
             frame_bias = bias_from_cosine(
-                cosine_rows(geometry, frame).to(dtype), geometry.key_trust > 0, options, trust
+                direction_cosines(geometry, frame).to(dtype), geometry.key_trust > 0, options, trust
             )
             bias[frame, :, w_exo:] = frame_bias.view(h, w_ego, -1)
     return bias.flatten(0, 2)

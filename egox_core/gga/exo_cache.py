@@ -27,10 +27,10 @@ TOLERANCE = 1e-6
 class Memory(Protocol):
     """Interface to the memory manager of the program that runs the model, such as ComfyUI."""
 
-    def room(self, device: torch.device) -> int:
+    def available_bytes(self, device: torch.device) -> int:
         """Count the free bytes on ``device`` that are not needed for a full forward pass."""
 
-    def take(self, device: torch.device, size: int) -> None:
+    def reserve(self, device: torch.device, size: int) -> None:
         """Reserve ``size`` bytes on ``device``, for which other models may be unloaded."""
 
     def pin(self, tensor: Tensor) -> bool:
@@ -47,11 +47,11 @@ class UnlimitedMemory:
     """Memory manager without limits, for samplers that have none: tensors stay on the device that
     made them."""
 
-    def room(self, device: torch.device) -> int:
+    def available_bytes(self, device: torch.device) -> int:
         """Report unlimited free memory."""
         return 2**63
 
-    def take(self, device: torch.device, size: int) -> None:
+    def reserve(self, device: torch.device, size: int) -> None:
         """Do nothing, as memory is unlimited."""
 
     def pin(self, tensor: Tensor) -> bool:
@@ -87,7 +87,7 @@ GROUP = 64
 """Channels that share a scale in 8 bits."""
 
 
-def pack(x: Tensor) -> tuple[Tensor, Tensor]:
+def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
     """Quantise ``x`` [..., D] to 8-bit integers with one scale for each group of channels.
 
     The integers are [..., D], the scales [..., groups, 1] with :data:`GROUP` channels each.
@@ -102,7 +102,7 @@ def pack(x: Tensor) -> tuple[Tensor, Tensor]:
     return codes.flatten(-2), scale
 
 
-def unpack(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+def dequantise(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """Dequantise the 8-bit integers and scales that :func:`pack` returns.
 
     The result is exact to half a scale step."""
@@ -126,7 +126,7 @@ def kept_size(
     return 2 * token_count * width * itemsize
 
 
-def step_of(sigma: float, sigmas: Sequence[float]) -> int:
+def step_index_of(sigma: float, sigmas: Sequence[float]) -> int:
     """Find the index of the sampling step that a noise level belongs to.
 
     A step lasts from its own sigma to above the next one, so that a solver's second call within a
@@ -143,7 +143,7 @@ class ExoHalves:
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
-        self.kept = False  # True: the model sees the ego half
+        self.reuses_exo = False  # True: the model sees the ego half
         self._blocks: dict[int, tuple[Tensor, Tensor]] = {}
 
     def keys_and_values(
@@ -165,15 +165,17 @@ class ExoHalves:
 class _Entry:
     """Cached exo keys and values of one condition."""
 
-    home: torch.device  # where all is kept
+    cache_device: torch.device  # where all is kept
     packed: bool  # in 8 bits (:func:`pack`), what came into each block
     step: int = 0
     sigma: float = 0.0
     weights: Hashable = None  # of the model
     blocks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # k, v; or 8 bits, scale
-    beside: tuple[Tensor, Tensor] | None = None  # modulation and rotations, the same in all blocks
+    block_constants: tuple[Tensor, Tensor] | None = (
+        None  # modulation and rotations, the same in all blocks
+    )
     pinned: list[Tensor] = field(default_factory=list)
-    whole: bool = False  # every block was stored at this step
+    is_complete: bool = False  # every block was stored at this step
 
 
 class ExoCache:
@@ -191,11 +193,11 @@ class ExoCache:
 
     def __init__(self, every: int, *, alone: bool = False) -> None:
         self.every = every
-        self.alone = alone
+        self.exo_is_alone = alone
         self.memory: Memory = UnlimitedMemory()
-        self.full = self.kept = 0  # forwards of this run
+        self.full_count = self.reused_count = 0  # forwards of this run
         self.refused_bytes = 0  # largest request that found no room
-        self.in_the_way: set[str] = set()  # code that needs the whole canvas in each forward
+        self.whole_canvas_code: set[str] = set()  # code that needs the whole canvas in each forward
         self._entries: dict[tuple[Hashable, Hashable], _Entry] = {}
         # Condition -> sigma of its last forward, and all conditions that were asked for with it.
         self._last_requests: dict[Hashable, tuple[float, frozenset]] = {}
@@ -213,10 +215,10 @@ class ExoCache:
         """Empty the cache and its counters at the start of a sampling run."""
         self.clear()
         self.memory = memory
-        self.full = 0
-        self.kept = 0
+        self.full_count = 0
+        self.reused_count = 0
         self.refused_bytes = 0
-        self.in_the_way.clear()
+        self.whole_canvas_code.clear()
 
     @property
     def kept_bytes(self) -> int:
@@ -224,7 +226,7 @@ class ExoCache:
         tensors = (
             x
             for entry in self._entries.values()
-            for pair in (*entry.blocks.values(), entry.beside or ())
+            for pair in (*entry.blocks.values(), entry.block_constants or ())
             for x in pair
         )
         storages = (x.untyped_storage() for x in tensors)
@@ -246,8 +248,8 @@ class ExoCache:
         groups = defaultdict[Hashable, list[int]](list)
         for index, condition in enumerate(conditions):
             entry = self._entries.get((key, condition))
-            is_valid = entry and self._is_valid(entry, step_of(sigma, sigmas), sigma, weights)
-            groups[(entry.home, entry.packed) if entry and is_valid else None].append(index)
+            is_valid = entry and self._is_valid(entry, step_index_of(sigma, sigmas), sigma, weights)
+            groups[(entry.cache_device, entry.packed) if entry and is_valid else None].append(index)
         return list(groups.values())
 
     def forward(
@@ -273,7 +275,7 @@ class ExoCache:
 
         ``conditions`` are such as :meth:`alike` puts together.
         """
-        step_index = step_of(sigma, sigmas)
+        step_index = step_index_of(sigma, sigmas)
         self._last_requests |= dict.fromkeys(conditions, (sigma, frozenset(asked)))
         for entry_key in [*self._entries]:
             last_sigma, joint_conditions = self._last_requests[entry_key[1]]
@@ -283,14 +285,14 @@ class ExoCache:
         entries = [
             self._entries[entry_key] for entry_key in entry_keys if entry_key in self._entries
         ]
-        is_one_place = len({(entry.home, entry.packed) for entry in entries}) == 1
+        is_one_place = len({(entry.cache_device, entry.packed) for entry in entries}) == 1
         blocks_stored = len(entries) == len(entry_keys) and is_one_place
         if blocks_stored and all(
             self._is_valid(entry, step_index, sigma, weights) for entry in entries
         ):
-            self.kept += 1
-            return ExoForward(self, entries, grid, device, kept=True)
-        self.full += 1
+            self.reused_count += 1
+            return ExoForward(self, entries, grid, device, reuses_exo=True)
+        self.full_count += 1
         if not blocks_stored:
             for entry in entries:
                 self._free(entry)
@@ -304,11 +306,11 @@ class ExoCache:
             self._entries |= dict(zip(entry_keys, entries, strict=True))
         for entry in entries:
             entry.step, entry.sigma, entry.weights = step_index, sigma, weights
-            entry.whole = False
-        return ExoForward(self, entries, grid, device, kept=False)
+            entry.is_complete = False
+        return ExoForward(self, entries, grid, device, reuses_exo=False)
 
     def _is_valid(self, entry: _Entry, step: int, sigma: float, weights: Hashable) -> bool:
-        if not entry.whole or weights != entry.weights:
+        if not entry.is_complete or weights != entry.weights:
             return False
         if sigma > entry.sigma * (1 + TOLERANCE):
             return False  # a restart: the sampler went back to more noise
@@ -329,8 +331,8 @@ class ExoCache:
             (device, can_pack, needed_bytes),
             (torch.device("cpu"), can_pack, needed_bytes),
         ):
-            if self.memory.room(cache_device) >= size:
-                self.memory.take(cache_device, size)
+            if self.memory.available_bytes(cache_device) >= size:
+                self.memory.reserve(cache_device, size)
                 return cache_device, is_packed
         return None
 
@@ -341,7 +343,7 @@ class ExoCache:
             self.memory.unpin(x)
         entry.pinned.clear()
         entry.blocks.clear()
-        entry.beside = None
+        entry.block_constants = None
 
     def store(self, entry: _Entry, block: int, pair: tuple[Tensor, Tensor]) -> None:
         """Copy a block's pair [B, t * h, w_exo, ...] to the device of its cache entry."""
@@ -349,24 +351,33 @@ class ExoCache:
             for stored_tensor, tensor in zip(entry.blocks[block], pair, strict=True):
                 stored_tensor.copy_(tensor, non_blocking=True)
             return
-        keys, values = (torch.empty(x.shape, dtype=x.dtype, device=entry.home) for x in pair)
+        keys, values = (
+            torch.empty(x.shape, dtype=x.dtype, device=entry.cache_device) for x in pair
+        )
         stored_pair = keys, values
         for stored_tensor, tensor in zip(stored_pair, pair, strict=True):
-            if tensor.is_cuda and entry.home.type == "cpu" and self.memory.pin(stored_tensor):
+            if (
+                tensor.is_cuda
+                and entry.cache_device.type == "cpu"
+                and self.memory.pin(stored_tensor)
+            ):
                 entry.pinned.append(stored_tensor)
             stored_tensor.copy_(tensor, non_blocking=True)
         entry.blocks[block] = stored_pair
 
     def fetch(self, entry: _Entry, block: int, device: torch.device) -> Transfer:
         """Start to copy a block's cached pair to a device, on a stream beside the computation."""
-        first, second = entry.blocks[block]
-        if entry.home == device or device.type != "cuda":
-            return Transfer((first.to(device), second.to(device)), None)
+        stored_first, second = entry.blocks[block]
+        if entry.cache_device == device or device.type != "cuda":
+            return Transfer((stored_first.to(device), second.to(device)), None)
         if self._copy_stream is None:
             self._copy_stream = torch.cuda.Stream(device)
         self._copy_stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(self._copy_stream):
-            device_pair = first.to(device, non_blocking=True), second.to(device, non_blocking=True)
+            device_pair = (
+                stored_first.to(device, non_blocking=True),
+                second.to(device, non_blocking=True),
+            )
             return Transfer(device_pair, self._copy_stream.record_event())
 
 
@@ -374,17 +385,17 @@ class ExoCache:
 class Transfer:
     """Cached pair of tensors that is being copied to a device."""
 
-    pair: tuple[Tensor, Tensor]
-    arrived: torch.cuda.Event | None
+    tensors: tuple[Tensor, Tensor]
+    copy_event: torch.cuda.Event | None
 
     def wait(self) -> tuple[Tensor, Tensor]:
         """Wait for the copy in the current stream, and return its tensors."""
-        if self.arrived is not None:
-            stream = torch.cuda.current_stream(self.pair[0].device)
-            stream.wait_event(self.arrived)
-            for x in self.pair:
+        if self.copy_event is not None:
+            stream = torch.cuda.current_stream(self.tensors[0].device)
+            stream.wait_event(self.copy_event)
+            for x in self.tensors:
                 x.record_stream(stream)
-        return self.pair
+        return self.tensors
 
 
 class ExoForward:
@@ -401,10 +412,10 @@ class ExoForward:
         grid: Grid,
         device: torch.device,
         *,
-        kept: bool,
+        reuses_exo: bool,
     ) -> None:
         self.cache, self.entries, self.grid = cache, entries, grid
-        self.device, self.kept = device, kept
+        self.device, self.reuses_exo = device, reuses_exo
         self._transfers: dict[int, list[Transfer]] = {}
         self._projected: dict[int, tuple[Tensor, ...]] = {}
         self._kept_inputs: set[int] = set()  # blocks whose input is kept
@@ -419,7 +430,11 @@ class ExoForward:
     def tokens(self) -> int:
         """Number of tokens that go through the model in this forward pass."""
         t, h, w_exo, w_ego = self.grid
-        return t * h * (w_ego if self.kept else w_exo if self.cache.alone else w_exo + w_ego)
+        return (
+            t
+            * h
+            * (w_ego if self.reuses_exo else w_exo if self.cache.exo_is_alone else w_exo + w_ego)
+        )
 
     def keys_and_values(
         self,
@@ -428,7 +443,7 @@ class ExoForward:
         v: Tensor,  # [B, tokens, D]
     ) -> tuple[Tensor, Tensor]:  # [B, tokens of the whole canvas, D] each
         """Return the keys and values of the whole canvas for one block's self-attention."""
-        if not self.kept:
+        if not self.reuses_exo:
             if not self.packed:
                 self._store_split(block, self._exo(k), self._exo(v))
             if not self.packed or block in self._kept_inputs:
@@ -451,8 +466,8 @@ class ExoForward:
             for entry, entry_modulation in zip(
                 self.entries, self._split_conditions(modulation), strict=True
             ):
-                entry.beside = entry_modulation.clone(), exo_rotations
-        self._store_split(block, *pack(self._exo(x)))
+                entry.block_constants = entry_modulation.clone(), exo_rotations
+        self._store_split(block, *quantise(self._exo(x)))
         self._kept_inputs.add(block)
 
     def kept_input(
@@ -460,8 +475,10 @@ class ExoForward:
     ) -> tuple[Tensor, Tensor, Tensor]:  # [B, exo tokens, D], modulation, rotations
         """Return a block's exo input, cached by :meth:`keep_input`."""
         codes, scale = zip(*self._wait_for_block(block), strict=True)
-        exo_inputs = unpack(torch.cat(codes), torch.cat(scale), dtype).flatten(1, 2)
-        stored_inputs = [entry.beside for entry in self.entries if entry.beside is not None]
+        exo_inputs = dequantise(torch.cat(codes), torch.cat(scale), dtype).flatten(1, 2)
+        stored_inputs = [
+            entry.block_constants for entry in self.entries if entry.block_constants is not None
+        ]
         if not stored_inputs:
             raise RuntimeError("a kept forward before a full one")
         modulation = torch.cat([entry_modulation for entry_modulation, _ in stored_inputs])
@@ -474,7 +491,9 @@ class ExoForward:
 
     def _exo(self, x: Tensor) -> Tensor:  # [B, tokens, D] -> [B, t * h, w_exo, D]
         t, h, w_exo, _ = self.grid
-        return x.unflatten(1, (t * h, w_exo)) if self.cache.alone else exo_tokens(x, self.grid)
+        return (
+            x.unflatten(1, (t * h, w_exo)) if self.cache.exo_is_alone else exo_tokens(x, self.grid)
+        )
 
     def _split_conditions(self, x: Tensor) -> tuple[Tensor, ...]:
         """Split a batch into the rows of each stacked condition."""
@@ -513,7 +532,7 @@ class ExoForward:
 
         With ``alone`` the ego half is next.
         """
-        if not self.kept:
+        if not self.reuses_exo:
             for entry in self.entries:
-                entry.whole = self._stored_blocks == set(range(blocks))
-            self.kept = self.cache.alone
+                entry.is_complete = self._stored_blocks == set(range(blocks))
+            self.reuses_exo = self.cache.exo_is_alone

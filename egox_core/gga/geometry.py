@@ -69,7 +69,7 @@ def gga_geometry(
     _check_length("ego trajectory", len(trajectory.ego.w2c), frames)
     frame_indices = torch.arange(t) * FRAMES_PER_LATENT
     path = trajectory.ego
-    ego = replace(path, w2c=path.w2c.detach().cpu()).of(frame_indices)
+    ego = replace(path, w2c=path.w2c.detach().cpu()).select(frame_indices)
 
     points, trust = exo_points(depth, trajectory, frame_indices, exo_size)
     centres = -torch.linalg.solve(ego.w2c[:, :3, :3], ego.w2c[:, :3, 3:])[..., 0]
@@ -219,10 +219,10 @@ def _crop_to_aspect(values: Tensor, exo_size: tuple[int, int]) -> Tensor:  # [t,
     return values[..., left : left + min(crop_width, width)]
 
 
-def _check_length(what: str, frame_count: int, frames: int) -> None:
+def _check_length(label: str, frame_count: int, frames: int) -> None:
     if frame_count < frames:
         raise EgoXInputError(
-            what,
+            label,
             got=f"{frame_count} frames",
             expected=f"{frames} frames",
             fix="use fewer frames, or a file that covers the whole clip",

@@ -78,13 +78,13 @@ class Choosing:
     """
 
     def __init__(self, tell: Callable[[str], None] = log.debug) -> None:
-        self.tell = tell
+        self.report_line = tell
         self.seconds = 0.0
 
     @contextmanager
-    def report_step(self, what: str) -> Generator[None]:
+    def report_step(self, label: str) -> Generator[None]:
         """Report what is compiled, compared or timed within a ``with`` block, and add its duration."""
-        self.tell(f"choosing a kernel, {self.seconds:.0f} s ({what})")
+        self.report_line(f"choosing a kernel, {self.seconds:.0f} s ({label})")
         start_s = time.perf_counter()
         try:
             yield

@@ -38,7 +38,7 @@ class Limits:
     widest_head: int | None = None
     least_card: Card | None = None
     least_triton: Card | None = None
-    makes_rows: bool = True  # of bias; without them a weight has to be a matrix product
+    needs_bias_rows: bool = True  # of bias; without them a weight has to be a matrix product
     measured_on: tuple[Card, ...] | None = None  # cards where it may be tried unasked; None: all
     gradients_on: tuple[Card, ...] | None = None  # the same for a call that keeps a graph
     why: str = ""
@@ -56,7 +56,7 @@ class Limits:
                 f"takes heads of at most {self.widest_head} channels",
             ),
             (
-                request.any_weight and not self.makes_rows,
+                request.any_weight and not self.needs_bias_rows,
                 "takes no mode power and no soft trust, whose weights are no matrix product",
             ),
             (
@@ -82,7 +82,7 @@ KERNELS: Mapping[str, Limits] = {
         widest_head=128,
         least_card=(8, 0),
         least_triton=(3, 6),
-        makes_rows=False,
+        needs_bias_rows=False,
         measured_on=((9, 0),),
         gradients_on=((9, 0),),
         why="a wider head's tiles would spill registers; a wrong address would end the server, so "
@@ -106,7 +106,7 @@ def matrix() -> list[str]:
             f"up to {limits.widest_head}" if limits.widest_head else "all",
             f"{_version_words(limits.least_card)} on" if limits.least_card else "any device",
             f"{_version_words(limits.least_triton)} on" if limits.least_triton else "",
-            "all" if limits.makes_rows else "released, paper",
+            "all" if limits.needs_bias_rows else "released, paper",
             *map(_card_names, (limits.measured_on, limits.gradients_on)),
             limits.why,
         )

@@ -80,7 +80,9 @@ def or_cudnn(default_attention: PlainAttention, choosing: Choosing) -> PlainAtte
                 _takes_cudnn[key] = is_faster and not kernel_fault(
                     _cudnn, attention_args, default_result, heads
                 )
-            choosing.tell(f"unguided attention by {'cudnn' if _takes_cudnn[key] else 'torch'}")
+            choosing.report_line(
+                f"unguided attention by {'cudnn' if _takes_cudnn[key] else 'torch'}"
+            )
         return (_cudnn if _takes_cudnn[key] else default_attention)(q, k, v, heads)
 
     return attend

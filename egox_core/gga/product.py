@@ -55,7 +55,7 @@ JOINED_COST = 1.05
 one: those of a frame of 784 queries are filled to seven eighths. In float32 they spill registers."""
 
 
-def columns(
+def weight_columns(
     geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:  # [t, h * w_ego, 16], [t + 1, 16, tokens and padding]
     """Compute query and key columns whose product is the geometric attention weight, and cache
@@ -63,7 +63,7 @@ def columns(
     column_dtype = torch.float32 if dtype == torch.float32 else torch.float16
     key = options.mode, options.lambda_g, column_dtype
     if key not in geometry.made:
-        scale, factor = _strengths(options)
+        scale, factor = _weight_factors(options)
         query_scale, key_scale = (
             math.ldexp(1.0, LARGEST - exponent) for exponent in _column_exponents(options)
         )
@@ -84,7 +84,7 @@ def columns(
     return geometry.made[key]
 
 
-def _strengths(options: GgaOptions) -> tuple[float, float]:
+def _weight_factors(options: GgaOptions) -> tuple[float, float]:
     """Look up by guidance mode how strongly the cosine and known geometry change the weight."""
     is_released = options.mode == "released"
     return (options.lambda_g, 1.0) if is_released else (1.0, options.lambda_g)
@@ -92,13 +92,13 @@ def _strengths(options: GgaOptions) -> tuple[float, float]:
 
 def _column_exponents(options: GgaOptions) -> tuple[int, int]:
     """Choose powers of two that scale query and key columns into float16's range."""
-    scale, factor = _strengths(options)
+    scale, factor = _weight_factors(options)
     return math.frexp(max(scale, 1.0))[1], math.frexp(max(factor, 1.0))[1]
 
 
 def _split_rounding(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    rounded = x.to(dtype)
-    return rounded, (x - rounded).to(dtype)
+    rounded_tensor = x.to(dtype)
+    return rounded_tensor, (x - rounded_tensor).to(dtype)
 
 
 def weight_inputs(
@@ -110,17 +110,17 @@ def weight_inputs(
     floor in their unit, and whether there is such a slope.
     """
     options = bias_rows.options
-    (scale, factor) = _strengths(bias_rows.options)
+    (scale, factor) = _weight_factors(bias_rows.options)
     column_unit = math.ldexp(1.0, 2 * LARGEST - sum(_column_exponents(options)))
     slope_offset, floor = (
         (1 + LOG_FLOOR) * (1 - 1 / scale) * column_unit,
         LOG_FLOOR * min(factor, 1.0) * column_unit,
     )
-    query_columns, key_columns = columns(bias_rows.geometry, options, dtype)
+    query_columns, key_columns = weight_columns(bias_rows.geometry, options, dtype)
     return query_columns, key_columns, (1 / scale, slope_offset, floor), scale > 1
 
 
-def constants(sizes: Sequence[int], dim: int, steep: bool) -> dict[str, int]:
+def kernel_constants(sizes: Sequence[int], dim: int, steep: bool) -> dict[str, int]:
     """Collect the compile-time constants of a kernel.
 
     ``sizes``: queries, keys, warps, in flight.
@@ -163,7 +163,7 @@ def guided_product(
     head_size = q.shape[-1] // heads
     result = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     query_columns, key_columns, weight_limits, steep = weight_inputs(bias_rows, q.dtype)
-    *sizes, apart = tile(TILES, kernel_table.card_of(q.device), q.dtype, head_size)
+    *sizes, apart = block_sizes_for(TILES, kernel_table.card_of(q.device), q.dtype, head_size)
     block_queries, block_keys, *_ = sizes
     first_frame = queries.start // per_frame
     last_frame = (queries.stop - 1) // per_frame
@@ -210,7 +210,7 @@ def guided_product(
             *weight_limits,
             apart=apart,
             frames=frames,
-            **constants(sizes, head_size, steep),
+            **kernel_constants(sizes, head_size, steep),
         )
     return result
 
@@ -226,7 +226,7 @@ def product_kernel() -> Any:
     return guided_product_kernel
 
 
-def tile(
+def block_sizes_for(
     tiles: Mapping, card: kernel_table.Card | None, dtype: torch.dtype, dim: int
 ) -> tuple[Any, ...]:
     """Look up the block sizes in a table such as :data:`TILES` for a GPU, dtype and head size."""

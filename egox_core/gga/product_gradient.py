@@ -18,10 +18,10 @@ from . import kernel_table
 from .bias import keeps_graph
 from .product import (
     TILES as FORWARD,
-    constants,
+    block_sizes_for,
     guided_product,
+    kernel_constants,
     product_kernel,
-    tile,
     weight_inputs,
 )
 from .rows import BiasRows
@@ -109,16 +109,16 @@ def _gradients(
     )
     (sizes, blocks), (sizes_of_keys, blocks_of_keys) = (
         (sizes, (padded, frames * padded, -(-per_frame // sizes[0])))
-        for sizes in tile(TILES, kernel_table.card_of(q.device), q.dtype, head_size)
+        for sizes in block_sizes_for(TILES, kernel_table.card_of(q.device), q.dtype, head_size)
     )
     with torch.cuda.device_of(q):
         query_kernel[frames * blocks[2], heads, batch](
             *(*kernel_tensors, q_grad, *columns, *blocks, *kernel_scalars),
-            **constants(sizes, head_size, steep),
+            **kernel_constants(sizes, head_size, steep),
         )
         keys_kernel[-(-token_count // sizes_of_keys[1]), heads, batch](
             *(*kernel_tensors, k_grad, v_grad, *columns, *blocks_of_keys, *kernel_scalars),
-            **constants(sizes_of_keys, head_size, steep),
+            **kernel_constants(sizes_of_keys, head_size, steep),
         )
     q_grad = q_grad.unflatten(1, (frames, padded))[:, :, :per_frame].flatten(1, 2)
     return q_grad[:, queries_before : queries_before + count].reshape(q.shape), k_grad, v_grad
@@ -143,14 +143,17 @@ def product_kernels(
     Raises:
         ImportError: no Triton.
     """
-    *sizes, apart = tile(FORWARD, card, dtype, dim)
+    *sizes, apart = block_sizes_for(FORWARD, card, dtype, dim)
     kernels = {}
     for frames in (1,) if dtype == torch.float32 else (1, 2):
-        fixed_constants = constants(sizes, dim, steep=True) | {"apart": apart, "frames": frames}
+        fixed_constants = kernel_constants(sizes, dim, steep=True) | {
+            "apart": apart,
+            "frames": frames,
+        }
         kernels[f"results, frames: {frames}"] = product_kernel(), fixed_constants | {"sums": None}
         kernels[f"results and sums, frames: {frames}"] = product_kernel(), fixed_constants
-    backward_pairs = zip(gradient_kernels(), tile(TILES, card, dtype, dim), strict=True)
+    backward_pairs = zip(gradient_kernels(), block_sizes_for(TILES, card, dtype, dim), strict=True)
     query_kernel, key_kernel = (
-        (kernel, constants(sizes, dim, True)) for kernel, sizes in backward_pairs
+        (kernel, kernel_constants(sizes, dim, True)) for kernel, sizes in backward_pairs
     )
     return kernels | {"gradient of q": query_kernel, "gradients of k, v": key_kernel}

@@ -52,29 +52,29 @@ def query_gradient_kernel(
     row = frame * padded + tl.program_id(0) % blocks * block_queries + tl.arange(0, block_queries)
     head, heads, sample = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     channel, key, column = tl.arange(0, block_dim), tl.arange(0, block_keys), tl.arange(0, depth)
-    channel_in, wide = channel < dim, dim < block_dim
-    across = head * dim + channel[None, :]
-    query_offsets = (sample * count + row)[:, None] * (heads * dim) + across
-    queries = load_block(q + query_offsets, row, channel_in, False, wide)
-    grads = load_block(grad + query_offsets, row, channel_in, False, wide)
+    channel_mask, is_padded = channel < dim, dim < block_dim
+    channel_offsets = head * dim + channel[None, :]
+    query_offsets = (sample * count + row)[:, None] * (heads * dim) + channel_offsets
+    queries = load_block(q + query_offsets, row, channel_mask, False, is_padded)
+    grads = load_block(grad + query_offsets, row, channel_mask, False, is_padded)
     row_offset = (sample * heads + head) * count + row
     sum_, dot = tl.load(sums + row_offset)[:, None], tl.load(dots + row_offset)[:, None]
     columns = tl.load(query_columns + row[:, None] * depth + column[None, :])
     k += sample * tokens * heads * dim
     v += sample * tokens * heads * dim
     key_columns += frame.to(tl.int64) * depth * columns_stride
-    key_offsets = key[:, None] * (heads * dim) + across
+    key_offsets = key[:, None] * (heads * dim) + channel_offsets
     column_offsets = column[:, None] * columns_stride + key[None, :]
     total = tl.zeros([block_queries, block_dim], tl.float32)
     for first in tl.range(0, tokens, block_keys, num_stages=in_flight):
-        key_in = key < tokens - first
-        keys = load_block(k + key_offsets, key_in, channel_in, True, True)
-        values = load_block(v + key_offsets, key_in, channel_in, True, True)
+        key_mask = key < tokens - first
+        keys = load_block(k + key_offsets, key_mask, channel_mask, True, True)
+        values = load_block(v + key_offsets, key_mask, channel_mask, True, True)
         scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
         weights = product_weights(
             columns, tl.load(key_columns + column_offsets), slope, above, floor, steep
         )
-        scores = tl.where(key_in[None, :], scores * score_scale - sum_, float("-inf"))
+        scores = tl.where(key_mask[None, :], scores * score_scale - sum_, float("-inf"))
         change = tl.dot(grads, tl.trans(values), input_precision="ieee") - dot
         change *= tl.exp2(scores) * weights
         total = tl.dot(change.to(keys.dtype), keys, total, input_precision="ieee")
@@ -82,7 +82,7 @@ def query_gradient_kernel(
         v += block_keys * heads * dim
         key_columns += block_keys
     tl.store(
-        q_grad + query_offsets, (total * scale).to(q_grad.dtype.element_ty), channel_in[None, :]
+        q_grad + query_offsets, (total * scale).to(q_grad.dtype.element_ty), channel_mask[None, :]
     )
 
 
@@ -123,17 +123,17 @@ def key_gradients_kernel(
     first_key, key = tl.program_id(0).to(tl.int64) * block_keys, tl.arange(0, block_keys)
     head, heads, sample = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     row, channel = tl.arange(0, block_queries), tl.arange(0, block_dim)
-    column, channel_in, wide = tl.arange(0, depth), channel < dim, dim < block_dim
-    key_in, across = key < tokens - first_key, channel[None, :] + head * dim
-    lines = (sample * tokens + first_key) * heads * dim
-    key_offsets = key[:, None] * (heads * dim) + across
-    keys = load_block(k + lines + key_offsets, key_in, channel_in, True, True)
-    values = load_block(v + lines + key_offsets, key_in, channel_in, True, True)
+    column, channel_mask, is_padded = tl.arange(0, depth), channel < dim, dim < block_dim
+    key_mask, channel_offsets = key < tokens - first_key, channel[None, :] + head * dim
+    token_offset = (sample * tokens + first_key) * heads * dim
+    key_offsets = key[:, None] * (heads * dim) + channel_offsets
+    keys = load_block(k + token_offset + key_offsets, key_mask, channel_mask, True, True)
+    values = load_block(v + token_offset + key_offsets, key_mask, channel_mask, True, True)
     q += sample * count * heads * dim
     grad += sample * count * heads * dim
     sums += (sample * heads + head) * count
     dots += (sample * heads + head) * count
-    row_offsets = row[:, None] * (heads * dim) + across
+    row_offsets = row[:, None] * (heads * dim) + channel_offsets
     key_columns += first_key
     key_total = tl.zeros([block_keys, block_dim], tl.float32)
     value_total = tl.zeros([block_keys, block_dim], tl.float32)
@@ -142,8 +142,8 @@ def key_gradients_kernel(
         first = frame * padded + block % blocks * block_queries
         # In 32 bit, which fits a launch and spills nothing.
         query_offsets = first * heads * dim + row_offsets
-        queries = load_block(q + query_offsets, row, channel_in, False, wide)
-        grads = load_block(grad + query_offsets, row, channel_in, False, wide)
+        queries = load_block(q + query_offsets, row, channel_mask, False, is_padded)
+        grads = load_block(grad + query_offsets, row, channel_mask, False, is_padded)
         sum_, dot = tl.load(sums + first + row)[None, :], tl.load(dots + first + row)[None, :]
         frame_offset = frame.to(tl.int64) * depth * columns_stride
         weights = product_weights(
@@ -159,6 +159,8 @@ def key_gradients_kernel(
         value_total = tl.dot(shares.to(grads.dtype), grads, value_total, input_precision="ieee")
         change = (tl.dot(values, tl.trans(grads), input_precision="ieee") - dot) * shares
         key_total = tl.dot(change.to(queries.dtype), queries, key_total, input_precision="ieee")
-    inside = key_in[:, None] & channel_in[None, :]
-    tl.store(k_grad + lines + key_offsets, (key_total * scale).to(k_grad.dtype.element_ty), inside)
-    tl.store(v_grad + lines + key_offsets, value_total.to(v_grad.dtype.element_ty), inside)
+    inside = key_mask[:, None] & channel_mask[None, :]
+    tl.store(
+        k_grad + token_offset + key_offsets, (key_total * scale).to(k_grad.dtype.element_ty), inside
+    )
+    tl.store(v_grad + token_offset + key_offsets, value_total.to(v_grad.dtype.element_ty), inside)

@@ -11,15 +11,15 @@ import triton.language as tl
 
 
 @triton.jit
-def load_block(place, key_in, channel_in, cut: tl.constexpr, padded: tl.constexpr):
+def load_block(pointers, key_in, channel_in, cut: tl.constexpr, padded: tl.constexpr):
     """Load a block of keys or values, masked where it exceeds the tokens (``cut``) or the channels
     (``padded``)."""
     if cut:
-        block = tl.load(place, mask=key_in[:, None] & channel_in[None, :], other=0.0)
+        block = tl.load(pointers, mask=key_in[:, None] & channel_in[None, :], other=0.0)
     elif padded:
-        block = tl.load(place, mask=channel_in[None, :], other=0.0)
+        block = tl.load(pointers, mask=channel_in[None, :], other=0.0)
     else:
-        block = tl.load(place)
+        block = tl.load(pointers)
     return block
 
 
@@ -127,21 +127,21 @@ def guided_product_kernel(
     end = tl.minimum(first_query + span, stop)
     first_query += tl.program_id(0) % blocks * block_queries
     query = first_query + tl.arange(0, block_queries)
-    row_in = (query >= start) & (query < end)
+    row_mask = (query >= start) & (query < end)
     frame, first_frame = query // per_frame, first_query // per_frame
     head, sample = tl.program_id(1), tl.program_id(2).to(tl.int64)
     channel, key = tl.arange(0, block_dim), tl.arange(0, block_keys)
-    column, channel_in = tl.arange(0, depth * frames), channel < dim
+    column, channel_mask = tl.arange(0, depth * frames), channel < dim
 
-    line, place = (query - start) // width, (query - start) % width
-    inside = row_in[:, None] & channel_in[None, :]
-    across = head * dim + channel[None, :]
+    query_row, query_column = (query - start) // width, (query - start) % width
+    inside = row_mask[:, None] & channel_mask[None, :]
+    channel_offsets = head * dim + channel[None, :]
     queries = tl.load(
         q
         + sample * q_batch
-        + line.to(tl.int64)[:, None] * q_row
-        + place[:, None] * q_token
-        + across,
+        + query_row.to(tl.int64)[:, None] * q_row
+        + query_column[:, None] * q_token
+        + channel_offsets,
         mask=inside,
         other=0.0,
     )
@@ -149,7 +149,7 @@ def guided_product_kernel(
     is_own_frame = (frame - first_frame)[:, None] == column[None, :] // depth
     columns = tl.load(
         query_columns + query[:, None] * depth + column[None, :] % depth,
-        mask=row_in[:, None] & is_own_frame,
+        mask=row_mask[:, None] & is_own_frame,
         other=0.0,
     )
     # Bases move in 64 bit; what is added within a block is small.
@@ -175,7 +175,7 @@ def guided_product_kernel(
                 total,
                 mixed,
                 key,
-                channel_in,
+                channel_mask,
                 score_scale,
                 shift,
                 slope,
@@ -189,7 +189,7 @@ def guided_product_kernel(
             v += block_keys * v_token
             key_columns += block_keys
     for first in tl.range(whole, tokens, block_keys, num_stages=1 if apart else in_flight):
-        key_in = key < tokens - first
+        key_mask = key < tokens - first
         largest, total, mixed = _add_keys(
             queries,
             columns,
@@ -199,8 +199,8 @@ def guided_product_kernel(
             largest,
             total,
             mixed,
-            key_in,
-            channel_in,
+            key_mask,
+            channel_mask,
             score_scale,
             shift,
             slope,
@@ -220,15 +220,15 @@ def guided_product_kernel(
             + (frame - start // per_frame) * sums_frame
             + query % per_frame,
             tl.where(total > 0, largest + tl.log2(total), float("inf")),
-            mask=row_in,
+            mask=row_mask,
         )
     mixed = mixed / tl.where(total > 0, total, 1.0)[:, None]
     tl.store(
         out
         + sample * out_batch
-        + line.to(tl.int64)[:, None] * out_row
-        + place[:, None] * out_token
-        + across,
+        + query_row.to(tl.int64)[:, None] * out_row
+        + query_column[:, None] * out_token
+        + channel_offsets,
         mixed.to(out.dtype.element_ty),
         mask=inside,
     )

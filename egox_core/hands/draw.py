@@ -52,7 +52,7 @@ def draw_hands(
             )
             nearest = scene_distance.nan_to_num(torch.inf)
         for hand in track.valid[t].nonzero()[:, 0]:
-            pixels = meets(rays, joints[t, hand]) & in_lens_flat
+            pixels = rays_near_hand(rays, joints[t, hand]) & in_lens_flat
             hit_distances, shade = cast_capsules(rays[pixels], joints[t, hand])
             visible_mask = hit_distances < nearest[pixels]
             pixel_numbers = pixels.nonzero()[visible_mask, 0]
@@ -68,7 +68,7 @@ def draw_hands(
     return pictures[..., :3], pictures[..., 3]
 
 
-def meets(rays: Tensor, joints: Tensor) -> Tensor:  # [N, 3], [21, 3] -> [N] bool
+def rays_near_hand(rays: Tensor, joints: Tensor) -> Tensor:  # [N, 3], [21, 3] -> [N] bool
     """Mark the rays that hit the sphere around a hand."""
     hand_centre = joints.mean(0)
     radius = (joints - hand_centre).norm(dim=-1).max() + RADII.max()

@@ -75,13 +75,13 @@ def read_hands(path: Path) -> HandTrack:
     return replace(track, reason=reason, note=note)
 
 
-def _joint_order(names: object, what: str) -> Tensor:  # [21] int64
+def _joint_order(names: object, label: str) -> Tensor:  # [21] int64
     """Find the index of each of our joints in a file's list of joint names."""
     if names is None:
         return torch.arange(len(JOINT_NAMES))
     if not isinstance(names, list) or sorted(map(str, names)) != sorted(JOINT_NAMES):
         raise EgoXInputError(
-            what,
+            label,
             got=repr(names)[:60],
             expected=f"each of these once, in the file's order: {', '.join(JOINT_NAMES)}",
             fix="rename the joints, or leave names out where they are in this order",
@@ -89,11 +89,11 @@ def _joint_order(names: object, what: str) -> Tensor:  # [21] int64
     return torch.tensor([names.index(name) for name in JOINT_NAMES])
 
 
-def _read_reasons(reasons: object, count: int, what: str) -> Tensor:  # [T, 2] int64
-    reason = as_tensor(reasons, what, count, len(SIDES)).long()
+def _read_reasons(reasons: object, count: int, label: str) -> Tensor:  # [T, 2] int64
+    reason = as_tensor(reasons, label, count, len(SIDES)).long()
     if not bool(torch.isin(reason, torch.arange(len(REASONS))).all()):
         raise EgoXInputError(
-            what,
+            label,
             got="an unknown number",
             expected=f"0 to {len(REASONS) - 1}",
             fix="leave reason out: whole hands are then valid",
@@ -119,7 +119,7 @@ def write_hands(track: HandTrack, path: Path) -> None:
     write_json(path, content, indent=None)
 
 
-def _flat_numbers(values: object, shape: tuple[int, ...], what: str) -> list[float]:
+def _flat_numbers(values: object, shape: tuple[int, ...], label: str) -> list[float]:
     """Flatten nested lists of numbers, with NaN for a null at any depth.
 
     Raises:
@@ -129,12 +129,12 @@ def _flat_numbers(values: object, shape: tuple[int, ...], what: str) -> list[flo
         return [float("nan")] * torch.Size(shape).numel()
     if shape:
         if isinstance(values, list) and len(values) == shape[0]:
-            return [number for row in values for number in _flat_numbers(row, shape[1:], what)]
+            return [number for row in values for number in _flat_numbers(row, shape[1:], label)]
     elif isinstance(values, int | float) and not isinstance(values, bool):
         if not abs(values) >= FARTHEST:  # NaN, as Python writes it, is unknown too
             return [float(values)]
     raise EgoXInputError(
-        what,
+        label,
         got=f"{len(values)} entries" if isinstance(values, list) else repr(values),
         expected=f"{shape[0]} entries, or null" if shape else "metres, or null where unknown",
         fix="write it as hands.write_hands does",

@@ -33,7 +33,7 @@ def in_metres(
     # A key of UNITS; None: not stated.
     unit: str | None,
     believed: Tensor,  # [T, 2] bool, hands that aren't doubted already
-    what: str,
+    label: str,
 ) -> tuple[Tensor, str]:
     """Convert joints to metres, with a note on the unit.
 
@@ -47,13 +47,13 @@ def in_metres(
     spread = (joints - centres[:, :, None]).norm(dim=-1).nanmedian(-1).values
     if (centres.norm(dim=-1) < 3 * spread)[torch.isfinite(spread)].double().mean() > 0.5:
         raise EgoXInputError(
-            what,
+            label,
             got="joints about the hand's own root",
             expected="places in the camera's axes",
             fix="add the network's translation to them: pred_cam_t, or the root's place",
         )
     if unit is not None:
-        check_choice(f"unit of {what}", unit, [*UNITS])
+        check_choice(f"unit of {label}", unit, [*UNITS])
     known_hands = joints[complete_hands(joints) & believed]
     if not len(known_hands):
         return joints / UNITS[unit or "m"], ""
@@ -63,7 +63,7 @@ def in_metres(
     if not shape_error < MAX_SHAPE_ERROR * (1 + 1 / len(known_hands)):
         odd_bone = int((bone_shares / SHARES).log().abs().argmax())
         raise EgoXInputError(
-            f"order of joints of {what}",
+            f"order of joints of {label}",
             got=f"bones of lengths that no hand has: joint {BONES[odd_bone][1]} is "
             f"{bone_shares[odd_bone] / SHARES[odd_bone]:.1f} times as far from joint {BONES[odd_bone][0]}",
             expected="wrist, then thumb to little finger, each from its root to its tip",
@@ -83,7 +83,7 @@ def in_metres(
         note = f"given in {unit}, by the hands' own size" if unit != "m" else ""
     if unit is None or not SIZES_M[0] < hand_size / UNITS[unit] < SIZES_M[1]:
         raise EgoXInputError(
-            f"unit of {what}",
+            f"unit of {label}",
             got=f"hands whose bones are {hand_size:.3g} long together, in {unit or 'a unit not stated'}",
             expected="0.8 m",
             fix=f"state the joints' unit as 'unit': {', '.join(UNITS)}",
@@ -91,7 +91,7 @@ def in_metres(
     behind_mask = known_hands[:, 0, 2] <= 0
     if behind_mask.double().mean() > 0.5:
         raise EgoXInputError(
-            what,
+            label,
             got=f"{int(behind_mask.sum())} of {len(known_hands)} hands behind the camera",
             expected="OpenCV's axes: x right, y down, z forward",
             fix="turn the signs of y and z if they are OpenGL's (y up, z back); joints about a "

@@ -19,7 +19,7 @@ from .track import (
     HandTrack,
     bone_lengths,
     complete_hands,
-    look_up_in,
+    look_up_per_frame,
     wrist_turns,
 )
 
@@ -58,10 +58,10 @@ def judged_hands(
     doubt_masks: list[tuple[int, Tensor]] = []  # by reason; the last one that applies counts
     mask = mask if mask is not None and bool(mask.any()) else None  # an empty one tells nothing
     _, pixels, in_picture = camera.look_up(joints)
-    on_wearer = in_picture if mask is None else in_picture & (look_up_in(mask, pixels) > 0)
+    on_wearer = in_picture if mask is None else in_picture & (look_up_per_frame(mask, pixels) > 0)
     note = "their distance is the network's own: no depth at the wrists"
     if depth_m is not None:
-        wrist_z = look_up_in(depth_m, pixels[..., 0]) + WRIST_M
+        wrist_z = look_up_per_frame(depth_m, pixels[..., 0]) + WRIST_M
         scales_at_wrists = (wrist_z / joints[..., 0, 2])[
             complete_mask & on_wearer[..., 0] & torch.isfinite(wrist_z)
         ]

@@ -117,7 +117,7 @@ class HandTrack:
             self,
             joints=self.joints[frames],
             reason=self.reason[frames],
-            frames=self.frames.of(frames),
+            frames=self.frames.select(frames),
         )
 
     def in_use(self, frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
@@ -133,7 +133,7 @@ class HandTrack:
             self,
             joints=self.joints[entries.at],
             reason=self.reason[entries.at],
-            frames=frames.bare,
+            frames=frames.without_sizes,
             note="; ".join(filter(None, [self.note, str(entries.remark)])),
         )
 
@@ -175,9 +175,11 @@ class HandTrack:
                 expected=f"{len(trajectory)}, as the ego path",
                 fix="make both of the frames in use",
             )
-        return self._transformed(trajectory.ego.upright.seen_from(trajectory.known_exo))
+        return self._transformed(trajectory.ego.upright.seen_from(trajectory.required_exo))
 
-    def beside(self, depth_m: Tensor, camera: CameraModel) -> HandTrack:  # [T, H, W] z depth of exo
+    def with_depth_check(
+        self, depth_m: Tensor, camera: CameraModel
+    ) -> HandTrack:  # [T, H, W] z depth of exo
         """Warn if the hands' distance disagrees with the depth video at the wrists.
 
         What hides them, as a back does, is nearer, too, but it stays where it is while they
@@ -185,7 +187,7 @@ class HandTrack:
         """
         _, pixels, in_picture = camera.look_up(self.joints[:, :, 0])
         wrist_z = self.joints[:, :, 0, 2]
-        depth_ratio = (look_up_in(depth_m, pixels) + WRIST_M) / wrist_z
+        depth_ratio = (look_up_per_frame(depth_m, pixels) + WRIST_M) / wrist_z
         looked_mask = self.valid & in_picture & torch.isfinite(depth_ratio)
         factor = float(depth_ratio[looked_mask].median()) if looked_mask.sum() >= MIN_LOOKS else 1.0
         deviations = (depth_ratio[looked_mask] / factor - 1).abs()
@@ -202,6 +204,8 @@ class HandTrack:
             f"the depth has the wrists {factor:.2f} times as far; the hands are left as they are"
         )
         return replace(self, note="; ".join(filter(None, (self.note, sentence))))
+
+    beside = with_depth_check  # its name until 1.3
 
     def _transformed(
         self,
@@ -221,7 +225,7 @@ def _restore(track: HandTrack, state: list) -> None:
 setattr(HandTrack, "__setstate__", _restore)  # noqa: B010  after the dataclass has set its own
 
 
-def look_up_in(maps: Tensor, pixels: Tensor) -> Tensor:
+def look_up_per_frame(maps: Tensor, pixels: Tensor) -> Tensor:
     """Look up the values of maps [T, H, W] at pixel numbers [T, ...], frame by frame."""
     return torch.stack(
         [maps[t].flatten()[pixel_numbers].double() for t, pixel_numbers in enumerate(pixels)]

@@ -40,8 +40,8 @@ def exo_turned_error(
     """
     from scipy.spatial.transform import Rotation
 
-    trajectory_in_scene = trajectory.tied(scene.exo)
-    exo = trajectory_in_scene.known_exo
+    trajectory_in_scene = trajectory.in_world_of(scene.exo)
+    exo = trajectory_in_scene.required_exo
     ego_from_exo = trajectory_in_scene.ego.seen_from(exo)
 
     def turned_path(rotation: Rotation) -> CameraTrajectory:

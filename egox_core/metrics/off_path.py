@@ -65,7 +65,7 @@ class _Level(NamedTuple):
     stride: int
     blur_px: float
     rounds: int
-    half: float  # squared error at which a pixel counts a quarter
+    half_weight_error: float  # squared error at which a pixel counts a quarter
 
 
 COARSE, MIDDLE, FINE = _Level(2, 2.0, 3, 0.5), _Level(2, 2.0, 4, 0.3), _Level(1, 0.5, 6, 0.15)
@@ -100,7 +100,7 @@ class PathError:
         """Median angle over the judged frames, or None if none could be judged."""
         return float(self.angle_deg.nanmedian()) if bool(self.judged.any()) else None
 
-    def moved(
+    def warp_classes(
         self,
         classes: Tensor,  # [T, H, W] of the ordered view's pixels
         # The camera of the ordered path.
@@ -128,6 +128,8 @@ class PathError:
                 torch.where(kept_mask, part_classes, turned_classes.where(in_lens, 0))
             )
         return torch.cat(moved_classes)
+
+    moved = warp_classes  # its name until 1.3
 
     def text(self) -> str:
         """Describe the deviation in one line."""
@@ -401,7 +403,7 @@ class _View:
     lens: np.ndarray  # [h, w]
     video: np.ndarray  # [h, w, 3] blurred
     scene: np.ndarray  # [s, s, 3] blurred
-    on: np.ndarray  # [s, s] bool, what the scene covers
+    covered_mask: np.ndarray  # [s, s] bool, what the scene covers
     points: np.ndarray  # [n, 3] of them, metres
     slope: np.ndarray  # [n, 2, 6] px per radian and metre
     block: np.ndarray  # [n] where each lies, for what goes together
@@ -423,7 +425,7 @@ class _View:
             lens=match.lens,
             video=cv2.GaussianBlur(match.video[t], (0, 0), level.blur_px),
             scene=blur_inside(match.views.pictures[t], mask, level.blur_px)[strided],
-            on=covered_mask,
+            covered_mask=covered_mask,
             points=match.views.rays[strided][covered_mask] * metres,
             block=row * (RENDER_PX // BLOCK_PX) + column,
             slope=np.concatenate((by_turn, by_point / metres[..., None]), -1),
@@ -444,10 +446,10 @@ class _View:
         valid &= (uv >= 0).all(1) & (uv <= (width - 1, height - 1)).all(1)
         column, row = np.rint(uv[valid]).astype(np.int64).T
         valid[valid] = self.lens[row, column] > 0.5
-        video_positions = np.full((*self.on.shape, 2), -9.0, np.float32)
-        video_positions[self.on] = np.where(valid[:, None], uv, -9.0)
-        mask = np.zeros(self.on.shape, np.float32)
-        mask[self.on] = valid
+        video_positions = np.full((*self.covered_mask.shape, 2), -9.0, np.float32)
+        video_positions[self.covered_mask] = np.where(valid[:, None], uv, -9.0)
+        mask = np.zeros(self.covered_mask.shape, np.float32)
+        mask[self.covered_mask] = valid
         # OpenCV takes None for the second map, which its stubs don't know.
         video = cv2.remap(  # ty: ignore[no-matching-overload]
             self.video, video_positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
@@ -475,10 +477,10 @@ def _align_frame(view: _View, pose: _Pose, level: _Level) -> _Pose:
             return _Pose(rotation, shift)
         differences = (video - scene)[inner_mask]
         error = np.square(differences).mean(1)
-        weight = 1 / np.square(1 + error / level.half)
+        weight = 1 / np.square(1 + error / level.half_weight_error)
         gradient_y, gradient_x = np.gradient(video + scene, axis=(0, 1))
         gradient = np.stack((gradient_x[inner_mask], gradient_y[inner_mask]), -1) / 2  # [n, 3, 2]
-        slope = gradient @ view.slope[inner_mask[view.on]]  # [n, 3, 6]
+        slope = gradient @ view.slope[inner_mask[view.covered_mask]]  # [n, 3, 6]
         weighted_slope = slope * weight[:, None, None]
         gradients = np.einsum("nci,nc->ni", weighted_slope, differences)
         noise = CORRELATED_PIXELS / level.stride**2 * float(error @ weight / weight.sum())
@@ -501,7 +503,7 @@ def _align_frame(view: _View, pose: _Pose, level: _Level) -> _Pose:
     score = (video[overlap_mask] * scene[overlap_mask]).sum() / max(
         math.sqrt(np.square(video[overlap_mask]).sum() * np.square(scene[overlap_mask]).sum()), 1e-9
     )
-    block_numbers = view.block[inner_mask[view.on]]
+    block_numbers = view.block[inner_mask[view.covered_mask]]
     block_sums = np.stack(
         [np.bincount(block_numbers, axis_gradients) for axis_gradients in gradients.T], -1
     )

@@ -92,14 +92,14 @@ def keep_observed(
             (frame.numpy(), prior_frame.numpy()),
             (classes >= EARLIER).numpy(),
         )
-        departure_marks = departs(*frame_and_prior, observed)
+        departure_marks = mark_departures(*frame_and_prior, observed)
         judged_frames[t] = departure_marks is not None
         departure_marks = np.zeros_like(observed) if departure_marks is None else departure_marks
-        prior_share = keep * kept_share(observed & bool(judged_frames[t]), departure_marks)
+        prior_share = keep * prior_weight(observed & bool(judged_frames[t]), departure_marks)
         redrawn_store.append(departure_marks)
         kept_store.append(prior_share >= 0.5)
         if mixed_frames is not None:
-            mixed_frames.append(blended(*frame_and_prior, prior_share))
+            mixed_frames.append(blend_prior(*frame_and_prior, prior_share))
     return (
         video if mixed_frames is None else mixed_frames.tensor(),
         redrawn_store.tensor(),
@@ -108,7 +108,7 @@ def keep_observed(
     )
 
 
-def departs(
+def mark_departures(
     video: np.ndarray,  # [H, W, 3]
     prior: np.ndarray,  # [H, W, 3]
     observed: np.ndarray,  # [H, W] bool
@@ -143,8 +143,8 @@ def departs(
         departure_marks[:] = True
         texture_agrees = texture_agrees or texture_fits(
             edge_pictures[0],
-            _shifted(edge_pictures[1], move),
-            observed_mask * _shifted(observed_mask, move),
+            _shift_picture(edge_pictures[1], move),
+            observed_mask * _shift_picture(observed_mask, move),
         )
     if not texture_agrees:
         return None
@@ -234,7 +234,7 @@ def texture_fits(
     )
 
 
-def kept_share(
+def prior_weight(
     observed: np.ndarray,  # [H, W] bool
     redrawn: np.ndarray,  # [H, W] bool
 ) -> np.ndarray:  # [H, W] float32 0...1
@@ -248,7 +248,7 @@ def kept_share(
     return cv2.blur(keep_mask.astype(np.float32), (FEATHER_PX, FEATHER_PX))
 
 
-def blended(
+def blend_prior(
     video: np.ndarray,  # [H, W, 3]
     prior: np.ndarray,  # [H, W, 3]
     prior_share: np.ndarray,  # [H, W] of the prior
@@ -259,7 +259,7 @@ def blended(
     return (video + prior_share[..., None] * difference).clip(0, 1)
 
 
-def _shifted(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
+def _shift_picture(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
     """Shift a picture by (down, right) pixels, with 0 beyond the border."""
     down, right = (REACH + step for step in move)
     height, width = picture.shape

@@ -21,7 +21,7 @@ class SweepPoint:
         return f"lambda_g {self.lambda_g:g}, LoRA {self.strength:g}"
 
 
-def read_numbers(text: str, what: str) -> tuple[float, ...]:
+def read_numbers(text: str, label: str) -> tuple[float, ...]:
     """Read numbers separated by commas, semicolons or spaces, without repetitions.
 
     Raises:
@@ -35,7 +35,7 @@ def read_numbers(text: str, what: str) -> tuple[float, ...]:
             number = math.nan
         if not math.isfinite(number):
             raise EgoXInputError(
-                what,
+                label,
                 got=repr(part),
                 expected="numbers separated by commas",
                 fix="write for instance 0, 1, 3",
@@ -43,7 +43,7 @@ def read_numbers(text: str, what: str) -> tuple[float, ...]:
         numbers.append(number)
     if not numbers:
         raise EgoXInputError(
-            what, got="nothing", expected="at least one number", fix="write for instance 0, 1, 3"
+            label, got="nothing", expected="at least one number", fix="write for instance 0, 1, 3"
         )
     return tuple(dict.fromkeys(numbers))
 

@@ -77,7 +77,7 @@ def attention_view(
             fix="give as many exo and ego frames as were sampled",
         )
     rows = record.rows([query], progress)
-    heat_maps = heats(record, rows, query // (record.grid[1] * record.grid[3]))
+    heat_maps = attention_heat_maps(record, rows, query // (record.grid[1] * record.grid[3]))
     caption = f"ego frame {frame}, pixel {pixel[0]}, {pixel[1]}"
     attention_picture = attention_grid(
         exo_images[frame], ego_images[frame], pixel, heat_maps, caption
@@ -85,7 +85,7 @@ def attention_view(
     return attention_picture, heat_maps, attention_report(record, rows)
 
 
-def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[Heat]:
+def attention_heat_maps(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[Heat]:
     """Compute the heat maps of the first query in ``rows``: weight g, attention with geometry,
     attention without.
 
@@ -203,18 +203,20 @@ def _draw_overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
     """Draw a heat map over a grey picture, more opaque for higher values."""
     height, width = picture.shape[:2]
     has_value = np.isfinite(heat.values)
-    share = np.clip(
+    heat_share = np.clip(
         (np.where(has_value, heat.values, heat.low) - heat.low) / (heat.high - heat.low), 0, 1
     )
-    share = cv2.resize(share.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    heat_share = cv2.resize(
+        heat_share.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR
+    )
     value_mask = cv2.resize(
         has_value.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST
     )
-    map_colours = 255 * colour_table()[np.clip(share * 255, 0, 255).astype(np.uint8)]
+    map_colours = 255 * colour_table()[np.clip(heat_share * 255, 0, 255).astype(np.uint8)]
     grey_picture = np.repeat(
         cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2
     ).astype(np.float32)
-    opacity = ((0.35 + 0.45 * share) * value_mask)[..., None]
+    opacity = ((0.35 + 0.45 * heat_share) * value_mask)[..., None]
     return (grey_picture * (1 - opacity) + map_colours * opacity).round().astype(np.uint8)
 
 
@@ -264,8 +266,8 @@ def _mark_pixel(picture: np.ndarray, pixel: tuple[int, int], scale: float) -> np
 def _centre_picture(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     tile = np.full((height, width, 3), BACKGROUND, np.uint8)
     left = max(0, (width - picture.shape[1]) // 2)
-    cropped = picture[:height, :width]
-    tile[: cropped.shape[0], left : left + cropped.shape[1]] = cropped
+    cropped_picture = picture[:height, :width]
+    tile[: cropped_picture.shape[0], left : left + cropped_picture.shape[1]] = cropped_picture
     return tile
 
 

@@ -298,13 +298,13 @@ def _exo_and_moving_video(videos: list[Path]) -> tuple[Path | None, Path | None]
     return _choose_one("exo video", videos, (EXO,)), None
 
 
-def _choose_one(what: str, files: list[Path], preferred: tuple[str, ...]) -> Path | None:
+def _choose_one(label: str, files: list[Path], preferred: tuple[str, ...]) -> Path | None:
     """Choose the only file, or the one with a preferred name, and refuse several files."""
     preferred_files = [path for name in preferred for path in files if path.name == name]
     if len(files) < 2 or len(preferred_files) == 1:
         return next(iter(preferred_files or files), None)
     raise EgoXInputError(
-        what,
+        label,
         got=f"{len(files)}: {', '.join(path.name for path in files[:4])}",
         expected="one",
         fix=f"upload one take at a time, or name the one to use {preferred[0]}",

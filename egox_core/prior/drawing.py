@@ -74,7 +74,7 @@ def draw_points(
     if factor > 1:
         ego = ego.resized(width * factor, height * factor)
     size = ego.camera.stored_size
-    projected_points = screen_points(points, ego, options)
+    projected_points = project_visible_points(points, ego, options)
     if options.gap_reach:
         reaches = (options.splat.reach, options.gap_reach)
         tight_image, wide_image = splat_reaches(projected_points, *size, reaches)
@@ -86,7 +86,7 @@ def draw_points(
     return shrink(image, factor) if factor > 1 else image
 
 
-def screen_points(
+def project_visible_points(
     points: PointSet,
     ego: CameraPath,
     options: PriorOptions,

@@ -103,18 +103,18 @@ class LookAwayMemory:
             self._depth_m = list(torch.full(prior.shape[:3], torch.nan))
             return prior
         scene = build_scene(exo, depth, progress=self._progress)
-        trajectory = of_size(trajectory, prior)
+        trajectory = resize_ego_camera(trajectory, prior)
         self._unseen_masks = []
         self._depth_m = []
         filled = prior
         prior_frames = iter_ego_prior(
-            scene, trajectory, SEEN, on=self._drawing_device, progress=self._progress
+            scene, trajectory, SEEN, drawing_device=self._drawing_device, progress=self._progress
         )
         for t, frame in enumerate(prior_frames):
             ego = trajectory.ego.one(t)
             hole_mask = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
             # The last chunk's own places come with the known frames.
-            rgb, drawn_mask = self._draw(near(self._chunks[:-1], ego), ego)
+            rgb, drawn_mask = self._draw(nearby_points(self._chunks[:-1], ego), ego)
             refilled_mask = hole_mask & drawn_mask
             if bool(refilled_mask.any()):
                 filled = prior.clone() if filled is prior else filled
@@ -129,7 +129,7 @@ class LookAwayMemory:
         trajectory: CameraTrajectory,
     ) -> None:
         """Store a chunk's static pixels at unseen places in the memory."""
-        trajectory = of_size(trajectory, video)
+        trajectory = resize_ego_camera(trajectory, video)
         frames = range(0, len(video), FRAMES_PER_LATENT)
         known_depths = torch.cat(
             [self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames]
@@ -145,7 +145,9 @@ class LookAwayMemory:
         ):
             ego = trajectory.ego.one(t)
             guessed_depth = guess_depth(self._depth_m[t], median_m)
-            _, remembered_mask = self._draw(PointSet.join(near(self._chunks, ego), new_points), ego)
+            _, remembered_mask = self._draw(
+                PointSet.join(nearby_points(self._chunks, ego), new_points), ego
+            )
             frame_from_ego = invert(ego.at(0))
             surface_points = transform(frame_from_ego, (rays * guessed_depth[..., None]).double())
             still_mask = looks_same(
@@ -173,7 +175,7 @@ class LookAwayMemory:
         return picture_and_mask
 
 
-def near(kept: Sequence[Kept], ego: CameraPath) -> PointSet:
+def nearby_points(kept: Sequence[Kept], ego: CameraPath) -> PointSet:
     """Join the remembered points of chunks whose head position was close to a pose."""
     centre = camera_centre(ego.at(0))
     close_chunks = (
@@ -184,7 +186,7 @@ def near(kept: Sequence[Kept], ego: CameraPath) -> PointSet:
     return PointSet.join(PointSet.empty(), *(chunk.points for chunk in close_chunks))
 
 
-def of_size(
+def resize_ego_camera(
     trajectory: CameraTrajectory,
     pictures: Tensor,  # [T, H, W, 3]
 ) -> CameraTrajectory:

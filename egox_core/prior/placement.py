@@ -170,7 +170,7 @@ def check_placement(
     sees_nothing = placement.covered < NO_COVERAGE
     if faults and abs(math.log(placement.ratio)) <= math.log(SCALE_OFF):
         # Estimated depth may be off by as much: if that is all, nothing is known to be wrong.
-        scaled_heads = [head.read({"depth_m": scaled(placement.ratio)}) for head in heads]
+        scaled_heads = [head.read({"depth_m": scale_by(placement.ratio)}) for head in heads]
         faults = faults if measure(scaled_heads).words() else []
     if (
         not faults
@@ -217,7 +217,7 @@ def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Pro
     fits = {}
     scale_reading = f"depth in another unit or of another lens: scale it by {placement.ratio:.2g}"
     if math.log(SCALE_OFF) < abs(math.log(placement.ratio)) < math.log(PLAIN):
-        readings.append((scale_reading, {"depth_m": scaled(placement.ratio)}))
+        readings.append((scale_reading, {"depth_m": scale_by(placement.ratio)}))
     for index, (name, changes) in enumerate(readings):
         progress(index, len(readings), "readings of poses and depth")
         changed_placement = measure([head.read(changes) for head in heads])
@@ -287,7 +287,7 @@ def seen_heads(
                 rays=rays.flatten(0, 1),
                 depth_m=(depth_samples * rays[..., 2]).flatten(1),
                 body=body_mask.flatten(1).bool(),
-                ego=ego.resized(EGO_SIDE, EGO_SIDE).of(torch.tensor(frames)),
+                ego=ego.resized(EGO_SIDE, EGO_SIDE).select(torch.tensor(frames)),
             )
         )
     return heads
@@ -377,27 +377,27 @@ def _weighted_quantile(
     return values.gather(1, position)
 
 
-def flipped(w2c: Tensor) -> Tensor:
+def flip_camera_axes(w2c: Tensor) -> Tensor:
     """Convert poses between OpenGL's and OpenCV's camera axes."""
     return w2c * w2c.new_tensor([[1.0], [-1.0], [-1.0]])
 
 
-def rolled(quarters: int) -> Change:
+def roll_by(quarters: int) -> Change:
     """Return a function that rotates poses by quarter turns about the optical axis."""
     cosine, sine = ((0.0, 1.0), (0.0, -1.0))[quarters < 0]
     return lambda w2c: w2c.new_tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ w2c
 
 
-def scaled(factor: float | tuple[float, ...]) -> Change:
+def scale_by(factor: float | tuple[float, ...]) -> Change:
     """Return a function that scales depth by a factor, or poses by a factor per column."""
     return lambda values: values * values.new_tensor(factor)
 
 
 AXES: Mapping[str, Change] = {
     "that are camera-to-world: invert them": invert,
-    "in OpenGL's axes: negate rows y and z of each w2c": flipped,
+    "in OpenGL's axes: negate rows y and z of each w2c": flip_camera_axes,
     "in OpenGL's axes and camera-to-world: invert them, then negate rows y and z": lambda w2c: (
-        flipped(invert(w2c))
+        flip_camera_axes(invert(w2c))
     ),
 }
 UNITS = (
@@ -423,18 +423,18 @@ READINGS: tuple[tuple[str, Mapping[str, Change]], ...] = (
         (
             "ego poses of an upright picture with the lens of a turned sensor, or the reverse: choose "
             f"the camera that they are of (they are turned by {90 * quarters} degrees)",
-            {"ego": rolled(quarters)},
+            {"ego": roll_by(quarters)},
         )
         for quarters in (1, -1)
     ),
     *(
-        (f"depth in {unit}: scale it by {factor:g}", {"depth_m": scaled(factor)})
+        (f"depth in {unit}: scale it by {factor:g}", {"depth_m": scale_by(factor)})
         for unit, factor in UNITS
     ),
     *(
         (
             f"poses in {unit}: scale their t by {factor:g}",
-            dict.fromkeys(POSES, scaled((1, 1, 1, factor))),
+            dict.fromkeys(POSES, scale_by((1, 1, 1, factor))),
         )
         for unit, factor in UNITS[:2]
     ),

@@ -216,7 +216,7 @@ def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     could see."""
     path = candidate.trajectory
     ego = path.ego.resized(EGO_SIZE, EGO_SIZE)
-    exo = path.known_exo
+    exo = path.required_exo
     rays, in_lens = ego.camera.pixel_rays(torch.float64)
     rays = rays[in_lens]
     facing_from, facing_to = (math.cos(math.radians(angle)) for angle in FACING_DEG)

@@ -65,14 +65,19 @@ def render_ego_prior(
         for name, shape_and_type in maps.items()
     }
     for frame in iter_ego_prior(
-        scene, trajectory, options, classes=classes, on=drawing_device, progress=progress
+        scene,
+        trajectory,
+        options,
+        classes=classes,
+        drawing_device=drawing_device,
+        progress=progress,
     ):
         for name, store in stores.items():
             store.append(getattr(frame, name).numpy())
     if notes is not None:
         notes += drawing_device.notes
     tensors: dict[str, Any] = {name: store.tensor() for name, store in stores.items()}
-    return EgoPrior(trajectory=trajectory.tied(scene.exo), **tensors)
+    return EgoPrior(trajectory=trajectory.in_world_of(scene.exo), **tensors)
 
 
 def iter_ego_prior(
@@ -82,7 +87,7 @@ def iter_ego_prior(
     *,
     frames: Sequence[int] | None = None,
     classes: bool = False,
-    on: DrawingDevice | None = None,
+    drawing_device: DrawingDevice | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[PriorFrame]:
     """Render the prior frame by frame, so that memory does not grow with the clip.
@@ -90,7 +95,7 @@ def iter_ego_prior(
     Args:
         scene: from :func:`egox_core.scene.build_scene`.
         trajectory: ego camera and poses, at least as many as the scene has frames, tied to its
-            world as :meth:`.CameraTrajectory.tied` says.
+            world as :meth:`.CameraTrajectory.in_world_of` says.
         frames: of the clip, those to render; default: all.
         classes: say of every pixel where it comes from, too.
         on: where to draw; default: the options' device.
@@ -103,7 +108,7 @@ def iter_ego_prior(
     ego = ego_in_scene(scene, trajectory)
     check_scene(scene)
     frames = range(scene.frame_count) if frames is None else frames
-    on = on or DrawingDevice(options)
+    drawing_device = drawing_device or DrawingDevice(options)
     sight_lines = None
     if classes or options.hidden_lines == "leave out":
         sight_lines = SightLines(scene, ego, options.splat)
@@ -112,7 +117,7 @@ def iter_ego_prior(
         rays, inside_lens = ego.camera.pixel_rays()
         ray_z = torch.where(inside_lens, rays[..., 2], torch.nan)
         static = scene.mean_background(progress) if options.static == "mean" else scene.static
-        on.notes += _filter_warning(static, options) + _near_scene_warning(
+        drawing_device.notes += _filter_warning(static, options) + _near_scene_warning(
             static, ego.one(0), options
         )
         static_points_on = lru_cache(maxsize=1)(_reliable(static, options).to)
@@ -133,7 +138,7 @@ def iter_ego_prior(
                 )
                 return image.rgb.cpu(), image.coverage.cpu(), image.depth.cpu(), seen_classes
 
-            rgb, coverage, depth, seen_classes = on.draw(picture)
+            rgb, coverage, depth, seen_classes = drawing_device.draw(picture)
             if seen_classes is not None and options.hidden_lines == "leave out":
                 coverage = coverage & (seen_classes != DOUBTFUL)
                 rgb = rgb * coverage[..., None]

@@ -86,7 +86,7 @@ class SplatImage:
     off: Tensor
 
 
-def blank(width: int, height: int, device: torch.device | str = "cpu") -> SplatImage:
+def empty_image(width: int, height: int, device: torch.device | str = "cpu") -> SplatImage:
     """Make an empty picture."""
     return SplatImage(
         rgb=torch.zeros(height, width, 3, device=device),

@@ -13,7 +13,7 @@ from .splat_points import (
     ScreenPoints,
     SplatImage,
     SplatOptions,
-    blank,
+    empty_image,
     patches,
     seen_from_behind,
 )
@@ -37,7 +37,7 @@ def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOpt
     Its plain twin is ``tests/twins/splat.py``.
     """
     if len(points) == 0:
-        return blank(width, height, points.uv.device)
+        return empty_image(width, height, points.uv.device)
     if options.style == "composite":
         return _composite(points, width, height, options)
     return splat_reaches(points, width, height, (options.reach,))[0]
@@ -58,7 +58,7 @@ def splat_reaches(
     device = points.uv.device
     pixels = height * width
     if len(points) == 0:
-        return [blank(width, height, device) for _ in reaches]
+        return [empty_image(width, height, device) for _ in reaches]
     fronts = torch.full((len(reaches), pixels), float("inf"), device=device)
     # All pairs are stored for the second pass where they are few enough (the rule), else computed
     # again.
@@ -185,11 +185,11 @@ def _point_pixel_pairs(
                 point_numbers,
                 torch.where(in_picture_mask, v * width + u, 0),
                 torch.where(in_picture_mask, torch.maximum(offset_u, offset_v), torch.inf),
-                tent(offset_u) * tent(offset_v) * in_picture_mask,
+                tent_weight(offset_u) * tent_weight(offset_v) * in_picture_mask,
             )
 
 
-def tent(
+def tent_weight(
     distance: Tensor,  # [...] in samples
 ) -> Tensor:  # [...]
     """Weigh samples by distance: 1 at the sample, falling linearly to 0 at BLEND."""

@@ -20,7 +20,7 @@ from ..remarks import Remark, RemarkKind
 from ..types import CameraTrajectory, of_frames
 from ..video import reproject
 from .fit import NOT_TESTABLE, WRONG, CameraFit
-from .hand_gaps import MIN_HAND_SHARE, HandGaps, bridged, hands_at_rest
+from .hand_gaps import MIN_HAND_SHARE, HandGaps, bridge_gaps, hands_at_rest
 from .videos import MAX_S, PictureKind
 
 TIPS = tuple(index for index, name in enumerate(JOINT_NAMES) if name.endswith("_tip"))
@@ -165,7 +165,7 @@ def make_episodes(
         trajectory.check_moments(hands.frames, "hands")
         fit = replace(fit, notes=(*fit.notes, *trajectory.other_hands(hands.frames)))
     times_s = trajectory.frames.times_s
-    frame_numbers = frames_at(times_s, fps, resample, name)
+    frame_numbers = nearest_frames(times_s, fps, resample, name)
     if (seconds := len(frame_numbers) / fps) > MAX_S:
         sentence = (
             f"{seconds:.0f} s in a file of its own: readers may not find its frames; cut the clip"
@@ -194,8 +194,8 @@ def make_episodes(
             videos[key] = kind, redrawn.expand(-1, -1, -1, channels)
     path = of_frames(trajectory, frame_numbers)
     ego_lens = written_lens.upright()
-    upright_exo = path.known_exo.resized(exo.shape[2], exo.shape[1]).upright
-    columns = filled(
+    upright_exo = path.required_exo.resized(exo.shape[2], exo.shape[1]).upright
+    columns = fill_columns(
         {
             "egox.ego_generated": generated,
             **_pose_columns("ego", replace(path.ego.upright, lens=ego_lens)),
@@ -223,7 +223,7 @@ def make_episodes(
             )
             hand_columns["egox.hand_label_px"] = label_px[piece]
             other_columns = {key: values[piece] for key, values in columns.items()}
-            pieces.append((piece, filled({**hand_columns, **other_columns}, len(piece))))
+            pieces.append((piece, fill_columns({**hand_columns, **other_columns}, len(piece))))
     return [
         Episode(
             name=piece_name(name, number, len(pieces)),
@@ -245,7 +245,7 @@ def piece_name(name: str, number: int, count: int) -> str:
     return name if count == 1 else f"{name}_{number + 1}of{count}"
 
 
-def filled(
+def fill_columns(
     # One value for all frames, or [T, ...].
     columns: Mapping[str, Any],
     count: int,  # T
@@ -259,7 +259,7 @@ def filled(
     return filled_columns
 
 
-def frames_at(
+def nearest_frames(
     times_s: Tensor,  # [T] float64, rising
     fps: int,
     resample: bool,
@@ -304,13 +304,15 @@ def _state_and_action(
     next_frames = torch.arange(1, count + 1).clamp(max=count - 1)
 
     def state_numbers(frames: Tensor) -> Tensor:  # [T, 2, 24]
-        joints, turns = hands.select(frames).in_head(replace(path, exo=path.known_exo.of(frames)))
+        joints, turns = hands.select(frames).in_head(
+            replace(path, exo=path.required_exo.select(frames))
+        )
         return torch.cat(
             (joints[:, :, 0], turns[..., :2].mT.flatten(-2), joints[:, :, TIPS, :].flatten(-2)), -1
         )
 
     state = torch.where(
-        labelled[:, None], bridged(state_numbers(torch.arange(count)), valid), hands_at_rest()
+        labelled[:, None], bridge_gaps(state_numbers(torch.arange(count)), valid), hands_at_rest()
     )
     # Where the next pose isn't known, it is this one's: as the state is bridged.
     action = torch.where(valid[next_frames, :, None], state_numbers(next_frames), state)

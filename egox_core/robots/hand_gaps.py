@@ -77,7 +77,7 @@ class HandGaps:
         return ". ".join(sentences)
 
 
-def bridged(
+def bridge_gaps(
     numbers: Tensor,  # [T, 2, N] of valid hands, anything elsewhere
     valid: Tensor,  # [T, 2] bool
 ) -> Tensor:  # [T, 2, N]

@@ -26,10 +26,10 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..safe_files import file_lock, read_json_object, require_writable, write_json
 from .card import data_card
-from .episode import COLUMNS, HAND_COLUMNS, Episode, filled, frames_at
-from .statistics import NAMES, Statistics, merged, of_episode
-from .tables import frame_table, grow, read_rows, row_groups, row_table, write_tasks
-from .videos import MAX_S, encode, join, video_feature
+from .episode import COLUMNS, HAND_COLUMNS, Episode, fill_columns, nearest_frames
+from .statistics import NAMES, Statistics, episode_statistics, merge_statistics
+from .tables import append_to_parquet, frame_table, read_rows, row_groups, row_table, write_tasks
+from .videos import MAX_S, encode, join_videos, video_feature
 
 VERSION = "v3.0"
 DATA, EPISODES = "data", "meta/episodes"
@@ -167,7 +167,7 @@ class RobotSet:
         duration_s = float(times_s[-1] - times_s[0])
         clip_rate = max(1, round((len(times_s) - 1) / duration_s)) if duration_s > 0 else 1
         rate = fps or self._info.get("fps", clip_rate)
-        frames_at(times_s.double(), rate, resample, name)
+        nearest_frames(times_s.double(), rate, resample, name)
         return rate
 
     def holds(self, name: str, *made_from: str) -> bool:
@@ -264,8 +264,8 @@ class RobotSet:
             "index": first_index + np.arange(frame_count),
             "task_index": tasks.index(episode.task),
         }
-        columns = {**filled(index_columns, frame_count), **episode.columns}
-        statistics = of_episode(episode, columns)
+        columns = {**fill_columns(index_columns, frame_count), **episode.columns}
+        statistics = episode_statistics(episode, columns)
         episode_row: dict[str, Any] = {
             "episode_index": number,
             "tasks": [episode.task],
@@ -286,9 +286,9 @@ class RobotSet:
         }
         for key, (kind, frames) in episode.videos.items():
             series = f"videos/{key}"
-            own_video = work_folder / f"{key}.mp4"
-            encode(own_video, frames, kind, episode.fps, progress)
-            video_bytes = own_video.stat().st_size
+            episode_video = work_folder / f"{key}.mp4"
+            encode(episode_video, frames, kind, episode.fps, progress)
+            video_bytes = episode_video.stat().st_size
             seconds = frame_count / episode.fps
             path, held_episodes = self._choose_file(
                 series, video_bytes, options.video_mb, episode_row, seconds
@@ -296,19 +296,21 @@ class RobotSet:
             start_s = self._last[f"{series}/to_timestamp"] if held_episodes else 0.0
             frames_before = round(start_s * episode.fps)
             kept_parts = [(path, frames_before)] if held_episodes else []
-            join(staged_path(path), [*kept_parts, (own_video, frame_count)], episode.fps)
+            join_videos(staged_path(path), [*kept_parts, (episode_video, frame_count)], episode.fps)
             episode_row[f"{series}/from_timestamp"] = start_s
             episode_row[f"{series}/to_timestamp"] = (frames_before + frame_count) / episode.fps
         table = frame_table(columns)
         path, held_episodes = self._choose_file(DATA, table.nbytes, options.data_mb, episode_row)
-        grow(path, held_episodes, table, staged_path(path))
+        append_to_parquet(path, held_episodes, table, staged_path(path))
         path, held_episodes = self._choose_file(
             EPISODES, row_table(episode_row).nbytes, options.data_mb, episode_row
         )
         if self._last and path != self._path(EPISODES, 0):  # loaders want one form of all files
             episode_row = {key: episode_row[key] for key in self._last if key in episode_row}
-        grow(path, held_episodes, row_table(episode_row), staged_path(path), one_group=True)
-        merged_statistics = merged(self._statistics, statistics)
+        append_to_parquet(
+            path, held_episodes, row_table(episode_row), staged_path(path), one_group=True
+        )
+        merged_statistics = merge_statistics(self._statistics, statistics)
         write_tasks(staged_path(meta_folder / "tasks.parquet"), tasks)
         statistics_json = {
             key: {name: feature_statistics[name].tolist() for name in NAMES}
@@ -448,7 +450,7 @@ class RobotSet:
                     key: {name: np.array(row[f"stats/{key}/{name}"]) for name in NAMES}
                     for key in info["features"]
                 }
-                self._statistics = merged(self._statistics, row_statistics)
+                self._statistics = merge_statistics(self._statistics, row_statistics)
             self._episode_count, self._rows_in_file = len(self) + len(rows), len(rows)
         if missing_keys:
             more_text = f" and {len(missing_keys) - 3} more" if len(missing_keys) > 3 else ""

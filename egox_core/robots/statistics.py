@@ -19,20 +19,22 @@ OF_LEAST_STD = ("observation.state", "action", "observation.images.ego_depth")
 SAMPLES, MAX_SAMPLES, LARGE_PX, SMALL_PX = 100, 10_000, 300, 150
 
 
-def of_episode(
+def episode_statistics(
     episode: Episode,
     columns: Mapping[str, np.ndarray],  # all of its frames', [T] or [T, N]
 ) -> dict[str, Statistics]:
     """Compute the statistics of each video and column of an episode."""
-    statistics = {key: of_pictures(frames, kind) for key, (kind, frames) in episode.videos.items()}
-    statistics |= {key: of_numbers(values) for key, values in columns.items()}
+    statistics = {
+        key: picture_statistics(frames, kind) for key, (kind, frames) in episode.videos.items()
+    }
+    statistics |= {key: number_statistics(values) for key, values in columns.items()}
     for key in statistics.keys() & {*OF_LEAST_STD}:
         std = np.maximum(statistics[key]["std"], MIN_STD)
         statistics[key] = {**statistics[key], "std": std}
     return statistics
 
 
-def of_numbers(
+def number_statistics(
     values: np.ndarray,  # [T] or [T, N]
 ) -> Statistics:
     """Compute statistics over frames for each number of a column."""
@@ -48,7 +50,7 @@ def of_numbers(
     }
 
 
-def of_pictures(
+def picture_statistics(
     frames: Tensor,  # [T, H, W, C], as in :func:`encode`
     kind: PictureKind,
 ) -> Statistics:
@@ -60,14 +62,14 @@ def of_pictures(
     )
     longer_side = max(sampled_frames.shape[1:3])
     step = longer_side // SMALL_PX if longer_side >= LARGE_PX else 1
-    flat_statistics = of_numbers(
+    flat_statistics = number_statistics(
         sampled_frames[:, ::step, ::step].reshape(-1, sampled_frames.shape[-1])
     )
     statistics = {name: values[:, None, None] for name, values in flat_statistics.items()}
     return statistics | {"count": np.array([sample_count])}
 
 
-def merged(
+def merge_statistics(
     first: Mapping[str, Statistics],  # by feature; empty: of nothing yet
     second: Mapping[str, Statistics],
 ) -> Mapping[str, Statistics]:

@@ -40,7 +40,7 @@ def row_table(row: dict[str, Any]) -> Any:
     return pa.Table.from_pylist([row])
 
 
-def grow(
+def append_to_parquet(
     # The file may be missing if none of it is kept.
     source: Path,
     # Number of its row groups that are kept.

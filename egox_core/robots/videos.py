@@ -165,7 +165,7 @@ def encode(
         file.mux(stream.encode(None))
 
 
-def join(
+def join_videos(
     path: Path,
     # Files, and how many of their first frames are taken.
     parts: Sequence[tuple[Path, int]],

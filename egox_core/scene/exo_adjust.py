@@ -20,7 +20,7 @@ after the first (rolling shutter), and the logarithm by which all places are far
 
 
 @frozen
-class Adjusted:
+class AdjustmentResult:
     """Result of a bundle adjustment: refined poses and points."""
 
     rotation: FloatArray  # [T, 3, 3] of frame t from frame 0
@@ -28,8 +28,8 @@ class Adjusted:
     depth_m: FloatArray  # [N] of the points in their key frames
     seen_m: FloatArray  # [M] z depth of each sighting
     off_px: FloatArray  # [M]
-    longer: float  # logarithm of the focal length over the one given
-    farther: float  # and of the places, which have it
+    log_focal_change: float  # logarithm of the focal length over the one given
+    log_scale_change: float  # and of the places, which have it
     cost: float
 
 
@@ -40,7 +40,7 @@ def adjust(
     held: bool = False,  # the poses are known
     scale: bool = False,  # but how far the held ones are isn't
     lens: bool = False,  # the focal length isn't
-) -> Adjusted:
+) -> AdjustmentResult:
     """Refine camera poses and points by bundle adjustment with the Levenberg-Marquardt method.
 
     Rotations alone may be sheared by a rolling shutter: travel would explain that, too."""
@@ -85,14 +85,14 @@ def adjust(
         if gain < MIN_GAIN * cost:
             break
     *_, seen_points, residuals, _ = _compute_residuals(tracks, state)
-    return Adjusted(
+    return AdjustmentResult(
         rotation=state[0],
         place=state[1] * np.exp(state[3][3]),
         depth_m=np.exp(state[2]),
         seen_m=np.maximum(seen_points[:, 2], 1e-3),
         off_px=NOISE_PX * np.linalg.norm(residuals, axis=1),
-        longer=state[3][0],
-        farther=state[3][3],
+        log_focal_change=state[3][0],
+        log_scale_change=state[3][3],
         cost=cost,
     )
 
@@ -104,7 +104,7 @@ def _compute_residuals(tracks: Tracks, state: State) -> tuple[FloatArray, ...]:
     from the sightings [M, 2] and from their depths [N], in units of the noise.
     """
     rotation, place, depth, (log_focal, *shutter, log_distance) = state
-    home_frames = tracks.home[tracks.point]
+    home_frames = tracks.key_frame[tracks.point]
     scale = np.exp(log_focal)
     place = place * np.exp(log_distance)
     frame_from_home = rotation[tracks.frame] @ rotation[home_frames].transpose(0, 2, 1)
@@ -125,7 +125,7 @@ def _compute_residuals(tracks: Tracks, state: State) -> tuple[FloatArray, ...]:
             sign * delay[:, None] * rotation_per_frame[frame]
         ).apply(points)
 
-    rays = shutter_shift(tracks.ray / [scale, scale, 1], tracks.home_uv, tracks.home, -1)
+    rays = shutter_shift(tracks.ray / [scale, scale, 1], tracks.key_uv, tracks.key_frame, -1)
     home_points = (rays * np.exp(depth)[:, None])[tracks.point]
     seen_points = (
         np.einsum("nij,nj->ni", frame_from_home, home_points - place[home_frames])
@@ -133,7 +133,7 @@ def _compute_residuals(tracks: Tracks, state: State) -> tuple[FloatArray, ...]:
     )
     seen_points = shutter_shift(seen_points, tracks.uv, tracks.frame, 1)
     plane_points = seen_points[:, :2] / np.maximum(seen_points[:, 2:], 1e-3)
-    residuals = (scale * plane_points - tracks.plane) * tracks.px[:, None] / NOISE_PX
+    residuals = (scale * plane_points - tracks.plane_uv) * tracks.px_per_unit[:, None] / NOISE_PX
     return (
         frame_from_home,
         home_points,
@@ -172,7 +172,7 @@ def _linearise(
     sighting_count = len(residuals)
     robust_weight = 1 / np.sqrt(1 + (residuals**2).sum(1) / CAUCHY**2)
     seen_depth = np.maximum(seen_points[:, 2], 1e-3)
-    scale = robust_weight * tracks.px / NOISE_PX / seen_depth * np.exp(state[3][0])
+    scale = robust_weight * tracks.px_per_unit / NOISE_PX / seen_depth * np.exp(state[3][0])
     point_slopes = np.zeros((sighting_count, 2, 3))
     point_slopes[:, 0, 0] = point_slopes[:, 1, 1] = scale
     point_slopes[:, :, 2] = -(scale / seen_depth)[:, None] * seen_points[:, :2]
@@ -189,7 +189,9 @@ def _linearise(
         2,
     )  # [M, 2, 17]
     pose_columns = (
-        point_count + 6 * np.c_[tracks.frame, tracks.home[tracks.point]][..., None] + np.arange(6)
+        point_count
+        + 6 * np.c_[tracks.frame, tracks.key_frame[tracks.point]][..., None]
+        + np.arange(6)
     )
     unknown_count = point_count + 6 * len(tracks.place) + 4
     camera_columns = np.full((sighting_count, 4), unknown_count) - [4, 3, 2, 1]

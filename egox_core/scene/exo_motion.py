@@ -19,7 +19,7 @@ from ..remarks import Remark, RemarkKind, StageReport
 from ..types import DepthVideo, Motion
 from .build import StillMasks, check_scene_input
 from .camera_motion import camera_motion
-from .exo_adjust import Adjusted, adjust
+from .exo_adjust import AdjustmentResult, adjust
 from .exo_tracks import FloatArray, Tracks, find_tracks
 
 AGREES_PX = 3.0
@@ -126,8 +126,8 @@ def estimate_exo_motion(
         return _keep_static(depth, motion, reason, zoom_notes)
     from scipy.interpolate import make_interp_spline  # a tenth of torch's time
 
-    known_frames = np.flatnonzero(~tracks.weak)  # lost ones stand between their neighbours
-    sampled_at = np.arange(len(tracks.weak)).clip(known_frames[0], known_frames[-1])
+    known_frames = np.flatnonzero(~tracks.has_no_pose)  # lost ones stand between their neighbours
+    sampled_at = np.arange(len(tracks.has_no_pose)).clip(known_frames[0], known_frames[-1])
     rotation = scipy.spatial.transform.Slerp(
         known_frames, scipy.spatial.transform.Rotation.from_matrix(fit.rotation[known_frames])
     )(sampled_at).as_matrix()
@@ -156,7 +156,7 @@ def _with_report(
     # The depth with its poses.
     depth: DepthVideo,
     tracks: Tracks,
-    fit: Adjusted,
+    fit: AdjustmentResult,
     turns: bool,
     notes: tuple[Remark, ...],
 ) -> tuple[DepthVideo, ExoMotion]:
@@ -208,14 +208,15 @@ def _check_given_path(
     only_turns = bool(np.abs(place).max() < 1e-6)
     if not only_turns:
         own_places, given_places = (
-            positions[~tracks.weak] for positions in (adjust(tracks, turns=False).place, place)
+            positions[~tracks.has_no_pose]
+            for positions in (adjust(tracks, turns=False).place, place)
         )
         scale = float(np.linalg.norm(own_places) / np.linalg.norm(given_places))
         scale_error = float(
             np.linalg.norm(own_places - scale * given_places) / np.linalg.norm(own_places)
         )
         scaled_tracks = replace(tracks, rotation=rotation, place=scale * place)
-        scale *= np.exp(adjust(scaled_tracks, turns=False, held=True, scale=True).farther)
+        scale *= np.exp(adjust(scaled_tracks, turns=False, held=True, scale=True).log_scale_change)
     if not is_metric:
         place = scale * place
         given_poses = _world_poses(depth, rotation, place)
@@ -266,13 +267,17 @@ def _lost_frames(tracks: Tracks) -> str:
     """Describe frames without a pose that are too many in a row to interpolate, or return ""."""
     if len(tracks.frame) < 3 * len(tracks.rotation):
         return "the background"
-    frames = np.flatnonzero(tracks.weak)
+    frames = np.flatnonzero(tracks.has_no_pose)
     longest_run = max(np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1), key=len)
     return f"frames {longest_run[0]} to {longest_run[-1]}" if len(longest_run) > MAX_LOST else ""
 
 
 def _choose_motion(
-    tracks: Tracks, turning_fit: Adjusted, moving_fit: Adjusted, depth: DepthVideo, motion: Motion
+    tracks: Tracks,
+    turning_fit: AdjustmentResult,
+    moving_fit: AdjustmentResult,
+    depth: DepthVideo,
+    motion: Motion,
 ) -> tuple[bool, tuple[Remark, ...]]:
     """Choose between a rotating and a moving camera, with warnings about doubts."""
     lens_advice = "the path is as wrong as the lens: give exo_fov"
@@ -292,10 +297,10 @@ def _choose_motion(
             half_widths = (
                 depth.exo.camera.width
                 / 2
-                / (depth.exo.camera.fx * np.exp([other_lens_fit.longer, 0.0]))
+                / (depth.exo.camera.fx * np.exp([other_lens_fit.log_focal_change, 0.0]))
             )
             fov, stated_fov = np.degrees(2 * np.arctan(half_widths)).tolist()
-            if abs(other_lens_fit.longer) < MAX_LOG_FOCAL:
+            if abs(other_lens_fit.log_focal_change) < MAX_LOG_FOCAL:
                 return True, (Remark(f"the lens fits: the turn shows {fov:.0f}° across"),)
             return True, _warning(
                 f"the pictures are those of a turn seen {fov:.0f}° across, not {stated_fov:.0f}°: {lens_advice}"
@@ -307,7 +312,9 @@ def _choose_motion(
         turning_fit.rotation[1:] @ turning_fit.rotation[:-1].transpose(0, 2, 1)
     )
     # What no turn explains, of the way that the picture goes by the travel.
-    parallax = (turning_px**2 - moving_px**2) ** 0.5 / (relative_travel * np.median(tracks.px))
+    parallax = (turning_px**2 - moving_px**2) ** 0.5 / (
+        relative_travel * np.median(tracks.px_per_unit)
+    )
     looks_like_shutter = (
         relative_travel < frame_rotations.magnitude().max()
         and turning_px <= DOUBTFUL_FACTOR * moving_px
@@ -330,24 +337,24 @@ def _choose_motion(
     return False, lens_warning
 
 
-def _match_shares(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of frames 1...
+def _match_shares(tracks: Tracks, fit: AdjustmentResult) -> FloatArray:  # [T - 1] of frames 1...
     agreeing_counts = np.bincount(tracks.frame[fit.off_px < AGREES_PX], minlength=len(fit.rotation))
     sighting_counts = np.bincount(tracks.frame, minlength=len(fit.rotation))
-    share = agreeing_counts / np.maximum(sighting_counts, 1) * tracks.agreed
-    return np.where(tracks.weak, 1.0, share)[1:]  # those are told by :func:`_lost_frames`
+    share = agreeing_counts / np.maximum(sighting_counts, 1) * tracks.inlier_shares
+    return np.where(tracks.has_no_pose, 1.0, share)[1:]  # those are told by :func:`_lost_frames`
 
 
-def _map_sightings(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, ...]:
+def _map_sightings(tracks: Tracks, fit: AdjustmentResult) -> tuple[FloatArray, ...]:
     """Convert tracked points to sightings with the depth that each map shows.
 
     Each has frame, point, px [K, 2], and the logarithm of its adjusted depth over the map's.
     """
     agree_mask = fit.off_px < AGREES_PX
     return (
-        np.r_[tracks.frame[agree_mask], tracks.home],
-        np.r_[tracks.point[agree_mask], np.arange(len(tracks.home))],
-        np.r_[tracks.uv[agree_mask], tracks.home_uv],
-        np.log(np.r_[(fit.seen_m / tracks.map_m)[agree_mask], fit.depth_m / tracks.depth_m]),
+        np.r_[tracks.frame[agree_mask], tracks.key_frame],
+        np.r_[tracks.point[agree_mask], np.arange(len(tracks.key_frame))],
+        np.r_[tracks.uv[agree_mask], tracks.key_uv],
+        np.log(np.r_[(fit.seen_m / tracks.map_depth_m)[agree_mask], fit.depth_m / tracks.depth_m]),
     )
 
 
@@ -364,7 +371,7 @@ def _depth_spread(frame: FloatArray, log_ratios: FloatArray) -> float:
     )
 
 
-def _correct_maps(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Tensor, float]:
+def _correct_maps(depth: DepthVideo, tracks: Tracks, fit: AdjustmentResult) -> tuple[Tensor, float]:
     """Multiply each depth map by a smooth correction, and measure the remaining error.
 
     A point is as far as all maps have it on average.
@@ -374,7 +381,7 @@ def _correct_maps(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Ten
     ridge = np.diag(np.r_[1e-9, np.full(basis.shape[1] - 1, TERM_RIDGE)])
     coefficients, point_shifts = (
         np.zeros((len(depth.depth_m), len(ridge))),
-        np.zeros(len(tracks.home)),
+        np.zeros(len(tracks.key_frame)),
     )
     point_counts = np.bincount(point)
     residuals = log_ratios

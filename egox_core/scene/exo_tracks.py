@@ -31,19 +31,19 @@ class Tracks:
     """Points (N) found in key frames, and their sightings (M) in other frames."""
 
     size: tuple[int, int]  # px, of the picture
-    home: FloatArray  # [N] int, key frame of the point
+    key_frame: FloatArray  # [N] int, key frame of the point
     ray: FloatArray  # [N, 3] at z = 1, in that frame's camera
     depth_m: FloatArray  # [N] z depth of that frame's map
-    home_uv: FloatArray  # [N, 2] px
+    key_uv: FloatArray  # [N, 2] px
     point: FloatArray  # [M] int
     frame: FloatArray  # [M] int
-    plane: FloatArray  # [M, 2], the sighting's ray at z = 1
-    map_m: FloatArray  # [M] z depth of its frame's map
+    plane_uv: FloatArray  # [M, 2], the sighting's ray at z = 1
+    map_depth_m: FloatArray  # [M] z depth of its frame's map
     uv: FloatArray  # [M, 2] px
-    px: FloatArray  # [M] px of a step of 1 on that plane
+    px_per_unit: FloatArray  # [M] px of a step of 1 on that plane
     matches: int  # pairs that look alike
-    agreed: FloatArray  # [T] share of them that agree with the first pose
-    weak: FloatArray  # [T] bool, without a pose of its own
+    inlier_shares: FloatArray  # [T] share of them that agree with the first pose
+    has_no_pose: FloatArray  # [T] bool, without a pose of its own
     rotation: FloatArray  # [T, 3, 3] first poses, of frame t from frame 0
     place: FloatArray  # [T, 3] metres
 
@@ -122,19 +122,19 @@ def find_tracks(
     points, point = np.unique(point_corners, return_inverse=True)
     return Tracks(
         size=camera.stored_size,
-        home=corner_frames[points],
+        key_frame=corner_frames[points],
         ray=ray[points],
         depth_m=depth[points],
-        home_uv=uv[points],
+        key_uv=uv[points],
         point=point,
         frame=corner_frames[sighting_corners],
-        plane=plane[sighting_corners],
-        map_m=depth[sighting_corners],
+        plane_uv=plane[sighting_corners],
+        map_depth_m=depth[sighting_corners],
         uv=uv[sighting_corners],
-        px=pixel_scale[sighting_corners],
+        px_per_unit=pixel_scale[sighting_corners],
         matches=matches,
-        agreed=inlier_shares,
-        weak=has_no_pose,
+        inlier_shares=inlier_shares,
+        has_no_pose=has_no_pose,
         rotation=rotation,
         place=place,
     )
@@ -142,14 +142,14 @@ def find_tracks(
 
 def _first_pose(
     world_points: FloatArray,  # [P, 3]
-    plane: FloatArray,  # [P, 2]
+    plane_uv: FloatArray,  # [P, 2]
     pixel_scale: FloatArray,  # [P]
 ) -> tuple[FloatArray, FloatArray, FloatArray] | None:  # [3, 3], [3], [K] int that agree
     if len(world_points) < MIN_MATCHES:
         return None
     is_solved, turn, shift, inliers = cv2.solvePnPRansac(
         world_points,
-        plane,
+        plane_uv,
         np.eye(3),
         None,
         iterationsCount=300,
@@ -161,7 +161,7 @@ def _first_pose(
         return None
     inliers = inliers[:, 0].astype(int)
     turn, shift = cv2.solvePnPRefineLM(
-        world_points[inliers], plane[inliers], np.eye(3), None, turn, shift
+        world_points[inliers], plane_uv[inliers], np.eye(3), None, turn, shift
     )
     return cv2.Rodrigues(turn)[0], shift[:, 0], inliers
 

@@ -69,7 +69,7 @@ def fuse_moving(
         new_mask = torch.isfinite(key.depth_m)
         for earlier_key in voted_keys:
             new_mask &= ~(
-                _look_up_in(key, earlier_key, clip)[0].abs() <= SAME_TOLERANCES * tolerance
+                _compare_depth(key, earlier_key, clip)[0].abs() <= SAME_TOLERANCES * tolerance
             )
         point_sets.append(clip.lift(key.frame, key.depth_m, key.rgb, new_mask))
         voted_keys.append(key)
@@ -77,7 +77,7 @@ def fuse_moving(
     return PointSet.join(*point_sets), tolerance, map_spread
 
 
-def _look_up_in(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Tensor, Tensor]:
+def _compare_depth(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Tensor, Tensor]:
     """Look up the pixels of one key frame in another key frame's depth map.
 
     Returns:
@@ -106,7 +106,7 @@ def _map_difference(key_frames: list[_KeyFrame], clip: ClipFrames) -> float:
     """Measure the typical difference between the depth maps of neighbouring key frames."""
     differences = torch.zeros(0)
     for key, next_key in zip(key_frames[:-1], key_frames[1:], strict=True):
-        log_ratios = _look_up_in(key, next_key, clip)[0][::4, ::4].abs()
+        log_ratios = _compare_depth(key, next_key, clip)[0][::4, ::4].abs()
         differences = torch.cat((differences, log_ratios[log_ratios < 2 * WIDEST_TOLERANCE]))
     return float(differences.median()) if len(differences) else 0.0
 
@@ -119,7 +119,7 @@ def _correct_by_votes(
     colour = key.rgb.float()
     vote_balance = torch.zeros_like(weight)
     for other_key in other_keys:
-        log_ratios, pixel = _look_up_in(key, other_key, clip)
+        log_ratios, pixel = _compare_depth(key, other_key, clip)
         is_same_colour = (other_key.smooth.view(-1, 3)[pixel] - key.smooth).abs().mean(
             -1
         ) < OTHER_COLOUR

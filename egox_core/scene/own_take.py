@@ -90,6 +90,6 @@ def _shift_scores(edges: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Correlate picture edges with depth steps at each small shift of the picture.
 
     The result is [2 REACH + 1, 2 REACH + 1]."""
-    inner = steps[REACH:-REACH, REACH:-REACH]
-    scores = cv2.matchTemplate(edges, np.ascontiguousarray(inner), cv2.TM_CCOEFF_NORMED)
+    inner_steps = steps[REACH:-REACH, REACH:-REACH]
+    scores = cv2.matchTemplate(edges, np.ascontiguousarray(inner_steps), cv2.TM_CCOEFF_NORMED)
     return np.nan_to_num(scores, posinf=0, neginf=0)

@@ -12,6 +12,6 @@ def ego_in_scene(scene: PointCloud, trajectory: CameraTrajectory) -> CameraPath:
     Raises:
         EgoXInputError: fewer poses than frames, a path that can't be tied to the scene.
     """
-    ego = trajectory.tied(scene.exo).ego
+    ego = trajectory.in_world_of(scene.exo).ego
     poses = ego.poses(scene.frame_count, "ego trajectory")
     return replace(ego, w2c=validate_w2c(poses, "ego extrinsics"), frames=scene.frames)

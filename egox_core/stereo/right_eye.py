@@ -24,7 +24,14 @@ from ..sizes import REFERENCE_SIZE
 from ..trajectory import Up, up_of_scene
 from ..types import EARLIER, CameraTrajectory, PointCloud
 from .pictures import StereoForm
-from .warp import fill_holes, move, sample_at, snap_edges, whole_nearness, wide_parts
+from .warp import (
+    fill_holes,
+    fill_nearness,
+    find_source_positions,
+    sample_at,
+    snap_edges,
+    wide_parts,
+)
 
 TOO_NEAR_M = 0.3
 OFF_PX = 4.0
@@ -173,8 +180,8 @@ def iter_second_eye(
             for prior in (left_prior, right_prior)
         )
         observed &= nearness.isfinite()
-        nearness = snap_edges(whole_nearness(nearness, observed), observed, picture)
-        source_positions, moved_nearness = move(camera, nearness, eye_shift)
+        nearness = snap_edges(fill_nearness(nearness, observed), observed, picture)
+        source_positions, moved_nearness = find_source_positions(camera, nearness, eye_shift)
         right_observed &= wide_parts(moved_nearness.isnan())
         rgb = fill_holes(
             right_prior.rgb.where(right_observed[..., None], sample_at(picture, source_positions)),

@@ -27,7 +27,7 @@ OFFSETS = ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25))
 """Samples of a pixel, so that a surface that is wider in the other eye stays closed."""
 
 
-def whole_nearness(
+def fill_nearness(
     nearness: Tensor,  # [H, W] float32, 1/m
     observed: Tensor,  # [H, W] bool
 ) -> Tensor:  # [H, W]
@@ -83,7 +83,7 @@ def snap_edges(
     )
 
 
-def move(
+def find_source_positions(
     camera: CameraModel,  # of both eyes, upright
     nearness: Tensor,  # [H, W] float32, 1/m
     eye: Tensor,  # [3] metres, place of the second eye, to the right, in the first one's camera

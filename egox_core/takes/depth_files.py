@@ -19,7 +19,7 @@ from ..sizes import same_aspect
 from ..types import DepthVideo, TakeMeta
 from .depth_readers import DepthFile, open_depth
 from .take_cameras import exo_lens_of_size, exo_poses, focal_difference
-from .vipe import standing
+from .vipe import reduce_static_poses
 
 OTHER_FOCAL = 0.02
 """Share by which the focal lengths of two files differ from where on it is said."""
@@ -112,7 +112,7 @@ def load_depth_file(
     exo = exo_poses(meta, map_frames)
     if exo.world == "exo" and source.arrays.w2c is not None:
         w2c = source.arrays.w2c.expand(source.numbering.count, 3, 4)[map_numbers]
-        exo = replace(exo, w2c=standing(compose(w2c, invert(w2c[:1]))))
+        exo = replace(exo, w2c=reduce_static_poses(compose(w2c, invert(w2c[:1]))))
     video = DepthVideo(
         depth_m=_map_per_frame(depth_m, map_of_frame),
         exo=replace(

@@ -156,13 +156,15 @@ def _exo_lens(
         meta_lens = exo_lens(meta, frames, size)
         _, note = exo_lens_of_size(meta, source)
     if lens is not None:
-        pictures: dict = {picture or map_size: lambda camera: camera.rescale(*map_size)}
-        pictures |= {
+        lens_adapters_by_size: dict = {
+            picture or map_size: lambda camera: camera.rescale(*map_size)
+        }
+        lens_adapters_by_size |= {
             map_size: depth_window(map_size, frames, "depth").camera,
             source: frames.camera,
         }
-        pictures[size] = lambda camera: camera
-        caller_lens, note = given_lens(lens, pictures)
+        lens_adapters_by_size[size] = lambda camera: camera
+        caller_lens, note = given_lens(lens, lens_adapters_by_size)
         if meta_lens is not None:
             check_same_lens(meta_lens, caller_lens)
     guessed_lens = camera_of_view(*size, fov_deg) if fov_deg > 0 else None

@@ -235,19 +235,19 @@ def _decode_frame(content: bytes, suffix: str, file: str) -> np.ndarray:
 
 
 def _frames_header(
-    stream: BinaryIO | Member, what: str, size: int
+    stream: BinaryIO | Member, label: str, size: int
 ) -> tuple[tuple[int, int, int], np.dtype]:
     """Read the shape (T, H, W) and dtype of depth maps in a .npy file."""
-    shape, dtype = read_npy_header(stream, what, size)
+    shape, dtype = read_npy_header(stream, label, size)
     shape = (1, *shape) if len(shape) == 2 else shape
-    _check_shape(shape, dtype, what)
+    _check_shape(shape, dtype, label)
     return (shape[0], shape[1], shape[2]), dtype
 
 
-def _check_shape(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
+def _check_shape(shape: tuple[int, ...], dtype: np.dtype, label: str) -> None:
     if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "fui":
         raise EgoXInputError(
-            what,
+            label,
             got=f"{dtype} of shape {shape}",
             expected="numbers of shape (T, H, W)",
             fix="store z depth, one map per frame",

@@ -183,18 +183,19 @@ PACK_POSE_SOURCES = FROM_EDITOR, FROM_HEAD_KEYPOINTS
 
 
 def _parse_entry(content: dict, path: Path, label: str) -> TakeMeta:
-    value = partial(read_optional, content, label)
+    read_value = partial(read_optional, content, label)
 
     def intrinsics(key: str) -> Tensor | None:
-        k = value(key, lambda k, name: CameraModel.from_intrinsics(k, 1, 1, name=name))
+        k = read_value(key, lambda k, name: CameraModel.from_intrinsics(k, 1, 1, name=name))
         return None if k is None else k.intrinsics
 
     exo = CameraPath.of_exo(
-        value("exo_camera", CameraModel.from_json), value("camera_extrinsics", validate_w2c)
+        read_value("exo_camera", CameraModel.from_json),
+        read_value("camera_extrinsics", validate_w2c),
     )
     ego_lens, ego = (
-        value("ego_camera", CameraModel.from_json),
-        value("ego_extrinsics", _ego_poses),
+        read_value("ego_camera", CameraModel.from_json),
+        read_value("ego_extrinsics", _ego_poses),
     )
     pose_source = str(content.get("pose_source") or "")
     if ego is not None:
@@ -391,9 +392,9 @@ def camera_of_k(
         f"camera_intrinsics of another resolution ({centre}) were taken to be of "
         f"{k_picture[0]:g}x{k_picture[1]:g} px and rescaled to {width}x{height}"
     )
-    scaled = replace(camera, fx=camera.fx * x_scale, fy=camera.fy * y_scale)
+    scaled_camera = replace(camera, fx=camera.fx * x_scale, fy=camera.fy * y_scale)
     if max(abs(k_picture[0] - 2 * camera.cx), abs(k_picture[1] - 2 * camera.cy)) <= DRAWN_PX:
-        return replace(scaled, cx=width / 2, cy=height / 2), note
+        return replace(scaled_camera, cx=width / 2, cy=height / 2), note
     return replace(
-        scaled, cx=(camera.cx + 0.5) * x_scale - 0.5, cy=(camera.cy + 0.5) * y_scale - 0.5
+        scaled_camera, cx=(camera.cx + 0.5) * x_scale - 0.5, cy=(camera.cy + 0.5) * y_scale - 0.5
     ), note

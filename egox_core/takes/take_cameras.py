@@ -100,7 +100,7 @@ def exo_lens_of_size(
 def given_lens(
     # The camera, or its K [3, 3].
     given: CameraModel | Array,
-    pictures: Mapping[tuple[int, int], Callable[[CameraModel], CameraModel]],
+    lens_adapters_by_size: Mapping[tuple[int, int], Callable[[CameraModel], CameraModel]],
 ) -> tuple[CameraModel, str]:
     """Convert a caller's exo camera or K to the pixels of the frames in use, with a note.
 
@@ -114,11 +114,13 @@ def given_lens(
         EgoXInputError: a camera of another shape, a K that fits two pictures or none.
     """
     if is_a(given, CameraModel):
-        similar_sizes = [size for size in pictures if same_aspect(given.stored_size, size)]
+        similar_sizes = [
+            size for size in lens_adapters_by_size if same_aspect(given.stored_size, size)
+        ]
         if not similar_sizes:
-            given.check_size("exo camera", *next(iter(pictures)))
-        size = given.stored_size if given.stored_size in pictures else similar_sizes[0]
-        return pictures[size](given.rescale(*size)), ""
+            given.check_size("exo camera", *next(iter(lens_adapters_by_size)))
+        size = given.stored_size if given.stored_size in lens_adapters_by_size else similar_sizes[0]
+        return lens_adapters_by_size[size](given.rescale(*size)), ""
     name = "K of the exo camera"
     k = as_tensor(given, name, 3, 3).double().cpu()
     CameraModel.from_intrinsics(k, 1, 1, name=name)
@@ -126,7 +128,7 @@ def given_lens(
     def centred_lenses(is_centred: Callable[[float, int], bool]) -> list[CameraModel]:
         return [
             to_target(CameraModel.from_intrinsics(k, *size, name=name))
-            for size, to_target in pictures.items()
+            for size, to_target in lens_adapters_by_size.items()
             if all(
                 is_centred(float(centre), side) for centre, side in zip(k[:2, 2], size, strict=True)
             )
@@ -137,11 +139,11 @@ def given_lens(
     )
     if not lenses:
         aspect_ratio = float(k[0, 2]) / max(float(k[1, 2]), 1e-9)
-        size = min(pictures, key=lambda size: abs(size[0] / size[1] - aspect_ratio))
+        size = min(lens_adapters_by_size, key=lambda size: abs(size[0] / size[1] - aspect_ratio))
         lens, note = camera_of_k(k, size, name)
-        return pictures[size](lens), note
+        return lens_adapters_by_size[size](lens), note
     if any(not same_lens(lens, lenses[0]) for lens in lenses):
-        sizes = " or ".join(f"{width}x{height}" for width, height in pictures)
+        sizes = " or ".join(f"{width}x{height}" for width, height in lens_adapters_by_size)
         raise EgoXInputError(
             name,
             got=f"a centre {k[0, 2]:g}, {k[1, 2]:g} that may be of {sizes} px",
@@ -210,7 +212,7 @@ def exo_poses(
         EgoXInputError: a pose per frame that may be of other frames.
     """
     if meta is None:
-        return CameraPath.of_exo(None, frames=frames.bare)
+        return CameraPath.of_exo(None, frames=frames.without_sizes)
     return poses_in_use(meta, meta.exo, "camera_extrinsics", frames, file_frames)[0]
 
 
@@ -232,14 +234,14 @@ def poses_in_use(
         EgoXInputError: poses that may be of other frames.
     """
     if camera.stands:
-        return replace(camera, frames=frames.bare), ""
+        return replace(camera, frames=frames.without_sizes), ""
     name = f"{key} of {meta.name}"
     numbering = Numbering(
         what=name, count=len(camera.w2c), numbers=camera.frames.numbers, file_frames=file_frames
     )
     entries = entries_of(frames, numbering)
     w2c = validate_w2c(camera.w2c, name)[entries.at]
-    return replace(camera, w2c=w2c, frames=frames.bare), str(entries.remark)
+    return replace(camera, w2c=w2c, frames=frames.without_sizes), str(entries.remark)
 
 
 def take_exo(
@@ -277,7 +279,7 @@ def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
         EgoXInputError: poses that may be of other frames.
     """
     if meta.ego is not None:
-        poses_in_use(meta, meta.ego, "ego_extrinsics", frames.of(slice(1)))
+        poses_in_use(meta, meta.ego, "ego_extrinsics", frames.select(slice(1)))
 
 
 def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:

@@ -47,7 +47,7 @@ def read_vipe(path: Path) -> TakeMeta:
     # A link to somewhere else is not followed: the intrinsics' place was allowed, its target's was
     # not.
     extrinsics = (
-        standing(read_poses(pose_path))
+        reduce_static_poses(read_poses(pose_path))
         if pose_path.is_file() and pose_path.resolve().parent == pose_path.parent.resolve()
         else None
     )
@@ -74,7 +74,7 @@ def read_poses(path: Path) -> Tensor:  # [T, 3, 4]
     return invert(validate_w2c(_read_data(path, (4, 4)), f"poses of {path.name}"))
 
 
-def standing(w2c: Tensor) -> Tensor:  # [T, 3, 4]
+def reduce_static_poses(w2c: Tensor) -> Tensor:  # [T, 3, 4]
     """Reduce the poses of a camera that didn't move to one pose [3, 4], and return other poses
     unchanged."""
     c2w = invert(w2c)

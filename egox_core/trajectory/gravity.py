@@ -454,10 +454,10 @@ def _fit_patches(rays: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:  # [H, W
 
     def blocks(values: Tensor) -> Tensor:  # [H, W, C] -> [P, 16, C]
         height, width = (size // PATCH_PX * PATCH_PX for size in values.shape[:2])
-        cropped = values[:height, :width].reshape(
+        cropped_values = values[:height, :width].reshape(
             height // PATCH_PX, PATCH_PX, width // PATCH_PX, PATCH_PX, -1
         )
-        return cropped.transpose(1, 2).reshape(-1, count, values.shape[-1])
+        return cropped_values.transpose(1, 2).reshape(-1, count, values.shape[-1])
 
     rays_by_patch = blocks(rays)
     inverse_depth = blocks(1 / depth[..., None])

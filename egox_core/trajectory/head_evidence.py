@@ -50,13 +50,15 @@ class Evidence:
     World axes, metres. P is the five points of the head, NaN where nothing is known.
     """
 
-    origin: np.ndarray  # [T, 3] exo camera centres
+    exo_centres: np.ndarray  # [T, 3] exo camera centres
     rays: np.ndarray  # [T, P, 3] unit
     # Standard deviation of a ray [T, P], radians, infinite where the point is not seen.
     sigma: np.ndarray
     scores: np.ndarray  # [T, P] 0...1 of the detector, 0 where the point is not seen
-    reach: np.ndarray  # [T, P] metres along the ray to the surface there
-    middle: np.ndarray  # [T] metres along the ray through the head's middle to its surface
+    surface_m: np.ndarray  # [T, P] metres along the ray to the surface there
+    middle_surface_m: (
+        np.ndarray
+    )  # [T] metres along the ray through the head's middle to its surface
     distance: np.ndarray  # [T] metres to the head, by its apparent size
     frames: Frames  # [T]
     up: Up
@@ -156,12 +158,12 @@ def gather_evidence(points: HeadPoints, view: ExoView, frames: Frames) -> Eviden
         scores, 0.1, 1.0
     )
     return Evidence(
-        origin=origin,
+        exo_centres=origin,
         rays=world_rays[:, head_slice],
         sigma=np.where(seen_mask, sigma, np.inf),
-        reach=surface_m,
+        surface_m=surface_m,
         scores=np.where(seen_mask, np.clip(scores, 0, 1), 0.0),
-        middle=np.full(count, np.nan),
+        middle_surface_m=np.full(count, np.nan),
         distance=distance,
         frames=frames,
         up=world_up(view),
@@ -240,7 +242,7 @@ def with_middle(
         rotation: [T, 3, 3] world_from_head.
         place: [T, 3] between the eyes, world.
     """
-    if not np.isfinite(evidence.reach).any():
+    if not np.isfinite(evidence.surface_m).any():
         return evidence
     centre = place + rotation @ HEAD_CENTRE
     exo_rotation, origin = view.poses(len(place))
@@ -252,7 +254,7 @@ def with_middle(
         if bool(valid[t]) and exo_positions[t, 2] > 0.2 and evidence.seen[t].any():
             radius = 0.35 * float((uv[t] - side_uv[t]).norm())
             middle[t] = view.surface_reach(t, uv[t].numpy(), radius)
-    return replace(evidence, middle=middle)
+    return replace(evidence, middle_surface_m=middle)
 
 
 def without_wall(evidence: Evidence) -> tuple[Evidence, int, int]:
@@ -261,8 +263,10 @@ def without_wall(evidence: Evidence) -> tuple[Evidence, int, int]:
     A point on the outline takes the depth of the wall behind it. That says nothing of any pose, while
     a mirrored head that hides the point would go without its cost.
     """
-    nearest_m = np.fmin.reduce(evidence.reach, axis=1)
+    nearest_m = np.fmin.reduce(evidence.surface_m, axis=1)
     wall_mask = nearest_m > WALL_RATIO * evidence.distance
-    wall_points = wall_mask[:, None] | (evidence.reach > nearest_m[:, None] + HEAD_DEPTH_M)
-    trusted_evidence = replace(evidence, reach=np.where(wall_points, np.nan, evidence.reach))
+    wall_points = wall_mask[:, None] | (evidence.surface_m > nearest_m[:, None] + HEAD_DEPTH_M)
+    trusted_evidence = replace(
+        evidence, surface_m=np.where(wall_points, np.nan, evidence.surface_m)
+    )
     return trusted_evidence, int(wall_mask.sum()), int(np.isfinite(nearest_m).sum())

@@ -16,9 +16,9 @@ from .head_evidence import HEAD_SURFACE_M, SURFACE_M, Evidence, ExoView, with_mi
 from .head_search import (
     DISTANCE_SHARE,
     habit_weight,
-    in_sight,
     lean_sigmas_deg,
     likelihoods,
+    sight_probabilities,
 )
 from .head_template import (
     HEAD_CENTRE,
@@ -27,10 +27,10 @@ from .head_template import (
     MEAN_SHAPE,
     NORMAL_GAZE_DEG,
     SHAPE_SIGMA,
+    normalised,
     placed_points,
     row_medians,
     turned_shares,
-    unit,
 )
 
 # radians and metres per s: what is not seen at all does not run away
@@ -84,7 +84,7 @@ class _Heads(NamedTuple):
     place: np.ndarray  # [T, 3] metres, between the eyes, world
     shape: np.ndarray = MEAN_SHAPE  # see template_points
 
-    def moved(
+    def updated(
         self,
         poses: np.ndarray,  # [6] or [T, 6] rotation vector in the head's frame, metres in the world
         shape: np.ndarray,  # [7]
@@ -102,10 +102,10 @@ class _Model:
         seen_mask = evidence.seen
         rays = np.where(seen_mask[..., None], evidence.rays, np.array([0.0, 0.0, 1.0]))
         least_axis = np.where(np.abs(rays[..., :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0])
-        tangent = unit(np.cross(rays, least_axis))
+        tangent = normalised(np.cross(rays, least_axis))
         self.tangents = np.stack([tangent, np.cross(rays, tangent)], axis=-2)  # [T, P, 2, 3]
-        self.point = 1 / (evidence.sigma * noise)
-        surface_mask = np.isfinite(evidence.reach).any(1)
+        self.point_weights = 1 / (evidence.sigma * noise)
+        surface_mask = np.isfinite(evidence.surface_m).any(1)
         size_only_mask = ~surface_mask & seen_mask.any(1)
         self.far_weight = np.where(size_only_mask, 1 / (DISTANCE_SHARE * evidence.distance), 0.0)
         # Heads come out flat, hair and glasses stand before the points: alike in neighbouring frames. Were each frame's
@@ -114,35 +114,35 @@ class _Model:
             np.sqrt(habit_weight(has_evidence, evidence.frames))
             for has_evidence in (
                 np.full(len(seen_mask), True),
-                surface_mask | np.isfinite(evidence.middle),
+                surface_mask | np.isfinite(evidence.middle_surface_m),
             )
         )
 
     def residuals(self, heads: _Heads) -> np.ndarray:
         rotation, place, shape = heads
-        from_camera = place - self.evidence.origin
+        from_camera = place - self.evidence.exo_centres
         evidence = self.evidence
         points = placed_points(rotation, from_camera, shape)
-        off_ray = np.einsum("tpki,tpi->tpk", self.tangents, unit(points))
+        off_ray = np.einsum("tpki,tpi->tpk", self.tangents, normalised(points))
         # Depth tells where the head is, not how it is turned: models melt heads flat.
         # What is seen over a point that looks away is the head's other side.
         hidden_shares = turned_shares(rotation, points)[1]
         gaps = np.where(
-            hidden_shares < 0.5, np.linalg.norm(points, axis=-1) - evidence.reach, np.nan
+            hidden_shares < 0.5, np.linalg.norm(points, axis=-1) - evidence.surface_m, np.nan
         )
         median_gap = np.nan_to_num(row_medians(gaps))  # a wall behind one point moves it little
         head_centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera
-        exo_direction = np.einsum("tji,tj->ti", rotation, unit(head_centre))
+        exo_direction = np.einsum("tji,tj->ti", rotation, normalised(head_centre))
         half_depth = np.exp(shape[0]) / np.linalg.norm(exo_direction / HEAD_HALF, axis=-1)
         middle_gap = np.nan_to_num(
-            np.linalg.norm(head_centre, axis=-1) - half_depth - evidence.middle
+            np.linalg.norm(head_centre, axis=-1) - half_depth - evidence.middle_surface_m
         )
         up = evidence.up.direction.numpy()
         lean = np.stack([rotation[..., axis] @ up for axis in (2, 0)], axis=-1)  # pitch, roll
         lean = np.arcsin(np.clip(lean, -1, 1)) - np.radians([NORMAL_GAZE_DEG, 0])
         return np.column_stack(
             [
-                (off_ray * self.point[..., None]).reshape(len(points), -1),
+                (off_ray * self.point_weights[..., None]).reshape(len(points), -1),
                 self.depth_habit * median_gap / SURFACE_M,
                 self.depth_habit * middle_gap / HEAD_SURFACE_M,
                 (np.linalg.norm(from_camera, axis=-1) - evidence.distance) * self.far_weight,
@@ -155,7 +155,9 @@ class _Model:
         base_residuals = self.residuals(heads)
         evidence = self.evidence
         steps = STEP * np.eye(POSE + len(SHAPE_SIGMA))
-        moved_residuals = (self.residuals(heads.moved(step[:POSE], step[POSE:])) for step in steps)
+        moved_residuals = (
+            self.residuals(heads.updated(step[:POSE], step[POSE:])) for step in steps
+        )
         slopes = np.stack(
             [(residuals_after - base_residuals) / STEP for residuals_after in moved_residuals],
             axis=-1,
@@ -164,9 +166,11 @@ class _Model:
         ray_errors = np.linalg.norm(
             base_residuals[:, :POINT_RESIDUALS].reshape(len(base_residuals), -1, 2), axis=-1
         )
-        head_points = placed_points(heads.rotation, heads.place - evidence.origin, heads.shape)
-        ray_errors_m = ray_errors / np.maximum(self.point, 1e-9) * evidence.distance[:, None]
-        sight_probability = in_sight(*turned_shares(heads.rotation, head_points))
+        head_points = placed_points(heads.rotation, heads.place - evidence.exo_centres, heads.shape)
+        ray_errors_m = (
+            ray_errors / np.maximum(self.point_weights, 1e-9) * evidence.distance[:, None]
+        )
+        sight_probability = sight_probabilities(*turned_shares(heads.rotation, head_points))
         likelihood_real, likelihood_invented = likelihoods(
             evidence, ray_errors_m[:, None], sight_probability[:, None], evidence.distance
         )
@@ -225,7 +229,7 @@ def _gauss_newton_step(model: _Model, heads: _Heads) -> _Heads:
             )
     shape_stiffness = 1 / SHAPE_SIGMA**2
     # With depth the place is that of the scene's own scale, and so is the head's size.
-    if np.isfinite(model.evidence.reach).any():
+    if np.isfinite(model.evidence.surface_m).any():
         sigma = np.hypot(SHAPE_SIGMA[0], DEPTH_SHARE)
         shape_stiffness[0] = 1 / (sigma**2 + (heads.shape[0] / CAUCHY) ** 2)
     pose_by_shape = np.einsum("tmi,tmk->tik", pose_jacobian, shape_jacobian).reshape(
@@ -245,4 +249,4 @@ def _gauss_newton_step(model: _Model, heads: _Heads) -> _Heads:
     poses = (solution[:, 0] - solution[:, 1:] @ shape).reshape(-1, POSE)
     largest_turn = max(float(np.linalg.norm(poses[:, :3], axis=-1).max()), 1e-9)
     step_share = min(1.0, np.radians(30) / largest_turn)
-    return heads.moved(step_share * poses, step_share * shape)
+    return heads.updated(step_share * poses, step_share * shape)

@@ -245,22 +245,22 @@ def _as_list(entries: Any, source: str) -> Iterable[Any]:
 
 def _array(
     values: Any,
-    what: str,
+    label: str,
     # Without it, the array keeps its shape.
     *shape: int,
 ) -> np.ndarray:
     """Convert a list, array or tensor to a float64 array."""
-    with intact(what, NO_NUMBERS, expected="a regular array of numbers", fix=FIX_DETECTOR_OUTPUT):
+    with intact(label, NO_NUMBERS, expected="a regular array of numbers", fix=FIX_DETECTOR_OUTPUT):
         array = values.detach().cpu() if isinstance(values, Tensor) else values
         numbers = np.asarray(array, dtype=float)
         return numbers.reshape(shape) if shape else numbers
 
 
-def _points(values: Any, axes: int, count: int, what: str) -> np.ndarray:  # [N, axes], N >= count
-    points = _array(values, what)
+def _points(values: Any, axes: int, count: int, label: str) -> np.ndarray:  # [N, axes], N >= count
+    points = _array(values, label)
     if points.ndim != 2 or len(points) < count or points.shape[1] < axes:
         raise EgoXInputError(
-            what,
+            label,
             got=f"shape {points.shape}",
             expected=f"({count} or more, {axes})",
             fix=FIX_DETECTOR_OUTPUT,

@@ -94,7 +94,7 @@ class HeadPath:
         """Make the path of an ego camera that is mounted on the head."""
         camera_from_head = ego_from_head(camera.quarter_turns, offset, pitch_deg)
         w2c = compose(camera_from_head, invert(self.world_from_head.double()))
-        ego = CameraPath(lens=camera, w2c=w2c, frames=frames.bare, world=exo.world)
+        ego = CameraPath(lens=camera, w2c=w2c, frames=frames.without_sizes, world=exo.world)
         return CameraTrajectory(ego=ego, exo=exo, guessed=self.report.guessed)
 
 
@@ -144,7 +144,7 @@ def estimate_head(
         if longest_gap > 1.0 / max(np.median(np.diff(times)), 1e-3):
             notes.append(f"the person is out of sight for {longest_gap} frames in a row: bridged")
     seen_kinds = _classify_frames(
-        points, rotation, place - evidence.origin, exo.camera.fx, known_mask
+        points, rotation, place - evidence.exo_centres, exo.camera.fx, known_mask
     )
     if points.rigid is not None:
         odd_frames = torch.isfinite(points.rigid).all(-1).all(-1).numpy() & ~known_mask
@@ -154,7 +154,7 @@ def estimate_head(
             )
     if up is None:
         notes.append(evidence.up.text())
-    distance_m = np.median(np.linalg.norm(place - evidence.origin, axis=-1))
+    distance_m = np.median(np.linalg.norm(place - evidence.exo_centres, axis=-1))
     if not HEIGHT_SPAN_M[0] <= distance_m <= HEIGHT_SPAN_M[1]:
         notes.append(
             f"the head would be {distance_m:.1f} m from the camera: check the camera and the depth"
@@ -181,7 +181,7 @@ def _body_model_heads(
     eye_rays = view.exo.camera.unproject(points.uv[:, :2].mean(1))[0].numpy()
     eye_centres = points.metres[:, :2].mean(1).numpy()
     point_distances = points.metres[:, : len(HEAD_POINTS)].norm(dim=-1).numpy()
-    scale = row_medians(evidence.reach / point_distances)
+    scale = row_medians(evidence.surface_m / point_distances)
     usual_scale = np.nanmedian(scale) if np.isfinite(scale).any() else 1.0
     scale = np.where(np.isfinite(scale), scale, usual_scale)
     distances = np.linalg.norm(eye_centres, axis=-1) * scale

@@ -11,10 +11,10 @@ from ..frames import Frames
 from .head_evidence import HEAD_SURFACE_M, Evidence
 from .head_template import (
     NORMAL_GAZE_DEG,
+    normalised,
     row_medians,
     template_points,
     turned_shares,
-    unit,
 )
 
 YAWS_DEG = np.arange(0, 360, 15)
@@ -41,7 +41,7 @@ STEP_DEG, STEP_MOST = (
 )  # a head's turn from frame to frame, and the most that a jump costs
 
 
-def in_sight(sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+def sight_probabilities(sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """Compute the probability [...] that each point of the head is visible to the exo camera."""
     return np.clip((1 + sight - hidden) / 2, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
 
@@ -101,7 +101,7 @@ def search_heads(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
     """
     up = evidence.up.direction.numpy()
     least_axis = np.eye(3)[int(np.abs(up).argmin())]
-    forward = unit(least_axis - (least_axis @ up) * up)
+    forward = normalised(least_axis - (least_axis @ up) * up)
     level_axes = np.stack([np.cross(-up, forward), -up, forward], axis=-1)  # of some upright head
     angles: np.ndarray = np.stack(
         np.meshgrid(YAWS_DEG, PITCHES_DEG, ROLLS_DEG, indexing="ij"), -1
@@ -151,14 +151,16 @@ def _rotation_costs(evidence: Evidence, turns: np.ndarray) -> tuple[np.ndarray, 
         np.eye(3) - rays[..., :, None] * rays[..., None, :]
     )  # [T, P, 3, 3] across the ray
     # Normal equations of the place: across the rays, and weakly along them where depth or size says.
-    head_direction = unit(rays.sum(1))
-    surface_m = row_medians(evidence.reach)
+    head_direction = normalised(rays.sum(1))
+    surface_m = row_medians(evidence.surface_m)
     distances = np.where(np.isfinite(surface_m), surface_m, evidence.distance)
     sigma = (
         np.where(np.isfinite(surface_m), SURFACE_SHARE, DISTANCE_SHARE) * distances + HEAD_SURFACE_M
     )
     far_weight = head_direction.any(1) / sigma**2
-    sight_probability = in_sight(*turned_shares(turns[None], head_direction[:, None, None]))
+    sight_probability = sight_probabilities(
+        *turned_shares(turns[None], head_direction[:, None, None])
+    )
     variance = (evidence.sigma * distances[:, None]) ** 2 + BLUR_M**2
     weight = sight_probability * evidence.scores[:, None] / variance[:, None]
     regularisation = 1e-3
@@ -187,4 +189,4 @@ def _rotation_costs(evidence: Evidence, turns: np.ndarray) -> tuple[np.ndarray, 
         far_weight[:, None] * off_distance**2
         - 2 * np.log(likelihood).sum(-1) * np.any(seen_mask, 1)[:, None]
     )
-    return FRAME_WEIGHT * cost, place + evidence.origin[:, None]
+    return FRAME_WEIGHT * cost, place + evidence.exo_centres[:, None]

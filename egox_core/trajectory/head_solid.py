@@ -71,9 +71,9 @@ def _centred(points: np.ndarray) -> np.ndarray:  # [..., N, 3]
 
 def turns_between(shape: np.ndarray, shapes: np.ndarray) -> np.ndarray:  # [N, 3], [T, N, 3]
     """Fit the rotations [T, 3, 3] that align a centred shape with other shapes (Kabsch)."""
-    left, _, right = np.linalg.svd(np.einsum("tni,nj->tij", shapes, shape))
-    left[..., 2] *= np.linalg.det(left @ right)[:, None]
-    return left @ right
+    left_vectors, _, right_vectors = np.linalg.svd(np.einsum("tni,nj->tij", shapes, shape))
+    left_vectors[..., 2] *= np.linalg.det(left_vectors @ right_vectors)[:, None]
+    return left_vectors @ right_vectors
 
 
 def align_to_known(

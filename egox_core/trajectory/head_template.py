@@ -79,7 +79,7 @@ def template_points(
     return np.array(points) * np.exp(shape[0])
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
+def normalised(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
     """Normalise vectors to length 1, leaving zero vectors at zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
@@ -107,7 +107,7 @@ def turned_shares(
     at: np.ndarray,  # [..., 5, 3] metres, of the points from the exo camera, world axes
 ) -> tuple[np.ndarray, np.ndarray]:  # [..., 5] each, 0...1
     """Compute how certainly each head point faces the camera or is turned away."""
-    facing = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * unit(-at)).sum(-1) - SEEN_FROM
+    facing = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * normalised(-at)).sum(-1) - SEEN_FROM
     return np.clip((facing - SEEN_DOUBT) / SEEN_WIDTH, 0, 1), np.clip(
         (-facing - SEEN_DOUBT) / SEEN_WIDTH, 0, 1
     )

@@ -41,7 +41,7 @@ from ..cameras import (
 )
 from ..errors import EgoXInputError, check_choice
 from ..frames import Clock
-from .path import Between, PoseTrack, bends_to
+from .path import Between, PoseTrack, turns_to_looks
 
 DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on", "looks"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})
@@ -175,7 +175,9 @@ def turn_to_looks(track: PoseTrack, looks: object, up: Tensor, quarter_turns: in
             fix="sort them, one per moment, and use frame or time_s as the path does",
         )
     points = torch.stack([_vector(look["point"], f"point of {name}") for look in looks])
-    return replace(track, bends=bends_to(track.at(moments), moments, points, up, quarter_turns))
+    return replace(
+        track, bends=turns_to_looks(track.at(moments), moments, points, up, quarter_turns)
+    )
 
 
 with_looks = turn_to_looks  # its name until 1.2

@@ -25,7 +25,7 @@ from ..cameras import (
     validate_w2c,
 )
 from ..errors import EgoXInputError
-from ..frames import UNSAID, Clock, FileFrames, Frames, Numbering, entries_of, place
+from ..frames import UNSAID, Clock, FileFrames, Frames, Numbering, entries_of, find_moments
 from ..frozen import frozen
 from ..types import CameraTrajectory
 
@@ -35,7 +35,7 @@ next one."""
 
 
 @frozen
-class Bends:
+class LookTurns:
     """Rotations at some moments that turn a path's camera towards look points."""
 
     moments: Tensor  # [N] float64, strictly rising, on the path's clock
@@ -55,7 +55,7 @@ class PoseTrack:
     between: Between | tuple[Between, ...] = "spline"
     # the first pose holds before it, the last one after it; else such frames are refused
     ends_hold: bool = False
-    bends: Bends | None = None  # turns towards looks, added over all of it
+    bends: LookTurns | None = None  # turns towards looks, added over all of it
 
     @classmethod
     def numbered(cls, w2c: Tensor, name: str) -> PoseTrack:
@@ -66,7 +66,7 @@ class PoseTrack:
     def at(self, moments: Tensor) -> Tensor:  # [M] -> [M, 3, 4]
         """Compute the poses at other moments on the track's clock."""
         poses = interpolate_poses(self.w2c, self.moments, moments, self.between)
-        return poses if self.bends is None else bent(poses, moments, self.bends)
+        return poses if self.bends is None else apply_look_turns(poses, moments, self.bends)
 
     def of_frames(self, frames: Frames) -> Tensor:  # [T, 3, 4]
         """Compute the poses at the frames in use, or the track's own if no frames are known.
@@ -76,9 +76,9 @@ class PoseTrack:
                 and its ends don't hold.
         """
         is_numbered = self.clock == "index"
-        moments = frames.on(self.clock, self.moments)
+        moments = frames.moments_on(self.clock, self.moments)
         unit = "" if is_numbered else " s"
-        tolerance = frames.slack(self.clock)
+        tolerance = frames.end_tolerance(self.clock)
         first_moment = float(self.moments[0])
         last_moment = float(self.moments[-1])
         is_outside = (
@@ -113,7 +113,7 @@ class PoseTrack:
         w2c = self.of_frames(frames)
         is_timed = self.clock == "seconds" and not self.constant
         own_frames = Frames.timed(self.moments) if is_timed else Frames.of_count(len(self.w2c))
-        frames = frames.or_those(own_frames).bare
+        frames = frames.or_those(own_frames).without_sizes
         exo = CameraPath.of_exo(None) if exo is None else exo
         exo = None if world == "unknown" else replace(exo, frames=frames)
         ego = CameraPath(
@@ -200,14 +200,14 @@ def interpolate_poses(
     return torch.where(exact_mask[:, None, None], w2c[nearest], poses)
 
 
-def bends_to(
+def turns_to_looks(
     w2c: Tensor,  # [N, 3, 4] sensor axes, the path's own poses at the moments
     moments: Tensor,  # [N] strictly rising
     points: Tensor,  # [N, 3] metres, world, what the wearer looks at
     up: Tensor,  # [3] of the world
     # Quarter turns of the camera.
     quarter_turns: int,
-) -> Bends:
+) -> LookTurns:
     """Compute the rotations that turn the camera towards a point at each moment, without roll.
 
     Raises:
@@ -219,10 +219,12 @@ def bends_to(
         [look_at(centre, point, up)[:, :3] for centre, point in zip(centres, points, strict=True)]
     )
     turns = (sensor_rotation @ level_rotations).transpose(-1, -2) @ w2c[:, :, :3]
-    return Bends(moments=moments, turns=turns)
+    return LookTurns(moments=moments, turns=turns)
 
 
-def bent(w2c: Tensor, moments: Tensor, bends: Bends) -> Tensor:  # [T, 3, 4], [T] -> [T, 3, 4]
+def apply_look_turns(
+    w2c: Tensor, moments: Tensor, bends: LookTurns
+) -> Tensor:  # [T, 3, 4], [T] -> [T, 3, 4]
     """Rotate the poses of a path by interpolated bends, leaving all positions unchanged."""
     from scipy.spatial.transform import Rotation, Slerp
 
@@ -253,15 +255,15 @@ def trajectory_of_array(
     """
     notes = []
 
-    def poses_in_use(values: object, what: str) -> CameraPath:
-        path = CameraPath.of_exo(None, validate_w2c(as_poses(values, what), what))
+    def poses_in_use(values: object, label: str) -> CameraPath:
+        path = CameraPath.of_exo(None, validate_w2c(as_poses(values, label), label))
         pose_frames = frames.or_those(path.frames)
         if path.stands:
-            return replace(path, frames=pose_frames.bare)
-        numbering = Numbering(what=what, count=len(path), in_memory=True, file_frames=file_frames)
+            return replace(path, frames=pose_frames.without_sizes)
+        numbering = Numbering(what=label, count=len(path), in_memory=True, file_frames=file_frames)
         entries = entries_of(pose_frames, numbering)
         notes.append(str(entries.remark))
-        return replace(path, w2c=path.w2c[entries.at], frames=pose_frames.bare)
+        return replace(path, w2c=path.w2c[entries.at], frames=pose_frames.without_sizes)
 
     exo = CameraPath.of_exo(None) if exo_w2c is None else poses_in_use(exo_w2c, "exo_w2c")
     ego = poses_in_use(w2c, "ego poses")
@@ -275,12 +277,12 @@ def placed_track(
     numbering: Numbering,
     frames: Frames,
 ) -> tuple[PoseTrack, str]:
-    """Make a track of poses at the moments that :func:`.frames.place` finds, with a note.
+    """Make a track of poses at the moments that :func:`.frames.find_moments` finds, with a note.
 
     Raises:
         EgoXInputError: as there.
     """
-    placement = place(numbering, frames)
+    placement = find_moments(numbering, frames)
     track = PoseTrack(
         w2c=w2c[placement.order],
         moments=placement.moments,
@@ -303,14 +305,14 @@ def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
     name = "path"
     later_mask = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame
     if trajectory.frames.source is not None:  # it stays a path of its own video
-        frames = replace(frames.bare, source=trajectory.frames.source)
+        frames = replace(frames.without_sizes, source=trajectory.frames.source)
 
     def resampled(camera: CameraPath) -> CameraPath:
         if not camera.stands:
             poses = validate_w2c(camera.w2c, f"poses of the {name}")[later_mask]
             track = PoseTrack(w2c=poses, moments=times[later_mask], clock="seconds", name=name)
             camera = replace(camera, w2c=track.of_frames(frames))
-        return replace(camera, frames=frames.bare)
+        return replace(camera, frames=frames.without_sizes)
 
     guessed = trajectory.guessed
     return replace(
@@ -338,7 +340,7 @@ def adapted(
     Where that camera is turned differently, the picture stays upright.
     """
     if camera is not None:
-        trajectory = replace(trajectory, ego=trajectory.ego.through(camera))
+        trajectory = replace(trajectory, ego=trajectory.ego.with_lens(camera))
     return smoothed(trajectory, smooth_s) if smooth_s > 0 else trajectory
 
 

@@ -118,8 +118,8 @@ def trim_sound(sound: Sound | None, selection: FrameSelection) -> Sound | None:
         return None
     first_sample = round(float(selection.times_s[0]) * sound.sample_rate)
     count = round(len(selection.times_s) / selection.fps * sound.sample_rate)
-    trimmed = sound.waveform[:, first_sample : first_sample + count]
-    return host_sound(trimmed, sound.sample_rate) if trimmed.shape[-1] else None
+    trimmed_waveform = sound.waveform[:, first_sample : first_sample + count]
+    return host_sound(trimmed_waveform, sound.sample_rate) if trimmed_waveform.shape[-1] else None
 
 
 def _clean_samples(samples: Tensor) -> Tensor:

@@ -79,10 +79,10 @@ def _riff_length(file: IO[bytes], size: int) -> int:
     while end < size:
         file.seek(end)
         header = file.read(8)
-        length = int.from_bytes(header[4:], "little")
-        if header[:4] != b"RIFF" or length in (0, 2**32 - 1):  # not closed
+        content_length = int.from_bytes(header[4:], "little")
+        if header[:4] != b"RIFF" or content_length in (0, 2**32 - 1):  # not closed
             break
-        end += 8 + length + length % 2
+        end += 8 + content_length + content_length % 2
     return end
 
 

@@ -202,9 +202,11 @@ def _is_zoom(pictures: Sequence[np.ndarray], source: np.ndarray, target: np.ndar
 
 def _is_similar_moved(picture: np.ndarray, target_picture: np.ndarray, motion: np.ndarray) -> bool:
     """Check whether a picture matches another one after it is moved by a homography [3, 3]."""
-    moved = cv2.warpPerspective(picture, motion, SWUNG_SIZE, borderMode=cv2.BORDER_REPLICATE)
+    moved_picture = cv2.warpPerspective(
+        picture, motion, SWUNG_SIZE, borderMode=cv2.BORDER_REPLICATE
+    )
     moved_pattern, other_pattern = (
-        _cell_pattern(torch.from_numpy(small)) for small in (moved, target_picture)
+        _cell_pattern(torch.from_numpy(small)) for small in (moved_picture, target_picture)
     )
     return _kept_share(moved_pattern, other_pattern) > SWUNG_CELLS
 

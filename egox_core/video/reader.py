@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..arrays import as_tensor, rectangle
 from ..errors import EgoXInputError
-from ..foreign_files import BEGINNING, is_foreign, refuse_codec, refuse_foreign
+from ..foreign_files import BEGINNING, is_unsupported_codec, refuse_codec, refuse_foreign
 from ..frame_store import store_frames
 from ..frames import UNTIMED_FPS
 from ..progress import Progress, no_progress
@@ -37,11 +37,11 @@ from .tracks import (
     codec_letters,
     container_crop,
     decoded_frames,
+    deinterlaced_frames,
     display_turn,
     dolby_profile,
+    has_single_fields,
     is_panorama,
-    of_fields,
-    progressive,
     readable_packets,
     real_tracks,
     shown_part,
@@ -200,7 +200,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             for p in readable_packets(container, stream)
             if p.size and not p.is_discard
         ]
-        if not first_frames and is_foreign(stream.codec_context.codec_tag):
+        if not first_frames and is_unsupported_codec(stream.codec_context.codec_tag):
             refuse_codec(f"video {name}", stream.codec_context.codec_tag)
         if not first_frames or not packets:
             raise _damaged(name, "no frame that can be decoded")
@@ -256,7 +256,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             )
         codec = stream.codec_context
         aspect, turn = _pixel_aspect(stream), display_turn(first_frame)
-        has_fields = of_fields(stream, first_frame)
+        has_fields = has_single_fields(stream, first_frame)
         width = round(codec.width * aspect)
         height = codec.height * (1 + has_fields)
         shown_rectangle = container_crop(source, container.format.name, stream)
@@ -408,7 +408,7 @@ def _wanted_frames(
     def frames_from_here() -> Iterator[tuple[int | None, av.VideoFrame]]:
         """Yield frames with their indices from the current position on, counted if the file has no
         stamps."""
-        for count, frame in enumerate(progressive(container, stream)):
+        for count, frame in enumerate(deinterlaced_frames(container, stream)):
             yield index_of.get(frame.pts) if info.pts else count, frame
 
     position = -1

@@ -301,12 +301,12 @@ def decoded_frames(container: Any, stream: Any, lost: list[av.Packet]) -> Iterat
             lost.append(packet)
 
 
-def of_fields(stream: Any, frame: av.VideoFrame) -> bool:
+def has_single_fields(stream: Any, frame: av.VideoFrame) -> bool:
     """Check whether a stream's pictures are single fields, as only HEVC has them."""
     return frame.interlaced_frame and stream.codec_context.name == "hevc"
 
 
-def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+def deinterlaced_frames(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
     """Yield a stream's frames from the current position on, deinterlaced where needed.
 
     Interlaced frames keep the lines of their first moment and get bwdif's between them. Single
@@ -320,7 +320,12 @@ def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
         decoded_frames(container, stream, []), (None,)
     )  # which ends the filter
     for frame in frames:
-        if graph is None and frame and frame.interlaced_frame and not of_fields(stream, frame):
+        if (
+            graph is None
+            and frame
+            and frame.interlaced_frame
+            and not has_single_fields(stream, frame)
+        ):
             graph = Graph()
             bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
             graph.link_nodes(graph.add_buffer(template=stream), bwdif, graph.add("buffersink"))

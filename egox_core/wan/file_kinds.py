@@ -127,13 +127,13 @@ class WeightFile:
         return f"{len(self.others)} tensors are not the transformer's and left out, such as {self.others[0]}"
 
 
-def weight_file(file: Path, what: str) -> WeightFile:
-    """Read the header of a weight file, which error messages call ``what``.
+def weight_file(file: Path, label: str) -> WeightFile:
+    """Read the header of a weight file, which error messages call ``label``.
 
     Raises:
         EgoXInputError: as :func:`~egox_core.wan.weights.read_header`.
     """
-    header = read_header(file, what)
+    header = read_header(file, label)
     metadata = header.get("__metadata__") or {}
     names = {}
     shapes = {}
@@ -150,7 +150,7 @@ def weight_file(file: Path, what: str) -> WeightFile:
         elif not name.endswith(SCALE_PARTS):
             other_names.append(name)
     missing_names = missing_weights(names) if names else ()
-    fitting_input, description = kind_of(header)
+    fitting_input, description = identify_kind(header)
     if names and fitting_input is None:
         description = "a Wan transformer"
     if missing_names and fitting_input in ("model", None):
@@ -185,7 +185,7 @@ def missing_weights(natives: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in (*block_weights, *ENDS) if name not in natives)
 
 
-def kind_of(header: Mapping) -> tuple[str | None, str]:
+def identify_kind(header: Mapping) -> tuple[str | None, str]:
     """Identify which node input a weight file fits, and describe the file in words."""
     shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
     dtypes = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
@@ -281,9 +281,10 @@ def check_lora(file: Path, base: Path | None = None) -> None:
             lora.check_fits(model.shapes)
     except EgoXInputError as error:
         model_words = "" if model is None else f", on {model.file.name!r}: {model.words}"
+        description = identify_kind(header)[1]
         raise EgoXInputError(
             error.what,
-            got=f"{error.got} in {file.name!r} of {size_words(file.stat().st_size)}: {kind_of(header)[1]}{model_words}",
+            got=f"{error.got} in {file.name!r} of {size_words(file.stat().st_size)}: {description}{model_words}",
             expected=error.expected,
             fix=error.fix,
         ) from error

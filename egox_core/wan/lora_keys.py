@@ -306,7 +306,7 @@ def convert_lora(
     """
     prefix = NATIVE_PREFIX if to == "native" else DIFFUSERS_PREFIX
     module_and_suffix = {key: _split_key(key) for key in state}
-    natives = _native_parts({module for module, _ in module_and_suffix.values()})
+    native_parts = _native_parts({module for module, _ in module_and_suffix.values()})
     modules_with_mid = {
         module for module, suffix in module_and_suffix.values() if suffix == MID_SUFFIX
     }
@@ -322,7 +322,7 @@ def convert_lora(
     module_of = {}
     for key, tensor in state.items():
         module, suffix = module_and_suffix[key]
-        module_name = natives.get(module)
+        module_name = native_parts.get(module)
         if suffix in SCALES and module in state:
             continue  # goes with its matrix
         is_used = (
@@ -401,9 +401,9 @@ def _no_pairs_error(unmatched: Collection[str], count: int) -> EgoXInputError:
             fix=f"{'' if host_knows else convert_advice}load it with ComfyUI's own Load LoRA, which knows this "
             "kind",
         )
-    key_of_stem = {key.rsplit(".", n)[0]: key for key in unmatched for n in (1, 2, 3)}
-    for module in _native_parts(key_of_stem):
-        kind = key_of_stem[module].removeprefix(module + ".")
+    key_by_stem = {key.rsplit(".", n)[0]: key for key in unmatched for n in (1, 2, 3)}
+    for module in _native_parts(key_by_stem):
+        kind = key_by_stem[module].removeprefix(module + ".")
         if kind not in ("weight", "bias"):
             return EgoXInputError(
                 "LoRA file",
@@ -493,7 +493,7 @@ def _split_key(key: str) -> tuple[str, str]:
 
 def _native_parts(modules: Collection[str]) -> dict[str, str]:
     """Map module names in a file to Wan's native names, leaving out modules of other models."""
-    natives = {}
+    native_parts = {}
     prefixes = set(FILE_PREFIXES)
     for module in modules:
         block_match = _PLACE.fullmatch(module)
@@ -501,14 +501,14 @@ def _native_parts(modules: Collection[str]) -> dict[str, str]:
             continue
         part = _BLOCK_WORDS.get(block_match[4].replace(".", "_"))
         if part is not None:
-            natives[module] = f"blocks.{block_match[3]}.{part}"
+            native_parts[module] = f"blocks.{block_match[3]}.{part}"
             prefixes.add(block_match[1])
     for prefix in sorted(prefixes, key=len):  # parts outside the blocks, under the same prefixes
         for module in modules:
             part = _MODEL_WORDS.get(module.removeprefix(prefix).replace(".", "_"))
             if part is not None and module.startswith(prefix):
-                natives[module] = part
-    return natives
+                native_parts[module] = part
+    return native_parts
 
 
 def _other_model(name: str) -> str:

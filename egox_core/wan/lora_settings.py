@@ -47,7 +47,7 @@ USUAL: Mapping[str, str] = {
 """Settings of a LoRA that a graph must follow, and what they are where its file says nothing."""
 
 
-def told_by_metadata(metadata: Mapping[str, str]) -> str:
+def describe_unusual_settings(metadata: Mapping[str, str]) -> str:
     """Describe a LoRA's unusual training settings that inputs must follow, or return ""."""
     trained_settings = trained_with(metadata)
     unusual_settings = [

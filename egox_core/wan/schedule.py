@@ -62,11 +62,13 @@ def released_schedule(
         raise EgoXInputError(
             "flow shift", got=flow_shift, expected="a positive number", fix="the authors use 3.0"
         )
-    unshifted = 1.0 - np.linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1)
-    shifted = np.flip(flow_shift * unshifted / (1.0 + (flow_shift - 1.0) * unshifted))[:-1].copy()
+    unshifted_sigmas = 1.0 - np.linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1)
+    shifted_sigmas = np.flip(
+        flow_shift * unshifted_sigmas / (1.0 + (flow_shift - 1.0) * unshifted_sigmas)
+    )[:-1].copy()
     # The model is called at timestep / 1000, by which its answer is divided: never at 0.
-    timesteps = np.maximum(1, shifted * TRAIN_TIMESTEPS).astype(np.int64)
-    sigmas = np.concatenate((shifted, (0.0,))).astype(np.float32)
+    timesteps = np.maximum(1, shifted_sigmas * TRAIN_TIMESTEPS).astype(np.int64)
+    sigmas = np.concatenate((shifted_sigmas, (0.0,))).astype(np.float32)
     return torch.from_numpy(sigmas), torch.from_numpy(timesteps)
 
 

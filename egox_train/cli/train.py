@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from egox_core.progress import Progress, no_progress
-from egox_core.wan import told_by_metadata
+from egox_core.wan import describe_unusual_settings
 
 from ..options import GenerateOptions, RunOptions, add_dataclass_arguments, from_arguments
 from .cache import cache_arguments, run_cache
@@ -163,7 +163,7 @@ def _export(args: argparse.Namespace, progress: Progress) -> int:
         dtype=getattr(torch, args.dtype),
     )
     print(f"wrote {args.file}")
-    lora_description = told_by_metadata(metadata)
+    lora_description = describe_unusual_settings(metadata)
     if lora_description and args.form == "native":
         print(lora_description)
     return 0

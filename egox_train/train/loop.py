@@ -109,7 +109,7 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
             cached_samples.content_hash,
         )
         trainable.load_tensors(resumed_state.weights, f"checkpoint at step {resumed_state.step}")
-        trainable.scope.kernels.first = resumed_state.kernel
+        trainable.scope.kernels.resumed_name = resumed_state.kernel
         for note in resume_notes(config, micro_steps, accelerator.num_processes, resumed_state):
             if accelerator.is_main_process:
                 logger.warning(note)

@@ -163,7 +163,7 @@ def flow_loss(
             timestep=torch.zeros_like(timestep),
             **model_conditions,
         )
-        scope.exo.kept = True
+        scope.exo.reuses_exo = True
         model_input = model_input[..., w_exo:]
     model_output = model(hidden_states=model_input, timestep=timestep, **model_conditions)[0]
     prediction = model_output[..., -w_ego:].float()

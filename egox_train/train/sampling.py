@@ -134,10 +134,12 @@ def sample_ego(
                 )
             scope.exo = exo_forward
             if exo_forward is not None:
-                if is_ego_alone and not exo_forward.kept:
+                if is_ego_alone and not exo_forward.reuses_exo:
                     predict_velocity(canvas_latent[..., :w_exo], torch.zeros_like(timestep), text)
                     exo_forward.finish(len(model.blocks))
-                model_columns = canvas_latent[..., w_exo:] if exo_forward.kept else canvas_latent
+                model_columns = (
+                    canvas_latent[..., w_exo:] if exo_forward.reuses_exo else canvas_latent
+                )
             prediction = predict_velocity(model_columns, timestep, text)
             torch.compiler.disable(check_finite)(
                 prediction,

@@ -204,7 +204,7 @@ def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> Gg
     def widen_rotary_input(
         module: nn.Module, inputs: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...] | None:
-        if gga_scope.exo is None or not gga_scope.exo.kept:
+        if gga_scope.exo is None or not gga_scope.exo.reuses_exo:
             return None
         width = PATCH * sum(gga_scope.exo.grid[2:])
         return (inputs[0].new_empty(1).expand(*inputs[0].shape[:-1], width),)
@@ -212,7 +212,7 @@ def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> Gg
     def select_ego_positions(
         module: nn.Module, inputs: tuple, tables: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...] | None:
-        if gga_scope.exo is None or not gga_scope.exo.kept:
+        if gga_scope.exo is None or not gga_scope.exo.reuses_exo:
             return None
         return tuple(ego_tokens(table, gga_scope.exo.grid, 1) for table in tables)
 

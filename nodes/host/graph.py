@@ -46,8 +46,8 @@ LOADERS = {
 }
 """For an input of a node: the loader's input with the file name, ComfyUI's folder, and the kind of
 file."""
-_CHECKED: ContextVar[Graph | None] = ContextVar("egox_checked_graph", default=None)
-_ASKED: ContextVar[list | None] = ContextVar("egox_asked_nodes", default=None)
+_CHECKED_GRAPH: ContextVar[Graph | None] = ContextVar("egox_checked_graph", default=None)
+_REQUESTED_NODES: ContextVar[list | None] = ContextVar("egox_asked_nodes", default=None)
 
 
 def note_graphs() -> None:
@@ -63,19 +63,19 @@ def note_graph(request: dict) -> dict:
     """Store a request's graph for :func:`checked_inputs`, and return the request unchanged."""
     request_body = request if isinstance(request, dict) else {}
     graph = request_body.get("prompt")
-    _CHECKED.set(graph if isinstance(graph, Mapping) else None)
-    _ASKED.set(request_body.get("partial_execution_targets"))
+    _CHECKED_GRAPH.set(graph if isinstance(graph, Mapping) else None)
+    _REQUESTED_NODES.set(request_body.get("partial_execution_targets"))
     return request
 
 
 def is_only_target(node_id: str) -> bool:
     """Check whether a request asks ComfyUI to run this node alone."""
-    return _ASKED.get() == [node_id]
+    return _REQUESTED_NODES.get() == [node_id]
 
 
 def checked_inputs(node: type) -> tuple[Graph, str]:
     """Look up the graph and node id that ComfyUI is validating, or ({}, "")."""
-    graph = _CHECKED.get()
+    graph = _CHECKED_GRAPH.get()
     (_, node_id) = this_node(node)
     return (graph, node_id) if graph is not None and node_id in graph else ({}, "")
 
@@ -87,8 +87,12 @@ def this_node(node: type) -> tuple[Graph, str]:
 
     The node class has to ask for both as hidden inputs.
     """
-    hidden = getattr(node, "hidden", None)
-    return ({}, "") if hidden is None else (hidden.prompt or {}, str(hidden.unique_id))
+    hidden_inputs = getattr(node, "hidden", None)
+    return (
+        ({}, "")
+        if hidden_inputs is None
+        else (hidden_inputs.prompt or {}, str(hidden_inputs.unique_id))
+    )
 
 
 def check_or_message(
@@ -278,8 +282,8 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
     """
     input_values = inputs_of(graph, loader)
     selection_options: dict[str, Any] = {name: input_values.get(name) for name in SELECTION}
-    from_node = any(linked_node_id(graph, loader, name) for name in FROM_NODES)
-    if from_node or not isinstance(input_values.get("file"), str):
+    is_linked = any(linked_node_id(graph, loader, name) for name in FROM_NODES)
+    if is_linked or not isinstance(input_values.get("file"), str):
         return None
     video_path = resolve(input_values["file"], "exo video")
     if not all(isinstance(value, (int, float, str)) for value in selection_options.values()):

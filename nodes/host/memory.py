@@ -26,7 +26,7 @@ def drawing_device() -> torch.device:
     return device
 
 
-class HostMemory:
+class ComfyMemory:
     """Measure and reserve free memory for the exo cache through ComfyUI's memory management."""
 
     def __init__(self, model: ModelPatcher, canvas_shape: list[int]) -> None:
@@ -35,7 +35,7 @@ class HostMemory:
         self._model = weakref.proxy(model)
         self._forward_bytes = int(model.memory_required(canvas_shape))
 
-    def room(self, device: torch.device) -> int:
+    def available_bytes(self, device: torch.device) -> int:
         """Compute how many bytes the exo cache may use on a device.
 
         Needed are those of a forward, of weights that are not loaded yet (on the model's
@@ -52,7 +52,7 @@ class HostMemory:
         freed_bytes = sum(loaded.model_loaded_memory() for loaded in self._other_models(device))
         return free_bytes + freed_bytes - self._needed_bytes()
 
-    def take(self, device: torch.device, size: int) -> None:
+    def reserve(self, device: torch.device, size: int) -> None:
         """Free this many bytes on a device, by unloading other models if necessary."""
         if not management.is_device_cpu(device):
             leaving_models = self._other_models(device)

@@ -133,10 +133,10 @@ _CODE = (type, types.FunctionType, property, staticmethod, classmethod)
 
 
 @functools.cache
-def code_words(thing: Any) -> frozenset[str]:
+def code_words(root_object: Any) -> frozenset[str]:
     """List names and strings in the compiled code of a module, class or function."""
     words: set[str] = set()
-    pending = [thing]
+    pending = [root_object]
     seen_ids = set()
     while pending:
         code_object = pending.pop()

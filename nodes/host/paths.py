@@ -58,7 +58,7 @@ def persistent_path(name: str) -> Path:
     return Path(folder_paths.get_user_directory()) / "egox" / name
 
 
-def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
+def resolve(name: str, label: str, *, folder_too: bool = False) -> Path:
     """Find the existing file or folder that a workflow names.
 
     ``name`` is relative to the input, output or temp folder (also with ComfyUI's "[output]"
@@ -75,7 +75,7 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
         name = name[1:-1].strip()
     if not name or "\0" in name:
         raise EgoXInputError(
-            what,
+            label,
             got="no file name" if not name else repr(name),
             expected="a file",
             fix="choose one from the list, or upload one to the input folder",
@@ -83,11 +83,11 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     plain_name, annotated_root = folder_paths.annotated_filepath(name)
     plain_name = plain_name.strip().replace("\\", "/")
     if ".." in PurePosixPath(plain_name).parts:
-        raise _outside_error(name, what)
+        raise _outside_error(name, label)
     # By name, before anything is looked at: on Windows, to ask whether //server/share/x exists logs
     # in to that server.
     if plain_name.startswith("/") or Path(plain_name).anchor:
-        raise _absolute_path_error(plain_name, what)
+        raise _absolute_path_error(plain_name, label)
     search_roots = [Path(annotated_root)] if annotated_root else [*input_roots(), *model_roots()]
     candidates = [(root, root / plain_name) for root in search_roots]
     if plain_name.split("/")[0] == "sample" and not annotated_root:
@@ -103,16 +103,16 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
         elif path.is_file() or folder_too:
             return path.resolve()
     if is_outside:
-        raise _outside_error(name, what)
+        raise _outside_error(name, label)
     raise EgoXInputError(
-        what,
+        label,
         got=f"{name!r}, which is not there",
         expected="a file in the input folder or the pack's sample folder",
         fix="check the name, or upload the file",
     )
 
 
-def require_inside(path: Path, what: str) -> Path:
+def require_inside(path: Path, label: str) -> Path:
     """Check that a path lies inside ComfyUI's folders after its links are followed.
 
     Raises:
@@ -124,7 +124,7 @@ def require_inside(path: Path, what: str) -> Path:
         for root in (*input_roots(), *model_roots(), SAMPLE)
     ):
         return real_path
-    raise _outside_error(f"{path.parent.name}/{path.name}", what)
+    raise _outside_error(f"{path.parent.name}/{path.name}", label)
 
 
 def _exists(path: Path) -> bool:
@@ -185,20 +185,20 @@ def _list_files_below(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
     return iter(sorted(file_names))
 
 
-def _outside_error(name: str, what: str) -> EgoXInputError:
+def _outside_error(name: str, label: str) -> EgoXInputError:
     return EgoXInputError(
-        what,
+        label,
         got=f"{name!r}, which leads out of the host's folders",
         expected="a file inside the input, output, temp or model folders, or the pack's sample/",
         fix="copy the file into the input folder",
     )
 
 
-def _absolute_path_error(name: str, what: str) -> EgoXInputError:
+def _absolute_path_error(name: str, label: str) -> EgoXInputError:
     path = Path(name)
     input_folder = input_roots()[0]
     return EgoXInputError(
-        what,
+        label,
         got=f"{name!r}, an absolute path",
         expected="a name relative to the input folder, the same on every machine",
         fix=f"write {path.relative_to(input_folder).as_posix()!r}"

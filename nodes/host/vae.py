@@ -34,13 +34,13 @@ def report_calls(modules: Iterable[object], calls: int, stage: str) -> Generator
         calls: in one round of the work, which may be repeated.
     """
     modules = [module for module in modules if isinstance(module, torch.nn.Module)]
-    report = host_progress(calls)
+    report_progress = host_progress(calls)
     count = 0
 
     def count_call(*_: object) -> None:
         nonlocal count
         count += 1
-        report(count, calls * -(-count // calls), stage)
+        report_progress(count, calls * -(-count // calls), stage)
 
     handles = [module.register_forward_hook(count_call) for module in modules]
     try:

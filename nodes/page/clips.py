@@ -61,7 +61,7 @@ async def _receive_clip(request: web.Request) -> tuple[dict[str, Any], list[byte
     return json_object(description, "about"), pictures
 
 
-def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
+def write_clip(description: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
     """Write a clip's video file, and describe it for the page.
 
     Raises:
@@ -73,10 +73,10 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
     )  # here: a host that lacks what it needs still has all other routes
 
     frames = decode_frames(pictures)
-    fps = number(about, "fps", 0.01, 1000)
-    run_id = about.get("run")
+    fps = number(description, "fps", 0.01, 1000)
+    run_id = description.get("run")
     metadata = run_metadata(run_id) if isinstance(run_id, str) else {}
-    prefix = f"{FOLDER}/{safe_name(str(about.get('name') or 'clip'))}"
+    prefix = f"{FOLDER}/{safe_name(str(description.get('name') or 'clip'))}"
     output_folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory()
     )

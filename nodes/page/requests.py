@@ -147,20 +147,20 @@ async def read_body(request: web.Request, limit: int) -> dict:
     return await asyncio.to_thread(json_object, bytes(body_bytes))  # a long one takes seconds
 
 
-def json_object(raw: bytes, what: str = "request") -> dict:
-    """Read the JSON object that a page sent as bytes, with ``what`` as its name in errors.
+def json_object(raw: bytes, label: str = "request") -> dict:
+    """Read the JSON object that a page sent as bytes, with ``label`` as its name in errors.
 
     Raises:
         EgoXInputError: not JSON, no object, texts that are no text: a NUL, half a surrogate pair.
     """
-    json_body = parse_json(raw, what)
+    json_body = parse_json(raw, label)
     if not isinstance(json_body, dict):
         raise EgoXInputError(
-            what, got=type(json_body).__name__, expected="a JSON object", fix="send one"
+            label, got=type(json_body).__name__, expected="a JSON object", fix="send one"
         )
     if b"\\u" in raw:  # neither can be in it without an escape
         with intact(
-            what,
+            label,
             (UnicodeEncodeError, RecursionError),
             expected="texts of Unicode",
             fix="correct them",
@@ -168,7 +168,7 @@ def json_object(raw: bytes, what: str = "request") -> dict:
             raw_text = json.dumps(json_body, ensure_ascii=False).encode("utf-8")
         if ESCAPED_NUL.search(raw_text):
             raise EgoXInputError(
-                what, got="a NUL in a text", expected="plain texts", fix="leave it out"
+                label, got="a NUL in a text", expected="plain texts", fix="leave it out"
             )
     return json_body
 

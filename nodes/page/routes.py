@@ -30,7 +30,7 @@ from ...egox_core.types import PointCloud
 from ...egox_core.video import video_mark
 from ..host.graph import Graph, exo_video, inputs_of, linked_node_id, sidecar_missing
 from ..host.paths import resolve
-from ..host.remember import RENEWALS
+from ..host.remember import RENEWAL_COUNTS
 from ..pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, digest_editor_inputs
 from .requests import (
     file_reading_route,
@@ -394,10 +394,10 @@ async def renew(body: dict) -> web.Response:
         raise EgoXInputError(
             "node", got=repr(node_id)[:40], expected="the node's id", fix="send it"
         )
-    if len(RENEWALS) > MOST_RENEWED:
-        RENEWALS.clear()
-    RENEWALS[node_id] += 1
-    return web.json_response({"renewals": RENEWALS[node_id]})
+    if len(RENEWAL_COUNTS) > MOST_RENEWED:
+        RENEWAL_COUNTS.clear()
+    RENEWAL_COUNTS[node_id] += 1
+    return web.json_response({"renewals": RENEWAL_COUNTS[node_id]})
 
 
 def scene_entry(body: dict) -> SceneEntry:

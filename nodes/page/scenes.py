@@ -43,7 +43,7 @@ class SceneEntry:
     static: CoarsePoints
     up: Up
     size_bytes: int  # bytes that this entry keeps allocated
-    whole: bool  # False: without moving points and pictures, which are too large to keep
+    is_complete: bool  # False: without moving points and pictures, which are too large to keep
     _moving: OrderedDict[int, CoarsePoints] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -78,7 +78,7 @@ class SceneStore:
     """Store the last scenes, and drop the least recently used one when full."""
 
     def __init__(self, most: int = MAX_SCENES, cap: int | None = None) -> None:
-        self._most, self._cap = most, cap
+        self._max_entries, self._max_bytes = most, cap
         self._entries: OrderedDict[str, SceneEntry] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -87,16 +87,16 @@ class SceneStore:
         with self._lock:
             for scene_entry in self._entries.values():
                 if scene_entry.scene is scene and (
-                    scene_entry.images is images or not scene_entry.whole
+                    scene_entry.images is images or not scene_entry.is_complete
                 ):
                     self._entries.move_to_end(scene_entry.token)
                     return scene_entry
-        scene_entry = _make_entry(scene, images, self._cap or cap_bytes())
+        scene_entry = _make_entry(scene, images, self._max_bytes or cap_bytes())
         with self._lock:
             self._entries[scene_entry.token] = scene_entry
-            max_bytes = self._cap or cap_bytes()
+            max_bytes = self._max_bytes or cap_bytes()
             while len(self._entries) > 1 and (
-                len(self._entries) > self._most or self._size() > max_bytes
+                len(self._entries) > self._max_entries or self._size() > max_bytes
             ):
                 self._entries.popitem(last=False)
         return scene_entry
@@ -133,7 +133,7 @@ def _make_entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntr
         static=static,
         up=up_of_scene(scene),
         size_bytes=size_bytes,
-        whole=fits_whole,
+        is_complete=fits_whole,
     )
 
 
@@ -143,28 +143,30 @@ def _drop_points(scene: PointCloud) -> PointCloud:
     return replace(scene, static=empty_points, moving=(empty_points,) * scene.frame_count)
 
 
-def tensor_bytes(thing: object, seen_ids: set[int] | None = None) -> int:
+def tensor_bytes(stored_object: object, seen_ids: set[int] | None = None) -> int:
     """Count the bytes of all tensors that an object refers to, each storage once."""
     seen_ids = set() if seen_ids is None else seen_ids
-    if isinstance(thing, Tensor):
-        storage = thing.untyped_storage()
+    if isinstance(stored_object, Tensor):
+        storage = stored_object.untyped_storage()
         if storage.data_ptr() in seen_ids:
             return 0
         seen_ids.add(storage.data_ptr())
         return storage.nbytes()
-    if id(thing) in seen_ids or isinstance(thing, (str, bytes, int, float, type(None))):
+    if id(stored_object) in seen_ids or isinstance(
+        stored_object, (str, bytes, int, float, type(None))
+    ):
         return 0
-    seen_ids.add(id(thing))
-    if isinstance(thing, (list, tuple)):
-        return sum(tensor_bytes(item, seen_ids) for item in thing)
-    if isinstance(thing, dict):
-        return sum(tensor_bytes(item, seen_ids) for item in thing.values())
+    seen_ids.add(id(stored_object))
+    if isinstance(stored_object, (list, tuple)):
+        return sum(tensor_bytes(item, seen_ids) for item in stored_object)
+    if isinstance(stored_object, dict):
+        return sum(tensor_bytes(item, seen_ids) for item in stored_object.values())
     field_names = (
-        [entry.name for entry in fields(thing)]
-        if is_dataclass(thing)
-        else list(getattr(thing, "__dict__", ()))
+        [entry.name for entry in fields(stored_object)]
+        if is_dataclass(stored_object)
+        else list(getattr(stored_object, "__dict__", ()))
     )
-    return sum(tensor_bytes(getattr(thing, name), seen_ids) for name in field_names)
+    return sum(tensor_bytes(getattr(stored_object, name), seen_ids) for name in field_names)
 
 
 def jpeg(rgb: Tensor) -> bytes:  # [H, W, 3] uint8

@@ -19,7 +19,7 @@ from ...egox_core.file_names import TRUTH
 from ...egox_core.page import MAX_FILES, UPLOAD_SUFFIXES, store_upload, use_as_truth
 from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
 from ..host.paths import resolve
-from ..host.remember import RENEWALS
+from ..host.remember import RENEWAL_COUNTS
 from .requests import (
     SHORT_BODY,
     file_receiving_route,
@@ -173,7 +173,7 @@ async def store_truth(request: web.Request) -> web.Response:
             fix="upload both videos together",
         )
     await asyncio.to_thread(use_as_truth, ego, exo)
-    RENEWALS[TRUTH] += 1
+    RENEWAL_COUNTS[TRUTH] += 1
     return web.json_response({})
 
 

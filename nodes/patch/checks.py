@@ -22,7 +22,7 @@ from ...egox_core.gga import ExoCache, KernelsUsed, kept_size
 from ...egox_core.sizes import MODEL_CHANNELS, PATCH
 from ...egox_core.types import Canvas
 from ...egox_core.wan import MODEL_FIX
-from ..host.memory import HostMemory
+from ..host.memory import ComfyMemory
 from ..host.steps import CALLBACK, PartSeconds, show_on_node
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def running(calls: PatchCalls) -> Generator[None]:
         RUN.reset(context_token)
 
 
-def check_in_run(model: ModelPatcher, calls: PatchCalls) -> None:
+def check_in_run(model: ModelPatcher, patch_calls_of_run: PatchCalls) -> None:
     """Refuse a sampler that uses two models of which only one is patched.
 
     Raises:
@@ -125,7 +125,7 @@ def check_in_run(model: ModelPatcher, calls: PatchCalls) -> None:
             fix="connect EgoX Model Patch to 'model' of the guider, and the unpatched model to "
             "'model_negative'",
         )
-    if active_calls is not calls:
+    if active_calls is not patch_calls_of_run:
         logging.warning(
             "[EgoX] the negative's own EgoX patch isn't asked: the positive's acts on both models"
         )
@@ -169,7 +169,7 @@ class SamplingCheck:
             with running(self.calls), allow_compiled_forms(model):
                 return executor(noise, *args, **kwargs)
         t, h, w_exo, w_ego = self.canvas.latent_grid
-        exo_cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
+        exo_cache.begin_run(ComfyMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
         # A guider without a cfg of its own asks for all of its conditions.
         condition_count = 1 if getattr(guider, "cfg", None) == 1.0 else len(guider.conds)
         self.calls.warning = describe_missing_room(
@@ -198,7 +198,7 @@ def describe_missing_room(cache: ExoCache, model: ModelPatcher, batch: int, canv
     token_grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     needed_bytes = kept_size(len(transformer.blocks), batch, token_grid, transformer.dim, None)
     if any(
-        cache.memory.room(device) >= needed_bytes
+        cache.memory.available_bytes(device) >= needed_bytes
         for device in (model.load_device, torch.device("cpu"))
     ):
         return ""
@@ -403,10 +403,10 @@ class PatchCalls:
     def reset(self) -> None:
         """Set the counts of calls and times to zero before a run."""
         self.batch = 0  # latents that are sampled together; 0: not known
-        self.widened = 0  # forwards that saw the whole canvas
-        self.guided = 0  # those of them in which geometry was to act
-        self.attended = 0  # self-attentions in which geometry acted
-        self.to_attend = 0  # those in which it was to act
+        self.widened_count = 0  # forwards that saw the whole canvas
+        self.guided_count = 0  # those of them in which geometry was to act
+        self.attention_count = 0  # self-attentions in which geometry acted
+        self.expected_attention_count = 0  # those in which it was to act
         self.bypassed_by = ""  # code of others that stood in the model where it didn't, in words
         self.steps = 0
         self.warning = ""  # before the first step, for people
@@ -417,18 +417,18 @@ class PatchCalls:
     @property
     def lost(self) -> str | None:
         """Name of the part of the patch that a sampling step bypassed, or None."""
-        if not self.widened:
+        if not self.widened_count:
             return "the exo half: the model ran without the EgoX canvas"
-        if self.guided and not self.attended:
+        if self.guided_count and not self.attention_count:
             return "the geometry: its attention override was never asked"
         return None
 
     def missed(self) -> str:
         """Describe how many attention calls ran without geometry, or return ""."""
-        if self.attended >= self.to_attend:
+        if self.attention_count >= self.expected_attention_count:
             return ""
         return (
-            f"geometry acted in {self.attended} of {self.to_attend} self-attentions"
+            f"geometry acted in {self.attention_count} of {self.expected_attention_count} self-attentions"
             f"{self.bypassed_by}: {BYPASSED_FIX}"
         )
 
@@ -473,7 +473,7 @@ class NoteAfterRun:
         self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
         if self.node_id is not None:
-            show_text = self.calls.kernels.tell = partial(show_on_node, node_id=self.node_id)
+            show_text = self.calls.kernels.report_line = partial(show_on_node, node_id=self.node_id)
             if self.calls.warning:
                 show_text(self.calls.warning)
         latent = executor(noise, *args, **kwargs)
@@ -501,12 +501,14 @@ def describe_exo_use(cache: ExoCache | None) -> str:
     """Describe how often the last run computed the exo half, or return ""."""
     if cache is None:
         return ""
-    exo_note = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
+    exo_note = (
+        f"exo computed in {cache.full_count} of {cache.full_count + cache.reused_count} forwards"
+    )
     if cache.refused_bytes:
         exo_note += f"; no room to keep it: it takes {cache.refused_bytes / 1e9:.3g} GB"
-    if cache.in_the_way:
+    if cache.whole_canvas_code:
         exo_note += (
-            f"; {', '.join(sorted(cache.in_the_way))} needs the whole canvas at every step: add that node "
+            f"; {', '.join(sorted(cache.whole_canvas_code))} needs the whole canvas at every step: add that node "
             "before the EgoX patch, or take it out"
         )
     return exo_note

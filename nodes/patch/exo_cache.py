@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..host.steps import PartSeconds
 
-ASKED = "egox_asked"
+REQUESTED_CONDITIONS = "egox_asked"
 """Key in transformer_options for the conditions that the guider requests at this noise level."""
 NAMES = "cond_or_uncond", "uuids"
 """Keys in transformer_options for the side and id of each stacked condition."""
@@ -74,9 +74,9 @@ def make_exo_call(
     """
     sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
     foreign_modules = {module_of(code) for code in list_foreign_code(executor, options)}
-    cache.in_the_way.update(foreign_modules)
+    cache.whole_canvas_code.update(foreign_modules)
     if sigmas is None or sigma is None or foreign_modules:
-        cache.full += 1
+        cache.full_count += 1
         return None
     uuid_names = condition_names(options, len(x), batch)
     condition_keys = uuid_names or digest_conditions(condition_tensors, len(x), batch)
@@ -95,7 +95,7 @@ def make_exo_call(
         sigma=float(sigma.flatten()[0]),
         sigmas=sigmas.tolist(),
         weights=options.get(WEIGHTS),
-        asked=options.get(ASKED, ()) if uuid_names else (),
+        asked=options.get(REQUESTED_CONDITIONS, ()) if uuid_names else (),
     )
 
 
@@ -202,7 +202,10 @@ def list_requested_conditions(
         for cond in entries or ()
         if get_area_and_mult(cond, x, timestep) is not None
     )
-    transformer_options = {**model_options.get("transformer_options", {}), ASKED: condition_ids}
+    transformer_options = {
+        **model_options.get("transformer_options", {}),
+        REQUESTED_CONDITIONS: condition_ids,
+    }
     return executor(
         model, conds, x, timestep, {**model_options, "transformer_options": transformer_options}
     )
@@ -247,7 +250,7 @@ class BlockInput:
 
         def run_block(args: dict[str, Any]) -> dict[str, Any]:
             with self.seconds.measure(CACHE, args["img"].device):
-                if self.exo.kept:
+                if self.exo.reuses_exo:
                     self.project(args, original)
                 else:
                     self.exo.keep_input(self.number, args["img"], args["vec"], args["pe"])
@@ -270,7 +273,7 @@ class BlockInput:
         try:
             original({**args, **exo_arguments})
         except _KeysCaught as caught:
-            self.exo.put_projected(self.number, *caught.pair)
+            self.exo.put_projected(self.number, *caught.keys_and_values)
 
 
 class _KeysCaught(Exception):
@@ -278,7 +281,7 @@ class _KeysCaught(Exception):
 
     def __init__(self, *pair: Tensor) -> None:  # [B, tokens, heads * d] each
         super().__init__()
-        self.pair = pair
+        self.keys_and_values = pair
 
 
 @torch.compiler.disable
@@ -328,10 +331,10 @@ def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
     """
     if forward is not None:
         return forward
-    if cache.in_the_way:
+    if cache.whole_canvas_code:
         raise EgoXInputError(
             "a LoRA that was trained with exo alone",
-            got=", ".join(sorted(cache.in_the_way)),
+            got=", ".join(sorted(cache.whole_canvas_code)),
             expected="no node between the EgoX patch and the model that needs whole canvases",
             fix="add that node before the EgoX patch, or take it out",
         )

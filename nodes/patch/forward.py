@@ -148,7 +148,7 @@ class WideningWrapper:
         transformer_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Tensor:  # [B, 16, t, h, w_ego]
-        self.calls.widened += 1
+        self.calls.widened_count += 1
         options = dict(transformer_options or {})
         kwargs.pop(CANVAS_MARK, None)
         exo_latent, exo_mask, exo_cond_latent = self.exo, self.mask_exo, self.cond_exo
@@ -188,9 +188,9 @@ class WideningWrapper:
                 stacked_inputs = x, timestep, context, clip_fea
                 return forward_by_group(forward_rows, condition_groups, stacked_inputs, options)
             exo_forward = open_exo_cache(cache, exo_call, executor, x, exo_latent.shape[-1])
-        if cache is not None and cache.alone:
+        if cache is not None and cache.exo_is_alone:
             exo_forward = check_alone(cache, exo_forward)
-            if not exo_forward.kept:
+            if not exo_forward.reuses_exo:
                 override = AttentionOverride(
                     None, None, options.get(OVERRIDE), cross_lengths, self.calls, exo_forward
                 )
@@ -215,7 +215,7 @@ class WideningWrapper:
                     )
                 exo_forward.finish(len(executor.class_obj.blocks))
         if geometry is not None:
-            self.calls.guided += 1
+            self.calls.guided_count += 1
             guided_layers = len(executor.class_obj.blocks) - count_skipped_layers(options)
             kwargs[GUIDED_MARK] = None
         if geometry is not None or exo_forward is not None:
@@ -227,7 +227,7 @@ class WideningWrapper:
                 self.calls,
                 exo_forward,
             )
-        uses_cache = exo_forward is not None and exo_forward.kept
+        uses_cache = exo_forward is not None and exo_forward.reuses_exo
         if exo_forward is not None:
             options = add_block_inputs(options, exo_forward, executor, self.calls.seconds)
             if not uses_cache:
@@ -246,13 +246,13 @@ class WideningWrapper:
         forward = partial(
             executor, model_input, timestep, context, clip_fea, time_dim_concat, options, **kwargs
         )
-        attended_before = self.calls.attended
+        attended_before = self.calls.attention_count
         with self.calls.seconds.measure(KEPT if uses_cache else FULL, x.device):
             model_output = forward()
         if geometry is not None and (
-            self.calls.attended > attended_before or not may_skip_forwards(executor)
+            self.calls.attention_count > attended_before or not may_skip_forwards(executor)
         ):
-            self.calls.to_attend += guided_layers
+            self.calls.expected_attention_count += guided_layers
         ego_output = model_output if uses_cache else model_output[..., exo_latent.shape[-1] :]
         torch.compiler.disable(check_finite)(
             ego_output,
@@ -419,12 +419,12 @@ class AttentionOverride:
         if self.exo is not None:
             with part_seconds.measure(CACHE, q.device):
                 k, v = self.exo.keys_and_values(block_number, k, v)
-            if self.exo.kept and "attn1_patch" in (call_options.get("patches") or {}):
+            if self.exo.reuses_exo and "attn1_patch" in (call_options.get("patches") or {}):
                 call_options[JOINED_KEYS] = k
         with part_seconds.measure(ATTENTION, q.device):
             if self.geometry is None or self.guidance is None:
                 return attend_unbiased(q, k, v, heads)
-            self.calls.attended += 1
+            self.calls.attention_count += 1
             uses_torch = self.previous is None and mask is None and lets_torch_choose(func)
             kernels_used = self.calls.kernels
             return gga_attention(

@@ -134,7 +134,9 @@ def patch_with_geometry(
         patched.remove_wrappers_with_key(wrapper_type, KEY)
         patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
     patched.remove_callbacks_with_key(CallbacksMP.ON_PRE_RUN, KEY)
-    patched.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, partial(check_in_run, calls=calls))
+    patched.add_callback_with_key(
+        CallbacksMP.ON_PRE_RUN, KEY, partial(check_in_run, patch_calls_of_run=calls)
+    )
     for name, value in canvas_memory.batching_patches().items():
         patched.add_object_patch(name, value)
     return patched, "; ".join(notes)

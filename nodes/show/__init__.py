@@ -1,6 +1,6 @@
 """Show the nodes' results in the browser page.
 
-``shown`` has a function for each kind of result. In a ComfyUI that was started by ``python -X
+``result_views`` has a function for each kind of result. In a ComfyUI that was started by ``python -X
 egox_show=0``, for runs that nobody looks at, it is None, and nothing that it needs is imported.
 Images that are outputs of a node come from here too."""
 
@@ -24,6 +24,6 @@ def _import_results() -> ModuleType | None:
 
 
 if TYPE_CHECKING:
-    from . import results as shown
+    from . import results as result_views
 else:
-    shown = _import_results()
+    result_views = _import_results()

@@ -66,7 +66,7 @@ def select_editor_frames(
     frame_count = len(trajectory)
     scene_covers = scene is not None and scene.frame_count >= frame_count
     known_frames = (
-        scene.frames.from_zero().of(slice(frame_count))
+        scene.frames.from_zero().select(slice(frame_count))
         if scene_covers
         else Frames.of_count(frame_count)
     )
@@ -83,7 +83,7 @@ def describe_scene(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pic
         "points": len(stored_entry.static),
         "frame": "exo" if exo.world == "exo" else "world",
         "pictures": stored_entry.images is not None,
-        "whole": stored_entry.whole,
+        "whole": stored_entry.is_complete,
         "up": [round(v, 4) + 0.0 for v in stored_entry.up.direction.tolist()],
         "up_within": round(stored_entry.up.within_deg),
         "up_note": stored_entry.up.text(),

@@ -42,7 +42,7 @@ def preview_ui(
     # Of some streams: colours (low to high) and ticks ({at 0...1, label}).
     legends: Mapping[str, Ui | None] | None = None,
     # Streams whose frames are never reduced.
-    whole: Collection[str] = (),
+    full_size_names: Collection[str] = (),
     # Widgets that a click on the stream ego sets: x, y (px), frame.
     pick: Ui | None = None,
     # Place of the crosshair: x, y (px of that stream), frame.
@@ -75,7 +75,7 @@ def preview_ui(
     step = common_step(frame_count)
     stream_list = []
     for name, clip in clips.items():
-        size: Ui = {"max_side": max(clip.shape[1:3])} if name in whole else {}
+        size: Ui = {"max_side": max(clip.shape[1:3])} if name in full_size_names else {}
         contact_sheets = make_sheets(clip, step=step, progress=progress, **size)
         stream_data = describe_stream(
             name, contact_sheets.layout(), write_sheets(name, contact_sheets.files, "jpg")

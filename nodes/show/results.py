@@ -71,7 +71,7 @@ def depth(
         depth,
         text=text,
         legends={"depth": legend},
-        whole=("plot",),
+        full_size_names=("plot",),
         badge=LENS_GUESSED * depth.exo.lens_guessed,
         progress=progress,
     )
@@ -191,7 +191,7 @@ def ego(
     node: Node,
     frames: Tensor,  # [T, H, W, 3]
     decoded: Tensor,  # [T, H', W', 3] as the model made them
-    # See MADE_OF.
+    # See LATENT_SOURCES.
     sources: Mapping[str, Any],
     truth: Tensor | None,
     # Classes of the decoded frames.
@@ -306,7 +306,7 @@ def attention(
         {"ego": ego_images, **heat_pictures},
         text=text,
         legends={heat_map.name: heat_map.legend() for heat_map in maps},
-        whole=heat_pictures,
+        full_size_names=heat_pictures,
         pick=PICK,
         mark={"x": pixel[0], "y": pixel[1], "frame": frame},
     )

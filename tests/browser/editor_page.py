@@ -35,7 +35,7 @@ class EditorPage:
 
     def __init__(self, page: PageUnderTest) -> None:
         self.page = page
-        self.tab = page.page
+        self.tab = page.browser_tab
 
     def find(self, name: str) -> Any:
         return self.tab.get_by_test_id(f"egox-{name}")

@@ -48,11 +48,11 @@ class PageUnderTest(ComfyPage):
         self.evaluate(_LISTEN_SCRIPT)
         return self
 
-    def open_form(self, saved: dict[str, Any]) -> None:
+    def open_form(self, saved_graph: dict[str, Any]) -> None:
         """Load a workflow as ComfyUI's form, and wait until all rows of the form are shown."""
-        self.load(saved, form=True)
-        rows = len(saved["extra"]["linearData"]["inputs"])
-        self.page.locator(FORM_ROW).nth(rows - 1).wait_for()
+        self.load(saved_graph, form=True)
+        rows = len(saved_graph["extra"]["linearData"]["inputs"])
+        self.browser_tab.locator(FORM_ROW).nth(rows - 1).wait_for()
 
     def problems(self, workflow: dict[str, Any]) -> list[str]:
         """List how the graph on the canvas differs from the file that it was loaded from."""
@@ -85,8 +85,8 @@ class PageUnderTest(ComfyPage):
         self.evaluate(
             "async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }"
         )
-        self.page.get_by_text(pack, exact=True).first.click()
-        self.page.wait_for_selector('[data-testid^="template-workflow-"]')
+        self.browser_tab.get_by_text(pack, exact=True).first.click()
+        self.browser_tab.wait_for_selector('[data-testid^="template-workflow-"]')
         self.settle()
 
     # -- running
@@ -96,14 +96,14 @@ class PageUnderTest(ComfyPage):
         self.evaluate("() => { window.egoxSeen.length = 0; }")
         # A mouse that rests on the page's login button (where the editor's close button was) holds a hint open there,
         # on newer pages over this button.
-        viewport_size = self.page.viewport_size
-        self.page.mouse.move(viewport_size["width"] / 2, viewport_size["height"] * 0.9)
-        self.page.get_by_test_id("queue-button").first.click()
+        viewport_size = self.browser_tab.viewport_size
+        self.browser_tab.mouse.move(viewport_size["width"] / 2, viewport_size["height"] * 0.9)
+        self.browser_tab.get_by_test_id("queue-button").first.click()
 
     def run_form(self, timeout: float = 600.0) -> None:
         """Click the Run button of the form, and wait for the end of the run."""
         self.evaluate("() => { window.egoxSeen.length = 0; }")
-        self.page.get_by_role("button", name="Run", exact=True).last.click()
+        self.browser_tab.get_by_role("button", name="Run", exact=True).last.click()
         self.wait_for_run(timeout)
 
     def wait_for_run(self, timeout: float = 600.0) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ class PageUnderTest(ComfyPage):
                 raise PageError(
                     f"{error_data.get('node_type')}: {error_data.get('exception_message', 'interrupted')}"
                 )
-            self.page.wait_for_timeout(200)
+            self.browser_tab.wait_for_timeout(200)
         raise PageError(
             f"the run did not end within {timeout:.0f} s; seen: {event_kinds}; console: {self.console_lines[-8:]}"
         )
@@ -150,14 +150,14 @@ class PageUnderTest(ComfyPage):
             )
             if output is not None:
                 return output
-            self.page.wait_for_timeout(200)
+            self.browser_tab.wait_for_timeout(200)
         raise PageError(f"{kind} gave the page no result within 600 s")
 
     def list_lasting_faults(self, script: str, timeout: float = 10.0) -> list[Any]:
         """Repeat a script that lists faults until it finds none or the time is up."""
         deadline = time.monotonic() + timeout
         while (faults := self.evaluate(script)) and time.monotonic() < deadline:
-            self.page.wait_for_timeout(200)
+            self.browser_tab.wait_for_timeout(200)
         return faults
 
     def page_rectangle(
@@ -172,7 +172,7 @@ class PageUnderTest(ComfyPage):
             "ds.scale]; }",
             [x, y],
         )
-        viewport_size = self.page.viewport_size
+        viewport_size = self.browser_tab.viewport_size
         left, top = max(0.0, left - margin), max(0.0, top - margin)
         return {
             "x": left,
@@ -183,7 +183,9 @@ class PageUnderTest(ComfyPage):
 
     def picture(self, clip: dict[str, float] | None = None) -> bytes:
         """Take a screenshot of the page, as PNG."""
-        return self.page.screenshot(type="png", clip=clip, animations="disabled", caret="hide")
+        return self.browser_tab.screenshot(
+            type="png", clip=clip, animations="disabled", caret="hide"
+        )
 
     def save_picture(
         self, path: Path, clip: dict[str, float] | None = None, *, width: int = 0, quality: int = 82

@@ -72,7 +72,7 @@ def connect_everything(page: PageUnderTest) -> None:
 
 def wait_for_preview(page: PageUnderTest, node: str) -> dict[str, Any]:
     """Wait until a node's preview shows the result of the last run."""
-    page.page.wait_for_function(
+    page.browser_tab.wait_for_function(
         "(type) => { const p = app.graph.nodes.find((n) => n.type === type).egoxPreview; "
         "const { previews, chosen } = p.items; "
         "return p.clips.length && (!previews.length || p.told === previews[chosen]); }",
@@ -94,7 +94,7 @@ def find_preview_part(page: PageUnderTest, node: str, name: str):
         "node.egoxPreview.element.dataset.node = node.type; }",
         node,
     )
-    return page.page.locator(f'.egox-preview[data-node="{node}"] [data-testid="{name}"]')
+    return page.browser_tab.locator(f'.egox-preview[data-node="{node}"] [data-testid="{name}"]')
 
 
 def choose_view(page: PageUnderTest, node: str, view: str) -> None:

@@ -97,25 +97,27 @@ def test_a_click_on_run_shows_the_ego_video(
     page.queue()
     if is_pinned_host or not vue_nodes:  # the newer nodes of older pages draw no player there
         has_clips = f"() => {{ const all = ({_PLAYERS_SCRIPT})(); return all.every((p) => p.clips.length) && all; }}"
-        prior, ego = page.page.wait_for_function(has_clips).json_value()
+        prior, ego = page.browser_tab.wait_for_function(has_clips).json_value()
         assert (prior["title"], ego["title"]) == ("Scene and prior", "EgoX")
-        assert prior["clips"] == ["prior", "coverage", "depth", "exo"] and ego["clips"] == ["ego"]
+        assert prior["clips"] == ["prior", "coverage", "depth", "exo"]
+        assert ego["clips"] == ["ego"]
         assert min(prior["shown"], ego["shown"]) > 1000, "px of the page"
         page.wait_for_run()
         # The result is on Decode Ego Half.
-        page.page.wait_for_function(f"() => !({_PLAYERS_SCRIPT})()[1].clips.length")
+        page.browser_tab.wait_for_function(f"() => !({_PLAYERS_SCRIPT})()[1].clips.length")
     page.wait_for_run()
     page.show()
     player = page.evaluate(VIDEO_STATE_SCRIPT, "ego_")
     assert (player["width"], player["height"]) == (HEIGHT, HEIGHT)
-    assert player["seconds"] > 0 and player["shown"] > 100
+    assert player["seconds"] > 0
+    assert player["shown"] > 100
     assert player["deviation"] > 5, "one flat colour"
-    page.page.wait_for_function(f"() => !({_OUT_OF_GROUP_SCRIPT})().length")
+    page.browser_tab.wait_for_function(f"() => !({_OUT_OF_GROUP_SCRIPT})().length")
     if not vue_nodes:  # what a run shows makes nodes higher
-        page.page.wait_for_function(
+        page.browser_tab.wait_for_function(
             "() => app.graph.nodes.find((n) => n.type === 'SaveVideo').size[1] > 250"
         )
-        page.page.wait_for_function(f"() => !({OVERLAPS_SCRIPT})().length")
+        page.browser_tab.wait_for_function(f"() => !({OVERLAPS_SCRIPT})().length")
         check_comparison_of_two_runs(page)
     elif is_pinned_host:
         check_weights_follow_pointer(page)
@@ -136,7 +138,8 @@ def read_about(page) -> str:
 def check_comparison_of_two_runs(page) -> None:
     page.show(page.node_bounds(DECODE_NODE))
     first_preview = wait_for_preview(page, DECODE_NODE)
-    assert first_preview["view"] == "side" and "before" not in first_preview["views"]
+    assert first_preview["view"] == "side"
+    assert "before" not in first_preview["views"]
     page.set_widget("EgoXWanSampler", "lambda_g", 0)
     second_preview = run_and_wait(page)
     assert (
@@ -146,7 +149,8 @@ def check_comparison_of_two_runs(page) -> None:
     )
     assert read_about(page).startswith("λ_g 3 → 0 · mean difference ")
     pixels = page.evaluate(_PIXELS_SCRIPT, [DECODE_NODE, 1])
-    assert pixels["factor"] == 8 and pixels["mean"] > 0.2
+    assert pixels["factor"] == 8
+    assert pixels["mean"] > 0.2
     earlier_pixels, current_pixels, difference = (
         np.array(pixels[name]) for name in ("before", "ego", "difference")
     )
@@ -156,18 +160,19 @@ def check_comparison_of_two_runs(page) -> None:
 
     preview_stage = find_preview_part(page, DECODE_NODE, "egox-preview-stage")
     preview_stage.click(position={"x": 10, "y": 10})
-    page.page.keyboard.press("d")
+    page.browser_tab.keyboard.press("d")
     difference_preview = read_preview(page, DECODE_NODE)
     assert difference_preview["view"] == "difference"
     find_preview_part(page, DECODE_NODE, "egox-preview-factor").select_option("32")
     assert read_preview(page, DECODE_NODE)["hash"] != difference_preview["hash"]
     preview_stage.click(position={"x": 10, "y": 10})
-    page.page.keyboard.press("1")
+    page.browser_tab.keyboard.press("1")
     assert read_about(page) == ""
     # The chosen view stays; a page that loads its graph again has the run before still.
-    page.page.keyboard.press("b")
+    page.browser_tab.keyboard.press("b")
     page.set_widget("EgoXWanSampler", "lambda_g", 5)
-    assert run_and_wait(page)["view"] == "before" and read_about(page).startswith("λ_g 0 → 5")
+    assert run_and_wait(page)["view"] == "before"
+    assert read_about(page).startswith("λ_g 0 → 5")
     page.load(page.serialize_graph())
     assert wait_for_preview(page, DECODE_NODE)["view"] == "before" and read_about(page).startswith(
         "λ_g 0 → 5"
@@ -198,15 +203,17 @@ def check_comparison_of_two_runs(page) -> None:
     make_button.click()
     assert "8 runs, about" in read_about(page)
     make_button.click()
-    page.page.wait_for_function(
+    page.browser_tab.wait_for_function(
         "(maker) => maker.textContent.startsWith('Make')", arg=make_button.element_handle()
     )
-    assert page.evaluate(_CELL_COUNT_SCRIPT) == 8 and read_about(page) == ""
+    assert page.evaluate(_CELL_COUNT_SCRIPT) == 8
+    assert read_about(page) == ""
     # A run of another video is compared with nothing, whatever view was chosen.
     choose_view(page, DECODE_NODE, "before")
     page.set_widget("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4")
     other_video_preview = run_and_wait(page)
-    assert "before" not in other_video_preview["views"] and other_video_preview["deviation"] > 5
+    assert "before" not in other_video_preview["views"]
+    assert other_video_preview["deviation"] > 5
 
 
 def check_weights_follow_pointer(page) -> None:
@@ -240,7 +247,7 @@ def check_weights_follow_pointer(page) -> None:
         pointed_preview = read_preview(page, node)
         assert pointed_preview["hash"] != first_preview["hash"], "another pixel, another picture"
         preview_stage.focus()
-        page.page.keyboard.press("Shift+ArrowLeft")
+        page.browser_tab.keyboard.press("Shift+ArrowLeft")
         moved_preview = read_preview(page, node)
         assert (
             moved_preview["hash"] != pointed_preview["hash"]
@@ -260,7 +267,8 @@ def check_marks_of_pixels(page) -> None:
     assert marks_switch.get_attribute("aria-pressed") == "false"
     marks_switch.click()
     marked_hash = read_preview(page, DECODE_NODE)["hash"]
-    assert marked_hash != bare_hash and marks_switch.get_attribute("aria-pressed") == "true"
+    assert marked_hash != bare_hash
+    assert marks_switch.get_attribute("aria-pressed") == "true"
     about_text = read_about(page)
     assert about_text.startswith("This frame: ")
     now_percent, redrawn_percent, *other_percents = (
@@ -281,7 +289,7 @@ def check_marks_of_pixels(page) -> None:
         assert not marks_switch.is_visible() and "This frame: " not in read_about(page), view
     choose_view(page, DECODE_NODE, "ego")
     assert read_preview(page, DECODE_NODE)["hash"] == marked_hash
-    page.page.keyboard.press("o")
+    page.browser_tab.keyboard.press("o")
     assert read_preview(page, DECODE_NODE)["hash"] == bare_hash
 
 
@@ -300,7 +308,8 @@ def check_saved_clip(page, output: Path) -> None:
         message = find_preview_part(page, node, "egox-preview-about").filter(has_text="aved: ")
         message.wait_for()
         saved_path = output.parent / message.inner_text().partition(": ")[2].partition(",")[0]
-        assert saved_path.parent.name == "egox_previews" and saved_path.name.startswith(f"{view}_")
+        assert saved_path.parent.name == "egox_previews"
+        assert saved_path.name.startswith(f"{view}_")
         with av.open(str(saved_path)) as container:
             frames = np.stack(
                 [
@@ -313,7 +322,8 @@ def check_saved_clip(page, output: Path) -> None:
             )
             prompt = json.loads(container.metadata["prompt"])
             graph = json.loads(container.metadata["workflow"])
-        assert len(frames) == FRAMES and frames[2].std() > 5
+        assert len(frames) == FRAMES
+        assert frames[2].std() > 5
         if view == "prior":
             expected_picture = np.array(pixels[view]).reshape(HEIGHT, HEIGHT, 4)[..., :3]
             assert np.abs(frames[2] - expected_picture.astype(float)).mean() < 8, "two lossy steps"

@@ -76,7 +76,8 @@ def test_a_path_is_made_changed_undone_saved_and_run(open_page, read_unpacked, r
     page, tab = editor.page, editor.tab
     page.set_widget(POSE_NODE, "source", "keyframes")
     editor.open(load=True)
-    assert editor.read_state("view.cloud.count") > 10_000 and not tab.evaluate(CUT_OFF_SCRIPT)
+    assert editor.read_state("view.cloud.count") > 10_000
+    assert not tab.evaluate(CUT_OFF_SCRIPT)
     for size in ((900, 900), (960, 600), (1400, 900)):  # the second: 1440 x 900 at 150 %
         tab.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
         tab.mouse.move(*editor.point_in_box("exo", 0.5, 0.2))
@@ -95,7 +96,8 @@ def test_a_path_is_made_changed_undone_saved_and_run(open_page, read_unpacked, r
     editor.type_into("yaw", json.loads(editor.read_keyframes())["keyframes"][0]["yaw_deg"] + 40)
     keyframe_document = json.loads(editor.read_keyframes())
     assert not editor.find("status").inner_text(), "the head moves"
-    assert len(keyframe_document["keyframes"]) == 2 and keyframe_document["up"] == [0, 0, 1]
+    assert len(keyframe_document["keyframes"]) == 2
+    assert keyframe_document["up"] == [0, 0, 1]
     unmarked_prior = editor.read_prior()
     assert mean_difference(unmarked_prior, first_prior_image) > 5, "the side view follows"
     editor.find("tool-look").click()
@@ -166,7 +168,8 @@ def test_without_a_scene_the_editor_says_what_to_do(open_page, read_unpacked):
     tab = editor.tab
     assert "Path from: file" in editor.find("node-note").first.inner_text()
     editor.open(load=False)
-    assert "Load scene" in editor.find("empty").inner_text() and not tab.evaluate(CUT_OFF_SCRIPT)
+    assert "Load scene" in editor.find("empty").inner_text()
+    assert not tab.evaluate(CUT_OFF_SCRIPT)
     assert not editor.find("hint").is_visible(), "one thing to do"
     assert "appears here" not in tab.get_by_test_id("egox-editor").inner_text()
     editor.find("banner").filter(has_text="‘Load scene’ shows it").wait_for()
@@ -235,7 +238,8 @@ def test_a_scene_of_an_earlier_run_accepts_no_click(open_page, read_unpacked):
     page.set_widget("EgoXDepthAlign", "preset", "released_wild")
     editor.open(load=False)
     tab.wait_for_selector("[data-testid=egox-load-stale]")
-    assert "earlier run" in editor.find("banner").inner_text() and not tab.evaluate(CUT_OFF_SCRIPT)
+    assert "earlier run" in editor.find("banner").inner_text()
+    assert not tab.evaluate(CUT_OFF_SCRIPT)
     editor.find("exo-large").click()
     assert editor.find("banner").bounding_box()["width"] > 280, "its line is no column of words"
     editor.find("exo-large").click()
@@ -244,7 +248,8 @@ def test_a_scene_of_an_earlier_run_accepts_no_click(open_page, read_unpacked):
         tab.keyboard.press(key)
         tab.mouse.click(*editor.point_in_box("exo", 0.6, 0.25))
         tab.mouse.click(*editor.point_in_box("view", 0.5, 0.5))
-    assert editor.read_state("exo.step") is None and editor.read_state("view.tool") == "move"
+    assert editor.read_state("exo.step") is None
+    assert editor.read_state("view.tool") == "move"
     old_token = editor.read_state("scene.known.token")
     editor.find("load-stale").click()
     tab.wait_for_function(
@@ -279,7 +284,8 @@ def test_clicks_on_what_the_wearer_looks_at_turn_the_head(open_page, read_unpack
     editor.find("follow").click()
     tab.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
     middle_frame = FRAMES // 2
-    assert editor.read_state("state.frame") == middle_frame and not tab.evaluate(CUT_OFF_SCRIPT)
+    assert editor.read_state("state.frame") == middle_frame
+    assert not tab.evaluate(CUT_OFF_SCRIPT)
     assert "Click on what the wearer looks at" in editor.find("exo-note").inner_text()
     assert "egox-ed-large" in editor.read_state("layout.root.className")
     tool_box, banner_box = (editor.find(name).bounding_box() for name in ("tool-aim", "banner"))
@@ -332,7 +338,8 @@ def test_guessed_frames_are_marked_and_opened(open_page, read_unpacked, upload_f
     assert editor.read_state("timeline.guessed") == [4, 5, 6]
     editor.close()
     editor.open(load=False)
-    assert editor.read_state("timeline.guessed") == [] and editor.find("track-notes").is_hidden()
+    assert editor.read_state("timeline.guessed") == []
+    assert editor.find("track-notes").is_hidden()
     editor.close()
 
 
@@ -422,7 +429,8 @@ def test_a_new_field_of_view_keeps_the_clicked_points(
         f"() => {editor.script('scene.trusted')} && "
         f"{editor.script('scene.known.token')} !== {json.dumps(old_token)}"
     )
-    assert page.widget("EgoXDepthAlign", "exo_fov") == 80 and guessed_marks.count() == 0
+    assert page.widget("EgoXDepthAlign", "exo_fov") == 80
+    assert guessed_marks.count() == 0
     fov = 2 * np.degrees(np.arctan(width / 2 / editor.read_state("exo.scene.exo_camera.fx")))
     assert abs(fov - 80) < 0.1
     assert np.abs(np.array(tab.evaluate(f"() => {pixels_script}")) - pixels_before).max() < 2

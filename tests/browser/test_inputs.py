@@ -50,7 +50,7 @@ def read_rows(page, node: str) -> dict[str, Any]:
 def press_row(page, node: str, name: str) -> None:
     page.show(page.node_bounds(node))
     x, y = read_rows(page, node)["press"][name]
-    page.page.mouse.click(x, y)
+    page.browser_tab.mouse.click(x, y)
     page.settle()
 
 
@@ -141,7 +141,7 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
     page.show(page.node_bounds(node))
     x, y = read_rows(page, node)["press"]["lambda_g"]
     for _ in range(10):  # a page that isn't drawn yet takes a click for one beside the slider
-        page.page.mouse.click(x, y)
+        page.browser_tab.mouse.click(x, y)
         page.settle()
         if (dragged_value := read_slider(page)["value"]) != 3:
             break
@@ -160,12 +160,12 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
     assert read_prompt_lambda(page) == 25
 
     page.open_form(read_shipped("egox_demo"))
-    number_field = page.page.locator('input[aria-label="lambda_g"]').first
+    number_field = page.browser_tab.locator('input[aria-label="lambda_g"]').first
     for number in (25, 3.25):
         number_field.click()
         number_field.press("Control+a")
-        page.page.keyboard.type(str(number))
-        page.page.keyboard.press("Enter")
+        page.browser_tab.keyboard.type(str(number))
+        page.browser_tab.keyboard.press("Enter")
         page.settle()
         assert read_slider(page)["value"] == number == read_prompt_lambda(page)
         assert float(number_field.input_value()) == number
@@ -173,12 +173,12 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
 
 def double_click_for_field(page, x: float, y: float):
     """Double-click until an input field opens."""
-    number_field = page.page.locator(".graphdialog input")
+    number_field = page.browser_tab.locator(".graphdialog input")
     for _ in range(10):
-        page.page.wait_for_timeout(1000)
+        page.browser_tab.wait_for_timeout(1000)
         if number_field.is_visible():
             break
-        page.page.mouse.dblclick(x, y)
+        page.browser_tab.mouse.dblclick(x, y)
     return number_field
 
 
@@ -197,25 +197,28 @@ def test_a_subgraphs_inputs_show_their_tooltips(open_page, read_shipped):
     player_place = page.evaluate(_PLAYER_SCRIPT)
     node = page.evaluate(_SUBGRAPH_SCRIPT)
     x, y = read_rows(page, node)["press"]["steps"]
-    page.page.mouse.move(x - 5, y)
-    page.page.mouse.move(x, y)
-    page.page.locator(".node-tooltip", has_text=STEPS_TOOLTIP).wait_for()
-    page.page.mouse.click(x, page.page_rectangle(page.node_bounds(node), 0)["y"] + 12)
-    page.page.get_by_test_id("info-button").first.click()
-    page.page.get_by_text("Ego video while it is sampled").first.wait_for()
+    page.browser_tab.mouse.move(x - 5, y)
+    page.browser_tab.mouse.move(x, y)
+    page.browser_tab.locator(".node-tooltip", has_text=STEPS_TOOLTIP).wait_for()
+    page.browser_tab.mouse.click(x, page.page_rectangle(page.node_bounds(node), 0)["y"] + 12)
+    page.browser_tab.get_by_test_id("info-button").first.click()
+    page.browser_tab.get_by_text("Ego video while it is sampled").first.wait_for()
     page.settle(10)
-    assert page.evaluate(_PLAYER_SCRIPT) == player_place and player_place[0] is None
+    assert page.evaluate(_PLAYER_SCRIPT) == player_place
+    assert player_place[0] is None
     page.open_form(read_shipped("egox_demo"))
     for label, tip in (("Steps", STEPS_TOOLTIP), ("λ_g", SAMPLER_TEXTS["lambda_g"]["tooltip"])):
-        row = page.page.locator(FORM_ROW).filter(has_text=label).first
+        row = page.browser_tab.locator(FORM_ROW).filter(has_text=label).first
         row.hover()
         assert tip in row.get_attribute("title")
     newer_page = open_page(size=(1400, 900), vue_nodes=True)
     newer_page.load(read_shipped("egox_demo"))
     newer_page.show()
-    newer_page.page.locator("[data-node-id]").first.wait_for()
+    newer_page.browser_tab.locator("[data-node-id]").first.wait_for()
     if newer_page.evaluate(_HAS_ROW_ELEMENTS_SCRIPT):  # the rows of older pages can't be told apart
-        label = newer_page.page.get_by_test_id("widget-layout-field-label").filter(has_text="Steps")
-        row = newer_page.page.get_by_test_id("node-widget").filter(has=label).first
+        label = newer_page.browser_tab.get_by_test_id("widget-layout-field-label").filter(
+            has_text="Steps"
+        )
+        row = newer_page.browser_tab.get_by_test_id("node-widget").filter(has=label).first
         row.hover()
         assert row.get_attribute("title") == STEPS_TOOLTIP

@@ -31,15 +31,15 @@ def first_page(start_browser, api_client, open_page) -> PageUnderTest:
 
 
 def find_form_row(page: PageUnderTest, label: str):
-    return page.page.locator(FORM_ROW).filter(has_text=label)
+    return page.browser_tab.locator(FORM_ROW).filter(has_text=label)
 
 
 def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
     page = first_page
-    page.page.get_by_text(PACK, exact=True).first.click()
-    demo_card = page.page.get_by_test_id("template-workflow-egox_demo")
+    page.browser_tab.get_by_text(PACK, exact=True).first.click()
+    demo_card = page.browser_tab.get_by_test_id("template-workflow-egox_demo")
     demo_card.scroll_into_view_if_needed()
-    cards = page.page.locator('[data-testid^="template-workflow-egox_"]')
+    cards = page.browser_tab.locator('[data-testid^="template-workflow-egox_"]')
     assert cards.first.get_attribute("data-testid") == "template-workflow-egox_demo"
     assert "No download" in demo_card.evaluate(_CARD_TEXT_SCRIPT)
     demo_card.click()
@@ -48,9 +48,11 @@ def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
     ).wait_for()
     shrink_graph_on_canvas(page)
     page.run_form()
-    first_address = page.page.wait_for_function(_EGO_VIDEO_SCRIPT).json_value()
+    first_address = page.browser_tab.wait_for_function(_EGO_VIDEO_SCRIPT).json_value()
 
-    slider = page.page.locator(FORM_ROW, has=page.page.locator('[role="slider"]')).first
+    slider = page.browser_tab.locator(
+        FORM_ROW, has=page.browser_tab.locator('[role="slider"]')
+    ).first
     assert "LoRA strength (trained: 1)" in slider.inner_text(), "which shows more than λ_g here"
     slider_thumb = slider.locator('[role="slider"]')
     slider_thumb.scroll_into_view_if_needed()
@@ -59,15 +61,15 @@ def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
         slider.locator('[data-slot="slider-track"]').bounding_box(),
     )
     middle_y = thumb_box["y"] + thumb_box["height"] / 2
-    page.page.mouse.move(thumb_box["x"] + thumb_box["width"] / 2, middle_y)
-    page.page.mouse.down()
-    page.page.mouse.move(slider_track["x"] - 20, middle_y, steps=5)
+    page.browser_tab.mouse.move(thumb_box["x"] + thumb_box["width"] / 2, middle_y)
+    page.browser_tab.mouse.down()
+    page.browser_tab.mouse.move(slider_track["x"] - 20, middle_y, steps=5)
     page.settle()  # a busy page may take the first moves as one, and drop it
-    page.page.mouse.move(slider_track["x"] - 21, middle_y)
+    page.browser_tab.mouse.move(slider_track["x"] - 21, middle_y)
     slider.locator('[role="slider"][aria-valuenow="0"]').wait_for()
-    page.page.mouse.up()
+    page.browser_tab.mouse.up()
     page.run_form()
-    comparison_note = page.page.get_by_test_id("egox-preview-about").filter(
+    comparison_note = page.browser_tab.get_by_test_id("egox-preview-about").filter(
         has_text="strength 1 → 0"
     )
     comparison_note.wait_for()
@@ -75,12 +77,12 @@ def test_three_clicks_make_a_video_and_one_drag_changes_it(first_page):
     stage_box = (
         comparison_note.locator("xpath=..").get_by_test_id("egox-preview-stage").bounding_box()
     )
-    run_button = page.page.get_by_role("button", name="Run", exact=True).last.bounding_box()
+    run_button = page.browser_tab.get_by_role("button", name="Run", exact=True).last.bounding_box()
     assert (
         comparison_note.bounding_box()["y"] > 0
         and stage_box["y"] + stage_box["height"] <= run_button["y"]
     ), "in sight, not below"
     # The prior came from the server's cache; the ego video is shown, which was made after it.
-    page.page.wait_for_function(
+    page.browser_tab.wait_for_function(
         f"(first) => ![first, undefined].includes(({_EGO_VIDEO_SCRIPT})())", arg=first_address
     )

@@ -42,7 +42,7 @@ _NODE_SCRIPT = f"app.graph.nodes.find((n) => n.type === '{POSE_NODE}')"
 
 
 def wait_for_video(page, name: str) -> None:
-    page.page.wait_for_function(
+    page.browser_tab.wait_for_function(
         f"(name) => {_NODE_SCRIPT}.egoxPose.video?.video.endsWith(`/${{name}}`)", arg=name
     )
 
@@ -67,16 +67,16 @@ def test_the_scene_stays_while_another_workflow_is_open(page):
     page.evaluate(
         "async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow'); }"
     )
-    page.page.wait_for_function("() => !app.graph.nodes.length")
-    page.page.get_by_text(workflow_name, exact=True).first.click()
-    page.page.wait_for_function(f"() => {_NODE_SCRIPT}?.egoxPose.data?.scene.points > 1000")
+    page.browser_tab.wait_for_function("() => !app.graph.nodes.length")
+    page.browser_tab.get_by_text(workflow_name, exact=True).first.click()
+    page.browser_tab.wait_for_function(f"() => {_NODE_SCRIPT}?.egoxPose.data?.scene.points > 1000")
 
 
 def test_each_video_keeps_its_path_in_a_reopened_workflow(page, takes):
     page.show(page.node_bounds(LOADER))
     choose_files(page, LOADER, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
-    assert not page.page.get_by_text("is saved and returns").count(), "nobody drew one"
+    assert not page.browser_tab.get_by_text("is saved and returns").count(), "nobody drew one"
     for name, value in (("source", "keyframes"), ("keyframes", KEYFRAMES), ("camera", "aria_meta")):
         page.set_widget(POSE_NODE, name, value)
     page.load(page.serialize_graph())

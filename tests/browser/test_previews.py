@@ -27,7 +27,8 @@ def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, rea
     page = open_page(vue_nodes=True, theme="light")
     page.load(read_unpacked("egox_demo"))
     empty_state = read_preview(page, "EgoXRenderEgoPrior")
-    assert "Run the graph" in empty_state["message"] and empty_state["streams"] == []
+    assert "Run the graph" in empty_state["message"]
+    assert empty_state["streams"] == []
     backgrounds = page.evaluate(
         "() => [...document.querySelectorAll('.egox-ed-button')].map((e) => getComputedStyle(e).backgroundColor)"
     )
@@ -37,16 +38,16 @@ def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, rea
     shrink_graph_on_canvas(page)
     connect_everything(page)
     preview_address = re.compile(r"/view\?.*subfolder=egox")
-    page.page.route(preview_address, lambda route: route.fulfill(status=404))
+    page.browser_tab.route(preview_address, lambda route: route.fulfill(status=404))
     page.queue()
     page.wait_for_run()
-    missing_note = page.page.locator(".egox-preview", has_text="files are gone")
+    missing_note = page.browser_tab.locator(".egox-preview", has_text="files are gone")
     missing_note.first.wait_for(state="attached")
-    page.page.unroute(preview_address)
+    page.browser_tab.unroute(preview_address)
     # The next run is in the server's cache.
     page.queue()
     page.wait_for_run()
-    page.page.wait_for_function(
+    page.browser_tab.wait_for_function(
         "(types) => types.every((type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.clips.length)",
         arg=list(STREAM_NAMES),
     )
@@ -82,15 +83,17 @@ def scrub_and_wipe(page) -> None:
     node = "EgoXDecodeEgoHalf"
     show_node(page, node)
     first_state = read_preview(page, node)
-    assert first_state["view"] == "side" and first_state["count"] == FRAMES
+    assert first_state["view"] == "side"
+    assert first_state["count"] == FRAMES
     preview_stage, keyboard = (
         find_preview_part(page, node, "egox-preview-stage"),
-        page.page.keyboard,
+        page.browser_tab.keyboard,
     )
     preview_stage.click(position={"x": 10, "y": 10})
     keyboard.press("ArrowRight")
     second_state = read_preview(page, node)
-    assert second_state["frame"] == 1 and second_state["hash"] != first_state["hash"]
+    assert second_state["frame"] == 1
+    assert second_state["hash"] != first_state["hash"]
     keyboard.press("End")
     assert read_preview(page, node)["frame"] == FRAMES - 1
     find_preview_part(page, node, "egox-preview-frame").fill("2")
@@ -99,12 +102,13 @@ def scrub_and_wipe(page) -> None:
     assert (wipe_state["view"], wipe_state["frame"]) == ("wipe", 2)
     stage_box = preview_stage.bounding_box()
     middle_y = stage_box["y"] + stage_box["height"] / 2
-    page.page.mouse.move(stage_box["x"] + stage_box["width"] / 2, middle_y)
-    page.page.mouse.down()
-    page.page.mouse.move(stage_box["x"] + stage_box["width"] * 0.62, middle_y, steps=4)
-    page.page.mouse.up()
+    page.browser_tab.mouse.move(stage_box["x"] + stage_box["width"] / 2, middle_y)
+    page.browser_tab.mouse.down()
+    page.browser_tab.mouse.move(stage_box["x"] + stage_box["width"] * 0.62, middle_y, steps=4)
+    page.browser_tab.mouse.up()
     moved_state = read_preview(page, node)
-    assert moved_state["wipe"] > 0.55 and moved_state["hash"] != wipe_state["hash"]
+    assert moved_state["wipe"] > 0.55
+    assert moved_state["hash"] != wipe_state["hash"]
     find_preview_part(page, node, "egox-preview-wipe").focus()
     keyboard.press("ArrowLeft")
     assert read_preview(page, node)["wipe"] == pytest.approx(moved_state["wipe"] - 0.02)

@@ -38,7 +38,7 @@ def run_graph(page: PageUnderTest) -> None:
         shrink_graph_on_canvas(page)
     page.queue()
     page.wait_for_run(RUN_LIMIT_S)
-    page.page.wait_for_timeout(3000)  # previews are fetched, and "Job completed" goes away
+    page.browser_tab.wait_for_timeout(3000)  # previews are fetched, and "Job completed" goes away
 
 
 # Connects the take's true ego video, which other tests replace by the prior.
@@ -61,14 +61,14 @@ def save_node_picture(page: PageUnderTest, node: str, name: str, width: int) -> 
     x, y, w, h = page.node_bounds(node)
     bounds = (x, y - 28, w, h + 28)  # the badge stands above the title
     page.show(bounds)
-    page.page.wait_for_timeout(1200)
+    page.browser_tab.wait_for_timeout(1200)
     page.save_picture(IMG / f"{name}.jpg", page.page_rectangle(bounds), width=width, quality=76)
 
 
 def save_graph_picture(page: PageUnderTest, name: str) -> None:
     bounds = page.graph_bounds()
     page.show(bounds)
-    page.page.wait_for_timeout(1500)
+    page.browser_tab.wait_for_timeout(1500)
     page.save_picture(
         IMG / f"workflow_{name}_dark.jpg", page.page_rectangle(bounds), width=1900, quality=66
     )
@@ -108,12 +108,12 @@ def test_picture_of_the_editor(open_page, read_unpacked):
     add_head(page)
     page.set_widget(POSE_NODE, "source", "estimated")
     editor = EditorPage(page).open(load=True)
-    page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
+    page.browser_tab.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
     for place in ((0.545, 0.655), (0.56, 0.64)):
         editor.click_exo(place)
         editor.find("look-next").click()
     editor.wait_for_prior()
-    page.page.wait_for_timeout(3000)
+    page.browser_tab.wait_for_timeout(3000)
     page.save_picture(IMG / "editor_dark.jpg", width=1300, quality=78)
 
 
@@ -124,14 +124,14 @@ def test_picture_of_the_form(open_page, read_shipped):
     if IS_SMALL:
         shrink_graph_on_canvas(page)
     page.run_form(RUN_LIMIT_S)
-    page.page.wait_for_timeout(3000)
+    page.browser_tab.wait_for_timeout(3000)
     page.save_picture(IMG / "form.jpg", width=1300, quality=78)
 
 
 def test_picture_of_the_template_cards(open_page):
     page = open_page(size=(1700, 1250))  # so that no card is cut off
     page.open_templates(PACK)
-    page.page.wait_for_timeout(2500)
+    page.browser_tab.wait_for_timeout(2500)
     page.save_picture(IMG / "templates_dark.jpg", width=1200, quality=78)
 
 

@@ -48,7 +48,7 @@ def write_grey_clip(file: Path, fps: int, frames: int, *, upright: bool = False)
 
 
 def trim_control(page, name: str):
-    return page.page.locator(FORM_ROW).get_by_test_id(f"egox-trim-{name}")
+    return page.browser_tab.locator(FORM_ROW).get_by_test_id(f"egox-trim-{name}")
 
 
 def read_settings(page) -> list:
@@ -72,17 +72,21 @@ def test_settings_for_a_clip_end_with_it(open_page, read_shipped, upload_folder,
     page.open_form(read_shipped("egox_one_video"))
     fast_clip = write_grey_clip(tmp_path / "fast.mp4", 60, 120, upright=True)
     text = upload_and_wait(page, fast_clip.rename(tmp_path / "fast.mov"), "60 per second")
-    assert "A portrait video" in text and "of 2 s" in text
-    page.page.locator(FORM_ROW).get_by_text("fast.mov").first.click()  # a list with pictures
-    page.page.wait_for_function(_HAS_PICTURE_SCRIPT, arg="egox/fast/fast.mov")
-    page.page.keyboard.press("Escape")
+    assert "A portrait video" in text
+    assert "of 2 s" in text
+    page.browser_tab.locator(FORM_ROW).get_by_text("fast.mov").first.click()  # a list with pictures
+    page.browser_tab.wait_for_function(_HAS_PICTURE_SCRIPT, arg="egox/fast/fast.mov")
+    page.browser_tab.keyboard.press("Escape")
     for name, seconds in (("start-s", "0.4"), ("length-s", "1.2")):
         trim_control(page, name).fill(seconds)
         trim_control(page, name).press("Tab")
-    assert read_settings(page)[:2] == [24, 73] and wait_for_note(page, "2 chunks")
+    assert read_settings(page)[:2] == [24, 73]
+    assert wait_for_note(page, "2 chunks")
     trim_control(page, "length").fill("49")
     picture = trim_control(page, "picture")
-    page.page.wait_for_function("(img) => img.naturalHeight === 128", arg=picture.element_handle())
+    page.browser_tab.wait_for_function(
+        "(img) => img.naturalHeight === 128", arg=picture.element_handle()
+    )
     picture_box = picture.bounding_box()
     assert picture_box["width"] > 200 and picture_box["width"] / picture_box[
         "height"
@@ -157,10 +161,10 @@ def test_a_video_with_a_false_cut_is_taken_as_one_shot(
     assert "one_shot" not in loader["inputs"], "another video may have cuts"
 
 
-def open_over_tab(page, saved: dict) -> None:
+def open_over_tab(page, saved_graph: dict) -> None:
     """Open a workflow's form in a tab that already shows another form."""
-    page.evaluate("(saved) => app.loadGraphData(saved, true, true, 'second clip')", saved)
-    page.page.locator(FORM_ROW).first.wait_for()
+    page.evaluate("(saved) => app.loadGraphData(saved, true, true, 'second clip')", saved_graph)
+    page.browser_tab.locator(FORM_ROW).first.wait_for()
 
 
 def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
@@ -172,24 +176,24 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
     choose_files(page, LOADER, *(own_take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
     wait_for_upload_note(page, LOADER, "Set in")
     page.evaluate("() => { window.egoxSeen.length = 0; }")
-    page.page.locator(PRIOR_BUTTON).first.click()
+    page.browser_tab.locator(PRIOR_BUTTON).first.click()
     page.wait_for_run()
-    page.page.wait_for_function(f"() => String(({_IS_GREY})()) === 'false,false'")
+    page.browser_tab.wait_for_function(f"() => String(({_IS_GREY})()) === 'false,false'")
     own_video = read_value(page, LOADER, "file")
     set_value(page, LOADER, "file", SAMPLE_VIDEO)
-    page.page.wait_for_function(f"() => String(({_IS_GREY})()) === 'true,true'")
-    badge = page.page.get_by_test_id("egox-preview-badge").locator("visible=true")
+    page.browser_tab.wait_for_function(f"() => String(({_IS_GREY})()) === 'true,true'")
+    badge = page.browser_tab.get_by_test_id("egox-preview-badge").locator("visible=true")
     assert "exo/exo.mp4, which is no longer chosen" in badge.inner_text()
     set_value(page, LOADER, "file", own_video)
-    page.page.wait_for_function(f"() => String(({_IS_GREY})()) === 'false,false'")
+    page.browser_tab.wait_for_function(f"() => String(({_IS_GREY})()) === 'false,false'")
     assert badge.count() == 0
     open_over_tab(page, page.serialize_graph() | {"extra": read_shipped("egox_demo")["extra"]})
-    page.page.wait_for_function(f"() => ({_CLIP_NAMES_SCRIPT})().includes('prior')")
+    page.browser_tab.wait_for_function(f"() => ({_CLIP_NAMES_SCRIPT})().includes('prior')")
     open_over_tab(page, read_shipped("egox_demo"))
-    page.page.wait_for_function(
+    page.browser_tab.wait_for_function(
         "() => [...app.rootGraph.nodes].some((n) => n.widgets?.some((w) => w.value?.startsWith?.('sample/')))"
     )
-    page.page.wait_for_timeout(1000)  # in which nothing may come
+    page.browser_tab.wait_for_timeout(1000)  # in which nothing may come
     assert (
         read_value(page, LOADER, "file").startswith("sample/")
         and page.evaluate(_CLIP_NAMES_SCRIPT) == []
@@ -201,7 +205,7 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
         shutil.copy(repo_root / "workflows/more/egox_long.json", tmp_path / "mine.json")
     )
     drop_from_desktop(page, (500, 600), dropped_workflow)
-    page.page.wait_for_function(
+    page.browser_tab.wait_for_function(
         "(id) => app.rootGraph.id === id", arg=read_shipped("egox_long")["id"]
     )
     assert (

@@ -39,8 +39,8 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
     choose_files(page, LOADER, take / "exo.mp4", take / "ego_ground_truth.mp4")
     assert "video (49 frames), ground truth" in wait_for_upload_note(page, LOADER, "Set in")
     assert "upload its depth too" in wait_for_toast(page, "Set in")
-    trim_note = page.page.get_by_test_id("egox-trim-note").first
-    page.page.wait_for_function(
+    trim_note = page.browser_tab.get_by_test_id("egox-trim-note").first
+    page.browser_tab.wait_for_function(
         NOTE_CONTAINS_SCRIPT, arg=[trim_note.element_handle(), "No depth lies beside"]
     )
     page.show(page.node_bounds(DEPTH))
@@ -87,9 +87,9 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
         shutil.copy(take / "ego_ground_truth.mp4", two_videos[1])
         choose_files(page, LOADER, *two_videos)
         wait_for_upload_note(page, LOADER, "Is head.mp4 the wearer's own view?")
-        page.page.get_by_test_id(f"egox-{answer}").locator("visible=true").click()
+        page.browser_tab.get_by_test_id(f"egox-{answer}").locator("visible=true").click()
         wait_for_upload_note(page, LOADER, text)
-        assert page.page.get_by_test_id("egox-upload").first.is_visible()
+        assert page.browser_tab.get_by_test_id("egox-upload").first.is_visible()
     assert len(list(upload_folder.glob("exo*/ego_ground_truth.mp4"))) == 2
     assert "egox_upload" not in str(page.to_prompt())
     assert len(page.serialize_graph()["nodes"]) == len(read_unpacked("egox_demo")["nodes"])
@@ -101,10 +101,10 @@ def test_comfyuis_own_video_button_names_the_upload_limit(open_page, read_shippe
     page = open_page(size=(1200, 800))
     page.load(read_shipped("egox_demo"))
     file_before = read_value(page, LOADER, "file")
-    with page.page.expect_file_chooser() as chooser:
+    with page.browser_tab.expect_file_chooser() as chooser:
         press_row(page, LOADER, "upload")
-    with page.page.expect_response(lambda answer: "/upload/" in answer.url) as answer:
+    with page.browser_tab.expect_response(lambda answer: "/upload/" in answer.url) as answer:
         chooser.value.set_files(tmp_path / "long.mp4")
     assert answer.value.status == 413
-    page.page.get_by_text("--max-upload-size 102").first.wait_for()
+    page.browser_tab.get_by_text("--max-upload-size 102").first.wait_for()
     assert read_value(page, LOADER, "file") == file_before

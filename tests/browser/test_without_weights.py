@@ -63,7 +63,7 @@ def hidden_weights(browser_server) -> Iterator[None]:
 
 
 def press_run(page: PageUnderTest) -> None:
-    page.page.get_by_role("button", name="Run", exact=True).last.click()
+    page.browser_tab.get_by_role("button", name="Run", exact=True).last.click()
 
 
 def open_small_form(page: PageUnderTest, saved_graph: dict) -> None:
@@ -90,20 +90,23 @@ def test_the_form_names_the_field_and_the_next_click(
     wait_for_toast(page, "Set in")
     press_run(page)
     toast_text = wait_for_toast(page, "Ego Pose Input: file")
-    assert "Open pose editor" in toast_text and "Load scene" in toast_text
-    assert "Other ways: help of Depth Align" in toast_text and "expected" not in toast_text
+    assert "Open pose editor" in toast_text
+    assert "Load scene" in toast_text
+    assert "Other ways: help of Depth Align" in toast_text
+    assert "expected" not in toast_text
     assert toast_text.index("Upload own files") < toast_text.index("Ego Pose Input"), (
         "what to do first"
     )
-    assert "GB" not in toast_text and "prior is made" not in toast_text
+    assert "GB" not in toast_text
+    assert "prior is made" not in toast_text
     assert page.evaluate(MARKED_ROWS) == ["Head: place and gaze"]
     assert len(page.evaluate(EGOX_TOASTS)) == 1
     toast_boxes = page.evaluate(TOAST_BOXES)
     assert all(box["right"] <= button["left"] for box, button in toast_boxes), toast_boxes
     choose_files(page, LOADER, *(repo_root / "sample" / "synthetic_room").iterdir())
     wait_for_upload_note(page, LOADER, "Set in")
-    page.page.wait_for_function(f"() => !({MARKED_ROWS})().length")
-    page.page.wait_for_function(
+    page.browser_tab.wait_for_function(f"() => !({MARKED_ROWS})().length")
+    page.browser_tab.wait_for_function(
         f"() => !({EGOX_TOASTS})().length", timeout=5000
     )  # less than its life
     set_value(page, LOADER, "file", "egox/lone/gone.mp4")
@@ -145,21 +148,23 @@ def test_an_error_during_a_run_is_shown_with_its_reason(
     with pytest.raises(PageError):
         page.run_form(120)
     assert "cut" in wait_for_toast(page, "Load Exo Video: ")
-    page.page.wait_for_timeout(21000)  # longer than what has to be read lives
+    page.browser_tab.wait_for_timeout(21000)  # longer than what has to be read lives
     assert "cut" in wait_for_toast(page, "Load Exo Video: ")
     new_log_text = browser_server.log_tail(100000)[log_length:]
     assert "cut" in new_log_text and "Traceback" not in new_log_text, new_log_text
     marks_script = f"() => app.lastExecutionError?.node_id ?? ({MARKED_ROWS})()[0] ?? null"
     assert page.evaluate(marks_script)
     set_value(page, "EgoXWanSampler", "steps", 3)
-    page.page.mouse.click(700, 450)
-    page.page.wait_for_timeout(1000)  # in which it stays
+    page.browser_tab.mouse.click(700, 450)
+    page.browser_tab.wait_for_timeout(1000)  # in which it stays
     assert page.evaluate(marks_script)
-    page.page.get_by_test_id("egox-trim-start-s").locator("visible=true").fill(
+    page.browser_tab.get_by_test_id("egox-trim-start-s").locator("visible=true").fill(
         "0.2"
     )  # after the cut
-    page.page.keyboard.press("Tab")
-    page.page.wait_for_function(f"() => ({marks_script})() === null && !({EGOX_TOASTS})().length")
+    page.browser_tab.keyboard.press("Tab")
+    page.browser_tab.wait_for_function(
+        f"() => ({marks_script})() === null && !({EGOX_TOASTS})().length"
+    )
 
 
 def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
@@ -171,7 +176,8 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     page.run_form()
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR_NODE)["text"][0]
     last_toast = wait_for_toast(page, "29 GB in all. The ego prior is made without them")
-    assert "https" not in last_toast and len(page.evaluate(EGOX_TOASTS)) == 1
+    assert "https" not in last_toast
+    assert len(page.evaluate(EGOX_TOASTS)) == 1
     toast_text = next(text for text in page.evaluate("() => [...window.told]") if "https" in text)
     assert (
         "wan2.1_i2v_480p_14B" in toast_text
@@ -183,11 +189,14 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     assert not page.list_lasting_faults(MARKED_ROWS), "no row is wrong"
     dismiss_toasts(page)
     open_small_form(page, read_shipped("egox_one_video"))
-    page.page.locator(PRIOR_BUTTON).first.click()
+    page.browser_tab.locator(PRIOR_BUTTON).first.click()
     toast_text = wait_for_toast(page, "moge_2_vitl")
-    assert "sdpose_wholebody" in toast_text and "sam3" in toast_text and "GB" in toast_text
+    assert "sdpose_wholebody" in toast_text
+    assert "sam3" in toast_text
+    assert "GB" in toast_text
     assert "wan" not in toast_text and "qwen" not in toast_text, "only the prior's models"
-    assert "Missing even for the ego prior alone" in toast_text and "is made" not in toast_text
+    assert "Missing even for the ego prior alone" in toast_text
+    assert "is made" not in toast_text
     dismiss_toasts(page)
     press_run(page)
     toast_text = wait_for_toast(page, "Missing even for the ego prior alone")
@@ -207,16 +216,18 @@ def test_a_video_without_depth_marks_no_number(
     wait_for_upload_note(page, LOADER, "Set in")
     press_run(page)
     wait_for_toast(page, "no depth at all")
-    page.page.wait_for_function(f"() => String(({MARKED_ROWS})()) === 'Head: place and gaze'")
+    page.browser_tab.wait_for_function(
+        f"() => String(({MARKED_ROWS})()) === 'Head: place and gaze'"
+    )
 
 
 def place_the_head(page: PageUnderTest) -> None:
     """Place the wearer's head by three clicks in the pose editor."""
     editor = EditorPage(page)
     editor.find("open").first.click()
-    page.page.wait_for_selector("[data-testid=egox-editor]")
+    page.browser_tab.wait_for_selector("[data-testid=egox-editor]")
     editor.wait_for_scene()
-    page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
+    page.browser_tab.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
     editor.click_exo((0.6, 0.25), (0.4, 0.65))
 
 
@@ -229,22 +240,24 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
     choose_files(page, LOADER, take_folder / "exo.mp4", take_folder / "depth.npz")  # 1
     assert "Wearer's head" in wait_for_upload_note(page, LOADER, "are not used")
     assert read_value(page, POSES, "source") == "keyframes", "by hand: nothing can estimate it"
-    page.page.locator(PRIOR_BUTTON).first.click()
+    page.browser_tab.locator(PRIOR_BUTTON).first.click()
     assert "only the node's example" in wait_for_toast(page, "Ego Pose Input: keyframes")
     assert page.evaluate(MARKED_ROWS) == ["Head: place and gaze"]
     dismiss_toasts(page)
     place_the_head(page)  # 2 to 4
     assert not page.evaluate(EGOX_TOASTS)
     page.evaluate("() => { window.egoxSeen.length = 0; }")
-    page.page.get_by_test_id("egox-render").click()  # 5: the editor closes, the prior is drawn
+    page.browser_tab.get_by_test_id(
+        "egox-render"
+    ).click()  # 5: the editor closes, the prior is drawn
     page.wait_for_run()
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR_NODE)["text"][0]
     assert not page.evaluate(EGOX_TOASTS)
     (video,) = page.wait_for_node(PRIOR_NODE)["video"]
-    middle_video = page.page.locator(f"video[src*='{video['filename']}']:visible").first
+    middle_video = page.browser_tab.locator(f"video[src*='{video['filename']}']:visible").first
     middle_video.wait_for()
     assert middle_video.bounding_box()["width"] > 700
-    stage = page.page.get_by_test_id("egox-preview-stage").locator("visible=true").first
+    stage = page.browser_tab.get_by_test_id("egox-preview-stage").locator("visible=true").first
     assert stage.bounding_box()["height"] >= 240
     node_classes = {node["class_type"] for node in page.to_prompt().values()}
     assert not node_classes & {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"}
@@ -269,7 +282,7 @@ def test_a_take_in_egox_from_any_video_needs_no_weights_and_no_sample_text(
     assert "What the exo camera sees" in wait_for_toast(page, "described the sample")
     wait_for_upload_note(page, LOADER, "are not used")
     assert read_prompt_sections(page) == ""
-    page.page.locator(PRIOR_BUTTON).first.click()
+    page.browser_tab.locator(PRIOR_BUTTON).first.click()
     page.wait_for_run(200)
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR_NODE)["text"][0]
     assert "SAM3_TrackToMask" not in {node["class_type"] for node in page.to_prompt().values()}

@@ -173,7 +173,7 @@ def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_pag
     for name in WORKFLOW_NAMES:
         saved_graph = read_shipped(name)
         page.open_form(saved_graph)
-        page.page.wait_for_function(
+        page.browser_tab.wait_for_function(
             f"() => ({_FORM_SCRIPT})().every(([, , height]) => height > 20)"
         )
         labels, row_widgets, _ = zip(*page.evaluate(_FORM_SCRIPT), strict=True)
@@ -209,16 +209,20 @@ def test_the_whole_graph_of_a_template_is_visible(open_page, read_shipped, pinne
         if name == second_name:
             page.open_templates(PACK)
             for card in TEMPLATE_NAMES:
-                picture = page.page.get_by_test_id(f"template-workflow-{card}").locator("img").first
+                picture = (
+                    page.browser_tab.get_by_test_id(f"template-workflow-{card}")
+                    .locator("img")
+                    .first
+                )
                 picture.scroll_into_view_if_needed()
-                page.page.wait_for_function(
+                page.browser_tab.wait_for_function(
                     "(img) => img.complete && img.naturalWidth > 100", arg=picture.element_handle()
                 )
-            page.page.get_by_test_id(f"template-workflow-{name}").click()
-        page.page.wait_for_function(_IS_OPENED_SCRIPT, arg=name)
-        page.page.locator(FORM_ROW).first.wait_for()
-        page.page.get_by_role("button", name="Enter node graph").first.click()
-        page.page.wait_for_function(  # the fit is animated
+            page.browser_tab.get_by_test_id(f"template-workflow-{name}").click()
+        page.browser_tab.wait_for_function(_IS_OPENED_SCRIPT, arg=name)
+        page.browser_tab.locator(FORM_ROW).first.wait_for()
+        page.browser_tab.get_by_role("button", name="Enter node graph").first.click()
+        page.browser_tab.wait_for_function(  # the fit is animated
             f"() => app.canvas.ds.scale >= {MIN_ZOOM} && !({_OUTSIDE_SCRIPT})().length"
         )
         assert not page.problems(read_shipped(name)), name
@@ -230,5 +234,5 @@ def test_the_newer_nodes_do_not_overlap(open_page, read_shipped, pinned_host):
     for name in TEMPLATE_NAMES:
         page.load(read_shipped(name))
         page.show()
-        page.page.wait_for_function(f"() => !({OVERLAPS_SCRIPT})().length")
+        page.browser_tab.wait_for_function(f"() => !({OVERLAPS_SCRIPT})().length")
         assert not page.evaluate(_SHORT_SLIDERS_SCRIPT), name

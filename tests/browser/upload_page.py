@@ -40,7 +40,7 @@ TOASTS = """() => [...document.querySelectorAll('.p-toast-message, [data-testid=
 
 def wait_for_toast(page: PageUnderTest, words: str) -> str:
     """Wait for the page's message that contains these words, and return its text."""
-    page.page.wait_for_function(
+    page.browser_tab.wait_for_function(
         f"(words) => ({TOASTS})().some((text) => text.includes(words))", arg=words
     )
     return next(text for text in page.evaluate(TOASTS) if words in text)
@@ -57,8 +57,12 @@ def set_value(page: PageUnderTest, kind: str, name: str, new_value: Any) -> None
 
 def choose_files(page: PageUnderTest, kind: str, *files: Path) -> None:
     """Choose files by the node's upload button."""
-    button = page.page.evaluate_handle(_ELEMENT_SCRIPT, kind).as_element().query_selector("button")
-    with page.page.expect_file_chooser() as file_chooser:
+    button = (
+        page.browser_tab.evaluate_handle(_ELEMENT_SCRIPT, kind)
+        .as_element()
+        .query_selector("button")
+    )
+    with page.browser_tab.expect_file_chooser() as file_chooser:
         button.click()
     accepted_suffixes = file_chooser.value.element.get_attribute("accept").split(",")
     assert {file.suffix for file in files} <= set(accepted_suffixes), accepted_suffixes
@@ -67,7 +71,7 @@ def choose_files(page: PageUnderTest, kind: str, *files: Path) -> None:
 
 def wait_for_upload_note(page: PageUnderTest, kind: str, words: str) -> str:
     """Wait until the node's upload note contains these words, and return its text."""
-    page.page.wait_for_function(
+    page.browser_tab.wait_for_function(
         f"([kind, words]) => {{ {_NODE_SCRIPT} return {_NOTE_EXPRESSION}.includes(words); }}",
         arg=[kind, words],
     )
@@ -77,12 +81,12 @@ def wait_for_upload_note(page: PageUnderTest, kind: str, words: str) -> str:
 def drop_from_desktop(page: PageUnderTest, place: tuple[float, float], *paths: Path) -> None:
     """Drop files and folders on the page as a file manager does."""
     data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
-    session = page.page.context.new_cdp_session(page.page)
+    session = page.browser_tab.context.new_cdp_session(page.browser_tab)
     for kind in ("dragEnter", "dragOver", "drop"):
         session.send(
             "Input.dispatchDragEvent", {"type": kind, "x": place[0], "y": place[1], "data": data}
         )
-        page.page.wait_for_timeout(100)
+        page.browser_tab.wait_for_timeout(100)
 
 
 def point_on_node(page: PageUnderTest, kind: str) -> tuple[float, float]:

@@ -184,7 +184,8 @@ def test_atomic_write_leaves_the_old_file_on_failure(tmp_path):
     with pytest.raises(RuntimeError), atomic_write(path) as temporary_file:
         temporary_file.write_text("half", "utf-8")
         raise RuntimeError
-    assert path.read_text("utf-8") == "done" and len(list(path.parent.iterdir())) == 1
+    assert path.read_text("utf-8") == "done"
+    assert len(list(path.parent.iterdir())) == 1
     with pytest.raises(ValueError):
         write_json(path, {"x": float("nan")})
     assert path.read_text("utf-8") == "done"
@@ -258,7 +259,8 @@ def test_zip_links_and_windows_device_names_are_refused(tmp_path):
         path = write_zip(tmp_path / f"{number}.zip", member)
         with refuses(message):
             unpack_and_list(path)
-    assert not (tmp_path / "out").exists() and len(list(tmp_path.iterdir())) == 5
+    assert not (tmp_path / "out").exists()
+    assert len(list(tmp_path.iterdir())) == 5
     with refuses("twice, ignoring case"):
         unpack_and_list(write_zip(tmp_path / "twice.zip", "\u00e9.json", "E\u0301.json"))
 
@@ -271,7 +273,7 @@ def test_zip_contents_are_limited_while_unpacking(tmp_path, monkeypatch):
     # The sizes in the headers are the stranger's word: here they say nothing of what comes out.
     path = write_zip(tmp_path / "liar.zip", "a.npy", "b.npy", content=bytes(2**20))
     monkeypatch.setattr(
-        "egox_core.archives.open_zip", lambda path, what, limit: zipfile.ZipFile(path)
+        "egox_core.archives.open_zip", lambda path, label, limit: zipfile.ZipFile(path)
     )
     with refuses("more than its header states"):
         unpack_and_list(path)
@@ -303,7 +305,8 @@ def test_replacing_a_folder_succeeds_or_changes_nothing(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "replace", replace_or_raise)
         with pytest.raises(PermissionError):
             replace_folder(new_folder, old_folder)
-        assert (old_folder / "file").read_text("utf-8") == "old" and (new_folder / "file").is_file()
+        assert (old_folder / "file").read_text("utf-8") == "old"
+        assert (new_folder / "file").is_file()
     monkeypatch.undo()
     replace_folder(new_folder, old_folder)
     assert (old_folder / "file").read_text("utf-8") == "new" and list(tmp_path.iterdir()) == [

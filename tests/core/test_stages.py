@@ -54,7 +54,8 @@ def make_depth():
 def test_stages_run_on_arrays_from_video_to_judgement(device):
     device_option = {"device": device}
     clip, _ = load_clip(VIDEO, frame_count=FRAMES, fps=20, **device_option)
-    assert clip.exo.dtype == torch.uint8 and np.array_equal(clip.exo.cpu(), VIDEO)
+    assert clip.exo.dtype == torch.uint8
+    assert np.array_equal(clip.exo.cpu(), VIDEO)
     depth, align_report = align(
         DEPTH, frames=clip.selection, camera=INTRINSICS, exo_w2c=STILL_POSES[0], **device_option
     )
@@ -68,20 +69,23 @@ def test_stages_run_on_arrays_from_video_to_judgement(device):
     scene_points, scene_report = scene(
         clip.exo, depth, dynamic_mask=np.zeros((1, HEIGHT, WIDTH)), **device_option
     )
-    assert scene_points.frame_count == FRAMES and "static points" in scene_report.text()
+    assert scene_points.frame_count == FRAMES
+    assert "static points" in scene_report.text()
     align(depth, trust=True), path(trajectory, camera="pinhole"), scene_points.points(0)
     ego_prior, prior_report = prior(
         scene_points, trajectory, hidden_lines="leave out", classes=True, **device_option
     )
     assert "no intrinsics" in scene(VIDEO, DEPTH)[1].text()
     shares_text = seen_text(seen_shares(ego_prior.seen))
-    assert shares_text in prior_report.text() and "never seen (most in frame" in shares_text
+    assert shares_text in prior_report.text()
+    assert "never seen (most in frame" in shares_text
     assert ego_prior.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and prior_report.covered.shape == (
         FRAMES,
     )
     conditioning, _ = condition(clip.exo, ego_prior.rgb, ConstantEncoders(), **device_option)
     model_input = conditioning.model_input(torch.zeros_like(conditioning.canvas.prior_latent))
-    assert model_input.shape == (1, 36, 2, 4, 6 + 4) and model_input.dtype == torch.float32
+    assert model_input.shape == (1, 36, 2, 4, 6 + 4)
+    assert model_input.dtype == torch.float32
     exo_latent = denormalise_latent(model_input[:, :16, ..., :6])
     torch.testing.assert_close(exo_latent, conditioning.canvas.exo_latent)
     judgement, judge_report = judge(
@@ -91,7 +95,8 @@ def test_stages_run_on_arrays_from_video_to_judgement(device):
         truth=ego_prior.rgb.numpy(),
         **device_option,
     )
-    assert float(judgement.psnr_db.min()) == 100 and "PSNR" in judge_report.text()
+    assert float(judgement.psnr_db.min()) == 100
+    assert "PSNR" in judge_report.text()
 
 
 def test_warnings_do_not_depend_on_remark_texts(are_remarks_blank):
@@ -157,7 +162,8 @@ def test_payloads_of_another_version_are_refused():
     """Check that payloads stored by another EgoX version are refused."""
     depth, _ = align(DEPTH, camera=INTRINSICS)
     restored_depth = pickle.loads(pickle.dumps(depth))
-    assert torch.equal(restored_depth.depth_m, depth.depth_m) and restored_depth.exo == depth.exo
+    assert torch.equal(restored_depth.depth_m, depth.depth_m)
+    assert restored_depth.exo == depth.exo
     old_depth_state = {
         "depth_m": torch.from_numpy(DEPTH),
         "camera": depth.exo.camera,
@@ -176,7 +182,8 @@ def test_stages_take_keyframes_and_paths():
     assert "turned by 90 degrees" in prior(make_scene(), STILL_POSES)[1].text()
     assert "turned" not in path(STILL_POSES, camera="pinhole")[1].placed
     trajectory, notes = path([keyframe], count=FRAMES, scene=make_scene())
-    assert trajectory.ego.w2c.shape == (FRAMES, 3, 4) and notes.prompt == ""
+    assert trajectory.ego.w2c.shape == (FRAMES, 3, 4)
+    assert notes.prompt == ""
     smaller_path, _ = path(trajectory, camera="pinhole", ego_size=16)
     assert smaller_path.ego.camera.stored_size == (16, 16)
 

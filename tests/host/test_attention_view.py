@@ -122,7 +122,7 @@ def test_the_guidance_weight_is_one_plus_the_cosine(rig):
     t, h, w_exo, w_ego = record.grid
     assert query_row == (2 * h + 0) * w_ego + 1
     exo_weights = record.exo_part(record.rows([query_row]).weight[0])
-    expected_weights = 1 + record.exo_part(bias_module.cosine_rows(record.geometry, 2)[1])
+    expected_weights = 1 + record.exo_part(bias_module.direction_cosines(record.geometry, 2)[1])
     assert torch.allclose(exo_weights, expected_weights, atol=1e-6) and exo_weights.shape == (
         t,
         h,
@@ -164,7 +164,8 @@ def test_each_step_and_block_is_recorded_separately(rig):
         (0, 1),
     ]
     sigmas = [records[step, 0].sigma for step in (0, 1, -1)]
-    assert sigmas == sorted(sigmas, reverse=True) and len(set(sigmas)) == 3
+    assert sigmas == sorted(sigmas, reverse=True)
+    assert len(set(sigmas)) == 3
 
 
 def test_of_a_batch_the_first_clip_is_recorded(rig):
@@ -217,9 +218,9 @@ def test_the_capture_refuses_blocks_and_steps_that_do_not_exist(rig):
         view_attention(rig, capture)
     with refuses("sampling step"):
         rig.ksample(model, steps=STEP_COUNT)
-    unpatched, _ = add_capture(rig, rig.model)
+    unpatched_model, _ = add_capture(rig, rig.model)
     with refuses("without the EgoX canvas"):
-        rig.ksample(unpatched, steps=STEP_COUNT)
+        rig.ksample(unpatched_model, steps=STEP_COUNT)
 
 
 def test_a_context_window_shows_its_own_frames(pack, repo_root):
@@ -232,7 +233,8 @@ def test_a_context_window_shows_its_own_frames(pack, repo_root):
         steps=2,
     )
     record = capture.record
-    assert record.latent_frames == (0, 1, 2, 3) and record.grid[0] == 4 == record.geometry.grid[0]
+    assert record.latent_frames == (0, 1, 2, 3)
+    assert record.grid[0] == 4 == record.geometry.grid[0]
     assert view_attention(rig, capture, frame=12).result[0].shape[0] == 1
     with refuses("of the first window"):
         view_attention(rig, capture, frame=13)

@@ -55,7 +55,8 @@ def test_the_demo_command_writes_three_videos_and_reports_a_dead_server(
     assert {(info.height, info.frame_count) for info in video_infos.values()} == {(SIZE, FRAMES)}
     console_text = capsys.readouterr().out
     assert f"Server: ComfyUI {environment.host.version_text} at http://127.0.0.1:" in console_text
-    assert "STAND-IN" in console_text and "egox_standin_wan22_i2v.safetensors" in console_text
+    assert "STAND-IN" in console_text
+    assert "egox_standin_wan22_i2v.safetensors" in console_text
     assert all(
         f"\n  {name}\n" in console_text for name in ("LoadExoVideo", "DecodeEgoHalf", "SaveVideo")
     )

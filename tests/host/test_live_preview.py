@@ -31,7 +31,8 @@ def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler):
         picture = cv2.imdecode(
             np.frombuffer(base64.b64decode(encoded_picture), np.uint8), cv2.IMREAD_COLOR
         )
-        assert data_header == "data:image/jpeg;base64" and picture.shape[0] >= 4
+        assert data_header == "data:image/jpeg;base64"
+        assert picture.shape[0] >= 4
     # Frames a second of latents: a quarter of the video's 20.
     assert data["preview"]["fps"] == pytest.approx(5.0)
 

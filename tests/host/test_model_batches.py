@@ -55,7 +55,8 @@ def test_several_latents_at_once_equal_one_after_the_other(rig):
 
     latent = {"samples": rig.latent["samples"].repeat(2, 1, 1, 1, 1)}
     batch_latents = rig.ksample(rig.patch(), latent=latent)
-    assert batch_latents.shape[0] == 2 and not torch.equal(batch_latents[0], batch_latents[1])
+    assert batch_latents.shape[0] == 2
+    assert not torch.equal(batch_latents[0], batch_latents[1])
     noise = comfy.sample.prepare_noise(latent["samples"], 5)
     with torch.inference_mode():
         for i in range(2):
@@ -144,5 +145,6 @@ def test_any_size_of_16_px_and_4n_plus_1_frames(pack, repo_root, size):
     rig = model_rig.random_rig(pack, repo_root / "models", size)
     guided_latent = rig.wan_sample(steps=2)
     unguided_latent = rig.wan_sample(steps=2, lambda_g=0.0)
-    assert guided_latent.shape == rig.latent["samples"].shape and guided_latent.isfinite().all()
+    assert guided_latent.shape == rig.latent["samples"].shape
+    assert guided_latent.isfinite().all()
     assert not torch.equal(guided_latent, unguided_latent)

@@ -53,9 +53,9 @@ def bypass_patch(model, method_name: str):
         with mock.patch.object(transformer, method_name, replacement):
             return apply(args["input"], args["timestep"], **args["c"])
 
-    bypassed = model.clone()
-    bypassed.set_model_unet_function_wrapper(call_replaced)
-    return bypassed
+    bypassed_model = model.clone()
+    bypassed_model.set_model_unet_function_wrapper(call_replaced)
+    return bypassed_model
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
@@ -68,9 +68,9 @@ def test_a_replaced_forward_is_refused_in_the_first_step(rig, method_name, lost_
         if patch_first
         else rig.patch(bypass_patch(rig.model, method_name))
     )
-    with refuses("first sampling step") as raised:
+    with refuses("first sampling step") as refusal:
         rig.ksample(model, steps=3)
-    message = str(raised.value)
+    message = str(refusal.value)
     assert lost_part in message and "TeaCache" in message and __name__ in message, (
         "what is lost, what to remove, whose code it is"
     )

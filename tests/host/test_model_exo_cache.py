@@ -34,7 +34,7 @@ def exo_cache_of(model):
 
 def count_full_and_reused(model) -> tuple[int, int]:
     """Count a model's forwards that computed the exo half, and those that reused the cached one."""
-    return exo_cache_of(model).full, exo_cache_of(model).kept
+    return exo_cache_of(model).full_count, exo_cache_of(model).reused_count
 
 
 def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -132,7 +132,8 @@ def test_comfyuis_samplers_work_with_the_exo_cache(rig, sampler):
     uncached_latent = rig.ksample(rig.patch(), sampler=sampler, steps=8)
     cached_latent = rig.ksample(model, sampler=sampler, steps=8)
     full_count, reused_count = count_full_and_reused(model)
-    assert full_count == 2 and reused_count >= 6
+    assert full_count == 2
+    assert reused_count >= 6
     assert (
         cached_latent.isfinite().all()
         and 0 < (cached_latent - uncached_latent).std() < 0.5 * uncached_latent.std()
@@ -144,7 +145,8 @@ def test_released_sampling_and_partial_denoising_use_the_exo_cache(rig):
     assert 0 < (cached_latent - rig.wan_sample(steps=8)).std() < 0.5 * cached_latent.std()
     model = rig.patch(recompute_exo=4)
     partly_denoised_latent = rig.ksample(model, steps=8, denoise=0.5)
-    assert partly_denoised_latent.isfinite().all() and count_full_and_reused(model) == (2, 6)
+    assert partly_denoised_latent.isfinite().all()
+    assert count_full_and_reused(model) == (2, 6)
 
 
 def test_prompts_of_different_lengths_have_separate_caches(pack, repo_root, monkeypatch):
@@ -153,7 +155,7 @@ def test_prompts_of_different_lengths_have_separate_caches(pack, repo_root, monk
     leave_little_room(two_lengths_rig, monkeypatch)
     model = two_lengths_rig.patch(recompute_exo=2)
     check_reused_equals_full(two_lengths_rig, model)
-    assert exo_cache_of(model).full == 2, "one per prompt"
+    assert exo_cache_of(model).full_count == 2, "one per prompt"
 
 
 def test_each_context_window_has_its_own_cached_keys(pack, repo_root, monkeypatch):
@@ -209,12 +211,12 @@ def test_comfyuis_step_caches_skip_forwards_with_and_without_cached_exo(
     cache = exo_cache_of(model)
     forward_count = sum(count_full_and_reused(model))
     assert (
-        cache.full > 0
+        cache.full_count > 0
         and latent.isfinite().all()
         and (latent - latent_without_step_cache).abs().max() < latent_without_step_cache.abs().max()
     )
     if compares_whole_canvases:
-        assert cache.kept == 0 and forward_count == 8, (
+        assert cache.reused_count == 0 and forward_count == 8, (
             "it decides after the patch, which then keeps nothing"
         )
         assert "nodes_easycache needs the whole canvas" in rig.nodes(
@@ -305,7 +307,8 @@ def test_the_exo_cache_works_with_offloaded_weights(pack, repo_root, monkeypatch
     leave_little_room(rig, monkeypatch)
     model = rig.patch(recompute_exo=2).clone(disable_dynamic=True)
     check_reused_equals_full(rig, model)
-    assert model.model.model_lowvram and count_full_and_reused(model) == (1, 3)
+    assert model.model.model_lowvram
+    assert count_full_and_reused(model) == (1, 3)
 
 
 def test_a_run_with_another_seed_prompt_or_lora_reuses_nothing(rig):
@@ -349,7 +352,8 @@ def test_cached_memory_is_freed_at_the_end_and_on_errors(rig, error):
     model.add_wrapper_with_key("apply_model", "spy", record_cached_bytes)
     with pytest.raises(RuntimeError, match="cancelled") if error else nullcontext():
         rig.ksample(model, steps=4)
-    assert max(cached_bytes) > 0 and exo_cache_of(model).kept_bytes == 0
+    assert max(cached_bytes) > 0
+    assert exo_cache_of(model).kept_bytes == 0
 
 
 def record_after_each_forward(model, read_value) -> list:
@@ -375,12 +379,13 @@ def test_the_cached_memory_of_a_dropped_condition_is_freed(rig, monkeypatch, pac
     model = rig.patch(recompute_exo=0)
     exo_cache = exo_cache_of(model)
     forward_readings = record_after_each_forward(
-        model, lambda x: (len(x), exo_cache.kept_bytes, exo_cache.full)
+        model, lambda x: (len(x), exo_cache.kept_bytes, exo_cache.full_count)
     )
     cfg_override = {"cfg": 1.0, "start_percent": 0.45, "end_percent": 1.0}
     cached_latent = rig.ksample(CFGOverride.execute(model, **cfg_override)[0], steps=6)
     batch_sizes, cached_bytes, full_counts = zip(*forward_readings, strict=True)
-    assert batch_sizes == (2, 2, 2, 1, 1, 1) and full_counts == (1,) * 6
+    assert batch_sizes == (2, 2, 2, 1, 1, 1)
+    assert full_counts == (1,) * 6
     shared_bytes = count_rotation_bytes(rig) if packed else 0
     assert len(set(cached_bytes[:3])) == len(set(cached_bytes[3:])) == 1
     assert cached_bytes[0] - shared_bytes == 2 * (cached_bytes[3] - shared_bytes) > 0
@@ -402,7 +407,7 @@ def test_conditions_stay_cached_whether_they_are_stacked_or_not(rig, monkeypatch
     """Check that cached keys are reused when ComfyUI stops stacking conditions."""
     model = rig.patch(recompute_exo=0)
     exo_cache = exo_cache_of(model)
-    forward_readings = record_after_each_forward(model, lambda x: (len(x), exo_cache.full))
+    forward_readings = record_after_each_forward(model, lambda x: (len(x), exo_cache.full_count))
     memory_required = type(model.model).memory_required
 
     def require_memory(self, input_shape, cond_shapes=None):
@@ -422,10 +427,10 @@ def test_loaded_encoders_are_unloaded_to_make_room_for_the_exo_cache(rig, monkey
     from comfy.model_patcher import ModelPatcher
 
     cpu = torch.device("cpu")
-    memory_class = rig.nodes("host.memory").HostMemory
+    memory_class = rig.nodes("host.memory").ComfyMemory
     encoder = ModelPatcher(torch.nn.Linear(1024, 1024), cpu, cpu)
     patched_model = rig.patch(recompute_exo=0)
-    host_memory = memory_class(patched_model, [2, 1, 3, 8, 24])
+    comfy_memory = memory_class(patched_model, [2, 1, 3, 8, 24])
     card_bytes = 2**31
     # A card of 2 GiB in place of the main memory that the rig computes in.
     monkeypatch.setattr(management, "is_device_cpu", lambda device: False)
@@ -442,23 +447,25 @@ def test_loaded_encoders_are_unloaded_to_make_room_for_the_exo_cache(rig, monkey
         return (free_bytes, 0) if torch_free_too else free_bytes
 
     monkeypatch.setattr(management, "get_free_memory", get_free_bytes)
-    room_without_encoder = card_bytes - patched_model.loaded_size() - host_memory._needed_bytes()
+    room_without_encoder = card_bytes - patched_model.loaded_size() - comfy_memory._needed_bytes()
     assert (
         patched_model.loaded_size() == patched_model.model_size() > 0
         and encoder.loaded_size() == 4 * 1025 * 1024
     )
-    assert host_memory.room(cpu) == room_without_encoder, "as if the encoder weren't there"
-    host_memory.take(cpu, room_without_encoder - encoder.loaded_size())
+    assert comfy_memory.available_bytes(cpu) == room_without_encoder, (
+        "as if the encoder weren't there"
+    )
+    comfy_memory.reserve(cpu, room_without_encoder - encoder.loaded_size())
     assert [loaded.model for loaded in management.current_loaded_models] == [
         encoder,
         patched_model,
     ], "both fit"
-    host_memory.take(cpu, room_without_encoder)
+    comfy_memory.reserve(cpu, room_without_encoder)
     assert [loaded.model for loaded in management.current_loaded_models] == [patched_model]
     assert (
-        host_memory.room(cpu)
+        comfy_memory.available_bytes(cpu)
         == room_without_encoder
-        == get_free_bytes() - host_memory._needed_bytes()
+        == get_free_bytes() - comfy_memory._needed_bytes()
     )
 
 
@@ -476,7 +483,9 @@ def test_a_sampled_model_is_in_no_reference_cycle(rig):
 
 
 def test_without_room_for_the_exo_cache_the_note_says_how_much_it_takes(rig, monkeypatch):
-    monkeypatch.setattr(rig.nodes("host.memory").HostMemory, "room", lambda self, device: 0)
+    monkeypatch.setattr(
+        rig.nodes("host.memory").ComfyMemory, "available_bytes", lambda self, device: 0
+    )
     model = rig.patch(recompute_exo=4)
     latent = rig.ksample(model, steps=4)
     assert torch.equal(latent, rig.ksample(rig.patch(), steps=4)), "every step is full"
@@ -563,7 +572,9 @@ def test_exo_alone_is_refused_without_room_and_with_an_attention_patch(rig, monk
     model.set_model_attn1_patch(lambda call: call["x"])
     with refuses("before the EgoX patch"):
         rig.ksample(model, steps=2)
-    monkeypatch.setattr(rig.nodes("host.memory").HostMemory, "room", lambda self, device: 0)
+    monkeypatch.setattr(
+        rig.nodes("host.memory").ComfyMemory, "available_bytes", lambda self, device: 0
+    )
     with refuses("no room"):
         rig.ksample(rig.patch(mark_exo_alone(rig.model)), steps=2)
 
@@ -790,7 +801,9 @@ def test_attention_changed_in_each_call_switches_the_exo_cache_off(
 
     model.set_model_unet_function_wrapper(call_with_changed_attention)
     check_reused_equals_full(rig, model, 1e-5)
-    assert count_full_and_reused(model)[1] == 0 and exo_cache_of(model).in_the_way == {__name__}
+    assert count_full_and_reused(model)[1] == 0 and exo_cache_of(model).whole_canvas_code == {
+        __name__
+    }
 
 
 @pytest.mark.parametrize(
@@ -809,7 +822,8 @@ def test_replaced_modules_that_work_per_token_leave_exo_cached(rig, module_path)
     original = model.get_model_object(module_path)
     model.add_object_patch(module_path, lambda *args, **kwargs: 1.1 * original(*args, **kwargs))
     check_reused_equals_full(rig, model, 1e-5)
-    assert count_full_and_reused(model) == (1, 3) and not exo_cache_of(model).in_the_way
+    assert count_full_and_reused(model) == (1, 3)
+    assert not exo_cache_of(model).whole_canvas_code
 
 
 def test_the_strength_of_a_scheduled_lora_is_part_of_the_cache_key(rig):
@@ -865,9 +879,9 @@ def call_conditions_one_by_one(model, passed_names: str):
             outputs.append(apply(x, noise_level, **condition_args))
         return torch.cat(outputs)
 
-    wrapped = model.clone()
-    wrapped.set_model_unet_function_wrapper(call_each_condition)
-    return wrapped
+    wrapped_model = model.clone()
+    wrapped_model.set_model_unet_function_wrapper(call_each_condition)
+    return wrapped_model
 
 
 @pytest.mark.parametrize("passed_names", ["all names", "its side"])
@@ -902,7 +916,7 @@ def test_a_condition_that_returns_gives_the_same_stacked_or_single(
         model = rig.patch(recompute_exo=recompute_exo)
         cfg_override = {"cfg": 1.0, "start_percent": 0.2, "end_percent": 0.5}
         latent = rig.ksample(CFGOverride.execute(model, **cfg_override)[0], steps=8)
-        return latent, exo_cache_of(model).full
+        return latent, exo_cache_of(model).full_count
 
     (stacked_latent, stacked_full_count), (single_latent, single_full_count) = (
         sample_with_override(False),

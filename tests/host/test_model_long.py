@@ -200,7 +200,7 @@ def test_look_away_memory_changes_only_what_comes_after_a_hole(rig):
     assert torch.equal(
         remembered_frames[:LONG_FRAMES], plain_frames[:LONG_FRAMES]
     ) and not torch.equal(remembered_frames, plain_frames)
-    rig.nodes("host.remember").DRAWN_FROM[empty_prior] = {
+    rig.nodes("host.remember").PRIOR_SOURCES[empty_prior] = {
         "seen": torch.full((frames, 32, 32), 128, dtype=torch.uint8)
     }
     for uses_memory in (False, True):

@@ -39,7 +39,8 @@ def test_newer_attention_gives_the_override_plain_tensors(rig, monkeypatch, chan
 
     monkeypatch.setattr(wan, "optimized_attention", attend_with_containers)
     assert torch.equal(rig.ksample(rig.patch(**changes)), plain_latent)
-    assert len(overrides) > 0 and any(overrides) is (changes.get("lambda_g") != 0.0)
+    assert len(overrides) > 0
+    assert any(overrides) is (changes.get("lambda_g") != 0.0)
 
 
 @contextmanager

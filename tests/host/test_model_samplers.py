@@ -119,7 +119,8 @@ def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sample
 
     monkeypatch.setattr(comfy.samplers.CFGGuider, "sample", record_noise)
     node_latent = rig.wan_sample(sampler=sampler, noise="released")
-    assert len(first_latents) == 1 and torch.equal(first_latents[0], draw_released_noise(rig))
+    assert len(first_latents) == 1
+    assert torch.equal(first_latents[0], draw_released_noise(rig))
     assert not torch.equal(node_latent, rig.wan_sample(sampler=sampler)), (
         "the host's noise is another"
     )

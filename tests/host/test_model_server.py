@@ -83,7 +83,8 @@ def test_the_sampler_shows_the_time_that_is_left(client, load_workflow):
         if text.startswith("step ") and ";" not in text
     ]
     assert step_texts[:2] == ["step 1 of 3", "step 2 of 3"], texts
-    assert step_texts[2].startswith("step 3 of 3, 0:0") and step_texts[2].endswith(" left")
+    assert step_texts[2].startswith("step 3 of 3, 0:0")
+    assert step_texts[2].endswith(" left")
 
 
 def test_a_changed_input_runs_only_the_nodes_that_depend_on_it(client, load_workflow):

@@ -143,7 +143,8 @@ def test_a_merged_file_in_eight_bits_acts_as_base_and_lora(
     merged_model = model_rig.load_transformer(merged_file)
     load_lora = rig.nodes("lora").load_lora
     weight = merged_model.model.diffusion_model.blocks[0].self_attn.q.weight
-    assert type(weight).__name__ == "QuantizedTensor" and weight._qdata.dtype.itemsize == 1
+    assert type(weight).__name__ == "QuantizedTensor"
+    assert weight._qdata.dtype.itemsize == 1
     exact_model, _ = load_lora(rig.model, lora_with_settings, 1.0)
     for options in ({}, {"lambda_g": 0.0}):
         merged_latent, exact_latent = (

@@ -52,7 +52,8 @@ def record_calls(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[i
         latent = rig.ksample(watched_model, steps=steps, cfg=1.0)
     finally:
         del wrapper.guidance.directions
-    assert latent.isfinite().all() and latent.shape == rig.latent["samples"].shape
+    assert latent.isfinite().all()
+    assert latent.shape == rig.latent["samples"].shape
     return recorded_calls
 
 

@@ -78,7 +78,8 @@ def test_the_node_sends_the_page_the_data_of_its_scene(pose_output, client, load
         and scene["pictures"]
         and scene["whole"]
     )
-    assert scene["up"] == [0, 0, 1] and np.array(pose_output["path"]).shape == (FRAMES, 3, 4)
+    assert scene["up"] == [0, 0, 1]
+    assert np.array(pose_output["path"]).shape == (FRAMES, 3, 4)
     # The same scene keeps its token, in a run that comes from the cache and in one with another
     # path.
     assert run_pose_node(client, pose_graph(load_workflow))["scene"]["token"] == scene["token"]
@@ -116,15 +117,15 @@ def test_a_graph_of_another_video_depth_or_path_has_another_origin(
             for k, v in entry["inputs"].items()
         }
     assert read_origin(float_graph)["origin"] == pose_output["origin"]
-    renumbered = json.loads(json.dumps(pose_graph(load_workflow)))
-    new_ids = {name: f"9:{name}" for name in renumbered}
-    for entry in renumbered.values():
+    renumbered_prompt = json.loads(json.dumps(pose_graph(load_workflow)))
+    new_ids = {name: f"9:{name}" for name in renumbered_prompt}
+    for entry in renumbered_prompt.values():
         entry["inputs"] = {
             k: [new_ids[v[0]], v[1]] if isinstance(v, list) else v
             for k, v in entry["inputs"].items()
         }
     assert (
-        read_origin({new_ids[k]: v for k, v in renumbered.items()})["origin"]
+        read_origin({new_ids[k]: v for k, v in renumbered_prompt.items()})["origin"]
         == pose_output["origin"]
     )
     other_video_origin, other_depth_origin = (
@@ -192,9 +193,11 @@ def test_the_cloud_route_sends_points_and_colours(client, pose_output):
         and int(all_points.headers["X-EgoX-Points"]) == count
     )
     xyz = np.frombuffer(all_points.body[: 12 * count], "<f4").reshape(-1, 3)
-    assert np.isfinite(xyz).all() and xyz.std(0).min() > 0.1
+    assert np.isfinite(xyz).all()
+    assert xyz.std(0).min() > 0.1
     first_points = ask_editor(client, "cloud", {"token": token, "most": 100})
-    assert first_points.body[:1200] == all_points.body[:1200] and len(first_points.body) == 1500
+    assert first_points.body[:1200] == all_points.body[:1200]
+    assert len(first_points.body) == 1500
     moving_points = ask_editor(client, "cloud", {"token": token, "part": "moving", "frame": 2})
     assert (
         moving_points.status == 200
@@ -251,7 +254,8 @@ def test_the_pick_route_finds_the_point_under_a_pixel(client, pose_output):
 
 
 def test_the_camera_route_reads_the_menu_choice(camera, client):
-    assert camera["quarter_turns"] == 1 and len(camera["outline"]) == 64
+    assert camera["quarter_turns"] == 1
+    assert len(camera["outline"]) == 64
     assert ask_editor(client, "camera", {"camera": "pinhole"}).json()["camera"]["lens"] == "pinhole"
     assert (
         ask_editor(client, "camera", {"camera": "fish"}).status
@@ -283,7 +287,8 @@ def test_a_path_outside_comfyuis_folders_is_refused(client, request_body, server
 
 def test_requests_of_another_origin_are_refused(client, request_body):
     answer = ask_editor(client, "cloud", request_body, Origin="http://evil.example")
-    assert answer.status == 403 and len(answer.body) < 200
+    assert answer.status == 403
+    assert len(answer.body) < 200
     assert request(client, "/egox/pose_editor/cloud").status in (404, 405)
 
 
@@ -311,14 +316,16 @@ def test_a_malformed_body_is_refused_with_a_reason(client, request_body, name, c
 def test_a_body_that_is_no_json_or_too_large_is_refused(client):
     for body in (b"", b"[1]", b"\xff\xfe", b"{", b"[" * 100_000):
         answer = ask_editor(client, "cloud", body)
-        assert answer.status == 400 and "JSON" in answer.json()["reason"]
+        assert answer.status == 400
+        assert "JSON" in answer.json()["reason"]
     assert ask_editor(client, "cloud", b" " * 300_000).status == 413
 
 
 def test_after_a_renew_request_the_node_runs_again_for_a_new_token(client, load_workflow):
     """Check that the node runs again after its stored scene was dropped."""
     answer = ask_editor(client, "cloud", {"token": "x" * 32})
-    assert answer.status == 410 and "run the graph again" in answer.json()["reason"]
+    assert answer.status == 410
+    assert "run the graph again" in answer.json()["reason"]
     prompt = pose_graph(load_workflow)
     node_id = node_id_of_type(prompt, "EgoXEgoPoseInput")
     run_successfully(client, prompt)

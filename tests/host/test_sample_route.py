@@ -21,9 +21,11 @@ def get_file(client: ApiClient, file: str, route: str = "sample_video", **header
 
 def test_a_sample_video_is_sent_whole_or_in_part(client, repo_root):
     full_answer = get_file(client, SAMPLE_VIDEO)
-    assert full_answer.status == 200 and full_answer.body == (repo_root / SAMPLE_VIDEO).read_bytes()
+    assert full_answer.status == 200
+    assert full_answer.body == (repo_root / SAMPLE_VIDEO).read_bytes()
     part_answer = get_file(client, SAMPLE_VIDEO, Range="bytes=0-99")  # how a video element reads
-    assert part_answer.status == 206 and len(part_answer.body) == 100
+    assert part_answer.status == 206
+    assert len(part_answer.body) == 100
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,8 @@ def test_a_sample_video_is_sent_whole_or_in_part(client, repo_root):
 )
 def test_files_other_than_sample_videos_are_refused(client, file):
     answer = get_file(client, file)
-    assert answer.status == 400 and b"reason" in answer.body
+    assert answer.status == 400
+    assert b"reason" in answer.body
 
 
 def test_requests_from_another_page_are_refused(client):
@@ -58,7 +61,8 @@ def test_the_trim_bar_is_told_whether_depth_lies_beside(client, server_base, rep
         json.loads(get_file(client, name, "exo_clip").body)
         for name in (SAMPLE_VIDEO, "bare_video/exo.mp4")
     ]
-    assert [clip["depth"] for clip in clip_infos] == [True, False] and clip_infos[1]["frames"] == 49
+    assert [clip["depth"] for clip in clip_infos] == [True, False]
+    assert clip_infos[1]["frames"] == 49
 
 
 def test_a_saved_clip_stays_in_its_folder(client, server_base):
@@ -70,4 +74,5 @@ def test_a_saved_clip_stays_in_its_folder(client, server_base):
     )
     answer = request(client, "/egox/save_clip", **multipart_body)
     saved_file = server_base.output / json.loads(answer.body)["file"]
-    assert saved_file.is_file() and saved_file.parent == server_base.output / "egox_previews"
+    assert saved_file.is_file()
+    assert saved_file.parent == server_base.output / "egox_previews"

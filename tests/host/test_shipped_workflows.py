@@ -138,7 +138,8 @@ def test_the_blueprint_egox_is_the_subgraph_of_egox_basic():
         ]
         for section, keys in (("nodes", node_keys), ("inputs", ("name", "label")))
     )
-    assert nodes[0] == nodes[1] and inputs[0] == inputs[1]
+    assert nodes[0] == nodes[1]
+    assert inputs[0] == inputs[1]
     assert graphs[0]["groups"] == graphs[1]["groups"]
 
 
@@ -226,7 +227,8 @@ def test_saved_pictures_and_videos_contain_no_private_folder(client, server_base
         for value in node["is_changed"]
         for change_mark in re.split("[\n/]", value)
     }
-    assert tagged_prompts[0] == tagged_prompts[1] and change_marks > {""}
+    assert tagged_prompts[0] == tagged_prompts[1]
+    assert change_marks > {""}
     # After the bar: how often a page asked for a scene that had been dropped.
     assert all(
         re.fullmatch(r"([0-9a-f]{32})?(\|\d+)?", change_mark) for change_mark in change_marks
@@ -251,7 +253,8 @@ def test_texts_are_encoded_as_released(name):
         "EgoXSampleLong" if name in LONG_VIDEO_NAMES else "EgoXConditioning",
     )
     text_inputs = inputs_of_type(prompt, "EgoXText")
-    assert text_inputs["clip"] == [encoder_ids[0], 0] and text_inputs["negative"] == ""
+    assert text_inputs["clip"] == [encoder_ids[0], 0]
+    assert text_inputs["negative"] == ""
     text_id = node_id_of_type(prompt, "EgoXText")
     assert (conditioning_inputs["positive"], conditioning_inputs["negative"]) == (
         [text_id, 0],
@@ -267,7 +270,8 @@ def test_a_long_video_is_saved_as_a_robot_episode(client, load_workflow, server_
     assert inputs_of_type(prompt, "EgoXSampleLong")["continue_motion_max_frames"] == 5
     outcome = run_successfully(client, prompt)
     (ego_path,) = saved_videos(outcome, prompt, server_base).values()
-    assert read_video(ego_path).shape == (17, SIZE, SIZE, 3) and read_video(ego_path).std() > 3
+    assert read_video(ego_path).shape == (17, SIZE, SIZE, 3)
+    assert read_video(ego_path).std() > 3
     assert not list(server_base.root.rglob("chunks/*.npy")), "the video is whole"
     data_set_dir = server_base.output / "egox_robots" / "my_set"
     for path in filter(Path.is_file, data_set_dir.rglob("*")):
@@ -405,7 +409,8 @@ def test_egox_scene_3d_saves_gaussians_and_renders_them(client, load_workflow, s
     (scene_file,) = (server_base.output / "egox_scene_3d").glob("scene_*.spz")
     with gzip.open(scene_file) as scene_stream:
         magic, version, count = struct.unpack("<4sII", scene_stream.read(12))
-    assert (magic, version) == (b"NGSP", 2) and count > 1000
+    assert (magic, version) == (b"NGSP", 2)
+    assert count > 1000
     pictures = outcome.outputs[node_id_of_type(prompt, "PreviewImage")]["images"]
     assert len(pictures) == FRAMES
     for picture in pictures:

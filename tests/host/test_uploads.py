@@ -87,7 +87,8 @@ def npy_file() -> bytes:
 def test_an_upload_with_a_taken_name_gets_a_folder_with_a_date(client, upload_folder):
     replies = [upload(client, {"depth.npz": depth_file(value)})[1] for value in (1, 2, 3, 1, 2, 3)]
     folders = [reply["folder"] for reply in replies[:3]]
-    assert folders[0] == "depth" and len(set(folders)) == 3
+    assert folders[0] == "depth"
+    assert len(set(folders)) == 3
     assert all(
         re.match(r"depth \d{4}-\d\d-\d\d \d\d\.\d\d", folder_name) for folder_name in folders[1:]
     ), folders
@@ -102,7 +103,8 @@ def test_an_upload_with_a_taken_name_gets_a_folder_with_a_date(client, upload_fo
 
 def test_uploaded_names_stay_in_the_upload_folder(client, upload_folder):
     status, reply = upload(client, {"../../con.npz": depth_file(1)})
-    assert status == 200 and reply["depth"] == "egox/_con/_con.npz"
+    assert status == 200
+    assert reply["depth"] == "egox/_con/_con.npz"
     status, reply = upload(
         client, {"/etc/../aux/./1.npy": npy_file(), "/etc/aux/2.npy": npy_file()}
     )
@@ -124,7 +126,8 @@ def test_uploaded_names_stay_in_the_upload_folder(client, upload_folder):
 def test_an_upload_that_is_no_take_leaves_nothing_behind(client, upload_folder, files, reason):
     status, reply = upload(client, files)
     assert status == 400 and reason in reply["reason"], reply
-    assert list_files(upload_folder) == [] and not list(upload_folder.iterdir())
+    assert list_files(upload_folder) == []
+    assert not list(upload_folder.iterdir())
 
 
 def test_a_second_moving_video_is_reported_as_possible_ego_video(client, upload_folder):
@@ -133,7 +136,9 @@ def test_a_second_moving_video_is_reported_as_possible_ego_video(client, upload_
     status, reply = upload(
         client, {name: (take_folder / file_name).read_bytes() for name, file_name in files.items()}
     )
-    assert status == 200 and reply["video"] == "egox/kitchen/kitchen.mp4" and not reply["unused"]
+    assert status == 200
+    assert reply["video"] == "egox/kitchen/kitchen.mp4"
+    assert not reply["unused"]
     upload(client, {"exo.mp4": (take_folder / "exo.mp4").read_bytes()})
 
     def send_answer(ego: str, exo: str) -> Any:
@@ -177,7 +182,9 @@ def test_an_upload_beyond_comfyuis_limit_is_refused(client, upload_folder):
     byte_limit = request(client, "/egox/upload").json()["limit"]
     assert byte_limit == 100 * 2**20
     status, reply = upload(client, {"depth.npz": bytes(byte_limit + 2**20)})
-    assert status == 413 and "--max-upload-size" in reply["reason"] and "100 MB" in reply["reason"]
+    assert status == 413
+    assert "--max-upload-size" in reply["reason"]
+    assert "100 MB" in reply["reason"]
     assert not upload_folder.exists() or not list(upload_folder.iterdir())
 
 

@@ -73,7 +73,8 @@ def test_the_report_names_the_camera_of_a_ranked_take(pack, comfy_host, repo_roo
         ]
         np.savez(take_folder / DEPTH, **dict(depth), K=scaled_intrinsics)
     report = load_node(pack, "exo_cameras", "EgoXRankExoCameras").execute("ranked_take").args[2]
-    assert "ranked_take: " in report and "are of another camera than aria_released" in report
+    assert "ranked_take: " in report
+    assert "are of another camera than aria_released" in report
     assert "K of depth.npz differs by 20 %, the meta file's is used" in report
 
 
@@ -154,4 +155,5 @@ def test_a_robot_data_set_without_pyarrow_is_refused(pack, monkeypatch):
     verdict = load_node(pack, "robot_episode", "EgoXSaveRobotEpisode").validate_inputs(
         "new", "a task"
     )
-    assert "pyarrow is not installed" in verdict and "-m pip install pyarrow" in verdict
+    assert "pyarrow is not installed" in verdict
+    assert "-m pip install pyarrow" in verdict

@@ -18,7 +18,8 @@ def conditioning_module(pack):
 @torch.inference_mode()
 def test_outputs_are_an_ego_latent_and_comfyuis_conditioning(pack, standin_models):
     rig = model_rig.make_rig(pack, standin_models)
-    assert rig.latent["samples"].shape == (1, 16, 3, 4, 4) and not rig.latent["samples"].any()
+    assert rig.latent["samples"].shape == (1, 16, 3, 4, 4)
+    assert not rig.latent["samples"].any()
     canvas = rig.canvas
     assert (
         canvas.latent_grid == (3, 4, 8, 4)
@@ -133,10 +134,10 @@ def test_low_memory_encodes_and_decodes_in_comfyuis_tiles(
     (expected_latent,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo_frames, 256, 64)
     assert (
         torch.equal(node_output[3].exo_latent, expected_latent["samples"])
-        and node_output[2][conditioning_module.MADE_OF]["tile_size"] == 256
+        and node_output[2][conditioning_module.LATENT_SOURCES]["tile_size"] == 256
     )
     assert not torch.equal(node_output[3].exo_latent, rig.canvas.exo_latent)
-    assert rig.latent[conditioning_module.MADE_OF]["tile_size"] == 0
+    assert rig.latent[conditioning_module.LATENT_SOURCES]["tile_size"] == 0
 
 
 @torch.inference_mode()

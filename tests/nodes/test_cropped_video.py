@@ -40,9 +40,11 @@ def make_croppable_class(reports_crop: bool):
 
         def as_cropped(self, x: int = 0, y: int = 0, width: int = 0, height: int = 0):
             start, duration = self.get_active_trim_window()
-            cropped = type(self)(self.get_stream_source(), start_time=start, duration=duration)
-            cropped.rectangle = (x, y, width, height)
-            return cropped
+            cropped_video = type(self)(
+                self.get_stream_source(), start_time=start, duration=duration
+            )
+            cropped_video.rectangle = (x, y, width, height)
+            return cropped_video
 
         def get_dimensions(self) -> tuple[int, int]:
             return super().get_dimensions() if self.rectangle is None else self.rectangle[2:]
@@ -69,12 +71,14 @@ def test_loaded_frames_show_the_crop(clip, reports_crop):
     images, _, fps, frames = load_video(
         video=video, width=32, height=32, frame_count=9, start_frame=4
     )
-    assert images.shape == (9, 32, 32, 3) and fps == 20.0
+    assert images.shape == (9, 32, 32, 3)
+    assert fps == 20.0
     assert float(images.min()) > 0.35, "the dark half was cut away"
     assert (images.mean((1, 2, 3)) * 255).tolist() == pytest.approx(
         [120 + 5 * i for i in range(9)], abs=4
     )
-    assert frames.source_size == (32, 32) and frames.indices.tolist() == list(range(4, 13))
+    assert frames.source_size == (32, 32)
+    assert frames.indices.tolist() == list(range(4, 13))
     assert frames.source is None, "depth and poses beside the file belong to the whole picture"
 
 
@@ -94,8 +98,10 @@ def test_without_a_crop_the_file_is_read(clip, reports_crop):
     images, _, _, frames = load_video(
         video=make_croppable_class(reports_crop)(str(clip)), width=96, height=48, frame_count=9
     )
-    assert frames.source_size == FRAME_SIZE and frames.source == clip
-    assert float(images[:, :, :40].max()) < 0.1 and float(images[:, :, 56:].min()) > 0.3
+    assert frames.source_size == FRAME_SIZE
+    assert frames.source == clip
+    assert float(images[:, :, :40].max()) < 0.1
+    assert float(images[:, :, 56:].min()) > 0.3
 
 
 @pytest.mark.parametrize(("layout", "suffix"), [("7.1", "mkv"), ("7.1", "mov"), ("mono", "mkv")])
@@ -112,4 +118,5 @@ def test_a_cropped_video_keeps_its_sound(pack, comfy_host, layout, suffix):
             load_video(video=video, width=32, height=32, frame_count=9)
         return
     _, audio, fps, _ = load_video(video=video, width=32, height=32, frame_count=9)
-    assert fps == 30 and audio["waveform"].shape == (1, 1, round(0.3 * rate))
+    assert fps == 30
+    assert audio["waveform"].shape == (1, 1, round(0.3 * rate))

@@ -34,7 +34,7 @@ def decode_latent(decode_module, vae):
     """Provide a function that runs the decoding node on a latent."""
 
     def decode(samples, made_of: dict | None = None, **inputs):
-        latent = {"samples": samples} | ({decode_module.MADE_OF: made_of} if made_of else {})
+        latent = {"samples": samples} | ({decode_module.LATENT_SOURCES: made_of} if made_of else {})
         with torch.inference_mode():
             return decode_module.EgoXDecodeEgoHalf.execute(
                 latent, vae, **{"pinhole_fov": 0.0, **inputs}
@@ -48,7 +48,8 @@ def test_the_whole_canvas_is_cropped_to_the_upright_ego_half(decode_latent, vae)
     ego_frames, circle_mask, _ = decode_latent(canvas_latent).result
     with torch.inference_mode():
         expected_frames = vae.decode(canvas_latent[..., -4:])[0]
-    assert torch.equal(ego_frames, expected_frames) and ego_frames.shape == (9, 32, 32, 3)
+    assert torch.equal(ego_frames, expected_frames)
+    assert ego_frames.shape == (9, 32, 32, 3)
     assert torch.equal(decode_latent(canvas_latent[..., -4:]).result[0], ego_frames)
     assert circle_mask.shape == (9, 32, 32) and 0.5 < circle_mask.mean() < 0.85, (
         "about pi/4 of a square, a bit off its centre"
@@ -69,7 +70,8 @@ def test_a_pinhole_view_is_decoded_and_refuses_a_wrong_angle(decode_latent):
     with refuses("field of view"):
         decode_latent(samples, pinhole_fov=170.0)
     ego_frames, circle_mask, _ = decode_latent(samples, pinhole_fov=90.0).result
-    assert ego_frames.shape == (1, 32, 32, 3) and circle_mask.all()
+    assert ego_frames.shape == (1, 32, 32, 3)
+    assert circle_mask.all()
 
 
 def test_values_upstream_of_a_node_are_collected(pack):
@@ -182,10 +184,11 @@ def test_the_preview_resizes_the_priors_classes_without_new_values(decode_latent
         first_frame = sheet_picture[:32, :32]
         shares = seen_stream["shares"]
         if not fov:
-            enlarged = classes[0].numpy().repeat(2, 0).repeat(2, 1)
-            changed = first_frame != enlarged
-            assert (first_frame[changed] == REDRAWN).all() and (enlarged[changed] >= 128).all()
-            assert shares["now"][0] == pytest.approx((enlarged == 255).mean())
+            enlarged_classes = classes[0].numpy().repeat(2, 0).repeat(2, 1)
+            changed_mask = first_frame != enlarged_classes
+            assert (first_frame[changed_mask] == REDRAWN).all()
+            assert (enlarged_classes[changed_mask] >= 128).all()
+            assert shares["now"][0] == pytest.approx((enlarged_classes == 255).mean())
         redrawn_share = seen_stream["redrawn"][0]  # of noise mostly None: can't be judged
         assert (redrawn_share or 0) == pytest.approx((first_frame == REDRAWN).mean())
         assert np.allclose(sum(np.array(share) for share in shares.values()), 1)
@@ -200,7 +203,7 @@ def test_a_video_that_looks_elsewhere_changes_marks_but_no_shares(pack):
     observed = importlib.import_module(f"{pack.__name__}.nodes.observed").Observed(
         frames=torch.zeros(2, 64, 64, 3),
         seen=classes,
-        marked=classes,
+        shown_classes=classes,
         redrawn=empty_mask,
         kept=empty_mask,
         judged=empty_mask[:, 0, 0],
@@ -244,7 +247,8 @@ def test_keep_observed_copies_observed_pixels_of_the_prior(decode_latent):
     for keep_observed in (0.0, 1.0):
         node_output = decode_latent(samples, sources, keep_observed=keep_observed)
         changed_mask = (node_output.result[0] != plain_frames).any(-1)
-        assert changed_mask.any() == (keep_observed > 0) and not changed_mask[classes == 0].any()
+        assert changed_mask.any() == (keep_observed > 0)
+        assert not changed_mask[classes == 0].any()
         text = node_output.ui["egox_preview"][0]["text"]
         (sentence,) = (line for line in text.splitlines() if "%" in line)
         now_percent, redrawn_percent = re.search(
@@ -287,12 +291,12 @@ def test_the_ego_video_beside_the_exo_video_is_found(judgement_module, repo_root
     }
     graph = {"1": {"class_type": "EgoXLoadExoVideo", "inputs": video_inputs}}
     true_frames = judgement_module.read_truth_beside(graph, (128, 128))
-    decoded = list(
+    decoded_clips = list(
         av.open(str(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")).decode(video=0)
     )
     assert true_frames.shape == (5, 128, 128, 3)
     expected_frame = cv2.resize(
-        decoded[2].to_ndarray(format="rgb24"), (128, 128), interpolation=cv2.INTER_AREA
+        decoded_clips[2].to_ndarray(format="rgb24"), (128, 128), interpolation=cv2.INTER_AREA
     )
     assert np.abs(true_frames[0].numpy() * 255 - expected_frame).mean() < 2
     assert judgement_module.read_truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (

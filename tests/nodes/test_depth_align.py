@@ -80,16 +80,22 @@ def test_a_depth_file_with_its_camera_needs_no_depth_model(align_depth, select_f
         FOCAL_PX,
         WIDTH / 2,
     )
-    assert float(depth.exo.pose[0, 3]) == 0.25 and depth.trust is None
-    assert preview.shape == (FRAMES, HEIGHT, WIDTH, 3) and plot.dim() == 4 and plot.shape[0] == 1
-    assert 0 <= float(plot.min()) and float(plot.max()) <= 1 and "as it is" in report
+    assert float(depth.exo.pose[0, 3]) == 0.25
+    assert depth.trust is None
+    assert preview.shape == (FRAMES, HEIGHT, WIDTH, 3)
+    assert plot.dim() == 4
+    assert plot.shape[0] == 1
+    assert 0 <= float(plot.min())
+    assert float(plot.max()) <= 1
+    assert "as it is" in report
 
 
 def check_advice_on_missing_depth(run, match: str, **inputs) -> None:
     with refuses(match) as refusal:
         run(**inputs)
     _, one_video_first, models = str(refusal.value).partition("open the template egox_one_video")
-    assert one_video_first and DEPTH_MODEL_ADVICE in models
+    assert one_video_first
+    assert DEPTH_MODEL_ADVICE in models
 
 
 def test_missing_depth_is_refused_with_the_advice(align_depth, select_frames):
@@ -125,7 +131,8 @@ def test_without_intrinsics_in_the_meta_file_the_models_estimate_is_used(
         moge_geometry=moge_payload(draw_room_depth(), focal=70.0),
         camera_file="room/meta.json",
     )
-    assert depth.exo.camera.fx == pytest.approx(70.0) and depth.exo.pose is None
+    assert depth.exo.camera.fx == pytest.approx(70.0)
+    assert depth.exo.pose is None
     assert "60 degrees" in align_depth(frames=select_frames(), depth_file="room/depth.npz")[3]
 
 
@@ -233,7 +240,8 @@ def test_masks_reach_the_output_and_a_missing_mask_is_reported(align_depth):
     }
     depth, _, _, report, _ = align_depth(**depth_inputs, dynamic_mask=moving_mask)
     assert torch.equal(depth.dynamic, moving_mask.bool())
-    assert "dynamic 25" in report and "no mask" not in report
+    assert "dynamic 25" in report
+    assert "no mask" not in report
     assert "warning: no mask of what moves" in align_depth(**depth_inputs)[3]
 
 
@@ -274,13 +282,15 @@ def test_the_preset_chooses_lens_and_scale(align_depth, select_frames, take_fold
         preset == "released_wild" and depth.exo.camera.lens == "pinhole" and "scale as is" in report
     )
     _, _, _, report, preset = align_depth(**depth_inputs, preset="exact")
-    assert preset == "exact" and "no raw lens is known" in report
+    assert preset == "exact"
+    assert "no raw lens is known" in report
     assert "scale as is: scale from the wearer" in report
     meta = read_json(take_folder / "meta.json")
     intrinsics = [[1237.0, 0, 1920], [0, 1237.0, 1080], [0, 0, 1]]
     write_json(take_folder / "meta.json", {**meta, "camera_intrinsics": intrinsics})
     raw_depth, _, _, report, _ = align_depth(**depth_inputs, preset="exact", scale_factor=1.5)
-    assert raw_depth.exo.camera.lens == "opencv_fisheye" and "exo lens raw" in report
+    assert raw_depth.exo.camera.lens == "opencv_fisheye"
+    assert "exo lens raw" in report
     assert len(raw_depth.exo.camera.distortion) == 4 and raw_depth.exo.camera.stored_size == (
         WIDTH,
         HEIGHT,

@@ -29,7 +29,8 @@ def test_hands_of_the_take_are_drawn_at_their_true_pixels(take, comfy_host):
     hand_pictures, hand_mask, hand_track = EgoXDrawHands.execute(
         ego_trajectory, depth=depth, frames=frames
     ).args
-    assert hand_pictures.shape == (5, 64, 64, 3) and hand_mask.shape == (5, 64, 64)
+    assert hand_pictures.shape == (5, 64, 64, 3)
+    assert hand_mask.shape == (5, 64, 64)
     is_hand = [solid.name in ("palm", "finger", "thumb") for solid in take.scene.solids]
     true_mask = torch.tensor([*is_hand, False])[take.ego_index.long()]
     overlap_count = (true_mask & (hand_mask > 0)).sum()

@@ -133,7 +133,8 @@ def sam3_mask(clip: DrawnHeads) -> torch.Tensor:
 def test_key_points_of_one_detector_give_the_pose(estimate_pose, drawn_clip, depth):
     answer = estimate_pose(depth=depth, pose_keypoints=sdpose_keypoints(drawn_clip, 0.0))
     position_error, angle_error = answer.median_errors(drawn_clip)
-    assert position_error < 0.05 and angle_error < 6.0
+    assert position_error < 0.05
+    assert angle_error < 6.0
     expected_note = "profile, back or small: the turn is a guess"
     assert answer.report.startswith(f"frames 0 to {FRAMES - 1}: {expected_note}")
     assert answer.trajectory.guessed.tolist() == [True] * FRAMES
@@ -158,7 +159,8 @@ def test_a_body_model_gives_the_hands(estimate_pose, drawn_clip):
         joints[:, 0, [0, 1, 2, 3, 4, 17, 18, 19, 20]], body_points[:3, thumb_and_little_indices]
     )
     assert np.allclose(joints[:, 1, 8], body_points[:3, 25])  # tip of the right index finger
-    assert (answer.hands.reason[3] == 1).all() and answer.hands.joints[3].isnan().all()
+    assert (answer.hands.reason[3] == 1).all()
+    assert answer.hands.joints[3].isnan().all()
     assert "hands: their distance is the network's own" in answer.report
     output_without_hands = estimate_pose(pose_keypoints=sdpose_keypoints(drawn_clip, 0.0))
     assert (

@@ -177,7 +177,8 @@ def test_depth_and_camera_of_depth_anything_3_are_read(pack, pictures, da3_model
         3,
     )
     da3_source = import_core_module(pack, "depth.da3").da3_depth(payload)
-    assert da3_source.depth.kind == "relative z" and not da3_source.depth.exo.lens_guessed
+    assert da3_source.depth.kind == "relative z"
+    assert not da3_source.depth.exo.lens_guessed
     input_height, input_width = compute_target_size(HEIGHT, WIDTH, 140)
     intrinsics = payload["intrinsics"][0].double()
     if (

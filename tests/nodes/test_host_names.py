@@ -17,7 +17,8 @@ def names_module(pack) -> types.ModuleType:
 def test_no_name_is_missing_in_this_comfyui(names_module):
     messages: list[str] = []
     names_module.log_missing_names(messages.append)
-    assert names_module.list_missing_names() == {} and not messages
+    assert names_module.list_missing_names() == {}
+    assert not messages
 
 
 def test_each_missing_name_is_reported(names_module, monkeypatch):
@@ -77,4 +78,5 @@ def test_a_file_that_cannot_be_imported_only_loses_its_nodes(pack, caplog):
     nodes = extension.load_nodes(
         {import_failing_module: ("EgoXGone",), extension._scene: scene_node_names}
     )
-    assert tuple(node.__name__ for node in nodes) == scene_node_names and "EgoXGone" in caplog.text
+    assert tuple(node.__name__ for node in nodes) == scene_node_names
+    assert "EgoXGone" in caplog.text

@@ -58,8 +58,10 @@ def test_a_file_is_loaded_by_its_name(clip):
         and images.shape == (13, 48, 80, 3)
         and float(images.max()) <= 1
     )
-    assert frame_numbers(images) == list(range(8, 33, 2)) == frames.indices.tolist() and fps == 10.0
-    assert audio["waveform"].shape[:2] == (1, 1) and audio["sample_rate"] == 44100
+    assert frame_numbers(images) == list(range(8, 33, 2)) == frames.indices.tolist()
+    assert fps == 10.0
+    assert audio["waveform"].shape[:2] == (1, 1)
+    assert audio["sample_rate"] == 44100
     assert audio["waveform"].shape[2] / 44100 == pytest.approx(1.3, abs=0.05)
 
 
@@ -89,7 +91,8 @@ def test_a_video_socket_gives_the_same_frames_as_the_file(clip):
         Types.VideoComponents(images=frames, audio=sound, frame_rate=Fraction(20))
     )
     images, audio, fps, selection = load_video(start_frame=8, target_fps=10.0, video=video)
-    assert frame_numbers(images) == list(range(8, 33, 2)) and fps == 10.0
+    assert frame_numbers(images) == list(range(8, 33, 2))
+    assert fps == 10.0
     assert torch.equal(
         audio["waveform"], sound["waveform"][..., round(0.4 * 44100) :][..., : round(1.3 * 44100)]
     )
@@ -98,7 +101,8 @@ def test_a_video_socket_gives_the_same_frames_as_the_file(clip):
     )
     assert load_video(video=silent_video)[1] is None
     image_outputs = load_video(start_frame=8, target_fps=10.0, images=frames, images_fps=20.0)
-    assert torch.equal(image_outputs[0], images) and image_outputs[2:] == (10.0, image_outputs[3])
+    assert torch.equal(image_outputs[0], images)
+    assert image_outputs[2:] == (10.0, image_outputs[3])
 
 
 def test_a_video_socket_with_a_playlist_is_refused(clip, tmp_path):
@@ -153,7 +157,9 @@ def test_a_variable_frame_rate_is_reported_on_the_node(comfy_host, clip, monkeyp
     write_uneven_clip(comfy_host.input / "clips" / "uneven.mp4")
     assert load_video(file="clips/uneven.mp4")[2] == 30, "that of these frames"
     ((node, text),) = page.texts
-    assert node == "7" and "variable frame rate" in text and "fps is an average" in text
+    assert node == "7"
+    assert "variable frame rate" in text
+    assert "fps is an average" in text
 
 
 def test_a_video_with_a_cut_is_refused_and_its_parts_are_accepted(comfy_host, clip):
@@ -234,7 +240,8 @@ def meta_poses(clip) -> list:
 def test_poses_follow_the_loaded_frames(meta_poses):
     frames = load_video(start_frame=8, target_fps=10.0)[3]
     trajectory, prompt, _ = run_pose_node(frames=frames)
-    assert prompt == "a corridor" and trajectory.ego.camera.stored_size == (48, 48)
+    assert prompt == "a corridor"
+    assert trajectory.ego.camera.stored_size == (48, 48)
     assert trajectory.ego.w2c[:, 2, 3].tolist() == pytest.approx([i / 10 for i in range(8, 33, 2)])
     assert run_pose_node(exo_images=torch.zeros(9, 8, 8, 3))[0].ego.w2c.shape == (9, 3, 4)
     trajectory_without_images = run_pose_node(exo_images=None)[0]
@@ -270,7 +277,8 @@ def test_keyframes_make_a_path_or_correct_another(meta_poses):
     based_path = run_pose_node(
         base=moving_path, camera="pinhole", exo_images=torch.zeros(13, 32, 8, 3)
     )[0]
-    assert based_path.ego.camera.stored_size == (32, 32) and based_path.ego.w2c.shape == (13, 3, 4)
+    assert based_path.ego.camera.stored_size == (32, 32)
+    assert based_path.ego.w2c.shape == (13, 3, 4)
 
 
 def test_bad_poses_are_refused(meta_poses, clip):

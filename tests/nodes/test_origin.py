@@ -38,7 +38,7 @@ def test_the_digest_follows_a_chain_of_any_length(graph_module):
 def test_the_digest_looks_for_few_texts_on_the_disk(graph_module, monkeypatch):
     resolved_names: list[str] = []
 
-    def resolve(name: str, what: str, **_: bool) -> Path:
+    def resolve(name: str, label: str, **_: bool) -> Path:
         resolved_names.append(name)
         return Path(__file__)
 

@@ -44,15 +44,18 @@ def test_the_node_renders_as_the_core_does(take, scene, preset):
     from egox_pack.egox_core.prior.render import render_ego_prior
 
     prior, coverage, preview, depth, *class_masks = render_prior(take, scene=scene, preset=preset)
-    assert prior.shape == preview.shape == (5, 64, 64, 3) and coverage.shape == (5, 64, 64)
+    assert prior.shape == preview.shape == (5, 64, 64, 3)
+    assert coverage.shape == (5, 64, 64)
     expected_prior = render_ego_prior(scene, take.trajectory(), prior_preset(preset))
     assert torch.equal(coverage.bool(), expected_prior.coverage) and torch.allclose(
         prior, expected_prior.rgb, atol=1e-5
     )
     unobserved, doubtful_mask, earlier_mask = class_masks
-    assert torch.equal(unobserved, 1 - coverage) and not (doubtful_mask * earlier_mask).any()
+    assert torch.equal(unobserved, 1 - coverage)
+    assert not (doubtful_mask * earlier_mask).any()
     assert 0 < float(doubtful_mask.sum()) < float((coverage - doubtful_mask - earlier_mask).sum())
-    assert depth.kind == "metric z" and depth.exo.camera.stored_size == (64, 64)
+    assert depth.kind == "metric z"
+    assert depth.exo.camera.stored_size == (64, 64)
     assert torch.equal(depth.valid, expected_prior.coverage)
     true_depth = take.ego_depth_m[2]
     common_mask = depth.valid[2] & torch.isfinite(true_depth)
@@ -104,13 +107,13 @@ def test_images_and_depth_can_replace_a_scene(take, scene):
 
 def test_views_along_a_path_are_drawn_once(take, scene, monkeypatch):
     """Check that two videos of one path share the views drawn for the comparison."""
-    from egox_pack.nodes.host.remember import DRAWN_FROM
+    from egox_pack.nodes.host.remember import PRIOR_SOURCES
     from egox_pack.nodes.show import judgement
 
     ego_trajectory = take.trajectory()
     prior = render_prior(take, scene=scene, trajectory=ego_trajectory)[0]
-    assert DRAWN_FROM[prior]["scene"] is scene
-    assert DRAWN_FROM[prior]["trajectory"].ego is ego_trajectory.ego, (
+    assert PRIOR_SOURCES[prior]["scene"] is scene
+    assert PRIOR_SOURCES[prior]["trajectory"].ego is ego_trajectory.ego, (
         "with the scene's own exo camera"
     )
     draw_calls = []
@@ -145,7 +148,8 @@ def test_wrong_depth_and_a_misplaced_head_have_a_badge(take, scene, are_remarks_
             ego_trajectory, "clean", "preset", replace(scene, notes=notes)
         )
         preview = output.ui["egox_preview"][0]
-        assert preview["badge"] == badge and all(note.text in preview["text"] for note in notes)
+        assert preview["badge"] == badge
+        assert all(note.text in preview["text"] for note in notes)
     misplaced_path = replace_ego(
         ego_trajectory, w2c=ego_trajectory.ego.w2c * torch.tensor([1.0, 1, 1, 99])
     )
@@ -189,7 +193,8 @@ def test_connected_masks_replace_those_of_the_depth(take):
     assert len(masked_scene.moving[0]) == int(
         (take.exo_dynamic[0] & torch.isfinite(take.exo_depth_m[0])).sum()
     )
-    assert len(corner_scene.moving[0]) == 0 and len(corner_scene.static) <= 64 * 128 - 64
+    assert len(corner_scene.moving[0]) == 0
+    assert len(corner_scene.static) <= 64 * 128 - 64
 
 
 def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root):
@@ -204,7 +209,7 @@ def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root):
 
     take = load_take(repo_root / "sample" / "calm_room", frame_count=1)
     scene, _, splat = EgoXBuildScene.execute(take.read_exo(), take.depth, "auto").args
-    ego_trajectory = take.trajectory.beside(take.depth.exo)
+    ego_trajectory = take.trajectory.with_depth_camera(take.depth.exo)
     camera = viewer_camera(ego_trajectory)
     size_px = 448
     focal_px = size_px / 2 / math.tan(math.radians(camera["fov"]) / 2)
@@ -256,4 +261,5 @@ def test_gaussians_at_an_image_rim_have_valid_axes():
     points = type("Points", (), {"steps": torch.stack((steps_right, steps_down), -1)})
     axes, sigmas = gaussians._surface_patches(points, torch.eye(3))
     assert torch.allclose(axes @ axes.mT, torch.eye(3).expand(3, 3, 3), atol=1e-6)
-    assert (sigmas > 0).all() and torch.isfinite(gaussians._quaternions(axes)).all()
+    assert (sigmas > 0).all()
+    assert torch.isfinite(gaussians._quaternions(axes)).all()

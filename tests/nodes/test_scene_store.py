@@ -42,20 +42,25 @@ def test_the_least_recently_used_scene_is_dropped(pack, scene_and_frames):
         scenes.put(copied_scene, scene_and_frames[1]).token
         for copied_scene in copy_scene(scene_and_frames[0], 4)
     ]
-    assert len(set(tokens)) == 4 and all(len(token) >= 32 for token in tokens)
+    assert len(set(tokens)) == 4
+    assert all(len(token) >= 32 for token in tokens)
     assert scenes.get(tokens[0]) is not None  # used: the second is now the oldest
     fifth_token = scenes.put(copy_scene(scene_and_frames[0], 1)[0], scene_and_frames[1]).token
-    assert scenes.get(tokens[1]) is None and len(scenes) == 4
+    assert scenes.get(tokens[1]) is None
+    assert len(scenes) == 4
     assert all(
         scenes.get(token) is not None for token in (tokens[0], tokens[2], tokens[3], fifth_token)
     )
-    assert scenes.get(None) is None and scenes.get(3) is None and scenes.get("") is None
+    assert scenes.get(None) is None
+    assert scenes.get(3) is None
+    assert scenes.get("") is None
 
 
 def test_the_same_scene_keeps_its_token(pack, scene_and_frames):
     scenes = make_store(pack)
     first_entry = scenes.put(*scene_and_frames)
-    assert scenes.put(*scene_and_frames) is first_entry and len(scenes) == 1
+    assert scenes.put(*scene_and_frames) is first_entry
+    assert len(scenes) == 1
     assert scenes.put(scene_and_frames[0], None).token != first_entry.token
 
 
@@ -77,6 +82,10 @@ def test_the_bytes_of_stored_scenes_are_limited(pack, scene_and_frames):
 
 def test_a_scene_that_is_too_large_is_stored_without_its_clip(pack, scene_and_frames):
     entry = make_store(pack, cap=20_000).put(*scene_and_frames)
-    assert not entry.whole and entry.images is None and entry.picture(0) is None
-    assert len(entry.static) > 0 and len(entry.moving(2)) == 0 and entry.frames == 5
+    assert not entry.is_complete
+    assert entry.images is None
+    assert entry.picture(0) is None
+    assert len(entry.static) > 0
+    assert len(entry.moving(2)) == 0
+    assert entry.frames == 5
     assert entry.size_bytes == 15 * len(entry.static)

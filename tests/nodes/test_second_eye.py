@@ -25,11 +25,13 @@ def test_the_stereo_video_is_saved_as_headsets_read_it(pack, tmp_path, caplog):
     for layout, sv3d_count in (("VR180", 1), ("flat", 0)):
         options = (layout, "full", 128, 63.0, 2.0, audio)
         side_by_side, video, right_frames = EgoXSecondEye.execute(*left_eye, *options).args
-        assert side_by_side.shape == (2, 128, 256, 3) and right_frames.shape == take.ego_rgb.shape
+        assert side_by_side.shape == (2, 128, 256, 3)
+        assert right_frames.shape == take.ego_rgb.shape
         video.save_to(str(video_path))
         assert ("pair_180_LR.mp4 is a flat film" in caplog.text) is (layout == "flat")
         file_bytes = video_path.read_bytes()
-        assert file_bytes.count(b"st3d") == 1 and file_bytes.count(b"sv3d") == sv3d_count
+        assert file_bytes.count(b"st3d") == 1
+        assert file_bytes.count(b"sv3d") == sv3d_count
         assert file_bytes.index(b"moov") < file_bytes.index(b"mdat")
         with av.open(str(video_path)) as container:
             saved_frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

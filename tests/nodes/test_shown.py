@@ -46,11 +46,11 @@ def top_level_definitions(path: Path) -> dict[str, ast.AST]:
 def test_every_node_that_returns_a_preview_has_a_player_on_the_page():
     results = top_level_definitions(ROOT / "nodes" / "show" / "results.py")
     players = {
-        f"shown.{name}"
+        f"result_views.{name}"
         for name, definitions in results.items()
         if "preview_ui" in called_names(definitions)
     }
-    players.add("shown.live")  # sent by messages while a node runs
+    players.add("result_views.live")  # sent by messages while a node runs
     node_names, nodes_with_player = set(), set()
     for path in (ROOT / "nodes").glob("*.py"):
         definitions = top_level_definitions(path)
@@ -70,7 +70,8 @@ def test_every_node_that_returns_a_preview_has_a_player_on_the_page():
         }
     page_script = (ROOT / "web" / "js" / "previews.js").read_text(encoding="utf-8")
     player_by_node = dict(re.findall(r'^  (EgoX\w+): "(\w+)",$', page_script, re.M))
-    assert node_names == player_by_node.keys() and "EgoXSecondEye" in node_names
+    assert node_names == player_by_node.keys()
+    assert "EgoXSecondEye" in node_names
     assert node_names - nodes_with_player == {"EgoXWanSampler"}, (
         "shown again where a run comes from the cache"
     )

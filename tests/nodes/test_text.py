@@ -196,7 +196,8 @@ def test_the_note_says_what_was_cut(text_module, clip, run_text_node):
         f"prompt: the last {unpadded_count - 512} of {unpadded_count} tokens are cut off, inside [Ego view]",
         "negative: 1 of 512 tokens",
     ]
-    assert "cut off" not in read_note("short") and " of 512 tokens" in read_note("short")
+    assert "cut off" not in read_note("short")
+    assert " of 512 tokens" in read_note("short")
 
 
 def test_output_texts_have_no_escapes_and_single_blanks(run_text_node):
@@ -219,7 +220,8 @@ def test_ftfy_is_used_if_installed_and_named_if_it_would_change_the_prompt(
     fake_ftfy.fix_text = lambda text: text.replace("\u2019", "'")
     monkeypatch.setitem(sys.modules, "ftfy", fake_ftfy)
     _, _, prompt, _, note = run_text_node("the person\u2019s hands")
-    assert prompt == "the person's hands" and "ftfy" not in note
+    assert prompt == "the person's hands"
+    assert "ftfy" not in note
 
 
 def test_other_encoders_are_refused(run_text_node):
@@ -239,7 +241,8 @@ def test_no_caption_runs_no_language_model(text_module, clip, run_text_node):
         assert text_module.EgoXText.check_lazy_status(caption=caption, prompt=None) == ["prompt"]
         assert text_module.EgoXText.check_lazy_status(caption=caption, prompt="hands") == []
     *_, prompt, _, note = run_text_node(None, caption="no caption")
-    assert prompt.startswith("[Exo view] **Scene Overview:**") and "a neutral text" in note
+    assert prompt.startswith("[Exo view] **Scene Overview:**")
+    assert "a neutral text" in note
 
 
 def test_the_caption_request_fits_comfyuis_generate_text(text_module):
@@ -256,7 +259,8 @@ def test_the_caption_request_fits_comfyuis_generate_text(text_module):
 
     class EchoModel:
         def tokenize(self, prompt, image=None, **options):
-            assert len(image) == 4 and not options["thinking"]
+            assert len(image) == 4
+            assert not options["thinking"]
             return prompt
 
         def generate(self, tokens, max_length, **options):

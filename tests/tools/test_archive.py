@@ -234,7 +234,8 @@ def test_second_copy_of_the_pack_is_not_loaded(comfy_host, repo_root, monkeypatc
     web_folder_by_pack = {"comfyui-egox": str(repo_root / "web" / "js")}
     monkeypatch.setattr(host_nodes, "EXTENSION_WEB_DIRS", web_folder_by_pack)
     second_copy = load_root("egox_second_copy")
-    assert second_copy.NODE_CLASS_MAPPINGS == {} and "egox_second_copy.nodes" not in sys.modules
+    assert second_copy.NODE_CLASS_MAPPINGS == {}
+    assert "egox_second_copy.nodes" not in sys.modules
     assert caplog.text.count("Two copies in custom_nodes") == 1
 
 
@@ -338,7 +339,8 @@ def test_installed_archive_runs_the_demo_and_opens_every_graph(
                     assert response.read() == page.read_bytes()
         open_graphs(server, pack_folder)
     videos = list(base_dir.output.rglob("*.mp4"))
-    assert videos and all(path.stat().st_size > 1000 for path in videos)
+    assert videos
+    assert all(path.stat().st_size > 1000 for path in videos)
 
 
 def open_graphs(server: Server, pack: Path) -> None:

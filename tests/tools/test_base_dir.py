@@ -40,7 +40,8 @@ def test_a_link_to_elsewhere_is_put_right(layout, tmp_path):
     old_target.mkdir(parents=True)
     link_folder(old_target.parent, link_path)
     link_folder(layout.repo, link_path)
-    assert (link_path / "__init__.py").is_file() and old_target.is_dir()
+    assert (link_path / "__init__.py").is_file()
+    assert old_target.is_dir()
 
 
 def test_models_of_a_users_host_are_shared_by_name(layout, tmp_path):

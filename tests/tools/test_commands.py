@@ -38,20 +38,22 @@ def test_run_py_itself_parses_on_old_pythons(repo_root):
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "exit_code", "expected_message"),
     [
         (SetupError("what is wrong, and what to do"), 1, "run.py: what is wrong, and what to do"),
         (KeyboardInterrupt(), 130, "run.py: interrupted"),
     ],
 )
-def test_errors_for_the_user_come_without_a_traceback(monkeypatch, capsys, error, code, said):
+def test_errors_for_the_user_come_without_a_traceback(
+    monkeypatch, capsys, error, exit_code, expected_message
+):
     def refuse(words):
         raise error
 
     monkeypatch.setattr(commands, "start_inside", refuse)
     monkeypatch.delenv(commands.INSIDE, raising=False)
-    assert commands.main(["ui"]) == code
-    assert capsys.readouterr().err.strip() == said
+    assert commands.main(["ui"]) == exit_code
+    assert capsys.readouterr().err.strip() == expected_message
 
 
 def test_workflows_without_a_browser_end_in_a_sentence(host_root, repo_root):
@@ -114,7 +116,8 @@ def test_server_ends_on_sigterm():
 def test_wrong_calls_show_the_usage(call, capsys):
     with pytest.raises(SystemExit) as exit_info:
         commands.main(call)
-    assert exit_info.value.code == 2 and "usage: run.py" in capsys.readouterr().err
+    assert exit_info.value.code == 2
+    assert "usage: run.py" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -183,8 +186,10 @@ def test_environment_can_import_the_repositorys_modules(tmp_path):
 def test_modules_run_without_comfyui_and_the_demo_is_refused(calls, monkeypatch, capsys):
     """Check that benchmarks run without ComfyUI but the demo is refused."""
     monkeypatch.setattr(commands, "this_environment", lambda layout: None)
-    assert commands.main(["fidelity"]) == 3 and calls == [["-m", "benchmarks.fidelity"]]
-    assert commands.main(["demo"]) == 1 and "Set COMFYUI_DIR" in capsys.readouterr().err
+    assert commands.main(["fidelity"]) == 3
+    assert calls == [["-m", "benchmarks.fidelity"]]
+    assert commands.main(["demo"]) == 1
+    assert "Set COMFYUI_DIR" in capsys.readouterr().err
 
 
 def test_free_port_is_found():

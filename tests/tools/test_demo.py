@@ -33,4 +33,5 @@ def test_the_sample_s_keypoints_are_of_its_video():
         video.height,
     )
     seen_frames = key_points.seen.any(1)
-    assert bool(seen_frames.any()) and not bool(seen_frames.all())
+    assert bool(seen_frames.any())
+    assert not bool(seen_frames.all())

@@ -71,7 +71,8 @@ def quiet(text: str) -> None:
 def test_tested_torch_version_is_installed_first(layout, pip_calls):
     assert prepare(layout, quiet).python == venv_python(layout.venv)
     torch_call, requirements_call = pip_calls
-    assert torch_call == list(module.TORCH_PINS) and set(torch_call) <= set(requirements_call)
+    assert torch_call == list(module.TORCH_PINS)
+    assert set(torch_call) <= set(requirements_call)
     assert {str(folder / "requirements.txt") for folder in (layout.host, layout.repo)} <= set(
         requirements_call
     )
@@ -108,7 +109,8 @@ def test_another_torch_index_is_forced(layout, pip_calls, monkeypatch):
 def test_texts_take_torch_for_the_cpu_until_something_else_is_run(layout, pip_calls):
     for _ in range(2):
         prepare(layout, quiet, small=True)
-    assert pip_calls[0] == list(module.TORCH_PINS) and len(pip_calls) == 2
+    assert pip_calls[0] == list(module.TORCH_PINS)
+    assert len(pip_calls) == 2
     prepare(layout, quiet)
     assert pip_calls[2] == ["--force-reinstall", *module.TORCH_PINS]
     prepare(layout, quiet, small=True)
@@ -146,20 +148,25 @@ def test_users_comfyui_is_not_changed(layout, tmp_path, pip_calls, monkeypatch):
     (layout.repo / "requirements.txt").write_text('numpy>=1; os_name != "x"\n', "utf-8")
     with pytest.raises(SetupError, match=r'-m pip install "packaging" "numpy>=1"$'):
         check_requirements(environment, "train-demo")
-    assert sorted(tmp_path.rglob("*")) == paths_before and not pip_calls
+    assert sorted(tmp_path.rglob("*")) == paths_before
+    assert not pip_calls
 
 
 @pytest.mark.parametrize(
-    ("command", "gets"), [("demo", 0), ("texts", 0), ("test", 2), ("bench", 2)]
+    ("command", "install_count"), [("demo", 0), ("texts", 0), ("test", 2), ("bench", 2)]
 )
-def test_development_commands_install_more_packages(layout, pip_calls, monkeypatch, command, gets):
+def test_development_commands_install_more_packages(
+    layout, pip_calls, monkeypatch, command, install_count
+):
     """Check that development commands also install the packages of tests and reference metrics."""
     monkeypatch.setattr("tools.setup.requirements.is_met", lambda line: line != "ruff")
     environment = environment_of(layout.host, layout)
     check_requirements(environment, command)
-    assert len(pip_calls) == gets and all(set(module.TORCH_PINS) <= set(call) for call in pip_calls)
-    if gets:
-        assert "ruff" in pip_calls[0] and pip_calls[1][:3] == ["--only-binary", ":all:", "OpenEXR"]
+    assert len(pip_calls) == install_count
+    assert all(set(module.TORCH_PINS) <= set(call) for call in pip_calls)
+    if install_count:
+        assert "ruff" in pip_calls[0]
+        assert pip_calls[1][:3] == ["--only-binary", ":all:", "OpenEXR"]
         monkeypatch.setenv("EGOX_NO_SETUP", "1")
         with pytest.raises(SetupError, match='install "ruff"'):
             check_requirements(environment, command)
@@ -173,7 +180,8 @@ def test_compiled_python_files_are_kept_in_the_state_folder(layout, monkeypatch)
     monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
     assert Environment(None, Path(sys.executable), layout).run(["-c", "import compiled"]) == 0
     compiled_files = list((layout.state / "pycache").rglob("compiled.*.pyc"))
-    assert len(compiled_files) == 1 and not list(layout.repo.glob("__pycache__"))
+    assert len(compiled_files) == 1
+    assert not list(layout.repo.glob("__pycache__"))
 
 
 @pytest.mark.parametrize("place", ["venv", ".venv", "../venv"])
@@ -189,7 +197,7 @@ def test_the_users_own_environment_is_found(tmp_path, place):
 
 
 @pytest.mark.parametrize(
-    ("line", "met"),
+    ("line", "is_installed"),
     [
         ("pytest>=8", True),
         ("pytest>=9999", False),
@@ -198,8 +206,8 @@ def test_the_users_own_environment_is_found(tmp_path, place):
         ("egox-does-not-exist; python_version < '3'", True),
     ],
 )
-def test_requirements_are_checked_by_name_and_version(line, met):
-    assert is_met(line) is met
+def test_requirements_are_checked_by_name_and_version(line, is_installed):
+    assert is_met(line) is is_installed
 
 
 def test_broken_venv_is_replaced(tmp_path):
@@ -209,7 +217,8 @@ def test_broken_venv_is_replaced(tmp_path):
     python.write_text("not a program", "utf-8")
     (broken_layout.venv / "half").write_text("", "utf-8")
     make_venv(broken_layout, quiet)
-    assert os.access(python, os.X_OK) and not (broken_layout.venv / "half").exists()
+    assert os.access(python, os.X_OK)
+    assert not (broken_layout.venv / "half").exists()
 
 
 def test_without_a_venv_module_the_package_is_named(tmp_path, monkeypatch):
@@ -279,7 +288,7 @@ def test_pip_is_used_for_settings_that_uv_lacks():
 def test_pip_is_used_if_uv_fails(layout, monkeypatch, has_uv):
     """Check that pip installs the packages if uv fails, and that caches lie in the state folder."""
     installer_calls: list[tuple[str, str]] = []
-    fetched: list[list] = []
+    fetched_packages: list[list] = []
 
     def call(command, *, env, **_) -> bool:
         installer_calls.append((Path(command[0]).stem, env["UV_CACHE_DIR"]))
@@ -288,7 +297,7 @@ def test_pip_is_used_if_uv_fails(layout, monkeypatch, has_uv):
     monkeypatch.setattr(
         module,
         "run_for_error",
-        lambda command: fetched.append(command) or ("" if has_uv else "none"),
+        lambda command: fetched_packages.append(command) or ("" if has_uv else "none"),
     )
     monkeypatch.setattr(module.subprocess, "call", call)
     monkeypatch.setattr(module, "uv_settings", lambda listed: ({}, []))
@@ -296,7 +305,7 @@ def test_pip_is_used_if_uv_fails(layout, monkeypatch, has_uv):
     pip_name = Path(sys.executable).stem
     temporary_folder = str(layout.state / "tmp")
     assert installer_calls == [("uv", temporary_folder), (pip_name, temporary_folder)][not has_uv :]
-    assert fetched[0][-3:] == ["--target", layout.state / "uv", "uv"]
+    assert fetched_packages[0][-3:] == ["--target", layout.state / "uv", "uv"]
 
 
 def test_cpu_build_of_torch_is_used_if_its_index_answers(layout, pip_calls, monkeypatch):

@@ -12,10 +12,12 @@ from tools.setup.testing import check_types
 
 
 @pytest.mark.parametrize(
-    ("argument", "found"),
+    ("argument", "expected_output"),
     [("3", ""), ("'three'", f"{Path('nodes/patch/node.py')}:5:8: error[invalid-argument-type]")],
 )
-def test_types_are_checked_through_the_pack_and_the_host(tmp_path, capfd, argument, found):
+def test_types_are_checked_through_the_pack_and_the_host(
+    tmp_path, capfd, argument, expected_output
+):
     """Check that type errors are found in a node that imports egox_core and ComfyUI."""
     text_by_file = {
         "pack/pyproject.toml": "",
@@ -35,4 +37,6 @@ def test_types_are_checked_through_the_pack_and_the_host(tmp_path, capfd, argume
     environment = Environment(host, Path(sys.executable), Layout(tmp_path / "pack"))
     exit_code = check_types(environment)
     output = capfd.readouterr().out
-    assert (exit_code, output.startswith(found)) == (1 if found else 0, True), output
+    assert (exit_code, output.startswith(expected_output)) == (1 if expected_output else 0, True), (
+        output
+    )

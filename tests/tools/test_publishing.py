@@ -43,7 +43,8 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
     entry = list_entry(tmp_path)  # the keys of the Manager's list, as its entries have them
     expected_keys = "author title id reference nodename_pattern files install_type description"
     assert list(entry) == expected_keys.split()
-    assert entry["files"] == [entry["reference"]] and all(entry.values())
+    assert entry["files"] == [entry["reference"]]
+    assert all(entry.values())
     project_file.write_text(text_without_names, "utf-8")
     with pytest.raises(SystemExit, match="empty"):
         list_entry(tmp_path)

@@ -230,7 +230,7 @@ def test_cached_exo_tokens_give_the_full_canvas_result(
             gga_scope.exo.finish(len(model.blocks))
             ego_predictions.append(prediction[..., -w_ego:])
     gga_scope.exo = None
-    assert (exo_cache.full, exo_cache.kept) == (1, 1)
+    assert (exo_cache.full_count, exo_cache.reused_count) == (1, 1)
     assert (ego_predictions[0] - ego_predictions[1]).abs().max() <= 1e-5 * ego_predictions[
         0
     ].abs().max()

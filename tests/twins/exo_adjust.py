@@ -4,11 +4,13 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from egox_core.scene.exo_adjust import CAUCHY, DEPTH_SIGMA, NOISE_PX, Adjusted
+from egox_core.scene.exo_adjust import CAUCHY, DEPTH_SIGMA, NOISE_PX, AdjustmentResult
 from egox_core.scene.exo_tracks import Tracks
 
 
-def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> float:  # the cost
+def adjust_reference(
+    tracks: Tracks, start_at: AdjustmentResult, *, turns: bool
+) -> float:  # the cost
     """Adjust the exo camera's motion like :func:`exo_adjust.adjust`, as a simple reference."""
     moved_frames = len(tracks.rotation) - 1
     place_count, point_count = (0, 0) if turns else (3 * moved_frames, len(tracks.depth_m))
@@ -45,11 +47,11 @@ def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> floa
             robust(depth_residual, CAUCHY) for depth_residual in depth_residuals[:, None]
         ]
         for point, frame, plane, uv, px in zip(
-            tracks.point, tracks.frame, tracks.plane, tracks.uv, tracks.px, strict=True
+            tracks.point, tracks.frame, tracks.plane_uv, tracks.uv, tracks.px_per_unit, strict=True
         ):
-            home_frame = tracks.home[point]
+            home_frame = tracks.key_frame[point]
             exo_point = (
-                shutter_rotation(home_frame, tracks.home_uv[point]).T
+                shutter_rotation(home_frame, tracks.key_uv[point]).T
                 @ tracks.ray[point]
                 * depths[point]
             )

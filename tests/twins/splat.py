@@ -11,7 +11,7 @@ from egox_core.prior.splat_points import (
     ScreenPoints,
     SplatImage,
     SplatOptions,
-    blank,
+    empty_image,
     patches,
 )
 from egox_core.sizes import REFERENCE_SIZE
@@ -26,7 +26,7 @@ def splat_reference(
 
 
 def _surface(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    image = blank(width, height)
+    image = empty_image(width, height)
     inverse_axes, half_sizes = (t.tolist() for t in patches(points, height / REFERENCE_SIZE))
     uv, depth, rgb, extent = (
         t.tolist() for t in (points.uv, points.depth, points.rgb, points.extent)
@@ -75,7 +75,7 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
 
 
 def _composite(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    image = blank(width, height)
+    image = empty_image(width, height)
     radius = options.radius_px * height / REFERENCE_SIZE
     uv, depth, rgb = points.uv.tolist(), points.depth.tolist(), points.rgb.tolist()
     nearest: dict[

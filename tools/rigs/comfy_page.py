@@ -152,16 +152,16 @@ class ComfyPage:
             "/settings",
             {**SETTINGS, "Comfy.ColorPalette": theme, "Comfy.VueNodes.Enabled": vue_nodes},
         )
-        self.page = pages.take(size, touch)
-        self.page.set_default_timeout(WAIT_LIMIT_S * 1000)
-        self._give_back = partial(pages.give_back, self.page, self.address, touch)
+        self.browser_tab = pages.take(size, touch)
+        self.browser_tab.set_default_timeout(WAIT_LIMIT_S * 1000)
+        self._give_back = partial(pages.give_back, self.browser_tab, self.address, touch)
         self._listeners = {
             "request": self._on_request,
             "pageerror": self._on_error,
             "console": self._on_console,
         }
         for event, listener in self._listeners.items():
-            self.page.on(event, listener)
+            self.browser_tab.on(event, listener)
 
     def _on_request(self, request: Any) -> None:
         if not request.url.startswith(LOOPBACK):
@@ -175,22 +175,24 @@ class ComfyPage:
 
     def open(self, path: str = "/") -> "ComfyPage":
         """Open ComfyUI's page and wait for its first workflow."""
-        self.page.goto(self.address + path, wait_until="domcontentloaded")
-        self.page.wait_for_function(
+        self.browser_tab.goto(self.address + path, wait_until="domcontentloaded")
+        self.browser_tab.wait_for_function(
             "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager "
             "&& Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 200 "
             "&& 'EgoXLoadExoVideo' in window.LiteGraph.registered_node_types "
             "&& app.extensionManager.workflow?.activeWorkflow && !app.extensionManager.spinner",
         )
         # A template may open as a form, which covers the canvas.
-        self.page.locator(f"canvas#graph-canvas:visible, {FORM_ROW}:visible").first.wait_for()
+        self.browser_tab.locator(
+            f"canvas#graph-canvas:visible, {FORM_ROW}:visible"
+        ).first.wait_for()
         self.settle()
         return self
 
     def close(self) -> None:
         """Return the browser page to the pool without its listeners."""
         for event, listener in self._listeners.items():
-            self.page.remove_listener(event, listener)
+            self.browser_tab.remove_listener(event, listener)
         self._give_back()
 
     def check(self) -> None:
@@ -209,7 +211,7 @@ class ComfyPage:
         timeout_script = (
             f"setTimeout(fail, {WAIT_LIMIT_S * 1000}, Error('no answer in {WAIT_LIMIT_S:.0f} s'))"
         )
-        return self.page.evaluate(
+        return self.browser_tab.evaluate(
             f"(argument) => Promise.race([({script})(argument), new Promise((_, fail) => {timeout_script})])",
             argument,
         )

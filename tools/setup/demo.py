@@ -129,7 +129,7 @@ def stage_take(take: Path, base: BaseDir) -> str:
 
 
 def apply_options(
-    prompt: dict[str, Any], options: DemoOptions, staged: str | None
+    prompt: dict[str, Any], options: DemoOptions, staged_take: str | None
 ) -> dict[str, Any]:
     """Write the options' values into the demo's graph.
 
@@ -137,8 +137,8 @@ def apply_options(
         SetupError: the graph has no such node or input.
     """
     width, height = REFERENCE_EXO_SIZE
-    size = options.size or (height if staged else None)
-    frames = options.frames or (TAKE_FRAMES if staged else None)
+    size = options.size or (height if staged_take else None)
+    frames = options.frames or (TAKE_FRAMES if staged_take else None)
     if frames is not None:
         _set_input(prompt, LOAD, "frame_count", frames)
     if size is not None:
@@ -147,8 +147,8 @@ def apply_options(
         _set_input(prompt, LOAD, "width", width)
     if options.steps is not None:
         _set_input(prompt, "EgoXWanSampler", "steps", options.steps)
-    if staged is not None:
-        _set_input(prompt, LOAD, "file", f"{staged}/{EXO}")  # depth and poses are beside it
+    if staged_take is not None:
+        _set_input(prompt, LOAD, "file", f"{staged_take}/{EXO}")  # depth and poses are beside it
     return prompt
 
 
@@ -189,15 +189,15 @@ def use_standins(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-def inputs_by_type(prompt: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+def inputs_by_type(prompt: dict[str, Any], node_class: str) -> list[dict[str, Any]]:
     """List the inputs of each node of a type."""
-    return [node["inputs"] for node in prompt.values() if node["class_type"] == kind]
+    return [node["inputs"] for node in prompt.values() if node["class_type"] == node_class]
 
 
-def _set_input(prompt: dict[str, Any], kind: str, name: str, value: Any) -> None:
-    nodes = inputs_by_type(prompt, kind)
+def _set_input(prompt: dict[str, Any], node_class: str, name: str, value: Any) -> None:
+    nodes = inputs_by_type(prompt, node_class)
     if not nodes or any(name not in inputs for inputs in nodes):
-        raise SetupError(f"The demo workflow has no {kind} node with an input {name} to set.")
+        raise SetupError(f"The demo workflow has no {node_class} node with an input {name} to set.")
     for inputs in nodes:
         inputs[name] = value
 

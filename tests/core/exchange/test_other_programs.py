@@ -291,20 +291,22 @@ def test_unordered_and_incomplete_pose_files_are_assigned_by_name_or_time(tmp_pa
         (tmp_path / "images.txt", registered_frames),
         (tmp_path / "tum.txt", registered_frames),
     ):
-        exo_path, note = CameraFile.read(pose_file).of(depth)
+        exo_path, note = CameraFile.read(pose_file).for_depth(depth)
         assert exo_path.frames == depth.frames
         assert torch.allclose(exo_path.w2c[frames_with_pose], W2C[frames_with_pose]) and (
             "3 of 12 frames" in note
         ) == (len(frames_with_pose) < POSE_COUNT)
         if pose_file.name != "tum.txt":
             ego_path, notes = read_trajectory(pose_file, EGO, frames, lens=False)
-            assert torch.equal(ego_path.ego.w2c, exo_path.w2c) and note == notes.placed
+            assert torch.equal(ego_path.ego.w2c, exo_path.w2c)
+            assert note == notes.placed
         assert exo_path.gravity == (pose_file.name != "images.txt")  # nobody turns COLMAP's world
 
 
 def test_ambiguous_frame_numbers_are_remarked():
     note = place_values(torch.arange(POSE_COUNT), make_frames(2 * POSE_COUNT, range(9)), "x").words
-    assert "one in 2 has a pose" in note and "first 12 frames alone, set every_nth 1" in note
+    assert "one in 2 has a pose" in note
+    assert "first 12 frames alone, set every_nth 1" in note
     for count, expected_end in ((70, "; every_nth -5 where number 0 is"), (60, "")):
         note = place_values(
             1 + torch.arange(POSE_COUNT), make_frames(count, range(50)), "x", 5

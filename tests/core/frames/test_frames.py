@@ -19,19 +19,22 @@ CLIP_FRAMES = Frames.stated([4, 6, 8], [0.2, 0.3, 0.4], 20)
 
 def test_frames_are_equal_if_all_values_are():
     assert replace(CLIP_FRAMES, times_s=CLIP_FRAMES.times_s + 1e-9) == CLIP_FRAMES
-    assert CLIP_FRAMES.rate == pytest.approx(20) and len(CLIP_FRAMES) == 3 and CLIP_FRAMES.last == 8
+    assert CLIP_FRAMES.rate == pytest.approx(20)
+    assert len(CLIP_FRAMES) == 3
+    assert CLIP_FRAMES.last == 8
     changed_frames = [
         replace(CLIP_FRAMES, indices=CLIP_FRAMES.indices + 1),
         replace(CLIP_FRAMES, times_s=CLIP_FRAMES.times_s + 0.01),
         replace(CLIP_FRAMES, rate=21.0),
         replace(CLIP_FRAMES, total=None),
         replace(CLIP_FRAMES, counted=True),
-        CLIP_FRAMES.of(slice(2)),
+        CLIP_FRAMES.select(slice(2)),
         CLIP_FRAMES.from_zero(),
     ]
     assert all(frames_changed != CLIP_FRAMES for frames_changed in changed_frames)
     selection = frames_in_use([4, 6, 8], (8, 8), fps=20.0, total=20)
-    assert selection.bare == CLIP_FRAMES and selection != CLIP_FRAMES
+    assert selection.without_sizes == CLIP_FRAMES
+    assert selection != CLIP_FRAMES
     assert replace(selection, size=(4, 4)) != selection
 
 
@@ -43,7 +46,7 @@ def test_unstated_frames_take_the_stated_ones():
     )
     assert UNSAID.moments_of(CLIP_FRAMES) == CLIP_FRAMES == CLIP_FRAMES.moments_of(counted_frames)
     assert (
-        counted_frames.moments_of(CLIP_FRAMES) == CLIP_FRAMES.of(slice(2))
+        counted_frames.moments_of(CLIP_FRAMES) == CLIP_FRAMES.select(slice(2))
         and counted_frames.or_those(CLIP_FRAMES) is counted_frames
     )
     assert (
@@ -56,11 +59,12 @@ def test_unstated_frames_take_the_stated_ones():
     )
     still_frame = Frames.of_count(1)  # of a camera that stands
     assert (
-        still_frame.of(torch.tensor([4, 6])) is still_frame
-        and len(CLIP_FRAMES.of(slice(1)).of(slice(0))) == 0
+        still_frame.select(torch.tensor([4, 6])) is still_frame
+        and len(CLIP_FRAMES.select(slice(1)).select(slice(0))) == 0
     )
     assert (CLIP_FRAMES.end, replace(CLIP_FRAMES, total=None).end) == (20, 9)
-    assert CLIP_FRAMES.numbers is CLIP_FRAMES.indices and counted_frames.numbers is None
+    assert CLIP_FRAMES.numbers is CLIP_FRAMES.indices
+    assert counted_frames.numbers is None
     assert len(Frames.stated(range(MAX_CLIP_FRAMES), range(MAX_CLIP_FRAMES))) == MAX_CLIP_FRAMES
 
 
@@ -70,8 +74,9 @@ def test_clips_are_in_step_within_half_a_frame():
         replace(later_frames, times_s=later_frames.times_s * 1.3)
     )
     assert not CLIP_FRAMES.in_step(Frames.stated([0, 2, 4], [7.0, 7.1, 7.251]))
-    assert CLIP_FRAMES.in_step(Frames.of_count(3)) and Frames.of_count(3).in_step(CLIP_FRAMES)
-    assert CLIP_FRAMES.of(slice(1)).in_step(later_frames.of(slice(2, None)))
+    assert CLIP_FRAMES.in_step(Frames.of_count(3))
+    assert Frames.of_count(3).in_step(CLIP_FRAMES)
+    assert CLIP_FRAMES.select(slice(1)).in_step(later_frames.select(slice(2, None)))
     assert CLIP_FRAMES.times_of(torch.tensor([2.0, 10.0])).tolist() == pytest.approx([0.1, 0.5])
     assert (CLIP_FRAMES.slack("index"), CLIP_FRAMES.slack("seconds")) == pytest.approx(
         (1e-9, 0.025)
@@ -144,13 +149,13 @@ def test_different_moments_are_refused_beyond_half_a_frame():
     unstated_frames = Frames.of_count(3)
     unstated_frames.check_same(late_frames, "a and b")
     CLIP_FRAMES.check_same(unstated_frames, "a and b", still=True)
-    CLIP_FRAMES.from_zero().of(slice(0, 1)).check_same(CLIP_FRAMES, "a and b")
+    CLIP_FRAMES.from_zero().select(slice(0, 1)).check_same(CLIP_FRAMES, "a and b")
     with refuses("moments"):
         CLIP_FRAMES.check_same(unstated_frames, "a and b")
     with refuses("moments"):
         CLIP_FRAMES.check_same(late_frames, "a and b", still=True)
     replace(CLIP_FRAMES, times_s=CLIP_FRAMES.times_s - 0.2).check_same(unstated_frames, "a and b")
-    single_frame = CLIP_FRAMES.of(slice(1))
+    single_frame = CLIP_FRAMES.select(slice(1))
     single_frame.check_same(replace(single_frame, times_s=single_frame.times_s + 0.016), "a and b")
     with refuses("moments"):
         single_frame.check_same(
@@ -190,7 +195,9 @@ def test_entries_are_chosen_by_stated_numbers(numbers, expected_entries):
 
 def test_sparse_detections_have_no_entry_for_missing_frames():
     assert entries_of(CLIP_FRAMES, numbered_entries(4, 5, 8, sparse=True)).at.tolist() == [0, -1, 2]
-    exact_entries = entries_of(CLIP_FRAMES.of(torch.tensor([0, 0, 2])), numbered_entries(4, 4, 8))
+    exact_entries = entries_of(
+        CLIP_FRAMES.select(torch.tensor([0, 0, 2])), numbered_entries(4, 4, 8)
+    )
     assert exact_entries.at == slice(3)
     with refuses("file_frames: got 'all'"):
         entries_of(CLIP_FRAMES, Numbering(what="x", count=3, file_frames="all"))  # ty: ignore

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from egox_core.gga import backends
 from egox_core.gga.attention import gga_attention, plain_attention
-from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
+from egox_core.gga.bias import bias_from_cosine, dense_bias, direction_cosines, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
@@ -89,7 +89,7 @@ def test_bias_rows_equal_the_dense_bias(mode, lambda_g, device, tolerance_factor
         random_geometry(device, has_holes=True),
         GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=True),
     )
-    cosines = torch.cat([cosine_rows(geometry, frame) for frame in range(LATENT_FRAMES)])
+    cosines = torch.cat([direction_cosines(geometry, frame) for frame in range(LATENT_FRAMES)])
     dense_rows = bias_from_cosine(cosines, geometry.key_trust > 0, options, geometry.key_trust)
     bias_rows = BiasRows(geometry, options, torch.float32, reuse=True)
     for queries in (

@@ -6,12 +6,12 @@ import torch
 from egox_core.gga.exo_cache import (
     ExoCache,
     UnlimitedMemory,
+    dequantise,
     exo_tokens,
     join_tokens,
     kept_size,
-    pack,
-    step_of,
-    unpack,
+    quantise,
+    step_index_of,
 )
 
 GRID = (2, 3, 4, 2)  # t, h, w_exo, w_ego
@@ -47,14 +47,14 @@ def call_model(tokens, device):
         )
         if cache_part is None:
             return "refused"
-        computes_exo = not cache_part.kept
+        computes_exo = not cache_part.reuses_exo
         batch = len(conditions)
         for block in range(blocks):
             k, v = (tokens(block + seed, exo=computes_exo, batch=batch) for seed in (0, 50))
             joined_k, joined_v = cache_part.keys_and_values(block, k, v)
             assert joined_k.shape == joined_v.shape == tokens(0, batch=batch).shape
         cache_part.finish(BLOCKS)
-        return "kept" if cache_part.kept else "full"
+        return "kept" if cache_part.reuses_exo else "full"
 
     return model_call
 
@@ -75,7 +75,7 @@ def test_cached_step_uses_the_exo_tokens_of_the_last_full_step(tokens, device):
     assert exo_cache.kept_bytes == BLOCKS * 2 * exo_tokens(tokens(0), GRID).numel() * 4
     kept_part = exo_cache.forward("", ("positive",), 0.8, SIGMAS, GRID, 100, device)
     assert (
-        kept_part.kept
+        kept_part.reuses_exo
         and kept_part.tokens == tokens(0, exo=False).shape[1]
         and full_part.tokens == tokens(0).shape[1]
     )
@@ -91,7 +91,7 @@ def test_cached_step_uses_the_exo_tokens_of_the_last_full_step(tokens, device):
     [(1.0, 0), (0.9, 0), (0.8, 1), (0.8 * (1 + 1e-7), 1), (0.31, 2), (0.3, 3), (0.1, 3), (1.5, 0)],
 )
 def test_noise_levels_are_assigned_to_steps(sigma, step):
-    assert step_of(sigma, SIGMAS) == step
+    assert step_index_of(sigma, SIGMAS) == step
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_full_model_calls_follow_the_refresh_interval(
     exo_cache = ExoCache(refresh_interval)
     for _ in range(2):  # a run leaves nothing for the next
         assert [call_model(exo_cache, sigma) for sigma in sigmas] == expected
-        assert (exo_cache.full, exo_cache.kept) == (
+        assert (exo_cache.full_count, exo_cache.reused_count) == (
             expected.count(FULL_CALL),
             expected.count(CACHED_CALL),
         )
@@ -259,23 +259,25 @@ def test_incomplete_calls_are_not_cached(call_model):
 
 def test_every_step_is_full_without_memory(call_model):
     class FullMemory(UnlimitedMemory):
-        def room(self, device: torch.device) -> int:
+        def available_bytes(self, device: torch.device) -> int:
             return 99
 
     exo_cache = ExoCache(0)
     exo_cache.begin_run(FullMemory())
     assert [call_model(exo_cache, sigma) for sigma in SIGMAS[:2]] == ["refused", "refused"]
-    assert exo_cache.refused_bytes == 100 and exo_cache.full == 2 and exo_cache.kept_bytes == 0
+    assert (
+        exo_cache.refused_bytes == 100 and exo_cache.full_count == 2 and exo_cache.kept_bytes == 0
+    )
 
 
 def test_8_bit_cache_has_small_errors_and_fits_in_8_gb(device):
     token_values = torch.randn(3, 5, 96).to(device)
     token_values[..., 7] *= 1e3  # as a video model's largest channels
     token_values[0, 0] = 0
-    codes, scale = pack(token_values)
+    codes, scale = quantise(token_values)
     assert codes.dtype == torch.int8 and scale.shape == (3, 5, 3, 1), "32 channels share a scale"
     rounding_error = (
-        (unpack(codes, scale, token_values.dtype) - token_values).abs().unflatten(-1, (3, 32))
+        (dequantise(codes, scale, token_values.dtype) - token_values).abs().unflatten(-1, (3, 32))
     )
     assert (rounding_error <= 0.51 * scale.float()).all() and rounding_error[
         ..., 1:, :

@@ -39,7 +39,8 @@ EXACT = "exact"
 def test_exact_rays_of_ego_and_exo_meet_at_the_wall(device):
     depth, trajectory = wall_scene(device)
     geometry = gga_geometry(depth, trajectory, EXACT, **VIDEO_SIZES)
-    assert geometry.grid == (3, 4, 6, 4) and geometry.tokens == 120
+    assert geometry.grid == (3, 4, 6, 4)
+    assert geometry.tokens == 120
     # An ego camera in the exo camera's place, frame 0: the key in a query's direction is the one
     # that it sees.
     cosines = (
@@ -90,9 +91,12 @@ def test_missing_depth_gives_zero_direction_and_trust(device):
     )
     full_geometry = gga_geometry(depth, trajectory, EXACT, **VIDEO_SIZES)
     trust = geometry.key_trust.unflatten(0, (3, 4, 10))
-    assert trust[0, 0, 0] == 0 and 0 < trust[0, 0, 1] < 1 and (trust[0, 1:, :6] == 1).all()
+    assert trust[0, 0, 0] == 0
+    assert 0 < trust[0, 0, 1] < 1
+    assert (trust[0, 1:, :6] == 1).all()
     key_directions = geometry.key_dirs.unflatten(1, (3, 4, 10))
-    assert not key_directions[:, :, 0, 0].any() and torch.isfinite(geometry.key_dirs).all()
+    assert not key_directions[:, :, 0, 0].any()
+    assert torch.isfinite(geometry.key_dirs).all()
     assert torch.equal(
         key_directions[:, :, 1:], full_geometry.key_dirs.unflatten(1, (3, 4, 10))[:, :, 1:]
     )

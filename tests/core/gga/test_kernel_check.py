@@ -127,7 +127,8 @@ def test_kernel_wrong_in_one_small_head_is_rejected(
         for backend in ("steady", "auto"):
             kernels_used = KernelsUsed()
             check_result(qkv, backend=backend, used=kernels_used)
-            assert kernels_used.lost and "the mathematical form" in kernels_used.words()
+            assert kernels_used.lost
+            assert "the mathematical form" in kernels_used.words()
 
 
 @in_half_precision
@@ -180,7 +181,8 @@ def test_kernel_is_not_rejected_for_nan_inputs(monkeypatch, backend, device):
             backend=backend,
             used=kernels_used,
         )
-    assert not backends._cached_choices and not kernels_used.lost
+    assert not backends._cached_choices
+    assert not kernels_used.lost
     with monkeypatch.context() as patch_context:
         patch_context.setitem(BACKENDS, "sdpa", make_wrong_kernel(slice(None)))
         gga_attention(q, k, v, HEADS, draw_geometry(device), OPTIONS)
@@ -200,7 +202,7 @@ def test_steady_uses_the_first_correct_kernel_without_timing(monkeypatch, device
     for first_kernel, kernel_name in (("", "slow"), ("fast", "fast")):  # of a run that is resumed
         kernels_used = KernelsUsed()
         qkv = draw_qkv(device, torch.bfloat16, 1)
-        kernels_used.first = first_kernel
+        kernels_used.resumed_name = first_kernel
         gga_attention(
             *qkv, HEADS, draw_geometry(device), OPTIONS, backend="steady", used=kernels_used
         )
@@ -297,7 +299,7 @@ def test_out_of_memory_is_raised_and_rejects_no_kernel(monkeypatch, device, erro
     monkeypatch.setattr(plain, "_takes_cudnn", {})
     monkeypatch.setattr(plain, "_cudnn", raise_error)
     if failing_step == "unguided":
-        monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
+        monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, request: "")
     if failing_step == "in a run":  # the fastest, so that it runs
         best_seconds = backends.best_seconds
 
@@ -315,7 +317,8 @@ def test_out_of_memory_is_raised_and_rejects_no_kernel(monkeypatch, device, erro
             OPTIONS,
             used=kernels_used,
         )
-    assert not kernels_used.lost and not plain._takes_cudnn
+    assert not kernels_used.lost
+    assert not plain._takes_cudnn
     assert not any(choice.lost for choice in backends._cached_choices.values())
 
 
@@ -339,7 +342,8 @@ def test_attention_mask_has_the_type_of_its_queries(mode, autocast, device):
             with RecordTypes(), autocast_context(device, autocast, dtype):
                 attention_options = {"backend": backend, "recompute": recompute}
                 gga_attention(q, k, v, HEADS, draw_geometry(device), options, **attention_options)
-    assert tensor_types and all(len(types_of_call) == 1 for types_of_call in tensor_types)
+    assert tensor_types
+    assert all(len(types_of_call) == 1 for types_of_call in tensor_types)
 
 
 @pytest.mark.parametrize(
@@ -380,7 +384,7 @@ def test_unguided_queries_use_cudnn_by_table_or_timing(
         )
 
     if gpu_version:
-        monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
+        monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, request: "")
     monkeypatch.setattr(plain, "card_of", lambda device: gpu_version)
     monkeypatch.setattr(plain, "best_seconds", kernel_seconds)
     monkeypatch.setattr(plain, "_cudnn", cudnn_kernel)

@@ -254,7 +254,8 @@ def check_sizes_and_parts() -> None:
     ego_rows = ego_part(triton_attention(*inputs, GgaOptions()), geometry)
     chunked_rows = ego_part(triton_attention(*inputs, GgaOptions(), chunk_bytes=1), geometry)
     ego_only_rows = triton_attention(ego_part(q, geometry), *inputs[1:], GgaOptions())
-    assert torch.equal(chunked_rows, ego_rows) and torch.equal(ego_only_rows, ego_rows)
+    assert torch.equal(chunked_rows, ego_rows)
+    assert torch.equal(ego_only_rows, ego_rows)
     assert len(geometry.made) == 1, "columns are made once"
     triton_attention(*inputs, GgaOptions(lambda_g=2))
     assert len(geometry.made) == 2, "and again for another strength"
@@ -329,7 +330,8 @@ def check_extremes() -> None:
             result = ego_part(
                 triton_attention(*attention_inputs, opposite_geometry, options), geometry
             )
-            assert result.isfinite().all() and result.abs().max() <= typed_values.abs().max()
+            assert result.isfinite().all()
+            assert result.abs().max() <= typed_values.abs().max()
             assert result.abs().max() > 0.01, "weights, if small ones"
             infinite_inputs = q.abs().to(dtype), infinite_keys.to(dtype), typed_values, heads
             assert (
@@ -407,7 +409,8 @@ def test_kernel_table_refuses_unsupported_requests(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: gpu_version)
     monkeypatch.setattr(kernel_table, "triton_version", lambda: (3, 6))
     refusal = KERNELS["triton"].refusal(kernel_request(**changes))
-    assert expected_text in refusal and bool(expected_text) == bool(refusal)
+    assert expected_text in refusal
+    assert bool(expected_text) == bool(refusal)
     monkeypatch.setattr(kernel_table, "triton_version", lambda: (0, 0))
     assert KERNELS["triton"].refusal(kernel_request(**changes)), "no Triton"
 
@@ -448,7 +451,7 @@ def test_failed_kernel_is_replaced_by_one_with_smaller_pieces(monkeypatch):
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("triton", "sdpa"))
     monkeypatch.setitem(backends.BACKENDS, "triton", fail_on_second_call)
     monkeypatch.setitem(backends.BACKENDS, "sdpa", count_pieces)
-    monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
+    monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, request: "")
     monkeypatch.setattr(
         backends, "best_seconds", lambda run, *arguments: float(run is not fail_on_second_call)
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from egox_core.hands import HandTrack, draw_hands
-from egox_core.hands.draw import CAPSULES, RADII, cast_capsules, meets
+from egox_core.hands.draw import CAPSULES, RADII, cast_capsules, rays_near_hand
 from egox_core.types import CameraTrajectory
 from lab.drawn import SyntheticSpec
 from lab.drawn.layout import draw_layout
@@ -40,7 +40,7 @@ def test_rays_end_at_the_first_skin_point(hands_and_path):
     hand_track, path = hands_and_path
     all_rays = path.ego.camera.upright().pixel_rays()[0].reshape(-1, 3)
     for joints in hand_track.in_head(path)[0][0].float():
-        near_mask = meets(all_rays, joints)
+        near_mask = rays_near_hand(all_rays, joints)
         assert cast_capsules(all_rays[~near_mask], joints)[0].isinf().all()
         rays = all_rays[near_mask]
         hit_distance, skin_shade = cast_capsules(rays, joints)
@@ -67,7 +67,8 @@ def test_hands_are_hidden_by_a_wall_and_left_out_if_doubtful(hands_and_path):
     wall_depth[:, :, : PICTURE_SIZE // 2] = torch.nan
     picture, mask = draw_hands(hand_track, path, wall_depth)
     full_mask = draw_hands(hand_track, path)[1]
-    assert mask.sum() < full_mask.sum() and picture[mask == 0].max() == 0 < picture[mask > 0].min()
+    assert mask.sum() < full_mask.sum()
+    assert picture[mask == 0].max() == 0 < picture[mask > 0].min()
     assert mask[..., : PICTURE_SIZE // 2].equal(full_mask[..., : PICTURE_SIZE // 2])
     assert draw_hands(HandTrack.of_joints(hand_track.joints * torch.nan), path)[1].max() == 0
     with refuses("depth of the ego view"):

@@ -147,7 +147,8 @@ def test_doubtful_hands_are_marked_with_the_reason(clips, change_joints, frames,
     hand_track = clips[0].judge_joints(doubtful_joints, *evidence_names.get(reason, []))
     doubtful_mask = ~hand_track.valid
     assert doubtful_mask.nonzero()[:, 0].unique().tolist() == list(frames)
-    assert doubtful_mask[frames].all() and reason in hand_track.text()
+    assert doubtful_mask[frames].all()
+    assert reason in hand_track.text()
     assert hand_track.joints.isnan().equal(doubtful_joints.isnan())
 
 
@@ -176,8 +177,11 @@ def test_depth_of_another_scale_is_remarked(clips, scale, wave_height, min_remar
             1 + wave_height * column_wave * torch.linspace(0, 13, depth_m.shape[1]).sin()[:, None]
         )
         hand_track = HandTrack.of_joints(clip.joints)
-        checked_track = hand_track.beside(depth_m * depth_factor, clip.layout.scene.exo.camera)
-        assert checked_track.joints.equal(clip.joints) and checked_track.valid.all()
+        checked_track = hand_track.with_depth_check(
+            depth_m * depth_factor, clip.layout.scene.exo.camera
+        )
+        assert checked_track.joints.equal(clip.joints)
+        assert checked_track.valid.all()
         clip_notes.append(checked_track.note)
     scale_notes = [note for note in clip_notes if note]
     assert min_remarks <= len(scale_notes) <= (12 if min_remarks else 0)
@@ -192,4 +196,4 @@ def test_hidden_wrists_are_not_taken_for_another_scale(clips):
             HandTrack.of_joints(clip.joints),
         )
         depth_m[1:] *= depth_factor
-        assert not hand_track.beside(depth_m, clip.layout.scene.exo.camera).note
+        assert not hand_track.with_depth_check(depth_m, clip.layout.scene.exo.camera).note

@@ -36,7 +36,9 @@ def test_raw_lens_equals_the_exact_presets_lens(size):
     )
     raw_camera, _ = exo_lens_of_size(with_exo_lens(take_meta, "raw")[0], size)
     lens = raw_lens(released_depth(size))
-    assert lens is not None and lens.lens == "opencv_fisheye" and lens.stored_size == size
+    assert lens is not None
+    assert lens.lens == "opencv_fisheye"
+    assert lens.stored_size == size
     points = torch.tensor([[0.3, 0.2, 1.0], [-1.5, 0.4, 1.0]])
     # K is brought to a size by whole factors, a lens by its pixels' centres: a tenth of a pixel.
     assert (lens.project(points)[0] - raw_camera.project(points)[0]).abs().max() < 0.1
@@ -68,7 +70,9 @@ def test_exact_scene_has_the_raw_lens_and_a_note():
     scene_and_note = exact_scene(exo_video, depth, path)
     assert scene_and_note is not None
     points, note = scene_and_note
-    assert points.exo.lens == raw_lens(depth) and "fisheye" in note and "scale as is" in note
+    assert points.exo.lens == raw_lens(depth)
+    assert "fisheye" in note
+    assert "scale as is" in note
     assert exact_scene(exo_video, replace(depth, exo=points.exo), path) is None, "exact already"
     guessed_path = replace(path, guessed=torch.zeros(5, dtype=torch.bool))
     assert exact_scene(exo_video, depth, guessed_path) is None

@@ -50,7 +50,8 @@ def test_rotation_between_video_and_path_is_measured(take, scene, turn_deg):
         w2c=compose(torch.cat((inverse_rotation, torch.zeros(3, 1)), 1)[None], take.ego.w2c),
     )
     path_error = PathViews.of(scene, turned_path).error(take.ego_frames())
-    assert bool(path_error.judged.all()) and float(path_error.spread_deg.max()) < 1.5
+    assert bool(path_error.judged.all())
+    assert float(path_error.spread_deg.max()) < 1.5
     turn_error = (path_error.turn_deg - torch.tensor(turn_deg)).norm(dim=1)
     assert float(turn_error.median()) < 0.8, path_error.turn_deg
     assert path_error.text().startswith("The view is ")
@@ -78,7 +79,7 @@ def test_classes_are_moved_with_the_video(take):
         return ((pixel_grid - spot_uv).norm(dim=-1) < 6).to(torch.uint8) * 255
 
     ordered_spot = draw_spot(torch.zeros(3))
-    moved_spots = path_error.moved(ordered_spot.expand(5, -1, -1), camera)
+    moved_spots = path_error.warp_classes(ordered_spot.expand(5, -1, -1), camera)
     assert torch.equal(moved_spots[4], ordered_spot) and set(moved_spots.unique().tolist()) == {
         0,
         255,

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.record import AttentionRecord, AttentionRows
-from egox_core.page.attention import GAP, LEGEND, TITLE, Heat, attention_grid, heats
+from egox_core.page.attention import GAP, LEGEND, TITLE, Heat, attention_grid, attention_heat_maps
 from egox_core.types import GgaGeometry
 from tests.refusals import refuses
 
@@ -48,7 +48,8 @@ def test_pixels_and_frames_have_their_token():
     assert attention_record.query(47, 47, 0) == 8, "the last token of the first latent frame"
     assert [attention_record.query(16, 32, frame) for frame in (1, 4)] == [9 + 6 + 1] * 2
     window_record = random_record(latent_frames=(5, 6))
-    assert window_record.query(0, 0, 20) == 0 and window_record.query(0, 0, 21) == 9
+    assert window_record.query(0, 0, 20) == 0
+    assert window_record.query(0, 0, 21) == 9
     for x, y, frame in ((48, 0, 0), (0, -1, 0), (0, 0, 5), (0, 0, -1)):
         with refuses():
             attention_record.query(x, y, frame)
@@ -62,9 +63,10 @@ def test_attention_is_shown_relative_to_an_even_spread():
     attention_rows = AttentionRows(
         without=even_weights, guided=even_weights, weight=torch.ones(1, TOKENS)
     )
-    weight_heat, guided_heat, plain_heat = heats(attention_record, attention_rows, 0)
+    weight_heat, guided_heat, plain_heat = attention_heat_maps(attention_record, attention_rows, 0)
     assert all(np.allclose(heat.values, 1) for heat in (weight_heat, guided_heat, plain_heat))
-    assert "as in the model" in guided_heat.title and "as in the model" not in plain_heat.title
+    assert "as in the model" in guided_heat.title
+    assert "as in the model" not in plain_heat.title
     assert float(attention_record.exo_part(even_weights[0]).sum()) == pytest.approx(5 / 8)
 
 
@@ -85,7 +87,8 @@ def test_attention_picture_is_warm_where_attention_is_high():
     attention_picture = attention_grid(
         exo_picture, ego_picture, (100, 50), [attention_heat] * 2, "ego"
     )
-    assert attention_picture.shape[0] % 2 == 0 and attention_picture.shape[1] % 2 == 0
+    assert attention_picture.shape[0] % 2 == 0
+    assert attention_picture.shape[1] % 2 == 0
     top = GAP + TITLE
     left = 2 * GAP + 800
     attention_heat = attention_picture[top : top + 480, left : left + 800]

@@ -78,7 +78,8 @@ def test_coarse_preview_agrees_with_the_released_prior():
     assert picture.dtype == torch.uint8 and coverage == pytest.approx(
         float(full_prior.coverage[0].float().mean()), abs=0.01
     )
-    assert classes is not None and full_prior.seen is not None
+    assert classes is not None
+    assert full_prior.seen is not None
     for point_class in (UNOBSERVED, DOUBTFUL, NOW):
         expected_share = (full_prior.seen[0] == point_class).double().mean()
         assert (classes == point_class).double().mean() == pytest.approx(
@@ -102,7 +103,8 @@ def test_coarse_preview_agrees_with_the_released_prior():
     empty_picture, expected_share, _ = coarse_points.picture(
         make_path(sensor_pose(far_pose, EGO.quarter_turns)[None], EGO).ego, size=64
     )
-    assert expected_share == 0 and not empty_picture.any()
+    assert expected_share == 0
+    assert not empty_picture.any()
     assert len(coarse_points.joined(coarse_points)) == 2 * len(coarse_points)
     assert len(coarse_points.packed()) == 15 * len(coarse_points)
 
@@ -143,7 +145,9 @@ def test_lens_outline_lies_on_the_picture_edge():
         outline_rays = lens_outline(preset_camera(name, 64), 16)
         assert torch.allclose(outline_rays.norm(dim=-1), torch.ones(16, dtype=torch.float64))
         uv, valid = camera.project(outline_rays)
-        assert valid.all() and (uv > -1).all() and (uv < 64).all()
+        assert valid.all()
+        assert (uv > -1).all()
+        assert (uv < 64).all()
         assert (
             uv[0, 1] < 16 and uv[8, 1] > 48 and uv[4, 0] > 48 and uv[12, 0] < 16
         )  # clockwise from the top
@@ -154,9 +158,12 @@ def test_fitted_keyframes_stay_close_to_the_path():
     moments = CLIP.indices
     path_poses = pose_track.at(moments)
     keyframes = fit_keyframes(path_poses, moments)
-    assert keyframes[0] == 0 and keyframes[-1] == 39 and len(keyframes) < 20
+    assert keyframes[0] == 0
+    assert keyframes[-1] == 39
+    assert len(keyframes) < 20
     errors_m, errors_deg = deviations(path_poses, moments, keyframes)
-    assert errors_m.max() <= 0.005 and errors_deg.max() <= 0.5
+    assert errors_m.max() <= 0.005
+    assert errors_deg.max() <= 0.5
     still_path = path_poses[:1].expand(40, 3, 4)
     assert fit_keyframes(still_path, moments) == [0, 39]
 
@@ -194,10 +201,11 @@ def test_exported_paths_are_imported_again(form, has_world):
             and "camera_extrinsics" in meta
         )
         exported_name, exported_bytes = export_path(
-            form, {"keyframes": []}, EGO, CLIP.of(slice(1)), scene
+            form, {"keyframes": []}, EGO, CLIP.select(slice(1)), scene
         )
         poses = np.array(json.loads(exported_bytes)["ego_extrinsics"])
-        assert poses.shape == (9, 3, 4) and np.ptp(poses, 0).max() == 0
+        assert poses.shape == (9, 3, 4)
+        assert np.ptp(poses, 0).max() == 0
 
 
 def test_invalid_imports_are_refused():

@@ -81,7 +81,8 @@ def test_picked_head_centre_is_within_5_cm(heads):
         for pixel in head.clicks():
             picked_head = pick_head(head.points, CameraPath.of_exo(head.camera), pixel)
             errors_m.append(float((picked_head.point - head.centre).norm()))
-    assert np.median(errors_m) <= 0.03 and np.mean(np.array(errors_m) <= 0.05) >= 0.9
+    assert np.median(errors_m) <= 0.03
+    assert np.mean(np.array(errors_m) <= 0.05) >= 0.9
 
 
 @pytest.mark.parametrize("fov_error_deg", [0, -20, 20])

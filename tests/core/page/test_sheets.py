@@ -94,7 +94,8 @@ def test_depth_legend_agrees_with_the_colours():
             np.abs(colour_table() - drawn_colour).sum(1).argmin() - 255 * tick["at"]
         )
         assert abs(colour_index_error) <= 1.5
-    assert legend["colours"][0] == "#30123b" and legend["colours"] == colour_stops()
+    assert legend["colours"][0] == "#30123b"
+    assert legend["colours"] == colour_stops()
 
 
 def test_legend_values_are_round_and_within_range():

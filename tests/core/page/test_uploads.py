@@ -139,7 +139,8 @@ def test_video_of_a_moving_camera_is_not_the_exo_video(tmp_path, names):
         use_as_truth(slow_file, exo_file)
     slow_file.unlink()
     use_as_truth(ego_file, exo_file)
-    assert find_take_files(tmp_path).turning is None and not ego_file.exists()
+    assert find_take_files(tmp_path).turning is None
+    assert not ego_file.exists()
     assert (tmp_path / TRUTH).read_bytes() == (sample_folder / TRUTH).read_bytes()
 
 
@@ -169,10 +170,12 @@ def test_folders_that_are_no_take_are_refused(tmp_path):
 
 
 def test_folder_is_named_after_its_uploads():
-    assert name_of_upload(["depth.npz"]) == "depth" and name_of_upload(["take 7.zip"]) == "take 7"
+    assert name_of_upload(["depth.npz"]) == "depth"
+    assert name_of_upload(["take 7.zip"]) == "take 7"
     assert name_of_upload(["depth.npz", "holiday.mp4", "meta.json"]) == "holiday"
     assert (
         name_of_upload(["frame_0001.exr", "frame_0002.exr"]) == "frame"
         and name_of_upload(["1.png", "2.png"]) == "1"
     )
-    assert name_of_upload(["aux.npz"]) == "_aux" and name_of_upload(["room 2.5"]) == "room 2.5"
+    assert name_of_upload(["aux.npz"]) == "_aux"
+    assert name_of_upload(["room 2.5"]) == "room 2.5"

@@ -101,7 +101,8 @@ def test_memory_is_drawn_on_the_cpu_when_the_gpu_is_full(monkeypatch):
             lambda _, device_name=device_name: torch.device(device_name),
         )
         priors.append(fill_second_visit(ego_video, [turned_pose(66)])[0])
-    assert torch.equal(*priors) and priors[0].any()
+    assert torch.equal(*priors)
+    assert priors[0].any()
     (note,) = make_memory(ego_video).notes
     assert note.text == "the prior is drawn on the CPU, not on meta: Memory is full"
 
@@ -141,7 +142,8 @@ def test_chunks_without_surface_are_accepted(recwarn):
     for chunk_depth in (depth, replace(depth, depth_m=torch.full_like(depth.depth_m, torch.nan))):
         memory.fill(exo_video, torch.zeros_like(ego_video), chunk_depth, path)
         memory.keep(ego_video, path)
-    assert not recwarn.list and not any(len(chunk.points) for chunk in memory._chunks[2:])
+    assert not recwarn.list
+    assert not any(len(chunk.points) for chunk in memory._chunks[2:])
 
 
 @pytest.mark.parametrize(("parallax_share", "is_drawn"), [(0.5, True), (1.5, False)])

@@ -10,7 +10,7 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose, invert
-from egox_core.prior.placement import check_placement, flipped, rolled, scaled
+from egox_core.prior.placement import check_placement, flip_camera_axes, roll_by, scale_by
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.stages import prior, scene
 from lab.drawn import SyntheticSpec, make_take
@@ -21,23 +21,23 @@ from tests.refusals import refuses
 TURNED_WORLD = [[0.6, 0.0, 0.8, 0.5], [0.0, 1.0, 0.0, -0.4], [-0.8, 0.0, 0.6, 0.7]]
 SMALL_TAKE = {"frames": 3, "fps": 2.0, "exo_width": 128, "exo_height": 64, "ego_size": 32}
 DEPTH_ERRORS = {
-    "depth in millimetres": scaled(1000),
-    "depth in centimetres": scaled(100),
-    "depth in 1/256 m": scaled(256),
-    "depth in 1/4000 m: scale it by 0.00025": scaled(4000),
+    "depth in millimetres": scale_by(1000),
+    "depth in centimetres": scale_by(100),
+    "depth in 1/256 m": scale_by(256),
+    "depth in 1/4000 m: scale it by 0.00025": scale_by(4000),
     "depth that is inverse or disparity": torch.reciprocal,
     "depth that is inverse or disparity: give one": lambda depth_m: 40 / depth_m,
 }
 POSE_ERRORS = {
     "poses that are camera-to-world": invert,
-    "poses in OpenGL's axes": flipped,
-    "poses in millimetres": scaled((1, 1, 1, 1000)),
+    "poses in OpenGL's axes": flip_camera_axes,
+    "poses in millimetres": scale_by((1, 1, 1, 1000)),
     "pose, which is missing": None,
 }
 EGO_POSE_ERRORS = {
-    "ego poses in OpenGL's axes: negate rows y and z": flipped,
-    "an upright picture with the lens of a turned sensor, .*by 90": rolled(-1),
-    "an upright picture with the lens of a turned sensor, .*by -90": rolled(1),
+    "ego poses in OpenGL's axes: negate rows y and z": flip_camera_axes,
+    "an upright picture with the lens of a turned sensor, .*by 90": roll_by(-1),
+    "an upright picture with the lens of a turned sensor, .*by -90": roll_by(1),
 }
 
 
@@ -51,7 +51,7 @@ def placement_warnings(take, *, change_depth=torch.clone, change_poses=torch.clo
     depth_video = replace_exo_pose(
         replace(take.depth_video(), depth_m=change_depth(take.exo_depth_m)), exo_w2c
     )
-    ego_w2c = (change_poses or flipped)(take.ego.w2c)
+    ego_w2c = (change_poses or flip_camera_axes)(take.ego.w2c)
     path = make_path(ego_w2c, take.ego.camera, exo_w2c=exo_w2c, exo_camera=take.exo.camera)
     return check_placement(scene(take.exo_rgb, depth_video)[0], path, **settings)
 
@@ -75,7 +75,7 @@ def test_wrong_depth_and_poses_are_named(take, error_name):
 def test_wrong_ego_poses_are_named(take, error_name):
     path = take.trajectory()
     if (
-        EGO_POSE_ERRORS[error_name] is flipped
+        EGO_POSE_ERRORS[error_name] is flip_camera_axes
     ):  # of a turned sensor it is a turn about the vertical, as a head makes
         path = replace(path, ego=path.ego.upright)
     scene_points, _ = scene(take.exo_rgb, take.depth_video())
@@ -152,14 +152,15 @@ def test_true_head_passes_with_a_rolled_exo_camera(take, degrees):
 
 @pytest.mark.parametrize("factor", [1 / 1.4, 1.4])
 def test_usual_scale_errors_of_estimates_pass(take, factor):
-    assert placement_warnings(take, change_depth=scaled(factor)) == ()
+    assert placement_warnings(take, change_depth=scale_by(factor)) == ()
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.5, 1 / 0.3048, 0.256, 5.0])
 def test_wrong_scale_is_named_with_its_factor(take, factor):
-    warning = placement_warnings(take, change_depth=scaled(factor), draw_anyway=True)[0].text
+    warning = placement_warnings(take, change_depth=scale_by(factor), draw_anyway=True)[0].text
     named_factor = float(re.search("scale it by ([0-9.]+)", warning)[1])
-    assert named_factor * factor == pytest.approx(1, rel=0.25) and "disparity" not in warning
+    assert named_factor * factor == pytest.approx(1, rel=0.25)
+    assert "disparity" not in warning
 
 
 def drawn_wearer(seed, **settings):
@@ -191,7 +192,7 @@ def warning_in_turned_world(seed, *, change_depth=torch.clone, change_ego=torch.
 
 def test_reading_that_fits_best_is_named_first():
     """Check a rolled head whose inverted poses put it near a body, too."""
-    warning = warning_in_turned_world(19083741, change_ego=rolled(-1))
+    warning = warning_in_turned_world(19083741, change_ego=roll_by(-1))
     assert "it would be right with ego poses of an upright picture" in warning
 
 
@@ -220,6 +221,6 @@ def test_impossible_placement_is_refused_unless_drawn_anyway(take, are_remarks_b
     assert are_remarks_blank or "can't" in warning
     # Without a reading under which it would be right it goes on, and says what it sees.
     scene_points, _ = scene(take.exo_rgb, depth)
-    distant_path = replace_ego(path, w2c=scaled((1, 1, 1, 99))(take.ego.w2c))
+    distant_path = replace_ego(path, w2c=scale_by((1, 1, 1, 99))(take.ego.w2c))
     (warning,) = prior(scene_points, distant_path)[1].warnings()
     assert are_remarks_blank or "hardly can" in warning

@@ -73,7 +73,8 @@ def test_ranking_by_depth_agrees_with_true_coverage():
         == [*CAMERA_POSES]
     )
     for exo_rank in ranks:
-        assert exo_rank.method == "depth" and exo_rank.frames == (0, 1, 2, 3)
+        assert exo_rank.method == "depth"
+        assert exo_rank.frames == (0, 1, 2, 3)
         # A few per cent of slack: at this size one row of pixels along the outline of what is seen
         # is 2 %.
         assert exo_rank.coverage == pytest.approx(true_share(exo_rank.name), abs=0.04)
@@ -136,7 +137,8 @@ def test_fused_scene_covers_the_union_of_its_scenes():
     for t in (0, 3):
         expected_picture = view_room(EGO, path.ego.w2c[t]).rgb.float() / 255
         error = (fused_prior.rgb[t] - expected_picture).abs().amax(-1)[fused_prior.coverage[t]]
-        assert error.median() < 0.02 and error.quantile(0.9) < 0.08
+        assert error.median() < 0.02
+        assert error.quantile(0.9) < 0.08
     assert fuse_scenes([draw_scene("beside")]).notes == draw_scene("beside").notes
 
 

@@ -7,7 +7,7 @@ import torch
 
 from egox_core.prior import splat_points
 from egox_core.prior.drawing import fill_gaps
-from egox_core.prior.splat_points import ScreenPoints, SplatOptions, blank
+from egox_core.prior.splat_points import ScreenPoints, SplatOptions, empty_image
 from egox_core.prior.splat_torch import splat_torch
 from tests.twins.splat import splat_reference
 
@@ -122,7 +122,8 @@ def test_picture_does_not_depend_on_memory_limits(
 
 def test_a_patch_covers_exactly_its_pixels(splat):
     image = splat(one_point(10, 20, size=4.0), 64, 56, replace(SURFACE, reach=0.5))
-    assert image.coverage[18:23, 8:13].all() and image.coverage.sum() == 25
+    assert image.coverage[18:23, 8:13].all()
+    assert image.coverage.sum() == 25
     assert torch.allclose(image.rgb[20, 10], torch.tensor([1.0, 0.5, 0.25]), atol=1e-6)
     assert float(image.depth[20, 10]) == pytest.approx(2.0)
 
@@ -132,7 +133,8 @@ def test_a_disc_fades_to_its_rim(splat):
     assert torch.allclose(
         image.rgb[28, 33], (1 - 9 / 25) * torch.tensor([1.0, 0.5, 0.25]), atol=1e-6
     )
-    assert bool(image.coverage[28, 34]) and not bool(image.coverage[28, 35])
+    assert bool(image.coverage[28, 34])
+    assert not bool(image.coverage[28, 35])
 
 
 @pytest.mark.parametrize("options", [COMPOSITE, SURFACE])
@@ -165,7 +167,8 @@ def test_empty_scene_gives_a_black_picture():
     for splat_function in (splat_torch, splat_reference):
         image = splat_function(no_points, 8, 6, COMPOSITE)
         assert image.rgb.shape == (6, 8, 3)
-        assert not image.coverage.any() and image.depth.isnan().all()
+        assert not image.coverage.any()
+        assert image.depth.isnan().all()
 
 
 def test_gaps_are_filled_without_growing_outlines():
@@ -174,7 +177,10 @@ def test_gaps_are_filled_without_growing_outlines():
     depth[:, 10] = 4.0  # a crack of one column
     full_mask = torch.ones(20, 20, dtype=torch.bool)
     narrow_image = replace(
-        blank(20, 20), rgb=depth[..., None].expand(-1, -1, 3) / 4, coverage=full_mask, depth=depth
+        empty_image(20, 20),
+        rgb=depth[..., None].expand(-1, -1, 3) / 4,
+        coverage=full_mask,
+        depth=depth,
     )
     wide_depth = torch.full((20, 20), 4.0)
     wide_depth[3:17, 3:17] = 2.0

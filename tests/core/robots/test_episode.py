@@ -12,10 +12,10 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras.poses import transform
 from egox_core.hands.track import HandTrack
 from egox_core.remarks import Remark
-from egox_core.robots.episode import TIPS, Episode, frames_at, make_episodes
+from egox_core.robots.episode import TIPS, Episode, make_episodes
 from egox_core.robots.fit import CameraFit, camera_fit
 from egox_core.robots.hand_gaps import HandGaps
-from egox_core.robots.statistics import merged, of_episode
+from egox_core.robots.statistics import episode_statistics, merge_statistics
 from egox_core.stages import scene
 from lab.drawn import SyntheticSpec, make_take
 from tests.poses import replace_ego, replace_exo_pose
@@ -158,7 +158,8 @@ def test_long_hand_gap_splits_a_run_into_episodes():
     ]
     for part_episode, first_frame in zip(episodes, (0, 20), strict=True):
         ((key, (_, pictures)),) = part_episode.videos.items()
-        assert key == "observation.images.ego" and read_number(pictures[0].numpy()) == first_frame
+        assert key == "observation.images.ego"
+        assert read_number(pictures[0].numpy()) == first_frame
         assert part_episode.columns["egox.source_time"][0] == pytest.approx(first_frame / 10)
         assert part_episode.columns["egox.action_repeated"].tolist() == [False] * (
             len(part_episode) - 1
@@ -193,8 +194,8 @@ def test_episodes_with_missing_hands_give_learnable_labels():
         )
         columns_of_runs += [part_episode.columns for part_episode in episodes]
         for part_episode in episodes:
-            total_statistics = merged(
-                total_statistics, of_episode(part_episode, part_episode.columns)
+            total_statistics = merge_statistics(
+                total_statistics, episode_statistics(part_episode, part_episode.columns)
             )
     assert len(columns_of_runs) > 12
     for key in ("observation.state", "action"):
@@ -238,16 +239,17 @@ def test_resampled_episodes_use_the_nearest_frames():
     expected_w2c = LENS.upright_poses(walking_path(25, 24.0).ego.w2c[nearest_frames])
     assert torch.allclose(column_poses(run_episode, "ego_w2c")[:, :3], expected_w2c)
     nearly_even_times = torch.arange(49, dtype=torch.float64) / 29.97
-    assert torch.equal(frames_at(nearly_even_times, 30, False, "clip"), torch.arange(49))
+    assert torch.equal(nearest_frames(nearly_even_times, 30, False, "clip"), torch.arange(49))
     with refuses("uneven"):
-        frames_at(torch.tensor([0.0, 0.1, 0.1, 0.2]).double(), 10, True, "clip")
+        nearest_frames(torch.tensor([0.0, 0.1, 0.1, 0.2]).double(), 10, True, "clip")
 
 
 def test_rectified_view_has_a_pinhole_lens():
     pinhole_run = make_episode(2, rectify_deg=80.0, depth_m=torch.ones(FRAMES, 64, 64))
     lens = pinhole_run.ego_camera
     ray = torch.tensor([0.2, -0.1, 1.0])
-    assert lens.lens == "pinhole" and lens.fx == pytest.approx(32 / math.tan(math.radians(40)))
+    assert lens.lens == "pinhole"
+    assert lens.fx == pytest.approx(32 / math.tan(math.radians(40)))
     assert np.allclose(pinhole_run.columns["egox.ego_K"][0].reshape(3, 3), lens.intrinsics)
     original_pixel, rectified_pixel = (
         run_episode.videos["observation.images.ego"][1][5, row, column].int()
@@ -271,12 +273,14 @@ def test_label_error_is_measured_against_a_detector():
         )
     )
     valid_mask = hand_track.valid.numpy() & (exact_error >= 0)
-    assert valid_mask.sum() > 10 and exact_error[valid_mask].max() < 1e-3
+    assert valid_mask.sum() > 10
+    assert exact_error[valid_mask].max() < 1e-3
     assert (
         0.05 < shifted_error[valid_mask].min()
         and shifted_error[valid_mask].max() < 0.01 * LENS.fy + 0.05
     )
-    assert (shifted_error[~hand_track.valid.numpy()] == -1).all() and (untested_error == -1).all()
+    assert (shifted_error[~hand_track.valid.numpy()] == -1).all()
+    assert (untested_error == -1).all()
 
 
 def test_unfit_episodes_are_refused(are_remarks_blank):
@@ -308,19 +312,23 @@ def test_camera_fit_finds_wrong_cameras_of_a_real_video():
             (turned_scene, replace(path, exo=turned_depth.exo)),
         )
     )
-    assert right_fit.fits == 1 and right_fit.path_deg.max() < 1
+    assert right_fit.fits == 1
+    assert right_fit.path_deg.max() < 1
     for fit in (head_turned_fit, exo_turned_fit):
-        assert fit.fits == 0 and fit.path_deg.median() == pytest.approx(10, abs=1)
+        assert fit.fits == 0
+        assert fit.path_deg.median() == pytest.approx(10, abs=1)
     assert head_shifted_fit.fits == 0
     assert 8 <= int(re.search(r"(\d+) cm off", head_shifted_fit.text())[1]) <= 12
     foreign_scene, _ = scene(take.exo_rgb, replace(depth, depth_m=depth.depth_m.flip(2)))
     generated_fit = camera_fit(foreign_scene, path, ego_video, generated=True)
-    assert generated_fit.fits == -1 and "the depth doesn't fit" in generated_fit.text()
+    assert generated_fit.fits == -1
+    assert "the depth doesn't fit" in generated_fit.text()
     shifted_w2c[:, 1, 3] += 100
     outside_fit = camera_fit(
         scene_points, replace_ego(path, w2c=shifted_w2c), ego_video, generated=True
     )
-    assert outside_fit.fits == 0 and "the ego camera hardly can be" in outside_fit.text()
+    assert outside_fit.fits == 0
+    assert "the ego camera hardly can be" in outside_fit.text()
 
 
 def test_late_ego_video_is_not_taken_for_a_wrong_camera():
@@ -335,6 +343,7 @@ def test_late_ego_video_is_not_taken_for_a_wrong_camera():
         camera_fit(scene_points, *path_and_video, generated=False)
         for path_and_video in ((path, ego_video), (path, late_video), (turned_path, ego_video))
     )
-    assert right_fit.fits == 1 and late_fit.fits == turned_fit.fits == 0
+    assert right_fit.fits == 1
+    assert late_fit.fits == turned_fit.fits == 0
     assert "about 3 frames late" in late_fit.text()
     assert "late" not in right_fit.text() + turned_fit.text()

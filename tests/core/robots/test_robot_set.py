@@ -76,7 +76,8 @@ def test_info_tasks_and_statistics_agree_with_the_frames(tmp_path):
     write_episodes(tmp_path, 4)
     info = read_json(tmp_path / "meta/info.json")
     frame_rows = read_rows(tmp_path, "data")
-    assert info["total_frames"] == len(frame_rows) and info["splits"] == {"train": "0:4"}
+    assert info["total_frames"] == len(frame_rows)
+    assert info["splits"] == {"train": "0:4"}
     tasks = pq.read_table(tmp_path / "meta/tasks.parquet").to_pylist()
     assert [task_row["task_index"] for task_row in tasks] == [0, 1, 2]
     episodes, card_text = (
@@ -130,7 +131,8 @@ def test_hands_are_in_all_episodes_or_in_none(tmp_path):
         with open_set(tmp_path / "none") as robot_data:
             robot_data.append(episode_without_hands(number))
     info = read_json(tmp_path / "none/meta/info.json")
-    assert info["total_episodes"] == 2 and not {*HAND_COLUMNS} & info["features"].keys()
+    assert info["total_episodes"] == 2
+    assert not {*HAND_COLUMNS} & info["features"].keys()
     card_text = (tmp_path / "none/README.md").read_text("utf-8")
     assert (
         "neither state nor action" in card_text and "human-hands" not in card_text.split(BEGIN)[0]
@@ -172,7 +174,8 @@ def test_run_of_several_pieces_is_complete_with_all_of_them(tmp_path):
                 replace(make_episode(number), name=f"run_{number}of2", made_from="digest")
             )
         assert robot_data.holds("run", "of all", "digest")  # as a later version asks
-        assert robot_data.holds("run", "digest") and robot_data.holds("run_1of2", "digest")
+        assert robot_data.holds("run", "digest")
+        assert robot_data.holds("run_1of2", "digest")
         with refuses("other files"):
             robot_data.holds("run", "another")
 
@@ -299,7 +302,8 @@ def test_sets_edited_by_lerobot_can_be_continued(tmp_path, edit, message, count)
         assert tasks[row["task_index"]] == make_episode(run_number).task
     assert index == len(run_numbers) * FRAMES - 1
     card_text = (tmp_path / "README.md").read_text("utf-8")
-    assert "by another" in card_text and ("by a first model" in card_text) == (edit == "merge")
+    assert "by another" in card_text
+    assert ("by a first model" in card_text) == (edit == "merge")
 
 
 def test_users_card_text_and_files_are_preserved(tmp_path):
@@ -318,7 +322,8 @@ def test_users_card_text_and_files_are_preserved(tmp_path):
     assert card_bytes.startswith(b"# Kitchen, by me\r\n") and card_bytes.endswith(
         b"\nThanks!\n\xff"
     )
-    assert card_bytes.count(b"2 episodes, 24 frames") == 1 and b"1 episodes" not in card_bytes
+    assert card_bytes.count(b"2 episodes, 24 frames") == 1
+    assert b"1 episodes" not in card_bytes
     assert user_note.read_text("utf-8") == "mine"
     (tmp_path / "meta/info.json").unlink()
     files_before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
@@ -336,8 +341,11 @@ def test_card_names_all_class_values(tmp_path):
     (card_row,) = (line for line in card_text.splitlines() if "images.ego_seen" in line)
     class_values = {*SEEN_KINDS.values(), REDRAWN, KEPT_EARLIER, KEPT_NOW}
     assert class_values == {int(number) for number in re.findall(r"\b\d+\b", card_row)}
-    assert "0.01 to 10;" in card_text and DEPTH_MAX_M == 10 and DEPTH_MIN_M == 0.01
-    assert card_text.startswith("---\n") and "by Wan" in card_text
+    assert "0.01 to 10;" in card_text
+    assert DEPTH_MAX_M == 10
+    assert DEPTH_MIN_M == 0.01
+    assert card_text.startswith("---\n")
+    assert "by Wan" in card_text
 
 
 def test_video_files_are_split_by_length(tmp_path, monkeypatch):
@@ -356,7 +364,8 @@ def test_video_files_are_split_by_length(tmp_path, monkeypatch):
     file_indices = [
         row["videos/observation.images.ego/file_index"] for row in read_rows(tmp_path, EPISODES)
     ]
-    assert file_indices == [0, 0, 1, 2, 3] and len({*tmp_path.glob("data/*/*")}) == 1
+    assert file_indices == [0, 0, 1, 2, 3]
+    assert len({*tmp_path.glob("data/*/*")}) == 1
     assert ["file of its own" in run_episode.fit.text() for run_episode in episodes] == [
         False
     ] * 3 + [True, False]

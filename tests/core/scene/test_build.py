@@ -140,7 +140,8 @@ def test_scene_has_two_backgrounds_and_a_note_on_its_mask(take):
         build_scene(take.exo_rgb, depth_video)
         for depth_video in (take.depth_video(), replace(take.depth_video(), dynamic=None))
     )
-    assert WARNING in derived_scene.notes and WARNING not in masked_scene.notes
+    assert WARNING in derived_scene.notes
+    assert WARNING not in masked_scene.notes
     for scene in (masked_scene, derived_scene):
         mean_points = scene.mean_static()
         # Whole pixels of one surface in both: the mean of exact depth is that depth.
@@ -149,7 +150,8 @@ def test_scene_has_two_backgrounds_and_a_note_on_its_mask(take):
         )
     progress_stages = []
     masked_scene.mean_static(lambda step, total, stage: progress_stages.append(stage))
-    assert len(progress_stages) == 18 and set(progress_stages) == {"average the static background"}
+    assert len(progress_stages) == 18
+    assert set(progress_stages) == {"average the static background"}
     fused_backgrounds = fuse_scenes([masked_scene, masked_scene]).mean_background()
     assert len(fused_backgrounds) == 2 * len(masked_scene.mean_static())
     w2c = take.exo.pose.repeat(17, 1, 1)
@@ -194,7 +196,8 @@ def test_derived_mask_finds_a_person_at_work(take):
 
 def test_scene_points_lie_at_depth_and_pose(take):
     scene = build_scene(take.exo_rgb, take.depth_video())
-    assert scene.exo.world == "take" and scene.frame_count == 17
+    assert scene.exo.world == "take"
+    assert scene.frame_count == 17
     moving_points = scene.moving[3]
     moving_mask = take.exo_dynamic[3] & torch.isfinite(take.exo_depth_m[3])
     points_in_exo = transform(take.exo.pose, moving_points.xyz.double())
@@ -203,7 +206,8 @@ def test_scene_points_lie_at_depth_and_pose(take):
         points_in_exo[:, 2].float(), mask_depth, rtol=1e-4
     )
     assert torch.equal(moving_points.rgb, take.exo_rgb[3][moving_mask])
-    assert bool((moving_points.instance > 0).all()) and bool((scene.static.instance == 0).all())
+    assert bool((moving_points.instance > 0).all())
+    assert bool((scene.static.instance == 0).all())
     exo_frame_scene = build_scene(take.exo_rgb, replace_exo_pose(take.depth_video(), None))
     assert exo_frame_scene.exo.world == "exo"
     static_in_exo = transform(take.exo.pose, scene.static.xyz.double()).float()
@@ -212,7 +216,8 @@ def test_scene_points_lie_at_depth_and_pose(take):
 
 def test_moving_points_are_left_out_or_taken_from_the_mask(take):
     static_scene = build_scene(take.exo_rgb, take.depth_video(), "none")
-    assert len(static_scene.moving[0]) == 0 and len(static_scene.static) > 0.95 * 224 * 128
+    assert len(static_scene.moving[0]) == 0
+    assert len(static_scene.static) > 0.95 * 224 * 128
     maskless_scene = build_scene(take.exo_rgb, replace(take.depth_video(), dynamic=None), "mask")
     assert len(maskless_scene.moving[0]) == 0
     with refuses("what moves"):
@@ -283,7 +288,8 @@ def test_depth_edges_and_stray_pixels_are_found():
     assert float(stray_step(depth).max()) == 0, "a clean outline has no stray pixels"
     depth[:, 14] = 2.8
     stray_steps = stray_step(depth)
-    assert bool((stray_steps[3:-3, 14] > 0.2).all()) and float(stray_steps[:, :13].max()) == 0
+    assert bool((stray_steps[3:-3, 14] > 0.2).all())
+    assert float(stray_steps[:, :13].max()) == 0
     floor_depth = 1 / (
         0.1 + 0.01 * torch.arange(60.0)[:, None].expand(60, 80)
     )  # a floor at a low angle: steep, but smooth

@@ -47,18 +47,19 @@ def still_video() -> np.ndarray:
 @pytest.mark.parametrize("pan_px, zoom, pixels", [(11.0, 0.0, 11.0), (0.0, 0.06, 15.4)])
 def test_pans_and_zooms_are_measured(still_video, pan_px, zoom, pixels):
     motion = camera_motion(film_moving(still_video, pan_px, zoom), None)
-    assert motion.pixels == pytest.approx(pixels, abs=1.0) and motion.frame == FRAMES - 1
+    assert motion.pixels == pytest.approx(pixels, abs=1.0)
+    assert motion.frame == FRAMES - 1
     assert motion.zoom == pytest.approx(1 + zoom, abs=0.005)
     assert ("lens zooms" in motion.text()) == (zoom != 0)
 
 
-def film_walking(standing: np.ndarray) -> torch.Tensor:
+def film_walking(still_frames: np.ndarray) -> torch.Tensor:
     """Shift pictures as a walking camera would, near objects more than far ones."""
     rows, columns = np.mgrid[: PICTURE_SIZE[1], : PICTURE_SIZE[0]].astype(np.float32)
     nearness = 1 + np.sin(columns / 40) * np.sin(rows / 30)
     filmed_pictures = [
         cv2.remap(picture, columns + np.float32(60 * time_share) * nearness, rows, cv2.INTER_LINEAR)
-        for time_share, picture in zip(np.linspace(0, 1, FRAMES), standing, strict=True)
+        for time_share, picture in zip(np.linspace(0, 1, FRAMES), still_frames, strict=True)
     ]
     return torch.from_numpy(np.stack(filmed_pictures))
 
@@ -66,7 +67,8 @@ def film_walking(standing: np.ndarray) -> torch.Tensor:
 def test_large_motion_is_detected_without_a_measure(still_video):
     for pictures in (film_walking(still_video), film_moving(still_video, 600.0)):
         motion = camera_motion(pictures, None)
-        assert motion.pixels is None and 0 < motion.frame < FRAMES / 2
+        assert motion.pixels is None
+        assert 0 < motion.frame < FRAMES / 2
     hidden_video = torch.from_numpy(still_video.copy())
     hidden_video[3:6] = hidden_video[3:6].flip(2)  # three of twelve looks: somebody passes close by
     assert camera_motion(hidden_video, None) is None

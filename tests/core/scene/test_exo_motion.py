@@ -106,7 +106,8 @@ def test_poses_and_depth_are_close_to_the_truth(kind, motion, max_degrees, max_m
         fov_match = re.search(
             r"warning: the pictures are those of a turn seen (\d+)°", motion_report.text()
         )
-        assert fov_match and float(fov_match[1]) == pytest.approx(fov_deg, abs=1.5)
+        assert fov_match
+        assert float(fov_match[1]) == pytest.approx(fov_deg, abs=1.5)
 
 
 def test_given_exo_path_is_checked_and_scaled():
@@ -134,7 +135,8 @@ def test_given_exo_path_is_checked_and_scaled():
         estimate_exo_motion(frames, depth, "stands", exact_depth.exo)
     blank_frames = torch.full_like(frames, 128)
     kept_depth, motion_report = estimate_exo_motion(blank_frames, depth, "auto", exact_depth.exo)
-    assert torch.equal(kept_depth.exo.pose, exo_w2c) and "isn't checked" in motion_report.text()
+    assert torch.equal(kept_depth.exo.pose, exo_w2c)
+    assert "isn't checked" in motion_report.text()
     with refuses("given path of the exo camera: got the background can't be followed"):
         estimate_exo_motion(blank_frames, depth, "auto", foreign_path)
 
@@ -164,7 +166,8 @@ def test_rolling_shutter_is_not_taken_for_travel():
     corrected_depth, motion_report = estimate_exo_motion(
         torch.from_numpy(np.stack(rolling_frames)), depth
     )
-    assert motion_report.motion == "turns" and "warning" not in motion_report.text()
+    assert motion_report.motion == "turns"
+    assert "warning" not in motion_report.text()
     assert largest_errors(corrected_depth.exo.pose, poses)[0] < 0.5
 
 
@@ -179,7 +182,8 @@ def test_untrackable_frames_are_refused_or_interpolated():
     frames_with_gap = frames.clone()
     frames_with_gap[4:9] = 128
     kept_depth, motion_report = estimate_exo_motion(frames_with_gap, depth)
-    assert kept_depth is depth and "frames 4 to 8 can't be followed" in motion_report.text()
+    assert kept_depth is depth
+    assert "frames 4 to 8 can't be followed" in motion_report.text()
     with refuses("motion of the exo camera: .*frames 4 to 8.*Fix"):
         estimate_exo_motion(frames_with_gap, depth, "moves")
     frames_with_gap = frames.clone()
@@ -197,18 +201,18 @@ def test_bundle_adjustment_agrees_with_scipy(kind):
     frames, depth, _ = draw_clip(kind)
     empty_masks = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
     all_tracks = find_tracks(frames[::4], depth.depth_m[::4], depth.exo.camera, list(empty_masks))
-    chosen_points = np.arange(0, len(all_tracks.home), len(all_tracks.home) // 20)
+    chosen_points = np.arange(0, len(all_tracks.key_frame), len(all_tracks.key_frame) // 20)
     chosen_mask = np.isin(all_tracks.point, chosen_points)
     tracks = replace(
         all_tracks,
         point=np.searchsorted(chosen_points, all_tracks.point[chosen_mask]),
         **{
             key: getattr(all_tracks, key)[chosen_points]
-            for key in ("home", "ray", "depth_m", "home_uv")
+            for key in ("key_frame", "ray", "depth_m", "key_uv")
         },
         **{
             key: getattr(all_tracks, key)[chosen_mask]
-            for key in ("frame", "plane", "map_m", "uv", "px")
+            for key in ("frame", "plane_uv", "map_depth_m", "uv", "px_per_unit")
         },
     )
     adjustment = adjust(tracks, turns=kind == "pan")

@@ -46,7 +46,8 @@ def test_colours_lie_at_their_direction_in_the_half_sphere(stabilise):
     left_eye, right_eye = eye_pictures.split(96, 2)
     for eye in (left_eye, 1 - right_eye):
         assert (eye - direction)[front_mask].abs().max() < 0.004
-    assert not eye_pictures[:, [0, -1]].any() and not eye_pictures[:, :, [0, 95, 96, 191]].any()
+    assert not eye_pictures[:, [0, -1]].any()
+    assert not eye_pictures[:, :, [0, 95, 96, 191]].any()
     if stabilise != "off":  # level, and not upside down
         assert (
             written_rotation[:, 0, 1].abs().max() < 2e-3 and written_rotation[:, 1, 1].min() > 0.8
@@ -131,7 +132,8 @@ def test_stereo_boxes_are_written_to_an_mp4(tmp_path):
     assert sphere_boxes[b"svhd"] == bytes(4) + b"EgoX\0"
     projection_boxes = read_boxes(sphere_boxes[b"proj"])
     equirect_bounds = struct.unpack(">5I", projection_boxes[b"equi"])
-    assert projection_boxes[b"prhd"] == bytes(16) and equirect_bounds == (0, 0, 0, 2**30, 2**30)
+    assert projection_boxes[b"prhd"] == bytes(16)
+    assert equirect_bounds == (0, 0, 0, 2**30, 2**30)
     if ffprobe := shutil.which("ffprobe"):
         ffprobe_text = subprocess.check_output([ffprobe, "-show_streams", video_file], text=True)
         assert (
@@ -141,4 +143,5 @@ def test_stereo_boxes_are_written_to_an_mp4(tmp_path):
     video_file.write_bytes(b"no film at all")
     with refuses("without one index"):
         mark_stereo(video_file, half_sphere=True)
-    assert video_file.read_bytes() == b"no film at all" and list(tmp_path.iterdir()) == [video_file]
+    assert video_file.read_bytes() == b"no film at all"
+    assert list(tmp_path.iterdir()) == [video_file]

@@ -10,7 +10,13 @@ from egox_core.cameras.path import CameraPath
 from egox_core.scene import build_scene
 from egox_core.stereo import StereoForm, second_eye
 from egox_core.stereo.right_eye import iter_second_eye
-from egox_core.stereo.warp import fill_holes, move, snap_edges, whole_nearness, wide_parts
+from egox_core.stereo.warp import (
+    fill_holes,
+    fill_nearness,
+    find_source_positions,
+    snap_edges,
+    wide_parts,
+)
 from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 from lab.drawn.shading import crease_neighbours
@@ -35,7 +41,7 @@ def test_pixel_shifts_equal_the_plain_implementation():
     nearness[5:15, 8:17] += 1.0
     camera = preset_camera("aria_released", 24).upright().crop(0, 2, 24, 20)
     eye_offset = torch.tensor([0.2, 0.0, 0.0])
-    source_uv, shifted_nearness = move(camera, nearness, eye_offset)
+    source_uv, shifted_nearness = find_source_positions(camera, nearness, eye_offset)
     plain_source_uv = move_reference(camera, nearness, eye_offset)
     assert torch.allclose(source_uv, plain_source_uv, atol=1e-4, equal_nan=True)
     assert 10 < int(shifted_nearness.isnan().sum()) < 200
@@ -82,8 +88,10 @@ def test_right_eye_agrees_with_the_ray_traced_one(room):
         (picture - true_picture)[seen_mask].square().mean()
         for picture in (right_eye.rgb, left_eye[0][0])
     )
-    assert squared_error < 1e-3 and unshifted_squared_error > 10 * squared_error
-    assert right_eye.rgb.isfinite().all() and 0.005 < hole_mask.float().mean() < 0.1
+    assert squared_error < 1e-3
+    assert unshifted_squared_error > 10 * squared_error
+    assert right_eye.rgb.isfinite().all()
+    assert 0.005 < hole_mask.float().mean() < 0.1
 
 
 def test_shifted_video_is_remarked_and_followed(room):
@@ -92,7 +100,8 @@ def test_shifted_video_is_remarked_and_followed(room):
     (video, scene, path), _ = room
     true_eye = second_eye(video, scene, path, STEREO_FORM)
     shift_px = 3
-    assert true_eye.off_px < 1 and not true_eye.warnings()
+    assert true_eye.off_px < 1
+    assert not true_eye.warnings()
     inner_slices, stereo_difference = (
         (slice(None), *(slice(16, -16),) * 2),
         (true_eye.rgb - video).abs(),
@@ -142,7 +151,7 @@ def test_very_near_wall_is_warned_of():
 def test_unobserved_depth_is_kept_at_a_distance():
     observed_mask = torch.zeros(16, 16, dtype=torch.bool)
     observed_mask[4:9, 4:9] = True
-    kept_nearness = whole_nearness(torch.full((16, 16), 1 / 0.2), observed_mask)
+    kept_nearness = fill_nearness(torch.full((16, 16), 1 / 0.2), observed_mask)
     assert torch.allclose(kept_nearness, torch.where(observed_mask, 1 / 0.2, 1 / 0.4))
 
 

@@ -37,7 +37,8 @@ def moving_c2w(count: int = 6, step: float = 0.2) -> np.ndarray:
 def test_vipe_poses_and_intrinsics_are_read(tmp_path):
     vipe_file = write_vipe(tmp_path, moving_c2w())
     meta = read_vipe(vipe_file)
-    assert meta.name == "clip" and torch.equal(read_meta(vipe_file).exo.pose, meta.exo.pose)
+    assert meta.name == "clip"
+    assert torch.equal(read_meta(vipe_file).exo.pose, meta.exo.pose)
     assert torch.allclose(
         meta.camera_intrinsics.diagonal(), torch.tensor([600.0, 601, 1], dtype=torch.float64)
     )

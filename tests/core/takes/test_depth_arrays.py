@@ -54,7 +54,8 @@ def save_and_load(tmp_path, meta: TakeMeta | None = None, **arrays):
 def test_intrinsics_of_the_file_are_used(tmp_path, arrays):
     depth, depth_notes = save_and_load(tmp_path, **arrays)
     lens = depth.exo.camera
-    assert not depth.exo.lens_guessed and "K of depth.npz" in depth_notes
+    assert not depth.exo.lens_guessed
+    assert "K of depth.npz" in depth_notes
     assert (lens.fx, lens.fy) == pytest.approx((30, 30), rel=0.01)
     assert (lens.cx, lens.cy) == pytest.approx((15.5, 11.5), abs=0.6)
 
@@ -73,16 +74,19 @@ def test_intrinsics_of_the_file_are_used(tmp_path, arrays):
 )
 def test_poses_are_used_if_their_key_names_the_direction(tmp_path, arrays, expected_x):
     depth, depth_notes = save_and_load(tmp_path, **arrays)
-    assert depth.exo.w2c[:, 0, 3].tolist() == pytest.approx(expected_x) and depth.exo.world == "exo"
+    assert depth.exo.w2c[:, 0, 3].tolist() == pytest.approx(expected_x)
+    assert depth.exo.world == "exo"
     assert ("rename it to w2c" in depth_notes) == ("extrinsics" in arrays)
 
 
 def test_meta_json_overrides_the_depth_files_intrinsics(tmp_path):
     meta = TakeMeta(name="take", camera_intrinsics=torch.from_numpy(INTRINSICS))
     similar_depth, depth_notes = save_and_load(tmp_path, meta, K=INTRINSICS * [[1.01], [1.01], [1]])
-    assert "differs" not in depth_notes and similar_depth.exo.camera.fx == 30
+    assert "differs" not in depth_notes
+    assert similar_depth.exo.camera.fx == 30
     different_depth, depth_notes = save_and_load(tmp_path, meta, K=INTRINSICS * [[1.2], [1], [1]])
-    assert "K of depth.npz differs by 20 %" in depth_notes and different_depth.exo.camera.fx == 30
+    assert "K of depth.npz differs by 20 %" in depth_notes
+    assert different_depth.exo.camera.fx == 30
 
 
 def test_masks_need_a_key_that_names_their_meaning(tmp_path):
@@ -100,12 +104,15 @@ def test_masks_need_a_key_that_names_their_meaning(tmp_path):
         and "mask leaves out what" in depth_notes
     )
     valid_depth, _ = save_and_load(tmp_path, valid=mask)
-    assert torch.equal(valid_depth.valid, torch.from_numpy(mask)) and valid_depth.dynamic is None
+    assert torch.equal(valid_depth.valid, torch.from_numpy(mask))
+    assert valid_depth.dynamic is None
     dynamic_depth, depth_notes = save_and_load(
         tmp_path, dynamic=~mask, scale=np.array(2.0), conf=DEPTH
     )
-    assert dynamic_depth.dynamic is not None and bool(dynamic_depth.dynamic[:, :4].all())
-    assert "scale (2) isn't applied" in depth_notes and "not used: conf" in depth_notes
+    assert dynamic_depth.dynamic is not None
+    assert bool(dynamic_depth.dynamic[:, :4].all())
+    assert "scale (2) isn't applied" in depth_notes
+    assert "not used: conf" in depth_notes
     with refuses("K of depth.npz: got.*expected"):
         save_and_load(tmp_path, K=np.eye(4))
     with refuses("2 poses for 3 maps"):

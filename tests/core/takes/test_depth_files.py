@@ -104,7 +104,8 @@ def test_every_depth_format_is_read_by_frame_index(tmp_path, form):
     depth_source = load_depth_file(depth_path, make_meta(), select_frames([2, 5, 5, 9, 11]))
     depth = depth_source.depth
     expected_maps = depth_frames()[[2, 5, 5, 9, 11], :, 2:82].astype(np.float32)
-    assert depth.depth_m.dtype == torch.float32 and depth.depth_m.shape == (5, 48, 80)
+    assert depth.depth_m.dtype == torch.float32
+    assert depth.depth_m.shape == (5, 48, 80)
     assert np.abs(depth.depth_m.numpy() - expected_maps).max() <= max_error
     expected_text = f"{depth_path.name}: 4 frames, 0.0 % of the pixels invalid"
     other_notes = [note for note in depth_source.notes if note.kind != RemarkKind.FRAMES]
@@ -113,7 +114,8 @@ def test_every_depth_format_is_read_by_frame_index(tmp_path, form):
     )
     camera = depth.exo.camera
     assert (camera.cx, camera.cy, camera.fx, camera.stored_size) == (40, 24, 70, (80, 48))
-    assert depth.frames.indices.tolist() == [2, 5, 5, 9, 11] and depth.exo.frames.times_s[1] == 0.25
+    assert depth.frames.indices.tolist() == [2, 5, 5, 9, 11]
+    assert depth.exo.frames.times_s[1] == 0.25
     if form == "npz":
         assert torch.equal(depth.dynamic, torch.from_numpy(expected_maps % 1 > 0.5))
     all_frames_depth = load_depth_file(depth_path, make_meta()).depth
@@ -127,7 +129,8 @@ def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
     meta = make_meta(((1256.0, 0, 1920), (0, 1250, 1080), (0, 0, 1)))
     depth_source = load_depth_file(depth_file, meta, select_frames([0, 4], (784, 448), (784, 448)))
     camera = depth_source.depth.exo.camera
-    assert camera.stored_size == (784, 448) and (camera.cx, camera.cy) == (392, 224)
+    assert camera.stored_size == (784, 448)
+    assert (camera.cx, camera.cy) == (392, 224)
     assert camera.fx == pytest.approx(1256 * 398 / 1920) and camera.fy == pytest.approx(
         1250 * 224 / 1080
     )
@@ -142,7 +145,8 @@ def test_exact_camera_of_meta_json_is_used(tmp_path):
     meta = make_meta(None, exo=CameraPath.of_exo(exact_camera))
     depth_source = load_depth_file(depth_file, meta, select_frames([0]))
     camera = depth_source.depth.exo.camera
-    assert (camera.cx, camera.cy, camera.fy) == (34.5, 27, 71) and len(depth_source.notes) == 2
+    assert (camera.cx, camera.cy, camera.fy) == (34.5, 27, 71)
+    assert len(depth_source.notes) == 2
 
 
 def test_other_aspect_ratios_are_refused(tmp_path):
@@ -248,7 +252,8 @@ def test_invalid_pixels_become_nan_and_are_reported(tmp_path):
     depth_file = write_npz(tmp_path, depth)
     depth_source = load_depth_file(depth_file, make_meta(), select_frames([0, 3]))
     depth_video = depth_source.depth
-    assert torch.isnan(depth_video.depth_m[:, :6]).all() and depth_video.valid[:, 6:].all()
+    assert torch.isnan(depth_video.depth_m[:, :6]).all()
+    assert depth_video.valid[:, 6:].all()
     assert "12.5 %" in depth_source.notes[0].text
     depth[7, 2:] = 0
     depth_file = write_npz(tmp_path, depth)

@@ -55,9 +55,11 @@ def test_sockets_precede_the_file_and_the_takes_camera_theirs(depth_file):
     depth, report = take_depth(depth_file, meta, select_frames(), sockets)
     assert "metric depth: MoGe; video depth: Depth Anything 3" in report.text()
     file_depth, report = take_depth(depth_file, meta, select_frames())
-    assert float(file_depth.depth_m.mean()) == 4 and "metric depth: depth.npz" in report.text()
+    assert float(file_depth.depth_m.mean()) == 4
+    assert "metric depth: depth.npz" in report.text()
     for depth_video in (depth, file_depth):
-        assert depth_video.exo.camera.fx == FOCAL and depth_video.exo.pose.shape == (3, 4)
+        assert depth_video.exo.camera.fx == FOCAL
+        assert depth_video.exo.pose.shape == (3, 4)
 
 
 def test_first_known_camera_is_used_for_later_sockets():

@@ -188,7 +188,8 @@ def test_edited_poses_may_be_fewer_than_the_videos_frames(take_folder, tmp_path,
     path, notes = read_trajectory(
         tmp_path / "meta.json", preset_camera("aria_released", 64), frames
     )
-    assert len(path.ego.w2c) == 9 and expected_text in notes.placed
+    assert len(path.ego.w2c) == 9
+    assert expected_text in notes.placed
 
 
 def test_exact_exo_camera_of_another_aspect_ratio_is_refused(take_folder, tmp_path):
@@ -210,5 +211,7 @@ def test_missing_depth_is_refused_with_advice(take_folder, tmp_path):
 def test_released_takes_are_loaded(shared_dir):
     for released_folder in sorted((shared_dir / "data" / "takes").iterdir()):
         take = load_take(released_folder)
-        assert take.frames.size == (784, 448) and take.depth.depth_m.shape == (49, 448, 784)
-        assert take.trajectory.ego.w2c.shape == (49, 3, 4) and take.depth.exo.camera.cx == 392
+        assert take.frames.size == (784, 448)
+        assert take.depth.depth_m.shape == (49, 448, 784)
+        assert take.trajectory.ego.w2c.shape == (49, 3, 4)
+        assert take.depth.exo.camera.cx == 392

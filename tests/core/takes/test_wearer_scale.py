@@ -90,7 +90,8 @@ def test_scale_is_measured_on_a_body(depth, path, factor):
     wearer_weight = (
         np.log(scale_estimate.scale) / np.log(scale_estimate.wearer) if factor != 1 else 1.0
     )
-    assert 0.5 < wearer_weight <= 1 and scale_estimate.sigma < MODEL_ERROR
+    assert 0.5 < wearer_weight <= 1
+    assert scale_estimate.sigma < MODEL_ERROR
     assert (
         scale_estimate.content()["scale"] == round(scale_estimate.scale, 4)
         and f"{scale_estimate.scale:.3f}" in scale_estimate.text()
@@ -152,7 +153,8 @@ def test_poses_of_unmeasured_scale_are_refused(depth, path):
 
 def test_chosen_scale_is_applied_and_reported(depth, path):
     unscaled_depth, report = with_scale(depth, "as is", path)
-    assert unscaled_depth is depth and report.content()["source"] == "as is"
+    assert unscaled_depth is depth
+    assert report.content()["source"] == "as is"
     doubled_depth, report = with_scale(depth, 2.0, None)
     assert torch.equal(doubled_depth.depth_m, depth.depth_m * 2) and report.content() == {
         "source": "number",

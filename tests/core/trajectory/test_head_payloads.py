@@ -63,7 +63,8 @@ def test_openpose_points_are_read_by_name(count):
     head_points = openpose_points(
         [openpose_frame(openpose_person(points_by_name, count)), openpose_frame()]
     )
-    assert head_points.picture == PICTURE_SIZE and head_points.uv.shape == (2, 8, 2)
+    assert head_points.picture == PICTURE_SIZE
+    assert head_points.uv.shape == (2, 8, 2)
     for name, point_values in points_by_name.items():
         assert point_of(head_points, name) == pytest.approx(point_values)
     assert seen_frames(head_points) == [True, False]

@@ -14,7 +14,7 @@ from egox_core.trajectory import HeadPoints, Up, estimate_head
 from egox_core.trajectory.head_evidence import Evidence, ExoView, gather_evidence, without_wall
 from egox_core.trajectory.head_fit import fit_heads
 from egox_core.trajectory.head_search import search_heads
-from egox_core.trajectory.head_template import POINTS, template_points, turned_shares, unit
+from egox_core.trajectory.head_template import POINTS, normalised, template_points, turned_shares
 from lab.drawn.detected import network_points, project_person
 from tests.core.drawn_heads import DrawnHeads, lay_out_heads
 from tests.refusals import refuses
@@ -45,7 +45,9 @@ def test_exact_points_give_accurate_head_poses(height):
     head_path = estimate(head_clip)
     across_m, along_m, angle_deg = head_clip.errors(head_path)
     # A second of depth tells the distance to 2.5 cm, and these maps have the ear's depth where the head's middle is.
-    assert across_m < 0.01 and along_m < 0.015 and angle_deg < 3.0
+    assert across_m < 0.01
+    assert along_m < 0.015
+    assert angle_deg < 3.0
     head_offset = head_clip.truth[..., 3] - camera_centre(head_clip.exo_w2c).numpy()
     point_positions = (head_clip.truth[..., :3] @ template_points().T).transpose(
         0, 2, 1
@@ -68,7 +70,8 @@ def test_noise_is_smoothed_without_lag(head_clip):
     )
     head_path = estimate(head_clip, head_points)
     across_m, _, angle_deg = head_clip.errors(head_path)
-    assert across_m < 0.01 and angle_deg < 7.0
+    assert across_m < 0.01
+    assert angle_deg < 7.0
     reversed_path = estimate(
         head_clip,
         HeadPoints(
@@ -110,7 +113,9 @@ def test_back_view_is_estimated_from_the_ears():
     scores[:, FACE_POINTS] = 0
     head_path = estimate(head_clip, head_clip.points(scores=scores))
     across_m, along_m, angle_deg = head_clip.errors(head_path)
-    assert across_m < 0.04 and along_m < 0.05 and angle_deg < 20.0
+    assert across_m < 0.04
+    assert along_m < 0.05
+    assert angle_deg < 20.0
     assert head_path.report.text() == "frames 0 to 24: profile, back or small: the turn is a guess"
     # Networks report all points of a head that shows its back.
     assert set(estimate(head_clip).report.seen) == {"unclear"}
@@ -133,7 +138,9 @@ def test_body_models_head_pose_is_used_directly(side):
     head_clip = lay_out_heads(frames=49, height=80, turning_deg=60.0, exo_side=side)
     head_path = estimate(head_clip, body_model_points(head_clip, 0.01))
     across_m, along_m, angle_deg = head_clip.errors(head_path)
-    assert across_m < 0.005 and along_m < 0.015 and angle_deg < 2.0
+    assert across_m < 0.005
+    assert along_m < 0.015
+    assert angle_deg < 2.0
     assert set(head_path.report.seen) == {"body model"}
     # Where it has nobody the other points' own change counts, bent to both ends.
     head_points = body_model_points(head_clip, 0.01)
@@ -164,12 +171,12 @@ def draw_facing_head(leaning_deg: np.ndarray, sigma: float) -> tuple[Evidence, n
     point_positions = (head_rotation @ template_points().T).transpose(0, 2, 1) + [0, 0, 2.0]
     point_distances = np.linalg.norm(point_positions, axis=-1)
     evidence = Evidence(
-        origin=np.zeros((len(point_positions), 3)),
-        rays=unit(point_positions),
+        exo_centres=np.zeros((len(point_positions), 3)),
+        rays=normalised(point_positions),
         sigma=np.full_like(point_distances, sigma),
         scores=np.ones_like(point_distances),
-        reach=point_distances,
-        middle=np.full(len(point_positions), np.nan),
+        surface_m=point_distances,
+        middle_surface_m=np.full(len(point_positions), np.nan),
         distance=np.full(len(point_positions), 2.0),
         frames=Frames.timed(torch.arange(len(point_positions))),
         up=Up(direction=torch.tensor([0.0, -1, 0]).double(), within_deg=0.0, evidence=()),
@@ -180,7 +187,7 @@ def draw_facing_head(leaning_deg: np.ndarray, sigma: float) -> tuple[Evidence, n
 def test_head_size_follows_the_depth():
     """Check that halved depth halves the head's distance, even if the usual head size disagrees."""
     evidence, rotation = draw_facing_head(np.zeros(1), 0.003)
-    near_evidence = replace(evidence, reach=0.5 * evidence.reach)
+    near_evidence = replace(evidence, surface_m=0.5 * evidence.surface_m)
     _, fitted_position = fit_heads(near_evidence, rotation, np.array([[0.0, 0, 2]]))
     assert fitted_position[0] == pytest.approx([0, 0, 1], abs=0.01)
 
@@ -229,11 +236,11 @@ def test_depth_of_the_background_is_not_used(head_clip):
         up=None,
     )
     evidence = gather_evidence(head_clip.points(), exo_view, Frames.timed(head_clip.times_s))
-    evidence.reach[:, 1:] = evidence.distance[:, None]
+    evidence.surface_m[:, 1:] = evidence.distance[:, None]
     trusted_evidence, wall_count, surface_count = without_wall(evidence)
     assert (
-        np.isnan(trusted_evidence.reach[:, 0]).all()
-        and np.isfinite(trusted_evidence.reach[:, 1:]).all()
+        np.isnan(trusted_evidence.surface_m[:, 0]).all()
+        and np.isfinite(trusted_evidence.surface_m[:, 1:]).all()
     )
     assert (wall_count, surface_count) == (0, len(wall_depth))
     head_path = estimate(head_clip, depth_m=None)

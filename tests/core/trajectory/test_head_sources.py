@@ -69,7 +69,8 @@ def test_points_come_from_the_first_detector_with_the_person(factor):
     )
     openpose_points, _ = joined_points({"POSE_KEYPOINT": openpose_frames(20)}, FRAMES)
     point_shift = (head_points.uv - openpose_points.uv)[..., 0]
-    assert point_shift[:, NOSE].tolist() == pytest.approx([1, 0, 1]) and len(notes) == 2
+    assert point_shift[:, NOSE].tolist() == pytest.approx([1, 0, 1])
+    assert len(notes) == 2
     assert head_points.scores[:, NOSE].tolist() == pytest.approx([0.9, 0.8, 0.9])
     body_payload["image_size"] = (int(100 * factor), int(201 * factor))  # rounded by a detector
     joined_points({"POSE_KEYPOINT": openpose_frames(20), "MHR_POSE_DATA": body_payload}, FRAMES)

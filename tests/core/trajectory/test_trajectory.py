@@ -143,7 +143,8 @@ def test_released_meta_json_is_read_alone_and_in_a_list(tmp_path):
         and notes.prompt.startswith("[Exo view]")
         and path.ego.camera == CAMERA
     )
-    assert path.exo.lens.stored_size == (80, 48) and float(notes.meta_intrinsics[0, 0]) == 150
+    assert path.exo.lens.stored_size == (80, 48)
+    assert float(notes.meta_intrinsics[0, 0]) == 150
     file_camera = preset_camera("pinhole", 40)
     write_json(folder / "own.json", meta_content() | {"ego_camera": file_camera.to_json()})
     assert read_trajectory(folder / "own.json", CAMERA)[0].ego.camera == file_camera
@@ -246,7 +247,8 @@ def test_written_trajectory_is_read_back_equal(tmp_path):
     notes = TakeNotes(prompt="ä", source="editor", meta_intrinsics=intrinsics)
     write_trajectory(path_file, written_path, notes)
     read_path, read_notes = read_trajectory(path_file, preset_camera("pinhole", 8))
-    assert read_path.ego.camera == CAMERA and read_path.exo.lens == written_path.exo.lens
+    assert read_path.ego.camera == CAMERA
+    assert read_path.exo.lens == written_path.exo.lens
     assert (read_notes.prompt, read_notes.source) == ("ä", "editor") and torch.equal(
         read_notes.meta_intrinsics, intrinsics
     )

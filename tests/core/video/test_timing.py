@@ -131,7 +131,8 @@ def test_sound_is_converted_to_a_form_that_comfyui_can_save(
     video_file = tmp_path / f"film.{suffix}"
     write_video_with_sound(video_file, sine_tone(sample_rate, channels), sample_rate, layout, codec)
     sound = open_clip(video_file, frame_count=57).sound()
-    assert sound.sample_rate == (sample_rate if sample_rate in RATES else 48000) and not sound.notes
+    assert sound.sample_rate == (sample_rate if sample_rate in RATES else 48000)
+    assert not sound.notes
     assert sound.waveform.shape == (min(channels, 2), 1.9 * sound.sample_rate)
     spectrum = torch.fft.rfft(sound.waveform).abs()
     assert spectrum.argmax(1).tolist() == [TONE_HZ * 1.9] * min(channels, 2)
@@ -184,7 +185,8 @@ def test_damaged_sound_packets_are_silent_and_remarked(tmp_path):
     assert sound.waveform.shape == (1, 1.9 * sample_rate)
     is_loud = sound.waveform[0].reshape(19, -1).abs().amax(1) > 0.2
     damaged_sound = sound.waveform[0, round(0.54 * sample_rate) : round(0.57 * sample_rate)]
-    assert damaged_sound.abs().max() < 0.01 and is_loud.sum() == 19
+    assert damaged_sound.abs().max() < 0.01
+    assert is_loud.sum() == 19
 
 
 def test_concatenated_recordings_keep_their_sound(tmp_path):

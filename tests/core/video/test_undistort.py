@@ -44,14 +44,17 @@ def test_undistorted_picture_is_that_of_a_pinhole():
 
 def test_inside_has_no_empty_corners_and_all_shows_every_pixel():
     inside_camera = undistorted_camera(FISHEYE, "inside", (200, 120))
-    assert inside_camera.stored_size == (200, 120) and bool(seen_by(FISHEYE, inside_camera).all())
+    assert inside_camera.stored_size == (200, 120)
+    assert bool(seen_by(FISHEYE, inside_camera).all())
     wider_camera = replace(inside_camera, fx=0.98 * inside_camera.fx, fy=0.98 * inside_camera.fy)
     assert not bool(seen_by(FISHEYE, wider_camera).all())
     narrow_fisheye = replace(FISHEYE, fx=160.0, fy=160.0)
     full_camera = undistorted_camera(narrow_fisheye, "all")
     rays, _ = narrow_fisheye.pixel_rays(torch.float64)
     uv, valid_mask = full_camera.project(rays)
-    assert bool(valid_mask.all()) and uv[..., 0].min() > -0.6 and uv[..., 0].max() < 239.6
+    assert bool(valid_mask.all())
+    assert uv[..., 0].min() > -0.6
+    assert uv[..., 0].max() < 239.6
     assert 0.5 < seen_by(narrow_fisheye, full_camera).double().mean() < 1
     assert undistorted_camera(FISHEYE, "all").fx < inside_camera.fx
 
@@ -70,8 +73,10 @@ def test_clip_is_undistorted_frame_by_frame(scale):
         clip.selection.camera(undistortion.camera) == undistortion.camera
         and undistortion.camera.cx == 79.5
     )
-    assert undistortion.seen[:, 16:-16].all() and not undistortion.seen[:, :16].any()
-    assert clip.read()[1:, :, 16:-16].any() and not clip.read()[:, :, -16:].any()
+    assert undistortion.seen[:, 16:-16].all()
+    assert not undistortion.seen[:, :16].any()
+    assert clip.read()[1:, :, 16:-16].any()
+    assert not clip.read()[:, :, -16:].any()
     with refuses("240x136"):
         open_clip(video[:, 1:], undistortion=undistortion)
 

@@ -86,7 +86,7 @@ EXPECTED_RED = [[200, 50, 50]], [4]
 
 
 @pytest.mark.parametrize(
-    ("colour_space", "tags", "stored", "expected"),
+    ("colour_space", "tags", "stored_colours", "expected"),
     [  # reference white (75 % HLG, 58 % PQ) is 203 cd/m²
         ("HLG", (9, 18, 9), [[0], [97], [191], [255]], EXPECTED_GREYS),
         ("PQ", (9, 16, 9), [[0], [97], [148], [191]], EXPECTED_GREYS),
@@ -94,9 +94,11 @@ EXPECTED_RED = [[200, 50, 50]], [4]
         ("P3", (12, 1, 5), [[185, 65, 59]], EXPECTED_RED),
     ],
 )
-def test_other_ranges_and_gamuts_become_srgb(tmp_path, colour_space, tags, stored, expected):
+def test_other_ranges_and_gamuts_become_srgb(
+    tmp_path, colour_space, tags, stored_colours, expected
+):
     expected_colours, max_error = expected
-    picture_row = np.repeat(np.uint8(stored), 32, axis=0)
+    picture_row = np.repeat(np.uint8(stored_colours), 32, axis=0)
     pictures = np.broadcast_to(picture_row, (1, 32, len(picture_row), 3))
     colour_tags = dict(zip(("color_primaries", "color_trc", "colorspace"), tags, strict=True))
     encode(tmp_path / "phone.mkv", pictures, "ffv1", "yuv444p10le", **colour_tags)
@@ -122,20 +124,24 @@ def frame_numbers(frames: torch.Tensor) -> list[int]:
 def test_probe_reads_size_rate_and_times(clip_file):
     info = probe_video(clip_file)
     assert (info.width, info.height, info.frame_count) == (80, 48, 60)
-    assert info.fps == FPS and info.has_audio
+    assert info.fps == FPS
+    assert info.has_audio
     assert np.allclose(info.times_s, np.arange(60) / FPS, atol=1e-4)
     with av.open(str(clip_file)) as container:
         stream = container.streams.video[0]
-        assert stream.codec_context.pix_fmt == "yuv420p" and stream.sample_aspect_ratio in (None, 1)
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        assert stream.sample_aspect_ratio in (None, 1)
 
 
 @pytest.mark.parametrize("source", ["path", "memory"])
 def test_frames_are_read_by_index(clip_file, source):
     file = clip_file if source == "path" else io.BytesIO(clip_file.read_bytes())
     frames = open_clip(file, start_frame=30, frame_count=9).read()
-    assert frames.dtype == torch.uint8 and frames.shape == (9, 48, 80, 3)
+    assert frames.dtype == torch.uint8
+    assert frames.shape == (9, 48, 80, 3)
     assert frame_numbers(frames) == list(range(30, 39))
-    assert frames[0, 20, 4, 0] > 200 and frames[0, 20, -4, 2] > 200
+    assert frames[0, 20, 4, 0] > 200
+    assert frames[0, 20, -4, 2] > 200
 
 
 def test_only_needed_frames_are_decoded(clip_file, monkeypatch, tmp_path):
@@ -171,7 +177,8 @@ def test_half_the_rate_takes_every_second_frame(clip_file):
     selection = select_frames(info, start_frame=8, frame_count=25, target_fps=FPS / 2)
     assert selection.indices.tolist() == list(range(8, 57, 2))
     assert torch.allclose(selection.times_s, selection.indices.double() / FPS, atol=1e-4)
-    assert selection.fps == FPS / 2 and selection.rate == FPS
+    assert selection.fps == FPS / 2
+    assert selection.rate == FPS
     uneven_selection = select_frames(info, frame_count=5, target_fps=8)
     assert uneven_selection.indices.tolist() == [0, 2, 5, 7, 10]
 
@@ -181,8 +188,10 @@ def test_sound_is_trimmed_to_the_frames(clip_file):
         open_clip(clip_file, start_frame=start, frame_count=count).sound().waveform
         for start, count in ((0, 17), (30, 21), (10, 41))
     )
-    assert silent_sound.shape == (1, round(17 / FPS * 44100)) and silent_sound.abs().max() < 0.05
-    assert tone_sound.shape == (1, round(21 / FPS * 44100)) and tone_sound.abs().max() > 0.4
+    assert silent_sound.shape == (1, round(17 / FPS * 44100))
+    assert silent_sound.abs().max() < 0.05
+    assert tone_sound.shape == (1, round(21 / FPS * 44100))
+    assert tone_sound.abs().max() > 0.4
     tone_start = int((mixed_sound[0].abs() > 0.1).nonzero()[0])
     assert abs(tone_start - 22050) < 1100  # half a second in; AAC frames are 1024 samples long
 
@@ -315,7 +324,9 @@ def test_hevc_fields_become_frames_of_full_height(tmp_path):
     video_file = tmp_path / "tv.mkv"
     encode(video_file, fields, "libx265", options={"x265-params": "interlace=tff:log-level=none"})
     frames, remarks = read_all_frames(video_file)
-    assert frames.shape == (8, 96, 160, 3) and "fields" in remarks and "interlaced" not in remarks
+    assert frames.shape == (8, 96, 160, 3)
+    assert "fields" in remarks
+    assert "interlaced" not in remarks
     stripe_centres = [center_of_mass(frame[..., 0].astype(float))[0] for frame in frames]
     assert stripe_centres == pytest.approx([48] * 8, abs=0.2)
 
@@ -338,7 +349,8 @@ def test_default_track_is_read_and_cover_images_are_ignored(tmp_path):
             with refuses("only sound"):
                 probe_video(video_file)
     frames, remarks = read_all_frames(video_file)
-    assert frames.shape == (1, 48, 160, 3) and remarks["tracks"] == "2"
+    assert frames.shape == (1, 48, 160, 3)
+    assert remarks["tracks"] == "2"
 
 
 def test_360_video_is_refused_and_one_of_double_width_remarked(tmp_path):
@@ -420,7 +432,8 @@ def test_stereo_video_is_remarked(tmp_path, suffix, codec, stereo_metadata, expe
     if expected_layout is None:
         assert not notes
     else:
-        assert len(notes) == 1 and f"both eyes {expected_layout}" in notes[0]
+        assert len(notes) == 1
+        assert f"both eyes {expected_layout}" in notes[0]
 
 
 def clean_aperture(width: int, height: int, offset_x: int, offset_y: int) -> bytes:
@@ -458,7 +471,8 @@ def test_container_crop_is_applied_and_remarked(tmp_path, crop_box, expected_cro
     clip_size = {"width": crop_width // 16 * 16, "height": crop_height // 16 * 16}
     cropped_clip = open_clip(video_file, start_frame=3, frame_count=1, **clip_size)
     crop_x, crop_y, *_ = cropped_clip.selection.rectangle
-    assert left <= crop_x and top <= crop_y
+    assert left <= crop_x
+    assert top <= crop_y
     expected_picture = picture[crop_y:, crop_x:][: clip_size["height"], : clip_size["width"]]
     if cropped_clip.selection.rectangle[2:] == (clip_size["width"], clip_size["height"]):
         assert np.array_equal(cropped_clip.read()[0].numpy(), expected_picture)
@@ -490,7 +504,8 @@ def test_crop_is_rotated_with_its_picture(tmp_path):
         expected_mask = (crop_mask.T if transposed else crop_mask)[::y_sign, ::x_sign]
         left, top, width, height = probe_video(io.BytesIO(video_bytes)).part
         cropped_mask = expected_mask[top : top + height, left : left + width]
-        assert cropped_mask.all() and cropped_mask.sum() == expected_mask.sum()
+        assert cropped_mask.all()
+        assert cropped_mask.sum() == expected_mask.sum()
 
 
 @pytest.mark.parametrize(
@@ -525,7 +540,9 @@ def test_mxf_files_are_read(tmp_path, codec, size, count):
     mxf_file = tmp_path / "clip.mxf"
     encode(mxf_file, numbered_frames(count, size), codec, fps=25)
     mxf_clip = open_clip(mxf_file, frame_count=count)
-    assert mxf_clip.info.fps == 25 and mxf_clip.info.frame_count == count and not mxf_clip.notes
+    assert mxf_clip.info.fps == 25
+    assert mxf_clip.info.frame_count == count
+    assert not mxf_clip.notes
     grey_levels = mxf_clip.read()[:, size // 2, 40].float().mean(-1)
     assert (grey_levels - 4 * torch.arange(count)).abs().max() < 3
 
@@ -561,7 +578,8 @@ def test_untagged_hd_is_bt709_unless_a_library_wrote_it(
 def test_written_hd_video_has_colour_tags(tmp_path):
     write_video(tmp_path / "ours.mp4", numbered_frames(1, 720), FPS)
     frames, remarks = read_all_frames(tmp_path / "ours.mp4")
-    assert np.abs(frames[0, 360, 4] - [250.0, 5, 5]).max() <= 4 and not remarks
+    assert np.abs(frames[0, 360, 4] - [250.0, 5, 5]).max() <= 4
+    assert not remarks
 
 
 def test_colour_track_of_a_depth_recorder_is_read(tmp_path):
@@ -581,7 +599,8 @@ def test_colour_track_of_a_depth_recorder_is_read(tmp_path):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 container.mux([*stream.encode(frame), *stream.encode(None)])
         frames, remarks = read_all_frames(video_file)
-        assert frames.shape == (1, 48, 80, 3) and remarks["tracks"] == "2"
+        assert frames.shape == (1, 48, 80, 3)
+        assert remarks["tracks"] == "2"
 
 
 def test_still_image_track_is_not_read(tmp_path):
@@ -648,7 +667,8 @@ def test_uncommon_formats_are_read_by_index(tmp_path, suffix, codec, options, pi
     opened_clip = open_clip(video_file, start_frame=13, frame_count=17)
     clip_info = opened_clip.info
     grey_levels = opened_clip.read()[:, 24, 40].float().mean(-1)
-    assert clip_info.frame_count == 30 and (clip_info.width, clip_info.height) == (80, 48)
+    assert clip_info.frame_count == 30
+    assert (clip_info.width, clip_info.height) == (80, 48)
     assert (grey_levels / 8 - torch.arange(13, 30)).abs().max() < 0.5
 
 

@@ -46,9 +46,11 @@ def test_widened_ego_half_equals_the_golden_model_input(golden):
 def test_mask_modes_differ_as_documented(golden):
     released_mask = golden["out.mask_4ch"].cpu()
     paper_mask = build_mask("paper", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO)
-    assert paper_mask[..., :W_EXO].all() and not paper_mask[..., W_EXO:].any()
+    assert paper_mask[..., :W_EXO].all()
+    assert not paper_mask[..., W_EXO:].any()
     extra_mask = build_mask("trainer", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO) - released_mask
-    assert extra_mask[:, 3, -1, :, :W_EXO].all() and extra_mask.sum() == LATENT_HEIGHT * W_EXO
+    assert extra_mask[:, 3, -1, :, :W_EXO].all()
+    assert extra_mask.sum() == LATENT_HEIGHT * W_EXO
     with refuses("mask mode"):
         build_mask("everything", LATENT_FRAMES, LATENT_HEIGHT, W_EXO, W_EGO)
 
@@ -70,7 +72,8 @@ def test_embedding_pictures_of_each_mode():
 
 
 def test_impossible_video_sizes_are_refused():
-    assert latent_frames(49) == 13 and latent_frames(1) == 1
+    assert latent_frames(49) == 13
+    assert latent_frames(1) == 1
     assert latent_size(784, 448) == (98, 56)
     with refuses("use 49 frames"):
         latent_frames(50)

@@ -32,7 +32,8 @@ def test_chunks_cover_the_video_and_overlap(frames, overlap):
     for chunk_index, (previous_chunk, next_chunk) in enumerate(
         zip(chunks, chunks[1:], strict=False), start=1
     ):
-        assert next_chunk.number == chunk_index and previous_chunk.start < next_chunk.start
+        assert next_chunk.number == chunk_index
+        assert previous_chunk.start < next_chunk.start
         assert (
             next_chunk.known == previous_chunk.frames.stop - next_chunk.start
             and next_chunk.known % 4 == 1
@@ -147,7 +148,8 @@ def test_each_chunk_begins_with_the_last_frames_of_the_previous_one():
     chunks = plan_chunks(29, 9, 5)
     sampler = DarkeningSampler()
     ego_video = sample_chunks(chunks, exo_video, prior_video, *draw_depth_and_path(29), sampler)
-    assert ego_video.shape == prior_video.shape and ego_video.dtype == torch.float32
+    assert ego_video.shape == prior_video.shape
+    assert ego_video.dtype == torch.float32
     for chunk, (_, shown_prior, previous_frames) in zip(chunks, sampler.calls, strict=True):
         assert torch.equal(previous_frames, ego_video[chunk.frames][: chunk.known]) and torch.equal(
             shown_prior, prior_video[chunk.frames]

@@ -181,7 +181,8 @@ def test_other_adapter_types_of_lycoris_are_refused_by_name(
     ):
         check_lora(tmp_path / "it.safetensors")
     mixed_lora = convert_lora({**lora_state, **lora_pair("blocks.0.self_attn.q")})
-    assert mixed_lora.matched == 2 and len(mixed_lora.others) == len(tensor_names)
+    assert mixed_lora.matched == 2
+    assert len(mixed_lora.others) == len(tensor_names)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +273,10 @@ def test_layers_of_other_models_are_refused_by_model_name(layer, expected_text):
     lora = convert_lora(
         {**lora_pair(layer), **lora_pair("x.blocks.0.self_attn.q"), **lora_pair("x.head.head")}
     )
-    assert lora.matched == 4 and lora.unmatched == tuple(lora_pair(layer))
-    assert "2 unmatched" in lora.report and expected_text in lora.report
+    assert lora.matched == 4
+    assert lora.unmatched == tuple(lora_pair(layer))
+    assert "2 unmatched" in lora.report
+    assert expected_text in lora.report
 
 
 def test_fp8_scales_are_multiplied_in_and_layers_with_mid_matrices_left_out():
@@ -282,7 +285,9 @@ def test_fp8_scales_are_multiplied_in_and_layers_with_mid_matrices_left_out():
     lora_state["blocks.0.self_attn.k.lora_mid.weight"] = torch.ones(2, 2)
     lora = convert_lora(lora_state)
     assert float(lora.tensors["diffusion_model.blocks.0.self_attn.q.lora_A.weight"].mean()) == 3
-    assert lora.matched == 2 and not lora.others and "1 lora_mid" in lora.report
+    assert lora.matched == 2
+    assert not lora.others
+    assert "1 lora_mid" in lora.report
 
 
 def test_dora_magnitudes_are_converted_with_their_layer():
@@ -339,7 +344,8 @@ def test_files_that_are_no_wan_lora_are_refused(state, message):
 
 def test_full_transformer_converts_to_native_names_and_back(golden_weights):
     native_tensors, unmatched_names = convert_transformer(golden_weights)
-    assert unmatched_names == () and len(native_tensors) == len(golden_weights)
+    assert unmatched_names == ()
+    assert len(native_tensors) == len(golden_weights)
     assert (
         native_tensors["blocks.1.self_attn.o.weight"]
         is golden_weights["blocks.1.attn1.to_out.0.weight"]
@@ -392,7 +398,8 @@ def test_convert_lora_command_keeps_other_adapter_tensors(tmp_path, capsys, cont
     printed_text = capsys.readouterr().out
     native_names = load_file(native_file).keys()
     assert all(name.startswith("diffusion_model.blocks.0.") for name in native_names)
-    assert len(native_names) == len(lora_state) and "not taken over" not in printed_text
+    assert len(native_names) == len(lora_state)
+    assert "not taken over" not in printed_text
     expected_texts = {
         "LoKr": "2 tensors of other kinds",
         "diff beside pairs": "1 tensors of other kinds",

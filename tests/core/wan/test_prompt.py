@@ -21,7 +21,8 @@ def test_sections_are_split_and_joined():
     )
     assert split_sections("a kitchen") == ("a kitchen", "")
     assert split_sections("[ego view] hands") == ("", "hands")
-    assert join_sections("", " hands ") == "[Ego view] hands" and join_sections("", "") == ""
+    assert join_sections("", " hands ") == "[Ego view] hands"
+    assert join_sections("", "") == ""
 
 
 @pytest.mark.parametrize("prompt", ["[Ego view] a [Exo view] b", "[Exo view] a [Exo view] b"])

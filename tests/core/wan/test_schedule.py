@@ -101,7 +101,8 @@ def test_sampling_is_cancelled_by_its_callback(golden_steps, predictions):
 @pytest.mark.parametrize(("steps", "shift"), [(999, 0.9), (500, 0.5), (50, 0.01)])
 def test_no_timestep_is_truncated_to_zero(steps, shift):
     sigmas, timesteps = released_schedule(steps, shift)
-    assert timesteps.min() == 1 and (timesteps.diff() <= 0).all()
+    assert timesteps.min() == 1
+    assert (timesteps.diff() <= 0).all()
     pytest.importorskip("diffusers", reason="its solver")
     schedule = (sigmas, timesteps)
     noise = torch.ones(1, 1, 1, 1, 1)

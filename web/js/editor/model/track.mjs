@@ -9,7 +9,7 @@ const SAME = 1e-9; // a moment this near to a keyframe's is that keyframe's
 
 export class Track {
   // keys: [{ moment, pose: { position, turn }, mode }], moments rising; mode: how the path goes on from that key.
-  // looks: [{ moment, point }], what the wearer looks at: the path is bent to it (path.py's bends_to and bent).
+  // looks: [{ moment, point }], what the wearer looks at: the path is turned to it (path.py's turns_to_looks).
   constructor(keys, looks = [], up = undefined) {
     this.keys = keys;
     this.moments = keys.map((key) => key.moment);
