@@ -63,7 +63,7 @@ def test_dry_run_estimates_the_set_of_a_run(long_takes, long_set, tmp_path, caps
     )
     assert float(gigabytes) * 1e9 == pytest.approx(clip_bytes, rel=0.2)
     limited_estimate = dry_run(long_takes, replace(SMALL_OPTIONS, most_clips=4))
-    assert (limited_estimate.clips, limited_estimate.take_writers) == (4, 3)
+    assert (limited_estimate.clips, limited_estimate.takes) == (4, 3)
     one_clip = replace(SMALL_OPTIONS, most_clips=1)
     assert dry_run(long_takes, one_clip, run_options=RunOptions(part=(0, 2))).clips == 1
     with refuses("no clip"):  # the other part gives none

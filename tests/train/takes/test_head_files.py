@@ -43,7 +43,7 @@ def take() -> SyntheticTake:
 def head_marks() -> np.ndarray:
     """Compute the 3D positions [T, 8, 3] of the head's key points in the exo camera's frame."""
     layout = draw_layout(SPEC)
-    world_marks = np.stack([layout.head.head_marks[name] for name in POINTS], axis=1)
+    world_marks = np.stack([layout.head.marks[name] for name in POINTS], axis=1)
     return transform(layout.scene.exo.pose, torch.from_numpy(world_marks)).numpy()
 
 
