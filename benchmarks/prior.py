@@ -60,7 +60,7 @@ def render_frames(
     scene_part = replace(
         scene,
         moving=MovingPointsSubset(scene.moving, frames),
-        exo=scene.exo.of(torch.tensor(frames)),
+        exo=scene.exo.select(torch.tensor(frames)),
     )
     path = of_frames(path, torch.tensor(frames))
     return iter_ego_prior(scene_part, path, options)

@@ -143,7 +143,7 @@ def read_ego_entries(path: CameraTrajectory) -> list[float]:
 
 
 def read_exo_entries(path: CameraTrajectory) -> list[float]:
-    return read_pose_entries(path.known_exo.w2c)
+    return read_pose_entries(path.required_exo.w2c)
 
 
 def read_look_entries(path: CameraTrajectory) -> list[float]:
@@ -299,7 +299,7 @@ def key_points_with_frame_idx(count, file_frames, folder):
 
 def read_exo_path(file: CameraFile, file_frames: FileFrames) -> Answer:
     depth, _ = stages.align(numbered_depth(17), frames=FRAMES, camera=LENS)
-    exo_path, note = file.of(depth, file_frames=file_frames)
+    exo_path, note = file.for_depth(depth, file_frames=file_frames)
     return read_pose_entries(exo_path.w2c), [note]
 
 

@@ -66,11 +66,11 @@ def path_lens(path: CameraTrajectory) -> CameraModel:
 
 
 def ego_from_exo(path: CameraTrajectory) -> Tensor:  # [T, 3, 4] as the path itself has it
-    return relative_poses(path.ego.w2c, path.known_exo.poses(len(path)))
+    return relative_poses(path.ego.w2c, path.required_exo.poses(len(path)))
 
 
 def read_exo_poses(file: Path, depth: DepthVideo) -> Tensor:  # [T, 3, 4] of the depth's frames
-    return CameraFile.read(file).of(depth)[0].w2c
+    return CameraFile.read(file).for_depth(depth)[0].w2c
 
 
 def rank_by_frame(depth: DepthVideo, path: CameraTrajectory) -> Tensor:
@@ -83,7 +83,9 @@ def episode_columns(
 ) -> Mapping[str, np.ndarray]:
     """Build the table columns of one robot episode."""
     fps = round(1 / float(path.ego.frames.times_s.diff().mean()))
-    episodes = make_episodes("a", "do it", exo, ego, path.beside(depth.exo), hands, fps=fps)
+    episodes = make_episodes(
+        "a", "do it", exo, ego, path.with_depth_camera(depth.exo), hands, fps=fps
+    )
     return episodes[0].columns
 
 
@@ -665,7 +667,7 @@ def keyframe_document(clip: Clip) -> dict[str, Any]:
 def export_folder(clip: Clip, form: str) -> Path:
     """Write a camera path to a folder in one of the editor's export formats."""
     file_name, content = export_path(
-        form, keyframe_document(clip), clip.ego, clip.frames.bare, reference_scene(clip)
+        form, keyframe_document(clip), clip.ego, clip.frames.without_sizes, reference_scene(clip)
     )
     folder = clip.folder / f"{form} of {clip.picture.size} {clip.indices} {clip.exo_moves}"
     folder.mkdir(exist_ok=True)
@@ -812,7 +814,8 @@ def check_different_frames_are_refused(clip_of) -> None:
     )
     ego_prior = stages.prior(late_scene, late_path)[0].rgb
     hands = replace(
-        late_clip.take.hands.select(torch.tensor(late_clip.indices)), frames=late_clip.frames.bare
+        late_clip.take.hands.select(torch.tensor(late_clip.indices)),
+        frames=late_clip.frames.without_sizes,
     )
     for combine in (
         lambda path: stages.prior(late_scene, path),
@@ -922,7 +925,11 @@ def check_path_of_the_other_exo_camera(clip_of) -> None:
             path_view.exact_meta_file(), frames=clip.frames, camera=clip.ego, scene=scene
         )
         assert "another camera of the take" in notes.placed
-        for path in (placed_path, unplaced_path.beside(depth.exo), unplaced_path.tied(scene.exo)):
+        for path in (
+            placed_path,
+            unplaced_path.with_depth_camera(depth.exo),
+            unplaced_path.in_world_of(scene.exo),
+        ):
             check_later_results(clip, DepthAndPath(depth, path))
         # Where depth has no pose, the videos tell.
         path_view_path, _ = stages.path(
@@ -958,7 +965,9 @@ def check_worlds_that_contradict_are_remarked(clip_of) -> None:
     # As the remark says: without the depth's own pose, the path's ties it.
     unposed_depth, _ = stages.align(clip.depth_maps(), frames=clip.frames, camera=clip.lens)
     if not clip.exo_moves:
-        check_later_results(clip, DepthAndPath(unposed_depth, path.beside(unposed_depth.exo)))
+        check_later_results(
+            clip, DepthAndPath(unposed_depth, path.with_depth_camera(unposed_depth.exo))
+        )
 
 
 def check_distorted_lenses(clip_of) -> None:
@@ -1038,7 +1047,7 @@ def check_keyframes_without_a_lens_are_upright(clip_of) -> None:
     keyframe_json = {"keyframes": [{"frame": index, "w2c": w2c} for index, w2c in frame_poses]}
     for lens in (CameraModel.pinhole(64, 64, 32), clip.ego.upright()):
         file_name, content = export_path(
-            "keyframes", keyframe_json, lens, clip.frames.bare, reference_scene(clip)
+            "keyframes", keyframe_json, lens, clip.frames.without_sizes, reference_scene(clip)
         )
         exported_file = clip.folder / file_name
         exported_file.write_bytes(content)
@@ -1094,7 +1103,7 @@ def check_prepared_clips(clip_of) -> None:
         meta = read_meta(folder / "meta.json")
         depth, _ = stages.align(folder / "depth.npz", meta=meta)
         path, _ = stages.path(meta, count=CLIP_FRAMES)
-        frames = clip.frames.bare
+        frames = clip.frames.without_sizes
         cut_depth_and_path = (
             replace(depth, exo=replace(depth.exo, frames=frames)),
             replace(path, ego=replace(path.ego, frames=frames)),

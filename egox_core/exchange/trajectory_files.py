@@ -55,7 +55,7 @@ def read_trajectory(
 
     Forms: the released meta.json (both), our own JSON, keyframes, and those of other programs that
     :class:`.camera_files.CameraFile` reads: upright, in a world and scale of their own, their
-    pictures of the frames that :func:`.frames.place` finds.
+    pictures of the frames that :func:`.frames.find_moments` finds.
 
     Args:
         camera: what the prior is drawn with, unless the file carries its own ego camera (another
@@ -66,7 +66,7 @@ def read_trajectory(
         entry: the take, where a meta.json lists several.
         lens: read the file's lens, where it has one; else it may be any, and the path has
             ``camera``, upright.
-        every_nth: of those files, as in :func:`.frames.place`.
+        every_nth: of those files, as in :func:`.frames.find_moments`.
         file_frames: of which frames the entries are, where the file doesn't state it.
         content: what a JSON file holds, where it was read already.
 

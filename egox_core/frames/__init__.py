@@ -8,5 +8,3 @@ from .frames import UNSAID, UNTIMED_FPS, Clock, Frames
 from .names import numbered_files
 from .numbers import Placed, find_moments, states_moments
 from .rule import FILE_FRAMES, FileFrames, Numbering, entries_of
-
-place = find_moments  # its name until 1.3

@@ -135,8 +135,6 @@ class Frames:
             counted=self.counted,
         )
 
-    bare = without_sizes  # its name until 1.3
-
     @property
     def last(self) -> int:
         """Index of the latest frame."""
@@ -161,8 +159,6 @@ class Frames:
             return self
         part = part.cpu() if isinstance(part, Tensor) else part
         return replace(self, indices=self.indices[part], times_s=self.times_s[part])
-
-    of = select  # its name until 1.3
 
     def or_those(self, default_frames: Frames) -> Frames:
         """Return these frames, or the default frames if these are empty."""
@@ -198,8 +194,6 @@ class Frames:
         """
         return 1e-9 if clock == "index" else 0.5 / self.rate
 
-    slack = end_tolerance  # its name until 1.3
-
     def in_step(self, other: Frames) -> bool:
         """Check whether another video's frames have the same times, each from its first frame."""
         if self.counted or other.counted or len(self) < 2:
@@ -213,8 +207,6 @@ class Frames:
         """Return the frames' numbers or times by ``clock``, or a default if they are unknown."""
         moments = self.indices.double() if clock == "index" else self.times_s
         return moments if len(self) else default_moments
-
-    on = moments_on  # its name until 1.3
 
     def sizes(self, default_size: Size) -> tuple[Size, Size]:
         """Return (width, height) of the source picture and the frames in use, here the default."""

@@ -43,5 +43,3 @@ from .prompt import (
 from .schedule import TRAIN_TIMESTEPS, make_scheduler, released_schedule, sample_released
 from .vision import embedding_picture
 from .weights import SCALE_PARTS, SCALES, file_digest, read_header, read_tensor, write_streamed
-
-told_by_metadata = describe_unusual_settings  # its name until 1.3

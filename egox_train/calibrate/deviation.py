@@ -86,7 +86,7 @@ def path_deviation(
     """Combine the pose errors of a clip's frames into one deviation, or return None for too few
     frames."""
     picture_match = PictureMatch.of(video, views)
-    exo_positions = trajectory.ego.seen_from(trajectory.known_exo)[:: views.step, :, 3].numpy()
+    exo_positions = trajectory.ego.seen_from(trajectory.required_exo)[:: views.step, :, 3].numpy()
     sensor_from_upright_matrix = sensor_from_upright(views.camera.quarter_turns).numpy()
     rotation_6x6 = np.kron(np.eye(2), sensor_from_upright_matrix)
     deviation_values, covariances = [], []
@@ -266,7 +266,7 @@ def relative_size(deviation: Deviation) -> float:
 
 def to_exo_deviation(deviation: Deviation, path: CameraTrajectory) -> Deviation:
     """Convert a pose deviation of the head camera to the equivalent deviation of the exo camera."""
-    ego_from_exo = path.ego.upright.seen_from(path.known_exo.upright).mean(0).numpy()
+    ego_from_exo = path.ego.upright.seen_from(path.required_exo.upright).mean(0).numpy()
     left_vectors, _, right_vectors = np.linalg.svd(ego_from_exo[:, :3])
     exo_from_ego_rotation = (left_vectors @ right_vectors).T
     x, y, z = ego_from_exo[:, 3]

@@ -44,7 +44,7 @@ def fit_view(
 ) -> tuple[EpisodeResult, str]:
     """Compare an ego video with the rendered scene, after correcting the time lag of the poses."""
     ego_info = probe_video(ego_video)
-    take_path = take.trajectory.beside(take.depth.exo)
+    take_path = take.trajectory.with_depth_camera(take.depth.exo)
     frame_indices = take_path.frames.indices.numpy()
     frame_indices = frame_indices[frame_indices < len(times_s)]
     used_count = len(frame_indices) - (len(frame_indices) - 1) % 4

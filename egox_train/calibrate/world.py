@@ -111,7 +111,7 @@ class World:
                 structure=structure,
                 world_from_structure=path_similarity,
                 points=path_similarity[0] * points @ path_similarity[1].T + path_similarity[2],
-                frames=ego_frames.bare,
+                frames=ego_frames.without_sizes,
                 notes=tuple(notes),
             )
         assert structure is not None
@@ -142,7 +142,7 @@ class World:
             structure=structure,
             world_from_structure=(metres_per_unit, z_up_rotation, world_shift),
             points=metres_per_unit * structure.points @ z_up_rotation.T + world_shift,
-            frames=ego_frames.bare,
+            frames=ego_frames.without_sizes,
         )
 
     def pose_in_world(self, w2c: np.ndarray) -> np.ndarray:

@@ -352,7 +352,7 @@ def _write_clip(
     with atomic_write(folder / DEPTH) as temporary_file:
         mask_array = {} if moving_masks is None else {"dynamic": moving_masks.numpy()}
         np.savez_compressed(temporary_file, depth_m=half_depth.numpy(), **mask_array)
-    ego_path = take.ego.of(job.window.indices).resized(*ego_size)
+    ego_path = take.ego.select(job.window.indices).resized(*ego_size)
     write_json(folder / META, _clip_meta(job, prompt, depth.exo, ego_path, fps))
     if job.hands.is_file():
         write_hands(
@@ -458,7 +458,7 @@ def _scale_depth(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str,
     depth, scale_report = with_scale(
         depth,
         job.options.depth_scale,
-        job.take.ego.of(job.window.indices),
+        job.take.ego.select(job.window.indices),
         pose_source=job.take.pose_source,
     )
     return depth, scale_report.content()
@@ -466,7 +466,7 @@ def _scale_depth(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str,
 
 def _exo_path(job: ClipJob, lens: CameraModel) -> CameraPath:
     """Build the exo camera's path in a clip, with the lens of the prepared pictures."""
-    return replace(job.view.exo.of(job.window.indices), lens=lens)
+    return replace(job.view.exo.select(job.window.indices), lens=lens)
 
 
 def _clip_meta(

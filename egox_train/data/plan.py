@@ -263,11 +263,11 @@ def _rank_views(
 ) -> list[tuple[float, ExoView, range]]:
     """Rank the exo cameras by the annotators' choice, predicted coverage and name."""
     known_frame_indices = take.pose_known.nonzero().flatten()
-    ego_path = take.ego.of(known_frame_indices)
+    ego_path = take.ego.select(known_frame_indices)
     candidates = [
         ExoCandidate(
             name=v.name,
-            trajectory=CameraTrajectory(ego=ego_path, exo=v.exo.of(known_frame_indices)),
+            trajectory=CameraTrajectory(ego=ego_path, exo=v.exo.select(known_frame_indices)),
         )
         for v, _ in views
     ]

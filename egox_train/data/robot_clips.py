@@ -179,7 +179,7 @@ def _append_or_check(
         file_frames=options.file_frames,
         progress=progress,
     )
-    take_path = take.trajectory.beside(take.depth.exo)
+    take_path = take.trajectory.with_depth_camera(take.depth.exo)
     take_path = replace(take_path, ego=take_path.ego.resized(*picture_size))
     fps = 0
     if robots is not None:

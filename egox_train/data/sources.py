@@ -187,7 +187,7 @@ def _with_ego_path(
         camera=meta.ego_lens,
         file_frames=file_frames,
     )
-    tied_ego_path = trajectory.tied(meta.exo).ego
+    tied_ego_path = trajectory.in_world_of(meta.exo).ego
     warnings = trajectory.other_exo(meta.exo)
     path_remarks = (Remark(f"{ego_path.name}: {path_notes.placed}"),) if path_notes.placed else ()
     return replace(meta, ego=tied_ego_path, ego_lens=tied_ego_path.camera), (

@@ -248,7 +248,7 @@ def _read_payload(
         numbering = numbering.declared(file_frames)
         entries, notes = _entries_of_frames(payload["frames"], [], frames, numbering)
         payload = {"MHR_POSE_DATA": payload | {"frames": entries}}
-        return payload, frames.of(slice(len(entries))), notes
+        return payload, frames.select(slice(len(entries))), notes
     file_numbering = None
     if path.is_dir():
         files, file_numbering = _openpose_files(path)
@@ -265,7 +265,7 @@ def _read_payload(
             numbering = replace(numbering, numbers=file_numbering.numbers)
     numbering = numbering.declared(file_frames)
     entries, notes = _entries_of_frames(entries, {"people": []}, frames, numbering)
-    return {"POSE_KEYPOINT": entries}, frames.of(slice(len(entries))), notes
+    return {"POSE_KEYPOINT": entries}, frames.select(slice(len(entries))), notes
 
 
 def _numbering(name: str, frame_numbers: Sequence[Any]) -> Numbering:

@@ -78,9 +78,10 @@ def test_clips_are_in_step_within_half_a_frame():
     assert Frames.of_count(3).in_step(CLIP_FRAMES)
     assert CLIP_FRAMES.select(slice(1)).in_step(later_frames.select(slice(2, None)))
     assert CLIP_FRAMES.times_of(torch.tensor([2.0, 10.0])).tolist() == pytest.approx([0.1, 0.5])
-    assert (CLIP_FRAMES.slack("index"), CLIP_FRAMES.slack("seconds")) == pytest.approx(
-        (1e-9, 0.025)
-    )
+    assert (
+        CLIP_FRAMES.end_tolerance("index"),
+        CLIP_FRAMES.end_tolerance("seconds"),
+    ) == pytest.approx((1e-9, 0.025))
 
 
 def test_videos_are_told_apart_by_file_size(tmp_path):
