@@ -65,8 +65,10 @@ def kernel_usage(cubin: bytes) -> tuple[int, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [cuobjdump_path, "-res-usage", file.name]
-        resource_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        command_words = [cuobjdump_path, "-res-usage", file.name]
+        resource_text = subprocess.run(
+            command_words, capture_output=True, text=True, check=True
+        ).stdout
     registers, stack_bytes = re.findall(r"REG:(\d+) STACK:(\d+)", resource_text)[0]
     return int(registers), int(stack_bytes)
 

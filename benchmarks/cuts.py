@@ -82,9 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
     for seed in range(args.first_seed, args.first_seed + args.rooms):
         rng = np.random.default_rng(seed)
         take_options = TAKE_OPTIONS[seed % len(TAKE_OPTIONS)]
-        take = make_take(replace(TAKE_SPEC, seed=seed, exo_views=2, **take_options))
-        first_view, second_view = (view.exo_rgb for view in take.views)
-        camera_words = "moving" if take.spec.exo_moves else "standing"
+        drawn_take = make_take(replace(TAKE_SPEC, seed=seed, exo_views=2, **take_options))
+        first_view, second_view = (view.exo_rgb for view in drawn_take.views)
+        camera_words = "moving" if drawn_take.spec.exo_moves else "standing"
         for shot_frames in (first_view, second_view):
             count(f"one shot, {camera_words} camera", shot_frames)
             middle_offset = rng.uniform(-MOST_MIDDLE_OFFSET, MOST_MIDDLE_OFFSET, 2)
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
                     [zoom_in(frame, zoom, offset) for frame in shot_frames[CUT_FRAME:]]
                 )
                 count(f"punch-in{name}", torch.cat((shot_frames[:CUT_FRAME], enlarged_frames)))
-            if not take.spec.exo_moves:
+            if not drawn_take.spec.exo_moves:
                 zoom_frames, zoom = rng.integers(*ZOOM_FRAME_RANGE), rng.uniform(*ZOOM_RANGE)
                 zoom_share = np.clip(np.arange(len(shot_frames)) / zoom_frames, 0, 1)
                 zoomed_frames = [

@@ -146,8 +146,8 @@ def measure_preset(
 
 def measure_seed(spec: SyntheticSpec, frame_step: int) -> dict:
     """Measure all presets on one synthetic take, with exact depth and with simulated depth errors."""
-    take = make_take(spec)
-    exact_depth = take.depth_video()
+    drawn_take = make_take(spec)
+    exact_depth = drawn_take.depth_video()
     depth_cases = {
         "exact": exact_depth,
         "errors": add_depth_errors(exact_depth, DepthErrors(), 1000 + spec.seed),
@@ -156,7 +156,7 @@ def measure_seed(spec: SyntheticSpec, frame_step: int) -> dict:
         "seed": spec.seed,
         **{
             case_name: {
-                name: measure_preset(take, depth, options, frame_step)
+                name: measure_preset(drawn_take, depth, options, frame_step)
                 for name, options in PRIOR_PRESETS.items()
             }
             for case_name, depth in depth_cases.items()

@@ -90,18 +90,22 @@ def draw_clip(group: str, seed: int) -> Clip:
         posture=posture,
         exo_place=str(rng.choice(EXO_PLACES)),
     )
-    layout = draw_layout(take_spec)
-    exo_path = turn_exo(rng, layout.scene.exos[0])
-    take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo_path,))), take_spec)
+    scene_layout = draw_layout(take_spec)
+    exo_path = turn_exo(rng, scene_layout.scene.exos[0])
+    take = render_layout(
+        replace(scene_layout, scene=replace(scene_layout.scene, exos=(exo_path,))), take_spec
+    )
     points = take.exo.camera.depth_rays() * take.exo_depth_m[0, ..., None]
     points = transform(invert(take.exo.w2c[0]).float(), points)
-    depth = take.depth_video()
+    depth_video = take.depth_video()
     if depth_kind in DEPTH_BENDS:
-        depth = add_depth_errors(depth, DepthErrors(bend=DEPTH_BENDS[depth_kind]), seed=seed)
+        depth_video = add_depth_errors(
+            depth_video, DepthErrors(bend=DEPTH_BENDS[depth_kind]), seed=seed
+        )
     return Clip(
         exo=take.exo,
         ego=roll_ego(rng, take.ego.upright),
-        depths=[] if depth_kind == "none" else [depth],
+        depths=[] if depth_kind == "none" else [depth_video],
         up=torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64),
         sees_floor=float((points[..., 2].abs() < MOST_FLOOR_DISTANCE_M).double().mean())
         > LEAST_FLOOR_SHARE,

@@ -46,7 +46,7 @@ def file_state(path: Path | None) -> int | str:
 
 @lru_cache(maxsize=64)  # all clips of a take ask for the same files
 def _digest_of_files(files: tuple[tuple[Path, int], ...]) -> str:
-    digest = hashlib.sha256()
+    sha256_digest = hashlib.sha256()
     for file, _ in files:
-        digest.update(file.name.encode("utf-8", "surrogatepass") + file_ends(file))
-    return digest.hexdigest()
+        sha256_digest.update(file.name.encode("utf-8", "surrogatepass") + file_ends(file))
+    return sha256_digest.hexdigest()

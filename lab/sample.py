@@ -53,10 +53,10 @@ def samples() -> Mapping[str, Sample]:
 
 def write_keypoints(spec: SyntheticSpec, file: Path) -> None:
     """Write the detected body points of a take's wearer to a file."""
-    layout = draw_layout(spec)
-    camera = layout.scene.exo.camera
+    scene_layout = draw_layout(spec)
+    camera = scene_layout.scene.exo.camera
     detected_people = detect_person(
-        project_person(layout), camera, spec.fps, np.random.default_rng(0)
+        project_person(scene_layout), camera, spec.fps, np.random.default_rng(0)
     )
     write_json(file, openpose_content(detected_people, camera.stored_size))
 

@@ -346,8 +346,10 @@ def intact_examples(folder: Path) -> dict[str, list[dict[str, bytes]]]:
 
 def read_videos(folder: Path) -> None:
     for file in folder.iterdir():
-        info = probe_video(file)
-        assert sum(1 for _ in decode_frames(file, info, list(range(min(8, info.frame_count)))))
+        video_info = probe_video(file)
+        assert sum(
+            1 for _ in decode_frames(file, video_info, list(range(min(8, video_info.frame_count))))
+        )
 
 
 def read_sounds(folder: Path) -> None:
@@ -418,9 +420,9 @@ def read_weights(folder: Path) -> None:
 
 
 def read_cache(folder: Path) -> None:
-    reader = CacheReader(folder)
-    for clip in reader.clips("train"):
-        reader.tensors(clip, ["exo", "ego"])
+    cache_reader = CacheReader(folder)
+    for clip in cache_reader.clips("train"):
+        cache_reader.tensors(clip, ["exo", "ego"])
     assert (folder / INDEX_FILE).is_file()
 
 

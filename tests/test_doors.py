@@ -84,17 +84,17 @@ ALL_FRAMES_ROW = (
 
 COUNT_REMARKS = ("one for each frame in use", "entry i is frame i of the video")
 NUMBER_REMARKS = (COUNT_REMARKS[1], "read by number")
-NAME_REMARKS = ("is the first frame",)
-TIME_REMARKS = ("times from the video's start", "read by time")
+FILE_NAME_REMARKS = ("is the first frame",)
+TIMESTAMP_REMARKS = ("times from the video's start", "read by time")
 
 REMARKS: Mapping[tuple, tuple[str, ...]] = {
     MEMORY_ROW: COUNT_REMARKS,
     FILE_ROW: COUNT_REMARKS,
-    NAMES_ROW: NAME_REMARKS,
+    NAMES_ROW: FILE_NAME_REMARKS,
     NUMBERS_ROW: NUMBER_REMARKS,
     HELD_POSE_ROW: NUMBER_REMARKS,
-    TIMES_ROW: TIME_REMARKS,
-    OTHER_CLOCK_ROW: TIME_REMARKS,
+    TIMES_ROW: TIMESTAMP_REMARKS,
+    OTHER_CLOCK_ROW: TIMESTAMP_REMARKS,
 }
 """Expected rows without a declaration, each with the texts of which its remark contains one."""
 

@@ -247,7 +247,7 @@ class Clip:
 
 
 @pytest.fixture(scope="module")
-def clip_of(tmp_path_factory) -> Callable[[str, str, bool], Clip]:
+def load_drawn_clip(tmp_path_factory) -> Callable[[str, str, bool], Clip]:
     pytest.importorskip("av", reason="decodes video")
 
     @cache
@@ -746,9 +746,9 @@ def _(clip: Clip) -> DepthAndPath:
 # --- What is not crossed with pictures ---------------------------------------------------------
 
 
-def check_wide_intrinsics_beside_a_narrower_video(clip_of) -> None:
+def check_wide_intrinsics_beside_a_narrower_video(load_drawn_clip) -> None:
     """Check the lens when the intrinsics belong to a wider picture than the video."""
-    clip, size = clip_of("as it is", "from 0", False), (126, 72)  # of whole 128x72
+    clip, size = load_drawn_clip("as it is", "from 0", False), (126, 72)  # of whole 128x72
     frames = replace(clip.frames, source_size=size, size=size)
     narrow_depth_file = clip.folder / "narrow.npz"
     np.savez(narrow_depth_file, depth_m=np.full((SOURCE_FRAMES, *size[::-1]), 2, np.float32))
@@ -758,9 +758,9 @@ def check_wide_intrinsics_beside_a_narrower_video(clip_of) -> None:
     assert lens.fy == pytest.approx(lens.fx)
 
 
-def check_lens_of_another_aspect_ratio(clip_of) -> None:
+def check_lens_of_another_aspect_ratio(load_drawn_clip) -> None:
     """Check that a wide lens is cropped to the square ego picture."""
-    clip = clip_of("as it is", "from 0", False)
+    clip = load_drawn_clip("as it is", "from 0", False)
     source_poses = clip.poses(of_exo=False)
     wide_poses = replace(
         source_poses, intrinsics=intrinsics_matrix(1000, 959.5, 539.5), size=(1920, 1080)
@@ -782,9 +782,9 @@ def check_lens_of_another_aspect_ratio(clip_of) -> None:
         assert lens.stored_size == (256, 256) and "1080x1080" in notes.placed
 
 
-def check_contradicting_arguments_are_refused(clip_of) -> None:
+def check_contradicting_arguments_are_refused(load_drawn_clip) -> None:
     """Check that an argument that contradicts the input file is refused."""
-    clip = clip_of("as it is", "from 0", False)
+    clip = load_drawn_clip("as it is", "from 0", False)
     other_intrinsics, meta = intrinsics_matrix(50, 48, 32), read_meta(clip.exact_meta_file())
     depth = reference_result(clip).depth
     for source, options in (
@@ -804,9 +804,11 @@ def check_contradicting_arguments_are_refused(clip_of) -> None:
         check_cameras(clip, result, ARRAY_TOLERANCE)
 
 
-def check_different_frames_are_refused(clip_of) -> None:
+def check_different_frames_are_refused(load_drawn_clip) -> None:
     """Check that depth and poses of different video frames can't be combined."""
-    late_clip, early_clip = (clip_of("as it is", name, False) for name in ("from 4", "from 0"))
+    late_clip, early_clip = (
+        load_drawn_clip("as it is", name, False) for name in ("from 4", "from 0")
+    )
     (depth, late_path), early_path, late_scene = (
         reference_result(late_clip),
         reference_result(early_clip).path,
@@ -835,9 +837,9 @@ def check_different_frames_are_refused(clip_of) -> None:
             combine(early_path)
 
 
-def check_wrong_counts_are_refused(clip_of) -> None:
+def check_wrong_counts_are_refused(load_drawn_clip) -> None:
     """Check that inputs with a wrong number of poses or masks are refused."""
-    clip = clip_of("as it is", "from 4", True)
+    clip = load_drawn_clip("as it is", "from 4", True)
     with refuses("got 7 "):
         stages.path(clip.take.ego.w2c.numpy()[:7], frames=clip.frames, camera=clip.ego)
     with refuses("got 7 "):
@@ -850,9 +852,9 @@ def check_wrong_counts_are_refused(clip_of) -> None:
         stages.path(clip.exact_meta_file(), exo_w2c=clip.exo_pose)
 
 
-def check_path_of_unknown_world(clip_of) -> None:
+def check_path_of_unknown_world(load_drawn_clip) -> None:
     """Check which results a pose file gives if its world coordinates are unknown."""
-    clip = clip_of("as it is", "from 0", True)
+    clip = load_drawn_clip("as it is", "from 0", True)
     hands, depth = clip.take.hands.select(torch.tensor(clip.indices)), reference_result(clip).depth
     black_frames = torch.zeros(CLIP_FRAMES, 64, 64, 3, dtype=torch.uint8)
     for form in FORMS.keys() - {*FORMS_WITH_BOTH_CAMERAS}:
@@ -878,9 +880,9 @@ def check_path_of_unknown_world(clip_of) -> None:
                 compute()
 
 
-def draw_two_views(clip_of) -> tuple[Clip, Clip]:
+def draw_two_views(load_drawn_clip) -> tuple[Clip, Clip]:
     """Draw a take that two exo cameras film."""
-    first_view, clips = clip_of("as it is", "from 4", False), []
+    first_view, clips = load_drawn_clip("as it is", "from 4", False), []
     for view_index, take in enumerate(drawn_take((96, 64), False, view_count=2).views):
         folder = first_view.folder / f"view {view_index}"
         folder.mkdir(exist_ok=True)
@@ -907,9 +909,9 @@ def stage_remarks(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Mapp
     }
 
 
-def check_path_of_the_other_exo_camera(clip_of) -> None:
+def check_path_of_the_other_exo_camera(load_drawn_clip) -> None:
     """Check the results and the remark if the poses come from another exo camera's file."""
-    both_views = draw_two_views(clip_of)
+    both_views = draw_two_views(load_drawn_clip)
     for path_view, clip in (both_views, both_views[::-1]):
         depth, scene = reference_result(clip).depth, reference_scene(clip)
         assert not any(
@@ -947,9 +949,9 @@ def check_path_of_the_other_exo_camera(clip_of) -> None:
             assert all("two cameras" in str(warning) for warning in warnings)
 
 
-def check_worlds_that_contradict_are_remarked(clip_of) -> None:
+def check_worlds_that_contradict_are_remarked(load_drawn_clip) -> None:
     """Check that depth and poses in contradicting world coordinates cause a remark."""
-    clip, world_from_other_world = clip_of("as it is", "from 4", True), np.eye(4)
+    clip, world_from_other_world = load_drawn_clip("as it is", "from 4", True), np.eye(4)
     world_from_other_world[:3, :3] = [[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]]
     world_from_other_world[:3, 3] = 0.3, 0.1, -0.2
     depth, _ = stages.align(
@@ -970,7 +972,7 @@ def check_worlds_that_contradict_are_remarked(clip_of) -> None:
         )
 
 
-def check_distorted_lenses(clip_of) -> None:
+def check_distorted_lenses(load_drawn_clip) -> None:
     """Check that distorted lenses are cropped and resized together with the picture."""
     lenses = (
         {"lens": "opencv", "distortion": (-0.1, 0.02, 0.001, -0.002)},
@@ -978,7 +980,7 @@ def check_distorted_lenses(clip_of) -> None:
         {"lens": "pinhole"},
     )
     for picture_name in PICTURES:
-        clip = clip_of(picture_name, "from 4", False)
+        clip = load_drawn_clip(picture_name, "from 4", False)
         (width, height), used_picture, scale_factor = (
             clip.picture.source,
             clip.picture,
@@ -1012,9 +1014,9 @@ def check_distorted_lenses(clip_of) -> None:
                 )
 
 
-def check_poses_at_twice_the_frame_rate(clip_of) -> None:
+def check_poses_at_twice_the_frame_rate(load_drawn_clip) -> None:
     """Check that poses at twice the video's frame rate are assigned by their times."""
-    clip = clip_of("as it is", "from 4", False)
+    clip = load_drawn_clip("as it is", "from 4", False)
     source_poses = clip.poses(of_exo=False)
     middle_w2c = (source_poses.w2c[:-1] + source_poses.w2c[1:]) / 2
     u, _, vh = np.linalg.svd(middle_w2c[:, :, :3])
@@ -1039,9 +1041,9 @@ def check_poses_at_twice_the_frame_rate(clip_of) -> None:
                 stages.path(pose_file, frames=clip.frames, scene=reference_scene(clip))
 
 
-def check_keyframes_without_a_lens_are_upright(clip_of) -> None:
+def check_keyframes_without_a_lens_are_upright(load_drawn_clip) -> None:
     """Check that keyframes without a lens are read as an upright view."""
-    clip = clip_of("as it is", "from 4", False)
+    clip = load_drawn_clip("as it is", "from 4", False)
     upright_w2c = clip.take.ego.camera.upright_poses(clip.ego_w2c)
     frame_poses = zip(clip.indices, upright_w2c.tolist(), strict=True)
     keyframe_json = {"keyframes": [{"frame": index, "w2c": w2c} for index, w2c in frame_poses]}
@@ -1058,9 +1060,9 @@ def check_keyframes_without_a_lens_are_upright(clip_of) -> None:
     assert "turned by 90 degrees" in notes.placed
 
 
-def check_viewer_angle_of_a_pinhole(clip_of) -> None:
+def check_viewer_angle_of_a_pinhole(load_drawn_clip) -> None:
     """Check that the viewer opens with the pinhole camera's angle of view."""
-    clip = clip_of("as it is", "from 0", False)
+    clip = load_drawn_clip("as it is", "from 0", False)
     path, _ = stages.path(
         clip.take.ego.camera.upright_poses(clip.ego_w2c).numpy(),
         frames=clip.frames,
@@ -1076,11 +1078,11 @@ def check_viewer_angle_of_a_pinhole(clip_of) -> None:
     )
 
 
-def check_prepared_clips(clip_of) -> None:
+def check_prepared_clips(load_drawn_clip) -> None:
     """Check the cameras that prepared clips store."""
     for exo_moves, step, (width, height) in ((True, 1, (64, 64)), (False, 2, (48, 32))):
         picture_name = "square" if width == height else "half"
-        clip = clip_of(picture_name, "from 4" if step == 1 else "every second", exo_moves)
+        clip = load_drawn_clip(picture_name, "from 4" if step == 1 else "every second", exo_moves)
         takes_folder = clip.folder / f"takes {exo_moves}"
         write_take(drawn_take((96, 64), exo_moves), takes_folder / "a", quality=1)
         prepare_options = PrepareOptions(
@@ -1111,9 +1113,9 @@ def check_prepared_clips(clip_of) -> None:
         check_cameras(clip, DepthAndPath(*cut_depth_and_path), FILE_TOLERANCE)
 
 
-def check_headpose_file(clip_of) -> None:
+def check_headpose_file(load_drawn_clip) -> None:
     """Check that a head pose file also gives the exo camera of a cropped picture."""
-    clip = clip_of("square", "from 4", False)
+    clip = load_drawn_clip("square", "from 4", False)
     folder = clip.folder / "with head"
     write_take(clip.take, folder)
     write_keypoints(clip.take.spec, folder / "points.json")
@@ -1150,16 +1152,16 @@ CHECKS_WITHOUT_PICTURES = (
 
 
 @pytest.mark.parametrize("check", CHECKS_WITHOUT_PICTURES, ids=lambda check: check.__name__)
-def test_single_input_case(check, clip_of):
-    check(clip_of)
+def test_single_input_case(check, load_drawn_clip):
+    check(load_drawn_clip)
 
 
 @pytest.mark.parametrize("picture_name", PICTURES)
 @pytest.mark.parametrize("input_form", INPUT_FORMS)
-def test_input_form_gives_the_drawn_camera(input_form, picture_name, clip_of):
+def test_input_form_gives_the_drawn_camera(input_form, picture_name, load_drawn_clip):
     function, pose_tolerance, compares_later_results = INPUT_FORMS[input_form]
     for number, frames_name in enumerate(FRAME_INDICES):
-        clip = clip_of(
+        clip = load_drawn_clip(
             picture_name, frames_name, exo_moves=(number + [*PICTURES].index(picture_name)) % 2 == 0
         )
         result = function(clip)

@@ -200,9 +200,17 @@ def tests_row(device: torch.device) -> Row:
     title = "tests on the card"
     if device.type == "cpu" or find_spec("pytest") is None:
         return Row(what=title, measured="not run: takes a card and pytest")
-    command = ["pytest", "-q", "--device", device.type, "-p", "no:cacheprovider", GPU_TEST_FOLDER]
+    command_words = [
+        "pytest",
+        "-q",
+        "--device",
+        device.type,
+        "-p",
+        "no:cacheprovider",
+        GPU_TEST_FOLDER,
+    ]
     pytest_run = subprocess.run(
-        [sys.executable, "-m", *command],
+        [sys.executable, "-m", *command_words],
         cwd=PACK_FOLDER,
         capture_output=True,
         text=True,

@@ -159,9 +159,9 @@ def _check_episode(episode: StatedEpisode, progress: Progress) -> EpisodeResult:
 
 def _load_take(folder: Path, episode: StatedEpisode, progress: Progress) -> Take:
     """Load evenly spaced frames of a take, as many as its scene needs."""
-    info = probe_video(folder / "exo.mp4")
-    count = episode.frames or info.frame_count
-    fps = 0.0 if count <= MOST_RENDERED_FRAMES else info.fps * MOST_RENDERED_FRAMES / count
+    video_info = probe_video(folder / "exo.mp4")
+    count = episode.frames or video_info.frame_count
+    fps = 0.0 if count <= MOST_RENDERED_FRAMES else video_info.fps * MOST_RENDERED_FRAMES / count
     return load_take(
         folder,
         frame_count=None,

@@ -51,7 +51,7 @@ def _lens_covariance(
 ) -> np.ndarray:  # [6, 6] of a small turn about the camera's axes, and of its shift
     """Fit a camera's pose and lens to the pixels of known points, and return the pose's covariance."""
     pose = structure.w2c[name]
-    points = structure.points[structure.point_indices[name]]
+    structure_points = structure.points[structure.point_indices[name]]
     measured_pixels = structure.pixels[name] - 0.5
     distortion_count = len(lens.distortion) if free_parameters == "lens" else 0
     if lens.lens == "opencv":
@@ -70,11 +70,13 @@ def _lens_covariance(
             fy=lens.fy * focal_factor,
             distortion=tuple(map(float, distortion)),
         )
-        return camera.project(torch.from_numpy(points @ rotation.T + shifted_translation))[
-            0
-        ].numpy()
+        return camera.project(
+            torch.from_numpy(structure_points @ rotation.T + shifted_translation)
+        )[0].numpy()
 
-    point_distance = float(np.median(np.linalg.norm(points @ pose[:, :3].T + pose[:, 3], axis=1)))
+    point_distance = float(
+        np.median(np.linalg.norm(structure_points @ pose[:, :3].T + pose[:, 3], axis=1))
+    )
     difference_steps = np.array(
         [1e-5] * 3 + [1e-5 * point_distance] * 3 + [1e-5] * lens_parameter_count
     )

@@ -43,8 +43,8 @@ class ListedClip:
     """Clip that is listed in a file: its take, exo camera, frames and split."""
 
     take: str
-    first: int
-    last: int
+    first_frame: int
+    last_frame: int
     camera: str = ""  # "": the one that the dataset's annotators chose
     split: Split | None = None
     caption: str = ""
@@ -54,7 +54,7 @@ class ListedClip:
     @property
     def name(self) -> str:
         """Name of the clip in the form that the authors' lists use."""
-        return f"{self.take}_{self.first}_{self.last}"
+        return f"{self.take}_{self.first_frame}_{self.last_frame}"
 
 
 def read_clip_lists(
@@ -75,7 +75,7 @@ def read_clip_lists(
             if isinstance(clip, str):
                 skipped.append((f"{file.name}, {row_number}", clip))
                 continue
-            key = clip.take, clip.camera, clip.first, clip.last
+            key = clip.take, clip.camera, clip.first_frame, clip.last_frame
             if key in clips:
                 differing_names = differing_keys(clips[key].entry or {}, clip.entry or {})
                 difference_text = (
@@ -137,8 +137,8 @@ def _clip_of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
         return f"{poses} ego poses for {frames} frames"
     return ListedClip(
         take=name_match[1],
-        first=int(name_match[2]),
-        last=int(name_match[3]),
+        first_frame=int(name_match[2]),
+        last_frame=int(name_match[3]),
         camera=str(entry.get("best_camera") or ""),
         split=split,
         caption=str(entry.get("prompt") or ""),
@@ -187,8 +187,8 @@ def _clip_of_row(cells: Mapping[str, Any]) -> ListedClip | str:
         return f"split {split_name!r}, none of {', '.join(SPLITS)}"
     return ListedClip(
         take=take,
-        first=first_frame,
-        last=last_frame,
+        first_frame=first_frame,
+        last_frame=last_frame,
         camera=str(cells.get("camera") or "").strip(),
         split=SPLITS[split_name.lower()] if split_name else None,
         caption=str(cells.get("caption") or ""),

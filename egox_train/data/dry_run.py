@@ -1,4 +1,4 @@
-"""Predict the clips, disk space and time of a ``prepare`` run, for ``prepare --dry-run``."""
+"""Predict the number of clips, disk space and time of a ``prepare`` run."""
 
 import tempfile
 import time

@@ -292,17 +292,22 @@ def _exo_views(
                     expected="the middle of an image",
                     fix="leave the camera out",
                 )
-            camera, frames = replace(pinhole_camera, width=width, height=height), None
+            camera, valid_frames = replace(pinhole_camera, width=width, height=height), None
             calibration = calibrations.get(name)
             if calibration is not None:
-                camera, frames = calibration.camera, calibration.frames
+                camera, valid_frames = calibration.camera, calibration.valid_frames
             elif exo_lens != "as given":
                 with intact(f"distortion of {take}/{name}", NO_NUMBERS, expected="numbers"):
                     distortion = tuple(
                         float(coefficient) for coefficient in entry.get("distortion_coeffs") or ()
                     )
                 camera = raw_gopro(intrinsics_rows, distortion)
-            yield ExoView(name=name, video=video, exo=CameraPath.of_exo(camera, w2c), frames=frames)
+            yield ExoView(
+                name=name,
+                video=video,
+                exo=CameraPath.of_exo(camera, w2c),
+                valid_frames=valid_frames,
+            )
         except EgoXInputError as error:
             notes.append(f"{name}: {error}")
 

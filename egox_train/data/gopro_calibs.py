@@ -30,7 +30,7 @@ class GoProCalibration:
     """Lens of one exo camera, and the frames of its video for which it is valid."""
 
     camera: CameraModel
-    frames: tuple[int, int] | None  # first and last; None: all
+    valid_frames: tuple[int, int] | None  # first and last; None: all
 
 
 def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibration]:
@@ -101,12 +101,12 @@ def _parse_calibration(row: dict[str, str]) -> GoProCalibration:
         int(row.get(key) or -1) for key in ("start_frame_idx", "end_frame_idx")
     )
     if first_frame < 0 and last_frame < 0:
-        return GoProCalibration(camera=camera, frames=None)
+        return GoProCalibration(camera=camera, valid_frames=None)
     if not 0 <= first_frame <= last_frame:
         raise ValueError(f"frames {first_frame} to {last_frame}")
-    return GoProCalibration(camera=camera, frames=(first_frame, last_frame))
+    return GoProCalibration(camera=camera, valid_frames=(first_frame, last_frame))
 
 
 def _length(calibration: GoProCalibration) -> float:
-    frames = calibration.frames
+    frames = calibration.valid_frames
     return float("inf") if frames is None else frames[1] - frames[0] + 1

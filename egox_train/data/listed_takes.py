@@ -57,8 +57,8 @@ def find_listed_takes(
         )
     clips_by_take: dict[str, list[ListedClip]] = {}
     for clip in clips:
-        if clip.last - clip.first + 1 != frames:
-            listed_frame_count = clip.last - clip.first + 1
+        if clip.last_frame - clip.first_frame + 1 != frames:
+            listed_frame_count = clip.last_frame - clip.first_frame + 1
             skipped.append(
                 (
                     clip.name,
@@ -88,9 +88,9 @@ def find_listed_takes(
                 skipped.append(
                     (clip.name, f"exo camera {camera!r} can't be used: {missing_reason}")
                 )
-            elif clip.first not in starts_by_camera.setdefault(camera, []):
-                starts_by_camera[camera].append(clip.first)
-                clips_by_name[f"{take.name}__{camera}__{clip.first:06d}"] = clip
+            elif clip.first_frame not in starts_by_camera.setdefault(camera, []):
+                starts_by_camera[camera].append(clip.first_frame)
+                clips_by_name[f"{take.name}__{camera}__{clip.first_frame:06d}"] = clip
         listed_views = tuple(
             _with_starts(exo_view, starts_by_camera)
             for exo_view in take.exos
@@ -130,7 +130,7 @@ def _cameras_of(clip: ListedClip) -> dict[str, Any]:
     """Collect the poses and camera matrices of a list's entry, by name."""
     entry = clip.entry or {}
     poses = {
-        f"ego pose of frame {clip.first + frame}": pose
+        f"ego pose of frame {clip.first_frame + frame}": pose
         for frame, pose in enumerate(entry.get("ego_extrinsics") or ())
     }
     exo_matrices = {
@@ -205,7 +205,7 @@ def _take_of_entries(
         entry = clip.entry or {}
         rows = entry.get("ego_extrinsics")
         rows = rows if isinstance(rows, list) else []
-        poses |= {str(clip.first + frame): pose for frame, pose in enumerate(rows)}
+        poses |= {str(clip.first_frame + frame): pose for frame, pose in enumerate(rows)}
         annotation[clip.camera] = {
             key: entry.get(key) for key in ("camera_intrinsics", "camera_extrinsics")
         }

@@ -69,7 +69,7 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
             step=options.step,
         )
         skip_reason = "a pose is lost in this clip" + (
-            "" if exo_view.frames is None else ", or its exo camera isn't calibrated"
+            "" if exo_view.valid_frames is None else ", or its exo camera isn't calibrated"
         )
         end_start = min(frame_range.stop, len(take.ego.w2c)) - (options.frames - 1) * options.step
         late_reason = f"it ends after the take's {frame_range.stop} frames"
@@ -133,8 +133,8 @@ def choose_clips(
         return [
             clips[(2 * index + 1) * len(clips) // (2 * max_count)] for index in range(max_count)
         ]
-    digest = hashlib.sha256(f"{options.draw_seed}:{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    sha256_digest = hashlib.sha256(f"{options.draw_seed}:{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(sha256_digest[:7], "big"))
     return [
         clips[index]
         for index in sorted(torch.randperm(len(clips), generator=generator)[:max_count].tolist())
@@ -206,17 +206,17 @@ def _usable_views(
     usable_views = []
     for exo_view in take.exos:
         try:
-            info = probe_video(exo_view.video)
+            video_info = probe_video(exo_view.video)
         except EgoXInputError as error:
             skipped.append((f"{take.name}__{exo_view.name}", str(error)))
             continue
-        if has_other_orientation(info, options.exo_size):
+        if has_other_orientation(video_info, options.exo_size):
             text = (
-                f"{exo_view.name}: its picture of {info.width}x{info.height} is fitted whole into the "
+                f"{exo_view.name}: its picture of {video_info.width}x{video_info.height} is fitted whole into the "
                 "clip's, with black bars"
             )
             notes.append(Remark(text))
-        length_by_source = {"exo": info.frame_count, "poses": len(take.ego.w2c)}
+        length_by_source = {"exo": video_info.frame_count, "poses": len(take.ego.w2c)}
         length_by_source |= {} if ego_frames is None else {"ego": ego_frames}
         if len(set(length_by_source.values())) > 1:
             lengths_text = ", ".join(f"{k} {v}" for k, v in length_by_source.items())
@@ -227,7 +227,7 @@ def _usable_views(
             notes.append(Remark(text))
         usable_range = range(min(length_by_source.values()))
         if take.task_s is not None:
-            usable_range = _frames_of_task(info, take.task_s, len(usable_range))
+            usable_range = _frames_of_task(video_info, take.task_s, len(usable_range))
             text = (
                 f"{exo_view.name}: task from {take.task_s[0]:g} to {take.task_s[1]:g} s, frames "
                 f"{usable_range.start} to {usable_range.stop - 1} of {min(length_by_source.values())}"

@@ -27,15 +27,19 @@ class ExoView:
     depth: Path | None = None  # z depth file of this view, where the source has one
     mask: MaskFile | None = None  # what moves in its pictures, where a file says so
     # first and last frame for which lens and pose hold; None: all
-    frames: tuple[int, int] | None = None
+    valid_frames: tuple[int, int] | None = None
     clip_starts: tuple[int, ...] | None = None  # of the clips that a list names; None: all that fit
 
     def usable_frames(self, known_poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
         """Mark the frames with known ego pose and valid calibration of this exo camera."""
-        if self.frames is None:
+        if self.valid_frames is None:
             return known_poses
         frame_indices = torch.arange(len(known_poses))
-        return known_poses & (frame_indices >= self.frames[0]) & (frame_indices <= self.frames[1])
+        return (
+            known_poses
+            & (frame_indices >= self.valid_frames[0])
+            & (frame_indices <= self.valid_frames[1])
+        )
 
 
 @frozen

@@ -138,10 +138,10 @@ def _older_digest(source: _ClipSource, options: RobotOptions) -> str:
         digested_settings.append(options.min_hand_share)
     if options.file_frames != "auto":
         digested_settings.append(options.file_frames)
-    digest = hashlib.sha256(repr(tuple(digested_settings)).encode())
+    sha256_digest = hashlib.sha256(repr(tuple(digested_settings)).encode())
     for file in source.files:
-        digest.update(file_ends(file))
-    return digest.hexdigest()
+        sha256_digest.update(file_ends(file))
+    return sha256_digest.hexdigest()
 
 
 def _append_or_check(

@@ -221,15 +221,15 @@ def _from_meta(
             "docs/own_recordings.md tells how to find cameras of your own recordings",
         )
     video = folder / EXO
-    info = probe_video(video)
-    check_ego_count(meta, select_all_frames(info, video))
+    video_info = probe_video(video)
+    check_ego_count(meta, select_all_frames(video_info, video))
     meta_with_lens, lens_note = with_exo_lens(meta, exo_lens)
     # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
     # video's own.
     camera = (
         meta.exo_camera
         if meta_with_lens is meta
-        else exo_lens_of_size(meta_with_lens, (info.width, info.height))[0]
+        else exo_lens_of_size(meta_with_lens, (video_info.width, video_info.height))[0]
     )
     exo_view = replace(
         meta.exo, lens=camera, w2c=validate_w2c(meta.exo.w2c, f"camera_extrinsics of {name}")
@@ -241,7 +241,7 @@ def _from_meta(
             depth = None
     ego_path = meta.ego
     if ego_path.stands:
-        ego_path = replace(ego_path, w2c=ego_path.poses(info.frame_count))
+        ego_path = replace(ego_path, w2c=ego_path.poses(video_info.frame_count))
     truth_file = next((folder / n for n in TRUTH_NAMES if (folder / n).is_file()), None)
     k = (
         meta.ego_intrinsics
@@ -250,12 +250,12 @@ def _from_meta(
     )
     if exo_lens != "as given":
         notes += (Remark(lens_note),)
-    lens, lens_notes = ego_lens(meta, preset_camera("aria_released", info.height))
+    lens, lens_notes = ego_lens(meta, preset_camera("aria_released", video_info.height))
     if lens_notes:
         notes += (Remark(lens_notes, RemarkKind.WARNING),)
     if (folder / HEAD_KEYPOINTS).is_file() and not meta.pose_source:
         try:
-            points = read_keypoints(folder / HEAD_KEYPOINTS, select_all_frames(info, video))
+            points = read_keypoints(folder / HEAD_KEYPOINTS, select_all_frames(video_info, video))
             notes += check_pose_shift(points, ego_path, exo_view)
         except EgoXInputError as error:
             warning = f"the head's way was not compared with the ego poses: {error}"

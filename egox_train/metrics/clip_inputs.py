@@ -105,8 +105,8 @@ def read_ego(file: Path, record: ClipRecord, subject: str) -> Tensor:  # [T, H, 
         EgoXInputError: missing, corrupt, of another size, length or rate.
     """
     require_file(file, f"{subject} of clip {record.clip}")
-    info = probe_video(file)
-    actual_shape = (info.width, info.height, info.frame_count)
+    video_info = probe_video(file)
+    actual_shape = (video_info.width, video_info.height, video_info.frame_count)
     if actual_shape != (*record.ego_size, record.frames):
         raise EgoXInputError(
             f"{subject} {file.name}",
@@ -114,14 +114,14 @@ def read_ego(file: Path, record: ClipRecord, subject: str) -> Tensor:  # [T, H, 
             expected=f"{record.frames} frames of {record.ego_size[0]}x{record.ego_size[1]}",
             fix="generate this clip at its own size and length; nothing is resized or cut here",
         )
-    if abs(info.fps / record.fps - 1) > FPS_TOLERANCE:
+    if abs(video_info.fps / record.fps - 1) > FPS_TOLERANCE:
         raise EgoXInputError(
             f"{subject} {file.name}",
-            got=f"{info.fps:g} frames a second",
+            got=f"{video_info.fps:g} frames a second",
             expected=f"{record.fps:g}",
             fix="save the video at the clip's own rate: other frames would be compared",
         )
-    return _frames(file, info, record.frames)
+    return _frames(file, video_info, record.frames)
 
 
 def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float32 0...1

@@ -61,17 +61,17 @@ class DinoFeatures:
         patch_side = self.model.config.patch_size
         height, width = frames.shape[1:3]
         scale = max(1.0, SIDE_PATCHES * patch_side / min(height, width))
-        rows, columns = (max(1, round(n * scale / patch_side)) for n in (height, width))
-        pictures = imagenet_pictures(frames, (rows * patch_side, columns * patch_side)).to(
-            self.device
-        )
+        row_count, column_count = (max(1, round(n * scale / patch_side)) for n in (height, width))
+        pictures = imagenet_pictures(
+            frames, (row_count * patch_side, column_count * patch_side)
+        ).to(self.device)
         tokens = torch.stack(
             [
                 self.model(picture[None]).last_hidden_state[0, self.special_token_count :].cpu()
                 for picture in pictures
             ]
         )
-        return tokens.unflatten(1, (rows, columns))
+        return tokens.unflatten(1, (row_count, column_count))
 
 
 class CropFeatures:

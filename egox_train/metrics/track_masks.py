@@ -285,9 +285,11 @@ class Tracker:
         }
 
     def _masks(self, logits: Tensor, video: Tensor) -> np.ndarray:  # [N, H, W] bool
-        size = [list(video.shape[1:3])]
+        video_size = [list(video.shape[1:3])]
         return (
-            self.processor.post_process_masks([logits], original_sizes=size, binarize=True)[0][:, 0]
+            self.processor.post_process_masks([logits], original_sizes=video_size, binarize=True)[
+                0
+            ][:, 0]
             .cpu()
             .numpy()
         )

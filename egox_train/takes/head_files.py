@@ -78,10 +78,10 @@ def estimate_take(
         else find_mask(options.mask.parent, options.mask.stem, options.file_frames)
     )
     frames = select_all_frames(video_info, folder / EXO)
-    payload, frames, reading_notes = _read_payload(keypoints, frames, options.file_frames)
+    payload, frames, input_notes = _read_payload(keypoints, frames, options.file_frames)
     wearer_mask = None
     if mask is not None:
-        reading_notes += (check_mask(mask, frames),)
+        input_notes += (check_mask(mask, frames),)
         wearer_mask = read_mask(mask, frames, progress)
     depth_m = None
     depth_file = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
@@ -109,8 +109,8 @@ def estimate_take(
         up=options.up,
     )
     if take_meta.ego is not None and not take_meta.pose_source:
-        reading_notes += check_pose_shift(head_points, take_meta.ego, exo_path)
-    path = replace(path, report=replace(path.report, notes=(*path.report.notes, *reading_notes)))
+        input_notes += check_pose_shift(head_points, take_meta.ego, exo_path)
+    path = replace(path, report=replace(path.report, notes=(*path.report.notes, *input_notes)))
     ego_lens = take_meta.ego_lens or preset_camera("aria_released", frames.size[1])
     trajectory = path.trajectory(
         ego_lens,
@@ -147,7 +147,7 @@ def find_clicked_points(
     view: ExoView,
     heads: Tensor,  # [T, 3] metres, world
 ) -> list[dict[str, object]]:
-    """Find the 3D points under clicks in the exo video, towards which the head shall look.
+    """Find the 3D points under clicks in the exo video, at which the wearer looks.
 
     A surface within OWN_BODY_M of the wearer's head is the wearer's own: what is seen there in the
     nearest other frame counts then, where the exo camera stands still.

@@ -151,15 +151,15 @@ def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors, metadata = read_lora(source)
         lora_rank = max(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))
         return tensors, {**metadata, "egox.rank": str(lora_rank), "egox.alpha": str(lora_rank)}
-    folders = checkpoint_folders(source)
-    if not folders:
+    checkpoints = checkpoint_folders(source)
+    if not checkpoints:
         raise EgoXInputError(
             "export",
             got=f"{source.name!r}: neither a LoRA file nor a run with checkpoints",
             expected="a .safetensors file or train's output folder",
             fix="check the path",
         )
-    checkpoint_state = load_checkpoint(folders[-1])
+    checkpoint_state = load_checkpoint(checkpoints[-1])
     config = parse_config(checkpoint_state.config)
     if not config.trains_lora:
         raise EgoXInputError(

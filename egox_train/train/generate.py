@@ -242,17 +242,17 @@ def _load_models(
     options_key = repr((options, position_scale))
     if options_key not in _MODELS:
         _MODELS.clear()
-        model = load_base(options.base, DTYPES[str(options.dtype)])
+        base_model = load_base(options.base, DTYPES[str(options.dtype)])
         if options.lora is not None:
-            fuse(model, read_lora(options.lora)[0], options.strength)
-        gga_scope = install_gga(model, position_scale)
+            fuse(base_model, read_lora(options.lora)[0], options.strength)
+        gga_scope = install_gga(base_model, position_scale)
         negative_embedding = None  # [1, tokens, dim]; its encoder isn't kept
         if options.cfg != 1.0 and options.text is not None:
             negative_embedding = make_text_encoder(options.text, options.device).encode(
                 options.negative
             )[None]
         _MODELS[options_key] = (
-            model.to(options.device).eval(),
+            base_model.to(options.device).eval(),
             gga_scope,
             VaeEncoder(options.vae, options.device),
             negative_embedding,
@@ -324,11 +324,13 @@ def _write_stereo_video(
 
 def _sample_clip(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
     options = replace(job.options, device=device)
-    conditioning = merge_conditioning(options, CacheReader(job.cache))
+    conditioning_config = merge_conditioning(options, CacheReader(job.cache))
     cached_samples = CachedSamples(
-        SamplesConfig(cache=job.cache, conditioning=conditioning), options.split
+        SamplesConfig(cache=job.cache, conditioning=conditioning_config), options.split
     )
-    model, gga_scope, vae, negative_embedding = _load_models(options, conditioning.position_scale)
+    model, gga_scope, vae, negative_embedding = _load_models(
+        options, conditioning_config.position_scale
+    )
     clip_sample = cached_samples.load(TrainingItem(clip=job.clip)).to(
         options.device, DTYPES[str(options.dtype)]
     )
@@ -338,7 +340,7 @@ def _sample_clip(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
         model,
         gga_scope,
         clip_sample,
-        conditioning,
+        conditioning_config,
         steps=options.steps,
         shift=options.shift,
         seed=options.seed,

@@ -347,7 +347,7 @@ class _Run:
             )
         batch, batch_sigmas = collate(clip_samples), torch.cat(sigma_list).to(device)
         with torch.autocast(device.type, dtype=dtype, enabled=self.trainable.autocast):
-            result = flow_loss(
+            loss_result = flow_loss(
                 self.model,
                 self.scope,
                 batch.to(device, dtype),
@@ -355,7 +355,7 @@ class _Run:
                 batch_sigmas,
                 config.conditioning,
             )
-        return batch_sigmas, result
+        return batch_sigmas, loss_result
 
     def _check_finite(self, losses: Tensor, items: list, step: int) -> None:
         bad_clips = [
@@ -365,13 +365,13 @@ class _Run:
             self._raise_not_finite("loss", ", ".join(bad_clips), step)
 
     def _raise_not_finite(self, quantity: str, clips: str, step: int) -> None:
-        folders = checkpoint_folders(Path(self.config.output))
+        checkpoints = checkpoint_folders(Path(self.config.output))
         raise EgoXInputError(
             f"{quantity} at step {step + 1}",
             got=f"NaN or infinity from clip {clips}",
             expected="finite numbers",
             fix="look at that clip, or lower the learning rate; the last good checkpoint "
-            f"is {folders[-1].name if folders else 'none'}",
+            f"is {checkpoints[-1].name if checkpoints else 'none'}",
         )
 
     def _validates_at(self, step: int) -> bool:

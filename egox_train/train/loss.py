@@ -24,7 +24,7 @@ def shift_noise_levels(noise_level: Tensor, shift: float) -> Tensor:  # [...] in
 
 
 def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
-    """Compute all noise levels of the scheduler.
+    """Compute the noise levels of all steps of the noise scheduler.
 
     With shift 1 and 1,000 levels they are 1.000, 0.999, ... 0.001, the trainer's table
     (quirks 31).

@@ -81,28 +81,28 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     storage_dtype = DTYPES.get(memory_settings.base_dtype, torch.bfloat16)
     base_path = Path(config.base)
     check_run_files(base_path, config.init_lora)
-    model = load_base(base_path, storage_dtype)
+    base_model = load_base(base_path, storage_dtype)
     base_hash = weights_hash(subfolder(base_path, "transformer"), "base model")
     if trains_lora:
-        model.requires_grad_(False)
-        store_base(model, memory_settings.base_dtype)
-        parameters = add_lora(model, config.lora, config.seed)
+        base_model.requires_grad_(False)
+        store_base(base_model, memory_settings.base_dtype)
+        parameters = add_lora(base_model, config.lora, config.seed)
         if config.init_lora is not None:
-            start_from_lora(model, config.init_lora, config.lora, base_hash)
+            start_from_lora(base_model, config.init_lora, config.lora, base_hash)
     else:
-        model.requires_grad_(True)
-        parameters = list(model.parameters())
-    gga_scope = install_gga(model, config.conditioning.position_scale)
+        base_model.requires_grad_(True)
+        parameters = list(base_model.parameters())
+    gga_scope = install_gga(base_model, config.conditioning.position_scale)
     if memory_settings.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+        base_model.enable_gradient_checkpointing()
     if memory_settings.checkpoint_offload:
-        offload_checkpoints(model)
+        offload_checkpoints(base_model)
     if memory_settings.block_offload:
-        offload_blocks(model, device)
+        offload_blocks(base_model, device)
     if memory_settings.compile:
-        compile_blocks(model, device)
+        compile_blocks(base_model, device)
     return TrainableModel(
-        model=model,
+        model=base_model,
         parameters=parameters,
         scope=gga_scope,
         base_hash=base_hash,

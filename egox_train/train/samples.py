@@ -265,8 +265,8 @@ class CachedSamples:
 
 def sample_generator(seed: int, number: int, purpose: str) -> torch.Generator:
     """Create a random generator for one sample."""
-    digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    sha256_digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(sha256_digest[:7], "big"))
 
 
 def draw_noise(

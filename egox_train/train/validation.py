@@ -68,7 +68,7 @@ def clip_loss(
             not conditioning.exo_clean,
         )
         with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
-            result = flow_loss(
+            loss_result = flow_loss(
                 model,
                 scope,
                 device_sample,
@@ -76,8 +76,8 @@ def clip_loss(
                 torch.tensor([noise_level], device=device),
                 conditioning,
             )
-        level_losses.append(float(result.loss))
-        zero_losses.append(float(result.target.square().mean()))
+        level_losses.append(float(loss_result.loss))
+        zero_losses.append(float(loss_result.target.square().mean()))
     return sum(level_losses) / len(level_losses), sum(zero_losses) / len(zero_losses)
 
 

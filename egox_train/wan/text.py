@@ -40,13 +40,13 @@ def read_embedding(file: Path) -> Tensor:  # [tokens, text_dim]
     Raises:
         EgoXInputError: several tensors, or one of another shape.
     """
-    tensors = load_file(file)
-    embedding = next(iter(tensors.values()), torch.zeros(0))
+    loaded_tensors = load_file(file)
+    embedding = next(iter(loaded_tensors.values()), torch.zeros(0))
     embedding = embedding[0] if embedding.ndim == 3 else embedding
-    if len(tensors) != 1 or embedding.ndim != 2:
+    if len(loaded_tensors) != 1 or embedding.ndim != 2:
         raise EgoXInputError(
             f"text embedding {file.name}",
-            got=f"{len(tensors)} tensors of {tuple(embedding.shape)}",
+            got=f"{len(loaded_tensors)} tensors of {tuple(embedding.shape)}",
             expected="one tensor [tokens, text_dim]",
             fix="save the embedding alone",
         )
@@ -145,13 +145,13 @@ def _umt5_file(path: Path, dtype: torch.dtype):
     check_weights(path, "text encoder")
     with needs_package("sentencepiece", file_words, expected="the train extra"):
         import sentencepiece
-    weights = load_file(path)
+    loaded_weights = load_file(path)
     sentencepiece_processor = sentencepiece.SentencePieceProcessor(
-        model_proto=bytes(weights.pop("spiece_model").numpy().tobytes())
+        model_proto=bytes(loaded_weights.pop("spiece_model").numpy().tobytes())
     )
-    weights = apply_scales(weights, dtype, file_words)
-    model = transformers.UMT5EncoderModel(transformers.UMT5Config(**_umt5_shape(weights)))
-    encoder_weights = {k: v.to(dtype) for k, v in weights.items() if k in model.state_dict()}
+    loaded_weights = apply_scales(loaded_weights, dtype, file_words)
+    model = transformers.UMT5EncoderModel(transformers.UMT5Config(**_umt5_shape(loaded_weights)))
+    encoder_weights = {k: v.to(dtype) for k, v in loaded_weights.items() if k in model.state_dict()}
     missing_names = model.to(dtype).load_state_dict(encoder_weights, strict=False).missing_keys
     missing_names = [k for k in missing_names if k != "encoder.embed_tokens.weight"]
     if missing_names:

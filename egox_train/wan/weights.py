@@ -34,7 +34,7 @@ def weights_hash(path: Path, subject: str = "weights") -> str:
             expected="weights",
             fix="give a diffusers folder or a single file",
         )
-    digest = hashlib.sha256()
+    sha256_digest = hashlib.sha256()
     for file in files:
         header = read_header(file, subject)
         with file.open("rb") as file_stream:
@@ -43,13 +43,13 @@ def weights_hash(path: Path, subject: str = "weights") -> str:
                 if name == "__metadata__":
                     continue
                 tensor_entry = header[name]
-                digest.update(
+                sha256_digest.update(
                     json.dumps([name, tensor_entry["dtype"], tensor_entry["shape"]]).encode()
                 )
                 first_byte, last_byte = tensor_entry["data_offsets"]
                 file_stream.seek(8 + header_length + first_byte)
-                digest.update(file_stream.read(min(SAMPLE_BYTES, last_byte - first_byte)))
-    return digest.hexdigest()[:16]
+                sha256_digest.update(file_stream.read(min(SAMPLE_BYTES, last_byte - first_byte)))
+    return sha256_digest.hexdigest()[:16]
 
 
 def subfolder(path: Path, name: str) -> Path:

@@ -26,8 +26,8 @@ DEFAULT_MOUNT = (-0.055, 0.105, 0.02)
 
 # Drawn persons have the skull of the medium headform of ISO/TS 16976-2 (length 197, breadth 153
 # mm).
-SKULL_RADIUS, SKULL_HALF = 0.0765, 0.022
-SKULL_AT = (0.0, -0.012, 0.032)
+SKULL_RADIUS, SKULL_HALF_LENGTH = 0.0765, 0.022
+SKULL_POSITION = (0.0, -0.012, 0.032)
 MOUNT_FROM_EYES = (-0.056, 0.013, 0.0075)
 MOUNT_PITCH_DEG = -7.5
 SIZE_SPAN, LENGTH_SPAN = 0.08, 0.05  # shares by which persons differ, each way
@@ -113,7 +113,7 @@ def drawn_head_parts(
     """Build the solids of a person's head and neck."""
     s, position_on_head = form.size, partial(head_point, pose)
     dark_colour: Colour = (0.12, 0.12, 0.14)
-    x, y, z = (s * value for value in SKULL_AT)
+    x, y, z = (s * value for value in SKULL_POSITION)
     nose_point, ear_point = form.marks["nose"], form.marks["right_ear"]
     eye_point = form.marks["right_eye"]
     glasses_y = eye_point[1] + 0.012
@@ -121,8 +121,8 @@ def drawn_head_parts(
         capsule(
             "head",
             s * SKULL_RADIUS,
-            position_on_head(x, y - s * SKULL_HALF, z),
-            position_on_head(x, y + s * SKULL_HALF, z),
+            position_on_head(x, y - s * SKULL_HALF_LENGTH, z),
+            position_on_head(x, y + s * SKULL_HALF_LENGTH, z),
             skin,
             "skin",
             "head",
@@ -139,8 +139,8 @@ def drawn_head_parts(
         capsule(
             "hair",
             1.06 * s * SKULL_RADIUS,
-            position_on_head(x, y - 1.6 * s * SKULL_HALF, z + 0.012 * s),
-            position_on_head(x, y - 0.2 * s * SKULL_HALF, z + 0.016 * s),
+            position_on_head(x, y - 1.6 * s * SKULL_HALF_LENGTH, z + 0.012 * s),
+            position_on_head(x, y - 0.2 * s * SKULL_HALF_LENGTH, z + 0.016 * s),
             hair,
             "fabric",
             "head",

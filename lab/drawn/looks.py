@@ -5,7 +5,7 @@ import numpy as np
 from egox_core.frozen import frozen
 
 from .palettes import THINGS
-from .parts import Look, Part
+from .parts import LookName, Part
 from .textures import Material, draw_waves
 
 DETAIL_PX = (
@@ -29,7 +29,7 @@ class LookSettings:
     grain: bool = False
 
 
-LOOKS: dict[Look, LookSettings] = {
+LOOKS: dict[LookName, LookSettings] = {
     "wall": LookSettings(detail=0.06, coarse=0.03, tint=0.12, pattern=0.3),
     "floor": LookSettings(detail=0.08, coarse=0.03, tint=0.15, pattern=0.7),
     "wood": LookSettings(detail=0.08, coarse=0.03, tint=0.15, pattern=0.0, grain=True),

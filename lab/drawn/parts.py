@@ -11,7 +11,7 @@ from egox_core.frozen import frozen
 from .palettes import Colour
 from .solids import Group, Kind
 
-Look = Literal["wall", "floor", "wood", "fabric", "print", "paint", "skin", "window"]
+LookName = Literal["wall", "floor", "wood", "fabric", "print", "paint", "skin", "window"]
 
 
 @frozen
@@ -23,7 +23,7 @@ class Part:
     size: tuple[float, float, float]
     group: Group
     colour: Colour
-    look: Look
+    look: LookName
     pose: np.ndarray  # [3, 4] room_from_solid, or [T, 3, 4] where it moves
 
 
@@ -43,7 +43,7 @@ def box(
     size: Iterable[float],
     centre: Iterable[float],
     colour: Colour,
-    look: Look,
+    look: LookName,
     group: Group = "furniture",
     angle: float = 0.0,
 ) -> Part:
@@ -66,7 +66,7 @@ def pillar(
     height: float,
     foot: Iterable[float],
     colour: Colour,
-    look: Look,
+    look: LookName,
     group: Group = "furniture",
 ) -> Part:
     """Build an upright cylinder that stands on ``foot``."""
@@ -87,7 +87,7 @@ def ball(
     radius: float,
     centre: Iterable[float],
     colour: Colour,
-    look: Look,
+    look: LookName,
     group: Group = "furniture",
 ) -> Part:
     """Build a sphere around ``centre``."""
@@ -108,7 +108,7 @@ def capsule(
     begin: np.ndarray,  # [T, 3], or [3] where it stands
     end: np.ndarray,  # [T, 3] or [3], always as far from ``begin``
     colour: Colour,
-    look: Look,
+    look: LookName,
     group: Group,
 ) -> Part:
     """Build a capsule between two points."""

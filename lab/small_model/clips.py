@@ -53,9 +53,9 @@ def draw_clip(
     device: str = "cpu",
 ) -> tuple[DemoClip, SyntheticTake]:
     """Draw the clip that belongs to a seed, and return the clip and its take."""
-    take = make_take(clip_spec(seed, settings), device=device)
-    trajectory, depth = take.trajectory(), clip_depth(take, settings)
-    points, _ = scene(take.exo_frames(), depth)
+    drawn_take = make_take(clip_spec(seed, settings), device=device)
+    trajectory, depth = drawn_take.trajectory(), clip_depth(drawn_take, settings)
+    points, _ = scene(drawn_take.exo_frames(), depth)
     drawn_prior, _ = prior(points, trajectory, settings.preset, classes=classes, device=device)
     clip_geometry = gga_geometry(
         depth,
@@ -67,14 +67,14 @@ def draw_clip(
     )
     clip = DemoClip(
         seed=seed,
-        exo=take.exo_rgb,
-        ego=take.ego_rgb,
+        exo=drawn_take.exo_rgb,
+        ego=drawn_take.ego_rgb,
         coverage=drawn_prior.coverage,
         seen=drawn_prior.seen,
         geometry=clip_geometry,
         prior=(drawn_prior.rgb * 255).round().clamp(0, 255).to(torch.uint8),
     )
-    return clip, take
+    return clip, drawn_take
 
 
 def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:

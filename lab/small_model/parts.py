@@ -19,12 +19,12 @@ def write_parts(file: Path, folder: Path) -> None:
     """Write the parts of a file to ``folder``, then delete the parts of its earlier save."""
     file_bytes, earlier_parts = file.read_bytes(), _parts_of(folder, file.name)
     save_number = 1 + max((int(name_match["save"]) for _, name_match in earlier_parts), default=0)
-    digest = hashlib.sha256(file_bytes).hexdigest()[:8]
+    sha256_digest = hashlib.sha256(file_bytes).hexdigest()[:8]
     byte_pieces = [
         file_bytes[offset : offset + PART_BYTES] for offset in range(0, len(file_bytes), PART_BYTES)
     ]
     for part_number, byte_piece in enumerate(byte_pieces, 1):
-        name = f"{file.name}.{save_number:04d}-{part_number}of{len(byte_pieces)}-{digest}"
+        name = f"{file.name}.{save_number:04d}-{part_number}of{len(byte_pieces)}-{sha256_digest}"
         with atomic_write(folder / name) as temporary_file:
             temporary_file.write_bytes(byte_piece)
     for path, _ in earlier_parts:

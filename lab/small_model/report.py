@@ -142,11 +142,11 @@ def _sample_rooms(
 
 def _load_test_pictures(file: Path) -> dict[str, Tensor]:
     """Load the true ego video, the prior and the visibility classes of a test room."""
-    tensors = load_file(file)
+    loaded_tensors = load_file(file)
     return {
-        "truth": tensors["pictures/ego"].float() / 255,
-        "prior": tensors["pictures/prior"].float() / 255,
-        "seen": tensors["pictures/seen"],
+        "truth": loaded_tensors["pictures/ego"].float() / 255,
+        "prior": loaded_tensors["pictures/prior"].float() / 255,
+        "seen": loaded_tensors["pictures/seen"],
     }
 
 

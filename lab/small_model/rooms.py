@@ -110,14 +110,16 @@ class Rooms:
         """Read the files of newly drawn rooms, and return the number of rooms."""
         for file in sorted(set(self.folder.glob(f"{self.split}-*.safetensors")) - {*self.files}):
             try:
-                tensors = load_file(file, device=str(self.device))
+                loaded_tensors = load_file(file, device=str(self.device))
             except (OSError, SafetensorError):  # still being written on a system without renames
                 continue
             self.files.append(file)
-            for clip_number in sorted({name.split("/")[0] for name in tensors} - {"pictures"}):
+            for clip_number in sorted(
+                {name.split("/")[0] for name in loaded_tensors} - {"pictures"}
+            ):
                 clip_tensors = {
                     name.split("/")[1]: tensor
-                    for name, tensor in tensors.items()
+                    for name, tensor in loaded_tensors.items()
                     if name.startswith(f"{clip_number}/")
                 }
                 directions = {name: clip_tensors.pop(name) for name in DIRECTION_NAMES}

@@ -141,10 +141,10 @@ def train_stage(
         ).tolist()
         batch_sample = rooms.sample(condition_kind, clip_numbers, text)
         sigmas = draw_sigmas(config.timesteps, count, clip_generator).to(device)
-        noise = torch.randn(batch_sample.ego.shape, generator=noise_generator, device=device)
+        noise_latent = torch.randn(batch_sample.ego.shape, generator=noise_generator, device=device)
         step_rate = learning_rate(config.optimizer, round(time_share * RESOLUTION), RESOLUTION)
         set_learning_rate(optimizer, step_rate)
-        loss = _loss(model, config.conditioning, batch_sample, noise, sigmas)
+        loss = _loss(model, config.conditioning, batch_sample, noise_latent, sigmas)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters, config.optimizer.max_grad_norm)
         optimizer.step()
@@ -220,11 +220,11 @@ def _losses(
         for first_clip in range(0, len(clip_numbers), batch):
             batch_numbers = clip_numbers[first_clip : first_clip + batch]
             batch_sample = rooms.sample(kind, batch_numbers, text)
-            noise = torch.randn(
+            noise_latent = torch.randn(
                 batch_sample.ego.shape, generator=noise_generator, device=text.device
             )
             sigmas = torch.full((len(batch_numbers),), noise_level, device=text.device)
-            total += float(_loss(model, conditioning, batch_sample, noise, sigmas)) * len(
+            total += float(_loss(model, conditioning, batch_sample, noise_latent, sigmas)) * len(
                 batch_numbers
             )
         mean_losses[str(noise_level)] = round(total / len(clip_numbers), 4)

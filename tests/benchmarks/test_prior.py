@@ -20,17 +20,23 @@ def test_figures_of_a_small_drawn_take():
 
 def test_the_known_motion_undoes_itself():
     """Check that warping the previous frame by the true motion reproduces the current frame."""
-    take = make_take(SPEC)
-    warped_picture, known_mask = warp_previous(take, 4, take.ego_rgb[3].float() / 255)
-    compared_mask = covisible(take, 4).static & known_mask
+    drawn_take = make_take(SPEC)
+    warped_picture, known_mask = warp_previous(drawn_take, 4, drawn_take.ego_rgb[3].float() / 255)
+    compared_mask = covisible(drawn_take, 4).static & known_mask
     assert int(compared_mask.sum()) > 500
     assert (
-        float((warped_picture - take.ego_rgb[4].float() / 255)[compared_mask].abs().mean()) < 0.02
+        float((warped_picture - drawn_take.ego_rgb[4].float() / 255)[compared_mask].abs().mean())
+        < 0.02
     )
     wrong_depth_figures = measure_preset(
-        take, replace(take.depth_video(), depth_m=take.exo_depth_m * 1.1), prior_preset("clean"), 4
+        drawn_take,
+        replace(drawn_take.depth_video(), depth_m=drawn_take.exo_depth_m * 1.1),
+        prior_preset("clean"),
+        4,
     )
-    true_depth_figures = measure_preset(take, take.depth_video(), prior_preset("clean"), 4)
+    true_depth_figures = measure_preset(
+        drawn_take, drawn_take.depth_video(), prior_preset("clean"), 4
+    )
     assert wrong_depth_figures["psnr_static"] < true_depth_figures["psnr_static"] - 4, (
         "wrong depth costs"
     )

@@ -12,8 +12,12 @@ def golden_transformer():
 
     config = read_json(GOLDEN / "tiny_config.json")
     model = WanTransformer3DModel(**{k: v for k, v in config.items() if not k.startswith("note")})
-    weights = load_file(GOLDEN / "tiny_transformer.safetensors")
+    loaded_weights = load_file(GOLDEN / "tiny_transformer.safetensors")
     model.load_state_dict(
-        {k.removeprefix("weights."): v for k, v in weights.items() if k.startswith("weights.")}
+        {
+            k.removeprefix("weights."): v
+            for k, v in loaded_weights.items()
+            if k.startswith("weights.")
+        }
     )
     return model

@@ -30,8 +30,8 @@ def prepare_and_read(
     source: Path, out: Path, options: PrepareOptions = SMALL_OPTIONS, **set_options
 ) -> tuple[list[ClipRecord], dict]:
     """Run ``prepare`` and read the records and report that it writes."""
-    outcome = prepare(source, out, options, replace(ALL_TRAIN, **set_options))
-    return read_manifest(outcome.manifest), read_json(out / "report.json")
+    prepare_outcome = prepare(source, out, options, replace(ALL_TRAIN, **set_options))
+    return read_manifest(prepare_outcome.manifest), read_json(out / "report.json")
 
 
 def reasons_by_item(report: dict) -> dict[str, str]:

@@ -57,14 +57,16 @@ def test_ablations_change_only_their_part_of_the_input(training_folder, tiny_tra
     """Check which channels of the model's input each ablation setting changes."""
 
     def make_input(**conditioning):
-        config = tiny_training.make_config(training_folder, conditioning=conditioning)
-        sample = tiny_training.load_first_sample(config)
-        t, h, w_exo, w_ego = sample.grid
+        training_config = tiny_training.make_config(training_folder, conditioning=conditioning)
+        training_sample = tiny_training.load_first_sample(training_config)
+        t, h, w_exo, w_ego = training_sample.grid
         torch.manual_seed(0)
         noise_latent = torch.randn(1, 16, t, h, w_exo + w_ego)
         return (
-            noised_input(sample, noise_latent, torch.tensor([0.25]), config.conditioning),
-            sample,
+            noised_input(
+                training_sample, noise_latent, torch.tensor([0.25]), training_config.conditioning
+            ),
+            training_sample,
             noise_latent,
         )
 
@@ -89,17 +91,17 @@ def test_ablations_change_only_their_part_of_the_input(training_folder, tiny_tra
 
 
 def test_loss_covers_exo_only_if_it_is_learnt(training_folder, tiny_training):
-    model = load_base(training_folder / "base.safetensors")
-    gga_scope = install_gga(model)
-    sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
-    noise = torch.randn(1, 16, 2, 4, 10)
+    base_model = load_base(training_folder / "base.safetensors")
+    gga_scope = install_gga(base_model)
+    training_sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
+    noise_latent = torch.randn(1, 16, 2, 4, 10)
     with torch.no_grad():
         ego_result, canvas_result = (
             flow_loss(
-                model,
+                base_model,
                 gga_scope,
-                sample,
-                noise,
+                training_sample,
+                noise_latent,
                 torch.tensor([0.5]),
                 ConditioningConfig(exo_clean=False, exo_loss=learnt),
             )
@@ -113,15 +115,17 @@ def test_loss_covers_exo_only_if_it_is_learnt(training_folder, tiny_training):
 
 
 def test_sampling_uses_the_ablations_of_training(training_folder, tiny_training):
-    model = load_base(training_folder / "base.safetensors").eval()
-    gga_scope = install_gga(model)
-    sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
+    base_model = load_base(training_folder / "base.safetensors").eval()
+    gga_scope = install_gga(base_model)
+    training_sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
     latents = {
-        name: sample_ego(model, gga_scope, sample, ConditioningConfig(**conditioning), steps=3)
+        name: sample_ego(
+            base_model, gga_scope, training_sample, ConditioningConfig(**conditioning), steps=3
+        )
         for name, conditioning in {"usual": {}, **ABLATIONS}.items()
     }
     assert all(
-        latent.shape == sample.ego.shape and torch.isfinite(latent).all()
+        latent.shape == training_sample.ego.shape and torch.isfinite(latent).all()
         for latent in latents.values()
     )
     distinct = ("usual", "no geometry", "noised exo", "noised exo, learnt")
@@ -138,23 +142,30 @@ def test_exo_alone_gives_equal_results_in_training_and_sampling(
 ):
     """Check that ``exo: alone`` gives equal results in training and in sampling."""
 
-    sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
-    conditioning = ConditioningConfig(exo="alone")
-    noise = torch.randn(sample.ego.shape)
+    training_sample = tiny_training.load_first_sample(tiny_training.make_config(training_folder))
+    conditioning_config = ConditioningConfig(exo="alone")
+    noise_latent = torch.randn(training_sample.ego.shape)
     predictions_and_gradients = []
     for checkpointed in (False, True):
-        model = load_base(training_folder / "base.safetensors").train()
-        gga_scope = install_gga(model)
+        base_model = load_base(training_folder / "base.safetensors").train()
+        gga_scope = install_gga(base_model)
         if checkpointed:
-            model.enable_gradient_checkpointing()
-        loss_result = flow_loss(model, gga_scope, sample, noise, torch.tensor([0.5]), conditioning)
+            base_model.enable_gradient_checkpointing()
+        loss_result = flow_loss(
+            base_model,
+            gga_scope,
+            training_sample,
+            noise_latent,
+            torch.tensor([0.5]),
+            conditioning_config,
+        )
         loss_result.loss.backward()
         predictions_and_gradients.append(
             (
                 loss_result.prediction.detach(),
                 {
                     parameter_name: p.grad
-                    for parameter_name, p in model.named_parameters()
+                    for parameter_name, p in base_model.named_parameters()
                     if p.grad is not None
                 },
             )
@@ -173,21 +184,33 @@ def test_exo_alone_gives_equal_results_in_training_and_sampling(
         for parameter_name in gradients
     )
     prediction_seeing_ego = flow_loss(
-        model, gga_scope, sample, noise, torch.tensor([0.5]), ConditioningConfig()
+        base_model,
+        gga_scope,
+        training_sample,
+        noise_latent,
+        torch.tensor([0.5]),
+        ConditioningConfig(),
     ).prediction
     assert (
         prediction_seeing_ego - plain_prediction
     ).abs().max() > 1e-4 * plain_prediction.abs().max()
-    model.eval()
-    kept_latent = sample_ego(model, gga_scope, sample, conditioning, steps=4)
+    base_model.eval()
+    kept_latent = sample_ego(base_model, gga_scope, training_sample, conditioning_config, steps=4)
     monkeypatch.setattr("egox_core.gga.exo_cache.ExoCache._is_valid", lambda *args: False)
-    recomputed_latent = sample_ego(model, gga_scope, sample, conditioning, steps=4)
+    recomputed_latent = sample_ego(
+        base_model, gga_scope, training_sample, conditioning_config, steps=4
+    )
     assert (kept_latent - recomputed_latent).abs().max() <= 1e-5 * recomputed_latent.abs().max()
-    t, h, w_exo, w_ego = sample.grid
-    sample_of_equal_widths = replace(sample, exo=sample.exo[..., :w_ego])
+    t, h, w_exo, w_ego = training_sample.grid
+    sample_of_equal_widths = replace(training_sample, exo=training_sample.exo[..., :w_ego])
     with refuses("one width"):
         flow_loss(
-            model, gga_scope, sample_of_equal_widths, noise, torch.tensor([0.5]), conditioning
+            base_model,
+            gga_scope,
+            sample_of_equal_widths,
+            noise_latent,
+            torch.tensor([0.5]),
+            conditioning_config,
         )
 
 

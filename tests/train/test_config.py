@@ -11,15 +11,17 @@ REQUIRED_SETTINGS = {"base": "b", "cache": "c", "output": "o", "steps": 5}
 
 
 def test_defaults_are_the_nodes_defaults():
-    conditioning = parse_config(REQUIRED_SETTINGS).conditioning
+    conditioning_config = parse_config(REQUIRED_SETTINGS).conditioning
     node_defaults = GgaOptions()
-    assert (conditioning.gga_mode, conditioning.lambda_g) == (
+    assert (conditioning_config.gga_mode, conditioning_config.lambda_g) == (
         node_defaults.mode,
         node_defaults.lambda_g,
     )
-    assert (conditioning.mask_mode, conditioning.rays, conditioning.image_embedding) == (
-        "released",
-    ) * 3
+    assert (
+        conditioning_config.mask_mode,
+        conditioning_config.rays,
+        conditioning_config.image_embedding,
+    ) == ("released",) * 3
     assert parse_config(REQUIRED_SETTINGS).timesteps.shift == 3.0
 
 

@@ -42,10 +42,10 @@ def model_output(model) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def trained_output(run_folder, tiny_training) -> torch.Tensor:
     """Compute the model's output with the trained LoRA."""
-    config = tiny_training.make_config(
+    training_config = tiny_training.make_config(
         run_folder, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "attn2", "ffn"]}
     )
-    trainable = make_trainable(config, torch.device("cpu"))
+    trainable = make_trainable(training_config, torch.device("cpu"))
     output_before = model_output(trainable.model)
     trainable.load_tensors(
         load_file(checkpoint_folders(run_folder / "run")[-1] / "trainable.safetensors"),
@@ -57,10 +57,10 @@ def trained_output(run_folder, tiny_training) -> torch.Tensor:
 
 
 def test_metadata_contains_no_folder_names(run_folder, tiny_training):
-    config = tiny_training.make_config(
+    training_config = tiny_training.make_config(
         run_folder, validation={"vae": str(run_folder / "my_vae.safetensors")}
     )
-    metadata = training_metadata(config, base_hash="", step=1)
+    metadata = training_metadata(training_config, base_hash="", step=1)
     assert "my_vae.safetensors" in metadata["egox.config"] and str(run_folder.parent) not in str(
         metadata
     )
@@ -72,11 +72,11 @@ def test_released_format_gives_the_trained_output(run_folder, trained_output):
     assert "transformer.blocks.0.attn1.to_out.0.lora_A.weight" in tensor_names and not any(
         "alpha" in name for name in tensor_names
     )
-    model = load_base(run_folder / "base.safetensors")
+    base_model = load_base(run_folder / "base.safetensors")
     # As the released code loads it: B A with scale 1.
     plain_tensors = {k.removeprefix("transformer."): v for k, v in load_file(lora_file).items()}
-    assert fuse(model, plain_tensors) == 2 * 10
-    torch.testing.assert_close(model_output(model), trained_output, atol=1e-5, rtol=1e-5)
+    assert fuse(base_model, plain_tensors) == 2 * 10
+    torch.testing.assert_close(model_output(base_model), trained_output, atol=1e-5, rtol=1e-5)
 
 
 def test_merged_and_native_formats_give_the_trained_output(run_folder, trained_output, tmp_path):
@@ -95,9 +95,9 @@ def test_merged_and_native_formats_give_the_trained_output(run_folder, trained_o
     metadata = file_metadata(tmp_path / "native.safetensors", "LoRA")
     assert metadata["egox.mask_mode"] == "released"
     tensors, _ = read_lora(tmp_path / "native.safetensors")
-    model = load_base(run_folder / "base.safetensors")
-    fuse(model, tensors)
-    torch.testing.assert_close(model_output(model), trained_output, atol=1e-5, rtol=1e-5)
+    base_model = load_base(run_folder / "base.safetensors")
+    fuse(base_model, tensors)
+    torch.testing.assert_close(model_output(base_model), trained_output, atol=1e-5, rtol=1e-5)
     # And once more from file to file.
     export(tmp_path / "native.safetensors", tmp_path / "again.safetensors", "released")
     converted_tensors, original_tensors = (
@@ -123,16 +123,16 @@ def test_base_of_the_1_3b_model_is_trained_and_loaded_by_comfyui(
     base_file = tiny_training.make_base(tmp_path / "base.safetensors", dim=256, image_dim=1280)
     tiny_training.train(tmp_path, steps=2, batch_size=1)
     export(tmp_path / "run", tmp_path / "native.safetensors", "native")
-    weights = load_file(base_file)
+    loaded_weights = load_file(base_file)
     detected_settings = comfy.model_detection.detect_unet_config(
-        weights, "", file_metadata(base_file, "base")
+        loaded_weights, "", file_metadata(base_file, "base")
     )
     model_settings = {**detected_settings, "freq_dim": 32}  # which the host takes to be 256
     model = WanModel(**model_settings, operations=comfy.ops.disable_weight_init)
-    model.load_state_dict(weights)
+    model.load_state_dict(loaded_weights)
     module_by_key = {
         f"diffusion_model.{k.removesuffix('.weight')}": f"diffusion_model.{k}"
-        for k in weights
+        for k in loaded_weights
         if k.endswith(".weight")
     }
     assert (

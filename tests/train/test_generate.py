@@ -172,18 +172,23 @@ def test_parts_make_the_same_videos_and_a_dry_run_estimates_the_cost(
 
 
 def test_loras_settings_are_followed(generate_folder):
-    reader = CacheReader(generate_folder / "cache")
-    conditioning = merge_conditioning(generate_options(generate_folder), reader)
-    assert (conditioning.mask_mode, conditioning.lambda_g, conditioning.gga_mode) == (
+    cache_reader = CacheReader(generate_folder / "cache")
+    conditioning_config = merge_conditioning(generate_options(generate_folder), cache_reader)
+    assert (
+        conditioning_config.mask_mode,
+        conditioning_config.lambda_g,
+        conditioning_config.gga_mode,
+    ) == (
         "paper",
         2.0,
         "released",
     )
     assert (
-        merge_conditioning(generate_options(generate_folder, lambda_g=0.5), reader).lambda_g == 0.5
+        merge_conditioning(generate_options(generate_folder, lambda_g=0.5), cache_reader).lambda_g
+        == 0.5
     )
     assert (
-        merge_conditioning(generate_options(generate_folder, lora=None), reader).mask_mode
+        merge_conditioning(generate_options(generate_folder, lora=None), cache_reader).mask_mode
         == "released"
     )
 
@@ -204,14 +209,16 @@ def test_cached_exo_tokens_give_the_full_canvas_result(
         {"base": "b", "cache": str(generate_folder / "cache"), "output": "o", "steps": 1}
     )
     conditioning = config.conditioning.model_copy(update={"lambda_g": lambda_g})
-    sample = tiny_training.load_first_sample(config)
-    model = load_base(generate_folder / "base.safetensors")
-    gga_scope = install_gga(model)
-    gga_scope.set(sample.geometry, conditioning.gga_options())
-    t, h, w_exo, w_ego = sample.grid
+    training_sample = tiny_training.load_first_sample(config)
+    base_model = load_base(generate_folder / "base.safetensors")
+    gga_scope = install_gga(base_model)
+    gga_scope.set(training_sample.geometry, conditioning.gga_options())
+    t, h, w_exo, w_ego = training_sample.grid
     mask_latent = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
-    ego_noise = torch.randn(sample.ego.shape)
-    canvas_input = model_input(ego_noise, sample.exo, mask_latent, sample.exo, sample.cond_ego)
+    ego_noise = torch.randn(training_sample.ego.shape)
+    canvas_input = model_input(
+        ego_noise, training_sample.exo, mask_latent, training_sample.exo, training_sample.cond_ego
+    )
     exo_cache, ego_predictions = ExoCache(2), []
     with torch.no_grad():
         for _ in range(2):
@@ -220,26 +227,26 @@ def test_cached_exo_tokens_give_the_full_canvas_result(
                 (), (0,), 0.9, [0.9, 0.0], grid, 0, torch.device("cpu")
             )
             input_columns = canvas_input[..., w_exo:] if gga_scope.exo.kept else canvas_input
-            prediction = model(
+            prediction = base_model(
                 hidden_states=input_columns,
                 timestep=torch.tensor([900.0]),
-                encoder_hidden_states=sample.text,
-                encoder_hidden_states_image=sample.image,
+                encoder_hidden_states=training_sample.text,
+                encoder_hidden_states_image=training_sample.image,
                 return_dict=False,
             )[0]
-            gga_scope.exo.finish(len(model.blocks))
+            gga_scope.exo.finish(len(base_model.blocks))
             ego_predictions.append(prediction[..., -w_ego:])
     gga_scope.exo = None
     assert (exo_cache.full_count, exo_cache.reused_count) == (1, 1)
     assert (ego_predictions[0] - ego_predictions[1]).abs().max() <= 1e-5 * ego_predictions[
         0
     ].abs().max()
-    guidance_options = {"cfg": 2.0, "negative": torch.zeros_like(sample.text)}
+    guidance_options = {"cfg": 2.0, "negative": torch.zeros_like(training_sample.text)}
     full_latent, kept_latent = (
         sample_ego(
-            model,
+            base_model,
             gga_scope,
-            sample,
+            training_sample,
             conditioning,
             steps=4,
             recompute_exo=interval,
@@ -256,11 +263,11 @@ def test_noisy_exo_tokens_are_not_cached(generate_folder, tiny_training):
     config = parse_config(
         {"base": "b", "cache": str(generate_folder / "cache"), "output": "o", "steps": 1}
     )
-    model = load_base(generate_folder / "base.safetensors")
+    base_model = load_base(generate_folder / "base.safetensors")
     with refuses("noisy"):
         sample_ego(
-            model,
-            install_gga(model),
+            base_model,
+            install_gga(base_model),
             tiny_training.load_first_sample(config),
             ConditioningConfig(exo_clean=False),
             recompute_exo=4,

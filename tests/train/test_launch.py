@@ -119,17 +119,21 @@ def checkpoint(global_batch: int) -> TrainState:
 def test_global_batch_is_kept_with_other_process_counts(
     tiny_training, tmp_path, old_processes, new_processes, expected
 ):
-    config = tiny_training.make_config(tmp_path, batch_size=2, gradient_accumulation=2)
-    assert micro_steps_for(config, new_processes, checkpoint(4 * old_processes)) == expected
+    training_config = tiny_training.make_config(tmp_path, batch_size=2, gradient_accumulation=2)
+    assert (
+        micro_steps_for(training_config, new_processes, checkpoint(4 * old_processes)) == expected
+    )
     notes = [
         note
-        for note in resume_notes(config, expected, new_processes, checkpoint(4 * old_processes))
+        for note in resume_notes(
+            training_config, expected, new_processes, checkpoint(4 * old_processes)
+        )
         if "clips" in note
     ]
     assert len(notes) == (old_processes != new_processes) and all(
         f"{4 * old_processes} clips" in note for note in notes
     )
-    assert micro_steps_for(config, new_processes, None) == 2
+    assert micro_steps_for(training_config, new_processes, None) == 2
 
 
 @pytest.mark.parametrize(
@@ -144,43 +148,43 @@ def test_global_batch_is_kept_with_other_process_counts(
 def test_a_global_batch_that_cannot_be_kept_is_refused(
     tiny_training, tmp_path, change, new_processes, message_pattern
 ):
-    config = tiny_training.make_config(
+    training_config = tiny_training.make_config(
         tmp_path, **{"batch_size": 2, "gradient_accumulation": 2, **change}
     )
     with refuses(message_pattern):
-        micro_steps_for(config, new_processes, checkpoint(8))
+        micro_steps_for(training_config, new_processes, checkpoint(8))
 
 
 def test_global_batch_may_be_split_differently(tiny_training, tmp_path):
-    config = tiny_training.make_config(tmp_path, batch_size=1, gradient_accumulation=4)
-    assert micro_steps_for(config, 2, checkpoint(8)) == 4
+    training_config = tiny_training.make_config(tmp_path, batch_size=1, gradient_accumulation=4)
+    assert micro_steps_for(training_config, 2, checkpoint(8)) == 4
 
 
 def test_changed_end_of_a_cosine_schedule_is_noted(tiny_training, tmp_path):
     state = checkpoint(4)
     state.config["steps"] = 99
     for decay, note_count in (("cosine", 1), ("constant", 0)):
-        config = tiny_training.make_config(
+        training_config = tiny_training.make_config(
             tmp_path, optimizer={"decay": decay}, gradient_accumulation=2
         )
         assert (
-            sum("another cosine" in note for note in resume_notes(config, 2, 1, state))
+            sum("another cosine" in note for note in resume_notes(training_config, 2, 1, state))
             == note_count
         )
 
 
 def test_weight_average_is_moved_to_the_weights_device(tiny_training, tmp_path):
     """Check that a resumed average of weights is on the same device as the weights."""
-    config = tiny_training.make_config(tmp_path, ema_decay=0.9)
+    training_config = tiny_training.make_config(tmp_path, ema_decay=0.9)
     average_before = moving_average(
-        config, [nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(2, 2))], None
+        training_config, [nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(2, 2))], None
     )
     average_before.step([nn.Parameter(torch.zeros(3)), nn.Parameter(torch.ones(2, 2))])
     meta_weights = [
         nn.Parameter(torch.empty(3, device="meta")),
         nn.Parameter(torch.empty(2, 2, device="meta")),
     ]
-    ema = moving_average(config, meta_weights, average_before.state_dict())
+    ema = moving_average(training_config, meta_weights, average_before.state_dict())
     assert [p.device.type for p in ema.shadow_params] == ["meta"] * 2 and ema.optimization_step == 1
     ema.step(meta_weights)  # fails where the average stayed behind
     assert ema.optimization_step == 2

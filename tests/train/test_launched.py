@@ -128,10 +128,10 @@ def test_run_of_two_processes_resumes_with_one(training_folder, tiny_training, t
         "accelerate_ddp.yaml",
         training_processes.write_config(training_folder, "two", {**training_settings, "steps": 4}),
     )
-    outcome = train(
+    train_outcome = train(
         parse_config({**training_settings, "steps": 8, "output": str(training_folder / "two")})
     )
-    assert outcome.finished
+    assert train_outcome.finished
     train(
         parse_config(
             {**shared_settings, "steps": 8, "batch_size": 4, "output": str(training_folder / "one")}
@@ -150,8 +150,11 @@ def test_run_of_two_processes_resumes_with_one(training_folder, tiny_training, t
         assert (
             abs(single_line[key] - pair_line[key]) / single_line[key] < 1e-3
         )  # sums are taken in another order
-    state = read_json(checkpoint_folders(training_folder / "two")[-1] / "state.json")
-    assert (state["global_batch"], state["config"]["gradient_accumulation"]) == (4, 2)
+    state_content = read_json(checkpoint_folders(training_folder / "two")[-1] / "state.json")
+    assert (state_content["global_batch"], state_content["config"]["gradient_accumulation"]) == (
+        4,
+        2,
+    )
 
 
 @pytest.mark.slow

@@ -77,8 +77,8 @@ def test_resumed_run_equals_an_uninterrupted_one(training_folder, tiny_training,
     train(uninterrupted_config)
     with pytest.raises(SimulatedKill):
         train(interrupted_config, progress=raise_killed_at(3))  # behind the checkpoint of step 2
-    outcome = train(interrupted_config)
-    assert (outcome.step, outcome.finished) == (6, True)
+    train_outcome = train(interrupted_config)
+    assert (train_outcome.step, train_outcome.finished) == (6, True)
     assert tensors_equal(
         load_trained(training_folder / "whole"), load_trained(training_folder / "broken")
     )
@@ -96,12 +96,12 @@ def test_resumed_run_equals_an_uninterrupted_one(training_folder, tiny_training,
 def test_muon_steps_equally_in_all_directions_and_refuses_vectors(
     tmp_path, tiny_training, training_folder
 ):
-    config = tiny_training.make_config(
+    training_config = tiny_training.make_config(
         tmp_path, optimizer={"name": "muon", "learning_rate": 0.1, "weight_decay": 0}
     )
     weight = torch.nn.Parameter(torch.zeros(4, 8))
     weight.grad = torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.03])) @ torch.eye(4, 8)
-    make_optimizer(config.optimizer, [weight]).step()
+    make_optimizer(training_config.optimizer, [weight]).step()
     singular_values = torch.linalg.svdvals(weight.detach())
     # Newton and Schulz in bfloat16 leave .7 to 1.2; a step is .2 of the root of the longer side, as
     # Adam's.
@@ -111,13 +111,13 @@ def test_muon_steps_equally_in_all_directions_and_refuses_vectors(
 
 
 def test_training_reduces_the_loss_and_keeps_last_checkpoints(training_folder, tiny_training):
-    config = tiny_training.make_config(
+    training_config = tiny_training.make_config(
         training_folder,
         steps=60,
         checkpoint={"every": 10, "keep": 2},
         validation={"every": 60, "clips": 2},
     )
-    train(config)
+    train(training_config)
     log_lines = tiny_training.read_log(training_folder / "run")
     losses = [line["loss"] for line in log_lines if "loss" in line]
     assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
@@ -224,11 +224,11 @@ def test_captions_are_dropped_at_the_set_share(training_folder, tiny_training):
     training_settings = tiny_training.make_settings(
         training_folder, conditioning={"caption_dropout": 0.5}
     )
-    samples = CachedSamples(parse_config(training_settings), "train")
-    drawn_items = [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
+    cached_samples = CachedSamples(parse_config(training_settings), "train")
+    drawn_items = [item for step in range(100) for item, _ in cached_samples.items_of_step(step, 2)]
     assert 70 < sum(item.has_empty_caption for item in drawn_items) < 130
     assert drawn_items == [
-        item for step in range(100) for item, _ in samples.items_of_step(step, 2)
+        item for step in range(100) for item, _ in cached_samples.items_of_step(step, 2)
     ]
     with refuses("caption_dropout=0"):
         train(parse_config(training_settings))  # a cache without the empty caption
@@ -255,11 +255,11 @@ def test_captions_are_dropped_at_the_set_share(training_folder, tiny_training):
 
 def test_infinite_loss_stops_training_and_names_the_clip(training_folder, tiny_training):
     tiny_training.make_cache(training_folder / "cache", nan_clip="take2__cam")
-    config = tiny_training.make_config(
+    training_config = tiny_training.make_config(
         training_folder, batch_size=1, checkpoint={"every": 1, "keep": 9}, steps=4
     )
     with refuses("take2__cam") as error:
-        train(config)
+        train(training_config)
     assert "NaN" in str(error.value) and "last good checkpoint" in str(error.value)
     for folder in checkpoint_folders(training_folder / "run"):
         assert all(
@@ -280,11 +280,11 @@ def test_checkpoint_of_other_settings_is_refused(training_folder, tiny_training)
             tiny_training.train(training_folder, steps=4, **changed_settings)
     # One from before a setting existed goes on.
     file = checkpoint_folders(training_folder / "run")[-1] / "state.json"
-    state = read_json(file)
+    state_content = read_json(file)
     for later_setting in ("text_encoding", "hidden_lines"):
-        del state["config"]["conditioning"][later_setting]
-    del state["config"]["init_lora"]
-    write_json(file, state)
+        del state_content["config"]["conditioning"][later_setting]
+    del state_content["config"]["init_lora"]
+    write_json(file, state_content)
     assert tiny_training.train(training_folder, steps=3).step == 3
     for rays, message_pattern in (("exact", "rays"), ("released", "cache contents")):
         tiny_training.make_cache(training_folder / "cache", clips=5, rays=rays)

@@ -62,16 +62,16 @@ def test_loss_and_gradients_equal_the_released_trainers(
             ),
         ),
     )
-    conditioning = ConditioningConfig(mode="trainer", gga_mode=mode)
-    assert (conditioning.mask_mode, conditioning.lambda_g) == ("trainer", 1.0)
+    conditioning_config = ConditioningConfig(mode="trainer", gga_mode=mode)
+    assert (conditioning_config.mask_mode, conditioning_config.lambda_g) == ("trainer", 1.0)
     sigmas, noise = golden_tensors[f"{case}.sigma"], golden_tensors[f"{noise_of}.noise"]
-    model_input = noised_input(sample, noise, sigmas, conditioning)
+    model_input = noised_input(sample, noise, sigmas, conditioning_config)
     torch.testing.assert_close(
         model_input, golden_tensors[f"{noise_of}.model_input_36ch"], atol=1e-6, rtol=0
     )
     assert model_timesteps(sigmas).tolist() == golden_tensors[f"{case}.timestep"].tolist()
 
-    loss_result = flow_loss(model, gga_scope, sample, noise, sigmas, conditioning)
+    loss_result = flow_loss(model, gga_scope, sample, noise, sigmas, conditioning_config)
     loss_result.loss.backward()
     assert abs(float(loss_result.loss.detach()) - float(golden_tensors[f"{case}.loss"])) < 1e-4
     torch.testing.assert_close(
@@ -139,10 +139,10 @@ def test_shared_bias_of_a_batch_equals_single_clips(
     results = {}
     for bias_path, byte_limit in (("shared", diffusers_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
         monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", byte_limit)
-        model = load_base(training_folder / "base.safetensors")
-        gga_scope = install_gga(model)
+        base_model = load_base(training_folder / "base.safetensors")
+        gga_scope = install_gga(base_model)
         loss_result = flow_loss(
-            model,
+            base_model,
             gga_scope,
             collate(samples),
             noise_latent,
@@ -151,7 +151,7 @@ def test_shared_bias_of_a_batch_equals_single_clips(
         )
         assert (gga_scope.shared_bias(torch.float32) is not None) == (bias_path == "shared")
         loss_result.loss.backward()
-        results[bias_path] = loss_result.clip_losses, model.blocks[0].attn1.to_q.weight.grad
+        results[bias_path] = loss_result.clip_losses, base_model.blocks[0].attn1.to_q.weight.grad
     for shared_value, single_value in zip(*results.values(), strict=True):
         torch.testing.assert_close(
             shared_value, single_value, atol=1e-6, rtol=1e-5
@@ -238,11 +238,11 @@ def test_noise_levels_of_bfloat16_samples_are_not_rounded(exo_clean):
         image=None,
         geometry=(None,),
     )
-    conditioning = ConditioningConfig(exo_clean=exo_clean)
+    conditioning_config = ConditioningConfig(exo_clean=exo_clean)
     noise_latent = torch.zeros(*shape[:-1], 4, dtype=torch.bfloat16)
     noise_table = sigma_table(TimestepConfig(kind="table"))
     model_inputs = [
-        noised_input(sample, noise_latent, noise_table[n : n + 1], conditioning)
+        noised_input(sample, noise_latent, noise_table[n : n + 1], conditioning_config)
         for n in range(len(noise_table))
     ]
     noisy_columns = slice(2, 4) if exo_clean else slice(0, 4)

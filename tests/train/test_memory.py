@@ -30,14 +30,14 @@ def loss_and_gradients(
             parameter.copy_(
                 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
             )
-    sample = tiny_training.load_first_sample(config)
-    noise_latent = draw_noise(sample, sample_generator(0, 0, "noise"), False)
+    training_sample = tiny_training.load_first_sample(config)
+    noise_latent = draw_noise(training_sample, sample_generator(0, 0, "noise"), False)
     dtype = trainable.compute_dtype
     with torch.autocast("cpu", dtype=dtype, enabled=trainable.autocast):
         loss_result = flow_loss(
             trainable.model,
             trainable.scope,
-            sample.to("cpu", dtype),
+            training_sample.to("cpu", dtype),
             noise_latent.to(dtype),
             torch.tensor([0.5]),
             config.conditioning,

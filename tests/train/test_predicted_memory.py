@@ -118,7 +118,7 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny_training, optimiz
         pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
     tiny_training.make_cache(tmp_path / "cache", image_dim=1280)
     tiny_training.make_base(tmp_path / "base.safetensors", dim=256, image_dim=1280)
-    config = tiny_training.make_config(
+    training_config = tiny_training.make_config(
         tmp_path,
         lora={"rank": 64, "alpha": 64},
         memory={"base_dtype": "bfloat16", "compute_dtype": "bfloat16"},
@@ -126,12 +126,12 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny_training, optimiz
         ema_decay=0.9,
         gradient_accumulation=2,
     )
-    weightless_base, grid = base_without_weights(config.base), (2, 4, 6, 4)
-    predicted = predict(config, weightless_base, grid)
-    trainable = make_trainable(config, torch.device("cpu"))
-    optimizer = make_optimizer(config.optimizer, trainable.parameters)
-    ema = moving_average(config, trainable.parameters, None)
-    sample, noise = tiny_training.load_first_sample(config), torch.randn(1, 16, 2, 4, 4)
+    weightless_base, grid = base_without_weights(training_config.base), (2, 4, 6, 4)
+    predicted = predict(training_config, weightless_base, grid)
+    trainable = make_trainable(training_config, torch.device("cpu"))
+    optimizer = make_optimizer(training_config.optimizer, trainable.parameters)
+    ema = moving_average(training_config, trainable.parameters, None)
+    sample, noise = tiny_training.load_first_sample(training_config), torch.randn(1, 16, 2, 4, 4)
     checkpoints: dict[int, torch.Tensor] = {}
 
     def store_checkpoint(_, hidden, *__) -> None:
@@ -146,7 +146,7 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny_training, optimiz
             sample.to("cpu", torch.bfloat16),
             noise.bfloat16(),
             torch.tensor([0.5]),
-            config.conditioning,
+            training_config.conditioning,
         ).loss.backward()
     optimizer.step()
 
@@ -177,7 +177,7 @@ def test_predicted_bytes_agree_with_a_real_step(tmp_path, tiny_training, optimiz
         "checkpoints": [*checkpoints.values()][: len(trainable.model.blocks)],
     }.items():
         clip_count = (
-            config.batch_size if name == "checkpoints" else 1
+            training_config.batch_size if name == "checkpoints" else 1
         )  # one clip of the batch was run
         assert clip_count * total_bytes(tensors) == pytest.approx(
             getattr(predicted, name), rel=0.01

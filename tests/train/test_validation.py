@@ -38,8 +38,10 @@ def test_missing_validation_clips_are_warned_of_at_the_start(
         warning_counts.append("no validation clip" in caplog.text)
 
     with caplog.at_level(logging.WARNING, logger="egox_train.train"):
-        outcome = tiny_training.train(training_folder, progress=record_warning, **VALIDATE_EVERY_2)
-    assert outcome.finished and warning_counts == [True] * 6
+        train_outcome = tiny_training.train(
+            training_folder, progress=record_warning, **VALIDATE_EVERY_2
+        )
+    assert train_outcome.finished and warning_counts == [True] * 6
     assert not any(
         RESULT_NAMES[0] in line for line in tiny_training.read_log(training_folder / "run")
     )
@@ -55,8 +57,8 @@ def test_failed_validation_is_noted_and_training_continues(
     tiny_training.train(training_folder, output=str(training_folder / "plain"))
     monkeypatch.setattr(HeldOutClips, failing_method, out_of_memory)
     with caplog.at_level(logging.WARNING, logger="egox_train.train"):
-        outcome = tiny_training.train(training_folder, **VALIDATE_EVERY_2)
-    assert outcome.finished and caplog.text.count("out of memory") == 3
+        train_outcome = tiny_training.train(training_folder, **VALIDATE_EVERY_2)
+    assert train_outcome.finished and caplog.text.count("out of memory") == 3
     notes = [line for line in tiny_training.read_log(training_folder / "run") if "note" in line]
     assert [line["step"] for line in notes] == [2, 4, 6] and "out of memory" in notes[0]["note"]
     plain_lora, validated_lora = (
@@ -106,7 +108,7 @@ def test_run_killed_before_validation_resumes_equally(training_folder, tiny_trai
 
 
 def test_validation_clips_are_spread_over_all_takes(training_folder, tiny_training):
-    samples = CachedSamples(tiny_training.make_config(training_folder), "train")
+    cached_samples = CachedSamples(tiny_training.make_config(training_folder), "train")
     clip_names = [
         f"take{take}__{camera}__{start}"
         for take in "abc"
@@ -114,20 +116,20 @@ def test_validation_clips_are_spread_over_all_takes(training_folder, tiny_traini
         for start in range(5)
     ]
     items = [TrainingItem(clip=name) for name in clip_names]
-    samples.reader.take_of = lambda clip: clip.split("__")[0]
-    assert [clip_item.clip for clip_item in spread_over_takes(samples, items, 4)] == [
+    cached_samples.reader.take_of = lambda clip: clip.split("__")[0]
+    assert [clip_item.clip for clip_item in spread_over_takes(cached_samples, items, 4)] == [
         "takea__cam1__0",
         "takea__cam2__0",
         "takeb__cam1__0",
         "takec__cam1__0",
     ]
-    assert {clip_item.clip[:5] for clip_item in spread_over_takes(samples, items, 2)} == {
+    assert {clip_item.clip[:5] for clip_item in spread_over_takes(cached_samples, items, 2)} == {
         "takea",
         "takeb",
     }
     assert (
-        spread_over_takes(samples, items, 99) == items
-        and spread_over_takes(samples, items[:1], 4) == items[:1]
+        spread_over_takes(cached_samples, items, 99) == items
+        and spread_over_takes(cached_samples, items[:1], 4) == items[:1]
     )
 
 
@@ -135,11 +137,11 @@ def test_validation_clips_are_spread_over_all_takes(training_folder, tiny_traini
 def test_processes_share_validation_clips_with_equal_scores(
     training_folder, tiny_training, is_even
 ):
-    config = tiny_training.make_config(training_folder, **VALIDATE_EVERY_2)
+    training_config = tiny_training.make_config(training_folder, **VALIDATE_EVERY_2)
     put_splits(training_folder / "cache", ["train"] * 3 + ["validation"] * 3)
-    samples = CachedSamples(config, "train")
-    held_out = HeldOutClips.of(config, samples.reader)
-    trainable = loop.make_trainable(config, torch.device("cpu"))
+    cached_samples = CachedSamples(training_config, "train")
+    held_out = HeldOutClips.of(training_config, cached_samples.reader)
+    trainable = loop.make_trainable(training_config, torch.device("cpu"))
 
     def score_rows(process: int, processes: int) -> torch.Tensor:
         validation_share = held_out.load_share(process, processes, equal_counts=is_even)

@@ -157,5 +157,5 @@ def load_first_sample(config):
     """Load the first training sample of a configuration's cache."""
     from egox_train.train.samples import CachedSamples
 
-    samples = CachedSamples(config, "train")
-    return samples.load(samples.groups[0][0])
+    cached_samples = CachedSamples(config, "train")
+    return cached_samples.load(cached_samples.groups[0][0])

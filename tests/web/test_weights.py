@@ -27,15 +27,15 @@ MODES = [
 
 @pytest.fixture(scope="module")
 def geometry():
-    take = make_take(
+    drawn_take = make_take(
         SyntheticSpec(seed=3, frames=9, exo_width=96, exo_height=64, ego_size=64, edge_samples=1)
     )
-    depth = take.exo_depth_m.clone()
+    depth = drawn_take.exo_depth_m.clone()
     depth[:, :20, :40] = torch.nan
     trust_map = torch.linspace(0, 1, depth.numel()).view_as(depth)
     return gga_geometry(
-        DepthVideo(depth_m=depth, trust=trust_map, exo=CameraPath.of_exo(take.exo.camera)),
-        take.trajectory(),
+        DepthVideo(depth_m=depth, trust=trust_map, exo=CameraPath.of_exo(drawn_take.exo.camera)),
+        drawn_take.trajectory(),
         "exact",
         frames=9,
         exo_size=(96, 64),

@@ -28,29 +28,29 @@ def _rays(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("kind", SIZES)
 def test_closed_form_hits_equal_marching_by_distance(kind):
     origin, rays = _rays(3000, 1)
-    depth = intersect(kind, SIZES[kind], origin, rays)
+    hit_depth = intersect(kind, SIZES[kind], origin, rays)
     marched_depth = torch.zeros(len(rays), dtype=torch.float64)
     for _ in range(400):
         marched_depth = marched_depth + distance(
             kind, SIZES[kind], origin + marched_depth[:, None] * rays
         )
     remaining = distance(kind, SIZES[kind], origin + marched_depth[:, None] * rays)
-    hit_mask = torch.isfinite(depth)
+    hit_mask = torch.isfinite(hit_depth)
     assert 0.1 < hit_mask.double().mean() < 0.9
     assert (
         remaining[hit_mask].max() < 1e-3
     )  # marching stalls near grazing rays, which is why it is only the judge
     clear_hits = hit_mask & (remaining < 1e-9)
     assert clear_hits.sum() > 0.9 * hit_mask.sum()
-    assert (depth - marched_depth)[clear_hits].abs().max() < 1e-5
+    assert (hit_depth - marched_depth)[clear_hits].abs().max() < 1e-5
     assert (marched_depth[~hit_mask] > 1.0).all() and (remaining[~hit_mask] > 0).all()
 
 
 @pytest.mark.parametrize("kind", SIZES)
 def test_normals_point_up_the_distance(kind):
     origin, rays = _rays(2000, 2)
-    depth = intersect(kind, SIZES[kind], origin, rays)
-    points = (origin + depth[:, None] * rays)[torch.isfinite(depth)]
+    hit_depth = intersect(kind, SIZES[kind], origin, rays)
+    points = (origin + hit_depth[:, None] * rays)[torch.isfinite(hit_depth)]
     normal = normals(kind, SIZES[kind], points)
     assert torch.allclose(
         normal.norm(dim=-1), torch.ones(len(points), dtype=torch.float64), atol=1e-9
@@ -67,10 +67,10 @@ def test_a_ray_that_starts_inside_meets_nothing():
 def test_tiles_never_lose_a_hit():
     """Check that ray casting by tiles finds the same hits as testing every solid for every ray."""
     spec = SyntheticSpec(seed=4, frames=2, exo_width=112, exo_height=64, ego_size=64)
-    scene = draw_layout(spec).scene
-    solid_indices = scene.indices(head=False)
-    for camera in (scene.exo, scene.ego):
-        renderer = Renderer(scene, camera, {}, edge_samples=1)
+    drawn_scene = draw_layout(spec).scene
+    solid_indices = drawn_scene.indices(head=False)
+    for camera in (drawn_scene.exo, drawn_scene.ego):
+        renderer = Renderer(drawn_scene, camera, {}, edge_samples=1)
         culled_view, plain_views = renderer.cast_rays([0, 1], solid_indices), []
         for frame in (0, 1):
             visible_tiles = renderer.visible([frame], solid_indices)

@@ -184,17 +184,17 @@ EXO_DOWN = {"usual": (0.1, 0.7), "low": (-0.9, 0.3), "overhead": (0.9, 1.0), "ce
 @pytest.mark.parametrize("posture", POSTURES)
 def test_postures_move_the_head_and_body(posture):
     for seed in range(6):
-        layout = draw_layout(replace(TWO_FRAME_SPEC, seed=seed, posture=posture))
-        neck, eyes = layout.head.marks["neck"][0], layout.head.world_from_eyes[0, :, 3]
+        scene_layout = draw_layout(replace(TWO_FRAME_SPEC, seed=seed, posture=posture))
+        neck, eyes = scene_layout.head.marks["neck"][0], scene_layout.head.world_from_eyes[0, :, 3]
         lowest, highest = POSTURES[posture]
         assert lowest < (eyes - neck)[2] / np.linalg.norm(eyes - neck) < highest
-        head_points = transform(layout.scene.ego.w2c[:1], torch.from_numpy(np.stack((neck, eyes))))[
-            0
-        ]
+        head_points = transform(
+            scene_layout.scene.ego.w2c[:1], torch.from_numpy(np.stack((neck, eyes)))
+        )[0]
         assert (
             head_points[0].norm() < 0.4 and head_points[1].norm() < 0.1
         )  # m, of the ego camera on the head
-        assert layout.head.world_from_eyes[..., 2, 3].min() > 0.1
+        assert scene_layout.head.world_from_eyes[..., 2, 3].min() > 0.1
 
 
 @pytest.mark.parametrize("place", EXO_DOWN)
@@ -298,10 +298,16 @@ def test_the_shipped_sample_is_a_full_take(repo_root):
         3,
         4,
     )
-    meta = read_json(folder / "meta.json")
-    assert meta["ego_camera"]["quarter_turns"] == 1 and "[Ego view]" in meta["prompt"]
+    meta_content = read_json(folder / "meta.json")
+    assert (
+        meta_content["ego_camera"]["quarter_turns"] == 1 and "[Ego view]" in meta_content["prompt"]
+    )
     # The poses drawn from the sample's seed are the ones in the file: the script still makes this
     # sample.
-    layout = draw_layout(SyntheticSpec(seed=44, texture="soft"))
-    assert np.allclose(meta["ego_extrinsics"], layout.scene.ego.w2c.numpy(), atol=1e-6)
-    assert np.allclose(meta["camera_extrinsics"], layout.scene.exo.pose.numpy(), atol=1e-6)
+    scene_layout = draw_layout(SyntheticSpec(seed=44, texture="soft"))
+    assert np.allclose(
+        meta_content["ego_extrinsics"], scene_layout.scene.ego.w2c.numpy(), atol=1e-6
+    )
+    assert np.allclose(
+        meta_content["camera_extrinsics"], scene_layout.scene.exo.pose.numpy(), atol=1e-6
+    )

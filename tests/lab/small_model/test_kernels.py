@@ -42,7 +42,7 @@ class Launches(TorchDispatchMode):
 
 
 def test_a_room_is_few_large_launches():
-    """Check that drawing a room launches few GPU kernels."""
+    """Check that drawing a synthetic room launches few GPU kernels."""
     launches, thread_count = Launches(), torch.get_num_threads()
     torch.set_num_threads(1)  # another thread's operations wouldn't be counted
     try:

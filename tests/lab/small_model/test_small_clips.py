@@ -32,8 +32,8 @@ def test_splits_share_no_scene():
 
 def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     """Check that mirroring a clip's ray directions equals computing them in a mirrored scene."""
-    take = make_take(clip_spec(100_003, TINY_CLIPS))
-    depth, trajectory, options = take.depth_video(), take.trajectory(), "exact"
+    drawn_take = make_take(clip_spec(100_003, TINY_CLIPS))
+    depth, trajectory, options = drawn_take.depth_video(), drawn_take.trajectory(), "exact"
     sizes = {"frames": TINY_CLIPS.frames, "exo_size": (64, 32), "ego_size": (32, 32)}
     assert trajectory.ego.camera.quarter_turns == 1 and not trajectory.ego.camera.distortion
     mirror_x = torch.diag(torch.tensor([-1.0, 1, 1])).double()  # exo pictures, and the world

@@ -46,9 +46,11 @@ def drawn_takes(tmp_path_factory) -> Path:
 def copy_changed(drawn_takes: Path, folder: Path, **changes) -> dict:
     """Copy a take with changed entries in its meta.json."""
     shutil.copytree(drawn_takes / "one", folder)
-    meta = read_json(folder / META)
-    write_json(folder / META, meta | {key: np.array(x).tolist() for key, x in changes.items()})
-    return meta
+    meta_content = read_json(folder / META)
+    write_json(
+        folder / META, meta_content | {key: np.array(x).tolist() for key, x in changes.items()}
+    )
+    return meta_content
 
 
 def stated_poses(take: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -123,10 +125,10 @@ def test_uncorrectable_errors_are_reported(drawn_takes, tmp_path, wrong_part, ex
     if wrong_part != "other poses":
         shutil.copyfile(drawn_takes / "one" / META, folder / META)
         source, file = drawn_takes / "one" / wrong_part, folder / wrong_part
-        info = probe_video(source)
-        frames = decode_frames(source, info, range(FRAMES))
+        video_info = probe_video(source)
+        frames = decode_frames(source, video_info, range(FRAMES))
         pictures = [picture[:, ::-1] for _, picture in frames]
-        write_video(file, torch.from_numpy(np.stack(pictures)), info.fps)
+        write_video(file, torch.from_numpy(np.stack(pictures)), video_info.fps)
     stated_bytes = (folder / META).read_bytes()
     (row,) = check_set(tmp_path / "set", write=True)
     assert row.is_wrong and not row.is_correctable and row.finding.startswith(expected_start)

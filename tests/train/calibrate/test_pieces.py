@@ -193,9 +193,9 @@ def test_camera_is_solved_from_a_robots_log(tmp_path, capsys):
     write_json(tmp_path / "lens.json", PINHOLE_LENS.to_json())
     rows, pose = draw_gripper_log(is_straight=False, lag_s=0.12)
     write_log(log_file, rows)
-    command = ["calibrate", str(video), str(camera_file), "--point", str(log_file)]
+    command_words = ["calibrate", str(video), str(camera_file), "--point", str(log_file)]
     lens = ["--exo-lens", str(tmp_path / "lens.json")]
-    assert train_egox.main(command + lens) == 0
+    assert train_egox.main(command_words + lens) == 0
     camera = read_json(camera_file)
     solved_pose = np.array(camera["camera_extrinsics"])
     position_error = -solved_pose[:, :3].T @ solved_pose[:, 3] - [1.2, 0.3, 0.9]
@@ -234,12 +234,12 @@ def test_named_lenses_are_converted_to_colmap_and_back(name):
 
 
 def test_arias_own_calibration_is_a_lens_that_is_held(tmp_path):
-    file = tmp_path / "online_calibration.jsonl"
-    file.write_text(json.dumps(calibration_entry()), "utf-8")
-    lens, free_parameters = make_lens(str(file), 448, 448)
+    manifest_file = tmp_path / "online_calibration.jsonl"
+    manifest_file.write_text(json.dumps(calibration_entry()), "utf-8")
+    lens, free_parameters = make_lens(str(manifest_file), 448, 448)
     assert free_parameters == "nothing" and lens.fx == pytest.approx(194.18512, abs=1e-5)
     with refuses("lens online_calibration.jsonl: got one of 1408x1408 px; expected the shape of"):
-        make_lens(str(file), 640, 360)
+        make_lens(str(manifest_file), 640, 360)
 
 
 def test_contradicted_calibrated_lens_is_remarked():

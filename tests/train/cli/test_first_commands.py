@@ -72,8 +72,8 @@ def write_masks(videos: Path, out: Path) -> None:
     """Write a mask file of random pixels for every undistorted video."""
     out.mkdir()
     for video in videos.glob("*.mp4"):
-        info = probe_video(video)
-        mask_shape = info.frame_count, info.height, info.width
+        video_info = probe_video(video)
+        mask_shape = video_info.frame_count, video_info.height, video_info.width
         mask = np.random.default_rng(0).random(mask_shape) < 0.1
         np.savez_compressed(out / f"{video.stem}.npz", mask=mask)
 
@@ -105,9 +105,11 @@ def test_training_page_leads_from_raw_data_to_a_video(shared_dir, training_folde
         raw_folder,
         SMALL_RUN_OPTIONS | {"generate": SMALL_RUN_OPTIONS["generate"] + " --split train"},
     )
-    records = read_manifest(training_folder / "data" / "set" / "manifest.jsonl")
-    assert len(records) == CLIPS and {record_entry.depth for record_entry in records} == {"model"}
-    for record in records:
+    clip_records = read_manifest(training_folder / "data" / "set" / "manifest.jsonl")
+    assert len(clip_records) == CLIPS and {record_entry.depth for record_entry in clip_records} == {
+        "model"
+    }
+    for record in clip_records:
         depth_arrays = np.load(training_folder / "data" / "set" / record.folder / "depth.npz")
         with np.load(
             training_folder / "data" / "masks" / f"{record.take}__{record.exo_camera}.npz"
@@ -116,7 +118,9 @@ def test_training_page_leads_from_raw_data_to_a_video(shared_dir, training_folde
                 depth_arrays["dynamic"], masks["mask"][record.start : record.start + FRAMES]
             )
     videos = sorted((training_folder / "out").glob("*.mp4"))
-    assert [video.stem for video in videos] == sorted(record_entry.clip for record_entry in records)
+    assert [video.stem for video in videos] == sorted(
+        record_entry.clip for record_entry in clip_records
+    )
     assert probe_video(videos[0]).frame_count == FRAMES
     assert (training_folder / "egox_lora_native.safetensors").is_file()
 
@@ -130,8 +134,10 @@ def test_robots_page_leads_from_a_clip_to_a_data_set(tmp_path, monkeypatch, caps
     shutil.copytree(ROOT / "sample" / "calm_room", clip)
     Path("ego").mkdir()
     (clip / TRUTH).rename("ego/kitchen.mp4")
-    meta = read_json(clip / META)  # a phone's clip has no ego poses
-    write_json(clip / META, {key: meta[key] for key in meta if not key.startswith("ego_")})
+    meta_content = read_json(clip / META)  # a phone's clip has no ego poses
+    write_json(
+        clip / META, {key: meta_content[key] for key in meta_content if not key.startswith("ego_")}
+    )
     run_page("robots.md", clip, {"headpose": "", "lerobot": ""})
     assert "fit" in capsys.readouterr().out
     set_folder = Path("data", "robots")
@@ -202,11 +208,13 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
     network_writers.write_dino(training_folder / "dinov3-vitb16-pretrain-lvd1689m", "dinov3")
     network_writers.write_sam(training_folder / "sam2.1-hiera-large", is_confident=True)
     run_page("paper_table.md", raw_folder, TABLE_OPTIONS)
-    report = read_json(training_folder / "out" / "table" / "report.json")
+    report_content = read_json(training_folder / "out" / "table" / "report.json")
     rows = ["generated", "without GGA", "without ego prior", "without clean latent"]
-    assert list(report["means"])[:4] == rows and len(report["seeds"]["generated"]) == 3
-    assert {"LPIPS", "CLIP-I", "IoU", "Dynamic Degree"}.isdisjoint(report["not_computed"])
-    assert report["sets"]["fvd"].keys() >= set(rows)
+    assert (
+        list(report_content["means"])[:4] == rows and len(report_content["seeds"]["generated"]) == 3
+    )
+    assert {"LPIPS", "CLIP-I", "IoU", "Dynamic Degree"}.isdisjoint(report_content["not_computed"])
+    assert report_content["sets"]["fvd"].keys() >= set(rows)
     loras = [training_folder / "runs" / "table2" / row / "lora.safetensors" for row in TABLE2_ROWS]
     settings_of_loras = [
         {setting: inspect(lora)[f"egox.{setting}"] for setting in DEFAULT_CONDITIONING}
@@ -249,11 +257,13 @@ def test_table_page_leads_from_raw_data_to_the_papers_tables(
     small_options["prepare"] = f"--size 224x128 --frames {TABLE_FRAMES}"
     run_page("paper_table.md", raw_folder, small_options, number=1)
     for split, published_psnr in (("validation", 16.05), ("test", 14.38)):
-        report = read_json(training_folder / "out" / f"table1_{split}" / "report.json")
-        assert report["clips"] == 2 and not report["errors"]
-        assert report["references"]["rows"]["paper"]["psnr"] == published_psnr
-        not_computed = report["not_computed"].keys() - OBJECT_LABELS  # random looks may pair none
+        report_content = read_json(training_folder / "out" / f"table1_{split}" / "report.json")
+        assert report_content["clips"] == 2 and not report_content["errors"]
+        assert report_content["references"]["rows"]["paper"]["psnr"] == published_psnr
+        not_computed = (
+            report_content["not_computed"].keys() - OBJECT_LABELS
+        )  # random looks may pair none
         assert not_computed == {"Motion Smoothness"}  # no --amt on the page
-        assert report["sets"]["fvd"].keys() == {"generated"}
+        assert report_content["sets"]["fvd"].keys() == {"generated"}
         columns = {"psnr", "lpips", "clip_i", "temporal_flickering", "dynamic_degree"}
-        assert columns <= report["means"]["generated"].keys()
+        assert columns <= report_content["means"]["generated"].keys()

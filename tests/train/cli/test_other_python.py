@@ -58,8 +58,8 @@ def test_a_missing_package_is_named_before_any_work(
     (robots / "meta").mkdir(parents=True)
     (robots / "meta" / "info.json").write_text("{}", encoding="utf-8")
     path_by_word = {"takes": synthetic_takes, "manifest": training_set / "manifest.jsonl"}
-    command = [word.format(**path_by_word, robots=robots, out=out) for word in words.split()]
-    error_lines = lines_of_error(["-c", BLOCKED, package, *command], 2)
+    command_words = [word.format(**path_by_word, robots=robots, out=out) for word in words.split()]
+    error_lines = lines_of_error(["-c", BLOCKED, package, *command_words], 2)
     install_name = {"skimage": "scikit-image"}.get(package, package)
     assert (
         len(error_lines) == 1

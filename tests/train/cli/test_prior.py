@@ -32,30 +32,36 @@ def take_folder(tmp_path_factory) -> Path:
 def test_prior_command_writes_video_coverage_and_report(
     take_folder, tmp_path, preset, read_ply, capsys
 ):
-    command = ["--take", str(take_folder), "--preset", preset, "--out", str(tmp_path)]
-    assert main([*command, "--frames", "9", "--ply"]) == 0
+    command_words = ["--take", str(take_folder), "--preset", preset, "--out", str(tmp_path)]
+    assert main([*command_words, "--frames", "9", "--ply"]) == 0
     prior_video, coverage_video = (
         read_all(tmp_path / f"{name}.mp4", 9, (64, 64)).numpy() for name in ("prior", "coverage")
     )
-    report = read_json(tmp_path / "report.json")
-    assert report["preset"] == preset and report["frames"] == 9 and len(report["coverage"]) == 9
-    assert set(report["seconds"]) == {"load", "scene", "render and write"}
-    assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 50
+    report_content = read_json(tmp_path / "report.json")
+    assert (
+        report_content["preset"] == preset
+        and report_content["frames"] == 9
+        and len(report_content["coverage"]) == 9
+    )
+    assert set(report_content["seconds"]) == {"load", "scene", "render and write"}
+    assert report_content["peak_memory_mb"] is None or report_content["peak_memory_mb"] > 50
     class_video = read_classes(tmp_path / "seen.mkv", 9, (64, 64)).numpy()
     assert (
         set(np.unique(class_video)) <= {UNOBSERVED, DOUBTFUL, EARLIER, NOW}
         and (class_video == NOW).any()
     )
-    assert (class_video > UNOBSERVED).mean() == pytest.approx(report["coverage_mean"], abs=1e-4)
-    assert report["hidden_lines"] == "draw" and "% now and" in report["notes"][-1]
+    assert (class_video > UNOBSERVED).mean() == pytest.approx(
+        report_content["coverage_mean"], abs=1e-4
+    )
+    assert report_content["hidden_lines"] == "draw" and "% now and" in report_content["notes"][-1]
     covered_mask = coverage_video[..., 0] > 127
-    assert abs(covered_mask.mean() - report["coverage_mean"]) < 0.02
+    assert abs(covered_mask.mean() - report_content["coverage_mean"]) < 0.02
     assert (
         prior_video[covered_mask].mean() > 20 and prior_video[~covered_mask].mean() < 6
     )  # compression smears outlines a little
     with (tmp_path / "scene.ply").open("rb") as point_file:
         xyz, rgb = read_ply(point_file)
-    assert len(xyz) == len(rgb) > report["static_points"] > 1000
+    assert len(xyz) == len(rgb) > report_content["static_points"] > 1000
     assert "9 frames of 64x64" in capsys.readouterr().out
 
 

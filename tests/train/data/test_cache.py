@@ -59,16 +59,16 @@ def run_cache(manifest: Path, out: Path, *more_options: str) -> int:
 @pytest.fixture(scope="module")
 def finished_cache(training_set, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
-    outcome = build_cache(training_set / "manifest.jsonl", folder, cache_settings(views=True))
-    assert (outcome.clips, outcome.new, outcome.kept) == (4, 4, 0)
+    cache_outcome = build_cache(training_set / "manifest.jsonl", folder, cache_settings(views=True))
+    assert (cache_outcome.clips, cache_outcome.new, cache_outcome.kept) == (4, 4, 0)
     return folder
 
 
 def test_cached_clip_has_all_tensors_of_training(training_set, finished_cache):
-    reader = CacheReader(finished_cache)
+    cache_reader = CacheReader(finished_cache)
     record = read_manifest(training_set / "manifest.jsonl")[0]
     clip = read_clip(training_set, record)
-    tensors = reader.tensors(
+    tensors = cache_reader.tensors(
         record.clip,
         "exo ego prior grey text query_dirs key_dirs key_trust grid exo_first ego_first".split(),
     )
@@ -88,7 +88,7 @@ def test_cached_clip_has_all_tensors_of_training(training_set, finished_cache):
     assert (
         directions < 8 * geometry.tokens * geometry.grid[0]
     )  # linear in tokens a frame, never L x L
-    splits = {e.clip: e.split for e in reader.index.entries}
+    splits = {e.clip: e.split for e in cache_reader.index.entries}
     validation_clips = (training_set / "splits" / "validation.txt").read_text("utf-8").split()
     assert sorted(c for c, s in splits.items() if s == "validation") == sorted(validation_clips)
 
@@ -98,12 +98,12 @@ def test_only_changed_settings_make_clips_again(training_set, tmp_path):
     build_cache(manifest, tmp_path, cache_settings())
     second_outcome = build_cache(manifest, tmp_path, cache_settings())
     assert (second_outcome.new, second_outcome.kept, second_outcome.remake_reason) == (0, 4, "")
-    records = read_manifest(manifest)
+    clip_records = read_manifest(manifest)
     changed_records = [
-        record.model_copy(update={"hidden_lines": "leave out"}) for record in records
+        record.model_copy(update={"hidden_lines": "leave out"}) for record in clip_records
     ]
     mixed_manifest = training_set / "mixed.jsonl"
-    write_manifest(mixed_manifest, changed_records[:1] + records[1:])
+    write_manifest(mixed_manifest, changed_records[:1] + clip_records[1:])
     with refuses("one --hidden-lines"):
         build_cache(mixed_manifest, tmp_path, cache_settings())
     write_manifest(mixed_manifest, changed_records)
@@ -166,8 +166,8 @@ def test_texts_are_encoded_again_if_their_cleaning_changes(training_set, tmp_pat
         (None, 0, ""),
     ):
         monkeypatch.setitem(sys.modules, "ftfy", module)
-        outcome = build_cache(manifest, tmp_path, cache_settings())
-        assert (outcome.new, outcome.remake_reason) == (expected_new, expected_reason)
+        cache_outcome = build_cache(manifest, tmp_path, cache_settings())
+        assert (cache_outcome.new, cache_outcome.remake_reason) == (expected_new, expected_reason)
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_text_is_encoded_as_in_inference_or_in_training(tmp_path):
 
 
 def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tiny_training, tmp_path):
-    """Check that training refuses a cache whose text was encoded in the other way."""
+    """Check that training refuses a cache whose text encoding differs from the configured one."""
     text_file = tmp_path / "text.safetensors"
     save_file({"embedding": torch.randn(2, 24)}, text_file)
     for text_source in (str(text_file), DEFAULT_SETTINGS["text"]):

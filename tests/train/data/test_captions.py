@@ -154,8 +154,8 @@ def partly_captioned_takes(synthetic_takes, tmp_path_factory) -> Path:
         shutil.copytree(take, takes_folder / take.name)
         if number == 0:
             file = takes_folder / take.name / "meta.json"
-            meta = read_json(file)
-            write_json(file, {**meta, "prompt": ""})
+            meta_content = read_json(file)
+            write_json(file, {**meta_content, "prompt": ""})
     return takes_folder
 
 

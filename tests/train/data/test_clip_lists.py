@@ -97,9 +97,14 @@ def test_listed_clips_are_cut_and_others_skipped_with_reasons(source, tmp_path, 
     assert names == ["lab_1_2__cam01__000003", "lab_1_2__cam02__000003", "lab_9__cam01__000005"]
     splits = read_splits(tmp_path / "set" / "manifest.jsonl")
     assert [splits[name] for name in names] == ["validation", "validation", "train"]
-    meta = read_json(tmp_path / "set" / records[0].folder / "meta.json")
-    assert meta["prompt"] == f"[Exo view] {take} 3 [Ego view] b" and records[0].caption == "file"
-    assert meta["camera_extrinsics"] == EXO_POSE and len(meta["ego_extrinsics"]) == 5
+    meta_content = read_json(tmp_path / "set" / records[0].folder / "meta.json")
+    assert (
+        meta_content["prompt"] == f"[Exo view] {take} 3 [Ego view] b"
+        and records[0].caption == "file"
+    )
+    assert (
+        meta_content["camera_extrinsics"] == EXO_POSE and len(meta_content["ego_extrinsics"]) == 5
+    )
     assert "poses lost" not in json.dumps(report), "a list knows its clips' frames alone"
     skip_reasons = reasons_by_item(report)
     assert "frame 1: got null" in skip_reasons["meta_seen.json, lab_1_2_8_12"]
@@ -163,15 +168,15 @@ def test_clips_are_listed_by_tables_and_json_files(source, tmp_path):
 
 def test_priors_that_cover_too_little_are_left_out(synthetic_takes, tmp_path):
     """Check that clips are left out if the ego camera sees little that the exo camera sees."""
-    source = shutil.copytree(synthetic_takes, tmp_path / "takes")
-    first_take = sorted(source.iterdir())[0]
-    meta = read_json(first_take / "meta.json")
-    for pose in meta["ego_extrinsics"]:  # turned half round about the camera's own upright
+    source_folder = shutil.copytree(synthetic_takes, tmp_path / "takes")
+    first_take = sorted(source_folder.iterdir())[0]
+    meta_content = read_json(first_take / "meta.json")
+    for pose in meta_content["ego_extrinsics"]:  # turned half round about the camera's own upright
         for row in (0, 2):
             pose[row] = [-number for number in pose[row]]
-    (first_take / "meta.json").write_text(json.dumps(meta), "utf-8")
+    (first_take / "meta.json").write_text(json.dumps(meta_content), "utf-8")
     records, report = prepare_and_read(
-        source, tmp_path / "set", replace(SMALL_OPTIONS, draw_anyway=True)
+        source_folder, tmp_path / "set", replace(SMALL_OPTIONS, draw_anyway=True)
     )
     coverage_by_clip = {record.clip: record.coverage for record in records}
     assert report["dark"] == sum(
@@ -179,7 +184,7 @@ def test_priors_that_cover_too_little_are_left_out(synthetic_takes, tmp_path):
     )
     coverage_limit = sorted(coverage_by_clip.values())[1]
     strict_options = replace(SMALL_OPTIONS, draw_anyway=True, least_coverage=coverage_limit)
-    covered_records, report = prepare_and_read(source, tmp_path / "set", strict_options)
+    covered_records, report = prepare_and_read(source_folder, tmp_path / "set", strict_options)
     dark_clips = coverage_by_clip.keys() - {record.clip for record in covered_records}
     assert dark_clips and all(coverage_by_clip[clip] < coverage_limit for clip in dark_clips)
     assert report["dark"] >= len(dark_clips) and report["this_run"]["made"] == 0

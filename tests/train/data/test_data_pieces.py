@@ -112,27 +112,27 @@ def test_captions_have_both_sections_or_no_marks():
 
 
 def test_manifest_is_read_back_and_errors_are_refused(tmp_path):
-    file = tmp_path / "manifest.jsonl"
+    manifest_file = tmp_path / "manifest.jsonl"
     for name in ("b", "a"):
         (tmp_path / "clips" / name).mkdir(parents=True)
         (tmp_path / "clips" / name / "exo.mp4").write_bytes(b"x")
-    write_manifest(file, [clip_record("b"), clip_record("a")])
-    assert [r.clip for r in read_manifest(file)] == ["a", "b"]
+    write_manifest(manifest_file, [clip_record("b"), clip_record("a")])
+    assert [r.clip for r in read_manifest(manifest_file)] == ["a", "b"]
     (tmp_path / "clips" / "b" / "exo.mp4").unlink()
     with refuses("clips/b/exo.mp4"):
-        read_manifest(file)
-    lines = file.read_text("utf-8").splitlines()
-    file.write_text("\n".join([lines[0], lines[0]]), "utf-8")
+        read_manifest(manifest_file)
+    lines = manifest_file.read_text("utf-8").splitlines()
+    manifest_file.write_text("\n".join([lines[0], lines[0]]), "utf-8")
     with refuses("line 2"):
-        read_manifest(file)
-    file.write_text(lines[0].replace('"frames"', '"framez"'), "utf-8")
+        read_manifest(manifest_file)
+    manifest_file.write_text(lines[0].replace('"frames"', '"framez"'), "utf-8")
     with refuses("line 1"):
-        read_manifest(file)
-    write_manifest(file, [clip_record("a", folder="../elsewhere")])
+        read_manifest(manifest_file)
+    write_manifest(manifest_file, [clip_record("a", folder="../elsewhere")])
     with refuses("elsewhere"):
-        read_manifest(file)
-    file.write_text("", "utf-8")
+        read_manifest(manifest_file)
+    manifest_file.write_text("", "utf-8")
     with refuses("no clip"):
-        read_manifest(file)
+        read_manifest(manifest_file)
     with refuses("not there"):
         read_manifest(tmp_path / "none.jsonl")

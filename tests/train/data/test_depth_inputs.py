@@ -28,9 +28,9 @@ PREPARE_OPTIONS = replace(SMALL_OPTIONS, exo_size=SIZE, ego_size=SIZE[1])
 
 
 def read_pictures(video: Path) -> np.ndarray:  # [T, H, W, 3]
-    info = probe_video(video)
+    video_info = probe_video(video)
     return np.stack(
-        [p for _, p in decode_frames(video, info, list(range(info.frame_count)))]
+        [p for _, p in decode_frames(video, video_info, list(range(video_info.frame_count)))]
     ).astype(int)
 
 
@@ -91,14 +91,14 @@ def test_camera_names_of_annotations_cannot_leave_the_folder(raw_data_set, tmp_p
     videos = source / "takes" / TAKE / "frame_aligned_videos" / "downscaled" / "448"
     shutil.copy(videos / "cam02.mp4", videos / f"{outside_path}.mp4")
     out = tmp_path / "a" / "b" / "out"
-    outcome = undistort_videos(source, out, PREPARE_OPTIONS)
+    undistort_outcome = undistort_videos(source, out, PREPARE_OPTIONS)
     assert sorted(
         file.stem for file in tmp_path.rglob("*.mp4") if not file.is_relative_to(source)
     ) == [
         f"{TAKE}__cam01",
         f"{TAKE}__cam02",
     ]
-    ((name, skip_reason),) = outcome.skipped
+    ((name, skip_reason),) = undistort_outcome.skipped
     assert name == "other" and "take name" in skip_reason
 
 

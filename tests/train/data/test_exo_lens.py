@@ -51,7 +51,8 @@ def test_the_table_gives_good_rows_and_names_the_others(tmp_path):
         notes,
     )
     assert (
-        set(calibration_table) == {"cam01", "cam03"} and calibration_table["cam01"].frames is None
+        set(calibration_table) == {"cam01", "cam03"}
+        and calibration_table["cam01"].valid_frames is None
     )
     assert calibration_table["cam01"].camera.fx == 1761.28 and calibration_table[
         "cam01"
@@ -63,7 +64,7 @@ def test_the_table_gives_good_rows_and_names_the_others(tmp_path):
     )
     # The longer stretch.
     assert (
-        calibration_table["cam03"].frames == (0, 70)
+        calibration_table["cam03"].valid_frames == (0, 70)
         and calibration_table["cam03"].camera.fx == 1755
     )
     notes_text = " ".join(notes)
@@ -140,13 +141,15 @@ def test_exact_is_a_preset_of_the_whole_way(released_layout, tmp_path):
     take_folder = released_layout / "room"
     command = f"--frames 5 --preset exact --out {tmp_path / 'out'} --take {take_folder}".split()
     assert main(command) == 0
-    report = read_json(tmp_path / "out" / "report.json")
+    report_content = read_json(tmp_path / "out" / "report.json")
     assert (
-        "raw" in report["exo_lens"] and "head in 0 of 5" in report["scale"]["note"]
+        "raw" in report_content["exo_lens"] and "head in 0 of 5" in report_content["scale"]["note"]
     )  # nobody stands there
     assert main([*command, "--exo-lens", "as-given", "--scale", "2"]) == 0
-    report = read_json(tmp_path / "out" / "report.json")
-    assert report["exo_lens"] == "exo lens as given" and report["scale"]["scale"] == 2
+    report_content = read_json(tmp_path / "out" / "report.json")
+    assert (
+        report_content["exo_lens"] == "exo lens as given" and report_content["scale"]["scale"] == 2
+    )
     assert main([*command, "--scale", "wearer"]) == 1
     assert main([*command, "--scale", "big"]) == 1
 
@@ -199,14 +202,14 @@ def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
 def test_the_takes_own_table_goes_first_and_as_given_is_a_pinhole(
     raw_folder, take_writers, tmp_path
 ):
-    source = take_writers.copy_raw(raw_folder, tmp_path / "raw", lambda content: None)
-    (derived_take,) = read_egoexo4d(source, [])
+    source_folder = take_writers.copy_raw(raw_folder, tmp_path / "raw", lambda content: None)
+    (derived_take,) = read_egoexo4d(source_folder, [])
     write_lens_table(
-        source / "takes" / derived_take.name / "trajectory" / "gopro_calibs.csv",
+        source_folder / "takes" / derived_take.name / "trajectory" / "gopro_calibs.csv",
         row("cam01", 1700, (30, 60)),
         row("cam02", 1700, quality=0),
     )
-    (take,) = read_egoexo4d(source, [])
+    (take,) = read_egoexo4d(source_folder, [])
     view_by_name, derived_view_by_name = (
         {v.name: v for v in take.exos},
         {v.name: v for v in derived_take.exos},
@@ -220,9 +223,9 @@ def test_the_takes_own_table_goes_first_and_as_given_is_a_pinhole(
     )
     assert (int(known_frames[0]), int(known_frames[-1])) == (30, 60)
     assert any("cam02" in note.text and "quality 0" in note.text for note in take.notes)
-    (pinhole_take,) = read_egoexo4d(source, [], "as given")
+    (pinhole_take,) = read_egoexo4d(source_folder, [], "as given")
     assert all(
-        v.exo.camera.lens == "pinhole" and 1200 < v.exo.camera.fx < 1300 and v.frames is None
+        v.exo.camera.lens == "pinhole" and 1200 < v.exo.camera.fx < 1300 and v.valid_frames is None
         for v in pinhole_take.exos
     )
     assert all(1740 < v.exo.camera.fx < 1790 for v in derived_take.exos)

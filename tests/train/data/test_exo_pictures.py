@@ -30,14 +30,14 @@ def lamps_in(
 @pytest.mark.parametrize("exo_lens", ["raw", "as given"])
 def test_upright_video_is_fitted_with_black_bars(take_writers, tmp_path, exo_lens):
     """Check that an upright video gets black bars without depth, and a lens that fits the picture."""
-    source = take_writers.write_egoexo4d(
+    source_folder = take_writers.write_egoexo4d(
         tmp_path / "raw",
         "upenn_boulder_2",
         frames=5,
         cameras={"cam01": (144, 256), "cam02": (256, 144)},
     )
     records, report = prepare_and_read(
-        source, tmp_path / "set", replace(PREPARE_OPTIONS, exo_lens=exo_lens)
+        source_folder, tmp_path / "set", replace(PREPARE_OPTIONS, exo_lens=exo_lens)
     )
     records = {r.exo_camera: r for r in records}
     notes = " ".join(report["notes"]["upenn_boulder_2"])

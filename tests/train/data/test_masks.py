@@ -93,13 +93,14 @@ def test_mask_files_change_the_clip_and_its_prior(synthetic_takes, training_set,
 
 
 def test_derived_masks_are_reported(raw_data_set, tmp_path):
-    outcome = prepare(raw_data_set, tmp_path, PREPARE_OPTIONS, ALL_TRAIN)
-    records, report = read_manifest(outcome.manifest), read_json(tmp_path / "report.json")
+    prepare_outcome = prepare(raw_data_set, tmp_path, PREPARE_OPTIONS, ALL_TRAIN)
+    records, report = read_manifest(prepare_outcome.manifest), read_json(tmp_path / "report.json")
     assert {record.moving for record in records} == {"derived"} and report["moving"] == {
         "derived": 4
     }
     assert any(
-        "4 of 4 clips" in warning and "--mask-root" in warning for warning in outcome.warnings()
+        "4 of 4 clips" in warning and "--mask-root" in warning
+        for warning in prepare_outcome.warnings()
     )
     # Once, of all of them.
     (derived_note,) = [note for note in report["notes"][TAKE] if "guessed from changes" in note]

@@ -86,16 +86,16 @@ def test_ego_lens_is_that_of_the_takes_calibration(raw_data, take_writers, tmp_p
     assert (small_camera.fx, small_camera.cx, small_camera.cy) == pytest.approx(
         (194.18512, 227.49608, 223.95663), abs=1e-5
     )
-    source = take_writers.copy_raw(raw_data, tmp_path / "raw", lambda content: None)
-    (source / calibration_path).unlink(missing_ok=True)
-    (source / calibration_path).parent.mkdir(exist_ok=True)
+    source_folder = take_writers.copy_raw(raw_data, tmp_path / "raw", lambda content: None)
+    (source_folder / calibration_path).unlink(missing_ok=True)
+    (source_folder / calibration_path).parent.mkdir(exist_ok=True)
     for calibration_text, expected_text in (
         (None, "no trajectory/"),
         ('{"CameraCalibrations": []}', "can't be used"),
     ):
         if calibration_text is not None:
-            (source / calibration_path).write_text(calibration_text, "utf-8")
-        (other_take,) = read_egoexo4d(source, [])
+            (source_folder / calibration_path).write_text(calibration_text, "utf-8")
+        (other_take,) = read_egoexo4d(source_folder, [])
         assert other_take.ego.camera == preset_lens and expected_text in " ".join(
             map(str, other_take.notes)
         )
@@ -151,9 +151,9 @@ def test_only_clips_with_lost_poses_are_skipped(raw_data, take_writers, tmp_path
         content["cam02"]["camera_extrinsics"] = None
         content["cam03"]["camera_intrinsics"][0][0] = 0.0
 
-    source = take_writers.copy_raw(raw_data, tmp_path / "raw", damage_annotation)
+    source_folder = take_writers.copy_raw(raw_data, tmp_path / "raw", damage_annotation)
     options = replace(RAW_OPTIONS, clips_per_camera=0, task_s=(0, 6.45))
-    records, report = prepare_and_read(source, tmp_path / "set", options)
+    records, report = prepare_and_read(source_folder, tmp_path / "set", options)
     assert {record.exo_camera for record in records} == {"cam01", "cam04"}
     assert {record.start for record in records} == {0, 60, 150, 180}
     assert {clip[-6:] for clip in reasons_by_item(report)} == {"000030", "000090", "000120"}
@@ -181,15 +181,17 @@ def test_unusable_takes_are_refused_with_the_reason(take_writers, tmp_path):
             "camera_extrinsics"
         ].update(last=[[1]]),
     }
-    source = take_writers.write_egoexo4d(tmp_path / "raw", "one", frames=5)
-    (annotation,) = source.glob("annotations/ego_pose/*/camera_pose/*.json")
+    source_folder = take_writers.write_egoexo4d(tmp_path / "raw", "one", frames=5)
+    (annotation,) = source_folder.glob("annotations/ego_pose/*/camera_pose/*.json")
     for message_pattern, damage_annotation in damage_by_message.items():
         annotation_content = read_json(annotation)
         damage_annotation(annotation_content)
         altered_source = take_writers.copy_raw(
-            source, tmp_path / message_pattern.replace(" ", "_"), lambda content_changed: None
+            source_folder,
+            tmp_path / message_pattern.replace(" ", "_"),
+            lambda content_changed: None,
         )
-        write_json(altered_source / annotation.relative_to(source), annotation_content)
+        write_json(altered_source / annotation.relative_to(source_folder), annotation_content)
         with refuses(message_pattern):
             prepare(altered_source, tmp_path / "set", RAW_OPTIONS)
 
@@ -205,16 +207,16 @@ def test_clips_of_a_longer_take_equal_its_frames(take_writers, tmp_path, monkeyp
         "_probe",
         lambda *arguments: probed_files.append(arguments[0]) or original_probe(*arguments),
     )
-    source = take_writers.write_synthetic(tmp_path / "long", 1, frames=13)
+    source_folder = take_writers.write_synthetic(tmp_path / "long", 1, frames=13)
     records, _ = prepare_and_read(
-        source, tmp_path / "set", replace(SMALL_OPTIONS, stride=4, step=2)
+        source_folder, tmp_path / "set", replace(SMALL_OPTIONS, stride=4, step=2)
     )
-    probed_source_files = [file for file in probed_files if source in file.parents]
+    probed_source_files = [file for file in probed_files if source_folder in file.parents]
     assert [record.start for record in records] == [0, 4] and len(probed_source_files) == len(
         set(probed_source_files)
     ) == 2
     (long_record,), _ = prepare_and_read(
-        source, tmp_path / "whole", replace(SMALL_OPTIONS, frames=13, stride=13)
+        source_folder, tmp_path / "whole", replace(SMALL_OPTIONS, frames=13, stride=13)
     )
     long_clip, short_clip = (
         read_clip(tmp_path / "whole", long_record),
@@ -236,9 +238,11 @@ def test_motion_of_a_carried_exo_camera_is_estimated(tmp_path):
     take_sizes = {"exo_width": 224, "exo_height": 128, "ego_size": 128, "frames": 9, "fps": 5.0}
     source = tmp_path / "takes" / "hand"
     write_take(make_take(SyntheticSpec(seed=5, **motion_options, **take_sizes)), source)
-    meta = read_json(source / "meta.json")
-    meta["camera_extrinsics"] = meta["camera_extrinsics"][0]  # as of a camera that stands
-    write_json(source / "meta.json", meta)
+    meta_content = read_json(source / "meta.json")
+    meta_content["camera_extrinsics"] = meta_content["camera_extrinsics"][
+        0
+    ]  # as of a camera that stands
+    write_json(source / "meta.json", meta_content)
     options = {"frames": 9, "stride": 9, "exo_size": (224, 128), "ego_size": 128}
     prepare(source.parent, tmp_path / "set", PrepareOptions(**options, exo_motion="auto"))
     (record,) = read_manifest(tmp_path / "set" / "manifest.jsonl")
@@ -268,10 +272,10 @@ def test_released_folder_layout_is_prepared(synthetic_takes, tmp_path):
         shutil.copy(take / "ego_ground_truth.mp4", videos / "ego_GT.mp4")
         for number, frame in enumerate(np.load(take / "depth.npz")["depth_m"]):
             np.save(depths / f"frame_{number:03d}.npy", frame)
-        meta = read_json(take / "meta.json")
+        meta_content = read_json(take / "meta.json")
         for name in ("exo_camera", "ego_camera", "fps", "source"):
-            del meta[name]
-        entries.append({**meta, "exo_path": f"./example/videos/{take.name}/exo.mp4"})
+            del meta_content[name]
+        entries.append({**meta_content, "exo_path": f"./example/videos/{take.name}/exo.mp4"})
     entries += [{**entries[0], "exo_path": f"./example/videos/{n}/exo.mp4"} for n in ("lost", "..")]
     null_entry = {**entries[0], "exo_path": "./videos/null/exo.mp4", "ego_extrinsics": [None]}
     write_json(source / "meta.json", {"test_datasets": entries})
@@ -284,22 +288,24 @@ def test_released_folder_layout_is_prepared(synthetic_takes, tmp_path):
 
 
 def test_damaged_takes_are_skipped_and_the_others_prepared(synthetic_takes, tmp_path):
-    source = shutil.copytree(synthetic_takes, tmp_path / "takes")
-    truncated_take, take_without_depth, take_with_few_poses, good_take = sorted(source.iterdir())
+    source_folder = shutil.copytree(synthetic_takes, tmp_path / "takes")
+    truncated_take, take_without_depth, take_with_few_poses, good_take = sorted(
+        source_folder.iterdir()
+    )
     (truncated_take / "exo.mp4").write_bytes((truncated_take / "exo.mp4").read_bytes()[:400])
     (take_without_depth / "depth.npz").unlink()
-    meta = read_json(take_with_few_poses / "meta.json")
-    meta["ego_extrinsics"] = meta["ego_extrinsics"][:3]
-    write_json(take_with_few_poses / "meta.json", meta)
+    meta_content = read_json(take_with_few_poses / "meta.json")
+    meta_content["ego_extrinsics"] = meta_content["ego_extrinsics"][:3]
+    write_json(take_with_few_poses / "meta.json", meta_content)
     pictures = [
         load_take(synthetic_takes / take_folder.name, frame_count=5).read_exo()
         for take_folder in (good_take, truncated_take)
     ]
-    two_shot_take = shutil.copytree(good_take, source / "two_shots")
+    two_shot_take = shutil.copytree(good_take, source_folder / "two_shots")
     write_video(two_shot_take / "exo.mp4", torch.cat((pictures[0][:3], pictures[1][3:])), 20.0)
-    huge_number_take = shutil.copytree(good_take, source / "huge")
-    write_json(huge_number_take / "meta.json", {**meta, "camera_intrinsics": 10**400})
-    records, report = prepare_and_read(source, tmp_path / "set")
+    huge_number_take = shutil.copytree(good_take, source_folder / "huge")
+    write_json(huge_number_take / "meta.json", {**meta_content, "camera_intrinsics": 10**400})
+    records, report = prepare_and_read(source_folder, tmp_path / "set")
     assert [record.take for record in records] == [good_take.name]
     skip_reasons = {item.split("__")[0]: reason for item, reason in reasons_by_item(report).items()}
     assert (
@@ -310,7 +316,7 @@ def test_damaged_takes_are_skipped_and_the_others_prepared(synthetic_takes, tmp_
     assert "a cut at frame 3 " in skip_reasons[two_shot_take.name]
     assert "got 3 frames for a video of 5 frames" in skip_reasons[take_with_few_poses.name]
     records, _ = prepare_and_read(
-        source, tmp_path / "one shot", replace(SMALL_OPTIONS, one_shot=True)
+        source_folder, tmp_path / "one shot", replace(SMALL_OPTIONS, one_shot=True)
     )
     assert [record.take for record in records] == [good_take.name, two_shot_take.name]
     read_clip(tmp_path / "one shot", records[1])
@@ -318,10 +324,10 @@ def test_damaged_takes_are_skipped_and_the_others_prepared(synthetic_takes, tmp_
 
 def test_malformed_annotations_are_skipped_with_reasons(take_writers, tmp_path):
     """Check that takes with malformed annotations are skipped with a reason."""
-    source = take_writers.write_egoexo4d(tmp_path / "raw", "good", frames=5)
-    take_writers.write_damaged(source)
+    source_folder = take_writers.write_egoexo4d(tmp_path / "raw", "good", frames=5)
+    take_writers.write_damaged(source_folder)
     records, report = prepare_and_read(
-        source, tmp_path / "set", replace(SMALL_OPTIONS, depth="plane")
+        source_folder, tmp_path / "set", replace(SMALL_OPTIONS, depth="plane")
     )
     assert [r.take for r in records] == ["good"]
     skip_reasons = reasons_by_item(report)
@@ -334,11 +340,11 @@ def test_set_with_another_ego_lens_is_continued_only_on_request(synthetic_takes,
     """Check that ``prepare`` continues a set with another ego lens only with --new-lens."""
     source, set_folder = shutil.copytree(synthetic_takes, tmp_path / "takes"), tmp_path / "set"
     records, _ = prepare_and_read(source, set_folder)
-    meta = read_json(source / records[0].take / "meta.json")
-    camera = CameraModel.from_json(meta["ego_camera"])
+    meta_content = read_json(source / records[0].take / "meta.json")
+    camera = CameraModel.from_json(meta_content["ego_camera"])
     assert records[0].ego_lens == f"{camera.lens}, focal length {camera.fx:.3f} px"
-    meta["ego_camera"]["fx"] = meta["ego_camera"]["fy"] = camera.fx * 1.0227
-    write_json(source / records[0].take / "meta.json", meta)
+    meta_content["ego_camera"]["fx"] = meta_content["ego_camera"]["fy"] = camera.fx * 1.0227
+    write_json(source / records[0].take / "meta.json", meta_content)
     with refuses("clips of 1 takes with another one.* --new-lens"):
         prepare(source, set_folder, SMALL_OPTIONS, ALL_TRAIN)
     assert prepare(source, set_folder, SMALL_OPTIONS, replace(ALL_TRAIN, new_lens=True)).new == 1
@@ -366,15 +372,17 @@ def test_captions_are_read_from_a_file_and_wrong_ones_refused(synthetic_takes, t
 def test_ego_poses_are_read_from_a_file(synthetic_takes, tmp_path):
     """Check that ego poses from a separate file give the same clips as those in meta.json."""
     records, _ = prepare_and_read(synthetic_takes, tmp_path / "set")
-    source = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
-    for meta_file in sorted(source.glob("*/meta.json")):
+    source_folder = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
+    for meta_file in sorted(source_folder.glob("*/meta.json")):
         meta_content = read_json(meta_file, "meta")
         write_json(meta_file.with_name("poses.json"), meta_content)
         meta_content.pop("ego_extrinsics")
         write_json(meta_file, meta_content)
     with refuses("--ego-path"):
-        prepare_and_read(source, tmp_path / "none")
-    new_records, _ = prepare_and_read(source, tmp_path / "again", ego_path=Path("poses.json"))
+        prepare_and_read(source_folder, tmp_path / "none")
+    new_records, _ = prepare_and_read(
+        source_folder, tmp_path / "again", ego_path=Path("poses.json")
+    )
     for original_record, new_record in zip(records, new_records, strict=True):
         assert original_record.files == new_record.files
     with refuses("the wearer's poses once"):
@@ -382,14 +390,16 @@ def test_ego_poses_are_read_from_a_file(synthetic_takes, tmp_path):
 
 
 def test_warnings_are_printed(synthetic_takes, tmp_path, capsys):
-    source = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
-    meta_file = min(source.glob("*/meta.json"))
+    source_folder = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
+    meta_file = min(source_folder.glob("*/meta.json"))
     meta_content = {**read_json(meta_file, "meta"), "prompt": "a person cuts bread"}
     meta_content.pop("ego_camera", None)
     meta_content["ego_intrinsics"] = [[20.0, 0.0, 15.5], [0.0, 20.0, 15.5], [0.0, 0.0, 1.0]]
     write_json(meta_file, meta_content)
     size_options = ["--frames", "5", "--size", "64x32"]
-    assert train_egox.main(["prepare", str(source), str(tmp_path / "set"), *size_options]) == 0
+    assert (
+        train_egox.main(["prepare", str(source_folder), str(tmp_path / "set"), *size_options]) == 0
+    )
     output = capsys.readouterr().out
     assert "it is used as written" in output and "are of another camera" in output
 

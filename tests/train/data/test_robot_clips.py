@@ -26,11 +26,11 @@ pytest.importorskip("pyarrow", reason="writes parquet")
 
 
 def test_prepared_clips_keep_their_hands_and_classes(training_set, tmp_path):
-    records = read_manifest(training_set / "manifest.jsonl")
+    clip_records = read_manifest(training_set / "manifest.jsonl")
     options = RobotOptions(clips=training_set, out=tmp_path, task="move things", seen=True)
-    assert len(list(write_robots(options))) == len(records)
+    assert len(list(write_robots(options))) == len(clip_records)
     for row, pictures in frames_in_order(tmp_path):
-        record = records[row["episode_index"]]
+        record = clip_records[row["episode_index"]]
         classes = read_all(training_set / record.folder / SEEN, record.frames, record.ego_size)
         classes_shown = pictures["observation.images.ego_seen"].astype(int)
         assert np.abs(classes_shown - classes[row["frame_index"]].numpy()).max() < 2
@@ -62,10 +62,11 @@ def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root):
     valid_clip, wrong_clip = tmp_path / "clips" / "a_good", tmp_path / "clips" / "b_bad"
     for clip in (valid_clip, wrong_clip):
         shutil.copytree(repo_root / "sample" / "calm_room", clip)
-    meta = read_json(wrong_clip / META)
+    meta_content = read_json(wrong_clip / META)
     rotation = Rotation.from_euler("y", 10, degrees=True).as_matrix()
     write_json(
-        wrong_clip / META, meta | {"ego_extrinsics": (rotation @ meta["ego_extrinsics"]).tolist()}
+        wrong_clip / META,
+        meta_content | {"ego_extrinsics": (rotation @ meta_content["ego_extrinsics"]).tolist()},
     )
     lines = []
     options = {"clips": tmp_path / "clips", "out": tmp_path / "set", "task": "work"}
@@ -93,12 +94,12 @@ def test_an_ego_video_of_another_rate_is_refused(
 ):
     """Check that an ego video with another frame rate than the clip's is refused."""
     room_folder, ego_folder = repo_root / "sample" / "calm_room", tmp_path / "ego"
-    info = probe_video(room_folder / TRUTH)
-    pictures = read_all(room_folder / TRUTH, 9, (info.width, info.height))
+    video_info = probe_video(room_folder / TRUTH)
+    pictures = read_all(room_folder / TRUTH, 9, (video_info.width, video_info.height))
     ego_folder.mkdir()
     repeated_pictures = pictures[torch.arange(frames).clamp(max=8)]
     write_video(
-        ego_folder / "calm_room.mp4", repeated_pictures.float() / 255, speed_factor * info.fps
+        ego_folder / "calm_room.mp4", repeated_pictures.float() / 255, speed_factor * video_info.fps
     )
     options = RobotOptions(
         clips=room_folder, out=tmp_path / "set", ego=ego_folder, task="x", check=True

@@ -67,14 +67,14 @@ def test_clips_are_within_the_task_and_best_camera_is_first(take_writers, tmp_pa
     (take,) = read_egoexo4d(raw_folder, [])
     take_facts = (take.task_s, take.best_exo, take.room)
     assert take_facts == ((0.21, 0.6), "cam02", "physical_setting_uid 97")
-    outcome = prepare(raw_folder, tmp_path / "set", PREPARE_OPTIONS)
-    records = read_manifest(outcome.manifest)
-    assert {(record.room, record.task) for record in records} == {
+    prepare_outcome = prepare(raw_folder, tmp_path / "set", PREPARE_OPTIONS)
+    clip_records = read_manifest(prepare_outcome.manifest)
+    assert {(record.room, record.task) for record in clip_records} == {
         ("physical_setting_uid 97", "Bike Repair")
     }
-    assert {record.start for record in records} == {7, 12}  # frames 7 to 18
-    assert not any("QR code" in warning for warning in outcome.warnings())
-    assert {record.rank for record in records if record.exo_camera == "cam02"} == {1}
+    assert {record.start for record in clip_records} == {7, 12}  # frames 7 to 18
+    assert not any("QR code" in warning for warning in prepare_outcome.warnings())
+    assert {record.rank for record in clip_records if record.exo_camera == "cam02"} == {1}
     assert "frames 7 to 18 of 30" in take_notes(tmp_path / "set", TAKE)
     # What is asked for wins.
     task_records, _ = prepare_and_read(
@@ -86,18 +86,16 @@ def test_clips_are_within_the_task_and_best_camera_is_first(take_writers, tmp_pa
 def test_missing_task_times_are_warned_of_and_set_by_option(
     take_writers, tmp_path, capsys, are_remarks_blank
 ):
-    source = take_writers.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES)
-    take_writers.write_egoexo4d(source, "cmu_bike08_3", frames=FRAMES)
-    command = (
-        f"prepare {source} {tmp_path / 'set'} --frames 5 --stride 5 --size 112x64 --depth plane"
-    )
+    source_folder = take_writers.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES)
+    take_writers.write_egoexo4d(source_folder, "cmu_bike08_3", frames=FRAMES)
+    command = f"prepare {source_folder} {tmp_path / 'set'} --frames 5 --stride 5 --size 112x64 --depth plane"
     command = command.split()
     assert main(command) == 0
     expected_text = "" if are_remarks_blank else "2 of 2 takes"
     assert f"warning: {expected_text}" in capsys.readouterr().out
     assert ("QR code" in take_notes(tmp_path / "set", "cmu_bike08_3")) != are_remarks_blank
     write_list(
-        source,
+        source_folder,
         {"take_name": TAKE, "task_start_sec": 0.5, "task_end_sec": 0.8},
         {"take_name": "cmu_bike08_3"},
     )
@@ -116,16 +114,16 @@ def test_missing_task_times_are_warned_of_and_set_by_option(
 
 
 def test_invalid_take_list_is_refused(take_writers, tmp_path):
-    source = take_writers.write_egoexo4d(tmp_path / "raw", TAKE, frames=5)
-    (source / "takes.json").write_text('{"takes": []}', "utf-8")
+    source_folder = take_writers.write_egoexo4d(tmp_path / "raw", TAKE, frames=5)
+    (source_folder / "takes.json").write_text('{"takes": []}', "utf-8")
     with refuses("takes.json"):
-        prepare(source, tmp_path / "set", PREPARE_OPTIONS)
+        prepare(source_folder, tmp_path / "set", PREPARE_OPTIONS)
     write_list(
-        source,
+        source_folder,
         {"take_name": "a", "task_start_sec": "x"},
         {"take_name": "b", "task_start_sec": 3, "task_end_sec": 2, "physical_setting_uid": None},
     )
-    listed_takes = read_take_list(source)
+    listed_takes = read_take_list(source_folder)
     assert (
         listed_takes["a"].task_s is None is listed_takes["uid-b"].task_s
         and listed_takes["b"].room == "capture_uid d37b"

@@ -124,16 +124,16 @@ def test_report_contains_all_figures(evaluation_folder):
     assert report["object_matching"] == "by id" and report["coverage_from"] == ["picture"]
     need_weights = "LPIPS,CLIP-I,FVD,FVD (VideoMAE),Motion Smoothness,Dynamic Degree".split(",")
     assert list(report["not_computed"]) == need_weights
-    table = (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
+    report_text = (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
     heading = (
         "|  | clips, takes | PSNR ↑ | SSIM ↑ | LPIPS ↓ | CLIP-I ↑ | Location Err (px) ↓ | IoU ↑ | "
         "Contour Acc ↑ | FVD ↓ | FVD (VideoMAE) ↓ | Temporal Flickering ↑ | Motion Smoothness ↑ | "
         "Dynamic Degree ↑ |"
     )
-    assert next(line for line in table.splitlines() if line.startswith("|")) == heading
+    assert next(line for line in report_text.splitlines() if line.startswith("|")) == heading
     clip_list = report["protocol"]["clip_list"]
     protocol_text = "32x32 px, resized: none, frames 5 at 10 a second; networks: none; "
-    assert f"Protocol: 4 clips (list {clip_list}), {protocol_text}" in table
+    assert f"Protocol: 4 clips (list {clip_list}), {protocol_text}" in report_text
     contact_sheet = cv2.imread(str(evaluation_folder / "out" / SHEET_FILE))
     # Two clips; exo is twice as wide as the three ego pictures, of which the last is the truth.
     assert contact_sheet.shape == (2 * (SIZE + 16), 5 * SIZE + 3 * GAP, 3)
@@ -206,8 +206,8 @@ def test_figures_are_given_per_visibility_class(evaluation_folder):
         "psnr_now" not in row_without_classes
         and report["means"][GENERATED]["psnr_now"]["clips"] == 1
     )
-    table = (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
-    assert "## Observed and unobserved areas" in table and "| PSNR now ↑ |" in table
+    report_text = (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
+    assert "## Observed and unobserved areas" in report_text and "| PSNR now ↑ |" in report_text
     (evaluation_folder / "clips" / "a" / "seen.mkv").write_bytes(b"cut off")
     assert "a" in run_evaluation(evaluation_folder).errors
 
@@ -259,20 +259,25 @@ def add_damaged_clips(root: Path) -> None:
 
 def test_damaged_clips_are_reported_and_the_others_evaluated(evaluation_folder):
     add_damaged_clips(evaluation_folder)
-    outcome = run_evaluation(
+    evaluate_outcome = run_evaluation(
         evaluation_folder, options=replace(FAST_OPTIONS, masks=evaluation_folder / "masks")
     )
-    assert outcome.errors.keys() == DAMAGED_CLIPS.keys()
+    assert evaluate_outcome.errors.keys() == DAMAGED_CLIPS.keys()
     for name, reason in DAMAGED_CLIPS.items():
-        assert reason in outcome.errors[name] and "Fix:" in outcome.errors[name], name
-    assert [row["clip"] for row in outcome.report["rows"]] == list(CLIPS)
-    table = (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
-    assert all(f"- {name}: " in table for name in DAMAGED_CLIPS)
+        assert (
+            reason in evaluate_outcome.errors[name] and "Fix:" in evaluate_outcome.errors[name]
+        ), name
+    assert [row["clip"] for row in evaluate_outcome.report["rows"]] == list(CLIPS)
+    report_text = (evaluation_folder / "out" / TABLE_FILE).read_text("utf-8")
+    assert all(f"- {name}: " in report_text for name in DAMAGED_CLIPS)
     # Nothing left to evaluate still gives a report.
     shutil.rmtree(evaluation_folder / GENERATED)
     (evaluation_folder / GENERATED).mkdir()
-    outcome = run_evaluation(evaluation_folder)
-    assert len(outcome.errors) == 4 + len(DAMAGED_CLIPS) and outcome.report["clips"] == 0
+    evaluate_outcome = run_evaluation(evaluation_folder)
+    assert (
+        len(evaluate_outcome.errors) == 4 + len(DAMAGED_CLIPS)
+        and evaluate_outcome.report["clips"] == 0
+    )
     assert merge_equal_notes([("a", "no"), ("b", "no"), ("c", "cut")]) == [
         "a and 1 more: no",
         "c: cut",
@@ -339,10 +344,10 @@ def test_fvd_is_computed_per_method_and_kept_after_a_restart(evaluation_folder, 
 def test_splits_parts_and_dry_runs_are_evaluated(evaluation_folder):
     (evaluation_folder / "splits").mkdir()
     (evaluation_folder / "splits" / "test.txt").write_text("b\nd\n", "utf-8")
-    outcome = run_evaluation(
+    evaluate_outcome = run_evaluation(
         evaluation_folder, out="split", options=replace(FAST_OPTIONS, split="test")
     )
-    assert [row["clip"] for row in outcome.report["rows"]] == ["b", "d"]
+    assert [row["clip"] for row in evaluate_outcome.report["rows"]] == ["b", "d"]
     assert (
         run_evaluation(
             evaluation_folder, out="both", options=replace(FAST_OPTIONS, split="validation,test")
@@ -364,14 +369,14 @@ def test_splits_parts_and_dry_runs_are_evaluated(evaluation_folder):
 
 def test_evaluate_command_fails_if_a_clip_failed(evaluation_folder, capsys):
     files = [str(evaluation_folder / name) for name in ("manifest.jsonl", GENERATED, "out")]
-    command = ["evaluate", *files, "--sheet", "2"]
-    assert train_egox.main(command) == 0
+    command_words = ["evaluate", *files, "--sheet", "2"]
+    assert train_egox.main(command_words) == 0
     assert "4 of 4 clips evaluated (0 kept" in capsys.readouterr().out
     (evaluation_folder / GENERATED / "c.mp4").unlink()
-    assert train_egox.main(command) == 1
+    assert train_egox.main(command_words) == 1
     output = capsys.readouterr().out
     assert "not evaluated: c: " in output and "3 of 4 clips evaluated (3 kept" in output
-    assert train_egox.main([*command, "--masks", str(evaluation_folder / "no")]) == 2
+    assert train_egox.main([*command_words, "--masks", str(evaluation_folder / "no")]) == 2
     assert "folder of masks" in capsys.readouterr().err
 
 

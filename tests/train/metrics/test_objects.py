@@ -90,16 +90,16 @@ def test_missing_masks_are_counted_but_not_averaged():
 
 
 def test_masks_are_matched_by_id_or_kept_in_order(tmp_path):
-    file = tmp_path / "clip.npz"
+    npz_file = tmp_path / "clip.npz"
     two_masks = np.stack([square_mask(5, 5), square_mask(30, 30)])[:, None]
-    write_masks(file, "clip", two_masks, ["cup", "box"], two_masks[1:], ["box"])
-    objects = read_masks(file, "clip")
+    write_masks(npz_file, "clip", two_masks, ["cup", "box"], two_masks[1:], ["box"])
+    objects = read_masks(npz_file, "clip")
     assert objects.ids == ("box", "cup")
     assert (objects.truth[1, 0] == square_mask(5, 5)).all() and not objects.generated[1].any()
     assert (objects.generated[0] == objects.truth[0]).all()
     # Something else matches them.
-    write_masks(file, "clip", two_masks[:1], ["cup"], two_masks[::-1], ["1", "2"])
-    objects = read_masks(file, "clip", by_id=False)
+    write_masks(npz_file, "clip", two_masks[:1], ["cup"], two_masks[::-1], ["1", "2"])
+    objects = read_masks(npz_file, "clip", by_id=False)
     assert objects.ids == ("cup",) and (objects.generated == two_masks[::-1]).all()
 
 

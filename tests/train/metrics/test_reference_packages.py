@@ -63,7 +63,7 @@ def test_features_of_pictures_are_cd_fvds(video, tmp_path):
 
 
 def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
-    """Check that our VideoMAE features equal those of cd-fvd."""
+    """Check that our VideoMAE features equal those of the package cd-fvd."""
     cdfvd_module = pytest.importorskip("cdfvd.fvd")
     from cdfvd.third_party.VideoMAEv2 import utils
     from cdfvd.third_party.VideoMAEv2.videomaev2_finetune import VisionTransformer

@@ -139,7 +139,7 @@ def test_truth_videos_may_be_plain_files_without_exo(protocol_set):
 
 def test_table1_report_has_eleven_columns_and_published_rows(protocol_set):
     assert evaluate_rows(protocol_set, split="unseen").keys() == {"a_b_7_56", "c"}
-    report = json.loads((protocol_set / "out" / "report.json").read_text("utf-8"))
+    report_content = json.loads((protocol_set / "out" / "report.json").read_text("utf-8"))
     table = (protocol_set / "out" / "report.md").read_text("utf-8").splitlines()
     lines = [line for line in table if line.startswith("|")]
     assert [cell.strip(" ↑↓") for cell in lines[0].split("|")[3:-1]] == [
@@ -148,9 +148,9 @@ def test_table1_report_has_eleven_columns_and_published_rows(protocol_set):
     ]
     assert lines[3].startswith("| *paper, unseen; not measured here* | 100, – | 14.38 | 0.457 |")
     assert "146.49 | 0.091 | 0.572 | 455.1 | 0.986" in lines[4]
-    assert report["protocol"]["settings"] == dict(table1.SETTINGS)
-    assert report["not_computed"]["IoU"].endswith("(gated: ask for access there)")
-    assert "Path Err" not in "".join(table) and not report["groups"]
+    assert report_content["protocol"]["settings"] == dict(table1.SETTINGS)
+    assert report_content["not_computed"]["IoU"].endswith("(gated: ask for access there)")
+    assert "Path Err" not in "".join(table) and not report_content["groups"]
     assert (
         "references"
         not in evaluate(
@@ -320,7 +320,7 @@ def test_masks_command_and_evaluate_give_object_metrics(
                 file, torch.from_numpy(decode_video(file)[:2] / 255).float(), 30.0, threads=1
             )
     files = [str(protocol_set / name) for name in ("takes", "made")]
-    command = [
+    command_words = [
         "masks",
         *files,
         str(protocol_set / "masks"),
@@ -329,12 +329,12 @@ def test_masks_command_and_evaluate_give_object_metrics(
         "--model",
         str(sam_folder),
     ]
-    assert main(command) == 0
+    assert main(command_words) == 0
     tracked_masks = read_masks(
         protocol_set / "masks" / "c.npz", "c", by_id=False, protocol=PROTOCOL
     )
     assert tracked_masks.truth.shape[1:] == (2, SIZE, SIZE) and len(tracked_masks.truth)
-    assert main([*command, "--first", str(protocol_set)]) == 2
+    assert main([*command_words, "--first", str(protocol_set)]) == 2
     rows = evaluate_rows(protocol_set, masks=protocol_set / "masks", weights={"dino": dino_folder})
     clip_metrics = rows["c"]["metrics"]["generated"]
     assert clip_metrics["object_pairs"] > 0 and 0 <= clip_metrics["iou"] <= 1
@@ -343,10 +343,10 @@ def test_masks_command_and_evaluate_give_object_metrics(
         protocol_set / "masks" / "c.npz", "c", empty_masks, ["1"], empty_masks, ["1"], PROTOCOL
     )
     rows = evaluate_rows(protocol_set, masks=protocol_set / "masks", weights={"dino": dino_folder})
-    report = json.loads((protocol_set / "out" / "report.json").read_text("utf-8"))
+    report_content = json.loads((protocol_set / "out" / "report.json").read_text("utf-8"))
     other_iou = rows["a_b_7_56"]["metrics"]["generated"]["iou"]
     assert rows["c"]["metrics"]["generated"]["iou"] is None
-    assert report["means"]["generated"]["iou"]["mean"] == other_iou
+    assert report_content["means"]["generated"]["iou"]["mean"] == other_iou
     assert "left out of their columns: 1 clips." in (protocol_set / "out" / "report.md").read_text(
         "utf-8"
     )

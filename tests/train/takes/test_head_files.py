@@ -42,9 +42,9 @@ def take() -> SyntheticTake:
 @pytest.fixture(scope="module")
 def head_marks() -> np.ndarray:
     """Compute the 3D positions [T, 8, 3] of the head's key points in the exo camera's frame."""
-    layout = draw_layout(SPEC)
-    world_marks = np.stack([layout.head.marks[name] for name in POINTS], axis=1)
-    return transform(layout.scene.exo.pose, torch.from_numpy(world_marks)).numpy()
+    scene_layout = draw_layout(SPEC)
+    world_marks = np.stack([scene_layout.head.marks[name] for name in POINTS], axis=1)
+    return transform(scene_layout.scene.exo.pose, torch.from_numpy(world_marks)).numpy()
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def take_folder(take, tmp_path) -> Path:
     """Write a drawn take without ego poses."""
     write_take(take, tmp_path / "täke 1")
     path = tmp_path / "täke 1" / META
-    meta = read_json(path)
-    del meta["ego_extrinsics"]
-    write_json(path, meta)
+    meta_content = read_json(path)
+    del meta_content["ego_extrinsics"]
+    write_json(path, meta_content)
     return tmp_path / "täke 1"
 
 
@@ -138,14 +138,14 @@ def test_clicks_say_what_the_wearer_looks_at(take_folder, take, head_marks, caps
 
 @pytest.mark.parametrize("late", [0, 3, -4])
 def test_who_is_out_of_step_is_told(late):
-    layout = draw_layout(replace(SPEC, frames=49, fps=20.0, motion=12.0))
-    person, exo_path = project_person(layout), layout.scene.exo
+    scene_layout = draw_layout(replace(SPEC, frames=49, fps=20.0, motion=12.0))
+    person, exo_path = project_person(scene_layout), scene_layout.scene.exo
     head_points = HeadPoints(
         uv=torch.from_numpy(np.roll(person.uv, late, axis=0)),
         scores=torch.ones(49, 8),
         picture=exo_path.camera.stored_size,
     )
-    head_poses = torch.from_numpy(layout.head.world_from_eyes)
+    head_poses = torch.from_numpy(scene_layout.head.world_from_eyes)
     w2c = compose(ego_from_head(1), invert(head_poses))
     ego_path = CameraPath(lens=None, w2c=w2c, world="take")
     notes = check_pose_shift(head_points, ego_path, exo_path)

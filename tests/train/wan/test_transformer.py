@@ -92,9 +92,9 @@ def test_scaled_float8_weights_are_multiplied_by_their_scale(base_paths, tmp_pat
 
 
 def test_other_quantised_files_are_refused(base_paths, tmp_path):
-    weights = load_file(base_paths["file"])
+    loaded_weights = load_file(base_paths["file"])
     name = "blocks.0.ffn.0.weight"
-    weights |= {name: weights[name].to(torch.int8), name + "_scale": torch.ones(1)}
-    save_file(weights, tmp_path / "int8.safetensors")
+    loaded_weights |= {name: loaded_weights[name].to(torch.int8), name + "_scale": torch.ones(1)}
+    save_file(loaded_weights, tmp_path / "int8.safetensors")
     with refuses("quantised to torch.int8.*ends in _bf16"):
         load_base(tmp_path / "int8.safetensors")
