@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras.poses import transform
 from egox_core.hands.track import HandTrack
 from egox_core.remarks import Remark
-from egox_core.robots.episode import TIPS, Episode, make_episodes
+from egox_core.robots.episode import TIPS, Episode, make_episodes, nearest_frames
 from egox_core.robots.fit import CameraFit, camera_fit
 from egox_core.robots.hand_gaps import HandGaps
 from egox_core.robots.statistics import episode_statistics, merge_statistics
@@ -231,12 +231,12 @@ def test_resampled_episodes_use_the_nearest_frames():
         len(run_episode) == 11
         and np.abs(source_times_s - np.arange(11) / 10).max() <= 0.5 / 24 + 1e-9
     )
-    nearest_frames = np.rint(source_times_s * 24).astype(int)
+    nearest_indices = np.rint(source_times_s * 24).astype(int)
     picture_numbers = [
         read_number(picture.numpy()) for picture in run_episode.videos["observation.images.ego"][1]
     ]
-    assert picture_numbers == nearest_frames.tolist()
-    expected_w2c = LENS.upright_poses(walking_path(25, 24.0).ego.w2c[nearest_frames])
+    assert picture_numbers == nearest_indices.tolist()
+    expected_w2c = LENS.upright_poses(walking_path(25, 24.0).ego.w2c[nearest_indices])
     assert torch.allclose(column_poses(run_episode, "ego_w2c")[:, :3], expected_w2c)
     nearly_even_times = torch.arange(49, dtype=torch.float64) / 29.97
     assert torch.equal(nearest_frames(nearly_even_times, 30, False, "clip"), torch.arange(49))
