@@ -226,7 +226,7 @@ def test_cached_exo_tokens_give_the_full_canvas_result(
             gga_scope.exo = exo_cache.forward(
                 (), (0,), 0.9, [0.9, 0.0], grid, 0, torch.device("cpu")
             )
-            input_columns = canvas_input[..., w_exo:] if gga_scope.exo.kept else canvas_input
+            input_columns = canvas_input[..., w_exo:] if gga_scope.exo.reuses_exo else canvas_input
             prediction = base_model(
                 hidden_states=input_columns,
                 timestep=torch.tensor([900.0]),
@@ -241,7 +241,7 @@ def test_cached_exo_tokens_give_the_full_canvas_result(
     assert (ego_predictions[0] - ego_predictions[1]).abs().max() <= 1e-5 * ego_predictions[
         0
     ].abs().max()
-    guidance_options = {"cfg": 2.0, "negative": torch.zeros_like(training_sample.text)}
+    guidance_options = {"cfg": 2.0, "negative_embedding": torch.zeros_like(training_sample.text)}
     full_latent, kept_latent = (
         sample_ego(
             base_model,

@@ -16,7 +16,8 @@ from egox_train.options import CalibrateOptions
 from tests.refusals import refuses
 from tests.train.cli.test_first_commands import (
     SMALL_RUN_OPTIONS,
-    run_page,  # a fixture
+    run_page,
+    training_folder as training_folder,  # a fixture
 )
 from tests.train.drawn_recordings import RecordingSpec, write_film, write_recording
 

@@ -25,7 +25,7 @@ export function oneShotButton(app, api, node, say) {
     boolean.flags.collapsed = true;
     node.graph.add(boolean);
     findWidget(boolean, "value").value = true;
-    boolean.connect(0, node, node.findInputSlot(INPUT));
+    boolean.connectSlots(boolean.outputs[0], node, node.inputs[node.findInputSlot(INPUT)]);
     node.properties[SETTER] = { file: file(), id: boolean.id };
   };
   const end = () => {
