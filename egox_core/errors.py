@@ -54,7 +54,7 @@ class EgoXInputError(ValueError):
 
 
 def check_choice(
-    label: str, value: object, choices: Collection[str], fix: str = "choose one"
+    what: str, value: object, choices: Collection[str], fix: str = "choose one"
 ) -> None:
     """Refuse a value that is none of the choices.
 
@@ -63,12 +63,12 @@ def check_choice(
     """
     if value not in list(choices):  # a value from a file may fit no set
         raise EgoXInputError(
-            label, got=repr(value), expected=f"one of {', '.join(choices)}", fix=fix
+            what, got=repr(value), expected=f"one of {', '.join(choices)}", fix=fix
         )
 
 
 @contextmanager
-def needs_package(name: str, label: str, *, expected: str, instead: str = "") -> Generator[None]:
+def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> Generator[None]:
     """Catch the ImportError of an optional package, and say how to install it.
 
     Args:
@@ -83,7 +83,7 @@ def needs_package(name: str, label: str, *, expected: str, instead: str = "") ->
         yield
     except ImportError as error:
         raise EgoXInputError(
-            label,
+            what,
             got=f"{name} is not installed",
             expected=expected,
             fix=f"{this_python()} -m pip install {name}{instead}",
@@ -97,7 +97,7 @@ def this_python() -> str:
 
 @contextmanager
 def intact(
-    label: str,
+    what: str,
     errors: tuple[type[Exception], ...],
     *,
     expected: str = "an intact file",
@@ -120,7 +120,7 @@ def intact(
         raise
     except errors as error:
         raise EgoXInputError(
-            label,
+            what,
             got=f"damaged data ({type(error).__name__}: {_FOLDERS.sub('', str(error))[:200]})",
             expected=expected,
             fix=fix,

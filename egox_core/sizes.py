@@ -45,7 +45,7 @@ def longest_clip(available: int) -> int:
     return (available - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1
 
 
-def latent_size(width: int, height: int, label: str = "canvas size") -> tuple[int, int]:
+def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int, int]:
     """Compute a picture's width and height in latents from its size in px.
 
     Raises:
@@ -56,7 +56,7 @@ def latent_size(width: int, height: int, label: str = "canvas size") -> tuple[in
             max(PIXEL_STEP, round(side / PIXEL_STEP) * PIXEL_STEP) for side in (width, height)
         )
         raise EgoXInputError(
-            label,
+            what,
             got=f"{width}x{height} px",
             expected=f"multiples of {PIXEL_STEP} px",
             fix=f"use {nearest_size[0]}x{nearest_size[1]}",
@@ -70,8 +70,8 @@ def canvas_size(exo_size: tuple[int, int], ego_size: tuple[int, int]) -> tuple[i
     Raises:
         EgoXInputError: a size that is no multiple of 16, ego not as high as exo.
     """
-    w_exo, h = latent_size(*exo_size, label="exo size")
-    w_ego, h_ego = latent_size(*ego_size, label="ego size")
+    w_exo, h = latent_size(*exo_size, what="exo size")
+    w_ego, h_ego = latent_size(*ego_size, what="ego size")
     if h != h_ego:
         raise EgoXInputError(
             "ego height",

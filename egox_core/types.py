@@ -203,15 +203,15 @@ class DepthVideo(Kept):
         """Frames of the maps."""
         return self.exo.frames
 
-    def check_metric(self, label: str) -> None:
-        """Refuse depth that isn't in metres, with ``label`` as its name in the error.
+    def check_metric(self, what: str) -> None:
+        """Refuse depth that isn't in metres, with ``what`` as its name in the error.
 
         Raises:
             EgoXInputError: another kind.
         """
         if self.kind != "metric z":
             raise EgoXInputError(
-                label,
+                what,
                 got=f"{self.kind} depth",
                 expected="metric z depth in metres",
                 fix="align it with a metric depth in stages.align",
@@ -272,13 +272,13 @@ class CameraTrajectory(Kept):
         """Frames of the poses."""
         return self.ego.frames
 
-    def check_moments(self, frames: Frames, label: str) -> None:
-        """Refuse poses of other moments than ``frames``, which are called ``label`` in the error.
+    def check_moments(self, frames: Frames, what: str) -> None:
+        """Refuse poses of other moments than ``frames``, which are called ``what`` in the error.
 
         Raises:
             EgoXInputError: other times, see :meth:`.frames.Frames.check_same`.
         """
-        frames.check_same(self.frames, f"{label} and path", still=not self.ego.moves)
+        frames.check_same(self.frames, f"{what} and path", still=not self.ego.moves)
 
     @property
     def required_exo(self) -> CameraPath:

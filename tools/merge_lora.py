@@ -316,7 +316,7 @@ def read_back(file: Path, merge_job: Merge, comfyui: Path = COMFYUI_DIR) -> str:
         return "not read back, since ComfyUI isn't here: add --comfyui FOLDER"
     ops, utils = comfyui_code
     header = read_header(file, "merged file")
-    read_merged = partial(read_tensor, file, header, label="merged file")
+    read_merged = partial(read_tensor, file, header, what="merged file")
     quant_configs = {name: read_merged(name) for name in header if name.endswith(".comfy_quant")}
     metadata = header["__metadata__"]
     quant_configs, _ = utils.convert_old_quants(quant_configs, "", metadata=metadata)

@@ -84,8 +84,8 @@ class CameraModel:
         """Width and height of the stored picture."""
         return (self.height, self.width) if self.quarter_turns % 2 else (self.width, self.height)
 
-    def check_size(self, label: str, width: int, height: int) -> None:
-        """Refuse an image or map, named ``label``, whose size differs from the camera's.
+    def check_size(self, what: str, width: int, height: int) -> None:
+        """Refuse an image or map, named ``what``, whose size differs from the camera's.
 
         Raises:
             EgoXInputError: another size.
@@ -93,7 +93,7 @@ class CameraModel:
         if self.stored_size != (width, height):
             own_width, own_height = self.stored_size
             raise EgoXInputError(
-                label,
+                what,
                 got=f"intrinsics of {own_width}x{own_height} px",
                 expected=f"{width}x{height} px, as the image or depth",
                 fix="rescale or crop the intrinsics together with the image",
@@ -428,7 +428,7 @@ class CameraModel:
         )
 
 
-def one_camera(cameras: Sequence[CameraModel], label: str) -> CameraModel:
+def one_camera(cameras: Sequence[CameraModel], what: str) -> CameraModel:
     """Return the first of several cameras after checking that their focal lengths agree within 1 %.
 
     Raises:
@@ -440,7 +440,7 @@ def one_camera(cameras: Sequence[CameraModel], label: str) -> CameraModel:
     )
     if len(lens_kinds) != 1 or max(focal_lengths) > 1.01 * min(focal_lengths):
         raise EgoXInputError(
-            label,
+            what,
             got=f"{len(set(cameras))} cameras",
             expected="images of one camera with a constant lens",
             fix="export the ego camera alone, with one lens for all, or give stages.path a camera",

@@ -214,8 +214,8 @@ class CameraPath:
         """Select the camera of a single frame, as a static camera."""
         return replace(self, w2c=self.at(frame), frames=UNSAID)
 
-    def poses(self, count: int, label: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
-        """Return poses for the first ``count`` frames, with ``label`` as their name in errors.
+    def poses(self, count: int, what: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
+        """Return poses for the first ``count`` frames, with ``what`` as their name in errors.
 
         Raises:
             EgoXInputError: a pose per frame, but fewer.
@@ -224,7 +224,7 @@ class CameraPath:
             return self.w2c.expand(count, 3, 4)
         if len(self.w2c) < count:
             raise EgoXInputError(
-                label,
+                what,
                 got=f"{len(self.w2c)} poses for {count} frames",
                 expected="one pose, or one for every frame in use",
                 fix="use fewer frames, or give the poses of all",

@@ -186,12 +186,12 @@ class DepthWindow:
 def depth_window(
     depth_size: tuple[int, int],
     frames: Frames,
-    label: str,
+    what: str,
     picture_size: tuple[int, int] | None = None,
 ) -> DepthWindow:
     """Find the rectangle of a depth map that shows the frames in use.
 
-    Sizes are (width, height); ``label`` names the map in errors, ``picture_size`` is the size of pictures
+    Sizes are (width, height); ``what`` names the map in errors, ``picture_size`` is the size of pictures
     that frames don't say (default: the map's).
 
     Raises:
@@ -218,7 +218,7 @@ def depth_window(
         return frames.window(source_window)
     if in_use_window is not None:
         return in_use_window
-    raise _shape_error(label, depth_size, source)
+    raise _shape_error(what, depth_size, source)
 
 
 def _window_of_picture(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:

@@ -72,15 +72,15 @@ class CameraFile:
         return cls(name=name, path=path, numbering=numbering, lens=lens)
 
     @classmethod
-    def read(cls, path: Path, label: str = "exo path") -> CameraFile:
+    def read(cls, path: Path, what: str = "exo path") -> CameraFile:
         """Read a camera path in any of :data:`FORMS`, the exo camera's of a file with both.
 
         Raises:
             EgoXInputError: another form, damaged, no rigid poses.
         """
-        require_file(path, label)
+        require_file(path, what)
         if path.suffix.lower() == ".json":
-            return cls.parse(read_json(path, label), path.name)
+            return cls.parse(read_json(path, what), path.name)
         reader = READERS.get(path.suffix.lower())
         if reader is None:
             raise _unknown_format(path.name)

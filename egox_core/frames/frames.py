@@ -235,7 +235,7 @@ class Frames:
         sizes = [path.stat().st_size for path in (self.source, other.source) if path.is_file()]
         return len(sizes) == 2 and sizes[0] != sizes[1]
 
-    def check_same(self, other: Frames, label: str, *, still: bool = False) -> None:
+    def check_same(self, other: Frames, what: str, *, still: bool = False) -> None:
         """Raise an error if a payload belongs to other moments of the video than these frames.
 
         The shorter one's count is compared. Counted frames match any others; a path's
@@ -259,7 +259,7 @@ class Frames:
         ):
             return
         raise EgoXInputError(
-            f"moments of {label}",
+            f"moments of {what}",
             got=f"times from {float(own_times[0]):.3g} s and from {float(other_times[0]):.3g} s",
             expected="both of the same frames",
             fix="give 'frames' of stages.load_clip to stages.align and stages.path",

@@ -35,7 +35,7 @@ def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarra
 
 
 def numbered_files(
-    label: str, files: Iterable[str], suffixes: tuple[str, ...]
+    what: str, files: Iterable[str], suffixes: tuple[str, ...]
 ) -> tuple[list[str], Numbering]:
     """Sort numbered files of one kind, and read which frames their names state.
 
@@ -44,7 +44,7 @@ def numbered_files(
     They state no frames where the names are times, or begin with 1: that may be the first frame.
 
     Raises:
-        EgoXInputError: none, several kinds, a number twice or missing; ``label`` names the whole in
+        EgoXInputError: none, several kinds, a number twice or missing; ``what`` names the whole in
             it.
     """
     by_kind: dict[str, list[tuple[str, float]]] = {}
@@ -56,7 +56,7 @@ def numbered_files(
             by_kind.setdefault(suffix, []).append((file, number))
     if len(by_kind) != 1:
         raise EgoXInputError(
-            label,
+            what,
             got=f"numbered files of the kinds {sorted(by_kind) or 'none'}",
             expected=f"numbered files of one kind of {suffixes}",
             fix="use a folder or zip that contains only the frames",
@@ -78,7 +78,7 @@ def numbered_files(
         high_index = order[position + 1]
         if not steps[position]:
             raise EgoXInputError(
-                label,
+                what,
                 got=f"{ordered_files[low_index]!r} and {ordered_files[high_index]!r} of one number",
                 expected="one file per frame",
                 fix="keep one take a folder",
@@ -87,7 +87,7 @@ def numbered_files(
             number[low_index] + (number[high_index] - number[low_index]) / steps[position]
         )
         raise EgoXInputError(
-            label,
+            what,
             got=f"no file for frame {missing_number:.15g} between {number.min():.15g} and {number.max():.15g}",
             expected="numbers without gaps",
             fix="add the missing frame, or renumber the files",
@@ -97,7 +97,7 @@ def numbered_files(
     frames = (
         None if are_times or sorted_numbers[0] == 1 else torch.from_numpy(sorted_numbers).long()
     )
-    numbering = Numbering(what=label, count=len(order), numbers=frames)
+    numbering = Numbering(what=what, count=len(order), numbers=frames)
     return [ordered_files[position] for position in order], numbering
 
 

@@ -44,14 +44,14 @@ class Numbering:
     sparse: bool = False
 
     @classmethod
-    def of_own(cls, label: str, own_frames: Frames, file_frames: FileFrames) -> "Numbering":
+    def of_own(cls, what: str, own_frames: Frames, file_frames: FileFrames) -> "Numbering":
         """Make the numbering of entries in memory whose video frames are known.
 
         If they are only counted, ``file_frames`` says which ones they are.
         """
         stated = not own_frames.counted
         return cls(
-            what=label,
+            what=what,
             count=len(own_frames),
             numbers=own_frames.indices if stated else None,
             in_memory=True,

@@ -108,7 +108,7 @@ class LookAwayMemory:
         self._depth_m = []
         filled = prior
         prior_frames = iter_ego_prior(
-            scene, trajectory, SEEN, drawing_device=self._drawing_device, progress=self._progress
+            scene, trajectory, SEEN, on=self._drawing_device, progress=self._progress
         )
         for t, frame in enumerate(prior_frames):
             ego = trajectory.ego.one(t)

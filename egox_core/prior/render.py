@@ -69,7 +69,7 @@ def render_ego_prior(
         trajectory,
         options,
         classes=classes,
-        drawing_device=drawing_device,
+        on=drawing_device,
         progress=progress,
     ):
         for name, store in stores.items():
@@ -87,7 +87,7 @@ def iter_ego_prior(
     *,
     frames: Sequence[int] | None = None,
     classes: bool = False,
-    drawing_device: DrawingDevice | None = None,
+    on: DrawingDevice | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[PriorFrame]:
     """Render the prior frame by frame, so that memory does not grow with the clip.
@@ -108,7 +108,7 @@ def iter_ego_prior(
     ego = ego_in_scene(scene, trajectory)
     check_scene(scene)
     frames = range(scene.frame_count) if frames is None else frames
-    drawing_device = drawing_device or DrawingDevice(options)
+    drawing_device = on or DrawingDevice(options)
     sight_lines = None
     if classes or options.hidden_lines == "leave out":
         sight_lines = SightLines(scene, ego, options.splat)

@@ -127,13 +127,13 @@ class WeightFile:
         return f"{len(self.others)} tensors are not the transformer's and left out, such as {self.others[0]}"
 
 
-def weight_file(file: Path, label: str) -> WeightFile:
-    """Read the header of a weight file, which error messages call ``label``.
+def weight_file(file: Path, what: str) -> WeightFile:
+    """Read the header of a weight file, which error messages call ``what``.
 
     Raises:
         EgoXInputError: as :func:`~egox_core.wan.weights.read_header`.
     """
-    header = read_header(file, label)
+    header = read_header(file, what)
     metadata = header.get("__metadata__") or {}
     names = {}
     shapes = {}

@@ -32,36 +32,36 @@ DTYPES: Mapping[str, torch.dtype] = {
 """Types of tensors that are read one by one, by the format's names."""
 
 
-def read_header(file: Path, label: str) -> dict:
+def read_header(file: Path, what: str) -> dict:
     """Read the JSON header of a safetensors file (tensor names, shapes, ``__metadata__``).
 
     Raises:
         EgoXInputError: missing, pickled, not safetensors, cut off.
     """
-    size = require_file(file, label).stat().st_size
-    refuse_pickled(file, label)
+    size = require_file(file, what).stat().st_size
+    refuse_pickled(file, what)
     with file.open("rb") as stream:
         length_bytes = stream.read(8)
         length = int.from_bytes(length_bytes, "little")
         if not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
             problem = "a header longer than the file" if length_bytes else "empty"
-            raise _invalid_file(label, file, problem)
-        header = parse_json(stream.read(length), f"{label} {file.name!r}")
+            raise _invalid_file(what, file, problem)
+        header = parse_json(stream.read(length), f"{what} {file.name!r}")
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__") or {}, dict):
-        raise _invalid_file(label, file, "a header that is no object")
+        raise _invalid_file(what, file, "a header that is no object")
     needed_bytes = 8 + length
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         if not _is_entry(entry):
-            raise _invalid_file(label, file, f"{name[:80]!r} malformed")
+            raise _invalid_file(what, file, f"{name[:80]!r} malformed")
         needed_bytes = max(needed_bytes, 8 + length + entry["data_offsets"][1])
     if needed_bytes > size:
-        raise _invalid_file(label, file, f"cut off: {size_words(needed_bytes)} belong to it")
+        raise _invalid_file(what, file, f"cut off: {size_words(needed_bytes)} belong to it")
     return header
 
 
-def read_tensor(file: Path, header: Mapping, name: str, label: str) -> Tensor:
+def read_tensor(file: Path, header: Mapping, name: str, what: str) -> Tensor:
     """Read one tensor of a safetensors file without mapping the file, given its header.
 
     Raises:
@@ -70,7 +70,7 @@ def read_tensor(file: Path, header: Mapping, name: str, label: str) -> Tensor:
     entry = header[name]
     if entry["dtype"] not in DTYPES:
         raise EgoXInputError(
-            label,
+            what,
             got=f"{name} of type {entry['dtype']}",
             expected=f"one of {', '.join(DTYPES)}",
             fix="give the file that ends in _bf16, _fp16 or _fp8_scaled",

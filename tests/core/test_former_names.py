@@ -1,0 +1,70 @@
+"""Check that names and keywords which docs/api.md had in version 1.2 still work."""
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+
+from egox_core import errors, sizes
+from egox_core.cameras import CameraModel, CameraPath, one_camera
+from egox_core.depth import depth_window
+from egox_core.exchange import CameraFile
+from egox_core.hands import HandTrack
+from egox_core.metrics.off_path import PathError
+from egox_core.page import store_upload, take_in
+from egox_core.prior import iter_ego_prior
+from egox_core.trajectory.keyframes import turn_to_looks, with_looks
+from egox_core.types import CameraTrajectory, DepthVideo
+from egox_core.wan import read_header
+from tests.refusals import refuses
+
+
+@pytest.mark.parametrize(
+    ("owner", "former_name", "current_name"),
+    [
+        (CameraFile, "of", "for_depth"),
+        (CameraPath, "of", "select"),
+        (CameraPath, "through", "with_lens"),
+        (CameraTrajectory, "beside", "with_depth_camera"),
+        (CameraTrajectory, "known_exo", "required_exo"),
+        (CameraTrajectory, "tied", "in_world_of"),
+        (HandTrack, "beside", "with_depth_check"),
+        (PathError, "moved", "warp_classes"),
+    ],
+)
+def test_former_names_of_methods(owner: type, former_name: str, current_name: str):
+    assert vars(owner)[former_name] is vars(owner)[current_name]
+
+
+def test_former_names_of_functions():
+    assert take_in is store_upload
+    assert with_looks is turn_to_looks
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        CameraFile.read,
+        CameraModel.check_size,
+        CameraPath.poses,
+        DepthVideo.check_metric,
+        depth_window,
+        errors.check_choice,
+        errors.intact,
+        errors.needs_package,
+        one_camera,
+        read_header,
+        sizes.latent_size,
+    ],
+)
+def test_errors_name_their_subject_by_the_keyword_what(function: Callable):
+    assert "what" in inspect.signature(function).parameters
+
+
+def test_the_keyword_what_begins_the_message():
+    with refuses("^size of my canvas: got 100x100 px"):
+        sizes.latent_size(100, 100, what="size of my canvas")
+
+
+def test_a_prior_is_drawn_on_a_device_by_the_keyword_on():
+    assert "on" in inspect.signature(iter_ego_prior).parameters
