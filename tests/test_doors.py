@@ -383,11 +383,9 @@ def look_at_clicks(count, file_frames, folder):
 
 def tum_text(count, file_frames, folder):
     tum_rows = np.zeros((count, 8))
-    tum_rows[:, 0], tum_rows[:, 1], tum_rows[:, 7] = (
-        np.arange(count) / FPS,
-        np.arange(count) / 64,
-        1,
-    )
+    tum_rows[:, 0] = np.arange(count) / FPS
+    tum_rows[:, 1] = np.arange(count) / 64
+    tum_rows[:, 7] = 1
     np.savetxt(folder / "a.txt", tum_rows)
     return read_ego_path(folder / "a.txt", file_frames=file_frames)
 

@@ -809,11 +809,9 @@ def check_different_frames_are_refused(load_drawn_clip) -> None:
     late_clip, early_clip = (
         load_drawn_clip("as it is", name, False) for name in ("from 4", "from 0")
     )
-    (depth, late_path), early_path, late_scene = (
-        reference_result(late_clip),
-        reference_result(early_clip).path,
-        reference_scene(late_clip),
-    )
+    depth, late_path = reference_result(late_clip)
+    early_path = reference_result(early_clip).path
+    late_scene = reference_scene(late_clip)
     ego_prior = stages.prior(late_scene, late_path)[0].rgb
     hands = replace(
         late_clip.take.hands.select(torch.tensor(late_clip.indices)),
@@ -1121,10 +1119,8 @@ def check_headpose_file(load_drawn_clip) -> None:
     write_keypoints(clip.take.spec, folder / "points.json")
     assert train_egox(["headpose", str(folder), "--keypoints", str(folder / "points.json")]) == 0
     path, _ = stages.path(folder / HEAD_TRAJECTORY, frames=clip.frames)
-    black_frames, hands = (
-        torch.zeros(CLIP_FRAMES, 64, 64, 3, dtype=torch.uint8),
-        HandTrack.unknown(CLIP_FRAMES),
-    )
+    black_frames = torch.zeros(CLIP_FRAMES, 64, 64, 3, dtype=torch.uint8)
+    hands = HandTrack.unknown(CLIP_FRAMES)
     columns = episode_columns(clip.exo, black_frames, reference_result(clip).depth, path, hands)
     for name in ("egox.exo_K", "egox.exo_c2w"):
         assert (

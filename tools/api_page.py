@@ -45,15 +45,11 @@ def _format_entries(file: Path, names: set[str] | None = None) -> Iterator[str]:
         if name.startswith("_") if names is None else name not in names:
             continue
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            source, docstring = (
-                _definition_lines(node, source_text.splitlines()),
-                ast.get_docstring(node),
-            )
+            source = _definition_lines(node, source_text.splitlines())
+            docstring = ast.get_docstring(node)
         else:
-            source, docstring = (
-                re.split(r" = .\n", ast.get_source_segment(source_text, node) or "")[:1],
-                "",
-            )
+            source = re.split(r" = .\n", ast.get_source_segment(source_text, node) or "")[:1]
+            docstring = ""
         yield "\n".join([f"### {name}", "", "```python", *source, "```"])
         yield _first_paragraph(docstring)
 

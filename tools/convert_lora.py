@@ -283,10 +283,8 @@ def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...
             tensors_by_name, weights_content.metadata, naming, file=source, products=is_native
         )
         comfyui_tensors = converted_lora.of_host if is_native else {}
-        tensors, renamed_sources = (
-            {**converted_lora.tensors, **comfyui_tensors},
-            {converted_lora.sources[name] for name in comfyui_tensors},
-        )
+        tensors = {**converted_lora.tensors, **comfyui_tensors}
+        renamed_sources = {converted_lora.sources[name] for name in comfyui_tensors}
         unmatched_keys = tuple(
             key for key in converted_lora.unmatched if key not in renamed_sources
         )
@@ -359,11 +357,9 @@ def main(arguments: list[str] | None = None) -> int:
             smaller_lora.write(
                 options.target, lambda words: print(words, file=sys.stderr, flush=True)
             )
-            report, unmatched_keys, sizes = (
-                smaller_lora.lora.report,
-                smaller_lora.lora.unmatched,
-                [*smaller_lora.report()],
-            )
+            report = smaller_lora.lora.report
+            unmatched_keys = smaller_lora.lora.unmatched
+            sizes = [*smaller_lora.report()]
         else:
             report, unmatched_keys = rename(options.source, options.target, options.to)
     except EgoXInputError as error:

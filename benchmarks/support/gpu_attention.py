@@ -75,10 +75,8 @@ def _case_rows(
     exact_result = rig.exact_rows(case, GgaOptions())
     guided_functions, guided_errors = {}, {}
     for name in names:
-        guided_function, label = (
-            _guided_function(case, name),
-            f"guided by {name}, {case_description}",
-        )
+        guided_function = _guided_function(case, name)
+        label = f"guided by {name}, {case_description}"
         try:
             guided_errors[label] = rig.relative_row_error(guided_function(), exact_result)
             guided_functions[label] = guided_function

@@ -90,10 +90,8 @@ def product_rows(size: str, device: torch.device) -> Iterator[Row]:
                 (function()[:256].float() - y).norm() / y.norm()
                 for function, y in zip(functions, exact_products, strict=True)
             ]
-            ratio, error = (
-                seconds_by_name[name] / seconds_by_name["bf16"],
-                float(torch.stack(relative_errors).max()),
-            )
+            ratio = seconds_by_name[name] / seconds_by_name["bf16"]
+            error = float(torch.stack(relative_errors).max())
             yield Row(
                 what=f"products of a block, {name}",
                 measured=f"{seconds_by_name[name] * 1e3:.1f} ms, {ratio:.3f} of bf16's, error {error:.1e}",

@@ -156,10 +156,8 @@ def step_rows(
             measured=f"{plain_s:.2f} s; guided over plain {step_s / plain_s:.3f}",
             numbers={"seconds": plain_s},
         )
-        cached_step_s, cache_place = (
-            time_sampling(exo_keeping_model, size, STEPS, CFG)[0],
-            describe_kept_exo(exo_keeping_model, size),
-        )
+        cached_step_s = time_sampling(exo_keeping_model, size, STEPS, CFG)[0]
+        cache_place = describe_kept_exo(exo_keeping_model, size)
         sampling_minutes *= (1 + (CACHE_INTERVAL - 1) * cached_step_s / step_s) / CACHE_INTERVAL
         yield Row(
             what=f"CFG step, {name}, exo kept",

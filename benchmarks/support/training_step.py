@@ -62,11 +62,9 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
     assert gpu_estimate is not None and main_estimate is not None  # of a LoRA
     t, h, w_exo, w_ego = canvas_size
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, token_grid, lora_rank = (
-        meta_model(),
-        (t, h // 2, w_exo // 2, w_ego // 2),
-        config.lora.rank,
-    )
+    model = meta_model()
+    token_grid = (t, h // 2, w_exo // 2, w_ego // 2)
+    lora_rank = config.lora.rank
     if small:
         model, token_grid, lora_rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
     elif (free_bytes := psutil.virtual_memory().available) < main_estimate.total:

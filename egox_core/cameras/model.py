@@ -434,10 +434,8 @@ def one_camera(cameras: Sequence[CameraModel], what: str) -> CameraModel:
     Raises:
         EgoXInputError: none, other lenses or sizes, a lens that zooms.
     """
-    lens_kinds, focal_lengths = (
-        {(camera.lens, camera.stored_size) for camera in cameras},
-        [camera.fx for camera in cameras],
-    )
+    lens_kinds = {(camera.lens, camera.stored_size) for camera in cameras}
+    focal_lengths = [camera.fx for camera in cameras]
     if len(lens_kinds) != 1 or max(focal_lengths) > 1.01 * min(focal_lengths):
         raise EgoXInputError(
             what,

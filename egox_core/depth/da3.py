@@ -115,10 +115,8 @@ def _estimated_camera(
     # over the centre, an axis each.
     scale_x, scale_y = width / (2 * k[:, 0, 2]), height / (2 * k[:, 1, 2])
     scaled_k = torch.zeros_like(k)
-    scaled_k[:, 0, 0], scaled_k[:, 1, 1], scaled_k[:, 2, 2] = (
-        k[:, 0, 0] * scale_x,
-        k[:, 1, 1] * scale_y,
-        1.0,
-    )
+    scaled_k[:, 0, 0] = k[:, 0, 0] * scale_x
+    scaled_k[:, 1, 1] = k[:, 1, 1] * scale_y
+    scaled_k[:, 2, 2] = 1.0
     scaled_k[:, 0, 2], scaled_k[:, 1, 2] = (width - 1) / 2, (height - 1) / 2
     return median_camera(scaled_k, width, height, "Depth Anything 3")

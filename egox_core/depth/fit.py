@@ -120,11 +120,9 @@ def fit_robust(
     None where x does not vary on the pixels that agree with a line. A redescending weight, because
     Huber's lasting pull of every outlier adds up."""
     stride = max(1, sample_x.size // ROBUST_SAMPLE)
-    sampled_x, sampled_y, fit = (
-        sample_x[::stride].astype(np.float64),
-        sample_y[::stride].astype(np.float64),
-        start,
-    )
+    sampled_x = sample_x[::stride].astype(np.float64)
+    sampled_y = sample_y[::stride].astype(np.float64)
+    fit = start
     for _ in range(ITERATIONS):
         residuals = np.abs(sampled_y - fit.alpha * sampled_x - fit.beta)
         scale = max(1.4826 * float(np.median(residuals)), SCALE_FLOOR * start.mean_y)

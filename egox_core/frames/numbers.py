@@ -210,11 +210,9 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
         first_numbers = (0 if starts_at_zero or every_nth < 0 else min(first_number, 1),)
     fits_used_frames = any(last_number - base == len(used_numbers) - 1 for base in first_numbers)
     for base in first_numbers:
-        frame_numbers, last_frame, base_words = (
-            values - base,
-            last_number - base,
-            f"number {base:g} is the first frame",
-        )
+        frame_numbers = values - base
+        last_frame = last_number - base
+        base_words = f"number {base:g} is the first frame"
         nth_sign = "-" if base < min(first_number, 1) else ""
         if step_frames := abs(every_nth):
             other_fits = total and base == first_number == 1 and last_number * step_frames < total

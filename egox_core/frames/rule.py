@@ -149,18 +149,14 @@ def _mismatch_error(frames: Frames, numbering: Numbering, span: str) -> EgoXInpu
     in_use_text = f"{len(frames)}, the frames in use ({int(frames.indices.min())} to {last})"
     expected_text = "one for each of the source's"
     if span:
-        expected, fix = (
-            f"the numbers of {in_use_text}",
-            "number the entries by the video's frames, from 0",
-        )
+        expected = f"the numbers of {in_use_text}"
+        fix = "number the entries by the video's frames, from 0"
     elif numbering.file_frames == "source" or (total is None and not numbering.in_memory):
         expected = f"at least {last + 1}, up to the last frame in use"
         fix = "use fewer frames"
     elif numbering.file_frames == "in use":
-        expected, fix = (
-            in_use_text,
-            "make it of the very frames in use, or set file_frames to 'auto'",
-        )
+        expected = in_use_text
+        fix = "make it of the very frames in use, or set file_frames to 'auto'"
     elif numbering.in_memory:
         expected = f"{in_use_text}, or {expected_text}"
         fix = "make it of the very frames in use, or set file_frames to 'source' where entry i is frame i"

@@ -25,10 +25,8 @@ log = logging.getLogger(__name__)
 def agrees(result: Tensor, reference: Tensor, heads: int) -> bool:  # [B, n, heads * d] each
     """Check that every head of a kernel's result agrees with the reference, relative to the head's
     largest value."""
-    float_info, error_limit = (
-        torch.finfo(reference.dtype),
-        AGREEMENT.get(reference.dtype, FINE_AGREEMENT),
-    )
+    float_info = torch.finfo(reference.dtype)
+    error_limit = AGREEMENT.get(reference.dtype, FINE_AGREEMENT)
     # Sums are of float32, whose subnormals a processor's bf16 instructions take for 0.
     rounding = max(
         float_info.smallest_normal * float_info.eps, torch.finfo(torch.float32).smallest_normal

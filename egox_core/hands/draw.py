@@ -56,10 +56,8 @@ def draw_hands(
             hit_distances, shade = cast_capsules(rays[pixels], joints[t, hand])
             visible_mask = hit_distances < nearest[pixels]
             pixel_numbers = pixels.nonzero()[visible_mask, 0]
-            picture[pixel_numbers, :3], picture[pixel_numbers, 3] = (
-                shade[visible_mask, None] * COLOURS[hand],
-                1.0,
-            )
+            picture[pixel_numbers, :3] = shade[visible_mask, None] * COLOURS[hand]
+            picture[pixel_numbers, 3] = 1.0
             nearest[pixel_numbers] = hit_distances[visible_mask]
         progress(t + 1, len(track), "hands")
         return picture.reshape(height, width, 4)

@@ -88,10 +88,8 @@ def keep_observed(
     judged_frames = torch.zeros(len(seen), dtype=torch.bool)
     for t, (frame, prior_frame, classes) in enumerate(zip(video, prior, seen, strict=True)):
         progress(t, len(video), "compare with what exo observed")
-        frame_and_prior, observed = (
-            (frame.numpy(), prior_frame.numpy()),
-            (classes >= EARLIER).numpy(),
-        )
+        frame_and_prior = (frame.numpy(), prior_frame.numpy())
+        observed = (classes >= EARLIER).numpy()
         departure_marks = mark_departures(*frame_and_prior, observed)
         judged_frames[t] = departure_marks is not None
         departure_marks = np.zeros_like(observed) if departure_marks is None else departure_marks

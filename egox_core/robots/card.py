@@ -111,10 +111,8 @@ def data_card(
     card_text = re.sub(
         r"(?m)^\| `(\S+)` .*\n", lambda row: row[0] if row[1] in features else "", card_text
     )
-    marked_text, marked_pattern = (
-        f"{BEGIN}\n{card_text}{END}",
-        re.compile(f"{BEGIN}.*{END}", re.DOTALL),
-    )
+    marked_text = f"{BEGIN}\n{card_text}{END}"
+    marked_pattern = re.compile(f"{BEGIN}.*{END}", re.DOTALL)
     if marked_pattern.search(owners):
         return marked_pattern.sub(lambda _: marked_text, owners)
     tags = [

@@ -209,10 +209,8 @@ def make_episodes(
     )
     pieces = [(torch.arange(len(frame_numbers)), columns)]
     if hands is not None:
-        track, gaps = (
-            hands.select(frame_numbers),
-            HandGaps.of(hands.valid[frame_numbers], fps, min_hand_share),
-        )
+        track = hands.select(frame_numbers)
+        gaps = HandGaps.of(hands.valid[frame_numbers], fps, min_hand_share)
         if sentence := gaps.text(len(frame_numbers)):
             fit = replace(fit, notes=(*fit.notes, Remark(sentence)))
         label_px = _label_px(track, detected and detected.select(frame_numbers), path, ego_lens)

@@ -125,10 +125,8 @@ class RobotSet:
             with intact(f"robot data set {folder.name!r}", content_errors, expected="a whole set"):
                 self._load_state(content)
             return
-        meta_folder, first_videos = (
-            info_path.parent,
-            folder.glob(f"videos/*/{FILE}.mp4".format(**FIRST_FILE)),
-        )
+        meta_folder = info_path.parent
+        first_videos = folder.glob(f"videos/*/{FILE}.mp4".format(**FIRST_FILE))
         own_files = self._path(DATA, 0), self._path(EPISODES, 0), meta_folder / "tasks.parquet"
         foreign_file = next(
             (
@@ -238,11 +236,9 @@ class RobotSet:
 
     def _write(self, episode: Episode, features: dict[str, Any], progress: Progress) -> None:
         """Write new versions of all files that grow, then move them into place."""
-        work_folder, meta_folder, options = (
-            self._folder / WORK,
-            self._folder / "meta",
-            self._options,
-        )
+        work_folder = self._folder / WORK
+        meta_folder = self._folder / "meta"
+        options = self._options
         work_folder.mkdir(parents=True, exist_ok=True)
         staged_files: dict[Path, Path] = {}  # by the place that each is for
 
@@ -251,11 +247,9 @@ class RobotSet:
                 path, work_folder / f"staged_{len(staged_files)}{path.suffix}"
             )
 
-        number, frame_count, first_index = (
-            len(self),
-            len(episode),
-            self._info.get("total_frames", 0),
-        )
+        number = len(self)
+        frame_count = len(episode)
+        first_index = self._info.get("total_frames", 0)
         tasks = list(dict.fromkeys((*self._tasks, episode.task)))
         index_columns = {
             "timestamp": np.arange(frame_count) / episode.fps,
@@ -363,11 +357,9 @@ class RobotSet:
             merged_statistics,
             episode_row,
         )
-        self._digests[episode.name], self._made_by, self._was_edited = (
-            episode.made_from,
-            made_by,
-            False,
-        )
+        self._digests[episode.name] = episode.made_from
+        self._made_by = made_by
+        self._was_edited = False
         self._episode_count, self._rows_in_file = number + 1, held_episodes + 1
 
     def _choose_file(
@@ -390,10 +382,8 @@ class RobotSet:
         if self._last:
             last_place: list[Any] = [self._last.get(f"{series}/{name}") for name in PLACE_KEYS]
             chunk, file, first_episode, size_known = last_place
-            file_number, file_end_s = (
-                chunk * files + file,
-                self._last.get(f"{series}/to_timestamp", 0.0),
-            )
+            file_number = chunk * files + file
+            file_end_s = self._last.get(f"{series}/to_timestamp", 0.0)
             if series == EPISODES:  # of which another program's files can be read and go on
                 first_episode = len(self) - self._rows_in_file
                 size_known = size_known or 0

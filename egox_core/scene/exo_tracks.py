@@ -73,13 +73,11 @@ def find_tracks(
     key_frames = sorted({*range(0, count, KEY_STEP), count - 1})
     rotation = np.repeat(np.eye(3)[None], count, 0)
     place = np.zeros((count, 3))
-    inlier_shares, has_no_pose, solved_keys, matches, pairs = (
-        np.ones(count),
-        np.zeros(count, bool),
-        [0],
-        0,
-        [],
-    )
+    inlier_shares = np.ones(count)
+    has_no_pose = np.zeros(count, bool)
+    solved_keys = [0]
+    matches = 0
+    pairs = []
     frame_order = [*key_frames[1:], *sorted(set(range(count)) - set(key_frames))]
     for number, t in enumerate(frame_order):
         progress(count + number, 2 * count, "the exo camera's motion: first poses")

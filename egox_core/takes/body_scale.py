@@ -254,12 +254,10 @@ def _body_box(
         uv.amin(0).floor().int().tolist(),
         uv.amax(0).ceil().int().tolist(),
     )
-    left, top, right, bottom = (
-        max(left, 0),
-        max(top, 0),
-        min(right + 1, width),
-        min(bottom + 1, height),
-    )
+    left = max(left, 0)
+    top = max(top, 0)
+    right = min(right + 1, width)
+    bottom = min(bottom + 1, height)
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 

@@ -83,10 +83,8 @@ def align_to_known(
     known_place: np.ndarray,  # [T, 3], NaN where it isn't known
 ) -> tuple[np.ndarray, np.ndarray]:
     """Correct estimated head poses so that they agree with the known poses of some frames."""
-    known_frames, frames = (
-        np.nonzero(np.isfinite(known_rotation).all((1, 2)))[0],
-        np.arange(len(rotation)),
-    )
+    known_frames = np.nonzero(np.isfinite(known_rotation).all((1, 2)))[0]
+    frames = np.arange(len(rotation))
     if len(known_frames):
         corrections = scipy.spatial.transform.Rotation.from_matrix(
             known_rotation[known_frames] @ rotation[known_frames].transpose(0, 2, 1)

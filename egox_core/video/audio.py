@@ -194,10 +194,9 @@ class _PlacedSamples:
             or abs(sample_number - self._next_input) > GAP_S * self.rate
         ):
             self.end_run()
-            self._frame_format, self._resampler_of_format = (
-                frame_format,
-                (resampler := _HostResampler(self.rate)),
-            )
+            resampler = _HostResampler(self.rate)
+            self._frame_format = frame_format
+            self._resampler_of_format = resampler
             self._next_input, self._next_output = sample_number, round(sample_number)
         self._next_input += frame.samples * self.rate / frame.sample_rate
         self._write_pieces(resampler.pieces(frame))

@@ -114,10 +114,8 @@ def picture_row(
         max(2, round(picture_array.shape[1] * height / picture_array.shape[0] / 2) * 2)
         for picture_array in pictures
     ]
-    row_width, strip_height = (
-        sum(widths) + GAP * (len(widths) - 1),
-        label_height(height) if labels else 0,
-    )
+    row_width = sum(widths) + GAP * (len(widths) - 1)
+    strip_height = label_height(height) if labels else 0
     canvas = np.full((strip_height + height, row_width, 3), GAP_GREY, np.uint8)
     left = 0
     for number, (picture, width) in enumerate(zip(pictures, widths, strict=True)):

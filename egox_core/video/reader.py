@@ -205,11 +205,9 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
         if not first_frames or not packets:
             raise _damaged(name, "no frame that can be decoded")
         stated_rate = float(stream.average_rate or stream.guessed_rate or 0)
-        first_frame, time_base, packet_stamps = (
-            first_frames[0],
-            stream.time_base,
-            [p for p, _ in packets],
-        )
+        first_frame = first_frames[0]
+        time_base = stream.time_base
+        packet_stamps = [p for p, _ in packets]
         pts = tuple(sorted({p for p in packet_stamps if p is not None}))
         if (
             len(pts) < len(packet_stamps)
@@ -269,10 +267,8 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
         if cut_text and "mp4" in container.format.name:
             listed_count = frames_of_index(stream, container.size)
             cut_text = f"{count} of {listed_count} frames, {cut_text}" if listed_count else cut_text
-        hdr, track_count = (
-            TRANSFERS.get(int(first_frame.color_trc), ""),
-            len(real_tracks(container.streams.video)),
-        )
+        hdr = TRANSFERS.get(int(first_frame.color_trc), "")
+        track_count = len(real_tracks(container.streams.video))
         is_cut = count < len(packets) and not first_frame.interlaced_frame and not cut_text
         remarks = {
             "cut": str(len(packets) - count) if is_cut else "",

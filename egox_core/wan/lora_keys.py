@@ -352,10 +352,8 @@ def convert_lora(
                 fix="give the file of one model; this one may contain both models of Wan 2.2",
             )
         place_match = _PLACE.fullmatch(module)
-        key_of_name[name], module_of[name.removesuffix(suffix)] = (
-            key,
-            place_match[2] if place_match else module,
-        )
+        key_of_name[name] = key
+        module_of[name.removesuffix(suffix)] = place_match[2] if place_match else module
         tensors[name] = _scaled_tensor(key, tensor, state, suffix)
     matched_count = len(tensors)
     only_products = products and any(
@@ -367,10 +365,8 @@ def convert_lora(
     ranks, scales = set(), set()
     for module_name in module_of:
         rank = _checked_rank(module_name, tensors)
-        alpha, scale = (
-            tensors.get(module_name + ".alpha"),
-            _peft_scale(peft_settings, module_of[module_name], rank),
-        )
+        alpha = tensors.get(module_name + ".alpha")
+        scale = _peft_scale(peft_settings, module_of[module_name], rank)
         if alpha is None and scale is not None:
             alpha = tensors[module_name + ".alpha"] = torch.tensor(scale * rank)
         ranks.add(rank)

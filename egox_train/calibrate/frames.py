@@ -40,10 +40,8 @@ def write_moving(
     for index, picture in decode_frames(video, info, frame_range):
         small_picture = cv2.resize(picture, reduced_size, interpolation=cv2.INTER_AREA)
         grey_picture = cv2.cvtColor(small_picture, cv2.COLOR_RGB2GRAY)
-        group_index, sharpness = (
-            int((index - frame_range.start) / frames_per_group),
-            float(cv2.Laplacian(grey_picture, cv2.CV_64F).var()),
-        )
+        group_index = int((index - frame_range.start) / frames_per_group)
+        sharpness = float(cv2.Laplacian(grey_picture, cv2.CV_64F).var())
         if group_index not in best_by_group or sharpness > best_by_group[group_index][0]:
             best_by_group[group_index] = sharpness, index, small_picture
         progress(index - frame_range.start + 1, len(frame_range), f"pictures of {video.name}")
@@ -95,13 +93,11 @@ def track_poses(
     """
     picture_size_px = (camera.width, camera.height)
     poses = np.full((len(frame_range), 3, 4), np.nan)
-    pose, points, tracked_uv, earlier_picture, tracked_count = (
-        None,
-        np.zeros((0, 3)),
-        np.zeros((0, 2), np.float32),
-        None,
-        0,
-    )
+    pose = None
+    points = np.zeros((0, 3))
+    tracked_uv = np.zeros((0, 2), np.float32)
+    earlier_picture = None
+    tracked_count = 0
     for index, picture in decode_frames(video, info, frame_range):
         grey_picture = cv2.cvtColor(
             cv2.resize(picture, picture_size_px, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY

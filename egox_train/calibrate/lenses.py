@@ -107,10 +107,8 @@ def from_colmap(
     """Convert COLMAP's camera model and parameters to our camera model."""
     if colmap_model == "SIMPLE_RADIAL":
         focal_px, cx, cy, distortion_k = colmap_parameters
-        colmap_model, colmap_parameters = (
-            "OPENCV",
-            (focal_px, focal_px, cx, cy, distortion_k, 0.0, 0.0, 0.0),
-        )
+        colmap_model = "OPENCV"
+        colmap_parameters = (focal_px, focal_px, cx, cy, distortion_k, 0.0, 0.0, 0.0)
     lens_name = next(lens_name for lens_name, lens in LENSES.items() if lens.colmap == colmap_model)
     fx, fy, cx, cy, *distortion = colmap_parameters
     return CameraModel(

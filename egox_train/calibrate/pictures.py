@@ -125,10 +125,8 @@ def _shared_ranges(
                 fix="give videos of the same moments",
             )
         exo_ranges[exo_file.name] = range(shared_indices[0], shared_indices[-1] + 1)
-        first_time, last_time = (
-            min(first_time, exo_times_in_ego_s[shared_indices[0]]),
-            max(last_time, exo_times_in_ego_s[shared_indices[-1]]),
-        )
+        first_time = min(first_time, exo_times_in_ego_s[shared_indices[0]])
+        last_time = max(last_time, exo_times_in_ego_s[shared_indices[-1]])
     used_frames = np.flatnonzero(
         (ego_times_s >= first_time - 1e-6) & (ego_times_s <= last_time + 1e-6)
     )

@@ -69,10 +69,8 @@ def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
                 end_s = begin_s + len(sample_values) / sample_rate
     if not sample_blocks:
         return None
-    joined_samples, common_divisor = (
-        np.concatenate(sample_blocks).astype(np.float32),
-        gcd(sample_rate, SAMPLE_RATE_HZ),
-    )
+    joined_samples = np.concatenate(sample_blocks).astype(np.float32)
+    common_divisor = gcd(sample_rate, SAMPLE_RATE_HZ)
     return resample_poly(
         joined_samples, SAMPLE_RATE_HZ // common_divisor, sample_rate // common_divisor
     ).astype(np.float32)

@@ -299,10 +299,8 @@ def _reconstruct(folder: Path, job: dict, solved_lens_folder: str = ""):
         mapping_options.max_extra_param = mapping_options.mapper.max_extra_param = 20.0
         mapping_options.triangulation.max_extra_param = 20.0
         # A head turns more than it moves: 20 cm of way before a wall at 3 m are 4 degrees.
-        mapping_options.mapper.init_min_tri_angle, mapping_options.mapper.init_min_num_inliers = (
-            2.0,
-            50,
-        )
+        mapping_options.mapper.init_min_tri_angle = 2.0
+        mapping_options.mapper.init_min_num_inliers = 50
         mapping_options.mapper.filter_min_tri_angle = mapping_options.triangulation.min_angle = 0.75
         mapping_options.mapper.ba_local_min_tri_angle = 2.0
         mapping_options.mapper.abs_pose_min_num_inliers = 15
@@ -363,10 +361,8 @@ def _adjust_bundle(
         for camera in constant_cameras:
             adjustment_config.set_constant_cam_intrinsics(camera)
         final_options = pycolmap.BundleAdjustmentOptions()
-        final_options.refine_focal_length, final_options.refine_extra_params = (
-            True,
-            refines_distortion,
-        )
+        final_options.refine_focal_length = True
+        final_options.refine_extra_params = refines_distortion
         final_options.refine_principal_point = refines_centre
         final_options.print_summary = False
         final_options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1

@@ -168,10 +168,8 @@ class World:
         known_mask = np.isfinite(self.w2c[:, 0, 0])
         known_times_s = self.frames.times_s.numpy()[known_mask]
         known_rotations = Rotation.from_matrix(self.w2c[known_mask][:, :, :3].transpose(0, 2, 1))
-        rotation_slerp, known_positions = (
-            Slerp(known_times_s, known_rotations),
-            camera_centres(self.w2c[known_mask]),
-        )
+        rotation_slerp = Slerp(known_times_s, known_rotations)
+        known_positions = camera_centres(self.w2c[known_mask])
 
         def place(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             moments = np.clip(moments, known_times_s[0], known_times_s[-1])

@@ -107,10 +107,8 @@ def build_cache(
             expected="--clip-vision, or --image-embedding none",
             fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h",
         )
-    content_settings, models = (
-        _content_settings(settings) | _common_hidden_lines(records),
-        _model_hashes(settings),
-    )
+    content_settings = _content_settings(settings) | _common_hidden_lines(records)
+    models = _model_hashes(settings)
     shards = _plan_shards(records, manifest.parent, folder, settings, models)
     text_encoder_path = None if settings.text.startswith("zeros:") else Path(settings.text)
     vision_model = None if settings.image_embedding == "none" else settings.clip_vision

@@ -99,10 +99,8 @@ def read_clip_lists(
 
 def _clips_of_json(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip | str]]:
     list_content = read_json(file, "list of clips", MAX_META_BYTES)
-    entries, list_keys = (
-        listed_takes(list_content),
-        list_content if isinstance(list_content, dict) else {},
-    )
+    entries = listed_takes(list_content)
+    list_keys = list_content if isinstance(list_content, dict) else {}
     if isinstance(entries, list):
         split_name = SPLITS[next(key for key in LIST_KEYS if key in list_keys)]
         for entry_number, entry in enumerate(entries):
@@ -129,10 +127,8 @@ def _clip_of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
         ego_path = parse_meta(entry, file).ego
     except EgoXInputError as error:
         return str(error)
-    poses, frames = (
-        0 if ego_path is None else len(ego_path.w2c),
-        int(name_match[3]) - int(name_match[2]) + 1,
-    )
+    poses = 0 if ego_path is None else len(ego_path.w2c)
+    frames = int(name_match[3]) - int(name_match[2]) + 1
     if poses != frames:
         return f"{poses} ego poses for {frames} frames"
     return ListedClip(

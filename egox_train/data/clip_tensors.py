@@ -62,11 +62,9 @@ class TrainerEncoders:
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     """Encode one clip for the cache: video latents [16, t, h, w] and embeddings [tokens, width]."""
     vae_encoder, text_encoder, vision_encoder = encoders(settings)
-    dtype, ego_frames, embedding_mode = (
-        getattr(torch, settings.dtype),
-        clip.ego,
-        settings.image_embedding,
-    )
+    dtype = getattr(torch, settings.dtype)
+    ego_frames = clip.ego
+    embedding_mode = settings.image_embedding
     assert ego_frames is not None  # a cache is built of clips with a ground truth
     conditioned_clip, _ = condition(
         clip.exo,

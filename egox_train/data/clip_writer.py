@@ -332,10 +332,8 @@ def _write_clip(
     if caption == "none" and options.caption_model is not None:
         from .captions import model_caption
 
-        prompt, caption = (
-            on_device(options.device, model_caption, options.caption_model, frames, ego_frames),
-            "model",
-        )
+        prompt = on_device(options.device, model_caption, options.caption_model, frames, ego_frames)
+        caption = "model"
     moving_masks, mask_source = moving_in_clip(
         pictures, job.window, options, frames, maps.mask(job.view.mask)
     )

@@ -279,10 +279,8 @@ def _exo_views(
                     expected="numbers",
                     fix="leave the camera out",
                 )
-            w2c, name_of_k = (
-                validate_w2c(pose_rows, f"pose of {take}/{name}"),
-                f"intrinsics of {take}/{name}",
-            )
+            w2c = validate_w2c(pose_rows, f"pose of {take}/{name}")
+            name_of_k = f"intrinsics of {take}/{name}"
             pinhole_camera = CameraModel.from_intrinsics(intrinsics_rows, 1, 1, name=name_of_k)
             width, height = round(2 * pinhole_camera.cx), round(2 * pinhole_camera.cy)
             if not 0 < min(width, height) <= max(width, height) <= MAX_SIDE:

@@ -77,10 +77,8 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
         EgoXInputError: a video that can't be read, or of another aspect than the calibration.
     """
     video_info, picture_size = probe_video(view.video), options.exo_size
-    source_camera, resize_mode = (
-        camera_of_video(view, video_info),
-        "pad" if has_other_orientation(video_info, picture_size) else "crop",
-    )
+    source_camera = camera_of_video(view, video_info)
+    resize_mode = "pad" if has_other_orientation(video_info, picture_size) else "crop"
     common_fields: dict[str, Any] = {"view": view, "info": video_info, "size": picture_size}
     is_straight_lens = LENSES[view.exo.camera.lens].straight
     if is_straight_lens or layout != "egoexo4d" or options.pictures == "as filmed":

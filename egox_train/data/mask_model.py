@@ -48,10 +48,8 @@ def moving_masks(
             input_data_format="channels_last",
             return_tensors="pt",
         ).to(model.device)
-        model_output, frame_sizes = (
-            model(**model_inputs),
-            [tuple(frame.shape[:2]) for frame in batch],
-        )
+        model_output = model(**model_inputs)
+        frame_sizes = [tuple(frame.shape[:2]) for frame in batch]
         if hasattr(image_processor, "post_process_panoptic_segmentation"):
             segment_maps = image_processor.post_process_panoptic_segmentation(
                 model_output,

@@ -79,10 +79,8 @@ def prepare(
             permission. A bad take or clip never stops the others: it is named in the report.
     """
     start_time_s = time.monotonic()
-    planned_run, shard_part = (
-        plan_run(source, options, set_options, run_options, progress),
-        run_options.part,
-    )
+    planned_run = plan_run(source, options, set_options, run_options, progress)
+    shard_part = run_options.part
     part_record, is_complete = planned_run.part, shard_part == (0, 1)
     if not is_complete:  # what join finds is finished
         part_file(root, shard_part).unlink(missing_ok=True)

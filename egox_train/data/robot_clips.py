@@ -154,10 +154,8 @@ def _append_or_check(
 ) -> str:
     """Append a clip to a LeRobot data set, or only check it, and describe the result."""
     ego_info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
-    picture_size, exo_count = (
-        (ego_info.width, ego_info.height),
-        source.frames or exo_info.frame_count,
-    )
+    picture_size = (ego_info.width, ego_info.height)
+    exo_count = source.frames or exo_info.frame_count
     frame_count, exo_count = (
         n - (n - 1) % FRAMES_PER_LATENT  # of whole latents, as all clips
         for n in (min(exo_count, ego_info.frame_count), exo_count)

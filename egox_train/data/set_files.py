@@ -124,10 +124,8 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
         joined_part.splits |= set_part.splits
         joined_part.dark = sorted({*joined_part.dark, *set_part.dark})
         joined_part.skipped = sorted({*joined_part.skipped, *set_part.skipped})
-        joined_part.new, joined_part.seconds = (
-            joined_part.new + set_part.new,
-            max(joined_part.seconds, set_part.seconds),
-        )
+        joined_part.new = joined_part.new + set_part.new
+        joined_part.seconds = max(joined_part.seconds, set_part.seconds)
     if joined_part is None or missing_parts:
         raise EgoXInputError(
             "parts",

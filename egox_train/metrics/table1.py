@@ -340,12 +340,10 @@ def _cropped_object(mask: np.ndarray) -> _Object | None:
     if np.count_nonzero(mask) < SMALLEST_MASK_PX:
         return None
     row_indices, column_indices = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    top_row, bottom_row, left_column, right_column = (
-        row_indices[0],
-        row_indices[-1] + 1,
-        column_indices[0],
-        column_indices[-1] + 1,
-    )
+    top_row = row_indices[0]
+    bottom_row = row_indices[-1] + 1
+    left_column = column_indices[0]
+    right_column = column_indices[-1] + 1
     if min(bottom_row - top_row, right_column - left_column) < SMALLEST_CROP_PX:
         return None
     return _Object(

@@ -63,11 +63,9 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
             return worker_pools[worker].submit(_call_in_worker, function, items[index])
 
     worker_pools = {worker: start_pool(worker) for worker in range(workers)}
-    pending_indices, idle_workers, death_counts = (
-        deque(range(len(items))),
-        deque(worker_pools),
-        Counter(),
-    )
+    pending_indices = deque(range(len(items)))
+    idle_workers = deque(worker_pools)
+    death_counts = Counter()
     running_futures: dict[Future, tuple[int, int]] = {}  # (worker, index)
     try:
         while pending_indices or running_futures:

@@ -98,10 +98,8 @@ def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFi
     elif mask_path.suffix == ".npz":
         with open_zip(mask_path, "mask file") as archive:
             shape, _ = _array_header(archive, mask_path)
-        numbering, picture_size = (
-            Numbering(what=f"mask {mask_path.name}", count=shape[0]),
-            (shape[2], shape[1]),
-        )
+        numbering = Numbering(what=f"mask {mask_path.name}", count=shape[0])
+        picture_size = (shape[2], shape[1])
     else:
         video_info = probe_video(mask_path)
         numbering = Numbering(what=f"mask {mask_path.name}", count=video_info.frame_count)
@@ -169,10 +167,8 @@ def read_mask(
     if opened is None:
         with open_mask(mask) as opened:
             return read_mask(mask, frames, progress, opened)
-    mask_window, entries = (
-        depth_window(mask.size, frames, mask.what),
-        entries_of(frames, mask.numbering),
-    )
+    mask_window = depth_window(mask.size, frames, mask.what)
+    entries = entries_of(frames, mask.numbering)
     unique_indices, picture_positions = torch.unique(
         torch.arange(mask.numbering.count)[entries.at], return_inverse=True
     )  # uneven time stamps may repeat one

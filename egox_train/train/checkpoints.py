@@ -158,10 +158,8 @@ def load_checkpoint(folder: Path) -> TrainState:
     Raises:
         EgoXInputError: something in it can't be read.
     """
-    file_words, fix_text = (
-        f"checkpoint {folder.name}",
-        "training continues from the one before; remove this folder",
-    )
+    file_words = f"checkpoint {folder.name}"
+    fix_text = "training continues from the one before; remove this folder"
     # Older ones had no other kernel.
     state_fields: dict[str, Any] = {
         "kernel": "sdpa",

@@ -128,10 +128,8 @@ def _write_fused(
     )
 
     def fused(name: str) -> Tensor:
-        weight, lora_pair = (
-            base_weights[source_names[name]],
-            matrices_by_weight.get(diffusers_names[source_names[name]]),
-        )
+        weight = base_weights[source_names[name]]
+        lora_pair = matrices_by_weight.get(diffusers_names[source_names[name]])
         if lora_pair is not None:
             a, b = (x.double() for x in lora_pair)
             weight = weight.float() + strength * (b @ a).float()

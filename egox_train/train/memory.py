@@ -142,10 +142,8 @@ def predict(
     t, h, w_exo, w_ego = grid
     tokens = t * (h // 2) * ((w_exo + w_ego) // 2)
     model_config: Any = model.config
-    model_dim, block_count = (
-        model_config.num_attention_heads * model_config.attention_head_dim,
-        model_config.num_layers,
-    )
+    model_dim = model_config.num_attention_heads * model_config.attention_head_dim
+    block_count = model_config.num_layers
     activation_bytes = (
         4.0 if memory_settings.base_dtype == "float32" else 2.0
     )  # of other weights, too

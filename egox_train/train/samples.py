@@ -173,10 +173,8 @@ class CachedSamples:
         if self.reader.index.models.get("text", "zeros:").startswith("zeros"):
             checked_names.remove("text_encoding")
         for key in checked_names:
-            cached_value, configured_value = (
-                cached_settings.get(key, defaults.get(key)),
-                getattr(conditioning_settings, key),
-            )
+            cached_value = cached_settings.get(key, defaults.get(key))
+            configured_value = getattr(conditioning_settings, key)
             if cached_value not in (None, "none", configured_value):
                 step_words = "prepare the clips" if key == "hidden_lines" else "make the cache"
                 raise EgoXInputError(

@@ -207,10 +207,8 @@ class HeldOutClips:
 
         All forwards come before the first decoding, which may fail on one process alone.
         """
-        config, rows = (
-            self.config,
-            torch.zeros(len(self.items), 1 + len(RESULT_NAMES), dtype=torch.float64),
-        )
+        config = self.config
+        rows = torch.zeros(len(self.items), 1 + len(RESULT_NAMES), dtype=torch.float64)
         forward_options = {"device": device, "dtype": dtype, "autocast": autocast}
         latents = []
         with _evaluation_mode(model):

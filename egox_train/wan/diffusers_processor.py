@@ -152,10 +152,8 @@ class GgaAttnProcessor(WanAttnProcessor):
             exo_context is not None and k.shape[1] < self.scope.geometry[0].tokens
         ):
             return plain_attention(q, k, v, heads)  # of exo alone, too
-        attention_bias, has_ego_queries_only = (
-            self.scope.shared_bias(q.dtype),
-            q.shape[1] < k.shape[1],
-        )
+        attention_bias = self.scope.shared_bias(q.dtype)
+        has_ego_queries_only = q.shape[1] < k.shape[1]
         if attention_bias is None:
             return torch.cat(
                 [

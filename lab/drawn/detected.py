@@ -30,16 +30,12 @@ VISIBLE_TOLERANCE_M = {
     True: 0.14,
     False: 0.015,
 }  # of a joint under the skin, of a point on it: how far a surface may be before it
-ERROR, FAR_ERROR = (
-    0.03,
-    0.08,
-)  # of the head's size, of points that are seen and of those that a detector makes up
+ERROR = 0.03  # of the head's size, of points that are seen
+FAR_ERROR = 0.08  # of the head's size, of points that a detector makes up
 MISSING_SHARE, GUESSED_SHARE, SWAPPED_SHARE = 0.10, 0.25, 0.04
 GAP_LENGTH_S = 0.4  # in which the detector finds nobody
-BIAS_RANGE, JITTER_SD = (
-    (0.05, 0.10),
-    0.02,
-)  # of the head's size: all through a clip, and from frame to frame
+BIAS_RANGE = (0.05, 0.10)  # of the head's size, all through a clip
+JITTER_SD = 0.02  # of the head's size, from frame to frame
 GUESSED_SCORE_RANGE, SEEN_SCORE_RANGE = (0.3, 0.8), (0.5, 1.0)
 HEAD_HALF_SIZE = np.array(
     [0.38, 0.5]

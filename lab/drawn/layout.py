@@ -93,25 +93,19 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     heading_rad = float(random_streams["world"].uniform(-0.35, 0.35))
     free_circles = [(0.0, 0.0, 0.75), (*_rotate_about_z(heading_rad, 0.0, 0.7), 1.0)]
     room = draw_room(random_streams["room"], spec.clutter, keep_free=free_circles)
-    support_parts, gaze_target = (
-        workspace.parts,
-        np.array([0.0, 0.38, workspace.table_height + 0.15]),
-    )
+    support_parts = workspace.parts
+    gaze_target = np.array([0.0, 0.38, workspace.table_height + 0.15])
     if spec.posture != "usual":
         posture = draw_posture(random_streams["posture"], spec.posture, room.high[2])
-        person, support_parts, gaze_target = (
-            apply_posture(person, posture),
-            posture.parts,
-            posture.target,
-        )
+        person = apply_posture(person, posture)
+        support_parts = posture.parts
+        gaze_target = posture.target
     first_index = len(room.parts) + len(support_parts)
     scene_parts = [*room.parts, *place_parts(support_parts, heading_rad, (0, 0, 0))]
     scene_parts += place_parts(person.parts, heading_rad, (0, 0, 0))
     heading_rotation = turn_z(heading_rad)
-    person_indices, camera_target = (
-        range(first_index, len(scene_parts)),
-        heading_rotation @ gaze_target,
-    )
+    person_indices = range(first_index, len(scene_parts))
+    camera_target = heading_rotation @ gaze_target
     exo_cameras = _draw_exo_cameras(
         random_streams,
         spec,

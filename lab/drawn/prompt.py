@@ -24,10 +24,8 @@ def _with_article(words: str) -> str:
 
 def write_prompt(room: Room, workspace: Workspace, person: Person, posture: str) -> str:
     """Write a take's prompt with one ``[Exo view]`` and one ``[Ego view]`` section."""
-    wall, floor = (
-        colour_name(room.wall_colour),
-        _with_article(colour_name(room.floor_colour)),
-    )
+    wall = colour_name(room.wall_colour)
+    floor = _with_article(colour_name(room.floor_colour))
     table, shirt = colour_name(workspace.table_colour), colour_name(person.shirt)
     if posture != "usual":
         return (

@@ -144,10 +144,8 @@ def handheld(
     time_share = (
         0.5 * (time_share + minimum_jerk(time_share))[:, None]
     )  # of the way: never quite at rest
-    start_rotation, start_position = (
-        camera_from_room[:, :3],
-        -camera_from_room[:, :3].T @ camera_from_room[:, 3],
-    )
+    start_rotation = camera_from_room[:, :3]
+    start_position = -camera_from_room[:, :3].T @ camera_from_room[:, 3]
     parts, direction_sign, candidate_paths = _furniture(parts), rng.choice((-1.0, 1.0)), []
     turn_angle = np.radians(turn_deg) if path in ("pan", "walk-around") else 0.0
     for start_share in (0.5, 0.0, 1.0):  # of the way: where the standing camera is

@@ -98,10 +98,8 @@ def intersect(
 def _box_depth(extent: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
     inverse_rays = 1.0 / rays
     middle_depth, half_span = -origin * inverse_rays, extent * inverse_rays.abs()
-    enter_depth, leave_depth = (
-        (middle_depth - half_span).amax(-1),
-        (middle_depth + half_span).amin(-1),
-    )
+    enter_depth = (middle_depth - half_span).amax(-1)
+    leave_depth = (middle_depth + half_span).amin(-1)
     return torch.where(leave_depth >= enter_depth, enter_depth, math.inf)
 
 

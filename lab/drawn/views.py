@@ -171,15 +171,11 @@ class Renderer:
                 for v in (view_rays.rays, view_rays.step_x, view_rays.step_y)
             ]
             flat_pixels = torch.arange(len(frames) * pixel_count, device=rotation.device)
-            pixel, frame = (
-                flat_pixels % pixel_count,
-                torch.div(flat_pixels, pixel_count, rounding_mode="floor"),
-            )
+            pixel = flat_pixels % pixel_count
+            frame = torch.div(flat_pixels, pixel_count, rounding_mode="floor")
         else:
-            pixel, frame = (
-                flat_pixels % pixel_count,
-                torch.div(flat_pixels, pixel_count, rounding_mode="floor"),
-            )
+            pixel = flat_pixels % pixel_count
+            frame = torch.div(flat_pixels, pixel_count, rounding_mode="floor")
             ray_rotation = rotation[0] if len(frames) == 1 else rotation[frame]
             rays = view_rays.rays[pixel] if rays_cam is None else rays_cam
             world_vectors = [

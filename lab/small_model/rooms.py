@@ -34,10 +34,8 @@ def draw_rooms(
     """Draw every ``workers``-th room, those first that are needed first."""
     torch.set_num_threads(1)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    latent_maker, training_settings = (
-        LatentMaker(WorkFiles().vae, device),
-        SMALL_TRAINING if small else DemoTraining(),
-    )
+    latent_maker = LatentMaker(WorkFiles().vae, device)
+    training_settings = SMALL_TRAINING if small else DemoTraining()
 
     def seeds(split: Split, count: int) -> range:
         return range(FIRST_SEED[split] + number, FIRST_SEED[split] + count, workers)

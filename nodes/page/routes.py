@@ -158,10 +158,8 @@ async def prior(body: dict) -> web.Response:
         )
     picture_size = whole_number(body, "size", *PRIOR_SIZES, 224)
     frame = read_frame(body, stored_scene)
-    view_id, request_number = (
-        str(body.get("view", ""))[:64],
-        whole_number(body, "count", 0, 2**53, 0),
-    )
+    view_id = str(body.get("view", ""))[:64]
+    request_number = whole_number(body, "count", 0, 2**53, 0)
     NEWEST_REQUESTS.note(view_id, request_number)
     draw = functools.partial(
         _draw_prior,

@@ -87,10 +87,8 @@ def mark_canvas(
 
     It also records the hooks that ComfyUI has just put into the weights (scheduled LoRAs), for
     the exo cache."""
-    lora_hooks, options = (
-        executor.class_obj.current_patcher.current_hooks,
-        transformer_options or {},
-    )
+    lora_hooks = executor.class_obj.current_patcher.current_hooks
+    options = transformer_options or {}
     if lora_hooks is not None:
         weights = tuple((id(hook.hook_ref), hook.strength) for hook in lora_hooks.hooks)
         options = {**options, WEIGHTS: weights}

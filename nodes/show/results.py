@@ -209,11 +209,9 @@ def ego(
         truth = read_truth_beside(graph, (height, width))
     exo_images = sources.get("exo_images")
     clip_by_name = {"exo": exo_images, "prior": sources.get("prior"), "ego": frames, "truth": truth}
-    note_lines, error_curve, short_result = (
-        [f"{frame_count} frames of {width}x{height}"],
-        None,
-        None,
-    )
+    note_lines = [f"{frame_count} frames of {width}x{height}"]
+    error_curve = None
+    short_result = None
     path_error, geometry = measure_path_error(
         decoded, sources.get("scene"), trajectory, sources.get("depth"), exo_images
     )
@@ -222,10 +220,8 @@ def ego(
     elif path_error is not None:
         note_lines.append(path_error.text())
         if bool(path_error.judged.any()):
-            short_result, error_curve = (
-                f"{path_error.median_deg:.1f}°",
-                angle_curve(path_error, frame_count),
-            )
+            short_result = f"{path_error.median_deg:.1f}°"
+            error_curve = angle_curve(path_error, frame_count)
         if geometry:
             note_lines.append(geometry)
     if truth is not None and truth.shape[:3] == frames.shape[:3]:

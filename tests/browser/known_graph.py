@@ -40,10 +40,8 @@ def use_known_detectors(saved_graph: dict[str, Any]) -> dict[str, Any]:
         ):
             node["type"] = f"EgoXTests{node_type}"
         elif node_type in STANDIN_LOADERS:
-            standin_class, (name,) = (
-                STANDIN_LOADERS[node_type][0],
-                STANDIN_LOADERS[node_type][1].values(),
-            )
+            standin_class = STANDIN_LOADERS[node_type][0]
+            (name,) = STANDIN_LOADERS[node_type][1].values()
             standin_by_file[values[0]] = name
             if standin_class is not None:
                 node["type"] = standin_class

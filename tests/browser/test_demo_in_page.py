@@ -260,10 +260,8 @@ def check_weights_follow_pointer(page) -> None:
 
 def check_marks_of_pixels(page) -> None:
     choose_view(page, DECODE_NODE, "ego")
-    bare_hash, marks_switch = (
-        read_preview(page, DECODE_NODE)["hash"],
-        find_preview_part(page, DECODE_NODE, "egox-preview-seen"),
-    )
+    bare_hash = read_preview(page, DECODE_NODE)["hash"]
+    marks_switch = find_preview_part(page, DECODE_NODE, "egox-preview-seen")
     assert marks_switch.get_attribute("aria-pressed") == "false"
     marks_switch.click()
     marked_hash = read_preview(page, DECODE_NODE)["hash"]

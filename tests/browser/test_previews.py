@@ -85,10 +85,8 @@ def scrub_and_wipe(page) -> None:
     first_state = read_preview(page, node)
     assert first_state["view"] == "side"
     assert first_state["count"] == FRAMES
-    preview_stage, keyboard = (
-        find_preview_part(page, node, "egox-preview-stage"),
-        page.browser_tab.keyboard,
-    )
+    preview_stage = find_preview_part(page, node, "egox-preview-stage")
+    keyboard = page.browser_tab.keyboard
     preview_stage.click(position={"x": 10, "y": 10})
     keyboard.press("ArrowRight")
     second_state = read_preview(page, node)

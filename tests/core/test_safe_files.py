@@ -318,11 +318,9 @@ def test_numpy_headers_are_parsed_by_one_thread_at_a_time(monkeypatch):
     """Check that a lock prevents concurrent header parsing, which fails in Python 3.11."""
     npy_buffer = io.BytesIO()
     np.save(npy_buffer, np.zeros((3, 4), np.float32))
-    npy_bytes, original_read, active_changes = (
-        npy_buffer.getvalue(),
-        np.lib.format.read_array_header_1_0,
-        [],
-    )
+    npy_bytes = npy_buffer.getvalue()
+    original_read = np.lib.format.read_array_header_1_0
+    active_changes = []
 
     def slow_read(stream):
         active_changes.append(+1)

@@ -114,10 +114,8 @@ def test_recorded_rows_equal_those_of_the_full_matrix(rig, attention_calls):
 
 
 def test_the_guidance_weight_is_one_plus_the_cosine(rig):
-    record, bias_module = (
-        record_attention(rig).record,
-        model_rig.import_core_module(rig.pack, "gga.bias"),
-    )
+    record = record_attention(rig).record
+    bias_module = model_rig.import_core_module(rig.pack, "gga.bias")
     query_row = record.query(20, 9, 5)  # 5: the third latent frame; token row 0, column 1
     t, h, w_exo, w_ego = record.grid
     assert query_row == (2 * h + 0) * w_ego + 1

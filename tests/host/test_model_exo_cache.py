@@ -159,10 +159,8 @@ def test_prompts_of_different_lengths_have_separate_caches(pack, repo_root, monk
 
 
 def test_each_context_window_has_its_own_cached_keys(pack, repo_root, monkeypatch):
-    long_video_rig, window_options = (
-        long_rig(pack, repo_root, 41),
-        {"context_length": 13, "context_overlap": 4},
-    )
+    long_video_rig = long_rig(pack, repo_root, 41)
+    window_options = {"context_length": 13, "context_overlap": 4}
     model, uncached_model = (
         add_context_windows(
             long_video_rig.patch(recompute_exo=recompute_exo),

@@ -133,10 +133,8 @@ def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sample
         released_node = rig.nodes("released_sampling").EgoXReleasedSampling
         solver, sigmas = released_node.execute(3, 3.0).result
         if sampler != "released":
-            solver, sigmas = (
-                comfy.samplers.sampler_object(sampler),
-                comfy.samplers.KSampler(model, 3, model.load_device, sampler, "simple").sigmas,
-            )
+            solver = comfy.samplers.sampler_object(sampler)
+            sigmas = comfy.samplers.KSampler(model, 3, model.load_device, sampler, "simple").sigmas
         guider = custom_sampler_nodes.CFGGuider.execute(model, rig.positive, rig.negative, 3.0)[0]
         graph_latent = custom_sampler_nodes.SamplerCustomAdvanced.execute(
             noise, guider, solver, sigmas, rig.latent

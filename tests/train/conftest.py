@@ -105,8 +105,6 @@ def depth_models(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
 def mask_models(tmp_path_factory) -> tuple[Path, Path]:
     """Write two segmentation models with random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
-    models, folder = (
-        import_module("tests.train.random_mask_models"),
-        tmp_path_factory.mktemp("mask_models"),
-    )
+    models = import_module("tests.train.random_mask_models")
+    folder = tmp_path_factory.mktemp("mask_models")
     return models.write_semantic(folder / "semantic"), models.write_universal(folder / "universal")

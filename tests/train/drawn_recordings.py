@@ -188,11 +188,9 @@ def write_film(
                 frame = av.AudioFrame.from_ndarray(
                     samples[None, first_sample : first_sample + step], format="s16", layout="mono"
                 )
-                frame.sample_rate, frame.pts, frame.time_base = (
-                    SAMPLE_RATE_HZ,
-                    first_sample,
-                    Fraction(1, SAMPLE_RATE_HZ),
-                )
+                frame.sample_rate = SAMPLE_RATE_HZ
+                frame.pts = first_sample
+                frame.time_base = Fraction(1, SAMPLE_RATE_HZ)
                 container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
 

@@ -41,10 +41,8 @@ def write_models(folder: Path) -> tuple[Path, Path]:
             _spread(model, last_layer)
         else:
             model.load_state_dict(weights)
-            last_layer.weight.data, last_layer.bias.data = (
-                -last_layer.weight.data,
-                2 - last_layer.bias.data,
-            )
+            last_layer.weight.data = -last_layer.weight.data
+            last_layer.bias.data = 2 - last_layer.bias.data
         weights = model.state_dict()
         model.save_pretrained(folder / kind)
     return folder / "metric", folder / "relative"

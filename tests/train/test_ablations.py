@@ -244,10 +244,8 @@ def test_training_starts_from_a_lora_with_a_new_optimizer(training_folder, tiny_
         for tensor_name in trained_tensors
     )
     train(parse_config(later_settings))
-    first_lora, later_lora = (
-        read_lora(first_lora_file)[0],
-        read_lora(training_folder / "later" / "lora.safetensors"),
-    )
+    first_lora = read_lora(first_lora_file)[0]
+    later_lora = read_lora(training_folder / "later" / "lora.safetensors")
     assert all(
         torch.allclose(first_lora[tensor_name], later_lora[0][tensor_name], atol=1e-6)
         for tensor_name in first_lora

@@ -135,11 +135,9 @@ def test_parts_make_the_same_videos_and_a_dry_run_estimates_the_cost(
     generate_folder, tiny_training, tmp_path
 ):
     cache_folder = tiny_training.make_cache(tmp_path / "cache", 12)
-    one_step_options, full_folder, parts_folder = (
-        generate_options(generate_folder, lora=None, steps=1),
-        tmp_path / "one",
-        tmp_path / "parts",
-    )
+    one_step_options = generate_options(generate_folder, lora=None, steps=1)
+    full_folder = tmp_path / "one"
+    parts_folder = tmp_path / "parts"
     full_folder.mkdir()
     (full_folder / ".take5__cam.0123abcd.mp4").touch()  # of a killed run
     first_video = full_folder / f"{sorted(CacheReader(cache_folder).clips('train'))[0]}.mp4"
@@ -280,10 +278,8 @@ def test_guidance_reproduces_the_released_latents(case, mode):
     golden_tensors = load_file(GOLDEN / "denoise_6step.safetensors")
     model = golden_transformer().eval()
     w_ego = golden_tensors["in.cam_rays"].shape[2]
-    initial_latent, prior = (
-        golden_tensors["in.initial_latent"],
-        golden_tensors["in.condition_20ch"][:, 4:, ..., -w_ego:],
-    )
+    initial_latent = golden_tensors["in.initial_latent"]
+    prior = golden_tensors["in.condition_20ch"][:, 4:, ..., -w_ego:]
     sample = TrainSample(
         clips=("golden",),
         exo=initial_latent[..., :-w_ego],

@@ -14,10 +14,8 @@ def test_training_replaces_a_wrong_kernel(training_folder, tiny_training, monkey
     """Check that training detects a faulty attention kernel, uses another one and logs a note."""
     monkeypatch.setattr("egox_train.wan.diffusers_processor.SHARED_BIAS_BYTES", 0)
     monkeypatch.setattr(backends, "_cached_choices", {})
-    memory_options, right_kernel = (
-        {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"},
-        backends.BACKENDS["sdpa"],
-    )
+    memory_options = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
+    right_kernel = backends.BACKENDS["sdpa"]
 
     def read_log(output: str) -> list[dict]:
         run_folder = training_folder / output

@@ -89,12 +89,10 @@ def test_two_processes_have_the_losses_of_one(training_folder, tiny_training, tr
             }
         )
     )
-    single_losses, pair_losses = (
-        single_process_losses(
-            training_folder, tiny_training, training_processes, training_settings
-        ),
-        training_processes.read_losses(training_folder / "two"),
+    single_losses = single_process_losses(
+        training_folder, tiny_training, training_processes, training_settings
     )
+    pair_losses = training_processes.read_losses(training_folder / "two")
     assert (
         len(single_losses) == len(pair_losses) == 6
         and single_losses[0] != training_processes.read_losses(training_folder / "half")[0]

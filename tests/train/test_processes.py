@@ -67,10 +67,8 @@ def test_stopped_launcher_saves_and_can_be_resumed(
         checkpoint={"every": 1000, "keep": 2},
         log={"every": 1, "trackers": ["tensorboard"] if HAS_TENSORBOARD else []},
     )
-    config, output = (
-        training_processes.write_config(training_folder, "run", training_settings),
-        training_folder / "run",
-    )
+    config = training_processes.write_config(training_folder, "run", training_settings)
+    output = training_folder / "run"
 
     def start_run() -> subprocess.Popen:
         return training_processes.start(
@@ -125,10 +123,8 @@ def test_training_saves_and_ends_when_its_launcher_dies(
     training_settings = tiny_training.make_settings(
         training_folder, steps=4000, checkpoint={"every": 1000, "keep": 2}
     )
-    config, output = (
-        training_processes.write_config(training_folder, "run", training_settings),
-        training_folder / "run",
-    )
+    config = training_processes.write_config(training_folder, "run", training_settings)
+    output = training_folder / "run"
     process = training_processes.start(
         config, *training_processes.launcher_arguments("accelerate", 1, "accelerate_one_gpu.yaml")
     )
@@ -164,10 +160,8 @@ def test_batch_script_saves_and_requeues_the_job(
     training_settings = tiny_training.make_settings(
         training_folder, steps=4000, checkpoint={"every": 1000, "keep": 2}
     )
-    config, output = (
-        training_processes.write_config(training_folder, "run", training_settings),
-        training_folder / "run",
-    )
+    config = training_processes.write_config(training_folder, "run", training_settings)
+    output = training_folder / "run"
     process = subprocess.Popen(
         ["bash", "configs/slurm_8gpu.sbatch", str(config), "configs/accelerate_one_gpu.yaml"],
         text=True,

@@ -57,10 +57,8 @@ def make_cache(
         }
         if image_dim:
             tensors["image"] = torch.randn(257, image_dim, generator=generator)
-        shard, made_from = (
-            f"shard-{number:05d}.safetensors",
-            fingerprint({"clip": name, "spoil": nan_clip}),
-        )
+        shard = f"shard-{number:05d}.safetensors"
+        made_from = fingerprint({"clip": name, "spoil": nan_clip})
         write_shard(folder / shard, {f"{name}/{k}": v for k, v in tensors.items()}, made_from)
         shard_digests[shard] = made_from
         split = "validation" if number >= clips - clips // 3 else "train"

@@ -17,10 +17,8 @@ def move_errors_reference(
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
     """Measure a video's error against its prior under several shifts, as a simple reference."""
     height, width = observed_mask.shape
-    half_patch, observed_pixels = (
-        max(3, height // PLACE_FRACTION | 1) // 2,
-        np.argwhere(observed_mask > 0),
-    )
+    half_patch = max(3, height // PLACE_FRACTION | 1) // 2
+    observed_pixels = np.argwhere(observed_mask > 0)
     still_errors, best_errors = np.full((2, height, width), np.inf)
     still_error, frame_errors, shifts = np.inf, [], []
     for down, right in np.ndindex(2 * REACH + 1, 2 * REACH + 1):

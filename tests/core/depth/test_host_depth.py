@@ -257,10 +257,8 @@ def test_given_dynamic_mask_replaces_a_files_mask_in_the_fit():
     true_depth = (
         torch.linspace(1, 6, HEIGHT)[None, :, None].expand(FRAME_COUNT, HEIGHT, WIDTH).clone()
     )
-    metric_depth_m, block_mask = (
-        true_depth.clone(),
-        torch.zeros(FRAME_COUNT, HEIGHT, WIDTH, dtype=torch.bool),
-    )
+    metric_depth_m = true_depth.clone()
+    block_mask = torch.zeros(FRAME_COUNT, HEIGHT, WIDTH, dtype=torch.bool)
     block_mask[:, 14:42, 20:60] = True
     metric_depth_m[block_mask] *= 1.5
     camera = CameraModel.pinhole(WIDTH, HEIGHT, 60)

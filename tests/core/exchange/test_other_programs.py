@@ -95,10 +95,8 @@ def test_lenses_of_other_programs_are_read_or_refused(case, tmp_path):
         with refuses(expected_text.removeprefix("refused ")):
             read_trajectory(pose_file, EGO)
     else:
-        camera, (lens, *distortion) = (
-            read_trajectory(pose_file, EGO)[0].ego.camera,
-            expected_text.split(),
-        )
+        camera = read_trajectory(pose_file, EGO)[0].ego.camera
+        lens, *distortion = expected_text.split()
         assert (camera.lens, camera.distortion) == (lens, tuple(map(float, distortion)))
         assert (camera.fx, camera.fy, camera.cx) == (32, 32, 31.5)
     # Where only poses are wanted any lens will do.
@@ -271,10 +269,8 @@ def expand_ranges(ranges_text: str) -> list[int]:
 def test_unordered_and_incomplete_pose_files_are_assigned_by_name_or_time(tmp_path):
     """Check that reversed poses, missing COLMAP images and SLAM key frames go to the right video
     frames."""
-    moments, frames = (
-        torch.arange(POSE_COUNT).double() / 30,
-        make_frames(POSE_COUNT, range(POSE_COUNT)),
-    )
+    moments = torch.arange(POSE_COUNT).double() / 30
+    frames = make_frames(POSE_COUNT, range(POSE_COUNT))
     depth = DepthVideo(
         depth_m=torch.ones(POSE_COUNT, 1, 1),
         exo=CameraPath.of_exo(EGO, frames=replace(Frames.timed(moments), total=POSE_COUNT)),

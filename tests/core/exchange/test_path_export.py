@@ -93,10 +93,8 @@ def test_blender_export_looks_in_the_right_direction(tmp_path):
     )
     # An OpenGL camera looks along its -z; y is up in the world, so OpenCV's (x, y, z) is (x, -y,
     # -z) there.
-    forward_direction, target_direction = (
-        -camera_to_world[:3, 2],
-        np.array([1.0, 0.2, 3.0]) * [1, -1, -1] - camera_to_world[:3, 3],
-    )
+    forward_direction = -camera_to_world[:3, 2]
+    target_direction = np.array([1.0, 0.2, 3.0]) * [1, -1, -1] - camera_to_world[:3, 3]
     assert np.allclose(
         forward_direction, target_direction / np.linalg.norm(target_direction), atol=1e-9
     )

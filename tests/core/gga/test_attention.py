@@ -73,10 +73,8 @@ def test_chunked_attention_equals_the_dense_form(
     """Check that attention computed in chunks equals attention with the full bias matrix, in two
     modes."""
     q, k, v = random_qkv(device)
-    geometry, options = (
-        random_geometry(device, has_holes=has_holes),
-        GgaOptions(mode=mode, lambda_g=lambda_g),
-    )
+    geometry = random_geometry(device, has_holes=has_holes)
+    options = GgaOptions(mode=mode, lambda_g=lambda_g)
     chunked_result = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=chunk_bytes)
     dense_result = exact_attention(q, k, v, geometry, options)
     assert (chunked_result - dense_result).abs().max() <= ATTENTION_ROUNDING * tolerance_factor
@@ -85,10 +83,8 @@ def test_chunked_attention_equals_the_dense_form(
 
 @pytest.mark.parametrize("mode, lambda_g", MODES)
 def test_bias_rows_equal_the_dense_bias(mode, lambda_g, device, tolerance_factor):
-    geometry, options = (
-        random_geometry(device, has_holes=True),
-        GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=True),
-    )
+    geometry = random_geometry(device, has_holes=True)
+    options = GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=True)
     cosines = torch.cat([direction_cosines(geometry, frame) for frame in range(LATENT_FRAMES)])
     dense_rows = bias_from_cosine(cosines, geometry.key_trust > 0, options, geometry.key_trust)
     bias_rows = BiasRows(geometry, options, torch.float32, reuse=True)

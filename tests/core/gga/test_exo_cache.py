@@ -236,10 +236,8 @@ def test_batched_conditions_are_cached_by_their_rows(tokens, device):
         full_part.keys_and_values(block, *keys_and_values)
     full_part.finish(BLOCKS)
     for conditions, rows in ((BOTH_CONDITIONS[::-1], [1, 0]), (POSITIVE, [1])):
-        kept_part, ego_tokens = (
-            exo_cache.forward("", conditions, 1.0, SIGMAS, GRID, 100, device),
-            tokens(9, exo=False, batch=len(rows)),
-        )
+        kept_part = exo_cache.forward("", conditions, 1.0, SIGMAS, GRID, 100, device)
+        ego_tokens = tokens(9, exo=False, batch=len(rows))
         for block, keys_and_values in enumerate(tokens_by_block):
             for joined_tokens, full_tokens in zip(
                 kept_part.keys_and_values(block, ego_tokens, ego_tokens),

@@ -77,10 +77,8 @@ def check_result(qkv: list[Tensor], **options) -> None:
 
 def make_wrong_kernel(sample: slice):
     """Make an attention kernel that wrongly ignores the bias in one small head of some samples."""
-    torch_kernel, head_channels = (
-        BACKENDS["sdpa"],
-        slice(SMALL_HEAD * HEAD_SIZE, (SMALL_HEAD + 1) * HEAD_SIZE),
-    )
+    torch_kernel = BACKENDS["sdpa"]
+    head_channels = slice(SMALL_HEAD * HEAD_SIZE, (SMALL_HEAD + 1) * HEAD_SIZE)
 
     def wrong_kernel(q, k, v, heads, bias_rows, queries):
         result = torch_kernel(q, k, v, heads, bias_rows, queries)

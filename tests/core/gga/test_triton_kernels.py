@@ -198,10 +198,8 @@ def check_modes() -> None:
         squared_errors = []
         for mode_index, (mode, strength) in enumerate(GUIDANCE_MODES):
             pretend_gpu(GPU_VERSIONS[mode_index % 2])
-            input_shape, has_holes = (
-                INPUT_SHAPES[(mode_index + type_index) % len(INPUT_SHAPES)],
-                mode_index % 2 == 1,
-            )
+            input_shape = INPUT_SHAPES[(mode_index + type_index) % len(INPUT_SHAPES)]
+            has_holes = mode_index % 2 == 1
             q, k, v, heads, geometry = draw_inputs(*input_shape, dtype, has_holes)
             options = GgaOptions(mode=mode, lambda_g=strength, soft_trust=True)
             exact_inputs = q.double(), k.double(), v.double(), heads, geometry, options
@@ -239,10 +237,8 @@ def check_sizes_and_parts() -> None:
             <= FLOAT16_TOLERANCE
         )
     q, k, v, heads, geometry = draw_inputs((1, 1, 28_026, 2), 1, 16, 1, torch.float16)
-    ego_queries, bias_rows = (
-        ego_part(q, geometry),
-        BiasRows(geometry, GgaOptions(), torch.float64, reuse=True),
-    )
+    ego_queries = ego_part(q, geometry)
+    bias_rows = BiasRows(geometry, GgaOptions(), torch.float64, reuse=True)
     exact_result = backends.math_rows(
         ego_queries.double(), k.double(), v.double(), 1, bias_rows, slice(0, 2)
     )
@@ -372,10 +368,8 @@ def test_each_kernel_agrees_with_plain_attention_on_a_gpu(backend, dtype, device
         pytest.skip("takes a card: --device cuda")
     q, k, v, heads, geometry = draw_inputs((13, 28, 49, 28), 4, 128, 1, dtype, device=device)
     query_slice, options = slice(700, 956), GgaOptions()
-    ego_queries, bias_rows = (
-        ego_part(q, geometry)[:, query_slice],
-        BiasRows(geometry, options, dtype, reuse=True),
-    )
+    ego_queries = ego_part(q, geometry)[:, query_slice]
+    bias_rows = BiasRows(geometry, options, dtype, reuse=True)
     kernel_result = backends.BACKENDS[backend](ego_queries, k, v, heads, bias_rows, query_slice)
     exact_rows = BiasRows(geometry, options, torch.float64, reuse=True)
     exact_result = backends.math_rows(
@@ -456,10 +450,8 @@ def test_failed_kernel_is_replaced_by_one_with_smaller_pieces(monkeypatch):
         backends, "best_seconds", lambda run, *arguments: float(run is not fail_on_second_call)
     )
     monkeypatch.setattr("egox_core.gga.attention.CHUNK_QUERIES", 6)
-    kernels_used, exact_result = (
-        backends.KernelsUsed(),
-        reference_attention(*attention_inputs, GgaOptions()),
-    )
+    kernels_used = backends.KernelsUsed()
+    exact_result = reference_attention(*attention_inputs, GgaOptions())
     for _ in range(2):
         result = gga_attention(
             *attention_inputs, GgaOptions(), used=kernels_used, plain=torch_attention

@@ -191,9 +191,7 @@ def test_depth_of_another_scale_is_remarked(clips, scale, wave_height, min_remar
 def test_hidden_wrists_are_not_taken_for_another_scale(clips):
     clips_from_behind = [drawn_clip(seed, exo_side="behind") for seed in range(300, 312)]
     for clip, depth_factor in [(clips[0], 0.83), *((clip, 1.0) for clip in clips_from_behind)]:
-        depth_m, hand_track = (
-            clip.evidence(clip.joints)["depth_m"],
-            HandTrack.of_joints(clip.joints),
-        )
+        depth_m = clip.evidence(clip.joints)["depth_m"]
+        hand_track = HandTrack.of_joints(clip.joints)
         depth_m[1:] *= depth_factor
         assert not hand_track.with_depth_check(depth_m, clip.layout.scene.exo.camera).note

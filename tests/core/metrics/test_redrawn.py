@@ -31,10 +31,8 @@ def draw_video(size: int = 96) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
 @pytest.mark.parametrize("shift", [(0, 0), (0, 3), (2, -1)])
 def test_shift_errors_equal_the_plain_implementation(shift):
     rng = np.random.default_rng(5)
-    prior, observed_mask = (
-        smooth_picture(16, 24, rng)[..., 0],
-        smooth_picture(16, 24, rng)[..., 0] > 0.3,
-    )
+    prior = smooth_picture(16, 24, rng)[..., 0]
+    observed_mask = smooth_picture(16, 24, rng)[..., 0] > 0.3
     video = np.roll(prior, shift, (0, 1)) + rng.normal(0, 0.02, prior.shape)
     fast_result, plain_result = (
         rule(video.astype(np.float32), prior, observed_mask.astype(np.float32))

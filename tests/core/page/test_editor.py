@@ -112,10 +112,8 @@ def test_coarse_preview_agrees_with_the_released_prior():
 @pytest.mark.parametrize("has_world", [True, False])
 def test_clicked_pixel_gives_the_surface_point(has_world):
     scene = draw_room(has_world)
-    coarse_points, exo_view = (
-        CoarsePoints.of(scene.static, 12000),
-        view_room(EXO, EXO_W2C),
-    )  # of 24,000
+    coarse_points = CoarsePoints.of(scene.static, 12000)  # of 24,000
+    exo_view = view_room(EXO, EXO_W2C)
     exo_camera, exo_pose = scene.exo.one(0), scene.exo.at(0)
     for u, v in ((60, 80), (140, 100), (96, 24)):
         picked_point = pick_point(coarse_points, exo_camera, (u, v))

@@ -125,10 +125,8 @@ def test_ego_video_without_an_exo_video_is_remarked(tmp_path):
 @pytest.mark.parametrize("names", [("kitchen.mp4", "a head.mp4"), ("exo.mp4", "ego.mp4")])
 def test_video_of_a_moving_camera_is_not_the_exo_video(tmp_path, names):
     pytest.importorskip("av", reason="decodes video")
-    sample_folder, (exo_file, ego_file) = (
-        ROOT / "sample" / "calm_room",
-        (tmp_path / name for name in names),
-    )
+    sample_folder = ROOT / "sample" / "calm_room"
+    exo_file, ego_file = (tmp_path / name for name in names)
     shutil.copy(sample_folder / "exo.mp4", exo_file)
     shutil.copy(sample_folder / "ego_ground_truth.mp4", ego_file)
     take_files = find_take_files(tmp_path)

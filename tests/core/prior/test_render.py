@@ -198,10 +198,8 @@ def test_scene_scale_draws_a_small_scene_at_its_true_size(take, scene, full_prio
         for small_path in (take.trajectory().ego, take.exo)
     )
     depth = replace(take.depth_video(), depth_m=0.1 * take.exo_depth_m, exo=small_exo)
-    small_path, small_scene = (
-        CameraTrajectory(ego=small_ego, exo=small_exo),
-        build_scene(take.exo_rgb, depth),
-    )
+    small_path = CameraTrajectory(ego=small_ego, exo=small_exo)
+    small_scene = build_scene(take.exo_rgb, depth)
     for scene_scale, min_coverage, is_remarked in ((None, 0.5, True), (0.1, 0.99, False)):
         prior, report = stages.prior(
             small_scene,

@@ -80,10 +80,8 @@ def test_info_tasks_and_statistics_agree_with_the_frames(tmp_path):
     assert info["splits"] == {"train": "0:4"}
     tasks = pq.read_table(tmp_path / "meta/tasks.parquet").to_pylist()
     assert [task_row["task_index"] for task_row in tasks] == [0, 1, 2]
-    episodes, card_text = (
-        read_rows(tmp_path, "meta/episodes"),
-        (tmp_path / "README.md").read_text("utf-8"),
-    )
+    episodes = read_rows(tmp_path, "meta/episodes")
+    card_text = (tmp_path / "README.md").read_text("utf-8")
     for row in frame_rows:
         row_episode = episodes[row["episode_index"]]
         assert row_episode["dataset_from_index"] <= row["index"] < row_episode["dataset_to_index"]
@@ -416,10 +414,8 @@ def test_set_continues_after_a_kill_between_renames(tmp_path, monkeypatch):
     for count in (1, 2, 3):
         write_episodes(tmp_path / "before", count)
     for rename_count in (1, 3, 5):
-        killed_set, remaining_renames = (
-            tmp_path / f"after_{rename_count}",
-            iter(range(rename_count)),
-        )
+        killed_set = tmp_path / f"after_{rename_count}"
+        remaining_renames = iter(range(rename_count))
 
         def replace_or_stop(
             source, target, remaining_renames=remaining_renames, replace=os.replace

@@ -39,10 +39,8 @@ def test_colours_lie_at_their_direction_in_the_half_sphere(stabilise):
     eye_pictures = torch.stack(list(stereo_pictures(video, 1 - video, path, stereo_form)))
     stereo_axes, rays = stereo_form.axes(path), stereo_form.rays(EGO_CAMERA)
     written_rotation = stereo_axes.mT @ upright_rotations
-    direction, front_mask = (
-        (rays @ written_rotation[:, None] + 1) / 2,
-        (rays @ stereo_axes.mT[:, None])[..., 2] > 0.7,
-    )
+    direction = (rays @ written_rotation[:, None] + 1) / 2
+    front_mask = (rays @ stereo_axes.mT[:, None])[..., 2] > 0.7
     left_eye, right_eye = eye_pictures.split(96, 2)
     for eye in (left_eye, 1 - right_eye):
         assert (eye - direction)[front_mask].abs().max() < 0.004

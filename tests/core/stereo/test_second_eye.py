@@ -102,10 +102,8 @@ def test_shifted_video_is_remarked_and_followed(room):
     shift_px = 3
     assert true_eye.off_px < 1
     assert not true_eye.warnings()
-    inner_slices, stereo_difference = (
-        (slice(None), *(slice(16, -16),) * 2),
-        (true_eye.rgb - video).abs(),
-    )
+    inner_slices = (slice(None), *(slice(16, -16),) * 2)
+    stereo_difference = (true_eye.rgb - video).abs()
     shifted_w2c = path.ego.w2c.clone()
     shifted_w2c[:, 1, 3] += 0.1
     for shifted_video, expected_path, reverse_px in (

@@ -358,10 +358,8 @@ def test_360_video_is_refused_and_one_of_double_width_remarked(tmp_path):
     encode(video_file, numbered_frames(1, 48, 96))
     assert read_all_frames(video_file)[1] == {"panorama": "96x48"}
     video_bytes = video_file.read_bytes()
-    box_offset, spherical_box = (
-        video_bytes.find(b"moov") - 4,
-        b"\0\0\0\x29uuid<GSpherical:Spherical>true</GSpherical",
-    )
+    box_offset = video_bytes.find(b"moov") - 4
+    spherical_box = b"\0\0\0\x29uuid<GSpherical:Spherical>true</GSpherical"
     box_size_bytes = struct.pack(">I", len(video_bytes) - box_offset + len(spherical_box))
     with refuses("v360"):
         probe_video(

@@ -24,11 +24,9 @@ def write_noisy_video(
     noise_generator = np.random.default_rng(0)
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=30, options={"g": "10"})
-        stream.width, stream.height, stream.pix_fmt = (
-            64,
-            48,
-            pixel_format or PIXEL_FORMATS.get(codec, "yuv420p"),
-        )
+        stream.width = 64
+        stream.height = 48
+        stream.pix_fmt = pixel_format or PIXEL_FORMATS.get(codec, "yuv420p")
         for number in range(60):
             picture = np.uint8(3 * number + noise_generator.integers(0, 40, (48, 64, 3)))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
@@ -87,10 +85,8 @@ def test_video_without_its_index_is_refused(tmp_path):
     ],
 )
 def test_single_damaged_picture_is_refused_or_left_out(tmp_path, suffix, codec, pixels):
-    path, damaged_file = (
-        write_noisy_video(tmp_path / f"a.{suffix}", codec, pixels),
-        tmp_path / f"b.{suffix}",
-    )
+    path = write_noisy_video(tmp_path / f"a.{suffix}", codec, pixels)
+    damaged_file = tmp_path / f"b.{suffix}"
     with (
         av.open(str(path)) as source_container,
         av.open(str(damaged_file), "w") as target_container,

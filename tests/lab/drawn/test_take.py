@@ -71,10 +71,8 @@ def test_depth_lies_on_the_solids(take, which):
         points = (rays / rays[..., 2:] * depth[..., None]).reshape(-1, 3)
         points = points @ w2c[:, :3] + camera_centre(w2c)
         for solid_index in solid_indices.unique().tolist():
-            solid, pose = (
-                take.scene.solids[solid_index],
-                take.scene.world_from_solid[frame, solid_index].double(),
-            )
+            solid = take.scene.solids[solid_index]
+            pose = take.scene.world_from_solid[frame, solid_index].double()
             local_points = (points[solid_indices == solid_index] - pose[:, 3]) @ pose[:, :3]
             # 1e-4 m: float32 rays of up to 7 m; a grazed sphere turns them into a tenth of a
             # millimetre at most.

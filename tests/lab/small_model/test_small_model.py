@@ -98,10 +98,8 @@ def test_one_command_draws_trains_and_measures(tmp_path):
 
 
 def test_drawing_processes_without_results_are_reported(tmp_path):
-    drawing_job, text_file = (
-        Drawing(tmp_path / "no", True, "none", workers=1),
-        tmp_path / "text.safetensors",
-    )
+    drawing_job = Drawing(tmp_path / "no", True, "none", workers=1)
+    text_file = tmp_path / "text.safetensors"
     save_file({"embedding": torch.randn(1, 2, 1024)}, text_file)
     patient_settings = replace(SMALL_TRAINING, first_rooms_until=12_000.0)
     with drawing(drawing_job) as drawers, refuses("no process that draws"):

@@ -67,10 +67,8 @@ def test_own_recordings_page_leads_to_a_training(recording, training_folder, cap
     assert train_egox.main(second_command) == 0
     report = read_json(training_folder / "data" / "takes" / "recording_calibration.json")
     (exo_report,) = report["fixed_cameras"]
-    written_lens, given_lens = (
-        report["head_camera"]["lens"],
-        read_json(recording_folder / "lens.json"),
-    )
+    written_lens = report["head_camera"]["lens"]
+    given_lens = read_json(recording_folder / "lens.json")
     assert written_lens["fx"] == pytest.approx(given_lens["fx"]) and not report["notes"], (
         "a file's lens is held"
     )

@@ -91,10 +91,8 @@ def released_layout(tmp_path) -> Path:
         take_folder / "exo.mp4", torch.full((frame_count, 64, 112, 3), 90, dtype=torch.uint8), 30.0
     )
     np.savez(take_folder / "depth.npz", depth_m=np.full((frame_count, 64, 112), 2.0, np.float16))
-    exo_pose, ego_poses = (
-        torch.eye(3, 4, dtype=torch.float64),
-        still_poses(frame_count),
-    )
+    exo_pose = torch.eye(3, 4, dtype=torch.float64)
+    ego_poses = still_poses(frame_count)
     exo_pose[0, 3], ego_poses[:, 2, 3] = 0.5, torch.arange(frame_count) / 10
     write_json(
         take_folder / "meta.json",
@@ -173,10 +171,8 @@ def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
     for view in take.exos:
         camera = view.exo.camera.rescale(*PICTURE_SIZE)
         for frame, picked_pixel in picked_pixels.get(view.name, {}).items():
-            head_position, pixel = (
-                camera_centre(take.ego.w2c[int(frame)]),
-                torch.tensor(picked_pixel, dtype=torch.float64),
-            )
+            head_position = camera_centre(take.ego.w2c[int(frame)])
+            pixel = torch.tensor(picked_pixel, dtype=torch.float64)
             uv, _ = camera.project(transform(view.exo.pose, head_position[None]))
             squared_errors_px.append(float((uv[0] - pixel).square().sum()))
             ray, _ = camera.unproject(pixel)

@@ -77,10 +77,8 @@ def test_ego_lens_is_that_of_the_takes_calibration(raw_data, take_writers, tmp_p
     """Check that the ego lens is read from the take's calibration file if that is valid."""
     (take,) = read_egoexo4d(raw_data, [])
     calibration_path = Path("takes", take.name, "trajectory", "online_calibration.jsonl")
-    calibrated_lens, preset_lens = (
-        read_aria_calibration(raw_data / calibration_path),
-        CAMERA_PRESETS["aria_released"].camera,
-    )
+    calibrated_lens = read_aria_calibration(raw_data / calibration_path)
+    preset_lens = CAMERA_PRESETS["aria_released"].camera
     assert take.ego.camera == calibrated_lens != preset_lens and not take.notes
     small_camera = calibrated_lens.rescale(448, 448)  # as projectaria_tools crops and scales it
     assert (small_camera.fx, small_camera.cx, small_camera.cy) == pytest.approx(
@@ -434,10 +432,8 @@ def test_clips_are_made_again_if_changed_or_damaged(synthetic_takes, tmp_path, c
         return prepare(synthetic_takes, tmp_path, options, ALL_TRAIN).new
 
     assert count_made_clips() == 4
-    files_before, clips = (
-        read_folder_files(tmp_path, REPORT_NAME),
-        sorted((tmp_path / "clips").iterdir()),
-    )
+    files_before = read_folder_files(tmp_path, REPORT_NAME)
+    clips = sorted((tmp_path / "clips").iterdir())
     (clips[0] / "exo.mp4").write_bytes((clips[0] / "exo.mp4").read_bytes()[:100])
     (clips[1] / "clip.json").write_text("[]", "utf-8")
     (clips[2] / "exo.mp4").unlink()

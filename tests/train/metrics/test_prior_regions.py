@@ -93,10 +93,8 @@ def test_clips_of_one_take_do_not_narrow_the_interval():
 
 def test_paired_differences_are_within_a_clip():
     psnr_by_clip = {str(n): 5.0 * n for n in range(40)}
-    take_by_clip, better_psnr_by_clip = (
-        dict(zip(psnr_by_clip, psnr_by_clip, strict=True)),
-        {n: v + 1 for n, v in psnr_by_clip.items()},
-    )
+    take_by_clip = dict(zip(psnr_by_clip, psnr_by_clip, strict=True))
+    better_psnr_by_clip = {n: v + 1 for n, v in psnr_by_clip.items()}
     difference, p = paired_difference(better_psnr_by_clip, psnr_by_clip, take_by_clip)
     # Though clips differ by much more.
     assert (difference.low, difference.high) == pytest.approx((1, 1)) and p < 1e-6

@@ -130,11 +130,9 @@ def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
     from easydict import EasyDict
     from torchvision.models.optical_flow import raft_large
 
-    truth_folder, made_folder, contrast_by_clip = (
-        tmp_path / "truths",
-        tmp_path / "made",
-        {"grey": 0.02, "bright": 1.0},
-    )
+    truth_folder = tmp_path / "truths"
+    made_folder = tmp_path / "made"
+    contrast_by_clip = {"grey": 0.02, "bright": 1.0}
     for seed, (clip, contrast) in enumerate(contrast_by_clip.items()):
         write_video(
             truth_folder / f"{clip}.mp4", draw_drifting_video(seed, 18, 128), 30.0, threads=1

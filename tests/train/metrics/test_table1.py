@@ -307,10 +307,8 @@ def test_masks_command_and_evaluate_give_object_metrics(
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2Model"):
         pytest.skip("transformers is too old for SAM 2")
-    sam_folder, dino_folder = (
-        network_writers.write_sam(tmp_path / "sam", is_confident=True),
-        tmp_path / "dino",
-    )
+    sam_folder = network_writers.write_sam(tmp_path / "sam", is_confident=True)
+    dino_folder = tmp_path / "dino"
     network_writers.write_dino(dino_folder, "dinov3")
     network_writers.write_dino_processor(dino_folder)
     monkeypatch.setattr(auto_masks, "POINTS", 3)  # of 32 a side
