@@ -39,7 +39,7 @@ from egox_core.trajectory.head_payloads import mhr_people, openpose_people
 from egox_core.trajectory.head_points import choose_person
 from egox_core.video.clip import open_clip
 from egox_core.video.reader import decode_frames, probe_video
-from egox_core.wan.lora_keys import convert_lora
+from egox_core.wan.lora_conversion import convert_lora
 from egox_train.data.cache_store import INDEX_FILE, CacheReader
 from egox_train.data.captions import read_captions
 from egox_train.data.egoexo4d import read_egoexo4d

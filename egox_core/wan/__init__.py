@@ -20,7 +20,8 @@ from .file_kinds import (
     weight_file,
 )
 from .latents import denormalise_latent, fit_latent_colours, latent_colours, normalise_latent
-from .lora_keys import convert_lora, convert_transformer, product_of, rename_parameter
+from .lora_conversion import convert_lora
+from .lora_keys import convert_transformer, product_of, rename_parameter
 from .lora_settings import (
     MERGED,
     PREFIX,

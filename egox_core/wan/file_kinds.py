@@ -14,7 +14,8 @@ from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..safe_files import refuse_overwriting
 from ..sizes import MODEL_CHANNELS
-from .lora_keys import convert_lora, is_lora, product_of, rename_parameter
+from .lora_conversion import convert_lora
+from .lora_keys import is_lora, product_of, rename_parameter
 from .lora_settings import MERGED, PREFIX, check_position_scale
 from .weights import DTYPES, SCALE_PARTS, SCALES, read_header, size_words
 

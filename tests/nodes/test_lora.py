@@ -83,7 +83,7 @@ def test_two_loras_add_up_and_alpha_scales_a_lora(rig, released_lora, tmp_path):
 
 @pytest.fixture
 def native_tensors(rig, released_lora) -> dict[str, torch.Tensor]:
-    convert = model_rig.import_core_module(rig.pack, "wan.lora_keys").convert_lora
+    convert = model_rig.import_core_module(rig.pack, "wan.lora_conversion").convert_lora
     return dict(convert(load_file(released_lora)).tensors)
 
 

@@ -10,13 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from egox_core.wan import check_lora
-from egox_core.wan.lora_keys import (
-    BLOCK_PARTS,
-    convert_lora,
-    convert_transformer,
-    rename_parameter,
-)
+from egox_core.wan import check_lora, convert_lora
+from egox_core.wan.lora_keys import BLOCK_PARTS, convert_transformer, rename_parameter
 from tests.refusals import refuses
 from tools.convert_lora import main as convert_lora_tool
 
