@@ -37,8 +37,8 @@ from egox_core.takes.depth_readers import open_depth
 from egox_core.takes.meta import depth_camera, read_meta
 from egox_core.trajectory.head_payloads import mhr_people, openpose_people
 from egox_core.trajectory.head_points import choose_person
+from egox_core.video import decode_frames, probe_video
 from egox_core.video.clip import open_clip
-from egox_core.video.reader import decode_frames, probe_video
 from egox_core.wan.lora_conversion import convert_lora
 from egox_train.data.cache_store import INDEX_FILE, CacheReader
 from egox_train.data.captions import read_captions

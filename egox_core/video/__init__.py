@@ -9,17 +9,10 @@ from .audio import host_sound
 from .clip import VideoClip, open_clip
 from .cuts import find_cuts, refuse_cuts
 from .grid import labelled_grid, picture_row, side_by_side
-from .reader import (
-    VideoSource,
-    decode_frames,
-    fit_picture,
-    open_video,
-    probe_video,
-    read_frames,
-    resize_picture,
-    video_mark,
-)
+from .probe import probe_video
+from .reader import decode_frames, fit_picture, read_frames, resize_picture
 from .reprojection import Undistortion, reproject, undistorted_camera
 from .selection import VideoInfo, select_frames
+from .source import VideoSource, open_video, video_mark
 from .timing import frame_rate
 from .tracks import made_safe, real_tracks

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..remarks import Remark
 from ..types import FrameSelection, Sound
-from .reader import VideoSource, open_video
 from .selection import VideoInfo
+from .source import VideoSource, open_video
 from .timing import JOIN_S
 from .tracks import chosen_track, decoded_frames, made_safe
 

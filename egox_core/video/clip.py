@@ -14,9 +14,11 @@ from ..sizes import longest_clip
 from ..types import FrameSelection, Sound
 from .audio import read_sound, trim_sound
 from .cuts import refuse_cuts
-from .reader import VideoSource, memory_info, probe_video, read_frames
+from .probe import memory_info, probe_video
+from .reader import read_frames
 from .reprojection import Undistortion
 from .selection import VideoInfo, select_frames, trim_info
+from .source import VideoSource
 from .tracks import REMARKS
 
 

@@ -44,6 +44,11 @@ _MAX_WHITES = 16.0
 """Reference whites above which all is the same white."""
 
 
+def gamut_name(frame: av.VideoFrame) -> str:
+    """Name the frame's wide gamut, or return "" for the usual one."""
+    return GAMUTS.get(int(frame.color_primaries), ("",))[0]
+
+
 def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3] uint8, sRGB
     """Convert a frame with transfer ``HLG``, ``PQ`` or a display gamma to sRGB."""
     pixel_codes: Any = frame.to_ndarray(format="rgb48le")  # [H, W, 3] uint16

@@ -48,6 +48,11 @@ FAST = 300.0
 """Frames a second that phones don't reach."""
 HD_LINES = 720
 """From here on cameras have the matrix of BT.709."""
+MAX_ASPECT = 16.0
+"""Aspect of a pixel, in either direction; more is damage."""
+SQUARE_TOLERANCE = 0.005
+"""Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another
+shape."""
 _PANORAMA = re.compile(rb"sv3d.{4}svhd|Spherical(?:>|=\")\s*true", re.DOTALL)
 _STEREO: Mapping[int, str] = {
     1: "side by side",
@@ -211,6 +216,13 @@ def display_turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
     is_transposed = abs(x_from_x) + abs(y_from_y) < abs(y_from_x) + abs(x_from_y)
     column_factor, row_factor = (x_from_y, y_from_x) if is_transposed else (x_from_x, y_from_y)
     return is_transposed, -1 if row_factor < 0 else 1, -1 if column_factor < 0 else 1
+
+
+def pixel_aspect(stream: Any) -> float:
+    """Return width / height of a pixel, 1 where the file names none, a rounded or a damaged one."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    is_damaged = not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT
+    return 1.0 if is_damaged or abs(aspect - 1) < SQUARE_TOLERANCE else aspect
 
 
 def is_panorama(source: Any, format_name: str, frame: av.VideoFrame) -> bool:

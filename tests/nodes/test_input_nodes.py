@@ -295,7 +295,7 @@ def test_bad_poses_are_refused(meta_poses, clip):
 
 
 def test_a_path_of_another_video_is_refused(meta_poses, clip):
-    from egox_pack.egox_core.video.reader import video_mark
+    from egox_pack.egox_core.video import video_mark
 
     frames = load_video()[3]
     clip_mark = video_mark(clip)

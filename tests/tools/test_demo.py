@@ -6,7 +6,7 @@ from egox_core import file_names
 from egox_core.safe_files import read_json
 from egox_core.trajectory.head_payloads import openpose_people
 from egox_core.trajectory.head_points import choose_person
-from egox_core.video.reader import probe_video
+from egox_core.video import probe_video
 from tests.paths import ROOT
 from tools.setup.demo import DemoOptions, apply_options, check_options
 from tools.setup.layout import SetupError

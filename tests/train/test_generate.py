@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.types import EARLIER, KEPT_NOW, NOW, REDRAWN, UNOBSERVED
-from egox_core.video.reader import probe_video
+from egox_core.video import probe_video
 from egox_train.data.cache_build import build_cache
 from egox_train.data.cache_store import CacheReader
 from egox_train.data.clip_files import read_all, read_classes

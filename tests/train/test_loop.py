@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from egox_core.safe_files import read_json, write_json
-from egox_core.video.reader import probe_video
+from egox_core.video import probe_video
 from egox_train.data.cache_store import EMPTY_CAPTION, shard_header, write_shard
 from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.config import parse_config

@@ -18,8 +18,8 @@ import torch
 from scipy.ndimage import center_of_mass
 
 from egox_core.cameras.model import CameraModel
+from egox_core.video import decode_frames, probe_video
 from egox_core.video.clip import open_clip
-from egox_core.video.reader import decode_frames, probe_video
 from egox_core.video.selection import select_frames
 from egox_train.video_writer import write_video
 from tests.frames_in_use import frames_in_use

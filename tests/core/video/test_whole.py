@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from egox_core.video import decode_frames, probe_video
 from egox_core.video.clip import open_clip
 from egox_core.video.containers import cut_off
-from egox_core.video.reader import decode_frames, probe_video
 from tests.refusals import refuses
 
 av = pytest.importorskip("av", reason="decodes video")

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 import train_egox
 from egox_core.file_names import META, TRUTH
 from egox_core.safe_files import read_json, write_json
-from egox_core.video.reader import probe_video
+from egox_core.video import probe_video
 from egox_train.data.manifest import read_manifest
 from egox_train.train.export import inspect
 from egox_train.video_writer import write_video

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from egox_core.cameras.model import CameraModel
 from egox_core.safe_files import read_json, write_json
-from egox_core.video.reader import decode_frames, probe_video
+from egox_core.video import decode_frames, probe_video
 from egox_train.data import depth_model
 from egox_train.data.clip_files import read_clip
 from egox_train.data.depth_model import model_depth, run_model

@@ -17,8 +17,7 @@ from egox_core.cameras.presets import CAMERA_PRESETS
 from egox_core.safe_files import read_json, write_json
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
-from egox_core.video import reader
-from egox_core.video.reader import probe_video
+from egox_core.video import probe, probe_video
 from egox_train.data.aria import read_aria_calibration
 from egox_train.data.clip_files import read_clip
 from egox_train.data.egoexo4d import read_egoexo4d
@@ -199,9 +198,9 @@ def test_unusable_takes_are_refused_with_the_reason(take_writers, tmp_path):
 
 def test_clips_of_a_longer_take_equal_its_frames(take_writers, tmp_path, monkeypatch):
     """Check that clips contain the right frames of a longer take."""
-    probed_files, original_probe = [], reader._probe
+    probed_files, original_probe = [], probe._probe
     monkeypatch.setattr(
-        reader,
+        probe,
         "_probe",
         lambda *arguments: probed_files.append(arguments[0]) or original_probe(*arguments),
     )
