@@ -9,7 +9,8 @@ degrees and rolled by 5 (standard deviation, 10 at most). Heads are rolled by 6 
 4 within. A network's depth is bent, too: inverse depth is shifted by a tenth of its median (standard
 deviation), which slants every surface, and by half of it where nothing can be told by surfaces, as in
 one of five real takes. Worlds are z up, y up and the first camera's in turn. The last columns are of
-all clips in the first camera's, where no axis helps. Without surfaces only both cameras are known.
+all clips in the first camera's, where no axis helps, and the last row is of all clips. Without
+surfaces only both cameras are known.
 """
 
 import math
@@ -147,31 +148,34 @@ def angle_deg(up: Up, true_direction: Tensor) -> float:
     return math.degrees(math.acos(max(-1.0, min(1.0, float(up.direction @ true_direction)))))
 
 
-def group_figures(clips: list[Clip]) -> dict[str, float]:
-    """Compute the errors of the estimated up direction for a group of clips, in several world
-    coordinate systems."""
-    world_transforms = [
-        torch.eye(3, 4, dtype=torch.float64),
-        torch.tensor(Z_UP_FROM_Y_UP, dtype=torch.float64),
-    ]
-    transformed_clips = [
-        clip.to_world([*world_transforms, clip.exo.w2c[0]][index % 3])
-        for index, clip in enumerate(clips)
-    ]
-    clips_in_camera_world = [clip.to_world(clip.exo.w2c[0]) for clip in clips]
-    return (
-        {"clips": len(clips)}
-        | _figures(transformed_clips, "")
-        | _figures(clips_in_camera_world, ", own world")
-    )
+@dataclass(frozen=True)
+class Answer:
+    """Error and stated uncertainty of one estimated up direction, in degrees."""
+
+    angle_deg: float
+    stated_deg: float
+    known: bool
 
 
-def _figures(clips: list[Clip], suffix: str) -> dict[str, float]:
-    up_estimates = [(find_up([clip.exo], clip.ego, clip.depths), clip.up) for clip in clips]
-    angles_deg = np.array([angle_deg(up, true_up) for up, true_up in up_estimates])
-    stated_deg = np.array([up.within_deg for up, _ in up_estimates])
-    up_known = np.array([up.known for up, _ in up_estimates])
-    figures = {
+def find_answer(clip: Clip) -> Answer:
+    """Estimate a clip's up direction and compare it with the true one."""
+    up = find_up([clip.exo], clip.ego, clip.depths)
+    return Answer(angle_deg(up, clip.up), up.within_deg, up.known)
+
+
+def world_of_clip(number: int, clip: Clip) -> Tensor:  # [3, 4] from the room
+    """Choose a clip's world in turn: z up, y up, the first camera's."""
+    z_up = torch.eye(3, 4, dtype=torch.float64)
+    y_up = torch.tensor(Z_UP_FROM_Y_UP, dtype=torch.float64)
+    return (z_up, y_up, clip.exo.w2c[0])[number % 3]
+
+
+def figures(answers: list[Answer], suffix: str) -> dict[str, float]:
+    """Compute errors and how well the stated uncertainty covers them."""
+    angles_deg = np.array([answer.angle_deg for answer in answers])
+    stated_deg = np.array([answer.stated_deg for answer in answers])
+    up_known = np.array([answer.known for answer in answers])
+    named_figures = {
         "median": np.median(angles_deg),
         "95th": np.quantile(angles_deg, 0.95),
         "stated": np.median(stated_deg),
@@ -179,7 +183,7 @@ def _figures(clips: list[Clip], suffix: str) -> dict[str, float]:
         "inside or not known": ((angles_deg <= stated_deg) | ~up_known).mean(),
         "known": up_known.mean(),
     }
-    return {f"{name}{suffix}": float(value) for name, value in figures.items()}
+    return {f"{name}{suffix}": float(value) for name, value in named_figures.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -187,15 +191,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--clips", type=int, default=40, help="of each group")
     args = parser.parse_args(arguments)
-    rows = {}
+    answers: dict[str, list[tuple[Answer, Answer]]] = {}
     for group_name in GROUPS:
-        clips = [
-            draw_clip(group_name, seed)
-            for seed in range(args.first_seed, args.first_seed + args.clips)
-        ]
-        for name, sees_floor in (("floor seen", True), ("no floor seen", False)):
-            if matching_clips := [clip for clip in clips if clip.sees_floor == sees_floor]:
-                rows[f"{group_name}, {name}"] = group_figures(matching_clips)
+        for number in range(args.clips):
+            clip = draw_clip(group_name, args.first_seed + number)
+            own_world_clip = clip.to_world(clip.exo.w2c[0])
+            answer_pair = (
+                find_answer(clip.to_world(world_of_clip(number, clip))),
+                find_answer(own_world_clip),
+            )
+            floor_name = "floor seen" if clip.sees_floor else "no floor seen"
+            answers.setdefault(f"{group_name}, {floor_name}", []).append(answer_pair)
+    answers["all"] = [answer_pair for group in list(answers.values()) for answer_pair in group]
+    rows = {
+        group_name: {"clips": len(pairs)}
+        | figures([answer for answer, _ in pairs], "")
+        | figures([own_answer for _, own_answer in pairs], ", own world")
+        for group_name, pairs in answers.items()
+    }
     result = {"first_seed": args.first_seed, "clips": args.clips, "degrees": rows}
     return finish("up", result, args, table(rows))
 
@@ -204,8 +217,8 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     """Format the errors as a Markdown table."""
     column_names = list(next(iter(rows.values())))
     lines = ["| group | " + " | ".join(column_names) + " |", "|---" * (len(column_names) + 1) + "|"]
-    for group_name, figures in rows.items():
-        lines.append(f"| {group_name} | " + " | ".join(f"{x:.2f}" for x in figures.values()) + " |")
+    for group_name, row in rows.items():
+        lines.append(f"| {group_name} | " + " | ".join(f"{x:.2f}" for x in row.values()) + " |")
     return "\n".join(lines)
 
 

@@ -2,8 +2,8 @@
 
 Each source rates every direction: right-hand axes of exo cameras are level, as are those of the wearer's
 head while people stand or sit; floor and tables face up, and walls stand. A source's rating says how
-sure it is: errors of a posture or of a network's depth are part of it. A world axis is taken only
-where the file's form allows it and it is near the answer."""
+sure it is: errors of a posture or of a network's depth are part of it. A world axis is taken where
+the file's form allows it and it is likelier than not, which is part of the uncertainty."""
 
 from __future__ import annotations
 
@@ -30,9 +30,6 @@ SHARE = 0.9
 KNOWN_DEG = 30.0
 """An answer that is less sure than this is none: it doesn't tell a head that stands from one that
 lies on its side."""
-AXIS_DEG = 10.0
-"""Most that a world axis is off the answer of all else where it is likelier than not; farther off it takes nine
-tenths. By chance 4.6 % of directions are so near to one."""
 EXO_LEVEL = ((0.6, math.radians(1.5)), (0.4, math.radians(8.0)))
 """Share and standard deviation of exo cameras' roll: on a tripod, as drawn takes have it, and in a hand or
 wedged (judged)."""
@@ -75,10 +72,7 @@ MIN_DEG = 0.3
 """Error of a plane's direction however exact its depth is."""
 DEPTH_FRAMES = 3
 GRAVITY_WORLDS = 2 / 3
-"""Share of worlds with an axis along gravity, where the form doesn't tell: judged, as in the drawn takes."""
-AXIS_SURE = 0.99
-"""Chance from which on an axis is claimed to a degree: in 48 drawn worlds that are off gravity by 15
-degrees cameras alone gave .985 at most (seeds 5000 to 5023), in 24 along gravity .25 to .993."""
+"""Share of worlds with an axis along gravity, where the form doesn't tell: judged, as in ``bench up``."""
 SAME_POSE = 1e-3
 """Difference of a turn from the identity, in any number, of a camera whose axes are its world's: files
 round to three digits."""
@@ -182,14 +176,13 @@ def find_up(
             evidence.append(axis_name)
     if _may_have_vertical_axis(exos, ego):
         axis, chance = _likeliest_axis(rate, areas, ratings)
-        angle_deg = math.degrees(math.acos(float((axis @ direction).clamp(-1, 1))))
-        if chance > (0.5 if angle_deg <= AXIS_DEG else SHARE):
+        if chance > 0.5:
             axis_name = "-+"[int(axis.sum() > 0)] + "xyz"[int(axis.abs().argmax())]
             direction = axis
             evidence = [*evidence, f"the world's axis {axis_name}"]
             within_deg = AXIS_ERROR_DEG
-            if chance < AXIS_SURE:
-                rest_share = (AXIS_SURE - chance) / (1 - chance)
+            if chance < SHARE:
+                rest_share = (SHARE - chance) / (1 - chance)
                 within_deg = _best_direction(directions, areas, ratings, axis, rest_share)[1]
     return Up(direction=direction, within_deg=within_deg, evidence=tuple(evidence or ratings))
 
