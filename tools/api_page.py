@@ -9,7 +9,8 @@ from .setup.layout import REPO_ROOT
 
 CORE = REPO_ROOT / "egox_core"
 PAGE = REPO_ROOT / "docs" / "api.md"
-FILES = ("stages", "take", "types", "errors", "sizes", "progress")
+FIRST = ("stages", "take", "types", "errors", "sizes", "progress")
+"""Files and rooms that begin the page."""
 HEAD = """# API of egox_core
 
 All that files and rooms of `egox_core` hand out. Made by `python3 run.py make api`, not written by hand.
@@ -18,9 +19,10 @@ All that files and rooms of `egox_core` hand out. Made by `python3 run.py make a
 
 
 def write_page() -> str:
-    """Write the whole page: files, then packages."""
+    """Write the whole page: those that begin it, then all other rooms."""
     parts = []
-    for name in (*FILES, *sorted(path.parent.name for path in CORE.glob("*/__init__.py"))):
+    rooms = {path.parent.name for path in CORE.glob("*/__init__.py")}
+    for name in (*FIRST, *sorted(rooms - {*FIRST})):
         is_room = (CORE / name).is_dir()
         file = CORE / name / "__init__.py" if is_room else CORE / f"{name}.py"
         tree = ast.parse(file.read_text("utf-8"))

@@ -84,15 +84,13 @@ def estimate_pose(node, drawn_clip):
 
 @pytest.fixture(scope="module")
 def depth(pack, drawn_clip):
-    types = import_core_module(pack, "types")
-    return types.DepthVideo(
-        depth_m=drawn_clip.depth(),
-        exo=types.CameraPath.of_exo(
-            drawn_clip.camera,
-            drawn_clip.exo_w2c,
-            types.Frames.stated(torch.arange(FRAMES) * 3, drawn_clip.times_s),
-        ),
+    frames = import_core_module(pack, "frames").Frames.stated(
+        torch.arange(FRAMES) * 3, drawn_clip.times_s
     )
+    exo = import_core_module(pack, "cameras").CameraPath.of_exo(
+        drawn_clip.camera, drawn_clip.exo_w2c, frames
+    )
+    return import_core_module(pack, "types").DepthVideo(depth_m=drawn_clip.depth(), exo=exo)
 
 
 def sdpose_keypoints(clip: DrawnHeads, *shifts: float) -> list[dict]:

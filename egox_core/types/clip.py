@@ -1,0 +1,93 @@
+"""Define what is in use of an exo video: its frames, and their sound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from ..cameras import CameraModel, CameraPath
+from ..frames import Frames
+from ..frozen import frozen
+from ..remarks import Remark
+from .choices import Resize
+
+
+@frozen
+class FrameSelection(Frames):
+    """Frames in use of a source video, and the crop and scale of its picture."""
+
+    fps: float  # of the frames in use
+    source_size: tuple[int, int]  # (width, height) of the source video, px
+    size: tuple[int, int]  # (width, height) of the frames handed on, px
+    resize: Resize  # how the aspect difference was taken up
+    # (left, top, width, height) px of the source picture: all of it that the container shows
+    part: tuple[int, int, int, int] | None = None
+    # Not those that a dataclass makes.
+    __eq__, __hash__ = Frames.__eq__, Frames.__hash__
+
+    @property
+    def rectangle(self) -> tuple[int, int, int, int]:
+        """Part of the source picture that the frames show: (left, top, width, height).
+
+        It reaches outside where they are padded.
+
+        Rounded to whole source pixels, so the two axes may be scaled differently by under one pixel
+        in the whole picture; cameras follow that exactly.
+        """
+        left, top, source_width, source_height = self.part or (0, 0, *self.source_size)
+        width, height = self.size
+        pick_scale = max if self.resize == "crop" else min
+        scale = pick_scale(width / source_width, height / source_height)
+        rect_width, rect_height = max(1, round(width / scale)), max(1, round(height / scale))
+        return (
+            left + (source_width - rect_width) // 2,
+            top + (source_height - rect_height) // 2,
+            rect_width,
+            rect_height,
+        )
+
+    def sizes(self, default_size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return (width, height) of the source picture and of the frames in use, in px."""
+        return self.source_size, self.size
+
+    def window(self, whole: Any) -> Any:
+        """Crop a window on the whole source picture, in px of a map, to what the frames show."""
+        left, top, width, height = self.rectangle
+        scale_x, scale_y = whole.width / self.source_size[0], whole.height / self.source_size[1]
+        return replace(
+            whole,
+            left=whole.left + left * scale_x,
+            top=top * scale_y,
+            width=width * scale_x,
+            height=height * scale_y,
+            size=self.size,
+        )
+
+    def shown(self, exo: CameraPath) -> CameraPath:
+        """Give an exo camera the frames in use and the part of the source picture that they show."""
+        return replace(exo, frames=self.without_sizes, part=(self.source_size, self.rectangle))
+
+    def camera(self, source: CameraModel) -> CameraModel:
+        """Derive the camera of the cropped and scaled frames from that of the source picture.
+
+        Exact, half-pixel convention.
+
+        Raises:
+            EgoXInputError: the camera's picture has another size than the source video.
+        """
+        source.check_size("exo camera", *self.source_size)
+        return source.crop(*self.rectangle).rescale(*self.size)
+
+
+setattr(FrameSelection, "__setstate__", getattr(Frames, "__setstate__"))  # noqa: B009, B010
+
+
+@frozen
+class Sound:
+    """Sound of the frames in use: samples of all channels."""
+
+    waveform: Tensor  # [channels, N] float32 -1...1
+    sample_rate: int
+    notes: tuple[Remark, ...] = ()

@@ -1,0 +1,55 @@
+"""Define the depth of an exo video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..cameras import CameraPath
+from ..errors import EgoXInputError
+from ..frames import Frames
+from .choices import DepthKind
+from .kept import Kept, convert_arrays, with_frame_count
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
+class DepthVideo(Kept):
+    """Depth of the exo video, one map per frame, with NaN for invalid pixels."""
+
+    depth_m: Tensor  # [T, H, W] float32, z depth along the optical axis, metres (or the unit of ``kind``)
+    exo: CameraPath  # the camera of the maps, in their pixels
+    kind: DepthKind = "metric z"
+    dynamic: Tensor | None = None  # [T, H, W] bool, moving objects
+    sky: Tensor | None = None  # [T, H, W] bool
+    # [T, H, W] float32 0...1, how reliable a pixel's depth is; None: fully
+    trust: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        convert_arrays(self, self.exo, "depth video")
+        object.__setattr__(self, "exo", with_frame_count(self.exo, len(self.depth_m)))
+
+    @property
+    def frames(self) -> Frames:
+        """Frames of the maps."""
+        return self.exo.frames
+
+    def check_metric(self, what: str) -> None:
+        """Refuse depth that isn't in metres, with ``what`` as its name in the error.
+
+        Raises:
+            EgoXInputError: another kind.
+        """
+        if self.kind != "metric z":
+            raise EgoXInputError(
+                what,
+                got=f"{self.kind} depth",
+                expected="metric z depth in metres",
+                fix="align it with a metric depth in stages.align",
+            )
+
+    @property
+    def valid(self) -> Tensor:  # [T, H, W] bool
+        """Mask of pixels with valid depth."""
+        return torch.isfinite(self.depth_m)
