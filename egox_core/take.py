@@ -81,8 +81,8 @@ def load_take(
         entry: the take's name, where meta.json lists several.
         meta_file: meta.json or list that knows the take; None: the folder's own. In a list the
             entry counts that is called as the folder, unless ``entry`` names another.
-        exo_lens: see :func:`exo_camera.with_exo_lens`.
-        scale: of the depth, see :func:`metric_scale.with_scale`; the wearer's poses are the take's
+        exo_lens: see :func:`.takes.with_exo_lens`.
+        scale: of the depth, see :func:`.takes.with_scale`; the wearer's poses are the take's
             own.
         file_frames: of which frames the entries of its files are that don't state it.
         one_shot: what looks like a cut is none.

@@ -94,9 +94,6 @@ class AttentionCapture:
         """Record queries and keys of an attention call, and return its result ``x`` unchanged.
 
         ``q`` and ``k`` are [B, N, heads, d]. With cached exo keys, ``q`` has ego's queries only.
-
-        ``q`` and ``k`` are [B, N, heads, d]. Where exo's keys are kept, ego's queries come
-        alone.
         """
         options = call["transformer_options"]
         joined_keys = options.pop(JOINED_KEYS, None)

@@ -325,8 +325,6 @@ def encode_clip(
 
     The result is remembered, because EgoX Conditioning runs again when the LoRA's strength
     changes.
-
-    The result is remembered, as a changed LoRA strength has EgoX Conditioning run again.
     """
     conditioned_clip, report = condition(
         exo_images,

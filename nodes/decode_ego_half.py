@@ -140,8 +140,6 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         node again.
 
         Which video is compared is unknown here, since ComfyUI passes no graph.
-
-        Which video is compared can't be told here, where the host gives no graph.
         """
         return str(RENEWAL_COUNTS[TRUTH] or "")
 

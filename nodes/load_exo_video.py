@@ -262,8 +262,6 @@ def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
     """Check whether ComfyUI has cropped or resized a video without changing its file.
 
     ComfyUI from 0.35 on stores such edits in a VIDEO and applies them when its frames are read.
-
-    Hosts from 0.35 on put such edits on a VIDEO and carry them out when its frames are asked for.
     """
     has_edits = getattr(video, "has_pending_frame_edits", None)
     if has_edits is not None:
@@ -278,8 +276,6 @@ def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
 
 def refuse_sound_of_edited(source: VideoSource) -> None:
     """Refuse a video whose sound would crash ComfyUI's reader.
-
-    PyAV ends the process at 8 channels or more, and at channels that the container names.
 
     PyAV ends the process at 8 channels or more, and at channels that the container names.
 
@@ -336,8 +332,6 @@ def _read_edited_clip(
     """Read the pictures of a cropped or resized video from ComfyUI, and the times from its file.
 
     Poses follow the file's own frame indices, before trimming.
-
-    Poses, which know nothing of a trim, go by the file's own indices.
 
     Raises:
         EgoXInputError: sound on which the host's reader ends the process.

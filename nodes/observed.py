@@ -86,8 +86,6 @@ def compare_with_prior(
     """Compare a decoded video with its prior at the video's size, and put observed pixels back.
 
     Returns None if nothing is known of the prior's pixels.
-
-    None where nothing is known of the prior's pixels.
     """
     if prior is None or seen is None or len(prior) != len(decoded):
         return None

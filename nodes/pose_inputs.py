@@ -54,8 +54,6 @@ def digest_editor_inputs(graph: Graph, node: str) -> dict[str, str]:
     """Compute digests of the inputs on which the pose editor's scene and path depend.
 
     If they differ from those of a run, the run had another video, depth or path.
-
-    Where they differ from the run's, the run was of another video, depth or path.
     """
     path = FILE_INPUTS if inputs_of(graph, node).get("source") == "file" else ()
     return {

@@ -234,8 +234,6 @@ def make_class_masks(
     """Make masks of unobserved pixels, doubtful pixels, and pixels observed at another time.
 
     The masks of a long clip are stored on disk, as the prior is.
-
-    The masks of a long clip are on disk, as the prior is.
     """
     return [
         store_frames(((frame == pixel_class).float() for frame in seen), len(seen))
@@ -257,9 +255,6 @@ def render_remembered(
 
     The result is remembered, because the node runs again when the strength of a LoRA in
     ``model`` changes.
-
-    The result is remembered, as a changed LoRA strength has the node run again where ``model``
-    is connected.
     """
     ego_height = trajectory.ego.camera.height
     return stages.prior(

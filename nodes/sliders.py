@@ -36,8 +36,6 @@ class Slider:
         """Check a slider's value for ``validate_inputs``, and return True or an error message.
 
         None, a link whose value is unknown yet, is accepted.
-
-        None, a wire of which nothing is known yet, is right.
         """
         low, high = self.wide
         if value is None or low <= value <= high:

@@ -209,8 +209,6 @@ def choose_prompt(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...
 
     A prompt is None if ComfyUI ran no node for it, because it isn't needed.
 
-    A prompt is None if the host ran nothing for it because it doesn't count.
-
     Raises:
         EgoXInputError: a language model's answer that is no caption.
     """

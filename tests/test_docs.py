@@ -148,6 +148,57 @@ def test_docstrings_have_no_semicolon_and_no_question_word_first():
     assert not bad_docstrings
 
 
+def test_docstrings_describe_only_arguments_that_exist():
+    stale_names = []
+    for path, text in tracked_texts(".py"):
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            section = re.search(r"(?m)^Args:\n((?: {4}.*\n?|\n)+)", ast.get_docstring(node) or "")
+            # Of a class its fields, and what its functions take.
+            known_names = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)} | {
+                part.target.id
+                for part in node.body
+                if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+            }
+            stale_names += [
+                (path, node.name, name)
+                for described in re.findall(r"(?m)^ {4}(\w[\w, ]*):", section[1] if section else "")
+                for name in described.split(", ")
+                if name not in known_names
+            ]
+    assert not stale_names
+
+
+def names_in(text: str) -> set[str]:
+    """List the names that a Python file defines, imports or sets."""
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.alias):
+            names |= {*node.name.split("."), node.asname or node.name}
+        elif isinstance(getattr(node, "ctx", None), ast.Store):
+            names.add(getattr(node, "id", getattr(node, "attr", "")))
+    return names
+
+
+def test_docstrings_refer_only_to_names_that_exist():
+    """Check that a reference names something of its file or, with a dot, of any file."""
+    names_of_file = {path: names_in(text) for path, text in tracked_texts(".py")}
+    module_names = {name for path in names_of_file for name in (path.stem, path.parent.name)}
+    all_names = module_names.union(*names_of_file.values())
+    assert not [
+        (path, name)
+        for path, text in tracked_texts(".py")
+        for name in re.findall(r":(?:data|func|meth|attr|class|mod):`~?([\w.]+)`", text)
+        if name.split(".")[-1]
+        not in (all_names if "." in name else names_of_file[path] | module_names)
+    ]
+
+
 def test_docstrings_of_exported_names_are_in_google_form():
     """Check by ruff that the docstrings of public names have Google's form."""
     exported_names = {ROOT / "egox_core" / f"{name}.py": None for name in ("stages", "take")}

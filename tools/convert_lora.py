@@ -192,8 +192,6 @@ class SmallerLora:
         """Compute the reduced matrices A and B of one layer.
 
         Each matrix of a reduced product has the square roots of its singular values.
-
-        Of a smaller product each holds half of its size.
         """
         down, up = self._read_pair(part)
         if not self.is_resized:
@@ -229,8 +227,6 @@ class SmallerLora:
         """Compute the scale alpha / rank of a layer for the new file.
 
         A reduced product contains this factor, and has 1 in the file.
-
-        A smaller product has it inside, and 1 beside it.
         """
         alpha = self.lora.tensors.get(f"{part}.alpha")
         return 1.0 if alpha is None else float(alpha) / rank

@@ -78,8 +78,6 @@ def quantise(
     """Quantise a weight matrix to 8 bits in ComfyUI's format.
 
     They are whole numbers with a scale for each row, or 8-bit floats with one scale.
-
-    They are whole numbers with a scale for each row, or 8-bit floats with one.
     """
     from comfy_kitchen import tensor as layouts
 

@@ -44,8 +44,6 @@ def list_entry(repo: Path) -> dict[str, str | list[str]]:
     """Write the pack's entry for ComfyUI-Manager's list of packs.
 
     By ``nodename_pattern`` the Manager finds the pack for a graph whose nodes are missing.
-
-    By ``nodename_pattern`` the Manager finds the pack for a graph whose nodes are missing.
     """
     pyproject = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
     project_table = pyproject["project"]

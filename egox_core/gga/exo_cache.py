@@ -103,7 +103,7 @@ def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dequantise(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Dequantise the 8-bit integers and scales that :func:`pack` returns.
+    """Dequantise the 8-bit integers and scales that :func:`quantise` returns.
 
     The result is exact to half a scale step."""
     channel_groups = codes.unflatten(-1, (scale.shape[-2], -1))
@@ -166,7 +166,7 @@ class _Entry:
     """Cached exo keys and values of one condition."""
 
     cache_device: torch.device  # where all is kept
-    packed: bool  # in 8 bits (:func:`pack`), what came into each block
+    packed: bool  # in 8 bits (:func:`quantise`), what came into each block
     step: int = 0
     sigma: float = 0.0
     weights: Hashable = None  # of the model

@@ -5,7 +5,7 @@ Steps, as in the released inference: exo pixels to world points, cropped and sam
 every ego frame the unit directions from its camera centre to the points of every frame; ego
 rays in world axes; 2x2 pooling to tokens by averaging without renormalising. All in float64 on
 the CPU, kept in float32. Golden: ``gga_geometry_*``. LoRAs trained as the released trainer does
-see other ego rays: :func:`with_trainer_rays`."""
+see other ego rays: :func:`.rays.trainer_rays`."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

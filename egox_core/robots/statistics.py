@@ -51,7 +51,7 @@ def number_statistics(
 
 
 def picture_statistics(
-    frames: Tensor,  # [T, H, W, C], as in :func:`encode`
+    frames: Tensor,  # [T, H, W, C], as in :func:`.videos.encode`
     kind: PictureKind,
 ) -> Statistics:
     """Compute the statistics of each channel [C, 1, 1] over pixels of evenly spaced frames."""

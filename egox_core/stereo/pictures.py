@@ -113,7 +113,7 @@ def _up_of_cameras(trajectory: CameraTrajectory) -> Up:
 
 def stereo_pictures(
     left: Tensor,  # [T, H, W, 3] float 0...1, stored orientation
-    right: Tensor,  # [T, H, W, 3] of :func:`second_eye` for the same path and form
+    right: Tensor,  # [T, H, W, 3] of :func:`.right_eye.second_eye` for the same path and form
     trajectory: CameraTrajectory,
     form: StereoForm,
     *,

@@ -108,7 +108,8 @@ def given_lens(
     another resolution, as a meta.json's.
 
     Args:
-        pictures: by (width, height), what brings a camera of this picture to the one asked for.
+        lens_adapters_by_size: by (width, height), what brings a camera of this picture to the one
+            asked for.
 
     Raises:
         EgoXInputError: a camera of another shape, a K that fits two pictures or none.

@@ -49,7 +49,7 @@ def sight_probabilities(sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 def likelihoods(
     evidence: Evidence,
     ray_errors_m: np.ndarray,  # [T, N, P] of the points from their rays
-    sight_probability: np.ndarray,  # [T, N, P] see in_sight
+    sight_probability: np.ndarray,  # [T, N, P] see sight_probabilities
     distance: np.ndarray,  # [T] metres
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute for each detected point the likelihoods that it is a real detection and that it is

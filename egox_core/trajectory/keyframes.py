@@ -14,7 +14,7 @@ last one it stands still.
 
 ``looks`` of a document, ``[{"frame": 24, "point": [x, y, z]}, ...]`` (or ``time_s``), says what the
 wearer looks at: the path looks there at these moments, without roll, and in between it keeps its own
-change of turn, bent to both ends (:func:`.path.bent`).
+change of turn, bent to both ends (:func:`.path.apply_look_turns`).
 
 ``made_on`` of a document names the video that it was made on, ``{"video": file name, "id": its
 video_mark}``: a path places a head in a room, so :func:`check_made_on` refuses it for another one.

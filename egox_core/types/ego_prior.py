@@ -17,7 +17,7 @@ class EgoPrior:
     coverage: Tensor  # [T, H, W] bool, exactly where a point (or a filled gap) landed
     depth_m: Tensor  # [T, H, W] float32, z depth in the ego camera frame, metres; NaN where nothing landed
     trajectory: CameraTrajectory
-    seen: Tensor | None = None  # [T, H, W] uint8, :data:`NOW` and the other classes
+    seen: Tensor | None = None  # [T, H, W] uint8, :data:`.pixel_classes.NOW` and the other classes
 
     def depth(self) -> DepthVideo:
         """Return the prior's depth as a depth video of the ego camera."""

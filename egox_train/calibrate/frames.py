@@ -89,7 +89,7 @@ def track_poses(
     """Find the head camera's pose in frames between the reconstructed ones by tracking points.
 
     Args:
-        solved: by frame, its pose [3, 4], points [N, 3] in the world and their pixels [N, 2].
+        solved_poses: by frame, its pose [3, 4], points [N, 3] in the world and their pixels [N, 2].
     """
     picture_size_px = (camera.width, camera.height)
     poses = np.full((len(frame_range), 3, 4), np.nan)

@@ -87,7 +87,7 @@ def write_shard(
     """Write one shard of the cache atomically.
 
     Args:
-        left_out: by name, why a clip that belongs here isn't in it.
+        omitted_reasons: by name, why a clip that belongs here isn't in it.
 
     Raises:
         EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.

@@ -121,7 +121,7 @@ def run_items(
     bad take never stops the others. Worker processes share the threads that torch has here.
 
     Raises:
-        EgoXInputError: unknown engine, no Ray as :func:`ray_cluster` says.
+        EgoXInputError: unknown engine, no Ray as :func:`.cluster.ray_cluster` says.
     """
     check_choice("engine", worker_plan.engine, get_args(Engine))
     worker_count, devices = worker_plan.workers, worker_plan.devices

@@ -14,7 +14,7 @@ class StreamedWeights:
     """Mapping that reads weights from safetensors files one at a time.
 
     Args:
-        what: names the files in errors.
+        subject: names the files in errors.
     """
 
     def __init__(self, files: list[Path], subject: str) -> None:

@@ -84,8 +84,6 @@ def this_node(node: type) -> tuple[Graph, str]:
     """Look up the running graph and the node's id in it, or ({}, "") outside ComfyUI.
 
     The node class has to declare both as hidden inputs.
-
-    The node class has to ask for both as hidden inputs.
     """
     hidden_inputs = getattr(node, "hidden", None)
     return (
@@ -103,9 +101,7 @@ def check_or_message(
     ``known`` is the result of an earlier check, whose message is returned unchanged. The node
     must declare its id (``hidden=[io.Hidden.unique_id]``) and name an input that always has a
     value or a link: ComfyUI shows the message once for each input that is named.
-
-    The node must ask for its id (``hidden=[io.Hidden.unique_id]``) and name an input that always
-    has a value or a link: the host gives the message once for each input that is named."""
+    """
     graph, node_id = checked_inputs(node)
     try:
         if graph and known is True:
@@ -180,8 +176,6 @@ def upstream_values(graph: Graph, node_id: str) -> dict[str, dict]:
     """Collect the input values of all nodes that led to a result.
 
     A long text, or a value of another type, is replaced by a digest (``{"digest": …}``).
-
-    Of a long text, or of what is no plain value, only a digest (``{"digest": …}``) is given.
     """
     return {
         upstream_id: {
@@ -216,9 +210,6 @@ def weights_file(graph: Graph, node_id: str, name: str) -> Path | None:
     """Find the weight file of the loader node that an input is linked to, or None.
 
     Nodes that pass the model on under the same name are skipped.
-
-    Nodes that hand it on under the same name are passed over. None where it isn't known before
-    a run.
     """
     widget_name, folder, _ = LOADERS[name]
     current_id = linked_node_id(graph, node_id, name)
@@ -306,10 +297,6 @@ def input_digest(graph: Graph, node_id: str, names: Iterable[str]) -> str:
     opened on another machine keeps its digest. Files beyond the first MAX_LOOKUPS count by their
     names alone.
 
-    The numbers of the nodes don't count, and files do with their sizes, so that a graph that was
-    saved and opened on another machine keeps its own. Files beyond the first MAX_LOOKUPS count by
-    their names alone.
-
     Raises:
         EgoXInputError: a circle, values too deep to be a graph that runs.
     """
@@ -375,8 +362,6 @@ class _NodeDigests:
 
 def _normalize_value(value: object) -> object:
     """Convert an input value to one form, whether the page or ComfyUI passed it.
-
-    Numbers become floats, and wrapped lists are unpacked.
 
     Numbers become floats, and wrapped lists are unpacked.
     """

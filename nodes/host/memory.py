@@ -41,10 +41,6 @@ class ComfyMemory:
         Needed are those of a forward, of weights that are not loaded yet (on the model's
         device), and of other programs. A text encoder, CLIP and VAE stay on the device after
         their work until their memory is needed: 8 GB in the shipped graphs.
-
-        Needed are those of a forward, of weights that are still to come (on the model's
-        device), and of other programs. A text encoder, CLIP and VAE whose work is done stay
-        on the device for as long as nobody needs their room: 8 GB in the shipped graphs.
         """
         free_bytes = int(management.get_free_memory(device))
         if management.is_device_cpu(device):

@@ -4,10 +4,6 @@ A missing import or attribute raises where it is used, and needs no entry. Liste
 ComfyUI only looks up, and arguments that the pack passes by position. The list is checked when
 the pack is loaded, so that ComfyUI's log says what won't work before anything runs.
 
-A missing import or attribute raises where it is used, and needs no entry. Listed are keys that the
-host only looks up, and arguments that the pack takes by their place. The list is checked when the
-pack is loaded, so that the host's log says what won't work before anything runs.
-
 Forms of a name::
 
     module:attribute            that attribute exists (its use would fail too late to be understood)

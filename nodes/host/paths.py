@@ -64,9 +64,6 @@ def resolve(name: str, label: str, *, folder_too: bool = False) -> Path:
     ``name`` is relative to the input, output or temp folder (also with ComfyUI's "[output]"
     endings), to a model folder, or to the pack if it begins with ``sample/``.
 
-    ``name`` is relative to the input, output or temp folder (with the host's "[output]" endings
-    too), to a model folder, or to the pack if it begins with ``sample/``.
-
     Raises:
         EgoXInputError: empty, absolute, outside all of them, not there.
     """
@@ -139,9 +136,6 @@ def fingerprint(name: str | Path) -> str:
 
     ComfyUI saves it in every video and picture of the graph, where a path would contain the
     user's name, and size and time would identify the file.
-
-    The host saves it in every video and picture of the graph, where a path would tell the user's
-    name, and a size and time which file it was.
     """
     file_state: list[Any] = []
     with contextlib.suppress(EgoXInputError, OSError):  # no file: the digest of its name
@@ -225,10 +219,6 @@ def add_model_folders(root: Path = SMALL_MODEL) -> None:
     Stand-ins are for tests and would be a trap in the loaders' lists. The folders come last, so
     that a user's file of the same name is found first, and nodes that save to models, which
     write into the first path, never write into the pack.
-
-    The stand-ins are for tests: in the loaders' lists of other graphs they would be a trap. The
-    folders go to the end, so that a file of the same name in the user's own folders wins, and "save
-    to models" nodes, which write into the first path, never write into the pack.
     """
     for folder, kind in ((root / kind, kind) for kind in MODEL_KINDS):
         listed_folders = {Path(path).resolve() for path in folder_paths.get_folder_paths(kind)}

@@ -94,8 +94,6 @@ class StepListener:
         """Report a finished sampling step to the user, as subclasses define it.
 
         ``x0`` [B, 16, t, h, w] is the model's current estimate of the clip, in model space.
-
-        ``x0`` [B, 16, t, h, w]: what the model now thinks the clip is, in model space.
         """
         raise NotImplementedError
 
@@ -170,8 +168,6 @@ def time_left_text(done: int, total: int, seconds: float) -> str:
 
     The time left is the mean of the steps after the first, which reads the model's file, times
     the remaining steps.
-
-    The mean of those after the first, which reads the model's file, times what remains.
     """
     if done == total:
         return f"{total} of {total} steps"

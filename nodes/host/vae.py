@@ -70,8 +70,6 @@ def encode_video(
 
     The result is remembered, because the same clip is encoded again for another seed or LoRA
     strength.
-
-    The result is remembered, as another seed or LoRA strength has the same clip encoded again.
     """
     with report_passes(vae, "encoder", 1 + (len(images) - 1) // 2):
         if tile_size == 0:
@@ -127,8 +125,6 @@ def released_embedding(
     """Compute the image embedding of the released inference.
 
     The noise is the one from which a sampler with the same ``seed`` and ``noise`` starts.
-
-    The noise is that from which a sampler with the same ``seed`` and ``noise`` starts.
     """
     encoders = HostEncoders(vae=vae, clip_vision=clip_vision, tile_size=0)
     picture = embedding_picture(

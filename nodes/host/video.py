@@ -16,9 +16,6 @@ def native_video(
     """Convert frames to ComfyUI's VIDEO.
 
     0 as fps means the usual rate. The sound is converted to a form that ComfyUI can save.
-
-    0 as fps is the usual rate. Its sound, of which the host saves few forms, is brought to one of
-    them.
     """
     if audio is not None:
         audio = wrap_audio(host_sound(audio["waveform"][0], audio["sample_rate"]))

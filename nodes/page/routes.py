@@ -120,8 +120,6 @@ async def cloud(body: dict) -> web.Response:
     """Send a scene's points and colours as bytes.
 
     ``part`` is static, or moving with ``frame``.
-
-    ``part``: static, or moving with ``frame``.
     """
     stored_scene = scene_entry(body)
     cloud_part = body.get("part", "static")
@@ -215,9 +213,6 @@ async def pick(body: dict) -> web.Response:
 
     With ``head`` it is the centre of the head there. With ``wearer``, the head's position, no
     point belongs to that person.
-
-    With ``head`` true it is the centre of the head there. With ``wearer``, the head's place, no
-    point is a part of that person.
     """
     stored_scene = scene_entry(body)
     frame = read_frame(body, stored_scene)
@@ -279,8 +274,6 @@ def _import_keyframes(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
     """Convert a request's camera path to a keyframe document with a note.
 
     Files are read here, not on the event loop.
-
-    Files are looked for and read here, not on the event loop.
     """
     ego_camera, clip_frames = read_camera(body), read_frames(body)
     up = direction(body.get("up"), "up").tolist()
@@ -339,9 +332,6 @@ async def graph_origin(body: dict) -> web.Response:
 
     The answer contains the digests of its scene and path, whether the file of its poses is
     missing or has none, and the mark of its video, if that is known.
-
-    The answer: the origin of its scene and path; whether the file of its poses is known to be
-    missing, or to have none; the mark of its video, where that is known.
     """
     node_id, graph = body.get("node"), body.get("graph")
     if (
@@ -455,8 +445,6 @@ async def disable_module_caching(request: web.Request, response: web.StreamRespo
     """Set a header that makes browsers check whether a module has changed.
 
     ComfyUI does so for scripts only: after an update, old modules would run with new scripts.
-
-    The host says so of scripts alone: after an update, old modules would meet new scripts.
     """
     if request.path.startswith(PAGE_FILES) and request.path.endswith(".mjs"):
         response.headers.setdefault("Cache-Control", "no-cache")

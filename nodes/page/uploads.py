@@ -155,8 +155,6 @@ async def store_truth(request: web.Request) -> web.Response:
 
     The body is JSON ``{"ego", "exo"}`` with the names of both. From then on the first one is
     shown as the truth.
-
-    JSON ``{"ego", "exo"}``: their names. From here on the first is shown so.
     """
     body = await read_body(request, SHORT_BODY)
     upload_root = (Path(folder_paths.get_input_directory()) / FOLDER).resolve()

@@ -355,11 +355,6 @@ def retained_places(
     show frame 0. In a place whose result is used, a retained condition would draw frame 0 at
     another time, and a retained latent would differ in time from its condition.
 
-    The first place of a window is the host's anchor frame, whose result is dropped; so it may show
-    frame 0. In a place whose result is kept, a retained condition would draw frame 0 at another
-    time, and a retained latent that the condition doesn't follow would be of another time than its
-    condition.
-
     Raises:
         EgoXInputError: windows over another dimension than time; other frames retained than the
             first, or without the anchor frame before each window.
@@ -437,8 +432,6 @@ class PatchCalls:
 
         Steps that a cache leaves out later are no failure. The callback raises an
         EgoXInputError.
-
-        Steps that a cache leaves out later are no failure. The callback raises an EgoXInputError.
         """
         is_first_step = True
 

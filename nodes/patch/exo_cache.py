@@ -67,10 +67,6 @@ def make_exo_call(
     Code of other nodes between the patch and the model (later wrappers, patches, replaced
     blocks, positions) may need the whole canvas, so that exo is computed again. Layers that
     ComfyUI's own nodes skip need not. The key contains all that changes exo's keys and values.
-
-    Code of other nodes between the patch and the model (wrappers that were added later, patches,
-    replaced blocks, positions) may expect the whole canvas, so exo is then recomputed; layers that
-    the host's own nodes skip do not. The key holds all that makes exo's keys and values others.
     """
     sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
     foreign_modules = {module_of(code) for code in list_foreign_code(executor, options)}
@@ -105,9 +101,6 @@ def condition_names(options: Mapping[str, Any], rows: int, batch: int) -> tuple:
     Names may belong to other rows where a wrapper calls the model for one condition of a stack
     at a time. Without names the batch is one condition. A negative that ComfyUI makes for a
     positive's area has the positive's name.
-
-    Of a sampler that names no conditions, the batch is one. The negative that the host makes for
-    the area of a positive has that one's name.
     """
     uuids = options.get("uuids") or (None,)
     condition_sides = options.get("cond_or_uncond") or (0,) * len(uuids)
@@ -218,8 +211,6 @@ def add_block_inputs(
     """Add block replacements that cache each block's input in 8 bits.
 
     Without 8 bits the options stay unchanged, because keys and values are cached themselves.
-
-    The options stay as they are where exo's keys and values are kept themselves.
     """
     if not exo.packed:
         return options
@@ -295,9 +286,6 @@ def list_foreign_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> 
 
     The hook of Attention Capture works with both halves. ComfyUI's own code may stay where it
     replaces blocks (to skip layers) and as methods of transformer, blocks and self-attentions.
-
-    Attention Capture's hook takes both halves. The host's own may stay where blocks are replaced
-    (it skips layers) and as methods of transformer, blocks and self-attentions.
     """
     patch_functions = (code for codes in (options.get("patches") or {}).values() for code in codes)
     replacements = ((options.get(SLOTS) or {}).get("dit") or {}).values()

@@ -327,8 +327,6 @@ class GeometryGuidance:
 
         A model spread over several GPUs calls on each of them. The copies that were used last
         are kept, up to PLACED_BYTES.
-
-        The ones used last are kept, up to PLACED_BYTES.
         """
         if frames is None and device == self.geometry.key_dirs.device:
             return self.geometry
@@ -471,10 +469,7 @@ def window_frames(
     A looped window with ComfyUI's anchor frame may be as long as the clip and yet begin in its
     middle. In a retained place the whole exo half shows the retained frame, as the ego half's
     condition does.
-
-    A looped window with the host's anchor frame before it may be as long as the clip and yet begin
-    in its middle. In a retained place all of the exo half is of the retained frame, as the ego
-    half's condition is there."""
+    """
     context_window = transformer_options.get("context_window")
     if context_window is None:
         return None

@@ -59,8 +59,6 @@ def patch_model(
     The given model stays unchanged. Patching a patched model replaces the first patch, because
     wrappers under one key would stack.
 
-    Patching a patched model replaces the first patch: wrappers under one key would stack.
-
     Raises:
         EgoXInputError: not a plain 36-channel Wan model, geometry asked for without depth or
             trajectory, depth or trajectory shorter than the canvas.

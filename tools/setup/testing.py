@@ -99,8 +99,6 @@ def find_newest_frontend(environment: Environment) -> str | None:
     """Look up the newest version of ComfyUI's browser page on PyPI.
 
     Without a network it is the newest that was installed before, None if none was.
-
-    Without a network it is the newest that was installed before, None if none was.
     """
     if os.environ.get("EGOX_NO_SETUP") != "1":
         pip_output = subprocess.run(
@@ -132,9 +130,6 @@ def check_types(environment: Environment) -> int:
     """Check the types of core, trainer and nodes, and return the exit code.
 
     Nodes import the core as a neighbour in one package (``..egox_core``), so ty reads the
-    repository through a link whose name can be a package's.
-
-    Nodes import the core as a neighbour in one package (``..egox_core``), so ty looks at the
     repository through a link whose name can be a package's.
     """
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
@@ -189,8 +184,6 @@ def prepare_other_host(
     """Prepare another ComfyUI release or version of its browser page.
 
     Packages that differ are installed in a folder that is searched before the environment's own.
-
-    Packages that differ are put in a folder that is searched before the environment's own.
 
     Raises:
         SetupError: no such release, no network, nothing there and making it forbidden.
