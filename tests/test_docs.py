@@ -106,6 +106,13 @@ def test_pages_name_only_what_exists():
                 for name in MODULE_PATTERN.findall(text_without_links)
                 if not is_module_or_member(name)
             ]
+            dead_names += [
+                (file, f"{name} in {source_name}")
+                for name, source_name in re.findall(
+                    r"`([A-Z]\w+)`\s+(?:in |\()`([\w/]+\.py)`", text
+                )
+                if not re.search(rf"\b{name}\b", (ROOT / source_name).read_text("utf-8"))
+            ]
     assert not [(file, name) for file, name in dead_names if not name.startswith(GPU_RESULTS)]
 
 

@@ -161,9 +161,12 @@ def test_payloads_take_numpy_and_refuse_wrong_cameras():
 def test_payloads_of_another_version_are_refused():
     """Check that payloads stored by another EgoX version are refused."""
     depth, _ = align(DEPTH, camera=INTRINSICS)
-    restored_depth = pickle.loads(pickle.dumps(depth))
-    assert torch.equal(restored_depth.depth_m, depth.depth_m)
-    assert restored_depth.exo == depth.exo
+    pickled_depth = pickle.dumps(depth, protocol=0)  # in which the class is named as text
+    older_pickle = pickled_depth.replace(b"egox_core.types.depth_video", b"egox_core.types")
+    assert older_pickle != pickled_depth
+    for restored_depth in (pickle.loads(pickled_depth), pickle.loads(older_pickle)):
+        assert torch.equal(restored_depth.depth_m, depth.depth_m)
+        assert restored_depth.exo == depth.exo
     old_depth_state = {
         "depth_m": torch.from_numpy(DEPTH),
         "camera": depth.exo.camera,
