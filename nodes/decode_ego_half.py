@@ -130,7 +130,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                     display_name="video", tooltip="The ego video with sound, for Save Video."
                 ),
             ],
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for what the run was made with
+            # For what the run was made with, and the graph of the run before.
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             has_intermediate_output=True,  # a cached run shows its preview again
         )
 

@@ -58,7 +58,7 @@ class Observed:
         redrew."""
         notes = []
         if self.kept.any():
-            notes.append(f"{100 * float(self.kept.float().mean()):.0f} % copied by keep_observed")
+            notes.append(f"{100 * float(self.kept.float().mean()):.0f} % copied from the prior")
         if self.judged.any():
             redrawn_percent = 100 * float(self.redrawn[self.judged].float().mean())
             notes.append(f"{redrawn_percent:.0f} % drawn otherwise by the model")

@@ -237,3 +237,18 @@ def test_docstrings_of_exported_names_are_in_google_form():
             and any(ruff_fault["location"]["row"] in line_range for line_range in definition_lines)
         ]
         assert not exported_faults, f"{path}: {exported_faults}"
+
+
+def test_every_weight_that_a_graph_links_has_a_size_in_the_message_of_missing_files():
+    page_text = (ROOT / "web" / "js" / "refused_runs.js").read_text("utf-8")
+    size_by_stem = dict(re.findall(r'(?m)^ +"?([\w.]+)"?: \[([\d.]+), "\w+", ', page_text))
+    linked_names = {
+        name
+        for path, text in tracked_texts(".json")
+        if "workflows" in path.parts
+        for name in re.findall(r"https://huggingface\.co/[\w./-]+/([\w.-]+)\.safetensors", text)
+    }
+    assert linked_names
+    for name in linked_names:
+        sizes = [float(size) for stem, size in size_by_stem.items() if name.startswith(stem)]
+        assert len(sizes) == 1 and sizes[0] > 0, name

@@ -93,6 +93,15 @@ def this_node(node: type) -> tuple[Graph, str]:
     )
 
 
+def workflow_id(node: type) -> str:
+    """Look up the id of the workflow that the page runs, or "" without a page.
+
+    The node class has to declare ``extra_pnginfo`` as a hidden input.
+    """
+    extra_info = getattr(getattr(node, "hidden", None), "extra_pnginfo", None) or {}
+    return str(extra_info.get("workflow", {}).get("id", ""))
+
+
 def check_or_message(
     node: type, check: Callable[[Graph, str], None], known: bool | str = True
 ) -> bool | str:

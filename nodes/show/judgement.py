@@ -20,7 +20,7 @@ EXACT = (
     "Judged by the exact geometry ({}), which shows what the wearer saw. The prior has another lens and "
     "scale, so a video that follows the prior itself can be called off"
 )
-_last_psnr: dict[str, tuple[torch.Size, float, float]] = {}
+_last_psnr: dict[tuple[str, str], tuple[torch.Size, float, float]] = {}
 """For each node id: shape and mean of the true video of its last run, and the PSNR in dB."""
 
 
@@ -106,7 +106,12 @@ def read_truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
         return None
 
 
-def truth_psnr(frames: Tensor, truth: Tensor, node: str) -> tuple[float, str]:
+def truth_psnr(
+    frames: Tensor,
+    truth: Tensor,
+    # The workflow's id and the node's.
+    node: tuple[str, str],
+) -> tuple[float, str]:
     """Compute the decoded video's PSNR in dB against the true ego video, with a text line.
 
     The line also names the PSNR of this node's previous run, if it had the same true video.

@@ -22,7 +22,7 @@ from ...egox_core.types import (
     PointCloud,
 )
 from ...egox_core.video import side_by_side
-from ..host.graph import this_node, upstream_values
+from ..host.graph import this_node, upstream_values, workflow_id
 from ..host.video import clip_fps
 from ..observed import Observed
 from ..pose_inputs import digest_editor_inputs
@@ -225,7 +225,7 @@ def ego(
         if geometry:
             note_lines.append(geometry)
     if truth is not None and truth.shape[:3] == frames.shape[:3]:
-        psnr_db, psnr_line = truth_psnr(frames, truth[..., :3], node_id)
+        psnr_db, psnr_line = truth_psnr(frames, truth[..., :3], (workflow_id(node), node_id))
         note_lines.append(psnr_line)
         short_result = f"{psnr_db:.1f} dB"
     if observed is not None:

@@ -226,6 +226,24 @@ def test_no_banner_asks_for_a_scene_that_loads_by_itself(
         "the second click turns the head that the first has placed"
     )
 
+    # Another scene comes before the server has answered.
+    picks = []
+    editor.tab.route("**/pick", lambda route: picks.append(route))
+    editor.find("place").click()
+    with editor.tab.expect_request("**/pick"):
+        for place in ((0.3, 0.25), (0.4, 0.65)):
+            editor.tab.mouse.click(*editor.point_in_box("exo", *place))
+    keyframes_before = editor.read_keyframes()
+    with editor.tab.expect_response("**/pick"):
+        editor.tab.evaluate(
+            f"() => {editor.script('exo')}.setScene({{ ...{editor.script('exo.scene')}, token: 'other' }})"
+        )
+        picks[0].continue_()
+    editor.tab.wait_for_function(f"() => {editor.script('exo.clicks')}.length === 0")
+    editor.tab.unroute("**/pick")
+    assert len(picks) == 1 and editor.read_keyframes() == keyframes_before
+    assert editor.read_state("exo.step") == "place", "the next click is the head's again"
+
 
 def test_a_scene_of_an_earlier_run_accepts_no_click(open_page, read_unpacked):
     editor = start_editor(open_page, read_unpacked)

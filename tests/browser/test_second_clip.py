@@ -30,6 +30,11 @@ _IS_GREY = """() => ['.egox-preview:has([data-view=coverage]) .egox-preview-stag
     (e) => getComputedStyle(e).filter.includes('grayscale'))).map(([first]) => first)"""
 _HAS_PICTURE_SCRIPT = """(file) => [...document.querySelectorAll('video')].some(
   ({ poster }) => poster && new URL(poster).searchParams.get('file') === file)"""
+_IS_WHOLLY_IN_SIGHT_SCRIPT = """(element) => {
+  const { left, right, top, bottom } = element.getBoundingClientRect();
+  const corners = [[left + 3, top + 3], [right - 3, top + 3], [left + 3, bottom - 3], [right - 3, bottom - 3]];
+  return corners.every(([x, y]) => element.contains(document.elementFromPoint(x, y)));
+}"""
 _KEEP_LOADER_SCRIPT = """(kind) => {
   app.graph.nodes.filter((node) => node.type !== kind).forEach((node) => app.graph.remove(node));
   const preview = LiteGraph.createNode('PreviewImage');
@@ -143,7 +148,7 @@ def test_a_video_with_a_false_cut_is_taken_as_one_shot(
     ]
     joined_video = tmp_path / "joined.mp4"
     write_video(joined_video, torch.cat(rooms), 10.0)
-    page = open_page(size=(1600, 900))
+    page = open_page(size=(1024, 768))
     page.open_form(read_shipped("egox_demo"))
     page.evaluate(_KEEP_LOADER_SCRIPT, LOADER)
     upload_and_wait(page, joined_video, "9 frames")
@@ -151,6 +156,9 @@ def test_a_video_with_a_false_cut_is_taken_as_one_shot(
     with pytest.raises(PageError, match="a cut at frame 5"):
         page.run_form()
     trim_control(page, "one-shot").get_by_text("It is one shot").wait_for()
+    page.browser_tab.wait_for_function(
+        _IS_WHOLLY_IN_SIGHT_SCRIPT, arg=trim_control(page, "one-shot").element_handle()
+    )
     trim_control(page, "one-shot").click()
     assert "Look for cuts again" in trim_control(page, "one-shot").inner_text()
     page.run_form()

@@ -254,7 +254,7 @@ def test_keep_observed_copies_observed_pixels_of_the_prior(decode_latent):
         now_percent, redrawn_percent = re.search(
             r"sees (\d+) % now .*?(\d+) % drawn otherwise", sentence
         ).groups()
-        kept_match = re.search(r"\((\d+) % copied by keep_observed, ", sentence)
+        kept_match = re.search(r"\((\d+) % copied from the prior, ", sentence)
         assert bool(kept_match) == (keep_observed > 0)
         assert (
             int(now_percent) == 25 >= int(redrawn_percent) + int(kept_match[1] if kept_match else 0)
@@ -270,12 +270,13 @@ def judgement_module(pack):
 
 
 def test_the_psnr_is_shown_beside_that_of_the_previous_run(judgement_module):
-    def psnr_text(frames, truth) -> str:
-        return judgement_module.truth_psnr(frames, truth, "a")[1]
+    def psnr_text(frames, truth, graph="demo") -> str:
+        return judgement_module.truth_psnr(frames, truth, (graph, "16"))[1]
 
     truth = torch.full((2, 12, 12, 3), 0.5)
     assert psnr_text(truth + 0.1, truth) == "PSNR to the truth 20.0 dB"
     assert psnr_text(truth + 0.01, truth).endswith("40.0 dB; the run before 20.0 dB")
+    assert "before" not in psnr_text(truth + 0.1, truth, "demo_episode"), "another graph's"
     assert "before" not in psnr_text(truth, truth - 0.1), "another take's"
 
 

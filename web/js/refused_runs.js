@@ -18,7 +18,7 @@ const FILES = {
   depth_anything_3_base: [0.54, "geometry_estimation", "Comfy-Org/Depth-Anything-3"],
   "wan2.1_i2v_480p_14B_fp8": [16.4, "diffusion_models", WAN],
   "wan2.1_vace_14B": [34.7, "diffusion_models", WAN],
-  "wan2.1_fun_control_1.3B": [0, "diffusion_models", WAN],
+  "wan2.1_fun_control_1.3B": [3.1, "diffusion_models", WAN],
   umt5_xxl_fp8: [6.7, "text_encoders", WAN],
   "wan_2.1_vae": [0.25, "vae", WAN],
   clip_vision_h: [1.3, "clip_vision", WAN],
@@ -104,11 +104,10 @@ function tellFault({ node_id: id, node_type: kind, exception_type: type, excepti
 function tell(isPart, faults, prompt) {
   // The host's own dependent_outputs also hold the faults of outputs that it happened to look at before.
   const priors = Object.keys(prompt).filter((id) => prompt[id].class_type === PRIOR);
-  const needed = new Set(priors.flatMap((id) => [...behind(prompt, id)]));
-  const before = faults.filter(([id]) => needed.has(id));
+  const neededByPrior = new Set(priors.flatMap((id) => [...behind(prompt, id)]));
   const own = ownFaults(faults);
   // The prior comes first: while something is in its way, the sampler's files are of no use.
-  const lines = [...own, ...missing(before.length ? before : faults, faults, before.length > 0, isPart)];
+  const lines = [...own, ...missing(faults, { neededByPrior, isPart })];
   ringNumbersOf(faults.filter(([, { errors }]) => !errors.every(lacksWeights)).map(([id]) => id));
   if (!lines.length) return null;
   if (!isPart || own.length) return toast(app, "error", lines.join("\n"), Infinity);
@@ -117,7 +116,7 @@ function tell(isPart, faults, prompt) {
   // The list of files would lie over what the run has made.
   const shorten = () => {
     takeAway();
-    takeAway = toast(app, "info", missing(faults, faults, false, true, true).join(". "), Infinity);
+    takeAway = toast(app, "info", missing(faults, { isPart, isShort: true }).join(". "), Infinity);
   };
   api.addEventListener("execution_success", shorten, { once: true, signal: ended.signal });
   return () => {
@@ -159,8 +158,10 @@ function inShort(reason, title) {
 const lacksWeights = ({ type, extra_info: info }) =>
   type === "value_not_in_list" && String(info?.received_value).endsWith(".safetensors");
 
-function missing(faults, all, forPrior, priorMade, isShort = false) {
-  const files = filesOf(faults);
+// neededByPrior: ids of the nodes without which there is no prior; isPart: the prior is made all the same.
+function missing(faults, { neededByPrior = new Set(), isPart, isShort = false }) {
+  const forPrior = faults.filter(([id]) => neededByPrior.has(id));
+  const files = filesOf(forPrior.length ? forPrior : faults);
   if (!files.length) return [];
   files.sort((a, b) => sizeOf(b) - sizeOf(a));
   const lineOf = (name) => {
@@ -175,11 +176,11 @@ function missing(faults, all, forPrior, priorMade, isShort = false) {
   });
   const sum = files.length > 1 ? say("inAll", totals(files)) : "";
   const names = sum && isShort ? sum : sum + files.map(lineOf).join("");
-  const others = filesOf(all).filter((name) => !files.includes(name));
+  const others = filesOf(faults).filter((name) => !files.includes(name));
   return [
-    say(forPrior ? "missingForPrior" : "missing", { names }),
+    say(forPrior.length ? "missingForPrior" : "missing", { names }),
     ...(others.length ? [say("missingAfterPrior", { names: say("inAll", totals(others)) })] : []),
-    ...(priorMade ? [say("priorMade")] : []),
+    ...(isPart ? [say("priorMade")] : []),
   ];
 }
 

@@ -97,13 +97,18 @@ function showOutput(node, output) {
 }
 
 // In the form, whose rows are higher than its window: what a run is for comes into sight.
-function intoSight(element) {
-  let list = element.parentElement;
-  while (list && !/auto|scroll/.test(getComputedStyle(list).overflowY)) list = list.parentElement;
+export function intoSight(element) {
+  const list = listAround(element);
   if (!list) return;
   const [inner, outer] = [element.getBoundingClientRect(), list.getBoundingClientRect()];
   if (inner.bottom > outer.bottom) list.scrollTop += inner.bottom - outer.bottom + MARGIN;
   else if (inner.top < outer.top) list.scrollTop += inner.top - outer.top - MARGIN;
+}
+
+export function listAround(element) {
+  let list = element.parentElement;
+  while (list && !/auto|scroll/.test(getComputedStyle(list).overflowY)) list = list.parentElement;
+  return list;
 }
 
 const keyOf = ({ graph, id }) => `${graph?.rootGraph?.id} ${graph?.id} ${id}`;

@@ -2,7 +2,7 @@
 // sets it, and goes when another video comes.
 import { button } from "../editor/view/elements.mjs";
 import { findWidget, noteChange } from "../graph_change.mjs";
-import { findNode } from "../previews/node.mjs";
+import { findNode, intoSight, listAround } from "../previews/node.mjs";
 
 const INPUT = "one_shot";
 const SETTER = "egox_one_shot"; // node property, so that a saved workflow knows it, too: { file, id }
@@ -39,10 +39,14 @@ export function oneShotButton(app, api, node, say) {
     element.textContent = say(setter() ? "findCuts" : "oneShot");
     element.title = say("oneShotHelp");
   };
+  // The host's box of the fault comes later and takes room from the form's rows.
+  const watcher = new ResizeObserver(() => (element.hidden ? watcher.disconnect() : intoSight(element)));
   api.addEventListener("execution_error", ({ detail }) => {
     if (findNode(app, detail.node_id) !== node || !detail.exception_message.includes(INPUT)) return;
     fileWithCut = file();
     show();
+    const list = listAround(element);
+    if (list) watcher.observe(list);
   });
   return { element, show };
 }

@@ -69,6 +69,7 @@ export class ExoView extends PicturePanel {
 
   // scene: what the node told of it, or null
   setScene(scene) {
+    if (scene?.token !== this.scene?.token) this.dropClicks();
     this.scene = scene;
     this.loupe.hide();
     this.lens.show();
@@ -190,15 +191,22 @@ export class ExoView extends PicturePanel {
   async click(event) {
     const box = this.canvas.getBoundingClientRect();
     const share = (value, low, size) => Math.min(1, Math.max(0, (value - low) / size));
-    this.clicks.push([share(event.clientX, box.left, box.width), share(event.clientY, box.top, box.height)]);
-    if (this.clicks.length > 1) return;
-    while (this.clicks.length) {
-      await this.takeClick(...this.clicks[0]);
-      this.clicks.shift();
+    const { clicks } = this;
+    clicks.push([share(event.clientX, box.left, box.width), share(event.clientY, box.top, box.height)]);
+    if (clicks.length > 1) return;
+    while (clicks.length) {
+      await this.takeClick(clicks, ...clicks[0]);
+      clicks.shift();
     }
   }
 
-  async takeClick(u, v) {
+  // The answers to these are for a scene that is gone, or for a step that failed.
+  dropClicks() {
+    this.clicks.length = 0;
+    this.clicks = [];
+  }
+
+  async takeClick(clicks, u, v) {
     if (!this.scene) return;
     if (!this.step) return (this.note.textContent = this.say("placeHeadHelp"));
     const placing = this.step === "place";
@@ -214,12 +222,14 @@ export class ExoView extends PicturePanel {
         v,
         ...(looking && !again && this.pose ? { wearer: this.pose.position } : {}),
       });
+      if (clicks !== this.clicks) return;
       if (looking) return this.wishes.onLook(point);
       this.begin(placing ? "aim" : null);
       if (placing) this.wishes.onPlace(point);
       else this.wishes.onAim(point);
     } catch (error) {
-      this.clicks.length = 0;
+      if (clicks !== this.clicks) return;
+      this.dropClicks();
       this.failed(error, this.note);
     }
   }
