@@ -51,13 +51,18 @@ def aligned(x: Tensor) -> Tensor:
     return x if is_aligned else x.contiguous()
 
 
-def or_cudnn(default_attention: PlainAttention, choosing: Choosing) -> PlainAttention:
+def or_cudnn(own: PlainAttention, choosing: Choosing) -> PlainAttention:
     """Wrap an attention function so that cuDNN's kernel is used where it is correct and faster.
 
     Hosts let torch take flash attention first, which takes 1.8 times as long on
     :data:`FASTER_ON`; there cuDNN's is taken. On other cards both are timed once per kind of call,
     but where gradients are needed: a resumed run is to take the same.
+
+    Args:
+        own: the attention function that is used elsewhere.
+        choosing: reports which one is used.
     """
+    default_attention = own
 
     def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         card = card_of(q.device)

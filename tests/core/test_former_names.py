@@ -9,6 +9,7 @@ from egox_core import errors, sizes
 from egox_core.cameras import CameraModel, CameraPath, one_camera
 from egox_core.depth import depth_window
 from egox_core.exchange import CameraFile
+from egox_core.gga import or_cudnn
 from egox_core.hands import HandTrack
 from egox_core.metrics.off_path import PathError
 from egox_core.page import store_upload, take_in
@@ -42,29 +43,27 @@ def test_former_names_of_functions():
 
 
 @pytest.mark.parametrize(
-    "function",
+    ("function", "keyword"),
     [
-        CameraFile.read,
-        CameraModel.check_size,
-        CameraPath.poses,
-        DepthVideo.check_metric,
-        depth_window,
-        errors.check_choice,
-        errors.intact,
-        errors.needs_package,
-        one_camera,
-        read_header,
-        sizes.latent_size,
+        (iter_ego_prior, "on"),
+        (or_cudnn, "own"),
+        (CameraFile.read, "what"),
+        (CameraModel.check_size, "what"),
+        (CameraPath.poses, "what"),
+        (DepthVideo.check_metric, "what"),
+        (depth_window, "what"),
+        (errors.check_choice, "what"),
+        (errors.intact, "what"),
+        (errors.needs_package, "what"),
+        (one_camera, "what"),
+        (read_header, "what"),
+        (sizes.latent_size, "what"),
     ],
 )
-def test_errors_name_their_subject_by_the_keyword_what(function: Callable):
-    assert "what" in inspect.signature(function).parameters
+def test_documented_keywords_are_accepted(function: Callable, keyword: str):
+    assert keyword in inspect.signature(function).parameters
 
 
 def test_the_keyword_what_begins_the_message():
     with refuses("^size of my canvas: got 100x100 px"):
         sizes.latent_size(100, 100, what="size of my canvas")
-
-
-def test_a_prior_is_drawn_on_a_device_by_the_keyword_on():
-    assert "on" in inspect.signature(iter_ego_prior).parameters
