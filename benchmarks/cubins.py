@@ -97,8 +97,14 @@ def main() -> int:
     ]
     lines = [
         f"The kernels of guided attention by product, compiled by Triton {triton.__version__}",
-        "(`python3 run.py bench cubins --save`) for cards that weren't there. A cell: queries, keys, warps, in",
-        "flight: registers / spilled bytes / KB of shared memory, at most the figures next to the card.",
+        (
+            "(`python3 run.py bench cubins --save`) for cards that weren't there. A cell: queries, "
+            "keys, warps, in"
+        ),
+        (
+            "flight: registers / spilled bytes / KB of shared memory, at most the figures next to "
+            "the card."
+        ),
         "",
         f"| head | kernel | {' | '.join(card_headings)} |",
         f"|{'---|' * (2 + len(card_headings))}",

@@ -5,8 +5,8 @@ are reported wrongly.
 
 To be run again after a change of ``egox_core/video/cuts.py``, with seeds that nobody has seen. Each
 room has two cameras. Videos are joined from two shots; cropped and enlarged within one frame, as
-editors do, by 1.3 to 2.5; zoomed by the lens over 10 to 24 frames, by 1.15 to 2. A zoom's sharpness is
-that of the drawn picture.
+editors do, by 1.3 to 2.5; zoomed by the lens over 10 to 24 frames, by 1.15 to 2. A zoom's sharpness
+is that of the drawn picture.
 """
 
 from collections import Counter

@@ -20,7 +20,8 @@ GOLDEN_FOLDER = REPO_ROOT.parent / "shared" / "golden"
 
 
 def all_checks(pack: ModuleType, golden_folder: Path | None) -> Iterator[Check]:
-    """Run all comparisons with the released code's numbers, and skip those whose takes are missing."""
+    """Run all comparisons with the released code's numbers, and skip those whose takes are
+    missing."""
     from benchmarks.support import fidelity_core, fidelity_model
 
     if golden_folder is not None:

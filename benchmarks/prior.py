@@ -145,7 +145,8 @@ def measure_preset(
 
 
 def measure_seed(spec: SyntheticSpec, frame_step: int) -> dict:
-    """Measure all presets on one synthetic take, with exact depth and with simulated depth errors."""
+    """Measure all presets on one synthetic take, with exact depth and with simulated depth
+    errors."""
     drawn_take = make_take(spec)
     exact_depth = drawn_take.depth_video()
     depth_cases = {

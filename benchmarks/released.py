@@ -5,8 +5,8 @@
 
 FOLDER is the take cmu_soccer06 of the authors' release (exo.mp4, depth.npz, meta.json, and the true
 ego video). Noise released, 50 steps, seed 42, 49 frames, as in the one public run of the authors'
-code (github.com/skr3178/egoX), 47 minutes with 4-bit weights on 24 GB: PSNR 17.83 dB and SSIM .653 of
-RGB, as our own columns have them. (It quotes .691, which is of luma; luma has 19.44 dB.)
+code (github.com/skr3178/egoX), 47 minutes with 4-bit weights on 24 GB: PSNR 17.83 dB and SSIM .653
+of RGB, as our own columns have them. (It quotes .691, which is of luma; luma has 19.44 dB.)
 Run again by a volunteer, after a change of the model path; the weights are those of the README.
 """
 
@@ -52,7 +52,8 @@ TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego_gt.mp4")
 def released_prompt(
     options: DemoOptions, staged: str, stand_in: bool, repo: Path
 ) -> dict[str, Any]:
-    """Build the ComfyUI graph of the authors' example, for the real weights or for small stand-ins."""
+    """Build the ComfyUI graph of the authors' example, for the real weights or for small
+    stand-ins."""
     prompt = read_prompt("egox_demo" if stand_in else "egox_basic", repo)
     prompt = save_all(apply_options(prompt, options, staged))
     for node_type, values in {
@@ -115,7 +116,10 @@ def table(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {key.upper()} | {value:.3f} | {PUBLIC_FIGURES[key]} | {result['off'][key]:+.3f} | {MOST_DIFFERENCES[key]} |"
+        (
+            f"| {key.upper()} | {value:.3f} | {PUBLIC_FIGURES[key]} | {result['off'][key]:+.3f} | "
+            f"{MOST_DIFFERENCES[key]} |"
+        )
         for key, value in result["values"].items()
     ]
     if result["stand_in"]:
@@ -146,8 +150,8 @@ def main() -> int:
     truth_file = next((file for file in truth_files if file.is_file()), None)
     if truth_file is None:
         sys.exit(
-            f"bench released: no true ego video; looked for {', '.join(f.name for f in truth_files)}"
-            f" beside {EXO}. Give it with --truth."
+            "bench released: no true ego video; looked for "
+            f"{', '.join(f.name for f in truth_files)} beside {EXO}. Give it with --truth."
         )
     environment = this_environment(Layout())
     if environment is None:

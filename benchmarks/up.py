@@ -3,14 +3,14 @@ the stated uncertainty.
 
     python3 run.py bench up [--first-seed 0] [--clips 40] [--save]
 
-To be run again after a change of ``egox_core/trajectory/gravity.py``, with seeds that nobody has seen.
-Cameras stand near the floor, on a tripod or under the ceiling, pitched evenly from -60 to 60
-degrees and rolled by 5 (standard deviation, 10 at most). Heads are rolled by 6 degrees in the mean and
-4 within. A network's depth is bent, too: inverse depth is shifted by a tenth of its median (standard
-deviation), which slants every surface, and by half of it where nothing can be told by surfaces, as in
-one of five real takes. Worlds are z up, y up and the first camera's in turn. The last columns are of
-all clips in the first camera's, where no axis helps, and the last row is of all clips. Without
-surfaces only both cameras are known.
+To be run again after a change of ``egox_core/trajectory/gravity.py``, with seeds that nobody has
+seen. Cameras stand near the floor, on a tripod or under the ceiling, pitched evenly from -60 to 60
+degrees and rolled by 5 (standard deviation, 10 at most). Heads are rolled by 6 degrees in the mean
+and 4 within. A network's depth is bent, too: inverse depth is shifted by a tenth of its median
+(standard deviation), which slants every surface, and by half of it where nothing can be told by
+surfaces, as in one of five real takes. Worlds are z up, y up and the first camera's in turn. The
+last columns are of all clips in the first camera's, where no axis helps, and the last row is of all
+clips. Without surfaces only both cameras are known.
 """
 
 import math
@@ -43,7 +43,8 @@ PITCH_RANGE_DEG, ROLL_DEG = (-60.0, 60.0), (5.0, 10.0)
 EGO_ROLL_DEG = (6.0, 4.0)
 Z_UP_FROM_Y_UP = [[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]]
 LEAST_FLOOR_SHARE, MOST_FLOOR_DISTANCE_M = 0.05, 0.02
-"""Share of the exo picture that is floor where one is seen, and how far off its height a point is."""
+"""Share of the exo picture that is floor where one is seen, and how far off its height a point
+is."""
 
 
 @dataclass(frozen=True)

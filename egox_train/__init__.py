@@ -1,6 +1,7 @@
 """Prepare data sets, train, generate and evaluate EgoX without ComfyUI.
 
-Imports :mod:`egox_core` and no host; no node imports it. The rooms, each importing only rooms further down:
+Imports :mod:`egox_core` and no host; no node imports it. The rooms, each importing only rooms
+further down:
 
     cli         arguments of `train_egox.py` and of `run.py prior`
     train       LoRA training: samples, loss, loop, checkpoints, sampling

@@ -145,7 +145,8 @@ def named_folder(text: str) -> tuple[str, Path]:
 
 @frozen
 class RunOptions:
-    """Options of commands that process many takes or clips: which ones, and in how many processes."""
+    """Options of commands that process many takes or clips: which ones, and in how many
+    processes."""
 
     engine: Engine = argument("local", "a pool of processes here, or a Ray cluster")
     workers: int = argument(
@@ -161,8 +162,8 @@ class RunOptions:
     clips: int = argument(0, "only N clips, spread over all", metavar="N")
     dry_run: bool = argument(
         False,
-        "make one clip on --device in a folder that is removed again, and say device hours, GB, and "
-        "hours with 1, 8 and 64 devices",
+        "make one clip on --device in a folder that is removed again, and say device hours, GB, "
+        "and hours with 1, 8 and 64 devices",
     )
 
 
@@ -372,8 +373,9 @@ class EvaluateOptions:
     sheet_clips: int = argument(12, "clips on the contact sheet, 0: none", flag="sheet")
     protocol: ProtocolName | None = argument(
         None,
-        "table1: the columns of the paper's Table 1 by the rules that reproduce them, of canvases, ego "
-        "videos, and folders without a manifest, too; --split seen or unseen adds the published rows",
+        "table1: the columns of the paper's Table 1 by the rules that reproduce them, of canvases, "
+        "ego videos, and folders without a manifest, too; --split seen or unseen adds the "
+        "published rows",
     )
 
 
@@ -385,8 +387,9 @@ class MaskOptions:
     split: str = argument("", SPLIT_HELP)
     first: Path | None = argument(
         None,
-        "folder with <clip>.png: each object's number in the true video's first frame, 0 elsewhere; "
-        "a clip without one takes the objects that a grid of points hits, for `evaluate --dino`",
+        "folder with <clip>.png: each object's number in the true video's first frame, 0 "
+        "elsewhere; a clip without one takes the objects that a grid of points hits, for `evaluate "
+        "--dino`",
     )
     device: str = argument("cpu", "device of the model; cuda:0,cuda:1 spreads the workers")
     protocol: ProtocolName | None = argument(

@@ -39,7 +39,8 @@ def write_page() -> str:
 
 
 def _format_entries(file: Path, names: set[str] | None = None) -> Iterator[str]:
-    """Format source and purpose of each of the names, or of all public ones, that a file defines."""
+    """Format source and purpose of each of the names, or of all public ones, that a file
+    defines."""
     source_text = file.read_text("utf-8")
     for node in ast.parse(source_text).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", node)

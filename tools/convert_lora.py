@@ -3,12 +3,13 @@
     python tools/convert_lora.py egox_released.safetensors egox_native.safetensors
     python tools/convert_lora.py native.safetensors diffusers.safetensors --to diffusers
     python tools/convert_lora.py egox_released.safetensors half.safetensors --dtype float16
-    python tools/convert_lora.py egox_released.safetensors small.safetensors --dtype float16 --energy .99
+    python tools/convert_lora.py egox_released.safetensors small.safetensors --dtype float16
+    --energy .99
 
 The result of the first is a file that ComfyUI's stock LoRA loader takes (*EgoX LoRA* reads both). A
-smaller LoRA keeps its metadata, so that the nodes follow what it was trained with. --energy and --rank
-replace each product B A by its nearest one of lower rank (a singular value decomposition), and say what
-is left. Tensors are read one by one: less than 2 GB of memory for the released LoRA.
+smaller LoRA keeps its metadata, so that the nodes follow what it was trained with. --energy and
+--rank replace each product B A by its nearest one of lower rank (a singular value decomposition),
+and say what is left. Tensors are read one by one: less than 2 GB of memory for the released LoRA.
 """
 
 import argparse

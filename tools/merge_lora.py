@@ -7,7 +7,8 @@
 ``float8_e4m3fn`` for those from Ada on: both then compute in 8 bits. Run it with ComfyUI's Python,
 whose package comfy-kitchen writes the weights. One weight is in memory at a time; a run that was
 stopped goes on with the same command. Before the file gets its name, ComfyUI's own code reads it
-back. Load OUT by *Load Diffusion Model*, without the LoRA: the file says what that was trained with.
+back. Load OUT by *Load Diffusion Model*, without the LoRA: the file says what that was trained
+with.
 """
 
 from __future__ import annotations
@@ -123,7 +124,10 @@ class Merge:
         if unmergeable_names or converted_lora.unmatched:
             raise EgoXInputError(
                 "LoRA to merge",
-                got=f"{lora.name} with parts such as {[*unmergeable_names, *converted_lora.unmatched][0]}",
+                got=(
+                    f"{lora.name} with parts such as "
+                    f"{[*unmergeable_names, *converted_lora.unmatched][0]}"
+                ),
                 expected="products of two matrices alone, as EgoX's",
                 fix="load it by EgoX LoRA on top of a model instead",
             )

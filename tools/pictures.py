@@ -96,7 +96,8 @@ def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
         "lambda_g": ", ".join(map(str, LAMBDAS)),
         "strength": ", ".join(map(str, STRENGTHS)),
     }
-    # The conditioning keeps the LoRA that it had: of the model it reads what the LoRA says of itself.
+    # The conditioning keeps the LoRA that it had: of the model it reads what the LoRA says of
+    # itself.
     lora_node = nodes[id_by_class["EgoXLoadLora"]]
     sampler_node = nodes[id_by_class["EgoXWanSampler"]]
     sampler_node["inputs"] |= {"model": ["lora", 0], "lambda_g": ["sweep", 0]}

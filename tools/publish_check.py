@@ -2,7 +2,8 @@
 """Refuse a release with empty settings or differing versions.
 
 python tools/publish_check.py v1.3.0      # the tag; run by .github/workflows/publish.yml
-python tools/publish_check.py --list      # the pack's entry for ComfyUI-Manager's custom-node-list.json
+python tools/publish_check.py --list      # the pack's entry for ComfyUI-Manager's
+custom-node-list.json
 """
 
 import json

@@ -94,10 +94,10 @@ def apply_edits(data: dict, three: Path) -> None:
 def banner(data: dict) -> str:
     """Write the comment at the top of the bundled file that names its sources."""
     return (
-        f"// SPDX-License-Identifier: MIT (see {LICENCE}). "
-        f"Parts of three.js {data['packages']['three']} (npm package three), "
-        f"bundled by esbuild {data['packages']['esbuild']}: tools/vendor_three.py of the repository "
-        "makes this file again from its data, edits included."
+        f"// SPDX-License-Identifier: MIT (see {LICENCE}). Parts of three.js "
+        f"{data['packages']['three']} (npm package three), bundled by esbuild "
+        f"{data['packages']['esbuild']}: tools/vendor_three.py of the repository makes this file "
+        "again from its data, edits included."
     )
 
 

@@ -49,7 +49,8 @@ def random_geometry(
 ) -> GgaGeometry:
     """Draw random unit ray directions for a video clip with the given size in latents.
 
-    ``geometry_from_directions``: ``tokens_from_latents`` of another import of the core, as the pack has one.
+    ``geometry_from_directions``: ``tokens_from_latents`` of another import of the core, as the pack
+    has one.
     """
     t, h, w_exo, w_ego = latent_size
 

@@ -150,7 +150,8 @@ def bias_checks(
 
 
 def packing_checks() -> Iterator[Check]:
-    """Compare the packing of the model's 36 input channels with the released code's stored numbers."""
+    """Compare the packing of the model's 36 input channels with the released code's stored
+    numbers."""
     golden_tensors = load_golden("pack_mask")
     clean_exo_latent, prior_latent = (
         normalise_latent(golden_tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior")

@@ -97,7 +97,10 @@ def _case_rows(
     )
     yield Row(
         what=f"plain attention, {case_description}",
-        measured=f"{median_s[fastest_plain] * 1e3:.1f} ms by {fastest_plain}, error {plain_error:.1e} ({other_times})",
+        measured=(
+            f"{median_s[fastest_plain] * 1e3:.1f} ms by {fastest_plain}, error {plain_error:.1e} "
+            f"({other_times})"
+        ),
         numbers={"kernel": fastest_plain, "error": plain_error, "seconds": median_s},
     )
     base_bytes = rig.peak_tensor_bytes(plain_kernels[fastest_plain], device)
@@ -113,8 +116,10 @@ def _case_rows(
             what=label,
             bar=f"error <= {ERROR_BAR} of plain's"
             + (f", time <= {time_limit} of plain's" if time_limit else ""),
-            measured=f"error {guided_errors[label]:.1e} ({error_ratio:.2f} of plain's), {median_s[label] * 1e3:.1f} "
-            f"ms, {ratio:.3f} of plain, {extra_mb:+.0f} MiB",
+            measured=(
+                f"error {guided_errors[label]:.1e} ({error_ratio:.2f} of plain's), "
+                f"{median_s[label] * 1e3:.1f} ms, {ratio:.3f} of plain, {extra_mb:+.0f} MiB"
+            ),
             held=error_ratio <= ERROR_BAR and (time_limit is None or ratio <= time_limit),
             numbers={"error": guided_errors[label], "ratio": ratio, "seconds": median_s[label]},
         )

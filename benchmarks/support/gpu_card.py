@@ -94,7 +94,10 @@ def product_rows(size: str, device: torch.device) -> Iterator[Row]:
             error = float(torch.stack(relative_errors).max())
             yield Row(
                 what=f"products of a block, {name}",
-                measured=f"{seconds_by_name[name] * 1e3:.1f} ms, {ratio:.3f} of bf16's, error {error:.1e}",
+                measured=(
+                    f"{seconds_by_name[name] * 1e3:.1f} ms, {ratio:.3f} of bf16's, error "
+                    f"{error:.1e}"
+                ),
                 numbers={"seconds": seconds_by_name[name], "ratio": ratio, "error": error},
             )
 
@@ -172,9 +175,11 @@ def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[
     predicted_gb, main_gb = measurement["predicted_gb"], measurement["predicted_main_gb"]
     yield Row(
         what=title,
-        measured=f"{measurement['seconds']:.2f} s by {measurement['optimizer']}, {peak_text(measurement['peak_gb'])} "
-        f"(predicted {predicted_gb:.1f}), main memory {measurement['main_gb']:.1f} GB "
-        f"(predicted {main_gb:.1f} with copies while saving)",
+        measured=(
+            f"{measurement['seconds']:.2f} s by {measurement['optimizer']}, "
+            f"{peak_text(measurement['peak_gb'])} (predicted {predicted_gb:.1f}), main memory "
+            f"{measurement['main_gb']:.1f} GB (predicted {main_gb:.1f} with copies while saving)"
+        ),
         bar=f"peak <= {MOST_PEAK_RATIO} of the prediction" if is_judged else "",
         held=peak_fits(measurement["peak_gb"], predicted_gb) if is_judged else None,
         numbers=measurement,

@@ -28,8 +28,8 @@ from tools.setup.host import find_host
 
 WEIGHT_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
 MOST_STEP_S, MOST_CACHED_RATIO, MOST_COMPILED_RATIO = 7.0, 0.45, 0.95
-"""On a card of 9.0: a guided step with CFG of the 14B in bf16; a step with exo kept, of that; one of
-compiled blocks, of an eager one."""
+"""On a card of 9.0: a guided step with CFG of the 14B in bf16; a step with exo kept, of that; one
+of compiled blocks, of an eager one."""
 STEPS, CFG = 3, 5.0
 FAST_STEPS, FAST_CFG = 6, 1.0
 """As workflows/egox_fast.json has them."""
@@ -144,8 +144,10 @@ def step_rows(
         what=f"CFG step, {name}, guided",
         bar=f"<= {MOST_STEP_S} s" if is_judged else "",
         held=step_s <= MOST_STEP_S if is_judged else None,
-        measured=f"{step_s:.2f} s, {100 * attention_share:.0f} % of it in self-attention; {STEPS_PER_CLIP} "
-        f"steps {sampling_minutes:.1f} min (FLOP limit {minute_limit:.1f})",
+        measured=(
+            f"{step_s:.2f} s, {100 * attention_share:.0f} % of it in self-attention; "
+            f"{STEPS_PER_CLIP} steps {sampling_minutes:.1f} min (FLOP limit {minute_limit:.1f})"
+        ),
         numbers={"seconds": step_s, "attention_share": attention_share},
     )
     memory_text, plain_latent = memory(), None
@@ -163,9 +165,12 @@ def step_rows(
             what=f"CFG step, {name}, exo kept",
             bar=f"<= {MOST_CACHED_RATIO} of a full step" if is_judged else "",
             held=cached_step_s <= MOST_CACHED_RATIO * step_s if is_judged else None,
-            measured=f"{cached_step_s:.2f} s, {cached_step_s / step_s:.3f} of a full step; {STEPS_PER_CLIP} steps "
-            f"with recompute exo {CACHE_INTERVAL} {sampling_minutes:.1f} min; kept {cache_place}, beside "
-            f"{text_encoder.model_size() / GB:.1f} GB of a text encoder",
+            measured=(
+                f"{cached_step_s:.2f} s, {cached_step_s / step_s:.3f} of a full step; "
+                f"{STEPS_PER_CLIP} steps with recompute exo {CACHE_INTERVAL} "
+                f"{sampling_minutes:.1f} min; kept {cache_place}, beside "
+                f"{text_encoder.model_size() / GB:.1f} GB of a text encoder"
+            ),
             numbers={"seconds": cached_step_s},
         )
     yield Row(
@@ -254,9 +259,11 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
             what=f"CFG step, {name}, {model_name}, compiled",
             bar=f"<= {MOST_COMPILED_RATIO} of eager" if judged else "",
             held=compiled_to_eager_ratio <= MOST_COMPILED_RATIO if judged else None,
-            measured=f"{best_seconds['compiled']:.2f} s, {compiled_to_eager_ratio:.3f} of "
-            f"{best_seconds['eager']:.2f} s in turns; the "
-            f"first two steps {first_seconds['compiled']:.0f} s (eager {first_seconds['eager']:.0f})",
+            measured=(
+                f"{best_seconds['compiled']:.2f} s, {compiled_to_eager_ratio:.3f} of "
+                f"{best_seconds['eager']:.2f} s in turns; the first two steps "
+                f"{first_seconds['compiled']:.0f} s (eager {first_seconds['eager']:.0f})"
+            ),
             numbers={"seconds": best_seconds, "first": first_seconds},
         )
 
@@ -278,9 +285,11 @@ def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
     )
     return Row(
         what=f"egox_{name}, stand-in weights",
-        measured=f"{time_stamps[-1] - time_stamps[0]:.1f} s: VAE of exo {exo_s:.2f}, of the prior {prior_s:.2f}, "
-        f"loading and {FAST_STEPS} steps {sampling_s:.1f} ({step_s:.2f} per step), VAE of ego "
-        f"{ego_s:.2f}; {memory()}",
+        measured=(
+            f"{time_stamps[-1] - time_stamps[0]:.1f} s: VAE of exo {exo_s:.2f}, of the prior "
+            f"{prior_s:.2f}, loading and {FAST_STEPS} steps {sampling_s:.1f} ({step_s:.2f} per "
+            f"step), VAE of ego {ego_s:.2f}; {memory()}"
+        ),
         bar="finite",
         held=bool(sampled_latent.isfinite().all()),
         numbers={"seconds": time_stamps[-1] - time_stamps[0], "step_s": step_s},

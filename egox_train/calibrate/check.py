@@ -138,7 +138,10 @@ def _check_episode(episode: StatedEpisode, progress: Progress) -> EpisodeResult:
         message = (
             "mirrored: the head turns to the left in its pictures and to the right in its poses"
             if motion_result.is_mirrored
-            else f"other poses: they explain {max(motion_result.explained_share, 0):.0%} of the head's turns"
+            else (
+                f"other poses: they explain {max(motion_result.explained_share, 0):.0%} of the "
+                "head's turns"
+            )
         )
         return replace(
             episode_result, mismatch_sigmas=motion_result.mismatch_sigmas, finding=message

@@ -1,8 +1,8 @@
 """Measure how far the actual cameras of a clip deviate from the stated ones, with the covariance.
 
-The path meter gives a turn and a shift for each frame. Wrong depth pulls at them, too, and it is wrong
-alike in every frame. It shows in what is left: patches of the picture that no single turn and shift
-brings together. So the covariance is that of a fit to the patches' own displacements."""
+The path meter gives a turn and a shift for each frame. Wrong depth pulls at them, too, and it is
+wrong alike in every frame. It shows in what is left: patches of the picture that no single turn and
+shift brings together. So the covariance is that of a fit to the patches' own displacements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from egox_core.metrics import PathError, PathViews, PictureMatch
 from egox_core.types import CameraTrajectory
 
 PATCH_PX, SEARCH_PX = 16, 6
-"""Side of a patch, and how far it is searched, px of the compared pictures (about a degree each)."""
+"""Side of a patch, and how far it is searched, px of the compared pictures (about a degree
+each)."""
 LEAST_FILLED_SHARE, LEAST_CONTRAST, LEAST_CORRELATION = 0.6, 0.3, 0.6
 """Of a patch: share that both pictures show, its contrast, its correlation where it is found."""
 FEWEST = 8
@@ -197,7 +198,8 @@ def _covariance(
     gradients: np.ndarray,  # [N, 2, 6]
     depth_gradients: np.ndarray,  # [N, 2]
 ) -> np.ndarray:  # [6, 6]
-    """Fit a rotation and a shift to displaced image patches robustly, and compute their covariance."""
+    """Fit a rotation and a shift to displaced image patches robustly, and compute their
+    covariance."""
     prior_information = np.diag([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) / SHIFT_PRIOR_M**2
     patch_weights = np.ones(len(displacements))
     for _ in range(8):
@@ -212,7 +214,8 @@ def _covariance(
         patch_weights = 1 / (1 + squared_residuals / (3 * cauchy_width) ** 2)
     inverse_normal = np.linalg.inv(normal_matrix)
     variance = float((patch_weights * squared_residuals).sum() / (2 * patch_weights.sum()))
-    # A fit takes up most of what depth is off by as a whole: as much of it as differs may be common.
+    # A fit takes up most of what depth is off by as a whole: as much of it as differs may be
+    # common.
     depth_gradient_squares = np.square(depth_gradients).sum(1)
     depth_errors = (residuals * depth_gradients).sum(1) / np.maximum(depth_gradient_squares, 1e-9)
     common_variance = float(

@@ -78,7 +78,9 @@ def solve_exo(
             w2c=None,
             lens=lens,
             clocks=None,
-            how_found=f"the clocks' offset is not known: no sound of one moment, and {head_failure}",
+            how_found=(
+                f"the clocks' offset is not known: no sound of one moment, and {head_failure}"
+            ),
         )
     if reconstruction is not None and point_count >= FEWEST_POINTS and lens is not None:
         pose = world.pose_in_world(reconstruction.w2c[picture_name])
@@ -122,8 +124,8 @@ def solve_exo(
                 notes=tuple(notes),
             )
         points_text = (
-            f"{point_count} points by pictures tell it to {100 * sd_m / distance_m:.0f} % of its distance and "
-            f"{sd_deg:.1f} degrees (sd) only"
+            f"{point_count} points by pictures tell it to {100 * sd_m / distance_m:.0f} % of its "
+            f"distance and {sd_deg:.1f} degrees (sd) only"
         )
     if head_solution is not None and head_solution.is_certain:
         return SolvedExo(
@@ -188,8 +190,8 @@ def _solve_by_head(
         return None, "the head's path doesn't tell it"
     if not solved_camera.is_certain:
         return solved_camera, (
-            f"the head tells it to {100 * solved_camera.sd_m:.0f} cm and {solved_camera.sd_deg:.1f} degrees (sd) "
-            f"at {solved_camera.distance_m:.1f} m only"
+            f"the head tells it to {100 * solved_camera.sd_m:.0f} cm and "
+            f"{solved_camera.sd_deg:.1f} degrees (sd) at {solved_camera.distance_m:.1f} m only"
         )
     return solved_camera, ""
 

@@ -1,4 +1,5 @@
-"""Choose a camera's lens by camera type, from a calibration file, or as an unknown to be estimated."""
+"""Choose a camera's lens by camera type, from a calibration file, or as an unknown to be
+estimated."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ FOCAL_PER_WIDTH = {"phone": 0.8, "fisheye": 0.45, "gopro-linear": 0.54}
 """Focal lengths in widths of the picture: a phone's video (64 degrees across), an action camera's
 (about 120), GoPro's linear mode (86)."""
 GOPRO_FOCAL_PX = 1237.0
-"""Of Ego-Exo4D's GoPros, in their wide mode of 16:9: the K of the undistorted picture at 3840 px."""
+"""Of Ego-Exo4D's GoPros, in their wide mode of 16:9: the K of the undistorted picture at 3840
+px."""
 ARIA_FOCAL_PER_WIDTH = 610.3 / 1408  # 0.5 % between two pairs of glasses
 
 FreeParameters = Literal["lens", "focal length", "nothing"]

@@ -140,8 +140,10 @@ def write_camera_from_log(
         camera_json = (
             f"{int(np.isfinite(point_log.uv).all(axis=1).sum())} points that tell no camera"
             if solved_camera is None
-            else f"a camera known to {100 * solved_camera.sd_m:.0f} cm and {solved_camera.sd_deg:.1f} degrees (sd) "
-            f"at {solved_camera.distance_m:.1f} m"
+            else (
+                f"a camera known to {100 * solved_camera.sd_m:.0f} cm and "
+                f"{solved_camera.sd_deg:.1f} degrees (sd) at {solved_camera.distance_m:.1f} m"
+            )
         )
         raise EgoXInputError(
             f"points {table.name}",

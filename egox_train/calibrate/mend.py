@@ -20,7 +20,8 @@ STATED_META = "meta_as_stated.json"
 
 
 def correct_poses(episode_result: EpisodeResult, folder: Path) -> None:
-    """Write corrected poses into a take's meta.json, and keep the original poses in another file."""
+    """Write corrected poses into a take's meta.json, and keep the original poses in another
+    file."""
     meta_file = folder / META
     meta_content = read_json(meta_file, META, MAX_META_BYTES)
     take_entry = meta_entry(meta_content, meta_file)

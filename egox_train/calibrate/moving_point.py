@@ -1,4 +1,5 @@
-"""Find the pose of a fixed camera from a point whose 3D path is known, such as the wearer's head."""
+"""Find the pose of a fixed camera from a point whose 3D path is known, such as the wearer's
+head."""
 
 import math
 from collections.abc import Callable
@@ -48,7 +49,8 @@ class SolvedCamera:
 
 
 PoseFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Carrier's place [N, 3] metres and rotation world_from_carrier [N, 3, 3] at moments [N] seconds."""
+"""Carrier's place [N, 3] metres and rotation world_from_carrier [N, 3, 3] at moments [N]
+seconds."""
 
 
 def camera_from_point(

@@ -49,7 +49,8 @@ def picture_sds(
 def _lens_covariance(
     structure: Structure, name: str, lens: CameraModel, free_parameters: FreeParameters
 ) -> np.ndarray:  # [6, 6] of a small turn about the camera's axes, and of its shift
-    """Fit a camera's pose and lens to the pixels of known points, and return the pose's covariance."""
+    """Fit a camera's pose and lens to the pixels of known points, and return the pose's
+    covariance."""
     pose = structure.w2c[name]
     structure_points = structure.points[structure.point_indices[name]]
     measured_pixels = structure.pixels[name] - 0.5

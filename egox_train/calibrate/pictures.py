@@ -1,4 +1,5 @@
-"""Reconstruct the scene and the cameras from the pictures of a recording, for each candidate lens."""
+"""Reconstruct the scene and the cameras from the pictures of a recording, for each candidate
+lens."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -120,7 +121,9 @@ def _shared_ranges(
         if len(shared_indices) < SHORTEST_S * exo_file.info.fps:
             raise EgoXInputError(
                 f"recording {exo_file.video.name}",
-                got=f"{len(shared_indices) / exo_file.info.fps:.1f} s that the head camera has, too",
+                got=(
+                    f"{len(shared_indices) / exo_file.info.fps:.1f} s that the head camera has, too"
+                ),
                 expected=f"{SHORTEST_S:g} s or more",
                 fix="give videos of the same moments",
             )
@@ -141,7 +144,7 @@ def lens_notes(structure: Structure, options: CalibrateOptions) -> list[str]:
             lens_file = options.ego_lens if name == EGO else options.exo_lens
             notes.append(
                 f"lens of {name}: by the pictures its focal length is {abs(length_change):.1%} "
-                f"{'longer' if length_change > 0 else 'shorter'} (sd {change_sd:.1%}) than in {Path(lens_file).name}: "
-                "is that file of this video's mode, size and crop?"
+                f"{'longer' if length_change > 0 else 'shorter'} (sd {change_sd:.1%}) than in "
+                f"{Path(lens_file).name}: is that file of this video's mode, size and crop?"
             )
     return notes

@@ -79,7 +79,9 @@ def calibrate(
             "head camera's path",
             got=f"pictures of {ego_video.name} that don't fit together, or of a head that turns "
             "without moving",
-            expected="a slow look around and a step aside in a room with things in it, sharp pictures",
+            expected=(
+                "a slow look around and a step aside in a room with things in it, sharp pictures"
+            ),
             fix="see docs/own_recordings.md; or give --path",
         )
     depth_scale = (
@@ -134,8 +136,8 @@ def calibrate(
         )
         if not takes:
             calibration_notes.append(
-                f"no take: the head's poses are nowhere known in {SHORTEST_FRAMES} frames of a fixed "
-                "camera in a row"
+                f"no take: the head's poses are nowhere known in {SHORTEST_FRAMES} frames of a "
+                "fixed camera in a row"
             )
     earlier_takes = list_earlier_takes(out, recording, takes)
     if earlier_takes:

@@ -88,7 +88,9 @@ def floor_scale(
         metres_per_unit=eyes_m / head_height,
         sd=FLOOR_SD,
         up=refined_normal,
-        how_found=f"floor {eyes_m:g} m under the eyes ({len(floor_points)} of {len(points_below)} points)",
+        how_found=(
+            f"floor {eyes_m:g} m under the eyes ({len(floor_points)} of {len(points_below)} points)"
+        ),
     )
 
 

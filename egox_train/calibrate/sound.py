@@ -156,7 +156,10 @@ def _fit_clock(
         offset_s = float(
             np.mean(window_lags_s[fitting_mask] - drift * window_times_s[fitting_mask])
         )
-        description = f"by sound, {fitting_count} of {len(window_times_s)} windows, drift {1e6 * drift:.0f} ppm"
+        description = (
+            f"by sound, {fitting_count} of {len(window_times_s)} windows, drift {1e6 * drift:.0f} "
+            "ppm"
+        )
     else:
         offset_s, drift = float(np.median(window_lags_s[fitting_mask])), 0.0
         description = f"by sound, {fitting_count} windows, drift unknown"

@@ -48,10 +48,11 @@ class Structure:
     point_indices: Mapping[str, np.ndarray]  # by picture [N] int64: its points
     pixels: Mapping[str, np.ndarray]  # by picture [N, 2]
     error_px: float  # mean of the reprojection
-    # By picture [PARTS, 3, 4]: its pose without each part, where the points are as in the whole; NaN
-    # where the picture is in that part.
+    # By picture [PARTS, 3, 4]: its pose without each part, where the points are as in the whole;
+    # NaN where the picture is in that part.
     partial_poses: Mapping[str, np.ndarray]
-    # By folder whose lens was held: by which share the pictures' own focal length is longer, and sd.
+    # By folder whose lens was held: by which share the pictures' own focal length is longer, and
+    # sd.
     focal_changes: Mapping[str, tuple[float, float]]
 
 
@@ -279,8 +280,8 @@ def _reconstruct(folder: Path, job: dict, solved_lens_folder: str = ""):
     """Reconstruct as many pictures as possible by incremental mapping, or return None if none
     match.
 
-    Lenses stay fixed while pictures are added (the one of folder ``solved_lens_folder`` in any case), and
-    their free parameters are refined at the end."""
+    Lenses stay fixed while pictures are added (the one of folder ``solved_lens_folder`` in any
+    case), and their free parameters are refined at the end."""
     import pycolmap
 
     with pycolmap.Database.open(folder / DATABASE_FILE) as database:
@@ -342,9 +343,9 @@ def _adjust_bundle(
 ) -> None:
     """Refine the poses, points and lenses of a reconstruction by bundle adjustment.
 
-    For the cameras ``focal_only_cameras`` only the focal length is refined, the lenses of the cameras
-    ``fixed_cameras`` stay fixed, and that of a ``moving_camera`` camera is refined completely, because it
-    has many pictures."""
+    For the cameras ``focal_only_cameras`` only the focal length is refined, the lenses of the
+    cameras ``fixed_cameras`` stay fixed, and that of a ``moving_camera`` camera is refined
+    completely, because it has many pictures."""
     import pycolmap
 
     refinement_stages = [

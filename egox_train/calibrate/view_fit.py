@@ -1,4 +1,5 @@
-"""Compare an ego video with pictures of the scene that are rendered along the stated camera path."""
+"""Compare an ego video with pictures of the scene that are rendered along the stated camera
+path."""
 
 import math
 from dataclasses import replace
@@ -88,7 +89,10 @@ def fit_view(
                 sigmas = (math.atanh(mirrored_score) - math.atanh(max(likeness, 0.0))) * math.sqrt(
                     INDEPENDENT_PATCHES
                 )
-                finding = f"mirrored: {mirrored_name} ({mirrored_score:.2f} like the scene, {likeness:.2f} as stated)"
+                finding = (
+                    f"mirrored: {mirrored_name} ({mirrored_score:.2f} like the scene, "
+                    f"{likeness:.2f} as stated)"
+                )
                 return replace(episode_result, mismatch_sigmas=sigmas), finding
     if deviation is None or likeness < LEAST_LIKENESS:
         return (

@@ -31,7 +31,8 @@ against the noise: theirs leave 0.8 to 1.4 of it in drawn and real takes, others
 LAG_FLOOR_FRAMES = 0.25
 """A head that turns also moves, and a shutter rolls: both look like a turn."""
 MIRROR_SIGNS = (1.0, -1.0, -1.0)
-"""Signs of a turn's axes (right, down, ahead) where left and right are exchanged in pictures or poses."""
+"""Signs of a turn's axes (right, down, ahead) where left and right are exchanged in pictures or
+poses."""
 
 
 @frozen
@@ -114,7 +115,8 @@ def picture_turns(
 def _measure_turn(
     earlier: np.ndarray, later: np.ndarray, camera: CameraModel
 ) -> tuple[np.ndarray, float]:
-    """Measure the camera's rotation between two pictures by tracking points, with its uncertainty."""
+    """Measure the camera's rotation between two pictures by tracking points, with its
+    uncertainty."""
     unknown_turn = np.full(3, np.nan), math.nan
     corners = cv2.goodFeaturesToTrack(earlier, MOST_TRACKED_POINTS, 0.01, 5)
     if corners is None:

@@ -101,7 +101,8 @@ class World:
                     axis=1,
                 )
                 notes.append(
-                    f"path by pictures and as given: {100 * np.median(path_differences):.1f} cm apart"
+                    f"path by pictures and as given: {100 * np.median(path_differences):.1f} "
+                    "cm apart"
                 )
             points = np.zeros((0, 3)) if structure is None else structure.points
             return cls(

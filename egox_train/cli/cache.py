@@ -33,6 +33,7 @@ def run_cache(args: argparse.Namespace, progress: Progress) -> int:
     print(f"{cache.clips} clips; {cache.new} shards made, {cache.kept} kept: {args.out}")
     if cache.missing:
         print(
-            f"{cache.missing} shards of other parts aren't there yet; the part that ends last finishes the cache"
+            f"{cache.missing} shards of other parts aren't there yet; the part that ends last "
+            "finishes the cache"
         )
     return 0

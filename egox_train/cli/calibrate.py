@@ -31,21 +31,28 @@ def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
         "--point",
         type=Path,
         metavar="FILE",
-        help="the first is a fixed camera's video, the second the JSON file to write: find the camera "
-        "by a point of known places, such as a robot's gripper; FILE is a CSV table with time_s, x, y, "
-        "z (metres), u, v (pixels, empty where it isn't seen)",
+        help=(
+            "the first is a fixed camera's video, the second the JSON file to write: find the "
+            "camera by a point of known places, such as a robot's gripper; FILE is a CSV table "
+            "with time_s, x, y, z (metres), u, v (pixels, empty where it isn't seen)"
+        ),
     )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="the first folder is a set that has cameras (take folders, Ego-Exo4D, a set of prepare, "
-        "a LeRobot set of ours): tell which episodes' clocks, turns and places are wrong",
+        help=(
+            "the first folder is a set that has cameras (take folders, Ego-Exo4D, a set of "
+            "prepare, a LeRobot set of ours): tell which episodes' clocks, turns and places are "
+            "wrong"
+        ),
     )
     parser.add_argument(
         "--write",
         action="store_true",
-        help="with --check: mend the meta.json of take folders whose fault is sure; what was stated "
-        "stays beside it",
+        help=(
+            "with --check: mend the meta.json of take folders whose fault is sure; what was stated "
+            "stays beside it"
+        ),
     )
 
 
@@ -69,7 +76,10 @@ def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
         print(f"note: {calibration_note}")
     print(f"scale: {calibration.scale.how_found}")
     for camera in calibration.exos:
-        accuracy = f", {100 * camera.sd_m:.0f} cm and {camera.sd_deg:.1f} degrees (sd) at {camera.distance_m:.1f} m"
+        accuracy = (
+            f", {100 * camera.sd_m:.0f} cm and {camera.sd_deg:.1f} degrees (sd) at "
+            f"{camera.distance_m:.1f} m"
+        )
         print(f"{camera.name}: {camera.how_found}{'' if math.isnan(camera.sd_m) else accuracy}")
         if camera.clocks is not None:
             print(
@@ -92,15 +102,17 @@ def _run_with_point_log(args: argparse.Namespace) -> int:
     )
     median_deg, largest_deg = solved_camera.residual_deg
     print(
-        f"{args.recording.name}: {100 * solved_camera.sd_m:.1f} cm and {solved_camera.sd_deg:.2f} degrees (sd) at "
-        f"{solved_camera.distance_m:.1f} m; the point is off by {median_deg:.2f} / {largest_deg:.2f} degrees (90 %), "
-        f"the log {1000 * solved_camera.lag_s:+.0f} ms late (sd {1000 * solved_camera.lag_sd_s:.0f}): {args.out}"
+        f"{args.recording.name}: {100 * solved_camera.sd_m:.1f} cm and {solved_camera.sd_deg:.2f} "
+        f"degrees (sd) at {solved_camera.distance_m:.1f} m; the point is off by {median_deg:.2f} / "
+        f"{largest_deg:.2f} degrees (90 %), the log {1000 * solved_camera.lag_s:+.0f} ms late (sd "
+        f"{1000 * solved_camera.lag_sd_s:.0f}): {args.out}"
     )
     return 0
 
 
 def _run_check(args: argparse.Namespace, progress: Progress) -> int:
-    """Run ``calibrate --check``, print one line per episode, and exit with 1 if a camera is wrong."""
+    """Run ``calibrate --check``, print one line per episode, and exit with 1 if a camera is
+    wrong."""
     from ..calibrate.check import check_set
     from ..calibrate.check_row import table
 

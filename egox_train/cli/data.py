@@ -139,9 +139,9 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         estimate = dry_run(args.source, *run_options, progress=progress)
         print(
             f"{estimate.clips} clips of {estimate.takes} takes ({estimate.skipped} skipped), "
-            f"{estimate.files} files, "
-            f"{estimate.size_bytes / 1e9:.3g} GB, {estimate.hours:.2g} hours with {estimate.parallel_clips} at once "
-            f"({estimate.measured_clips} clips were made to measure)"
+            f"{estimate.files} files, {estimate.size_bytes / 1e9:.3g} GB, {estimate.hours:.2g} "
+            f"hours with {estimate.parallel_clips} at once ({estimate.measured_clips} clips were "
+            "made to measure)"
         )
         return 0
     prepare_outcome = prepare(args.source, args.out, *run_options, progress=progress)

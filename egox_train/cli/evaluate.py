@@ -1,4 +1,5 @@
-"""Define the subcommands of ``train_egox.py`` that evaluate ego videos: ``masks`` and ``evaluate``."""
+"""Define the subcommands of ``train_egox.py`` that evaluate ego videos: ``masks`` and
+``evaluate``."""
 
 import argparse
 from pathlib import Path
@@ -23,8 +24,8 @@ def _add_folders(parser: argparse.ArgumentParser, out_help: str) -> None:
     for name, purpose in (
         (
             "manifest",
-            "manifest.jsonl of prepare; with --protocol also a folder of takes, or of <clip>.mp4, the "
-            "true ego videos",
+            "manifest.jsonl of prepare; with --protocol also a folder of takes, or of <clip>.mp4, "
+            "the true ego videos",
         ),
         ("generated", "folder with <clip>.mp4, the generated ego videos"),
         ("out", out_help),

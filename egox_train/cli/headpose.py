@@ -19,7 +19,9 @@ def headpose_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="folder of OpenPose JSON files, one JSON file with all frames, or an npz of SAM 3D Body",
+        help=(
+            "folder of OpenPose JSON files, one JSON file with all frames, or an npz of SAM 3D Body"
+        ),
     )
     add_dataclass_arguments(parser, HeadOptions)
     parser.add_argument(

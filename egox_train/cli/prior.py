@@ -62,8 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--exo-lens",
         choices=sorted(EXO_LENSES),
-        help="the file's K, or the raw lens of Ego-Exo4D's videos (default: as-given; preset exact: "
-        "raw where it is known)",
+        help=(
+            "the file's K, or the raw lens of Ego-Exo4D's videos (default: as-given; preset exact: "
+            "raw where it is known)"
+        ),
     )
     parser.add_argument(
         "--scale",
@@ -117,8 +119,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--file-frames",
         choices=FILE_FRAMES,
         default=FILE_FRAMES[0],
-        help="frames of the entries of files that don't state them: entry i of frame i of the video "
-        "(source), or of the i-th frame in use; auto goes by their count",
+        help=(
+            "frames of the entries of files that don't state them: entry i of frame i of the video "
+            "(source), or of the i-th frame in use; auto goes by their count"
+        ),
     )
     parser.add_argument(
         "--one-shot",

@@ -33,7 +33,10 @@ class ProgressLine:
         elif is_finished:
             line = f"[{count}/{total}] {stage} in {_format_duration(now_s - self.start_s)}"
         else:
-            line = f"[{count}/{total}] {stage}, {_format_duration(seconds_per_item * (total - count))} left"
+            line = (
+                f"[{count}/{total}] {stage}, "
+                f"{_format_duration(seconds_per_item * (total - count))} left"
+            )
         print(
             f"\r{line:<100}" if self.is_terminal else line,
             end="" if self.is_terminal and not is_finished else "\n",

@@ -127,8 +127,8 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return 0
     print(
-        f"{'finished' if train_outcome.finished else 'stopped and saved'} at step {train_outcome.step}, loss "
-        f"{train_outcome.last_loss:.4f}: {config.output}"
+        f"{'finished' if train_outcome.finished else 'stopped and saved'} at step "
+        f"{train_outcome.step}, loss {train_outcome.last_loss:.4f}: {config.output}"
     )
     return 0
 

@@ -1,8 +1,8 @@
 """Turn raw takes into training data: source layouts, clips, manifest, splits, captions and caches.
 
-In: folders of Ego-Exo4D, of the released dataset or of takes (:class:`RawTake` is what each is read into). Out: clip
-folders with a manifest (``data.prepare.prepare``), a cache of latents and geometry (``data.cache_build.build_cache``)
-and its :class:`CacheReader`; object masks of clips.
+In: folders of Ego-Exo4D, of the released dataset or of takes (:class:`RawTake` is what each is read
+into). Out: clip folders with a manifest (``data.prepare.prepare``), a cache of latents and geometry
+(``data.cache_build.build_cache``) and its :class:`CacheReader`; object masks of clips.
 
 Manifests need the ``train`` extra (pydantic), so what reads them is imported by its full path.
 """

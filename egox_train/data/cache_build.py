@@ -1,4 +1,5 @@
-"""Build the cache of encoded clips, so that training needs no VAE, text encoder or vision encoder."""
+"""Build the cache of encoded clips, so that training needs no VAE, text encoder or vision
+encoder."""
 
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -134,7 +135,10 @@ def build_cache(
     if failures:
         raise EgoXInputError(
             "cache",
-            got=f"{len(failures)} shards that could not be made; first: {': '.join([*failures.items()][0])}",
+            got=(
+                f"{len(failures)} shards that could not be made; first: "
+                f"{': '.join([*failures.items()][0])}"
+            ),
             expected="room on the disk, and models that run",
             fix="see the message, then start again: shards that are done are kept",
         )

@@ -67,7 +67,8 @@ def shard_name(take: str, number: int = 0) -> str:
 
 
 def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
-    """Read a cache shard's fingerprint, and the clips that could not be encoded with the reasons."""
+    """Read a cache shard's fingerprint, and the clips that could not be encoded with the
+    reasons."""
     if not file.is_file():
         return None, {}
     try:

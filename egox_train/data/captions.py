@@ -1,10 +1,10 @@
 """Read and generate prompts with an exo and an ego section, as the model was trained with.
 
-    [Exo view] **Scene Overview:** <the place, and what stands where> **Action Analysis:** <what the person
-    does, picture by picture> [Ego view] ... the same two, as the person sees it
+    [Exo view] **Scene Overview:** <the place, and what stands where> **Action Analysis:** <what the
+    person does, picture by picture> [Ego view] ... the same two, as the person sees it
 
-They come from a file, from the source, or from a local vision-language model that is asked one question a paragraph;
-the marks are written by us.
+They come from a file, from the source, or from a local vision-language model that is asked one
+question a paragraph; the marks are written by us.
 """
 
 import re
@@ -39,29 +39,47 @@ _PARAGRAPH_TEXT = " Write one full paragraph of plain sentences, without a headi
 QUESTIONS: Mapping[str, tuple[str, str]] = {
     "exo": (
         _FIXED_CAMERA_TEXT
-        + "Describe the place in detail: what kind of room or outdoor place it is, floor or ground, walls and "
-        "light, and the furniture and objects with their colours and where in the picture they stand."
+        + (
+            "Describe the place in detail: what kind of room or outdoor place it is, floor or "
+            "ground, walls and light, and the furniture and objects with their colours and where "
+            "in the picture they stand."
+        )
         + _PARAGRAPH_TEXT,
         _FIXED_CAMERA_TEXT
-        + "Describe in detail what the person does, one picture after the other: the posture, what each hand "
-        "holds and does, and what has changed since the picture before." + _PARAGRAPH_TEXT,
+        + (
+            "Describe in detail what the person does, one picture after the other: the posture, "
+            "what each hand holds and does, and what has changed since the picture before."
+        )
+        + _PARAGRAPH_TEXT,
     ),
     "ego": (
         _WORN_CAMERA_TEXT
-        + "Describe in detail what lies before the person: the surfaces and objects with their colours, where "
-        "they are as the person sees them, and what surrounds them." + _PARAGRAPH_TEXT,
+        + (
+            "Describe in detail what lies before the person: the surfaces and objects with their "
+            "colours, where they are as the person sees them, and what surrounds them."
+        )
+        + _PARAGRAPH_TEXT,
         _WORN_CAMERA_TEXT
-        + "Describe in detail what the person's own hands do, one picture after the other: what the left and the "
-        "right hand hold and do, and what happens to the things." + _PARAGRAPH_TEXT,
+        + (
+            "Describe in detail what the person's own hands do, one picture after the other: what "
+            "the left and the right hand hold and do, and what happens to the things."
+        )
+        + _PARAGRAPH_TEXT,
     ),
     "ego, guessed from exo": (
         _FIXED_CAMERA_TEXT
-        + "Describe in detail what lies before the eyes of the person in it: the surfaces and objects with "
-        "their colours, where they are as that person sees them, and what surrounds them."
+        + (
+            "Describe in detail what lies before the eyes of the person in it: the surfaces and "
+            "objects with their colours, where they are as that person sees them, and what "
+            "surrounds them."
+        )
         + _PARAGRAPH_TEXT,
         _FIXED_CAMERA_TEXT
-        + "Describe in detail, as the person in it sees it, what the own hands do, one picture after the other: "
-        "what the left and the right hand hold and do, and what happens to the things."
+        + (
+            "Describe in detail, as the person in it sees it, what the own hands do, one picture "
+            "after the other: what the left and the right hand hold and do, and what happens to "
+            "the things."
+        )
         + _PARAGRAPH_TEXT,
     ),
 }
@@ -116,7 +134,8 @@ def read_captions(file: Path) -> Mapping[str, str]:
 def caption_for(
     clip: str, take: str, captions: Mapping[str, str], source_prompt: str
 ) -> tuple[str, CaptionSource]:
-    """Choose a clip's prompt from the captions of the clip, take or data set, and name the source."""
+    """Choose a clip's prompt from the captions of the clip, take or data set, and name the
+    source."""
     for key in (clip, take):
         if key in captions:
             return check_caption(captions[key], f"caption of {key}"), "file"

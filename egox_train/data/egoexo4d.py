@@ -46,8 +46,8 @@ EXO_CALIBRATION_FILE = "trajectory/gopro_calibs.csv"
 OFFICIAL_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 """Our splits by the folder that holds a take's annotation."""
 NO_TASK = (
-    "when its task begins and ends isn't known (no takes.json entry, no --task): its first and last clips may "
-    "show the separator with its QR code"
+    "when its task begins and ends isn't known (no takes.json entry, no --task): its first and "
+    "last clips may show the separator with its QR code"
 )
 
 
@@ -369,6 +369,7 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
         )
     if lost_count:
         notes.append(
-            f"{lost_count} of {frame_count} ego poses lost ({non_rigid_count} of them no rigid motion)"
+            f"{lost_count} of {frame_count} ego poses lost ({non_rigid_count} of them no rigid "
+            "motion)"
         )
     return ego_poses

@@ -52,7 +52,9 @@ def find_listed_takes(
         raise EgoXInputError(
             "Ego-Exo4D folder",
             got=f"{root.name!r} without takes/",
-            expected="the dataset's own folder layout: lists say which clips are cut from its videos",
+            expected=(
+                "the dataset's own folder layout: lists say which clips are cut from its videos"
+            ),
             fix="give the folder that contains takes/",
         )
     clips_by_take: dict[str, list[ListedClip]] = {}

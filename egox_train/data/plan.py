@@ -82,8 +82,9 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         ]
         if not windows:
             text = (
-                f"{exo_view.name}: no window of {options.frames} frames (longest run of known poses "
-                f"{longest_pose_run(take.pose_known)}, video {frame_range.stop - frame_range.start})"
+                f"{exo_view.name}: no window of {options.frames} frames (longest run of known "
+                f"poses {longest_pose_run(take.pose_known)}, video "
+                f"{frame_range.stop - frame_range.start})"
             )
             take_notes.append(Remark(text))
         try:
@@ -212,8 +213,8 @@ def _usable_views(
             continue
         if has_other_orientation(video_info, options.exo_size):
             text = (
-                f"{exo_view.name}: its picture of {video_info.width}x{video_info.height} is fitted whole into the "
-                "clip's, with black bars"
+                f"{exo_view.name}: its picture of {video_info.width}x{video_info.height} is fitted "
+                "whole into the clip's, with black bars"
             )
             notes.append(Remark(text))
         length_by_source = {"exo": video_info.frame_count, "poses": len(take.ego.w2c)}
@@ -221,8 +222,8 @@ def _usable_views(
         if len(set(length_by_source.values())) > 1:
             lengths_text = ", ".join(f"{k} {v}" for k, v in length_by_source.items())
             text = (
-                f"{exo_view.name}: lengths differ ({lengths_text}), the first {min(length_by_source.values())} frames "
-                "are used"
+                f"{exo_view.name}: lengths differ ({lengths_text}), the first "
+                f"{min(length_by_source.values())} frames are used"
             )
             notes.append(Remark(text))
         usable_range = range(min(length_by_source.values()))
@@ -230,7 +231,8 @@ def _usable_views(
             usable_range = _frames_of_task(video_info, take.task_s, len(usable_range))
             text = (
                 f"{exo_view.name}: task from {take.task_s[0]:g} to {take.task_s[1]:g} s, frames "
-                f"{usable_range.start} to {usable_range.stop - 1} of {min(length_by_source.values())}"
+                f"{usable_range.start} to {usable_range.stop - 1} of "
+                f"{min(length_by_source.values())}"
             )
             notes.append(Remark(text))
         usable_views.append((exo_view, usable_range))

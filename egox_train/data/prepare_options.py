@@ -57,7 +57,8 @@ DRAW_OPTION_NAMES = ("clips_per_camera", "clips_per_take", "most_clips", "draw",
 CLIP_CHOICE_OPTION_NAMES = (*DRAW_OPTION_NAMES, "stride", "task_s", "cameras", "least_coverage")
 """Options that say which clips are made; all others change what is in them."""
 PICTURE_OPTION_NAMES = ("exo_size", "pictures", "undistort", "exo_fov_deg", "exo_lens", "quality")
-"""Options that decide how an exo picture looks: ``prepare`` and ``undistort`` are given the same."""
+"""Options that decide how an exo picture looks: ``prepare`` and ``undistort`` are given the
+same."""
 Draw = Literal["spread", "random"]
 PictureChoice = Literal["undistorted", "as filmed"]
 EXO_PICTURES: Mapping[str, PictureChoice] = {"undistorted": "undistorted", "as-filmed": "as filmed"}
@@ -148,14 +149,20 @@ class PrepareOptions:
     )
     mask_classes: tuple[str, ...] = argument(
         MOVING_CLASSES,
-        "labels of --mask-model that are treated as moving (default: people, animals, vehicles, balls)",
+        (
+            "labels of --mask-model that are treated as moving (default: people, animals, "
+            "vehicles, balls)"
+        ),
         type=str,
         nargs="+",
         metavar="LABEL",
     )
     device: str | RemoteModels | None = argument(
         None,
-        "device of the depth, mask and caption models and of drawing; default: a GPU if there is one",
+        (
+            "device of the depth, mask and caption models and of drawing; default: a GPU if there "
+            "is one"
+        ),
         type=str,
     )
     eye_height_m: float = argument(
@@ -186,8 +193,8 @@ class PrepareOptions:
     )
     file_frames: FileFrames = argument(
         "auto",
-        "frames of depth, masks and hands that don't state them; source: the i-th is of frame i, also "
-        "where a file ends before its video",
+        "frames of depth, masks and hands that don't state them; source: the i-th is of frame i, "
+        "also where a file ends before its video",
     )
     one_shot: bool = argument(
         False, "take what looks like a cut as none: a lamp, a shadow or a person made the change"

@@ -50,14 +50,16 @@ class RawTake:
     layout: SourceLayout
     exos: tuple[ExoView, ...]
     ego_video: Path | None  # ground truth, stored (upright) orientation
-    # with the lens that the prior is drawn with, at any size; all NaN where a pose is null or missing
+    # with the lens that the prior is drawn with, at any size; all NaN where a pose is null or
+    # missing
     ego: CameraPath
     meta_intrinsics: Tensor  # [3, 3] float64, K as the source states it
     prompt: str = ""
     pose_source: str = ""  # who made the ego poses, where the source says so
     # when the task begins and ends; None: not known, all frames count
     task_s: tuple[float, float] | None = None
-    room: str = ""  # the same for all takes of one place or recording, whose splits must not differ; "": its name
+    # the same for all takes of one place or recording, whose splits must not differ; "": its name
+    room: str = ""
     task: str = ""  # what is done in it, in the dataset's words
     split: Split | None = None  # that the dataset itself puts the take in
     listed: bool = False  # its clips are those that a list names

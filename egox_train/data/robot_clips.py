@@ -73,14 +73,20 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
             try:
                 digests = _digest(clip_source, options), _older_digest(clip_source, options)
                 if robot_set is None or not robot_set.holds(clip_source.name, *digests):
-                    yield f"{clip_source.name}: {_append_or_check(clip_source, options, robot_set, digests, progress)}"
+                    yield (
+                        f"{clip_source.name}: "
+                        f"{_append_or_check(clip_source, options, robot_set, digests, progress)}"
+                    )
             except EgoXInputError as error:
                 failed_clips.append(clip_source.name)
                 yield f"{clip_source.name}: left out, {error}"
     if failed_clips:
         raise EgoXInputError(
             "lerobot",
-            got=f"{len(failed_clips)} of {len(clip_sources)} clips that failed: {', '.join(failed_clips)}",
+            got=(
+                f"{len(failed_clips)} of {len(clip_sources)} clips that failed: "
+                f"{', '.join(failed_clips)}"
+            ),
             expected="all of them",
             fix="see the messages; the others are in the set, and the same command continues",
         )
@@ -247,7 +253,10 @@ def _require_hands(source: _ClipSource, hands: HandTrack, min_hand_share: float)
         left_seen, right_seen = (100 * seen_shares).tolist()
         raise EgoXInputError(
             f"hands of {source.name!r}",
-            got=f"a left hand that is valid in {left_seen:.0f} % of the frames, a right one in {right_seen:.0f} %",
+            got=(
+                f"a left hand that is valid in {left_seen:.0f} % of the frames, a right one in "
+                f"{right_seen:.0f} %"
+            ),
             expected=f"one that is valid in {100 * min_hand_share:.0f} %: the rest is no label",
             fix="give another detector's hands, lower --min-hand-share, or move hands.json away: "
             "the clip is then written without state and action, into a set of such clips",

@@ -97,8 +97,10 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
         if lacking_clips := sorted(set_part.clips.keys() - part_records.keys()):
             raise EgoXInputError(
                 "parts",
-                got=f"{len(lacking_clips)} clips of {index}/{counts[0]} that are gone or were made anew "
-                f"since, first {lacking_clips[0]}",
+                got=(
+                    f"{len(lacking_clips)} clips of {index}/{counts[0]} that are gone or were made "
+                    f"anew since, first {lacking_clips[0]}"
+                ),
                 expected="the clips of all parts",
                 fix="run prepare of that part again",
             )
@@ -238,15 +240,14 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
         )
     if part.dark:
         lines.append(
-            f"{len(part.dark)} clips are left out for what their prior covers, first {part.dark[0]}: "
-            "see the contact sheet and --least-coverage"
+            f"{len(part.dark)} clips are left out for what their prior covers, first "
+            f"{part.dark[0]}: see the contact sheet and --least-coverage"
         )
     derived_count = sum(r.moving == "derived" for r in records)
     if derived_count:
         lines.append(
-            f"{derived_count} of {len(records)} clips have no mask of what moves, so it was derived from "
-            "change, "
-            "which is poor on real footage: give --mask-root or --mask-model"
+            f"{derived_count} of {len(records)} clips have no mask of what moves, so it was "
+            "derived from change, which is poor on real footage: give --mask-root or --mask-model"
         )
     take_warnings = [
         (take, note) for take, take_lines in part.warnings.items() for note in take_lines
@@ -285,7 +286,10 @@ def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecor
                     middle_picture(root / record.folder / file, record.frames) for file in files
                 ],
                 labels=[
-                    f"{label_prefix}{record.clip}  prior covers {record.coverage:.0%}, depth: {record.depth}"
+                    (
+                        f"{label_prefix}{record.clip}  prior covers {record.coverage:.0%}, depth: "
+                        f"{record.depth}"
+                    )
                 ],
             )
         )

@@ -2,8 +2,8 @@
 
 One entry per take. Read are ``take_name`` and ``take_uid``, ``task_start_sec`` and ``task_end_sec``
 (the task in the take's own videos, without the separator and its QR code), ``physical_setting_uid``
-and ``capture_uid`` (the room and the recording), ``parent_task_name`` (what is done), and ``best_exo`` (the
-exo camera that annotators chose). Any of them may be null or missing."""
+and ``capture_uid`` (the room and the recording), ``parent_task_name`` (what is done), and
+``best_exo`` (the exo camera that annotators chose). Any of them may be null or missing."""
 
 import math
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Find masks of all objects in a picture with transformers' SAM 2, as sam2's automatic mask
 generator does.
 
-sam2 removes small holes and islands on the small logits, in a CUDA extension alone, and transformers
-leaves them; here OpenCV's components do the same anywhere."""
+sam2 removes small holes and islands on the small logits, in a CUDA extension alone, and
+transformers leaves them; here OpenCV's components do the same anywhere."""
 
 from collections.abc import Iterator
 from pathlib import Path

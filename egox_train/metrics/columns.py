@@ -170,8 +170,10 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
         digits=1,
         tables=("paper",),
-        meaning="Fréchet distance of I3D features (cd-fvd) between all generated and all true videos; comparable "
-        "between sets of the same clips only",
+        meaning=(
+            "Fréchet distance of I3D features (cd-fvd) between all generated and all true videos; "
+            "comparable between sets of the same clips only"
+        ),
         needs=f"--fvd FILE: {FVD_WEIGHTS}",
     ),
     Metric(
@@ -195,7 +197,10 @@ METRICS: tuple[Metric, ...] = (
         key="motion_smoothness",
         label="Motion Smoothness",
         family="video",
-        meaning="1 - mean absolute difference of every second frame to its neighbours' interpolation by AMT-S",
+        meaning=(
+            "1 - mean absolute difference of every second frame to its neighbours' interpolation "
+            "by AMT-S"
+        ),
         needs=f"--amt FILE: {AMT_WEIGHTS}",
         tables=("paper",),
     ),
@@ -255,8 +260,10 @@ METRICS: tuple[Metric, ...] = (
         family="prior",
         better="lower",
         digits=1,
-        meaning="degrees between view and rendered path, median over the frames that can be judged; with wrong "
-        "depth it shows the error of the depth",
+        meaning=(
+            "degrees between view and rendered path, median over the frames that can be judged; "
+            "with wrong depth it shows the error of the depth"
+        ),
         tables=("clips",),
     ),
     Metric(

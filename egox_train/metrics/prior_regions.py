@@ -1,4 +1,5 @@
-"""Measure image quality inside and outside the area that the prior covers, and by visibility class."""
+"""Measure image quality inside and outside the area that the prior covers, and by visibility
+class."""
 
 from torch import Tensor
 

@@ -343,7 +343,10 @@ def _table1_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]
         if clips_without_pairs:
             lines += [
                 "",
-                f"Without a pair of objects, left out of their columns: {clips_without_pairs} clips.",
+                (
+                    f"Without a pair of objects, left out of their columns: {clips_without_pairs} "
+                    "clips."
+                ),
             ]
         yield "Table 1 of the paper, as others reproduced it", lines
         yield from _comparison(report, table1.COLUMNS)

@@ -53,8 +53,10 @@ _MEANINGS: Mapping[str, Mapping[str, str]] = {
     },
     "iou": {"meaning": "of the boxes, mean over all pairs of a clip"},
     "contour_accuracy": {
-        "meaning": "IoU of the masks, each cut to its box, after the generated one was resized to the "
-        "true one",
+        "meaning": (
+            "IoU of the masks, each cut to its box, after the generated one was resized to the "
+            "true one"
+        ),
     },
     "fvd": {},
     "temporal_flickering": {
@@ -65,7 +67,9 @@ _MEANINGS: Mapping[str, Mapping[str, str]] = {
         "neighbours' interpolation by AMT-S",
     },
     "dynamic_degree": {
-        "meaning": "of the whole canvas: share of clips with more than 2 px of RAFT flow, by vbench's rule",
+        "meaning": (
+            "of the whole canvas: share of clips with more than 2 px of RAFT flow, by vbench's rule"
+        ),
     },
 }
 _OBJECT_METRIC_KEYS = ("location_error_px", "iou", "contour_accuracy")
@@ -82,22 +86,32 @@ COLUMNS: tuple[Metric, ...] = tuple(
 """The eleven columns, in the paper's order and units."""
 
 SETTINGS: Mapping[str, str] = {
-    "frames": "8-bit RGB, both videos cut to the shorter one, nothing resized, taken as 30 a second",
+    "frames": (
+        "8-bit RGB, both videos cut to the shorter one, nothing resized, taken as 30 a second"
+    ),
     "ego view": "the rightmost square of a wider file",
     "means": "over frames, then over clips",
     "LPIPS": "AlexNet, values -1 to 1",
     "CLIP-I": "ViT-B/32, cosine of image features of each frame",
-    "object masks": "SAM 2 Hiera large of sam2 1.1.0 (not 2.1): automatic masks of frame 0, 32 points a "
-    "side, IoU over .8, stability .95 at offset 1, NMS .7, three masks a point, no crops; holes and islands "
-    "up to 2000 of the 256x256 logits removed; boxes under 32 px a side left out; all tracked through the "
-    "clip; frames with under 64 px of a mask left out",
-    "object features": "DINOv3 ViT-L/16, crop of the box (sides under 8 px left out), 224 px, mean of the "
-    "patch tokens before the last LayerNorm, normalised",
-    "object pairs": "all pairs of a frame with a cosine of .90 or more, not one to one; mean of a clip's "
-    "pairs, then over clips; clips without a pair left out",
+    "object masks": (
+        "SAM 2 Hiera large of sam2 1.1.0 (not 2.1): automatic masks of frame 0, 32 points a side, "
+        "IoU over .8, stability .95 at offset 1, NMS .7, three masks a point, no crops; holes and "
+        "islands up to 2000 of the 256x256 logits removed; boxes under 32 px a side left out; all "
+        "tracked through the clip; frames with under 64 px of a mask left out"
+    ),
+    "object features": (
+        "DINOv3 ViT-L/16, crop of the box (sides under 8 px left out), 224 px, mean of the patch "
+        "tokens before the last LayerNorm, normalised"
+    ),
+    "object pairs": (
+        "all pairs of a frame with a cosine of .90 or more, not one to one; mean of a clip's "
+        "pairs, then over clips; clips without a pair left out"
+    ),
     "FVD": "cd-fvd, I3D, ego view at 224 px, first 16 frames, stride 1, the whole set",
-    "flickering, smoothness, dynamic degree": "vbench 0.1.5 on the whole canvas; an ego video is put beside "
-    "exo, resized by area; flow threshold 2 px",
+    "flickering, smoothness, dynamic degree": (
+        "vbench 0.1.5 on the whole canvas; an ego video is put beside exo, resized by area; flow "
+        "threshold 2 px"
+    ),
 }
 """What a report states of the protocol; a row is of exactly these."""
 

@@ -70,8 +70,10 @@ def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
             "Ray cluster",
             got=f"none at {address!r} ({error})",
             expected="a cluster that runs",
-            fix="start one (`ray start --head`) and name it by --ray-address or RAY_ADDRESS; or give "
-            "--ray-address local, for a private one on this machine",
+            fix=(
+                "start one (`ray start --head`) and name it by --ray-address or RAY_ADDRESS; or "
+                "give --ray-address local, for a private one on this machine"
+            ),
         ) from error
     cluster_error = None
     try:
@@ -133,7 +135,10 @@ class _HeadMonitor:
             if now_s - self.last_answer_s > LOST_TIMEOUT_S:
                 raise LostClusterError(
                     "Ray cluster",
-                    got=f"no answer from its head at {self.address} for {now_s - self.last_answer_s:.0f} s",
+                    got=(
+                        f"no answer from its head at {self.address} for "
+                        f"{now_s - self.last_answer_s:.0f} s"
+                    ),
                     expected="a cluster that runs",
                     fix="start the cluster, then run the same command: finished parts are kept",
                 ) from error
@@ -265,8 +270,13 @@ def _check_memory(memory: int, resource_name: str) -> None:
     elif max(memory_sizes) < memory:
         raise EgoXInputError(
             "Ray cluster",
-            got=f"{max(memory_sizes) / 2**30:.1f} GB of memory on its largest node with a {resource_name}",
-            expected=f"{memory / 2**30:.1f} GB: the models, and {TASK_BYTES / 2**30:g} GB for a clip",
+            got=(
+                f"{max(memory_sizes) / 2**30:.1f} GB of memory on its largest node with a "
+                f"{resource_name}"
+            ),
+            expected=(
+                f"{memory / 2**30:.1f} GB: the models, and {TASK_BYTES / 2**30:g} GB for a clip"
+            ),
             fix="start its nodes with more (`ray start --memory BYTES`)",
         )
 

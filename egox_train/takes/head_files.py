@@ -1,4 +1,5 @@
-"""Estimate head poses of a take from files of keypoints, and write the trajectory beside the take."""
+"""Estimate head poses of a take from files of keypoints, and write the trajectory beside the
+take."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

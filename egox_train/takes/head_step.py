@@ -8,7 +8,8 @@ from egox_core.trajectory import HEAD_HALF, HeadPoints, worn_points
 
 MOST_SHIFT_FRAMES = 8
 LESS = 0.6
-"""Share of the spread at no shift that another one must leave. Real takes that are in step: .73 and more."""
+"""Share of the spread at no shift that another one must leave. Real takes that are in step: .73 and
+more."""
 
 
 def check_pose_shift(
@@ -71,7 +72,8 @@ def check_pose_shift(
         return ()
     shift_direction = "later" if best_shift > 0 else "earlier"
     text = (
-        f"out of step: the head in the exo video fits the ego poses best {abs(best_shift)} frames {shift_direction} "
-        f"(off by {offset_px(best_shift):.1f} px instead of {offset_px(0):.1f}); nothing is shifted"
+        f"out of step: the head in the exo video fits the ego poses best {abs(best_shift)} frames "
+        f"{shift_direction} (off by {offset_px(best_shift):.1f} px instead of {offset_px(0):.1f}); "
+        "nothing is shifted"
     )
     return (Remark(text, RemarkKind.WARNING),)

@@ -86,8 +86,10 @@ def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFi
             f"mask of {stem}",
             got=f"nothing of that name in {root.name!r}",
             expected=f"{stem}.mkv, .mp4 or .npz, or a folder {stem} of PNG files",
-            fix="run a segmentation on the video that `train_egox.py undistort` writes, or leave the "
-            "masks out",
+            fix=(
+                "run a segmentation on the video that `train_egox.py undistort` writes, or leave "
+                "the masks out"
+            ),
         )
     if mask_path.is_dir():
         pictures, numbering = _list_pictures(mask_path)

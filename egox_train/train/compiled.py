@@ -23,7 +23,8 @@ def compile_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
     """
     try:
         torch.compile(torch.sin)(torch.zeros(2, device=device))
-    except Exception as error:  # what is missing raises anything: a C++ compiler, Triton, a Python that torch knows
+    # what is missing raises anything: a C++ compiler, Triton, a Python that torch knows
+    except Exception as error:
         raise EgoXInputError(
             "memory.compile",
             got=f"torch can't compile here: {str(error).strip().splitlines()[0]}",

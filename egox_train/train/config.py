@@ -70,8 +70,8 @@ MODE_OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
 MODE_DEFAULT: Any = None
 """Default of the fields that follow ``mode``, put in its place before they are validated."""
 ABLATION_FIELD_NAMES = ("prior", "hidden_lines", "exo_clean", "exo_loss", "exo", "position_scale")
-"""Fields that hold in any mode: a LoRA that was trained without something, or at other positions, is
-sampled so."""
+"""Fields that hold in any mode: a LoRA that was trained without something, or at other positions,
+is sampled so."""
 LORA_FIELD_NAMES = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELD_NAMES)
 """Fields that a LoRA's metadata sets at sampling; embeddings are those of the cache."""
 
@@ -353,7 +353,10 @@ def parse_config(values: Mapping[str, Any]) -> TrainConfig:
         return TrainConfig.model_validate({str(key): value for key, value in values.items()})
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, problem['loc'])) or 'configuration'}: {problem['msg']} (got {problem['input']!r})"
+            (
+                f"{'.'.join(map(str, problem['loc'])) or 'configuration'}: {problem['msg']} (got "
+                f"{problem['input']!r})"
+            )
             for problem in error.errors()[:6]
         ]
         raise EgoXInputError(

@@ -164,7 +164,10 @@ def generate(
     if failed_clips:
         raise EgoXInputError(
             "generate",
-            got=f"{len(failed_clips)} clips that failed; first: {': '.join([*failed_clips.items()][0])}",
+            got=(
+                f"{len(failed_clips)} clips that failed; first: "
+                f"{': '.join([*failed_clips.items()][0])}"
+            ),
             expected="all of them",
             fix="see the message; the others are done and will be kept",
         )
@@ -273,8 +276,8 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
             if not bool(was_judged.all()):
                 unjudged_count = int((~was_judged).sum())
                 logger.info(
-                    "%s: in %d of %d frames nothing is said of what exo saw: the prior doesn't match "
-                    "there (its depth is off, or all of it was redrawn)",
+                    "%s: in %d of %d frames nothing is said of what exo saw: the prior doesn't "
+                    "match there (its depth is off, or all of it was redrawn)",
                     *(job.clip, unjudged_count, len(was_judged)),
                 )
             class_maps = video_classes(pixel_classes, redrawn_mask, kept_pixels)

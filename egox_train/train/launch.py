@@ -114,7 +114,9 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
                 "memory.block_offload",
                 got=f"base_dtype {config.memory.base_dtype}",
                 expected=" or ".join(_UNQUANTISED_TYPES),
-                fix="choose one of the two; a small base can have memory.checkpoint_offload instead",
+                fix=(
+                    "choose one of the two; a small base can have memory.checkpoint_offload instead"
+                ),
             )
         if not config.trains_lora:
             raise EgoXInputError(
@@ -173,7 +175,7 @@ def resume_notes(
     old_steps = state.config.get("steps")
     if config.optimizer.decay == "cosine" and old_steps != config.steps:
         notes.append(
-            f"steps is {config.steps}, was {old_steps}: from step {state.step} on the learning rate follows "
-            "another cosine"
+            f"steps is {config.steps}, was {old_steps}: from step {state.step} on the learning "
+            "rate follows another cosine"
         )
     return notes

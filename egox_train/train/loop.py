@@ -90,8 +90,8 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
     held_out_clips = HeldOutClips.of(config, cached_samples.reader)
     if held_out_clips is None and config.validation.every and accelerator.is_main_process:
         logger.warning(
-            "validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
-            "or larger split fractions; validation.every=0 says that none are wanted"
+            "validation is off: the cache holds no validation clip. For held-out losses prepare "
+            "more takes or larger split fractions; validation.every=0 says that none are wanted"
         )
     resumed_state = last_checkpoint(Path(config.output))
     micro_steps = micro_steps_for(config, accelerator.num_processes, resumed_state)

@@ -162,7 +162,10 @@ def load_lora_tensors(
             f"{subject}: {len(wrong_names)} tensors, first {first_wrong_name}",
             got=actual_shape,
             expected=expected_names,
-            fix="give the file that was trained here; this one has a different model, rank or targets",
+            fix=(
+                "give the file that was trained here; this one has a different model, rank or "
+                "targets"
+            ),
         )
     set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
 
@@ -350,7 +353,10 @@ def pair_lora_matrices(
                 f"LoRA matrix {module_name}",
                 got="no such weight"
                 if weight_shape is None
-                else f"a delta of {None if up_matrix is None else up_matrix.shape[0]}x{down_matrix.shape[1]}",
+                else (
+                    "a delta of "
+                    f"{None if up_matrix is None else up_matrix.shape[0]}x{down_matrix.shape[1]}"
+                ),
                 expected="a matrix of this base" if weight_shape is None else str(weight_shape),
                 fix="the LoRA belongs to a different base model",
             )

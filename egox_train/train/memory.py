@@ -2,12 +2,14 @@
 
 What is counted, and how well it is known:
 - weights, LoRA, gradients, optimizer and EMA states, checkpoints: exact, from the model's shapes;
-- activations with gradient checkpointing: plus what autograd keeps of the one block that is being recomputed,
-  operation by operation as diffusers' Wan block has them, or what stands outside of the blocks, whichever is more;
+- activations with gradient checkpointing: plus what autograd keeps of the one block that is being
+  recomputed, operation by operation as diffusers' Wan block has them, or what stands outside of the
+  blocks, whichever is more;
 - one ego frame's attention bias with its temporaries;
-- a flat share more. The sum is .2 and .5 % below the two steps that were measured on cards (14B, rank 256, bfloat16
-  and float8: benchmarks/results/gpu_nvidia_h100_80gb_hbm3.md and the H200's).
-``bench gpu`` measures real steps beside it. What waits in the computer's main memory is counted likewise.
+- a flat share more. The sum is .2 and .5 % below the two steps that were measured on cards (14B,
+  rank 256, bfloat16 and float8: benchmarks/results/gpu_nvidia_h100_80gb_hbm3.md and the H200's).
+``bench gpu`` measures real steps beside it. What waits in the computer's main memory is counted
+likewise.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ SWITCHES: tuple[Mapping[str, Any], ...] = (
         "optimizer.name": "adamw8bit",
     },
 )
-"""What makes a step of a LoRA smaller without changing what is learnt, by the time that it costs."""
+"""What makes a step of a LoRA smaller without changing what is learnt, by the time that it
+costs."""
 TABLE_RANKS = (256, 128, 64, 32)
 BASES: Mapping[str, Mapping[str, int]] = {
     "14B": {},
@@ -121,8 +124,9 @@ class MemoryEstimate:
 
     def __str__(self) -> str:
         return (
-            f"predicted peak memory of a step: {self.total / 1e9:.1f} GB (base {self.base / 1e9:.1f}, trained "
-            f"weights and their states {self.trained_bytes / 1e9:.1f}, activations {self.activation_bytes / 1e9:.1f})"
+            f"predicted peak memory of a step: {self.total / 1e9:.1f} GB (base "
+            f"{self.base / 1e9:.1f}, trained weights and their states "
+            f"{self.trained_bytes / 1e9:.1f}, activations {self.activation_bytes / 1e9:.1f})"
         )
 
 
@@ -246,7 +250,8 @@ def _block_activations(
     # q before its norm, q, result for the text, result for the picture
     cross_attention_bytes = (3 + image) * hidden
     feed_forward = ffn  # input of the activation function
-    # (inputs of the LoRA's A matrices that others don't keep, matrices of token length; text is short)
+    # (inputs of the LoRA's A matrices that others don't keep, matrices of token length; text is
+    # short)
     stored_widths = {"attn1": (1, 4), "attn2": (2, 2), "attn2_image": (0, 0), "ffn": (1, 2)}
     lora_bytes = sum(stored_widths[t][0] * hidden + stored_widths[t][1] * low_rank for t in targets)
     if "ffn" in targets:
@@ -282,8 +287,8 @@ class MainMemory:
     def __str__(self) -> str:
         return (
             f"predicted main memory: {self.total / GB:.1f} GB (blocks {self.blocks / GB:.1f}, "
-            f"checkpoints {self.checkpoints / GB:.1f}, copies while saving {self.saved_copies / GB:.1f}, "
-            f"reading the base {self.conversion_bytes / GB:.1f})"
+            f"checkpoints {self.checkpoints / GB:.1f}, copies while saving "
+            f"{self.saved_copies / GB:.1f}, reading the base {self.conversion_bytes / GB:.1f})"
         )
 
 
@@ -368,13 +373,13 @@ def check_memory(
     if machine.gpu_bytes is not None:
         if step_memory.total + CARD_BYTES > machine.gpu_bytes:
             shortage_texts.append(
-                f"{step_memory.total / GB:.1f} GB and some {CARD_BYTES / GB:.0f} of the driver on a card of "
-                f"{machine.gpu_bytes / GB:.1f} GB"
+                f"{step_memory.total / GB:.1f} GB and some {CARD_BYTES / GB:.0f} of the driver on "
+                f"a card of {machine.gpu_bytes / GB:.1f} GB"
             )
         if main_estimate.total > machine.main_bytes:
             shortage_texts.append(
-                f"{main_estimate.total / GB:.1f} GB of main memory, of which {machine.main_bytes / GB:.1f} GB "
-                "are free"
+                f"{main_estimate.total / GB:.1f} GB of main memory, of which "
+                f"{machine.main_bytes / GB:.1f} GB are free"
             )
     if shortage_texts:
         fitting_arguments = (

@@ -93,9 +93,11 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
         ):
             raise EgoXInputError(
                 "clips of one batch",
-                got=f"{first_sample.clips[0]} of {first_sample.grid}, text "
-                f"{tuple(first_sample.text.shape[1:])} and {other_sample.clips[0]} of {other_sample.grid}, "
-                f"text {tuple(other_sample.text.shape[1:])}",
+                got=(
+                    f"{first_sample.clips[0]} of {first_sample.grid}, text "
+                    f"{tuple(first_sample.text.shape[1:])} and {other_sample.clips[0]} of "
+                    f"{other_sample.grid}, text {tuple(other_sample.text.shape[1:])}"
+                ),
                 expected="one size",
                 fix="cache all clips at one size, or train with batch_size 1",
             )

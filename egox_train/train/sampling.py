@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 def sample_ego(
     model: WanTransformer3DModel,  # whose self-attention reads ``scope``
     scope: GgaScope,
-    sample: TrainSample,  # B clips on the model's device and dtype; of ``ego`` only the size matters
+    # B clips on the model's device and dtype; of ``ego`` only the size matters
+    sample: TrainSample,
     conditioning: ConditioningConfig,
     *,
     steps: int = 50,
@@ -42,9 +43,12 @@ def sample_ego(
     negative_embedding: Tensor
     | None = None,  # [1, tokens, text_dim] embedding of the negative prompt, for guidance
     noise: Tensor
-    | None = None,  # instead of the seed's: [1 or B, 16, t, h, w_ego], without exo_clean the whole canvas
-    recompute_exo: int = 1,  # exo is computed at every n-th step and kept between; 0: at the first alone
-    autocast: bool = False,  # for a model whose LoRA is float32 while it computes in the sample's dtype
+    # instead of the seed's: [1 or B, 16, t, h, w_ego], without exo_clean the whole canvas
+    | None = None,
+    # exo is computed at every n-th step and kept between; 0: at the first alone
+    recompute_exo: int = 1,
+    # for a model whose LoRA is float32 while it computes in the sample's dtype
+    autocast: bool = False,
     progress: Progress = no_progress,
 ) -> Tensor:  # [B, 16, t, h, w_ego] model space
     """Sample the ego latents of a batch of clips by the released inference loop.
@@ -169,7 +173,8 @@ def sample_ego(
 def exo_latent_at(
     clean_exo: Tensor,  # [B, 16, t, h, w_exo]
     noise: Tensor,  # [B, 16, t, h, w] first noise, of the whole canvas where ``exo_clean`` is off
-    latent: Tensor,  # [B, 16, t, h, w] where the sampling stands; of the whole canvas with ``exo_loss``
+    # [B, 16, t, h, w] where the sampling stands; of the whole canvas with ``exo_loss``
+    latent: Tensor,
     sigma: float,
     conditioning: ConditioningConfig,
 ) -> Tensor:  # [B, 16, t, h, w_exo]

@@ -199,7 +199,9 @@ class HeldOutClips:
         device: torch.device,
         dtype: torch.dtype,
         autocast: bool = False,
-    ) -> Tensor:  # [items, 1 + len(COLUMNS)] float64: 1 where scored, then the values; zeros for others' clips
+        # [items, 1 + len(COLUMNS)] float64: 1 where scored, then the values; zeros for others'
+        # clips
+    ) -> Tensor:
         """Compute the validation losses of one process's clips.
 
         With ``vae``, sample videos are written and PSNR and SSIM measured. The model's

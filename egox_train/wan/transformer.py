@@ -42,10 +42,14 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
         file_bytes = sum(file.stat().st_size for file in weight_files(path))
         raise EgoXInputError(
             f"memory for base model {path.name}",
-            got=f"too little for its {file_bytes / 1e9:.0f} GB, which the system wants as memory and swap "
-            "together",
+            got=(
+                f"too little for its {file_bytes / 1e9:.0f} GB, which the system wants as memory "
+                "and swap together"
+            ),
             expected="as much, or a smaller file",
-            fix="close other programs, add swap, or take the file that ends in _fp8_scaled or _bf16",
+            fix=(
+                "close other programs, add swap, or take the file that ends in _fp8_scaled or _bf16"
+            ),
         ) from error
     return cast_base(loaded_model, dtype)
 
@@ -86,8 +90,10 @@ def base_without_weights(path: Path) -> WanTransformer3DModel:
             file_words,
             got=f"{model_config.in_channels} input channels",
             expected=f"{MODEL_CHANNELS} (Wan image-to-video)",
-            fix="give Wan 2.1 I2V 14B, Wan 2.1 Fun InP or Wan 2.2 I2V; text-to-video and Fun Control "
-            "models can't take the exo half",
+            fix=(
+                "give Wan 2.1 I2V 14B, Wan 2.1 Fun InP or Wan 2.2 I2V; text-to-video and Fun "
+                "Control models can't take the exo half"
+            ),
         )
     return model
 

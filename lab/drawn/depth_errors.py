@@ -39,8 +39,8 @@ class DepthErrors:
     bleed_px: float = 2.0
     # standard deviation of the logarithm of a frame's scale, drawn anew in every frame
     flicker: float = 0.01
-    # standard deviation of a shift of inverse depth, in shares of its median: it slants all surfaces
-    # towards the camera or away, as a wrong lens does
+    # standard deviation of a shift of inverse depth, in shares of its median: it slants all
+    # surfaces towards the camera or away, as a wrong lens does
     bend: float = 0.0
 
     def __post_init__(self) -> None:

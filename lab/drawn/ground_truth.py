@@ -28,7 +28,8 @@ class Covisible:
     # [S, S] bool, co-visible (both incidence angles under the bar), standing surface
     static: Tensor
     moving: Tensor  # [S, S] bool, co-visible, moving surface
-    visible: Tensor  # [S, S] bool, inside the exo picture and its first hit there, at any incidence angle
+    # [S, S] bool, inside the exo picture and its first hit there, at any incidence angle
+    visible: Tensor
     # [S, S, 2] exo pixel of each ego ray's first hit (meaningless where not visible)
     exo_uv: Tensor
 

@@ -62,8 +62,8 @@ def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
     def varied_length(length: float) -> float:
         return size * length * (1 + rng.uniform(-LENGTH_SPAN, LENGTH_SPAN))
 
-    # Lengths as the headform has them (nose 21 mm before the lip), eyes and ears where the drawing's
-    # surfaces are; 94 % of the head's breadth are between the ears.
+    # Lengths as the headform has them (nose 21 mm before the lip), eyes and ears where the
+    # drawing's surfaces are; 94 % of the head's breadth are between the ears.
     eye_offset, eye_forward = varied_length(0.0315), varied_length(0.0785)
     ear_offset, ear_back, ear_down = (
         varied_length(0.0718),

@@ -29,20 +29,21 @@ def write_prompt(room: Room, workspace: Workspace, person: Person, posture: str)
     table, shirt = colour_name(workspace.table_colour), colour_name(person.shirt)
     if posture != "usual":
         return (
-            f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} floor. "
-            f"A person in {_with_article(shirt)} shirt {PROMPTS[posture]}. "
-            f"[Ego view] **Scene Overview:** The person's hands in {shirt} sleeves before {wall} walls."
+            f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} "
+            f"floor. A person in {_with_article(shirt)} shirt {PROMPTS[posture]}. [Ego view] "
+            f"**Scene Overview:** The person's hands in {shirt} sleeves before {wall} walls."
         )
     seat = "sits on a stool" if workspace.seated else "stands"
     object_names, held_text = _enumerate_things(workspace.objects), _enumerate_things(person.held)
     return (
-        f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} floor. A person in "
-        f"{_with_article(shirt)} shirt wearing dark glasses {seat} at {_with_article(table)} table. "
-        f"On the table: {object_names}. "
-        f"**Action Analysis:** The person holds {held_text} and moves both hands over the table, lifting and "
-        "putting down what they hold, while the head follows the hands. The camera and everything else stay still. "
-        f"[Ego view] **Scene Overview:** From the person's eyes the view goes down over the {table} table with "
-        f"{object_names} on it, towards {wall} walls and {floor} floor. Both forearms in {shirt} sleeves reach in from "
-        f"below. **Action Analysis:** The hands hold {held_text} and move it from place to place over the table; the "
-        "view sways gently with the head."
+        f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} "
+        f"floor. A person in {_with_article(shirt)} shirt wearing dark glasses {seat} at "
+        f"{_with_article(table)} table. On the table: {object_names}. **Action Analysis:** The "
+        f"person holds {held_text} and moves both hands over the table, lifting and putting down "
+        "what they hold, while the head follows the hands. The camera and everything else stay "
+        "still. [Ego view] **Scene Overview:** From the person's eyes the view goes down over the "
+        f"{table} table with {object_names} on it, towards {wall} walls and {floor} floor. Both "
+        f"forearms in {shirt} sleeves reach in from below. **Action Analysis:** The hands hold "
+        f"{held_text} and move it from place to place over the table; the view sways gently with "
+        "the head."
     )

@@ -84,7 +84,8 @@ class SyntheticSpec:
     exo_place: ExoPlace = "usual"
     exo_roll_deg: float = 1.5  # standard deviation of the exo camera's tilt
     exo_sees_head: bool = True  # else something stands between the first exo camera and the head
-    exo_views: int = 1  # exo cameras: further ones stand opposite the first, then to both sides, each in its quarter
+    # exo cameras: further ones stand opposite the first, then to both sides, each in its quarter
+    exo_views: int = 1
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

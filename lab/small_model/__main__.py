@@ -6,11 +6,11 @@ train-demo``).
     python3 -m lab.small_model --join FOLDER [--out FOLDER]
 
 Processes draw and encode rooms while the base trains (image-to-video, and copying what is known),
-then the EgoX LoRA on it, both from the weights that ship. ``--minutes`` is all of it: imports have a
-share, and of the time that is left then waiting, base, LoRA and figures each one that no other eats.
-The folder is right at any moment: ``figures.json`` says from the first second on what the machine has
-and lacks, what was asked for and how far it got; weights come every 20 s in parts of 15 MiB
-(``--join`` puts the newest whole save together). At the end ``figures.md`` has it
+then the EgoX LoRA on it, both from the weights that ship. ``--minutes`` is all of it: imports have
+a share, and of the time that is left then waiting, base, LoRA and figures each one that no other
+eats. The folder is right at any moment: ``figures.json`` says from the first second on what the
+machine has and lacks, what was asked for and how far it got; weights come every 20 s in parts of 15
+MiB (``--join`` puts the newest whole save together). At the end ``figures.md`` has it
 as a table (rooms, clips seen, held-out losses by noise level, figures on the test rooms) beside
 ``rooms.png``. No host, network or environment of ``run.py`` is needed; the packages of the extra
 `train` are, and the text embedding of the demo's graph, from a host or a file that ``python3 -m

@@ -39,7 +39,10 @@ def save_text_embedding(file: Path) -> None:
             if host_folder
             else "no ComfyUI",
             expected="the host's LotusConditioning, whose text the small model is trained with",
-            fix="begin by `python3 run.py train-demo` where there is a host, or bring the file along",
+            fix=(
+                "begin by `python3 run.py train-demo` where there is a host, or bring the file "
+                "along"
+            ),
         )
 
 

@@ -198,8 +198,9 @@ def _table(record: Mapping[str, Any]) -> str:
     for name in ("base", "lora"):
         stage_record = record[name]
         lines.append(
-            f"{name}: {stage_record['steps']} steps of {stage_record['batch']}, {stage_record['rooms']} rooms, "
-            f"{stage_record['seconds']} s, of which {stage_record['seconds without rooms']} s without any"
+            f"{name}: {stage_record['steps']} steps of {stage_record['batch']}, "
+            f"{stage_record['rooms']} rooms, {stage_record['seconds']} s, of which "
+            f"{stage_record['seconds without rooms']} s without any"
         )
     lines += ["", _row("held-out loss at noise level", NOISE_LEVELS), _rule(len(NOISE_LEVELS))]
     for name in ("base", "lora"):

@@ -51,8 +51,8 @@ class DemoTraining:
     test_rooms: int = 24
     # Share of the minutes for imports and text; what they take more, all others have less.
     ready_until: float = 0.2
-    # Shares of the time from then on: the first rooms are there or the run ends, drawing ends, figures
-    # end.
+    # Shares of the time from then on: the first rooms are there or the run ends, drawing ends,
+    # figures end.
     first_rooms_until: float = 0.25
     drawing_until: float = 0.7
     figures_until: float = 0.97

@@ -92,7 +92,8 @@ def train_stage(
             last_message_s = time.monotonic()
             seconds_left = run.rooms_until - last_message_s
             print_message(
-                f"waiting for the first rooms: {last_message_s - start_time_s:.0f} s, at most {seconds_left:.0f} more"
+                f"waiting for the first rooms: {last_message_s - start_time_s:.0f} s, at most "
+                f"{seconds_left:.0f} more"
             )
     waited_s = time.monotonic() - start_time_s
     config, device = run.config, text.device

@@ -38,7 +38,8 @@ os.chdir("..")
 
 @pytest.fixture
 def scripts(tmp_path, monkeypatch) -> list[list[str]]:
-    """Provide the documented examples as scripts in a folder with a take, each with its arguments."""
+    """Provide the documented examples as scripts in a folder with a take, each with its
+    arguments."""
     pytest.importorskip("av", reason="decodes video")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "sample" / "calm_room", "take")

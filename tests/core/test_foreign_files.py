@@ -25,7 +25,9 @@ READERS_BY_SUFFIX = {
     "mp4": probe_video,
 }
 FIRST_BYTES = {
-    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n": "Git LFS pointer.*git lfs pull",
+    (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n"
+    ): "Git LFS pointer.*git lfs pull",
     b"../.git/annex/objects/a/b": "git-annex",
     b"\xef\xbb\xbf\n<!DOCTYPE html><html>": "a web page.*download the file itself",
     b"<?xml version='1.0'?><Error><Code>AccessDenied": "XML",

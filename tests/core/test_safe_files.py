@@ -286,7 +286,8 @@ def test_zip_contents_are_limited_while_unpacking(tmp_path, monkeypatch):
 
 
 def test_replacing_a_folder_succeeds_or_changes_nothing(tmp_path, monkeypatch):
-    """Check that a failed folder replacement, as on Windows with open files, keeps the old folder."""
+    """Check that a failed folder replacement, as on Windows with open files, keeps the old
+    folder."""
     new_folder, old_folder = tmp_path / "new", tmp_path / "old"
     for folder in (new_folder, old_folder):
         folder.mkdir()

@@ -105,7 +105,8 @@ def test_warnings_do_not_depend_on_remark_texts(are_remarks_blank):
 
 
 def test_array_types_of_one_video_give_the_same_points():
-    """Check that byte, float, byte-swapped and reversed arrays of a video give equal scene points."""
+    """Check that byte, float, byte-swapped and reversed arrays of a video give equal scene
+    points."""
     video_forms = (
         (VIDEO / 255).astype(np.float32),
         (VIDEO / 255).astype(">f8"),

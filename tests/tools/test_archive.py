@@ -139,10 +139,14 @@ RULES = {
     # windows_process_manipulation, python_sensitive_file_access: registry-backend 224
     r"kernel32|OpenProcess|\bwinreg\b|Path\([^)\n]*\)\.read_(?:bytes|text)\(": CODE,
     # code in data: the registry's standards (no date); a pickle's loads, not the word
-    r"(?:pickle|dill|joblib|marshal)\.loads?\b|allow_pickle\s*=\s*True|weights_only\s*=\s*False": CODE,
+    (
+        r"(?:pickle|dill|joblib|marshal)\.loads?\b|allow_pickle\s*=\s*True|weights_only\s*=\s*False"
+    ): CODE,
     # python_url_command_execution: a program's name with an option, in a text too; contains_rm_rf;
     # python_privilege_escalation: registry-backend 180, 223, 224
-    r"\b(?:curl|wget|ffmpeg|ffprobe|yt-dlp)\s+-|\brm\s+-rf?\b|(?<![\w-])(?:sudo|pkexec|doas|runas)\s": CODE,
+    (
+        r"\b(?:curl|wget|ffmpeg|ffprobe|yt-dlp)\s+-|\brm\s+-rf?\b|(?<![\w-])(?:sudo|pkexec|doas|runas)\s"
+    ): CODE,
     # python_database_connections, imports_cryptography: registry-backend 229 (September 2026)
     r"\bsqlite3\b|\bimport\s+cryptography\b|\bfrom\s+(?:cryptography|Crypto)\b": CODE,
     # contains_blacklisted_url: registry-backend 217 (September 2026)

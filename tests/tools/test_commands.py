@@ -71,14 +71,16 @@ def test_workflows_without_a_browser_end_in_a_sentence(host_root, repo_root):
 
 
 def test_run_py_restarts_in_its_environment(tmp_path):
-    """Check that run.py restarts in its own Python environment and keeps the user's current folder."""
+    """Check that run.py restarts in its own Python environment and keeps the user's current
+    folder."""
     (tmp_path / "run.py").write_text(
         "import os, sys; print(os.getcwd(), os.environ['EGOX_INSIDE'], sys.argv[1:])",
         "utf-8",
     )
     script = (
         "from pathlib import Path; import sys; from tools.setup import commands\n"
-        "environment = commands.Environment(None, Path(sys.executable), commands.Layout(Path(sys.argv[1])))\n"
+        "environment = commands.Environment(None, Path(sys.executable), "
+        "commands.Layout(Path(sys.argv[1])))\n"
         "commands.prepare = lambda layout, small: environment\n"
         "sys.exit(commands.main(['test', '-k', 'a b']))"
     )
@@ -96,7 +98,8 @@ def test_run_py_restarts_in_its_environment(tmp_path):
 def test_server_ends_on_sigterm():
     script = (
         "import sys, time\nfrom tools.setup import commands\n"
-        "def work(args):\n    try:\n        print('up'); time.sleep(60)\n    finally:\n        print('down')\n"
+        "def work(args):\n    try:\n        print('up'); time.sleep(60)\n    finally:\n        "
+        "print('down')\n"
         "commands.run = work\nsys.exit(commands.main(['ui']))"
     )
     process = subprocess.Popen(

@@ -309,7 +309,8 @@ def test_pip_is_used_if_uv_fails(layout, monkeypatch, has_uv):
 
 
 def test_cpu_build_of_torch_is_used_if_its_index_answers(layout, pip_calls, monkeypatch):
-    """Check that the index of CPU builds is used while a server answers there, and not otherwise."""
+    """Check that the index of CPU builds is used while a server answers there, and not
+    otherwise."""
 
     class Simple(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -166,7 +166,8 @@ def _echo(rng: np.random.Generator, far_m: float) -> np.ndarray:
 def write_film(
     file: Path, pictures: np.ndarray, fps: int, sound: np.ndarray | None, codec: str
 ) -> None:
-    """Write a video file of pictures [T, H, W, 3] with a sound [N] sampled at ``SAMPLE_RATE_HZ``."""
+    """Write a video file of pictures [T, H, W, 3] with a sound [N] sampled at
+    ``SAMPLE_RATE_HZ``."""
     with av.open(str(file), "w") as container:
         video = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "16"})
         video.height, video.width = pictures.shape[1:3]

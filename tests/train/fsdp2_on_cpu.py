@@ -1,7 +1,7 @@
 """Run ``train_egox.py`` under accelerate's FSDP2 on the CPU.
 
-accelerate offers FSDP on accelerators only; that refusal alone is lifted here. Spreading, clipping and gathering are
-its own code, torch's and ours.
+accelerate offers FSDP on accelerators only; that refusal alone is lifted here. Spreading, clipping
+and gathering are its own code, torch's and ours.
 """
 
 import sys
@@ -28,7 +28,8 @@ def prepare_and_say(self, *args, **more):
     prepared_objects = prepare(self, *args, **more)
     parameters = list(prepared_objects[0].parameters())
     print(
-        f"FSDP2 {self.is_fsdp2}, {sum(isinstance(p, DTensor) for p in parameters)} of {len(parameters)} spread"
+        f"FSDP2 {self.is_fsdp2}, {sum(isinstance(p, DTensor) for p in parameters)} of "
+        f"{len(parameters)} spread"
     )
     return prepared_objects
 

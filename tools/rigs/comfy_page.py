@@ -207,15 +207,18 @@ class ComfyPage:
             f"setTimeout(fail, {WAIT_LIMIT_S * 1000}, Error('no answer in {WAIT_LIMIT_S:.0f} s'))"
         )
         return self.browser_tab.evaluate(
-            f"(argument) => Promise.race([({script})(argument), new Promise((_, fail) => {timeout_script})])",
+            (
+                f"(argument) => Promise.race([({script})(argument), new Promise((_, fail) => "
+                f"{timeout_script})])"
+            ),
             argument,
         )
 
     def settle(self, frames: int = 3) -> None:
         """Wait until the page has drawn some frames."""
         self.evaluate(
-            "(n) => new Promise((done) => { const step = () => n-- > 0 ? requestAnimationFrame(step) : "
-            "done(); step(); })",
+            "(n) => new Promise((done) => { const step = () => n-- > 0 ? "
+            "requestAnimationFrame(step) : done(); step(); })",
             frames,
         )
 

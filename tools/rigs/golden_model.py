@@ -1,4 +1,5 @@
-"""Load the tiny golden transformer as a model of ComfyUI, with its own WanModel class and patcher."""
+"""Load the tiny golden transformer as a model of ComfyUI, with its own WanModel class and
+patcher."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -24,7 +24,8 @@ def import_host(root: Path, base: Path, **options: Any) -> None:
     (``reserve_vram=2.0``)."""
     import torch
 
-    # The repository root is on the path too and has a folder ``nodes``; the host's nodes.py must win.
+    # The repository root is on the path too and has a folder ``nodes``; the host's nodes.py must
+    # win.
     sys.path.insert(0, str(root))
     from comfy.cli_args import args
 

@@ -116,7 +116,8 @@ def umt5_shapes(config: Mapping[str, int]) -> Shapes:
 
     shapes = _shapes(UMT5EncoderModel, UMT5Config(**config, d_model=4096))
     del shapes["encoder.embed_tokens.weight"]  # is "shared.weight"
-    # A marker only: the host tells a T5-XXL by the shape of this tensor, which the small model has no use for.
+    # A marker only: the host tells a T5-XXL by the shape of this tensor, which the small model has
+    # no use for.
     return shapes | {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (10240, 1)}
 
 

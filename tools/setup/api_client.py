@@ -45,7 +45,10 @@ class PromptRefused(RuntimeError):
         ]
         for node_id, account in (answer.get("node_errors") or {}).items():
             error_lines += [
-                f"node {node_id} ({account.get('class_type')}): {error.get('message')}: {error.get('details')}"
+                (
+                    f"node {node_id} ({account.get('class_type')}): {error.get('message')}: "
+                    f"{error.get('details')}"
+                )
                 for error in account.get("errors", [])
             ]
         super().__init__("\n".join(error_lines))
@@ -185,7 +188,8 @@ class ApiClient:
                 on_event((event_type, data))
                 if event_type in END_STATUS:
                     break
-        # The last message comes a moment before the history has it; a lost connection ends here too.
+        # The last message comes a moment before the history has it; a lost connection ends here
+        # too.
         while not (history_entry := self.get(f"/history/{prompt_id}").get(prompt_id)):
             await asyncio.sleep(0.05)
         messages = history_entry["status"]["messages"]

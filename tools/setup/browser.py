@@ -70,7 +70,10 @@ def install_advice() -> str:
     if os.environ.get(VARIABLE):
         return f"{VARIABLE} names {os.environ[VARIABLE]}, which is no file"
     if sys.platform.startswith("linux"):
-        return f"install one (Debian, Ubuntu: sudo apt-get install chromium), or name one in {VARIABLE}"
+        return (
+            "install one (Debian, Ubuntu: sudo apt-get install chromium), or name one in "
+            f"{VARIABLE}"
+        )
     return f"install Chrome, Chromium or Edge, or name its executable in {VARIABLE}"
 
 

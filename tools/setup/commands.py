@@ -126,10 +126,12 @@ def parse(words: list[str]) -> argparse.Namespace:
     for command in (demo_parser, ui_parser):
         command.add_argument("--port", type=int, help="port of the server (default: a free one)")
     own_commands = {
-        "test": "ruff, ty and pytest (further arguments go to pytest; --gates: no pytest; --all: the "
-        "slow ones too; --browser: only those in a browser; --device cuda: those of a card; "
-        "--screenshots: these remake docs/img; --host VERSION, "
-        "--frontend VERSION: what another ComfyUI or another of its pages can break)",
+        "test": (
+            "ruff, ty and pytest (further arguments go to pytest; --gates: no pytest; --all: the "
+            "slow ones too; --browser: only those in a browser; --device cuda: those of a card; "
+            "--screenshots: these remake docs/img; --host VERSION, --frontend VERSION: what "
+            "another ComfyUI or another of its pages can break)"
+        ),
         "bench": "run one of benchmarks/",
         "make": f"make what ships anew: {', '.join(MAKERS)}",
         **{name: help_text for name, (_, help_text) in MODULES.items()},
@@ -193,8 +195,9 @@ def run_ui(environment: Environment, port: int | None) -> int:
     ) as server:
         models_text = f" (and the models of {environment.host.root})" if arguments else ""
         print(
-            f"ComfyUI {server.client.version()} with EgoX: {server.address}\nIts models, input and output folders "
-            f"are in {base.root}{models_text}; its log is {server.log}\nCtrl-C ends it."
+            f"ComfyUI {server.client.version()} with EgoX: {server.address}\nIts models, input and "
+            f"output folders are in {base.root}{models_text}; its log is {server.log}\nCtrl-C ends "
+            "it."
         )
         server.wait_for_ctrl_c()
     return 0

@@ -225,13 +225,15 @@ def print_results(results: Path, node_text: str, is_stand_in: bool) -> None:
     print(
         f"\nResults in {results}\n"
         f"  ego.mp4            the ego video that came out{weights_note}\n"
-        "  prior.mp4          the ego prior: the exo video's points seen from the ego camera (real geometry)\n"
+        "  prior.mp4          the ego prior: the exo video's points seen from the ego camera (real "
+        "geometry)\n"
         "  side_by_side.mp4   exo | prior | ego, and the ground truth if it is known"
     )
     if is_stand_in:
         print(
             f"The stand-in models used were {', '.join(file for _, file in STANDINS.values())}.\n"
-            "With the real weights (README) the same graph makes the real video: workflows/egox_basic.json."
+            "With the real weights (README) the same graph makes the real video: "
+            "workflows/egox_basic.json."
         )
     else:
         print(node_text)

@@ -189,7 +189,8 @@ def _prepare_own_venv(layout: Layout, host: Host, say, small: bool) -> None:
     stamp_file.write_text(json.dumps({"torch_index": torch_index}), "utf-8")
     download_size = "2 GB" if torch_index == CPU_INDEX else "6 GB"
     say(
-        f"Installing packages ({download_size}, one to some minutes; details in {layout.logs / 'pip.log'})"
+        f"Installing packages ({download_size}, one to some minutes; details in "
+        f"{layout.logs / 'pip.log'})"
     )
     # An installed torch satisfies the pin whichever build it is, so another index must be forced.
     torch_options = (
@@ -280,8 +281,8 @@ def install(layout: Layout, python: Path, purpose: str, arguments: list[str], sa
     if failed:
         output = log_file.read_text("utf-8", errors="replace").strip().splitlines()[-6:]
         raise SetupError(
-            f"Installing {purpose} failed. Is there a network (a COMFYUI_DIR of your own needs none), "
-            "and room on the disk? Then run this again: it continues where it stopped.\n"
+            f"Installing {purpose} failed. Is there a network (a COMFYUI_DIR of your own needs "
+            "none), and room on the disk? Then run this again: it continues where it stopped.\n"
             f"The end of {log_file}:\n" + "\n".join("  " + line for line in output)
         )
 

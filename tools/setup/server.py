@@ -33,8 +33,8 @@ def check_port(port: int) -> int:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
             raise SetupError(
-                f"Port {port} can't be used: {error}. Another program (perhaps another ComfyUI) listens "
-                "there. Give another --port, or none to have a free one chosen."
+                f"Port {port} can't be used: {error}. Another program (perhaps another ComfyUI) "
+                "listens there. Give another --port, or none to have a free one chosen."
             ) from error
     return port
 
@@ -128,15 +128,15 @@ class Server:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise SetupError(
-                    f"ComfyUI ended while starting (exit code {self.process.returncode}). The end of "
-                    f"{self.log}:\n{self.log_tail()}"
+                    f"ComfyUI ended while starting (exit code {self.process.returncode}). The end "
+                    f"of {self.log}:\n{self.log_tail()}"
                 )
             if self.client.is_up():
                 if str(self.base.root) in self.client.arguments():
                     return
                 raise SetupError(
-                    f"Port {self.port} was taken by another server meanwhile. Give another --port, or "
-                    "none to have a free one chosen."
+                    f"Port {self.port} was taken by another server meanwhile. Give another --port, "
+                    "or none to have a free one chosen."
                 )
             time.sleep(0.15)
         raise SetupError(

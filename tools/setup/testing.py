@@ -172,8 +172,8 @@ def _test_other_host(
     page_code = environment.run(["-m", "pytest", *rest, "tests/browser"])
     verdicts = ["failed" if failed else "passed" for failed in (exit_code, page_code)]
     print(
-        f"On ComfyUI {environment.host.version_text}: host and nodes {verdicts[0]}, the page {verdicts[1]} "
-        "(which is only reported)."
+        f"On ComfyUI {environment.host.version_text}: host and nodes {verdicts[0]}, the page "
+        f"{verdicts[1]} (which is only reported)."
     )
     return exit_code
 

@@ -96,7 +96,8 @@ def test_added_lens_is_exported_to_colmap_and_blender(equisolid_camera, tmp_path
 
 
 def test_order_of_lens_entries_does_not_matter(equisolid_camera, tmp_path):
-    """Check that paths are written and read with the right lens even if the lens table is reversed."""
+    """Check that paths are written and read with the right lens even if the lens table is
+    reversed."""
     first_lens = replace(
         LENSES["equisolid"],
         colmap=None,

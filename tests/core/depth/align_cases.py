@@ -1,6 +1,7 @@
 """Draw metric and video depth of a box room with a known affine relation.
 
-The video depth is made from the exact metric depth by the inverse of the model, D^v = α / (1/D - β).
+The video depth is made from the exact metric depth by the inverse of the model, D^v = α / (1/D -
+β).
 """
 
 import torch
@@ -13,7 +14,8 @@ from egox_core.frozen import frozen
 from egox_core.types import DepthVideo
 from tests.core.box_room import view_room
 
-NOISE_SIGMA = 0.02  # of a pixel's depth: standard deviation of a normal factor, independent from pixel to pixel
+# of a pixel's depth: standard deviation of a normal factor, independent from pixel to pixel
+NOISE_SIGMA = 0.02
 OUTLIER_SHARE = (
     0.2  # of the pixels, drawn uniformly from the depth range of the map that they replace
 )
@@ -37,13 +39,15 @@ class AlignCase:
         alpha: Tensor,  # [T] as applied
         beta: Tensor,  # [T] 1/m
     ) -> tuple[float, float]:
-        """Measure the largest relative errors of the estimated scale α and shift β over the frames."""
+        """Measure the largest relative errors of the estimated scale α and shift β over the
+        frames."""
         return float((alpha / self.alpha - 1).abs().max()), float(
             (beta / self.beta - 1).abs().max()
         )
 
     def max_errors(self, mode: str) -> tuple[float, float] | None:
-        """Choose the largest allowed errors of scale α and shift β for an alignment mode, or None."""
+        """Choose the largest allowed errors of scale α and shift β for an alignment mode, or
+        None."""
         if self.outliers_in:
             return OUTLIER_BAR if mode == "robust" and self.outliers_in != "b" else None
         return NOISE_BAR if self.noise_in else CLEAN_BAR
@@ -52,7 +56,8 @@ class AlignCase:
 def make_case(
     case: AlignCase, frames: int, height: int, width: int, seed: int = 0
 ) -> tuple[DepthVideo, DepthVideo]:
-    """Draw the metric and the video depth of a test case, whose scale α grows evenly by ``drift``."""
+    """Draw the metric and the video depth of a test case, whose scale α grows evenly by
+    ``drift``."""
     generator = torch.Generator().manual_seed(seed)
     camera = CameraModel.pinhole(width, height, 0.7 * width)
     exact_depth = view_room(camera, CORNER_POSE).depth_m.expand(frames, -1, -1)

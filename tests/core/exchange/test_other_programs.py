@@ -49,7 +49,8 @@ def write_transforms(folder: Path, changed_json: str) -> Path:
 
 
 def write_colmap_text(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5 4.5 17\n") -> Path:
-    """Write a COLMAP model as text files, with a given camera line and text after each image line."""
+    """Write a COLMAP model as text files, with a given camera line and text after each image
+    line."""
     write_colmap(folder, make_trajectory().ego, make_trajectory().frames.indices)
     images_file = folder / "images.txt"
     images_file.write_text(
@@ -182,18 +183,25 @@ def test_calibrated_intrinsics_are_scaled_to_another_resolution(case, centre_off
 @pytest.mark.parametrize(
     "case",
     [
-        # numbers of the pictures, or times from a start on in a unit; frames of the video (0: unknown), in use
-        # from first to last (and every_nth): the poses' frames, or words of the refusal
+        # numbers of the pictures, or times from a start on in a unit; frames of the video (0:
+        # unknown), in use from first to last (and every_nth): the poses' frames, or words of the
+        # refusal
         "0-11; 12 -> 0-11",
         "1-12; 12 -> 0-11",
         "8 11 4 7 5 0 9 10 1 3 6 2; 12 -> 8 11 4 7 5 0 9 10 1 3 6 2",
         "0-2 6-11; 12 -> 0-2 6-11",
-        "1-11; 12 -> refused set every_nth -1 where number 0 is .*, or every_nth 1 where number 1 is",
+        (
+            "1-11; 12 -> refused set every_nth -1 where number 0 is .*, or every_nth 1 where "
+            "number 1 is"
+        ),
         "1-11; 12 0 10 1 -> 0-10",
         "1-11; 12 1 11 -1 -> 1-11",
         "0 5 10 15 20 25; 29 0 25 -> 0 5 10 15 20 25",
         "1-6; 30 0 25 -> 0 5 10 15 20 25",
-        "1-6; 30 0 5 -> refused every_nth 1 where number 1 .*, or every_nth 5 where number 1 is the",
+        (
+            "1-6; 30 0 5 -> refused every_nth 1 where number 1 .*, or every_nth 5 where number 1 "
+            "is the"
+        ),
         "1-6; 33 0 25 -> refused every_nth -5 where number 0 .*, or every_nth 5 where number 1",
         "1-6; 33 5 30 -5 -> 5 10 15 20 25 30",
         "0-8; 46 10 18 -> 10-18",

@@ -188,7 +188,8 @@ def test_faulty_kernel_is_replaced_and_remembered(
         1 + chunk_count if fault == "raises on the last chunk" else 1
     )
     assert kernels_used.words().startswith(
-        f"guided attention by {other_kernels[0] if other_kernels else backends.MATH_WORDS} (not fake: "
+        f"guided attention by {other_kernels[0] if other_kernels else backends.MATH_WORDS} "
+        "(not fake: "
     )
     assert (
         "wrong numbers" if fault == "wrong numbers" else "as a compiler's error"

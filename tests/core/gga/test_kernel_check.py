@@ -116,7 +116,8 @@ def test_correct_kernel_is_chosen_for_peaked_attention(
 def test_kernel_wrong_in_one_small_head_is_rejected(
     monkeypatch, dtype, gain, sample, autocast, device
 ):
-    """Check that a kernel with errors in one head is refused if chosen by name, and else replaced."""
+    """Check that a kernel with errors in one head is refused if chosen by name, and else
+    replaced."""
     monkeypatch.setitem(BACKENDS, "sdpa", make_wrong_kernel(sample))
     qkv = draw_qkv(device, dtype, gain)
     with autocast_context(device, autocast, dtype):
@@ -245,7 +246,8 @@ def test_kernels_are_timed_once_per_process(monkeypatch, device):
 
 
 def test_uncompiled_kernel_is_tried_again_in_the_next_run(monkeypatch, device):
-    """Check that a Triton kernel that lacked a C compiler is used once the compiler is installed."""
+    """Check that a Triton kernel that lacked a C compiler is used once the compiler is
+    installed."""
     installed_compilers = []
     sdpa_kernel = BACKENDS["sdpa"]
 

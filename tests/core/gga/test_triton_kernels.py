@@ -363,7 +363,8 @@ def test_triton_kernels_agree_with_plain_attention():
 @pytest.mark.parametrize("dtype", FLOAT_TYPES[1:])
 @pytest.mark.parametrize("backend", list(backends.BACKENDS))
 def test_each_kernel_agrees_with_plain_attention_on_a_gpu(backend, dtype, device):
-    """Check each attention kernel on a GPU with queries that span two frames of the released size."""
+    """Check each attention kernel on a GPU with queries that span two frames of the released
+    size."""
     if device.type != "cuda":
         pytest.skip("takes a card: --device cuda")
     q, k, v, heads, geometry = draw_inputs((13, 28, 49, 28), 4, 128, 1, dtype, device=device)
@@ -427,7 +428,8 @@ def test_auto_skips_a_kernel_that_is_refused_by_name(monkeypatch):
 
 
 def test_failed_kernel_is_replaced_by_one_with_smaller_pieces(monkeypatch):
-    """Check that attention continues in smaller pieces when a kernel for all queries at once fails."""
+    """Check that attention continues in smaller pieces when a kernel for all queries at once
+    fails."""
     attention_inputs = draw_inputs((2, 6, 3, 2), 2, 16, 1, torch.float32)
     query_counts, piece_sizes, sdpa_attention = [], [], backends.BACKENDS["sdpa"]
 

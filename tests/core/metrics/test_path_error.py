@@ -39,7 +39,8 @@ def scene(take):
 
 @pytest.mark.parametrize("turn_deg", [(0, 0, 0), (10, 0, 0), (0, -20, 0), (0, 0, 5)])
 def test_rotation_between_video_and_path_is_measured(take, scene, turn_deg):
-    """Check that a known rotation between an ego video and its camera path is measured correctly."""
+    """Check that a known rotation between an ego video and its camera path is measured
+    correctly."""
     sensor_rotation = sensor_from_upright(take.ego.camera.quarter_turns)
     rotation_vector = torch.tensor(turn_deg, dtype=torch.float64) @ sensor_rotation.T
     inverse_rotation = torch.from_numpy(

@@ -87,7 +87,8 @@ def test_picked_head_centre_is_within_5_cm(heads):
 
 @pytest.mark.parametrize("fov_error_deg", [0, -20, 20])
 def test_picked_centre_projects_near_the_click(heads, fov_error_deg):
-    """Check that the head centre lies in the clicked direction even if the field of view is wrong."""
+    """Check that the head centre lies in the clicked direction even if the field of view is
+    wrong."""
     for head in heads:
         half_fov = math.atan(head.camera.width / 2 / head.camera.fx)
         wrong_focal_px = (

@@ -135,7 +135,8 @@ def test_moving_pixels_are_not_remembered():
 
 
 def test_chunks_without_surface_are_accepted(recwarn):
-    """Check that the memory accepts chunks that show no known surface or have only unknown depth."""
+    """Check that the memory accepts chunks that show no known surface or have only unknown
+    depth."""
     memory = make_memory(draw_clip(AWAY_POSES)[3])
     ego_video = torch.ones(9, 64, 64, 3)
     exo_video, depth, path, _ = draw_clip([turned_pose(178 + t) for t in range(9)])

@@ -24,7 +24,8 @@ from ..box_room import true_coverage, view_room
 
 EXO = CameraModel.pinhole(256, 144, 150.0)
 EGO = preset_camera("aria_released", 64)
-CAMERA_POSES = {  # the wearer stands in the middle and looks along x; who looks the same way sees the most
+# the wearer stands in the middle and looks along x; who looks the same way sees the most
+CAMERA_POSES = {
     "behind": look_at((-2.6, -0.6, 0.3), (3.0, 0.4, 0.0)),
     "beside": look_at((0.3, -0.6, -2.2), (1.5, 0.3, 2.5)),
     "opposite": look_at((2.6, -0.6, 0.3), (-3.0, 0.4, 0.0)),

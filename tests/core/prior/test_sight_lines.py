@@ -1,4 +1,5 @@
-"""Test sight lines of the ego prior: the plain form, ray-traced classes, and hidden lines left out."""
+"""Test sight lines of the ego prior: the plain form, ray-traced classes, and hidden lines left
+out."""
 
 from dataclasses import replace
 
@@ -77,7 +78,8 @@ def test_sight_lines_equal_the_plain_implementation(device):
 
 @pytest.fixture(scope="module")
 def rooms():
-    """Draw takes of a room seen by a fixed, a second and a carried exo camera, and by two cameras."""
+    """Draw takes of a room seen by a fixed, a second and a carried exo camera, and by two
+    cameras."""
     two_camera_take = make_take(replace(ROOM, exo_views=2))
     carried_take = make_take(
         replace(ROOM, exo_motion=0.6, exo_turn_deg=10.0, exo_path="walk-around")
@@ -172,7 +174,8 @@ SIZE, WALL_M, NEAR_M = 96, 4.0, 2.0
 
 
 def classify_frames(depth_m, dynamic, ego_position, ego_target):
-    """Compute the pixel classes of all frames of a grey scene for an ego camera that stands still."""
+    """Compute the pixel classes of all frames of a grey scene for an ego camera that stands
+    still."""
     camera = CameraModel.pinhole(SIZE, SIZE, 48.0)
     frame_count = len(depth_m)
     depth = DepthVideo(depth_m=depth_m, dynamic=dynamic, exo=CameraPath.of_exo(camera))
@@ -183,7 +186,8 @@ def classify_frames(depth_m, dynamic, ego_position, ego_target):
 
 
 def classify_passer_by(ego_position, ego_target):
-    """Compute the class of a wall's middle pixel before and while a person stands in front of it."""
+    """Compute the class of a wall's middle pixel before and while a person stands in front of
+    it."""
     depth_m = torch.full((2, SIZE, SIZE), WALL_M)
     dynamic = torch.zeros(2, SIZE, SIZE, dtype=torch.bool)
     dynamic[1, :, 41:55] = True

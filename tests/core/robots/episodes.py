@@ -127,7 +127,8 @@ def frames_in_order(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]
 
 
 def decode_video(file: Path, is_depth: bool) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Decode a video into the time in seconds and the picture of each frame, in metres for depth."""
+    """Decode a video into the time in seconds and the picture of each frame, in metres for
+    depth."""
     with av.open(str(file)) as container:
         frames = list(container.decode(video=0))
     times_s = np.array([float(frame.pts * frame.time_base) for frame in frames])

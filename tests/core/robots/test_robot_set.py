@@ -1,4 +1,5 @@
-"""Test robot data sets: frames by index, continuation, other tools' edits, and interrupted writing."""
+"""Test robot data sets: frames by index, continuation, other tools' edits, and interrupted
+writing."""
 
 import multiprocessing
 import os
@@ -144,7 +145,8 @@ def test_hands_are_in_all_episodes_or_in_none(tmp_path):
 
 @pytest.mark.parametrize("has_gap", [False, True])
 def test_set_whose_unknown_hands_are_zeros_is_not_continued(tmp_path, has_gap):
-    """Check that an old data set, in which unknown hands are stored as zeros, gets no new episodes."""
+    """Check that an old data set, in which unknown hands are stored as zeros, gets no new
+    episodes."""
     first_episode = make_episode(0)
     if not has_gap:
         columns = {**first_episode.columns, "egox.hand_valid": np.ones((FRAMES, 2), bool)}

@@ -106,7 +106,8 @@ def test_masked_pixels_are_ignored(still_video):
 
 @pytest.mark.parametrize("name", ["sfu_covid_009_4_2000_2048", "cmu_soccer06_6_877_925", "joker"])
 def test_fixed_cameras_of_real_takes_stand_still(shared_dir, name):
-    """Check that real takes of fixed cameras show no camera motion, but panned or zoomed crops do."""
+    """Check that real takes of fixed cameras show no camera motion, but panned or zoomed crops
+    do."""
     folder = shared_dir / "data" / "takes" / name
     if not (folder / "exo.mp4").is_file():
         pytest.skip("needs ../shared/data/takes")

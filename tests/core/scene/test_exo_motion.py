@@ -197,7 +197,8 @@ def test_untrackable_frames_are_refused_or_interpolated():
 
 @pytest.mark.parametrize("kind", ["pan", "walk"])
 def test_bundle_adjustment_agrees_with_scipy(kind):
-    """Check that bundle adjustment of four frames reaches the same cost as SciPy's least squares."""
+    """Check that bundle adjustment of four frames reaches the same cost as SciPy's least
+    squares."""
     frames, depth, _ = draw_clip(kind)
     empty_masks = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
     all_tracks = find_tracks(frames[::4], depth.depth_m[::4], depth.exo.camera, list(empty_masks))

@@ -162,7 +162,8 @@ def test_other_aspect_ratios_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "case",
     [
-        # sizes of the video, the frames and the map: what the note says, "" for none, or the refusal
+        # sizes of the video, the frames and the map: what the note says, "" for none, or the
+        # refusal
         "448x256 448x256 252x140 -> note multiples of 28.* 3.6 px at the upper edge",
         "1920x1080 1920x1080 518x294 -> note multiples of 14",
         "1280x720 640x360 640x368 -> note multiples of 16.* left edge",
@@ -337,8 +338,14 @@ def test_files_are_ordered_by_the_number_that_changes(case):
     [
         # parts, each with its channels; those that end in = are equal -> the depth's channel
         "R= G= B= A depth.Z -> depth.Z",
-        "VL.Combined.R VL.Combined.G VL.Combined.B VL.Normal.X VL.Normal.Y VL.Normal.Z VL.Depth.Z -> VL.Depth.Z",
-        "R G B A Final_WorldDepth.R Final_WorldDepth.G Final_WorldDepth.B Final_WorldDepth.A -> Final_WorldDepth.R",
+        (
+            "VL.Combined.R VL.Combined.G VL.Combined.B VL.Normal.X VL.Normal.Y VL.Normal.Z "
+            "VL.Depth.Z -> VL.Depth.Z"
+        ),
+        (
+            "R G B A Final_WorldDepth.R Final_WorldDepth.G Final_WorldDepth.B Final_WorldDepth.A "
+            "-> Final_WorldDepth.R"
+        ),
         "R G B Depth.V -> Depth.V",
         "R G B zDepth.distance -> zDepth.distance",
         "R G B A | depth: Z -> Z",
@@ -354,8 +361,14 @@ def test_files_are_ordered_by_the_number_that_changes(case):
         "R= G= B= A -> R=",
         "C.R= C.G= C.B= -> C.R=",
         "left.depth.Z= right.depth.Z= -> left.depth.Z=",
-        "left.depth.Z right.depth.Z -> refused several depths among .*left.depth.Z., .right.depth.Z",
-        "X Y Z -> refused no depth among the channels .'rgba.X', 'rgba.Y', 'rgba.Z'.; expected one layer named",
+        (
+            "left.depth.Z right.depth.Z -> refused several depths among .*left.depth.Z., "
+            ".right.depth.Z"
+        ),
+        (
+            "X Y Z -> refused no depth among the channels .'rgba.X', 'rgba.Y', 'rgba.Z'.; expected "
+            "one layer named"
+        ),
         "R G B A -> refused no depth among the channels .'rgba.A', .*'rgba.R'.",
         "U V A -> refused no depth",
         "RY BY Y -> refused no depth",

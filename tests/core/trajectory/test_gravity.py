@@ -99,7 +99,8 @@ def test_no_posture_and_no_place_of_exo_makes_it_wrong(posture, place):
 
 @pytest.mark.parametrize("seed", [6301, 6302, 6303])
 def test_hand_placed_head_is_level_with_a_steep_exo_camera(seed):
-    """Check that a head placed by hand is upright though the exo camera looks down by 40 degrees."""
+    """Check that a head placed by hand is upright though the exo camera looks down by 40
+    degrees."""
     spec = SyntheticSpec(seed=seed, edge_samples=1, **SMALL_TAKE)
     layout = draw_layout(spec)
     exo_path = layout.scene.exos[0]
@@ -135,7 +136,8 @@ def test_unlevelled_file_format_has_no_vertical_axis(takes):
 
 
 def test_lying_head_does_not_decide_the_up_direction(takes):
-    """Check that a head tilted by 90 degrees doesn't change the up direction of floor and cameras."""
+    """Check that a head tilted by 90 degrees doesn't change the up direction of floor and
+    cameras."""
     roll_rotation = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()
     for take in takes:
         exo_path, ego_path, depth, true_up = move_to_world(take, take.exo.w2c[0])

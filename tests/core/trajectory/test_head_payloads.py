@@ -87,7 +87,8 @@ def test_person_is_chosen_by_the_wearers_mask():
 
 
 def test_person_is_followed_by_position():
-    """Check that one person is tracked by position when a detector renumbers people in each frame."""
+    """Check that one person is tracked by position when a detector renumbers people in each
+    frame."""
 
     def two_people(t: int) -> list[dict]:
         return [person_at(20.0 + t), person_at(150.0 - t)]

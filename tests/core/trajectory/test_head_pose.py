@@ -44,7 +44,8 @@ def test_exact_points_give_accurate_head_poses(height):
     head_clip = lay_out_heads(height=height, turning_deg=40.0)
     head_path = estimate(head_clip)
     across_m, along_m, angle_deg = head_clip.errors(head_path)
-    # A second of depth tells the distance to 2.5 cm, and these maps have the ear's depth where the head's middle is.
+    # A second of depth tells the distance to 2.5 cm, and these maps have the ear's depth where the
+    # head's middle is.
     assert across_m < 0.01
     assert along_m < 0.015
     assert angle_deg < 3.0

@@ -62,7 +62,8 @@ def test_glasses_camera_agrees_with_aria_calibration():
 
 @pytest.mark.parametrize("quarter_turns", [0, 1])
 def test_camera_is_mounted_on_the_head(quarter_turns):
-    """Check the position and direction of the ego camera on the head for both sensor orientations."""
+    """Check the position and direction of the ego camera on the head for both sensor
+    orientations."""
     camera = preset_camera("aria_released" if quarter_turns else "pinhole", 64)
     head_pose = torch.eye(3, 4, dtype=torch.float64)[None].clone()
     head_pose[0, :, 3] = torch.tensor([1.0, 2.0, 3.0])

@@ -315,7 +315,8 @@ def test_keyframes_of_positions_angles_and_matrices_give_a_path():
     assert torch.allclose(
         camera_centre(path.ego.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64)
     )
-    # The picture is upright: the middle of the stored picture looks along z, its right side towards +x, its foot to +y.
+    # The picture is upright: the middle of the stored picture looks along z, its right side towards
+    # +x, its foot to +y.
     world_rays = CAMERA.pixel_rays(torch.float64)[0] @ invert(path.ego.w2c[0])[:, :3].T
     assert (
         world_rays[32, 32, 2] > 0.99 and world_rays[32, 60, 0] > 0.5 and world_rays[60, 32, 1] > 0.5
@@ -336,7 +337,8 @@ def test_keyframes_of_positions_angles_and_matrices_give_a_path():
 
 
 def test_looks_turn_the_camera_to_points_and_keep_its_motion_between():
-    """Check that the camera points to each look's target and keeps its own rotations between looks."""
+    """Check that the camera points to each look's target and keeps its own rotations between
+    looks."""
     frames = select_frames(range(49))
     keyframes = [
         {
@@ -461,7 +463,8 @@ def test_changing_the_camera_keeps_the_view_upright():
             @ invert(path_compared.ego.w2c[1])[:, :3].T
             for path_compared in (original_path, changed_path)
         ]
-        # The lenses differ, so only directions from the middle are compared: the same way is ahead and to the right.
+        # The lenses differ, so only directions from the middle are compared: the same way is ahead
+        # and to the right.
         assert (world_rays[0][0] * world_rays[1][0]).sum() > 0.99
         right_rays = [
             torch.nn.functional.normalize(rays[1] - (rays[1] @ rays[0]) * rays[0], dim=0)

@@ -61,7 +61,8 @@ def test_inside_has_no_empty_corners_and_all_shows_every_pixel():
 
 @pytest.mark.parametrize("scale", [255, 1.0])
 def test_clip_is_undistorted_frame_by_frame(scale):
-    """Check that each frame of a clip is undistorted alike, with black bars at the picture's sides."""
+    """Check that each frame of a clip is undistorted alike, with black bars at the picture's
+    sides."""
     video = smooth_picture(FISHEYE) * torch.linspace(0.8, 1, 9)[:, None, None, None]
     video = (video * 255).byte() if scale == 255 else video
     undistortion = Undistortion(

@@ -1,4 +1,5 @@
-"""Test reading and writing videos: frames by index, colours, sound, sizes, rates and refused files."""
+"""Test reading and writing videos: frames by index, colours, sound, sizes, rates and refused
+files."""
 
 import io
 import itertools
@@ -284,7 +285,8 @@ def remux(source: Path, target: Path, first_packet: int = 0, sound_frames=()) ->
 
 
 def test_undecodable_leading_frames_are_left_out(tmp_path):
-    """Check that frames that can't be decoded at the start of AVI, MP4 and MKV files are skipped."""
+    """Check that frames that can't be decoded at the start of AVI, MP4 and MKV files are
+    skipped."""
     x264_options = "keyint=10:min-keyint=10:scenecut=0:open-gop=1:bframes=2:b-adapt=0"
     encode(tmp_path / "all.ts", numbered_frames(40), options={"x264-params": x264_options})
     for name, first_packet in (("dvr.avi", 0), ("dashcam.mp4", 5), ("cut.mkv", 5)):
@@ -581,7 +583,8 @@ def test_written_hd_video_has_colour_tags(tmp_path):
 
 
 def test_colour_track_of_a_depth_recorder_is_read(tmp_path):
-    """Check that the colour track is read from recordings that also have depth and infrared tracks."""
+    """Check that the colour track is read from recordings that also have depth and infrared
+    tracks."""
     video_file = tmp_path / "k4a.mkv"
     for titles in (("", ""), ("DEPTH", "COLOR"), ("IR camera", "")):
         with av.open(str(video_file), "w") as container:

@@ -19,7 +19,10 @@ EXO_SCENE = "A kitchen with a white table. A kettle stands on the left."
 EXO_ACTION = "A person lifts the kettle with the right hand. Later it stands on the table again."
 EGO_SCENE = "The white table lies below, the kettle on the left."
 EGO_ACTION = "The right hand takes the kettle. The view follows it to the cup."
-CAPTION = f"[Exo view] {SCENE} {EXO_SCENE} {ACTION} {EXO_ACTION} [Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}"
+CAPTION = (
+    f"[Exo view] {SCENE} {EXO_SCENE} {ACTION} {EXO_ACTION} [Ego view] {SCENE} {EGO_SCENE} {ACTION} "
+    f"{EGO_ACTION}"
+)
 ANSWERS = {
     "in the form": (CAPTION, ()),
     "on lines of their own": (
@@ -35,7 +38,9 @@ ANSWERS = {
         ("thinking",),
     ),
     "channels": (
-        f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{CAPTION}",
+        (
+            f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{CAPTION}"
+        ),
         ("thinking",),
     ),
     "a polite beginning": (
@@ -65,7 +70,10 @@ ANSWERS = {
         ("markdown",),
     ),
     "the other way round": (
-        f"[Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}\n[Exo view] {SCENE} {EXO_SCENE} {ACTION} {EXO_ACTION}",
+        (
+            f"[Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}\n[Exo view] {SCENE} {EXO_SCENE} "
+            f"{ACTION} {EXO_ACTION}"
+        ),
         ("in order",),
     ),
     "said again": (

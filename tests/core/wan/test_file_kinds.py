@@ -145,7 +145,8 @@ def test_truncated_file_is_refused_with_its_full_size(tmp_path):
     weight_bytes = write_weights(tmp_path / "whole.safetensors", wan_shapes(36)).read_bytes()
     truncated_file = write_weights(tmp_path / "cut.safetensors", weight_bytes[:-20])
     with refuses(
-        f"'cut.safet.* of {len(weight_bytes) - 20:,} bytes.*cut off: {len(weight_bytes):,} bytes belong"
+        f"'cut.safet.* of {len(weight_bytes) - 20:,} bytes.*cut off: {len(weight_bytes):,} "
+        "bytes belong"
     ):
         check_run_files(truncated_file)
 
@@ -192,7 +193,10 @@ def test_part_of_a_split_model_is_refused(tmp_path, present_tensors, missing_nam
     )
     if missing_name is None:
         return check_weights(weight_file, MODEL)
-    message_pattern = f"a Wan transformer.*of which {len(present_tensors)} tensors are here and {missing_name} is not"
+    message_pattern = (
+        f"a Wan transformer.*of which {len(present_tensors)} tensors are here and {missing_name} "
+        "is not"
+    )
     with refuses(
         f"{message_pattern}.*Fix: give the whole model; parts of a split one work only together"
     ):

@@ -69,7 +69,8 @@ def test_right_takes_pass_the_check(drawn_takes, tmp_path, capsys):
 
 @pytest.mark.parametrize("fault", ["turned head", "moved exo", "late"])
 def test_errors_are_measured_and_corrected(drawn_takes, tmp_path, fault, capsys):
-    """Check that wrong poses and clocks are corrected and the old poses are kept in another file."""
+    """Check that wrong poses and clocks are corrected and the old poses are kept in another
+    file."""
     ego, exo = stated_poses(drawn_takes / "one")
     wrong_poses = {"ego_extrinsics": ego, "camera_extrinsics": exo}
     if fault == "turned head":
@@ -136,7 +137,8 @@ def test_uncorrectable_errors_are_reported(drawn_takes, tmp_path, wrong_part, ex
 
 
 def test_robot_sets_and_takes_without_depth_are_checked(drawn_takes, tmp_path):
-    """Check that ``calibrate --check`` also works on LeRobot data sets and on takes without depth."""
+    """Check that ``calibrate --check`` also works on LeRobot data sets and on takes without
+    depth."""
     pytest.importorskip("pyarrow", reason="reads parquet")
     ego, _ = stated_poses(drawn_takes / "one")
     copy_changed(

@@ -1,4 +1,5 @@
-"""Test the steps of ``calibrate``: clocks by sound, cameras from a moving point, lenses, the floor."""
+"""Test the steps of ``calibrate``: clocks by sound, cameras from a moving point, lenses, the
+floor."""
 
 import json
 

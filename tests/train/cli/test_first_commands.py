@@ -1,7 +1,8 @@
 """Run the commands of three documentation pages on small data.
 
-Every option of the pages is given. What is added makes pictures, models and grids of points smaller.
-Models are stand-ins of random weights, masks are noise: this proves the way, not a picture."""
+Every option of the pages is given. What is added makes pictures, models and grids of points
+smaller. Models are stand-ins of random weights, masks are noise: this proves the way, not a
+picture."""
 
 import re
 import shlex

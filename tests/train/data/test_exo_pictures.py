@@ -29,7 +29,8 @@ def lamps_in(
 
 @pytest.mark.parametrize("exo_lens", ["raw", "as given"])
 def test_upright_video_is_fitted_with_black_bars(take_writers, tmp_path, exo_lens):
-    """Check that an upright video gets black bars without depth, and a lens that fits the picture."""
+    """Check that an upright video gets black bars without depth, and a lens that fits the
+    picture."""
     source_folder = take_writers.write_egoexo4d(
         tmp_path / "raw",
         "upenn_boulder_2",

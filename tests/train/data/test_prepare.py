@@ -44,7 +44,8 @@ RAW_OPTIONS = PrepareOptions(
 )
 
 
-# --- the real raw take -------------------------------------------------------------------------------------------
+# --- the real raw take
+# -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +194,8 @@ def test_unusable_takes_are_refused_with_the_reason(take_writers, tmp_path):
             prepare(altered_source, tmp_path / "set", RAW_OPTIONS)
 
 
-# --- synthetic takes ---------------------------------------------------------------------------------------------
+# --- synthetic takes
+# ---------------------------------------------------------------------------------------------
 
 
 def test_clips_of_a_longer_take_equal_its_frames(take_writers, tmp_path, monkeypatch):

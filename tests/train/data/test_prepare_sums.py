@@ -151,7 +151,8 @@ def test_parts_of_version_1_1_are_joined(long_takes, long_set, tmp_path):
 
 
 def test_interrupted_run_keeps_finished_clips(long_takes, long_set, tmp_path, monkeypatch):
-    """Check that a resumed run keeps finished clips and gives the result of an uninterrupted run."""
+    """Check that a resumed run keeps finished clips and gives the result of an uninterrupted
+    run."""
     made_jobs = []
 
     def make_or_interrupt(*arguments, **options):

@@ -88,7 +88,10 @@ def test_missing_task_times_are_warned_of_and_set_by_option(
 ):
     source_folder = take_writers.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES)
     take_writers.write_egoexo4d(source_folder, "cmu_bike08_3", frames=FRAMES)
-    command = f"prepare {source_folder} {tmp_path / 'set'} --frames 5 --stride 5 --size 112x64 --depth plane"
+    command = (
+        f"prepare {source_folder} {tmp_path / 'set'} --frames 5 --stride 5 --size 112x64 --depth "
+        "plane"
+    )
     command = command.split()
     assert main(command) == 0
     expected_text = "" if are_remarks_blank else "2 of 2 takes"

@@ -33,8 +33,8 @@ def test_frechet_distance_of_known_sets_is_exact():
     )
     with refuses("at least two"):
         frechet_distance(first_set[:1], first_set)
-    # With scipy's matrix root of the covariances' product, also where they are singular (5 videos of
-    # 8 features); a touch of the identity keeps the root real.
+    # With scipy's matrix root of the covariances' product, also where they are singular (5 videos
+    # of 8 features); a touch of the identity keeps the root real.
     for count in (30, 5):
         first_set, second_set = rng.normal(size=(count, 8)), rng.normal(size=(count, 8)) * 2 + 1
         first_covariance, second_covariance = (
