@@ -2,10 +2,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FrameClock } from "../../web/js/editor/model/frame_clock.mjs";
-import { DocumentError, parseDocument, writeDocument } from "../../web/js/editor/model/document.mjs";
+import {
+  DocumentError,
+  parseDocument,
+  writeDocument,
+} from "../../web/js/editor/model/document.mjs";
 import { LatestOnly } from "../../web/js/editor/server.mjs";
 import { EditorState } from "../../web/js/editor/model/state.mjs";
-import { fromAngles, fromW2c, lookAt, toAngles, toW2c, upOf } from "../../web/js/editor/model/pose.mjs";
+import {
+  fromAngles,
+  fromW2c,
+  lookAt,
+  toAngles,
+  toW2c,
+  upOf,
+} from "../../web/js/editor/model/pose.mjs";
 
 const clip = FrameClock.standard(49, 30);
 const key = (frame, x, more = {}) => ({ frame, position: [x, 0, 1], yaw_deg: 0, ...more });
@@ -13,7 +24,9 @@ const stateOf = (...keys) => new EditorState(parseDocument(keys, clip), clip);
 const frames = (state) => state.content.keys.map((k) => k.moment);
 
 function close(a, b, tolerance = 1e-9) {
-  a.flat(3).forEach((v, i) => assert.ok(Math.abs(v - b.flat(3)[i]) <= tolerance, `${v} is not ${b.flat(3)[i]}`));
+  a.flat(3).forEach((v, i) =>
+    assert.ok(Math.abs(v - b.flat(3)[i]) <= tolerance, `${v} is not ${b.flat(3)[i]}`),
+  );
 }
 
 test("angles and poses go there and back", () => {
@@ -221,7 +234,10 @@ test("up that the document does not say is the scene's, and no pose changes by i
   close(toW2c(state.poseAt()), before);
   assert.equal(state.undoable.length, 0);
   close(toW2c(parseDocument(state.text, clip).keys[0].pose), before, 1e-6);
-  const given = new EditorState(parseDocument({ up: [0, -1, 0], keyframes: [key(0, 0)] }, clip), clip);
+  const given = new EditorState(
+    parseDocument({ up: [0, -1, 0], keyframes: [key(0, 0)] }, clip),
+    clip,
+  );
   given.learnUp([0, 0, 1]);
   assert.deepEqual(given.content.up, [0, -1, 0]);
   const asked = toW2c(given.poseAt());

@@ -1,4 +1,5 @@
-// Evaluates keyframe documents as the page does: `node evaluate_tracks.mjs CASES.json` prints upright w2c of each.
+// Evaluates keyframe documents as the page does: `node evaluate_tracks.mjs CASES.json` prints
+// upright w2c of each.
 import { readFileSync } from "node:fs";
 import { FrameClock } from "../../web/js/editor/model/frame_clock.mjs";
 import { parseDocument, trackOf, writeDocument } from "../../web/js/editor/model/document.mjs";

@@ -1,17 +1,28 @@
-// Run by node --test, from tests/web/test_preview_modules.py: the previews' parts that need no page.
+// Run by node --test, from tests/web/test_preview_modules.py: the previews' parts that need no
+// page.
 import assert from "node:assert/strict";
 import test from "node:test";
 import { nameOfEyes } from "../../web/js/eye_names.mjs";
 import { drawCurve } from "../../web/js/previews/draw.mjs";
 import { contain, sideBySide, tableBoxes } from "../../web/js/previews/layout.mjs";
-import { changes, clipName, formOf, runLabel, runsBefore, sameForm } from "../../web/js/previews/runs.mjs";
+import {
+  changes,
+  clipName,
+  formOf,
+  runLabel,
+  runsBefore,
+  sameForm,
+} from "../../web/js/previews/runs.mjs";
 import { SheetClip } from "../../web/js/previews/sheets.mjs";
 import { stripPrompt } from "../../web/js/previews/strip.mjs";
 
 const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-6, `${a} is not ${b}`);
 
 test("frames lie in their sheets row by row, and short clips stay on their last frame", () => {
-  const clip = new SheetClip({ count: 8, columns: 3, rows: 2, width: 10, height: 5 }, ["first", "second"]);
+  const clip = new SheetClip({ count: 8, columns: 3, rows: 2, width: 10, height: 5 }, [
+    "first",
+    "second",
+  ]);
   assert.deepEqual(clip.frame(0), ["first", 0, 0, 10, 5]);
   assert.deepEqual(clip.frame(5), ["first", 20, 5, 10, 5]);
   assert.deepEqual(clip.frame(7), ["second", 10, 0, 10, 5]);
@@ -26,7 +37,12 @@ test("a picture is contained in its box, centred", () => {
 test("side by side: nothing overlaps, nothing leaves the stage, shapes are kept", () => {
   const wide = { width: 784, height: 448 };
   const square = { width: 448, height: 448 };
-  for (const clips of [[wide, square], [wide, square, square, square], [square, wide, wide, wide], [square]]) {
+  for (const clips of [
+    [wide, square],
+    [wide, square, square, square],
+    [square, wide, wide, wide],
+    [square],
+  ]) {
     for (const stage of [
       [0, 0, 400, 200],
       [0, 0, 320, 320],
@@ -41,7 +57,9 @@ test("side by side: nothing overlaps, nothing leaves the stage, shapes are kept"
         for (const {
           box: [x2, y2, w2, h2],
         } of placed.slice(i + 1))
-          assert.ok(x + w <= x2 + 1e-6 || x2 + w2 <= x + 1e-6 || y + h <= y2 + 1e-6 || y2 + h2 <= y + 1e-6);
+          assert.ok(
+            x + w <= x2 + 1e-6 || x2 + w2 <= x + 1e-6 || y + h <= y2 + 1e-6 || y2 + h2 <= y + 1e-6,
+          );
       });
     }
   }
@@ -56,9 +74,14 @@ test("side by side uses the stage: two squares stand above each other on a high 
 
 test("the last eight runs are remembered, a run from the cache is the same run, and each node has its own", () => {
   const kept = new Map();
-  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+  const storage = {
+    getItem: (key) => kept.get(key) ?? null,
+    setItem: (key, value) => kept.set(key, value),
+  };
   const ego = (name) => ({ name: "ego", files: [{ filename: name }] });
-  const given = (name) => [{ streams: [{ name: "exo", files: [{ filename: "same" }] }, ego(name)], measure: name }];
+  const given = (name) => [
+    { streams: [{ name: "exo", files: [{ filename: "same" }] }, ego(name)], measure: name },
+  ];
   const before = (key, name) => runsBefore(key, given(name), storage).map(([run]) => run.measure);
   assert.deepEqual(before("a", "1"), []);
   assert.deepEqual(before("a", "1"), []);
@@ -69,7 +92,9 @@ test("the last eight runs are remembered, a run from the cache is the same run, 
   assert.deepEqual(before("a", "12"), ["11", "10", "9", "8", "7", "6", "5"]);
   for (let i = 0; i < 30; i += 1) before(`other ${i}`, "5");
   assert.deepEqual(before("a", "6"), [], "long ago");
-  const values = { 4: { kind: "EgoXWanSampler", values: { lambda_g: 3, seed: 7, sampler: "released" } } };
+  const values = {
+    4: { kind: "EgoXWanSampler", values: { lambda_g: 3, seed: 7, sampler: "released" } },
+  };
   assert.equal(runLabel({ values, measure: "17.3 dB" }), "λ_g 3 · seed 7 · 17.3 dB");
   values[5] = { kind: "EgoXLoadLora", values: { strength: 0.5 } };
   assert.equal(clipName("side", { values }), "side_lambda3_lora0.5_seed7");
@@ -85,7 +110,13 @@ test("what changed between two runs", () => {
   assert.deepEqual(changes(made(3, "a"), made(3, "a")), []);
   assert.deepEqual(changes(made(3, "a"), made(0, "b")), [
     { node: "4", kind: "EgoXWanSampler", name: "lambda_g", from: 3, to: 0 },
-    { node: "9:2", kind: "EgoXPrompt", name: "ego_view", from: { digest: "a" }, to: { digest: "b" } },
+    {
+      node: "9:2",
+      kind: "EgoXPrompt",
+      name: "ego_view",
+      from: { digest: "a" },
+      to: { digest: "b" },
+    },
   ]);
   const other = { 4: { kind: "KSampler", values: { lambda_g: 0 } } };
   assert.deepEqual(changes(made(3, "a"), other), [], "another node of that number");
@@ -144,7 +175,13 @@ test("the boxes of a table", () => {
 
 test("a frame of which nothing is known has no bar, one at 0 has", () => {
   const drawn = [];
-  const context = { rect: (...box) => drawn.push(box), clearRect() {}, beginPath() {}, fill() {}, fillRect() {} };
+  const context = {
+    rect: (...box) => drawn.push(box),
+    clearRect() {},
+    beginPath() {},
+    fill() {},
+    fillRect() {},
+  };
   drawCurve(context, { values: [0, null, 4, 2], unit: "°" }, 30, 12, "ink", 0, 4);
   assert.deepEqual(drawn, [
     [-5, 11, 10, 1],

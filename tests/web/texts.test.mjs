@@ -10,5 +10,8 @@ test("gaps are filled; what nobody fills is empty", () => {
 
 test("what a language lacks is said in English, what no table has as the caller says", () => {
   const say = sayer({ a: "一" }, { a: "one", b: "two" });
-  assert.deepEqual([say("a"), say("b"), say("c"), say("c", {}, "its {label}")], ["一", "two", "c", "its {label}"]);
+  assert.deepEqual(
+    [say("a"), say("b"), say("c"), say("c", {}, "its {label}")],
+    ["一", "two", "c", "its {label}"],
+  );
 });

@@ -10,13 +10,16 @@ import { carriesWorkflow } from "../../web/js/uploads/workflows.mjs";
 // As a browser gives them: a file's content on request, a folder's entries some at a time.
 function entry(name, inside, above = "") {
   const fullPath = `${above}/${name}`;
-  if (inside === undefined) return { name, fullPath, isDirectory: false, file: (done) => done(`content of ${name}`) };
+  if (inside === undefined)
+    return { name, fullPath, isDirectory: false, file: (done) => done(`content of ${name}`) };
   const waiting = Object.entries(inside).map(([each, more]) => entry(each, more, fullPath));
   const readEntries = (done) => queueMicrotask(() => done(waiting.splice(0, 2)));
   return { name, fullPath, isDirectory: true, createReader: () => ({ readEntries }) };
 }
 
-const frames = Object.fromEntries(["1.npy", "2.npy", "3.npy", "4.npy", "5.npy"].map((name) => [name, undefined]));
+const frames = Object.fromEntries(
+  ["1.npy", "2.npy", "3.npy", "4.npy", "5.npy"].map((name) => [name, undefined]),
+);
 const take = () =>
   entry("my take", {
     "exo.mp4": undefined,
@@ -33,7 +36,11 @@ test("wanted files are found at any depth, with their folders, and hidden ones a
   const found = await filesIn([take(), entry("meta.npy")], isWanted, 10);
   assert.deepEqual(
     found.map(({ path }) => path),
-    ["/meta.npy", "/my take/exo.mp4", ...[1, 2, 3, 4, 5].map((number) => `/my take/depth/left/${number}.npy`)],
+    [
+      "/meta.npy",
+      "/my take/exo.mp4",
+      ...[1, 2, 3, 4, 5].map((number) => `/my take/depth/left/${number}.npy`),
+    ],
   );
   assert.equal(found[0].file, "content of meta.npy");
 });
@@ -49,7 +56,9 @@ test("a folder of too many files is not read to its end, and what can't be read 
 });
 
 test("a drop without a folder is left to others", () => {
-  const drop = (...entries) => ({ items: entries.map((each) => ({ webkitGetAsEntry: () => each })) });
+  const drop = (...entries) => ({
+    items: entries.map((each) => ({ webkitGetAsEntry: () => each })),
+  });
   assert.equal(entriesOf(drop(entry("a.npy"), null)), null);
   assert.equal(entriesOf({ items: [{}] }) ?? entriesOf(undefined), null);
   assert.equal(entriesOf(drop(entry("a.npy"), take())).length, 2);
@@ -57,7 +66,10 @@ test("a drop without a folder is left to others", () => {
 
 test("a file carries a workflow where it is one, or holds one at its start or end", async () => {
   const filler = "\0".repeat(2 ** 24 + 7);
-  const files = ['{"last_node_id": 3, "nodes": []}', `${filler}{"prompt": "{\\"1\\": {\\"class_type\\": 1}}"}`];
+  const files = [
+    '{"last_node_id": 3, "nodes": []}',
+    `${filler}{"prompt": "{\\"1\\": {\\"class_type\\": 1}}"}`,
+  ];
   const others = ['{"intrinsics": [], "class": "type"}', filler, ""];
   for (const [texts, wanted] of [
     [files, true],
@@ -77,7 +89,9 @@ test("a long video's chunks are counted by the sampler's own length and overlap,
     }
   }
   const graph = (...inner) => ({ nodes: [{ widgets: [] }, { subgraph: { nodes: inner } }] });
-  const counted = [49, 53, 93, 97, 193].map((frames) => chunksOf(graph(new Sampler(49, 5)), frames));
+  const counted = [49, 53, 93, 97, 193].map((frames) =>
+    chunksOf(graph(new Sampler(49, 5)), frames),
+  );
   assert.deepEqual(counted, [null, 2, 2, 3, 5]);
   assert.equal(chunksOf(graph(new Sampler(17, 1)), 33), 2);
   assert.equal(chunksOf(graph(new Sampler(49, 49)), 97), null); // refused by the node
@@ -86,8 +100,12 @@ test("a long video's chunks are counted by the sampler's own length and overlap,
 
 test("seconds become frames by the video's own rate, and by its own times where they are uneven", () => {
   // 40 frames, the first 20 at 30 a second and the others at 10.
-  const times = Array.from({ length: 40 }, (_, frame) => (frame < 20 ? frame / 30 : 20 / 30 + (frame - 20) / 10));
-  const clips = [25, 60].map((fps) => ({ fps, frames: 200 })).concat({ fps: 15, frames: 40, times });
+  const times = Array.from({ length: 40 }, (_, frame) =>
+    frame < 20 ? frame / 30 : 20 / 30 + (frame - 20) / 10,
+  );
+  const clips = [25, 60]
+    .map((fps) => ({ fps, frames: 200 }))
+    .concat({ fps: 15, frames: 40, times });
   // start and length in seconds, rate -> first frame, count
   const wanted = [
     [1, 1.6, 0, [25, 60, 23], [41, 97, 17]],

@@ -7,4 +7,6 @@ const { buffer, byteOffset, byteLength } = readFileSync(process.argv[3]);
 const geometry = new Geometry(told, buffer.slice(byteOffset, byteOffset + byteLength));
 const results = cases.map(({ at, strength }) => [...geometry.weights(...at, strength)]);
 // NaN is no JSON.
-process.stdout.write(JSON.stringify({ results, latents: [0, 1, 4, 5, 8, 99].map((n) => geometry.latent(n)) }));
+process.stdout.write(
+  JSON.stringify({ results, latents: [0, 1, 4, 5, 8, 99].map((n) => geometry.latent(n)) }),
+);

@@ -1,5 +1,5 @@
-// The pose editor on Ego Pose Input: registration only, the work is in editor/ (the host imports every
-// .js at page load, and no .mjs).
+// The pose editor on Ego Pose Input: registration only, the work is in editor/ (the host imports
+// every .js at page load, and no .mjs).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { attachEditor, showResult } from "./editor/node_widget.mjs";
@@ -9,7 +9,8 @@ import { sayerOf } from "./page_texts.mjs";
 import { LIFE, toast } from "./toasts.mjs";
 
 const isPose = (node) => node.constructor.comfyClass === NODE;
-const told = ({ title }, video) => toast(app, "info", `${title}: ${sayerOf("editor")("kept", { video })}`, LIFE);
+const told = ({ title }, video) =>
+  toast(app, "info", `${title}: ${sayerOf("editor")("kept", { video })}`, LIFE);
 
 app.registerExtension({
   name: "EgoX.PoseEditor",

@@ -1,5 +1,5 @@
-// The name under which Save Video writes a pair of eyes follows the layout that is chosen: players go by the name, and only
-// a VR180 file may have that of one.
+// The name under which Save Video writes a pair of eyes follows the layout that is chosen: players
+// go by the name, and only a VR180 file may have that of one.
 import { app } from "../../scripts/app.js";
 import { nameOfEyes } from "./eye_names.mjs";
 import { findWidget, onChange, setWidget } from "./graph_change.mjs";

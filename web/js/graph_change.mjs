@@ -18,9 +18,12 @@ export function setWidget(app, node, name, value) {
   node.setDirtyCanvas?.(true, true);
 }
 
-// [node, name] of all widgets that hold a node's input: of one that stands on the sub-graph's own node, that one first.
+// [node, name] of all widgets that hold a node's input: of one that stands on the sub-graph's own
+// node, that one first.
 export function holdersOf(app, node, name) {
-  const link = node.graph?.getLink?.(node.inputs?.find((input) => input.widget?.name === name)?.link);
+  const link = node.graph?.getLink?.(
+    node.inputs?.find((input) => input.widget?.name === name)?.link,
+  );
   const entry = node.graph?.inputNode;
   const outer = link && link.origin_id === entry?.id ? entry.slots[link.origin_slot] : null;
   const hosts = outer ? allNodes(app).filter((host) => host.subgraph === node.graph) : [];
@@ -59,7 +62,9 @@ export function* nodesOf(graph) {
 
 export const LOADER = "EgoXLoadExoVideo";
 export const allNodes = (app) => [...nodesOf(app.rootGraph)];
-export const nodesOfKind = (app, kind) => allNodes(app).filter(({ constructor }) => constructor.comfyClass === kind);
+export const nodesOfKind = (app, kind) =>
+  allNodes(app).filter(({ constructor }) => constructor.comfyClass === kind);
 
 // The exo videos of the page's graph.
-export const filesOf = (app) => nodesOfKind(app, LOADER).map((node) => findWidget(node, "file")?.value);
+export const filesOf = (app) =>
+  nodesOfKind(app, LOADER).map((node) => findWidget(node, "file")?.value);

@@ -1,5 +1,6 @@
-// A workflow that opens as a form is fitted into a canvas that isn't on the page: where another form was open before,
-// the host leaves zoom 0 and no place, and its graph is blank once one looks at it.
+// A workflow that opens as a form is fitted into a canvas that isn't on the page: where another
+// form was open before, the host leaves zoom 0 and no place, and its graph is blank once one looks
+// at it.
 import { app } from "../../scripts/app.js";
 
 app.registerExtension({
@@ -19,9 +20,11 @@ app.registerExtension({
   },
 });
 
-// The host fits into the height that the canvas is drawn with, which on its first frame may be three pages.
+// The host fits into the height that the canvas is drawn with, which on its first frame may be
+// three pages.
 function fitOnceDrawn(canvas, tries = 120) {
   const drawn = canvas.height / (window.devicePixelRatio || 1);
-  if (tries && Math.abs(drawn - canvas.clientHeight) > 2) requestAnimationFrame(() => fitOnceDrawn(canvas, tries - 1));
+  if (tries && Math.abs(drawn - canvas.clientHeight) > 2)
+    requestAnimationFrame(() => fitOnceDrawn(canvas, tries - 1));
   else app.extensionManager?.command?.execute("Comfy.Canvas.FitView");
 }

@@ -1,5 +1,5 @@
-// How the inputs of our nodes show: registration only, the work is in inputs/ (the host imports every .js at page
-// load).
+// How the inputs of our nodes show: registration only, the work is in inputs/ (the host imports
+// every .js at page load).
 import { app } from "../../scripts/app.js";
 import { findWidget, LOADER, nodesOfKind } from "./graph_change.mjs";
 import { hideAdvanced } from "./inputs/advanced.mjs";

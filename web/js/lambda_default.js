@@ -1,9 +1,10 @@
-// λ_g starts at another value in each mode; choosing a mode sets it, unless the user has set it to something else.
-// Headless prompts say what they mean and are left as they are.
+// λ_g starts at another value in each mode; choosing a mode sets it, unless the user has set it to
+// something else. Headless prompts say what they mean and are left as they are.
 import { app } from "../../scripts/app.js";
 import { findWidget, setWidget } from "./graph_change.mjs";
 
-// As DEFAULT_LAMBDA in egox_core/gga/options.py; a mode that isn't here (auto, off) changes nothing.
+// As DEFAULT_LAMBDA in egox_core/gga/options.py; a mode that isn't here (auto, off) changes
+// nothing.
 const DEFAULTS = { released: 3, paper: 1, power: 1 };
 
 app.registerExtension({
@@ -13,7 +14,8 @@ app.registerExtension({
     const strength = findWidget(node, "lambda_g");
     if (!node.constructor.comfyClass?.startsWith("EgoX") || !mode || !strength) return;
     const { callback } = mode;
-    // The last mode with a default: from released over off to paper the value is still the untouched one.
+    // The last mode with a default: from released over off to paper the value is still the
+    // untouched one.
     let last = mode.value in DEFAULTS ? mode.value : "released";
     mode.callback = function (value, ...others) {
       const result = callback?.call(this, value, ...others);

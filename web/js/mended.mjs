@@ -1,12 +1,13 @@
-// The red marks of a run's faults go as soon as an input that leads to their node has changed, and the message with the
-// first of them; the page itself keeps them until the next run.
+// The red marks of a run's faults go as soon as an input that leads to their node has changed, and
+// the message with the first of them; the page itself keeps them until the next run.
 import { findNode } from "./previews/node.mjs";
 import { behind } from "./prompts.mjs";
 
 const marked = new Map(); // id of a node in the prompt -> what led to it when it was found faulty
 let takeMessage = null; // away, of the last run's faults
 
-const leadingTo = (id, prompt) => JSON.stringify([...behind(prompt, id)].map((each) => prompt[each]));
+const leadingTo = (id, prompt) =>
+  JSON.stringify([...behind(prompt, id)].map((each) => prompt[each]));
 
 export function noteFaults(ids, prompt, takeAway) {
   takeMessage?.(); // of the run before

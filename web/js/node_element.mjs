@@ -20,7 +20,8 @@ export function addElement(node, name, type, element, label, minHeight, more = {
   return widget;
 }
 
-// When a graph is opened beneath an open form, the canvas takes the elements that the form has just been given.
+// When a graph is opened beneath an open form, the canvas takes the elements that the form has just
+// been given.
 function keepInForm(node, { name, element }) {
   if (node.graph?.getNodeById(node.id) !== node) return; // of the graph before
   for (const row of document.querySelectorAll("[data-widget-key]")) {
@@ -34,7 +35,13 @@ function keepInForm(node, { name, element }) {
 // A row of one height: a button and what is said below it.
 export function addRow(node, name, type, label, open, ...below) {
   addStyle();
-  const element = make("div", "egox-ed-node", { tabIndex: -1, "data-capture-wheel": "true" }, open, ...below);
+  const element = make(
+    "div",
+    "egox-ed-node",
+    { tabIndex: -1, "data-capture-wheel": "true" },
+    open,
+    ...below,
+  );
   element.style.minHeight = `${ROW_HEIGHT - 12}px`;
   // In Vue nodes a press would else start to move the node, and its release never arrive.
   open.addEventListener("pointerdown", (event) => event.stopPropagation());

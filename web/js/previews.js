@@ -1,4 +1,5 @@
-// Previews on the nodes: registration only, the work is in the modules (the host imports every .js at page load).
+// Previews on the nodes: registration only, the work is in the modules (the host imports every .js
+// at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { allNodes, LOADER, onChange } from "./graph_change.mjs";
@@ -23,12 +24,13 @@ const subjectOf = (node) => NODES[node.constructor.comfyClass];
 
 // The inner node whose player a subgraph promotes, by the slot that its file gives the player.
 function innerShown(node) {
-  const shown = (inner) => inner.inputs?.some((slot) => slot.name === KEY && slot.link != null) && subjectOf(inner);
+  const shown = (inner) =>
+    inner.inputs?.some((slot) => slot.name === KEY && slot.link != null) && subjectOf(inner);
   return node.subgraph?.nodes?.find(shown);
 }
 
-// Some frontends keep of a promoted widget its value alone, and draw nothing of a player; then the outer node gets one
-// of its own.
+// Some frontends keep of a promoted widget its value alone, and draw nothing of a player; then the
+// outer node gets one of its own.
 function showOutside(node) {
   const inner = innerShown(node);
   const slot = node.inputs?.find(({ name }) => name === KEY);
@@ -52,7 +54,8 @@ app.registerExtension({
         for (const node of allNodes(app)) node.egoxPreview?.putAway();
       });
     api.addEventListener("egox.live", ({ detail }) => {
-      for (const node of [findNode(app, detail.node), shownOn(detail.node)]) node?.egoxPreview?.show(detail.preview);
+      for (const node of [findNode(app, detail.node), shownOn(detail.node)])
+        node?.egoxPreview?.show(detail.preview);
     });
     api.addEventListener("executed", ({ detail }) => {
       noteFiles(app, detail.output);

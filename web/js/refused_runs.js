@@ -1,6 +1,6 @@
-// A run that the server refuses, as a whole, in part or in its course: the form rings the node's rows and says no more
-// than that some input is invalid, or how many errors there are, so what our nodes have to say is said here, with the
-// field, and which weights are missing.
+// A run that the server refuses, as a whole, in part or in its course: the form rings the node's
+// rows and says no more than that some input is invalid, or how many errors there are, so what our
+// nodes have to say is said here, with the field, and which weights are missing.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { forgetMended, noteFaults } from "./mended.mjs";
@@ -45,7 +45,8 @@ app.registerExtension({
       noteFaults([detail.node_id], (await app.graphToPrompt()).output, takeAway);
     });
     api.addEventListener("graphChanged", () => forgetMended(app));
-    window.addEventListener("change", () => forgetMended(app)); // of a field, which the page hears of later
+    // of a field, which the page hears of later
+    window.addEventListener("change", () => forgetMended(app));
     const { fetchApi } = api;
     api.fetchApi = async function (route, options) {
       const answer = await fetchApi.apply(this, arguments);
@@ -60,7 +61,8 @@ app.registerExtension({
         return answer;
       }
       const { prompt } = JSON.parse(options.body);
-      for (const [id, fault] of faults) fault.errors = atTheirInputs(fault.errors, prompt?.[id]?.inputs ?? {});
+      for (const [id, fault] of faults)
+        fault.errors = atTheirInputs(fault.errors, prompt?.[id]?.inputs ?? {});
       const takeAway = tell(answer.ok, faults, prompt ?? {});
       noteFaults(Object.keys(said.node_errors), prompt ?? {}, takeAway);
       return new Response(JSON.stringify(said), answer);
@@ -68,32 +70,41 @@ app.registerExtension({
   },
 });
 
-// The form rings every row of a subgraph in which something is missing: numbers keep their ring where a node of these ids
-// has a fault of its own.
+// The form rings every row of a subgraph in which something is missing: numbers keep their ring
+// where a node of these ids has a fault of its own.
 function ringNumbersOf(ids) {
-  const others = ids.map((id) => `:not([data-widget-key*=":${String(id).split(":")[0]}:"])`).join("");
+  const others = ids
+    .map((id) => `:not([data-widget-key*=":${String(id).split(":")[0]}:"])`)
+    .join("");
   rings.textContent = `${ROW}${others} ${RINGED}${NUMBER} { box-shadow: none; }`;
 }
 
-// The host gives a node's reason once for each input that the node looks at: it is kept at the one that it names, by itself
-// or by its file, else at the first.
+// The host gives a node's reason once for each input that the node looks at: it is kept at the one
+// that it names, by itself or by its file, else at the first.
 function atTheirInputs(errors, inputs) {
   const reasons = new Set();
   return errors.filter((error) => {
     const { details, extra_info: info } = error;
-    if (error.type !== "custom_validation_failed" || !details.startsWith(`${info.input_name} - `)) return true;
+    if (error.type !== "custom_validation_failed" || !details.startsWith(`${info.input_name} - `))
+      return true;
     const reason = details.slice(info.input_name.length + 3);
     if (reasons.has(reason)) return false;
     reasons.add(reason);
     const names = ([name, value]) =>
-      reason.includes(`got ${name},`) || (/\.\w+$/.test(value) && reason.includes(value.split(/[\\/]/).pop()));
+      reason.includes(`got ${name},`) ||
+      (/\.\w+$/.test(value) && reason.includes(value.split(/[\\/]/).pop()));
     info.input_name = Object.entries(inputs).find(names)?.[0] ?? info.input_name;
     error.details = `${info.input_name} - ${reason}`;
     return true;
   });
 }
 
-function tellFault({ node_id: id, node_type: kind, exception_type: type, exception_message: message }) {
+function tellFault({
+  node_id: id,
+  node_type: kind,
+  exception_type: type,
+  exception_message: message,
+}) {
   const isRefusal = type?.endsWith(REFUSAL);
   if (!isRefusal && !kind?.startsWith("EgoX")) return;
   const said = isRefusal ? message.trim() : `${type}: ${message.trim()}`;
@@ -102,7 +113,8 @@ function tellFault({ node_id: id, node_type: kind, exception_type: type, excepti
 
 // One message of a press of Run. isPart: something is made all the same.
 function tell(isPart, faults, prompt) {
-  // The host's own dependent_outputs also hold the faults of outputs that it happened to look at before.
+  // The host's own dependent_outputs also hold the faults of outputs that it happened to look at
+  // before.
   const priors = Object.keys(prompt).filter((id) => prompt[id].class_type === PRIOR);
   const neededByPrior = new Set(priors.flatMap((id) => [...behind(prompt, id)]));
   const own = ownFaults(faults);
@@ -127,8 +139,8 @@ function tell(isPart, faults, prompt) {
 
 function ownFaults(faults) {
   const rank = ([, { class_type: kind }]) => ORDER.indexOf(kind) + 1 || ORDER.length + 1;
-  // The host repeats a reason for each input that the node looks at, and nodes that need the same file for each of
-  // them; the first is the one it is about.
+  // The host repeats a reason for each input that the node looks at, and nodes that need the same
+  // file for each of them; the first is the one it is about.
   const reasons = new Map();
   for (const [id, { class_type: kind, errors }] of faults.sort((a, b) => rank(a) - rank(b))) {
     if (!kind.startsWith("EgoX")) continue;
@@ -136,16 +148,20 @@ function ownFaults(faults) {
     for (const { type, message, details, extra_info: info } of errors) {
       if (lacksWeights({ type, extra_info: info })) continue;
       const field = info?.input_name;
-      const reason = details?.startsWith(`${field} - `) ? details.slice(field.length + 3) : `${message}: ${details}`;
+      const reason = details?.startsWith(`${field} - `)
+        ? details.slice(field.length + 3)
+        : `${message}: ${details}`;
       const label = node?.inputs?.find(({ name }) => name === field)?.label ?? field;
       const title = node?.title ?? kind;
-      if (!reasons.has(reason)) reasons.set(reason, { title, place: [title, label].filter(Boolean).join(": ") });
+      if (!reasons.has(reason))
+        reasons.set(reason, { title, place: [title, label].filter(Boolean).join(": ") });
     }
   }
   return [...reasons].map(([reason, { title, place }]) => `${place}: ${inShort(reason, title)}`);
 }
 
-// Of what isn't there: that, and the first way to it; the page's own list of errors has all, the node's help the rest.
+// Of what isn't there: that, and the first way to it; the page's own list of errors has all, the
+// node's help the rest.
 function inShort(reason, title) {
   const [, got, fix] = reason.match(/: got (.*?); expected .*?\. Fix: (.*)$/s) ?? [];
   if (!/^no |not there/.test(got)) return reason;
@@ -158,7 +174,8 @@ function inShort(reason, title) {
 const lacksWeights = ({ type, extra_info: info }) =>
   type === "value_not_in_list" && String(info?.received_value).endsWith(".safetensors");
 
-// neededByPrior: ids of the nodes without which there is no prior; isPart: the prior is made all the same.
+// neededByPrior: ids of the nodes without which there is no prior; isPart: the prior is made all
+// the same.
 function missing(faults, { neededByPrior = new Set(), isPart, isShort = false }) {
   const forPrior = faults.filter(([id]) => neededByPrior.has(id));
   const files = filesOf(forPrior.length ? forPrior : faults);
@@ -167,7 +184,10 @@ function missing(faults, { neededByPrior = new Set(), isPart, isShort = false })
   const lineOf = (name) => {
     const [size, folder, source] = known(name);
     const where = folder ? `models/${folder}, https://huggingface.co/${source}` : "";
-    return `\n${name} (${[size ? `${size} GB` : "", where].filter(Boolean).join(", ")})`.replace(" ()", "");
+    return `\n${name} (${[size ? `${size} GB` : "", where].filter(Boolean).join(", ")})`.replace(
+      " ()",
+      "",
+    );
   };
   const say = sayerOf("previews");
   const totals = (names) => ({

@@ -1,6 +1,6 @@
-// The cards of our graphs in the template chooser. A pack gives the host names alone, which a card shows twice: as its
-// title and as its description. Here the description says what the graph does and needs, and the one that needs nothing
-// comes first.
+// The cards of our graphs in the template chooser. A pack gives the host names alone, which a card
+// shows twice: as its title and as its description. Here the description says what the graph does
+// and needs, and the one that needs nothing comes first.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { sayerOf } from "./page_texts.mjs";
@@ -17,7 +17,8 @@ app.registerExtension({
     const { getWorkflowTemplates } = api;
     api.getWorkflowTemplates = async function () {
       const all = await getWorkflowTemplates.apply(this, arguments);
-      for (const names of Object.values(all)) if (names.includes(ORDER[0])) names.sort((a, b) => place(a) - place(b));
+      for (const names of Object.values(all))
+        if (names.includes(ORDER[0])) names.sort((a, b) => place(a) - place(b));
       return all;
     };
   },
@@ -25,7 +26,8 @@ app.registerExtension({
 
 const place = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
 
-// By a style: the page writes the card's own text anew whenever it likes, and newer ones leave the second name out.
+// By a style: the page writes the card's own text anew whenever it likes, and newer ones leave the
+// second name out.
 const describing = (name, text) => `
   [data-testid="template-workflow-${name}"] h3 ~ p { display: none; }
   [data-testid="template-workflow-${name}"] div:has(> h3)::after {

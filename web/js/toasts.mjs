@@ -7,16 +7,25 @@ export function toast(app, severity, detail, life = severity === "error" ? Infin
   keepOffForm();
   const { toast: shown } = app.extensionManager;
   if (shown.dismiss) {
-    const id = shown[severity === "warn" ? "warning" : severity]("EgoX", { description: detail, duration: life });
+    const id = shown[severity === "warn" ? "warning" : severity]("EgoX", {
+      description: detail,
+      duration: life,
+    });
     return () => shown.dismiss(id);
   }
-  const message = { severity, summary: "EgoX", detail, ...(life < Infinity ? { life } : {}) }; // without one it stays
+  // without one it stays
+  const message = { severity, summary: "EgoX", detail, ...(life < Infinity ? { life } : {}) };
   shown.add(message);
   return () => shown.remove?.(message);
 }
 
 // They would lie over the form's first rows.
 function keepOffForm() {
-  const form = document.querySelector("[data-testid=app-mode-widget-item]")?.getBoundingClientRect();
-  document.documentElement.style.setProperty("--egox-form", form ? `${innerWidth - form.left}px` : "0px");
+  const form = document
+    .querySelector("[data-testid=app-mode-widget-item]")
+    ?.getBoundingClientRect();
+  document.documentElement.style.setProperty(
+    "--egox-form",
+    form ? `${innerWidth - form.left}px` : "0px",
+  );
 }

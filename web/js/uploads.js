@@ -1,5 +1,5 @@
-// Files of the user's own onto the nodes that read them: registration only, the work is in uploads/ (the host imports
-// every .js at page load).
+// Files of the user's own onto the nodes that read them: registration only, the work is in uploads/
+// (the host imports every .js at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { LOADER, nodesOfKind, onChange } from "./graph_change.mjs";
@@ -22,11 +22,13 @@ app.registerExtension({
     if (node.constructor.comfyClass === LOADER) onChange(node, ["file"], tellEnded);
     const showTrims = () => nodesOfKind(app, LOADER).forEach((loader) => loader.egoxTrim?.());
     if (node.constructor.comfyClass === DEPTH) onChange(node, ["depth_file"], showTrims);
-    if (NODES.includes(node.constructor.comfyClass)) attachUpload(app, api, node, sayerOf("uploads"));
+    if (NODES.includes(node.constructor.comfyClass))
+      attachUpload(app, api, node, sayerOf("uploads"));
   },
 });
 
 function tellEnded() {
   const names = endTexts(app);
-  if (names.length) toast(app, "info", sayerOf("uploads")("textsEnded", { names: names.join(", ") }), LIFE);
+  if (names.length)
+    toast(app, "info", sayerOf("uploads")("textsEnded", { names: names.join(", ") }), LIFE);
 }

@@ -64,7 +64,8 @@ export class PoseEditor {
         isHeadless: () => this.isHeadless,
       },
     );
-    // A button that is switched off while it has the focus loses it to the page: its keys must not reach the graph.
+    // A button that is switched off while it has the focus loses it to the page: its keys must not
+    // reach the graph.
     this.strayKey = (event) => {
       if (this.layout.back.contains(event.target)) return;
       event.stopImmediatePropagation();
@@ -95,8 +96,8 @@ export class PoseEditor {
     const { text } = this.host;
     try {
       const content = parseDocument(text(), clip, this.host.quarterTurns());
-      // The example shows how to write keyframes, nobody wants it in a path of their own; and where the node takes its
-      // path from elsewhere, that one is to be seen and edited.
+      // The example shows how to write keyframes, nobody wants it in a path of their own; and where
+      // the node takes its path from elsewhere, that one is to be seen and edited.
       if (!this.host.isExample() && this.host.source() === "keyframes") return content;
       this.own = this.host.isExample() ? null : content;
       return { ...content, keys: [], looks: [] };
@@ -160,7 +161,10 @@ export class PoseEditor {
     if (data?.scene) {
       this.state.setRest(fromW2c(data.scene.rest));
       const written = this.host.writtenIn(); // undefined: the text is older than this note
-      this.state.learnUp(data.scene.up, this.shown || (written !== undefined && written !== data.origin?.scene));
+      this.state.learnUp(
+        data.scene.up,
+        this.shown || (written !== undefined && written !== data.origin?.scene),
+      );
     }
     this.fields.showDoubt(data?.scene ?? undefined);
     this.scene.set(data);
@@ -184,13 +188,15 @@ export class PoseEditor {
     this.exo.trust(trusted);
     if (trusted && this.isHeadless) this.exo.begin("place");
     if (!trusted && ["snap", "aim"].includes(this.view.tool)) this.chooseTool("move");
-    for (const tool of ["snap", "aim"]) this.layout.tools[tool].disabled = Boolean(this.data?.scene) && !trusted;
+    for (const tool of ["snap", "aim"])
+      this.layout.tools[tool].disabled = Boolean(this.data?.scene) && !trusted;
     this.showGhost();
     this.showBanner();
     this.showOtherPath();
   }
 
-  // Where the node doesn't run by keyframes, the editor begins with the path that it has from elsewhere.
+  // Where the node doesn't run by keyframes, the editor begins with the path that it has from
+  // elsewhere.
   async showOtherPath() {
     const { data, host, state } = this;
     const wanted = host.source() !== "keyframes" && data?.path?.length === state.clip.count;
@@ -245,7 +251,9 @@ export class PoseEditor {
     const source = this.host.source();
     const lines = [];
     if (this.scene.stale) {
-      const load = button("egox-load-stale", this.say("load"), this.say("emptyRun"), () => this.scene.load());
+      const load = button("egox-load-stale", this.say("load"), this.say("emptyRun"), () =>
+        this.scene.load(),
+      );
       return this.layout.showBanner([this.say(this.scene.running ? "running" : "stale"), load]);
     }
     if (this.fault) lines.push(this.say("badText", { reason: this.fault }));
@@ -255,9 +263,14 @@ export class PoseEditor {
         lines.push(this.say(this.shown ? "foreign" : "foreignUnseen", { source }));
       if (this.otherPath())
         lines.push(
-          button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () => this.files.take(this.otherPath())),
+          button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () =>
+            this.files.take(this.otherPath()),
+          ),
         );
-      if (this.own) lines.push(button("egox-own", this.say("own"), this.say("own"), () => this.state.change(this.own)));
+      if (this.own)
+        lines.push(
+          button("egox-own", this.say("own"), this.say("own"), () => this.state.change(this.own)),
+        );
     } else if (this.isHeadless && this.scene.known && !this.fault) lines.push(this.say("start"));
     if (this.host.isLinked("base")) lines.push(this.say("baseNote"));
     this.layout.showBanner(lines);
@@ -265,8 +278,10 @@ export class PoseEditor {
 
   // Where else the node has its path from: the last run's path, or a file of the host's.
   otherPath() {
-    if (this.scene.trusted && this.data?.path?.length === this.state.clip.count) return { poses: this.data.path };
-    if (this.host.source() === "file" && this.host.file()) return { file: this.host.file(), entry: this.host.entry() };
+    if (this.scene.trusted && this.data?.path?.length === this.state.clip.count)
+      return { poses: this.data.path };
+    if (this.host.source() === "file" && this.host.file())
+      return { file: this.host.file(), entry: this.host.entry() };
     return null;
   }
 
@@ -289,13 +304,21 @@ export class PoseEditor {
       view.path.set(
         this.poses,
         state.content.keys.map((key) => key.pose),
-        state.content.looks.flatMap(({ moment, point }) => [state.track.at(moment).position, point]),
+        state.content.looks.flatMap(({ moment, point }) => [
+          state.track.at(moment).position,
+          point,
+        ]),
       );
       view.setUp(state.content.up);
     }
     view.setPose(pose);
     this.side.show(pose, state.frame);
-    this.exo.show(state.frame, this.poses, pose, state.content.looks[state.keyAt(state.frame, "looks")]?.point);
+    this.exo.show(
+      state.frame,
+      this.poses,
+      pose,
+      state.content.looks[state.keyAt(state.frame, "looks")]?.point,
+    );
     if (kind === "frame" || kind === "clip") this.scene.showMoving();
     this.layout.showSteps(state.undoable, state.redoable);
     if (kind === "commit") {
@@ -314,7 +337,9 @@ export class PoseEditor {
     const lone = content.keys.length === 1 && clip.count > 1;
     if (lone) {
       const canFollow = this.host.canEstimate();
-      const follow = button("egox-follow", this.say("follow"), this.say("followHelp"), () => this.followHead());
+      const follow = button("egox-follow", this.say("follow"), this.say("followHelp"), () =>
+        this.followHead(),
+      );
       const said = this.say(canFollow ? "loneKeyEstimated" : "loneKey", { count: clip.count });
       this.layout.tell(said, ...(canFollow ? [follow] : []));
     } else if (this.toldLone) this.layout.tell("");
@@ -368,7 +393,8 @@ export class PoseEditor {
   }
 
   chooseTool(wanted) {
-    const tool = wanted === "look" && this.view.tool === "look" ? "move" : wanted; // pressed again it is left
+    // pressed again it is left
+    const tool = wanted === "look" && this.view.tool === "look" ? "move" : wanted;
     if (this.layout.tools[tool].disabled) return;
     this.view.setTool(tool);
     this.layout.showTool(tool);

@@ -1,5 +1,5 @@
-// The exo lens where nothing tells it: its field of view as a row, and keyframes that stay where they are seen in the
-// exo picture when it changes.
+// The exo lens where nothing tells it: its field of view as a row, and keyframes that stay where
+// they are seen in the exo picture when it changes.
 import { findWidget, holdersOf, nodesOfKind, setValue, setWidget } from "../graph_change.mjs";
 import { parseDocument, throughLens, writeDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
@@ -52,9 +52,21 @@ export function lensRow(app, node, say, changed) {
     changed();
   };
   const oninput = () => (said.textContent = `${input.value}°`);
-  const given = { type: "range", min: 20, max: 150, "data-testid": "egox-exo-fov", oninput, onchange };
+  const given = {
+    type: "range",
+    min: 20,
+    max: 150,
+    "data-testid": "egox-exo-fov",
+    oninput,
+    onchange,
+  };
   const input = make("input", "", given);
-  const badge = make("span", "egox-ed-badge", { "data-testid": "egox-lens-guessed" }, say("lensGuessed"));
+  const badge = make(
+    "span",
+    "egox-ed-badge",
+    { "data-testid": "egox-lens-guessed" },
+    say("lensGuessed"),
+  );
   const row = make("label", "egox-ed-lens", { hidden: true, title: say("lensGuessedHelp") });
   row.append(badge, say("fov"), input, said);
   row.show = () => {

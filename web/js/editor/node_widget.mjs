@@ -1,10 +1,18 @@
-// What stands on the node: a button that opens the editor and a line that says what it holds. The value is the node's
-// own `keyframes` text, so that a workflow holds everything and runs without a page.
+// What stands on the node: a button that opens the editor and a line that says what it holds. The
+// value is the node's own `keyframes` text, so that a workflow holds everything and runs without a
+// page.
 import { DocumentError, parseDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
 import { Server } from "./server.mjs";
 import { button, make } from "./view/elements.mjs";
-import { defaultOf, findWidget, nodesOfKind, noteChange, onChange, setWidget } from "../graph_change.mjs";
+import {
+  defaultOf,
+  findWidget,
+  nodesOfKind,
+  noteChange,
+  onChange,
+  setWidget,
+} from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
 import { findNode, PRIOR, runAlone } from "../previews/node.mjs";
 import { followLens, lensRow, noteLens } from "./lens.mjs";
@@ -61,16 +69,22 @@ export async function openEditor(app, api, node, say) {
   await followVideo(app, api, node);
   followLens(app, node);
   const holder = node.egoxPose;
-  holder.editor ??= new PoseEditor(hostOf(app, api, node), new Server(api), say, makeLens(app, node, say));
+  holder.editor ??= new PoseEditor(
+    hostOf(app, api, node),
+    new Server(api),
+    say,
+    makeLens(app, node, say),
+  );
   holder.release = holdPage(app);
   return holder.editor;
 }
 
-const makeLens = (app, node, say) => lensRow(app, node, say, () => node.egoxPose.editor?.takeLens());
+const makeLens = (app, node, say) =>
+  lensRow(app, node, say, () => node.egoxPose.editor?.takeLens());
 
-// While the editor lies over the page, the page's graph is not drawn (it would take half of a small machine's time).
-// Its Ctrl+Z listens before anything else and would undo the graph beneath; it asks whether an editor is open, and is
-// told so.
+// While the editor lies over the page, the page's graph is not drawn (it would take half of a small
+// machine's time). Its Ctrl+Z listens before anything else and would undo the graph beneath; it
+// asks whether an editor is open, and is told so.
 function holdPage(app) {
   const { canvas } = app;
   const page = app.constructor;
@@ -105,7 +119,8 @@ function hostOf(app, api, node) {
     video: () => holder.video,
     quarterTurns: () => holder.turns ?? (findWidget(node, "camera")?.value === "pinhole" ? 0 : 1),
     rememberTurns: (turns) => (holder.turns = turns),
-    // In which scene the text was last written: kept with the node, so that it counts after a reload, too.
+    // In which scene the text was last written: kept with the node, so that it counts after a
+    // reload, too.
     writtenIn: () => node.properties?.[WRITTEN_IN],
     useKeyframes: () => setWidget(app, node, "source", "keyframes"),
     canEstimate: () => node.getInputNode?.(node.findInputSlot("estimated"))?.mode === 0,
@@ -133,18 +148,23 @@ function hostOf(app, api, node) {
   };
 }
 
-// Run this node and what leads to it; told(title of a node, per cent). Gives a reason where that failed.
+// Run this node and what leads to it; told(title of a node, per cent). Gives a reason where that
+// failed.
 function run(app, api, node, told) {
   return new Promise((resolve) => {
     const watched = {
       progress: ({ detail }) =>
-        told(findNode(app, detail.node)?.title ?? "", Math.round((100 * detail.value) / detail.max)),
+        told(
+          findNode(app, detail.node)?.title ?? "",
+          Math.round((100 * detail.value) / detail.max),
+        ),
       execution_success: () => end(null),
       execution_error: (e) => end(e.detail?.exception_message ?? "error"),
       execution_interrupted: () => end("interrupted"),
     };
     const end = (reason) => {
-      for (const [kind, listener] of Object.entries(watched)) api.removeEventListener(kind, listener);
+      for (const [kind, listener] of Object.entries(watched))
+        api.removeEventListener(kind, listener);
       resolve(reason);
     };
     for (const [kind, listener] of Object.entries(watched)) api.addEventListener(kind, listener);
@@ -152,7 +172,8 @@ function run(app, api, node, told) {
     graphOf(app, node)
       .then(queue)
       .then(
-        (queued) => queued === false && end(reasonOf(app.lastNodeErrors) ?? "the graph could not be queued"),
+        (queued) =>
+          queued === false && end(reasonOf(app.lastNodeErrors) ?? "the graph could not be queued"),
         (error) => end(error.message),
       );
   });
@@ -167,12 +188,16 @@ function reasonOf(nodeErrors) {
 function noteOf(node, say) {
   const source = findWidget(node, "source")?.value;
   const { note } = node.egoxPose?.data ?? {};
-  if (source !== "keyframes") return say("nodeOther", { source: say(`source_${source}`) }) + (note ? `. ${note}` : "");
+  if (source !== "keyframes")
+    return say("nodeOther", { source: say(`source_${source}`) }) + (note ? `. ${note}` : "");
   try {
-    const count = parseDocument(findWidget(node, "keyframes")?.value ?? "", FrameClock.standard()).keys.length;
+    const count = parseDocument(findWidget(node, "keyframes")?.value ?? "", FrameClock.standard())
+      .keys.length;
     const scene = node.egoxPose?.data?.scene;
     const keys = say(count === 1 ? "nodeKey" : "nodeKeys", { count });
-    return scene ? say("nodeReady", { keys, points: scene.points.toLocaleString() }) : `${keys}. ${say("nodeEmpty")}`;
+    return scene
+      ? say("nodeReady", { keys, points: scene.points.toLocaleString() })
+      : `${keys}. ${say("nodeEmpty")}`;
   } catch (error) {
     if (!(error instanceof DocumentError)) throw error;
     return say("nodeBad", { reason: error.message });

@@ -1,7 +1,15 @@
-// A path belongs to the video that it was made on: with another video the node goes on with what that one has, and the
-// path is kept with the node until its own video comes back.
+// A path belongs to the video that it was made on: with another video the node goes on with what
+// that one has, and the path is kept with the node until its own video comes back.
 import { Server } from "./server.mjs";
-import { defaultOf, findWidget, LOADER, nodesOfKind, noteChange, onChange, setWidget } from "../graph_change.mjs";
+import {
+  defaultOf,
+  findWidget,
+  LOADER,
+  nodesOfKind,
+  noteChange,
+  onChange,
+  setWidget,
+} from "../graph_change.mjs";
 
 export const NODE = "EgoXEgoPoseInput";
 export const WRITTEN_IN = "egox_scene"; // of the node's properties: the scene that the editor wrote its path in
@@ -9,7 +17,8 @@ const KEPT = "egox_paths"; // of the node's properties: { id of a video: { video
 const PATH = ["source", "file", "entry", "keyframes", "x", "y", "z", "yaw", "pitch", "roll"];
 const MOST = 20;
 
-const valuesOf = (node) => Object.fromEntries(PATH.map((name) => [name, findWidget(node, name)?.value]));
+const valuesOf = (node) =>
+  Object.fromEntries(PATH.map((name) => [name, findWidget(node, name)?.value]));
 
 // What a node has for a video of which nothing is kept.
 function beginningOf(node) {
@@ -26,12 +35,13 @@ function madeOn(text) {
   }
 }
 
-// Ask which video the node's graph has now, and have the path follow it. Gives the name of the video whose path was put
-// away, if somebody drew one.
+// Ask which video the node's graph has now, and have the path follow it. Gives the name of the
+// video whose path was put away, if somebody drew one.
 export async function followVideo(app, api, node) {
   const holder = node.egoxPose;
   const asked = (holder.asked = (holder.asked ?? 0) + 1);
-  // As the first question found it that is still without an answer: what is set meanwhile is no video's of before.
+  // As the first question found it that is still without an answer: what is set meanwhile is no
+  // video's of before.
   const seen = (holder.seen ??= valuesOf(node));
   const graph = await graphOf(app, node).catch(() => null);
   const answer = graph && (await new Server(api).json("origin", graph).catch(() => null));
@@ -58,7 +68,8 @@ function exchange(app, node, seen, before) {
   const next = back?.path ?? beginning;
   // What was set since, such as poses uploaded with the video, stays.
   const changed = new Set(PATH.filter((name) => findWidget(node, name)?.value !== seen[name]));
-  if (changed.has("file") && findWidget(node, "file").value !== beginning.file) changed.add("source");
+  if (changed.has("file") && findWidget(node, "file").value !== beginning.file)
+    changed.add("source");
   for (const name of PATH) if (!changed.has(name)) setWidget(app, node, name, next[name]);
   noteChange(app);
   const [was, is] = [before, node.egoxPose.video].map(({ video }) => video.split("/").pop());
@@ -69,7 +80,8 @@ function exchange(app, node, seen, before) {
 export async function graphOf(app, node) {
   const { output } = await app.graphToPrompt();
   const id = node.egoxPose.data?.node || String(node.id);
-  const inGraph = id in output ? id : Object.keys(output).find((key) => key.endsWith(`:${node.id}`));
+  const inGraph =
+    id in output ? id : Object.keys(output).find((key) => key.endsWith(`:${node.id}`));
   return inGraph ? { node: inGraph, graph: output } : null;
 }
 
@@ -77,6 +89,7 @@ export async function graphOf(app, node) {
 export function watchVideo(app, api, node, told) {
   if (node.constructor.comfyClass !== LOADER) return;
   onChange(node, ["file"], () => {
-    for (const pose of nodesOfKind(app, NODE)) followVideo(app, api, pose).then((video) => video && told(pose, video));
+    for (const pose of nodesOfKind(app, NODE))
+      followVideo(app, api, pose).then((video) => video && told(pose, video));
   });
 }

@@ -18,7 +18,9 @@ export class Server {
     });
     if (answer.ok) return answer;
     // What isn't from these routes has no more than its status.
-    const { reason = `${answer.status} ${answer.statusText}` } = await answer.json().catch(() => ({}));
+    const { reason = `${answer.status} ${answer.statusText}` } = await answer
+      .json()
+      .catch(() => ({}));
     throw answer.status === 410 ? new SceneGone(reason) : new Error(reason);
   }
 
@@ -30,7 +32,11 @@ export class Server {
   async cloud(body) {
     const bytes = await (await this.post("cloud", body)).arrayBuffer();
     const count = bytes.byteLength / 15; // 12 bytes of place and 3 of colour
-    return { xyz: new Float32Array(bytes, 0, count * 3), rgb: new Uint8Array(bytes, count * 12, count * 3), count };
+    return {
+      xyz: new Float32Array(bytes, 0, count * 3),
+      rgb: new Uint8Array(bytes, count * 12, count * 3),
+      count,
+    };
   }
 
   async picture(name, body) {

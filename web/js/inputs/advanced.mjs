@@ -1,16 +1,20 @@
-// Rare inputs out of sight on the classic canvas. There the host has a menu entry, but doesn't know which widgets are
-// rare, and keeps the room of what it doesn't draw. Nodes 2.0 do all of it by themselves.
+// Rare inputs out of sight on the classic canvas. There the host has a menu entry, but doesn't know
+// which widgets are rare, and keeps the room of what it doesn't draw. Nodes 2.0 do all of it by
+// themselves.
 
 const ALWAYS = "Comfy.Node.AlwaysShowAdvancedWidgets";
 const ROW = "egox_advanced_inputs";
 const NOWHERE = -1e5; // y of a hidden widget, so that no link can be dropped on its slot
 
 export function hideAdvanced(app, node, say) {
-  const rare = new Set((node.widgets ?? []).filter((widget) => widget.options?.advanced).map(({ name }) => name));
+  const rare = new Set(
+    (node.widgets ?? []).filter((widget) => widget.options?.advanced).map(({ name }) => name),
+  );
   // An older frontend lays out what isn't drawn as well: there all inputs stay in sight.
   if (!rare.size || !node.getLayoutWidgets || !node.toggleAdvanced) return;
   const always = () => app.extensionManager?.setting?.get(ALWAYS) === true;
-  const linked = ({ name }) => node.inputs?.some((input) => input.widget?.name === name && input.link != null);
+  const linked = ({ name }) =>
+    node.inputs?.some((input) => input.widget?.name === name && input.link != null);
   const isRare = (widget) => rare.has(widget.name) && !always() && !linked(widget);
   node.hasAdvancedWidgets = () => node.widgets.some(isRare);
 
@@ -25,7 +29,8 @@ export function hideAdvanced(app, node, say) {
     set() {},
   });
 
-  const outOfSight = (widget) => (widget === row ? !node.hasAdvancedWidgets() : !node.showAdvanced && isRare(widget));
+  const outOfSight = (widget) =>
+    widget === row ? !node.hasAdvancedWidgets() : !node.showAdvanced && isRare(widget);
   // Newer frontends ask for the row as well, which a linked widget keeps without being drawn.
   for (const asked of ["isWidgetVisible", "isWidgetRowVisible"]) {
     const own = node[asked];

@@ -8,7 +8,10 @@ function helpOf({ subgraph }, name) {
   const { target_id: id, target_slot: slot } = subgraph?.getLink(linkIds?.[0]) ?? {};
   const inner = subgraph?.getNodeById(id);
   const own = inner?.inputs[slot]?.widget?.name;
-  return nodeTexts()[inner?.type]?.inputs?.[own]?.tooltip ?? inner?.constructor.nodeData?.inputs?.[own]?.tooltip;
+  return (
+    nodeTexts()[inner?.type]?.inputs?.[own]?.tooltip ??
+    inner?.constructor.nodeData?.inputs?.[own]?.tooltip
+  );
 }
 
 // In nodes 2.0, in the form and in the side panel, as the browser shows it.
@@ -17,10 +20,13 @@ export function helpOnRows(app) {
     const row = target.closest?.(ROW);
     if (!row || row.title) return;
     const [id, key] = row.dataset.widgetKey?.split(":").slice(-2) ?? [];
-    const { nodeId, widgetsGridNodeId } = row.closest("[data-node-id], [data-widgets-grid-node-id]")?.dataset ?? {};
+    const { nodeId, widgetsGridNodeId } =
+      row.closest("[data-node-id], [data-widgets-grid-node-id]")?.dataset ?? {};
     const node = (app.canvas?.graph ?? app.graph).getNodeById(id ?? nodeId ?? widgetsGridNodeId);
     const label = row.querySelector("[data-testid=widget-layout-field-label]")?.textContent.trim();
-    const widget = node?.widgets?.find(({ name, label: own }) => (key ? name === key : [name, own].includes(label)));
+    const widget = node?.widgets?.find(({ name, label: own }) =>
+      key ? name === key : [name, own].includes(label),
+    );
     row.title = (widget && helpOf(node, widget.name)) ?? "";
   });
 }

@@ -1,5 +1,5 @@
-// Sliders that a value may leave: what a graph was saved with shows and stays, and an exact number can be typed. Also
-// those that a subgraph's node has of our nodes: it copies their options.
+// Sliders that a value may leave: what a graph was saved with shows and stays, and an exact number
+// can be typed. Also those that a subgraph's node has of our nodes: it copies their options.
 
 const DIGITS = 2; // after the point
 const LEAVING = ["Enter", "Tab"]; // keys at which a field takes what was typed
@@ -10,13 +10,18 @@ export function openSliders(node) {
   for (const { type, options } of node.widgets ?? []) {
     if (type !== "slider") continue;
     // The host takes its digits from the step, and would round what is typed to them.
-    Object.assign(options, { [RANGE]: [options.min, options.max], precision: DIGITS, round: 10 ** -DIGITS });
+    Object.assign(options, {
+      [RANGE]: [options.min, options.max],
+      precision: DIGITS,
+      round: 10 ** -DIGITS,
+    });
   }
   openConfigured(node);
 }
 
-// A subgraph's node has its sliders only once it is configured, and the host may make them anew at any time and say
-// nothing: whatever stands there when the canvas asks what lies under the pointer is opened, too.
+// A subgraph's node has its sliders only once it is configured, and the host may make them anew at
+// any time and say nothing: whatever stands there when the canvas asks what lies under the pointer
+// is opened, too.
 export function openConfigured(node) {
   openAll(node);
   const { onConfigure, getWidgetOnPos } = node;
@@ -39,27 +44,37 @@ export function openAll(node, wanted = () => true) {
   }
 }
 
-// Nodes 2.0 and the form have a field beside the slider, which clips to the range when it is left: what was typed is
-// taken all the same, as soon as the page's own handlers are done.
+// Nodes 2.0 and the form have a field beside the slider, which clips to the range when it is left:
+// what was typed is taken all the same, as soon as the page's own handlers are done.
 export function takeTyped(app) {
   const taken = ({ target, type, key }) => {
-    if (!target.matches?.('input[role="spinbutton"]') || (type === "keydown" && !LEAVING.includes(key))) return;
-    const { nodeId, widgetsGridNodeId } = target.closest("[data-node-id], [data-widgets-grid-node-id]")?.dataset ?? {};
+    if (
+      !target.matches?.('input[role="spinbutton"]') ||
+      (type === "keydown" && !LEAVING.includes(key))
+    )
+      return;
+    const { nodeId, widgetsGridNodeId } =
+      target.closest("[data-node-id], [data-widgets-grid-node-id]")?.dataset ?? {};
     const node = (app.canvas?.graph ?? app.graph).getNodeById(nodeId ?? widgetsGridNodeId);
     const widget = node?.widgets?.find(({ name }) => name === target.ariaLabel);
     const typed = numberOf(target.value);
-    const value = Number.isNaN(typed) ? widget?.value : typed; // an emptied field leaves what was there
-    const clipped = value !== typed || value < Number(target.ariaValueMin) || value > Number(target.ariaValueMax);
-    if (clipped && widget?.options?.[RANGE]) setTimeout(() => take(node, widget, value, app.canvas), 0);
+    // an emptied field leaves what was there
+    const value = Number.isNaN(typed) ? widget?.value : typed;
+    const clipped =
+      value !== typed || value < Number(target.ariaValueMin) || value > Number(target.ariaValueMax);
+    if (clipped && widget?.options?.[RANGE])
+      setTimeout(() => take(node, widget, value, app.canvas), 0);
   };
   document.addEventListener("keydown", taken, true);
   document.addEventListener("focusout", taken, true);
 }
 
 // NaN for what is no number.
-const numberOf = (text) => (String(text).trim() === "" ? NaN : Number(String(text).replace(",", ".")));
+const numberOf = (text) =>
+  String(text).trim() === "" ? NaN : Number(String(text).replace(",", "."));
 
-// The host's slider (and its typing field in nodes 2.0) clips to the range, which therefore reaches to the value.
+// The host's slider (and its typing field in nodes 2.0) clips to the range, which therefore reaches
+// to the value.
 function reach({ options, value }) {
   const [min, max] = options[RANGE];
   options.min = Number.isFinite(value) ? Math.min(min, value) : min;
@@ -89,7 +104,8 @@ function openSlider(node, widget) {
   };
   let before = { value: widget.value, at: 0 }; // as it was before the first click of two
   widget.onPointerDown = (pointer, _, canvas) => {
-    if (performance.now() - before.at > 600) before = { value: widget.value, at: performance.now() };
+    if (performance.now() - before.at > 600)
+      before = { value: widget.value, at: performance.now() };
     pointer.onDoubleClick = (event) => {
       widget.value = before.value;
       const typed = (text) => take(node, widget, numberOf(text), canvas);

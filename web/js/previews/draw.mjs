@@ -1,4 +1,5 @@
-// Drawing on the stage: pictures with their names, the wipe, legends, the crosshair, the curve over the timeline.
+// Drawing on the stage: pictures with their names, the wipe, legends, the crosshair, the curve over
+// the timeline.
 import { contain, LEGEND_HEIGHT, tableBoxes } from "./layout.mjs";
 import { place } from "./weights.mjs";
 
@@ -15,7 +16,9 @@ export function drawPicture(context, clip, number, [x, y, w, h]) {
 // The first of the labels that is no wider than this, else the last.
 export function fitting(context, labels, width) {
   context.font = FONT;
-  return labels.find((label) => context.measureText(label).width + PADDING <= width) ?? labels.at(-1);
+  return (
+    labels.find((label) => context.measureText(label).width + PADDING <= width) ?? labels.at(-1)
+  );
 }
 
 // White on dark, so that it reads on any picture and in any theme; cut where there is less room.
@@ -61,12 +64,21 @@ export function drawTable(context, clips, number, heads, sides, stage, ink) {
   context.font = FONT;
   const left = Math.max(...sides.map((side) => context.measureText(side).width)) + PADDING;
   const [x, y, w, h] = stage; // whose corners are round
-  const boxes = tableBoxes(heads.length, sides.length, left, [x, y, w - PADDING / 2, h - PADDING / 2]);
-  clips.forEach((clip, i) => drawPicture(context, clip, number, contain(clip.width, clip.height, boxes[i])));
+  const boxes = tableBoxes(heads.length, sides.length, left, [
+    x,
+    y,
+    w - PADDING / 2,
+    h - PADDING / 2,
+  ]);
+  clips.forEach((clip, i) =>
+    drawPicture(context, clip, number, contain(clip.width, clip.height, boxes[i])),
+  );
   context.fillStyle = ink;
   context.textAlign = "center";
   context.textBaseline = "bottom";
-  heads.forEach((head, i) => context.fillText(head, boxes[i][0] + boxes[i][2] / 2, boxes[i][1] - 2));
+  heads.forEach((head, i) =>
+    context.fillText(head, boxes[i][0] + boxes[i][2] / 2, boxes[i][1] - 2),
+  );
   context.textAlign = "left";
   context.textBaseline = "middle";
   sides.forEach((side, i) => {
@@ -79,7 +91,9 @@ export function drawLegend(context, legend, [x, y, w], ink) {
   const left = x + 14;
   const width = w - 28;
   const gradient = context.createLinearGradient(left, 0, left + width, 0);
-  legend.colours.forEach((colour, i) => gradient.addColorStop(i / (legend.colours.length - 1), colour));
+  legend.colours.forEach((colour, i) =>
+    gradient.addColorStop(i / (legend.colours.length - 1), colour),
+  );
   context.fillStyle = gradient;
   context.fillRect(left, y + 3, width, 7);
   context.font = FONT;
@@ -114,7 +128,9 @@ export function drawWeights(context, weights, [rows, columns], colours, [x, y, w
   weights.forEach((weight, i) => {
     if (Number.isNaN(weight)) return;
     context.fillStyle = colours[Math.round(place(weight) * (colours.length - 1))];
-    const [left, right] = [i % columns, (i % columns) + 1].map((edge) => Math.round(x + (w * edge) / columns));
+    const [left, right] = [i % columns, (i % columns) + 1].map((edge) =>
+      Math.round(x + (w * edge) / columns),
+    );
     const row = Math.floor(i / columns);
     const [top, bottom] = [row, row + 1].map((edge) => Math.round(y + (h * edge) / rows));
     context.fillRect(left, top, right - left, bottom - top);
@@ -152,7 +168,8 @@ export function drawMark(context, mark, clip, [x, y, w, h]) {
   strokeRimmed(context, 1.5);
 }
 
-// A bar per frame fills the strip's height from 0 to the largest value (percent: to 100); none where nothing is known.
+// A bar per frame fills the strip's height from 0 to the largest value (percent: to 100); none
+// where nothing is known.
 export function drawCurve(context, curve, width, height, ink, number, count) {
   const top = curve.unit === "%" ? 100 : Math.max(...curve.values, 1e-9);
   const step = width / Math.max(curve.values.length - 1, 1);

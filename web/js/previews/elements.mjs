@@ -37,7 +37,11 @@ export function buildElements(preview, { say }) {
   bar.append(item, view, left, right, factor, maker, alone, seen);
   const about = make("div", "egox-preview-about", { hidden: true, role: "status" });
 
-  const stage = make("div", "egox-preview-stage", { tabIndex: 0, role: "img", ariaLabel: say("stage") });
+  const stage = make("div", "egox-preview-stage", {
+    tabIndex: 0,
+    role: "img",
+    ariaLabel: say("stage"),
+  });
   const canvas = make("canvas", "egox-preview-canvas");
   const wipe = make("div", "egox-preview-wipe", {
     tabIndex: 0,
@@ -67,7 +71,11 @@ export function buildElements(preview, { say }) {
     textContent: say("save"),
     title: say("saveWhat"),
   });
-  const full = make("button", "egox-preview-full", { type: "button", innerHTML: FULL, title: say("full") });
+  const full = make("button", "egox-preview-full", {
+    type: "button",
+    innerHTML: FULL,
+    title: say("full"),
+  });
   time.append(play, trackBox, now, save, full);
   const note = make("div", "egox-preview-note");
   const badge = make("div", "egox-preview-badge", { hidden: true, role: "status" });
@@ -76,7 +84,8 @@ export function buildElements(preview, { say }) {
   item.onchange = () => preview.chooseItem(Number(item.value));
   alone.onclick = () => preview.host.runAlone();
   seen.onclick = () => preview.showSeen(!preview.seen.isShown);
-  full.onclick = () => (document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen());
+  full.onclick = () =>
+    document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen();
   left.onchange = right.onchange = () => preview.wipe.choosePair([left.value, right.value]);
   maker.onclick = () => preview.stripPlayer.make();
   factor.onchange = () => preview.enlarge(Number(factor.value));
@@ -163,11 +172,19 @@ export function buildElements(preview, { say }) {
 
 function listen(preview, root, stage, wipe) {
   // The canvas below would pan, select and delete nodes on what is meant for the preview.
-  for (const kind of ["pointerdown", "pointermove", "pointerup", "click", "dblclick", "contextmenu"])
+  for (const kind of [
+    "pointerdown",
+    "pointermove",
+    "pointerup",
+    "click",
+    "dblclick",
+    "contextmenu",
+  ])
     root.addEventListener(kind, (event) => event.stopPropagation());
 
   const point = (event, then) => {
-    // The classic canvas scales its widgets: a rectangle on the page is larger or smaller than the element's own px.
+    // The classic canvas scales its widgets: a rectangle on the page is larger or smaller than the
+    // element's own px.
     const box = stage.getBoundingClientRect();
     const scale = stage.clientWidth / box.width;
     preview.stage[then]((event.clientX - box.left) * scale, (event.clientY - box.top) * scale);
@@ -199,7 +216,8 @@ function listen(preview, root, stage, wipe) {
 function onKey(preview, { key, target, shiftKey }, onWipe) {
   const steps = { ArrowLeft: -1, ArrowRight: 1 };
   const patches = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  if (shiftKey && key in patches && preview.view === GEOMETRY) preview.geometry.lookOn(...patches[key]);
+  if (shiftKey && key in patches && preview.view === GEOMETRY)
+    preview.geometry.lookOn(...patches[key]);
   else if (onWipe && key in steps) preview.wipe.set(preview.wipe.at + WIPE_STEP * steps[key]);
   else if (key in steps) {
     preview.time.stop();
@@ -213,7 +231,8 @@ function onKey(preview, { key, target, shiftKey }, onWipe) {
   else if (key === "g" && preview.geometry) preview.choose(GEOMETRY);
   else if (key === "d" && preview.difference) preview.choose(DIFFERENCE);
   else if (key === "o" && preview.canMark) preview.showSeen(!preview.seen.isShown);
-  else if (/^[1-9]$/.test(key) && preview.clips[key - 1]) preview.choose(preview.clips[key - 1].name);
+  else if (/^[1-9]$/.test(key) && preview.clips[key - 1])
+    preview.choose(preview.clips[key - 1].name);
   else return false;
   return true;
 }

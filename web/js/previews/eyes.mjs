@@ -1,4 +1,5 @@
-// Two eyes in one picture: red and cyan for such glasses, or one after the other, so that depth shows without any.
+// Two eyes in one picture: red and cyan for such glasses, or one after the other, so that depth
+// shows without any.
 export const WIGGLE = "wiggle";
 export const WIGGLE_MS = 180;
 const RED = "#f00";
@@ -6,9 +7,13 @@ const CYAN = "#0ff";
 
 // Clips of a pair, drawn when asked for; none where it is no pair.
 export function eyeClips(clips) {
-  const [left, right] = ["leftEye", "rightEye"].map((name) => clips.find((clip) => clip.name === name));
+  const [left, right] = ["leftEye", "rightEye"].map((name) =>
+    clips.find((clip) => clip.name === name),
+  );
   if (!left || !right) return [];
-  const form = Object.fromEntries(["count", "step", "width", "height", "source"].map((key) => [key, left[key]]));
+  const form = Object.fromEntries(
+    ["count", "step", "width", "height", "source"].map((key) => [key, left[key]]),
+  );
   const wiggled = () => (Math.floor(performance.now() / WIGGLE_MS) % 2 ? right : left);
   return [
     { ...form, name: "anaglyph", frame: anaglyph(left, right) },
@@ -18,7 +23,9 @@ export function eyeClips(clips) {
 
 function anaglyph(left, right) {
   const { width, height } = left;
-  const [whole, half] = [0, 1].map(() => Object.assign(document.createElement("canvas"), { width, height }));
+  const [whole, half] = [0, 1].map(() =>
+    Object.assign(document.createElement("canvas"), { width, height }),
+  );
   return (number) => {
     const context = whole.getContext("2d");
     context.globalCompositeOperation = "copy";

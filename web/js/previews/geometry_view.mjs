@@ -1,5 +1,5 @@
-// The view of the geometry: over the exo picture the weight of every patch, for the ego patch under the pointer. It
-// follows λ_g as the page has it, without a run.
+// The view of the geometry: over the exo picture the weight of every patch, for the ego patch under
+// the pointer. It follows λ_g as the page has it, without a run.
 import * as drawing from "./draw.mjs";
 import { LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
 import { Geometry } from "./weights.mjs";
@@ -20,12 +20,15 @@ export class GeometryView {
     this.geometry = geometry;
     this.preview = preview;
     this.reason = reason; // why there is none
-    this.looked = preview.geometry?.looked ?? [0.5, 0.5]; // the place in the ego picture, shares of its sides
-    this.strength = geometry && preview.host.strength(geometry); // λ_g and mode, of which it is drawn
+    // the place in the ego picture, shares of its sides
+    this.looked = preview.geometry?.looked ?? [0.5, 0.5];
+    // λ_g and mode, of which it is drawn
+    this.strength = geometry && preview.host.strength(geometry);
     this.timer = null;
   }
 
-  // While it is open, what the graph says of λ_g is looked at again and again: it has many ways to change.
+  // While it is open, what the graph says of λ_g is looked at again and again: it has many ways to
+  // change.
   follow() {
     this.rest();
     if (!this.geometry) return;
@@ -65,7 +68,11 @@ export class GeometryView {
     const [, rows, , columns] = this.geometry.grid;
     const [u, v] = this.looked;
     const within = (share, count) => Math.min(Math.floor(share * count), count - 1);
-    return [this.geometry.latent(number * this.preview.time.step), within(v, rows), within(u, columns)];
+    return [
+      this.geometry.latent(number * this.preview.time.step),
+      within(v, rows),
+      within(u, columns),
+    ];
   }
 
   weights(number) {
@@ -77,7 +84,9 @@ export class GeometryView {
     const { say } = this.preview.host;
     const { mode, lambda } = this.strength;
     const known = [...this.weights(this.preview.number)].filter((weight) => weight >= 0);
-    const [low, high] = [Math.min(...known), Math.max(...known)].map((weight) => String(Number(weight.toPrecision(2))));
+    const [low, high] = [Math.min(...known), Math.max(...known)].map((weight) =>
+      String(Number(weight.toPrecision(2))),
+    );
     const said = known.length ? say("weights", { low, high }) : say("noWeights");
     return [`λ_g ${lambda} (${mode})`, said].join(" · ");
   }
@@ -94,9 +103,20 @@ export class GeometryView {
     const [exo, ego] = boxes.map(({ box }) => box);
     const [, rows, exoColumns, egoColumns] = geometry.grid;
     const [, row, column] = this.patch(number);
-    drawing.drawWeights(context, this.weights(number), [rows, exoColumns], geometry.legend.colours, exo);
+    drawing.drawWeights(
+      context,
+      this.weights(number),
+      [rows, exoColumns],
+      geometry.legend.colours,
+      exo,
+    );
     drawing.drawPatch(context, [rows, egoColumns], [row, column], ego);
-    drawing.drawLegend(context, geometry.legend, [exo[0], exo[1] + exo[3], exo[2]], preview.stage.ink());
+    drawing.drawLegend(
+      context,
+      geometry.legend,
+      [exo[0], exo[1] + exo[3], exo[2]],
+      preview.stage.ink(),
+    );
     drawing.drawLabel(context, preview.host.say("weightOf"), exo[0] + 4, exo[1] + 4);
     drawing.drawLabel(context, preview.host.say("point"), ego[0] + 4, ego[1] + 4);
     return boxes;

@@ -6,19 +6,22 @@ import { LOADER } from "../graph_change.mjs";
 export class RunHistory {
   constructor(host) {
     this.host = host;
-    this.runs = new Map(); // { streams, values, measure } by name: ego is this run, before the one before, run2, ...
+    // { streams, values, measure } by name: ego is this run, before the one before, run2, ...
+    this.runs = new Map();
     this.before = null; // the clip that the run before gave
     this.older = []; // clips of those before it, as far as they were looked at
     this.difference = null; // of this run from the one before, where both have the same form
   }
 
-  // previews: of this run, then of the runs before it; ego and before: clips of the first two, null where there is none.
+  // previews: of this run, then of the runs before it; ego and before: clips of the first two, null
+  // where there is none.
   take(previews, ego, before) {
     this.runs = new Map(previews.map((run, i) => [["ego", "before"][i] ?? `run${i}`, run]));
     this.older = [];
     const factor = this.difference?.factor;
     this.before = ego && before;
-    this.difference = this.before && sameForm(ego, before) ? new DifferenceClip(ego, before).measure() : null;
+    this.difference =
+      this.before && sameForm(ego, before) ? new DifferenceClip(ego, before).measure() : null;
     if (factor && this.difference) this.difference.factor = factor;
   }
 
@@ -26,7 +29,8 @@ export class RunHistory {
     this.before = this.difference = null;
   }
 
-  // The ego video of an earlier run; null where there was none, or where the server has let its files go.
+  // The ego video of an earlier run; null where there was none, or where the server has let its
+  // files go.
   async load(name, run) {
     const [clip] = await loadClips(run?.streams ?? [], this.host.url).catch(() => []);
     return clip ? Object.assign(clip, { name }) : null;
@@ -43,9 +47,12 @@ export class RunHistory {
     return runLabel(this.runs.get(name), others);
   }
 
-  // What differs in the values of two runs, and how far their ego clips differ; "" where they are one run.
+  // What differs in the values of two runs, and how far their ego clips differ; "" where they are
+  // one run.
   about([nameFrom, nameTo], ego) {
-    const [from, to] = [nameFrom, nameTo].map((name) => this.runs.get(name) ?? this.runs.get("ego"));
+    const [from, to] = [nameFrom, nameTo].map(
+      (name) => this.runs.get(name) ?? this.runs.get("ego"),
+    );
     if (!this.before || from === to) return "";
     const texts = changes(from.values, to.values).map(({ kind, name, from, to }) => {
       const [a, b] = [from, to].map((value) => (typeof value === "object" ? "…" : String(value)));
@@ -58,7 +65,12 @@ export class RunHistory {
   aboutDifference(ego) {
     if (!this.difference) {
       const [now, before] = [ego, this.before].map(formOf);
-      const values = { frames: now.frames, size: now.size, framesBefore: before.frames, sizeBefore: before.size };
+      const values = {
+        frames: now.frames,
+        size: now.size,
+        framesBefore: before.frames,
+        sizeBefore: before.size,
+      };
       return this.host.say("otherForm", values);
     }
     const { mean } = this.difference;

@@ -1,4 +1,5 @@
-// The previews of one run: a node that got a list runs once for each of its items, and one of them is looked at.
+// The previews of one run: a node that got a list runs once for each of its items, and one of them
+// is looked at.
 import { isOther } from "./history.mjs";
 
 export class Items {

@@ -12,7 +12,8 @@ export function contain(width, height, [x, y, w, h]) {
   return [x + (w - size[0]) / 2, y + (h - size[1]) / 2, ...size];
 }
 
-// Boxes for clips side by side, in the number of rows that shows them largest; head: px above each for its label.
+// Boxes for clips side by side, in the number of rows that shows them largest; head: px above each
+// for its label.
 export function sideBySide(clips, [x, y, w, h], head = 0) {
   let best = null;
   for (let rows = 1; rows <= clips.length; rows += 1) {
@@ -25,17 +26,24 @@ export function sideBySide(clips, [x, y, w, h], head = 0) {
     const needed = heights.reduce((sum, height) => sum + height, 0);
     const scale = Math.min(1, room / needed);
     const area = lines.reduce(
-      (sum, line, i) => sum + line.reduce((s, clip) => s + (clip.width / clip.height) * (heights[i] * scale) ** 2, 0),
+      (sum, line, i) =>
+        sum +
+        line.reduce((s, clip) => s + (clip.width / clip.height) * (heights[i] * scale) ** 2, 0),
       0,
     );
-    if (!best || area > best.area) best = { area, lines, heights: heights.map((height) => height * scale) };
+    if (!best || area > best.area)
+      best = { area, lines, heights: heights.map((height) => height * scale) };
   }
   const boxes = [];
-  const taken = best.heights.reduce((sum, height) => sum + height + head, GAP * (best.lines.length - 1));
+  const taken = best.heights.reduce(
+    (sum, height) => sum + height + head,
+    GAP * (best.lines.length - 1),
+  );
   let top = y + (h - taken) / 2 + head;
   best.lines.forEach((line, i) => {
     const widths = line.map((clip) => (clip.width / clip.height) * best.heights[i]);
-    let left = x + (w - widths.reduce((sum, width) => sum + width, 0) - GAP * (line.length - 1)) / 2;
+    let left =
+      x + (w - widths.reduce((sum, width) => sum + width, 0) - GAP * (line.length - 1)) / 2;
     line.forEach((clip, j) => {
       boxes.push({ clip, box: [left, top, widths[j], best.heights[i]] });
       left += widths[j] + GAP;

@@ -1,4 +1,5 @@
-// Ties a preview to its node: a DOM widget that takes the node's results, in classic and in Vue nodes.
+// Ties a preview to its node: a DOM widget that takes the node's results, in classic and in Vue
+// nodes.
 import { Preview } from "./player.mjs";
 import { isOfClip, noteRun, saidOfOld } from "./old.mjs";
 import { runsBefore } from "./runs.mjs";
@@ -9,7 +10,8 @@ import { addElement } from "../node_element.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
 export const KEY = "egox_preview"; // of the node's result, as nodes/show/player.py writes it
-const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
+// node property: the chosen view, so that a saved workflow opens as it was left
+const VIEW = "egox_preview_view";
 // px, the whole widget: pictures side by side need more room than one
 const MIN_HEIGHT = { Depth: 340, Live: 240, Attention: 440 };
 export const PRIOR = "EgoXRenderEgoPrior";
@@ -37,7 +39,9 @@ export function attachPreview(app, api, node, subject, slot) {
     },
     inputName,
     makeStrip:
-      node.constructor.comfyClass === DECODER ? (told, signal) => ownStrip(app, api, node, told, signal) : null,
+      node.constructor.comfyClass === DECODER
+        ? (told, signal) => ownStrip(app, api, node, told, signal)
+        : null,
     minutes: minutesOf,
     runAlone: subject === "Prior" ? () => runAlone(app, node) : null,
     strength: (geometry) => strengthOf(app, geometry),
@@ -51,7 +55,8 @@ export function attachPreview(app, api, node, subject, slot) {
   preview.element.classList.toggle("egox-preview-own", !slot);
   preview.element.style.minHeight = `${minHeight - 20}px`; // what Vue nodes go by; 20: the classic widget's margins
   const { widgetId } = slot ?? {};
-  // Beside the promoted one, newer frontends would give ours another name, and the form would find neither.
+  // Beside the promoted one, newer frontends would give ours another name, and the form would find
+  // neither.
   if (slot) Object.assign(slot, { _widget: undefined, widgetId: undefined });
   const label = slot?.label ?? say(`label${subject}`);
   const widget = addElement(node, KEY, "egoxPreview", preview.element, label, minHeight);
@@ -84,7 +89,8 @@ export function showNew(app, node, output) {
   return showOutput(node, output);
 }
 
-// What the page still has: a template that is opened over its used tab is given the results of the clip before.
+// What the page still has: a template that is opened over its used tab is given the results of the
+// clip before.
 export function showOfClip(app, node, output) {
   if (isOfClip(app, runOf(output))) showOutput(node, output);
 }
@@ -126,8 +132,8 @@ function strengthOf(app, { guide, auto_mode: autoMode, soft }) {
   return { mode: mode === "auto" ? autoMode : mode, lambda, soft };
 }
 
-// The value of a node's input as the page has it; of one that a subgraph's own input gives, the value there. Undefined
-// where a node gives it.
+// The value of a node's input as the page has it; of one that a subgraph's own input gives, the
+// value there. Undefined where a node gives it.
 function valueOf(app, id, name) {
   const node = findNode(app, id);
   const link = node?.inputs?.find((input) => input.name === name)?.link;
@@ -146,8 +152,8 @@ async function ownStrip(app, api, node, told, signal) {
   return previews;
 }
 
-// Runs the prior (the node's own, where it has one) and what leads to it: of a missing file that only the model needs
-// nothing is heard.
+// Runs the prior (the node's own, where it has one) and what leads to it: of a missing file that
+// only the model needs nothing is heard.
 export async function runAlone(app, node) {
   const { output } = await app.graphToPrompt();
   const priors = Object.keys(output).filter((id) => output[id].class_type === PRIOR);

@@ -1,14 +1,16 @@
-// What was made of an exo video that is no longer the chosen one: greyed under that video's name, in our players and
-// where the host shows files.
+// What was made of an exo video that is no longer the chosen one: greyed under that video's name,
+// in our players and where the host shows files.
 import { addCss } from "../editor/view/elements.mjs";
 import { allNodes, filesOf } from "../graph_change.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
 const STYLE = "egox-old-style";
 
-// The exo videos that the page had when results came, by the id of their run or the selector of their file.
+// The exo videos that the page had when results came, by the id of their run or the selector of
+// their file.
 const clipsOf = new Map();
-const remember = (key, app) => clipsOf.has(key) || clipsOf.set(key, filesOf(app)); // a cached one is of its own run
+// a cached one is of its own run
+const remember = (key, app) => clipsOf.has(key) || clipsOf.set(key, filesOf(app));
 
 export const noteRun = (app, run) => run && remember(run, app);
 
@@ -21,7 +23,8 @@ export function noteFiles(app, output) {
 }
 
 // Further videos may have joined them since.
-export const isOfClip = (app, run) => (clipsOf.get(run) ?? []).every((file) => filesOf(app).includes(file));
+export const isOfClip = (app, run) =>
+  (clipsOf.get(run) ?? []).every((file) => filesOf(app).includes(file));
 
 // What is to be said of a run, "" of one whose video is the chosen one.
 export function saidOfOld(app, key) {

@@ -1,4 +1,5 @@
-// One preview: clips on a stage (one, side by side, wipe), a timeline, a note. Knows nothing of nodes or the host.
+// One preview: clips on a stage (one, side by side, wipe), a timeline, a note. Knows nothing of
+// nodes or the host.
 import { buildElements, GEOMETRY, SIDE, STRIP, WIPE } from "./elements.mjs";
 import { eyeClips } from "./eyes.mjs";
 import { loadGeometry } from "./geometry_view.mjs";
@@ -13,16 +14,19 @@ import { Timeline } from "./timeline.mjs";
 import { Wipe } from "./wipe.mjs";
 
 export class Preview {
-  // host: say as sayer() makes it; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
-  // kept of the chosen view; onPick({widget: value}): a click on a picture that may be picked from; inputName(kind,
-  // name): what people call an input of a node; makeStrip(told, signal): promises the strip's previews, null where there
-  // is none, see strip.mjs; minutes(runs): how long so many will take, null where that isn't known; runAlone(): run what
-  // leads to this node and no more, null where there is no such wish; strength(geometry): λ_g and mode as the page's graph
-  // has them now; save(about, pictures): see saving.mjs; saidOfOld(run): what is to be said of a run of another video,
-  // else "".
+  // host: say as sayer() makes it; url(file) -> address; zoom(); empty: text key; view() and
+  // onView(name): what is kept of the chosen view; onPick({widget: value}): a click on a picture
+  // that may be picked from; inputName(kind, name): what people call an input of a node;
+  // makeStrip(told, signal): promises the strip's previews, null where there is none, see
+  // strip.mjs; minutes(runs): how long so many will take, null where that isn't known; runAlone():
+  // run what leads to this node and no more, null where there is no such wish; strength(geometry):
+  // λ_g and mode as the page's graph has them now; save(about, pictures): see saving.mjs;
+  // saidOfOld(run): what is to be said of a run of another video, else "".
   constructor(host) {
     this.host = host;
-    this.told = {}; // what nodes/show/player.py (or the live preview) sent: kind, fps, run, badge, curve, mark, text
+    // what nodes/show/player.py (or the live preview) sent: kind, fps, run, badge, curve, mark,
+    // text
+    this.told = {};
     this.clips = [];
     this.eyes = []; // clips of two in one picture
     this.geometry = null; // a GeometryView
@@ -99,7 +103,9 @@ export class Preview {
     const { kind } = this.told;
     const names = this.pictures.map((clip) => clip.name);
     if (this.geometry) names.push(GEOMETRY);
-    const several = [this.clips.length > 1 && SIDE, this.pictures.length > 1 && WIPE].filter(Boolean);
+    const several = [this.clips.length > 1 && SIDE, this.pictures.length > 1 && WIPE].filter(
+      Boolean,
+    );
     if (this.host.makeStrip && !this.clips.length) return this.strip ? [STRIP] : [];
     if (kind === "compare") return [...several, ...names, ...(this.host.makeStrip ? [STRIP] : [])];
     return ["prior", "depth"].includes(kind) ? [...names, ...several] : [...several, ...names];
@@ -140,12 +146,16 @@ export class Preview {
     this.saver.status = "";
     const { mark } = preview;
     this.stage.mark = mark;
-    this.time.number = Math.min(mark ? Math.round(mark.frame / this.time.step) : this.number, this.count - 1);
+    this.time.number = Math.min(
+      mark ? Math.round(mark.frame / this.time.step) : this.number,
+      this.count - 1,
+    );
     this.wipe.setPair(this.pictures.map(({ name }) => name));
     this.parts.note.textContent = this.parts.note.title = preview.text ?? "";
     this.refreshBadge();
     this.refresh();
-    if (preview.kind === "live" && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.time.play();
+    if (preview.kind === "live" && !matchMedia("(prefers-reduced-motion: reduce)").matches)
+      this.time.play();
   }
 
   // Also where the run's video is no longer the chosen one.
@@ -207,7 +217,8 @@ export class Preview {
     return Boolean(this.seen.marks && views[this.view]);
   }
 
-  // What is to be said of the marks, then of the two runs where both are looked at, or of the strip, else "".
+  // What is to be said of the marks, then of the two runs where both are looked at, or of the
+  // strip, else "".
   about() {
     const legend = this.clip("ego")?.marks?.about(this.number * this.time.step, this.host.say);
     return [legend, this.aboutView(), this.saver.status].filter(Boolean).join(" · ");
@@ -216,7 +227,11 @@ export class Preview {
   aboutView() {
     if (this.view === GEOMETRY) return this.geometry.about();
     if (this.view === STRIP) return this.stripPlayer.about;
-    const pairs = { [WIPE]: this.wipe.pair, before: ["before", "ego"], difference: ["before", "ego"] };
+    const pairs = {
+      [WIPE]: this.wipe.pair,
+      before: ["before", "ego"],
+      difference: ["before", "ego"],
+    };
     const pair = pairs[this.view];
     return pair ? this.history.about(pair, this.clip("ego")) : "";
   }

@@ -1,11 +1,11 @@
-// A node's last runs. Kept by the tab, since a graph that is loaded makes its nodes anew; the pictures are files of the
-// server, which keeps them until it is started again.
+// A node's last runs. Kept by the tab, since a graph that is loaded makes its nodes anew; the
+// pictures are files of the server, which keeps them until it is started again.
 
 const STORE = "egox_last_runs";
 const MOST = 8; // nodes, and runs of each
 
-// The ego videos of a node's runs before this one, the last run first; this one is remembered. A run that came from the
-// server's cache is the same run.
+// The ego videos of a node's runs before this one, the last run first; this one is remembered. A
+// run that came from the server's cache is the same run.
 export function runsBefore(key, previews, storage = sessionStorage) {
   const kept = new Map(JSON.parse(storage.getItem(STORE) ?? "[]"));
   const run = previews.map(({ streams, values, measure }) => ({
@@ -20,10 +20,13 @@ export function runsBefore(key, previews, storage = sessionStorage) {
   return earlier.slice(0, MOST - 1);
 }
 
-const files = (run) => JSON.stringify(run.map(({ streams }) => streams.map((stream) => stream.files)));
+const files = (run) =>
+  JSON.stringify(run.map(({ streams }) => streams.map((stream) => stream.files)));
 
 const valueIn = (run, name) =>
-  Object.values(run?.values ?? {}).find((node) => typeof node.values[name] === "number")?.values[name];
+  Object.values(run?.values ?? {}).find((node) => typeof node.values[name] === "number")?.values[
+    name
+  ];
 
 // The name of a file of what is shown of a run, written as Save Video's in the shipped graphs.
 export function clipName(view, run) {
@@ -34,15 +37,24 @@ export function clipName(view, run) {
 
 // What one tells a run apart from others by, and how near it came to the truth or its path.
 export function runLabel(run, others = []) {
-  const told = Object.entries({ λ_g: "lambda_g", LoRA: "strength", seed: "seed" }).filter(([, name]) => {
-    const value = valueIn(run, name);
-    return value !== undefined && (!others.length || others.some((other) => valueIn(other, name) !== value));
-  });
+  const told = Object.entries({ λ_g: "lambda_g", LoRA: "strength", seed: "seed" }).filter(
+    ([, name]) => {
+      const value = valueIn(run, name);
+      return (
+        value !== undefined &&
+        (!others.length || others.some((other) => valueIn(other, name) !== value))
+      );
+    },
+  );
   const { measure } = run;
-  return [...told.map(([label, name]) => `${label} ${valueIn(run, name)}`), ...(measure ? [measure] : [])].join(" · ");
+  return [
+    ...told.map(([label, name]) => `${label} ${valueIn(run, name)}`),
+    ...(measure ? [measure] : []),
+  ].join(" · ");
 }
 
-// What differs in the values of two runs' nodes, as nodes/host/graph.py tells them: [{ node, kind, name, from, to }].
+// What differs in the values of two runs' nodes, as nodes/host/graph.py tells them: [{ node, kind,
+// name, from, to }].
 export function changes(before, now) {
   const found = [];
   for (const [node, { kind, values }] of Object.entries(now ?? {})) {
@@ -50,13 +62,15 @@ export function changes(before, now) {
     if (earlier?.kind !== kind) continue;
     for (const [name, to] of Object.entries(values)) {
       const from = earlier.values[name];
-      if (from !== undefined && JSON.stringify(from) !== JSON.stringify(to)) found.push({ node, kind, name, from, to });
+      if (from !== undefined && JSON.stringify(from) !== JSON.stringify(to))
+        found.push({ node, kind, name, from, to });
     }
   }
   return found;
 }
 
-// A clip of how far two others differ, many times enlarged so that it can be seen; drawn frame by frame when asked for.
+// A clip of how far two others differ, many times enlarged so that it can be seen; drawn frame by
+// frame when asked for.
 export class DifferenceClip {
   constructor(now, before) {
     this.pair = [now, before];
@@ -64,7 +78,10 @@ export class DifferenceClip {
     this.factor = 8;
     this.mean = null; // of all pixels and colours, of 255
     for (const key of ["count", "step", "width", "height", "source"]) this[key] = now[key];
-    this.canvas = Object.assign(document.createElement("canvas"), { width: now.width, height: now.height });
+    this.canvas = Object.assign(document.createElement("canvas"), {
+      width: now.width,
+      height: now.height,
+    });
   }
 
   frame(number) {
@@ -100,6 +117,11 @@ export class DifferenceClip {
 
 // Whether two clips have a difference: as many frames, as large.
 export const sameForm = (now, before) =>
-  now.count === before.count && now.step === before.step && String(now.source) === String(before.source);
+  now.count === before.count &&
+  now.step === before.step &&
+  String(now.source) === String(before.source);
 
-export const formOf = (clip) => ({ frames: (clip.count - 1) * clip.step + 1, size: clip.source.join(" x ") });
+export const formOf = (clip) => ({
+  frames: (clip.count - 1) * clip.step + 1,
+  size: clip.source.join(" x "),
+});

@@ -1,4 +1,5 @@
-// What a player shows as a video in the host's output folder: drawn here, frame by frame, and written by the server.
+// What a player shows as a video in the host's output folder: drawn here, frame by frame, and
+// written by the server.
 import { postForm } from "../post_form.mjs";
 import { STRIP } from "./elements.mjs";
 import { LEGEND_HEIGHT } from "./layout.mjs";
@@ -6,7 +7,8 @@ import { clipName } from "./runs.mjs";
 
 const SAVE = "/egox/save_clip";
 const QUALITY = 0.95; // of JPEG
-const ENLARGED = 2; // views of several pictures, against the stage on the page: as sharp as their sheets
+// views of several pictures, against the stage on the page: as sharp as their sheets
+const ENLARGED = 2;
 
 export class Saver {
   constructor(preview) {
@@ -34,7 +36,8 @@ export class Saver {
   }
 }
 
-// Promises a JPEG of every frame of what a player shows: one clip alone in its own size, all else as on its stage.
+// Promises a JPEG of every frame of what a player shows: one clip alone in its own size, all else
+// as on its stage.
 export async function pictures(preview) {
   const clip = preview.clip(preview.view);
   const { clientWidth, clientHeight } = preview.parts.stage;
@@ -58,8 +61,8 @@ export async function pictures(preview) {
 
 const even = (size) => Math.max(2, 2 * Math.floor(size / 2)); // as video files need it
 
-// about: { name, fps, run }. Promises the file's name below the output folder and whether it carries the workflow of
-// that run; rejects with the server's reason.
+// about: { name, fps, run }. Promises the file's name below the output folder and whether it
+// carries the workflow of that run; rejects with the server's reason.
 export async function send(api, about, taken) {
   const body = new FormData();
   body.append("about", JSON.stringify(about));

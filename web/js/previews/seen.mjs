@@ -1,8 +1,9 @@
-// Marks over the ego video that tell how each pixel is known: a veil, dots, a hatch, an outline. Shapes rather than
-// colours, black on white, so that they read on any picture and for everybody.
+// Marks over the ego video that tell how each pixel is known: a veil, dots, a hatch, an outline.
+// Shapes rather than colours, black on white, so that they read on any picture and for everybody.
 
 const TILE = 8; // px of the stage, of a pattern that repeats
-// Value of a pixel's class -> what is drawn over it; a class that isn't here stays bare. The values are egox_core's.
+// Value of a pixel's class -> what is drawn over it; a class that isn't here stays bare. The values
+// are egox_core's.
 const MARKS = { 128: veil, 160: veil, 64: dots, 0: hatch };
 const REDRAWN = 192;
 
@@ -20,13 +21,15 @@ export class SeenLayer {
 }
 
 export class SeenMarks {
-  // clip: a SheetClip of classes; shares: of each class by name, one per frame of the video; redrawn: the share of a
-  // frame that exo observed and the model redrew, null where that can't be judged; null of a prior
+  // clip: a SheetClip of classes; shares: of each class by name, one per frame of the video;
+  // redrawn: the share of a frame that exo observed and the model redrew, null where that can't be
+  // judged; null of a prior
   constructor(clip, { shares, redrawn }) {
     Object.assign(this, { clip, shares, redrawn });
   }
 
-  // One sentence: the legend of the marks, with the shares of the whole frame in percent; what was redrawn is a part of seen.
+  // One sentence: the legend of the marks, with the shares of the whole frame in percent; what was
+  // redrawn is a part of seen.
   about(frame, say) {
     const percent = (values) => Math.round(100 * (values[frame] ?? 0));
     const shares = Object.entries(this.shares).map(([name, values]) => [name, percent(values)]);
@@ -86,7 +89,9 @@ export class SeenMarks {
 
   isEdge(classes, i) {
     const { width } = this.clip;
-    return classes[i] === REDRAWN && [-width, width, -1, 1].some((step) => classes[i + step] !== REDRAWN);
+    return (
+      classes[i] === REDRAWN && [-width, width, -1, 1].some((step) => classes[i + step] !== REDRAWN)
+    );
   }
 }
 

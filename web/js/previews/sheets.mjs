@@ -1,13 +1,15 @@
-// Clips as contact sheets: which part of which picture is frame n. The rule is egox_core/page/sheets.py's.
+// Clips as contact sheets: which part of which picture is frame n. The rule is
+// egox_core/page/sheets.py's.
 
 export class SheetClip {
-  // stream: as nodes/show/player.py writes it, with frames of ``width`` and ``height`` px in its sheets; images: these,
-  // decoded.
+  // stream: as nodes/show/player.py writes it, with frames of ``width`` and ``height`` px in its
+  // sheets; images: these, decoded.
   constructor(stream, images) {
     Object.assign(this, stream, { images });
   }
 
-  // Source rectangle of a shown frame: [image, x, y, width, height]. Shorter clips stay on their last frame.
+  // Source rectangle of a shown frame: [image, x, y, width, height]. Shorter clips stay on their
+  // last frame.
   frame(number) {
     const place = Math.min(Math.max(number, 0), this.count - 1);
     const perSheet = this.columns * this.rows;
@@ -42,7 +44,10 @@ export async function loadImage(address) {
 // Clips of one frame: the cells of one picture, row by row.
 export function cellsOf(image, columns, rows) {
   const [width, height] = [image.naturalWidth / columns, image.naturalHeight / rows];
-  const cells = Array.from({ length: columns * rows }, (_, i) => [i % columns, Math.floor(i / columns)]);
+  const cells = Array.from({ length: columns * rows }, (_, i) => [
+    i % columns,
+    Math.floor(i / columns),
+  ]);
   return cells.map(([column, row]) => ({
     count: 1,
     width,

@@ -58,7 +58,8 @@ export class Stage {
     const box = contain(clip.width, clip.height, [x, y, width, height - legend]);
     drawing.drawPicture(context, clip, number, box);
     if (legend) drawing.drawLegend(context, clip.legend, [x, height - legend, width], this.ink());
-    if (clip.pick) drawing.drawLabel(context, this.preview.host.say("pick"), box[0] + 4, box[1] + 4);
+    if (clip.pick)
+      drawing.drawLabel(context, this.preview.host.say("pick"), box[0] + 4, box[1] + 4);
     this.boxes.push({ clip, box });
   }
 
@@ -87,11 +88,18 @@ export class Stage {
     const { wipe } = preview;
     const clips = wipe.pair.map((name) => preview.clip(name));
     const half = w / 2 - LABEL_GAP;
-    const boxes = clips.map((clip) => contain(clip.width, clip.height, [x, y + LABEL_HEIGHT, w, h - LABEL_HEIGHT]));
+    const boxes = clips.map((clip) =>
+      contain(clip.width, clip.height, [x, y + LABEL_HEIGHT, w, h - LABEL_HEIGHT]),
+    );
     // The wipe runs over what the pictures cover, not over the empty sides of the stage.
     const left = Math.min(boxes[0][0], boxes[1][0]);
     const right = Math.max(...boxes.map((box) => box[0] + box[2]));
-    wipe.box = [left, Math.min(boxes[0][1], boxes[1][1]), right - left, Math.max(boxes[0][3], boxes[1][3])];
+    wipe.box = [
+      left,
+      Math.min(boxes[0][1], boxes[1][1]),
+      right - left,
+      Math.max(boxes[0][3], boxes[1][3]),
+    ];
     drawing.drawWipe(context, ...clips, number, boxes, wipe.box, wipe.at);
     drawing.drawLabel(context, preview.label(clips[0]), x, y, "left", half);
     drawing.drawLabel(context, preview.label(clips[1]), x + w, y, "right", half);
@@ -136,7 +144,11 @@ export class Stage {
     const [width, height] = clip.source;
     const frame = this.preview.number * clip.step;
     this.mark = { x: Math.floor(u * width), y: Math.floor(v * height), frame };
-    this.preview.host.onPick({ [clip.pick.x]: this.mark.x, [clip.pick.y]: this.mark.y, [clip.pick.frame]: frame });
+    this.preview.host.onPick({
+      [clip.pick.x]: this.mark.x,
+      [clip.pick.y]: this.mark.y,
+      [clip.pick.frame]: frame,
+    });
     this.draw();
   }
 }

@@ -1,4 +1,5 @@
-// The strip: the ego video for every λ_g with every LoRA strength, made in one run of its own beside the graph's.
+// The strip: the ego video for every λ_g with every LoRA strength, made in one run of its own
+// beside the graph's.
 import { behind } from "../prompts.mjs";
 
 export const LAMBDAS = [0, 1, 3, 10]; // columns
@@ -6,22 +7,28 @@ export const STRENGTHS = [0.5, 1]; // rows
 const END_MS = 2000; // in which a run's end is heard, once the queue is empty
 const FIRST_ID = 1000001; // of nodes that the page's graph doesn't have
 
-// The page's prompt with the nodes that depend on the two values doubled behind a sweep, so that all others come from
-// the server's cache, and its decoder's new id; null where the graph isn't one of which that is known.
+// The page's prompt with the nodes that depend on the two values doubled behind a sweep, so that
+// all others come from the server's cache, and its decoder's new id; null where the graph isn't one
+// of which that is known.
 export function stripPrompt(prompt, decoder) {
   const sampler = prompt[decoder]?.inputs.latent?.[0];
   if (typeof prompt[sampler]?.inputs.lambda_g !== "number") return null;
   const models = [];
-  for (let id = prompt[sampler].inputs.model?.[0]; id in prompt; id = prompt[id].inputs.model?.[0]) models.push(id);
+  for (let id = prompt[sampler].inputs.model?.[0]; id in prompt; id = prompt[id].inputs.model?.[0])
+    models.push(id);
   const lora = models.findLastIndex((id) => typeof prompt[id].inputs.strength === "number");
   if (lora < 0) return null;
 
   let next = FIRST_ID;
   const sweep = String(next++);
-  const doubled = new Map([decoder, sampler, ...models.slice(0, lora + 1)].map((id) => [id, String(next++)]));
+  const doubled = new Map(
+    [decoder, sampler, ...models.slice(0, lora + 1)].map((id) => [id, String(next++)]),
+  );
   const strip = {};
-  for (const id of behind(prompt, decoder)) if (![decoder, sampler].includes(id)) strip[id] = prompt[id];
-  for (const [id, copy] of doubled) strip[copy] = { ...prompt[id], inputs: { ...prompt[id].inputs } };
+  for (const id of behind(prompt, decoder))
+    if (![decoder, sampler].includes(id)) strip[id] = prompt[id];
+  for (const [id, copy] of doubled)
+    strip[copy] = { ...prompt[id], inputs: { ...prompt[id].inputs } };
   const copyOf = (id) => strip[doubled.get(id)].inputs;
   for (const id of doubled.keys())
     for (const [name, value] of Object.entries(copyOf(id)))
@@ -41,7 +48,8 @@ export function stripPrompt(prompt, decoder) {
 let secondsOfRun = null; // of the last one in which something was sampled
 
 // How long so many runs will take, by the last one; null before the first.
-export const minutesOf = (runs) => (secondsOfRun === null ? null : Math.max(1, Math.round((runs * secondsOfRun) / 60)));
+export const minutesOf = (runs) =>
+  secondsOfRun === null ? null : Math.max(1, Math.round((runs * secondsOfRun) / 60));
 
 export function timeRuns(api) {
   let [begun, sampled] = [0, false];
@@ -55,9 +63,10 @@ export function timeRuns(api) {
   });
 }
 
-// Asks the server for a node's strip: its previews, one a pair, the strength of the first row first. told({ cell, step,
-// total, preview }): what a pair looks like after a step. Rejects where the graph has none, or where the run is refused,
-// fails, is cancelled (by the signal too) or deleted from the queue.
+// Asks the server for a node's strip: its previews, one a pair, the strength of the first row
+// first. told({ cell, step, total, preview }): what a pair looks like after a step. Rejects where
+// the graph has none, or where the run is refused, fails, is cancelled (by the signal too) or
+// deleted from the queue.
 export async function makeStrip(app, api, decoder, told, signal) {
   const { output, workflow } = await app.graphToPrompt();
   const asked = stripPrompt(output, decoder);
@@ -66,7 +75,8 @@ export async function makeStrip(app, api, decoder, told, signal) {
   const listen = (kind, heard) => api.addEventListener(kind, heard, { signal: ended.signal });
   try {
     return await new Promise((made, failed) => {
-      const runs = new Map(); // by number: { previews, end }; what is cached may be there before the server's answer is
+      // by number: { previews, end }; what is cached may be there before the server's answer is
+      const runs = new Map();
       let number = null;
       let cell = -1;
       const note = (detail, told) => {
@@ -88,16 +98,20 @@ export async function makeStrip(app, api, decoder, told, signal) {
       });
       // Of one that was deleted before it began, nothing is heard but that there are none left.
       listen("status", ({ detail }) => {
-        if (number !== null && detail?.exec_info?.queue_remaining === 0) setTimeout(cancelled, END_MS);
+        if (number !== null && detail?.exec_info?.queue_remaining === 0)
+          setTimeout(cancelled, END_MS);
       });
-      const good = ({ previews }) => (previews ? made(previews) : failed(new Error("stripUnknown")));
+      const good = ({ previews }) =>
+        previews ? made(previews) : failed(new Error("stripUnknown"));
       listen("executed", ({ detail }) => {
         if (detail.node === asked.decoder) note(detail, { previews: detail.output.egox_preview });
       });
       listen("execution_success", ({ detail }) => note(detail, { end: good }));
       for (const kind of ["execution_error", "execution_interrupted"])
         listen(kind, ({ detail }) =>
-          note(detail, { end: () => failed(new Error(detail.exception_message ?? "stripCancelled")) }),
+          note(detail, {
+            end: () => failed(new Error(detail.exception_message ?? "stripCancelled")),
+          }),
         );
       api.queuePrompt(0, { output: asked.prompt, workflow }).then((answer) => {
         number = answer.prompt_id;

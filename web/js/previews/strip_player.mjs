@@ -1,4 +1,5 @@
-// The strip in a preview: its cells, one a pair of λ_g and LoRA strength, and the run that makes them.
+// The strip in a preview: its cells, one a pair of λ_g and LoRA strength, and the run that makes
+// them.
 import { cellsOf, loadClips, loadImage } from "./sheets.mjs";
 import { LAMBDAS, STRENGTHS } from "./strip.mjs";
 

@@ -8,7 +8,10 @@ export class Timeline {
   }
 
   get count() {
-    return Math.max(1, ...[...this.preview.clips, ...(this.preview.strip ?? [])].map((clip) => clip.count));
+    return Math.max(
+      1,
+      ...[...this.preview.clips, ...(this.preview.strip ?? [])].map((clip) => clip.count),
+    );
   }
 
   // Frames of the video from one shown frame to the next.

@@ -1,10 +1,11 @@
-// The geometry's weight of exo patches for an ego patch: the twin of egox_core/gga/bias.py, so that another λ_g needs
-// neither a run nor the server. tests/web/test_weights.py holds the two equal.
+// The geometry's weight of exo patches for an ego patch: the twin of egox_core/gga/bias.py, so that
+// another λ_g needs neither a run nor the server. tests/web/test_weights.py holds the two equal.
 
 const LOG_FLOOR = 1e-6; // as there
 
 export class Geometry {
-  // told: as nodes/show/geometry.py tells it; buffer: its file, laid out by egox_core/page/geometry.py.
+  // told: as nodes/show/geometry.py tells it; buffer: its file, laid out by
+  // egox_core/page/geometry.py.
   constructor(told, buffer) {
     Object.assign(this, told);
     const [t, h, exo, ego] = told.grid;
@@ -20,8 +21,8 @@ export class Geometry {
     return Math.min(Math.ceil(frame / 4), this.grid[0] - 1);
   }
 
-  // Weights of all exo patches of one latent frame for the ego patch there, row by row; NaN where there is no depth.
-  // strength: { mode, lambda, soft }.
+  // Weights of all exo patches of one latent frame for the ego patch there, row by row; NaN where
+  // there is no depth. strength: { mode, lambda, soft }.
   weights(frame, row, column, strength) {
     const [, h, exo, ego] = this.grid;
     const ray = 3 * ((frame * h + row) * ego + column);

@@ -1,6 +1,7 @@
 // The wipe's two pictures, and where the border between them is.
 
-// The first pair that is there is shown: the result beside the truth, else beside what it was made from.
+// The first pair that is there is shown: the result beside the truth, else beside what it was made
+// from.
 const PAIRS = [
   ["before", "ego"],
   ["guided", "plain"],
@@ -29,7 +30,10 @@ export class Wipe {
   // What may be on a side of the wipe, [name, its label].
   choices() {
     const { history, pictures } = this.preview;
-    const names = new Set([...pictures.map(({ name }) => name), ...(history.before ? history.runs.keys() : [])]);
+    const names = new Set([
+      ...pictures.map(({ name }) => name),
+      ...(history.before ? history.runs.keys() : []),
+    ]);
     return [...names].map((name) => {
       const clip = this.preview.clip(name);
       const labels = [
@@ -43,7 +47,8 @@ export class Wipe {
   async choosePair(pair) {
     const { preview } = this;
     this.pairAsked = pair;
-    for (const name of pair.filter((each) => !preview.clip(each))) await preview.history.loadOlder(name);
+    for (const name of pair.filter((each) => !preview.clip(each)))
+      await preview.history.loadOlder(name);
     if (pair !== this.pairAsked) return; // the other side was chosen meanwhile
     if (pair.every((name) => preview.clip(name))) Object.assign(this, { pair, isChosen: true });
     preview.refresh();

@@ -1,11 +1,12 @@
-// Offered after a run that found a cut: the clip is one shot all the same. The input is a socket, so a node of the host's
-// sets it, and goes when another video comes.
+// Offered after a run that found a cut: the clip is one shot all the same. The input is a socket,
+// so a node of the host's sets it, and goes when another video comes.
 import { button } from "../editor/view/elements.mjs";
 import { findWidget, noteChange } from "../graph_change.mjs";
 import { findNode, intoSight, listAround } from "../previews/node.mjs";
 
 const INPUT = "one_shot";
-const SETTER = "egox_one_shot"; // node property, so that a saved workflow knows it, too: { file, id }
+// node property, so that a saved workflow knows it, too: { file, id }
+const SETTER = "egox_one_shot";
 const ABOVE_PX = 50; // px, from the top of the node
 
 export function oneShotButton(app, api, node, say) {
@@ -40,7 +41,9 @@ export function oneShotButton(app, api, node, say) {
     element.title = say("oneShotHelp");
   };
   // The host's box of the fault comes later and takes room from the form's rows.
-  const watcher = new ResizeObserver(() => (element.hidden ? watcher.disconnect() : intoSight(element)));
+  const watcher = new ResizeObserver(() =>
+    element.hidden ? watcher.disconnect() : intoSight(element),
+  );
   api.addEventListener("execution_error", ({ detail }) => {
     if (findNode(app, detail.node_id) !== node || !detail.exception_message.includes(INPUT)) return;
     fileWithCut = file();

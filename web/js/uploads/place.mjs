@@ -1,4 +1,5 @@
-// Which inputs an upload's files belong into: the node that took them, and the only one of each other kind there is.
+// Which inputs an upload's files belong into: the node that took them, and the only one of each
+// other kind there is.
 import {
   allNodes,
   findWidget,
@@ -12,7 +13,8 @@ import {
 
 export const DEPTH = "EgoXDepthAlign";
 
-// What each kind reads of an answer of the upload's route. A new video ends what was chosen for the one before.
+// What each kind reads of an answer of the upload's route. A new video ends what was chosen for the
+// one before.
 const VALUES = {
   [LOADER]: ({ video }) => (video ? { file: video } : {}),
   [DEPTH]: ({ video, depth, camera }) => ({
@@ -21,7 +23,8 @@ const VALUES = {
   }),
   EgoXEgoPoseInput: ({ video, poses }, node) => {
     if (poses) return { source: "file", file: poses };
-    return video ? { file: findWidget(node, "file")?.options?.values?.[0] } : {}; // the one beside the video
+    // the one beside the video
+    return video ? { file: findWidget(node, "file")?.options?.values?.[0] } : {};
   },
 };
 
@@ -29,20 +32,23 @@ export const NODES = Object.keys(VALUES);
 
 const SAMPLE = /^sample\//;
 
-// The video in use, where files that came without an exo video surely belong to a different one: they came with the
-// wearer's own video, or what is in use is a sample. A path alone may be meant for any video.
+// The video in use, where files that came without an exo video surely belong to a different one:
+// they came with the wearer's own video, or what is in use is a sample. A path alone may be meant
+// for any video.
 export function otherTakesVideo({ video, depth, camera, truth }, files) {
   if (video || !(depth || camera || truth)) return null;
   return files.find((file) => file && (truth || SAMPLE.test(file))) ?? null;
 }
 
-// The titles of nodes that were given something, and of kinds that would have got something if there were one alone.
+// The titles of nodes that were given something, and of kinds that would have got something if
+// there were one alone.
 export function placeUpload(app, taker, answer) {
   const [given, several] = [[], []];
   for (const kind of NODES) {
     const ofKind = nodesOfKind(app, kind);
     const running = ofKind.filter((node) => (node.mode ?? 0) === 0);
-    const node = taker.constructor.comfyClass === kind ? taker : running.length === 1 ? running[0] : null;
+    const node =
+      taker.constructor.comfyClass === kind ? taker : running.length === 1 ? running[0] : null;
     const values = Object.entries(VALUES[kind](answer, node ?? running[0] ?? taker));
     if (!values.length || !ofKind.length) continue;
     if (!node) {
@@ -60,24 +66,29 @@ export function placeUpload(app, taker, answer) {
 
 const OF_MODEL = /_geometry$|^depth_image$/; // its sockets that depth models fill
 
-// Whether the graph's one Depth Align has neither a file nor a model, so that it needs the depth beside the exo video.
+// Whether the graph's one Depth Align has neither a file nor a model, so that it needs the depth
+// beside the exo video.
 export function needsDepth(app) {
   const [node, ...others] = nodesOfKind(app, DEPTH);
   if (!node || node.mode || others.length) return false;
   const [holder, name] = holdersOf(app, node, "depth_file")[0];
-  const hasModel = ({ name, link }, place) => OF_MODEL.test(name) && link != null && !node.getInputNode(place)?.mode;
+  const hasModel = ({ name, link }, place) =>
+    OF_MODEL.test(name) && link != null && !node.getInputNode(place)?.mode;
   return !findWidget(holder, name)?.value && !node.inputs.some(hasModel);
 }
 
 const MUTED = 2;
 const LEFT_OUT = "egox_left_out"; // node property: muted here, not by hand
-const MASK = "dynamic_mask"; // its socket of what moves, which Build Scene finds by the depth where there is none
+// its socket of what moves, which Build Scene finds by the depth where there is none
+const MASK = "dynamic_mask";
 
-// One's own depth takes the place of depth models, and where weights aren't there, of the mask's model too, and leaves
-// the head to poses or a hand; a video without it brings them back. Gives the titles of those that are left out.
+// One's own depth takes the place of depth models, and where weights aren't there, of the mask's
+// model too, and leaves the head to poses or a hand; a video without it brings them back. Gives the
+// titles of those that are left out.
 function leaveOut(all, { video, depth }) {
   if (!depth && !video) return [];
-  const linkedTo = (node, name) => node.getInputNode?.(node.inputs.findIndex((input) => input.name === name));
+  const linkedTo = (node, name) =>
+    node.getInputNode?.(node.inputs.findIndex((input) => input.name === name));
   const change = (node) => {
     if (!node || (depth ? node.mode : !node.properties[LEFT_OUT])) return null;
     node.mode = depth ? MUTED : 0;
@@ -93,9 +104,12 @@ function leaveOut(all, { video, depth }) {
     }
     const estimate = kind === "EgoXEgoPoseInput" ? linkedTo(node, "estimated") : null;
     if (depth && !lacksWeights(estimate)) return [];
-    const [before, after] = depth ? ["estimated", "keyframes"] : [findWidget(node, "source")?.value, "estimated"];
+    const [before, after] = depth
+      ? ["estimated", "keyframes"]
+      : [findWidget(node, "source")?.value, "estimated"];
     const isOut = change(estimate);
-    if (isOut && findWidget(node, "source").value === before) findWidget(node, "source").value = after;
+    if (isOut && findWidget(node, "source").value === before)
+      findWidget(node, "source").value = after;
     return [isOut];
   });
   return depth ? changed.filter(Boolean).map(({ title }) => title) : [];
@@ -105,7 +119,10 @@ function leaveOut(all, { video, depth }) {
 const lacksWeights = (node) =>
   node != null &&
   ([node, ...nodesOf(node.subgraph)].some(({ widgets }) =>
-    widgets?.some(({ value, options }) => /\.safetensors$/.test(value) && options?.values?.includes?.(value) === false),
+    widgets?.some(
+      ({ value, options }) =>
+        /\.safetensors$/.test(value) && options?.values?.includes?.(value) === false,
+    ),
   ) ||
     node.inputs?.some((_, place) => lacksWeights(node.getInputNode?.(place))));
 

@@ -1,5 +1,13 @@
-// Texts of a shipped graph that tell of the sample: they go when another video takes its place, unless a hand wrote them.
-import { allNodes, findWidget, holdersOf, LOADER, nodesOfKind, setWidget } from "../graph_change.mjs";
+// Texts of a shipped graph that tell of the sample: they go when another video takes its place,
+// unless a hand wrote them.
+import {
+  allNodes,
+  findWidget,
+  holdersOf,
+  LOADER,
+  nodesOfKind,
+  setWidget,
+} from "../graph_change.mjs";
 
 const TEXTS = { EgoXPrompt: ["exo_view", "ego_view"], EgoXSaveRobotEpisode: ["task"] };
 const SAMPLE = /^sample\//;
@@ -22,7 +30,9 @@ export function noteTexts(app) {
 // The labels of those that were removed; none while a sample is chosen.
 export function endTexts(app) {
   if (app.configuringGraph || !opened || chosen(app).some((file) => SAMPLE.test(file))) return [];
-  const ended = opened.filter(([holder, name, text]) => text && findWidget(holder, name)?.value === text);
+  const ended = opened.filter(
+    ([holder, name, text]) => text && findWidget(holder, name)?.value === text,
+  );
   opened = null;
   for (const [holder, name] of ended) setWidget(app, holder, name, "");
   return ended.map(([holder, name]) => {

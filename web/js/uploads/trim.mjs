@@ -1,4 +1,5 @@
-// In the form: a frame of the chosen video as it will be cropped, and which part of it is used, in seconds.
+// In the form: a frame of the chosen video as it will be cropped, and which part of it is used, in
+// seconds.
 import { button, make } from "../editor/view/elements.mjs";
 import { findWidget, onChange, setWidget } from "../graph_change.mjs";
 import { chunksOf } from "./chunks.mjs";
@@ -7,7 +8,8 @@ import { needsDepth } from "./place.mjs";
 import { countFor, frameAt, framesSaid, mostFrames, secondsOf, timeOf } from "./seconds.mjs";
 
 const FAST = 48; // frames a second, from which on half of them are offered
-const PRESSED = "egox_pressed"; // node property, so that a saved workflow knows it, too: { file, values: { name: [was, is] } }
+// node property, so that a saved workflow knows it, too: { file, values: { name: [was, is] } }
+const PRESSED = "egox_pressed";
 
 export function trimBar(app, api, node, say) {
   const value = (name) => findWidget(node, name)?.value;
@@ -26,11 +28,23 @@ export function trimBar(app, api, node, say) {
     for (const [name, [was, is]] of ended) if (value(name) === is) set(name, was);
   };
   const range = (label, name, more) => {
-    const given = { type: "range", "data-testid": `egox-trim-${label}`, "aria-label": say(label), title: say(label) };
-    return make("input", "", { ...given, ...more, oninput: ({ target }) => change[name](Number(target.value)) });
+    const given = {
+      type: "range",
+      "data-testid": `egox-trim-${label}`,
+      "aria-label": say(label),
+      title: say(label),
+    };
+    return make("input", "", {
+      ...given,
+      ...more,
+      oninput: ({ target }) => change[name](Number(target.value)),
+    });
   };
   // A moment is one of this clip; a length may be meant for the next one, too.
-  const change = { start_frame: (to) => press("start_frame", to), frame_count: (to) => set("frame_count", to) };
+  const change = {
+    start_frame: (to) => press("start_frame", to),
+    frame_count: (to) => set("frame_count", to),
+  };
   const start = range("start", "start_frame", { min: 0 });
   const length = range("length", "frame_count", { min: 1, step: 4 });
   // The same as numbers to type, by the video's own times.
@@ -40,7 +54,9 @@ export function trimBar(app, api, node, say) {
     return make("input", "", { ...given, "data-testid": `egox-trim-${label}-s`, onchange });
   };
   const from = typed("start", "start_frame", (seconds) => frameAt(clip, seconds));
-  const lasts = typed("length", "frame_count", (seconds) => countFor(clip, value("start_frame"), seconds, rate()));
+  const lasts = typed("length", "frame_count", (seconds) =>
+    countFor(clip, value("start_frame"), seconds, rate()),
+  );
   const labelled = (label, input) => make("label", "egox-ed-trim-s", {}, say(label), input);
   const picture = make("img", "", { "data-testid": "egox-trim-picture", alt: "" });
   // One button there and back: toggle() says which of the two it does.
@@ -50,7 +66,12 @@ export function trimBar(app, api, node, say) {
   const half = toggled("half", "target_fps");
   const shorten = toggled("shorten", "frame_count");
   const toggle = (element, shown, to, text, values) =>
-    Object.assign(element, { hidden: !shown, to, textContent: say(text, values), title: say(text, values) });
+    Object.assign(element, {
+      hidden: !shown,
+      to,
+      textContent: say(text, values),
+      title: say(text, values),
+    });
   const oneShot = oneShotButton(app, api, node, say);
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-trim-note" });
   const element = make("div", "egox-ed-trim", { hidden: true });
@@ -78,7 +99,11 @@ export function trimBar(app, api, node, say) {
     }
     if (!clip) return;
     if (value("start_frame") >= clip.frames) return press("start_frame", 0);
-    const [first, count, padded] = [value("start_frame"), value("frame_count"), value("resize") === "pad"];
+    const [first, count, padded] = [
+      value("start_frame"),
+      value("frame_count"),
+      value("resize") === "pad",
+    ];
     const short = count > most();
     if (short && isChosen) {
       isChosen = false;
@@ -97,11 +122,15 @@ export function trimBar(app, api, node, say) {
     const [was, is] = presses().frame_count ?? [];
     const shortened = !short && is === count && was > is;
     const back = shortened && was <= most();
-    toggle(shorten, short || back, back ? was : longest(), back ? "lengthen" : "shorten", { count: was });
+    toggle(shorten, short || back, back ? was : longest(), back ? "lengthen" : "shorten", {
+      count: was,
+    });
     picture.style.aspectRatio = `${value("width")} / ${value("height")}`;
     picture.style.objectFit = padded ? "contain" : "cover";
     picture.src = api.apiURL(address("exo_frame", { frame: first }));
-    const [at, to, whole] = [begin, begin + long, timeOf(clip, clip.frames)].map((time) => Number(time.toFixed(1)));
+    const [at, to, whole] = [begin, begin + long, timeOf(clip, clip.frames)].map((time) =>
+      Number(time.toFixed(1)),
+    );
     const fps = Number((rate() || clip.fps).toFixed(2));
     const used = { from: at, to, whole, frames: framesSaid(say, count), fps };
     const said = short ? say("short", { count, most: most() }) : say("used", used);
@@ -122,7 +151,12 @@ export function trimBar(app, api, node, say) {
   };
   node.egoxTrim = show;
   onChange(node, ["file"], () => (isChosen = true));
-  onChange(node, ["file", "start_frame", "frame_count", "target_fps", "resize", "width", "height"], show);
-  new IntersectionObserver(show).observe(element); // a workflow that is loaded sets its values without callbacks
+  onChange(
+    node,
+    ["file", "start_frame", "frame_count", "target_fps", "resize", "width", "height"],
+    show,
+  );
+  // a workflow that is loaded sets its values without callbacks
+  new IntersectionObserver(show).observe(element);
   return element;
 }

@@ -1,5 +1,5 @@
-// What stands on the node: a button for the user's own files, and a line that says what became of them. They may be
-// dropped anywhere on the node as well, folders too.
+// What stands on the node: a button for the user's own files, and a line that says what became of
+// them. They may be dropped anywhere on the node as well, folders too.
 import { button, make } from "../editor/view/elements.mjs";
 import { filesOf, LOADER, onChange } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
@@ -15,7 +15,12 @@ import { carriesWorkflow, keptDrop, loneFile } from "./workflows.mjs";
 const FILES = ["file", "depth_file", "camera_file"]; // the nodes' inputs
 
 export function attachUpload(app, api, node, say) {
-  const note = make("div", "egox-ed-node-note", { "data-testid": "egox-upload-note", title: say("hint") }, say("hint"));
+  const note = make(
+    "div",
+    "egox-ed-node-note",
+    { "data-testid": "egox-upload-note", title: say("hint") },
+    say("hint"),
+  );
   const chooser = make("input", "", { type: "file", multiple: true });
   let suffixes = []; // until the server has told
   takenBy(api).then((taken) => {
@@ -75,10 +80,19 @@ export function attachUpload(app, api, node, say) {
       const before = filesOf(app)[0];
       const differ = otherNames(answer.depth, answer.video ?? before);
       const asked = answer.turning && say("turns", { name: lastOf(answer.turning) });
-      const kept = !answer.video && (answer.depth || answer.camera) && before && say("videoKept", { video: before });
+      const kept =
+        !answer.video &&
+        (answer.depth || answer.camera) &&
+        before &&
+        say("videoKept", { video: before });
       const said = [asked, outcome(answer, placed, say), kept, differ && say("otherName", differ)];
-      const bare = answer.video && !answer.depth && needsDepth(app) && say("noDepth"); // below the video, too
-      tell(said.filter(Boolean).join(" "), differ || asked || kept || bare ? "warn" : "success", bare);
+      // below the video, too
+      const bare = answer.video && !answer.depth && needsDepth(app) && say("noDepth");
+      tell(
+        said.filter(Boolean).join(" "),
+        differ || asked || kept || bare ? "warn" : "success",
+        bare,
+      );
       if (asked) askOf(answer);
     } catch (error) {
       tell(say("failed", { reason: error.message }), "error");
@@ -94,20 +108,26 @@ export function attachUpload(app, api, node, say) {
 
   const { onDragOver, onDragDrop } = node;
   node.onDragOver = function (event) {
-    const carriesFiles = [...(event?.dataTransfer?.items ?? [])].some(({ kind }) => kind === "file");
+    const carriesFiles = [...(event?.dataTransfer?.items ?? [])].some(
+      ({ kind }) => kind === "file",
+    );
     return carriesFiles || (onDragOver?.apply(this, arguments) ?? false);
   };
   node.onDragDrop = async function (event) {
     if (!event?.dataTransfer) return false;
     const entries = entriesOf(event.dataTransfer);
-    const onPage = event.currentTarget === document; // else it is a row of the form, where the host goes no further
+    // else it is a row of the form, where the host goes no further
+    const onPage = event.currentTarget === document;
     const kept = keptDrop(event);
     const lone = entries ? null : await loneFile(kept);
     const files = [...kept.dataTransfer.files].filter(isOurs);
     const openLone = () => app.handleFile(lone, "file_drop").then(() => true);
     if (lone && (await carriesWorkflow(lone))) return openLone();
     // One video goes the host's way, and of one picture the host may make something.
-    if (!entries && (!files.length || (files.length === 1 && /^(video|image)\//.test(files[0].type))))
+    if (
+      !entries &&
+      (!files.length || (files.length === 1 && /^(video|image)\//.test(files[0].type)))
+    )
       return (await onDragDrop?.call(this, kept)) || (lone && onPage ? openLone() : false);
     await take(entries ? inFolders(api, entries, isOurs, say) : plain(files));
     return true;
@@ -143,7 +163,10 @@ function otherNames(...paths) {
   return a && b && !a.includes(b) && !b.includes(a) ? { depth, video } : null;
 }
 
-function partsOf({ video, depth, camera, poses, truth, hands, frames, depth_frames: depthFrames }, say) {
+function partsOf(
+  { video, depth, camera, poses, truth, hands, frames, depth_frames: depthFrames },
+  say,
+) {
   return [
     video && say("video", { frames: framesSaid(say, frames) }),
     depth && say("depth", { frames: framesSaid(say, depthFrames) }),

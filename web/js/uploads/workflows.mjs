@@ -12,14 +12,17 @@ export async function carriesWorkflow(file) {
 // A drop as it is now: the page forgets it as soon as one waits for something.
 export function keptDrop({ dataTransfer }) {
   const kept = new DataTransfer();
-  for (const type of dataTransfer.types) if (type !== "Files") kept.setData(type, dataTransfer.getData(type));
+  for (const type of dataTransfer.types)
+    if (type !== "Files") kept.setData(type, dataTransfer.getData(type));
   for (const file of dataTransfer.files) kept.items.add(file);
   return new DragEvent("drop", { dataTransfer: kept });
 }
 
-// The one file of a drop, or the one that it names: the page's own lists drag an address of the server. Else null.
+// The one file of a drop, or the one that it names: the page's own lists drag an address of the
+// server. Else null.
 export async function loneFile({ dataTransfer }) {
-  if (dataTransfer.files.length) return dataTransfer.files.length === 1 ? dataTransfer.files[0] : null;
+  if (dataTransfer.files.length)
+    return dataTransfer.files.length === 1 ? dataTransfer.files[0] : null;
   const named = dataTransfer.getData("text/uri-list");
   const address = named && URL.parse(named, location.href);
   if (address?.origin !== location.origin) return null;

@@ -1,16 +1,26 @@
 // The node's value: a keyframe document as egox_core/trajectory/keyframes.py reads it, in and out
 // of text.
-// In memory: { up, upGiven, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }], looks: [{ moment, point }], madeOn }, never changed in
-// place; upGiven: the text says what up is (else the scene may); madeOn: { video, id } of the video that it belongs to.
+// In memory: { up, upGiven, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }], looks:
+// [{ moment, point }], madeOn }, never changed in place; upGiven: the text says what up is (else
+// the scene may); madeOn: { video, id } of the video that it belongs to.
 import { DEFAULT_UP, add, forward, fromAngles, fromW2c, lookAt, toAngles } from "./pose.mjs";
 import { MODES, Track } from "./track.mjs";
 
 const ANGLES = ["yaw_deg", "pitch_deg", "roll_deg"];
-const KNOWN = new Set(["frame", "time_s", "position", "look_at", "w2c", "interpolation", ...ANGLES]);
+const KNOWN = new Set([
+  "frame",
+  "time_s",
+  "position",
+  "look_at",
+  "w2c",
+  "interpolation",
+  ...ANGLES,
+]);
 
 export class DocumentError extends Error {}
 
-// clip gives a lone keyframe without a moment its place; quarterTurns belongs to the camera that w2c is meant for.
+// clip gives a lone keyframe without a moment its place; quarterTurns belongs to the camera that
+// w2c is meant for.
 export function parseDocument(text, clip, quarterTurns = 0) {
   let content;
   if (typeof text === "string" && !text.trim()) text = [];
@@ -29,7 +39,8 @@ export function parseDocument(text, clip, quarterTurns = 0) {
   const given = content.looks ?? [];
   if (!Array.isArray(given) || given.some((look) => !look || typeof look !== "object"))
     throw new DocumentError("looks is no list of points");
-  const clock = "time_s" in ((list.length < 2 ? given[0] : null) ?? list[0] ?? {}) ? "time_s" : "frame";
+  const clock =
+    "time_s" in ((list.length < 2 ? given[0] : null) ?? list[0] ?? {}) ? "time_s" : "frame";
   const keys = list.map((item, i) =>
     parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone: list.length === 1 }),
   );
@@ -40,34 +51,55 @@ export function parseDocument(text, clip, quarterTurns = 0) {
     moment: numbers([look[clock]], 1, `${clock} of look ${i}`)[0],
     point: numbers(look.point, 3, `point of look ${i}`),
   }));
-  if (looks.some((look, i) => i && look.moment <= looks[i - 1].moment)) throw new DocumentError("looks do not rise");
-  return { up, upGiven: content.up !== undefined, mode, clock, keys, looks, madeOn: content.made_on };
+  if (looks.some((look, i) => i && look.moment <= looks[i - 1].moment))
+    throw new DocumentError("looks do not rise");
+  return {
+    up,
+    upGiven: content.up !== undefined,
+    mode,
+    clock,
+    keys,
+    looks,
+    madeOn: content.made_on,
+  };
 }
 
 function parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone }) {
   const unknown = Object.keys(item).find((key) => !KNOWN.has(key));
   if (unknown) throw new DocumentError(`keyframe ${i}: unknown key ${unknown}`);
   if (!(clock in item) && !alone) throw new DocumentError(`keyframe ${i} has no ${clock}`);
-  const moment = clock in item ? numbers([item[clock]], 1, `${clock} of keyframe ${i}`)[0] : clip.momentAt(0, clock);
-  return { moment, pose: parsePose(item, i, up, quarterTurns), mode: checkedMode(item.interpolation ?? mode) };
+  const moment =
+    clock in item
+      ? numbers([item[clock]], 1, `${clock} of keyframe ${i}`)[0]
+      : clip.momentAt(0, clock);
+  return {
+    moment,
+    pose: parsePose(item, i, up, quarterTurns),
+    mode: checkedMode(item.interpolation ?? mode),
+  };
 }
 
 function parsePose(item, i, up, quarterTurns) {
   if (item.w2c) {
-    if (!Array.isArray(item.w2c) || item.w2c.length < 3) throw new DocumentError(`w2c of keyframe ${i} is no pose`);
+    if (!Array.isArray(item.w2c) || item.w2c.length < 3)
+      throw new DocumentError(`w2c of keyframe ${i} is no pose`);
     return fromW2c(
       item.w2c.slice(0, 3).map((row) => numbers(row, 4, `w2c of keyframe ${i}`)),
       quarterTurns,
     );
   }
   const position = numbers(item.position, 3, `position of keyframe ${i}`);
-  const [yaw, pitch, roll] = ANGLES.map((key) => numbers([item[key] ?? 0], 1, `${key} of keyframe ${i}`)[0]);
+  const [yaw, pitch, roll] = ANGLES.map(
+    (key) => numbers([item[key] ?? 0], 1, `${key} of keyframe ${i}`)[0],
+  );
   if (!item.look_at) {
-    if (!ANGLES.some((key) => key in item)) throw new DocumentError(`keyframe ${i} says not where it looks`);
+    if (!ANGLES.some((key) => key in item))
+      throw new DocumentError(`keyframe ${i} says not where it looks`);
     return fromAngles(position, yaw, pitch, roll, up);
   }
   const pose = lookAt(position, numbers(item.look_at, 3, `look_at of keyframe ${i}`), up, roll);
-  if (!pose) throw new DocumentError(`look_at of keyframe ${i} is straight above or below it, or at it`);
+  if (!pose)
+    throw new DocumentError(`look_at of keyframe ${i} is straight above or below it, or at it`);
   return pose;
 }
 
@@ -94,10 +126,14 @@ export function writeDocument({ up, mode, clock, keys, looks, madeOn }) {
   if (madeOn) head.push(`"made_on": ${JSON.stringify(madeOn)}`);
   if (up.some((v, i) => v !== DEFAULT_UP[i])) head.push(`"up": ${JSON.stringify(up)}`);
   head.push(`"interpolation": ${JSON.stringify(mode)}`);
-  const points = looks.map(({ moment, point }) => ({ [clock]: moment, point: point.map((v) => round(v, 5)) }));
+  const points = looks.map(({ moment, point }) => ({
+    [clock]: moment,
+    point: point.map((v) => round(v, 5)),
+  }));
   if (points.length) head.push(`"looks": ${JSON.stringify(points)}`);
   const lines = keys.map(
-    (key) => `  ${JSON.stringify(writeKey(key, up, mode, clock)).replace(/([:,])(?=["[\d-])/g, "$1 ")}`,
+    (key) =>
+      `  ${JSON.stringify(writeKey(key, up, mode, clock)).replace(/([:,])(?=["[\d-])/g, "$1 ")}`,
   );
   if (!lines.length) return `{${head.join(", ")}, "keyframes": []}`;
   return `{${head.join(", ")}, "keyframes": [\n${lines.join(",\n")}\n]}`;
@@ -115,14 +151,20 @@ function writeKey(key, up, mode, clock) {
 export const trackOf = ({ keys, looks, up }, rest) =>
   new Track(keys.length ? keys : [{ moment: 0, pose: rest, mode: "spline" }], looks, up);
 
-// The same places and gazes in the exo picture when its lens is another one: of what is seen at the same depth, x and y
-// are `wider` times as far out (scene in the exo camera's own frame).
+// The same places and gazes in the exo picture when its lens is another one: of what is seen at the
+// same depth, x and y are `wider` times as far out (scene in the exo camera's own frame).
 export function throughLens(content, wider) {
   const seen = ([x, y, z]) => [x * wider, y * wider, z];
   const moved = ({ position, turn }) => {
     const [place, target] = [position, add(position, forward(turn))].map(seen);
-    return lookAt(place, target, content.up, toAngles(turn, content.up)[2]) ?? { position: place, turn };
+    return (
+      lookAt(place, target, content.up, toAngles(turn, content.up)[2]) ?? { position: place, turn }
+    );
   };
   const looks = content.looks.map((look) => ({ ...look, point: seen(look.point) }));
-  return { ...content, looks, keys: content.keys.map((key) => ({ ...key, pose: moved(key.pose) })) };
+  return {
+    ...content,
+    looks,
+    keys: content.keys.map((key) => ({ ...key, pose: moved(key.pose) })),
+  };
 }

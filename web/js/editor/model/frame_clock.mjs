@@ -1,4 +1,5 @@
-// The frames in use: frame i of the clip is the source video's frame indices[i], at times_s[i]. Keyframes count either.
+// The frames in use: frame i of the clip is the source video's frame indices[i], at times_s[i].
+// Keyframes count either.
 
 export class FrameClock {
   constructor(indices, times) {

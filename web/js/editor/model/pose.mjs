@@ -10,11 +10,16 @@ export const add = (a, b) => [a[0] + b[0], a[1] + b[1], a[2] + b[2]];
 export const sub = (a, b) => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
 export const scale = (a, s) => [a[0] * s, a[1] * s, a[2] * s];
 export const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-export const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+export const cross = (a, b) => [
+  a[1] * b[2] - a[2] * b[1],
+  a[2] * b[0] - a[0] * b[2],
+  a[0] * b[1] - a[1] * b[0],
+];
 export const length = (a) => Math.hypot(a[0], a[1], a[2]);
 export const unit = (a) => scale(a, 1 / Math.max(length(a), 1e-12));
 
-// Rows of camera_from_world: right, down, forward. Null where the horizon is undefined (straight up or down).
+// Rows of camera_from_world: right, down, forward. Null where the horizon is undefined (straight up
+// or down).
 export function lookRows(forward, up, rollDeg = 0) {
   const right = cross(forward, unit(up));
   if (length(forward) < 1e-9 || length(right) < 1e-6 * length(forward)) return null;
@@ -86,7 +91,10 @@ export function matrix([x, y, z, w]) {
 }
 
 export function fromAngles(position, yawDeg, pitchDeg, rollDeg, up = DEFAULT_UP) {
-  const worldFromCamera = multiply(transpose(levelRows(up)), eulerMatrix(yawDeg, pitchDeg, rollDeg));
+  const worldFromCamera = multiply(
+    transpose(levelRows(up)),
+    eulerMatrix(yawDeg, pitchDeg, rollDeg),
+  );
   return { position: [...position], turn: quaternion(worldFromCamera) };
 }
 
@@ -113,7 +121,8 @@ const QUARTERS = [
   [0, -1],
 ]; // cosine and sine
 
-// Of a sensor that is turned against the stored, upright picture by quarter turns: see sensor_from_upright.
+// Of a sensor that is turned against the stored, upright picture by quarter turns: see
+// sensor_from_upright.
 export function fromW2c(w2c, quarterTurns = 0) {
   const [cos, sin] = QUARTERS[quarterTurns % 4];
   const rotation = w2c.map((row) => row.slice(0, 3));

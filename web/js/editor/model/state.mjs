@@ -1,4 +1,5 @@
-// What is being edited: the keyframe document, the frame that is looked at, the copied pose, and what can be undone.
+// What is being edited: the keyframe document, the frame that is looked at, the copied pose, and
+// what can be undone.
 import { trackOf, writeDocument } from "./document.mjs";
 import { inverse, times } from "./pose.mjs";
 
@@ -26,7 +27,8 @@ export class EditorState {
     this.undoable = [];
     this.redoable = [];
     this.listeners = new Set();
-    this.path = { content: null, track: null }; // the track of the content that was asked about last
+    // the track of the content that was asked about last
+    this.path = { content: null, track: null };
     this.start = null; // the document before a drag that is still going on
     this.rest = STILL; // where the camera stands while there is no keyframe
   }
@@ -51,7 +53,9 @@ export class EditorState {
   }
 
   poseAt(frame = this.frame) {
-    return this.content.keys.length || this.content.looks.length ? this.track.at(this.momentAt(frame)) : this.rest;
+    return this.content.keys.length || this.content.looks.length
+      ? this.track.at(this.momentAt(frame))
+      : this.rest;
   }
 
   momentAt(frame) {
@@ -135,9 +139,10 @@ export class EditorState {
     this.change({ ...this.content, keys });
   }
 
-  // The camera of the current frame: its keyframe is changed, or one is added. Who turns it by hand where the wearer
-  // looks at a point takes that point away. Elsewhere the bent path is to pass through this very pose: the path's own
-  // poses at the points become keyframes, so that no bend changes by the new one.
+  // The camera of the current frame: its keyframe is changed, or one is added. Who turns it by hand
+  // where the wearer looks at a point takes that point away. Elsewhere the bent path is to pass
+  // through this very pose: the path's own poses at the points become keyframes, so that no bend
+  // changes by the new one.
   setPose(pose) {
     const { looks } = this.content;
     const look = this.keyAt(this.frame, "looks");
@@ -146,7 +151,8 @@ export class EditorState {
     const track = trackOf(content, this.rest);
     for (const { moment } of content.looks) content = keyed(content, moment, track.own(moment));
     const at = this.keyAt();
-    const moment = at < 0 ? this.clip.momentAt(this.frame, content.clock) : this.content.keys[at].moment;
+    const moment =
+      at < 0 ? this.clip.momentAt(this.frame, content.clock) : this.content.keys[at].moment;
     const own = track.own(moment).turn;
     const turn = !turned
       ? own
@@ -172,7 +178,8 @@ export class EditorState {
 
   // No keyframe: the camera rests.
   clear() {
-    if (this.content.keys.length || this.content.looks.length) this.change({ ...this.content, keys: [], looks: [] });
+    if (this.content.keys.length || this.content.looks.length)
+      this.change({ ...this.content, keys: [], looks: [] });
   }
 
   addKey() {
@@ -183,7 +190,8 @@ export class EditorState {
   deleteKey(i = this.keyAt()) {
     const { keys, looks } = this.content;
     const look = this.keyAt(this.frame, "looks");
-    if (look >= 0) return this.change({ ...this.content, looks: looks.filter((_, k) => k !== look) });
+    if (look >= 0)
+      return this.change({ ...this.content, looks: looks.filter((_, k) => k !== look) });
     if (i >= 0 && keys.length > 1) this.withKeys(keys.filter((_, k) => k !== i));
   }
 
@@ -191,9 +199,16 @@ export class EditorState {
   moveKey(i, frame, kind = "keys") {
     const { [kind]: keys, clock } = this.content;
     const moment = this.clip.momentAt(frame, clock);
-    if (moment === keys[i].moment || keys.some((key, k) => k !== i && Math.abs(key.moment - moment) < 1e-9)) return;
+    if (
+      moment === keys[i].moment ||
+      keys.some((key, k) => k !== i && Math.abs(key.moment - moment) < 1e-9)
+    )
+      return;
     if (keys[i - 1]?.moment >= moment || keys[i + 1]?.moment <= moment) return;
-    this.change({ ...this.content, [kind]: keys.map((key, k) => (k === i ? { ...key, moment } : key)) });
+    this.change({
+      ...this.content,
+      [kind]: keys.map((key, k) => (k === i ? { ...key, moment } : key)),
+    });
   }
 
   copy() {
@@ -206,8 +221,13 @@ export class EditorState {
 
   // How the path goes on from a keyframe, or from all of them.
   setMode(mode, i = null) {
-    if (i !== null) return this.withKeys(this.content.keys.map((key, k) => (k === i ? { ...key, mode } : key)));
-    return this.change({ ...this.content, mode, keys: this.content.keys.map((key) => ({ ...key, mode })) });
+    if (i !== null)
+      return this.withKeys(this.content.keys.map((key, k) => (k === i ? { ...key, mode } : key)));
+    return this.change({
+      ...this.content,
+      mode,
+      keys: this.content.keys.map((key) => ({ ...key, mode })),
+    });
   }
 
   // Another document to begin with: no change of the node's value, no step to undo.
@@ -220,8 +240,8 @@ export class EditorState {
     this.change({ ...this.content, up, upGiven: true });
   }
 
-  // What up is, where the document doesn't say or (anew) says it of another scene: the poses stay, only the numbers
-  // that are shown change. Not undoable.
+  // What up is, where the document doesn't say or (anew) says it of another scene: the poses stay,
+  // only the numbers that are shown change. Not undoable.
   learnUp(up, anew = false) {
     if ((this.content.upGiven && !anew) || this.start !== null) return;
     this.content = { ...this.content, up: [...up] };

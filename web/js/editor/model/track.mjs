@@ -8,8 +8,9 @@ export const MODES = ["spline", "linear", "hold"];
 const SAME = 1e-9; // a moment this near to a keyframe's is that keyframe's
 
 export class Track {
-  // keys: [{ moment, pose: { position, turn }, mode }], moments rising; mode: how the path goes on from that key.
-  // looks: [{ moment, point }], what the wearer looks at: the path is turned to it (path.py's turns_to_looks).
+  // keys: [{ moment, pose: { position, turn }, mode }], moments rising; mode: how the path goes on
+  // from that key. looks: [{ moment, point }], what the wearer looks at: the path is turned to it
+  // (path.py's turns_to_looks).
   constructor(keys, looks = [], up = undefined) {
     this.keys = keys;
     this.moments = keys.map((key) => key.moment);
@@ -61,13 +62,19 @@ export class Track {
       if (from.mode === "linear" || !this.slopes) return a + (b - a) * share;
       const [sa, sb] = [this.slopes[axis][i] * step, this.slopes[axis][i + 1] * step];
       const s = share;
-      return (1 + 2 * s) * (1 - s) ** 2 * a + s * (1 - s) ** 2 * sa + s * s * (3 - 2 * s) * b + s * s * (s - 1) * sb;
+      return (
+        (1 + 2 * s) * (1 - s) ** 2 * a +
+        s * (1 - s) ** 2 * sa +
+        s * s * (3 - 2 * s) * b +
+        s * s * (s - 1) * sb
+      );
     });
     return { position, turn: slerp(from.pose.turn, to.pose.turn, share) };
   }
 }
 
-// Derivatives at the knots of scipy's CubicSpline: not-a-knot from four points on, natural for three.
+// Derivatives at the knots of scipy's CubicSpline: not-a-knot from four points on, natural for
+// three.
 export function splineSlopes(x, y) {
   const n = x.length;
   const dx = x.slice(1).map((v, i) => v - x[i]);
@@ -88,7 +95,8 @@ export function splineSlopes(x, y) {
     right[0] = ((dx[0] + 2 * d) * dx[1] * rise[0] + dx[0] ** 2 * rise[1]) / d;
     d = x[n - 1] - x[n - 3];
     [middle[n - 1], below[n - 1]] = [dx[n - 3], d];
-    right[n - 1] = (dx[n - 2] ** 2 * rise[n - 3] + (2 * d + dx[n - 2]) * dx[n - 3] * rise[n - 2]) / d;
+    right[n - 1] =
+      (dx[n - 2] ** 2 * rise[n - 3] + (2 * d + dx[n - 2]) * dx[n - 3] * rise[n - 2]) / d;
   }
   for (let i = 1; i < n; i++) {
     const factor = below[i] / middle[i - 1];
@@ -109,7 +117,9 @@ export function slerp(a, b, share) {
   const angle = Math.atan2(sin, cos);
   // Nearly the same rotation: the chord is the arc.
   const [wa, wb] =
-    sin < 1e-12 ? [1 - share, share] : [Math.sin((1 - share) * angle) / sin, Math.sin(share * angle) / sin];
+    sin < 1e-12
+      ? [1 - share, share]
+      : [Math.sin((1 - share) * angle) / sin, Math.sin(share * angle) / sin];
   const q = a.map((v, i) => wa * v + sign * wb * b[i]);
   const size = Math.hypot(...q);
   return q.map((v) => v / size);

@@ -1,4 +1,5 @@
-// What is drawn of cameras: the ego camera's frustum with the rim of its lens, its path and keyframes, the exo camera.
+// What is drawn of cameras: the ego camera's frustum with the rim of its lens, its path and
+// keyframes, the exo camera.
 import {
   BufferGeometry,
   Float32BufferAttribute,
@@ -37,7 +38,8 @@ export class EgoMark {
     ]);
   }
 
-  // Unit rays around the lens' rim, upright camera axes; the first points at the middle of the upper edge.
+  // Unit rays around the lens' rim, upright camera axes; the first points at the middle of the
+  // upper edge.
   setOutline(rays) {
     const at = (i) => rays[i % rays.length].map((v) => v * FRUSTUM_M);
     const parts = [];
@@ -47,7 +49,8 @@ export class EgoMark {
     // Straight ahead, and a tick at the upper edge that says which way up the picture is.
     parts.push([0, 0, 0], [0, 0, FRUSTUM_M * 1.4]);
     const top = at(0);
-    for (const side of [-0.03, 0.03]) parts.push([top[0] + side, top[1], top[2]], [top[0], top[1] - 0.06, top[2]]);
+    for (const side of [-0.03, 0.03])
+      parts.push([top[0] + side, top[1], top[2]], [top[0], top[1] - 0.06, top[2]]);
     setPositions(this.rim, parts);
   }
 
@@ -61,7 +64,10 @@ export class PathMark {
   constructor() {
     this.object = new Group();
     this.line = new Line(new BufferGeometry(), lineMaterial(PATH));
-    this.keys = new Points(new BufferGeometry(), new PointsMaterial({ color: EGO, size: 8, sizeAttenuation: false }));
+    this.keys = new Points(
+      new BufferGeometry(),
+      new PointsMaterial({ color: EGO, size: 8, sizeAttenuation: false }),
+    );
     this.looks = new LineSegments(new BufferGeometry(), lineMaterial(PATH));
     this.aims = new LineSegments(new BufferGeometry(), lineMaterial(AIM));
     for (const part of [this.line, this.keys, this.looks, this.aims]) part.frustumCulled = false;
@@ -91,18 +97,28 @@ export class ExoMark {
     this.object.add(this.lines);
   }
 
-  // exoFromScene: 3x4; camera: the server's JSON of a camera that is not turned (any other: a rough box).
+  // exoFromScene: 3x4; camera: the server's JSON of a camera that is not turned (any other: a rough
+  // box).
   set(exoFromScene, camera) {
     const { position: place, turn } = fromW2c(exoFromScene);
     const depth = 0.4;
     const corner = (u, v) => {
-      const ray = [((u - camera.cx) / camera.fx) * depth, ((v - camera.cy) / camera.fy) * depth, depth];
+      const ray = [
+        ((u - camera.cx) / camera.fx) * depth,
+        ((v - camera.cy) / camera.fy) * depth,
+        depth,
+      ];
       return add(apply(matrix(turn), ray), place);
     };
     const [w, h] = [camera.width, camera.height];
     const corners = [corner(0, 0), corner(w, 0), corner(w, h), corner(0, h)];
     const parts = corners.flatMap((point, i) => [point, corners[(i + 1) % 4], place, point]);
-    parts.push(corner(w * 0.4, 0), corner(w * 0.5, -h * 0.12), corner(w * 0.6, 0), corner(w * 0.5, -h * 0.12));
+    parts.push(
+      corner(w * 0.4, 0),
+      corner(w * 0.5, -h * 0.12),
+      corner(w * 0.6, 0),
+      corner(w * 0.5, -h * 0.12),
+    );
     setPositions(this.lines, parts);
     this.place = place;
   }
@@ -110,5 +126,8 @@ export class ExoMark {
 
 function setPositions(object, positions) {
   object.geometry.dispose();
-  object.geometry = new BufferGeometry().setAttribute("position", new Float32BufferAttribute(positions.flat(), 3));
+  object.geometry = new BufferGeometry().setAttribute(
+    "position",
+    new Float32BufferAttribute(positions.flat(), 3),
+  );
 }

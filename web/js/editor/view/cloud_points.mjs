@@ -1,9 +1,16 @@
-// The coloured cloud: the static points and those that move in the frame that is looked at. The server sends them in
-// random order, so that any first part of them is an even thinning: while something moves, only as many are drawn as
-// the machine manages smoothly; at rest all of them.
-import { BufferAttribute, BufferGeometry, Group, Points, PointsMaterial } from "../../vendor/three.mjs";
+// The coloured cloud: the static points and those that move in the frame that is looked at. The
+// server sends them in random order, so that any first part of them is an even thinning: while
+// something moves, only as many are drawn as the machine manages smoothly; at rest all of them.
+import {
+  BufferAttribute,
+  BufferGeometry,
+  Group,
+  Points,
+  PointsMaterial,
+} from "../../vendor/three.mjs";
 
-export const GOAL_MS = 35; // of drawing a frame while moving: some 20 frames a second with what else there is to do
+// of drawing a frame while moving: some 20 frames a second with what else there is to do
+export const GOAL_MS = 35;
 const LEAST = 4000;
 const SOME = 300; // points whose distances tell how dense all are
 const UNKNOWN_M = 0.02; // from point to point, where there are none
@@ -12,9 +19,13 @@ const LEAST_PX = 2; // of a point far away
 export class CloudPoints {
   constructor() {
     this.object = new Group();
-    this.material = new PointsMaterial({ vertexColors: true }); // sized in metres: near ones are larger
+    // sized in metres: near ones are larger
+    this.material = new PointsMaterial({ vertexColors: true });
     this.material.onBeforeCompile = (shader) => {
-      const [end, least] = ["#include <logdepthbuf_vertex>", `gl_PointSize = max(gl_PointSize, ${LEAST_PX}.0);`];
+      const [end, least] = [
+        "#include <logdepthbuf_vertex>",
+        `gl_PointSize = max(gl_PointSize, ${LEAST_PX}.0);`,
+      ];
       shader.vertexShader = shader.vertexShader.replace(end, `${least}\n${end}`);
     };
     this.parts = { static: this.make(), moving: this.make() };
@@ -57,7 +68,8 @@ export class CloudPoints {
   thin(fast) {
     this.fast = fast;
     const share = fast ? Math.min(1, this.budget / Math.max(1, this.count)) : 1;
-    for (const points of Object.values(this.parts)) points.geometry.setDrawRange(0, Math.ceil(points.count * share));
+    for (const points of Object.values(this.parts))
+      points.geometry.setDrawRange(0, Math.ceil(points.count * share));
     this.material.size = this.spacing / Math.sqrt(share);
     return share;
   }
@@ -68,7 +80,8 @@ export class CloudPoints {
     this.budget = Math.min(400000, Math.max(LEAST, this.budget * factor));
   }
 
-  // The front point within reach of a place on the screen: project(x, y, z) gives [px, py, depth] or null.
+  // The front point within reach of a place on the screen: project(x, y, z) gives [px, py, depth]
+  // or null.
   nearest(px, py, matrix, width, height, reach = 9) {
     let best = null;
     const m = matrix.elements;
@@ -92,10 +105,17 @@ export class CloudPoints {
   }
 }
 
-// Metres between neighbours on the surfaces: among a few, whose neighbours are farther off, counted up to all.
+// Metres between neighbours on the surfaces: among a few, whose neighbours are farther off, counted
+// up to all.
 function spacingOf(xyz, count) {
-  const some = Array.from({ length: Math.min(SOME, count) }, (_, i) => xyz.subarray(3 * i, 3 * i + 3));
+  const some = Array.from({ length: Math.min(SOME, count) }, (_, i) =>
+    xyz.subarray(3 * i, 3 * i + 3),
+  );
   const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]);
-  const nearest = some.map((a) => Math.min(...some.filter((b) => b !== a).map((b) => distance(a, b))));
-  return 2 * (nearest.sort((a, b) => a - b)[some.length >> 1] ?? 0) * Math.sqrt(some.length / count);
+  const nearest = some.map((a) =>
+    Math.min(...some.filter((b) => b !== a).map((b) => distance(a, b))),
+  );
+  return (
+    2 * (nearest.sort((a, b) => a - b)[some.length >> 1] ?? 0) * Math.sqrt(some.length / count)
+  );
 }

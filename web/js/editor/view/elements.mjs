@@ -22,7 +22,11 @@ export function button(id, label, title, onclick, className = "") {
 }
 
 export function select(id, title, options, onchange) {
-  const element = make("select", "egox-ed-select", { title, "aria-label": title, "data-testid": id });
+  const element = make("select", "egox-ed-select", {
+    title,
+    "aria-label": title,
+    "data-testid": id,
+  });
   for (const [value, label] of options) element.append(make("option", "", { value }, label));
   element.addEventListener("change", () => onchange(element.value));
   return element;
@@ -45,7 +49,8 @@ export function showPressed(element, on) {
   element.setAttribute("aria-pressed", String(on));
 }
 
-// The press belongs to the element until it is let go, wherever the pointer goes: move(event) gets every move.
+// The press belongs to the element until it is let go, wherever the pointer goes: move(event) gets
+// every move.
 export function dragging(element, { start, move, end }) {
   element.addEventListener("pointerdown", (event) => {
     if (!event.isPrimary || event.button > 0) return;

@@ -1,5 +1,5 @@
-// The exo frame: a click says what the wearer looks at, or two place the head and aim it; the server knows the depth
-// under a click.
+// The exo frame: a click says what the wearer looks at, or two place the head and aim it; the
+// server knows the depth under a click.
 import { button, showPressed } from "./elements.mjs";
 import { Loupe } from "./loupe.mjs";
 import { PicturePanel } from "./picture_panel.mjs";
@@ -10,7 +10,8 @@ const AXIS_M = 0.25;
 const SAID = { place: "clickHead", aim: "clickTarget", look: "clickLook" };
 const AGAIN = 0.015; // of the picture's sides: a second click at the same place
 
-// Where a lens puts a point on the plane of focal length 1 (egox_core/cameras/lenses.py has the same formulas).
+// Where a lens puts a point on the plane of focal length 1 (egox_core/cameras/lenses.py has the
+// same formulas).
 const radial = (point, factor) => [point[0] * factor, point[1] * factor];
 const PLANE = {
   pinhole: (point) => radial(point, 1 / point[2]),
@@ -19,7 +20,8 @@ const PLANE = {
     const [x, y] = radial(point, 1 / point[2]);
     const square = x * x + y * y;
     const steepest = k2 > 0 ? Math.min(square, Math.max(0, (-0.3 * k1) / k2)) : square;
-    if (1 + steepest * (3 * k1 + 5 * k2 * steepest) < 0.02) return null; // past where the lens folds back
+    // past where the lens folds back
+    if (1 + steepest * (3 * k1 + 5 * k2 * steepest) < 0.02) return null;
     const factor = 1 + square * (k1 + k2 * square) + 2 * (p1 * y + p2 * x);
     return [x * factor + p2 * square, y * factor + p1 * square];
   },
@@ -32,18 +34,25 @@ const PLANE = {
   },
 };
 
-// Pixel of a point in the axes of a camera; null behind it, or where the lens is one that isn't drawn here.
+// Pixel of a point in the axes of a camera; null behind it, or where the lens is one that isn't
+// drawn here.
 export function pixelOf(camera, seen) {
-  const plane = seen[2] >= 0.02 && camera.quarter_turns % 4 === 0 && PLANE[camera.lens]?.(seen, camera.distortion);
+  const plane =
+    seen[2] >= 0.02 &&
+    camera.quarter_turns % 4 === 0 &&
+    PLANE[camera.lens]?.(seen, camera.distortion);
   return plane ? [plane[0] * camera.fx + camera.cx, plane[1] * camera.fy + camera.cy] : null;
 }
 
 export class ExoView extends PicturePanel {
-  // lens: a row with show(); wishes: { onPlace(point), onAim(point), onLook(point), onLookTool(), onFrame(frame), onGone() }
+  // lens: a row with show(); wishes: { onPlace(point), onAim(point), onLook(point), onLookTool(),
+  // onFrame(frame), onGone() }
   constructor(server, say, lens, wishes) {
     super(server, say, "exo", [16, 9], (frame) => this.ask(frame), wishes.onGone);
     this.wishes = wishes;
-    this.place = button("egox-place", say("placeHead"), say("placeHeadHelp"), () => this.begin("place"));
+    this.place = button("egox-place", say("placeHead"), say("placeHeadHelp"), () =>
+      this.begin("place"),
+    );
     this.looking = button("egox-look", say("aim"), say("lookAtHelp"), () => wishes.onLookTool());
     const enlarge = () => this.element.closest(".egox-ed").classList.toggle("egox-ed-large");
     const large = button("egox-exo-large", "⤢", say("large"), enlarge);
@@ -56,7 +65,8 @@ export class ExoView extends PicturePanel {
     this.trusted = true; // whether clicks count: not in the scene of an earlier run
     this.step = null; // null, "place" and then "aim", or "look"
     this.clicks = []; // the shares of width and height of each that isn't answered yet
-    this.last = null; // the last click on what is looked at: again at that place it may be the wearer's own
+    // the last click on what is looked at: again at that place it may be the wearer's own
+    this.last = null;
     this.look = null; // what is looked at in this frame
     this.frame = 0;
     this.poses = []; // of every frame
@@ -104,7 +114,8 @@ export class ExoView extends PicturePanel {
   propose(frame) {
     const words = this.say(frame === null ? "lookSet" : "lookMore");
     const go = () => this.wishes.onFrame(frame);
-    const next = frame === null ? [] : [button("egox-look-next", this.say("lookNext", { frame }), words, go)];
+    const next =
+      frame === null ? [] : [button("egox-look-next", this.say("lookNext", { frame }), words, go)];
     this.note.replaceChildren(`${words} `, ...next);
   }
 
@@ -187,12 +198,16 @@ export class ExoView extends PicturePanel {
     );
   }
 
-  // A click that comes before the answer to the one before is for the step after it, or for none if that fails.
+  // A click that comes before the answer to the one before is for the step after it, or for none if
+  // that fails.
   async click(event) {
     const box = this.canvas.getBoundingClientRect();
     const share = (value, low, size) => Math.min(1, Math.max(0, (value - low) / size));
     const { clicks } = this;
-    clicks.push([share(event.clientX, box.left, box.width), share(event.clientY, box.top, box.height)]);
+    clicks.push([
+      share(event.clientX, box.left, box.width),
+      share(event.clientY, box.top, box.height),
+    ]);
     if (clicks.length > 1) return;
     while (clicks.length) {
       await this.takeClick(clicks, ...clicks[0]);
@@ -211,7 +226,8 @@ export class ExoView extends PicturePanel {
     if (!this.step) return (this.note.textContent = this.say("placeHeadHelp"));
     const placing = this.step === "place";
     const looking = this.step === "look";
-    const again = this.last?.frame === this.frame && Math.hypot(u - this.last.u, v - this.last.v) < AGAIN;
+    const again =
+      this.last?.frame === this.frame && Math.hypot(u - this.last.u, v - this.last.v) < AGAIN;
     if (looking) this.last = { frame: this.frame, u, v };
     try {
       const { point } = await this.server.json("pick", {

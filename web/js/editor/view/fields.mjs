@@ -6,7 +6,14 @@ import { fromAngles, toAngles, upOf } from "../model/pose.mjs";
 const UNSURE_DEG = 10;
 const PLACES = ["x", "y", "z"];
 const TURNS = ["yaw", "pitch", "roll"];
-const AXES = { "0,-1,0": "−y", "0,1,0": "+y", "0,0,1": "+z", "0,0,-1": "−z", "1,0,0": "+x", "-1,0,0": "−x" };
+const AXES = {
+  "0,-1,0": "−y",
+  "0,1,0": "+y",
+  "0,0,1": "+z",
+  "0,0,-1": "−z",
+  "1,0,0": "+x",
+  "-1,0,0": "−x",
+};
 
 export class Fields {
   constructor(state, say) {
@@ -14,9 +21,25 @@ export class Fields {
     this.inputs = {};
     const field = (name, unit, step) => {
       const title = say(`${name}Help`);
-      const given = { type: "number", step, title, "aria-label": title, "data-testid": `egox-${name}` };
-      this.inputs[name] = make("input", "egox-ed-number", { ...given, onchange: () => this.apply() });
-      return make("label", "egox-ed-field", {}, name, this.inputs[name], make("span", "egox-ed-unit", {}, unit));
+      const given = {
+        type: "number",
+        step,
+        title,
+        "aria-label": title,
+        "data-testid": `egox-${name}`,
+      };
+      this.inputs[name] = make("input", "egox-ed-number", {
+        ...given,
+        onchange: () => this.apply(),
+      });
+      return make(
+        "label",
+        "egox-ed-field",
+        {},
+        name,
+        this.inputs[name],
+        make("span", "egox-ed-unit", {}, unit),
+      );
     };
     this.up = select("egox-up", say("upHelp"), Object.entries(AXES), (axis) =>
       state.setUp(axis.split(",").map(Number)),
@@ -61,7 +84,14 @@ export class Fields {
     });
     const axis = this.state.content.up.join(",");
     if (![...this.up.options].some((option) => option.value === axis))
-      this.up.append(make("option", "", { value: axis }, this.state.content.up.map((v) => v.toFixed(2)).join(" ")));
+      this.up.append(
+        make(
+          "option",
+          "",
+          { value: axis },
+          this.state.content.up.map((v) => v.toFixed(2)).join(" "),
+        ),
+      );
     this.up.value = axis;
   }
 
@@ -72,7 +102,11 @@ export class Fields {
     const read = (name, old) => {
       const input = this.inputs[name];
       const value = Number(input.value);
-      return input.value.trim() === "" || !Number.isFinite(value) || input.value === input.dataset.shown ? old : value;
+      return input.value.trim() === "" ||
+        !Number.isFinite(value) ||
+        input.value === input.dataset.shown
+        ? old
+        : value;
     };
     const place = PLACES.map((name, i) => read(name, position[i]));
     const turns = TURNS.map((name, i) => read(name, angles[i]));

@@ -1,4 +1,5 @@
-// Paths in from files and out to files; the server knows the forms, see egox_core/exchange/paths.py.
+// Paths in from files and out to files; the server knows the forms, see
+// egox_core/exchange/paths.py.
 import { button, make, select } from "./elements.mjs";
 
 export const FORMS = ["keyframes", "trajectory", "meta", "colmap", "blender", "chan"];
@@ -41,14 +42,19 @@ export class Files {
     if (!files.length) return;
     if (files.reduce((sum, file) => sum + file.size, 0) > MOST_MB * 2 ** 20)
       return this.tell(this.say("tooLarge", { size: MOST_MB }));
-    const texts = Object.fromEntries(await Promise.all(files.map(async (file) => [file.name, await file.text()])));
+    const texts = Object.fromEntries(
+      await Promise.all(files.map(async (file) => [file.name, await file.text()])),
+    );
     await this.take({ texts });
   }
 
   // what: { texts } | { file } | { poses }
   async take(what) {
     try {
-      const { document: content, note } = await this.server.json("import", { ...this.context(), ...what });
+      const { document: content, note } = await this.server.json("import", {
+        ...this.context(),
+        ...what,
+      });
       this.onDocument(content);
       this.tell(note);
     } catch (error) {
@@ -61,7 +67,8 @@ export class Files {
     if (!form) return;
     try {
       const answer = await this.server.post("export", { ...this.context(), form });
-      const name = answer.headers.get("Content-Disposition")?.match(/filename="([^"]+)"/)?.[1] ?? "path.json";
+      const name =
+        answer.headers.get("Content-Disposition")?.match(/filename="([^"]+)"/)?.[1] ?? "path.json";
       const address = URL.createObjectURL(await answer.blob());
       make("a", "", { href: address, download: name }).click();
       setTimeout(() => URL.revokeObjectURL(address), 10000);

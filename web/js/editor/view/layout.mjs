@@ -2,7 +2,13 @@
 import { button, checkbox, make, showPressed } from "./elements.mjs";
 
 const TOOLS = ["move", "turn", "look", "snap", "aim"];
-const HINTS = { move: "hintOrbit", turn: "hintOrbit", look: "hintLook", snap: "hintSnap", aim: "hintAim" };
+const HINTS = {
+  move: "hintOrbit",
+  turn: "hintOrbit",
+  look: "hintLook",
+  snap: "hintSnap",
+  aim: "hintAim",
+};
 const KEPT = [
   "keydown",
   "keyup",
@@ -18,11 +24,15 @@ const KEPT = [
 
 export class Layout {
   // parts: those that bring elements of their own, { timeline, fields, files, side, exo }.
-  // wishes: { onTool(tool), onFrameAll(), onMoving(), onUndo(), onRedo(), onLoad(), onHelp(), onPrior() or null, onClose(),
-  // onKey(event) }
+  // wishes: { onTool(tool), onFrameAll(), onMoving(), onUndo(), onRedo(), onLoad(), onHelp(),
+  // onPrior() or null, onClose(), onKey(event) }
   constructor(say, parts, wishes) {
     this.say = say;
-    this.canvas = make("canvas", "", { tabIndex: 0, "data-testid": "egox-view", "aria-label": say("view") });
+    this.canvas = make("canvas", "", {
+      tabIndex: 0,
+      "data-testid": "egox-view",
+      "aria-label": say("view"),
+    });
     this.hint = make("div", "egox-ed-hint", { "data-testid": "egox-hint" });
     this.tools = Object.fromEntries(
       TOOLS.map((tool) => [
@@ -30,7 +40,11 @@ export class Layout {
         button(`egox-tool-${tool}`, say(tool), say(`${tool}Help`), () => wishes.onTool(tool)),
       ]),
     );
-    this.banner = make("div", "egox-ed-banner", { hidden: true, role: "status", "data-testid": "egox-banner" });
+    this.banner = make("div", "egox-ed-banner", {
+      hidden: true,
+      role: "status",
+      "data-testid": "egox-banner",
+    });
     this.empty = make("div", "egox-ed-empty", { hidden: true, "data-testid": "egox-empty" });
     this.undo = button("egox-undo", "↶", say("undo"), () => wishes.onUndo());
     this.redo = button("egox-redo", "↷", say("redo"), () => wishes.onRedo());
@@ -38,7 +52,13 @@ export class Layout {
     this.root = make(
       "div",
       "egox-ed",
-      { tabIndex: -1, role: "dialog", "aria-modal": "true", "aria-label": say("title"), "data-testid": "egox-editor" },
+      {
+        tabIndex: -1,
+        role: "dialog",
+        "aria-modal": "true",
+        "aria-label": say("title"),
+        "data-testid": "egox-editor",
+      },
       this.makeHead(parts.files, wishes),
       this.makeMain(wishes),
       make("aside", "egox-ed-side", {}, parts.side.element, parts.exo.element),
@@ -59,13 +79,26 @@ export class Layout {
     const done = button("egox-close", say("done"), say("close"), () => wishes.onClose());
     const prior = button("egox-render", say("renderPrior"), say("renderPriorHelp"), wishes.onPrior);
     prior.hidden = !wishes.onPrior;
-    const parts = [title, undo, redo, files.element, status, make("span", "egox-ed-gap"), load, help, prior, done];
+    const parts = [
+      title,
+      undo,
+      redo,
+      files.element,
+      status,
+      make("span", "egox-ed-gap"),
+      load,
+      help,
+      prior,
+      done,
+    ];
     return make("header", "egox-ed-head", {}, ...parts);
   }
 
   makeMain(wishes) {
     const { say } = this;
-    const moving = checkbox("egox-moving", say("movingPoints"), say("movingPointsHelp"), () => wishes.onMoving());
+    const moving = checkbox("egox-moving", say("movingPoints"), say("movingPointsHelp"), () =>
+      wishes.onMoving(),
+    );
     this.movingPoints = moving.box;
     this.movingPoints.checked = true;
     const bar = make(
@@ -109,6 +142,8 @@ export class Layout {
   // lines: texts and elements; none hides the banner.
   showBanner(lines) {
     this.banner.hidden = !lines.length;
-    this.banner.replaceChildren(...lines.map((line) => (typeof line === "string" ? make("span", "", {}, line) : line)));
+    this.banner.replaceChildren(
+      ...lines.map((line) => (typeof line === "string" ? make("span", "", {}, line) : line)),
+    );
   }
 }

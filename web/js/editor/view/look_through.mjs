@@ -1,5 +1,5 @@
-// Looking through the ego camera: dragging turns the head, the wheel and W A S D Q E move it. Every change is the
-// camera's own, so that it lands in the keyframe of the frame.
+// Looking through the ego camera: dragging turns the head, the wheel and W A S D Q E move it. Every
+// change is the camera's own, so that it lands in the keyframe of the frame.
 import { Quaternion, Vector3 } from "../../vendor/three.mjs";
 
 // three.js cameras look along -z with y up, ours along z with y down.
@@ -8,7 +8,14 @@ const FIELD_DEG = 95; // of the view; the lens' own distortion is what the side 
 const TURN_DEG = 0.2; // a px
 const STEP_M = 0.03;
 const OWN_HEAD_M = 0.25; // what is nearer isn't shown: the face that the camera sits in
-const MOVES = { w: [0, 0, 1], s: [0, 0, -1], a: [-1, 0, 0], d: [1, 0, 0], q: [0, 1, 0], e: [0, -1, 0] };
+const MOVES = {
+  w: [0, 0, 1],
+  s: [0, 0, -1],
+  a: [-1, 0, 0],
+  d: [1, 0, 0],
+  q: [0, 1, 0],
+  e: [0, -1, 0],
+};
 
 export class LookThrough {
   constructor(view) {
@@ -21,7 +28,8 @@ export class LookThrough {
     const { canvas } = view;
     canvas.addEventListener("pointerdown", (event) => this.grab(event), options);
     canvas.addEventListener("pointermove", (event) => this.drag(event), options);
-    for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, () => this.release(), options);
+    for (const kind of ["pointerup", "pointercancel"])
+      canvas.addEventListener(kind, () => this.release(), options);
     canvas.addEventListener("wheel", (event) => this.roll(event), { ...options, passive: false });
   }
 
@@ -71,9 +79,16 @@ export class LookThrough {
     const [dx, dy] = [event.clientX - this.from[0], event.clientY - this.from[1]];
     this.from = [event.clientX, event.clientY];
     const { handle, up } = this.view;
-    // Turned about the world's upright, tilted about the camera's own right side: the horizon stays level.
-    const yaw = new Quaternion().setFromAxisAngle(new Vector3(...up), (-dx * TURN_DEG * Math.PI) / 180);
-    const pitch = new Quaternion().setFromAxisAngle(new Vector3(1, 0, 0), (-dy * TURN_DEG * Math.PI) / 180);
+    // Turned about the world's upright, tilted about the camera's own right side: the horizon stays
+    // level.
+    const yaw = new Quaternion().setFromAxisAngle(
+      new Vector3(...up),
+      (-dx * TURN_DEG * Math.PI) / 180,
+    );
+    const pitch = new Quaternion().setFromAxisAngle(
+      new Vector3(1, 0, 0),
+      (-dy * TURN_DEG * Math.PI) / 180,
+    );
     handle.quaternion.premultiply(yaw).multiply(pitch).normalize();
     this.view.wishes.onPose(this.view.handlePose());
   }
@@ -100,7 +115,9 @@ export class LookThrough {
   step(direction, share = 1) {
     const { handle, wishes } = this.view;
     wishes.onGrab();
-    handle.position.add(new Vector3(...direction).multiplyScalar(STEP_M * share).applyQuaternion(handle.quaternion));
+    handle.position.add(
+      new Vector3(...direction).multiplyScalar(STEP_M * share).applyQuaternion(handle.quaternion),
+    );
     wishes.onPose(this.view.handlePose());
     wishes.onRelease();
   }

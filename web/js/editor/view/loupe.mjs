@@ -1,18 +1,24 @@
-// A round glass over a picture that is shown smaller than it is: what lies under the pointer, large, with a cross.
+// A round glass over a picture that is shown smaller than it is: what lies under the pointer,
+// large, with a cross.
 import { make } from "./elements.mjs";
 
 const SIZE = 132; // px across
 const ZOOM = 4; // of the picture's own pixels, at least
 const AWAY = 14; // px between the pointer and the glass
 
-// Beside the pointer within a large picture, of a small one beside the column that it is in (from `left` on): buttons
-// and words around the picture stay in sight. Where the page has no room there, beside the pointer.
+// Beside the pointer within a large picture, of a small one beside the column that it is in (from
+// `left` on): buttons and words around the picture stay in sight. Where the page has no room there,
+// beside the pointer.
 function placeOf(box, left, { clientX, clientY }) {
   const reach = AWAY + SIZE;
   const beside = (at, low) => (at - reach > low ? at - reach : at + AWAY);
-  if (Math.min(box.width, box.height) > 2 * reach) return [beside(clientX, box.left), beside(clientY, box.top)];
+  if (Math.min(box.width, box.height) > 2 * reach)
+    return [beside(clientX, box.left), beside(clientY, box.top)];
   if (left < reach) return [beside(clientX, 0), beside(clientY, 0)];
-  return [left - reach, Math.min(Math.max(clientY - SIZE / 2, box.top), Math.max(box.top, box.bottom - SIZE))];
+  return [
+    left - reach,
+    Math.min(Math.max(clientY - SIZE / 2, box.top), Math.max(box.top, box.bottom - SIZE)),
+  ];
 }
 
 export class Loupe {
@@ -28,7 +34,8 @@ export class Loupe {
       "aria-hidden": "true",
     });
     over.addEventListener("pointermove", (event) => this.show(event));
-    for (const kind of ["pointerleave", "pointercancel"]) over.addEventListener(kind, () => this.hide());
+    for (const kind of ["pointerleave", "pointercancel"])
+      over.addEventListener(kind, () => this.hide());
   }
 
   show(event) {

@@ -1,9 +1,11 @@
-// A picture that the server draws for every frame: under its head, with what is said in its place and a note below.
+// A picture that the server draws for every frame: under its head, with what is said in its place
+// and a note below.
 import { LatestOnly, SceneGone } from "../server.mjs";
 import { make } from "./elements.mjs";
 
 export class PicturePanel {
-  // name: "exo" or "prior", of its texts and elements; ask(wish): see LatestOnly; onGone(): the server let the scene go
+  // name: "exo" or "prior", of its texts and elements; ask(wish): see LatestOnly; onGone(): the
+  // server let the scene go
   constructor(server, say, name, [width, height], ask, onGone) {
     Object.assign(this, { server, say, onGone });
     this.closed = false;
@@ -12,8 +14,21 @@ export class PicturePanel {
     this.message = make("div", "egox-ed-message");
     this.note = make("div", "egox-ed-note", { "data-testid": `egox-${name}-note` });
     this.head = make("div", "egox-ed-panel-head", {}, make("b", "", {}, say(name)));
-    const picture = make("div", `egox-ed-picture egox-ed-picture-${name}`, {}, this.canvas, this.message);
-    this.element = make("section", "egox-ed-panel", { "aria-label": say(name) }, this.head, picture, this.note);
+    const picture = make(
+      "div",
+      `egox-ed-picture egox-ed-picture-${name}`,
+      {},
+      this.canvas,
+      this.message,
+    );
+    this.element = make(
+      "section",
+      "egox-ed-panel",
+      { "aria-label": say(name) },
+      this.head,
+      picture,
+      this.note,
+    );
     this.latest = new LatestOnly(ask, (error) => this.failed(error, this.message));
   }
 

@@ -1,11 +1,13 @@
-// The scene of the node's last run: fetched from the server, shown, and asked for again where the server let it go.
+// The scene of the node's last run: fetched from the server, shown, and asked for again where the
+// server let it go.
 import { SceneGone } from "../server.mjs";
 import { button, make } from "./elements.mjs";
 
 export class ScenePart {
   // parts: those that show it, { layout, view, side, exo }.
-  // wishes: { onPoints(): the cloud is there; onFetched(): all of it is, or it failed; onTrust(trusted): whether it is
-  // the scene of the graph as it is now, onRun(): its run begins or ends, isHeadless(): nobody has placed a head }
+  // wishes: { onPoints(): the cloud is there; onFetched(): all of it is, or it failed;
+  // onTrust(trusted): whether it is the scene of the graph as it is now, onRun(): its run begins or
+  // ends, isHeadless(): nobody has placed a head }
   constructor({ host, server, say, state }, { layout, view, side, exo }, wishes) {
     Object.assign(this, { host, server, say, state, layout, view, side, exo, wishes });
     this.known = null; // what the node told of it
@@ -60,11 +62,16 @@ export class ScenePart {
     this.fileMissing = answer?.file_missing ?? false;
     const now = answer?.origin;
     const ownPath = this.host.source() === "keyframes"; // then the file's counts no more
-    const same = !known || !now || !origin || (now.scene === origin.scene && (ownPath || now.path === origin.path));
+    const same =
+      !known ||
+      !now ||
+      !origin ||
+      (now.scene === origin.scene && (ownPath || now.path === origin.path));
     this.trust(same, !same);
     // No head from anywhere: the scene is the first thing that is wanted.
     const wanted = this.fileMissing || this.wishes.isHeadless();
-    if (this.begun || !wanted || (known && same) || this.running || !this.host.isLinked("scene")) return;
+    if (this.begun || !wanted || (known && same) || this.running || !this.host.isLinked("scene"))
+      return;
     this.begun = true;
     this.load();
   }
@@ -82,7 +89,9 @@ export class ScenePart {
   show() {
     const { known, camera } = this;
     const ready = known && camera && !this.gone;
-    this.side.setScene(ready ? { token: known.token, camera: camera.camera, frames: known.frames } : null);
+    this.side.setScene(
+      ready ? { token: known.token, camera: camera.camera, frames: known.frames } : null,
+    );
     this.showEmpty();
   }
 
@@ -131,7 +140,8 @@ export class ScenePart {
     else this.layout.tell(error.message);
   }
 
-  // The server no longer has it: only a run brings it back, and that run may not come from the host's cache.
+  // The server no longer has it: only a run brings it back, and that run may not come from the
+  // host's cache.
   forget() {
     if (this.gone || this.closed) return;
     const { layout, view } = this;
@@ -141,7 +151,9 @@ export class ScenePart {
     this.exo.setScene(null);
     this.show();
     view.draw();
-    this.server.json("renew", { node: this.host.nodeId() }).catch((error) => layout.tell(error.message));
+    this.server
+      .json("renew", { node: this.host.nodeId() })
+      .catch((error) => layout.tell(error.message));
   }
 
   async load() {
@@ -172,7 +184,13 @@ export class ScenePart {
     hint.hidden = !empty.hidden; // what a tool does comes after the scene
     if (empty.hidden) return;
     const linked = this.host.isLinked("scene");
-    const words = this.running ? "running" : this.gone ? "gone" : linked ? "emptyRun" : "emptyConnect";
+    const words = this.running
+      ? "running"
+      : this.gone
+        ? "gone"
+        : linked
+          ? "emptyRun"
+          : "emptyConnect";
     empty.replaceChildren(make("b", "", {}, say("emptyTitle")), make("p", "", {}, say(words)));
     if (linked && !this.running)
       empty.append(button("egox-load-empty", say("load"), say("emptyRun"), () => this.load()));
@@ -185,7 +203,9 @@ export class ScenePart {
 
 // Whether the graph's prior has what moves: every preset but the released one does.
 export function drawsMoving(graph) {
-  const priors = Object.values(graph).filter(({ class_type: kind }) => kind === "EgoXRenderEgoPrior");
+  const priors = Object.values(graph).filter(
+    ({ class_type: kind }) => kind === "EgoXRenderEgoPrior",
+  );
   return priors.some(({ inputs: { preset, dynamic } }) => {
     const name = Array.isArray(preset) ? graph[preset[0]]?.inputs.preset : preset;
     return dynamic === "preset" ? name !== "released" : dynamic !== "leave out";

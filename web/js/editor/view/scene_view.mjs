@@ -1,5 +1,5 @@
-// The three-dimensional view: orbit, pan, zoom, gizmos on the ego camera, looking through it, and clicks on points.
-// Drawn when something changed, never in a loop.
+// The three-dimensional view: orbit, pan, zoom, gizmos on the ego camera, looking through it, and
+// clicks on points. Drawn when something changed, never in a loop.
 import {
   Color,
   Matrix4,
@@ -26,7 +26,11 @@ export class SceneView {
   constructor(canvas, wishes) {
     this.canvas = canvas;
     this.wishes = wishes;
-    this.renderer = new WebGLRenderer({ canvas, antialias: false, powerPreference: "high-performance" });
+    this.renderer = new WebGLRenderer({
+      canvas,
+      antialias: false,
+      powerPreference: "high-performance",
+    });
     this.scene = new Scene();
     this.camera = new PerspectiveCamera(55, 1, 0.02, 500);
     this.cloud = new CloudPoints();
@@ -176,7 +180,8 @@ export class SceneView {
       (event) => (start = event.isPrimary ? [event.clientX, event.clientY] : null),
     );
     this.canvas.addEventListener("pointerup", (event) => {
-      const still = start && Math.hypot(event.clientX - start[0], event.clientY - start[1]) < CLICK_PX;
+      const still =
+        start && Math.hypot(event.clientX - start[0], event.clientY - start[1]) < CLICK_PX;
       start = null;
       if (!still || (this.tool !== "snap" && this.tool !== "aim")) return;
       const box = this.canvas.getBoundingClientRect();
@@ -192,8 +197,18 @@ export class SceneView {
 
   pointAt(x, y, reach) {
     this.camera.updateMatrixWorld();
-    const screen = new Matrix4().multiplyMatrices(this.camera.projectionMatrix, this.camera.matrixWorldInverse);
-    return this.cloud.nearest(x, y, screen, this.canvas.clientWidth, this.canvas.clientHeight, reach);
+    const screen = new Matrix4().multiplyMatrices(
+      this.camera.projectionMatrix,
+      this.camera.matrixWorldInverse,
+    );
+    return this.cloud.nearest(
+      x,
+      y,
+      screen,
+      this.canvas.clientWidth,
+      this.canvas.clientHeight,
+      reach,
+    );
   }
 
   // Something moves: thinned until it rests.
@@ -221,8 +236,8 @@ export class SceneView {
     const start = performance.now();
     this.renderer.render(this.scene, this.camera);
     if (!this.moving) return;
-    // Reading a pixel waits until the picture is really drawn (render() only hands the work on): so the time of a frame
-    // is known, and no queue of frames builds up behind the hand.
+    // Reading a pixel waits until the picture is really drawn (render() only hands the work on): so
+    // the time of a frame is known, and no queue of frames builds up behind the hand.
     const gl = this.renderer.getContext();
     gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, this.onePixel);
     const drawn = performance.now() - start;

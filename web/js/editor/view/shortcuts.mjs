@@ -60,7 +60,8 @@ function keepInside(root, event) {
     (e) => !e.disabled && e.offsetParent !== null,
   );
   const [first, last] = [all[0], all.at(-1)];
-  if (event.shiftKey && (document.activeElement === first || document.activeElement === root)) last?.focus();
+  if (event.shiftKey && (document.activeElement === first || document.activeElement === root))
+    last?.focus();
   else if (!event.shiftKey && document.activeElement === last) first?.focus();
   else return;
   event.preventDefault();

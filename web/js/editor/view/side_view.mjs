@@ -1,4 +1,5 @@
-// The coarse prior of the current pose, live: the server draws one pose at a time, and only the newest wish counts.
+// The coarse prior of the current pose, live: the server draws one pose at a time, and only the
+// newest wish counts.
 import { checkbox, make } from "./elements.mjs";
 import { PicturePanel } from "./picture_panel.mjs";
 import { toW2c } from "../model/pose.mjs";

@@ -1,5 +1,5 @@
-// The clip as a line: the frame that is looked at, the keyframes as handles that can be dragged, play, and what to do
-// with keyframes.
+// The clip as a line: the frame that is looked at, the keyframes as handles that can be dragged,
+// play, and what to do with keyframes.
 import { button, checkbox, dragging, make, select } from "./elements.mjs";
 import { MODES } from "../model/track.mjs";
 
@@ -15,7 +15,12 @@ export class Timeline {
     this.marks = make("div", "egox-ed-keys"); // of what the wearer looks at
     this.ruler = make("canvas", "egox-ed-ruler");
     this.cursor = make("div", "egox-ed-cursor");
-    const slider = { role: "slider", "aria-label": say("frame"), "data-testid": "egox-track", "aria-valuemin": "0" };
+    const slider = {
+      role: "slider",
+      "aria-label": say("frame"),
+      "data-testid": "egox-track",
+      "aria-valuemin": "0",
+    };
     this.track = make(
       "div",
       "egox-ed-track",
@@ -30,7 +35,9 @@ export class Timeline {
     const modes = MODES.map((mode) => [mode, say(mode)]);
     this.mode = select("egox-mode", say("modeHelp"), modes, (mode) => this.setMode(mode));
     this.add = button("egox-key-add", say("addKey"), say("addKeyHelp"), () => state.addKey());
-    this.remove = button("egox-key-delete", say("deleteKey"), say("deleteKeyHelp"), () => state.deleteKey());
+    this.remove = button("egox-key-delete", say("deleteKey"), say("deleteKeyHelp"), () =>
+      state.deleteKey(),
+    );
     this.copy = button("egox-key-copy", say("copy"), say("copyHelp"), () => state.copy());
     this.paste = button("egox-key-paste", say("paste"), say("pasteHelp"), () => state.paste());
     this.clear = button("egox-clear", say("clear"), say("clearHelp"), () => state.clear());
@@ -41,9 +48,26 @@ export class Timeline {
     this.every = every.box;
     this.every.checked = true;
     const { play, now, anew, clear, add, remove, copy, paste, mode } = this;
-    const parts = [now, make("span", "egox-ed-gap"), anew, clear, add, remove, copy, paste, mode, every.element];
+    const parts = [
+      now,
+      make("span", "egox-ed-gap"),
+      anew,
+      clear,
+      add,
+      remove,
+      copy,
+      paste,
+      mode,
+      every.element,
+    ];
     const row = make("div", "egox-ed-row", {}, previous, play, next, ...parts);
-    this.element = make("section", "egox-ed-timeline", { "aria-label": say("timeline") }, row, this.track);
+    this.element = make(
+      "section",
+      "egox-ed-timeline",
+      { "aria-label": say("timeline") },
+      row,
+      this.track,
+    );
     dragging(this.track, { start: (event) => this.seek(event), move: (event) => this.seek(event) });
     this.track.addEventListener("keydown", (event) => this.key(event));
     this.notes = make("div", "egox-ed-hint", { hidden: true, "data-testid": "egox-track-notes" });
@@ -56,7 +80,10 @@ export class Timeline {
 
   frameAt(event) {
     const box = this.track.getBoundingClientRect();
-    return ((event.clientX - box.left - PAD) / Math.max(1, box.width - 2 * PAD)) * (this.state.clip.count - 1);
+    return (
+      ((event.clientX - box.left - PAD) / Math.max(1, box.width - 2 * PAD)) *
+      (this.state.clip.count - 1)
+    );
   }
 
   seek(event) {
@@ -83,7 +110,8 @@ export class Timeline {
     this.cursor.style.left = this.place(state.frame);
     const outside = this.showHandles("keys", this.handles) + this.showHandles("looks", this.marks);
     const notes = outside ? [this.say("outside", { count: outside })] : [];
-    if (this.guessed.length) notes.push(this.say("guessed", { count: this.guessed.length, frames: last + 1 }));
+    if (this.guessed.length)
+      notes.push(this.say("guessed", { count: this.guessed.length, frames: last + 1 }));
     this.notes.hidden = !notes.length;
     this.notes.textContent = notes.join(" ");
     this.remove.disabled = state.keyAt(state.frame, "looks") < 0 && (at < 0 || keys.length < 2);
@@ -91,7 +119,11 @@ export class Timeline {
     this.clear.disabled = !keys.length && !looks.length;
     this.paste.disabled = !state.copied;
     const modes = new Set(keys.map((key) => key.mode));
-    this.mode.value = this.every.checked ? (modes.size === 1 ? [...modes][0] : "") : (keys[this.segment()]?.mode ?? "");
+    this.mode.value = this.every.checked
+      ? modes.size === 1
+        ? [...modes][0]
+        : ""
+      : (keys[this.segment()]?.mode ?? "");
     this.draw();
   }
 
@@ -100,7 +132,8 @@ export class Timeline {
     const { state } = this;
     const { [kind]: keys, clock } = state.content;
     while (handles.children.length > keys.length) handles.lastChild.remove();
-    while (handles.children.length < keys.length) handles.append(this.makeHandle(handles.children.length, kind));
+    while (handles.children.length < keys.length)
+      handles.append(this.makeHandle(handles.children.length, kind));
     keys.forEach((key, i) => {
       const handle = handles.children[i];
       const frame = state.frameOfKey(i, kind);
@@ -146,9 +179,11 @@ export class Timeline {
     context.scale(dpr, dpr);
     const last = Math.max(1, this.state.clip.count - 1);
     const each = (width - 2 * PAD) / last;
-    const step = [1, 2, 4, 5, 8, 10, 20, 50, 100, 200, 500, 1000, 5000].find((s) => s * each >= 38) ?? last;
+    const step =
+      [1, 2, 4, 5, 8, 10, 20, 50, 100, 200, 500, 1000, 5000].find((s) => s * each >= 38) ?? last;
     context.fillStyle = GUESS;
-    for (const frame of this.guessed) context.fillRect(PAD + (frame - 0.5) * each, height - 14, each + 0.5, 14);
+    for (const frame of this.guessed)
+      context.fillRect(PAD + (frame - 0.5) * each, height - 14, each + 0.5, 14);
     context.strokeStyle = context.fillStyle = color;
     context.font = "10px sans-serif";
     context.textAlign = "center";
@@ -192,7 +227,9 @@ export class Timeline {
   }
 
   key(event) {
-    const to = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -1e9, End: 1e9 }[event.key];
+    const to = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -1e9, End: 1e9 }[
+      event.key
+    ];
     if (!to) return;
     event.preventDefault();
     event.stopPropagation();
@@ -211,7 +248,8 @@ export class Timeline {
     const { state } = this;
     const begun = performance.now();
     const from = state.frame >= state.clip.count - 1 ? 0 : state.frame;
-    const rate = state.clip.count > 1 ? (state.clip.count - 1) / Math.max(state.clip.seconds, 1e-3) : 30;
+    const rate =
+      state.clip.count > 1 ? (state.clip.count - 1) / Math.max(state.clip.seconds, 1e-3) : 30;
     this.play.textContent = "❚❚";
     const step = () => {
       const frame = from + ((performance.now() - begun) / 1000) * rate;
