@@ -32,40 +32,37 @@ HEAD_M = 0.2
 """Metres around the head's line of sight within which the surface is its own; the ring from twice to
 four times that is what stands around it."""
 NO_COVERAGE, LOW_COVERAGE = 0.005, 0.1
-"""Share of the ego picture that is no coverage, and that is less than drawn takes have whose head is hidden."""
+"""Share of the ego picture that is no coverage, and that is less than drawn takes have whose head is
+hidden. Without a mask the second one finds half of all disparity."""
 TOO_FAR = 2.0
 """Distance to the nearest surface, over the farthest that exo sees: 0.1 at most where it is right."""
 RATIO = 2.0
 """The head's depth over that of the surface that exo sees there, or the inverse: the least that a
 unit or half a lens makes. Drawn right takes have 0.9 to 1.2."""
-SCALE_OFF = math.sqrt(1.4 * RATIO)
+ESTIMATE_RATIO = 1.4
+"""The same ratio, as a network's scale and a wearer's height leave it open."""
+SCALE_OFF = math.sqrt(ESTIMATE_RATIO * RATIO)
+"""A ratio from which on a factor is named: midway between the two."""
 PLAIN = 8.0
-"""A ratio from which on a factor is named: midway between 1.4, which a network and a wearer's height
-leave open, and the least that is named. Up to which a factor that fits is the simplest reading of a
-depth: feet, or a lens, are taken for no file's unit."""
-TOO_NEAR, STANDS_OUT = 0.05, 0.2
+"""Up to which a factor that fits is the simplest reading of a depth: feet, or a lens, are taken for no
+file's unit."""
+TOO_NEAR, STANDS_OUT = 0.05, 0.3
 """A ratio that is none for any surface; how far (logarithm) a head stands out of what is around it: a
 smaller ratio without that is a path through a place where exo sees nobody."""
 OWN_M, BODY_M, NO_BODY_M = 0.25, 1.0, 0.5
 """Metres from the eyes from which on the wearer's body is rated, up to which it is his own, and within
-which some of it must be, as shoulders are: of 58 drawn right takes two have none."""
-FROM_ABOVE = math.sin(math.radians(60))
-"""Sine of exo's elevation over the eyes, in the head's own axes, from which on raised arms may be most of
-what it sees of a body."""
-LEAST_BELOW, LEAST_BELOW_FROM_ABOVE = 0.5, 0.25
-"""Share of a body that is below the eyes at least. Of 113 drawn right takes of all postures and places of exo
-(seeds 19083740 to 19083799) two that are seen from above have 0.32 and 0.46."""
+which some of it must be, as shoulders are: of 58 drawn right takes two have none. An exo camera nearer
+than his own body's end may see raised arms alone. From farther away, the body's middle is within 45
+degrees of straight below the eyes in all of 542 right takes (``alarms`` with the seeds of 60 takes from
+each of 72515325, 90865580, 23339253, 19083740, and another ray caster's) but a head tilted by 55."""
 LEAST_BODY = 4
 """px of the thinned picture that a mask must have of a body."""
-MAX_MISFIT, MARGIN, MAX_PENALTY = 1.0, 1.5, 3.0
-"""Misfit up to which a reading is named, by how much it must be better than the files as they are, and
-most of one kind. Of 80 drawn right takes of all postures and places of exo (seeds 71000 to 71079)
-one is better by as much in another reading."""
-MISFIT_TOLERANCE = 0.3
-"""How much worse a second reading may be."""
+MAX_MISFIT, MARGIN = 1.0, 1.5
+"""Misfit up to which a reading is named, and by how much it must be better than the files as they are. With
+a misfit's weights a sensor is named turned from a tilt of 60 degrees on: a neck bends by 45."""
 POSES = ("ego", "exo")
-SATURATED_M = 999.0
-"""Aligned depth ends at 1000 m: of millimetres nothing is left to be measured."""
+SATURATED_M = 1000.0
+"""Aligned depth ends there: of millimetres nothing is left to be measured."""
 MILLIMETRES = "depth in millimetres: scale it by 0.001"
 EXO_MISSING = "the exo camera's pose, which is missing: give its camera_extrinsics"
 
@@ -128,22 +125,17 @@ class Placement(NamedTuple):
         return self.body_m - NO_BODY_M if self.inside >= 0.5 else 0.0
 
     @property
-    def gap(self) -> float:
-        """Distance between the head's depth and that of the surface there, as a logarithm."""
-        return math.inf if math.isnan(self.ratio) else abs(math.log(self.ratio))
-
-    @property
     def misfit(self) -> float:
         """Deviation from the measurements of correct takes, 0 if nothing is odd."""
         excess = (  # NaN is none
             (2, 1 - self.inside),
-            (2, abs(math.log(self.ratio)) - 0.35),
-            (2, 0.3 - self.stands_out),
+            (2, abs(math.log(self.ratio)) - math.log(ESTIMATE_RATIO)),
+            (2, STANDS_OUT - self.stands_out),
             (4, self.bodiless_m),
-            (8, -self.below),
+            (4, -self.below),
             (2, math.log(max(self.far, 1e-9) / TOO_FAR)),
         )
-        return sum(weight * min(max(0.0, value), MAX_PENALTY) for weight, value in excess)
+        return sum(weight * max(0.0, value) for weight, value in excess)
 
 
 def check_placement(
@@ -167,34 +159,28 @@ def check_placement(
         return ()
     placement = measure(heads)
     faults = placement.words()
-    sees_nothing = placement.covered < NO_COVERAGE
     if faults and abs(math.log(placement.ratio)) <= math.log(SCALE_OFF):
         # Estimated depth may be off by as much: if that is all, nothing is known to be wrong.
         scaled_heads = [head.read({"depth_m": scale_by(placement.ratio)}) for head in heads]
         faults = faults if measure(scaled_heads).words() else []
-    if (
-        not faults
-        and not sees_nothing
-        and (placement.inside >= 0.5 or placement.body_m < NO_BODY_M)
-    ):
+    sees_nothing = placement.covered < NO_COVERAGE
+    is_place_usual = placement.inside >= 0.5 or placement.body_m < NO_BODY_M
+    if is_place_usual and not faults and not sees_nothing:
         return ()
     alternatives = _alternatives(heads, placement, progress)
-    if "take" not in (scene.exo.world, trajectory.ego.world) and faults:
+    if faults and "take" not in (scene.exo.world, trajectory.ego.world):
         alternatives = [*alternatives[:1], EXO_MISSING]
-    description = ", ".join(
-        [*faults, *(["it sees nothing of what exo sees"] if sees_nothing else [])]
-    )
-    if not alternatives and not faults:
-        if not sees_nothing:
-            return ()
-        warning_text = (
-            "exo sees nothing of what the wearer looks at: the prior will be nearly black"
-        )
-        return (Remark(f"warning: {warning_text}", RemarkKind.WARNING),)
+    if not faults and not alternatives:
+        black_text = "exo sees nothing of what the wearer looks at: the prior will be nearly black"
+        return (Remark(f"warning: {black_text}", RemarkKind.WARNING),) if sees_nothing else ()
+    if sees_nothing:
+        faults.append("it sees nothing of what exo sees")
+    description = ", ".join(faults) or "it is outside the exo picture, or behind that camera"
     advice = "it would be right with " + "; if the prior is still wrong then, with ".join(
         alternatives
     )
-    if (sees_nothing or placement.far > TOO_FAR) and alternatives and not draw_anyway:
+    is_far_off = sees_nothing or placement.far > TOO_FAR
+    if is_far_off and alternatives and not draw_anyway:
         raise EgoXInputError(
             "place of the ego camera",
             got=description,
@@ -202,55 +188,36 @@ def check_placement(
             fix=f"{advice}; draw_anyway draws it as it is",
         )
     verb = "can't" if sees_nothing and alternatives else "hardly can"
-    description = description or "it is outside the exo picture, or behind that camera"
     warning_text = f"warning: the ego camera {verb} be where it is: {description}"
     # Another place is unusual, and may be right.
-    is_certain = alternatives or sees_nothing or placement.far > TOO_FAR
-    remark_kind = RemarkKind.STRANGE_PLACE if is_certain else RemarkKind.WARNING
+    remark_kind = RemarkKind.STRANGE_PLACE if alternatives or is_far_off else RemarkKind.WARNING
     return (Remark(f"{warning_text}; {advice}" if alternatives else warning_text, remark_kind),)
 
 
 def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Progress) -> list[str]:
-    """Describe the alternative interpretations of the files that fit much better than the given
-    one, the best first."""
+    """Describe the two readings of the files that fit best, of those that fit much better than the
+    given one."""
     readings = list(READINGS)
-    fits = {}
-    scale_reading = f"depth in another unit or of another lens: scale it by {placement.ratio:.2g}"
     if math.log(SCALE_OFF) < abs(math.log(placement.ratio)) < math.log(PLAIN):
-        readings.append((scale_reading, {"depth_m": scale_by(placement.ratio)}))
+        name = f"depth in another unit or of another lens: scale it by {placement.ratio:.2g}"
+        readings.append((name, {"depth_m": scale_by(placement.ratio)}))
+    fits = {}
     for index, (name, changes) in enumerate(readings):
         progress(index, len(readings), "readings of poses and depth")
         changed_placement = measure([head.read(changes) for head in heads])
-        misfit = changed_placement.misfit
-        # The body is still where it can't be, or nothing is seen around the head.
-        if changed_placement.below < 0 or math.isnan(changed_placement.stands_out):
-            misfit = math.inf
+        if math.isnan(changed_placement.stands_out):  # nothing is seen around the head
+            continue
         # Of readings that fit alike, the one whose head is nearest to the surface there is the best.
-        fit = misfit, changed_placement.gap
+        fit = changed_placement.misfit, abs(math.log(changed_placement.ratio))
         fits[name] = min(fit, fits.get(name, fit))
-    if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
+    if math.isclose(float(heads[0].depth_m.nanmedian()), SATURATED_M, rel_tol=0.001):
         fits[MILLIMETRES] = 0.0, 0.0
     limit = min(MAX_MISFIT, placement.misfit - MARGIN)
-    if scale_reading in fits and fits[scale_reading][0] <= limit:  # it is simpler than other depth
-        fits = {
-            name: fit
-            for name, fit in fits.items()
-            if name == scale_reading or not name.startswith("depth")
-        }
-    best_name, *other_names = sorted(fits, key=fits.__getitem__)
-    best_misfit = fits[best_name][0]
-    if best_misfit > limit:
-        return []
-    if best_name == INVERSE:
-        return [INVERSE]
-    return [
-        best_name,
-        *(
-            name
-            for name in other_names[:1]
-            if fits[name][0] <= min(MAX_MISFIT, best_misfit + MISFIT_TOLERANCE)
-        ),
-    ]
+    names = sorted((name for name in fits if fits[name][0] <= limit), key=fits.__getitem__)
+    if names and names[0].startswith("depth"):
+        return names[:1]
+    # Poses of one camera or of both may fit alike.
+    return [name for name in names if not name.startswith("depth")][:2]
 
 
 def seen_heads(
@@ -297,49 +264,36 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
     """Measure the place of the head relative to what exo sees."""
     ego_cells = torch.zeros(len(heads[0].ego.w2c), EGO_SIDE**2)
     measurements = []
-    for seen_head in heads:
-        ego_camera, poses = seen_head.ego.camera, seen_head.ego.w2c
-        rays, depth, exo_path = seen_head.rays, seen_head.depth_m, seen_head.exo
+    for head in heads:
+        ego, exo, rays, depth = head.ego.upright, head.exo, head.rays, head.depth_m
         # Share of the ego picture
-        points = transform(compose(poses, invert(exo_path.w2c)).float(), rays * depth[..., None])
+        points = transform(compose(ego.w2c, invert(exo.w2c)).float(), rays * depth[..., None])
         distance = points.norm(dim=-1)
-        (_, cells_hit, is_visible) = ego_camera.look_up(points)
+        _, cells_hit, is_visible = ego.camera.look_up(points)
         is_visible &= distance < PriorOptions().far_m
         ego_cells.scatter_reduce_(1, cells_hit, is_visible.float(), "amax")
         # The surface at the head, and around
-        head_position = transform(exo_path.w2c, camera_centre(poses)[:, None]).float()  # [F, 1, 3]
+        head_position = transform(exo.w2c, camera_centre(ego.w2c)[:, None]).float()  # [F, 1, 3]
         head_z = head_position[..., 2]
-        inside = exo_path.camera.look_up(head_position)[2]
+        inside = exo.camera.look_up(head_position)[2]
         lateral_m = (rays * head_z[..., None] - head_position)[..., :2].norm(dim=-1)
-        radius = (1.5 * head_z / exo_path.camera.fy).clamp_min(HEAD_M)
+        radius = (1.5 * head_z / exo.camera.fy).clamp_min(HEAD_M)
         head_depth = depth.masked_fill((lateral_m > radius) | ~inside, torch.nan)
         surface_depth = head_depth.nanquantile(0.1, 1, keepdim=True)
         ring_depth = depth.masked_fill(
             (lateral_m < 2 * radius) | (lateral_m > 4 * radius), torch.nan
         )
-        body_mask = seen_head.body & depth.isfinite()
-        eye_points = transform(
-            compose(seen_head.ego.upright_w2c, invert(exo_path.w2c)).float(),
-            rays * depth[..., None],
-        )
-        eye_distance = eye_points.norm(dim=-1).masked_fill(~body_mask, torch.nan)
-        has_body = body_mask.sum(1, keepdim=True) >= LEAST_BODY
-        body_m = eye_distance.nan_to_num(math.inf).amin(1, keepdim=True).where(has_body, torch.nan)
-        lowness = eye_points[..., 1] / eye_distance - (eye_points[..., 0] / eye_distance).abs()
-        lowness = lowness.masked_fill((eye_distance < OWN_M) | (eye_distance > BODY_M), torch.nan)
-        exo_in_head = transform(seen_head.ego.upright_w2c, camera_centre(exo_path.w2c)[:, None])
-        exo_distance = exo_in_head.norm(dim=-1)
-        is_reliable = (
-            (lowness.isfinite().sum(1, keepdim=True) >= LEAST_BODY)
-            & has_body
-            & inside
-            & (body_m < NO_BODY_M)
-            & (exo_distance > BODY_M)  # a nearer camera may see arms alone
-        )
-        elevation_sine = -exo_in_head[..., 1] / exo_distance
-        least_below = torch.where(elevation_sine > FROM_ABOVE, LEAST_BELOW_FROM_ABOVE, LEAST_BELOW)
-        lowness = _weighted_quantile(lowness, depth.square(), 1 - least_below)
-        lowness = lowness.where(is_reliable, torch.nan)
+        # The nearest body, and the middle of what exo sees of the wearer's own
+        is_body = head.body & depth.isfinite()
+        body_m = distance.where(is_body, math.inf).amin(1, keepdim=True)
+        body_m = body_m.where(is_body.sum(1, keepdim=True) >= LEAST_BODY, torch.nan)
+        is_own = is_body & (distance > OWN_M) & (distance < BODY_M)
+        area = depth.square().where(is_own, 0.0)[..., None]
+        middle = (area * points.nan_to_num()).sum(1, keepdim=True)
+        below = (middle[..., 1] - middle[..., 0].abs()) / middle.norm(dim=-1)
+        # A nearer exo camera may see arms alone.
+        exo_m = (camera_centre(exo.w2c) - camera_centre(ego.w2c)).norm(dim=-1)[:, None]
+        is_reliable = (is_own.sum(1, keepdim=True) >= LEAST_BODY) & (exo_m > BODY_M)
         measurements.append(
             (
                 inside,
@@ -347,10 +301,10 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
                 ring_depth.nanquantile(0.5, 1, keepdim=True) / surface_depth,
                 distance.nan_to_num(math.inf).amin(1, keepdim=True) / depth.nanquantile(0.95),
                 body_m,
-                lowness,
+                below.where(is_reliable, torch.nan),
             )
         )
-    inside, ratio, stands_out, far, body_m, lowness = map(
+    inside, ratio, stands_out, far, body_m, below = map(
         torch.stack, zip(*measurements, strict=True)
     )
     medians = (
@@ -360,21 +314,9 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
         ego_cells.mean(),
         far.amin(0).median(),
         body_m.nanmedian(),
-        lowness.nanmedian(),
+        below.nanmedian(),
     )
     return Placement(*map(float, medians))
-
-
-def _weighted_quantile(
-    values: Tensor,  # [F, N], NaN unknown
-    weights: Tensor,  # [F, N]
-    share: Tensor,  # [F, 1] of the weight that is lower
-) -> Tensor:  # [F, 1]
-    """Compute the weighted quantile of the values in each frame."""
-    values, order = values.sort(1)
-    lower_weight = weights.nan_to_num().gather(1, order).masked_fill(values.isnan(), 0).cumsum(1)
-    position = (lower_weight >= lower_weight[:, -1:] * share).int().argmax(1, keepdim=True)
-    return values.gather(1, position)
 
 
 def flip_camera_axes(w2c: Tensor) -> Tensor:

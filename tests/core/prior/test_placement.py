@@ -101,6 +101,13 @@ def test_turned_head_is_not_taken_for_a_lying_one(take, degrees):
     ]
 
 
+def test_tilted_head_is_not_taken_for_a_turned_sensor(take):
+    tilt = torch.from_numpy(turn_z(math.radians(55)))
+    path = replace_ego(take.trajectory(), w2c=tilt @ take.ego.w2c)
+    warnings = check_placement(scene(take.exo_rgb, take.depth_video())[0], path)
+    assert not [warning for warning in warnings if "would be right" in warning.text]
+
+
 def test_true_takes_of_several_and_moving_cameras_pass(take):
     fused_scene = fuse_scenes([scene(view.exo_rgb, view.depth_video())[0] for view in take.views])
     assert check_placement(fused_scene, take.trajectory()) == ()
