@@ -27,6 +27,7 @@ from .host.progress import host_progress
 from .host.remember import PRIOR_SOURCES, remembered
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .patch.lora_metadata import lora_metadata
+from .scene_splat import EgoSplat
 from .search_words import node_schema
 from .show import depth_preview, result_views
 
@@ -159,6 +160,15 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                         "If all three masks are 0, exo sees the point in this very frame."
                     ),
                 ),
+                io.Splat.Output(
+                    display_name="splat",
+                    tooltip=(
+                        "The points that the ego camera sees in each frame, as flat Gaussians, for "
+                        "Render Splat with camera_info from Ego Pose Input. Each item of the batch "
+                        "is placed in front of that one camera as the wearer saw it, so that Render "
+                        "Splat turns with the head."
+                    ),
+                ),
             ],
             # For check_or_message, and for the node whose λ_g the geometry has
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -225,7 +235,18 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         )
         coverage = prior.coverage.float()
         class_masks = make_class_masks(prior.seen)
-        return io.NodeOutput(prior.rgb, coverage, depth_picture, prior.depth(), *class_masks, ui=ui)
+        options = prior_preset(preset)
+        if moving_choice is not None:
+            options = replace(options, dynamic=moving_choice)
+        return io.NodeOutput(
+            prior.rgb,
+            coverage,
+            depth_picture,
+            prior.depth(),
+            *class_masks,
+            EgoSplat(scene, trajectory, options),
+            ui=ui,
+        )
 
 
 def make_class_masks(

@@ -6,6 +6,7 @@ most of the ego view.
 """
 
 from .coarse import CoarsePoints
+from .gaussians import iter_ego_gaussians
 from .look_away import LookAwayMemory
 from .options import PRIOR_PRESETS, PriorOptions, prior_preset
 from .placement import check_placement

@@ -120,7 +120,7 @@ def iter_ego_prior(
         drawing_device.notes += _filter_warning(static, options) + _near_scene_warning(
             static, ego.one(0), options
         )
-        static_points_on = lru_cache(maxsize=1)(_reliable(static, options).to)
+        static_points_on = lru_cache(maxsize=1)(reliable_points(static, options).to)
         for index, frame_number in enumerate(frames):
             progress(index, len(frames), "render the ego prior")
 
@@ -129,7 +129,7 @@ def iter_ego_prior(
             ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
                 pose = ego.at(frame_number).to(device)
                 static = static_points_on(device)
-                points = _visible_points(
+                points = visible_points(
                     static, scene, frame_number, pose, ego.camera.quarter_turns, options
                 )
                 image = draw_points(points, ego.one(frame_number), options)
@@ -169,7 +169,7 @@ def check_scene(scene: PointCloud) -> None:
         )
 
 
-def _visible_points(
+def visible_points(
     static: PointSet,
     scene: PointCloud,
     frame: int,
@@ -187,7 +187,7 @@ def _visible_points(
             moving = moving.select(
                 ~_is_wearer(moving, camera_centre(ego_from_frame), head_radius_m)
             )
-        point_sets.append(_reliable(moving, options))
+        point_sets.append(reliable_points(moving, options))
     points = PointSet.join(*point_sets)
     if options.dynamic not in WITHOUT_HEAD:
         return points
@@ -196,7 +196,7 @@ def _visible_points(
     return points if bool(outside_head.all()) else points.select(outside_head)
 
 
-def _reliable(points: PointSet, options: PriorOptions) -> PointSet:
+def reliable_points(points: PointSet, options: PriorOptions) -> PointSet:
     """Select the points away from depth edges, and only the coarse ones if the options say so."""
     keep_mask = _off_edges(points, options)
     return points.select(keep_mask & points.coarse if options.coarse else keep_mask)

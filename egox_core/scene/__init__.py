@@ -8,7 +8,7 @@ from .build import build_scene
 from .camera_motion import camera_motion, camera_moves
 from .exo_motion import AGREES_PX, estimate_exo_motion
 from .fusion import fuse_scenes
-from .gaussians import Gaussians, scene_gaussians
+from .gaussians import Gaussians, point_gaussians, scene_gaussians
 from .poses import ego_in_scene
 from .surface import lift
-from .viewer import viewer_camera, viewer_ply, write_ply
+from .viewer import viewer_camera, viewer_fov_deg, viewer_ply, write_ply

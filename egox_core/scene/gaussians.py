@@ -8,9 +8,9 @@ from ..frozen import frozen
 from ..types import PointCloud, PointSet
 
 SIGMA_STEPS = 0.6
-"""Standard deviation along the surface, in steps to the next point: 29.7 dB to the prior of
-calm_room in the host's Render Splat, .75 28.9 dB, .9 27.5 dB."""
-FLATNESS = 0.05
+"""Standard deviation along the surface, in steps to the next point: less leaves gaps, more blurs
+outlines."""
+FLATNESS = 0.1
 """Thickness (standard deviation) of a Gaussian, in the smaller of its two steps."""
 OPACITY = 0.999
 DC_SHARE = 0.28209479177387814
@@ -40,11 +40,19 @@ def scene_gaussians(scene: PointCloud, frame: int) -> Gaussians:
     The exo camera of frame 0 is the origin in every frame, as for
     :func:`~egox_core.scene.viewer_ply`.
     """
-    points = scene.points(frame).to(torch.device("cpu"))
-    exo_from_scene = scene.exo.at(0).cpu()
-    axes, sigmas = _surface_patches(points, exo_from_scene[:, :3].float())
+    return point_gaussians(scene.points(frame), scene.exo.at(0))
+
+
+def point_gaussians(
+    points: PointSet,
+    target_from_points: Tensor,  # [3, 4] float64, pose
+) -> Gaussians:
+    """Convert points to flat Gaussians in another frame."""
+    points = points.to(torch.device("cpu"))
+    target_from_points = target_from_points.cpu()
+    axes, sigmas = _surface_patches(points, target_from_points[:, :3].float())
     return Gaussians(
-        positions=transform(exo_from_scene, points.xyz.double()).float(),
+        positions=transform(target_from_points, points.xyz.double()).float(),
         scales=sigmas,
         rotations=_quaternions(axes),
         opacities=torch.full((len(points), 1), OPACITY),
@@ -58,13 +66,20 @@ def _surface_patches(
 ) -> tuple[Tensor, Tensor]:  # [N, 3, 3] axes as columns, [N, 3] standard deviations, metres
     """Compute the axes of each point's surface patch, and the standard deviations along them."""
     right_steps, down_steps = (turn @ points.steps).unbind(-1)
-    width = right_steps.norm(dim=-1, keepdim=True).clamp_min(MIN_M)
-    x_axis = torch.where(width > MIN_M, right_steps / width, torch.eye(3)[0])
-    down_steps = down_steps - (down_steps * x_axis).sum(-1, keepdim=True) * x_axis
-    height = down_steps.norm(dim=-1, keepdim=True).clamp_min(MIN_M)
+    # The main axes of an askew patch: the same pair of steps, turned so that they are perpendicular.
+    angle = 0.5 * torch.atan2(
+        2 * (right_steps * down_steps).sum(-1, keepdim=True),
+        (right_steps.square() - down_steps.square()).sum(-1, keepdim=True),
+    )
+    long_steps = angle.cos() * right_steps + angle.sin() * down_steps
+    short_steps = angle.cos() * down_steps - angle.sin() * right_steps
+    width = long_steps.norm(dim=-1, keepdim=True).clamp_min(MIN_M)
+    x_axis = torch.where(width > MIN_M, long_steps / width, torch.eye(3)[0])
+    short_steps = short_steps - (short_steps * x_axis).sum(-1, keepdim=True) * x_axis
+    height = short_steps.norm(dim=-1, keepdim=True).clamp_min(MIN_M)
     # At the rim of a lens' image circle a step may be missing, or lie along the other.
     is_step = height > (MIN_SHARE * width).clamp_min(MIN_M)
-    y_axis = torch.where(is_step, down_steps / height, _perpendicular(x_axis))
+    y_axis = torch.where(is_step, short_steps / height, _perpendicular(x_axis))
     axes = torch.stack((x_axis, y_axis, torch.linalg.cross(x_axis, y_axis)), dim=-1)
     thickness = FLATNESS * torch.minimum(width, height)
     return axes, torch.cat((SIGMA_STEPS * width, SIGMA_STEPS * height, thickness), dim=-1)

@@ -15,6 +15,10 @@ from .edges import depth_edge, depth_range, stray_step
 MAX_EDGE = 0.3
 """Relative depth step from which a pixel of a scene that hangs between two surfaces is left out;
 rendering filters finer."""
+MAX_STEP = 0.03
+"""Relative depth step up to which two neighbouring pixels are on one surface in any case."""
+MAX_STEP_RATIO = 3
+"""A larger step crosses an edge if it is over this many times the surface's next one."""
 COARSE_STRIDE = 2
 """The released renderer takes every second sample each way of a picture of the reference height."""
 
@@ -26,12 +30,15 @@ def depth_steps(
     """Compute the depth change to the next pixel along ``axis``, without steps across depth edges.
 
     At a depth edge one side belongs to another surface, so the smaller of the two one-sided
-    steps is the patch's own. Where both agree, their mean halves the noise.
+    steps is the patch's own. Where both agree, their mean halves the noise. A strip of one pixel
+    has an edge on both sides, or an edge and unknown depth, and no step of its own.
     """
     depth_change = torch.diff(depth_m, dim=axis)
     unknown_step = torch.full_like(depth_m.narrow(axis, 0, 1), float("nan"))
     forward = torch.cat((depth_change, unknown_step), dim=axis)
     backward = torch.cat((unknown_step, depth_change), dim=axis)
+    forward = _without_edges(forward, forward.roll(-1, dims=axis), depth_m)
+    backward = _without_edges(backward, backward.roll(1, dims=axis), depth_m)
     step = torch.where(torch.isnan(backward) | (forward.abs() <= backward.abs()), forward, backward)
     smaller_step, larger_step = torch.minimum(forward, backward), torch.maximum(forward, backward)
     agree_mask = (smaller_step * larger_step > 0) & (
@@ -39,6 +46,13 @@ def depth_steps(
         <= 2 * torch.minimum(smaller_step.abs(), larger_step.abs())
     )
     return torch.where(agree_mask, 0.5 * (forward + backward), step).nan_to_num(0.0)
+
+
+def _without_edges(step: Tensor, next_step: Tensor, depth_m: Tensor) -> Tensor:  # [H, W], all
+    """Replace steps by NaN where they are large and the surface behind them doesn't continue them."""
+    is_large = step.abs() > MAX_STEP * depth_m
+    is_continued = step.abs() <= MAX_STEP_RATIO * next_step.abs()
+    return torch.where(is_large & ~is_continued, torch.nan, step)
 
 
 def surface_steps(

@@ -12,7 +12,7 @@ import scipy
 import torch
 from torch import Tensor
 
-from ..cameras import invert
+from ..cameras import CameraModel, invert
 from ..types import CameraTrajectory, PointCloud, PointSet
 
 VERTEX: np.dtype = np.dtype(
@@ -76,9 +76,14 @@ def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
         ),
         "zoom": 1,
         "cameraType": "perspective",
-        "fov": min(WIDEST_DEG, math.degrees(2 * math.atan(camera.height / 2 / camera.fy))),
+        "fov": viewer_fov_deg(camera),
         "aspect": camera.width / camera.height,
     }
+
+
+def viewer_fov_deg(camera: CameraModel) -> float:
+    """Compute the vertical field of view of an upright camera's picture without its distortion."""
+    return min(WIDEST_DEG, math.degrees(2 * math.atan(camera.height / 2 / camera.fy)))
 
 
 def _axis_values(values: Tensor) -> dict[str, float]:

@@ -43,7 +43,9 @@ def test_the_node_renders_as_the_core_does(take, scene, preset):
     from egox_pack.egox_core.prior.options import prior_preset
     from egox_pack.egox_core.prior.render import render_ego_prior
 
-    prior, coverage, preview, depth, *class_masks = render_prior(take, scene=scene, preset=preset)
+    prior, coverage, preview, depth, *class_masks, splat = render_prior(
+        take, scene=scene, preset=preset
+    )
     assert prior.shape == preview.shape == (5, 64, 64, 3)
     assert coverage.shape == (5, 64, 64)
     expected_prior = render_ego_prior(scene, take.trajectory(), prior_preset(preset))
@@ -55,6 +57,7 @@ def test_the_node_renders_as_the_core_does(take, scene, preset):
     assert not (doubtful_mask * earlier_mask).any()
     assert 0 < float(doubtful_mask.sum()) < float((coverage - doubtful_mask - earlier_mask).sum())
     assert depth.kind == "metric z"
+    assert len(splat.counts) == 5 and 0 < int(splat.counts.min())
     assert depth.exo.camera.stored_size == (64, 64)
     assert torch.equal(depth.valid, expected_prior.coverage)
     true_depth = take.ego_depth_m[2]
@@ -197,18 +200,22 @@ def test_connected_masks_replace_those_of_the_depth(take):
     assert len(corner_scene.static) <= 64 * 128 - 64
 
 
-def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root):
-    """Check that ComfyUI's Render Splat draws the same picture as the prior, for the same pinhole
-    camera."""
+@pytest.mark.parametrize(("sample", "frame_count"), [("calm_room", 5), ("synthetic_room", 1)])
+def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root, sample, frame_count):
+    """Check that ComfyUI's Render Splat draws the same pictures as the prior, for a pinhole camera.
+
+    In the second sample thousands of points lie beside the camera, before which Render Splat would
+    stop.
+    """
     import comfy_extras.nodes_gaussian_splat as splat_nodes
     from egox_pack.egox_core import stages
     from egox_pack.egox_core.cameras import CameraModel
     from egox_pack.egox_core.scene import viewer_camera
     from egox_pack.egox_core.take import load_take
-    from egox_pack.nodes.scene import EgoXBuildScene
+    from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
 
-    take = load_take(repo_root / "sample" / "calm_room", frame_count=1)
-    scene, _, splat = EgoXBuildScene.execute(take.read_exo(), take.depth, "auto").args
+    take = load_take(repo_root / "sample" / sample, frame_count=frame_count)
+    scene, _ = stages.scene(take.read_exo(), take.depth)
     ego_trajectory = take.trajectory.with_depth_camera(take.depth.exo)
     camera = viewer_camera(ego_trajectory)
     size_px = 448
@@ -227,12 +234,15 @@ def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root):
     prior, _ = stages.prior(
         scene, replace(ego_trajectory, ego=ego), preset="clean", draw_anyway=True
     )
+    splat = EgoXRenderEgoPrior.execute(
+        ego_trajectory, "clean", "preset", scene, draw_anyway=True
+    ).args[-1]
     images, _ = splat_nodes.RenderSplat.execute(
         splat, size_px, size_px, 1, 1.0, 2.0, 0.0, 0.0, "#000000", "color", camera
     ).args
-    observed_mask = prior.coverage[0]
-    mean_square_error = (images[0] - prior.rgb[0])[observed_mask].square().mean()
-    assert -10 * math.log10(mean_square_error) > 29
+    for image, rgb, observed_mask in zip(images, prior.rgb, prior.coverage, strict=True):
+        mean_square_error = (image - rgb)[observed_mask].square().mean()
+        assert -10 * math.log10(mean_square_error) > 29
 
 
 def test_the_splat_has_an_item_per_frame(take, scene):
@@ -263,3 +273,13 @@ def test_gaussians_at_an_image_rim_have_valid_axes():
     assert torch.allclose(axes @ axes.mT, torch.eye(3).expand(3, 3, 3), atol=1e-6)
     assert (sigmas > 0).all()
     assert torch.isfinite(gaussians._quaternions(axes)).all()
+
+
+def test_an_askew_patch_has_the_spread_of_its_steps():
+    from egox_core.scene import gaussians
+
+    steps = torch.tensor([[[3.0, 4.0], [0.0, 1.0], [0.0, 0.0]]])
+    points = type("Points", (), {"steps": steps})
+    axes, sigmas = gaussians._surface_patches(points, torch.eye(3))
+    spread = axes @ torch.diag_embed((sigmas / gaussians.SIGMA_STEPS).square()) @ axes.mT
+    assert torch.allclose(spread[:, :2, :2], (steps @ steps.mT)[:, :2, :2], atol=1e-4)

@@ -391,7 +391,7 @@ def test_exact_preset_leaves_out_exo_pixels_of_the_head(take, scene):
 
 def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOptions) -> PointSet:
     """List the points of a scene that are drawn in its first frame."""
-    return render._visible_points(
+    return render.visible_points(
         scene.static, scene, 0, path.ego.w2c[0], path.ego.camera.quarter_turns, options
     )
 

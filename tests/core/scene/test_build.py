@@ -15,6 +15,7 @@ from egox_core.scene.build import build_scene
 from egox_core.scene.dynamic_mask import WARNING, derive_dynamic
 from egox_core.scene.edges import depth_edge, depth_range, stray_step
 from egox_core.scene.fusion import fuse_scenes
+from egox_core.scene.surface import depth_steps
 from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 from tests.poses import replace_exo_pose, still_poses
@@ -294,6 +295,18 @@ def test_depth_edges_and_stray_pixels_are_found():
         0.1 + 0.01 * torch.arange(60.0)[:, None].expand(60, 80)
     )  # a floor at a low angle: steep, but smooth
     assert float(stray_step(floor_depth).max()) == 0
+
+
+def test_a_strip_of_one_pixel_has_no_step_to_the_surface_behind_it():
+    wall_with_strips = torch.full((20, 30), 4.0)
+    wall_with_strips[:, 10] = 2.0
+    wall_with_strips[:, 20] = 2.0
+    wall_with_strips[:, 21] = torch.nan
+    assert float(depth_steps(wall_with_strips, 1).abs().max()) == 0
+    floor_depth = 1 / (0.1 + 0.01 * torch.arange(60.0)[:, None].expand(60, 80))
+    floor_with_wall = torch.cat((floor_depth, floor_depth[-1:] + 2.0))
+    floor_steps = depth_steps(floor_with_wall, 0)[:-1]
+    assert float((floor_steps / floor_with_wall[:-1]).abs().min()) > 0.01, "a floor is no edge"
 
 
 def distant_camera(*translation: float, count: int = 1) -> CameraPath:
