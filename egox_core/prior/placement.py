@@ -204,12 +204,16 @@ def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Pro
     fits = {}
     for index, (name, changes) in enumerate(readings):
         progress(index, len(readings), "readings of poses and depth")
-        changed_placement = measure([head.read(changes) for head in heads])
+        changed_heads = [head.read(changes) for head in heads]
+        changed_placement = measure(changed_heads)
         if math.isnan(changed_placement.stands_out):  # nothing is seen around the head
             continue
         # Of readings that fit alike, the one whose head is nearest to the surface there is the best.
-        fit = changed_placement.misfit, abs(math.log(changed_placement.ratio))
-        fits[name] = min(fit, fits.get(name, fit))
+        gap = abs(math.log(changed_placement.ratio))
+        if name == INVERSE:  # disparity has no scale but that which puts the head at its surface
+            scaling = {"depth_m": scale_by(changed_placement.ratio)}
+            changed_placement = measure([head.read(scaling) for head in changed_heads])
+        fits[name] = changed_placement.misfit, gap
     if math.isclose(float(heads[0].depth_m.nanmedian()), SATURATED_M, rel_tol=0.001):
         fits[MILLIMETRES] = 0.0, 0.0
     limit = min(MAX_MISFIT, placement.misfit - MARGIN)
@@ -354,8 +358,7 @@ INVERSE = (
     "depth, together with a metric one"
 )
 READINGS: tuple[tuple[str, Mapping[str, Change]], ...] = (
-    (INVERSE, {"depth_m": torch.reciprocal}),
-    (INVERSE, {"depth_m": lambda d: 2 / (d / d.nanquantile(0.95) + 0.2)}),  # 1.7 to 10 m
+    (INVERSE, {"depth_m": lambda d: 1 / (d / d.nanquantile(0.95) + 0.1)}),  # farthest / nearest: 11
     *(
         (f"{prefix}poses {words}", dict.fromkeys(whose, change))
         for words, change in AXES.items()

@@ -203,15 +203,16 @@ def test_reading_that_fits_best_is_named_first():
     assert "it would be right with ego poses of an upright picture" in warning
 
 
-def test_reading_without_anything_around_the_head_is_not_named():
-    """Check disparity, for which poses in centimetres would put everything at the head."""
+def test_disparity_is_named_whatever_its_scale():
+    """Check a take for which poses in centimetres would put everything at the head."""
 
     def to_disparity(depth_m):
         inverse_depth = 1 / depth_m
         farthest, nearest = inverse_depth.nanquantile(0.005), inverse_depth.nanquantile(0.995)
         return ((inverse_depth - farthest) / (nearest - farthest)).clamp(1e-3, 1)
 
-    assert "centimetres" not in warning_in_turned_world(23339270, change_depth=to_disparity)
+    warning = warning_in_turned_world(23339270, change_depth=to_disparity)
+    assert "it would be right with depth that is inverse or disparity" in warning
 
 
 def test_impossible_placement_is_refused_unless_drawn_anyway(take, are_remarks_blank):
