@@ -1,7 +1,8 @@
 """Convert a third-person (exo) video with depth to the model input and attention bias that generate
 its first-person (ego) video.
 
-What a graph runs, in plain torch and numpy; knows no host. The rooms, each importing only rooms further down:
+What a graph runs, in plain torch and numpy; knows no host. The rooms, each importing only rooms
+further down:
 
     page        pictures of payloads, the pose editor's clicks, uploads
     take        a take folder as what the pipeline works on
@@ -25,11 +26,11 @@ What a graph runs, in plain torch and numpy; knows no host. The rooms, each impo
     archives, arrays, finite, safe_files, foreign_files, file_names, sizes, frame_store: the ground
     progress, remarks, frozen, errors: the ground
 
-The pipeline is seven calls, in :mod:`egox_core.stages`; the repository's README and examples go on from there to a
-model's input and its attention.
+The pipeline is seven calls, in :mod:`egox_core.stages`; the repository's README and examples go on
+from there to a model's input and its attention.
 
-Poses are w2c [R|t] with OpenCV's axes (x right, y down, z forward); lengths are metres, depth is z, invalid
-depth NaN. Pixels are integer centres, sizes (width, height). A clip has 4n + 1 frames.
+Poses are w2c [R|t] with OpenCV's axes (x right, y down, z forward); lengths are metres, depth is z,
+invalid depth NaN. Pixels are integer centres, sizes (width, height). A clip has 4n + 1 frames.
 """
 
 from .errors import EgoXInputError

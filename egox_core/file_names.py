@@ -9,7 +9,8 @@ HEAD_TRAJECTORY = "head_trajectory.json"  # the wearer's camera as estimated fro
 TRUTH = "ego_ground_truth.mp4"  # where the ego video is known
 PRIOR = "ego_prior.mp4"  # of a prepared clip
 SEEN = "seen.mkv"  # of a prior or a prepared clip: which class each ego pixel has
-COVERAGE = "coverage.npz"  # of a prepared clip: key ``coverage`` [T, H, W] bool, where the prior holds something
+# of a prepared clip: key ``coverage`` [T, H, W] bool, where the prior holds something
+COVERAGE = "coverage.npz"
 DEPTH_NAMES = (
     DEPTH,
     "depth.zip",

@@ -1,7 +1,7 @@
 """Recognise files of unsupported kinds by their first bytes, and say how to convert them.
 
-To add a kind: a row of :data:`FOREIGN`, or of :data:`CODECS` for a form of pictures in a container that
-is read."""
+To add a kind: a row of :data:`FOREIGN`, or of :data:`CODECS` for a form of pictures in a container
+that is read."""
 
 import re
 from typing import NamedTuple
@@ -68,7 +68,10 @@ FOREIGN = (
     ForeignFile(
         "a VRS recording (Project Aria)",
         rb"VisionRe",
-        "export the camera's stream as mp4 (vrs_to_mp4 of projectaria_tools), its poses as CSV or json",
+        (
+            "export the camera's stream as mp4 (vrs_to_mp4 of projectaria_tools), its poses as CSV "
+            "or json"
+        ),
     ),
     ForeignFile(
         "a RED camera's R3D", rb".{4}RED[12]", "export ProRes or H.264 from REDCINE-X or Resolve"
@@ -133,7 +136,8 @@ OTHER_CODEC = "re-encode it as H.264, with the program that wrote it or a newer 
 
 
 def foreign_file(start: bytes, *, video: bool = False) -> ForeignFile | None:
-    """Find the unsupported kind of a file that begins with ``start``, or None for a supported one."""
+    """Find the unsupported kind of a file that begins with ``start``, or None for a supported
+    one."""
     return next(
         (
             kind

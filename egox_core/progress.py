@@ -5,8 +5,8 @@ from collections.abc import Callable
 Progress = Callable[[int, int, str], None]
 """``progress(count, total, stage)``; called at least once a frame by every long loop.
 
-To cancel, the callback raises (the host's interrupt exception, or any other); loops let it pass through and
-leave nothing half-written behind.
+To cancel, the callback raises (the host's interrupt exception, or any other); loops let it pass
+through and leave nothing half-written behind.
 """
 
 

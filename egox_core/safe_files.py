@@ -243,8 +243,11 @@ def decode_text(content: bytes, label: str) -> str:
     except UnicodeDecodeError as error:
         raise EgoXInputError(
             label,
-            got=f"text that is no Unicode (byte {content[error.start] if content else 0:#x} at place "
-            f"{error.start}) but may be {' or '.join(_older_encodings(content)) or 'no text at all'}",
+            got=(
+                f"text that is no Unicode (byte {content[error.start] if content else 0:#x} at "
+                f"place {error.start}) but may be "
+                f"{' or '.join(_older_encodings(content)) or 'no text at all'}"
+            ),
             expected="text in UTF-8",
             fix="open it in the program that wrote it, and save it as UTF-8",
         ) from error
@@ -262,7 +265,8 @@ def _older_encodings(content: bytes) -> list[str]:
 def read_optional(
     content: Mapping, name: str, key: str, read: Callable[[Any, str], Value]
 ) -> Value | None:
-    """Read an optional value of a parsed file by the function ``read``, or return None without one."""
+    """Read an optional value of a parsed file by the function ``read``, or return None without
+    one."""
     value = content.get(key)
     return None if value is None else read(value, f"{key} of {name}")
 

@@ -15,7 +15,8 @@ PATCH = 2  # latents a side of a token
 PIXEL_STEP = (
     PIXELS_PER_LATENT * PATCH
 )  # px per side of a token; an odd latent width would let one straddle the seam
-REFERENCE_SIZE = 448  # px per side of the released ego picture, and the height that drawing radii in px are given for
+# px per side of the released ego picture, and the height that drawing radii in px are given for
+REFERENCE_SIZE = 448
 REFERENCE_EXO_SIZE = (784, REFERENCE_SIZE)  # (width, height) px of the released exo picture
 MAX_SIDE = 2**20  # px of any picture: more is a damaged number
 ASPECT_TOLERANCE = 0.005

@@ -74,8 +74,8 @@ from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_l
 SAME_POSE = 1e-6
 """Difference of two poses, in any number, up to which they are the same."""
 OF_TURNED = (
-    "no ego camera is given: the poses are taken as those of aria_released, whose sensor is turned by "
-    "90 degrees; give camera where they are of the upright picture"
+    "no ego camera is given: the poses are taken as those of aria_released, whose sensor is turned "
+    "by 90 degrees; give camera where they are of the upright picture"
 )
 Device = torch.device | str | None
 Payload = TypeVar("Payload")
@@ -385,7 +385,8 @@ def path(
         shorter_side = min(width, height)
         if width != height:  # the ego picture is square
             placement_notes.append(
-                f"of the ego lens' {width}x{height} px the middle {shorter_side}x{shorter_side} px are used"
+                f"of the ego lens' {width}x{height} px the middle "
+                f"{shorter_side}x{shorter_side} px are used"
             )
             lens = lens.crop(
                 (width - shorter_side) // 2,
@@ -432,7 +433,10 @@ def scene(
     )
     pictures = frames_of_size(pictures, *depth.depth_m.shape[1:])
     points = build_scene(pictures, depth, moving, progress=progress)
-    summary = f"{len(points.static):,} static points, {points.frame_count} frames, world: {points.exo.world}"
+    summary = (
+        f"{len(points.static):,} static points, {points.frame_count} frames, world: "
+        f"{points.exo.world}"
+    )
     if device is not None:
         points = replace(points, static=_to_device(points.static, device))
     return points, StageReport(notes=(Remark(summary), *notes, *mask_notes, *points.notes))
@@ -507,14 +511,18 @@ def prior(
     coverage_shares = torch.stack([frame.double().mean() for frame in ego_prior.coverage])
     height, width = ego_prior.coverage.shape[1:]
     sentences = [
-        f"{len(coverage_shares)} frames of {width}x{height}, coverage {100 * coverage_shares.mean():.0f} %"
+        (
+            f"{len(coverage_shares)} frames of {width}x{height}, coverage "
+            f"{100 * coverage_shares.mean():.0f} %"
+        )
     ]
     if ego_prior.seen is not None:
         sentences.append(seen_text(seen_shares(ego_prior.seen)))
     if (poses := len(trajectory.frames)) > len(coverage_shares) and trajectory.ego.moves:
         sentences.append(
-            f"the path has {poses} poses, the scene {len(coverage_shares)} frames: the first {len(coverage_shares)} "
-            "are drawn. To see one moment from many places, draw a scene of one frame for each pose"
+            f"the path has {poses} poses, the scene {len(coverage_shares)} frames: the first "
+            f"{len(coverage_shares)} are drawn. To see one moment from many places, draw a scene "
+            "of one frame for each pose"
         )
     if path_notes.placed:
         sentences.append(path_notes.placed)
@@ -669,7 +677,7 @@ def _refuse_arguments(stage: str, needs: str, **arguments: object) -> None:
 
 
 def _to_device(payload: Payload, device: Device) -> Payload:
-    """Move the tensors of a payload to another device, or return the same object if all are there."""
+    """Move a payload's tensors to a device, or return the same object if all are there."""
     if device is None:
         return payload
     moved_fields = {

@@ -174,7 +174,9 @@ class EgoXAttentionCapture(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The model, before or after EgoX Model Patch, or before Wan EgoX Sampler.",
+                    tooltip=(
+                        "The model, before or after EgoX Model Patch, or before Wan EgoX Sampler."
+                    ),
                 ),
                 io.Int.Input(
                     "step",

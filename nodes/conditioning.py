@@ -106,11 +106,15 @@ def conditioning_inputs() -> tuple[io.Input, ...]:
         io.Vae.Input("vae", tooltip="The Wan 2.1 VAE. Wan 2.2 14B uses the same one."),
         io.Image.Input(
             "exo_images",
-            tooltip="The frames of the exo video: 4n+1 frames, with width and height multiples of 16.",
+            tooltip=(
+                "The frames of the exo video: 4n+1 frames, with width and height multiples of 16."
+            ),
         ),
         io.Image.Input(
             "prior",
-            tooltip="The ego prior, with the height of the exo video and the same number of frames.",
+            tooltip=(
+                "The ego prior, with the height of the exo video and the same number of frames."
+            ),
         ),
         io.ClipVision.Input(
             "clip_vision",

@@ -195,7 +195,9 @@ class EgoXDepthAlign(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="preview",
-                    tooltip="The depth in colour: warm colours are near, black pixels have no depth.",
+                    tooltip=(
+                        "The depth in colour: warm colours are near, black pixels have no depth."
+                    ),
                 ),
                 io.Image.Output(
                     display_name="plot", tooltip="Plot of α, β and the residual for each frame."
@@ -288,8 +290,8 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     """Check depth files and exo camera before a run starts.
 
     Raises:
-        EgoXInputError: no metric depth from anywhere, a file that is not there or of another video, a
-            field of view or a lens that can't be.
+        EgoXInputError: no metric depth from anywhere, a file that is not there or of another video,
+            a field of view or a lens that can't be.
     """
     input_values = inputs_of(graph, node)
     depth_file, camera_file = (input_values.get(name) for name in ("depth_file", "camera_file"))

@@ -295,7 +295,10 @@ def check_poses(graph: Graph, node: str) -> None:
             "ego poses",
             got="keyframes, and in them only the node's example",
             expected="a path of this video",
-            fix="press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there",
+            fix=(
+                "press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path "
+                "there"
+            ),
         )
     elif source == "keyframes" and isinstance(keyframes, str) and keyframes.strip():
         keyframe_document = parse_json(keyframes, "keyframes")
@@ -320,8 +323,11 @@ def missing_poses_error() -> EgoXInputError:
         "ego poses",
         got=f"no {META} next to the exo video of 'frames'",
         expected="a take's meta.json, or poses from a different source",
-        fix="press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there; or press "
-        "'Upload own files' and add its meta.json; or connect 'frames' from Load Exo Video",
+        fix=(
+            "press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there; "
+            "or press 'Upload own files' and add its meta.json; or connect 'frames' from Load Exo "
+            "Video"
+        ),
     )
 
 

@@ -34,8 +34,8 @@ PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
 DETECTORS = {"pose_keypoints", "mhr_pose_data"}
 LENS_GUESSED = (
-    f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are assumed. "
-    "Connect depth"
+    f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are "
+    "assumed. Connect depth"
 )
 
 
@@ -110,9 +110,9 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                     max=100,
                     tooltip=(
                         "Number of the person who wears the camera, if several people are visible "
-                        "and no mask is connected. Numbers start at 0 in the first frame that shows "
-                        "enough people, as detected by the topmost connected detector. -1: there "
-                        "is only one person."
+                        "and no mask is connected. Numbers start at 0 in the first frame that "
+                        "shows enough people, as detected by the topmost connected detector. -1: "
+                        "there is only one person."
                     ),
                 ),
             ],

@@ -176,7 +176,8 @@ def load_nodes(
         for name in names:
             node_class = getattr(module, name)
             try:
-                node_class.define_schema()  # the host asks for it when it lists nodes, and drops all for one that fails
+                # the host asks for it when it lists nodes, and drops all for one that fails
+                node_class.define_schema()
             except Exception as error:
                 _log_lost_nodes((name,), error)
             else:

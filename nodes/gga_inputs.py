@@ -52,11 +52,11 @@ def gga_inputs() -> list[io.Input]:
             tooltip=(
                 "How much the model trusts the geometry: for each ego pixel it looks at the exo "
                 "pixels in the same direction of the room. In mode released: 0 disables it (bit "
-                "for bit the plain model), 1 adds log(1 + cos), and the authors use 3. In modes paper and "
-                "power: start from 1 (the canvas sets this when you choose the mode, if λ_g is "
-                "unchanged). On a small model and drawn rooms guidance helps in seen and unseen "
-                "scenes; for another model (LEGO, arXiv 2610.12442) it gained 0.22 dB in unseen "
-                "scenes and lost 0.29 dB in seen ones."
+                "for bit the plain model), 1 adds log(1 + cos), and the authors use 3. In modes "
+                "paper and power: start from 1 (the canvas sets this when you choose the mode, if "
+                "λ_g is unchanged). On a small model and drawn rooms guidance helps in seen and "
+                "unseen scenes; for another model (LEGO, arXiv 2610.12442) it gained 0.22 dB in "
+                "unseen scenes and lost 0.29 dB in seen ones."
             ),
         ),
         io.Combo.Input(
@@ -101,12 +101,12 @@ def recompute_exo_input(advanced: bool = False) -> io.Input:
         # The host's own default is None, which its annotation lacks.
         advanced=advanced or None,  # ty: ignore[invalid-argument-type]
         tooltip=(
-            "Number of steps from one computation of the exo half to the next. 1: every step, as in "
-            "the authors' code. 4: every fourth step; the steps between compute only the ego half, "
-            "in about half the time, and the image changes a little. 0: only the first step. Needs "
-            "memory in addition to the model: 7.5 GB for 49 frames of 784x448 with cfg above 1, half "
-            "of that at cfg 1. If there isn't enough, every step is computed in full, and the node "
-            "reports it before the first one."
+            "Number of steps from one computation of the exo half to the next. 1: every step, as "
+            "in the authors' code. 4: every fourth step; the steps between compute only the ego "
+            "half, in about half the time, and the image changes a little. 0: only the first step. "
+            "Needs memory in addition to the model: 7.5 GB for 49 frames of 784x448 with cfg above "
+            "1, half of that at cfg 1. If there isn't enough, every step is computed in full, and "
+            "the node reports it before the first one."
         ),
     )
 

@@ -123,7 +123,9 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 io.Video.Input(
                     "video",
                     optional=True,
-                    tooltip="A video from another node, for example Load Video. Used instead of 'file'.",
+                    tooltip=(
+                        "A video from another node, for example Load Video. Used instead of 'file'."
+                    ),
                 ),
                 io.Image.Input(
                     "images",
@@ -143,7 +145,8 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     advanced=True,
                     tooltip="Frames per second of 'images'.",
                 ),
-                # A socket: saved graphs have the upload button's value where a widget would be next.
+                # A socket: saved graphs have the upload button's value where a widget would be
+                # next.
                 io.Boolean.Input(
                     "one_shot",
                     default=False,

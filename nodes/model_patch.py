@@ -74,8 +74,8 @@ class EgoXModelPatch(io.ComfyNode):
             and has_image_embedding(model)
         ):
             logging.warning(
-                "[EgoX] the picture embedding shows the noise of seed 0, because noise_seed of EgoX "
-                "Conditioning isn't set; set it to your sampler's seed"
+                "[EgoX] the picture embedding shows the noise of seed 0, because noise_seed of "
+                "EgoX Conditioning isn't set; set it to your sampler's seed"
             )
             note += "; set noise_seed of EgoX Conditioning to your sampler's seed"
         node_id = this_node(cls)[1] or None

@@ -72,8 +72,8 @@ class Observed:
             return []
         frames = "" if unjudged_count == count else f" in {unjudged_count} of {count} frames"
         return [
-            f"Whether the model drew what exo saw can't be judged{frames}: what the prior shows there "
-            "doesn't match, its depth is off, or all of it was redrawn"
+            f"Whether the model drew what exo saw can't be judged{frames}: what the prior shows "
+            "there doesn't match, its depth is off, or all of it was redrawn"
         ]
 
 

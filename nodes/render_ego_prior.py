@@ -165,15 +165,16 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                     tooltip=(
                         "The points that the ego camera sees in each frame, as flat Gaussians, for "
                         "Render Splat with camera_info from Ego Pose Input. Each item of the batch "
-                        "is placed in front of that one camera as the wearer saw it, so that Render "
-                        "Splat turns with the head."
+                        "is placed in front of that one camera as the wearer saw it, so that "
+                        "Render Splat turns with the head."
                     ),
                 ),
             ],
             # For check_or_message, and for the node whose λ_g the geometry has
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
-            # The prior is seen also where the weights behind it are missing. Not an intermediate output as
-            # well: the host would give a cached one after the ego video, and its form shows the last.
+            # The prior is seen also where the weights behind it are missing. Not an intermediate
+            # output as well: the host would give a cached one after the ego video, and its form
+            # shows the last.
             is_output_node=True,
         )
 

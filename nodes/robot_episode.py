@@ -82,13 +82,17 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 EgoXDepth.Input(
                     "ego_depth",
                     optional=True,
-                    tooltip="The prior's depth, from Render Ego Prior, to be saved as a depth video.",
+                    tooltip=(
+                        "The prior's depth, from Render Ego Prior, to be saved as a depth video."
+                    ),
                 ),
                 io.Boolean.Input(
                     "generated",
                     default=True,
                     optional=True,
-                    tooltip="Whether a model made the ego frames. Turn it off for a true ego video.",
+                    tooltip=(
+                        "Whether a model made the ego frames. Turn it off for a true ego video."
+                    ),
                 ),
                 io.Boolean.Input(
                     "resample",

@@ -278,7 +278,8 @@ def check_long(graph: Graph, node: str) -> None:
     """Check a long video's lengths, geometry, model pair and look-away memory before a run.
 
     Raises:
-        EgoXInputError: lengths, steps or a geometry that can't be, memory without depth or trajectory.
+        EgoXInputError: lengths, steps or a geometry that can't be, memory without depth or
+            trajectory.
     """
     input_values = inputs_of(graph, node)
     length, known_frames = (

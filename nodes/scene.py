@@ -146,5 +146,8 @@ class EgoXFuseScenes(io.ComfyNode):
     def execute(cls, scene_1, scene_2, scene_3=None, scene_4=None) -> io.NodeOutput:
         scenes = [scene for scene in (scene_1, scene_2, scene_3, scene_4) if scene is not None]
         fused_scene = fuse_scenes(scenes)
-        text = f"{len(fused_scene.static):,} static points of {len(scenes)} cameras, {fused_scene.frame_count} frames"
+        text = (
+            f"{len(fused_scene.static):,} static points of {len(scenes)} cameras, "
+            f"{fused_scene.frame_count} frames"
+        )
         return io.NodeOutput(fused_scene, ui=result_views and result_views.note(text))

@@ -34,8 +34,8 @@ class StereoVideo(InputImpl.VideoFromComponents):
         if not self._half_sphere and HALF_SPHERE_NAME in Path(path).name:
             # The page renames it with the layout. A prompt from elsewhere may have left it.
             logging.warning(
-                "[EgoX] %s is a flat film, but players take %s for half a sphere: give Save Video a "
-                "name with _LR alone.",
+                "[EgoX] %s is a flat film, but players take %s for half a sphere: give Save Video "
+                "a name with _LR alone.",
                 Path(path).name,
                 HALF_SPHERE_NAME,
             )
@@ -123,9 +123,9 @@ class EgoXSecondEye(io.ComfyNode):
                 io.Video.Output(
                     display_name="video",
                     tooltip=(
-                        "The same as a video, for Save Video. The file then tells a headset how "
-                        "to show it. Its name should contain _180_LR, or _LR for flat: the page changes "
-                        "that of Save Video with the layout."
+                        "The same as a video, for Save Video. The file then tells a headset how to "
+                        "show it. Its name should contain _180_LR, or _LR for flat: the page "
+                        "changes that of Save Video with the layout."
                     ),
                 ),
                 io.Image.Output(

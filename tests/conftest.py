@@ -59,7 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--device",
         default="cpu",
-        help="where tests put their tensors; on another than the CPU (cuda) run those alone that can",
+        help=(
+            "where tests put their tensors; on another than the CPU (cuda) run those alone that can"
+        ),
     )
 
 

@@ -46,7 +46,10 @@ def _colmap_text(folder: Path, path: Poses) -> Path:
     )
     (folder / "cameras.txt").write_text(camera_line, "utf-8")
     lines = [
-        f"{i + 1} {w!r} {x!r} {y!r} {z!r} {' '.join(map(repr, translation))} 1 frame_{i:06d}.png\n\n"
+        (
+            f"{i + 1} {w!r} {x!r} {y!r} {z!r} {' '.join(map(repr, translation))} 1 "
+            f"frame_{i:06d}.png\n\n"
+        )
         for i, ((x, y, z, w), translation) in enumerate(
             zip(path.quaternions.tolist(), path.w2c[:, :, 3].tolist(), strict=True)
         )

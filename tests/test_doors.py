@@ -1,7 +1,7 @@
 """Test which video frame each entry of an input file is assigned to.
 
-A video has 60 frames at 30 a second, of which 4 to 20 (17) are in use. Entry i says its own number, so
-that the answer can be read back. The rows were declared before the code gave them.
+A video has 60 frames at 30 a second, of which 4 to 20 (17) are in use. Entry i says its own number,
+so that the answer can be read back. The rows were declared before the code gave them.
 """
 
 import json
@@ -425,7 +425,8 @@ EXPECTED_ROWS: Sequence[tuple[tuple, tuple[Callable, ...]]] = (
     ((TIMES_ROW, REFUSED_ROW, REFUSED_ROW), (egox_trajectory, egox_trajectory_exo)),
     ((HELD_POSE_ROW, REFUSED_ROW, REFUSED_ROW), (keyframes_file, look_at_clicks)),
 )
-"""Expected rows without declaration, declared as source and as used frames, with their input forms."""
+"""Expected rows without declaration, declared as source and as used frames, with their input
+forms."""
 
 
 def read_entries_of_used_frames(

@@ -13,7 +13,8 @@ FIRST = ("stages", "take", "types", "errors", "sizes", "progress")
 """Files and rooms that begin the page."""
 HEAD = """# API of egox_core
 
-All that files and rooms of `egox_core` hand out. Made by `python3 run.py make api`, not written by hand.
+All that files and rooms of `egox_core` hand out. Made by `python3 run.py make api`, not written by
+hand.
 
 """
 

@@ -1,4 +1,5 @@
-"""Draw one moment from many places, and write its points as a PLY file: python one_scene_many_heads.py TAKE OUT."""
+"""Draw one moment from many places, and write its points as a PLY file: python
+one_scene_many_heads.py TAKE OUT."""
 
 import sys
 from pathlib import Path

@@ -26,14 +26,14 @@ from ..frozen import frozen
 ARIA_RADIAL = 6  # of its twelve numbers k1...k6, p1, p2, s1...s4
 TABLE_SIZE = 512
 RADIAL_NEWTON_STEPS = 3
-"""Steps after the table start. Linear interpolation in 512 cells starts within (theta_max / 512)^2 / 8 * |r''/r'|, some
-1e-5 rad for real lenses; each step squares the error, so two reach 1e-16 and the third, which carries the gradient, is
-for lenses that nearly fold back at their end."""
+"""Steps after the table start. Linear interpolation in 512 cells starts within (theta_max / 512)^2
+/ 8 * |r''/r'|, some 1e-5 rad for real lenses; each step squares the error, so two reach 1e-16 and
+the third, which carries the gradient, is for lenses that nearly fold back at their end."""
 MIN_SLOPE = 0.02
 """Least d radius / d theta; below it the polynomial is about to fold back: the lens ends there."""
 PLANE_STEPS = 40
-"""Most Newton steps in the plane: 4 to 6 for real lenses, more where OpenCV's plain one nearly folds
-back. One more carries the gradient."""
+"""Most Newton steps in the plane: 4 to 6 for real lenses, more where OpenCV's plain one nearly
+folds back. One more carries the gradient."""
 WIDEST_PLAIN = math.radians(89)
 ANY_RADIUS = 1e9
 """Largest angle of OpenCV's plain lens; a radius beyond every plane."""
@@ -61,7 +61,8 @@ class Lens:
     # name in COLMAP's cameras.txt; its numbers are fx, fy, cx, cy, then ours in our order
     colmap: str | None = None
     simpler: Mapping[str, int] = field(default_factory=dict)
-    """Other programs' names for it with one focal length, and how many of our first numbers follow."""
+    """Other programs' names for it with one focal length, and how many of our first numbers
+    follow."""
     blender: str  # camera_model of transforms.json
     blender_keys: tuple[str, ...] = ()  # of its distortion numbers there
     blender_fit: Callable[[Distortion, float], Distortion] | None = None
@@ -153,7 +154,8 @@ def unproject_fisheye(
     radial: Distortion,  # k1, k2, ...
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
-    """Convert image plane points of a fisheye to unit rays, the inverse of :func:`project_fisheye`."""
+    """Convert image plane points of a fisheye to unit rays, the inverse of
+    :func:`project_fisheye`."""
     radius_squared = plane.square().sum(-1)
     on_axis = radius_squared <= 1e-24
     radius = torch.where(on_axis, torch.ones_like(radius_squared), radius_squared).sqrt()
@@ -169,7 +171,8 @@ def project_aria(
     distortion: Distortion,  # k1...k6, p1, p2, s1...s4
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
-    """Project points by Aria's lens: as a fisheye, then with tangential and thin-prism distortion."""
+    """Project points by Aria's lens: as a fisheye, then with tangential and thin-prism
+    distortion."""
     plane, valid = project_fisheye(points, distortion[:ARIA_RADIAL], max_angle)
     return _distort(plane, _aria_terms(distortion)), valid
 
@@ -179,7 +182,8 @@ def unproject_aria(
     distortion: Distortion,  # k1...k6, p1, p2, s1...s4
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
-    """Convert image plane points of Aria's lens to unit rays, the inverse of :func:`project_aria`."""
+    """Convert image plane points of Aria's lens to unit rays, the inverse of
+    :func:`project_aria`."""
     undistorted = _undistort(plane, _aria_terms(distortion), ANY_RADIUS)
     return unproject_fisheye(undistorted, distortion[:ARIA_RADIAL], max_angle)
 

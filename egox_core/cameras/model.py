@@ -2,9 +2,9 @@
 
 Pixel convention: integer coordinates are pixel centres (no +0.5), u is the column, v the row. A
 picture of width W therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor;
-pixels that go in and out of :meth:`CameraModel.project` and :meth:`CameraModel.unproject` are those of the stored
-picture, which is the sensor's turned clockwise by ``quarter_turns`` steps of 90 degrees (Aria:
-one step; the stored picture is the upright one).
+pixels that go in and out of :meth:`CameraModel.project` and :meth:`CameraModel.unproject` are those
+of the stored picture, which is the sensor's turned clockwise by ``quarter_turns`` steps of 90
+degrees (Aria: one step; the stored picture is the upright one).
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ class CameraModel:
         K is a 3x3 list, array or tensor; ``name`` is used in error messages.
 
         Raises:
-            EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length
-                of 0), negative.
+            EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal
+                length of 0), negative.
         """
         k = as_matrix(intrinsics, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
         if k.shape != (3, 3):
@@ -192,7 +192,10 @@ class CameraModel:
             raise EgoXInputError(
                 name,
                 got=content_text,
-                expected=f"an object with {sorted(required_names)}, optionally {sorted(field_names - required_names)}",
+                expected=(
+                    f"an object with {sorted(required_names)}, optionally "
+                    f"{sorted(field_names - required_names)}"
+                ),
                 fix="correct the keys",
             )
         try:
@@ -247,7 +250,9 @@ class CameraModel:
                 "field of view",
                 got=f"{fov_deg} degrees",
                 expected=f"{low:g} to {high:g} degrees",
-                fix="a pinhole view can't show more; use a smaller angle, or keep the fisheye image",
+                fix=(
+                    "a pinhole view can't show more; use a smaller angle, or keep the fisheye image"
+                ),
             )
         focal = self.stored_size[0] / 2 / math.tan(math.radians(fov_deg) / 2)
         pinhole = CameraModel.pinhole(self.width, self.height, focal)
@@ -262,14 +267,15 @@ class CameraModel:
 
     def project(
         self,
-        points_cam: Tensor,  # [..., 3] metres, camera frame of the unturned sensor (x right, y down, z forward)
+        # [..., 3] metres, camera frame of the unturned sensor (x right, y down, z forward)
+        points_cam: Tensor,
     ) -> tuple[Tensor, Tensor]:  # uv [..., 2] stored pixels, valid [...] bool
         """Project points of the camera frame to stored pixels, differentiably.
 
         Works in float32 and float64.
 
-        Valid: inside the lens' angle, in front of a pinhole. A valid point may be outside the picture
-        (see :meth:`inside`); invalid ones hold finite, meaningless pixels.
+        Valid: inside the lens' angle, in front of a pinhole. A valid point may be outside the
+        picture (see :meth:`inside`); invalid ones hold finite, meaningless pixels.
         """
         plane, valid = LENSES[self.lens].project(
             points_cam, self.distortion, math.radians(self.max_angle_deg)
@@ -349,8 +355,8 @@ class CameraModel:
         """Find the pixel of the stored picture at which each 3-D point appears.
 
         Returns:
-            places in the stored image [..., 2]; their pixels [...], int64, counted row by row; whether
-            they are inside it [...].
+            places in the stored image [..., 2]; their pixels [...], int64, counted row by row;
+            whether they are inside it [...].
         """
         width, height = self.stored_size
         uv, valid = self.project(points_cam)
@@ -388,8 +394,8 @@ class CameraModel:
         """
         stored_width, stored_height = self.stored_size
         right, bottom = stored_width - left - width, stored_height - top - height
-        # A clockwise turn takes the sensor's bottom edge to the stored left edge, its left edge to the
-        # stored top.
+        # A clockwise turn takes the sensor's bottom edge to the stored left edge, its left edge to
+        # the stored top.
         sensor_left, sensor_top = ((left, top), (top, right), (right, bottom), (bottom, left))[
             self.quarter_turns % 4
         ]
@@ -403,7 +409,8 @@ class CameraModel:
         """Convert the camera to one without quarter turns that has the same pixels.
 
         ``camera.project(sensor_from_upright(turns) @ x) == camera.upright().project(x)``; for
-        file formats that know no turned sensors. Exact for every lens (:attr:`Lens.turn_distortion`).
+        file formats that know no turned sensors. Exact for every lens
+        (:attr:`Lens.turn_distortion`).
         """
         turn_count = self.quarter_turns % 4
         width, height = self.stored_size

@@ -22,8 +22,8 @@ take's; or that of a file of another program, until a scene, a take or a pose ti
 MIN_MOTION = 1e-6
 """Rotation, or metres, by which poses differ by more than rounding."""
 SAME_TURN, SAME_M, SAME_SHARE = 2e-3, 2e-3, 1e-6
-"""Rotation and place up to which two files have one pose of a camera: of three digits, and far from the
-origin those of float32."""
+"""Rotation and place up to which two files have one pose of a camera: of three digits, and far from
+the origin those of float32."""
 
 
 @frozen

@@ -81,7 +81,9 @@ def validate_w2c(
             name,
             got=f"a reflection (determinant -1{f', frame {frame}' if pose.ndim == 3 else ''})",
             expected="a rotation (determinant +1)",
-            fix="an axis is mirrored: axes are x right, y down, z forward; flip two axes, never one",
+            fix=(
+                "an axis is mirrored: axes are x right, y down, z forward; flip two axes, never one"
+            ),
         )
     return pose
 

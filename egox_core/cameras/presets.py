@@ -63,13 +63,17 @@ CAMERA_PRESETS: Mapping[str, CameraPreset] = {
             (0.076, 0.0172, 0.0, 0.0),
             quarter_turns=1,
         ),
-        purpose="the wearer's camera that the released priors were rendered with; the default for takes",
+        purpose=(
+            "the wearer's camera that the released priors were rendered with; the default for takes"
+        ),
     ),
     "aria_meta": CameraPreset(
         camera=_square(
             "aria_fisheye", 512, 150.0, (255.5, 255.5), ARIA_DISTORTION, quarter_turns=1
         ),
-        purpose="the values in meta.json and in the released attention code, used as a true Aria lens",
+        purpose=(
+            "the values in meta.json and in the released attention code, used as a true Aria lens"
+        ),
     ),
     "pinhole": CameraPreset(
         camera=_square("pinhole", REFERENCE_SIZE, 224.0, (223.5, 223.5)),

@@ -1,9 +1,9 @@
 """Convert depth of the exo video from any source to metric z depth with a camera.
 
-In: payloads of the host's depth models, depth pictures or files, each as a :class:`DepthSource`; masks of what moves
-and of the sky. Out: :class:`~egox_core.types.DepthVideo` of kind ``metric z`` (invalid pixels NaN) and an
-:class:`AlignReport`. The affine fit D = 1 / (α / D_video + β) is in ``fit``; a socket is one entry of
-``DEPTH_ADAPTERS``.
+In: payloads of the host's depth models, depth pictures or files, each as a :class:`DepthSource`;
+masks of what moves and of the sky. Out: :class:`~egox_core.types.DepthVideo` of kind ``metric z``
+(invalid pixels NaN) and an :class:`AlignReport`. The affine fit D = 1 / (α / D_video + β) is in
+``fit``; a socket is one entry of ``DEPTH_ADAPTERS``.
 """
 
 from .adapters import DEPTH_ADAPTERS, check_scale, socket_sources

@@ -40,8 +40,10 @@ def check_scale(
         raise EgoXInputError(
             MISSING_METRIC,
             got=f"no scale from {' and '.join(sockets)} alone",
-            expected=f"{' or '.join(DEPTH_ADAPTERS.keys() - WITHOUT_SCALE)}, or a depth file and no "
-            "depth model",
+            expected=(
+                f"{' or '.join(DEPTH_ADAPTERS.keys() - WITHOUT_SCALE)}, or a depth file and no "
+                "depth model"
+            ),
             fix=ADVICE,
         )
     if not sockets and otherwise:

@@ -64,12 +64,15 @@ def da3_depth(
         frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in sky_probability)
         sky = store_frames(frames, len(sky_probability))
         note = (
-            "Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is taken "
-            "for Mono, of unknown scale"
+            "Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is "
+            "taken for Mono, of unknown scale"
         )
         notes += (Remark(note),)
     if not is_multiview and len(cleaned) > 1:
-        note = "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode"
+        note = (
+            "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use "
+            "multiview mode"
+        )
         notes += (Remark(note),)
     depth_video = DepthVideo(
         depth_m=cleaned,

@@ -20,7 +20,8 @@ QUANTILE_SAMPLE = 40_000
 then sqrt(0.1 * 0.9 / 40000) = 0.15 %: the gate moves by that share of the pixels, the fit by far
 less than its own noise, and exact data are fitted exactly whatever the gate."""
 
-ROBUST_SAMPLE = 20_000  # pixels that the iterations run on; their line need only be near, the last step takes all
+# pixels that the iterations run on; their line need only be near, the last step takes all
+ROBUST_SAMPLE = 20_000
 TUKEY = 4.685  # biweight constant: 95 % efficiency with Gaussian noise
 ITERATIONS = 40  # at most; 6 to 20 settle with 20 % outliers
 SETTLED = 1e-4  # relative change of α at which the iterations end
@@ -162,5 +163,6 @@ def _weighted_step(x: FloatArray, y: FloatArray, line: FrameFit, scale: float) -
 
 
 def dot(first: FloatArray, second: FloatArray) -> float:
-    """Compute an inner product without BLAS, which would start threads for arrays of this length."""
+    """Compute an inner product without BLAS, which would start threads for arrays of this
+    length."""
     return float(np.einsum("i,i->", first, second))

@@ -101,9 +101,10 @@ def check_order(
     if (video.kind == "disparity") == (check.looks_like == "disparity"):
         return
     findings = (
-        f"rank correlation {check.correlation:+.2f} with the metric depth, values {_range_text(video.depth_m)} against "
-        f"{_range_text(metric.depth_m)} m; 1/D^m is explained to {100 * check.disparity_fit:.0f} % as disparity and to "
-        f"{100 * check.depth_fit:.0f} % as z depth"
+        f"rank correlation {check.correlation:+.2f} with the metric depth, values "
+        f"{_range_text(video.depth_m)} against {_range_text(metric.depth_m)} m; 1/D^m is explained "
+        f"to {100 * check.disparity_fit:.0f} % as disparity and to {100 * check.depth_fit:.0f} % "
+        "as z depth"
     )
     if check.looks_like == "disparity":
         raise EgoXInputError(
@@ -136,8 +137,8 @@ def scale_notes(depth: DepthVideo) -> tuple[Remark, ...]:
         )
     elif 0.99 <= high <= 1.0 and low < 0.05:
         finding = (
-            f"metric depth is in {low:.3g} to {high:.3g}, like a picture normalised to 0...1; such a "
-            "map is a relative depth or disparity and belongs on the video depth input"
+            f"metric depth is in {low:.3g} to {high:.3g}, like a picture normalised to 0...1; such "
+            "a map is a relative depth or disparity and belongs on the video depth input"
         )
     elif median < 0.05:
         finding = f"median metric depth is {1000 * median:.0f} mm; check the unit"

@@ -61,8 +61,8 @@ def moge_depth(
     is_metric = "normal" in payload
     if not is_metric:
         note = (
-            "MoGe: no normals in the geometry, so it is taken for MoGe v1, whose scale is unknown; take a "
-            "MoGe v2 with normals (moge_2_vitl_normal)"
+            "MoGe: no normals in the geometry, so it is taken for MoGe v1, whose scale is unknown; "
+            "take a MoGe v2 with normals (moge_2_vitl_normal)"
         )
         notes += (Remark(note),)
     depth_video = DepthVideo(

@@ -21,7 +21,8 @@ class AlignReport:
     beta: Tensor  # [T] float64, 1/m, as applied
     fit_alpha: Tensor  # [T] float64, this frame's own fit; NaN where the frame had none
     fit_beta: Tensor  # [T] float64, 1/m
-    residual: Tensor  # [T] float64, RMS of 1/D^m - (α / D^v + β) over the used pixels, with the applied state
+    # [T] float64, RMS of 1/D^m - (α / D^v + β) over the used pixels, with the applied state
+    residual: Tensor
     fit_residual: Tensor  # [T] float64, the same with the frame's own fit
     # [T] float64, mean 1/D^m of the used pixels, 1/m: what the residuals compare with
     mean_inverse: Tensor
@@ -53,16 +54,19 @@ class AlignReport:
         lines += map(str, notes)
         if torch.isfinite(self.residual).any():
             lines += [
-                f"α {self.alpha[0]:.5g} to {self.alpha[-1]:.5g}, β {self.beta[0]:.5g} to {self.beta[-1]:.5g} 1/m",
-                f"residual {100 * _finite_mean(self.relative_residual):.2f} % of the mean inverse depth,"
-                f" used {100 * _finite_mean(self.used_share):.0f} % of the pixels",
+                (
+                    f"α {self.alpha[0]:.5g} to {self.alpha[-1]:.5g}, β {self.beta[0]:.5g} to "
+                    f"{self.beta[-1]:.5g} 1/m"
+                ),
+                f"residual {100 * _finite_mean(self.relative_residual):.2f} % of the mean inverse "
+                f"depth, used {100 * _finite_mean(self.used_share):.0f} % of the pixels",
             ]
             relative_lag = (self.lag / self.mean_inverse).abs()
             if torch.isfinite(relative_lag).any():
                 worst_frame = int(torch.nan_to_num(relative_lag, nan=-1.0).argmax())
                 lines.append(
-                    f"momentum lag at most {100 * float(relative_lag[worst_frame]):.2f} % of inverse depth, "
-                    f"at frame {worst_frame}"
+                    f"momentum lag at most {100 * float(relative_lag[worst_frame]):.2f} % of "
+                    f"inverse depth, at frame {worst_frame}"
                 )
         for index, reason in self.reported_frames[:12]:
             lines.append(f"frame {index}: {reason}; took the momentum state")

@@ -1,7 +1,8 @@
 """Resample depth of another size to the video's frames, together with its camera.
 
 1. Depth of the video's height but wider is centre-cropped (the released takes: 796 against 784).
-2. Depth of the video's shape (within 0.5 %) covers the whole source picture and takes part in its crop or padding.
+2. Depth of the video's shape (within 0.5 %) covers the whole source picture and takes part in its
+   crop or padding.
 3. Depth of the shape of the frames handed on (within 0.5 %) covers those.
 4. Depth with both sides rounded to multiples of 8 to 64 px, as a network's patches ask for, is
    stretched back onto the nearer of both, up to 3 %; it may be a crop, which a note says.
@@ -191,8 +192,8 @@ def depth_window(
 ) -> DepthWindow:
     """Find the rectangle of a depth map that shows the frames in use.
 
-    Sizes are (width, height); ``what`` names the map in errors, ``picture_size`` is the size of pictures
-    that frames don't say (default: the map's).
+    Sizes are (width, height); ``what`` names the map in errors, ``picture_size`` is the size of
+    pictures that frames don't say (default: the map's).
 
     Raises:
         EgoXInputError: shapes that differ by more than 0.5 % and are not of rules 1 and 4.
@@ -264,8 +265,11 @@ def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> Depth
         height=depth_size[1],
         size=size,
         picture=size,
-        note=f"depth of {depth_size[0]}x{depth_size[1]} px: sides rounded to multiples of {patch_size}, "
-        f"stretched back to {width}x{height}; if it is a crop, it is off by {crop_px:.1f} px at the {edge} edge",
+        note=(
+            f"depth of {depth_size[0]}x{depth_size[1]} px: sides rounded to multiples of "
+            f"{patch_size}, stretched back to {width}x{height}; if it is a crop, it is off by "
+            f"{crop_px:.1f} px at the {edge} edge"
+        ),
     )
 
 
@@ -338,7 +342,8 @@ def fit_host_mask(
 ) -> tuple[Tensor | None, tuple[Remark, ...]]:  # [T, height, width] bool
     """Fit a ComfyUI mask to a depth's frames and size, and note which frames it was taken for.
 
-    - all zero, whatever its size: no mask (the host's loaders give 64x64 zeros where there is none);
+    - all zero, whatever its size: no mask (the host's loaders give 64x64 zeros where there is
+      none);
     - one frame: it holds for the whole clip;
     - same aspect (to 0.5 %, or sides rounded as depth's): resized, a pixel counts from one half on;
     - same height, but wider: centre-cropped, as depth is.

@@ -20,14 +20,15 @@ from .resample import fit_depth_size, fit_host_mask, mask_share
 from .sources import GUESSED_FOV_DEG, DepthSource
 
 NO_MASK = Remark(
-    "warning: no mask of what moves, so people are part of the fit, and the scene has to guess what moves; "
-    "give a dynamic_mask (a SAM3 track)",
+    "warning: no mask of what moves, so people are part of the fit, and the scene has to guess "
+    "what moves; give a dynamic_mask (a SAM3 track)",
     RemarkKind.WARNING,
 )
 
 LENS_GUESSED = Remark(
-    f"warning: no intrinsics of the exo camera anywhere; a field of view of {GUESSED_FOV_DEG:g} degrees "
-    "across is assumed (set exo_fov if you know it, or give MoGe's output, which estimates it)",
+    f"warning: no intrinsics of the exo camera anywhere; a field of view of {GUESSED_FOV_DEG:g} "
+    "degrees across is assumed (set exo_fov if you know it, or give MoGe's output, which estimates "
+    "it)",
     RemarkKind.WARNING,
 )
 
@@ -103,8 +104,8 @@ def align_sources(
         The depth, its fit, and notes on what was assumed.
 
     Raises:
-        EgoXInputError: as :func:`choose_roles`, the size and mask rules, and :func:`depth.align.align_depth`;
-            no valid pixel is left.
+        EgoXInputError: as :func:`choose_roles`, the size and mask rules, and
+            :func:`depth.align.align_depth`; no valid pixel is left.
     """
     chosen_sources, unused_sources = choose_roles(sources)
     height, width = chosen_sources[0].depth.depth_m.shape[1:]

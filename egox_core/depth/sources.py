@@ -18,7 +18,8 @@ GUESSED_FOV_DEG = 60.0
 """Horizontal field of view where nothing says better: MoGe's own fallback, and a usual phone or
 camcorder."""
 MAX_FOV_DEG = (5.0, 150.0)
-"""Bounds of a pinhole: a long tele lens; beyond the other end a picture is mostly its stretched rim."""
+"""Bounds of a pinhole: a long tele lens; beyond the other end a picture is mostly its stretched
+rim."""
 
 
 @frozen
@@ -113,7 +114,8 @@ def array_depth(
 
 
 def median_camera(
-    intrinsics: Tensor,  # [T, 3, 3] K of each frame in px of a width x height picture, integer = pixel centre
+    # [T, 3, 3] K of each frame in px of a width x height picture, integer = pixel centre
+    intrinsics: Tensor,
     width: int,
     height: int,
     # Names the source in errors.
@@ -145,8 +147,8 @@ def median_camera(
     if spread <= 0.05:
         return camera, ()
     note = (
-        f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} px, is "
-        "used for all (give the field of view if you know it)"
+        f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} "
+        "px, is used for all (give the field of view if you know it)"
     )
     return camera, (Remark(note),)
 

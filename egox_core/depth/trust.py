@@ -106,7 +106,8 @@ def inverse_depth_curvature(
 
 
 def _local_maximum(values: FloatArray) -> np.ndarray:
-    """Take the maximum within :data:`REACH` px, so that pixels beside an edge get a low trust too."""
+    """Take the maximum within :data:`REACH` px, so that pixels beside an edge get a low trust
+    too."""
     return cv2.dilate(values, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from ..errors import EgoXInputError
 
 MIN_VALID_SHARE = 0.05
-"""Share of a frame's pixels; under it a frame is refused: a scene of scattered specks is no scene."""
+"""Share of a frame's pixels; under it a frame is refused: a scene of scattered specks is no
+scene."""
 
 
 def mark_invalid(
@@ -55,8 +56,9 @@ def median_over_frames(
 ) -> NDArray[np.floating]:  # [...]
     """Compute the lower median over axis 0, ignoring NaN.
 
-    Sorting puts NaN last, so the median is the sorted value in the middle of the valid ones. Pixels become the first
-    axis, so that a pixel's few values are contiguous: several times faster on a CPU than the libraries' own.
+    Sorting puts NaN last, so the median is the sorted value in the middle of the valid ones. Pixels
+    become the first axis, so that a pixel's few values are contiguous: several times faster on a
+    CPU than the libraries' own.
     """
     count = len(stack)
     values = np.ascontiguousarray(stack.reshape(count, -1).T)

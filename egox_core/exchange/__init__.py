@@ -1,7 +1,8 @@
 """Read and write camera paths as files of other programs, and as our own JSON.
 
-In: a file of COLMAP, Blender, Nuke, TUM, GVHMR or OmniCam, a meta.json, keyframes or our own JSON; or a
-path to write. Out: :class:`~egox_core.types.CameraTrajectory`, :class:`CameraFile`, keyframe documents, files.
+In: a file of COLMAP, Blender, Nuke, TUM, GVHMR or OmniCam, a meta.json, keyframes or our own JSON;
+or a path to write. Out: :class:`~egox_core.types.CameraTrajectory`, :class:`CameraFile`, keyframe
+documents, files.
 """
 
 from .camera_files import CameraFile

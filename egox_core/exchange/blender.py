@@ -125,7 +125,8 @@ def blender_camera(content: dict, name: str) -> CameraModel:
     file.
 
     Raises:
-        EgoXInputError: no focal length, a lens or distortion that isn't known, another one per frame.
+        EgoXInputError: no focal length, a lens or distortion that isn't known, another one per
+            frame.
     """
     if "egox_camera" in content:
         return CameraModel.from_json(content["egox_camera"], f"egox_camera of {name}")

@@ -54,7 +54,10 @@ def write_colmap(folder: Path, path: CameraPath, frames: Tensor) -> None:
         raise EgoXInputError(
             "camera for COLMAP",
             got=f"a {camera.lens} lens",
-            expected=f"one of {', '.join(sorted(entry.colmap for entry in LENSES.values() if entry.colmap))}",
+            expected=(
+                "one of "
+                f"{', '.join(sorted(entry.colmap for entry in LENSES.values() if entry.colmap))}"
+            ),
             fix="write transforms.json",
         )
     distortion = camera.distortion or (0.0,) * lens.distortion_count

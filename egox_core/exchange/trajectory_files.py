@@ -1,4 +1,5 @@
-"""Read and write ego trajectories as our own JSON, and read those of all other supported formats."""
+"""Read and write ego trajectories as our own JSON, and read those of all other supported
+formats."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,8 +36,8 @@ OPTIONAL_KEYS = frozenset(
 )
 """``confidence`` is of older files and says nothing."""
 SENSOR_NOTE = (
-    "w2c of the keyframes are taken as a meta.json's, of a sensor turned by 90 degrees; give position "
-    "and angles where they are of the upright picture"
+    "w2c of the keyframes are taken as a meta.json's, of a sensor turned by 90 degrees; give "
+    "position and angles where they are of the upright picture"
 )
 
 

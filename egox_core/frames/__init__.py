@@ -1,7 +1,7 @@
 """Assign depth maps, poses or masks of a file to the frames of a source video.
 
-In: what a reader says of its entries (:class:`Numbering`), and the frames in use. Out: the entry of each
-frame, and one remark that names the reading; or one refusal that says what to declare.
+In: what a reader says of its entries (:class:`Numbering`), and the frames in use. Out: the entry of
+each frame, and one remark that names the reading; or one refusal that says what to declare.
 """
 
 from .frames import UNSAID, UNTIMED_FPS, Clock, Frames

@@ -91,7 +91,10 @@ class Frames:
         ):
             raise EgoXInputError(
                 "moments of the clip",
-                got=f"{numbers.shape[1]}, from {numbers[:, 0].tolist()} to {numbers[:, -1].tolist()}",
+                got=(
+                    f"{numbers.shape[1]}, from {numbers[:, 0].tolist()} to "
+                    f"{numbers[:, -1].tolist()}"
+                ),
                 expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
                 f"{MAX_SOURCE_FRAMES - 1}) as times",
                 fix="send one of each per frame",
@@ -180,7 +183,7 @@ class Frames:
 
     @property
     def closed(self) -> Frames:
-        """Copy of these frames, with their count as the video's length if only the count is known."""
+        """Copy these frames, with their count as the video's length if only that is known."""
         return replace(self, total=len(self)) if self.counted else self
 
     def times_of(self, numbers: Tensor) -> Tensor:  # [N] -> [N] float64
@@ -229,7 +232,7 @@ class Frames:
         return replace(self, indices=torch.arange(len(self)))
 
     def of_other_video(self, other: Frames) -> bool:
-        """Check whether the frames are of two different video files, neither a copy of the other."""
+        """Check whether the frames are of two video files, neither a copy of the other."""
         if self.source is None or other.source is None or self.source == other.source:
             return False
         sizes = [path.stat().st_size for path in (self.source, other.source) if path.is_file()]

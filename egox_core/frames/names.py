@@ -88,7 +88,10 @@ def numbered_files(
         )
         raise EgoXInputError(
             what,
-            got=f"no file for frame {missing_number:.15g} between {number.min():.15g} and {number.max():.15g}",
+            got=(
+                f"no file for frame {missing_number:.15g} between {number.min():.15g} and "
+                f"{number.max():.15g}"
+            ),
             expected="numbers without gaps",
             fix="add the missing frame, or renumber the files",
         )

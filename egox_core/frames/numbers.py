@@ -182,13 +182,21 @@ def place_values(
             f"{candidate.setting} where {candidate.words}"
             for candidate in [*near_readings.values()][:4]
         ] or [
-            "every_nth, the frames from number to number, with a minus where the first frame has number 0"
+            (
+                "every_nth, the frames from number to number, with a minus where the first frame "
+                "has number 0"
+            )
         ]
         raise EgoXInputError(
             f"frames of {name}",
-            got=f"{len(pose_values)} poses, numbered {pose_values[0]:.10g} to {pose_values[-1]:.10g}, for a video of "
-            f"{total or 'unknown many'} frames, {len(frames.times_s)} in use",
-            expected="numbers or times that fit in one way: over the whole video, or the frames in use",
+            got=(
+                f"{len(pose_values)} poses, numbered {pose_values[0]:.10g} to "
+                f"{pose_values[-1]:.10g}, for a video of {total or 'unknown many'} frames, "
+                f"{len(frames.times_s)} in use"
+            ),
+            expected=(
+                "numbers or times that fit in one way: over the whole video, or the frames in use"
+            ),
             fix=f"set {', or '.join(setting_texts)}; times begin at the video's start",
         )
     words = best_reading.words + _gap_note(best_reading, frames, name) + best_reading.note
@@ -251,7 +259,10 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
             )
         alone_note = ""
         if frame_numbers[0] <= used_numbers.min() and last_frame >= used_numbers.max():
-            alone_note = f"; if these are the first {last_frame + 1:g} frames alone, set every_nth {nth_sign}1"
+            alone_note = (
+                f"; if these are the first {last_frame + 1:g} frames alone, set every_nth "
+                f"{nth_sign}1"
+            )
         for step_frames in range(
             2, math.ceil(total / max(last_frame, 1))
         ):  # more would run over the end

@@ -1,9 +1,9 @@
 """Decide which entries of a file or array belong to which frames of a video.
 
 Numbers that a form states go first, then what the user declares, then the count: values in memory
-are of the frames in use, or one per frame of the source; files are one per frame of the source. What
-a video's end may lack or have too much (:func:`.sizes.spare_frames`) is the same for all. The first
-part of a video, or every n-th frame of it, can't be told by a count."""
+are of the frames in use, or one per frame of the source; files are one per frame of the source.
+What a video's end may lack or have too much (:func:`.sizes.spare_frames`) is the same for all. The
+first part of a video, or every n-th frame of it, can't be told by a count."""
 
 from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
@@ -159,7 +159,10 @@ def _mismatch_error(frames: Frames, numbering: Numbering, span: str) -> EgoXInpu
         fix = "make it of the very frames in use, or set file_frames to 'auto'"
     elif numbering.in_memory:
         expected = f"{in_use_text}, or {expected_text}"
-        fix = "make it of the very frames in use, or set file_frames to 'source' where entry i is frame i"
+        fix = (
+            "make it of the very frames in use, or set file_frames to 'source' where entry i is "
+            "frame i"
+        )
     else:
         expected = expected_text
         fix = (

@@ -8,8 +8,9 @@ tokens of a canvas (a few MB, once a sampling run). Out: :func:`gga_attention`, 
 with the bias of mode and strength in :class:`GgaOptions`, for any host and for training. λ_g
 acts in one formula, :func:`bias_from_cosine`.
 
-diffusers' Wan transformer gets it from ``install_gga`` of :mod:`egox_train.wan.diffusers_processor`;
-rows of a real attention to look at are in :mod:`.record`."""
+diffusers' Wan transformer gets it from ``install_gga`` of
+:mod:`egox_train.wan.diffusers_processor`; rows of a real attention to look at are in
+:mod:`.record`."""
 
 from .attention import check_tokens, gga_attention
 from .backends import BACKENDS, KernelsUsed

@@ -10,9 +10,10 @@ image rows, [B, rows, w_ego, heads * d].
 ``sdpa``: each is compared once with the plain twin on the tensors at hand, and where one fails
 later, the next goes on. On cards where ``triton`` was not measured, cuDNN's kernel and torch's own
 choice are timed once per process and shape. ``steady``, for training, times none: it takes the
-first that is right, before all the kernel of the run that is resumed (``KernelsUsed.resumed_name``). A
-kernel that is named is compared too, and refused where it is wrong: a run whose user asked for one
-kernel doesn't quietly take another. :class:`KernelsUsed` keeps what ran, for the user's note.
+first that is right, before all the kernel of the run that is resumed
+(``KernelsUsed.resumed_name``). A kernel that is named is compared too, and refused where it is
+wrong: a run whose user asked for one kernel doesn't quietly take another. :class:`KernelsUsed`
+keeps what ran, for the user's note.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ class KernelsUsed(Choosing):
         return any(choice.refused for choice in self._choices)
 
     def words(self) -> str:
-        """Describe in one line which kernels guided the attention so far, or return "" if none did."""
+        """Describe in one line which kernels guided the attention so far, "" if none did."""
         if not self._choices:
             return ""
         kernel_text = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))

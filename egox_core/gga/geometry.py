@@ -90,7 +90,8 @@ def gga_geometry(
 
 def tokens_from_latents(
     directions: Iterable[Tensor],  # t of [t (key frame), h, w_exo, 3] unit, ego camera to exo
-    rays: Tensor,  # [t, h, w_ego, 3] unit viewing rays of the ego latents, zero where the lens sees nothing
+    # [t, h, w_ego, 3] unit viewing rays of the ego latents, zero where the lens sees nothing
+    rays: Tensor,
     trust: Tensor | None = None,  # [t, h, w_exo] 0...1; None: all depth is known
     ray_mode: str = "released",
 ) -> GgaGeometry:

@@ -39,7 +39,8 @@ def agrees(result: Tensor, reference: Tensor, heads: int) -> bool:  # [B, n, hea
 
 
 def kernel_fault(run: Callable[..., Tensor], args: tuple, reference: Tensor, heads: int) -> str:
-    """Describe why a kernel can't be used, or return "" if it runs and agrees with the reference."""
+    """Describe why a kernel can't be used, or return "" if it runs and agrees with the
+    reference."""
     try:
         return "" if agrees(run(*args), reference, heads) else WRONG
     except Exception as error:  # compilers of kernels raise anything
@@ -81,7 +82,8 @@ class Choosing:
 
     @contextmanager
     def report_step(self, label: str) -> Generator[None]:
-        """Report what is compiled, compared or timed within a ``with`` block, and add its duration."""
+        """Report what is compiled, compared or timed within a ``with`` block, and add its
+        duration."""
         self.report_line(f"choosing a kernel, {self.seconds:.0f} s ({label})")
         start_s = time.perf_counter()
         try:

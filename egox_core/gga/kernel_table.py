@@ -65,8 +65,8 @@ class Limits:
             ),
             (
                 needed_triton and triton_version() < needed_triton,
-                f"needs Triton {_version_words(needed_triton)} or newer, without which an H200 takes 1.5 times as "
-                "long for a guided layer",
+                f"needs Triton {_version_words(needed_triton)} or newer, without which an H200 "
+                "takes 1.5 times as long for a guided layer",
             ),
             (
                 not request.by_name and measured_cards is not None and card not in measured_cards,

@@ -30,7 +30,8 @@ class GgaOptions:
     mode: GgaMode = "released"
     # None asks for the mode's default, which __post_init__ puts in its place.
     lambda_g: float = None  # ty: ignore[invalid-assignment]
-    soft_trust: bool = False  # scale the bias by how far the depth behind a key is to be believed (not as released)
+    # scale the bias by how far the depth behind a key is to be believed (not as released)
+    soft_trust: bool = False
 
     def __post_init__(self) -> None:
         check_choice("attention mode", self.mode, GGA_MODES, "choose one of the named modes")

@@ -3,11 +3,12 @@ product.
 
 exp(score + log g) = exp(score) g, with g as a matrix product.
 
-The weight g = 1 + λ cos of query and key is a matrix product of depth 16 on tensor cores, of columns
-that are made once for a geometry: directions, and a 1, each in two float16 parts (22 bits; two of
-bfloat16 would have 16). There is no logarithm, no row of bias, and the running maximum is that of
-the plain scores. The paper's factor for keys with geometry is a factor of their columns. Powers of
-two keep columns within float16, and shares below 2^15: of 2^-29 of that they keep all digits.
+The weight g = 1 + λ cos of query and key is a matrix product of depth 16 on tensor cores, of
+columns that are made once for a geometry: directions, and a 1, each in two float16 parts (22 bits;
+two of bfloat16 would have 16). There is no logarithm, no row of bias, and the running maximum is
+that of the plain scores. The paper's factor for keys with geometry is a factor of their columns.
+Powers of two keep columns within float16, and shares below 2^15: of 2^-29 of that they keep all
+digits.
 
 Gradients are those of :mod:`.product_gradient`. ``TRITON_INTERPRET=1`` runs it on a CPU, for tests.
 """
@@ -52,7 +53,8 @@ that fill a block have a loop of their own without masks, which spills registers
 
 JOINED_COST = 1.05
 """Time of blocks that lie across two frames, which need columns of both, in that of blocks within
-one: those of a frame of 784 queries are filled to seven eighths. In float32 they spill registers."""
+one: those of a frame of 784 queries are filled to seven eighths. In float32 they spill
+registers."""
 
 
 def weight_columns(

@@ -185,7 +185,10 @@ def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
         return (
             ""
             if width == picture_px
-            else f"K of the released takes, applied at {picture_px} px as released and scaled to {width}"
+            else (
+                f"K of the released takes, applied at {picture_px} px as released and scaled to "
+                f"{width}"
+            )
         )
     return f"K of this take, not the released ones', taken as that of a {picture_px} px image"
 

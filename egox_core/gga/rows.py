@@ -77,7 +77,7 @@ class BiasRows:
         return 0 if in_place else 4 * self._work_rows * self.geometry.tokens
 
     def __call__(self, queries: slice) -> Tensor:  # [rows, tokens]
-        """Compute the bias of these ego queries, valid until the next call if the buffer is reused."""
+        """Compute the bias of these ego queries, valid until a next call reuses the buffer."""
         bias_buffer = self._rows(queries.stop - queries.start)
         start = queries.start
         while start < queries.stop:

@@ -1,4 +1,5 @@
-"""Draw hands into the ego view as shaded capsules along the bones, hidden behind nearer surfaces."""
+"""Draw hands into the ego view as shaded capsules along the bones, hidden behind nearer
+surfaces."""
 
 import torch
 from torch import Tensor

@@ -28,8 +28,8 @@ SHAPE = (len(SIDES), len(JOINT_NAMES), 3)
 def read_hands(path: Path) -> HandTrack:
     """Read ``hands.json``, which has one entry per frame of the exo video from frame 0 on.
 
-    Hands of the other side, which are swapped or mirrored, aren't valid, nor are those of another size
-    than in the rest of the clip.
+    Hands of the other side, which are swapped or mirrored, aren't valid, nor are those of another
+    size than in the rest of the clip.
 
     Raises:
         EgoXInputError: no file, no JSON, another format or version, joints of another count, names

@@ -24,8 +24,8 @@ SHARES = torch.tensor(
 "Proportions of hand segments" (Int. J. Morphol. 28, 2010)."""
 MAX_SHAPE_ERROR = 0.22
 """Distance of a clip's median shares from :data:`SHARES`, of their own length, for many hands; one
-hand alone may have twice as much. Hands of other proportions that are off by 1 cm a joint have up to
-0.25, common orders of other networks 0.26 and more."""
+hand alone may have twice as much. Hands of other proportions that are off by 1 cm a joint have up
+to 0.25, common orders of other networks 0.26 and more."""
 
 
 def in_metres(
@@ -38,8 +38,8 @@ def in_metres(
     """Convert joints to metres, with a note on the unit.
 
     Raises:
-        EgoXInputError: joints that can't be hands: relative to one of the hand's own, in another order
-            or unit, behind the camera.
+        EgoXInputError: joints that can't be hands: relative to one of the hand's own, in another
+            order or unit, behind the camera.
     """
     joints = joints.clone()
     joints[(joints == joints[:, :, :1]).flatten(2).all(-1)] = torch.nan
@@ -64,10 +64,16 @@ def in_metres(
         odd_bone = int((bone_shares / SHARES).log().abs().argmax())
         raise EgoXInputError(
             f"order of joints of {label}",
-            got=f"bones of lengths that no hand has: joint {BONES[odd_bone][1]} is "
-            f"{bone_shares[odd_bone] / SHARES[odd_bone]:.1f} times as far from joint {BONES[odd_bone][0]}",
+            got=(
+                f"bones of lengths that no hand has: joint {BONES[odd_bone][1]} is "
+                f"{bone_shares[odd_bone] / SHARES[odd_bone]:.1f} times as far from joint "
+                f"{BONES[odd_bone][0]}"
+            ),
             expected="wrist, then thumb to little finger, each from its root to its tip",
-            fix="list all 21 joints as 'names' in the order that the file has, or write them in ours",
+            fix=(
+                "list all 21 joints as 'names' in the order that the file has, or write them in "
+                "ours"
+            ),
         )
     hand_size = float(lengths_per_hand.sum(-1).median())
     note = ""
@@ -84,7 +90,10 @@ def in_metres(
     if unit is None or not SIZES_M[0] < hand_size / UNITS[unit] < SIZES_M[1]:
         raise EgoXInputError(
             f"unit of {label}",
-            got=f"hands whose bones are {hand_size:.3g} long together, in {unit or 'a unit not stated'}",
+            got=(
+                f"hands whose bones are {hand_size:.3g} long together, in "
+                f"{unit or 'a unit not stated'}"
+            ),
             expected="0.8 m",
             fix=f"state the joints' unit as 'unit': {', '.join(UNITS)}",
         )

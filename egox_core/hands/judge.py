@@ -27,12 +27,12 @@ HAND_WIDTH_M = 0.09
 SIZES = (0.7, 1.4)  # of the sum of a hand's bones against the clip's median
 FASTEST = 6.0  # metres a second of a wrist; reaching is under 2, throwing over 10
 MAX_BENT_BACK_M, MAX_TURNED_M = 0.025, 0.06
-"""Fingertips behind the palm, on average in a frame, and by how much more than in the clip: a hand of
-the other side in this frame alone, since none bends so far."""
+"""Fingertips behind the palm, on average in a frame, and by how much more than in the clip: a hand
+of the other side in this frame alone, since none bends so far."""
 OTHER_PALM_M, PER_BENT = 0.003, 0.15
-"""Medians over a clip by which a palm is more like one of the other side, with this share of how far
-the fingertips are behind it: a hand of that side. Stretched hands that are off by 5 mm a joint have at
-most 2 mm."""
+"""Medians over a clip by which a palm is more like one of the other side, with this share of how
+far the fingertips are behind it: a hand of that side. Stretched hands that are off by 5 mm a joint
+have at most 2 mm."""
 TIPS = [JOINT_NAMES.index(f"{finger}_tip") for finger in FINGERS]
 
 

@@ -21,7 +21,8 @@ JOINT_NAMES: tuple[str, ...] = (
     *(f"thumb_{joint}" for joint in ("cmc", "mcp", "ip", "tip")),
     *(f"{finger}_{joint}" for finger in FINGERS for joint in ("mcp", "pip", "dip", "tip")),
 )
-"""Joints of a hand: the wrist, then each finger from its root to its tip, thumb to little finger."""
+"""Joints of a hand: the wrist, then each finger from its root to its tip, thumb to little
+finger."""
 BONES = [(0 if end % 4 == 1 else end - 1, end) for end in range(1, len(JOINT_NAMES))]
 """Both joints of each bone; a finger's first one hangs on the wrist."""
 REASONS = (
@@ -58,9 +59,9 @@ PALMS = torch.tensor(
     ],
     dtype=torch.float64,
 ) * torch.tensor([[[1, -1, 1]], [[1, 1, 1]]])
-"""The palm's joints [2, 6, 3] of hands of usual size, metres, in the wrist's frame: as the right one
-has them, and the left one has y the other way. They give a wrist its axes: a size or shape that is
-a little off turns them by a few degrees, in all frames alike."""
+"""The palm's joints [2, 6, 3] of hands of usual size, metres, in the wrist's frame: as the right
+one has them, and the left one has y the other way. They give a wrist its axes: a size or shape that
+is a little off turns them by a few degrees, in all frames alike."""
 
 
 @frozen

@@ -148,7 +148,8 @@ class PathError:
         spread_deg = float(self.spread_deg.nanmedian())
         return (
             f"The view is {self.median_deg:.1f}° off the head path (median of {judged_count} frames"
-            f"{left_out}; each measured to ± {spread_deg:.1f}°, less surely where the depth is wrong)"
+            f"{left_out}; each measured to ± {spread_deg:.1f}°, less surely where the depth is "
+            "wrong)"
         )
 
 

@@ -1,8 +1,8 @@
 """Measure the delay of an ego video against its camera path.
 
 The views that the path meter found are held against the path at other moments. A camera that is
-turned explains them, too, by one turn for the whole clip: a lag is named only where it explains them
-better than any such turn.
+turned explains them, too, by one turn for the whole clip: a lag is named only where it explains
+them better than any such turn.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class PathLag:
         """Describe the delay in one line."""
         direction = "late" if self.frames > 0 else "early"
         return (
-            f"The ego video is about {abs(self.frames):.0f} frames {direction}: against the path of those "
-            f"moments its view is {self.left_deg:.1f}° off. Cut it to the exo video's moments"
+            f"The ego video is about {abs(self.frames):.0f} frames {direction}: against the path "
+            f"of those moments its view is {self.left_deg:.1f}° off. Cut it to the exo video's "
+            "moments"
         )
 
 

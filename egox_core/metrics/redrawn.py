@@ -1,11 +1,12 @@
 """Detect where a generated video departs from what the exo camera observed, and put observed pixels
 back.
 
-A frame is compared with its prior where that is observed. It departs as a whole where it fits better
-moved (the view is off the path), a surrounding where it fits better moved by itself (an object stands
-elsewhere), a pixel where its colour is another one. Where too little of its texture fits, moved or
-not, nothing is known: the depth is off, so that each place is moved by another way, or all of it is
-redrawn. The true ego videos of real takes are such, since their depth is a network's."""
+A frame is compared with its prior where that is observed. It departs as a whole where it fits
+better moved (the view is off the path), a surrounding where it fits better moved by itself (an
+object stands elsewhere), a pixel where its colour is another one. Where too little of its texture
+fits, moved or not, nothing is known: the depth is off, so that each place is moved by another way,
+or all of it is redrawn. The true ego videos of real takes are such, since their depth is a
+network's."""
 
 import cv2
 import numpy as np
@@ -26,7 +27,8 @@ EDGE_BLUR_PX, COLOUR_BLUR_PX = 1.0, 3.0
 """Of the compared pictures. A model's soft outlines are no other colour."""
 FRAME_GAIN, PLACE_GAIN = 0.7, 0.5
 """Share of the squared error, of a frame and of a place's surroundings, under which a move explains
-it. Drawn rooms, the small model's video: no frame, 9 % of places; moved by 4 or 6 px: each frame."""
+it. Drawn rooms, the small model's video: no frame, 9 % of places; moved by 4 or 6 px: each
+frame."""
 MIN_ERROR = (2 / 255) ** 2
 """Squared error from which on there is something to explain."""
 PLACE_FRACTION = 4
@@ -66,8 +68,9 @@ def keep_observed(
     put back into a frame that can't be judged.
 
     Returns:
-        video [T, H, W, 3]; observed pixels that it shows otherwise than exo did [T, H, W] bool; those
-        of which at least half is the prior's [T, H, W] bool; frames that could be judged [T] bool.
+        video [T, H, W, 3]; observed pixels that it shows otherwise than exo did [T, H, W] bool;
+        those of which at least half is the prior's [T, H, W] bool; frames that could be judged [T]
+        bool.
 
     Raises:
         EgoXInputError: shapes that don't fit each other, a share outside of 0...1.

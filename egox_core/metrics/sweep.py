@@ -51,7 +51,8 @@ def read_numbers(text: str, label: str) -> tuple[float, ...]:
 def sweep_points(lambda_g: str, strength: str) -> tuple[SweepPoint, ...]:
     """Combine all values of λ_g with all LoRA strengths: one row per strength, one column per λ_g.
 
-    λ_g changes fastest, since another strength changes the model's weights, which takes far longer to set up.
+    λ_g changes fastest, since another strength changes the model's weights, which takes far longer
+    to set up.
 
     Raises:
         EgoXInputError: as :func:`read_numbers`; more than MAX_POINTS pairs, a negative λ_g.

@@ -1,8 +1,8 @@
 """Draw pictures, answer queries and store uploads for the browser page.
 
-In: maps and videos as tensors; a :class:`~egox_core.types.PointCloud`, a camera and a pixel; uploaded files. Out:
-pictures [.., H, W, 3] (float 0...1, or uint8 where they are drawn for a file), JPEG sheets, legends as plain data,
-points of the scene, a small prior of one pose. Knows no host.
+In: maps and videos as tensors; a :class:`~egox_core.types.PointCloud`, a camera and a pixel;
+uploaded files. Out: pictures [.., H, W, 3] (float 0...1, or uint8 where they are drawn for a file),
+JPEG sheets, legends as plain data, points of the scene, a small prior of one pose. Knows no host.
 """
 
 from .align_plot import plot_report

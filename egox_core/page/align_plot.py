@@ -19,7 +19,8 @@ def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
 
     Applied values are bold, the frame's own fit is thin.
 
-    Frames without a fit of their own are marked on the axis. Labels are plain ASCII, the font's reach.
+    Frames without a fit of their own are marked on the axis. Labels are plain ASCII, the font's
+    reach.
     """
     panels = _panels(report)
     height = TITLE + len(panels) * (PANEL + GAP)

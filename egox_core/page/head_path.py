@@ -35,7 +35,8 @@ def draw_head_path(
     """Draw the head's axes (red right, green down, blue forward) and viewing cone into exo frames.
 
     Raises:
-        EgoXInputError: frames, poses and flags of different numbers, frames of another size than the camera's.
+        EgoXInputError: frames, poses and flags of different numbers, frames of another size than
+            the camera's.
     """
     count, height, width = exo.shape[:3]
     lens = camera.camera

@@ -64,7 +64,8 @@ class UploadPlace:
     """Folder of a finished upload."""
 
     folder: Path
-    name: str  # as it was to be called; another one's folder has it where ``folder`` is called otherwise
+    # as it was to be called; another one's folder has it where ``folder`` is called otherwise
+    name: str
     reused: bool  # the same files were there before
 
 
@@ -167,8 +168,10 @@ def find_take_files(folder: Path) -> TakeFiles:
         raise EgoXInputError(
             "upload",
             got=", ".join(unused[:3]) or "no file of a take",
-            expected="a video, depth (.npz, .npy, EXR, 16-bit PNG), meta.json, a trajectory, or a zip "
-            "of them",
+            expected=(
+                "a video, depth (.npz, .npy, EXR, 16-bit PNG), meta.json, a trajectory, or a zip "
+                "of them"
+            ),
             fix="choose other files",
         )
     return _with_lengths(take_files)
@@ -221,7 +224,8 @@ def _folders_of_name(root: Path, name: str) -> list[Path]:
 
 
 def contents(folder: Path) -> Path:
-    """Find the folder that holds the uploaded files, below folders with nothing but one subfolder."""
+    """Find the folder that holds the uploaded files, below folders with nothing but one
+    subfolder."""
     while len(folder_entries := list(folder.iterdir())) == 1 and folder_entries[0].is_dir():
         folder = folder_entries[0]
     return folder

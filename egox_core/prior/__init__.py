@@ -1,8 +1,8 @@
 """Render the ego prior: a scene as the ego camera sees it (paper, section 3.1).
 
-In: a :class:`~egox_core.types.PointCloud`, a :class:`~egox_core.types.CameraTrajectory`, options or a preset's name.
-Out: an :class:`~egox_core.types.EgoPrior` (rgb, coverage, z depth per frame); of several exo cameras, which one shows
-most of the ego view.
+In: a :class:`~egox_core.types.PointCloud`, a :class:`~egox_core.types.CameraTrajectory`, options or
+a preset's name. Out: an :class:`~egox_core.types.EgoPrior` (rgb, coverage, z depth per frame); of
+several exo cameras, which one shows most of the ego view.
 """
 
 from .coarse import CoarsePoints

@@ -24,7 +24,8 @@ MAX_POINTS = 300_000
 PREVIEW_SIZE = REFERENCE_SIZE // 2
 """Side of the picture, px."""
 LAYERS = 6
-"""Layers, of the released preset's 20: six discs let through so little light that the rest hardly shows."""
+"""Layers, of the released preset's 20: six discs let through so little light that the rest hardly
+shows."""
 
 
 @frozen
@@ -56,7 +57,8 @@ class CoarsePoints:
         """
         keep_mask = points.depth_range <= RELEASED.max_range
         indices = keep_mask.nonzero()[:, 0]
-        # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
+        # The same order in every run: a picture then doesn't flicker from one scene to the same
+        # scene.
         indices = indices[torch.randperm(len(indices), generator=torch.Generator().manual_seed(0))]
         is_coarse = points.coarse[indices]
         indices = torch.cat((indices[is_coarse], indices[~is_coarse]))[:most]
@@ -87,8 +89,8 @@ class CoarsePoints:
         """Draw the points as the ego camera sees them.
 
         Returns:
-            image [size, size, 3], uint8; the share of it that is covered; [size, size] uint8 classes of
-            its pixels if their scene is given.
+            image [size, size, 3], uint8; the share of it that is covered; [size, size] uint8
+            classes of its pixels if their scene is given.
 
         Raises:
             EgoXInputError: see :class:`.sight_lines.SightLines`.

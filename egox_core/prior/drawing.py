@@ -24,10 +24,10 @@ NEAR_M = 0.05
 def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
     """Fill the gaps of the picture ``tight`` from ``wide``, the same points with larger patches.
 
-    A pixel is a gap if the wide picture has something there, nearer than what the tight one shows (the background
-    through a crack) or where that shows nothing, and if the tight picture shows the same surface on two opposite
-    sides within ``size_px``. Beyond an outline the surface is on one side only, so nothing grows. Filled pixels count
-    as covered.
+    A pixel is a gap if the wide picture has something there, nearer than what the tight one shows
+    (the background through a crack) or where that shows nothing, and if the tight picture shows the
+    same surface on two opposite sides within ``size_px``. Beyond an outline the surface is on one
+    side only, so nothing grows. Filled pixels count as covered.
 
     Args:
         size_px: how far to look, px: half the widest gap that is filled; at least 1.

@@ -1,4 +1,5 @@
-"""Convert what the ego camera sees to Gaussians, for renderers that have one camera for all frames."""
+"""Convert what the ego camera sees to Gaussians, for renderers that have one camera for all
+frames."""
 
 import math
 from collections.abc import Iterator

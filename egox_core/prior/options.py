@@ -40,25 +40,29 @@ class PriorOptions:
     max_edge: float = 0.03
     # points that hang between two surfaces by a larger relative step are left out
     max_stray: float = 1.0
-    max_range: float = OFF  # points around which exo depth ranges over a larger share of its mean (5 x 5) are left out
+    # points around which exo depth ranges over a larger share of its mean (5 x 5) are left out
+    max_range: float = OFF
     # the background: each pixel's farthest depth, or mean over time
     static: Static = "farthest"
     coarse: bool = False  # only the samples that the released renderer takes: every second each way
     # moving points: all, none (the paper's way), all but the wearer's body or head
     dynamic: Dynamic = "keep"
     supersample: int = 1  # pictures are drawn this many times finer and averaged: smooth outlines
-    gap_reach: float = 0.0  # style surface: half a patch in samples for filling gaps between patches; 0: not filled
+    # style surface: half a patch in samples for filling gaps between patches; 0: not filled
+    gap_reach: float = 0.0
     # half the widest gap that is filled, px of a picture of the reference height
     gap_px: float = 2.0
     # metres; "without head" and "without wearer" leave out all within it of the camera
     head_radius_m: float = 0.25
-    head_sight: bool = False  # those two also leave out what moves on exo lines of sight that meet the wearer's head
+    # those two also leave out what moves on exo lines of sight that meet the wearer's head
+    head_sight: bool = False
     # size of the scene against one of people's size (a toy room: 0.1): how many times as long the
     # head's radius and the distance of the nearest points are
     scene_scale: float = 1.0
     # points that are seen through a place that no exo frame has seen empty
     hidden_lines: HiddenLines = "draw"
-    # of the take that is drawn, where a preset of the whole way chooses them; None: as the source has it
+    # of the take that is drawn, where a preset of the whole way chooses them; None: as the source
+    # has it
     exo_lens: ExoLens | None = None
     scale: ScaleSource | None = None
 

@@ -1,9 +1,9 @@
 """Rank exo cameras by how much of the ego view each of them could show.
 
 With depth the prior itself is rendered, at a small size and for a few frames; pixels count whose
-sight lines are free (see ``sight_lines``). Without depth there are only the poses: an ego ray counts as seen where
-a surface facing the wearer, at the distances of hands and room, would be in the exo picture and not
-be turned away from it."""
+sight lines are free (see ``sight_lines``). Without depth there are only the poses: an ego ray
+counts as seen where a surface facing the wearer, at the distances of hands and room, would be in
+the exo picture and not be turned away from it."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class ExoCandidate:
         Without depth it has its poses alone.
 
         Raises:
-            EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't be
-                read.
+            EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't
+                be read.
         """
         meta = read_meta(folder / META)
         trajectory, meta_notes = meta_trajectory(
@@ -150,7 +150,8 @@ def rank_text(ranks: Sequence[ExoRank]) -> str:
     """Format the ranking as lines of text, best first."""
     lines = [
         f"{position}. {rank.name}: {100 * rank.coverage:.0f} % of the ego view "
-        f"({100 * float(rank.by_frame.min()):.0f}-{100 * float(rank.by_frame.max()):.0f} % over the clip)"
+        f"({100 * float(rank.by_frame.min()):.0f}-{100 * float(rank.by_frame.max()):.0f} % over "
+        "the clip)"
         for position, rank in enumerate(ranks, 1)
     ]
     return "\n".join(

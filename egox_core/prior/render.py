@@ -24,8 +24,8 @@ from .sight_lines import SightLines
 
 WITHOUT_HEAD = ("without wearer", "without head")
 MAX_REMOVED_SHARE = 0.1
-"""Share of the static points in view that a head takes only where the scene is too small: a face on a
-pillow sees little of it."""
+"""Share of the static points in view that a head takes only where the scene is too small: a face on
+a pillow sees little of it."""
 
 
 @frozen
@@ -219,8 +219,8 @@ def _filter_warning(static: PointSet, options: PriorOptions) -> tuple[Remark, ..
     if removed_share <= 0.5:
         return ()
     warning = (
-        f"warning: the preset leaves out {removed_share:.0%} of the points, since depth changes by too much "
-        "around them, so it is noisy. Smoother depth keeps them, and so does preset clean"
+        f"warning: the preset leaves out {removed_share:.0%} of the points, since depth changes by "
+        "too much around them, so it is noisy. Smoother depth keeps them, and so does preset clean"
     )
     return (Remark(warning, RemarkKind.WARNING),)
 
@@ -241,9 +241,9 @@ def _near_scene_warning(
         return ()
     warning_text = (
         f"warning: {near_share:.0%} of the static points in the ego camera's view are nearer than "
-        f"{near_m:.2g} m and left out, as the wearer's head or a hand on the lens is. If the scene is "
-        "smaller than people are, give scene_scale (a toy room: 0.1), or bring depth and poses to "
-        "people's size"
+        f"{near_m:.2g} m and left out, as the wearer's head or a hand on the lens is. If the scene "
+        "is smaller than people are, give scene_scale (a toy room: 0.1), or bring depth and poses "
+        "to people's size"
     )
     return (Remark(warning_text, RemarkKind.WARNING),)
 
@@ -251,7 +251,8 @@ def _near_scene_warning(
 def _moving_points(
     scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int, options: PriorOptions
 ) -> PointSet:
-    """Select the moving points of one frame, without the wearer's head if the options leave it out."""
+    """Select the moving points of one frame, without the wearer's head if the options leave it
+    out."""
     if not options.head_sight or options.dynamic not in WITHOUT_HEAD:
         return scene.moving[frame]
     point_sets = []

@@ -1,10 +1,11 @@
 """Measure how much of each ego camera ray runs through space that no exo frame has seen empty.
 
 A point cloud has no inside: the eye looks through a box's front, which exo never saw, at its back.
-A place is hidden behind what an exo picture shows, and empty where one shows something farther away.
-Static space is empty if any frame of any camera saw through it; right behind what moves only the
-frames of that time count. Outside of all pictures space counts as empty: drawn rooms cropped so that
-the wearer's head is out of the picture have 99.7 % of the observed right, and half of the doubt."""
+A place is hidden behind what an exo picture shows, and empty where one shows something farther
+away. Static space is empty if any frame of any camera saw through it; right behind what moves only
+the frames of that time count. Outside of all pictures space counts as empty: drawn rooms cropped so
+that the wearer's head is out of the picture have 99.7 % of the observed right, and half of the
+doubt."""
 
 from functools import lru_cache
 
@@ -24,8 +25,8 @@ STEPS = 40
 front of the eye isn't missed on long lines: of a soccer player's, 9 % changed between free and
 hidden from frame to frame with even steps, 3 % with these. Drawn rooms are the same."""
 NEAR_M, END_SHARE = 0.2, 0.985
-"""Metres from the eye where lines begin, in front of the wearer's own head; share of the way at which
-they end, before the point's own surface."""
+"""Metres from the eye where lines begin, in front of the wearer's own head; share of the way at
+which they end, before the point's own surface."""
 HIDDEN_M = 0.02
 """Length from which on a line counts as hidden: a single place of most lines."""
 TOLERANCE_M, LINE_NOISES, POINT_NOISES = 0.03, 2.0, 4.0

@@ -27,9 +27,11 @@ class ScreenPoints:
     """Points projected into one camera, all in front of it and inside its lens."""
 
     uv: Tensor  # [N, 2] float32, stored px
-    depth: Tensor  # [N] float32, metres, > 0: orders points along a ray; see :attr:`SplatOptions.depth_is_z`
+    # [N] float32, metres, > 0: orders points along a ray; see :attr:`SplatOptions.depth_is_z`
+    depth: Tensor
     rgb: Tensor  # [N, 3] float32 0...1
-    axes: Tensor  # [N, 2, 2] float32, px: columns are the picture's steps to the next sample (style surface)
+    # [N, 2, 2] float32, px: columns are the picture's steps to the next sample (style surface)
+    axes: Tensor
     extent: Tensor  # [N] float32, metres: how far depth changes across the patch (style surface)
 
     def __len__(self) -> int:
@@ -41,7 +43,8 @@ BLEND = 1.0
 MIN_SIZE_PX = 1.0
 """Smallest side of a patch, px of any picture: denser points leave no gaps."""
 MAX_SIZE_PX = 20.0
-"""Largest side, px of a picture of the reference height; sparser samples leave gaps, which is honest."""
+"""Largest side, px of a picture of the reference height; sparser samples leave gaps, which is
+honest."""
 DEPTH_TOLERANCE = 0.003
 """Relative depth within which two samples belong to one surface."""
 
@@ -59,7 +62,8 @@ class SplatOptions:
     style: Style = "surface"
     radius_px: float = 5.0  # composite: radius of every disc
     points_per_pixel: int = 20  # composite: layers laid over each other
-    reach: float = 0.52  # surface: half a patch in samples; over 0.5, since neighbouring patches don't fit exactly
+    # surface: half a patch in samples; over 0.5, since neighbouring patches don't fit exactly
+    reach: float = 0.52
 
     @property
     def depth_is_z(self) -> bool:

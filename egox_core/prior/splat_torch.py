@@ -247,7 +247,8 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
 
 
 def _composite_band(
-    cells: Tensor,  # [rows + 2 pad, width + 2 pad] int32, rank of the point at each cell, or EMPTY_RANK
+    # [rows + 2 pad, width + 2 pad] int32, rank of the point at each cell, or EMPTY_RANK
+    cells: Tensor,
     top: int,
     uv: Tensor,  # [N, 2] nearest first, as rgb and z
     rgb: Tensor,  # [N, 3]

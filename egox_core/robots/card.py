@@ -97,7 +97,10 @@ def data_card(
     sentence = "It has no hands: neither state nor action."
     if hand_valid is not None:
         left_share, right_share = 100 * hand_valid
-        sentence = f"The left hand is valid in\n{left_share:.0f} % of the frames, the right one in {right_share:.0f} %."
+        sentence = (
+            f"The left hand is valid in\n{left_share:.0f} % of the frames, the right one in "
+            f"{right_share:.0f} %."
+        )
     card_text = TEXT.format(
         **info,
         by=", ".join(

@@ -136,8 +136,8 @@ def make_episodes(
 
     Raises:
         EgoXInputError: no task, other counts of frames than the path's, another frame rate than the
-            set's without ``resample``, a view that no pinhole has, with ``strict`` cameras that don't
-            fit.
+            set's without ``resample``, a view that no pinhole has, with ``strict`` cameras that
+            don't fit.
     """
     count = len(trajectory)
     sequences = {"exo": exo, "ego": ego, "hands": hands, "depth": depth_m, "seen": seen}

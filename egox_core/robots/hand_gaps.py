@@ -15,8 +15,8 @@ LONGEST_GAP_S = 0.5
 """Seconds that a hand's last valid pose stands for it. In a longer gap it would be a label that
 stands still while the hand moves, from which a policy learns to stand."""
 MIN_HAND_SHARE = 0.5
-"""Share of a clip's frames below which a hand counts as never seen: cutting its gaps out would leave
-less than half of the clip."""
+"""Share of a clip's frames below which a hand counts as never seen: cutting its gaps out would
+leave less than half of the clip."""
 
 WRIST_AT_REST = (0.15, 0.35, 0.3)
 """The right wrist's place in the head's frame, metres (x right, y down, z forward): hands at the
@@ -28,7 +28,8 @@ TIPS_AT_REST = (
     (0.165, -0.015, 0.0),
     (0.14, -0.04, 0.0),
 )
-"""The right hand's finger tips in its wrist's frame, metres, thumb to little finger, of a flat hand."""
+"""The right hand's finger tips in its wrist's frame, metres, thumb to little finger, of a flat
+hand."""
 
 
 @frozen
@@ -66,8 +67,8 @@ class HandGaps:
         sentences = []
         if frames_left_out:
             sentences.append(
-                f"{frames_left_out} of {frame_count} frames are left out: a hand is unknown there for over "
-                f"{LONGEST_GAP_S:g} s; {len(self.pieces)} episodes"
+                f"{frames_left_out} of {frame_count} frames are left out: a hand is unknown there "
+                f"for over {LONGEST_GAP_S:g} s; {len(self.pieces)} episodes"
             )
         for side, is_labelled in zip(("left", "right"), self.labelled.tolist(), strict=True):
             if not is_labelled:

@@ -39,7 +39,8 @@ WORK = ".work"
 TEXT_CODING = ("utf-8", "surrogateescape")
 VIDEOS = [f"observation.images.{name}" for name in ("exo", "ego", "ego_depth", "ego_seen")]
 GAPS_INFO = {"egox.gaps": "bridged"}
-"""Says of state and action what stands where a hand isn't valid; sets before 1.3 have zeros there."""
+"""Says of state and action what stands where a hand isn't valid; sets before 1.3 have zeros
+there."""
 PLACE_KEYS = ("chunk_index", "file_index", "first_episode", "bytes")
 """Place of an episode in a series of files: the last two, of which LeRobot knows nothing, are the
 first episode of that file, and the size of all so far before they are packed."""
@@ -179,7 +180,8 @@ class RobotSet:
         """
         if self._unnamed_episodes:
             raise self._edited_error(
-                f"no egox/name of {self._unnamed_episodes} episodes, so that {name!r} may be among them"
+                f"no egox/name of {self._unnamed_episodes} episodes, so that {name!r} may be "
+                "among them"
             )
         piece_pattern = re.compile(rf"{re.escape(name)}(?:_\d+of(\d+))?")
         matches = {
@@ -225,8 +227,10 @@ class RobotSet:
             raise EgoXInputError(
                 f"episode {episode.name!r}",
                 got=f"other {', '.join(differing_keys)} than the set's",
-                expected="pictures of the same kinds, sizes and rate in the whole set, hands in all "
-                "episodes or in none, and their gaps bridged (sets before 1.3 have zeros there)",
+                expected=(
+                    "pictures of the same kinds, sizes and rate in the whole set, hands in all "
+                    "episodes or in none, and their gaps bridged (sets before 1.3 have zeros there)"
+                ),
                 fix="write another set, or bring the clip to the size and rate of this one",
             )
         self._write(episode, features, progress)

@@ -1,7 +1,7 @@
 """Write the videos of a robot data set, in which episodes follow each other within one mp4 file.
 
-Each episode is encoded by itself, without frames that lean on later ones, so that its packets can be
-appended to a file, or cut off again, without touching a pixel."""
+Each episode is encoded by itself, without frames that lean on later ones, so that its packets can
+be appended to a file, or cut off again, without touching a pixel."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 
 DEPTH_MIN_M, DEPTH_MAX_M, DEPTH_SHIFT_M, LEVELS = 0.01, 10.0, 3.5, 4095
-"""LeRobot's own quantisation of depth, logarithmic with a shift; there is no code for "unknown", which
-is written as the least depth."""
+"""LeRobot's own quantisation of depth, logarithmic with a shift; there is no code for "unknown",
+which is written as the least depth."""
 
 
 PictureKind = Literal["colour", "classes", "depth"]
@@ -54,7 +54,8 @@ FORMS: dict[PictureKind, VideoForm] = {
     ),
 }
 MAX_S = 500.0
-"""Length of a file, seconds: LeRobot's reader, which looks for times of 32 bits, fails from 1300 s on."""
+"""Length of a file, seconds: LeRobot's reader, which looks for times of 32 bits, fails from 1300 s
+on."""
 KEY_EVERY = 2
 """Frames from one that needs no other to the next: whoever learns reads frames in any order."""
 

@@ -45,7 +45,8 @@ class StaticBackground:
 
     depth_m: Tensor  # [H, W] float32 z depth, NaN where the background is never visible
     rgb: Tensor  # [H, W, 3] uint8
-    depth_spread: Tensor  # [H, W] float32, relative standard deviation of depth over time: the depth model's flicker
+    # [H, W] float32, relative standard deviation of depth over time: the depth model's flicker
+    depth_spread: Tensor
     rgb_spread: Tensor  # [H, W] float32, standard deviation of colour over time, 0...255
 
 

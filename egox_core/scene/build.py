@@ -26,7 +26,8 @@ from .surface import ClipFrames
 FAR_M = 10_000.0
 """Distance from the world's origin at which float32 is as coarse as a millimetre."""
 STRAY_STEP = 0.03
-"""Relative step from which a pixel hangs between two surfaces; finer presets don't draw it, either."""
+"""Relative step from which a pixel hangs between two surfaces; finer presets don't draw it,
+either."""
 
 
 def label_instances(
@@ -256,8 +257,11 @@ def check_scene_input(
             "exo extrinsics",
             got=f"a camera {distance_m / 1000:.0f} km from the world's origin",
             expected=f"at most {FAR_M / 1000:.0f} km, beyond which pixels' places are too coarse",
-            fix=f"move the origin to {rounded_centre}: subtract it from the places of all cameras, or add "
-            f"R @ {rounded_centre} to the t of each w2c, ego and exo; scale t by 0.001 if it is in millimetres",
+            fix=(
+                f"move the origin to {rounded_centre}: subtract it from the places of all cameras, "
+                f"or add R @ {rounded_centre} to the t of each w2c, ego and exo; scale t by 0.001 "
+                "if it is in millimetres"
+            ),
         )
     if not any(bool(torch.isfinite(depth.depth_m[t]).any()) for t in range(count)):
         raise EgoXInputError(

@@ -38,9 +38,9 @@ class BackgroundMotion:
         fix it."""
         if self.zoom != 1:
             return (
-                f"the lens zooms (x {self.zoom:.2f} from frame 0 to frame {self.frame}), or the camera "
-                "is carried straight ahead: depth and scene have one focal length, so the scene smears; "
-                "use a part of the clip without a zoom"
+                f"the lens zooms (x {self.zoom:.2f} from frame 0 to frame {self.frame}), or the "
+                "camera is carried straight ahead: depth and scene have one focal length, so the "
+                "scene smears; use a part of the clip without a zoom"
             )
         motion_text = (
             f"it moves, how far isn't known (at frame {self.frame} the background of frame 0 is no "
@@ -50,8 +50,8 @@ class BackgroundMotion:
             f"{self.frame}"
         )
         advice = (
-            "estimate its motion (estimate_exo_motion), or use a part of the clip in which it stays in "
-            "place"
+            "estimate its motion (estimate_exo_motion), or use a part of the clip in which it "
+            "stays in place"
         )
         warning_text = (
             f"the exo camera is given one pose, but {motion_text}: the static scene smears; "
@@ -144,7 +144,8 @@ def _zoom_of_motion(
     motion: np.ndarray,  # [2, 3]
     picture_corners: np.ndarray,  # [4, 2] px, corners of the picture
 ) -> float:
-    """Find the zoom about the picture's centre that explains nearly all of a motion, or return 1."""
+    """Find the zoom about the picture's centre that explains nearly all of a motion, or return
+    1."""
     zoom = float(np.hypot(*motion[:, 0]))
     middle = picture_corners.mean(0)
     moved_corners = picture_corners @ motion[:, :2].T + motion[:, 2]

@@ -16,7 +16,10 @@ from ..sizes import REFERENCE_SIZE
 from .background import SAME_SURFACE, StaticBackground
 
 WARNING = Remark(
-    "no mask given: moving points were guessed from changes; poor on real footage, give one (SAM3 makes it)",
+    (
+        "no mask given: moving points were guessed from changes; poor on real footage, give one "
+        "(SAM3 makes it)"
+    ),
     RemarkKind.WARNING,
 )
 OTHER_COLOUR = 30.0

@@ -16,7 +16,9 @@ filter's."""
 
 def depth_edge(
     depth_m: Tensor,  # [H, W] z depth, metres, NaN invalid
-) -> Tensor:  # [H, W] float32, |z - z'| / min(z, z'); 0 for a pixel without valid neighbours, NaN where invalid
+    # [H, W] float32, |z - z'| / min(z, z'); 0 for a pixel without valid neighbours, NaN where
+    # invalid
+) -> Tensor:
     """Compute the largest relative depth step from each pixel to its four neighbours.
 
     Invalid neighbours don't count: the border of what is known is no edge.

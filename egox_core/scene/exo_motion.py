@@ -244,7 +244,8 @@ def _check_given_path(
 def _keep_static(
     depth: DepthVideo, motion: Motion, why: str, notes: tuple[Remark, ...]
 ) -> tuple[DepthVideo, ExoMotion]:
-    """Keep the depth unchanged with a warning, or raise an error if the caller demanded a motion."""
+    """Keep the depth unchanged with a warning, or raise an error if the caller demanded a
+    motion."""
     advice = (
         "give a mask of what moves, use a part of the clip that is sharper and has more to see "
         "around the people, or give the path of another program (poses_file)"
@@ -303,7 +304,8 @@ def _choose_motion(
             if abs(other_lens_fit.log_focal_change) < MAX_LOG_FOCAL:
                 return True, (Remark(f"the lens fits: the turn shows {fov:.0f}° across"),)
             return True, _warning(
-                f"the pictures are those of a turn seen {fov:.0f}° across, not {stated_fov:.0f}°: {lens_advice}"
+                f"the pictures are those of a turn seen {fov:.0f}° across, not "
+                f"{stated_fov:.0f}°: {lens_advice}"
             )
     if turning_px <= enough_px:
         return True, lens_warning
@@ -321,8 +323,8 @@ def _choose_motion(
     )
     if looks_like_shutter or parallax < MIN_PARALLAX:
         sentence = (
-            f"a travel of {relative_travel:.1%} of the distance is no more than a rolling shutter or "
-            "people who fill the picture look like: the camera is taken to turn only"
+            f"a travel of {relative_travel:.1%} of the distance is no more than a rolling shutter "
+            "or people who fill the picture look like: the camera is taken to turn only"
         )
         return True, _warning(sentence) + lens_warning
     frame, _, _, log_ratios = _map_sightings(tracks, moving_fit)
@@ -405,6 +407,7 @@ def _correct_maps(depth: DepthVideo, tracks: Tracks, fit: AdjustmentResult) -> t
 
 
 def _polynomial_terms(uv: FloatArray, camera: CameraModel) -> FloatArray:  # [..., 9]
-    """Compute polynomial terms of pixel positions scaled to -1...1, up to degree 2 in x and in y."""
+    """Compute polynomial terms of pixel positions scaled to -1...1, up to degree 2 in x and in
+    y."""
     x, y = np.moveaxis(2 * (uv + 0.5) / camera.stored_size - 1, -1, 0)
     return polyvander2d(x, y, [2, 2])

@@ -1,4 +1,5 @@
-"""Track corners of a clip between frames and key frames, and estimate a first pose of every frame."""
+"""Track corners of a clip between frames and key frames, and estimate a first pose of every
+frame."""
 
 from collections.abc import Iterator, Sequence
 

@@ -66,7 +66,8 @@ def _surface_patches(
 ) -> tuple[Tensor, Tensor]:  # [N, 3, 3] axes as columns, [N, 3] standard deviations, metres
     """Compute the axes of each point's surface patch, and the standard deviations along them."""
     right_steps, down_steps = (turn @ points.steps).unbind(-1)
-    # The main axes of an askew patch: the same pair of steps, turned so that they are perpendicular.
+    # The main axes of an askew patch: the same pair of steps, turned so that they are
+    # perpendicular.
     angle = 0.5 * torch.atan2(
         2 * (right_steps * down_steps).sum(-1, keepdim=True),
         (right_steps.square() - down_steps.square()).sum(-1, keepdim=True),

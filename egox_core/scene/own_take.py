@@ -21,13 +21,13 @@ SAMPLE_COUNT = 5
 BEST_SHARE = 0.05
 """Share of all shifts that fit best: own depth is among them without one."""
 WARNING = Remark(
-    "the depth doesn't fit this video: its steps lie better on the edges of the same frames shifted. "
-    "Is it of another take?",
+    "the depth doesn't fit this video: its steps lie better on the edges of the same frames "
+    "shifted. Is it of another take?",
     RemarkKind.STRANGE_DEPTH,
 )
 HEAD_VIDEO = Remark(
-    "this looks like a head camera's video: its camera moves, the depth's stands, and the two don't "
-    "fit. Choose the video of the third-person camera",
+    "this looks like a head camera's video: its camera moves, the depth's stands, and the two "
+    "don't fit. Choose the video of the third-person camera",
     RemarkKind.HEAD_VIDEO,
 )
 

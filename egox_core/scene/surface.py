@@ -49,7 +49,8 @@ def depth_steps(
 
 
 def _without_edges(step: Tensor, next_step: Tensor, depth_m: Tensor) -> Tensor:  # [H, W], all
-    """Replace steps by NaN where they are large and the surface behind them doesn't continue them."""
+    """Replace steps by NaN where they are large and the surface behind them doesn't continue
+    them."""
     is_large = step.abs() > MAX_STEP * depth_m
     is_continued = step.abs() <= MAX_STEP_RATIO * next_step.abs()
     return torch.where(is_large & ~is_continued, torch.nan, step)
@@ -71,7 +72,8 @@ def surface_steps(
 
 
 def lift(
-    depth_m: Tensor,  # [H, W] float32 z depth of the whole picture, metres, NaN invalid: edges need the surroundings
+    # [H, W] float32 z depth of the whole picture, metres, NaN invalid: edges need the surroundings
+    depth_m: Tensor,
     rgb: Tensor,  # [H, W, 3] uint8
     keep: Tensor,  # [H, W] bool; invalid depth is left out in any case
     rays: Tensor,  # [H, W, 3] of :meth:`CameraModel.depth_rays`
@@ -154,7 +156,8 @@ class ClipFrames:
 
 
 def _ray_steps(rays: Tensor, axis: int) -> Tensor:
-    """Compute the ray's change to the next pixel along ``axis``, [H, W, 3], by finite differences."""
+    """Compute the ray's change to the next pixel along ``axis``, [H, W, 3], by finite
+    differences."""
     size = rays.shape[axis]
     if size < 2:
         return torch.zeros_like(rays)

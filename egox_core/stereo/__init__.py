@@ -1,8 +1,9 @@
 """Make a right eye for an ego video, and pack both eyes as stereo video for a headset.
 
-In: an ego video, the :class:`~egox_core.types.PointCloud` and the :class:`~egox_core.types.CameraTrajectory` that its
-prior was drawn from. Out: the right eye's video (:mod:`.right_eye`), pictures of both side by side (:mod:`.pictures`)
-and an mp4 that says so of itself (:mod:`.boxes`).
+In: an ego video, the :class:`~egox_core.types.PointCloud` and the
+:class:`~egox_core.types.CameraTrajectory` that its prior was drawn from. Out: the right eye's video
+(:mod:`.right_eye`), pictures of both side by side (:mod:`.pictures`) and an mp4 that says so of
+itself (:mod:`.boxes`).
 """
 
 from .boxes import mark_stereo

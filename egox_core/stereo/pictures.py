@@ -26,8 +26,8 @@ class StereoForm:
     """Distance between the eyes, and format of the pictures for a headset.
 
     Raises:
-        EgoXInputError: an unknown choice, a side that is odd, under 64 px or over 2048, eyes not 1 to
-            200 mm apart.
+        EgoXInputError: an unknown choice, a side that is odd, under 64 px or over 2048, eyes not 1
+            to 200 mm apart.
     """
 
     layout: Literal["VR180", "flat"] = "VR180"
@@ -56,9 +56,9 @@ class StereoForm:
     ) -> Tensor:  # [T, 3, 3] float64
         """Compute each frame's rotation from the stereo picture's axes to the upright picture's.
 
-        ``horizon`` turns the picture until the horizon is level; ``full`` also holds it at the clip's
-        mean direction, from where it wanders as the head turns; ``upright`` does the same and sets
-        it level, so that the world's vertical is the viewer's (see :meth:`word`).
+        ``horizon`` turns the picture until the horizon is level; ``full`` also holds it at the
+        clip's mean direction, from where it wanders as the head turns; ``upright`` does the same
+        and sets it level, so that the world's vertical is the viewer's (see :meth:`word`).
         """
         if self.layout == "flat" or self.stabilise == "off":
             return torch.eye(3).double().expand(len(trajectory.ego.w2c), 3, 3)

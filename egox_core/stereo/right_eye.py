@@ -108,7 +108,10 @@ def second_eye(
     kind = RemarkKind.NOTE
     if offset_px is not None:
         shift_cm = 100 * float(shifts.norm(dim=1).median())
-        path_text = f"Image and depth are {offset_px:.1f} px apart ({path_error.median_deg:.1f}°, {shift_cm:.0f} cm)"
+        path_text = (
+            f"Image and depth are {offset_px:.1f} px apart ({path_error.median_deg:.1f}°, "
+            f"{shift_cm:.0f} cm)"
+        )
         if offset_px > OFF_PX * width / REFERENCE_SIZE:
             path_text = f"Warning: {path_text}: things that the model moved have the wrong depth"
             kind = RemarkKind.WARNING

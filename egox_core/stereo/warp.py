@@ -1,7 +1,7 @@
 """Make one eye's picture from the other's by its depth.
 
-Depth is kept as nearness, 1 / metres along the ray: a pixel's way is in proportion to it, and sky is
-0.
+Depth is kept as nearness, 1 / metres along the ray: a pixel's way is in proportion to it, and sky
+is 0.
 """
 
 import torch
@@ -21,8 +21,8 @@ COLOUR, SAME_COST_PX = 0.1, 3.0
 SURFACE_PENALTY = 3.0
 """By how much another surface must be more like it."""
 RIM_PX = 2
-"""Right of what is nearer the picture mixes both colours: the second eye would see an outline there,
-with nothing in it."""
+"""Right of what is nearer the picture mixes both colours: the second eye would see an outline
+there, with nothing in it."""
 OFFSETS = ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25))
 """Samples of a pixel, so that a surface that is wider in the other eye stays closed."""
 

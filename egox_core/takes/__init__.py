@@ -1,8 +1,8 @@
 """Read recordings from disk: depth, exo camera, ego path and prompt of a take.
 
 In: a depth or meta.json file, and the frames in use. Out:
-:class:`~egox_core.types.DepthVideo`, :class:`~egox_core.types.TakeMeta`, all for those frames. Files
-of bad content are refused with :class:`~egox_core.errors.EgoXInputError`."""
+:class:`~egox_core.types.DepthVideo`, :class:`~egox_core.types.TakeMeta`, all for those frames.
+Files of bad content are refused with :class:`~egox_core.errors.EgoXInputError`."""
 
 from .depth_files import check_depth, load_depth_file
 from .depth_inputs import DepthReport, check_depth_file, find_depth, take_depth

@@ -66,7 +66,8 @@ class WearerScale:
     """Factor that makes exo depth metric, with its uncertainty and the body parts it is measured
     from."""
 
-    scale: float  # to use: what the wearer says, held against the depth model's own word (1) by their errors
+    # to use: what the wearer says, held against the depth model's own word (1) by their errors
+    scale: float
     sigma: float  # of its logarithm
     wearer: float  # what the wearer alone says
     # Head, then slices of the trunk from the top: median over time, NaN if too seldom seen.
@@ -85,9 +86,10 @@ class WearerScale:
     def text(self) -> str:
         """Describe the scale and its uncertainty in one line."""
         return (
-            f"scale {self.scale:.3f} (within {100 * self.sigma:.0f} %) from the wearer, who alone says "
-            f"{self.wearer:.3f}: {self.cue}, spread {100 * self.spread_parts:.0f} % over parts and "
-            f"{100 * self.spread_frames:.0f} % over frames, seen in {self.seen} of {self.frames} frames"
+            f"scale {self.scale:.3f} (within {100 * self.sigma:.0f} %) from the wearer, who alone "
+            f"says {self.wearer:.3f}: {self.cue}, spread {100 * self.spread_parts:.0f} % over "
+            f"parts and {100 * self.spread_frames:.0f} % over frames, seen in {self.seen} of "
+            f"{self.frames} frames"
         )
 
     def content(self) -> dict[str, object]:
@@ -262,7 +264,8 @@ def _body_box(
 
 
 def _connected_mask(seed: np.ndarray, allowed: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Mark pixels of ``allowed`` [H, W] that are connected to ``seed`` [H, W] without a depth step."""
+    """Mark pixels of ``allowed`` [H, W] that are connected to ``seed`` [H, W] without a depth
+    step."""
     smooth_mask = np.ones(depth.shape, bool)
     log_depth = np.log(depth)
     smooth_mask[:-1] &= np.abs(np.diff(log_depth, axis=0)) <= DEPTH_STEP

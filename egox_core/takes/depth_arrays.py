@@ -1,7 +1,7 @@
 """Read the arrays beside the maps of a depth npz: K, poses, masks and a scale.
 
-K is used, and poses whose key says w2c or c2w. A mask has to say what it means, unless it marks what
-the maps mark themselves. All else is named."""
+K is used, and poses whose key says w2c or c2w. A mask has to say what it means, unless it marks
+what the maps mark themselves. All else is named."""
 
 import zipfile
 from collections.abc import Mapping

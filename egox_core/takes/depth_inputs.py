@@ -70,8 +70,8 @@ def take_depth(
     """Load, align and scale depth for the frames in use, from a file or depth models' output.
 
     Raises:
-        EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets' adapters,
-            :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
+        EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets'
+            adapters, :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
     camera, lens_note = None, ""
     size_known = bool(sockets) and len(frames) > 0

@@ -1,7 +1,8 @@
 """Read depth frames one at a time from npz, npy, zip, EXR or 16-bit PNG files.
 
 Frames are counted by their place in the file; files of a folder or zip by the number in their names
-that changes, which must have no gaps. Values are returned as stored (float32), invalid ones included."""
+that changes, which must have no gaps. Values are returned as stored (float32), invalid ones
+included."""
 
 import io
 import math

@@ -58,7 +58,10 @@ def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the displa
     if not depths or any(not np.array_equal(depths[0], depth, True) for depth in depths[1:]):
         raise EgoXInputError(
             frame_label,
-            got=f"{'several depths' if depths else 'no depth'} among the channels {sorted(channel_names)}",
+            got=(
+                f"{'several depths' if depths else 'no depth'} among the channels "
+                f"{sorted(channel_names)}"
+            ),
             expected="one layer named depth or Z, or a channel Z, Y or V",
             fix="write the depth as channel Z",
         )

@@ -22,11 +22,11 @@ MAX_META_BYTES = 256 * 2**20
 META_PRESET = "aria_released"
 """The poses of a meta.json are those of a sensor turned as this one."""
 MAX_OFF_CENTRE, ASPECT_ERROR = 0.05, 0.03
-"""Share by which a K's centre may be off the middle of its picture; by which the factors of both axes
-differ in another resolution (16:9 as 784x448 or 832x480: 1.6 and 2.5 %)."""
+"""Share by which a K's centre may be off the middle of its picture; by which the factors of both
+axes differ in another resolution (16:9 as 784x448 or 832x480: 1.6 and 2.5 %)."""
 DRAWN_PX = 0.02
-"""Distance of twice a centre from a whole number up to which nobody calibrated it: programs that put it
-to the middle write whole and half pixels, with the digits of their file."""
+"""Distance of twice a centre from a whole number up to which nobody calibrated it: programs that
+put it to the middle write whole and half pixels, with the digits of their file."""
 STANDARD_SIZES = frozenset(
     size
     for width, height in (
@@ -157,8 +157,10 @@ def _refuse_differing(entries: list[dict], namesakes: list[int], label: str) -> 
             got=f"{len(numbers)} of this name, numbers {', '.join(numbers)}, which differ in "
             + ", ".join(differences),
             expected="one, or the same one again",
-            fix=f"give the number of one as the entry ({' or '.join(numbers)}), or keep only one in "
-            "the list",
+            fix=(
+                f"give the number of one as the entry ({' or '.join(numbers)}), or keep only one "
+                "in the list"
+            ),
         )
 
 
@@ -316,7 +318,10 @@ def picture_of_k(
         return doubled_centre
     raise EgoXInputError(
         name,
-        got=f"a centre {doubled_centre[0] / 2:g}, {doubled_centre[1] / 2:g} for {size[0]}x{size[1]} px",
+        got=(
+            f"a centre {doubled_centre[0] / 2:g}, {doubled_centre[1] / 2:g} for "
+            f"{size[0]}x{size[1]} px"
+        ),
         expected="a centre near the middle of the image, at any of its sizes",
         fix="say which size K is of: CameraModel.from_intrinsics(K, width, height), in a meta file "
         "exo_camera",
@@ -343,7 +348,10 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
         if (
             meta.pose_source == FROM_EDITOR and full_size[0] < width
         ):  # it wrote a cropped clip's own
-            note = f"exo_camera of {exact_lens.width}x{exact_lens.height} px was taken for the picture's middle"
+            note = (
+                f"exo_camera of {exact_lens.width}x{exact_lens.height} px was taken for the "
+                "picture's middle"
+            )
             return exact_lens.rescale(*full_size).crop(
                 (full_size[0] - width) // 2, 0, width, height
             ), note
@@ -351,7 +359,10 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
         if abs(aspect_ratio * height / width - 1) > ASPECT_ERROR:
             raise EgoXInputError(
                 f"exo_camera of {meta.name}",
-                got=f"one of {exact_lens.width}x{exact_lens.height} px for a picture of {width}x{height}",
+                got=(
+                    f"one of {exact_lens.width}x{exact_lens.height} px for a picture of "
+                    f"{width}x{height}"
+                ),
                 expected="the camera of this picture, of the same shape",
                 fix="give this video's own meta file",
             )

@@ -32,8 +32,13 @@ def check_same_take(kind: str, path: Path, video: Path | None) -> None:
     if videos and not any(size_matches):
         raise EgoXInputError(
             f"{kind} {path.name}",
-            got=f"the {kind} of {folder.name}/{videos[0].name}, while the video in use is {video.name}",
+            got=(
+                f"the {kind} of {folder.name}/{videos[0].name}, while the video in use is "
+                f"{video.name}"
+            ),
             expected=f"{kind} of the video in use",
-            fix="choose its own file, or the one next to the video; if it does belong to this video, "
-            "put both into one folder, or upload them together",
+            fix=(
+                "choose its own file, or the one next to the video; if it does belong to this "
+                "video, put both into one folder, or upload them together"
+            ),
         )

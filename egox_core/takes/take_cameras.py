@@ -25,8 +25,8 @@ SAME_PX = 0.5
 ARIA_PRESETS = "aria_released", "aria_meta"
 """Presets whose K a take may state without its lens: the poses are of their turned sensor."""
 SAME_EGO = 0.005
-"""Difference of an ego K from a preset's, as shares of the picture's width: numbers of a picture of 100
-px that were rounded."""
+"""Difference of an ego K from a preset's, as shares of the picture's width: numbers of a picture of
+100 px that were rounded."""
 
 
 def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
@@ -296,11 +296,11 @@ def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
     if k is None or any(_is_same_k(k, CAMERA_PRESETS[name].camera) for name in ARIA_PRESETS):
         return camera, ""
     return camera, (
-        f"ego_intrinsics of {meta.name} (focal length {float(k[0, 0]):g}, centre {float(k[0, 2]):g}, "
-        f"{float(k[1, 2]):g} px) are of another camera than aria_released, and say neither lens nor "
-        "turn: the poses are taken as those of aria_released, whose sensor is turned by 90 degrees. "
-        "Give ego_camera in the meta file (lens, width, height, fx, fy, cx, cy; quarter_turns 0 for "
-        "poses of the upright picture), or camera"
+        f"ego_intrinsics of {meta.name} (focal length {float(k[0, 0]):g}, centre "
+        f"{float(k[0, 2]):g}, {float(k[1, 2]):g} px) are of another camera than aria_released, and "
+        "say neither lens nor turn: the poses are taken as those of aria_released, whose sensor is "
+        "turned by 90 degrees. Give ego_camera in the meta file (lens, width, height, fx, fy, cx, "
+        "cy; quarter_turns 0 for poses of the upright picture), or camera"
     )
 
 

@@ -1,8 +1,8 @@
 """Interpolate, smooth and edit camera paths, and estimate the wearer's head path from keypoints.
 
-In: ``w2c`` [3, 4] or [T, 3, 4] (X_cam = R X_world + t, metres), moments in frames or seconds, keyframe documents,
-keypoints of detectors. Out: :class:`PoseTrack` (poses at known moments), poses at other moments,
-:class:`.head_pose.HeadPath`, :class:`~egox_core.types.CameraTrajectory`.
+In: ``w2c`` [3, 4] or [T, 3, 4] (X_cam = R X_world + t, metres), moments in frames or seconds,
+keyframe documents, keypoints of detectors. Out: :class:`PoseTrack` (poses at known moments), poses
+at other moments, :class:`.head_pose.HeadPath`, :class:`~egox_core.types.CameraTrajectory`.
 """
 
 from .gravity import Up, find_up, up_of_scene

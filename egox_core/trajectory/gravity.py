@@ -1,9 +1,10 @@
 """Find the upward direction of a clip's world, with its uncertainty, from cameras and surfaces.
 
-Each source rates every direction: right-hand axes of exo cameras are level, as are those of the wearer's
-head while people stand or sit; floor and tables face up, and walls stand. A source's rating says how
-sure it is: errors of a posture or of a network's depth are part of it. A world axis is taken where
-the file's form allows it and it is likelier than not, which is part of the uncertainty."""
+Each source rates every direction: right-hand axes of exo cameras are level, as are those of the
+wearer's head while people stand or sit; floor and tables face up, and walls stand. A source's
+rating says how sure it is: errors of a posture or of a network's depth are part of it. A world axis
+is taken where the file's form allows it and it is likelier than not, which is part of the
+uncertainty."""
 
 from __future__ import annotations
 
@@ -24,15 +25,16 @@ DIRECTIONS = 6000
 """Directions of the first look at the whole sphere: one each 2.6 degrees."""
 STEP = math.radians(2.6)
 NEAR_DEG, FINE_COUNT, PEAK_COUNT = 6.0, 31, 5
-"""Radius around the best of them that is looked at again, directions across it, and how many best."""
+"""Radius around the best of them that is looked at again, directions across it, and how many
+best."""
 SHARE = 0.9
 """Share of the errors that are smaller than :attr:`Up.within_deg`."""
 KNOWN_DEG = 30.0
 """An answer that is less sure than this is none: it doesn't tell a head that stands from one that
 lies on its side."""
 EXO_LEVEL = ((0.6, math.radians(1.5)), (0.4, math.radians(8.0)))
-"""Share and standard deviation of exo cameras' roll: on a tripod, as drawn takes have it, and in a hand or
-wedged (judged)."""
+"""Share and standard deviation of exo cameras' roll: on a tripod, as drawn takes have it, and in a
+hand or wedged (judged)."""
 EXO_PITCH = math.radians(-15.0), math.radians(35.0)
 """Mean and spread of exo cameras' pitch: judged, wide enough for a low phone and a high corner."""
 ANY_ROLL_SHARE = 1e-4
@@ -51,20 +53,22 @@ GAZE_S = 1.0
 PATCH_PX, PATCHES = 4, 40
 """Side of a patch in px of the thinned depth, and patches across a picture."""
 FLAT_RESIDUAL = 0.01
-"""Relative residual of inverse depth over a patch of one surface; a network's outlines bleed more."""
+"""Relative residual of inverse depth over a patch of one surface; a network's outlines bleed
+more."""
 SURFACES = 25.0
-"""Independent surfaces of a picture: as many as the errors of planes in drawn takes have, whose depth errors
-stay alike over a quarter of the height (``lab/drawn/depth_errors.py``)."""
+"""Independent surfaces of a picture: as many as the errors of planes in drawn takes have, whose
+depth errors stay alike over a quarter of the height (``lab/drawn/depth_errors.py``)."""
 SLANT = ((0.8, 0.06), (0.2, 0.3))
 SLANTS = 61
-"""Share and standard deviation (a tangent) of the slant that a network's shift of inverse depth, or a wrong
-lens, gives all surfaces alike; and how many are tried. The first is what a shift by a tenth of the median does
-to the drawn takes' floors, the second is judged: depth by whose surfaces nothing can be told."""
+"""Share and standard deviation (a tangent) of the slant that a network's shift of inverse depth, or
+a wrong lens, gives all surfaces alike; and how many are tried. The first is what a shift by a tenth
+of the median does to the drawn takes' floors, the second is judged: depth by whose surfaces nothing
+can be told."""
 FLOOR, CEILING = 0.45, 0.1
 """Share of the planes of a picture that face up, and down; the others stand."""
 LARGE_PLANE_CERTAINTY, SMALL_PLANE_SHARE = 0.9, 0.04
-"""Share of large planes that are level or standing, and the share of all surface at which it is half of
-that: small ones are slopes, backs of chairs, a network's blobs."""
+"""Share of large planes that are level or standing, and the share of all surface at which it is
+half of that: small ones are slopes, backs of chairs, a network's blobs."""
 MIN_SHARE = 0.03
 SAME_DEG = 8.0
 """Spread of normals that are taken for one plane's; a network's are that far off."""
@@ -72,10 +76,11 @@ MIN_DEG = 0.3
 """Error of a plane's direction however exact its depth is."""
 DEPTH_FRAMES = 3
 GRAVITY_WORLDS = 2 / 3
-"""Share of worlds with an axis along gravity, where the form doesn't tell: judged, as in ``bench up``."""
+"""Share of worlds with an axis along gravity, where the form doesn't tell: judged, as in
+``bench up``."""
 SAME_POSE = 1e-3
-"""Difference of a turn from the identity, in any number, of a camera whose axes are its world's: files
-round to three digits."""
+"""Difference of a turn from the identity, in any number, of a camera whose axes are its world's:
+files round to three digits."""
 AXIS_ERROR_DEG = 1.0
 """Error of such an axis: trackers find gravity to tenths of a degree."""
 

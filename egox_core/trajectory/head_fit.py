@@ -1,10 +1,10 @@
 """Fit the head's pose in all frames together with the head's size and the noise of its points.
 
-What is minimised: distances of the rigid head's points from their rays and from the surface there, how heads are held
-against gravity, and accelerations. The last make it a smoother: gaps
-close and noise goes, and since every frame sees all others, before and after alike, nothing lags. It is the estimate
-that a Rauch-Tung-Striebel smoother of the same model gives, and works with several clips' worth of frames since the
-normal equations are a narrow band.
+What is minimised: distances of the rigid head's points from their rays and from the surface there,
+how heads are held against gravity, and accelerations. The last make it a smoother: gaps
+close and noise goes, and since every frame sees all others, before and after alike, nothing lags.
+It is the estimate that a Rauch-Tung-Striebel smoother of the same model gives, and works with
+several clips' worth of frames since the normal equations are a narrow band.
 """
 
 from typing import NamedTuple
@@ -38,7 +38,8 @@ SPEEDS = np.array([*np.radians([60.0] * 3), 1.0, 1.0, 1.0])
 # per s², of heads at everyday tasks; judged, gaze shifts have more, work has less; a walking head
 # bobs by two centimetres, twice a second
 ACCELERATIONS = np.array([*np.radians([300.0] * 3), 1.5, 1.5, 1.5])
-DEPTH_SHARE = 0.10  # of depth's scale at the person: one object's depth against its scene's (see takes/body_scale.py)
+# of depth's scale at the person: one object's depth against its scene's (see takes/body_scale.py)
+DEPTH_SHARE = 0.10
 CAUCHY = 2.0  # standard deviations at which a point loses half of its weight
 NOISE_SPAN = (0.2, 3.0)  # how far the clip's own residuals may change the assumed noise of points
 NOISE_FRAMES = 10.0  # how many numbers the assumed noise weighs as much as
@@ -108,8 +109,9 @@ class _Model:
         surface_mask = np.isfinite(evidence.surface_m).any(1)
         size_only_mask = ~surface_mask & seen_mask.any(1)
         self.far_weight = np.where(size_only_mask, 1 / (DISTANCE_SHARE * evidence.distance), 0.0)
-        # Heads come out flat, hair and glasses stand before the points: alike in neighbouring frames. Were each frame's
-        # surface an observation of its own, the head would turn until points and middle agree with it.
+        # Heads come out flat, hair and glasses stand before the points: alike in neighbouring
+        # frames. Were each frame's surface an observation of its own, the head would turn until
+        # points and middle agree with it.
         self.habit, self.depth_habit = (
             np.sqrt(habit_weight(has_evidence, evidence.frames))
             for has_evidence in (

@@ -1,11 +1,13 @@
 """Read keypoints in the formats of ComfyUI's detectors (OpenPose and MHR) as
 :class:`~.head_points.HeadPoints`.
 
-- ``POSE_KEYPOINT``: a list per frame of OpenPose's dictionaries: ``canvas_width``, ``canvas_height``, ``people`` with
-  ``pose_keypoints_2d``, 18 (COCO) or 25 (BODY_25) times (x, y, score) in pixels.
-- ``MHR_POSE_DATA`` of SAM 3D Body: ``frames`` with one dictionary a person, ``pred_keypoints_3d`` (70, 3) in metres
-  about ``pred_cam_t``, OpenCV axes, ``pred_keypoints_2d``, ``focal_length``, ``pred_face_keypoints_3d`` (238, 3); a
-  pose for an empty ``bbox`` or ``mask``, too. ``image_size`` (height, width).
+- ``POSE_KEYPOINT``: a list per frame of OpenPose's dictionaries: ``canvas_width``,
+  ``canvas_height``, ``people`` with ``pose_keypoints_2d``, 18 (COCO) or 25 (BODY_25) times (x, y,
+  score) in pixels.
+- ``MHR_POSE_DATA`` of SAM 3D Body: ``frames`` with one dictionary a person, ``pred_keypoints_3d``
+  (70, 3) in metres about ``pred_cam_t``, OpenCV axes, ``pred_keypoints_2d``, ``focal_length``,
+  ``pred_face_keypoints_3d`` (238, 3); a pose for an empty ``bbox`` or ``mask``, too. ``image_size``
+  (height, width).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +30,8 @@ MHR_HANDS = [
     [wrist, *(wrist - 20 + 4 * finger + joint for finger in range(5) for joint in (3, 2, 1, 0))]
     for wrist in (62, 41)
 ]
-"""Left and right hand: the wrist, then from each finger's root, which the model has last, to its tip."""
+"""Left and right hand: the wrist, then from each finger's root, which the model has last, to its
+tip."""
 MIN_POINTS = 10  # of a person, for a projection
 MAX_LOG_ERROR = 0.2
 """Of a focal length, or a picture's side, in natural logarithms, in the median over all people."""
@@ -131,7 +134,8 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
     """Refuse a body model's 3-D points that don't project to its image points.
 
     Raises:
-        EgoXInputError: image points of a picture of another size, a translation that is added twice.
+        EgoXInputError: image points of a picture of another size, a translation that is added
+            twice.
     """
     projection_fits = []
     for person in people:
@@ -160,11 +164,15 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
         width, height = (side * ratio for side, ratio in zip(size, centre_ratio, strict=True))
         raise EgoXInputError(
             source,
-            got=f"image points of a focal length {focal_ratio:.2f} times as long as stated, in a picture of "
-            f"about {width:.0f}x{height:.0f} px",
+            got=(
+                f"image points of a focal length {focal_ratio:.2f} times as long as stated, in a "
+                f"picture of about {width:.0f}x{height:.0f} px"
+            ),
             expected=f"focal_length * x / z from the middle of {size[0]}x{size[1]} px",
-            fix="give image_size of the picture that the model saw, and add pred_cam_t nowhere: it is "
-            "added here",
+            fix=(
+                "give image_size of the picture that the model saw, and add pred_cam_t nowhere: it "
+                "is added here"
+            ),
         )
 
 

@@ -24,7 +24,8 @@ LOST_SHARE = 0.25  # of the picture's height: a person does not move further fro
 class HeadPoints:
     """Head and shoulder points of one person over a clip, with score 0 where not found."""
 
-    uv: Tensor  # [T, 8, 2] float64, stored pixels of the exo picture, in the order of head_template.POINTS
+    # [T, 8, 2] float64, stored pixels of the exo picture, in the order of head_template.POINTS
+    uv: Tensor
     scores: Tensor  # [T, 8] float64, 0...1
     picture: tuple[int, int]  # (width, height) px that the pixels belong to
     # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted; NaN in frames of
@@ -61,7 +62,8 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
     """Refuse head points of another clip length, and scale them to the picture's size.
 
     Raises:
-        EgoXInputError: another number of frames, a picture of another shape, no person in any frame.
+        EgoXInputError: another number of frames, a picture of another shape, no person in any
+            frame.
     """
     if len(points.uv) != count:
         raise EgoXInputError(
@@ -149,8 +151,8 @@ def choose_person(
     whoever is there.
 
     Raises:
-        EgoXInputError: several and none chosen, an index that nobody has, nobody in any frame; a mask, or points of
-            the other detector, of another number of frames.
+        EgoXInputError: several and none chosen, an index that nobody has, nobody in any frame; a
+            mask, or points of the other detector, of another number of frames.
     """
     source = people.source
     count = len(people.frames)

@@ -1,7 +1,7 @@
 """Estimate head poses from detected points, the exo camera, depth and a mask.
 
-With a face the rigid head is fitted to it; from behind the ears tell where the head is, and habit and gravity how it
-is held.
+With a face the rigid head is fitted to it; from behind the ears tell where the head is, and habit
+and gravity how it is held.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,8 @@ class HeadReport(StageReport):
 
 @frozen
 class HeadPath:
-    """Estimated poses of the wearer's head over a clip, in the head frame of :mod:`.head_template`."""
+    """Estimated poses of the wearer's head over a clip, in the head frame of
+    :mod:`.head_template`."""
 
     world_from_head: Tensor  # [T, 3, 4] float64, camera-to-world
     up: Tensor  # [3] float64, unit: what was taken to be upwards in the world
@@ -113,8 +114,8 @@ def estimate_head(
     """Estimate the head pose in every frame of a clip, interpolated where the head isn't seen.
 
     Raises:
-        EgoXInputError: nobody in any frame; points, depth, mask or poses of another size or number of frames; times
-            that do not rise.
+        EgoXInputError: nobody in any frame; points, depth, mask or poses of another size or number
+            of frames; times that do not rise.
     """
     width, height = exo.camera.stored_size
     count = len(points.uv)

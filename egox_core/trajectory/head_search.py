@@ -1,7 +1,8 @@
 """Search an initial head path over a grid of head rotations in every frame.
 
-A few points fit several heads (an ear from the front or from behind, a left one that is called right); which of them
-is right shows over time. The fit (:mod:`.head_fit`) starts here and stays near.
+A few points fit several heads (an ear from the front or from behind, a left one that is called
+right); which of them is right shows over time. The fit (:mod:`.head_fit`) starts here and stays
+near.
 """
 
 import numpy as np
@@ -21,7 +22,8 @@ YAWS_DEG = np.arange(0, 360, 15)
 PITCHES_DEG = np.arange(-60, 31, 15)
 ROLLS_DEG = np.array([-20, 0, 20])
 LEAN_SIGMAS_DEG = (20.0, 12.0)
-"""Spread of heads' pitch and roll: judged, wide enough for all that people do standing or sitting."""
+"""Spread of heads' pitch and roll: judged, wide enough for all that people do standing or
+sitting."""
 SIGMAS_OF_90_PERCENT = 2.15
 """Standard deviations of an error in two directions within which nine of ten are."""
 HABIT_S = 1.0
@@ -150,7 +152,8 @@ def _rotation_costs(evidence: Evidence, turns: np.ndarray) -> tuple[np.ndarray, 
     ray_projection = (
         np.eye(3) - rays[..., :, None] * rays[..., None, :]
     )  # [T, P, 3, 3] across the ray
-    # Normal equations of the place: across the rays, and weakly along them where depth or size says.
+    # Normal equations of the place: across the rays, and weakly along them where depth or size
+    # says.
     head_direction = normalised(rays.sum(1))
     surface_m = row_medians(evidence.surface_m)
     distances = np.where(np.isfinite(surface_m), surface_m, evidence.distance)

@@ -1,7 +1,8 @@
 """Estimate head rotations from a body model's points, without any further fit.
 
-What turns is told by all rigid points of a frame against the clip's own mean of them. Which way that head looks is
-told once, by the model's own eyes and ears over the clip, so no axis of a rig has to be known.
+What turns is told by all rigid points of a frame against the clip's own mean of them. Which way
+that head looks is told once, by the model's own eyes and ears over the clip, so no axis of a rig
+has to be known.
 """
 
 import numpy as np
@@ -11,7 +12,8 @@ from ..errors import EgoXInputError
 from .head_template import HEAD_POINTS, template_points
 
 MAX_SHAPE_ERROR = 0.4
-"""Root mean square by which points may be off the mean shape, of its own size: talking is 0.03, a centimetre 0.25."""
+"""Root mean square by which points may be off the mean shape, of its own size: talking is 0.03, a
+centimetre 0.25."""
 ROUNDS = 3
 HEAD_POINT_COUNT = len(HEAD_POINTS)
 
@@ -21,8 +23,8 @@ def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
     frames.
 
     Args:
-        rigid: points in the exo camera's axes; first HEAD_POINTS, then those of a face, about any place of their own.
-            NaN where nobody is.
+        rigid: points in the exo camera's axes; first HEAD_POINTS, then those of a face, about any
+            place of their own. NaN where nobody is.
 
     Raises:
         EgoXInputError: a mirrored head.

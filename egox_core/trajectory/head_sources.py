@@ -44,8 +44,8 @@ def joined_points(
     keypoints.
 
     Raises:
-        EgoXInputError: no detector, points that may be of other frames, pictures of different shapes,
-            and what :func:`~.head_points.choose_person` raises.
+        EgoXInputError: no detector, points that may be of other frames, pictures of different
+            shapes, and what :func:`~.head_points.choose_person` raises.
     """
     people, notes = [], []
     for name, read in HEAD_SOURCES.items():
@@ -98,7 +98,8 @@ def _fill_points(points: HeadPoints, other: HeadPoints) -> HeadPoints:
 def lens_note(camera: CameraModel) -> str | None:
     """Explain why a body model can't use this camera's pictures, or return None if it can.
 
-    SAM 3D Body takes every picture for that of a pinhole whose axis goes through the picture's middle.
+    SAM 3D Body takes every picture for that of a pinhole whose axis goes through the picture's
+    middle.
     """
     width, height = camera.width, camera.height
     off_centre = max(abs(camera.cx - (width - 1) / 2), abs(camera.cy - (height - 1) / 2)) / width
@@ -109,6 +110,6 @@ def lens_note(camera: CameraModel) -> str | None:
         f"off its middle by {100 * off_centre:.0f} %" if is_straight else f"a {camera.lens} lens"
     )
     return (
-        f"SAM 3D Body expects pictures of a pinhole camera, and these are {picture_kind}: its bodies "
-        "lean. Give it a straightened video, or use another detector"
+        f"SAM 3D Body expects pictures of a pinhole camera, and these are {picture_kind}: its "
+        "bodies lean. Give it a straightened video, or use another detector"
     )

@@ -1,11 +1,12 @@
 """Define a rigid adult head, its shoulders and the ego camera on it, each length with its source.
 
-Head frame: origin between the pupils, x to the wearer's right, y down, z forward; metres. Forward is level when the
-head is held upright (Frankfurt plane).
+Head frame: origin between the pupils, x to the wearer's right, y down, z forward; metres. Forward
+is level when the head is held upright (Frankfurt plane).
 
-- ANSUR II: 2012 Anthropometric Survey of U.S. Army Personnel, NATICK/TR-15/007; means of men's and women's means. The
-  men's (4,082) are as somebody else computed them from the public table, unconfirmed; the women's (1,986) follow from
-  them and from the means of all. "all": means of all 6,068 people, the sexes' own unconfirmed.
+- ANSUR II: 2012 Anthropometric Survey of U.S. Army Personnel, NATICK/TR-15/007; means of men's and
+  women's means. The men's (4,082) are as somebody else computed them from the public table,
+  unconfirmed; the women's (1,986) follow from them and from the means of all. "all": means of all
+  6,068 people, the sexes' own unconfirmed.
 - ANSUR 1988: NATICK/TR-89/044; means of men's and women's means.
 - Canonical face: ``canonical_face_model`` of MediaPipe, metric, Apache-2.0.
 - Bodyspace: S. Pheasant, Bodyspace: the eye lies 20 mm behind the foremost point of head length.
@@ -27,8 +28,10 @@ FACE_POINTS = ("right_eye", "left_eye", "nose")
 
 INTERPUPILLARY = 0.0629  # ANSUR II, interpupillary breadth
 BITRAGION = 0.139  # ANSUR 1988, bitragion breadth
-EAR_DOWN = 0.0114  # ANSUR II tragion to top of head, 128.9 mm, less ANSUR 1988 sitting height above eye height, 117.5
-EAR_BACK = 0.0805  # ANSUR 1988, infraorbitale less tragion to back of head; where the Oculus SDK has a neck turn
+# ANSUR II tragion to top of head, 128.9 mm, less ANSUR 1988 sitting height above eye height, 117.5
+EAR_DOWN = 0.0114
+# ANSUR 1988, infraorbitale less tragion to back of head; where the Oculus SDK has a neck turn
+EAR_BACK = 0.0805
 NOSE_DOWN, NOSE_FORWARD = (
     0.0375,
     0.040,
@@ -37,14 +40,17 @@ HEAD_LENGTH, HEAD_BREADTH = 0.1946, 0.1511  # ANSUR II
 VERTEX_TO_CHIN = 0.225  # ANSUR 1988, menton to top of head
 
 SHARE_SIZE, SHARE_PLACE = 0.045, 0.055
-"""Standard deviations between people: ANSUR II has 4.3 % for head length, 5.1 % for tragion to top of head and 5.8 %
-for interpupillary breadth. The first is of the head as a whole, the second of one length against it."""
+"""Standard deviations between people: ANSUR II has 4.3 % for head length, 5.1 % for tragion to top
+of head and 5.8 % for interpupillary breadth. The first is of the head as a whole, the second of one
+length against it."""
 
-SHOULDERS = 0.355  # between the joints: ANSUR II (all) biacromial breadth, 399 mm, less a thumb's breadth at each side
+# between the joints: ANSUR II (all) biacromial breadth, 399 mm, less a thumb's breadth at each side
+SHOULDERS = 0.355
 NORMAL_GAZE_DEG = -15.0  # MIL-STD-1472: the normal line of sight is 15 degrees under the horizon
 
-# Directions in which a point looks out of the head, and the cosine of the angle to the camera from which it is seen:
-# the far eye hides behind the nose at some 60 degrees of profile, ears and nose stand out.
+# Directions in which a point looks out of the head, and the cosine of the angle to the camera from
+# which it is seen: the far eye hides behind the nose at some 60 degrees of profile, ears and nose
+# stand out.
 OUTWARD = np.array(
     [[0.35, 0, 0.94], [-0.35, 0, 0.94], [0.98, 0, -0.2], [-0.98, 0, -0.2], [0, 0.1, 0.99]]
 )
@@ -58,7 +64,8 @@ HEAD_HALF = np.array([HEAD_BREADTH, VERTEX_TO_CHIN, HEAD_LENGTH]) / 2
 
 LENGTHS = np.array([INTERPUPILLARY / 2, BITRAGION / 2, EAR_DOWN, EAR_BACK, NOSE_DOWN, NOSE_FORWARD])
 SHAPE_SIGMA = np.array([SHARE_SIZE, *np.maximum(SHARE_PLACE * LENGTHS, 0.003)])
-"""[7] of the parameters of :func:`template_points`: the logarithm of the size, and six lengths in metres."""
+"""[7] of the parameters of :func:`template_points`: the logarithm of the size, and six lengths in
+metres."""
 
 
 MEAN_SHAPE = np.zeros(len(SHAPE_SIGMA))
@@ -113,8 +120,8 @@ def turned_shares(
     )
 
 
-# Means of the two frame sizes in projectaria_tools' CAD extrinsics (DVT-S, DVT-L), camera-rgb in the central pupil
-# frame; a test reads them there.
+# Means of the two frame sizes in projectaria_tools' CAD extrinsics (DVT-S, DVT-L), camera-rgb in
+# the central pupil frame; a test reads them there.
 GLASSES = (-0.0571, -0.0072, 0.0125)
 GLASSES_PITCH_DEG = -7.5
 

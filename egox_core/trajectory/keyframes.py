@@ -4,8 +4,8 @@ A keyframe is an object with ``time_s`` or ``frame``, and either ``w2c`` (3x4, s
 meta.json) or ``position`` (x, y, z, metres, world) with one of
 
 - ``look_at`` (x, y, z) and optionally ``roll_deg``,
-- ``yaw_deg``, ``pitch_deg``, ``roll_deg`` (0, 0, 0 looks along the world's z; yaw rightwards, pitch upwards, roll
-  clockwise).
+- ``yaw_deg``, ``pitch_deg``, ``roll_deg`` (0, 0, 0 looks along the world's z; yaw rightwards, pitch
+  upwards, roll clockwise).
 
 Positions and angles describe the upright picture; the camera's quarter turns are worked in here.
 How the camera goes on from a keyframe to the next is the document's ``interpolation``, or the
@@ -13,8 +13,8 @@ keyframe's own: ``spline`` (smooth), ``linear`` or ``hold``; before the first ke
 last one it stands still.
 
 ``looks`` of a document, ``[{"frame": 24, "point": [x, y, z]}, ...]`` (or ``time_s``), says what the
-wearer looks at: the path looks there at these moments, without roll, and in between it keeps its own
-change of turn, bent to both ends (:func:`.path.apply_look_turns`).
+wearer looks at: the path looks there at these moments, without roll, and in between it keeps its
+own change of turn, bent to both ends (:func:`.path.apply_look_turns`).
 
 ``made_on`` of a document names the video that it was made on, ``{"video": file name, "id": its
 video_mark}``: a path places a head in a room, so :func:`check_made_on` refuses it for another one.
@@ -61,7 +61,8 @@ def keyframe_track(
 
     Args:
         content: a list of keyframes, or ``{"keyframes": [...], "up": [x, y, z], "interpolation":
-            "spline|linear|hold"}``; ``up`` is the world's upward direction, default (0, -1, 0); spline is the default.
+            "spline|linear|hold"}``; ``up`` is the world's upward direction, default (0, -1, 0);
+            spline is the default.
         rest: where the camera stands while there is no keyframe; None: at the world's origin,
             looking along its z.
 
@@ -235,8 +236,10 @@ def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
             "ego poses",
             got=f"keyframes made on {made_on['video']}, while the video in use is {video['video']}",
             expected="a path of the video in use",
-            fix=f"make a path of this video; or choose {made_on['video']} again; to use them here all "
-            'the same, delete "made_on" from the keyframes',
+            fix=(
+                f"make a path of this video; or choose {made_on['video']} again; to use them here "
+                'all the same, delete "made_on" from the keyframes'
+            ),
         )
 
 

@@ -88,8 +88,14 @@ class PoseTrack:
         if is_outside and not self.constant and not self.ends_hold:
             raise EgoXInputError(
                 f"trajectory {self.name}",
-                got=f"poses for {'frames' if is_numbered else 'times'} {first_moment:g} to {last_moment:g}{unit}",
-                expected=f"poses for {float(moments.min()):g} to {float(moments.max()):g}{unit}, the frames in use",
+                got=(
+                    f"poses for {'frames' if is_numbered else 'times'} {first_moment:g} to "
+                    f"{last_moment:g}{unit}"
+                ),
+                expected=(
+                    f"poses for {float(moments.min()):g} to {float(moments.max()):g}{unit}, the "
+                    "frames in use"
+                ),
                 fix="use fewer frames or an earlier start, or a longer trajectory",
             )
         return self.at(moments)
@@ -345,7 +351,8 @@ def adapted(
 
 
 def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
-    """Smooth a path over time with a Gaussian window: centres by their mean, rotations by theirs."""
+    """Smooth a path over time with a Gaussian window: centres by their mean, rotations by
+    theirs."""
     times = trajectory.frames.times_s
     count = len(trajectory)
     if count < 2:

@@ -29,7 +29,8 @@ class Canvas:
     ego_size: tuple[int, int]  # (width, height) px
     mask_mode: MaskMode = "released"
     image_embedding: ImageEmbeddingMode = "released"
-    # the sampler's seed that the image embedding was drawn with, from the host's noise; None: unknown
+    # the sampler's seed that the image embedding was drawn with, from the host's noise; None:
+    # unknown
     noise_seed: int | None = None
     # [17, 3] rough colours of raw latents, for previews; see wan.latents
     latent_colours: Tensor | None = None

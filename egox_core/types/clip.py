@@ -66,7 +66,7 @@ class FrameSelection(Frames):
         )
 
     def shown(self, exo: CameraPath) -> CameraPath:
-        """Give an exo camera the frames in use and the part of the source picture that they show."""
+        """Give an exo camera the frames in use and their part of the source picture."""
         return replace(exo, frames=self.without_sizes, part=(self.source_size, self.rectangle))
 
     def camera(self, source: CameraModel) -> CameraModel:

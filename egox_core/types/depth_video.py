@@ -18,7 +18,8 @@ from .kept import Kept, convert_arrays, with_frame_count
 class DepthVideo(Kept):
     """Depth of the exo video, one map per frame, with NaN for invalid pixels."""
 
-    depth_m: Tensor  # [T, H, W] float32, z depth along the optical axis, metres (or the unit of ``kind``)
+    # [T, H, W] float32, z depth along the optical axis, metres (or the unit of ``kind``)
+    depth_m: Tensor
     exo: CameraPath  # the camera of the maps, in their pixels
     kind: DepthKind = "metric z"
     dynamic: Tensor | None = None  # [T, H, W] bool, moving objects

@@ -13,9 +13,11 @@ from .trajectory import CameraTrajectory
 class EgoPrior:
     """Ego prior: the exo points as drawn from the ego camera (render(X, D^f, φ) in the paper)."""
 
-    rgb: Tensor  # [T, H, W, 3] float32 0...1, stored (upright) orientation, black where nothing landed
+    # [T, H, W, 3] float32 0...1, stored (upright) orientation, black where nothing landed
+    rgb: Tensor
     coverage: Tensor  # [T, H, W] bool, exactly where a point (or a filled gap) landed
-    depth_m: Tensor  # [T, H, W] float32, z depth in the ego camera frame, metres; NaN where nothing landed
+    # [T, H, W] float32, z depth in the ego camera frame, metres; NaN where nothing landed
+    depth_m: Tensor
     trajectory: CameraTrajectory
     seen: Tensor | None = None  # [T, H, W] uint8, :data:`.pixel_classes.NOW` and the other classes
 

@@ -24,8 +24,10 @@ class GgaGeometry:
     """
 
     query_dirs: Tensor  # [t, h * w_ego, 3] float32, |dir| <= 1 (pooled, not renormalised)
-    key_dirs: Tensor  # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above
-    key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and trusted; 0 for ego keys
+    # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above
+    key_dirs: Tensor
+    # [t * h * w] float32 0...1: share of the token whose depth is known and trusted; 0 for ego keys
+    key_trust: Tensor
     grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens
     rays: str = "released"  # a RayMode, or the trainer's
     cameras: tuple[Remark, ...] = ()  # on those that it is made of

@@ -27,7 +27,7 @@ def video_classes(
 def seen_shares(
     seen: Tensor,  # [T, H, W] uint8, of :data:`NOW` and the other classes
 ) -> dict[str, Tensor]:  # [T] float64 each
-    """Compute the shares of each frame that are observed now, earlier, doubtfully and not at all."""
+    """Compute each frame's shares observed now, earlier, doubtfully and not at all."""
     return {
         name: torch.stack([(frame == kind).double().mean() for frame in seen])
         for name, kind in SEEN_KINDS.items()
@@ -45,6 +45,6 @@ def seen_text(
     worst_frame = int(shares["unobserved"].argmax())
     return (
         f"Of all pictures exo sees {now:.0f} % now and {earlier:.0f} % at a different time"
-        f"{f' ({parts})' if parts else ''}; {doubtful:.0f} % are doubtful and {unobserved:.0f} % never "
-        f"seen (most in frame {worst_frame}: {100 * shares['unobserved'][worst_frame]:.0f} %)"
+        f"{f' ({parts})' if parts else ''}; {doubtful:.0f} % are doubtful and {unobserved:.0f} % "
+        f"never seen (most in frame {worst_frame}: {100 * shares['unobserved'][worst_frame]:.0f} %)"
     )

@@ -31,13 +31,19 @@ class PointSet:
 
     xyz: Tensor  # [N, 3] float32, metres, scene frame
     rgb: Tensor  # [N, 3] uint8
-    steps: Tensor  # [N, 3, 2] float32, metres: along the surface to the next sample rightwards and downwards in exo
-    edge: Tensor  # [N] float32, largest relative depth step to a 4-neighbour in the exo depth (0: flat)
-    stray: Tensor  # [N] float32, relative depth step by which the point hangs between surfaces (0: on one)
-    depth_range: Tensor  # [N] float32, (max - min) / mean of the exo depth in the 5 x 5 window around (0: flat)
+    # [N, 3, 2] float32, metres: along the surface to the next sample rightwards and downwards in
+    # exo
+    steps: Tensor
+    # [N] float32, largest relative depth step to a 4-neighbour in the exo depth (0: flat)
+    edge: Tensor
+    # [N] float32, relative depth step by which the point hangs between surfaces (0: on one)
+    stray: Tensor
+    # [N] float32, (max - min) / mean of the exo depth in the 5 x 5 window around (0: flat)
+    depth_range: Tensor
     # [N] int16: 0 static, else the number of a connected moving object in its frame
     instance: Tensor
-    coarse: Tensor  # [N] bool: one of the samples that the released renderer takes, every second each way
+    # [N] bool: one of the samples that the released renderer takes, every second each way
+    coarse: Tensor
 
     def __len__(self) -> int:
         return self.xyz.shape[0]
@@ -129,7 +135,8 @@ class ExoSight:
     # [H, W] float32 z depth up to which a frame shows space, infinite in the sky, NaN unknown
     map: Callable[[int], Tensor]
     moves: Callable[[int], Tensor]  # [H, W] bool, what moves in a frame
-    # [H, W] z depth up to which static space was seen, NaN unknown; None: of an exo camera that moves
+    # [H, W] z depth up to which static space was seen, NaN unknown; None: of an exo camera that
+    # moves
     still_m: Tensor | None
     noise: float  # typical relative difference between depth maps of one surface
 

@@ -22,8 +22,8 @@ def _other_video(path_frames: Frames, *others: Frames) -> tuple[Remark, ...]:
     names = {"/".join(frames.source.parts[-2:]) for frames in others if frames.source is not None}
     warning = (
         f"warning: the path is of {'/'.join(path_frames.source.parts[-2:])}, all else of "
-        f"{', '.join(sorted(names))}. If these are two cameras, give depth and path the exo pose of "
-        "each, in one world; if they show the same, all is right"
+        f"{', '.join(sorted(names))}. If these are two cameras, give depth and path the exo pose "
+        "of each, in one world; if they show the same, all is right"
     )
     return (Remark(warning, RemarkKind.WARNING),)
 
@@ -80,7 +80,10 @@ class CameraTrajectory(Kept):
         if self.exo is None:
             raise EgoXInputError(
                 "ego path",
-                got="poses in a world of another program, in which nobody knows where the exo camera is",
+                got=(
+                    "poses in a world of another program, in which nobody knows where the exo "
+                    "camera is"
+                ),
                 expected="a path that is tied to the scene",
                 fix="give stages.path the scene",
             )
@@ -103,10 +106,10 @@ class CameraTrajectory(Kept):
         if any(owner.begins_as(path_exo) for owner in owners):
             return ()
         warning = (
-            f"warning: the exo camera of the path's file isn't that of scene and depth: "
-            f"{path_exo.first_words}, against {owners[0].first_words}. If it is another camera of the take, "
-            "all is right; if it is the same one, these are two worlds: take both from one file, or give "
-            "the depth no exo pose, so that the path's ties it"
+            "warning: the exo camera of the path's file isn't that of scene and depth: "
+            f"{path_exo.first_words}, against {owners[0].first_words}. If it is another camera of "
+            "the take, all is right; if it is the same one, these are two worlds: take both from "
+            "one file, or give the depth no exo pose, so that the path's ties it"
         )
         return (Remark(warning, RemarkKind.WARNING),)
 
@@ -144,9 +147,9 @@ class CameraTrajectory(Kept):
     def in_world_of(self, exo: CameraPath) -> CameraTrajectory:
         """Move the path into the world of the scene's or depth's exo camera.
 
-        Poses in the take's world stay there or, where that camera's isn't known, go to its own frame;
-        others are taken to be in its world, whichever it is. The exo camera of the path's own file
-        serves for that alone; :meth:`other_exo` compares both.
+        Poses in the take's world stay there or, where that camera's isn't known, go to its own
+        frame; others are taken to be in its world, whichever it is. The exo camera of the path's
+        own file serves for that alone; :meth:`other_exo` compares both.
 
         Raises:
             EgoXInputError: the take's exo camera moves, and this one's own frame with it.
@@ -160,8 +163,10 @@ class CameraTrajectory(Kept):
                 "scene of a moving exo camera",
                 got="a scene in the exo camera's frame",
                 expected="a scene in the world's frame",
-                fix="give the exo poses (of meta.json) to stages.align, so that the scene is built in "
-                "the world",
+                fix=(
+                    "give the exo poses (of meta.json) to stages.align, so that the scene is built "
+                    "in the world"
+                ),
             )
         w2c = compose(self.ego.w2c, invert(self.exo.at(0)))
         return replace(self, ego=replace(self.ego, w2c=w2c, world=exo.world), exo=exo)

@@ -68,8 +68,8 @@ def host_sound(
 def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) -> Sound | None:
     """Read the sound of the frames in use, or return None for a video without sound.
 
-    It ends one frame after the last, or earlier if the track does. Packets that can't be decoded are
-    silent, and its notes name them.
+    It ends one frame after the last, or earlier if the track does. Packets that can't be decoded
+    are silent, and its notes name them.
 
     Raises:
         EgoXInputError: the file can't be opened.

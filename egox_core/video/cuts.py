@@ -4,8 +4,8 @@ A depth, a background and a canvas belong to one camera, so a clip with a cut in
 Colours and brightness don't tell a cut (two cameras see one room; a lamp flickers), so patterns are
 compared, cell by cell, by OpenCV's normalised cross-correlation. A person who comes close covers
 many cells, but leaves some as they were. A camera that is swung leaves none in place: features
-(OpenCV's SIFT) find the turn between two frames, and the picture turned by it is compared. A cut to a
-part of the same picture is told from a turn by its form: one zoom, to which no turn comes near.
+(OpenCV's SIFT) find the turn between two frames, and the picture turned by it is compared. A cut to
+a part of the same picture is told from a turn by its form: one zoom, to which no turn comes near.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ CELL = (16, 18)
 SHIFT = 1
 """px that a cell may move between two frames: a camera in a hand."""
 MOVING, STEADY_CELLS = 4, 0.7
-"""px that it may move where the camera pans, and the share of the cells that such a shot keeps: .94 and more in
-drawn pans, .5 and less across punch-ins, .22 and less across cuts to another camera."""
+"""px that it may move where the camera pans, and the share of the cells that such a shot keeps: .94
+and more in drawn pans, .5 and less across punch-ins, .22 and less across cuts to another camera."""
 PLAIN = 1.5
 """Standard deviation, of 255 grey levels, under which a cell has no pattern to compare."""
 KEPT_CELLS = 0.2
@@ -39,12 +39,12 @@ across cuts."""
 SWUNG_SIZE = (320, 180)
 """px (width, height) at which features are matched: a plain room has enough of them."""
 PUNCH = 1.2
-"""Zoom within one frame that is a cut to a part of the picture: editors crop by a fifth and more, and in no
-turn up to 60 degrees do more than .23 of the picture follow one zoom of that size (computed for
-lenses of .45 widths and more)."""
+"""Zoom within one frame that is a cut to a part of the picture: editors crop by a fifth and more,
+and in no turn up to 60 degrees do more than .23 of the picture follow one zoom of that size
+(computed for lenses of .45 widths and more)."""
 AGREE_PX = 2.0
-"""px of SWUNG_SIZE within which a feature agrees with a common motion: corners of a plain room are found
-to a pixel or two."""
+"""px of SWUNG_SIZE within which a feature agrees with a common motion: corners of a plain room are
+found to a pixel or two."""
 SAME_PATTERN = 0.65
 """Correlation of a cell that is kept. Measured: .82 and more in takes, .55 and less across cuts."""
 RELEASE_EVERY = 64
@@ -128,11 +128,16 @@ def refuse_cuts(
     raise EgoXInputError(
         f"video {name}",
         expected="one shot of one camera",
-        got=f"a cut at frame {indices[position]} ({float(selection.times_s[position]):.2f} s){more_text}",
-        fix=f"use the part before it (start at frame {indices[0]}, {_clip_length_text(position)}) "
-        f"or the part after it (start at frame {indices[position]}, "
-        f"{_clip_length_text(min(length_after, count))}), or set one_shot where a lamp, a shadow or a person "
-        "made the change",
+        got=(
+            f"a cut at frame {indices[position]} ({float(selection.times_s[position]):.2f} "
+            f"s){more_text}"
+        ),
+        fix=(
+            f"use the part before it (start at frame {indices[0]}, {_clip_length_text(position)}) "
+            f"or the part after it (start at frame {indices[position]}, "
+            f"{_clip_length_text(min(length_after, count))}), or set one_shot where a lamp, a "
+            "shadow or a person made the change"
+        ),
     )
 
 

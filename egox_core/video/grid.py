@@ -161,7 +161,8 @@ def label_strip(name: str, width: int, height: int) -> np.ndarray:  # -> [height
         scale *= min(
             0.97, (width - 8) / text_width
         )  # in steps: OpenCV 5 rounds letters to whole sizes
-    # Letters such as g reach below the line on which they stand; every name stands on the same line.
+    # Letters such as g reach below the line on which they stand; every name stands on the same
+    # line.
     (_, text_height), baseline = cv2.getTextSize("Ag", font, scale, 1)
     text_row = (height + text_height - baseline) // 2
     cv2.putText(strip, text, (4, text_row), font, scale, (INK,) * 3, 1, cv2.LINE_AA)

@@ -130,7 +130,9 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
                 f"video {name}",
                 got=f"colours in {UNREAD_MATRICES[int(first_frame.colorspace)]}",
                 expected="colours that FFmpeg makes RGB of, as BT.709",
-                fix="convert it with ffmpeg's filter zscale=matrix=709:range=limited,format=yuv420p",
+                fix=(
+                    "convert it with ffmpeg's filter zscale=matrix=709:range=limited,format=yuv420p"
+                ),
             )
         codec = stream.codec_context
         aspect, turn = pixel_aspect(stream), display_turn(first_frame)

@@ -30,9 +30,9 @@ def frame_rate(
     """Find the frame rate that explains the time stamps.
 
     The stated rate where each frame lies within half a frame of its number over it, counted from
-    the first; else, from any beginning, that one or a standard one as near as the times scatter, or the
-    slope of a line on which they lie; else the stated or the usual one if MIN_SHARE of them do. Where they lie
-    on no line (10 a second, then 30), frames over their time. 0: not known.
+    the first; else, from any beginning, that one or a standard one as near as the times scatter, or
+    the slope of a line on which they lie; else the stated or the usual one if MIN_SHARE of them do.
+    Where they lie on no line (10 a second, then 30), frames over their time. 0: not known.
     """
     times = np.asarray(times_s, dtype=np.float64)
     numbers = np.arange(len(times))

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 REMARKS: Mapping[str, str] = {
     "tracks": "{} video tracks: the default one, of colour, is read",
-    "cut": "{} frames that can't be decoded, such as those before the first whole one, are left out",
+    "cut": (
+        "{} frames that can't be decoded, such as those before the first whole one, are left out"
+    ),
     "end": "the file is cut off: {}. Copy or download it again",
     "interlaced": "interlaced {}: lines of two moments are made one picture (bwdif)",
     "crop": "the container shows {} of the picture, and so do the frames; depth and K are those of "
@@ -30,11 +32,15 @@ REMARKS: Mapping[str, str] = {
     "camera's file was converted, it may be BT.709: tag it (in ffmpeg colorspace bt709)",
     "stereo": "stereo 3D, both eyes {}: cut one eye out first (side by side: ffmpeg's filter "
     "crop=iw/2:ih:0:0), or exo is a picture of two rooms",
-    "dolby": "Dolby Vision profile {}, whose colours only its own players know (here they are green "
-    "and purple): export the video as HDR10, HLG or SDR",
+    "dolby": (
+        "Dolby Vision profile {}, whose colours only its own players know (here they are green and "
+        "purple): export the video as HDR10, HLG or SDR"
+    ),
     "sound": "sound in a form that can't be decoded here ({}) is left out",
-    "fast": "{} frames a second: unless a high-speed camera recorded it, its times are wrong, as in an "
-    "AVI that another file was copied into. Give the frames as images, with images_fps",
+    "fast": (
+        "{} frames a second: unless a high-speed camera recorded it, its times are wrong, as in an "
+        "AVI that another file was copied into. Give the frames as images, with images_fps"
+    ),
     "panorama": "a picture of {}: if it is a 360 video, cut a plain view out of it first",
 }
 """Remark of :class:`.VideoInfo` -> a sentence with its value."""

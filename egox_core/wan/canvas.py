@@ -1,8 +1,9 @@
 """Pack exo and ego latents into the model's input channels, and crop the ego half from its output.
 
-Canvas: exo left, ego right. Channels: 16 noisy latent | 4 mask | 16 condition latent (quirks 21, 22). In the mask
-1 = known (to the model; the host's conditioning mask is the inverse); ego columns are never known.
-All tensors here are in model space (normalised latents) and [B, channels, t, h, w] with sizes in latents.
+Canvas: exo left, ego right. Channels: 16 noisy latent | 4 mask | 16 condition latent (quirks 21,
+22). In the mask 1 = known (to the model; the host's conditioning mask is the inverse); ego columns
+are never known. All tensors here are in model space (normalised latents) and [B, channels, t, h, w]
+with sizes in latents.
 """
 
 import torch

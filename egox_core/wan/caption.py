@@ -28,7 +28,10 @@ def caption_section(scene: str, action: str) -> str:
 NO_CAPTION = join_sections(
     caption_section(
         "A camera watches a person and the place around them.",
-        "The person goes on with what they are doing, while the camera and the background stay as they are.",
+        (
+            "The person goes on with what they are doing, while the camera and the background stay "
+            "as they are."
+        ),
     ),
     caption_section(
         "The same place through the person's own eyes, with what lies before them.",
@@ -39,13 +42,14 @@ NO_CAPTION = join_sections(
 
 _PICTURES_TEXT = "You see {count} moments of one video, in order. "
 _EXO_ALONE = (
-    "They show a person, filmed by a camera that stands some way off. Nobody filmed what the person sees: "
-    "work it out from where the head is and where it looks."
+    "They show a person, filmed by a camera that stands some way off. Nobody filmed what the "
+    "person sees: work it out from where the head is and where it looks."
 )
 _BOTH_HALVES = (
-    "Each picture has two halves. Left: a person, filmed by a camera that stands some way off. Right: a "
-    "rough guess of what this person sees at that moment. Black or smeared places on the right are "
-    "missing, not part of the scene: never mention them, and take what lies there from the left."
+    "Each picture has two halves. Left: a person, filmed by a camera that stands some way off. "
+    "Right: a rough guess of what this person sees at that moment. Black or smeared places on the "
+    "right are missing, not part of the scene: never mention them, and take what lies there from "
+    "the left."
 )
 _TASK_TEXT = """Write a description in English from which another program will paint what the person sees.
 Write four paragraphs of about {words} words each, in plain sentences, exactly in this form:

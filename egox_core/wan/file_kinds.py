@@ -21,9 +21,10 @@ from .weights import DTYPES, SCALE_PARTS, SCALES, read_header, size_words
 
 REPACKAGED = "from Comfy-Org/Wan_2.1_ComfyUI_repackaged (its page has sizes and SHA-256)"
 MODEL_FIX = (
-    "load an image-to-video Wan transformer with 36 input channels: Wan 2.1 I2V 14B 480P or 720P (the released LoRA "
-    "belongs to the 480P one), or the Wan 2.2 I2V high/low noise pair; text-to-video, Fun Control, VACE, Camera, "
-    "Animate, S2V, HuMo, SCAIL and Dancer models have another input and can't hold the EgoX canvas"
+    "load an image-to-video Wan transformer with 36 input channels: Wan 2.1 I2V 14B 480P or 720P "
+    "(the released LoRA belongs to the 480P one), or the Wan 2.2 I2V high/low noise pair; "
+    "text-to-video, Fun Control, VACE, Camera, Animate, S2V, HuMo, SCAIL and Dancer models have "
+    "another input and can't hold the EgoX canvas"
 )
 WANTED: Mapping[str, tuple[str, str]] = {
     "model": (f"a plain Wan transformer with {MODEL_CHANNELS} input channels", MODEL_FIX),
@@ -119,13 +120,18 @@ class WeightFile:
             problem = "two of a weight" if self.twice else "parts that no plain Wan transformer has"
             raise EgoXInputError(
                 "base model",
-                got=f"{self.file.name} with {problem}, such as {(*self.twice, *names_in_blocks)[0]}",
+                got=(
+                    f"{self.file.name} with {problem}, such as {(*self.twice, *names_in_blocks)[0]}"
+                ),
                 expected="each weight of one plain Wan transformer once",
                 fix="give the file that ends in _bf16 or _fp16, without a copy or an adapter in it",
             )
         if not self.others:
             return ""
-        return f"{len(self.others)} tensors are not the transformer's and left out, such as {self.others[0]}"
+        return (
+            f"{len(self.others)} tensors are not the transformer's and left out, such as "
+            f"{self.others[0]}"
+        )
 
 
 def weight_file(file: Path, what: str) -> WeightFile:
@@ -285,7 +291,10 @@ def check_lora(file: Path, base: Path | None = None) -> None:
         description = identify_kind(header)[1]
         raise EgoXInputError(
             error.what,
-            got=f"{error.got} in {file.name!r} of {size_words(file.stat().st_size)}: {description}{model_words}",
+            got=(
+                f"{error.got} in {file.name!r} of {size_words(file.stat().st_size)}: "
+                f"{description}{model_words}"
+            ),
             expected=error.expected,
             fix=error.fix,
         ) from error

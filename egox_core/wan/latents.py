@@ -1,11 +1,12 @@
 """Normalise latents of Wan 2.1's VAE to model space and back, and preview their colours without
 decoding.
 
-The per-channel statistics are those of every Wan 2.1 configuration (quirks 23, golden ``pack_mask``). A host with its
-own latent format (ComfyUI) applies them itself; the trainer and the tests use these.
+The per-channel statistics are those of every Wan 2.1 configuration (quirks 23, golden
+``pack_mask``). A host with its own latent format (ComfyUI) applies them itself; the trainer and the
+tests use these.
 
-The colours show what a picture looks like while it is still being sampled. Their map is fitted on the clip's own two
-halves, whose pictures and latents are both known, so it fits any VAE.
+The colours show what a picture looks like while it is still being sampled. Their map is fitted on
+the clip's own two halves, whose pictures and latents are both known, so it fits any VAE.
 """
 
 from collections.abc import Sequence
@@ -53,7 +54,8 @@ LATENT_STD = (
     1.9160,
 )
 RIDGE = 1e-3
-"""Ridge of the colours' fit, as a share of the latent's variance: damps directions that the clip hardly has."""
+"""Ridge of the colours' fit, as a share of the latent's variance: damps directions that the clip
+hardly has."""
 
 
 def normalise_latent(raw: Tensor) -> Tensor:  # [B, 16, t, h, w] raw -> the same, model space
@@ -73,7 +75,7 @@ def fit_latent_colours(
         tuple[Tensor, Tensor]
     ],  # (latent [1, 16, t, h, w], frames [T, H, W, 3] 0...1), T = 4 (t - 1) + 1
 ) -> Tensor:  # [17, 3] float32: 16 rows for the channels, one for the offset
-    """Fit a linear map from latents to the mean colour of the pixels that each latent stands for."""
+    """Fit a linear map from latents to the mean colour of each latent's pixels."""
     latents = torch.cat([latent[0].detach().float().cpu().flatten(1).T for latent, _ in pairs])
     colours = torch.cat(
         [_average_to_latents(frames, latent.shape[-3:]).flatten(0, 2) for latent, frames in pairs]

@@ -69,7 +69,10 @@ class LoraConversion:
         ranks, scales = (
             ", ".join(f"{x:g}" for x in values) for values in (self.ranks, self.scales)
         )
-        summary = f"{self.matched} tensors matched, {len(self.unmatched)} unmatched; rank {ranks}; alpha/rank {scales}"
+        summary = (
+            f"{self.matched} tensors matched, {len(self.unmatched)} unmatched; rank {ranks}; "
+            f"alpha/rank {scales}"
+        )
         summary += f"; not used: {count_kinds(self.unmatched)}" if self.unmatched else ""
         return summary + (f"; warning: {self.remark}" if self.remark else "")
 
@@ -115,8 +118,8 @@ class LoraConversion:
         differences = f"rank {', '.join(map(str, self.ranks))}"
         differences += f"; other parts: {', '.join(other_parts[:3])}" if other_parts else ""
         return (
-            f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of both "
-            f"attentions: {differences}"
+            f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of "
+            f"both attentions: {differences}"
         )
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
@@ -125,8 +128,8 @@ class LoraConversion:
         ``shapes``: native weight name -> shape, without prefix.
 
         Raises:
-            EgoXInputError: no part is in the model, or one has another size there (a LoRA for another
-                model).
+            EgoXInputError: no part is in the model, or one has another size there (a LoRA for
+                another model).
         """
         weight_sizes = {f"{part}.weight": size for part, size in self._matrix_sizes().items()}
         missing_names = [name for name in weight_sizes if name not in shapes]
@@ -277,8 +280,10 @@ def _no_pairs_error(unmatched: Collection[str], count: int) -> EgoXInputError:
             "LoRA file",
             got=f"{count} tensors of a {' and '.join(products)}",
             expected="pairs of lora_A and lora_B",
-            fix=f"{'' if host_knows else convert_advice}load it with ComfyUI's own Load LoRA, which knows this "
-            "kind",
+            fix=(
+                f"{'' if host_knows else convert_advice}load it with ComfyUI's own Load LoRA, "
+                "which knows this kind"
+            ),
         )
     key_by_stem = {key.rsplit(".", n)[0]: key for key in unmatched for n in (1, 2, 3)}
     for module in name_native_parts(key_by_stem):
@@ -347,8 +352,10 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
             "LoRA file",
             got=f"{part} in {integer_matrices[0].dtype}",
             expected="floating point numbers",
-            fix="have its trainer save the LoRA in bfloat16 or float16: nothing here knows the scale "
-            "of whole numbers",
+            fix=(
+                "have its trainer save the LoRA in bfloat16 or float16: nothing here knows the "
+                "scale of whole numbers"
+            ),
         )
     for name, counts in ((".alpha", (1,)), (".dora_scale", (matrix_b.shape[0], matrix_a.shape[1]))):
         tensor = tensors.get(part + name)
@@ -379,7 +386,10 @@ def _value_warning(
     if broken_names:
         raise EgoXInputError(
             "LoRA file",
-            got=f"NaN or infinity in {len(broken_names)} of {len(values)} tensors, such as {broken_names[0]}",
+            got=(
+                f"NaN or infinity in {len(broken_names)} of {len(values)} tensors, such as "
+                f"{broken_names[0]}"
+            ),
             expected="finite numbers",
             fix="download it again, or take a checkpoint from before its training diverged",
         )

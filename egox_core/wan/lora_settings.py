@@ -58,8 +58,8 @@ def describe_unusual_settings(metadata: Mapping[str, str]) -> str:
     if not unusual_settings:
         return ""
     return (
-        f"trained with {', '.join(unusual_settings)}, which only the file's metadata say: EgoX's own "
-        "nodes follow them, also behind a Load LoRA that hands metadata on (ComfyUI 0.30 does)"
+        f"trained with {', '.join(unusual_settings)}, which only the file's metadata say: EgoX's "
+        "own nodes follow them, also behind a Load LoRA that hands metadata on (ComfyUI 0.30 does)"
     )
 
 

@@ -26,8 +26,8 @@ def missing_alpha_warning(state: Collection[str], tensors: Collection[str]) -> s
         return ""
     weights_name, settings_name = PEFT_FILES
     return (
-        f"alpha is not known, and the rank is taken for it: PEFT writes {settings_name}, which is read "
-        f"next to {weights_name}"
+        f"alpha is not known, and the rank is taken for it: PEFT writes {settings_name}, which is "
+        f"read next to {weights_name}"
     )
 
 

@@ -147,7 +147,10 @@ def _invalid_file(
 ) -> EgoXInputError:
     return EgoXInputError(
         label,
-        got=f"{file.name!r} of {size_words(file.stat().st_size)}, which is no whole safetensors file ({problem})",
+        got=(
+            f"{file.name!r} of {size_words(file.stat().st_size)}, which is no whole safetensors "
+            f"file ({problem})"
+        ),
         expected="a .safetensors file",
         fix=fix,
     )

@@ -80,8 +80,9 @@ def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
         # The context of Ray's client has no such field.
         cluster_address = getattr(context, "address_info", {}).get("address", address)
         resources = ray.cluster_resources()
+        cluster_name = f"the Ray cluster at {cluster_address}"
         yield (
-            f"{'a private Ray on this machine' if private_options else f'the Ray cluster at {cluster_address}'}: "
+            f"{'a private Ray on this machine' if private_options else cluster_name}: "
             f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
         )
     except LostClusterError as error:

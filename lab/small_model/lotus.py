@@ -17,7 +17,8 @@ from comfy.cli_args import args
 args.cpu = True
 from comfy_extras.nodes_lotus import LotusConditioning
 from safetensors.torch import save_file
-save_file({"embedding": LotusConditioning.execute().result[0][0][0].float().cpu().contiguous()}, sys.argv[2])
+embedding = LotusConditioning.execute().result[0][0][0]
+save_file({"embedding": embedding.float().cpu().contiguous()}, sys.argv[2])
 """
 
 

@@ -115,8 +115,8 @@ def file_writing_route(handler: Handler) -> Handler:
         except web.HTTPRequestEntityTooLarge:
             return refuse(
                 413,
-                f"this server takes at most {request.client_max_size / 2**20:.0f} MB at once: start it "
-                "with a larger --max-upload-size (MB)",
+                f"this server takes at most {request.client_max_size / 2**20:.0f} MB at once: "
+                "start it with a larger --max-upload-size (MB)",
             )
         except OSError as error:
             return refuse(507, f"the server's disk does not take it ({error.strerror or error})")

@@ -43,7 +43,8 @@ MULTIPART_HEAD = 64 * 1024
 
 
 async def send_limits(request: web.Request) -> web.Response:
-    """Send the limits of one upload for the page to check first: bytes, kinds and number of files."""
+    """Send the limits of one upload for the page to check first: bytes, kinds and number of
+    files."""
     return web.json_response(
         {"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES, "files": MAX_FILES}
     )

@@ -40,7 +40,10 @@ REFUSED_PATCHES = {
 }
 """Classes of ComfyUI's model patches that treat the whole canvas as one picture."""
 HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch")
-BYPASSED_FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
+BYPASSED_FIX = (
+    "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache "
+    "may stay)"
+)
 COMPILED_FORMS = 64
 WEIGHTS = "egox_weights"
 """Key in transformer_options for the hooks that change the model's weights in this forward, with
@@ -202,7 +205,10 @@ def describe_missing_room(cache: ExoCache, model: ModelPatcher, batch: int, canv
         for device in (model.load_device, torch.device("cpu"))
     ):
         return ""
-    warning = f"no room to keep exo, which takes {needed_bytes / 1e9:.3g} GB: every step computes all of it"
+    warning = (
+        f"no room to keep exo, which takes {needed_bytes / 1e9:.3g} GB: every step computes all of "
+        "it"
+    )
     logging.warning("[EgoX] %s", warning)
     return warning
 
@@ -293,8 +299,8 @@ def check_conditioning(
 
 
 def covers_part(
-    # A condition's ``area``: sizes, then starts, along the last dimensions. They are latents, or after
-    # the word "percentage" shares. None means the whole latent.
+    # A condition's ``area``: sizes, then starts, along the last dimensions. They are latents, or
+    # after the word "percentage" shares. None means the whole latent.
     area: tuple | None,
     # t, h, w in latents.
     size: Sequence[int],
@@ -380,7 +386,10 @@ def retained_places(
             "frames retained in every context window",
             got=f"condition {list(condition_places)}, latent {list(latent_places)}, "
             f"{'with' if frame_before else 'without'} a frame before each window",
-            expected="the first frame's condition, in the place of the frame before (a result that is dropped)",
+            expected=(
+                "the first frame's condition, in the place of the frame before (a result that is "
+                "dropped)"
+            ),
             fix="use Wan Context Windows with retain_first_frame, or retain none",
         )
     return condition_places
@@ -423,8 +432,8 @@ class PatchCalls:
         if self.attention_count >= self.expected_attention_count:
             return ""
         return (
-            f"geometry acted in {self.attention_count} of {self.expected_attention_count} self-attentions"
-            f"{self.bypassed_by}: {BYPASSED_FIX}"
+            f"geometry acted in {self.attention_count} of {self.expected_attention_count} "
+            f"self-attentions{self.bypassed_by}: {BYPASSED_FIX}"
         )
 
     def watch(self, callback: Callable | None, model: ModelPatcher) -> Callable:
@@ -501,8 +510,8 @@ def describe_exo_use(cache: ExoCache | None) -> str:
         exo_note += f"; no room to keep it: it takes {cache.refused_bytes / 1e9:.3g} GB"
     if cache.whole_canvas_code:
         exo_note += (
-            f"; {', '.join(sorted(cache.whole_canvas_code))} needs the whole canvas at every step: add that node "
-            "before the EgoX patch, or take it out"
+            f"; {', '.join(sorted(cache.whole_canvas_code))} needs the whole canvas at every step: "
+            "add that node before the EgoX patch, or take it out"
         )
     return exo_note
 

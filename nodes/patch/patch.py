@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 KEY = "egox"
 HOSTS_ATTENTION = (
-    ": attention is ComfyUI's own, slower than the guided one on an H100 (5.9 and 4.9 s per step); its "
-    "start option --use-flash-attention or --use-sage-attention takes another"
+    ": attention is ComfyUI's own, slower than the guided one on an H100 (5.9 and 4.9 s per step); "
+    "its start option --use-flash-attention or --use-sage-attention takes another"
 )
 RETIRED = ("cudnn", "efficient")
 """Backends in saved graphs that no longer exist, and mean auto."""

@@ -1,8 +1,8 @@
 """Show the nodes' results in the browser page.
 
-``result_views`` has a function for each kind of result. In a ComfyUI that was started by ``python -X
-egox_show=0``, for runs that nobody looks at, it is None, and nothing that it needs is imported.
-Images that are outputs of a node come from here too."""
+``result_views`` has a function for each kind of result. In a ComfyUI that was started by
+``python -X egox_show=0``, for runs that nobody looks at, it is None, and nothing that it needs is
+imported. Images that are outputs of a node come from here too."""
 
 import logging
 import sys

@@ -1,4 +1,5 @@
-"""Compare a decoded ego video with its requested camera path and with the wearer's true ego video."""
+"""Compare a decoded ego video with its requested camera path and with the wearer's true ego
+video."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,8 +18,8 @@ from ..host.progress import host_progress
 from ..host.remember import remembered
 
 EXACT = (
-    "Judged by the exact geometry ({}), which shows what the wearer saw. The prior has another lens and "
-    "scale, so a video that follows the prior itself can be called off"
+    "Judged by the exact geometry ({}), which shows what the wearer saw. The prior has another "
+    "lens and scale, so a video that follows the prior itself can be called off"
 )
 _last_psnr: dict[tuple[str, str], tuple[torch.Size, float, float]] = {}
 """For each node id: shape and mean of the true video of its last run, and the PSNR in dB."""

@@ -54,7 +54,8 @@ class LivePreview(StepListener):
 
     def __init__(self, node_id: str | None, factors: Tensor | None, fps: float) -> None:
         super().__init__(node_id)
-        self.factors = factors  # [17, 3] of raw latents, fitted on this clip; None: the host's, of the real Wan VAE
+        # [17, 3] of raw latents, fitted on this clip; None: the host's, of the real Wan VAE
+        self.factors = factors
         self.fps = fps
 
     def after_step(

@@ -94,8 +94,8 @@ class PageUnderTest(ComfyPage):
     def queue(self) -> None:
         """Click the Run button of ComfyUI's page."""
         self.evaluate("() => { window.egoxSeen.length = 0; }")
-        # A mouse that rests on the page's login button (where the editor's close button was) holds a hint open there,
-        # on newer pages over this button.
+        # A mouse that rests on the page's login button (where the editor's close button was) holds
+        # a hint open there, on newer pages over this button.
         viewport_size = self.browser_tab.viewport_size
         self.browser_tab.mouse.move(viewport_size["width"] / 2, viewport_size["height"] * 0.9)
         self.browser_tab.get_by_test_id("queue-button").first.click()
@@ -122,11 +122,13 @@ class PageUnderTest(ComfyPage):
             if "execution_error" in event_kinds or "execution_interrupted" in event_kinds:
                 error_data = events[-1]["data"]
                 raise PageError(
-                    f"{error_data.get('node_type')}: {error_data.get('exception_message', 'interrupted')}"
+                    f"{error_data.get('node_type')}: "
+                    f"{error_data.get('exception_message', 'interrupted')}"
                 )
             self.browser_tab.wait_for_timeout(200)
         raise PageError(
-            f"the run did not end within {timeout:.0f} s; seen: {event_kinds}; console: {self.console_lines[-8:]}"
+            f"the run did not end within {timeout:.0f} s; seen: {event_kinds}; console: "
+            f"{self.console_lines[-8:]}"
         )
 
     def wait_for_node(self, kind: str) -> dict[str, Any]:

@@ -96,7 +96,10 @@ def test_a_click_on_run_shows_the_ego_video(
     page.set_widget("EgoXWanSampler", "seed", SEED)
     page.queue()
     if is_pinned_host or not vue_nodes:  # the newer nodes of older pages draw no player there
-        has_clips = f"() => {{ const all = ({_PLAYERS_SCRIPT})(); return all.every((p) => p.clips.length) && all; }}"
+        has_clips = (
+            f"() => {{ const all = ({_PLAYERS_SCRIPT})(); return all.every((p) => p.clips.length) "
+            "&& all; }"
+        )
         prior, ego = page.browser_tab.wait_for_function(has_clips).json_value()
         assert (prior["title"], ego["title"]) == ("Scene and prior", "EgoX")
         assert prior["clips"] == ["prior", "coverage", "depth", "exo"]

@@ -236,7 +236,8 @@ def test_no_banner_asks_for_a_scene_that_loads_by_itself(
     keyframes_before = editor.read_keyframes()
     with editor.tab.expect_response("**/pick"):
         editor.tab.evaluate(
-            f"() => {editor.script('exo')}.setScene({{ ...{editor.script('exo.scene')}, token: 'other' }})"
+            f"() => {editor.script('exo')}.setScene({{ ...{editor.script('exo.scene')}, token: "
+            "'other' })"
         )
         picks[0].continue_()
     editor.tab.wait_for_function(f"() => {editor.script('exo.clicks')}.length === 0")
@@ -433,7 +434,10 @@ def test_a_new_field_of_view_keeps_the_clicked_points(
     editor.click_exo((0.3, 0.85))
     assert "until the next such point" in editor.find("exo-note").inner_text()
     editor.go_to_frame(0)
-    script = "[state.poseAt().position, ...state.content.looks.map(({ point }) => point)].map((p) => exo.pixel(p))"
+    script = (
+        "[state.poseAt().position, ...state.content.looks.map(({ point }) => point)].map((p) => "
+        "exo.pixel(p))"
+    )
     pixels_script = script.replace("state.", f"{editor.script('state')}.").replace(
         "exo.", f"{editor.script('exo')}."
     )

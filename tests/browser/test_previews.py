@@ -30,7 +30,8 @@ def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, rea
     assert "Run the graph" in empty_state["message"]
     assert empty_state["streams"] == []
     backgrounds = page.evaluate(
-        "() => [...document.querySelectorAll('.egox-ed-button')].map((e) => getComputedStyle(e).backgroundColor)"
+        "() => [...document.querySelectorAll('.egox-ed-button')].map((e) => "
+        "getComputedStyle(e).backgroundColor)"
     )
     assert backgrounds and all(
         min(map(int, re.findall(r"\d+", colour))) > 220 for colour in backgrounds
@@ -48,7 +49,10 @@ def test_previews_show_their_streams_and_react_to_keys_and_clicks(open_page, rea
     page.queue()
     page.wait_for_run()
     page.browser_tab.wait_for_function(
-        "(types) => types.every((type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.clips.length)",
+        (
+            "(types) => types.every((type) => app.graph.nodes.find((n) => n.type === "
+            "type).egoxPreview.clips.length)"
+        ),
         arg=list(STREAM_NAMES),
     )
     live_state = read_preview(page, "EgoXWanSampler")
@@ -114,7 +118,8 @@ def scrub_and_wipe(page) -> None:
 
 
 def pick_a_pixel(page) -> None:
-    """Click into a preview's ego picture, and check that the click sets the node's pixel widgets."""
+    """Click into a preview's ego picture, and check that the click sets the node's pixel
+    widgets."""
     node = "EgoXAttentionView"
     show_node(page, node)
     choose_view(page, node, "ego")

@@ -1,8 +1,8 @@
 """Take the pictures of docs/img, if they are requested.
 
 With ``EGOX_SCREENSHOTS=small`` in the environment the graphs run small, to try the pictures out;
-never commit those. Every picture shows the synthetic sample only, with the classic nodes in the dark
-theme. Each picture has to be looked at before it is committed."""
+never commit those. Every picture shows the synthetic sample only, with the classic nodes in the
+dark theme. Each picture has to be looked at before it is committed."""
 
 import os
 

@@ -199,7 +199,8 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
     page.browser_tab.wait_for_function(f"() => ({_CLIP_NAMES_SCRIPT})().includes('prior')")
     open_over_tab(page, read_shipped("egox_demo"))
     page.browser_tab.wait_for_function(
-        "() => [...app.rootGraph.nodes].some((n) => n.widgets?.some((w) => w.value?.startsWith?.('sample/')))"
+        "() => [...app.rootGraph.nodes].some((n) => n.widgets?.some((w) => "
+        "w.value?.startsWith?.('sample/')))"
     )
     page.browser_tab.wait_for_timeout(1000)  # in which nothing may come
     assert (

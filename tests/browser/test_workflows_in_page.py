@@ -27,8 +27,8 @@ seed, and the view of a 3D viewer."""
 MAX_ROWS, MAX_SUBGRAPH_ROWS, MAX_FORM_ROWS = 8, 6, 11
 MIN_ZOOM = 8 / 14  # the host draws no text that is smaller than 8 px
 
-# Lists links behind nodes. The classic canvas draws a link as a Bezier from right to left, with handles
-# of a quarter of its length.
+# Lists links behind nodes. The classic canvas draws a link as a Bezier from right to left, with
+# handles of a quarter of its length.
 _HIDDEN_LINKS_SCRIPT = """() => {
   const found = [];
   for (const link of app.graph.links.values()) {

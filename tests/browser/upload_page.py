@@ -6,7 +6,8 @@ from typing import Any
 from tests.browser.page import PageUnderTest
 
 LOADER, DEPTH, POSES = "EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput"
-# Defines ``node``, the only one of type ``kind``, and ``widget(name)``, which finds one of its widgets.
+# Defines ``node``, the only one of type ``kind``, and ``widget(name)``, which finds one of its
+# widgets.
 _NODE_SCRIPT = """const nodes = [];
   const walk = (graph) => { for (const n of graph.nodes) { nodes.push(n); if (n.subgraph) walk(n.subgraph); } };
   walk(app.rootGraph ?? app.graph);

@@ -20,7 +20,8 @@ STANDIN_LOADERS = {
     ),
     "EgoXLoadLora": (None, {"lora_name": "egox_standin_lora_wan21.safetensors"}),
 }
-"""Class that replaces each loader, with its inputs, where None keeps a loader that reads a small file."""
+"""Class that replaces each loader, with its inputs, where None keeps a loader that reads a small
+file."""
 
 
 def shrink_graph(

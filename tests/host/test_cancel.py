@@ -98,8 +98,8 @@ def test_a_cancelled_stage_leaves_no_files(client, prompt, server_base, class_ty
         add_long_decoding(prompt) if class_type == "EgoXDecodeEgoHalf" else prompt,
         class_type,
     )
-    # On a busy machine a short stage may have ended before the interrupt struck. Previews may stay of
-    # finished stages, and of one that was struck while it wrote them; what follows left nothing.
+    # On a busy machine a short stage may have ended before the interrupt struck. Previews may stay
+    # of finished stages, and of one that was struck while it wrote them; what follows left nothing.
     begun_types = {*list_finished_types(outcome, prompt), outcome.error["node_type"]}
     assert class_type in begun_types
     assert list_files(server_base.output) == files_before[0]

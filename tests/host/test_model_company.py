@@ -83,7 +83,8 @@ def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monk
 def test_attention_without_bias_uses_the_kernel_that_the_user_chose(
     rig, monkeypatch, lambda_g, rows_per_block
 ):
-    """Check that attention calls without a geometry bias run the kernel of ComfyUI's start option."""
+    """Check that attention calls without a geometry bias run the kernel of ComfyUI's start
+    option."""
     from comfy.ldm.modules.attention import attention_basic, wrap_attn
 
     query_and_key_counts = []
@@ -498,8 +499,8 @@ def test_a_prompts_area_is_refused_and_its_mask_is_accepted(rig):
     left_mask = torch.zeros(1, height, width)
     left_mask[:, :, : width // 2] = 1
     plain_latent = rig.ksample(rig.patch(), steps=2)
-    # The host computes a condition with an area by itself: products of one sum in another order than
-    # those of two, on some processors. It gives the negative of that area the positive's name.
+    # The host computes a condition with an area by itself: products of one sum in another order
+    # than those of two, on some processors. It gives the negative of that area the positive's name.
     for recompute_exo in (1, 2):
         whole_area_latent = sample_with_condition(
             ConditioningSetArea, width, height, 0, 0, 1.0, recompute_exo=recompute_exo

@@ -103,7 +103,10 @@ def test_malformed_uploads_are_refused(server):
             form_type,
         ),
         (
-            b"--B\r\nContent-Type: multipart/mixed; boundary=C\r\n\r\n--C\r\n\r\nx\r\n--C--\r\n--B--\r\n",
+            (
+                b"--B\r\nContent-Type: multipart/mixed; "
+                b"boundary=C\r\n\r\n--C\r\n\r\nx\r\n--C--\r\n--B--\r\n"
+            ),
             form_type,
         ),
         (

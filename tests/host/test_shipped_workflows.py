@@ -87,7 +87,8 @@ def check_run(
     "path", [*shipped_workflows(ROOT).values(), *BLUEPRINTS], ids=lambda path: path.stem
 )
 def test_each_saved_widget_value_belongs_to_its_input(path, object_info):
-    """Check that saved widget values, which have no names, are in the order of the node's inputs."""
+    """Check that saved widget values, which have no names, are in the order of the node's
+    inputs."""
     prompt = {} if path in BLUEPRINTS else read_prompt(path.stem)
     prompt_inputs = {number.rpartition(":")[2]: node["inputs"] for number, node in prompt.items()}
     for node in all_nodes(read_workflow(path)):

@@ -171,7 +171,8 @@ def test_the_vae_reports_its_progress(pack, standin_models, monkeypatch):
 
 @torch.inference_mode()
 def test_the_same_pictures_are_encoded_once(pack, conditioning_module, standin_models, monkeypatch):
-    """Check that a new LoRA strength or seed doesn't make the VAE encode the same pictures again."""
+    """Check that a new LoRA strength or seed doesn't make the VAE encode the same pictures
+    again."""
     rig = model_rig.make_rig(pack, standin_models, image_embedding=True, noise_seed=7)
     exo_frames, prior_frames = model_rig.clip_pictures(rig.size)
     vision_model = rig.canvas.clip_vision

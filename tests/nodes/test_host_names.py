@@ -42,7 +42,8 @@ def test_each_missing_name_is_reported(names_module, monkeypatch):
 def test_each_form_of_a_name_is_checked(names_module, monkeypatch, tmp_path):
     (tmp_path / "egox_test_host.py").write_text(
         "class A:\n    K = 1\n    def __init__(self, b, c=2):\n        self.inside = {'key': b}\n"
-        "    def f(self, x, y, z=0):\n        def g():\n            return h(keyword=x)\n        return g\n"
+        "    def f(self, x, y, z=0):\n        def g():\n            return h(keyword=x)\n        "
+        "return g\n"
         "def loose(first, second): pass\n",
         "utf-8",
     )

@@ -91,7 +91,8 @@ def test_hidden_lines_follow_the_lora(pack, take, scene):
 
 
 def test_a_device_without_float64_leaves_drawing_to_the_cpu(take, scene, monkeypatch):
-    """Check that points are drawn on the CPU if ComfyUI's device is a Mac's, which lacks float64."""
+    """Check that points are drawn on the CPU if ComfyUI's device is a Mac's, which lacks
+    float64."""
     import comfy.model_management
     from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
 

@@ -21,7 +21,10 @@ SENTENCES = (
     "A person in a green shirt sits at a brown table and moves blocks with both hands.",
     "The camera and everything else stay still; a mug (white) stands on the left.",
     "From the person's eyes the view goes down over the table with books, a ball and a plate.",
-    "[Exo view] **Scene Overview:** a kitchen. **Action Analysis:** she pours tea & stirs it (twice).",
+    (
+        "[Exo view] **Scene Overview:** a kitchen. **Action Analysis:** she pours tea & stirs it "
+        "(twice)."
+    ),
     "[Ego view] **Scene Overview:** two hands. **Action Analysis:** the left hand lifts the mug.",
 )
 EXO, EGO = SENTENCES[3], SENTENCES[4]
@@ -193,7 +196,10 @@ def test_the_note_says_what_was_cut(text_module, clip, run_text_node):
     )
     assert unpadded_count > 600
     assert read_note("long in ego").splitlines() == [
-        f"prompt: the last {unpadded_count - 512} of {unpadded_count} tokens are cut off, inside [Ego view]",
+        (
+            f"prompt: the last {unpadded_count - 512} of {unpadded_count} tokens are cut off, "
+            "inside [Ego view]"
+        ),
         "negative: 1 of 512 tokens",
     ]
     assert "cut off" not in read_note("short")

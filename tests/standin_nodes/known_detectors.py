@@ -144,7 +144,8 @@ def _bounding_box(mask: torch.Tensor) -> dict[str, float]:
 
 
 class KnownKeypoints(derive_test_node(SDPoseKeypointExtractor)):
-    """Replace a key point detector by returning the drawn wearer's points that the exo camera sees."""
+    """Replace a key point detector by returning the drawn wearer's points that the exo camera
+    sees."""
 
     @classmethod
     def execute(cls, image, **settings) -> io.NodeOutput:
@@ -247,7 +248,8 @@ def derive_idle_loader(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 def make_idle_node(
     class_type: str, inputs: list, outputs: list, result: tuple = ()
 ) -> type[io.ComfyNode]:
-    """Make a node with the sockets of one of ComfyUI's, which reads no file and computes nothing."""
+    """Make a node with the sockets of one of ComfyUI's, which reads no file and computes
+    nothing."""
 
     class IdleNode(io.ComfyNode):
         @classmethod

@@ -129,7 +129,8 @@ RULES = {
     # python_network_operations, JavaScript and prose too: ComfyUI-Manager 3059, registry-backend
     # 213, 215, 246 (August, September 2026); with a blank before the bracket, whatever the case
     r"(?i)\.(?:connect|bind|listen|create_connection|send(?:all|to)?|recv(?:from|_into)?)\s*\("
-    r"|socket\.socket|urllib\.request|urlopen|http\.client|\brequests\.(?:get|post|put|delete|head)\b"
+    r"|socket\.socket|urllib\.request|urlopen|http\.client"
+    r"|\brequests\.(?:get|post|put|delete|head)\b"
     r"|aiohttp\s*\.\s*ClientSession|gethostname|gettempdir": CODE + WORDS,
     # python_dynamic_execution, methods of that name too: registry-backend 92, 183, ComfyUI-Manager
     # 3085 (July 2026)
@@ -145,7 +146,8 @@ RULES = {
     # python_url_command_execution: a program's name with an option, in a text too; contains_rm_rf;
     # python_privilege_escalation: registry-backend 180, 223, 224
     (
-        r"\b(?:curl|wget|ffmpeg|ffprobe|yt-dlp)\s+-|\brm\s+-rf?\b|(?<![\w-])(?:sudo|pkexec|doas|runas)\s"
+        r"\b(?:curl|wget|ffmpeg|ffprobe|yt-dlp)\s+-|\brm\s+-rf?\b"
+        r"|(?<![\w-])(?:sudo|pkexec|doas|runas)\s"
     ): CODE,
     # python_database_connections, imports_cryptography: registry-backend 229 (September 2026)
     r"\bsqlite3\b|\bimport\s+cryptography\b|\bfrom\s+(?:cryptography|Crypto)\b": CODE,

