@@ -33,7 +33,7 @@ HEAD_M = 0.2
 four times that is what stands around it."""
 NO_COVERAGE, LOW_COVERAGE = 0.005, 0.1
 """Share of the ego picture that is no coverage, and that is less than drawn takes have whose head is
-hidden. Without a mask the second one finds half of all disparity."""
+hidden. Without a mask the second one finds 23 of 45 drawn takes with disparity."""
 TOO_FAR = 2.0
 """Distance to the nearest surface, over the farthest that exo sees: 0.1 at most where it is right."""
 RATIO = 2.0
@@ -48,13 +48,14 @@ PLAIN = 8.0
 file's unit."""
 TOO_NEAR, STANDS_OUT = 0.05, 0.3
 """A ratio that is none for any surface; how far (logarithm) a head stands out of what is around it: a
-smaller ratio without that is a path through a place where exo sees nobody."""
+smaller ratio without that is a path through a place where exo sees nobody. Without a mask the first one
+finds 7 of 45 drawn takes in millimetres."""
 OWN_M, BODY_M, NO_BODY_M = 0.25, 1.0, 0.5
 """Metres from the eyes from which on the wearer's body is rated, up to which it is his own, and within
-which some of it must be, as shoulders are: of 58 drawn right takes two have none. An exo camera nearer
-than his own body's end may see raised arms alone. From farther away, the body's middle is within 45
-degrees of straight below the eyes in all of 542 right takes (``alarms`` with the seeds of 60 takes from
-each of 72515325, 90865580, 23339253, 19083740, and another ray caster's) but a head tilted by 55."""
+which some of it must be, as shoulders are: of 58 drawn right takes two have none. An exo camera within
+the second one may see raised arms alone. From farther away the body's middle is below the eyes, within 45
+degrees, in all but one of 542 right takes: ``alarms`` with 60 seeds each from 72515325, 90865580, 23339253
+and 19083740, and 62 of another ray caster. That one is a head tilted by 55 degrees."""
 LEAST_BODY = 4
 """px of the thinned picture that a mask must have of a body."""
 MAX_MISFIT, MARGIN = 1.0, 1.5
