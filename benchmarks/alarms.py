@@ -3,11 +3,12 @@ whose input files are correct or have a known error.
 
     python3 run.py bench alarms [--first-seed 0] [--takes 40] [--save]
 
-To be run again after a change of ``egox_core/prior/placement.py``, with seeds that nobody has seen. A
-wrong reading is silent, named rightly (alone or as one of two), or named as something else; a word alone
-offers no reading. Right takes have usual persons, and then all postures and places of exo. Each named
-remedy is followed as it is worded: the second one where the first leaves the prior wrong, by the points that
-the ego camera sees against the true ones. A take that is wrong after both cries again, or is silent."""
+To be run again after a change of ``egox_core/prior/placement.py``, with seeds that nobody has seen.
+A wrong reading is silent, named rightly (alone or as one of two), or named as something else; a
+word alone offers no reading. Right takes have usual persons, and then all postures and places of
+exo. Each named remedy is followed as it is worded: the second one where the first leaves the prior
+wrong, by the points that the ego camera sees against the true ones. A take that is wrong after both
+cries again, or is silent."""
 
 import re
 from collections import Counter
@@ -35,8 +36,8 @@ REMEDY_PLACES = ("first remedy", "second remedy")
 WORLD_FROM_DRAWN = [[0.6, 0.0, 0.8, 0.5], [0.0, 1.0, 0.0, -0.4], [-0.8, 0.0, 0.6, 0.7]]
 """The take's world against the drawn one."""
 MOST_RELATIVE_ERROR = 0.4
-"""Median error of points over their depth up to which a take is right: that of depth x 1.4, which nothing
-tells."""
+"""Median error of points over their depth up to which a take is right: that of depth x 1.4, which
+nothing tells."""
 
 
 def to_opengl_axes(w2c: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Check where the ego camera is, from the exo camera's view, before a prior is drawn.
 
 Files of other programs lead to a wrong place without an error: camera-to-world poses, other axes,
-other units. A head that can't be where it is, or hardly, is told in words, together with readings of
-the files under which it would be right: each is tried against the same measurements."""
+other units. A head that can't be where it is, or hardly, is told in words, together with readings
+of the files under which it would be right: each is tried against the same measurements."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ FRAMES = 3
 EXO_HEIGHT, EGO_SIDE = 48, 16
 """px of the thinned depth maps, and of the ego picture in which coverage is counted."""
 HEAD_M = 0.2
-"""Metres around the head's line of sight within which the surface is its own; the ring from twice to
-four times that is what stands around it."""
+"""Metres around the head's line of sight within which the surface is its own; the ring from twice
+to four times that is what stands around it."""
 NO_COVERAGE, LOW_COVERAGE = 0.005, 0.1
-"""Share of the ego picture that is no coverage, and that is less than drawn takes have whose head is
-hidden. Without a mask the second one finds 23 of 45 drawn takes with disparity."""
+"""Share of the ego picture that is no coverage, and that is less than drawn takes have whose head
+is hidden. Without a mask the second one finds 23 of 45 drawn takes with disparity."""
 TOO_FAR = 2.0
-"""Distance to the nearest surface, over the farthest that exo sees: 0.1 at most where it is right."""
+"""Distance to the nearest surface, over the farthest that exo sees: 0.1 at most where it is
+right."""
 RATIO = 2.0
 """The head's depth over that of the surface that exo sees there, or the inverse: the least that a
 unit or half a lens makes. Drawn right takes have 0.9 to 1.2."""
@@ -44,23 +45,25 @@ ESTIMATE_RATIO = 1.4
 SCALE_OFF = math.sqrt(ESTIMATE_RATIO * RATIO)
 """A ratio from which on a factor is named: midway between the two."""
 PLAIN = 8.0
-"""Up to which a factor that fits is the simplest reading of a depth: feet, or a lens, are taken for no
-file's unit."""
+"""Up to which a factor that fits is the simplest reading of a depth: feet, or a lens, are taken for
+no file's unit."""
 TOO_NEAR, STANDS_OUT = 0.05, 0.3
-"""A ratio that is none for any surface; how far (logarithm) a head stands out of what is around it: a
-smaller ratio without that is a path through a place where exo sees nobody. Without a mask the first one
-finds 7 of 45 drawn takes in millimetres."""
+"""A ratio that is none for any surface; how far (logarithm) a head stands out of what is around it:
+a smaller ratio without that is a path through a place where exo sees nobody. Without a mask the
+first one finds 7 of 45 drawn takes in millimetres."""
 OWN_M, BODY_M, NO_BODY_M = 0.25, 1.0, 0.5
-"""Metres from the eyes from which on the wearer's body is rated, up to which it is his own, and within
-which some of it must be, as shoulders are: of 58 drawn right takes two have none. An exo camera within
-the second one may see raised arms alone. From farther away the body's middle is below the eyes, within 45
-degrees, in all but one of 542 right takes: ``alarms`` with 60 seeds each from 72515325, 90865580, 23339253
-and 19083740, and 62 of another ray caster. That one is a head tilted by 55 degrees."""
+"""Metres from the eyes from which on the wearer's body is rated, up to which it is his own, and
+within which some of it must be, as shoulders are: of 58 drawn right takes two have none. An exo
+camera within the second one may see raised arms alone. From farther away the body's middle is below
+the eyes, within 45 degrees, in all but one of 542 right takes: ``alarms`` with 60 seeds each from
+72515325, 90865580, 23339253 and 19083740, and 62 of another ray caster. That one is a head tilted
+by 55 degrees."""
 LEAST_BODY = 4
 """px of the thinned picture that a mask must have of a body."""
 MAX_MISFIT, MARGIN = 1.0, 1.5
-"""Misfit up to which a reading is named, and by how much it must be better than the files as they are. With
-a misfit's weights a sensor is named turned from a tilt of 60 degrees on: a neck bends by 45."""
+"""Misfit up to which a reading is named, and by how much it must be better than the files as they
+are. With a misfit's weights a sensor is named turned from a tilt of 60 degrees on: a neck bends by
+45."""
 POSES = ("ego", "exo")
 SATURATED_M = 1000.0
 """Aligned depth ends there: of millimetres nothing is left to be measured."""
@@ -209,7 +212,8 @@ def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Pro
         changed_placement = measure(changed_heads)
         if math.isnan(changed_placement.stands_out):  # nothing is seen around the head
             continue
-        # Of readings that fit alike, the one whose head is nearest to the surface there is the best.
+        # Of readings that fit alike, the one whose head is nearest to the surface there is the
+        # best.
         gap = abs(math.log(changed_placement.ratio))
         if name == INVERSE:  # disparity has no scale but that which puts the head at its surface
             scaling = {"depth_m": scale_by(changed_placement.ratio)}
@@ -355,8 +359,8 @@ UNITS = (
     ("1/5000 m", 0.0002),
 )
 INVERSE = (
-    "depth that is inverse or disparity: give one over it if it is in 1/m, or else give it as video "
-    "depth, together with a metric one"
+    "depth that is inverse or disparity: give one over it if it is in 1/m, or else give it as "
+    "video depth, together with a metric one"
 )
 READINGS: tuple[tuple[str, Mapping[str, Change]], ...] = (
     (INVERSE, {"depth_m": lambda d: 1 / (d / d.nanquantile(0.95) + 0.1)}),  # farthest / nearest: 11
@@ -367,8 +371,8 @@ READINGS: tuple[tuple[str, Mapping[str, Change]], ...] = (
     ),
     *(
         (
-            "ego poses of an upright picture with the lens of a turned sensor, or the reverse: choose "
-            f"the camera that they are of (they are turned by {90 * quarters} degrees)",
+            "ego poses of an upright picture with the lens of a turned sensor, or the reverse: "
+            f"choose the camera that they are of (they are turned by {90 * quarters} degrees)",
             {"ego": roll_by(quarters)},
         )
         for quarters in (1, -1)

@@ -29,9 +29,11 @@ from .head_template import (
 from .keyframes import direction
 
 POINT_M, POINT_PX = 0.006, 0.5
-"""Standard deviation of a detected point on the head and of a pixel; scaled later by what the clip itself shows."""
+"""Standard deviation of a detected point on the head and of a pixel; scaled later by what the clip
+itself shows."""
 PATCH_M = 0.015  # half side of the patch of surface round a point
-SURFACE_M = 0.025  # of the surface at the points against the points themselves, all together: hair, the nose's flank
+# of the surface at the points against the points themselves, all together: hair, the nose's flank
+SURFACE_M = 0.025
 HEAD_SURFACE_M = 0.03  # of the head's middle against an ellipsoid
 WALL_RATIO = 1.35  # a surface so much further than the head's size says is what stands behind it
 HEAD_DEPTH_M = 0.2  # a surface so far behind that at another point of the head is not the head's
@@ -205,8 +207,9 @@ LENGTHS = {  # between points, metres
 def rough_distance(rays: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Estimate the head's distance in metres from the apparent distances between its points.
 
-    A head turns its lengths away from the camera, so the nearest answer counts; the median over a second or so before
-    and after takes out profiles, in which hidden points are made up, and what single detections are off by.
+    A head turns its lengths away from the camera, so the nearest answer counts; the median over a
+    second or so before and after takes out profiles, in which hidden points are made up, and what
+    single detections are off by.
     """
     nearest_m = np.full(len(rays), np.nan)
     for (first, second), length in LENGTHS.items():
@@ -260,8 +263,8 @@ def with_middle(
 def without_wall(evidence: Evidence) -> tuple[Evidence, int, int]:
     """Remove depth that shows the wall behind the head, and count the affected frames.
 
-    A point on the outline takes the depth of the wall behind it. That says nothing of any pose, while
-    a mirrored head that hides the point would go without its cost.
+    A point on the outline takes the depth of the wall behind it. That says nothing of any pose,
+    while a mirrored head that hides the point would go without its cost.
     """
     nearest_m = np.fmin.reduce(evidence.surface_m, axis=1)
     wall_mask = nearest_m > WALL_RATIO * evidence.distance
