@@ -136,39 +136,25 @@ def find_up(
     directions, areas = _sphere_directions()
     ratings = rate(directions, STEP)
     remaining_rating = sum(ratings.values(), torch.zeros(len(directions), dtype=torch.float64))
+    peaks: list[Tensor] = []
     refined_parts = []
     coarse_mask = torch.ones(len(directions), dtype=torch.bool)
     for _ in range(PEAK_COUNT):
         peak = directions[int(remaining_rating.argmax())]
         close_mask = (directions @ peak) > math.cos(math.radians(NEAR_DEG))
-        remaining_rating, disc_directions, disc_areas, step = (
-            remaining_rating.masked_fill(close_mask, -math.inf),
-            *_disc_directions(peak),
-        )
-        new_mask = torch.stack(
-            [
-                disc_directions @ other_peak < math.cos(math.radians(NEAR_DEG))
-                for other_peak, _ in refined_parts
-            ]
-            or [disc_directions[:, 0] < 2]
-        ).all(0)
+        remaining_rating = remaining_rating.masked_fill(close_mask, -math.inf)
         coarse_mask &= ~close_mask
-        refined_parts.append(
-            (
-                peak,
-                (
-                    disc_directions[new_mask],
-                    disc_areas[new_mask],
-                    rate(disc_directions[new_mask], step),
-                ),
-            )
-        )
-    directions = torch.cat((directions[coarse_mask], *(part[0] for _, part in refined_parts)))
-    areas = torch.cat((areas[coarse_mask], *(part[1] for _, part in refined_parts)))
+        disc_directions, disc_areas, step = _disc_directions(peak)
+        new_mask = torch.ones(len(disc_directions), dtype=torch.bool)
+        for other_peak in peaks:
+            new_mask &= disc_directions @ other_peak < math.cos(math.radians(NEAR_DEG))
+        peaks.append(peak)
+        new_directions = disc_directions[new_mask]
+        refined_parts.append((new_directions, disc_areas[new_mask], rate(new_directions, step)))
+    directions = torch.cat((directions[coarse_mask], *(part[0] for part in refined_parts)))
+    areas = torch.cat((areas[coarse_mask], *(part[1] for part in refined_parts)))
     ratings = {
-        axis_name: torch.cat(
-            (rating[coarse_mask], *(part[2][axis_name] for _, part in refined_parts))
-        )
+        axis_name: torch.cat((rating[coarse_mask], *(part[2][axis_name] for part in refined_parts)))
         for axis_name, rating in ratings.items()
     }
     direction, within_deg = _best_direction(directions, areas, ratings)
