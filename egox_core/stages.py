@@ -40,7 +40,7 @@ from .exchange import read_trajectory, trajectory_of_keyframes
 from .frames import UNSAID, UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
-from .prior import PriorOptions, check_placement, prior_preset, render_ego_prior
+from .prior import PriorOptions, check_placement, prior_options, render_ego_prior
 from .progress import Progress, no_progress
 from .remarks import Remark, StageReport
 from .scene import build_scene
@@ -492,15 +492,13 @@ def prior(
         trajectory.check_moments(scene.frames, "scene")
     else:
         trajectory, path_notes = path(trajectory, count=scene.frame_count, camera=camera)
-    options = preset if is_a(preset, PriorOptions) else prior_preset(preset)
-    if dynamic is not None:
-        options = replace(options, dynamic=dynamic)
-    if hidden_lines is not None:
-        options = replace(options, hidden_lines=hidden_lines)
-    if scene_scale is not None:
-        options = replace(options, scene_scale=scene_scale)
-    if device is not None:
-        options = replace(options, device=str(device))
+    options = prior_options(
+        preset,
+        dynamic=dynamic,
+        hidden_lines=hidden_lines,
+        scene_scale=scene_scale,
+        device=None if device is None else str(device),
+    )
     odd_places = [
         *trajectory.other_exo(*scene.exos),
         *check_placement(scene, trajectory, draw_anyway=draw_anyway, progress=progress),

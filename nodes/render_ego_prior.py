@@ -9,7 +9,7 @@ from torch import Tensor
 from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import store_frames
-from ..egox_core.prior import PRIOR_PRESETS, prior_preset
+from ..egox_core.prior import PRIOR_PRESETS, prior_options, prior_preset
 from ..egox_core.types import (
     DOUBTFUL,
     DYNAMIC_CHOICES,
@@ -236,16 +236,13 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         )
         coverage = prior.coverage.float()
         class_masks = make_class_masks(prior.seen)
-        options = prior_preset(preset)
-        if moving_choice is not None:
-            options = replace(options, dynamic=moving_choice)
         return io.NodeOutput(
             prior.rgb,
             coverage,
             depth_picture,
             prior.depth(),
             *class_masks,
-            EgoSplat(scene, trajectory, options),
+            EgoSplat(scene, trajectory, prior_options(preset, dynamic=moving_choice)),
             ui=ui,
         )
 

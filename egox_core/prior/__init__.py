@@ -8,7 +8,7 @@ several exo cameras, which one shows most of the ego view.
 from .coarse import CoarsePoints
 from .gaussians import iter_ego_gaussians
 from .look_away import LookAwayMemory
-from .options import PRIOR_PRESETS, PriorOptions, prior_preset
+from .options import PRIOR_PRESETS, PriorOptions, prior_options, prior_preset
 from .placement import check_placement
 from .rank import ExoCandidate, rank_exo_cameras, rank_text
 from .render import iter_ego_prior, render_ego_prior

@@ -16,6 +16,7 @@ from ..types import (
     ExoLens,
     HiddenLines,
     ScaleSource,
+    is_a,
 )
 from .splat_points import SplatOptions
 
@@ -136,3 +137,14 @@ def prior_preset(name: str) -> PriorOptions:
     """
     check_choice("prior preset", name, PRIOR_PRESETS)
     return PRIOR_PRESETS[name]
+
+
+def prior_options(preset: str | PriorOptions, **choices: object) -> PriorOptions:
+    """Derive options from a preset and the fields that are chosen, of which None follow the preset.
+
+    Raises:
+        EgoXInputError: no such preset, a choice that its field doesn't have.
+    """
+    options = preset if is_a(preset, PriorOptions) else prior_preset(preset)
+    made_choices = {name: value for name, value in choices.items() if value is not None}
+    return replace(options, **made_choices)
