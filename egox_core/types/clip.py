@@ -81,6 +81,7 @@ class FrameSelection(Frames):
         return source.crop(*self.rectangle).rescale(*self.size)
 
 
+# After the dataclass has set its own: selections of older versions are refused, as Frames are.
 setattr(FrameSelection, "__setstate__", getattr(Frames, "__setstate__"))  # noqa: B009, B010
 
 

@@ -64,8 +64,8 @@ SWITCHES: tuple[Mapping[str, Any], ...] = (
         "optimizer.name": "adamw8bit",
     },
 )
-"""What makes a step of a LoRA smaller without changing what is learnt, by the time that it
-costs."""
+"""Settings that make a LoRA's step smaller and change nothing of what is learnt, the quickest
+first."""
 TABLE_RANKS = (256, 128, 64, 32)
 BASES: Mapping[str, Mapping[str, int]] = {
     "14B": {},
