@@ -31,6 +31,12 @@ def plain_variables(monkeypatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def any_disk_space_suffices(monkeypatch) -> None:
+    """Let these tests pass on a machine whose disk is nearly full."""
+    monkeypatch.setattr(module, "FRESH_BYTES", 0)
+
+
 @pytest.fixture
 def layout(tmp_path) -> Layout:
     """Build a checkout with a downloaded ComfyUI and an environment that seems complete."""

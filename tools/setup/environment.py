@@ -141,7 +141,8 @@ def make_venv(layout: Layout, say=print) -> None:
     if free_bytes < FRESH_BYTES:
         raise SetupError(
             f"Too little disk space below {layout.repo}: {free_bytes / 1e9:.1f} GB free, "
-            "10 needed. Free some, or set COMFYUI_DIR to a ComfyUI that is there."
+            f"{FRESH_BYTES / 1e9:.0f} needed. Free some, or set COMFYUI_DIR to a ComfyUI that is "
+            "there."
         )
     say(f"Making a Python environment in {layout.venv}")
     problem = run_for_error(
