@@ -8,7 +8,7 @@ import torch
 from tests.refusals import refuses
 from tools.rigs import model_rig
 
-from .test_model_exo_cache import mark_exo_alone
+from .exo_cache_rig import mark_exo_alone
 from .test_model_windows import add_context_windows, long_rig
 
 STEP_COUNT, BLOCK_NUMBER = 3, 1

@@ -8,7 +8,7 @@ import torch._dynamo
 from torch._dynamo.utils import counters
 
 from tests.host.asking import Page
-from tests.host.test_model_exo_cache import (
+from tests.host.exo_cache_rig import (
     check_reused_equals_full,
     count_full_and_reused,
     exo_cache_of,

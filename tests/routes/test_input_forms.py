@@ -1,0 +1,30 @@
+"""Test that every input format gives the true cameras and depth of a drawn take.
+
+A cell is a way and a picture, with frames from 0, from 4 and every second one; the exo camera
+stands in some and moves in others. Its right value was declared before the code gave it.
+"""
+
+import pytest
+
+from .drawn_clip import FRAME_INDICES, FULLY_COMPARED_PICTURES, PICTURES
+from .input_forms import INPUT_FORMS
+from .results import check_cameras, check_later_results
+
+
+@pytest.mark.parametrize("picture_name", PICTURES)
+@pytest.mark.parametrize("input_form", INPUT_FORMS)
+def test_input_form_gives_the_drawn_camera(input_form, picture_name, load_drawn_clip):
+    function, pose_tolerance, compares_later_results = INPUT_FORMS[input_form]
+    for number, frames_name in enumerate(FRAME_INDICES):
+        clip = load_drawn_clip(
+            picture_name, frames_name, exo_moves=(number + [*PICTURES].index(picture_name)) % 2 == 0
+        )
+        result = function(clip)
+        check_cameras(clip, result, pose_tolerance)
+        assert not result.path.other_exo(result.depth.exo)
+        if (
+            compares_later_results
+            and picture_name in FULLY_COMPARED_PICTURES
+            and number == [*PICTURES].index(picture_name)
+        ):
+            check_later_results(clip, result)
