@@ -91,9 +91,7 @@ if __name__ == "__main__":
         torch.set_num_threads(4)
         run = run_items(worker_place, range(12), WorkerPlan(devices=("cpu", "cpu:0")))
     else:
-        count = {"meet": 8, "work": 7}[name]
-        run = run_items(
-            globals()[name], [(n, *folder) for n in range(count)], WorkerPlan(workers=2)
-        )
+        function, count = {"meet": (wait_for_partner, 8), "work": (work, 7)}[name]
+        run = run_items(function, [(n, *folder) for n in range(count)], WorkerPlan(workers=2))
     found = {index: [result, error] for index, result, error in run}
     print("FOUND " + json.dumps(found, sort_keys=True))
