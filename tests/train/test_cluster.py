@@ -111,7 +111,7 @@ def test_lost_cluster_head_ends_the_command_and_keeps_clips(cluster, raw_takes_f
     assert process.returncode == 2 and time.monotonic() - start_time < HEAD_LIMIT_S, output[-3000:]
     assert (
         "error: Ray cluster: got no answer from its head" in output
-        and "what is finished is kept" in output
+        and "finished parts are kept" in output
     )
     finished_records = read_manifest(tmp_path / "set" / "manifest.jsonl")
     assert 0 < len(finished_records) < 40
