@@ -7,5 +7,5 @@ needed, lerobot isn't.
 
 from .episode import Cameras, make_episodes
 from .fit import camera_fit
-from .hand_gaps import MIN_HAND_SHARE
+from .hand_gaps import HandGaps
 from .robot_set import RobotSet, SetOptions, open_set, require_pyarrow

@@ -23,11 +23,10 @@ tags:
 """Read by the hub, in a card that is new."""
 TEXT = """# First-person episodes from third-person video
 
-Where `egox.ego_generated` is true the ego pixels are **generated**, {by}. \
-Measured by a camera or a detector: the exo video, its poses and lens, the head's path and
-the hands, as far as `egox.head_guessed` and `egox.hand_valid` say. An hour of generated video costs {hours} GPU hours.
+{origin} Measured by a camera or a detector: the exo video, its poses and lens, the head's path and \
+the hands, as far as `egox.head_guessed` and `egox.hand_valid` say.{cost}
 
-{total_episodes} episodes, {total_frames} frames at {fps} a second, {total_tasks} tasks. {hands}
+{episodes}, {total_frames} frames at {fps} a second, {tasks}. {hands}
 
 ```python
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -77,6 +76,7 @@ valid, and a generated hand may be elsewhere than its label; `egox.hand_label_px
 where it was measured.
 """
 """The card of a set with all columns; a set that lacks one has no row for it."""
+COST = " An hour of generated video costs {} GPU hours."
 
 
 def data_card(
@@ -85,7 +85,7 @@ def data_card(
     hand_valid: np.ndarray | None,  # [2] share of frames; None: a set without hands
     # All models of the set's episodes; empty: not stated.
     made_by: Sequence[str],
-    gpu_hours: float | None,
+    gpu_hours: float | None,  # None: as the existing card states
     # Identifier of the hub's; "": not stated.
     license: str,
     # Whether any ego video is a model's.
@@ -98,16 +98,25 @@ def data_card(
     if hand_valid is not None:
         left_share, right_share = 100 * hand_valid
         sentence = (
-            f"The left hand is valid in\n{left_share:.0f} % of the frames, the right one in "
+            f"The left hand is valid in {left_share:.0f} % of the frames, the right one in "
             f"{right_share:.0f} %."
         )
-    card_text = TEXT.format(
-        **info,
-        by=", ".join(
+    origin = "The ego videos are a camera's: no model made them (`egox.ego_generated` is false)."
+    if generated:
+        makers = ", ".join(
             f"by {model}" if model else "by EgoX (model and weights not stated)"
             for model in made_by
-        ),
-        hours="an unknown number of" if gpu_hours is None else f"{gpu_hours:g}",
+        )
+        origin = f"Where `egox.ego_generated` is true the ego pixels are **generated**, {makers}."
+    cost = "" if gpu_hours is None else COST.format(f"{gpu_hours:g}")
+    if not cost and (stated_cost := re.search(COST.format(r"[\d.e+-]+"), owners)):
+        cost = stated_cost[0]
+    card_text = TEXT.format(
+        **info,
+        origin=origin,
+        cost=cost,
+        episodes=_counted(info["total_episodes"], "episode"),
+        tasks=_counted(info["total_tasks"], "task"),
         hands=sentence,
     )
     features = info["features"]
@@ -131,3 +140,7 @@ def data_card(
         if owners.strip()
         else f"{card_header}{marked_text}\n"
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -20,7 +20,7 @@ from ..remarks import Remark, RemarkKind
 from ..types import CameraTrajectory, of_frames
 from ..video import reproject
 from .fit import NOT_TESTABLE, WRONG, CameraFit
-from .hand_gaps import MIN_HAND_SHARE, HandGaps, bridge_gaps, hands_at_rest
+from .hand_gaps import HandGaps, bridge_gaps, hands_at_rest
 from .videos import MAX_S, PictureKind
 
 TIPS = tuple(index for index, name in enumerate(JOINT_NAMES) if name.endswith("_tip"))
@@ -125,7 +125,7 @@ def make_episodes(
     made_from: str = "",
     cameras: Cameras = "both",
     # A hand that is valid in a smaller share of the frames is at rest in all of them.
-    min_hand_share: float = MIN_HAND_SHARE,
+    min_hand_share: float = HandGaps.MIN_SHARE,
     progress: Progress = no_progress,
 ) -> list[Episode]:
     """Make the episodes of a run: videos and columns at the data set's frame rate.

@@ -6,6 +6,8 @@ moves as the person's did, or the clip ends there.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -14,9 +16,6 @@ from ..frozen import frozen
 LONGEST_GAP_S = 0.5
 """Seconds that a hand's last valid pose stands for it. In a longer gap it would be a label that
 stands still while the hand moves, from which a policy learns to stand."""
-MIN_HAND_SHARE = 0.5
-"""Share of a clip's frames below which a hand counts as never seen: cutting its gaps out would
-leave less than half of the clip."""
 
 WRIST_AT_REST = (0.15, 0.35, 0.3)
 """The right wrist's place in the head's frame, metres (x right, y down, z forward): hands at the
@@ -36,6 +35,10 @@ hand."""
 class HandGaps:
     """Pieces of a clip in which the hands are known, without the long gaps."""
 
+    MIN_SHARE: ClassVar[float] = 0.5
+    """Share of a clip's frames below which a hand counts as never seen: cutting its gaps out would
+    leave less than half of the clip."""
+
     labelled: Tensor  # [2] bool, hands whose poses are labels, others are at rest all along
     pieces: tuple[Tensor, ...]  # frame numbers [N] int64 of each piece, without the longer gaps
 
@@ -44,7 +47,7 @@ class HandGaps:
         cls,
         valid: Tensor,  # [T, 2] bool
         fps: int,
-        min_hand_share: float = MIN_HAND_SHARE,
+        min_hand_share: float = MIN_SHARE,
     ) -> HandGaps:
         """Split a clip at gaps that are too long to be bridged in any labelled hand.
 

@@ -26,7 +26,15 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..safe_files import file_lock, read_json_object, require_writable, write_json
 from .card import data_card
-from .episode import COLUMNS, HAND_COLUMNS, Episode, fill_columns, nearest_frames
+from .episode import (
+    COLUMNS,
+    EGO_VIDEO,
+    EXO_VIDEO,
+    HAND_COLUMNS,
+    Episode,
+    fill_columns,
+    nearest_frames,
+)
 from .statistics import NAMES, Statistics, episode_statistics, merge_statistics
 from .tables import append_to_parquet, frame_table, read_rows, row_groups, row_table, write_tasks
 from .videos import MAX_S, encode, join_videos, video_feature
@@ -169,6 +177,43 @@ class RobotSet:
         nearest_frames(times_s.double(), rate, resample, name)
         return rate
 
+    @property
+    def has_hands(self) -> bool | None:
+        """Whether the episodes have state and action, None for a set without episodes."""
+        return "action" in self._info["features"] if self._info else None
+
+    def require_same_form(
+        self,
+        name: str,
+        has_hands: bool,
+        ego_size: tuple[int, int] | None,  # (width, height) of the ego video
+        exo_size: tuple[int, int] | None,  # of the exo video; None: without it
+    ) -> None:
+        """Check, before any work on it, that a run has hands and pictures as the set's.
+
+        Raises:
+            EgoXInputError: hands in the set or the run alone, pictures of another size.
+        """
+        if self.has_hands not in (None, has_hands):
+            raise EgoXInputError(
+                f"episode {name!r}",
+                got="hands, which the set hasn't" if has_hands else "no hands, which the set has",
+                expected="state and action in all episodes of a set or in none",
+                fix="write another set, or give this run hands as the others have them",
+            )
+        features = self._info.get("features", {})
+        for key, size in ((EGO_VIDEO, ego_size), (EXO_VIDEO, exo_size)):
+            if size is None or key not in features:
+                continue
+            set_height, set_width = features[key]["shape"][:2]
+            if (set_width, set_height) != size:
+                raise EgoXInputError(
+                    f"episode {name!r}",
+                    got=f"{key} of {size[0]}x{size[1]} px",
+                    expected=f"{set_width}x{set_height} px, as in the set",
+                    fix="write another set, or bring the clip to the size of this one",
+                )
+
     def holds(self, name: str, *made_from: str) -> bool:
         """Check whether the data set already has the episodes of a run.
 
@@ -216,6 +261,13 @@ class RobotSet:
                 expected="a new one",
                 fix="give the run another name, or write another set",
             )
+        ego_size, exo_size = (
+            (episode.videos[key][1].shape[2], episode.videos[key][1].shape[1])
+            if key in episode.videos
+            else None
+            for key in (EGO_VIDEO, EXO_VIDEO)
+        )
+        self.require_same_form(episode.name, "action" in episode.columns, ego_size, exo_size)
         features = _features(episode)
         set_features = self._info.get("features", features)
         differing_keys = sorted(
@@ -228,10 +280,10 @@ class RobotSet:
                 f"episode {episode.name!r}",
                 got=f"other {', '.join(differing_keys)} than the set's",
                 expected=(
-                    "pictures of the same kinds, sizes and rate in the whole set, hands in all "
-                    "episodes or in none, and their gaps bridged (sets before 1.3 have zeros there)"
+                    "videos of the same kinds and rate in the whole set, and gaps of the hands "
+                    "bridged (sets before 1.3 have zeros there)"
                 ),
-                fix="write another set, or bring the clip to the size and rate of this one",
+                fix="write another set, or write the clip with the options and rate of this one",
             )
         self._write(episode, features, progress)
 
@@ -335,7 +387,9 @@ class RobotSet:
             if "egox.hand_valid" in merged_statistics
             else None
         )
-        made_by = list(dict.fromkeys((*self._made_by, options.made_by)))
+        made_by = list(dict.fromkeys(self._made_by))
+        if episode.columns["egox.ego_generated"].any() and options.made_by not in made_by:
+            made_by.append(options.made_by)
         card_path = self._folder / "README.md"
         existing_card = b""
         if card_path.is_file():
@@ -439,7 +493,8 @@ class RobotSet:
                     self._digests[name] = row["egox/made_from"]
                 else:
                     self._unnamed_episodes += 1
-                self._made_by.append(row.get("egox/made_by") or "")
+                if np.any(row["stats/egox.ego_generated/max"]):
+                    self._made_by.append(row.get("egox/made_by") or "")
                 row_statistics = {
                     key: {name: np.array(row[f"stats/{key}/{name}"]) for name in NAMES}
                     for key in info["features"]

@@ -12,7 +12,7 @@ from egox_core.frozen import frozen
 from egox_core.hands import HandTrack, read_hands
 from egox_core.progress import Progress, no_progress
 from egox_core.robots import (
-    MIN_HAND_SHARE,
+    HandGaps,
     RobotSet,
     SetOptions,
     camera_fit,
@@ -51,6 +51,11 @@ class _ClipSource:
     generated: bool
 
     @property
+    def has_hands(self) -> bool:
+        """Whether the clip's folder has a file of hands."""
+        return (self.folder / HANDS).is_file()
+
+    @property
     def files(self) -> list[Path]:
         """List the source files of the clip's episode."""
         return [self.ego, *(self.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))]
@@ -68,11 +73,16 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
         made_by=options.made_by, gpu_hours=options.gpu_hours, license=options.license
     )
     with nullcontext() if options.check else open_set(options.out, settings) as robot_set:
+        with_hands = None if robot_set is None else robot_set.has_hands
+        if with_hands is None:
+            with_hands = any(clip_source.has_hands for clip_source in clip_sources)
         for clip_number, clip_source in enumerate(clip_sources):
             progress(clip_number, len(clip_sources), "episodes")
             try:
                 digests = _digest(clip_source, options), _older_digest(clip_source, options)
                 if robot_set is None or not robot_set.holds(clip_source.name, *digests):
+                    if robot_set is not None:
+                        _require_hands_file(clip_source, with_hands)
                     yield (
                         f"{clip_source.name}: "
                         f"{_append_or_check(clip_source, options, robot_set, digests, progress)}"
@@ -88,7 +98,11 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
                 f"{', '.join(failed_clips)}"
             ),
             expected="all of them",
-            fix="see the messages; the others are in the set, and the same command continues",
+            fix=(
+                "see the messages; nothing was written"
+                if options.check
+                else "see the messages; the others are in the set, and the same command continues"
+            ),
         )
 
 
@@ -140,7 +154,7 @@ def _digest(source: _ClipSource, options: RobotOptions) -> str:
 def _older_digest(source: _ClipSource, options: RobotOptions) -> str:
     """Compute an episode's hash as versions up to 1.2 did."""
     digested_settings = [options.rectify_deg, options.depth, options.seen]
-    if options.min_hand_share != MIN_HAND_SHARE:
+    if options.min_hand_share != HandGaps.MIN_SHARE:
         digested_settings.append(options.min_hand_share)
     if options.file_frames != "auto":
         digested_settings.append(options.file_frames)
@@ -190,15 +204,25 @@ def _append_or_check(
         fps = robots.rate_for(
             source.name, take_path.frames.times_s, fps=options.fps, resample=options.resample
         )
+        exo_size = take.frames.size if options.cameras == "both" else None
+        robots.require_same_form(source.name, take.hands is not None, picture_size, exo_size)
+    if take.hands is not None:
+        _require_hands(source, take.hands, options.min_hand_share)
     exo_video, ego = take.read_exo(progress), read_all(source.ego, frame_count, picture_size)
     scene_points, _ = scene(exo_video, take.depth, progress=progress)
     fitted_camera = camera_fit(
         scene_points, take_path, ego.float() / 255, source.generated, progress
     )
-    report_sentences = [fitted_camera.text(), "no hands: without state and action"]
+    report_sentences = [
+        fitted_camera.text(),
+        "no hands: without state and action, in a set of such",
+    ]
     if take.hands is not None:
         report_sentences[1] = take.hands.text()
-        _require_hands(source, take.hands, options.min_hand_share)
+        if robots is None:
+            rate = options.fps or max(1, round(exo_info.fps))
+            gaps = HandGaps.of(take.hands.valid, rate, options.min_hand_share)
+            report_sentences.insert(1, gaps.text(frame_count))
     report_sentences += map(str, take.trajectory.other_exo(take.depth.exo))
     if frame_count < exo_count:
         report_sentences.append(f"the ego video has the first {frame_count} of {exo_count} frames")
@@ -247,6 +271,29 @@ def _append_or_check(
     return f"{sum(map(len, episodes))} frames. {remark_text}"
 
 
+def _require_hands_file(source: _ClipSource, with_hands: bool) -> None:
+    """Check that a clip has hands if the set has them, and none otherwise.
+
+    Raises:
+        EgoXInputError: it is the other way round.
+    """
+    if source.has_hands != with_hands:
+        raise EgoXInputError(
+            f"hands of {source.name!r}",
+            got=f"{HANDS}" if source.has_hands else f"no {HANDS}",
+            expected=(
+                "hands, as the set or other clips have them: all episodes have them or none"
+                if with_hands
+                else "none, as in the set: all episodes have them or none"
+            ),
+            fix=(
+                f"give the clip {HANDS}, or write the clips without hands into a set of their own"
+                if with_hands
+                else "write another set"
+            ),
+        )
+
+
 def _require_hands(source: _ClipSource, hands: HandTrack, min_hand_share: float) -> None:
     seen_shares = hands.valid.double().mean(0)
     if float(seen_shares.max()) < min_hand_share:
@@ -257,7 +304,7 @@ def _require_hands(source: _ClipSource, hands: HandTrack, min_hand_share: float)
                 f"a left hand that is valid in {left_seen:.0f} % of the frames, a right one in "
                 f"{right_seen:.0f} %"
             ),
-            expected=f"one that is valid in {100 * min_hand_share:.0f} %: the rest is no label",
+            expected=f"one of them valid in {100 * min_hand_share:.0f} % (--min-hand-share)",
             fix="give another detector's hands, lower --min-hand-share, or move hands.json away: "
             "the clip is then written without state and action, into a set of such clips",
         )

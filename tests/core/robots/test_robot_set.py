@@ -139,7 +139,7 @@ def test_hands_are_in_all_episodes_or_in_none(tmp_path):
     write_episodes(tmp_path / "hands", 1)
     for folder, other_episode in (("none", make_episode(5)), ("hands", episode_without_hands(5))):
         with open_set(tmp_path / folder) as robot_data:
-            with refuses("action.*hands in all episodes or in none"):
+            with refuses("hands, which the set ha.*in all episodes of a set or in none"):
                 robot_data.append(other_episode)
 
 
@@ -219,6 +219,8 @@ def test_unfitting_episodes_and_sets_are_refused(tmp_path):
             robot_data.append(make_episode(0))
         with refuses("other .*rate"):
             robot_data.append(make_episode(1, fps=20, source_fps=20.0))
+        with refuses("ego of 32x64 px.*64x64 px, as in the set"):
+            robot_data.require_same_form("run 1", True, (32, 64), None)
         with refuses("other files"):
             robot_data.holds("run 0", "other files")
         with refuses("another process.*one writer"):
@@ -323,7 +325,7 @@ def test_users_card_text_and_files_are_preserved(tmp_path):
         b"\nThanks!\n\xff"
     )
     assert card_bytes.count(b"2 episodes, 24 frames") == 1
-    assert b"1 episodes" not in card_bytes
+    assert b"1 episode," not in card_bytes
     assert user_note.read_text("utf-8") == "mine"
     (tmp_path / "meta/info.json").unlink()
     files_before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
@@ -345,6 +347,23 @@ def test_card_names_all_class_values(tmp_path):
     assert DEPTH_MAX_M == 10
     assert DEPTH_MIN_M == 0.01
     assert card_text.startswith("---\n")
+    assert "by Wan" in card_text
+
+
+def test_card_keeps_its_cost_and_names_no_maker_of_true_videos(tmp_path):
+    for number, (generated, options) in enumerate(
+        (
+            (False, SetOptions(made_by="GoPro", gpu_hours=60)),
+            (True, SetOptions(made_by="Wan")),
+            (False, SetOptions()),
+        )
+    ):
+        with open_set(tmp_path, options) as robot_data:
+            robot_data.append(make_episode(number, generated=generated))
+        card_text = (tmp_path / "README.md").read_text("utf-8")
+        assert ("no model made them" in card_text) == (number == 0)
+        assert card_text.count("costs 60 GPU hours") == 1
+        assert "not stated" not in card_text and "GoPro" not in card_text
     assert "by Wan" in card_text
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.file_names import DEPTH, META, SEEN, TRUTH
+from egox_core.file_names import DEPTH, HANDS, META, SEEN, TRUTH
 from egox_core.safe_files import read_json, write_json
 from egox_core.video import probe_video
 from egox_train.data import robot_clips
@@ -76,6 +76,34 @@ def test_failed_clips_are_named_and_the_others_written(tmp_path, repo_root):
     list(write_robots(RobotOptions(**options)))
     fit_flags = [row["egox.camera_fits"] for row in read_rows(tmp_path / "set", "data")]
     assert fit_flags == [1] * 9 + [0] * 9
+
+
+def test_clips_without_usable_hands_are_left_out_before_any_work(tmp_path, repo_root, monkeypatch):
+    for name in ("a_none", "b_unseen", "c_whole"):
+        shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "clips" / name)
+    (tmp_path / "clips/a_none" / HANDS).unlink()
+    hands_file = tmp_path / "clips/b_unseen" / HANDS
+    hands_content = read_json(hands_file)
+    hands_content["joints"][2:] = [[None, None]] * 7
+    write_json(hands_file, {**hands_content, "reason": [[1, 1]] * 9})
+    measured_clips = []
+    camera_fit = robot_clips.camera_fit
+
+    def counted_fit(*args):
+        measured_clips.append(args)
+        return camera_fit(*args)
+
+    monkeypatch.setattr(robot_clips, "camera_fit", counted_fit)
+    options = RobotOptions(clips=tmp_path / "clips", out=tmp_path / "set", task="work")
+    lines = []
+    with refuses("2 of 3 clips.*a_none, b_unseen.*the others are in the set"):
+        lines.extend(write_robots(replace(options, check=False)))
+    assert [row["egox/name"] for row in read_rows(tmp_path / "set", "meta/episodes")] == ["c_whole"]
+    assert len(measured_clips) == 1
+    with refuses("1 of 3 clips.*b_unseen.*nothing was written"):
+        for line in write_robots(replace(options, check=True)):
+            lines.append(line)
+    assert "a_none: The cameras fit" in lines[-3]
 
 
 @pytest.mark.parametrize(
