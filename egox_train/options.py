@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from egox_core.errors import EgoXInputError
 from egox_core.frames import FileFrames
 from egox_core.frozen import frozen
-from egox_core.robots import MIN_HAND_SHARE, Cameras
+from egox_core.robots import Cameras, HandGaps
 from egox_core.stereo import Stabilise
 from egox_core.types import ExoLens, ImageEmbeddingMode, RayMode, ScaleSource
 
@@ -171,7 +171,7 @@ class RunOptions:
 class TrainingSetOptions:
     """Options of a training set: source layout, captions and splits."""
 
-    layout: Layout = argument("auto")
+    layout: Layout = argument("auto", "kind of the source; auto: by its files")
     ego_path: Path | None = argument(
         None,
         "poses of the wearer's camera where meta.json has none: a file in each take's folder, such "
@@ -190,7 +190,7 @@ class TrainingSetOptions:
     )
     validation: float = argument(0.05, "share of takes held out for validation")
     test: float = argument(0.05, "share of takes held out for tests")
-    split_seed: int = argument(0)
+    split_seed: int = argument(0, "another number draws other rooms for validation and tests")
     splits: Literal["official", "rooms"] = argument(
         "official",
         "official: the dataset's own where it has one; rooms: by room or recording alone",
@@ -217,14 +217,22 @@ class CacheSettings:
         "zeros:TOKENSxDIM"
     )
     clip_vision: Path | None = argument(None, "for models with an image embedding (Wan 2.1 I2V)")
-    image_embedding: ImageEmbedding = argument("released")
-    rays: Rays = argument("released")
+    image_embedding: ImageEmbedding = argument(
+        "released",
+        "what CLIP vision sees, as conditioning.image_embedding of the training; none for a base "
+        "without it (Wan 2.2)",
+    )
+    rays: Rays = argument(
+        "released", "sight lines of the attention, as conditioning.rays of the training"
+    )
     text_encoding: TextEncoding = argument(
         "released", "trainer: unmasked and padded, as the released trainer encodes"
     )
     views: bool = argument(False, "also what training a base on single views needs")
     # of latents and embeddings; directions stay float32
-    dtype: Literal["bfloat16", "float16", "float32"] = argument("bfloat16")
+    dtype: Literal["bfloat16", "float16", "float32"] = argument(
+        "bfloat16", "number format of the latents and embeddings"
+    )
     shard_clips: int = argument(16, "most clips in a shard, all of one take")
     device: str = argument("cpu", "device of the encoders; cuda:0,cuda:1 spreads the workers")
 
@@ -233,19 +241,19 @@ class CacheSettings:
 class GenerateOptions:
     """Options of ``generate``: model, conditioning and sampling."""
 
-    base: Path = argument()
-    vae: Path = argument()
+    base: Path = argument(help="the Wan model (file or diffusers folder) of the LoRA's training")
+    vae: Path = argument(help="the cache's VAE")
     lora: Path | None = argument(None, "its metadata sets mask, rays and lambda_g")
-    strength: float = argument(1.0)
-    split: Split = argument("validation")
-    steps: int = argument(50)
-    shift: float = argument(3.0)
+    strength: float = argument(1.0, "multiplies what the LoRA changes")
+    split: Split = argument("validation", "clips of this split are made")
+    steps: int = argument(50, "sampling steps")
+    shift: float = argument(3.0, "shift of the schedule towards high noise")
     recompute_exo: int = argument(
         1,
         "compute exo at every N-th step and keep it between (4: about half the time; 0: once)",
         metavar="N",
     )
-    seed: int = argument(1234)
+    seed: int = argument(1234, "of the noise")
     cfg: float = argument(1.0, "guidance scale; the authors use 5, twice the time")
     negative: str = argument("", "negative prompt of the guidance; default: empty, as the authors'")
     # see wan.text.make_text_encoder
@@ -353,7 +361,7 @@ class EvaluateOptions:
     """Options of ``evaluate``, besides the generated videos."""
 
     masks: Path | None = argument(
-        None, "folder with <clip>.npz, object masks: see data/object_masks.py"
+        None, "folder with <clip>.npz, object masks as `masks` makes them (docs/evaluation.md)"
     )
     # (name, folder)
     also: tuple[tuple[str, Path], ...] = argument(
@@ -424,7 +432,7 @@ class RobotOptions:
         "both", "videos of the set; ego: for policies of one picture, or that want all of one size"
     )
     min_hand_share: float = argument(
-        MIN_HAND_SHARE,
+        HandGaps.MIN_SHARE,
         "a hand that is valid in a smaller share of a clip counts as never seen; a clip in which "
         "neither reaches it is left out",
     )

@@ -21,13 +21,34 @@ PROGRAM_DESCRIPTION = (
 )
 
 
+class DefaultsInHelp(argparse.HelpFormatter):
+    """Add an option's default to its help, where the text doesn't tell it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        help_text = action.help or ""
+        default_value = action.default
+        if default_value in ("", (), argparse.SUPPRESS) or "default" in help_text:
+            return help_text
+        if isinstance(default_value, tuple):
+            separator = "/" if "/" in str(action.metavar) else "x"
+            default_value = separator.join(map(str, default_value))
+        if isinstance(default_value, bool) or not isinstance(default_value, str | float | int):
+            return help_text
+        return f"{help_text} (default: {default_value})"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand of ``train_egox.py``, and return its exit code."""
     parser = argparse.ArgumentParser(prog="train_egox.py", description=PROGRAM_DESCRIPTION)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_arguments(
-            subparsers.add_parser(name, help=command.help, description=command.help)
+            subparsers.add_parser(
+                name,
+                help=command.help,
+                description=command.help,
+                formatter_class=DefaultsInHelp,
+            )
         )
     args = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that the console lacks

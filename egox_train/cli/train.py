@@ -146,7 +146,12 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strength", type=float, default=1.0, help="scales the delta that is fused"
     )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="bfloat16")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="bfloat16",
+        help="number format of the written weights",
+    )
 
 
 def _export(args: argparse.Namespace, progress: Progress) -> int:

@@ -1,12 +1,14 @@
-"""Test that the command line refuses bad input with a helpful message."""
+"""Test that the command line explains itself and refuses bad input with a helpful message."""
 
 import argparse
 import io
+import re
 import sys
 
 import pytest
 import yaml
 
+from egox_train.cli.train import COMMANDS
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.options import add_dataclass_arguments, from_arguments
 from egox_train.train.config import load_config
@@ -31,6 +33,20 @@ def test_bad_input_is_refused_with_a_fix(arguments, capsys):
     # Libraries may have said something of their own while they were imported.
     last_line = capsys.readouterr().err.splitlines()[-1]
     assert last_line.startswith("error: ") and "Fix: " in last_line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_option_with_its_default(command, capsys):
+    parser = argparse.ArgumentParser()
+    COMMANDS[command].add_arguments(parser)
+    assert not [action.dest for action in parser._actions if not (action.help or "").strip()]
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    help_text = " ".join(capsys.readouterr().out.split())
+    if command == "prepare":
+        assert "exo size; ego is as high, and square (default: 784x448)" in help_text
+        assert "frames per clip, 4n+1 (default: 49)" in help_text
+        assert not re.search(r"default: (None|False|)\)", help_text)
 
 
 def test_unprintable_take_names_are_printed(tmp_path, monkeypatch):
