@@ -104,7 +104,7 @@ def load_clip(
     video: VideoSource | str | Array,
     *,
     start_frame: int = 0,
-    frame_count: int | None = 49,  # 4n+1; None: as many as there are
+    frame_count: int | None = 49,  # 4n+1; None: the largest such number that there are
     # Frames per second to pick; 0 picks every ``step``-th frame.
     target_fps: float = 0.0,
     step: int = 1,

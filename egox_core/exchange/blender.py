@@ -190,7 +190,10 @@ def _camera_of(content: dict, label: str) -> CameraModel:
     width, height = number("w", 0), number("h", 0)
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise EgoXInputError(
-            label, got=f"w {width:g} and h {height:g}", expected=FORM, fix="export the camera again"
+            label,
+            got=f"w {width:g} and h {height:g}",
+            expected=FORM,
+            fix="write w and h, the size of its pictures in px, into the file",
         )
     view_angle = number("camera_angle_x", 0)
     lens = _lens_of(content, label)

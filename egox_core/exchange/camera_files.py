@@ -243,6 +243,7 @@ def _read_npz(path: Path) -> CameraFile:
 
 READERS: Mapping[str, Callable[[Path], CameraFile]] = {
     ".txt": _read_text,
+    ".tum": _read_text,
     ".bin": _read_colmap,
     ".chan": _read_chan,
     ".npz": _read_npz,

@@ -170,6 +170,8 @@ def test_text_file_is_read_as_the_form_of_its_name(tmp_path):
     other_poses = Poses(path_w2c().numpy()[::-1].copy(), INTRINSICS, (64, 64), 30.0)
     tum_file = FORMS["tum"](tmp_path, other_poses)
     assert torch.allclose(CameraFile.read(tum_file).path.w2c, path_w2c().flip(0))
+    tum_file = tum_file.rename(tum_file.with_suffix(".tum"))
+    assert torch.allclose(CameraFile.read(tum_file).path.w2c, path_w2c().flip(0))
 
 
 def test_files_without_a_path_are_refused(tmp_path):
