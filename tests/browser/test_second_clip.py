@@ -184,11 +184,11 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_previous_clip(
     choose_files(page, LOADER, *(own_take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
     wait_for_upload_note(page, LOADER, "Set in")
     page.evaluate("() => { window.egoxSeen.length = 0; }")
-    page.browser_tab.locator(PRIOR_BUTTON).first.click()
-    page.wait_for_run()
-    page.browser_tab.wait_for_function(f"() => String(({_IS_GREY})()) === 'false,false'")
     own_video = read_value(page, LOADER, "file")
-    set_value(page, LOADER, "file", SAMPLE_VIDEO)
+    with page.browser_tab.expect_response("**/prompt"):
+        page.browser_tab.locator(PRIOR_BUTTON).first.click()
+    set_value(page, LOADER, "file", SAMPLE_VIDEO)  # while the run is on
+    page.wait_for_run()
     page.browser_tab.wait_for_function(f"() => String(({_IS_GREY})()) === 'true,true'")
     badge = page.browser_tab.get_by_test_id("egox-preview-badge").locator("visible=true")
     assert "exo/exo.mp4, which is no longer chosen" in badge.inner_text()

@@ -3,7 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { allNodes, LOADER, onChange } from "./graph_change.mjs";
-import { markOld, noteFiles } from "./previews/old.mjs";
+import { markOld, noteFiles, noteQueued } from "./previews/old.mjs";
 import { timeRuns } from "./previews/strip.mjs";
 import { KEY, attachPreview, findNode, showKept, showNew, showOfClip } from "./previews/node.mjs";
 
@@ -49,6 +49,12 @@ app.registerExtension({
   name: "EgoX.Previews",
   setup() {
     timeRuns(api);
+    const { queuePrompt } = api;
+    api.queuePrompt = async function (number, { output }) {
+      const answer = await queuePrompt.apply(this, arguments);
+      noteQueued(answer?.prompt_id, output);
+      return answer;
+    };
     for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
       api.addEventListener(kind, () => {
         for (const node of allNodes(app)) node.egoxPreview?.putAway();
@@ -58,7 +64,8 @@ app.registerExtension({
         node?.egoxPreview?.show(detail.preview);
     });
     api.addEventListener("executed", ({ detail }) => {
-      noteFiles(app, detail.output);
+      noteFiles(app, detail.prompt_id, detail.output);
+      markOld(app);
       const node = shownOn(detail.node);
       if (node) showNew(app, node, detail.output);
     });

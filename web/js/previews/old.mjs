@@ -1,24 +1,31 @@
 // What was made of an exo video that is no longer the chosen one: greyed under that video's name,
 // in our players and where the host shows files.
 import { addCss } from "../editor/view/elements.mjs";
-import { allNodes, filesOf } from "../graph_change.mjs";
+import { allNodes, filesOf, LOADER } from "../graph_change.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
 const STYLE = "egox-old-style";
 
-// The exo videos that the page had when results came, by the id of their run or the selector of
-// their file.
+// The exo videos of results, by the id of their run or the selector of their file.
 const clipsOf = new Map();
 // a cached one is of its own run
-const remember = (key, app) => clipsOf.has(key) || clipsOf.set(key, filesOf(app));
+const remember = (key, files) => clipsOf.has(key) || clipsOf.set(key, files);
 
-export const noteRun = (app, run) => run && remember(run, app);
+// The page may show another workflow, or another video, when the results come.
+export function noteQueued(run, prompt) {
+  const loaders = Object.values(prompt ?? {}).filter((node) => node.class_type === LOADER);
+  const files = loaders.map(({ inputs }) => inputs.file).filter((file) => typeof file === "string");
+  if (run && loaders.length) clipsOf.set(run, files);
+}
 
-export function noteFiles(app, output) {
+export const noteRun = (app, run) => run && remember(run, filesOf(app));
+
+export function noteFiles(app, run, output) {
+  const files = clipsOf.get(run) ?? filesOf(app);
   for (const file of Object.values(output ?? {}).flat()) {
     if (!file?.filename) continue;
     const [name, folder] = [file.filename, file.subfolder].map(encodeURIComponent);
-    remember(`video[src*="filename=${name}&"][src*="subfolder=${folder}"]`, app);
+    remember(`video[src*="filename=${name}&"][src*="subfolder=${folder}"]`, files);
   }
 }
 
