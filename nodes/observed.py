@@ -61,7 +61,7 @@ class Observed:
             notes.append(f"{100 * float(self.kept.float().mean()):.0f} % copied from the prior")
         if self.judged.any():
             redrawn_percent = 100 * float(self.redrawn[self.judged].float().mean())
-            notes.append(f"{redrawn_percent:.0f} % drawn otherwise by the model")
+            notes.append(f"{redrawn_percent:.0f} % redrawn by the model")
         return ", ".join(notes)
 
     def doubts(self) -> list[str]:

@@ -44,7 +44,7 @@ def seen_text(
     now, earlier, doubtful, unobserved = (100 * float(share.mean()) for share in shares.values())
     worst_frame = int(shares["unobserved"].argmax())
     return (
-        f"Of all pictures exo sees {now:.0f} % now and {earlier:.0f} % at a different time"
-        f"{f' ({parts})' if parts else ''}; {doubtful:.0f} % are doubtful and {unobserved:.0f} % "
+        f"Of the ego view exo sees {now:.0f} % now and {earlier:.0f} % at a different time"
+        f"{f' ({parts})' if parts else ''}; {doubtful:.0f} % is doubtful and {unobserved:.0f} % "
         f"never seen (most in frame {worst_frame}: {100 * shares['unobserved'][worst_frame]:.0f} %)"
     )

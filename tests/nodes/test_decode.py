@@ -252,7 +252,7 @@ def test_keep_observed_copies_observed_pixels_of_the_prior(decode_latent):
         text = node_output.ui["egox_preview"][0]["text"]
         (sentence,) = (line for line in text.splitlines() if "%" in line)
         now_percent, redrawn_percent = re.search(
-            r"sees (\d+) % now .*?(\d+) % drawn otherwise", sentence
+            r"sees (\d+) % now .*?(\d+) % redrawn", sentence
         ).groups()
         kept_match = re.search(r"\((\d+) % copied from the prior, ", sentence)
         assert bool(kept_match) == (keep_observed > 0)
