@@ -179,6 +179,16 @@ def test_a_graphs_note_is_at_its_top_left_and_visible_on_a_small_page(name):
     ) * scale <= SMALL_PAGE_SIZE[1]
 
 
+@pytest.mark.parametrize("name", WORKFLOW_NAMES)
+def test_groups_do_not_overlap(name):
+    group_boxes = {group["title"]: group["bounding"] for group in read_shipped(name)["groups"]}
+    for (title, (x, y, w, h)), (other_title, (left, top, wide, high)) in combinations(
+        group_boxes.items(), 2
+    ):
+        is_apart = x + w <= left or left + wide <= x or y + h <= top or top + high <= y
+        assert is_apart, f"{title} and {other_title}"
+
+
 @pytest.mark.parametrize("name", sorted(TEMPLATE_NAMES))
 def test_a_templates_picture_ends_in_one_colour(name):
     """Check that the lowest rows of a template's picture have one colour."""
