@@ -89,6 +89,8 @@ def _container(source: VideoSource, name: str) -> av.container.InputContainer:
     with nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb") as file:
         first_bytes = file.read(BEGINNING)
         file.seek(0)
+    if not first_bytes:
+        raise damaged_error(name, "an empty file")
     expected = "a container of videos, as mp4, mkv, avi, ts or mxf"
     refuse_foreign(first_bytes, f"video {name}", "a file", expected=expected, video=True)
     try:

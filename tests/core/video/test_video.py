@@ -700,6 +700,7 @@ def test_bad_files_are_refused(clip_file, tmp_path):
     shutil.copy(clip_file, tmp_path / "other.mp4")
     for name, content, message_pattern in (
         ("none.mp4", None, "not there"),
+        ("empty.mp4", b"", "an empty file"),
         ("corrupt.mp4", b"not a video at all" * 100, "can't be decoded"),
         ("sound.wav", wave_buffer.getvalue(), "no video stream"),
         ("moving.webp", b"RIFF....WEBPVP8X", "a WebP;.*convert it to mp4"),
