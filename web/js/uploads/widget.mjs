@@ -13,6 +13,7 @@ import { trimBar } from "./trim.mjs";
 import { carriesWorkflow, keptDrop, loneFile } from "./workflows.mjs";
 
 const FILES = ["file", "depth_file", "camera_file"]; // the nodes' inputs
+let takeAway = () => {}; // the message of the last upload
 
 export function attachUpload(app, api, node, say) {
   const note = make(
@@ -38,7 +39,9 @@ export function attachUpload(app, api, node, say) {
     showQuestion();
     note.textContent = note.title = text;
     note.classList.toggle("egox-ed-node-fault", severity === "error");
-    if (severity) toast(app, severity, [text, more].filter(Boolean).join(" "));
+    if (!severity) return;
+    takeAway();
+    takeAway = toast(app, severity, [text, more].filter(Boolean).join(" "));
   };
   // In place of the upload's button; none: that again.
   const showQuestion = (...answers) => {
