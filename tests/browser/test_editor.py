@@ -225,6 +225,10 @@ def test_no_banner_asks_for_a_scene_that_loads_by_itself(
     assert len(document["keyframes"]) == 1 and len(document["looks"]) == 1, (
         "the second click turns the head that the first has placed"
     )
+    assert editor.read_state("view.mark.visible")
+    editor.find("undo").click()
+    assert not editor.read_state("view.mark.visible"), "nothing is looked at any more"
+    editor.find("redo").click()
 
     # Another scene comes before the server has answered.
     picks = []

@@ -299,6 +299,7 @@ export class PoseEditor {
     if (this.closed) return;
     const { state, view } = this;
     const pose = state.poseAt();
+    if (kind === "content") view.showMark(null); // a click's mark ends with what it changed
     if (kind !== "frame") {
       this.poses = Array.from({ length: state.clip.count }, (_, frame) => state.poseAt(frame));
       view.path.set(
