@@ -6,9 +6,10 @@ whose input files are correct or have a known error.
 To be run again after a change of ``egox_core/prior/placement.py``, with seeds that nobody has seen.
 A wrong reading is silent, named rightly (alone or as one of two), or named as something else; a
 word alone offers no reading. Right takes have usual persons, and then all postures and places of
-exo. Each named remedy is followed as it is worded: the second one where the first leaves the prior
-wrong, by the points that the ego camera sees against the true ones. A take that is wrong after both
-cries again, or is silent."""
+exo, with exact depth and as networks estimate it. Each named remedy is followed as it is worded:
+the second one where the first leaves the prior wrong, by the points that the ego camera sees
+against the true ones. A take that is wrong after both cries again, or is silent. All rows are drawn
+with a mask of the wearer and without."""
 
 import re
 from collections import Counter
@@ -27,6 +28,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.remarks import RemarkKind
 from egox_core.types import CameraTrajectory, DepthVideo
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take
+from lab.drawn.depth_errors import DepthErrors, add_depth_errors
 from lab.drawn.spec import CHOICES
 
 Change = Callable[[Tensor], Tensor]
@@ -38,6 +40,8 @@ WORLD_FROM_DRAWN = [[0.6, 0.0, 0.8, 0.5], [0.0, 1.0, 0.0, -0.4], [-0.8, 0.0, 0.6
 MOST_RELATIVE_ERROR = 0.4
 """Median error of points over their depth up to which a take is right: that of depth x 1.4, which
 nothing tells."""
+ESTIMATE_ERRORS = DepthErrors(bend=0.1, flicker=0.15)
+"""Errors of depth as networks estimate it. A take of one frame has the flicker as its scale."""
 
 
 def to_opengl_axes(w2c: Tensor) -> Tensor:
@@ -85,6 +89,11 @@ FILE_ERRORS: dict[str, tuple[dict[str, Change], str]] = {
     "disparity 0 to 1": ({"depth": to_disparity}, "depth that is inverse or disparity"),
     "depth x 2": ({"depth": make_scaling(2)}, "another unit or of another lens"),
     "depth / 2": ({"depth": make_scaling(0.5)}, "another unit or of another lens"),
+    "depth 1/256 m": ({"depth": make_scaling(256)}, "depth in 1/256 m"),
+    "depth 1/5000 m": ({"depth": make_scaling(5000)}, "or a smaller unit"),
+    # 16-bit PNG files are read in millimetres
+    "depth PNG of 1/256 m": ({"depth": make_scaling(0.256)}, "another unit or of another lens"),
+    "depth PNG of 1/5000 m": ({"depth": make_scaling(5)}, "another unit or of another lens"),
     "depth feet": ({"depth": make_scaling(1 / 0.3048)}, "another unit or of another lens"),
     "focal length x 2": ({"focal": lambda focal: 2 * focal}, "another unit or of another lens"),
     "focal length / 2": ({"focal": lambda focal: focal / 2}, "another unit or of another lens"),
@@ -93,19 +102,20 @@ FILE_ERRORS: dict[str, tuple[dict[str, Change], str]] = {
 
 
 class TakeFiles(NamedTuple):
-    """Store a take's input files in memory: exo depth, ego camera path and exo camera path."""
+    """Store a take's input files in memory: exo depth, camera paths and the wearer's mask."""
 
     depth_m: Tensor  # [T, H, W]
     ego: CameraPath
     exo: CameraPath
+    mask: Tensor | None  # [T, H, W] bool
 
     def with_changes(self, changes: dict[str, Change]) -> "TakeFiles":
         """Apply changes to the depth, the camera poses or the focal length, selected by name."""
-        depth_m, ego_path, exo_path = self
+        depth_m, ego_path, exo_path, _ = self
         if "focal" in changes:
             focal_px = changes["focal"](exo_path.camera.fx)
             exo_path = replace(exo_path, lens=replace(exo_path.camera, fx=focal_px, fy=focal_px))
-        return TakeFiles(
+        return self._replace(
             depth_m=changes.get("depth", torch.clone)(depth_m),
             ego=replace(ego_path, w2c=changes.get("ego", torch.clone)(ego_path.w2c)),
             exo=replace(exo_path, w2c=changes.get("exo", torch.clone)(exo_path.w2c)),
@@ -118,11 +128,11 @@ class TakeFiles(NamedTuple):
         return transform(ego_from_exo[:, None], rays)
 
 
-def correct_files(take: SyntheticTake) -> TakeFiles:
-    """Build a synthetic take's input files without any error: exact depth, ego camera and exo
-    camera."""
+def correct_files(take: SyntheticTake, has_mask: bool) -> TakeFiles:
+    """Build a synthetic take's input files without any error, with or without the wearer's mask."""
     world_from_drawn = torch.tensor(WORLD_FROM_DRAWN, dtype=torch.float64)
-    drawn_files = TakeFiles(take.exo_depth_m, take.ego.upright, take.exo)
+    mask = take.exo_dynamic if has_mask else None
+    drawn_files = TakeFiles(take.exo_depth_m, take.ego.upright, take.exo, mask)
     return drawn_files.with_changes(
         dict.fromkeys(POSE_KINDS, lambda w2c: compose(w2c, invert(world_from_drawn)))
     )
@@ -132,8 +142,8 @@ def placement_remark(take: SyntheticTake, files: TakeFiles) -> str:
     """Render a take's ego prior, and return the warning about the ego camera's position, if any.
 
     The remark is "" if there is none, and "refused: ..." if the take is refused."""
-    depth_m, ego_path, exo_path = files
-    depth = DepthVideo(depth_m=depth_m.clamp(max=1000), exo=exo_path, dynamic=take.exo_dynamic)
+    depth_m, ego_path, exo_path, mask = files
+    depth = DepthVideo(depth_m=depth_m.clamp(max=1000), exo=exo_path, dynamic=mask)
     scene, _ = stages.scene(take.exo_rgb, depth)
     try:
         _, report = stages.prior(scene, CameraTrajectory(ego=ego_path, exo=exo_path))
@@ -156,9 +166,11 @@ def remedies(remark_text: str) -> list[str]:
 def apply_remedy(
     files: TakeFiles,
     remedy: str,
-    true_depth_m: Tensor,  # the metric one that disparity asks for
+    # The metric one that disparity asks for. It tells the unit, too.
+    true_depth_m: Tensor,
 ) -> TakeFiles:
     """Apply a correction that a warning proposes to a take's input files."""
+    file_unit_m = float((true_depth_m / files.depth_m).nanmedian())
     scale_factor = float((re.findall(r"by (-?[\d.e-]+)", remedy) or ["nan"])[-1].rstrip("."))
 
     def fitted(video_depth: Tensor) -> Tensor:
@@ -178,6 +190,7 @@ def apply_remedy(
         ("invert them", invert),
         ("negate rows", to_opengl_axes),
         ("they are turned by", make_roll(-scale_factor / 90)),
+        ("or a smaller unit", make_scaling(min(scale_factor, file_unit_m))),
         ("scale", make_scaling(scale_factor)),
         ("as video depth", fitted),
     )
@@ -242,6 +255,33 @@ def render_unusual_takes(seeds: range) -> Iterator[tuple[str, SyntheticTake]]:
         )
 
 
+def estimate_of(take: SyntheticTake) -> Change:
+    """Build a function that replaces a take's depth by one with a network's errors."""
+    estimate = add_depth_errors(take.depth_video(), ESTIMATE_ERRORS, take.spec.seed)
+    return lambda _: estimate.depth_m
+
+
+def count_remarks(
+    takes: list[SyntheticTake], has_mask: bool, changes: dict[str, Change], right_cause: str
+) -> Counter:
+    """Count the warnings about takes with one file error, and what following them leads to."""
+    row = Counter()
+    for take in takes:
+        true_files = correct_files(take, has_mask)
+        files = true_files.with_changes(changes)
+        remark_text = placement_remark(take, files)
+        row[classify_remark(remark_text, right_cause)] += 1
+        outcomes = [
+            describe_outcome(take, true_files, apply_remedy(files, remedy, true_files.depth_m))
+            for remedy in remedies(remark_text)
+        ]
+        if "right" in outcomes:
+            row[REMEDY_PLACES[outcomes.index("right")]] += 1
+        elif outcomes:
+            row[f"still wrong, {outcomes[-1]}"] += 1
+    return row
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = bench_parser(__doc__)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -249,38 +289,25 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     seeds = range(args.first_seed, args.first_seed + args.takes)
     takes = [render_take(seed) for seed in seeds]
-    ordinary_remarks = [placement_remark(take, correct_files(take)) for take in takes]
-    rows = {
-        "right, usual": Counter(
-            classify_remark(remark_text, "nothing") for remark_text in ordinary_remarks
-        )
+    right_takes = {
+        "right, usual": [("usual", take) for take in takes],
+        "right, any posture and camera": list(render_unusual_takes(seeds)),
     }
-    unusual_remarks = [
-        (name, placement_remark(take, correct_files(take)))
-        for name, take in render_unusual_takes(seeds)
-    ]
-    rows["right, any posture and camera"] = Counter(
-        classify_remark(remark_text, "nothing") for _, remark_text in unusual_remarks
-    )
-    for name, (changes, right_cause) in FILE_ERRORS.items():
-        row = rows[name] = Counter()
-        for take in takes:
-            correct_take_files = correct_files(take)
-            files = correct_take_files.with_changes(changes)
-            remark_text = placement_remark(take, files)
-            row[classify_remark(remark_text, right_cause)] += 1
-            outcomes = [
-                describe_outcome(
-                    take,
-                    correct_take_files,
-                    apply_remedy(files, remedy, correct_take_files.depth_m),
+    rows, false_alarms = {}, []
+    for mask_name, has_mask in (("", True), (", no mask", False)):
+        for (group, named_takes), is_estimated in product(right_takes.items(), (False, True)):
+            name = group + (", estimated" if is_estimated else "") + mask_name
+            row = rows[name] = Counter()
+            for place_name, take in named_takes:
+                changes = {"depth": estimate_of(take)} if is_estimated else {}
+                remark_text = placement_remark(
+                    take, correct_files(take, has_mask).with_changes(changes)
                 )
-                for remedy in remedies(remark_text)
-            ]
-            if "right" in outcomes:
-                row[REMEDY_PLACES[outcomes.index("right")]] += 1
-            elif outcomes:
-                row[f"still wrong, {outcomes[-1]}"] += 1
+                row[classify_remark(remark_text, "nothing")] += 1
+                if remark_text:
+                    false_alarms.append(f"{name}: {place_name}, {take.spec.seed}: {remark_text}")
+        for error_name, (changes, right_cause) in FILE_ERRORS.items():
+            rows[error_name + mask_name] = count_remarks(takes, has_mask, changes, right_cause)
     column_names = ("silent", "right", "word", "wrong", *REMEDY_PLACES)
     column_names += ("still wrong, cries", "still wrong, silent")
     lines = ["| files | " + " | ".join(column_names) + " |", "|---" * (len(column_names) + 1) + "|"]
@@ -288,7 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"| {name} | " + " | ".join(str(row[key]) for key in column_names) + " |"
         for name, row in rows.items()
     ]
-    lines += [f"{name}: {remark_text}" for name, remark_text in unusual_remarks if remark_text]
+    lines += false_alarms
     result = {"first_seed": args.first_seed, "takes": args.takes, "rows": rows}
     return finish("alarms", result, args, "\n".join(lines))
 

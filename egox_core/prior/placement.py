@@ -65,9 +65,9 @@ MAX_MISFIT, MARGIN = 1.0, 1.5
 are. With a misfit's weights a sensor is named turned from a tilt of 60 degrees on: a neck bends by
 45."""
 POSES = ("ego", "exo")
-SATURATED_M = 1000.0
-"""Aligned depth ends there: of millimetres nothing is left to be measured."""
-MILLIMETRES = "depth in millimetres: scale it by 0.001"
+SATURATED_M = 999.0
+"""Aligned depth ends at 1000 m: from here on it tells nothing."""
+SMALL_UNIT = "depth in millimetres or a smaller unit: scale it by 0.001, or by that unit in metres"
 EXO_MISSING = "the exo camera's pose, which is missing: give its camera_extrinsics"
 
 
@@ -201,6 +201,10 @@ def check_placement(
 def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Progress) -> list[str]:
     """Describe the two readings of the files that fit best, of those that fit much better than the
     given one."""
+    if float(heads[0].depth_m.nanmedian()) >= SATURATED_M:
+        known_heads = [head.read({"depth_m": drop_saturated}) for head in heads]
+        if math.isnan(measure(known_heads).ratio):
+            return [SMALL_UNIT]
     readings = list(READINGS)
     if math.log(SCALE_OFF) < abs(math.log(placement.ratio)) < math.log(PLAIN):
         name = f"depth in another unit or of another lens: scale it by {placement.ratio:.2g}"
@@ -219,8 +223,6 @@ def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Pro
             scaling = {"depth_m": scale_by(changed_placement.ratio)}
             changed_placement = measure([head.read(scaling) for head in changed_heads])
         fits[name] = changed_placement.misfit, gap
-    if math.isclose(float(heads[0].depth_m.nanmedian()), SATURATED_M, rel_tol=0.001):
-        fits[MILLIMETRES] = 0.0, 0.0
     limit = min(MAX_MISFIT, placement.misfit - MARGIN)
     names = sorted((name for name in fits if fits[name][0] <= limit), key=fits.__getitem__)
     if names and names[0].startswith("depth"):
@@ -339,6 +341,11 @@ def roll_by(quarters: int) -> Change:
     return lambda w2c: w2c.new_tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ w2c
 
 
+def drop_saturated(depth_m: Tensor) -> Tensor:
+    """Replace depth that ends at the farthest distance by NaN."""
+    return depth_m.masked_fill(depth_m >= SATURATED_M, torch.nan)
+
+
 def scale_by(factor: float | tuple[float, ...]) -> Change:
     """Return a function that scales depth by a factor, or poses by a factor per column."""
     return lambda values: values * values.new_tensor(factor)
@@ -355,8 +362,6 @@ UNITS = (
     ("millimetres", 0.001),
     ("centimetres", 0.01),
     ("1/256 m", 1 / 256),
-    ("1/4000 m", 0.00025),
-    ("1/5000 m", 0.0002),
 )
 INVERSE = (
     "depth that is inverse or disparity: give one over it if it is in 1/m, or else give it as "

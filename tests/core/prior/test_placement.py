@@ -24,7 +24,7 @@ DEPTH_ERRORS = {
     "depth in millimetres": scale_by(1000),
     "depth in centimetres": scale_by(100),
     "depth in 1/256 m": scale_by(256),
-    "depth in 1/4000 m: scale it by 0.00025": scale_by(4000),
+    "depth in millimetres or a smaller unit": lambda depth_m: (5000 * depth_m).clamp(max=1000),
     "depth that is inverse or disparity": torch.reciprocal,
     "depth that is inverse or disparity: give one": lambda depth_m: 40 / depth_m,
 }
@@ -215,14 +215,19 @@ def test_disparity_is_named_whatever_its_scale():
     assert "it would be right with depth that is inverse or disparity" in warning
 
 
+def test_unit_is_read_at_a_head_in_front_of_what_aligned_depth_cuts_off():
+    warning = warning_in_turned_world(
+        555002, change_depth=lambda depth_m: (256 * depth_m).clamp(max=1000)
+    )
+    assert "it would be right with depth in 1/256 m" in warning
+
+
 def test_impossible_placement_is_refused_unless_drawn_anyway(take, are_remarks_blank):
     def raise_interrupted(count, total, stage):
         raise InterruptedError(stage)
 
     depth, path = take.depth_video(), take.trajectory()
     huge_scene, _ = scene(take.exo_rgb, replace(depth, depth_m=1000 * depth.depth_m))
-    with pytest.raises(InterruptedError, match="readings"):
-        prior(huge_scene, path, progress=raise_interrupted)
     with refuses("draw_anyway"):
         prior(huge_scene, path)
     (warning,) = prior(huge_scene, path, draw_anyway=True)[1].warnings()
@@ -230,5 +235,7 @@ def test_impossible_placement_is_refused_unless_drawn_anyway(take, are_remarks_b
     # Without a reading under which it would be right it goes on, and says what it sees.
     scene_points, _ = scene(take.exo_rgb, depth)
     distant_path = replace_ego(path, w2c=scale_by((1, 1, 1, 99))(take.ego.w2c))
+    with pytest.raises(InterruptedError, match="readings"):
+        prior(scene_points, distant_path, progress=raise_interrupted)
     (warning,) = prior(scene_points, distant_path)[1].warnings()
     assert are_remarks_blank or "hardly can" in warning
