@@ -220,18 +220,6 @@ class ExoCache:
         self.refused_bytes = 0
         self.whole_canvas_code.clear()
 
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes of all cached tensors."""
-        tensors = (
-            x
-            for entry in self._entries.values()
-            for pair in (*entry.blocks.values(), entry.block_constants or ())
-            for x in pair
-        )
-        storages = (x.untyped_storage() for x in tensors)
-        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
-
     def alike(
         self,
         key: Hashable,

@@ -37,7 +37,6 @@ STATE_NAMES = tuple(
 the upright ego picture (x right, y down, z forward)."""
 POSE_NAMES = tuple(f"m{row}{column}" for row in "1234" for column in "1234")
 K_NAMES = ("fx", "skew", "cx", "zero1", "fy", "cy", "zero2", "zero3", "one")
-HAND_NUMBERS = len(STATE_NAMES) // len(SIDES)
 COLUMNS: Mapping[str, tuple[str, tuple[str, ...] | None]] = {
     "observation.state": ("float32", STATE_NAMES),
     "action": ("float32", STATE_NAMES),

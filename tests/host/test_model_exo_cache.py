@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from tests.cached_bytes import count_cached_bytes
 from tests.refusals import refuses
 from tools.rigs import model_rig
 
@@ -222,7 +223,7 @@ def test_cached_memory_is_freed_at_the_end_and_on_errors(rig, error):
 
     def record_cached_bytes(executor, *args, **kwargs):
         prediction = executor(*args, **kwargs)
-        cached_bytes.append(exo_cache_of(model).kept_bytes)
+        cached_bytes.append(count_cached_bytes(exo_cache_of(model)))
         if error and len(cached_bytes) == 2:
             raise error
         return prediction
@@ -231,7 +232,7 @@ def test_cached_memory_is_freed_at_the_end_and_on_errors(rig, error):
     with pytest.raises(RuntimeError, match="cancelled") if error else nullcontext():
         rig.ksample(model, steps=4)
     assert max(cached_bytes) > 0
-    assert exo_cache_of(model).kept_bytes == 0
+    assert count_cached_bytes(exo_cache_of(model)) == 0
 
 
 def record_after_each_forward(model, read_value) -> list:
@@ -257,7 +258,7 @@ def test_the_cached_memory_of_a_dropped_condition_is_freed(rig, monkeypatch, pac
     model = rig.patch(recompute_exo=0)
     exo_cache = exo_cache_of(model)
     forward_readings = record_after_each_forward(
-        model, lambda x: (len(x), exo_cache.kept_bytes, exo_cache.full_count)
+        model, lambda x: (len(x), count_cached_bytes(exo_cache), exo_cache.full_count)
     )
     cfg_override = {"cfg": 1.0, "start_percent": 0.45, "end_percent": 1.0}
     cached_latent = rig.ksample(CFGOverride.execute(model, **cfg_override)[0], steps=6)
