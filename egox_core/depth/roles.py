@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..arrays import Array
 from ..cameras import CameraModel, CameraPath
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, in_words
 from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
@@ -25,11 +25,10 @@ NO_MASK = Remark(
     RemarkKind.WARNING,
 )
 
-LENS_GUESSED = Remark(
+LENS_GUESSED = (
     f"warning: no intrinsics of the exo camera anywhere; a field of view of {GUESSED_FOV_DEG:g} "
-    "degrees across is assumed (set exo_fov if you know it, or give MoGe's output, which estimates "
-    "it)",
-    RemarkKind.WARNING,
+    "degrees across is assumed (give fov_deg of stages.align if you know it, or MoGe's output, "
+    "which estimates it)"
 )
 
 
@@ -80,7 +79,7 @@ def best_camera(
                 f"exo camera from {source.name}: focal length {lens.fx:.0f} px at {width} px width"
             )
             return lens, (Remark(note),), False
-    return sources[0].depth.exo.camera, (LENS_GUESSED,), True
+    return sources[0].depth.exo.camera, (Remark(in_words(LENS_GUESSED), RemarkKind.WARNING),), True
 
 
 def align_sources(

@@ -11,7 +11,7 @@ from numpy.polynomial.polynomial import polyvander2d
 from torch import Tensor
 
 from ..cameras import CameraModel, CameraPath, World, compose, invert
-from ..errors import EgoXInputError, check_choice
+from ..errors import EgoXInputError, check_choice, in_words
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
@@ -281,7 +281,7 @@ def _choose_motion(
     motion: Motion,
 ) -> tuple[bool, tuple[Remark, ...]]:
     """Choose between a rotating and a moving camera, with warnings about doubts."""
-    lens_advice = "the path is as wrong as the lens: give exo_fov"
+    lens_advice = in_words("the path is as wrong as the lens: give fov_deg of stages.align")
     lens_warning = (
         _warning(f"the lens was guessed, and {lens_advice}") if depth.exo.lens_guessed else ()
     )

@@ -133,7 +133,8 @@ def test_without_intrinsics_in_the_meta_file_the_models_estimate_is_used(
     )
     assert depth.exo.camera.fx == pytest.approx(70.0)
     assert depth.exo.pose is None
-    assert "60 degrees" in align_depth(frames=select_frames(), depth_file="room/depth.npz")[3]
+    report = align_depth(frames=select_frames(), depth_file="room/depth.npz")[3]
+    assert "60 degrees" in report and "give exo_fov of Depth Align" in report
 
 
 def test_sockets_without_a_scale_are_refused_before_a_run(pack):
