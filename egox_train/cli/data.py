@@ -39,6 +39,8 @@ def add_batch_arguments(parser: argparse.ArgumentParser, *extra_options: str) ->
     )
 
 
+SKIP_LINES = 10
+"""Reasons that ``prepare`` prints. Its report has all of them."""
 CLIP_OPTION_NAMES = ("part", "clips", "dry_run")
 """Of RunOptions, what commands that run models over the clips of a set have beside it."""
 
@@ -152,8 +154,12 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _print_outcome(outcome: PrepareOutcome, folder: Path) -> None:
+    from ..data.set_files import merge_equal_notes
+
     for warning_text in outcome.warnings():
         print(f"warning: {warning_text}")
+    for line in merge_equal_notes(outcome.skip_reasons)[:SKIP_LINES]:
+        print(f"left out: {line}")
     print(
         f"{outcome.clips} clips ({outcome.new} made now), {outcome.skipped} skipped: see {folder}"
     )

@@ -49,6 +49,7 @@ class PrepareOutcome(StageReport):
     clips: int
     new: int  # this time; the others were there
     skipped: int
+    skip_reasons: tuple[tuple[str, str], ...]  # (clip, camera or take, why)
     manifest: Path  # or the part's file
 
 
@@ -185,7 +186,12 @@ def _make_outcome(
     part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]
 ) -> PrepareOutcome:
     return PrepareOutcome(
-        clips=clips, new=part.new, skipped=len(part.skipped), manifest=manifest, notes=notes
+        clips=clips,
+        new=part.new,
+        skipped=len(part.skipped),
+        skip_reasons=tuple(part.skipped),
+        manifest=manifest,
+        notes=notes,
     )
 
 

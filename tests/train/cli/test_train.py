@@ -4,11 +4,14 @@ import argparse
 import io
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
+from egox_train.cli.data import SKIP_LINES, _print_outcome
 from egox_train.cli.train import COMMANDS
+from egox_train.data.prepare import PrepareOutcome
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.options import add_dataclass_arguments, from_arguments
 from egox_train.train.config import load_config
@@ -47,6 +50,24 @@ def test_help_explains_every_option_with_its_default(command, capsys):
         assert "exo size; ego is as high, and square (default: 784x448)" in help_text
         assert "frames per clip, 4n+1 (default: 49)" in help_text
         assert not re.search(r"default: (None|False|)\)", help_text)
+
+
+def test_prepare_prints_why_clips_are_left_out(capsys):
+    skip_reasons = [(f"take{number}", "no depth") for number in range(3)]
+    skip_reasons += [(f"clip{number}", f"reason {number}") for number in range(SKIP_LINES)]
+    outcome = PrepareOutcome(
+        clips=1,
+        new=1,
+        skipped=len(skip_reasons),
+        skip_reasons=tuple(skip_reasons),
+        manifest=Path("manifest.jsonl"),
+        notes=(),
+    )
+    _print_outcome(outcome, Path("report.json"))
+    printed_lines = capsys.readouterr().out.splitlines()
+    assert printed_lines[0] == "left out: take0 and 2 more: no depth"
+    assert len(printed_lines) == SKIP_LINES + 1
+    assert "13 skipped: see report.json" in printed_lines[-1]
 
 
 def test_unprintable_take_names_are_printed(tmp_path, monkeypatch):
