@@ -11,7 +11,7 @@ import torch
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.prior import ExoCandidate, rank_exo_cameras
-from egox_core.remarks import Remark
+from egox_core.remarks import Remark, RemarkKind
 from egox_core.types import CameraTrajectory
 from egox_core.video import VideoInfo, probe_video
 
@@ -22,6 +22,8 @@ from .exo_pictures import exo_pictures, has_other_orientation
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
+RATE_TOLERANCE = 0.02
+"""Share by which the rates of exo and ego video may differ: 29.97 and 30, not 25 and 30."""
 DEPTH_SUFFIXES = (".npz", ".npy", ".zip", "")  # of --depth-root; the last: a folder of frames
 SkippedItem = tuple[str, str]  # (clip, camera or take, why)
 Element = TypeVar("Element")
@@ -203,7 +205,8 @@ def _usable_views(
     take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]], notes: list[Remark]
 ) -> list[tuple[ExoView, range]]:
     """List the exo cameras with a readable video, with the frames that can be used."""
-    ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
+    ego_info = probe_video(take.ego_video) if take.ego_video is not None else None
+    ego_frames = None if ego_info is None else ego_info.frame_count
     usable_views = []
     for exo_view in take.exos:
         try:
@@ -226,6 +229,13 @@ def _usable_views(
                 f"{min(length_by_source.values())} frames are used"
             )
             notes.append(Remark(text))
+        if ego_info is not None and abs(ego_info.fps / video_info.fps - 1) > RATE_TOLERANCE:
+            text = (
+                f"{exo_view.name}: the ego video has {ego_info.fps:g} frames a second, exo "
+                f"{video_info.fps:g}. Frame i of both is taken as one moment: if it isn't, give an "
+                "ego video at exo's rate"
+            )
+            notes.append(Remark(text, RemarkKind.WARNING))
         usable_range = range(min(length_by_source.values()))
         if take.task_s is not None:
             usable_range = _frames_of_task(video_info, take.task_s, len(usable_range))

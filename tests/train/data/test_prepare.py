@@ -286,6 +286,15 @@ def test_released_folder_layout_is_prepared(synthetic_takes, tmp_path):
     assert "frame 0: got null" in skip_reasons["null"]
 
 
+def test_ego_video_of_another_rate_is_named(synthetic_takes, tmp_path):
+    take_folder = sorted(synthetic_takes.iterdir())[0]
+    shutil.copytree(take_folder, tmp_path / "takes" / "a")
+    pictures = load_take(take_folder, frame_count=5).read_exo()
+    write_video(tmp_path / "takes/a/ego_ground_truth.mp4", pictures, 60.0)
+    _, report = prepare_and_read(tmp_path / "takes", tmp_path / "set")
+    assert "the ego video has 60 frames a second, exo 20" in str(report["notes"])
+
+
 def test_damaged_takes_are_skipped_and_the_others_prepared(synthetic_takes, tmp_path):
     source_folder = shutil.copytree(synthetic_takes, tmp_path / "takes")
     truncated_take, take_without_depth, take_with_few_poses, good_take = sorted(
