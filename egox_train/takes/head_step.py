@@ -21,8 +21,8 @@ def check_pose_shift(
     shift fits better.
 
     The poses are not changed. A shift must explain more of the squared offsets than it leaves: of
-    238 drawn takes in step (any posture and exo place, points with two detectors' errors) two have
-    such a shift, and of those that are shifted by two frames 91 % are found, by three to six 97 %.
+    206 drawn takes in step (any posture and exo place, points with two detectors' errors) two have
+    such a shift, and of those that are shifted by two frames 92 % are found, by three 97 %.
 
     A head that moves by less than its own height tells nothing.
     """
