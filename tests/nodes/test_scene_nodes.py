@@ -201,12 +201,15 @@ def test_connected_masks_replace_those_of_the_depth(take):
     assert len(corner_scene.static) <= 64 * 128 - 64
 
 
-@pytest.mark.parametrize(("sample", "frame_count"), [("calm_room", 5), ("synthetic_room", 1)])
+@pytest.mark.parametrize(
+    ("sample", "frame_count"),
+    [("calm_room", 5), ("synthetic_room", 1), ("four_cameras/exo3", 1)],
+)
 def test_comfyui_renders_the_splat_like_the_prior(pack, repo_root, sample, frame_count):
     """Check that ComfyUI's Render Splat draws the same pictures as the prior, for a pinhole camera.
 
     In the second sample thousands of points lie beside the camera, before which Render Splat would
-    stop.
+    stop. In the third one the wearer sees an exo pixel 8.4 px wide.
     """
     import comfy_extras.nodes_gaussian_splat as splat_nodes
     from egox_pack.egox_core import stages

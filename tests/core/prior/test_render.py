@@ -10,12 +10,13 @@ from egox_core import stages
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose, invert, look_at
-from egox_core.prior import drawing, render
+from egox_core.prior import drawing, gaussians, render
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
 from egox_core.prior.splat_points import SplatOptions
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
+from egox_core.scene.gaussians import SIGMA_STEPS
 from egox_core.scene.surface import lift
 from egox_core.takes.wearer_body import meets_head
 from egox_core.types import CameraTrajectory, PointCloud, PointSet, of_frames
@@ -429,3 +430,39 @@ def test_prior_is_drawn_on_the_cpu_when_the_device_fails(scene, take, monkeypatc
         )
         assert f"the prior is drawn on the CPU, not on {expected_text}" in report.warnings()[-1]
     assert not cpu_report.warnings()
+
+
+# The step of .06 m at 4 m is 3.4, 8.4 and 33.6 px of a picture of the reference height. In the
+# prior, gaps of 4 px are filled, and a patch of over 20 px is cut.
+@pytest.mark.parametrize(("focal_px", "part_count"), [(40.0, 1), (100.0, 3), (400.0, 5)])
+def test_no_gaussian_is_coarser_than_the_gaps_that_are_filled(focal_px, part_count):
+    camera = CameraModel.pinhole(96, 80, focal_px)
+    scene = make_cloud(make_points([[0.0, 0.0, 4.0]]))
+    (gaussian_set,) = gaussians.iter_ego_gaussians(scene, make_path(still_poses(1), camera))
+    assert len(gaussian_set) == part_count**2
+    part_m = 0.06 / part_count
+    sigma_m = SIGMA_STEPS * part_m
+    assert torch.allclose(gaussian_set.scales[:, :2], torch.full((part_count**2, 2), sigma_m))
+    parts_m = (torch.arange(part_count) - (part_count - 1) / 2) * part_m
+    expected_xy = torch.cartesian_prod(parts_m, parts_m).flip(-1)
+    assert torch.allclose(gaussian_set.positions[:, :2], expected_xy, atol=1e-6)
+
+
+def test_parts_tile_an_askew_patch():
+    """Check that the parts of a patch have its middle, colour and second moment."""
+    steps = torch.tensor([[0.3, 0.1], [0.0, 0.4], [0.0, 0.1]])
+    whole_point = make_points([[0.0, 0.0, 1.0], [1.0, 0.0, 3.0]], grey=90)
+    points = replace(whole_point, steps=torch.stack((whole_point.steps[0], steps)))
+    first_part, *other_parts = range(7)
+    parts = gaussians.divide_patches(points, torch.tensor([[1, 1], [3, 2]]))
+    assert len(parts) == 7
+    assert torch.equal(parts.xyz[first_part], points.xyz[0])
+    assert torch.equal(parts.steps[first_part], points.steps[0])
+    assert torch.equal(parts.rgb, points.rgb[:1].expand(7, 3))
+    part_steps = parts.steps[other_parts]
+    offsets = parts.xyz[other_parts] - points.xyz[1]
+    assert torch.allclose(part_steps * torch.tensor([3, 2]), steps.expand(6, 3, 2))
+    assert torch.allclose(offsets.mean(0), torch.zeros(3), atol=1e-6)
+    # A parallelogram of steps S has the second moment S S' / 12.
+    moments = offsets[:, :, None] * offsets[:, None, :] + part_steps @ part_steps.mT / 12
+    assert torch.allclose(moments.mean(0), steps @ steps.mT / 12, atol=1e-6)
