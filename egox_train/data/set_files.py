@@ -243,6 +243,13 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
             f"{len(part.dark)} clips are left out for what their prior covers, first "
             f"{part.dark[0]}: see the contact sheet and --least-coverage"
         )
+    takes_without_truth = sorted({r.take for r in records if not r.ground_truth})
+    if takes_without_truth:
+        lines.append(
+            f"{len(takes_without_truth)} of {len(takes)} takes have no ego video, first "
+            f"{takes_without_truth[0]}: their clips can be generated, but not trained on or "
+            "evaluated"
+        )
     derived_count = sum(r.moving == "derived" for r in records)
     if derived_count:
         lines.append(
@@ -253,7 +260,13 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
         (take, note) for take, take_lines in part.warnings.items() for note in take_lines
     ]
     clip_warnings = [(record.clip, note) for record in records for note in record.notes]
-    warnings = merge_equal_notes(take_warnings) + merge_equal_notes(clip_warnings)
+    warnings = [
+        merged_line
+        for item_notes in (take_warnings, clip_warnings)
+        for merged_line in merge_equal_notes(
+            (item, note.removeprefix("warning: ")) for item, note in item_notes
+        )
+    ]
     lines += warnings[:MOST_WARNINGS]
     if len(warnings) > MOST_WARNINGS:
         lines.append(

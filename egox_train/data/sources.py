@@ -60,7 +60,7 @@ def list_takes(
 
     Raises:
         EgoXInputError: no such folder, unknown layout, nothing in it that is a take, an
-            ``ego_path`` for takes that have poses of their own.
+            ``ego_path`` with a layout that brings poses along.
     """
     check_choice("layout", layout, get_args(Layout))
     require_folder(root, "source", "a folder of takes")
@@ -172,14 +172,10 @@ def _released_takes(
 def _with_ego_path(
     meta: TakeMeta, folder: Path, ego_path: Path, file_frames: FileFrames
 ) -> tuple[TakeMeta, tuple[Remark, ...]]:
-    """Replace a take's ego poses by those of another file."""
+    """Read a take's ego poses from another file, unless its meta.json has some."""
     if meta.ego is not None:
-        raise EgoXInputError(
-            f"take {folder.name}",
-            got=f"ego_extrinsics in its {META} and --ego-path {ego_path}",
-            expected="the wearer's poses once",
-            fix=f"leave --ego-path out, or take ego_extrinsics out of {META}",
-        )
+        note_text = f"the ego poses are those of its {META}, {ego_path.name} was not read"
+        return meta, (Remark(note_text, RemarkKind.WARNING),)
     video = folder / EXO
     trajectory, path_notes = path(
         folder / ego_path,

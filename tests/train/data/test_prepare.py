@@ -25,7 +25,8 @@ from egox_train.data.ground_plane import ground_plane, plane_depth
 from egox_train.data.manifest import read_manifest, write_manifest
 from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
-from egox_train.data.sources import list_takes
+from egox_train.data.set_files import Part, write_set_files
+from egox_train.data.sources import TRUTH_NAMES, list_takes
 from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, make_take, write_take
 from tests.paths import read_folder_files
@@ -393,8 +394,11 @@ def test_ego_poses_are_read_from_a_file(synthetic_takes, tmp_path):
     )
     for original_record, new_record in zip(records, new_records, strict=True):
         assert original_record.files == new_record.files
-    with refuses("the wearer's poses once"):
-        prepare_and_read(synthetic_takes, tmp_path / "twice", ego_path=Path("poses.json"))
+    poses_twice, report = prepare_and_read(
+        synthetic_takes, tmp_path / "twice", ego_path=Path("poses.json")
+    )
+    assert [record.files for record in poses_twice] == [record.files for record in records]
+    assert all("poses.json was not read" in " ".join(n) for n in report["notes"].values())
 
 
 def test_warnings_are_printed(synthetic_takes, tmp_path, capsys):
@@ -404,12 +408,23 @@ def test_warnings_are_printed(synthetic_takes, tmp_path, capsys):
     meta_content.pop("ego_camera", None)
     meta_content["ego_intrinsics"] = [[20.0, 0.0, 15.5], [0.0, 20.0, 15.5], [0.0, 0.0, 1.0]]
     write_json(meta_file, meta_content)
+    for name in TRUTH_NAMES:
+        (meta_file.parent / name).unlink(missing_ok=True)
     size_options = ["--frames", "5", "--size", "64x32"]
     assert (
         train_egox.main(["prepare", str(source_folder), str(tmp_path / "set"), *size_options]) == 0
     )
     output = capsys.readouterr().out
     assert "it is used as written" in output and "are of another camera" in output
+    take_name = meta_file.parent.name
+    assert f"warning: 1 of 4 takes have no ego video, first {take_name}: " in output
+    record, *_ = read_manifest(tmp_path / "set" / "manifest.jsonl")
+    record = record.model_copy(update={"notes": ("warning: noisy depth",)})
+    take_entry = {"room": "", "split": None, "untimed": False}
+    settings = {"fractions": {}, "split_seed": 0, "splits": "rooms", "options": {}}
+    set_part = Part(settings=settings, takes={record.take: take_entry})
+    texts = map(str, write_set_files(tmp_path / "set", set_part, [record]))
+    assert f"{record.clip}: noisy depth" in texts  # "warning: " is what the command prints before
 
 
 @pytest.mark.parametrize(
