@@ -114,6 +114,7 @@ FOREIGN = (
     ForeignFile("a DV stream of a camcorder", rb"\x1f\x07\0[\x3f\xbf]", TO_MP4, True),
     ForeignFile("a zip archive", rb"PK\x03\x04", UNPACK, True),
     ForeignFile("numpy's arrays", rb"\x93NUMPY", "give it as depth; here belongs the video", True),
+    ForeignFile("a text, no video", rb"[\t\n\f\r -\xff]+\Z", "choose the video", True),
 )
 CODECS: tuple[ForeignFile, ...] = (
     ForeignFile(

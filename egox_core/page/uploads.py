@@ -53,7 +53,8 @@ class TakeFiles:
     poses: Path | None = None  # of the ego camera
     frames: int = 0  # of the video
     depth_frames: int = 0
-    turning: Path | None = None  # a second video, whose camera moves: perhaps the wearer's own view
+    # whose camera moves: perhaps the wearer's own view; a second video, or ``video`` if it is alone
+    turning: Path | None = None
     truth: Path | None = None  # the wearer's own video, by its usual name
     hands: Path | None = None  # for Draw Hands, next to the video
     unused: tuple[str, ...] = ()  # names of files that are none of these: videos, depth, JSON
@@ -286,7 +287,7 @@ def use_as_truth(ego: Path, exo: Path) -> None:
 
 
 def _exo_and_moving_video(videos: list[Path]) -> tuple[Path | None, Path | None]:
-    """Find the exo video, and a second video whose camera moves.
+    """Find the exo video, and the video whose camera moves: a second one, or the only one.
 
     Of two without a usual name the exo video is the one whose camera stands.
     """
@@ -299,6 +300,8 @@ def _exo_and_moving_video(videos: list[Path]) -> tuple[Path | None, Path | None]
         moving_videos = [path for path, is_moving in camera_moves_in.items() if is_moving]
         if len(static_videos) == len(moving_videos) == 1:
             return static_videos[0], moving_videos[0]
+    if len(videos) == 1 and not named_exo and camera_moves(videos[0]):
+        return videos[0], videos[0]
     return _choose_one("exo video", videos, (EXO,)), None
 
 

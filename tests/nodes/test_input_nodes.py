@@ -110,7 +110,7 @@ def test_a_video_socket_with_a_playlist_is_refused(clip, tmp_path):
 
     playlist = tmp_path / "list.mp4"
     (tmp_path / "other.mp4").write_bytes(clip.read_bytes())
-    playlist.write_text("ffconcat version 1.0\nfile other.mp4\n", "utf-8")
+    playlist.write_text("ffconcat version 1.0\nfile other.mp4\n#\1\n", "utf-8")
     for video in (
         InputImpl.VideoFromFile(str(playlist)),
         InputImpl.VideoFromFile(str(playlist), start_time=0.1, duration=1.0),

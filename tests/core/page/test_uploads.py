@@ -142,6 +142,18 @@ def test_video_of_a_moving_camera_is_not_the_exo_video(tmp_path, names):
     assert (tmp_path / TRUTH).read_bytes() == (sample_folder / TRUTH).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("content", "name", "is_asked"),
+    [(TRUTH, "clip.mp4", True), (TRUTH, "exo.mp4", False), ("exo.mp4", "clip.mp4", False)],
+)
+def test_a_head_cameras_video_alone_is_asked_about(tmp_path, content, name, is_asked):
+    pytest.importorskip("av", reason="decodes video")
+    shutil.copy(ROOT / "sample" / "calm_room" / content, tmp_path / name)
+    take_files = find_take_files(tmp_path)
+    assert take_files.video == tmp_path / name
+    assert take_files.turning == (tmp_path / name if is_asked else None)
+
+
 def test_folders_that_are_no_take_are_refused(tmp_path):
     pickled_folder = tmp_path / "pickled"
     pickled_folder.mkdir()

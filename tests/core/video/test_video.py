@@ -701,7 +701,8 @@ def test_bad_files_are_refused(clip_file, tmp_path):
     for name, content, message_pattern in (
         ("none.mp4", None, "not there"),
         ("empty.mp4", b"", "an empty file"),
-        ("corrupt.mp4", b"not a video at all" * 100, "can't be decoded"),
+        ("notes.mp4", b"not a video at all\n" * 100, "a text, no video;.*Fix: choose the video"),
+        ("corrupt.mp4", b"\0\1 not a video at all" * 100, "can't be decoded"),
         ("sound.wav", wave_buffer.getvalue(), "no video stream"),
         ("moving.webp", b"RIFF....WEBPVP8X", "a WebP;.*convert it to mp4"),
         ("moving.png", b"\x89PNG\r\n", "a PNG"),
@@ -710,8 +711,8 @@ def test_bad_files_are_refused(clip_file, tmp_path):
         ("c.nut", b"nut/multimedia container\0N", "a NUT"),
         ("tape.dv", b"\x1f\x07\0\x3f\xff", "a DV stream of a camcorder"),
         ("tape_pal.dv", b"\x1f\x07\0\xbf\xff", "a DV stream of a camcorder"),
-        ("list.m3u8", playlist_text.encode(), "can't be decoded"),
-        ("list.mp4", b"ffconcat version 1.0\nfile other.mp4\n", "can't be decoded"),
+        ("list.m3u8", playlist_text.encode(), "a text"),
+        ("list.mp4", b"ffconcat version 1.0\nfile other.mp4\n#\1\n", "can't be decoded"),
     ):
         if content is not None:
             (tmp_path / name).write_bytes(content)

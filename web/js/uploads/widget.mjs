@@ -96,7 +96,7 @@ export function attachUpload(app, api, node, say) {
         differ || asked || kept || bare ? "warn" : "success",
         bare,
       );
-      if (asked) askOf(answer);
+      if (asked && answer.turning !== answer.video) askOf(answer);
     } catch (error) {
       tell(say("failed", { reason: error.message }), "error");
     }
