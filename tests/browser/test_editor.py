@@ -171,6 +171,12 @@ def test_without_a_scene_the_editor_says_what_to_do(open_page, read_unpacked):
     assert "Load scene" in editor.find("empty").inner_text()
     assert not tab.evaluate(CUT_OFF_SCRIPT)
     assert not editor.find("hint").is_visible(), "one thing to do"
+    load_button = tab.get_by_test_id("egox-editor").get_by_role("button", name="Load scene")
+    assert load_button.first.get_attribute("title") != "Load scene", "the help describes it"
+    assert not editor.find("frame").inner_text(), "a run tells how long the clip is"
+    for is_shown in (True, False):
+        tab.keyboard.press("?")
+        assert ("Esc close" in editor.find("status").inner_text()) is is_shown
     assert "appears here" not in tab.get_by_test_id("egox-editor").inner_text()
     editor.find("banner").filter(has_text="‘Load scene’ shows it").wait_for()
     dark_background = editor.read_state("view.scene.background.getHex()")

@@ -133,7 +133,7 @@ export class PoseEditor {
       onRedo: () => state.redo(),
       onLoad: () => this.scene.load(),
       onNewPath: () => this.newPath(),
-      onHelp: () => this.layout.tell(this.say("keys")),
+      onHelp: () => this.layout.switchText(this.say("keys")),
       onPrior: host.runPrior && renderPrior,
       onClose: () => this.close(),
       onKey: (event) => {

@@ -10,10 +10,8 @@ export class FrameClock {
   // What stands in until a run has told more: the released length.
   static standard(count = 49, fps = 30) {
     const numbers = Array.from({ length: count }, (_, i) => i);
-    return new FrameClock(
-      numbers,
-      numbers.map((i) => i / fps),
-    );
+    const times = numbers.map((i) => i / fps);
+    return Object.assign(new FrameClock(numbers, times), { isAssumed: true });
   }
 
   get count() {

@@ -12,13 +12,12 @@ export function make(tag, className = "", attributes = {}, ...children) {
   return element;
 }
 
+// A label of words is the button's name for those who speak or hear it, and the title describes it;
+// a sign is named by its title.
 export function button(id, label, title, onclick, className = "") {
-  return make(
-    "button",
-    `egox-ed-button ${className}`,
-    { type: "button", title, "aria-label": title, "data-testid": id, onclick },
-    label,
-  );
+  const attributes = { type: "button", title, "data-testid": id, onclick };
+  if (/^[^\p{L}]+$/u.test(label)) attributes["aria-label"] = title;
+  return make("button", `egox-ed-button ${className}`, attributes, label);
 }
 
 export function select(id, title, options, onchange) {

@@ -122,6 +122,11 @@ export class Layout {
     return ground[0] + ground[1] + ground[2] > 380;
   }
 
+  // Shown, or hidden if it is shown already.
+  switchText(text) {
+    this.tell(this.status.textContent === text ? "" : text);
+  }
+
   // offers: buttons behind the text.
   tell(text, ...offers) {
     this.status.replaceChildren(text, ...offers);

@@ -100,11 +100,11 @@ export class Timeline {
     const { keys, looks } = state.content;
     const last = state.clip.count - 1;
     const at = state.keyAt();
-    this.now.textContent = this.say("frameOf", {
-      frame: state.frame,
-      last,
-      seconds: (state.clip.times[state.frame] - state.clip.times[0]).toFixed(2),
-    });
+    const seconds = (state.clip.times[state.frame] - state.clip.times[0]).toFixed(2);
+    // How long the clip is isn't known before a run.
+    this.now.textContent = state.clip.isAssumed
+      ? ""
+      : this.say("frameOf", { frame: state.frame, last, seconds });
     this.track.setAttribute("aria-valuemax", last);
     this.track.setAttribute("aria-valuenow", state.frame);
     this.cursor.style.left = this.place(state.frame);
