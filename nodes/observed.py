@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 from ..egox_core.cameras import CameraModel
 from ..egox_core.frozen import frozen
 from ..egox_core.metrics import PathError, keep_observed
-from ..egox_core.types import video_classes
+from ..egox_core.types import EARLIER, video_classes
 from ..egox_core.video import reproject
 from .host.progress import host_progress
 
@@ -54,14 +54,18 @@ class Observed:
         ]
 
     def describe_parts(self) -> str:
-        """Describe in percent how much of the video was copied from exo and how much the model
-        redrew."""
+        """Describe in percent how much of the video was copied from exo, how much the model
+        redrew, and how much lies between both or at borders, where nothing is put back."""
         notes = []
         if self.kept.any():
             notes.append(f"{100 * float(self.kept.float().mean()):.0f} % copied from the prior")
         if self.judged.any():
             redrawn_percent = 100 * float(self.redrawn[self.judged].float().mean())
             notes.append(f"{redrawn_percent:.0f} % redrawn by the model")
+            if self.kept.any():
+                observed_mask = self.shown_classes[self.judged] >= EARLIER
+                edge_mask = observed_mask & ~(self.kept | self.redrawn)[self.judged]
+                notes.append(f"{100 * float(edge_mask.float().mean()):.0f} % at edges as generated")
         return ", ".join(notes)
 
     def doubts(self) -> list[str]:

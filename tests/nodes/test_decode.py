@@ -256,9 +256,12 @@ def test_keep_observed_copies_observed_pixels_of_the_prior(decode_latent):
         ).groups()
         kept_match = re.search(r"\((\d+) % copied from the prior, ", sentence)
         assert bool(kept_match) == (keep_observed > 0)
-        assert (
-            int(now_percent) == 25 >= int(redrawn_percent) + int(kept_match[1] if kept_match else 0)
-        ), "parts of the whole"
+        edge_match = re.search(r"(\d+) % at edges as generated", sentence)
+        assert bool(edge_match) == bool(kept_match)
+        assert int(now_percent) == 25 >= int(redrawn_percent)
+        if kept_match and edge_match:
+            part_percents = map(int, (kept_match[1], redrawn_percent, edge_match[1]))
+            assert sum(part_percents) == pytest.approx(25, abs=1.5), "parts of the whole"
     assert torch.equal(decode_latent(samples, keep_observed=1.0).result[0], plain_frames), (
         "nothing is known"
     )
