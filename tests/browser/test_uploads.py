@@ -90,6 +90,10 @@ def test_files_chosen_by_button_and_a_dropped_folder_set_the_inputs(
         page.browser_tab.get_by_test_id(f"egox-{answer}").locator("visible=true").click()
         wait_for_upload_note(page, LOADER, text)
         assert page.browser_tab.get_by_test_id("egox-upload").first.is_visible()
+    lone_video = shutil.copy(take / "ego_ground_truth.mp4", tmp_path / "walk.mp4")
+    choose_files(page, LOADER, Path(lone_video))
+    assert "walk: video" in wait_for_upload_note(page, LOADER, "Is walk.mp4 the wearer's own view?")
+    assert not page.browser_tab.get_by_test_id("egox-truth").locator("visible=true").count()
     assert len(list(upload_folder.glob("exo*/ego_ground_truth.mp4"))) == 2
     assert "egox_upload" not in str(page.to_prompt())
     assert len(page.serialize_graph()["nodes"]) == len(read_unpacked("egox_demo")["nodes"])

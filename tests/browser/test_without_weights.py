@@ -185,6 +185,7 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
         and "6 files, 29 GB" in toast_text
     )
     assert toast_text.count("https://huggingface.co/") == toast_text.count("models/") == 6
+    assert toast_text.count("\n• ") == 6, "a line for each file"
     assert "The ego prior is made without them" in toast_text
     assert not page.list_lasting_faults(MARKED_ROWS), "no row is wrong"
     dismiss_toasts(page)

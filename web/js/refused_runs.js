@@ -184,7 +184,7 @@ function missing(faults, { neededByPrior = new Set(), isPart, isShort = false })
   const lineOf = (name) => {
     const [size, folder, source] = known(name);
     const where = folder ? `models/${folder}, https://huggingface.co/${source}` : "";
-    return `\n${name} (${[size ? `${size} GB` : "", where].filter(Boolean).join(", ")})`.replace(
+    return `\n• ${name} (${[size ? `${size} GB` : "", where].filter(Boolean).join(", ")})`.replace(
       " ()",
       "",
     );
