@@ -9,6 +9,7 @@ from torch import Tensor
 from .errors import NO_NUMBERS, EgoXInputError
 
 Array: TypeAlias = np.ndarray | Tensor
+PICTURE_AXES = "frames", "height", "width"
 OVERSHOOT = 0.5
 """Excess over 0...1 that resampling may leave; values of 0...255 are far beyond it."""
 
@@ -17,8 +18,8 @@ def as_tensor(
     values: object,
     # Names the values in errors.
     label: str,
-    # One number per axis; None allows any length.
-    *shape: int | None,
+    # One number per axis, or the name of one of any length; None is one without a name.
+    *shape: int | str | None,
 ) -> Tensor:
     """Turn numbers into a tensor of ``shape`` without gradients, of the same dtype and device.
 
@@ -32,16 +33,17 @@ def as_tensor(
             label, got=_describe_type(values), expected="numbers", fix="give an array of numbers"
         ) from error
     shape_fits = tensor.ndim == len(shape) and all(
-        length_asked in (None, length_given)
+        length_asked in (None, length_given) or isinstance(length_asked, str)
         for length_asked, length_given in zip(shape, tensor.shape, strict=True)
     )
     if not shape_fits or not tensor.numel():
         layout_text = ", ".join("N" if length is None else str(length) for length in shape)
+        has_extra_axis = tensor.ndim == len(shape) + 1 and tensor.shape[-1] == 1
         raise EgoXInputError(
             label,
             got=f"shape {tuple(tensor.shape)}",
             expected=f"[{layout_text}]",
-            fix="give an array of this layout",
+            fix="drop the last axis" if has_extra_axis else "give an array of this layout",
         )
     return tensor
 
@@ -99,7 +101,7 @@ def as_frames(values: object, label: str) -> Tensor:  # [T, H, W, 3]
     Raises:
         EgoXInputError: another layout, kind of numbers or range.
     """
-    frames = as_tensor(values, label, None, None, None, None)
+    frames = as_tensor(values, label, *PICTURE_AXES, "channels")
     if frames.shape[-1] not in (3, 4):
         raise EgoXInputError(
             label,
@@ -161,14 +163,15 @@ def rectangle(
     return padded
 
 
-def as_poses(values: object, label: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
-    """Convert one camera pose, or one per frame, to a tensor without checking that its rotations
-    are valid.
+def as_poses(values: object, label: str) -> Tensor:  # [3 or 4, 4] or [T, 3 or 4, 4] float64
+    """Convert one camera pose, or one per frame, to a tensor on the CPU, of which
+    :func:`.cameras.validate_w2c` then checks shape and rotations.
 
     Raises:
-        EgoXInputError: another layout.
+        EgoXInputError: no numbers, rows of different length.
     """
-    return as_tensor(values, label, *_leading_dimensions(values), 3, 4).double().cpu()
+    expected = "[R|t] of shape (3, 4), or (T, 3, 4) with one per frame"
+    return as_matrix(values, label, expected).cpu()
 
 
 def as_mask(values: object, label: str) -> Tensor:  # [T or 1, h, w]
@@ -177,11 +180,6 @@ def as_mask(values: object, label: str) -> Tensor:  # [T or 1, h, w]
     Raises:
         EgoXInputError: another layout.
     """
-    mask = as_tensor(values, label, *_leading_dimensions(values), None, None)
-    return mask[None] if mask.ndim == 2 else mask
-
-
-def _leading_dimensions(values: object) -> list[None]:
-    """Build the expected first dimensions of a shape: one of any length for several frames, none
-    for a single frame."""
-    return [] if getattr(values, "ndim", 3) == 2 else [None]
+    is_single = getattr(values, "ndim", 3) == 2
+    mask = as_tensor(values, label, *(PICTURE_AXES[1:] if is_single else PICTURE_AXES))
+    return mask[None] if is_single else mask

@@ -83,7 +83,10 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "file",
-                    options=[BESIDE, *list_files((".json", ".txt", ".chan", ".npz", "images.bin"))],
+                    options=[
+                        BESIDE,
+                        *list_files((".json", ".txt", ".tum", ".chan", ".npz", "images.bin")),
+                    ],
                     default=BESIDE,
                     tooltip=(
                         "Used with source 'file'. Choose the meta.json from the exo video's folder "

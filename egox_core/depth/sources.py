@@ -72,7 +72,7 @@ def clean_depth(
     Raises:
         EgoXInputError: not [T, H, W], a frame with under 5 % valid pixels.
     """
-    values = as_tensor(values, f"depth of {name}", None, None, None)
+    values = as_tensor(values, f"depth of {name}", "frames", "height", "width")
 
     def cleaned_frame(t: int) -> Tensor:
         frame = mark_invalid(values[t].detach().cpu(), zero_is_valid=zero_is_valid)
@@ -96,7 +96,7 @@ def array_depth(
     Raises:
         EgoXInputError: no floats, another shape.
     """
-    maps = as_tensor(values, name, None, None, None)
+    maps = as_tensor(values, name, "frames", "height", "width")
     if not maps.is_floating_point():
         raise EgoXInputError(
             name,

@@ -246,10 +246,11 @@ def _frames_header(
 
 
 def _check_shape(shape: tuple[int, ...], dtype: np.dtype, label: str) -> None:
+    has_extra_axis = len(shape) == 4 and shape[-1] == 1
     if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "fui":
         raise EgoXInputError(
             label,
             got=f"{dtype} of shape {shape}",
             expected="numbers of shape (T, H, W)",
-            fix="store z depth, one map per frame",
+            fix="drop the last axis" if has_extra_axis else "store z depth, one map per frame",
         )

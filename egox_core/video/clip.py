@@ -33,6 +33,7 @@ class VideoClip:
     given_sound: Sound | None = None  # of the whole video, with frames in memory
     undistortion: Undistortion | None = None  # by which its pictures are redrawn
     one_shot: bool = False  # said by the user: what looks like a cut is none
+    left_over: int = 0  # frames at the end that no clip of 4n+1 has, where all were asked for
 
     @property
     def notes(self) -> tuple[Remark, ...]:
@@ -41,7 +42,12 @@ class VideoClip:
             f"frame times are uneven (variable frame rate): {self.info.fps:.4g} fps is an average, "
             f"and {self.selection.fps:.4g} that of the frames in use"
         )
+        count_note = (
+            f"{len(self.selection.indices)} frames are in use, the {self.left_over} after them are "
+            "not: a clip has 4n+1 frames"
+        )
         texts = (
+            *([count_note] if self.left_over else ()),
             *([f"{self.info.hdr} brought to the standard range"] if self.info.hdr else ()),
             *(REMARKS[key].format(value) for key, value in self.info.remarks),
             *([uneven_note] if self.info.uneven_times else ()),
@@ -104,12 +110,11 @@ def open_clip(
     else:
         info = probe_video(source, progress)
     trimmed_info, first = trim_info(info, *window_s)
+    available_count = trimmed_info.frame_count - first - start_frame
     frames_in_use = select_frames(
         trimmed_info if undistortion is None else undistortion.shown(trimmed_info),
         start_frame=start_frame + first,
-        frame_count=longest_clip(trimmed_info.frame_count - first - start_frame)
-        if frame_count is None
-        else frame_count,
+        frame_count=longest_clip(available_count) if frame_count is None else frame_count,
         **selection,
     )
     return VideoClip(
@@ -124,4 +129,5 @@ def open_clip(
         given_sound=sound,
         undistortion=undistortion,
         one_shot=one_shot,
+        left_over=available_count - len(frames_in_use.indices) if frame_count is None else 0,
     )

@@ -211,7 +211,7 @@ def memory_info(
     Raises:
         EgoXInputError: no frames.
     """
-    as_tensor(images, "video in memory", None, None, None, None)
+    as_tensor(images, "video in memory", "frames", "height", "width", "channels")
     fps = fps if fps > 0 else UNTIMED_FPS
     return VideoInfo(
         name="in memory",

@@ -192,10 +192,28 @@ def test_stages_take_keyframes_and_paths():
     assert smaller_path.ego.camera.stored_size == (16, 16)
 
 
+def test_all_frames_of_a_video_are_asked_for():
+    eight_frames = np.repeat(VIDEO, 2, 0)[:8]
+    clip, report = load_clip(eight_frames, frame_count=None, one_shot=True)
+    assert len(clip.exo) == 5 and "the 3 after them are not" in report.text()
+    _, whole_report = load_clip(VIDEO, frame_count=None, one_shot=True)
+    _, five_report = load_clip(eight_frames, frame_count=5, one_shot=True)
+    assert not whole_report.notes and not five_report.notes
+
+
+def test_poses_may_have_a_fourth_row():
+    square_poses = np.eye(4)[None].repeat(FRAMES, 0)
+    trajectory, _ = path(square_poses, exo_w2c=square_poses[0])
+    assert torch.equal(trajectory.ego.w2c, path(STILL_POSES)[0].ego.w2c)
+    square_poses[2, 3, 0] = 1
+    with refuses("last row"):
+        path(square_poses)
+
+
 @pytest.mark.parametrize(
     "call_stage, message_pattern",
     [
-        (lambda: load_clip(VIDEO[0]), "exo video: got shape"),
+        (lambda: load_clip(VIDEO[0]), "exo video: got shape.*frames, height, width, channels"),
         (lambda: load_clip(VIDEO.astype(np.float32), frame_count=5), "floats of 0 to 255"),
         (lambda: load_clip(VIDEO.astype(np.int32), frame_count=5), "got torch.int32"),
         (
@@ -206,7 +224,9 @@ def test_stages_take_keyframes_and_paths():
             lambda: scene(video_with_value(np.nan), np.repeat(DEPTH, 4, 0), camera=INTRINSICS),
             "floats of nan",
         ),
-        (lambda: align(DEPTH[0], camera=INTRINSICS), "depth array: got shape"),
+        (lambda: align(DEPTH[0], camera=INTRINSICS), "depth array: got shape.*frames, height"),
+        (lambda: align(DEPTH[..., None], camera=INTRINSICS), "drop the last axis"),
+        (lambda: path(STILL_POSES[:, :2]), r"expected \[R|t\] of shape \(3, 4\)"),
         (lambda: align((DEPTH * 1000).astype(np.uint16), camera=INTRINSICS), "uint16|int32"),
         (lambda: align(DEPTH, camera=INTRINSICS[:2]), "K of the exo camera: got shape"),
         (lambda: align(np.full_like(DEPTH, np.nan), camera=INTRINSICS), "valid"),

@@ -334,3 +334,13 @@ def test_a_path_of_another_video_is_refused(meta_poses, clip):
     ):
         with refuses(message):
             run_pose_node(**changes, frames=frames)
+
+
+@pytest.mark.parametrize("file_name", ["walk.tum", "walk.chan", "images.txt"])
+def test_camera_files_of_other_programs_are_listed(pack, comfy_host, file_name):
+    from egox_pack.nodes.ego_pose import EgoXEgoPoseInput
+
+    (comfy_host.input / "walks").mkdir(exist_ok=True)
+    (comfy_host.input / "walks" / file_name).write_text("", "utf-8")
+    (file_input,) = (i for i in EgoXEgoPoseInput.define_schema().inputs if i.id == "file")
+    assert f"walks/{file_name}" in file_input.options

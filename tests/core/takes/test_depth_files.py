@@ -508,6 +508,12 @@ def test_file_truncated_during_reading_is_refused(tmp_path, save_function):
             list(depth_source.read([39]))
 
 
+def test_file_with_a_fourth_axis_is_refused(tmp_path):
+    np.save(tmp_path / "depth.npy", depth_frames(5)[..., None])
+    with refuses("drop the last axis"), open_depth(tmp_path / "depth.npy"):
+        pass
+
+
 @pytest.mark.parametrize("form", ["npy", "npz", "npz-stored"])
 def test_header_that_claims_missing_frames_is_refused(tmp_path, form):
     """Check that an array whose header states more frames than it has is refused."""
