@@ -2,6 +2,7 @@
 ``evaluate``."""
 
 import argparse
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from egox_core.progress import Progress
@@ -18,6 +19,21 @@ from .data import CLIP_OPTION_NAMES, add_batch_arguments
 
 EXIT_SOME_FAILED = 1
 """Exit code of ``evaluate`` where some clips could not be evaluated."""
+
+FAILED_CLIPS_SHOWN = 3
+"""Names of clips in a line about several that failed for one reason."""
+
+
+def _whole_splits(
+    split_by_clip: Mapping[str, str], evaluated_clips: Set[str], failed_clips: Set[str]
+) -> str:
+    """Name the splits whose clips were all evaluated, as --split takes them, or return "" if a
+    failed clip is of one of them."""
+    evaluated_splits = {split_by_clip.get(clip, "") for clip in evaluated_clips}
+    failed_splits = {split_by_clip.get(clip, "") for clip in failed_clips}
+    if not failed_splits or "" in evaluated_splits | failed_splits:
+        return ""
+    return "" if evaluated_splits & failed_splits else ",".join(sorted(evaluated_splits))
 
 
 def _add_folders(parser: argparse.ArgumentParser, out_help: str) -> None:
@@ -46,6 +62,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
     """Run ``evaluate``, and exit with 1 if a clip could not be evaluated."""
+    from ..data.manifest import read_splits
     from ..data.set_files import merge_equal_notes
     from ..metrics.evaluate import REPORT_FILE, TABLE_FILE, evaluate
     from ..parallel import RunEstimate
@@ -64,8 +81,14 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
     if isinstance(evaluate_outcome, RunEstimate):
         print(evaluate_outcome)
         return 0
-    for line in merge_equal_notes(sorted(evaluate_outcome.errors.items())):
+    for line in merge_equal_notes(sorted(evaluate_outcome.errors.items()), FAILED_CLIPS_SHOWN):
         print(f"not evaluated: {line}")
+    rows = evaluate_outcome.report.get("rows", ())
+    whole_splits = _whole_splits(
+        read_splits(args.manifest), {row["clip"] for row in rows}, {*evaluate_outcome.errors}
+    )
+    if whole_splits and not options.split:
+        print(f"none of these clips is of {whole_splits}: --split {whole_splits} leaves them out")
     evaluated_count = evaluate_outcome.clips - len(evaluate_outcome.errors)
     if not evaluate_outcome.report:
         print(
@@ -104,7 +127,7 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
     if isinstance(failed_clips, RunEstimate):
         print(failed_clips)
         return 0
-    for line in merge_equal_notes(sorted(failed_clips.items())):
+    for line in merge_equal_notes(sorted(failed_clips.items()), FAILED_CLIPS_SHOWN):
         print(f"no masks: {line}")
     print(f"masks of {len(list(args.out.glob('[!.]*.npz')))} clips: {args.out}")
     return EXIT_SOME_FAILED if failed_clips else 0

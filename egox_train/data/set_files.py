@@ -275,15 +275,18 @@ def write_set_files(root: Path, part: Part, records: Iterable[ClipRecord]) -> tu
     return tuple(Remark(line, RemarkKind.WARNING) for line in lines)
 
 
-def merge_equal_notes(notes: Iterable[tuple[str, str]]) -> list[str]:
-    """Merge equal notes on different clips into one line."""
+def merge_equal_notes(notes: Iterable[tuple[str, str]], shown_clips: int = 1) -> list[str]:
+    """Merge equal notes on different clips into one line that names the first ``shown_clips``."""
     clips_by_note: dict[str, list[str]] = {}
     for clip, note in notes:
-        clips_by_note.setdefault(note, []).append(clip)
-    return [
-        f"{first_clip}{f' and {len(other_clips)} more' if other_clips else ''}: {note}"
-        for note, (first_clip, *other_clips) in clips_by_note.items()
-    ]
+        note_text = note.removeprefix(f"{EgoXInputError.__name__}: ")
+        clips_by_note.setdefault(note_text, []).append(clip)
+    lines = []
+    for note_text, clips in clips_by_note.items():
+        hidden_count = len(clips) - shown_clips
+        more_text = f" and {hidden_count} more" if hidden_count > 0 else ""
+        lines.append(f"{', '.join(clips[:shown_clips])}{more_text}: {note_text}")
+    return lines
 
 
 def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecord]) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
-from egox_core.safe_files import require_file
 from egox_core.stages import scene
 from egox_core.take import load_take
 from egox_core.types import CameraTrajectory, PointCloud
@@ -98,13 +97,30 @@ def clip_files(
     )
 
 
+def require_video(file: Path, record: ClipRecord, subject: str) -> Path:
+    """Refuse a missing video of a clip, in words that are the same for all clips.
+
+    Raises:
+        EgoXInputError: no such file.
+    """
+    if not file.is_file():
+        file_name = f"<clip>{file.suffix}" if file.stem == record.clip else file.name
+        raise EgoXInputError(
+            subject,
+            got=f"{file_name}, which is not there",
+            expected="a video of each clip",
+            fix="make it, or leave the clip out",
+        )
+    return file
+
+
 def read_ego(file: Path, record: ClipRecord, subject: str) -> Tensor:  # [T, H, W, 3] float32 0...1
     """Read all frames of an ego video, and check its size, length and frame rate.
 
     Raises:
         EgoXInputError: missing, corrupt, of another size, length or rate.
     """
-    require_file(file, f"{subject} of clip {record.clip}")
+    require_video(file, record, subject)
     video_info = probe_video(file)
     actual_shape = (video_info.width, video_info.height, video_info.frame_count)
     if actual_shape != (*record.ego_size, record.frames):
@@ -130,7 +146,7 @@ def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float3
     Raises:
         EgoXInputError: missing, corrupt, too short.
     """
-    file = require_file(folder / EXO, f"exo video of clip {record.clip}")
+    file = require_video(folder / EXO, record, "exo video")
     return _frames(file, probe_video(file), record.frames)
 
 

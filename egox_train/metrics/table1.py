@@ -17,12 +17,11 @@ from egox_core.errors import EgoXInputError, needs_package
 from egox_core.file_names import EXO
 from egox_core.frozen import frozen
 from egox_core.metrics import PSNR_CAP_DB, check_pair
-from egox_core.safe_files import require_file
 from egox_core.video import decode_frames, probe_video
 
 from ..data.manifest import ClipRecord
 from ..data.object_masks import read_masks
-from .clip_inputs import ClipFiles
+from .clip_inputs import ClipFiles, require_video
 from .columns import METRICS, TABLE1_MASKS, Metric
 from .frame_metrics import MetricValues
 
@@ -158,7 +157,7 @@ def read_video(
     Raises:
         EgoXInputError: missing, corrupt, far longer than a clip.
     """
-    require_file(file, f"{subject} of clip {record.clip}")
+    require_video(file, record, subject)
     video_info = probe_video(file)
     if video_info.frame_count > LONGEST or video_info.width < video_info.height:
         raise EgoXInputError(

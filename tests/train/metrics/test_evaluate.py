@@ -220,7 +220,7 @@ DAMAGED_CLIPS = {
     "corrupt": "can't be decoded",
     "cut": "no frame that can be decoded",
     "no_truth": "no ground truth",
-    "truth_lost": "ground truth of clip",
+    "truth_lost": "ground truth: got ego_ground_truth.mp4",
     "masks_other": "masks of clip 'b'",
     "masks_size": "object masks",
     "outside": "next to the manifest",
@@ -278,10 +278,9 @@ def test_damaged_clips_are_reported_and_the_others_evaluated(evaluation_folder):
         len(evaluate_outcome.errors) == 4 + len(DAMAGED_CLIPS)
         and evaluate_outcome.report["clips"] == 0
     )
-    assert merge_equal_notes([("a", "no"), ("b", "no"), ("c", "cut")]) == [
-        "a and 1 more: no",
-        "c: cut",
-    ]
+    notes = [("a", "no"), ("b", "no"), ("c", "EgoXInputError: cut")]
+    assert merge_equal_notes(notes) == ["a and 1 more: no", "c: cut"]
+    assert merge_equal_notes([*notes, ("d", "no")], 2) == ["a, b and 1 more: no", "c: cut"]
 
 
 def copy_true_videos(place: Path, name: str) -> tuple[str, Path]:
@@ -376,6 +375,15 @@ def test_evaluate_command_fails_if_a_clip_failed(evaluation_folder, capsys):
     assert train_egox.main(command_words) == 1
     output = capsys.readouterr().out
     assert "not evaluated: c: " in output and "3 of 4 clips evaluated (3 kept" in output
+    assert "--split" not in output and "EgoXInputError" not in output
+    (evaluation_folder / GENERATED / "a.mp4").unlink()
+    (evaluation_folder / "splits").mkdir()
+    (evaluation_folder / "splits" / "train.txt").write_text("a\nc\n", "utf-8")
+    (evaluation_folder / "splits" / "test.txt").write_text("b\nd\n", "utf-8")
+    assert train_egox.main(command_words) == 1
+    output = capsys.readouterr().out
+    assert "not evaluated: a, c: generated video: got <clip>.mp4, which is not there" in output
+    assert "--split test leaves them out" in output
     assert train_egox.main([*command_words, "--masks", str(evaluation_folder / "no")]) == 2
     assert "folder of masks" in capsys.readouterr().err
 
