@@ -10,7 +10,6 @@ from ..frames import UNTIMED_FPS
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark
-from ..sizes import longest_clip
 from ..types import FrameSelection, Sound
 from .audio import read_sound, trim_sound
 from .cuts import refuse_cuts
@@ -110,13 +109,16 @@ def open_clip(
     else:
         info = probe_video(source, progress)
     trimmed_info, first = trim_info(info, *window_s)
-    available_count = trimmed_info.frame_count - first - start_frame
     frames_in_use = select_frames(
         trimmed_info if undistortion is None else undistortion.shown(trimmed_info),
         start_frame=start_frame + first,
-        frame_count=longest_clip(available_count) if frame_count is None else frame_count,
+        frame_count=frame_count,
         **selection,
     )
+    indices, left_over = frames_in_use.indices, 0
+    is_consecutive = int(indices[-1] - indices[0]) == len(indices) - 1
+    if frame_count is None and is_consecutive:
+        left_over = trimmed_info.frame_count - 1 - int(indices[-1])
     return VideoClip(
         source=source,
         info=trimmed_info,
@@ -129,5 +131,5 @@ def open_clip(
         given_sound=sound,
         undistortion=undistortion,
         one_shot=one_shot,
-        left_over=available_count - len(frames_in_use.indices) if frame_count is None else 0,
+        left_over=left_over,
     )

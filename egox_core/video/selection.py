@@ -87,7 +87,7 @@ def select_frames(
     info: VideoInfo,
     *,
     start_frame: int = 0,
-    frame_count: int = 49,
+    frame_count: int | None = 49,  # None: the largest 4n+1 that there are
     target_fps: float = 0.0,
     step: int = 1,
     resize: Resize = "crop",
@@ -105,7 +105,8 @@ def select_frames(
         EgoXInputError: count not 4n+1, size no multiple of 16, start outside, rate above the
             source's, video too short (offering the nearest count that fits).
     """
-    latent_frames(frame_count)
+    if frame_count is not None:
+        latent_frames(frame_count)
     if width is None or height is None:
         width, height = (info.width, info.height) if info.part is None else info.part[2:]
     latent_size(width, height, "video size")
@@ -128,6 +129,7 @@ def select_frames(
     if target_fps == 0 or abs(target_fps - info.fps) <= 0.001 * info.fps:
         indices = torch.arange(start_frame, info.frame_count, step)
         available_count = len(indices)
+        frame_count = longest_clip(available_count) if frame_count is None else frame_count
         indices = indices[:frame_count]
         fps = frame_rate(times[indices].numpy(), info.fps / step)
     else:
@@ -135,6 +137,7 @@ def select_frames(
         # Half a source frame of slack: the last wanted moment may fall just behind the last frame's
         # time stamp.
         available_count = int((times[-1] - times[start_frame] + 0.5 / info.fps) * fps + 1e-9) + 1
+        frame_count = longest_clip(available_count) if frame_count is None else frame_count
         target_s = (
             times[start_frame]
             + torch.arange(min(frame_count, available_count), dtype=torch.float64) / fps

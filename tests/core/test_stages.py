@@ -199,6 +199,12 @@ def test_all_frames_of_a_video_are_asked_for():
     _, whole_report = load_clip(VIDEO, frame_count=None, one_shot=True)
     _, five_report = load_clip(eight_frames, frame_count=5, one_shot=True)
     assert not whole_report.notes and not five_report.notes
+    slower_frames = np.repeat(VIDEO, 4, 0)  # 20
+    for rate_option in ({"step": 2}, {"target_fps": 10}):
+        clip, _ = load_clip(slower_frames, frame_count=None, fps=20, one_shot=True, **rate_option)
+        assert clip.selection.indices.tolist() == list(range(0, 18, 2))
+    with refuses("start_frame"):
+        load_clip(VIDEO, frame_count=None, start_frame=9)
 
 
 def test_poses_may_have_a_fourth_row():
