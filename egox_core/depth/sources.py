@@ -18,8 +18,8 @@ GUESSED_FOV_DEG = 60.0
 """Horizontal field of view where nothing says better: MoGe's own fallback, and a usual phone or
 camcorder."""
 MAX_FOV_DEG = (5.0, 150.0)
-"""Bounds of a pinhole: a long tele lens; beyond the other end a picture is mostly its stretched
-rim."""
+"""Bounds of a pinhole: a long tele lens, and the angle beyond which a picture is mostly its
+stretched rim."""
 
 
 @frozen

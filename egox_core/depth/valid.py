@@ -9,8 +9,7 @@ from torch import Tensor
 from ..errors import EgoXInputError
 
 MIN_VALID_SHARE = 0.05
-"""Share of a frame's pixels; under it a frame is refused: a scene of scattered specks is no
-scene."""
+"""Share of a frame's pixels under which it is refused: a scene of scattered specks is no scene."""
 
 
 def mark_invalid(

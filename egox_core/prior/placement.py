@@ -29,7 +29,7 @@ FRAMES = 3
 EXO_HEIGHT, EGO_SIDE = 48, 16
 """px of the thinned depth maps, and of the ego picture in which coverage is counted."""
 HEAD_M = 0.2
-"""Metres around the head's line of sight within which the surface is its own; the ring from twice
+"""Metres around the head's line of sight within which the surface is its own. The ring from twice
 to four times that is what stands around it."""
 NO_COVERAGE, LOW_COVERAGE = 0.005, 0.1
 """Share of the ego picture that is no coverage, and that is less than drawn takes have whose head
@@ -48,8 +48,8 @@ PLAIN = 8.0
 """Up to which a factor that fits is the simplest reading of a depth: feet, or a lens, are taken for
 no file's unit."""
 TOO_NEAR, STANDS_OUT = 0.05, 0.3
-"""A ratio that is none for any surface; how far (logarithm) a head stands out of what is around it:
-a smaller ratio without that is a path through a place where exo sees nobody. Without a mask the
+"""A ratio that is none for any surface, and how far (logarithm) a head stands out of what is around
+it: a smaller ratio without that is a path through a place where exo sees nobody. Without a mask the
 first one finds 7 of 45 drawn takes in millimetres."""
 OWN_M, BODY_M, NO_BODY_M = 0.25, 1.0, 0.5
 """Metres from the eyes from which on the wearer's body is rated, up to which it is his own, and

@@ -25,8 +25,8 @@ STEPS = 40
 front of the eye isn't missed on long lines: of lines of 8 m and more in drawn halls, even steps
 judge 8.4 % otherwise than 800 steps do, and these 0.4 % (``sight_lines.md``)."""
 NEAR_M, END_SHARE = 0.2, 0.985
-"""Metres from the eye where lines begin, in front of the wearer's own head; share of the way at
-which they end, before the point's own surface."""
+"""Metres from the eye where lines begin, in front of the wearer's own head, and share of the way
+at which they end, before the point's own surface."""
 HIDDEN_M = 0.02
 """Length from which on a line counts as hidden: a single place of most lines."""
 TOLERANCE_M, LINE_NOISES, POINT_NOISES = 0.03, 2.0, 4.0

@@ -43,7 +43,7 @@ BLEND = 1.0
 MIN_SIZE_PX = 1.0
 """Smallest side of a patch, px of any picture: denser points leave no gaps."""
 MAX_SIZE_PX = 20.0
-"""Largest side, px of a picture of the reference height; sparser samples leave gaps, which is
+"""Largest side, px of a picture of the reference height. Sparser samples leave gaps, which is
 honest."""
 DEPTH_TOLERANCE = 0.003
 """Relative depth within which two samples belong to one surface."""

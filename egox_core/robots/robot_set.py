@@ -47,7 +47,7 @@ WORK = ".work"
 TEXT_CODING = ("utf-8", "surrogateescape")
 VIDEOS = [f"observation.images.{name}" for name in ("exo", "ego", "ego_depth", "ego_seen")]
 GAPS_INFO = {"egox.gaps": "bridged"}
-"""Says of state and action what stands where a hand isn't valid; sets before 1.3 have zeros
+"""Says of state and action what stands where a hand isn't valid. Sets before 1.3 have zeros
 there."""
 PLACE_KEYS = ("chunk_index", "file_index", "first_episode", "bytes")
 """Place of an episode in a series of files: the last two, of which LeRobot knows nothing, are the
@@ -179,7 +179,7 @@ class RobotSet:
 
     @property
     def has_hands(self) -> bool | None:
-        """Whether the episodes have state and action, None for a set without episodes."""
+        """Tell if the episodes have state and action, None for a set without episodes."""
         return "action" in self._info["features"] if self._info else None
 
     def require_same_form(

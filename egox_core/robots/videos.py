@@ -19,7 +19,7 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 
 DEPTH_MIN_M, DEPTH_MAX_M, DEPTH_SHIFT_M, LEVELS = 0.01, 10.0, 3.5, 4095
-"""LeRobot's own quantisation of depth, logarithmic with a shift; there is no code for "unknown",
+"""LeRobot's own quantisation of depth, logarithmic with a shift. It has no code for "unknown",
 which is written as the least depth."""
 
 

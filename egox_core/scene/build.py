@@ -26,7 +26,7 @@ from .surface import ClipFrames
 FAR_M = 10_000.0
 """Distance from the world's origin at which float32 is as coarse as a millimetre."""
 STRAY_STEP = 0.03
-"""Relative step from which a pixel hangs between two surfaces; finer presets don't draw it,
+"""Relative step from which a pixel hangs between two surfaces. Finer presets don't draw it,
 either."""
 
 

@@ -22,8 +22,8 @@ MAX_META_BYTES = 256 * 2**20
 META_PRESET = "aria_released"
 """The poses of a meta.json are those of a sensor turned as this one."""
 MAX_OFF_CENTRE, ASPECT_ERROR = 0.05, 0.03
-"""Share by which a K's centre may be off the middle of its picture; by which the factors of both
-axes differ in another resolution (16:9 as 784x448 or 832x480: 1.6 and 2.5 %)."""
+"""Share by which a K's centre may be off the middle of its picture, and by which the factors of
+both axes differ in another resolution (16:9 as 784x448 or 832x480: 1.6 and 2.5 %)."""
 DRAWN_PX = 0.02
 """Distance of twice a centre from a whole number up to which nobody calibrated it: programs that
 put it to the middle write whole and half pixels, with the digits of their file."""

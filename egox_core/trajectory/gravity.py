@@ -53,7 +53,7 @@ GAZE_S = 1.0
 PATCH_PX, PATCHES = 4, 40
 """Side of a patch in px of the thinned depth, and patches across a picture."""
 FLAT_RESIDUAL = 0.01
-"""Relative residual of inverse depth over a patch of one surface; a network's outlines bleed
+"""Relative residual of inverse depth over a patch of one surface. A network's outlines bleed
 more."""
 SURFACES = 25.0
 """Independent surfaces of a picture: as many as the errors of planes in drawn takes have, whose

@@ -29,7 +29,7 @@ from .head_template import (
 from .keyframes import direction
 
 POINT_M, POINT_PX = 0.006, 0.5
-"""Standard deviation of a detected point on the head and of a pixel; scaled later by what the clip
+"""Standard deviation of a detected point on the head and of a pixel, scaled later by what the clip
 itself shows."""
 PATCH_M = 0.015  # half side of the patch of surface round a point
 # of the surface at the points against the points themselves, all together: hair, the nose's flank

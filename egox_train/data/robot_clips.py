@@ -52,7 +52,7 @@ class _ClipSource:
 
     @property
     def has_hands(self) -> bool:
-        """Whether the clip's folder has a file of hands."""
+        """Tell if the clip's folder has a file of hands."""
         return (self.folder / HANDS).is_file()
 
     @property
@@ -280,7 +280,7 @@ def _require_hands_file(source: _ClipSource, with_hands: bool) -> None:
     if source.has_hands != with_hands:
         raise EgoXInputError(
             f"hands of {source.name!r}",
-            got=f"{HANDS}" if source.has_hands else f"no {HANDS}",
+            got=HANDS if source.has_hands else f"no {HANDS}",
             expected=(
                 "hands, as the set or other clips have them: all episodes have them or none"
                 if with_hands

@@ -12,8 +12,8 @@ from tools.rigs.golden_model import load_golden, load_golden_model
 TAKE_CHECK_COUNT = 2 * (3 + 3 * 3)
 """Rays, directions and bias of both takes, whose numbers are development data."""
 CHECK_COUNT = 4 + (3 * 2 + 2) + 2 * 2 + (4 + 9 + 2) + 2 + 4 + 2 * 5
-"""Packing, schedules, LoRA deltas; transformer, LoRA and denoising; picture and noise; released
-noise; texts."""
+"""Of packing, schedules and LoRA deltas, of transformer, LoRA and denoising, of picture and noise,
+of released noise, and of texts."""
 
 
 def test_every_comparison_holds(pack):
