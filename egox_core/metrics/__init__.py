@@ -4,6 +4,7 @@ In: generated and true ego video [T, H, W, 3] (float 0...1), the ego prior and i
 degrees and dB per frame (:mod:`.off_path`, :mod:`.image`); lists of λ_g and LoRA strength.
 """
 
+from .clip_turn import ClipTurn
 from .exact_scene import exact_scene
 from .exo_turn import exo_turned_error
 from .image import (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from ..frozen import frozen
 from ..prior import iter_ego_prior, prior_preset
 from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, PointCloud
+from .clip_turn import ClipTurn
 
 MAX_FRAMES = 17
 """Frames compared of a clip, evenly spaced: all of 49 take 8 s on two cores."""
@@ -84,6 +85,8 @@ class PathError:
     shift_m: Tensor  # [N, 3] from the video's camera to the ordered one
     step: int = 1
     """From one compared frame to the next; the first is compared."""
+    clip: ClipTurn = field(default_factory=ClipTurn.unmeasured)
+    """The one turn of all frames, with its interval, or why it can't be judged."""
 
     @property
     def angle_deg(self) -> Tensor:  # [N]
