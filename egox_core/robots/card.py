@@ -47,8 +47,9 @@ and 160: like 255 and 128, with exo's own pixel put back |
 rotation (r11 r21 r31 r12 r22 r32), five finger tips; metres, head's frame |
 | `action` | the next frame's hands in the head's frame of this one; in the last frame its \
 own state (`egox.action_repeated`) |
-| `egox.hand_valid` | left, right: whether the state's numbers were seen. Where not, the last seen ones \
-stand for up to half a second; a hand that an episode never shows is at rest in all its frames |
+| `egox.hand_valid` | left, right: whether the state's numbers were seen. Where not, for up to half a \
+second, the hand moves on a straight line in the world; a hand that an episode never shows is at rest in \
+all its frames |
 | `egox.action_valid` | the same of the action: both frames were seen |
 | `egox.hand_reason` | why a hand is not valid, numbered as in EgoX' hands.json; 0: it is |
 | `egox.hand_label_px` | median distance to the joints that a detector saw in the ego video; -1: \

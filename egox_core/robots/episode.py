@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_floats, as_uint8
-from ..cameras import CameraModel, CameraPath, invert
+from ..cameras import CameraModel, CameraPath, compose, invert, transform
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..hands import JOINT_NAMES, NOT_GIVEN, SIDES, HandTrack
@@ -206,34 +206,31 @@ def make_episodes(
         },
         len(frame_numbers),
     )
-    pieces = [(torch.arange(len(frame_numbers)), columns)]
+    pieces: Sequence[Tensor] = [torch.arange(len(frame_numbers))]
     if hands is not None:
         track = hands.select(frame_numbers)
         gaps = HandGaps.of(hands.valid[frame_numbers], fps, min_hand_share)
         if sentence := gaps.text(len(frame_numbers)):
             fit = replace(fit, notes=(*fit.notes, Remark(sentence)))
         label_px = _label_px(track, detected and detected.select(frame_numbers), path, ego_lens)
-        pieces = []
-        for piece in gaps.pieces:
-            hand_columns = _state_and_action(
-                track.select(piece), of_frames(path, piece), gaps.labelled
-            )
-            hand_columns["egox.hand_label_px"] = label_px[piece]
-            other_columns = {key: values[piece] for key, values in columns.items()}
-            pieces.append((piece, fill_columns({**hand_columns, **other_columns}, len(piece))))
+        hand_columns = _state_and_action(track, path, gaps)
+        columns = fill_columns(
+            {**hand_columns, "egox.hand_label_px": label_px, **columns}, len(frame_numbers)
+        )
+        pieces = gaps.pieces
     return [
         Episode(
             name=piece_name(name, number, len(pieces)),
             task=task.strip(),
             fps=fps,
             videos={key: (kind, frames[piece]) for key, (kind, frames) in videos.items()},
-            columns=hand_columns,
+            columns={key: values[piece] for key, values in columns.items()},
             exo_camera=upright_exo.camera,
             ego_camera=ego_lens,
             made_from=made_from,
             fit=fit,
         )
-        for number, (piece, hand_columns) in enumerate(pieces)
+        for number, piece in enumerate(pieces)
     ]
 
 
@@ -293,33 +290,43 @@ def nearest_frames(
 def _state_and_action(
     hands: HandTrack,
     path: CameraTrajectory,
-    labelled: Tensor,  # [2] bool, hands that aren't at rest all along
+    gaps: HandGaps,
 ) -> dict[str, Tensor]:
-    """Compute the hand state of each frame, and the next frame's hands as its action."""
+    """Compute the hand state of each frame, and the next frame's hands as its action.
+
+    The last frame of a piece has its own hands as action.
+    """
     count = len(hands)
-    valid = hands.valid & labelled
+    valid = hands.valid & gaps.labelled
     next_frames = torch.arange(1, count + 1).clamp(max=count - 1)
+    for piece in gaps.pieces:
+        next_frames[piece[-1]] = piece[-1]
+    joints, turns = hands.in_world(path.required_exo)
+    world_from_wrist = torch.cat((turns, joints[:, :, 0, :, None]), -1)
+    tips = transform(invert(world_from_wrist), joints[:, :, TIPS])
+    world_from_wrist, tips = bridge_gaps(world_from_wrist, tips, valid, path.frames.times_s)
+    head_from_world = path.ego.upright.w2c[:, None]
 
-    def state_numbers(frames: Tensor) -> Tensor:  # [T, 2, 24]
-        joints, turns = hands.select(frames).in_head(
-            replace(path, exo=path.required_exo.select(frames))
+    def seen_from_head(frames: Tensor) -> Tensor:  # [T, 48] the hands of ``frames``
+        head_from_wrist = compose(head_from_world, world_from_wrist[frames])
+        tips_in_head = transform(head_from_wrist, tips[frames])
+        hand_numbers = torch.cat(
+            (
+                head_from_wrist[..., 3],
+                head_from_wrist[..., :2].mT.flatten(-2),
+                tips_in_head.flatten(-2),
+            ),
+            -1,
         )
-        return torch.cat(
-            (joints[:, :, 0], turns[..., :2].mT.flatten(-2), joints[:, :, TIPS, :].flatten(-2)), -1
-        )
+        return torch.where(gaps.labelled[:, None], hand_numbers, hands_at_rest()).flatten(1)
 
-    state = torch.where(
-        labelled[:, None], bridge_gaps(state_numbers(torch.arange(count)), valid), hands_at_rest()
-    )
-    # Where the next pose isn't known, it is this one's: as the state is bridged.
-    action = torch.where(valid[next_frames, :, None], state_numbers(next_frames), state)
     return {
-        "observation.state": state.flatten(1),
-        "action": action.flatten(1),
+        "observation.state": seen_from_head(torch.arange(count)),
+        "action": seen_from_head(next_frames),
         "egox.hand_valid": valid,
-        "egox.hand_reason": hands.reason.masked_fill(hands.valid & ~labelled, NOT_GIVEN),
+        "egox.hand_reason": hands.reason.masked_fill(hands.valid & ~gaps.labelled, NOT_GIVEN),
         "egox.action_valid": valid & valid[next_frames],
-        "egox.action_repeated": torch.arange(count) == count - 1,
+        "egox.action_repeated": next_frames == torch.arange(count),
     }
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from ..frozen import frozen
 
 LONGEST_GAP_S = 0.5
-"""Seconds that a hand's last valid pose stands for it. In a longer gap it would be a label that
-stands still while the hand moves, from which a policy learns to stand."""
+"""Seconds over which a hand is taken to move evenly from its last valid pose to the next one. Over
+a longer gap a straight line is a guess, which would be a label."""
 
 WRIST_AT_REST = (0.15, 0.35, 0.3)
 """The right wrist's place in the head's frame, metres (x right, y down, z forward): hands at the
@@ -82,18 +82,38 @@ class HandGaps:
 
 
 def bridge_gaps(
-    numbers: Tensor,  # [T, 2, N] of valid hands, anything elsewhere
+    world_from_wrist: Tensor,  # [T, 2, 3, 4] of valid hands, anything elsewhere
+    tips: Tensor,  # [T, 2, 5, 3] metres, in the wrist's frame
     valid: Tensor,  # [T, 2] bool
-) -> Tensor:  # [T, 2, N]
-    """Fill gaps with the hand's last valid numbers, and frames before the first valid one with its
-    numbers.
+    times_s: Tensor,  # [T] float64, rising
+) -> tuple[Tensor, Tensor]:
+    """Move each hand on a straight line, with slerp, between the last and the next valid pose.
 
-    A hand that is never valid keeps its numbers.
+    Before the first valid pose that one holds, and after the last one that. A hand that is never
+    valid keeps its numbers. The world's frame is the one in which a hand that waits stands still:
+    the head turns meanwhile.
     """
+    from scipy.spatial.transform import Rotation
+
     frames = torch.arange(len(valid))[:, None].expand_as(valid)
     first_valid = valid.int().argmax(0)
-    last_valid = torch.where(valid, frames, first_valid).cummax(0).values
-    return numbers.gather(0, last_valid[..., None].expand_as(numbers))
+    last_valid = len(valid) - 1 - valid.flip(0).int().argmax(0)
+    before = torch.where(valid, frames, first_valid).cummax(0).values
+    after = torch.where(valid, frames, last_valid).flip(0).cummin(0).values.flip(0)
+    duration_s = times_s[after] - times_s[before]
+    share = ((times_s[:, None] - times_s[before]) / duration_s).nan_to_num(0.0).clamp(0.0, 1.0)
+    gap_mask = valid.any(0) & ~valid
+    hand = torch.arange(valid.shape[1]).expand_as(valid)[gap_mask]
+    before, after, share = before[gap_mask], after[gap_mask], share[gap_mask, None, None]
+    first_pose, next_pose = world_from_wrist[before, hand], world_from_wrist[after, hand]
+    turn = Rotation.from_matrix((first_pose[..., :3].mT @ next_pose[..., :3]).numpy()).as_rotvec()
+    part_of_turn = Rotation.from_rotvec(share[:, 0].numpy() * turn).as_matrix()
+    place = first_pose[..., 3:].lerp(next_pose[..., 3:], share)
+    bridged_pose = torch.cat((first_pose[..., :3] @ torch.from_numpy(part_of_turn), place), -1)
+    world_from_wrist, tips = world_from_wrist.clone(), tips.clone()
+    world_from_wrist[gap_mask] = bridged_pose
+    tips[gap_mask] = tips[before, hand].lerp(tips[after, hand], share)
+    return world_from_wrist, tips
 
 
 def hands_at_rest() -> Tensor:  # [2, 24] float64

@@ -24,7 +24,13 @@ from torch import Tensor
 from ..errors import EgoXInputError, intact, needs_package
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..safe_files import file_lock, read_json_object, require_writable, write_json
+from ..safe_files import (
+    file_lock,
+    read_json_object,
+    require_writable,
+    visible_files,
+    write_json,
+)
 from .card import data_card
 from .episode import (
     COLUMNS,
@@ -35,8 +41,24 @@ from .episode import (
     fill_columns,
     nearest_frames,
 )
-from .statistics import NAMES, Statistics, episode_statistics, merge_statistics
-from .tables import append_to_parquet, frame_table, read_rows, row_groups, row_table, write_tasks
+from .statistics import (
+    NAMES,
+    OF_LEAST_STD,
+    Statistics,
+    episode_statistics,
+    merge_statistics,
+    quantiles_of,
+    with_least_width,
+)
+from .tables import (
+    append_to_parquet,
+    frame_table,
+    read_column,
+    read_rows,
+    row_groups,
+    row_table,
+    write_tasks,
+)
 from .videos import MAX_S, encode, join_videos, video_feature
 
 VERSION = "v3.0"
@@ -46,9 +68,12 @@ FIRST_FILE = {"chunk_index": 0, "file_index": 0}
 WORK = ".work"
 TEXT_CODING = ("utf-8", "surrogateescape")
 VIDEOS = [f"observation.images.{name}" for name in ("exo", "ego", "ego_depth", "ego_seen")]
-GAPS_INFO = {"egox.gaps": "bridged"}
+GAPS_KEY, GAPS = "egox.gaps", "bridged in the world"
 """Says of state and action what stands where a hand isn't valid. Sets before 1.3 have zeros
 there."""
+GAPS_COLUMNS = ("action", "observation.state")
+GAPS_OF_1_3 = "bridged"
+"""In sets of 1.3 the hand's last pose in the head's frame, and in the action the state."""
 PLACE_KEYS = ("chunk_index", "file_index", "first_episode", "bytes")
 """Place of an episode in a series of files: the last two, of which LeRobot knows nothing, are the
 first episode of that file, and the size of all so far before they are packed."""
@@ -104,7 +129,11 @@ def open_set(
         try:
             yield robot_set
         finally:
-            shutil.rmtree(work_folder, ignore_errors=True)
+            try:
+                if was_killed or robot_set.has_new_episodes:
+                    robot_set.write_quantiles()
+            finally:
+                shutil.rmtree(work_folder, ignore_errors=True)
 
 
 class RobotSet:
@@ -122,6 +151,7 @@ class RobotSet:
             0,
         )  # of episodes: all, and in the last file of them
         self._made_by: list[str] = []
+        self.has_new_episodes = False
         self._unnamed_episodes = 0  # episodes whose names another program left out
         self._was_edited = (
             False  # by a program that lays out files otherwise: ours go into new ones
@@ -268,13 +298,15 @@ class RobotSet:
             for key in (EGO_VIDEO, EXO_VIDEO)
         )
         self.require_same_form(episode.name, "action" in episode.columns, ego_size, exo_size)
-        features = _features(episode)
+        features = _features(episode, self._gaps_text)
         set_features = self._info.get("features", features)
         differing_keys = sorted(
-            key for key in {*set_features, *features} if set_features.get(key) != features.get(key)
+            key
+            for key in {*set_features, *features}
+            if _without_gaps(set_features, key) != _without_gaps(features, key)
         )
-        if differing_keys == ["action", "observation.state"] and not self._has_gaps():
-            differing_keys = []  # written before gaps were bridged, and there was none
+        if "action" in features and not self._gaps_text:
+            differing_keys += GAPS_COLUMNS
         if differing_keys:
             raise EgoXInputError(
                 f"episode {episode.name!r}",
@@ -287,8 +319,34 @@ class RobotSet:
             )
         self._write(episode, features, progress)
 
-    def _has_gaps(self) -> bool:
-        return bool((self._statistics["egox.hand_valid"]["min"] < 1).any())
+    def write_quantiles(self) -> None:
+        """Write the quantiles of all frames together into stats.json, computed from the columns.
+
+        Until then it has bounds (see :func:`.statistics.merge_statistics`), as it keeps for
+        pictures, which have no column.
+        """
+        frame_count = self._info.get("total_frames", 0)
+        if not frame_count:
+            return
+        files = visible_files(self._folder / DATA, "*.parquet", nested=True)
+        statistics = dict(self._statistics)
+        for key in statistics.keys() & COLUMNS.keys():
+            values = read_column(files, key, frame_count)
+            statistics[key] = {**statistics[key], **quantiles_of(values)}
+            if key in OF_LEAST_STD:
+                statistics[key] = with_least_width(statistics[key])
+        write_json(self._folder / "meta" / "stats.json", _statistics_json(statistics))
+
+    @property
+    def _gaps_text(self) -> str:
+        """What stands in gaps of hands once there is another episode; "" in a set with zeros."""
+        action = self._info.get("features", {}).get("action")
+        text = ((action or {}).get("info") or {}).get(GAPS_KEY, "")
+        if action is None or (self._statistics["egox.hand_valid"]["min"] == 1).all():
+            return GAPS
+        if text == GAPS_OF_1_3:
+            return f"{GAPS}; before episode {len(self)}: last pose in the head's frame"
+        return text if text.startswith(GAPS) else ""
 
     def _write(self, episode: Episode, features: dict[str, Any], progress: Progress) -> None:
         """Write new versions of all files that grow, then move them into place."""
@@ -362,11 +420,7 @@ class RobotSet:
         )
         merged_statistics = merge_statistics(self._statistics, statistics)
         write_tasks(staged_path(meta_folder / "tasks.parquet"), tasks)
-        statistics_json = {
-            key: {name: feature_statistics[name].tolist() for name in NAMES}
-            for key, feature_statistics in merged_statistics.items()
-        }
-        write_json(staged_path(meta_folder / "stats.json"), statistics_json)
+        write_json(staged_path(meta_folder / "stats.json"), _statistics_json(merged_statistics))
         info = {
             "codebase_version": VERSION,
             "robot_type": "human hands",
@@ -418,6 +472,7 @@ class RobotSet:
         self._digests[episode.name] = episode.made_from
         self._made_by = made_by
         self._was_edited = False
+        self.has_new_episodes = True
         self._episode_count, self._rows_in_file = number + 1, held_episodes + 1
 
     def _choose_file(
@@ -445,7 +500,7 @@ class RobotSet:
             if series == EPISODES:  # of which another program's files can be read and go on
                 first_episode = len(self) - self._rows_in_file
                 size_known = size_known or 0
-            elif self._was_edited:
+            elif self._was_edited or size_known is None:
                 size_known = np.inf
             if size_known + size >= limit_mb * 2**20 or file_end_s + seconds > MAX_S:
                 file_number = file_number + 1
@@ -524,7 +579,14 @@ class RobotSet:
         )
 
 
-def _features(episode: Episode) -> dict[str, Any]:
+def _statistics_json(statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+    return {
+        key: {name: feature_statistics[name].tolist() for name in NAMES}
+        for key, feature_statistics in statistics.items()
+    }
+
+
+def _features(episode: Episode, gaps_text: str) -> dict[str, Any]:
     """Make the features of info.json for each video and column."""
     features = {
         key: video_feature(frames, kind, episode.fps)
@@ -535,6 +597,12 @@ def _features(episode: Episode) -> dict[str, Any]:
             continue
         shape = [len(names) if names else 1]
         features[key] = {"dtype": kind, "shape": shape, "names": names and list(names)}
-        if key in ("observation.state", "action"):
-            features[key]["info"] = GAPS_INFO
+        if key in GAPS_COLUMNS:
+            features[key]["info"] = {GAPS_KEY: gaps_text}
     return features
+
+
+def _without_gaps(features: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    """Copy a feature without what it says of gaps, or return None if there is none."""
+    feature = features.get(key)
+    return {**feature, "info": None} if feature and key in GAPS_COLUMNS else feature

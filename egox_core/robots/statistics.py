@@ -11,6 +11,8 @@ from .videos import PictureKind, as_loaded
 Statistics = Mapping[str, np.ndarray]
 """By name, as :data:`NAMES` has them."""
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
+QUANTILE_PAIRS = (("q01", "q99"), ("q10", "q90"))
+"""Quantiles that a policy may map to -1 and 1."""
 NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
 MIN_STD = 0.02
 """Floor of the standard deviation by which a policy divides state, action and depth, metres and
@@ -30,8 +32,28 @@ def episode_statistics(
     statistics |= {key: number_statistics(values) for key, values in columns.items()}
     for key in statistics.keys() & {*OF_LEAST_STD}:
         std = np.maximum(statistics[key]["std"], MIN_STD)
-        statistics[key] = {**statistics[key], "std": std}
+        statistics[key] = with_least_width({**statistics[key], "std": std})
     return statistics
+
+
+def with_least_width(statistics: Statistics) -> Statistics:
+    """Replace a pair of quantiles that is less than two standard deviations apart by the mean plus
+    and minus one, so that what rests in most frames isn't blown up in the others."""
+    mean, std = statistics["mean"], statistics["std"]
+    widened = dict(statistics)
+    for lower_name, upper_name in QUANTILE_PAIRS:
+        is_narrow = statistics[upper_name] - statistics[lower_name] < 2 * std
+        widened[lower_name] = np.where(is_narrow, mean - std, statistics[lower_name])
+        widened[upper_name] = np.where(is_narrow, mean + std, statistics[upper_name])
+    return widened
+
+
+def quantiles_of(
+    values: np.ndarray,  # [T, N]
+) -> Statistics:
+    """Compute the quantiles of each number of a column."""
+    quantiles = np.quantile(values.astype(np.float64), [*QUANTILES.values()], axis=0)
+    return dict(zip(QUANTILES, quantiles, strict=True))
 
 
 def number_statistics(
@@ -39,14 +61,13 @@ def number_statistics(
 ) -> Statistics:
     """Compute statistics over frames for each number of a column."""
     values = values.reshape(len(values), -1).astype(np.float64)
-    quantiles = np.quantile(values, [*QUANTILES.values()], axis=0)
     return {
         "min": values.min(0),
         "max": values.max(0),
         "mean": values.mean(0),
         "std": values.std(0),
         "count": np.array([len(values)]),
-        **dict(zip(QUANTILES, quantiles, strict=True)),
+        **quantiles_of(values),
     }
 
 
@@ -73,7 +94,10 @@ def merge_statistics(
     first: Mapping[str, Statistics],  # by feature; empty: of nothing yet
     second: Mapping[str, Statistics],
 ) -> Mapping[str, Statistics]:
-    """Merge two sets of statistics as LeRobot does, with averaged quantiles."""
+    """Merge two sets of statistics, with the outer of both quantiles, as LeRobot does.
+
+    Quantiles of both together can't be computed from these (lerobot's pull request 3804).
+    """
     if not first:
         return second
     return {key: _merge_feature(first[key], statistics) for key, statistics in second.items()}
@@ -81,11 +105,7 @@ def merge_statistics(
 
 def _merge_feature(first: Statistics, second: Statistics) -> Statistics:
     count = first["count"] + second["count"]
-
-    def average(name: str) -> np.ndarray:
-        return (first[name] * first["count"] + second[name] * second["count"]) / count
-
-    mean = average("mean")
+    mean = (first["mean"] * first["count"] + second["mean"] * second["count"]) / count
     square_sum = sum(
         statistics["count"] * (statistics["std"] ** 2 + (statistics["mean"] - mean) ** 2)
         for statistics in (first, second)
@@ -96,5 +116,8 @@ def _merge_feature(first: Statistics, second: Statistics) -> Statistics:
         "mean": mean,
         "std": np.sqrt(square_sum / count),
         "count": count,
-        **{name: average(name) for name in QUANTILES},
+        **{
+            name: (np.minimum if share <= 0.5 else np.maximum)(first[name], second[name])
+            for name, share in QUANTILES.items()
+        },
     }

@@ -79,6 +79,28 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return file.read().to_pylist()
 
 
+def read_column(
+    files: Iterable[Path],
+    name: str,
+    count: int,
+) -> np.ndarray:  # [T, N]
+    """Read a column of the frames whose ``index`` is below ``count``, in any order.
+
+    Raises:
+        EgoXInputError: no file, a damaged one.
+    """
+    parts = []
+    for path in files:
+        with _opened(path) as file:
+            table = file.read(columns=[name, "index"])
+            values = table[name].combine_chunks()
+            if hasattr(values, "flatten"):
+                values = values.flatten()
+            rows = values.to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
+            parts.append(rows[table["index"].to_numpy() < count])
+    return np.concatenate(parts)
+
+
 def row_groups(path: Path) -> int:
     """Count the row groups of a parquet file.
 

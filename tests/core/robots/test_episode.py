@@ -18,6 +18,7 @@ from egox_core.robots.hand_gaps import HandGaps
 from egox_core.robots.statistics import episode_statistics, merge_statistics
 from egox_core.stages import scene
 from lab.drawn import SyntheticSpec, make_take
+from lab.drawn.person import HAND_JOINTS
 from tests.poses import replace_ego, replace_exo_pose
 from tests.refusals import refuses
 
@@ -96,15 +97,50 @@ def test_action_is_the_next_state_in_the_current_head_frame():
         run_episode.columns["egox.hand_valid"],
         run_episode.columns["egox.action_valid"],
     )
-    both_valid_mask = action_valid_mask[:-1]
-    assert torch.allclose(moved_state[both_valid_mask], action[:-1][both_valid_mask], atol=1e-6)
+    assert torch.allclose(moved_state, action[:-1], atol=1e-6), "also where a gap is bridged"
     assert valid_mask[:, 0].tolist() == [True] * 3 + [False] * 2 + [True] * 7
     assert action_valid_mask[:, 0].tolist() == [True] * 2 + [False] * 3 + [True] * 7
-    held_pose = state[2, 0]  # the last pose that was seen stands for the gap
-    assert torch.stack((*state[3:5, 0], *action[2:4, 0])).equal(held_pose.expand(4, -1, -1))
-    assert torch.allclose(moved_state[4, 0], action[4, 0], atol=1e-6), "where it is seen again"
     assert run_episode.columns["egox.action_repeated"].tolist() == [False] * 11 + [True]
     assert action[-1].equal(state[-1])
+
+
+def test_gaps_are_bridged_by_a_line_and_slerp_in_the_world():
+    """Check a hand that moves and turns evenly, before a head that turns, at uneven times."""
+    count = 48
+    moments_s = torch.arange(count, dtype=torch.float64) / 24
+    turns = Rotation.from_rotvec(moments_s[:, None].numpy() * [0.5, 0.2, 0.9]).as_matrix()
+    places = moments_s[:, None] * torch.tensor([0.3, -0.1, 0.2]) + torch.tensor([0.0, 0, 1])
+    joints = torch.from_numpy(HAND_JOINTS @ turns.swapaxes(1, 2)) + places[:, None]
+    joints = joints[:, None].expand(-1, 2, -1, -1)
+    seen_joints = joints.clone()
+    for gap in (slice(0, 4), slice(15, 25), slice(43, 48)):
+        seen_joints[gap, 0] = torch.nan
+    whole_run, run_with_gaps = (
+        make_episodes(
+            "run",
+            "pour",
+            draw_numbered((96, 64), 0, count),
+            draw_numbered((64, 64), 0, count),
+            walking_path(count, 24.0),
+            HandTrack.of_joints(track_joints),
+            fps=10,
+            resample=True,
+        )[0].columns
+        for track_joints in (joints, seen_joints)
+    )
+    valid_mask = run_with_gaps["egox.hand_valid"][:, 0]
+    first, last = valid_mask.argmax(), len(valid_mask) - 1 - valid_mask[::-1].argmax()
+    assert not valid_mask[0] and not valid_mask[-1] and not valid_mask[first : last + 1].all()
+    for key, part in (
+        ("observation.state", slice(first, last + 1)),
+        ("action", slice(first, last)),
+    ):
+        np.testing.assert_allclose(run_with_gaps[key][part], whole_run[key][part], atol=1e-6)
+    wrists_in_head = torch.from_numpy(run_with_gaps["observation.state"][:, :3]).double()
+    c2w = torch.from_numpy(run_with_gaps["egox.ego_c2w"]).view(-1, 4, 4)[:, :3]
+    wrists = transform(c2w, wrists_in_head[:, None])[:, 0]
+    assert torch.allclose(wrists[:first], wrists[first], atol=1e-6), "held at both ends"
+    assert torch.allclose(wrists[last:], wrists[last], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,72 @@ def test_set_whose_unknown_hands_are_zeros_is_not_continued(tmp_path, has_gap):
             robot_data.append(make_episode(1))
 
 
+def test_set_of_1_3_goes_on_and_says_where_its_gaps_change(tmp_path):
+    write_episodes(tmp_path, 2)
+    info_file = tmp_path / "meta/info.json"
+    info = read_json(info_file)
+    for key in ("observation.state", "action"):
+        info["features"][key]["info"] = {"egox.gaps": "bridged"}
+    write_json(info_file, info)
+    for count in (3, 4):
+        write_episodes(tmp_path, count)
+        for key in ("observation.state", "action"):
+            assert read_json(info_file)["features"][key]["info"] == {
+                "egox.gaps": "bridged in the world; before episode 2: last pose in the head's frame"
+            }
+
+
+@pytest.mark.parametrize("edit", ["none", "averaged", "merge", "delete"])
+def test_quantiles_are_those_of_all_frames(tmp_path, edit):
+    """Check the quantiles of twenty episodes at places of their own, also in a set that an older
+    version averaged, and in one that LeRobot edited."""
+    rng = np.random.default_rng(0)
+
+    def write_places(numbers: range) -> None:
+        with open_set(tmp_path, SetOptions(data_mb=0.01)) as robot_data:
+            for number in numbers:
+                run_episode = make_episode(number)
+                state = run_episode.columns["observation.state"]
+                place = number * 0.1 + rng.normal(0, 0.01, state.shape)
+                place[:, :24] = 0.5
+                place[: 2 if number == 0 else 0, :24] += 0.3
+                columns = {
+                    **run_episode.columns,
+                    "observation.state": place.astype(np.float32),
+                    "action": place.astype(np.float32),
+                }
+                robot_data.append(replace(run_episode, columns=columns))
+
+    write_places(range(10))
+    if edit == "averaged":
+        write_json(tmp_path / "meta/stats.json", {})
+    elif edit != "none":
+        edit_as_lerobot(tmp_path, edit)
+    write_places(range(10, 20))
+    statistics = read_json(tmp_path / "meta/stats.json")
+    frame_rows = read_rows(tmp_path, "data")
+    names = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
+    for key in ("observation.state", "action", "egox.path_deg", "egox.ego_c2w", "index"):
+        values = np.array([row[key] for row in frame_rows], np.float64).reshape(20 * FRAMES, -1)
+        for name, share in names.items():
+            np.testing.assert_allclose(
+                np.array(statistics[key][name])[24:],
+                np.quantile(values, share, axis=0)[24:],
+                atol=1e-6,
+            )
+    values = np.array([row["action"] for row in frame_rows])
+    for lower_name, upper_name in (("q01", "q99"), ("q10", "q90")):
+        lower, upper = (np.array(statistics["action"][name]) for name in (lower_name, upper_name))
+        scaled_values = 2 * (values - lower) / (upper - lower) - 1
+        assert np.abs(scaled_values[:, 24:]).max() < (1.1 if lower_name == "q01" else 1.35)
+        assert np.abs(scaled_values[:, :24]).max() <= 10, "a hand at rest in 99 % of the frames"
+    episodes = read_rows(tmp_path, "meta/episodes")
+    pictures = statistics["observation.images.ego"]
+    for name, bound in (("q01", np.min), ("q50", np.min), ("q90", np.max)):
+        rows = [np.array(row[f"stats/observation.images.ego/{name}"]) for row in episodes]
+        assert np.array(pictures[name]).tolist() == bound(rows, axis=0).tolist()
+
+
 def test_run_of_several_pieces_is_complete_with_all_of_them(tmp_path):
     with open_set(tmp_path) as robot_data:
         for number in (1, 2):
