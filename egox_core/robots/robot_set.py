@@ -339,7 +339,7 @@ class RobotSet:
 
     @property
     def _gaps_text(self) -> str:
-        """What stands in gaps of hands once there is another episode; "" in a set with zeros."""
+        """Text on gaps of hands once there is another episode, "" for a set with zeros."""
         action = self._info.get("features", {}).get("action")
         text = ((action or {}).get("info") or {}).get(GAPS_KEY, "")
         if action is None or (self._statistics["egox.hand_valid"]["min"] == 1).all():
