@@ -21,6 +21,7 @@ further down:
     trajectory  paths: interpolated, set by hand, estimated from a head
     gga         geometry-guided attention; λ_g acts here
     types       the payloads between the rooms
+    facts       what sources and the user say of a take; one value of each
     cameras     lenses, poses, and both as one: a camera that knows where it is
     frames      frames of a video, and of which of them entries are
     archives, arrays, finite, safe_files, foreign_files, file_names, sizes, frame_store: the ground

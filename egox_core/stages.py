@@ -37,6 +37,7 @@ from .depth import (
 )
 from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
+from .facts import Declared
 from .frames import UNSAID, UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
@@ -46,7 +47,16 @@ from .remarks import Remark, StageReport
 from .scene import build_scene
 from .sizes import REFERENCE_SIZE
 from .takes import DepthReport, meta_trajectory, take_depth
-from .trajectory import adapted, check_made_on, has_w2c, resample, trajectory_of_array
+from .trajectory import (
+    adapted,
+    check_made_on,
+    has_w2c,
+    resample,
+    taken_world,
+    trajectory_of_array,
+    with_declared_mount,
+    with_declared_world,
+)
 from .types import (
     AlignMode,
     CameraTrajectory,
@@ -199,6 +209,8 @@ def align(
     # Of which frames maps and exo_w2c are: entry i of frame i of the source, or of the i-th in
     # use; auto reads what a file states, or goes by their count.
     file_frames: FileFrames = "auto",
+    # What the user knows of the maps, see facts.FACTS: "depth.unit=cm, depth.kind=ray".
+    declared: Declared | Mapping[str, object] | str | None = None,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:
     """Make metric z depth of the exo video, smooth over time (stage 2, paper section 3.1).
@@ -212,10 +224,12 @@ def align(
             that can't be, or beside a file or depth that says another one.
     """
     source: Path | list[DepthSource] | None = None
+    declared = Declared.of(declared)
+    declared = declared if meta is None else declared.over(meta.declared)
     if isinstance(depth, (str, Path)):
         source = Path(depth)
     elif depth is not None:
-        source = [_array_source(depth)]
+        source = [_array_source(depth, declared)]
         if video_depth is not None and not is_a(depth, DepthVideo):
             source.append(array_depth(video_depth, "video depth array", video_kind))
             video_depth = None
@@ -235,6 +249,7 @@ def align(
         sky_mask=sky_mask,
         mode=mode,
         file_frames=file_frames,
+        declared=declared,
         progress=progress,
     )
     if exo_w2c is not None:
@@ -245,9 +260,12 @@ def align(
     return _to_device(aligned, device), report
 
 
-def _array_source(depth: Array | DepthVideo) -> DepthSource:
+def _array_source(
+    depth: Array | DepthVideo,
+    declared: Declared = Declared(),  # noqa: B008  frozen
+) -> DepthSource:
     if not is_a(depth, DepthVideo):
-        return array_depth(depth, "depth array")
+        return array_depth(depth, "depth array", declared=declared)
     depth = _to_device(depth, "cpu")
     return DepthSource(depth=depth, name="depth")
 
@@ -308,6 +326,8 @@ def path(
     device: Device = None,
     # Of which frames poses are that don't state it; as in align.
     file_frames: FileFrames = "auto",
+    # What the user knows of the poses and their file, see facts.FACTS: "ego.unit=cm".
+    declared: Declared | Mapping[str, object] | str | None = None,
     progress: Progress = no_progress,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Make the ego camera's path in the frames in use (stage 3).
@@ -325,6 +345,7 @@ def path(
             frames in use, keyframes of another video.
     """
     frames = Frames.given(frames)
+    declared = Declared.of(declared)
     frames_in_use = frames.or_those(Frames.of_count(count))
     size = ego_size or frames_in_use.sizes((REFERENCE_SIZE, REFERENCE_SIZE))[1][1]
     lens_given = preset_camera(camera, size) if isinstance(camera, str) else camera
@@ -338,8 +359,10 @@ def path(
             "path", "a file as poses", entry=entry or None, every_nth=every_nth or None
         )
     if is_a(poses, CameraTrajectory):
+        _refuse_arguments("path", "a file or w2c as poses", declared=declared or None)
         trajectory = resample(_to_device(poses, "cpu"), frames)
     elif is_a(poses, TakeMeta):
+        declared = declared.over(poses.declared)
         trajectory, notes = meta_trajectory(
             poses, meta_lens, frames_in_use, file_frames, declared=lens_given is not None
         )
@@ -352,17 +375,24 @@ def path(
             lens=lens_given is None,
             every_nth=every_nth,
             file_frames=file_frames,
+            declared=declared,
         )
     elif isinstance(poses, Mapping) or (
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
     ):
+        _refuse_arguments("path", "a file or w2c as poses", declared=declared or None)
         check_made_on(poses, video_mark(frames_in_use.source))
         trajectory = trajectory_of_keyframes(poses, default_lens, frames_in_use, scene)
         if lens_given is None and has_w2c(poses):
             notes = replace(notes, placed=OF_TURNED)
     else:
         trajectory, array_note = trajectory_of_array(
-            poses, default_lens, frames_in_use, exo_w2c=exo_w2c, file_frames=file_frames
+            poses,
+            default_lens,
+            frames_in_use,
+            exo_w2c=exo_w2c,
+            file_frames=file_frames,
+            declared=declared,
         )
         exo_w2c = None
         lens_note = OF_TURNED if lens_given is None else ""
@@ -370,10 +400,14 @@ def path(
     if exo_w2c is not None:
         exo, _ = _with_exo_pose(trajectory.exo, exo_w2c, trajectory.frames, file_frames)
         trajectory = replace(trajectory, ego=replace(trajectory.ego, world=exo.world), exo=exo)
+    trajectory = with_declared_mount(trajectory, declared)
+    trajectory = with_declared_world(trajectory, declared, None if scene is None else scene.exo)
     camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)
     # A path in the take's world stays there where the scene's camera isn't known to be in it.
     if scene is not None and (trajectory.ego.world, scene.exo.world) != ("take", "exo"):
+        world_rows = taken_world(trajectory)
         trajectory = trajectory.in_world_of(scene.exo)
+        trajectory = replace(trajectory, facts=(*trajectory.facts, *world_rows))
     lens = lens_given or trajectory.ego.camera
     placement_notes = [notes.placed, *map(str, camera_remarks)]
     if trajectory.exo is None:
@@ -525,7 +559,8 @@ def prior(
     if path_notes.placed:
         sentences.append(path_notes.placed)
     notes = (*map(Remark, sentences), *odd_places, *scene.notes)
-    return ego_prior, PriorReport(notes=notes, covered=coverage_shares)
+    facts = (*trajectory.facts, *taken_world(trajectory), *scene.facts)
+    return ego_prior, PriorReport(notes=notes, facts=facts, covered=coverage_shares)
 
 
 def condition(

@@ -16,6 +16,7 @@ from .poses import (
     compose,
     invert,
     look_at,
+    rotation_of_angles,
     transform,
     validate_w2c,
 )

@@ -121,6 +121,17 @@ def transform(
     ].unsqueeze(-2)
 
 
+def rotation_of_angles(
+    yaw_deg: float, pitch_deg: float, roll_deg: float
+) -> Tensor:  # [3, 3] float64, parent_from_turned
+    """Compute the rotation of a frame that is turned rightwards, upwards and clockwise, about its
+    own down, right and forward axes."""
+    from scipy.spatial.transform import Rotation  # half of torch's time
+
+    angles_deg = [yaw_deg, pitch_deg, roll_deg]
+    return torch.from_numpy(Rotation.from_euler("YXZ", angles_deg, degrees=True).as_matrix())
+
+
 def look_at(
     position,  # [3] metres, world: list, array or tensor
     target,  # [3]

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..arrays import Array, as_tensor
 from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
+from ..facts import Declared, DepthFacts, settle_depth
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..remarks import Remark
@@ -90,8 +91,11 @@ def array_depth(
     # Names the source in notes and errors.
     name: str,
     kind: DepthKind = "metric z",
+    declared: Declared = Declared(),  # noqa: B008  frozen
 ) -> DepthSource:
     """Make a depth source from an array of depth maps.
+
+    What ``declared`` says of depth is of metric maps.
 
     Raises:
         EgoXInputError: no floats, another shape.
@@ -104,10 +108,27 @@ def array_depth(
             expected="floats, in metres",
             fix="convert the numbers; millimetres divided by 1000",
         )
+    facts = DepthFacts()
+    if kind == "metric z":
+        facts = settle_depth((), declared, name)
+        if facts.kind == "ray":
+            raise EgoXInputError(
+                "depth.kind",
+                got=f"ray, for {name}",
+                expected="z depth, since an array has no lens",
+                fix="divide it by the length of each pixel's ray whose z is 1, or give a file",
+            )
+    if not facts.is_plain:
+        maps = torch.from_numpy(facts.to_metres(maps.detach().cpu().float().numpy()))
     cleaned, notes = clean_depth(maps, name, zero_is_valid=kind == "disparity")
     height, width = cleaned.shape[1:]
     return DepthSource(
-        depth=DepthVideo(depth_m=cleaned, exo=exo_or_guess(None, width, height), kind=kind),
+        depth=DepthVideo(
+            depth_m=cleaned,
+            exo=exo_or_guess(None, width, height),
+            kind=kind,
+            facts=facts.rows,
+        ),
         name=name,
         notes=notes,
     )

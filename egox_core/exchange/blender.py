@@ -17,6 +17,7 @@ from torch import Tensor
 from ..arrays import as_matrix
 from ..cameras import LENSES, CameraModel, CameraPath, invert, one_camera, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
+from ..facts import StatedPoses
 from ..safe_files import write_json
 from ..sizes import MAX_SIDE
 
@@ -73,14 +74,23 @@ def opengl_c2w(
     return torch.cat((first_rows, last_row), dim=1)
 
 
-def read_blender(content: dict, name: str) -> Tensor:  # [T, 3, 4]
-    """Read the poses of a parsed transforms.json as w2c with OpenCV's axes.
+def read_blender(content: dict, name: str) -> StatedPoses:
+    """Read the poses of a parsed transforms.json as it states them.
+
+    Its cameras have OpenGL's axes. Our own exports, Blender's and most tools' turn the world with
+    them; nerfstudio, which writes ``applied_transform``, leaves it as stored.
 
     Raises:
         EgoXInputError: no frames, a matrix that is no pose.
     """
     matrices = [frame.get("transform_matrix") for frame in _frames(content, name)]
-    return invert(SIGNS * _to_rigid_poses(matrices, f"transform_matrix of {name}"))
+    return StatedPoses(
+        name=name,
+        poses=_to_rigid_poses(matrices, f"transform_matrix of {name}"),
+        camera_to_world=True,
+        axes="opengl",
+        turns_world="egox_camera" in content or "applied_transform" not in content,
+    )
 
 
 def blender_times(content: dict, name: str) -> Tensor | None:  # [T] float64

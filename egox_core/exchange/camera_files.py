@@ -20,13 +20,15 @@ from ..archives import open_zip, read_array
 from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, World, invert, look_at, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
+from ..facts import Declared, StatedPoses, settle_clock, settle_poses
 from ..frames import Frames, Numbering
 from ..frozen import frozen
+from ..remarks import FactRow, Remark
 from ..safe_files import atomic_write, decode_text, read_json, read_optional, require_file
 from ..takes import ENTRY_KEYS, LIST_KEYS, parse_meta, read_poses
 from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
-from .blender import SIGNS, blender_camera, blender_times, opengl_c2w, read_blender
+from .blender import blender_camera, blender_times, opengl_c2w, read_blender
 from .colmap import names_frames, read_pictures
 
 FORMAT = "egox_trajectory"
@@ -46,10 +48,11 @@ class CameraFile:
     """Camera path in the world of its file."""
 
     name: str
-    # of the upright picture; its world is the take's, and in metres, or unknown
-    path: CameraPath
+    stated: StatedPoses  # of the upright picture
     numbering: Numbering
     lens: Callable[[], CameraModel] | None = None  # read when asked for: it may be any
+    remarks: tuple[Remark, ...] = ()  # on what of the file isn't read
+    rows: tuple[FactRow, ...] = ()  # of the facts that were settled
 
     @classmethod
     def of_poses(
@@ -67,9 +70,48 @@ class CameraFile:
         Raises:
             EgoXInputError: no rigid ones.
         """
-        path = CameraPath(lens=None, w2c=validate_w2c(w2c, f"path {name}"), world=world)
-        numbering = Numbering(what=name, count=len(path.w2c), **numbering_fields)
-        return cls(name=name, path=path, numbering=numbering, lens=lens)
+        w2c = validate_w2c(w2c, f"path {name}")
+        stated = StatedPoses(name=name, poses=w2c, camera_to_world=False, world=world)
+        return cls.of_stated(stated, lens=lens, **numbering_fields)
+
+    @classmethod
+    def of_stated(
+        cls,
+        stated: StatedPoses,
+        *,
+        lens: Callable[[], CameraModel] | None = None,
+        remarks: tuple[Remark, ...] = (),
+        **numbering_fields: Any,
+    ) -> CameraFile:
+        """Make a camera path file from poses as a file states them.
+
+        ``numbering_fields`` are what it says of their frames; without any they are frames 0, 1, 2.
+        """
+        count = 1 if stated.poses.ndim == 2 else len(stated.poses)
+        numbering = Numbering(what=stated.name, count=count, **numbering_fields)
+        return cls(name=stated.name, stated=stated, numbering=numbering, lens=lens, remarks=remarks)
+
+    @property
+    def path(self) -> CameraPath:
+        """Camera path as settled without a user's word, in metres and OpenCV's axes."""
+        return settle_poses(self.stated, Declared(), "ego")[0]
+
+    def settled(self, declared: Declared, camera: Literal["ego", "exo"] = "ego") -> CameraFile:
+        """Settle axes, unit, clock and world of the file's poses, with the rows of these facts.
+
+        Raises:
+            EgoXInputError: no rigid poses; a clock for poses that have no times.
+        """
+        path, rows = settle_poses(self.stated, declared, camera)
+        stated = StatedPoses(
+            name=self.name,
+            poses=path.w2c,
+            camera_to_world=False,
+            world=path.world,
+            gravity=path.gravity,
+        )
+        numbering, clock_rows = settle_clock(self.numbering, declared, camera)
+        return replace(self, stated=stated, numbering=numbering, rows=(*rows, *clock_rows))
 
     @classmethod
     def read(cls, path: Path, what: str = "exo path") -> CameraFile:
@@ -187,7 +229,7 @@ def _read_colmap(path: Path) -> CameraFile:
 
 def _without_gravity(file: CameraFile) -> CameraFile:
     """Mark the world of a camera file as one without a vertical axis."""
-    return replace(file, path=replace(file.path, gravity=False))
+    return replace(file, stated=replace(file.stated, gravity=False))
 
 
 def _read_text(path: Path) -> CameraFile:
@@ -218,7 +260,10 @@ def _read_chan(path: Path) -> CameraFile:
         NUKE_ORDER, pose_rows[:, [6, 4, 5]], degrees=True
     )
     names = tuple(f"{number:.0f}" for number in pose_rows[:, 0])
-    return CameraFile.of_poses(path.name, invert(SIGNS * _c2w(rotations, pose_rows)), names=names)
+    stated = StatedPoses(
+        name=path.name, poses=_c2w(rotations, pose_rows), camera_to_world=True, axes="opengl"
+    )
+    return CameraFile.of_stated(stated, names=names)
 
 
 def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
@@ -272,13 +317,13 @@ def identify_form(
 
 def _parse_transforms(content: Mapping, name: str) -> CameraFile:
     parsed = dict(content)
-    w2c, times_s = read_blender(parsed, name), blender_times(parsed, name)
+    stated, times_s = read_blender(parsed, name), blender_times(parsed, name)
     names = tuple(frame.get("file_path") for frame in parsed["frames"])
 
     def lens() -> CameraModel:
         return blender_camera(parsed, name)
 
-    return CameraFile.of_poses(name, w2c, times_s=times_s, names=names, lens=lens)
+    return CameraFile.of_stated(stated, times_s=times_s, names=names, lens=lens)
 
 
 def _parse_gvhmr(content: Mapping, name: str) -> CameraFile:

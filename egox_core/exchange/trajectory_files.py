@@ -12,6 +12,7 @@ from torch import Tensor
 from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
+from ..facts import Declared
 from ..frames import UNSAID, FileFrames, Frames, states_moments
 from ..safe_files import read_json, read_optional, write_json
 from ..takes import MAX_META_BYTES, meta_trajectory, parse_meta
@@ -51,6 +52,7 @@ def read_trajectory(
     every_nth: int = 0,
     file_frames: FileFrames = "auto",
     content: object = None,
+    declared: Declared = Declared(),  # noqa: B008  frozen
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read an ego trajectory from a file, with the notes beside it.
 
@@ -70,6 +72,7 @@ def read_trajectory(
         every_nth: of those files, as in :func:`.frames.find_moments`.
         file_frames: of which frames the entries are, where the file doesn't state it.
         content: what a JSON file holds, where it was read already.
+        declared: what the user says of the poses; a file that states it itself says otherwise.
 
     Raises:
         EgoXInputError: unknown form or lens, frames that can't be told, bad
@@ -95,13 +98,17 @@ def read_trajectory(
             notes = TakeNotes(source=path.name, placed="; ".join(sentences))
             return track.trajectory(camera, frames), notes
         if file_form == "meta":
-            meta = parse_meta(content, path, entry, frames.source)
+            meta = parse_meta(content, path, entry, frames.source, declared)
             return meta_trajectory(meta, camera, frames, file_frames, declared=not lens)
         camera_file = CameraFile.parse(content, path.name)
+    camera_file = camera_file.settled(declared)
     own_camera = camera_file.lens() if lens and camera_file.lens is not None else camera.upright()
     track, placement_note = camera_file.track(frames, every_nth=every_nth, file_frames=file_frames)
     trajectory = track.trajectory(own_camera, frames, world="unknown")
-    return trajectory, TakeNotes(source=camera_file.name, placed=placement_note)
+    placement_note = "; ".join(filter(None, [placement_note, *map(str, camera_file.remarks)]))
+    return replace(trajectory, facts=camera_file.rows), TakeNotes(
+        source=camera_file.name, placed=placement_note
+    )
 
 
 def write_trajectory(

@@ -92,6 +92,11 @@ def find_moments(numbering: Numbering, frames: Frames) -> Placed:
             expected="one of them",
             fix="leave every_nth at 0, or file_frames at 'auto'",
         )
+    if numbering.times_s is not None and (numbering.offset_s, numbering.time_factor) != (
+        None,
+        None,
+    ):
+        return _declared_clock(numbering.times_s, numbering, frames)
     if numbering.times_of_video and numbering.times_s is not None:
         pose_order = torch.arange(numbering.count)
         words = f"{name}: {numbering.count} poses"
@@ -129,6 +134,22 @@ def find_moments(numbering: Numbering, frames: Frames) -> Placed:
     return Placed(
         pose_order[torch.from_numpy(first_positions)], moments, "index", str(entries.remark)
     )
+
+
+def _declared_clock(times: Tensor, numbering: Numbering, frames: Frames) -> Placed:
+    """Place times by the clock that the user declares."""
+    order = times.argsort()
+    span = float(times.max() - times.min())
+    factor = numbering.time_factor
+    if factor is None:  # units are a thousandth of each other, recordings of like lengths
+        end_s = max(float(frames.end - 1) / frames.rate, 1 / frames.rate)
+        factor = min(UNITS, key=lambda unit: abs(math.log(max(span * unit, 1e-9) / end_s)))
+    offset_s = numbering.offset_s or 0.0
+    moments = (times[order] - times.min()) * factor + offset_s
+    words = (
+        f"{numbering.what}: {len(times)} poses by time, the first at {offset_s:g} s of the video"
+    )
+    return Placed(order, moments, "seconds", words)
 
 
 def states_moments(name: str, file_frames: FileFrames) -> EgoXInputError:

@@ -33,6 +33,9 @@ class Numbering:
     # [count] times of the entries, in any unit and from any moment on
     times_s: Tensor | None = None
     times_of_video: bool = False  # they are seconds from the video's start: the form says so
+    # What the user declares of times: the video's time at the first one, and seconds per unit.
+    offset_s: float | None = None
+    time_factor: float | None = None
     names: tuple[object, ...] = ()  # of the pictures of another program, or none
     # the names' numbers are frames of the source: the file says so, as this pack writes it
     frames_named: bool = False

@@ -184,6 +184,7 @@ def build_scene(
         moving=moving,
         exo=depth.exo,
         notes=(*notes, *depth_warnings),
+        facts=depth.facts,
         mean_static=None if background is None else moving.mean_static,
         sight=ExoSight(
             depth=depth,

@@ -16,6 +16,7 @@ from ..arrays import as_tensor
 from ..cameras import CameraModel, invert, validate_w2c
 from ..depth import median_camera
 from ..errors import EgoXInputError
+from ..facts import Statement, unread_fields
 from ..remarks import Remark
 from .meta import camera_of_k
 
@@ -41,6 +42,7 @@ class DepthArrays(NamedTuple):
     dynamic: str
     mask: str
     notes: tuple[Remark, ...]
+    statements: tuple[Statement, ...] = ()  # of the maps' numbers
 
 
 def read_depth_arrays(
@@ -102,14 +104,16 @@ def read_depth_arrays(
         notes.append(
             Remark(f"{name}: scale{value_text} isn't applied; the maps are taken to be in metres")
         )
+    statements = []
+    if "is_metric" in members and not bool(np.all(read_camera_array("is_metric"))):
+        statements.append(Statement("depth.metric", "no", f"is_metric of {name}"))
     if mask_key:
         notes.append(
             Remark(f"{name}: {mask_key} leaves out what the maps leave out, and isn't used")
         )
     unused_keys = sorted(members.keys() - used_keys)
-    if unused_keys:
-        notes.append(Remark(f"{name}: not used: {', '.join(unused_keys[:8])}"))
-    return DepthArrays(lens, w2c, valid_key, dynamic_key, mask_key, tuple(notes))
+    notes.extend(unread_fields(unused_keys, name))
+    return DepthArrays(lens, w2c, valid_key, dynamic_key, mask_key, tuple(notes), tuple(statements))
 
 
 def check_mask(

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..cameras import compose, invert
 from ..depth import DepthSource, depth_window, guessed_camera
 from ..errors import EgoXInputError
+from ..facts import Declared, ray_lengths_of, settle_depth
 from ..frame_store import store_frames
 from ..frames import UNSAID, FileFrames, Frames, entries_of
 from ..progress import Progress, no_progress
@@ -38,6 +39,8 @@ def load_depth_file(
     guess_camera: bool = False,
     # Of which frames the maps are, where the file doesn't state it.
     file_frames: FileFrames = "auto",
+    # What the user says of the maps, see facts.FACTS.
+    declared: Declared = Declared(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> DepthSource:
     """Load a depth file for the frames in use.
@@ -59,9 +62,12 @@ def load_depth_file(
                 frames,
                 guess_camera=guess_camera,
                 file_frames=file_frames,
+                declared=declared,
                 progress=progress,
             )
     source = path
+    declared = declared if meta is None else declared.over(meta.declared)
+    facts = settle_depth(source.statements, declared, f"depth {source.name}")
     map_frames = frames.or_those(Frames.of_count(source.numbering.count))
     entries = entries_of(map_frames, source.numbering.declared(file_frames))
     map_numbers = torch.arange(source.numbering.count)[entries.at]
@@ -94,6 +100,7 @@ def load_depth_file(
         map_numbers, return_inverse=True
     )  # uneven time stamps may use a frame twice
     used_maps = unique_maps.tolist()
+    ray_lengths = ray_lengths_of(lens) if facts.kind == "ray" else None
 
     def read_maps() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         for frame, (depth, dynamic) in zip(used_maps, source.read(used_maps), strict=True):
@@ -104,7 +111,7 @@ def load_depth_file(
                     expected=f"{size[::-1]} as the first",
                     fix="store all frames at one size",
                 )
-            yield depth, dynamic
+            yield facts.to_metres(depth, ray_lengths), dynamic
 
     depth_m, dynamic, invalid_share = window.fit_clip(
         read_maps(), len(used_maps), source.name, progress
@@ -121,6 +128,7 @@ def load_depth_file(
             lens_guessed=file_lens is None and (meta is None or meta.exo_camera is None),
         ),
         dynamic=None if dynamic is None else _map_per_frame(dynamic, map_of_frame),
+        facts=facts.rows,
     )
     summary = (
         f"{source.name}: {len(used_maps)} frames, {100 * invalid_share:.1f} % of the pixels invalid"

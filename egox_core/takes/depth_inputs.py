@@ -20,6 +20,7 @@ from ..depth import (
     socket_sources,
 )
 from ..errors import EgoXInputError
+from ..facts import Declared
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..frames import UNSAID, FileFrames, Frames
 from ..progress import Progress, no_progress
@@ -65,6 +66,8 @@ def take_depth(
     mode: AlignMode = "least squares",
     # Of which frames a file's maps are, or those of a caller's arrays.
     file_frames: FileFrames = "auto",
+    # What the user says of the maps of a file.
+    declared: Declared = Declared(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:
     """Load, align and scale depth for the frames in use, from a file or depth models' output.
@@ -89,6 +92,7 @@ def take_depth(
                 frames,
                 guess_camera=guess_camera,
                 file_frames=file_frames,
+                declared=declared,
                 progress=progress,
             )
         ]
@@ -120,7 +124,10 @@ def take_depth(
         notes = (*notes, Remark(lens_note))
     depth, scale_report = with_takes_scale(depth, scale, meta, frames, progress=progress)
     return depth, DepthReport(
-        notes=(*notes, Remark(scale_report.text())), fit=fit, scale=scale_report
+        notes=(*notes, Remark(scale_report.text())),
+        facts=depth.facts,
+        fit=fit,
+        scale=scale_report,
     )
 
 
@@ -196,6 +203,7 @@ def file_source(
     *,
     guess_camera: bool = True,
     file_frames: FileFrames = "auto",
+    declared: Declared = Declared(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> DepthSource:
     """Load a depth file as one source of the alignment.
@@ -211,6 +219,7 @@ def file_source(
             frames,
             guess_camera=guess_camera,
             file_frames=file_frames,
+            declared=declared,
             progress=progress,
         )
 

@@ -26,13 +26,15 @@ from ..archives import (
     read_npy_header,
 )
 from ..errors import EgoXInputError
+from ..facts import Statement
 from ..frames import Numbering, numbered_files
 from ..frozen import frozen
 from ..safe_files import require_file, visible_files
 from .depth_arrays import DepthArrays, check_mask, read_depth_arrays
+from .depth_names import statements_of_key, states_depth
 from .exr_depth import decode_exr
 
-PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
+PNG_STATEMENT = Statement("depth.unit", 0.001, "16-bit PNG", "form")
 PICTURE_SUFFIXES = (".npy", ".exr", ".png")
 DEPTH_KEYS = ("depth_m", "depth", "depths", "data", "arr_0")
 
@@ -50,6 +52,7 @@ class DepthFile:
     read: Callable[[list[int]], DepthFrames]
     # What the file says beside its maps.
     arrays: DepthArrays = DepthArrays(None, None, "", "", "", ())
+    statements: tuple[Statement, ...] = ()  # of the maps' numbers, which are read as stored
 
 
 @contextmanager
@@ -125,10 +128,10 @@ def _open_npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFil
     members = {
         entry.removesuffix(".npy"): entry for entry in archive.namelist() if entry.endswith(".npy")
     }
-    key = next(
-        (array_key for array_key in DEPTH_KEYS if array_key in members),
-        next(iter(members)) if len(members) == 1 else None,
-    )
+    telling_keys = [key for key in members if states_depth(key)]
+    key = next((array_key for array_key in DEPTH_KEYS if array_key in members), None)
+    if key is None and 1 in (len(members), len(telling_keys)):
+        key = next(iter(telling_keys if len(telling_keys) == 1 else members))
     if key is None:
         raise EgoXInputError(
             f"depth {name}",
@@ -178,7 +181,14 @@ def _open_npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFil
 
     numbering = Numbering(what=f"depth {name}", count=shape[0])
     size = (shape[2], shape[1])
-    return DepthFile(name=name, numbering=numbering, size=size, read=read, arrays=arrays)
+    return DepthFile(
+        name=name,
+        numbering=numbering,
+        size=size,
+        read=read,
+        arrays=arrays,
+        statements=(*statements_of_key(key, name), *arrays.statements),
+    )
 
 
 def _member_reader(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
@@ -207,7 +217,10 @@ def _open_pictures(name: str, files: dict[str, Callable[[], bytes]]) -> DepthFil
             yield _decode_frame(files[file](), suffix, file), None
 
     shape = _decode_frame(files[ordered_names[0]](), suffix, ordered_names[0]).shape
-    return DepthFile(name=name, numbering=numbering, size=shape[::-1], read=read)
+    statements = (PNG_STATEMENT,) if suffix == ".png" else ()
+    return DepthFile(
+        name=name, numbering=numbering, size=shape[::-1], read=read, statements=statements
+    )
 
 
 def _decode_frame(content: bytes, suffix: str, file: str) -> np.ndarray:
@@ -229,7 +242,7 @@ def _decode_frame(content: bytes, suffix: str, file: str) -> np.ndarray:
                 expected="a grey PNG of 16 bits",
                 fix="8 bits are too coarse for depth: write uint16 with a scale, or .npy",
             )
-        return picture.astype(np.float32) * PNG_UNIT_M
+        return picture.astype(np.float32)
     depth = decode_exr(content, file)
     _check_shape((1, *depth.shape), depth.dtype, f"depth frame {file}")
     return depth

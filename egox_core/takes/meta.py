@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PureWindowsPath
+from typing import Literal
 
 from torch import Tensor
 
 from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
+from ..facts import Declared, StatedPoses, settle_poses
 from ..file_names import META
+from ..remarks import FactRow
 from ..safe_files import read_json, read_optional, whole_number
 from ..sizes import same_aspect
 from ..types import FROM_EDITOR, FROM_HEAD_KEYPOINTS, TakeMeta
@@ -45,7 +48,12 @@ ENTRY_KEYS = frozenset(
 )
 
 
-def read_meta(path: Path | str, entry: str = "", video: Path | None = None) -> TakeMeta:
+def read_meta(
+    path: Path | str,
+    entry: str = "",
+    video: Path | None = None,
+    declared: Declared = Declared(),  # noqa: B008  frozen
+) -> TakeMeta:
     """Read a take from a meta.json, which holds one take or a list of takes.
 
     ``entry`` names the take in a list of several (its folder name or number); without it the one
@@ -69,7 +77,7 @@ def read_meta(path: Path | str, entry: str = "", video: Path | None = None) -> T
             expected="a meta.json, or a list as meta_train.json",
             fix="give the table to prepare --clips",
         )
-    return parse_meta(read_json(path, META, MAX_META_BYTES), path, entry, video)
+    return parse_meta(read_json(path, META, MAX_META_BYTES), path, entry, video, declared)
 
 
 def listed_takes(content: object) -> object:
@@ -78,12 +86,18 @@ def listed_takes(content: object) -> object:
     return next((content_dict[key] for key in LIST_KEYS if key in content_dict), None)
 
 
-def parse_meta(content: object, path: Path, entry: str = "", video: Path | None = None) -> TakeMeta:
+def parse_meta(
+    content: object,
+    path: Path,
+    entry: str = "",
+    video: Path | None = None,
+    declared: Declared = Declared(),  # noqa: B008  frozen
+) -> TakeMeta:
     """Parse the content of a meta file, with ``path`` as its name in messages."""
     is_listed = listed_takes(content) is not None
     content = meta_entry(content, path, entry, video)
     label = f"{path.name}, {take_name(content) or 'entry'}" if is_listed else path.name
-    return _parse_entry(content, path, label)
+    return _parse_entry(content, path, label, declared)
 
 
 def meta_entry(content: object, path: Path, entry: str = "", video: Path | None = None) -> dict:
@@ -184,7 +198,21 @@ PACK_POSE_SOURCES = FROM_EDITOR, FROM_HEAD_KEYPOINTS
 """Makers of a meta.json's poses that stop at the last frame in use."""
 
 
-def _parse_entry(content: dict, path: Path, label: str) -> TakeMeta:
+def _parse_entry(content: dict, path: Path, label: str, declared: Declared) -> TakeMeta:
+    declared = declared.over(Declared.of(content.get("declared"), f"declared in {label}"))
+    rows: tuple[FactRow, ...] = ()
+
+    def settled_poses(
+        w2c: Tensor | None, camera: Literal["ego", "exo"]
+    ) -> Tensor | None:  # [3, 4] or [T, 3, 4] float64
+        nonlocal rows
+        if w2c is None:
+            return None
+        stated = StatedPoses(name=label, poses=w2c, camera_to_world=False, world="take")
+        settled_path, pose_rows = settle_poses(stated, declared, camera)
+        rows += pose_rows
+        return settled_path.pose
+
     read_value = partial(read_optional, content, label)
 
     def intrinsics(key: str) -> Tensor | None:
@@ -193,11 +221,11 @@ def _parse_entry(content: dict, path: Path, label: str) -> TakeMeta:
 
     exo = CameraPath.of_exo(
         read_value("exo_camera", CameraModel.from_json),
-        read_value("camera_extrinsics", validate_w2c),
+        settled_poses(read_value("camera_extrinsics", validate_w2c), "exo"),
     )
     ego_lens, ego = (
         read_value("ego_camera", CameraModel.from_json),
-        read_value("ego_extrinsics", _ego_poses),
+        settled_poses(read_value("ego_extrinsics", _ego_poses), "ego"),
     )
     pose_source = str(content.get("pose_source") or "")
     if ego is not None:
@@ -215,6 +243,8 @@ def _parse_entry(content: dict, path: Path, label: str) -> TakeMeta:
         ego=ego,
         exo_path=str(content.get("exo_path") or ""),
         pose_source=pose_source,
+        declared=declared,
+        facts=rows,
     )
 
 

@@ -343,4 +343,5 @@ def meta_trajectory(
     lens, lens_note = ego_lens(meta, camera)
     ego = replace(ego, lens=lens, w2c=w2c, world=exo.world)
     placement_note = "; ".join(filter(None, (placement_note, "" if declared else lens_note)))
-    return CameraTrajectory(ego=ego, exo=exo), replace(meta.notes, placed=placement_note)
+    trajectory = CameraTrajectory(ego=ego, exo=exo, facts=meta.facts)
+    return trajectory, replace(meta.notes, placed=placement_note)

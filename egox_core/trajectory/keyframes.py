@@ -36,6 +36,7 @@ from ..cameras import (
     CameraModel,
     camera_centre,
     look_at,
+    rotation_of_angles,
     sensor_from_upright,
     validate_w2c,
 )
@@ -269,13 +270,7 @@ def upright_pose(
     With the default ``up`` the angles turn from the world's own axes (a level exo camera); with
     another one, from the horizontal direction nearest to the world's z (or y, where z is up)."""
     position = torch.as_tensor(position, dtype=torch.float64)
-    from scipy.spatial.transform import Rotation  # half of torch's time
-
-    # Intrinsic rotations about the camera's own down, right and forward axes.
-    rotation_matrix = Rotation.from_euler(
-        "YXZ", [yaw_deg, pitch_deg, roll_deg], degrees=True
-    ).as_matrix()
-    rotation = torch.from_numpy(rotation_matrix).T @ _level_rotation(up)
+    rotation = rotation_of_angles(yaw_deg, pitch_deg, roll_deg).T @ _level_rotation(up)
     return torch.cat((rotation, -(rotation @ position)[:, None]), dim=-1)
 
 

@@ -25,8 +25,10 @@ from ..cameras import (
     validate_w2c,
 )
 from ..errors import EgoXInputError
+from ..facts import Declared, StatedPoses, settle_poses
 from ..frames import UNSAID, Clock, FileFrames, Frames, Numbering, entries_of, find_moments
 from ..frozen import frozen
+from ..remarks import FactRow
 from ..types import CameraTrajectory
 
 Between = Literal["spline", "linear", "hold"]
@@ -250,6 +252,7 @@ def trajectory_of_array(
     *,
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
     file_frames: FileFrames = "auto",
+    declared: Declared = Declared(),  # noqa: B008  frozen
 ) -> tuple[CameraTrajectory, str]:
     """Make the ego path from an array of poses for the frames in use.
 
@@ -260,9 +263,13 @@ def trajectory_of_array(
         EgoXInputError: matrices that are no poses, fewer than frames in use.
     """
     notes = []
+    facts: list[FactRow] = []
 
-    def poses_in_use(values: object, label: str) -> CameraPath:
-        path = CameraPath.of_exo(None, validate_w2c(as_poses(values, label), label))
+    def poses_in_use(values: object, label: str, camera: Literal["ego", "exo"]) -> CameraPath:
+        given_w2c = validate_w2c(as_poses(values, label), label)
+        stated = StatedPoses(name=label, poses=given_w2c, camera_to_world=False, world="take")
+        path, rows = settle_poses(stated, declared, camera)
+        facts.extend(rows)
         pose_frames = frames.or_those(path.frames)
         if path.stands:
             return replace(path, frames=pose_frames.without_sizes)
@@ -271,10 +278,10 @@ def trajectory_of_array(
         notes.append(str(entries.remark))
         return replace(path, w2c=path.w2c[entries.at], frames=pose_frames.without_sizes)
 
-    exo = CameraPath.of_exo(None) if exo_w2c is None else poses_in_use(exo_w2c, "exo_w2c")
-    ego = poses_in_use(w2c, "ego poses")
+    exo = CameraPath.of_exo(None) if exo_w2c is None else poses_in_use(exo_w2c, "exo_w2c", "exo")
+    ego = poses_in_use(w2c, "ego poses", "ego")
     ego = replace(ego, lens=camera, w2c=ego.poses(len(ego)).clone(), world=exo.world)
-    trajectory = CameraTrajectory(ego=ego, exo=replace(exo, frames=ego.frames))
+    trajectory = CameraTrajectory(ego=ego, exo=replace(exo, frames=ego.frames), facts=tuple(facts))
     return trajectory, "; ".join(notes)
 
 

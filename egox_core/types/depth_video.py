@@ -10,6 +10,7 @@ from torch import Tensor
 from ..cameras import CameraPath
 from ..errors import EgoXInputError
 from ..frames import Frames
+from ..remarks import FactRow
 from .choices import DepthKind
 from .kept import Kept, convert_arrays, with_frame_count
 
@@ -26,6 +27,7 @@ class DepthVideo(Kept):
     sky: Tensor | None = None  # [T, H, W] bool
     # [T, H, W] float32 0...1, how reliable a pixel's depth is; None: fully
     trust: Tensor | None = None
+    facts: tuple[FactRow, ...] = ()  # what was settled of the maps and their camera, and by whom
 
     def __post_init__(self) -> None:
         convert_arrays(self, self.exo, "depth video")

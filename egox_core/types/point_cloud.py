@@ -13,7 +13,7 @@ from ..cameras import CameraPath
 from ..frames import Frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..remarks import Remark
+from ..remarks import FactRow, Remark
 from .depth_video import DepthVideo
 from .kept import Kept, with_frame_count
 
@@ -156,6 +156,7 @@ class PointCloud(Kept):
     parts: tuple[PointCloud, ...] = ()
     # of a scene that isn't fused; None: points without the depth they were lifted from
     sight: ExoSight | None = None
+    facts: tuple[FactRow, ...] = ()  # those of the depth it was made of
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exo", with_frame_count(self.exo, len(self.moving)))

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..cameras import CameraPath, compose, invert
 from ..errors import EgoXInputError
 from ..frames import Frames
-from ..remarks import Remark, RemarkKind
+from ..remarks import FactRow, Remark, RemarkKind
 from .kept import Kept, convert_arrays
 
 
@@ -41,6 +41,7 @@ class CameraTrajectory(Kept):
     exo: CameraPath | None
     # [T] bool, frames whose turn was estimated from too little; None: measured or set by hand
     guessed: Tensor | None = None
+    facts: tuple[FactRow, ...] = ()  # what was settled of the path, and by whom
 
     def __post_init__(self) -> None:
         convert_arrays(self, self.ego, "ego trajectory")

@@ -112,7 +112,7 @@ def test_masks_need_a_key_that_names_their_meaning(tmp_path):
     assert dynamic_depth.dynamic is not None
     assert bool(dynamic_depth.dynamic[:, :4].all())
     assert "scale (2) isn't applied" in depth_notes
-    assert "not used: conf" in depth_notes
+    assert "not read: conf" in depth_notes
     with refuses("K of depth.npz: got.*expected"):
         save_and_load(tmp_path, K=np.eye(4))
     with refuses("2 poses for 3 maps"):

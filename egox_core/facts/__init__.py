@@ -1,0 +1,14 @@
+"""State, declare and settle the facts of a take: units, axes, worlds, clocks, kinds.
+
+In: what each source says (:class:`Statement`, :class:`StatedPoses`) and what the user says
+(:class:`Declared`). Out: one value per fact, and a :class:`FactRow` that tells who gave it and who
+said otherwise. Readers state and settle nothing; stages compute and choose nothing.
+"""
+
+from .clock import settle_clock
+from .declared import Declared
+from .depth_maps import DepthFacts, ray_lengths_of, settle_depth
+from .poses import Axes, StatedPoses, settle_poses
+from .settle import Statement, settle
+from .table import FACTS, UNITS_M
+from .unread import unread_fields

@@ -1,0 +1,119 @@
+"""Hold what the user declares about a take, whichever way it was given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..errors import EgoXInputError
+from ..frozen import frozen
+from .table import FACTS, parse_fact
+
+_SEPARATOR = re.compile(r"[,\s]+(?=\w+\.\w+\s*=)|[;\n]+")
+"""Between two declarations of one text: a new line, a semicolon, or a comma before the next."""
+
+
+class Declaration(NamedTuple):
+    """Value of a fact that the user declared, and where."""
+
+    value: Any
+    by: str
+
+
+@frozen
+class Declared:
+    """Facts that the user declared, by name."""
+
+    declarations: tuple[tuple[str, Declaration], ...] = ()
+
+    @classmethod
+    def of(
+        cls, given: Declared | Mapping[str, object] | str | None, by: str = "declared"
+    ) -> Declared:
+        """Read declarations from a text (``FACT=VALUE`` by line, semicolon or comma) or a mapping.
+
+        Raises:
+            EgoXInputError: no such fact or value, a text of another form, a fact twice.
+        """
+        if isinstance(given, Declared):
+            return given
+        if isinstance(given, str):
+            given = _split_text(given, by)
+        if given is not None and not isinstance(given, Mapping):
+            raise EgoXInputError(
+                by,
+                got=type(given).__name__,
+                expected="FACT=VALUE as text, or an object of facts",
+                fix="write it so",
+            )
+        return cls(
+            declarations=tuple(
+                (name, Declaration(parse_fact(name, value, by), by))
+                for name, value in (given or {}).items()
+            )
+        )
+
+    @property
+    def by_name(self) -> dict[str, Declaration]:
+        """Declarations by the name of their fact."""
+        return dict(self.declarations)
+
+    def __bool__(self) -> bool:
+        """Check whether anything is declared."""
+        return bool(self.declarations)
+
+    def value(self, name: str) -> Any:
+        """Return the declared value of a fact, or None."""
+        found = self.by_name.get(name)
+        return None if found is None else found.value
+
+    def over(self, other: Declared) -> Declared:
+        """Add what another way declares and this one, which goes first, doesn't."""
+        return Declared(declarations=tuple((other.by_name | self.by_name).items()))
+
+    def part(self, prefix: str) -> Declared:
+        """Select the facts whose names begin with ``prefix``, such as ``depth.``."""
+        return Declared(
+            declarations=tuple(entry for entry in self.declarations if entry[0].startswith(prefix))
+        )
+
+    def beside(self, name: str, value: object, default: object, by: str) -> Declared:
+        """Add an input that declares a fact, too, unless it has its default.
+
+        Raises:
+            EgoXInputError: the fact is declared with another value.
+        """
+        if value == default:
+            return self
+        parsed_value = parse_fact(name, value, by)
+        earlier = self.by_name.get(name)
+        if earlier is not None and earlier.value != parsed_value:
+            show = FACTS[name].show
+            raise EgoXInputError(
+                name,
+                got=f"{show(earlier.value)} ({earlier.by}) and {show(parsed_value)} ({by})",
+                expected="one of them",
+                fix="leave one out",
+            )
+        return self.over(Declared(declarations=((name, Declaration(parsed_value, by)),)))
+
+
+def _split_text(text: str, by: str) -> dict[str, object]:
+    """Split a text into facts and values.
+
+    Raises:
+        EgoXInputError: a part without an equals sign, a fact twice.
+    """
+    values: dict[str, object] = {}
+    for line in filter(None, map(str.strip, _SEPARATOR.split(text))):
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or not value or name in values:
+            raise EgoXInputError(
+                by,
+                got=repr(line) + (" a second time" if name in values else ""),
+                expected="FACT=VALUE, one per line, such as depth.unit=cm",
+                fix=f"the facts are {', '.join(FACTS)}",
+            )
+        values[name] = value
+    return values

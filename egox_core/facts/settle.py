@@ -1,0 +1,51 @@
+"""Settle a fact: the user's word first, then the sources in the order of the table."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..remarks import FactRow
+from .declared import Declared
+from .table import FACTS
+
+
+class Statement(NamedTuple):
+    """Value of one fact that one source states."""
+
+    fact: str
+    value: Any
+    by: str  # names the source in rows: "transforms.json", "name of the array depth_mm"
+    source: str = "file"  # its kind, as in the fact's order of sources
+
+
+def settle(
+    fact: str,
+    stated: Sequence[Statement],
+    declared: Declared,
+    default: Any,
+    default_by: str = "default",
+    advice: str = "",
+) -> tuple[Any, FactRow]:
+    """Choose the value of a fact, and record who gave it and who said otherwise.
+
+    ``advice`` is a default's own, and stands in the row only where nobody says anything.
+    """
+    description = FACTS[fact]
+    declaration = declared.by_name.get(fact)
+    statements = sorted(
+        (statement for statement in stated if statement.fact == fact),
+        key=lambda statement: description.sources.index(statement.source),
+    )
+    opinions = [] if declaration is None else [(declaration.value, declaration.by)]
+    opinions += [(statement.value, statement.by) for statement in statements]
+    value, by = opinions[0] if opinions else (default, default_by)
+    others = tuple(
+        f"{description.show(other)} ({other_by})" for other, other_by in opinions if other != value
+    )
+    row = FactRow(
+        fact=fact,
+        value="not stated" if value is None else description.show(value),
+        by=by,
+        others=others,
+        advice="" if opinions else advice,
+    )
+    return value, row

@@ -1,0 +1,223 @@
+"""List the facts that a user can declare, with their values and the order of their sources."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+
+from ..cameras import FARTHEST, rotation_of_angles, validate_w2c
+from ..errors import NO_NUMBERS, EgoXInputError
+from ..frozen import frozen
+
+UNITS_M: Mapping[str, float] = {"m": 1.0, "mm": 0.001, "cm": 0.01, "ft": 0.3048, "in": 0.0254}
+"""Metres of each unit that has a name."""
+AXES = ("opencv", "opengl", "unity")
+"""Axes of a camera: x right, y down, z forward; y up, z backward; y up, left-handed."""
+WORLD_AXES = ("stored", "turned")
+"""Axes of a world: left as the file has them, or turned in the same way as those of its cameras."""
+WORLDS = ("take", "exo")
+"""Worlds of a path: that of the scene and of meta.json; the exo camera's own, in frame 0."""
+DEPTH_KINDS = ("z", "ray", "inverse")
+"""Kinds of metric depth: along the optical axis, from the camera's centre, one over the first."""
+PARTS = ("whole", "left", "right", "mirrored")
+"""Parts of the exo picture: all of it, a half of two pictures side by side, all of it mirrored."""
+
+FORMS_OF_POSE = "x, y, z in metres, or with yaw, pitch, roll in degrees, or 12 numbers [R|t]"
+
+
+@frozen
+class Fact:
+    """Describe one fact: what it is, which values it has, and whose word counts first."""
+
+    meaning: str
+    expected: str  # its values, in an error
+    parse: Callable[[object], object]  # raises ValueError or TypeError at a wrong value
+    show: Callable[[object], str] = str
+    # kinds of statements, the first one wins; "declared" precedes them all
+    sources: tuple[str, ...] = ("file", "name", "form")
+
+
+def _choice(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        word = str(value).strip().lower()
+        if word not in choices:
+            raise ValueError(word)
+        return word
+
+    return parse
+
+
+def _number(value: object) -> float:
+    number = float(str(value))
+    if not abs(number) <= FARTHEST:
+        raise ValueError(value)
+    return number
+
+
+def _positive(value: object) -> float:
+    number = _number(value)
+    if not number > 0:
+        raise ValueError(value)
+    return number
+
+
+def _unit(value: object) -> float:
+    """Parse a unit's name, or metres per unit as a number."""
+    return UNITS_M.get(str(value).strip().lower()) or _positive(value)
+
+
+def _unit_text(value: object) -> str:
+    return next((name for name, metres in UNITS_M.items() if metres == value), f"{value:g} m")
+
+
+def _pose(value: object) -> tuple[float, ...]:
+    """Parse a rigid transform to the 12 numbers of [R|t]."""
+    words = value.replace(",", " ").split() if isinstance(value, str) else value
+    numbers = torch.as_tensor(
+        [float(word) for word in words] if isinstance(value, str) else words
+    ).double()
+    numbers = numbers.reshape(-1)
+    if len(numbers) == 16:
+        numbers = numbers[:12]
+    if len(numbers) == 12:
+        return tuple(validate_w2c(numbers.reshape(3, 4), "camera_from_tracker").flatten().tolist())
+    if len(numbers) not in (3, 6) or not bool(torch.isfinite(numbers).all()):
+        raise ValueError(value)
+    angles_deg = numbers[3:].tolist() or [0.0, 0.0, 0.0]
+    rotation = rotation_of_angles(*angles_deg)
+    return tuple(torch.cat((rotation, numbers[:3, None]), 1).flatten().tolist())
+
+
+def _pose_text(value: object) -> str:
+    pose = torch.as_tensor(value).reshape(3, 4)
+    cosine = float((pose[:, :3].trace() - 1) / 2)
+    angle_deg = math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
+    return f"{100 * float(pose[:, 3].norm()):.3g} cm and {angle_deg:.3g} degrees off the camera"
+
+
+def _words(value: object) -> tuple[str, ...]:
+    words = value.replace(",", " ").split() if isinstance(value, str) else list(value)  # ty: ignore[invalid-argument-type]  TypeError is meant
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError(value)
+    return tuple(words)
+
+
+_UNIT_WORDS = f"{', '.join(UNITS_M)}, or metres per unit as a number"
+
+
+def _camera_facts(name: str) -> dict[str, Fact]:
+    return {
+        f"{name}.axes": Fact(
+            meaning=f"axes of the {name} poses' cameras",
+            expected=", ".join(AXES),
+            parse=_choice(*AXES),
+        ),
+        f"{name}.world_axes": Fact(
+            meaning=f"whether the {name} poses' world is turned as their cameras are",
+            expected=", ".join(WORLD_AXES),
+            parse=_choice(*WORLD_AXES),
+        ),
+        f"{name}.unit": Fact(
+            meaning=f"unit of the places of the {name} poses",
+            expected=_UNIT_WORDS,
+            parse=_unit,
+            show=_unit_text,
+        ),
+        f"{name}.world": Fact(
+            meaning=f"world of the {name} poses",
+            expected=", ".join(WORLDS),
+            parse=_choice(*WORLDS),
+        ),
+    }
+
+
+FACTS: Mapping[str, Fact] = {
+    "depth.kind": Fact(
+        meaning="what the numbers of depth maps are",
+        expected=", ".join(DEPTH_KINDS),
+        parse=_choice(*DEPTH_KINDS),
+    ),
+    "depth.unit": Fact(
+        meaning="unit of depth maps (of inverse depth: of its reciprocal)",
+        expected=_UNIT_WORDS,
+        parse=_unit,
+        show=_unit_text,
+    ),
+    "depth.metric": Fact(
+        meaning="whether depth maps have a scale",
+        expected="yes, no",
+        parse=_choice("yes", "no"),
+    ),
+    "depth.far_m": Fact(
+        meaning="depth in metres from which on a map says 'sky' or 'nothing'",
+        expected="a positive number of metres",
+        parse=_positive,
+        show=lambda value: f"{value:g} m",
+    ),
+    **_camera_facts("ego"),
+    **_camera_facts("exo"),
+    "ego.time_offset_s": Fact(
+        meaning="time in the exo video, in seconds, at which the path's first pose was taken",
+        expected="seconds; 0 if both began together, negative if the path began earlier",
+        parse=_number,
+        show=lambda value: f"{value:g} s",
+    ),
+    "ego.time_factor": Fact(
+        meaning="seconds of the video per unit of the path's times",
+        expected="a positive number, such as 1e-9 for nanoseconds",
+        parse=_positive,
+        show=lambda value: f"{value:g}",
+    ),
+    "ego.camera_from_tracker": Fact(
+        meaning="place of the tracker (hat, ring, controller) in the upright ego camera's axes",
+        expected=FORMS_OF_POSE,
+        parse=_pose,
+        show=_pose_text,
+    ),
+    "exo.part": Fact(
+        meaning="which part of the exo video's picture is the exo camera's",
+        expected=", ".join(PARTS),
+        parse=_choice(*PARTS),
+    ),
+    "hands.axes": Fact(
+        meaning="axes of the hands' joints", expected=", ".join(AXES), parse=_choice(*AXES)
+    ),
+    "hands.names": Fact(
+        meaning="names of the hands' joints, in the file's order",
+        expected="21 names, separated by commas",
+        parse=_words,
+        show=lambda value: f"{len(value)} names",  # ty: ignore[invalid-argument-type]  a tuple
+    ),
+    "hands.unit": Fact(
+        meaning="unit of the hands' joints",
+        expected=_UNIT_WORDS,
+        parse=_unit,
+        show=_unit_text,
+    ),
+}
+"""Every fact that can be declared."""
+
+
+def parse_fact(name: str, value: object, by: str) -> object:
+    """Parse the value of a fact.
+
+    Raises:
+        EgoXInputError: no such fact, no such value.
+    """
+    if name not in FACTS:
+        raise EgoXInputError(
+            f"{by}: fact {name!r}",
+            got="no fact of a take",
+            expected=f"one of {', '.join(FACTS)}",
+            fix="correct its name",
+        )
+    fact = FACTS[name]
+    try:
+        return fact.parse(value)
+    except NO_NUMBERS as error:
+        raise EgoXInputError(
+            f"{by}: {name}, the {fact.meaning}".replace("the what", "what"),
+            got=repr(value),
+            expected=fact.expected,
+            fix="correct its value",
+        ) from error

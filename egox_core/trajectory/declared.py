@@ -1,0 +1,74 @@
+"""Apply what the user declares of an ego path: where its tracker is mounted, and its world."""
+
+from dataclasses import replace
+
+import torch
+
+from ..cameras import CameraPath, compose, sensor_from_upright
+from ..errors import EgoXInputError
+from ..facts import Declared, settle
+from ..remarks import FactRow
+from ..types import CameraTrajectory
+
+TAKEN_AS_ONE = "taken to be one with the scene's"
+"""Value of the fact ``ego.world`` where no source ties the path's world to the scene's."""
+
+
+def with_declared_mount(trajectory: CameraTrajectory, declared: Declared) -> CameraTrajectory:
+    """Move poses of a tracker (hat, ring, controller) to the wearer's camera, if its mount is
+    declared."""
+    mount = declared.value("ego.camera_from_tracker")
+    if mount is None:
+        return trajectory
+    ego = trajectory.ego
+    camera_from_tracker = torch.tensor(mount, dtype=torch.float64).reshape(3, 4)
+    turned = sensor_from_upright(ego.camera.quarter_turns % 4)
+    upright_w2c = compose(camera_from_tracker, ego.upright_w2c)
+    row = settle("ego.camera_from_tracker", (), declared, None)[1]
+    return replace(
+        trajectory,
+        ego=replace(ego, w2c=turned @ upright_w2c),
+        facts=(*trajectory.facts, row),
+    )
+
+
+def with_declared_world(
+    trajectory: CameraTrajectory, declared: Declared, scene_exo: CameraPath | None
+) -> CameraTrajectory:
+    """Put a path into the world that is declared for it.
+
+    ``take`` is the scene's world; ``exo`` the exo camera's own in the first frame, from which the
+    poses go to the scene's world.
+
+    Raises:
+        EgoXInputError: ``exo`` without a scene, which says where that camera is.
+    """
+    if declared.value("ego.world") is None:
+        return trajectory
+    _, row = settle("ego.world", (), declared, None)
+    trajectory = replace(trajectory, facts=(*trajectory.facts, row))
+    if declared.value("ego.world") == "take":
+        return trajectory
+    if scene_exo is None:
+        raise EgoXInputError(
+            "ego.world",
+            got="exo, without a scene",
+            expected="the scene, whose exo camera it is",
+            fix="give stages.path the scene",
+        )
+    first_exo = CameraPath.of_exo(None) if scene_exo.at_origin else scene_exo.one(0)
+    w2c = compose(trajectory.ego.w2c, first_exo.w2c)
+    return replace(
+        trajectory, ego=replace(trajectory.ego, w2c=w2c, world=scene_exo.world), exo=scene_exo
+    )
+
+
+def taken_world(trajectory: CameraTrajectory) -> tuple[FactRow, ...]:
+    """Record that a path's own world is taken to be the scene's, where nothing ties them."""
+    if trajectory.exo is not None or any(row.fact == "ego.world" for row in trajectory.facts):
+        return ()
+    advice = (
+        "if it is another one, give the exo camera's pose in the path's world, or declare "
+        "ego.world=exo where the poses are relative to the exo camera"
+    )
+    return (FactRow(fact="ego.world", value=TAKEN_AS_ONE, by="default", advice=advice),)
