@@ -19,8 +19,6 @@ WORLDS = ("take", "exo")
 """Worlds of a path: that of the scene and of meta.json; the exo camera's own, in frame 0."""
 DEPTH_KINDS = ("z", "ray", "inverse")
 """Kinds of metric depth: along the optical axis, from the camera's centre, one over the first."""
-PARTS = ("whole", "left", "right", "mirrored")
-"""Parts of the exo picture: all of it, a half of two pictures side by side, all of it mirrored."""
 
 FORMS_OF_POSE = "x, y, z in metres, or with yaw, pitch, roll in degrees, or 12 numbers [R|t]"
 
@@ -72,11 +70,9 @@ def _unit_text(value: object) -> str:
 
 def _pose(value: object) -> tuple[float, ...]:
     """Parse a rigid transform to the 12 numbers of [R|t]."""
-    words = value.replace(",", " ").split() if isinstance(value, str) else value
-    numbers = torch.as_tensor(
-        [float(word) for word in words] if isinstance(value, str) else words
-    ).double()
-    numbers = numbers.reshape(-1)
+    if isinstance(value, str):
+        value = [float(word) for word in value.replace(",", " ").split()]
+    numbers = torch.as_tensor(value).double().reshape(-1)
     if len(numbers) == 16:
         numbers = numbers[:12]
     if len(numbers) == 12:
@@ -93,13 +89,6 @@ def _pose_text(value: object) -> str:
     cosine = float((pose[:, :3].trace() - 1) / 2)
     angle_deg = math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
     return f"{100 * float(pose[:, 3].norm()):.3g} cm and {angle_deg:.3g} degrees off the camera"
-
-
-def _words(value: object) -> tuple[str, ...]:
-    words = value.replace(",", " ").split() if isinstance(value, str) else list(value)  # ty: ignore[invalid-argument-type]  TypeError is meant
-    if not all(isinstance(word, str) for word in words):
-        raise ValueError(value)
-    return tuple(words)
 
 
 _UNIT_WORDS = f"{', '.join(UNITS_M)}, or metres per unit as a number"
@@ -173,26 +162,6 @@ FACTS: Mapping[str, Fact] = {
         expected=FORMS_OF_POSE,
         parse=_pose,
         show=_pose_text,
-    ),
-    "exo.part": Fact(
-        meaning="which part of the exo video's picture is the exo camera's",
-        expected=", ".join(PARTS),
-        parse=_choice(*PARTS),
-    ),
-    "hands.axes": Fact(
-        meaning="axes of the hands' joints", expected=", ".join(AXES), parse=_choice(*AXES)
-    ),
-    "hands.names": Fact(
-        meaning="names of the hands' joints, in the file's order",
-        expected="21 names, separated by commas",
-        parse=_words,
-        show=lambda value: f"{len(value)} names",  # ty: ignore[invalid-argument-type]  a tuple
-    ),
-    "hands.unit": Fact(
-        meaning="unit of the hands' joints",
-        expected=_UNIT_WORDS,
-        parse=_unit,
-        show=_unit_text,
     ),
 }
 """Every fact that can be declared."""
