@@ -57,6 +57,12 @@ def _render_ego_prior() -> ModuleType:
     return render_ego_prior
 
 
+def _preview_ego_view() -> ModuleType:
+    from . import preview_ego_view
+
+    return preview_ego_view
+
+
 def _draw_hands() -> ModuleType:
     from . import draw_hands
 
@@ -144,6 +150,7 @@ NODE_FILES: Mapping[Callable[[], ModuleType], tuple[str, ...]] = {
     _estimate_head_pose: ("EgoXEstimateHeadPose",),
     _scene: ("EgoXBuildScene", "EgoXFuseScenes"),
     _render_ego_prior: ("EgoXRenderEgoPrior",),
+    _preview_ego_view: ("EgoXPreviewEgoView",),
     _draw_hands: ("EgoXDrawHands",),
     _lora: ("EgoXLoadLora",),
     _text: ("EgoXText", "EgoXCaptionRequest"),

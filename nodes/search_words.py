@@ -95,6 +95,17 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "새 시점",
         "新视角",
     ),
+    "EgoXPreviewEgoView": (
+        *EGO_WORDS,
+        "preview",
+        "inpaint",
+        "fill holes",
+        "without weights",
+        "vignette",
+        "プレビュー",
+        "미리보기",
+        "预览",
+    ),
     "EgoXDrawHands": (*EGO_WORDS, "hand pose", "skeleton", "手の描画", "손 그리기", "绘制手部"),
     "EgoXLoadLora": ("egox", "load lora", "wan lora", "LoRA読み込み", "LoRA 불러오기", "加载LoRA"),
     "EgoXText": (

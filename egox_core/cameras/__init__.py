@@ -20,4 +20,4 @@ from .poses import (
     transform,
     validate_w2c,
 )
-from .presets import CAMERA_PRESETS, preset_camera
+from .presets import CAMERA_PRESETS, is_aria, preset_camera

@@ -234,9 +234,12 @@ class CameraModel:
 
         A fisheye's image is round; its lens has never seen the corners outside.
         """
+        return self.axis_distance_px() <= min(self.stored_size) / 2
+
+    def axis_distance_px(self) -> Tensor:  # [H, W] float64, stored pixels
+        """Compute each pixel's distance from the optical axis."""
         axis_pixel, _ = self.project(torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
-        axis_distance_px = (self.pixel_grid(torch.float64) - axis_pixel[0]).norm(dim=-1)
-        return axis_distance_px <= min(self.stored_size) / 2
+        return (self.pixel_grid(torch.float64) - axis_pixel[0]).norm(dim=-1)
 
     def as_pinhole(self, fov_deg: float) -> CameraModel:
         """Make a pinhole camera of the same size with a given horizontal field of view.

@@ -90,3 +90,11 @@ def preset_camera(name: str, size: int) -> CameraModel:
     """
     check_choice("camera preset", name, CAMERA_PRESETS, "choose a named preset")
     return CAMERA_PRESETS[name].camera.rescale(size, size)
+
+
+def is_aria(camera: CameraModel) -> bool:
+    """Check whether a camera has the lens of the Aria glasses, as a calibration or a preset."""
+    released = CAMERA_PRESETS["aria_released"].camera
+    return camera.lens == "aria_fisheye" or (
+        (camera.lens, camera.distortion) == (released.lens, released.distortion)
+    )

@@ -8,7 +8,7 @@ its name."""
 from .audio import host_sound
 from .clip import VideoClip, open_clip
 from .cuts import find_cuts, refuse_cuts
-from .grid import labelled_grid, picture_row, side_by_side
+from .grid import exo_label, iter_side_by_side, labelled_grid, picture_row, side_by_side
 from .probe import probe_video
 from .reader import decode_frames, fit_picture, read_frames, resize_picture
 from .reprojection import Undistortion, reproject, undistorted_camera

@@ -1,6 +1,6 @@
 """Arrange several labelled videos in one video."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frame_store import store_frames
 from ..progress import Progress, no_progress
 
 INK, PAPER, GAP_GREY = 235, 32, 12
@@ -87,20 +88,36 @@ def side_by_side(
         EgoXInputError: no video, or something that is no video.
     """
     check_videos(videos)
+    row_count = len(range(0, max(video.shape[0] for video in videos), step))
+    rows = iter_side_by_side(videos, labels, step, progress)
+    return store_frames((row.half() / 255 for row in rows), row_count)
+
+
+def iter_side_by_side(
+    videos: Sequence[Tensor],  # each [T, H, W, 3] uint8 or 0...1; lengths and sizes may differ
+    # One per video.
+    labels: Sequence[str],
+    # Every n-th frame is taken.
+    step: int = 1,
+    progress: Progress = no_progress,
+) -> Iterator[Tensor]:  # of [H, W, 3] uint8, H and W even
+    """Arrange labelled videos in one row frame by frame, as :func:`side_by_side` does."""
+    check_videos(videos)
     height = videos[-1].shape[1]
     frames = range(0, max(video.shape[0] for video in videos), step)
-    row_video = torch.empty(0)
     for number, t in enumerate(frames):
         pictures = [_picture(video[min(t, video.shape[0] - 1)]) for video in videos]
         row_picture = picture_row(pictures, labels, height)
         row_picture = np.pad(
             row_picture, ((0, len(row_picture) % 2), (0, 0), (0, 0)), constant_values=GAP_GREY
         )
-        if not number:
-            row_video = torch.empty((len(frames), *row_picture.shape), dtype=torch.float16)
-        row_video[number] = torch.from_numpy(row_picture) / 255
+        yield torch.from_numpy(row_picture)
         progress(number + 1, len(frames), "side by side")
-    return row_video
+
+
+def exo_label(lens_guessed: bool) -> str:
+    """Name the exo video in a film, and say if its lens was guessed."""
+    return "exo (lens guessed)" if lens_guessed else "exo"
 
 
 def picture_row(
@@ -173,7 +190,9 @@ def _cell_corner(index: int, columns: int, cell: tuple[int, int]) -> tuple[int, 
     return (index // columns) * (cell[0] + GAP), (index % columns) * (cell[1] + GAP)
 
 
-def _picture(frame: Tensor) -> np.ndarray:  # [H, W, C] 0...1 -> [H, W, 3] uint8
+def _picture(frame: Tensor) -> np.ndarray:  # [H, W, C] uint8 or 0...1 -> [H, W, 3] uint8
+    if frame.dtype == torch.uint8:
+        return frame[..., :3].cpu().numpy()
     return (frame[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().byte().numpy()
 
 

@@ -7,26 +7,42 @@ import argparse
 import platform
 import sys
 import time
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
+from torch import Tensor
 
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import SEEN
 from egox_core.frames import FILE_FRAMES
 from egox_core.prior import PRIOR_PRESETS, prior_preset
+from egox_core.progress import Progress
 from egox_core.safe_files import atomic_write, require_writable, write_json
 from egox_core.scene import estimate_exo_motion, write_ply
 from egox_core.stages import prior, scene
-from egox_core.take import load_take
-from egox_core.types import DYNAMIC_CHOICES, HIDDEN_LINES, Motion
+from egox_core.take import Take, load_take
+from egox_core.types import DYNAMIC_CHOICES, HIDDEN_LINES, EgoPrior, Motion, PointCloud
 
 from ..options import EXO_LENSES, parse_scale
 from ..video_writer import write_levels, write_video
 from .progress_line import ProgressLine
+
+
+class Laps:
+    """Measure the stages of a command, and show their progress in a line."""
+
+    def __init__(self) -> None:
+        self.progress, self.seconds = ProgressLine(), dict[str, float]()
+        self._start_s = time.perf_counter()
+
+    def end(self, name: str) -> None:
+        """Store the time since the last stage ended."""
+        now_s = time.perf_counter()
+        self.seconds[name], self._start_s = round(now_s - self._start_s, 3), now_s
 
 
 def peak_memory_bytes() -> int | None:
@@ -58,7 +74,36 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="where the results go"
     )
-    parser.add_argument("--preset", choices=sorted(PRIOR_PRESETS), default="released")
+    add_rendering_arguments(parser, preset="released")
+    parser.add_argument(
+        "--ply", action="store_true", help="write the scene of the first frame as scene.ply, too"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        require_writable(args.out, "output folder")
+        report = render_take(args)
+    except (EgoXInputError, OSError) as error:  # of the disk
+        message = str(error).replace("frame_count", "--frames")  # the command's own word
+        print(f"run.py prior: {message}", file=sys.stderr)
+        return 1
+    print_report(report, args.out)
+    return 0
+
+
+def print_report(report: dict[str, Any], folder: Path) -> None:
+    """Print the figures and notes of a report."""
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items())
+    print(
+        f"{report['frames']} frames of {report['size'][0]}x{report['size'][1]} px, coverage "
+        f"{100 * report['coverage_mean']:.1f} %; {seconds}\nresults in {folder}"
+    )
+    for report_note in report["notes"]:
+        print(f"note: {report_note}")
+
+
+def add_rendering_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
+    """Add the arguments that say how a prior is rendered, with ``preset`` as the default."""
+    parser.add_argument("--preset", choices=sorted(PRIOR_PRESETS), default=preset)
     parser.add_argument(
         "--exo-lens",
         choices=sorted(EXO_LENSES),
@@ -134,61 +179,64 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="also where the ego camera can't be, seen from exo; the notes then report it",
     )
-    parser.add_argument(
-        "--ply", action="store_true", help="write the scene of the first frame as scene.ply, too"
-    )
-    args = parser.parse_args(arguments)
-    try:
-        require_writable(args.out, "output folder")
-        report = render_take(args)
-    except (EgoXInputError, OSError) as error:  # of the disk
-        message = str(error).replace("frame_count", "--frames")  # the command's own word
-        print(f"run.py prior: {message}", file=sys.stderr)
-        return 1
-    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items())
-    print(
-        f"{report['frames']} frames of {report['size'][0]}x{report['size'][1]} px, coverage "
-        f"{100 * report['coverage_mean']:.1f} %; {seconds}\nresults in {args.out}"
-    )
-    for report_note in report["notes"]:
-        print(f"note: {report_note}")
-    return 0
 
 
-def render_take(args: argparse.Namespace) -> dict:
-    """Render a take's ego prior from its files, and return the report."""
-    progress = ProgressLine()
-    lap_start = time.perf_counter()
-    seconds_by_stage: dict[str, float] = {}
+@dataclass(frozen=True)
+class RenderedTake:
+    """Take with its rendered prior."""
 
-    def end_lap(name: str) -> None:
-        nonlocal lap_start
-        now_s = time.perf_counter()
-        seconds_by_stage[name], lap_start = round(now_s - lap_start, 3), now_s
+    take: Take
+    exo_frames: Tensor  # [T, H, W, 3] uint8
+    scene: PointCloud
+    prior: EgoPrior
+    report: dict[str, Any]
 
+
+def render_take(args: argparse.Namespace) -> dict[str, Any]:
+    """Render a take's ego prior from its files, write it, and return the report."""
+    laps = Laps()
+    rendered = render_prior(args, read_take(args, laps.progress), laps)
+    args.out.mkdir(parents=True, exist_ok=True)
+    ego_prior, fps = rendered.prior, rendered.take.frames.fps
+    masks = (mask.byte() * 255 for mask in ego_prior.coverage)
+    for name, frames in (("prior.mp4", ego_prior.rgb), ("coverage.mp4", masks)):
+        write_video(args.out / name, frames, fps)
+    if ego_prior.seen is not None:
+        write_levels(args.out / SEEN, ego_prior.seen, fps)
+    laps.end("render and write")
+    if args.ply:
+        with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
+            write_ply(rendered.scene.points(0), file)
+    return write_report(args.out, rendered.report, laps)
+
+
+def read_take(args: argparse.Namespace, progress: Progress) -> Take:
+    """Load the take that the arguments name."""
     preset = prior_preset(args.preset)
-    exo_lens, depth_scale = preset.exo_lens or "as given", preset.scale or "as is"
-    take = load_take(
+    return load_take(
         args.take,
         start_frame=args.start,
         frame_count=args.frames or None,
         camera_preset=args.camera,
         ego_size=args.size,
         entry=args.entry,
-        exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else exo_lens,
-        scale=parse_scale(args.scale) if args.scale else depth_scale,
+        exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else preset.exo_lens or "as given",
+        scale=parse_scale(args.scale) if args.scale else preset.scale or "as is",
         file_frames=args.file_frames,
         one_shot=args.one_shot,
         progress=progress,
     )
-    exo_frames = take.read_exo(progress)
-    end_lap("load")
+
+
+def render_prior(args: argparse.Namespace, take: Take, laps: Laps) -> RenderedTake:
+    """Render the ego prior of a loaded take, with classes of its pixels and a report."""
+    exo_frames = take.read_exo(laps.progress)
+    laps.end("load")
     depth, exo_motion_report = estimate_exo_motion(
-        exo_frames, take.depth, args.exo_motion, progress=progress
+        exo_frames, take.depth, args.exo_motion, progress=laps.progress
     )
-    scene_points, _ = scene(exo_frames, depth, progress=progress)
-    end_lap("scene")
-    args.out.mkdir(parents=True, exist_ok=True)
+    scene_points, _ = scene(exo_frames, depth, progress=laps.progress)
+    laps.end("scene")
     ego_prior, prior_report = prior(
         scene_points,
         take.trajectory,
@@ -199,37 +247,21 @@ def render_take(args: argparse.Namespace) -> dict:
         classes=True,
         draw_anyway=args.draw_anyway,
         device=args.device,
-        progress=progress,
+        progress=laps.progress,
     )
-    masks = (mask.byte() * 255 for mask in ego_prior.coverage)
-    for name, exo_frames in (("prior.mp4", ego_prior.rgb), ("coverage.mp4", masks)):
-        write_video(args.out / name, exo_frames, take.frames.fps)
-    if ego_prior.seen is not None:
-        write_levels(args.out / SEEN, ego_prior.seen, take.frames.fps)
-    end_lap("render and write")
-    if args.ply:
-        with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
-            write_ply(scene_points.points(0), file)
-    peak_bytes = peak_memory_bytes()
     report = {
         "take": take.name,
         "preset": args.preset,
-        "hidden_lines": args.hidden_lines or preset.hidden_lines,
+        "hidden_lines": args.hidden_lines or prior_preset(args.preset).hidden_lines,
         "camera": args.camera or "the take's own, else aria_released",
         "exo_lens": take.lens_note,
         "scale": take.report.scale.content(),
         "exo_motion": exo_motion_report.content(),
         "frames": scene_points.frame_count,
         "size": list(take.trajectory.ego.camera.stored_size),
-        "seconds": seconds_by_stage,
         "coverage_mean": round(float(prior_report.covered.mean()), 5),
         "coverage": [round(covered_share, 5) for covered_share in prior_report.covered.tolist()],
         "static_points": len(scene_points.static),
-        "peak_memory_mb": None if peak_bytes is None else round(peak_bytes / 2**20, 1),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "system": platform.platform(),
         "notes": [
             take.lens_note,
             *filter(None, [take.notes.placed]),
@@ -238,7 +270,22 @@ def render_take(args: argparse.Namespace) -> dict:
             *map(str, (*exo_motion_report.notes, *prior_report.notes[1:])),
         ],
     }
-    write_json(args.out / "report.json", report)
+    return RenderedTake(take, exo_frames, scene_points, ego_prior, report)
+
+
+def write_report(folder: Path, report: dict[str, Any], laps: Laps) -> dict[str, Any]:
+    """Write report.json with the times, the peak memory and the versions, and return it."""
+    peak_bytes = peak_memory_bytes()
+    report = {
+        **report,
+        "seconds": laps.seconds,
+        "peak_memory_mb": None if peak_bytes is None else round(peak_bytes / 2**20, 1),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
+    write_json(folder / "report.json", report)
     return report
 
 

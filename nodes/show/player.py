@@ -83,6 +83,8 @@ def preview_ui(
         stream_data["source"] = [clip.shape[2], clip.shape[1]]
         stream_data["legend"] = (legends or {}).get(name)
         stream_data["pick"] = pick if name == "ego" else None
+        if (kind, name) == ("preview", "ego"):
+            stream_data["label"] = kind  # no model made it
         stream_list.append(stream_data)
     preview = {
         "kind": kind,

@@ -27,6 +27,7 @@ from ..host.video import clip_fps
 from ..observed import Observed
 from ..pose_inputs import digest_editor_inputs
 from .editor import collect_editor_data
+from .film import Film
 from .geometry import collect_geometry
 from .judgement import angle_curve, measure_path_error, read_truth_beside, truth_psnr
 from .live import LivePreview
@@ -185,6 +186,33 @@ def prior(
         "prior", joined_clips, clip_fps(trajectory) / frame_step, video_metadata
     )
     return {**player_ui, "video": [video]}
+
+
+def preview(
+    node: Node,
+    film: Film,
+    text: str,
+    # Depth of the prior, with the times of its frames.
+    depth: DepthVideo,
+    # See PRIOR_SOURCES.
+    sources: Mapping[str, Any],
+    progress: Progress,
+) -> Ui:
+    """Show a preview of the ego view in a player, beside its prior and the exo video."""
+    clip_by_name = {"ego" if name == "preview" else name: clip for name, clip in film.clips.items()}
+    if "truth" in clip_by_name:
+        graph_node = workflow_id(node), this_node(node)[1]
+        truth = clip_by_name["truth"]
+        text += f"\n{truth_psnr(clip_by_name['ego'], truth[..., :3], graph_node)[1]}"
+    return preview_ui(
+        "preview",
+        clip_by_name,
+        depth,
+        text=text,
+        badge=LENS_GUESSED * film.lens_guessed,
+        seen=sources.get("seen"),
+        progress=progress,
+    )
 
 
 def ego(

@@ -13,6 +13,7 @@ const NODES = {
   EgoXEstimateHeadPose: "Head",
   EgoXExoMotion: "Motion",
   EgoXRenderEgoPrior: "Prior",
+  EgoXPreviewEgoView: "Preview",
   EgoXWanSampler: "Live",
   EgoXDecodeEgoHalf: "Compare",
   EgoXSecondEye: "Eyes",

@@ -1,0 +1,126 @@
+"""Complete an ego prior to a picture without a model: its holes filled, shaded like the lens."""
+
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..arrays import as_floats, as_frames
+from ..cameras import CameraModel, is_aria
+from ..errors import EgoXInputError, check_choice
+from ..progress import Progress, no_progress
+
+Shading = Literal["auto", "on", "off"]
+SHADING_CHOICES = get_args(Shading)
+MAX_GAIN = 4.0
+"""Largest factor of brightness: two stops of a camera's exposure."""
+FILL_RADIUS_PX = 3.0
+"""Radius of the surroundings from which Telea's method takes a colour."""
+ARIA_SHADING = (1.0, 1.0, 0.99, 0.95, 0.91, 0.85, 0.78, 0.69, 0.62, 0.59, 0.55, 0.27)
+"""Brightness at 0, 0.1, ... 1.1 times half the picture's side from the optical axis, as a share of
+that in its middle. It falls to black at 1.2. From 17 true videos of Aria glasses at five sites, the
+median within a site and then of the sites. See ``benchmarks/results/preview.md``."""
+SHADING_STEP = 0.1
+
+
+def iter_ego_preview(
+    prior: Tensor,  # [T, H, W, 3] 0...1, stored (upright) orientation
+    holes: Tensor,  # [T, H, W] bool, the pixels to fill
+    camera: CameraModel,
+    *,
+    shading: Shading = "auto",
+    gain: float = 1.0,
+    progress: Progress = no_progress,
+) -> Iterator[Tensor]:  # of [H, W, 3] float32 0...1
+    """Fill and shade an ego prior frame by frame, so that memory does not grow with the clip.
+
+    Args:
+        camera: of the prior, which says where its picture ends and how it is shaded.
+        shading: auto darkens the rim as the Aria glasses do if the lens is theirs.
+        gain: factor of brightness, such as between the exo and the ego camera's exposure.
+
+    Raises:
+        EgoXInputError: sizes that don't fit each other, an unknown choice, a gain that isn't above
+            0. Raised before any work.
+    """
+    check_choice("shading", shading, SHADING_CHOICES, "choose one of them")
+    if not 0 < gain <= MAX_GAIN:
+        raise EgoXInputError(
+            "gain of the preview",
+            got=f"{gain:g}",
+            expected=f"above 0, at most {MAX_GAIN:g}",
+            fix="1 keeps the exo camera's brightness",
+        )
+    prior = as_frames(prior, "ego prior")
+    if prior.shape[:3] != holes.shape:
+        raise EgoXInputError(
+            "holes of the prior",
+            got=f"shape {list(holes.shape)}",
+            expected=f"{list(prior.shape[:3])}, as the prior's frames",
+            fix="take prior, depth and masks from one Render Ego Prior, at its size",
+        )
+    camera.check_size("ego camera of the preview", prior.shape[2], prior.shape[1])
+    is_shaded = shades(camera, shading)
+    brightness = gain * (aria_shading(camera) if is_shaded else torch.ones(prior.shape[1:3]))
+    in_view = camera.pixel_rays()[1] & (brightness > 0)
+
+    def complete_frames() -> Iterator[Tensor]:
+        for index in range(len(prior)):
+            progress(index, len(prior), "preview")
+            picture = as_floats(prior[index : index + 1])[0, ..., :3].cpu()
+            filled = fill_holes(picture, holes[index].cpu() & in_view)
+            yield (filled * brightness[..., None]).clamp(0, 1) * in_view[..., None]
+        progress(len(prior), len(prior), "preview")
+
+    return complete_frames()
+
+
+def shades(camera: CameraModel, shading: Shading) -> bool:
+    """Check whether a choice of shading darkens the rim of this camera's pictures."""
+    return shading == "on" or (shading == "auto" and is_aria(camera))
+
+
+def preview_note(
+    holes: Tensor,  # [T, H, W] bool, before filling
+    camera: CameraModel,
+    shading: Shading,
+    gain: float,
+) -> str:
+    """Describe in one sentence what of a preview is filled, its shading and its gain."""
+    hole_share = sum(float(frame.double().mean()) for frame in holes) / len(holes)
+    lens_words = "shaded as the Aria glasses' lens" if shades(camera, shading) else "not shaded"
+    return (
+        f"{len(holes)} frames of {holes.shape[2]}x{holes.shape[1]}: {hole_share:.0%} filled from "
+        f"what is around it (no model), {lens_words}, brightness x {gain:g}"
+    )
+
+
+def fill_holes(
+    picture: Tensor,  # [H, W, 3] float 0...1
+    holes: Tensor,  # [H, W] bool
+) -> Tensor:  # [H, W, 3] float32
+    """Fill the holes of a picture by Telea's method. All other pixels stay as they are.
+
+    Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has
+    it. A picture without any other pixel becomes black."""
+    picture = picture.float()
+    if not holes.any():
+        return picture
+    if holes.all():
+        return torch.zeros_like(picture)
+    levels = (picture * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    filled = cv2.inpaint(levels, holes.numpy().astype(np.uint8), FILL_RADIUS_PX, cv2.INPAINT_TELEA)
+    return torch.where(holes[..., None], torch.from_numpy(filled).float() / 255, picture)
+
+
+def aria_shading(camera: CameraModel) -> Tensor:  # [H, W] float32, stored pixels
+    """Compute the brightness of each pixel behind the Aria glasses' lens, 1 in the middle.
+
+    Beyond the lens' round border it is 0."""
+    distance = camera.axis_distance_px() / (min(camera.stored_size) / 2)
+    knots = np.arange(len(ARIA_SHADING) + 1) * SHADING_STEP
+    shades = np.interp(distance.numpy(), knots, (*ARIA_SHADING, 0.0))
+    return torch.from_numpy(shades).float()

@@ -1,0 +1,170 @@
+"""Make a first-person video without a model: ``run.py preview --take FOLDER --out FOLDER``.
+
+Writes preview.mp4, film.mp4 (exo, prior and preview side by side), seen.mkv (which pixels exo
+observed) and report.json, through the same functions as the nodes."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from egox_core.errors import EgoXInputError
+from egox_core.file_names import SEEN
+from egox_core.frame_store import store_frames
+from egox_core.prior import SHADING_CHOICES, iter_ego_preview, preview_note
+from egox_core.progress import Progress
+from egox_core.safe_files import require_writable
+from egox_core.stages import align, path
+from egox_core.take import Take
+from egox_core.video import exo_label, iter_side_by_side, open_clip
+
+from ..options import parse_scale
+from ..video_writer import write_levels, write_video
+from .prior import (
+    Laps,
+    add_rendering_arguments,
+    print_report,
+    read_take,
+    render_prior,
+    write_report,
+)
+
+FILES = ("video", "depth", "ego_path")
+"""Arguments that replace a take's folder together."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the preview of one take from command line arguments, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="run.py preview",
+        description="Make a first-person video from the exo video, its depth and the head's path, "
+        "without a model.",
+    )
+    parser.add_argument("--take", type=Path, metavar="FOLDER", help="exo.mp4, depth.npz, meta.json")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="the exo video, without a take")
+    parser.add_argument(
+        "--depth", type=Path, metavar="FILE", help="its depth in metres, as in a take"
+    )
+    parser.add_argument(
+        "--ego-path",
+        type=Path,
+        metavar="FILE",
+        help="path of the head: keyframes of the pose editor, our JSON, or another program's file",
+    )
+    parser.add_argument(
+        "--exo-fov",
+        type=float,
+        default=0.0,
+        metavar="DEGREES",
+        help="width of the exo camera's view, if neither video nor depth tells it",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="where the results go"
+    )
+    parser.add_argument(
+        "--shading",
+        choices=SHADING_CHOICES,
+        default="auto",
+        help="darken the rim as Aria glasses do (default: auto, for their lens)",
+    )
+    parser.add_argument(
+        "--gain", type=float, default=1.0, metavar="NUMBER", help="brightness (default: 1)"
+    )
+    add_rendering_arguments(parser, preset="exact")
+    args = parser.parse_args(arguments)
+    try:
+        require_writable(args.out, "output folder")
+        report = write_preview(args)
+    except (EgoXInputError, OSError) as error:  # of the disk
+        message = str(error).replace("frame_count", "--frames")  # the command's own word
+        print(f"run.py preview: {message}", file=sys.stderr)
+        return 1
+    print_report(report, args.out)
+    return 0
+
+
+def write_preview(args: argparse.Namespace) -> dict:
+    """Render the prior of a take or of single files, write its preview, and return the report."""
+    laps = Laps()
+    given_files = [name for name in FILES if getattr(args, name) is not None]
+    if given_files != ([] if args.take else list(FILES)):
+        raise EgoXInputError(
+            "input of the preview",
+            got=", ".join(f"--{name.replace('_', '-')}" for name in given_files) or "no file",
+            expected="--take, or --video with --depth and --ego-path",
+            fix="give one of the two",
+        )
+    take = read_take(args, laps.progress) if args.take else read_files(args, laps.progress)
+    rendered = render_prior(args, take, laps)
+    laps.end("prior")
+    camera, fps = rendered.prior.trajectory.ego.camera, take.frames.fps
+    holes = ~rendered.prior.coverage
+    frames = store_frames(
+        iter_ego_preview(
+            rendered.prior.rgb,
+            holes,
+            camera,
+            shading=args.shading,
+            gain=args.gain,
+            progress=laps.progress,
+        ),
+        len(holes),
+    )
+    laps.end("preview")
+    args.out.mkdir(parents=True, exist_ok=True)
+    labels = [exo_label(rendered.scene.exo.lens_guessed), "prior", "preview"]
+    clips = [rendered.exo_frames, rendered.prior.rgb, frames]
+    film = iter_side_by_side(clips, labels, progress=laps.progress)
+    write_video(args.out / "preview.mp4", frames, fps)
+    write_video(args.out / "film.mp4", film, fps)
+    if rendered.prior.seen is not None:
+        write_levels(args.out / SEEN, rendered.prior.seen, fps)
+    laps.end("write")
+    note = preview_note(holes, camera, args.shading, args.gain)
+    report = {
+        **rendered.report,
+        "shading": args.shading,
+        "gain": args.gain,
+        "notes": [note, *rendered.report["notes"]],
+    }
+    return write_report(args.out, report, laps)
+
+
+def read_files(args: argparse.Namespace, progress: Progress) -> Take:
+    """Load a video, its depth and the head's path from single files, as if they were a take."""
+    clip = open_clip(
+        args.video,
+        start_frame=args.start,
+        frame_count=args.frames or None,
+        one_shot=args.one_shot,
+        progress=progress,
+    )
+    trajectory, notes = path(
+        args.ego_path,
+        frames=clip.selection,
+        camera=args.camera,
+        ego_size=args.size,
+        entry=args.entry,
+        file_frames=args.file_frames,
+    )
+    depth, report = align(
+        args.depth,
+        frames=clip.selection,
+        fov_deg=args.exo_fov,
+        scale=parse_scale(args.scale) if args.scale else "as is",
+        file_frames=args.file_frames,
+        progress=progress,
+    )
+    return Take(
+        name=args.video.stem,
+        folder=args.video.parent,
+        clip=clip,
+        depth=depth,
+        trajectory=trajectory,
+        notes=notes,
+        lens_note=f"{exo_label(depth.exo.lens_guessed)}: {depth.exo.camera.words}",
+        report=report,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,101 @@
+"""Test the preview: an ego prior that is filled and shaded without a model."""
+
+import pytest
+import torch
+
+from egox_core.cameras import preset_camera
+from egox_core.prior.preview import (
+    ARIA_SHADING,
+    aria_shading,
+    fill_holes,
+    iter_ego_preview,
+    preview_note,
+)
+from tests.refusals import refuses
+
+ARIA, PINHOLE = preset_camera("aria_released", 96), preset_camera("pinhole", 96)
+
+
+def make_prior(frames: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw a picture that is bright on the left and dark on the right, with a hole in each half."""
+    prior = torch.full((frames, 96, 96, 3), 0.8)
+    prior[:, :, 48:] = torch.tensor([0.1, 0.2, 0.3])
+    holes = torch.zeros(frames, 96, 96, dtype=torch.bool)
+    holes[:, 40:56, 10:26] = holes[:, 40:56, 70:86] = True
+    return prior.masked_fill(holes[..., None], 0), holes
+
+
+def test_holes_take_the_colours_around_them_and_other_pixels_stay():
+    prior, holes = make_prior()
+    frames = list(iter_ego_preview(prior, holes, PINHOLE))
+    assert len(frames) == 2 and frames[0].dtype == torch.float32
+    for frame, picture, hole in zip(frames, prior, holes, strict=True):
+        assert torch.equal(frame[~hole], picture[~hole])
+        assert torch.allclose(frame[48, 18], torch.full((3,), 0.8), atol=0.02)
+        assert torch.allclose(frame[48, 78], torch.tensor([0.1, 0.2, 0.3]), atol=0.02)
+    # The fill is the same whichever frame comes before.
+    assert torch.equal(frames[0], frames[1])
+
+
+def test_pictures_without_any_point_or_hole_are_filled_too():
+    picture = torch.rand(8, 8, 3)
+    assert torch.equal(fill_holes(picture, torch.zeros(8, 8, dtype=torch.bool)), picture)
+    assert not fill_holes(picture, torch.ones(8, 8, dtype=torch.bool)).any()
+
+
+def test_only_the_aria_lens_is_shaded_unless_it_is_asked_for():
+    prior, holes = torch.ones(1, 96, 96, 3), torch.zeros(1, 96, 96, dtype=torch.bool)
+    for camera, shading, is_dark in (
+        (ARIA, "auto", True),
+        (preset_camera("aria_meta", 96), "auto", True),
+        (PINHOLE, "auto", False),
+        (PINHOLE, "on", True),
+        (ARIA, "off", False),
+    ):
+        (frame,) = iter_ego_preview(prior, holes, camera, shading=shading)
+        assert float(frame[47:49, 46:49].amin()) == pytest.approx(1, abs=0.01)
+        assert (float(frame[0, 0].max()) == 0) is is_dark, (camera.lens, shading)
+
+
+def test_the_curve_has_at_most_twelve_numbers_and_never_brightens():
+    assert len(ARIA_SHADING) <= 12 and ARIA_SHADING[0] == 1
+    assert list(ARIA_SHADING) == sorted(ARIA_SHADING, reverse=True)
+    for size in (64, 448):  # the same share of the picture's side, at any size
+        camera = preset_camera("aria_released", size)
+        ring = (camera.axis_distance_px() / (size / 2) - 0.8).abs() < 0.5 / size
+        assert aria_shading(camera)[ring].mean() == pytest.approx(ARIA_SHADING[8], abs=0.02)
+
+
+def test_gain_multiplies_and_is_clamped():
+    prior, holes = make_prior(1)
+    (dark,), (bright,) = (list(iter_ego_preview(prior, holes, PINHOLE, gain=g)) for g in (0.5, 4))
+    assert torch.allclose(dark[0, 0], torch.full((3,), 0.4)) and float(bright.max()) == 1
+    assert "11% filled" not in preview_note(holes, ARIA, "auto", 0.5)
+    assert "6% filled" in (note := preview_note(holes, ARIA, "auto", 0.5))
+    assert "Aria" in note and "x 0.5" in note
+
+
+def test_progress_is_reported_and_cancels():
+    prior, holes = make_prior(3)
+    calls = []
+
+    def cancel(done, total, text):
+        calls.append((done, total))
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(iter_ego_preview(prior, holes, ARIA, progress=cancel))
+    assert calls == [(0, 3), (1, 3)]
+
+
+def test_bad_input_is_refused_before_the_first_frame():
+    prior, holes = make_prior()
+    with refuses("holes of the prior"):
+        iter_ego_preview(prior, holes[:1], ARIA)
+    with refuses("ego camera of the preview"):
+        iter_ego_preview(prior, holes, preset_camera("aria_released", 64))
+    with refuses("gain"):
+        iter_ego_preview(prior, holes, ARIA, gain=0)
+    with refuses("shading"):
+        iter_ego_preview(prior, holes, ARIA, shading="dark")  # ty: ignore[invalid-argument-type]

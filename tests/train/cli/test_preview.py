@@ -1,0 +1,66 @@
+"""Test ``run.py preview``: its files, report and error messages."""
+
+import shutil
+
+import av
+import numpy as np
+import pytest
+
+from egox_core.safe_files import read_json
+from egox_core.types import UNOBSERVED
+from egox_train.cli.preview import main
+from egox_train.data.clip_files import read_all, read_classes
+from lab.drawn import SyntheticSpec, make_take, write_take
+
+SPEC = SyntheticSpec(
+    seed=4, frames=9, fps=5.0, exo_width=128, exo_height=64, ego_size=64, edge_samples=1
+)
+
+
+@pytest.fixture(scope="module")
+def take_folder(tmp_path_factory):
+    take_folder = tmp_path_factory.mktemp("takes") / "täke with a space"
+    write_take(make_take(SPEC), take_folder)
+    return take_folder
+
+
+def test_preview_command_writes_preview_film_classes_and_report(take_folder, tmp_path, capsys):
+    words = ["--take", str(take_folder), "--frames", "9", "--out", str(tmp_path)]
+    assert main([*words, "--shading", "off", "--scale", "as-is"]) == 0
+    preview = read_all(tmp_path / "preview.mp4", 9, (64, 64)).numpy()
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        film = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert film.shape == (9, 16 + 64, 128 + 64 + 64 + 8, 3)
+    classes = read_classes(tmp_path / "seen.mkv", 9, (64, 64)).numpy()
+    unobserved_mask = classes == UNOBSERVED
+    assert 0.02 < unobserved_mask.mean() < 0.9
+    assert preview[unobserved_mask].mean() > 20, "filled, and still marked as unobserved"
+    film_preview = film[:, 16:, -64:].astype(int)
+    assert np.abs(film_preview - preview.astype(int)).mean() < 6
+    report = read_json(tmp_path / "report.json")
+    assert report["preset"] == "exact" and (report["shading"], report["gain"]) == ("off", 1.0)
+    assert "no model" in report["notes"][0] and "preview" in report["seconds"]
+    assert "no model" in capsys.readouterr().out
+
+
+def test_single_files_give_the_same_preview_as_their_take(take_folder, tmp_path):
+    alone = {"--video": "exo.mp4", "--depth": "depth.npz", "--ego-path": "meta.json"}
+    for name in alone.values():
+        shutil.copyfile(take_folder / name, tmp_path / f"own_{name}")
+    words = [word for flag, name in alone.items() for word in (flag, str(tmp_path / f"own_{name}"))]
+    options = ["--frames", "9", "--scale", "as-is", "--exo-lens", "as-given"]
+    assert main([*words, *options, "--out", str(tmp_path / "files")]) == 0
+    assert main(["--take", str(take_folder), *options, "--out", str(tmp_path / "take")]) == 0
+    from_files, from_take = (
+        read_all(tmp_path / name / "preview.mp4", 9, (64, 64)).numpy() for name in ("files", "take")
+    )
+    assert np.array_equal(from_files, from_take)
+
+
+def test_incomplete_input_ends_with_a_message(take_folder, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    for words in ([], ["--video", "a.mp4"], ["--take", str(take_folder), "--depth", "d.npz"]):
+        assert main([*words, *out]) == 1
+        assert "--take, or --video with --depth and --ego-path" in capsys.readouterr().err
+    assert main(["--take", str(tmp_path / "none"), *out]) == 1
+    assert "Fix:" in capsys.readouterr().err and not (tmp_path / "out").exists()
