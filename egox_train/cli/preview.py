@@ -146,9 +146,11 @@ def read_files(args: argparse.Namespace, progress: Progress) -> Take:
         entry=args.entry,
         file_frames=args.file_frames,
     )
+    path_exo = trajectory.exo
     depth, report = align(
         args.depth,
         frames=clip.selection,
+        camera=None if path_exo is None or path_exo.lens_guessed else path_exo.lens,
         fov_deg=args.exo_fov,
         scale=parse_scale(args.scale) if args.scale else "as is",
         file_frames=args.file_frames,
