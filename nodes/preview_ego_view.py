@@ -5,13 +5,15 @@ from comfy_api.latest import io
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import store_frames
 from ..egox_core.prior import MAX_GAIN, SHADING_CHOICES, iter_ego_preview, preview_note
+from .host.film import Film
 from .host.graph import this_node
 from .host.progress import host_progress
 from .host.remember import PRIOR_SOURCES
+from .host.truth import read_truth_beside
 from .host.video import clip_fps, native_video
 from .io_types import EgoXDepth
 from .search_words import node_schema
-from .show import Film, read_truth_beside, result_views
+from .show import result_views
 
 
 class EgoXPreviewEgoView(io.ComfyNode):

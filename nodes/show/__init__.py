@@ -10,8 +10,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ...egox_core.page import attention_view, depth_preview, draw_head_path, plot_report
-from .film import Film
-from .judgement import read_truth_beside
 
 
 def _import_results() -> ModuleType | None:

@@ -18,12 +18,11 @@ from ...egox_core.types import (
     seen_shares,
     seen_text,
 )
+from ..host.film import LABELS
 from ..host.video import clip_fps
 from .temp_files import write_temp_file
 
 KEY = "egox_preview"
-LABELS = {"truth": "ground truth"}
-"""Names that users see in place of a stream's name."""
 SEEN_SIDE = 224
 """Largest side of a class map in px, which the page only draws as veil, dots and hatches."""
 Ui = dict[str, Any]

@@ -22,14 +22,15 @@ from ...egox_core.types import (
     PointCloud,
 )
 from ...egox_core.video import side_by_side
+from ..host.film import Film
 from ..host.graph import this_node, upstream_values, workflow_id
+from ..host.truth import read_truth_beside
 from ..host.video import clip_fps
 from ..observed import Observed
 from ..pose_inputs import digest_editor_inputs
 from .editor import collect_editor_data
-from .film import Film
 from .geometry import collect_geometry
-from .judgement import angle_curve, measure_path_error, read_truth_beside, truth_psnr
+from .judgement import angle_curve, measure_path_error, truth_psnr
 from .live import LivePreview
 from .player import Ui, preview_ui
 from .temp_files import write_temp_video

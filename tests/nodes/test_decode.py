@@ -283,7 +283,8 @@ def test_the_psnr_is_shown_beside_that_of_the_previous_run(judgement_module):
     assert "before" not in psnr_text(truth, truth - 0.1), "another take's"
 
 
-def test_the_ego_video_beside_the_exo_video_is_found(judgement_module, repo_root):
+def test_the_ego_video_beside_the_exo_video_is_found(pack, repo_root):
+    truth_module = importlib.import_module(f"{pack.__name__}.nodes.host.truth")
     video_inputs = {
         "file": "sample/calm_room/exo.mp4",
         "start_frame": 2,
@@ -294,7 +295,7 @@ def test_the_ego_video_beside_the_exo_video_is_found(judgement_module, repo_root
         "height": 128,
     }
     graph = {"1": {"class_type": "EgoXLoadExoVideo", "inputs": video_inputs}}
-    true_frames = judgement_module.read_truth_beside(graph, (128, 128))
+    true_frames = truth_module.read_truth_beside(graph, (128, 128))
     decoded_clips = list(
         av.open(str(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")).decode(video=0)
     )
@@ -303,6 +304,6 @@ def test_the_ego_video_beside_the_exo_video_is_found(judgement_module, repo_root
         decoded_clips[2].to_ndarray(format="rgb24"), (128, 128), interpolation=cv2.INTER_AREA
     )
     assert np.abs(true_frames[0].numpy() * 255 - expected_frame).mean() < 2
-    assert judgement_module.read_truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (
+    assert truth_module.read_truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (
         "of which of two videos?"
     )

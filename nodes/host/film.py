@@ -7,9 +7,10 @@ from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 
 from ...egox_core.video import exo_label, side_by_side
-from ..host.video import native_video
-from .player import LABELS
+from .video import native_video
 
+LABELS = {"truth": "ground truth"}
+"""Names that users see in place of a clip's name."""
 Clips = Mapping[str, Tensor | None]
 """Frames [T, H, W, 3] 0...1 by name, in the order in which they are shown. None: not known."""
 
