@@ -1,8 +1,8 @@
 """State, declare and settle the facts of a take: units, axes, worlds, clocks, kinds.
 
 In: what each source says (:class:`Statement`, :class:`StatedPoses`) and what the user says
-(:class:`Declared`). Out: one value per fact, and a :class:`FactRow` that tells who gave it and who
-said otherwise. Readers state and settle nothing; stages compute and choose nothing.
+(:class:`Declared`). Out: one value per fact, and a row (:class:`.remarks.FactRow`) that tells who
+gave it and who said otherwise. Readers state and settle nothing; stages compute and choose nothing.
 """
 
 from .clock import settle_clock

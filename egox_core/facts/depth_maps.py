@@ -32,7 +32,7 @@ class DepthFacts:
         values: np.ndarray,  # [..., H, W] float32 as stored
         ray_lengths: np.ndarray | None = None,  # [H, W] of rays whose z is 1; for kind ray
     ) -> np.ndarray:  # [..., H, W] float32 z depth in metres, NaN where invalid
-        """Convert maps to z depth in metres; NaN stays what is invalid or sky."""
+        """Convert maps to z depth in metres, in which invalid pixels and the sky are NaN."""
         if self.is_plain:
             return values
         depth = values.astype(np.float32)

@@ -20,7 +20,8 @@ CAMERA_SIGNS = {"opencv": (1.0, 1.0, 1.0), "opengl": (1.0, -1.0, -1.0), "unity":
 class StatedPoses:
     """Poses as a file has them, and what it states of them.
 
-    Nothing is converted: axes, unit and world are settled by :func:`settle_poses`."""
+    Nothing is converted: axes, unit and world are settled by :func:`settle_poses`.
+    """
 
     name: str  # of the file
     poses: Tensor  # [N, 3, 4], or [3, 4] of a camera that stands
