@@ -124,8 +124,10 @@ def transform(
 def rotation_of_angles(
     yaw_deg: float, pitch_deg: float, roll_deg: float
 ) -> Tensor:  # [3, 3] float64, parent_from_turned
-    """Compute the rotation of a frame that is turned rightwards, upwards and clockwise, about its
-    own down, right and forward axes."""
+    """Compute the rotation of a frame that is turned by yaw, pitch and roll.
+
+    These turn rightwards, upwards and clockwise, about its own down, right and forward axes.
+    """
     from scipy.spatial.transform import Rotation  # half of torch's time
 
     angles_deg = [yaw_deg, pitch_deg, roll_deg]
