@@ -105,7 +105,8 @@ def fill_holes(
     """Fill the holes of a picture by Telea's method. All other pixels stay as they are.
 
     Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has
-    it. A picture without any other pixel becomes black."""
+    it. A picture without any other pixel becomes black.
+    """
     picture = picture.float()
     if not holes.any():
         return picture
@@ -119,7 +120,8 @@ def fill_holes(
 def aria_shading(camera: CameraModel) -> Tensor:  # [H, W] float32, stored pixels
     """Compute the brightness of each pixel behind the Aria glasses' lens, 1 in the middle.
 
-    Beyond the lens' round border it is 0."""
+    Beyond the lens' round border it is 0.
+    """
     distance = camera.axis_distance_px() / (min(camera.stored_size) / 2)
     knots = np.arange(len(ARIA_SHADING) + 1) * SHADING_STEP
     shades = np.interp(distance.numpy(), knots, (*ARIA_SHADING, 0.0))

@@ -15,8 +15,10 @@ TAKEN_AS_ONE = "taken to be one with the scene's"
 
 
 def with_declared_mount(trajectory: CameraTrajectory, declared: Declared) -> CameraTrajectory:
-    """Move poses of a tracker (hat, ring, controller) to the wearer's camera, if its mount is
-    declared."""
+    """Move the poses of a tracker on a hat, ring or controller to the wearer's camera.
+
+    Without a declared mount they are the camera's.
+    """
     mount = declared.value("ego.camera_from_tracker")
     if mount is None:
         return trajectory
