@@ -60,7 +60,7 @@ def iter_ego_preview(
             "holes of the prior",
             got=f"shape {list(holes.shape)}",
             expected=f"{list(prior.shape[:3])}, as the prior's frames",
-            fix="take prior, depth and masks from one Render Ego Prior, at its size",
+            fix="take prior, depth and masks from one call of stages.prior, at its size",
         )
     camera.check_size("ego camera of the preview", prior.shape[2], prior.shape[1])
     is_shaded = shades(camera, shading)
