@@ -37,7 +37,7 @@ from .depth import (
 )
 from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
-from .facts import Declared
+from .facts import NOTHING_DECLARED, Declared
 from .frames import UNSAID, UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
@@ -54,7 +54,6 @@ from .trajectory import (
     resample,
     taken_world,
     trajectory_of_array,
-    with_declared_mount,
     with_declared_world,
 )
 from .types import (
@@ -224,8 +223,8 @@ def align(
             that can't be, or beside a file or depth that says another one.
     """
     source: Path | list[DepthSource] | None = None
-    declared = Declared.of(declared)
-    declared = declared if meta is None else declared.over(meta.declared)
+    argument = Declared.of(declared)
+    declared = argument if meta is None else argument.over(meta.declared)
     if isinstance(depth, (str, Path)):
         source = Path(depth)
     elif depth is not None:
@@ -252,6 +251,7 @@ def align(
         declared=declared,
         progress=progress,
     )
+    argument.part("depth.").check_applied(report.facts, "these maps")
     if exo_w2c is not None:
         posed_exo, pose_notes = _with_exo_pose(aligned.exo, exo_w2c, aligned.frames, file_frames)
         aligned = replace(aligned, exo=posed_exo)
@@ -262,7 +262,7 @@ def align(
 
 def _array_source(
     depth: Array | DepthVideo,
-    declared: Declared = Declared(),  # noqa: B008  frozen
+    declared: Declared = NOTHING_DECLARED,
 ) -> DepthSource:
     if not is_a(depth, DepthVideo):
         return array_depth(depth, "depth array", declared=declared)
@@ -362,7 +362,6 @@ def path(
         _refuse_arguments("path", "a file or w2c as poses", declared=declared or None)
         trajectory = resample(_to_device(poses, "cpu"), frames)
     elif is_a(poses, TakeMeta):
-        declared = declared.over(poses.declared)
         trajectory, notes = meta_trajectory(
             poses, meta_lens, frames_in_use, file_frames, declared=lens_given is not None
         )
@@ -400,8 +399,8 @@ def path(
     if exo_w2c is not None:
         exo, _ = _with_exo_pose(trajectory.exo, exo_w2c, trajectory.frames, file_frames)
         trajectory = replace(trajectory, ego=replace(trajectory.ego, world=exo.world), exo=exo)
-    trajectory = with_declared_mount(trajectory, declared)
     trajectory = with_declared_world(trajectory, declared, None if scene is None else scene.exo)
+    declared.part("ego.").check_applied(trajectory.facts, "these poses")
     camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)
     # A path in the take's world stays there where the scene's camera isn't known to be in it.
     if scene is not None and (trajectory.ego.world, scene.exo.world) != ("take", "exo"):

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..arrays import Array, as_tensor
 from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
-from ..facts import Declared, DepthFacts, settle_depth
+from ..facts import NOTHING_DECLARED, Declared, DepthFacts, settle_depth
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..remarks import Remark
@@ -91,7 +91,7 @@ def array_depth(
     # Names the source in notes and errors.
     name: str,
     kind: DepthKind = "metric z",
-    declared: Declared = Declared(),  # noqa: B008  frozen
+    declared: Declared = NOTHING_DECLARED,
 ) -> DepthSource:
     """Make a depth source from an array of depth maps.
 

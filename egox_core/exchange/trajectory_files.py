@@ -12,7 +12,7 @@ from torch import Tensor
 from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
-from ..facts import Declared
+from ..facts import NOTHING_DECLARED, Declared
 from ..frames import UNSAID, FileFrames, Frames, states_moments
 from ..safe_files import read_json, read_optional, write_json
 from ..takes import MAX_META_BYTES, meta_trajectory, parse_meta
@@ -24,6 +24,7 @@ from ..trajectory import (
     has_w2c,
     keyframe_track,
     turn_to_looks,
+    with_declared_mount,
 )
 from ..types import CameraTrajectory, TakeNotes
 from ..video import video_mark
@@ -52,7 +53,7 @@ def read_trajectory(
     every_nth: int = 0,
     file_frames: FileFrames = "auto",
     content: object = None,
-    declared: Declared = Declared(),  # noqa: B008  frozen
+    declared: Declared = NOTHING_DECLARED,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read an ego trajectory from a file, with the notes beside it.
 
@@ -106,9 +107,8 @@ def read_trajectory(
     track, placement_note = camera_file.track(frames, every_nth=every_nth, file_frames=file_frames)
     trajectory = track.trajectory(own_camera, frames, world="unknown")
     placement_note = "; ".join(filter(None, [placement_note, *map(str, camera_file.remarks)]))
-    return replace(trajectory, facts=camera_file.rows), TakeNotes(
-        source=camera_file.name, placed=placement_note
-    )
+    trajectory = with_declared_mount(replace(trajectory, facts=camera_file.rows), declared)
+    return trajectory, TakeNotes(source=camera_file.name, placed=placement_note)
 
 
 def write_trajectory(

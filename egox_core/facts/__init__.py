@@ -6,9 +6,9 @@ gave it and who said otherwise. Readers state and settle nothing; stages compute
 """
 
 from .clock import settle_clock
-from .declared import Declared
+from .declared import NOTHING_DECLARED, Declared
 from .depth_maps import DepthFacts, ray_lengths_of, settle_depth
-from .poses import Axes, StatedPoses, settle_poses
+from .poses import StatedPoses, settle_poses
 from .settle import Statement, settle
-from .table import FACTS, UNITS_M
+from .table import UNITS_M
 from .unread import unread_fields

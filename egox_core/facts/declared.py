@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import EgoXInputError
 from ..frozen import frozen
+from ..remarks import FactRow
 from .table import FACTS, parse_fact
 
 _SEPARATOR = re.compile(r"[,\s]+(?=\w+\.\w+\s*=)|[;\n]+")
@@ -78,6 +79,26 @@ class Declared:
             declarations=tuple(entry for entry in self.declarations if entry[0].startswith(prefix))
         )
 
+    def check_applied(self, rows: Iterable[FactRow], what: str) -> None:
+        """Refuse declarations that none of the rows of what was made shows as applied.
+
+        Raises:
+            EgoXInputError: names their facts.
+        """
+        applied_facts = {(row.fact, row.by) for row in rows}
+        unused_facts = [
+            name
+            for name, declaration in self.declarations
+            if (name, declaration.by) not in applied_facts
+        ]
+        if unused_facts:
+            raise EgoXInputError(
+                f"declared {', '.join(unused_facts)}",
+                got=f"a fact that {what} have no use for",
+                expected="facts that the source leaves open",
+                fix="leave it out, or declare it where the file is read (read_meta of a meta.json)",
+            )
+
     def beside(self, name: str, value: object, default: object, by: str) -> Declared:
         """Add an input that declares a fact, too, unless it has its default.
 
@@ -97,6 +118,9 @@ class Declared:
                 fix="leave one out",
             )
         return self.over(Declared(declarations=((name, Declaration(parsed_value, by)),)))
+
+
+NOTHING_DECLARED = Declared()
 
 
 def _split_text(text: str, by: str) -> dict[str, object]:

@@ -79,5 +79,7 @@ def settle_depth(stated: Sequence[Statement], declared: Declared, what: str) -> 
             fix="convert it by focal length and baseline; where its numbers are 1/m, declare "
             "depth.kind=inverse",
         )
-    rows = (kind_row, unit_row) if far_m is None else (kind_row, unit_row, far_row)
-    return DepthFacts(kind=kind, unit_m=unit_m, far_m=far_m, rows=rows)
+    rows = [kind_row, unit_row]
+    rows += [far_row] if far_m is not None else []
+    rows += [metric_row] if metric_row.by != "default" else []
+    return DepthFacts(kind=kind, unit_m=unit_m, far_m=far_m, rows=tuple(rows))

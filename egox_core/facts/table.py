@@ -9,14 +9,15 @@ from ..cameras import FARTHEST, rotation_of_angles, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError
 from ..frozen import frozen
 
-UNITS_M: Mapping[str, float] = {"m": 1.0, "mm": 0.001, "cm": 0.01, "ft": 0.3048, "in": 0.0254}
+UNITS_M: Mapping[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
 """Metres of each unit that has a name."""
 AXES = ("opencv", "opengl", "unity")
-"""Axes of a camera: x right, y down, z forward; y up, z backward; y up, left-handed."""
+"""Axes of a camera: x right, y down, z forward. Then y up and z backward, or y up alone, which is
+left-handed."""
 WORLD_AXES = ("stored", "turned")
 """Axes of a world: left as the file has them, or turned in the same way as those of its cameras."""
 WORLDS = ("take", "exo")
-"""Worlds of a path: that of the scene and of meta.json; the exo camera's own, in frame 0."""
+"""Worlds of a path: that of the scene and of meta.json, or the exo camera's own in frame 0."""
 DEPTH_KINDS = ("z", "ray", "inverse")
 """Kinds of metric depth: along the optical axis, from the camera's centre, one over the first."""
 
@@ -112,11 +113,6 @@ def _camera_facts(name: str) -> dict[str, Fact]:
             parse=_unit,
             show=_unit_text,
         ),
-        f"{name}.world": Fact(
-            meaning=f"world of the {name} poses",
-            expected=", ".join(WORLDS),
-            parse=_choice(*WORLDS),
-        ),
     }
 
 
@@ -145,6 +141,9 @@ FACTS: Mapping[str, Fact] = {
     ),
     **_camera_facts("ego"),
     **_camera_facts("exo"),
+    "ego.world": Fact(
+        meaning="world of the ego poses", expected=", ".join(WORLDS), parse=_choice(*WORLDS)
+    ),
     "ego.time_offset_s": Fact(
         meaning="time in the exo video, in seconds, at which the path's first pose was taken",
         expected="seconds; 0 if both began together, negative if the path began earlier",

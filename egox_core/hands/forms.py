@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
+from ..facts import UNITS_M
 from .track import BONES, bone_lengths, complete_hands
 
-UNITS = {"m": 1, "cm": 100, "mm": 1000, "in": 1 / 0.0254, "ft": 1 / 0.3048}
+UNITS = {name: 1 / metres for name, metres in UNITS_M.items()}
 """Of a metre, the units that a file may state."""
 SIZES_M = (0.3, 1.6)  # of the sum of a hand's bones: a grown-up's is 0.8
 SIZES = {"m": SIZES_M, "cm": (39.4, 160), "mm": (300, 1600)}

@@ -16,7 +16,6 @@ from .preview import (
     SHADING_CHOICES,
     Shading,
     aria_shading,
-    fill_holes,
     iter_ego_preview,
     preview_note,
 )

@@ -71,7 +71,7 @@ def iter_ego_preview(
         for index in range(len(prior)):
             progress(index, len(prior), "preview")
             picture = as_floats(prior[index : index + 1])[0, ..., :3].cpu()
-            filled = fill_holes(picture, holes[index].cpu() & in_view)
+            filled = inpaint_holes(picture, holes[index].cpu() & in_view)
             yield (filled * brightness[..., None]).clamp(0, 1) * in_view[..., None]
         progress(len(prior), len(prior), "preview")
 
@@ -98,7 +98,7 @@ def preview_note(
     )
 
 
-def fill_holes(
+def inpaint_holes(
     picture: Tensor,  # [H, W, 3] float 0...1
     holes: Tensor,  # [H, W] bool
 ) -> Tensor:  # [H, W, 3] float32
@@ -124,5 +124,5 @@ def aria_shading(camera: CameraModel) -> Tensor:  # [H, W] float32, stored pixel
     """
     distance = camera.axis_distance_px() / (min(camera.stored_size) / 2)
     knots = np.arange(len(ARIA_SHADING) + 1) * SHADING_STEP
-    shades = np.interp(distance.numpy(), knots, (*ARIA_SHADING, 0.0))
-    return torch.from_numpy(shades).float()
+    brightness = np.interp(distance.numpy(), knots, (*ARIA_SHADING, 0.0))
+    return torch.from_numpy(brightness).float()

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..cameras import compose, invert
 from ..depth import DepthSource, depth_window, guessed_camera
 from ..errors import EgoXInputError
-from ..facts import Declared, ray_lengths_of, settle_depth
+from ..facts import NOTHING_DECLARED, Declared, ray_lengths_of, settle_depth
 from ..frame_store import store_frames
 from ..frames import UNSAID, FileFrames, Frames, entries_of
 from ..progress import Progress, no_progress
@@ -40,7 +40,7 @@ def load_depth_file(
     # Of which frames the maps are, where the file doesn't state it.
     file_frames: FileFrames = "auto",
     # What the user says of the maps, see facts.FACTS.
-    declared: Declared = Declared(),  # noqa: B008  frozen
+    declared: Declared = NOTHING_DECLARED,
     progress: Progress = no_progress,
 ) -> DepthSource:
     """Load a depth file for the frames in use.

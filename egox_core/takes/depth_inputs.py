@@ -20,7 +20,7 @@ from ..depth import (
     socket_sources,
 )
 from ..errors import EgoXInputError
-from ..facts import Declared
+from ..facts import NOTHING_DECLARED, Declared
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..frames import UNSAID, FileFrames, Frames
 from ..progress import Progress, no_progress
@@ -67,7 +67,7 @@ def take_depth(
     # Of which frames a file's maps are, or those of a caller's arrays.
     file_frames: FileFrames = "auto",
     # What the user says of the maps of a file.
-    declared: Declared = Declared(),  # noqa: B008  frozen
+    declared: Declared = NOTHING_DECLARED,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:
     """Load, align and scale depth for the frames in use, from a file or depth models' output.
@@ -203,7 +203,7 @@ def file_source(
     *,
     guess_camera: bool = True,
     file_frames: FileFrames = "auto",
-    declared: Declared = Declared(),  # noqa: B008  frozen
+    declared: Declared = NOTHING_DECLARED,
     progress: Progress = no_progress,
 ) -> DepthSource:
     """Load a depth file as one source of the alignment.

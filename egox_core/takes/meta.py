@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
-from ..facts import Declared, StatedPoses, settle_poses
+from ..facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
 from ..file_names import META
 from ..remarks import FactRow
 from ..safe_files import read_json, read_optional, whole_number
@@ -52,7 +52,7 @@ def read_meta(
     path: Path | str,
     entry: str = "",
     video: Path | None = None,
-    declared: Declared = Declared(),  # noqa: B008  frozen
+    declared: Declared = NOTHING_DECLARED,
 ) -> TakeMeta:
     """Read a take from a meta.json, which holds one take or a list of takes.
 
@@ -91,7 +91,7 @@ def parse_meta(
     path: Path,
     entry: str = "",
     video: Path | None = None,
-    declared: Declared = Declared(),  # noqa: B008  frozen
+    declared: Declared = NOTHING_DECLARED,
 ) -> TakeMeta:
     """Parse the content of a meta file, with ``path`` as its name in messages."""
     is_listed = listed_takes(content) is not None

@@ -25,11 +25,12 @@ from ..cameras import (
     validate_w2c,
 )
 from ..errors import EgoXInputError
-from ..facts import Declared, StatedPoses, settle_poses
+from ..facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
 from ..frames import UNSAID, Clock, FileFrames, Frames, Numbering, entries_of, find_moments
 from ..frozen import frozen
 from ..remarks import FactRow
 from ..types import CameraTrajectory
+from .declared import with_declared_mount
 
 Between = Literal["spline", "linear", "hold"]
 """Ways of a camera from one pose to the next: on a smooth curve, straight, or not at all until the
@@ -252,7 +253,7 @@ def trajectory_of_array(
     *,
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
     file_frames: FileFrames = "auto",
-    declared: Declared = Declared(),  # noqa: B008  frozen
+    declared: Declared = NOTHING_DECLARED,
 ) -> tuple[CameraTrajectory, str]:
     """Make the ego path from an array of poses for the frames in use.
 
@@ -282,7 +283,7 @@ def trajectory_of_array(
     ego = poses_in_use(w2c, "ego poses", "ego")
     ego = replace(ego, lens=camera, w2c=ego.poses(len(ego)).clone(), world=exo.world)
     trajectory = CameraTrajectory(ego=ego, exo=replace(exo, frames=ego.frames), facts=tuple(facts))
-    return trajectory, "; ".join(notes)
+    return with_declared_mount(trajectory, declared), "; ".join(notes)
 
 
 def placed_track(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..cameras import CameraModel, CameraPath
-from ..facts import Declared
+from ..facts import NOTHING_DECLARED, Declared
 from ..frozen import frozen
 from ..remarks import FactRow
 
@@ -37,7 +37,7 @@ class TakeMeta:
     exo_path: str = ""  # as written, never opened
     # who made the ego poses, if the file names it; empty: somebody who measured them
     pose_source: str = ""
-    declared: Declared = Declared()  # noqa: RUF009  frozen; by the user and the file
+    declared: Declared = NOTHING_DECLARED
     facts: tuple[FactRow, ...] = ()  # what was settled of its poses, and by whom
 
     @property

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel, look_at
+from egox_core.cameras import CameraModel, CameraPath, look_at
 from egox_core.facts import Declared
 from egox_core.frames import Frames
 from egox_core.stages import align, path
 from egox_core.takes import read_meta
+from egox_core.types import DepthVideo
 from tests.refusals import refuses
 
 COUNT = 5
@@ -85,6 +86,13 @@ def test_axes_and_unit_of_arrays_and_meta(tmp_path):
     trajectory, _ = path(file, frames=FRAMES)
     assert torch.allclose(trajectory.ego.w2c, W2C, atol=1e-9)
     assert torch.allclose(trajectory.exo.w2c[0], W2C[0], atol=1e-9)
+    content["declared"]["ego.camera_from_tracker"] = "0 -0.12 -0.08"
+    file.write_text(json.dumps(content), "utf-8")
+    camera_centres = np.linalg.inv(
+        np.concatenate((path(file, frames=FRAMES)[0].ego.upright_w2c, c2w_of(W2C)[:, 3:]), 1)
+    )[:, :3, 3]
+    tracker_distances = np.linalg.norm(camera_centres - c2w_of(W2C)[:, :3, 3], axis=1)
+    np.testing.assert_allclose(tracker_distances, math.hypot(0.12, 0.08), rtol=1e-6)
     # The user's word goes before the file's, and the row tells both.
     meta = read_meta(file, declared=Declared.of("ego.unit=mm"))
     assert math.isclose(
@@ -186,6 +194,21 @@ def test_what_has_no_scale_is_refused_by_its_fact(tmp_path, z_depth):
 def test_a_wrong_declaration_is_refused_with_the_choices(text, named):
     with refuses(named):
         Declared.of(text)
+
+
+def test_a_declaration_that_the_source_has_no_use_for_is_refused(tmp_path, z_depth):
+    with refuses("ego.time_offset_s"):
+        path(W2C, frames=FRAMES, declared="ego.time_offset_s=1")
+    with refuses("ego.world_axes"):
+        path(W2C, frames=FRAMES, declared="ego.world_axes=stored")
+    file = tmp_path / "meta.json"
+    file.write_text(json.dumps({"ego_extrinsics": W2C.tolist()}), "utf-8")
+    with refuses("read_meta"):
+        path(read_meta(file), frames=FRAMES, declared="ego.unit=cm")
+    assert path(read_meta(file), frames=FRAMES)[0].facts
+    relative = DepthVideo(depth_m=torch.from_numpy(z_depth), exo=CameraPath.of_exo(LENS))
+    with refuses("depth.unit"):
+        align(relative, declared="depth.unit=cm")
 
 
 def test_two_inputs_that_declare_one_fact_differently_are_refused():

@@ -7,7 +7,7 @@ from egox_core.cameras import preset_camera
 from egox_core.prior.preview import (
     ARIA_SHADING,
     aria_shading,
-    fill_holes,
+    inpaint_holes,
     iter_ego_preview,
     preview_note,
 )
@@ -39,8 +39,8 @@ def test_holes_take_the_colours_around_them_and_other_pixels_stay():
 
 def test_pictures_without_any_point_or_hole_are_filled_too():
     picture = torch.rand(8, 8, 3)
-    assert torch.equal(fill_holes(picture, torch.zeros(8, 8, dtype=torch.bool)), picture)
-    assert not fill_holes(picture, torch.ones(8, 8, dtype=torch.bool)).any()
+    assert torch.equal(inpaint_holes(picture, torch.zeros(8, 8, dtype=torch.bool)), picture)
+    assert not inpaint_holes(picture, torch.ones(8, 8, dtype=torch.bool)).any()
 
 
 def test_only_the_aria_lens_is_shaded_unless_it_is_asked_for():
