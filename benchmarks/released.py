@@ -29,7 +29,7 @@ from tools.setup.base_dir import make_base_dir, model_path_arguments, user_model
 from tools.setup.demo import (
     DemoOptions,
     apply_options,
-    check_options,
+    check_take,
     inputs_by_type,
     move_videos,
     run_prompt,
@@ -71,7 +71,7 @@ def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> 
     Raises:
         SetupError: no take, the server did not start, weights are missing, the graph failed.
     """
-    check_options(options)
+    check_take(options.take)
     layout = environment.layout
     base_folder = make_base_dir(layout.base, layout)
     prompt = released_prompt(options, stage_take(options.take, base_folder), stand_in, layout.repo)

@@ -8,8 +8,11 @@ from ..egox_core.file_names import TRUTH
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.video import reproject
 from ..egox_core.wan import ego_half
+from .host.film import Film
+from .host.graph import this_node
 from .host.progress import host_progress
 from .host.remember import RENEWAL_COUNTS
+from .host.truth import read_truth_beside
 from .host.vae import decode_video
 from .host.video import clip_fps, native_video
 from .io_types import LATENT_SOURCES, EgoXDepth, EgoXScene, EgoXTrajectory
@@ -129,6 +132,13 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 io.Video.Output(
                     display_name="video", tooltip="The ego video with sound, for Save Video."
                 ),
+                io.Video.Output(
+                    display_name="film",
+                    tooltip=(
+                        "Exo video, prior, ego video and, if known, the true ego video side by "
+                        "side, for Save Video."
+                    ),
+                ),
             ],
             # For what the run was made with, and the graph of the run before.
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -193,17 +203,36 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         if pinhole_camera is not None:
             frames = reproject(frames, lens, pinhole_camera, host_progress(len(frames)))
             lens_circle = torch.ones_like(lens_circle)
+        graph, _ = this_node(cls)
+        depth = sources.get("depth")
+
+        def find_truth() -> torch.Tensor | None:
+            if ground_truth is not None or pinhole_camera is not None:
+                return ground_truth
+            return read_truth_beside(graph, (frames.shape[1], frames.shape[2]))
+
+        film = Film(
+            lambda: {
+                "exo": sources.get("exo_images"),
+                "prior": sources.get("prior"),
+                "ego": frames,
+                "truth": find_truth(),
+            },
+            clip_fps(trajectory),
+            audio,
+            lens_guessed=depth is not None and depth.exo.lens_guessed,
+        )
         return io.NodeOutput(
             frames,
             lens_circle.float()[None].expand(len(frames), -1, -1),
             native_video(frames, clip_fps(trajectory), audio),
+            film,
             ui=result_views
             and result_views.ego(
                 cls,
-                frames,
+                film,
                 decoded_frames,
                 sources,
-                ground_truth,
                 observed_video,
                 lens,
                 pinhole_camera,

@@ -218,26 +218,22 @@ def preview(
 
 def ego(
     node: Node,
-    frames: Tensor,  # [T, H, W, 3]
+    film: Film,
     decoded: Tensor,  # [T, H', W', 3] as the model made them
     # See LATENT_SOURCES.
     sources: Mapping[str, Any],
-    truth: Tensor | None,
     # Classes of the decoded frames.
     observed: Observed | None,
     # Lens of the decoded frames.
     lens: CameraModel,
-    # The camera for which ``frames`` were redrawn.
+    # The camera for which the film's ego frames were redrawn.
     pinhole: CameraModel | None,
 ) -> Ui:
     """Show the ego video in a player, with its deviation from path and truth."""
     graph, node_id = this_node(node)
+    frames, truth = film.clips["ego"], film.clips.get("truth")
     frame_count, height, width = frames.shape[:3]
-    trajectory = sources.get("trajectory")
-    if truth is None and pinhole is None:
-        truth = read_truth_beside(graph, (height, width))
-    exo_images = sources.get("exo_images")
-    clip_by_name = {"exo": exo_images, "prior": sources.get("prior"), "ego": frames, "truth": truth}
+    trajectory, exo_images = sources.get("trajectory"), sources.get("exo_images")
     note_lines = [f"{frame_count} frames of {width}x{height}"]
     error_curve = None
     short_result = None
@@ -268,7 +264,7 @@ def ego(
     geometry_sources = None if pinhole else (sources.get("depth"), trajectory, exo_images)
     return preview_ui(
         "compare",
-        clip_by_name,
+        film.clips,
         trajectory,
         text="\n".join(note_lines),
         curve=error_curve,

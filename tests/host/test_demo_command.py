@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from egox_core.video import probe_video
-from tools.setup.demo import GAP, DemoOptions, run_demo, run_prompt
+from egox_core.video.grid import GAP, label_height
+from tools.setup.demo import DemoOptions, run_demo, run_prompt
 from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
 
@@ -36,27 +37,24 @@ def test_the_demo_command_writes_three_videos_and_reports_a_dead_server(
 
     monkeypatch.setattr(Server, "wait_for_ctrl_c", kill_during_prompt)
     options = DemoOptions(
-        take=repo_root / "sample" / "synthetic_room",
-        frames=FRAMES,
-        size=SIZE,
-        steps=1,
-        keep_server=True,
+        take=repo_root / "sample" / "synthetic_room", frames=FRAMES, size=SIZE, keep_server=True
     )
     assert run_demo(replace(environment, layout=layout), options) == 0 and alive_after_kill == [
         False
     ]
-    expected_widths = {
-        "ego.mp4": SIZE,
-        "prior.mp4": SIZE,
-        "side_by_side.mp4": 112 + 3 * (SIZE + GAP),
+    film_size = 112 + 3 * (SIZE + GAP), SIZE + label_height(SIZE)
+    expected_sizes = {
+        "preview.mp4": (SIZE, SIZE),
+        "prior.mp4": (SIZE, SIZE),
+        "side_by_side.mp4": film_size,  # exo, prior, preview, truth
     }
     video_infos = {file.name: probe_video(file) for file in (layout.output / "egox_demo").iterdir()}
-    assert {name: info.width for name, info in video_infos.items()} == expected_widths
-    assert {(info.height, info.frame_count) for info in video_infos.values()} == {(SIZE, FRAMES)}
+    sizes = {name: (info.width, info.height) for name, info in video_infos.items()}
+    assert sizes == expected_sizes
+    assert {info.frame_count for info in video_infos.values()} == {FRAMES}
     console_text = capsys.readouterr().out
     assert f"Server: ComfyUI {environment.host.version_text} at http://127.0.0.1:" in console_text
-    assert "STAND-IN" in console_text
-    assert "egox_standin_wan22_i2v.safetensors" in console_text
+    assert "(no model)" in console_text
     assert all(
-        f"\n  {name}\n" in console_text for name in ("LoadExoVideo", "DecodeEgoHalf", "SaveVideo")
+        f"\n  {name}\n" in console_text for name in ("LoadExoVideo", "PreviewEgoView", "SaveVideo")
     )

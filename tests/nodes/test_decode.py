@@ -45,7 +45,7 @@ def decode_latent(decode_module, vae):
 
 def test_the_whole_canvas_is_cropped_to_the_upright_ego_half(decode_latent, vae):
     canvas_latent = torch.randn(1, 16, 3, 4, 12)
-    ego_frames, circle_mask, _ = decode_latent(canvas_latent).result
+    ego_frames, circle_mask, *_ = decode_latent(canvas_latent).result
     with torch.inference_mode():
         expected_frames = vae.decode(canvas_latent[..., -4:])[0]
     assert torch.equal(ego_frames, expected_frames)
@@ -69,7 +69,7 @@ def test_a_pinhole_view_is_decoded_and_refuses_a_wrong_angle(decode_latent):
     samples = torch.randn(1, 16, 1, 4, 4)
     with refuses("field of view"):
         decode_latent(samples, pinhole_fov=170.0)
-    ego_frames, circle_mask, _ = decode_latent(samples, pinhole_fov=90.0).result
+    ego_frames, circle_mask, *_ = decode_latent(samples, pinhole_fov=90.0).result
     assert ego_frames.shape == (1, 32, 32, 3)
     assert circle_mask.all()
 
@@ -118,7 +118,9 @@ def test_the_video_output_has_the_sources_frame_rate_and_sound(pack, decode_late
     samples = torch.randn(1, 16, 3, 4, 4)
     sound = {"waveform": torch.randn(1, 2, 4410), "sample_rate": 44100}
     camera_trajectory = make_trajectory(pack, 9, 30000 / 1001)
-    ego_frames, _, video = decode_latent(samples, trajectory=camera_trajectory, audio=sound).result
+    ego_frames, _, video, _ = decode_latent(
+        samples, trajectory=camera_trajectory, audio=sound
+    ).result
     components = video.get_components()
     assert torch.equal(components.images, ego_frames) and components.frame_rate == Fraction(
         30000, 1001
@@ -151,6 +153,13 @@ def test_the_preview_shows_the_latents_sources_or_the_connected_inputs(pack, dec
         == stream_names(connected_output)[:3]
     )
     assert stream_names(connected_output)[3:] == ["truth"]
+    silent_film, true_film = (
+        output.result[3].get_components() for output in (default_output, connected_output)
+    )
+    assert silent_film.images.shape == (9, 16 + 32, 56 + 2 * (32 + 4), 3)
+    assert true_film.images.shape == (9, 16 + 32, 56 + 3 * (32 + 4), 3)
+    true_part = true_film.images[:, -32:, -32:].float()
+    assert torch.allclose(true_part, prior, atol=0.005), "the last part is the truth"
     assert default_output.result[2].get_components().frame_rate == 10
     assert connected_output.result[2].get_components().frame_rate == 20
     assert torch.equal(default_output.result[0], connected_output.result[0]), (

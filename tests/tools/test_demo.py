@@ -21,6 +21,8 @@ def test_options_that_no_node_would_see(tmp_path):
         check_options(DemoOptions(take=tmp_path))
     with pytest.raises(SetupError, match="no EgoXWanSampler node with an input steps"):
         apply_options({}, DemoOptions(steps=3), None)
+    with pytest.raises(SetupError, match="previewed without a model"):
+        check_options(DemoOptions(take=CALM_ROOM, steps=3))
 
 
 def test_the_sample_s_keypoints_are_of_its_video():

@@ -112,8 +112,8 @@ def parse(words: list[str]) -> argparse.Namespace:
         "--take",
         type=Path,
         metavar="FOLDER",
-        help="a take (exo.mp4, depth.npz, meta.json) "
-        "instead of the sample; 49 frames at 448 px unless said otherwise",
+        help="a take (exo.mp4, depth.npz, meta.json) instead of the sample, previewed without a "
+        "model; 49 frames at 448 px unless said otherwise",
     )
     demo_parser.add_argument("--frames", type=int, metavar="N", help="frames, 4n+1")
     demo_parser.add_argument(
@@ -124,7 +124,9 @@ def parse(words: list[str]) -> argparse.Namespace:
         "--keep-server", action="store_true", help="leave it running until Ctrl-C"
     )
     demo_parser.add_argument(
-        "--stand-in", action="store_true", help="random weights, as for a take of your own"
+        "--stand-in",
+        action="store_true",
+        help="random weights: the whole graph, and a video of noise",
     )
     ui_parser = commands.add_parser("ui", help="start the server and print its address")
     for command in (demo_parser, ui_parser):

@@ -1,4 +1,6 @@
-"""Run the shipped demo workflow on a real server for ``run.py demo``."""
+"""Run the shipped demo workflow on a real server for ``run.py demo``.
+
+A take of one's own is previewed without a model instead."""
 
 import shutil
 from collections.abc import Callable
@@ -15,9 +17,11 @@ from .environment import Environment
 from .layout import SetupError
 from .server import Server
 
-LOAD, DECODE = "EgoXLoadExoVideo", "EgoXDecodeEgoHalf"
-GAP = 4
-"""Pixels between the pictures of the side-by-side video."""
+LOAD, PRIOR, DECODE = "EgoXLoadExoVideo", "EgoXRenderEgoPrior", "EgoXDecodeEgoHalf"
+PREVIEW = "EgoXPreviewEgoView"
+GEOMETRY_NODES = (LOAD, "EgoXDepthAlign", "EgoXEgoPoseInput", "EgoXBuildScene", PRIOR)
+FILM_OUTPUTS = {DECODE: 3, PREVIEW: 2}
+"""Output with exo video, prior, ego video and truth side by side, by node type."""
 # Default number of frames for a take, as in the released model.
 TAKE_FRAMES = 49
 # For each node type: its file input, and the stand-in's file.
@@ -38,8 +42,13 @@ class DemoOptions:
     steps: int | None = None
     keep_server: bool = False
     port: int | None = None
-    # Random weights, which a take of one's own always gets: the small model knows drawn rooms only.
+    # Random weights: the whole graph runs, and its ego video is noise.
     stand_in: bool = False
+
+    @property
+    def is_preview(self) -> bool:
+        """True for a take of one's own: the small model knows drawn rooms only."""
+        return self.take is not None and not self.stand_in
 
 
 def run_demo(environment: Environment, options: DemoOptions) -> int:
@@ -54,17 +63,21 @@ def run_demo(environment: Environment, options: DemoOptions) -> int:
     base = make_base_dir(layout.base, layout)
     staged_take = stage_take(options.take, base) if options.take else None
     prompt = apply_options(read_prompt("egox_demo", layout.repo), options, staged_take)
-    is_stand_in = options.stand_in or staged_take is not None
-    if is_stand_in:
+    if options.is_preview:
+        prompt = preview_prompt(prompt)
+    if options.stand_in:
         use_standins(prompt)
-    save_all(prompt, (base.input, layout.repo))
-    arguments = model_path_arguments(layout.repo / "models", base, "pack") if is_stand_in else ()
+    save_all(prompt)
+    arguments = (
+        model_path_arguments(layout.repo / "models", base, "pack") if options.stand_in else ()
+    )
     log_file = layout.logs / "demo_server.log"
     with Server(environment, base, log_file, port=options.port, arguments=arguments) as server:
         print(f"Server: ComfyUI {server.client.version()} at {server.address}, log in {log_file}")
         outcome = run_prompt(server, prompt)
         results = move_videos(outcome, prompt, base, layout.output / "egox_demo")
-        print_results(results, read_node_text(outcome, prompt, DECODE), is_stand_in)
+        result_node = PREVIEW if options.is_preview else DECODE
+        print_results(results, read_node_text(outcome, prompt, result_node), options)
         if options.keep_server:
             print(f"\nThe server keeps running at {server.address}. Press Ctrl-C to end it.")
             server.wait_for_ctrl_c()
@@ -108,9 +121,19 @@ def run_prompt(server: Server, prompt: dict[str, Any]) -> Outcome:
 def check_options(options: DemoOptions) -> None:
     """Check the demo's options before the server starts."""
     if options.take is not None:
-        missing = [name for name in (EXO, DEPTH, META) if not (options.take / name).is_file()]
-        if missing:
-            raise SetupError(f"--take {options.take}: not a take, it lacks {', '.join(missing)}.")
+        check_take(options.take)
+    if options.is_preview and options.steps is not None:
+        raise SetupError(
+            f"--steps {options.steps}: a take is previewed without a model, which has no steps. "
+            "Leave it out, or add --stand-in to run the whole graph with random weights."
+        )
+
+
+def check_take(take: Path) -> None:
+    """Check that a take's folder has its three files."""
+    missing = [name for name in (EXO, DEPTH, META) if not (take / name).is_file()]
+    if missing:
+        raise SetupError(f"--take {take}: not a take, it lacks {', '.join(missing)}.")
 
 
 def stage_take(take: Path, base: BaseDir) -> str:
@@ -152,34 +175,46 @@ def apply_options(
     return prompt
 
 
-def save_all(prompt: dict[str, Any], search_folders: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Add nodes to the demo's graph that save the prior and a side-by-side video.
+def preview_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Replace the model of the demo's graph by Preview Ego View, and save its video."""
+    nodes = {name: node for name, node in prompt.items() if node["class_type"] in GEOMETRY_NODES}
+    node_ids = {node["class_type"]: name for name, node in nodes.items()}
+    preview_inputs = {
+        "prior": [node_ids[PRIOR], 0],
+        "depth": [node_ids[PRIOR], 3],
+        "unobserved": [node_ids[PRIOR], 4],
+        "shading": "auto",
+        "gain": 1.0,
+        "exo_images": [node_ids[LOAD], 0],
+        "audio": [node_ids[LOAD], 1],
+    }
+    nodes["preview"] = {"class_type": PREVIEW, "inputs": preview_inputs}
+    save_inputs = inputs_by_type(prompt, "SaveVideo")[0]
+    add_saver(nodes, save_inputs, "preview", ["preview", 1])
+    return nodes
+
+
+def save_all(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Add nodes to a graph that save its prior and its side-by-side film.
 
     The page has players for them, a command line needs files."""
     node_ids = {node["class_type"]: node_id for node_id, node in prompt.items()}
-    (load_inputs,), (save_inputs,) = (
-        inputs_by_type(prompt, LOAD),
-        inputs_by_type(prompt, "SaveVideo"),
-    )
-    videos = {"prior": [node_ids["EgoXRenderEgoPrior"], 0], "ego": [node_ids[DECODE], 0]}
-    truth_file = Path(load_inputs["file"]).with_name(TRUTH).as_posix()
-    if any((search_folder / truth_file).is_file() for search_folder in search_folders):
-        inputs = {**load_inputs, "file": truth_file, "width": load_inputs["height"]}
-        prompt["truth"] = {"class_type": LOAD, "inputs": inputs}
-        videos["truth"] = ["truth", 0]
-    row_output = [node_ids[LOAD], 0]
-    stitch_options = {"direction": "right", "match_image_size": True, "spacing_color": "black"}
-    for name, images in videos.items():
-        inputs = {"image1": row_output, "image2": images, "spacing_width": GAP, **stitch_options}
-        prompt[f"row_{name}"] = {"class_type": "ImageStitch", "inputs": inputs}
-        row_output = [f"row_{name}", 0]
-    for name, images in {"prior": videos["prior"], "side_by_side": row_output}.items():
-        inputs = {"images": images, "fps": [node_ids[LOAD], 2]}
-        prompt[f"{name}_video"] = {"class_type": "CreateVideo", "inputs": inputs}
-        prefix = f"{save_inputs['filename_prefix'].rpartition('/')[0]}/{name}"
-        inputs = {**save_inputs, "video": [f"{name}_video", 0], "filename_prefix": prefix}
-        prompt[f"{name}_file"] = {"class_type": "SaveVideo", "inputs": inputs}
+    savers = inputs_by_type(prompt, "SaveVideo")
+    inputs = {"images": [node_ids[PRIOR], 0], "fps": [node_ids[LOAD], 2]}
+    prompt["prior_video"] = {"class_type": "CreateVideo", "inputs": inputs}
+    add_saver(prompt, savers[0], "prior", ["prior_video", 0])
+    for kind, output in FILM_OUTPUTS.items():
+        film = [node_ids.get(kind), output]
+        if kind in node_ids and all(saver["video"] != film for saver in savers):
+            add_saver(prompt, savers[0], "side_by_side", film)
     return prompt
+
+
+def add_saver(prompt: dict[str, Any], like: dict[str, Any], name: str, video: list[Any]) -> None:
+    """Add a SaveVideo node with the options and the folder of another one."""
+    prefix = f"{like['filename_prefix'].rpartition('/')[0]}/{name}"
+    inputs = {**like, "video": video, "filename_prefix": prefix}
+    prompt[f"{name}_file"] = {"class_type": "SaveVideo", "inputs": inputs}
 
 
 def use_standins(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -219,21 +254,26 @@ def read_node_text(outcome: Outcome, prompt: dict[str, Any], kind: str) -> str:
     return "\n".join(outcome.outputs[node_id]["text"])
 
 
-def print_results(results: Path, node_text: str, is_stand_in: bool) -> None:
+def print_results(results: Path, node_text: str, options: DemoOptions) -> None:
     """Print the demo's result files, and which weights are stand-ins."""
-    weights_note = " - STAND-IN weights: noise, not a picture of anything" if is_stand_in else ""
+    name, made_of = "ego", "the ego video that came out"
+    if options.is_preview:
+        name, made_of = "preview", "the ego prior, filled and shaded without a model"
+    if options.stand_in:
+        made_of += " - STAND-IN weights: noise, not a picture of anything"
     print(
         f"\nResults in {results}\n"
-        f"  ego.mp4            the ego video that came out{weights_note}\n"
+        f"  {f'{name}.mp4':<18} {made_of}\n"
         "  prior.mp4          the ego prior: the exo video's points seen from the ego camera (real "
         "geometry)\n"
-        "  side_by_side.mp4   exo | prior | ego, and the ground truth if it is known"
+        f"  side_by_side.mp4   exo | prior | {name}, and the ground truth if it is known"
     )
-    if is_stand_in:
-        print(
-            f"The stand-in models used were {', '.join(file for _, file in STANDINS.values())}.\n"
-            "With the real weights (README) the same graph makes the real video: "
-            "workflows/egox_basic.json."
-        )
+    if options.stand_in:
+        print(f"The stand-in models used were {', '.join(file for _, file in STANDINS.values())}.")
     else:
         print(node_text)
+    if options.is_preview:
+        print(
+            "The whole model needs the weights of README's table and a GPU: "
+            "workflows/egox_basic.json."
+        )
