@@ -16,6 +16,7 @@ from .preview import (
     SHADING_CHOICES,
     Shading,
     aria_shading,
+    inpaint_holes,
     iter_ego_preview,
     preview_note,
 )

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Mapping
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from egox_core.cameras import CameraModel, is_aria
+from egox_core.prior import inpaint_holes, iter_ego_preview
 from egox_core.video import resize_picture
 
-TELEA_RADIUS_PX = 3.0
 PRIOR_SHARE = 0.6
 """Share of the prior that "shrink" keeps; the rest is exo's mean colour."""
+GREY = 0.5
+"""Brightness in the middle of the picture that shows nothing but the shading."""
 
 Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(exo [T, h, w, 3], prior [T, H, W, 3], coverage [T, H, W] bool), pictures float 0...1 -> [T, H,
 W, 3] float 0...1."""
+ShadedBaseline = Callable[[Tensor, Tensor, CameraModel], Tensor]
+"""(prior [T, H, W, 3] float 0...1, coverage [T, H, W] bool, camera of both) -> [T, H, W, 3]."""
 
 
 def prior_alone(
@@ -27,23 +31,14 @@ def prior_alone(
     return prior * coverage[..., None]
 
 
-def prior_telea(
+def prior_filled(
     exo: Tensor,  # [T, h, w, 3] float 0...1
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Fill the holes of the ego prior by Telea inpainting, frame by frame.
-
-    Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has
-    it."""
-    pictures = (prior * 255).round().to(torch.uint8).cpu().numpy()
-    frames = [
-        cv2.inpaint(picture, (~covered_mask).astype(np.uint8), TELEA_RADIUS_PX, cv2.INPAINT_TELEA)
-        if covered_mask.any()
-        else np.zeros_like(picture)
-        for picture, covered_mask in zip(pictures, coverage.cpu().numpy(), strict=True)
-    ]
-    return torch.from_numpy(np.stack(frames)).float() / 255
+    """Fill the holes of the ego prior by Telea inpainting, frame by frame."""
+    pairs = zip(prior.cpu(), ~coverage.cpu(), strict=True)
+    return torch.stack([inpaint_holes(picture, hole_mask) for picture, hole_mask in pairs])
 
 
 def exo_resized(
@@ -77,10 +72,49 @@ def shrink(
     return torch.where(coverage[..., None], PRIOR_SHARE * prior + (1 - PRIOR_SHARE) * mean, mean)
 
 
+def prior_shaded(
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+    coverage: Tensor,  # [T, H, W] bool
+    camera: CameraModel,
+) -> Tensor:  # [T, H, W, 3] float 0...1
+    """Fill the holes of the ego prior and shade it as the glasses do, like Preview Ego View."""
+    return torch.stack(list(iter_ego_preview(prior, ~coverage, camera, shading="on")))
+
+
+def shading_alone(
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+    coverage: Tensor,  # [T, H, W] bool
+    camera: CameraModel,
+) -> Tensor:  # [T, H, W, 3] float 0...1
+    """Shade a grey video as the glasses do: a baseline that shows nothing."""
+    return prior_shaded(torch.full_like(prior, GREY), torch.ones_like(coverage), camera)
+
+
 BASELINES: Mapping[str, Baseline] = {
     "prior": prior_alone,
-    "prior + Telea": prior_telea,
+    "prior, filled": prior_filled,
     "exo resized": exo_resized,
     "exo mean colour": exo_mean_colour,
     "shrink": shrink,
 }
+SHADED_BASELINES: Mapping[str, ShadedBaseline] = {
+    "prior, filled, shaded": prior_shaded,
+    "shading alone": shading_alone,
+}
+"""Those that only a clip of Aria glasses has."""
+BASELINE_NAMES = frozenset({*BASELINES, *SHADED_BASELINES})
+
+
+def make_baselines(
+    exo: Tensor,  # [T, h, w, 3] float 0...1
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+    coverage: Tensor,  # [T, H, W] bool
+    camera: CameraModel | None,  # of the prior, None: unknown
+) -> dict[str, Tensor]:  # each [T, H, W, 3] float 0...1
+    """Make all baseline videos that a clip can have, by name."""
+    videos = {name: make_video(exo, prior, coverage) for name, make_video in BASELINES.items()}
+    if camera is not None and is_aria(camera):
+        camera = camera.rescale(prior.shape[2], prior.shape[1])
+        for name, make_video in SHADED_BASELINES.items():
+            videos[name] = make_video(prior, coverage, camera)
+    return videos

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from egox_core.cameras import CameraModel
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.stages import scene
 from egox_core.take import load_take
+from egox_core.takes import read_meta
 from egox_core.types import CameraTrajectory, PointCloud
 from egox_core.video import VideoInfo, decode_frames, probe_video
 
@@ -54,6 +56,8 @@ class ClipFiles:
         names = [TRUTH, PRIOR, *([EXO] if with_exo or self.has_scene else [])]
         names += [DEPTH, META] if self.has_scene else []
         optional_files = (self.folder / COVERAGE, self.folder / SEEN, self.masks)
+        if with_exo and not self.has_scene:
+            optional_files += (self.folder / META,)
         optional_paths = [p for p in optional_files if p is not None and p.is_file()]
         return [
             *(self.folder / name for name in names),
@@ -148,6 +152,12 @@ def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float3
     """
     file = require_video(folder / EXO, record, "exo video")
     return _frames(file, probe_video(file), record.frames)
+
+
+def read_ego_camera(folder: Path) -> CameraModel | None:
+    """Read the lens of a clip's ego camera, or return None where its files don't tell it."""
+    meta_file = folder / META
+    return read_meta(meta_file).ego_lens if meta_file.is_file() else None
 
 
 def _frames(file: Path, info: VideoInfo, count: int) -> Tensor:

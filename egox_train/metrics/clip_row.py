@@ -23,7 +23,7 @@ from ..data.manifest import ClipRecord
 from ..fingerprint import fingerprint
 from ..options import EvaluateOptions
 from ..parallel import make_once, single_threaded
-from .baselines import BASELINES
+from .baselines import make_baselines
 from .clip_inputs import (
     ClipFiles,
     clip_files,
@@ -31,6 +31,7 @@ from .clip_inputs import (
     content_hash,
     read_coverage,
     read_ego,
+    read_ego_camera,
     read_exo,
 )
 from .columns import WEIGHTS, metrics_of_families
@@ -46,7 +47,7 @@ from .temporal import (
     thin_frames,
 )
 
-ROW_VERSION = 8  # raised when a metric changes its meaning
+ROW_VERSION = 9  # raised when a metric changes its meaning
 GENERATED, TRUE_NAME = "generated", "truth"
 SET_METRIC_KEYS = {metric.key for metric in metrics_of_families("set")}
 
@@ -155,13 +156,8 @@ def _compute(
         metric_maps, scene = {"coverage": coverage, "seen": pixel_classes}, clip_scene(files)
         path_views = None if scene is None else PathViews.of(*scene)
         if options.baselines:
-            exo_frames = read_exo(files.folder, record)
-            videos_by_name.update(
-                {
-                    name: make_baseline(exo_frames, prior_frames, coverage)
-                    for name, make_baseline in BASELINES.items()
-                }
-            )
+            exo_frames, camera = read_exo(files.folder, record), read_ego_camera(files.folder)
+            videos_by_name |= make_baselines(exo_frames, prior_frames, coverage, camera)
     else:
         paired_generated, _ = protocol.pair_videos(videos_by_name[GENERATED], true_video)
         row |= {

@@ -27,7 +27,7 @@ from ..parallel import (
     select_shard,
 )
 from ..wan.weights import weights_bytes, weights_hash
-from .baselines import BASELINES
+from .baselines import BASELINE_NAMES
 from .clip_lists import clips_of
 from .clip_row import (
     GENERATED,
@@ -234,7 +234,7 @@ def _check_weights(options: EvaluateOptions, protocol: Protocol) -> None:
 
 
 def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions) -> None:
-    reserved_names = {TRUE_NAME, *BASELINES}
+    reserved_names = {TRUE_NAME, *BASELINE_NAMES}
     if any(n in reserved_names or not n.strip() or SEED in n for n, _ in options.also):
         raise EgoXInputError(
             "--also",

@@ -11,7 +11,7 @@ from ..data.manifest import ClipRecord
 from ..data.set_files import merge_equal_notes
 from ..options import ProtocolName
 from . import table1
-from .baselines import BASELINES
+from .baselines import BASELINE_NAMES
 from .bootstrap import (
     FEWEST_TAKES,
     Estimate,
@@ -63,7 +63,9 @@ def build_report(
     }
     _add_corrected_p(paired_figures, columns)
     seeds_of_videos = {
-        name: video_names for name, video_names in names_by_method.items() if name not in BASELINES
+        name: video_names
+        for name, video_names in names_by_method.items()
+        if name not in BASELINE_NAMES
     }
     return {
         "format": FORMAT,
@@ -165,7 +167,8 @@ def seed_name(method: str, number: int) -> str:
 def _names_by_method(rows: ClipRows) -> dict[str, list[str]]:
     """Group the names of generated videos by method."""
     names_by_method: dict[str, list[str]] = {}
-    for name in rows[0]["metrics"] if rows else ():
+    # Not every clip has all baselines.
+    for name in dict.fromkeys(name for row in rows for name in row["metrics"]):
         names_by_method.setdefault(name.split(SEED)[0], []).append(name)
     return names_by_method
 

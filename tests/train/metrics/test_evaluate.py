@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 
 import egox_train.metrics.fvd as fvd
 import train_egox
-from egox_core.safe_files import read_json
+from egox_core.cameras import preset_camera
+from egox_core.file_names import META
+from egox_core.safe_files import read_json, write_json
 from egox_core.types import DOUBTFUL, NOW, UNOBSERVED
 from egox_core.video.grid import GAP
 from egox_train.data.clip_files import read_all
@@ -96,6 +98,9 @@ def run_evaluation(
 
 
 def test_report_contains_all_figures(evaluation_folder):
+    # Only this clip is known to be of Aria glasses.
+    glasses = {"prompt": "", "ego_camera": preset_camera("aria_meta", SIZE).to_json()}
+    write_json(evaluation_folder / "clips" / "a" / META, glasses)
     report = run_evaluation(
         evaluation_folder, options=replace(FAST_OPTIONS, masks=evaluation_folder / "masks")
     ).report
@@ -103,8 +108,10 @@ def test_report_contains_all_figures(evaluation_folder):
     assert (report["clips"], report["takes"], report["failed"], report["errors"]) == (4, 4, 0, {})
     assert [row["clip"] for row in report["rows"]] == list(CLIPS)
     means_by_video = report["means"]
-    baselines = ["prior", "prior + Telea", "exo resized", "exo mean colour", "shrink"]
-    assert list(means_by_video) == [GENERATED, *baselines]
+    baselines = ["prior", "prior, filled", "exo resized", "exo mean colour", "shrink"]
+    shaded_baselines = ["prior, filled, shaded", "shading alone"]
+    assert list(means_by_video) == [GENERATED, *baselines, *shaded_baselines]
+    assert [means_by_video[name]["psnr"]["clips"] for name in shaded_baselines] == [1, 1]
     made_means = {name: estimate["mean"] for name, estimate in means_by_video[GENERATED].items()}
     assert 20 < made_means["psnr"] < 40 and 0.5 < made_means["ssim"] < 1
     assert (

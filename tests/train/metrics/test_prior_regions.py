@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras import preset_camera
 from egox_core.metrics.image import squared_error
-from egox_train.metrics.baselines import BASELINES
+from egox_train.metrics.baselines import GREY, make_baselines
 from egox_train.metrics.bootstrap import bootstrap_mean, paired_difference
 from egox_train.metrics.prior_regions import coverage_of_picture, region_rows
 
@@ -41,7 +42,7 @@ def test_baseline_videos_follow_their_definitions():
     coverage = torch.zeros(2, 16, 16, dtype=torch.bool)
     coverage[:, :10] = True
     prior[coverage] = 0.8
-    videos = {name: make(exo, prior, coverage) for name, make in BASELINES.items()}
+    videos = make_baselines(exo, prior, coverage, preset_camera("aria_meta", 32))
     for video in videos.values():
         assert video.shape == prior.shape and 0 <= video.min() and video.max() <= 1
     mean_colour = torch.tensor([0.45, 0.2, 0.2])
@@ -51,10 +52,19 @@ def test_baseline_videos_follow_their_definitions():
     assert torch.equal(videos["prior"], prior)
     # One colour all around the hole; Telea carries gradients on, and sees one towards the black
     # that it fills.
-    assert torch.allclose(videos["prior + Telea"], torch.tensor(0.8), atol=0.03)
-    assert torch.allclose(videos["prior + Telea"][coverage], prior[coverage], atol=1e-6)
+    assert torch.allclose(videos["prior, filled"], torch.tensor(0.8), atol=0.03)
+    assert torch.allclose(videos["prior, filled"][coverage], prior[coverage], atol=1e-6)
     assert videos["exo resized"][0, :, 2, 0].tolist() == pytest.approx([0.9] * 16, abs=1e-5)
-    assert not BASELINES["prior + Telea"](exo, prior, torch.zeros_like(coverage)).any()
+    alone = make_baselines(exo, prior, torch.zeros_like(coverage), preset_camera("pinhole", 16))
+    assert not alone["prior, filled"].any()
+    assert alone.keys() == videos.keys() - {"prior, filled, shaded", "shading alone"}
+    shading = videos["shading alone"] / GREY
+    assert (
+        torch.allclose(shading[:, 7:9, 7:9], torch.ones(()), atol=0.02)
+        and not shading[0, 0, 0].any()
+    )
+    shaded = videos["prior, filled, shaded"][coverage]
+    assert torch.allclose(shaded, (prior * shading)[coverage], atol=1e-6)
 
 
 def test_coverage_is_read_from_a_prior_picture():
