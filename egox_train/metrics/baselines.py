@@ -12,14 +12,12 @@ from egox_core.video import resize_picture
 
 PRIOR_SHARE = 0.6
 """Share of the prior that "shrink" keeps; the rest is exo's mean colour."""
-GREY = 0.5
-"""Brightness in the middle of the picture that shows nothing but the shading."""
 
 Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(exo [T, h, w, 3], prior [T, H, W, 3], coverage [T, H, W] bool), pictures float 0...1 -> [T, H,
 W, 3] float 0...1."""
-ShadedBaseline = Callable[[Tensor, Tensor, CameraModel], Tensor]
-"""(prior [T, H, W, 3] float 0...1, coverage [T, H, W] bool, camera of both) -> [T, H, W, 3]."""
+ShadedBaseline = Callable[[Tensor, Tensor, Tensor, CameraModel], Tensor]
+"""The same, with the camera of prior and coverage."""
 
 
 def prior_alone(
@@ -73,6 +71,7 @@ def shrink(
 
 
 def prior_shaded(
+    exo: Tensor,  # [T, h, w, 3] float 0...1
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
     camera: CameraModel,
@@ -82,12 +81,14 @@ def prior_shaded(
 
 
 def shading_alone(
+    exo: Tensor,  # [T, h, w, 3] float 0...1
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
     camera: CameraModel,
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Shade a grey video as the glasses do: a baseline that shows nothing."""
-    return prior_shaded(torch.full_like(prior, GREY), torch.ones_like(coverage), camera)
+    """Shade exo's mean colour as the glasses do: a baseline that shows nothing."""
+    mean = exo_mean_colour(exo, prior, coverage)
+    return prior_shaded(exo, mean, torch.ones_like(coverage), camera)
 
 
 BASELINES: Mapping[str, Baseline] = {
@@ -116,5 +117,5 @@ def make_baselines(
     if camera is not None and is_aria(camera):
         camera = camera.rescale(prior.shape[2], prior.shape[1])
         for name, make_video in SHADED_BASELINES.items():
-            videos[name] = make_video(prior, coverage, camera)
+            videos[name] = make_video(exo, prior, coverage, camera)
     return videos
