@@ -37,13 +37,13 @@ from .depth import (
 )
 from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
-from .facts import NOTHING_DECLARED, Declared
+from .facts import NOTHING_DECLARED, Declared, StatedPoses, settle_poses
 from .frames import UNSAID, UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
 from .prior import PriorOptions, check_placement, prior_options, render_ego_prior
 from .progress import Progress, no_progress
-from .remarks import Remark, StageReport
+from .remarks import FactRow, Remark, StageReport
 from .scene import build_scene
 from .sizes import REFERENCE_SIZE
 from .takes import DepthReport, meta_trajectory, take_depth
@@ -223,7 +223,7 @@ def align(
             that can't be, or beside a file or depth that says another one.
     """
     source: Path | list[DepthSource] | None = None
-    argument = Declared.of(declared)
+    argument = Declared.of(declared, own=("depth.", "exo."))
     declared = argument if meta is None else argument.over(meta.declared)
     if isinstance(depth, (str, Path)):
         source = Path(depth)
@@ -251,11 +251,13 @@ def align(
         declared=declared,
         progress=progress,
     )
-    argument.part("depth.").check_applied(report.facts, "these maps")
     if exo_w2c is not None:
-        posed_exo, pose_notes = _with_exo_pose(aligned.exo, exo_w2c, aligned.frames, file_frames)
-        aligned = replace(aligned, exo=posed_exo)
-        report = replace(report, notes=(*report.notes, *pose_notes))
+        posed_exo, pose_notes, pose_rows = _with_exo_pose(
+            aligned.exo, exo_w2c, aligned.frames, file_frames, argument
+        )
+        aligned = replace(aligned, exo=posed_exo, facts=(*aligned.facts, *pose_rows))
+        report = replace(report, notes=(*report.notes, *pose_notes), facts=aligned.facts)
+    argument.check_applied(report.facts, "these maps and their camera")
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
     return _to_device(aligned, device), report
 
@@ -275,12 +277,15 @@ def _with_exo_pose(
     exo_w2c: Array,
     frames: Frames,
     file_frames: FileFrames,
-) -> tuple[CameraPath, tuple[Remark, ...]]:
+    declared: Declared,
+) -> tuple[CameraPath, tuple[Remark, ...], tuple[FactRow, ...]]:
     """Give the exo camera a pose in the take's world, and refuse a second, different pose."""
     exo = CameraPath.of_exo(None, frames=frames.without_sizes) if exo is None else exo
-    w2c = validate_w2c(as_poses(exo_w2c, "exo_w2c"), "exo_w2c")
+    stated = StatedPoses(name="exo_w2c", poses=as_poses(exo_w2c, "exo_w2c"), camera_to_world=False)
+    given_path, rows = settle_poses(stated, declared, "exo")
+    w2c = given_path.w2c
     notes: tuple[Remark, ...] = ()
-    if w2c.ndim == 3 and len(w2c) > 1:
+    if len(w2c) > 1:
         numbering = Numbering(
             what="exo_w2c", count=len(w2c), in_memory=True, file_frames=file_frames
         )
@@ -298,7 +303,7 @@ def _with_exo_pose(
             expected="one pose of the exo camera",
             fix="leave exo_w2c out",
         )
-    return posed_exo, notes
+    return posed_exo, notes, rows
 
 
 def path(
@@ -345,7 +350,7 @@ def path(
             frames in use, keyframes of another video.
     """
     frames = Frames.given(frames)
-    declared = Declared.of(declared)
+    declared = Declared.of(declared, own=("ego.", "exo."))
     frames_in_use = frames.or_those(Frames.of_count(count))
     size = ego_size or frames_in_use.sizes((REFERENCE_SIZE, REFERENCE_SIZE))[1][1]
     lens_given = preset_camera(camera, size) if isinstance(camera, str) else camera
@@ -397,10 +402,17 @@ def path(
         lens_note = OF_TURNED if lens_given is None else ""
         notes = replace(notes, placed="; ".join(filter(None, [array_note, lens_note])))
     if exo_w2c is not None:
-        exo, _ = _with_exo_pose(trajectory.exo, exo_w2c, trajectory.frames, file_frames)
-        trajectory = replace(trajectory, ego=replace(trajectory.ego, world=exo.world), exo=exo)
+        exo, _, exo_rows = _with_exo_pose(
+            trajectory.exo, exo_w2c, trajectory.frames, file_frames, declared
+        )
+        trajectory = replace(
+            trajectory,
+            ego=replace(trajectory.ego, world=exo.world),
+            exo=exo,
+            facts=(*trajectory.facts, *exo_rows),
+        )
     trajectory = with_declared_world(trajectory, declared, None if scene is None else scene.exo)
-    declared.part("ego.").check_applied(trajectory.facts, "these poses")
+    declared.check_applied(trajectory.facts, "these poses")
     camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)
     # A path in the take's world stays there where the scene's camera isn't known to be in it.
     if scene is not None and (trajectory.ego.world, scene.exo.world) != ("take", "exo"):

@@ -12,6 +12,7 @@ from ..egox_core.depth import (
     depth_advice,
 )
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.facts import NOTHING_DECLARED, Declared
 from ..egox_core.file_names import DEPTH, META
 from ..egox_core.frames import Frames
 from ..egox_core.prior import PRIOR_PRESETS
@@ -35,7 +36,7 @@ from .host.graph import (
 from .host.paths import beside_video, fingerprint, require_inside, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
-from .pose_inputs import file_frames_input
+from .pose_inputs import declared_input, file_frames_input
 from .search_words import node_schema
 from .show import depth_preview, plot_report, result_views
 from .sliders import Slider
@@ -187,6 +188,7 @@ class EgoXDepthAlign(io.ComfyNode):
                     ),
                 ),
                 file_frames_input("'depth_file'"),
+                declared_input("depth and exo camera", "depth.unit=0.0002, depth.kind=ray"),
             ],
             outputs=[
                 EgoXDepth.Output(
@@ -249,6 +251,7 @@ class EgoXDepthAlign(io.ComfyNode):
         dynamic_mask=None,
         sky_mask=None,
         file_frames="auto",
+        declared="",
     ) -> io.NodeOutput:
         frames = Frames.given(frames)
         scale = PRIOR_PRESETS[preset].scale or "as is"
@@ -257,7 +260,8 @@ class EgoXDepthAlign(io.ComfyNode):
             moge_geometry=moge_geometry, da3_geometry=da3_geometry, depth_image=depth_image
         )
         depth_path = None if sockets else _find_depth_file(depth_file, frames)
-        meta, lens_note = exo_meta(camera_file, depth_path, frames, preset)
+        declared_facts = Declared.of(declared)
+        meta, lens_note = exo_meta(camera_file, depth_path, frames, preset, declared_facts)
         depth, report = align(
             depth_path,
             frames=frames,
@@ -270,6 +274,7 @@ class EgoXDepthAlign(io.ComfyNode):
             mode=mode,
             trust=trust_map,
             file_frames="auto" if depth_path is None else file_frames,
+            declared=declared_facts,
             progress=progress,
         )
         report_text = report.fit.text((*report.notes, Remark(lens_note)))
@@ -298,6 +303,9 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     fov_deg = input_values.get("exo_fov")
     if isinstance(camera_file, str) and camera_file.strip():
         resolve(camera_file, "camera file")
+    declared = NOTHING_DECLARED
+    if isinstance(declared_text := input_values.get("declared"), str):
+        declared = Declared.of(declared_text, own=("depth.", "exo."))
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
     connected_sockets = [
@@ -314,7 +322,7 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     if depth_path is not None:
         check_depth_file(depth_path, frames, input_values.get("file_frames") or "auto")
     if isinstance(camera_file, str):
-        exo_meta(camera_file, depth_path, frames, str(input_values.get("preset")))
+        exo_meta(camera_file, depth_path, frames, str(input_values.get("preset")), declared)
 
 
 def _find_depth_file(name: str, frames: Frames) -> Path | None:
@@ -330,6 +338,7 @@ def exo_meta(
     depth_path: Path | None,
     frames: Frames,
     preset: str,
+    declared: Declared = NOTHING_DECLARED,
 ) -> tuple[TakeMeta | None, str]:
     """Read the exo camera from a meta.json file, with a note on its lens.
 
@@ -340,7 +349,8 @@ def exo_meta(
     if meta_path is not None:
         prior_options = PRIOR_PRESETS.get(preset)
         lens = prior_options.exo_lens if prior_options is not None else None
-        return with_exo_lens(read_meta(meta_path, video=frames.source), lens or "as given")
+        meta = read_meta(meta_path, video=frames.source, declared=declared.part("exo."))
+        return with_exo_lens(meta, lens or "as given")
     return None, "exo lens as given"
 
 

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..egox_core.cameras import CAMERA_PRESETS, preset_camera
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.exchange import read_trajectory
+from ..egox_core.facts import NOTHING_DECLARED, Declared
 from ..egox_core.file_names import META
 from ..egox_core.frames import Frames
 from ..egox_core.safe_files import parse_json
@@ -41,7 +42,14 @@ from .io_types import (
     TrajectoryWithNotes,
     notes_of,
 )
-from .pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, every_nth_input, file_frames_input
+from .pose_inputs import (
+    AUTO,
+    BESIDE,
+    DEFAULT_PRESET,
+    declared_input,
+    every_nth_input,
+    file_frames_input,
+)
 from .search_words import node_schema
 from .show import result_views
 
@@ -170,6 +178,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 ),
                 every_nth_input("file"),
                 file_frames_input("'file'"),
+                declared_input("the poses of 'file'", "ego.unit=cm, ego.axes=opengl"),
             ],
             outputs=[
                 EgoXTrajectory.Output(
@@ -222,6 +231,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         estimated=None,
         every_nth=0,
         file_frames="auto",
+        declared="",
     ) -> io.NodeOutput:
         frame_count = None if scene is None else scene.frame_count
         picture_size = REFERENCE_SIZE
@@ -232,10 +242,12 @@ class EgoXEgoPoseInput(io.ComfyNode):
         _, (_, picture_size) = frames.sizes((picture_size, picture_size))
         if source == "estimated" and base is None and estimated is None:
             raise missing_estimate_error()
+        declared_facts = NOTHING_DECLARED
         if base is not None or source == "estimated":
             poses = estimated if base is None else base
         elif source == "file":
             poses = find_trajectory_file(file, frames)
+            declared_facts = Declared.of(declared)
         else:
             poses = parse_json(keyframes, "keyframes") if keyframes.strip() else []
             poses = poses if isinstance(poses, dict) else {"keyframes": poses}
@@ -249,6 +261,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
             scene=scene,
             every_nth=every_nth,
             file_frames=file_frames,
+            declared=declared_facts,
         )
         if is_a(poses, CameraTrajectory):
             notes = notes_of(poses)
@@ -290,6 +303,9 @@ def check_poses(graph: Graph, node: str) -> None:
                 if isinstance(every_nth := input_values.get("every_nth"), int)
                 else 0,
                 file_frames=input_values.get("file_frames") or "auto",
+                declared=Declared.of(text, own=("ego.", "exo."))
+                if isinstance(text := input_values.get("declared"), str)
+                else NOTHING_DECLARED,
             )
     elif source == "estimated" and linked_node_id(graph, node, "estimated") is None:
         raise missing_estimate_error()

@@ -10,7 +10,7 @@ BESIDE = f"{META} beside the video"
 AUTO = "auto"
 DEFAULT_PRESET = "aria_released"
 SCENE_INPUTS = ("frames", "scene", "exo_images")
-FILE_INPUTS = ("file", "entry", "every_nth", "file_frames")
+FILE_INPUTS = ("file", "entry", "every_nth", "file_frames", "declared")
 """Inputs on which a path from a file depends. Keyframes belong to the editor."""
 
 
@@ -46,6 +46,21 @@ def file_frames_input(label: str) -> io.Combo.Input:
             "auto: by their number, if there is one entry for each frame of the video. source: "
             "entry i is frame i of the video, even if the file ends early. in use: entry i is the "
             "i-th of the selected frames."
+        ),
+    )
+
+
+def declared_input(label: str, example: str) -> io.String.Input:
+    """Make the node input in which a user declares facts that a file doesn't state."""
+    return io.String.Input(
+        "declared",
+        default="",
+        optional=True,
+        advanced=True,
+        tooltip=(
+            f"What you know of {label} and the file doesn't state, as FACT=VALUE, for example "
+            f"{example}. Several are separated by commas. It goes before what the file says. A "
+            "wrong fact or value stops with the list of choices."
         ),
     )
 

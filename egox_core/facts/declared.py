@@ -30,14 +30,21 @@ class Declared:
 
     @classmethod
     def of(
-        cls, given: Declared | Mapping[str, object] | str | None, by: str = "declared"
+        cls,
+        given: Declared | Mapping[str, object] | str | None,
+        by: str = "declared",
+        *,
+        # Prefixes of the facts that this door takes; empty: all.
+        own: tuple[str, ...] = (),
     ) -> Declared:
         """Read declarations from a text (``FACT=VALUE`` by line, semicolon or comma) or a mapping.
 
         Raises:
-            EgoXInputError: no such fact or value, a text of another form, a fact twice.
+            EgoXInputError: no such fact or value, a text of another form, a fact twice, a fact of
+                another door.
         """
         if isinstance(given, Declared):
+            given._check_own(own)
             return given
         if isinstance(given, str):
             given = _split_text(given, by)
@@ -48,12 +55,14 @@ class Declared:
                 expected="FACT=VALUE as text, or an object of facts",
                 fix="write it so",
             )
-        return cls(
+        declared = cls(
             declarations=tuple(
                 (name, Declaration(parse_fact(name, value, by), by))
                 for name, value in (given or {}).items()
             )
         )
+        declared._check_own(own)
+        return declared
 
     @property
     def by_name(self) -> dict[str, Declaration]:
@@ -78,6 +87,16 @@ class Declared:
         return Declared(
             declarations=tuple(entry for entry in self.declarations if entry[0].startswith(prefix))
         )
+
+    def _check_own(self, own: tuple[str, ...]) -> None:
+        other_facts = [name for name, _ in self.declarations if own and not name.startswith(own)]
+        if other_facts:
+            raise EgoXInputError(
+                f"declared {', '.join(other_facts)}",
+                got="facts of another file",
+                expected=f"some of {', '.join(name for name in FACTS if name.startswith(own))}",
+                fix="declare it where that file is read, or under declared in meta.json",
+            )
 
     def check_applied(self, rows: Iterable[FactRow], what: str) -> None:
         """Refuse declarations that none of the rows of what was made shows as applied.

@@ -11,7 +11,7 @@ from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of, val
 from ..errors import EgoXInputError
 from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
 from ..sizes import centre_crop_left, same_aspect
-from ..trajectory import with_declared_mount
+from ..trajectory import with_declared_mount, with_declared_world
 from ..types import (
     CameraTrajectory,
     ExoLens,
@@ -345,6 +345,6 @@ def meta_trajectory(
     ego = replace(ego, lens=lens, w2c=w2c, world=exo.world)
     placement_note = "; ".join(filter(None, (placement_note, "" if declared else lens_note)))
     trajectory = CameraTrajectory(ego=ego, exo=exo, facts=meta.facts)
-    return with_declared_mount(trajectory, meta.declared), replace(
-        meta.notes, placed=placement_note
-    )
+    trajectory = with_declared_world(trajectory, meta.declared, exo)
+    trajectory = with_declared_mount(trajectory, meta.declared)
+    return trajectory, replace(meta.notes, placed=placement_note)

@@ -45,7 +45,8 @@ def with_declared_world(
     Raises:
         EgoXInputError: ``exo`` without a scene, which says where that camera is.
     """
-    if declared.value("ego.world") is None:
+    is_settled = any(row.fact == "ego.world" for row in trajectory.facts)
+    if is_settled or declared.value("ego.world") is None:
         return trajectory
     _, row = settle("ego.world", (), declared, None)
     trajectory = replace(trajectory, facts=(*trajectory.facts, row))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...egox_core.page import Drawn, common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
+from ...egox_core.remarks import FactRow, facts_text
 from ...egox_core.types import (
     CameraTrajectory,
     DepthVideo,
@@ -38,6 +39,8 @@ def preview_ui(
     timed: CameraTrajectory | DepthVideo | None = None,
     *,
     text: str = "",
+    # Rows of what was settled, shown folded beneath the text.
+    facts: Sequence[FactRow] = (),
     # Of some streams: colours (low to high) and ticks ({at 0...1, label}).
     legends: Mapping[str, Ui | None] | None = None,
     # Streams whose frames are never reduced.
@@ -93,6 +96,7 @@ def preview_ui(
         "curve": curve,
         "mark": mark,
         "text": text,
+        "facts": describe_facts(facts),
         "badge": badge or None,
         "values": values or {},
         "measure": measure,
@@ -102,7 +106,17 @@ def preview_ui(
         else describe_classes(seen, video_classes, redrawn, step, progress),
         "run": getattr(get_executing_context(), "prompt_id", None),
     }
-    return {"text": (text,), KEY: [preview]}
+    whole_text = "\n".join(filter(None, (text, facts_text(facts))))
+    return {"text": (whole_text,), KEY: [preview]}
+
+
+def describe_facts(rows: Sequence[FactRow]) -> Ui | None:
+    """Describe settled facts for the page: the rows' text, and how many have another opinion."""
+    if not rows:
+        return None
+    lines = facts_text(rows).splitlines()
+    disputed_lines = {row.text for row in rows if row.others}
+    return {"text": "\n".join(lines), "count": len(lines), "disputed": len(disputed_lines)}
 
 
 def describe_classes(

@@ -165,6 +165,7 @@ def prior(
         streams,
         trajectory,
         text=f"{report.text()}\nexo lens of the scene: {scene.exo.camera.words}",
+        facts=report.facts,
         legends={"depth": legend},
         badge=next((str(kind.value) for kind in STRANGE if kind in remark_kinds), None),
         progress=progress,

@@ -224,7 +224,7 @@ function onKey(preview, { key, target, shiftKey }, onWipe) {
     preview.time.seek(preview.number + steps[key]);
   } else if (key === "Home") preview.time.seek(0);
   else if (key === "End") preview.time.seek(preview.count - 1);
-  else if (key === " " && target.tagName !== "BUTTON") preview.time.toggle();
+  else if (key === " " && !["BUTTON", "SUMMARY"].includes(target.tagName)) preview.time.toggle();
   else if (key === "s" && preview.views().includes(SIDE)) preview.choose(SIDE);
   else if (key === "w" && preview.views().includes(WIPE)) preview.choose(WIPE);
   else if (key === "b" && preview.history.before) preview.choose("before");
@@ -235,6 +235,14 @@ function onKey(preview, { key, target, shiftKey }, onWipe) {
     preview.choose(preview.clips[key - 1].name);
   else return false;
   return true;
+}
+
+// What was taken of the take, and by whom: folded, with the number of rows in which sources differ.
+export function foldedFacts({ text, count, disputed }, { say }) {
+  const head = say(disputed ? "factsDisputed" : "facts", { count, disputed });
+  const folded = make("details", "egox-preview-facts");
+  folded.append(make("summary", "", { textContent: head }), text);
+  return folded;
 }
 
 function fill(select, names, label, value) {

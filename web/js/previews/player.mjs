@@ -1,6 +1,6 @@
 // One preview: clips on a stage (one, side by side, wipe), a timeline, a note. Knows nothing of
 // nodes or the host.
-import { buildElements, GEOMETRY, SIDE, STRIP, WIPE } from "./elements.mjs";
+import { buildElements, foldedFacts, GEOMETRY, SIDE, STRIP, WIPE } from "./elements.mjs";
 import { eyeClips } from "./eyes.mjs";
 import { loadGeometry } from "./geometry_view.mjs";
 import { RunHistory } from "./history.mjs";
@@ -25,7 +25,7 @@ export class Preview {
   constructor(host) {
     this.host = host;
     // what nodes/show/player.py (or the live preview) sent: kind, fps, run, badge, curve, mark,
-    // text
+    // text, facts
     this.told = {};
     this.clips = [];
     this.eyes = []; // clips of two in one picture
@@ -152,6 +152,7 @@ export class Preview {
     );
     this.wipe.setPair(this.pictures.map(({ name }) => name));
     this.parts.note.textContent = this.parts.note.title = preview.text ?? "";
+    if (preview.facts) this.parts.note.append(foldedFacts(preview.facts, this.host));
     this.refreshBadge();
     this.refresh();
     if (preview.kind === "live" && !matchMedia("(prefers-reduced-motion: reduce)").matches)

@@ -29,7 +29,7 @@ const STYLE = `
 .egox-preview button:is(.egox-preview-tab[aria-selected="true"], .egox-preview-seen[aria-pressed="true"]) { color: #fff;
   background: var(--p-primary-color, #2f6fbf); border-color: var(--p-primary-color, #2f6fbf); }
 .egox-preview button:disabled { opacity: 0.5; cursor: default; }
-.egox-preview :is(select, button, input):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); }
+.egox-preview :is(select, button, input, summary):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); }
 .egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px;
   background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   border-radius: 4px; overflow: hidden; touch-action: none; }
@@ -56,6 +56,7 @@ const STYLE = `
 .egox-preview-note { flex: 0 1000 auto; min-height: 47px; max-height: 94px; overflow-y: auto; color: var(--descrip-text, #999);
   white-space: pre-line; overflow-wrap: anywhere; user-select: text; }
 [data-testid="app-mode-widget-item"] :is(.egox-preview-about, .egox-preview-note) { max-height: none; }
+.egox-preview-facts summary { cursor: pointer; }
 `;
 
 export const addStyle = () => addCss("egox-preview-style", STYLE);
