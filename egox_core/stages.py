@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .arrays import Array, as_floats, as_frames, as_poses
-from .cameras import CameraModel, CameraPath, preset_camera, validate_w2c
+from .cameras import CameraModel, CameraPath, preset_camera
 from .depth import (
     DepthSource,
     array_depth,

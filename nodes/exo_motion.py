@@ -1,5 +1,6 @@
 """Define the node Exo Camera Motion, which estimates the poses of a handheld exo camera."""
 
+from dataclasses import replace
 from typing import get_args
 
 from comfy_api.latest import io
@@ -7,12 +8,13 @@ from comfy_api.latest import io
 from ..egox_core.arrays import as_frames
 from ..egox_core.depth import with_host_masks
 from ..egox_core.exchange import CameraFile
+from ..egox_core.facts import Declared
 from ..egox_core.scene import estimate_exo_motion
 from ..egox_core.types import Motion
 from .host.paths import fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth
-from .pose_inputs import every_nth_input, file_frames_input
+from .pose_inputs import declared_input, every_nth_input, file_frames_input
 from .search_words import node_schema
 from .show import result_views
 
@@ -83,6 +85,7 @@ class EgoXExoMotion(io.ComfyNode):
                 ),
                 every_nth_input("poses_file"),
                 file_frames_input("'poses_file'"),
+                declared_input("the poses of 'poses_file'", "exo.axes=opengl, exo.unit=cm"),
             ],
             outputs=[
                 EgoXDepth.Output(
@@ -121,6 +124,7 @@ class EgoXExoMotion(io.ComfyNode):
         motion_scene=None,
         every_nth=0,
         file_frames="auto",
+        declared="",
     ) -> io.NodeOutput:
         frames = as_frames(exo_images, "exo frames").cpu()
         progress = host_progress()
@@ -132,10 +136,14 @@ class EgoXExoMotion(io.ComfyNode):
             if value is not None:
                 camera_file = CameraFile.parse(value, name)
         given_path, placement_note = None, ""
+        declared_facts = Declared.of(declared, own=("exo.",))
         if camera_file is not None:
+            camera_file = camera_file.settled(declared_facts, "exo")
+            depth = replace(depth, facts=(*depth.facts, *camera_file.rows))
             given_path, placement_note = camera_file.for_depth(
                 depth, every_nth=every_nth, file_frames=file_frames
             )
+        declared_facts.check_applied(depth.facts, "these poses")
         depth, motion_found = estimate_exo_motion(
             frames, depth, motion, given_path, progress=progress
         )

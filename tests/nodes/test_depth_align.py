@@ -90,6 +90,18 @@ def test_a_depth_file_with_its_camera_needs_no_depth_model(align_depth, select_f
     assert "as it is" in report
 
 
+def test_a_declared_unit_is_that_of_depth_and_camera(align_depth, select_frames, take_folder):
+    inputs = {"depth_file": "room/depth.npz", "frames": select_frames()}
+    depth, *_ = align_depth(**inputs, declared="depth.unit=cm, exo.unit=ft")
+    torch.testing.assert_close(depth.depth_m, draw_room_depth() * 0.01)
+    assert float(depth.exo.pose[0, 3]) == pytest.approx(0.25 * 0.3048)
+    assert {("depth.unit", "declared"), ("exo.unit", "declared")} <= {
+        (row.fact, row.by) for row in depth.facts
+    }
+    with refuses("ego.unit"):
+        align_depth(**inputs, declared="ego.unit=cm")
+
+
 def check_advice_on_missing_depth(run, match: str, **inputs) -> None:
     with refuses(match) as refusal:
         run(**inputs)

@@ -252,6 +252,15 @@ def test_poses_follow_the_loaded_frames(meta_poses):
     ) and trajectory_without_images.ego.camera.stored_size == (448, 448)
 
 
+def test_a_declared_unit_is_that_of_the_poses(meta_poses):
+    trajectory, *_ = run_pose_node(declared="ego.unit=mm")
+    assert trajectory.ego.w2c[:, 2, 3].tolist() == pytest.approx(
+        [frame / 1e4 for frame in range(len(trajectory.ego.w2c))]
+    )
+    with refuses("depth.unit"):
+        run_pose_node(declared="depth.unit=mm")
+
+
 def test_the_camera_input_sets_lens_and_orientation(meta_poses):
     from egox_pack.egox_core.cameras.presets import preset_camera
 

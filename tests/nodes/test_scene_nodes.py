@@ -161,6 +161,26 @@ def test_wrong_depth_and_a_misplaced_head_have_a_badge(take, scene, are_remarks_
     assert output.ui["egox_preview"][0]["badge"] == "strangePlace"
 
 
+def test_facts_stand_folded_and_disputed_ones_first(take, scene):
+    from egox_pack.egox_core.remarks import FactRow
+    from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
+
+    rows = (
+        FactRow(fact="depth.unit", value="m", by="default"),
+        FactRow(fact="ego.unit", value="cm", by="declared", others=("m (a file)",)),
+    )
+    output = EgoXRenderEgoPrior.execute(
+        replace(take.trajectory(), facts=rows[1:]), "clean", "preset", replace(scene, facts=rows)
+    )
+    preview = output.ui["egox_preview"][0]
+    assert preview["facts"]["disputed"] == 1
+    first_line, *other_lines = preview["facts"]["text"].splitlines()
+    assert first_line == "ego.unit: cm (by declared); otherwise: m (a file)"
+    assert "depth.unit: m (by default)" in other_lines
+    assert first_line not in preview["text"]
+    assert preview["facts"]["text"] in output.ui["text"][0]
+
+
 def test_3d_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
     """Check the camera that is passed to ComfyUI's 3-D viewers."""
     from egox_pack.nodes.ego_pose import EgoXEgoPoseInput

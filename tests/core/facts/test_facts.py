@@ -102,6 +102,39 @@ def test_axes_and_unit_of_arrays_and_meta(tmp_path):
     )
 
 
+def test_declared_exo_poses_of_arrays(z_depth):
+    opengl_cm = np.linalg.inv(in_axes(c2w_of(W2C), FLIP_YZ, FLIP_YZ, 0.01))
+    declared = {"exo.axes": "opengl", "exo.unit": "cm"}
+    depth, report = align(
+        z_depth, frames=FRAMES, camera=LENS, exo_w2c=opengl_cm, declared=declared
+    )
+    assert torch.allclose(depth.exo.w2c, W2C, atol=1e-9)
+    assert {("exo.axes", "declared"), ("exo.unit", "declared")} <= {
+        (row.fact, row.by) for row in report.facts
+    }
+    with refuses("exo.unit"):
+        align(z_depth, camera=LENS, declared="exo.unit=cm")
+    with refuses("ego.unit"):
+        align(z_depth, camera=LENS, declared="ego.unit=cm")
+
+
+def test_a_meta_file_declares_its_own_world(tmp_path):
+    exo_from_take = W2C[0].numpy()
+    ego_from_exo = np.linalg.inv(c2w_of(W2C)) @ c2w_of(W2C)[0]
+    content = {
+        "ego_extrinsics": ego_from_exo[:, :3].tolist(),
+        "camera_extrinsics": exo_from_take.tolist(),
+        "declared": {"ego.world": "exo"},
+    }
+    file = tmp_path / "meta.json"
+    file.write_text(json.dumps(content), "utf-8")
+    trajectory, _ = path(file, frames=FRAMES)
+    assert torch.allclose(trajectory.ego.w2c, W2C, atol=1e-9)
+    assert ("ego.world", "declared in meta.json") in {
+        (row.fact, row.by) for row in trajectory.facts
+    }
+
+
 def test_a_tracker_of_another_clock_on_a_hat(tmp_path):
     mount = "0 -0.12 -0.08 10 20 5"
     camera_from_tracker = torch.tensor(
