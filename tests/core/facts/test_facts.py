@@ -105,9 +105,7 @@ def test_axes_and_unit_of_arrays_and_meta(tmp_path):
 def test_declared_exo_poses_of_arrays(z_depth):
     opengl_cm = np.linalg.inv(in_axes(c2w_of(W2C), FLIP_YZ, FLIP_YZ, 0.01))
     declared = {"exo.axes": "opengl", "exo.unit": "cm"}
-    depth, report = align(
-        z_depth, frames=FRAMES, camera=LENS, exo_w2c=opengl_cm, declared=declared
-    )
+    depth, report = align(z_depth, frames=FRAMES, camera=LENS, exo_w2c=opengl_cm, declared=declared)
     assert torch.allclose(depth.exo.w2c, W2C, atol=1e-9)
     assert {("exo.axes", "declared"), ("exo.unit", "declared")} <= {
         (row.fact, row.by) for row in report.facts
